@@ -1,0 +1,70 @@
+# Each target does all the set-up that it needs, once. `make` alone lists them.
+
+# A uv that works (a pyenv shim may not), else one in a folder of the project's own.
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .tools/bin/uv)
+PYTHON := .venv/bin/python
+READY := .venv/.ready
+
+# The machine and the lock decide what is installed, not the user's settings. uv reads none of pip's, so it
+# is given pip's index, and the system's certificates, which pip trusts too.
+unexport PYTHONPATH PYTHONHOME
+export UV_NO_CONFIG = 1
+export UV_PYTHON_DOWNLOADS = never
+export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),1)
+pip_index = $(or $(PIP_INDEX_URL),$(shell python3 -m pip config get global.index-url 2>/dev/null))
+with_index = UV_DEFAULT_INDEX="$(or $(UV_DEFAULT_INDEX),$(UV_INDEX_URL),$(pip_index))"
+
+define NO_PYTHON
+seqjax needs Python 3.12 or newer, and none was found on this machine.
+Install one, then type the same command again:
+  apt-get install python3.13 python3.13-venv
+or, where your distribution has none:
+  $(UV) python install 3.13
+endef
+export NO_PYTHON
+
+.PHONY: help demo test test-slow lint types wheel lock clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
+
+demo: $(READY)  ## train a small model on text that Python ships, then look at it
+	@.venv/bin/seqjax run
+
+test: $(READY)  ## the test suite; ARGS="-k name" chooses
+	@$(PYTHON) -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-slow: $(READY)  ## the tests that take minutes
+	@$(PYTHON) -m pytest -n 2 -m slow $(ARGS)
+
+lint: $(READY)  ## ruff: rules and format
+	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m ruff format --check
+
+types: $(READY)  ## mypy
+	@$(PYTHON) -m mypy
+
+wheel: $(READY)  ## build the wheel, install it elsewhere, use it
+	@$(with_index) .ci/wheel $(UV)
+
+lock: | $(UV)  ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade for newer versions
+	@$(with_index) $(UV) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header \
+		--group dev pyproject.toml -o requirements.lock $(ARGS)
+
+clean:  ## remove all that make made
+	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache build dist
+
+# pyenv hides the Pythons that are not its current one, hence its folders at the end of the PATH. Bytecode is
+# compiled here, since without it (PYTHONDONTWRITEBYTECODE) importing jax takes three times as long.
+$(READY): pyproject.toml requirements.lock | $(UV)
+	@export PATH="$$PATH:$$(echo "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin | tr ' ' :)" $(with_index); \
+	python=$$($(UV) python find --system '>=3.12' 2>/dev/null) || { echo "$$NO_PYTHON" >&2; exit 2; }; \
+	set -e; echo "Setting up .venv with $$python (once)"; \
+	rm -rf .venv; $(UV) venv --quiet --python "$$python" .venv; \
+	$(UV) pip sync --quiet --python $(PYTHON) --compile-bytecode --require-hashes requirements.lock; \
+	$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .; \
+	$(UV) pip check --quiet --python $(PYTHON) || { echo 'requirements.lock is older than pyproject.toml. Type: make lock' >&2; exit 2; }; \
+	touch $@
+
+.tools/bin/uv:
+	@PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --target .tools uv

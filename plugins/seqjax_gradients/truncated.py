@@ -1,0 +1,31 @@
+"""Backpropagation through time, regularly truncated."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax.numpy as jnp
+from annotated_types import Interval
+
+from seqjax import GatedGradient, register
+
+
+@register("gradient", "truncated")
+@dataclass(frozen=True)
+class Truncated(GatedGradient):
+    """Cuts the gradient at every `steps`-th step of the window.
+
+        dh_t/dw = ∂f/∂w + ξ_t ∂f/∂h dh_{t-1}/dw,   ξ_t = 0 if t is a positive multiple of `steps`, else 1
+
+    The window is a row of independent segments. Its first step is not cut, so that a learned initial state
+    gets its gradient; the edge between windows is the sampler's (Williams & Peng 1990).
+    """
+
+    steps: Annotated[int, Interval(ge=1)] = 10
+    """Length of a segment in time steps."""
+
+    claim = "biased"
+
+    def gates(self, noise, memory, num_steps):
+        """Zero at positive multiples of `steps`, else one."""
+        t = jnp.arange(num_steps)
+        return jnp.where((t % self.steps == 0) & (t > 0), 0.0, 1.0), memory

@@ -1,0 +1,2 @@
+from .adam import Adam as Adam
+from .sgd import SGD as SGD

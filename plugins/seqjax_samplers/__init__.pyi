@@ -1,0 +1,2 @@
+from .random import Random as Random
+from .sequential import Sequential as Sequential

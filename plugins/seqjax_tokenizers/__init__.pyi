@@ -1,0 +1,1 @@
+from .char import Char as Char

@@ -1,0 +1,45 @@
+"""Is a model shaped as the contract says? Asked before training, without computing anything."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.contracts import Model, Spec, Tokens
+from seqjax.errors import Error
+
+
+def check_model(model: Model, spec: Spec) -> None:
+    """Traces one `init`, `init_state` and `step` with `jax.eval_shape`.
+
+    Raises:
+        Error: naming the model and the leaf whose shape or dtype is not what it has to be.
+    """
+    name = type(model).__name__
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
+    for path, leaf in _leaves(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise Error(f"model {name}: init: parameter {path} is {leaf.dtype}; parameters are float arrays")
+    state = jax.eval_shape(lambda params: model.init_state(params, spec), params)
+    new, output = jax.eval_shape(model.step, params, state, _example(spec.inputs))
+    before, after = dict(_leaves(state)), dict(_leaves(new))
+    if jax.tree.structure(state) != jax.tree.structure(new):
+        raise Error(f"model {name}: step: the state goes in as {list(before)} and comes out as {list(after)}")
+    for path, leaf in before.items():
+        if (leaf.shape, leaf.dtype) != (after[path].shape, after[path].dtype):
+            raise Error(f"model {name}: step: state {path} goes in as {_show(leaf)} and comes out as {_show(after[path])}")
+    width = spec.targets.size if isinstance(spec.targets, Tokens) else spec.targets.dim
+    if getattr(output, "shape", None) != (width,):
+        raise Error(f"model {name}: step: the output is {_show(output)}; {spec.targets} needs shape ({width},)")
+
+
+def _example(side: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((), jnp.int32) if isinstance(side, Tokens) else jax.ShapeDtypeStruct((side.dim,), float)
+
+
+def _leaves(tree: Any) -> list[tuple[str, Any]]:
+    return [(jax.tree_util.keystr(keys), leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _show(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}" if hasattr(leaf, "shape") else type(leaf).__name__

@@ -1,0 +1,205 @@
+"""Nested dicts <-> plugins and experiments: one route for TOML, the command line and `create`.
+
+A configuration has the experiment's scalars at the top and a table for each kind of plugin, with the
+plugin's name under `plugin` and its fields beside it. Every fault of every table is reported at once.
+Nothing is imported for a table that only names its plugin until all names are known to be good.
+"""
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import tomli_w
+
+from seqjax import registry
+from seqjax.errors import Error, nearest
+from seqjax.plugin import Plugin, fields_of, members, problems_of
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "corpus": {"plugin": "seqjax/python-docs"},
+    "sampler": {"plugin": "seqjax/sequential", "batch_size": 32, "num_steps": 35},
+    "model": {"plugin": "seqjax/rnn", "hidden": 256},
+    "gradient": {"plugin": "seqjax/full"},
+    "optimizer": {"plugin": "seqjax/sgd", "learning_rate": 1.0, "clip_norm": 1.0},
+}
+"""The plugins of an experiment that names no others."""
+
+DEFAULT_TOKENIZER = "seqjax/char"
+"""How a text is split where no tokenizer is named."""
+
+Config = dict[str, Any]
+
+
+def create(kind: str, name: str, **fields: Any) -> Any:
+    """An instance of the plugin with this short name or full id.
+
+    Args:
+        kind: `corpus`, `tokenizer`, `sampler`, `model`, `gradient` or `optimizer`.
+        name: such as `"rnn"` or `"seqjax/rnn"`.
+        fields: its hyper-parameters.
+
+    Raises:
+        Error: unknown kind or name; a plugin that fails to import; unknown, missing or invalid fields, all at once.
+    """
+    cls = registry.get(kind, name)
+    problems = problems_of(cls, fields)
+    if problems:
+        raise Error(f"{kind} {name!r} cannot be made:", problems=problems)
+    return cls(**fields)
+
+
+def build(experiment: type, config: Config) -> Any:
+    """The experiment of a configuration laid over `DEFAULTS`.
+
+    Raises:
+        Error: whatever is wrong with it, all at once.
+    """
+    problems = config_problems(experiment, config)
+    if problems:
+        raise Error("the configuration is not valid:", problems=problems)
+    merged = overlay(DEFAULTS, config)
+    plugins = {kind: create_from_table(kind, merged[kind]) for kind in registry.GROUPS if kind in merged}
+    return experiment(**{**merged, **plugins})
+
+
+def create_from_table(kind: str, table: Config) -> Any:
+    """The plugin of a table `{"plugin": name, field: value, ...}`; nested tables are plugins too."""
+    cls = registry.get(kind, table["plugin"])
+    fields = {}
+    for name, value in table.items():
+        if name != "plugin":
+            nested = isinstance(value, Mapping)
+            fields[name] = create_from_table(_kind_of(fields_of(cls)[name].hint), value) if nested else value
+    return create(kind, table["plugin"], **fields)
+
+
+def config_problems(experiment: type, config: Config) -> list[str]:
+    """Whatever is wrong with a configuration, one line a fault."""
+    known = [f.name for f in dataclasses.fields(experiment)]
+    problems = [
+        f"{key}: no such key{nearest(key, known)} (keys: {', '.join(known)})" for key in config if key not in known
+    ]
+    scalars = {key: value for key, value in config.items() if key in known and key not in registry.GROUPS}
+    problems += problems_of(experiment, scalars)
+    for kind in registry.GROUPS:
+        if kind in config:
+            problems += _table_problems(kind, config[kind])
+    return problems
+
+
+def name_problems(config: Config) -> list[str]:
+    """What is wrong with the plugin names of a configuration; imports nothing."""
+    problems = []
+    for kind in registry.GROUPS:
+        table = config.get(kind)
+        if isinstance(table, Mapping) and isinstance(table.get("plugin"), str):
+            try:
+                registry.find(kind, table["plugin"])
+            except Error as fault:
+                problems.append(f"[{kind}] {fault}")
+    return problems
+
+
+def overlay(base: Config, over: Config) -> Config:
+    """`over` laid over `base`: a table that names its plugin replaces, one that does not changes its fields."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = base.get(key)
+        changes = isinstance(value, Mapping) and "plugin" not in value and isinstance(below, Mapping)
+        merged[key] = {**below, **value} if changes else value  # type: ignore[dict-item]
+    return merged
+
+
+def to_config(plugin: Any) -> Config:
+    """The nested dict of an experiment or plugin: full ids, resolved fields, no None."""
+    config = {}
+    for f in dataclasses.fields(plugin):
+        value = getattr(plugin, f.name)
+        if isinstance(value, Plugin):
+            value = {"plugin": registry.entry_of(value).id, **to_config(value)}
+        if value is not None:
+            config[f.name] = value
+    return config
+
+
+def to_toml(config: Config) -> str:
+    """TOML with the scalars first, then a table for each plugin."""
+    scalars = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
+    return tomli_w.dumps({**scalars, **config})
+
+
+def from_toml(text: str, source: str = "configuration") -> Config:
+    """The nested dict of a TOML text.
+
+    Raises:
+        Error: the text is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as fault:
+        raise Error(f"{source}: not valid TOML: {fault}") from fault
+
+
+def parse(hint: Any, text: str) -> Any:
+    """The value that a command-line string stands for, by the field's type.
+
+    Tuples split at commas; for `int | float` a string with `.` or `e` is a float. What cannot be read stays
+    a string, which the builder then refuses.
+    """
+    options = members(hint)
+    if any(option is type(None) for option in options) and text.lower() == "none":
+        return None
+    tuples = [option for option in options if typing.get_origin(option) is tuple]
+    if tuples and ("," in text or len(tuples) == len(options)):
+        args = typing.get_args(tuples[0])
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        hints = [args[0]] * len(parts) if args[-1] is Ellipsis else [*args, *[str] * len(parts)]
+        return tuple(parse(h, part) for h, part in zip(hints, parts, strict=False))
+    for option in options:
+        if typing.get_origin(option) is Literal and text in map(str, typing.get_args(option)):
+            return next(value for value in typing.get_args(option) if str(value) == text)
+    for scalar, read in ((bool, _parse_bool), (int, int), (float, float)):
+        if scalar in options:
+            try:
+                return read(text)
+            except ValueError:
+                continue
+    return text
+
+
+def _parse_bool(text: str) -> bool:
+    values = {"true": True, "false": False}
+    if text.lower() not in values:
+        raise ValueError(text)
+    return values[text.lower()]
+
+
+def _table_problems(kind: str, table: Any) -> list[str]:
+    if not isinstance(table, Mapping):
+        return [f"[{kind}]: must be a table, such as [{kind}] with plugin = {registry.names(kind)[0]!r} under it"]
+    full = overlay({kind: DEFAULTS.get(kind, {})}, {kind: table})[kind]
+    name = full.get("plugin")
+    if not isinstance(name, str):
+        return [f"[{kind}] plugin: must name a {kind}, one of: {', '.join(registry.names(kind))}"]
+    try:
+        entry = registry.find(kind, name)
+        if set(full) == {"plugin"} and entry.distribution != registry.LOCAL:
+            return []  # nothing but a good name: imported when it is built
+        cls = registry.load(entry)
+    except Error as fault:
+        return [f"[{kind}] {fault}"]
+    fields = {key: value for key, value in full.items() if key != "plugin"}
+    nested = {key: value for key, value in fields.items() if isinstance(value, Mapping)}
+    plain = {key: value for key, value in fields.items() if key not in nested}
+    problems = problems_of(cls, plain, ignore=nested)
+    for key, value in nested.items():
+        inner = _kind_of(fields_of(cls)[key].hint) if key in fields_of(cls) else None
+        problems += _table_problems(inner, value) if inner else [f"{key}: a table is not expected here"]
+    return [f"[{kind}] {problem}" for problem in problems]
+
+
+def _kind_of(hint: Any) -> str | None:
+    """The kind of plugin that a field holds, if it holds one."""
+    return next((m.kind for m in members(hint) if isinstance(m, type) and issubclass(m, Plugin)), None)

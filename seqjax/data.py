@@ -1,0 +1,112 @@
+"""From a corpus to batches: split, encode, stream, windows."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from seqjax.config import DEFAULT_TOKENIZER, create
+from seqjax.contracts import Codec, Corpus, Plan, Spec, Stream, Text, Tokenizer
+from seqjax.errors import Error
+
+PARTS = ("train", "heldout", "rest")
+"""The consecutive parts of a corpus."""
+
+
+class Data(NamedTuple):
+    """A corpus made ready: `streams` has one for each of `PARTS`."""
+
+    source: Text
+    codec: Codec
+    spec: Spec
+    streams: dict[str, Stream]
+
+
+def prepare(corpus: Corpus, train: float, heldout: float, tokenizer: Tokenizer | None) -> Data:
+    """Loads, splits, fits the tokenizer on the training split alone, encodes.
+
+    Raises:
+        Error: the corpus is shorter than what is asked of it.
+    """
+    source = corpus.load()
+    parts = split(source, train, heldout)
+    codec = resolve_tokenizer(tokenizer).fit(parts["train"])
+    streams = {name: next_token_stream(*encode(part, codec)) for name, part in parts.items()}
+    return Data(source, codec, Spec(codec.spec), streams)
+
+
+def resolve_tokenizer(tokenizer: Tokenizer | None) -> Tokenizer:
+    """The tokenizer of a recipe; None stands for the default one."""
+    return tokenizer or create("tokenizer", DEFAULT_TOKENIZER)
+
+
+def split(source: Text, train: float, heldout: float) -> dict[str, Text]:
+    """Consecutive parts of a corpus: `train`, `heldout` and the `rest`; int = characters, float = share."""
+    total = len(source)
+    sizes = [size if isinstance(size, int) else round(size * total) for size in (train, heldout)]
+    if sizes[0] < 2 or sum(sizes) > total:
+        raise Error(
+            f"corpus {source.source or 'text'} has {total:,} characters; train = {train} and heldout = {heldout} "
+            f"take {sizes[0]:,} and {sizes[1]:,} of them, and training needs at least 2\n"
+            "Use a longer text, or shares such as --train 0.9 --heldout 0.1"
+        )
+    edges = [0, sizes[0], sum(sizes), total]
+    return {name: source[first:last] for name, first, last in zip(PARTS, edges, edges[1:], strict=False)}
+
+
+def encode(text: Text, codec: Codec) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " D+1"]]:
+    """Ids of a text, and where its documents begin and end among them."""
+    ids = [codec.encode(text.text[first:last]) for first, last in zip(text.bounds, text.bounds[1:], strict=False)]
+    return np.concatenate(ids), np.cumsum([0, *map(len, ids)], dtype=np.int64)
+
+
+def next_token_stream(ids: Int[np.ndarray, " n"], bounds: Int[np.ndarray, " D+1"]) -> Stream:
+    """The stream of a language model: each id predicts the next one of its document."""
+    inside = np.ones(len(ids), bool)
+    inside[bounds[1:] - 1] = False  # a document's last id predicts nothing
+    (at,) = np.nonzero(inside)
+    lengths = np.maximum(np.diff(bounds) - 1, 0)
+    return Stream(ids[at], ids[at + 1], np.cumsum([0, *lengths], dtype=np.int64))
+
+
+def cut_windows(first: Any, last: Any, num_steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Windows side by side over segments first[i] <= t < last[i].
+
+    Returns:
+        Of each window its start, its length (at most T; shorter at a segment's end) and its segment i.
+    """
+    first, last = np.asarray(first, np.int64), np.asarray(last, np.int64)
+    counts = -(-(last - first) // num_steps)
+    segment = np.repeat(np.arange(len(first)), counts)
+    nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = first[segment] + nth * num_steps
+    return starts, np.minimum(num_steps, last[segment] - starts), segment
+
+
+def in_order(bounds: Int[np.ndarray, " D+1"], num_steps: int) -> Plan:
+    """Every target once, in order, in one row: what evaluation reads. A document starts afresh."""
+    starts, lengths, document = cut_windows(bounds[:-1], bounds[1:], num_steps)
+    scored = np.stack([np.zeros_like(lengths), lengths], -1).astype(np.int32)
+    fresh = np.diff(document, prepend=-1) > 0
+    return Plan(starts[:, None], scored[:, None], fresh[:, None])
+
+
+def window(stream: Stream, starts: Int[Array, " B"], num_steps: int) -> Any:
+    """(inputs, targets) of T steps from each start, leaves [T, B, ...]; past the end the last entry repeats."""
+    at_TB = starts + jnp.arange(num_steps)[:, None]
+    return tuple(side.at[at_TB].get(mode="clip") for side in (stream.inputs, stream.targets))
+
+
+def scored_steps(
+    stream: Stream, starts: Int[Array, " B"], scored: Int[Array, "B 2"], age: Int[Array, " B"], context: int, num_steps: int
+) -> Bool[Array, "T B"]:
+    """Which steps count: in the scored range, in the mask, past the model's context.
+
+    `age` is how many steps ago each row was fresh.
+    """
+    t_T1 = jnp.arange(num_steps)[:, None]
+    counts_TB = (scored[:, 0] <= t_T1) & (t_T1 < scored[:, 1]) & (t_T1 + age >= context)
+    if stream.mask is not None:
+        counts_TB &= stream.mask.at[starts + t_T1].get(mode="clip")
+    return counts_TB

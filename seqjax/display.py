@@ -1,0 +1,121 @@
+"""What a person sees while a run trains: a live line on a terminal, else a plain line every few seconds."""
+
+import math
+import os
+import sys
+import time
+from typing import Any, Self
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text as Line
+
+from seqjax import registry
+from seqjax.contracts import Spec, Tokens
+from seqjax.train import make_mesh
+
+EVERY = 5.0
+"""Seconds from one plain line to the next."""
+
+
+class Display:
+    """Prints the progress of a run, as a context manager; `show` False prints nothing."""
+
+    def __init__(self, run: Any, show: bool, devices: int | None = None):
+        self.run, self.show, self.devices = run, show, devices
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.live = None
+        self.first = ""
+        self.printed = -math.inf
+        self.began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.show:
+            self._print("device", device_line(self.run, self.devices))
+            self._print("corpus", corpus_line(self.run))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Shows the row of an epoch."""
+        if not self.show:
+            return
+        first, last = not self.first, row["epoch"] == self.run.experiment.epochs
+        text = self._format(row)
+        if first:
+            self._print("model", f"{model_line(self.run)} · compiled in {row['compile_seconds']:.1f} s")
+            self.first = text
+            self.console.print(self._header(), markup=False)
+            self.console.print(text, markup=False)
+            if self.console.is_terminal and not last:
+                self.live = Live(Line(""), console=self.console, auto_refresh=False)
+                self.live.start()
+        elif self.live is not None:
+            self.live.update(Line(text), refresh=True)
+        elif last or time.monotonic() - self.printed >= EVERY:
+            self.console.print(text, markup=False)
+        else:
+            return
+        self.printed = time.monotonic()
+
+    def _print(self, name, text):
+        self.console.print(f"{name:8} {escape(text)}", markup=False)
+        sys.stdout.flush()
+
+    def _header(self):
+        middle = "train ppl   held-out ppl" if self._tokens() else "train MSE   held-out MSE"
+        return f"epoch      loss   {middle}    |g|    tokens/s    left"
+
+    def _tokens(self):
+        return isinstance(self.run.codec.spec, Tokens)
+
+    def _format(self, row):
+        kind = "perplexity" if self._tokens() else "loss"
+        left = (time.monotonic() - self.began) / row["epoch"] * (self.run.experiment.epochs - row["epoch"])
+        return (
+            f"{row['epoch']:5}  {row['train_loss']:8.3f}  {row['train_' + kind]:10.2f}  {row['heldout_' + kind]:13.2f}  "
+            f"{row['grad_norm']:5.2f}  {row['tokens_per_second']:10,.0f}  {left // 60:3.0f}:{left % 60:02.0f}"
+        )
+
+
+def device_line(run: Any, devices: int | None = None) -> str:
+    """Device, how many of them share a batch, jax, precision."""
+    batch = run.experiment.sampler.batch_size
+    used, found = make_mesh(batch, devices).size, len(jax.devices())
+    cores = f", {os.cpu_count()} cores" if jax.default_backend() == "cpu" else f", {jax.devices()[0].device_kind}"
+    share = f" · batch of {batch} over {used} of {found} devices" if found > 1 else ""
+    return f"{jax.default_backend()}{cores}{share} · jax {jax.__version__} · {np.dtype(jax.numpy.zeros(()).dtype)}"
+
+
+def corpus_line(run: Any) -> str:
+    """Name, size and parts of the corpus."""
+    source, e = run.data, run.experiment
+    parts = [f"{size:.0%}" if isinstance(size, float) else f"{size:,}" for size in (e.train, e.heldout)]
+    return f"{source.source} · {len(source):,} characters · {len(run.codec)} tokens · train {parts[0]} / held out {parts[1]}"
+
+
+def model_line(run: Any) -> str:
+    """Model, number of parameters, gradient strategy, optimizer."""
+    params = jax.eval_shape(lambda: run.experiment.model.init(jax.random.key(0), Spec(run.codec.spec)))
+    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    e = run.experiment
+    return f"{describe(e.model)} · {size:,} parameters · gradient {describe(e.gradient)} · {describe(e.optimizer)}"
+
+
+def describe(plugin: Any) -> str:
+    """A plugin in a few words: its name and the fields that are not at their defaults."""
+    cls = type(plugin)
+    name = registry.entry_of(plugin).name
+    fields = {f: getattr(plugin, f) for f in cls.__dataclass_fields__}
+    changed = [f"{f}={value}" for f, value in fields.items() if value != cls.__dataclass_fields__[f].default]
+    return " ".join([name, *changed])
+
+
+def escape(text: str) -> str:
+    """The text on one line, with control characters written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,74 @@
+"""Files from elsewhere: fetched once, over https, and checked against a hash."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from seqjax.errors import Error
+
+LIMIT = 1 << 30
+"""Largest file that is downloaded, in bytes."""
+
+
+def download(url: str, known_hash: str, folder: str | Path | None = None) -> Path:
+    """A file from the cache, or else from its address.
+
+    Args:
+        url: https on every hop; plain http only to this machine itself.
+        known_hash: such as `"sha1:090b..."`.
+        folder: the cache; None: the user's cache folder.
+
+    Raises:
+        Error: no connection (exit code 2), a redirect to http, a file too large, broken off or with another
+            hash (exit code 4). Nothing is left behind, and a good copy in the cache is kept.
+    """
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")
+
+    def refuse(response, **_):
+        address = urlsplit(response.url)
+        if address.scheme != "https" and address.hostname not in ("127.0.0.1", "localhost", "::1"):
+            raise Error(f"download {url}: refused, since it leads to {response.url} without https", exit_code=4)
+        if response.ok and not response.is_redirect and not 0 <= int(response.headers.get("Content-Length", -1)) <= LIMIT:
+            raise Error(f"download {url}: refused, since its size is not given or over {LIMIT:,} bytes", exit_code=4)
+
+    refuse_before_sending = urlsplit(url)
+    try:
+        return Path(
+            pooch.retrieve(
+                url,
+                known_hash=known_hash,
+                fname=Path(refuse_before_sending.path).name,
+                path=folder or pooch.os_cache("seqjax"),
+                downloader=pooch.HTTPDownloader(timeout=30, hooks={"response": refuse}),
+            )
+        )
+    except requests.exceptions.ChunkedEncodingError as fault:
+        raise Error(f"download {url}: broken off; nothing was kept. Try again", exit_code=4) from fault
+    except requests.exceptions.RequestException as fault:
+        raise Error(
+            f"download {url}: {type(fault).__name__}\nWithout a connection, get the file by other means and name it with "
+            "--corpus.path, or put it into a folder named by SEQJAX_DATA"
+        ) from fault
+    except Error:
+        raise
+    except ValueError as fault:
+        raise Error(f"download {url}: {fault}", exit_code=4) from fault
+
+
+def check(file: Path, known_hash: str) -> Path:
+    """The same file, if it has this hash.
+
+    Raises:
+        Error: it is missing (exit code 2), or has another hash (exit code 4).
+    """
+    import pooch
+
+    algorithm, _, expected = known_hash.partition(":")
+    if not file.is_file():
+        raise Error(f"{file}: no such file")
+    found = pooch.file_hash(str(file), alg=algorithm)
+    if found != expected:
+        raise Error(f"{file}: its {algorithm} is {found}, not {expected}: another or a damaged file", exit_code=4)
+    return file

@@ -1,0 +1,27 @@
+"""The one exception type. This module imports nothing, so that every other may import it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class Error(ValueError):
+    """A failure that the user can mend: says what is wrong, where, what is safe and what to type next.
+
+    Args:
+        message: one line, or several. With `problems`, the headline over them.
+        problems: the separate faults, where several are reported at once.
+        exit_code: what a command line ends with: 2 bad input, configuration or plugin; 3 diverged;
+            4 integrity; 5 run directory in use; 6 disk, memory or permission.
+    """
+
+    def __init__(self, message: str, *, problems: Iterable[str] = (), exit_code: int = 2):
+        self.message = message
+        self.problems = tuple(problems)
+        self.exit_code = exit_code
+        super().__init__("\n  ".join([message, *self.problems]))
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`'; did you mean "x"?'` for the choices closest to `word`, or an empty string."""
+    close = difflib.get_close_matches(word, sorted(choices), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

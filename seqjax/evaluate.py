@@ -1,0 +1,67 @@
+"""The loss of a stream, exactly: in order, from one fresh state, carried."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.contracts import Params, Stream, Tokens
+from seqjax.data import in_order, scored_steps, window
+from seqjax.problem import ModelProblem, Problem
+
+WINDOW = 256
+"""Time steps scanned at once; the result does not depend on it."""
+
+
+def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]:
+    """Mean loss over every target of a stream, once each.
+
+    The state is carried from the first step to the last; it starts afresh where a document starts.
+
+    Args:
+        problem: whose loss.
+        params: its parameters.
+        stream: the data.
+
+    Returns:
+        `loss`, `tokens` (how many targets were scored) and, where targets are tokens, `perplexity`. A stream
+        without targets has a loss of NaN.
+    """
+    losses, tokens = 0.0, 0
+    plan = in_order(stream.bounds, WINDOW)
+    if len(plan.starts):
+        plan = plan._replace(starts=plan.starts.astype(np.int32))
+        losses, tokens = _sums(problem, params, stream._replace(bounds=None), plan)
+        losses, tokens = np.asarray(losses, np.float64).sum().item(), int(tokens.sum())
+    loss = losses / tokens if tokens else math.nan
+    row = {"loss": loss, "tokens": tokens}
+    if isinstance(problem.spec.targets, Tokens):
+        row["perplexity"] = perplexity(loss)
+    return row
+
+
+def perplexity(loss: float) -> float:
+    """exp of the mean cross-entropy in nats: 1 if every token was certain, |V| if all were equally likely."""
+    return math.inf if loss > 700 else math.exp(loss)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sums(problem, params, stream, plan):
+    """Summed loss and number of targets of each window."""
+
+    def one(carry, batch_plan):
+        state, age = carry
+        starts, scored, fresh = batch_plan
+        initial = problem.init_state(params)
+        state = jax.tree.map(lambda new, old: jnp.where(fresh, new[None], old), initial, state)
+        age = jnp.where(fresh, 0, age)
+        counts_TB = scored_steps(stream, starts, scored, age, problem.context, WINDOW)
+        state, losses_TB = problem.unroll(params, state, window(stream, starts, WINDOW))
+        return (state, age + WINDOW), (jnp.where(counts_TB, losses_TB, 0).sum(), counts_TB.sum())
+
+    state = jax.tree.map(lambda a: a[None], problem.init_state(params))
+    _, sums = jax.lax.scan(one, (state, jnp.zeros(1, jnp.int32)), tuple(plan))
+    return sums

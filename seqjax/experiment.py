@@ -1,0 +1,75 @@
+"""`Experiment`: the recipe. What is not part of the result is an argument of `run`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from annotated_types import Interval
+
+from seqjax import config
+from seqjax.contracts import Corpus, Model, Optimizer, Sampler, Tokenizer
+from seqjax.gradient import Gradient
+from seqjax.plugin import Plugin
+
+
+def _default(kind: str) -> Any:
+    return field(default_factory=lambda: config.create_from_table(kind, config.DEFAULTS[kind]))
+
+
+@dataclass(frozen=True)
+class Experiment(Plugin):
+    """One recipe with one seed: what is learned, by what, and how.
+
+    Raises:
+        Error: a value of the wrong type or out of range; all of them at once.
+    """
+
+    kind = "experiment"
+
+    corpus: Corpus = _default("corpus")
+    """Where the data comes from."""
+    train: Annotated[int, Interval(ge=2)] | Annotated[float, Interval(gt=0, le=1)] = 0.9
+    """The first part of the corpus: characters or time steps if an int, a share if a float."""
+    heldout: Annotated[int, Interval(ge=0)] | Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    """The part after it, which is evaluated and never trained on; 0: none."""
+    tokenizer: Tokenizer | None = None
+    """How text is split; None: into characters."""
+    sampler: Sampler = _default("sampler")
+    """Which windows make an epoch."""
+    model: Model = _default("model")
+    """What is trained."""
+    gradient: Gradient = _default("gradient")
+    """How the gradient goes back through time."""
+    optimizer: Optimizer = _default("optimizer")
+    """What an update does with the gradient."""
+    epochs: Annotated[int, Interval(ge=1)] = 20
+    """How often the sampler goes through the training part."""
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
+    """Of the parameters, the sampler and the gradient strategy."""
+    evaluate_every: Annotated[int, Interval(ge=1)] = 1
+    """Epochs from one held-out evaluation to the next; the last epoch always has one."""
+
+    def run(self, path: str | Path | None = None, *, devices: int | None = None, progress: bool = False) -> Any:
+        """Trains, and returns the `Run`. A finished run of the same recipe is opened instead.
+
+        Args:
+            path: folder to keep the run in; None: in memory, nothing is written.
+            devices: how many to shard each batch over; None: all, or the most that divide the batch.
+            progress: whether to print what happens.
+
+        Raises:
+            Error: a folder that holds another recipe or an unfinished run; training that diverges (exit
+                code 3).
+        """
+        from seqjax.run import execute
+
+        return execute(self, path, devices, progress)
+
+    def to_toml(self) -> str:
+        """The recipe as TOML: the scalars, then a table for each plugin, with full ids and all fields."""
+        return config.to_toml(config.to_config(self))
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        """The recipe whose `to_toml` gave `text`; what is left out is at its default."""
+        return config.build(cls, config.from_toml(text))

@@ -1,0 +1,157 @@
+"""The folder of a run: which files it has, and how they are written and read."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from seqjax import registry
+from seqjax.contracts import Params
+from seqjax.errors import Error
+from seqjax.plugin import Plugin
+
+CONFIG, ENVIRONMENT, METRICS, CODEC = "config.toml", "environment.json", "metrics.jsonl", "codec.json"
+PARAMS, SAMPLES, HISTORY, PLUGINS = "params.safetensors", "samples.txt", "history.png", "plugins"
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns a full disk or a lack of permission into an `Error` with exit code 6."""
+    try:
+        yield
+    except OSError as fault:
+        reason = fault.strerror or fault
+        raise Error(f"{fault.filename or path} cannot be written: {reason}; choose another folder", exit_code=6) from fault
+
+
+def write(path: Path, data: str | bytes) -> None:
+    """Writes a file whole or not at all."""
+    with disk_errors(path):
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+        os.replace(part, path)
+
+
+def write_params(path: Path, params: Params) -> None:
+    """One safetensors file; a leaf's name is its path in the nested dict, `outer/inner`."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    write(path, safetensors.numpy.save({_name(keys): np.ascontiguousarray(leaf) for keys, leaf in leaves}))
+
+
+def read_params(path: Path, like: Params) -> Params:
+    """The parameters in a file, in the structure of `like`.
+
+    Raises:
+        Error: exit code 4: the file is damaged, or its arrays are not those of the model.
+    """
+    try:
+        found = safetensors.numpy.load(path.read_bytes())
+    except (safetensors.SafetensorError, ValueError, KeyError) as fault:
+        raise Error(f"{path}: damaged: {fault}", exit_code=4) from fault
+    expected = {_name(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
+    shapes = {name: array.shape for name, array in found.items()}
+    if shapes != expected:
+        raise Error(f"{path}: has the arrays {shapes}, but the model has {expected}", exit_code=4)
+    return jax.tree_util.tree_map_with_path(lambda keys, leaf: jax.numpy.asarray(found[_name(keys)]), like)
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Adds one line of JSON; NaN is null."""
+    plain = {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+    with disk_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(plain) + "\n")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows that `append_row` wrote."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        rows = [json.loads(line) for line in lines]
+    except json.JSONDecodeError as fault:
+        raise Error(f"{path}: damaged: {fault}", exit_code=4) from fault
+    return [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
+
+
+def read_json(path: Path) -> Any:
+    """The values of a JSON file.
+
+    Raises:
+        Error: exit code 4: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise Error(f"{path}: missing or damaged: {fault}", exit_code=4) from fault
+
+
+def environment(plugins: list[Plugin], corpus_sha256: str) -> dict[str, Any]:
+    """What a run depends on beside its recipe: versions, plugin files, device, commit, corpus."""
+    packages = ("seqjax", "jax", "jaxlib", "numpy", "optax")
+    return {
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "platform": platform.platform(),
+        "device": str(jax.devices()[0].device_kind),
+        "backend": jax.default_backend(),
+        "devices": len(jax.devices()),
+        "git_commit": _git_commit(),
+        "corpus_sha256": corpus_sha256,
+        "plugins": [_plugin_record(registry.entry_of(plugin)) for plugin in plugins],
+    }
+
+
+def copy_local_plugins(folder: Path, plugins: list[Plugin]) -> None:
+    """Keeps the files of plugins that belong to no distribution."""
+    for entry in map(registry.entry_of, plugins):
+        if entry.distribution == registry.LOCAL and entry.source:
+            with disk_errors(folder):
+                (folder / PLUGINS).mkdir(exist_ok=True)
+                shutil.copyfile(entry.source, folder / PLUGINS / Path(entry.source).name)
+
+
+def missing_plugins(folder: Path) -> list[str]:
+    """What to load, `file`, before a run that used local plugins can be opened."""
+    record = read_json(folder / ENVIRONMENT)["plugins"]
+    known = {(kind, entry.id) for kind in registry.GROUPS for entry in registry.entries(kind)}
+    return [
+        str(folder / PLUGINS / p["file"])
+        for p in record
+        if p["id"].startswith(f"{registry.LOCAL}/") and (p["kind"], p["id"]) not in known
+    ]
+
+
+def _plugin_record(entry: registry.Entry) -> dict[str, Any]:
+    file = Path(entry.source) if entry.source and Path(entry.source).is_file() else None
+    return {
+        "kind": entry.kind,
+        "id": entry.id,
+        "version": entry.version,
+        "target": entry.target,
+        "file": file.name if file else None,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file else None,
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the working folder, `None` outside a git checkout or without git."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def _name(keys: tuple) -> str:
+    return "/".join(str(key.key) for key in keys)

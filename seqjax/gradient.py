@@ -1,0 +1,336 @@
+"""Gradient strategies: ways to differentiate many steps. The bases that their authors build on."""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from seqjax.contracts import Params, State
+from seqjax.errors import Error
+from seqjax.plugin import Plugin
+from seqjax.problem import Problem
+
+Noise = PyTree
+
+
+class Batch(NamedTuple):
+    """A window of every row.
+
+    Args:
+        xs: what the steps read, leaves [T, B, ...].
+        weights: float[T, B], what each step's loss counts: zero where it is not scored, and divided by the
+            global count, so that they sum to 1 over the batch of all devices. A strategy sums; it never
+            normalises.
+        fresh: bool[B], True where a sequence starts: its state is the initial one, inside the
+            differentiated function.
+        rows: int32[B], global row numbers, so that randomness does not depend on how rows lie on devices.
+    """
+
+    xs: Any
+    weights: Any
+    fresh: Any
+    rows: Any
+
+
+class Memory(NamedTuple):
+    """What a strategy remembers from window to window.
+
+    Args:
+        shared: survives resets; averaged over rows and devices, so it must hold means.
+        rows: one a row, reset where the row is fresh.
+    """
+
+    shared: Any = ()
+    rows: Any = ()
+
+
+class Estimate(NamedTuple):
+    """What a strategy returns.
+
+    Args:
+        loss: the weighted sum of the steps' losses.
+        grads: like the parameters.
+        state: after the last step, leaves [B, ...].
+        memory: for the next window.
+    """
+
+    loss: Any
+    grads: Any
+    state: Any
+    memory: Any
+
+
+class Gradient(Plugin):
+    """A gradient strategy, written for the whole batch.
+
+    Most strategies derive from `GatedGradient`, `RandomCuts` or `SequenceGradient` instead and write one
+    function for one sequence. Randomness is drawn apart from the estimate, so that a claim can be proved by
+    summing `estimate` over `outcomes`.
+    """
+
+    kind: ClassVar[str] = "gradient"
+    claim: ClassVar[Literal["exact", "unbiased", "biased"]]
+    """What the expectation of `grads` is, at fixed parameters."""
+    of: ClassVar[Literal["window", "history"]]
+    """Of which gradient: with the incoming state a constant, or through everything since the row was fresh."""
+
+    def init(self, problem: Problem, params: Params, state: State) -> Memory:
+        """Memory for ONE sequence that starts in `state`."""
+        return Memory()
+
+    def draw(self, key: jax.Array, memory: Memory, num_steps: int) -> Noise:
+        """The randomness of ONE sequence; `()` when there is none."""
+        return ()
+
+    def outcomes(self, memory: Memory, num_steps: int) -> tuple[Noise, Float[Array, " M"]]:
+        """All M values that `draw` can give, stacked, and their probabilities. For small `num_steps`.
+
+        Raises:
+            NotImplementedError: the strategy draws, and its outcomes have not been written or are continuous.
+        """
+        if self.draws:
+            raise NotImplementedError(f"{type(self).__name__} draws, but does not list its outcomes")
+        return (), jnp.ones(1)
+
+    def estimate(
+        self,
+        problem: Problem,
+        params: Params,
+        start: Callable[[Params], State],
+        memory: Memory,
+        batch: Batch,
+        noise: Noise,
+    ) -> Estimate:
+        """Loss and gradient, deterministic. `noise`, `memory.rows` and `start(params)` have leaves [B, ...]."""
+        raise NotImplementedError
+
+    @property
+    def draws(self) -> bool:
+        """Whether the strategy is random."""
+        return type(self).draw is not Gradient.draw
+
+    def __call__(
+        self,
+        problem: Problem,
+        params: Params,
+        state: State,
+        memory: Memory,
+        batch: Batch,
+        key: jax.Array | None = None,
+    ) -> Estimate:
+        """Resets fresh rows, draws for each row, estimates.
+
+        Raises:
+            Error: the strategy draws and `key` is None.
+        """
+        if key is None and self.draws:
+            raise Error(f"{type(self).__name__} draws at random: pass a key, such as key=jax.random.key(0)")
+        num_steps, num_rows = batch.weights.shape
+        state_keys = draw_keys = None
+        if key is not None:
+            row_keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch.rows)
+            state_keys, draw_keys = jnp.unstack(jax.vmap(jax.random.split)(row_keys), axis=1)
+
+        def start(params):
+            if problem.init_state is None:
+                return state
+            initial = _over_rows(problem.init_state, (None, 0), num_rows)(params, state_keys)
+            return _where_rows(batch.fresh, initial, state)
+
+        new = init_memory(self, problem, params, start(params))
+        memory = memory._replace(rows=_where_rows(batch.fresh, new.rows, memory.rows))
+        draw = functools.partial(self.draw, num_steps=num_steps)
+        noise = _over_rows(draw, (0, Memory(None, 0)), num_rows)(draw_keys, memory)
+        return self.estimate(problem, params, start, memory, batch, noise)
+
+
+class GatedGradient(Gradient):
+    """Reverse mode with gates on the state's tangent. The author writes `gates`, for ONE sequence."""
+
+    of: ClassVar[Literal["window", "history"]] = "window"
+
+    def gates(self, noise: Noise, memory: Memory, num_steps: int) -> tuple[Float[Array, " T"] | None, Memory]:
+        """What the tangent of the state that enters step t is multiplied by, for each t; None: all ones."""
+        raise NotImplementedError
+
+    def estimate(self, problem, params, start, memory, batch, noise):  # noqa: D102
+        num_steps, num_rows = batch.weights.shape
+        gates, memory = _over_rows(
+            functools.partial(self.gates, num_steps=num_steps),
+            (0, Memory(None, 0)),
+            num_rows,
+            out_axes=(1, 0),
+        )(noise, memory)
+
+        def loss(params):
+            state, losses = problem.unroll(params, start(params), batch.xs, gates)
+            return weighted_sum(batch.weights, losses), state
+
+        (loss, state), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        return Estimate(loss, grads, state, _average_shared(memory))
+
+
+class RandomCuts(GatedGradient):
+    """Cuts each edge between steps at random; a surviving edge weighs 1 / (1 - hazard), so the mean is exact.
+
+    The author writes `hazard`; gates, reweighting, ages and outcomes follow from it. The age of a row
+    persists from window to window (Tallec & Ollivier 2017, "Unbiasing truncated backpropagation through
+    time", arXiv:1705.08209).
+    """
+
+    claim: ClassVar[Literal["exact", "unbiased", "biased"]] = "unbiased"
+
+    def hazard(self, age: Int[Array, ""], shared: Any) -> Any:
+        """Probability that this edge is cut; `age` int32: edges kept since the last cut or start, first 0."""
+        raise NotImplementedError
+
+    def init(self, problem, params, state):  # noqa: D102
+        return Memory(rows=jnp.zeros((), jnp.int32))
+
+    def draw(self, key, memory, num_steps):
+        """Which edges are cut, bool[T]."""
+        u_T = jax.random.uniform(key, (num_steps,))
+        return self._walk(memory, u_T, lambda u, hazard: u < hazard)[0]
+
+    def outcomes(self, memory, num_steps):  # noqa: D102
+        cuts_MT = bit_patterns(num_steps)
+
+        def probability(cuts_T):
+            _, hazard_T, _ = self._walk(memory, cuts_T, lambda cut, hazard: cut)
+            return jnp.prod(jnp.where(cuts_T, hazard_T, 1 - hazard_T))
+
+        return cuts_MT, jax.vmap(probability)(cuts_MT)
+
+    def gates(self, noise, memory, num_steps):  # noqa: D102
+        cuts_T, hazard_T, age = self._walk(memory, noise, lambda cut, hazard: cut)
+        return jnp.where(cuts_T, 0, 1 / (1 - hazard_T)), memory._replace(rows=age)
+
+    def _walk(self, memory, source_T, is_cut):
+        """Follows the age along T edges: (cuts bool[T], hazards float[T], age after the last edge)."""
+
+        def edge(age, source):
+            hazard = jnp.asarray(self.hazard(age, memory.shared), float)
+            cut = is_cut(source, hazard)
+            return jnp.where(cut, 0, age + 1), (cut, hazard)
+
+        age, (cuts_T, hazard_T) = jax.lax.scan(edge, memory.rows, source_T)
+        return cuts_T, hazard_T, age
+
+
+class SequenceGradient(Gradient):
+    """A strategy of any other kind, written for ONE sequence: the author writes `one`. Sums, not means."""
+
+    def one(
+        self,
+        problem: Problem,
+        params: Params,
+        start: Callable[[Params], State],
+        memory: Memory,
+        xs: PyTree,
+        weights: Float[Array, " T"],
+        noise: Noise,
+    ) -> tuple[Float[Array, ""], Params, State, Memory]:
+        """(loss, grads, state, memory) of one sequence; xs leaves [T, ...]."""
+        raise NotImplementedError
+
+    def estimate(self, problem, params, start, memory, batch, noise):  # noqa: D102
+        def one(row, memory, xs, weights, noise):
+            def start_row(params):
+                return jax.tree.map(lambda a: a[row], start(params))
+
+            return self.one(problem, params, start_row, memory, xs, weights, noise)
+
+        num_rows = batch.weights.shape[1]
+        loss, grads, state, memory = jax.vmap(one, in_axes=(0, Memory(None, 0), 1, 1, 0))(
+            jnp.arange(num_rows), memory, batch.xs, batch.weights, noise
+        )
+        loss, grads = jax.tree.map(lambda a: a.sum(0), (loss, grads))
+        return Estimate(loss, grads, state, _average_shared(memory))
+
+
+def value_and_grad(step_or_problem: Callable | Problem, strategy: Gradient) -> Callable[..., Estimate]:
+    """Like `jax.value_and_grad`, for a scan: its result differentiates T steps by a strategy.
+
+    The function returned takes `(params, state, xs, *, memory=None, weights=None, key=None)`, with state leaves
+    [B, ...] and xs leaves [T, B, ...] (an unbatched scan: add an axis of 1), and returns an `Estimate`.
+    `memory` None: the strategy's initial one; `weights` float[T, B], None: 1 / (T B); `key` is needed by a
+    strategy that draws. No row is fresh: `state` is where the window starts.
+
+    Args:
+        step_or_problem: a scan body for one sequence, step(params, state, x) -> (state, loss), or a Problem.
+        strategy: such as `Truncated(steps=50)`.
+    """
+    problem = step_or_problem if isinstance(step_or_problem, Problem) else Problem(step_or_problem)
+
+    def estimate(
+        params: Params,
+        state: State,
+        xs: PyTree,
+        *,
+        memory: Memory | None = None,
+        weights: Float[Array, "T B"] | None = None,
+        key: jax.Array | None = None,
+    ) -> Estimate:
+        num_steps, num_rows = jax.tree.leaves(xs)[0].shape[:2]
+        if weights is None:
+            weights = jnp.full((num_steps, num_rows), 1 / (num_steps * num_rows))
+        if memory is None:
+            memory = init_memory(strategy, problem, params, state)
+        batch = Batch(xs, weights, jnp.zeros(num_rows, bool), jnp.arange(num_rows, dtype=jnp.int32))
+        return strategy(problem, params, state, memory, batch, key)
+
+    return estimate
+
+
+def init_memory(strategy: Gradient, problem: Problem, params: Params, state: State) -> Memory:
+    """The strategy's memory for rows that start in `state`, leaves [B, ...]."""
+    num_rows = jax.tree.leaves(state)[0].shape[0]
+    return _average_shared(_over_rows(functools.partial(strategy.init, problem), (None, 0), num_rows)(params, state))
+
+
+def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*T"]) -> Float[Array, ""]:
+    """Sum of the losses times the weights, in the losses' dtype."""
+    return jnp.sum(weights.astype(losses.dtype) * losses)
+
+
+def ravel_float(tree: PyTree) -> tuple[Float[Array, " n"], list, Callable[[Array, list], PyTree]]:
+    """Splits a state into one float vector and the leaves that have no tangent (ids, counters, keys).
+
+    Returns:
+        The vector, the other leaves, and `join(vector, others)`, which gives the tree back.
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    is_float = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+    vector, unravel = ravel_pytree([leaf for leaf, f in zip(leaves, is_float, strict=True) if f])
+    others = [leaf for leaf, f in zip(leaves, is_float, strict=True) if not f]
+
+    def join(vector, others):
+        parts = (iter(others), iter(unravel(vector)))
+        return jax.tree.unflatten(treedef, [next(parts[f]) for f in is_float])
+
+    return vector, others, join
+
+
+def bit_patterns(n: int) -> Bool[np.ndarray, "M n"]:
+    """All 2^n rows of n booleans, the outcomes of n independent cuts."""
+    return np.array(list(itertools.product([False, True], repeat=n)), bool).reshape(-1, n)
+
+
+def _over_rows(f, in_axes, num_rows, out_axes=0):
+    """`f` for one row, vmapped over `num_rows`, some of whose arguments may have no leaves."""
+    return jax.vmap(f, in_axes=in_axes, out_axes=out_axes, axis_size=num_rows)
+
+
+def _where_rows(fresh, new, old):
+    """Row by row: `new` where fresh, else `old`. Leaves [B, ...]; keys and integers too."""
+    return jax.tree.map(lambda a, b: jnp.where(fresh.reshape(fresh.shape + (1,) * (b.ndim - 1)), a, b), new, old)
+
+
+def _average_shared(memory):
+    return memory._replace(shared=jax.tree.map(lambda a: a.mean(0).astype(a.dtype), memory.shared))

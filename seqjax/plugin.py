@@ -1,0 +1,180 @@
+"""`Plugin`: a frozen dataclass whose fields are its hyper-parameters, checked whichever door a value came by."""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import sys
+import textwrap
+import types
+import typing
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin
+
+from seqjax.errors import Error, nearest
+
+
+class Plugin:
+    """Base of every kind of plugin.
+
+    A subclass is a frozen dataclass without arrays, so that it is hashable, comparable, printable and static
+    under `jit`. Ranges are part of a field's type: `Annotated[float, Interval(gt=0, le=1)]`. Field types are
+    those that TOML has: bool, int, float, str, Literal, tuples of these, another plugin, unions of these, and
+    `T | None` with None as the default. The docstring under a field documents it.
+
+    Raises:
+        Error: a value of the wrong type or out of range; all fields are reported at once.
+    """
+
+    kind: ClassVar[str] = "plugin"
+
+    def __post_init__(self) -> None:
+        problems = []
+        for field in fields_of(type(self)).values():
+            value, faults = _check(field, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+            problems += faults
+        if problems:
+            raise Error(f"{type(self).__name__} cannot be made:", problems=problems)
+
+
+class Field(NamedTuple):
+    """One hyper-parameter of a plugin class, as help texts, parsers and the builder see it."""
+
+    name: str
+    hint: Any
+    default: Any
+    doc: str
+    adapter: Any
+
+    @property
+    def type(self) -> str:
+        """The type and its range in words, such as `float in (0, 1]`."""
+        return describe(self.hint)
+
+
+@functools.cache
+def fields_of(cls: type) -> dict[str, Field]:
+    """The fields of a plugin class by name. A field without a default has `dataclasses.MISSING`."""
+    import pydantic
+
+    hints = typing.get_type_hints(cls, include_extras=True)
+    config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    docs = _field_docs(cls)
+    found = {}
+    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory
+        hint = hints[f.name]
+        adapter = pydantic.TypeAdapter(_as_instance(hint), config=config)
+        found[f.name] = Field(f.name, hint, default, docs.get(f.name, ""), adapter)
+    return found
+
+
+def problems_of(cls: type, values: typing.Mapping[str, Any], ignore: typing.Container[str] = ()) -> list[str]:
+    """What keeps `cls(**values)` from being made: unknown, missing and invalid fields, one line each."""
+    known = fields_of(cls)
+    problems = [
+        f"{name}: {cls.__name__} has no such field{nearest(name, known)} (fields: {', '.join(known) or 'none'})"
+        for name in values
+        if name not in known and name not in ignore
+    ]
+    problems += [
+        f"{field.name}: missing; must be {field.type}"
+        for field in known.values()
+        if field.default is dataclasses.MISSING and field.name not in values and field.name not in ignore
+    ]
+    for name, value in values.items():
+        if name in known:
+            problems += _check(known[name], value)[1]
+    return problems
+
+
+def describe(hint: Any) -> str:
+    """A type hint in words."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return describe(args[0]) + "".join(_range(meta) for meta in args[1:])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(arg) for arg in args)
+    if origin is Literal:
+        return " or ".join(repr(arg) for arg in args)
+    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+        return f"a tuple of {describe(args[0])}"
+    if origin is tuple:
+        return f"a tuple ({', '.join(map(describe, args))})"
+    if hint in (None, type(None)):
+        return "none"
+    if isinstance(hint, type) and issubclass(hint, Plugin):
+        return f"a {hint.kind}"
+    return {bool: "true or false", str: "a string"}.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def members(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, stripped of their ranges; of any other hint, itself."""
+    if get_origin(hint) is Annotated:
+        return members(get_args(hint)[0])
+    if get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(m for arg in get_args(hint) for m in members(arg))
+    return (hint,)
+
+
+def _check(field: Field, value: Any) -> tuple[Any, list[str]]:
+    """The value as the field holds it, or what is wrong with it. Traced values pass."""
+    value = _plain(value)
+    if _is_tracer(value):
+        return value, []
+    try:
+        return field.adapter.validate_python(value, strict=True), []
+    except ValueError:
+        return value, [f"{field.name} = {value!r}: must be {field.type}"]
+
+
+def _range(meta: Any) -> str:
+    gt, ge, lt, le = (getattr(meta, bound, None) for bound in ("gt", "ge", "lt", "le"))
+    if gt is ge is lt is le is None:
+        return ""
+    if lt is le is None:
+        return f" > {gt:g}" if gt is not None else f" >= {ge:g}"
+    low = f"({gt:g}" if gt is not None else f"[{ge:g}" if ge is not None else "(-inf"
+    high = f"{lt:g})" if lt is not None else f"{le:g}]" if le is not None else "inf)"
+    return f" in {low}, {high}"
+
+
+def _as_instance(hint: Any) -> Any:
+    """The hint with plugin classes checked by isinstance: left to itself, pydantic would build them anew."""
+    import pydantic
+
+    origin, args = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, Plugin):
+        return pydantic.InstanceOf[hint]  # type: ignore[valid-type]
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[tuple(_as_instance(arg) for arg in args)]  # noqa: UP007
+    return hint
+
+
+def _plain(value: Any) -> Any:
+    """Lists as tuples, numpy and jax scalars as Python's own."""
+    if isinstance(value, list | tuple):
+        return tuple(_plain(v) for v in value)
+    if not _is_tracer(value) and getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()
+    return value
+
+
+def _is_tracer(value: Any) -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(value, jax.core.Tracer)
+
+
+def _field_docs(cls: type) -> dict[str, str]:
+    docs = {}
+    for base in reversed(cls.__mro__):
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        except (OSError, TypeError, SyntaxError):  # no source, as at an interactive prompt
+            continue
+        body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+        for field, text in zip(body, body[1:], strict=False):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(doc))):
+                    docs[name] = " ".join(inspect.cleandoc(doc).split())
+    return docs

@@ -1,0 +1,288 @@
+"""Training: a generator over epochs, each of which is one compiled, donated call with the data on the device."""
+
+import functools
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from seqjax.contracts import Optimizer, Params, Plan, Sampler, Stream
+from seqjax.data import scored_steps, window
+from seqjax.errors import Error
+from seqjax.gradient import Batch, Gradient, Memory, init_memory
+from seqjax.problem import Problem
+
+ROWS = "rows"
+"""Name of the mesh axis over which the rows of a batch are sharded."""
+
+
+class TrainState(NamedTuple):
+    """All that training carries from update to update.
+
+    Args:
+        params: the parameters.
+        opt_state: the optimizer's state.
+        carry: the recurrent state, leaves [B, ...].
+        memory: the gradient strategy's memory.
+        key: the root of all randomness; update n draws from `fold_in(key, n)`.
+        update: int32[], how many updates were made.
+    """
+
+    params: Any
+    opt_state: Any
+    carry: Any
+    memory: Any
+    key: Any
+    update: Any
+
+
+class Diverged(Error):
+    """A loss or gradient was not finite; `state` is the last good one, before that update."""
+
+    def __init__(self, message: str, state: TrainState):
+        super().__init__(message, exit_code=3)
+        self.state = state
+
+
+def training(
+    problem: Problem,
+    stream: Stream,
+    *,
+    sampler: Sampler,
+    gradient: Gradient,
+    optimizer: Optimizer | optax.GradientTransformation,
+    epochs: int,
+    seed: int = 0,
+    params: Params | None = None,
+    state: TrainState | None = None,
+    devices: int | None = None,
+) -> Iterator[tuple[TrainState, dict[str, Any]]]:
+    """Trains; yields the state and a row of metrics after each epoch.
+
+    A row has epoch, update, tokens and seconds (both since the call, compiling apart), compile_seconds (of
+    this epoch), train_loss, grad_norm (mean, before clipping), learning_rate and tokens_per_second. The next
+    epoch reuses the buffers of a yielded state: copy what is to be kept.
+
+    Args:
+        problem: what is trained.
+        stream: what is sampled.
+        sampler: which windows make an epoch.
+        gradient: how the loss is differentiated.
+        optimizer: an optimizer plugin or any optax transformation.
+        epochs: how many, counted from update 0.
+        seed: of the parameters, the sampler and the strategy.
+        params: initial parameters; None: the model's. Required where the problem has no model.
+        state: where to go on, as yielded by an earlier call with the same other arguments.
+        devices: how many to shard the rows over; None: all, or the most that divide the batch.
+
+    Raises:
+        Diverged: a loss or gradient is not finite.
+    """
+    mesh = make_mesh(sampler.batch_size, devices)
+    plan = sampler.plan(stream.bounds, epoch_rng(seed, 0))
+    num_updates = epochs * len(plan.starts)
+    if state is None:
+        state = init_train_state(problem, gradient, optimizer, num_updates, sampler.batch_size, seed, params)
+    state = jax.device_put(jax.tree.map(jnp.copy, state), _shardings(mesh))  # a copy: it will be donated
+    on_device = jax.device_put(stream._replace(bounds=None), NamedSharding(mesh, PartitionSpec()))
+    done, first = int(state.update), 0  # `first` is the epoch's first update
+    tokens, seconds = 0.0, 0.0
+    for epoch in range(epochs):
+        plan = plan if epoch == 0 else sampler.plan(stream.bounds, epoch_rng(seed, epoch))
+        rest = jax.tree.map(lambda a: a[max(0, done - first) :], plan)  # noqa: B023
+        first += len(plan.starts)
+        if len(rest.starts) == 0:
+            continue
+        args = (state, on_device, _to_device(rest, mesh))
+        static = (problem, gradient, optimizer, num_updates, sampler.num_steps, mesh)
+        clock = [time.perf_counter()]
+        _epoch.lower(*args, *static).compile()
+        clock.append(time.perf_counter())
+        state, updates = _epoch(*args, *static)
+        updates = {name: np.asarray(values, np.float64) for name, values in updates.items()}
+        clock.append(time.perf_counter())
+        if int(state.update) != first:
+            raise _diverged(state, updates, first - len(rest.starts), epoch)
+        tokens += updates["tokens"].sum()
+        seconds += clock[2] - clock[1]
+        yield state, {
+            "epoch": epoch + 1,
+            "update": first,
+            "tokens": int(tokens),
+            "seconds": seconds,
+            "compile_seconds": clock[1] - clock[0],
+            "train_loss": np.average(updates["loss"], weights=updates["tokens"]).item(),
+            "grad_norm": updates["grad_norm"].mean().item(),
+            "learning_rate": _learning_rate(state.opt_state),
+            "tokens_per_second": updates["tokens"].sum().item() / (clock[2] - clock[1]),
+        }
+
+
+def run_epoch(
+    problem: Problem,
+    gradient: Gradient,
+    tx: optax.GradientTransformation,
+    state: TrainState,
+    stream: Stream,
+    plan: Plan,
+    num_steps: int | None = None,
+    axis: str | None = None,
+) -> tuple[TrainState, dict[str, Any]]:
+    """One epoch: a scan over the plan's batches. Pure and not jitted, so that it can be vmapped over seeds.
+
+    From the first update on whose loss or gradient norm is not finite the state stays as it was before.
+
+    Args:
+        problem: what is trained.
+        gradient: how it is differentiated.
+        tx: the optax transformation.
+        state: where to start.
+        stream: the data, on the device.
+        plan: the windows of the epoch, N batches of B rows; B those of this device.
+        num_steps: T; None: the longest scored window of the plan, which then must not be traced.
+        axis: name of the mapped axis over which rows are sharded, if any.
+
+    Returns:
+        The state after the epoch, and `loss`, `tokens` and `grad_norm` (before clipping), f[N] each.
+    """
+    num_steps = int(np.max(plan.scored)) if num_steps is None else num_steps
+    num_rows = plan.starts.shape[1]
+    rows = jnp.arange(num_rows, dtype=jnp.int32)
+    if axis is not None:
+        rows += num_rows * jax.lax.axis_index(axis)
+
+    def over_devices(collective, tree):
+        return tree if axis is None else collective(tree, axis)
+
+    def update(carry, batch_plan):
+        state, age, good = carry
+        starts, scored, fresh = batch_plan
+        age = jnp.where(fresh, 0, age)
+        counts_TB = scored_steps(stream, starts, scored, age, problem.context, num_steps)
+        tokens = over_devices(jax.lax.psum, counts_TB.sum())
+        weights_TB = counts_TB / jnp.maximum(tokens, 1)
+        batch = Batch(window(stream, starts, num_steps), weights_TB, fresh, rows)
+        key = jax.random.fold_in(state.key, state.update)
+        estimate = gradient(problem, state.params, state.carry, state.memory, batch, key)
+        loss, grads = over_devices(jax.lax.psum, (estimate.loss, estimate.grads))
+        memory = estimate.memory._replace(shared=over_devices(jax.lax.pmean, estimate.memory.shared))
+        grad_norm = optax.global_norm(grads)
+        good &= jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+
+        def apply(state):
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            return TrainState(params, opt_state, estimate.state, memory, state.key, state.update + 1)
+
+        state = jax.lax.cond(good, apply, lambda state: state, state)
+        return (state, age + num_steps, good), {"loss": loss, "tokens": tokens, "grad_norm": grad_norm}
+
+    start = (state, jnp.zeros(num_rows, jnp.int32), jnp.array(True))
+    (state, _, _), updates = jax.lax.scan(update, start, tuple(plan))
+    return state, updates
+
+
+def init_train_state(
+    problem: Problem,
+    gradient: Gradient,
+    optimizer: Optimizer | optax.GradientTransformation,
+    num_updates: int,
+    num_rows: int,
+    seed: int = 0,
+    params: Params | None = None,
+) -> TrainState:
+    """The state before update 0.
+
+    Raises:
+        Error: the problem has no model and `params` are missing, or no `init_state`.
+    """
+    init_key, key = jax.random.split(jax.random.key(seed))
+    if params is None:
+        if problem.model is None:
+            raise Error("a problem without a model has no initial parameters: pass params=")
+        params = problem.model.init(init_key, problem.spec)
+    if problem.init_state is None:
+        raise Error("training starts rows afresh: give the problem its init_state, Problem(step, init_state)")
+    row_keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(num_rows))
+    carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)
+    memory = init_memory(gradient, problem, params, carry)
+    tx = build_optimizer(optimizer, num_updates)
+    return TrainState(params, tx.init(params), carry, memory, key, jnp.zeros((), jnp.int32))
+
+
+def build_optimizer(optimizer: Optimizer | optax.GradientTransformation, num_updates: int) -> Any:
+    """The optax transformation of a plugin; any other is one already."""
+    return optimizer.build(num_updates) if isinstance(optimizer, Optimizer) else optimizer
+
+
+def epoch_rng(seed: int, epoch: int) -> np.random.Generator:
+    """What an epoch's plan is drawn from: a function of seed and epoch alone, so that any epoch can be redone."""
+    return np.random.default_rng((seed, epoch))
+
+
+def make_mesh(batch_size: int, devices: int | None = None) -> Mesh:
+    """The devices over which the rows of a batch are sharded; None: the most that divide the batch.
+
+    Raises:
+        Error: fewer devices than asked for, or a batch that they do not divide.
+    """
+    found = jax.devices()
+    if devices is None:
+        devices = max(n for n in range(1, len(found) + 1) if batch_size % n == 0)
+    if not 1 <= devices <= len(found) or batch_size % devices:
+        raise Error(f"devices = {devices} must divide batch_size = {batch_size} and be at most {len(found)}, all there are")
+    return Mesh(np.array(found[:devices]), (ROWS,), axis_types=(AxisType.Auto,))
+
+
+@functools.partial(jax.jit, static_argnums=range(3, 9), donate_argnums=0)
+def _epoch(state, stream, plan, problem, gradient, optimizer, num_updates, num_steps, mesh):
+    """`run_epoch` with the rows sharded over the mesh."""
+    tx = build_optimizer(optimizer, num_updates)
+
+    def local(state, stream, plan):
+        return run_epoch(problem, gradient, tx, state, stream, plan, num_steps, ROWS)
+
+    everywhere, by_row = PartitionSpec(), PartitionSpec(None, ROWS)
+    specs = {"in_specs": (_SPECS, everywhere, by_row), "out_specs": (_SPECS, everywhere)}
+    return jax.shard_map(local, mesh=mesh, **specs, check_vma=False)(state, stream, plan)
+
+
+_SPECS = TrainState(
+    params=PartitionSpec(),
+    opt_state=PartitionSpec(),
+    carry=PartitionSpec(ROWS),
+    memory=Memory(shared=PartitionSpec(), rows=PartitionSpec(ROWS)),
+    key=PartitionSpec(),
+    update=PartitionSpec(),
+)
+
+
+def _shardings(mesh):
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), _SPECS)
+
+
+def _to_device(plan, mesh):
+    """The plan on the mesh, with starts in int32."""
+    plan = plan._replace(starts=plan.starts.astype(np.int32))
+    return jax.device_put(plan, NamedSharding(mesh, PartitionSpec(None, ROWS)))
+
+
+def _learning_rate(opt_state):
+    rate = optax.tree_utils.tree_get(opt_state, "learning_rate")
+    return float("nan") if rate is None else float(rate)
+
+
+def _diverged(state, updates, first, epoch):
+    at = int(state.update)
+    loss, norm = updates["loss"][at - first], updates["grad_norm"][at - first]
+    return Diverged(
+        f"diverged at update {at + 1} (epoch {epoch + 1}): loss {loss:g}, gradient norm {norm:g}; the state before it "
+        f"is kept\nTry a smaller learning rate (it was {_learning_rate(state.opt_state):g}) or clip the gradient, "
+        "such as --optimizer.clip-norm 1",
+        state,
+    )
