@@ -14,7 +14,7 @@ from typing import Any, Literal
 import tomli_w
 
 from seqjax import registry
-from seqjax.errors import Error, nearest
+from seqjax.errors import Error
 from seqjax.plugin import Plugin, fields_of, members, problems_of
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -53,15 +53,24 @@ def create(kind: str, name: str, **fields: Any) -> Any:
 def build(experiment: type, config: Config) -> Any:
     """The experiment of a configuration laid over `DEFAULTS`.
 
+    Args:
+        experiment: the class `Experiment`.
+        config: scalars, and a table for each plugin.
+
     Raises:
         Error: whatever is wrong with it, all at once.
     """
-    problems = config_problems(experiment, config)
-    if problems:
-        raise Error("the configuration is not valid:", problems=problems)
+    scalars = {key: value for key, value in config.items() if key not in registry.GROUPS}
+    raise_if([*problems_of(experiment, scalars), *table_problems(config)])
     merged = overlay(DEFAULTS, config)
     plugins = {kind: create_from_table(kind, merged[kind]) for kind in registry.GROUPS if kind in merged}
     return experiment(**{**merged, **plugins})
+
+
+def raise_if(problems: list[str]) -> None:
+    """Raises one `Error` with all problems, if there are any."""
+    if problems:
+        raise Error("the configuration is not valid:", problems=problems)
 
 
 def create_from_table(kind: str, table: Config) -> Any:
@@ -75,31 +84,9 @@ def create_from_table(kind: str, table: Config) -> Any:
     return create(kind, table["plugin"], **fields)
 
 
-def config_problems(experiment: type, config: Config) -> list[str]:
-    """Whatever is wrong with a configuration, one line a fault."""
-    known = [f.name for f in dataclasses.fields(experiment)]
-    problems = [
-        f"{key}: no such key{nearest(key, known)} (keys: {', '.join(known)})" for key in config if key not in known
-    ]
-    scalars = {key: value for key, value in config.items() if key in known and key not in registry.GROUPS}
-    problems += problems_of(experiment, scalars)
-    for kind in registry.GROUPS:
-        if kind in config:
-            problems += _table_problems(kind, config[kind])
-    return problems
-
-
-def name_problems(config: Config) -> list[str]:
-    """What is wrong with the plugin names of a configuration; imports nothing."""
-    problems = []
-    for kind in registry.GROUPS:
-        table = config.get(kind)
-        if isinstance(table, Mapping) and isinstance(table.get("plugin"), str):
-            try:
-                registry.find(kind, table["plugin"])
-            except Error as fault:
-                problems.append(f"[{kind}] {fault}")
-    return problems
+def table_problems(config: Config) -> list[str]:
+    """What is wrong with the tables of a configuration. Imports only plugins that are given fields."""
+    return [problem for kind in registry.GROUPS if kind in config for problem in _table_problems(kind, config[kind])]
 
 
 def overlay(base: Config, over: Config) -> Config:
@@ -140,6 +127,12 @@ def from_toml(text: str, source: str = "configuration") -> Config:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
         raise Error(f"{source}: not valid TOML: {fault}") from fault
+
+
+def parse_fields(cls: type, strings: Mapping[str, str]) -> Config:
+    """Command-line strings as the values of a class's fields; see `parse`."""
+    fields = fields_of(cls)
+    return {name: parse(fields[name].hint, text) if name in fields else text for name, text in strings.items()}
 
 
 def parse(hint: Any, text: str) -> Any:

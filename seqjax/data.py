@@ -64,9 +64,10 @@ def encode(text: Text, codec: Codec) -> tuple[Int[np.ndarray, " n"], Int[np.ndar
 def next_token_stream(ids: Int[np.ndarray, " n"], bounds: Int[np.ndarray, " D+1"]) -> Stream:
     """The stream of a language model: each id predicts the next one of its document."""
     inside = np.ones(len(ids), bool)
-    inside[bounds[1:] - 1] = False  # a document's last id predicts nothing
+    lengths = np.diff(bounds)
+    inside[bounds[1:][lengths > 0] - 1] = False  # a document's last id predicts nothing
     (at,) = np.nonzero(inside)
-    lengths = np.maximum(np.diff(bounds) - 1, 0)
+    lengths = np.maximum(lengths - 1, 0)
     return Stream(ids[at], ids[at + 1], np.cumsum([0, *lengths], dtype=np.int64))
 
 

@@ -86,6 +86,7 @@ def training(
     mesh = make_mesh(sampler.batch_size, devices)
     plan = sampler.plan(stream.bounds, epoch_rng(seed, 0))
     num_updates = epochs * len(plan.starts)
+    static = (problem, gradient, optimizer, num_updates, sampler.num_steps, mesh)
     if state is None:
         state = init_train_state(problem, gradient, optimizer, num_updates, sampler.batch_size, seed, params)
     state = jax.device_put(jax.tree.map(jnp.copy, state), _shardings(mesh))  # a copy: it will be donated
@@ -99,7 +100,6 @@ def training(
         if len(rest.starts) == 0:
             continue
         args = (state, on_device, _to_device(rest, mesh))
-        static = (problem, gradient, optimizer, num_updates, sampler.num_steps, mesh)
         clock = [time.perf_counter()]
         _epoch.lower(*args, *static).compile()
         clock.append(time.perf_counter())
@@ -260,6 +260,17 @@ _SPECS = TrainState(
     key=PartitionSpec(),
     update=PartitionSpec(),
 )
+
+
+def epoch_memory(problem: Problem, stream: Stream, plan: Plan, experiment: Any, devices: int | None = None) -> Any:
+    """Memory of one compiled epoch on one device, as `jax.stages.Compiled.memory_analysis` gives it."""
+    e, mesh = experiment, make_mesh(experiment.sampler.batch_size, devices)
+    num_updates = e.epochs * len(plan.starts)
+    state = init_train_state(problem, e.gradient, e.optimizer, num_updates, e.sampler.batch_size, e.seed)
+    state = jax.device_put(state, _shardings(mesh))
+    args = (state, stream._replace(bounds=None), _to_device(plan, mesh))
+    static = (problem, e.gradient, e.optimizer, num_updates, e.sampler.num_steps, mesh)
+    return _epoch.lower(*args, *static).compile().memory_analysis()
 
 
 def _shardings(mesh):

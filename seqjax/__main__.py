@@ -1,0 +1,5 @@
+"""`python -m seqjax`."""
+
+from seqjax.cli import main
+
+raise SystemExit(main())

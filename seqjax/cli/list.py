@@ -1,0 +1,24 @@
+"""`seqjax list`: the plugins there are, without importing them."""
+
+from collections.abc import Sequence
+
+from seqjax import registry
+from seqjax.cli.parser import Parser, add_load, load_files
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints name, origin and first line of the docstring of each plugin."""
+    parser = Parser(prog="seqjax list", description="The plugins there are.")
+    parser.add_argument("kind", nargs="?", help=f"one of {', '.join(registry.GROUPS)}")
+    add_load(parser)
+    args = parser.read(argv)
+    load_files(args.load)
+    kinds = [args.kind] if args.kind else list(registry.GROUPS)
+    found = {kind: registry.entries(kind) for kind in kinds}
+    width = max((len(entry.id) for entries in found.values() for entry in entries), default=0)
+    for kind, entries in found.items():
+        print(kind)
+        for entry in entries:
+            print(f"  {entry.id:{width}}  {entry.version:8} {registry.summary(entry)}".rstrip())
+    print("\nparameters and defaults: seqjax show KIND NAME")
+    return 0

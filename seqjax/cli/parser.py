@@ -1,0 +1,49 @@
+"""What the verbs share in reading their arguments."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from seqjax import registry
+from seqjax.errors import Error, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are `Error`s with the nearest flag; `_` in a flag reads as `-`."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(
+            allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of exiting."""
+        raise Error(f"{message}\nsee {self.prog} --help")
+
+    def read(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The arguments; an unknown one is an error that names the nearest."""
+        args, unknown = self.parse_known_args([_dashes(arg) for arg in argv])
+        if unknown:
+            hint = nearest(unknown[0], self._option_string_actions)
+            self.error(f"no such argument: {unknown[0]}{hint}")
+        return args
+
+
+def add_load(parser: argparse.ArgumentParser) -> None:
+    """The flag that registers a local file's plugins."""
+    parser.add_argument(
+        "--load", action="append", default=[], metavar="FILE", help="run a Python file that registers plugins"
+    )
+
+
+def load_files(paths: Sequence[str]) -> None:
+    """Does what `--load` says."""
+    for path in paths:
+        registry.load_file(path)
+
+
+def _dashes(arg: str) -> str:
+    """`--clip_norm=x` as `--clip-norm=x`."""
+    match = re.match(r"--[^=]+", arg)
+    return match[0].replace("_", "-") + arg[match.end() :] if match else arg

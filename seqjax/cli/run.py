@@ -1,0 +1,164 @@
+"""`seqjax run`: train a model, and keep the run in a folder."""
+
+import argparse
+import itertools
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seqjax import config, registry
+from seqjax.cli.parser import Parser, add_load, load_files
+from seqjax.errors import Error
+
+SCALARS = {
+    "train": "first part of the corpus: characters (10000) or a share (0.9, the default)",
+    "heldout": "the part after it, evaluated and never trained on; default 0.1",
+    "epochs": "how often to go through the training part; default 20",
+    "seed": "of parameters, sampler and gradient strategy; default 0",
+    "evaluate-every": "epochs from one held-out evaluation to the next; default 1",
+}
+DESCRIPTION = """Train a model, and keep the run in a folder.
+
+Every part of a run is a plugin: --model rnn chooses one, --model.hidden 512 sets its parameters.
+Plugins there are: seqjax list. Flags come in any order and lie over --config."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Reads the recipe, trains, says where the run is and what to type next."""
+    argv, flags = _split_fields(argv)
+    parser = _parser()
+    args = parser.read(argv)
+    load_files(args.load)
+    recipe = _recipe(args, flags)
+    if args.help:
+        parser.epilog = _plugin_help(recipe)
+        parser.print_help()
+        return 0
+    if set(recipe) <= set(registry.GROUPS):
+        config.raise_if(config.table_problems(recipe))  # wrong names are found without importing jax
+    _use_all_cores(args.devices)
+    from seqjax.experiment import Experiment
+
+    experiment = config.build(Experiment, recipe)
+    if args.print_config:
+        print(experiment.to_toml(), end="")
+        return 0
+    if args.dry_run:
+        from seqjax.cli.dry_run import describe
+
+        print(describe(experiment, args.devices))
+        return 0
+    out = Path(args.out) if args.out else _fresh_folder(experiment)
+    run = experiment.run(out, devices=args.devices, progress=True)
+    _say_what_next(run)
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="seqjax run", description=DESCRIPTION, add_help=False)
+    for kind in registry.GROUPS:
+        parser.add_argument(f"--{kind}", metavar="NAME", help=f"the {kind}, by short name or full id")
+    for name, text in SCALARS.items():
+        parser.add_argument(f"--{name}", metavar="X", help=text)
+    parser.add_argument("--config", metavar="FILE", help="a TOML file to start from, such as a run's config.toml")
+    add_load(parser)
+    parser.add_argument("--out", metavar="DIR", help="folder of the run; default: a fresh one under runs/")
+    parser.add_argument("--devices", type=int, metavar="N", help="devices to share a batch; default: all that divide it")
+    parser.add_argument("--print-config", action="store_true", help="print the whole recipe as TOML; train nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print shapes, sizes and memory; train nothing")
+    parser.add_argument("-h", "--help", action="store_true", help="this text, and the parameters of the chosen plugins")
+    return parser
+
+
+def _split_fields(argv: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Takes the flags of plugins' fields, `--kind.field value`, out of the arguments."""
+    plain, fields, rest = [], {}, iter(argv)
+    for arg in rest:
+        match = re.fullmatch(rf"--({'|'.join(registry.GROUPS)})\.([^=]+)(=(.*))?", arg, re.DOTALL)
+        if not match:
+            plain.append(arg)
+            continue
+        kind, name, equals, value = match.groups()
+        if not equals:
+            value = next(rest, None)
+            if value is None:
+                raise Error(f"{arg}: expects a value\nsee seqjax run --help")
+        fields.setdefault(kind, {})[name.replace("-", "_")] = value
+    return plain, fields
+
+
+def _recipe(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """The configuration of the file, with the flags laid over it."""
+    recipe = config.from_toml(_read(args.config), args.config) if args.config else {}
+    for kind in registry.GROUPS:
+        name, strings = getattr(args, kind), fields.get(kind, {})
+        table: dict[str, Any] = {"plugin": name} if name else {}
+        below = config.overlay(config.overlay(config.DEFAULTS, recipe), {kind: table}).get(kind)
+        if strings:
+            table |= _parse_table(kind, below, strings)
+        if table:
+            recipe = config.overlay(recipe, {kind: table})
+    scalars = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SCALARS}
+    scalars = {name: text for name, text in scalars.items() if text is not None}
+    if scalars:
+        from seqjax.experiment import Experiment
+
+        recipe |= config.parse_fields(Experiment, scalars)
+    return recipe
+
+
+def _parse_table(kind: str, below: Any, strings: dict[str, str]) -> dict[str, Any]:
+    """The strings by the types of the plugin's fields; left as they are where the plugin is not to be had."""
+    try:
+        return config.parse_fields(registry.get(kind, below["plugin"]), strings)
+    except (Error, KeyError, TypeError):
+        return dict(strings)  # the builder says what is wrong, together with all other faults
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise Error(f"--config {path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
+
+
+def _plugin_help(recipe: dict[str, Any]) -> str:
+    """The parameters of the chosen plugins."""
+    from seqjax.cli.show import field_lines
+
+    text = ["parameters of the chosen plugins:"]
+    for kind, table in config.overlay(config.DEFAULTS, recipe).items():
+        if kind in registry.GROUPS:
+            entry = registry.find(kind, table["plugin"])
+            text += ["", f"{kind} {entry.id}", *field_lines(registry.load(entry), prefix=f"--{kind}.")]
+    return "\n".join(text)
+
+
+def _use_all_cores(devices: int | None) -> None:
+    """On a CPU, one device a core: to be said before jax starts its backend."""
+    import jax
+
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", devices or os.cpu_count() or 1)
+
+
+def _fresh_folder(experiment: Any) -> Path:
+    """`runs/<corpus>-<model>-<n>`, the first that does not exist."""
+    names = [registry.entry_of(plugin).name for plugin in (experiment.corpus, experiment.model)]
+    paths = (Path("runs", f"{'-'.join(names)}-{n}") for n in itertools.count(1))
+    return next(path for path in paths if not path.exists())
+
+
+def _say_what_next(run: Any) -> None:
+    from seqjax.display import escape
+    from seqjax.run import samples
+
+    folder = shlex.quote(str(run.path))
+    print(f'sample   "{escape(samples(run)["temperature 0.8"][:100])}…"')
+    print(f"saved    {run.path}")
+    print(f'next     seqjax generate {folder} --prompt "{escape(run.data.text[:4])}" --temperature 0.8')
+    print(f"         seqjax evaluate {folder}")
+    print("         seqjax run --corpus text-file --corpus.path my-book.txt")

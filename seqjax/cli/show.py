@@ -1,0 +1,55 @@
+"""`seqjax show`: all there is to know about one plugin."""
+
+import dataclasses
+import inspect
+import textwrap
+from collections.abc import Sequence
+
+from seqjax import config, registry
+from seqjax.cli.parser import Parser, add_load, load_files
+from seqjax.plugin import fields_of
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints docs, parameters, origin and a TOML snippet."""
+    parser = Parser(prog="seqjax show", description="What a plugin does and what its parameters are.")
+    parser.add_argument("kind", help=f"one of {', '.join(registry.GROUPS)}")
+    parser.add_argument("name", help="short name or full id")
+    add_load(parser)
+    args = parser.read(argv)
+    load_files(args.load)
+    entry = registry.find(args.kind, args.name)
+    cls = registry.load(entry)
+    print(f"{entry.kind} {entry.id}\n\n{inspect.getdoc(cls)}\n\nparameters:")
+    print("\n".join(field_lines(cls)) or "  none")
+    print(f"\nsource        {entry.source}\ntarget        {entry.target}")
+    print(f"distribution  {entry.distribution} {entry.version}".rstrip())
+    print(f"\nin a configuration file:\n\n{snippet(entry, cls)}")
+    return 0
+
+
+def field_lines(cls: type, prefix: str = "") -> list[str]:
+    """For each field its flag, type, range and default, and its docs below."""
+    lines = []
+    for field in fields_of(cls).values():
+        default = "required" if field.default is dataclasses.MISSING else f"default {_toml_value(field.default)}"
+        lines.append(f"  {prefix}{field.name.replace('_', '-')}   {field.type}; {default}")
+        lines += textwrap.wrap(field.doc, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return lines
+
+
+def snippet(entry: registry.Entry, cls: type) -> str:
+    """The table of a plugin with its fields at their defaults."""
+    lines = [f"[{entry.kind}]", f'plugin = "{entry.id}"']
+    for field in fields_of(cls).values():
+        if field.default is dataclasses.MISSING:
+            lines.append(f"# {field.name} = ...  required: {field.type}")
+        elif field.default is None:
+            lines.append(f"# {field.name} = ...  {field.type}")
+        else:
+            lines.append(config.to_toml({field.name: field.default}).strip())
+    return "\n".join(lines)
+
+
+def _toml_value(value: object) -> str:
+    return "none" if value is None else config.to_toml({"_": value}).strip().removeprefix("_ = ")
