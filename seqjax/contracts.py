@@ -8,7 +8,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -126,6 +126,7 @@ class Text(Corpus):
         return self
 
 
+@runtime_checkable
 class Codec(Protocol):
     """Turns text into ids and back. What `Tokenizer.fit` returns."""
 

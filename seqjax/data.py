@@ -23,7 +23,7 @@ class Data(NamedTuple):
     streams: dict[str, Stream]
 
 
-def prepare(corpus: Corpus, train: float, heldout: float, tokenizer: Tokenizer | None) -> Data:
+def prepare(corpus: Corpus, train: int | float, heldout: int | float, tokenizer: Tokenizer | None) -> Data:
     """Loads, splits, fits the tokenizer on the training split alone, encodes.
 
     Raises:
@@ -41,7 +41,7 @@ def resolve_tokenizer(tokenizer: Tokenizer | None) -> Tokenizer:
     return tokenizer or create("tokenizer", DEFAULT_TOKENIZER)
 
 
-def split(source: Text, train: float, heldout: float) -> dict[str, Text]:
+def split(source: Text, train: int | float, heldout: int | float) -> dict[str, Text]:
     """Consecutive parts of a corpus: `train`, `heldout` and the `rest`; int = characters, float = share."""
     total = len(source)
     sizes = [size if isinstance(size, int) else round(size * total) for size in (train, heldout)]
@@ -55,13 +55,13 @@ def split(source: Text, train: float, heldout: float) -> dict[str, Text]:
     return {name: source[first:last] for name, first, last in zip(PARTS, edges, edges[1:], strict=False)}
 
 
-def encode(text: Text, codec: Codec) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " D+1"]]:
+def encode(text: Text, codec: Codec) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " bounds"]]:
     """Ids of a text, and where its documents begin and end among them."""
     ids = [codec.encode(text.text[first:last]) for first, last in zip(text.bounds, text.bounds[1:], strict=False)]
     return np.concatenate(ids), np.cumsum([0, *map(len, ids)], dtype=np.int64)
 
 
-def next_token_stream(ids: Int[np.ndarray, " n"], bounds: Int[np.ndarray, " D+1"]) -> Stream:
+def next_token_stream(ids: Int[np.ndarray, " n"], bounds: Int[np.ndarray, " bounds"]) -> Stream:
     """The stream of a language model: each id predicts the next one of its document."""
     inside = np.ones(len(ids), bool)
     lengths = np.diff(bounds)
@@ -85,7 +85,7 @@ def cut_windows(first: Any, last: Any, num_steps: int) -> tuple[np.ndarray, np.n
     return starts, np.minimum(num_steps, last[segment] - starts), segment
 
 
-def in_order(bounds: Int[np.ndarray, " D+1"], num_steps: int) -> Plan:
+def in_order(bounds: Int[np.ndarray, " bounds"], num_steps: int) -> Plan:
     """Every target once, in order, in one row: what evaluation reads. A document starts afresh."""
     starts, lengths, document = cut_windows(bounds[:-1], bounds[1:], num_steps)
     scored = np.stack([np.zeros_like(lengths), lengths], -1).astype(np.int32)
@@ -95,8 +95,8 @@ def in_order(bounds: Int[np.ndarray, " D+1"], num_steps: int) -> Plan:
 
 def window(stream: Stream, starts: Int[Array, " B"], num_steps: int) -> Any:
     """(inputs, targets) of T steps from each start, leaves [T, B, ...]; past the end the last entry repeats."""
-    at_TB = starts + jnp.arange(num_steps)[:, None]
-    return tuple(side.at[at_TB].get(mode="clip") for side in (stream.inputs, stream.targets))
+    at_TB = _positions(starts, num_steps)
+    return tuple(jnp.asarray(side).at[at_TB].get(mode="clip") for side in (stream.inputs, stream.targets))
 
 
 def scored_steps(
@@ -106,8 +106,13 @@ def scored_steps(
 
     `age` is how many steps ago each row was fresh.
     """
-    t_T1 = jnp.arange(num_steps)[:, None]
+    t_T1 = jnp.arange(num_steps, dtype=jnp.int32)[:, None]
     counts_TB = (scored[:, 0] <= t_T1) & (t_T1 < scored[:, 1]) & (t_T1 + age >= context)
     if stream.mask is not None:
-        counts_TB &= stream.mask.at[starts + t_T1].get(mode="clip")
+        counts_TB &= jnp.asarray(stream.mask).at[_positions(starts, num_steps)].get(mode="clip")
     return counts_TB
+
+
+def _positions(starts, num_steps):
+    """Where in the stream each step of each row is, int32[T, B]."""
+    return starts.astype(jnp.int32) + jnp.arange(num_steps, dtype=jnp.int32)[:, None]

@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import time
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,7 +31,7 @@ class Display:
         self.printed = -math.inf
         self.began = time.monotonic()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Display":
         if self.show:
             self._print("device", device_line(self.run, self.devices))
             self._print("corpus", corpus_line(self.run))

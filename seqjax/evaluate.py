@@ -33,7 +33,6 @@ def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]
     losses, tokens = 0.0, 0
     plan = in_order(stream.bounds, WINDOW)
     if len(plan.starts):
-        plan = plan._replace(starts=plan.starts.astype(np.int32))
         losses, tokens = _sums(problem, params, stream._replace(bounds=None), plan)
         losses, tokens = np.asarray(losses, np.float64).sum().item(), int(tokens.sum())
     loss = losses / tokens if tokens else math.nan

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from annotated_types import Interval
 
@@ -70,6 +70,6 @@ class Experiment(Plugin):
         return config.to_toml(config.to_config(self))
 
     @classmethod
-    def from_toml(cls, text: str) -> Self:
+    def from_toml(cls, text: str) -> "Experiment":
         """The recipe whose `to_toml` gave `text`; what is left out is at its default."""
         return config.build(cls, config.from_toml(text))

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import types
 import typing
+from collections.abc import Container, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin
 
 from seqjax.errors import Error, nearest
@@ -69,7 +70,7 @@ def fields_of(cls: type) -> dict[str, Field]:
     return found
 
 
-def problems_of(cls: type, values: typing.Mapping[str, Any], ignore: typing.Container[str] = ()) -> list[str]:
+def problems_of(cls: type, values: Mapping[str, Any], ignore: Container[str] = ()) -> list[str]:
     """What keeps `cls(**values)` from being made: unknown, missing and invalid fields, one line each."""
     known = fields_of(cls)
     problems = [

@@ -165,18 +165,19 @@ def run_epoch(
         age = jnp.where(fresh, 0, age)
         counts_TB = scored_steps(stream, starts, scored, age, problem.context, num_steps)
         tokens = over_devices(jax.lax.psum, counts_TB.sum())
-        weights_TB = counts_TB / jnp.maximum(tokens, 1)
+        weights_TB = jnp.where(counts_TB, 1 / jnp.maximum(tokens, 1), 0.0)
         batch = Batch(window(stream, starts, num_steps), weights_TB, fresh, rows)
         key = jax.random.fold_in(state.key, state.update)
         estimate = gradient(problem, state.params, state.carry, state.memory, batch, key)
         loss, grads = over_devices(jax.lax.psum, (estimate.loss, estimate.grads))
         memory = estimate.memory._replace(shared=over_devices(jax.lax.pmean, estimate.memory.shared))
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         good &= jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
         def apply(state):
-            updates, opt_state = tx.update(grads, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
+            with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic is not strict
+                updates, opt_state = tx.update(grads, state.opt_state, state.params)
+                params = optax.apply_updates(state.params, updates)
             return TrainState(params, opt_state, estimate.state, memory, state.key, state.update + 1)
 
         state = jax.lax.cond(good, apply, lambda state: state, state)
@@ -278,13 +279,12 @@ def _shardings(mesh):
 
 
 def _to_device(plan, mesh):
-    """The plan on the mesh, with starts in int32."""
-    plan = plan._replace(starts=plan.starts.astype(np.int32))
+    """The plan on the mesh."""
     return jax.device_put(plan, NamedSharding(mesh, PartitionSpec(None, ROWS)))
 
 
 def _learning_rate(opt_state):
-    rate = optax.tree_utils.tree_get(opt_state, "learning_rate")
+    rate = optax.tree.get(opt_state, "learning_rate")
     return float("nan") if rate is None else float(rate)
 
 

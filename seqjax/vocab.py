@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Vocab:
         min_freq: int = 0,
         reserved: Sequence[Hashable] = (),
         tokenizer: Tokenizer | None = None,
-    ) -> Self:
+    ) -> "Vocab":
         """Counts tokens; those that occur fewer than `min_freq` times are left to `<unk>`."""
         freqs = collections.Counter(tokens)
         first = dict.fromkeys([UNKNOWN, *reserved])
@@ -88,7 +88,7 @@ class Vocab:
         return {"tokens": list(self.tokens), "freqs": [list(pair) for pair in self.freqs.items()]}
 
     @classmethod
-    def from_dict(cls, saved: dict, tokenizer: Tokenizer | None = None) -> Self:
+    def from_dict(cls, saved: dict, tokenizer: Tokenizer | None = None) -> "Vocab":
         """The vocabulary whose `to_dict` gave `saved`."""
 
         def hashable(token):  # JSON has no tuples

@@ -1,0 +1,33 @@
+"""Every annotation is enforced, dtypes are never promoted silently, and warnings are errors."""
+
+import os
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+PACKAGES = ["seqjax", *(f"seqjax_{kind}" for kind in
+            ("corpora", "tokenizers", "samplers", "models", "gradients", "optimizers"))]  # fmt: skip
+
+install_import_hook(PACKAGES, "beartype.beartype")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def x64():
+    """Float64 for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def time_machine_file():
+    """The corpus of the chapter, where it is."""
+    file = Path(os.environ.get("SEQJAX_DATA", ""), "timemachine.txt")
+    if "SEQJAX_DATA" not in os.environ or not file.is_file():
+        pytest.skip("SEQJAX_DATA does not name a folder with timemachine.txt")
+    return file
