@@ -1,3 +1,5 @@
+__version__: str
+
 from .config import create as create
 from .contracts import Codec as Codec
 from .contracts import Corpus as Corpus
@@ -18,12 +20,12 @@ from .gradient import Estimate as Estimate
 from .gradient import GatedGradient as GatedGradient
 from .gradient import Gradient as Gradient
 from .gradient import Memory as Memory
-from .gradient import RandomCuts as RandomCuts
 from .gradient import SequenceGradient as SequenceGradient
 from .gradient import ravel_float as ravel_float
 from .gradient import value_and_grad as value_and_grad
 from .plugin import Plugin as Plugin
 from .problem import Problem as Problem
+from .random_cuts import RandomCuts as RandomCuts
 from .registry import entries as entries
 from .registry import get as get
 from .registry import names as names

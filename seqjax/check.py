@@ -23,14 +23,17 @@ def check_model(model: Model, spec: Spec) -> None:
     state = jax.eval_shape(lambda params: model.init_state(params, spec), params)
     new, output = jax.eval_shape(model.step, params, state, _example(spec.inputs))
     before, after = dict(_leaves(state)), dict(_leaves(new))
-    if jax.tree.structure(state) != jax.tree.structure(new):
+    if str(jax.tree.structure(state)) != str(jax.tree.structure(new)):
         raise Error(f"model {name}: step: the state goes in as {list(before)} and comes out as {list(after)}")
     for path, leaf in before.items():
         if (leaf.shape, leaf.dtype) != (after[path].shape, after[path].dtype):
-            raise Error(f"model {name}: step: state {path} goes in as {_show(leaf)} and comes out as {_show(after[path])}")
-    width = spec.targets.size if isinstance(spec.targets, Tokens) else spec.targets.dim
-    if getattr(output, "shape", None) != (width,):
-        raise Error(f"model {name}: step: the output is {_show(output)}; {spec.targets} needs shape ({width},)")
+            raise Error(
+                f"model {name}: step: state {path} goes in as {_show(leaf)} and comes out as {_show(after[path])}"
+            )
+    if getattr(output, "shape", None) != (spec.targets.width,):
+        raise Error(
+            f"model {name}: step: the output is {_show(output)}; {spec.targets} needs shape ({spec.targets.width},)"
+        )
 
 
 def _example(side: Any) -> jax.ShapeDtypeStruct:

@@ -73,7 +73,7 @@ def raise_if(problems: list[str]) -> None:
         raise Error("the configuration is not valid:", problems=problems)
 
 
-def create_from_table(kind: str, table: Config) -> Any:
+def create_from_table(kind: Any, table: Config) -> Any:
     """The plugin of a table `{"plugin": name, field: value, ...}`; nested tables are plugins too."""
     cls = registry.get(kind, table["plugin"])
     fields = {}

@@ -6,7 +6,6 @@ A model is written for ONE sequence and ONE step; `unroll` here scans any such s
 
 import functools
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -18,12 +17,12 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from seqjax.errors import Error
 from seqjax.plugin import Plugin
+from seqjax.unroll import unroll
 
-Params = PyTree
-State = PyTree
-
-
-# --- what a sequence is made of -------------------------------------------------------------------------
+Params = Any
+"""A nested dict of float arrays."""
+State = Any
+"""Any pytree of arrays; leaves may be integers or keys."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,11 @@ class Tokens:
     """Sequences of ids: int32[] in, logits float[size] out, loss in nats."""
 
     size: int
+
+    @property
+    def width(self) -> int:
+        """Number of logits."""
+        return self.size
 
     def loss(self, output: Float[Array, " size"], target: Int[Array, ""]) -> Float[Array, ""]:
         """Cross-entropy, -log softmax(output)[target]."""
@@ -42,6 +46,11 @@ class Values:
     """Sequences of real vectors: float[dim] in, float[dim] out, loss the mean squared error."""
 
     dim: int = 1
+
+    @property
+    def width(self) -> int:
+        """Number of values a step."""
+        return self.dim
 
     def loss(self, output: Float[Array, " dim"], target: Float[Array, " dim"]) -> Float[Array, ""]:
         """Squared error averaged over `dim`, without a factor 1/2."""
@@ -71,9 +80,6 @@ class Stream(NamedTuple):
     targets: Any
     bounds: Any
     mask: Any = None
-
-
-# --- corpora and tokenizers -----------------------------------------------------------------------------
 
 
 class Corpus(Plugin):
@@ -130,8 +136,13 @@ class Text(Corpus):
 class Codec(Protocol):
     """Turns text into ids and back. What `Tokenizer.fit` returns."""
 
-    tokens: Any
-    spec: Tokens | Values
+    @property
+    def tokens(self) -> Any:
+        """The token of each id."""
+
+    @property
+    def spec(self) -> Tokens | Values:
+        """What the ids or values are, as a side of a `Spec`."""
 
     def split(self, text: str) -> Any:
         """The tokens of a text, known or not."""
@@ -175,9 +186,6 @@ class Tokenizer(Plugin):
         return Vocab.from_dict(saved, tokenizer=self)
 
 
-# --- samplers -------------------------------------------------------------------------------------------
-
-
 class Plan(NamedTuple):
     """One epoch of windows: N batches of B rows, each a window of T steps.
 
@@ -211,56 +219,6 @@ class Sampler(Plugin):
         raise NotImplementedError
 
 
-# --- models ---------------------------------------------------------------------------------------------
-
-
-@jax.custom_jvp
-def _identity(x, gate):
-    return x
-
-
-@_identity.defjvp
-def _gate_tangent(primals, tangents):
-    (x, gate), (dx, _) = primals, tangents
-    return x, dx * gate
-
-
-def apply_gate(state: State, gate: Float[Array, "..."]) -> State:
-    """The same state, with the tangents of its float leaves multiplied by `gate`.
-
-    `gate` is float[] or float[B], state leaves [B, ...]; it is cast to each leaf's dtype.
-    """
-
-    def leaf(x):
-        if not jnp.issubdtype(x.dtype, jnp.inexact):
-            return x
-        return _identity(x, gate.astype(x.dtype).reshape(gate.shape + (1,) * (x.ndim - gate.ndim)))
-
-    return jax.tree.map(leaf, state)
-
-
-def unroll(step: Callable, state: State, xs: PyTree, gates: Float[Array, "T ..."] | None = None):
-    """Scans a step written for one sequence over time, for B rows side by side.
-
-    Args:
-        step: (state, x) -> (state, output), one sequence, one time step.
-        state: leaves [B, ...].
-        xs: leaves [T, B, ...].
-        gates: None, float[T] or float[T, B]. Before step t the incoming state's tangent is multiplied by
-            gates[t]; its value is untouched. All ones is full backpropagation through time, a zero cuts.
-
-    Returns:
-        The state after the last step, leaves [B, ...], and the outputs, leaves [T, B, ...].
-    """
-    rows = jax.vmap(step)
-
-    def body(state, inputs):
-        x, gate = inputs
-        return rows(state if gate is None else apply_gate(state, gate), x)
-
-    return jax.lax.scan(body, state, (xs, gates))
-
-
 class Model(Plugin):
     """A sequence model: one step. The author writes `init`, `init_state` and `step`."""
 
@@ -288,12 +246,9 @@ class Model(Plugin):
     ) -> tuple[State, Any]:
         """`step` over time: xs leaves [T, B, ...], state leaves [B, ...]. Override it to be faster.
 
-        Differentiated in reverse mode only. For `gates` see `seqjax.contracts.unroll`.
+        Differentiated in reverse mode only. For `gates` see `seqjax.unroll`.
         """
         return unroll(functools.partial(self.step, params), state, xs, gates)
-
-
-# --- optimizers -----------------------------------------------------------------------------------------
 
 
 class Optimizer(Plugin):

@@ -100,7 +100,12 @@ def window(stream: Stream, starts: Int[Array, " B"], num_steps: int) -> Any:
 
 
 def scored_steps(
-    stream: Stream, starts: Int[Array, " B"], scored: Int[Array, "B 2"], age: Int[Array, " B"], context: int, num_steps: int
+    stream: Stream,
+    starts: Int[Array, " B"],
+    scored: Int[Array, "B 2"],
+    age: Int[Array, " B"],
+    context: int,
+    num_steps: int,
 ) -> Bool[Array, "T B"]:
     """Which steps count: in the scored range, in the mask, past the model's context.
 

@@ -14,7 +14,7 @@ from rich.text import Text as Line
 
 from seqjax import registry
 from seqjax.contracts import Spec, Tokens
-from seqjax.train import make_mesh
+from seqjax.devices import make_mesh
 
 EVERY = 5.0
 """Seconds from one plain line to the next."""
@@ -26,7 +26,7 @@ class Display:
     def __init__(self, run: Any, show: bool, devices: int | None = None):
         self.run, self.show, self.devices = run, show, devices
         self.console = Console(highlight=False, soft_wrap=True)
-        self.live = None
+        self.live: Live | None = None
         self.first = ""
         self.printed = -math.inf
         self.began = time.monotonic()
@@ -76,9 +76,10 @@ class Display:
 
     def _format(self, row):
         kind = "perplexity" if self._tokens() else "loss"
+        train, heldout = row[f"train_{kind}"], row[f"heldout_{kind}"]
         left = (time.monotonic() - self.began) / row["epoch"] * (self.run.experiment.epochs - row["epoch"])
         return (
-            f"{row['epoch']:5}  {row['train_loss']:8.3f}  {row['train_' + kind]:10.2f}  {row['heldout_' + kind]:13.2f}  "
+            f"{row['epoch']:5}  {row['train_loss']:8.3f}  {train:10.2f}  {heldout:13.2f}  "
             f"{row['grad_norm']:5.2f}  {row['tokens_per_second']:10,.0f}  {left // 60:3.0f}:{left % 60:02.0f}"
         )
 
@@ -96,7 +97,8 @@ def corpus_line(run: Any) -> str:
     """Name, size and parts of the corpus."""
     source, e = run.data, run.experiment
     parts = [f"{size:.0%}" if isinstance(size, float) else f"{size:,}" for size in (e.train, e.heldout)]
-    return f"{source.source} · {len(source):,} characters · {len(run.codec)} tokens · train {parts[0]} / held out {parts[1]}"
+    size = f"{source.source or 'text'} · {len(source):,} characters · {len(run.codec)} tokens"
+    return f"{size} · train {parts[0]} / held out {parts[1]}"
 
 
 def model_line(run: Any) -> str:
@@ -110,10 +112,9 @@ def model_line(run: Any) -> str:
 def describe(plugin: Any) -> str:
     """A plugin in a few words: its name and the fields that are not at their defaults."""
     cls = type(plugin)
-    name = registry.entry_of(plugin).name
     fields = {f: getattr(plugin, f) for f in cls.__dataclass_fields__}
     changed = [f"{f}={value}" for f, value in fields.items() if value != cls.__dataclass_fields__[f].default]
-    return " ".join([name, *changed])
+    return " ".join([registry.name_of(plugin), *changed])
 
 
 def escape(text: str) -> str:

@@ -24,37 +24,38 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
     import pooch
     import requests
 
-    pooch.get_logger().setLevel("WARNING")
-
     def refuse(response, **_):
-        address = urlsplit(response.url)
-        if address.scheme != "https" and address.hostname not in ("127.0.0.1", "localhost", "::1"):
-            raise Error(f"download {url}: refused, since it leads to {response.url} without https", exit_code=4)
-        if response.ok and not response.is_redirect and not 0 <= int(response.headers.get("Content-Length", -1)) <= LIMIT:
-            raise Error(f"download {url}: refused, since its size is not given or over {LIMIT:,} bytes", exit_code=4)
+        if response.is_redirect:
+            _require_https(url, response.next.url)
+        elif response.ok and not 0 <= int(response.headers.get("Content-Length", -1)) <= LIMIT:
+            raise Error(f"download {url}: refused: its size is not given, or over {LIMIT:,} bytes", exit_code=4)
 
-    refuse_before_sending = urlsplit(url)
+    _require_https(url, url)
+    pooch.get_logger().setLevel("WARNING")
     try:
-        return Path(
-            pooch.retrieve(
-                url,
-                known_hash=known_hash,
-                fname=Path(refuse_before_sending.path).name,
-                path=folder or pooch.os_cache("seqjax"),
-                downloader=pooch.HTTPDownloader(timeout=30, hooks={"response": refuse}),
-            )
+        file = pooch.retrieve(
+            url,
+            known_hash=known_hash,
+            fname=url.rpartition("/")[2],
+            path=folder or pooch.os_cache("seqjax"),
+            downloader=pooch.HTTPDownloader(timeout=30, hooks={"response": refuse}),
         )
     except requests.exceptions.ChunkedEncodingError as fault:
         raise Error(f"download {url}: broken off; nothing was kept. Try again", exit_code=4) from fault
     except requests.exceptions.RequestException as fault:
         raise Error(
-            f"download {url}: {type(fault).__name__}\nWithout a connection, get the file by other means and name it with "
-            "--corpus.path, or put it into a folder named by SEQJAX_DATA"
+            f"download {url}: {type(fault).__name__}\nWithout a connection, get the file by other means and name it "
+            "with --corpus.path, or put it into a folder that SEQJAX_DATA names"
         ) from fault
-    except Error:
-        raise
     except ValueError as fault:
-        raise Error(f"download {url}: {fault}", exit_code=4) from fault
+        raise fault if isinstance(fault, Error) else Error(f"download {url}: {fault}", exit_code=4) from fault
+    return Path(file)
+
+
+def _require_https(url: str, address: str) -> None:
+    parts = urlsplit(address)
+    if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise Error(f"download {url}: refused: {address} is not https", exit_code=4)
 
 
 def check(file: Path, known_hash: str) -> Path:

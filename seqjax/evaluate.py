@@ -10,7 +10,7 @@ import numpy as np
 
 from seqjax.contracts import Params, Stream, Tokens
 from seqjax.data import in_order, scored_steps, window
-from seqjax.problem import ModelProblem, Problem
+from seqjax.problem import Problem
 
 WINDOW = 256
 """Time steps scanned at once; the result does not depend on it."""
@@ -37,13 +37,13 @@ def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]
         losses, tokens = np.asarray(losses, np.float64).sum().item(), int(tokens.sum())
     loss = losses / tokens if tokens else math.nan
     row = {"loss": loss, "tokens": tokens}
-    if isinstance(problem.spec.targets, Tokens):
+    if problem.spec and isinstance(problem.spec.targets, Tokens):
         row["perplexity"] = perplexity(loss)
     return row
 
 
 def perplexity(loss: float) -> float:
-    """exp of the mean cross-entropy in nats: 1 if every token was certain, |V| if all were equally likely."""
+    """Exp of the mean cross-entropy in nats: 1 if every token was certain, |V| if all were equally likely."""
     return math.inf if loss > 700 else math.exp(loss)
 
 

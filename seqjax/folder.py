@@ -33,7 +33,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as fault:
         reason = fault.strerror or fault
-        raise Error(f"{fault.filename or path} cannot be written: {reason}; choose another folder", exit_code=6) from fault
+        raise Error(
+            f"{fault.filename or path} cannot be written: {reason}; choose another folder", exit_code=6
+        ) from fault
 
 
 def write(path: Path, data: str | bytes) -> None:

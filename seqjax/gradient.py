@@ -1,22 +1,21 @@
 """Gradient strategies: ways to differentiate many steps. The bases that their authors build on."""
 
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from seqjax.contracts import Params, State
 from seqjax.errors import Error
 from seqjax.plugin import Plugin
 from seqjax.problem import Problem
 
-Noise = PyTree
+Noise = Any
+"""What a strategy draws: any pytree of arrays."""
 
 
 class Batch(NamedTuple):
@@ -116,13 +115,7 @@ class Gradient(Plugin):
         return type(self).draw is not Gradient.draw
 
     def __call__(
-        self,
-        problem: Problem,
-        params: Params,
-        state: State,
-        memory: Memory,
-        batch: Batch,
-        key: jax.Array | None = None,
+        self, problem: Problem, params: Params, state: State, memory: Memory, batch: Batch, key: jax.Array | None = None
     ) -> Estimate:
         """Resets fresh rows, draws for each row, estimates.
 
@@ -153,19 +146,16 @@ class Gradient(Plugin):
 class GatedGradient(Gradient):
     """Reverse mode with gates on the state's tangent. The author writes `gates`, for ONE sequence."""
 
-    of: ClassVar[Literal["window", "history"]] = "window"
+    of = "window"
 
     def gates(self, noise: Noise, memory: Memory, num_steps: int) -> tuple[Float[Array, " T"] | None, Memory]:
         """What the tangent of the state that enters step t is multiplied by, for each t; None: all ones."""
         raise NotImplementedError
 
-    def estimate(self, problem, params, start, memory, batch, noise):  # noqa: D102
+    def estimate(self, problem, params, start, memory, batch, noise):
         num_steps, num_rows = batch.weights.shape
         gates, memory = _over_rows(
-            functools.partial(self.gates, num_steps=num_steps),
-            (0, Memory(None, 0)),
-            num_rows,
-            out_axes=(1, 0),
+            functools.partial(self.gates, num_steps=num_steps), (0, Memory(None, 0)), num_rows, out_axes=(1, 0)
         )(noise, memory)
 
         def loss(params):
@@ -174,53 +164,6 @@ class GatedGradient(Gradient):
 
         (loss, state), grads = jax.value_and_grad(loss, has_aux=True)(params)
         return Estimate(loss, grads, state, _average_shared(memory))
-
-
-class RandomCuts(GatedGradient):
-    """Cuts each edge between steps at random; a surviving edge weighs 1 / (1 - hazard), so the mean is exact.
-
-    The author writes `hazard`; gates, reweighting, ages and outcomes follow from it. The age of a row
-    persists from window to window (Tallec & Ollivier 2017, "Unbiasing truncated backpropagation through
-    time", arXiv:1705.08209).
-    """
-
-    claim: ClassVar[Literal["exact", "unbiased", "biased"]] = "unbiased"
-
-    def hazard(self, age: Int[Array, ""], shared: Any) -> Any:
-        """Probability that this edge is cut; `age` int32: edges kept since the last cut or start, first 0."""
-        raise NotImplementedError
-
-    def init(self, problem, params, state):  # noqa: D102
-        return Memory(rows=jnp.zeros((), jnp.int32))
-
-    def draw(self, key, memory, num_steps):
-        """Which edges are cut, bool[T]."""
-        u_T = jax.random.uniform(key, (num_steps,))
-        return self._walk(memory, u_T, lambda u, hazard: u < hazard)[0]
-
-    def outcomes(self, memory, num_steps):  # noqa: D102
-        cuts_MT = bit_patterns(num_steps)
-
-        def probability(cuts_T):
-            _, hazard_T, _ = self._walk(memory, cuts_T, lambda cut, hazard: cut)
-            return jnp.prod(jnp.where(cuts_T, hazard_T, 1 - hazard_T))
-
-        return cuts_MT, jax.vmap(probability)(cuts_MT)
-
-    def gates(self, noise, memory, num_steps):  # noqa: D102
-        cuts_T, hazard_T, age = self._walk(memory, noise, lambda cut, hazard: cut)
-        return jnp.where(cuts_T, 0, 1 / (1 - hazard_T)), memory._replace(rows=age)
-
-    def _walk(self, memory, source_T, is_cut):
-        """Follows the age along T edges: (cuts bool[T], hazards float[T], age after the last edge)."""
-
-        def edge(age, source):
-            hazard = jnp.asarray(self.hazard(age, memory.shared), float)
-            cut = is_cut(source, hazard)
-            return jnp.where(cut, 0, age + 1), (cut, hazard)
-
-        age, (cuts_T, hazard_T) = jax.lax.scan(edge, memory.rows, source_T)
-        return cuts_T, hazard_T, age
 
 
 class SequenceGradient(Gradient):
@@ -239,7 +182,7 @@ class SequenceGradient(Gradient):
         """(loss, grads, state, memory) of one sequence; xs leaves [T, ...]."""
         raise NotImplementedError
 
-    def estimate(self, problem, params, start, memory, batch, noise):  # noqa: D102
+    def estimate(self, problem, params, start, memory, batch, noise):
         def one(row, memory, xs, weights, noise):
             def start_row(params):
                 return jax.tree.map(lambda a: a[row], start(params))
@@ -315,11 +258,6 @@ def ravel_float(tree: PyTree) -> tuple[Float[Array, " n"], list, Callable[[Array
         return jax.tree.unflatten(treedef, [next(parts[f]) for f in is_float])
 
     return vector, others, join
-
-
-def bit_patterns(n: int) -> Bool[np.ndarray, "M n"]:
-    """All 2^n rows of n booleans, the outcomes of n independent cuts."""
-    return np.array(list(itertools.product([False, True], repeat=n)), bool).reshape(-1, n)
 
 
 def _over_rows(f, in_axes, num_rows, out_axes=0):

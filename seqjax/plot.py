@@ -15,8 +15,12 @@ def history(rows: Sequence[dict[str, Any]], title: str = "") -> Figure:
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         for part, label in (("train", "training"), ("heldout", "held out")):
-            points = [(row["epoch"], row[f"{part}_{measure}"]) for row in rows if not math.isnan(row[f"{part}_{measure}"])]
-            axes.plot(*zip(*points, strict=True) if points else ([], []), label=label, marker="." if len(points) < 40 else "")
+            points = [
+                (row["epoch"], row[f"{part}_{measure}"]) for row in rows if not math.isnan(row[f"{part}_{measure}"])
+            ]
+            axes.plot(
+                *zip(*points, strict=True) if points else ([], []), label=label, marker="." if len(points) < 40 else ""
+            )
         axes.set(xlabel="epoch", ylabel=measure, title=title)
         if measure == "perplexity":
             axes.set_yscale("log")

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import itertools
 import sys
 import textwrap
 import types
@@ -30,7 +31,7 @@ class Plugin:
 
     def __post_init__(self) -> None:
         problems = []
-        for field in fields_of(type(self)).values():
+        for field in fields_of(type(self)).values():  # type: ignore[arg-type]
             value, faults = _check(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
             problems += faults
@@ -62,10 +63,10 @@ def fields_of(cls: type) -> dict[str, Field]:
     config = pydantic.ConfigDict(arbitrary_types_allowed=True)
     docs = _field_docs(cls)
     found = {}
-    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for f in dataclasses.fields(cls):
         default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory
         hint = hints[f.name]
-        adapter = pydantic.TypeAdapter(_as_instance(hint), config=config)
+        adapter = pydantic.TypeAdapter(hint, config=config)
         found[f.name] = Field(f.name, hint, default, docs.get(f.name, ""), adapter)
     return found
 
@@ -140,18 +141,6 @@ def _range(meta: Any) -> str:
     return f" in {low}, {high}"
 
 
-def _as_instance(hint: Any) -> Any:
-    """The hint with plugin classes checked by isinstance: left to itself, pydantic would build them anew."""
-    import pydantic
-
-    origin, args = get_origin(hint), get_args(hint)
-    if isinstance(hint, type) and issubclass(hint, Plugin):
-        return pydantic.InstanceOf[hint]  # type: ignore[valid-type]
-    if origin in (typing.Union, types.UnionType):
-        return typing.Union[tuple(_as_instance(arg) for arg in args)]  # noqa: UP007
-    return hint
-
-
 def _plain(value: Any) -> Any:
     """Lists as tuples, numpy and jax scalars as Python's own."""
     if isinstance(value, list | tuple):
@@ -174,7 +163,7 @@ def _field_docs(cls: type) -> dict[str, str]:
         except (OSError, TypeError, SyntaxError):  # no source, as at an interactive prompt
             continue
         body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
-        for field, text in zip(body, body[1:], strict=False):
+        for field, text in itertools.pairwise(body):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(doc))):
                     docs[name] = " ".join(inspect.cleandoc(doc).split())

@@ -2,14 +2,15 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from seqjax.contracts import Model, Params, Spec, State, Tokens, unroll
+from seqjax.contracts import Model, Params, Spec, State, Tokens
+from seqjax.unroll import unroll
 
 Step = Callable[[Params, State, Any], tuple[State, Float[Array, ""]]]
 InitState = Callable[..., State]
@@ -28,14 +29,17 @@ class Problem:
 
     step: Step
     init_state: InitState | None
-    model: Model | None
-    context: int
+    model: Model | None = None
+    spec: Spec | None = None
 
     def __init__(self, step: Step, init_state: InitState | None = None):
         self.step = step
         self.init_state = init_state
-        self.model = None
-        self.context = 0
+
+    @property
+    def context(self) -> int:
+        """How many outputs after a fresh state are not scored."""
+        return self.model.context if self.model else 0
 
     @staticmethod
     def of(model: Model, spec: Spec, loss: Callable | None = None, dtype: Any = None) -> "ModelProblem":
@@ -55,7 +59,7 @@ class Problem:
         """The losses of T steps for B rows; xs leaves [T, B, ...], state leaves [B, ...].
 
         `gates` (None, float[T] or float[T, B]) multiply the tangent of the state that enters each step; see
-        `seqjax.contracts.unroll`.
+        `seqjax.unroll`.
         """
         return unroll(functools.partial(self.step, params), state, xs, gates)
 
@@ -70,15 +74,10 @@ class Problem:
 class ModelProblem(Problem):
     """A model with a loss; made by `Problem.of`. Goes through the model's own `unroll`."""
 
-    model: Model
-    spec: Spec
+    model: Model = field()
+    spec: Spec = field()
     loss: Callable | None = None
     dtype: Any = None
-
-    @property
-    def context(self) -> int:
-        """How many outputs after a fresh state are not scored."""
-        return self.model.context
 
     def step(self, params: Params, state: State, x: Any) -> tuple[State, Float[Array, ""]]:
         """One sequence, one time step."""

@@ -14,9 +14,10 @@ import importlib.util
 import inspect
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from seqjax.errors import Error, nearest
 
@@ -50,11 +51,11 @@ class Entry(NamedTuple):
         return f"{self.distribution}/{self.name}"
 
 
-_local: dict[tuple[str, str], Entry] = {}  # (kind, name) -> entry of a class outside any distribution
-_classes: dict[tuple[str, str], type] = {}  # (kind, id) -> class that has registered itself
+_registered: dict[tuple[str, str], tuple[Entry, type]] = {}
+"""(kind, id) -> what has registered itself."""
 
 
-def register(kind: str, name: str):
+def register(kind: str, name: str) -> Callable[[type], type]:
     """Class decorator that makes a plugin known; returns the same class.
 
     Place it outermost, above `@dataclass(frozen=True)`. Running it again for the same module and class
@@ -80,13 +81,10 @@ def register(kind: str, name: str):
         entry = next((e for e in _installed(kind) if (e.name, e.target) == (name, target)), None)
         if entry is None:
             entry = Entry(kind, name, LOCAL, "", target, _source_of(cls))
-            known = _local.get((kind, name))
-            if known and known.target != target:
-                raise Error(
-                    f"{kind} {entry.id!r} is already registered by {known.target}; {target} needs another name"
-                )
-            _local[kind, name] = entry
-        _classes[kind, entry.id] = cls
+        known, _ = _registered.get((kind, entry.id), (entry, cls))
+        if known.target != target:
+            raise Error(f"{kind} {entry.id!r} is already registered by {known.target}; {target} needs another name")
+        _registered[kind, entry.id] = entry, cls
         return cls
 
     return add
@@ -95,7 +93,7 @@ def register(kind: str, name: str):
 def entries(kind: str) -> list[Entry]:
     """Every known plugin of one kind, sorted by name. Imports no plugin."""
     _check_kind(kind)
-    local = [entry for (k, _), entry in _local.items() if k == kind]
+    local = [entry for entry, _ in _registered.values() if (entry.kind, entry.distribution) == (kind, LOCAL)]
     return sorted([*_installed(kind), *local], key=lambda entry: (entry.name, entry.id))
 
 
@@ -134,7 +132,7 @@ def get(kind: str, name: str) -> type:
 def load(entry: Entry) -> type:
     """The class of an entry, imported if it has not been."""
     key = (entry.kind, entry.id)
-    if key not in _classes:
+    if key not in _registered:
         module, _, _ = entry.target.partition(":")
         origin = f"{entry.kind} {entry.id!r} (distribution {entry.distribution} {entry.version}, {entry.target})"
         try:
@@ -144,12 +142,12 @@ def load(entry: Entry) -> type:
                 f"{origin} fails to import: {type(cause).__name__}: {cause}\n"
                 f"The other plugins are not affected. Mend it or uninstall it: pip uninstall {entry.distribution}"
             ) from cause
-        if key not in _classes:
+        if key not in _registered:
             raise Error(
                 f"{origin} imports, but registers no such plugin: "
                 f'its class needs @seqjax.register("{entry.kind}", "{entry.name}")'
             )
-    return _classes[key]
+    return _registered[key][1]
 
 
 def entry_of(plugin: object) -> Entry:
@@ -159,10 +157,16 @@ def entry_of(plugin: object) -> Entry:
         Error: the class has not been registered.
     """
     cls = plugin if isinstance(plugin, type) else type(plugin)
-    for (kind, id_), known in _classes.items():
+    for entry, known in _registered.values():
         if known is cls:
-            return find(kind, id_)
+            return entry
     raise Error(f'{cls.__name__} is not registered; put @seqjax.register("<kind>", "<name>") above its class')
+
+
+def name_of(plugin: object) -> str:
+    """The short name of a plugin instance; its class's name where that has not been registered."""
+    names = [entry.name for entry, cls in _registered.values() if cls is type(plugin)]
+    return names[0] if names else type(plugin).__name__
 
 
 def load_file(path: str | Path) -> None:
@@ -187,7 +191,7 @@ def load_file(path: str | Path) -> None:
     except Exception as cause:
         del sys.modules[name]
         raise Error(f"--load {path}: {type(cause).__name__}: {cause}") from cause
-    if not any(cls.__module__ == name for cls in _classes.values()):
+    if not any(cls.__module__ == name for _, cls in _registered.values()):
         raise Error(f"--load {path}: registers no plugin; put @seqjax.register(kind, name) above a class in it")
 
 

@@ -1,7 +1,6 @@
 """`Run`: one recipe, carried out."""
 
 import dataclasses
-import functools
 import json
 import math
 from pathlib import Path
@@ -75,7 +74,9 @@ class Run:
             )
         experiment = Experiment.from_toml((path / folder.CONFIG).read_text(encoding="utf-8"))
         if not (path / folder.PARAMS).is_file():
-            raise Error(f"{path} is unfinished: it has no parameters yet; wait for it, or run it anew in another folder")
+            raise Error(
+                f"{path} is unfinished: it has no parameters yet; wait for it, or run it anew in another folder"
+            )
         codec = resolve_tokenizer(experiment.tokenizer).load(folder.read_json(path / folder.CODEC))
         run = cls(experiment, codec, metrics=folder.read_rows(path / folder.METRICS), path=path)
         run.params = folder.read_params(path / folder.PARAMS, jax.eval_shape(run._init_params))
@@ -109,13 +110,17 @@ class Run:
             known = folder.read_json(self.path / folder.ENVIRONMENT)["corpus_sha256"] if self.path else None
             if known not in (None, self._prepared.source.sha256):
                 self._prepared = None
-                raise Error(f"{self.path}: its corpus has changed since it was trained (sha256 was {known})", exit_code=4)
+                raise Error(
+                    f"{self.path}: its corpus has changed since it was trained (sha256 was {known})", exit_code=4
+                )
         return self._prepared
 
     def metric(self, name: str) -> np.ndarray:
         """One column of the metrics, float64[epochs]."""
         if name not in self.metrics[0]:
-            raise Error(f"unknown metric {name!r}{nearest(name, self.metrics[0])} (metrics: {', '.join(self.metrics[0])})")
+            raise Error(
+                f"unknown metric {name!r}{nearest(name, self.metrics[0])} (metrics: {', '.join(self.metrics[0])})"
+            )
         return np.array([row[name] for row in self.metrics], np.float64)
 
     def evaluate(self, data: str | Text = "heldout") -> dict[str, Any]:
@@ -126,7 +131,9 @@ class Run:
         """
         if isinstance(data, str):
             if data not in PARTS:
-                raise Error(f"no part {data!r}; choose one of {', '.join(PARTS)}, or wrap a text of your own: Text(...)")
+                raise Error(
+                    f"no part {data!r}; choose one of {', '.join(PARTS)}, or wrap a text of your own: Text(...)"
+                )
             stream = self.prepared.streams[data]
         else:
             stream = next_token_stream(*encode(data, self.codec))
@@ -140,7 +147,9 @@ class Run:
         """A matplotlib figure of training and held-out perplexity (or loss) by epoch."""
         from seqjax import plot
 
-        return plot.history(self.metrics, title=f"{_name(self.experiment.model)}, {_name(self.experiment.gradient)}")
+        return plot.history(
+            self.metrics, title=" · ".join(map(registry.name_of, (self.experiment.model, self.experiment.gradient)))
+        )
 
     def __repr__(self) -> str:
         last = f", heldout_loss={self.metrics[-1]['heldout_loss']:.4g}" if self.metrics else ""
@@ -171,7 +180,7 @@ def execute(experiment: Experiment, path: str | Path | None, devices: int | None
     )
     if path is not None:
         _create(run)
-    with Display(run, progress) as display:
+    with Display(run, progress, devices) as display:
         try:
             for state, row in epochs:
                 run.params = jax.device_put(state.params, jax.devices()[0])
@@ -192,10 +201,7 @@ def execute(experiment: Experiment, path: str | Path | None, devices: int | None
 def samples(run: Run) -> dict[str, str]:
     """Two continuations of the first characters of the training part, by how they were chosen."""
     prompt = run.data.text[:12]
-    return {
-        "greedy": run.generate(prompt, 200),
-        "temperature 0.8": run.generate(prompt, 200, temperature=0.8),
-    }
+    return {"greedy": run.generate(prompt, 200), "temperature 0.8": run.generate(prompt, 200, temperature=0.8)}
 
 
 def _with_heldout(run, row):
@@ -244,7 +250,3 @@ def _finish(run):
     with folder.disk_errors(run.path):
         run.plot().savefig(run.path / folder.HISTORY, dpi=150)
     folder.write_params(run.path / folder.PARAMS, run.params)
-
-
-def _name(plugin):
-    return registry.entry_of(plugin).name

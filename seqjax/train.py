@@ -1,6 +1,7 @@
 """Training: a generator over epochs, each of which is one compiled, donated call with the data on the device."""
 
 import functools
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -9,16 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from seqjax.contracts import Optimizer, Params, Plan, Sampler, Stream
 from seqjax.data import scored_steps, window
+from seqjax.devices import ROWS, make_mesh
 from seqjax.errors import Error
 from seqjax.gradient import Batch, Gradient, Memory, init_memory
 from seqjax.problem import Problem
-
-ROWS = "rows"
-"""Name of the mesh axis over which the rows of a batch are sharded."""
 
 
 class TrainState(NamedTuple):
@@ -41,7 +40,7 @@ class TrainState(NamedTuple):
     update: Any
 
 
-class Diverged(Error):
+class Diverged(Error):  # noqa: N818
     """A loss or gradient was not finite; `state` is the last good one, before that update."""
 
     def __init__(self, message: str, state: TrainState):
@@ -83,44 +82,35 @@ def training(
     Raises:
         Diverged: a loss or gradient is not finite.
     """
-    mesh = make_mesh(sampler.batch_size, devices)
-    plan = sampler.plan(stream.bounds, epoch_rng(seed, 0))
-    num_updates = epochs * len(plan.starts)
-    static = (problem, gradient, optimizer, num_updates, sampler.num_steps, mesh)
-    if state is None:
-        state = init_train_state(problem, gradient, optimizer, num_updates, sampler.batch_size, seed, params)
-    state = jax.device_put(jax.tree.map(jnp.copy, state), _shardings(mesh))  # a copy: it will be donated
-    on_device = jax.device_put(stream._replace(bounds=None), NamedSharding(mesh, PartitionSpec()))
-    done, first = int(state.update), 0  # `first` is the epoch's first update
-    tokens, seconds = 0.0, 0.0
-    for epoch in range(epochs):
-        plan = plan if epoch == 0 else sampler.plan(stream.bounds, epoch_rng(seed, epoch))
-        rest = jax.tree.map(lambda a: a[max(0, done - first) :], plan)  # noqa: B023
-        first += len(plan.starts)
-        if len(rest.starts) == 0:
-            continue
-        args = (state, on_device, _to_device(rest, mesh))
+    options = (sampler, gradient, optimizer, epochs, seed, params, state, devices)
+    state, on_device, static = _set_up(problem, stream, *options)
+    tokens, seconds = 0, 0.0
+    for epoch, last, plan in _epochs_left(sampler, stream.bounds, epochs, seed, int(state.update)):
+        args = (state, on_device, _to_device(plan, static["mesh"]))
         clock = [time.perf_counter()]
-        _epoch.lower(*args, *static).compile()
+        _epoch.lower(*args, **static).compile()
         clock.append(time.perf_counter())
-        state, updates = _epoch(*args, *static)
+        state, updates = _epoch(*args, **static)
         updates = {name: np.asarray(values, np.float64) for name, values in updates.items()}
         clock.append(time.perf_counter())
-        if int(state.update) != first:
-            raise _diverged(state, updates, first - len(rest.starts), epoch)
-        tokens += updates["tokens"].sum()
+        if int(state.update) != last:
+            raise _diverged(state, updates, last, epoch)
+        tokens += int(updates["tokens"].sum())
         seconds += clock[2] - clock[1]
-        yield state, {
-            "epoch": epoch + 1,
-            "update": first,
-            "tokens": int(tokens),
-            "seconds": seconds,
-            "compile_seconds": clock[1] - clock[0],
-            "train_loss": np.average(updates["loss"], weights=updates["tokens"]).item(),
-            "grad_norm": updates["grad_norm"].mean().item(),
-            "learning_rate": _learning_rate(state.opt_state),
-            "tokens_per_second": updates["tokens"].sum().item() / (clock[2] - clock[1]),
-        }
+        yield (
+            state,
+            {
+                "epoch": epoch + 1,
+                "update": last,
+                "tokens": tokens,
+                "seconds": seconds,
+                "compile_seconds": clock[1] - clock[0],
+                "train_loss": float((updates["loss"] * updates["tokens"]).sum() / max(updates["tokens"].sum(), 1)),
+                "grad_norm": float(updates["grad_norm"].mean()),
+                "learning_rate": _learning_rate(state.opt_state),
+                "tokens_per_second": float(updates["tokens"].sum() / (clock[2] - clock[1])),
+            },
+        )
 
 
 def run_epoch(
@@ -204,7 +194,7 @@ def init_train_state(
     """
     init_key, key = jax.random.split(jax.random.key(seed))
     if params is None:
-        if problem.model is None:
+        if problem.model is None or problem.spec is None:
             raise Error("a problem without a model has no initial parameters: pass params=")
         params = problem.model.init(init_key, problem.spec)
     if problem.init_state is None:
@@ -226,22 +216,54 @@ def epoch_rng(seed: int, epoch: int) -> np.random.Generator:
     return np.random.default_rng((seed, epoch))
 
 
-def make_mesh(batch_size: int, devices: int | None = None) -> Mesh:
-    """The devices over which the rows of a batch are sharded; None: the most that divide the batch.
+def epoch_memory(problem: Problem, stream: Stream, sampler: Sampler, *options: Any) -> Any:
+    """What a compiled epoch takes on one device: the `memory_analysis()` of `jax.stages.Compiled`.
 
-    Raises:
-        Error: fewer devices than asked for, or a batch that they do not divide.
+    `options` are those of `training` after the sampler, in its order, without `params` and `state`.
     """
-    found = jax.devices()
-    if devices is None:
-        devices = max(n for n in range(1, len(found) + 1) if batch_size % n == 0)
-    if not 1 <= devices <= len(found) or batch_size % devices:
-        raise Error(f"devices = {devices} must divide batch_size = {batch_size} and be at most {len(found)}, all there are")
-    return Mesh(np.array(found[:devices]), (ROWS,), axis_types=(AxisType.Auto,))
+    gradient, optimizer, epochs, seed, devices = options
+    state, on_device, static = _set_up(problem, stream, sampler, gradient, optimizer, epochs, seed, None, None, devices)
+    plan = _to_device(sampler.plan(stream.bounds, epoch_rng(seed, 0)), static["mesh"])
+    return _epoch.lower(state, on_device, plan, **static).compile().memory_analysis()
 
 
-@functools.partial(jax.jit, static_argnums=range(3, 9), donate_argnums=0)
-def _epoch(state, stream, plan, problem, gradient, optimizer, num_updates, num_steps, mesh):
+def _set_up(problem, stream, sampler, gradient, optimizer, epochs, seed, params, state, devices):
+    """State and data on the devices, and the static arguments of `_epoch`."""
+    mesh = make_mesh(sampler.batch_size, devices)
+    num_updates = epochs * len(sampler.plan(stream.bounds, epoch_rng(seed, 0)).starts)
+    if state is None:
+        state = init_train_state(problem, gradient, optimizer, num_updates, sampler.batch_size, seed, params)
+    state = jax.tree.map(jnp.copy, state)  # it will be donated, and the caller's own must live on
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), _SPECS)
+    on_device = jax.device_put(stream._replace(bounds=None), NamedSharding(mesh, PartitionSpec()))
+    static = {
+        "problem": problem,
+        "gradient": gradient,
+        "optimizer": optimizer,
+        "num_updates": num_updates,
+        "num_steps": sampler.num_steps,
+        "mesh": mesh,
+    }
+    return jax.device_put(state, shardings), on_device, static
+
+
+def _epochs_left(sampler, bounds, epochs, seed, done):
+    """(epoch, its last update, the part of its plan that is not done yet) of each epoch that has any."""
+    last = 0
+    for epoch in range(epochs):
+        plan = sampler.plan(bounds, epoch_rng(seed, epoch))
+        skip = max(0, done - last)
+        last += len(plan.starts)
+        if done < last:
+            yield epoch, last, jax.tree.map(lambda a, skip=skip: a[skip:], plan)
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("problem", "gradient", "optimizer", "num_updates", "num_steps", "mesh"),
+    donate_argnames="state",
+)
+def _epoch(state, stream, plan, *, problem, gradient, optimizer, num_updates, num_steps, mesh):
     """`run_epoch` with the rows sharded over the mesh."""
     tx = build_optimizer(optimizer, num_updates)
 
@@ -249,8 +271,10 @@ def _epoch(state, stream, plan, problem, gradient, optimizer, num_updates, num_s
         return run_epoch(problem, gradient, tx, state, stream, plan, num_steps, ROWS)
 
     everywhere, by_row = PartitionSpec(), PartitionSpec(None, ROWS)
-    specs = {"in_specs": (_SPECS, everywhere, by_row), "out_specs": (_SPECS, everywhere)}
-    return jax.shard_map(local, mesh=mesh, **specs, check_vma=False)(state, stream, plan)
+    sharded = jax.shard_map(
+        local, mesh=mesh, in_specs=(_SPECS, everywhere, by_row), out_specs=(_SPECS, everywhere), check_vma=False
+    )
+    return sharded(state, stream, plan)
 
 
 _SPECS = TrainState(
@@ -263,37 +287,21 @@ _SPECS = TrainState(
 )
 
 
-def epoch_memory(problem: Problem, stream: Stream, plan: Plan, experiment: Any, devices: int | None = None) -> Any:
-    """Memory of one compiled epoch on one device, as `jax.stages.Compiled.memory_analysis` gives it."""
-    e, mesh = experiment, make_mesh(experiment.sampler.batch_size, devices)
-    num_updates = e.epochs * len(plan.starts)
-    state = init_train_state(problem, e.gradient, e.optimizer, num_updates, e.sampler.batch_size, e.seed)
-    state = jax.device_put(state, _shardings(mesh))
-    args = (state, stream._replace(bounds=None), _to_device(plan, mesh))
-    static = (problem, e.gradient, e.optimizer, num_updates, e.sampler.num_steps, mesh)
-    return _epoch.lower(*args, *static).compile().memory_analysis()
-
-
-def _shardings(mesh):
-    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), _SPECS)
-
-
 def _to_device(plan, mesh):
-    """The plan on the mesh."""
     return jax.device_put(plan, NamedSharding(mesh, PartitionSpec(None, ROWS)))
 
 
 def _learning_rate(opt_state):
     rate = optax.tree.get(opt_state, "learning_rate")
-    return float("nan") if rate is None else float(rate)
+    return math.nan if rate is None else float(rate)
 
 
-def _diverged(state, updates, first, epoch):
+def _diverged(state, updates, last, epoch):
     at = int(state.update)
-    loss, norm = updates["loss"][at - first], updates["grad_norm"][at - first]
+    loss, norm = (updates[name][at - last] for name in ("loss", "grad_norm"))
     return Diverged(
-        f"diverged at update {at + 1} (epoch {epoch + 1}): loss {loss:g}, gradient norm {norm:g}; the state before it "
-        f"is kept\nTry a smaller learning rate (it was {_learning_rate(state.opt_state):g}) or clip the gradient, "
-        "such as --optimizer.clip-norm 1",
+        f"diverged at update {at + 1} (epoch {epoch + 1}): loss {loss:g}, gradient norm {norm:g}; "
+        f"the state before it is kept\nTry a smaller learning rate (it was {_learning_rate(state.opt_state):g}), "
+        "or clip the gradient, such as --optimizer.clip-norm 1",
         state,
     )

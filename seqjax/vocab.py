@@ -1,6 +1,7 @@
 """Tokens <-> ids."""
 
 import collections
+import functools
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +31,9 @@ class Vocab:
     freqs: collections.Counter
     tokenizer: Tokenizer | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_ids", {token: i for i, token in enumerate(self.tokens)})
+    @functools.cached_property
+    def _ids(self) -> dict[Hashable, int]:
+        return {token: i for i, token in enumerate(self.tokens)}
 
     @classmethod
     def from_tokens(

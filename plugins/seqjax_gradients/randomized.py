@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import Error, GatedGradient, register
-from seqjax.gradient import bit_patterns
+from seqjax.random_cuts import bit_patterns
 
 Probability = Annotated[float, Interval(gt=0, le=1)]
 

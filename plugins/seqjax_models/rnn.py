@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Interval
 
-from seqjax import Model, Tokens, register
+from seqjax import Model, register
 
 
 class State(NamedTuple):
@@ -36,20 +36,14 @@ class RNN(Model):
 
     def init(self, key, spec):
         """Small normal weights, zero biases."""
-        shapes = {
-            "W_xh": (_width(spec.inputs), self.hidden),
-            "W_hh": (self.hidden, self.hidden),
-            "W_hq": (self.hidden, _width(spec.targets)),
-        }
+        h = self.hidden
+        shapes = {"W_xh": (spec.inputs.width, h), "W_hh": (h, h), "W_hq": (h, spec.targets.width)}
         keys = jax.random.split(key, len(shapes))
-        weights = {
-            name: 0.01 * jax.random.normal(k, shape)
-            for k, (name, shape) in zip(keys, shapes.items(), strict=True)
-        }
-        return weights | {"b_h": jnp.zeros(self.hidden), "b_q": jnp.zeros(_width(spec.targets))}
+        weights = {name: 0.01 * jax.random.normal(k, shapes[name]) for name, k in zip(shapes, keys, strict=True)}
+        return weights | {"b_h": jnp.zeros(h), "b_q": jnp.zeros(spec.targets.width)}
 
     def init_state(self, params, spec, key=None):
-        """h = 0."""
+        """H = 0."""
         return State(jnp.zeros_like(params["b_h"]))
 
     def step(self, params, state, x):
@@ -58,8 +52,3 @@ class RNN(Model):
         u = W_xh[x] if jnp.issubdtype(x.dtype, jnp.integer) else x @ W_xh
         h = jnp.tanh(u + state.h @ params["W_hh"] + params["b_h"])
         return State(h), h @ params["W_hq"] + params["b_q"]
-
-
-def _width(side: object) -> int:
-    """Number of inputs or outputs."""
-    return side.size if isinstance(side, Tokens) else side.dim

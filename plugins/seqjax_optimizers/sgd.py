@@ -7,6 +7,7 @@ import optax
 from annotated_types import Interval
 
 from seqjax import Optimizer, register
+
 from ._clip import clipped
 
 

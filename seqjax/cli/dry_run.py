@@ -24,7 +24,9 @@ def describe(experiment: Any, devices: int | None) -> str:
         f"         {jax.tree_util.keystr(keys, simple=True, separator='/'):8} {leaf.dtype}{list(leaf.shape)}"
         for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
     ]
-    memory = epoch_memory(run.problem, data.streams["train"], plan, experiment, devices)
+    e = experiment
+    options = (e.sampler, e.gradient, e.optimizer, e.epochs, e.seed, devices)
+    memory = epoch_memory(run.problem, data.streams["train"], *options)
     return "\n".join(
         [
             f"device   {display.device_line(run, devices)}",

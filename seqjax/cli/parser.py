@@ -13,9 +13,7 @@ class Parser(argparse.ArgumentParser):
     """argparse whose complaints are `Error`s with the nearest flag; `_` in a flag reads as `-`."""
 
     def __init__(self, **kwargs: Any):
-        super().__init__(
-            allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
-        )
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raises instead of exiting."""

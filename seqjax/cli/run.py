@@ -66,7 +66,9 @@ def _parser() -> Parser:
     parser.add_argument("--config", metavar="FILE", help="a TOML file to start from, such as a run's config.toml")
     add_load(parser)
     parser.add_argument("--out", metavar="DIR", help="folder of the run; default: a fresh one under runs/")
-    parser.add_argument("--devices", type=int, metavar="N", help="devices to share a batch; default: all that divide it")
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="devices to share a batch; default: all that divide it"
+    )
     parser.add_argument("--print-config", action="store_true", help="print the whole recipe as TOML; train nothing")
     parser.add_argument("--dry-run", action="store_true", help="print shapes, sizes and memory; train nothing")
     parser.add_argument("-h", "--help", action="store_true", help="this text, and the parameters of the chosen plugins")
@@ -75,7 +77,9 @@ def _parser() -> Parser:
 
 def _split_fields(argv: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
     """Takes the flags of plugins' fields, `--kind.field value`, out of the arguments."""
-    plain, fields, rest = [], {}, iter(argv)
+    plain: list[str] = []
+    fields: dict[str, dict[str, str]] = {}
+    rest = iter(argv)
     for arg in rest:
         match = re.fullmatch(rf"--({'|'.join(registry.GROUPS)})\.([^=]+)(=(.*))?", arg, re.DOTALL)
         if not match:
@@ -147,7 +151,7 @@ def _use_all_cores(devices: int | None) -> None:
 
 def _fresh_folder(experiment: Any) -> Path:
     """`runs/<corpus>-<model>-<n>`, the first that does not exist."""
-    names = [registry.entry_of(plugin).name for plugin in (experiment.corpus, experiment.model)]
+    names = [registry.name_of(plugin) for plugin in (experiment.corpus, experiment.model)]
     paths = (Path("runs", f"{'-'.join(names)}-{n}") for n in itertools.count(1))
     return next(path for path in paths if not path.exists())
 

@@ -1,0 +1,219 @@
+import itertools
+
+import numpy as np
+import pytest
+from seqjax_samplers import Random, Sequential
+
+from seqjax import Error
+from seqjax.train import epoch_rng
+
+ONE = [[0, 34], [0, 100], [0, 41], [0, 40]]
+"""One document each. The last one is as short as the samplers here allow."""
+MANY = [
+    [0, 50, 90],
+    [0, 0, 13, 13, 14, 40, 71, 71],
+    [0, *range(1, 60)],
+    [0, 5, 10, 15, 20, 25, 30, 35, 40, 45],
+    [0, 3, 90],
+]
+"""Several documents, some empty, some of length 1, some that end where windows do."""
+
+
+def plans(sampler, bounds, count=60):
+    return [sampler.plan(np.array(bounds, np.int64), epoch_rng(seed, 0)) for seed in range(count)]
+
+
+def scored_positions(plan):
+    """Every scored position, with repetitions."""
+    return [
+        start + t
+        for start, (first, last) in zip(plan.starts.ravel(), plan.scored.reshape(-1, 2), strict=True)
+        for t in range(first, last)
+    ]
+
+
+def by_hand(bounds, offset, batch_size, num_steps):
+    """The windows (start, count, fresh) of each row of sequential partitioning, one position after the other."""
+    length = (bounds[-1] - offset) // batch_size
+    rows = []
+    for i in range(batch_size):
+        first, windows = offset + i * length, []
+        for position in range(first, first + length // num_steps * num_steps):
+            begins = position == first or position in bounds
+            if begins or windows[-1][1] == num_steps:
+                windows.append([position, 0, begins])
+            windows[-1][1] += 1
+        rows.append([tuple(window) for window in windows])
+    return rows
+
+
+def check_shapes(plan, batch_size):
+    batches = len(plan.starts)
+    assert plan.starts.shape == plan.fresh.shape == (batches, batch_size)
+    assert plan.scored.shape == (batches, batch_size, 2)
+    assert (plan.starts.dtype, plan.scored.dtype, plan.fresh.dtype) == (np.int64, np.int32, np.bool_)
+
+
+def test_sequential_on_the_chapters_range_of_35():
+    """34 targets: 35 tokens, of which the last is only a target."""
+    found = {}
+    for plan in plans(Sequential(batch_size=2, num_steps=5), [0, 34]):
+        offset, second = plan.starts[0].tolist()
+        found[offset] = (second - offset, len(plan.starts))
+    assert found == {0: (17, 3), 1: (16, 3), 2: (16, 3), 3: (15, 3), 4: (15, 3), 5: (14, 2)}
+
+
+def test_random_on_the_chapters_range_of_35():
+    sampler = Random(batch_size=2, num_steps=5)
+    found = plans(sampler, [0, 34])
+    assert {plan.starts.min().item() for plan in found} == set(range(5))
+    for plan in found:
+        assert plan.starts.shape == (3, 2)
+        assert len(set(plan.starts.ravel())) == 6
+
+
+def test_sequential_on_ten_thousand_tokens():
+    """9,999 targets: at any offset 8 batches of 1,120; over all offsets 235 of them are never trained."""
+    trained = set()
+    found = plans(Sequential(batch_size=32, num_steps=35), [0, 9_999], 300)
+    assert {plan.starts[0, 0].item() for plan in found} == set(range(36))
+    for plan in found:
+        assert plan.starts.shape == (8, 32)
+        positions = set(scored_positions(plan))
+        assert len(positions) == 8_960
+        trained |= positions
+    assert 9_999 - len(trained) == 235
+
+
+def test_random_on_ten_thousand_tokens():
+    for plan in plans(Random(batch_size=32, num_steps=35), [0, 9_999]):
+        assert plan.starts.shape == (8, 32)
+        assert len(set(scored_positions(plan))) == 8_960
+    # in batches of one row no window is left over, so that all can be counted
+    found = plans(Random(batch_size=1, num_steps=35), [0, 9_999], 300)
+    counts = {plan.starts.min().item(): plan.starts.size for plan in found}
+    assert counts == {offset: 285 if offset <= 24 else 284 for offset in range(35)}
+
+
+@pytest.mark.parametrize("bounds", [*ONE, *MANY])
+@pytest.mark.parametrize(("batch_size", "num_steps"), [(2, 5), (1, 7), (4, 3), (3, 1)])
+def test_sequential_is_what_a_loop_over_positions_gives(bounds, batch_size, num_steps):
+    for plan in plans(Sequential(batch_size=batch_size, num_steps=num_steps), bounds, 20):
+        check_shapes(plan, batch_size)
+        rows = by_hand(bounds, plan.starts[0, 0].item(), batch_size, num_steps)
+        assert len(plan.starts) == max(map(len, rows))
+        for i, windows in enumerate(rows):
+            n = len(windows)
+            starts, scored, fresh = plan.starts[:, i], plan.scored[:, i], plan.fresh[:, i]
+            assert list(zip(starts[:n], scored[:n, 1], fresh[:n], strict=True)) == windows
+            assert (scored[:, 0] == 0).all()
+            assert (scored[n:] == 0).all(), "what fills up a row is not scored"
+
+
+@pytest.mark.parametrize("bounds", ONE)
+def test_sequential_rows_continue_through_one_document(bounds):
+    for plan in plans(Sequential(batch_size=2, num_steps=5), bounds):
+        assert (np.diff(plan.starts, axis=0) == 5).all()
+        assert plan.fresh[0].all()
+        assert not plan.fresh[1:].any()
+        assert (plan.scored[..., 1] == 5).all()
+
+
+@pytest.mark.parametrize("bounds", MANY)
+@pytest.mark.parametrize("sampler", [Sequential(batch_size=2, num_steps=5), Random(batch_size=2, num_steps=2)])
+def test_no_window_crosses_a_document(sampler, bounds):
+    if isinstance(sampler, Random) and max(np.diff(bounds)) < 3:
+        pytest.skip("no document is as long as a window")
+    document = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    for plan in plans(sampler, bounds):
+        positions = scored_positions(plan)
+        assert len(positions) == len(set(positions)), "scored twice"
+        before = [None] * sampler.batch_size
+        for starts, scored, fresh in zip(*plan, strict=True):
+            for i, (start, (_, count)) in enumerate(zip(starts, scored, strict=True)):
+                if count == 0:
+                    continue
+                assert len(set(document[start : start + count])) == 1
+                continues = before[i] is not None and before[i] == (document[start], start)
+                assert fresh[i] or continues, "carries the state of other text into this window"
+                before[i] = (document[start], start + count)
+
+
+@pytest.mark.parametrize("bounds", [*ONE, [0, 50, 90], [0, 0, 13, 13, 14, 40, 71, 71], [0, 3, 90]])
+@pytest.mark.parametrize(("batch_size", "num_steps"), [(2, 5), (1, 7), (4, 3), (3, 1)])
+def test_random_is_disjoint_fresh_windows_from_one_offset(bounds, batch_size, num_steps):
+    offsets = set()
+    for plan in plans(Random(batch_size=batch_size, num_steps=num_steps), bounds):
+        check_shapes(plan, batch_size)
+        assert plan.fresh.all()
+        assert (plan.scored == [0, num_steps]).all()
+        starts = set(plan.starts.ravel().tolist())
+        assert len(starts) == plan.starts.size
+        # of the offsets that give all of these windows, the plan leaves out less than a batch of its windows
+        fitting = []
+        for offset in range(num_steps):
+            possible = {
+                start
+                for a, b in itertools.pairwise(bounds)
+                for start in range(a + offset, b - num_steps + 1, num_steps)
+            }
+            if starts <= possible:
+                assert len(possible) - len(starts) < batch_size
+                fitting.append(offset)
+        assert len(fitting) == 1
+        offsets |= set(fitting)
+    assert offsets == set(range(num_steps))
+
+
+def test_random_shuffles_and_chooses_what_is_left_out_anew():
+    found = plans(Random(batch_size=4, num_steps=1), [0, 10])
+    assert {position for plan in found for position in plan.starts.ravel().tolist()} == set(range(10))
+    assert len({tuple(plan.starts.ravel()) for plan in found}) == len(found)
+    first = [plan.starts.ravel().tolist().index(0) for plan in found if 0 in plan.starts]
+    assert len(set(first)) == 8, "the start of the text comes up at every place"
+
+
+def test_random_takes_only_offsets_that_leave_a_batch():
+    """14 targets have two windows of 5 at the offsets 0 to 4, 11 have two at 0 and 1 alone."""
+    assert {plan.starts.min() for plan in plans(Random(batch_size=2, num_steps=5), [0, 14])} == set(range(5))
+    assert {plan.starts.min() for plan in plans(Random(batch_size=2, num_steps=5), [0, 11])} == {0, 1}
+    assert {plan.starts.min() for plan in plans(Sequential(batch_size=2, num_steps=5), [0, 11])} == {0, 1}
+
+
+@pytest.mark.parametrize("cls", [Sequential, Random])
+def test_too_little_text_is_an_error_that_says_needed_and_found(cls):
+    sampler = cls(batch_size=4, num_steps=5)
+    assert sampler.plan(np.array([0, 20]), epoch_rng(0, 0)).starts.shape == (1, 4)
+    for bounds, needed, found in [([0, 19], (20, 4), (19, 3)), ([0, 0], (20, 4), (0, 0)), ([0], (20, 4), (0, 0))]:
+        with pytest.raises(Error) as caught:
+            sampler.plan(np.array(bounds), epoch_rng(0, 0))
+        unit = 0 if cls is Sequential else 1
+        assert caught.value.exit_code == 2
+        assert f"{needed[unit]}" in str(caught.value)
+        assert f"found {found[unit]}" in str(caught.value)
+        assert "--sampler.batch-size" in str(caught.value)
+
+
+def test_random_counts_windows_by_document():
+    """Three documents of 9 targets hold three windows of 5, not five."""
+    with pytest.raises(Error, match="batch_size = 4 .* found 3"):
+        Random(batch_size=4, num_steps=5).plan(np.array([0, 9, 18, 27]), epoch_rng(0, 0))
+
+
+@pytest.mark.parametrize("sampler", [Sequential(batch_size=2, num_steps=5), Random(batch_size=2, num_steps=5)])
+def test_a_plan_is_a_function_of_seed_and_epoch(sampler):
+    def starts(seed, epoch):
+        return sampler.plan(np.array([0, 200]), epoch_rng(seed, epoch)).starts.tolist()
+
+    assert starts(3, 4) == starts(3, 4)
+    assert len({str(starts(3, epoch)) for epoch in range(20)}) > 4
+    assert len({str(starts(seed, 0)) for seed in range(20)}) > 4
+    assert [starts(0, epoch) for epoch in range(8)] != [starts(1, epoch) for epoch in range(8)]
+
+
+@pytest.mark.parametrize("cls", [Sequential, Random])
+@pytest.mark.parametrize("fields", [{"batch_size": 0, "num_steps": -1}, {"batch_size": 2.0, "num_steps": True}])
+def test_sizes_are_positive_integers(cls, fields):
+    with pytest.raises(Error) as caught:
+        cls(**fields)
+    assert len(caught.value.problems) == 2

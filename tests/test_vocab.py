@@ -1,0 +1,148 @@
+import collections
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from seqjax_corpora import TimeMachine
+from seqjax_tokenizers import Char
+
+from seqjax import Tokenizer, Tokens, Vocab
+
+
+@dataclass(frozen=True)
+class Words(Tokenizer):
+    """Enough of a word tokenizer to hold the vocabulary to the chapter's numbers."""
+
+    def split(self, text):
+        return text.split()
+
+    def join(self, tokens):
+        return " ".join(tokens)
+
+
+@pytest.fixture(scope="module")
+def lines(time_machine_file):
+    return TimeMachine(path=str(time_machine_file), form="lines").load().text.split("\n")
+
+
+@pytest.fixture(scope="module")
+def words(lines):
+    return [word for line in lines for word in line.split()]
+
+
+def test_characters_of_the_chapter(time_machine_file):
+    text = TimeMachine(path=str(time_machine_file)).load()
+    vocab = Char().fit(text)
+    assert len(vocab) == 28
+    assert vocab.tokens == ("<unk>", *" etainoshrdlmucfwgypbvkxzjq")
+    ids = vocab.encode(text.text)
+    assert ids.dtype == np.int32
+    assert ids.shape == (170_580,)
+    assert vocab.decode(ids) == text.text
+    # the part that is trained on already has all 27 symbols, in another order
+    assert set(Char().fit(text[:9_000]).tokens) == set(vocab.tokens)
+    assert Char().fit(text[:9_000]).tokens != vocab.tokens
+
+
+def test_words_of_the_chapter(lines, words):
+    vocab = Vocab.from_tokens(words, tokenizer=Words())
+    assert len(words) == 32_775
+    assert len(vocab) == 4_580
+    assert vocab.tokens[:10] == ("<unk>", "the", "i", "and", "of", "a", "to", "was", "in", "that")
+    assert vocab.encode(lines[0]).tolist() == [1, 19, 50, 40, 2183, 2184, 400]
+    assert vocab.encode(lines[10]).tolist() == [2186, 3, 25, 1044, 362, 113, 7, 1421, 3, 1045, 1]
+    assert vocab.decode(vocab.encode(lines[10])) == lines[10]
+
+
+@pytest.mark.parametrize(
+    ("min_freq", "size"),
+    [(0, 4580), (1, 4580), (2, 2183), (3, 1420), (4, 1044), (5, 825), (10, 400), (20, 219), (50, 85), (100, 41)],
+)
+def test_min_freq_of_the_chapter(words, min_freq, size):
+    assert len(Vocab.from_tokens(words, min_freq=min_freq)) == size
+
+
+@pytest.mark.parametrize(
+    ("n", "total", "types", "singletons", "top"),
+    [
+        (1, 32775, 4579, 2397, "the 2261, i 1267, and 1245, of 1155, a 816, to 695, was 552, in 541, that 443, my 440"),
+        (
+            2,
+            32774,
+            20234,
+            16625,
+            "of the 309, in the 169, i had 130, i was 112, and the 109, the time 102, it was 99, to the 85, as i 78, "
+            "of a 73",
+        ),
+        (
+            3,
+            32773,
+            29882,
+            28251,
+            "the time traveller 59, the time machine 30, the medical man 24, it seemed to 16, it was a 15, "
+            "here and there 15, seemed to me 14, i did not 14, i saw the 13, i began to 13",
+        ),
+        (4, 32772, 32180, 31740, ""),
+    ],
+)
+def test_ngrams_of_the_chapter(words, n, total, types, singletons, top):
+    """Tuples are tokens like any other, ties in the order of their first occurrence."""
+    vocab = Vocab.from_tokens(zip(*(words[i:] for i in range(n)), strict=False))
+    assert vocab.freqs.total() == total
+    assert len(vocab) - 1 == types
+    assert sum(count == 1 for count in vocab.freqs.values()) == singletons
+    expected = [entry.rsplit(" ", 1) for entry in top.split(", ") if entry]
+    found = vocab.tokens[1 : 1 + len(expected)]
+    assert [(" ".join(gram), str(vocab.freqs[gram])) for gram in found] == [tuple(entry) for entry in expected]
+
+
+@pytest.mark.parametrize("min_freq", [0, 1, 2, 4])
+@pytest.mark.parametrize("reserved", [(), ("<pad>",), ("c", "<pad>", "a")])
+def test_order_is_unknown_reserved_then_by_frequency_then_by_occurrence(min_freq, reserved):
+    tokens = np.random.default_rng(0).choice(list("abcdefghij"), 40).tolist()
+    vocab = Vocab.from_tokens(tokens, min_freq, reserved)
+    counted = [t for t in set(tokens) if tokens.count(t) >= min_freq and t not in reserved]
+    counted.sort(key=lambda t: (-tokens.count(t), tokens.index(t)))
+    assert vocab.tokens == ("<unk>", *reserved, *counted)
+    assert vocab.freqs == collections.Counter(tokens), "the rare ones are counted too"
+    assert len(vocab) == len(vocab.tokens)
+    assert vocab.spec == Tokens(len(vocab))
+    assert [vocab[t] for t in vocab.tokens] == list(range(len(vocab)))
+
+
+def test_a_list_asks_for_many_ids_and_a_tuple_is_one_token():
+    vocab = Vocab.from_tokens(["the", "time", "the", ("of", "the")])
+    assert vocab["the"] == 1
+    assert vocab[("of", "the")] == 3
+    assert vocab[["the", "time", "machine"]].tolist() == [1, 2, 0]
+    assert vocab[["of", "the"]].tolist() == [0, 1]
+    assert vocab[("the", "of")] == 0
+    assert vocab[["the"]].dtype == vocab[[]].dtype == np.int32
+    assert vocab.to_tokens(3) == ("of", "the")
+    assert vocab.to_tokens([0, 2, 2]) == vocab.to_tokens(np.array([0, 2, 2])) == ["<unk>", "time", "time"]
+    assert "time" in vocab
+    assert "machine" not in vocab
+
+
+def test_an_unknown_token_of_the_text_itself_is_id_0():
+    vocab = Vocab.from_tokens(["a", "<unk>", "<unk>"])
+    assert vocab.tokens == ("<unk>", "a")
+    assert vocab["<unk>"] == 0
+
+
+@pytest.mark.parametrize("text", ["", "a", "a\0b\r\n\ufeff", "😀e\u0301é 😀"])
+def test_characters_are_kept_as_they_are(text):
+    vocab = Vocab.from_tokens(text)
+    assert vocab.decode(vocab.encode(text)) == text
+    assert len(vocab.encode(text)) == len(text)
+
+
+def test_json_keeps_tokens_ids_and_counts():
+    tokens = ["a", "b", ("a", "b"), ("a", ("b", 3)), 7, 7, "é\n", "rare"]
+    vocab = Vocab.from_tokens(tokens, reserved=["<pad>"])
+    read = Vocab.from_dict(json.loads(json.dumps(vocab.to_dict())), tokenizer=Words())
+    assert read.tokens == vocab.tokens
+    assert list(read.freqs.items()) == list(vocab.freqs.items())
+    assert read[list(tokens)].tolist() == vocab[list(tokens)].tolist()
+    assert read.encode("b a zebra").tolist() == [vocab["b"], vocab["a"], 0]
