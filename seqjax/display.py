@@ -25,43 +25,36 @@ class Display:
 
     def __init__(self, run: Any, show: bool, devices: int | None = None):
         self.run, self.show, self.devices = run, show, devices
-        self.console = Console(highlight=False, soft_wrap=True)
-        self.live: Live | None = None
-        self.first = ""
-        self.printed = -math.inf
+        self.console = Console(highlight=False, soft_wrap=True, quiet=not show)
+        self.live = Live(Line("compiling"), console=self.console, auto_refresh=False, transient=True)
         self.began = time.monotonic()
+        self.printed = -math.inf
 
     def __enter__(self) -> "Display":
         if self.show:
             self._print("device", device_line(self.run, self.devices))
             self._print("corpus", corpus_line(self.run))
+            if self.console.is_terminal:
+                self.live.start(refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.live is not None:
-            self.live.stop()
+        self.live.stop()
 
     def row(self, row: dict[str, Any]) -> None:
-        """Shows the row of an epoch."""
+        """Shows the row of an epoch: the first and the last for good, those between as they come."""
         if not self.show:
             return
-        first, last = not self.first, row["epoch"] == self.run.experiment.epochs
-        text = self._format(row)
+        first, last = self.printed == -math.inf, row["epoch"] == self.run.experiment.epochs
         if first:
             self._print("model", f"{model_line(self.run)} · compiled in {row['compile_seconds']:.1f} s")
-            self.first = text
             self.console.print(self._header(), markup=False)
-            self.console.print(text, markup=False)
-            if self.console.is_terminal and not last:
-                self.live = Live(Line(""), console=self.console, auto_refresh=False)
-                self.live.start()
-        elif self.live is not None:
-            self.live.update(Line(text), refresh=True)
-        elif last or time.monotonic() - self.printed >= EVERY:
-            self.console.print(text, markup=False)
+        late = time.monotonic() - self.printed >= EVERY
+        if first or last or (late and not self.console.is_terminal):
+            self.console.print(self._format(row), markup=False)
+            self.printed = time.monotonic()
         else:
-            return
-        self.printed = time.monotonic()
+            self.live.update(Line(self._format(row)), refresh=self.live.is_started)
 
     def _print(self, name, text):
         self.console.print(f"{name:8} {escape(text)}", markup=False)
@@ -117,6 +110,6 @@ def describe(plugin: Any) -> str:
     return " ".join([registry.name_of(plugin), *changed])
 
 
-def escape(text: str) -> str:
-    """The text on one line, with control characters written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def escape(text: str, keep: str = "") -> str:
+    """The text with control characters written out, so that they do nothing to a terminal."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

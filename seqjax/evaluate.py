@@ -31,7 +31,7 @@ def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]
         without targets has a loss of NaN.
     """
     losses, tokens = 0.0, 0
-    plan = in_order(stream.bounds, WINDOW)
+    plan = in_order(np.asarray(stream.bounds, np.int64), WINDOW)
     if len(plan.starts):
         losses, tokens = _sums(problem, params, stream._replace(bounds=None), plan)
         losses, tokens = np.asarray(losses, np.float64).sum().item(), int(tokens.sum())

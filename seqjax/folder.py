@@ -78,11 +78,10 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows that `append_row` wrote."""
-    lines = path.read_text(encoding="utf-8").splitlines()
     try:
-        rows = [json.loads(line) for line in lines]
-    except json.JSONDecodeError as fault:
-        raise Error(f"{path}: damaged: {fault}", exit_code=4) from fault
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as fault:
+        raise Error(f"{path}: missing or damaged: {fault}", exit_code=4) from fault
     return [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
 
 

@@ -136,10 +136,12 @@ class Gradient(Plugin):
             initial = _over_rows(problem.init_state, (None, 0), num_rows)(params, state_keys)
             return _where_rows(batch.fresh, initial, state)
 
-        new = init_memory(self, problem, params, start(params))
+        new = init_memory(self, problem, params, start(params), num_rows)
         memory = memory._replace(rows=_where_rows(batch.fresh, new.rows, memory.rows))
-        draw = functools.partial(self.draw, num_steps=num_steps)
-        noise = _over_rows(draw, (0, Memory(None, 0)), num_rows)(draw_keys, memory)
+        noise: Noise = ()
+        if self.draws:
+            draw = functools.partial(self.draw, num_steps=num_steps)
+            noise = _over_rows(draw, (0, Memory(None, 0)), num_rows)(draw_keys, memory)
         return self.estimate(problem, params, start, memory, batch, noise)
 
 
@@ -224,16 +226,15 @@ def value_and_grad(step_or_problem: Callable | Problem, strategy: Gradient) -> C
         if weights is None:
             weights = jnp.full((num_steps, num_rows), 1 / (num_steps * num_rows))
         if memory is None:
-            memory = init_memory(strategy, problem, params, state)
+            memory = init_memory(strategy, problem, params, state, num_rows)
         batch = Batch(xs, weights, jnp.zeros(num_rows, bool), jnp.arange(num_rows, dtype=jnp.int32))
         return strategy(problem, params, state, memory, batch, key)
 
     return estimate
 
 
-def init_memory(strategy: Gradient, problem: Problem, params: Params, state: State) -> Memory:
+def init_memory(strategy: Gradient, problem: Problem, params: Params, state: State, num_rows: int) -> Memory:
     """The strategy's memory for rows that start in `state`, leaves [B, ...]."""
-    num_rows = jax.tree.leaves(state)[0].shape[0]
     return _average_shared(_over_rows(functools.partial(strategy.init, problem), (None, 0), num_rows)(params, state))
 
 

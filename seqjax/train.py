@@ -82,6 +82,7 @@ def training(
     Raises:
         Diverged: a loss or gradient is not finite.
     """
+    stream = stream._replace(bounds=np.asarray(stream.bounds, np.int64))
     options = (sampler, gradient, optimizer, epochs, seed, params, state, devices)
     state, on_device, static = _set_up(problem, stream, *options)
     tokens, seconds = 0, 0.0
@@ -201,7 +202,7 @@ def init_train_state(
         raise Error("training starts rows afresh: give the problem its init_state, Problem(step, init_state)")
     row_keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(num_rows))
     carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)
-    memory = init_memory(gradient, problem, params, carry)
+    memory = init_memory(gradient, problem, params, carry, num_rows)
     tx = build_optimizer(optimizer, num_updates)
     return TrainState(params, tx.init(params), carry, memory, key, jnp.zeros((), jnp.int32))
 

@@ -1,5 +1,6 @@
 """`seqjax generate`: continue a text with a trained model."""
 
+import sys
 from collections.abc import Sequence
 
 from seqjax.cli.parser import Parser, add_load, load_files
@@ -19,7 +20,9 @@ def main(argv: Sequence[str]) -> int:
     args = parser.read(argv)
     load_files(args.load)
 
+    from seqjax.display import escape
     from seqjax.run import Run
 
-    print(Run.open(args.run).generate(args.prompt, args.length, args.temperature, args.seed))
+    text = Run.open(args.run).generate(args.prompt, args.length, args.temperature, args.seed)
+    print(escape(text, keep="\n\t") if sys.stdout.isatty() else text)
     return 0

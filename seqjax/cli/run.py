@@ -160,9 +160,10 @@ def _say_what_next(run: Any) -> None:
     from seqjax.display import escape
     from seqjax.run import samples
 
-    folder = shlex.quote(str(run.path))
+    folder, prompt = shlex.quote(str(run.path)), run.data.text[:4]
+    prompt = shlex.quote(prompt if prompt.isprintable() else "")
     print(f'sample   "{escape(samples(run)["temperature 0.8"][:100])}…"')
-    print(f"saved    {run.path}")
-    print(f'next     seqjax generate {folder} --prompt "{escape(run.data.text[:4])}" --temperature 0.8')
+    print(f"saved    {escape(str(run.path))}")
+    print(f"next     seqjax generate {folder} --prompt {prompt} --temperature 0.8")
     print(f"         seqjax evaluate {folder}")
     print("         seqjax run --corpus text-file --corpus.path my-book.txt")

@@ -1,0 +1,67 @@
+"""From the first word to the file of its verb, and from an error to an exit code."""
+
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from seqjax.errors import Error, nearest
+
+VERBS = {
+    "run": "train a model, and keep the run in a folder",
+    "generate": "continue a text with a trained model",
+    "evaluate": "loss and perplexity of a trained model",
+    "list": "the plugins there are",
+    "show": "what a plugin does and what its parameters are",
+}
+
+HELP = """usage: seqjax VERB [OPTIONS]
+
+Train small sequence models, and choose how the gradient goes back through time.
+
+verbs:
+{verbs}
+
+options:
+  --help      this text; seqjax VERB --help says more
+  --version   the version
+  --debug     with any verb: show the traceback of an error"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit code (0 done, 2 bad input, ...: see `seqjax.Error`)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # a symbol that the terminal lacks is written out
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    debug = "--debug" in argv
+    argv = [arg for arg in argv if arg != "--debug"]
+    try:
+        return _dispatch(argv)
+    except Error as fault:
+        if debug:
+            raise
+        print(f"seqjax: {fault}", file=sys.stderr)
+        return fault.exit_code
+    except KeyboardInterrupt:
+        print("seqjax: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(argv: list[str]) -> int:
+    verb = argv[0] if argv else "--help"
+    if verb in ("--help", "-h", "help"):
+        print(HELP.format(verbs="\n".join(f"  {name:10} {text}" for name, text in VERBS.items())))
+        return 0
+    if verb == "--version":
+        from seqjax import __version__
+
+        print(__version__)
+        return 0
+    if verb not in VERBS:
+        raise Error(f"no verb {verb!r}{nearest(verb, VERBS)}\nverbs: {', '.join(VERBS)}; see seqjax --help")
+    return importlib.import_module(f"seqjax.cli.{verb}").main(argv[1:])
