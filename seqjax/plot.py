@@ -7,9 +7,13 @@ from typing import Any
 import matplotlib.style
 from matplotlib.figure import Figure
 
+from seqjax.errors import Error
+
 
 def history(rows: Sequence[dict[str, Any]], title: str = "") -> Figure:
     """Training and held-out perplexity (or loss) by epoch, from the rows of a run."""
+    if not rows:
+        raise Error("nothing to plot: the run did not come to the end of its first epoch")
     measure = "perplexity" if "train_perplexity" in rows[0] else "loss"
     with matplotlib.style.context("petroff10"):
         figure = Figure(figsize=(6, 4), layout="constrained")

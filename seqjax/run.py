@@ -117,6 +117,8 @@ class Run:
 
     def metric(self, name: str) -> np.ndarray:
         """One column of the metrics, float64[epochs]."""
+        if not self.metrics:
+            raise Error("this run has no metrics: it did not come to the end of its first epoch")
         if name not in self.metrics[0]:
             raise Error(
                 f"unknown metric {name!r}{nearest(name, self.metrics[0])} (metrics: {', '.join(self.metrics[0])})"
@@ -240,6 +242,7 @@ def _create(run):
     record = folder.environment(plugins, run.data.sha256)
     folder.write(run.path / folder.ENVIRONMENT, json.dumps(record, indent=2) + "\n")
     folder.write(run.path / folder.CODEC, json.dumps(run.codec.to_dict(), ensure_ascii=False) + "\n")
+    folder.write(run.path / folder.METRICS, "")
     folder.copy_local_plugins(run.path, plugins)
 
 
