@@ -32,7 +32,7 @@ DEFAULT_TOKENIZER = "seqjax/char"
 Config = dict[str, Any]
 
 
-def create(kind: str, name: str, **fields: Any) -> Any:
+def create(kind: str, name: str, /, **fields: Any) -> Any:
     """An instance of the plugin with this short name or full id.
 
     Args:
@@ -43,11 +43,17 @@ def create(kind: str, name: str, **fields: Any) -> Any:
     Raises:
         Error: unknown kind or name; a plugin that fails to import; unknown, missing or invalid fields, all at once.
     """
-    cls = registry.get(kind, name)
-    problems = problems_of(cls, fields)
+    problems: list[str] = []
+    plugin = _make(registry.get(kind, name), fields, problems)
     if problems:
         raise Error(f"{kind} {name!r} cannot be made:", problems=problems)
-    return cls(**fields)
+    return plugin
+
+
+def create_default(kind: str) -> Any:
+    """The plugin of a kind that `DEFAULTS` has."""
+    fields = dict(DEFAULTS[kind])
+    return create(kind, fields.pop("plugin"), **fields)
 
 
 def build(experiment: type, config: Config) -> Any:
@@ -60,33 +66,30 @@ def build(experiment: type, config: Config) -> Any:
     Raises:
         Error: whatever is wrong with it, all at once.
     """
-    scalars = {key: value for key, value in config.items() if key not in registry.GROUPS}
-    raise_if([*problems_of(experiment, scalars), *table_problems(config)])
     merged = overlay(DEFAULTS, config)
-    plugins = {kind: create_from_table(kind, merged[kind]) for kind in registry.GROUPS if kind in merged}
-    return experiment(**{**merged, **plugins})
+    scalars = {key: value for key, value in merged.items() if key not in registry.GROUPS}
+    problems = problems_of(experiment, scalars)
+    plugins = {kind: _from_table(kind, merged[kind], problems) for kind in registry.GROUPS if kind in merged}
+    raise_if(problems)
+    return experiment(**scalars, **plugins)
+
+
+def name_problems(config: Config) -> list[str]:
+    """What is wrong with the plugin names of a configuration; imports nothing."""
+    problems = []
+    for kind in registry.GROUPS:
+        try:
+            if kind in config:
+                registry.find(kind, config[kind]["plugin"])
+        except Error as fault:
+            problems.append(f"[{kind}] {fault}")
+    return problems
 
 
 def raise_if(problems: list[str]) -> None:
     """Raises one `Error` with all problems, if there are any."""
     if problems:
         raise Error("the configuration is not valid:", problems=problems)
-
-
-def create_from_table(kind: Any, table: Config) -> Any:
-    """The plugin of a table `{"plugin": name, field: value, ...}`; nested tables are plugins too."""
-    cls = registry.get(kind, table["plugin"])
-    fields = {}
-    for name, value in table.items():
-        if name != "plugin":
-            nested = isinstance(value, Mapping)
-            fields[name] = create_from_table(_kind_of(fields_of(cls)[name].hint), value) if nested else value
-    return create(kind, table["plugin"], **fields)
-
-
-def table_problems(config: Config) -> list[str]:
-    """What is wrong with the tables of a configuration. Imports only plugins that are given fields."""
-    return [problem for kind in registry.GROUPS if kind in config for problem in _table_problems(kind, config[kind])]
 
 
 def overlay(base: Config, over: Config) -> Config:
@@ -169,28 +172,37 @@ def _parse_bool(text: str) -> bool:
     return values[text.lower()]
 
 
-def _table_problems(kind: str, table: Any) -> list[str]:
-    if not isinstance(table, Mapping):
-        return [f"[{kind}]: must be a table, such as [{kind}] with plugin = {registry.names(kind)[0]!r} under it"]
-    full = overlay({kind: DEFAULTS.get(kind, {})}, {kind: table})[kind]
-    name = full.get("plugin")
+def _from_table(kind: str, table: Any, problems: list[str]) -> Any:
+    """The plugin of a table `{"plugin": name, field: value, ...}`; what is wrong with it goes to `problems`."""
+    name = table.get("plugin") if isinstance(table, Mapping) else None
     if not isinstance(name, str):
-        return [f"[{kind}] plugin: must name a {kind}, one of: {', '.join(registry.names(kind))}"]
+        choices = ", ".join(registry.names(kind))
+        problems.append(f"[{kind}] must be a table that names its plugin: plugin = one of {choices}")
+        return None
+    inside: list[str] = []
+    plugin = None
     try:
-        entry = registry.find(kind, name)
-        if set(full) == {"plugin"} and entry.distribution != registry.LOCAL:
-            return []  # nothing but a good name: imported when it is built
-        cls = registry.load(entry)
+        fields = {key: value for key, value in table.items() if key != "plugin"}
+        plugin = _make(registry.get(kind, name), fields, inside)
     except Error as fault:
-        return [f"[{kind}] {fault}"]
-    fields = {key: value for key, value in full.items() if key != "plugin"}
-    nested = {key: value for key, value in fields.items() if isinstance(value, Mapping)}
-    plain = {key: value for key, value in fields.items() if key not in nested}
-    problems = problems_of(cls, plain, ignore=nested)
-    for key, value in nested.items():
-        inner = _kind_of(fields_of(cls)[key].hint) if key in fields_of(cls) else None
-        problems += _table_problems(inner, value) if inner else [f"{key}: a table is not expected here"]
-    return [f"[{kind}] {problem}" for problem in problems]
+        inside.append(str(fault))
+    problems += [f"[{kind}] {problem}" for problem in inside]
+    return plugin
+
+
+def _make(cls: type, fields: Config, problems: list[str]) -> Any:
+    """An instance of a plugin class whose tables among the fields are plugins too."""
+    known = fields_of(cls)
+    values, tables = {}, set()
+    for name, value in fields.items():
+        kind = _kind_of(known[name].hint) if name in known and isinstance(value, Mapping) else None
+        if kind is None:
+            values[name] = value
+        else:
+            tables.add(name)
+            values[name] = _from_table(kind, value, problems)
+    problems += problems_of(cls, {name: value for name, value in values.items() if name not in tables}, ignore=tables)
+    return None if problems else cls(**values)
 
 
 def _kind_of(hint: Any) -> str | None:

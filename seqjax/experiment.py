@@ -13,7 +13,7 @@ from seqjax.plugin import Plugin
 
 
 def _default(kind: str) -> Any:
-    return field(default_factory=lambda: config.create_from_table(kind, config.DEFAULTS[kind]))
+    return field(default_factory=lambda: config.create_default(kind))
 
 
 @dataclass(frozen=True)

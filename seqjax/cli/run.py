@@ -37,8 +37,8 @@ def main(argv: Sequence[str]) -> int:
         parser.epilog = _plugin_help(recipe)
         parser.print_help()
         return 0
-    if set(recipe) <= set(registry.GROUPS):
-        config.raise_if(config.table_problems(recipe))  # wrong names are found without importing jax
+    if all(isinstance(table, dict) and set(table) == {"plugin"} for table in recipe.values()):
+        config.raise_if(config.name_problems(recipe))  # wrong names are found without importing jax
     _use_all_cores(args.devices)
     from seqjax.experiment import Experiment
 
@@ -116,9 +116,10 @@ def _recipe(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> dict
 
 def _parse_table(kind: str, below: Any, strings: dict[str, str]) -> dict[str, Any]:
     """The strings by the types of the plugin's fields; left as they are where the plugin is not to be had."""
+    name = below.get("plugin") if isinstance(below, dict) else None
     try:
-        return config.parse_fields(registry.get(kind, below["plugin"]), strings)
-    except (Error, KeyError, TypeError):
+        return config.parse_fields(registry.get(kind, str(name)), strings)
+    except Error:
         return dict(strings)  # the builder says what is wrong, together with all other faults
 
 
