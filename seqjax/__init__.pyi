@@ -13,6 +13,8 @@ from .contracts import Text as Text
 from .contracts import Tokenizer as Tokenizer
 from .contracts import Tokens as Tokens
 from .contracts import Values as Values
+from .epoch import TrainState as TrainState
+from .epoch import run_epoch as run_epoch
 from .errors import Error as Error
 from .experiment import Experiment as Experiment
 from .gradient import Batch as Batch
@@ -31,7 +33,5 @@ from .registry import get as get
 from .registry import names as names
 from .registry import register as register
 from .run import Run as Run
-from .train import TrainState as TrainState
-from .train import run_epoch as run_epoch
 from .train import training as training
 from .vocab import Vocab as Vocab

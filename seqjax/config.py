@@ -15,7 +15,7 @@ import tomli_w
 
 from seqjax import registry
 from seqjax.errors import Error
-from seqjax.plugin import Plugin, fields_of, members, problems_of
+from seqjax.plugin import Plugin, checked, fields_of, members
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "corpus": {"plugin": "seqjax/python-docs"},
@@ -68,7 +68,8 @@ def build(experiment: type, config: Config) -> Any:
     """
     merged = overlay(DEFAULTS, config)
     scalars = {key: value for key, value in merged.items() if key not in registry.GROUPS}
-    problems = problems_of(experiment, scalars)
+    problems: list[str] = []
+    scalars = checked(experiment, scalars, problems)
     plugins = {kind: _from_table(kind, merged[kind], problems) for kind in registry.GROUPS if kind in merged}
     raise_if(problems)
     return experiment(**scalars, **plugins)
@@ -108,10 +109,15 @@ def to_config(plugin: Any) -> Config:
     for f in dataclasses.fields(plugin):
         value = getattr(plugin, f.name)
         if isinstance(value, Plugin):
-            value = {"plugin": registry.entry_of(value).id, **to_config(value)}
+            value = to_table(value)
         if value is not None:
             config[f.name] = value
     return config
+
+
+def to_table(plugin: Plugin) -> Config:
+    """The table of a plugin: its full id and its fields."""
+    return {"plugin": registry.entry_of(plugin).id, **to_config(plugin)}
 
 
 def to_toml(config: Config) -> str:
@@ -191,18 +197,14 @@ def _from_table(kind: str, table: Any, problems: list[str]) -> Any:
 
 
 def _make(cls: type, fields: Config, problems: list[str]) -> Any:
-    """An instance of a plugin class whose tables among the fields are plugins too."""
-    known = fields_of(cls)
-    values, tables = {}, set()
+    """An instance of a plugin class; tables among the fields are plugins too."""
+    known, values, faults = fields_of(cls), {}, len(problems)
     for name, value in fields.items():
         kind = _kind_of(known[name].hint) if name in known and isinstance(value, Mapping) else None
-        if kind is None:
-            values[name] = value
-        else:
-            tables.add(name)
-            values[name] = _from_table(kind, value, problems)
-    problems += problems_of(cls, {name: value for name, value in values.items() if name not in tables}, ignore=tables)
-    return None if problems else cls(**values)
+        values[name] = _from_table(kind, value, problems) if kind else value
+    if len(problems) == faults:
+        values = checked(cls, values, problems)
+    return cls(**values) if len(problems) == faults else None
 
 
 def _kind_of(hint: Any) -> str | None:

@@ -122,26 +122,29 @@ class Gradient(Plugin):
         Raises:
             Error: the strategy draws and `key` is None.
         """
-        if key is None and self.draws:
-            raise Error(f"{type(self).__name__} draws at random: pass a key, such as key=jax.random.key(0)")
-        num_steps, num_rows = batch.weights.shape
-        state_keys = draw_keys = None
-        if key is not None:
-            row_keys = jax.vmap(functools.partial(jax.random.fold_in, key))(batch.rows)
-            state_keys, draw_keys = jnp.unstack(jax.vmap(jax.random.split)(row_keys), axis=1)
+        _, num_rows = batch.weights.shape
+        keys = None if key is None else _row_keys(jax.random.fold_in(key, 0), batch.rows)
 
         def start(params):
             if problem.init_state is None:
                 return state
-            initial = _over_rows(problem.init_state, (None, 0), num_rows)(params, state_keys)
+            initial = _over_rows(problem.init_state, (None, 0), num_rows)(params, keys)
             return _where_rows(batch.fresh, initial, state)
 
         new = init_memory(self, problem, params, start(params), num_rows)
         memory = memory._replace(rows=_where_rows(batch.fresh, new.rows, memory.rows))
+        return self.draw_and_estimate(problem, params, start, memory, batch, key)
+
+    def draw_and_estimate(self, problem, params, start, memory, batch, key):
+        """What `__call__` does once fresh rows are reset."""
+        num_steps, num_rows = batch.weights.shape
         noise: Noise = ()
         if self.draws:
+            if key is None:
+                raise Error(f"{type(self).__name__} draws at random: pass a key, such as key=jax.random.key(0)")
             draw = functools.partial(self.draw, num_steps=num_steps)
-            noise = _over_rows(draw, (0, Memory(None, 0)), num_rows)(draw_keys, memory)
+            keys = _row_keys(jax.random.fold_in(key, 1), batch.rows)
+            noise = _over_rows(draw, (0, Memory(None, 0)), num_rows)(keys, memory)
         return self.estimate(problem, params, start, memory, batch, noise)
 
 
@@ -228,7 +231,7 @@ def value_and_grad(step_or_problem: Callable | Problem, strategy: Gradient) -> C
         if memory is None:
             memory = init_memory(strategy, problem, params, state, num_rows)
         batch = Batch(xs, weights, jnp.zeros(num_rows, bool), jnp.arange(num_rows, dtype=jnp.int32))
-        return strategy(problem, params, state, memory, batch, key)
+        return strategy.draw_and_estimate(problem, params, lambda _: state, memory, batch, key)
 
     return estimate
 
@@ -251,11 +254,13 @@ def ravel_float(tree: PyTree) -> tuple[Float[Array, " n"], list, Callable[[Array
     """
     leaves, treedef = jax.tree.flatten(tree)
     is_float = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
-    vector, unravel = ravel_pytree([leaf for leaf, f in zip(leaves, is_float, strict=True) if f])
+    floats = [leaf for leaf, f in zip(leaves, is_float, strict=True) if f]
+    with jax.numpy_dtype_promotion("standard"):  # leaves of several precisions make a vector of the highest
+        vector, unravel = ravel_pytree(floats or jnp.zeros(0))
     others = [leaf for leaf, f in zip(leaves, is_float, strict=True) if not f]
 
     def join(vector, others):
-        parts = (iter(others), iter(unravel(vector)))
+        parts = (iter(others), iter(unravel(vector) if floats else ()))
         return jax.tree.unflatten(treedef, [next(parts[f]) for f in is_float])
 
     return vector, others, join
@@ -266,9 +271,18 @@ def _over_rows(f, in_axes, num_rows, out_axes=0):
     return jax.vmap(f, in_axes=in_axes, out_axes=out_axes, axis_size=num_rows)
 
 
+def _row_keys(key, rows):
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(rows)
+
+
 def _where_rows(fresh, new, old):
-    """Row by row: `new` where fresh, else `old`. Leaves [B, ...]; keys and integers too."""
-    return jax.tree.map(lambda a, b: jnp.where(fresh.reshape(fresh.shape + (1,) * (b.ndim - 1)), a, b), new, old)
+    """Row by row: `new` where fresh, else `old`, in the dtype of `old`. Leaves [B, ...]; keys and integers too."""
+
+    def leaf(a, b):
+        a = a if a.dtype == b.dtype else a.astype(b.dtype)
+        return jnp.where(fresh.reshape(fresh.shape + (1,) * (b.ndim - 1)), a, b)
+
+    return jax.tree.map(leaf, new, old)
 
 
 def _average_shared(memory):

@@ -9,7 +9,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin
 
 from seqjax.errors import Error, nearest
@@ -48,6 +48,10 @@ class Field(NamedTuple):
     doc: str
     adapter: Any
 
+    def make_default(self) -> Any:
+        """The default as a value; `dataclasses.MISSING` where there is none."""
+        return self.default() if isinstance(self.default, types.FunctionType) else self.default
+
     @property
     def type(self) -> str:
         """The type and its range in words, such as `float in (0, 1]`."""
@@ -56,7 +60,7 @@ class Field(NamedTuple):
 
 @functools.cache
 def fields_of(cls: type) -> dict[str, Field]:
-    """The fields of a plugin class by name. A field without a default has `dataclasses.MISSING`."""
+    """The fields of a plugin class by name."""
     import pydantic
 
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -71,23 +75,20 @@ def fields_of(cls: type) -> dict[str, Field]:
     return found
 
 
-def problems_of(cls: type, values: Mapping[str, Any], ignore: Container[str] = ()) -> list[str]:
-    """What keeps `cls(**values)` from being made: unknown, missing and invalid fields, one line each."""
-    known = fields_of(cls)
-    problems = [
-        f"{name}: {cls.__name__} has no such field{nearest(name, known)} (fields: {', '.join(known) or 'none'})"
-        for name in values
-        if name not in known and name not in ignore
-    ]
-    problems += [
-        f"{field.name}: missing; must be {field.type}"
-        for field in known.values()
-        if field.default is dataclasses.MISSING and field.name not in values and field.name not in ignore
-    ]
+def checked(cls: type, values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Values as the fields of `cls` hold them; unknown, missing and invalid ones go to `problems`, a line each."""
+    known, found = fields_of(cls), {}
     for name, value in values.items():
         if name in known:
-            problems += _check(known[name], value)[1]
-    return problems
+            found[name], faults = _check(known[name], value)
+            problems += faults
+        else:
+            fields = ", ".join(known) or "none"
+            problems.append(f"{name}: {cls.__name__} has no such field{nearest(name, known)} (fields: {fields})")
+    for field in known.values():
+        if field.default is dataclasses.MISSING and field.name not in values:
+            problems.append(f"{field.name}: missing; must be {field.type}")
+    return found
 
 
 def describe(hint: Any) -> str:

@@ -4,40 +4,19 @@ import functools
 import math
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
 
-from seqjax.contracts import Optimizer, Params, Plan, Sampler, Stream
-from seqjax.data import scored_steps, window
-from seqjax.devices import ROWS, make_mesh
+from seqjax.contracts import Optimizer, Params, Sampler, Stream
+from seqjax.devices import make_mesh
+from seqjax.epoch import Static, TrainState, build_optimizer, compiled_epoch, place
 from seqjax.errors import Error
-from seqjax.gradient import Batch, Gradient, Memory, init_memory
+from seqjax.gradient import Gradient, init_memory
 from seqjax.problem import Problem
-
-
-class TrainState(NamedTuple):
-    """All that training carries from update to update.
-
-    Args:
-        params: the parameters.
-        opt_state: the optimizer's state.
-        carry: the recurrent state, leaves [B, ...].
-        memory: the gradient strategy's memory.
-        key: the root of all randomness; update n draws from `fold_in(key, n)`.
-        update: int32[], how many updates were made.
-    """
-
-    params: Any
-    opt_state: Any
-    carry: Any
-    memory: Any
-    key: Any
-    update: Any
 
 
 class Diverged(Error):  # noqa: N818
@@ -84,99 +63,50 @@ def training(
     """
     stream = stream._replace(bounds=np.asarray(stream.bounds, np.int64))
     options = (sampler, gradient, optimizer, epochs, seed, params, state, devices)
-    state, on_device, static = _set_up(problem, stream, *options)
+    state, on_device, plan, static = set_up(problem, stream, *options)
+    compiled_epoch.eval_shape(state, on_device, plan, static)  # whatever is wrong is found here, not in the loop
+    return _train(state, on_device, _epochs_left(sampler, stream.bounds, epochs, seed, int(state.update)), static)
+
+
+def _train(state, on_device, plans, static):
+    """The rows of `training`, epoch by epoch."""
     tokens, seconds = 0, 0.0
-    for epoch, last, plan in _epochs_left(sampler, stream.bounds, epochs, seed, int(state.update)):
-        args = (state, on_device, _to_device(plan, static["mesh"]))
+    for epoch, last, plan in plans:
+        args = (state, on_device, place(plan, static.mesh), static)
         clock = [time.perf_counter()]
-        _epoch.lower(*args, **static).compile()
+        compiled_epoch.lower(*args).compile()
         clock.append(time.perf_counter())
-        state, updates = _epoch(*args, **static)
+        state, updates = compiled_epoch(*args)
         updates = {name: np.asarray(values, np.float64) for name, values in updates.items()}
         clock.append(time.perf_counter())
         if int(state.update) != last:
             raise _diverged(state, updates, last, epoch)
-        tokens += int(updates["tokens"].sum())
-        seconds += clock[2] - clock[1]
-        yield (
-            state,
-            {
-                "epoch": epoch + 1,
-                "update": last,
-                "tokens": tokens,
-                "seconds": seconds,
-                "compile_seconds": clock[1] - clock[0],
-                "train_loss": float((updates["loss"] * updates["tokens"]).sum() / max(updates["tokens"].sum(), 1)),
-                "grad_norm": float(updates["grad_norm"].mean()),
-                "learning_rate": _learning_rate(state.opt_state),
-                "tokens_per_second": float(updates["tokens"].sum() / (clock[2] - clock[1])),
-            },
-        )
+        counts, taken = updates["tokens"], clock[2] - clock[1]
+        tokens += int(counts.sum())
+        seconds += taken
+        row = {
+            "epoch": epoch + 1,
+            "update": last,
+            "tokens": tokens,
+            "seconds": seconds,
+            "compile_seconds": clock[1] - clock[0],
+            "train_loss": float((updates["loss"] * counts).sum() / max(counts.sum(), 1)),
+            "grad_norm": float(updates["grad_norm"].mean()),
+            "learning_rate": _learning_rate(state.opt_state),
+            "tokens_per_second": float(counts.sum() / taken),
+        }
+        yield state, row
 
 
-def run_epoch(
-    problem: Problem,
-    gradient: Gradient,
-    tx: optax.GradientTransformation,
-    state: TrainState,
-    stream: Stream,
-    plan: Plan,
-    num_steps: int | None = None,
-    axis: str | None = None,
-) -> tuple[TrainState, dict[str, Any]]:
-    """One epoch: a scan over the plan's batches. Pure and not jitted, so that it can be vmapped over seeds.
-
-    From the first update on whose loss or gradient norm is not finite the state stays as it was before.
-
-    Args:
-        problem: what is trained.
-        gradient: how it is differentiated.
-        tx: the optax transformation.
-        state: where to start.
-        stream: the data, on the device.
-        plan: the windows of the epoch, N batches of B rows; B those of this device.
-        num_steps: T; None: the longest scored window of the plan, which then must not be traced.
-        axis: name of the mapped axis over which rows are sharded, if any.
-
-    Returns:
-        The state after the epoch, and `loss`, `tokens` and `grad_norm` (before clipping), f[N] each.
-    """
-    num_steps = int(np.max(plan.scored)) if num_steps is None else num_steps
-    num_rows = plan.starts.shape[1]
-    rows = jnp.arange(num_rows, dtype=jnp.int32)
-    if axis is not None:
-        rows += num_rows * jax.lax.axis_index(axis)
-
-    def over_devices(collective, tree):
-        return tree if axis is None else collective(tree, axis)
-
-    def update(carry, batch_plan):
-        state, age, good = carry
-        starts, scored, fresh = batch_plan
-        age = jnp.where(fresh, 0, age)
-        counts_TB = scored_steps(stream, starts, scored, age, problem.context, num_steps)
-        tokens = over_devices(jax.lax.psum, counts_TB.sum())
-        weights_TB = jnp.where(counts_TB, 1 / jnp.maximum(tokens, 1), 0.0)
-        batch = Batch(window(stream, starts, num_steps), weights_TB, fresh, rows)
-        key = jax.random.fold_in(state.key, state.update)
-        estimate = gradient(problem, state.params, state.carry, state.memory, batch, key)
-        loss, grads = over_devices(jax.lax.psum, (estimate.loss, estimate.grads))
-        memory = estimate.memory._replace(shared=over_devices(jax.lax.pmean, estimate.memory.shared))
-        grad_norm = optax.tree.norm(grads)
-        good &= jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-
-        def apply(state):
-            with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic is not strict
-                updates, opt_state = tx.update(grads, state.opt_state, state.params)
-                params = optax.apply_updates(state.params, updates)
-            return TrainState(params, opt_state, estimate.state, memory, state.key, state.update + 1)
-
-        state = jax.lax.cond(good, apply, lambda state: state, state)
-        return (state, age + num_steps, good), {"loss": loss, "tokens": tokens, "grad_norm": grad_norm}
-
-    start = (state, jnp.zeros(num_rows, jnp.int32), jnp.array(True))
-    (state, _, _), updates = jax.lax.scan(update, start, tuple(plan))
-    return state, updates
+def set_up(problem, stream, sampler, gradient, optimizer, epochs, seed=0, params=None, state=None, devices=None):
+    """What `training` starts from: the arguments of `compiled_epoch`, on the devices, with the first epoch's plan."""
+    mesh = make_mesh(sampler.batch_size, devices)
+    plan = sampler.plan(stream.bounds, epoch_rng(seed, 0))
+    static = Static(problem, gradient, optimizer, epochs * len(plan.starts), sampler.num_steps, mesh)
+    if state is None:
+        state = init_train_state(problem, gradient, optimizer, static.num_updates, sampler.batch_size, seed, params)
+    state = jax.tree.map(jnp.copy, state)  # it will be donated, and the caller's own must live on
+    return place(state, mesh), place(stream._replace(bounds=None), mesh), place(plan, mesh), static
 
 
 def init_train_state(
@@ -207,45 +137,9 @@ def init_train_state(
     return TrainState(params, tx.init(params), carry, memory, key, jnp.zeros((), jnp.int32))
 
 
-def build_optimizer(optimizer: Optimizer | optax.GradientTransformation, num_updates: int) -> Any:
-    """The optax transformation of a plugin; any other is one already."""
-    return optimizer.build(num_updates) if isinstance(optimizer, Optimizer) else optimizer
-
-
 def epoch_rng(seed: int, epoch: int) -> np.random.Generator:
     """What an epoch's plan is drawn from: a function of seed and epoch alone, so that any epoch can be redone."""
     return np.random.default_rng((seed, epoch))
-
-
-def epoch_memory(problem: Problem, stream: Stream, sampler: Sampler, *options: Any) -> Any:
-    """What a compiled epoch takes on one device: the `memory_analysis()` of `jax.stages.Compiled`.
-
-    `options` are those of `training` after the sampler, in its order, without `params` and `state`.
-    """
-    gradient, optimizer, epochs, seed, devices = options
-    state, on_device, static = _set_up(problem, stream, sampler, gradient, optimizer, epochs, seed, None, None, devices)
-    plan = _to_device(sampler.plan(stream.bounds, epoch_rng(seed, 0)), static["mesh"])
-    return _epoch.lower(state, on_device, plan, **static).compile().memory_analysis()
-
-
-def _set_up(problem, stream, sampler, gradient, optimizer, epochs, seed, params, state, devices):
-    """State and data on the devices, and the static arguments of `_epoch`."""
-    mesh = make_mesh(sampler.batch_size, devices)
-    num_updates = epochs * len(sampler.plan(stream.bounds, epoch_rng(seed, 0)).starts)
-    if state is None:
-        state = init_train_state(problem, gradient, optimizer, num_updates, sampler.batch_size, seed, params)
-    state = jax.tree.map(jnp.copy, state)  # it will be donated, and the caller's own must live on
-    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), _SPECS)
-    on_device = jax.device_put(stream._replace(bounds=None), NamedSharding(mesh, PartitionSpec()))
-    static = {
-        "problem": problem,
-        "gradient": gradient,
-        "optimizer": optimizer,
-        "num_updates": num_updates,
-        "num_steps": sampler.num_steps,
-        "mesh": mesh,
-    }
-    return jax.device_put(state, shardings), on_device, static
 
 
 def _epochs_left(sampler, bounds, epochs, seed, done):
@@ -257,39 +151,6 @@ def _epochs_left(sampler, bounds, epochs, seed, done):
         last += len(plan.starts)
         if done < last:
             yield epoch, last, jax.tree.map(lambda a, skip=skip: a[skip:], plan)
-
-
-@functools.partial(
-    jax.jit,
-    static_argnames=("problem", "gradient", "optimizer", "num_updates", "num_steps", "mesh"),
-    donate_argnames="state",
-)
-def _epoch(state, stream, plan, *, problem, gradient, optimizer, num_updates, num_steps, mesh):
-    """`run_epoch` with the rows sharded over the mesh."""
-    tx = build_optimizer(optimizer, num_updates)
-
-    def local(state, stream, plan):
-        return run_epoch(problem, gradient, tx, state, stream, plan, num_steps, ROWS)
-
-    everywhere, by_row = PartitionSpec(), PartitionSpec(None, ROWS)
-    sharded = jax.shard_map(
-        local, mesh=mesh, in_specs=(_SPECS, everywhere, by_row), out_specs=(_SPECS, everywhere), check_vma=False
-    )
-    return sharded(state, stream, plan)
-
-
-_SPECS = TrainState(
-    params=PartitionSpec(),
-    opt_state=PartitionSpec(),
-    carry=PartitionSpec(ROWS),
-    memory=Memory(shared=PartitionSpec(), rows=PartitionSpec(ROWS)),
-    key=PartitionSpec(),
-    update=PartitionSpec(),
-)
-
-
-def _to_device(plan, mesh):
-    return jax.device_put(plan, NamedSharding(mesh, PartitionSpec(None, ROWS)))
 
 
 def _learning_rate(opt_state):

@@ -43,7 +43,7 @@ class RTRL(SequenceGradient):
         def step(theta, s, others, x):
             state, loss = problem.step(unravel(theta), join(s, others), x)
             s, others, _ = ravel_float(state)
-            return (s, loss), (s, others, loss)
+            return (s.astype(theta.dtype), loss.astype(theta.dtype)), (s, others, loss)
 
         def body(carry, inputs):
             s, others, M, grad = carry

@@ -1,6 +1,7 @@
 """`seqjax run`: train a model, and keep the run in a folder."""
 
 import argparse
+import contextlib
 import itertools
 import os
 import re
@@ -96,10 +97,10 @@ def _split_fields(argv: Sequence[str]) -> tuple[list[str], dict[str, dict[str, s
 
 def _recipe(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> dict[str, Any]:
     """The configuration of the file, with the flags laid over it."""
-    recipe = config.from_toml(_read(args.config), args.config) if args.config else {}
+    recipe = config.from_toml(_read(args.config), args.config) if args.config is not None else {}
     for kind in registry.GROUPS:
         name, strings = getattr(args, kind), fields.get(kind, {})
-        table: dict[str, Any] = {"plugin": name} if name else {}
+        table: dict[str, Any] = {} if name is None else {"plugin": name}
         below = config.overlay(config.overlay(config.DEFAULTS, recipe), {kind: table}).get(kind)
         if strings:
             table |= _parse_table(kind, below, strings)
@@ -147,7 +148,8 @@ def _use_all_cores(devices: int | None) -> None:
     import jax
 
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", devices or os.cpu_count() or 1)
+        with contextlib.suppress(RuntimeError):  # it has started already, and has the devices that it has
+            jax.config.update("jax_num_cpu_devices", devices or os.cpu_count() or 1)
 
 
 def _fresh_folder(experiment: Any) -> Path:

@@ -4,10 +4,11 @@ import dataclasses
 import inspect
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from seqjax import config, registry
 from seqjax.cli.parser import Parser, add_load, load_files
-from seqjax.plugin import fields_of
+from seqjax.plugin import Plugin, fields_of
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,7 +33,8 @@ def field_lines(cls: type, prefix: str = "") -> list[str]:
     """For each field its flag, type, range and default, and its docs below."""
     lines = []
     for field in fields_of(cls).values():
-        default = "required" if field.default is dataclasses.MISSING else f"default {_toml_value(field.default)}"
+        value = field.make_default()
+        default = "required" if value is dataclasses.MISSING else f"default {_toml_value(value)}"
         lines.append(f"  {prefix}{field.name.replace('_', '-')}   {field.type}; {default}")
         lines += textwrap.wrap(field.doc, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return lines
@@ -40,16 +42,19 @@ def field_lines(cls: type, prefix: str = "") -> list[str]:
 
 def snippet(entry: registry.Entry, cls: type) -> str:
     """The table of a plugin with its fields at their defaults."""
-    lines = [f"[{entry.kind}]", f'plugin = "{entry.id}"']
+    table: dict[str, Any] = {"plugin": entry.id}
+    comments = []
     for field in fields_of(cls).values():
-        if field.default is dataclasses.MISSING:
-            lines.append(f"# {field.name} = ...  required: {field.type}")
-        elif field.default is None:
-            lines.append(f"# {field.name} = ...  {field.type}")
+        value = field.make_default()
+        if value is dataclasses.MISSING or value is None:
+            comments.append(f"# {field.name} = ...  {field.type}{'' if value is None else ', required'}")
         else:
-            lines.append(config.to_toml({field.name: field.default}).strip())
-    return "\n".join(lines)
+            table[field.name] = config.to_table(value) if isinstance(value, Plugin) else value
+    head, plugin, *rest = config.to_toml({entry.kind: table}).splitlines()
+    return "\n".join([head, plugin, *comments, *rest])
 
 
 def _toml_value(value: object) -> str:
-    return "none" if value is None else config.to_toml({"_": value}).strip().removeprefix("_ = ")
+    if value is None or isinstance(value, Plugin):
+        return str(value).lower() if value is None else str(value)
+    return config.to_toml({"_": value}).strip().removeprefix("_ = ")
