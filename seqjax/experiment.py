@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from annotated_types import Interval
 
 from seqjax import config
-from seqjax.contracts import Corpus, Model, Optimizer, Sampler, Tokenizer
+from seqjax.contracts import Corpus, Model, Optimizer, Sampler, Text, Tokenizer
+from seqjax.errors import Error
 from seqjax.gradient import Gradient
 from seqjax.plugin import Plugin
 
@@ -66,7 +67,15 @@ class Experiment(Plugin):
         return execute(self, path, devices, progress)
 
     def to_toml(self) -> str:
-        """The recipe as TOML: the scalars, then a table for each plugin, with full ids and all fields."""
+        """The recipe as TOML: the scalars, then a table for each plugin, with full ids and all fields.
+
+        Raises:
+            Error: a plugin that is not registered, or a text in memory.
+        """
+        if isinstance(self.corpus, Text):
+            raise Error(
+                "a text in memory cannot be written down: save it, and use the corpus text-file; or give no path"
+            )
         return config.to_toml(config.to_config(self))
 
     @classmethod

@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,22 @@ def write(path: Path, data: str | bytes) -> None:
         os.replace(part, path)
 
 
+def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
+    """What `parse` makes of a file of a saved run.
+
+    Raises:
+        Error: exit code 4: the file is missing, damaged, or not what it has to be.
+    """
+    try:
+        return parse(path.read_bytes())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, safetensors.SafetensorError) as fault:
+        raise Error(f"{path}: missing, damaged or of another installation: {fault!r}", exit_code=4) from fault
+
+
 def write_params(path: Path, params: Params) -> None:
-    """One safetensors file; a leaf's name is its path in the nested dict, `outer/inner`."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    write(path, safetensors.numpy.save({_name(keys): np.ascontiguousarray(leaf) for keys, leaf in leaves}))
+    """One safetensors file with a hash; a leaf's name is its path in the nested dict, `outer/inner`."""
+    arrays = {_name(keys): np.ascontiguousarray(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    write(path, safetensors.numpy.save(arrays, {"sha256": _sha256(arrays)}))
 
 
 def read_params(path: Path, like: Params) -> Params:
@@ -58,15 +70,19 @@ def read_params(path: Path, like: Params) -> Params:
     Raises:
         Error: exit code 4: the file is damaged, or its arrays are not those of the model.
     """
-    try:
-        found = safetensors.numpy.load(path.read_bytes())
-    except (safetensors.SafetensorError, ValueError, KeyError) as fault:
-        raise Error(f"{path}: damaged: {fault}", exit_code=4) from fault
-    expected = {_name(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
-    shapes = {name: array.shape for name, array in found.items()}
-    if shapes != expected:
-        raise Error(f"{path}: has the arrays {shapes}, but the model has {expected}", exit_code=4)
-    return jax.tree_util.tree_map_with_path(lambda keys, leaf: jax.numpy.asarray(found[_name(keys)]), like)
+
+    def parse(data):
+        arrays = safetensors.numpy.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        if header["__metadata__"]["sha256"] != _sha256(arrays):
+            raise ValueError("its hash is not that of its arrays")
+        shapes = {name: array.shape for name, array in arrays.items()}
+        expected = {_name(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
+        if shapes != expected:
+            raise ValueError(f"it has the arrays {shapes}, but the model has {expected}")
+        return jax.tree_util.tree_map_with_path(lambda keys, _: jax.numpy.asarray(arrays[_name(keys)]), like)
+
+    return read(path, parse)
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
@@ -76,25 +92,10 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(plain) + "\n")
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def parse_rows(data: bytes) -> list[dict[str, Any]]:
     """The rows that `append_row` wrote."""
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as fault:
-        raise Error(f"{path}: missing or damaged: {fault}", exit_code=4) from fault
+    rows = [json.loads(line) for line in data.decode("utf-8").splitlines()]
     return [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
-
-
-def read_json(path: Path) -> Any:
-    """The values of a JSON file.
-
-    Raises:
-        Error: exit code 4: the file is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise Error(f"{path}: missing or damaged: {fault}", exit_code=4) from fault
 
 
 def environment(plugins: list[Plugin], corpus_sha256: str) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def copy_local_plugins(folder: Path, plugins: list[Plugin]) -> None:
 
 def missing_plugins(folder: Path) -> list[str]:
     """What to load, `file`, before a run that used local plugins can be opened."""
-    record = read_json(folder / ENVIRONMENT)["plugins"]
+    record = read(folder / ENVIRONMENT, lambda data: json.loads(data)["plugins"])
     known = {(kind, entry.id) for kind in registry.GROUPS for entry in registry.entries(kind)}
     return [
         str(folder / PLUGINS / p["file"])
@@ -152,6 +153,15 @@ def _git_commit() -> str | None:
         return None
     done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
+
+
+def _sha256(arrays: dict[str, np.ndarray]) -> str:
+    """A hash of names, dtypes, shapes and values."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _name(keys: tuple) -> str:

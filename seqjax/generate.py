@@ -1,6 +1,7 @@
 """Continuing a sequence of tokens."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +33,8 @@ def generate(
     Raises:
         Error: the prompt has symbols that are not in the vocabulary, or an argument is out of range.
     """
-    if length < 0 or not 0 <= temperature < float("inf"):
-        raise Error(f"length = {length} and temperature = {temperature} must not be negative, and be finite")
+    if length < 0 or not 0 <= temperature < math.inf or not 0 <= seed < 2**32:
+        raise Error(f"length = {length}, temperature = {temperature} and seed = {seed} must be at least 0, and finite")
     ids = codec.encode(prompt)
     unknown = [i for i, token in enumerate(codec.tokens) if token == UNKNOWN]
     strange = dict.fromkeys(token for token, i in zip(codec.split(prompt), ids, strict=True) if i in unknown)

@@ -64,7 +64,7 @@ class Run:
         """
         path = Path(path)
         if not (path / folder.CONFIG).is_file():
-            raise Error(f"{path} holds no run: it has no {folder.CONFIG}; see the runs there are with: ls runs")
+            raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
         missing = folder.missing_plugins(path)
         if missing:
             loads = " ".join(f"--load {file}" for file in missing)
@@ -72,13 +72,15 @@ class Run:
                 f"{path} needs local plugins that are not loaded; it keeps a copy of their files\n"
                 f"Read them, since loading runs them, and then add: {loads}"
             )
-        experiment = Experiment.from_toml((path / folder.CONFIG).read_text(encoding="utf-8"))
+        experiment = folder.read(path / folder.CONFIG, lambda data: Experiment.from_toml(data.decode("utf-8")))
         if not (path / folder.PARAMS).is_file():
             raise Error(
                 f"{path} is unfinished: it has no parameters yet; wait for it, or run it anew in another folder"
             )
-        codec = resolve_tokenizer(experiment.tokenizer).load(folder.read_json(path / folder.CODEC))
-        run = cls(experiment, codec, metrics=folder.read_rows(path / folder.METRICS), path=path)
+        tokenizer = resolve_tokenizer(experiment.tokenizer)
+        codec = folder.read(path / folder.CODEC, lambda data: tokenizer.load(json.loads(data)))
+        metrics = folder.read(path / folder.METRICS, folder.parse_rows)
+        run = cls(experiment, codec, metrics=metrics, path=path)
         run.params = folder.read_params(path / folder.PARAMS, jax.eval_shape(run._init_params))
         return run
 
@@ -107,8 +109,10 @@ class Run:
         if self._prepared is None:
             e = self.experiment
             self._prepared = prepare(e.corpus, e.train, e.heldout, e.tokenizer)
-            known = folder.read_json(self.path / folder.ENVIRONMENT)["corpus_sha256"] if self.path else None
-            if known not in (None, self._prepared.source.sha256):
+            known = self._prepared.source.sha256
+            if self.path:
+                known = folder.read(self.path / folder.ENVIRONMENT, lambda data: json.loads(data)["corpus_sha256"])
+            if known != self._prepared.source.sha256:
                 self._prepared = None
                 raise Error(
                     f"{self.path}: its corpus has changed since it was trained (sha256 was {known})", exit_code=4
@@ -202,7 +206,7 @@ def execute(experiment: Experiment, path: str | Path | None, devices: int | None
 
 def samples(run: Run) -> dict[str, str]:
     """Two continuations of the first characters of the training part, by how they were chosen."""
-    prompt = run.data.text[:12]
+    prompt = run.codec.decode(run.prepared.streams["train"].inputs[:12])
     return {"greedy": run.generate(prompt, 200), "temperature 0.8": run.generate(prompt, 200, temperature=0.8)}
 
 
@@ -236,9 +240,10 @@ def _reopen(experiment, path):
 def _create(run):
     """Makes the folder and writes what is known before training."""
     plugins = [value for value in vars(run.experiment).values() if isinstance(value, Plugin)]
+    recipe = run.experiment.to_toml()
     with folder.disk_errors(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
-    folder.write(run.path / folder.CONFIG, run.experiment.to_toml())
+    folder.write(run.path / folder.CONFIG, recipe)
     record = folder.environment(plugins, run.data.sha256)
     folder.write(run.path / folder.ENVIRONMENT, json.dumps(record, indent=2) + "\n")
     folder.write(run.path / folder.CODEC, json.dumps(run.codec.to_dict(), ensure_ascii=False) + "\n")

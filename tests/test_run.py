@@ -1,14 +1,416 @@
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
 import numpy as np
-import seqjax as sj
-import jax, jax.numpy as jnp, pytest
+import pytest
+import safetensors.numpy
 
-@pytest.mark.parametrize("g", sj.names("gradient"))
-@pytest.mark.parametrize("o", sj.names("optimizer"))
-def test_run(g, o):
-    e = sj.Experiment(corpus=sj.Text("hello world, this is a text. "*40), train=800, heldout=200,
-       sampler=sj.create("sampler","random",batch_size=4,num_steps=10), model=sj.create("model","rnn",hidden=6), gradient=sj.create("gradient", g), optimizer=sj.create("optimizer",o), epochs=2)
-    run = e.run()
-    assert run.metric("train_loss")[-1] < 4
+from seqjax import Error, Experiment, Run, Text
+from seqjax_corpora import TextFile
+from seqjax_models import RNN
+from seqjax_optimizers import SGD, Adam
+from seqjax_samplers import Sequential
+from seqjax_tokenizers import Char
 
-def test_x64(x64):
-    test_run("rtrl","sgd")
+SENTENCE = "the cat sat on the mat. "
+TEXT = SENTENCE * 30
+FILES = {
+    "config.toml",
+    "environment.json",
+    "metrics.jsonl",
+    "codec.json",
+    "params.safetensors",
+    "samples.txt",
+    "history.png",
+}
+COLUMNS = (
+    "epoch update tokens seconds train_loss heldout_loss train_perplexity heldout_perplexity "
+    "compile_seconds grad_norm learning_rate tokens_per_second"
+)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """An experiment that learns one sentence by heart in ten short epochs."""
+    file = tmp_path_factory.mktemp("corpus") / "cat.txt"
+    file.write_text(TEXT)
+    return Experiment(
+        corpus=TextFile(path=str(file)),
+        train=480,
+        heldout=120,
+        sampler=Sequential(batch_size=4, num_steps=12),
+        model=RNN(hidden=24),
+        optimizer=Adam(learning_rate=0.02, clip_norm=1.0),
+        epochs=10,
+        evaluate_every=3,
+    )
+
+
+@pytest.fixture(scope="module")
+def kept(recipe, tmp_path_factory):
+    """The run of it, kept in a folder."""
+    return recipe.run(tmp_path_factory.mktemp("runs") / "cat")
+
+
+@pytest.fixture
+def copied(kept, tmp_path):
+    """A copy of the folder, to be damaged."""
+    return Path(shutil.copytree(kept.path, tmp_path / "cat"))
+
+
+def assert_same(a, b):
+    """Bit for bit."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def in_memory(text, **fields):
+    """A recipe of one short epoch."""
+    defaults = {"train": 480, "heldout": 120, "sampler": Sequential(4, 12), "model": RNN(hidden=3), "epochs": 1}
+    return Experiment(corpus=Text(text), **(defaults | fields))
+
+
+def test_a_run_learns(kept):
+    assert kept.metric("train_perplexity")[0] > 5
+    assert kept.metric("heldout_perplexity")[-1] < 1.1
+    assert kept.generate("the cat", 70) == (SENTENCE * 4)[:77]
+    assert kept.finished
+
+
+def test_metrics_are_a_row_an_epoch(kept):
+    assert [list(row) for row in kept.metrics] == [COLUMNS.split()] * 10
+    assert kept.metric("epoch").tolist() == list(range(1, 11))
+    assert kept.metric("train_loss").dtype == np.float64
+    np.testing.assert_array_equal(kept.metric("train_perplexity"), np.exp(kept.metric("train_loss")))
+    np.testing.assert_array_equal(kept.metric("heldout_perplexity"), np.exp(kept.metric("heldout_loss")))
+    assert np.flatnonzero(np.isfinite(kept.metric("heldout_loss"))).tolist() == [2, 5, 8, 9], "and always the last one"
+    assert set(kept.metric("learning_rate")) == {np.float32(0.02)}
+    assert np.diff(kept.metric("tokens"), prepend=0).tolist() == [48 * 9] * 10
+
+
+def test_a_run_compiles_once_however_many_its_epochs_and_an_equal_one_not_at_all(recipe, caplog):
+    """Training and evaluation, each for its one shape; the recipe read from TOML has plugins of its own."""
+    other = dataclasses.replace(recipe, model=RNN(hidden=5), evaluate_every=1)
+    found = []
+    for experiment in (other, Experiment.from_toml(other.to_toml())):
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level(logging.WARNING):
+            assert len(experiment.run().metrics) == 10
+        compiled = [message for message in caplog.messages if message.startswith("Compiling")]
+        found.append((sum("_epoch" in m for m in compiled), sum("_sums" in m for m in compiled), len(compiled)))
+    (epochs, evaluations, total), again = found
+    assert epochs == evaluations == 1
+    assert total < 60, "the rest are the small operations that set a run up"
+    assert again == (0, 0, 0)
+
+
+def test_an_unknown_metric_is_an_error_with_the_nearest(kept):
+    with pytest.raises(Error, match="did you mean 'train_loss'"):
+        kept.metric("trainloss")
+
+
+def test_the_folder_has_what_is_documented(recipe, kept):
+    assert {file.name for file in kept.path.iterdir()} == FILES
+    rows = [json.loads(line) for line in (kept.path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["update"] for row in rows] == kept.metric("update").tolist()
+    assert rows[0]["heldout_loss"] is None
+    assert json.loads((kept.path / "codec.json").read_text())["tokens"] == list(kept.codec.tokens)
+    assert_same(safetensors.numpy.load_file(kept.path / "params.safetensors"), jax.tree.map(np.asarray, kept.params))
+    assert kept.generate(TEXT[:12], 200) in (kept.path / "samples.txt").read_text()
+    assert (kept.path / "history.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_configuration_is_resolved_and_gives_the_same_run_again(recipe, kept):
+    text = (kept.path / "config.toml").read_text()
+    for name in ("text-file", "char", "sequential", "rnn", "full", "adam"):
+        assert f'plugin = "seqjax/{name}"' in text
+    again = Experiment.from_toml(text)
+    assert again == dataclasses.replace(recipe, tokenizer=Char()) == kept.experiment
+    run = again.run()
+    assert_same(run.params, kept.params)
+    for name in ("train_loss", "heldout_loss", "grad_norm"):
+        np.testing.assert_array_equal(run.metric(name), kept.metric(name))
+    assert run.path is None
+
+
+def test_the_environment_says_what_a_run_depends_on(recipe, kept):
+    record = json.loads((kept.path / "environment.json").read_text())
+    assert record["corpus_sha256"] == hashlib.sha256(TEXT.encode()).hexdigest()
+    for name in ("seqjax", "jax", "jaxlib", "numpy", "optax"):
+        assert record["versions"][name] == version(name)
+    assert record["backend"] == jax.default_backend()
+    assert record["devices"] == len(jax.devices())
+    assert record["device"] == jax.devices()[0].device_kind
+    assert {"python", "platform", "git_commit"} <= set(record)
+    by_kind = {plugin["kind"]: plugin for plugin in record["plugins"]}
+    assert set(by_kind) == {"corpus", "tokenizer", "sampler", "model", "gradient", "optimizer"}
+    model = by_kind["model"]
+    assert (model["id"], model["version"], model["target"]) == (
+        "seqjax/rnn",
+        version("seqjax"),
+        "seqjax_models.rnn:RNN",
+    )
+    source = Path(__file__).parents[1] / "plugins" / "seqjax_models" / model["file"]
+    assert model["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def test_an_opened_run_is_the_run(kept):
+    run = Run.open(kept.path)
+    assert_same(run.params, kept.params)
+    assert run.experiment == kept.experiment
+    assert repr(run) == repr(kept)
+    for name in COLUMNS.split():
+        np.testing.assert_array_equal(run.metric(name), kept.metric(name))
+    for temperature in (0.0, 1.0):
+        assert run.generate("a mat", 50, temperature, seed=3) == kept.generate("a mat", 50, temperature, seed=3)
+    for part, targets in (("train", 479), ("heldout", 119), ("rest", 119)):
+        row = run.evaluate(part)
+        assert row == kept.evaluate(part)
+        assert row["tokens"] == targets
+    assert run.evaluate() == run.evaluate("heldout")
+    assert run.evaluate()["loss"] == kept.metrics[-1]["heldout_loss"]
+    assert run.data.text == TEXT
+
+
+def test_a_run_evaluates_any_text(kept):
+    assert kept.evaluate(Text(TEXT[480:600]))["loss"] == pytest.approx(kept.evaluate("heldout")["loss"])
+    assert kept.evaluate(Text("xyz"))["loss"] > 2, "what is unknown counts too"
+    assert math.isnan(kept.evaluate(Text("t"))["loss"])
+    with pytest.raises(Error, match="no part 'the cat'"):
+        kept.evaluate("the cat")
+
+
+def test_a_run_plots_its_history(kept):
+    figure = kept.plot()
+    train, heldout = figure.axes[0].lines
+    np.testing.assert_array_equal(train.get_ydata(), kept.metric("train_perplexity"))
+    np.testing.assert_array_equal(heldout.get_xdata(), [3, 6, 9, 10])
+
+
+def test_a_finished_run_opens_instead_of_training(recipe, kept):
+    before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in kept.path.iterdir()}
+    run = recipe.run(str(kept.path))
+    assert run.metrics[-1] == kept.metrics[-1], "the measured times too"
+    assert_same(run.params, kept.params)
+    assert {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in kept.path.iterdir()} == before
+
+
+def test_another_recipe_is_an_error_that_names_the_difference(recipe, kept):
+    other = dataclasses.replace(recipe, epochs=11, model=RNN(hidden=25))
+    with pytest.raises(Error, match="another recipe") as caught:
+        other.run(kept.path)
+    assert caught.value.exit_code == 2
+    assert str(kept.path) in str(caught.value)
+    assert len(caught.value.problems) == 2
+    for part in ("epochs", "10", "11", "hidden", "24", "25"):
+        assert part in "\n".join(caught.value.problems)
+
+
+def test_an_unfinished_run_is_an_error_that_says_so(recipe, copied):
+    (copied / "params.safetensors").unlink()
+    for attempt in (lambda: recipe.run(copied), lambda: Run.open(copied)):
+        with pytest.raises(Error, match="unfinished") as caught:
+            attempt()
+        assert caught.value.exit_code == 2
+        assert str(copied) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["nothing", "a file"])
+def test_a_folder_without_a_run_is_an_error(recipe, tmp_path, content):
+    if content == "a file":
+        (tmp_path / "thesis.tex").write_text("precious")
+        with pytest.raises(Error, match="holds no run"):
+            recipe.run(tmp_path)
+        assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(Error, match="holds no run") as caught:
+            Run.open(path)
+        assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("config.toml", b"\xff"),
+        ("config.toml", b"model = "),
+        ("environment.json", b"\xff"),
+        ("environment.json", b"{}"),
+        ("codec.json", b"\xff"),
+        ("codec.json", b"{}"),
+        ("metrics.jsonl", b"\xff"),
+        ("metrics.jsonl", b'{"epoch": \n{"epoch": 2}\n'),
+        ("params.safetensors", b""),
+        ("params.safetensors", b"\xff" * 20),
+    ],
+)
+def test_a_damaged_file_is_exit_4_and_named(copied, name, damage):
+    (copied / name).write_bytes(damage)
+    with pytest.raises(Error) as caught:
+        Run.open(copied)
+    assert caught.value.exit_code == 4
+    assert str(copied / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["environment.json", "codec.json", "metrics.jsonl"])
+def test_a_missing_file_is_exit_4_and_named(copied, name):
+    (copied / name).unlink()
+    with pytest.raises(Error) as caught:
+        Run.open(copied)
+    assert caught.value.exit_code == 4
+    assert str(copied / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("where", [0, 20, 0.5, -1], ids=["length", "header", "middle", "end"])
+def test_one_flipped_bit_of_the_parameters_is_exit_4(copied, where):
+    file = copied / "params.safetensors"
+    data = bytearray(file.read_bytes())
+    at = int(where * len(data)) if isinstance(where, float) else where
+    data[at] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(Error) as caught:
+        Run.open(copied)
+    assert caught.value.exit_code == 4
+    assert str(file) in str(caught.value)
+
+
+def test_truncated_parameters_are_exit_4(copied):
+    file = copied / "params.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(Error) as caught:
+        Run.open(copied)
+    assert caught.value.exit_code == 4
+
+
+def test_parameters_of_another_model_are_exit_4(copied):
+    config = copied / "config.toml"
+    config.write_text(config.read_text().replace("hidden = 24", "hidden = 23"))
+    with pytest.raises(Error) as caught:
+        Run.open(copied)
+    assert caught.value.exit_code == 4
+
+
+def test_a_corpus_that_has_changed_is_exit_4(recipe, copied, tmp_path):
+    changed = tmp_path / "changed.txt"
+    changed.write_text(TEXT.replace("cat", "dog", 1))
+    config = copied / "config.toml"
+    config.write_text(config.read_text().replace(recipe.corpus.path, str(changed)))
+    run = Run.open(copied)
+    assert run.generate("the", 5), "which does not need the corpus"
+    for _ in range(2):
+        with pytest.raises(Error, match="has changed") as caught:
+            run.evaluate("heldout")
+        assert caught.value.exit_code == 4
+        assert str(copied) in str(caught.value)
+
+
+def test_a_run_that_diverges_keeps_the_last_good_parameters(recipe, tmp_path):
+    """In the first epoch, so that there is no row of metrics yet."""
+    wild = dataclasses.replace(recipe, optimizer=SGD(learning_rate=1e38))
+    with pytest.raises(Error, match="diverged") as caught:
+        wild.run(tmp_path / "wild")
+    assert caught.value.exit_code == 3
+    assert str(tmp_path / "wild" / "params.safetensors") in str(caught.value)
+    run = Run.open(tmp_path / "wild")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.params))
+    assert not run.finished
+    assert len(run.generate("the", 5)) == 8
+    with pytest.raises(Error, match="unfinished"):
+        wild.run(tmp_path / "wild")
+    with pytest.raises(Error, match="no metrics"):
+        run.metric("train_loss")
+    with pytest.raises(Error, match="diverged") as caught:
+        wild.run()
+    assert caught.value.exit_code == 3
+
+
+def test_without_a_held_out_part_its_columns_are_nan():
+    run = in_memory(TEXT, heldout=0).run()
+    assert np.isnan(run.metric("heldout_loss")).all()
+    assert np.isnan(run.metric("heldout_perplexity")).all()
+    assert run.evaluate("heldout")["tokens"] == 0
+    assert run.evaluate("rest")["tokens"] == 239
+    assert run.plot().axes
+
+
+def test_a_run_in_memory_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = in_memory(TEXT).run()
+    assert run.path is None
+    assert run.finished
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_vocabulary_of_one_has_a_perplexity():
+    run = in_memory("x" * 600).run()
+    assert 1 <= run.metric("train_perplexity")[0] <= 2.01
+    assert 1 <= run.metric("heldout_perplexity")[0] <= 2.01
+    assert run.generate("", 3) == "xxx"
+
+
+def test_a_text_in_memory_cannot_be_kept_and_the_error_says_what_can(tmp_path):
+    with pytest.raises(Error, match="text-file") as caught:
+        in_memory(TEXT).run(tmp_path / "run")
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_sample_is_prompted_from_the_training_part_alone(tmp_path):
+    """Six characters, and after them others that the vocabulary does not have."""
+    file = tmp_path / "short.txt"
+    file.write_text("ababab" + "cdefgh")
+    recipe = in_memory("", train=6, heldout=2, sampler=Sequential(1, 2))
+    run = dataclasses.replace(recipe, corpus=TextFile(path=str(file))).run(tmp_path / "run")
+    assert "ababab" in (run.path / "samples.txt").read_text()
+
+
+@pytest.mark.parametrize("path", ["file", "file/run", "file/deep/run"])
+def test_a_path_that_cannot_be_a_folder_is_exit_6(recipe, tmp_path, path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Error) as caught:
+        recipe.run(tmp_path / path)
+    assert caught.value.exit_code == 6
+    assert str(tmp_path / "file") in str(caught.value)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_folder_that_may_not_be_written_is_exit_6(recipe, tmp_path):
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user, root, may write everywhere")
+    with pytest.raises(Error, match="cannot be written") as caught:
+        recipe.run(tmp_path / "run")
+    assert caught.value.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("fields", "devices"),
+    [({"train": 10_000}, None), ({"train": 40}, None), ({}, 3)],
+    ids=["split", "sampler", "devices"],
+)
+def test_what_cannot_be_trained_leaves_no_folder(recipe, tmp_path, fields, devices):
+    """Else the same command, mended, would find an unfinished run there."""
+    with pytest.raises(Error) as caught:
+        dataclasses.replace(recipe, **fields).run(tmp_path / "run", devices=devices)
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_field_of_an_experiment_out_of_range_is_reported_at_once():
+    with pytest.raises(Error) as caught:
+        Experiment(train=0, heldout=-0.1, epochs=0, seed=-1, evaluate_every=0)
+    assert len(caught.value.problems) == 5
+
+
+def test_one_character_is_not_all_of_them():
+    """An int counts characters, and one is too few; only 1.0 is the whole corpus."""
+    assert Experiment(train=1.0).train == 1.0
+    with pytest.raises(Error, match=r"train = 1\b(?!\.)"):
+        in_memory(TEXT, train=1, heldout=0).run()

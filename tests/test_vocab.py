@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from seqjax_corpora import TimeMachine
-from seqjax_tokenizers import Char
 
 from seqjax import Tokenizer, Tokens, Vocab
+from seqjax_corpora import TimeMachine
+from seqjax_tokenizers import Char
 
 
 @dataclass(frozen=True)

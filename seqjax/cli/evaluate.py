@@ -25,6 +25,8 @@ def main(argv: Sequence[str]) -> int:
     print("part         loss  perplexity     targets")
     for part in [args.part] if args.part else PARTS:
         row = run.evaluate(part)
-        if row["tokens"]:
+        if not row["tokens"]:
+            print(f"{part:8}  has no targets")
+        else:
             print(f"{part:8}  {row['loss']:7.4f}  {row.get('perplexity', float('nan')):10.4f}  {row['tokens']:10,}")
     return 0

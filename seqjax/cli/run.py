@@ -139,7 +139,7 @@ def _plugin_help(recipe: dict[str, Any]) -> str:
     for kind, table in config.overlay(config.DEFAULTS, recipe).items():
         if kind in registry.GROUPS:
             entry = registry.find(kind, table["plugin"])
-            text += ["", f"{kind} {entry.id}", *field_lines(registry.load(entry), prefix=f"--{kind}.")]
+            text += ["", f"{kind} {entry.id}", *field_lines(registry.load(entry), f"--{kind}.", table)]
     return "\n".join(text)
 
 
@@ -163,7 +163,7 @@ def _say_what_next(run: Any) -> None:
     from seqjax.display import escape
     from seqjax.run import samples
 
-    folder, prompt = shlex.quote(str(run.path)), run.data.text[:4]
+    folder, prompt = shlex.quote(str(run.path)), run.codec.decode(run.prepared.streams["train"].inputs[:4])
     prompt = shlex.quote(prompt if prompt.isprintable() else "")
     print(f'sample   "{escape(samples(run)["temperature 0.8"][:100])}…"')
     print(f"saved    {escape(str(run.path))}")

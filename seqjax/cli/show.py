@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqjax import config, registry
@@ -29,11 +29,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def field_lines(cls: type, prefix: str = "") -> list[str]:
-    """For each field its flag, type, range and default, and its docs below."""
+def field_lines(cls: type, prefix: str = "", values: Mapping[str, Any] = {}) -> list[str]:
+    """For each field its flag, type, range and default (or its value, if given), and its docs below."""
     lines = []
     for field in fields_of(cls).values():
-        value = field.make_default()
+        value = values.get(field.name, field.make_default())
         default = "required" if value is dataclasses.MISSING else f"default {_toml_value(value)}"
         lines.append(f"  {prefix}{field.name.replace('_', '-')}   {field.type}; {default}")
         lines += textwrap.wrap(field.doc, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)

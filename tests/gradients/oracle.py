@@ -19,6 +19,8 @@ T, B = 6, 3
 FRESH = ((True, False, False), (False, True, False), (True, False, False))
 """Three windows; row 2 is carried through all of them."""
 CASES = ("rnn", "learned", "foreign")
+CUTS = {k: [float(t == 0 or t % k > 0) for t in range(T)] for k in range(1, T)}
+"""The gates that cut at positive multiples of k."""
 
 
 class Case(NamedTuple):
@@ -99,9 +101,7 @@ def _rnn(rng):
     state = jax.tree.map(lambda a: a + _normal(rng, a.shape, 0.5), state)
 
     def step(params, state, x):
-        h = jnp.tanh(
-            params["W_xh"][x[0]] + jax.tree.leaves(state)[0] @ params["W_hh"] + params["b_h"]
-        )
+        h = jnp.tanh(params["W_xh"][x[0]] + jax.tree.leaves(state)[0] @ params["W_hh"] + params["b_h"])
         logits = h @ params["W_hq"] + params["b_q"]
         return jax.tree.unflatten(jax.tree.structure(state), [h]), -jax.nn.log_softmax(logits)[x[1]]
 

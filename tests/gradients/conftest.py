@@ -1,0 +1,11 @@
+"""These programs are so small that compiling them is all their cost, and half of it is optimisation."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="package")
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -1,0 +1,214 @@
+"""Strategies made for the tests: random cuts of every kind, and faults planted in strategies that are right."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+import seqjax
+from seqjax import Estimate, Memory, Problem, RandomCuts
+
+Randomized, Truncated, Full, RTRL = (
+    seqjax.get("gradient", name) for name in ("randomized", "truncated", "full", "rtrl")
+)
+
+
+def ages(*ages):
+    """Memories of a row that start at these ages."""
+    return [Memory(rows=jnp.asarray(age, jnp.int32)) for age in ages]
+
+
+@dataclass(frozen=True)
+class Constant(RandomCuts):
+    """A hazard that does not age."""
+
+    def hazard(self, age, shared):
+        return 0.3
+
+
+@dataclass(frozen=True)
+class Aging(RandomCuts):
+    """ARTBP's hazard, mean length 3, tail 4."""
+
+    def hazard(self, age, shared):
+        return 3 / (6 + age)
+
+
+@dataclass(frozen=True)
+class Adapting(RandomCuts):
+    """A hazard kept in shared memory, which follows the share of edges that was cut."""
+
+    def init(self, problem, params, state):
+        return super().init(problem, params, state)._replace(shared=jnp.asarray(0.4))
+
+    def hazard(self, age, shared):
+        return shared
+
+    def gates(self, noise, memory, num_steps):
+        gates, after = super().gates(noise, memory, num_steps)
+        return gates, after._replace(shared=0.8 * memory.shared + 0.2 * jnp.mean(noise, dtype=memory.shared.dtype))
+
+
+class Unweighted(Randomized):
+    """The 1/π left out."""
+
+    def gates(self, noise, memory, num_steps):
+        return jnp.where(noise, 1.0, 0.0), memory
+
+
+class UnweightedCuts(Aging):
+    """The 1 / (1 - hazard) left out."""
+
+    def gates(self, noise, memory, num_steps):
+        gates, memory = super().gates(noise, memory, num_steps)
+        return jnp.where(gates > 0, 1.0, 0.0), memory
+
+
+class YoungWeights(Aging):
+    """Weighs each edge as if the window's first had age 0."""
+
+    def gates(self, noise, memory, num_steps):
+        return super().gates(noise, memory._replace(rows=jnp.zeros_like(memory.rows)), num_steps)
+
+
+class ForgetsAge(Aging):
+    """Leaves age 0 to the next window."""
+
+    def gates(self, noise, memory, num_steps):
+        gates, after = super().gates(noise, memory, num_steps)
+        return gates, after._replace(rows=jnp.zeros_like(after.rows))
+
+
+class YoungDraw(Aging):
+    """Draws as if the window's first edge had age 0."""
+
+    def draw(self, key, memory, num_steps):
+        return super().draw(key, memory._replace(rows=jnp.zeros_like(memory.rows)), num_steps)
+
+
+class SmoothedDraw(Randomized):
+    """Draws every step with the mean of the probabilities."""
+
+    def draw(self, key, memory, num_steps):
+        return jax.random.bernoulli(key, self._keep_prob(num_steps).mean(), (num_steps,))
+
+
+class RepeatedDraw(Randomized):
+    """Draws once for all steps."""
+
+    def draw(self, key, memory, num_steps):
+        return jax.random.uniform(key) < self._keep_prob(num_steps)
+
+
+class Shifted(Truncated):
+    """Gates one step late."""
+
+    def gates(self, noise, memory, num_steps):
+        gates, memory = super().gates(noise, memory, num_steps)
+        return jnp.roll(gates, 1), memory
+
+
+class CutsTheEdge(Truncated):
+    """Cuts at step 0 as well."""
+
+    def gates(self, noise, memory, num_steps):
+        gates, memory = super().gates(noise, memory, num_steps)
+        return gates.at[0].set(0.0), memory
+
+
+class Forgetful(RTRL):
+    """Drops the influence matrix between windows."""
+
+    def one(self, problem, params, start, memory, xs, weights, noise):
+        *found, after = super().one(problem, params, start, memory, xs, weights, noise)
+        return *found, jax.tree.map(jnp.zeros_like, after)
+
+
+class Unweighed(Full):
+    """Ignores the weights."""
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        even = batch._replace(weights=jnp.full_like(batch.weights, 1 / batch.weights.size))
+        return super().estimate(problem, params, start, memory, even, noise)
+
+
+class Normalised(Full):
+    """Divides by the weights that it sees: mean of shard means."""
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        local = batch._replace(weights=batch.weights / jnp.maximum(batch.weights.sum(), 1e-9))
+        return super().estimate(problem, params, start, memory, local, noise)
+
+
+class _LocalRows:
+    """Draws by where a row lies, not by its global number."""
+
+    def __call__(self, problem, params, state, memory, batch, key=None):
+        local = batch._replace(rows=jnp.arange(batch.rows.size, dtype=batch.rows.dtype))
+        return super().__call__(problem, params, state, memory, local, key)
+
+
+class LocalRows(_LocalRows, Randomized):
+    pass
+
+
+class _StartsOutside:
+    """Starts fresh rows outside the differentiated function, and does not reset their memory."""
+
+    def __call__(self, problem, params, state, memory, batch, key=None):
+        initial = problem.init_state(params)
+        state = jax.tree.map(lambda a, b: jnp.where(batch.fresh.reshape(-1, *[1] * (b.ndim - 1)), a, b), initial, state)
+        carried = batch._replace(fresh=jnp.zeros_like(batch.fresh))
+        return super().__call__(problem, params, state, memory, carried, key)
+
+
+class StartsOutside(_StartsOutside, Full):
+    pass
+
+
+class NeverResets(_StartsOutside, RTRL):
+    pass
+
+
+class SharedDraw(Randomized):
+    """All rows draw the same."""
+
+    def __call__(self, problem, params, state, memory, batch, key=None):
+        return super().__call__(problem, params, state, memory, batch._replace(rows=jnp.zeros_like(batch.rows)), key)
+
+
+class SumOfWeights(Full):
+    """Gives the weights' sum as the loss, and checks the rest of what the trainer hands over."""
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        assert batch.weights.dtype == jnp.zeros(()).dtype
+        assert (batch.fresh.dtype, batch.rows.dtype) == (bool, jnp.int32)
+        zero = jax.tree.map(jnp.zeros_like, params)
+        return Estimate(batch.weights.sum(), zero, start(params), memory)
+
+
+class NoiseAsLoss(Randomized):
+    """Gives the kept edges of all rows, read as a number in binary, as the loss."""
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        powers = jnp.exp2(jnp.arange(noise.size, dtype=float))
+        zero = jax.tree.map(jnp.zeros_like, params)
+        return Estimate(powers @ noise.ravel().astype(float), zero, start(params), memory)
+
+
+class FaultyUnroll(Problem):
+    """A problem whose unroll treats its gates as the function says; equal to itself alone."""
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+    def __init__(self, inner, change):
+        super().__init__(inner.step, inner.init_state)
+        self.inner, self.change = inner, change
+
+    def unroll(self, params, state, xs, gates=None):
+        return self.inner.unroll(params, state, xs, None if gates is None else self.change(gates))
+
+
+@dataclass(frozen=True)
+class Open(Randomized):
+    """Made anew here: the suite's type checker would refuse a traced field in the package's own class."""

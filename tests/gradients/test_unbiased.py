@@ -1,0 +1,75 @@
+"""Random strategies: what they claim is proved by summing over every outcome, not by sampling."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checks import call, check_draw, check_mean_of_calls, check_rows_draw_apart, check_unbiased
+from oracle import T, case
+from strategies import Adapting, Aging, Constant, Randomized, ages
+
+from seqjax import Memory
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+PER_STEP = (0.9, 0.3, 1.0, 0.6, 0.5, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "starts"),
+    [
+        (Randomized(keep_prob=0.4), ()),
+        (Randomized(keep_prob=PER_STEP), ()),
+        (Constant(), (0, 5)),
+        (Aging(), (0, 5)),
+        (Adapting(), (0, 5)),
+    ],
+    ids=repr,
+)
+def test_outcomes_sum_to_the_gradient_whatever_is_remembered(strategy, starts):
+    check_unbiased(strategy, ages(*starts), cases=["learned", "foreign"] if strategy == Aging() else ["learned"])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "age"),
+    [(Randomized(keep_prob=0.4), 0), (Randomized(keep_prob=PER_STEP[:2] + PER_STEP[3:5]), 0)]
+    + [(cls(), age) for cls in (Constant, Aging) for age in (0, 5)],
+    ids=repr,
+)
+def test_draw_follows_the_probabilities(strategy, age):
+    check_draw(strategy, *ages(age))
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_ages_count_the_edges_kept_since_the_last_cut_and_persist(start):
+    strategy, (memory,) = Aging(), ages(start)
+    cuts_MT, _ = strategy.outcomes(memory, 4)
+    gates_MT, after = jax.vmap(lambda cuts_T: strategy.gates(cuts_T, memory, 4))(jnp.asarray(cuts_MT))
+    want_MT, want = np.zeros(cuts_MT.shape), np.full(len(cuts_MT), start)
+    for t, cut in enumerate(cuts_MT.T):
+        want_MT[:, t] = np.where(cut, 0, 1 / (1 - 3 / (6 + want)))
+        want = np.where(cut, 0, want + 1)
+    np.testing.assert_allclose(gates_MT, want_MT, rtol=1e-6)  # an int32 age divides in float32
+    assert after.rows.dtype == jnp.int32
+    np.testing.assert_array_equal(after.rows, want)
+
+
+def test_fresh_rows_start_at_age_0_and_the_others_keep_theirs():
+    c, strategy = case("foreign"), Constant()
+    memory = Memory(rows=jnp.array([3, 100, 200], jnp.int32))
+    keys = jax.random.split(jax.random.key(1), 60)
+    after = [call(strategy, c.problem, c.params, c.state, memory, c.windows[0], key).memory.rows for key in keys]
+    assert np.max(after, 0).tolist() == [T, 100 + T, 200 + T]  # row 0 is fresh
+
+
+@pytest.mark.parametrize(
+    ("strategy", "memory"),
+    [(Randomized(keep_prob=0.5), Memory()), (Aging(), Memory(rows=jnp.array([9, 5, 0], jnp.int32)))],
+    ids=["randomized", "aging"],
+)
+def test_calls_average_to_the_gradient(strategy, memory):
+    check_mean_of_calls(strategy, memory)
+
+
+def test_rows_and_calls_draw_apart():
+    check_rows_draw_apart(Randomized(keep_prob=0.5))

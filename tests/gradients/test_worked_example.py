@@ -1,0 +1,76 @@
+"""The numbers of section 8.7, computed by hand, through a scan body that knows nothing of seqjax."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checks import assert_close
+from strategies import RTRL, Full, Randomized, Truncated
+
+from seqjax import Batch, Memory, Problem, value_and_grad
+from seqjax.contracts import unroll
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+EXACT = [Full(), Truncated(steps=4), Randomized(keep_prob=1.0), RTRL()]
+B_T, C_T = np.array([1.0, 2, 3, 4]), np.array([9.0, 0.5, 2, 3])
+LAST = np.array([[0.0], [0], [0], [1]])
+
+
+def linear_network(w, h, x):
+    """(8.7.9) with l = o²/2 and y = 0; `w["e"]` is zero, and its gradient is that of L with respect to h_t."""
+    x, t = x
+    h = w["x"] * x + w["h"] * h + w["e"][t]
+    return h, 0.5 * (w["q"] * h) ** 2
+
+
+def recurrence(w, h, x):
+    """h_t = b_t w + c_t h_{t-1}, whose derivative a_t = b_t + c_t a_{t-1} is the sum (8.7.5); the loss is h_t."""
+    h = x["b"] * w + x["c"] * h
+    return h, h
+
+
+@pytest.mark.parametrize("strategy", EXACT, ids=repr)
+def test_the_scalar_network(strategy):
+    w = {"x": jnp.asarray(0.5), "h": jnp.asarray(0.5), "q": jnp.asarray(1.0), "e": jnp.zeros(3)}
+    xs = jnp.ones((3, 1)), jnp.arange(3)[:, None]
+    if isinstance(strategy, Truncated):  # its segments are longer than the window
+        assert strategy.steps > 3
+    estimate = value_and_grad(linear_network, strategy)(w, jnp.zeros(1), xs, key=jax.random.key(0))
+    want = {"x": 101 / 96, "h": 5 / 12, "q": 101 / 192, "e": [35 / 96, 19 / 48, 7 / 24]}
+    want = jax.tree.map(np.asarray, want, is_leaf=lambda a: isinstance(a, list))
+    assert_close((estimate.loss, estimate.grads), (np.asarray(101 / 384), want), "(8.7.10)-(8.7.16)")
+    assert estimate.state == 0.875
+
+
+@pytest.mark.parametrize(
+    ("strategy", "a"), [*((strategy, 28.0) for strategy in EXACT), (Truncated(steps=2), 13.0)], ids=repr
+)
+def test_the_sum_over_paths(strategy, a):
+    # with the edge into step 2 cut, a_3 = b_3 and a_4 = 4 + 3·3
+    xs = {"b": jnp.asarray(B_T)[:, None], "c": jnp.asarray(C_T)[:, None]}
+    weights, key = jnp.asarray(LAST), jax.random.key(0)
+    estimate = value_and_grad(recurrence, strategy)(jnp.asarray(0.3), jnp.ones(1), xs, weights=weights, key=key)
+    assert_close(estimate.grads, np.asarray(a), "a_4", 1e-15)
+
+
+def test_the_randomised_sum():
+    # ξ = (2, 2, 0, 2): z_3 = b_3, z_4 = b_4 + 2 c_4 z_3 = 4 + 2·3·3
+    xs = {"b": jnp.asarray(B_T)[:, None], "c": jnp.asarray(C_T)[:, None]}
+    batch = Batch(xs, jnp.asarray(LAST), jnp.zeros(1, bool), jnp.zeros(1, jnp.int32))
+    kept = jnp.array([[True, True, False, True]])
+    strategy, start = Randomized(keep_prob=0.5), lambda w: jnp.ones(1)
+    estimate = strategy.estimate(Problem(recurrence), jnp.asarray(0.3), start, Memory(), batch, kept)
+    assert_close(estimate.grads, np.asarray(22.0), "z_4", 1e-15)
+
+
+def test_gates_are_the_factors_of_the_sum():
+    # without c in the step, gates c_t alone make a_t = b_t + c_t a_{t-1}, in forward mode too
+    def last(w):
+        step = functools.partial(lambda w, h, b: (h + b * w, h), w)
+        return unroll(step, jnp.ones(1), jnp.asarray(B_T)[:, None], jnp.asarray(C_T))[0][0]
+
+    w = jnp.asarray(0.3)
+    assert (jax.grad(last)(w), jax.jvp(last, (w,), (jnp.ones_like(w),))[1]) == (28, 28)

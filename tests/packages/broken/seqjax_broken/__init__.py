@@ -1,0 +1,2 @@
+class Silent:
+    """Registers nothing."""

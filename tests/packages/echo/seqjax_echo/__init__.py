@@ -1,0 +1,1 @@
+from .strategies import Reexported as Reexported

@@ -1,0 +1,20 @@
+from dataclasses import dataclass
+
+import seqjax
+
+
+@seqjax.register("gradient", "echo")
+@dataclass(frozen=True)
+class Rival(seqjax.GatedGradient):
+    """Another echo."""
+
+    claim = "exact"
+
+    def gates(self, noise, memory, num_steps):
+        return None, memory
+
+
+@seqjax.register("gradient", "full")
+@dataclass(frozen=True)
+class Full(Rival):
+    """Another full."""

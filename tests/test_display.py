@@ -1,0 +1,75 @@
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from seqjax import Experiment, Text
+from seqjax.display import describe, escape
+from seqjax_gradients import Randomized
+from seqjax_models import RNN
+from seqjax_samplers import Sequential
+
+TEXT = "the cat sat on the mat. " * 30
+RECIPE = Experiment(
+    corpus=Text(TEXT, "evil\x1b[31m\r\n[bold]name"),
+    train=480,
+    heldout=120,
+    sampler=Sequential(batch_size=4, num_steps=12),
+    model=RNN(hidden=3),
+    epochs=3,
+    evaluate_every=2,
+)
+NUMBERS = r"\s*(\d+)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+|nan)\s+([\d.]+)\s+([\d,]+)\s+(\d+:\d\d)"
+
+
+def test_without_a_terminal_plain_lines_say_what_happens(capsys, monkeypatch):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    run = RECIPE.run(progress=True)
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.endswith("\n")
+    assert all(line.isprintable() for line in out.split("\n")), "no control characters, no carriage returns"
+    device, corpus, model, header, *rows = out.splitlines()
+    assert device.startswith("device   ")
+    assert "jax " in device
+    assert r"evil\x1b[31m\r\n[bold]name · 720 characters · 12 tokens · train 480 / held out 120" in corpus
+    assert re.search(r"rnn hidden=3 · 96 parameters · gradient full · sgd .* · compiled in [\d.]+ s", model)
+    assert header.split() == ["epoch", "loss", "train", "ppl", "held-out", "ppl", "|g|", "tokens/s", "left"]
+    # the first and the last epoch are always shown, others after seconds only
+    assert [row.split()[0] for row in rows] == ["1", "3"]
+    for row, metrics in zip(rows, (run.metrics[0], run.metrics[2]), strict=True):
+        numbers = re.fullmatch(NUMBERS, row).groups()
+        names = ("epoch", "train_loss", "train_perplexity", "heldout_perplexity", "grad_norm")
+        found = [float(number) for number in numbers[: len(names)]]
+        np.testing.assert_allclose(found, [metrics[name] for name in names], atol=0.006)
+        assert int(numbers[5].replace(",", "")) == round(metrics["tokens_per_second"])
+    assert rows[-1].endswith("0:00")
+
+
+def test_progress_is_silent_unless_asked_for(capsys):
+    dataclasses.replace(RECIPE, epochs=1).run()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain – é 😀", "plain – é 😀"),
+        ("a\nb\tc\r", r"a\nb\tc\r"),
+        ("\x1b[31mred\x00\x7f\x9b", r"\x1b[31mred\x00\x7f\x9b"),
+        ("\u202eright to left", r"\u202eright to left"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_control_characters_are_written_out(text, shown):
+    assert escape(text) == shown
+    assert escape(text, keep="\n\t") == shown.replace(r"\n", "\n").replace(r"\t", "\t")
+
+
+def test_a_plugin_in_words_is_its_name_and_what_differs_from_the_defaults():
+    assert describe(RNN()) == "rnn"
+    assert describe(RNN(hidden=7)) == "rnn hidden=7"
+    assert describe(Randomized(keep_prob=(0.5, 1.0))) == "randomized keep_prob=(0.5, 1.0)"
+    assert describe(Sequential(batch_size=4)) == "sequential batch_size=4"

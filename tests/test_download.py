@@ -1,0 +1,181 @@
+import gc
+import hashlib
+import http.server
+import socket
+import threading
+from functools import partial
+
+import pytest
+
+from seqjax import Error
+from seqjax.download import LIMIT, check, download
+
+BODY = b"It was the best of times, it was the worst of times.\n" * 100
+HASH = f"sha1:{hashlib.sha1(BODY).hexdigest()}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers by the path; the server keeps the paths that were asked for."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        kind, _, rest = self.path.strip("/").partition("/")
+        getattr(self, kind)(rest)
+
+    def reply(self, body, status=200, **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def good(self, _):
+        self.reply(BODY, Content_Length=len(BODY))
+
+    def other(self, _):
+        self.reply(BODY[::-1], Content_Length=len(BODY))
+
+    def broken(self, _):
+        self.reply(BODY[:1000], Content_Length=len(BODY))
+
+    def unsized(self, _):
+        self.reply(BODY)
+
+    def huge(self, _):
+        self.reply(BODY, Content_Length=LIMIT + 1)
+
+    def gone(self, _):
+        self.reply(b"", 404, Content_Length=0)
+
+    def hop(self, target):
+        self.reply(b"", 302, Location=target, Content_Length=0)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.asked = []
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def hosts(monkeypatch):
+    """The hosts that were looked up. Those that are not this machine are not found: nothing leaves it."""
+    seen, real = [], socket.getaddrinfo
+
+    def lookup(host, *args, **kwargs):
+        seen.append(host)
+        if host not in ("127.0.0.1", "localhost"):
+            raise socket.gaierror(socket.EAI_NONAME, "no network in tests")
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return seen
+
+
+@pytest.fixture
+def get(server, hosts, tmp_path):
+    """Downloads a path of the server into an empty cache."""
+    server.asked.clear()
+    get = partial(_get, server, tmp_path)
+    get.folder, get.asked = tmp_path, server.asked
+    yield get
+    gc.collect()  # a connection that was left open is the fault of this test, not of a later one
+
+
+def _get(server, folder, path):
+    return download(f"http://127.0.0.1:{server.server_port}/{path}", HASH, folder)
+
+
+def test_a_good_file_is_fetched_once(get):
+    file = get("good/book.txt")
+    assert file == get.folder / "book.txt"
+    assert file.read_bytes() == BODY
+    assert get("good/book.txt") == file
+    assert get.asked == ["/good/book.txt"], "the second time it comes from the cache"
+    assert list(get.folder.iterdir()) == [file]
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_anew(get):
+    (get.folder / "book.txt").write_bytes(b"damaged")
+    assert get("good/book.txt").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("kind", ["other", "broken", "unsized", "huge"])
+def test_what_is_not_the_file_is_refused_and_nothing_is_left(get, kind):
+    with pytest.raises(Error) as caught:
+        get(f"{kind}/book.txt")
+    assert caught.value.exit_code == 4
+    assert f"/{kind}/book.txt" in str(caught.value)
+    say = {"other": HASH.partition(":")[2], "broken": "broken off", "unsized": "size", "huge": f"{LIMIT:,}"}
+    assert say[kind] in str(caught.value)
+    assert list(get.folder.iterdir()) == []
+
+
+def test_a_good_copy_in_the_cache_survives_whatever_the_server_says(get):
+    kept = get.folder / "book.txt"
+    kept.write_bytes(BODY)
+    for kind in ("other", "broken", "huge", "gone"):
+        assert get(f"{kind}/book.txt").read_bytes() == BODY
+    assert get.asked == []
+
+
+def test_a_redirect_on_this_machine_is_followed(get, server):
+    assert get(f"hop/http://127.0.0.1:{server.server_port}/good/book.txt").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("target", ["http://example.invalid/book.txt", "//example.invalid/book.txt"])
+def test_a_redirect_without_https_is_refused_before_it_is_followed(get, hosts, target):
+    with pytest.raises(Error, match="refused") as caught:
+        get(f"hop/{target}")
+    assert caught.value.exit_code == 4
+    assert "http://example.invalid/book.txt" in str(caught.value)
+    assert set(hosts) == {"127.0.0.1"}
+    assert list(get.folder.iterdir()) == []
+
+
+def test_an_address_without_https_is_refused_before_it_is_asked(get, hosts):
+    with pytest.raises(Error, match="refused") as caught:
+        download("http://example.invalid/book.txt", HASH, get.folder)
+    assert caught.value.exit_code == 4
+    assert hosts == []
+
+
+def test_without_a_connection_the_error_says_what_to_do(hosts, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    for url in (f"http://127.0.0.1:{port}/book.txt", "https://example.invalid/book.txt"):
+        with pytest.raises(Error) as caught:
+            download(url, HASH, tmp_path)
+        assert caught.value.exit_code == 2
+        assert all(part in str(caught.value) for part in (url, "--corpus.path", "SEQJAX_DATA"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_gone_is_an_error_with_the_status(get):
+    with pytest.raises(Error, match="404") as caught:
+        get("gone/book.txt")
+    assert caught.value.exit_code == 2
+    assert list(get.folder.iterdir()) == []
+
+
+def test_check_compares_hashes(tmp_path):
+    file = tmp_path / "book.txt"
+    with pytest.raises(Error, match="no such file") as caught:
+        check(file, HASH)
+    assert caught.value.exit_code == 2
+    file.write_bytes(BODY)
+    assert check(file, HASH) == file
+    assert check(file, f"sha256:{hashlib.sha256(BODY).hexdigest()}") == file
+    file.write_bytes(BODY + b"\n")
+    with pytest.raises(Error, match="another or a damaged file") as caught:
+        check(file, HASH)
+    assert caught.value.exit_code == 4

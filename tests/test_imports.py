@@ -1,0 +1,167 @@
+"""What is imported when: the light front door stays light, and choosing one plugin imports no other."""
+
+import json
+import sys
+
+import pytest
+from packages.shell import run
+
+from seqjax import __all__ as public
+
+PACKAGES = [f"seqjax_{kind}" for kind in ("corpora", "tokenizers", "samplers", "models", "gradients", "optimizers")]
+
+PROBE = """
+import json, os, sys
+{statement}
+jax_backends = getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", {{}})
+json.dump([sorted(sys.modules), sorted(jax_backends)], os.fdopen(3, "w"))
+"""
+MAIN = """
+from seqjax.cli import main
+try:
+    code = main({argv})
+except SystemExit as leaving:
+    code = leaving.code or 0
+assert code == {code}, code
+"""
+
+
+def probe(statement: str, tmp_path) -> tuple[set[str], list[str]]:
+    """The modules that a fresh interpreter has after a statement, and the jax backends it has started."""
+    out = tmp_path / "modules.json"
+    done = run(
+        ["sh", "-c", '"$0" -c "$1" 3>"$2"', sys.executable, PROBE.format(statement=statement), out], cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    modules, backends = json.loads(out.read_text())
+    return set(modules), backends
+
+
+def after(argv: list, code: int, tmp_path) -> tuple[set[str], list[str]]:
+    return probe(MAIN.format(argv=argv, code=code), tmp_path)
+
+
+def plugin_modules(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.partition(".")[0] in PACKAGES and "." in name}
+
+
+def shown(value: object) -> str:
+    return " ".join(value) or "nothing" if isinstance(value, list) else ""
+
+
+HEAVY = {"jax", "jaxlib", "optax", "matplotlib", "numpy", "pydantic", "rich", "safetensors"}
+
+
+def test_import_seqjax_is_light(tmp_path):
+    modules, _ = probe("import seqjax; dir(seqjax); seqjax.__version__", tmp_path)
+    assert not modules & HEAVY
+    assert not plugin_modules(modules)
+    assert {name for name in modules if name.startswith("seqjax")} == {"seqjax"}
+
+
+@pytest.mark.parametrize("use", ["seqjax.names('model'), seqjax.entries('gradient')", "seqjax.Error, seqjax.register"])
+def test_names_are_had_without_jax(tmp_path, use):
+    modules, _ = probe(f"import seqjax; {use}", tmp_path)
+    assert "jax" not in modules
+    assert not plugin_modules(modules)
+
+
+def test_every_public_name_can_be_had_alone(tmp_path):
+    """The order in which lazy names are first asked for must not matter: a cycle would show."""
+    statement = f"""
+import importlib, jax, sys
+for name in {public}:
+    for module in [m for m in sys.modules if m.partition(".")[0] == "seqjax"]:
+        del sys.modules[module]
+    getattr(importlib.import_module("seqjax"), name)
+"""
+    modules, backends = probe(statement, tmp_path)
+    assert not plugin_modules(modules)
+    assert backends == []
+
+
+def test_asking_for_one_plugin_imports_its_file_alone(tmp_path):
+    modules, backends = probe("from seqjax_gradients import Truncated", tmp_path)
+    assert plugin_modules(modules) == {"seqjax_gradients.truncated"}
+    assert backends == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        ([], 0),
+        (["--help"], 0),
+        (["--version"], 0),
+        (["list"], 0),
+        (["list", "gradient"], 0),
+        (["list", "--help"], 0),
+        (["nosuchverb"], 2),
+        (["list", "modle"], 2),
+        (["show", "modle", "rnn"], 2),
+        (["show", "model", "rnm"], 2),
+        (["show", "--help"], 0),
+        (["generate", "--help"], 0),
+        (["evaluate", "--help"], 0),
+        (["generate"], 2),
+        (["evaluate", "r", "--prat", "rest"], 2),
+        (["run", "--model", "rn"], 2),
+        (["run", "--model", "rn", "--gradient", "randmized"], 2),
+        (["run", "--model", "rn", "--epochs", "5"], 2),
+        (["run", "--model", "rn", "--model.hidden", "5"], 2),
+        (["run", "--modle", "rnn"], 2),
+        (["run", "--modle.hidden", "3"], 2),
+        (["run", "--epoch", "3"], 2),
+        (["run", "--model.hidden"], 2),
+        (["run", "--devices", "x"], 2),
+        (["run", "--config", "nowhere.toml"], 2),
+        (["run", "--load", "nowhere.py"], 2),
+    ],
+    ids=shown,
+)
+def test_help_lists_and_errors_of_kinds_names_and_flags_leave_jax_unimported(argv, code, tmp_path):
+    modules, _ = after(argv, code, tmp_path)
+    assert "jax" not in modules
+    assert not plugin_modules(modules)
+
+
+DEFAULTS = {
+    "seqjax_corpora.python_docs",
+    "seqjax_samplers.sequential",
+    "seqjax_models.rnn",
+    "seqjax_gradients.full",
+    "seqjax_optimizers.sgd",
+    "seqjax_optimizers._clip",
+}
+TRUNCATED = DEFAULTS - {"seqjax_gradients.full"} | {"seqjax_gradients.truncated"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "allowed"),
+    [
+        (["show", "model", "rnn"], 0, {"seqjax_models.rnn"}),
+        (["show", "gradient", "randomized"], 0, {"seqjax_gradients.randomized"}),
+        (["show", "optimizer", "adam"], 0, {"seqjax_optimizers.adam", "seqjax_optimizers._clip"}),
+        (["run", "--model.hiden", "3"], 2, DEFAULTS),
+        (["run", "--model", "rnn", "--model.hidden", "-3"], 2, DEFAULTS),
+        (["run", "--gradient", "truncated", "--gradient.steps", "0"], 2, TRUNCATED),
+        (["run", "--gradient", "truncated", "--gradient.steps", "x", "--sampler", "rndom"], 2, TRUNCATED),
+        (["run", "--epochs", "0"], 2, DEFAULTS),
+        (["run", "--help"], 0, DEFAULTS),
+        (["run", "--gradient", "truncated", "--print-config"], 0, TRUNCATED),
+    ],
+    ids=shown,
+)
+def test_show_and_errors_of_fields_import_the_chosen_plugins_and_start_no_backend(argv, code, allowed, tmp_path):
+    modules, backends = after(argv, code, tmp_path)
+    assert plugin_modules(modules) <= allowed
+    assert backends == []
+    assert "matplotlib" not in modules
+    if argv[0] == "show":
+        assert plugin_modules(modules) == allowed
+
+
+def test_the_probe_sees_a_backend(tmp_path):
+    """Otherwise the tests above could not fail."""
+    modules, backends = probe("import jax; jax.devices()", tmp_path)
+    assert "cpu" in backends
+    assert "jax" in modules
