@@ -70,7 +70,9 @@ def build(experiment: type, config: Config) -> Any:
     scalars = {key: value for key, value in merged.items() if key not in registry.GROUPS}
     problems: list[str] = []
     scalars = checked(experiment, scalars, problems)
-    plugins = {kind: _from_table(kind, merged[kind], problems) for kind in registry.GROUPS if kind in merged}
+    plugins = {
+        kind: _from_table(kind, merged[kind], f"[{kind}]", problems) for kind in registry.GROUPS if kind in merged
+    }
     raise_if(problems)
     return experiment(**scalars, **plugins)
 
@@ -178,35 +180,31 @@ def _parse_bool(text: str) -> bool:
     return values[text.lower()]
 
 
-def _from_table(kind: str, table: Any, problems: list[str]) -> Any:
+def _from_table(kind: str, table: Any, where: str, problems: list[str]) -> Any:
     """The plugin of a table `{"plugin": name, field: value, ...}`; what is wrong with it goes to `problems`."""
     name = table.get("plugin") if isinstance(table, Mapping) else None
-    if not isinstance(name, str):
-        choices = ", ".join(registry.names(kind))
-        problems.append(f"[{kind}] must be a table that names its plugin: plugin = one of {choices}")
-        return None
     inside: list[str] = []
     plugin = None
-    try:
-        fields = {key: value for key, value in table.items() if key != "plugin"}
-        plugin = _make(registry.get(kind, name), fields, inside)
-    except Error as fault:
-        inside.append(str(fault))
-    problems += [f"[{kind}] {problem}" for problem in inside]
+    if isinstance(name, str):
+        try:
+            fields = {key: value for key, value in table.items() if key != "plugin"}
+            plugin = _make(registry.get(kind, name), fields, inside)
+        except Error as fault:
+            inside.append(str(fault))
+    else:
+        inside.append(f"must be a table that names its plugin: plugin = one of {', '.join(registry.names(kind))}")
+    problems += [f"{where} {problem}" for problem in inside]
     return plugin
 
 
 def _make(cls: type, fields: Config, problems: list[str]) -> Any:
     """An instance of a plugin class; tables among the fields are plugins too."""
-    known, values, faults = fields_of(cls), {}, len(problems)
-    for name, value in fields.items():
-        kind = _kind_of(known[name].hint) if name in known and isinstance(value, Mapping) else None
-        values[name] = _from_table(kind, value, problems) if kind else value
-    if len(problems) == faults:
-        values = checked(cls, values, problems)
+    values, faults = dict(fields), len(problems)
+    for name, field in fields_of(cls).items():
+        kind = next((m.kind for m in members(field.hint) if isinstance(m, type) and issubclass(m, Plugin)), None)
+        if kind and isinstance(fields.get(name), Mapping):
+            values[name] = _from_table(kind, fields[name], f"{name}:", problems)
+            if values[name] is None:
+                del values[name]
+    values = checked(cls, values, problems, given=fields)
     return cls(**values) if len(problems) == faults else None
-
-
-def _kind_of(hint: Any) -> str | None:
-    """The kind of plugin that a field holds, if it holds one."""
-    return next((m.kind for m in members(hint) if isinstance(m, type) and issubclass(m, Plugin)), None)

@@ -9,7 +9,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin
 
 from seqjax.errors import Error, nearest
@@ -45,12 +45,18 @@ class Field(NamedTuple):
     name: str
     hint: Any
     default: Any
+    factory: Any
     doc: str
     adapter: Any
 
     def make_default(self) -> Any:
-        """The default as a value; `dataclasses.MISSING` where there is none."""
-        return self.default() if isinstance(self.default, types.FunctionType) else self.default
+        """The default; `dataclasses.MISSING` where a value is required."""
+        return self.default if self.factory is dataclasses.MISSING else self.factory()
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is dataclasses.MISSING and self.factory is dataclasses.MISSING
 
     @property
     def type(self) -> str:
@@ -64,19 +70,26 @@ def fields_of(cls: type) -> dict[str, Field]:
     import pydantic
 
     hints = typing.get_type_hints(cls, include_extras=True)
-    config = pydantic.ConfigDict(arbitrary_types_allowed=True)
     docs = _field_docs(cls)
     found = {}
     for f in dataclasses.fields(cls):
-        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory
         hint = hints[f.name]
-        adapter = pydantic.TypeAdapter(hint, config=config)
-        found[f.name] = Field(f.name, hint, default, docs.get(f.name, ""), adapter)
+        options = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+        plain = tuple(option for option in options if not _is_plugin_class(option))
+        union: Any = typing.Union[plain] if plain else None  # noqa: UP007
+        found[f.name] = Field(
+            f.name, hint, f.default, f.default_factory, docs.get(f.name, ""), union and pydantic.TypeAdapter(union)
+        )
     return found
 
 
-def checked(cls: type, values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """Values as the fields of `cls` hold them; unknown, missing and invalid ones go to `problems`, a line each."""
+def checked(
+    cls: type, values: Mapping[str, Any], problems: list[str], given: Container[str] | None = None
+) -> dict[str, Any]:
+    """Values as the fields of `cls` hold them; unknown, missing and invalid ones go to `problems`, a line each.
+
+    A field in `given` is not missing, even where `values` lack it.
+    """
     known, found = fields_of(cls), {}
     for name, value in values.items():
         if name in known:
@@ -86,7 +99,7 @@ def checked(cls: type, values: Mapping[str, Any], problems: list[str]) -> dict[s
             fields = ", ".join(known) or "none"
             problems.append(f"{name}: {cls.__name__} has no such field{nearest(name, known)} (fields: {fields})")
     for field in known.values():
-        if field.default is dataclasses.MISSING and field.name not in values:
+        if field.required and field.name not in (given or values):
             problems.append(f"{field.name}: missing; must be {field.type}")
     return found
 
@@ -106,7 +119,7 @@ def describe(hint: Any) -> str:
         return f"a tuple ({', '.join(map(describe, args))})"
     if hint in (None, type(None)):
         return "none"
-    if isinstance(hint, type) and issubclass(hint, Plugin):
+    if _is_plugin_class(hint):
         return f"a {hint.kind}"
     return {bool: "true or false", str: "a string"}.get(hint, getattr(hint, "__name__", str(hint)))
 
@@ -122,13 +135,17 @@ def members(hint: Any) -> tuple[Any, ...]:
 
 def _check(field: Field, value: Any) -> tuple[Any, list[str]]:
     """The value as the field holds it, or what is wrong with it. Traced values pass."""
-    value = _plain(value)
-    if _is_tracer(value):
+    value, options = _plain(value), members(field.hint)
+    if _is_traced(value) or any(_is_plugin_class(option) and isinstance(value, option) for option in options):
         return value, []
     try:
-        return field.adapter.validate_python(value, strict=True), []
+        found = field.adapter.validate_python(value, strict=True) if field.adapter else None
     except ValueError:
+        found = None
+    became_share = type(value) is int and isinstance(found, float) and int in options  # 1 of n steps is no 1.0
+    if became_share or (found is None and not (value is None and type(None) in options)):
         return value, [f"{field.name} = {value!r}: must be {field.type}"]
+    return found, []
 
 
 def _range(meta: Any) -> str:
@@ -136,24 +153,28 @@ def _range(meta: Any) -> str:
     if gt is ge is lt is le is None:
         return ""
     if lt is le is None:
-        return f" > {gt:g}" if gt is not None else f" >= {ge:g}"
-    low = f"({gt:g}" if gt is not None else f"[{ge:g}" if ge is not None else "(-inf"
-    high = f"{lt:g})" if lt is not None else f"{le:g}]" if le is not None else "inf)"
-    return f" in {low}, {high}"
+        return f" > {gt}" if gt is not None else f" >= {ge}"
+    low = f"({gt}" if gt is not None else f"[{ge}" if ge is not None else "(-inf"
+    return f" in {low}, {lt})" if lt is not None else f" in {low}, {le}]"
 
 
 def _plain(value: Any) -> Any:
     """Lists as tuples, numpy and jax scalars as Python's own."""
     if isinstance(value, list | tuple):
         return tuple(_plain(v) for v in value)
-    if not _is_tracer(value) and getattr(value, "shape", None) == () and hasattr(value, "item"):
+    if not _is_traced(value) and getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value.item()
     return value
 
 
-def _is_tracer(value: Any) -> bool:
+def _is_traced(value: Any) -> bool:
     jax = sys.modules.get("jax")
-    return jax is not None and isinstance(value, jax.core.Tracer)
+    parts = value if isinstance(value, tuple) else (value,)
+    return jax is not None and any(isinstance(part, jax.core.Tracer) for part in parts)
+
+
+def _is_plugin_class(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Plugin)
 
 
 def _field_docs(cls: type) -> dict[str, str]:

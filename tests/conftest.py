@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 PACKAGES = ["seqjax", *(f"seqjax_{kind}" for kind in
             ("corpora", "tokenizers", "samplers", "models", "gradients", "optimizers"))]  # fmt: skip
 
-install_import_hook(PACKAGES, "beartype.beartype")
+install_import_hook(PACKAGES, "enforce.enforce")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -109,19 +109,15 @@ def test_unknown_symbols_of_a_prompt_are_listed_once_each():
 
 
 @pytest.mark.parametrize(
-    ("length", "temperature"), [(-1, 0.0), (5, -0.1), (5, float("nan")), (5, float("inf")), (-1, -1.0)]
+    ("length", "temperature", "seed"),
+    [(-1, 0.0, 0), (5, -0.1, 0), (5, float("nan"), 0), (5, float("inf"), 0), (5, 1.0, -1), (5, 1.0, 2**64)],
 )
-def test_length_and_temperature_must_not_be_negative(length, temperature):
-    with pytest.raises(Error, match="must not be negative") as caught:
-        generate(*model_and_weights(), CODEC, "a", length, temperature)
+def test_an_argument_out_of_range_is_an_error_that_shows_it(length, temperature, seed):
+    with pytest.raises(Error) as caught:
+        generate(*model_and_weights(), CODEC, "a", length, temperature, seed)
     assert caught.value.exit_code == 2
-    assert str(length) in str(caught.value)
-    assert str(temperature) in str(caught.value)
-
-
-def test_a_seed_that_jax_cannot_hold_is_an_error():
-    with pytest.raises(Error, match="seed"):
-        generate(*model_and_weights(), CODEC, "a", 5, 1.0, 2**64)
+    for name, value in (("length", length), ("temperature", temperature), ("seed", seed)):
+        assert f"{name} = {value}" in str(caught.value)
 
 
 def test_a_vocabulary_of_one_symbol_writes_it():

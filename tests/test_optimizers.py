@@ -71,14 +71,17 @@ def test_the_learning_rate_can_be_read_from_the_state(cls, clip_norm):
 
 
 @pytest.mark.parametrize("cls", [SGD, Adam])
-def test_the_learning_rate_in_the_state_is_what_counts(cls):
-    """So that rates can be trained side by side, by one compiled update."""
-    tx = cls(learning_rate=1.0, clip_norm=1.0).build(1)
+@pytest.mark.parametrize("traced", ["field", "state"])
+def test_learning_rates_can_be_trained_side_by_side(cls, traced):
+    """A field takes a traced value; and the rate in the state is the one that counts."""
     params, grads = jax.tree.map(jnp.asarray, (PARAMS, GRADS[0]))
 
     def first_update(rate):
+        tx = cls(learning_rate=rate if traced == "field" else 1.0, clip_norm=1.0).build(1)
         with jax.numpy_dtype_promotion("standard"):
-            return tx.update(grads, optax.tree.set(tx.init(params), learning_rate=rate), params)[0]
+            state = tx.init(params)
+            state = optax.tree.set(state, learning_rate=rate) if traced == "state" else state
+            return tx.update(grads, state, params)[0]
 
     unit, together = first_update(1.0), jax.vmap(first_update)(jnp.array([0.1, 0.7]))
     for i, rate in enumerate((0.1, 0.7)):

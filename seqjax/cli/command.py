@@ -1,5 +1,6 @@
 """From the first word to the file of its verb, and from an error to an exit code."""
 
+import errno
 import importlib
 import io
 import os
@@ -50,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as fault:
+        if debug or fault.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        print(f"seqjax: cannot write: {fault.strerror}; free some space", file=sys.stderr)
+        return 6
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -33,7 +33,7 @@ def field_lines(cls: type, prefix: str = "", values: Mapping[str, Any] = {}) -> 
     """For each field its flag, type, range and default (or its value, if given), and its docs below."""
     lines = []
     for field in fields_of(cls).values():
-        value = values.get(field.name, field.make_default())
+        value = values[field.name] if field.name in values else field.make_default()
         default = "required" if value is dataclasses.MISSING else f"default {_toml_value(value)}"
         lines.append(f"  {prefix}{field.name.replace('_', '-')}   {field.type}; {default}")
         lines += textwrap.wrap(field.doc, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
@@ -46,8 +46,8 @@ def snippet(entry: registry.Entry, cls: type) -> str:
     comments = []
     for field in fields_of(cls).values():
         value = field.make_default()
-        if value is dataclasses.MISSING or value is None:
-            comments.append(f"# {field.name} = ...  {field.type}{'' if value is None else ', required'}")
+        if value is None or field.required:
+            comments.append(f"# {field.name} = ...  {field.type}{', required' if field.required else ''}")
         else:
             table[field.name] = config.to_table(value) if isinstance(value, Plugin) else value
     head, plugin, *rest = config.to_toml({entry.kind: table}).splitlines()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from oracle import CASES, FRESH, B, Case, Learned, T, Truth, case, truth, truth_of_rows
+from oracle import CASES, FRESH, B, Case, Noisy, T, Truth, case, truth, truth_of_rows
 from scipy.stats import chi2
 
 import seqjax
@@ -321,7 +321,7 @@ def train(strategy, sampler: str, devices: int) -> tuple[Any, dict[str, Any]]:
     rng, n = np.random.default_rng(4), 180
     stream = Stream(rng.normal(size=(n, 2)), rng.normal(size=(n, 1)), np.array([0, 60, 71, n]), rng.random(n) < 0.7)
     epoch = seqjax.training(
-        Problem.of(Learned(), Spec(Values(2), Values(1))),
+        Problem.of(Noisy(), Spec(Values(2), Values(1))),
         stream,
         sampler=seqjax.create("sampler", sampler, batch_size=4, num_steps=12),
         gradient=strategy,

@@ -62,6 +62,22 @@ class Learned(Model):
         return {"h": h, "n": state["n"] + 1}, h @ params["V"]
 
 
+@dataclass(frozen=True)
+class Noisy(Learned):
+    """Keeps a key in its state if it is given one, and is deterministic if not."""
+
+    def init_state(self, params, spec, key=None):
+        state = super().init_state(params, spec)
+        return state if key is None else state | {"key": key}
+
+    def step(self, params, state, x):
+        after, output = super().step(params, state, x)
+        if "key" not in state:
+            return after, output
+        noise = jax.random.normal(jax.random.fold_in(state["key"], state["n"]), after["h"].shape, output.dtype)
+        return after | {"h": after["h"] + 0.1 * noise, "key": state["key"]}, output
+
+
 def foreign_step(params, state, x):
     """Somebody else's scan body: two float leaves, a counter and a key, noise inside."""
     noise = jax.random.normal(jax.random.fold_in(state["key"], state["n"]), (3,), x["u"].dtype)

@@ -196,6 +196,19 @@ class NoiseAsLoss(Randomized):
         return Estimate(powers @ noise.ravel().astype(float), zero, start(params), memory)
 
 
+class KeyAsNoise(Full):
+    """Remembers the key that it was given to draw from."""
+
+    def init(self, problem, params, state):
+        return Memory(rows=jax.random.key(0))
+
+    def draw(self, key, memory, num_steps):
+        return key
+
+    def gates(self, noise, memory, num_steps):
+        return None, Memory(rows=noise)
+
+
 class FaultyUnroll(Problem):
     """A problem whose unroll treats its gates as the function says; equal to itself alone."""
 

@@ -1,14 +1,12 @@
 """How strategies are called: defaults, keys, dtypes, vmap, states of every kind, and what is refused."""
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from checks import KEY, assert_close, assert_far, call, initial_memory
-from oracle import B, Learned, T, case, foreign_init, foreign_step
-from strategies import RTRL, Full, Open, Randomized
+from oracle import B, Learned, Noisy, T, case, foreign_init, foreign_step
+from strategies import RTRL, Full, KeyAsNoise, Open, Randomized
 
 import seqjax
 from seqjax import Memory, Problem, Spec, Values, ravel_float, value_and_grad
@@ -159,41 +157,24 @@ def test_a_state_without_floats(step, state, name, x64):
     assert_close((got.loss, got.grads), jax.value_and_grad(total)(w), name)
 
 
-@dataclass(frozen=True)
-class Noisy(Learned):
-    """Keeps a key in its state if it is given one, and is deterministic if not."""
-
-    def init_state(self, params, spec, key=None):
-        state = super().init_state(params, spec)
-        return state if key is None else state | {"key": key}
-
-    def step(self, params, state, x):
-        after, output = super().step(params, state, x)
-        if "key" not in state:
-            return after, output
-        noise = jax.random.normal(jax.random.fold_in(state["key"], state["n"]), after["h"].shape, output.dtype)
-        return after | {"h": after["h"] + 0.1 * noise, "key": state["key"]}, output
-
-
 def noisy(with_key):
     problem, c = Problem.of(Noisy(), Spec(Values(2), Values(1))), case("learned")
     return problem, c.state | ({"key": jax.random.split(jax.random.key(1), B)} if with_key else {})
 
 
-@pytest.mark.parametrize("name", ["full", "randomized"])
-def test_each_fresh_row_starts_with_a_key_of_its_global_number(name, x64):
-    c, strategy = case("learned"), seqjax.create("gradient", name)
-    problem, state = noisy(with_key=True)
-    memory = initial_memory(strategy, problem, c.params, state)
+def test_each_row_has_keys_of_its_global_number(x64):
+    # one for the model's initial state and another for the strategy's draw
+    c, (problem, state) = case("learned"), noisy(with_key=True)
     batch = c.windows[0]._replace(fresh=jnp.ones(B, bool))
-    keys = []
+    memory = initial_memory(KeyAsNoise(), problem, c.params, state)
+    found = []
     for rows in ([0, 1, 2], [4, 2, 0]):
         at = batch._replace(rows=jnp.array(rows, jnp.int32))
-        after = call(strategy, problem, c.params, state, memory, at, jax.random.key(KEY)).state["key"]
-        keys.append([tuple(key) for key in jax.random.key_data(after).tolist()])
-    first, second = keys
-    assert len({*first, *second}) == 4
+        after = call(KeyAsNoise(), problem, c.params, state, memory, at, jax.random.key(KEY))
+        found += [map(tuple, jax.random.key_data(keys).tolist()) for keys in (after.state["key"], after.memory.rows)]
+    first, second = (list(zip(*found[i : i + 2], strict=True)) for i in (0, 2))
     assert second[1:] == [first[2], first[0]]
+    assert len({key for keys in (*first, *second) for key in keys}) == 8
 
 
 @pytest.mark.parametrize(("with_key", "name"), [(True, "full"), (True, "rtrl"), (False, "randomized")])
