@@ -50,12 +50,6 @@ def create(kind: str, name: str, /, **fields: Any) -> Any:
     return plugin
 
 
-def create_default(kind: str) -> Any:
-    """The plugin of a kind that `DEFAULTS` has."""
-    fields = dict(DEFAULTS[kind])
-    return create(kind, fields.pop("plugin"), **fields)
-
-
 def build(experiment: type, config: Config) -> Any:
     """The experiment of a configuration laid over `DEFAULTS`.
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from seqjax.errors import Error
 from seqjax.plugin import Plugin
-from seqjax.unroll import unroll
+from seqjax.unroll import Gates, unroll
 
 Params = Any
 """A nested dict of float arrays."""
@@ -110,7 +110,13 @@ class Text(Corpus):
         if not isinstance(self.text, str):
             raise Error(f"Text takes a string, not {type(self.text).__name__}; read a file with the corpus text-file")
         bounds = np.asarray([0, len(self.text)] if self.bounds is None else self.bounds, np.int64)
-        if bounds.ndim != 1 or bounds[0] != 0 or bounds[-1] != len(self.text) or (np.diff(bounds) < 0).any():
+        if (
+            bounds.ndim != 1
+            or not bounds.size
+            or bounds[0] != 0
+            or bounds[-1] != len(self.text)
+            or (np.diff(bounds) < 0).any()
+        ):
             raise Error(f"Text bounds must rise from 0 to {len(self.text)}, the number of characters")
         object.__setattr__(self, "bounds", bounds)
 
@@ -241,9 +247,7 @@ class Model(Plugin):
         """One sequence, one time step: (state, input) -> (state, output). Pure."""
         raise NotImplementedError
 
-    def unroll(
-        self, params: Params, state: State, xs: PyTree, gates: Float[Array, "T ..."] | None = None
-    ) -> tuple[State, Any]:
+    def unroll(self, params: Params, state: State, xs: PyTree, gates: Gates = None) -> tuple[State, Any]:
         """`step` over time: xs leaves [T, B, ...], state leaves [B, ...]. Override it to be faster.
 
         Differentiated in reverse mode only. For `gates` see `seqjax.unroll`.

@@ -45,6 +45,8 @@ def split(source: Text, train: int | float, heldout: int | float) -> dict[str, T
     """Consecutive parts of a corpus: `train`, `heldout` and the `rest`; int = characters, float = share."""
     total = len(source)
     sizes = [size if isinstance(size, int) else round(size * total) for size in (train, heldout)]
+    if isinstance(train, float) and isinstance(heldout, float):
+        sizes[1] = round((train + heldout) * total) - sizes[0]  # so that shares of 1 in all take no more than all
     if sizes[0] < 2 or sum(sizes) > total:
         raise Error(
             f"corpus {source.source or 'text'} has {total:,} characters; train = {train} and heldout = {heldout} "
@@ -99,22 +101,15 @@ def window(stream: Stream, starts: Int[Array, " B"], num_steps: int) -> Any:
     return tuple(jnp.asarray(side).at[at_TB].get(mode="clip") for side in (stream.inputs, stream.targets))
 
 
-def scored_steps(
-    stream: Stream,
-    starts: Int[Array, " B"],
-    scored: Int[Array, "B 2"],
-    age: Int[Array, " B"],
-    context: int,
-    num_steps: int,
-) -> Bool[Array, "T B"]:
-    """Which steps count: in the scored range, in the mask, past the model's context.
+def scored_steps(stream: Stream, plan: Plan, age: Int[Array, " B"], context: int, num_steps: int) -> Bool[Array, "T B"]:
+    """Which steps of one batch count: in the scored range, in the mask, past the model's context.
 
-    `age` is how many steps ago each row was fresh.
+    `plan` is that of the batch alone; `age` is how many steps ago each row was fresh.
     """
     t_T1 = jnp.arange(num_steps, dtype=jnp.int32)[:, None]
-    counts_TB = (scored[:, 0] <= t_T1) & (t_T1 < scored[:, 1]) & (t_T1 + age >= context)
+    counts_TB = (plan.scored[:, 0] <= t_T1) & (t_T1 < plan.scored[:, 1]) & (t_T1 + age >= context)
     if stream.mask is not None:
-        counts_TB &= jnp.asarray(stream.mask).at[_positions(starts, num_steps)].get(mode="clip")
+        counts_TB &= jnp.asarray(stream.mask).at[_positions(plan.starts, num_steps)].get(mode="clip")
     return counts_TB
 
 

@@ -72,14 +72,13 @@ def run_epoch(
     def over_devices(collective, tree):
         return tree if axis is None else collective(tree, axis)
 
-    def update(carry, batch_plan):
+    def update(carry, plan):
         state, age, good = carry
-        starts, scored, fresh = batch_plan
-        age = jnp.where(fresh, 0, age)
-        counts_TB = scored_steps(stream, starts, scored, age, problem.context, num_steps)
+        age = jnp.where(plan.fresh, 0, age)
+        counts_TB = scored_steps(stream, plan, age, problem.context, num_steps)
         tokens = over_devices(jax.lax.psum, counts_TB.sum())
         weights_TB = jnp.where(counts_TB, 1 / jnp.maximum(tokens, 1), 0.0)
-        batch = Batch(window(stream, starts, num_steps), weights_TB, fresh, rows)
+        batch = Batch(window(stream, plan.starts, num_steps), weights_TB, plan.fresh, rows)
         key = jax.random.fold_in(state.key, state.update)
         estimate = gradient(problem, state.params, state.carry, state.memory, batch, key)
         loss, grads = over_devices(jax.lax.psum, (estimate.loss, estimate.grads))
@@ -97,7 +96,7 @@ def run_epoch(
         return (state, age + num_steps, good), {"loss": loss, "tokens": tokens, "grad_norm": grad_norm}
 
     start = (state, jnp.zeros(num_rows, jnp.int32), jnp.array(True))
-    (state, _, _), updates = jax.lax.scan(update, start, tuple(plan))
+    (state, _, _), updates = jax.lax.scan(update, start, jax.tree.map(jnp.asarray, plan))
     return state, updates
 
 

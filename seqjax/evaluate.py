@@ -51,16 +51,15 @@ def perplexity(loss: float) -> float:
 def _sums(problem, params, stream, plan):
     """Summed loss and number of targets of each window."""
 
-    def one(carry, batch_plan):
+    def one(carry, plan):
         state, age = carry
-        starts, scored, fresh = batch_plan
         initial = problem.init_state(params)
-        state = jax.tree.map(lambda new, old: jnp.where(fresh, new[None], old), initial, state)
-        age = jnp.where(fresh, 0, age)
-        counts_TB = scored_steps(stream, starts, scored, age, problem.context, WINDOW)
-        state, losses_TB = problem.unroll(params, state, window(stream, starts, WINDOW))
+        state = jax.tree.map(lambda new, old: jnp.where(plan.fresh, new[None], old), initial, state)
+        age = jnp.where(plan.fresh, 0, age)
+        counts_TB = scored_steps(stream, plan, age, problem.context, WINDOW)
+        state, losses_TB = problem.unroll(params, state, window(stream, plan.starts, WINDOW))
         return (state, age + WINDOW), (jnp.where(counts_TB, losses_TB, 0).sum(), counts_TB.sum())
 
     state = jax.tree.map(lambda a: a[None], problem.init_state(params))
-    _, sums = jax.lax.scan(one, (state, jnp.zeros(1, jnp.int32)), tuple(plan))
+    _, sums = jax.lax.scan(one, (state, jnp.zeros(1, jnp.int32)), plan)
     return sums

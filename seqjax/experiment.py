@@ -14,7 +14,9 @@ from seqjax.plugin import Plugin
 
 
 def _default(kind: str) -> Any:
-    return field(default_factory=lambda: config.create_default(kind))
+    fields = dict(config.DEFAULTS[kind])
+    name = fields.pop("plugin")
+    return field(default_factory=lambda: config.create(kind, name, **fields))
 
 
 @dataclass(frozen=True)

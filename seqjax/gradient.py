@@ -14,6 +14,8 @@ from seqjax.errors import Error
 from seqjax.plugin import Plugin
 from seqjax.problem import Problem
 
+Start = Callable[[Params], State]
+"""The state in which the window starts, as a function of the parameters."""
 Noise = Any
 """What a strategy draws: any pytree of arrays."""
 
@@ -98,13 +100,7 @@ class Gradient(Plugin):
         return (), jnp.ones(1)
 
     def estimate(
-        self,
-        problem: Problem,
-        params: Params,
-        start: Callable[[Params], State],
-        memory: Memory,
-        batch: Batch,
-        noise: Noise,
+        self, problem: Problem, params: Params, start: Start, memory: Memory, batch: Batch, noise: Noise
     ) -> Estimate:
         """Loss and gradient, deterministic. `noise`, `memory.rows` and `start(params)` have leaves [B, ...]."""
         raise NotImplementedError
@@ -178,7 +174,7 @@ class SequenceGradient(Gradient):
         self,
         problem: Problem,
         params: Params,
-        start: Callable[[Params], State],
+        start: Start,
         memory: Memory,
         xs: PyTree,
         weights: Float[Array, " T"],

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from seqjax.contracts import Model, Params, Spec, State, Tokens
-from seqjax.unroll import unroll
+from seqjax.unroll import Gates, unroll
 
 Step = Callable[[Params, State, Any], tuple[State, Float[Array, ""]]]
 InitState = Callable[..., State]
+Losses = Float[Array, "T B"]
 
 
 class Problem:
@@ -53,14 +54,8 @@ class Problem:
         """
         return ModelProblem(model, spec, loss, None if dtype is None else jnp.dtype(dtype))
 
-    def unroll(
-        self, params: Params, state: State, xs: PyTree, gates: Float[Array, "T ..."] | None = None
-    ) -> tuple[State, Float[Array, "T B"]]:
-        """The losses of T steps for B rows; xs leaves [T, B, ...], state leaves [B, ...].
-
-        `gates` (None, float[T] or float[T, B]) multiply the tangent of the state that enters each step; see
-        `seqjax.unroll`.
-        """
+    def unroll(self, params: Params, state: State, xs: PyTree, gates: Gates = None) -> tuple[State, Losses]:
+        """The losses of T steps for B rows; xs leaves [T, B, ...], state leaves [B, ...]. For `gates` see `unroll`."""
         return unroll(functools.partial(self.step, params), state, xs, gates)
 
     def __eq__(self, other: object) -> bool:
@@ -89,9 +84,7 @@ class ModelProblem(Problem):
         """The state of one sequence that starts."""
         return self.model.init_state(self._cast(params), self.spec, key)
 
-    def unroll(
-        self, params: Params, state: State, xs: PyTree, gates: Float[Array, "T ..."] | None = None
-    ) -> tuple[State, Float[Array, "T B"]]:
+    def unroll(self, params: Params, state: State, xs: PyTree, gates: Gates = None) -> tuple[State, Losses]:
         """The losses of T steps for B rows."""
         inputs, targets = self._inputs(xs)
         new, outputs = self.model.unroll(self._cast(params), self._cast(state), inputs, gates)

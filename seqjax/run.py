@@ -23,36 +23,23 @@ from seqjax.problem import ModelProblem, Problem
 from seqjax.train import Diverged, training
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Run:
-    """A recipe and what came of it.
+    """A recipe and what came of it."""
 
-    Args:
-        experiment: the recipe.
-        codec: between text and ids.
-        params: the trained parameters.
-        metrics: one row (a dict) an epoch: epoch, update, tokens, seconds, compile_seconds, train_loss,
-            heldout_loss, [train_perplexity, heldout_perplexity,] grad_norm, learning_rate, tokens_per_second.
-            Losses are means over targets, in nats for tokens; tokens and seconds count from the start of
-            training, without compiling and evaluating.
-        path: its folder, if it has one.
-        prepared: the corpus made ready; None: loaded when it is asked for.
-    """
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        codec: Codec,
-        params: Params = None,
-        metrics: list[dict[str, Any]] | None = None,
-        path: Path | None = None,
-        prepared: Data | None = None,
-    ):
-        self.experiment = experiment
-        self.codec = codec
-        self.params = params
-        self.metrics = metrics or []
-        self.path = path
-        self._prepared = prepared
+    experiment: Experiment
+    """The recipe."""
+    codec: Codec
+    """Between text and ids."""
+    params: Params = None
+    """The trained parameters."""
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """One row an epoch: epoch, update, tokens, seconds, compile_seconds, train_loss, heldout_loss,
+    [train_perplexity, heldout_perplexity,] grad_norm, learning_rate, tokens_per_second. Losses are means over
+    targets, in nats for tokens; tokens and seconds count from the start, without compiling and evaluating."""
+    path: Path | None = None
+    """Its folder, if it has one."""
+    _prepared: Data | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -172,7 +159,7 @@ def execute(experiment: Experiment, path: str | Path | None, devices: int | None
         return _reopen(experiment, path)
     data = prepare(experiment.corpus, experiment.train, experiment.heldout, experiment.tokenizer)
     experiment = dataclasses.replace(experiment, tokenizer=resolve_tokenizer(experiment.tokenizer))
-    run = Run(experiment, data.codec, path=path, prepared=data)
+    run = Run(experiment, data.codec, path=path, _prepared=data)
     check_model(experiment.model, data.spec)
     epochs = training(
         run.problem,

@@ -90,7 +90,7 @@ def _train(state, on_device, plans, static):
             "tokens": tokens,
             "seconds": seconds,
             "compile_seconds": clock[1] - clock[0],
-            "train_loss": float((updates["loss"] * counts).sum() / max(counts.sum(), 1)),
+            "train_loss": float((updates["loss"] * counts).sum() / counts.sum()) if counts.any() else math.nan,
             "grad_norm": float(updates["grad_norm"].mean()),
             "learning_rate": _learning_rate(state.opt_state),
             "tokens_per_second": float(counts.sum() / taken),
@@ -154,8 +154,11 @@ def _epochs_left(sampler, bounds, epochs, seed, done):
 
 
 def _learning_rate(opt_state):
-    rate = optax.tree.get(opt_state, "learning_rate")
-    return math.nan if rate is None else float(rate)
+    """The one that `optax.inject_hyperparams` keeps, if it is there; a schedule keeps its own state beside it."""
+    found = [
+        rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate") if isinstance(rate, jax.Array)
+    ]
+    return float(found[0]) if found else math.nan
 
 
 def _diverged(state, updates, last, epoch):

@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+Gates = Float[Array, "T ..."] | None
+"""What the tangent of the state that enters each step is multiplied by: float[T] or float[T, B]; None: all ones."""
+
 
 @jax.custom_jvp
 def _identity(x, gate):
@@ -33,15 +36,15 @@ def apply_gate(state: Any, gate: Float[Array, "..."]) -> Any:
     return jax.tree.map(leaf, state)
 
 
-def unroll(step: Callable, state: Any, xs: PyTree, gates: Float[Array, "T ..."] | None = None) -> Any:
+def unroll(step: Callable, state: Any, xs: PyTree, gates: Gates = None) -> Any:
     """Scans a step written for one sequence over time, for B rows side by side.
 
     Args:
         step: (state, x) -> (state, output), one sequence, one time step.
         state: leaves [B, ...].
         xs: leaves [T, B, ...].
-        gates: None, float[T] or float[T, B]. Before step t the incoming state's tangent is multiplied by
-            gates[t]; its value is untouched. All ones is full backpropagation through time, a zero cuts.
+        gates: before step t the incoming state's tangent is multiplied by gates[t]; its value is untouched. All
+            ones is full backpropagation through time, a zero cuts.
 
     Returns:
         The state after the last step, leaves [B, ...], and the outputs, leaves [T, B, ...].

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Stream, Text, Tokenizer
+from seqjax import Error, Plan, Stream, Text, Tokenizer
 from seqjax.data import cut_windows, encode, in_order, next_token_stream, prepare, scored_steps, split, window
 from seqjax_tokenizers import Char
 
@@ -187,5 +187,5 @@ def test_steps_count_if_scored_and_in_the_mask_and_past_the_context():
                 for t in range(5)
             ]
             stream = Stream(None, None, None, masked)
-            arrays = (jnp.asarray(a, jnp.int32) for a in (starts, scored, age))
-            assert scored_steps(stream, *arrays, context, 5).tolist() == expected
+            batch = Plan(*(jnp.asarray(a, jnp.int32) for a in (starts, scored, age == 0)))
+            assert scored_steps(stream, batch, jnp.asarray(age, jnp.int32), context, 5).tolist() == expected

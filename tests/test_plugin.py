@@ -210,7 +210,6 @@ def test_local_classes_with_slots_and_factories():
 
     assert Local(np.int32(3)) == Local(steps=3)
     assert Local(3).decay == (1.0, 2.0)
-    assert fields_of(Local)["steps"].default is dataclasses.MISSING
     assert fields_of(Local)["steps"].doc == "Documented."
     with pytest.raises(Error, match=r"steps = 0: must be int >= 1"):
         Local(0)
