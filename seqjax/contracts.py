@@ -31,10 +31,7 @@ class Tokens:
 
     size: int
 
-    @property
-    def width(self) -> int:
-        """Number of logits."""
-        return self.size
+    width = property(lambda self: self.size, doc="Number of logits.")
 
     def loss(self, output: Float[Array, " size"], target: Int[Array, ""]) -> Float[Array, ""]:
         """Cross-entropy, -log softmax(output)[target]."""
@@ -47,10 +44,7 @@ class Values:
 
     dim: int = 1
 
-    @property
-    def width(self) -> int:
-        """Number of values a step."""
-        return self.dim
+    width = property(lambda self: self.dim, doc="Number of values a step.")
 
     def loss(self, output: Float[Array, " dim"], target: Float[Array, " dim"]) -> Float[Array, ""]:
         """Squared error averaged over `dim`, without a factor 1/2."""

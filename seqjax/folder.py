@@ -149,10 +149,8 @@ def _plugin_record(entry: registry.Entry) -> dict[str, Any]:
 def _git_commit() -> str | None:
     """The commit of the working folder, `None` outside a git checkout or without git."""
     git = shutil.which("git")
-    if git is None:
-        return None
-    done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    done = git and subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None if done else None
 
 
 def _sha256(arrays: dict[str, np.ndarray]) -> str:

@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -80,7 +79,8 @@ def register(kind: str, name: str) -> Callable[[type], type]:
         target = f"{cls.__module__}:{cls.__qualname__}"
         entry = next((e for e in _installed(kind) if (e.name, e.target) == (name, target)), None)
         if entry is None:
-            entry = Entry(kind, name, LOCAL, "", target, _source_of(cls))
+            source = getattr(sys.modules.get(cls.__module__), "__file__", None)
+            entry = Entry(kind, name, LOCAL, "", target, source)
         known, _ = _registered.get((kind, entry.id), (entry, cls))
         if known.target != target:
             raise Error(f"{kind} {entry.id!r} is already registered by {known.target}; {target} needs another name")
@@ -232,20 +232,8 @@ def _locate(module: str) -> str | None:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return None
-    if spec is None:
-        return None
-    if not rest:
-        return spec.origin
-    for folder in spec.submodule_search_locations or ():
-        base = Path(folder).joinpath(*rest)
-        for file in (base.with_suffix(".py"), base / "__init__.py"):
-            if file.is_file():
-                return str(file)
-    return None
-
-
-def _source_of(cls: type) -> str | None:
-    try:
-        return inspect.getsourcefile(cls)
-    except (OSError, TypeError):
-        return None
+    if spec is None or not rest:
+        return spec.origin if spec else None
+    bases = [Path(folder).joinpath(*rest) for folder in spec.submodule_search_locations or ()]
+    files = [file for base in bases for file in (base.with_suffix(".py"), base / "__init__.py")]
+    return next((str(file) for file in files if file.is_file()), None)
