@@ -37,7 +37,11 @@ def check_model(model: Model, spec: Spec) -> None:
 
 
 def _example(side: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((), jnp.int32) if isinstance(side, Tokens) else jax.ShapeDtypeStruct((side.dim,), float)
+    return (
+        jax.ShapeDtypeStruct((), jnp.int32)
+        if isinstance(side, Tokens)
+        else jax.ShapeDtypeStruct((side.dim,), jnp.result_type(float))
+    )
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:

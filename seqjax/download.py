@@ -1,7 +1,7 @@
 """Files from elsewhere: fetched once, over https, and checked against a hash."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from seqjax.errors import Error
 
@@ -24,11 +24,17 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
     import pooch
     import requests
 
-    def refuse(response, **_):
-        if response.is_redirect:
-            _require_https(url, response.next.url)
-        elif response.ok and not 0 <= int(response.headers.get("Content-Length", -1)) <= LIMIT:
-            raise Error(f"download {url}: refused: its size is not given, or over {LIMIT:,} bytes", exit_code=4)
+    def check_response(response, **_):
+        if not response.ok:
+            response.close()
+        try:
+            if response.is_redirect:
+                _require_https(url, urljoin(response.url, response.headers["Location"]))
+            elif response.ok and not 0 <= int(response.headers.get("Content-Length", -1)) <= LIMIT:
+                raise Error(f"download {url}: refused: its size is not given, or over {LIMIT:,} bytes", exit_code=4)
+        except Error:
+            response.close()
+            raise
 
     _require_https(url, url)
     pooch.get_logger().setLevel("WARNING")
@@ -38,14 +44,15 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
             known_hash=known_hash,
             fname=url.rpartition("/")[2],
             path=folder or pooch.os_cache("seqjax"),
-            downloader=pooch.HTTPDownloader(timeout=30, hooks={"response": refuse}),
+            downloader=pooch.HTTPDownloader(timeout=30, hooks={"response": check_response}),
         )
     except requests.exceptions.ChunkedEncodingError as fault:
         raise Error(f"download {url}: broken off; nothing was kept. Try again", exit_code=4) from fault
     except requests.exceptions.RequestException as fault:
+        reason = fault if fault.response is not None else type(fault).__name__
         raise Error(
-            f"download {url}: {type(fault).__name__}\nWithout a connection, get the file by other means and name it "
-            "with --corpus.path, or put it into a folder that SEQJAX_DATA names"
+            f"download {url}: {reason}\nWithout a connection, get the file by other means and name it with "
+            "--corpus.path, or put it into a folder that SEQJAX_DATA names"
         ) from fault
     except ValueError as fault:
         raise fault if isinstance(fault, Error) else Error(f"download {url}: {fault}", exit_code=4) from fault

@@ -68,7 +68,7 @@ def _continue(
         if key is None:
             token = jnp.argmax(logits)
         else:
-            token = jax.random.categorical(jax.random.fold_in(key, t), logits / temperature)
+            token = jax.random.categorical(jax.random.fold_in(key, t), logits / jnp.maximum(temperature, 1e-30))
         token = token.astype(jnp.int32)
         return step(state, token), token
 

@@ -11,7 +11,7 @@ from seqjax.cli import main
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TINY = "--epochs 1 --train 3000 --heldout 500 --model.hidden 8".split()
+TINY = ["--epochs", "1", "--train", "3000", "--heldout", "500", "--model.hidden", "8"]
 ELSEWHERE = ("make ", "python3.13 -m venv", "uv venv", "pip install")  # run by .ci/run: set-up, demo, tests, wheel
 
 

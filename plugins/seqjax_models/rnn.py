@@ -43,7 +43,7 @@ class RNN(Model):
         return weights | {"b_h": jnp.zeros(h), "b_q": jnp.zeros(spec.targets.width)}
 
     def init_state(self, params, spec, key=None):
-        """H = 0."""
+        """h = 0."""
         return State(jnp.zeros_like(params["b_h"]))
 
     def step(self, params, state, x):
