@@ -9,12 +9,14 @@ import dataclasses
 import tomllib
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import tomli_w
+from annotated_types import Interval
 
 from seqjax import registry
-from seqjax.errors import Error
+from seqjax.errors import Error, nearest
 from seqjax.plugin import Plugin, checked, fields_of, members
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -50,43 +52,48 @@ def create(kind: str, name: str, /, **fields: Any) -> Any:
     return plugin
 
 
-def build(experiment: type, config: Config) -> Any:
-    """The experiment of a configuration laid over `DEFAULTS`.
+@dataclass(frozen=True)
+class Scalars(Plugin):
+    """The fields of an `Experiment` that are no plugins."""
 
-    Args:
-        experiment: the class `Experiment`.
-        config: scalars, and a table for each plugin.
+    train: Annotated[int, Interval(ge=2)] | Annotated[float, Interval(gt=0, le=1)] = 0.9
+    """The first part of the corpus: characters or time steps if an int, a share if a float."""
+    heldout: Annotated[int, Interval(ge=0)] | Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    """The part after it, which is evaluated and never trained on; 0: none."""
+    epochs: Annotated[int, Interval(ge=1)] = 20
+    """How often the sampler goes through the training part."""
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
+    """Of the parameters, the sampler and the gradient strategy."""
+    evaluate_every: Annotated[int, Interval(ge=1)] = 1
+    """Epochs from one held-out evaluation to the next; the last epoch always has one."""
+
+
+def resolve(config: Config) -> Config:
+    """The fields of an `Experiment` from a configuration laid over `DEFAULTS`.
+
+    Where a name is wrong, nothing is imported unless other plugins are given fields, which may be wrong too.
 
     Raises:
         Error: whatever is wrong with it, all at once.
     """
-    merged = overlay(DEFAULTS, config)
-    scalars = {key: value for key, value in merged.items() if key not in registry.GROUPS}
-    problems: list[str] = []
-    scalars = checked(experiment, scalars, problems)
-    plugins = {
-        kind: _from_table(kind, merged[kind], f"[{kind}]", problems) for kind in registry.GROUPS if kind in merged
-    }
-    raise_if(problems)
-    return experiment(**scalars, **plugins)
-
-
-def name_problems(config: Config) -> list[str]:
-    """What is wrong with the plugin names of a configuration; imports nothing."""
-    problems = []
-    for kind in registry.GROUPS:
-        try:
-            if kind in config:
-                registry.find(kind, config[kind]["plugin"])
-        except Error as fault:
-            problems.append(f"[{kind}] {fault}")
-    return problems
-
-
-def raise_if(problems: list[str]) -> None:
-    """Raises one `Error` with all problems, if there are any."""
+    merged, problems = overlay(DEFAULTS, config), []
+    known = fields_of(Scalars)
+    for key in config:
+        if key not in known and key not in registry.GROUPS:
+            problems.append(f"{key}: Experiment has no such field{nearest(key, [*known, *registry.GROUPS])}")
+    fields = checked(Scalars, {key: value for key, value in merged.items() if key in known}, problems)
+    tables = {kind: merged[kind] for kind in registry.GROUPS if kind in merged}
+    wrong = {kind: fault for kind, table in tables.items() if (fault := _name_fault(kind, table))}
+    given = {kind for kind in tables if kind in config and kind not in wrong}
+    import_given = any(len(tables[kind]) > 1 for kind in given)
+    for kind, table in tables.items():
+        if kind in wrong:
+            problems.append(f"[{kind}] {wrong[kind]}")
+        elif not wrong or (kind in given and import_given):
+            fields[kind] = _from_table(kind, table, f"[{kind}]", problems)
     if problems:
         raise Error("the configuration is not valid:", problems=problems)
+    return fields
 
 
 def overlay(base: Config, over: Config) -> Config:
@@ -174,20 +181,30 @@ def _parse_bool(text: str) -> bool:
     return values[text.lower()]
 
 
+def _name_fault(kind: str, table: Any) -> str | None:
+    """What is wrong with the plugin's name in a table, if anything is. Imports nothing."""
+    name = table.get("plugin") if isinstance(table, Mapping) else None
+    if not isinstance(name, str):
+        return f"must be a table that names its plugin: plugin = one of {', '.join(registry.names(kind))}"
+    try:
+        registry.find(kind, name)
+    except Error as fault:
+        return str(fault)
+    return None
+
+
 def _from_table(kind: str, table: Any, where: str, problems: list[str]) -> Any:
     """The plugin of a table `{"plugin": name, field: value, ...}`; what is wrong with it goes to `problems`."""
-    name = table.get("plugin") if isinstance(table, Mapping) else None
     inside: list[str] = []
     plugin = None
-    if isinstance(name, str):
-        try:
+    fault = _name_fault(kind, table)
+    try:
+        if fault is None:
             fields = {key: value for key, value in table.items() if key != "plugin"}
-            plugin = _make(registry.get(kind, name), fields, inside)
-        except Error as fault:
-            inside.append(str(fault))
-    else:
-        inside.append(f"must be a table that names its plugin: plugin = one of {', '.join(registry.names(kind))}")
-    problems += [f"{where} {problem}" for problem in inside]
+            plugin = _make(registry.get(kind, table["plugin"]), fields, inside)
+    except Error as error:
+        fault = str(error)
+    problems += [f"{where} {problem}" for problem in ([fault] if fault else inside)]
     return plugin
 
 

@@ -18,7 +18,7 @@ class Error(ValueError):
         self.message = message
         self.problems = tuple(problems)
         self.exit_code = exit_code
-        super().__init__("\n  ".join([message, *self.problems]))
+        super().__init__("\n  ".join([message, *(problem.replace("\n", "\n    ") for problem in self.problems)]))
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-from annotated_types import Interval
+from typing import Any
 
 from seqjax import config
 from seqjax.contracts import Corpus, Model, Optimizer, Sampler, Text, Tokenizer
 from seqjax.errors import Error
 from seqjax.gradient import Gradient
-from seqjax.plugin import Plugin
 
 
 def _default(kind: str) -> Any:
@@ -20,7 +17,7 @@ def _default(kind: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Experiment(Plugin):
+class Experiment(config.Scalars):
     """One recipe with one seed: what is learned, by what, and how.
 
     Raises:
@@ -31,10 +28,6 @@ class Experiment(Plugin):
 
     corpus: Corpus = _default("corpus")
     """Where the data comes from."""
-    train: Annotated[int, Interval(ge=2)] | Annotated[float, Interval(gt=0, le=1)] = 0.9
-    """The first part of the corpus: characters or time steps if an int, a share if a float."""
-    heldout: Annotated[int, Interval(ge=0)] | Annotated[float, Interval(ge=0, lt=1)] = 0.1
-    """The part after it, which is evaluated and never trained on; 0: none."""
     tokenizer: Tokenizer | None = None
     """How text is split; None: into characters."""
     sampler: Sampler = _default("sampler")
@@ -45,12 +38,6 @@ class Experiment(Plugin):
     """How the gradient goes back through time."""
     optimizer: Optimizer = _default("optimizer")
     """What an update does with the gradient."""
-    epochs: Annotated[int, Interval(ge=1)] = 20
-    """How often the sampler goes through the training part."""
-    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
-    """Of the parameters, the sampler and the gradient strategy."""
-    evaluate_every: Annotated[int, Interval(ge=1)] = 1
-    """Epochs from one held-out evaluation to the next; the last epoch always has one."""
 
     def run(self, path: str | Path | None = None, *, devices: int | None = None, progress: bool = False) -> Any:
         """Trains, and returns the `Run`. A finished run of the same recipe is opened instead.
@@ -83,4 +70,4 @@ class Experiment(Plugin):
     @classmethod
     def from_toml(cls, text: str) -> "Experiment":
         """The recipe whose `to_toml` gave `text`; what is left out is at its default."""
-        return config.build(cls, config.from_toml(text))
+        return cls(**config.resolve(config.from_toml(text)))

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import platform
+import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -119,19 +121,29 @@ def copy_local_plugins(folder: Path, plugins: list[Plugin]) -> None:
     for entry in map(registry.entry_of, plugins):
         if entry.distribution == registry.LOCAL and entry.source:
             with disk_errors(folder):
-                (folder / PLUGINS).mkdir(exist_ok=True)
-                shutil.copyfile(entry.source, folder / PLUGINS / Path(entry.source).name)
+                kept = _kept_plugin(folder, _plugin_record(entry))
+                kept.parent.mkdir(exist_ok=True)
+                shutil.copyfile(entry.source, kept)
 
 
 def missing_plugins(folder: Path) -> list[str]:
-    """What to load, `file`, before a run that used local plugins can be opened."""
-    record = read(folder / ENVIRONMENT, lambda data: json.loads(data)["plugins"])
+    """The files to load, quoted for a shell, before a run that used local plugins can be opened."""
     known = {(kind, entry.id) for kind in registry.GROUPS for entry in registry.entries(kind)}
-    return [
-        str(folder / PLUGINS / p["file"])
-        for p in record
-        if p["id"].startswith(f"{registry.LOCAL}/") and (p["kind"], p["id"]) not in known
-    ]
+
+    def parse(data):
+        records = json.loads(data)["plugins"]
+        local = [p for p in records if p["id"].startswith(f"{registry.LOCAL}/") and (p["kind"], p["id"]) not in known]
+        return list(dict.fromkeys(shlex.quote(str(_kept_plugin(folder, p))) for p in local))
+
+    return read(folder / ENVIRONMENT, parse)
+
+
+def _kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
+    """Where a run keeps the file of a local plugin; two files may have one name."""
+    name = f"{record['sha256'][:8]}_{record['file']}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError(f"not a plain file name: {name!r}")
+    return folder / PLUGINS / name
 
 
 def _plugin_record(entry: registry.Entry) -> dict[str, Any]:

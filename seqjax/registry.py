@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seqjax.errors import Error, nearest
 
@@ -76,6 +76,8 @@ def register(kind: str, name: str) -> Callable[[type], type]:
         params = cls.__dict__.get("__dataclass_params__")
         if not is_dataclass(cls) or params is None or not params.frozen:
             raise Error(f"{kind} {name!r}: write @dataclass(frozen=True) between @register and class {cls.__name__}")
+        if "plugin" in cls.__dataclass_fields__:
+            raise Error(f"{kind} {name!r}: no field may be called 'plugin', which stands for the name in a table")
         target = f"{cls.__module__}:{cls.__qualname__}"
         entry = next((e for e in _installed(kind) if (e.name, e.target) == (name, target)), None)
         if entry is None:
@@ -116,6 +118,8 @@ def find(kind: str, name: str) -> Entry:
     if matches:
         ids = ", ".join(repr(entry.id) for entry in matches)
         raise Error(f"{kind} {name!r} is offered by several distributions; write the full id, one of: {ids}")
+    if name.startswith(f"{LOCAL}/"):
+        raise Error(f"unknown {kind} {name!r}; load the file that registers it: --load FILE")
     hint = nearest(name, [*names(kind), *(entry.id for entry in known)])
     raise Error(f"unknown {kind} {name!r}{hint}\nknown: {', '.join(names(kind)) or 'none'}")
 
@@ -133,15 +137,19 @@ def load(entry: Entry) -> type:
     """The class of an entry, imported if it has not been."""
     key = (entry.kind, entry.id)
     if key not in _registered:
-        module, _, _ = entry.target.partition(":")
+        module, _, attribute = entry.target.partition(":")
         origin = f"{entry.kind} {entry.id!r} (distribution {entry.distribution} {entry.version}, {entry.target})"
         try:
-            importlib.import_module(module)
-        except Exception as cause:
+            cls: Any = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+        except (Exception, SystemExit) as cause:
             raise Error(
                 f"{origin} fails to import: {type(cause).__name__}: {cause}\n"
                 f"The other plugins are not affected. Mend it or uninstall it: pip uninstall {entry.distribution}"
             ) from cause
+        local = _registered.get((entry.kind, f"{LOCAL}/{entry.name}"))
+        if key not in _registered and local and local[1] is cls:  # the entry point names a re-export
+            del _registered[entry.kind, f"{LOCAL}/{entry.name}"]
+            _registered[key] = entry, cls
         if key not in _registered:
             raise Error(
                 f"{origin} imports, but registers no such plugin: "
@@ -188,8 +196,10 @@ def load_file(path: str | Path) -> None:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         del sys.modules[name]
+        for key in [key for key, (_, cls) in _registered.items() if cls.__module__ == name]:
+            del _registered[key]
         raise Error(f"--load {path}: {type(cause).__name__}: {cause}") from cause
     if not any(cls.__module__ == name for _, cls in _registered.values()):
         raise Error(f"--load {path}: registers no plugin; put @seqjax.register(kind, name) above a class in it")
@@ -221,7 +231,9 @@ def _installed(kind: str) -> tuple[Entry, ...]:
     for point in importlib.metadata.entry_points(group=GROUPS[kind]):
         dist = point.dist
         name, version = (dist.name, dist.version) if dist else (LOCAL, "")
-        found[name, point.name] = Entry(kind, point.name, name, version, point.value, _locate(point.module))
+        found[name, point.name] = Entry(
+            kind, point.name, name, version, point.value, _locate(point.value.partition(":")[0])
+        )
     return tuple(found.values())
 
 

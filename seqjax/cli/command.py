@@ -56,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"seqjax: cannot write: {fault.strerror}; free some space", file=sys.stderr)
         return 6
+    except Exception as fault:
+        if debug or not (isinstance(fault, MemoryError) or "RESOURCE_EXHAUSTED" in str(fault)):
+            raise
+        print("seqjax: not enough memory; see what a run takes with --dry-run, and make it smaller", file=sys.stderr)
+        return 6
 
 
 def _dispatch(argv: list[str]) -> int:

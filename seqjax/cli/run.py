@@ -13,14 +13,8 @@ from typing import Any
 from seqjax import config, registry
 from seqjax.cli.parser import Parser, add_load, load_files
 from seqjax.errors import Error
+from seqjax.plugin import fields_of
 
-SCALARS = {
-    "train": "first part of the corpus: characters (10000) or a share (0.9, the default)",
-    "heldout": "the part after it, evaluated and never trained on; default 0.1",
-    "epochs": "how often to go through the training part; default 20",
-    "seed": "of parameters, sampler and gradient strategy; default 0",
-    "evaluate-every": "epochs from one held-out evaluation to the next; default 1",
-}
 DESCRIPTION = """Train a model, and keep the run in a folder.
 
 Every part of a run is a plugin: --model rnn chooses one, --model.hidden 512 sets its parameters.
@@ -38,12 +32,11 @@ def main(argv: Sequence[str]) -> int:
         parser.epilog = _plugin_help(recipe)
         parser.print_help()
         return 0
-    if all(isinstance(table, dict) and set(table) == {"plugin"} for table in recipe.values()):
-        config.raise_if(config.name_problems(recipe))  # wrong names are found without importing jax
+    fields = config.resolve(recipe)  # wrong names are found without importing jax
     _use_all_cores(args.devices)
     from seqjax.experiment import Experiment
 
-    experiment = config.build(Experiment, recipe)
+    experiment = Experiment(**fields)
     if args.print_config:
         print(experiment.to_toml(), end="")
         return 0
@@ -54,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     out = Path(args.out) if args.out else _fresh_folder(experiment)
     run = experiment.run(out, devices=args.devices, progress=True)
-    _say_what_next(run)
+    _say_what_next(run, args.load)
     return 0
 
 
@@ -62,8 +55,9 @@ def _parser() -> Parser:
     parser = Parser(prog="seqjax run", description=DESCRIPTION, add_help=False)
     for kind in registry.GROUPS:
         parser.add_argument(f"--{kind}", metavar="NAME", help=f"the {kind}, by short name or full id")
-    for name, text in SCALARS.items():
-        parser.add_argument(f"--{name}", metavar="X", help=text)
+    for name, field in fields_of(config.Scalars).items():
+        text = f"{field.doc[:1].lower()}{field.doc[1:]} Default {field.default}."
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=text)
     parser.add_argument("--config", metavar="FILE", help="a TOML file to start from, such as a run's config.toml")
     add_load(parser)
     parser.add_argument("--out", metavar="DIR", help="folder of the run; default: a fresh one under runs/")
@@ -106,13 +100,8 @@ def _recipe(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> dict
             table |= _parse_table(kind, below, strings)
         if table:
             recipe = config.overlay(recipe, {kind: table})
-    scalars = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in SCALARS}
-    scalars = {name: text for name, text in scalars.items() if text is not None}
-    if scalars:
-        from seqjax.experiment import Experiment
-
-        recipe |= config.parse_fields(Experiment, scalars)
-    return recipe
+    scalars = {name: text for name in fields_of(config.Scalars) if (text := getattr(args, name)) is not None}
+    return recipe | config.parse_fields(config.Scalars, scalars)
 
 
 def _parse_table(kind: str, below: Any, strings: dict[str, str]) -> dict[str, Any]:
@@ -159,11 +148,12 @@ def _fresh_folder(experiment: Any) -> Path:
     return next(path for path in paths if not path.exists())
 
 
-def _say_what_next(run: Any) -> None:
+def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
     from seqjax.display import escape
     from seqjax.run import samples
 
-    folder, prompt = shlex.quote(str(run.path)), run.codec.decode(run.prepared.streams["train"].inputs[:4])
+    folder = " ".join([shlex.quote(str(run.path)), *(f"--load {shlex.quote(file)}" for file in loaded)])
+    prompt = run.codec.decode(run.prepared.streams["train"].inputs[:4])
     prompt = shlex.quote(prompt if prompt.isprintable() else "")
     print(f'sample   "{escape(samples(run)["temperature 0.8"][:100])}…"')
     print(f"saved    {escape(str(run.path))}")
