@@ -15,6 +15,7 @@ from rich.text import Text as Line
 from seqjax import registry
 from seqjax.contracts import Spec, Tokens
 from seqjax.devices import make_mesh
+from seqjax.plugin import fields_of
 
 EVERY = 5.0
 """Seconds from one plain line to the next."""
@@ -104,9 +105,8 @@ def model_line(run: Any) -> str:
 
 def describe(plugin: Any) -> str:
     """A plugin in a few words: its name and the fields that are not at their defaults."""
-    cls = type(plugin)
-    fields = {f: getattr(plugin, f) for f in cls.__dataclass_fields__}
-    changed = [f"{f}={value}" for f, value in fields.items() if value != cls.__dataclass_fields__[f].default]
+    fields = [(field, getattr(plugin, name)) for name, field in fields_of(type(plugin)).items()]  # type: ignore[arg-type]
+    changed = [f"{field.name}={value}" for field, value in fields if value != field.make_default()]
     return " ".join([registry.name_of(plugin), *changed])
 
 

@@ -109,15 +109,7 @@ def set_up(problem, stream, sampler, gradient, optimizer, epochs, seed=0, params
     return place(state, mesh), place(stream._replace(bounds=None), mesh), place(plan, mesh), static
 
 
-def init_train_state(
-    problem: Problem,
-    gradient: Gradient,
-    optimizer: Optimizer | optax.GradientTransformation,
-    num_updates: int,
-    num_rows: int,
-    seed: int = 0,
-    params: Params | None = None,
-) -> TrainState:
+def init_train_state(problem, gradient, optimizer, num_updates, num_rows, seed=0, params=None):
     """The state before update 0.
 
     Raises:

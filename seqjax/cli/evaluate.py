@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from seqjax.cli.parser import Parser, add_load, load_files
+from seqjax.cli.parser import Parser
 
 PARTS = ("train", "heldout", "rest")
 
@@ -15,9 +15,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
     parser.add_argument("--part", choices=PARTS, help="of the corpus; default: all of them")
-    add_load(parser)
     args = parser.read(argv)
-    load_files(args.load)
 
     from seqjax.run import Run
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from seqjax.cli.parser import Parser, add_load, load_files
+from seqjax.cli.parser import Parser
 
 
 def main(argv: Sequence[str]) -> int:
@@ -16,9 +16,7 @@ def main(argv: Sequence[str]) -> int:
         "--temperature", type=float, default=0.0, help="0, the default: the likeliest token; 1: as the model thinks"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the choice of tokens; default 0")
-    add_load(parser)
     args = parser.read(argv)
-    load_files(args.load)
 
     from seqjax.display import escape
     from seqjax.run import Run

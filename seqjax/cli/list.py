@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 
 from seqjax import registry
-from seqjax.cli.parser import Parser, add_load, load_files
+from seqjax.cli.parser import Parser
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints name, origin and first line of the docstring of each plugin."""
     parser = Parser(prog="seqjax list", description="The plugins there are.")
     parser.add_argument("kind", nargs="?", help=f"one of {', '.join(registry.GROUPS)}")
-    add_load(parser)
     args = parser.read(argv)
-    load_files(args.load)
     kinds = [args.kind] if args.kind else list(registry.GROUPS)
     found = {kind: registry.entries(kind) for kind in kinds}
     width = max((len(entry.id) for entries in found.values() for entry in entries), default=0)

@@ -14,31 +14,21 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        text = "run a Python file that registers plugins; may be repeated"
+        self.add_argument("--load", action="append", default=[], metavar="FILE", help=text)
 
     def error(self, message: str) -> NoReturn:
         """Raises instead of exiting."""
         raise Error(f"{message}\nsee {self.prog} --help")
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
-        """The arguments; an unknown one is an error that names the nearest."""
+        """The arguments, once the files of `--load` have run; an unknown one is an error that names the nearest."""
         args, unknown = self.parse_known_args([_dashes(arg) for arg in argv])
         if unknown:
-            hint = nearest(unknown[0], self._option_string_actions)
-            self.error(f"no such argument: {unknown[0]}{hint}")
+            self.error(f"no such argument: {unknown[0]}{nearest(unknown[0], self._option_string_actions)}")
+        for path in args.load:
+            registry.load_file(path)
         return args
-
-
-def add_load(parser: argparse.ArgumentParser) -> None:
-    """The flag that registers a local file's plugins."""
-    parser.add_argument(
-        "--load", action="append", default=[], metavar="FILE", help="run a Python file that registers plugins"
-    )
-
-
-def load_files(paths: Sequence[str]) -> None:
-    """Does what `--load` says."""
-    for path in paths:
-        registry.load_file(path)
 
 
 def _dashes(arg: str) -> str:

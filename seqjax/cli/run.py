@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjax import config, registry
-from seqjax.cli.parser import Parser, add_load, load_files
+from seqjax.cli.parser import Parser
 from seqjax.errors import Error
 from seqjax.plugin import fields_of
 
@@ -26,7 +26,6 @@ def main(argv: Sequence[str]) -> int:
     argv, flags = _split_fields(argv)
     parser = _parser()
     args = parser.read(argv)
-    load_files(args.load)
     recipe = _recipe(args, flags)
     if args.help:
         parser.epilog = _plugin_help(recipe)
@@ -59,7 +58,6 @@ def _parser() -> Parser:
         text = f"{field.doc[:1].lower()}{field.doc[1:]} Default {field.default}."
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=text)
     parser.add_argument("--config", metavar="FILE", help="a TOML file to start from, such as a run's config.toml")
-    add_load(parser)
     parser.add_argument("--out", metavar="DIR", help="folder of the run; default: a fresh one under runs/")
     parser.add_argument(
         "--devices", type=int, metavar="N", help="devices to share a batch; default: all that divide it"

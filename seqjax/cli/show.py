@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqjax import config, registry
-from seqjax.cli.parser import Parser, add_load, load_files
+from seqjax.cli.parser import Parser
 from seqjax.plugin import Plugin, fields_of
 
 
@@ -16,9 +16,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(prog="seqjax show", description="What a plugin does and what its parameters are.")
     parser.add_argument("kind", help=f"one of {', '.join(registry.GROUPS)}")
     parser.add_argument("name", help="short name or full id")
-    add_load(parser)
     args = parser.read(argv)
-    load_files(args.load)
     entry = registry.find(args.kind, args.name)
     cls = registry.load(entry)
     print(f"{entry.kind} {entry.id}\n\n{inspect.getdoc(cls)}\n\nparameters:")
