@@ -165,7 +165,7 @@ def _normal(rng, shape, scale=1.0):
 
 
 def _windows(rng, xs):
-    """Uneven weights that sum to 1, a third of them zero: at the start, the end and in between."""
+    """Uneven weights that sum to 1, some of them zero: at the start, the end and in between."""
     windows = []
     for fresh in FRESH:
         weights = rng.uniform(0.5, 1.5, (T, B)) * (rng.random((T, B)) < 0.8)

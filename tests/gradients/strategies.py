@@ -71,7 +71,7 @@ class YoungWeights(Aging):
         return super().gates(noise, memory._replace(rows=jnp.zeros_like(memory.rows)), num_steps)
 
 
-class ForgetsAge(Aging):
+class ForgetsAge(Constant):
     """Leaves age 0 to the next window."""
 
     def gates(self, noise, memory, num_steps):

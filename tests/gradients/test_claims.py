@@ -37,6 +37,7 @@ CHECKS = {
     ("exact", "history"): check_history,
     ("unbiased", "window"): check_unbiased,
     ("biased", "window"): check_values,
+    ("biased", "history"): check_values,
 }
 
 

@@ -1,13 +1,16 @@
 """One and two devices make the same updates, randomness included."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import strategies as planted
-from checks import BOUND, SGD, check_devices, train
-from oracle import B, T, case
+from checks import BOUND, LEARNED, SGD, assert_close, check_devices, stream, three_batches, train
+from oracle import B, Noisy, T, case
+from strategies import Full
 
 import seqjax
-from seqjax.train import init_train_state
+from seqjax.train import epoch_rng, init_train_state
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -18,8 +21,33 @@ def test_two_devices_make_the_same_updates(name, sampler):
     check_devices(seqjax.create("gradient", name), sampler)
 
 
-def test_two_devices_share_a_memory():
-    check_devices(planted.Adapting(), "sequential")
+def test_two_devices_share_a_memory_and_a_models_randomness():
+    check_devices(planted.Adapting(), "sequential", Noisy())
+
+
+def loss_by_hand(params, carry, data, starts, scored, fresh):
+    """The mean loss of one batch of a plan, and what is carried on, by loops over rows and steps."""
+    total, count, after = 0.0, 0, []
+    for start, (first, last), is_fresh, s in zip(starts, scored, fresh, carry, strict=True):
+        s = LEARNED.init_state(params, None) if is_fresh else s
+        for t in range(12):
+            i = min(start + t, len(data.mask) - 1)
+            s, output = LEARNED.step(params, s, jnp.asarray(data.inputs[i]))
+            if first <= t < last and data.mask[i]:
+                total, count = total + (output[0] - data.targets[i, 0]) ** 2, count + 1
+        after.append(s)
+    return total / count, after
+
+
+def test_three_updates_by_hand():
+    data, plan = stream(), three_batches("sequential").plan(stream().bounds, epoch_rng(0, 0))
+    params, carry = init_train_state(case("learned").problem, Full(), SGD, 3, 4).params, [None] * 4
+    for batch in zip(*plan, strict=True):
+        grads, carry = jax.grad(loss_by_hand, has_aux=True)(params, carry, data, *batch)
+        params = jax.tree.map(lambda p, g: p - 0.5 * g, params, grads)
+    state, _ = train(Full(), "sequential", devices=2)
+    carry = jax.tree.map(lambda *rows: jnp.stack(rows), *carry)
+    assert_close((state.params, state.carry), (params, carry), "three updates")
 
 
 def test_weights_sum_to_one_over_all_devices():

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import pytest
 import strategies as planted
 from checks import (
+    check_ages,
     check_draw,
     check_gates,
     check_history,
@@ -26,6 +27,7 @@ FAULTS = {
     "1/π left out": lambda: check_unbiased(planted.Unweighted(keep_prob=0.6), cases=ONE),
     "1/(1 - hazard) left out": lambda: check_unbiased(planted.UnweightedCuts(), cases=ONE),
     "edges weighed at another age": lambda: check_unbiased(planted.YoungWeights(), ages(0, 5), cases=ONE),
+    "age dropped": lambda: check_ages(planted.ForgetsAge()),
     "drawn at another age": lambda: check_draw(planted.YoungDraw(), *ages(5)),
     "drawn with the mean probability": lambda: check_draw(planted.SmoothedDraw(keep_prob=(0.3, 0.9, 0.5, 0.7))),
     "drawn once for all steps": lambda: check_draw(planted.RepeatedDraw(keep_prob=0.5)),
@@ -44,14 +46,14 @@ FAULTS = {
 UNROLLS = {
     "gates one step late": lambda gates: jnp.roll(gates, 1, 0),
     "gates ignored": jnp.ones_like,
-    "gates of another row": lambda gates: jnp.roll(gates, 1, -1),
+    "gates of another row": lambda gates: jnp.roll(gates, 1, 1) if gates.ndim == 2 else gates,
     "gates rounded to cuts": jnp.sign,
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_is_seen(fault):
-    with pytest.raises(AssertionError, match=r"worst relative error|chi-square|z-score|gradient of"):
+    with pytest.raises(AssertionError, match=r"worst relative error|chi-square|z-score|gradient of|ages after"):
         FAULTS[fault]()
 
 

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import call, check_draw, check_mean_of_calls, check_rows_draw_apart, check_unbiased
-from oracle import T, case
+from checks import check_ages, check_draw, check_mean_of_calls, check_rows_draw_apart, check_unbiased
 from strategies import Adapting, Aging, Constant, Randomized, ages
 
 from seqjax import Memory
@@ -55,11 +54,7 @@ def test_ages_count_the_edges_kept_since_the_last_cut_and_persist(start):
 
 
 def test_fresh_rows_start_at_age_0_and_the_others_keep_theirs():
-    c, strategy = case("foreign"), Constant()
-    memory = Memory(rows=jnp.array([3, 100, 200], jnp.int32))
-    keys = jax.random.split(jax.random.key(1), 60)
-    after = [call(strategy, c.problem, c.params, c.state, memory, c.windows[0], key).memory.rows for key in keys]
-    assert np.max(after, 0).tolist() == [T, 100 + T, 200 + T]  # row 0 is fresh
+    check_ages(Constant())
 
 
 @pytest.mark.parametrize(
