@@ -17,6 +17,10 @@ def check_model(model: Model, spec: Spec) -> None:
     """
     name = type(model).__name__
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
+    for keys, _ in jax.tree_util.tree_leaves_with_path(params):
+        if not all(isinstance(key, jax.tree_util.DictKey) and "/" not in str(key.key) for key in keys):
+            at = jax.tree_util.keystr(keys)
+            raise Error(f"model {name}: init: parameter {at}: parameters are a nested dict, with names without '/'")
     for path, leaf in _leaves(params):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise Error(f"model {name}: init: parameter {path} is {leaf.dtype}; parameters are float arrays")

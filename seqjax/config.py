@@ -52,7 +52,7 @@ def create(kind: str, name: str, /, **fields: Any) -> Any:
     return plugin
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scalars(Plugin):
     """The fields of an `Experiment` that are no plugins."""
 

@@ -255,7 +255,7 @@ class Optimizer(Plugin):
     kind: ClassVar[str] = "optimizer"
 
     def build(self, num_updates: int) -> optax.GradientTransformation:
-        """The optax transformation for a training of `num_updates` updates.
+        """The optax transformation for a training of about `num_updates` updates.
 
         Numeric fields go through `optax.inject_hyperparams`, so that the learning rate can be read.
         """

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -73,6 +74,40 @@ def next_token_stream(ids: Int[np.ndarray, " n"], bounds: Int[np.ndarray, " boun
     return Stream(ids[at], ids[at + 1], np.cumsum([0, *lengths], dtype=np.int64))
 
 
+def check_stream(stream: Stream) -> Stream:
+    """The stream with its bounds as int64[D + 1].
+
+    Raises:
+        Error: inputs, targets, mask and bounds do not fit one another.
+    """
+    bounds = np.asarray(stream.bounds, np.int64)
+    sizes = {name: len(side) for name, side in stream._asdict().items() if name != "bounds" and side is not None}
+    if len(set(sizes.values())) != 1 or bounds.ndim != 1 or bounds[0] != 0 or (np.diff(bounds) < 0).any():
+        raise Error(
+            f"a stream's sides must have one length, and its bounds rise from 0: found {sizes}, bounds {bounds}"
+        )
+    if bounds[-1] != sizes["inputs"]:
+        raise Error(f"a stream's bounds must end at its length, {sizes['inputs']:,}; they end at {bounds[-1]:,}")
+    return stream._replace(bounds=bounds)
+
+
+def check_plan(plan: Plan, sampler: Any, size: int) -> Plan:
+    """The plan as numpy arrays, if its windows lie inside a stream of this size.
+
+    Raises:
+        Error: naming the sampler.
+    """
+    plan = Plan(*map(np.asarray, plan))
+    B, T = sampler.batch_size, sampler.num_steps
+    shape = (max(1, len(plan.starts)), B)
+    good = [(a.shape, a.dtype.kind) for a in plan] == [(shape, "i"), ((*shape, 2), "i"), (shape, "b")]
+    if not good or (plan.starts < 0).any() or (plan.scored < 0).any() or (plan.scored > T).any():
+        raise Error(f"sampler {type(sampler).__name__}: a plan is int[N, {B}], int[N, {B}, 2] up to {T}, bool[N, {B}]")
+    if (plan.starts + plan.scored[..., 1] > size).any():
+        raise Error(f"sampler {type(sampler).__name__}: its plan scores steps past the end of the stream, {size:,}")
+    return plan
+
+
 def cut_windows(first: Any, last: Any, num_steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Windows side by side over segments first[i] <= t < last[i].
 
@@ -101,13 +136,18 @@ def window(stream: Stream, starts: Int[Array, " B"], num_steps: int) -> Any:
     return tuple(jnp.asarray(side).at[at_TB].get(mode="clip") for side in (stream.inputs, stream.targets))
 
 
-def scored_steps(stream: Stream, plan: Plan, age: Int[Array, " B"], context: int, num_steps: int) -> Bool[Array, "T B"]:
-    """Which steps of one batch count: in the scored range, in the mask, past the model's context.
+def past_context(plan: Plan, context: int, num_steps: int) -> Plan:
+    """The plan with the first `context` steps after each fresh start not scored."""
+    n_N1 = jnp.arange(len(plan.fresh), dtype=jnp.int32)[:, None]
+    last_fresh_NB = jax.lax.cummax(jnp.where(plan.fresh, n_N1, -context - 1), axis=0)  # a row that is not is past it
+    first_NB = jnp.maximum(plan.scored[..., 0], context - num_steps * (n_N1 - last_fresh_NB))
+    return plan._replace(scored=jnp.stack([first_NB.astype(jnp.int32), plan.scored[..., 1]], -1))
 
-    `plan` is that of the batch alone; `age` is how many steps ago each row was fresh.
-    """
+
+def scored_steps(stream: Stream, plan: Plan, num_steps: int) -> Bool[Array, "T B"]:
+    """Which steps of one batch count: in its plan's scored range and in the stream's mask."""
     t_T1 = jnp.arange(num_steps, dtype=jnp.int32)[:, None]
-    counts_TB = (plan.scored[:, 0] <= t_T1) & (t_T1 < plan.scored[:, 1]) & (t_T1 + age >= context)
+    counts_TB = (plan.scored[:, 0] <= t_T1) & (t_T1 < plan.scored[:, 1])
     if stream.mask is not None:
         counts_TB &= jnp.asarray(stream.mask).at[_positions(plan.starts, num_steps)].get(mode="clip")
     return counts_TB

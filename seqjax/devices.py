@@ -1,5 +1,7 @@
 """Which devices the rows of a batch are sharded over."""
 
+import os
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
@@ -8,6 +10,11 @@ from seqjax.errors import Error
 
 ROWS = "rows"
 """Name of the mesh axis over which the rows of a batch are sharded."""
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_mesh(batch_size: int, devices: int | None = None) -> Mesh:

@@ -1,7 +1,6 @@
 """What a person sees while a run trains: a live line on a terminal, else a plain line every few seconds."""
 
 import math
-import os
 import sys
 import time
 from typing import Any
@@ -14,7 +13,7 @@ from rich.text import Text as Line
 
 from seqjax import registry
 from seqjax.contracts import Spec, Tokens
-from seqjax.devices import make_mesh
+from seqjax.devices import make_mesh, num_cores
 from seqjax.plugin import fields_of
 
 EVERY = 5.0
@@ -46,6 +45,7 @@ class Display:
         """Shows the row of an epoch: the first and the last for good, those between as they come."""
         if not self.show:
             return
+        self.began += row["compile_seconds"]  # which says nothing of the time left
         first, last = self.printed == -math.inf, row["epoch"] == self.run.experiment.epochs
         if first:
             self._print("model", f"{model_line(self.run)} · compiled in {row['compile_seconds']:.1f} s")
@@ -82,7 +82,7 @@ def device_line(run: Any, devices: int | None = None) -> str:
     """Device, how many of them share a batch, jax, precision."""
     batch = run.experiment.sampler.batch_size
     used, found = make_mesh(batch, devices).size, len(jax.devices())
-    cores = f", {os.cpu_count()} cores" if jax.default_backend() == "cpu" else f", {jax.devices()[0].device_kind}"
+    cores = f", {num_cores()} cores" if jax.default_backend() == "cpu" else f", {jax.devices()[0].device_kind}"
     share = f" · batch of {batch} over {used} of {found} devices" if found > 1 else ""
     return f"{jax.default_backend()}{cores}{share} · jax {jax.__version__} · {np.dtype(jax.numpy.zeros(()).dtype)}"
 

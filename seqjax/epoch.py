@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seqjax.contracts import Optimizer, Plan, Stream
-from seqjax.data import scored_steps, window
+from seqjax.data import past_context, scored_steps, window
 from seqjax.devices import ROWS
 from seqjax.gradient import Batch, Gradient, Memory
 from seqjax.problem import Problem
@@ -48,7 +48,7 @@ def run_epoch(
 ) -> tuple[TrainState, dict[str, Any]]:
     """One epoch: a scan over the plan's batches. Pure and not jitted, so that it can be vmapped over seeds.
 
-    From the first update on whose loss or gradient norm is not finite the state stays as it was before.
+    From the first update on whose loss, gradient or parameters are not finite the state stays as it was before.
 
     Args:
         problem: what is trained.
@@ -73,30 +73,28 @@ def run_epoch(
         return tree if axis is None else collective(tree, axis)
 
     def update(carry, plan):
-        state, age, good = carry
-        age = jnp.where(plan.fresh, 0, age)
-        counts_TB = scored_steps(stream, plan, age, problem.context, num_steps)
+        state, good = carry
+        counts_TB = scored_steps(stream, plan, num_steps)
         tokens = over_devices(jax.lax.psum, counts_TB.sum())
         weights_TB = jnp.where(counts_TB, 1 / jnp.maximum(tokens, 1), 0.0)
         batch = Batch(window(stream, plan.starts, num_steps), weights_TB, plan.fresh, rows)
         key = jax.random.fold_in(state.key, state.update)
         estimate = gradient(problem, state.params, state.carry, state.memory, batch, key)
         loss, grads = over_devices(jax.lax.psum, (estimate.loss, estimate.grads))
-        memory = estimate.memory._replace(shared=over_devices(jax.lax.pmean, estimate.memory.shared))
+        shared = over_devices(jax.lax.pmean, estimate.memory.shared)
+        shared = jax.tree.map(lambda mean, a: mean.astype(a.dtype), shared, estimate.memory.shared)
+        with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic is not strict
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+        memory = estimate.memory._replace(shared=shared)
+        new = TrainState(params, opt_state, estimate.state, memory, state.key, state.update + 1)
         grad_norm = optax.tree.norm(grads)
-        good &= jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        good &= jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(params))
+        state = jax.lax.cond(good, lambda: new, lambda: state)
+        return (state, good), {"loss": loss, "tokens": tokens, "grad_norm": grad_norm}
 
-        def apply(state):
-            with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic is not strict
-                updates, opt_state = tx.update(grads, state.opt_state, state.params)
-                params = optax.apply_updates(state.params, updates)
-            return TrainState(params, opt_state, estimate.state, memory, state.key, state.update + 1)
-
-        state = jax.lax.cond(good, apply, lambda state: state, state)
-        return (state, age + num_steps, good), {"loss": loss, "tokens": tokens, "grad_norm": grad_norm}
-
-    start = (state, jnp.zeros(num_rows, jnp.int32), jnp.array(True))
-    (state, _, _), updates = jax.lax.scan(update, start, jax.tree.map(jnp.asarray, plan))
+    plan = past_context(jax.tree.map(jnp.asarray, plan), problem.context, num_steps)
+    (state, _), updates = jax.lax.scan(update, (state, jnp.array(True)), plan)
     return state, updates
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.contracts import Params, Stream, Tokens
-from seqjax.data import in_order, scored_steps, window
+from seqjax.data import check_stream, in_order, past_context, scored_steps, window
 from seqjax.problem import Problem
 
 WINDOW = 256
@@ -31,7 +31,7 @@ def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]
         without targets has a loss of NaN.
     """
     losses, tokens = 0.0, 0
-    plan = in_order(np.asarray(stream.bounds, np.int64), WINDOW)
+    plan = in_order(check_stream(stream).bounds, WINDOW)
     if len(plan.starts):
         losses, tokens = _sums(problem, params, stream._replace(bounds=None), plan)
         losses, tokens = np.asarray(losses, np.float64).sum().item(), int(tokens.sum())
@@ -51,15 +51,12 @@ def perplexity(loss: float) -> float:
 def _sums(problem, params, stream, plan):
     """Summed loss and number of targets of each window."""
 
-    def one(carry, plan):
-        state, age = carry
+    def one(state, plan):
         initial = problem.init_state(params)
         state = jax.tree.map(lambda new, old: jnp.where(plan.fresh, new[None], old), initial, state)
-        age = jnp.where(plan.fresh, 0, age)
-        counts_TB = scored_steps(stream, plan, age, problem.context, WINDOW)
+        counts_TB = scored_steps(stream, plan, WINDOW)
         state, losses_TB = problem.unroll(params, state, window(stream, plan.starts, WINDOW))
-        return (state, age + WINDOW), (jnp.where(counts_TB, losses_TB, 0).sum(), counts_TB.sum())
+        return state, (jnp.where(counts_TB, losses_TB, 0).sum(), counts_TB.sum())
 
     state = jax.tree.map(lambda a: a[None], problem.init_state(params))
-    _, sums = jax.lax.scan(one, (state, jnp.zeros(1, jnp.int32)), plan)
-    return sums
+    return jax.lax.scan(one, state, past_context(plan, problem.context, WINDOW))[1]

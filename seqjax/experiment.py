@@ -16,7 +16,7 @@ def _default(kind: str) -> Any:
     return field(default_factory=lambda: config.create(kind, name, **fields))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Experiment(config.Scalars):
     """One recipe with one seed: what is learned, by what, and how.
 

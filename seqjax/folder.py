@@ -88,10 +88,10 @@ def read_params(path: Path, like: Params) -> Params:
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Adds one line of JSON; NaN is null."""
-    plain = {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+    """Adds one line of JSON; what is not finite is null."""
+    plain = {key: value if math.isfinite(value) else None for key, value in row.items()}
     with disk_errors(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(plain) + "\n")
+        file.write(json.dumps(plain, allow_nan=False) + "\n")
 
 
 def parse_rows(data: bytes) -> list[dict[str, Any]]:
@@ -100,8 +100,8 @@ def parse_rows(data: bytes) -> list[dict[str, Any]]:
     return [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
 
 
-def environment(plugins: list[Plugin], corpus_sha256: str) -> dict[str, Any]:
-    """What a run depends on beside its recipe: versions, plugin files, device, commit, corpus."""
+def environment(experiment: Plugin, corpus_sha256: str, devices: int) -> dict[str, Any]:
+    """What a run depends on beside its recipe: versions, plugin files, devices, precision, commit, corpus."""
     packages = ("seqjax", "jax", "jaxlib", "numpy", "optax")
     return {
         "python": platform.python_version(),
@@ -109,16 +109,17 @@ def environment(plugins: list[Plugin], corpus_sha256: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": str(jax.devices()[0].device_kind),
         "backend": jax.default_backend(),
-        "devices": len(jax.devices()),
+        "devices": devices,
+        "enable_x64": jax.config.jax_enable_x64,
         "git_commit": _git_commit(),
         "corpus_sha256": corpus_sha256,
-        "plugins": [_plugin_record(registry.entry_of(plugin)) for plugin in plugins],
+        "plugins": [_plugin_record(entry) for entry in _entries(experiment)],
     }
 
 
-def copy_local_plugins(folder: Path, plugins: list[Plugin]) -> None:
+def copy_local_plugins(folder: Path, experiment: Plugin) -> None:
     """Keeps the files of plugins that belong to no distribution."""
-    for entry in map(registry.entry_of, plugins):
+    for entry in _entries(experiment):
         if entry.distribution == registry.LOCAL and entry.source:
             with disk_errors(folder):
                 kept = _kept_plugin(folder, _plugin_record(entry))
@@ -127,15 +128,29 @@ def copy_local_plugins(folder: Path, plugins: list[Plugin]) -> None:
 
 
 def missing_plugins(folder: Path) -> list[str]:
-    """The files to load, quoted for a shell, before a run that used local plugins can be opened."""
-    known = {(kind, entry.id) for kind in registry.GROUPS for entry in registry.entries(kind)}
+    """The files to load, quoted for a shell, before a run that used local plugins can be opened.
 
-    def parse(data):
-        records = json.loads(data)["plugins"]
-        local = [p for p in records if p["id"].startswith(f"{registry.LOCAL}/") and (p["kind"], p["id"]) not in known]
-        return list(dict.fromkeys(shlex.quote(str(_kept_plugin(folder, p))) for p in local))
-
-    return read(folder / ENVIRONMENT, parse)
+    Raises:
+        Error: a local plugin that was defined without a file, or (exit code 4) is another one now.
+    """
+    records = read(folder / ENVIRONMENT, lambda data: [dict(record) for record in json.loads(data)["plugins"]])
+    known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
+    files = []
+    for record in records:
+        kind, id_, file, sha256 = (record.get(key) for key in ("kind", "id", "file", "sha256"))
+        entry = known.get((kind, id_))
+        if not str(id_).startswith(f"{registry.LOCAL}/"):
+            continue
+        if entry and sha256 not in (None, _plugin_record(entry)["sha256"]):
+            raise Error(
+                f"{folder} was made with another {kind} {id_!r} than is loaded: its file has changed", exit_code=4
+            )
+        if not entry and not file:
+            raise Error(f"{folder} needs {kind} {id_!r}, which was defined without a file: define it again, then open")
+        if not entry:
+            kept = read(folder / ENVIRONMENT, lambda _: _kept_plugin(folder, record))  # noqa: B023
+            files.append(shlex.quote(str(kept)))
+    return list(dict.fromkeys(files))
 
 
 def _kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
@@ -146,6 +161,12 @@ def _kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
     return folder / PLUGINS / name
 
 
+def _entries(plugin: Plugin) -> list[registry.Entry]:
+    """The entries of the plugins in a plugin's fields, and of those in theirs."""
+    inner = [value for value in vars(plugin).values() if isinstance(value, Plugin)]
+    return [entry for value in inner for entry in (registry.entry_of(value), *_entries(value))]
+
+
 def _plugin_record(entry: registry.Entry) -> dict[str, Any]:
     file = Path(entry.source) if entry.source and Path(entry.source).is_file() else None
     return {
@@ -153,7 +174,7 @@ def _plugin_record(entry: registry.Entry) -> dict[str, Any]:
         "id": entry.id,
         "version": entry.version,
         "target": entry.target,
-        "file": file.name if file else None,
+        "file": re.sub("[^A-Za-z0-9._-]", "_", file.name)[-90:] if file else None,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file else None,
     }
 
@@ -162,7 +183,7 @@ def _git_commit() -> str | None:
     """The commit of the working folder, `None` outside a git checkout or without git."""
     git = shutil.which("git")
     done = git and subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None if done else None
+    return done.stdout.strip() if done and done.returncode == 0 else None
 
 
 def _sha256(arrays: dict[str, np.ndarray]) -> str:

@@ -212,6 +212,9 @@ def value_and_grad(step_or_problem: Callable | Problem, strategy: Gradient) -> C
     """
     problem = step_or_problem if isinstance(step_or_problem, Problem) else Problem(step_or_problem)
 
+    if not isinstance(strategy, Gradient):
+        raise Error(f"value_and_grad takes an instance of a strategy, such as Full(), not {strategy!r}")
+
     def estimate(
         params: Params,
         state: State,
@@ -221,7 +224,11 @@ def value_and_grad(step_or_problem: Callable | Problem, strategy: Gradient) -> C
         weights: Float[Array, "T B"] | None = None,
         key: jax.Array | None = None,
     ) -> Estimate:
-        num_steps, num_rows = jax.tree.leaves(xs)[0].shape[:2]
+        params, state, xs = jax.tree.map(jnp.asarray, (params, state, xs))
+        shapes = [leaf.shape for leaf in jax.tree.leaves(xs)]
+        if not shapes or min(map(len, shapes)) < 2:
+            raise Error(f"xs must have leaves [T, B, ...], found {shapes}; for a single sequence add an axis of 1")
+        num_steps, num_rows = shapes[0][:2]
         if weights is None:
             weights = jnp.full((num_steps, num_rows), 1 / (num_steps * num_rows))
         if memory is None:
@@ -237,8 +244,16 @@ def init_memory(strategy: Gradient, problem: Problem, params: Params, state: Sta
     return _average_shared(_over_rows(functools.partial(strategy.init, problem), (None, 0), num_rows)(params, state))
 
 
-def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*T"]) -> Float[Array, ""]:
-    """Sum of the losses times the weights, in the losses' dtype."""
+def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*L"]) -> Float[Array, ""]:
+    """Sum of the losses times the weights, in the losses' dtype.
+
+    Raises:
+        Error: a step's loss is not one number.
+    """
+    if losses.shape != weights.shape:
+        raise Error(
+            f"a step's loss must be one number, float[]: over the window it is {losses.shape}, not {weights.shape}"
+        )
     return jnp.sum(weights.astype(losses.dtype) * losses)
 
 

@@ -77,9 +77,8 @@ def fields_of(cls: type) -> dict[str, Field]:
         options = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
         plain = tuple(option for option in options if not _is_plugin_class(option))
         union: Any = typing.Union[plain] if plain else None  # noqa: UP007
-        found[f.name] = Field(
-            f.name, hint, f.default, f.default_factory, docs.get(f.name, ""), union and pydantic.TypeAdapter(union)
-        )
+        adapter = union and pydantic.TypeAdapter(union, config=pydantic.ConfigDict(allow_inf_nan=False))
+        found[f.name] = Field(f.name, hint, f.default, f.default_factory, docs.get(f.name, ""), adapter)
     return found
 
 
@@ -144,7 +143,7 @@ def _check(field: Field, value: Any) -> tuple[Any, list[str]]:
         found = None
     became_share = type(value) is int and isinstance(found, float) and int in options  # 1 of n steps is no 1.0
     if became_share or (found is None and not (value is None and type(None) in options)):
-        return value, [f"{field.name} = {value!r}: must be {field.type}"]
+        return value, [f"{field.name} = {value!r:.80}: must be {field.type}"]
     return found, []
 
 

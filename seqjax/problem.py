@@ -59,7 +59,7 @@ class Problem:
         return unroll(functools.partial(self.step, params), state, xs, gates)
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is Problem and (self.step, self.init_state) == (other.step, other.init_state)
+        return type(other) is type(self) and vars(other) == vars(self)
 
     def __hash__(self) -> int:
         return hash((self.step, self.init_state))

@@ -22,7 +22,7 @@ class RandomCuts(GatedGradient):
     claim = "unbiased"
 
     def hazard(self, age: Int[Array, ""], shared: Any) -> Any:
-        """Probability that this edge is cut; `age` int32: edges kept since the last cut or start, first 0."""
+        """Probability, in [0, 1), that this edge is cut; `age` int32: edges kept since the last cut or start, first 0."""
         raise NotImplementedError
 
     def init(self, problem, params, state):

@@ -1,6 +1,7 @@
 """`Run`: one recipe, carried out."""
 
 import dataclasses
+import functools
 import json
 import math
 from pathlib import Path
@@ -13,12 +14,12 @@ from seqjax import config, folder, registry
 from seqjax.check import check_model
 from seqjax.contracts import Codec, Params, Spec, Text, Tokens
 from seqjax.data import PARTS, Data, encode, next_token_stream, prepare, resolve_tokenizer
+from seqjax.devices import make_mesh
 from seqjax.display import Display
 from seqjax.errors import Error, nearest
 from seqjax.evaluate import evaluate, perplexity
 from seqjax.experiment import Experiment
 from seqjax.generate import generate
-from seqjax.plugin import Plugin
 from seqjax.problem import ModelProblem, Problem
 from seqjax.train import Diverged, training
 
@@ -59,7 +60,11 @@ class Run:
                 f"{path} needs local plugins that are not loaded; it keeps a copy of their files\n"
                 f"Read them, since loading runs them, and then add: {loads}"
             )
-        experiment = folder.read(path / folder.CONFIG, lambda data: Experiment.from_toml(data.decode("utf-8")))
+        recipe = folder.read(path / folder.CONFIG, lambda data: config.from_toml(data.decode("utf-8")))
+        try:
+            experiment = Experiment(**config.resolve(recipe))
+        except Error as fault:
+            raise Error(f"{path / folder.CONFIG}: {fault}", exit_code=fault.exit_code) from fault
         if not (path / folder.PARAMS).is_file():
             raise Error(
                 f"{path} is unfinished: it has no parameters yet; wait for it, or run it anew in another folder"
@@ -144,6 +149,12 @@ class Run:
             self.metrics, title=" · ".join(map(registry.name_of, (self.experiment.model, self.experiment.gradient)))
         )
 
+    @functools.cached_property
+    def samples(self) -> dict[str, str]:
+        """Two continuations of the first characters of the training part, by how they were chosen."""
+        prompt = self.codec.decode(self.prepared.streams["train"].inputs[:12])
+        return {"greedy": self.generate(prompt, 200), "temperature 0.8": self.generate(prompt, 200, temperature=0.8)}
+
     def __repr__(self) -> str:
         last = f", heldout_loss={self.metrics[-1]['heldout_loss']:.4g}" if self.metrics else ""
         return f"Run({len(self.metrics)} of {self.experiment.epochs} epochs{last}, path={str(self.path)!r})"
@@ -156,7 +167,10 @@ def execute(experiment: Experiment, path: str | Path | None, devices: int | None
     """What `Experiment.run` does."""
     path = None if path is None else Path(path)
     if path is not None and path.is_dir() and any(path.iterdir()):
-        return _reopen(experiment, path)
+        run = _reopen(experiment, path)
+        if progress:
+            print(f"opened   {path}: it is finished, and was not trained again")
+        return run
     data = prepare(experiment.corpus, experiment.train, experiment.heldout, experiment.tokenizer)
     experiment = dataclasses.replace(experiment, tokenizer=resolve_tokenizer(experiment.tokenizer))
     run = Run(experiment, data.codec, path=path, _prepared=data)
@@ -172,7 +186,7 @@ def execute(experiment: Experiment, path: str | Path | None, devices: int | None
         devices=devices,
     )
     if path is not None:
-        _create(run)
+        _create(run, make_mesh(experiment.sampler.batch_size, devices).size)
     with Display(run, progress, devices) as display:
         try:
             for state, row in epochs:
@@ -189,12 +203,6 @@ def execute(experiment: Experiment, path: str | Path | None, devices: int | None
     if path is not None:
         _finish(run)
     return run
-
-
-def samples(run: Run) -> dict[str, str]:
-    """Two continuations of the first characters of the training part, by how they were chosen."""
-    prompt = run.codec.decode(run.prepared.streams["train"].inputs[:12])
-    return {"greedy": run.generate(prompt, 200), "temperature 0.8": run.generate(prompt, 200, temperature=0.8)}
 
 
 def _with_heldout(run, row):
@@ -224,23 +232,26 @@ def _reopen(experiment, path):
     return run
 
 
-def _create(run):
+def _create(run, devices):
     """Makes the folder and writes what is known before training."""
-    plugins = [value for value in vars(run.experiment).values() if isinstance(value, Plugin)]
     recipe = run.experiment.to_toml()
+    record = folder.environment(run.experiment, run.data.sha256, devices)
     with folder.disk_errors(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
+        try:
+            (run.path / folder.CONFIG).open("x").close()  # of two that start here at once, one has it
+        except FileExistsError as fault:
+            raise Error(f"{run.path} is in use by another run; choose another folder", exit_code=5) from fault
     folder.write(run.path / folder.CONFIG, recipe)
-    record = folder.environment(plugins, run.data.sha256)
     folder.write(run.path / folder.ENVIRONMENT, json.dumps(record, indent=2) + "\n")
     folder.write(run.path / folder.CODEC, json.dumps(run.codec.to_dict(), ensure_ascii=False) + "\n")
     folder.write(run.path / folder.METRICS, "")
-    folder.copy_local_plugins(run.path, plugins)
+    folder.copy_local_plugins(run.path, run.experiment)
 
 
 def _finish(run):
     """Writes what is known after training; the parameters last, since they mark a run that can be opened."""
-    text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in samples(run).items())
+    text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())
     folder.write(run.path / folder.SAMPLES, text + "\n")
     with folder.disk_errors(run.path):
         run.plot().savefig(run.path / folder.HISTORY, dpi=150)

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from seqjax.contracts import Optimizer, Params, Sampler, Stream
+from seqjax.data import check_plan, check_stream, past_context
 from seqjax.devices import make_mesh
 from seqjax.epoch import Static, TrainState, build_optimizer, compiled_epoch, place
 from seqjax.errors import Error
@@ -61,11 +62,12 @@ def training(
     Raises:
         Diverged: a loss or gradient is not finite.
     """
-    stream = stream._replace(bounds=np.asarray(stream.bounds, np.int64))
+    stream = check_stream(stream)
     options = (sampler, gradient, optimizer, epochs, seed, params, state, devices)
     state, on_device, plan, static = set_up(problem, stream, *options)
     compiled_epoch.eval_shape(state, on_device, plan, static)  # whatever is wrong is found here, not in the loop
-    return _train(state, on_device, _epochs_left(sampler, stream.bounds, epochs, seed, int(state.update)), static)
+    plans = _epochs_left(sampler, stream.bounds, epochs, seed, int(state.update), problem.context)
+    return _train(state, on_device, plans, static)
 
 
 def _train(state, on_device, plans, static):
@@ -101,7 +103,7 @@ def _train(state, on_device, plans, static):
 def set_up(problem, stream, sampler, gradient, optimizer, epochs, seed=0, params=None, state=None, devices=None):
     """What `training` starts from: the arguments of `compiled_epoch`, on the devices, with the first epoch's plan."""
     mesh = make_mesh(sampler.batch_size, devices)
-    plan = sampler.plan(stream.bounds, epoch_rng(seed, 0))
+    plan = check_plan(sampler.plan(stream.bounds, epoch_rng(seed, 0)), sampler, stream.bounds[-1])
     static = Static(problem, gradient, optimizer, epochs * len(plan.starts), sampler.num_steps, mesh)
     if state is None:
         state = init_train_state(problem, gradient, optimizer, static.num_updates, sampler.batch_size, seed, params)
@@ -115,14 +117,14 @@ def init_train_state(problem, gradient, optimizer, num_updates, num_rows, seed=0
     Raises:
         Error: the problem has no model and `params` are missing, or no `init_state`.
     """
-    init_key, key = jax.random.split(jax.random.key(seed))
+    init_key, carry_key, key = jax.random.split(jax.random.key(seed), 3)
     if params is None:
         if problem.model is None or problem.spec is None:
             raise Error("a problem without a model has no initial parameters: pass params=")
         params = problem.model.init(init_key, problem.spec)
     if problem.init_state is None:
         raise Error("training starts rows afresh: give the problem its init_state, Problem(step, init_state)")
-    row_keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(num_rows))
+    row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))
     carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)
     memory = init_memory(gradient, problem, params, carry, num_rows)
     tx = build_optimizer(optimizer, num_updates)
@@ -134,12 +136,14 @@ def epoch_rng(seed: int, epoch: int) -> np.random.Generator:
     return np.random.default_rng((seed, epoch))
 
 
-def _epochs_left(sampler, bounds, epochs, seed, done):
+def _epochs_left(sampler, bounds, epochs, seed, done, context):
     """(epoch, its last update, the part of its plan that is not done yet) of each epoch that has any."""
     last = 0
     for epoch in range(epochs):
-        plan = sampler.plan(bounds, epoch_rng(seed, epoch))
+        plan = check_plan(sampler.plan(bounds, epoch_rng(seed, epoch)), sampler, bounds[-1])
         skip = max(0, done - last)
+        if 0 < skip < len(plan.starts):
+            plan = past_context(plan, context, sampler.num_steps)  # what is skipped says where its rows were fresh
         last += len(plan.starts)
         if done < last:
             yield epoch, last, jax.tree.map(lambda a, skip=skip: a[skip:], plan)

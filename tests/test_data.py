@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Plan, Stream, Text, Tokenizer
-from seqjax.data import cut_windows, encode, in_order, next_token_stream, prepare, scored_steps, split, window
+from seqjax.data import (
+    check_plan,
+    check_stream,
+    cut_windows,
+    encode,
+    in_order,
+    next_token_stream,
+    past_context,
+    prepare,
+    scored_steps,
+    split,
+    window,
+)  # fmt: skip
+from seqjax_samplers import Random
 from seqjax_tokenizers import Char
 
 
@@ -172,20 +185,73 @@ def test_a_window_past_the_end_repeats_the_last_entry():
     assert targets[:, 1, 1].tolist() == [17, 19, 19]
 
 
-def test_steps_count_if_scored_and_in_the_mask_and_past_the_context():
+def test_steps_count_if_scored_and_in_the_mask():
     rng = np.random.default_rng(0)
     mask = rng.random(30) < 0.5
-    starts, age = np.array([0, 7, 13, 20, 28]), np.array([0, 3, 0, 9, 1])
-    scored = np.array([[0, 5], [1, 4], [3, 3], [0, 2], [0, 2]])
-    for context in range(5):
-        for masked in (None, mask):
-            expected = [
-                [
-                    first <= t < last and t + a >= context and (masked is None or masked[s + t])
-                    for s, (first, last), a in zip(starts, scored, age, strict=True)
-                ]
-                for t in range(5)
+    starts, scored = np.array([0, 7, 13, 20, 28]), np.array([[0, 5], [1, 4], [3, 3], [0, 2], [0, 2]])
+    for masked in (None, mask):
+        expected = [
+            [
+                first <= t < last and (masked is None or masked[s + t])
+                for s, (first, last) in zip(starts, scored, strict=True)
             ]
-            stream = Stream(None, None, None, masked)
-            batch = Plan(*(jnp.asarray(a, jnp.int32) for a in (starts, scored, age == 0)))
-            assert scored_steps(stream, batch, jnp.asarray(age, jnp.int32), context, 5).tolist() == expected
+            for t in range(5)
+        ]
+        batch = Plan(jnp.asarray(starts), jnp.asarray(scored), jnp.zeros(5, bool))
+        assert scored_steps(Stream(None, None, None, masked), batch, 5).tolist() == expected
+
+
+@pytest.mark.parametrize("context", [0, 1, 3, 7, 20])
+def test_the_context_after_a_fresh_start_is_not_scored(context):
+    """A row that is not fresh in the first batch goes on from before, and is past its context."""
+    T, fresh = 3, np.array([[1, 0], [0, 0], [0, 1], [1, 0], [0, 0]], bool)
+    scored = np.stack(np.broadcast_arrays(0, np.array([[3, 3], [3, 2], [3, 3], [1, 3], [3, 3]])), -1).astype(np.int32)
+    plan = past_context(Plan(np.zeros((5, 2), np.int64), scored, fresh), context, T)
+    for row in range(2):
+        age = None
+        for batch in range(5):
+            age = 0 if fresh[batch, row] else age
+            for t in range(T):
+                expected = t < scored[batch, row, 1] and (age is None or age + t >= context)
+                first, last = plan.scored[batch, row]
+                assert (first <= t < last) == expected
+            age = None if age is None else age + T
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"bounds": [0, 11]},
+        {"bounds": [0, 9]},
+        {"bounds": [1, 10]},
+        {"bounds": [0, 7, 3, 10]},
+        {"targets": np.arange(9)},
+        {"mask": np.ones(11, bool)},
+    ],
+)
+def test_a_stream_whose_sides_do_not_fit_is_refused(fields):
+    stream = Stream(np.arange(10), np.arange(10), [0, 4, 10])
+    assert check_stream(stream).bounds.tolist() == [0, 4, 10]
+    with pytest.raises(Error, match="stream's"):
+        check_stream(stream._replace(**fields))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plan: plan._replace(starts=plan.starts + 1),
+        lambda plan: plan._replace(starts=plan.starts - 1),
+        lambda plan: plan._replace(starts=plan.starts.astype(float)),
+        lambda plan: plan._replace(scored=plan.scored + 1),
+        lambda plan: plan._replace(fresh=plan.fresh[:1]),
+        lambda plan: plan._replace(fresh=plan.fresh.astype(int)),
+        lambda plan: Plan(plan.starts[:, :1], plan.scored[:, :1], plan.fresh[:, :1]),
+        lambda plan: Plan(plan.starts[:0], plan.scored[:0], plan.fresh[:0]),
+    ],
+)
+def test_a_plan_outside_the_stream_or_the_sampler_is_refused(change):
+    sampler = Random(batch_size=2, num_steps=5)
+    plan = Plan(np.array([[0, 5], [5, 0]]), np.full((2, 2, 2), [0, 5], np.int32), np.ones((2, 2), bool))
+    assert check_plan(plan, sampler, 10).starts.tolist() == [[0, 5], [5, 0]]
+    with pytest.raises(Error, match="sampler Random"):
+        check_plan(change(plan), sampler, 10)

@@ -344,7 +344,7 @@ def test_a_learning_rate_too_large_stops_with_the_last_good_state():
         train(optimizer=SGD(learning_rate=1e38))
     assert caught.value.exit_code == 3
     state = caught.value.state
-    assert named_update(caught.value) == int(state.update) + 1 > 1
+    assert named_update(caught.value) == int(state.update) + 1
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.carry)))
     for part in ("smaller learning rate", "1e+38", "--optimizer.clip-norm"):
         assert part in str(caught.value)

@@ -25,7 +25,10 @@ class TextFile(Corpus):
             raise Error(f"corpus text-file: {self.path} may not be read: {fault.strerror}", exit_code=6) from fault
         except (OSError, ValueError) as fault:
             reason = getattr(fault, "strerror", None) or fault
-            raise Error(f"corpus text-file: {self.path!r} cannot be read: {reason}; check --corpus.path") from fault
+            raise Error(
+                f"corpus text-file: {self.path!r} cannot be read from the folder {Path.cwd()}: {reason}\n"
+                "Check the field path (--corpus.path)"
+            ) from fault
         try:
             text = data.decode("utf-8", self.errors)
         except UnicodeDecodeError as fault:

@@ -15,8 +15,8 @@ from seqjax.data import cut_windows
 class Random(Sampler):
     """Cuts the stream into windows side by side from a random offset, and shuffles them.
 
-    Every window is fresh: its state starts anew. Windows that do not fill a batch are left out, and so is
-    what is left at the end of a document.
+    Every window is fresh: its state starts anew. Windows that do not fill a batch are left out, and so is what is left
+    at the end of a document.
     """
 
     batch_size: Annotated[int, Interval(ge=1)] = 32

@@ -37,7 +37,7 @@ class Sequential(Sampler):
         length = (n - offset) // B
         first = offset + length * np.arange(B)
         last = first + length // T * T
-        edges = np.unique(np.concatenate([first, last, bounds[bounds <= n]]))
+        edges = np.unique(np.concatenate([first, last, bounds]))
         row = np.searchsorted(first, edges[:-1], side="right") - 1
         inside = (row >= 0) & (edges[:-1] < last[row])
         starts, lengths, segment = cut_windows(edges[:-1][inside], edges[1:][inside], T)

@@ -44,8 +44,7 @@ def main(argv: Sequence[str]) -> int:
 
         print(describe(experiment, args.devices))
         return 0
-    out = Path(args.out) if args.out else _fresh_folder(experiment)
-    run = experiment.run(out, devices=args.devices, progress=True)
+    run = _run(experiment, args)
     _say_what_next(run, args.load)
     return 0
 
@@ -125,7 +124,7 @@ def _plugin_help(recipe: dict[str, Any]) -> str:
     text = ["parameters of the chosen plugins:"]
     for kind, table in config.overlay(config.DEFAULTS, recipe).items():
         if kind in registry.GROUPS:
-            entry = registry.find(kind, table["plugin"])
+            entry = registry.find(kind, str(table.get("plugin") if isinstance(table, dict) else table))
             text += ["", f"{kind} {entry.id}", *field_lines(registry.load(entry), f"--{kind}.", table)]
     return "\n".join(text)
 
@@ -134,26 +133,33 @@ def _use_all_cores(devices: int | None) -> None:
     """On a CPU, one device a core: to be said before jax starts its backend."""
     import jax
 
+    from seqjax.devices import num_cores
+
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         with contextlib.suppress(RuntimeError):  # it has started already, and has the devices that it has
-            jax.config.update("jax_num_cpu_devices", devices or os.cpu_count() or 1)
+            jax.config.update("jax_num_cpu_devices", devices or num_cores())
 
 
-def _fresh_folder(experiment: Any) -> Path:
-    """`runs/<corpus>-<model>-<n>`, the first that does not exist."""
-    names = [registry.name_of(plugin) for plugin in (experiment.corpus, experiment.model)]
-    paths = (Path("runs", f"{'-'.join(names)}-{n}") for n in itertools.count(1))
-    return next(path for path in paths if not path.exists())
+def _run(experiment: Any, args: argparse.Namespace) -> Any:
+    """Runs in `--out`, else in the first free one of `runs/<corpus>-<model>-<n>`."""
+    name = "-".join(registry.name_of(plugin) for plugin in (experiment.corpus, experiment.model))
+    for out in [args.out] if args.out else (Path("runs", f"{name}-{n}") for n in itertools.count(1)):
+        try:
+            if args.out or not Path(out).exists():
+                return experiment.run(out, devices=args.devices, progress=True)
+        except Error as fault:
+            if args.out or fault.exit_code != 5:  # another run took the folder in between
+                raise
+    raise AssertionError("the names of folders do not end")
 
 
 def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
     from seqjax.display import escape
-    from seqjax.run import samples
 
     folder = " ".join([shlex.quote(str(run.path)), *(f"--load {shlex.quote(file)}" for file in loaded)])
     prompt = run.codec.decode(run.prepared.streams["train"].inputs[:4])
     prompt = shlex.quote(prompt if prompt.isprintable() else "")
-    print(f'sample   "{escape(samples(run)["temperature 0.8"][:100])}…"')
+    print(f'sample   "{escape(run.samples["temperature 0.8"][:100])}…"')
     print(f"saved    {escape(str(run.path))}")
     print(f"next     seqjax generate {folder} --prompt {prompt} --temperature 0.8")
     print(f"         seqjax evaluate {folder}")
