@@ -4,7 +4,6 @@ With the state carried from window to window it does, with windows in random ord
 neither is better for it.
 """
 
-import argparse
 from dataclasses import replace
 from statistics import median
 
@@ -34,8 +33,4 @@ def main(corpus: sj.Corpus | None = None, epochs: int = 500, hidden: int = 512, 
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=500)
-    parser.add_argument("--hidden", type=int, default=512)
-    parser.add_argument("--seed", type=int, default=0)
-    main(**vars(parser.parse_args()))
+    main()

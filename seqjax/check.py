@@ -10,42 +10,26 @@ from seqjax.errors import Error
 
 
 def check_model(model: Model, spec: Spec) -> None:
-    """Traces one `init`, `init_state` and `step` with `jax.eval_shape`.
-
-    Raises:
-        Error: naming the model and the leaf whose shape or dtype is not what it has to be.
-    """
+    """Traces one `init`, `init_state` and `step` with `jax.eval_shape`."""
     name = type(model).__name__
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
     for keys, _ in jax.tree_util.tree_leaves_with_path(params):
         if not all(isinstance(key, jax.tree_util.DictKey) and "/" not in str(key.key) for key in keys):
-            at = jax.tree_util.keystr(keys)
-            raise Error(f"model {name}: init: parameter {at}: parameters are a nested dict, with names without '/'")
+            raise Error(f"model {name}: init: parameter {keys}: parameters are a nested dict of names without '/'")
     for path, leaf in _leaves(params):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise Error(f"model {name}: init: parameter {path} is {leaf.dtype}; parameters are float arrays")
     state = jax.eval_shape(lambda params: model.init_state(params, spec), params)
-    new, output = jax.eval_shape(model.step, params, state, _example(spec.inputs))
+    shape, dtype = ((), jnp.int32) if isinstance(spec.inputs, Tokens) else ((spec.inputs.dim,), jnp.result_type(float))
+    new, output = jax.eval_shape(model.step, params, state, jax.ShapeDtypeStruct(shape, dtype))
     before, after = dict(_leaves(state)), dict(_leaves(new))
     if str(jax.tree.structure(state)) != str(jax.tree.structure(new)):
         raise Error(f"model {name}: step: the state goes in as {list(before)} and comes out as {list(after)}")
     for path, leaf in before.items():
         if (leaf.shape, leaf.dtype) != (after[path].shape, after[path].dtype):
-            raise Error(
-                f"model {name}: step: state {path} goes in as {_show(leaf)} and comes out as {_show(after[path])}"
-            )
+            raise Error(f"model {name}: step: state {path} goes in as {_show(leaf)}, comes out as {_show(after[path])}")
     if getattr(output, "shape", None) != (spec.targets.width,):
-        raise Error(
-            f"model {name}: step: the output is {_show(output)}; {spec.targets} needs shape ({spec.targets.width},)"
-        )
-
-
-def _example(side: Any) -> jax.ShapeDtypeStruct:
-    return (
-        jax.ShapeDtypeStruct((), jnp.int32)
-        if isinstance(side, Tokens)
-        else jax.ShapeDtypeStruct((side.dim,), jnp.result_type(float))
-    )
+        raise Error(f"model {name}: step: the output is {_show(output)}, and not of shape ({spec.targets.width},)")
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:

@@ -1,8 +1,8 @@
 """Nested dicts <-> plugins and experiments: one route for TOML, the command line and `create`.
 
-A configuration has the experiment's scalars at the top and a table for each kind of plugin, with the
-plugin's name under `plugin` and its fields beside it. Every fault of every table is reported at once.
-Nothing is imported for a table that only names its plugin until all names are known to be good.
+A configuration has the experiment's scalars at the top and a table for each kind of plugin, with the plugin's name
+under `plugin` and its fields beside it. Every fault of every table is reported at once. Nothing is imported for a table
+that only names its plugin until all names are known to be good.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import tomllib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
@@ -129,16 +130,20 @@ def to_toml(config: Config) -> str:
     return tomli_w.dumps({**scalars, **config})
 
 
-def from_toml(text: str, source: str = "configuration") -> Config:
-    """The nested dict of a TOML text.
-
-    Raises:
-        Error: the text is not TOML.
-    """
+def from_toml(text: str) -> Config:
+    """The nested dict of a TOML text."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
-        raise Error(f"{source}: not valid TOML: {fault}") from fault
+        raise Error(f"not valid TOML: {fault}") from fault
+
+
+def read_toml(path: str) -> Config:
+    """The nested dict of a TOML file of the user's."""
+    try:
+        return from_toml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise Error(f"--config {path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
 
 
 def parse_fields(cls: type, strings: Mapping[str, str]) -> Config:
@@ -150,8 +155,8 @@ def parse_fields(cls: type, strings: Mapping[str, str]) -> Config:
 def parse(hint: Any, text: str) -> Any:
     """The value that a command-line string stands for, by the field's type.
 
-    Tuples split at commas; for `int | float` a string with `.` or `e` is a float. What cannot be read stays
-    a string, which the builder then refuses.
+    Tuples split at commas; for `int | float` a string with `.` or `e` is a float. What cannot be read stays a string,
+    which the builder then refuses.
     """
     options = members(hint)
     if any(option is type(None) for option in options) and text.lower() == "none":

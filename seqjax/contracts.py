@@ -66,8 +66,8 @@ class Spec:
 class Stream(NamedTuple):
     """What is sampled: `targets[t]` is predicted after reading `inputs[t]`.
 
-    `bounds` int64[D + 1] are where documents begin and end: no window crosses one. `mask` bool[n], if any,
-    is False where a target is not scored.
+    `bounds` int64[D + 1] are where documents begin and end: no window crosses one. `mask` bool[n], if any, is False
+    where a target is not scored.
     """
 
     inputs: Any

@@ -25,11 +25,7 @@ class Data(NamedTuple):
 
 
 def prepare(corpus: Corpus, train: int | float, heldout: int | float, tokenizer: Tokenizer | None) -> Data:
-    """Loads, splits, fits the tokenizer on the training split alone, encodes.
-
-    Raises:
-        Error: the corpus is shorter than what is asked of it.
-    """
+    """Loads, splits, fits the tokenizer on the training split alone, encodes."""
     source = corpus.load()
     parts = split(source, train, heldout)
     codec = resolve_tokenizer(tokenizer).fit(parts["train"])
@@ -75,28 +71,18 @@ def next_token_stream(ids: Int[np.ndarray, " n"], bounds: Int[np.ndarray, " boun
 
 
 def check_stream(stream: Stream) -> Stream:
-    """The stream with its bounds as int64[D + 1].
-
-    Raises:
-        Error: inputs, targets, mask and bounds do not fit one another.
-    """
+    """The stream with its bounds as int64[D + 1]."""
     bounds = np.asarray(stream.bounds, np.int64)
     sizes = {name: len(side) for name, side in stream._asdict().items() if name != "bounds" and side is not None}
     if len(set(sizes.values())) != 1 or bounds.ndim != 1 or bounds[0] != 0 or (np.diff(bounds) < 0).any():
-        raise Error(
-            f"a stream's sides must have one length, and its bounds rise from 0: found {sizes}, bounds {bounds}"
-        )
+        raise Error(f"a stream's sides must have one length, and its bounds rise from 0: {sizes}, {bounds}")
     if bounds[-1] != sizes["inputs"]:
         raise Error(f"a stream's bounds must end at its length, {sizes['inputs']:,}; they end at {bounds[-1]:,}")
     return stream._replace(bounds=bounds)
 
 
 def check_plan(plan: Plan, sampler: Any, size: int) -> Plan:
-    """The plan as numpy arrays, if its windows lie inside a stream of this size.
-
-    Raises:
-        Error: naming the sampler.
-    """
+    """The plan as numpy arrays, if its windows lie inside a stream of this size."""
     plan = Plan(*map(np.asarray, plan))
     B, T = sampler.batch_size, sampler.num_steps
     shape = (max(1, len(plan.starts)), B)

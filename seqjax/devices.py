@@ -18,16 +18,10 @@ def num_cores() -> int:
 
 
 def make_mesh(batch_size: int, devices: int | None = None) -> Mesh:
-    """The devices over which the rows of a batch are sharded; None: the most that divide the batch.
-
-    Raises:
-        Error: fewer devices than asked for, or a batch that they do not divide.
-    """
+    """The devices over which the rows of a batch are sharded; None: the most that divide the batch."""
     found = jax.devices()
     if devices is None:
         devices = max(n for n in range(1, len(found) + 1) if batch_size % n == 0)
     if not 1 <= devices <= len(found) or batch_size % devices:
-        raise Error(
-            f"devices = {devices} must divide batch_size = {batch_size} and be at most {len(found)}, all there are"
-        )
+        raise Error(f"devices = {devices} must divide batch_size = {batch_size} and be at most {len(found)}")
     return Mesh(np.array(found[:devices]), (ROWS,), axis_types=(AxisType.Auto,))

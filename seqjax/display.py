@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text as Line
 
 from seqjax import registry
-from seqjax.contracts import Spec, Tokens
+from seqjax.contracts import Spec
 from seqjax.devices import make_mesh, num_cores
 from seqjax.plugin import fields_of
 
@@ -49,7 +49,8 @@ class Display:
         first, last = self.printed == -math.inf, row["epoch"] == self.run.experiment.epochs
         if first:
             self._print("model", f"{model_line(self.run)} · compiled in {row['compile_seconds']:.1f} s")
-            self.console.print(self._header(), markup=False)
+            middle = "train ppl   held-out ppl" if "train_perplexity" in row else "train MSE   held-out MSE"
+            self.console.print(f"epoch      loss   {middle}    |g|    tokens/s    left", markup=False)
         late = time.monotonic() - self.printed >= EVERY
         if first or last or (late and not self.console.is_terminal):
             self.console.print(self._format(row), markup=False)
@@ -61,15 +62,8 @@ class Display:
         self.console.print(f"{name:8} {escape(text)}", markup=False)
         sys.stdout.flush()
 
-    def _header(self):
-        middle = "train ppl   held-out ppl" if self._tokens() else "train MSE   held-out MSE"
-        return f"epoch      loss   {middle}    |g|    tokens/s    left"
-
-    def _tokens(self):
-        return isinstance(self.run.codec.spec, Tokens)
-
     def _format(self, row):
-        kind = "perplexity" if self._tokens() else "loss"
+        kind = "perplexity" if "train_perplexity" in row else "loss"
         train, heldout = row[f"train_{kind}"], row[f"heldout_{kind}"]
         left = (time.monotonic() - self.began) / row["epoch"] * (self.run.experiment.epochs - row["epoch"])
         return (

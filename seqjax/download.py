@@ -18,8 +18,8 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
         folder: the cache; None: the user's cache folder.
 
     Raises:
-        Error: no connection (exit code 2), a redirect to http, a file too large, broken off or with another
-            hash (exit code 4). Nothing is left behind, and a good copy in the cache is kept.
+        Error: no connection (exit code 2), a redirect to http, a file too large, broken off or with another hash (exit
+            code 4). Nothing is left behind, and a good copy in the cache is kept.
     """
     import pooch
     import requests
@@ -66,11 +66,7 @@ def _require_https(url: str, address: str) -> None:
 
 
 def check(file: Path, known_hash: str) -> Path:
-    """The same file, if it has this hash.
-
-    Raises:
-        Error: it is missing (exit code 2), or has another hash (exit code 4).
-    """
+    """The same file, if it has this hash."""
     import pooch
 
     algorithm, _, expected = known_hash.partition(":")

@@ -10,8 +10,8 @@ class Error(ValueError):
     Args:
         message: one line, or several. With `problems`, the headline over them.
         problems: the separate faults, where several are reported at once.
-        exit_code: what a command line ends with: 2 bad input, configuration or plugin; 3 diverged;
-            4 integrity; 5 run directory in use; 6 disk, memory or permission.
+        exit_code: what a command line ends with: 2 bad input, configuration or plugin; 3 diverged; 4 integrity; 5 run
+            directory in use; 6 disk, memory or permission.
     """
 
     def __init__(self, message: str, *, problems: Iterable[str] = (), exit_code: int = 2):

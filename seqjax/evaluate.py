@@ -27,8 +27,8 @@ def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]
         stream: the data.
 
     Returns:
-        `loss`, `tokens` (how many targets were scored) and, where targets are tokens, `perplexity`. A stream
-        without targets has a loss of NaN.
+        `loss`, `tokens` (how many targets were scored) and, where targets are tokens, `perplexity`. A stream without
+        targets has a loss of NaN.
     """
     losses, tokens = 0.0, 0
     plan = in_order(check_stream(stream).bounds, WINDOW)

@@ -48,8 +48,7 @@ class Experiment(config.Scalars):
             progress: whether to print what happens.
 
         Raises:
-            Error: a folder that holds another recipe or an unfinished run; training that diverges (exit
-                code 3).
+            Error: a folder that holds another recipe or an unfinished run; training that diverges (exit code 3).
         """
         from seqjax.run import execute
 
@@ -62,9 +61,7 @@ class Experiment(config.Scalars):
             Error: a plugin that is not registered, or a text in memory.
         """
         if isinstance(self.corpus, Text):
-            raise Error(
-                "a text in memory cannot be written down: save it, and use the corpus text-file; or give no path"
-            )
+            raise Error("a text in memory cannot be written down: save it, and use the corpus text-file")
         return config.to_toml(config.to_config(self))
 
     @classmethod

@@ -35,9 +35,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as fault:
         reason = fault.strerror or fault
-        raise Error(
-            f"{fault.filename or path} cannot be written: {reason}; choose another folder", exit_code=6
-        ) from fault
+        raise Error(f"{fault.filename or path} cannot be written: {reason}; try another folder", exit_code=6) from fault
 
 
 def write(path: Path, data: str | bytes) -> None:
@@ -49,11 +47,7 @@ def write(path: Path, data: str | bytes) -> None:
 
 
 def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
-    """What `parse` makes of a file of a saved run.
-
-    Raises:
-        Error: exit code 4: the file is missing, damaged, or not what it has to be.
-    """
+    """What `parse` makes of a file of a saved run."""
     try:
         return parse(path.read_bytes())
     except (OSError, ValueError, LookupError, TypeError, AttributeError, safetensors.SafetensorError) as fault:
@@ -67,11 +61,7 @@ def write_params(path: Path, params: Params) -> None:
 
 
 def read_params(path: Path, like: Params) -> Params:
-    """The parameters in a file, in the structure of `like`.
-
-    Raises:
-        Error: exit code 4: the file is damaged, or its arrays are not those of the model.
-    """
+    """The parameters in a file, in the structure of `like`."""
 
     def parse(data):
         arrays = safetensors.numpy.load(data)
@@ -128,11 +118,7 @@ def copy_local_plugins(folder: Path, experiment: Plugin) -> None:
 
 
 def missing_plugins(folder: Path) -> list[str]:
-    """The files to load, quoted for a shell, before a run that used local plugins can be opened.
-
-    Raises:
-        Error: a local plugin that was defined without a file, or (exit code 4) is another one now.
-    """
+    """The files to load, quoted for a shell, before a run that used local plugins can be opened."""
     records = read(folder / ENVIRONMENT, lambda data: [dict(record) for record in json.loads(data)["plugins"]])
     known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
     files = []
@@ -142,9 +128,7 @@ def missing_plugins(folder: Path) -> list[str]:
         if not str(id_).startswith(f"{registry.LOCAL}/"):
             continue
         if entry and sha256 not in (None, _plugin_record(entry)["sha256"]):
-            raise Error(
-                f"{folder} was made with another {kind} {id_!r} than is loaded: its file has changed", exit_code=4
-            )
+            raise Error(f"{folder} was made with another {kind} {id_!r} than is loaded", exit_code=4)
         if not entry and not file:
             raise Error(f"{folder} needs {kind} {id_!r}, which was defined without a file: define it again, then open")
         if not entry:

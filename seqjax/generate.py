@@ -18,8 +18,8 @@ def generate(
 ) -> str:
     """The prompt and its continuation by `length` tokens.
 
-    The model reads the prompt, then each token that it has chosen. `<unk>` is never chosen. An empty prompt
-    is read as token 0, which the model has not met in training, and is not part of the result.
+    The model reads the prompt, then each token that it has chosen. `<unk>` is never chosen. An empty prompt is read as
+    token 0, which the model has not met in training, and is not part of the result.
 
     Args:
         model: a model of tokens.

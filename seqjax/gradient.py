@@ -25,11 +25,9 @@ class Batch(NamedTuple):
 
     Args:
         xs: what the steps read, leaves [T, B, ...].
-        weights: float[T, B], what each step's loss counts: zero where it is not scored, and divided by the
-            global count, so that they sum to 1 over the batch of all devices. A strategy sums; it never
-            normalises.
-        fresh: bool[B], True where a sequence starts: its state is the initial one, inside the
-            differentiated function.
+        weights: float[T, B], what each step's loss counts: zero where it is not scored, and divided by the global
+            count, so that they sum to 1 over the batch of all devices. A strategy sums; it never normalises.
+        fresh: bool[B], True where a sequence starts: its state is the initial one, inside the differentiated function.
         rows: int32[B], global row numbers, so that randomness does not depend on how rows lie on devices.
     """
 
@@ -70,9 +68,9 @@ class Estimate(NamedTuple):
 class Gradient(Plugin):
     """A gradient strategy, written for the whole batch.
 
-    Most strategies derive from `GatedGradient`, `RandomCuts` or `SequenceGradient` instead and write one
-    function for one sequence. Randomness is drawn apart from the estimate, so that a claim can be proved by
-    summing `estimate` over `outcomes`.
+    Most strategies derive from `GatedGradient`, `RandomCuts` or `SequenceGradient` instead and write one function for
+    one sequence. Randomness is drawn apart from the estimate, so that a claim can be proved by summing `estimate` over
+    `outcomes`.
     """
 
     kind: ClassVar[str] = "gradient"
@@ -201,10 +199,10 @@ class SequenceGradient(Gradient):
 def value_and_grad(step_or_problem: Callable | Problem, strategy: Gradient) -> Callable[..., Estimate]:
     """Like `jax.value_and_grad`, for a scan: its result differentiates T steps by a strategy.
 
-    The function returned takes `(params, state, xs, *, memory=None, weights=None, key=None)`, with state leaves
-    [B, ...] and xs leaves [T, B, ...] (an unbatched scan: add an axis of 1), and returns an `Estimate`.
-    `memory` None: the strategy's initial one; `weights` float[T, B], None: 1 / (T B); `key` is needed by a
-    strategy that draws. No row is fresh: `state` is where the window starts.
+    The function returned takes `(params, state, xs, *, memory=None, weights=None, key=None)`, with state leaves [B,
+    ...] and xs leaves [T, B, ...] (an unbatched scan: add an axis of 1), and returns an `Estimate`. `memory` None: the
+    strategy's initial one; `weights` float[T, B], None: 1 / (T B); `key` is needed by a strategy that draws. No row is
+    fresh: `state` is where the window starts.
 
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (state, loss), or a Problem.
@@ -251,9 +249,7 @@ def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*L"]) -> Flo
         Error: a step's loss is not one number.
     """
     if losses.shape != weights.shape:
-        raise Error(
-            f"a step's loss must be one number, float[]: over the window it is {losses.shape}, not {weights.shape}"
-        )
+        raise Error(f"a step's loss must be one number, float[]: {losses.shape} is not {weights.shape}")
     return jnp.sum(weights.astype(losses.dtype) * losses)
 
 

@@ -18,10 +18,10 @@ from seqjax.errors import Error, nearest
 class Plugin:
     """Base of every kind of plugin.
 
-    A subclass is a frozen dataclass without arrays, so that it is hashable, comparable, printable and static
-    under `jit`. Ranges are part of a field's type: `Annotated[float, Interval(gt=0, le=1)]`. Field types are
-    those that TOML has: bool, int, float, str, Literal, tuples of these, another plugin, unions of these, and
-    `T | None` with None as the default. The docstring under a field documents it.
+    A subclass is a frozen dataclass without arrays, so that it is hashable, comparable, printable and static under
+    `jit`. Ranges are part of a field's type: `Annotated[float, Interval(gt=0, le=1)]`. Field types are those that TOML
+    has: bool, int, float, str, Literal, tuples of these, another plugin, unions of these, and `T | None` with None as
+    the default. The docstring under a field documents it.
 
     Raises:
         Error: a value of the wrong type or out of range; all fields are reported at once.

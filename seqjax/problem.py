@@ -22,8 +22,8 @@ class Problem:
 
     Args:
         step: (params, state, x) -> (state, loss), one sequence, one time step, pure.
-        init_state: (params, key=None) -> the state of a sequence that starts. Without one, fresh rows keep
-            the state that they are given.
+        init_state: (params, key=None) -> the state of a sequence that starts. Without one, fresh rows keep the state
+            that they are given.
 
     Two problems of equal step and init_state are equal, so that jit traces them once.
     """

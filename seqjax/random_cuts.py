@@ -14,15 +14,14 @@ from seqjax.gradient import GatedGradient, Memory
 class RandomCuts(GatedGradient):
     """Cuts each edge between steps at random; a surviving edge weighs 1 / (1 - hazard), so the mean is exact.
 
-    The author writes `hazard`; gates, reweighting, ages and outcomes follow from it. The age of a row
-    persists from window to window (Tallec & Ollivier 2017, "Unbiasing truncated backpropagation through
-    time", arXiv:1705.08209).
+    The author writes `hazard`; gates, reweighting, ages and outcomes follow from it. The age of a row persists from
+    window to window (Tallec & Ollivier 2017, "Unbiasing truncated backpropagation through time", arXiv:1705.08209).
     """
 
     claim = "unbiased"
 
     def hazard(self, age: Int[Array, ""], shared: Any) -> Any:
-        """Probability, in [0, 1), that this edge is cut; `age` int32: edges kept since the last cut or start, first 0."""
+        """Probability in [0, 1) that this edge is cut; `age` int32: edges kept since the last cut or start, first 0."""
         raise NotImplementedError
 
     def init(self, problem, params, state):

@@ -1,8 +1,7 @@
 """Kind -> name -> plugin class.
 
-Built-in plugins, installed packages, loaded files and notebook cells enter by the same door: the decorator
-`register`. Installed ones are found by their entry points, read as metadata: nothing is imported until it is
-asked for.
+Built-in plugins, installed packages, loaded files and notebook cells enter by the same door: the decorator `register`.
+Installed ones are found by their entry points, read as metadata: nothing is imported until it is asked for.
 """
 
 import ast
@@ -57,16 +56,16 @@ _registered: dict[tuple[str, str], tuple[Entry, type]] = {}
 def register(kind: str, name: str) -> Callable[[type], type]:
     """Class decorator that makes a plugin known; returns the same class.
 
-    Place it outermost, above `@dataclass(frozen=True)`. Running it again for the same module and class
-    replaces the earlier one.
+    Place it outermost, above `@dataclass(frozen=True)`. Running it again for the same module and class replaces the
+    earlier one.
 
     Args:
         kind: `corpus`, `tokenizer`, `sampler`, `model`, `gradient` or `optimizer`.
         name: short kebab-case name, such as `"artbp"`.
 
     Raises:
-        Error: unknown kind, malformed name, a class that is no frozen dataclass, or a name that another
-            local class has taken.
+        Error: unknown kind, malformed name, a class that is no frozen dataclass, or a name that another local class has
+            taken.
     """
     _check_kind(kind)
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
@@ -105,12 +104,7 @@ def names(kind: str) -> list[str]:
 
 
 def find(kind: str, name: str) -> Entry:
-    """The entry with this short name or full id. Imports no plugin.
-
-    Raises:
-        Error: unknown kind; unknown name (with the nearest ones and the list); a short name that several
-            distributions offer.
-    """
+    """The entry with this short name or full id. Imports no plugin."""
     known = entries(kind)
     matches = [entry for entry in known if name in (entry.name, entry.id)]
     if len(matches) == 1:
@@ -125,11 +119,7 @@ def find(kind: str, name: str) -> Entry:
 
 
 def get(kind: str, name: str) -> type:
-    """The plugin class with this short name or full id; imports its module.
-
-    Raises:
-        Error: as `find`; or the plugin fails to import, or its module does not register it.
-    """
+    """The plugin class with this short name or full id; imports its module. An unknown or broken one is an `Error`."""
     return load(find(kind, name))
 
 
@@ -151,19 +141,13 @@ def load(entry: Entry) -> type:
             del _registered[entry.kind, f"{LOCAL}/{entry.name}"]
             _registered[key] = entry, cls
         if key not in _registered:
-            raise Error(
-                f"{origin} imports, but registers no such plugin: "
-                f'its class needs @seqjax.register("{entry.kind}", "{entry.name}")'
-            )
+            decorator = f'@seqjax.register("{entry.kind}", "{entry.name}")'
+            raise Error(f"{origin} imports, but registers no such plugin: its class needs {decorator}")
     return _registered[key][1]
 
 
 def entry_of(plugin: object) -> Entry:
-    """The entry of a plugin instance or class.
-
-    Raises:
-        Error: the class has not been registered.
-    """
+    """The entry of a plugin instance or class."""
     cls = plugin if isinstance(plugin, type) else type(plugin)
     for entry, known in _registered.values():
         if known is cls:

@@ -47,8 +47,8 @@ class Run:
         """The run kept in a folder.
 
         Raises:
-            Error: no run there, or one without parameters; a local plugin that has to be loaded first; a
-                damaged file (exit code 4).
+            Error: no run there, or one without parameters; a local plugin that has to be loaded first; a damaged file
+                (exit code 4).
         """
         path = Path(path)
         if not (path / folder.CONFIG).is_file():
@@ -66,9 +66,7 @@ class Run:
         except Error as fault:
             raise Error(f"{path / folder.CONFIG}: {fault}", exit_code=fault.exit_code) from fault
         if not (path / folder.PARAMS).is_file():
-            raise Error(
-                f"{path} is unfinished: it has no parameters yet; wait for it, or run it anew in another folder"
-            )
+            raise Error(f"{path} is unfinished: it has no parameters yet; use another folder")
         tokenizer = resolve_tokenizer(experiment.tokenizer)
         codec = folder.read(path / folder.CODEC, lambda data: tokenizer.load(json.loads(data)))
         metrics = folder.read(path / folder.METRICS, folder.parse_rows)
@@ -106,9 +104,7 @@ class Run:
                 known = folder.read(self.path / folder.ENVIRONMENT, lambda data: json.loads(data)["corpus_sha256"])
             if known != self._prepared.source.sha256:
                 self._prepared = None
-                raise Error(
-                    f"{self.path}: its corpus has changed since it was trained (sha256 was {known})", exit_code=4
-                )
+                raise Error(f"{self.path}: its corpus has changed; its sha256 was {known}", exit_code=4)
         return self._prepared
 
     def metric(self, name: str) -> np.ndarray:
@@ -117,7 +113,7 @@ class Run:
             raise Error("this run has no metrics: it did not come to the end of its first epoch")
         if name not in self.metrics[0]:
             raise Error(
-                f"unknown metric {name!r}{nearest(name, self.metrics[0])} (metrics: {', '.join(self.metrics[0])})"
+                f"unknown metric {name!r}{nearest(name, self.metrics[0])} ; there are {', '.join(self.metrics[0])}"
             )
         return np.array([row[name] for row in self.metrics], np.float64)
 
@@ -129,9 +125,7 @@ class Run:
         """
         if isinstance(data, str):
             if data not in PARTS:
-                raise Error(
-                    f"no part {data!r}; choose one of {', '.join(PARTS)}, or wrap a text of your own: Text(...)"
-                )
+                raise Error(f"no part {data!r}; choose one of {', '.join(PARTS)}, or pass a Text(...)")
             stream = self.prepared.streams[data]
         else:
             stream = next_token_stream(*encode(data, self.codec))

@@ -43,9 +43,9 @@ def training(
 ) -> Iterator[tuple[TrainState, dict[str, Any]]]:
     """Trains; yields the state and a row of metrics after each epoch.
 
-    A row has epoch, update, tokens and seconds (both since the call, compiling apart), compile_seconds (of
-    this epoch), train_loss, grad_norm (mean, before clipping), learning_rate and tokens_per_second. The next
-    epoch reuses the buffers of a yielded state: copy what is to be kept.
+    A row has epoch, update, tokens and seconds (both since the call, compiling apart), compile_seconds (of this epoch),
+    train_loss, grad_norm (mean, before clipping), learning_rate and tokens_per_second. The next epoch reuses the
+    buffers of a yielded state: copy what is to be kept.
 
     Args:
         problem: what is trained.
@@ -112,11 +112,7 @@ def set_up(problem, stream, sampler, gradient, optimizer, epochs, seed=0, params
 
 
 def init_train_state(problem, gradient, optimizer, num_updates, num_rows, seed=0, params=None):
-    """The state before update 0.
-
-    Raises:
-        Error: the problem has no model and `params` are missing, or no `init_state`.
-    """
+    """The state before update 0."""
     init_key, carry_key, key = jax.random.split(jax.random.key(seed), 3)
     if params is None:
         if problem.model is None or problem.spec is None:

@@ -43,8 +43,8 @@ def unroll(step: Callable, state: Any, xs: PyTree, gates: Gates = None) -> Any:
         step: (state, x) -> (state, output), one sequence, one time step.
         state: leaves [B, ...].
         xs: leaves [T, B, ...].
-        gates: before step t the incoming state's tangent is multiplied by gates[t]; its value is untouched. All
-            ones is full backpropagation through time, a zero cuts.
+        gates: before step t the incoming state's tangent is multiplied by gates[t]; its value is untouched. All ones is
+            full backpropagation through time, a zero cuts.
 
     Returns:
         The state after the last step, leaves [B, ...], and the outputs, leaves [T, B, ...].

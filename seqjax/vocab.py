@@ -18,8 +18,8 @@ UNKNOWN = "<unk>"
 class Vocab:
     """A vocabulary: id 0 is `<unk>`, then the reserved tokens, then by falling frequency.
 
-    Ties are broken by first occurrence. Tokens are any hashables: an n-gram vocabulary has tuples, and
-    `vocab[("of", "the")]` is the id of one token while `vocab[["of", "the"]]` are the ids of two.
+    Ties are broken by first occurrence. Tokens are any hashables: an n-gram vocabulary has tuples, and `vocab[("of",
+    "the")]` is the id of one token while `vocab[["of", "the"]]` are the ids of two.
 
     Args:
         tokens: the token of each id.
@@ -57,9 +57,6 @@ class Vocab:
         if isinstance(tokens, list):
             return np.fromiter((self._ids.get(token, 0) for token in tokens), np.int32, len(tokens))
         return self._ids.get(tokens, 0)
-
-    def __contains__(self, token: Hashable) -> bool:
-        return token in self._ids
 
     def to_tokens(self, ids: Any) -> Any:
         """The token of an id, or the list of tokens of several."""

@@ -18,8 +18,8 @@ SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 class TimeMachine(Corpus):
     """The Time Machine (Wells 1895): 170,580 characters, 27 symbols.
 
-    In each line, runs of anything but letters become one space; the line is stripped and lower-cased. Looked
-    for at `path`, else in the folder `$SEQJAX_DATA`, else in the cache, else downloaded.
+    In each line, runs of anything but letters become one space; the line is stripped and lower-cased. Looked for at
+    `path`, else in the folder `$SEQJAX_DATA`, else in the cache, else downloaded.
     """
 
     path: str | None = None

@@ -15,9 +15,9 @@ from seqjax.data import cut_windows
 class Sequential(Sampler):
     """Cuts the stream into `batch_size` long rows, and reads them side by side, window after window.
 
-    Row i of a batch continues row i of the batch before, so that the state can be carried along. A random
-    offset of 0 to `num_steps` skips the start of the stream in each epoch. Where a document ends inside a
-    row, its last window is scored in part and the next one is fresh.
+    Row i of a batch continues row i of the batch before, so that the state can be carried along. A random offset of 0
+    to `num_steps` skips the start of the stream in each epoch. Where a document ends inside a row, its last window is
+    scored in part and the next one is fresh.
     """
 
     batch_size: Annotated[int, Interval(ge=1)] = 32

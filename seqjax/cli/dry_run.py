@@ -36,8 +36,7 @@ def describe(experiment: Any, devices: int | None) -> str:
             f"model    {display.model_line(run)}",
             *shapes,
             f"epoch    {updates:,} updates of {e.sampler.batch_size} x {e.sampler.num_steps} steps, "
-            f"{targets:,} of {len(stream.inputs):,} targets",
-            f"run      {e.epochs} epochs, about {updates * e.epochs:,} updates",
+            f"{targets:,} of {len(stream.inputs):,} targets; {e.epochs} epochs, about {updates * e.epochs:,} updates",
             f"memory   {memory.argument_size_in_bytes / 1e6:,.1f} MB parameters, state and data, "
             f"{memory.temp_size_in_bytes / 1e6:,.1f} MB temporary, a device",
             "nothing was trained; leave out --dry-run to train",

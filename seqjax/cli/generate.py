@@ -12,9 +12,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
     parser.add_argument("--prompt", default="", help="how the text begins; empty: from the model's start")
     parser.add_argument("--length", type=int, default=200, help="tokens to add; default 200")
-    parser.add_argument(
-        "--temperature", type=float, default=0.0, help="0, the default: the likeliest token; 1: as the model thinks"
-    )
+    text = "0, the default: the likeliest token; 1: as the model thinks"
+    parser.add_argument("--temperature", type=float, default=0.0, help=text)
     parser.add_argument("--seed", type=int, default=0, help="of the choice of tokens; default 0")
     args = parser.read(argv)
 

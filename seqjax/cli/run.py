@@ -88,7 +88,7 @@ def _split_fields(argv: Sequence[str]) -> tuple[list[str], dict[str, dict[str, s
 
 def _recipe(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> dict[str, Any]:
     """The configuration of the file, with the flags laid over it."""
-    recipe = config.from_toml(_read(args.config), args.config) if args.config is not None else {}
+    recipe = {} if args.config is None else config.read_toml(args.config)
     for kind in registry.GROUPS:
         name, strings = getattr(args, kind), fields.get(kind, {})
         table: dict[str, Any] = {} if name is None else {"plugin": name}
@@ -108,13 +108,6 @@ def _parse_table(kind: str, below: Any, strings: dict[str, str]) -> dict[str, An
         return config.parse_fields(registry.get(kind, str(name)), strings)
     except Error:
         return dict(strings)  # the builder says what is wrong, together with all other faults
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise Error(f"--config {path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
 
 
 def _plugin_help(recipe: dict[str, Any]) -> str:
