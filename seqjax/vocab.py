@@ -58,6 +58,9 @@ class Vocab:
             return np.fromiter((self._ids.get(token, 0) for token in tokens), np.int32, len(tokens))
         return self._ids.get(tokens, 0)
 
+    def __contains__(self, token: Hashable) -> bool:
+        return token in self._ids
+
     def to_tokens(self, ids: Any) -> Any:
         """The token of an id, or the list of tokens of several."""
         if np.ndim(ids) == 0:
