@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqjax.contracts import Model, Spec, Tokens
+from seqjax.contracts import Model
 from seqjax.errors import Error
+from seqjax.specs import Spec, Tokens
 
 
 def check_model(model: Model, spec: Spec) -> None:

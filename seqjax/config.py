@@ -32,6 +32,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 DEFAULT_TOKENIZER = "seqjax/char"
 """How a text is split where no tokenizer is named."""
 
+IN_MEMORY = "in-memory"
+"""Stands in a recipe for data that were given as an object; a run keeps them beside it."""
+
 Config = dict[str, Any]
 
 
@@ -86,7 +89,7 @@ def resolve(config: Config) -> Config:
     tables = {kind: merged[kind] for kind in registry.GROUPS if kind in merged}
     wrong = {kind: fault for kind, table in tables.items() if (fault := _name_fault(kind, table))}
     given = {kind for kind in tables if kind in config and kind not in wrong}
-    import_given = any(len(tables[kind]) > 1 for kind in given)
+    import_given = any(isinstance(tables[kind], Mapping) and len(tables[kind]) > 1 for kind in given)
     for kind, table in tables.items():
         if kind in wrong:
             problems.append(f"[{kind}] {wrong[kind]}")
@@ -120,7 +123,9 @@ def to_config(plugin: Any) -> Config:
 
 
 def to_table(plugin: Plugin) -> Config:
-    """The table of a plugin: its full id and its fields."""
+    """The table of a plugin: its full id and its fields; of data in memory, their hash."""
+    if getattr(plugin, "in_memory", False):
+        return {"plugin": IN_MEMORY, "sha256": plugin.sha256}  # type: ignore[attr-defined]
     return {"plugin": registry.entry_of(plugin).id, **to_config(plugin)}
 
 
@@ -188,9 +193,13 @@ def _parse_bool(text: str) -> bool:
 
 def _name_fault(kind: str, table: Any) -> str | None:
     """What is wrong with the plugin's name in a table, if anything is. Imports nothing."""
+    if isinstance(table, Plugin):
+        return None
     name = table.get("plugin") if isinstance(table, Mapping) else None
     if not isinstance(name, str):
         return f"must be a table that names its plugin: plugin = one of {', '.join(registry.names(kind))}"
+    if (kind, name) == ("corpus", IN_MEMORY):
+        return "was an object in memory, and this text has only its hash: open the run, or give --config the file in it"
     try:
         registry.find(kind, name)
     except Error as fault:
@@ -200,6 +209,8 @@ def _name_fault(kind: str, table: Any) -> str | None:
 
 def _from_table(kind: str, table: Any, where: str, problems: list[str]) -> Any:
     """The plugin of a table `{"plugin": name, field: value, ...}`; what is wrong with it goes to `problems`."""
+    if isinstance(table, Plugin):
+        return table
     inside: list[str] = []
     plugin = None
     fault = _name_fault(kind, table)

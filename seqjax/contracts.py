@@ -5,62 +5,24 @@ A model is written for ONE sequence and ONE step; `unroll` here scans any such s
 """
 
 import functools
-import hashlib
-from dataclasses import dataclass
+import itertools
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import PyTree
 
+from seqjax.corpus import Series, Text
 from seqjax.errors import Error
 from seqjax.plugin import Plugin
+from seqjax.specs import Spec, Tokens, Values
 from seqjax.unroll import Gates, unroll
 
 Params = Any
 """A nested dict of float arrays."""
 State = Any
 """Any pytree of arrays; leaves may be integers or keys."""
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Sequences of ids: int32[] in, logits float[size] out, loss in nats."""
-
-    size: int
-
-    width = property(lambda self: self.size, doc="Number of logits.")
-
-    def loss(self, output: Float[Array, " size"], target: Int[Array, ""]) -> Float[Array, ""]:
-        """Cross-entropy, -log softmax(output)[target]."""
-        return jax.nn.logsumexp(output) - output[target]
-
-
-@dataclass(frozen=True)
-class Values:
-    """Sequences of real vectors: float[dim] in, float[dim] out, loss the mean squared error."""
-
-    dim: int = 1
-
-    width = property(lambda self: self.dim, doc="Number of values a step.")
-
-    def loss(self, output: Float[Array, " dim"], target: Float[Array, " dim"]) -> Float[Array, ""]:
-        """Squared error averaged over `dim`, without a factor 1/2."""
-        return jnp.mean(jnp.square(output - target))
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What goes into a model and what is to come out; `targets` None means the same as the inputs."""
-
-    inputs: Tokens | Values
-    targets: Any = None
-
-    def __post_init__(self) -> None:
-        if self.targets is None:
-            object.__setattr__(self, "targets", self.inputs)
 
 
 class Stream(NamedTuple):
@@ -76,88 +38,37 @@ class Stream(NamedTuple):
     mask: Any = None
 
 
-class Corpus(Plugin):
-    """Where data comes from."""
+@runtime_checkable
+class Codec(Protocol):
+    """Turns data into what a model reads, and back. What `Tokenizer.fit` returns."""
 
-    kind: ClassVar[str] = "corpus"
+    @property
+    def spec(self) -> Tokens | Values:
+        """What comes out of `encode`, as a side of a `Spec`."""
 
-    def load(self) -> "Text":
-        """The data, whole."""
-        raise NotImplementedError
+    def encode(self, data: Any) -> np.ndarray:
+        """Ids int32[n] of a text, or values float[n, dim] of those of a series."""
 
+    def decode(self, encoded: Any) -> Any:
+        """The text of ids, or the values in their own units."""
 
-@dataclass(frozen=True, eq=False)
-class Text(Corpus):
-    """A text in memory; itself a corpus, so `Experiment(corpus=Text("..."))` works.
-
-    Args:
-        text: the characters, as they are.
-        source: where they came from, for display.
-        bounds: int64[D + 1] offsets of the documents in `text`; None: one document.
-    """
-
-    text: str
-    source: str = ""
-    bounds: Any = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.text, str):
-            raise Error(f"Text takes a string, not {type(self.text).__name__}; read a file with the corpus text-file")
-        bounds = np.asarray([0, len(self.text)] if self.bounds is None else self.bounds, np.int64)
-        if (
-            bounds.ndim != 1
-            or not bounds.size
-            or bounds[0] != 0
-            or bounds[-1] != len(self.text)
-            or (np.diff(bounds) < 0).any()
-        ):
-            raise Error(f"Text bounds must rise from 0 to {len(self.text)}, the number of characters")
-        object.__setattr__(self, "bounds", bounds)
-
-    def __len__(self) -> int:
-        return len(self.text)
-
-    def __getitem__(self, part: slice) -> "Text":
-        first, last, _ = part.indices(len(self))
-        inside = self.bounds[(self.bounds > first) & (self.bounds < last)]
-        return Text(self.text[first:last], self.source, np.concatenate([[first], inside, [max(first, last)]]) - first)
-
-    @functools.cached_property
-    def sha256(self) -> str:
-        """Hash of the UTF-8 text."""
-        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
-
-    def load(self) -> "Text":
-        """Itself."""
-        return self
+    def to_dict(self) -> dict:
+        """Plain values for JSON; `Tokenizer.load` turns them back into the codec."""
 
 
 @runtime_checkable
-class Codec(Protocol):
-    """Turns text into ids and back. What `Tokenizer.fit` returns."""
+class TextCodec(Codec, Protocol):
+    """A codec between text and ids; what is not in the vocabulary becomes `<unk>` where there is one."""
 
     @property
     def tokens(self) -> Any:
         """The token of each id."""
 
-    @property
-    def spec(self) -> Tokens | Values:
-        """What the ids or values are, as a side of a `Spec`."""
-
     def split(self, text: str) -> Any:
-        """The tokens of a text, known or not."""
-
-    def encode(self, text: str) -> np.ndarray:
-        """Ids int32[n] of a text; what is not in the vocabulary becomes `<unk>` where there is one."""
-
-    def decode(self, ids: Any) -> str:
-        """The text of ids."""
+        """The tokens of a text, known or not, one for each id of `encode`."""
 
     def __len__(self) -> int:
         """Number of ids."""
-
-    def to_dict(self) -> dict:
-        """Plain values for JSON; `Tokenizer.load` turns them back into the codec."""
 
 
 class Tokenizer(Plugin):
@@ -173,11 +84,21 @@ class Tokenizer(Plugin):
         """The text of tokens: the inverse of `split`."""
         raise NotImplementedError
 
-    def fit(self, data: Text) -> Codec:
-        """The codec of the training split `data`."""
+    def fit(self, data: Text | Series) -> Codec:
+        """The codec of the training split `data`.
+
+        Raises:
+            Error: the tokenizer is not for such data.
+        """
         from seqjax.vocab import Vocab
 
-        return Vocab.from_tokens(self.split(data.text), tokenizer=self)
+        if not isinstance(data, Text):
+            raise Error(
+                f"tokenizer {type(self).__name__} splits text, and the corpus is a {type(data).__name__}\n"
+                "Leave the tokenizer out, or scale a series with --tokenizer standardize"
+            )
+        tokens = itertools.chain.from_iterable(map(self.split, data.documents))
+        return Vocab.from_tokens(tokens, tokenizer=self)
 
     def load(self, saved: dict) -> Codec:
         """The codec whose `to_dict` gave `saved`."""

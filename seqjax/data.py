@@ -8,66 +8,125 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from seqjax.config import DEFAULT_TOKENIZER, create
-from seqjax.contracts import Codec, Corpus, Plan, Spec, Stream, Text, Tokenizer
+from seqjax.contracts import Codec, Plan, Stream, TextCodec, Tokenizer
+from seqjax.corpus import Corpus, Data, Pairs, Series, Text
 from seqjax.errors import Error
+from seqjax.specs import Spec, Tokens, Values
 
 PARTS = ("train", "heldout", "rest")
 """The consecutive parts of a corpus."""
 
 
-class Data(NamedTuple):
-    """A corpus made ready: `streams` has one for each of `PARTS`."""
+class Prepared(NamedTuple):
+    """A corpus made ready.
 
-    source: Text
-    codec: Codec
+    Args:
+        source: the corpus, whole.
+        codec: of its tokenizer; None where it has none: a series as it is, or pairs.
+        spec: what a model reads and what it is to give.
+        streams: one for each of `PARTS`.
+    """
+
+    source: Data
+    codec: Codec | None
     spec: Spec
     streams: dict[str, Stream]
 
 
-def prepare(corpus: Corpus, train: int | float, heldout: int | float, tokenizer: Tokenizer | None) -> Data:
+def prepare(corpus: Corpus, train: int | float, heldout: int | float, tokenizer: Tokenizer | None) -> Prepared:
     """Loads, splits, fits the tokenizer on the training split alone, encodes."""
     source = corpus.load()
     parts = split(source, train, heldout)
-    codec = resolve_tokenizer(tokenizer).fit(parts["train"])
-    streams = {name: next_token_stream(*encode(part, codec)) for name, part in parts.items()}
-    return Data(source, codec, Spec(codec.spec), streams)
+    codec = fit(tokenizer, parts["train"])
+    spec = spec_of(source, codec)
+    streams = {name: make_stream(part, codec, spec) for name, part in parts.items()}
+    return Prepared(source, codec, spec, streams)
 
 
-def resolve_tokenizer(tokenizer: Tokenizer | None) -> Tokenizer:
-    """The tokenizer of a recipe; None stands for the default one."""
-    return tokenizer or create("tokenizer", DEFAULT_TOKENIZER)
+def fit(tokenizer: Tokenizer | None, data: Data) -> Codec | None:
+    """The codec of the training split; a text without a tokenizer has the default one."""
+    tokenizer = resolve_tokenizer(tokenizer, data)
+    return tokenizer.fit(data) if tokenizer else None  # type: ignore[arg-type]
 
 
-def split(source: Text, train: int | float, heldout: int | float) -> dict[str, Text]:
-    """Consecutive parts of a corpus: `train`, `heldout` and the `rest`; int = characters, float = share."""
+def resolve_tokenizer(tokenizer: Tokenizer | None, data: Data) -> Tokenizer | None:
+    """The tokenizer of a recipe for such data: for a text, None stands for the default one."""
+    if isinstance(data, Pairs) and tokenizer is not None:
+        raise Error("pairs hold what a model reads, and take no tokenizer: leave it out")
+    return tokenizer or (create("tokenizer", DEFAULT_TOKENIZER) if isinstance(data, Text) else None)
+
+
+def spec_of(data: Data, codec: Codec | None) -> Spec:
+    """What a model of such data reads and what it is to give."""
+    if isinstance(data, Pairs):
+        assert data.spec is not None
+        return data.spec
+    return Spec(codec.spec if codec else Values(data.values.shape[1]))  # type: ignore[attr-defined]
+
+
+def split(source: Data, train: int | float, heldout: int | float) -> dict[str, Any]:
+    """Consecutive parts of a corpus: `train`, `heldout` and the `rest`; int = so many, float = share."""
     total = len(source)
     sizes = [size if isinstance(size, int) else round(size * total) for size in (train, heldout)]
     if isinstance(train, float) and isinstance(heldout, float):
         sizes[1] = round((train + heldout) * total) - sizes[0]  # so that shares of 1 in all take no more than all
     if sizes[0] < 2 or sum(sizes) > total:
         raise Error(
-            f"corpus {source.source or 'text'} has {total:,} characters; train = {train} and heldout = {heldout} "
+            f"corpus {source.source or 'text'} has {total:,} {source.unit}; train = {train} and heldout = {heldout} "
             f"take {sizes[0]:,} and {sizes[1]:,} of them, and training needs at least 2\n"
-            "Use a longer text, or shares such as --train 0.9 --heldout 0.1"
+            "Use a longer corpus, or shares such as --train 0.9 --heldout 0.1"
         )
     edges = [0, sizes[0], sum(sizes), total]
     return {name: source[first:last] for name, first, last in zip(PARTS, edges, edges[1:], strict=False)}
 
 
-def encode(text: Text, codec: Codec) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " bounds"]]:
-    """Ids of a text, and where its documents begin and end among them."""
-    ids = [codec.encode(text.text[first:last]) for first, last in zip(text.bounds, text.bounds[1:], strict=False)]
+def make_stream(data: Data, codec: Codec | None, spec: Spec) -> Stream:
+    """What is sampled of a part: of pairs the pairs, else each entry predicts the next one of its document.
+
+    Raises:
+        Error: the data are not what a model of this spec reads.
+    """
+    if not _fits(data, codec, spec):
+        raise Error(
+            f"a {type(data).__name__} is not what this model reads, which is {spec.inputs} to {spec.targets}"
+            + (" of a text" if isinstance(codec, TextCodec) else "")
+        )
+    if isinstance(data, Pairs):
+        return Stream(data.inputs, data.targets, data.bounds, data.mask)
+    return next_stream(*encode(data, codec))
+
+
+def _fits(data, codec, spec):
+    if isinstance(data, Text):
+        return isinstance(codec, TextCodec)
+    if isinstance(data, Series):
+        return not isinstance(codec, TextCodec) and spec == Spec(Values(data.values.shape[1]))
+    sides = ((data.spec.inputs, spec.inputs), (data.spec.targets, spec.targets))
+    return codec is None and all(
+        type(found) is type(side)
+        and (found.width == side.width or (isinstance(found, Tokens) and found.width < side.width))
+        for found, side in sides
+    )
+
+
+def encode(data: Data, codec: Codec | None) -> tuple[np.ndarray, Int[np.ndarray, " bounds"]]:
+    """Ids of a text or values of a series, and where the documents begin and end among them."""
+    if not isinstance(data, Text):
+        values = data.values  # type: ignore[attr-defined]
+        return (codec.encode(values) if codec else values), data.bounds
+    assert codec is not None
+    ids = [codec.encode(document) for document in data.documents]
     return np.concatenate(ids), np.cumsum([0, *map(len, ids)], dtype=np.int64)
 
 
-def next_token_stream(ids: Int[np.ndarray, " n"], bounds: Int[np.ndarray, " bounds"]) -> Stream:
-    """The stream of a language model: each id predicts the next one of its document."""
-    inside = np.ones(len(ids), bool)
+def next_stream(values: np.ndarray, bounds: Int[np.ndarray, " bounds"]) -> Stream:
+    """The stream of a model that goes on by itself: each entry predicts the next one of its document."""
+    inside = np.ones(len(values), bool)
     lengths = np.diff(bounds)
-    inside[bounds[1:][lengths > 0] - 1] = False  # a document's last id predicts nothing
+    inside[bounds[1:][lengths > 0] - 1] = False  # a document's last entry predicts nothing
     (at,) = np.nonzero(inside)
     lengths = np.maximum(lengths - 1, 0)
-    return Stream(ids[at], ids[at + 1], np.cumsum([0, *lengths], dtype=np.int64))
+    return Stream(values[at], values[at + 1], np.cumsum([0, *lengths], dtype=np.int64))
 
 
 def check_stream(stream: Stream) -> Stream:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text as Line
 
 from seqjax import registry
-from seqjax.contracts import Spec
+from seqjax.contracts import TextCodec
 from seqjax.devices import make_mesh, num_cores
 from seqjax.plugin import fields_of
 
@@ -29,6 +29,7 @@ class Display:
         self.live = Live(Line("compiling"), console=self.console, auto_refresh=False, transient=True)
         self.began = time.monotonic()
         self.printed = -math.inf
+        self.epochs_before = len(run.metrics)
 
     def __enter__(self) -> "Display":
         if self.show:
@@ -65,7 +66,8 @@ class Display:
     def _format(self, row):
         kind = "perplexity" if "train_perplexity" in row else "loss"
         train, heldout = row[f"train_{kind}"], row[f"heldout_{kind}"]
-        left = (time.monotonic() - self.began) / row["epoch"] * (self.run.experiment.epochs - row["epoch"])
+        here = row["epoch"] - self.epochs_before
+        left = (time.monotonic() - self.began) / here * (self.run.experiment.epochs - row["epoch"])
         return (
             f"{row['epoch']:5}  {row['train_loss']:8.3f}  {train:10.2f}  {heldout:13.2f}  "
             f"{row['grad_norm']:5.2f}  {row['tokens_per_second']:10,.0f}  {left // 60:3.0f}:{left % 60:02.0f}"
@@ -85,13 +87,14 @@ def corpus_line(run: Any) -> str:
     """Name, size and parts of the corpus."""
     source, e = run.data, run.experiment
     parts = [f"{size:.0%}" if isinstance(size, float) else f"{size:,}" for size in (e.train, e.heldout)]
-    size = f"{source.source or 'text'} · {len(source):,} characters · {len(run.codec)} tokens"
+    codec = f" · {len(run.codec)} tokens" if isinstance(run.codec, TextCodec) else ""
+    size = f"{source.source or type(source).__name__.lower()} · {len(source):,} {source.unit}{codec}"
     return f"{size} · train {parts[0]} / held out {parts[1]}"
 
 
 def model_line(run: Any) -> str:
     """Model, number of parameters, gradient strategy, optimizer."""
-    params = jax.eval_shape(lambda: run.experiment.model.init(jax.random.key(0), Spec(run.codec.spec)))
+    params = jax.eval_shape(lambda: run.experiment.model.init(jax.random.key(0), run.spec))
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     e = run.experiment
     return f"{describe(e.model)} · {size:,} parameters · gradient {describe(e.gradient)} · {describe(e.optimizer)}"

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from seqjax import config
-from seqjax.contracts import Corpus, Model, Optimizer, Sampler, Text, Tokenizer
-from seqjax.errors import Error
+from seqjax.contracts import Model, Optimizer, Sampler, Tokenizer
+from seqjax.corpus import Corpus
 from seqjax.gradient import Gradient
 
 
@@ -29,7 +29,7 @@ class Experiment(config.Scalars):
     corpus: Corpus = _default("corpus")
     """Where the data comes from."""
     tokenizer: Tokenizer | None = None
-    """How text is split; None: into characters."""
+    """What a model reads of the data; None: the characters of a text, a series as it is."""
     sampler: Sampler = _default("sampler")
     """Which windows make an epoch."""
     model: Model = _default("model")
@@ -39,29 +39,40 @@ class Experiment(config.Scalars):
     optimizer: Optimizer = _default("optimizer")
     """What an update does with the gradient."""
 
-    def run(self, path: str | Path | None = None, *, devices: int | None = None, progress: bool = False) -> Any:
-        """Trains, and returns the `Run`. A finished run of the same recipe is opened instead.
+    def run(
+        self,
+        path: str | Path | None = None,
+        *,
+        devices: int | None = None,
+        progress: bool = False,
+        checkpoint_seconds: float = 30.0,
+    ) -> Any:
+        """Trains, and returns the `Run`. Goes on with an interrupted run of the same recipe, and opens a finished one.
+
+        Ctrl-C and SIGTERM save the state, where there is a folder, before they end the program.
 
         Args:
             path: folder to keep the run in; None: in memory, nothing is written.
             devices: how many to shard each batch over; None: all, or the most that divide the batch.
             progress: whether to print what happens.
+            checkpoint_seconds: time from one checkpoint to the next, at least.
 
         Raises:
-            Error: a folder that holds another recipe or an unfinished run; training that diverges (exit code 3).
+            Error: a folder that holds another recipe, or that is in use (exit code 5); training that diverges (3); a
+                damaged checkpoint, or another environment than that in which a run was begun (4).
         """
-        from seqjax.run import execute
+        from seqjax.execute import execute
 
-        return execute(self, path, devices, progress)
+        return execute(self, None if path is None else Path(path), devices, progress, checkpoint_seconds)
 
     def to_toml(self) -> str:
         """The recipe as TOML: the scalars, then a table for each plugin, with full ids and all fields.
 
+        Data in memory are named by their hash; `Run.open` finds them in the folder of a run.
+
         Raises:
-            Error: a plugin that is not registered, or a text in memory.
+            Error: a plugin that is not registered.
         """
-        if isinstance(self.corpus, Text):
-            raise Error("a text in memory cannot be written down: save it, and use the corpus text-file")
         return config.to_toml(config.to_config(self))
 
     @classmethod

@@ -1,16 +1,13 @@
 """The folder of a run: which files it has, and how they are written and read."""
 
 import contextlib
+import fcntl
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import re
-import shlex
-import shutil
-import subprocess
+import socket
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,13 +16,16 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from seqjax import registry
+from seqjax import config
 from seqjax.contracts import Params
+from seqjax.corpus import Data, Pairs, Series, Text
 from seqjax.errors import Error
-from seqjax.plugin import Plugin
+from seqjax.specs import Spec
 
 CONFIG, ENVIRONMENT, METRICS, CODEC = "config.toml", "environment.json", "metrics.jsonl", "codec.json"
 PARAMS, SAMPLES, HISTORY, PLUGINS = "params.safetensors", "samples.txt", "history.png", "plugins"
+DATA, CHECKPOINTS, LOCK = "data.safetensors", "checkpoints", ".lock"
+FILES = (CONFIG, ENVIRONMENT, METRICS, CODEC, PARAMS, SAMPLES, HISTORY, PLUGINS, DATA, CHECKPOINTS, LOCK)
 
 
 @contextlib.contextmanager
@@ -38,12 +38,48 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise Error(f"{fault.filename or path} cannot be written: {reason}; try another folder", exit_code=6) from fault
 
 
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Makes a folder, and keeps it from other processes; the kernel lets go of it when this one ends.
+
+    Raises:
+        Error: exit code 5: another process has it.
+    """
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / LOCK).open("a+", encoding="utf-8")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise Error(f"{path} is in use by {owner}; wait for it, or choose another folder", exit_code=5) from fault
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
 def write(path: Path, data: str | bytes) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file whole or not at all, and for good."""
     with disk_errors(path):
         part = path.with_name(path.name + ".part")
-        part.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+        with part.open("wb") as file:
+            file.write(data.encode("utf-8") if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(part, path)
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Has the disk keep what was written to a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
@@ -54,120 +90,124 @@ def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
         raise Error(f"{path}: missing, damaged or of another installation: {fault!r}", exit_code=4) from fault
 
 
-def write_params(path: Path, params: Params) -> None:
-    """One safetensors file with a hash; a leaf's name is its path in the nested dict, `outer/inner`."""
-    arrays = {_name(keys): np.ascontiguousarray(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
-    write(path, safetensors.numpy.save(arrays, {"sha256": _sha256(arrays)}))
+def write_params(path: Path, params: Params, codec: str) -> None:
+    """One safetensors file with a hash; a leaf's name is its path in the nested dict, `outer/inner`.
+
+    The hash of the codec's file, whose text is `codec`, lies beside it.
+    """
+    arrays = {leaf_name(keys): np.ascontiguousarray(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    write(path, save_arrays(arrays, {"sha256": _sha256(arrays), "codec_sha256": _text_sha256(codec)}))
 
 
-def read_params(path: Path, like: Params) -> Params:
+def read_params(path: Path, like: Params, codec: str) -> Params:
     """The parameters in a file, in the structure of `like`."""
 
     def parse(data):
-        arrays = safetensors.numpy.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        if header["__metadata__"]["sha256"] != _sha256(arrays):
+        arrays, header = load_arrays(data)
+        if header["sha256"] != _sha256(arrays):
             raise ValueError("its hash is not that of its arrays")
-        shapes = {name: array.shape for name, array in arrays.items()}
-        expected = {_name(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
-        if shapes != expected:
-            raise ValueError(f"it has the arrays {shapes}, but the model has {expected}")
-        return jax.tree_util.tree_map_with_path(lambda keys, _: jax.numpy.asarray(arrays[_name(keys)]), like)
+        if header["codec_sha256"] != _text_sha256(codec):
+            raise ValueError(f"it belongs to another {CODEC}")
+        return params_of(arrays, like)
 
     return read(path, parse)
 
 
+def params_of(arrays: dict[str, np.ndarray], like: Params) -> Params:
+    """Arrays by name, in the structure of `like`; a ValueError where they do not fit."""
+    shapes = {name: array.shape for name, array in arrays.items()}
+    expected = {leaf_name(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
+    if shapes != expected:
+        raise ValueError(f"it has the arrays {shapes}, but the model has {expected}")
+    return jax.tree_util.tree_map_with_path(lambda keys, _: jax.numpy.asarray(arrays[leaf_name(keys)]), like)
+
+
+def write_data(path: Path, data: Data) -> None:
+    """Data in memory, as a file of the run."""
+    spec = data.spec.to_dict() if isinstance(data, Pairs) and data.spec else None
+    names = list(getattr(data, "names", ()))
+    header = {"form": type(data).__name__, "source": data.source, "names": names, "spec": spec}
+    write(path, save_arrays(data.arrays | {"bounds": data.bounds}, header))
+
+
+def read_data(path: Path, sha256: str) -> Data:
+    """The data in a file, if they have this hash."""
+
+    def parse(file):
+        arrays, header = load_arrays(file)
+        bounds = arrays["bounds"]
+        found: Data
+        if header["form"] == "Text":
+            found = Text(arrays["text"].tobytes().decode("utf-8", "surrogatepass"), header["source"], bounds)
+        elif header["form"] == "Series":
+            found = Series(arrays["values"], header["names"], header["source"], bounds)
+        else:
+            spec = Spec.from_dict(header["spec"])
+            found = Pairs(arrays["inputs"], arrays["targets"], arrays.get("mask"), spec, bounds)
+        if found.sha256 != sha256:
+            raise ValueError(f"its sha256 is not {sha256}")
+        return found
+
+    return read(path, parse)
+
+
+def with_data(recipe: config.Config, path: Path) -> config.Config:
+    """The recipe in a folder, with the data that it had in memory, which the folder keeps."""
+    table = recipe.get("corpus")
+    if isinstance(table, dict) and table.get("plugin") == config.IN_MEMORY:
+        return recipe | {"corpus": read_data(path / DATA, str(table.get("sha256")))}
+    return recipe
+
+
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Adds one line of JSON; what is not finite is null."""
-    plain = {key: value if math.isfinite(value) else None for key, value in row.items()}
+    """Adds one line of JSON."""
     with disk_errors(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(plain, allow_nan=False) + "\n")
+        file.write(_line(row))
 
 
-def parse_rows(data: bytes) -> list[dict[str, Any]]:
-    """The rows that `append_row` wrote."""
-    rows = [json.loads(line) for line in data.decode("utf-8").splitlines()]
-    return [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """These rows and no others."""
+    write(path, "".join(map(_line, rows)))
 
 
-def environment(experiment: Plugin, corpus_sha256: str, devices: int) -> dict[str, Any]:
-    """What a run depends on beside its recipe: versions, plugin files, devices, precision, commit, corpus."""
-    packages = ("seqjax", "jax", "jaxlib", "numpy", "optax")
-    return {
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-        "platform": platform.platform(),
-        "device": str(jax.devices()[0].device_kind),
-        "backend": jax.default_backend(),
-        "devices": devices,
-        "enable_x64": jax.config.jax_enable_x64,
-        "git_commit": _git_commit(),
-        "corpus_sha256": corpus_sha256,
-        "plugins": [_plugin_record(entry) for entry in _entries(experiment)],
-    }
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows in a file; a last line that was not written to its end is left out, with a warning."""
+
+    def parse(data):
+        whole, _, torn = data.decode("utf-8").rpartition("\n")
+        if torn:
+            warnings.warn(f"{path}: its last line was not written to its end, and is left out", stacklevel=4)
+        rows = [json.loads(line) for line in whole.splitlines()]
+        return [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
+
+    return read(path, parse)
 
 
-def copy_local_plugins(folder: Path, experiment: Plugin) -> None:
-    """Keeps the files of plugins that belong to no distribution."""
-    for entry in _entries(experiment):
-        if entry.distribution == registry.LOCAL and entry.source:
-            with disk_errors(folder):
-                kept = _kept_plugin(folder, _plugin_record(entry))
-                kept.parent.mkdir(exist_ok=True)
-                shutil.copyfile(entry.source, kept)
+def leaf_name(keys: tuple) -> str:
+    """The name of a leaf of a pytree in a file, such as `params/W_hh`."""
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
-def missing_plugins(folder: Path) -> list[str]:
-    """The files to load, quoted for a shell, before a run that used local plugins can be opened."""
-    records = read(folder / ENVIRONMENT, lambda data: [dict(record) for record in json.loads(data)["plugins"]])
-    known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
-    files = []
-    for record in records:
-        kind, id_, file, sha256 = (record.get(key) for key in ("kind", "id", "file", "sha256"))
-        entry = known.get((kind, id_))
-        if not str(id_).startswith(f"{registry.LOCAL}/"):
-            continue
-        if entry and sha256 not in (None, _plugin_record(entry)["sha256"]):
-            raise Error(f"{folder} was made with another {kind} {id_!r} than is loaded", exit_code=4)
-        if not entry and not file:
-            raise Error(f"{folder} needs {kind} {id_!r}, which was defined without a file: define it again, then open")
-        if not entry:
-            kept = read(folder / ENVIRONMENT, lambda _: _kept_plugin(folder, record))  # noqa: B023
-            files.append(shlex.quote(str(kept)))
-    return list(dict.fromkeys(files))
+def _line(row):
+    """JSON, in which what is not finite is null."""
+    plain = {key: value if math.isfinite(value) else None for key, value in row.items()}
+    return json.dumps(plain, allow_nan=False) + "\n"
 
 
-def _kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
-    """Where a run keeps the file of a local plugin; two files may have one name."""
-    name = f"{record['sha256'][:8]}_{record['file']}"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise ValueError(f"not a plain file name: {name!r}")
-    return folder / PLUGINS / name
+def save_arrays(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
+    """A safetensors file with a JSON header, the same bytes for the same content."""
+    metadata = {"seqjax": json.dumps(header, sort_keys=True)}  # one entry, since the library does not keep their order
+    return safetensors.numpy.save(arrays, metadata)
 
 
-def _entries(plugin: Plugin) -> list[registry.Entry]:
-    """The entries of the plugins in a plugin's fields, and of those in theirs."""
-    inner = [value for value in vars(plugin).values() if isinstance(value, Plugin)]
-    return [entry for value in inner for entry in (registry.entry_of(value), *_entries(value))]
+def load_arrays(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and header of a file that `save_arrays` made."""
+    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    return safetensors.numpy.load(data), json.loads(metadata["seqjax"])
 
 
-def _plugin_record(entry: registry.Entry) -> dict[str, Any]:
-    file = Path(entry.source) if entry.source and Path(entry.source).is_file() else None
-    return {
-        "kind": entry.kind,
-        "id": entry.id,
-        "version": entry.version,
-        "target": entry.target,
-        "file": re.sub("[^A-Za-z0-9._-]", "_", file.name)[-90:] if file else None,
-        "sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file else None,
-    }
-
-
-def _git_commit() -> str | None:
-    """The commit of the working folder, `None` outside a git checkout or without git."""
-    git = shutil.which("git")
-    done = git and subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done and done.returncode == 0 else None
+def _text_sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _sha256(arrays: dict[str, np.ndarray]) -> str:
@@ -177,7 +217,3 @@ def _sha256(arrays: dict[str, np.ndarray]) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _name(keys: tuple) -> str:
-    return "/".join(str(key.key) for key in keys)

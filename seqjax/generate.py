@@ -2,24 +2,36 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from seqjax.contracts import Codec, Model, Params, Spec
+from seqjax.contracts import Model, Params, TextCodec
 from seqjax.errors import Error
+from seqjax.specs import Spec
 from seqjax.vocab import UNKNOWN
 
 
 def generate(
-    model: Model, params: Params, codec: Codec, prompt: str, length: int, temperature: float = 0.0, seed: int = 0
+    model: Model,
+    params: Params,
+    codec: TextCodec,
+    prompt: str,
+    length: int,
+    temperature: float = 0.0,
+    *,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    unknown: bool = False,
 ) -> str:
     """The prompt and its continuation by `length` tokens.
 
-    The model reads the prompt, then each token that it has chosen. `<unk>` is never chosen. An empty prompt is read as
-    token 0, which the model has not met in training, and is not part of the result.
+    The model reads the prompt, then each token that it has chosen. An empty prompt is read as token 0, which the model
+    has not met in training, and is not part of the result. The same arguments give the same text.
 
     Args:
         model: a model of tokens.
@@ -28,24 +40,37 @@ def generate(
         prompt: how the text begins.
         length: number of tokens to add.
         temperature: 0 chooses the likeliest token; else token i with probability ∝ p_i^(1/temperature).
+        top_k: only among the k likeliest; None: among all.
+        top_p: only among the fewest likeliest whose probabilities sum to at least p; None: among all.
         seed: of the choice.
+        unknown: whether `<unk>` may be chosen, and may stand in a prompt for what is not in the vocabulary.
 
     Raises:
         Error: the prompt has symbols that are not in the vocabulary, or an argument is out of range.
     """
-    if length < 0 or not 0 <= temperature < math.inf or not 0 <= seed < 2**32:
-        raise Error(f"length = {length}, temperature = {temperature} and seed = {seed} must be at least 0, and finite")
-    ids = codec.encode(prompt)
-    unknown = [i for i, token in enumerate(codec.tokens) if token == UNKNOWN]
-    strange = dict.fromkeys(token for token, i in zip(codec.split(prompt), ids, strict=True) if i in unknown)
+    ranges = {
+        f"length = {length} must be at least 0": length >= 0,
+        f"temperature = {temperature} must be at least 0, and finite": 0 <= temperature < math.inf,
+        f"top_k = {top_k} must be at least 1": top_k is None or top_k >= 1,
+        f"top_p = {top_p} must be in (0, 1]": top_p is None or 0 < top_p <= 1,
+        f"seed = {seed} must be at least 0, and below 2^32": 0 <= seed < 2**32,
+    }
+    problems = [problem for problem, good in ranges.items() if not good]
+    if problems:
+        raise Error("generate:", problems=problems)
+    ids = np.asarray(codec.encode(prompt), np.int32)
+    allowed = np.array([unknown or token != UNKNOWN for token in codec.tokens])
+    strange = dict.fromkeys(token for token, i in zip(codec.split(prompt), ids, strict=True) if not allowed[i])
     if strange:
         raise Error(f"prompt: not in the vocabulary of this run: {' '.join(map(repr, strange))}; leave them out")
-    read = np.asarray(ids if len(ids) else [0], np.int32)
-    allowed = np.ones(len(codec), bool)
-    allowed[unknown] = False
+    if length == 0:
+        return prompt
+    read = ids if len(ids) else np.zeros(1, np.int32)
+    padded = np.pad(read, (0, 2 ** math.ceil(math.log2(len(read))) - len(read)))  # one compilation for many lengths
     key = None if temperature == 0 else jax.random.key(seed)
-    added = _continue(model, Spec(codec.spec), length, params, read, allowed, key, temperature)
-    return prompt + codec.decode(added) if length else prompt
+    limits = (len(codec) if top_k is None else top_k, 1.0 if top_p is None else top_p)
+    added = _continue(model, Spec(codec.spec), length, params, padded, len(read), allowed, key, temperature, limits)
+    return codec.decode(np.concatenate([ids, added]))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -54,22 +79,42 @@ def _continue(
     spec: Spec,
     length: int,
     params: Params,
-    ids: Int[jax.Array, " n"],
-    allowed: jax.Array,
+    ids: Int[Array, " n"],
+    count: Any,
+    allowed: Bool[Array, " V"],
     key: jax.Array | None,
-    temperature: Float[jax.Array, ""] | float,
-) -> Int[jax.Array, " length"]:
+    temperature: Any,
+    limits: tuple[Any, Any],
+) -> Int[Array, " length"]:
+    """Reads the first `count` ids, then chooses `length` more."""
     step = functools.partial(model.step, params)
-    state, logits = jax.lax.scan(step, model.init_state(params, spec), ids)
 
-    def body(carry, t):
+    def read(carry, inputs):
+        t, x = inputs
+        return jax.tree.map(lambda new, old: jnp.where(t < count, new, old), step(carry[0], x), carry), None
+
+    state = model.init_state(params, spec)
+    logits = jnp.zeros_like(jax.eval_shape(step, state, ids[0])[1])
+    carry, _ = jax.lax.scan(read, (state, logits), (jnp.arange(len(ids)), ids))
+
+    def go_on(carry, t):
         state, logits = carry
         logits = jnp.where(allowed, logits, -jnp.inf)
         if key is None:
             token = jnp.argmax(logits)
         else:
-            token = jax.random.categorical(jax.random.fold_in(key, t), logits / jnp.maximum(temperature, 1e-30))
+            logits = _likeliest(logits / jnp.maximum(temperature, 1e-30), *limits)
+            token = jax.random.categorical(jax.random.fold_in(key, t), logits)
         token = token.astype(jnp.int32)
         return step(state, token), token
 
-    return jax.lax.scan(body, (state, logits[-1]), jnp.arange(length))[1]
+    return jax.lax.scan(go_on, carry, jnp.arange(length))[1]
+
+
+def _likeliest(logits: Float[Array, " V"], top_k: Any, top_p: Any) -> Float[Array, " V"]:
+    """The logits, with -∞ for all but the `top_k` likeliest, and of those but the fewest that sum to `top_p`."""
+    order = jnp.argsort(-logits)
+    among_k = jnp.where(jnp.arange(len(logits)) < top_k, logits[order], -jnp.inf)
+    p = jax.nn.softmax(among_k)
+    kept = jnp.where(jnp.cumsum(p) - p < top_p, among_k, -jnp.inf)
+    return jnp.zeros_like(logits).at[order].set(kept)

@@ -1,13 +1,32 @@
 """Figures. Every function returns one and writes nothing."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator
 
 from seqjax.errors import Error
+
+STYLE = "petroff10"
+FEW = 40
+"""Up to so many points, each is marked."""
+LABELS = {
+    "epoch": "epoch",
+    "update": "updates",
+    "tokens": "tokens",
+    "seconds": "time (s)",
+    "train_perplexity": "training perplexity",
+    "heldout_perplexity": "held-out perplexity",
+    "grad_norm": "gradient norm",
+    "tokens_per_second": "tokens per second",
+}
 
 
 def history(rows: Sequence[dict[str, Any]], title: str = "") -> Figure:
@@ -15,18 +34,244 @@ def history(rows: Sequence[dict[str, Any]], title: str = "") -> Figure:
     if not rows:
         raise Error("nothing to plot: the run did not come to the end of its first epoch")
     measure = "perplexity" if "train_perplexity" in rows[0] else "loss"
-    with matplotlib.style.context("petroff10"):
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        axes = figure.subplots()
+    with matplotlib.style.context(STYLE):
+        figure, axes = _figure("epoch", measure, title)
         for part, label in (("train", "training"), ("heldout", "held out")):
             points = [
                 (row["epoch"], row[f"{part}_{measure}"]) for row in rows if not math.isnan(row[f"{part}_{measure}"])
             ]
-            axes.plot(
-                *zip(*points, strict=True) if points else ([], []), label=label, marker="." if len(points) < 40 else ""
-            )
-        axes.set(xlabel="epoch", ylabel=measure, title=title)
+            axes.plot(*zip(*points, strict=True) if points else ([], []), label=label, marker=_marker(len(points)))
+        _whole_ticks(axes.xaxis)
         if measure == "perplexity":
-            axes.set_yscale("log")
+            _log_scale(axes)
         axes.legend()
     return figure
+
+
+def runs(runs: Any, x: str = "update", y: str = "train_loss", title: str = "") -> Figure:
+    """One line an arm: the median over its seeds, in a band from the lowest to the highest.
+
+    A point is an epoch: where `x` differs between seeds, as seconds do, it stands at their median. Epochs that were not
+    evaluated are left out.
+
+    Args:
+        runs: a `Runs`, or runs by name, each of which is then an arm.
+        x: a column of the metrics.
+        y: another one.
+        title: over the figure.
+
+    Raises:
+        Error: no runs; no such metric; seeds of one arm with different numbers of epochs.
+    """
+    arms: Mapping[str, Sequence[Any]] = runs.arms if hasattr(runs, "arms") else {name: [runs[name]] for name in runs}
+    if not arms:
+        raise Error("nothing to plot: there are no runs")
+    tokens = all("train_perplexity" in run.metrics[0] for group in arms.values() for run in group if run.metrics)
+    with matplotlib.style.context(STYLE):
+        figure, axes = _figure(_label(x, tokens), _label(y, tokens), title)
+        for n, (name, group) in enumerate(arms.items()):
+            seeds = f"{len(group)} seeds" if len(group) > 1 else "1 seed"
+            label = f"{name} ({seeds})" if name else seeds
+            _band(axes, label, _column(name, group, x), _column(name, group, y), _dashes(n))
+        if x in ("epoch", "update"):
+            _whole_ticks(axes.xaxis)
+        elif x == "tokens":
+            axes.xaxis.set_major_formatter(EngFormatter())
+        if y.endswith("perplexity"):
+            _log_scale(axes)
+        _legend(figure, axes)
+    return figure
+
+
+def lines(series: Mapping[str, Any], *, x_label: str = "time step", y_label: str = "value", title: str = "") -> Figure:
+    """Series by name, against their index or against an x of their own. Gaps are where a value is not a number.
+
+    Args:
+        series: name -> values, or (x, values): values [n], [n, 1], or [n, dim] for a line a column; x [n].
+        x_label: what the x are, with their unit.
+        y_label: what the values are, with their unit.
+        title: over the figure.
+
+    Raises:
+        Error: nothing to plot; values of another shape; as many x as there are no values.
+    """
+    if not series:
+        raise Error("nothing to plot: there are no series")
+    with matplotlib.style.context(STYLE):
+        figure, axes = _figure(x_label, y_label, title)
+        whole, count = True, 0
+        for name, given in series.items():
+            x, columns = _series(name, given)
+            whole = whole and np.issubdtype(x.dtype, np.integer)
+            for n, values in enumerate(columns):
+                label = name if len(columns) == 1 else f"{name}, {n}"
+                alone = None if len(values) <= FEW else _alone(values)
+                axes.plot(x, values, _dashes(count), label=label, linewidth=1, marker=".", markevery=alone)
+                count += 1
+        if whole:
+            _whole_ticks(axes.xaxis)
+        _legend(figure, axes)
+    return figure
+
+
+def heatmap(
+    matrix: Any,
+    rows: Sequence[Any] | None = None,
+    columns: Sequence[Any] | None = None,
+    *,
+    label: str = "value",
+    x_label: str = "",
+    y_label: str = "",
+    title: str = "",
+) -> Figure:
+    """A matrix as coloured cells, its first row on top. A small one has its numbers written in the cells.
+
+    The colours of a matrix with negative entries are symmetric around 0. What is not a number is left grey.
+
+    Args:
+        matrix: [rows, columns].
+        rows: a name a row; without, they are numbered.
+        columns: a name a column.
+        label: what the entries are, with their unit: the label of the colour bar.
+        x_label: what the columns are.
+        y_label: what the rows are.
+        title: over the figure.
+
+    Raises:
+        Error: no matrix; names that are not as many as its rows or columns.
+    """
+    values = _floats("matrix", matrix)
+    if values.ndim != 2 or not values.size:
+        raise Error(f"a heat map takes a matrix [rows, columns], not an array of shape {list(values.shape)}")
+    for what, names, size in (("rows", rows, values.shape[0]), ("columns", columns, values.shape[1])):
+        if names is not None and len(names) != size:
+            raise Error(f"{what}: {len(names)} names for {size} {what}")
+    small = max(values.shape) <= 16
+    with matplotlib.style.context(STYLE):
+        figure, axes = _figure(x_label, y_label, title)
+        if small:
+            figure.set_size_inches(2.5 + 0.65 * values.shape[1], 1.5 + 0.45 * values.shape[0])
+        axes.set_facecolor("lightgray")
+        finite = np.abs(values[np.isfinite(values)])
+        limit = finite.max() if finite.size and np.nanmin(values) < 0 else None
+        colours = {"cmap": "viridis"} if limit is None else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+        image = axes.imshow(values, aspect="auto", interpolation="nearest", **colours)
+        for axis, names in ((axes.yaxis, rows), (axes.xaxis, columns)):
+            if names is None:
+                _whole_ticks(axis)
+            else:
+                axis.set_ticks(range(len(names)), [str(name) for name in names])
+        if columns is not None and sum(len(str(name)) + 2 for name in columns) > 9 * len(columns):
+            for tick in axes.get_xticklabels():
+                tick.set(rotation=45, ha="right", rotation_mode="anchor")
+        figure.colorbar(image, ax=axes, label=label)
+        if small:
+            _write_cells(axes, image, values)
+    return figure
+
+
+def _figure(x_label: str, y_label: str, title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=x_label, ylabel=y_label)
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    return figure, axes
+
+
+def _whole_ticks(axis: Axis) -> None:
+    axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+
+
+def _log_scale(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers, between powers of ten too."""
+    axes.set_yscale("log")
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+
+
+def _label(metric: str, tokens: bool) -> str:
+    """A metric in words, with its unit."""
+    if metric in ("train_loss", "heldout_loss"):
+        part = "training" if metric == "train_loss" else "held-out"
+        return f"{part} loss (nats)" if tokens else f"{part} mean squared error"
+    words = LABELS.get(metric, metric.replace("_", " "))
+    return words if tokens else words.replace("tokens", "targets")
+
+
+def _column(name: str, group: Sequence[Any], metric: str) -> np.ndarray:
+    """A metric of the runs of an arm, float64[seeds, epochs]."""
+    columns = [run.metric(metric) for run in group]
+    lengths = sorted({len(column) for column in columns})
+    if len(lengths) > 1:
+        raise Error(f"the runs of {name!r} have {lengths[0]} to {lengths[-1]} epochs; plot those that are finished")
+    return np.array(columns, np.float64)
+
+
+def _band(axes: Axes, label: str, x_SN: np.ndarray, y_SN: np.ndarray, dashes: str) -> None:
+    """The median over S seeds, and the range around it."""
+    known = ~np.isnan(x_SN + y_SN).any(0)
+    x, y_SN = np.median(x_SN[:, known], 0), y_SN[:, known]
+    (line,) = axes.plot(x, np.median(y_SN, 0), dashes, label=label, marker=_marker(len(x)))
+    if len(y_SN) > 1:
+        low, high = y_SN.min(0), y_SN.max(0)
+        axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=len(x) == 1)
+        for edge, what in ((low, "lowest"), (high, "highest")):  # a leading _ keeps a line out of the legend
+            style: dict[str, Any] = {
+                "color": line.get_color(),
+                "alpha": 0.5,
+                "linewidth": 0.5,
+                "marker": "_" if len(x) == 1 else "",
+            }
+            axes.plot(x, edge, label=f"_{label}, {what}", **style)
+
+
+def _series(name: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
+    """x [n] and columns [dim, n] of one series."""
+    pair = isinstance(given, tuple) and len(given) == 2 and all(np.ndim(part) for part in given)
+    values = _floats(name, given[1] if pair else given)
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2:
+        raise Error(f"{name}: values [n], [n, 1] or [n, dim], not an array of shape {list(values.shape)}")
+    x = np.asarray(given[0] if pair else range(len(values)))
+    if x.shape != values.shape[:1]:
+        raise Error(f"{name}: x of shape {list(x.shape)} for {len(values)} values; give one x a value")
+    return x, values.T
+
+
+def _floats(name: str, given: Any) -> np.ndarray:
+    try:
+        return np.asarray(given, np.float64)
+    except (TypeError, ValueError) as fault:
+        raise Error(f"{name}: cannot be plotted, since it is no array of numbers: {fault}") from fault
+
+
+def _alone(values: np.ndarray) -> list[int]:
+    """The points without a neighbour, which a line alone would not show."""
+    known = np.pad(np.isfinite(values), 1)
+    return np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
+
+
+def _marker(points: int) -> str:
+    return "." if points < FEW else ""
+
+
+def _dashes(n: int) -> str:
+    """The colours of the style come again after ten lines; their dashes do not."""
+    return ("-", "--", "-.", ":")[n // 10 % 4]
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """The names above the axes, where they hide nothing; the figure grows with them."""
+    labels = axes.get_legend_handles_labels()[1] or [""]
+    per_row = max(1, min(len(labels), 64 // (6 + max(map(len, labels)))))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=per_row, frameon=False)
+    figure.set_figheight(4 + 0.2 * -(-len(labels) // per_row))
+
+
+def _write_cells(axes: Axes, image: Any, values: np.ndarray) -> None:
+    for (i, j), value in np.ndenumerate(values):
+        if not math.isnan(value):
+            red, green, blue, _ = image.cmap(image.norm(value))
+            dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+            axes.text(j, i, f"{value:.3g}", ha="center", va="center", color="white" if dark else "black")

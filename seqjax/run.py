@@ -4,24 +4,24 @@ import dataclasses
 import functools
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from seqjax import config, folder, registry
-from seqjax.check import check_model
-from seqjax.contracts import Codec, Params, Spec, Text, Tokens
-from seqjax.data import PARTS, Data, encode, next_token_stream, prepare, resolve_tokenizer
-from seqjax.devices import make_mesh
-from seqjax.display import Display
+from seqjax import checkpoint, config, folder, forecast, registry
+from seqjax.contracts import Codec, Params, TextCodec
+from seqjax.corpus import Data, Series, Text
+from seqjax.data import PARTS, Prepared, make_stream, prepare, split
+from seqjax.environment import missing_plugins
 from seqjax.errors import Error, nearest
-from seqjax.evaluate import evaluate, perplexity
+from seqjax.evaluate import evaluate
 from seqjax.experiment import Experiment
 from seqjax.generate import generate
 from seqjax.problem import ModelProblem, Problem
-from seqjax.train import Diverged, training
+from seqjax.specs import Spec
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -30,8 +30,10 @@ class Run:
 
     experiment: Experiment
     """The recipe."""
-    codec: Codec
-    """Between text and ids."""
+    codec: Codec | None
+    """Between the data and what the model reads; None: it reads them as they are."""
+    spec: Spec
+    """What the model reads and gives."""
     params: Params = None
     """The trained parameters."""
     metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -40,7 +42,7 @@ class Run:
     targets, in nats for tokens; tokens and seconds count from the start, without compiling and evaluating."""
     path: Path | None = None
     """Its folder, if it has one."""
-    _prepared: Data | None = None
+    _prepared: Prepared | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -51,33 +53,35 @@ class Run:
                 (exit code 4).
         """
         path = Path(path)
-        if not (path / folder.CONFIG).is_file():
-            raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
-        missing = folder.missing_plugins(path)
-        if missing:
-            loads = " ".join(f"--load {file}" for file in missing)
-            raise Error(
-                f"{path} needs local plugins that are not loaded; it keeps a copy of their files\n"
-                f"Read them, since loading runs them, and then add: {loads}"
-            )
-        recipe = folder.read(path / folder.CONFIG, lambda data: config.from_toml(data.decode("utf-8")))
-        try:
-            experiment = Experiment(**config.resolve(recipe))
-        except Error as fault:
-            raise Error(f"{path / folder.CONFIG}: {fault}", exit_code=fault.exit_code) from fault
-        if not (path / folder.PARAMS).is_file():
-            raise Error(f"{path} is unfinished: it has no parameters yet; use another folder")
-        tokenizer = resolve_tokenizer(experiment.tokenizer)
-        codec = folder.read(path / folder.CODEC, lambda data: tokenizer.load(json.loads(data)))
-        metrics = folder.read(path / folder.METRICS, folder.parse_rows)
-        run = cls(experiment, codec, metrics=metrics, path=path)
-        run.params = folder.read_params(path / folder.PARAMS, jax.eval_shape(run._init_params))
+        experiment = read_recipe(path)
+        saved, text = folder.read(path / folder.CODEC, lambda data: (json.loads(data), data.decode("utf-8")))
+        tokenizer = experiment.tokenizer
+        codec, spec = folder.read(
+            path / folder.CODEC,
+            lambda _: (tokenizer.load(saved["codec"]) if tokenizer else None, Spec.from_dict(saved["spec"])),
+        )
+        run = cls(experiment, codec, spec, metrics=folder.read_rows(path / folder.METRICS), path=path)
+        like = jax.eval_shape(lambda: experiment.model.init(jax.random.key(0), spec))
+        if (path / folder.PARAMS).is_file():
+            run.params = folder.read_params(path / folder.PARAMS, like, text)
+            return run
+        last = checkpoint.newest(path)
+        if last is None:
+            raise Error(f"{path} is unfinished: it has no parameters yet; the command that began it goes on with it")
+        run.params = last.params(like)
+        run.metrics = run.metrics[: last.progress.epochs_done]
         return run
 
     @property
     def problem(self) -> ModelProblem:
         """The model with its loss, as `training`, `value_and_grad` and `evaluate` take it."""
-        return Problem.of(self.experiment.model, Spec(self.codec.spec))
+        return Problem.of(self.experiment.model, self.spec)
+
+    @property
+    def codec_text(self) -> str:
+        """Codec and spec as the folder keeps them."""
+        saved = {"spec": self.spec.to_dict(), "codec": self.codec.to_dict() if self.codec else None}
+        return json.dumps(saved, ensure_ascii=False) + "\n"
 
     @property
     def finished(self) -> bool:
@@ -85,12 +89,12 @@ class Run:
         return bool(self.metrics) and self.metrics[-1]["epoch"] == self.experiment.epochs
 
     @property
-    def data(self) -> Text:
-        """The corpus, whole."""
+    def data(self) -> Data:
+        """The corpus, whole: a `Text`, a `Series` or `Pairs`."""
         return self.prepared.source
 
     @property
-    def prepared(self) -> Data:
+    def prepared(self) -> Prepared:
         """The corpus made ready: source, codec and streams.
 
         Raises:
@@ -117,23 +121,112 @@ class Run:
             )
         return np.array([row[name] for row in self.metrics], np.float64)
 
-    def evaluate(self, data: str | Text = "heldout") -> dict[str, Any]:
-        """Loss, number of targets and perplexity, in order from one fresh state, every target once.
+    def evaluate(self, data: str | Data = "heldout") -> dict[str, Any]:
+        """Loss, number of targets, perplexity and bits per character, in order from one fresh state, every target once.
+
+        A loss is in nats for tokens, else a squared error in the units that the model reads.
 
         Args:
-            data: `"train"`, `"heldout"`, `"rest"` (what follows the held-out part), or a text of your own.
+            data: `"train"`, `"heldout"`, `"rest"` (what follows the held-out part), or data of your own, of the kind
+                that the run was trained on.
+
+        Returns:
+            `loss`, `tokens`, and for tokens `perplexity`; for text also `bits_per_character`, over all characters but
+            those of the first token of each document, which nothing predicts.
         """
+        e = self.experiment
         if isinstance(data, str):
             if data not in PARTS:
-                raise Error(f"no part {data!r}; choose one of {', '.join(PARTS)}, or pass a Text(...)")
+                raise Error(f"no part {data!r}; choose one of {', '.join(PARTS)}, or pass a Text(...) or Series(...)")
             stream = self.prepared.streams[data]
+            part = split(self.data, e.train, e.heldout)[data]
         else:
-            stream = next_token_stream(*encode(data, self.codec))
-        return evaluate(self.problem, self.params, stream)
+            part, stream = data, make_stream(data, self.codec, self.spec)
+        row = evaluate(self.problem, self.params, stream)
+        if isinstance(part, Text) and row["tokens"]:
+            first = [self.text_codec.decode(self.text_codec.encode(text)[:1]) for text in part.documents]
+            row["bits_per_character"] = row["loss"] * row["tokens"] / math.log(2) / (len(part) - len("".join(first)))
+        return row
 
-    def generate(self, prompt: str, length: int = 100, temperature: float = 0.0, seed: int = 0) -> str:
-        """The prompt and its continuation by `length` tokens; see `seqjax.generate.generate`."""
-        return generate(self.experiment.model, self.params, self.codec, prompt, length, temperature, seed)
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        length: int = 100,
+        temperature: float = 0.0,
+        *,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        unknown: bool = False,
+    ) -> Any:
+        """The prompt and its continuation by `length` tokens; of a list of prompts a list.
+
+        Args:
+            prompt: how the text begins.
+            length: number of tokens to add.
+            temperature: 0 chooses the likeliest token; else token i with probability ∝ p_i^(1/temperature).
+            top_k: choose only among the k likeliest.
+            top_p: choose only among the fewest likeliest tokens whose probabilities sum to at least p.
+            seed: of the choice: the same arguments give the same text.
+            unknown: whether `<unk>` may be chosen, and stand for what a prompt has and the vocabulary lacks.
+        """
+        texts = [
+            generate(
+                self.experiment.model,
+                self.params,
+                self.text_codec,
+                one,
+                length,
+                temperature,
+                top_k=top_k,
+                top_p=top_p,
+                seed=seed,
+                unknown=unknown,
+            )
+            for one in ([prompt] if isinstance(prompt, str) else prompt)
+        ]
+        return texts[0] if isinstance(prompt, str) else texts
+
+    @property
+    def text_codec(self) -> TextCodec:
+        """The codec of a run on text.
+
+        Raises:
+            Error: the run was trained on something else.
+        """
+        if not isinstance(self.codec, TextCodec):
+            raise Error("this run was not trained on text: use forecast(history, steps) or predict(x)")
+        return self.codec
+
+    def predict(self, x: Any, ahead: int = 1) -> np.ndarray:
+        """Predictions `ahead` steps ahead, in the units of the series.
+
+        Args:
+            x: float[n, dim] or float[n]; read from a fresh state.
+            ahead: how many steps lie between the last value that is known and the one predicted.
+
+        Returns:
+            float[n, dim]; entry t predicts x[t] from values up to x[t - ahead]: the model reads those, and then its own
+            predictions. NaN where that is impossible: in the first `ahead` entries, and where the model lacks context.
+        """
+        return self._go_on(forecast.predict, x, ahead, "ahead")
+
+    def forecast(self, history: Any, steps: int) -> np.ndarray:
+        """What follows a series, float[steps, dim], in its units: the model reads its own forecasts.
+
+        Args:
+            history: float[n, dim] or float[n]; read from a fresh state.
+            steps: how many to add.
+        """
+        return self._go_on(forecast.forecast, history, steps, "steps")
+
+    def _go_on(self, how, x, count, name):
+        x = Series(x).values
+        forecast.check_series(self.experiment.model, self.spec, x.shape, count, name)
+        dtype = jax.tree.leaves(self.params)[0].dtype
+        values = jax.numpy.asarray(self.codec.encode(x) if self.codec else x, dtype)
+        found = np.asarray(how(self.experiment.model, self.spec, self.params, values, count), np.float64)
+        return self.codec.decode(found) if self.codec else found
 
     def plot(self) -> Any:
         """A matplotlib figure of training and held-out perplexity (or loss) by epoch."""
@@ -145,7 +238,9 @@ class Run:
 
     @functools.cached_property
     def samples(self) -> dict[str, str]:
-        """Two continuations of the first characters of the training part, by how they were chosen."""
+        """Two continuations of the first characters of the training part, by how they were chosen; of text only."""
+        if not isinstance(self.codec, TextCodec):
+            return {}
         prompt = self.codec.decode(self.prepared.streams["train"].inputs[:12])
         return {"greedy": self.generate(prompt, 200), "temperature 0.8": self.generate(prompt, 200, temperature=0.8)}
 
@@ -153,100 +248,20 @@ class Run:
         last = f", heldout_loss={self.metrics[-1]['heldout_loss']:.4g}" if self.metrics else ""
         return f"Run({len(self.metrics)} of {self.experiment.epochs} epochs{last}, path={str(self.path)!r})"
 
-    def _init_params(self) -> Params:
-        return self.experiment.model.init(jax.random.key(0), Spec(self.codec.spec))
 
-
-def execute(experiment: Experiment, path: str | Path | None, devices: int | None, progress: bool) -> Run:
-    """What `Experiment.run` does."""
-    path = None if path is None else Path(path)
-    if path is not None and path.is_dir() and any(path.iterdir()):
-        run = _reopen(experiment, path)
-        if progress:
-            print(f"opened   {path}: it is finished, and was not trained again")
-        return run
-    data = prepare(experiment.corpus, experiment.train, experiment.heldout, experiment.tokenizer)
-    experiment = dataclasses.replace(experiment, tokenizer=resolve_tokenizer(experiment.tokenizer))
-    run = Run(experiment, data.codec, path=path, _prepared=data)
-    check_model(experiment.model, data.spec)
-    epochs = training(
-        run.problem,
-        data.streams["train"],
-        sampler=experiment.sampler,
-        gradient=experiment.gradient,
-        optimizer=experiment.optimizer,
-        epochs=experiment.epochs,
-        seed=experiment.seed,
-        devices=devices,
-    )
-    if path is not None:
-        _create(run, make_mesh(experiment.sampler.batch_size, devices).size)
-    with Display(run, progress, devices) as display:
-        try:
-            for state, row in epochs:
-                run.params = jax.device_put(state.params, jax.devices()[0])
-                run.metrics.append(_with_heldout(run, row))
-                if path is not None:
-                    folder.append_row(path / folder.METRICS, run.metrics[-1])
-                display.row(run.metrics[-1])
-        except Diverged as fault:
-            if path is not None:
-                folder.write_params(path / folder.PARAMS, fault.state.params)
-                raise Error(f"{fault}\nThe parameters before it are in {path / folder.PARAMS}", exit_code=3) from fault
-            raise
-    if path is not None:
-        _finish(run)
-    return run
-
-
-def _with_heldout(run, row):
-    """The row of an epoch with the held-out loss beside the training loss."""
-    due = row["epoch"] % run.experiment.evaluate_every == 0 or row["epoch"] == run.experiment.epochs
-    losses = {"train_loss": row.pop("train_loss"), "heldout_loss": run.evaluate("heldout")["loss"] if due else math.nan}
-    if isinstance(run.codec.spec, Tokens):
-        losses |= {name.replace("loss", "perplexity"): perplexity(loss) for name, loss in losses.items()}
-    first = {name: row.pop(name) for name in ("epoch", "update", "tokens", "seconds")}
-    return first | losses | row
-
-
-def _reopen(experiment, path):
-    """The finished run in `path`, if it is one of this recipe."""
-    run = Run.open(path)
-    asked = config.to_config(dataclasses.replace(experiment, tokenizer=resolve_tokenizer(experiment.tokenizer)))
-    kept = config.to_config(run.experiment)
-    differences = [
-        f"{key}: there {kept.get(key)}, asked for {asked.get(key)}"
-        for key in {**kept, **asked}
-        if kept.get(key) != asked.get(key)
-    ]
-    if differences:
-        raise Error(f"{path} holds a run of another recipe; choose another folder", problems=differences)
-    if not run.finished:
-        raise Error(f"{path} is unfinished, at epoch {len(run.metrics)} of {experiment.epochs}; choose another folder")
-    return run
-
-
-def _create(run, devices):
-    """Makes the folder and writes what is known before training."""
-    recipe = run.experiment.to_toml()
-    record = folder.environment(run.experiment, run.data.sha256, devices)
-    with folder.disk_errors(run.path):
-        run.path.mkdir(parents=True, exist_ok=True)
-        try:
-            (run.path / folder.CONFIG).open("x").close()  # of two that start here at once, one has it
-        except FileExistsError as fault:
-            raise Error(f"{run.path} is in use by another run; choose another folder", exit_code=5) from fault
-    folder.write(run.path / folder.CONFIG, recipe)
-    folder.write(run.path / folder.ENVIRONMENT, json.dumps(record, indent=2) + "\n")
-    folder.write(run.path / folder.CODEC, json.dumps(run.codec.to_dict(), ensure_ascii=False) + "\n")
-    folder.write(run.path / folder.METRICS, "")
-    folder.copy_local_plugins(run.path, run.experiment)
-
-
-def _finish(run):
-    """Writes what is known after training; the parameters last, since they mark a run that can be opened."""
-    text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())
-    folder.write(run.path / folder.SAMPLES, text + "\n")
-    with folder.disk_errors(run.path):
-        run.plot().savefig(run.path / folder.HISTORY, dpi=150)
-    folder.write_params(run.path / folder.PARAMS, run.params)
+def read_recipe(path: Path) -> Experiment:
+    """The recipe of the run in a folder."""
+    if not (path / folder.CONFIG).is_file():
+        raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
+    missing = missing_plugins(path)
+    if missing:
+        loads = " ".join(f"--load {file}" for file in missing)
+        raise Error(
+            f"{path} needs local plugins that are not loaded; it keeps a copy of their files\n"
+            f"Read them, since loading runs them, and then add: {loads}"
+        )
+    recipe = folder.read(path / folder.CONFIG, lambda data: config.from_toml(data.decode("utf-8")))
+    try:
+        return Experiment(**config.resolve(folder.with_data(recipe, path)))
+    except Error as fault:
+        raise Error(f"{path / folder.CONFIG}: {fault}", exit_code=fault.exit_code) from fault

@@ -4,7 +4,8 @@ import functools
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +20,20 @@ from seqjax.errors import Error
 from seqjax.gradient import Gradient, init_memory
 from seqjax.problem import Problem
 
+CHUNK_STEPS = 2**18
+"""Time steps, over all rows, after which an epoch may be interrupted and its state saved."""
+
+_WAITING = ThreadPoolExecutor(1, "seqjax-waiting")
+"""Where the end of a computation is waited for, since the main thread hears Ctrl-C only in Python code."""
+
 
 class Diverged(Error):  # noqa: N818
-    """A loss or gradient was not finite; `state` is the last good one, before that update."""
+    """A loss or gradient was not finite; `state` is the last good one, before that update; `run`, if any, has it."""
 
-    def __init__(self, message: str, state: TrainState):
+    def __init__(self, message: str, state: TrainState, run: Any = None):
         super().__init__(message, exit_code=3)
         self.state = state
+        self.run = run
 
 
 def training(
@@ -62,42 +70,116 @@ def training(
     Raises:
         Diverged: a loss or gradient is not finite.
     """
+    options = (sampler, gradient, optimizer, epochs, seed, params, state, devices)
+    chunks = train_in_chunks(problem, stream, *options)
+    return ((new, metrics_row(new, progress)) for new, progress in chunks if progress.done)
+
+
+class Progress(NamedTuple):
+    """How far training has come.
+
+    Args:
+        epoch: which one is under way, counted from 0.
+        done: whether it is complete.
+        updates: `loss`, `tokens` and `grad_norm` of its updates so far, float64[n] each.
+        compile_seconds: that compiling took in this epoch.
+        epoch_seconds: that its training took so far.
+        tokens: scored since update 0, before this epoch.
+        seconds: that training took since update 0, before this epoch, without compiling.
+    """
+
+    epoch: int = 0
+    done: bool = True
+    updates: dict[str, np.ndarray] | None = None
+    compile_seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs are complete."""
+        return self.epoch + self.done if self.updates is not None else 0
+
+    def next_epoch(self, epoch: int) -> "Progress":
+        """At the start of `epoch`."""
+        tokens = 0 if self.updates is None else int(self.updates["tokens"].sum())
+        return Progress(epoch, tokens=self.tokens + tokens, seconds=self.seconds + self.epoch_seconds)
+
+
+def train_in_chunks(
+    problem, stream, sampler, gradient, optimizer, epochs, seed=0, params=None, state=None, devices=None, progress=None
+) -> Iterator[tuple[TrainState, Progress]]:
+    """Trains, and yields after every chunk of an epoch: all of a short one, `CHUNK_STEPS` of a long one.
+
+    Arguments as for `training`; `state` and `progress` go on from what was yielded after a chunk, to the same bits.
+    """
     stream = check_stream(stream)
     options = (sampler, gradient, optimizer, epochs, seed, params, state, devices)
     state, on_device, plan, static = set_up(problem, stream, *options)
     compiled_epoch.eval_shape(state, on_device, plan, static)  # whatever is wrong is found here, not in the loop
-    plans = _epochs_left(sampler, stream.bounds, epochs, seed, int(state.update), problem.context)
-    return _train(state, on_device, plans, static)
+    return _train(state, on_device, sampler, stream.bounds, epochs, seed, static, progress or Progress())
 
 
-def _train(state, on_device, plans, static):
-    """The rows of `training`, epoch by epoch."""
-    tokens, seconds = 0, 0.0
-    for epoch, last, plan in plans:
-        args = (state, on_device, place(plan, static.mesh), static)
-        clock = [time.perf_counter()]
-        compiled_epoch.lower(*args).compile()
-        clock.append(time.perf_counter())
-        state, updates = compiled_epoch(*args)
-        updates = {name: np.asarray(values, np.float64) for name, values in updates.items()}
-        clock.append(time.perf_counter())
-        if int(state.update) != last:
-            raise _diverged(state, updates, last, epoch)
-        counts, taken = updates["tokens"], clock[2] - clock[1]
-        tokens += int(counts.sum())
-        seconds += taken
-        row = {
-            "epoch": epoch + 1,
-            "update": last,
-            "tokens": tokens,
-            "seconds": seconds,
-            "compile_seconds": clock[1] - clock[0],
-            "train_loss": float((updates["loss"] * counts).sum() / counts.sum()) if counts.any() else math.nan,
-            "grad_norm": float(updates["grad_norm"].mean()),
-            "learning_rate": _learning_rate(state.opt_state),
-            "tokens_per_second": float(counts.sum() / taken),
-        }
-        yield state, row
+def _train(state, stream, sampler, bounds, epochs, seed, static, progress):
+    """What `train_in_chunks` yields."""
+    size = max(1, CHUNK_STEPS // (sampler.batch_size * sampler.num_steps))
+    done, first = int(state.update), 0
+    for epoch in range(epochs):
+        plan = check_plan(sampler.plan(bounds, epoch_rng(seed, epoch)), sampler, bounds[-1])
+        if static.problem.context:  # whose steps a chunk's own plan does not show where the row was fresh before it
+            plan = past_context(plan, static.problem.context, sampler.num_steps)
+        last = first + len(plan.starts)
+        if progress.done:
+            progress = progress.next_epoch(epoch)
+        while done < last:
+            stop = min(last, first + (done - first) // size * size + size)
+            chunk = jax.tree.map(lambda a, rows=slice(done - first, stop - first): a[rows], plan)
+            state, progress = _train_chunk(state, stream, chunk, static, progress)
+            if int(state.update) != stop:
+                raise _diverged(state, progress, stop)
+            done = stop
+            progress = progress._replace(done=done == last)
+            yield state, progress
+        first = last
+
+
+def _train_chunk(state, stream, plan, static, progress):
+    """Trains on the batches of a plan."""
+    args = (state, stream, place(plan, static.mesh), static)
+    clock = [time.perf_counter()]
+    compiled_epoch.lower(*args).compile()
+    clock.append(time.perf_counter())
+    state, updates = compiled_epoch(*args)
+    updates = _WAITING.submit(jax.device_get, updates).result()  # in a thread, so that Ctrl-C is heard
+    clock.append(time.perf_counter())
+    updates = {name: np.asarray(values, np.float64) for name, values in updates.items()}
+    if progress.updates is not None:
+        updates = {name: np.concatenate([progress.updates[name], values]) for name, values in updates.items()}
+    return state, progress._replace(
+        done=False,
+        updates=updates,
+        compile_seconds=progress.compile_seconds + clock[1] - clock[0],
+        epoch_seconds=progress.epoch_seconds + clock[2] - clock[1],
+    )
+
+
+def metrics_row(state: TrainState, progress: Progress) -> dict[str, Any]:
+    """The row of an epoch that is done."""
+    assert progress.updates is not None
+    counts = progress.updates["tokens"]
+    scored = counts.sum()
+    return {
+        "epoch": progress.epoch + 1,
+        "update": int(state.update),
+        "tokens": progress.tokens + int(scored),
+        "seconds": progress.seconds + progress.epoch_seconds,
+        "compile_seconds": progress.compile_seconds,
+        "train_loss": float((progress.updates["loss"] * counts).sum() / scored) if scored else math.nan,
+        "grad_norm": float(progress.updates["grad_norm"].mean()),
+        "learning_rate": learning_rate(state.opt_state),
+        "tokens_per_second": float(scored / progress.epoch_seconds),
+    }
 
 
 def set_up(problem, stream, sampler, gradient, optimizer, epochs, seed=0, params=None, state=None, devices=None):
@@ -132,20 +214,7 @@ def epoch_rng(seed: int, epoch: int) -> np.random.Generator:
     return np.random.default_rng((seed, epoch))
 
 
-def _epochs_left(sampler, bounds, epochs, seed, done, context):
-    """(epoch, its last update, the part of its plan that is not done yet) of each epoch that has any."""
-    last = 0
-    for epoch in range(epochs):
-        plan = check_plan(sampler.plan(bounds, epoch_rng(seed, epoch)), sampler, bounds[-1])
-        skip = max(0, done - last)
-        if 0 < skip < len(plan.starts):
-            plan = past_context(plan, context, sampler.num_steps)  # what is skipped says where its rows were fresh
-        last += len(plan.starts)
-        if done < last:
-            yield epoch, last, jax.tree.map(lambda a, skip=skip: a[skip:], plan)
-
-
-def _learning_rate(opt_state):
+def learning_rate(opt_state: Any) -> float:
     """The one that `optax.inject_hyperparams` keeps, if it is there; a schedule keeps its own state beside it."""
     found = [
         rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate") if isinstance(rate, jax.Array)
@@ -153,12 +222,12 @@ def _learning_rate(opt_state):
     return float(found[0]) if found else math.nan
 
 
-def _diverged(state, updates, last, epoch):
-    at = int(state.update)
-    loss, norm = (updates[name][at - last] for name in ("loss", "grad_norm"))
+def _diverged(state, progress, stop):
+    loss, norm = (progress.updates[name][int(state.update) - stop] for name in ("loss", "grad_norm"))
     return Diverged(
-        f"diverged at update {at + 1} (epoch {epoch + 1}): loss {loss:g}, gradient norm {norm:g}; "
-        f"the state before it is kept\nTry a smaller learning rate (it was {_learning_rate(state.opt_state):g}), "
+        f"diverged at update {int(state.update) + 1} (epoch {progress.epoch + 1}): loss {loss:g}, "
+        f"gradient norm {norm:g}; the state before it is kept\n"
+        f"Try a smaller learning rate (it was {learning_rate(state.opt_state):g}), "
         "or clip the gradient, such as --optimizer.clip-norm 1",
         state,
     )

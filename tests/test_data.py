@@ -12,7 +12,7 @@ from seqjax.data import (
     cut_windows,
     encode,
     in_order,
-    next_token_stream,
+    next_stream,
     past_context,
     prepare,
     scored_steps,
@@ -145,7 +145,7 @@ def test_each_token_predicts_the_next_of_its_document(lengths):
         inputs += document[:-1]
         targets += document[1:]
         edges.append(len(inputs))
-    stream = next_token_stream(ids, bounds)
+    stream = next_stream(ids, bounds)
     assert stream.inputs.tolist() == inputs
     assert stream.targets.tolist() == targets
     assert stream.bounds.tolist() == edges

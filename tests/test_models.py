@@ -19,16 +19,21 @@ def make(spec, hidden=5, T=6, B=2, scale=1.0):
     """A model with weights that matter, and inputs xs [T, B, ...]."""
     model, rng = RNN(hidden=hidden), np.random.default_rng(0)
     params = model.init(jax.random.key(0), spec)
-    params = {name: jnp.asarray(rng.normal(size=a.shape, scale=scale), a.dtype) for name, a in params.items()}
+    params = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape, scale=scale), a.dtype), params)
     state = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=(B, *a.shape)), a.dtype), model.init_state(params, spec))
     if isinstance(spec.inputs, Tokens):
         return model, params, state, jnp.asarray(rng.integers(0, spec.inputs.size, (T, B)), jnp.int32)
-    return model, params, state, jnp.asarray(rng.normal(size=(T, B, spec.inputs.dim)), params["b_h"].dtype)
+    return model, params, state, jnp.asarray(rng.normal(size=(T, B, spec.inputs.dim)), params["b_q"].dtype)
+
+
+def hidden_of(state):
+    """h of the one layer."""
+    return state.layers[0].h
 
 
 def by_hand(params, h, xs):
     """The equations of the chapter, one row and one step after the other."""
-    p = {name: np.asarray(a) for name, a in params.items()}
+    p = jax.tree.map(np.asarray, params | params["layer_0"])
     outputs = np.zeros((*xs.shape[:2], len(p["b_q"])))
     h = np.array(h)
     for t, x_B in enumerate(np.asarray(xs)):
@@ -43,8 +48,8 @@ def by_hand(params, h, xs):
 def test_rnn_is_the_chapters_equations(x64, spec):
     model, params, state, xs = make(spec)
     new, outputs = model.unroll(params, state, xs)
-    h, expected = by_hand(params, state.h, xs)
-    np.testing.assert_allclose(new.h, h, atol=1e-13)
+    h, expected = by_hand(params, hidden_of(state), xs)
+    np.testing.assert_allclose(hidden_of(new), h, atol=1e-13)
     np.testing.assert_allclose(outputs, expected, atol=1e-13)
 
 
@@ -54,43 +59,43 @@ def test_split_product_is_the_product_of_what_is_concatenated(x64):
     X = jnp.arange(10, dtype=jnp.int32).reshape(2, 5)
     one_hot = jax.nn.one_hot(X.T, 28, dtype=float)
     assert one_hot.shape == (5, 2, 28)
-    W = np.concatenate([params["W_xh"], params["W_hh"]])
-    H = np.asarray(state.h)
+    layer = params["layer_0"]
+    W = np.concatenate([layer["W_xh"], layer["W_hh"]])
+    H = np.asarray(hidden_of(state))
     for x in one_hot:
-        H = np.tanh(np.concatenate([x, H], axis=1) @ W + params["b_h"])
+        H = np.tanh(np.concatenate([x, H], axis=1) @ W + layer["b_h"])
     new, outputs = model.unroll(params, state, X.T)
     assert outputs.shape == (5, 2, 28)
-    np.testing.assert_allclose(new.h, H, atol=1e-14)
-    np.testing.assert_allclose(model.unroll(params, state, one_hot)[0].h, H, atol=1e-14)
+    np.testing.assert_allclose(hidden_of(new), H, atol=1e-14)
+    np.testing.assert_allclose(hidden_of(model.unroll(params, state, one_hot)[0]), H, atol=1e-14)
 
 
 @pytest.mark.parametrize(("hidden", "size"), [(512, 291_356), (256, 80_412 - 256)])
 def test_parameter_counts_and_initial_weights_of_the_chapter(hidden, size):
     """The chapter's 80,412 counts the second bias vector of torch.nn.RNN, which adds nothing to the first."""
     params = RNN(hidden=hidden).init(jax.random.key(0), Spec(Tokens(28)))
-    assert sum(a.size for a in params.values()) == size
-    assert {name: a.shape for name, a in params.items()} == {
-        "W_xh": (28, hidden),
-        "W_hh": (hidden, hidden),
-        "b_h": (hidden,),
+    layer = params["layer_0"]
+    assert sum(a.size for a in jax.tree.leaves(params)) == size
+    assert jax.tree.map(jnp.shape, params) == {
+        "layer_0": {"W_xh": (28, hidden), "W_hh": (hidden, hidden), "b_h": (hidden,)},
         "W_hq": (hidden, 28),
         "b_q": (28,),
     }
-    assert not params["b_h"].any()
+    assert not layer["b_h"].any()
     assert not params["b_q"].any()
-    weights = [np.asarray(params[name]).ravel() for name in ("W_xh", "W_hh", "W_hq")]
+    weights = [np.asarray(w).ravel() for w in (layer["W_xh"], layer["W_hh"], params["W_hq"])]
     for w in weights:  # four standard errors of the mean and of the standard deviation
         assert abs(w.mean()) < 4 * 0.01 / w.size**0.5
         assert abs(w.std() - 0.01) < 4 * 0.01 / (2 * w.size) ** 0.5
     assert abs(np.corrcoef(weights[0], weights[2])[0, 1]) < 0.1, "the weights are drawn from different keys"
     other = RNN(hidden=hidden).init(jax.random.key(1), Spec(Tokens(28)))
-    assert (other["W_hh"] != params["W_hh"]).mean() > 0.99
+    assert (other["layer_0"]["W_hh"] != layer["W_hh"]).mean() > 0.99
 
 
 def test_the_initial_state_is_zero():
     model = RNN(hidden=4)
     state = model.init_state(model.init(jax.random.key(0), TOKENS), TOKENS)
-    assert state.h.tolist() == [0, 0, 0, 0]
+    assert hidden_of(state).tolist() == [0, 0, 0, 0]
 
 
 @SPECS
@@ -102,7 +107,7 @@ def test_step_is_unroll(x64, spec):
         for t, x in enumerate(xs[:, b]):
             row, output = model.step(params, row, x)
             np.testing.assert_allclose(output, outputs[t, b], atol=1e-14)
-        np.testing.assert_allclose(row.h, new.h[b], atol=1e-14)
+        np.testing.assert_allclose(hidden_of(row), hidden_of(new)[b], atol=1e-14)
 
 
 @SPECS
@@ -115,7 +120,7 @@ def test_what_an_unroll_must_satisfy(x64, spec):
         middle, first = unroll(state, xs[:cut])
         last, second = unroll(middle, xs[cut:])
         np.testing.assert_allclose(np.concatenate([first, second]), outputs, atol=1e-14)
-        np.testing.assert_allclose(last.h, new.h, atol=1e-14)
+        np.testing.assert_allclose(hidden_of(last), hidden_of(new), atol=1e-14)
     changed = xs.at[3, 0].set((xs[3, 0] + 1) % 7)
     _, others = unroll(state, changed)
     assert (others[:3] == outputs[:3]).all(), "a step saw the future"
@@ -129,7 +134,7 @@ def test_a_problem_gives_the_loss_of_each_step(x64):
     """Cross-entropy in nats for tokens, the squared error averaged over dimensions for values."""
     model, params, state, xs = make(TOKENS)
     targets = jnp.roll(xs, -1, axis=0)
-    logits = by_hand(params, state.h, xs)[1]
+    logits = by_hand(params, hidden_of(state), xs)[1]
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     losses = Problem.of(model, TOKENS).unroll(params, state, (xs, targets))[1]
     np.testing.assert_allclose(losses, -np.log(np.take_along_axis(p, np.asarray(targets)[..., None], -1))[..., 0])
@@ -137,7 +142,7 @@ def test_a_problem_gives_the_loss_of_each_step(x64):
     model, params, state, xs = make(VALUES)
     targets = xs[::-1]
     losses = Problem.of(model, VALUES).unroll(params, state, (xs, targets))[1]
-    np.testing.assert_allclose(losses, ((by_hand(params, state.h, xs)[1] - targets) ** 2).mean(-1))
+    np.testing.assert_allclose(losses, ((by_hand(params, hidden_of(state), xs)[1] - targets) ** 2).mean(-1))
 
 
 @pytest.mark.parametrize("integer", [np.uint8, np.int64, np.uint16])
@@ -164,7 +169,7 @@ def test_a_problem_computes_in_another_precision_and_keeps_the_parameters(x64, d
     (expected, _), exact_grads = jax.value_and_grad(functools.partial(loss, exact), has_aux=True)(params)
     assert {a.dtype for a in jax.tree.leaves((value, grads, new))} == {np.dtype(np.float64)}
     assert 0 < abs(value - expected) < tolerance
-    np.testing.assert_allclose(grads["W_hh"], exact_grads["W_hh"], atol=tolerance)
+    np.testing.assert_allclose(grads["layer_0"]["W_hh"], exact_grads["layer_0"]["W_hh"], atol=tolerance)
 
 
 @SPECS

@@ -4,8 +4,10 @@ import numpy as np
 import optax
 import pytest
 
-from seqjax import Error
-from seqjax_optimizers import SGD, Adam
+from seqjax import Error, Problem, Stream, training
+from seqjax_gradients import Full
+from seqjax_optimizers import SGD, Adam, AdamW
+from seqjax_samplers import Windows
 
 PARAMS = {"a": np.array([1.0, -2.0, 3.0]), "b": {"c": np.array([[0.5]])}}
 GRADS = [{"a": g * np.array([3.0, 4.0, 0.0]), "b": {"c": g * np.array([[12.0]])}} for g in (1.0, -0.01, 0.3, 0.0)]
@@ -25,15 +27,15 @@ def sgd_by_hand(learning_rate, clip_norm):
     return params
 
 
-def adam_by_hand(learning_rate, clip_norm, b1, b2, eps):
+def adam_by_hand(learning_rate, clip_norm, b1, b2, eps, weight_decay=0.0):
     params, m, v = PARAMS, *[jax.tree.map(np.zeros_like, PARAMS)] * 2
     for n, grads in enumerate(GRADS, 1):
+        rate = learning_rate(n - 1) if callable(learning_rate) else learning_rate
         g = clip(grads, clip_norm)
         m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, m, g)
         v = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, v, g)
-        params = jax.tree.map(
-            lambda p, m, v, n=n: p - learning_rate * m / (1 - b1**n) / (np.sqrt(v / (1 - b2**n)) + eps), params, m, v
-        )
+        step = jax.tree.map(lambda m, v, n=n: m / (1 - b1**n) / (np.sqrt(v / (1 - b2**n)) + eps), m, v)
+        params = jax.tree.map(lambda p, s, rate=rate: p - rate * (s + weight_decay * p), params, step)
     return params
 
 
@@ -63,14 +65,116 @@ def test_adam_is_the_step_by_the_corrected_moments(x64, clip_norm):
     )
 
 
-@pytest.mark.parametrize("cls", [SGD, Adam])
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_adamw_decays_every_weight_apart_from_the_moments(x64, clip_norm, weight_decay):
+    fields = {"learning_rate": 0.01, "b1": 0.8, "b2": 0.95, "eps": 1e-3, "weight_decay": weight_decay}
+    params, _ = apply(AdamW(clip_norm=clip_norm, **fields))
+    expected = adam_by_hand(clip_norm=clip_norm, **fields)
+    jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-12), params, expected)
+
+
+def test_the_decay_of_adamw_follows_the_schedule(x64):
+    fields = {"b1": 0.8, "b2": 0.95, "eps": 1e-3, "weight_decay": 0.3}
+    params, _ = apply(AdamW(learning_rate=0.1, schedule="cosine", warmup=0.5, **fields))
+    expected = adam_by_hand(lambda n: rate_by_hand(n, len(GRADS), 0.1, "cosine", 0.5), None, **fields)
+    jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-12), params, expected)
+
+
+def rate_by_hand(n, total, peak, schedule, warmup):
+    rising = warmup * total
+    if n < rising:
+        return peak * (n + 1) / (rising + 1)
+    if schedule == "constant":
+        return peak
+    return peak * 0.5 * (1 + np.cos(np.pi * (n - rising) / (total - rising)))
+
+
+SCHEDULES = pytest.mark.parametrize(
+    ("schedule", "warmup"), [("constant", 0.0), ("constant", 0.25), ("cosine", 0.0), ("cosine", 0.25), ("cosine", 0.33)]
+)
+
+
+@SCHEDULES
+def test_the_steps_are_those_of_the_schedule(x64, schedule, warmup):
+    """Each step of SGD down a gradient of 1 is the learning rate itself; past the end it stays where it was."""
+    tx, params = SGD(learning_rate=0.5, schedule=schedule, warmup=warmup).build(12), jnp.array(0.0)
+    state, steps, rates = tx.init(params), [], []
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(14):
+            updates, state = tx.update(jnp.array(1.0), state, params)
+            steps.append(-float(updates))
+            rates.append(float(state.hyperparams["learning_rate"]))
+    expected = [rate_by_hand(min(n, 12), 12, 0.5, schedule, warmup) for n in range(14)]
+    np.testing.assert_allclose(steps, expected, rtol=1e-12, atol=1e-15)
+    assert rates == steps
+    assert all(rate > 0 for rate in rates[:12])
+    if warmup == 0.25:
+        assert rates[3] == max(rates) == 0.5, "the whole rate right after the rise"
+
+
+@SCHEDULES
+def test_the_metrics_show_the_learning_rate_of_the_last_update(schedule, warmup):
+    def step(params, state, x):
+        return state, jnp.square(params["w"] - x[1])
+
+    problem = Problem(step, lambda params, key=None: jnp.zeros(()))
+    stream = Stream(np.zeros(9, np.float32), np.ones(9, np.float32), [0, 9])
+    rows = training(
+        problem, stream, sampler=Windows(batch_size=2, num_steps=3, stride=3), gradient=Full(), epochs=6,
+        optimizer=SGD(learning_rate=0.05, schedule=schedule, warmup=warmup), params={"w": jnp.zeros(())}, devices=1,
+    )  # fmt: skip
+    found = [(row["update"], row["learning_rate"]) for _, row in rows]
+    assert [update for update, _ in found] == [2, 4, 6, 8, 10, 12]
+    expected = [rate_by_hand(update - 1, 12, 0.05, schedule, warmup) for update, _ in found]
+    np.testing.assert_allclose([rate for _, rate in found], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
+@SCHEDULES
+def test_trainings_side_by_side_are_the_trainings_one_by_one(cls, schedule, warmup):
+    """Learning rates as traced values, over several updates."""
+    params, grads = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (PARAMS, GRADS))
+
+    def train(rate):
+        tx = cls(learning_rate=rate, schedule=schedule, warmup=warmup, clip_norm=1.0).build(len(grads))
+        state, here = tx.init(params), params
+        with jax.numpy_dtype_promotion("standard"):
+            for g in grads:
+                updates, state = tx.update(g, state, here)
+                here = optax.apply_updates(here, updates)
+        return here
+
+    rates = (0.01, 0.3)
+    together = jax.jit(jax.vmap(train))(jnp.array(rates))
+    for i, rate in enumerate(rates):
+        alone = train(rate)
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-5), together, alone)
+
+
+@pytest.mark.parametrize("field", ["warmup", "clip_norm", "weight_decay", "b1"])
+def test_every_number_may_be_traced(field):
+    params = {"a": jnp.array([1.0, 2.0])}
+
+    def first_update(value):
+        tx = AdamW(**{"learning_rate": 0.1, field: value}).build(4)
+        with jax.numpy_dtype_promotion("standard"):
+            return tx.update({"a": jnp.array([3.0, -1.0])}, tx.init(params), params)[0]
+
+    together = jax.vmap(first_update)(jnp.array([0.1, 0.5]))
+    for i, value in enumerate((0.1, 0.5)):
+        alone = first_update(value)
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-5), together, alone)
+
+
+@pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 def test_the_learning_rate_can_be_read_from_the_state(cls, clip_norm):
     _, state = apply(cls(learning_rate=0.25, clip_norm=clip_norm))
     assert optax.tree.get(state, "learning_rate") == 0.25
 
 
-@pytest.mark.parametrize("cls", [SGD, Adam])
+@pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
 @pytest.mark.parametrize("traced", ["field", "state"])
 def test_learning_rates_can_be_trained_side_by_side(cls, traced):
     """A field takes a traced value; and the rate in the state is the one that counts."""
@@ -94,6 +198,7 @@ def test_learning_rates_can_be_trained_side_by_side(cls, traced):
         (SGD, {"learning_rate": 0.0, "clip_norm": -1.0}),
         (SGD, {"learning_rate": float("nan"), "clip_norm": 0.0}),
         (Adam, {"learning_rate": -1.0, "b1": 1.0, "b2": -0.1, "eps": 0.0, "clip_norm": 0.0}),
+        (AdamW, {"weight_decay": -1.0, "schedule": "linear", "warmup": 1.0}),
     ],
 )
 def test_every_field_out_of_range_is_reported_at_once(cls, fields):

@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import pytest
 
@@ -32,19 +30,15 @@ def scored_positions(plan):
     ]
 
 
-def by_hand(bounds, offset, batch_size, num_steps):
-    """The windows (start, count, fresh) of each row of sequential partitioning, one position after the other."""
-    length = (bounds[-1] - offset) // batch_size
-    rows = []
-    for i in range(batch_size):
-        first, windows = offset + i * length, []
-        for position in range(first, first + length // num_steps * num_steps):
-            begins = position == first or position in bounds
-            if begins or windows[-1][1] == num_steps:
-                windows.append([position, 0, begins])
-            windows[-1][1] += 1
-        rows.append([tuple(window) for window in windows])
-    return rows
+def by_hand(bounds, num_steps):
+    """The windows (start, count, fresh) of each document in turn, one position after the other."""
+    windows = []
+    for position in range(bounds[-1]):
+        begins = position in bounds
+        if begins or windows[-1][1] == num_steps:
+            windows.append([position, 0, begins])
+        windows[-1][1] += 1
+    return [tuple(window) for window in windows]
 
 
 def check_shapes(plan, batch_size):
@@ -95,28 +89,40 @@ def test_random_on_ten_thousand_tokens():
     assert counts == {offset: 285 if offset <= 24 else 284 for offset in range(35)}
 
 
-@pytest.mark.parametrize("bounds", [*ONE, *MANY])
+@pytest.mark.parametrize("bounds", MANY)
 @pytest.mark.parametrize(("batch_size", "num_steps"), [(2, 5), (1, 7), (4, 3), (3, 1)])
-def test_sequential_is_what_a_loop_over_positions_gives(bounds, batch_size, num_steps):
-    for plan in plans(Sequential(batch_size=batch_size, num_steps=num_steps), bounds, 20):
+def test_sequential_deals_the_windows_of_documents_in_order_to_rows_of_one_length(bounds, batch_size, num_steps):
+    windows, left_out = by_hand(bounds, num_steps), set()
+    for plan in plans(Sequential(batch_size=batch_size, num_steps=num_steps), bounds):
         check_shapes(plan, batch_size)
-        rows = by_hand(bounds, plan.starts[0, 0].item(), batch_size, num_steps)
-        assert len(plan.starts) == max(map(len, rows))
-        for i, windows in enumerate(rows):
-            n = len(windows)
-            starts, scored, fresh = plan.starts[:, i], plan.scored[:, i], plan.fresh[:, i]
-            assert list(zip(starts[:n], scored[:n, 1], fresh[:n], strict=True)) == windows
-            assert (scored[:, 0] == 0).all()
-            assert (scored[n:] == 0).all(), "what fills up a row is not scored"
+        assert len(plan.starts) == len(windows) // batch_size, "another number of batches would compile again"
+        rows = [list(zip(plan.starts[:, i], plan.scored[:, i, 1], plan.fresh[:, i], strict=True))
+                for i in range(batch_size)]  # fmt: skip
+        skip = [start for start, _, _ in windows].index(rows[0][0][0])
+        expected = windows[skip : skip + len(plan.starts) * batch_size]
+        expected = [(*window[:2], window[2] or n % len(plan.starts) == 0) for n, window in enumerate(expected)]
+        assert [window for row in rows for window in row] == expected
+        assert (plan.scored[..., 0] == 0).all()
+        left_out |= {skip}
+    assert left_out == set(range(len(windows) % batch_size + 1)), "nothing is left out always"
 
 
-@pytest.mark.parametrize("bounds", ONE)
-def test_sequential_rows_continue_through_one_document(bounds):
-    for plan in plans(Sequential(batch_size=2, num_steps=5), bounds):
-        assert (np.diff(plan.starts, axis=0) == 5).all()
+@pytest.mark.parametrize("bounds", [*ONE, [0, 0, 41, 41]])
+@pytest.mark.parametrize(("batch_size", "num_steps"), [(2, 5), (1, 7), (4, 3), (3, 1)])
+def test_sequential_rows_continue_through_one_document(bounds, batch_size, num_steps):
+    offsets, n = set(), bounds[-1]
+    for plan in plans(Sequential(batch_size=batch_size, num_steps=num_steps), bounds):
+        check_shapes(plan, batch_size)
+        offset = plan.starts[0, 0].item()
+        length = (n - offset) // batch_size
+        assert plan.starts[0].tolist() == [offset + i * length for i in range(batch_size)]
+        assert len(plan.starts) == length // num_steps
+        assert (np.diff(plan.starts, axis=0) == num_steps).all()
         assert plan.fresh[0].all()
         assert not plan.fresh[1:].any()
-        assert (plan.scored[..., 1] == 5).all()
+        assert (plan.scored == [0, num_steps]).all()
+        offsets |= {offset}
+    assert offsets == set(range(min(num_steps, n - batch_size * num_steps) + 1))
 
 
 @pytest.mark.parametrize("bounds", MANY)
@@ -137,7 +143,7 @@ def test_no_window_crosses_a_document(sampler, bounds):
                 before[i] = (document[start], start + count)
 
 
-@pytest.mark.parametrize("bounds", [*ONE, MANY[0], MANY[1], MANY[4]])
+@pytest.mark.parametrize("bounds", [*ONE, [0, 0, 41, 41]])
 @pytest.mark.parametrize(("batch_size", "num_steps"), [(2, 5), (1, 7), (4, 3), (3, 1)])
 def test_random_is_disjoint_fresh_windows_from_one_offset(bounds, batch_size, num_steps):
     offsets = set()
@@ -147,20 +153,32 @@ def test_random_is_disjoint_fresh_windows_from_one_offset(bounds, batch_size, nu
         assert (plan.scored == [0, num_steps]).all()
         starts = set(plan.starts.ravel().tolist())
         assert len(starts) == plan.starts.size
-        # of the offsets that give all of these windows, the plan leaves out less than a batch of its windows
-        fitting = []
-        for offset in range(num_steps):
-            possible = {
-                start
-                for a, b in itertools.pairwise(bounds)
-                for start in range(a + offset, b - num_steps + 1, num_steps)
-            }
-            if starts <= possible:
-                assert len(possible) - len(starts) < batch_size
-                fitting.append(offset)
-        assert len(fitting) == 1
-        offsets |= set(fitting)
+        # of the windows from the offset that all share, the plan leaves out less than a batch
+        (offset,) = {start % num_steps for start in starts}
+        possible = set(range(offset, bounds[-1] - num_steps + 1, num_steps))
+        assert starts <= possible
+        assert len(possible) - len(starts) < batch_size
+        offsets |= {offset}
     assert offsets == set(range(num_steps))
+
+
+@pytest.mark.parametrize("bounds", [MANY[0], MANY[1], MANY[4]])
+@pytest.mark.parametrize(("batch_size", "num_steps"), [(2, 5), (1, 7), (4, 3), (3, 1)])
+def test_random_takes_as_many_windows_of_several_documents_each_epoch(bounds, batch_size, num_steps):
+    counts = np.diff(bounds) // num_steps
+    trained, document = set(), np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    for plan in plans(Random(batch_size=batch_size, num_steps=num_steps), bounds, 200):
+        check_shapes(plan, batch_size)
+        assert plan.fresh.all()
+        assert (plan.scored == [0, num_steps]).all()
+        assert len(plan.starts) == counts.sum() // batch_size, "another number of batches would compile again"
+        starts = plan.starts.ravel()
+        found = np.bincount(document[starts], minlength=len(counts))
+        assert (found <= counts).all()
+        for d in range(len(counts)):
+            assert len({(start - bounds[d]) % num_steps for start in starts[document[starts] == d]}) <= 1
+        trained |= set(scored_positions(plan))
+    assert trained == {t for t in range(bounds[-1]) if counts[document[t]]}, "every target has its turn"
 
 
 def test_random_shuffles_and_chooses_what_is_left_out_anew():

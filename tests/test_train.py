@@ -64,7 +64,8 @@ def loss_by_hand(params, h, inputs, targets, counts):
     def loss(params):
         state, total = h, 0.0
         for x, y, count in zip(inputs, targets, counts, strict=True):
-            state = jnp.tanh(params["W_xh"][x] + state @ params["W_hh"] + params["b_h"])
+            layer = params["layer_0"]
+            state = jnp.tanh(layer["W_xh"][x] + state @ layer["W_hh"] + layer["b_h"])
             p = jax.nn.softmax(state @ params["W_hq"] + params["b_q"])
             total -= jnp.sum(count * jnp.log(p[jnp.arange(B), y]))
         return total / jnp.maximum(counts.sum(), 1), state
@@ -149,7 +150,7 @@ def test_any_optax_transformation_trains_and_its_learning_rate_is_reported_if_it
     states, rows = train(tokens(800), epochs=1, optimizer=optimizer)
     assert rows[0]["update"] in (32, 33)
     assert np.isfinite(rows[0]["train_loss"])
-    assert states[0].params["W_hh"].any()
+    assert states[0].params["layer_0"]["W_hh"].any()
     # the rate of the last update, which is the 32nd or 33rd, counted from 0
     assert rows[0]["learning_rate"] == pytest.approx(rate, abs=0.005, nan_ok=True)
 
@@ -163,9 +164,11 @@ def test_the_seed_draws_parameters_plans_and_gates():
     options = {"gradient": Randomized(keep_prob=0.5)}
     first, again, other = (train(**options, seed=seed)[0][0] for seed in (0, 0, 1))
     assert_same(first, again)
-    assert not np.allclose(first.params["W_hh"], other.params["W_hh"])
+    assert not np.allclose(first.params["layer_0"]["W_hh"], other.params["layer_0"]["W_hh"])
     first, other = (train(**options, seed=seed, params=weights())[0][0] for seed in (0, 1))
-    assert not np.allclose(first.params["W_hh"], other.params["W_hh"], atol=1e-4), "from the same parameters"
+    assert not np.allclose(first.params["layer_0"]["W_hh"], other.params["layer_0"]["W_hh"], atol=1e-4), (
+        "from the same parameters"
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,7 +225,7 @@ def test_run_epoch_is_pure_and_can_be_vmapped_over_seeds():
     for name, column in updates.items():
         assert both_updates[name].shape == (2, len(plan.starts))
         np.testing.assert_allclose(both_updates[name][0], column, rtol=1e-5)
-    assert not np.allclose(both.params["W_hh"][0], both.params["W_hh"][1])
+    assert not np.allclose(both.params["layer_0"]["W_hh"][0], both.params["layer_0"]["W_hh"][1])
 
 
 def test_every_update_draws_anew():
@@ -406,13 +409,13 @@ def test_a_second_epoch_that_diverges_keeps_the_first_bit_for_bit():
 
 @dataclass(frozen=True)
 class Counting(RNN):
-    """Counts how often its step is traced."""
+    """Counts how often its cell is traced."""
 
     traces: ClassVar[list] = []
 
-    def step(self, params, state, x):
-        self.traces.append(x)
-        return super().step(params, state, x)
+    def cell(self, u, v, state):
+        self.traces.append(u)
+        return super().cell(u, v, state)
 
 
 def test_an_epoch_compiles_once_and_an_equal_recipe_not_again(caplog):
@@ -422,7 +425,7 @@ def test_an_epoch_compiles_once_and_an_equal_recipe_not_again(caplog):
     lengths = {len(Sequential(**sampler).plan(stream.bounds, epoch_rng(0, epoch)).starts) for epoch in range(6)}
 
     def compiled():
-        """How often an epoch was compiled, and how often the step was traced."""
+        """How often an epoch was compiled, and how often the cell was traced."""
         caplog.clear()
         Counting.traces.clear()
         problem = Problem.of(Counting(hidden=3), Spec(Tokens(V)))

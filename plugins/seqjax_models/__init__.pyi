@@ -1,1 +1,5 @@
+from .flax_cell import FlaxCell as FlaxCell
+from .gru import GRU as GRU
+from .lstm import LSTM as LSTM
+from .mlp import MLP as MLP
 from .rnn import RNN as RNN

@@ -1,2 +1,4 @@
 from .random import Random as Random
+from .sentences import Sentences as Sentences
 from .sequential import Sequential as Sequential
+from .windows import Windows as Windows

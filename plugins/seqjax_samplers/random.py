@@ -16,7 +16,8 @@ class Random(Sampler):
     """Cuts the stream into windows side by side from a random offset, and shuffles them.
 
     Every window is fresh: its state starts anew. Windows that do not fill a batch are left out, and so is what is left
-    at the end of a document.
+    at the end of a document. Of several documents each has an offset of its own, within what its windows leave over, so
+    that every epoch has as many of them.
     """
 
     batch_size: Annotated[int, Interval(ge=1)] = 32
@@ -25,16 +26,17 @@ class Random(Sampler):
     """Time steps of a window."""
 
     def plan(self, bounds, rng):
-        """An offset of 0 to num_steps - 1 in each document, then a random order."""
+        """An offset of 0 to num_steps - 1 in a document that is the only one, then a random order."""
         B, T = self.batch_size, self.num_steps
-        offsets = np.arange(T)
-        counts = np.maximum((np.diff(bounds)[:, None] - offsets) // T, 0).sum(0)
-        if counts[0] < B:
+        lengths = np.diff(bounds)
+        counts = lengths // T
+        if counts.sum() < B:
             raise Error(
-                f"sampler random: batch_size = {B} needs as many windows of {T} targets, found {counts[0]}\n"
+                f"sampler random: batch_size = {B} needs as many windows of {T} targets, found {counts.sum()}\n"
                 "Use more text, or a smaller --sampler.batch-size or --sampler.num-steps"
             )
-        first = np.minimum(bounds[:-1] + rng.choice(offsets[counts >= B]), bounds[1:])
+        spare = lengths - T * (B if np.count_nonzero(lengths) == 1 else counts)
+        first = bounds[:-1] + rng.integers(0, np.clip(spare, 0, T - 1), endpoint=True)
         starts, lengths, _ = cut_windows(first, bounds[1:], T)
         starts = rng.permutation(starts[lengths == T])
         starts = starts[: len(starts) // B * B].reshape(-1, B)

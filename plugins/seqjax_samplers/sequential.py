@@ -16,8 +16,11 @@ class Sequential(Sampler):
     """Cuts the stream into `batch_size` long rows, and reads them side by side, window after window.
 
     Row i of a batch continues row i of the batch before, so that the state can be carried along. A random offset of 0
-    to `num_steps` skips the start of the stream in each epoch. Where a document ends inside a row, its last window is
-    scored in part and the next one is fresh.
+    to `num_steps` skips the start of the stream in each epoch.
+
+    Of several documents each is cut into windows, the last of which may be short; where one ends inside a row, the next
+    window is fresh. Fewer than `batch_size` windows, at the start or the end of the stream, are left out at random, so
+    that all rows are equally long.
     """
 
     batch_size: Annotated[int, Interval(ge=1)] = 32
@@ -33,19 +36,20 @@ class Sequential(Sampler):
                 f"sampler sequential: batch_size x num_steps = {B} x {T} needs {B * T:,} targets, found {n:,}\n"
                 "Use more text, or a smaller --sampler.batch-size or --sampler.num-steps"
             )
-        offset = int(rng.integers(0, min(T, n - B * T), endpoint=True))
-        length = (n - offset) // B
-        first = offset + length * np.arange(B)
-        last = first + length // T * T
-        edges = np.unique(np.concatenate([first, last, bounds]))
-        row = np.searchsorted(first, edges[:-1], side="right") - 1
-        inside = (row >= 0) & (edges[:-1] < last[row])
-        starts, lengths, segment = cut_windows(edges[:-1][inside], edges[1:][inside], T)
-        row = row[inside][segment]
-        nth = np.arange(len(row)) - np.searchsorted(row, row)
-        shape = (nth.max() + 1, B)
-        plan = Plan(np.zeros(shape, np.int64), np.zeros((*shape, 2), np.int32), np.zeros(shape, bool))
-        plan.starts[nth, row] = starts
-        plan.scored[nth, row, 1] = lengths
-        plan.fresh[nth, row] = np.diff(segment, prepend=-1) > 0
-        return plan
+        if np.count_nonzero(np.diff(bounds)) == 1:
+            offset = int(rng.integers(0, min(T, n - B * T), endpoint=True))
+            length = (n - offset) // B
+            first = offset + length * np.arange(B)
+            starts, lengths, segment = cut_windows(first, first + length // T * T, T)
+        else:
+            starts, lengths, segment = cut_windows(bounds[:-1], bounds[1:], T)
+        N, left_over = divmod(len(starts), B)
+        skip = int(rng.integers(0, left_over, endpoint=True))
+
+        def by_row(windows):
+            return windows[skip : skip + N * B].reshape(B, N).T
+
+        fresh = by_row(np.diff(segment, prepend=-1) > 0)
+        fresh[0] = True
+        scored = np.stack([np.zeros((N, B), np.int32), by_row(lengths).astype(np.int32)], -1)
+        return Plan(by_row(starts), scored, fresh)

@@ -5,7 +5,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from seqjax.errors import Error, nearest
 
@@ -13,6 +13,8 @@ VERBS = {
     "run": "train a model, and keep the run in a folder",
     "generate": "continue a text with a trained model",
     "evaluate": "loss and perplexity of a trained model",
+    "sweep": "train many runs, one for every combination of some values",
+    "compare": "runs side by side: median and range over seeds, paired differences",
     "list": "the plugins there are",
     "show": "what a plugin does and what its parameters are",
 }
@@ -32,22 +34,29 @@ options:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code (0 done, 2 bad input, ...: see `seqjax.Error`)."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    return guarded(_dispatch, sys.argv[1:] if argv is None else argv)
+
+
+def guarded(work: Callable[[list[str]], int], argv: Sequence[str]) -> int:
+    """The exit code of `work(argv)`; an error that the user can mend becomes a message on stderr and its exit code.
+
+    With `--debug` among the arguments, which `work` is not given, it is raised instead.
+    """
     for stream in (sys.stdout, sys.stderr):  # a symbol that the terminal lacks is written out
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in argv
     argv = [arg for arg in argv if arg != "--debug"]
     try:
-        return _dispatch(argv)
+        return work(argv)
     except Error as fault:
         if debug:
             raise
         print(f"seqjax: {fault}", file=sys.stderr)
         return fault.exit_code
-    except KeyboardInterrupt:
-        print("seqjax: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as fault:
+        print(f"seqjax: {str(fault) or 'interrupted'}", file=sys.stderr)
+        return getattr(fault, "exit_code", 130)
     except BrokenPipeError:  # the reader, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

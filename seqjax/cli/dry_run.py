@@ -17,7 +17,7 @@ def describe(experiment: Any, devices: int | None) -> str:
     """Shapes, sizes, updates and memory of a run, as the lines to print."""
     data = prepare(experiment.corpus, experiment.train, experiment.heldout, experiment.tokenizer)
     check_model(experiment.model, data.spec)
-    run = Run(experiment, data.codec, _prepared=data)
+    run = Run(experiment, data.codec, data.spec, _prepared=data)
     e, stream = experiment, data.streams["train"]
     options = (e.sampler, e.gradient, e.optimizer, e.epochs, e.seed, None, None, devices)
     arguments = set_up(run.problem, stream, *options)

@@ -2,29 +2,39 @@
 
 from collections.abc import Sequence
 
+from seqjax import config
 from seqjax.cli.parser import Parser
 
 PARTS = ("train", "heldout", "rest")
+COLUMNS = {"loss": ".4f", "perplexity": ".4f", "bits_per_character": ".4f", "tokens": ","}
+"""What is printed, and how."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints loss, perplexity and number of targets, a line a part."""
+    """Prints loss, perplexity, bits per character and number of targets, a line a part."""
     parser = Parser(
         prog="seqjax evaluate",
-        description="Loss in nats and perplexity, in order from one fresh state, every target once.",
+        description="Loss (nats, or squared error), perplexity and bits per character; in order from one fresh state, "
+        "every target once.",
     )
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
     parser.add_argument("--part", choices=PARTS, help="of the corpus; default: all of them")
+    parser.add_argument("--text", metavar="FILE", help="a UTF-8 text file of your own instead")
     args = parser.read(argv)
 
     from seqjax.run import Run
 
     run = Run.open(args.run)
-    print("part         loss  perplexity     targets")
-    for part in [args.part] if args.part else PARTS:
-        row = run.evaluate(part)
+    if args.text:
+        own = config.create("corpus", "text-file", path=args.text).load()
+        rows = {"text": run.evaluate(own)}
+    else:
+        rows = {part: run.evaluate(part) for part in ([args.part] if args.part else PARTS)}
+    columns = [name for name in COLUMNS if any(name in row for row in rows.values())]
+    print("        ", *(f"{name.replace('bits_per_character', 'bits/char'):>12}" for name in columns))
+    for part, row in rows.items():
         if not row["tokens"]:
             print(f"{part:8}  has no targets")
         else:
-            print(f"{part:8}  {row['loss']:7.4f}  {row.get('perplexity', float('nan')):10.4f}  {row['tokens']:10,}")
+            print(f"{part:8} ", *(f"{row[name]:>12{COLUMNS[name]}}" for name in columns))
     return 0

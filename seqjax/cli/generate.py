@@ -7,19 +7,25 @@ from seqjax.cli.parser import Parser
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the prompt and its continuation."""
+    """Prints each prompt and its continuation."""
     parser = Parser(prog="seqjax generate", description="Continue a text with a trained model.")
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
-    parser.add_argument("--prompt", default="", help="how the text begins; empty: from the model's start")
+    text = "how the text begins; empty, the default: from the model's start; several: one text each"
+    parser.add_argument("--prompt", nargs="+", default=[""], metavar="TEXT", help=text)
     parser.add_argument("--length", type=int, default=200, help="tokens to add; default 200")
     text = "0, the default: the likeliest token; 1: as the model thinks"
     parser.add_argument("--temperature", type=float, default=0.0, help=text)
+    parser.add_argument("--top-k", type=int, metavar="K", help="choose only among the K likeliest tokens")
+    text = "choose only among the fewest likeliest tokens whose probabilities sum to at least P"
+    parser.add_argument("--top-p", type=float, metavar="P", help=text)
     parser.add_argument("--seed", type=int, default=0, help="of the choice of tokens; default 0")
+    parser.add_argument("--unknown", action="store_true", help="allow <unk>, in prompts and as a choice")
     args = parser.read(argv)
 
     from seqjax.display import escape
     from seqjax.run import Run
 
-    text = Run.open(args.run).generate(args.prompt, args.length, args.temperature, args.seed)
-    print(escape(text, keep="\n\t") if sys.stdout.isatty() else text)
+    options = {name: getattr(args, name) for name in ("top_k", "top_p", "seed", "unknown")}
+    for text in Run.open(args.run).generate(args.prompt, args.length, args.temperature, **options):
+        print(escape(text, keep="\n\t") if sys.stdout.isatty() else text)
     return 0

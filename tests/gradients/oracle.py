@@ -108,16 +108,17 @@ def _case(name, x64):
 
 def _rnn(rng):
     size, hidden = 5, 4
-    shapes = {"W_xh": (size, hidden), "W_hh": (hidden, hidden), "W_hq": (hidden, size)}
-    shapes |= {"b_h": (hidden,), "b_q": (size,)}
-    params = {name: _normal(rng, shape, 0.7) for name, shape in shapes.items()}
+    shapes = {"W_xh": (size, hidden), "W_hh": (hidden, hidden), "b_h": (hidden,)}
+    params = {"layer_0": {name: _normal(rng, shape, 0.7) for name, shape in shapes.items()}}
+    params |= {"W_hq": _normal(rng, (hidden, size), 0.7), "b_q": _normal(rng, (size,), 0.7)}
     spec = Spec(Tokens(size))
     problem = Problem.of(seqjax.create("model", "rnn", hidden=hidden), spec)
     state = jax.vmap(lambda _: problem.init_state(params))(jnp.arange(B))
     state = jax.tree.map(lambda a: a + _normal(rng, a.shape, 0.5), state)
 
     def step(params, state, x):
-        h = jnp.tanh(params["W_xh"][x[0]] + jax.tree.leaves(state)[0] @ params["W_hh"] + params["b_h"])
+        layer = params["layer_0"]
+        h = jnp.tanh(layer["W_xh"][x[0]] + jax.tree.leaves(state)[0] @ layer["W_hh"] + layer["b_h"])
         logits = h @ params["W_hq"] + params["b_q"]
         return jax.tree.unflatten(jax.tree.structure(state), [h]), -jax.nn.log_softmax(logits)[x[1]]
 

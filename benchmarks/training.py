@@ -1,0 +1,234 @@
+"""How many tokens a second do seqjax, PyTorch and Flax train?   python benchmarks/training.py
+
+A character model of 28 symbols on 10,000 random tokens, 32 rows of 35 steps, the state carried from window to window,
+SGD with learning rate 1 and the global norm clipped at 1, float32: the same work for all. Each contender is a process of
+its own and has the machine to itself while it is timed; they take turns, and the medians of five turns are printed.
+PyTorch is installed, once, into an environment of its own: build/torch (name a Python and an index by uv's variables
+UV_PYTHON, UV_FIND_LINKS, UV_INDEX).
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+VOCABULARY, ROWS, STEPS, TOKENS = 28, 32, 35, 10_000
+WINDOWS = (TOKENS - 1) // (ROWS * STEPS)
+TORCH = Path(__file__).parents[1] / "build" / "torch"
+
+
+def main() -> None:
+    """The table; or, with --serve, one contender, which reads `cell hidden seconds` lines and answers each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", nargs="+", default=["rnn", "gru", "lstm"])
+    parser.add_argument("--hidden", nargs="+", type=int, default=[128, 256, 512])
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one turn")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--serve", choices=CONTENDERS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        return serve(args.serve)
+    contenders = {name: start(name) for name in args.contenders}
+    versions = [ask(process, "") for process in contenders.values()]
+    print(f"{cpu()} · {cores()} cores · Python {platform.python_version()} · {' · '.join(versions)}\n")
+    print("| tokens/s (compile time) |" + "".join(f" {name} |" for name in contenders))
+    print("|---|" + "---|" * len(contenders))
+    for cell in args.cells:
+        for hidden in args.hidden:
+            turns = [
+                {name: ask(process, [cell, hidden, args.seconds]) for name, process in contenders.items()}
+                for _ in range(args.turns)
+            ]
+            cells = [
+                f" {statistics.median(turn[name][0] for turn in turns):,.0f} ({turns[0][name][1]:.1f} s) |"
+                for name in contenders
+            ]
+            print(f"| {cell}, {hidden} units |" + "".join(cells), flush=True)
+    for process in contenders.values():
+        process.stdin.close()
+        process.wait()
+
+
+def serve(name):
+    """Answers each line of stdin: what runs where, or tokens per second and seconds until the first update."""
+    make, made = CONTENDERS[name], {}
+    for line in sys.stdin:
+        if not (request := json.loads(line)):
+            answer = make(None, None)
+        else:
+            cell, hidden, seconds = request
+            begin = time.perf_counter()
+            if (cell, hidden) not in made:
+                made.clear()
+                made[cell, hidden] = make(cell, hidden)
+                made[cell, hidden]()
+            compiled = time.perf_counter() - begin
+            begin, epochs = time.perf_counter(), 0
+            while time.perf_counter() - begin < seconds:
+                made[cell, hidden]()
+                epochs += 1
+            answer = epochs * WINDOWS * ROWS * STEPS / (time.perf_counter() - begin), compiled
+        print(json.dumps(answer), flush=True)
+
+
+def seqjax_contender(cell, hidden):
+    """One call is one epoch of `seqjax.training`, on a device a core."""
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", cores())
+    import numpy as np
+
+    import seqjax
+
+    if cell is None:
+        return f"seqjax {seqjax.__version__} on jax {jax.__version__}, {len(jax.devices())} devices"
+    ids = random_ids(np)
+    epochs = seqjax.training(
+        seqjax.Problem.of(seqjax.create("model", cell, hidden=hidden), seqjax.Spec(seqjax.Tokens(VOCABULARY))),
+        seqjax.Stream(ids[:-1], ids[1:], np.array([0, TOKENS - 1])),
+        sampler=seqjax.create("sampler", "sequential", batch_size=ROWS, num_steps=STEPS),
+        gradient=seqjax.create("gradient", "full"),
+        optimizer=seqjax.create("optimizer", "sgd", learning_rate=1.0, clip_norm=1.0),
+        epochs=1_000_000,
+    )
+    return lambda: next(epochs)
+
+
+def torch_contender(cell, hidden):
+    """One call is one epoch of a PyTorch loop; inputs are one-hot vectors."""
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(cores())
+    if cell is None:
+        return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    torch.manual_seed(0)
+    rnn = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell](VOCABULARY, hidden)
+    readout = torch.nn.Linear(hidden, VOCABULARY)
+    params = [*rnn.parameters(), *readout.parameters()]
+    optimizer = torch.optim.SGD(params, lr=1.0)
+    inputs, targets = (torch.from_numpy(a).long() for a in windows(np))
+    one_hot = torch.nn.functional.one_hot(inputs, VOCABULARY).float()
+
+    def epoch():
+        state = None
+        for x, y in zip(one_hot, targets, strict=True):
+            if state is not None:
+                state = tuple(s.detach() for s in state) if cell == "lstm" else state.detach()
+            hs, state = rnn(x, state)
+            loss = torch.nn.functional.cross_entropy(readout(hs).flatten(0, 1), y.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(params, 1.0)
+            optimizer.step()
+        return loss.item()
+
+    return epoch
+
+
+def flax_contender(cell, hidden):
+    """One call is one epoch of jitted steps over a Flax NNX network; inputs are one-hot vectors."""
+    import flax
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    import optax
+    from flax import nnx
+
+    if cell is None:
+        return f"flax {flax.__version__} on jax {jax.__version__}, {cores()} threads"
+    classes = {"rnn": nnx.SimpleCell, "gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMCell}
+    rngs = nnx.Rngs(0)
+    network = nnx.RNN(classes[cell](VOCABULARY, hidden, rngs=rngs), time_major=True, return_carry=True)
+    readout = nnx.Linear(hidden, VOCABULARY, rngs=rngs)
+    graph, params = nnx.split((network, readout), nnx.Param, ...)[:2]
+    rest = nnx.split((network, readout), nnx.Param, ...)[2:]
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1.0))
+
+    @jax.jit
+    def update(params, opt_state, carry, x, y):
+        def loss(params):
+            network, readout = nnx.merge(graph, params, *rest, copy=True)
+            new, hs = network(jax.nn.one_hot(x, VOCABULARY), initial_carry=carry)
+            return optax.softmax_cross_entropy_with_integer_labels(readout(hs), y).mean(), new
+
+        (value, carry), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, opt_state = tx.update(grads, opt_state)
+        return optax.apply_updates(params, updates), opt_state, carry, value
+
+    inputs, targets = (jnp.asarray(a) for a in windows(np))
+    batches = list(zip(inputs, targets, strict=True))
+    training = [params, tx.init(params)]
+
+    def epoch():
+        zero = jnp.zeros((ROWS, hidden))
+        carry = (zero, zero) if cell == "lstm" else zero
+        for x, y in batches:
+            *training[:], carry, loss = update(*training, carry, x, y)
+        return float(loss)
+
+    return epoch
+
+
+CONTENDERS = {"seqjax": seqjax_contender, "torch": torch_contender, "flax": flax_contender}
+
+
+def random_ids(np):
+    """int32[TOKENS]."""
+    return np.random.default_rng(0).integers(0, VOCABULARY, TOKENS).astype(np.int32)
+
+
+def windows(np):
+    """Inputs and targets int32[WINDOWS, STEPS, ROWS]; row i of a window goes on in row i of the next."""
+    ids, size = random_ids(np), WINDOWS * ROWS * STEPS
+    sides = (ids[:size], ids[1 : size + 1])
+    return [a.reshape(ROWS, WINDOWS, STEPS).transpose(1, 2, 0).copy() for a in sides]
+
+
+def start(name):
+    """A contender's process."""
+    python = torch_python() if name == "torch" else sys.executable
+    return subprocess.Popen([python, __file__, "--serve", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def ask(process, request):
+    """One request and its answer."""
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+
+def torch_python():
+    """The Python of an environment that has PyTorch, made where there is none."""
+    python = TORCH / "bin" / "python"
+    if not python.exists():
+        own = Path(__file__).parents[1] / ".tools" / "bin" / "uv"
+        uv = str(own) if own.exists() else shutil.which("uv")
+        if uv is None:
+            sys.exit("uv is missing: python3 -m pip install uv, or leave PyTorch out: --contenders seqjax flax")
+        subprocess.run([uv, "venv", "--quiet", TORCH], check=True)
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "torch", "numpy"], check=True)
+    return str(python)
+
+
+def cores():
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu():
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Long short-term memory."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import Cell, register
+from seqjax.recurrence import sigmoid
+
+
+class State(NamedTuple):
+    """h, c: float[hidden] each: the output and the memory."""
+
+    h: jax.Array
+    c: jax.Array
+
+
+@register("model", "lstm")
+@dataclass(frozen=True)
+class LSTM(Cell):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997) with forget gates (Gers, Schmidhuber & Cummins 2000).
+
+        i, f, o = σ(u_i + v_i), σ(u_f + v_f), σ(u_o + v_o)
+        g = tanh(u_g + v_g)
+        c_t = f c_{t-1} + i g
+        h_t = o tanh(c_t)
+
+    The blocks of u, v and the weights are i, f, g, o.
+    """
+
+    forget_bias: float = 0.0
+    """Initial value of the forget gates' bias."""
+
+    blocks = 4
+    State = State
+
+    def init(self, key, spec):
+        params = super().init(key, spec)
+        for layer in range(self.layers):
+            b_h = params[f"layer_{layer}"]["b_h"]
+            params[f"layer_{layer}"]["b_h"] = b_h.at[self.hidden : 2 * self.hidden].set(self.forget_bias)
+        return params
+
+    def cell(self, u, v, state):
+        i, f, g, o = jnp.split(u + v, 4, -1)
+        c = sigmoid(f) * state.c + sigmoid(i) * jnp.tanh(g)
+        return State(sigmoid(o) * jnp.tanh(c), c)

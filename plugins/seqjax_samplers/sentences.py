@@ -1,0 +1,69 @@
+"""Whole documents, one a row."""
+
+import heapq
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Interval
+
+from seqjax import Error, Plan, Sampler, register
+from seqjax.data import cut_windows
+
+
+@register("sampler", "sentences")
+@dataclass(frozen=True)
+class Sentences(Sampler):
+    """Reads each document from its start to its end, every target once an epoch.
+
+    A window holds one document and is padded at its end; one that is longer than `num_steps` goes on in the same row of
+    the next batch. Documents are dealt to the rows so that these take about as many windows each, and where a row
+    is done before the others, its windows are not scored. The number of batches is the same in every epoch.
+    """
+
+    batch_size: Annotated[int, Interval(ge=1)] = 32
+    """Documents side by side."""
+    num_steps: Annotated[int, Interval(ge=1)] = 35
+    """Time steps of a window. Of documents far shorter than this, most steps are padding."""
+    shuffle: bool = True
+    """Whether each epoch deals the documents anew, in an order of its own; else they are dealt in their own order."""
+
+    def plan(self, bounds, rng):
+        """As many batches as the row with most windows has."""
+        B, T = self.batch_size, self.num_steps
+        counts = -(-np.diff(bounds) // T)  # windows of each document
+        (order,) = np.nonzero(counts)
+        if len(order) < B:
+            raise Error(
+                f"sampler sentences: batch_size = {B} needs as many documents with a target, found {len(order)}\n"
+                "Use a corpus cut into documents, such as --corpus text-file --corpus.documents lines, "
+                "or a smaller --sampler.batch-size"
+            )
+        if self.shuffle:
+            order = rng.permutation(order)
+            order = order[np.argsort(-counts[order], kind="stable")]  # rows come out even if the longest go first
+        row = _deal(counts[order], B)
+        if self.shuffle:
+            mixed = rng.permutation(len(order))
+            order, row = order[mixed], row[mixed]
+        by_row = np.argsort(row, kind="stable")
+        order, row = order[by_row], row[by_row]
+        starts, lengths, segment = cut_windows(bounds[:-1][order], bounds[1:][order], T)
+        row = row[segment]
+        nth = np.arange(len(row)) - np.searchsorted(row, row)
+        shape = (nth.max() + 1, B)
+        plan = Plan(np.zeros(shape, np.int64), np.zeros((*shape, 2), np.int32), np.ones(shape, bool))
+        plan.starts[nth, row] = starts
+        plan.scored[nth, row, 1] = lengths
+        plan.fresh[nth, row] = np.diff(segment, prepend=-1) > 0
+        return plan
+
+
+def _deal(counts, num_rows):
+    """The row of each document: one after the other, to the row that has fewest windows so far."""
+    rows = [(0, row) for row in range(num_rows)]
+    dealt = np.empty(len(counts), np.int64)
+    for i, count in enumerate(counts.tolist()):
+        windows, dealt[i] = rows[0]
+        heapq.heapreplace(rows, (windows + count, int(dealt[i])))
+    return dealt

@@ -1,0 +1,47 @@
+"""Every window, overlapping ones too."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Interval
+
+from seqjax import Error, Plan, Sampler, register
+
+
+@register("sampler", "windows")
+@dataclass(frozen=True)
+class Windows(Sampler):
+    """All windows that start at a multiple of `stride` steps into a document and end inside it, each of them fresh.
+
+    The last batch is filled up with rows that are not scored.
+    """
+
+    batch_size: Annotated[int, Interval(ge=1)] = 16
+    """Windows side by side."""
+    num_steps: Annotated[int, Interval(ge=1)] = 35
+    """Time steps of a window."""
+    stride: Annotated[int, Interval(ge=1)] = 1
+    """Steps from the start of a window to that of the next; with `num_steps` they do not overlap."""
+    shuffle: bool = True
+    """Whether each epoch has the windows in an order of its own."""
+
+    def plan(self, bounds, rng):
+        """All windows once: ceil(n / batch_size) batches."""
+        B, T = self.batch_size, self.num_steps
+        counts = np.maximum((np.diff(bounds) - T) // self.stride + 1, 0)
+        if not counts.sum():
+            longest = np.diff(bounds).max(initial=0)
+            raise Error(
+                f"sampler windows: num_steps = {T} needs a document of as many targets; the longest has {longest}\n"
+                "Use longer documents, or a smaller --sampler.num-steps"
+            )
+        nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        starts = np.repeat(bounds[:-1], counts) + nth * self.stride
+        if self.shuffle:
+            starts = rng.permutation(starts)
+        shape = (-(-len(starts) // B), B)
+        plan = Plan(np.zeros(shape, np.int64), np.zeros((*shape, 2), np.int32), np.ones(shape, bool))
+        plan.starts.flat[: len(starts)] = starts
+        plan.scored.reshape(-1, 2)[: len(starts), 1] = T
+        return plan

@@ -1,0 +1,112 @@
+"""Byte pairs as tokens."""
+
+import functools
+import json
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Interval
+
+from seqjax import Error, Text, Tokenizer, Tokens, register
+
+CHUNK = 2**16
+"""How many characters are encoded at a time, or a few more: memory stays bounded."""
+
+
+@register("tokenizer", "bpe")
+@dataclass(frozen=True)
+class BPE(Tokenizer):
+    """Byte pair encoding on bytes (Sennrich et al. 2016; Radford et al. 2019), with the library `tokenizers`.
+
+    The 256 bytes and the pairs that were merged most often in the training split are the tokens: every text can be
+    encoded, comes back exactly, and there is no `<unk>`. No merge crosses a word or a document.
+    """
+
+    vocab_size: Annotated[int, Interval(ge=256)] = 1024
+    """Largest number of tokens; a short text has fewer pairs to merge."""
+
+    def fit(self, data):
+        """Learns the merges."""
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+        if not isinstance(data, Text):
+            return super().fit(data)  # which says why not
+        _check(data.text)
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        trainer = trainers.BpeTrainer(vocab_size=self.vocab_size, initial_alphabet=alphabet, show_progress=False)
+        tokenizer.train_from_iterator((chunk for text in data.documents for chunk in _chunks(text)), trainer)
+        return BytePairs(tokenizer.to_str())
+
+    def load(self, saved):
+        """The codec of the content of a `tokenizer.json`."""
+        return BytePairs(json.dumps(saved, ensure_ascii=False, separators=(",", ":")))
+
+
+@dataclass(frozen=True)
+class BytePairs:
+    """A codec of byte pairs.
+
+    Args:
+        saved: the content of its `tokenizer.json`.
+    """
+
+    saved: str
+
+    @functools.cached_property
+    def _tokenizer(self):
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_str(self.saved)
+
+    @functools.cached_property
+    def tokens(self):
+        """The token of each id; bytes are written as the file does, a space as Ġ."""
+        return tuple(self._tokenizer.id_to_token(i) for i in range(len(self)))
+
+    def __len__(self):
+        return self._tokenizer.get_vocab_size()
+
+    @property
+    def spec(self):
+        """Token ids below `len(self)`."""
+        return Tokens(len(self))
+
+    def split(self, text):
+        """The tokens of a text."""
+        return [self.tokens[i] for i in self.encode(text)]
+
+    def encode(self, text):
+        """Ids int32[n] of a text."""
+        _check(text)
+        return np.concatenate([np.array(self._tokenizer.encode(chunk).ids, np.int32) for chunk in _chunks(text)])
+
+    def decode(self, ids):
+        """The text of ids; bytes that are no UTF-8 become U+FFFD."""
+        ids = np.atleast_1d(ids).tolist()
+        strange = [i for i in ids if not 0 <= i < len(self)]
+        if strange:
+            raise Error(f"tokenizer bpe: there is no token {strange[0]}; ids are below {len(self)}")
+        return self._tokenizer.decode(ids)
+
+    def to_dict(self):
+        """The content of its `tokenizer.json`, which other programs read."""
+        return json.loads(self.saved)
+
+
+def _chunks(text):
+    """The text in pieces that end where a word does, so that cutting changes no token: before a space or line end."""
+    return re.findall(rf"(?s).{{{CHUNK}}}.*?\S(?=[ \n])|.+", text) or [""]
+
+
+def _check(text):
+    lone = re.search("[\ud800-\udfff]", text)
+    if lone:
+        raise Error(
+            f"tokenizer bpe: the text has a lone surrogate, U+{ord(lone[0]):04X}, at character {lone.start():,}, "
+            "which has no bytes\nRemove it, or read characters with --tokenizer char"
+        )

@@ -1,0 +1,110 @@
+"""What `run` and `sweep` share: the flags of a recipe, and the recipe that they stand for."""
+
+import argparse
+import contextlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seqjax import config, registry
+from seqjax.cli.parser import Parser
+from seqjax.errors import Error
+from seqjax.plugin import fields_of
+
+
+def recipe_parser(prog: str, description: str) -> Parser:
+    """A parser with the flags of a recipe but for those of plugins' fields, which depend on the plugins."""
+    parser = Parser(prog=prog, description=description, add_help=False)
+    for kind in registry.GROUPS:
+        parser.add_argument(f"--{kind}", metavar="NAME", help=f"the {kind}, by short name or full id")
+    for name, field in fields_of(config.Scalars).items():
+        text = f"{field.doc[:1].lower()}{field.doc[1:]} Default {field.default}."
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=text)
+    parser.add_argument("--config", metavar="FILE", help="a TOML file to start from, such as a run's config.toml")
+    parser.add_argument("--out", metavar="DIR", help="folder of the run; default: a fresh one under runs/")
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="devices to share a batch; default: all that divide it"
+    )
+    text = "time from one checkpoint to the next, in seconds; default 30"
+    parser.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S", help=text)
+    parser.add_argument("-h", "--help", action="store_true", help="this text, and the parameters of the chosen plugins")
+    return parser
+
+
+def split_fields(argv: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Takes the flags of plugins' fields, `--kind.field value`, out of the arguments."""
+    plain: list[str] = []
+    fields: dict[str, dict[str, str]] = {}
+    rest = iter(argv)
+    for arg in rest:
+        match = re.fullmatch(rf"--({'|'.join(registry.GROUPS)})\.([^=]+)(=(.*))?", arg, re.DOTALL)
+        if not match:
+            plain.append(arg)
+            continue
+        kind, name, equals, value = match.groups()
+        if not equals:
+            value = next(rest, None)
+            if value is None:
+                raise Error(f"{arg}: expects a value\nsee --help")
+        fields.setdefault(kind, {})[name.replace("-", "_")] = value
+    return plain, fields
+
+
+def read_recipe(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """The configuration of the file, with the flags laid over it."""
+    recipe = {} if args.config is None else _read_config(args.config)
+    for kind in registry.GROUPS:
+        name, strings = getattr(args, kind), fields.get(kind, {})
+        table: dict[str, Any] = {} if name is None else {"plugin": name}
+        below = config.overlay(config.overlay(config.DEFAULTS, recipe), {kind: table}).get(kind)
+        if strings:
+            table |= _parse_table(kind, below, strings)
+        if table:
+            recipe = config.overlay(recipe, {kind: table})
+    scalars = {name: text for name in fields_of(config.Scalars) if (text := getattr(args, name)) is not None}
+    return recipe | config.parse_fields(config.Scalars, scalars)
+
+
+def _read_config(file: str) -> dict[str, Any]:
+    """The recipe in a file; data that it had in memory lie beside it."""
+    recipe = config.read_toml(file)
+    corpus = recipe.get("corpus")
+    if not isinstance(corpus, dict) or corpus.get("plugin") != config.IN_MEMORY:
+        return recipe
+    from seqjax.folder import with_data
+
+    return with_data(recipe, Path(file).parent)
+
+
+def _parse_table(kind: str, below: Any, strings: dict[str, str]) -> dict[str, Any]:
+    """The strings by the types of the plugin's fields; left as they are where the plugin is not to be had."""
+    name = below.get("plugin") if isinstance(below, dict) else None
+    try:
+        return config.parse_fields(registry.get(kind, str(name)), strings)
+    except Error:
+        return dict(strings)  # the builder says what is wrong, together with all other faults
+
+
+def plugin_help(recipe: dict[str, Any]) -> str:
+    """The parameters of the chosen plugins."""
+    from seqjax.cli.show import field_lines
+
+    text = ["parameters of the chosen plugins:"]
+    for kind, table in config.overlay(config.DEFAULTS, recipe).items():
+        if kind in registry.GROUPS:
+            entry = registry.find(kind, str(table.get("plugin") if isinstance(table, dict) else table))
+            text += ["", f"{kind} {entry.id}", *field_lines(registry.load(entry), f"--{kind}.", table)]
+    return "\n".join(text)
+
+
+def use_all_cores(devices: int | None) -> None:
+    """On a CPU, one device a core: to be said before jax starts its backend."""
+    import jax
+
+    from seqjax.devices import num_cores
+
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        with contextlib.suppress(RuntimeError):  # it has started already, and has the devices that it has
+            jax.config.update("jax_num_cpu_devices", devices or num_cores())

@@ -1,0 +1,103 @@
+"""`seqjax sweep`: one run for every combination of the values of some flags."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seqjax import config, registry
+from seqjax.cli.compare import add_comparison_flags, show
+from seqjax.cli.recipe import plugin_help, read_recipe, recipe_parser, split_fields, use_all_cores
+from seqjax.errors import Error
+from seqjax.plugin import fields_of
+
+DESCRIPTION = """Train one run for every combination of the values of some flags, and compare them.
+
+The flags are those of seqjax run, and each may have several values: --gradient full truncated:steps=8
+--model.hidden 64 128 --seeds 0,1,2. A plugin may have fields behind a colon: name:field=value:field=value.
+The same command goes on with a sweep that was interrupted."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Trains what is missing, then prints a table and says where the runs are."""
+    plain, axes = _split_axes(argv)
+    parser = recipe_parser("seqjax sweep", DESCRIPTION)
+    text = "the same as --seed 0 1 2"
+    parser.add_argument("--seeds", metavar="0,1,2", help=text)
+    add_comparison_flags(parser)
+    args = parser.read(plain)
+    variants = {label: _variant(parser, plain, flags) for label, flags in _combine(axes).items()}
+    if args.help:
+        parser.epilog = plugin_help(next(iter(variants.values())))
+        parser.print_help()
+        return 0
+    fields = {label: config.resolve(recipe) for label, recipe in variants.items()}
+    use_all_cores(args.devices)
+    from seqjax.experiment import Experiment
+    from seqjax.sweeps import run_all
+
+    experiments = {", ".join(label): (", ".join(_arm(label)), Experiment(**fields[label])) for label in fields}
+    out = args.out or next(path for n in itertools.count(1) if not (path := Path("runs", f"sweep-{n}")).exists())
+    runs = run_all(experiments, out, args.devices, True, args.checkpoint_seconds)
+    show(runs, args.metric, args.against)
+    print(f"saved    {out}")
+    print(f"next     seqjax compare {out} --metric train_loss")
+    return 0
+
+
+def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Takes the flags of a recipe, with all their values, out of the arguments."""
+    known = {f"--{name.replace('_', '-')}" for name in (*registry.GROUPS, *fields_of(config.Scalars), "seeds")}
+    plain: list[str] = []
+    axes: dict[str, list[str]] = {}
+    into = plain
+    for arg in argv:
+        if arg.startswith("--"):
+            flag, equals, value = arg.partition("=")
+            flag = flag.replace("_", "-")
+            is_field = flag[2:].partition(".")[0] in registry.GROUPS and "." in flag
+            if flag not in known and not is_field:
+                into = plain
+                plain.append(arg)
+                continue
+            if flag in axes:
+                raise Error(f"{flag} is given twice; give it all its values at once")
+            into = axes.setdefault(flag, [])
+            arg = value if equals else None  # type: ignore[assignment]
+        if arg is not None:
+            into.append(arg)
+    if "--seeds" in axes:
+        axes["--seed"] = [seed for value in axes.pop("--seeds") for seed in value.split(",") if seed]
+    for flag, values in axes.items():
+        if not values:
+            raise Error(f"{flag}: expects a value\nsee seqjax sweep --help")
+    return plain, axes
+
+
+def _combine(axes: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
+    """The flags of each combination, by the labels of those that vary; the seed's is the last."""
+    ordered = sorted(axes, key=lambda flag: flag == "--seed")
+    found = {}
+    for values in itertools.product(*(axes[flag] for flag in ordered)):
+        flags, label = [], []
+        for flag, value in zip(ordered, values, strict=True):
+            is_kind = flag[2:] in registry.GROUPS
+            name, *fields = value.split(":") if is_kind else [value]
+            flags += [flag, name]
+            for field in fields:
+                key, _, text = field.partition("=")
+                flags.append(f"{flag}.{key}={text}")
+            if len(axes[flag]) > 1 or flag == "--seed":
+                label.append(value if is_kind else f"{flag[2:].replace('-', '_')}={value}")
+        found[tuple(label)] = flags
+    return found
+
+
+def _arm(label: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part for part in label if not part.startswith("seed="))
+
+
+def _variant(parser: Any, plain: list[str], flags: list[str]) -> dict[str, Any]:
+    """The recipe of one combination."""
+    argv, fields = split_fields([*plain, *flags])
+    return read_recipe(parser.read(argv), fields)

@@ -1,0 +1,227 @@
+"""Where data comes from, and the three forms it has: `Text`, `Series`, `Pairs`. Each is itself a corpus."""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from seqjax.errors import Error
+from seqjax.plugin import Plugin
+from seqjax.specs import Spec, Tokens, Values
+
+
+class Corpus(Plugin):
+    """Where data comes from."""
+
+    kind: ClassVar[str] = "corpus"
+
+    def load(self) -> "Data":
+        """The data, whole: a `Text`, a `Series` or `Pairs`."""
+        raise NotImplementedError
+
+
+class Data(Corpus):
+    """Data in memory, cut into documents; slicing gives the part of the documents inside.
+
+    Attributes:
+        bounds: int64[D + 1], where documents begin and end.
+        source: where the data came from, for display.
+        unit: what is counted, for messages.
+        in_memory: whether a recipe has it as an object, which a run must keep.
+    """
+
+    bounds: Any
+    source: str
+    unit: ClassVar[str] = "time steps"
+    in_memory: ClassVar[bool] = True
+
+    def __len__(self) -> int:
+        return int(self.bounds[-1])
+
+    def __getitem__(self, part: slice) -> Any:
+        first, last, step = part.indices(len(self))
+        if step != 1:
+            raise Error(f"{type(self).__name__}: a part is data[first:last], without a step")
+        last = max(first, last)
+        inside = self.bounds[(self.bounds > first) & (self.bounds < last)]
+        return self._part(first, last, np.concatenate([[first], inside, [last]]) - first)
+
+    def _part(self, first: int, last: int, bounds: np.ndarray) -> Any:
+        raise NotImplementedError
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that it holds, as arrays to be written and hashed."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Hash of what it holds. That of a text of one document is that of its UTF-8 file."""
+        digest = hashlib.sha256()
+        for array in self.arrays.values():
+            digest.update(b"" if array.dtype == np.uint8 else f"{array.dtype} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array))
+        if len(self.bounds) != 2:
+            digest.update(self.bounds)
+        return digest.hexdigest()
+
+    def load(self) -> "Data":
+        """Itself."""
+        return self
+
+    def _set(self, **fields: Any) -> None:
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, eq=False)
+class Text(Data):
+    """A text in memory; `Experiment(corpus=Text("..."))` works.
+
+    Args:
+        text: the characters, as they are.
+        source: where they came from, for display.
+        bounds: int64[D + 1] offsets of the documents in `text`; None: one document.
+    """
+
+    text: str
+    source: str = ""
+    bounds: Any = None
+
+    unit = "characters"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise Error(f"Text takes a string, not {type(self.text).__name__}; read a file with the corpus text-file")
+        self._set(bounds=_check_bounds(self, len(self.text)))
+
+    def _part(self, first, last, bounds):
+        return Text(self.text[first:last], self.source, bounds)
+
+    @property
+    def documents(self) -> list[str]:
+        """The texts of the documents."""
+        return [self.text[first:last] for first, last in zip(self.bounds, self.bounds[1:], strict=False)]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The UTF-8 text, uint8[n]."""
+        return {"text": np.frombuffer(self.text.encode("utf-8", "surrogatepass"), np.uint8)}
+
+
+@dataclass(frozen=True, eq=False)
+class Series(Data):
+    """A series of real vectors in memory; `Experiment(corpus=Series(values))` works.
+
+    Args:
+        values: float[n, dim], or float[n] for dim = 1; finite.
+        names: of the columns, for display.
+        source: where they came from, for display.
+        bounds: int64[D + 1] offsets of the documents; None: one document.
+    """
+
+    values: Any
+    names: Sequence[str] = ()
+    source: str = ""
+    bounds: Any = None
+
+    def __post_init__(self) -> None:
+        values = _real("Series values", self.values)
+        names = tuple(map(str, self.names))
+        if names and len(names) != values.shape[1]:
+            raise Error(f"Series has {values.shape[1]} columns, but {len(names)} names: {', '.join(names)}")
+        self._set(values=values, names=names, bounds=_check_bounds(self, len(values)))
+
+    def _part(self, first, last, bounds):
+        return Series(self.values[first:last], self.names, self.source, bounds)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The values, float64[n, dim]."""
+        return {"values": self.values}
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs(Data):
+    """Inputs with targets of their own in memory: `targets[t]` is predicted after reading `inputs[t]`.
+
+    Nothing is shifted; copying, adding, tagging and series with covariates are pairs.
+
+    Args:
+        inputs: ids int[n], or float[n, dim] (float[n] for dim = 1).
+        targets: the same.
+        mask: bool[n], False where a target is not scored; None: all are.
+        spec: what they are; None: integers are `Tokens(max + 1)`, reals `Values(dim)`.
+        bounds: int64[D + 1] offsets of the documents; None: one document.
+    """
+
+    inputs: Any
+    targets: Any
+    mask: Any = None
+    spec: Spec | None = None
+    bounds: Any = None
+
+    source = "pairs"
+
+    def __post_init__(self) -> None:
+        spec = self.spec or Spec(None, None)  # type: ignore[arg-type]
+        inputs, inputs_spec = _side("inputs", self.inputs, spec.inputs)
+        targets, targets_spec = _side("targets", self.targets, spec.targets)
+        mask = None if self.mask is None else np.asarray(self.mask)
+        if len(inputs) != len(targets) or (mask is not None and (mask.shape, mask.dtype) != ((len(inputs),), bool)):
+            raise Error(
+                f"Pairs: {len(inputs)} inputs need as many targets, found {len(targets)}"
+                + ("" if mask is None else f", and a mask bool[{len(inputs)}], found {mask.dtype}{list(mask.shape)}")
+            )
+        self._set(inputs=inputs, targets=targets, mask=mask, spec=Spec(inputs_spec, targets_spec))
+        self._set(bounds=_check_bounds(self, len(inputs)))
+
+    def _part(self, first, last, bounds):
+        mask = None if self.mask is None else self.mask[first:last]
+        return Pairs(self.inputs[first:last], self.targets[first:last], mask, self.spec, bounds)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Inputs, targets and mask."""
+        sides = {"inputs": self.inputs, "targets": self.targets}
+        return sides if self.mask is None else sides | {"mask": self.mask}
+
+
+def _check_bounds(data: Any, size: int) -> np.ndarray:
+    """The bounds as int64[D + 1]."""
+    bounds = np.asarray([0, size] if data.bounds is None else data.bounds, np.int64)
+    if bounds.ndim != 1 or bounds.size < 2 or bounds[0] != 0 or bounds[-1] != size or (np.diff(bounds) < 0).any():
+        raise Error(f"{type(data).__name__} bounds must rise from 0 to {size}, the number of {data.unit}")
+    return bounds
+
+
+def _real(name: str, values: Any) -> np.ndarray:
+    """Finite reals as float64[n, dim]."""
+    try:
+        values = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as fault:
+        raise Error(f"{name} must be numbers: {fault}") from fault
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or not values.shape[1]:
+        raise Error(f"{name} must be float[n, dim] or float[n], not of shape {values.shape}")
+    bad, _ = np.nonzero(~np.isfinite(values))
+    if bad.size:
+        raise Error(f"{name} must be finite; row {bad[0]} is {values[bad[0]].tolist()}; drop or fill such rows")
+    return values
+
+
+def _side(name: str, values: Any, spec: Tokens | Values | None) -> tuple[np.ndarray, Tokens | Values]:
+    """One side of pairs, and what it is."""
+    found = np.asarray(values)
+    if isinstance(spec, Values) or (spec is None and found.dtype.kind not in "iu"):
+        found = _real(f"Pairs {name}", values)
+        if spec and spec.width != found.shape[1]:
+            raise Error(f"Pairs {name} are of dim {found.shape[1]}, but the spec says {spec}")
+        return found, Values(found.shape[1])
+    size = spec.width if spec else int(found.max(initial=0)) + 1
+    if found.dtype.kind not in "iu" or found.ndim != 1 or (found.size and not 0 <= found.min() <= found.max() < size):
+        raise Error(f"Pairs {name} must be ids int[n] from 0 to {size - 1}")
+    return found.astype(np.int32), Tokens(size)

@@ -1,0 +1,119 @@
+"""What a run depends on beside its recipe: versions, devices, and the plugins that took part."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from seqjax import registry
+from seqjax.corpus import Data
+from seqjax.errors import Error
+from seqjax.folder import ENVIRONMENT, PLUGINS, disk_errors, read
+from seqjax.plugin import Plugin
+
+
+def environment(experiment: Plugin, corpus_sha256: str, devices: int) -> dict[str, Any]:
+    """What a run depends on beside its recipe: versions, plugin files, devices, precision, commit, corpus."""
+    packages = ("seqjax", "jax", "jaxlib", "numpy", "optax")
+    return {
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "platform": platform.platform(),
+        "device": str(jax.devices()[0].device_kind),
+        "backend": jax.default_backend(),
+        "devices": devices,
+        "enable_x64": jax.config.jax_enable_x64,
+        "git_commit": _git_commit(),
+        "corpus_sha256": corpus_sha256,
+        "plugins": [_plugin_record(entry) for entry in _entries(experiment)],
+    }
+
+
+def changes(kept: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What may change the bits of a result between two records, a line each."""
+    flat = [
+        {name: record[name] for name in ("backend", "devices", "enable_x64")}
+        | record["versions"]
+        | {
+            f"{plugin['kind']} {plugin['id']}": f"{plugin['version']} {plugin['sha256']}"
+            for plugin in record["plugins"]
+        }
+        for record in (kept, now)
+    ]
+    names = {**flat[0], **flat[1]}
+    return [
+        f"{name}: then {flat[0].get(name)}, now {flat[1].get(name)}"
+        for name in names
+        if flat[0].get(name) != flat[1].get(name)
+    ]
+
+
+def copy_local_plugins(folder: Path, experiment: Plugin) -> None:
+    """Keeps the files of plugins that belong to no distribution."""
+    for entry in _entries(experiment):
+        if entry.distribution == registry.LOCAL and entry.source:
+            with disk_errors(folder):
+                kept = _kept_plugin(folder, _plugin_record(entry))
+                kept.parent.mkdir(exist_ok=True)
+                shutil.copyfile(entry.source, kept)
+
+
+def missing_plugins(folder: Path) -> list[str]:
+    """The files to load, quoted for a shell, before a run that used local plugins can be opened."""
+    records = read(folder / ENVIRONMENT, lambda data: [dict(record) for record in json.loads(data)["plugins"]])
+    known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
+    files = []
+    for record in records:
+        kind, id_, file, sha256 = (record.get(key) for key in ("kind", "id", "file", "sha256"))
+        entry = known.get((kind, id_))
+        if not str(id_).startswith(f"{registry.LOCAL}/"):
+            continue
+        if entry and sha256 not in (None, _plugin_record(entry)["sha256"]):
+            raise Error(f"{folder} was made with another {kind} {id_!r} than is loaded", exit_code=4)
+        if not entry and not file:
+            raise Error(f"{folder} needs {kind} {id_!r}, which was defined without a file: define it again, then open")
+        if not entry:
+            kept = read(folder / ENVIRONMENT, lambda _: _kept_plugin(folder, record))  # noqa: B023
+            files.append(shlex.quote(str(kept)))
+    return list(dict.fromkeys(files))
+
+
+def _kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
+    """Where a run keeps the file of a local plugin; two files may have one name."""
+    name = f"{record['sha256'][:8]}_{record['file']}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError(f"not a plain file name: {name!r}")
+    return folder / PLUGINS / name
+
+
+def _entries(plugin: Plugin) -> list[registry.Entry]:
+    """The entries of the plugins in a plugin's fields, and of those in theirs."""
+    inner = [value for value in vars(plugin).values() if isinstance(value, Plugin) and not isinstance(value, Data)]
+    return [entry for value in inner for entry in (registry.entry_of(value), *_entries(value))]
+
+
+def _plugin_record(entry: registry.Entry) -> dict[str, Any]:
+    file = Path(entry.source) if entry.source and Path(entry.source).is_file() else None
+    return {
+        "kind": entry.kind,
+        "id": entry.id,
+        "version": entry.version,
+        "target": entry.target,
+        "file": re.sub("[^A-Za-z0-9._-]", "_", file.name)[-90:] if file else None,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file else None,
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the working folder, `None` outside a git checkout or without git."""
+    git = shutil.which("git")
+    done = git and subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done and done.returncode == 0 else None

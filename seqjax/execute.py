@@ -1,0 +1,228 @@
+"""What `Experiment.run` does: start or go on, train, record, finish."""
+
+import dataclasses
+import json
+import math
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from seqjax import checkpoint, config, folder
+from seqjax.check import check_model
+from seqjax.data import prepare, resolve_tokenizer
+from seqjax.devices import make_mesh
+from seqjax.display import Display
+from seqjax.environment import changes, copy_local_plugins, environment
+from seqjax.errors import Error
+from seqjax.evaluate import perplexity
+from seqjax.experiment import Experiment
+from seqjax.interrupt import Interrupted, noticed
+from seqjax.run import Run, read_recipe
+from seqjax.specs import Tokens
+from seqjax.train import Diverged, Progress, TrainState, init_train_state, metrics_row, train_in_chunks
+
+
+class Start(NamedTuple):
+    """Where training begins: a run without parameters, or one that was interrupted, with its last state."""
+
+    run: Run
+    state: TrainState | None = None
+    progress: Progress | None = None
+
+
+def execute(
+    experiment: Experiment, path: Path | None, devices: int | None, progress: bool, checkpoint_seconds: float
+) -> Run:
+    """Trains in memory, or in a folder: a new one, or that of an interrupted run. Opens a finished one."""
+    run = finished_run(experiment, path)
+    if run is not None:
+        if progress:
+            print(f"opened   {path}: it is finished, and was not trained again")
+        return run
+    with nullcontext() if path is None else folder.lock(path):
+        start = begin(experiment, path, devices)
+        return _train(start, devices, progress, checkpoint_seconds)
+
+
+def finished_run(experiment: Experiment, path: Path | None) -> Run | None:
+    """The run in a folder, if it is finished.
+
+    Raises:
+        Error: the folder holds a run of another recipe, or other things than a run.
+    """
+    if path is None or not path.is_dir() or not any(file.name != folder.LOCK for file in path.iterdir()):
+        return None
+    if not (path / folder.CONFIG).is_file():  # which is written last
+        strange = sorted(file.name for file in path.iterdir() if file.name.removesuffix(".part") not in folder.FILES)
+        if strange:
+            raise Error(f"{path} holds no run, but {', '.join(strange[:3])}; choose another folder")
+        return None
+    kept = read_recipe(path)
+    problems = differences(kept, experiment)
+    if problems:
+        raise Error(f"{path} holds a run of another recipe; choose another folder", problems=problems)
+    run = Run.open(path) if (path / folder.PARAMS).is_file() else None
+    return run if run is not None and run.finished else None
+
+
+def differences(kept: Experiment, asked: Experiment) -> list[str]:
+    """What is not the same in two recipes, a line each."""
+    if asked.tokenizer is None and kept.tokenizer == config.create("tokenizer", config.DEFAULT_TOKENIZER):
+        asked = dataclasses.replace(asked, tokenizer=kept.tokenizer)
+    tables = config.to_config(kept), config.to_config(asked)
+    return [
+        f"{key}: there {tables[0].get(key)}, asked for {tables[1].get(key)}"
+        for key in {**tables[0], **tables[1]}
+        if tables[0].get(key) != tables[1].get(key)
+    ]
+
+
+def begin(experiment: Experiment, path: Path | None, devices: int | None) -> Start:
+    """Prepares the data; makes the folder of a run, or reads how far it has come."""
+    data = prepare(experiment.corpus, experiment.train, experiment.heldout, experiment.tokenizer)
+    experiment = dataclasses.replace(experiment, tokenizer=resolve_tokenizer(experiment.tokenizer, data.source))
+    check_model(experiment.model, data.spec)
+    run = Run(experiment, data.codec, data.spec, path=path, _prepared=data)
+    if path is None:
+        return Start(run)
+    record = environment(experiment, data.source.sha256, make_mesh(experiment.sampler.batch_size, devices).size)
+    if not (path / folder.CONFIG).is_file():
+        _create(run, record)
+        return Start(run)
+    _check_environment(path, record)
+    return _go_on(run)
+
+
+def _create(run, record):
+    """Writes what is known before training; the recipe last, which marks a folder as a run's."""
+    folder.write(run.path / folder.ENVIRONMENT, json.dumps(record, indent=2) + "\n")
+    folder.write(run.path / folder.CODEC, run.codec_text)
+    folder.write_rows(run.path / folder.METRICS, [])
+    copy_local_plugins(run.path, run.experiment)
+    if run.experiment.corpus is run.data:
+        folder.write_data(run.path / folder.DATA, run.data)
+    folder.write(run.path / folder.CONFIG, config.to_toml(config.to_config(run.experiment)))
+
+
+def _check_environment(path, record):
+    """Refuses to go on where bits would differ from those of a run that was not interrupted."""
+    kept = folder.read(path / folder.ENVIRONMENT, json.loads)
+    if kept["corpus_sha256"] != record["corpus_sha256"]:
+        raise Error(f"{path}: its corpus has changed; its sha256 was {kept['corpus_sha256']}", exit_code=4)
+    problems = changes(kept, record)
+    if problems:
+        raise Error(
+            f"{path} was begun in another environment, in which it would come to another result\n"
+            "Go on in that one (the number of devices is --devices), or train anew in another folder:",
+            problems=problems,
+            exit_code=4,
+        )
+
+
+def _go_on(run):
+    """Where an interrupted run goes on: at its last checkpoint, with the rows that were written before it."""
+    last = checkpoint.newest(run.path)
+    rows = folder.read_rows(run.path / folder.METRICS)
+    if last is None:
+        folder.write_rows(run.path / folder.METRICS, [])
+        return Start(run)
+    if last.codec != run.codec_text:
+        raise Error(f"{run.path}: its tokenizer no longer gives the ids that it was trained on", exit_code=4)
+    epochs = last.progress.epochs_done
+    if len(rows) < epochs:
+        raise Error(
+            f"{run.path / folder.METRICS}: {epochs} epochs were trained, but {len(rows)} rows are left", exit_code=4
+        )
+    run.metrics = rows[:epochs]
+    folder.write_rows(run.path / folder.METRICS, run.metrics)
+    e = run.experiment
+    like = init_train_state(run.problem, e.gradient, e.optimizer, 1, e.sampler.batch_size, e.seed)
+    state = checkpoint.restore(last, like)
+    run.params = state.params
+    return Start(run, state, last.progress)
+
+
+def _train(start, devices, show, checkpoint_seconds):
+    """Trains to the end, or to where it is interrupted."""
+    run, e = start.run, start.run.experiment
+    stream = run.prepared.streams["train"]
+    options = (e.sampler, e.gradient, e.optimizer, e.epochs, e.seed, None, start.state, devices, start.progress)
+    chunks = train_in_chunks(run.problem, stream, *options)
+    with Display(run, show, devices) as display, noticed() if run.path else nullcontext(lambda: None) as interrupted:
+        recorder = Recorder(run, checkpoint_seconds)
+        try:
+            for state, progress in chunks:
+                recorder.add(state, progress)
+                if progress.done:
+                    display.row(run.metrics[-1])
+                if (exit_code := interrupted()) and not run.finished:
+                    recorder.save(state, progress)
+                    raise Interrupted(
+                        f"interrupted at update {int(state.update):,}, and saved in {run.path}\n"
+                        "The same command goes on from there",
+                        exit_code,
+                    )
+        except Diverged as fault:
+            raise _keep_last_good(run, fault) from fault
+    finish(run)
+    return run
+
+
+class Recorder:
+    """Keeps the rows of a run that is trained, and its checkpoints where it has a folder."""
+
+    def __init__(self, run: Run, checkpoint_seconds: float):
+        self.run, self.checkpoint_seconds = run, checkpoint_seconds
+        self.saved = time.monotonic()
+
+    def add(self, state: TrainState, progress: Progress) -> None:
+        """Takes what training yields after a chunk."""
+        run = self.run
+        if progress.done:
+            run.params = jax.device_put(state.params, jax.devices()[0])
+            run.metrics.append(_with_heldout(run, metrics_row(state, progress)))
+            if run.path is not None:
+                folder.append_row(run.path / folder.METRICS, run.metrics[-1])
+        if run.path is not None and time.monotonic() - self.saved >= self.checkpoint_seconds:
+            self.save(state, progress)
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Writes a checkpoint."""
+        assert self.run.path is not None
+        checkpoint.save(self.run.path, state, progress, self.run.codec_text)
+        self.saved = time.monotonic()
+
+
+def _with_heldout(run, row):
+    """The row of an epoch with the held-out loss beside the training loss."""
+    due = row["epoch"] % run.experiment.evaluate_every == 0 or row["epoch"] == run.experiment.epochs
+    losses = {"train_loss": row.pop("train_loss"), "heldout_loss": run.evaluate("heldout")["loss"] if due else math.nan}
+    if isinstance(run.spec.targets, Tokens):
+        losses |= {name.replace("loss", "perplexity"): perplexity(loss) for name, loss in losses.items()}
+    first = {name: row.pop(name) for name in ("epoch", "update", "tokens", "seconds")}
+    return first | losses | row
+
+
+def _keep_last_good(run, fault):
+    """The fault again, with the run as it was before the update that diverged, which is written down."""
+    run.params = fault.state.params
+    if run.path is None:
+        return Diverged(str(fault), fault.state, run)
+    folder.write_params(run.path / folder.PARAMS, run.params, run.codec_text)
+    return Diverged(f"{fault}\nThe parameters before it are in {run.path / folder.PARAMS}", fault.state, run)
+
+
+def finish(run: Run) -> None:
+    """Writes what is known after training; the parameters last, which mark a run that is finished."""
+    if run.path is None:
+        return
+    if run.samples:
+        text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())
+        folder.write(run.path / folder.SAMPLES, text + "\n")
+    with folder.disk_errors(run.path):
+        run.plot().savefig(run.path / folder.HISTORY, dpi=150)
+    folder.write_params(run.path / folder.PARAMS, run.params, run.codec_text)
+    checkpoint.delete_all(run.path)

@@ -1,0 +1,215 @@
+"""`Cell`: a recurrent model from one elementwise function, with a scan that every such model shares."""
+
+import functools
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Interval
+from jaxtyping import Array, Float
+
+from seqjax.contracts import Model, Params
+from seqjax.errors import Error
+from seqjax.initializers import Scheme, init_weight
+from seqjax.specs import Tokens
+from seqjax.unroll import Gates
+
+
+class HiddenState(NamedTuple):
+    """h: float[hidden], the output of a layer."""
+
+    h: Any
+
+
+class CellState(NamedTuple):
+    """The state of a `Cell`.
+
+    Args:
+        layers: the state of each layer, the lowest first.
+        key: of the dropout; () without dropout.
+        step: int32[], how many steps the sequence has made; () without dropout.
+    """
+
+    layers: tuple
+    key: Any = ()
+    step: Any = ()
+
+
+@dataclass(frozen=True)
+class Cell(Model):
+    """A recurrent network of one or several layers, from one function of its author: `cell`.
+
+        u_t = x_t W_xh + b_h,   v_t = h_{t-1} W_hh
+        state_t = cell(u_t, v_t, state_{t-1})
+        o_t = h_t W_hq + b_q
+
+    where x_t is the input or, in a higher layer, h_t of the layer below, and h_t in o_t is the highest layer's. An id
+    picks row x of W_xh, which is the product with its one-hot vector.
+
+    Parameters, D inputs and Q outputs: `layer_0`, `layer_1`, ... with `W_xh` [D or hidden, blocks hidden], `W_hh`
+    [hidden, blocks hidden], `b_h` [blocks hidden]; `W_hq` [hidden, Q], `b_q` [Q]; with an embedding `E` [D, embedding].
+    A layer may also hold `b_hh` [blocks hidden], which is added to v; `init` makes none. Biases start at zero.
+
+    Dropout (Zaremba, Sutskever & Vinyals 2014) is on where `init_state` is given a key, and acts on what a layer hands
+    upwards, never on h_{t-1} -> h_t. A mask depends on the key, the number of the step and the layer alone.
+    """
+
+    hidden: Annotated[int, Interval(ge=1)] = 256
+    """Number of hidden units of a layer."""
+    layers: Annotated[int, Interval(ge=1)] = 1
+    """Number of layers."""
+    embedding: Annotated[int, Interval(ge=1)] | None = None
+    """Size of the vectors that a table, N(0, 1), has for ids. None: ids pick rows of W_xh."""
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Probability that a unit of a layer's output is zero; what is left is scaled by 1 / (1 - dropout)."""
+    initializer: Scheme = "normal"
+    """Of the weights: N(0, 0.01²); U(±1/√hidden); Glorot's uniform; W_hh orthogonal, the others N(0, 1/fan_in)."""
+
+    blocks: ClassVar[int] = 1
+    """How many vectors of `hidden` numbers u and v have."""
+    State: ClassVar[type] = HiddenState
+    """NamedTuple of a layer's state, float[hidden] each; its `h` is multiplied by W_hh and handed upwards."""
+
+    def cell(self, u: Array, v: Array, state: Any) -> Any:
+        """One step of one layer, elementwise, with any leading axes. What an author writes.
+
+        Args:
+            u: float[..., blocks hidden], the input's part, bias included.
+            v: float[..., blocks hidden], h_{t-1} W_hh.
+            state: `State` of the step before, float[..., hidden] each.
+
+        Returns:
+            The `State` of this step.
+        """
+        raise NotImplementedError
+
+    def init(self, key, spec):
+        width, outputs = spec.inputs.width, spec.targets.width
+        draw = functools.partial(init_weight, self.initializer, hidden=self.hidden)
+        keys = iter(jax.random.split(key, 2 * self.layers + 2))
+        params: Params = {"W_hq": draw(next(keys), (self.hidden, outputs)), "b_q": jnp.zeros(outputs)}
+        if self.embedding is not None:
+            if not isinstance(spec.inputs, Tokens):
+                raise Error(f"embedding = {self.embedding}: the inputs are {spec.inputs}, no ids; leave it out")
+            params["E"], width = jax.random.normal(next(keys), (width, self.embedding)), self.embedding
+        for layer in range(self.layers):
+            params[f"layer_{layer}"] = {
+                "W_xh": draw(next(keys), (width, self.hidden), blocks=self.blocks),
+                "W_hh": draw(next(keys), (self.hidden, self.hidden), blocks=self.blocks, recurrent=True),
+                "b_h": jnp.zeros(self.blocks * self.hidden),
+            }
+            width = self.hidden
+        return params
+
+    def init_state(self, params, spec, key=None):
+        """All zero."""
+        zero = jnp.zeros(self.hidden, params["W_hq"].dtype)
+        layer = self.State(*[zero] * len(self.State._fields))
+        noise = () if key is None or self.dropout == 0 else (key, jnp.zeros((), jnp.int32))
+        return CellState((layer,) * self.layers, *noise)
+
+    def step(self, params, state, x):
+        def advance(layer, u, old):
+            new = self.cell(u, recur(old.h, layer["W_hh"], layer.get("b_hh")), old)
+            return new, new.h
+
+        def keep(layer):
+            return self._keep(state.key, state.step, layer)
+
+        return self._through_layers(params, state, x, 1, advance, keep)
+
+    def unroll(self, params, state, xs, gates=None):
+        num_steps = len(xs)
+
+        def advance(layer, u_TB, start):
+            return scan_cell(self, layer["W_hh"], layer.get("b_hh"), u_TB, start, gates)
+
+        def keep(layer):
+            steps_TB = state.step + jnp.arange(num_steps, dtype=jnp.int32)[:, None]
+            rows = jax.vmap(self._keep, in_axes=(0, 0, None))
+            return jax.vmap(rows, in_axes=(None, 0, None))(state.key, steps_TB, layer)
+
+        return self._through_layers(params, state, xs, num_steps, advance, keep)
+
+    def _through_layers(self, params, state, x, num_steps, advance, keep):
+        """The new state and the output; `advance` takes one layer through one step or many."""
+        if self.embedding is not None:
+            x = params["E"][x]
+        ends = []
+        for index, start in enumerate(state.layers):
+            layer = params[f"layer_{index}"]
+            u = layer["W_xh"][x] if jnp.issubdtype(x.dtype, jnp.integer) else x @ layer["W_xh"]
+            end, x = advance(layer, u + layer["b_h"], start)
+            ends.append(end)
+            if not isinstance(state.key, tuple):
+                x = jnp.where(keep(index), x / (1 - self.dropout), jnp.zeros_like(x))
+        counter = state.step if isinstance(state.step, tuple) else state.step + num_steps
+        return CellState(tuple(ends), state.key, counter), x @ params["W_hq"] + params["b_q"]
+
+    def _keep(self, key, step, layer):
+        """bool[hidden]: the units of a layer's output that dropout leaves."""
+        key = jax.random.fold_in(jax.random.fold_in(key, step), layer)
+        return jax.random.bernoulli(key, 1 - self.dropout, (self.hidden,))
+
+
+def sigmoid(x: Array) -> Array:
+    """σ(x) = (tanh(x/2) + 1) / 2, which is faster in a scan on a CPU than `jax.nn.sigmoid`."""
+    return 0.5 * jnp.tanh(0.5 * x) + 0.5
+
+
+def recur(h, W_hh, b_hh):
+    """The recurrent part v of a step."""
+    return h @ W_hh if b_hh is None else h @ W_hh + b_hh
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def scan_cell(
+    model: Cell,
+    W_hh: Float[Array, "hidden width"],
+    b_hh: Float[Array, " width"] | None,
+    u_TB: Float[Array, "T B width"],
+    start: Any,
+    gates: Gates,
+) -> tuple[Any, Float[Array, "T B hidden"]]:
+    """One layer over time: the state after the last step, and h of every step.
+
+    Backwards the scan carries the state's cotangent alone and emits those of u_t and v_t; the gradient of W_hh is one
+    product after it, Σ_t h_{t-1}ᵀ dv_t.
+    """
+    return _forward(model, W_hh, b_hh, u_TB, start, gates)[0]
+
+
+def _forward(model, W_hh, b_hh, u_TB, start, gates):
+    def body(old, u):
+        v = recur(old.h, W_hh, b_hh)
+        new = model.cell(u, v, old)
+        return new, (old, v, new.h)
+
+    end, (olds_TB, v_TB, h_TB) = jax.lax.scan(body, start, u_TB)
+    return (end, h_TB), (W_hh, b_hh, u_TB, v_TB, olds_TB, gates)
+
+
+def _backward(model, residuals, cotangents):
+    W_hh, b_hh, u_TB, v_TB, olds_TB, gates = residuals
+    dend, dh_TB = cotangents
+    W_hh_transposed = W_hh.T  # once, out of the scan: on a CPU a product with W_hh.T takes up to twice as long
+
+    def body(dnew, inputs):
+        u, v, old, dh, gate = inputs
+        _, cell_vjp = jax.vjp(model.cell, u, v, old)
+        du, dv, dold = cell_vjp(dnew._replace(h=dnew.h + dh))
+        dold = dold._replace(h=dold.h + dv @ W_hh_transposed)
+        return (dold if gate is None else _scale(dold, gate)), (du, dv)
+
+    dstart, (du_TB, dv_TB) = jax.lax.scan(body, dend, (u_TB, v_TB, olds_TB, dh_TB, gates), reverse=True)
+    dW_hh = jnp.einsum("tbi,tbj->ij", olds_TB.h, dv_TB)
+    return dW_hh, None if b_hh is None else dv_TB.sum((0, 1)), du_TB, dstart, None
+
+
+def _scale(state, gate):
+    """`state`, leaves [B, ...], times gate, float[] or float[B]."""
+    return jax.tree.map(lambda a: a * gate.astype(a.dtype).reshape(gate.shape + (1,) * (a.ndim - gate.ndim)), state)
+
+
+scan_cell.defvjp(_forward, _backward)

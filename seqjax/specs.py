@@ -1,0 +1,57 @@
+"""What goes into a model and what is to come out: ids or real vectors, and the loss between them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Sequences of ids: int32[] in, logits float[size] out, loss in nats."""
+
+    size: int
+
+    width = property(lambda self: self.size, doc="Number of logits.")
+
+    def loss(self, output: Float[Array, " size"], target: Int[Array, ""]) -> Float[Array, ""]:
+        """Cross-entropy, -log softmax(output)[target]."""
+        return jax.nn.logsumexp(output) - output[target]
+
+
+@dataclass(frozen=True)
+class Values:
+    """Sequences of real vectors: float[dim] in, float[dim] out, loss the mean squared error."""
+
+    dim: int = 1
+
+    width = property(lambda self: self.dim, doc="Number of values a step.")
+
+    def loss(self, output: Float[Array, " dim"], target: Float[Array, " dim"]) -> Float[Array, ""]:
+        """Squared error averaged over `dim`, without a factor 1/2."""
+        return jnp.mean(jnp.square(output - target))
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What goes into a model and what is to come out; `targets` None means the same as the inputs."""
+
+    inputs: Tokens | Values
+    targets: Any = None
+
+    def __post_init__(self) -> None:
+        if self.targets is None:
+            object.__setattr__(self, "targets", self.inputs)
+
+    def to_dict(self) -> dict[str, dict[str, int]]:
+        """Plain values for JSON."""
+        return {side: {type(value).__name__: value.width} for side, value in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, dict[str, int]]) -> "Spec":
+        """The spec whose `to_dict` gave `saved`."""
+        kinds = {"Tokens": Tokens, "Values": Values}
+        sides = {side: kinds[kind](width) for side, value in saved.items() for kind, width in value.items()}
+        return cls(**sides)

@@ -1,0 +1,147 @@
+"""`sweep`: one experiment in many variants, each an ordinary run."""
+
+import dataclasses
+import itertools
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from seqjax import folder
+from seqjax.display import describe
+from seqjax.errors import Error, nearest
+from seqjax.experiment import Experiment
+from seqjax.plugin import Plugin, fields_of
+from seqjax.run import Run
+from seqjax.runs import INDEX, Place, Runs
+from seqjax.train import Diverged
+
+
+def sweep(
+    experiment: Experiment,
+    axes: Mapping[str, Iterable[Any] | Mapping[str, Any]],
+    out: str | Path | None = None,
+    *,
+    devices: int | None = None,
+    progress: bool = False,
+    checkpoint_seconds: float = 30.0,
+) -> Runs:
+    """Runs every combination of the values of some fields.
+
+    Every run is one that could have been made alone. A sweep that was interrupted goes on, and one that is finished is
+    opened. A run that diverges does not end the sweep.
+
+    Args:
+        experiment: what does not vary.
+        axes: field -> values; `"optimizer.learning_rate"` is a field of a plugin. Values in a dict are named arms;
+            others are named `field=value`. The name of a run has the seed last: `"full, seed=0"`.
+        out: folder in which each run has its own; None: in memory.
+        devices: how many to shard each batch over; None: all, or the most that divide the batch.
+        progress: whether to print a line a run.
+        checkpoint_seconds: time from one checkpoint of a run to the next, at least.
+
+    Raises:
+        Error: an unknown field, a value that it does not take, or names that are not different.
+    """
+    return run_all(combine(experiment, axes), out, devices, progress, checkpoint_seconds)
+
+
+Variants = dict[str, tuple[str, Experiment]]
+"""Name -> (arm, experiment)."""
+
+
+def run_all(
+    variants: Variants, out: str | Path | None, devices: int | None, progress: bool, checkpoint_seconds: float
+) -> Runs:
+    """The runs of all variants, each in a folder of its own in `out`."""
+    places = {name: Place(arm, _slug(name)) for name, (arm, _) in variants.items()}
+    if len({place.folder for place in places.values()}) < len(places):
+        raise Error(f"these names are too much alike to be folders: {', '.join(places)}")
+    if out is not None:
+        _claim(Path(out), places)
+    runs = {}
+    for n, (name, (_, variant)) in enumerate(variants.items()):
+        began = time.monotonic()
+        path = None if out is None else Path(out) / places[name].folder
+        runs[name] = _run(variant, path, devices, checkpoint_seconds)
+        if progress:
+            print(
+                f"[{n + 1}/{len(variants)}] {name}: {_result(runs[name])} ({time.monotonic() - began:.0f} s)",
+                flush=True,
+            )
+    return Runs(runs, {name: arm for name, (arm, _) in variants.items()})
+
+
+def combine(experiment: Experiment, axes: Mapping[str, Iterable[Any] | Mapping[str, Any]]) -> Variants:
+    """The variants that are all combinations of the axes' values."""
+    ordered = sorted(axes, key=lambda field: field == "seed")  # which comes last, and else keeps the order
+    choices = [_labelled(field, axes[field]) for field in ordered]
+    for field, choice in zip(ordered, choices, strict=True):
+        if not choice:
+            raise Error(f"sweep: {field} has no values")
+    found = {}
+    for combination in itertools.product(*(choice.items() for choice in choices)):
+        variant = experiment
+        for field, (_, value) in zip(ordered, combination, strict=True):
+            variant = replace_field(variant, field, value)
+        labels = [label for label, _ in combination]
+        arm = ", ".join(label for field, label in zip(ordered, labels, strict=True) if field != "seed")
+        found[", ".join(labels)] = arm, variant
+    return found
+
+
+def replace_field(plugin: Any, field: str, value: Any) -> Any:
+    """The plugin with another value of a field; `outer.inner` is a field of a plugin in a field."""
+    outer, _, inner = field.partition(".")
+    known = fields_of(type(plugin))  # type: ignore[arg-type]
+    if outer not in known:
+        raise Error(
+            f"sweep: {type(plugin).__name__} has no field {outer!r}{nearest(outer, known)}; it has {', '.join(known)}"
+        )
+    if inner:
+        if not isinstance(getattr(plugin, outer), Plugin):
+            raise Error(f"sweep: {field!r}: {outer} of {type(plugin).__name__} has no fields of its own")
+        value = replace_field(getattr(plugin, outer), inner, value)
+    return dataclasses.replace(plugin, **{outer: value})
+
+
+def _labelled(field, values):
+    """Label -> value of one axis."""
+    if isinstance(values, Mapping):
+        return dict(values)
+    values = list(values)
+    found = {f"{field}={describe(value) if isinstance(value, Plugin) else value}": value for value in values}
+    if len(found) < len(values):
+        raise Error(f"sweep: {field} has a value twice: {', '.join(found)}")
+    return found
+
+
+def _slug(name):
+    """A folder's name: letters, digits, dots and dashes."""
+    return re.sub("[^A-Za-z0-9.]+", "-", name).strip("-.")[:100] or "run"
+
+
+def _claim(out, places):
+    """Makes the folder of a sweep, with its index; or finds in it a sweep that this one goes on with or adds to."""
+    index = {name: place._asdict() for name, place in places.items()}
+    with folder.disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    if (out / INDEX).is_file():
+        index = folder.read(out / INDEX, json.loads) | index
+    folder.write(out / INDEX, json.dumps(index, indent=2, ensure_ascii=False) + "\n")
+
+
+def _run(variant, path, devices, checkpoint_seconds):
+    try:
+        return variant.run(path, devices=devices, checkpoint_seconds=checkpoint_seconds)
+    except Diverged as fault:
+        return fault.run
+
+
+def _result(run: Run) -> str:
+    if not run.finished:
+        return "diverged"
+    kind = "perplexity" if "train_perplexity" in run.metrics[-1] else "loss"
+    return f"held-out {kind} {run.metrics[-1][f'heldout_{kind}']:.4g}"

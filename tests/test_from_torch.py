@@ -1,0 +1,221 @@
+"""PyTorch's weights in our cells, against its equations in numpy, and against PyTorch where it is installed."""
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from seqjax import Error, Problem, Spec, Tokens, Values, from_torch
+from seqjax.unroll import unroll
+from seqjax_models import GRU, LSTM, RNN
+
+HIDDEN, T, B, D, Q = 4, 6, 3, 5, 7
+MODELS = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
+BLOCKS = {"RNN": 1, "GRU": 3, "LSTM": 4}
+KINDS = pytest.mark.parametrize("kind", MODELS)
+
+
+def state_dict(kind, layers=1, module="rnn.", dtype=float, bias=True, readout=True):
+    """Random weights under PyTorch's names and in its shapes."""
+    rng, rows, width, found = np.random.default_rng(0), BLOCKS[kind] * HIDDEN, D, {}
+    for layer in range(layers):
+        found[f"{module}weight_ih_l{layer}"] = rng.normal(size=(rows, width)).astype(dtype)
+        found[f"{module}weight_hh_l{layer}"] = rng.normal(size=(rows, HIDDEN)).astype(dtype)
+        if bias:
+            found[f"{module}bias_ih_l{layer}"] = rng.normal(size=rows).astype(dtype)
+            found[f"{module}bias_hh_l{layer}"] = rng.normal(size=rows).astype(dtype)
+        width = HIDDEN
+    if readout:
+        found["linear.weight"] = rng.normal(size=(Q, HIDDEN)).astype(dtype)
+        found["linear.bias"] = rng.normal(size=Q).astype(dtype)
+    return found
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def layer_by_hand(kind, w, xs_TBD):
+    """The equations in the documentation of torch.nn.RNN, GRU and LSTM, with its gates' blocks cut out by name."""
+    gates = {"RNN": "h", "GRU": "rzn", "LSTM": "ifgo"}[kind]
+    part = {gate: slice(n * HIDDEN, (n + 1) * HIDDEN) for n, gate in enumerate(gates)}
+
+    h = c = np.zeros((xs_TBD.shape[1], HIDDEN))
+    outputs = []
+    for x in xs_TBD:
+        of_x = {gate: x @ w["weight_ih"][rows].T + w["bias_ih"][rows] for gate, rows in part.items()}
+        of_h = {gate: h @ w["weight_hh"][rows].T + w["bias_hh"][rows] for gate, rows in part.items()}
+        if kind == "RNN":
+            h = np.tanh(of_x["h"] + of_h["h"])
+        elif kind == "GRU":
+            r, z = (sigmoid(of_x[gate] + of_h[gate]) for gate in "rz")
+            n = np.tanh(of_x["n"] + r * of_h["n"])
+            h = (1 - z) * n + z * h
+        else:
+            i, f, o = (sigmoid(of_x[gate] + of_h[gate]) for gate in "ifo")
+            g = np.tanh(of_x["g"] + of_h["g"])
+            c = f * c + i * g
+            h = o * np.tanh(c)
+        outputs.append(h)
+    return np.stack(outputs)
+
+
+def by_hand(kind, weights, xs, layers, module="rnn."):
+    zeros = np.zeros(BLOCKS[kind] * HIDDEN)
+    for layer in range(layers):
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        xs = layer_by_hand(kind, {name: weights.get(f"{module}{name}_l{layer}", zeros) for name in names}, xs)
+    return xs @ weights["linear.weight"].T + weights["linear.bias"]
+
+
+def outputs_of(model, params, xs, spec):
+    params = jax.tree.map(jnp.asarray, params)
+    state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, spec))
+    by_step = unroll(lambda state, x: model.step(params, state, x), state, xs)[1]
+    at_once = model.unroll(params, state, xs)[1]
+    np.testing.assert_allclose(by_step, at_once, atol=1e-12)
+    return at_once
+
+
+def values():
+    return np.random.default_rng(1).normal(size=(T, B, D))
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("layers", [1, 2])
+@KINDS
+def test_the_models_compute_what_pytorch_documents(x64, kind, layers, bias):
+    weights, xs = state_dict(kind, layers, bias=bias), values()
+    params = from_torch(weights)
+    model, spec = MODELS[kind](hidden=HIDDEN, layers=layers), Spec(Values(D), Values(Q))
+    found = outputs_of(model, params, jnp.asarray(xs), spec)
+    np.testing.assert_allclose(found, by_hand(kind, weights, xs, layers), rtol=1e-12, atol=1e-12)
+    shapes = jax.tree.map(np.shape, model.init(jax.random.key(0), spec))
+    for layer in shapes.values():
+        if kind == "GRU" and bias and isinstance(layer, dict):
+            layer["b_hh"] = (3 * HIDDEN,)
+    assert jax.tree.map(np.shape, params) == shapes
+
+
+@KINDS
+def test_ids_pick_rows_or_embeddings(x64, kind):
+    ids = np.random.default_rng(1).integers(0, D, (T, B)).astype(np.int32)
+    weights = state_dict(kind)
+    one_hot = outputs_of(MODELS[kind](hidden=HIDDEN), from_torch(weights), jnp.asarray(ids), Spec(Tokens(D)))
+    np.testing.assert_allclose(one_hot, by_hand(kind, weights, np.eye(D)[ids], 1), atol=1e-12)
+    table = np.random.default_rng(2).normal(size=(11, D))
+    params = from_torch(weights | {"embed.weight": table})
+    found = outputs_of(MODELS[kind](hidden=HIDDEN, embedding=D), params, jnp.asarray(ids), Spec(Tokens(11)))
+    np.testing.assert_allclose(found, by_hand(kind, weights, table[ids], 1), atol=1e-12)
+
+
+def test_a_gru_keeps_the_bias_inside_its_reset_product_unless_it_is_zero():
+    weights = state_dict("GRU")
+    b_hh = from_torch(weights)["layer_0"]["b_hh"]
+    assert not b_hh[: 2 * HIDDEN].any()
+    np.testing.assert_array_equal(b_hh[2 * HIDDEN :], weights["rnn.bias_hh_l0"][2 * HIDDEN :])
+    weights["rnn.bias_hh_l0"][2 * HIDDEN :] = 0
+    assert "b_hh" not in from_torch(weights)["layer_0"]
+
+
+@pytest.mark.parametrize("module", ["", "rnn.", "module.encoder.lstm."])
+def test_the_recurrent_module_may_have_any_name(module):
+    params = from_torch(state_dict("LSTM", module=module, readout=False))
+    expected = from_torch(state_dict("LSTM"))["layer_0"]
+    assert set(params) == {"layer_0"}
+    jax.tree.map(np.testing.assert_array_equal, params["layer_0"], expected)
+
+
+def test_a_prefix_chooses_a_part():
+    decoder = {f"decoder.{name}": array for name, array in state_dict("GRU").items()}
+    both = state_dict("LSTM", module="encoder.", readout=False) | decoder
+    jax.tree.map(np.testing.assert_array_equal, from_torch(both, "decoder."), from_torch(state_dict("GRU")))
+    with pytest.raises(Error, match=r"several recurrent modules \(decoder.rnn., encoder.\); choose with prefix="):
+        from_torch(both)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+def test_arrays_are_copies_in_their_own_dtype(dtype, tmp_path):
+    weights = state_dict("GRU", dtype=dtype) | {"embed.weight": np.ones((3, D), dtype)}
+    safetensors.numpy.save_file(weights, tmp_path / "net.safetensors")
+    params = from_torch(weights)
+    from_file = from_torch(safetensors.numpy.load_file(tmp_path / "net.safetensors"))
+    jax.tree.map(np.testing.assert_array_equal, params, from_file)
+    from_jax = from_torch({name: jnp.asarray(a, np.float32) for name, a in state_dict("GRU", dtype=np.float32).items()})
+    for array in jax.tree.leaves(params):
+        assert array.dtype == dtype
+        assert type(array) is np.ndarray
+        assert array.flags.c_contiguous
+        assert not any(np.shares_memory(array, weight) for weight in weights.values())
+    assert {a.dtype for a in jax.tree.leaves(from_jax)} == {np.dtype(np.float32)}
+
+
+def without(name):
+    return {key: array for key, array in state_dict("GRU", layers=2).items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"rnn.weight_ih": np.ones((4, 5))}, r"needs weight_ih_l0.*: found rnn.weight_ih"),
+        ({}, "found nothing"),
+        (without("rnn.weight_hh_l0"), r"rnn\.weight_hh_l0 is missing; found rnn\.weight_ih_l0, "),
+        (without("rnn.weight_ih_l1"), r"rnn\.weight_ih_l1 is missing"),
+        (without("rnn.bias_ih_l1"), r"rnn\.bias_ih_l1 is missing"),
+        ({k: a for k, a in state_dict("RNN", layers=3).items() if "l1" not in k}, r"rnn\.weight_hh_l1 is missing"),
+        (state_dict("LSTM") | {"rnn.weight_ih_l0_reverse": np.ones((16, 5))}, "_reverse: the module is bidirectional"),
+        (state_dict("LSTM") | {"rnn.weight_hr_l0": np.ones((2, 4))}, r"weight_hr_l0: the LSTM has projections"),
+        (state_dict("RNN") | {"rnn.weight_hh_l0": np.ones((8, 4))}, r"\(8, 4\): rows / columns must be 1 \(nn\.RNN\)"),
+        (state_dict("RNN") | {"rnn.weight_hh_l0": np.ones(4)}, r"shape \[4\], expected \[any, any\]"),
+        (state_dict("GRU") | {"rnn.bias_hh_l0": np.ones(4)}, r"bias_hh_l0 has shape \[4\], expected \[12\]"),
+        (state_dict("GRU", 2) | {"rnn.weight_ih_l1": np.ones((12, 5))}, r"shape \[12, 5\], expected \[12, 4\]"),
+        (state_dict("RNN") | {"linear.weight": np.ones((7, 9))}, r"read-out \(\.weight \[any, 4\].*\n  linear\.weight"),
+        (state_dict("RNN") | {"norm.running_mean": np.ones(4)}, r"norm\.running_mean \[4\]"),
+        (state_dict("RNN") | {"head.weight": np.ones((2, 4)), "head.bias": np.ones(2)}, r"head\.weight \[2, 4\]"),
+        (state_dict("RNN") | {"a.weight": np.ones((2, 5)), "b.weight": np.ones((2, 5))}, r"a\.weight \[2, 5\]"),
+        (state_dict("RNN") | {"rnn.weight_hh_l0_orig": np.ones((4, 4))}, r"weight_hh_l0_orig \[4, 4\]"),
+        (state_dict("RNN") | {"steps": np.ones(2, int)}, r"steps is int64, and no floating-point array"),
+        (state_dict("RNN") | {"rnn.bias_ih_l0": "none"}, r"rnn\.bias_ih_l0 is <U4"),
+        (state_dict("RNN") | {"rnn.bias_ih_l0": [[1.0], [1.0, 2.0]]}, r"bias_ih_l0: numpy cannot read it"),
+        ([("rnn.weight_ih_l0", 0)], "takes a mapping of names to arrays"),
+    ],
+)
+def test_what_is_no_such_network_is_said(weights, message):
+    with pytest.raises(Error, match=f"(?s)from_torch.*{message}"):
+        from_torch(weights)
+
+
+# --- against PyTorch itself -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@KINDS
+def test_outputs_and_gradients_are_pytorchs(kind, layers):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed, and seqjax does not need it")
+    torch.manual_seed(0)
+    rnn, linear = getattr(torch.nn, kind)(D, HIDDEN, layers), torch.nn.Linear(HIDDEN, Q)
+    net = torch.nn.ModuleDict({"rnn": rnn, "linear": linear})
+    xs, targets = values().astype(np.float32), np.random.default_rng(3).normal(size=(T, B, Q)).astype(np.float32)
+    outputs = linear(rnn(torch.from_numpy(xs))[0])
+    loss = torch.nn.functional.mse_loss(outputs, torch.from_numpy(targets))
+    loss.backward()
+
+    model, spec = MODELS[kind](hidden=HIDDEN, layers=layers), Spec(Values(D), Values(Q))
+    params = jax.tree.map(jnp.asarray, from_torch(net.state_dict()))
+    state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, spec))
+    problem = Problem.of(model, spec)
+    found, grads = jax.value_and_grad(lambda p: problem.unroll(p, state, (xs, targets))[1].mean())(params)
+    np.testing.assert_allclose(model.unroll(params, state, jnp.asarray(xs))[1], outputs.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(found, loss.item(), atol=1e-5)
+    theirs = {name: p.grad.numpy() for name, p in net.named_parameters()}
+    for layer in range(layers):
+        ours = grads[f"layer_{layer}"]
+        np.testing.assert_allclose(ours["W_xh"].T, theirs[f"rnn.weight_ih_l{layer}"], atol=1e-5)
+        np.testing.assert_allclose(ours["W_hh"].T, theirs[f"rnn.weight_hh_l{layer}"], atol=1e-5)
+        np.testing.assert_allclose(ours["b_h"], theirs[f"rnn.bias_ih_l{layer}"], atol=1e-5)
+        hidden_side = ours["b_hh"] if kind == "GRU" else ours["b_h"]
+        np.testing.assert_allclose(hidden_side, theirs[f"rnn.bias_hh_l{layer}"], atol=1e-5)
+    np.testing.assert_allclose(grads["W_hq"].T, theirs["linear.weight"], atol=1e-5)
+    np.testing.assert_allclose(grads["b_q"], theirs["linear.bias"], atol=1e-5)

@@ -1,0 +1,151 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqjax
+from seqjax import Error, Problem, Spec, Stream, Tokens, Values, training, value_and_grad
+from seqjax.check import check_model
+from seqjax.unroll import unroll
+from seqjax_gradients import Full, Randomized, Truncated
+from seqjax_models import MLP
+from seqjax_samplers import Sequential
+
+LAGS, HIDDEN, T, B = 3, 5, 7, 2
+TOKENS = Spec(Tokens(6))
+VALUES = Spec(Values(2))
+COVARIATES = Spec(Values(2), Values(1))
+SPECS = pytest.mark.parametrize("spec", [TOKENS, VALUES, COVARIATES], ids=["tokens", "values", "covariates"])
+
+
+def make(spec, T=T, lags=LAGS):
+    """A model, weights that matter, windows that are carried, and inputs xs [T, B, ...]."""
+    model, rng = MLP(lags=lags, hidden=HIDDEN), np.random.default_rng(0)
+    params = model.init(jax.random.key(0), spec)
+    params = {name: jnp.asarray(rng.normal(size=a.shape), a.dtype) for name, a in params.items()}
+
+    def inputs(*shape):
+        if isinstance(spec.inputs, Tokens):
+            return jnp.asarray(rng.integers(0, spec.inputs.size, shape), jnp.int32)
+        return jnp.asarray(rng.normal(size=(*shape, spec.inputs.dim)), params["b_h"].dtype)
+
+    state = model.init_state(params, spec)._replace(window=inputs(B, lags))
+    return model, params, state, inputs(T, B)
+
+
+def by_hand(params, window, xs, lags=LAGS):
+    """Every output from the inputs that it depends on, written out one after the other."""
+    p = {name: np.asarray(a) for name, a in params.items()}
+    size = len(p["W_xh"]) // lags
+    outputs = np.zeros((*xs.shape[:2], len(p["b_q"])))
+    for b in range(xs.shape[1]):
+        history = [*np.asarray(window)[b], *np.asarray(xs)[:, b]]
+        vectors = [np.eye(size)[x] if np.ndim(x) == 0 else x for x in history]
+        for t in range(len(xs)):
+            features = np.concatenate(vectors[t + 1 : t + 1 + lags])
+            h = np.maximum(features @ p["W_xh"] + p["b_h"], 0)
+            outputs[t, b] = h @ p["W_hq"] + p["b_q"]
+    return np.asarray(history[-lags:]), outputs
+
+
+@SPECS
+@pytest.mark.parametrize(("lags", "T"), [(3, 7), (1, 4), (5, 2)], ids=["3 lags", "1 lag", "window shorter than lags"])
+def test_an_output_depends_on_the_last_inputs_oldest_first(x64, spec, lags, T):
+    model, params, state, xs = make(spec, T, lags)
+    new, outputs = model.unroll(params, state, xs)
+    last, expected = by_hand(params, state.window, xs, lags)
+    np.testing.assert_allclose(outputs, expected, atol=1e-12)
+    np.testing.assert_array_equal(new.window[-1], last)
+    assert new.window.dtype == state.window.dtype
+
+
+@SPECS
+def test_all_at_once_is_the_scan_of_the_step_in_values_and_gradients(x64, spec):
+    model, params, state, xs = make(spec)
+
+    def loss(over_time, params):
+        middle, first = over_time(params, state, xs[:4])
+        last, second = over_time(params, middle, xs[4:])
+        outputs = jnp.concatenate([first, second])
+        return jnp.sum(jnp.sin(outputs)), (last, outputs)
+
+    def scanned(params, state, xs):
+        return unroll(functools.partial(model.step, params), state, xs)
+
+    (_, fast), grads = jax.value_and_grad(functools.partial(loss, model.unroll), has_aux=True)(params)
+    (_, slow), expected = jax.value_and_grad(functools.partial(loss, scanned), has_aux=True)(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), (fast, grads), (slow, expected))
+
+
+@SPECS
+def test_strategies_agree_for_no_gradient_goes_through_a_window(x64, spec):
+    model, params, state, xs = make(spec)
+    targets = xs[..., : spec.targets.width] if isinstance(spec.targets, Values) else xs
+    problem = Problem.of(model, spec)
+    strategies = (Full(), Truncated(steps=1), Truncated(steps=3), Randomized(keep_prob=0.5))
+    found = [value_and_grad(problem, s)(params, state, (xs, targets), key=jax.random.key(0)) for s in strategies]
+    for other in found[1:]:
+        jax.tree.map(np.testing.assert_array_equal, (other.loss, other.grads), (found[0].loss, found[0].grads))
+    steps = functools.partial(unroll, functools.partial(problem.step, params), state, (xs, targets))
+    np.testing.assert_allclose(steps(jnp.zeros(T))[1].mean(), found[0].loss, atol=1e-14)
+
+
+def test_a_fresh_window_is_zeros_or_the_first_id():
+    for spec, zeros in ((TOKENS, np.zeros(3, np.int32)), (VALUES, np.zeros((3, 2), np.float32))):
+        model = MLP(lags=3)
+        window = model.init_state(model.init(jax.random.key(0), spec), spec).window
+        np.testing.assert_array_equal(window, zeros, strict=True)
+
+
+def test_initial_weights_are_glorots(x64):
+    params = MLP(lags=20, hidden=300).init(jax.random.key(0), Spec(Values(2), Values(50)))
+    assert {name: a.shape for name, a in params.items()} == {
+        "W_xh": (40, 300), "b_h": (300,), "W_hq": (300, 50), "b_q": (50,)
+    }  # fmt: skip
+    for name in ("W_xh", "W_hq"):
+        w, bound = np.asarray(params[name]), (6 / sum(params[name].shape)) ** 0.5
+        assert 0.99 * bound < abs(w).max() <= bound
+        assert abs(w.mean()) < 4 * w.std() / w.size**0.5
+        assert abs(w.std() / (bound / 3**0.5) - 1) < 4 * 0.45 / w.size**0.5  # uniform: sd of s / σ is √.2 / √n
+    assert not params["b_h"].any()
+    assert not params["b_q"].any()
+    assert abs(np.corrcoef(params["W_xh"].ravel()[:12000], params["W_hq"].ravel()[:12000])[0, 1]) < 0.05
+
+
+def test_outputs_from_a_window_that_is_not_full_are_not_scored():
+    assert [MLP(lags=n).context for n in (1, 4)] == [0, 3]
+    stream = Stream(np.arange(12.0)[:, None], np.arange(1.0, 13)[:, None], np.array([0, 12]))
+    problem = Problem.of(MLP(lags=3), Spec(Values(1)))
+    options = {"sampler": Sequential(batch_size=1, num_steps=3), "gradient": Full(), "epochs": 1}
+    _, row = next(training(problem, stream, optimizer=seqjax.create("optimizer", "sgd"), **options))
+    assert row["tokens"] % 3 == 1, "a window of three steps gives one, each later one three"
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@SPECS
+def test_it_computes_in_the_dtype_of_its_parameters(x64, spec, dtype):
+    model, params, state, xs = make(spec)
+    low = jax.tree.map(lambda a: a.astype(dtype), params)
+    fresh = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(low, spec))
+    new, outputs = model.unroll(low, fresh, xs if spec is TOKENS else xs.astype(dtype))
+    assert outputs.dtype == dtype
+    assert new.window.dtype == (jnp.int32 if spec is TOKENS else dtype)
+
+    targets = xs[..., : spec.targets.width] if isinstance(spec.targets, Values) else xs
+    coarse, exact = (
+        jax.grad(lambda p, problem=problem: problem.unroll(p, state, (xs, targets))[1].mean())(params)
+        for problem in (Problem.of(model, spec, dtype=dtype), Problem.of(model, spec))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0.1, atol=0.2), coarse, exact)
+
+
+@SPECS
+def test_the_model_passes_the_check_before_training(spec):
+    check_model(MLP(), spec)
+
+
+def test_ranges():
+    with pytest.raises(Error, match=r"lags = 0: must be int >= 1\n.*hidden = 0: must be int >= 1"):
+        MLP(lags=0, hidden=0)

@@ -1,0 +1,308 @@
+"""Reports: results beside expectations, and the files that they are saved as."""
+
+import csv
+import io
+import math
+import re
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from seqjax import Error, Report, Table, plot
+
+SCRIPT = '''"""Does it forecast? (8.1)   python forecast.py --seeds 5
+
+With four lags
+it does.
+"""
+raise SystemExit("a report is of a script that it does not run")
+'''
+
+
+@pytest.fixture
+def file(tmp_path):
+    file = tmp_path / "forecast.py"
+    file.write_text(SCRIPT, encoding="utf-8")
+    return file
+
+
+def full(file):
+    """A report with everything in it."""
+    report = Report(file)
+    report.row("a4", 28, "= 28")
+    report.row("MSE", [0.0471, 0.0538, 0.0617], "~ .0538 (.0471 to .0617)")
+    report.row("sample", "the <unk>")
+    report.table("held_out", Table(["arm", "loss"], [["full", 0.1 + 0.2], ["8 steps", math.nan]]))
+    report.figure("steps", plot.lines({"data": [1.0, math.nan, 0.25], "late": ([2, 3], [5.0, 6.0])}))
+    report.figure("cosine", plot.heatmap([[1.0, -0.5], [math.nan, 1.0]], ["a", "b"], ["c", "d"]))
+    return report
+
+
+def read_csv(path):
+    return list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline="")))
+
+
+# --- what is asked --------------------------------------------------------------------------------------
+
+
+def test_the_docstring_is_read_and_the_script_is_not_run(file):
+    report = Report(file)
+    assert report.title == "Does it forecast? (8.1)"
+    assert report.command == "python forecast.py --seeds 5"
+    assert report.text == "With four lags\nit does."
+    assert Report(str(file)).title == report.title
+
+
+def test_a_script_without_a_docstring_has_its_name_for_a_title(tmp_path):
+    (tmp_path / "copy.py").write_text("x = 1\n")
+    report = Report(tmp_path / "copy.py")
+    assert (report.title, report.command, report.text) == ("copy", "", "")
+    assert report.to_markdown() == "# copy\n"
+    assert str(report) == "copy"
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"def", "Python"), (b"\xff", "Python")])
+def test_what_is_no_script(tmp_path, content, words):
+    file = tmp_path / "x.py"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(Error, match=words) as caught:
+        Report(file)
+    assert str(file) in str(caught.value)
+
+
+# --- rows -----------------------------------------------------------------------------------------------
+
+
+def test_seeds_are_their_median_and_range(file):
+    report = Report(file)
+    seeds = np.array([3.0, 1.0, 2.0, 10.0])
+    for got in (seeds, list(seeds), jnp.asarray(seeds), tuple(seeds)):
+        report.row("x", got, "about 2.5")
+    assert set(report.rows.rows) == {("x", 2.5, 1.0, 10.0, 4, "about 2.5")}
+    assert "2.500 (1.000 to 10.00, n = 4)  about 2.5" in str(report)
+    assert "| x | 2.500 (1.000 to 10.00, n = 4) | about 2.5 |" in report.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("got", "kept", "shown"),
+    [
+        (28, 28, "28"),
+        (170_580, 170_580, "170,580"),
+        (np.float32(0.5), 0.5, "0.5000"),
+        (jnp.asarray(1.5), 1.5, "1.500"),
+        (math.nan, None, "nan"),
+        (math.inf, math.inf, "inf"),
+        ("the time", "the time", "the time"),
+    ],
+)
+def test_a_single_result_is_itself(file, got, kept, shown):
+    report = Report(file)
+    report.row("x", got)
+    (row,) = report.rows.rows
+    assert row[2:] == (None, None, None, "")
+    assert row[1] == kept if kept is not None else math.isnan(row[1])
+    assert re.search(rf"^x +{re.escape(shown)}$", str(report), re.M)
+
+
+def test_one_seed_says_so(file):
+    report = Report(file)
+    report.row("x", [0.5])
+    assert report.rows.rows == (("x", 0.5, 0.5, 0.5, 1, ""),)
+    assert "n = 1" in str(report)
+
+
+def test_a_seed_that_is_no_number_is_not_hidden(file):
+    report = Report(file)
+    report.row("x", [1.0, math.nan, 2.0])
+    assert "nan (nan to nan, n = 3)" in str(report)
+
+
+@pytest.mark.parametrize("got", [None, [], np.zeros((2, 2)), [1, "a"], ["1"], {"a": 1}, [[1], [1, 2]], object()])
+def test_what_is_no_result(file, got):
+    with pytest.raises(Error, match="row 'x'"):
+        Report(file).row("x", got)
+
+
+# --- tables and figures ---------------------------------------------------------------------------------
+
+
+def test_anything_with_columns_and_rows_is_a_table(file):
+    class Measures:
+        columns = ("a",)
+        rows = ((1,),)
+
+    report = Report(file)
+    report.table("m", Measures())
+    assert report.tables["m"] == Table(("a",), ((1,),))
+    with pytest.raises(Error, match="'x': a dict has no columns and rows"):
+        report.table("x", {"a": 1})
+
+
+NO_NAMES = ["", "../x", "a/b", ".hidden", "-x", "a b", "é", "x\n", "a" * 101, "/x", "rows", "Report"]
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_names_are_those_of_plain_files(file, name):
+    report = Report(file)
+    with pytest.raises(Error, match="name"):
+        report.table(name, Table(["a"], []))
+    with pytest.raises(Error, match="name"):
+        report.figure(name, Figure())
+
+
+def test_a_name_is_taken_once(file):
+    report = full(file)
+    for name in ("held_out", "steps", "Steps"):
+        with pytest.raises(Error, match="taken"):
+            report.table(name, Table(["a"], []))
+        with pytest.raises(Error, match="taken"):
+            report.figure(name, Figure())
+
+
+# --- as text --------------------------------------------------------------------------------------------
+
+
+def test_text(file):
+    assert str(full(file)).splitlines() == [
+        "Does it forecast? (8.1)",
+        "",
+        "what    got                                  expected",
+        "a4      28                                   = 28",
+        "MSE     0.05380 (0.04710 to 0.06170, n = 3)  ~ .0538 (.0471 to .0617)",
+        "sample  the <unk>",
+        "",
+        "held_out",
+        "arm        loss",
+        "full     0.3000",
+        "8 steps     nan",
+        "",
+        "figures: steps, cosine",
+    ]
+
+
+def test_markdown_refers_to_the_files_beside_it(file, tmp_path):
+    report = full(file)
+    text = report.to_markdown()
+    head = ["# Does it forecast? (8.1)", "", "    python forecast.py --seeds 5", "", "With four lags", "it does."]
+    assert text.splitlines()[:6] == head
+    assert "| sample | the \\<unk> |  |" in text
+    assert "| full | 0.3000 |" in text
+    folder = report.save(tmp_path / "out")
+    links = re.findall(r"\]\((.*?)\)", text)
+    assert {*links, "report.md"} == {path.name for path in folder.iterdir()}
+    assert report._repr_markdown_() == text
+
+
+# --- as files -------------------------------------------------------------------------------------------
+
+
+def test_files(file, tmp_path):
+    report = full(file)
+    folder = report.save(tmp_path / "deep" / "out")
+    assert folder == tmp_path / "deep" / "out"
+    assert (folder / "report.md").read_text("utf-8") == report.to_markdown()
+    assert read_csv(folder / "held_out.csv") == [["arm", "loss"], ["full", "0.30000000000000004"], ["8 steps", "nan"]]
+    assert read_csv(folder / "rows.csv") == [
+        ["what", "got", "low", "high", "n", "expected"],
+        ["a4", "28", "", "", "", "= 28"],
+        ["MSE", "0.0538", "0.0471", "0.0617", "3", "~ .0538 (.0471 to .0617)"],
+        ["sample", "the <unk>", "", "", "", ""],
+    ]
+    width, height = full(file).figures["steps"].get_size_inches()
+    assert imread(folder / "steps.png").shape[:2] == (height * 150, width * 150)
+    svg = (folder / "steps.svg").read_text("utf-8")
+    assert svg.startswith("<?xml")
+    assert "dc:date" not in svg
+
+
+def test_the_data_of_a_figure(file, tmp_path):
+    folder = full(file).save(tmp_path / "out")
+    assert read_csv(folder / "steps.csv") == [
+        ["name", "x", "y"],
+        *(["data", "0", "1.0"], ["data", "1", "nan"], ["data", "2", "0.25"]),
+        *(["late", "2", "5.0"], ["late", "3", "6.0"]),
+    ]
+    assert read_csv(folder / "cosine.csv") == [
+        ["name", "x", "y"],
+        *(["a", "c", "1.0"], ["a", "d", "-0.5"], ["b", "c", "nan"], ["b", "d", "1.0"]),
+    ]
+
+
+def test_the_data_of_a_band_are_its_edges(file, tmp_path):
+    class Seed:
+        metrics = ({"train_loss": 0},)
+
+        def __init__(self, seed):
+            self.seed = seed
+
+        def metric(self, name):
+            return np.array([1.0, 2.0]) if name == "epoch" else np.array([4.0, 3.0]) + self.seed
+
+    class Runs:
+        arms = {"full": [Seed(0), Seed(1), Seed(2)]}  # noqa: RUF012
+
+    report = Report(file)
+    report.figure("loss", plot.runs(Runs(), x="epoch"))
+    rows = read_csv(report.save(tmp_path / "out") / "loss.csv")[1:]
+    assert rows == [
+        *(["full (3 seeds)", "1.0", "5.0"], ["full (3 seeds)", "2.0", "4.0"]),
+        *(["full (3 seeds), lowest", "1.0", "4.0"], ["full (3 seeds), lowest", "2.0", "3.0"]),
+        *(["full (3 seeds), highest", "1.0", "6.0"], ["full (3 seeds), highest", "2.0", "5.0"]),
+    ]
+
+
+def test_rows_and_columns_without_names_are_numbered(file, tmp_path):
+    report = Report(file)
+    report.figure("m", plot.heatmap(np.arange(40.0).reshape(2, 20)))
+    rows = read_csv(report.save(tmp_path / "out") / "m.csv")[1:]
+    assert rows == [[str(i), str(j), str(20.0 * i + j)] for i in range(2) for j in range(20)]
+
+
+def test_a_figure_without_lines_has_no_data(file, tmp_path):
+    report = Report(file)
+    figure = Figure()
+    figure.subplots().bar([1, 2], [3, 4])
+    report.figure("bars", figure)
+    folder = report.save(tmp_path / "out")
+    assert {path.name for path in folder.iterdir()} == {"report.md", "bars.png", "bars.svg"}
+    assert "bars.csv" not in report.to_markdown()
+
+
+def test_the_same_report_gives_the_same_bytes(file, tmp_path):
+    report = full(file)
+    folders = [report.save(tmp_path / "a"), report.save(tmp_path / "b"), full(file).save(tmp_path / "c")]
+    first, *others = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert others == [first, first]
+    report.save(tmp_path / "a")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == first, "written over"
+
+
+def test_what_else_is_in_the_folder_is_left_alone(file, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    full(file).save(tmp_path / "out")
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def test_where_a_report_is_saved_by_default(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Report(file).save() == Path("reports", "forecast")
+    assert Path("reports", "forecast", "report.md").is_file()
+    assert Report(file, tmp_path / "mine").save() == tmp_path / "mine"
+    assert Report(file, tmp_path / "mine").save(str(tmp_path / "other")) == tmp_path / "other"
+
+
+def test_a_folder_that_cannot_be_written(file, tmp_path):
+    with pytest.raises(Error, match=r"forecast.py.*cannot be written") as caught:
+        full(file).save(file)
+    assert caught.value.exit_code == 6
+    (tmp_path / "out" / "steps.png").mkdir(parents=True)
+    with pytest.raises(Error, match="another folder") as caught:
+        full(file).save(tmp_path / "out")
+    assert caught.value.exit_code == 6
+    assert not (tmp_path / "out" / "report.md").exists(), "the report comes last"

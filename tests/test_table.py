@@ -1,0 +1,109 @@
+"""Tables as values, as text, as Markdown and as CSV."""
+
+import csv
+import io
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax import Error, Table
+
+TABLE = Table(
+    ["arm", "updates", "loss", "note"],
+    [["full", 4000, 1.5, None], ["8 steps", 123, float("nan"), "cut|off"], ["語", -1, -216928.3, "a\nb"]],
+)
+
+
+def test_a_table_is_a_value_of_plain_tuples():
+    made = Table(iter(["a", "b"]), ([np.int64(n), jnp.float32(0.5)] for n in range(2)))
+    assert made.columns == ("a", "b")
+    assert made.rows == ((0, 0.5), (1, 0.5))
+    assert [type(value) for value in made.rows[0]] == [int, float]
+    assert made == Table(["a", "b"], [[0, 0.5], [1, 0.5]])
+    assert made != Table(["a", "b"], [[0, 0.5], [1, 0.25]])
+    assert hash(made) == hash(Table(["a", "b"], [[0, 0.5], [1, 0.5]]))
+    with pytest.raises(AttributeError):
+        made.rows = ()
+
+
+def test_a_column_by_name():
+    assert TABLE["arm"] == ["full", "8 steps", "語"]
+    assert TABLE["updates"] == [4000, 123, -1]
+    with pytest.raises(Error, match=r"no column 'update'; did you mean 'updates'\? \(columns: arm, "):
+        TABLE["update"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "words"),
+    [
+        (["a", "b", "a"], [], "come twice: a"),
+        (["a", "b"], [[1, 2], [1]], "row 1 has 1 values for 2 columns"),
+        (["a"], [[1, 2]], "row 0 has 2 values"),
+        (["a"], [[[1, 2]]], "one value"),
+        (["a"], [[np.zeros(2)]], "one value"),
+    ],
+)
+def test_what_is_no_table(columns, rows, words):
+    with pytest.raises(Error, match=words):
+        Table(columns, rows)
+
+
+def test_text_is_aligned_numbers_to_the_right():
+    assert str(TABLE).splitlines() == [
+        "arm      updates      loss  note",
+        "full       4,000     1.500",
+        "8 steps      123       nan  cut|off",
+        "語            -1  -216,928  a\\nb",  # a character two cells wide; a line feed written out
+    ]
+    assert str(Table(["a", "b"], [])) == "a  b"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"), (1234567, "1,234,567"), (-28, "-28"), (True, "True"), (None, ""), ("x", "x"),
+        (0.0, "0.000"), (28.0, "28.00"), (0.05381, "0.05381"), (0.5, "0.5000"), (1234.4, "1234"), (9999.4, "9999"),
+        (9999.6, "10,000"), (216928.3, "216,928"), (1e-4, "0.0001000"), (9.876e-5, "9.876e-05"), (-2e-16, "-2.000e-16"),
+        (3.5e15, "3.500e+15"), (math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf"),
+    ],
+)  # fmt: skip
+def test_numbers_as_they_are_shown(value, text):
+    assert str(Table(["a", "b"], [[value, "|"]])).splitlines()[1].removesuffix("|").strip() == text
+
+
+def test_every_number_keeps_four_digits():
+    """Whatever its size: what is shown differs from the value by less than half of the fourth digit."""
+    for value in np.random.default_rng(0).normal(size=2000) * 10.0 ** np.random.default_rng(1).integers(-20, 20, 2000):
+        shown = float(str(Table(["a"], [[value]])).splitlines()[1].replace(",", ""))
+        assert abs(shown - value) <= 0.5001 * 10.0 ** (math.floor(math.log10(abs(value))) - 3), value
+
+
+def test_csv_keeps_all_digits_and_reads_back():
+    table = Table(["a", 'b "x", y'], [[0.1 + 0.2, "one\ntwo"], [math.nan, None], [np.float32(0.1), 10**20]])
+    text = table.to_csv()
+    assert text.startswith('a,"b ""x"", y"\r\n0.30000000000000004,')
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert rows[0] == list(table.columns)
+    assert rows[1] == ["0.30000000000000004", "one\ntwo"]
+    assert rows[2] == ["nan", ""]
+    assert float(rows[3][0]) == float(np.float32(0.1))
+    assert int(rows[3][1]) == 10**20
+
+
+def test_markdown():
+    assert TABLE.to_markdown().splitlines() == [
+        "| arm | updates | loss | note |",
+        "| --- | ---: | ---: | --- |",
+        "| full | 4,000 | 1.500 |  |",
+        "| 8 steps | 123 | nan | cut\\|off |",
+        "| 語 | -1 | -216,928 | a<br>b |",
+    ]
+    assert TABLE._repr_markdown_() == TABLE.to_markdown()
+
+
+def test_signs_of_markdown_html_and_terminals_mean_nothing():
+    nasty = Table(["<unk>"], [["*a* `b` \\"], ["\x1b[31m"]])
+    assert nasty.to_markdown().splitlines()[::2] == [r"| \<unk> |", r"| \*a\* \`b\` \\ |"]
+    assert "\x1b" not in nasty.to_markdown() + str(nasty)
