@@ -12,11 +12,24 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
 
 from seqjax.contracts import Params
 from seqjax.epoch import TrainState
 from seqjax.errors import Error
-from seqjax.folder import CHECKPOINTS, METRICS, disk_errors, leaf_name, load_arrays, params_of, save_arrays, sync, write
+from seqjax.folder import (
+    CHECKPOINTS,
+    METRICS,
+    PART,
+    disk_errors,
+    leaf_name,
+    load_arrays,
+    params_of,
+    read,
+    save_arrays,
+    sync,
+    write,
+)
 from seqjax.train import Progress
 
 KEPT = 2
@@ -50,7 +63,7 @@ def save(run: Path, state: TrainState, progress: Progress, codec: str) -> None:
         sync(run / METRICS)  # the rows up to here
     write(run / CHECKPOINTS / f"{int(state.update):010}-{hashlib.sha256(data).hexdigest()}.safetensors", data)
     with disk_errors(run):
-        for old in _files(run)[KEPT:]:
+        for old in [*_files(run)[KEPT:], *_parts(run)]:
             old.unlink()
 
 
@@ -69,27 +82,32 @@ def newest(run: Path) -> Checkpoint | None:
     good = next((file for file in files[1:] if _read(file)), None)
     then = f"training goes on from {good.name}, at update {int(good.name[:10]):,}" if good else "training starts anew"
     raise Error(
-        f"{files[0]} is damaged: its sha256 is not the one in its name\n"
+        f"{files[0]} is damaged, or of another version of seqjax\n"
         f"Delete it and type the same command again: {then}, and comes to the same result",
         exit_code=4,
     )
 
 
 def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:
-    """The train state of a checkpoint, in the structure of `like`."""
+    """The train state of a checkpoint, in the structure of `like`.
+
+    Raises:
+        Error: exit code 4: it has other leaves, or leaves of other shapes or dtypes.
+    """
+    leaves = {leaf_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
+    expected = {name: _form(_plain(leaf)) for name, leaf in leaves.items()}
+    found = {name: _form(array) for name, array in checkpoint.arrays.items()}
+    problems = [
+        f"{name}: it has {found.get(name, 'nothing')}, and needs {expected.get(name, 'nothing')}"
+        for name in {**expected, **found}
+        if found.get(name) != expected.get(name)
+    ]
+    if problems:
+        raise Error("the checkpoint does not fit this recipe; train in another folder:", problems=problems, exit_code=4)
 
     def leaf(keys, like):
-        is_key = jax.numpy.issubdtype(like.dtype, jax.dtypes.prng_key)
-        array = checkpoint.arrays.get(leaf_name(keys), np.zeros(0))
-        shape, dtype = (array.shape[:-1], like.dtype) if is_key else (array.shape, array.dtype)
-        if (shape, dtype) != (like.shape, like.dtype):
-            raise Error(
-                f"the checkpoint does not fit this recipe: {leaf_name(keys)} is {dtype}{list(shape)}, "
-                f"and has to be {like.dtype}{list(like.shape)}; train in another folder",
-                exit_code=4,
-            )
-        value = jax.numpy.asarray(array)
-        return jax.random.wrap_key_data(value, impl=jax.random.key_impl(like)) if is_key else value
+        value = jax.numpy.asarray(checkpoint.arrays[leaf_name(keys)])
+        return jax.random.wrap_key_data(value, impl=jax.random.key_impl(like)) if _is_key(like) else value
 
     return jax.tree_util.tree_map_with_path(leaf, like)
 
@@ -97,7 +115,7 @@ def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:
 def delete_all(run: Path) -> None:
     """Deletes the checkpoints of a run that is finished."""
     with disk_errors(run):
-        for file in _files(run):
+        for file in [*_files(run), *_parts(run)]:
             file.unlink()
         if (run / CHECKPOINTS).is_dir() and not os.listdir(run / CHECKPOINTS):
             (run / CHECKPOINTS).rmdir()
@@ -109,19 +127,33 @@ def _files(run: Path) -> list[Path]:
     return sorted((file for file in found if _NAME.fullmatch(file.name)), reverse=True)
 
 
+def _parts(run: Path) -> list[Path]:
+    """What kills have left of checkpoints that were being written."""
+    return [file for file in (run / CHECKPOINTS).glob(f"*{PART}") if _NAME.fullmatch(file.name.removesuffix(PART))]
+
+
 def _read(file: Path) -> Checkpoint | None:
     """The checkpoint in a file; None if it is not what was written."""
-    with disk_errors(file):
-        data = file.read_bytes()
+    data = read(file, bytes)
     if hashlib.sha256(data).hexdigest() != file.name[11:75]:
         return None
-    arrays, header = load_arrays(data)
-    scalars = header["progress"]
-    updates = {name: arrays.pop(f"progress/{name}") for name in scalars["updates"]}
-    return Checkpoint(arrays, Progress(**scalars | {"updates": updates or None}), header["codec"])
+    try:
+        arrays, header = load_arrays(data)
+        scalars = header["progress"]
+        updates = {name: arrays.pop(f"progress/{name}") for name in scalars["updates"]}
+        return Checkpoint(arrays, Progress(**scalars | {"updates": updates or None}), header["codec"])
+    except (ValueError, LookupError, TypeError, AttributeError, SafetensorError):
+        return None  # the right hash of something else
+
+
+def _is_key(leaf: jax.Array) -> bool:
+    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _plain(leaf: jax.Array) -> np.ndarray:
     """A leaf as numpy; of a key its data."""
-    is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _form(array: np.ndarray) -> str:
+    return f"{array.dtype}{list(array.shape)}"

@@ -32,6 +32,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 DEFAULT_TOKENIZER = "seqjax/char"
 """How a text is split where no tokenizer is named."""
 
+TEXT_FILE = "seqjax/text-file"
+"""What reads a text file that is named on the command line alone."""
+
 IN_MEMORY = "in-memory"
 """Stands in a recipe for data that were given as an object; a run keeps them beside it."""
 

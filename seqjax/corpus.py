@@ -66,6 +66,8 @@ class Data(Corpus):
             digest.update(np.ascontiguousarray(array))
         if len(self.bounds) != 2:
             digest.update(self.bounds)
+        if isinstance(self, Pairs):
+            digest.update(str(self.spec).encode())
         return digest.hexdigest()
 
     def load(self) -> "Data":
@@ -156,6 +158,7 @@ class Pairs(Data):
         mask: bool[n], False where a target is not scored; None: all are.
         spec: what they are; None: integers are `Tokens(max + 1)`, reals `Values(dim)`.
         bounds: int64[D + 1] offsets of the documents; None: one document.
+        source: where they came from, for display.
     """
 
     inputs: Any
@@ -163,8 +166,7 @@ class Pairs(Data):
     mask: Any = None
     spec: Spec | None = None
     bounds: Any = None
-
-    source = "pairs"
+    source: str = "pairs"
 
     def __post_init__(self) -> None:
         spec = self.spec or Spec(None, None)  # type: ignore[arg-type]
@@ -181,7 +183,7 @@ class Pairs(Data):
 
     def _part(self, first, last, bounds):
         mask = None if self.mask is None else self.mask[first:last]
-        return Pairs(self.inputs[first:last], self.targets[first:last], mask, self.spec, bounds)
+        return Pairs(self.inputs[first:last], self.targets[first:last], mask, self.spec, bounds, self.source)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -192,8 +194,10 @@ class Pairs(Data):
 
 def _check_bounds(data: Any, size: int) -> np.ndarray:
     """The bounds as int64[D + 1]."""
-    bounds = np.asarray([0, size] if data.bounds is None else data.bounds, np.int64)
-    if bounds.ndim != 1 or bounds.size < 2 or bounds[0] != 0 or bounds[-1] != size or (np.diff(bounds) < 0).any():
+    given = np.asarray([0, size] if data.bounds is None else data.bounds)
+    bounds = given.astype(np.int64)
+    inside = bounds.ndim == 1 and bounds.size > 1 and bounds[0] == 0 and bounds[-1] == size
+    if not inside or (bounds != given).any() or (np.diff(bounds) < 0).any():
         raise Error(f"{type(data).__name__} bounds must rise from 0 to {size}, the number of {data.unit}")
     return bounds
 

@@ -64,12 +64,12 @@ class Display:
         sys.stdout.flush()
 
     def _format(self, row):
-        kind = "perplexity" if "train_perplexity" in row else "loss"
-        train, heldout = row[f"train_{kind}"], row[f"heldout_{kind}"]
+        kind, form = ("perplexity", ".2f") if "train_perplexity" in row else ("loss", ".4g")
+        train, heldout = format(row[f"train_{kind}"], form), format(row[f"heldout_{kind}"], form)
         here = row["epoch"] - self.epochs_before
         left = (time.monotonic() - self.began) / here * (self.run.experiment.epochs - row["epoch"])
         return (
-            f"{row['epoch']:5}  {row['train_loss']:8.3f}  {train:10.2f}  {heldout:13.2f}  "
+            f"{row['epoch']:5}  {row['train_loss']:8.3f}  {train:>10}  {heldout:>13}  "
             f"{row['grad_norm']:5.2f}  {row['tokens_per_second']:10,.0f}  {left // 60:3.0f}:{left % 60:02.0f}"
         )
 

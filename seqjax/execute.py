@@ -42,9 +42,10 @@ def execute(
         if progress:
             print(f"opened   {path}: it is finished, and was not trained again")
         return run
+    run = make_ready(experiment, path, devices)
     with nullcontext() if path is None else folder.lock(path):
-        start = begin(experiment, path, devices)
-        return _train(start, devices, progress, checkpoint_seconds)
+        finished = finished_run(experiment, path)  # again: another process may just have let go of the folder
+        return finished or _train(begin(run, devices), devices, progress, checkpoint_seconds)
 
 
 def finished_run(experiment: Experiment, path: Path | None) -> Run | None:
@@ -56,7 +57,9 @@ def finished_run(experiment: Experiment, path: Path | None) -> Run | None:
     if path is None or not path.is_dir() or not any(file.name != folder.LOCK for file in path.iterdir()):
         return None
     if not (path / folder.CONFIG).is_file():  # which is written last
-        strange = sorted(file.name for file in path.iterdir() if file.name.removesuffix(".part") not in folder.FILES)
+        strange = sorted(
+            file.name for file in path.iterdir() if file.name.removesuffix(folder.PART) not in folder.FILES
+        )
         if strange:
             raise Error(f"{path} holds no run, but {', '.join(strange[:3])}; choose another folder")
         return None
@@ -80,15 +83,24 @@ def differences(kept: Experiment, asked: Experiment) -> list[str]:
     ]
 
 
-def begin(experiment: Experiment, path: Path | None, devices: int | None) -> Start:
-    """Prepares the data; makes the folder of a run, or reads how far it has come."""
+def make_ready(experiment: Experiment, path: Path | None, devices: int | None) -> Run:
+    """A run with its data, not begun: nothing is written for what cannot be trained."""
     data = prepare(experiment.corpus, experiment.train, experiment.heldout, experiment.tokenizer)
-    experiment = dataclasses.replace(experiment, tokenizer=resolve_tokenizer(experiment.tokenizer, data.source))
-    check_model(experiment.model, data.spec)
-    run = Run(experiment, data.codec, data.spec, path=path, _prepared=data)
+    e = dataclasses.replace(experiment, tokenizer=resolve_tokenizer(experiment.tokenizer, data.source))
+    check_model(e.model, data.spec)
+    run = Run(e, data.codec, data.spec, path=path, _prepared=data)
+    options = (e.sampler, e.gradient, e.optimizer, e.epochs, e.seed, None, None, devices)
+    train_in_chunks(run.problem, data.streams["train"], *options)
+    return run
+
+
+def begin(run: Run, devices: int | None) -> Start:
+    """Makes the folder of a run, or reads how far it has come."""
+    path = run.path
     if path is None:
         return Start(run)
-    record = environment(experiment, data.source.sha256, make_mesh(experiment.sampler.batch_size, devices).size)
+    used = make_mesh(run.experiment.sampler.batch_size, devices).size
+    record = environment(run.experiment, run.data.sha256, used)
     if not (path / folder.CONFIG).is_file():
         _create(run, record)
         return Start(run)
@@ -109,10 +121,11 @@ def _create(run, record):
 
 def _check_environment(path, record):
     """Refuses to go on where bits would differ from those of a run that was not interrupted."""
-    kept = folder.read(path / folder.ENVIRONMENT, json.loads)
-    if kept["corpus_sha256"] != record["corpus_sha256"]:
-        raise Error(f"{path}: its corpus has changed; its sha256 was {kept['corpus_sha256']}", exit_code=4)
-    problems = changes(kept, record)
+    corpus, problems = folder.read(
+        path / folder.ENVIRONMENT, lambda data: ((kept := json.loads(data))["corpus_sha256"], changes(kept, record))
+    )
+    if corpus != record["corpus_sha256"]:
+        raise Error(f"{path}: its corpus has changed; its sha256 was {corpus}", exit_code=4)
     if problems:
         raise Error(
             f"{path} was begun in another environment, in which it would come to another result\n"
@@ -131,12 +144,13 @@ def _go_on(run):
         return Start(run)
     if last.codec != run.codec_text:
         raise Error(f"{run.path}: its tokenizer no longer gives the ids that it was trained on", exit_code=4)
-    epochs = last.progress.epochs_done
-    if len(rows) < epochs:
+    run.metrics = rows[: last.progress.epochs_done]
+    if [row.get("epoch") for row in run.metrics] != list(range(1, last.progress.epochs_done + 1)):
         raise Error(
-            f"{run.path / folder.METRICS}: {epochs} epochs were trained, but {len(rows)} rows are left", exit_code=4
+            f"{run.path / folder.METRICS}: it does not have a row for each of the {last.progress.epochs_done} epochs "
+            "that were trained; train in another folder",
+            exit_code=4,
         )
-    run.metrics = rows[:epochs]
     folder.write_rows(run.path / folder.METRICS, run.metrics)
     e = run.experiment
     like = init_train_state(run.problem, e.gradient, e.optimizer, 1, e.sampler.batch_size, e.seed)
@@ -156,18 +170,20 @@ def _train(start, devices, show, checkpoint_seconds):
         try:
             for state, progress in chunks:
                 recorder.add(state, progress)
-                if progress.done:
-                    display.row(run.metrics[-1])
                 if (exit_code := interrupted()) and not run.finished:
-                    recorder.save(state, progress)
+                    recorder.save(state, progress)  # before anything is printed, which may fail
                     raise Interrupted(
                         f"interrupted at update {int(state.update):,}, and saved in {run.path}\n"
-                        "The same command goes on from there",
+                        "The same command with the same --out goes on from there",
                         exit_code,
                     )
+                if progress.done:
+                    display.row(run.metrics[-1])
         except Diverged as fault:
-            raise _keep_last_good(run, fault) from fault
-    finish(run)
+            raise keep_last_good(run, fault) from fault
+        finish(run)
+        if exit_code := interrupted():  # too late for this run, but not for what may follow it
+            raise Interrupted(f"interrupted when {run.path} had come to its end; it is saved", exit_code)
     return run
 
 
@@ -206,7 +222,7 @@ def _with_heldout(run, row):
     return first | losses | row
 
 
-def _keep_last_good(run, fault):
+def keep_last_good(run: Run, fault: Diverged) -> Diverged:
     """The fault again, with the run as it was before the update that diverged, which is written down."""
     run.params = fault.state.params
     if run.path is None:
@@ -224,5 +240,6 @@ def finish(run: Run) -> None:
         folder.write(run.path / folder.SAMPLES, text + "\n")
     with folder.disk_errors(run.path):
         run.plot().savefig(run.path / folder.HISTORY, dpi=150)
+        folder.sync(run.path / folder.METRICS)
     folder.write_params(run.path / folder.PARAMS, run.params, run.codec_text)
     checkpoint.delete_all(run.path)

@@ -24,7 +24,7 @@ from seqjax.specs import Spec
 
 CONFIG, ENVIRONMENT, METRICS, CODEC = "config.toml", "environment.json", "metrics.jsonl", "codec.json"
 PARAMS, SAMPLES, HISTORY, PLUGINS = "params.safetensors", "samples.txt", "history.png", "plugins"
-DATA, CHECKPOINTS, LOCK = "data.safetensors", "checkpoints", ".lock"
+DATA, CHECKPOINTS, LOCK, PART = "data.safetensors", "checkpoints", ".lock", ".part"
 FILES = (CONFIG, ENVIRONMENT, METRICS, CODEC, PARAMS, SAMPLES, HISTORY, PLUGINS, DATA, CHECKPOINTS, LOCK)
 
 
@@ -45,31 +45,36 @@ def lock(path: Path) -> Iterator[None]:
     Raises:
         Error: exit code 5: another process has it.
     """
-    with disk_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-        file = (path / LOCK).open("a+", encoding="utf-8")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise Error(f"{path} is in use by {owner}; wait for it, or choose another folder", exit_code=5) from fault
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+    with contextlib.ExitStack() as stack:
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((path / LOCK).open("a+", encoding="utf-8"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as fault:
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+                text = f"{path} is in use by {owner}; wait for it, or choose another folder"
+                raise Error(text, exit_code=5) from fault
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
         yield
 
 
 def write(path: Path, data: str | bytes) -> None:
     """Writes a file whole or not at all, and for good."""
+    part = path.with_name(path.name + PART)
     with disk_errors(path):
-        part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
-            file.write(data.encode("utf-8") if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        try:
+            with part.open("wb") as file:
+                file.write(data.encode("utf-8") if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
         sync(path.parent)
 
 
@@ -95,7 +100,9 @@ def write_params(path: Path, params: Params, codec: str) -> None:
 
     The hash of the codec's file, whose text is `codec`, lies beside it.
     """
-    arrays = {leaf_name(keys): np.ascontiguousarray(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    arrays = {
+        leaf_name(keys): np.asarray(leaf, order="C") for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
     write(path, save_arrays(arrays, {"sha256": _sha256(arrays), "codec_sha256": _text_sha256(codec)}))
 
 
@@ -127,6 +134,7 @@ def write_data(path: Path, data: Data) -> None:
     spec = data.spec.to_dict() if isinstance(data, Pairs) and data.spec else None
     names = list(getattr(data, "names", ()))
     header = {"form": type(data).__name__, "source": data.source, "names": names, "spec": spec}
+    header["sha256"] = _text_sha256(json.dumps(header))
     write(path, save_arrays(data.arrays | {"bounds": data.bounds}, header))
 
 
@@ -135,6 +143,9 @@ def read_data(path: Path, sha256: str) -> Data:
 
     def parse(file):
         arrays, header = load_arrays(file)
+        plain = {name: header[name] for name in ("form", "source", "names", "spec")}
+        if header["sha256"] != _text_sha256(json.dumps(plain)):
+            raise ValueError("the hash of its header is another")
         bounds = arrays["bounds"]
         found: Data
         if header["form"] == "Text":
@@ -143,7 +154,7 @@ def read_data(path: Path, sha256: str) -> Data:
             found = Series(arrays["values"], header["names"], header["source"], bounds)
         else:
             spec = Spec.from_dict(header["spec"])
-            found = Pairs(arrays["inputs"], arrays["targets"], arrays.get("mask"), spec, bounds)
+            found = Pairs(arrays["inputs"], arrays["targets"], arrays.get("mask"), spec, bounds, header["source"])
         if found.sha256 != sha256:
             raise ValueError(f"its sha256 is not {sha256}")
         return found
@@ -174,10 +185,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows in a file; a last line that was not written to its end is left out, with a warning."""
 
     def parse(data):
-        whole, _, torn = data.decode("utf-8").rpartition("\n")
+        whole, _, torn = data.rpartition(b"\n")
         if torn:
             warnings.warn(f"{path}: its last line was not written to its end, and is left out", stacklevel=4)
-        rows = [json.loads(line) for line in whole.splitlines()]
+        rows = [json.loads(line) for line in whole.decode("utf-8").splitlines()]
         return [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
 
     return read(path, parse)

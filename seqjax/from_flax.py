@@ -27,14 +27,13 @@ class State(NamedTuple):
 def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
     """A Flax NNX module as a model.
 
-        cell = nnx.GRUCell(3, 64, rngs=nnx.Rngs(0))
-        model, params = seqjax.from_flax(cell)
-        problem = seqjax.Problem.of(model, spec, loss)
+        model, params = seqjax.from_flax(nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)))
+        problem = seqjax.Problem.of(model, seqjax.Spec(seqjax.Values(3)))
 
-    The parameters are the module's own, so pass them on: `training(problem, ..., params=params)`. After it
-    `nnx.update(module, state.params)` puts the trained ones back. What is computed in follows the parameters: the
-    `dtype` that a layer was made with gives way to theirs, and `Problem.of(model, spec, dtype=jnp.bfloat16)` chooses
-    another. Dropout draws from a key kept in each sequence's state; without a key the module is in its evaluation mode.
+    The model does not know how its parameters were made, so pass them on: `training(problem, ..., params=params)`.
+    `nnx.update(module, state.params)` puts the trained ones back. It computes in the dtype of its parameters, whatever
+    `dtype` its layers were given; `Problem.of(model, spec, dtype=jnp.bfloat16)` chooses another. Dropout draws from a
+    key kept in each sequence's state; without a key the module is in its evaluation mode.
 
     Args:
         module: any that is called as `module(carry, x) -> (carry, y)`, for one sequence and one step, and has

@@ -31,7 +31,8 @@ def noticed() -> Iterator[Callable[[], int | None]]:
         if codes:
             os._exit(128 + number)
         codes.append(128 + number)
-        print("finishing this step and saving; once more leaves at once", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # where Ctrl-C ended the reader of a pipe too
+            print("finishing this step and saving; once more leaves at once", file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None

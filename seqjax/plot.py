@@ -52,7 +52,7 @@ def runs(runs: Any, x: str = "update", y: str = "train_loss", title: str = "") -
     """One line an arm: the median over its seeds, in a band from the lowest to the highest.
 
     A point is an epoch: where `x` differs between seeds, as seconds do, it stands at their median. Epochs that were not
-    evaluated are left out.
+    evaluated are left out, and so are runs that ended before others of their arm: the legend counts them.
 
     Args:
         runs: a `Runs`, or runs by name, each of which is then an arm.
@@ -61,7 +61,7 @@ def runs(runs: Any, x: str = "update", y: str = "train_loss", title: str = "") -
         title: over the figure.
 
     Raises:
-        Error: no runs; no such metric; seeds of one arm with different numbers of epochs.
+        Error: no runs; no such metric.
     """
     arms: Mapping[str, Sequence[Any]] = runs.arms if hasattr(runs, "arms") else {name: [runs[name]] for name in runs}
     if not arms:
@@ -70,9 +70,14 @@ def runs(runs: Any, x: str = "update", y: str = "train_loss", title: str = "") -
     with matplotlib.style.context(STYLE):
         figure, axes = _figure(_label(x, tokens), _label(y, tokens), title)
         for n, (name, group) in enumerate(arms.items()):
-            seeds = f"{len(group)} seeds" if len(group) > 1 else "1 seed"
-            label = f"{name} ({seeds})" if name else seeds
-            _band(axes, label, _column(name, group, x), _column(name, group, y), _dashes(n))
+            epochs = max(len(run.metrics) for run in group)
+            whole = [run for run in group if run.metrics and len(run.metrics) == epochs]
+            seeds = f"{len(whole)} seed{'s' * (len(whole) != 1)}"
+            if len(whole) < len(group):
+                seeds += f", {len(group) - len(whole)} ended early"
+            columns = (np.array([run.metric(metric) for run in whole]) for metric in (x, y))
+            x_SN, y_SN = (column.reshape(len(whole), epochs) for column in columns)
+            _band(axes, f"{name} ({seeds})" if name else seeds, x_SN, y_SN, _dashes(n))
         if x in ("epoch", "update"):
             _whole_ticks(axes.xaxis)
         elif x == "tokens":
@@ -199,31 +204,18 @@ def _label(metric: str, tokens: bool) -> str:
     return words if tokens else words.replace("tokens", "targets")
 
 
-def _column(name: str, group: Sequence[Any], metric: str) -> np.ndarray:
-    """A metric of the runs of an arm, float64[seeds, epochs]."""
-    columns = [run.metric(metric) for run in group]
-    lengths = sorted({len(column) for column in columns})
-    if len(lengths) > 1:
-        raise Error(f"the runs of {name!r} have {lengths[0]} to {lengths[-1]} epochs; plot those that are finished")
-    return np.array(columns, np.float64)
-
-
 def _band(axes: Axes, label: str, x_SN: np.ndarray, y_SN: np.ndarray, dashes: str) -> None:
     """The median over S seeds, and the range around it."""
     known = ~np.isnan(x_SN + y_SN).any(0)
-    x, y_SN = np.median(x_SN[:, known], 0), y_SN[:, known]
-    (line,) = axes.plot(x, np.median(y_SN, 0), dashes, label=label, marker=_marker(len(x)))
+    x_SN, y_SN = x_SN[:, known], y_SN[:, known]
+    x, y = (np.median(values, 0) if values.size else np.zeros(0) for values in (x_SN, y_SN))
+    (line,) = axes.plot(x, y, dashes, label=label, marker=_marker(len(x)))
     if len(y_SN) > 1:
         low, high = y_SN.min(0), y_SN.max(0)
         axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=len(x) == 1)
         for edge, what in ((low, "lowest"), (high, "highest")):  # a leading _ keeps a line out of the legend
-            style: dict[str, Any] = {
-                "color": line.get_color(),
-                "alpha": 0.5,
-                "linewidth": 0.5,
-                "marker": "_" if len(x) == 1 else "",
-            }
-            axes.plot(x, edge, label=f"_{label}, {what}", **style)
+            (outline,) = axes.plot(x, edge, color=line.get_color(), alpha=0.5, linewidth=0.5, label=f"_{label}, {what}")
+            outline.set_marker("_" if len(x) == 1 else "")
 
 
 def _series(name: str, given: Any) -> tuple[np.ndarray, np.ndarray]:

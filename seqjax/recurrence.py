@@ -182,29 +182,28 @@ def scan_cell(
 
 def _forward(model, W_hh, b_hh, u_TB, start, gates):
     def body(old, u):
-        v = recur(old.h, W_hh, b_hh)
-        new = model.cell(u, v, old)
-        return new, (old, v, new.h)
+        new, cell_vjp = jax.vjp(model.cell, u, recur(old.h, W_hh, b_hh), old)
+        return new, (new.h, cell_vjp)
 
-    end, (olds_TB, v_TB, h_TB) = jax.lax.scan(body, start, u_TB)
-    return (end, h_TB), (W_hh, b_hh, u_TB, v_TB, olds_TB, gates)
+    end, (h_TB, cell_vjps) = jax.lax.scan(body, start, u_TB)
+    return (end, h_TB), (W_hh, b_hh, start.h, h_TB, cell_vjps, gates)
 
 
 def _backward(model, residuals, cotangents):
-    W_hh, b_hh, u_TB, v_TB, olds_TB, gates = residuals
+    W_hh, b_hh, start_h, h_TB, cell_vjps, gates = residuals
     dend, dh_TB = cotangents
     W_hh_transposed = W_hh.T  # once, out of the scan: on a CPU a product with W_hh.T takes up to twice as long
 
     def body(dnew, inputs):
-        u, v, old, dh, gate = inputs
-        _, cell_vjp = jax.vjp(model.cell, u, v, old)
+        cell_vjp, dh, gate = inputs
         du, dv, dold = cell_vjp(dnew._replace(h=dnew.h + dh))
         dold = dold._replace(h=dold.h + dv @ W_hh_transposed)
         return (dold if gate is None else _scale(dold, gate)), (du, dv)
 
-    dstart, (du_TB, dv_TB) = jax.lax.scan(body, dend, (u_TB, v_TB, olds_TB, dh_TB, gates), reverse=True)
-    dW_hh = jnp.einsum("tbi,tbj->ij", olds_TB.h, dv_TB)
-    return dW_hh, None if b_hh is None else dv_TB.sum((0, 1)), du_TB, dstart, None
+    dstart, (du_TB, dv_TB) = jax.lax.scan(body, dend, (cell_vjps, dh_TB, gates), reverse=True)
+    before_TB = jnp.concatenate([start_h[None], h_TB])[:-1]
+    before, dv = (a.reshape(-1, a.shape[-1]) for a in (before_TB, dv_TB))
+    return before.T @ dv, None if b_hh is None else dv.sum(0), du_TB, dstart, None
 
 
 def _scale(state, gate):

@@ -4,11 +4,13 @@ import ast
 import io
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from seqjax.errors import Error
 from seqjax.folder import disk_errors, write
@@ -192,7 +194,12 @@ def _image(figure: Figure, kind: str) -> bytes:
 
 
 def _has_data(figure: Figure) -> bool:
-    return any(axes.lines or axes.images for axes in figure.axes)
+    return any(axes.lines or _matrices(axes) for axes in figure.axes)
+
+
+def _matrices(axes: Axes) -> list[AxesImage]:
+    """The images whose colours stand for numbers, which a photograph's do not."""
+    return [image for image in axes.images if (cells := image.get_array()) is not None and cells.ndim == 2]
 
 
 def _data(figure: Figure) -> Table:
@@ -200,9 +207,9 @@ def _data(figure: Figure) -> Table:
     rows: list[tuple[Any, ...]] = []
     for axes in figure.axes:
         for line in axes.lines:
-            name = str(line.get_label()).removeprefix("_")
-            rows += [(name, x, y) for x, y in zip(*line.get_data(), strict=True)]
-        for image in axes.images:
+            name, points = str(line.get_label()).removeprefix("_"), cast(Any, line.get_data())
+            rows += [(name, x, y) for x, y in zip(*points, strict=True)]
+        for image in _matrices(axes):
             values = np.ma.filled(np.ma.asarray(image.get_array(), np.float64), np.nan)
             row_names = axes.yaxis.get_major_formatter().format_ticks(list(range(len(values))))
             column_names = axes.xaxis.get_major_formatter().format_ticks(list(range(len(values[0]))))

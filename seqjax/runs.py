@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ class Runs(Mapping[str, Run]):
         """
         if len(paths) == 1 and (Path(paths[0]) / INDEX).is_file():
             return cls._open_sweep(Path(paths[0]))
-        runs = {str(path): Run.open(path) for path in paths}
+        runs = {str(Path(path)): Run.open(path) for path in paths}
         if len(runs) < len(paths):
             raise Error(f"a run is given twice: {', '.join(map(str, paths))}")
         recipes = {name: flatten(config.to_config(run.experiment)) for name, run in runs.items()}
@@ -56,7 +56,9 @@ class Runs(Mapping[str, Run]):
         varied = [key for key in keys if len({str(recipe.get(key)) for recipe in recipes.values()}) > 1]
         arms = {
             name: ", ".join(
-                f"{key.removesuffix('.plugin')}={recipe[key]}" for key in varied if key in recipe and key != "seed"
+                f"{key.removesuffix('.plugin')}={str(recipe[key]).removeprefix('seqjax/')}"
+                for key in varied
+                if key in recipe and key != "seed"
             )
             for name, recipe in recipes.items()
         }
@@ -64,12 +66,10 @@ class Runs(Mapping[str, Run]):
 
     @classmethod
     def _open_sweep(cls, path):
-        index = folder.read(
-            path / INDEX, lambda data: {name: Place(**place) for name, place in json.loads(data).items()}
-        )
-        for place in index.values():
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", place.folder):
-                raise Error(f"{path / INDEX}: not a plain folder name: {place.folder!r}", exit_code=4)
+        index = read_index(path)
+        missing = [name for name, place in index.items() if not (path / place.folder / folder.CONFIG).is_file()]
+        if missing:
+            raise Error(f"{path} is unfinished: it has no run {missing[0]!r} yet; the command that began it goes on")
         runs = {name: Run.open(path / place.folder) for name, place in index.items()}
         return cls(runs, {name: place.arm for name, place in index.items()})
 
@@ -99,7 +99,9 @@ class Runs(Mapping[str, Run]):
 
     def metric(self, name: str) -> np.ndarray:
         """One column of the metrics of every run, float64[runs, n]; NaN behind the end of a shorter one."""
-        columns = [run.metric(name) for run in self._runs.values()]
+        if not any(run.metrics for run in self._runs.values()):
+            raise Error("these runs have no metrics: none came to the end of its first epoch")
+        columns = [run.metric(name) if run.metrics else np.zeros(0) for run in self._runs.values()]
         n = max(map(len, columns))
         return np.stack([np.pad(column, (0, n - len(column)), constant_values=math.nan) for column in columns])
 
@@ -115,11 +117,10 @@ class Runs(Mapping[str, Run]):
             against: the name of an arm.
 
         Raises:
-            Error: unknown metric or arm.
+            Error: unknown metric or arm; two runs of one arm with the same seed.
         """
-        if against is not None and against not in self.arms:
-            raise Error(f"no arm {against!r}{nearest(against, self.arms)}; there are {', '.join(self.arms)}")
-        values = {arm: {run.experiment.seed: last(run, metric) for run in runs} for arm, runs in self.arms.items()}
+        check_arm(against, self.arms)
+        values = {arm: by_seed(arm, runs, metric) for arm, runs in self.arms.items()}
         columns = ["arm", "runs", "median", "low", "high"]
         columns += [] if against is None else ["difference", "from", "to"]
         diverged = any(math.isnan(value) for found in values.values() for value in found.values())
@@ -129,12 +130,47 @@ class Runs(Mapping[str, Run]):
             summary = (np.median(good), min(good), max(good)) if good else (math.nan,) * 3
             row = [arm or "all", len(good), *map(float, summary)]
             if against is not None:
-                row += [math.nan] * 3 if arm == against else paired_difference(found, values[against])
+                row += [None] * 3 if arm == against else paired_difference(found, values[against])
             rows.append(row + ([len(found) - len(good)] if diverged else []))
         return Table([*columns, *(["diverged"] if diverged else [])], rows)
 
     def __repr__(self) -> str:
         return f"Runs({len(self)}: {', '.join(self._runs)})"
+
+
+def read_index(path: Path) -> dict[str, Place]:
+    """Where the runs of a sweep are.
+
+    Raises:
+        Error: a damaged file (exit code 4); a folder that is not inside the sweep's.
+    """
+    index = folder.read(
+        path / INDEX,
+        lambda data: {name: Place(str(place["arm"]), str(place["folder"])) for name, place in json.loads(data).items()},
+    )
+    for place in index.values():
+        plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", place.folder)
+        if not plain or (path / place.folder).resolve().parent != path.resolve():
+            raise Error(f"{path / INDEX}: not the name of a folder inside {path}: {place.folder!r}")
+    return index
+
+
+def check_arm(against: str | None, arms: Iterable[str]) -> None:
+    """An error if there is no arm of this name."""
+    known = dict.fromkeys(arms)
+    if against is not None and against not in known:
+        raise Error(f"no arm {against!r}{nearest(against, known)}; there are {', '.join(known)}")
+
+
+def by_seed(arm: str, runs: Sequence[Run], metric: str) -> dict[int, float]:
+    """The last value of a metric of each run of an arm."""
+    values = {run.experiment.seed: last(run, metric) for run in runs}
+    if len(values) < len(runs):
+        seeds = [run.experiment.seed for run in runs]
+        raise Error(
+            f"{arm or 'these runs'}: {len(runs)} runs have the seeds {', '.join(map(str, seeds))}; compare one a seed"
+        )
+    return values
 
 
 def last(run: Run, metric: str) -> float:

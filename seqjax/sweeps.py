@@ -9,13 +9,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from seqjax import folder
 from seqjax.display import describe
 from seqjax.errors import Error, nearest
 from seqjax.experiment import Experiment
 from seqjax.plugin import Plugin, fields_of
 from seqjax.run import Run
-from seqjax.runs import INDEX, Place, Runs
+from seqjax.runs import INDEX, Place, Runs, read_index
+from seqjax.together import execute_together, varied_floats
 from seqjax.train import Diverged
 
 
@@ -61,17 +64,33 @@ def run_all(
         raise Error(f"these names are too much alike to be folders: {', '.join(places)}")
     if out is not None:
         _claim(Path(out), places)
-    runs = {}
+    paths = {name: None if out is None else Path(out) / place.folder for name, place in places.items()}
+    runs: dict[str, Run] = {}
+    if jax.default_backend() != "cpu":
+        runs |= _side_by_side(variants, paths, checkpoint_seconds)
     for n, (name, (_, variant)) in enumerate(variants.items()):
         began = time.monotonic()
-        path = None if out is None else Path(out) / places[name].folder
-        runs[name] = _run(variant, path, devices, checkpoint_seconds)
+        if name not in runs:
+            runs[name] = _run(variant, paths[name], devices, checkpoint_seconds)
         if progress:
             print(
                 f"[{n + 1}/{len(variants)}] {name}: {_result(runs[name])} ({time.monotonic() - began:.0f} s)",
                 flush=True,
             )
-    return Runs(runs, {name: arm for name, (arm, _) in variants.items()})
+    return Runs({name: runs[name] for name in variants}, {name: arm for name, (arm, _) in variants.items()})
+
+
+def _side_by_side(variants, paths, checkpoint_seconds):
+    """The runs that could be trained side by side: new ones that differ in seed and optimizer settings alone."""
+    new = {name: variant for name, (_, variant) in variants.items() if paths[name] is None or not paths[name].exists()}
+    runs: dict[str, Run] = {}
+    while new:
+        first = next(iter(new.values()))
+        group = [name for name, variant in new.items() if varied_floats([first, variant]) is not None]
+        together = execute_together([new[name] for name in group], [paths[name] for name in group], checkpoint_seconds)
+        runs |= dict(zip(group, together or (), strict=False))
+        new = {name: variant for name, variant in new.items() if name not in group}
+    return runs
 
 
 def combine(experiment: Experiment, axes: Mapping[str, Iterable[Any] | Mapping[str, Any]]) -> Variants:
@@ -87,8 +106,10 @@ def combine(experiment: Experiment, axes: Mapping[str, Iterable[Any] | Mapping[s
         for field, (_, value) in zip(ordered, combination, strict=True):
             variant = replace_field(variant, field, value)
         labels = [label for label, _ in combination]
-        arm = ", ".join(label for field, label in zip(ordered, labels, strict=True) if field != "seed")
-        found[", ".join(labels)] = arm, variant
+        name, arm = (", ".join(labels[:n]) for n in (len(labels), len(labels) - ("seed" in axes)))
+        if name in found:
+            raise Error(f"sweep: two runs would have the name {name!r}; give the values other names")
+        found[name] = arm, variant
     return found
 
 
@@ -110,7 +131,7 @@ def replace_field(plugin: Any, field: str, value: Any) -> Any:
 def _labelled(field, values):
     """Label -> value of one axis."""
     if isinstance(values, Mapping):
-        return dict(values)
+        return {str(label): value for label, value in values.items()}
     values = list(values)
     found = {f"{field}={describe(value) if isinstance(value, Plugin) else value}": value for value in values}
     if len(found) < len(values):
@@ -128,8 +149,11 @@ def _claim(out, places):
     index = {name: place._asdict() for name, place in places.items()}
     with folder.disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    if (out / INDEX).is_file():
-        index = folder.read(out / INDEX, json.loads) | index
+        strange = sorted({file.name for file in out.iterdir()} - {INDEX + folder.PART})
+    if INDEX in strange:
+        index = {name: place._asdict() for name, place in read_index(out).items()} | index
+    elif strange:
+        raise Error(f"{out} holds no sweep, but {', '.join(strange[:3])}; choose another folder")
     folder.write(out / INDEX, json.dumps(index, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from rich.cells import cell_len
 
 from seqjax.display import escape
@@ -100,9 +99,10 @@ def format_cell(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """Scalars of numpy and jax as Python's own."""
-    if isinstance(value, list | tuple | dict) or np.ndim(value):
+    shape = getattr(value, "shape", None)
+    if shape or isinstance(value, list | tuple | dict):
         raise Error(f"a cell of a table holds one value, not {value!r:.80}")
-    return value.item() if isinstance(value, np.generic) or getattr(value, "shape", None) == () else value
+    return value if shape is None else value.item()
 
 
 def _is_number(value: Any) -> bool:

@@ -3,7 +3,7 @@
 import functools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -108,7 +108,17 @@ class Progress(NamedTuple):
 
 
 def train_in_chunks(
-    problem, stream, sampler, gradient, optimizer, epochs, seed=0, params=None, state=None, devices=None, progress=None
+    problem: Problem,
+    stream: Stream,
+    sampler: Sampler,
+    gradient: Gradient,
+    optimizer: Optimizer | optax.GradientTransformation,
+    epochs: int,
+    seed: int = 0,
+    params: Params | None = None,
+    state: TrainState | None = None,
+    devices: int | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[TrainState, Progress]]:
     """Trains, and yields after every chunk of an epoch: all of a short one, `CHUNK_STEPS` of a long one.
 
@@ -135,32 +145,38 @@ def _train(state, stream, sampler, bounds, epochs, seed, static, progress):
         while done < last:
             stop = min(last, first + (done - first) // size * size + size)
             chunk = jax.tree.map(lambda a, rows=slice(done - first, stop - first): a[rows], plan)
-            state, progress = _train_chunk(state, stream, chunk, static, progress)
+            args = (state, stream, place(chunk, static.mesh), static)
+            state, updates, seconds = timed_call(compiled_epoch, args)
+            progress = add_updates(progress, updates, seconds)
             if int(state.update) != stop:
-                raise _diverged(state, progress, stop)
+                raise diverged(state, progress, stop)
             done = stop
             progress = progress._replace(done=done == last)
             yield state, progress
         first = last
 
 
-def _train_chunk(state, stream, plan, static, progress):
-    """Trains on the batches of a plan."""
-    args = (state, stream, place(plan, static.mesh), static)
+def timed_call(compiled: Any, args: tuple) -> tuple[TrainState, dict[str, np.ndarray], tuple[float, float]]:
+    """The state and the updates, float64, that a jitted function gives; the seconds of compiling, and of the rest."""
     clock = [time.perf_counter()]
-    compiled_epoch.lower(*args).compile()
+    compiled.lower(*args).compile()
     clock.append(time.perf_counter())
-    state, updates = compiled_epoch(*args)
+    state, updates = compiled(*args)
     updates = _WAITING.submit(jax.device_get, updates).result()  # in a thread, so that Ctrl-C is heard
     clock.append(time.perf_counter())
     updates = {name: np.asarray(values, np.float64) for name, values in updates.items()}
+    return state, updates, (clock[1] - clock[0], clock[2] - clock[1])
+
+
+def add_updates(progress: Progress, updates: dict[str, np.ndarray], seconds: Sequence[float]) -> Progress:
+    """The progress after more updates, which took these seconds to compile and to make."""
     if progress.updates is not None:
         updates = {name: np.concatenate([progress.updates[name], values]) for name, values in updates.items()}
-    return state, progress._replace(
+    return progress._replace(
         done=False,
         updates=updates,
-        compile_seconds=progress.compile_seconds + clock[1] - clock[0],
-        epoch_seconds=progress.epoch_seconds + clock[2] - clock[1],
+        compile_seconds=progress.compile_seconds + seconds[0],
+        epoch_seconds=progress.epoch_seconds + seconds[1],
     )
 
 
@@ -222,7 +238,9 @@ def learning_rate(opt_state: Any) -> float:
     return float(found[0]) if found else math.nan
 
 
-def _diverged(state, progress, stop):
+def diverged(state: TrainState, progress: Progress, stop: int) -> Diverged:
+    """What to raise where training was to come to update `stop`, and did not."""
+    assert progress.updates is not None
     loss, norm = (progress.updates[name][int(state.update) - stop] for name in ("loss", "grad_norm"))
     return Diverged(
         f"diverged at update {int(state.update) + 1} (epoch {progress.epoch + 1}): loss {loss:g}, "

@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Literal
 
 import jax.numpy as jnp
@@ -253,7 +253,9 @@ def test_nested_plugins_round_trip(stacked):
     assert Experiment.from_toml(text) == experiment
     table = tomllib.loads(text)["model"]
     assert table["plugin"] == table["outer"]["plugin"] == "local/stacked"
-    assert table["outer"]["inner"] == {"plugin": "seqjax/rnn", "hidden": 7}
+    inner = table["outer"]["inner"]
+    assert (inner.pop("plugin"), inner["hidden"]) == ("seqjax/rnn", 7)
+    assert set(inner) == {f.name for f in fields(RNN) if getattr(RNN(7), f.name) is not None}
     assert create("model", "stacked", inner={"plugin": "rnn", "hidden": 3}) == stacked(RNN(3))
 
 

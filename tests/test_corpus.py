@@ -54,6 +54,8 @@ def test_open_ends_and_what_a_part_keeps(kind):
     assert content(data[:]) == content(data)
     assert content(data[4:]) == content(data)[4:]
     assert data.bounds.dtype == data[2:5].bounds.dtype == np.int64
+    assert make(kind, 10, [0, 5, 10])[5:].bounds.tolist() == [0, 5], "no empty document before"
+    assert make(kind, 10, [0, 5, 10])[:5].bounds.tolist() == [0, 5]
     if kind is Series:
         assert data[2:5].names == ("a", "b")
     if kind is Pairs:

@@ -1,7 +1,9 @@
 """Every code block and command of the documents runs."""
 
 import re
+import runpy
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from seqjax.cli import main
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TINY = ["--epochs", "1", "--train", "3000", "--heldout", "500", "--model.hidden", "8"]
+TINY = {"--epochs": "1", "--train": "9000", "--heldout": "500", "--model.hidden": "8"}
 ELSEWHERE = ("make ", "python3.13 -m venv", "uv venv", "pip install")  # run by .ci/run: set-up, demo, tests, wheel
 
 
@@ -28,11 +30,12 @@ def folder(tmp_path, monkeypatch):
     """A working folder with the files that the documents speak of."""
     monkeypatch.chdir(tmp_path)
     before = set(registry._registered)
-    text = "It was a dark and stormy night; the rain fell in torrents. " * 40
+    text = "It was a dark and stormy night; the rain fell in torrents. " * 200
     for name in ("book.txt", "my-book.txt"):
         Path(name).write_text(text)
     readme = (ROOT / "README.md").read_text("utf-8")
     Path("mine.py").write_text(re.search(r"^```python\n(# mine.py\n.*?)^```", readme, re.M | re.S)[1])
+    Path("my_question.py").write_text('"""Does it rain?   python my_question.py"""')
     yield tmp_path
     for key in set(registry._registered) - before:  # a document's own plugins last one test
         if registry._registered[key][0].distribution == registry.LOCAL:
@@ -46,7 +49,7 @@ def test_python_blocks_run_in_order(document, folder, capsys):
     exec(compile(small, document.name, "exec"), {"__name__": "document"})
 
 
-def test_commands_run_in_order(folder, capsys):
+def test_commands_run_in_order(folder, capsys, monkeypatch):
     commands = [
         line.removeprefix("$ ").partition("  #")[0].strip()
         for block in blocks("console")
@@ -58,7 +61,19 @@ def test_commands_run_in_order(folder, capsys):
         if command.startswith(ELSEWHERE):
             continue
         program, *args = shlex.split(command)
+        if program == "python":
+            run_script(args, monkeypatch)
+            continue
         assert program == "seqjax", command
-        tiny = TINY if args[0] == "run" and "--help" not in args else []
-        assert main([*args, *tiny]) == 0, command
+        tiny = TINY if args[0] in ("run", "sweep") and "--help" not in args else {}
+        assert main([*args, *(part for flag in tiny if flag not in args for part in (flag, tiny[flag]))]) == 0, command
         assert "Traceback" not in capsys.readouterr().err
+
+
+def run_script(args, monkeypatch):
+    """A script of the checkout, from the folder that the documents are read in."""
+    monkeypatch.setattr(sys, "argv", args)
+    try:
+        runpy.run_path(str(ROOT / args[0]), run_name="__main__")
+    except SystemExit as done:  # --help
+        assert done.code in (None, 0), args

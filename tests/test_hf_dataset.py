@@ -150,6 +150,7 @@ def test_what_is_not_here_and_not_to_be_had_says_how_to_get_it(path, folder):
 def test_the_library_is_loaded_late_and_says_nothing(folder):
     """In a process of its own, with its messages and bars as they are by default."""
     (folder / "a.txt").write_text("one\ntwo\n")
+    (folder / "bad.json").write_text("no json")
     code = """
 import sys, warnings
 warnings.simplefilter("error")
@@ -160,6 +161,10 @@ import datasets
 datasets.enable_progress_bars()
 level = datasets.logging.get_verbosity()
 print(corpus.load().documents)
+try:
+    HFDataset(path="bad.json").load()
+except ValueError as error:
+    assert "JSON" in str(error)
 assert datasets.is_progress_bar_enabled() and datasets.logging.get_verbosity() == level
 """
     env = {**os.environ, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}

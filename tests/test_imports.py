@@ -1,12 +1,16 @@
 """What is imported when: the light front door stays light, and choosing one plugin imports no other."""
 
+import ast
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from packages.shell import run
 
+import seqjax
 from seqjax import __all__ as public
+from seqjax import entries, registry
 
 PACKAGES = [f"seqjax_{kind}" for kind in ("corpora", "tokenizers", "samplers", "models", "gradients", "optimizers")]
 
@@ -49,7 +53,9 @@ def shown(value: object) -> str:
     return " ".join(value) or "nothing" if isinstance(value, list) else ""
 
 
-HEAVY = {"jax", "jaxlib", "optax", "matplotlib", "numpy", "pydantic", "rich", "safetensors"}
+SELDOM = {"flax", "datasets", "tokenizers", "matplotlib"}
+"""What few runs need, and takes seconds to import."""
+HEAVY = {"jax", "jaxlib", "optax", "numpy", "pydantic", "rich", "safetensors", *SELDOM}
 
 
 def test_import_seqjax_is_light(tmp_path):
@@ -78,6 +84,14 @@ for name in {public}:
     modules, backends = probe(statement, tmp_path)
     assert not plugin_modules(modules)
     assert backends == []
+
+
+def test_no_public_name_is_that_of_its_own_module():
+    """A module, once imported, is an attribute of the package too, and would hide what it holds."""
+    stub = ast.parse(Path(seqjax.__file__).with_suffix(".pyi").read_text())
+    lines = [node for node in stub.body if isinstance(node, ast.ImportFrom) and node.module]
+    modules = {node.module for node in lines}
+    assert {alias.name for node in lines for alias in node.names} & modules == set()
 
 
 def test_asking_for_one_plugin_imports_its_file_alone(tmp_path):
@@ -130,7 +144,7 @@ DEFAULTS = {
     "seqjax_models.rnn",
     "seqjax_gradients.full",
     "seqjax_optimizers.sgd",
-    "seqjax_optimizers._clip",
+    "seqjax_optimizers._scheduled",
 }
 TRUNCATED = DEFAULTS - {"seqjax_gradients.full"} | {"seqjax_gradients.truncated"}
 
@@ -140,7 +154,7 @@ TRUNCATED = DEFAULTS - {"seqjax_gradients.full"} | {"seqjax_gradients.truncated"
     [
         (["show", "model", "rnn"], 0, {"seqjax_models.rnn"}),
         (["show", "gradient", "randomized"], 0, {"seqjax_gradients.randomized"}),
-        (["show", "optimizer", "adam"], 0, {"seqjax_optimizers.adam", "seqjax_optimizers._clip"}),
+        (["show", "optimizer", "adam"], 0, {"seqjax_optimizers.adam", "seqjax_optimizers._scheduled"}),
         (["run", "--model.hiden", "3"], 2, DEFAULTS),
         (["run", "--model", "rnn", "--model.hidden", "-3"], 2, DEFAULTS),
         (["run", "--gradient", "truncated", "--gradient.steps", "0"], 2, TRUNCATED),
@@ -158,6 +172,27 @@ def test_show_and_errors_of_fields_import_the_chosen_plugins_and_start_no_backen
     assert "matplotlib" not in modules
     if argv[0] == "show":
         assert plugin_modules(modules) == allowed
+
+
+def test_no_plugin_is_shown_or_made_with_what_few_runs_need(tmp_path):
+    """The libraries behind a plugin are imported when it works, not when it is named."""
+    everything = [(kind, name) for kind in registry.GROUPS for name in registry.names(kind)]
+    statement = f"""
+from seqjax.cli import main
+for kind, name in {everything}:
+    assert main(["show", kind, name]) == 0
+"""
+    modules, backends = probe(statement, tmp_path)
+    targets = {entry.target.partition(":")[0] for kind in registry.GROUPS for entry in entries(kind)}
+    assert {target for target in targets if target.partition(".")[0] in PACKAGES} <= plugin_modules(modules)
+    assert not modules & SELDOM
+    assert backends == []
+
+
+@pytest.mark.parametrize("name", ["from_flax", "from_torch", "sweep", "Runs", "Report", "Table", "Run", "training"])
+def test_a_public_name_is_had_without_what_few_runs_need(name, tmp_path):
+    modules, _ = probe(f"import seqjax; seqjax.{name}", tmp_path)
+    assert not modules & SELDOM
 
 
 def test_the_probe_sees_a_backend(tmp_path):

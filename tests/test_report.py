@@ -55,6 +55,8 @@ def test_the_docstring_is_read_and_the_script_is_not_run(file):
     assert report.command == "python forecast.py --seeds 5"
     assert report.text == "With four lags\nit does."
     assert Report(str(file)).title == report.title
+    file.write_text("'A question?   python x.py  --seeds 5'")
+    assert Report(file).command == "python x.py  --seeds 5"
 
 
 def test_a_script_without_a_docstring_has_its_name_for_a_title(tmp_path):
@@ -235,7 +237,7 @@ def test_the_data_of_a_figure(file, tmp_path):
 
 def test_the_data_of_a_band_are_its_edges(file, tmp_path):
     class Seed:
-        metrics = ({"train_loss": 0},)
+        metrics = ({}, {})
 
         def __init__(self, seed):
             self.seed = seed
@@ -266,7 +268,9 @@ def test_rows_and_columns_without_names_are_numbered(file, tmp_path):
 def test_a_figure_without_lines_has_no_data(file, tmp_path):
     report = Report(file)
     figure = Figure()
-    figure.subplots().bar([1, 2], [3, 4])
+    bars, picture = figure.subplots(2)
+    bars.bar([1, 2], [3, 4])
+    picture.imshow(np.zeros((2, 2, 3)))
     report.figure("bars", figure)
     folder = report.save(tmp_path / "out")
     assert {path.name for path in folder.iterdir()} == {"report.md", "bars.png", "bars.svg"}

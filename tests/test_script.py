@@ -130,6 +130,7 @@ def test_options_are_flags_by_their_types(quick, argv, place, value):
 def test_options_may_be_required(quick):
     text = "def main(steps: int, rate: float = 0.5):\n    return steps * rate\n"
     assert quick("--steps", "3", text=text) == (0, "1.5\n", "")
+    assert quick("--steps", "0", text=text) == (0, "0.0\n", "")
     code, out, err = quick(text=text)
     assert (code, out) == (2, "")
     assert "steps: missing; must be int" in err
@@ -171,6 +172,7 @@ def test_help_is_the_docstring_and_the_flags(quick):
     for word in words:
         assert word in " ".join(out.split())
     assert "--corpus" not in out
+    assert "default 5 %" in quick("--help", text="def main(unit: str = '5 %'):\n    pass\n")[1]
 
 
 @pytest.mark.parametrize(("name", "code", "words"), [("error", 3, "it diverged"), ("stop", 130, "interrupted")])

@@ -38,4 +38,4 @@ class Add(Corpus):
         before = np.concatenate([np.zeros(max(self.t1, self.t2), x.dtype), x])
         x_t1, x_t2 = (before[len(before) - self.num_steps - lag :][: self.num_steps] for lag in (self.t1, self.t2))
         y = rng.random(self.num_steps) < 0.5 + 0.5 * x_t1 - 0.25 * x_t2
-        return Pairs(x, y.astype(np.int32), spec=Spec(Tokens(2)))
+        return Pairs(x, y.astype(np.int32), spec=Spec(Tokens(2)), source="add")

@@ -44,4 +44,4 @@ class Copy(Corpus):
         segments = [np.array([START, *rng.integers(FIRST, SIZE, m - 1)]) for m in lengths]
         inputs = np.concatenate([half for segment in segments for half in (segment, BLANK * segment)])
         targets = np.concatenate([half for segment in segments for half in (BLANK * segment, segment)])
-        return Pairs(inputs[: self.num_steps], targets[: self.num_steps], spec=Spec(Tokens(SIZE)))
+        return Pairs(inputs[: self.num_steps], targets[: self.num_steps], spec=Spec(Tokens(SIZE)), source="copy")

@@ -24,7 +24,7 @@ class GRU(Cell):
     blocks = 3
 
     def cell(self, u, v, state):
-        (u_r, u_z, u_n), (v_r, v_z, v_n) = jnp.split(u, 3, -1), jnp.split(v, 3, -1)
-        r, z = sigmoid(u_r + v_r), sigmoid(u_z + v_z)
-        n = jnp.tanh(u_n + r * v_n)
+        gates = 2 * self.hidden
+        r, z = jnp.split(sigmoid(u[..., :gates] + v[..., :gates]), 2, -1)
+        n = jnp.tanh(u[..., gates:] + r * v[..., gates:])
         return self.State(n + z * (state.h - n))

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import Cell, register
-from seqjax.recurrence import sigmoid
 
 
 class State(NamedTuple):
@@ -44,6 +43,8 @@ class LSTM(Cell):
         return params
 
     def cell(self, u, v, state):
-        i, f, g, o = jnp.split(u + v, 4, -1)
-        c = sigmoid(f) * state.c + sigmoid(i) * jnp.tanh(g)
-        return State(sigmoid(o) * jnp.tanh(c), c)
+        # σ(x) = (1 + tanh(x/2)) / 2, so that one tanh over all blocks serves all gates
+        scale = jnp.repeat(jnp.asarray([0.5, 0.5, 1.0, 0.5], u.dtype), self.hidden)
+        i, f, g, o = jnp.split(jnp.tanh(scale * (u + v)), 4, -1)
+        c = 0.5 * ((1 + f) * state.c + (1 + i) * g)
+        return State(0.5 * (1 + o) * jnp.tanh(c), c)

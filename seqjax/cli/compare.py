@@ -32,7 +32,7 @@ def add_comparison_flags(parser: Parser) -> None:
 
 def show(runs: Any, metric: str | None, against: str | None) -> None:
     """Prints the table of a comparison."""
-    has_perplexity = "heldout_perplexity" in (runs.first.metrics or [{}])[0]
+    has_perplexity = any("heldout_perplexity" in run.metrics[0] for run in runs.values() if run.metrics)
     metric = metric or ("heldout_perplexity" if has_perplexity else "heldout_loss")
     print(f"{metric}, last epoch")
     print(runs.compare(metric, against))

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
 
     run = Run.open(args.run)
     if args.text:
-        own = config.create("corpus", "text-file", path=args.text).load()
+        own = config.create("corpus", config.TEXT_FILE, path=args.text).load()
         rows = {"text": run.evaluate(own)}
     else:
         rows = {part: run.evaluate(part) for part in ([args.part] if args.part else PARTS)}

@@ -1,6 +1,8 @@
 """`seqjax sweep`: one run for every combination of the values of some flags."""
 
 import itertools
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,22 +28,27 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seeds", metavar="0,1,2", help=text)
     add_comparison_flags(parser)
     args = parser.read(plain)
-    variants = {label: _variant(parser, plain, flags) for label, flags in _combine(axes).items()}
+    base = [] if args.config is None else ["--config", args.config]
+    variants = {label: _variant(parser, [*base, *flags]) for label, flags in _combine(axes).items()}
     if args.help:
         parser.epilog = plugin_help(next(iter(variants.values())))
         parser.print_help()
         return 0
     fields = {label: config.resolve(recipe) for label, recipe in variants.items()}
     use_all_cores(args.devices)
+    from seqjax.display import escape
     from seqjax.experiment import Experiment
+    from seqjax.runs import check_arm
     from seqjax.sweeps import run_all
 
     experiments = {", ".join(label): (", ".join(_arm(label)), Experiment(**fields[label])) for label in fields}
+    check_arm(args.against, [arm for arm, _ in experiments.values()])
     out = args.out or next(path for n in itertools.count(1) if not (path := Path("runs", f"sweep-{n}")).exists())
+    print(f"sweep    {escape(str(out))} · {len(experiments)} runs", flush=True)
     runs = run_all(experiments, out, args.devices, True, args.checkpoint_seconds)
+    print(f"saved    {escape(str(out))}")
     show(runs, args.metric, args.against)
-    print(f"saved    {out}")
-    print(f"next     seqjax compare {out} --metric train_loss")
+    print(f"next     seqjax compare {shlex.quote(str(out))} --metric train_loss")
     return 0
 
 
@@ -52,6 +59,8 @@ def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     axes: dict[str, list[str]] = {}
     into = plain
     for arg in argv:
+        if arg == "-h":
+            into = plain
         if arg.startswith("--"):
             flag, equals, value = arg.partition("=")
             flag = flag.replace("_", "-")
@@ -66,11 +75,15 @@ def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
             arg = value if equals else None  # type: ignore[assignment]
         if arg is not None:
             into.append(arg)
+    if {"--seed", "--seeds"} <= set(axes):
+        raise Error("--seeds and --seed say the same; give one of them")
     if "--seeds" in axes:
         axes["--seed"] = [seed for value in axes.pop("--seeds") for seed in value.split(",") if seed]
     for flag, values in axes.items():
         if not values:
             raise Error(f"{flag}: expects a value\nsee seqjax sweep --help")
+        if len(set(values)) < len(values):
+            raise Error(f"{flag} has a value twice: {' '.join(values)}")
     return plain, axes
 
 
@@ -82,7 +95,7 @@ def _combine(axes: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
         flags, label = [], []
         for flag, value in zip(ordered, values, strict=True):
             is_kind = flag[2:] in registry.GROUPS
-            name, *fields = value.split(":") if is_kind else [value]
+            name, *fields = re.split(r":(?=[\w-]+=)", value) if is_kind else [value]
             flags += [flag, name]
             for field in fields:
                 key, _, text = field.partition("=")
@@ -97,7 +110,7 @@ def _arm(label: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(part for part in label if not part.startswith("seed="))
 
 
-def _variant(parser: Any, plain: list[str], flags: list[str]) -> dict[str, Any]:
+def _variant(parser: Any, flags: list[str]) -> dict[str, Any]:
     """The recipe of one combination."""
-    argv, fields = split_fields([*plain, *flags])
+    argv, fields = split_fields(flags)
     return read_recipe(parser.read(argv), fields)

@@ -1,0 +1,254 @@
+"""Ctrl-C, SIGTERM, and two processes that want one folder."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from packages.shell import seqjax
+from test_resume import recipe, results
+
+from seqjax import Error, Experiment, Text, execute, folder, sweep, train
+from seqjax.interrupt import Interrupted, noticed
+from seqjax_models import RNN
+from seqjax_samplers import Sequential
+
+FLAGS = [
+    *("--corpus", "text-file", "--corpus.path", "text.txt", "--train", 4000, "--heldout", 200, "--epochs", 4),
+    *("--sampler.batch-size", 4, "--sampler.num-steps", 10, "--model.hidden", 8, "--out", "run"),
+]
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "text.txt").write_text("the cat sat on the mat and the dog sat on the log. " * 100)
+    return tmp_path
+
+
+@pytest.fixture
+def chunks(monkeypatch):
+    """Several an epoch; counts those that were made."""
+    monkeypatch.setattr(train, "CHUNK_STEPS", 80)
+    made, add = [], execute.Recorder.add
+    monkeypatch.setattr(execute.Recorder, "add", lambda *args: (made.append(args[2]), add(*args))[1])
+    return made
+
+
+# Sends itself a signal in the middle of a chunk, of which there are several an epoch, and leaves as the command does.
+SCRIPT = """
+import os, signal, sys
+from seqjax import cli, execute, train
+train.CHUNK_STEPS = 400
+add, chunks = execute.Recorder.add, []
+def send(*args):
+    add(*args)
+    chunks.append(1)
+    for number in [int(number) for number in os.environ["SIGNALS"].split()] if len(chunks) == 5 else []:
+        os.kill(os.getpid(), number)
+execute.Recorder.add = send
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def run(place, signals, **kwargs):
+    environ = {**os.environ, "SIGNALS": signals, "JAX_NUM_CPU_DEVICES": "2"}
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, "run", *map(str, FLAGS)],
+        cwd=place,
+        env=environ,
+        stderr=subprocess.PIPE,
+        timeout=120,
+        **{"stdout": subprocess.DEVNULL, "text": True, **kwargs},
+    )
+
+
+def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place):
+    """Ctrl-C, then SIGTERM, then to the end: the bits of a run that heard neither."""
+    assert run(place, "").returncode == 0
+    (place / "run").rename(place / "whole")
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        done = run(place, str(int(number)))
+        assert done.returncode == code, done.stderr
+        for words in ("finishing this step", "interrupted at update", "saved in run", "goes on from there"):
+            assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (place / "run" / "params.safetensors").exists()
+    assert len(folder.read_rows(place / "run" / "metrics.jsonl")) >= 1
+    assert run(place, "").returncode == 0
+    assert results(place / "run") == results(place / "whole")
+
+
+def test_the_second_ctrl_c_leaves_at_once(place):
+    done = run(place, f"{int(signal.SIGINT)} {int(signal.SIGINT)}")
+    assert done.returncode == 130
+    assert "saved" not in done.stderr.replace("and saving", "")
+    assert not (place / "run" / "checkpoints").exists(), "it did not wait to save"
+
+
+# --- in this process ---
+
+
+def interrupt_after(monkeypatch, chunks, n, number=signal.SIGINT):
+    """Sends a signal while the n-th chunk is recorded."""
+    add = execute.Recorder.add
+
+    def send(*args):
+        add(*args)
+        if len(chunks) == n:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(execute.Recorder, "add", send)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_an_exception_with_an_exit_code_and_the_handlers_are_restored(
+    tmp_path, monkeypatch, chunks, number
+):
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    e = recipe("gru, random")
+    interrupt_after(monkeypatch, chunks, 2, number)
+    with pytest.raises(Interrupted, match=r"update 8, and saved in .*run") as caught:
+        e.run(tmp_path / "run")
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert caught.value.exit_code == 128 + number
+    assert len(chunks) == 2, "the step under way was the last"
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    e.run(tmp_path / "run")
+    e.run(tmp_path / "whole")
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_signal_in_the_last_step_ends_the_program_when_the_run_is_finished(tmp_path, monkeypatch, chunks):
+    """And a sweep does not begin its next run."""
+    e = recipe("gru, random")
+    interrupt_after(monkeypatch, chunks, 6)
+    with pytest.raises(Interrupted, match="come to its end") as caught:
+        sweep(e, {"seed": range(3)}, tmp_path)
+    assert caught.value.exit_code == 130
+    assert (tmp_path / "seed-0" / "params.safetensors").exists()
+    assert not (tmp_path / "seed-1").exists()
+
+
+def test_a_signal_when_nobody_reads_what_is_printed_still_saves(tmp_path, monkeypatch, chunks):
+    """Ctrl-C also ends the other commands of a pipe, such as `seqjax run 2>&1 | tee log`."""
+
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        flush = isatty = write
+
+    interrupt_after(monkeypatch, chunks, 3)  # the end of an epoch, of which a line is printed
+    send = execute.Recorder.add
+
+    def close(*args):
+        if len(chunks) == 2:
+            monkeypatch.setattr(sys, "stderr", Closed())
+            monkeypatch.setattr(execute.Display, "row", lambda *args: Closed().write(""))
+        send(*args)
+
+    monkeypatch.setattr(execute.Recorder, "add", close)
+    with pytest.raises(Interrupted):
+        recipe("gru, random").run(tmp_path, progress=True)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+def test_in_a_thread_nothing_is_installed():
+    found = []
+
+    def look():
+        with noticed() as interrupted:
+            found.extend([signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), interrupted()])
+
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [*before, None]
+
+
+def test_handlers_are_restored_after_an_error():
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    with contextlib.suppress(ZeroDivisionError), noticed() as interrupted:
+        assert interrupted() is None
+        assert signal.getsignal(signal.SIGINT) != before[0]
+        raise ZeroDivisionError
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
+    """One chunk that takes minutes: the exception comes before it is over, and in the main thread."""
+    e = Experiment(
+        corpus=Text("ab" * 300_000), train=1.0, heldout=0, model=RNN(hidden=64), sampler=Sequential(1, 100), epochs=1
+    )
+    monkeypatch.setattr(train, "CHUNK_STEPS", 2**40)
+    submit, futures = train._WAITING.submit, []
+
+    def interrupt(*args):
+        futures.append(submit(*args))
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return futures[0]
+
+    monkeypatch.setattr(train._WAITING, "submit", interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        e.run()
+    assert not isinstance(caught.value, Interrupted)
+    assert not futures[0].done(), "the step was over before Ctrl-C was heard"
+    futures[0].result()
+
+
+# --- two processes ---
+
+
+def test_a_folder_in_use_is_exit_5_with_the_process_and_the_machine(place, tmp_path):
+    """And it is free once that process is gone, however it went."""
+    hold = (
+        "import sys; from seqjax import folder\n"
+        "with folder.lock(folder.Path('run')): print('mine', flush=True); sys.stdin.read()"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", hold], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout.readline() == "mine\n"
+    done = seqjax("run", *FLAGS, cwd=place)
+    assert done.returncode == 5, done.stderr
+    for words in ("run is in use", f"process {owner.pid} on {socket.gethostname()}", "another folder"):
+        assert words in done.stderr
+    assert {file.name for file in (place / "run").iterdir()} == {".lock"}
+    owner.kill()
+    owner.communicate()
+    with folder.lock(place / "run"):
+        assert str(os.getpid()) in (place / "run" / ".lock").read_text()
+
+
+def test_a_lock_is_given_back_and_does_not_block_itself_forever(tmp_path):
+    for _ in range(2):
+        with (
+            folder.lock(tmp_path),
+            pytest.raises(Error, match=f"process {os.getpid()} on") as caught,
+            folder.lock(tmp_path),
+        ):
+            pass
+    assert caught.value.exit_code == 5
+
+
+def test_a_file_system_without_locks_is_exit_6(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(folder.fcntl, "flock", refuse)
+    with pytest.raises(Error, match="No locks available") as caught, folder.lock(tmp_path):
+        pass
+    assert caught.value.exit_code == 6
+
+
+def test_a_finished_run_can_be_opened_while_another_process_has_the_folder(tmp_path, chunks):
+    e = recipe("gru, random")
+    e.run(tmp_path)
+    with folder.lock(tmp_path):
+        assert e.run(tmp_path).finished

@@ -1,0 +1,89 @@
+"""Runs side by side come to what each comes to alone."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from seqjax import Experiment, Run, Runs, Text, sweeps
+from seqjax.sweeps import combine, sweep
+from seqjax.together import execute_together, varied_floats
+from seqjax_models import RNN
+from seqjax_optimizers import SGD, Adam
+from seqjax_samplers import Random, Sequential
+
+BASE = Experiment(
+    corpus=Text("the cat sat on the mat. " * 60),
+    model=RNN(hidden=8),
+    sampler=Sequential(batch_size=4, num_steps=10),
+    optimizer=SGD(learning_rate=1.0, clip_norm=1.0),
+    epochs=2,
+)  # fmt: skip
+AXES = {"optimizer.learning_rate": [0.5, 2.0], "seed": range(2)}
+
+
+@pytest.fixture
+def like_an_accelerator(monkeypatch):
+    monkeypatch.setattr(sweeps.jax, "default_backend", lambda: "gpu")
+
+
+def assert_same(together: Run, alone: Run):
+    for row, other in zip(together.metrics, alone.metrics, strict=True):
+        for name in ("update", "tokens", "train_loss", "heldout_loss", "grad_norm", "learning_rate"):
+            np.testing.assert_allclose(row[name], other[name], rtol=1e-5, err_msg=name)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), together.params, alone.params)
+
+
+def test_seeds_and_learning_rates_side_by_side_equal_each_alone(like_an_accelerator, tmp_path):
+    runs = sweep(BASE, AXES, tmp_path)
+    assert list(runs) == [
+        "optimizer.learning_rate=0.5, seed=0", "optimizer.learning_rate=0.5, seed=1",
+        "optimizer.learning_rate=2.0, seed=0", "optimizer.learning_rate=2.0, seed=1",
+    ]  # fmt: skip
+    for run in runs.values():
+        assert_same(run, run.experiment.run(devices=1))
+        assert Run.open(run.path).finished
+    again = Runs.open(tmp_path)
+    assert list(again) == list(runs)
+    for name in runs:
+        assert again[name].metrics == runs[name].metrics
+
+
+def test_the_epochs_of_several_chunks_equal_those_of_one(monkeypatch):
+    experiments = [variant for _, variant in combine(BASE, {"seed": range(2)}).values()]
+    whole = execute_together(experiments, [None] * 2, 30.0)
+    monkeypatch.setattr("seqjax.together.CHUNK_STEPS", 2 * 4 * 10 * 3)
+    for run, other in zip(execute_together(experiments, [None] * 2, 30.0), whole, strict=True):
+        assert_same(run, other)
+
+
+def test_a_run_that_diverges_leaves_the_others_alone():
+    experiments = [variant for _, variant in combine(BASE, {"optimizer.learning_rate": [1e30, 0.5]}).values()]
+    experiments = [replace(e, optimizer=SGD(e.optimizer.learning_rate)) for e in experiments]
+    bad, good = execute_together(experiments, [None] * 2, 30.0)
+    assert not bad.finished
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(bad.params))
+    assert_same(good, experiments[1].run(devices=1))
+
+
+@pytest.mark.parametrize(
+    ("others", "floats"),
+    [
+        ([{"seed": 3}], {}),
+        ([{"optimizer": SGD(2.0, clip_norm=1.0)}], {"learning_rate": [1.0, 2.0]}),
+        ([{"optimizer": SGD(1.0, clip_norm=2.0), "seed": 1}], {"clip_norm": [1.0, 2.0]}),
+        ([{"optimizer": SGD(1.0)}], None),  # one that clips and one that does not
+        ([{"optimizer": Adam(1.0)}], None),
+        ([{"model": RNN(hidden=9)}], None),
+        ([{"epochs": 3}], None),
+    ],
+)
+def test_what_can_share_a_compiled_call(others, floats):
+    assert varied_floats([BASE, *(replace(BASE, **other) for other in others)]) == floats
+
+
+def test_epochs_of_different_length_are_not_made_side_by_side():
+    base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), corpus=Text("abcdefgh " * 50), train=365)
+    experiments = [variant for _, variant in combine(base, {"seed": range(4)}).values()]
+    assert execute_together(experiments, [None] * 4, 30.0) is None
