@@ -56,9 +56,9 @@ def finished_run(experiment: Experiment, path: Path | None) -> Run | None:
     """
     if path is None or not path.is_dir() or not any(file.name != folder.LOCK for file in path.iterdir()):
         return None
-    if not (path / folder.CONFIG).is_file():  # which is written last
+    if not (path / folder.CONFIG).is_file():
         strange = sorted(
-            file.name for file in path.iterdir() if file.name.removesuffix(folder.PART) not in folder.FILES
+            file.name for file in path.iterdir() if file.name.removesuffix(folder.PART) not in folder.FIRST
         )
         if strange:
             raise Error(f"{path} holds no run, but {', '.join(strange[:3])}; choose another folder")

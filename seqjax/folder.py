@@ -25,7 +25,8 @@ from seqjax.specs import Spec
 CONFIG, ENVIRONMENT, METRICS, CODEC = "config.toml", "environment.json", "metrics.jsonl", "codec.json"
 PARAMS, SAMPLES, HISTORY, PLUGINS = "params.safetensors", "samples.txt", "history.png", "plugins"
 DATA, CHECKPOINTS, LOCK, PART = "data.safetensors", "checkpoints", ".lock", ".part"
-FILES = (CONFIG, ENVIRONMENT, METRICS, CODEC, PARAMS, SAMPLES, HISTORY, PLUGINS, DATA, CHECKPOINTS, LOCK)
+FIRST = (LOCK, ENVIRONMENT, CODEC, METRICS, PLUGINS, DATA, CONFIG)
+"""What a run has before training; its recipe is written last."""
 
 
 @contextlib.contextmanager
@@ -208,13 +209,29 @@ def _line(row):
 def save_arrays(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
     """A safetensors file with a JSON header, the same bytes for the same content."""
     metadata = {"seqjax": json.dumps(header, sort_keys=True)}  # one entry, since the library does not keep their order
-    return safetensors.numpy.save(arrays, metadata)
+    for name, array in arrays.items():
+        if array.dtype not in _DTYPES.values():
+            raise Error(f"{name}: an array of {array.dtype} cannot be kept in a file")
+    return safetensors.numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()}, metadata)
 
 
 def load_arrays(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and header of a file that `save_arrays` made."""
     metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-    return safetensors.numpy.load(data), json.loads(metadata["seqjax"])
+    arrays = {
+        name: np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        for name, entry in safetensors.deserialize(data)
+    }
+    return arrays, json.loads(metadata["seqjax"])
+
+
+_DTYPES = {
+    "BF16": np.dtype(jax.dtypes.bfloat16),  # which safetensors' own loader for numpy lacks
+    "BOOL": np.dtype(bool),
+    "C64": np.dtype("complex64"),
+    **{f"{kind.upper()}{8 * size}": np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)},
+    **{f"F{8 * size}": np.dtype(f"f{size}") for size in (2, 4, 8)},
+}
 
 
 def _text_sha256(text):

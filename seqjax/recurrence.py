@@ -68,7 +68,7 @@ class Cell(Model):
 
     blocks: ClassVar[int] = 1
     """How many vectors of `hidden` numbers u and v have."""
-    State: ClassVar[type] = HiddenState
+    State: ClassVar[Any] = HiddenState
     """NamedTuple of a layer's state, float[hidden] each; its `h` is multiplied by W_hh and handed upwards."""
 
     def cell(self, u: Array, v: Array, state: Any) -> Any:

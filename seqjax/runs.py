@@ -49,7 +49,7 @@ class Runs(Mapping[str, Run]):
         if len(paths) == 1 and (Path(paths[0]) / INDEX).is_file():
             return cls._open_sweep(Path(paths[0]))
         runs = {str(Path(path)): Run.open(path) for path in paths}
-        if len(runs) < len(paths):
+        if len({Path(path).resolve() for path in paths}) < len(paths):
             raise Error(f"a run is given twice: {', '.join(map(str, paths))}")
         recipes = {name: flatten(config.to_config(run.experiment)) for name, run in runs.items()}
         keys = dict.fromkeys(key for recipe in recipes.values() for key in recipe)

@@ -60,9 +60,9 @@ def run_all(
 ) -> Runs:
     """The runs of all variants, each in a folder of its own in `out`."""
     places = {name: Place(arm, _slug(name)) for name, (arm, _) in variants.items()}
-    if len({place.folder for place in places.values()}) < len(places):
-        raise Error(f"these names are too much alike to be folders: {', '.join(places)}")
     if out is not None:
+        if len({place.folder for place in places.values()}) < len(places):
+            raise Error(f"these names are too much alike to be folders: {', '.join(places)}")
         _claim(Path(out), places)
     paths = {name: None if out is None else Path(out) / place.folder for name, place in places.items()}
     runs: dict[str, Run] = {}

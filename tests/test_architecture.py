@@ -125,7 +125,7 @@ def mentions(file: Path) -> set[str]:
     if file == ROOT / "seqjax" / "config.py":
         for node in module.body:
             target = getattr(node, "target", None) or next(iter(getattr(node, "targets", ())), None)
-            if isinstance(target, ast.Name) and target.id in ("DEFAULTS", "DEFAULT_TOKENIZER"):
+            if isinstance(target, ast.Name) and target.id in ("DEFAULTS", "DEFAULT_TOKENIZER", "TEXT_FILE"):
                 ignored |= {id(inner) for inner in ast.walk(node)}
     found = set()
     for node in ast.walk(module):

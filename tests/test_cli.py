@@ -1,5 +1,6 @@
 """What a person types, and what they read: exit codes, messages, output."""
 
+import dataclasses
 import json
 import math
 import os
@@ -9,11 +10,14 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packages.shell import call, run, seqjax
 
-from seqjax import Run, __version__, names, registry
+from seqjax import Experiment, Run, Runs, Series, Text, __version__, names, registry
 from seqjax.cli import main
+from seqjax_models import RNN
+from seqjax_samplers import Sequential
 
 C_LOCALE = {"LC_ALL": "C", "LANG": None, "PYTHONUTF8": None, "PYTHONIOENCODING": None}
 ASCII = {**C_LOCALE, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -173,25 +177,34 @@ def test_run_again_in_one_process(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("out", ["other", "unfinished", "notes"])
+@pytest.mark.parametrize("out", ["other", "notes"])
 def test_a_folder_in_use_is_left_as_it_is(run_, out):
-    """Of another recipe, unfinished, or of something else: it says so, and names a way out."""
-    words = {"other": ["another recipe", "model: there", "8", "9"], "unfinished": ["unfinished"], "notes": ["notes"]}[
-        out
-    ]
+    """Of another recipe, or of something else: it says so, and names a way out."""
+    words = {"other": ["another recipe", "model: there", "8", "9"], "notes": ["notes", "diary.txt"]}[out]
     Path(out).mkdir()
     if out == "notes":
         (Path(out) / "diary.txt").write_text("dear diary")
     else:
         for file in run_.iterdir():
-            if file.is_file() and (out, file.name) != ("unfinished", "params.safetensors"):
-                (Path(out) / file.name).write_bytes(file.read_bytes())
+            (Path(out) / file.name).write_bytes(file.read_bytes())
     before = {file: file.read_bytes() for file in Path(out).iterdir()}
     done = call("run", *RECIPE, *(["--model.hidden", 9] if out == "other" else []), "--out", out)
     assert (done.returncode, done.stdout) == (2, "")
     for word in (*words, "another folder"):
         assert word in done.stderr
     assert {file: file.read_bytes() for file in Path(out).iterdir()} == before
+
+
+def test_a_run_without_parameters_is_trained_to_its_end(run_):
+    """Until then the other verbs say what it is."""
+    out = damage(run_, "params.safetensors", None)
+    done = call("generate", out)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{out} is unfinished" in done.stderr
+    done = call("run", *RECIPE, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert (out / "params.safetensors").exists()
+    assert f"saved    {out}\n" in done.stdout
 
 
 # --- list and show --------------------------------------------------------------------------------------
@@ -235,14 +248,15 @@ def test_show_says_all_there_is_to_know(kind, name, words):
     assert head.startswith(f"{kind} {entry.id}\n")
     for part in (words, entry.source, entry.target, f"seqjax {__version__}", *cls.__doc__.splitlines()):
         assert part.strip() in head
-    for f in cls.__dataclass_fields__:
+    fields = [f.name for f in dataclasses.fields(cls)]
+    for f in fields:
         assert f.replace("_", "-") in head
         assert " ".join(registry_doc(cls, f).split()) in " ".join(head.split())
     table = tomllib.loads(snippet)[kind]
     assert table.pop("plugin") == entry.id
     if name != "text-file":  # which has no default
         made = registry.get(kind, name)()
-        assert table == {f: getattr(made, f) for f in cls.__dataclass_fields__ if getattr(made, f) is not None}
+        assert table == {f: getattr(made, f) for f in fields if getattr(made, f) is not None}
 
 
 def registry_doc(cls, name):
@@ -256,14 +270,17 @@ def registry_doc(cls, name):
 # --- help -----------------------------------------------------------------------------------------------
 
 
+VERBS = ["run", "generate", "evaluate", "sweep", "compare", "list", "show"]
+
+
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])
 def test_help_has_the_verbs(argv):
     done = call(*argv)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.findall(r"^  (\w+) ", done.stdout, re.MULTILINE) == ["run", "generate", "evaluate", "list", "show"]
+    assert re.findall(r"^  (\w+) ", done.stdout, re.MULTILINE) == VERBS
 
 
-@pytest.mark.parametrize("verb", ["run", "generate", "evaluate", "list", "show"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb):
     done = call(verb, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -336,6 +353,16 @@ def test_a_finished_run_of_the_same_recipe_is_opened(run_):
     assert "saved    run" in done.stdout
 
 
+def test_run_with_several_seeds_is_a_sweep(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    done = call("run", *RECIPE[:-1], 1, "--seeds", "0,1", "--out", "seeds")
+    assert done.returncode == 0, done.stderr
+    assert sorted(run.experiment.seed for run in Runs.open("seeds").values()) == [0, 1]
+    assert "saved    seeds\n" in done.stdout
+    for verb in ("run", "sweep"):
+        assert call(verb, "--seeds", "0,1", "--help").stdout.startswith("usage: seqjax sweep")
+
+
 def test_dry_run_says_what_a_run_is_and_makes_none(run_, tmp_path, monkeypatch):
     row = Run.open(run_).metrics[-1]
     vocabulary = len(Run.open(run_).codec)
@@ -370,6 +397,30 @@ def test_generate_continues_the_prompt(run_):
     assert call("generate", run_, "--prompt", "für 🎉", "--length", 0).stdout == "für 🎉\n"
 
 
+def test_generate_continues_several_prompts_one_text_each(run_):
+    prompts = ["the", "für 🎉", "", "a dog"]
+    options = ["--length", 9, "--temperature", 1.5, "--seed", 4]
+    printed = call("generate", run_, "--prompt", *prompts, *options).stdout
+    assert printed == "".join(call("generate", run_, "--prompt", prompt, *options).stdout for prompt in prompts)
+    assert printed.splitlines() == Run.open(run_).generate(prompts, 9, 1.5, seed=4)
+
+
+def test_generate_chooses_among_the_likeliest(run_):
+    greedy = call("generate", run_, "--prompt", "the", "--length", 30).stdout
+    hot = ["generate", run_, "--prompt", "the", "--length", 30, "--temperature", 3]
+    for limit in (["--top-k", 1], ["--top-p", 1e-6], ["--top_k=1", "--top-p", 0.5]):
+        assert call(*hot, *limit).stdout == greedy
+    limited = call(*hot, "--top-k", 4, "--top-p", 0.9, "--seed", 2).stdout
+    assert limited == Run.open(run_).generate("the", 30, 3.0, top_k=4, top_p=0.9, seed=2) + "\n"
+    assert limited != greedy
+
+
+def test_generate_takes_what_is_unknown_if_told_so(run_):
+    printed = call("generate", run_, "--prompt", "the €uro", "--length", 5, "--unknown").stdout
+    assert printed == Run.open(run_).generate("the €uro", 5, unknown=True) + "\n"
+    assert printed.startswith("the <unk>uro")
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -378,9 +429,14 @@ def test_generate_continues_the_prompt(run_):
         (["--length", "long"], ["--length", "int"]),
         (["--temperature", -0.5], ["temperature = -0.5"]),
         (["--temperature", "nan"], ["temperature = nan"]),
+        (["--top-k", 0], ["top_k = 0"]),
+        (["--top-k", 2.5], ["--top-k", "int"]),
+        (["--top-p", 0], ["top_p = 0.0"]),
+        (["--top-p", 1.5, "--top-k", -1], ["top_p = 1.5", "top_k = -1"]),
+        (["--prompt", "the", "a €"], ["'€'"]),
         (["--seed", 10**30], ["seed"]),
         (["--lenght", 3], ["'--length'", "seqjax generate --help"]),
-        (["--prompt"], ["--prompt", "expected one argument"]),
+        (["--prompt"], ["--prompt", "expected at least one argument"]),
     ],
 )
 def test_generate_refuses(run_, argv, words):
@@ -392,16 +448,49 @@ def test_generate_refuses(run_, argv, words):
 
 def test_evaluate_prints_every_part_that_has_targets(run_):
     lines = call("evaluate", run_).stdout.splitlines()
-    assert lines[0].split() == ["part", "loss", "perplexity", "targets"]
+    assert lines[0].split() == ["loss", "perplexity", "bits/char", "tokens"]
     opened = Run.open(run_)
     for line, part, size in zip(lines[1:], ("train", "heldout", "rest"), (1000, 150, len(TEXT) - 1150), strict=True):
-        name, loss, perplexity, targets = line.split()
+        name, loss, perplexity, bits, targets = line.split()
         row = opened.evaluate(part)
         assert (name, int(targets)) == (part, size - 1)
+        assert float(bits) == pytest.approx(row["loss"] / math.log(2), abs=1e-4)
         assert float(loss) == pytest.approx(row["loss"], abs=1e-4)
         assert float(perplexity) == pytest.approx(math.exp(row["loss"]), abs=1e-3)
     assert float(lines[2].split()[1]) == pytest.approx(opened.metrics[-1]["heldout_loss"], abs=1e-4)
     assert call("evaluate", run_, "--part", "heldout").stdout.splitlines() == [lines[0], lines[2]]
+
+
+def test_evaluate_reads_a_text_of_your_own(run_):
+    Path("own.txt").write_text("the lazy fox, und Ä", encoding="utf-8")
+    head, line = call("evaluate", run_, "--text", "own.txt").stdout.splitlines()
+    row = Run.open(run_).evaluate(Text("the lazy fox, und Ä"))
+    assert head.split() == ["loss", "perplexity", "bits/char", "tokens"]
+    expected = [f"{row[name]:.4f}" for name in ("loss", "perplexity", "bits_per_character")]
+    assert line.split() == ["text", *expected, "18"]
+    Path("own.txt").write_bytes(b"t\xfcr")
+    for file, words in {"own.txt": ["UTF-8", "own.txt"], "nowhere.txt": ["nowhere.txt"]}.items():
+        done = call("evaluate", run_, "--text", file)
+        assert (done.returncode, done.stdout) == (2, "")
+        for word in words:
+            assert word in done.stderr
+
+
+def test_evaluate_of_a_series_has_its_squared_error(tmp_path):
+    run = Experiment(
+        corpus=Series(np.sin(np.arange(90.0))), sampler=Sequential(2, 10), model=RNN(hidden=2), epochs=1
+    ).run(tmp_path / "run")
+    lines = call("evaluate", run.path).stdout.splitlines()
+    assert lines[0].split() == ["loss", "tokens"]
+    assert lines[1].split() == ["train", f"{run.evaluate('train')['loss']:.4f}", "80"]
+    assert lines[2].split() == ["heldout", f"{run.evaluate('heldout')['loss']:.4f}", "8"]
+    assert lines[3] == "rest      has no targets"
+    done = call("evaluate", run.path, "--text", __file__)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a Text is not what this model reads" in done.stderr
+    done = call("generate", run.path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "not trained on text" in done.stderr
 
 
 def test_evaluate_refuses_another_part(run_):
@@ -480,7 +569,7 @@ def test_a_locale_without_the_symbols(trained, folder, env, argv):
 
 
 def test_the_files_of_a_run_are_utf8_in_any_locale(trained, folder):
-    tokens = json.loads((folder / "run" / "codec.json").read_text(encoding="utf-8"))["tokens"]
+    tokens = json.loads((folder / "run" / "codec.json").read_text(encoding="utf-8"))["codec"]["tokens"]
     assert {"É", "ü", "🎉"} <= set(tokens)
     for name in ("config.toml", "samples.txt", "environment.json", "metrics.jsonl"):
         (folder / "run" / name).read_text(encoding="utf-8")

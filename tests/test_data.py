@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Plan, Stream, Text, Tokenizer
+from seqjax import Error, Pairs, Plan, Series, Spec, Stream, Text, Tokenizer, Tokens, Values
 from seqjax.data import (
     check_plan,
     check_stream,
@@ -20,7 +20,7 @@ from seqjax.data import (
     window,
 )  # fmt: skip
 from seqjax_samplers import Random
-from seqjax_tokenizers import Char
+from seqjax_tokenizers import Char, Standardize
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,52 @@ def test_the_tokenizer_sees_the_training_part_alone():
         "heldout": ([2, 0], [0, 0]),
         "rest": ([], []),
     }
+
+
+VALUES = np.random.default_rng(0).normal(size=(12, 2))
+
+
+def test_a_series_predicts_its_next_values_in_the_units_that_are_read():
+    series = Series(VALUES, bounds=[0, 5, 12])
+    for tokenizer in (None, Standardize()):
+        data = prepare(series, 8, 3, tokenizer)
+        assert data.spec == Spec(Values(2))
+        x = VALUES if tokenizer is None else (VALUES - VALUES[:8].mean(0)) / VALUES[:8].std(0)
+        expected = {"train": ([0, 1, 2, 3, 5, 6], [0, 4, 6]), "heldout": ([8, 9], [0, 2]), "rest": ([], [0, 0])}
+        for name, (at, bounds) in expected.items():
+            stream = data.streams[name]
+            np.testing.assert_allclose(stream.inputs, x[at].reshape(-1, 2), rtol=1e-12)
+            np.testing.assert_allclose(stream.targets, x[np.array(at, int) + 1].reshape(-1, 2), rtol=1e-12)
+            assert stream.bounds.tolist() == bounds
+            assert stream.mask is None
+
+
+def test_pairs_are_not_shifted_and_keep_mask_and_documents():
+    ids, mask = np.arange(12) % 5, np.arange(12) % 3 > 0
+    data = prepare(Pairs(ids, VALUES, mask, bounds=[0, 5, 12]), 8, 3, None)
+    assert data.codec is None
+    assert data.spec == Spec(Tokens(5), Values(2))
+    for name, at, bounds in (("train", slice(0, 8), [0, 5, 8]), ("heldout", slice(8, 11), [0, 3])):
+        inputs, targets, found, counts = data.streams[name]
+        np.testing.assert_array_equal(inputs, ids[at])
+        np.testing.assert_array_equal(targets, VALUES[at])
+        np.testing.assert_array_equal(counts, mask[at])
+        assert found.tolist() == bounds
+
+
+@pytest.mark.parametrize(
+    ("data", "tokenizer", "say"),
+    [
+        (Pairs([0, 1] * 9, [0, 1] * 9), Char(), "take no tokenizer"),
+        (Series(VALUES), Char(), "splits text"),
+        (Text("abcdefghijkl"), Standardize(), "scales a series"),
+    ],
+    ids=["pairs", "series", "text"],
+)
+def test_a_tokenizer_for_other_data_is_an_error(data, tokenizer, say):
+    with pytest.raises(Error, match=say) as caught:
+        prepare(data, 8, 3, tokenizer)
+    assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize("lengths", [(5,), (1,), (0,), (2, 3), (0, 3, 1, 0, 4, 1), (1, 1), (0, 2, 0), (6, 0)])

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from seqjax import Experiment, Text
+from seqjax import Experiment, Pairs, Series, Text
 from seqjax.display import describe, escape
 from seqjax_gradients import Randomized
 from seqjax_models import RNN
@@ -46,6 +46,28 @@ def test_without_a_terminal_plain_lines_say_what_happens(capsys, monkeypatch):
         np.testing.assert_allclose(found, [metrics[name] for name in names], atol=0.006)
         assert int(numbers[5].replace(",", "")) == round(metrics["tokens_per_second"])
     assert rows[-1].endswith("0:00")
+
+
+def test_a_series_shows_squared_errors_and_its_steps(capsys):
+    """With four figures: an error of .0538 is not .05."""
+    x = np.sin(np.arange(300.0))[:, None] * [1, 0.01]
+    recipe = dataclasses.replace(RECIPE, corpus=Series(0.01 * x, source="waves"), train=0.8, heldout=0.2, epochs=1)
+    run = recipe.run(progress=True)
+    _, corpus, _, header, row = capsys.readouterr().out.splitlines()
+    assert corpus == "corpus   waves · 300 time steps · train 80% / held out 20%"
+    assert header.split() == ["epoch", "loss", "train", "MSE", "held-out", "MSE", "|g|", "tokens/s", "left"]
+    found = [float(number) for number in row.split()[2:4]]
+    np.testing.assert_allclose(found, [run.metrics[0][f"{part}_loss"] for part in ("train", "heldout")], rtol=1e-3)
+    assert 0 < found[1] < 1e-4
+
+
+def test_pairs_of_tokens_show_perplexities(capsys):
+    ids = np.arange(300) % 7
+    recipe = dataclasses.replace(RECIPE, corpus=Pairs(ids, ids), train=0.8, heldout=0.2, epochs=1)
+    recipe.run(progress=True)
+    _, corpus, _, header, _ = capsys.readouterr().out.splitlines()
+    assert corpus == "corpus   pairs · 300 time steps · train 80% / held out 20%"
+    assert "train ppl   held-out ppl" in header
 
 
 def test_progress_is_silent_unless_asked_for(capsys):

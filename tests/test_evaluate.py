@@ -1,3 +1,4 @@
+import itertools
 import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -7,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Model, Problem, Spec, Stream, Tokens, Values
+from seqjax import Error, Experiment, Model, Pairs, Problem, Run, Series, Spec, Stream, Text, Tokens, Values
+from seqjax.data import make_stream
 from seqjax.evaluate import WINDOW, evaluate, perplexity
 from seqjax_models import RNN
+from seqjax_tokenizers import BPE, Char, Standardize, Word
 
 
 class Lags(NamedTuple):
@@ -118,3 +121,130 @@ def test_perplexity_is_1_if_certain_and_infinite_if_a_target_was_impossible():
     params["b_q"] = jnp.array([0.0, 0.0, 1e4])
     certain = Stream(np.zeros(9, np.int32), np.full(9, 2, np.int32), np.array([0, 9]))
     assert evaluate(problem, params, certain)["perplexity"] == 1
+
+
+# --- of a run -------------------------------------------------------------------------------------------
+
+DOCUMENTS = ["the cat sat on the mat", "", "a", "on the mat sat the cat, und für Élise the cat"]
+BOOK = Text("".join(DOCUMENTS), bounds=np.cumsum([0, *map(len, DOCUMENTS)]))
+VALUES = np.random.default_rng(0).normal(size=(90, 2))
+
+
+def untrained(corpus, tokenizer=None, **fields):
+    """A run with parameters that matter, on a corpus that is read whole."""
+    experiment = Experiment(corpus=corpus, tokenizer=tokenizer, model=RNN(hidden=4, initializer="glorot"), **fields)
+    codec = tokenizer and tokenizer.fit(corpus)
+    spec = corpus.spec if isinstance(corpus, Pairs) else Spec(codec.spec if codec else Values(corpus.values.shape[1]))
+    return Run(experiment, codec, spec, experiment.model.init(jax.random.key(0), spec))
+
+
+def nats_by_hand(run, ids):
+    """The cross-entropy of each id but the first, given those before it."""
+    problem = run.problem
+    state, found = problem.init_state(run.params), []
+    for x, y in itertools.pairwise(ids):
+        state, loss = problem.step(run.params, state, (jnp.asarray(x), jnp.asarray(y)))
+        found.append(float(loss))
+    return found
+
+
+@pytest.mark.parametrize("tokenizer", [Char(), BPE(vocab_size=275), Word()], ids=["char", "bpe", "word"])
+def test_bits_per_character_count_the_characters_that_are_predicted(tokenizer):
+    """Summed bits, over all characters but those of each document's first token, whatever a token is."""
+    run = untrained(BOOK, tokenizer)
+    nats, characters = [], 0
+    for text in DOCUMENTS:
+        ids = run.codec.encode(text)
+        nats += nats_by_hand(run, ids)
+        characters += len(text) - len(run.codec.decode(ids[:1]))
+    row = run.evaluate(BOOK)
+    assert row["tokens"] == len(nats)
+    assert row["loss"] == pytest.approx(np.mean(nats), rel=1e-5)
+    assert row["perplexity"] == pytest.approx(math.exp(np.mean(nats)), rel=1e-5)
+    assert row["bits_per_character"] == pytest.approx(sum(nats) / math.log(2) / characters, rel=1e-5)
+    if isinstance(tokenizer, Char):
+        assert characters == len(nats)
+    else:
+        assert characters > 1.5 * len(nats), "tokens of several characters, or the test says little"
+
+
+def test_uniform_logits_need_the_logarithm_of_the_vocabulary_in_bits():
+    run = untrained(Text("abcdefg"), Char())
+    run.params = jax.tree.map(jnp.zeros_like, run.params)
+    assert run.evaluate(Text("gfedcba" * 20))["bits_per_character"] == pytest.approx(3, rel=1e-6)
+
+
+@pytest.mark.parametrize("text", ["", "a"])
+def test_a_text_without_targets_has_no_bits(text):
+    row = untrained(BOOK, Char()).evaluate(Text(text))
+    assert row["tokens"] == 0
+    assert "bits_per_character" not in row
+
+
+RUNS = {
+    "text": untrained(BOOK, Char()),
+    "series": untrained(Series(VALUES)),
+    "scaled": untrained(Series(VALUES), Standardize()),
+    "ids": untrained(Pairs([0, 1, 2, 3, 4], [0, 1, 2, 0, 1])),
+    "reals": untrained(Pairs(VALUES, VALUES[:, :1])),
+}
+GOOD = {
+    "text": [Text("abc"), BOOK],
+    "series": [Series(VALUES[:20]), Series(VALUES, bounds=[0, 30, 90])],
+    "scaled": [Series(VALUES[:20])],
+    "ids": [Pairs([0, 1], [1, 1]), Pairs([4, 0, 0], [2, 0, 1], [True, False, True]), RUNS["ids"].data],
+    "reals": [Pairs(VALUES[:7], VALUES[:7, 1]), Pairs(VALUES, VALUES[:, :1], np.arange(90) % 3 == 0)],
+}
+BAD = {
+    "text": [Series(VALUES), Pairs([0, 1], [1, 0])],
+    "series": [Text("abc"), Series(VALUES[:, 0]), Pairs(VALUES, VALUES[:, 0])],
+    "scaled": [Text("abc"), Series(VALUES[:, 0])],
+    "ids": [Text("abc"), Series(VALUES), Pairs([5, 1], [1, 0]), Pairs([0, 1], [1, 3]), Pairs(VALUES, [0] * 90)],
+    "reals": [Series(VALUES), Pairs(VALUES, VALUES), Pairs(VALUES[:, 0], VALUES[:, 0]), Pairs([0, 1], [0.0, 1.0])],
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_own_data_of_its_kind_are_evaluated_as_a_loop_would(name):
+    run = RUNS[name]
+    for data in GOOD[name]:
+        expected, count = loss_by_hand(run.problem, run.params, to_float32(make_stream(data, run.codec, run.spec)))
+        row = run.evaluate(data)
+        assert row["tokens"] == count
+        assert row["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def to_float32(stream):
+    sides = [a.astype(np.float32) if a.dtype.kind == "f" else a for a in map(np.asarray, stream[:2])]
+    return Stream(*sides, *stream[2:])
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_own_data_of_another_kind_are_an_error(name):
+    run = RUNS[name]
+    for data in BAD[name]:
+        with pytest.raises(Error, match=f"a {type(data).__name__} is not what this model reads") as caught:
+            run.evaluate(data)
+        assert caught.value.exit_code == 2
+        assert str(run.spec.inputs) in str(caught.value)
+
+
+def test_a_scaled_series_has_its_loss_in_the_units_that_the_model_reads():
+    run, plain = RUNS["scaled"], RUNS["series"]
+    x = VALUES[:20]
+    assert run.evaluate(Series(x))["loss"] == pytest.approx(
+        Run(plain.experiment, None, plain.spec, run.params).evaluate(Series(run.codec.encode(x)))["loss"], rel=1e-6
+    )
+
+
+def test_every_part_is_the_data_in_it():
+    """The rest is what follows the held-out part."""
+    run = untrained(BOOK, Char(), train=20, heldout=15)
+    run._prepared = None
+    for part, (first, last) in {"train": (0, 20), "heldout": (20, 35), "rest": (35, len(BOOK))}.items():
+        run.codec = Char().fit(BOOK[:20])
+        run.spec = Spec(run.codec.spec)
+        run.params = run.experiment.model.init(jax.random.key(0), run.spec)
+        assert run.evaluate(part) == run.evaluate(BOOK[first:last])
+    with pytest.raises(Error, match="no part 'test'; choose one of train, heldout, rest"):
+        run.evaluate("test")

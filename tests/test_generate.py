@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Model, Spec, Text, Tokens
-from seqjax.generate import generate
+from seqjax import Error, Experiment, Model, Run, Spec, Text, Tokens
+from seqjax.generate import _likeliest, generate
 from seqjax_models import RNN
-from seqjax_tokenizers import Char
+from seqjax_tokenizers import BPE, Char, Word
 
 CODEC = Char().fit(Text("aaaabbbccd "))
 SPEC = Spec(CODEC.spec)
@@ -19,7 +19,7 @@ def model_and_weights(seed=0):
     """A network with weights that matter, so that what is read decides what is written."""
     model, rng = RNN(hidden=8), np.random.default_rng(seed)
     params = model.init(jax.random.key(0), SPEC)
-    return model, {name: jnp.asarray(rng.normal(size=a.shape), a.dtype) for name, a in params.items()}
+    return model, jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), params)
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,13 @@ class Fixed(Model):
         return state, params["logits"]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("prompt", ["", "a", "abcd dcba"])
+@pytest.mark.parametrize("seed", [0, 3, 6])
+@pytest.mark.parametrize("prompt", ["", "a", "abc", "abcd", "abcda", "abcd dcba"])
 def test_greedy_is_the_likeliest_token_step_by_step(seed, prompt):
-    """An empty prompt reads token 0, the one that stands for the unknown; no text says `<unk>`."""
+    """An empty prompt reads token 0, the one that stands for the unknown; no text says `<unk>`.
+
+    What a prompt is filled up with, to the next power of two, is not read: of 3, 4 and 5 symbols all are.
+    """
     model, params = model_and_weights(seed)
     state, step = model.init_state(params, SPEC), jax.jit(model.step)
     for token in CODEC.encode(prompt) if prompt else [np.int32(0)]:
@@ -51,7 +54,7 @@ def test_greedy_is_the_likeliest_token_step_by_step(seed, prompt):
         state, logits = step(params, state, token)
     assert generate(model, params, CODEC, prompt, 30) == expected
     assert generate(model, params, CODEC, prompt, 30, seed=5) == expected, "nothing is drawn"
-    assert len(set(expected)) > 1
+    assert len(set(expected[len(prompt) :])) > 1
 
 
 def test_the_prompt_decides():
@@ -83,9 +86,132 @@ def test_a_low_temperature_is_greedy():
         assert generate(model, params, CODEC, "ab", 40, temperature) == greedy
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("limit", [{"top_k": 1}, {"top_p": 1e-6}, {"top_k": 1, "top_p": 0.5}], ids=str)
+def test_a_choice_among_one_is_greedy(limit, seed):
+    model, params = model_and_weights(seed)
+    greedy = generate(model, params, CODEC, "ab", 40)
+    assert generate(model, params, CODEC, "ab", 40, 2.0, seed=seed, **limit) == greedy
+    assert generate(model, params, CODEC, "ab", 40, 2.0, seed=seed) != greedy
+
+
+@pytest.mark.parametrize("limit", [{"top_k": 6}, {"top_k": 100}, {"top_p": 1.0}], ids=str)
+def test_a_limit_that_leaves_all_changes_nothing(limit):
+    model, params = model_and_weights()
+    free = generate(model, params, CODEC, "ab", 60, 1.5, seed=3)
+    assert generate(model, params, CODEC, "ab", 60, 1.5, seed=3, **limit) == free
+
+
+def likeliest_by_enumeration(p, top_k, top_p):
+    """Probabilities among the k likeliest, and of those among the smallest set that has at least p, renormalised.
+
+    Of all sets of one size the one that sums to most is taken; no two probabilities are equal.
+    """
+    order = sorted(range(len(p)), key=lambda i: -p[i])[:top_k]
+    q = {i: p[i] / sum(p[j] for j in order) for i in order}
+    for size in range(1, len(order) + 1):
+        best = max(itertools.combinations(order, size), key=lambda kept: sum(q[i] for i in kept))
+        if sum(q[i] for i in best) >= top_p:
+            break
+    return np.array([q[i] / sum(q[j] for j in best) if i in best else 0.0 for i in range(len(p))])
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(6, 0.7), (3, 1.0), (3, 0.8), (2, 0.3), (4, 0.95)])
+def test_the_choice_among_the_likeliest_is_what_enumeration_gives(x64, top_k, top_p):
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        p = rng.dirichlet(np.full(6, 0.7))
+        logits = jnp.log(p) + 5.0
+        found = jax.nn.softmax(_likeliest(logits, top_k, top_p))
+        np.testing.assert_allclose(found, likeliest_by_enumeration(p, top_k, top_p), atol=1e-12)
+
+
+def test_what_sums_to_exactly_p_is_enough():
+    """Probabilities 1/2, 1/4, 1/8, 1/8, whose sums are exact."""
+    logits = jnp.log(jnp.array([0.125, 0.5, 0.25, 0.125]))
+    for top_p, kept in ((0.5, 1), (0.51, 2), (0.75, 2), (0.76, 3)):
+        assert jnp.isfinite(_likeliest(logits, 4, top_p)).sum() == kept
+
+
+@pytest.mark.parametrize(
+    ("temperature", "limit"), [(1.0, {"top_k": 3}), (1.0, {"top_p": 0.8}), (2.0, {"top_k": 4, "top_p": 0.7})], ids=str
+)
+def test_limits_draw_from_the_renormalised_probabilities(temperature, limit):
+    """Of the probabilities at that temperature, without the unknown."""
+    p = np.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01])
+    text = generate(Fixed(), {"logits": jnp.log(jnp.asarray(p))}, CODEC, "a", 20_000, temperature, seed=2, **limit)[1:]
+    q = p ** (1 / temperature)
+    q[0] = 0
+    q = likeliest_by_enumeration(q / q.sum(), limit.get("top_k", 6), limit.get("top_p", 1.0))
+    counts = np.bincount(CODEC.encode(text), minlength=len(p))
+    kept = q > 0
+    assert 1 < kept.sum() < 5
+    assert counts[~kept].sum() == 0
+    # chi-square with at most 3 degrees of freedom: 16.3 is its 99.9th percentile
+    assert ((counts[kept] - 20_000 * q[kept]) ** 2 / (20_000 * q[kept])).sum() < 16.3
+
+
+UNKNOWN_FIRST = {"logits": jnp.log(jnp.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01]))}
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 5.0}, {"temperature": 1.0, "top_k": 1}], ids=str)
+def test_the_unknown_is_written_only_if_asked_for(options):
+    text = generate(Fixed(), UNKNOWN_FIRST, CODEC, "a", 300, **options)
+    assert len(text) == 301
+    assert set(text) <= set("abcd ")
+    asked = generate(Fixed(), UNKNOWN_FIRST, CODEC, "a", 300, unknown=True, **options)
+    assert "<unk>" in asked
+    assert len(asked.replace("<unk>", "?")) == 301
+
+
+def test_the_unknown_may_stand_in_a_prompt_if_asked_for():
+    """It is read as token 0, and shown as such."""
+    model, params = model_and_weights()
+    state, step = model.init_state(params, SPEC), jax.jit(model.step)
+    for token in [1, 0, 2, 0]:
+        state, logits = step(params, state, jnp.asarray(token, jnp.int32))
+    text = generate(model, params, CODEC, "aXb€", 1, unknown=True)
+    assert CODEC.encode("aXb€").tolist() == [1, 0, 2, 0]
+    assert text == "a<unk>b<unk>" + CODEC.tokens[int(jnp.argmax(logits))]
+
+
+def test_words_are_joined_by_spaces():
+    """The prompt comes back as the tokenizer reads it, and every token adds a word."""
+    codec = Word().fit(Text("the cat sat on the mat"))
+    assert codec.tokens == ("<unk>", "the", "cat", "sat", "on", "mat")
+    params = {"logits": jnp.arange(6.0)}
+    assert generate(Fixed(), params, codec, "The  CAT,", 3) == "the cat mat mat mat"
+    with pytest.raises(Error, match="'dog'"):
+        generate(Fixed(), params, codec, "the dog", 3)
+    assert generate(Fixed(), params, codec, "the dog", 1, unknown=True) == "the <unk> mat"
+
+
+def test_a_codec_without_the_unknown_takes_every_prompt():
+    """Bytes and their pairs: the ids that are read are those of the whole prompt, and all tokens may be chosen."""
+    codec = BPE(vocab_size=260).fit(Text("abababab"))
+    (a,) = codec.encode("a").tolist()
+    params = {"logits": jnp.zeros(len(codec)).at[a].set(1.0)}
+    assert generate(Fixed(), params, codec, "€?", 3) == "€?aaa"
+    params = {"logits": jnp.zeros(len(codec)).at[0].set(1.0)}
+    assert generate(Fixed(), params, codec, "", 2) == 2 * codec.decode([0])
+
+
+def test_a_list_of_prompts_gives_what_each_gives():
+    model, params = model_and_weights()
+    run = Run(Experiment(corpus=Text("abcd "), model=model), CODEC, SPEC, params)
+    prompts = ["a", "", "abcda", "a"]
+    for options in ({}, {"temperature": 1.5, "seed": 3, "top_k": 4}):
+        one_by_one = [generate(model, params, CODEC, prompt, 9, **options) for prompt in prompts]
+        assert run.generate(prompts, 9, **options) == one_by_one
+        assert run.generate("abcda", 9, **options) == one_by_one[2]
+    assert run.generate([], 9) == []
+    with pytest.raises(Error, match="'X'"):
+        run.generate(["a", "X"], 9)
+
+
 def test_the_seed_decides_what_is_drawn():
     model, params = model_and_weights()
-    texts = [generate(model, params, CODEC, "ab", 40, 1.0, seed) for seed in (0, 0, 1, 2**32 - 1)]
+    texts = [generate(model, params, CODEC, "ab", 40, 1.0, seed=seed) for seed in (0, 0, 1, 2**32 - 1)]
     assert texts[0] == texts[1]
     assert len(set(texts)) == 3
 
@@ -109,15 +235,33 @@ def test_unknown_symbols_of_a_prompt_are_listed_once_each():
 
 
 @pytest.mark.parametrize(
-    ("length", "temperature", "seed"),
-    [(-1, 0.0, 0), (5, -0.1, 0), (5, float("nan"), 0), (5, float("inf"), 0), (5, 1.0, -1), (5, 1.0, 2**64)],
+    ("name", "value"),
+    [
+        ("length", -1),
+        ("temperature", -0.1),
+        ("temperature", float("nan")),
+        ("temperature", float("inf")),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("top_k", 0),
+        ("top_k", -3),
+        ("top_p", 0.0),
+        ("top_p", 1.01),
+        ("top_p", float("nan")),
+    ],
 )
-def test_an_argument_out_of_range_is_an_error_that_shows_it(length, temperature, seed):
+def test_an_argument_out_of_range_is_an_error_that_shows_it(name, value):
+    arguments = {"length": 5, "temperature": 1.0}
     with pytest.raises(Error) as caught:
-        generate(*model_and_weights(), CODEC, "a", length, temperature, seed)
+        generate(*model_and_weights(), CODEC, "a", **arguments | {name: value})
     assert caught.value.exit_code == 2
-    for name, value in (("length", length), ("temperature", temperature), ("seed", seed)):
-        assert f"{name} = {value}" in str(caught.value)
+    assert [problem.partition(" must")[0] for problem in caught.value.problems] == [f"{name} = {value}"]
+
+
+def test_all_arguments_out_of_range_are_reported_at_once():
+    with pytest.raises(Error) as caught:
+        generate(*model_and_weights(), CODEC, "a", -1, -1.0, seed=-1, top_k=0, top_p=2.0)
+    assert len(caught.value.problems) == 5
 
 
 def test_a_vocabulary_of_one_symbol_writes_it():

@@ -9,10 +9,10 @@ import sys
 import threading
 
 import pytest
-from packages.shell import seqjax
-from test_resume import recipe, results
+from packages.shell import call
+from test_resume import NoFigure, recipe, results
 
-from seqjax import Error, Experiment, Text, execute, folder, sweep, train
+from seqjax import Error, Experiment, Run, Text, execute, folder, sweep, train
 from seqjax.interrupt import Interrupted, noticed
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
@@ -24,7 +24,8 @@ FLAGS = [
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
     (tmp_path / "text.txt").write_text("the cat sat on the mat and the dog sat on the log. " * 100)
     return tmp_path
 
@@ -33,6 +34,7 @@ def place(tmp_path):
 def chunks(monkeypatch):
     """Several an epoch; counts those that were made."""
     monkeypatch.setattr(train, "CHUNK_STEPS", 80)
+    monkeypatch.setattr(Run, "plot", NoFigure)
     made, add = [], execute.Recorder.add
     monkeypatch.setattr(execute.Recorder, "add", lambda *args: (made.append(args[2]), add(*args))[1])
     return made
@@ -55,7 +57,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 def run(place, signals, **kwargs):
-    environ = {**os.environ, "SIGNALS": signals, "JAX_NUM_CPU_DEVICES": "2"}
+    environ = {**os.environ, "SIGNALS": signals}
     return subprocess.run(
         [sys.executable, "-c", SCRIPT, "run", *map(str, FLAGS)],
         cwd=place,
@@ -66,9 +68,11 @@ def run(place, signals, **kwargs):
     )
 
 
-def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place):
+def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place, monkeypatch):
     """Ctrl-C, then SIGTERM, then to the end: the bits of a run that heard neither."""
-    assert run(place, "").returncode == 0
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(train, "CHUNK_STEPS", 400)
+    assert call("run", *FLAGS).returncode == 0
     (place / "run").rename(place / "whole")
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         done = run(place, str(int(number)))
@@ -78,7 +82,7 @@ def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place):
         assert "Traceback" not in done.stderr
         assert not (place / "run" / "params.safetensors").exists()
     assert len(folder.read_rows(place / "run" / "metrics.jsonl")) >= 1
-    assert run(place, "").returncode == 0
+    assert call("run", *FLAGS).returncode == 0
     assert results(place / "run") == results(place / "whole")
 
 
@@ -205,7 +209,7 @@ def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
 # --- two processes ---
 
 
-def test_a_folder_in_use_is_exit_5_with_the_process_and_the_machine(place, tmp_path):
+def test_a_folder_in_use_is_exit_5_with_the_process_and_the_machine(place, monkeypatch):
     """And it is free once that process is gone, however it went."""
     hold = (
         "import sys; from seqjax import folder\n"
@@ -215,7 +219,8 @@ def test_a_folder_in_use_is_exit_5_with_the_process_and_the_machine(place, tmp_p
         [sys.executable, "-c", hold], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert owner.stdout.readline() == "mine\n"
-    done = seqjax("run", *FLAGS, cwd=place)
+    monkeypatch.chdir(place)
+    done = call("run", *FLAGS)
     assert done.returncode == 5, done.stderr
     for words in ("run is in use", f"process {owner.pid} on {socket.gethostname()}", "another folder"):
         assert words in done.stderr

@@ -181,18 +181,19 @@ def test_fused_unroll_is_the_default_scan(x64, cls, equations, fields, spec):
         assert_close(fused(params, state, xs, gates), plain(params, state, xs, gates), 1e-12)
 
 
-@CELLS
-def test_fused_unroll_is_the_default_scan_in_float32_and_bfloat16(cls, equations):
-    model = cls(hidden=5, layers=2)
-    for dtype, atol in ((jnp.float32, 1e-5), (jnp.bfloat16, 0.2)):
-        params, state, xs = make(model, VALUES)
-        params, state, xs = jax.tree.map(lambda a: a.astype(dtype), (params, state, xs))  # noqa: B023
-        fused, plain = (
-            jax.jit(functools.partial(differentiate, f))(params, state, xs, gates_of(T))
-            for f in (model.unroll, default(model))
-        )
-        assert {leaf.dtype for leaf in jax.tree.leaves(fused)} == {jnp.dtype(dtype)}
-        assert_close(fused, plain, atol)
+@pytest.mark.parametrize(
+    ("cls", "dtype", "atol"),
+    [*((cls, jnp.float32, 1e-5) for cls in (RNN, GRU, LSTM, MGU)), (LSTM, jnp.bfloat16, 0.2)],
+    ids=["rnn", "gru", "lstm", "mgu", "lstm-bfloat16"],
+)
+def test_fused_unroll_is_the_default_scan_in_lower_precision(cls, dtype, atol):
+    model = cls(hidden=5)
+    inputs = jax.tree.map(lambda a: a.astype(dtype), make(model, VALUES))
+    fused, plain = (
+        jax.jit(functools.partial(differentiate, f))(*inputs, gates_of(T)) for f in (model.unroll, default(model))
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(fused)} == {jnp.dtype(dtype)}
+    assert_close(fused, plain, atol)
 
 
 def test_inputs_have_a_gradient(x64):
@@ -210,38 +211,36 @@ def test_under_vmap_over_parameters_and_shard_map_over_rows(x64, cls, equations)
     """Side by side and on two devices: what each gives alone."""
     model = cls(hidden=5, layers=2)
     (params, state, xs), gates = make(model, TOKENS), gates_of(T, B)
-    run = functools.partial(differentiate, model.unroll)
-    expected = jax.jit(run)(params, state, xs, gates)
 
+    def total(params, layers, xs, gates):
+        new, outputs = model.unroll(params, state._replace(layers=layers), xs, gates)
+        return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves((new, outputs))), (new, outputs)
+
+    def run(params, layers, xs, gates):
+        (_, values), grads = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(params, layers, xs, gates)
+        return values, grads
+
+    alone = jax.jit(run)
+    expected = alone(params, state.layers, xs, gates)
     other = jax.tree.map(lambda a: 0.5 * a, params)
     pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), params, other)
-    both = jax.jit(jax.vmap(run, in_axes=(0, None, None, None)))(pair, state, xs, gates)
-    for index, one in enumerate((expected, jax.jit(run)(other, state, xs, gates))):
-        pick = lambda a, index=index: a[index]
-        assert_close(jax.tree.map(pick, both), one, 1e-12)
+    both = jax.jit(jax.vmap(run, in_axes=(0, None, None, None)))(pair, state.layers, xs, gates)
+    for index, one in enumerate((expected, alone(other, state.layers, xs, gates))):
+        assert_close(jax.tree.map(lambda a, index=index: a[index], both), one, 1e-12)
 
-    def local(params, state, xs, gates):
-        (_, (new, outputs)), (grads, _) = differentiate_sum(params, state, xs, gates)
-        return new, outputs, jax.lax.psum(grads, ROWS)
-
-    def plain_sum(params, layers, state, xs, gates):
-        new, outputs = model.unroll(params, state._replace(layers=layers), xs, gates)
-        return jnp.sum(jnp.sin(outputs)) + sum(jnp.sum(a**2) for a in jax.tree.leaves(new.layers)), (new, outputs)
-
-    def differentiate_sum(params, state, xs, gates):
-        f = jax.value_and_grad(plain_sum, argnums=(0, 1), has_aux=True)
-        return f(params, state.layers, state, xs, gates)
+    def local(*args):
+        values, (grads, start_grads) = run(*args)
+        return values, (jax.lax.psum(grads, ROWS), start_grads)
 
     rows, time_rows, everywhere = PartitionSpec(ROWS), PartitionSpec(None, ROWS), PartitionSpec()
     sharded = jax.shard_map(
         local,
         mesh=make_mesh(B, 2),
         in_specs=(everywhere, rows, time_rows, time_rows),
-        out_specs=(rows, time_rows, everywhere),
+        out_specs=((rows, time_rows), (everywhere, rows)),
         check_vma=False,
     )
-    (_, (new, outputs)), (grads, _) = jax.jit(differentiate_sum)(params, state, xs, gates)
-    assert_close(jax.jit(sharded)(params, state, xs, gates), (new, outputs, grads), 1e-12)
+    assert_close(jax.jit(sharded)(params, state.layers, xs, gates), expected, 1e-12)
 
 
 def test_gates_of_a_row_touch_no_other_row(x64):

@@ -49,7 +49,7 @@ def recipe(tmp_path_factory):
         train=480,
         heldout=120,
         sampler=Sequential(batch_size=4, num_steps=12),
-        model=RNN(hidden=24),
+        model=RNN(hidden=32),
         optimizer=Adam(learning_rate=0.02, clip_norm=1.0),
         epochs=10,
         evaluate_every=3,
@@ -210,13 +210,13 @@ def test_a_finished_run_opens_instead_of_training(recipe, kept):
 
 
 def test_another_recipe_is_an_error_that_names_the_difference(recipe, kept):
-    other = dataclasses.replace(recipe, epochs=11, model=RNN(hidden=25))
+    other = dataclasses.replace(recipe, epochs=11, model=RNN(hidden=33))
     with pytest.raises(Error, match="another recipe") as caught:
         other.run(kept.path)
     assert caught.value.exit_code == 2
     assert str(kept.path) in str(caught.value)
     assert len(caught.value.problems) == 2
-    for part in ("epochs", "10", "11", "hidden", "24", "25"):
+    for part in ("epochs", "10", "11", "hidden", "32", "33"):
         assert part in "\n".join(caught.value.problems)
 
 
@@ -331,7 +331,7 @@ def test_truncated_parameters_are_exit_4(copied):
 
 def test_parameters_of_another_model_are_exit_4(copied):
     config = copied / "config.toml"
-    config.write_text(config.read_text().replace("hidden = 24", "hidden = 23"))
+    config.write_text(config.read_text().replace("hidden = 32", "hidden = 31"))
     with pytest.raises(Error) as caught:
         Run.open(copied)
     assert caught.value.exit_code == 4

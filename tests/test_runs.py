@@ -168,7 +168,7 @@ def test_the_interval_is_that_of_all_resamples(d):
         error = 5 * math.sqrt(level * (1 - level) / 10_000)
         lowest, highest = (enumerated_interval(d, level + sign * error) for sign in (-1, 1))
         assert lowest <= found <= highest
-    assert (low, high) == paired_difference(dict(zip(seeds, d, strict=True)), dict.fromkeys(seeds, 0.0))[1:]
+    assert [low, high] == paired_difference(dict(zip(seeds, d, strict=True)), dict.fromkeys(seeds, 0.0))[1:]
 
 
 def test_the_sign_of_a_difference_is_that_of_the_arm_minus_the_one_compared_to():

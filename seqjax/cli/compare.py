@@ -34,5 +34,5 @@ def show(runs: Any, metric: str | None, against: str | None) -> None:
     """Prints the table of a comparison."""
     has_perplexity = any("heldout_perplexity" in run.metrics[0] for run in runs.values() if run.metrics)
     metric = metric or ("heldout_perplexity" if has_perplexity else "heldout_loss")
-    print(f"{metric}, last epoch")
-    print(runs.compare(metric, against))
+    table = runs.compare(metric, against)
+    print(f"{metric}, last epoch\n{table}")

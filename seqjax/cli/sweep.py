@@ -77,11 +77,12 @@ def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
             into.append(arg)
     if {"--seed", "--seeds"} <= set(axes):
         raise Error("--seeds and --seed say the same; give one of them")
-    if "--seeds" in axes:
-        axes["--seed"] = [seed for value in axes.pop("--seeds") for seed in value.split(",") if seed]
     for flag, values in axes.items():
         if not values:
             raise Error(f"{flag}: expects a value\nsee seqjax sweep --help")
+    if "--seeds" in axes:
+        axes["--seed"] = [seed for value in axes.pop("--seeds") for seed in value.split(",")]
+    for flag, values in axes.items():
         if len(set(values)) < len(values):
             raise Error(f"{flag} has a value twice: {' '.join(values)}")
     return plain, axes
@@ -99,7 +100,10 @@ def _combine(axes: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
             flags += [flag, name]
             for field in fields:
                 key, _, text = field.partition("=")
-                flags.append(f"{flag}.{key}={text}")
+                inner = f"{flag}.{key.replace('_', '-')}"
+                if inner in axes:
+                    raise Error(f"{inner} is given twice: it is in {value} too")
+                flags.append(f"{inner}={text}")
             if len(axes[flag]) > 1 or flag == "--seed":
                 label.append(value if is_kind else f"{flag[2:].replace('-', '_')}={value}")
         found[tuple(label)] = flags
