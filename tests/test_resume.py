@@ -101,9 +101,6 @@ def count_chunks(monkeypatch, experiment, path):
 class NoFigure:
     """Stands for the figure of a run, which takes longer than the training here."""
 
-    def __init__(self, run):
-        pass
-
     def savefig(self, file, dpi):
         file.write_bytes(b"")
 

@@ -1,9 +1,11 @@
 """`seqjax compare`: several runs side by side."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from seqjax.cli.parser import Parser
+from seqjax.errors import Error
 
 
 def main(argv: Sequence[str]) -> int:
@@ -19,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
 
     from seqjax.runs import Runs
 
-    show(Runs.open(*args.runs), args.metric, args.against)
+    show(Runs.open(*args.runs), args.metric, args.against, args.figure)
     return 0
 
 
@@ -28,11 +30,22 @@ def add_comparison_flags(parser: Parser) -> None:
     text = "a column of the metrics; default: the held-out perplexity, or loss"
     parser.add_argument("--metric", metavar="NAME", help=text)
     parser.add_argument("--against", metavar="ARM", help="the arm to which the others are compared")
+    text = "draw the metric by epoch into this file (.png, .svg, .pdf); a sweep does so in its folder"
+    parser.add_argument("--figure", metavar="FILE", help=text)
 
 
-def show(runs: Any, metric: str | None, against: str | None) -> None:
-    """Prints the table of a comparison."""
+def show(runs: Any, metric: str | None, against: str | None, figure: str | Path | None) -> None:
+    """Prints the table of a comparison, and draws it."""
     has_perplexity = any("heldout_perplexity" in run.metrics[0] for run in runs.values() if run.metrics)
     metric = metric or ("heldout_perplexity" if has_perplexity else "heldout_loss")
     table = runs.compare(metric, against)
     print(f"{metric}, last epoch\n{table}")
+    if figure is not None:
+        from seqjax import folder, plot
+
+        try:
+            with folder.disk_errors(Path(figure)):
+                plot.runs(runs, x="epoch", y=metric).savefig(figure, dpi=150)
+        except ValueError as fault:  # a format that matplotlib does not know
+            raise fault if isinstance(fault, Error) else Error(f"--figure {figure}: {fault}") from fault
+        print(f"figure   {figure}")

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     print(f"sweep    {escape(str(out))} · {len(experiments)} runs", flush=True)
     runs = run_all(experiments, out, args.devices, True, args.checkpoint_seconds)
     print(f"saved    {escape(str(out))}")
-    show(runs, args.metric, args.against)
+    show(runs, args.metric, args.against, args.figure or Path(out) / "curves.png")
     print(f"next     seqjax compare {shlex.quote(str(out))} --metric train_loss")
     return 0
 
