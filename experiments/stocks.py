@@ -13,6 +13,8 @@ from seqjax_optimizers import Adam
 from seqjax_samplers import Windows
 from seqjax_tokenizers import Standardize
 
+UNITS = {"returns": "log return a month", "prices": "index points"}
+
 
 def main(form: str = "returns", epochs: int = 50, seeds: int = 5, hidden: int = 16) -> sj.Report:
     base = sj.Experiment(
@@ -27,7 +29,7 @@ def main(form: str = "returns", epochs: int = 50, seeds: int = 5, hidden: int = 
     for k in (1, 3, 12):
         errors = [np.sqrt(np.mean((run.predict(x, k) - x)[heldout] ** 2)) for run in runs.values()]
         persistence = np.sqrt(np.mean((x[k:] - x[:-k])[heldout.start - k :] ** 2))
-        report.row(f"held-out RMSE {k} months ahead, {form}", errors, f"persistence {persistence:.4g}")
+        report.row(f"held-out RMSE {k} months ahead ({UNITS[form]})", errors, f"persistence {persistence:.4g}")
     report.figure("forecast", sj.plot.lines({"data": x, "1 month ahead": runs.first.predict(x)}))
     return report
 

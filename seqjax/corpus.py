@@ -42,7 +42,7 @@ class Data(Corpus):
         return int(self.bounds[-1])
 
     def __getitem__(self, part: slice) -> Any:
-        first, last, step = part.indices(len(self))
+        first, last, step = part.indices(len(self)) if isinstance(part, slice) else (0, 0, 0)
         if step != 1:
             raise Error(f"{type(self).__name__}: a part is data[first:last], without a step")
         last = max(first, last)
@@ -74,12 +74,21 @@ class Data(Corpus):
         """Itself."""
         return self
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.sha256 == self.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} {self.unit}, source={self.source!r}, sha256={self.sha256[:8]}…)"
+
     def _set(self, **fields: Any) -> None:
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Text(Data):
     """A text in memory; `Experiment(corpus=Text("..."))` works.
 
@@ -114,7 +123,7 @@ class Text(Data):
         return {"text": np.frombuffer(self.text.encode("utf-8", "surrogatepass"), np.uint8)}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Series(Data):
     """A series of real vectors in memory; `Experiment(corpus=Series(values))` works.
 
@@ -146,7 +155,7 @@ class Series(Data):
         return {"values": self.values}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Pairs(Data):
     """Inputs with targets of their own in memory: `targets[t]` is predicted after reading `inputs[t]`.
 
@@ -169,10 +178,12 @@ class Pairs(Data):
     source: str = "pairs"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.spec, Spec | None):
+            raise Error(f"Pairs: spec must be Spec(inputs, targets), such as Spec({self.spec!r}), and is {self.spec!r}")
         spec = self.spec or Spec(None, None)  # type: ignore[arg-type]
         inputs, inputs_spec = _side("inputs", self.inputs, spec.inputs)
         targets, targets_spec = _side("targets", self.targets, spec.targets)
-        mask = None if self.mask is None else np.asarray(self.mask)
+        mask = None if self.mask is None else _kept(np.array(self.mask))
         if len(inputs) != len(targets) or (mask is not None and (mask.shape, mask.dtype) != ((len(inputs),), bool)):
             raise Error(
                 f"Pairs: {len(inputs)} inputs need as many targets, found {len(targets)}"
@@ -195,37 +206,48 @@ class Pairs(Data):
 def _check_bounds(data: Any, size: int) -> np.ndarray:
     """The bounds as int64[D + 1]."""
     given = np.asarray([0, size] if data.bounds is None else data.bounds)
-    bounds = given.astype(np.int64)
+    bounds = _kept(given.astype(np.int64) if given.dtype.kind in "biuf" else np.zeros(0, np.int64))
     inside = bounds.ndim == 1 and bounds.size > 1 and bounds[0] == 0 and bounds[-1] == size
     if not inside or (bounds != given).any() or (np.diff(bounds) < 0).any():
         raise Error(f"{type(data).__name__} bounds must rise from 0 to {size}, the number of {data.unit}")
     return bounds
 
 
+def _kept(array: np.ndarray) -> np.ndarray:
+    """An array that nobody changes any more, since its hash is known."""
+    array.setflags(write=False)
+    return array
+
+
 def _real(name: str, values: Any) -> np.ndarray:
-    """Finite reals as float64[n, dim]."""
+    """Finite reals as float64[n, dim], a copy."""
     try:
-        values = np.asarray(values, np.float64)
-    except (TypeError, ValueError) as fault:
+        found = np.asarray(values)
+    except ValueError as fault:  # rows of different length
         raise Error(f"{name} must be numbers: {fault}") from fault
-    values = values[:, None] if values.ndim == 1 else values
-    if values.ndim != 2 or not values.shape[1]:
-        raise Error(f"{name} must be float[n, dim] or float[n], not of shape {values.shape}")
-    bad, _ = np.nonzero(~np.isfinite(values))
+    if found.dtype.kind not in "biuf" or np.ma.is_masked(values):
+        what = "has masked entries" if np.ma.is_masked(values) else f"is of dtype {found.dtype}"
+        raise Error(f"{name} must be real numbers, and this {what}; convert it, and drop or fill what is missing")
+    found = found.astype(np.float64)
+    found = found[:, None] if found.ndim == 1 else found
+    if found.ndim != 2 or not found.shape[1]:
+        raise Error(f"{name} must be float[n, dim] or float[n], not of shape {found.shape}")
+    bad, _ = np.nonzero(~np.isfinite(found))
     if bad.size:
-        raise Error(f"{name} must be finite; row {bad[0]} is {values[bad[0]].tolist()}; drop or fill such rows")
-    return values
+        raise Error(f"{name} must be finite; row {bad[0]} is {found[bad[0]].tolist()}; drop or fill such rows")
+    return _kept(found)
 
 
 def _side(name: str, values: Any, spec: Tokens | Values | None) -> tuple[np.ndarray, Tokens | Values]:
-    """One side of pairs, and what it is."""
+    """One side of pairs, a copy, and what it is."""
     found = np.asarray(values)
-    if isinstance(spec, Values) or (spec is None and found.dtype.kind not in "iu"):
+    if isinstance(spec, Values) or (spec is None and found.dtype.kind not in "biu"):
         found = _real(f"Pairs {name}", values)
         if spec and spec.width != found.shape[1]:
             raise Error(f"Pairs {name} are of dim {found.shape[1]}, but the spec says {spec}")
         return found, Values(found.shape[1])
     size = spec.width if spec else int(found.max(initial=0)) + 1
-    if found.dtype.kind not in "iu" or found.ndim != 1 or (found.size and not 0 <= found.min() <= found.max() < size):
-        raise Error(f"Pairs {name} must be ids int[n] from 0 to {size - 1}")
-    return found.astype(np.int32), Tokens(size)
+    whole = found.dtype.kind in "biu" and found.ndim == 1 and size < 2**31
+    if not whole or (found.size and not 0 <= found.min() <= found.max() < size):
+        raise Error(f"Pairs {name} must be ids int[n] from 0 to {min(size, 2**31) - 1}")
+    return _kept(found.astype(np.int32)), Tokens(size)

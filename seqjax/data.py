@@ -72,8 +72,8 @@ def split(source: Data, train: int | float, heldout: int | float) -> dict[str, A
         sizes[1] = round((train + heldout) * total) - sizes[0]  # so that shares of 1 in all take no more than all
     if sizes[0] < 2 or sum(sizes) > total:
         raise Error(
-            f"corpus {source.source or 'text'} has {total:,} {source.unit}; train = {train} and heldout = {heldout} "
-            f"take {sizes[0]:,} and {sizes[1]:,} of them, and training needs at least 2\n"
+            f"corpus {source.source or type(source).__name__} has {total:,} {source.unit}; "
+            f"train = {train} and heldout = {heldout} take {sizes[0]:,} and {sizes[1]:,} of them, and training needs at least 2\n"
             "Use a longer corpus, or shares such as --train 0.9 --heldout 0.1"
         )
     edges = [0, sizes[0], sum(sizes), total]
@@ -100,7 +100,7 @@ def _fits(data, codec, spec):
     if isinstance(data, Text):
         return isinstance(codec, TextCodec)
     if isinstance(data, Series):
-        return not isinstance(codec, TextCodec) and spec == Spec(Values(data.values.shape[1]))
+        return spec == Spec(Values(data.values.shape[1]))
     sides = ((data.spec.inputs, spec.inputs), (data.spec.targets, spec.targets))
     return codec is None and all(
         type(found) is type(side)

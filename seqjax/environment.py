@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import platform
 import re
@@ -22,7 +23,7 @@ from seqjax.plugin import Plugin
 
 def environment(experiment: Plugin, corpus_sha256: str, devices: int) -> dict[str, Any]:
     """What a run depends on beside its recipe: versions, plugin files, devices, precision, commit, corpus."""
-    packages = ("seqjax", "jax", "jaxlib", "numpy", "optax")
+    packages = ("seqjax", "jax", "jaxlib", "numpy", "optax", "flax", "tokenizers")
     return {
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
@@ -108,8 +109,17 @@ def _plugin_record(entry: registry.Entry) -> dict[str, Any]:
         "version": entry.version,
         "target": entry.target,
         "file": re.sub("[^A-Za-z0-9._-]", "_", file.name)[-90:] if file else None,
-        "sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file else None,
+        "sha256": hashlib.sha256(file.read_bytes() if file else _code(registry.load(entry))).hexdigest(),
     }
+
+
+def _code(cls: type) -> bytes:
+    """What a class without a file, such as a notebook's, does: its source, or else the code of its functions."""
+    try:
+        return inspect.getsource(cls).encode()
+    except (OSError, TypeError):
+        codes = [value.__code__ for value in vars(cls).values() if inspect.isfunction(value)]
+        return repr([(c.co_name, c.co_code, c.co_names, list(map(str, c.co_consts))) for c in codes]).encode()
 
 
 def _git_commit() -> str | None:

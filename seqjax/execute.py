@@ -52,7 +52,8 @@ def finished_run(experiment: Experiment, path: Path | None) -> Run | None:
     """The run in a folder, if it is finished.
 
     Raises:
-        Error: the folder holds a run of another recipe, or other things than a run.
+        Error: the folder holds a run of another recipe, or other things than a run; the corpus has changed (exit
+            code 4).
     """
     if path is None or not path.is_dir() or not any(file.name != folder.LOCK for file in path.iterdir()):
         return None
@@ -68,13 +69,18 @@ def finished_run(experiment: Experiment, path: Path | None) -> Run | None:
     if problems:
         raise Error(f"{path} holds a run of another recipe; choose another folder", problems=problems)
     run = Run.open(path) if (path / folder.PARAMS).is_file() else None
-    return run if run is not None and run.finished else None
+    if run is None or not run.finished:
+        return None
+    run.check_corpus(experiment.corpus.load())
+    return run
 
 
 def differences(kept: Experiment, asked: Experiment) -> list[str]:
     """What is not the same in two recipes, a line each."""
     if asked.tokenizer is None and kept.tokenizer == config.create("tokenizer", config.DEFAULT_TOKENIZER):
         asked = dataclasses.replace(asked, tokenizer=kept.tokenizer)
+    if kept == asked:
+        return []
     tables = config.to_config(kept), config.to_config(asked)
     return [
         f"{key}: there {tables[0].get(key)}, asked for {tables[1].get(key)}"
@@ -174,7 +180,7 @@ def _train(start, devices, show, checkpoint_seconds):
                     recorder.save(state, progress)  # before anything is printed, which may fail
                     raise Interrupted(
                         f"interrupted at update {int(state.update):,}, and saved in {run.path}\n"
-                        "The same command with the same --out goes on from there",
+                        "The same recipe in the same folder goes on from there",
                         exit_code,
                     )
                 if progress.done:
@@ -224,9 +230,10 @@ def _with_heldout(run, row):
 
 def keep_last_good(run: Run, fault: Diverged) -> Diverged:
     """The fault again, with the run as it was before the update that diverged, which is written down."""
-    run.params = fault.state.params
+    run.params, run.diverged = fault.state.params, True
     if run.path is None:
         return Diverged(str(fault), fault.state, run)
+    folder.write(run.path / folder.DIVERGED, f"{fault}\n")
     folder.write_params(run.path / folder.PARAMS, run.params, run.codec_text)
     return Diverged(f"{fault}\nThe parameters before it are in {run.path / folder.PARAMS}", fault.state, run)
 

@@ -25,6 +25,7 @@ from seqjax.specs import Spec
 CONFIG, ENVIRONMENT, METRICS, CODEC = "config.toml", "environment.json", "metrics.jsonl", "codec.json"
 PARAMS, SAMPLES, HISTORY, PLUGINS = "params.safetensors", "samples.txt", "history.png", "plugins"
 DATA, CHECKPOINTS, LOCK, PART = "data.safetensors", "checkpoints", ".lock", ".part"
+DIVERGED = "diverged.txt"
 FIRST = (LOCK, ENVIRONMENT, CODEC, METRICS, PLUGINS, DATA, CONFIG)
 """What a run has before training; its recipe is written last."""
 
@@ -69,7 +70,7 @@ def write(path: Path, data: str | bytes) -> None:
     with disk_errors(path):
         try:
             with part.open("wb") as file:
-                file.write(data.encode("utf-8") if isinstance(data, str) else data)
+                file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)

@@ -1,9 +1,11 @@
 """Going on with a series: predictions some steps ahead of what is known, and forecasts of what is not."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from seqjax.contracts import Model, Params
@@ -47,7 +49,7 @@ def forecast(
     return jax.lax.scan(go_on, (state, y_TD[-1]), length=steps)[1]
 
 
-def check_series(model: Model, spec: Spec, shape: tuple[int, ...], count: int, name: str) -> None:
+def check_series(model: Model, spec: Spec, shape: tuple[int, ...], count: Any, name: str) -> None:
     """Raises an `Error` unless the model can read its own predictions, and there is something for it to read."""
     if not isinstance(spec.inputs, Values) or spec.targets != spec.inputs:
         raise Error(
@@ -55,5 +57,5 @@ def check_series(model: Model, spec: Spec, shape: tuple[int, ...], count: int, n
         )
     if len(shape) != 2 or shape[1] != spec.inputs.dim or shape[0] <= model.context:
         raise Error(f"the model reads float[n, {spec.inputs.dim}], n at least {model.context + 1}; found shape {shape}")
-    if count < 1:
-        raise Error(f"{name} = {count} must be at least 1")
+    if not isinstance(count, int | np.integer) or count < 1:
+        raise Error(f"{name} = {count!r} must be a whole number, at least 1")

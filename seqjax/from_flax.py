@@ -48,6 +48,10 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
             running averages), or has an attribute that is not hashable.
     """
     name = type(module).__name__
+    if not isinstance(module, nnx.Module):
+        raise Error(
+            f"from_flax takes a module that has been made, such as nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)), not {module!r}"
+        )
     if not hasattr(module, "initialize_carry"):
         raise Error(
             f"from_flax: {name} has no initialize_carry(input_shape, rngs): pass a recurrent cell, such as nnx.GRUCell,"

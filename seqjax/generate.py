@@ -19,8 +19,8 @@ def generate(
     model: Model,
     params: Params,
     codec: TextCodec,
-    prompt: str,
-    length: int,
+    prompt: Any,
+    length: Any,
     temperature: float = 0.0,
     *,
     top_k: int | None = None,
@@ -30,8 +30,8 @@ def generate(
 ) -> str:
     """The prompt and its continuation by `length` tokens.
 
-    The model reads the prompt, then each token that it has chosen. An empty prompt is read as token 0, which the model
-    has not met in training, and is not part of the result. The same arguments give the same text.
+    The model reads the prompt, then each token that it has chosen. An empty prompt is read as token 0, whatever that
+    is, and is not part of the result. The same arguments give the same text.
 
     Args:
         model: a model of tokens.
@@ -48,6 +48,8 @@ def generate(
     Raises:
         Error: the prompt has symbols that are not in the vocabulary, or an argument is out of range.
     """
+    if not isinstance(prompt, str) or not isinstance(length, int | np.integer):
+        raise Error(f"generate takes a text and a whole number, not {prompt!r:.80} and {length!r}")
     ranges = {
         f"length = {length} must be at least 0": length >= 0,
         f"temperature = {temperature} must be at least 0, and finite": 0 <= temperature < math.inf,

@@ -100,7 +100,7 @@ def lines(series: Mapping[str, Any], *, x_label: str = "time step", y_label: str
     Raises:
         Error: nothing to plot; values of another shape; as many x as there are no values.
     """
-    if not series:
+    if not isinstance(series, Mapping) or not series:
         raise Error("nothing to plot: there are no series")
     with matplotlib.style.context(STYLE):
         figure, axes = _figure(x_label, y_label, title)

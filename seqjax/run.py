@@ -23,6 +23,12 @@ from seqjax.generate import generate
 from seqjax.problem import ModelProblem, Problem
 from seqjax.specs import Spec
 
+COLUMNS = (
+    *("epoch", "update", "tokens", "seconds", "train_loss", "heldout_loss", "train_perplexity", "heldout_perplexity"),
+    *("compile_seconds", "grad_norm", "learning_rate", "tokens_per_second"),
+)
+"""The columns of a run's metrics; perplexities where targets are tokens."""
+
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Run:
@@ -42,6 +48,8 @@ class Run:
     targets, in nats for tokens; tokens and seconds count from the start, without compiling and evaluating."""
     path: Path | None = None
     """Its folder, if it has one."""
+    diverged: bool = False
+    """Whether training ended early because a loss or gradient was not finite."""
     _prepared: Prepared | None = None
 
     @classmethod
@@ -61,6 +69,7 @@ class Run:
             lambda _: (tokenizer.load(saved["codec"]) if tokenizer else None, Spec.from_dict(saved["spec"])),
         )
         run = cls(experiment, codec, spec, metrics=folder.read_rows(path / folder.METRICS), path=path)
+        run.diverged = (path / folder.DIVERGED).is_file()
         like = jax.eval_shape(lambda: experiment.model.init(jax.random.key(0), spec))
         if (path / folder.PARAMS).is_file():
             run.params = folder.read_params(path / folder.PARAMS, like, text)
@@ -81,7 +90,7 @@ class Run:
     def codec_text(self) -> str:
         """Codec and spec as the folder keeps them."""
         saved = {"spec": self.spec.to_dict(), "codec": self.codec.to_dict() if self.codec else None}
-        return json.dumps(saved, ensure_ascii=False) + "\n"
+        return json.dumps(saved) + "\n"
 
     @property
     def finished(self) -> bool:
@@ -103,13 +112,28 @@ class Run:
         if self._prepared is None:
             e = self.experiment
             self._prepared = prepare(e.corpus, e.train, e.heldout, e.tokenizer)
-            known = self._prepared.source.sha256
-            if self.path:
-                known = folder.read(self.path / folder.ENVIRONMENT, lambda data: json.loads(data)["corpus_sha256"])
-            if known != self._prepared.source.sha256:
+            try:
+                self.check_corpus(self._prepared.source)
+            except Error:
                 self._prepared = None
-                raise Error(f"{self.path}: its corpus has changed; its sha256 was {known}", exit_code=4)
+                raise
         return self._prepared
+
+    @functools.cached_property
+    def corpus_sha256(self) -> str:
+        """The hash of the corpus that it was trained on."""
+        if self.path is None:
+            return self.data.sha256
+        return folder.read(self.path / folder.ENVIRONMENT, lambda data: json.loads(data)["corpus_sha256"])
+
+    def check_corpus(self, source: Data) -> None:
+        """An error with exit code 4 unless this is the corpus that the run was trained on."""
+        if self.path is not None and source.sha256 != self.corpus_sha256:
+            raise Error(
+                f"{self.path}: its corpus has changed; its sha256 was {self.corpus_sha256}\n"
+                "Bring back the old one, or train in another folder",
+                exit_code=4,
+            )
 
     def metric(self, name: str) -> np.ndarray:
         """One column of the metrics, float64[epochs]."""
@@ -117,7 +141,7 @@ class Run:
             raise Error("this run has no metrics: it did not come to the end of its first epoch")
         if name not in self.metrics[0]:
             raise Error(
-                f"unknown metric {name!r}{nearest(name, self.metrics[0])} ; there are {', '.join(self.metrics[0])}"
+                f"unknown metric {name!r}{nearest(name, self.metrics[0])}; there are {', '.join(self.metrics[0])}"
             )
         return np.array([row[name] for row in self.metrics], np.float64)
 
@@ -131,8 +155,8 @@ class Run:
                 that the run was trained on.
 
         Returns:
-            `loss`, `tokens`, and for tokens `perplexity`; for text also `bits_per_character`, over all characters but
-            those of the first token of each document, which nothing predicts.
+            `loss`, `tokens`, and for tokens `perplexity`. For a text that the codec gives back exactly also
+            `bits_per_character`, over all characters but those of each document's first token, which nothing predicts.
         """
         e = self.experiment
         if isinstance(data, str):
@@ -140,12 +164,15 @@ class Run:
                 raise Error(f"no part {data!r}; choose one of {', '.join(PARTS)}, or pass a Text(...) or Series(...)")
             stream = self.prepared.streams[data]
             part = split(self.data, e.train, e.heldout)[data]
-        else:
+        elif isinstance(data, Data):
             part, stream = data, make_stream(data, self.codec, self.spec)
+        else:
+            raise Error(f"evaluate takes one of {', '.join(PARTS)}, or a Text, Series or Pairs, not {data!r:.80}")
         row = evaluate(self.problem, self.params, stream)
         if isinstance(part, Text) and row["tokens"]:
-            first = [self.text_codec.decode(self.text_codec.encode(text)[:1]) for text in part.documents]
-            row["bits_per_character"] = row["loss"] * row["tokens"] / math.log(2) / (len(part) - len("".join(first)))
+            characters = predicted_characters(self.text_codec, part)
+            if characters:
+                row["bits_per_character"] = row["loss"] * row["tokens"] / math.log(2) / characters
         return row
 
     def generate(
@@ -202,7 +229,7 @@ class Run:
         """Predictions `ahead` steps ahead, in the units of the series.
 
         Args:
-            x: float[n, dim] or float[n]; read from a fresh state.
+            x: a `Series`, float[n, dim] or float[n]; read from a fresh state.
             ahead: how many steps lie between the last value that is known and the one predicted.
 
         Returns:
@@ -215,13 +242,13 @@ class Run:
         """What follows a series, float[steps, dim], in its units: the model reads its own forecasts.
 
         Args:
-            history: float[n, dim] or float[n]; read from a fresh state.
+            history: a `Series`, float[n, dim] or float[n]; read from a fresh state.
             steps: how many to add.
         """
         return self._go_on(forecast.forecast, history, steps, "steps")
 
     def _go_on(self, how, x, count, name):
-        x = Series(x).values
+        x = (x if isinstance(x, Series) else Series(x)).values
         forecast.check_series(self.experiment.model, self.spec, x.shape, count, name)
         dtype = jax.tree.leaves(self.params)[0].dtype
         values = jax.numpy.asarray(self.codec.encode(x) if self.codec else x, dtype)
@@ -247,6 +274,18 @@ class Run:
     def __repr__(self) -> str:
         last = f", heldout_loss={self.metrics[-1]['heldout_loss']:.4g}" if self.metrics else ""
         return f"Run({len(self.metrics)} of {self.experiment.epochs} epochs{last}, path={str(self.path)!r})"
+
+
+def predicted_characters(codec: TextCodec, text: Text) -> int:
+    """How many characters of a text are predicted: all but those of each document's first token; 0 if some are lost."""
+    count = 0
+    for document in text.documents:
+        ids = codec.encode(document)
+        if codec.decode(ids) != document:
+            return 0
+        first = codec.decode(ids[:1])  # a part of a character is not counted, so that the character is
+        count += len(document) - (len(first) if document.startswith(first) else 0)
+    return count
 
 
 def read_recipe(path: Path) -> Experiment:

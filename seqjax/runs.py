@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from seqjax import config, folder
 from seqjax.errors import Error, nearest
+from seqjax.execute import differences
+from seqjax.experiment import Experiment
 from seqjax.run import Run
 from seqjax.table import Table
 
@@ -33,11 +36,21 @@ class Runs(Mapping[str, Run]):
 
     Args:
         runs: by name.
-        arms: the arm of each name: runs of one arm differ in the seed alone.
+        arms: the arm of each name: runs of one arm differ in the seed alone; "" stands for "all".
+
+    Raises:
+        Error: runs of one arm that differ in more than the seed.
     """
 
     def __init__(self, runs: Mapping[str, Run], arms: Mapping[str, str]):
-        self._runs, self._arms = dict(runs), dict(arms)
+        self._runs = dict(runs)
+        self._arms = {name: arm or "all" for name, arm in arms.items()}
+        for arm, group in self.arms.items():
+            check_alike(arm, [run.experiment for run in group])
+            if len({run.corpus_sha256 for run in group if run.path is not None}) > 1:
+                raise Error(
+                    f"{arm}: these runs were trained on different corpora: {', '.join(str(r.path) for r in group)}"
+                )
 
     @classmethod
     def open(cls, *paths: str | Path) -> "Runs":
@@ -56,9 +69,9 @@ class Runs(Mapping[str, Run]):
         varied = [key for key in keys if len({str(recipe.get(key)) for recipe in recipes.values()}) > 1]
         arms = {
             name: ", ".join(
-                f"{key.removesuffix('.plugin')}={str(recipe[key]).removeprefix('seqjax/')}"
+                f"{key.removesuffix('.plugin')}={str(recipe.get(key, 'none')).removeprefix('seqjax/')}"
                 for key in varied
-                if key in recipe and key != "seed"
+                if key != "seed"
             )
             for name, recipe in recipes.items()
         }
@@ -109,8 +122,8 @@ class Runs(Mapping[str, Run]):
         """What each arm came to: median, lowest and highest of the last value over its seeds.
 
         With `against` also the mean difference to that arm, paired by seed, and its 95 % bootstrap interval (Efron &
-        Tibshirani 1993, 10,000 resamples of the seeds; few seeds give intervals that are too narrow). A run that did
-        not come to its end counts as diverged, and has no value.
+        Tibshirani 1993, 10,000 resamples of the seeds; few seeds give intervals that are too narrow). A run that
+        diverged or is unfinished has no value; such runs are counted apart, where there are any.
 
         Args:
             metric: a column of the metrics, such as `"heldout_perplexity"`.
@@ -123,16 +136,17 @@ class Runs(Mapping[str, Run]):
         values = {arm: by_seed(arm, runs, metric) for arm, runs in self.arms.items()}
         columns = ["arm", "runs", "median", "low", "high"]
         columns += [] if against is None else ["difference", "from", "to"]
-        diverged = any(math.isnan(value) for found in values.values() for value in found.values())
+        without = {"diverged": lambda run: run.diverged, "unfinished": lambda run: not (run.finished or run.diverged)}
+        without = {name: is_so for name, is_so in without.items() if any(map(is_so, self._runs.values()))}
         rows = []
         for arm, found in values.items():
             good = [value for value in found.values() if not math.isnan(value)]
             summary = (np.median(good), min(good), max(good)) if good else (math.nan,) * 3
-            row = [arm or "all", len(good), *map(float, summary)]
+            row = [arm, len(good), *map(float, summary)]
             if against is not None:
                 row += [None] * 3 if arm == against else paired_difference(found, values[against])
-            rows.append(row + ([len(found) - len(good)] if diverged else []))
-        return Table([*columns, *(["diverged"] if diverged else [])], rows)
+            rows.append(row + [sum(map(is_so, self.arms[arm])) for is_so in without.values()])
+        return Table([*columns, *without], rows)
 
     def __repr__(self) -> str:
         return f"Runs({len(self)}: {', '.join(self._runs)})"
@@ -162,14 +176,22 @@ def check_arm(against: str | None, arms: Iterable[str]) -> None:
         raise Error(f"no arm {against!r}{nearest(against, known)}; there are {', '.join(known)}")
 
 
+def check_alike(arm: str, experiments: Sequence[Experiment]) -> None:
+    """An error where experiments of one arm differ in more than the seed."""
+    first, *others = (replace(experiment, seed=0) for experiment in experiments)
+    for other in others:
+        if problems := differences(first, other):
+            raise Error(
+                f"{arm}: its runs differ in more than the seed; compare or sweep them apart:", problems=problems
+            )
+
+
 def by_seed(arm: str, runs: Sequence[Run], metric: str) -> dict[int, float]:
     """The last value of a metric of each run of an arm."""
     values = {run.experiment.seed: last(run, metric) for run in runs}
     if len(values) < len(runs):
         seeds = [run.experiment.seed for run in runs]
-        raise Error(
-            f"{arm or 'these runs'}: {len(runs)} runs have the seeds {', '.join(map(str, seeds))}; compare one a seed"
-        )
+        raise Error(f"{arm}: {len(runs)} runs have the seeds {', '.join(map(str, seeds))}; compare one a seed")
     return values
 
 

@@ -1,6 +1,7 @@
 """`sweep`: one experiment in many variants, each an ordinary run."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import re
@@ -12,12 +13,14 @@ from typing import Any
 import jax
 
 from seqjax import folder
+from seqjax.corpus import Data
 from seqjax.display import describe
 from seqjax.errors import Error, nearest
+from seqjax.execute import differences
 from seqjax.experiment import Experiment
 from seqjax.plugin import Plugin, fields_of
-from seqjax.run import Run
-from seqjax.runs import INDEX, Place, Runs, read_index
+from seqjax.run import Run, read_recipe
+from seqjax.runs import INDEX, Place, Runs, check_alike, read_index
 from seqjax.together import execute_together, varied_floats
 from seqjax.train import Diverged
 
@@ -60,13 +63,16 @@ def run_all(
 ) -> Runs:
     """The runs of all variants, each in a folder of its own in `out`."""
     places = {name: Place(arm, _slug(name)) for name, (arm, _) in variants.items()}
+    repeated = [name for name, (_, variant) in variants.items() if [v for _, v in variants.values()].count(variant) > 1]
+    if repeated:
+        raise Error(f"sweep: these are one recipe: {', '.join(repeated)}")
     if out is not None:
         if len({place.folder for place in places.values()}) < len(places):
             raise Error(f"these names are too much alike to be folders: {', '.join(places)}")
-        _claim(Path(out), places)
+        _claim(Path(out), places, variants)
     paths = {name: None if out is None else Path(out) / place.folder for name, place in places.items()}
     runs: dict[str, Run] = {}
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" and len(jax.devices()) == 1:  # several share the rows of one run instead
         runs |= _side_by_side(variants, paths, checkpoint_seconds)
     for n, (name, (_, variant)) in enumerate(variants.items()):
         began = time.monotonic()
@@ -130,34 +136,50 @@ def replace_field(plugin: Any, field: str, value: Any) -> Any:
 
 def _labelled(field, values):
     """Label -> value of one axis."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise Error(f"sweep: {field} takes a list of values, or a dict of named ones, not {values!r}")
     if isinstance(values, Mapping):
         return {str(label): value for label, value in values.items()}
     values = list(values)
-    found = {f"{field}={describe(value) if isinstance(value, Plugin) else value}": value for value in values}
+    found = {f"{field}={_label(value)}": value for value in values}
     if len(found) < len(values):
         raise Error(f"sweep: {field} has a value twice: {', '.join(found)}")
     return found
 
 
+def _label(value):
+    """A value in a name."""
+    if isinstance(value, Data):
+        return f"{type(value).__name__} {value.sha256[:8]}"
+    return describe(value) if isinstance(value, Plugin) else value
+
+
 def _slug(name):
-    """A folder's name: letters, digits, dots and dashes."""
-    return re.sub("[^A-Za-z0-9.]+", "-", name).strip("-.")[:100] or "run"
+    """A folder's name: letters, digits, dots and dashes; where that loses a letter, a hash behind them."""
+    slug = re.sub("[^A-Za-z0-9.]+", "-", name).strip("-.")[:90]
+    return slug if name.isascii() else f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".strip("-")
 
 
-def _claim(out, places):
+def _claim(out, places, variants):
     """Makes the folder of a sweep, with its index; or finds in it a sweep that this one goes on with or adds to."""
     index = {name: place._asdict() for name, place in places.items()}
-    with folder.disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        strange = sorted({file.name for file in out.iterdir()} - {INDEX + folder.PART})
-    if INDEX in strange:
-        index = {name: place._asdict() for name, place in read_index(out).items()} | index
-    elif strange:
-        raise Error(f"{out} holds no sweep, but {', '.join(strange[:3])}; choose another folder")
-    folder.write(out / INDEX, json.dumps(index, indent=2, ensure_ascii=False) + "\n")
+    with folder.lock(out):
+        strange = sorted({file.name for file in out.iterdir()} - {INDEX + folder.PART, folder.LOCK})
+        if INDEX in strange:
+            kept = read_index(out)
+            for name, (arm, variant) in variants.items():
+                others = [place.folder for place in kept.values() if place.arm == arm]
+                known = [read_recipe(out / other) for other in others if (out / other / folder.CONFIG).is_file()]
+                check_alike(arm or name, [*known, variant])
+            index = {name: place._asdict() for name, place in kept.items()} | index
+        elif strange:
+            raise Error(f"{out} holds no sweep, but {', '.join(strange[:3])}; choose another folder")
+        folder.write(out / INDEX, json.dumps(index, indent=2, ensure_ascii=False) + "\n")
 
 
 def _run(variant, path, devices, checkpoint_seconds):
+    if path is not None and (path / folder.DIVERGED).is_file() and not differences(read_recipe(path), variant):
+        return Run.open(path)
     try:
         return variant.run(path, devices=devices, checkpoint_seconds=checkpoint_seconds)
     except Diverged as fault:
@@ -165,7 +187,7 @@ def _run(variant, path, devices, checkpoint_seconds):
 
 
 def _result(run: Run) -> str:
-    if not run.finished:
+    if run.diverged:
         return "diverged"
     kind = "perplexity" if "train_perplexity" in run.metrics[-1] else "loss"
     return f"held-out {kind} {run.metrics[-1][f'heldout_{kind}']:.4g}"

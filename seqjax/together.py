@@ -21,6 +21,7 @@ from seqjax.devices import make_mesh
 from seqjax.epoch import Static, TrainState, place, run_epoch
 from seqjax.execute import Recorder, begin, finish, keep_last_good, make_ready
 from seqjax.experiment import Experiment
+from seqjax.interrupt import Interrupted, noticed
 from seqjax.run import Run
 from seqjax.train import CHUNK_STEPS, Progress, add_updates, diverged, epoch_rng, init_train_state, timed_call
 
@@ -59,15 +60,18 @@ def execute_together(
     if floats is None:
         return None
     ready = [make_ready(experiment, path, 1) for experiment, path in zip(experiments, paths, strict=True)]
+    if not _equal_epochs(ready):
+        return None
     with contextlib.ExitStack() as locks:
         for path in paths:
             if path is not None:
                 locks.enter_context(folder.lock(path))
         starts = [begin(run, 1) for run in ready]
         runs = [start.run for start in starts]
-        if any(start.state is not None for start in starts) or not _equal_epochs(runs):
+        if any(start.state is not None for start in starts):
             return None
-        _train(runs, floats, checkpoint_seconds)
+        interrupted = locks.enter_context(noticed() if None not in paths else contextlib.nullcontext(lambda: None))
+        _train(runs, floats, checkpoint_seconds, interrupted)
     return runs
 
 
@@ -85,7 +89,7 @@ def _equal_epochs(runs):
     )
 
 
-def _train(runs, floats, checkpoint_seconds):
+def _train(runs, floats, checkpoint_seconds, interrupted):
     e, problem = runs[0].experiment, runs[0].problem
     mesh = make_mesh(e.sampler.batch_size, 1)
     stream = place(runs[0].prepared.streams["train"]._replace(bounds=None), mesh)
@@ -104,6 +108,7 @@ def _train(runs, floats, checkpoint_seconds):
     progresses, last = [Progress()] * len(runs), 0
     good = [True] * len(runs)
     size = max(1, CHUNK_STEPS // (len(runs) * e.sampler.batch_size * e.sampler.num_steps))
+    exit_code = None
     for epoch in range(e.epochs):
         plans = [past_context(plan, problem.context, e.sampler.num_steps) for plan in _plans(runs, epoch)]
         plan = _stack(plans)
@@ -113,6 +118,7 @@ def _train(runs, floats, checkpoint_seconds):
             states, updates, seconds = timed_call(_compiled, (states, values, stream, chunk, static))
             last += chunk.starts.shape[1]
             done = first + size >= plan.starts.shape[1]
+            exit_code = interrupted()
             for i, recorder in enumerate(recorders):
                 if not good[i]:
                     continue
@@ -122,8 +128,12 @@ def _train(runs, floats, checkpoint_seconds):
                 good[i] = int(state.update) == last
                 if good[i]:
                     recorder.add(state, progresses[i])
+                    if exit_code and not runs[i].finished:
+                        recorder.save(state, progresses[i])
                 else:
                     keep_last_good(runs[i], diverged(state, progresses[i], last))
+            if exit_code:
+                raise Interrupted(f"interrupted at update {last:,} of {len(runs)} runs, and saved", exit_code)
     for run, fine in zip(runs, good, strict=True):
         if fine:
             finish(run)

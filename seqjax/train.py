@@ -125,6 +125,8 @@ def train_in_chunks(
     Arguments as for `training`; `state` and `progress` go on from what was yielded after a chunk, to the same bits.
     """
     stream = check_stream(stream)
+    if stream.mask is not None and not np.any(stream.mask):
+        raise Error("nothing is scored: the mask of the training part is False throughout")
     options = (sampler, gradient, optimizer, epochs, seed, params, state, devices)
     state, on_device, plan, static = set_up(problem, stream, *options)
     compiled_epoch.eval_shape(state, on_device, plan, static)  # whatever is wrong is found here, not in the loop

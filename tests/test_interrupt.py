@@ -191,19 +191,19 @@ def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
         corpus=Text("ab" * 300_000), train=1.0, heldout=0, model=RNN(hidden=64), sampler=Sequential(1, 100), epochs=1
     )
     monkeypatch.setattr(train, "CHUNK_STEPS", 2**40)
-    submit, futures = train._WAITING.submit, []
+    submit, waited_for = train._WAITING.submit, []
 
-    def interrupt(*args):
-        futures.append(submit(*args))
+    def interrupt(get, updates):
+        waited_for.append(updates["loss"])
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-        return futures[0]
+        return submit(get, updates)
 
     monkeypatch.setattr(train._WAITING, "submit", interrupt)
     with pytest.raises(KeyboardInterrupt) as caught:
         e.run()
+    assert not waited_for[0].is_ready(), "the step was over before Ctrl-C was heard"
     assert not isinstance(caught.value, Interrupted)
-    assert not futures[0].done(), "the step was over before Ctrl-C was heard"
-    futures[0].result()
+    waited_for[0].block_until_ready()
 
 
 # --- two processes ---

@@ -134,6 +134,20 @@ def test_interrupted_twice_after_every_chunk(name, tmp_path, monkeypatch):
         assert not (path / "checkpoints").exists()
 
 
+def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
+    """A context of five steps goes over three windows, of which a chunk of one batch has one."""
+    e = recipe("mlp, windows", model=MLP(lags=6, hidden=4), sampler=Sequential(4, 2), evaluate_every=1)
+    rows = []
+    for batches in (1, 2, 100):
+        monkeypatch.setattr(train, "CHUNK_STEPS", batches * 4 * 2)
+        rows.append(e.run().metrics)
+    for row, other, last in zip(*rows, strict=True):
+        assert row["tokens"] == other["tokens"] == last["tokens"]
+        for name in ("train_loss", "heldout_loss", "grad_norm"):
+            assert row[name] == pytest.approx(last[name], rel=1e-5)
+            assert other[name] == pytest.approx(last[name], rel=1e-5)
+
+
 def test_without_a_checkpoint_training_starts_anew(tmp_path, monkeypatch):
     e = recipe("gru, random")
     e.run(tmp_path / "whole")

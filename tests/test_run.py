@@ -252,12 +252,14 @@ def test_a_folder_whose_setting_up_was_killed_is_begun_anew(recipe, kept, copied
     assert {file.name for file in copied.iterdir()} == FILES
 
 
-def test_a_folder_with_something_else_beside_is_refused(recipe, copied):
-    """No recipe, and a file that no run has: it is not known to be ours."""
-    (copied / "config.toml").unlink()
-    (copied / "thesis.tex").write_text("precious")
+@pytest.mark.parametrize("beside", ["thesis.tex", "params.safetensors"])
+def test_a_folder_with_something_else_beside_is_refused(recipe, copied, beside):
+    """No recipe, and a file of which that can not be the reason: somebody's own, or what training leaves."""
+    for name in ("config.toml", "params.safetensors", "samples.txt", "history.png"):
+        (copied / name).unlink()
+    (copied / beside).write_text("precious")
     before = {file.name: file.read_bytes() for file in copied.iterdir()}
-    with pytest.raises(Error, match=r"thesis\.tex") as caught:
+    with pytest.raises(Error, match=f"holds no run, but {beside}; choose another") as caught:
         recipe.run(copied)
     assert caught.value.exit_code == 2
     assert {file.name: file.read_bytes() for file in copied.iterdir()} == before

@@ -126,13 +126,13 @@ def test_a_sweep_can_be_made_again_and_added_to(swept, tmp_path):
     files = [file for file in path.rglob("*") if file.is_file() and file.name != "sweep.json"]
     before = {file: file.stat().st_mtime_ns for file in files}
     assert len(before) > 4 * 5
-    more = sweep(BASE, {**AXES, "seed": range(3)}, path)
-    assert len(more) == 6
+    more = sweep(BASE, {**AXES, "seed": [1, 2]}, path)
+    assert len(more) == 4
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    for name in NAMES:
-        np.testing.assert_array_equal(more[name].metric("seconds"), runs[name].metric("seconds"))
     opened = Runs.open(path)
-    assert set(opened) == set(more)
+    for name in NAMES:
+        np.testing.assert_array_equal(opened[name].metric("seconds"), runs[name].metric("seconds"))
+    assert set(opened) == {*NAMES, *more}
     assert {arm: len(found) for arm, found in opened.arms.items()} == {"full": 3, "2 steps": 3}
 
 

@@ -37,4 +37,4 @@ class Word(Tokenizer):
         """The vocabulary of the words that are frequent enough."""
         counted = super().fit(data)
         assert isinstance(counted, Vocab)
-        return Vocab.from_tokens(counted.freqs.elements(), self.min_freq, self.reserved, self)
+        return Vocab.from_tokens(counted.freqs, self.min_freq, self.reserved, self)

@@ -1,5 +1,6 @@
 """From the first word to the file of its verb, and from an error to an exit code."""
 
+import contextlib
 import errno
 import importlib
 import io
@@ -55,7 +56,8 @@ def guarded(work: Callable[[list[str]], int], argv: Sequence[str]) -> int:
         print(f"seqjax: {fault}", file=sys.stderr)
         return fault.exit_code
     except KeyboardInterrupt as fault:
-        print(f"seqjax: {str(fault) or 'interrupted'}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # stderr may have gone with the terminal
+            print(f"seqjax: {str(fault) or 'interrupted'}", file=sys.stderr)
         return getattr(fault, "exit_code", 130)
     except BrokenPipeError:  # the reader, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,8 +18,9 @@ def main(argv: Sequence[str]) -> int:
         "every target once.",
     )
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
-    parser.add_argument("--part", choices=PARTS, help="of the corpus; default: all of them")
-    parser.add_argument("--text", metavar="FILE", help="a UTF-8 text file of your own instead")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--part", choices=PARTS, help="of the corpus; default: all of them")
+    what.add_argument("--text", metavar="FILE", help="a UTF-8 text file of your own instead")
     args = parser.read(argv)
 
     from seqjax.run import Run

@@ -10,7 +10,7 @@ def main(argv: Sequence[str]) -> int:
     """Prints each prompt and its continuation."""
     parser = Parser(prog="seqjax generate", description="Continue a text with a trained model.")
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
-    text = "how the text begins; empty, the default: from the model's start; several: one text each"
+    text = "how the text begins; empty, the default: token 0; several: one text each"
     parser.add_argument("--prompt", nargs="+", default=[""], metavar="TEXT", help=text)
     parser.add_argument("--length", type=int, default=200, help="tokens to add; default 200")
     text = "0, the default: the likeliest token; 1: as the model thinks"

@@ -26,6 +26,7 @@ def main(argv: Sequence[str]) -> int:
         return sweep(argv)
     argv, flags = split_fields(argv)
     parser = recipe_parser("seqjax run", DESCRIPTION)
+    parser.add_argument("--seeds", metavar="0,1,2", help="several seeds: a sweep; see seqjax sweep --help")
     parser.add_argument("--print-config", action="store_true", help="print the whole recipe as TOML; train nothing")
     parser.add_argument("--dry-run", action="store_true", help="print shapes, sizes and memory; train nothing")
     args = parser.read(argv)

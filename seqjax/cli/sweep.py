@@ -10,7 +10,7 @@ from typing import Any
 from seqjax import config, registry
 from seqjax.cli.compare import add_comparison_flags, show
 from seqjax.cli.recipe import plugin_help, read_recipe, recipe_parser, split_fields, use_all_cores
-from seqjax.errors import Error
+from seqjax.errors import Error, nearest
 from seqjax.plugin import fields_of
 
 DESCRIPTION = """Train one run for every combination of the values of some flags, and compare them.
@@ -38,17 +38,21 @@ def main(argv: Sequence[str]) -> int:
     use_all_cores(args.devices)
     from seqjax.display import escape
     from seqjax.experiment import Experiment
+    from seqjax.run import COLUMNS
     from seqjax.runs import check_arm
     from seqjax.sweeps import run_all
 
     experiments = {", ".join(label): (", ".join(_arm(label)), Experiment(**fields[label])) for label in fields}
-    check_arm(args.against, [arm for arm, _ in experiments.values()])
+    check_arm(args.against, [arm or "all" for arm, _ in experiments.values()])
+    if args.metric is not None and args.metric not in COLUMNS:
+        raise Error(f"unknown metric {args.metric!r}{nearest(args.metric, COLUMNS)}; there are {', '.join(COLUMNS)}")
     out = args.out or next(path for n in itertools.count(1) if not (path := Path("runs", f"sweep-{n}")).exists())
     print(f"sweep    {escape(str(out))} · {len(experiments)} runs", flush=True)
     runs = run_all(experiments, out, args.devices, True, args.checkpoint_seconds)
     print(f"saved    {escape(str(out))}")
     show(runs, args.metric, args.against, args.figure or Path(out) / "curves.png")
-    print(f"next     seqjax compare {shlex.quote(str(out))} --metric train_loss")
+    loads = "".join(f" --load {shlex.quote(file)}" for file in args.load)
+    print(f"next     seqjax compare {shlex.quote(str(out))} --metric train_loss{loads}")
     return 0
 
 
