@@ -73,7 +73,8 @@ def split(source: Data, train: int | float, heldout: int | float) -> dict[str, A
     if sizes[0] < 2 or sum(sizes) > total:
         raise Error(
             f"corpus {source.source or type(source).__name__} has {total:,} {source.unit}; "
-            f"train = {train} and heldout = {heldout} take {sizes[0]:,} and {sizes[1]:,} of them, and training needs at least 2\n"
+            f"train = {train} and heldout = {heldout} take {sizes[0]:,} and {sizes[1]:,} of them, "
+            "and training needs at least 2\n"
             "Use a longer corpus, or shares such as --train 0.9 --heldout 0.1"
         )
     edges = [0, sizes[0], sum(sizes), total]

@@ -71,7 +71,7 @@ class Runs(Mapping[str, Run]):
             name: ", ".join(
                 f"{key.removesuffix('.plugin')}={str(recipe.get(key, 'none')).removeprefix('seqjax/')}"
                 for key in varied
-                if key != "seed"
+                if key != "seed" and (key in recipe or f"{key.partition('.')[0]}.plugin" not in varied)
             )
             for name, recipe in recipes.items()
         }

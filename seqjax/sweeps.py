@@ -163,17 +163,18 @@ def _slug(name):
 def _claim(out, places, variants):
     """Makes the folder of a sweep, with its index; or finds in it a sweep that this one goes on with or adds to."""
     index = {name: place._asdict() for name, place in places.items()}
+    files = {file.name for file in out.iterdir()} if out.is_dir() else set()
+    strange = sorted(files - {INDEX + folder.PART, folder.LOCK})
+    if strange and INDEX not in strange:
+        raise Error(f"{out} holds no sweep, but {', '.join(strange[:3])}; choose another folder")
     with folder.lock(out):
-        strange = sorted({file.name for file in out.iterdir()} - {INDEX + folder.PART, folder.LOCK})
-        if INDEX in strange:
+        if (out / INDEX).is_file():
             kept = read_index(out)
             for name, (arm, variant) in variants.items():
                 others = [place.folder for place in kept.values() if place.arm == arm]
                 known = [read_recipe(out / other) for other in others if (out / other / folder.CONFIG).is_file()]
                 check_alike(arm or name, [*known, variant])
             index = {name: place._asdict() for name, place in kept.items()} | index
-        elif strange:
-            raise Error(f"{out} holds no sweep, but {', '.join(strange[:3])}; choose another folder")
         folder.write(out / INDEX, json.dumps(index, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -43,7 +43,7 @@ class Vocab:
         reserved: Sequence[Hashable] = (),
         tokenizer: Tokenizer | None = None,
     ) -> "Vocab":
-        """Counts tokens, unless they are a `Counter`; those that occur fewer than `min_freq` times are left to `<unk>`."""
+        """Counts tokens, unless they are a `Counter`; those fewer than `min_freq` are left to `<unk>`."""
         freqs = collections.Counter(tokens)
         first = dict.fromkeys([UNKNOWN, *reserved])
         kept = (token for token, n in freqs.most_common() if n >= min_freq and token not in first)

@@ -162,7 +162,7 @@ def test_pairs_infer_what_they_are():
         ([[0, 1]], [[0, 1]], None, "inputs must be ids"),
         ([0.0, 1.0], [0, 1], Spec(Tokens(5)), "inputs must be ids"),
         ([0.0, 1.0], [0.0, 1.0], Spec(Values(2)), "inputs are of dim 1, but the spec says"),
-        (["a", "b"], [0, 1], None, "inputs must be numbers"),
+        (["a", "b"], [0, 1], None, "inputs must be real numbers"),
     ],
 )
 def test_sides_that_are_not_what_the_spec_says_are_refused(inputs, targets, spec, say):
@@ -181,3 +181,52 @@ def test_sides_that_are_not_what_the_spec_says_are_refused(inputs, targets, spec
 def test_sides_of_different_lengths_are_refused(targets, mask, say):
     with pytest.raises(Error, match=say):
         Pairs([0, 1, 2], targets, mask)
+
+
+def test_nobody_changes_what_was_hashed():
+    """Neither the caller's arrays nor one's own."""
+    x, ids, mask = np.arange(6.0), np.array([0, 1, 2]), np.array([True, False, True])
+    series, pairs = Series(x), Pairs(ids, [0.5, 1.0, 2.0], mask)
+    before = series.sha256, pairs.sha256
+    x[:], ids[:], mask[:] = 7, 1, False
+    assert (Series(series.values).sha256, Pairs(pairs.inputs, pairs.targets, pairs.mask, pairs.spec).sha256) == before
+    for array in (series.values, pairs.inputs, pairs.targets, pairs.mask, series.bounds):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["1", "2"], np.array(["2020-01-01"], "datetime64[D]"), [1 + 2j], np.ma.masked_equal([1.0, -9999.0], -9999.0)],
+)
+def test_what_is_no_real_number_is_refused(values):
+    with pytest.raises(Error, match="must be real numbers"):
+        Series(values)
+
+
+def test_ids_are_whole_and_fit_into_32_bits():
+    bits = Pairs([True, False], [False, True])
+    assert bits.spec == Spec(Tokens(2))
+    np.testing.assert_array_equal(bits.inputs, [1, 0])
+    with pytest.raises(Error, match="ids int"):
+        Pairs([2**40 + 5, 1], [0, 1])
+
+
+def test_equal_data_are_equal_and_print_shortly():
+    assert Text("ab") == Text("ab") != Text("ba")
+    assert len({Text("ab"), Text("ab"), Series([1.0])}) == 2
+    assert len(repr(Text("a" * 10_000))) < 100
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda: Text("abc")[0],
+        lambda: list(Text("abc")),
+        lambda: Text("abc", bounds="abc"),
+        lambda: Pairs([0, 1], [1, 0], spec=Tokens(2)),
+    ],
+)
+def test_misuse_is_an_error_that_says_so(attempt):
+    with pytest.raises(Error, match=r"without a step|bounds must rise|spec must be"):
+        attempt()

@@ -74,6 +74,6 @@ def test_commands_run_in_order(folder, capsys, monkeypatch):
 def run_script(args, monkeypatch):
     """A script of the checkout, from the folder that the documents are read in."""
     monkeypatch.setattr(sys, "argv", args)
-    ends = pytest.raises(SystemExit, match="^0$") if "--help" in args else contextlib.nullcontext()
+    ends = pytest.raises(SystemExit, match=r"^0$") if "--help" in args else contextlib.nullcontext()
     with ends:
         runpy.run_path(str(ROOT / args[0]), run_name="__main__")

@@ -148,7 +148,22 @@ def nats_by_hand(run, ids):
     return found
 
 
-@pytest.mark.parametrize("tokenizer", [Char(), BPE(vocab_size=275), Word()], ids=["char", "bpe", "word"])
+def test_a_text_that_does_not_come_back_has_no_bits_per_character():
+    """Of words the white space is lost, and of unknown characters all: a count of characters would say nothing."""
+    assert "bits_per_character" not in untrained(BOOK, Word()).evaluate(BOOK)
+    run = untrained(BOOK, Char())
+    assert "bits_per_character" not in run.evaluate(Text("☂" + DOCUMENTS[0]))
+
+
+def test_a_character_that_is_predicted_in_part_counts():
+    """Of three bytes the first is given, and the other two say which character it is."""
+    run = untrained(BOOK, BPE(vocab_size=256))
+    nats = run.evaluate(Text("日"))
+    assert nats["tokens"] == 2
+    assert nats["bits_per_character"] == pytest.approx(2 * nats["loss"] / math.log(2))
+
+
+@pytest.mark.parametrize("tokenizer", [Char(), BPE(vocab_size=275)], ids=["char", "bpe"])
 def test_bits_per_character_count_the_characters_that_are_predicted(tokenizer):
     """Summed bits, over all characters but those of each document's first token, whatever a token is."""
     run = untrained(BOOK, tokenizer)

@@ -256,3 +256,16 @@ def test_pairs_are_learned_without_a_shift():
         epochs=15,
     ).run()
     assert run.evaluate("heldout")["perplexity"] < 1.1
+
+
+def test_a_mask_that_scores_nothing_is_an_error():
+    pairs = Pairs([0, 1] * 600, [1, 0] * 600, np.zeros(1200, bool))
+    with pytest.raises(Error, match="nothing is scored"):
+        Experiment(corpus=pairs, model=RNN(hidden=4), epochs=1).run()
+
+
+def test_a_lone_surrogate_is_kept_and_a_run_with_it_can_be_opened(tmp_path):
+    run = Experiment(corpus=Text("ab\ud800cd " * 300), model=RNN(hidden=4), epochs=1).run(tmp_path / "run")
+    opened = Run.open(tmp_path / "run")
+    assert opened.data == run.data
+    assert "\ud800" in opened.codec.tokens

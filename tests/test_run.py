@@ -5,6 +5,8 @@ import logging
 import math
 import os
 import shutil
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -455,3 +457,25 @@ def test_one_character_is_not_all_of_them():
     assert Experiment(train=1.0).train == 1.0
     with pytest.raises(Error, match=r"train = 1\b(?!\.)"):
         in_memory(TEXT, train=1, heldout=0).run()
+
+
+def test_a_class_without_a_file_that_was_changed_is_another_plugin(tmp_path):
+    """As in a notebook: the cell is edited and run again, and the folder holds what the old one came to."""
+
+    def run_with(body):
+        code = (
+            "import seqjax, jax.numpy as jnp\n"
+            "from dataclasses import dataclass\n"
+            '@seqjax.register("model", "mine")\n'
+            "@dataclass(frozen=True)\n"
+            "class Mine(seqjax.Cell):\n"
+            "    def cell(self, u, v, state):\n"
+            f"        return self.State({body})\n"
+            "e = seqjax.Experiment(corpus=seqjax.Text('the cat sat. ' * 100), model=Mine(hidden=4), epochs=1)\n"
+            "e.run('run')\n"
+        )
+        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+
+    assert run_with("jnp.tanh(u + v)").returncode == 0
+    assert run_with("jnp.tanh(u + v)").returncode == 0
+    assert "another model 'local/mine'" in run_with("jnp.sin(u + v)").stderr

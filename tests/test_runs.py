@@ -108,19 +108,20 @@ def test_the_last_value_is_the_last_that_was_measured():
     assert runs.compare("heldout_loss").rows == (("all", 1, 2.0, 2.0, 2.0),)
 
 
-def test_a_run_that_did_not_come_to_its_end_counts_as_diverged():
-    values = {"full": [1.0, 2.0, 3.0], "wild": [5.0, 6.0, 7.0]}
-    runs = dict(runs_of(values))
-    runs["wild, seed=1"] = made(1, [0.5], epochs=3)
-    runs["wild, seed=2"] = made(2, [], epochs=3)
+def test_a_run_that_did_not_come_to_its_end_has_no_value_and_is_counted():
+    runs = dict(runs_of({"full": [1.0, 2.0, 3.0]}))
+    for seed, rows in enumerate([[9.0, 9.0, 5.0], [0.5], []]):
+        runs[f"wild, seed={seed}"] = made(seed, rows, epochs=3)
+    runs["wild, seed=1"].diverged = True
     table = Runs(runs, {name: name.partition(",")[0] for name in runs}).compare("heldout_loss", against="full")
-    assert table["diverged"] == [0, 2]
+    assert table["diverged"] == [0, 1]
+    assert table["unfinished"] == [0, 1]
     assert table["runs"] == [3, 1]
     assert table.rows[1][2:6] == (5.0, 5.0, 5.0, 4.0), "the pairs that are left"
     for name in list(runs)[3:]:
         runs[name] = made(runs[name].experiment.seed, [], epochs=3)
     table = Runs(runs, {name: name.partition(",")[0] for name in runs}).compare("heldout_loss", against="full")
-    assert table["diverged"] == [0, 3]
+    assert table["unfinished"] == [0, 3]
     assert np.isnan(table.rows[1][2:8]).all()
 
 
@@ -224,7 +225,7 @@ def test_single_runs_are_told_apart_by_what_differs(swept):
         "gradient=full": [0, 1],
         "gradient=truncated, gradient.steps=2": [0, 1],
     }
-    assert list(Runs.open(*folders[:2]).arms) == [""]
+    assert list(Runs.open(*folders[:2]).arms) == ["all"]
     assert opened.compare("train_loss")["median"] == runs.compare("train_loss")["median"]
 
 

@@ -10,7 +10,8 @@ import pytest
 from packages.shell import call
 from test_resume import NoFigure, crash_after, results
 
-from seqjax import Error, Experiment, Run, Runs, Text, execute, names, sweep, sweeps, train
+from seqjax import Error, Experiment, Run, Runs, Text, create, execute, names, sweep, sweeps, train
+from seqjax.sweeps import combine
 from seqjax_gradients import Full, Randomized, Truncated
 from seqjax_models import GRU, RNN
 from seqjax_optimizers import SGD
@@ -123,7 +124,7 @@ def test_every_run_is_the_one_that_is_made_alone(swept, tmp_path):
 def test_a_sweep_can_be_made_again_and_added_to(swept, tmp_path):
     """Finished runs are opened: their files are not touched."""
     path, runs = swept
-    files = [file for file in path.rglob("*") if file.is_file() and file.name != "sweep.json"]
+    files = [file for file in path.rglob("*") if file.is_file() and file.parent != path]
     before = {file: file.stat().st_mtime_ns for file in files}
     assert len(before) > 4 * 5
     more = sweep(BASE, {**AXES, "seed": [1, 2]}, path)
@@ -186,7 +187,7 @@ def test_a_run_that_diverges_does_not_end_the_sweep(tmp_path, kept, capsys):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, swept):
     (tmp_path / "thesis.tex").write_text("precious")
-    for path, name in ((tmp_path, "thesis.tex"), (swept[0] / "full-seed-0", ".lock")):
+    for path, name in ((tmp_path, "thesis.tex"), (swept[0] / "full-seed-0", "codec.json")):
         before = {file: file.read_bytes() for file in path.iterdir()}
         with pytest.raises(Error, match=f"holds no sweep, but {name}") as caught:
             sweep(BASE, {"seed": [0]}, path)
@@ -195,8 +196,36 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, swept):
 
 
 def test_another_recipe_in_the_folder_of_a_sweep_is_an_error(swept):
-    with pytest.raises(Error, match="another recipe"):
+    with pytest.raises(Error, match=r"full: its runs differ in more than the seed[^$]*epochs: there 2, asked for 3"):
         sweep(dataclasses.replace(BASE, epochs=3), AXES, swept[0])
+    with pytest.raises(Error, match="differ in more than the seed"):  # of these arms there are other seeds
+        sweep(dataclasses.replace(BASE, epochs=3), AXES | {"seed": [7]}, swept[0])
+    assert len(Runs.open(swept[0]).arms["full"]) < 4
+
+
+def test_another_corpus_behind_the_same_recipe_is_an_error(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("the cat sat. " * 60)
+    base = dataclasses.replace(BASE, corpus=create("corpus", "text-file", path=str(file)))
+    sweep(base, {"seed": [0]}, tmp_path / "out")
+    file.write_text("the dog ran. " * 60)
+    with pytest.raises(Error, match="corpus has changed") as caught:
+        sweep(base, {"seed": [0, 1]}, tmp_path / "out")
+    assert caught.value.exit_code == 4
+    sweep(base, {"seed": [1]}, tmp_path / "new")
+    with pytest.raises(Error, match="different corpora"):
+        Runs.open(tmp_path / "out" / "seed-0", tmp_path / "new" / "seed-1")
+
+
+def test_one_recipe_twice_is_an_error():
+    with pytest.raises(Error, match="one recipe"):
+        sweep(BASE, {"model": {"a": RNN(hidden=3), "b": RNN(hidden=3)}})
+
+
+def test_data_in_memory_are_named_by_their_hash():
+    names = [*combine(BASE, {"corpus": [Text("ab" * 90), Text("ba" * 90)]})]
+    assert len(names) == 2
+    assert all(name.startswith("corpus=Text ") for name in names)
 
 
 # --- the command line ---

@@ -1,5 +1,6 @@
 """Runs side by side come to what each comes to alone."""
 
+import contextlib
 from dataclasses import replace
 
 import jax
@@ -87,3 +88,23 @@ def test_epochs_of_different_length_are_not_made_side_by_side():
     base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), corpus=Text("abcdefgh " * 50), train=365)
     experiments = [variant for _, variant in combine(base, {"seed": range(4)}).values()]
     assert execute_together(experiments, [None] * 4, 30.0) is None
+
+
+def test_a_signal_saves_all_of_them_and_they_go_on(monkeypatch, tmp_path):
+    experiments = [variant for _, variant in combine(BASE, {"seed": range(2)}).values()]
+    paths = [tmp_path / "a", tmp_path / "b"]
+    monkeypatch.setattr("seqjax.together.noticed", lambda: contextlib.nullcontext(lambda: 143))
+    with pytest.raises(KeyboardInterrupt, match="of 2 runs") as caught:
+        execute_together(experiments, paths, 30.0)
+    assert caught.value.exit_code == 143
+    monkeypatch.undo()
+    for experiment, path in zip(experiments, paths, strict=True):
+        assert not (path / "params.safetensors").exists()
+        assert_same(experiment.run(path, devices=1), experiment.run(devices=1))
+
+
+def test_nothing_is_written_where_runs_cannot_share(tmp_path):
+    base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), corpus=Text("abcdefgh " * 50), train=365)
+    experiments = [variant for _, variant in combine(base, {"seed": range(4)}).values()]
+    assert execute_together(experiments, [tmp_path / str(n) for n in range(4)], 30.0) is None
+    assert list(tmp_path.iterdir()) == []
