@@ -119,7 +119,9 @@ def _code(cls: type) -> bytes:
         return inspect.getsource(cls).encode()
     except (OSError, TypeError):
         codes = [value.__code__ for value in vars(cls).values() if inspect.isfunction(value)]
-        return repr([(c.co_name, c.co_code, c.co_names, list(map(str, c.co_consts))) for c in codes]).encode()
+        plain = (int, float, complex, str, bytes, type(None))  # others may have an address in their repr
+        consts = [[const for const in code.co_consts if isinstance(const, plain)] for code in codes]
+        return repr([(c.co_name, c.co_code, c.co_names, k) for c, k in zip(codes, consts, strict=True)]).encode()
 
 
 def _git_commit() -> str | None:

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.contracts import Params, Stream, Tokens
+from seqjax.contracts import Params, Stream, TextCodec
+from seqjax.corpus import Text
 from seqjax.data import check_stream, in_order, past_context, scored_steps, window
 from seqjax.problem import Problem
+from seqjax.specs import Tokens
 
 WINDOW = 256
 """Time steps scanned at once; the result does not depend on it."""
@@ -45,6 +47,18 @@ def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]
 def perplexity(loss: float) -> float:
     """Exp of the mean cross-entropy in nats: 1 if every token was certain, |V| if all were equally likely."""
     return math.inf if loss > 700 else math.exp(loss)
+
+
+def predicted_characters(codec: TextCodec, text: Text) -> int:
+    """How many characters of a text are predicted: all but those of each document's first token; 0 if some are lost."""
+    count = 0
+    for document in text.documents:
+        ids = codec.encode(document)
+        if codec.decode(ids) != document:
+            return 0
+        first = codec.decode(ids[:1])  # a part of a character is not counted, so that the character is
+        count += len(document) - (len(first) if document.startswith(first) else 0)
+    return count
 
 
 @functools.partial(jax.jit, static_argnums=0)

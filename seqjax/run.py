@@ -17,7 +17,7 @@ from seqjax.corpus import Data, Series, Text
 from seqjax.data import PARTS, Prepared, make_stream, prepare, split
 from seqjax.environment import missing_plugins
 from seqjax.errors import Error, nearest
-from seqjax.evaluate import evaluate
+from seqjax.evaluate import evaluate, predicted_characters
 from seqjax.experiment import Experiment
 from seqjax.generate import generate
 from seqjax.problem import ModelProblem, Problem
@@ -274,18 +274,6 @@ class Run:
     def __repr__(self) -> str:
         last = f", heldout_loss={self.metrics[-1]['heldout_loss']:.4g}" if self.metrics else ""
         return f"Run({len(self.metrics)} of {self.experiment.epochs} epochs{last}, path={str(self.path)!r})"
-
-
-def predicted_characters(codec: TextCodec, text: Text) -> int:
-    """How many characters of a text are predicted: all but those of each document's first token; 0 if some are lost."""
-    count = 0
-    for document in text.documents:
-        ids = codec.encode(document)
-        if codec.decode(ids) != document:
-            return 0
-        first = codec.decode(ids[:1])  # a part of a character is not counted, so that the character is
-        count += len(document) - (len(first) if document.startswith(first) else 0)
-    return count
 
 
 def read_recipe(path: Path) -> Experiment:

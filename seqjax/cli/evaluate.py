@@ -11,7 +11,10 @@ COLUMNS = {"loss": ".4f", "perplexity": ".4f", "bits_per_character": ".4f", "tok
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints loss, perplexity, bits per character and number of targets, a line a part."""
+    """Prints loss, perplexity, bits per character and number of targets, a line a part.
+
+    Bits per character are left out of a text that the tokenizer does not give back exactly.
+    """
     parser = Parser(
         prog="seqjax evaluate",
         description="Loss (nats, or squared error), perplexity and bits per character; in order from one fresh state, "
@@ -37,5 +40,7 @@ def main(argv: Sequence[str]) -> int:
         if not row["tokens"]:
             print(f"{part:8}  has no targets")
         else:
-            print(f"{part:8} ", *(f"{row[name]:>12{COLUMNS[name]}}" for name in columns))
+            print(
+                f"{part:8} ", *(f"{row[name]:>12{COLUMNS[name]}}" if name in row else f"{'–':>12}" for name in columns)
+            )
     return 0

@@ -18,7 +18,9 @@ def recipe_parser(prog: str, description: str) -> Parser:
     """A parser with the flags of a recipe but for those of plugins' fields, which depend on the plugins."""
     parser = Parser(prog=prog, description=description, add_help=False)
     for kind in registry.GROUPS:
-        parser.add_argument(f"--{kind}", metavar="NAME", help=f"the {kind}, by short name or full id")
+        parser.add_argument(
+            f"--{kind}", metavar="NAME", help=f"the {kind}, by short name or full id; name:field=value sets a field"
+        )
     for name, field in fields_of(config.Scalars).items():
         text = f"{field.doc[:1].lower()}{field.doc[1:]} Default {field.default}."
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=text)
@@ -56,7 +58,7 @@ def read_recipe(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
     """The configuration of the file, with the flags laid over it."""
     recipe = {} if args.config is None else _read_config(args.config)
     for kind in registry.GROUPS:
-        name, strings = getattr(args, kind), fields.get(kind, {})
+        name, strings = _split_name(kind, getattr(args, kind), fields.get(kind, {}))
         table: dict[str, Any] = {} if name is None else {"plugin": name}
         below = config.overlay(config.overlay(config.DEFAULTS, recipe), {kind: table}).get(kind)
         if strings:
@@ -65,6 +67,19 @@ def read_recipe(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
             recipe = config.overlay(recipe, {kind: table})
     scalars = {name: text for name in fields_of(config.Scalars) if (text := getattr(args, name)) is not None}
     return recipe | config.parse_fields(config.Scalars, scalars)
+
+
+def _split_name(kind: str, value: str | None, strings: dict[str, str]) -> tuple[str | None, dict[str, str]]:
+    """`truncated:steps=8` as a plugin's name and the strings of its fields."""
+    if value is None:
+        return None, strings
+    name, *inner = re.split(r":(?=[\w-]+=)", value)
+    for field in inner:
+        key, _, text = field.partition("=")
+        if key.replace("-", "_") in strings:
+            raise Error(f"--{kind}.{key} is given twice: it is in {value} too")
+        strings = strings | {key.replace("-", "_"): text}
+    return name, strings
 
 
 def _read_config(file: str) -> dict[str, Any]:

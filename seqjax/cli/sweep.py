@@ -1,7 +1,6 @@
 """`seqjax sweep`: one run for every combination of the values of some flags."""
 
 import itertools
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,14 +99,7 @@ def _combine(axes: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
         flags, label = [], []
         for flag, value in zip(ordered, values, strict=True):
             is_kind = flag[2:] in registry.GROUPS
-            name, *fields = re.split(r":(?=[\w-]+=)", value) if is_kind else [value]
-            flags += [flag, name]
-            for field in fields:
-                key, _, text = field.partition("=")
-                inner = f"{flag}.{key.replace('_', '-')}"
-                if inner in axes:
-                    raise Error(f"{inner} is given twice: it is in {value} too")
-                flags.append(f"{inner}={text}")
+            flags.append(f"{flag}={value}")
             if len(axes[flag]) > 1 or flag == "--seed":
                 label.append(value if is_kind else f"{flag[2:].replace('-', '_')}={value}")
         found[tuple(label)] = flags
