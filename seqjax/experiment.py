@@ -49,8 +49,8 @@ class Experiment(config.Scalars):
     ) -> Any:
         """Trains, and returns the `Run`. Goes on with an interrupted run of the same recipe, and opens a finished one.
 
-        Ctrl-C and SIGTERM save the state, where there is a folder, and then raise a KeyboardInterrupt with an
-        `exit_code`, 130 or 143, which the command line and `seqjax.script` end with.
+        Ctrl-C and SIGTERM save the state, where there is a folder, and then raise `KeyboardInterrupt` and
+        `SystemExit`, so that the program ends with 130 or 143.
 
         Args:
             path: folder to keep the run in; None: in memory, nothing is written.

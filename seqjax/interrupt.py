@@ -6,14 +6,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 
-class Interrupted(KeyboardInterrupt):
-    """Training was interrupted and its state saved. Ends a command with 130 after Ctrl-C, 143 after SIGTERM."""
-
-    def __init__(self, message: str, exit_code: int):
-        super().__init__(message)
-        self.exit_code = exit_code
+def leave(message: str, exit_code: int) -> NoReturn:
+    """Raises what ends any program with this exit code: after Ctrl-C, 130, a `KeyboardInterrupt`, else `SystemExit`."""
+    if exit_code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt(message)
+    with contextlib.suppress(OSError):  # stderr may have gone with the terminal
+        print(message, file=sys.stderr, flush=True)
+    raise SystemExit(exit_code)
 
 
 @contextlib.contextmanager

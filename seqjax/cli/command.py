@@ -58,7 +58,7 @@ def guarded(work: Callable[[list[str]], int], argv: Sequence[str]) -> int:
     except KeyboardInterrupt as fault:
         with contextlib.suppress(OSError):  # stderr may have gone with the terminal
             print(f"seqjax: {str(fault) or 'interrupted'}", file=sys.stderr)
-        return getattr(fault, "exit_code", 130)
+        return 130
     except BrokenPipeError:  # the reader, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
