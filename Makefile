@@ -23,7 +23,7 @@ or, where your distribution has none:
 endef
 export NO_PYTHON
 
-.PHONY: help demo test test-slow lint types wheel lock clean
+.PHONY: help demo test test-slow bench lint types wheel lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -36,6 +36,9 @@ test: $(READY)  ## the test suite; ARGS="-k name" chooses
 
 test-slow: $(READY)  ## the tests that take minutes
 	@$(PYTHON) -m pytest -n 2 -m slow $(ARGS)
+
+bench: $(READY) | $(UV)  ## training speed beside PyTorch (installed apart, once) and Flax; ARGS="--cells gru"
+	@$(with_index) $(PYTHON) benchmarks/training.py $(ARGS)
 
 lint: $(READY)  ## ruff: rules and format
 	@$(PYTHON) -m ruff check

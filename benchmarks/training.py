@@ -1,6 +1,6 @@
 """Tokens a second at which seqjax, PyTorch and Flax train.
 
-    python benchmarks/training.py
+    make bench
 
 A character model of 28 symbols on 10,000 random tokens, 32 rows of 35 steps, the state carried from window to window,
 SGD with learning rate 1 and the global norm clipped at 1, float32: the same work for all. Each contender is a process
