@@ -32,6 +32,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 DEFAULT_TOKENIZER = "seqjax/char"
 """How a text is split where no tokenizer is named."""
 
+PARTS = ("train", "heldout", "rest")
+"""The consecutive parts of a corpus."""
+
 TEXT_FILE = "seqjax/text-file"
 """What reads a text file that is named on the command line alone."""
 

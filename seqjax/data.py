@@ -7,14 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from seqjax.config import DEFAULT_TOKENIZER, create
+from seqjax.config import DEFAULT_TOKENIZER, PARTS, create
 from seqjax.contracts import Codec, Plan, Stream, TextCodec, Tokenizer
 from seqjax.corpus import Corpus, Data, Pairs, Series, Text
 from seqjax.errors import Error
 from seqjax.specs import Spec, Tokens, Values
-
-PARTS = ("train", "heldout", "rest")
-"""The consecutive parts of a corpus."""
 
 
 class Prepared(NamedTuple):

@@ -17,7 +17,7 @@ import jax
 from seqjax import registry
 from seqjax.corpus import Data
 from seqjax.errors import Error
-from seqjax.folder import ENVIRONMENT, PLUGINS, disk_errors, read
+from seqjax.folder import ENVIRONMENT, PLAIN_NAME, PLUGINS, disk_errors, read
 from seqjax.plugin import Plugin
 
 
@@ -90,7 +90,7 @@ def missing_plugins(folder: Path) -> list[str]:
 def _kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
     """Where a run keeps the file of a local plugin; two files may have one name."""
     name = f"{record['sha256'][:8]}_{record['file']}"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+    if not re.fullmatch(PLAIN_NAME, name):
         raise ValueError(f"not a plain file name: {name!r}")
     return folder / PLUGINS / name
 

@@ -4,9 +4,9 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 
@@ -19,18 +19,10 @@ from seqjax.environment import changes, copy_local_plugins, environment
 from seqjax.errors import Error
 from seqjax.evaluate import perplexity
 from seqjax.experiment import Experiment
-from seqjax.interrupt import Interrupted, noticed
+from seqjax.interrupt import leave, noticed
 from seqjax.run import Run, read_recipe
 from seqjax.specs import Tokens
 from seqjax.train import Diverged, Progress, TrainState, init_train_state, metrics_row, train_in_chunks
-
-
-class Start(NamedTuple):
-    """Where training begins: a run without parameters, or one that was interrupted, with its last state."""
-
-    run: Run
-    state: TrainState | None = None
-    progress: Progress | None = None
 
 
 def execute(
@@ -42,10 +34,15 @@ def execute(
         if progress:
             print(f"opened   {path}: it is finished, and was not trained again")
         return run
-    run = make_ready(experiment, path, devices)
+    run, chunks = make_ready(experiment, path, devices)
     with nullcontext() if path is None else folder.lock(path):
         finished = finished_run(experiment, path)  # again: another process may just have let go of the folder
-        return finished or _train(begin(run, devices), devices, progress, checkpoint_seconds)
+        if finished is not None:
+            return finished
+        state, done = begin(run, devices)
+        if state is not None:
+            chunks = train(run, devices, state, done)
+        return _record(run, chunks, devices, progress, checkpoint_seconds)
 
 
 def finished_run(experiment: Experiment, path: Path | None) -> Run | None:
@@ -89,28 +86,36 @@ def differences(kept: Experiment, asked: Experiment) -> list[str]:
     ]
 
 
-def make_ready(experiment: Experiment, path: Path | None, devices: int | None) -> Run:
-    """A run with its data, not begun: nothing is written for what cannot be trained."""
+Chunks = Iterator[tuple[TrainState, Progress]]
+"""What `train_in_chunks` yields."""
+
+
+def make_ready(experiment: Experiment, path: Path | None, devices: int | None) -> tuple[Run, Chunks]:
+    """A run with its data, and its training from the start; nothing is written for what cannot be trained."""
     data = prepare(experiment.corpus, experiment.train, experiment.heldout, experiment.tokenizer)
     e = dataclasses.replace(experiment, tokenizer=resolve_tokenizer(experiment.tokenizer, data.source))
     check_model(e.model, data.spec)
     run = Run(e, data.codec, data.spec, path=path, _prepared=data)
-    options = (e.sampler, e.gradient, e.optimizer, e.epochs, e.seed, None, None, devices)
-    train_in_chunks(run.problem, data.streams["train"], *options)
-    return run
+    return run, train(run, devices)
 
 
-def begin(run: Run, devices: int | None) -> Start:
-    """Makes the folder of a run, or reads how far it has come."""
-    path = run.path
-    if path is None:
-        return Start(run)
+def train(run: Run, devices: int | None, state: TrainState | None = None, progress: Progress | None = None) -> Chunks:
+    """The training of a run, from the start or from where it was interrupted."""
+    e, stream = run.experiment, run.prepared.streams["train"]
+    options = (e.sampler, e.gradient, e.optimizer, e.epochs, e.seed, None, state, devices, progress)
+    return train_in_chunks(run.problem, stream, *options)
+
+
+def begin(run: Run, devices: int | None) -> tuple[TrainState | None, Progress | None]:
+    """Makes the folder of a run, or reads how far it has come; None: it is at its start."""
+    if run.path is None:
+        return None, None
     used = make_mesh(run.experiment.sampler.batch_size, devices).size
     record = environment(run.experiment, run.data.sha256, used)
-    if not (path / folder.CONFIG).is_file():
+    if not (run.path / folder.CONFIG).is_file():
         _create(run, record)
-        return Start(run)
-    _check_environment(path, record)
+        return None, None
+    _check_environment(run, record)
     return _go_on(run)
 
 
@@ -125,16 +130,13 @@ def _create(run, record):
     folder.write(run.path / folder.CONFIG, config.to_toml(config.to_config(run.experiment)))
 
 
-def _check_environment(path, record):
+def _check_environment(run, record):
     """Refuses to go on where bits would differ from those of a run that was not interrupted."""
-    corpus, problems = folder.read(
-        path / folder.ENVIRONMENT, lambda data: ((kept := json.loads(data))["corpus_sha256"], changes(kept, record))
-    )
-    if corpus != record["corpus_sha256"]:
-        raise Error(f"{path}: its corpus has changed; its sha256 was {corpus}", exit_code=4)
+    run.check_corpus(run.data)
+    problems = folder.read(run.path / folder.ENVIRONMENT, lambda data: changes(json.loads(data), record))
     if problems:
         raise Error(
-            f"{path} was begun in another environment, in which it would come to another result\n"
+            f"{run.path} was begun in another environment, in which it would come to another result\n"
             "Go on in that one (the number of devices is --devices), or train anew in another folder:",
             problems=problems,
             exit_code=4,
@@ -147,7 +149,7 @@ def _go_on(run):
     rows = folder.read_rows(run.path / folder.METRICS)
     if last is None:
         folder.write_rows(run.path / folder.METRICS, [])
-        return Start(run)
+        return None, None
     if last.codec != run.codec_text:
         raise Error(f"{run.path}: its tokenizer no longer gives the ids that it was trained on", exit_code=4)
     run.metrics = rows[: last.progress.epochs_done]
@@ -162,15 +164,11 @@ def _go_on(run):
     like = init_train_state(run.problem, e.gradient, e.optimizer, 1, e.sampler.batch_size, e.seed)
     state = checkpoint.restore(last, like)
     run.params = state.params
-    return Start(run, state, last.progress)
+    return state, last.progress
 
 
-def _train(start, devices, show, checkpoint_seconds):
+def _record(run, chunks, devices, show, checkpoint_seconds):
     """Trains to the end, or to where it is interrupted."""
-    run, e = start.run, start.run.experiment
-    stream = run.prepared.streams["train"]
-    options = (e.sampler, e.gradient, e.optimizer, e.epochs, e.seed, None, start.state, devices, start.progress)
-    chunks = train_in_chunks(run.problem, stream, *options)
     with Display(run, show, devices) as display, noticed() if run.path else nullcontext(lambda: None) as interrupted:
         recorder = Recorder(run, checkpoint_seconds)
         try:
@@ -178,7 +176,7 @@ def _train(start, devices, show, checkpoint_seconds):
                 recorder.add(state, progress)
                 if (exit_code := interrupted()) and not run.finished:
                     recorder.save(state, progress)  # before anything is printed, which may fail
-                    raise Interrupted(
+                    leave(
                         f"interrupted at update {int(state.update):,}, and saved in {run.path}\n"
                         "The same recipe in the same folder goes on from there",
                         exit_code,
@@ -189,7 +187,7 @@ def _train(start, devices, show, checkpoint_seconds):
             raise keep_last_good(run, fault) from fault
         finish(run)
         if exit_code := interrupted():  # too late for this run, but not for what may follow it
-            raise Interrupted(f"interrupted when {run.path} had come to its end; it is saved", exit_code)
+            leave(f"interrupted when {run.path} had come to its end; it is saved", exit_code)
     return run
 
 

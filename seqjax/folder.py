@@ -26,6 +26,8 @@ CONFIG, ENVIRONMENT, METRICS, CODEC = "config.toml", "environment.json", "metric
 PARAMS, SAMPLES, HISTORY, PLUGINS = "params.safetensors", "samples.txt", "history.png", "plugins"
 DATA, CHECKPOINTS, LOCK, PART = "data.safetensors", "checkpoints", ".lock", ".part"
 DIVERGED = "diverged.txt"
+PLAIN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""What a file or folder that is named by data may be called."""
 FIRST = (LOCK, ENVIRONMENT, CODEC, METRICS, PLUGINS, DATA, CONFIG)
 """What a run has before training; its recipe is written last."""
 

@@ -13,11 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from seqjax.errors import Error
-from seqjax.folder import disk_errors, write
+from seqjax.folder import PLAIN_NAME, disk_errors, write
 from seqjax.table import Table, format_cell
-
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-"""What a table or figure may be called, since files are named after it."""
 
 
 class Report:
@@ -147,7 +144,7 @@ class Report:
         )
 
     def _check_name(self, name: str) -> None:
-        if not re.fullmatch(NAME, name):
+        if not re.fullmatch(PLAIN_NAME, name):
             raise Error(f"{name!r} names files, and is no plain name: letters, digits, '.', '_', '-', at most 100")
         taken = {"rows", "report", *self.tables, *self.figures}
         if name.lower() in map(str.lower, taken):

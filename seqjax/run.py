@@ -12,9 +12,10 @@ import jax
 import numpy as np
 
 from seqjax import checkpoint, config, folder, forecast, registry
+from seqjax.config import PARTS
 from seqjax.contracts import Codec, Params, TextCodec
 from seqjax.corpus import Data, Series, Text
-from seqjax.data import PARTS, Prepared, make_stream, prepare, split
+from seqjax.data import Prepared, make_stream, prepare, split
 from seqjax.environment import missing_plugins
 from seqjax.errors import Error, nearest
 from seqjax.evaluate import evaluate, predicted_characters

@@ -163,7 +163,7 @@ def read_index(path: Path) -> dict[str, Place]:
         lambda data: {name: Place(str(place["arm"]), str(place["folder"])) for name, place in json.loads(data).items()},
     )
     for place in index.values():
-        plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", place.folder)
+        plain = re.fullmatch(folder.PLAIN_NAME, place.folder)
         if not plain or (path / place.folder).resolve().parent != path.resolve():
             raise Error(f"{path / INDEX}: not the name of a folder inside {path}: {place.folder!r}")
     return index

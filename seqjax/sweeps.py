@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,8 @@ def run_all(
 ) -> Runs:
     """The runs of all variants, each in a folder of its own in `out`."""
     places = {name: Place(arm, _slug(name)) for name, (arm, _) in variants.items()}
-    repeated = [name for name, (_, variant) in variants.items() if [v for _, v in variants.values()].count(variant) > 1]
-    if repeated:
+    counts = Counter(variant for _, variant in variants.values())
+    if repeated := [name for name, (_, variant) in variants.items() if counts[variant] > 1]:
         raise Error(f"sweep: these are one recipe: {', '.join(repeated)}")
     if out is not None:
         if len({place.folder for place in places.values()}) < len(places):

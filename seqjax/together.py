@@ -21,7 +21,7 @@ from seqjax.devices import make_mesh
 from seqjax.epoch import Static, TrainState, place, run_epoch
 from seqjax.execute import Recorder, begin, finish, keep_last_good, make_ready
 from seqjax.experiment import Experiment
-from seqjax.interrupt import Interrupted, noticed
+from seqjax.interrupt import leave, noticed
 from seqjax.run import Run
 from seqjax.train import CHUNK_STEPS, Progress, add_updates, diverged, epoch_rng, init_train_state, timed_call
 
@@ -59,16 +59,14 @@ def execute_together(
     floats = varied_floats(experiments)
     if floats is None:
         return None
-    ready = [make_ready(experiment, path, 1) for experiment, path in zip(experiments, paths, strict=True)]
-    if not _equal_epochs(ready):
+    runs = [make_ready(experiment, path, 1)[0] for experiment, path in zip(experiments, paths, strict=True)]
+    if not _equal_epochs(runs):
         return None
     with contextlib.ExitStack() as locks:
         for path in paths:
             if path is not None:
                 locks.enter_context(folder.lock(path))
-        starts = [begin(run, 1) for run in ready]
-        runs = [start.run for start in starts]
-        if any(start.state is not None for start in starts):
+        if any(state is not None for state, _ in [begin(run, 1) for run in runs]):
             return None
         interrupted = locks.enter_context(noticed() if None not in paths else contextlib.nullcontext(lambda: None))
         _train(runs, floats, checkpoint_seconds, interrupted)
@@ -108,7 +106,6 @@ def _train(runs, floats, checkpoint_seconds, interrupted):
     progresses, last = [Progress()] * len(runs), 0
     good = [True] * len(runs)
     size = max(1, CHUNK_STEPS // (len(runs) * e.sampler.batch_size * e.sampler.num_steps))
-    exit_code = None
     for epoch in range(e.epochs):
         plans = [past_context(plan, problem.context, e.sampler.num_steps) for plan in _plans(runs, epoch)]
         plan = _stack(plans)
@@ -133,7 +130,7 @@ def _train(runs, floats, checkpoint_seconds, interrupted):
                 else:
                     keep_last_good(runs[i], diverged(state, progresses[i], last))
             if exit_code:
-                raise Interrupted(f"interrupted at update {last:,} of {len(runs)} runs, and saved", exit_code)
+                leave(f"interrupted at update {last:,} of {len(runs)} runs, and saved", exit_code)
     for run, fine in zip(runs, good, strict=True):
         if fine:
             finish(run)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from seqjax import config
 from seqjax.cli.parser import Parser
+from seqjax.config import PARTS
 
-PARTS = ("train", "heldout", "rest")
 COLUMNS = {"loss": ".4f", "perplexity": ".4f", "bits_per_character": ".4f", "tokens": ","}
 """What is printed, and how."""
 
