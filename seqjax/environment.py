@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import json
+import os
 import platform
 import re
 import shlex
@@ -20,6 +21,9 @@ from seqjax.errors import Error
 from seqjax.folder import ENVIRONMENT, PLAIN_NAME, PLUGINS, disk_errors, read
 from seqjax.plugin import Plugin
 
+OPTIONS = ("enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable")
+"""Of JAX's options, those that change the bits of a result."""
+
 
 def environment(experiment: Plugin, corpus_sha256: str, devices: int) -> dict[str, Any]:
     """What a run depends on beside its recipe: versions, plugin files, devices, precision, commit, corpus."""
@@ -31,7 +35,8 @@ def environment(experiment: Plugin, corpus_sha256: str, devices: int) -> dict[st
         "device": str(jax.devices()[0].device_kind),
         "backend": jax.default_backend(),
         "devices": devices,
-        "enable_x64": jax.config.jax_enable_x64,
+        **{name: getattr(jax.config, f"jax_{name}") for name in OPTIONS},
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "git_commit": _git_commit(),
         "corpus_sha256": corpus_sha256,
         "plugins": [_plugin_record(entry) for entry in _entries(experiment)],
@@ -41,7 +46,7 @@ def environment(experiment: Plugin, corpus_sha256: str, devices: int) -> dict[st
 def changes(kept: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What may change the bits of a result between two records, a line each."""
     flat = [
-        {name: record[name] for name in ("backend", "devices", "enable_x64")}
+        {name: record[name] for name in ("backend", "device", "devices", "xla_flags", *OPTIONS)}
         | record["versions"]
         | {
             f"{plugin['kind']} {plugin['id']}": f"{plugin['version']} {plugin['sha256']}"

@@ -281,7 +281,9 @@ def test_without_its_recipe_what_was_trained_is_of_an_unknown_run(stopped, left)
 # --- where bits would differ ---
 
 
-@pytest.mark.parametrize("change", ["devices", "x64", "corpus", "version", "plugin", "optimizer file"])
+@pytest.mark.parametrize(
+    "change", ["devices", "x64", "precision", "flags", "card", "corpus", "version", "plugin", "optimizer file"]
+)
 def test_another_environment_is_exit_4_and_named(change, tmp_path, monkeypatch):
     file = tmp_path / "text.txt"
     file.write_text(TEXT * 5)
@@ -294,6 +296,10 @@ def test_another_environment_is_exit_4_and_named(change, tmp_path, monkeypatch):
     kept = json.loads(record.read_text())
     if change == "corpus":
         file.write_text(TEXT.replace("cat", "rat") * 5)
+    elif change == "card":
+        kept["device"] = "NVIDIA H100"
+    elif change == "flags":
+        monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     elif change == "version":
         kept["versions"]["jaxlib"] = "0.0.1"
     elif change == "plugin":
@@ -305,12 +311,16 @@ def test_another_environment_is_exit_4_and_named(change, tmp_path, monkeypatch):
     words = {
         "devices": ["devices: then 2, now 1", "--devices"],
         "x64": ["enable_x64: then False, now True"],
+        "precision": ["default_matmul_precision: then None, now highest"],
+        "flags": ["xla_flags: then , now --xla_cpu_enable_fast_math=true"],
+        "card": ["device: then NVIDIA H100, now cpu"],
         "corpus": ["corpus has changed", kept["corpus_sha256"]],
         "version": ["jaxlib: then 0.0.1"],
         "plugin": ["model seqjax/gru", "0" * 64],
         "optimizer file": ["optimizer seqjax/sgd: then None"],
     }[change]
-    with jax.enable_x64(change == "x64"), pytest.raises(Error) as caught:
+    precision = jax.default_matmul_precision("highest" if change == "precision" else None)
+    with jax.enable_x64(change == "x64"), precision, pytest.raises(Error) as caught:
         e.run(path, devices=1 if change == "devices" else 2)
     assert caught.value.exit_code == 4
     for word in (str(path), *words):
