@@ -30,7 +30,8 @@ def main(form: str = "returns", epochs: int = 50, seeds: int = 5, hidden: int = 
         errors = [np.sqrt(np.mean((run.predict(x, k) - x)[heldout] ** 2)) for run in runs.values()]
         persistence = np.sqrt(np.mean((x[k:] - x[:-k])[heldout.start - k :] ** 2))
         report.row(f"held-out RMSE {k} months ahead ({UNITS[form]})", errors, f"persistence {persistence:.4g}")
-    report.figure("forecast", sj.plot.lines({"data": x, "1 month ahead": runs.first.predict(x)}))
+    series = {"data": x, "1 month ahead": runs.first.predict(x)}
+    report.figure("forecast", sj.plot.lines(series, x_label="month", y_label=UNITS[form]))
     return report
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import inspect
 import json
 import os
 import platform
@@ -10,12 +9,14 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from seqjax import registry
+from seqjax.class_code import class_code
 from seqjax.corpus import Data
 from seqjax.errors import Error
 from seqjax.folder import ENVIRONMENT, PLAIN_NAME, PLUGINS, disk_errors, read
@@ -23,6 +24,8 @@ from seqjax.plugin import Plugin
 
 OPTIONS = ("enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable")
 """Of JAX's options, those that change the bits of a result."""
+MACHINE = ("backend", "device", "devices")
+"""Where a run is made, which changes no more of its result than the last bits."""
 
 
 def environment(experiment: Plugin, corpus_sha256: str, devices: int) -> dict[str, Any]:
@@ -43,10 +46,10 @@ def environment(experiment: Plugin, corpus_sha256: str, devices: int) -> dict[st
     }
 
 
-def changes(kept: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What may change the bits of a result between two records, a line each."""
+def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ()) -> list[str]:
+    """What may change the bits of a result between two records, a line each, leaving out the names in `but`."""
     flat = [
-        {name: record[name] for name in ("backend", "device", "devices", "xla_flags", *OPTIONS)}
+        {name: record[name] for name in (*MACHINE, "xla_flags", *OPTIONS)}
         | record["versions"]
         | {
             f"{plugin['kind']} {plugin['id']}": f"{plugin['version']} {plugin['sha256']}"
@@ -58,16 +61,17 @@ def changes(kept: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
         f"{name}: then {flat[0].get(name)}, now {flat[1].get(name)}"
         for name in names
-        if flat[0].get(name) != flat[1].get(name)
+        if flat[0].get(name) != flat[1].get(name) and name not in but
     ]
 
 
 def copy_local_plugins(folder: Path, experiment: Plugin) -> None:
     """Keeps the files of plugins that belong to no distribution."""
     for entry in _entries(experiment):
-        if entry.distribution == registry.LOCAL and entry.source:
+        record = _plugin_record(entry)
+        if entry.distribution == registry.LOCAL and entry.source and record["file"]:
             with disk_errors(folder):
-                kept = _kept_plugin(folder, _plugin_record(entry))
+                kept = _kept_plugin(folder, record)
                 kept.parent.mkdir(exist_ok=True)
                 shutil.copyfile(entry.source, kept)
 
@@ -114,19 +118,8 @@ def _plugin_record(entry: registry.Entry) -> dict[str, Any]:
         "version": entry.version,
         "target": entry.target,
         "file": re.sub("[^A-Za-z0-9._-]", "_", file.name)[-90:] if file else None,
-        "sha256": hashlib.sha256(file.read_bytes() if file else _code(registry.load(entry))).hexdigest(),
+        "sha256": hashlib.sha256(file.read_bytes() if file else class_code(registry.load(entry))).hexdigest(),
     }
-
-
-def _code(cls: type) -> bytes:
-    """What a class without a file, such as a notebook's, does: its source, or else the code of its functions."""
-    try:
-        return inspect.getsource(cls).encode()
-    except (OSError, TypeError):
-        codes = [value.__code__ for value in vars(cls).values() if inspect.isfunction(value)]
-        plain = (int, float, complex, str, bytes, type(None))  # others may have an address in their repr
-        consts = [[const for const in code.co_consts if isinstance(const, plain)] for code in codes]
-        return repr([(c.co_name, c.co_code, c.co_names, k) for c, k in zip(codes, consts, strict=True)]).encode()
 
 
 def _git_commit() -> str | None:

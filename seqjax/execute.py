@@ -4,49 +4,49 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import jax
 
-from seqjax import checkpoint, config, folder
+from seqjax import checkpoint, folder
 from seqjax.check import check_model
 from seqjax.data import prepare, resolve_tokenizer
 from seqjax.devices import make_mesh
 from seqjax.display import Display
 from seqjax.environment import changes, copy_local_plugins, environment
 from seqjax.errors import Error
-from seqjax.evaluate import perplexity
+from seqjax.evaluate import evaluate, perplexity
 from seqjax.experiment import Experiment
 from seqjax.interrupt import leave, noticed
-from seqjax.run import Run, read_recipe
+from seqjax.recipe import differences, read_recipe, recipe_file
+from seqjax.run import COLUMNS, Run
 from seqjax.specs import Tokens
-from seqjax.train import Diverged, Progress, TrainState, init_train_state, metrics_row, train_in_chunks
+from seqjax.train import Diverged, Progress, TrainState, check_training, init_train_state, metrics_row, train_in_chunks
 
 
 def execute(
     experiment: Experiment, path: Path | None, devices: int | None, progress: bool, checkpoint_seconds: float
 ) -> Run:
     """Trains in memory, or in a folder: a new one, or that of an interrupted run. Opens a finished one."""
-    run = finished_run(experiment, path)
-    if run is not None:
+    run = ended_run(experiment, path)
+    if run is not None and run.finished:
         if progress:
             print(f"opened   {path}: it is finished, and was not trained again")
         return run
-    run, chunks = make_ready(experiment, path, devices)
+    run = make_ready(experiment, path)
+    check(run, devices)
     with nullcontext() if path is None else folder.lock(path):
-        finished = finished_run(experiment, path)  # again: another process may just have let go of the folder
-        if finished is not None:
-            return finished
-        state, done = begin(run, devices)
-        if state is not None:
-            chunks = train(run, devices, state, done)
+        ended = ended_run(experiment, path)  # again: another process may just have let go of the folder
+        if ended is not None and ended.finished:
+            return ended
+        chunks = start(run, devices, *begin(run, devices))
         return _record(run, chunks, devices, progress, checkpoint_seconds)
 
 
-def finished_run(experiment: Experiment, path: Path | None) -> Run | None:
-    """The run in a folder, if it is finished.
+def ended_run(experiment: Experiment, path: Path | None) -> Run | None:
+    """The run in a folder, if it is finished or has diverged.
 
     Raises:
         Error: the folder holds a run of another recipe, or other things than a run; the corpus has changed (exit
@@ -66,40 +66,31 @@ def finished_run(experiment: Experiment, path: Path | None) -> Run | None:
     if problems:
         raise Error(f"{path} holds a run of another recipe; choose another folder", problems=problems)
     run = Run.open(path) if (path / folder.PARAMS).is_file() else None
-    if run is None or not run.finished:
+    if run is None or not (run.finished or run.diverged):
         return None
     run.check_corpus(experiment.corpus.load())
     return run
 
 
-def differences(kept: Experiment, asked: Experiment) -> list[str]:
-    """What is not the same in two recipes, a line each."""
-    if asked.tokenizer is None and kept.tokenizer == config.create("tokenizer", config.DEFAULT_TOKENIZER):
-        asked = dataclasses.replace(asked, tokenizer=kept.tokenizer)
-    if kept == asked:
-        return []
-    tables = config.to_config(kept), config.to_config(asked)
-    return [
-        f"{key}: there {tables[0].get(key)}, asked for {tables[1].get(key)}"
-        for key in {**tables[0], **tables[1]}
-        if tables[0].get(key) != tables[1].get(key)
-    ]
-
-
-Chunks = Iterator[tuple[TrainState, Progress]]
-"""What `train_in_chunks` yields."""
-
-
-def make_ready(experiment: Experiment, path: Path | None, devices: int | None) -> tuple[Run, Chunks]:
-    """A run with its data, and its training from the start; nothing is written for what cannot be trained."""
+def make_ready(experiment: Experiment, path: Path | None) -> Run:
+    """A run with its data, before anything is written."""
     data = prepare(experiment.corpus, experiment.train, experiment.heldout, experiment.tokenizer)
     e = dataclasses.replace(experiment, tokenizer=resolve_tokenizer(experiment.tokenizer, data.source))
     check_model(e.model, data.spec)
-    run = Run(e, data.codec, data.spec, path=path, _prepared=data)
-    return run, train(run, devices)
+    return Run(e, data.codec, data.spec, path=path, _prepared=data)
 
 
-def train(run: Run, devices: int | None, state: TrainState | None = None, progress: Progress | None = None) -> Chunks:
+def check(run: Run, devices: int | None) -> None:
+    """Raises an `Error` for what cannot be trained, or cannot be kept in a folder."""
+    e, stream = run.experiment, run.prepared.streams["train"]
+    if run.path is not None:
+        recipe_file(e)
+    check_training(run.problem, stream, e.sampler, e.gradient, e.optimizer, e.epochs, e.seed, devices)
+
+
+def start(
+    run: Run, devices: int | None, state: TrainState | None, progress: Progress | None
+) -> Iterator[tuple[TrainState, Progress]]:
     """The training of a run, from the start or from where it was interrupted."""
     e, stream = run.experiment, run.prepared.streams["train"]
     options = (e.sampler, e.gradient, e.optimizer, e.epochs, e.seed, None, state, devices, progress)
@@ -110,30 +101,40 @@ def begin(run: Run, devices: int | None) -> tuple[TrainState | None, Progress | 
     """Makes the folder of a run, or reads how far it has come; None: it is at its start."""
     if run.path is None:
         return None, None
-    used = make_mesh(run.experiment.sampler.batch_size, devices).size
-    record = environment(run.experiment, run.data.sha256, used)
     if not (run.path / folder.CONFIG).is_file():
-        _create(run, record)
+        _create(run, devices)
         return None, None
-    _check_environment(run, record)
-    return _go_on(run)
+    check_environment(run, devices)
+    state, progress = _go_on(run)
+    with folder.disk_errors(run.path):  # of a run that diverged: one that is trained has neither
+        for name in (folder.DIVERGED, folder.PARAMS):
+            (run.path / name).unlink(missing_ok=True)
+    return state, progress
 
 
-def _create(run, record):
+def _create(run, devices):
     """Writes what is known before training; the recipe last, which marks a folder as a run's."""
+    record = _environment(run, devices)
     folder.write(run.path / folder.ENVIRONMENT, json.dumps(record, indent=2) + "\n")
     folder.write(run.path / folder.CODEC, run.codec_text)
     folder.write_rows(run.path / folder.METRICS, [])
     copy_local_plugins(run.path, run.experiment)
     if run.experiment.corpus is run.data:
         folder.write_data(run.path / folder.DATA, run.data)
-    folder.write(run.path / folder.CONFIG, config.to_toml(config.to_config(run.experiment)))
+    folder.write(run.path / folder.CONFIG, recipe_file(run.experiment))
 
 
-def _check_environment(run, record):
-    """Refuses to go on where bits would differ from those of a run that was not interrupted."""
+def _environment(run, devices):
+    used = make_mesh(run.experiment.sampler.batch_size, devices).size
+    return environment(run.experiment, run.data.sha256, used)
+
+
+def check_environment(run: Run, devices: int | None, but: Container[str] = ()) -> None:
+    """Refuses another corpus or environment than that in which the run in `run.path` was begun."""
+    assert run.path is not None
     run.check_corpus(run.data)
-    problems = folder.read(run.path / folder.ENVIRONMENT, lambda data: changes(json.loads(data), record))
+    now = _environment(run, devices)
+    problems = folder.read(run.path / folder.ENVIRONMENT, lambda data: changes(json.loads(data), now, but))
     if problems:
         raise Error(
             f"{run.path} was begun in another environment, in which it would come to another result\n"
@@ -219,20 +220,23 @@ class Recorder:
 def _with_heldout(run, row):
     """The row of an epoch with the held-out loss beside the training loss."""
     due = row["epoch"] % run.experiment.evaluate_every == 0 or row["epoch"] == run.experiment.epochs
-    losses = {"train_loss": row.pop("train_loss"), "heldout_loss": run.evaluate("heldout")["loss"] if due else math.nan}
+    heldout = evaluate(run.problem, run.params, run.prepared.streams["heldout"])["loss"] if due else math.nan
+    row = row | {"heldout_loss": heldout}
     if isinstance(run.spec.targets, Tokens):
-        losses |= {name.replace("loss", "perplexity"): perplexity(loss) for name, loss in losses.items()}
-    first = {name: row.pop(name) for name in ("epoch", "update", "tokens", "seconds")}
-    return first | losses | row
+        row |= {f"{part}_perplexity": perplexity(row[f"{part}_loss"]) for part in ("train", "heldout")}
+    return {name: row[name] for name in COLUMNS if name in row}
 
 
 def keep_last_good(run: Run, fault: Diverged) -> Diverged:
-    """The fault again, with the run as it was before the update that diverged, which is written down."""
+    """The fault again, with the run as it was before the update that diverged, which is written down.
+
+    The file that marks it as diverged comes last: a run without it goes on from its checkpoint, and diverges again.
+    """
     run.params, run.diverged = fault.state.params, True
     if run.path is None:
         return Diverged(str(fault), fault.state, run)
-    folder.write(run.path / folder.DIVERGED, f"{fault}\n")
     folder.write_params(run.path / folder.PARAMS, run.params, run.codec_text)
+    folder.write(run.path / folder.DIVERGED, f"{fault}\n")
     return Diverged(f"{fault}\nThe parameters before it are in {run.path / folder.PARAMS}", fault.state, run)
 
 
@@ -242,7 +246,7 @@ def finish(run: Run) -> None:
         return
     if run.samples:
         text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())
-        folder.write(run.path / folder.SAMPLES, text + "\n")
+        folder.write(run.path / folder.SAMPLES, (text + "\n").encode("utf-8", "backslashreplace"))
     with folder.disk_errors(run.path):
         run.plot().savefig(run.path / folder.HISTORY, dpi=150)
         folder.sync(run.path / folder.METRICS)

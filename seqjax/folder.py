@@ -72,7 +72,7 @@ def write(path: Path, data: str | bytes) -> None:
     with disk_errors(path):
         try:
             with part.open("wb") as file:
-                file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
+                file.write(data.encode("utf-8") if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)

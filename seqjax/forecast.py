@@ -57,5 +57,10 @@ def check_series(model: Model, spec: Spec, shape: tuple[int, ...], count: Any, n
         )
     if len(shape) != 2 or shape[1] != spec.inputs.dim or shape[0] <= model.context:
         raise Error(f"the model reads float[n, {spec.inputs.dim}], n at least {model.context + 1}; found shape {shape}")
-    if not isinstance(count, int | np.integer) or count < 1:
+    if not is_whole(count) or count < 1:
         raise Error(f"{name} = {count!r} must be a whole number, at least 1")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number, of Python's or numpy's; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

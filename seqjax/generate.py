@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from seqjax.contracts import Model, Params, TextCodec
 from seqjax.errors import Error
+from seqjax.forecast import is_whole
 from seqjax.specs import Spec
 from seqjax.vocab import UNKNOWN
 
@@ -21,11 +22,11 @@ def generate(
     codec: TextCodec,
     prompt: Any,
     length: Any,
-    temperature: float = 0.0,
+    temperature: Any = 0.0,
     *,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    seed: int = 0,
+    top_k: Any = None,
+    top_p: Any = None,
+    seed: Any = 0,
     unknown: bool = False,
 ) -> str:
     """The prompt and its continuation by `length` tokens.
@@ -46,20 +47,9 @@ def generate(
         unknown: whether `<unk>` may be chosen, and may stand in a prompt for what is not in the vocabulary.
 
     Raises:
-        Error: the prompt has symbols that are not in the vocabulary, or an argument is out of range.
+        Error: the prompt has symbols that are not in the vocabulary, or an argument is of another type or out of range.
     """
-    if not isinstance(prompt, str) or not isinstance(length, int | np.integer):
-        raise Error(f"generate takes a text and a whole number, not {prompt!r:.80} and {length!r}")
-    ranges = {
-        f"length = {length} must be at least 0": length >= 0,
-        f"temperature = {temperature} must be at least 0, and finite": 0 <= temperature < math.inf,
-        f"top_k = {top_k} must be at least 1": top_k is None or top_k >= 1,
-        f"top_p = {top_p} must be in (0, 1]": top_p is None or 0 < top_p <= 1,
-        f"seed = {seed} must be at least 0, and below 2^32": 0 <= seed < 2**32,
-    }
-    problems = [problem for problem, good in ranges.items() if not good]
-    if problems:
-        raise Error("generate:", problems=problems)
+    _check(prompt, length, temperature, top_k, top_p, seed)
     ids = np.asarray(codec.encode(prompt), np.int32)
     allowed = np.array([unknown or token != UNKNOWN for token in codec.tokens])
     strange = dict.fromkeys(token for token, i in zip(codec.split(prompt), ids, strict=True) if not allowed[i])
@@ -73,6 +63,27 @@ def generate(
     limits = (len(codec) if top_k is None else top_k, 1.0 if top_p is None else top_p)
     added = _continue(model, Spec(codec.spec), length, params, padded, len(read), allowed, key, temperature, limits)
     return codec.decode(np.concatenate([ids, added]))
+
+
+def _check(prompt, length, temperature, top_k, top_p, seed):
+    """Raises an `Error` with all that is wrong."""
+    ranges = {
+        f"prompt = {prompt!r:.80} must be a text": isinstance(prompt, str),
+        f"length = {length!r} must be a whole number, at least 0": is_whole(length) and length >= 0,
+        f"temperature = {temperature!r} must be a number, at least 0, and finite": (
+            _is_number(temperature) and 0 <= temperature < math.inf
+        ),
+        f"top_k = {top_k!r} must be a whole number, at least 1": top_k is None or (is_whole(top_k) and top_k >= 1),
+        f"top_p = {top_p!r} must be a number in (0, 1]": top_p is None or (_is_number(top_p) and 0 < top_p <= 1),
+        f"seed = {seed!r} must be a whole number, at least 0, and below 2^32": is_whole(seed) and 0 <= seed < 2**32,
+    }
+    problems = [problem for problem, good in ranges.items() if not good]
+    if problems:
+        raise Error("generate:", problems=problems)
+
+
+def _is_number(value):
+    return is_whole(value) or isinstance(value, float | np.floating)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

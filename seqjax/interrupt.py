@@ -10,7 +10,11 @@ from typing import NoReturn
 
 
 def leave(message: str, exit_code: int) -> NoReturn:
-    """Raises what ends any program with this exit code: after Ctrl-C, 130, a `KeyboardInterrupt`, else `SystemExit`."""
+    """Raises what ends any program with this exit code.
+
+    After Ctrl-C, 130, that is a `KeyboardInterrupt` with the message, which Python or the command line prints; else a
+    `SystemExit`, of which they print nothing, so that the message is printed here.
+    """
     if exit_code == 128 + signal.SIGINT:
         raise KeyboardInterrupt(message)
     with contextlib.suppress(OSError):  # stderr may have gone with the terminal
@@ -22,7 +26,8 @@ def leave(message: str, exit_code: int) -> NoReturn:
 def noticed() -> Iterator[Callable[[], int | None]]:
     """Within, the first signal is only noted, and the second one ends the program at once.
 
-    Signals are the main thread's; in any other they act as without it.
+    Signals are the main thread's; in any other they act as without it. So does one that is ignored, as Ctrl-C is in a
+    background job.
 
     Returns:
         A function that gives the exit code for the signal that has come, None before one has.
@@ -39,7 +44,8 @@ def noticed() -> Iterator[Callable[[], int | None]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield lambda: codes[0] if codes else None
     finally:

@@ -11,9 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from seqjax import config, folder
+from seqjax.corpus import Data
+from seqjax.environment import MACHINE, changes
 from seqjax.errors import Error, nearest
-from seqjax.execute import differences
 from seqjax.experiment import Experiment
+from seqjax.plugin import fields_of
+from seqjax.recipe import differences
 from seqjax.run import Run
 from seqjax.table import Table
 
@@ -39,18 +42,18 @@ class Runs(Mapping[str, Run]):
         arms: the arm of each name: runs of one arm differ in the seed alone; "" stands for "all".
 
     Raises:
-        Error: runs of one arm that differ in more than the seed.
+        Error: a run without an arm; runs of one arm that differ in more than the seed, as in their corpus or in JAX's
+            precision.
     """
 
     def __init__(self, runs: Mapping[str, Run], arms: Mapping[str, str]):
+        if missing := [name for name in runs if name not in arms]:
+            raise Error(f"Runs: these have no arm: {', '.join(missing)}; give each one: its name without the seed")
         self._runs = dict(runs)
         self._arms = {name: arm or "all" for name, arm in arms.items()}
         for arm, group in self.arms.items():
             check_alike(arm, [run.experiment for run in group])
-            if len({run.corpus_sha256 for run in group if run.path is not None}) > 1:
-                raise Error(
-                    f"{arm}: these runs were trained on different corpora: {', '.join(str(r.path) for r in group)}"
-                )
+            _check_environments(arm, [run for run in group if run.path is not None])
 
     @classmethod
     def open(cls, *paths: str | Path) -> "Runs":
@@ -67,15 +70,7 @@ class Runs(Mapping[str, Run]):
         recipes = {name: flatten(config.to_config(run.experiment)) for name, run in runs.items()}
         keys = dict.fromkeys(key for recipe in recipes.values() for key in recipe)
         varied = [key for key in keys if len({str(recipe.get(key)) for recipe in recipes.values()}) > 1]
-        arms = {
-            name: ", ".join(
-                f"{key.removesuffix('.plugin')}={str(recipe.get(key, 'none')).removeprefix('seqjax/')}"
-                for key in varied
-                if key != "seed" and (key in recipe or f"{key.partition('.')[0]}.plugin" not in varied)
-            )
-            for name, recipe in recipes.items()
-        }
-        return cls(runs, arms)
+        return cls(runs, {name: _arm(run.experiment, recipes[name], varied) for name, run in runs.items()})
 
     @classmethod
     def _open_sweep(cls, path):
@@ -136,8 +131,8 @@ class Runs(Mapping[str, Run]):
         values = {arm: by_seed(arm, runs, metric) for arm, runs in self.arms.items()}
         columns = ["arm", "runs", "median", "low", "high"]
         columns += [] if against is None else ["difference", "from", "to"]
-        without = {"diverged": lambda run: run.diverged, "unfinished": lambda run: not (run.finished or run.diverged)}
-        without = {name: is_so for name, is_so in without.items() if any(map(is_so, self._runs.values()))}
+        kinds = {"diverged": lambda run: run.diverged, "unfinished": lambda run: not (run.finished or run.diverged)}
+        without = {name: is_so for name, is_so in kinds.items() if any(map(is_so, self._runs.values()))}
         rows = []
         for arm, found in values.items():
             good = [value for value in found.values() if not math.isnan(value)]
@@ -186,6 +181,24 @@ def check_alike(arm: str, experiments: Sequence[Experiment]) -> None:
             )
 
 
+def _check_environments(arm, runs):
+    """An error where runs of one arm were made on different corpora, or by other code or options."""
+    if len({run.corpus_sha256 for run in runs}) > 1:
+        raise Error(f"{arm}: these runs were trained on different corpora: {', '.join(str(run.path) for run in runs)}")
+    records = [folder.read(run.path / folder.ENVIRONMENT, lambda data: json.loads(data)) for run in runs]
+    for run, record in zip(runs[1:], records[1:], strict=True):
+        if problems := changes(records[0], record, MACHINE):
+            text = f"{arm}: {runs[0].path} and {run.path} were made in different environments; compare them apart:"
+            raise Error(text, problems=problems)
+
+
+def main_metric(runs: Iterable[Run]) -> str:
+    """What a comparison is of where nothing is said: perplexity, or loss, of the held-out part if there is one."""
+    rows = [row for run in runs for row in run.metrics]
+    part = "heldout" if not rows or any(not math.isnan(row["heldout_loss"]) for row in rows) else "train"
+    return f"{part}_perplexity" if any(f"{part}_perplexity" in row for row in rows) else f"{part}_loss"
+
+
 def by_seed(arm: str, runs: Sequence[Run], metric: str) -> dict[int, float]:
     """The last value of a metric of each run of an arm."""
     values = {run.experiment.seed: last(run, metric) for run in runs}
@@ -213,6 +226,22 @@ def paired_difference(values: Mapping[int, float], against: Mapping[int, float])
     means = np.random.default_rng(0).choice(d, (RESAMPLES, d.size)).mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5]) if d.size > 1 else (math.nan, math.nan)
     return [float(d.mean()), float(low), float(high)]
+
+
+def _arm(experiment, recipe, varied):
+    """What tells a recipe from the others; of a plugin that differs from theirs, the fields not at their defaults."""
+    words = []
+    for key in varied:
+        kind, _, field = key.partition(".")
+        is_inner = field != "plugin" and f"{kind}.plugin" in varied
+        if key != "seed" and not (is_inner and (key not in recipe or _at_default(getattr(experiment, kind), field))):
+            words.append(f"{key.removesuffix('.plugin')}={str(recipe.get(key, 'none')).removeprefix('seqjax/')}")
+    return ", ".join(words)
+
+
+def _at_default(plugin, field):
+    known = {} if isinstance(plugin, Data) else fields_of(type(plugin))  # type: ignore[arg-type]
+    return field in known and getattr(plugin, field) == known[field].make_default()
 
 
 def flatten(recipe: config.Config, prefix: str = "") -> dict[str, object]:

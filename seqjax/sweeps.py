@@ -16,12 +16,14 @@ import jax
 from seqjax import folder
 from seqjax.corpus import Data
 from seqjax.display import describe
+from seqjax.environment import MACHINE
 from seqjax.errors import Error, nearest
-from seqjax.execute import differences
+from seqjax.execute import check, check_environment, ended_run, make_ready
 from seqjax.experiment import Experiment
 from seqjax.plugin import Plugin, fields_of
-from seqjax.run import Run, read_recipe
-from seqjax.runs import INDEX, Place, Runs, check_alike, read_index
+from seqjax.recipe import differences, read_recipe
+from seqjax.run import Run
+from seqjax.runs import INDEX, Place, Runs, check_alike, main_metric, read_index
 from seqjax.together import execute_together, varied_floats
 from seqjax.train import Diverged
 
@@ -50,9 +52,10 @@ def sweep(
         checkpoint_seconds: time from one checkpoint of a run to the next, at least.
 
     Raises:
-        Error: an unknown field, a value that it does not take, or names that are not different.
+        Error: an unknown field, a value that it does not take, names that are not different, or a folder with runs
+            that differ in more than these fields.
     """
-    return run_all(combine(experiment, axes), out, devices, progress, checkpoint_seconds)
+    return run_all(combine(experiment, axes), axes, out, devices, progress, checkpoint_seconds)
 
 
 Variants = dict[str, tuple[str, Experiment]]
@@ -60,18 +63,18 @@ Variants = dict[str, tuple[str, Experiment]]
 
 
 def run_all(
-    variants: Variants, out: str | Path | None, devices: int | None, progress: bool, checkpoint_seconds: float
+    variants: Variants,
+    varied: Iterable[str],
+    out: str | Path | None,
+    devices: int | None,
+    progress: bool,
+    checkpoint_seconds: float,
 ) -> Runs:
-    """The runs of all variants, each in a folder of its own in `out`."""
-    places = {name: Place(arm, _slug(name)) for name, (arm, _) in variants.items()}
+    """The runs of all variants, which differ in the fields `varied`, each in a folder of its own in `out`."""
     counts = Counter(variant for _, variant in variants.values())
     if repeated := [name for name, (_, variant) in variants.items() if counts[variant] > 1]:
         raise Error(f"sweep: these are one recipe: {', '.join(repeated)}")
-    if out is not None:
-        if len({place.folder for place in places.values()}) < len(places):
-            raise Error(f"these names are too much alike to be folders: {', '.join(places)}")
-        _claim(Path(out), places, variants)
-    paths = {name: None if out is None else Path(out) / place.folder for name, place in places.items()}
+    paths = dict.fromkeys(variants) if out is None else _claim(Path(out), variants, varied, devices)
     runs: dict[str, Run] = {}
     if jax.default_backend() != "cpu" and len(jax.devices()) == 1:  # several share the rows of one run instead
         runs |= _side_by_side(variants, paths, checkpoint_seconds)
@@ -81,7 +84,7 @@ def run_all(
             runs[name] = _run(variant, paths[name], devices, checkpoint_seconds)
         if progress:
             print(
-                f"[{n + 1}/{len(variants)}] {name}: {_result(runs[name])} ({time.monotonic() - began:.0f} s)",
+                f"[{n + 1}/{len(variants)}] {name or 'all'}: {_result(runs[name])} ({time.monotonic() - began:.0f} s)",
                 flush=True,
             )
     return Runs({name: runs[name] for name in variants}, {name: arm for name, (arm, _) in variants.items()})
@@ -155,33 +158,74 @@ def _label(value):
     return describe(value) if isinstance(value, Plugin) else value
 
 
-def _slug(name):
-    """A folder's name: letters, digits, dots and dashes; where that loses a letter, a hash behind them."""
-    slug = re.sub("[^A-Za-z0-9.]+", "-", name).strip("-.")[:90]
-    return slug if name.isascii() else f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".strip("-")
+def _claim(out, variants, varied, devices):
+    """The folder of each run, once the sweep's index has them all.
 
-
-def _claim(out, places, variants):
-    """Makes the folder of a sweep, with its index; or finds in it a sweep that this one goes on with or adds to."""
-    index = {name: place._asdict() for name, place in places.items()}
+    Nothing is written where a run cannot be made, or does not belong to those that are there.
+    """
     files = {file.name for file in out.iterdir()} if out.is_dir() else set()
     strange = sorted(files - {INDEX + folder.PART, folder.LOCK})
     if strange and INDEX not in strange:
         raise Error(f"{out} holds no sweep, but {', '.join(strange[:3])}; choose another folder")
+    _check(out, _index(out, variants), variants, varied, devices)
     with folder.lock(out):
-        if (out / INDEX).is_file():
-            kept = read_index(out)
-            for name, (arm, variant) in variants.items():
-                others = [place.folder for place in kept.values() if place.arm == arm]
-                known = [read_recipe(out / other) for other in others if (out / other / folder.CONFIG).is_file()]
-                check_alike(arm or name, [*known, variant])
-            index = {name: place._asdict() for name, place in kept.items()} | index
-        folder.write(out / INDEX, json.dumps(index, indent=2, ensure_ascii=False) + "\n")
+        index = _index(out, variants)  # again: another process may just have added to it
+        text = json.dumps({name: place._asdict() for name, place in index.items()}, indent=2, ensure_ascii=False)
+        # what UTF-8 lacks, half a symbol, is written as JSON's own escape
+        folder.write(out / INDEX, (text + "\n").encode("utf-8", "backslashreplace"))
+    return {name: out / index[name].folder for name in variants}
+
+
+def _index(out, variants):
+    """The index of the folder with these variants in it."""
+    index = read_index(out) if (out / INDEX).is_file() else {}
+    index |= {name: Place(arm, _slug(name)) for name, (arm, _) in variants.items() if name not in index}
+    counts = Counter(place.folder for place in index.values())
+    if alike := [name for name, place in index.items() if counts[place.folder] > 1]:
+        raise Error(f"these names are too much alike to be folders: {', '.join(alike)}")
+    return index
+
+
+def _slug(name):
+    """A folder's name: the letters, digits and dots of a name, with dashes between them.
+
+    Where that loses more than what separates them, a hash is behind it, so that two such names have two folders.
+    """
+    slug = re.sub("[^A-Za-z0-9.]+", "-", name).strip("-.")[:90]
+    if not name:
+        return "all"
+    if slug and _letters(slug) == _letters(name):
+        return slug
+    return f"{slug}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}".strip("-")
+
+
+def _letters(name):
+    """A name without its separators; a dash is one between letters, and else a sign."""
+    return re.sub("[ ,:=_]|(?<=[A-Za-z0-9.])-", "", name)
+
+
+def _check(out, index, variants, varied, devices):
+    """An error where an arm cannot be trained, or its runs would not go with those that are there."""
+    begun = {name: out / index[name].folder for name in index if (out / index[name].folder / folder.CONFIG).is_file()}
+    kept = {index[name].arm: path for name, path in reversed(begun.items())}  # one run of each arm
+    recipes = {arm: read_recipe(path) for arm, path in kept.items()}
+    for arm, variant in dict(variants.values()).items():
+        if arm in recipes:
+            check_alike(arm or "all", [recipes[arm], variant])
+        elif recipes and (problems := differences(next(iter(recipes.values())), variant, [*varied, "seed"])):
+            text = f"{out} holds runs that differ from {arm or 'these'} in what is not varied; choose another folder:"
+            raise Error(text, problems=problems)
+        if any(of == arm and name not in begun for name, (of, _) in variants.items()):
+            run = make_ready(variant, kept.get(arm, out))
+            check(run, devices)
+            if arm in kept:
+                check_environment(run, devices, MACHINE)
 
 
 def _run(variant, path, devices, checkpoint_seconds):
-    if path is not None and (path / folder.DIVERGED).is_file() and not differences(read_recipe(path), variant):
-        return Run.open(path)
+    ended = ended_run(variant, path)
+    if ended is not None:
+        return ended
     try:
         return variant.run(path, devices=devices, checkpoint_seconds=checkpoint_seconds)
     except Diverged as fault:
@@ -191,5 +235,5 @@ def _run(variant, path, devices, checkpoint_seconds):
 def _result(run: Run) -> str:
     if run.diverged:
         return "diverged"
-    kind = "perplexity" if "train_perplexity" in run.metrics[-1] else "loss"
-    return f"held-out {kind} {run.metrics[-1][f'heldout_{kind}']:.4g}"
+    metric = main_metric([run])
+    return f"{metric.replace('_', ' ').replace('heldout', 'held-out')} {run.metrics[-1][metric]:.4g}"

@@ -19,7 +19,7 @@ from seqjax import folder
 from seqjax.data import check_plan, past_context
 from seqjax.devices import make_mesh
 from seqjax.epoch import Static, TrainState, place, run_epoch
-from seqjax.execute import Recorder, begin, finish, keep_last_good, make_ready
+from seqjax.execute import Recorder, begin, check, finish, keep_last_good, make_ready
 from seqjax.experiment import Experiment
 from seqjax.interrupt import leave, noticed
 from seqjax.run import Run
@@ -29,7 +29,8 @@ from seqjax.train import CHUNK_STEPS, Progress, add_updates, diverged, epoch_rng
 def varied_floats(experiments: Sequence[Experiment]) -> dict[str, list[float]] | None:
     """The optimizer's float fields that differ between experiments which differ in nothing else but the seed.
 
-    None where they differ in more, so that one compiled call cannot train them all.
+    None where they differ in more, or their optimizers have states of different structure, as with and without a
+    warm-up, so that one compiled call cannot train them all.
     """
     optimizers: list[Any] = [experiment.optimizer for experiment in experiments]
     if len(set(map(type, optimizers))) > 1:
@@ -45,7 +46,10 @@ def varied_floats(experiments: Sequence[Experiment]) -> dict[str, list[float]] |
         dataclasses.replace(experiment, seed=0, optimizer=dataclasses.replace(optimizer, **plain))
         for experiment, optimizer in zip(experiments, optimizers, strict=True)
     ]
-    return floats if all(experiment == rest[0] for experiment in rest) else None
+    if any(experiment != rest[0] for experiment in rest):
+        return None
+    states = [jax.eval_shape(optimizer.build(1).init, jnp.zeros(())) for optimizer in optimizers]
+    return floats if len(set(map(jax.tree.structure, states))) == 1 else None
 
 
 def execute_together(
@@ -59,7 +63,8 @@ def execute_together(
     floats = varied_floats(experiments)
     if floats is None:
         return None
-    runs = [make_ready(experiment, path, 1)[0] for experiment, path in zip(experiments, paths, strict=True)]
+    runs = [make_ready(experiment, path) for experiment, path in zip(experiments, paths, strict=True)]
+    check(runs[0], 1)  # from which the others differ in numbers alone
     if not _equal_epochs(runs):
         return None
     with contextlib.ExitStack() as locks:
@@ -129,11 +134,13 @@ def _train(runs, floats, checkpoint_seconds, interrupted):
                         recorder.save(state, progresses[i])
                 else:
                     keep_last_good(runs[i], diverged(state, progresses[i], last))
-            if exit_code:
+            if exit_code and any(fine and not run.finished for run, fine in zip(runs, good, strict=True)):
                 leave(f"interrupted at update {last:,} of {len(runs)} runs, and saved", exit_code)
     for run, fine in zip(runs, good, strict=True):
         if fine:
             finish(run)
+    if exit_code := interrupted():  # too late for these runs, but not for what may follow them
+        leave(f"interrupted when {len(runs)} runs had come to their end; they are saved", exit_code)
 
 
 @functools.partial(jax.jit, static_argnames="static", donate_argnames="states")

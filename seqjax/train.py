@@ -121,12 +121,16 @@ def train_in_chunks(
     Arguments as for `training`; `state` and `progress` go on from what was yielded after a chunk, to the same bits.
     """
     stream = check_stream(stream)
-    if stream.mask is not None and not np.any(stream.mask):
-        raise Error("nothing is scored: the mask of the training part is False throughout")
     options = (sampler, gradient, optimizer, epochs, seed, params, state, devices)
     state, on_device, plan, static = set_up(problem, stream, *options)
     compiled_epoch.eval_shape(state, on_device, plan, static)  # whatever is wrong is found here, not in the loop
     return _train(state, on_device, sampler, stream.bounds, epochs, seed, static, progress or Progress())
+
+
+def check_training(problem, stream, sampler, gradient, optimizer, epochs, seed, devices):
+    """Finds whatever cannot be trained, without a state or a compilation; arguments as for `training`."""
+    plan, static = _first_plan(problem, stream, sampler, gradient, optimizer, epochs, seed, devices)
+    jax.eval_shape(lambda: compiled_epoch(*_placed(stream, plan, static, seed)))
 
 
 def _train(state, stream, sampler, bounds, epochs, seed, static, progress):
@@ -198,13 +202,44 @@ def metrics_row(state: TrainState, progress: Progress) -> dict[str, Any]:
 
 def set_up(problem, stream, sampler, gradient, optimizer, epochs, seed=0, params=None, state=None, devices=None):
     """What `training` starts from: the arguments of `compiled_epoch`, on the devices, with the first epoch's plan."""
+    plan, static = _first_plan(problem, stream, sampler, gradient, optimizer, epochs, seed, devices)
+    return _placed(stream, plan, static, seed, params, state)
+
+
+def _first_plan(problem, stream, sampler, gradient, optimizer, epochs, seed, devices):
+    """The plan of the first epoch, and what its compilation is for; an error unless some step counts."""
+    if stream.mask is not None and not np.any(stream.mask):
+        raise Error("nothing is scored: the mask of the training part is False throughout")
     mesh = make_mesh(sampler.batch_size, devices)
     plan = check_plan(sampler.plan(stream.bounds, epoch_rng(seed, 0)), sampler, stream.bounds[-1])
-    static = Static(problem, gradient, optimizer, epochs * len(plan.starts), sampler.num_steps, mesh)
+    if not _scored(problem, stream, plan, sampler.num_steps).any():
+        raise Error(
+            f"nothing is scored: the first {problem.context} outputs after a fresh state do not count (the context of "
+            f"a model, of one with lags: lags - 1), and no window of num_steps = {sampler.num_steps} reaches further\n"
+            "Take longer windows (--sampler.num-steps), or a model of less context (--model.lags)"
+        )
+    return plan, Static(problem, gradient, optimizer, epochs * len(plan.starts), sampler.num_steps, mesh)
+
+
+def _scored(problem, stream, plan, num_steps):
+    """Which windows of a plan have a step that counts, bool[N, B]."""
+    if problem.context:
+        plan = past_context(plan, problem.context, num_steps)
+    first, last = np.moveaxis(np.asarray(plan.scored), -1, 0)
+    if stream.mask is None:
+        return first < last
+    before = np.pad(np.cumsum(np.asarray(stream.mask, np.int64)), (1, 0))
+    return before[plan.starts + last] > before[plan.starts + np.minimum(first, last)]
+
+
+def _placed(stream, plan, static, seed, params=None, state=None):
     if state is None:
-        state = init_train_state(problem, gradient, optimizer, static.num_updates, sampler.batch_size, seed, params)
+        num_rows = plan.starts.shape[1]
+        state = init_train_state(
+            static.problem, static.gradient, static.optimizer, static.num_updates, num_rows, seed, params
+        )
     state = jax.tree.map(jnp.copy, state)  # it will be donated, and the caller's own must live on
-    return place(state, mesh), place(stream._replace(bounds=None), mesh), place(plan, mesh), static
+    return place(state, static.mesh), place(stream._replace(bounds=None), static.mesh), place(plan, static.mesh), static
 
 
 def init_train_state(problem, gradient, optimizer, num_updates, num_rows, seed=0, params=None):

@@ -205,7 +205,7 @@ def test_a_series_that_the_model_cannot_read_is_an_error(x, say):
         assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("count", [0, -1, 1.5, "2"])
+@pytest.mark.parametrize("count", [0, -1, 1.5, "2", True])
 def test_fewer_than_one_step_is_an_error(count):
     run, x = untrained(RNN(hidden=2)), series(9)
     with pytest.raises(Error, match=re.escape(f"ahead = {count!r} must be a whole number, at least 1")):

@@ -248,14 +248,34 @@ def test_unknown_symbols_of_a_prompt_are_listed_once_each():
         ("top_p", 0.0),
         ("top_p", 1.01),
         ("top_p", float("nan")),
+        ("length", True),
+        ("length", 2.0),
+        ("temperature", "hot"),
+        ("temperature", None),
+        ("temperature", True),
+        ("seed", 1.5),
+        ("seed", "0"),
+        ("top_k", 2.5),
+        ("top_k", True),
+        ("top_p", "all"),
+        ("prompt", None),
+        ("prompt", 3),
     ],
 )
 def test_an_argument_out_of_range_is_an_error_that_shows_it(name, value):
-    arguments = {"length": 5, "temperature": 1.0}
+    arguments = {"prompt": "a", "length": 5, "temperature": 1.0}
     with pytest.raises(Error) as caught:
-        generate(*model_and_weights(), CODEC, "a", **arguments | {name: value})
+        generate(*model_and_weights(), CODEC, **arguments | {name: value})
     assert caught.value.exit_code == 2
-    assert [problem.partition(" must")[0] for problem in caught.value.problems] == [f"{name} = {value}"]
+    assert [problem.partition(" must")[0] for problem in caught.value.problems] == [f"{name} = {value!r}"]
+
+
+def test_a_prompt_that_is_no_text_is_an_error_of_a_run_too():
+    model, params = model_and_weights()
+    run = Run(Experiment(model=model), CODEC, Spec(CODEC.spec), params)
+    for prompt in (None, 3, b"ab", ["ab", None]):
+        with pytest.raises(Error, match=r"prompt = .* must be a text"):
+            run.generate(prompt)
 
 
 def test_all_arguments_out_of_range_are_reported_at_once():

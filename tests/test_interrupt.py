@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from packages.shell import call
 from test_resume import NoFigure, recipe, results
 
-from seqjax import Error, Experiment, Run, Text, execute, folder, sweep, train
+from seqjax import Error, Experiment, Run, Text, cli, execute, folder, sweep, train
 from seqjax.interrupt import noticed
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
@@ -264,3 +265,34 @@ def test_a_finished_run_can_be_opened_while_another_process_has_the_folder(tmp_p
     e.run(tmp_path)
     with folder.lock(tmp_path):
         assert e.run(tmp_path).finished
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    """As Ctrl-C in a background job, and whatever nohup keeps from it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with noticed() as interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            assert interrupted() is None
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_without_a_folder_says_how_to_go_on(place, monkeypatch, chunks, capfd, number, code):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(train, "CHUNK_STEPS", 400)
+    interrupt_after(monkeypatch, chunks, 2, number)
+    with contextlib.suppress(SystemExit):
+        assert cli.main(["run", *map(str, FLAGS[:-2])]) == code
+    stderr = capfd.readouterr().err
+    (line,) = (line for line in stderr.splitlines() if line.startswith("next"))
+    words = shlex.split(line)
+    assert words[1:] == ["seqjax", "run", *map(str, FLAGS[:-2]), "--out", "runs/text-file-rnn-1"]
+    assert "saved in runs/text-file-rnn-1" in stderr
+    assert cli.main(words[2:]) == 0
+    assert Run.open("runs/text-file-rnn-1").finished
+    assert len(list(place.glob("runs/*"))) == 1

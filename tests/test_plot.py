@@ -252,6 +252,18 @@ def test_the_legend_hides_nothing():
     assert axes.get_window_extent().height > 0.5 * figure.dpi * 4
 
 
+@pytest.mark.parametrize("name", ["optimizer.learning_rate=0.1, model=rnn hidden=64, truncated:steps={}", "{} " * 99])
+def test_a_legend_of_many_long_names_leaves_the_axes_their_size(name):
+    figure = plot.lines({name.format(*[n] * 99): np.arange(50.0) for n in range(16)})
+    figure.draw_without_rendering()
+    axes, legend = figure.axes[0].get_window_extent(), figure.axes[0].get_legend().get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.x1 <= figure.bbox.x1
+    assert legend.y1 <= figure.bbox.y1 + 1
+    assert axes.width > 4.5 * figure.dpi
+    assert axes.height > 3 * figure.dpi
+
+
 @pytest.mark.parametrize(
     ("series", "words"),
     [

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from seqjax import Error, Experiment, Run, Text
+from seqjax import Error, Experiment, Run, Text, execute, sweep
+from seqjax.class_code import class_code
 from seqjax_corpora import TextFile
 from seqjax_gradients import Randomized
 from seqjax_models import RNN
@@ -460,9 +462,12 @@ def test_one_character_is_not_all_of_them():
 
 
 def test_a_class_without_a_file_that_was_changed_is_another_plugin(tmp_path):
-    """As in a notebook: the cell is edited and run again, and the folder holds what the old one came to."""
+    """As in a notebook: the cell is edited and run again, and the folder holds what the old one came to.
 
-    def run_with(body):
+    `python -` has a file that is none, <stdin>.
+    """
+
+    def run_with(body, argv):
         code = (
             "import seqjax, jax.numpy as jnp\n"
             "from dataclasses import dataclass\n"
@@ -474,8 +479,144 @@ def test_a_class_without_a_file_that_was_changed_is_another_plugin(tmp_path):
             "e = seqjax.Experiment(corpus=seqjax.Text('the cat sat. ' * 100), model=Mine(hidden=4), epochs=1)\n"
             "e.run('run')\n"
         )
-        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+        argv, stdin = ([*argv, code], None) if argv == ["-c"] else (argv, code)
+        return subprocess.run([sys.executable, *argv], input=stdin, cwd=tmp_path, capture_output=True, text=True)
 
-    assert run_with("jnp.tanh(u + v)").returncode == 0
-    assert run_with("jnp.tanh(u + v)").returncode == 0
-    assert "another model 'local/mine'" in run_with("jnp.sin(u + v)").stderr
+    begun = run_with("jnp.tanh(u + v)", ["-"])
+    assert begun.returncode == 0, begun.stderr
+    assert run_with("jnp.tanh(u + v)", ["-c"]).returncode == 0
+    assert "another model 'local/mine'" in run_with("jnp.sin(u + v)", ["-c"]).stderr
+
+
+CELL = """
+import dataclasses, functools, jax
+class Base:
+    SCALE = 2
+    def scaled(self, x):
+        return self.SCALE * x
+def helper(x):
+    return x + 10
+@dataclasses.dataclass(frozen=True)
+class Mine(Base):
+    width: int = 3
+    claim = "exact"
+    kinds = frozenset({"a", "b", "c"})
+    def step(self, x, by=4):
+        "A step."
+        def inner(y):
+            return [z * 11 for z in (y, y)]
+        return helper(inner(super().scaled(x))) in {"d", "e", "f"}
+    @property
+    def context(self):
+        return self.width + 12
+    @functools.cached_property
+    def cached(self):
+        return 13
+    @staticmethod
+    def fixed(x):
+        return x + 14
+    @classmethod
+    def made(cls):
+        return cls(15)
+    @jax.jit
+    def fast(self, x):
+        return x + 16
+"""
+
+
+def cell_code(text):
+    module = types.ModuleType("a_notebook")
+    sys.modules[module.__name__] = module
+    try:
+        exec(text, vars(module))
+        return class_code(module.Mine)
+    finally:
+        del sys.modules[module.__name__]
+
+
+CHANGES = [
+    ("SCALE = 2", "SCALE = 3"),
+    ("self.SCALE * x", "self.SCALE + x"),
+    ("x + 10", "x + 9"),
+    ('"exact"', '"biased"'),
+    ('{"a", "b", "c"}', '{"a", "b"}'),
+    ("by=4", "by=5"),
+    ("z * 11", "z * 7"),
+    ('{"d", "e", "f"}', '{"d", "e"}'),
+    *((f" {n}", f" {n + 10}") for n in (12, 13, 14, 16)),
+    ("cls(15)", "cls(25)"),
+    ("(Base)", ""),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), CHANGES)
+def test_every_part_of_a_class_without_a_file_counts(old, new):
+    assert CELL.count(old) == 1
+    assert cell_code(CELL.replace(old, new)) != cell_code(CELL)
+
+
+def test_the_same_class_is_the_same_in_other_lines_and_processes():
+    """Which draw other hashes for strings, and put objects at other addresses."""
+    assert cell_code("\n\n# a comment\n" + CELL.replace("\n    def", "  # another\n\n    def")) == cell_code(CELL)
+    code = CELL + "from seqjax.class_code import class_code\nprint(class_code(Mine).hex())"
+    outs = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": seed}
+        )
+        for seed in "12"
+    ]
+    assert outs[0].stdout, outs[0].stderr
+    assert outs[0].stdout == outs[1].stdout
+
+
+def test_a_recipe_that_no_file_can_keep_is_an_error_before_training(tmp_path):
+    file = os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.txt")
+    Path(file).write_text(TEXT)
+    recipe = dataclasses.replace(in_memory(TEXT), corpus=TextFile(path=file))
+    with pytest.raises(Error, match=r"cannot be kept in a file.*b.udcff") as caught:
+        recipe.run(tmp_path / "run")
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "run").exists()
+    assert recipe.run().finished
+
+
+def test_an_epoch_counts_no_characters(monkeypatch):
+    """Which takes as long as encoding the text, and is no part of a row."""
+    monkeypatch.setattr("seqjax.run.predicted_characters", lambda *args: 1 / 0)
+    assert in_memory(TEXT).run().finished
+
+
+# --- a run that diverges, and is killed or goes well after that ---
+
+
+class Kill(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("file", ["params.safetensors", "diverged.txt"])
+def test_a_kill_while_a_diverged_run_is_kept_does_not_stall_a_sweep(tmp_path, monkeypatch, file):
+    recipe = in_memory(TEXT, optimizer=SGD(learning_rate=1e38))
+    write = execute.folder.write
+
+    def killed(path, data):
+        if path.name == file:
+            raise Kill
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execute.folder, "write", killed)
+        with pytest.raises(Kill):
+            sweep(recipe, {"seed": [0]}, tmp_path)
+    assert sweep(recipe, {"seed": [0]}, tmp_path)["seed=0"].diverged
+    assert Run.open(tmp_path / "seed-0").diverged
+
+
+def test_a_run_that_goes_well_after_all_is_not_marked_as_diverged(recipe, kept, copied):
+    rows = (copied / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (copied / "metrics.jsonl").write_text("".join(rows[:4]))
+    (copied / "diverged.txt").write_text("diverged at update 50")
+    assert recipe.run(copied).finished
+    run = Run.open(copied)
+    assert not run.diverged
+    assert_same(run.params, kept.params)
+    assert {file.name for file in copied.iterdir()} == FILES

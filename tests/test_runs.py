@@ -62,6 +62,11 @@ def test_runs_are_a_mapping_in_the_order_in_which_they_were_made():
     assert "12" in repr(runs)
 
 
+def test_a_run_without_an_arm_is_an_error():
+    with pytest.raises(Error, match="these have no arm: b"):
+        Runs({"a": made(0, [1.0]), "b": made(1, [1.0])}, {"a": ""})
+
+
 def test_an_unknown_name_is_a_key_error_with_the_nearest():
     with pytest.raises(KeyError, match="did you mean 'full, seed=0'"):
         runs_of({"full": [1.0]})["fulll, seed=0"]

@@ -89,7 +89,6 @@ def test_each_variant_has_its_values():
         ({"seed": [1, 1]}, ["seed has a value twice"]),
         ({"epochs": {"a, b": 1, "a": 2}, "seed": {"c": 0, "b, c": 1}}, ["two runs", "'a, b, c'"]),
         ({"gradient": {"k=1": Full(), "k-1": Truncated(steps=2)}}, ["too much alike", "k=1, k-1"]),
-        ({"gradient": {"x" * 100 + "1": Full(), "x" * 100 + "2": Truncated()}}, ["too much alike"]),
     ],
 )
 def test_what_cannot_be_swept_is_an_error_before_anything_is_trained(axes, words, tmp_path):
@@ -215,6 +214,92 @@ def test_another_corpus_behind_the_same_recipe_is_an_error(tmp_path):
     sweep(base, {"seed": [1]}, tmp_path / "new")
     with pytest.raises(Error, match="different corpora"):
         Runs.open(tmp_path / "out" / "seed-0", tmp_path / "new" / "seed-1")
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {},
+        {"gradient": {"+": Full()}},
+        {"gradient": {"+": Full(), "-": Truncated(steps=2), "é": Truncated(steps=3), "": Truncated(steps=4)}},
+        {"optimizer.learning_rate": {"x=1": 0.1, "x=-1": 0.2}},
+        {"gradient": {"x" * 100: Full()}, "seed": [0, 1]},
+    ],
+    ids=["one recipe", "a sign", "signs", "negative", "long"],
+)
+def test_any_names_are_folders(axes, tmp_path):
+    runs = sweep(dataclasses.replace(BASE, epochs=1), axes, tmp_path / "out")
+    assert list(Runs.open(tmp_path / "out")) == list(runs)
+    assert len({run.path for run in runs.values()}) == len(runs) == len(combine(BASE, axes))
+    assert all(run.path.parent == tmp_path / "out" for run in runs.values())
+
+
+SHORT = dataclasses.replace(BASE, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("base", "axes", "words"),
+    [
+        (SHORT, {"gradient": {"8-steps": Truncated(steps=4)}}, ["too much alike", "8 steps, 8-steps"]),
+        (SHORT, {"gradient": {"8 steps": Truncated(steps=4)}}, ["8 steps: its runs differ in more than the seed"]),
+        (SHORT, {"gradient": {"9 steps": Truncated(steps=9)}, "train": {"too many": 100_000}}, ["100,000"]),
+        (
+            BASE,
+            {"gradient": {"full": Full()}},
+            ["differ from full in what is not varied", "epochs: there 1, asked for 2"],
+        ),
+        (SHORT, {"model.hidden": {"wide": 4}}, ["gradient: there", "truncated", "full"]),
+        (SHORT, {}, ["differ from these in what is not varied", "gradient"]),
+    ],
+    ids=["folder", "recipe", "untrainable", "base", "other field", "none"],
+)
+def test_what_does_not_belong_leaves_a_sweep_as_it_was(axes, base, words, tmp_path):
+    """Its table would mix recipes, or name one run twice, or wait for a run that cannot be made."""
+    sweep(SHORT, {"gradient": {"8 steps": Truncated(steps=8)}}, tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"}
+    with pytest.raises(Error) as caught:
+        sweep(base, axes, tmp_path)
+    assert caught.value.exit_code == 2
+    for word in words:
+        assert word in str(caught.value)
+    assert {
+        file: file.read_bytes() for file in tmp_path.rglob("*") if file.name != ".lock" and file.is_file()
+    } == before
+    assert len(Runs.open(tmp_path)) == 1
+
+
+def test_a_seed_in_another_precision_does_not_join_an_arm(tmp_path):
+    """It is refused before it is trained, and where single runs are put together."""
+    sweep(SHORT, {"seed": [0]}, tmp_path / "a")
+    with jax.enable_x64(True):
+        with pytest.raises(Error, match="enable_x64: then False, now True"):
+            sweep(SHORT, {"seed": [1]}, tmp_path / "a")
+        sweep(SHORT, {"seed": [1]}, tmp_path / "b")
+    assert len(Runs.open(tmp_path / "a")) == 1
+    with pytest.raises(Error, match=r"different environments[^$]*enable_x64"):
+        Runs.open(tmp_path / "a" / "seed-0", tmp_path / "b" / "seed-1")
+
+
+def test_a_run_that_diverged_is_not_opened_for_another_corpus(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("the cat sat. " * 60)
+    base = dataclasses.replace(SHORT, corpus=create("corpus", "text-file", path=str(file)))
+    wild = {"optimizer.learning_rate": {"wild": 1e38}}
+    assert sweep(base, wild, tmp_path / "out")["wild"].diverged
+    assert sweep(base, wild, tmp_path / "out")["wild"].diverged
+    file.write_text("the dog ran. " * 60)
+    with pytest.raises(Error, match="corpus has changed") as caught:
+        sweep(base, wild, tmp_path / "out")
+    assert caught.value.exit_code == 4
+
+
+def test_a_recipe_of_each_arm_is_read_once_before_a_sweep_goes_on(tmp_path, monkeypatch):
+    axes = {"gradient": AXES["gradient"], "seed": range(3)}
+    sweep(SHORT, axes, tmp_path)
+    read, paths = sweeps.read_recipe, []
+    monkeypatch.setattr(sweeps, "read_recipe", lambda path: (paths.append(path.name), read(path))[1])
+    sweep(SHORT, axes, tmp_path)
+    assert sorted(path.rpartition("-seed-")[0] for path in paths) == ["2-steps", "full"]
 
 
 def test_one_recipe_twice_is_an_error():
@@ -430,3 +515,44 @@ def test_help(place, argv):
     assert done.stdout.startswith("usage: seqjax sweep")
     assert "--against" in done.stdout
     assert call("compare", "--help").stdout.startswith("usage: seqjax compare")
+
+
+def test_without_a_held_out_part_the_training_loss_is_compared(place):
+    done = call("sweep", *RECIPE[:4], "--train", "1.0", "--heldout", 0, *RECIPE[8:], "--out", "out")
+    assert done.returncode == 0, done.stderr
+    last = Runs.open("out").first.metrics[-1]["train_perplexity"]
+    assert f"] all: train perplexity {last:.4g} (" in done.stdout
+    assert "\ntrain_perplexity, last epoch\n" in done.stdout
+    assert "nan" not in done.stdout
+    assert Path("out/curves.png").stat().st_size > 0
+    done = call("compare", "out", "--metric", "heldout_loss", "--figure", "curves.xyz")
+    assert (done.returncode, "--figure curves.xyz: " in done.stderr) == (2, True)
+
+
+def test_a_seed_that_is_added_is_shown_with_those_that_are_there(place):
+    assert call("sweep", *RECIPE, "--seeds", "0,1", "--out", "out").returncode == 0
+    done = call("sweep", *RECIPE, "--seeds", 2, "--out", "out", "--against", "all")
+    assert done.returncode == 0, done.stderr
+    table = Runs.open("out").compare("heldout_perplexity", against="all")
+    assert table["runs"] == [3]
+    assert f"heldout_perplexity, last epoch\n{table}\n" in done.stdout
+
+
+def test_an_added_run_is_shown_alone_while_others_are_unfinished(place):
+    assert call("sweep", *RECIPE, "--seeds", "0,1", "--out", "out").returncode == 0
+    Path("out/seed-1/params.safetensors").unlink()
+    done = call("sweep", *RECIPE, "--seeds", 2, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "1 runs alone are shown: out/seed-1 is unfinished" in done.stdout
+
+
+def test_several_recipes_are_told_without_training(place):
+    done = call("run", *RECIPE, "--seeds", "0,1", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert re.findall("# .*", done.stdout) == ["# seed=0", "# seed=1"]
+    assert done.stdout.count("nothing was trained") == 2
+    done = call("sweep", *RECIPE, "--gradient", "full", "truncated:steps=4", "--print-config")
+    assert done.returncode == 0, done.stderr
+    texts = re.split("^# .*$", done.stdout, flags=re.MULTILINE)[1:]
+    assert [Experiment.from_toml(text).gradient for text in texts] == [Full(), Truncated(steps=4)]
+    assert [file.name for file in place.iterdir()] == ["text.txt"]

@@ -107,3 +107,25 @@ def test_nothing_is_written_where_runs_cannot_share(tmp_path):
     experiments = [variant for _, variant in combine(base, {"seed": range(4)}).values()]
     assert execute_together(experiments, [tmp_path / str(n) for n in range(4)], 30.0) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_in_the_last_chunk_comes_when_they_are_finished(monkeypatch, tmp_path):
+    experiments = [variant for _, variant in combine(replace(BASE, epochs=1), {"seed": range(2)}).values()]
+    paths = [tmp_path / "a", tmp_path / "b"]
+    monkeypatch.setattr("seqjax.together.noticed", lambda: contextlib.nullcontext(lambda: 143))
+    with pytest.raises(SystemExit, match="143"):
+        execute_together(experiments, paths, 30.0)
+    for path in paths:
+        assert Run.open(path).finished
+        assert not (path / "checkpoints").exists()
+
+
+def test_runs_with_and_without_a_warm_up_have_states_of_their_own(like_an_accelerator, tmp_path):
+    """And a checkpoint of each goes on alone."""
+    runs = sweep(BASE, {"optimizer.warmup": [0.0, 0.5, 0.25], "seed": range(2)}, tmp_path)
+    for run in runs.values():
+        assert_same(run, run.experiment.run(devices=1))
+    optimizers = [replace(BASE.optimizer, warmup=share) for share in (0.0, 0.25, 0.5)]
+    none, some, more = [replace(BASE, optimizer=optimizer) for optimizer in optimizers]
+    assert varied_floats([none, some]) is None
+    assert varied_floats([some, more]) == {"warmup": [0.25, 0.5]}

@@ -12,9 +12,9 @@ import pytest
 from seqjax import Error, Problem, Spec, Stream, Tokens, run_epoch, training
 from seqjax.train import epoch_rng, init_train_state
 from seqjax_gradients import RTRL, Full, Randomized
-from seqjax_models import RNN
+from seqjax_models import MLP, RNN
 from seqjax_optimizers import SGD, Adam
-from seqjax_samplers import Random, Sequential
+from seqjax_samplers import Random, Sequential, Windows
 
 V, T, B = 5, 6, 4
 SPEC = Spec(Tokens(V))
@@ -276,11 +276,9 @@ class Lagged(RNN):
 def test_the_models_context_is_not_scored():
     problem = Problem.of(Lagged(hidden=3), SPEC)
     stream = tokens(100)
-    for sampler, scored in ((Random(batch_size=B, num_steps=T), T - 4), (Random(batch_size=B, num_steps=4), 0)):
-        options = {"sampler": sampler, "gradient": Full(), "optimizer": SGD(), "epochs": 1}
-        ((_, row),) = training(problem, stream, **options)
-        assert row["tokens"] == scored * B * row["update"]
-        assert np.isnan(row["train_loss"]) == (scored == 0), "nothing was scored: no loss, rather than a loss of 0"
+    options = {"sampler": Random(batch_size=B, num_steps=T), "gradient": Full(), "optimizer": SGD(), "epochs": 1}
+    ((_, row),) = training(problem, stream, **options)
+    assert row["tokens"] == (T - 4) * B * row["update"]
     ((_, row),) = training(problem, stream, **options | {"sampler": SAMPLER})
     assert row["tokens"] == B * (T * row["update"] - 4), "a carried state is past its context"
 
@@ -439,3 +437,28 @@ def test_an_epoch_compiles_once_and_an_equal_recipe_not_again(caplog):
     assert compilations == len(lengths)
     assert 0 < traces <= 2 * len(lengths)
     assert compiled() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("context", "num_steps", "mask", "say"),
+    [
+        (8, 4, None, "first 8 outputs .*lags.*num_steps = 4"),
+        (4, 4, None, "first 4 outputs .*num_steps = 4"),
+        (3, 4, None, None),
+        (3, 4, [True, True, True, False] * 10, "first 3 outputs"),
+        (3, 4, [False, False, False, True] * 10, None),
+        (0, 4, [False] * 40, "mask of the training part is False throughout"),
+    ],
+)
+def test_training_on_nothing_is_an_error(context, num_steps, mask, say):
+    """Windows that all start afresh, of which the first `context` steps do not count."""
+    problem = Problem.of(MLP(lags=context + 1, hidden=2), SPEC)
+    stream = tokens(40)._replace(mask=mask and np.array(mask))
+    sampler = Windows(1, num_steps, stride=num_steps)
+    options = {"sampler": sampler, "gradient": Full(), "optimizer": SGD(0.1), "epochs": 1}
+    if say is None:
+        assert next(training(problem, stream, **options))[1]["tokens"] == 10
+        return
+    with pytest.raises(Error, match=f"nothing is scored: .*{say}") as caught:
+        training(problem, stream, **options)
+    assert caught.value.exit_code == 2

@@ -27,25 +27,30 @@ def main(argv: Sequence[str]) -> int:
 
 def add_comparison_flags(parser: Parser) -> None:
     """The flags that say what is compared."""
-    text = "a column of the metrics; default: the held-out perplexity, or loss"
+    text = "a column of the metrics; default: the perplexity, or loss, of the held-out part if there is one"
     parser.add_argument("--metric", metavar="NAME", help=text)
     parser.add_argument("--against", metavar="ARM", help="the arm to which the others are compared")
     text = "draw the metric by epoch into this file (.png, .svg, .pdf); a sweep does so in its folder"
     parser.add_argument("--figure", metavar="FILE", help=text)
 
 
-def show(runs: Any, metric: str | None, against: str | None, figure: str | Path | None) -> None:
+def show(
+    runs: Any, metric: str | None, against: str | None, figure: str | None, default_figure: Path | None = None
+) -> None:
     """Prints the table of a comparison, and draws it."""
-    has_perplexity = any("heldout_perplexity" in run.metrics[0] for run in runs.values() if run.metrics)
-    metric = metric or ("heldout_perplexity" if has_perplexity else "heldout_loss")
+    from seqjax.runs import main_metric
+
+    metric = metric or main_metric(runs.values())
     table = runs.compare(metric, against)
     print(f"{metric}, last epoch\n{table}")
-    if figure is not None:
+    file = figure or default_figure
+    if file is not None:
         from seqjax import folder, plot
 
         try:
-            with folder.disk_errors(Path(figure)):
-                plot.runs(runs, x="epoch", y=metric).savefig(figure, dpi=150)
+            with folder.disk_errors(Path(file)):
+                plot.runs(runs, x="epoch", y=metric).savefig(file, dpi=150)
         except ValueError as fault:  # a format that matplotlib does not know
-            raise fault if isinstance(fault, Error) else Error(f"--figure {figure}: {fault}") from fault
-        print(f"figure   {figure}")
+            flag = "--figure " if figure else ""
+            raise fault if isinstance(fault, Error) else Error(f"{flag}{file}: {fault}") from fault
+        print(f"figure   {file}")

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from seqjax import config, registry
-from seqjax.cli.recipe import plugin_help, read_recipe, recipe_parser, split_fields, use_all_cores
+from seqjax.cli.recipe import (
+    plugin_help,
+    read_recipe,
+    recipe_parser,
+    says_how_to_go_on,
+    split_fields,
+    told_without_training,
+    use_all_cores,
+)
 from seqjax.errors import Error
 
 DESCRIPTION = """Train a model, and keep the run in a folder.
@@ -24,12 +32,10 @@ def main(argv: Sequence[str]) -> int:
         from seqjax.cli.sweep import main as sweep
 
         return sweep(argv)
-    argv, flags = split_fields(argv)
+    plain, flags = split_fields(argv)
     parser = recipe_parser("seqjax run", DESCRIPTION)
     parser.add_argument("--seeds", metavar="0,1,2", help="several seeds: a sweep; see seqjax sweep --help")
-    parser.add_argument("--print-config", action="store_true", help="print the whole recipe as TOML; train nothing")
-    parser.add_argument("--dry-run", action="store_true", help="print shapes, sizes and memory; train nothing")
-    args = parser.read(argv)
+    args = parser.read(plain)
     recipe = read_recipe(args, flags)
     if args.help:
         parser.epilog = plugin_help(recipe)
@@ -40,28 +46,23 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.experiment import Experiment
 
     experiment = Experiment(**fields)
-    if args.print_config:
-        print(experiment.to_toml(), end="")
+    if text := told_without_training(args, experiment):
+        print(text)
         return 0
-    if args.dry_run:
-        from seqjax.cli.dry_run import describe
-
-        print(describe(experiment, args.devices))
-        return 0
-    run = _run(experiment, args)
+    run = _run(experiment, argv, args)
     _say_what_next(run, args.load)
     return 0
 
 
-def _run(experiment: Any, args: argparse.Namespace) -> Any:
+def _run(experiment: Any, argv: Sequence[str], args: argparse.Namespace) -> Any:
     """Runs in `--out`, else in the first free one of `runs/<corpus>-<model>-<n>`."""
     name = "-".join(registry.name_of(plugin) for plugin in (experiment.corpus, experiment.model))
     for out in [args.out] if args.out else (Path("runs", f"{name}-{n}") for n in itertools.count(1)):
         try:
             if args.out or not Path(out).exists():
-                return experiment.run(
-                    out, devices=args.devices, progress=True, checkpoint_seconds=args.checkpoint_seconds
-                )
+                options = {"devices": args.devices, "progress": True, "checkpoint_seconds": args.checkpoint_seconds}
+                with says_how_to_go_on("run", argv, args, out):
+                    return experiment.run(out, **options)
         except Error as fault:
             if args.out or fault.exit_code != 5:  # another run took the folder in between
                 raise

@@ -1,5 +1,6 @@
 """`seqjax sweep`: one run for every combination of the values of some flags."""
 
+import argparse
 import itertools
 import shlex
 from collections.abc import Sequence
@@ -8,8 +9,16 @@ from typing import Any
 
 from seqjax import config, registry
 from seqjax.cli.compare import add_comparison_flags, show
-from seqjax.cli.recipe import plugin_help, read_recipe, recipe_parser, split_fields, use_all_cores
-from seqjax.errors import Error, nearest
+from seqjax.cli.recipe import (
+    plugin_help,
+    read_recipe,
+    recipe_parser,
+    says_how_to_go_on,
+    split_fields,
+    told_without_training,
+    use_all_cores,
+)
+from seqjax.errors import Error
 from seqjax.plugin import fields_of
 
 DESCRIPTION = """Train one run for every combination of the values of some flags, and compare them.
@@ -37,22 +46,49 @@ def main(argv: Sequence[str]) -> int:
     use_all_cores(args.devices)
     from seqjax.display import escape
     from seqjax.experiment import Experiment
-    from seqjax.run import COLUMNS
-    from seqjax.runs import check_arm
     from seqjax.sweeps import run_all
 
     experiments = {", ".join(label): (", ".join(_arm(label)), Experiment(**fields[label])) for label in fields}
-    check_arm(args.against, [arm or "all" for arm, _ in experiments.values()])
-    if args.metric is not None and args.metric not in COLUMNS:
-        raise Error(f"unknown metric {args.metric!r}{nearest(args.metric, COLUMNS)}; there are {', '.join(COLUMNS)}")
-    out = args.out or next(path for n in itertools.count(1) if not (path := Path("runs", f"sweep-{n}")).exists())
+    if args.print_config or args.dry_run:
+        for name, (_, experiment) in experiments.items():
+            print(f"# {escape(name or 'all')}\n{told_without_training(args, experiment)}\n")
+        return 0
+    out = Path(args.out or next(f"runs/sweep-{n}" for n in itertools.count(1) if not Path(f"runs/sweep-{n}").exists()))
+    _check_comparison(args, out, experiments)
     print(f"sweep    {escape(str(out))} · {len(experiments)} runs", flush=True)
-    runs = run_all(experiments, out, args.devices, True, args.checkpoint_seconds)
+    varied = [flag[2:].replace("-", "_") for flag, values in axes.items() if len(values) > 1]
+    with says_how_to_go_on("sweep", argv, args, out):
+        runs = run_all(experiments, varied, out, args.devices, True, args.checkpoint_seconds)
     print(f"saved    {escape(str(out))}")
-    show(runs, args.metric, args.against, args.figure or Path(out) / "curves.png")
+    show(_all_runs(out, runs), args.metric, args.against, args.figure, out / "curves.png")
     loads = "".join(f" --load {shlex.quote(file)}" for file in args.load)
     print(f"next     seqjax compare {shlex.quote(str(out))} --metric train_loss{loads}")
     return 0
+
+
+def _check_comparison(args: argparse.Namespace, out: Path, experiments: Any) -> None:
+    """What is asked of the table is known to be there before anything is trained."""
+    from seqjax.run import COLUMNS, check_metric
+    from seqjax.runs import INDEX, check_arm, read_index
+
+    kept = read_index(out).values() if (out / INDEX).is_file() else ()
+    check_arm(
+        args.against, [*(arm or "all" for arm, _ in experiments.values()), *(place.arm or "all" for place in kept)]
+    )
+    if args.metric is not None:
+        check_metric(args.metric, COLUMNS)
+
+
+def _all_runs(out: Path, runs: Any) -> Any:
+    """The runs in the folder, those of earlier commands too; these alone, and why, where that is not possible."""
+    from seqjax.display import escape
+    from seqjax.runs import Runs
+
+    try:
+        return Runs.open(out)
+    except Error as fault:
+        print(f"these    {len(runs)} runs alone are shown: {escape(str(fault), keep=chr(10))}")
+        return runs
 
 
 def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
