@@ -1,7 +1,9 @@
 """How far back must a gradient reach to learn a lag?   python experiments/add_task.py --seeds 3
 
 The target depends on the inputs 4 and 6 steps before. Who learns neither comes to .6616 nats, who learns the nearer
-one to .5192, who learns both to .4545. A segment of k steps teaches no lag of k or more.
+one to .5192, who learns both to .4545. The gradient of K steps reaches no lag of K or more. That K = 5 comes below
+.5192 all the same has another reason: an untrained recurrence still echoes inputs of a step before, and what the
+gradient teaches it about lag 4 makes the echo of lag 6 legible for the read-out, which every gradient trains.
 """
 
 import seqjax as sj
@@ -11,17 +13,20 @@ from seqjax_models import RNN
 from seqjax_optimizers import Adam
 from seqjax_samplers import Sequential
 
-ARMS = {"full": Full(), **{f"{k} steps": Truncated(steps=k) for k in (1, 3, 5, 10)}}
+ARMS = {"full": Full(), **{f"{k} steps": Truncated(steps=k) for k in (1, 3, 5, 7, 10)}}
+EXPECTED = {"full": "~ .4545", "1 steps": ">= .65", "7 steps": ".4445 to .4645"}
 
 
-def main(epochs: int = 40, seeds: int = 3, hidden: int = 32, num_steps: int = 100_000) -> sj.Report:
+def main(epochs: int = 58, seeds: int = 3, hidden: int = 32, num_steps: int = 100_000) -> sj.Report:
     base = sj.Experiment(
         corpus=Add(num_steps=num_steps, t1=4, t2=6), sampler=Sequential(32, 40), model=RNN(hidden=hidden),
-        optimizer=Adam(learning_rate=0.003), epochs=epochs,
+        optimizer=Adam(learning_rate=0.001), epochs=epochs,
     )  # fmt: skip
     runs = sj.sweep(base, {"gradient": ARMS, "seed": range(seeds)})
     report = sj.Report(__file__)
-    report.row("held-out loss, full (nats)", [run.metric("heldout_loss")[-1] for run in runs.arms["full"]], "~ .4545")
+    for name, expected in EXPECTED.items():
+        losses = [run.metric("heldout_loss")[-1] for run in runs.arms[name]]
+        report.row(f"held-out loss, {name} (nats)", losses, expected)
     report.table("held_out", runs.compare("heldout_loss", against="full"))
     report.figure("by_epoch", sj.plot.runs(runs, x="epoch", y="heldout_loss"))
     return report

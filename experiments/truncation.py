@@ -1,8 +1,11 @@
-"""Full, truncated, randomised: what does each cost on text? (8.7)   python experiments/truncation.py --seeds 3
+"""Full, truncated, randomised: what does each cost on text? (8.7)   python experiments/truncation.py --seeds 5
 
 Three ways to differentiate the same 256 steps: all of them, in segments of 10, and cut at random with the rest
-reweighted, so that the mean is the full gradient.
+reweighted, so that the mean is the full gradient. Estimators are measured with the parameters of before the first
+update, of half the way, and of the end of the first full run.
 """
+
+from dataclasses import replace
 
 import seqjax as sj
 from seqjax_corpora import TimeMachine
@@ -13,15 +16,21 @@ from seqjax_samplers import Sequential
 ARMS = {"full": Full(), "truncated": Truncated(steps=10), "randomized": Randomized(keep_prob=0.9)}
 
 
-def main(corpus: sj.Corpus | None = None, epochs: int = 100, seeds: int = 10, hidden: int = 256) -> sj.Report:
+def main(
+    corpus: sj.Corpus | None = None, epochs: int = 40, seeds: int = 5, hidden: int = 256, draws: int = 100
+) -> sj.Report:
     base = sj.Experiment(
         corpus=corpus or TimeMachine(), sampler=Sequential(32, 256), model=RNN(hidden=hidden), epochs=epochs
     )
     runs = sj.sweep(base, {"gradient": ARMS, "seed": range(seeds)})
     report = sj.Report(__file__)
     report.table("held_out", runs.compare("heldout_perplexity", against="full"))
+    first = runs["full, seed=0"]
+    halfway = replace(first.experiment, epochs=(epochs + 1) // 2).run()  # the same updates, to the same bits
+    for when, run, at in (("start", first, "init"), ("middle", halfway, "end"), ("end", first, "end")):
+        report.table(f"estimators_{when}", sj.measure(run, ARMS, draws=draws, windows=1, at=at))
     for x in ("update", "seconds"):
-        report.figure(f"by_{x}", sj.plot.runs(runs, x=x, y="train_loss"))
+        report.figure(f"by_{x}", sj.plot.runs(runs, x=x, y="heldout_loss"))
     return report
 
 

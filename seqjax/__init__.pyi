@@ -1,6 +1,7 @@
 __version__: str
 
 from . import plot as plot
+from . import testing as testing
 from .config import create as create
 from .contracts import Codec as Codec
 from .contracts import Model as Model
@@ -17,6 +18,7 @@ from .epoch import TrainState as TrainState
 from .epoch import run_epoch as run_epoch
 from .errors import Error as Error
 from .experiment import Experiment as Experiment
+from .floats import ravel_float as ravel_float
 from .from_flax import from_flax as from_flax
 from .from_torch import from_torch as from_torch
 from .gradient import Batch as Batch
@@ -25,8 +27,13 @@ from .gradient import GatedGradient as GatedGradient
 from .gradient import Gradient as Gradient
 from .gradient import Memory as Memory
 from .gradient import SequenceGradient as SequenceGradient
-from .gradient import ravel_float as ravel_float
 from .gradient import value_and_grad as value_and_grad
+from .jacobians import Jacobians as Jacobians
+from .jacobians import jacobians as jacobians
+from .lags import Lags as Lags
+from .lags import lags as lags
+from .measure import measure as measure
+from .measures import Measures as Measures
 from .plugin import Plugin as Plugin
 from .problem import Problem as Problem
 from .random_cuts import RandomCuts as RandomCuts

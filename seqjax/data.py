@@ -165,6 +165,24 @@ def cut_windows(first: Any, last: Any, num_steps: int) -> tuple[np.ndarray, np.n
     return starts, np.minimum(num_steps, last[segment] - starts), segment
 
 
+def side_by_side(stream: Stream, num_rows: int, num_steps: int) -> Any:
+    """(inputs, targets) of B windows from all over a stream, leaves [T, B, ...], none of which crosses documents.
+
+    Raises:
+        Error: the stream has fewer.
+    """
+    if num_rows < 1 or num_steps < 1:
+        raise Error(f"rows = {num_rows} and steps = {num_steps} must be at least 1")
+    starts, lengths, _ = cut_windows(stream.bounds[:-1], stream.bounds[1:], num_steps)
+    starts = starts[lengths == num_steps]
+    if len(starts) < num_rows:
+        raise Error(
+            f"there are {len(starts)} windows of {num_steps} steps inside the documents of this part, not {num_rows}; "
+            "ask for fewer rows, or fewer steps"
+        )
+    return window(stream, starts[np.linspace(0, len(starts) - 1, num_rows).astype(int)], num_steps)
+
+
 def in_order(bounds: Int[np.ndarray, " bounds"], num_steps: int) -> Plan:
     """Every target once, in order, in one row: what evaluation reads. A document starts afresh."""
     starts, lengths, document = cut_windows(bounds[:-1], bounds[1:], num_steps)

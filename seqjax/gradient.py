@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from seqjax.contracts import Params, State
@@ -222,19 +221,30 @@ def value_and_grad(step_or_problem: Callable | Problem, strategy: Gradient) -> C
         weights: Float[Array, "T B"] | None = None,
         key: jax.Array | None = None,
     ) -> Estimate:
-        params, state, xs = jax.tree.map(jnp.asarray, (params, state, xs))
-        shapes = [leaf.shape for leaf in jax.tree.leaves(xs)]
-        if not shapes or min(map(len, shapes)) < 2:
-            raise Error(f"xs must have leaves [T, B, ...], found {shapes}; for a single sequence add an axis of 1")
-        num_steps, num_rows = shapes[0][:2]
-        if weights is None:
-            weights = jnp.full((num_steps, num_rows), 1 / (num_steps * num_rows))
+        params, state, xs, weights = check_scan(params, state, xs, weights)
+        num_rows = weights.shape[1]
         if memory is None:
             memory = init_memory(strategy, problem, params, state, num_rows)
         batch = Batch(xs, weights, jnp.zeros(num_rows, bool), jnp.arange(num_rows, dtype=jnp.int32))
         return strategy.draw_and_estimate(problem, params, lambda _: state, memory, batch, key)
 
     return estimate
+
+
+def check_scan(params: Params, state: State, xs: PyTree, weights: Float[Array, "T B"] | None) -> tuple:
+    """The same as arrays; weights None: 1 / (T B).
+
+    Raises:
+        Error: xs without axes of time and rows.
+    """
+    params, state, xs = jax.tree.map(jnp.asarray, (params, state, xs))
+    shapes = [leaf.shape for leaf in jax.tree.leaves(xs)]
+    if not shapes or min(map(len, shapes)) < 2:
+        raise Error(f"xs must have leaves [T, B, ...], found {shapes}; for a single sequence add an axis of 1")
+    if weights is None:
+        num_steps, num_rows = shapes[0][:2]
+        weights = jnp.full((num_steps, num_rows), 1 / (num_steps * num_rows))
+    return params, state, xs, jnp.asarray(weights)
 
 
 def init_memory(strategy: Gradient, problem: Problem, params: Params, state: State, num_rows: int) -> Memory:
@@ -251,26 +261,6 @@ def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*L"]) -> Flo
     if losses.shape != weights.shape:
         raise Error(f"a step's loss must be one number, float[]: {losses.shape} is not {weights.shape}")
     return jnp.sum(weights.astype(losses.dtype) * losses)
-
-
-def ravel_float(tree: PyTree) -> tuple[Float[Array, " n"], list, Callable[[Array, list], PyTree]]:
-    """Splits a state into one float vector and the leaves that have no tangent (ids, counters, keys).
-
-    Returns:
-        The vector, the other leaves, and `join(vector, others)`, which gives the tree back.
-    """
-    leaves, treedef = jax.tree.flatten(tree)
-    is_float = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
-    floats = [leaf for leaf, f in zip(leaves, is_float, strict=True) if f]
-    with jax.numpy_dtype_promotion("standard"):  # leaves of several precisions make a vector of the highest
-        vector, unravel = ravel_pytree(floats or jnp.zeros(0))
-    others = [leaf for leaf, f in zip(leaves, is_float, strict=True) if not f]
-
-    def join(vector, others):
-        parts = (iter(others), iter(unravel(vector) if floats else ()))
-        return jax.tree.unflatten(treedef, [next(parts[f]) for f in is_float])
-
-    return vector, others, join
 
 
 def _over_rows(f, in_axes, num_rows, out_axes=0):

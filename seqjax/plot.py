@@ -1,6 +1,7 @@
 """Figures. Every function returns one and writes nothing."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -175,6 +176,31 @@ def heatmap(
     return figure
 
 
+def by_lag(norms: Any, bias: Any, rate: float, title: str = "") -> Figure:
+    """The norm of a gradient's parts by lag with the rate at which they fall, and what truncating leaves out.
+
+    Args:
+        norms: [K + 1], of the parts that travel 0, ..., K - 1 and at least K steps back.
+        bias: [K], relative error where the last 1, ..., K steps of each loss are kept.
+        rate: the factor a step of a line fitted to the norms; NaN: no line.
+        title: over the figure.
+    """
+    norms, bias = _floats("norms", norms), _floats("bias", bias)
+    k = np.arange(len(norms))
+    with matplotlib.style.context(STYLE):
+        figure, axes = _figure("steps back", "relative to the gradient of lag 0", title)
+        axes.plot(k[:-1], norms[:-1] / norms[0], label="norm of the part of this lag", marker=_marker(len(k)))
+        if math.isfinite(rate) and len(k) > 2:
+            inner = norms[1:-1] > 0
+            level = np.mean(np.log(norms[1:-1][inner]) - math.log(rate) * k[1:-1][inner])
+            axes.plot(k[:-1], np.exp(level) * rate ** k[:-1] / norms[0], "--", label=f"{rate:.3g} a step")
+        axes.plot(k[1:], bias, label="relative bias if cut before it", marker=_marker(len(k)))
+        axes.set_yscale("log")
+        _whole_ticks(axes.xaxis)
+        _legend(figure, axes)
+    return figure
+
+
 def _figure(x_label: str, y_label: str, title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -255,10 +281,12 @@ def _dashes(n: int) -> str:
 
 def _legend(figure: Figure, axes: Axes) -> None:
     """The names above the axes, where they hide nothing; the figure grows with them."""
-    labels = axes.get_legend_handles_labels()[1] or [""]
-    per_row = max(1, min(len(labels), 64 // (6 + max(map(len, labels)))))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=per_row, frameon=False)
-    figure.set_figheight(4 + 0.2 * -(-len(labels) // per_row))
+    handles, labels = axes.get_legend_handles_labels()
+    per_row = max(1, min(len(labels), 64 // (6 + max(map(len, labels), default=0))))
+    labels = [textwrap.fill(label, 90) for label in labels]
+    legend = axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=per_row, frameon=False)
+    box = legend.get_window_extent()
+    figure.set_size_inches(max(6, 1.2 + box.width / figure.dpi), 4 + box.height / figure.dpi)
 
 
 def _write_cells(axes: Axes, image: Any, values: np.ndarray) -> None:

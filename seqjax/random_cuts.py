@@ -21,7 +21,10 @@ class RandomCuts(GatedGradient):
     claim = "unbiased"
 
     def hazard(self, age: Int[Array, ""], shared: Any) -> Any:
-        """Probability in [0, 1) that this edge is cut; `age` int32: edges kept since the last cut or start, first 0."""
+        """Probability that this edge is cut; `age` int32: edges kept since the last cut or start, first 0.
+
+        An edge of hazard 1 is always cut: the gradient that would cross it is lost, so the strategy is biased.
+        """
         raise NotImplementedError
 
     def init(self, problem, params, state):
@@ -43,7 +46,8 @@ class RandomCuts(GatedGradient):
 
     def gates(self, noise, memory, num_steps):
         cuts_T, hazard_T, age = self._walk(memory, noise, lambda cut, hazard: cut)
-        return jnp.where(cuts_T, 0, 1 / (1 - hazard_T)), memory._replace(rows=age)
+        kept_T = ~cuts_T & (hazard_T < 1)  # finite for outcomes of probability 0 too
+        return jnp.where(kept_T, 1 / jnp.where(kept_T, 1 - hazard_T, 1), 0), memory._replace(rows=age)
 
     def _walk(self, memory, source_T, is_cut):
         """Follows the age along T edges: (cuts bool[T], hazards float[T], age after the last edge)."""

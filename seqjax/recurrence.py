@@ -84,6 +84,15 @@ class Cell(Model):
         """
         raise NotImplementedError
 
+    def unit_params(self, params: Params) -> Params | None:
+        """The part of the parameters each of which feeds a single unit, and so changes its state alone in one step.
+
+        The unit of entry i of the last axis is i mod hidden. None where a parameter feeds many units: in a network of
+        several layers, with an embedding, or where a subclass has a `step` or an `init_state` of its own.
+        """
+        is_plain = type(self).step is Cell.step and type(self).init_state is Cell.init_state
+        return params["layer_0"] if is_plain and self.layers == 1 and self.embedding is None else None
+
     def init(self, key, spec):
         width, outputs = spec.inputs.width, spec.targets.width
         draw = functools.partial(init_weight, self.initializer, hidden=self.hidden)
@@ -110,6 +119,13 @@ class Cell(Model):
         return CellState((layer,) * self.layers, *noise)
 
     def step(self, params, state, x):
+        return self._step(params, state, x, recur)
+
+    def local_step(self, params: Params, state: Any, x: Any) -> tuple[Any, Any]:
+        """`step`, in whose derivative the units of a layer are apart: each acts on itself, by the diagonals of W_hh."""
+        return self._step(params, state, x, recur_apart)
+
+    def _step(self, params, state, x, recur):
         def advance(layer, u, old):
             new = self.cell(u, recur(old.h, layer["W_hh"], layer.get("b_hh")), old)
             return new, new.h
@@ -161,6 +177,20 @@ def sigmoid(x: Array) -> Array:
 def recur(h, W_hh, b_hh):
     """The recurrent part v of a step."""
     return h @ W_hh if b_hh is None else h @ W_hh + b_hh
+
+
+@jax.custom_jvp
+def recur_apart(h, W_hh, b_hh):
+    """`recur`, whose derivative takes entry i of h to unit i of each block alone."""
+    return recur(h, W_hh, b_hh)
+
+
+@recur_apart.defjvp
+def _recur_apart_tangent(primals, tangents):
+    (h, W_hh, b_hh), (dh, dW_hh, db_hh) = primals, tangents
+    blocks = W_hh.reshape(h.size, -1, h.size)
+    own = jnp.diagonal(blocks, axis1=0, axis2=2).ravel()
+    return recur(h, W_hh, b_hh), own * jnp.tile(dh, blocks.shape[1]) + recur(h, dW_hh, db_hh)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -4,24 +4,24 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from seqjax import checkpoint, config, folder, forecast, registry
+from seqjax import checkpoint, folder, forecast, registry
 from seqjax.config import PARTS
 from seqjax.contracts import Codec, Params, TextCodec
 from seqjax.corpus import Data, Series, Text
-from seqjax.data import Prepared, make_stream, prepare, split
-from seqjax.environment import missing_plugins
+from seqjax.data import Prepared, make_stream, prepare, side_by_side, split
 from seqjax.errors import Error, nearest
 from seqjax.evaluate import evaluate, predicted_characters
 from seqjax.experiment import Experiment
 from seqjax.generate import generate
 from seqjax.problem import ModelProblem, Problem
+from seqjax.recipe import read_recipe
 from seqjax.specs import Spec
 
 COLUMNS = (
@@ -140,10 +140,7 @@ class Run:
         """One column of the metrics, float64[epochs]."""
         if not self.metrics:
             raise Error("this run has no metrics: it did not come to the end of its first epoch")
-        if name not in self.metrics[0]:
-            raise Error(
-                f"unknown metric {name!r}{nearest(name, self.metrics[0])}; there are {', '.join(self.metrics[0])}"
-            )
+        check_metric(name, self.metrics[0])
         return np.array([row[name] for row in self.metrics], np.float64)
 
     def evaluate(self, data: str | Data = "heldout") -> dict[str, Any]:
@@ -176,9 +173,22 @@ class Run:
                 row["bits_per_character"] = row["loss"] * row["tokens"] / math.log(2) / characters
         return row
 
+    def rows(self, num_rows: int, num_steps: int) -> tuple[Any, Any]:
+        """State and inputs of rows from all over the training part, as `lags` and `value_and_grad` take them.
+
+        Args:
+            num_rows: how many, side by side.
+            num_steps: of each, inside one document.
+
+        Returns:
+            Fresh states, leaves [B, ...], and (inputs, targets), leaves [T, B, ...].
+        """
+        xs = side_by_side(self.prepared.streams["train"], num_rows, num_steps)
+        return jax.vmap(lambda _: self.problem.init_state(self.params))(np.arange(num_rows)), xs
+
     def generate(
         self,
-        prompt: str | Sequence[str],
+        prompt: Any,
         length: int = 100,
         temperature: float = 0.0,
         *,
@@ -190,7 +200,7 @@ class Run:
         """The prompt and its continuation by `length` tokens; of a list of prompts a list.
 
         Args:
-            prompt: how the text begins.
+            prompt: how the text begins; or several such texts.
             length: number of tokens to add.
             temperature: 0 chooses the likeliest token; else token i with probability ∝ p_i^(1/temperature).
             top_k: choose only among the k likeliest.
@@ -198,6 +208,7 @@ class Run:
             seed: of the choice: the same arguments give the same text.
             unknown: whether `<unk>` may be chosen, and stand for what a prompt has and the vocabulary lacks.
         """
+        several = isinstance(prompt, Iterable) and not isinstance(prompt, str)
         texts = [
             generate(
                 self.experiment.model,
@@ -211,9 +222,9 @@ class Run:
                 seed=seed,
                 unknown=unknown,
             )
-            for one in ([prompt] if isinstance(prompt, str) else prompt)
+            for one in (prompt if several else [prompt])
         ]
-        return texts[0] if isinstance(prompt, str) else texts
+        return texts if several else texts[0]
 
     @property
     def text_codec(self) -> TextCodec:
@@ -277,19 +288,7 @@ class Run:
         return f"Run({len(self.metrics)} of {self.experiment.epochs} epochs{last}, path={str(self.path)!r})"
 
 
-def read_recipe(path: Path) -> Experiment:
-    """The recipe of the run in a folder."""
-    if not (path / folder.CONFIG).is_file():
-        raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
-    missing = missing_plugins(path)
-    if missing:
-        loads = " ".join(f"--load {file}" for file in missing)
-        raise Error(
-            f"{path} needs local plugins that are not loaded; it keeps a copy of their files\n"
-            f"Read them, since loading runs them, and then add: {loads}"
-        )
-    recipe = folder.read(path / folder.CONFIG, lambda data: config.from_toml(data.decode("utf-8")))
-    try:
-        return Experiment(**config.resolve(folder.with_data(recipe, path)))
-    except Error as fault:
-        raise Error(f"{path / folder.CONFIG}: {fault}", exit_code=fault.exit_code) from fault
+def check_metric(name: str, known: Iterable[str]) -> None:
+    """An error if there is no column of this name."""
+    if name not in known:
+        raise Error(f"unknown metric {name!r}{nearest(name, known)}; there are {', '.join(known)}")

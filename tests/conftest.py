@@ -24,6 +24,15 @@ def x64():
         yield
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For programs so small that compiling them is all their cost, and half of it is optimisation."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # what was compiled so would serve the tests after these, with other last bits
+
+
 @pytest.fixture(scope="session")
 def time_machine_file():
     """The corpus of the chapter, where it is."""

@@ -230,7 +230,7 @@ def test_list_has_every_kind():
 
 SHOWN = [
     ("gradient", "randomized", "float in (0, 1] or a tuple of float in (0, 1]; default 0.9"),
-    ("gradient", "full", "none"),
+    ("gradient", "uoro", "none"),
     ("optimizer", "seqjax/adam", "float > 0 or none; default none"),
     ("corpus", "text-file", "a string; required"),
     ("sampler", "sequential", "int >= 1; default 35"),
@@ -270,7 +270,7 @@ def registry_doc(cls, name):
 # --- help -----------------------------------------------------------------------------------------------
 
 
-VERBS = ["run", "generate", "evaluate", "sweep", "compare", "list", "show"]
+VERBS = ["run", "generate", "evaluate", "sweep", "compare", "lags", "measure", "check", "list", "show"]
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])

@@ -13,24 +13,42 @@ TEXT = seqjax.Text("so it goes, and on it goes. " * 700)
 TINY = {
     "add_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 3000},
     "char_rnn": {"corpus": TEXT, "epochs": 2, "hidden": 8},
-    "copy_task": {"epochs": 1, "hidden": 4, "num_steps": 4000},
+    "copy_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 4000},
+    "influence_balancing": {"updates": 20},
     "noisy_sine": {"epochs": 1, "seeds": 2},
+    "online_estimators": {"seeds": 1, "updates": 20},
     "stocks": {"epochs": 1, "seeds": 1, "hidden": 4},
-    "truncation": {"corpus": TEXT, "epochs": 1, "seeds": 2, "hidden": 8},
+    "truncation": {"corpus": TEXT, "epochs": 1, "seeds": 2, "hidden": 8, "draws": 20},
 }
+
+
+def load(script):
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_runs(script, tmp_path):
-    spec = importlib.util.spec_from_file_location(script.stem, script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(script)
     report = module.main(**TINY[script.stem])
     text = str(report)
     assert module.__doc__.partition("   ")[0] in text
     assert "nan" not in text.replace("nan  nan", ""), "a figure is missing"
     report.save(tmp_path)
-    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md", ".png", ".svg"}
+    drawn = {".png", ".svg"} if report.figures else set()
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md"} | drawn
+
+
+def test_the_figure_of_the_stocks_has_their_units(tmp_path):
+    module = load(next(script for script in SCRIPTS if script.stem == "stocks"))
+    for form, unit in (("returns", "log return a month"), ("prices", "index points")):
+        report = module.main(form=form, **TINY["stocks"])
+        report.save(tmp_path)
+        text = (tmp_path / "forecast.svg").read_text()
+        assert f"<!-- {unit} -->" in text
+        assert "<!-- month -->" in text
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -44,4 +62,4 @@ def test_is_short_and_composes(script):
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in node.names
     }
-    assert {name for name in imported if not name.startswith("seqjax")} <= {"numpy"}
+    assert {name for name in imported if not name.startswith("seqjax")} <= {"numpy", "jax", "dataclasses"}

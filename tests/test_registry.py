@@ -301,7 +301,7 @@ def test_two_packages_with_one_short_name(site):
         assert seqjax("show", "gradient", full_id, **env).stdout.startswith(f"gradient {full_id}\n")
     # The default recipe names full ids, and stays what it is.
     done = seqjax("run", "--print-config", **env)
-    assert tomllib.loads(done.stdout)["gradient"] == {"plugin": "seqjax/full"}
+    assert tomllib.loads(done.stdout)["gradient"] == {"plugin": "seqjax/full", "checkpoint": False}
 
 
 @pytest.mark.parametrize(

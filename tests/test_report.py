@@ -216,7 +216,7 @@ def test_files(file, tmp_path):
         ["sample", "the <unk>", "", "", "", ""],
     ]
     width, height = full(file).figures["steps"].get_size_inches()
-    assert imread(folder / "steps.png").shape[:2] == (height * 150, width * 150)
+    assert imread(folder / "steps.png").shape[:2] == (int(height * 150), int(width * 150))
     svg = (folder / "steps.svg").read_text("utf-8")
     assert svg.startswith("<?xml")
     assert "dc:date" not in svg

@@ -1,4 +1,16 @@
+from .adaptive import Adaptive as Adaptive
+from .artbp import ARTBP as ARTBP
+from .discounted import Discounted as Discounted
+from .es import ES as ES
+from .forward import Forward as Forward
 from .full import Full as Full
+from .k1k2 import K1K2 as K1K2
+from .learned_hazard import LearnedHazard as LearnedHazard
+from .pes import PES as PES
 from .randomized import Randomized as Randomized
+from .rflo import RFLO as RFLO
 from .rtrl import RTRL as RTRL
+from .sliding import Sliding as Sliding
+from .snap import SnAp as SnAp
 from .truncated import Truncated as Truncated
+from .uoro import UORO as UORO

@@ -1,8 +1,12 @@
 """Backpropagation through time in full."""
 
+import math
 from dataclasses import dataclass
 
-from seqjax import GatedGradient, register
+import jax
+import jax.numpy as jnp
+
+from seqjax import GatedGradient, Problem, register
 
 
 @register("gradient", "full")
@@ -14,11 +18,47 @@ class Full(GatedGradient):
 
         dh_t/dw = ∂f/∂w + ∂f/∂h dh_{t-1}/dw
 
-    (Werbos 1990, "Backpropagation through time: what it does and how to do it").
+    (Werbos 1990, "Backpropagation through time: what it does and how to do it"). It holds what T steps leave for the
+    backward pass; with `checkpoint` about 2√T steps' worth, for one more forward pass (Chen et al. 2016, "Training deep
+    nets with sublinear memory cost", arXiv:1604.06174).
     """
+
+    checkpoint: bool = False
+    """Keep only every √T-th state, and compute the steps between two of them again in the backward pass."""
 
     claim = "exact"
 
     def gates(self, noise, memory, num_steps):
         """None: all ones."""
         return None, memory
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        problem = _Segmented(problem) if self.checkpoint else problem
+        return super().estimate(problem, params, start, memory, batch, noise)
+
+
+class _Segmented(Problem):
+    """A problem that unrolls without gates, segment by segment, and keeps the states between segments alone."""
+
+    def __init__(self, problem):
+        super().__init__(problem.step, problem.init_state)
+        self._unroll = problem.unroll
+
+    def unroll(self, params, state, xs, gates=None):
+        num_steps = len(jax.tree.leaves(xs)[0])
+        size = math.isqrt(num_steps)
+        whole = num_steps - num_steps % size
+
+        def segment(state, xs):
+            return self._unroll(params, state, xs)
+
+        def part(first, last):
+            return jax.tree.map(lambda a: a[first:last], xs)
+
+        segments = jax.tree.map(lambda a: a.reshape(whole // size, size, *a.shape[1:]), part(0, whole))
+        state, losses = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), state, segments)
+        losses = losses.reshape(whole, *losses.shape[2:])
+        if whole < num_steps:
+            state, rest = segment(state, part(whole, num_steps))
+            losses = jnp.concatenate([losses, rest])
+        return state, losses

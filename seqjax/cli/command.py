@@ -16,6 +16,9 @@ VERBS = {
     "evaluate": "loss and perplexity of a trained model",
     "sweep": "train many runs, one for every combination of some values",
     "compare": "runs side by side: median and range over seeds, paired differences",
+    "lags": "the gradient by how many steps back it travels, and what cutting it costs",
+    "measure": "bias, variance, seconds and memory of gradient strategies, at a run's parameters",
+    "check": "whether a gradient strategy does what it claims",
     "list": "the plugins there are",
     "show": "what a plugin does and what its parameters are",
 }

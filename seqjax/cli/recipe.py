@@ -4,7 +4,9 @@ import argparse
 import contextlib
 import os
 import re
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,34 @@ def recipe_parser(prog: str, description: str) -> Parser:
     )
     text = "time from one checkpoint to the next, in seconds; default 30"
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S", help=text)
+    parser.add_argument("--print-config", action="store_true", help="print the whole recipe as TOML; train nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print shapes, sizes and memory; train nothing")
     parser.add_argument("-h", "--help", action="store_true", help="this text, and the parameters of the chosen plugins")
     return parser
+
+
+def told_without_training(args: argparse.Namespace, experiment: Any) -> str | None:
+    """What `--print-config` or `--dry-run` asks for."""
+    if args.print_config:
+        return experiment.to_toml().rstrip()
+    if args.dry_run:
+        from seqjax.cli.dry_run import describe
+
+        return describe(experiment, args.devices)
+    return None
+
+
+@contextlib.contextmanager
+def says_how_to_go_on(verb: str, argv: Sequence[str], args: argparse.Namespace, out: str | Path) -> Iterator[None]:
+    """After a signal, prints the command that goes on in the folder, which the one typed may not have named."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if Path(out).exists():
+            named = [] if args.out else ["--out", str(out)]
+            with contextlib.suppress(OSError):  # stderr may have gone with the terminal
+                print(f"next     seqjax {verb} {shlex.join([*argv, *named])}", file=sys.stderr)
+        raise
 
 
 def split_fields(argv: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
@@ -67,6 +95,13 @@ def read_recipe(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
             recipe = config.overlay(recipe, {kind: table})
     scalars = {name: text for name in fields_of(config.Scalars) if (text := getattr(args, name)) is not None}
     return recipe | config.parse_fields(config.Scalars, scalars)
+
+
+def read_plugin(kind: str, text: str) -> Any:
+    """The plugin that `truncated:steps=8` stands for."""
+    name, strings = _split_name(kind, text, {})
+    assert name is not None
+    return config.create(kind, name, **config.parse_fields(registry.get(kind, name), strings))
 
 
 def _split_name(kind: str, value: str | None, strings: dict[str, str]) -> tuple[str | None, dict[str, str]]:

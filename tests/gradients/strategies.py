@@ -7,9 +7,11 @@ import jax.numpy as jnp
 
 import seqjax
 from seqjax import Estimate, Memory, Problem, RandomCuts
+from seqjax.gradient import init_memory
+from seqjax.testing.cases import Learned
 
-Randomized, Truncated, Full, RTRL = (
-    seqjax.get("gradient", name) for name in ("randomized", "truncated", "full", "rtrl")
+Randomized, Truncated, Full, RTRL, UORO = (
+    seqjax.get("gradient", name) for name in ("randomized", "truncated", "full", "rtrl", "uoro")
 )
 
 
@@ -116,12 +118,74 @@ class CutsTheEdge(Truncated):
         return gates.at[0].set(0.0), memory
 
 
-class Forgetful(RTRL):
-    """Drops the influence matrix between windows."""
+def forgetful(name, **fields):
+    """A strategy that starts every window with new memory."""
+
+    class Forgetful(seqjax.get("gradient", name)):
+        def estimate(self, problem, params, start, memory, batch, noise):
+            e = super().estimate(problem, params, start, memory, batch, noise)
+            new = init_memory(self, problem, params, e.state, batch.weights.shape[1])
+            return e._replace(memory=e.memory._replace(rows=new.rows))
+
+    return Forgetful(**fields)
+
+
+class WrongProduct(UORO):
+    """Leaves twice the matrix of rank one to the next window."""
 
     def one(self, problem, params, start, memory, xs, weights, noise):
         *found, after = super().one(problem, params, start, memory, xs, weights, noise)
-        return *found, jax.tree.map(jnp.zeros_like, after)
+        s_tilde, theta_tilde = after.rows
+        return *found, Memory(rows=(2 * s_tilde, theta_tilde))
+
+
+class OneSign(UORO):
+    """Draws one sign for all units."""
+
+    def draw(self, key, memory, num_steps):
+        signs = super().draw(key, memory, num_steps)
+        return jnp.broadcast_to(signs[:, :1], signs.shape)
+
+
+class Changed(Full):
+    """Full, but for what `change` does with its estimate, given the problem and the state it starts in."""
+
+    change = staticmethod(lambda e, problem, state: e)
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        e = super().estimate(problem, params, start, memory, batch, noise)
+        return self.change(e, problem, start(params))
+
+
+def changed(f):
+    """`Full` whose estimate is what f(estimate, problem, state) makes of it."""
+    return type("Changed", (Changed,), {"change": staticmethod(f)})()
+
+
+def scaled(factor_of):
+    """`Full` with its gradient times factor_of(problem, state)."""
+    times = lambda e, factor: e._replace(grads=jax.tree.map(lambda g: g * jnp.asarray(factor, g.dtype), e.grads))
+    return changed(lambda e, problem, state: times(e, factor_of(problem, state)))
+
+
+def has_float(dtype):
+    """Whether a state has leaves of this dtype, or of any such as `jnp.inexact`."""
+    return lambda problem, state: any(jnp.issubdtype(a.dtype, dtype) and a.size for a in jax.tree.leaves(state))
+
+
+class FixedDraw(Randomized):
+    """Draws the same at every call."""
+
+    def __call__(self, problem, params, state, memory, batch, key=None):
+        return super().__call__(problem, params, state, memory, batch, jax.random.key(0))
+
+
+class TwiceInTraining(Full):
+    """Another gradient in training than on a bare scan."""
+
+    def __call__(self, problem, params, state, memory, batch, key=None):
+        e = super().__call__(problem, params, state, memory, batch, key)
+        return e._replace(grads=jax.tree.map(lambda g: 2 * g, e.grads))
 
 
 class Unweighed(Full):
@@ -225,3 +289,19 @@ class FaultyUnroll(Problem):
 @dataclass(frozen=True)
 class Open(Randomized):
     """Made anew here: the suite's type checker would refuse a traced field in the package's own class."""
+
+
+@dataclass(frozen=True)
+class Noisy(Learned):
+    """Keeps a key in its state if it is given one, and is deterministic if not."""
+
+    def init_state(self, params, spec, key=None):
+        state = super().init_state(params, spec)
+        return state if key is None else state | {"key": key}
+
+    def step(self, params, state, x):
+        after, output = super().step(params, state, x)
+        if "key" not in state:
+            return after, output
+        noise = jax.random.normal(jax.random.fold_in(state["key"], state["n"]), after["h"].shape, output.dtype)
+        return after | {"h": after["h"] + 0.1 * noise, "key": state["key"]}, output

@@ -6,25 +6,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import assert_close, assert_far, check_gates
-from oracle import CASES, B, T, case, truth
+from checks import check_gates
 
 from seqjax.contracts import unroll
+from seqjax.testing.calls import quick_jit
+from seqjax.testing.cases import MAIN, B, T, case
+from seqjax.testing.compare import assert_close, assert_far
+from seqjax.testing.oracle import truth
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick_jit, static_argnums=0)
 def unrolled(problem, params, state, xs):
     return problem.unroll(params, state, xs)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", MAIN)
 def test_gates_scale_the_tangent_that_enters_a_step(name):
     check_gates(case(name).problem, name)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", MAIN)
 def test_gates_in_forward_mode(name):
     c, batch = case(name), case(name).windows[2]
     gates = np.random.default_rng(8).uniform(-1, 2, (T, B))
@@ -33,7 +36,7 @@ def test_gates_in_forward_mode(name):
     state = truth(name, 0, 2).state
     batch_starts = {b: c.initial for b in range(B) if batch.fresh[b]}
 
-    @jax.jit
+    @quick_jit
     def loss(params):
         start = state
         for b, initial in batch_starts.items():
@@ -46,7 +49,7 @@ def test_gates_in_forward_mode(name):
     assert_close(jax.jvp(loss, (c.params,), (direction,)), (want.loss, slope), "forward mode")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", MAIN)
 def test_two_chunks_are_one_long_unroll(name):
     c, xs = case(name), case(name).windows[0].xs
     first, second = (jax.tree.map(lambda a: a[part], xs) for part in (slice(0, T // 2), slice(T // 2, T)))  # noqa: B023
@@ -55,7 +58,7 @@ def test_two_chunks_are_one_long_unroll(name):
     assert_close((state, jnp.concatenate([losses, more])), unrolled(c.problem, c.params, c.state, xs), name)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", MAIN)
 def test_a_loss_depends_on_nothing_later_and_on_no_other_row(name):
     c, xs = case(name), case(name).windows[0].xs
     _, before = unrolled(c.problem, c.params, c.state, xs)

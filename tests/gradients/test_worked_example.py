@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import assert_close
 from strategies import RTRL, Full, Randomized, Truncated
 
 from seqjax import Batch, Memory, Problem, value_and_grad
 from seqjax.contracts import unroll
+from seqjax.testing.compare import assert_close
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -1,0 +1,118 @@
+"""How the gradient of a loss decays on its way back: measured on one loss a row, and remembered as running means."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from seqjax import Batch, Problem, ravel_float
+from seqjax.contracts import Params, State
+
+
+class Decay(NamedTuple):
+    """Running means over rows, devices and windows, by lag k = 1, ..., K.
+
+    Args:
+        total: float[K], of ‖∂l_s/∂h_{s-k}‖^power, zero where it was not measured.
+        weight: float[K], of whether it was measured.
+        age: int32[], windows since the last measurement.
+    """
+
+    total: Any
+    weight: Any
+    age: Any
+
+    @property
+    def known(self) -> Bool[Array, " K"]:
+        """Which lags were measured."""
+        return self.weight > 0
+
+    @property
+    def mean(self) -> Float[Array, " K"]:
+        """The mean of what was measured, by lag; zero where nothing was."""
+        return jnp.where(self.known, self.total / jnp.where(self.known, self.weight, 1), 0)
+
+
+def start_decay(num_lags: int) -> Decay:
+    """Nothing measured yet."""
+    return Decay(jnp.zeros(num_lags, float), jnp.zeros(num_lags, float), jnp.zeros((), jnp.int32))
+
+
+def probe(
+    decay: Decay, problem: Problem, params: Params, state: State, batch: Batch, *, every: Any, forget: Any, power: int
+) -> Decay:
+    """Measures, every so many windows, one loss a row: the last that is scored of the window's first K steps.
+
+    Costs K steps and their derivative by the state, at one of `every` windows.
+
+    Args:
+        decay: what is remembered.
+        problem: the problem.
+        params: its parameters.
+        state: the state that enters the window, leaves [B, ...].
+        batch: the window; rows without a scored step are not counted.
+        every: windows from one measurement to the next.
+        forget: share of the old mean that is replaced by the new one.
+        power: of the norm.
+    """
+
+    def measure(decay):
+        num_steps = min(len(decay.total), len(batch.weights))
+        xs, scored_TB = jax.tree.map(lambda a: a[:num_steps], (batch.xs, batch.weights > 0))
+        last_B = num_steps - 1 - jnp.argmax(scored_TB[::-1], axis=0)
+        norms_KB = lag_norms(problem, params, state, xs, last_B) ** power
+        reached_KB = (jnp.arange(num_steps)[:, None] <= last_B) & scored_TB.any(0)
+        good_KB = reached_KB & jnp.isfinite(norms_KB)
+
+        def remember(old, new_KB):
+            new = jnp.zeros_like(old).at[:num_steps].set(jnp.mean(new_KB, axis=1, dtype=old.dtype))
+            return (1 - forget) * old + forget * new
+
+        total, weight = jnp.where(good_KB, norms_KB, 0), jnp.where(good_KB, 1.0, 0.0)
+        return decay._replace(total=remember(decay.total, total), weight=remember(decay.weight, weight))
+
+    decay = jax.lax.cond(decay.age == 0, measure, lambda decay: decay, decay)
+    return decay._replace(age=(decay.age + 1) % every)
+
+
+def lag_norms(
+    problem: Problem, params: Params, state: State, xs: PyTree, last_B: Int[Array, " B"]
+) -> Float[Array, "K B"]:
+    """‖∂l_s/∂h_{s-k}‖ for k = 1, ..., K, where s = last_B[b] in row b, and h_{s-k} enters step s - k + 1.
+
+    Zero where that step lies before the first. xs leaves [K, B, ...], state leaves [B, ...].
+    """
+
+    def row(state, xs, s):
+        h, others, join = ravel_float(state)
+        num_steps = len(jax.tree.leaves(xs)[0])
+
+        def loss(shifts):
+            def body(carry, inputs):
+                h, others = carry
+                x, shift = inputs
+                state, loss = problem.step(params, join(h + shift, others), x)
+                after, others, _ = ravel_float(state)
+                return (after.astype(h.dtype), others), loss
+
+            _, losses = jax.lax.scan(body, (h, others), (xs, shifts))
+            return losses[s]
+
+        slopes = jax.grad(loss)(jnp.zeros((num_steps, h.size), h.dtype))
+        norms = jnp.linalg.norm(slopes.astype(float), axis=1)
+        t = s - jnp.arange(num_steps)
+        return jnp.where(t >= 0, norms[jnp.maximum(t, 0)], 0)
+
+    return jax.vmap(row, in_axes=(0, 1, 0), out_axes=1)(state, xs, last_B)
+
+
+def decay_rate(mean: Float[Array, " K"], fitted: Bool[Array, " K"]) -> Float[Array, ""]:
+    """β of the fit log mean_k = a + k log β, by least squares over the lags `fitted` that rounding leaves; else 0."""
+    fitted &= mean > jnp.finfo(mean.dtype).eps * mean.max()
+    weight = jnp.where(fitted, 1.0, 0.0)
+    weight /= jnp.maximum(weight.sum(), 1)
+    k, y = jnp.arange(len(mean), dtype=mean.dtype), jnp.log(jnp.where(fitted, mean, 1))
+    k -= weight @ k
+    variance = weight @ k**2
+    return jnp.where(variance > 0, jnp.exp(weight @ (k * y) / jnp.where(variance > 0, variance, 1)), 0)

@@ -1,0 +1,83 @@
+"""Evolution strategies on windows."""
+
+import functools
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Interval, MultipleOf
+from jax.flatten_util import ravel_pytree
+
+from seqjax import Memory, SequenceGradient, register
+from seqjax.gradient import weighted_sum
+
+from ._signs import sign_patterns
+
+
+@register("gradient", "es")
+@dataclass(frozen=True)
+class ES(SequenceGradient):
+    """Slopes of a window's loss from differences between perturbed parameters, without differentiating.
+
+        g = 1/(N σ²) Σ_i ε_i L(θ + ε_i),   ε ∈ {±σ}^P, in pairs ε and -ε
+
+    L is the loss of the window, all particles starting in the state that enters it, so nothing is known of what that
+    state owes to the parameters: truncated ES, for the gradient of the window and not of the history (Metz et al. 2019,
+    arXiv:1810.10180). With signs the mean of g, entry by entry, is the difference quotient
+    E[L(.., θ_j + σ, ..) - L(.., θ_j - σ, ..)] / 2σ over the signs of the other entries: the slope along θ_j of a loss
+    smoothed uniformly over ±σ along θ_j and over the corners ±σ of the others. Normal noise would give the gradient of
+    the loss smoothed by N(0, σ²); both agree to order σ², and are exact for a loss linear in θ. Signs have the smaller
+    variance, and can be listed.
+    """
+
+    particles: Annotated[int, Interval(ge=2), MultipleOf(2)] = 32
+    """N, the number of perturbed copies of a row: even, for pairs."""
+    sigma: Annotated[float, Interval(gt=0)] = 0.1
+    """σ, the size of the perturbations: of every parameter."""
+
+    claim = "biased"
+    of = "window"
+
+    def init(self, problem, params, state):
+        """No numbers: an array whose shape tells `draw` the number of parameters."""
+        theta, _ = ravel_pytree(params)
+        return Memory(shared=jnp.zeros((theta.size, 0)))
+
+    def draw(self, key, memory, num_steps):
+        """Where the ε of each pair are +σ, bool[N/2, P]."""
+        return jax.random.bernoulli(key, shape=(self.particles // 2, len(memory.shared)))
+
+    def outcomes(self, memory, num_steps):
+        """All 2^(P N/2) perturbations."""
+        return sign_patterns(self.particles // 2, len(memory.shared))
+
+    def one(self, problem, params, start, memory, xs, weights, noise):
+        """Every particle through the window, and the row itself."""
+        theta, unravel = ravel_pytree(params)
+        eps = perturbations(noise, self.sigma, theta.dtype)
+
+        def run(eps):
+            params = unravel(theta + eps)
+            return run_window(problem, params, start(params), xs, weights)
+
+        _, losses = jax.vmap(run)(jnp.concatenate([eps, -eps]))
+        state, loss = run_window(problem, params, start(params), xs, weights)
+        return loss, unravel(slope(losses, eps, self.sigma)), state, memory
+
+
+def perturbations(noise, sigma, dtype):
+    """ε float[N/2, P]."""
+    return jnp.where(noise, sigma, -sigma).astype(dtype)
+
+
+def run_window(problem, params, state, xs, weights):
+    """The state after the window, and its loss."""
+    state, losses = jax.lax.scan(functools.partial(problem.step, params), state, xs)
+    return state, weighted_sum(weights, losses)
+
+
+def slope(losses, eps, sigma):
+    """1/(N σ²) Σ_i ε_i L_i, from the losses [N] at all ε, then at all -ε: float[P]."""
+    plus, minus = jnp.split(losses.astype(eps.dtype), 2)
+    return (plus - minus) @ eps / (len(losses) * sigma**2)

@@ -1,0 +1,56 @@
+"""The forward gradient."""
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from seqjax import Memory, SequenceGradient, register
+from seqjax.gradient import weighted_sum
+
+from ._signs import sign_patterns
+
+
+@register("gradient", "forward")
+@dataclass(frozen=True)
+class Forward(SequenceGradient):
+    """The slope in a random direction, times the direction.
+
+        g = (∂L/∂θ · v) v,   v ∈ {±1}^P
+
+    so E[g] = ∂L/∂θ, as E[v vᵀ] = 1 (Baydin et al. 2022, "Gradients without backpropagation", arXiv:2202.08587; Silver
+    et al. 2022, "Learning by directional gradient descent"). L is the loss of the window, v is drawn for each row and
+    window, and signs give the smallest variance. Nothing is stored along the window: one pass forwards gives the loss
+    and its slope. The variance is about P |∂L/∂θ|², P parameters.
+    """
+
+    claim = "unbiased"
+    of = "window"
+
+    def init(self, problem, params, state):
+        """No numbers: an array whose shape tells `draw` the number of parameters."""
+        theta, _ = ravel_pytree(params)
+        return Memory(shared=jnp.zeros((theta.size, 0)))
+
+    def draw(self, key, memory, num_steps):
+        """Where v is 1, bool[P]."""
+        return jax.random.bernoulli(key, shape=(len(memory.shared),))
+
+    def outcomes(self, memory, num_steps):
+        """All 2^P directions."""
+        return sign_patterns(len(memory.shared))
+
+    def one(self, problem, params, start, memory, xs, weights, noise):
+        """One jvp through the window."""
+        theta, unravel = ravel_pytree(params)
+        v = jnp.where(noise, 1, -1).astype(theta.dtype)
+
+        def loss(theta):
+            params = unravel(theta)
+            state, losses = jax.lax.scan(functools.partial(problem.step, params), start(params), xs)
+            return weighted_sum(weights, losses), state
+
+        total, slope, state = jax.jvp(loss, (theta,), (v,), has_aux=True)
+        return total, unravel(slope.astype(v.dtype) * v), state, memory

@@ -1,0 +1,117 @@
+"""Backpropagation through time, truncated: k2 steps back, every k1 steps."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Interval
+
+from seqjax import Error, Estimate, Gradient, register
+from seqjax.gradient import weighted_sum
+
+Steps = Annotated[int, Interval(ge=1)]
+
+
+@register("gradient", "k1k2")
+@dataclass(frozen=True)
+class K1K2(Gradient):
+    """Every k1 steps, differentiates the losses of the last k1 steps, k2 steps back.
+
+    The losses of steps j k1 <= t < (j + 1) k1 reach back to step a_j = (j + 1) k1 - k2, or to the window's start,
+
+        dh_t/dw = ∂f/∂w + ξ_t ∂f/∂h dh_{t-1}/dw,   ξ_t = 0 if t = a_j > 0, else 1
+
+    so a loss keeps between k2 - k1 + 1 and k2 steps. This is the BPTT(h; h') of Williams & Peng (1990, "An efficient
+    gradient-based algorithm for on-line training of recurrent network trajectories") with h = k2, h' = k1. Steps that
+    a window lacks at its end count as unscored. k1 = k2 is `truncated`; k1 = 1 is `sliding`, but that the first k2
+    losses, and not k2 - 1, reach a learned initial state.
+
+    k1 = k2 is one pass. Else the states at all a_j come from one forward pass, and what reaches back to them runs
+    side by side, as further rows: at most k2/k1 + 1/3 of the time of `full`, and k2/k1 of its memory.
+    """
+
+    k1: Steps = 10
+    """Steps from one differentiation to the next."""
+    k2: Steps = 20
+    """Steps that it goes back, at least k1."""
+
+    claim = "biased"
+    of = "window"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.k2 < self.k1:
+            raise Error(
+                f"K1K2 cannot be made: k2 = {self.k2} < k1 = {self.k1}, so that no step's loss would reach the steps "
+                "between; make k2 at least k1"
+            )
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        one_pass = self.k1 == self.k2
+        unroll = self._unroll_once(problem, start, batch) if one_pass else self._unroll(problem, params, start, batch)
+        (loss, state), grads = jax.value_and_grad(unroll, has_aux=True)(params)
+        return Estimate(loss, grads, state, memory)
+
+    def _unroll_once(self, problem, start, batch):
+        """Where every a_j is a multiple of k1: params -> (loss, state after the last step)."""
+        t = jnp.arange(len(batch.weights))
+        gates_T = jnp.where((t % self.k1 == 0) & (t > 0), 0.0, 1.0)
+
+        def loss(params):
+            state, losses = problem.unroll(params, start(params), batch.xs, gates_T)
+            return weighted_sum(batch.weights, losses), state
+
+        return loss
+
+    def _unroll(self, problem, params, start, batch):
+        """params -> (loss, state after the last step): the steps that reach back to the window's start, then chunks."""
+        k1, k2, (num_steps, num_rows) = self.k1, self.k2, batch.weights.shape
+        head = min(k2 // k1 * k1, num_steps)
+        num_chunks = -(-(num_steps - head) // k1)
+        first = head + k1 - k2
+        if num_chunks:
+            entering, end = _states(problem, params, start(params), batch.xs, first, k1, num_chunks)
+            padding = ((0, head + num_chunks * k1 - num_steps), (0, 0))
+            weights = jnp.pad(batch.weights[head:], padding).reshape(num_chunks, k1, num_rows)
+            weights = weights.swapaxes(0, 1).reshape(k1, num_chunks * num_rows)
+
+        def side_by_side(begin, stop):
+            """Steps a_j + begin <= t < a_j + stop of all chunks, leaves [stop - begin, chunks rows, ...]."""
+            t = first + k1 * jnp.arange(num_chunks) + jnp.arange(begin, stop)[:, None]
+            t = jnp.minimum(t, num_steps - 1)
+            return jax.tree.map(lambda x: x[t].reshape(stop - begin, num_chunks * num_rows, *x.shape[2:]), batch.xs)
+
+        def loss(params):
+            state, losses = problem.unroll(params, start(params), _part(batch.xs, 0, head))
+            total = weighted_sum(batch.weights[:head], losses)
+            if num_chunks == 0:
+                return total, state
+            state, _ = problem.unroll(params, entering, side_by_side(0, k2 - k1))
+            _, losses = problem.unroll(params, state, side_by_side(k2 - k1, k2))
+            return total + weighted_sum(weights, losses), end
+
+        return loss
+
+
+def _states(problem, params, state, xs, first, k1, num_chunks):
+    """The states that enter steps `first`, first + k1, ..., leaves [chunks rows, ...], and that after the last step."""
+
+    def segment(state, xs):
+        after, _ = problem.unroll(params, state, xs)
+        return after, state
+
+    last = first + (num_chunks - 1) * k1
+    segments = jax.tree.map(lambda a: a.reshape(num_chunks - 1, k1, *a.shape[1:]), _part(xs, first, last))
+    state, _ = problem.unroll(params, state, _part(xs, 0, first))
+    state, entering = jax.lax.scan(segment, state, segments)
+    end, _ = problem.unroll(params, state, _part(xs, last, None))
+
+    def rows(before, last):
+        return jnp.concatenate([before, last[None]]).reshape(num_chunks * last.shape[0], *last.shape[1:])
+
+    return jax.tree.map(rows, entering, state), end
+
+
+def _part(xs, first, last):
+    return jax.tree.map(lambda a: a[first:last], xs)

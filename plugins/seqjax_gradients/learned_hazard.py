@@ -1,0 +1,57 @@
+"""Random cuts without bias, as often as the decay of the gradient allows."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax.numpy as jnp
+from annotated_types import Interval
+
+from seqjax import RandomCuts, register
+
+from ._probe import decay_rate, probe, start_decay
+
+
+@register("gradient", "learned-hazard")
+@dataclass(frozen=True)
+class LearnedHazard(RandomCuts):
+    """Cuts with the constant hazard that makes mean square times cost least, for the decay measured while training.
+
+    A loss whose gradient is Σ_k G_k over lags, cut so that lag k is reached with probability q_k and divided by q_k,
+    has mean square Σ_k D_k / q_k with D_k = ‖Σ_{j≥k} G_j‖² - ‖Σ_{j>k} G_j‖², and costs Σ_k q_k steps. By Cauchy and
+    Schwarz the product is at least (Σ_k √D_k)², which q_k ∝ √D_k attains. If the gradient decays as ρ^k, so that
+    D_k ∝ ρ^2k, then q_k = ρ^k: the hazard does not depend on the age,
+
+        ξ_t = 0 with probability c, else 1 / (1 - c),   c = 1 - ρ
+
+    and c < 1 - ρ² keeps the variance finite. ρ² is fitted to running means of ‖∂l_s/∂h_{s-k}‖² by lag k. The fit goes
+    into later windows only, so that every window's estimate is unbiased whatever has been measured. The optimum for any
+    decay is that of Beatson & Adams (2019, "Efficient optimization of loops and limits with randomized telescoping
+    sums", arXiv:1905.07006).
+    """
+
+    initial: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    """c until something has been measured."""
+    max_hazard: Annotated[float, Interval(gt=0, lt=1)] = 0.5
+    """Largest c."""
+    max_lag: Annotated[int, Interval(ge=2)] = 32
+    """Number of lags measured."""
+    every: Annotated[int, Interval(ge=1)] = 10
+    """Updates from one measurement to the next."""
+    forget: Annotated[float, Interval(gt=0, le=1)] = 0.1
+    """Share of the running means that a measurement replaces."""
+
+    def init(self, problem, params, state):
+        """Rows: the age. Shared: the decay by lag."""
+        return super().init(problem, params, state)._replace(shared=start_decay(self.max_lag))
+
+    def hazard(self, age, shared):
+        """c."""
+        rho = jnp.sqrt(decay_rate(shared.mean, shared.known))
+        return jnp.where(shared.known[1], jnp.clip(1 - rho, 0, self.max_hazard), self.initial)
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        estimate = super().estimate(problem, params, start, memory, batch, noise)
+        decay = probe(
+            memory.shared, problem, params, start(params), batch, every=self.every, forget=self.forget, power=2
+        )
+        return estimate._replace(memory=estimate.memory._replace(shared=decay))

@@ -1,0 +1,76 @@
+"""Sparse n-step approximations of real-time recurrent learning."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Interval
+
+from seqjax import register
+
+from ._influence import DENSE, Influence, storage
+
+
+@register("gradient", "snap")
+@dataclass(frozen=True)
+class SnAp(Influence):
+    """RTRL whose influence matrix keeps what a parameter reaches within n steps (Menick et al. 2021, arXiv:2006.07232).
+
+        M_t = mask ∘ (J_t M_{t-1} + I_t),   J_t = ∂s_t/∂s_{t-1},   I_t = ∂s_t/∂θ
+        dl_t/dθ ≈ ∂l_t/∂s_{t-1} M_{t-1} + ∂l_t/∂θ
+
+    The mask is where I + |J| I + ... + |J|^{n-1} I is not zero, I and J being zero where they have been zero at all
+    steps since the row was fresh. M is carried from window to window. With n as large as the state has units nothing
+    that is reached is left out, and this is RTRL. The loss of a step is a function of the state before it, so the last
+    J on the way to a loss is whole: one step more than where the loss is a function of the masked s_t.
+
+    n = 1, for a `Cell` of one layer without embedding: a number is kept for each parameter and leaf of the state, and a
+    step costs about as much as with its gradient. Otherwise M is kept whole, S·P numbers a row, and a step costs as
+    much as RTRL's or more: that shows what n does, and is no way to be fast.
+    """
+
+    order: Annotated[int, Interval(ge=1)] = 1
+    """n: within how many steps a state unit must be reached for its entry to be kept."""
+
+    claim = "biased"
+
+    def storage(self, problem, params):
+        return storage(problem, params) if self.order == 1 else DENSE
+
+    def init(self, problem, params, state):
+        M = super().init(problem, params, state)
+        if self.storage(problem, params) is not DENSE:
+            return M
+        size = len(M.rows)
+        return M._replace(rows=(M.rows, jnp.zeros(M.rows.shape, bool), jnp.zeros((size, size), bool)))
+
+    def influence(self, carried):
+        return carried[0] if isinstance(carried, tuple) else carried
+
+    def begin(self, carried, I):
+        if not isinstance(carried, tuple):
+            return super().begin(carried, I)
+        M, seen, joined = carried
+        return M + I, seen | (I != 0), joined
+
+    def advance(self, storage, carried, J, I):
+        if storage is not DENSE:
+            return jax.tree.map(_keep_reached, carried, storage.times(J, carried), I)
+        M, seen, joined = carried
+        seen, joined = seen | (I != 0), joined | (J != 0)
+        return jnp.where(self._reached(seen, joined), J @ M + I, 0), seen, joined
+
+    def _reached(self, seen, joined):
+        """The mask, from where I and J were ever not zero."""
+        one_hop = (joined | jnp.eye(len(joined), dtype=bool)).astype(float)
+        hops = min(self.order - 1, len(joined))
+        within = jax.lax.fori_loop(0, hops, lambda _, r: jnp.minimum(one_hop @ r, 1), jnp.eye(len(joined)))
+        return within @ seen.astype(float) > 0
+
+
+def _keep_reached(M, JM, I):
+    """J M + I, but where a parameter does not feed a leaf directly; there M and I have been zero all along."""
+    if len(M) == 1:
+        return JM + I
+    return jnp.where((M != 0) | (I != 0), JM + I, 0)

@@ -1,0 +1,29 @@
+"""`seqjax check`: whether a plugin does what it says."""
+
+from collections.abc import Sequence
+
+from seqjax.cli.parser import Parser
+from seqjax.cli.recipe import read_plugin, use_all_cores
+
+DESCRIPTION = """Prove that a gradient strategy does what it claims: in float64, against brute force, on three windows
+that carry state and memory. Prints for each check the worst error and its bound; ends with 2 where one is not passed.
+
+Of your own: seqjax check gradient mine --load ./mine.py; with fields: seqjax check gradient truncated:steps=3."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the table of checks."""
+    parser = Parser(prog="seqjax check", description=DESCRIPTION)
+    parser.add_argument("kind", choices=["gradient"], help="what is checked")
+    parser.add_argument("name", metavar="NAME", help="short name or full id; name:field=value sets a field")
+    args = parser.read(argv)
+    strategy = read_plugin(args.kind, args.name)
+    use_all_cores(2)  # so that two can be compared with one
+
+    from seqjax.testing.gradient import as_table, failure, run_checks
+
+    lines = run_checks(strategy)
+    print(f"{args.name}: {strategy.claim}, of the {strategy.of}\n{as_table(lines)}")
+    if any(line.fault for line in lines):
+        raise failure(strategy, lines)
+    return 0

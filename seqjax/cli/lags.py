@@ -1,0 +1,36 @@
+"""`seqjax lags`: what truncating the gradient of a trained model would cost."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqjax.cli.parser import Parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints bias and norm by lag, and writes the figure into the run's folder."""
+    parser = Parser(
+        prog="seqjax lags",
+        description="The gradient of a trained model by how many steps back it travels, and the relative bias of "
+        "keeping fewer. On rows from all over the training part, each from a fresh state; memory for (max-lag + 1) "
+        "times the parameters.",
+    )
+    parser.add_argument("run", metavar="RUN", help="the folder of a run")
+    parser.add_argument("--max-lag", type=int, default=50, metavar="K", help="largest lag kept apart (default: 50)")
+    parser.add_argument("--steps", type=int, metavar="T", help="time steps of each row (default: 4 K)")
+    parser.add_argument("--rows", type=int, default=8, metavar="B", help="how many rows (default: 8)")
+    parser.add_argument("--figure", metavar="FILE", help="where to draw it (default: lags.png in the folder)")
+    args = parser.read(argv)
+
+    from seqjax import folder
+    from seqjax.lags import lags
+    from seqjax.run import Run
+
+    run = Run.open(args.run)
+    state, xs = run.rows(args.rows, 4 * args.max_lag if args.steps is None else args.steps)
+    report = lags(run.problem, run.params, state, xs, args.max_lag)
+    print(report)
+    file = Path(args.figure or Path(args.run, "lags.png"))
+    with folder.disk_errors(file):
+        report.plot(str(args.run)).savefig(file, dpi=150)
+    print(f"figure   {file}")
+    return 0

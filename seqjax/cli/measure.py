@@ -1,0 +1,66 @@
+"""`seqjax measure`: what gradient strategies cost, and how wrong they are, at a run's parameters."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seqjax.cli.parser import Parser
+from seqjax.cli.recipe import read_plugin
+from seqjax.errors import Error
+
+DESCRIPTION = """Bias, variance, direction, seconds and memory of gradient strategies on the first windows of a run.
+
+A strategy may have fields behind a colon: --gradient full truncated:steps=10 randomized:keep-prob=0.8. Errors are
+standard errors; history_bias is against the gradient through all windows. What the columns mean, with equations:
+python -c 'import seqjax; help(seqjax.Measures)'"""
+
+FIGURES = ("bias", "snr", "alignment", "cost")
+"""What is drawn; see `Measures.plot`."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints a table; with `--out` writes it as CSV and JSON, and the figures."""
+    parser = Parser(prog="seqjax measure", description=DESCRIPTION)
+    parser.add_argument("run", metavar="RUN", help="the folder of a run")
+    text = "the strategies; default: the run's own"
+    parser.add_argument("--gradient", nargs="+", metavar="NAME", help=text)
+    parser.add_argument("--draws", type=int, default=100, help="of each random strategy; default 100")
+    text = "consecutive windows between which state and memory are carried; default 3"
+    parser.add_argument("--windows", type=int, metavar="N", help=text)
+    text = "at the parameters before the first update, or at the run's, the default"
+    parser.add_argument("--at", choices=("init", "end"), default="end", help=text)
+    parser.add_argument("--seed", type=int, default=0, help="of the draws; default 0")
+    text = "folder for measures.csv, measures.json and the figures; default: they are not written"
+    parser.add_argument("--out", metavar="DIR", help=text)
+    args = parser.read(argv)
+    given = args.gradient or []
+    if len(set(given)) < len(given):
+        raise Error(f"--gradient has a value twice: {' '.join(given)}")
+    strategies = {text: read_plugin("gradient", text) for text in given}
+
+    from seqjax import measure
+    from seqjax.display import describe, escape
+    from seqjax.run import Run
+
+    run = Run.open(args.run)
+    strategies = strategies or {describe(run.experiment.gradient): run.experiment.gradient}
+    found = measure(run, strategies, draws=args.draws, windows=args.windows, at=args.at, seed=args.seed)
+    print("{} windows of {} steps, {} rows".format(*found.shape))
+    print(found)
+    if args.out:
+        _write(found, Path(args.out))
+        print(f"saved    {escape(args.out)}")
+    return 0
+
+
+def _write(found: Any, out: Path) -> None:
+    """Table, numbers and figures into a folder."""
+    from seqjax import Table, folder
+
+    with folder.disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name in FIGURES:
+            for kind in ("png", "svg"):
+                found.plot(name).savefig(out / f"{name}.{kind}", dpi=150)
+    folder.write(out / "measures.csv", Table(found.columns, found.rows).to_csv())
+    folder.write(out / "measures.json", found.to_json())

@@ -1,0 +1,3 @@
+from .gradient import check_gradient as check_gradient
+from .problems import INFLUENCE as INFLUENCE
+from .problems import influence_balancing as influence_balancing

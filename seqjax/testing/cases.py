@@ -1,0 +1,230 @@
+"""The settings of the checks: problems of every kind, with three windows each and a state that is not zero.
+
+cell      a tanh network of ours on tokens, through its fused scan
+learned   a model whose initial state is learned, with a counter in its state
+foreign   somebody else's scan body: two float leaves, a counter, a key, noise inside
+small     as few numbers as differ in kind: two of state, four parameters
+linear    a loss that is linear in the parameters, which smoothing therefore leaves as it is
+ids       a state that holds inputs only, and an empty array of floats
+nothing   no state at all
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.contracts import Model
+from seqjax.gradient import Batch
+from seqjax.problem import Problem
+from seqjax.recurrence import Cell
+from seqjax.specs import Spec, Tokens, Values
+
+T, B = 6, 4
+FRESH = ((True, False, False, False), (False, True, False, False), (True, False, False, False))
+"""Which row starts at each of three windows; rows 2 and 3 are carried through all of them."""
+MAIN = ("cell", "learned", "foreign")
+NO_FLOATS = ("ids", "nothing")
+CASES = (*MAIN, "small", "linear", *NO_FLOATS)
+LEARNED_STATE = {"learned": "h0", "foreign": "v0", "small": "b", "linear": "c"}
+"""The parameter that a sequence's first state is made of. Of the first two nothing else is."""
+
+
+class Case(NamedTuple):
+    """A problem, its data, and the same scan body for the oracle."""
+
+    problem: Problem
+    params: Any
+    state: Any  # what enters the first window, leaves [B, ...]: not zero
+    windows: list[Batch]
+    step: Callable  # (params, state, x) -> (state, loss)
+    initial: Callable | None  # params -> state
+
+
+@functools.cache
+def _case(name: str, num_steps: int, x64: bool) -> Case:
+    make = {
+        "cell": _cell, "learned": _learned, "foreign": _foreign, "small": _small, "linear": _linear, "ids": _ids,
+        "nothing": _nothing,
+    }[name]  # fmt: skip
+    c = make(np.random.default_rng(11))
+    cut = lambda batch: batch._replace(
+        xs=jax.tree.map(lambda a: a[:num_steps], batch.xs), weights=batch.weights[:num_steps]
+    )
+    return c._replace(windows=[cut(batch) for batch in c.windows])
+
+
+def case(name: str, num_steps: int = T) -> Case:
+    """The setting of this name, in float64 under x64 and else in float32, its windows cut to `num_steps`."""
+    return _case(name, num_steps, jax.config.read("jax_enable_x64"))
+
+
+@dataclass(frozen=True)
+class Elman(Cell):
+    """h = tanh(u + v)."""
+
+    def cell(self, u, v, state):
+        return self.State(jnp.tanh(u + v))
+
+
+@dataclass(frozen=True)
+class Learned(Model):
+    """A model whose initial state is learned, with a counter in its state."""
+
+    hidden: int = 3
+
+    def init(self, key, spec):
+        shapes = {"W": (spec.inputs.dim, self.hidden), "U": (self.hidden, self.hidden), "h0": (self.hidden,)}
+        shapes["V"] = (self.hidden, spec.targets.dim)
+        keys = jax.random.split(key, len(shapes))
+        return {n: 0.5 * jax.random.normal(k, s) for k, (n, s) in zip(keys, shapes.items(), strict=True)}
+
+    def init_state(self, params, spec, key=None):
+        return {"h": jnp.tanh(params["h0"]), "n": jnp.zeros((), jnp.int32)}
+
+    def step(self, params, state, x):
+        h = jnp.tanh(x @ params["W"] + state["h"] @ params["U"] * jnp.cos(state["n"].astype(x.dtype)))
+        return {"h": h, "n": state["n"] + 1}, h @ params["V"]
+
+
+def foreign_step(params, state, x):
+    """Somebody else's scan body: two float leaves, a counter and a key, noise inside."""
+    noise = jax.random.normal(jax.random.fold_in(state["key"], state["n"]), (3,), x["u"].dtype)
+    v = 0.4 * state["v"] + jnp.sin(params["A"] @ state["v"] + params["b"] * x["u"] * state["m"] + 0.1 * noise)
+    m = 0.7 * state["m"] + params["c"] @ v
+    return {"v": v, "m": m, "n": state["n"] + 1, "key": state["key"]}, jnp.mean((v - x["y"]) ** 2) + m * m
+
+
+def foreign_init(params, key=None):
+    """A learned initial state; the key is fixed so that the oracle needs none."""
+    return {
+        "v": params["v0"] ** 2,
+        "m": jnp.ones_like(params["c"][0]),
+        "n": jnp.zeros((), jnp.int32),
+        "key": jax.random.key(7),
+    }
+
+
+def small_step(params, state, x):
+    """Two units that read each other; the loss reads a parameter too."""
+    h = jnp.tanh(params["w"] * state["h"][::-1] + params["b"] * x["u"])
+    return {"h": h}, (jnp.sum(h) - x["y"]) ** 2 + params["w"][0] * x["u"]
+
+
+def small_init(params, key=None):
+    """Of the parameters, so that a fresh row's first state has a gradient."""
+    return {"h": 0.5 * params["b"]}
+
+
+def linear_step(params, state, x):
+    """A state of three numbers, and a loss, that are linear in the parameters."""
+    mix = jnp.array([[0.5, 0.4, -0.2], [-0.3, 0.6, 0.1], [0.2, -0.5, 0.7]], x["u"].dtype)
+    h = mix @ state["h"] + jnp.append(params["w"], params["c"]) * x["u"]
+    return {"h": h}, x["y"] @ h + params["c"] * x["u"]
+
+
+def linear_init(params, key=None):
+    """Linear in the parameters."""
+    return {"h": params["c"] * jnp.array([1.0, -1.0, 2.0], params["c"].dtype)}
+
+
+def ids_step(w, state, x):
+    """A state that holds inputs only, so that there is nothing to differentiate through."""
+    return state | {"last": x}, w[x] - 2 * w[state["last"]]
+
+
+def nothing_step(w, state, x):
+    """No state at all."""
+    return state, (x + 1).astype(w.dtype) * w[x]
+
+
+def _cell(rng):
+    size, hidden = 5, 4
+    shapes = {"W_xh": (size, hidden), "W_hh": (hidden, hidden), "b_h": (hidden,)}
+    params = {"layer_0": {name: _normal(rng, shape, 0.7) for name, shape in shapes.items()}}
+    params |= {"W_hq": _normal(rng, (hidden, size), 0.7), "b_q": _normal(rng, (size,), 0.7)}
+    problem = Problem.of(Elman(hidden=hidden), Spec(Tokens(size)))
+    state = jax.vmap(lambda _: problem.init_state(params))(jnp.arange(B))
+    state = jax.tree.map(lambda a: a + _normal(rng, a.shape, 0.5), state)
+
+    def step(params, state, x):
+        layer = params["layer_0"]
+        h = jnp.tanh(layer["W_xh"][x[0]] + jax.tree.leaves(state)[0] @ layer["W_hh"] + layer["b_h"])
+        logits = h @ params["W_hq"] + params["b_q"]
+        return jax.tree.unflatten(jax.tree.structure(state), [h]), -jax.nn.log_softmax(logits)[x[1]]
+
+    def xs():
+        ids = jnp.asarray(rng.integers(0, size, (T + 1, B)), jnp.int32)
+        return ids[:-1], ids[1:]
+
+    return Case(problem, params, state, _windows(rng, xs), step, problem.init_state)
+
+
+def _learned(rng):
+    spec, model = Spec(Values(2), Values(1)), Learned()
+    params = model.init(jax.random.key(2), spec)
+    state = {"h": _normal(rng, (B, model.hidden), 0.5), "n": jnp.array([4, 0, 9, 1], jnp.int32)}
+
+    def step(params, state, x):
+        state, output = model.step(params, state, x[0])
+        return state, jnp.mean((output - x[1]) ** 2)
+
+    def initial(params):
+        return model.init_state(params, spec)
+
+    xs = lambda: (_normal(rng, (T, B, 2)), _normal(rng, (T, B, 1)))
+    return Case(Problem.of(model, spec), params, state, _windows(rng, xs), step, initial)
+
+
+def _foreign(rng):
+    params = {"A": _normal(rng, (3, 3), 0.5), "b": _normal(rng, 3), "c": _normal(rng, 3, 0.3), "v0": _normal(rng, 3)}
+    state = {"v": _normal(rng, (B, 3)), "m": _normal(rng, B), "n": jnp.array([2, 7, 0, 1], jnp.int32)}
+    state["key"] = jax.random.split(jax.random.key(5), B)
+    xs = lambda: {"u": _normal(rng, (T, B)), "y": _normal(rng, (T, B, 3))}
+    return _of_scan(rng, foreign_step, foreign_init, params, state, xs)
+
+
+def _small(rng):
+    params, state = {"w": _normal(rng, 2, 0.8), "b": _normal(rng, 2)}, {"h": _normal(rng, (B, 2), 0.5)}
+    xs = lambda: {"u": _normal(rng, (T, B)), "y": _normal(rng, (T, B))}
+    return _of_scan(rng, small_step, small_init, params, state, xs)
+
+
+def _linear(rng):
+    params, state = {"w": _normal(rng, 2), "c": _normal(rng, ())}, {"h": _normal(rng, (B, 3), 0.5)}
+    xs = lambda: {"u": _normal(rng, (T, B)), "y": _normal(rng, (T, B, 3))}
+    return _of_scan(rng, linear_step, linear_init, params, state, xs)
+
+
+def _ids(rng):
+    xs = lambda: jnp.asarray(rng.integers(0, 3, (T, B)), jnp.int32)
+    state = {"last": jnp.array([2, 0, 1, 1], jnp.int32), "none": jnp.zeros((B, 0))}
+    return _of_scan(rng, ids_step, None, _normal(rng, 3), state, xs)
+
+
+def _nothing(rng):
+    xs = lambda: jnp.asarray(rng.integers(0, 3, (T, B)), jnp.int32)
+    return _of_scan(rng, nothing_step, None, _normal(rng, 3), (), xs)
+
+
+def _of_scan(rng, step, initial, params, state, xs):
+    return Case(Problem(step, initial), params, state, _windows(rng, xs), step, initial)
+
+
+def _normal(rng, shape, scale=1.0):
+    return jnp.asarray(scale * rng.normal(size=shape), float)
+
+
+def _windows(rng, xs):
+    """Uneven weights that sum to 1, some of them zero: at the start, the end and in between."""
+    windows = []
+    for fresh in FRESH:
+        weights = rng.uniform(0.5, 1.5, (T, B)) * (rng.random((T, B)) < 0.8)
+        weights[0, 2] = weights[-1, 1] = 0
+        weights = jnp.asarray(weights / weights.sum(), float)
+        windows.append(Batch(xs(), weights, jnp.array(fresh), jnp.arange(B, dtype=jnp.int32)))
+    return windows

@@ -1,0 +1,225 @@
+"""What a strategy claims, against brute force: exact, or unbiased by summing over every outcome."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import ndtri
+
+from seqjax.errors import Error
+from seqjax.gradient import Gradient, Memory
+from seqjax.testing.calls import KEY, Sums, estimates, initial_memory, only, outcome_means, quick_jit, row_of
+from seqjax.testing.cases import FRESH, MAIN, B, T, case
+from seqjax.testing.compare import BOUND, Failed, assert_close
+from seqjax.testing.oracle import Truth, truth, truth_of_rows
+
+LIMIT = 4096
+"""How many estimates a check may enumerate at a time."""
+MEMORIES = 8
+"""How many memories a window is entered with, where windows are proved one by one."""
+ALARM = 1e-9
+"""Probability that a strategy that is right fails a check which samples."""
+
+
+def check_values(strategy: Gradient, cases: Sequence[str] = MAIN) -> float:
+    """Loss and state of each of three windows: how a gradient is taken changes neither."""
+    worst = 0.0
+    for name in cases:
+        for w, estimate in enumerate(estimates(strategy, case(name))):
+            want = truth(name, w, w + 1)
+            error = assert_close(
+                Truth(estimate.loss, (), estimate.state), want._replace(grads=()), f"{name}, window {w}, "
+            )
+            worst = max(worst, error)
+    return worst
+
+
+def check_window(strategy: Gradient, gates: Any = None, cases: Sequence[str] = MAIN) -> float:
+    """Loss, gradient and state of each of three windows, each of which takes its incoming state as constant.
+
+    `gates`, T numbers or T x B: what multiplies the tangent that enters each step; None: ones.
+    """
+    worst = 0.0
+    for name in cases:
+        for w, estimate in enumerate(estimates(strategy, case(name))):
+            want = truth(name, w, w + 1, gates)
+            worst = max(worst, assert_close(Truth(*estimate[:3]), want, f"{name}, window {w}, "))
+    return worst
+
+
+def check_history(strategy: Gradient, cases: Sequence[str] = MAIN) -> float:
+    """The gradients of three windows add up to that of the whole sequence."""
+    worst = 0.0
+    for name in cases:
+        found = estimates(strategy, case(name))
+        loss, grads = jax.tree.map(lambda *a: sum(a), *[(e.loss, e.grads) for e in found])
+        got, want = Truth(loss, grads, found[-1].state), truth(name, 0, len(found))
+        worst = max(worst, assert_close(got, want, f"{name}, sum of three windows, "))
+    return worst
+
+
+def check_unbiased(
+    strategy: Gradient, starts: Sequence[Memory] = (), cases: Sequence[str] = ("learned", "foreign")
+) -> float:
+    """For each row and window, whatever is remembered: outcomes times probabilities sum to the window's gradient.
+
+    The first window begins with the strategy's own memory and with each of `starts`, memories of one row; a later one
+    with what some outcomes of the one before left.
+    """
+    worst = 0.0
+    for name in cases:
+        num_steps = _max_steps(strategy, name, "window")
+        for b in range(B):
+            for w, (means, _) in enumerate(_walk(strategy, name, num_steps, b, MEMORIES, starts)):
+                want = truth_of_rows(name, w, w + 1, num_steps=num_steps)[b]
+                wanted = jax.tree.map(
+                    lambda a: np.broadcast_to(a, (MEMORIES, *np.shape(a))), Sums(want.loss, want.grads, np.ones(()))
+                )
+                worst = max(worst, assert_close(means, wanted, f"{name}, row {b}, window {w}, "))
+    return worst
+
+
+def check_unbiased_history(strategy: Gradient, cases: Sequence[str] = ("small", "linear")) -> float:
+    """For each row: joint outcomes of three windows, memory carried through each, sum to the sequence's gradient."""
+    worst = 0.0
+    for name in cases:
+        num_steps = _max_steps(strategy, name, "history")
+        room = num_outcomes(strategy, name, num_steps) ** (len(FRESH) - 1)
+        for b in range(B):
+            total = []
+            for means, p in _walk(strategy, name, num_steps, b, room):
+                total.append(jax.tree.map(lambda a: np.tensordot(p, np.asarray(a), 1), means))  # noqa: B023
+            got = jax.tree.map(lambda *a: sum(a), *total)
+            want = truth_of_rows(name, 0, len(FRESH), num_steps=num_steps)[b]
+            wanted = Sums(want.loss, want.grads, np.full((), float(len(FRESH))))
+            worst = max(worst, assert_close(got, wanted, f"{name}, row {b}, sum of three windows, "))
+    return worst
+
+
+def check_mean(strategy: Gradient, cases: Sequence[str] = ("learned", "small"), num_calls: int = 2048) -> float:
+    """Whole calls average to the true gradient: the worst z-score, as a share of its limit.
+
+    For outcomes that are not listed; the variance is the one that is seen.
+    """
+    worst = 0.0
+    for name in cases:
+        c = case(name)
+        memory = initial_memory(strategy, c.problem, c.params, c.state)
+        windows = jax.tree.map(lambda *a: jnp.stack(a), *c.windows)
+        keys = jax.random.split(jax.random.key(KEY), num_calls)
+        grads = jax.device_get(_sampled(strategy, c.problem, c.params, c.state, memory, windows, keys))
+        if strategy.of == "history":
+            pairs = [(jax.tree.map(lambda a: a.sum(1), grads), truth(name, 0, len(FRESH)).grads)]
+        else:
+            pairs = [(jax.tree.map(lambda a: a[:, w], grads), truth(name, w, w + 1).grads) for w in range(3)]  # noqa: B023
+        for got, want in pairs:
+            worst = max(worst, _z_score(got, want, name, len(pairs) * len(cases)))
+    return worst
+
+
+def _z_score(samples, want, what, num_tests):
+    """The largest of the entries' z-scores, samples [N, ...]."""
+    worst, at, count = 0.0, what, 0
+    for (path, got), w in zip(jax.tree.leaves_with_path(samples), jax.tree.leaves(want), strict=True):
+        floor = BOUND * (np.max(np.abs(w)) or 1.0)
+        z = np.abs(got.mean(0) - w) / np.maximum(got.std(0) / np.sqrt(len(got)), floor)
+        count += z.size
+        if not np.max(z) <= worst:
+            worst, at = float(np.max(z)), what + jax.tree_util.keystr(path)
+    limit = float(-ndtri(ALARM / (2 * num_tests * count)))
+    if not worst <= limit:
+        raise Failed(f"{at}: z-score {worst:.1f} > {limit:.1f} of the mean of {len(got)} calls", worst / limit)
+    return worst / limit
+
+
+@functools.partial(quick_jit, static_argnums=(0, 1))
+def _sampled(strategy, problem, params, state, memory, windows, keys):
+    """Gradients [N, 3, ...] of three windows in a row, for N keys."""
+
+    def run(key):
+        def window(carry, inputs):
+            i, batch = inputs
+            e = strategy(problem, params, *carry, batch, jax.random.fold_in(key, i))
+            return (e.state, e.memory), e.grads
+
+        return jax.lax.scan(window, (state, memory), (jnp.arange(len(FRESH)), windows))[1]
+
+    return jax.lax.map(run, keys, batch_size=256)
+
+
+def _walk(strategy, name, num_steps, b, room, starts=()):
+    """Row b through three windows, in `room` memories at a time: the means for each, and the memories' probabilities.
+
+    There is room for the memory after each joint outcome, or else some of them are carried on.
+    """
+    c = case(name, num_steps)
+    state = row_of(c.state, b)
+    new = strategy.init(c.problem, c.params, state)
+    known = [new, *(new._replace(rows=start.rows) for start in starts)]
+    memories = jax.tree.map(lambda *a: jnp.stack(a), *[known[i % len(known)] for i in range(room)])
+    p, count = np.eye(1, room)[0], len(known)
+    for w, window in enumerate(c.windows):
+        batch = only(window, b)
+        if FRESH[w][b]:
+            state = c.initial(c.params) if c.initial is not None else state
+            new = strategy.init(c.problem, c.params, state)
+            rows = jax.tree.map(lambda a: jnp.broadcast_to(a, (room, *a.shape)), new.rows)
+            memories = Memory(memories.shared, rows)
+        means, probability, left = outcome_means(strategy, c.problem, c.params, state, memories, batch, room=room)
+        yield means, p
+        joint = (p[:, None] * np.asarray(probability)).ravel()
+        count *= probability.shape[1]
+        chosen = np.linspace(0, count - 1, min(room, count)).astype(int)
+        count, fill = len(chosen), np.zeros(room - len(chosen), int)
+        p = np.append(joint[chosen], np.zeros(len(fill)))
+        memories = _take(left, np.append(chosen, fill))
+        state = truth_of_rows(name, w, w + 1, num_steps=num_steps)[b].state
+
+
+@quick_jit
+def _take(tree, order):
+    """The leaves [K, M, ...] as [K M, ...], in this order."""
+    return jax.tree.map(lambda a: a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])[order], tree)
+
+
+def enumerable(strategy: Gradient, cases: Sequence[str], of: str) -> list[str]:
+    """The cases whose outcomes can be enumerated; none where outcomes are not listed.
+
+    Noise of as many outcomes on both small problems does not grow with the problem: it is enumerated on all, else on
+    those alone.
+    """
+    small = [name for name in ("small", "linear") if name in cases]
+    try:
+        fixed = len({num_outcomes(strategy, name, 1) for name in small}) < len(small)
+        return [name for name in (cases if fixed or not small else small) if _max_steps(strategy, name, of)]
+    except NotImplementedError:
+        return []
+
+
+def _max_steps(strategy, name, of):
+    """The most steps whose outcomes, and their memories, can be enumerated; 0: not even one."""
+    return max_steps(strategy, name, lambda count: (MEMORIES * count if of == "window" else count**3) <= LIMIT)
+
+
+def max_steps(strategy: Gradient, name: str, few: Callable[[int], bool]) -> int:
+    """The most steps with `few` outcomes; 0: none."""
+    found = 0
+    for n in range(1, T + 1):
+        count = num_outcomes(strategy, name, n)
+        if count and not few(count):
+            break
+        found = n if count else found
+    return found
+
+
+def num_outcomes(strategy: Gradient, name: str, num_steps: int) -> int:
+    """How many outcomes `draw` has for so many steps of a case; 0: the strategy does not take windows of so many."""
+    c = case(name)
+    memory = strategy.init(c.problem, c.params, row_of(c.state, 2))
+    try:
+        return jax.eval_shape(lambda memory: strategy.outcomes(memory, num_steps)[1], memory).shape[0]
+    except Error:
+        return 0

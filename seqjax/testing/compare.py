@@ -1,0 +1,74 @@
+"""How far two trees of arrays are apart, and what is raised where that is too far."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.errors import Error
+
+BOUND = 1e-12
+"""Largest relative error of what must be equal, in float64."""
+
+
+class Failed(Error):  # noqa: N818
+    """A check that was not passed; `error` is how far it was missed, where that is a number."""
+
+    def __init__(self, message: str, error: float | None = None):
+        self.error = error
+        super().__init__(message)
+
+
+class Skipped(Exception):  # noqa: N818
+    """A check that cannot be made here, and why."""
+
+
+def assert_close(got: Any, want: Any, what: str, bound: float = BOUND) -> float:
+    """The worst error, leaf by leaf, relative to the leaf's largest entry; what is empty counts as equal.
+
+    Raises:
+        Failed: another structure or shape, a number that is not finite, or an error above `bound`.
+    """
+    got, want = jax.tree.map(_numbers, (got, want))
+    if str(jax.tree.structure(got)) != str(jax.tree.structure(want)):
+        raise Failed(f"{what}: a tree of other structure: {jax.tree.structure(got)}, not {jax.tree.structure(want)}")
+    worst, at = 0.0, what
+    for (path, w), g in zip(jax.tree.leaves_with_path(want), jax.tree.leaves(got), strict=True):
+        name = what + jax.tree_util.keystr(path)
+        if g.shape != w.shape:
+            raise Failed(f"{name}: shape {g.shape}, not {w.shape}")
+        if not np.isfinite(g).all() and np.isfinite(w).all():
+            raise Failed(f"{name}: not finite (NaN or infinite); the true value is", np.inf)
+        error = float(np.max(np.abs(g - w)) / (np.max(np.abs(w)) or 1.0)) if w.size else 0.0
+        if not error <= worst:
+            worst, at = error, name
+    if not worst <= bound:
+        raise Failed(f"{at}: worst relative error {worst:.1e} > {bound:.0e}", worst)
+    return worst
+
+
+def assert_far(got: Any, want: Any, what: str, at_least: float = 1e-3) -> None:
+    """Some leaf is off by more than `at_least`.
+
+    Raises:
+        Failed: none is.
+    """
+    try:
+        assert_close(got, want, what, at_least)
+    except Failed:
+        return
+    raise Failed(f"{what}: differs by less than {at_least:.0e}")
+
+
+def relative_error(got: Any, want: Any) -> float:
+    """||got - want|| / ||want||, over all leaves together."""
+    got, want = (
+        np.concatenate([np.ravel(_numbers(a)) for a in jax.tree.leaves(tree)] or [np.zeros(0)]) for tree in (got, want)
+    )
+    return float(np.linalg.norm(got - want) / (np.linalg.norm(want) or 1.0))
+
+
+def _numbers(leaf: Any) -> np.ndarray:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf, np.float64)

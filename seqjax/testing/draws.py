@@ -1,0 +1,97 @@
+"""Randomness: what `draw` gives is what `outcomes` lists, and rows and calls draw apart."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import chdtri
+
+from seqjax.gradient import Gradient, Memory
+from seqjax.testing.calls import KEY, call, estimates, initial_memory, quick_jit, row_of
+from seqjax.testing.cases import B, T, case
+from seqjax.testing.claims import ALARM, max_steps
+from seqjax.testing.compare import Failed, Skipped
+
+NUM_DRAWS = 10_000
+CELLS = 256
+"""No more outcomes than are often seen."""
+RARE = 25
+"""Outcomes expected fewer times are counted together, so that chi-square's tail holds."""
+
+
+def check_draw(strategy: Gradient, starts: Sequence[Memory] = (), cases: Sequence[str] = ("small",)) -> float:
+    """`draw` follows the probabilities of `outcomes`: chi-square of many draws, as a share of its limit.
+
+    From a new row's memory, from those that two windows leave, and from each of `starts`, memories of one row.
+    """
+    name = cases[0]
+    c = case(name)
+    try:
+        num_steps = max_steps(strategy, name, lambda count: count <= CELLS)
+    except NotImplementedError:
+        raise Skipped("outcomes are not listed") from None
+    if not num_steps:
+        raise Skipped("there are too many outcomes to see each often")
+    left = estimates(strategy, c, c.windows[:2])[-1].memory
+    new = strategy.init(c.problem, c.params, row_of(c.state, 2))
+    kept = [start.rows for start in starts] + [row_of(left.rows, b) for b in range(1, B)]
+    memories = [new, *(Memory(left.shared, rows) for rows in kept)]
+    keys = jax.random.split(jax.random.key(KEY), NUM_DRAWS)
+    drawn = [_drawn(strategy, num_steps, keys, memory) for memory in memories]
+    return max(_chi_square(each, len(drawn)) for each in drawn)
+
+
+def check_rows_draw_apart(strategy: Gradient, cases: Sequence[str] = ("learned",), num_calls: int = 16) -> None:
+    """Rows alike in all but their number, and one row at several calls, get gradients that differ."""
+    c = case(cases[0])
+    alike = lambda tree, axis: jax.tree.map(lambda a: jnp.take(a, jnp.zeros(B, int), axis), tree)
+    state, memory = alike(c.state, 0), initial_memory(strategy, c.problem, c.params, c.state)
+    memory = memory._replace(rows=alike(memory.rows, 0))
+    batch = c.windows[0]._replace(xs=alike(c.windows[0].xs, 1), fresh=jnp.zeros(B, bool))
+    found = []
+    for key in jax.random.split(jax.random.key(KEY), num_calls):
+        for b in range(B):
+            row = batch._replace(weights=jnp.where(jnp.arange(B) == b, 1 / T, jnp.zeros((T, B))))
+            grads = call(strategy, c.problem, c.params, state, memory, row, key).grads
+            grads = np.concatenate([np.ravel(a) for a in jax.tree.leaves(jax.device_get(grads))])
+            found.append(grads.astype(np.float32).tobytes())  # rows may differ in the last bit
+    by_row = [tuple(found[b::B]) for b in range(B)]
+    if len(set(by_row)) < B:
+        raise Failed(f"rows alike in all but their number get the same gradients in each of {num_calls} calls")
+    if any(len(set(row)) == 1 for row in by_row):
+        raise Failed(f"a row gets the same gradient in each of {num_calls} calls with different keys")
+
+
+@functools.partial(quick_jit, static_argnums=(0, 1))
+def _drawn(strategy, num_steps, keys, memory):
+    drawn = jax.vmap(lambda key: strategy.draw(key, memory, num_steps))(keys)
+    outcomes, probability = strategy.outcomes(memory, num_steps)
+    flat = lambda noise: jnp.concatenate(
+        [jnp.reshape(jnp.asarray(a), (len(a), -1)).astype(float) for a in jax.tree.leaves(noise)], 1
+    )
+    return flat(drawn), flat(outcomes), probability
+
+
+def _chi_square(found, num_tests):
+    """The statistic as a share of what it passes with probability `ALARM`."""
+    drawn, outcomes, probability = jax.device_get(found)
+    place = {row.tobytes(): i for i, row in enumerate(np.asarray(outcomes))}
+    if len(place) < len(outcomes):
+        raise Failed("outcomes lists one outcome twice")
+    found = [place.get(row.tobytes(), -1) for row in np.asarray(drawn)]
+    if min(found) < 0:
+        raise Failed(f"draw gave {np.asarray(drawn)[found.index(-1)]}, which is none of the outcomes")
+    counts = np.bincount(found, minlength=len(outcomes))
+    expected = len(found) * np.asarray(probability, np.float64)
+    if counts[expected == 0].any():
+        raise Failed("draw gave an outcome of probability 0")
+    rare = expected < RARE
+    counts, expected = (np.append(a[~rare], a[rare].sum()) for a in (counts, expected))
+    counts, expected = counts[expected > 0], expected[expected > 0]
+    statistic = float(np.sum((counts - expected) ** 2 / expected))
+    share = statistic / float(chdtri(max(len(expected) - 1, 1), ALARM / num_tests))
+    if not share <= 1:
+        raise Failed(f"chi-square {statistic:.1f} of {len(found)} draws is {share:.1f} times its limit", share)
+    return share

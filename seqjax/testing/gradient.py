@@ -1,0 +1,246 @@
+"""`check_gradient`: whether a gradient strategy is what it says that it is."""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+
+from seqjax.errors import Error
+from seqjax.gradient import GatedGradient, Gradient
+from seqjax.registry import name_of
+from seqjax.table import Table
+from seqjax.testing import claims, contract, draws, rows, uses
+from seqjax.testing.cases import CASES, MAIN, NO_FLOATS
+from seqjax.testing.compare import BOUND, Failed, Skipped
+
+WITH_FLOATS = (*MAIN, "small", "linear")
+UNBIASED = ("learned", "foreign", "small", "linear")
+
+
+class Check(NamedTuple):
+    """One line of the table, made on the first `num_cases` of `cases` that the strategy takes.
+
+    `bound` of its error, None: it is passed or not; `meaning` of not passing it.
+    """
+
+    name: str
+    function: Callable
+    num_cases: int
+    cases: tuple[str, ...]
+    bound: float | None
+    meaning: str
+
+
+class Line(NamedTuple):
+    """What came of a check: the worst error, what it was made on or why it was not made, and what failed, if any."""
+
+    check: Check
+    error: float | None
+    note: str
+    fault: str | None = None
+    passed: str = "yes"
+
+
+def check_gradient(strategy: Gradient) -> Table:
+    """Proves that a strategy does what its `claim` and `of` say, and what else the contract asks, in float64.
+
+    A claim is compared with brute force, a Python loop, on three windows that carry state and memory: an exact one call
+    by call, an unbiased one by summing the estimate over all outcomes (by the mean of many calls where `outcomes`
+    raises NotImplementedError). Everything else, such as rows that do not touch each other, two devices, bfloat16 and
+    states without floats, is asked of every strategy. A problem for which the strategy raises an `Error` is left out,
+    and the table says why; one must remain.
+
+    Args:
+        strategy: an instance, such as `Truncated(steps=3)`.
+
+    Returns:
+        A table with the columns check, passed, worst error, bound, on; a check that cannot be made says why.
+
+    Raises:
+        Error: checks are not passed: all of them are named, with their errors and what they mean.
+    """
+    lines = run_checks(strategy)
+    if any(line.fault for line in lines):
+        raise failure(strategy, lines)
+    return as_table(lines)
+
+
+def run_checks(strategy: Gradient) -> list[Line]:
+    """Every check that applies, passed or not."""
+    _check_declared(strategy)
+    with jax.enable_x64(True):
+        usable, refused, faults = _usable(strategy)
+        if faults or not usable:
+            why = "no problem is left to check: " + "; ".join(f"{name}: {why}" for name, why in refused.items())
+            return [Line(CONTRACT, None, name, fault, "no") for name, fault in (faults or {"all": why}).items()]
+        note = "".join(f"; not {name}: {why}" for name, why in refused.items())
+        first = Line(CONTRACT, None, ", ".join(usable) + note)
+        return [first, *(_run(strategy, check, usable) for check in _checks(strategy, usable))]
+
+
+def as_table(lines: list[Line]) -> Table:
+    """The lines as a table."""
+    rows = [(line.check.name, line.passed, line.error, line.check.bound, line.note) for line in lines]
+    return Table(("check", "passed", "worst error", "bound", "on"), rows)
+
+
+def failure(strategy: Gradient, lines: list[Line]) -> Error:
+    """The error that names every check that is not passed."""
+    failed = [line for line in lines if line.fault]
+    problems = [f"{line.check.name}: {line.fault}\n{line.check.meaning}" for line in failed]
+    head = f"gradient {name_of(strategy)!r} ({strategy.claim}, of the {strategy.of})"
+    return Error(f"{head} fails {len(failed)} of {len(lines)} checks:", problems=problems)
+
+
+CONTRACT = Check(
+    "shapes and dtypes", contract.check_contract, 7, CASES, None,
+    "training carries state and memory in a scan, and adds the gradient to the parameters",
+)  # fmt: skip
+VALUES = Check(
+    "loss and state", claims.check_values, 3, WITH_FLOATS, BOUND,
+    "how a gradient is taken changes neither: the loss is sum(weights * losses), never normalised, the state that "
+    "after the last step",
+)  # fmt: skip
+NO_CUT = Check(
+    "state without floats", uses.check_no_floats, 2, NO_FLOATS, BOUND,
+    "there is nothing to cut, so the gradient is that of the losses alone; split ids, counters and keys from what is "
+    "differentiated with seqjax.ravel_float",
+)  # fmt: skip
+DRAWS = (
+    Check(
+        "draw follows outcomes", draws.check_draw, 1, ("small", "linear", "learned", "foreign", "cell"), 1.0,
+        "outcomes must list what draw gives, with its probabilities, for the memory that it is given",
+    ),
+    Check(
+        "rows and calls draw apart", draws.check_rows_draw_apart, 1, ("learned", "cell"), None,
+        "draw from the key that draw is given and from nothing else",
+    ),
+)  # fmt: skip
+INITIAL = Check(
+    "learned initial state", rows.check_initial_state, 2, ("learned", "foreign"), None,
+    "differentiate start(params), too, and cut no edge before a window's first step",
+)  # fmt: skip
+OTHERS = (
+    Check(
+        "rows are independent", rows.check_rows, 2, ("learned", "foreign", "cell"), BOUND,
+        "sum over rows and never normalise; let randomness depend on a row's key, and memory.shared hold means",
+    ),
+    Check(
+        "padding counts nothing", rows.check_padding, 2, ("learned", "foreign", "cell"), BOUND,
+        "multiply each step's loss by its weight, and what is remembered of it too",
+    ),
+    Check(
+        "fresh rows start anew", rows.check_fresh, 2, ("learned", "foreign", "cell"), BOUND,
+        "keep what belongs to a row in Memory.rows, which is reset to init where a row is fresh",
+    ),
+    Check(
+        "value_and_grad of a scan", uses.check_scan, 1, ("foreign", "small", "cell"), BOUND,
+        "a problem need not have an init_state, a model or a spec: use problem.step or problem.unroll alone",
+    ),
+    Check(
+        "vmap over seeds", uses.check_seeds, 1, ("learned", "cell"), BOUND,
+        "write for one sequence, in pure functions of arrays",
+    ),
+    Check(
+        "two devices", rows.check_devices, 1, ("learned", "cell"), BOUND,
+        "gradients are summed over devices and memory.shared averaged: never divide by what one device sees",
+    ),
+    Check(
+        "bfloat16", uses.check_half, 1, ("learned",), uses.HALF_BOUND,
+        "compute in the dtypes of problem.step, and return those of the parameters",
+    ),
+)  # fmt: skip
+
+
+def _checks(strategy: Gradient, usable: list[str]) -> Iterator[Check]:
+    """The checks that apply to a strategy's claim, after the first."""
+    yield VALUES
+    if strategy.claim != "biased":
+        yield _exact(strategy) if strategy.claim == "exact" else _unbiased(strategy, usable)
+    yield NO_CUT
+    if strategy.draws:
+        yield from DRAWS
+    if not strategy.draws or isinstance(strategy, GatedGradient):  # else a gradient is right in the mean only
+        yield INITIAL
+    yield from OTHERS
+
+
+def _exact(strategy: Gradient) -> Check:
+    """The check of a strategy that claims to be exact."""
+    if strategy.of == "window":
+        meaning = "the gradient is not the window's with its incoming state constant: mend the rule, or claim 'biased'"
+        return Check("exact: window's gradient", claims.check_window, 3, WITH_FLOATS, BOUND, meaning)
+    meaning = "the windows' gradients do not add up to that of the whole sequence: carry in memory what is needed"
+    return Check("exact: history's gradient", claims.check_history, 3, WITH_FLOATS, BOUND, meaning)
+
+
+def _unbiased(strategy: Gradient, usable: list[str]) -> Check:
+    """The check of a strategy that claims to be unbiased: by enumeration where that is possible."""
+    cases = [name for name in UNBIASED if name in usable]
+    listed = claims.enumerable(strategy, cases, strategy.of)
+    over = "over all outcomes" if listed else "of many calls"
+    meaning = f"the mean {over} is not the {strategy.of}'s gradient: reweight what survives by 1/probability"
+    if strategy.of == "history":
+        meaning += ", and carry in memory what later windows need"
+    name = f"unbiased, {over}: {strategy.of}'s gradient"
+    if not listed:
+        return Check(name, claims.check_mean, 2, tuple(cases), 1.0, meaning)
+    function: Callable = claims.check_unbiased if strategy.of == "window" else claims.check_unbiased_history
+    return Check(name, function, 2, tuple(listed), BOUND, meaning)
+
+
+def _check_declared(strategy: Any) -> None:
+    """An instance of a strategy that says what it claims."""
+    if not isinstance(strategy, Gradient):
+        raise Error(f"check_gradient takes an instance of a strategy, such as Mine(), not {strategy!r:.80}")
+    for attribute, choices in (("claim", ("exact", "unbiased", "biased")), ("of", ("window", "history"))):
+        found = getattr(strategy, attribute, None)
+        if found not in choices:
+            name = type(strategy).__name__
+            says = "declares none" if found is None else f"says {found!r}"
+            raise Error(f"{name}.{attribute}: the class {says}; write {attribute} = one of {choices}")
+
+
+def _usable(strategy: Gradient) -> tuple[list[str], dict[str, str], dict[str, str]]:
+    """The problems that the strategy takes, why it refuses others, and the first that it does not do right."""
+    usable, refused = [], {}
+    for name in CONTRACT.cases:
+        try:
+            contract.check_contract(strategy, [name])
+        except Failed as fault:
+            return [], {}, {name: str(fault)}
+        except Error as fault:
+            refused[name] = str(fault)
+        except Exception as fault:
+            return [], {}, {name: f"{name}: {_describe(strategy, fault)}"}
+        else:
+            usable.append(name)
+    if set(usable) <= set(NO_FLOATS):
+        usable = []
+    return usable, refused, {}
+
+
+def _run(strategy: Gradient, check: Check, usable: list[str]) -> Line:
+    """What comes of one check, on the first problems of its list that the strategy takes."""
+    cases = [name for name in check.cases if name in usable][: check.num_cases]
+    if not cases:
+        return Line(check, None, f"of no use on {', '.join(usable)}", passed="not made")
+    try:
+        error = check.function(strategy, cases=cases)
+    except Skipped as why:
+        return Line(check, None, str(why), passed="not made")
+    except Failed as fault:
+        return Line(check, fault.error, ", ".join(cases), str(fault), "no")
+    except Exception as fault:
+        return Line(check, None, ", ".join(cases), _describe(strategy, fault), "no")
+    return Line(check, error, ", ".join(cases))
+
+
+def _describe(strategy: Gradient, fault: Exception) -> str:
+    """An exception out of a strategy, and the last line of its file that was on the way."""
+    file = getattr(sys.modules.get(type(strategy).__module__), "__file__", None)
+    lines = [frame.lineno for frame in traceback.extract_tb(fault.__traceback__) if frame.filename == file]
+    where = f" ({file}, line {lines[-1]})" if lines else ""
+    return f"raises {type(fault).__name__}: {str(fault).strip().partition('\n')[0]:.300}{where}"

@@ -1,0 +1,126 @@
+"""Rows and steps that must not touch each other: permuted, padded, fresh, on other devices."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from seqjax.devices import ROWS, make_mesh
+from seqjax.gradient import Batch, Estimate, Gradient, Memory
+from seqjax.testing.calls import KEY, Sums, call, estimates, in_order, initial_memory, quick_jit, row_of
+from seqjax.testing.cases import LEARNED_STATE, B, case
+from seqjax.testing.compare import Failed, Skipped, assert_close, assert_far
+
+
+def check_rows(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
+    """Rows in another order change nothing; one row's part of the sum depends on nothing of the others."""
+    worst = 0.0
+    order = np.array([2, 0, 3, 1])
+    for name in cases:
+        c = case(name)
+        state, memory = c.state, initial_memory(strategy, c.problem, c.params, c.state)
+        pairs = zip(estimates(strategy, c), estimates(strategy, in_order(c, order)), strict=True)
+        for w, (whole, other) in enumerate(pairs):
+            want = whole._replace(
+                state=row_of(whole.state, order), memory=Memory(whole.memory.shared, row_of(whole.memory.rows, order))
+            )
+            error = assert_close(other, want, f"{name}, window {w}, rows in another order, ")
+            parts = [
+                call(strategy, c.problem, c.params, *_only_row(b, state, memory, c.windows[w]), jax.random.key(KEY + w))
+                for b in range(B)
+            ]
+            got = jax.tree.map(lambda *a: sum(np.asarray(part) for part in a), *[Sums(e.loss, e.grads) for e in parts])
+            error = max(error, assert_close(got, Sums(whole.loss, whole.grads), f"{name}, window {w}, row by row, "))
+            worst = max(worst, error)
+            state, memory = whole.state, whole.memory
+    return worst
+
+
+def check_padding(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
+    """What is read after a row's last scored step changes neither loss nor gradient."""
+    worst = 0.0
+    for name in cases:
+        c = case(name)
+        memory = initial_memory(strategy, c.problem, c.params, c.state)
+        batch = c.windows[0]._replace(weights=c.windows[0].weights.at[-2:, 1].set(0))
+        other = batch._replace(xs=jax.tree.map(lambda a: a.at[-2:, 1].set(a[:2, 0]), batch.xs))
+        one, two = (
+            call(strategy, c.problem, c.params, c.state, memory, each, jax.random.key(KEY)) for each in (batch, other)
+        )
+        assert_far(two.state, one.state, f"{name}: the state after other inputs")
+        worst = max(worst, assert_close(Sums(two.loss, two.grads), Sums(one.loss, one.grads), f"{name}, "))
+    return worst
+
+
+def check_initial_state(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> None:
+    """A learned initial state gets its gradient from fresh rows, and none from the others."""
+    for name in cases:
+        c, leaf = case(name), LEARNED_STATE[name]
+        memory = initial_memory(strategy, c.problem, c.params, c.state)
+        for fresh in (False, True):
+            batch = c.windows[0]._replace(fresh=jnp.full(B, fresh))
+            estimate = call(strategy, c.problem, c.params, c.state, memory, batch, jax.random.key(KEY))
+            got = float(np.abs(estimate.grads[leaf]).max())
+            if (got < 1e-3) if fresh else got:
+                rows = "all rows are fresh" if fresh else "no row is fresh"
+                raise Failed(f"{name}: the gradient of {leaf}, the initial state, is {got:.1e} where {rows}", got)
+
+
+def check_fresh(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
+    """A row that starts depends on nothing that the sequence before it left, memory included."""
+    worst = 0.0
+    for name in cases:
+        c = case(name)
+        before, key = estimates(strategy, c, c.windows[:2])[-1], jax.random.key(KEY)
+        batch = c.windows[2]._replace(fresh=jnp.ones(B, bool))
+        others = in_order(c._replace(state=before.state), np.arange(B)[::-1]).state
+        memory = initial_memory(strategy, c.problem, c.params, others)._replace(shared=before.memory.shared)
+        want = call(strategy, c.problem, c.params, others, memory, batch, key)
+        got = call(strategy, c.problem, c.params, before.state, before.memory, batch, key)
+        worst = max(worst, assert_close(got, want, f"{name}, all rows fresh, "))
+    return worst
+
+
+def check_devices(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
+    """Three windows with the rows on two devices are those on one."""
+    if len(jax.devices()) < 2:
+        raise Skipped("there is one device only")
+    worst = 0.0
+    for name in cases:
+        c = case(name)
+        state, memory = c.state, initial_memory(strategy, c.problem, c.params, c.state)
+        for w, want in enumerate(estimates(strategy, c)):
+            got = _on_two_devices(strategy, c.problem, c.params, state, memory, c.windows[w], jax.random.key(KEY + w))
+            worst = max(worst, assert_close(got, want, f"{name}, window {w}, "))
+            state, memory = got.state, got.memory
+    return worst
+
+
+@functools.partial(quick_jit, static_argnums=(0, 1))
+def _on_two_devices(strategy, problem, params, state, memory, batch, key):
+    def local(params, state, memory, batch, key):
+        e = strategy(problem, params, state, memory, batch, key)
+        loss, grads = jax.lax.psum((e.loss, e.grads), ROWS)
+        shared = jax.tree.map(lambda a: jax.lax.pmean(a, ROWS).astype(a.dtype), e.memory.shared)
+        return Estimate(loss, grads, e.state, e.memory._replace(shared=shared))
+
+    whole, by_row, by_step = PartitionSpec(), PartitionSpec(ROWS), PartitionSpec(None, ROWS)
+    of_memory = Memory(whole, by_row)
+    return jax.shard_map(
+        local,
+        mesh=make_mesh(B, 2),
+        in_specs=(whole, by_row, of_memory, Batch(by_step, by_step, by_row, by_row), whole),
+        out_specs=Estimate(whole, whole, by_row, of_memory),
+        check_vma=False,
+    )(params, state, memory, batch, key)
+
+
+def _only_row(b, state, memory, batch):
+    """Row b as it is; the others weigh nothing, read something else and start in another's state."""
+    mine = np.arange(B) == b
+    xs = jax.tree.map(lambda a: a.at[:, ~mine].set(jnp.roll(a, 1, 0)[:, ~mine]), batch.xs)
+    state = row_of(state, np.where(mine, np.arange(B), (b + 1) % B))
+    return state, memory, batch._replace(xs=xs, weights=jnp.where(mine, batch.weights, 0))

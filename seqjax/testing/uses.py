@@ -1,0 +1,87 @@
+"""Other ways to use a strategy: on a bare scan, on a state without floats, over seeds, in half precision."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.errors import Error
+from seqjax.gradient import Gradient, init_memory, value_and_grad
+from seqjax.problem import Problem
+from seqjax.specs import Spec, Values
+from seqjax.testing.calls import KEY, call, initial_memory, quick_jit
+from seqjax.testing.cases import NO_FLOATS, B, Learned, T, case
+from seqjax.testing.claims import check_unbiased, check_values, enumerable
+from seqjax.testing.compare import Failed, Skipped, assert_close, relative_error
+from seqjax.testing.contract import check_estimate
+
+HALF_BOUND = 0.1
+"""How far the mean gradient in bfloat16 may be from that in float32, relative to its norm."""
+
+
+def check_scan(strategy: Gradient, cases: Sequence[str] = ("foreign",)) -> float:
+    """`value_and_grad` of a bare scan body weighs every step alike and starts no row."""
+    worst, key = 0.0, jax.random.key(KEY)
+    for name in cases:
+        c = case(name)
+        even = c.windows[0]._replace(weights=jnp.full((T, B), 1 / (T * B)), fresh=jnp.zeros(B, bool))
+        memory = initial_memory(strategy, c.problem, c.params, c.state)
+        want = call(strategy, c.problem, c.params, c.state, memory, even, key)
+        try:
+            got = quick_jit(value_and_grad(c.step, strategy))(c.params, c.state, even.xs, key=key)
+        except Error as why:
+            raise Skipped(f"refused: {why}") from None
+        worst = max(worst, assert_close(got, want, f"{name}, "))
+    return worst
+
+
+def check_no_floats(strategy: Gradient, cases: Sequence[str] = NO_FLOATS) -> float:
+    """Where the state has no tangent there is nothing to cut: the mean over outcomes is the gradient."""
+    if len(enumerable(strategy, cases, "window")) < len(cases):
+        return check_values(strategy, cases)  # of a random strategy nothing more is known
+    return check_unbiased(strategy, cases=cases)
+
+
+def check_seeds(strategy: Gradient, cases: Sequence[str] = ("learned",)) -> float:
+    """A vmap over parameters and keys is the loop over them."""
+    worst, keys = 0.0, jax.random.split(jax.random.key(KEY), 2)
+    for name in cases:
+        c = case(name)
+        memory, batch = initial_memory(strategy, c.problem, c.params, c.state), c.windows[0]
+        params = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a]), c.params)
+        one = functools.partial(call, strategy, c.problem)
+        both = jax.vmap(one, (0, None, None, None, 0))(params, c.state, memory, batch, keys)
+        for i in range(2):
+            p, got = jax.tree.map(lambda a: a[i], (params, both))  # noqa: B023
+            want = one(p, c.state, memory, batch, keys[i])
+            worst = max(worst, assert_close(got, want, f"{name}, seed {i}, "))
+    return worst
+
+
+def check_half(strategy: Gradient, cases: Sequence[str] = ("learned",)) -> float:
+    """Computed in bfloat16 it keeps every dtype, is finite, and close in the mean to what float32 gives."""
+    with jax.enable_x64(False):
+        c, spec = case("learned"), Spec(Values(2), Values(1))
+        half = c.state | {"h": c.state["h"].astype(jnp.bfloat16)}
+        problem = Problem.of(Learned(), spec, dtype=jnp.bfloat16)
+        check_estimate(strategy, problem, c.params, half, c.windows[0], "learned, bfloat16")
+        means = [
+            jax.device_get(_mean_over_keys(strategy, p, c.params, s, c.windows[0]))
+            for p, s in ((problem, half), (c.problem, c.state))
+        ]
+        if not all(np.isfinite(a).all() for a in jax.tree.leaves(means)):
+            raise Failed("learned: loss or gradient in bfloat16 is not finite", np.inf)
+        error = relative_error(*means)
+        if error > HALF_BOUND:
+            raise Failed(f"learned: the mean in bfloat16 is {error:.2g} from that in float32 > {HALF_BOUND}", error)
+        return error
+
+
+@functools.partial(quick_jit, static_argnums=(0, 1))
+def _mean_over_keys(strategy, problem, params, state, batch):
+    memory = init_memory(strategy, problem, params, state, B)
+    keys = jax.random.split(jax.random.key(KEY), 16 if strategy.draws else 1)
+    each = jax.vmap(lambda key: strategy(problem, params, state, memory, batch, key)[:2])(keys)
+    return jax.tree.map(lambda a: a.mean(0), each)

@@ -1,0 +1,76 @@
+"""k2 steps back every k1 steps, against a loop that stops the gradient where the docstring says."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from checks import CUTS
+
+import seqjax
+from seqjax.testing.calls import estimates
+from seqjax.testing.cases import T, case
+from seqjax.testing.claims import check_window
+from seqjax.testing.compare import assert_close, assert_far
+from seqjax.testing.oracle import truth
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+PAIRS = [(1, 3), (2, 5), (4, 5), (5, 6)]
+
+
+def k1k2(k1, k2):
+    return seqjax.create("gradient", "k1k2", k1=k1, k2=k2)
+
+
+def held(state):
+    """The state as a constant; keys have no gradient to stop."""
+    is_float = lambda a: jnp.issubdtype(a.dtype, jnp.inexact)
+    return jax.tree.map(lambda a: jax.lax.stop_gradient(a) if is_float(a) else a, state)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def chunk_by_chunk(name, k1, k2, state, batch):
+    """The sum of the gradients of every chunk's losses, each through a loop from the window's start of its own."""
+    c = case(name)
+
+    def row(params, state, xs, weights, fresh):
+        start = jax.tree.map(lambda new, old: jnp.where(fresh, new, old), c.initial(params), state)
+        total = 0.0
+        for end in range(k1, T + k1, k1):
+            s = start
+            for t in range(min(end, T)):
+                s = held(s) if t == end - k2 and t > 0 else s
+                s, loss = c.step(params, s, jax.tree.map(lambda a: a[t], xs))  # noqa: B023
+                total += weights[t] * loss if t >= end - k1 else 0.0
+        return total
+
+    rows = jax.vmap(row, (None, 0, 1, 1, 0))
+    return jax.value_and_grad(lambda params: rows(params, state, batch.xs, batch.weights, batch.fresh).sum())(c.params)
+
+
+@pytest.mark.parametrize(
+    ("name", "k1", "k2"), [*(("learned", *pair) for pair in PAIRS), ("foreign", 2, 3), ("cell", 2, 3)]
+)
+def test_every_chunk_goes_back_k2_steps(name, k1, k2):
+    c, found = case(name), estimates(k1k2(k1, k2), case(name))
+    for w, (batch, estimate) in enumerate(zip(c.windows, found, strict=True)):
+        state = truth(name, 0, w).state if w else c.state
+        want = chunk_by_chunk(name, k1, k2, state, batch)
+        assert_close((estimate.loss, estimate.grads), want, f"{name}, window {w}")
+        assert_close(estimate.state, truth(name, w, w + 1).state, f"{name}, state after window {w}")
+
+
+@pytest.mark.parametrize(("k1", "k2", "gates"), [(4, 4, CUTS[4]), (5, T + 4, None)])
+def test_equal_steps_truncate_and_a_long_way_back_is_full(k1, k2, gates):
+    check_window(k1k2(k1, k2), gates, ["learned"])
+
+
+def test_one_step_further_back_is_another_gradient():
+    one, two = (estimates(k1k2(2, k2), case("learned"))[1].grads for k2 in (3, 4))
+    assert_far(one, two, "k2 = 3 and 4")
+
+
+def test_k2_is_at_least_k1():
+    with pytest.raises(seqjax.Error, match=r"k2 = 2 < k1 = 3.*make k2 at least k1"):
+        k1k2(3, 2)

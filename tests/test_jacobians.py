@@ -1,0 +1,186 @@
+"""Jacobian diagnostics against systems whose answers are known."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax import Error, Jacobians, Problem, Spec, Tokens, create, jacobians
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "x64")
+
+
+def steps(T, B=1):
+    return jnp.zeros((T, B))
+
+
+def linear(params, state, x):
+    return params @ state, jnp.sum(state)
+
+
+def found(growth, lags=3):
+    ones = np.ones(lags)
+    return Jacobians(growth ** np.arange(1, lags + 1), ones, growth, np.log([growth, growth / 2]), 10, 1)
+
+
+def test_a_diagonal_system_decays_by_its_entries():
+    rates = jnp.array([0.5, -0.9, 0.2])
+    j = jacobians(linear, jnp.diag(rates), jnp.ones((2, 3)), steps(12, 2), 5)
+    np.testing.assert_allclose(j.mean_norm, 0.9 ** np.arange(1, 6), rtol=1e-12)
+    np.testing.assert_allclose(j.max_norm, j.mean_norm, rtol=1e-12)
+    np.testing.assert_allclose(j.lyapunov, np.log([0.9, 0.5, 0.2]), rtol=1e-12)
+    assert j.spectral_radius == pytest.approx(0.9, rel=1e-12)
+    assert j.growth == pytest.approx(0.9, rel=1e-12)
+
+
+def test_a_norm_is_not_a_spectral_radius():
+    """A shear: both eigenvalues are 1/2, and the norm of its powers first grows."""
+    A = np.array([[0.5, 4.0], [0.0, 0.5]])
+    j = jacobians(linear, jnp.asarray(A), jnp.ones((1, 2)), steps(40), 6)
+    powers = [np.linalg.norm(np.linalg.matrix_power(A, k), 2) for k in range(1, 7)]
+    np.testing.assert_allclose(j.mean_norm, powers, rtol=1e-12)
+    assert j.mean_norm[0] > 4
+    assert j.spectral_radius == pytest.approx(0.5, rel=1e-6)
+
+
+def test_the_henon_map():
+    def henon(params, state, x):
+        a, b = params
+        return jnp.stack([1 - a * state[0] ** 2 + state[1], b * state[0]]), jnp.zeros(())
+
+    j = jacobians(henon, (1.4, 0.3), jnp.array([[0.1, 0.1]]), steps(20_000), 1, every=1000)
+    np.testing.assert_allclose(j.lyapunov, [0.4192, -1.6229], atol=0.01)
+    assert j.lyapunov.sum() == pytest.approx(np.log(0.3), rel=1e-10)  # the determinant is -b everywhere
+
+
+def test_the_logistic_map():
+    def logistic(params, state, x):
+        return params * state * (1 - state), jnp.zeros(())
+
+    j = jacobians(logistic, 4.0, jnp.array([0.3]), steps(20_000), 1, every=1000)
+    assert j.lyapunov.tolist() == [pytest.approx(np.log(2), abs=0.005)]
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_network_against_a_loop(every):
+    """Products of Jacobians in numpy, over steps that differ, two rows, and all ends of every lag."""
+    T, B, S, K = 8, 2, 3, 4
+    rng = np.random.default_rng(0)
+    W, h, xs = (jnp.asarray(rng.normal(size=shape)) for shape in ((S, S), (B, S), (T, B, S)))
+
+    def step(W, h, x):
+        h = jnp.tanh(W @ h + x)
+        return h, h.sum()
+
+    j = jacobians(step, W, h, xs, K, every=every)
+    norms, radii = [[] for _ in range(K)], []
+    for b in range(B):
+        state, factors = h[b], []
+        for t in range(T):
+            factors.append(np.asarray(jax.jacfwd(lambda s, x=xs[t, b]: step(W, s, x)[0])(state)))
+            state = step(W, state, xs[t, b])[0]
+            if (T - 1 - t) % every == 0:
+                radii.append(np.abs(np.linalg.eigvals(factors[t])).max())
+                product = np.eye(S)
+                for k in range(min(K, t + 1)):
+                    product = product @ factors[t - k]
+                    norms[k].append(np.linalg.norm(product, 2))
+    np.testing.assert_allclose(j.mean_norm, [np.mean(values) for values in norms], rtol=1e-10)
+    np.testing.assert_allclose(j.max_norm, [max(values) for values in norms], rtol=1e-10)
+    assert j.spectral_radius == pytest.approx(np.mean(radii), rel=1e-10)
+    # Σ λ is the mean log |det| of the same Jacobians; here one row alone, to say which rows are averaged.
+    alone = jacobians(step, W, h[:1], xs[:, :1], K)
+    other = jacobians(step, W, h[1:], xs[:, 1:], K)
+    np.testing.assert_allclose(j.lyapunov, (alone.lyapunov + other.lyapunov) / 2, rtol=1e-10)
+
+
+def test_counters_and_keys_go_along():
+    """Odd steps double, even ones halve; the key is passed on, and its noise does not travel."""
+
+    def step(params, state, x):
+        noise = jax.random.normal(jax.random.fold_in(state["key"], state["n"]))
+        h = state["h"] * jnp.where(state["n"] % 2 == 0, 0.5, 2.0) + noise
+        return {"h": h, "n": state["n"] + 1, "key": state["key"]}, h.sum()
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    state = {"h": jnp.ones((2, 1)), "n": jnp.zeros(2, jnp.int32), "key": keys}
+    j = jacobians(step, 0.0, state, steps(6, 2), 2)
+    np.testing.assert_allclose(j.mean_norm, [1.25, 1.0], rtol=1e-12)
+    np.testing.assert_allclose(j.max_norm, [2.0, 1.0], rtol=1e-12)
+
+
+def test_a_model_of_ours_in_float32():
+    with jax.enable_x64(False):
+        model, spec = create("model", "lstm", hidden=3), Spec(Tokens(5))
+        problem = Problem.of(model, spec)
+        params = model.init(jax.random.key(0), spec)
+        state = jax.vmap(lambda _: problem.init_state(params))(jnp.arange(2))
+        ids = jnp.zeros((7, 2), jnp.int32)
+        j = jacobians(problem, params, state, (ids, ids), 3)
+    assert j.lyapunov.shape == (6,)  # h and c
+    assert 0 < j.growth < 1
+
+
+def test_norms_do_not_underflow():
+    """A product of 1e-12 squared twice would be lost in float32."""
+    with jax.enable_x64(False):
+        j = jacobians(linear, jnp.eye(2) * 1e-12, jnp.ones((1, 2)), steps(4), 3)
+    np.testing.assert_allclose(j.mean_norm, [1e-12, 1e-24, 1e-36], rtol=1e-5)
+
+
+def test_a_hazard_is_finite_below_one_minus_growth_squared():
+    j = found(0.8)  # 1 - 0.64
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert j.check_hazard(0.35)
+    with pytest.warns(UserWarning, match=r"0\.36.*growth"):
+        assert not j.check_hazard(0.37)
+    assert j.largest_hazard == pytest.approx(0.36)
+    assert found(1.1).largest_hazard == 0
+    with pytest.warns(UserWarning, match="infinite variance"):
+        assert not found(1.1).check_hazard(0.0)
+    with pytest.raises(Error, match=r"hazard = 1\.0"):
+        j.check_hazard(1.0)
+
+
+def test_the_condition_is_that_of_the_variance():
+    """s_t = ρ s_{t-1} + θ: the variance of a gradient with random cuts, exactly, stays or grows with T."""
+
+    def variance(rho, c, T):
+        moments = [1.0, 1.0]  # of the tangent and of its square, M = ξ ρ M + 1
+        for _ in range(T):
+            first, second = moments
+            moments = [rho * first + 1, rho**2 / (1 - c) * second + 2 * rho * first + 1]
+        return moments[1] - moments[0] ** 2
+
+    for rho, c in ((0.8, 0.3), (0.8, 0.42), (0.5, 0.7), (0.5, 0.8)):
+        bounded = variance(rho, c, 800) < 1.01 * variance(rho, c, 400)
+        j = jacobians(linear, jnp.array([[rho]]), jnp.ones((1, 1)), steps(20), 3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert j.check_hazard(c) == bounded
+
+
+def test_what_it_prints_and_draws():
+    j = found(0.8, 12)
+    text = str(j)
+    assert "mean_norm" in text
+    assert "1 - ρ² = 0.36" in text
+    assert [line.split()[0] for line in text.splitlines()[2:7]] == ["1", "2", "5", "10", "12"]
+    assert len(j.rows) == 12
+    lines = {line.get_label(): line.get_ydata() for line in j.plot().axes[0].lines}
+    np.testing.assert_allclose(lines["mean"], j.mean_norm)
+    np.testing.assert_allclose(lines["0.8 ^ lag"], 0.8 ** np.arange(1, 13))
+
+
+@pytest.mark.parametrize(("state", "max_lag", "every"), [(jnp.ones((1, 2)), 5, 1), (jnp.ones((1, 2)), 0, 1)])
+def test_a_lag_must_lie_in_the_sequence(state, max_lag, every):
+    with pytest.raises(Error, match="max_lag"):
+        jacobians(linear, jnp.eye(2), state, steps(4), max_lag, every=every)
+
+
+def test_a_state_must_have_floats():
+    with pytest.raises(Error, match="no float leaves"):
+        jacobians(lambda p, s, x: (s + 1, x), 0.0, jnp.zeros(1, jnp.int32), steps(4), 2)

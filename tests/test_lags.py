@@ -1,0 +1,247 @@
+"""The gradient by lag, against Jacobians with respect to a copy of the parameters for every step."""
+
+import itertools
+import sys
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqjax
+from seqjax import Error, Problem, Spec, Tokens, Values
+from seqjax_gradients import Discounted
+from seqjax_models import GRU, LSTM, MLP, RNN
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "x64")
+
+
+def rows(problem, *shape, seed=0):
+    """Parameters and states of a problem's model that are not zero, and what it reads; shape (T, B)."""
+    rng = np.random.default_rng(seed)
+    inputs, targets = problem.spec.inputs, problem.spec.targets
+    params = problem.model.init(jax.random.key(seed), problem.spec)
+    params = jax.tree.map(lambda a: a + 0.5 * rng.normal(size=a.shape), params)
+    state = jax.vmap(lambda _: problem.init_state(params))(jnp.arange(shape[1]))
+    state = jax.tree.map(lambda a: a + 0.5 * rng.normal(size=a.shape) if a.dtype == float else a, state)
+    if isinstance(inputs, Tokens):
+        ids = rng.integers(0, inputs.size, (shape[0] + 1, shape[1]))
+        return params, state, (jnp.asarray(ids[:-1]), jnp.asarray(ids[1:]))
+    return params, state, tuple(jnp.asarray(rng.normal(size=(*shape, side.dim))) for side in (inputs, targets))
+
+
+def equinox_gru():
+    """A cell of Equinox, with its read-out, exactly as it comes."""
+    model = {"cell": eqx.nn.GRUCell(2, 4, key=jax.random.key(1)), "out": eqx.nn.Linear(4, 1, key=jax.random.key(2))}
+    params, rest = eqx.partition(model, eqx.is_array)
+    rng = np.random.default_rng(3)
+
+    def step(params, h, x):
+        model = eqx.combine(params, rest)
+        h = model["cell"](x["in"], h)
+        return h, jnp.sum((model["out"](h) - x["out"]) ** 2)
+
+    xs = {"in": jnp.asarray(rng.normal(size=(12, 3, 2))), "out": jnp.asarray(rng.normal(size=(12, 3, 1)))}
+    return step, params, jnp.asarray(rng.normal(size=(3, 4))), xs
+
+
+def unrolled_sgd():
+    """200 steps of training; what is differentiated is the learning rate, through all of them."""
+    rng = np.random.default_rng(4)
+    true = rng.normal(size=5)
+
+    def loss(weights, data):
+        return jnp.mean((jnp.tanh(data["in"] @ weights) - data["out"]) ** 2)
+
+    def step(rate, weights, data):
+        return weights - jnp.exp(rate) * jax.grad(loss)(weights, data), loss(weights, data)
+
+    inputs = rng.normal(size=(200, 1, 8, 5))
+    xs = {"in": jnp.asarray(inputs), "out": jnp.asarray(np.tanh(inputs @ true))}
+    return step, jnp.log(0.05), jnp.asarray(rng.normal(size=(1, 5))), xs
+
+
+def leaky_rates():
+    """A network of firing rates with a leak; it also counts its steps and keeps a key."""
+    rng = np.random.default_rng(5)
+    params = {"W": jnp.asarray(rng.normal(size=(6, 6))), "b": jnp.asarray(rng.normal(size=6)), "tau": jnp.array(3.0)}
+
+    def step(params, state, x):
+        voltage = state["v"] + (params["W"] @ jnp.tanh(state["v"]) + params["b"] + x - state["v"]) / params["tau"]
+        noise = jax.random.normal(jax.random.fold_in(state["key"], state["n"]), (), voltage.dtype)
+        return {"v": voltage, "n": state["n"] + 1, "key": state["key"]}, voltage[0] ** 2 + 0.1 * noise * voltage[1]
+
+    state = {"v": jnp.asarray(rng.normal(size=(2, 6))), "n": jnp.zeros(2, jnp.int32)}
+    state["key"] = jax.random.split(jax.random.key(6), 2)
+    return step, params, state, jnp.asarray(rng.normal(size=(15, 2, 6)))
+
+
+FOREIGN = {"equinox GRU": equinox_gru, "unrolled SGD": unrolled_sgd, "leaky rates": leaky_rates}
+
+
+def jacobians(step, params, state, xs, weights):
+    """Of each step's loss with respect to each step's own copy of the parameters, leaves [T, T, ...]."""
+    num_steps = len(weights)
+    copies = jax.tree.map(lambda a: jnp.stack([a] * num_steps), params)
+
+    def losses(copies):
+        def body(state, inputs):
+            params, x, weights = inputs
+            state, losses = jax.vmap(step, (None, 0, 0))(params, state, x)
+            return state, jnp.sum(weights * losses)
+
+        return jax.lax.scan(body, state, (copies, xs, weights))[1]
+
+    return jax.jit(jax.jacrev(losses))(copies)
+
+
+def parts(jacobian, max_lag):
+    """By lag, [max_lag + 1, ...]."""
+    found = np.zeros((max_lag + 1, *jacobian.shape[2:]))
+    for t in range(len(jacobian)):
+        for s in range(t + 1):
+            found[min(t - s, max_lag)] += jacobian[t, s]
+    return found
+
+
+def assert_are_parts(found, jacobian, max_lag):
+    want = [parts(np.asarray(leaf), max_lag) for leaf in jax.tree.leaves(jacobian)]
+    got = jax.tree.leaves(found.gradients)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * max(1, np.abs(b).max()))
+    flat = np.concatenate([leaf.reshape(max_lag + 1, -1) for leaf in want], 1)
+    whole = np.linalg.norm(flat.sum(0))
+    np.testing.assert_allclose(found.norms, np.linalg.norm(flat, axis=1), atol=1e-12 * whole)
+    bias = [np.linalg.norm(flat[k:].sum(0)) / whole for k in range(1, max_lag + 1)]
+    np.testing.assert_allclose(found.bias, bias, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_of_a_scan_that_knows_nothing_of_seqjax(name):
+    step, params, state, xs = FOREIGN[name]()
+    num_steps, num_rows = jax.tree.leaves(xs)[0].shape[:2]
+    jacobian = jacobians(step, params, state, xs, np.full((num_steps, num_rows), 1 / (num_steps * num_rows)))
+    for max_lag in (1, num_steps // 2, num_steps + 2) if num_steps < 100 else (50,):
+        assert_are_parts(seqjax.lags(step, params, state, xs, max_lag), jacobian, max_lag)
+
+
+@pytest.mark.parametrize(
+    "model", [RNN(hidden=3), GRU(hidden=3, layers=2), LSTM(hidden=3), MLP(lags=3, hidden=4)], ids=repr
+)
+def test_of_a_model_with_uneven_weights_in_blocks(model, monkeypatch):
+    """Blocks of one step, of several with a rest, and of all; a model whose state holds only inputs has only lag 0."""
+    spec = Spec(Values(2)) if isinstance(model, MLP) else Spec(Tokens(5))
+    problem = Problem.of(model, spec)
+    params, state, xs = rows(problem, 11, 2)
+    weights = np.random.default_rng(1).normal(size=(11, 2))
+    jacobian = jacobians(problem.step, params, state, xs, weights)
+    for numbers in (1, 3 * 4 * 2 * 3, 2**20) if isinstance(model, RNN) else (3 * 4 * 2 * 8,):
+        monkeypatch.setattr(sys.modules["seqjax.lags"], "BLOCK", numbers)
+        found = seqjax.lags(problem, params, state, xs, 4, weights=jnp.asarray(weights))
+        assert_are_parts(found, jacobian, 4)
+    if isinstance(model, MLP):
+        assert (np.asarray(found.norms)[1:] == 0).all()
+
+
+@pytest.fixture(scope="module")
+def report():
+    """Of a recurrent network, in float64."""
+    with jax.enable_x64(True):
+        problem = Problem.of(RNN(hidden=4), Spec(Tokens(5)))
+        params, state, xs = rows(problem, 16, 2)
+        return seqjax.lags(problem, params, state, xs, 8), (problem, params, state, xs)
+
+
+def test_the_mean_of_a_discount_is_the_discounted_gradient(report):
+    """Where every lag is kept apart."""
+    _, (problem, params, state, xs) = report
+    found = seqjax.lags(problem, params, state, xs, 16)
+    want = seqjax.value_and_grad(problem, Discounted(discount=0.7))(params, state, xs).grads
+    full = jax.tree.map(lambda a: a.sum(0), found.gradients)
+    kept = 0.7 ** np.arange(17)
+    for a, b in zip(jax.tree.leaves(found.mean(kept)), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+    flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+    want_bias = np.linalg.norm(flat(want) - flat(full)) / np.linalg.norm(flat(full))
+    assert found.bias_of(kept) == pytest.approx(want_bias, rel=1e-10)
+
+
+def test_keeping_the_last_steps_has_the_bias_that_is_reported(report):
+    found, _ = report
+    for k in range(1, 9):
+        assert found.bias_of(np.arange(9) < k) == pytest.approx(float(found.bias[k - 1]), rel=1e-10)
+    with pytest.raises(Error, match="a share for each of 9 lags"):
+        found.mean(np.ones(8))
+
+
+def outcomes(found, hazard):
+    """By enumeration of where the one cut lies: mean gradient, its relative variance, mean number of steps."""
+    parts = np.concatenate([np.reshape(a, (len(a), -1)) for a in jax.tree.leaves(found.gradients)], 1)
+    q = np.cumprod([1, *(1 - np.asarray(hazard))])
+    probability = q - np.append(q[1:], 0)
+    estimates = np.cumsum(parts / q[:, None], 0)  # entry n keeps lags up to n
+    whole = parts.sum(0)
+    mean, steps = probability @ estimates, probability @ np.arange(1, len(q) + 1)
+    return mean, probability @ ((estimates - whole) ** 2).sum(1) / (whole @ whole), steps
+
+
+@pytest.mark.parametrize("hazard", [[0.2] * 8, np.linspace(0.6, 0.1, 8)], ids=["constant", "falling"])
+def test_variance_and_memory_of_a_hazard_by_enumeration(report, hazard):
+    found, _ = report
+    mean, variance, steps = outcomes(found, hazard)
+    whole = np.concatenate([np.ravel(a.sum(0)) for a in jax.tree.leaves(found.gradients)])
+    np.testing.assert_allclose(mean, whole, atol=1e-13)
+    assert found.variance(hazard) == pytest.approx(variance, rel=1e-10)
+    assert found.memory(hazard) == pytest.approx(steps, rel=1e-12)
+    assert found.variance(hazard[:1]) == pytest.approx(outcomes(found, [hazard[0]] * 8)[1], rel=1e-10)
+
+
+@pytest.mark.parametrize("noise", [0.1, 1.0, 10.0])
+def test_no_hazard_has_a_smaller_product_of_variance_and_cost(report, noise):
+    """Against every hazard on a grid, and against small changes of the one that is found."""
+    found = report[0]._replace(bias=report[0].bias[:3])  # three lags, so that a grid is a search
+    product = lambda hazard: (noise + found.variance(hazard)) * found.memory(hazard)
+    best = found.hazard(noise)
+    assert len(best) == 3
+    grid = min(map(product, itertools.product(np.linspace(0, 0.89, 18), repeat=3)))
+    assert product(best) <= grid * (1 + 1e-4)
+    assert grid <= product(best) * 1.05, "the grid comes near it, so that it was a fair search"
+
+
+def test_a_hazard_follows_the_decay_of_the_gradient():
+    """For parts that fall by ρ a step, all at right angles, the survival falls by ρ too: c = 1 - ρ."""
+    tails = 0.6 ** np.arange(1, 31)
+    found = seqjax.Lags((), np.ones(31), tails)
+    np.testing.assert_allclose(found.hazard()[:20], 0.4, atol=1e-3)
+
+
+def test_rate_and_steps():
+    norms = np.concatenate([[9.0], 2 * 0.8 ** np.arange(1, 20), [7.0]])
+    found = seqjax.Lags((), norms, np.array([0.5, 0.05, 0.3, *[0.009] * 17]))
+    assert found.rate == pytest.approx(0.8)
+    assert [found.steps(bias) for bias in (0.6, 0.4, 0.1, 0.01, 0.001)] == [1, 2, 4, 4, None]
+    assert "norms change by a factor of 0.8 a step; bias within 10% from 4 steps on, 1% from 4 steps on" in str(found)
+    assert found.table["steps kept"] == [1, 2, 5, 10, 20]
+
+
+def test_what_cannot_be(report):
+    found, (problem, params, state, xs) = report
+    with pytest.raises(Error, match="max_lag must be at least 1"):
+        seqjax.lags(problem, params, state, xs, 0)
+    with pytest.raises(Error, match="add an axis of 1"):
+        seqjax.lags(problem, params, state, (xs[0][:, 0], xs[1][:, 0]), 3)
+    for hazard in ([1.0], [-0.1], []):
+        with pytest.raises(Error, match="sequence of probabilities"):
+            found.variance(hazard)
+    with pytest.raises(Error, match="noise must be positive"):
+        found.hazard(0.0)
+    with pytest.raises(Error, match="zero or not finite"):
+        found._replace(bias=found.bias * np.nan).hazard()
+
+
+def test_the_figure_shows_norms_and_bias(report):
+    (axes,) = report[0].plot("a title").axes
+    assert axes.lines[0].get_label() == "norm of the part of this lag"
+    np.testing.assert_allclose(axes.lines[-1].get_ydata(), report[0].bias)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), report[0].norms[:-1] / report[0].norms[0])

@@ -1,0 +1,199 @@
+"""`seqjax.testing` and `seqjax check`: what they print, what they raise, and what they say to authors."""
+
+import re
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import seqjax
+from seqjax import GatedGradient, Memory, registry
+from seqjax.cli import main
+from seqjax.testing import check_gradient
+from seqjax.testing.gradient import run_checks
+
+UNWEIGHTED = '''
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import seqjax
+from seqjax.random_cuts import bit_patterns
+
+
+@seqjax.register("gradient", "halves")
+@dataclass(frozen=True)
+class Halves(seqjax.GatedGradient):
+    """Cuts half of the edges, and forgets to reweight."""
+
+    weight: float = 1.0
+
+    claim = "unbiased"
+
+    def draw(self, key, memory, num_steps):
+        return jax.random.bernoulli(key, 0.5, (num_steps,))
+
+    def outcomes(self, memory, num_steps):
+        return bit_patterns(num_steps), jnp.full(2**num_steps, 0.5**num_steps)
+
+    def gates(self, noise, memory, num_steps):
+        return jnp.where(noise, self.weight, 0.0), memory
+'''
+
+
+@pytest.fixture
+def mine(tmp_path):
+    before = set(registry._registered)
+    file = tmp_path / "mine.py"
+    file.write_text(UNWEIGHTED)
+    yield str(file)
+    for key in set(registry._registered) - before:
+        del registry._registered[key]
+
+
+def test_a_loaded_strategy_is_checked_with_its_fields(mine, capsys):
+    assert main(["check", "gradient", "halves:weight=2.0", "--load", mine]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("halves:weight=2.0: unbiased, of the window\ncheck ")
+    assert not re.findall(r"  (no|not made)  ", out)
+    line = next(line for line in out.splitlines() if line.startswith("unbiased, over all outcomes"))
+    assert re.search(r" yes +\d\.\d+e-1\d +1\.000e-12  learned, foreign$", line)
+
+
+def test_what_fails_is_named_with_its_error_and_its_meaning(mine, capsys):
+    assert main(["check", "gradient", "halves", "--load", mine]) == 2
+    out, err = capsys.readouterr()
+    assert re.findall(r"^(.+?)  +no  ", out, re.MULTILINE) == ["unbiased, over all outcomes: window's gradient"]
+    assert "'halves' (unbiased, of the window) fails 1 of 14 checks:" in err
+    assert re.search(r"learned, row 0, window 0, \.grads\['\w+'\]: worst relative error \d\.\de[+-]\d\d > 1e-12", err)
+    assert "the mean over all outcomes is not the window's gradient: reweight what survives by 1/probability" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["gradient", "trunkated"], "unknown gradient 'trunkated'; did you mean 'truncated'"),
+        (["gradient", "truncated:stepz=3"], "stepz: Truncated has no such field; did you mean 'steps'"),
+        (["gradiant", "full"], "invalid choice: 'gradiant'"),
+        (["gradient"], "NAME"),
+    ],
+)
+def test_wrong_names_are_answered(argv, message, capsys):
+    assert main(["check", *argv]) == 2
+    assert message in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Plain(GatedGradient):
+    """Right, and the base of what is wrong below."""
+
+    claim = "exact"
+
+    def gates(self, noise, memory, num_steps):
+        return None, memory
+
+    def estimate(self, *args):
+        return self.change(super().estimate(*args))
+
+    def change(self, e):
+        return e
+
+
+def changed(f):
+    return type("Mine", (Plain,), {"change": lambda self, e: f(e)})()
+
+
+def overridden(**methods):
+    return type("Mine", (Plain,), methods)()
+
+
+def single(tree):
+    return jax.tree.map(lambda a: a.astype(jnp.float32), tree)
+
+
+AUTHORS = {
+    "no strategy": (Plain, "takes an instance of a strategy, such as Mine()"),
+    "no claim": (overridden(claim=None), r"Mine.claim: the class declares none; write claim = one of \('exact'"),
+    "a claim of another name": (overridden(claim="exactly"), "says 'exactly'; write claim = one of"),
+    "of something else": (overridden(of="weeks"), "Mine.of: the class says 'weeks'; write of = one of"),
+    "a loss a row": (changed(lambda e: e._replace(loss=jnp.ones(4))), r"loss is float64\[4\], not float64\[\]"),
+    "gradients as a list": (
+        changed(lambda e: e._replace(grads=jax.tree.leaves(e.grads))),
+        "grads is .* and the parameters .*; return the tree of the parameters",
+    ),
+    "gradients in single precision": (
+        changed(lambda e: e._replace(grads=single(e.grads))),
+        r"grads\['W_hq'\] is float32\[4, 5\], and the parameters float64\[4, 5\]; return .* in their dtypes",
+    ),
+    "a state in single precision": (
+        changed(lambda e: e._replace(state=single(e.state))),
+        "state.* is float32.*; return the state as the step gives",
+    ),
+    "memory that is no Memory": (overridden(init=lambda *_: 0), r"init returns no Memory; return seqjax.Memory"),
+    "memory that grows": (
+        changed(lambda e: e._replace(memory=Memory(rows=jnp.zeros((4, 2))))),
+        "memory is .*, and the memory that went in .*; keep structure, shapes and dtypes",
+    ),
+    "an estimate that is none": (changed(lambda e: tuple(e)), r"found tuple; return seqjax.Estimate\(loss, grads"),
+    "an exception": (
+        overridden(gates=lambda self, noise, memory, num_steps: (jnp.ones(num_steps) @ jnp.ones(99), memory)),
+        r"cell: raises TypeError: .*\(.*test_testing.py, line \d+\)",
+    ),
+    "noise that is none of the outcomes": (
+        overridden(
+            draw=lambda self, key, memory, n: jnp.zeros(n),
+            outcomes=lambda self, memory, n: (jnp.zeros((1, n), bool), jnp.ones(1)),
+        ),
+        r"draw is float64\[\d\], and the entry of outcomes bool\[\d\]; let outcomes stack what draw returns",
+    ),
+    "probabilities of another number": (
+        overridden(
+            draw=lambda self, key, memory, n: jnp.zeros(n),
+            outcomes=lambda self, memory, n: (jnp.zeros((1, n)), jnp.full(2, 0.5)),
+        ),
+        r"outcomes returns leaves of shapes .*; return noise \[M, ...\] and probability \[M\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", AUTHORS)
+def test_authors_are_told_what_to_change(fault):
+    strategy, message = AUTHORS[fault]
+    with pytest.raises(seqjax.Error, match=f"(?s){message}") as caught:
+        check_gradient(strategy)
+    assert caught.value.exit_code == 2
+
+
+def test_nan_and_all_else_that_fails_is_named():
+    nan = changed(lambda e: e._replace(grads=jax.tree.map(lambda g: g * jnp.nan, e.grads)))
+    with pytest.raises(seqjax.Error, match=r"fails \d+ of 12 checks") as caught:
+        check_gradient(nan)
+    named = [problem.partition(":")[0] for problem in caught.value.problems]
+    assert {"exact", "state without floats", "rows are independent", "bfloat16"} <= set(named)
+    assert "loss and state" not in named
+    assert re.search(r"\.grads\['\w+'\].*: not finite \(NaN or infinite\)", str(caught.value))
+
+
+@dataclass(frozen=True)
+class Choosy(Plain):
+    """Takes problems of models only, or none."""
+
+    models: bool = True
+
+    def init(self, problem, params, state):
+        if problem.model is None or not self.models:
+            raise seqjax.Error("needs a model; use another strategy")
+        return Memory()
+
+
+def test_problems_that_are_refused_are_told_and_one_must_remain():
+    first, *rest = run_checks(Choosy())
+    assert first.note.startswith("cell, learned; not foreign: needs a model; use another strategy; not small: ")
+    assert not [line for line in rest if line.fault]
+    made = {line.check.name: line.note for line in rest}
+    assert made["state without floats"] == "of no use on cell, learned"
+    assert made["rows are independent"] == "learned, cell"
+    assert made["value_and_grad of a scan"] == "refused: needs a model; use another strategy"
+    with pytest.raises(seqjax.Error, match="no problem is left to check: cell: needs a model; use another strategy"):
+        check_gradient(Choosy(models=False))
