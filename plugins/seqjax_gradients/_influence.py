@@ -44,6 +44,15 @@ class Influence(SequenceGradient):
         """M, of what is carried."""
         return carried
 
+    def decay(self, q_TS, local_jacobians):
+        """d_t, like q_TS, where M_t = d_t ∘ M_{t-1} + I_t by units: such a window has a shorter way. None: not so.
+
+        Args:
+            q_TS: all q_t.
+            local_jacobians: gives J_t of all steps, float[T, L, L, hidden].
+        """
+        return None
+
     def one(self, problem, params, start, memory, xs, weights, noise):
         """The states of the window; then all q_t and direct parts at once; then M along the window."""
         storage = self.storage(problem, params)
@@ -66,6 +75,19 @@ class Influence(SequenceGradient):
         losses, pull = jax.vjp(all_losses, params, entering[0])
         direct, q_T = pull(weights.astype(losses.dtype))
 
+        carried = self.begin(memory.rows, storage.at_start(problem, params, start))
+        steps = (problem, params, join, entering, xs)
+        decay = self.decay(q_T, lambda: UNITS.local_jacobians(*steps)) if storage is UNITS else None
+        if decay is None:
+            carried, grads = self._step_by_step(storage, carried, q_T, *steps)
+        else:
+            carried, grads = UNITS.all_at_once(carried, decay.astype(weights.dtype), q_T, *steps)
+        grads = jax.tree.map(jnp.add, direct, storage.like_params(problem, params, grads))
+        return weighted_sum(weights, losses), grads, join(*end), Memory(rows=carried)
+
+    def _step_by_step(self, storage, carried, q_T, problem, params, join, entering, xs):
+        """What is carried after the window, and Σ_t q_t M_{t-1}."""
+
         def body(carry, inputs):
             carried, grads = carry
             q, (s, others), x = inputs
@@ -74,12 +96,9 @@ class Influence(SequenceGradient):
             grads = jax.tree.map(jnp.add, grads, storage.pull(q, self.influence(carried)))
             return (carried, grads), None
 
-        carried = self.begin(memory.rows, storage.at_start(problem, params, start))
         grads = storage.pull(q_T[0], self.influence(carried))
         q_next = jnp.concatenate([q_T[1:], jnp.zeros_like(q_T[:1])])
-        (carried, grads), _ = jax.lax.scan(body, (carried, grads), (q_next, entering, xs))
-        grads = jax.tree.map(jnp.add, direct, storage.like_params(problem, params, grads))
-        return weighted_sum(weights, losses), grads, join(*end), Memory(rows=carried)
+        return jax.lax.scan(body, (carried, grads), (q_next, entering, xs))[0]
 
 
 class Dense:
@@ -141,21 +160,58 @@ class Units:
 
     def jacobians(self, problem, params, s, others, join, x):
         """J and I of a step: each from one product with ones for each leaf, since units do not mix."""
+        J = self._local_jacobian(problem, params, join, (s, others), x)
+        _, pull = jax.vjp(lambda params: _after(problem, params, join, (s, others), x), params)
+        ones = _ones(len(J), problem.model.hidden, s.dtype)
+        return J.astype(jnp.result_type(*jax.tree.leaves(params))), self._rows(problem, jax.vmap(pull)(ones)[0])
+
+    def local_jacobians(self, problem, params, join, entering, xs):
+        """J of all steps, float[T, L, L, hidden]."""
+        return jax.vmap(self._local_jacobian, (None, None, None, 0, 0))(problem, params, join, entering, xs)
+
+    def all_at_once(self, M, decay_TS, q_T, problem, params, join, entering, xs):
+        """M after the window, and Σ_t q_t M_{t-1}, where M_t = d_t ∘ M_{t-1} + I_t.
+
+        With λ_{t-1} = q_t + d_t λ_t and p_{t-1} = d_t p_t backwards from λ = 0 and p = 1, the sum is λ_{-1} M_{-1} +
+        Σ_t λ_t I_t, and M_T = p_{-1} ∘ M_{-1} + Σ_t p_t ∘ I_t: each one product with the derivatives of all steps.
+        """
+        hidden, leaves = problem.model.hidden, len(jax.tree.leaves(M)[0])
+
+        def back(carry, inputs):
+            cotangent, product = carry
+            d, q = inputs
+            return (q.astype(d.dtype) + d * cotangent, d * product), carry
+
+        last = jnp.zeros_like(decay_TS[0]), jnp.ones_like(decay_TS[0])
+        (cotangent, product), (cotangent_TS, product_TS) = jax.lax.scan(back, last, (decay_TS, q_T), reverse=True)
+
+        def all_after(params):
+            return jax.vmap(_after, (None, None, None, 0, 0))(problem, params, join, entering, xs)
+
+        s_TS, pull = jax.vjp(all_after, params)
+        part = problem.model.unit_params(pull(cotangent_TS.astype(s_TS.dtype))[0])
+        part = jax.tree.map(lambda a: a.reshape(-1, hidden), part)
+        grads = jax.tree.map(jnp.add, self.pull(cotangent, M), part)
+        own = _ones(leaves, hidden, s_TS.dtype)[:, None]
+        new = self._rows(problem, jax.vmap(pull)(own * product_TS.astype(s_TS.dtype))[0])
+        product = product.reshape(leaves, 1, hidden)
+        return jax.tree.map(lambda M, new: product.astype(M.dtype) * M + new, M, new), grads
+
+    def _local_jacobian(self, problem, params, join, entering, x):
         hidden = problem.model.hidden
-        ones = jnp.repeat(jnp.eye(s.size // hidden, dtype=s.dtype), hidden, axis=1)
+        s, others = entering
         apart = replace(problem, model=Apart(problem.model))
 
-        def after(problem, params, s):
-            return ravel_float(problem.step(params, join(s, others), x)[0])[0]
-
         def column(ones):
-            return jax.jvp(lambda s: after(apart, params, s), (s,), (ones,))[1].reshape(-1, hidden)
+            after = jax.jvp(lambda s: _after(apart, params, join, (s, others), x), (s,), (ones,))[1]
+            return after.reshape(-1, hidden)
 
-        J = jax.vmap(column, out_axes=1)(ones)
-        _, pull = jax.vjp(lambda params: after(problem, params, s), params)
-        I = problem.model.unit_params(jax.vmap(pull)(ones)[0])
-        I = jax.tree.map(lambda a: a.reshape(len(a), -1, hidden), I)
-        return J.astype(jax.tree.leaves(I)[0].dtype), I
+        return jax.vmap(column, out_axes=1)(_ones(s.size // hidden, hidden, s.dtype))
+
+    def _rows(self, problem, stacked):
+        """The parameters that feed units, leaves [L, n, hidden], of trees like the parameters, leaves [L, ...]."""
+        units = problem.model.unit_params(stacked)
+        return jax.tree.map(lambda a: a.reshape(len(a), -1, problem.model.hidden), units)
 
     def times(self, J, M):
         """J M."""
@@ -177,6 +233,16 @@ class Units:
 
 
 UNITS = Units()
+
+
+def _after(problem, params, join, entering, x):
+    """The float leaves of the state after a step."""
+    return ravel_float(problem.step(params, join(*entering), x)[0])[0]
+
+
+def _ones(leaves, hidden, dtype):
+    """Ones for each leaf, float[L, S]."""
+    return jnp.repeat(jnp.eye(leaves, dtype=dtype), hidden, axis=1)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class Discounted(GatedGradient):
 
     so that the part which travels k steps back counts λ^k: a cut without an edge. 0 is `truncated` to one step, 1 is
     `full`. The state that the window starts with lies one step before its first step, and is discounted too. It is the
-    mean of random cuts with probability 1 - λ whose survivors are not reweighted: what the 1/π of (8.7.8) is for.
+    mean of random cuts with probability 1 - λ whose survivors are not reweighted.
     """
 
     discount: Annotated[float, Interval(ge=0, le=1)] = 0.9

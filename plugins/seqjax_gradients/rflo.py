@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import jax
+import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import register
@@ -33,6 +34,9 @@ class RFLO(Influence):
 
     def storage(self, problem, params):
         return storage(problem, params)
+
+    def decay(self, q_TS, local_jacobians):
+        return jnp.full_like(q_TS, 1 - self.leak)
 
     def advance(self, storage, M, J, I):
         return jax.tree.map(lambda M, I: (1 - self.leak) * M + I, M, I)

@@ -30,13 +30,13 @@ class SnAp(Influence):
     much as RTRL's or more: that shows what n does, and is no way to be fast.
     """
 
-    order: Annotated[int, Interval(ge=1)] = 1
-    """n: within how many steps a state unit must be reached for its entry to be kept."""
+    n: Annotated[int, Interval(ge=1)] = 1
+    """Within how many steps a state unit must be reached for its entry to be kept."""
 
     claim = "biased"
 
     def storage(self, problem, params):
-        return storage(problem, params) if self.order == 1 else DENSE
+        return storage(problem, params) if self.n == 1 else DENSE
 
     def init(self, problem, params, state):
         M = super().init(problem, params, state)
@@ -61,16 +61,18 @@ class SnAp(Influence):
         seen, joined = seen | (I != 0), joined | (J != 0)
         return jnp.where(self._reached(seen, joined), J @ M + I, 0), seen, joined
 
+    def decay(self, q_TS, local_jacobians):
+        J = local_jacobians()
+        return J[:, 0, 0] if J.shape[1] == 1 else None  # with several leaves some are reached and some are not
+
     def _reached(self, seen, joined):
         """The mask, from where I and J were ever not zero."""
         one_hop = (joined | jnp.eye(len(joined), dtype=bool)).astype(float)
-        hops = min(self.order - 1, len(joined))
+        hops = min(self.n - 1, len(joined))
         within = jax.lax.fori_loop(0, hops, lambda _, r: jnp.minimum(one_hop @ r, 1), jnp.eye(len(joined)))
         return within @ seen.astype(float) > 0
 
 
 def _keep_reached(M, JM, I):
     """J M + I, but where a parameter does not feed a leaf directly; there M and I have been zero all along."""
-    if len(M) == 1:
-        return JM + I
     return jnp.where((M != 0) | (I != 0), JM + I, 0)

@@ -117,7 +117,7 @@ def test_all_steps_are_rtrl(order):
     model = make("rnn", TOKENS)
     params, state, batches = setting(model, TOKENS)
     problem = Problem.of(model, TOKENS)
-    assert_same(run(SnAp(order=order), problem, params, state, batches), run(RTRL(), problem, params, state, batches))
+    assert_same(run(SnAp(n=order), problem, params, state, batches), run(RTRL(), problem, params, state, batches))
 
 
 @dataclass(frozen=True)
@@ -183,14 +183,14 @@ def chain():
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_the_mask_is_what_is_reached_within_n_steps(order):
-    found = run(SnAp(order=order), *chain())
+    found = run(SnAp(n=order), *chain())
     assert_same(found, run(by_definition(order), *chain()))
-    other = run(SnAp(order=order + 1), *chain())
+    other = run(SnAp(n=order + 1), *chain())
     assert float(jnp.abs(found[2][1]["c"] - other[2][1]["c"]).max()) > 1e-4  # one step more is another gradient
 
 
 def test_a_chain_is_rtrl_from_its_length_on():
-    assert_same(run(SnAp(order=4), *chain()), run(RTRL(), *chain()))
+    assert_same(run(SnAp(n=4), *chain()), run(RTRL(), *chain()))
 
 
 def test_rflo_is_its_equation():
