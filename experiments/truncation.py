@@ -17,7 +17,12 @@ ARMS = {"full": Full(), "truncated": Truncated(steps=10), "randomized": Randomiz
 
 
 def main(
-    corpus: sj.Corpus | None = None, epochs: int = 40, seeds: int = 5, hidden: int = 256, draws: int = 100
+    corpus: sj.Corpus | None = None,
+    epochs: int = 40,
+    seeds: int = 5,
+    hidden: int = 256,
+    draws: int = 100,
+    max_lag: int = 64,
 ) -> sj.Report:
     base = sj.Experiment(
         corpus=corpus or TimeMachine(), sampler=Sequential(32, 256), model=RNN(hidden=hidden), epochs=epochs
@@ -29,6 +34,10 @@ def main(
     halfway = replace(first.experiment, epochs=(epochs + 1) // 2).run()  # the same updates, to the same bits
     for when, run, at in (("start", first, "init"), ("middle", halfway, "end"), ("end", first, "end")):
         report.table(f"estimators_{when}", sj.measure(run, ARMS, draws=draws, windows=1, at=at))
+    by_lag = sj.lags(first.problem, first.params, *first.rows(8, 4 * max_lag), max_lag=max_lag)
+    report.figure("lags", by_lag.plot())
+    segments = [Truncated(steps=k) for k in (1, 2, 5, 10, 20, 50)]
+    report.figure("bias", sj.measure(first, segments, windows=1).plot("bias"))
     for x in ("update", "seconds"):
         report.figure(f"by_{x}", sj.plot.runs(runs, x=x, y="heldout_loss"))
     return report

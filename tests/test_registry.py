@@ -432,7 +432,7 @@ def test_the_config_of_such_a_run_asks_for_its_file(trained, folder):
 
 
 def test_what_such_a_run_says_to_type_next_works(trained, folder):
-    (line,) = (line for line in trained.stdout.splitlines() if "seqjax evaluate" in line)
+    (line,) = (line for line in trained.stdout.splitlines() if "seqjax measure" in line)
     following = seqjax(*shlex.split(line)[1:])
     assert following.returncode == 0, f"{line.strip()}: {following.stderr}"
 
