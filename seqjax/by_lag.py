@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PyTree
 
 from seqjax.contracts import Params, State
 from seqjax.floats import split_float
+from seqjax.gradient import weighted_sum
 from seqjax.problem import Problem
 
 
@@ -72,8 +73,7 @@ class Linear(NamedTuple):
         """G_0, and q_t for each step, leaves [T, B, ...]."""
 
         def weighted(params, floats, others, x, weights):
-            losses = self._rows(params, floats, others, x)[1]
-            return jnp.sum(losses * weights.astype(losses.dtype))
+            return weighted_sum(weights, self._rows(params, floats, others, x)[1])
 
         def total(params, floats):
             over_time = jax.vmap(weighted, (None, 0, 0, 0, 0))

@@ -235,15 +235,27 @@ def check_scan(params: Params, state: State, xs: PyTree, weights: Float[Array, "
     """The same as arrays; weights None: 1 / (T B).
 
     Raises:
-        Error: xs without axes of time and rows.
+        Error: parameters that are no floats; xs without axes of time and rows, state or weights of other sizes.
     """
     params, state, xs = jax.tree.map(jnp.asarray, (params, state, xs))
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            name = jax.tree_util.keystr(path)
+            raise Error(f"params{name} is {leaf.dtype}, which has no gradient: make it a float, or close over it")
     shapes = [leaf.shape for leaf in jax.tree.leaves(xs)]
     if not shapes or min(map(len, shapes)) < 2:
         raise Error(f"xs must have leaves [T, B, ...], found {shapes}; for a single sequence add an axis of 1")
+    num_steps, num_rows = shapes[0][:2]
+    if {shape[:2] for shape in shapes} != {(num_steps, num_rows)} or 0 in (num_steps, num_rows):
+        raise Error(f"the leaves of xs must share T and B, at least 1 each; found {shapes}")
+    for path, leaf in jax.tree.leaves_with_path(state):
+        if leaf.shape[:1] != (num_rows,):
+            name = jax.tree_util.keystr(path)
+            raise Error(f"state{name} has shape {leaf.shape}, and xs {num_rows} rows: state has leaves [B, ...]")
     if weights is None:
-        num_steps, num_rows = shapes[0][:2]
         weights = jnp.full((num_steps, num_rows), 1 / (num_steps * num_rows))
+    if jnp.shape(weights) != (num_steps, num_rows):
+        raise Error(f"weights must be float[T, B] = [{num_steps}, {num_rows}], not {list(jnp.shape(weights))}")
     return params, state, xs, jnp.asarray(weights)
 
 

@@ -93,7 +93,8 @@ class Lags(NamedTuple):
         q_k ∝ √(‖R_k‖² - ‖R_{k+1}‖²) (Beatson & Adams 2019, "Efficient optimization of loops and limits with randomized
         telescoping sums", arXiv:1905.07006), made to fall by isotonic regression and at most 1. `variance` and
         `memory` take the result. They are exact where one cut serves all losses of a window; edges cut along the
-        sequence share their cuts among losses, and `measure` says how much that changes.
+        sequence share their cuts among losses, and go on beyond lag K with the last hazard; `measure` says how much
+        that changes.
 
         Args:
             noise: the variance of the exact gradient from sequence to sequence, relative to its squared norm.
@@ -132,6 +133,8 @@ class Lags(NamedTuple):
         return Table(("steps kept", "relative bias", "norm of the next lag"), rows)
 
     def __str__(self) -> str:
+        if not np.isfinite(self.bias).all():
+            return f"{self.table}\nthe gradient is zero or not finite"
         needed = [(share, self.steps(share)) for share in (0.1, 0.01)]
         words = [f"{share:.0%} from {steps} steps on" for share, steps in needed if steps]
         rate = f"norms change by a factor of {self.rate:.4g} a step"
@@ -168,8 +171,8 @@ def lags(
         weights: float[T, B], what each loss counts; None: 1 / (T B).
     """
     problem = step_or_problem if isinstance(step_or_problem, Problem) else Problem(step_or_problem)
-    if max_lag < 1:
-        raise Error(f"max_lag must be at least 1, not {max_lag}")
+    if not isinstance(max_lag, int) or max_lag < 1:
+        raise Error(f"max_lag must be a whole number, at least 1, not {max_lag!r}")
     params, state, xs, weights = check_scan(params, state, xs, weights)
     return _by_lag(problem, max_lag, BLOCK, params, state, xs, weights)
 
@@ -216,7 +219,12 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
 
 
 def _norm(tree):
-    return jnp.sqrt(sum(jnp.sum(jnp.square(a)) for a in jax.tree.leaves(tree)))
+    """The length of all leaves together, in float32 at least, of entries as large or as small as these can be."""
+    dtype = np.result_type(np.float32, *[a.dtype for a in jax.tree.leaves(tree)])
+    leaves = [jnp.abs(a.astype(dtype)) for a in jax.tree.leaves(tree)]
+    largest = functools.reduce(jnp.maximum, [a.max(initial=0) for a in leaves])
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return scale * jnp.sqrt(sum(jnp.sum(jnp.square(a / scale)) for a in leaves))
 
 
 def _limit(q_SK):

@@ -95,9 +95,9 @@ def measure(
         problem = run_or_problem if isinstance(run_or_problem, Problem) else Problem(run_or_problem)
         params, windows_N = _of_scan(params, state, xs, weights, windows or 1)
     true = {of: _true_gradient(problem, of, params, windows_N) for of in OF}
-    norms = {of: float(jnp.linalg.norm(g_P)) for of, g_P in true.items()}
-    if 0 in norms.values():
-        raise Error("the true gradient is zero, and nothing can be measured relative to it; try other windows")
+    norms = {of: float(np.linalg.norm(np.asarray(g_P, np.float64))) for of, g_P in true.items()}
+    if not all(0 < norm < np.inf for norm in norms.values()):
+        raise Error(f"the true gradient is zero or not finite, and nothing can be measured relative to it: {norms}")
     rows, means, updates = [], [], []
     for index, strategy in enumerate(named.values()):
         keys = _keys(jax.random.fold_in(jax.random.key(seed), index), draws if strategy.draws else 1, together)

@@ -326,7 +326,7 @@ def test_a_run_prints_plainly_and_says_what_to_type_next(trained, folder, monkey
     assert float(last[3]) == pytest.approx(row["heldout_perplexity"], abs=1e-2)
     commands = [line.removeprefix("next").strip() for line in lines[[line[:4] for line in lines].index("next") :]]
     assert [shlex.split(command)[:2] for command in commands] == [
-        ["seqjax", verb] for verb in ("generate", "evaluate", "run")
+        ["seqjax", verb] for verb in ("generate", "measure", "run")
     ]
     for command in commands[:2]:
         done = call(*shlex.split(command)[1:])

@@ -227,7 +227,7 @@ def test_rate_and_steps():
 
 def test_what_cannot_be(report):
     found, (problem, params, state, xs) = report
-    with pytest.raises(Error, match="max_lag must be at least 1"):
+    with pytest.raises(Error, match="max_lag must be a whole number, at least 1"):
         seqjax.lags(problem, params, state, xs, 0)
     with pytest.raises(Error, match="add an axis of 1"):
         seqjax.lags(problem, params, state, (xs[0][:, 0], xs[1][:, 0]), 3)
@@ -238,6 +238,51 @@ def test_what_cannot_be(report):
         found.hazard(0.0)
     with pytest.raises(Error, match="zero or not finite"):
         found._replace(bias=found.bias * np.nan).hazard()
+
+
+def decaying(scale=1.0, dtype=float):
+    """A scan of one number whose gradient has parts at every lag, times a scale."""
+
+    def step(w, h, x):
+        h = jnp.tanh(w * h + x)
+        return h, (scale * h**2).astype(dtype)
+
+    xs = np.random.default_rng(2).normal(size=(9, 1))
+    return step, jnp.asarray(0.7, dtype), jnp.full(1, 0.3, dtype), jnp.asarray(xs, dtype)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": jnp.ones((1, 9))}, r"weights must be float\[T, B\] = \[9, 1\], not \[1, 9\]"),
+        ({"weights": jnp.ones(9)}, r"not \[9\]"),
+        ({"params": 3}, "params is int64, which has no gradient"),
+        ({"state": jnp.zeros(2)}, r"state has shape \(2,\), and xs 1 rows"),
+        ({"xs": (jnp.zeros((9, 1)), jnp.zeros((8, 1)))}, "must share T and B"),
+        ({"xs": jnp.zeros((0, 1))}, "at least 1 each"),
+        ({"step_or_problem": lambda w, h, x: (h, jnp.stack([w * h, h]))}, "loss must be one number"),
+        ({"max_lag": 2.5}, "max_lag must be a whole number"),
+    ],
+)
+def test_what_does_not_fit_is_told(change, message):
+    step, params, state, xs = decaying()
+    given = {"step_or_problem": step, "params": params, "state": state, "xs": xs, "max_lag": 3} | change
+    with pytest.raises(Error, match=message):
+        seqjax.lags(**given)
+
+
+@pytest.mark.parametrize("scale", [1e19, 1e-23])
+def test_large_and_small_gradients_in_float32_have_a_bias(scale):
+    want = seqjax.lags(*decaying(), 4)
+    found = seqjax.lags(*decaying(scale, jnp.float32), 4)
+    np.testing.assert_allclose(found.bias, want.bias, rtol=1e-4)
+    np.testing.assert_allclose(np.asarray(found.norms, np.float64) / scale, want.norms, rtol=1e-4)
+
+
+def test_half_precision_is_printed():
+    found = seqjax.lags(*decaying(1.0, jnp.bfloat16), 4)
+    assert "norms change by a factor of 0." in str(found)
+    assert "zero or not finite" in str(seqjax.lags(*decaying(0.0), 4))
 
 
 def test_the_figure_shows_norms_and_bias(report):

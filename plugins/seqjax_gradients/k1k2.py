@@ -68,28 +68,31 @@ class K1K2(Gradient):
         """params -> (loss, state after the last step): the steps that reach back to the window's start, then chunks."""
         k1, k2, (num_steps, num_rows) = self.k1, self.k2, batch.weights.shape
         head = min(k2 // k1 * k1, num_steps)
-        num_chunks = -(-(num_steps - head) // k1)
-        first = head + k1 - k2
-        if num_chunks:
-            entering, end = _states(problem, params, start(params), batch.xs, first, k1, num_chunks)
-            padding = ((0, head + num_chunks * k1 - num_steps), (0, 0))
-            weights = jnp.pad(batch.weights[head:], padding).reshape(num_chunks, k1, num_rows)
-            weights = weights.swapaxes(0, 1).reshape(k1, num_chunks * num_rows)
+        whole, rest = divmod(num_steps - head, k1)
+        first, tail = head + k1 - k2, head + whole * k1
+        if whole or rest:
+            entering, end = _states(problem, params, start(params), batch.xs, first, k1, whole + (rest > 0))
+            weights = batch.weights[head:tail].reshape(whole, k1, num_rows)
+            weights = weights.swapaxes(0, 1).reshape(k1, whole * num_rows)
 
         def side_by_side(begin, stop):
-            """Steps a_j + begin <= t < a_j + stop of all chunks, leaves [stop - begin, chunks rows, ...]."""
-            t = first + k1 * jnp.arange(num_chunks) + jnp.arange(begin, stop)[:, None]
-            t = jnp.minimum(t, num_steps - 1)
-            return jax.tree.map(lambda x: x[t].reshape(stop - begin, num_chunks * num_rows, *x.shape[2:]), batch.xs)
+            """Steps a_j + begin <= t < a_j + stop of all whole chunks, leaves [stop - begin, chunks rows, ...]."""
+            t = first + k1 * jnp.arange(whole) + jnp.arange(begin, stop)[:, None]
+            return jax.tree.map(lambda x: x[t].reshape(stop - begin, whole * num_rows, *x.shape[2:]), batch.xs)
 
         def loss(params):
-            state, losses = problem.unroll(params, start(params), _part(batch.xs, 0, head))
+            end_, losses = problem.unroll(params, start(params), _part(batch.xs, 0, head))
             total = weighted_sum(batch.weights[:head], losses)
-            if num_chunks == 0:
-                return total, state
-            state, _ = problem.unroll(params, entering, side_by_side(0, k2 - k1))
-            _, losses = problem.unroll(params, state, side_by_side(k2 - k1, k2))
-            return total + weighted_sum(weights, losses), end
+            if whole:
+                state = _part(entering, 0, whole * num_rows)
+                state, _ = problem.unroll(params, state, side_by_side(0, k2 - k1))
+                _, losses = problem.unroll(params, state, side_by_side(k2 - k1, k2))
+                total += weighted_sum(weights, losses)
+            if rest:
+                state = _part(entering, whole * num_rows, None)
+                _, losses = problem.unroll(params, state, _part(batch.xs, first + whole * k1, None))
+                total += weighted_sum(batch.weights[tail:], losses[k2 - k1 :])
+            return total, end if whole or rest else end_
 
         return loss
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Literal
 
 from seqjax import Memory, SequenceGradient, ravel_float, register
@@ -37,7 +38,7 @@ class UORO(SequenceGradient):
     def init(self, problem, params, state):
         """s̃ = 0, float[S], and θ̃ = 0, like the parameters."""
         s, _, _ = ravel_float(state)
-        dtype = jnp.result_type(*jax.tree.leaves(params))
+        dtype = np.result_type(*[a.dtype for a in jax.tree.leaves(params)])
         return Memory(rows=(jnp.zeros(s.size, dtype), jax.tree.map(jnp.zeros_like, params)))
 
     def draw(self, key, memory, num_steps):
@@ -94,7 +95,7 @@ class UORO(SequenceGradient):
         weights = weights.astype(losses.dtype)
         left, of_w_T = shares((weights * c_T).astype(nu_TS.dtype), *rhos_T)
         (grads,) = pull(((of_w_T[:, None] * nu_TS[1:]).astype(s.dtype), weights))
-        grads = jax.tree.map(lambda g, t: g + left * t, grads, theta_tilde)
+        grads = jax.tree.map(lambda g, t: g + left.astype(g.dtype) * t, grads, theta_tilde)
         memory = Memory(rows=(end[2], join_theta(end[3], theta_tilde)))
         return weighted_sum(weights, losses), grads, join(*end[:2]), memory
 
@@ -102,7 +103,7 @@ class UORO(SequenceGradient):
 def mix(u, theta_tilde, nu, w):
     """((s̃, θ̃), (ρ0, ρ1)) of the sum u θ̃ᵀ + ν wᵀ, which is the mean of s̃ θ̃ᵀ."""
     rho_0, rho_1 = (jnp.sqrt((_norm(b) + 1e-7) / (_norm(a) + 1e-7)) for a, b in ((u, theta_tilde), (nu, w)))
-    theta_tilde = jax.tree.map(lambda t, w: t / rho_0 + w / rho_1, theta_tilde, w)
+    theta_tilde = jax.tree.map(lambda t, w: t / rho_0.astype(t.dtype) + w / rho_1.astype(t.dtype), theta_tilde, w)
     return (rho_0 * u + rho_1 * nu, theta_tilde), (rho_0, rho_1)
 
 
@@ -145,4 +146,5 @@ def shares(c_T, rho_0_T, rho_1_T):
 
 
 def _norm(tree):
-    return jnp.sqrt(sum(jnp.sum(jnp.square(a)) for a in jax.tree.leaves(tree)))
+    dtype = np.result_type(*[a.dtype for a in jax.tree.leaves(tree)])
+    return jnp.sqrt(sum(jnp.sum(jnp.square(a)).astype(dtype) for a in jax.tree.leaves(tree)))

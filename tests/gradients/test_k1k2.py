@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from checks import CUTS
 
@@ -74,3 +75,19 @@ def test_one_step_further_back_is_another_gradient():
 def test_k2_is_at_least_k1():
     with pytest.raises(seqjax.Error, match=r"k2 = 2 < k1 = 3.*make k2 at least k1"):
         k1k2(3, 2)
+
+
+def test_no_step_is_taken_past_the_window():
+    """Where it would divide by zero: 0 times what is not finite is no zero."""
+
+    def step(w, state, x):
+        h, n = state
+        h = jnp.tanh(w * h + x)
+        return (h, n + 1), h**2 / (5 - n)
+
+    args = jnp.array(0.7), (jnp.full(1, 0.3), jnp.zeros(1)), jnp.ones((5, 1))
+    for strategy in (k1k2(2, 3), k1k2(2, 5), k1k2(3, 4)):
+        found = seqjax.value_and_grad(step, strategy)(*args)
+        want = seqjax.value_and_grad(step, seqjax.create("gradient", "full"))(*args)
+        assert float(found.loss) == pytest.approx(float(want.loss), rel=1e-13)
+        assert np.isfinite(found.grads)

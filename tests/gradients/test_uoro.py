@@ -144,3 +144,14 @@ def test_too_many_signs_are_not_listed():
     p = params()
     with pytest.raises(NotImplementedError, match=r"2\^22 patterns"):
         UORO().outcomes(UORO().init(PROBLEM, p, init_state(p)), 10)
+
+
+def test_parameters_of_two_precisions_keep_them():
+    def step(params, h, x):
+        h = jnp.tanh(params["a"] * h + params["b"].astype(h.dtype) * x)
+        return h, h * h
+
+    params = {"a": jnp.array(0.7), "b": jnp.array(0.9, jnp.bfloat16)}
+    args = params, jnp.full(2, 0.3), jnp.ones((4, 2))
+    grads = seqjax.value_and_grad(step, UORO())(*args, key=jax.random.key(0)).grads
+    assert [grads[name].dtype for name in "ab"] == [params[name].dtype for name in "ab"]
