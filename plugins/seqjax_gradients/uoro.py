@@ -102,7 +102,8 @@ class UORO(SequenceGradient):
 
 def mix(u, theta_tilde, nu, w):
     """((s̃, θ̃), (ρ0, ρ1)) of the sum u θ̃ᵀ + ν wᵀ, which is the mean of s̃ θ̃ᵀ."""
-    rho_0, rho_1 = (jnp.sqrt((_norm(b) + 1e-7) / (_norm(a) + 1e-7)) for a, b in ((u, theta_tilde), (nu, w)))
+    norm_u, norm_theta, norm_nu, norm_w = (_norm(tree, nu.dtype) + 1e-7 for tree in (u, theta_tilde, nu, w))
+    rho_0, rho_1 = jnp.sqrt(norm_theta / norm_u), jnp.sqrt(norm_w / norm_nu)
     theta_tilde = jax.tree.map(lambda t, w: t / rho_0.astype(t.dtype) + w / rho_1.astype(t.dtype), theta_tilde, w)
     return (rho_0 * u + rho_1 * nu, theta_tilde), (rho_0, rho_1)
 
@@ -145,6 +146,6 @@ def shares(c_T, rho_0_T, rho_1_T):
     return jax.lax.scan(back, jnp.zeros_like(c_T[0]), (c_T, rho_0_T, rho_1_T), reverse=True)
 
 
-def _norm(tree):
-    dtype = np.result_type(*[a.dtype for a in jax.tree.leaves(tree)])
-    return jnp.sqrt(sum(jnp.sum(jnp.square(a)).astype(dtype) for a in jax.tree.leaves(tree)))
+def _norm(tree, dtype):
+    squares = [jnp.sum(jnp.square(a)).astype(dtype) for a in jax.tree.leaves(tree)]
+    return jnp.sqrt(sum(squares, start=jnp.zeros((), dtype)))
