@@ -12,14 +12,12 @@ fewer units, where that is too much.
 
 import argparse
 import functools
-import os
-import platform
 import statistics
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from machine import cores, cpu
 
 import seqjax
 from seqjax.gradient import init_memory
@@ -38,7 +36,7 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="*", type=int, default=[64, 256, 1024, 4096], help="in the table by length")
     parser.add_argument("--turns", type=int, default=7)
     args = parser.parse_args()
-    print(f"{cpu()} · {os.cpu_count()} cores · jax {jax.__version__} · {args.model}, {args.hidden} units\n")
+    print(f"{cpu()} · {cores()} cores · jax {jax.__version__} · {args.model}, {args.hidden} units\n")
     by_rows = [(args.steps, rows) for rows in args.rows]
     table(args, f"µs a step, windows of {args.steps}", [f"B = {rows}" for rows in args.rows], by_rows)
     if args.lengths:
@@ -90,15 +88,6 @@ def seconds(call):
         jax.block_until_ready(call())
         count += 1
     return (time.perf_counter() - begin) / count
-
-
-def cpu():
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ own, build/torch; uv's variables (UV_PYTHON, UV_FIND_LINKS, UV_INDEX) say from w
 
 import argparse
 import json
-import os
 import platform
 import shutil
 import statistics
@@ -19,6 +18,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from machine import cores, cpu
 
 VOCABULARY, ROWS, STEPS, TOKENS = 28, 32, 35, 10_000
 WINDOWS = (TOKENS - 1) // (ROWS * STEPS)
@@ -219,20 +220,6 @@ def torch_python():
         subprocess.run([uv, "venv", "--quiet", TORCH], check=True)
         subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "torch", "numpy"], check=True)
     return str(python)
-
-
-def cores():
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cpu():
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 if __name__ == "__main__":
