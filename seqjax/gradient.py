@@ -122,10 +122,10 @@ class Gradient(Plugin):
             if problem.init_state is None:
                 return state
             initial = _over_rows(problem.init_state, (None, 0), num_rows)(params, keys)
-            return _where_rows(batch.fresh, initial, state)
+            return where_rows(batch.fresh, initial, state)
 
         new = init_memory(self, problem, params, start(params), num_rows)
-        memory = memory._replace(rows=_where_rows(batch.fresh, new.rows, memory.rows))
+        memory = memory._replace(rows=where_rows(batch.fresh, new.rows, memory.rows))
         return self.draw_and_estimate(problem, params, start, memory, batch, key)
 
     def draw_and_estimate(self, problem, params, start, memory, batch, key):
@@ -284,7 +284,7 @@ def _row_keys(key, rows):
     return jax.vmap(functools.partial(jax.random.fold_in, key))(rows)
 
 
-def _where_rows(fresh, new, old):
+def where_rows(fresh, new, old):
     """Row by row: `new` where fresh, else `old`, in the dtype of `old`. Leaves [B, ...]; keys and integers too."""
 
     def leaf(a, b):

@@ -56,8 +56,8 @@ class Lags(NamedTuple):
 
     def steps(self, bias: float) -> int | None:
         """The fewest steps from which on the relative error stays within `bias`; None: more than max_lag."""
-        within = np.flatnonzero(~(np.asarray(self.bias) <= bias))
-        fewest = int(within[-1]) + 2 if len(within) else 1
+        beyond = np.flatnonzero(~(np.asarray(self.bias) <= bias))
+        fewest = int(beyond[-1]) + 2 if len(beyond) else 1
         return fewest if fewest <= len(self.bias) else None
 
     @property

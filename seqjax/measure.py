@@ -15,7 +15,7 @@ from seqjax.data import check_plan, past_context, scored_steps, window
 from seqjax.display import describe
 from seqjax.errors import Error
 from seqjax.floats import ravel_float
-from seqjax.gradient import Batch, Gradient, _where_rows, check_scan, init_memory, weighted_sum
+from seqjax.gradient import Batch, Gradient, check_scan, init_memory, weighted_sum, where_rows
 from seqjax.measures import Measures, summarize
 from seqjax.problem import Problem
 from seqjax.run import Run
@@ -168,7 +168,7 @@ def _start(problem, state, fresh):
     def start(params):
         if fresh is None or problem.init_state is None:
             return state
-        return _where_rows(fresh, jax.vmap(lambda _: problem.init_state(params))(fresh), state)
+        return where_rows(fresh, jax.vmap(lambda _: problem.init_state(params))(fresh), state)
 
     return start
 
@@ -205,7 +205,7 @@ def _update(problem, strategy, params, carry, batch, key):
         batch = batch._replace(fresh=jnp.zeros(num_rows, bool))
     else:
         new = init_memory(strategy, problem, params, start(params), num_rows)
-        memory = memory._replace(rows=_where_rows(batch.fresh, new.rows, memory.rows))
+        memory = memory._replace(rows=where_rows(batch.fresh, new.rows, memory.rows))
     estimate = strategy.draw_and_estimate(problem, params, start, memory, batch, key)
     return (estimate.state, estimate.memory), estimate.grads
 

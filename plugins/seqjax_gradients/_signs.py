@@ -4,9 +4,17 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from seqjax import Memory
 
 MOST = 20
 """Of more signs than this the outcomes are too many to list."""
+
+
+def size_in_shape(params):
+    """Memory without numbers, whose `shared` has as many rows as there are parameters: what `draw` has to know."""
+    return Memory(shared=jnp.zeros((ravel_pytree(params)[0].size, 0)))
 
 
 def sign_patterns(*shape):

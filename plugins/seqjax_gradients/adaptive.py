@@ -10,6 +10,7 @@ from jaxtyping import Array, Int
 from seqjax import Error, GatedGradient, Memory, register
 
 from ._probe import decay_rate, probe, start_decay
+from ._segments import segment_gates
 
 
 @register("gradient", "adaptive")
@@ -60,8 +61,7 @@ class Adaptive(GatedGradient):
 
     def gates(self, noise, memory, num_steps):
         """Zero at positive multiples of K, else one."""
-        t = jnp.arange(num_steps)
-        return jnp.where((t % self.steps(memory) == 0) & (t > 0), 0.0, 1.0), memory
+        return segment_gates(num_steps, self.steps(memory)), memory
 
     def estimate(self, problem, params, start, memory, batch, noise):
         estimate = super().estimate(problem, params, start, memory, batch, noise)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from annotated_types import Interval, MultipleOf
 from jax.flatten_util import ravel_pytree
 
-from seqjax import Memory, SequenceGradient, register
+from seqjax import SequenceGradient, register
 from seqjax.gradient import weighted_sum
 
-from ._signs import sign_patterns
+from ._signs import sign_patterns, size_in_shape
 
 
 @register("gradient", "es")
@@ -40,9 +40,8 @@ class ES(SequenceGradient):
     of = "window"
 
     def init(self, problem, params, state):
-        """No numbers: an array whose shape tells `draw` the number of parameters."""
-        theta, _ = ravel_pytree(params)
-        return Memory(shared=jnp.zeros((theta.size, 0)))
+        """No numbers, but how many parameters there are."""
+        return size_in_shape(params)
 
     def draw(self, key, memory, num_steps):
         """Where the ε of each pair are +σ, bool[N/2, P]."""

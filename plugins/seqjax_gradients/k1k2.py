@@ -10,6 +10,8 @@ from annotated_types import Interval
 from seqjax import Error, Estimate, Gradient, register
 from seqjax.gradient import weighted_sum
 
+from ._segments import segment_gates
+
 Steps = Annotated[int, Interval(ge=1)]
 
 
@@ -55,8 +57,7 @@ class K1K2(Gradient):
 
     def _unroll_once(self, problem, start, batch):
         """Where every a_j is a multiple of k1: params -> (loss, state after the last step)."""
-        t = jnp.arange(len(batch.weights))
-        gates_T = jnp.where((t % self.k1 == 0) & (t > 0), 0.0, 1.0)
+        gates_T = segment_gates(len(batch.weights), self.k1)
 
         def loss(params):
             state, losses = problem.unroll(params, start(params), batch.xs, gates_T)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import jax
 import jax.numpy as jnp
 from annotated_types import Interval
 
@@ -39,4 +38,4 @@ class RFLO(Influence):
         return jnp.full_like(q_TS, 1 - self.leak)
 
     def advance(self, storage, M, J, I):
-        return jax.tree.map(lambda M, I: (1 - self.leak) * M + I, M, I)
+        return (1 - self.leak) * M + I

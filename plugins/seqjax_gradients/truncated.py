@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import GatedGradient, register
+
+from ._segments import segment_gates
 
 
 @register("gradient", "truncated")
@@ -27,5 +28,4 @@ class Truncated(GatedGradient):
 
     def gates(self, noise, memory, num_steps):
         """Zero at positive multiples of `steps`, else one."""
-        t = jnp.arange(num_steps)
-        return jnp.where((t % self.steps == 0) & (t > 0), 0.0, 1.0), memory
+        return segment_gates(num_steps, self.steps), memory
