@@ -11,10 +11,9 @@ import optax
 
 import seqjax
 from seqjax import Memory, Model, Plan, Problem, Sampler, Spec, Stream, Values
-from seqjax.testing.calls import KEY, call, estimates, quick_jit  # noqa: F401
+from seqjax.testing.calls import KEY, call, quick_jit
 from seqjax.testing.cases import FRESH, B, Learned, T, case
-from seqjax.testing.claims import check_history, check_unbiased, check_values, check_window  # noqa: F401
-from seqjax.testing.compare import BOUND, Failed, assert_close, assert_far  # noqa: F401
+from seqjax.testing.compare import Failed, assert_close
 from seqjax.testing.oracle import Truth, truth
 
 CUTS = {k: [float(t == 0 or t % k > 0) for t in range(T)] for k in range(1, T)}

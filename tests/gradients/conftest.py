@@ -1,12 +1,8 @@
-"""These programs are so small that compiling them is all their cost, and half of it is optimisation."""
+"""The programs of these tests are tiny: compiling them is all their cost."""
 
-import jax
 import pytest
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # what was compiled so would serve the tests after these, with other last bits
+def compile_quickly(quick_compilation):
+    """In all of them."""

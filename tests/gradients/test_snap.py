@@ -8,28 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from test_recurrence import MGU
 
 import seqjax
 from seqjax import Batch, Cell, Model, Problem, Spec, Tokens, Values, ravel_float
 from seqjax.gradient import init_memory
-from seqjax.recurrence import sigmoid
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 SnAp, RTRL, RFLO = (seqjax.get("gradient", name) for name in ("snap", "rtrl", "rflo"))
 T, B, H, V = 4, 2, 3, 5
-
-
-@dataclass(frozen=True)
-class MGU(Cell):
-    """Minimal gated unit (Zhou et al. 2016)."""
-
-    blocks = 2
-
-    def cell(self, u, v, state):
-        (u_f, u_n), (v_f, v_n) = jnp.split(u, 2, -1), jnp.split(v, 2, -1)
-        f = sigmoid(u_f + v_f)
-        return self.State((1 - f) * state.h + f * jnp.tanh(u_n + f * v_n))
 
 
 @dataclass(frozen=True)
