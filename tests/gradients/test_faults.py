@@ -1,5 +1,6 @@
 """The checks see the faults that they are there for."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 import strategies as planted
@@ -17,11 +18,33 @@ from seqjax.testing.claims import (
 )
 from seqjax.testing.draws import check_draw, check_rows_draw_apart
 from seqjax.testing.rows import check_fresh, check_initial_state, check_padding, check_rows
-from seqjax.testing.uses import check_half, check_no_floats, check_scan
+from seqjax.testing.uses import check_half, check_no_floats, check_scan, check_seeds
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 ONE = ["learned"]
+
+
+@jax.custom_batching.custom_vmap
+def merged(grads):
+    """The gradients; those of seeds side by side averaged."""
+    return grads
+
+
+@merged.def_vmap
+def _average(axis_size, in_batched, grads):
+    mean = jax.tree.map(lambda a, batched: a.mean(0) if batched else a, grads, in_batched[0])
+    return mean, jax.tree.map(lambda _: False, mean)
+
+
+class MergesSeeds(planted.Full):
+    """One gradient for all seeds that are trained side by side."""
+
+    def estimate(self, *args):
+        e = super().estimate(*args)
+        return e._replace(grads=merged(e.grads))
+
+
 FAULTS = {
     "1/π left out": lambda: check_unbiased(planted.Unweighted(keep_prob=0.6), cases=ONE),
     "1/(1 - hazard) left out": lambda: check_unbiased(planted.UnweightedCuts(), cases=ONE),
@@ -51,6 +74,7 @@ FAULTS = {
     "nothing where no state is float": lambda: check_no_floats(planted.scaled(planted.has_float(jnp.inexact))),
     "another gradient in training": lambda: check_scan(planted.TwiceInTraining()),
     "twice in float32": lambda: check_half(planted.scaled(lambda *a: 1 + planted.has_float(jnp.float32)(*a))),
+    "one gradient for all seeds": lambda: check_seeds(MergesSeeds(), ONE),
     "drawn by local row": lambda: check_rows(planted.LocalRows(keep_prob=0.5), ONE),
 }
 SEEN = "worst relative error|chi-square|z-score|gradient|ages after|none of the outcomes|bfloat16"
