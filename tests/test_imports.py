@@ -97,7 +97,7 @@ def test_a_public_name_that_its_module_has_too_is_not_hidden_by_it():
 
 def test_asking_for_one_plugin_imports_its_file_alone(tmp_path):
     modules, backends = probe("from seqjax_gradients import Truncated", tmp_path)
-    assert plugin_modules(modules) == {"seqjax_gradients.truncated"}
+    assert plugin_modules(modules) == {"seqjax_gradients.truncated", "seqjax_gradients._segments"}
     assert backends == []
 
 
@@ -147,7 +147,7 @@ DEFAULTS = {
     "seqjax_optimizers.sgd",
     "seqjax_optimizers._scheduled",
 }
-TRUNCATED = DEFAULTS - {"seqjax_gradients.full"} | {"seqjax_gradients.truncated"}
+TRUNCATED = DEFAULTS - {"seqjax_gradients.full"} | {"seqjax_gradients.truncated", "seqjax_gradients._segments"}
 
 
 @pytest.mark.parametrize(

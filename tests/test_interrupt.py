@@ -24,6 +24,14 @@ FLAGS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """Here and in child processes: in a background job, as this suite may be one, it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
