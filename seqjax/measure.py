@@ -101,8 +101,10 @@ def measure(
     rows, means, updates = [], [], []
     for index, strategy in enumerate(named.values()):
         keys = _keys(jax.random.fold_in(jax.random.key(seed), index), draws if strategy.draws else 1, together)
-        means_KP, squares_K, cosines_K = _moments(problem, strategy, params, windows_N, true[strategy.of], keys)
-        rows.append(summarize(means_KP, squares_K, cosines_K, keys.size, true, strategy.of))
+        norm = norms[strategy.of]  # of 1, no square overflows
+        scaled = {of: g_P / norm for of, g_P in true.items()}
+        means_KP, squares_K, cosines_K = _moments(problem, strategy, params, windows_N, scaled[strategy.of], norm, keys)
+        rows.append(summarize(means_KP, squares_K, cosines_K, keys.size, scaled, strategy.of))
         means.append(np.asarray(means_KP.mean(0), np.float64))
         updates.append(_compiled_update(problem, strategy, params, windows_N))
     shape = windows_N.batches.weights.shape
@@ -211,10 +213,10 @@ def _update(problem, strategy, params, carry, batch, key):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _moments(problem, strategy, params, windows, true_P, keys_KCb):
+def _moments(problem, strategy, params, windows, true_P, norm, keys_KCb):
     """Mean gradient [K, P], summed squared distance from it [K] and mean cosine with the truth [K] of each group.
 
-    Means and squares are updated draw by draw (Chan, Golub & LeVeque 1983), so that nothing cancels.
+    `true_P` is in units of `norm`, and so is what is returned. Means and squares are updated draw by draw (Chan, Golub & LeVeque 1983), so that nothing cancels.
     """
 
     def one(key):
@@ -227,7 +229,7 @@ def _moments(problem, strategy, params, windows, true_P, keys_KCb):
         memory = init_memory(strategy, problem, params, windows.state, windows.batches.rows.shape[1])
         numbers = jnp.arange(len(windows.batches.weights))
         start = ((windows.state, memory), jnp.zeros_like(true_P))
-        return jax.lax.scan(body, start, (numbers, windows.batches))[0][1]
+        return jax.lax.scan(body, start, (numbers, windows.batches))[0][1] / norm
 
     def more(carry, keys_b):
         count, mean_P, squares, cosines = carry

@@ -258,6 +258,21 @@ def test_a_small_spread_around_a_large_mean_survives_float32():
     assert found.draws.tolist() == [400]
 
 
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_the_size_of_the_gradient_does_not_matter(scale):
+    """Though its square has no place in float32."""
+    params, state, xs = jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == float else a, setting())
+
+    def found(scale):
+        options = {"params": params, "state": state, "xs": xs, "weights": jnp.full(xs.shape, scale)}
+        return sj.measure(step, [Truncated(steps=2), Randomized(keep_prob=0.5)], **options, draws=40, windows=WINDOWS)
+
+    want, got = found(1.0), found(scale)
+    assert got.norms["history"] == pytest.approx(scale * want.norms["history"], rel=1e-4)
+    for name in ("bias", "bias_error", "history_bias", "variance", "snr", "cosine", "mean_cosine", "alignment"):
+        np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-4)
+
+
 # --- of a run -------------------------------------------------------------------------------------------
 
 
