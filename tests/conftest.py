@@ -13,8 +13,17 @@ install_import_hook(PACKAGES, "enforce.enforce")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+
+def set_optimizations(*, disabled):
+    """Of LLVM: most programs here are so small that compiling them is all their cost, and half of it is these."""
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(disabled)
+    jax.config.update("jax_disable_most_optimizations", disabled)
+    jax.clear_caches()  # what was compiled otherwise has other last bits
+
+
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+set_optimizations(disabled=True)
 
 
 @pytest.fixture
@@ -25,12 +34,11 @@ def x64():
 
 
 @pytest.fixture(scope="module")
-def quick_compilation():
-    """For programs so small that compiling them is all their cost, and half of it is optimisation."""
-    jax.config.update("jax_disable_most_optimizations", True)
+def optimized():
+    """Compiled as a user's programs are, here and in child processes: for what has to be equal to the last bit."""
+    set_optimizations(disabled=False)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # what was compiled so would serve the tests after these, with other last bits
+    set_optimizations(disabled=True)
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,6 @@ import pytest
 from seqjax import registry
 from seqjax.cli import main
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TINY = {"--epochs": "1", "--train": "9000", "--heldout": "500", "--model.hidden": "8"}

@@ -8,8 +8,6 @@ import pytest
 
 import seqjax
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SCRIPTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.py"))
 TEXT = seqjax.Text("so it goes, and on it goes. " * 700)
 TINY = {

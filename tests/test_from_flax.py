@@ -17,8 +17,6 @@ from seqjax_models import GRU, LSTM, RNN, FlaxCell
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 HIDDEN, T, B = 4, 6, 2
 TOKENS = Spec(Tokens(5))
 VALUES = Spec(Values(3))

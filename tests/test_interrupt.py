@@ -18,6 +18,8 @@ from seqjax.interrupt import noticed
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 FLAGS = [
     *("--corpus", "text-file", "--corpus.path", "text.txt", "--train", 4000, "--heldout", 200, "--epochs", 4),
     *("--sampler.batch-size", 4, "--sampler.num-steps", 10, "--model.hidden", 8, "--out", "run"),

@@ -9,7 +9,7 @@ import pytest
 
 from seqjax import Error, Jacobians, Problem, Spec, Tokens, create, jacobians
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def steps(T, B=1):

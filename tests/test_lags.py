@@ -14,7 +14,7 @@ from seqjax import Error, Problem, Spec, Tokens, Values
 from seqjax_gradients import Discounted
 from seqjax_models import GRU, LSTM, MLP, RNN
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def rows(problem, *shape, seed=0):

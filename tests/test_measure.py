@@ -18,8 +18,6 @@ from seqjax_gradients import RTRL, Full, Randomized, Truncated
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 T, B, WINDOWS = 4, 2, 3
 
 

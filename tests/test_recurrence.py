@@ -15,8 +15,6 @@ from seqjax.devices import ROWS, make_mesh
 from seqjax.recurrence import CellState, sigmoid
 from seqjax_models import GRU, LSTM, RNN
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 T, B, V = 5, 2, 7
 TOKENS, VALUES = Spec(Tokens(V)), Spec(Values(3), Values(2))
 

@@ -20,6 +20,8 @@ from seqjax_models import GRU, LSTM, MLP, RNN
 from seqjax_optimizers import SGD, Adam, AdamW
 from seqjax_samplers import Random, Sequential, Windows
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 TIMING = ("seconds", "compile_seconds", "tokens_per_second")
 TEXT = "the cat sat on the mat and the dog sat on the log. "
 SINE = np.sin(np.arange(90) / 3)

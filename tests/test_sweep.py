@@ -17,6 +17,8 @@ from seqjax_models import GRU, RNN
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
 BASE = Experiment(
     corpus=Text(TEXT), model=RNN(hidden=3), sampler=Sequential(2, 8), optimizer=SGD(0.5, clip_norm=1.0), epochs=2

@@ -14,8 +14,6 @@ from seqjax_models import RNN
 from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Random, Sequential
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 BASE = Experiment(
     corpus=Text("the cat sat on the mat. " * 60),
     model=RNN(hidden=8),
