@@ -83,6 +83,8 @@ class Linear(NamedTuple):
 
     def back(self, cotangents: list, step: Steps) -> list:
         """λ J_t for K cotangents, leaves [K, B, ...], of one step."""
+        if not cotangents:
+            return []
         _, pull = jax.vjp(lambda floats: self._next(self.params, floats, step.others, step.xs), step.floats)
         return jax.vmap(lambda each: pull(each)[0])(cotangents)
 

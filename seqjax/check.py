@@ -1,8 +1,9 @@
-"""Is a model shaped as the contract says? Asked before training, without computing anything."""
+"""What a model is like, asked before training, without computing anything."""
 
 from typing import Any
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 
 from seqjax.contracts import Model
@@ -21,8 +22,7 @@ def check_model(model: Model, spec: Spec) -> None:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise Error(f"model {name}: init: parameter {path} is {leaf.dtype}; parameters are float arrays")
     state = jax.eval_shape(lambda params: model.init_state(params, spec), params)
-    shape, dtype = ((), jnp.int32) if isinstance(spec.inputs, Tokens) else ((spec.inputs.dim,), jnp.result_type(float))
-    new, output = jax.eval_shape(model.step, params, state, jax.ShapeDtypeStruct(shape, dtype))
+    new, output = jax.eval_shape(model.step, params, state, _input(spec))
     before, after = dict(_leaves(state)), dict(_leaves(new))
     if str(jax.tree.structure(state)) != str(jax.tree.structure(new)):
         raise Error(f"model {name}: step: the state goes in as {list(before)} and comes out as {list(after)}")
@@ -31,6 +31,28 @@ def check_model(model: Model, spec: Spec) -> None:
             raise Error(f"model {name}: step: state {path} goes in as {_show(leaf)}, comes out as {_show(after[path])}")
     if getattr(output, "shape", None) != (spec.targets.width,):
         raise Error(f"model {name}: step: the output is {_show(output)}, and not of shape ({spec.targets.width},)")
+
+
+def is_recurrent(model: Model, spec: Spec) -> bool:
+    """Whether the state depends on the parameters, so that a gradient goes through time; not where it holds inputs."""
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
+
+    def states(params, x):
+        state = model.init_state(params, spec)
+        return state, model.step(params, jax.lax.stop_gradient(state), x)[0]
+
+    jaxpr = jax.make_jaxpr(states)(params, _input(spec)).jaxpr
+    reached = set(jaxpr.invars[: len(jax.tree.leaves(params))])
+    for equation in jaxpr.eqns:
+        if any(isinstance(v, jax.extend.core.Var) and v in reached for v in equation.invars):
+            reached.update(equation.outvars)
+    return any(isinstance(v, jax.extend.core.Var) and v in reached for v in jaxpr.outvars)
+
+
+def _input(spec: Spec) -> jax.ShapeDtypeStruct:
+    """One step's input."""
+    is_ids = isinstance(spec.inputs, Tokens)
+    return jax.ShapeDtypeStruct(() if is_ids else (spec.inputs.width,), jnp.int32 if is_ids else jnp.result_type(float))
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:

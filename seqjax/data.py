@@ -165,11 +165,13 @@ def cut_windows(first: Any, last: Any, num_steps: int) -> tuple[np.ndarray, np.n
     return starts, np.minimum(num_steps, last[segment] - starts), segment
 
 
-def side_by_side(stream: Stream, num_rows: int, num_steps: int) -> Any:
-    """(inputs, targets) of B windows from all over a stream, leaves [T, B, ...], none of which crosses documents.
+def side_by_side(stream: Stream, num_rows: int, num_steps: int, context: int = 0) -> tuple[Any, Bool[Array, "T B"]]:
+    """(inputs, targets) of B windows from all over a stream, leaves [T, B, ...], and which targets count.
+
+    No window crosses documents. The first `context` targets of each do not count, nor those that are masked.
 
     Raises:
-        Error: the stream has fewer.
+        Error: the stream has fewer windows, or no target in them counts.
     """
     if num_rows < 1 or num_steps < 1:
         raise Error(f"rows = {num_rows} and steps = {num_steps} must be at least 1")
@@ -178,9 +180,17 @@ def side_by_side(stream: Stream, num_rows: int, num_steps: int) -> Any:
     if len(starts) < num_rows:
         raise Error(
             f"there are {len(starts)} windows of {num_steps} steps inside the documents of this part, not {num_rows}; "
-            "ask for fewer rows, or fewer steps"
+            "ask for fewer rows (--rows), or fewer steps (--steps, by default 4 times --max-lag)"
         )
-    return window(stream, starts[np.linspace(0, len(starts) - 1, num_rows).astype(int)], num_steps)
+    starts = starts[np.linspace(0, len(starts) - 1, num_rows).astype(int)]
+    scored = np.tile(np.array([context, num_steps], np.int32), (num_rows, 1))
+    counts_TB = scored_steps(stream, Plan(starts, scored, np.ones(num_rows, bool)), num_steps)
+    if not counts_TB.any():
+        raise Error(
+            f"no target in these {num_rows} windows of {num_steps} steps counts: they are masked, or among the first "
+            f"{context}, which the model has no context for; ask for more rows (--rows), or more steps (--steps)"
+        )
+    return window(stream, starts, num_steps), counts_TB
 
 
 def in_order(bounds: Int[np.ndarray, " bounds"], num_steps: int) -> Plan:

@@ -12,9 +12,12 @@ from rich.live import Live
 from rich.text import Text as Line
 
 from seqjax import registry
+from seqjax.check import is_recurrent
 from seqjax.contracts import TextCodec
 from seqjax.devices import make_mesh, num_cores
 from seqjax.plugin import fields_of
+
+NO_TIME = "no gradient goes through time, and where it is cut makes no difference"
 
 EVERY = 5.0
 """Seconds from one plain line to the next."""
@@ -35,6 +38,9 @@ class Display:
         if self.show:
             self._print("device", device_line(self.run, self.devices))
             self._print("corpus", corpus_line(self.run))
+            e = self.run.experiment
+            if e.gradient.claim != "exact" and not is_recurrent(e.model, self.run.spec):
+                self._print("note", f"the state of {describe(e.model)} holds inputs only: {NO_TIME}")
             if self.console.is_terminal:
                 self.live.start(refresh=True)
         return self

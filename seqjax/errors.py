@@ -1,7 +1,9 @@
-"""The one exception type. This module imports nothing, so that every other may import it."""
+"""The one exception type, and what finds faults. Imports nothing of ours, so that every other module may import it."""
 
 import difflib
+import numbers
 from collections.abc import Iterable
+from typing import Any
 
 
 class Error(ValueError):
@@ -25,3 +27,8 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """`'; did you mean "x"?'` for the choices closest to `word`, or an empty string."""
     close = difflib.get_close_matches(word, sorted(choices), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number, of Python's or numpy's; True and False are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -5,11 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from seqjax.contracts import Model, Params
-from seqjax.errors import Error
+from seqjax.errors import Error, is_whole
 from seqjax.specs import Spec, Values
 
 
@@ -59,8 +58,3 @@ def check_series(model: Model, spec: Spec, shape: tuple[int, ...], count: Any, n
         raise Error(f"the model reads float[n, {spec.inputs.dim}], n at least {model.context + 1}; found shape {shape}")
     if not is_whole(count) or count < 1:
         raise Error(f"{name} = {count!r} must be a whole number, at least 1")
-
-
-def is_whole(value: Any) -> bool:
-    """Whether it is a whole number, of Python's or numpy's; True and False are none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

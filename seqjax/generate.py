@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from seqjax.contracts import Model, Params, TextCodec
-from seqjax.errors import Error
-from seqjax.forecast import is_whole
+from seqjax.errors import Error, is_whole
 from seqjax.specs import Spec
 from seqjax.vocab import UNKNOWN
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from seqjax.contracts import Params, State
-from seqjax.errors import Error
+from seqjax.errors import Error, is_whole
 from seqjax.floats import ravel_float
 from seqjax.gradient import check_scan
 from seqjax.problem import Problem
@@ -52,7 +52,7 @@ class Jacobians:
 
     @property
     def largest_hazard(self) -> float:
-        """1 - ρ²: constant hazards from here on have a variance without bound; 0 where every hazard has."""
+        """1 - ρ²: constant hazards from here on have a variance without bound; 0 where every one above 0 has."""
         return max(0.0, 1 - self.growth**2)
 
     def check_hazard(self, hazard: float) -> bool:
@@ -71,12 +71,13 @@ class Jacobians:
         """
         if not 0 <= hazard < 1:
             raise Error(f"hazard = {hazard} must be a probability below 1")
-        finite = hazard < 1 - self.growth**2
+        finite = hazard == 0 or hazard < self.largest_hazard
         if not finite:
+            bound = f"below 1 - ρ² = {self.largest_hazard:.3g}" if self.largest_hazard else "0, for ρ is not below 1"
             warnings.warn(
-                f"a constant hazard of {hazard:g} has infinite variance here: it is not below 1 - ρ² = "
-                f"{1 - self.growth**2:.3g}, where ρ = {self.growth:.3g} is the growth a step (exp of the largest "
-                "Lyapunov exponent); take a smaller one, or one that falls with age",
+                f"a constant hazard of {hazard:g} has infinite variance here: it is not {bound}, where ρ = "
+                f"{self.growth:.3g} is the growth a step (exp of the largest Lyapunov exponent); take a smaller one, "
+                "or one that falls with age",
                 UserWarning,
                 stacklevel=2,
             )
@@ -102,7 +103,11 @@ class Jacobians:
             f"spectral radius of a step   {self.spectral_radius:.4g}, mean\n"
             f"Lyapunov exponents a step   {exponents[0]:.4g} to {exponents[-1]:.4g}, sum {exponents.sum():.4g}\n"
             f"growth a step ρ             {self.growth:.4g}\n"
-            f"constant hazards have finite variance below 1 - ρ² = {1 - self.growth**2:.4g}"
+            + (
+                f"constant hazards have finite variance below 1 - ρ² = {self.largest_hazard:.4g}"
+                if self.largest_hazard
+                else "no constant hazard has finite variance, for ρ is not below 1"
+            )
         )
 
     __repr__ = __str__
@@ -142,18 +147,21 @@ def jacobians(
     problem = step_or_problem if isinstance(step_or_problem, Problem) else Problem(step_or_problem)
     params, state, xs, weights = check_scan(params, state, xs, None)
     T, B = weights.shape
-    if not 1 <= max_lag <= T or every < 1:
-        raise Error(f"max_lag = {max_lag} must be from 1 to the {T} steps of xs, and every = {every} at least 1")
+    if not (is_whole(max_lag) and 1 <= max_lag <= T and is_whole(every) and every >= 1):
+        raise Error(
+            f"max_lag = {max_lag} must be from 1 to the {T} steps of xs, every = {every} at least 1; both whole"
+        )
     rows = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), xs)
     if not ravel_float(state)[0].size:
         raise Error("the state has no float leaves, so that nothing travels through it")
-    walk = jax.jit(functools.partial(_walk_rows, problem, max_lag, every))
-    found = jax.tree.map(lambda a: np.asarray(a, np.float64), jax.device_get(walk(params, state, rows)))
+    found = jax.device_get(_walk_rows(problem, max_lag, every, params, state, rows))
+    found = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
     norms_BK, most_BK, radius_B, lyapunov_BS = found
     lyapunov = np.sort(lyapunov_BS, axis=1)[:, ::-1].mean(0)
     return Jacobians(norms_BK.mean(0), most_BK.max(0), float(radius_B.mean()), lyapunov, T, B)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _walk_rows(problem, max_lag, every, params, state, xs):
     """`_walk` of one row after another."""
     return jax.lax.map(lambda row: _walk(problem, max_lag, every, params, *row), (state, xs))
@@ -197,7 +205,8 @@ def _add(totals, products_KSS, t):
 
 
 def _norm(A_SS):
-    """The largest singular value, from the eigenvalues of A^T A, which is faster; scaled so that nothing underflows."""
+    """The largest singular value, from the eigenvalues of A^T A, which is faster; scaled so that no square matters."""
     scale = jnp.abs(A_SS).max()
-    unit_SS = A_SS / jnp.where(scale > 0, scale, 1)
-    return scale * jnp.sqrt(jnp.linalg.eigvalsh(unit_SS.T @ unit_SS)[-1])
+    finite = jnp.isfinite(scale)
+    unit_SS = jnp.where(finite, A_SS / jnp.where(scale > 0, scale, 1), 0)
+    return jnp.where(finite, scale * jnp.sqrt(jnp.linalg.eigvalsh(unit_SS.T @ unit_SS)[-1]), scale)

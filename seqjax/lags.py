@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
-from scipy.optimize import isotonic_regression
 
 from seqjax.by_lag import Linear, forward, shift
 from seqjax.contracts import Params, State
@@ -20,7 +19,7 @@ from seqjax.table import Table
 BLOCK = 2**23
 """How many numbers the cotangents of a block of time steps may have."""
 LARGEST_HAZARD = 0.9
-"""What `Lags.hazard` stays below, so that no lag is lost."""
+"""What `Lags.hazard` stays below."""
 
 
 class Lags(NamedTuple):
@@ -67,7 +66,7 @@ class Lags(NamedTuple):
         (k,) = np.nonzero(norms > np.finfo(np.asarray(self.norms).dtype).eps * norms.max(initial=0))
         return float(np.exp(np.polyfit(k, np.log(norms[k]), 1)[0])) if len(k) > 1 else float("nan")
 
-    def variance(self, hazard: Sequence[float]) -> float:
+    def variance(self, hazard: float | Sequence[float]) -> float:
         """The variance, relative to ‖g‖², of a gradient that is cut at one random lag and reweighted.
 
         A number of steps N is drawn with P(N ≥ k) = q_k = Π_{i<k} (1 - hazard[i]), and lags k ≤ N weigh 1 / q_k: the
@@ -75,26 +74,29 @@ class Lags(NamedTuple):
 
             V = Σ_k (‖R_k‖² - ‖R_{k+1}‖²) / (q_k ‖g‖²) - 1
 
+        One cut serves all losses here. Where each edge is cut by itself, as `ARTBP` and `Randomized` do, losses that
+        are far apart have cuts of their own, and the variance is smaller.
+
         Args:
-            hazard: K probabilities, of a cut between lag k and k + 1; fewer: the last one repeats.
+            hazard: c, of a cut at any lag; or K probabilities, of a cut between lag k and k + 1 (fewer: the last one
+                repeats).
         """
         q = self._survival(hazard)
         return float(np.sum(self._drops / q) - 1)
 
-    def memory(self, hazard: Sequence[float]) -> float:
+    def memory(self, hazard: float | Sequence[float]) -> float:
         """The mean number of steps that a gradient cut with this hazard reaches back and holds: Σ_k q_k."""
         return float(self._survival(hazard).sum())
 
-    def hazard(self, noise: float = 1.0) -> tuple[float, ...]:
-        """The hazard that minimises variance × cost: K probabilities of a cut by lag, as `ARTBP(table=...)` takes them.
+    def hazard(self, noise: float = 1.0) -> float:
+        """The constant hazard c that minimises variance × cost, for `Randomized(keep_prob=1 - c)`.
 
-        Minimises (noise + V) Σ_k q_k over survivals q that fall from q_0 = 1: what the truncation adds to the variance
-        between sequences, times the mean number of steps. With noise = 1 this is E‖ĝ‖² Σ_k q_k, whose minimum is
-        q_k ∝ √(‖R_k‖² - ‖R_{k+1}‖²) (Beatson & Adams 2019, "Efficient optimization of loops and limits with randomized
-        telescoping sums", arXiv:1905.07006), made to fall by isotonic regression and at most 1. `variance` and
-        `memory` take the result. They are exact where one cut serves all losses of a window; edges cut along the
-        sequence share their cuts among losses, and go on beyond lag K with the last hazard; `measure` says how much
-        that changes.
+        Minimises (noise + V) Σ_k q_k over c from 0 to `LARGEST_HAZARD`, q_k = (1 - c)^k and V as in `variance`: what
+        cutting adds to the variance between sequences, times the mean number of steps. With noise = 1 this is
+        E‖ĝ‖² Σ_k q_k, and a gradient that decays as ρ^k is to be cut with c = 1 - ρ. The minimum over all survivals q
+        has q_k ∝ √(‖R_k‖² - ‖R_{k+1}‖²) (Beatson & Adams 2019, "Efficient optimization of loops and limits with
+        randomized telescoping sums", arXiv:1905.07006). Edges along a sequence cannot follow it: a hazard by age
+        counts from the cut, and each loss sees another part of it, unless it is constant.
 
         Args:
             noise: the variance of the exact gradient from sequence to sequence, relative to its squared norm.
@@ -103,12 +105,13 @@ class Lags(NamedTuple):
             raise Error("noise must be positive: without any, the full gradient's variance × cost is 0, which is least")
         if not np.isfinite(self._drops).all():
             raise Error("the gradient is zero or not finite, so that there is nothing to weigh a cut by")
-        falling = np.maximum(isotonic_regression(self._drops[1:], increasing=False).x, 0)
-        scales_S1 = np.geomspace(1e-9, 1e12, 5_001)[:, None] / (falling.max() or 1)
-        q_SK = _limit(np.minimum(1, np.sqrt(falling * scales_S1)))
-        cost = (noise - 1 + np.sum(self._drops / q_SK, 1)) * q_SK.sum(1)
-        q = q_SK[np.argmin(cost)]
-        return tuple(map(float, 1 - q[1:] / q[:-1]))
+        rest = np.concatenate([[1.0], self.bias])  # ‖R_k‖ / ‖g‖, of which the smallest are rounding errors
+        (k,) = np.nonzero(rest > 100 * np.finfo(np.asarray(self.norms).dtype).eps)
+        hazards = np.concatenate([[0.0], np.geomspace(1e-4, LARGEST_HAZARD, 2_000)])
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            q = (1 - hazards[:, None]) ** np.arange(len(rest))
+            cost = (noise - 1 + np.sum(self._drops[k] / q[:, k], 1)) * q.sum(1)
+        return float(hazards[np.nanargmin(cost)])
 
     @property
     def _drops(self) -> np.ndarray:
@@ -117,9 +120,9 @@ class Lags(NamedTuple):
         return squares[:-1] - squares[1:]
 
     def _survival(self, hazard):
-        hazard = np.asarray(hazard, np.float64)
-        if hazard.ndim != 1 or not len(hazard) or (hazard < 0).any() or (hazard >= 1).any():
-            raise Error("a hazard is a sequence of probabilities in [0, 1), one a lag")
+        hazard = np.atleast_1d(np.asarray(hazard, np.float64))
+        if hazard.ndim != 1 or not len(hazard) or not ((hazard >= 0) & (hazard < 1)).all():
+            raise Error("a hazard is a probability below 1, or a sequence of them, one a lag")
         missing = max(0, len(self.bias) - len(hazard))
         hazard = np.concatenate([hazard, np.full(missing, hazard[-1])])[: len(self.bias)]
         return np.cumprod(np.concatenate([[1.0], 1 - hazard]))
@@ -135,6 +138,8 @@ class Lags(NamedTuple):
     def __str__(self) -> str:
         if not np.isfinite(self.bias).all():
             return f"{self.table}\nthe gradient is zero or not finite"
+        if not np.any(self.norms[1:]):
+            return f"{self.table}\nno part of the gradient travels back: the state does not depend on the parameters"
         needed = [(share, self.steps(share)) for share in (0.1, 0.01)]
         words = [f"{share:.0%} from {steps} steps on" for share, steps in needed if steps]
         rate = f"norms change by a factor of {self.rate:.4g} a step"
@@ -195,7 +200,7 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
             return shift(linear.back(cotangents, step), q), cotangents
 
         cotangents, passed = jax.lax.scan(back, cotangents, (steps, q), reverse=True)
-        part = jax.vmap(linear.to_params(steps), in_axes=1, out_axes=axes)(passed)
+        part = jax.vmap(linear.to_params(steps), in_axes=1, out_axes=axes, axis_size=max_lag)(passed)
         return (cotangents, *jax.tree.map(jnp.add, (first, later), (direct, part))), None
 
     cotangents = jax.tree.map(lambda a: jnp.zeros((max_lag, *a.shape[1:]), a.dtype), steps.floats)
@@ -225,11 +230,3 @@ def _norm(tree):
     largest = functools.reduce(jnp.maximum, [a.max(initial=0) for a in leaves])
     scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
     return scale * jnp.sqrt(sum(jnp.sum(jnp.square(a / scale)) for a in leaves))
-
-
-def _limit(q_SK):
-    """With q_0 = 1 in front, falling by no more than `LARGEST_HAZARD` from lag to lag, so that none is 0."""
-    q_SK = np.concatenate([np.ones((len(q_SK), 1)), q_SK], 1)
-    for k in range(1, q_SK.shape[1]):
-        q_SK[:, k] = np.maximum(q_SK[:, k], (1 - LARGEST_HAZARD) * q_SK[:, k - 1])
-    return q_SK

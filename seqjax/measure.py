@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,40 +11,25 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from seqjax.contracts import Params, State
-from seqjax.data import check_plan, past_context, scored_steps, window
 from seqjax.display import describe
-from seqjax.errors import Error
+from seqjax.errors import Error, is_whole
 from seqjax.floats import ravel_float
-from seqjax.gradient import Batch, Gradient, check_scan, init_memory, weighted_sum, where_rows
+from seqjax.gradient import Gradient, init_memory, weighted_sum, where_rows
 from seqjax.measures import Measures, summarize
 from seqjax.problem import Problem
 from seqjax.run import Run
-from seqjax.train import epoch_rng, init_train_state
+from seqjax.stretch import Stretch, of_run, of_scan
 
 GROUPS = 20
 """Draws are averaged in so many groups, whose means tell how uncertain the mean of all is."""
 ROUNDS = 10
 """How often each update is timed."""
-
-
 OF = ("window", "history")
-
-
-class Stretch(NamedTuple):
-    """A stretch of N consecutive windows.
-
-    Args:
-        state: in which the first one starts, leaves [B, ...].
-        batches: one a window, leaves [N, ...]; `fresh` None where no row ever starts afresh.
-    """
-
-    state: Any
-    batches: Batch
 
 
 def measure(
     run_or_problem: Run | Problem | Callable,
-    strategies: Mapping[str, Gradient] | Sequence[Gradient],
+    strategies: Mapping[str, Gradient] | Sequence[Gradient] | Gradient,
     *,
     draws: int = 100,
     windows: int | None = None,
@@ -68,7 +53,7 @@ def measure(
 
     Args:
         run_or_problem: a run; a Problem; or a scan body for one sequence, step(params, state, x) -> (state, loss).
-        strategies: by name; a list names them itself.
+        strategies: by name; a list, or one alone, is named by what it is.
         draws: of each random strategy; rounded up to a multiple of 20 from there on, and of `together`.
         windows: how many consecutive ones; None: 3 of a run, 1 of anything else.
         at: of a run: `"end"`, its parameters, or `"init"`, those before its first update.
@@ -76,24 +61,23 @@ def measure(
         state: leaves [B, ...], where the first window starts; not of a run.
         xs: leaves [T, B, ...], cut into `windows` of equal length; not of a run.
         weights: float[T, B] of the losses, None: 1 / (T B); not of a run.
-        seed: of the draws.
+        seed: of the draws, from 0 to 2³² - 1.
         together: how many draws are computed side by side: faster on a GPU, for that many times the memory.
 
     Raises:
         Error: no strategy; too few draws; windows that the data do not give; a true gradient of zero.
     """
     named = _named(strategies)
-    if draws < 3 or together < 1:
-        raise Error(f"draws = {draws} must be at least 3, since fewer say nothing of the spread; together at least 1")
+    _check(draws, windows, at, seed, together)
     problem: Problem
     if isinstance(run_or_problem, Run):
         if not (state is None and xs is None and weights is None):
             raise Error("a run has its own windows: leave out state, xs and weights, or pass run.problem")
         problem = run_or_problem.problem
-        params, windows_N = _of_run(run_or_problem, at, params, windows)
+        params, windows_N = of_run(run_or_problem, at, params, windows)
     else:
         problem = run_or_problem if isinstance(run_or_problem, Problem) else Problem(run_or_problem)
-        params, windows_N = _of_scan(params, state, xs, weights, windows or 1)
+        params, windows_N = of_scan(params, state, xs, weights, 1 if windows is None else windows)
     true = {of: _true_gradient(problem, of, params, windows_N) for of in OF}
     norms = {of: float(np.linalg.norm(np.asarray(g_P, np.float64))) for of, g_P in true.items()}
     if not all(0 < norm < np.inf for norm in norms.values()):
@@ -115,7 +99,27 @@ def measure(
     )
 
 
+def _check(draws, windows, at, seed, together):
+    """Raises an `Error` with all that is wrong."""
+    ranges = {
+        f"draws = {draws!r} must be a whole number, at least 3: fewer say nothing of the spread": (
+            is_whole(draws) and draws >= 3
+        ),
+        f"windows = {windows!r} must be a whole number, at least 1": (
+            windows is None or (is_whole(windows) and windows >= 1)
+        ),
+        f'at = {at!r} must be "init" or "end"; for other parameters pass params=': at in ("init", "end"),
+        f"seed = {seed!r} must be a whole number, at least 0, and below 2^32": is_whole(seed) and 0 <= seed < 2**32,
+        f"together = {together!r} must be a whole number, at least 1": is_whole(together) and together >= 1,
+    }
+    problems = [problem for problem, good in ranges.items() if not good]
+    if problems:
+        raise Error("measure:", problems=problems)
+
+
 def _named(strategies):
+    if isinstance(strategies, Gradient):
+        strategies = [strategies]
     if not isinstance(strategies, Mapping):
         strategies = list(strategies)
         names = [describe(s) if isinstance(s, Gradient) else repr(s) for s in strategies]
@@ -126,42 +130,6 @@ def _named(strategies):
     if wrong or not strategies:
         raise Error(f"measure takes strategies such as Full(), by name or in a list; not {', '.join(wrong) or 'none'}")
     return dict(strategies)
-
-
-def _of_run(run, at, params, count):
-    """Parameters, and the first windows of the first epoch."""
-    e, problem, stream = run.experiment, run.problem, run.prepared.streams["train"]
-    if at not in ("init", "end"):
-        raise Error(f'at = {at!r} must be "init" or "end"; for other parameters pass params=')
-    if params is None:
-        new = (problem, e.gradient, e.optimizer, 1, e.sampler.batch_size, e.seed)
-        params = run.params if at == "end" else init_train_state(*new).params
-    plan = check_plan(e.sampler.plan(stream.bounds, epoch_rng(e.seed, 0)), e.sampler, stream.bounds[-1])
-    count = min(3, len(plan.starts)) if count is None else count
-    if not 1 <= count <= len(plan.starts):
-        raise Error(f"windows = {count} must be from 1 to {len(plan.starts)}, which is an epoch of this run")
-    plan = jax.tree.map(lambda a: jnp.asarray(a[:count]), past_context(plan, problem.context, e.sampler.num_steps))
-    rows_B = jnp.arange(e.sampler.batch_size, dtype=jnp.int32)
-
-    def batch(plan):
-        counts_TB = scored_steps(stream, plan, e.sampler.num_steps)
-        weights_TB = jnp.where(counts_TB, 1 / jnp.maximum(counts_TB.sum(), 1), 0.0)
-        return Batch(window(stream, plan.starts, e.sampler.num_steps), weights_TB, plan.fresh, rows_B)
-
-    return params, Stretch(jax.vmap(lambda _: problem.init_state(params))(rows_B), jax.vmap(batch)(plan))
-
-
-def _of_scan(params, state, xs, weights, count):
-    """The steps of one batch, cut into windows."""
-    if params is None or state is None or xs is None:
-        raise Error("measure needs params, state (leaves [B, ...]) and xs (leaves [T, B, ...]) of anything but a run")
-    params, state, xs, weights = check_scan(params, state, xs, weights)
-    T, B = weights.shape
-    if count < 1 or T % count:
-        raise Error(f"windows = {count} must divide the {T} steps of xs")
-    xs, weights = jax.tree.map(lambda a: a.reshape(count, T // count, *a.shape[1:]), (xs, weights))
-    rows = jnp.broadcast_to(jnp.arange(B, dtype=jnp.int32), (count, B))
-    return params, Stretch(state, Batch(xs, weights, None, rows))
 
 
 def _start(problem, state, fresh):
@@ -216,7 +184,8 @@ def _update(problem, strategy, params, carry, batch, key):
 def _moments(problem, strategy, params, windows, true_P, norm, keys_KCb):
     """Mean gradient [K, P], summed squared distance from it [K] and mean cosine with the truth [K] of each group.
 
-    `true_P` is in units of `norm`, and so is what is returned. Means and squares are updated draw by draw (Chan, Golub & LeVeque 1983), so that nothing cancels.
+    `true_P` is in units of `norm`, and so is what is returned. Means and squares are updated draw by draw (Chan, Golub
+    & LeVeque 1983), so that nothing cancels.
     """
 
     def one(key):

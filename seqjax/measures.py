@@ -38,8 +38,9 @@ class Measures:
     the squared bias. With β = E m - g and Σ the covariance of m, Var b = 4 βᵀΣβ + 2 tr Σ²; e² puts in the means m_k of
     K groups of draws: 4/K Var_k (m_k·(m - g)) estimates 4 βᵀΣβ + 4 tr Σ², and tr Σ² comes from their sample covariance
     S with ν = K - 1 degrees of freedom, ν² / (ν - 1)(ν + 2) (tr S² - (tr S)²/ν) / K² (Bai & Saranadasa 1996). Under
-    three standard errors a bias is not distinct from none. A deterministic strategy has no spread: error 0, variance 0,
-    snr infinite.
+    three standard errors a bias is not distinct from none, nor is one of a few rounding errors, 1e-6 in float32. Where
+    rare draws carry the mean, as beyond the bound of `Jacobians.check_hazard`, neither bias nor error can be trusted. A
+    deterministic strategy has no spread: error 0, variance 0, snr infinite.
     """
 
     strategies: dict[str, Gradient]

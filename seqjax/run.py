@@ -173,18 +173,21 @@ class Run:
                 row["bits_per_character"] = row["loss"] * row["tokens"] / math.log(2) / characters
         return row
 
-    def rows(self, num_rows: int, num_steps: int) -> tuple[Any, Any]:
-        """State and inputs of rows from all over the training part, as `lags` and `value_and_grad` take them.
+    def rows(self, num_rows: int, num_steps: int) -> dict[str, Any]:
+        """Rows from all over the training part, each from a fresh state.
 
         Args:
             num_rows: how many, side by side.
             num_steps: of each, inside one document.
 
         Returns:
-            Fresh states, leaves [B, ...], and (inputs, targets), leaves [T, B, ...].
+            What `lags`, `value_and_grad` and `measure` take: `state`, leaves [B, ...]; `xs`, (inputs, targets), leaves
+            [T, B, ...]; `weights`, float[T, B], equal for all targets that count in training, which sum to 1.
         """
-        xs = side_by_side(self.prepared.streams["train"], num_rows, num_steps)
-        return jax.vmap(lambda _: self.problem.init_state(self.params))(np.arange(num_rows)), xs
+        xs, scored_TB = side_by_side(self.prepared.streams["train"], num_rows, num_steps, self.problem.context)
+        state = jax.vmap(lambda _: self.problem.init_state(self.params))(np.arange(num_rows))
+        weights_TB = scored_TB.astype(float)
+        return {"state": state, "xs": xs, "weights": weights_TB / weights_TB.sum()}
 
     def generate(
         self,

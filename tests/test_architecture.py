@@ -93,7 +93,7 @@ def test_a_plugin_package_imports_the_core_and_itself():
 def test_the_foundations_import_nothing_above_them(module):
     assert {i for i in AT_IMPORT[f"seqjax.{module}"] if top(i) in PACKAGES | {"seqjax"}} <= BOTTOM
     if module == "errors":
-        assert AT_IMPORT["seqjax.errors"] <= {"difflib", "collections.abc"}
+        assert AT_IMPORT["seqjax.errors"] <= {"difflib", "numbers", "collections.abc", "typing"}
 
 
 def test_there_is_no_cycle_at_import():

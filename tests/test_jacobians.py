@@ -130,6 +130,13 @@ def test_norms_do_not_underflow():
     np.testing.assert_allclose(j.mean_norm, [1e-12, 1e-24, 1e-36], rtol=1e-5)
 
 
+def test_what_overflows_is_infinite():
+    with jax.enable_x64(False):
+        j = jacobians(linear, jnp.array([[1e20]]), jnp.ones((1, 1)), steps(3), 3)
+    np.testing.assert_allclose(j.mean_norm, [1e20, np.inf, np.inf], rtol=1e-5)
+    assert j.growth == pytest.approx(1e20, rel=1e-3)
+
+
 def test_a_hazard_is_finite_below_one_minus_growth_squared():
     j = found(0.8)  # 1 - 0.64
     with warnings.catch_warnings():
@@ -139,8 +146,12 @@ def test_a_hazard_is_finite_below_one_minus_growth_squared():
         assert not j.check_hazard(0.37)
     assert j.largest_hazard == pytest.approx(0.36)
     assert found(1.1).largest_hazard == 0
-    with pytest.warns(UserWarning, match="infinite variance"):
-        assert not found(1.1).check_hazard(0.0)
+    with pytest.warns(UserWarning, match="it is not 0, for ρ is not below 1"):
+        assert not found(1.1).check_hazard(0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert found(1.1).check_hazard(0.0), "without cuts there is no variance"
+    assert "no constant hazard has finite variance" in str(found(1.1))
     with pytest.raises(Error, match=r"hazard = 1\.0"):
         j.check_hazard(1.0)
 

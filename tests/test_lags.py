@@ -1,7 +1,6 @@
 """The gradient by lag, against Jacobians with respect to a copy of the parameters for every step."""
 
-import itertools
-import sys
+import importlib
 
 import equinox as eqx
 import jax
@@ -127,17 +126,24 @@ def test_of_a_scan_that_knows_nothing_of_seqjax(name):
 
 
 @pytest.mark.parametrize(
-    "model", [RNN(hidden=3), GRU(hidden=3, layers=2), LSTM(hidden=3), MLP(lags=3, hidden=4)], ids=repr
+    ("model", "spec"),
+    [
+        (RNN(hidden=3), Spec(Tokens(5))),
+        (GRU(hidden=3, layers=2), Spec(Tokens(5))),
+        (LSTM(hidden=3), Spec(Tokens(5))),
+        (MLP(lags=3, hidden=4), Spec(Values(2))),
+        (MLP(lags=3, hidden=4), Spec(Tokens(5))),
+    ],
+    ids=repr,
 )
-def test_of_a_model_with_uneven_weights_in_blocks(model, monkeypatch):
+def test_of_a_model_with_uneven_weights_in_blocks(model, spec, monkeypatch):
     """Blocks of one step, of several with a rest, and of all; a model whose state holds only inputs has only lag 0."""
-    spec = Spec(Values(2)) if isinstance(model, MLP) else Spec(Tokens(5))
     problem = Problem.of(model, spec)
     params, state, xs = rows(problem, 11, 2)
     weights = np.random.default_rng(1).normal(size=(11, 2))
     jacobian = jacobians(problem.step, params, state, xs, weights)
     for numbers in (1, 3 * 4 * 2 * 3, 2**20) if isinstance(model, RNN) else (3 * 4 * 2 * 8,):
-        monkeypatch.setattr(sys.modules["seqjax.lags"], "BLOCK", numbers)
+        monkeypatch.setattr(importlib.import_module("seqjax.lags"), "BLOCK", numbers)
         found = seqjax.lags(problem, params, state, xs, 4, weights=jnp.asarray(weights))
         assert_are_parts(found, jacobian, 4)
     if isinstance(model, MLP):
@@ -198,22 +204,22 @@ def test_variance_and_memory_of_a_hazard_by_enumeration(report, hazard):
 
 
 @pytest.mark.parametrize("noise", [0.1, 1.0, 10.0])
-def test_no_hazard_has_a_smaller_product_of_variance_and_cost(report, noise):
-    """Against every hazard on a grid, and against small changes of the one that is found."""
-    found = report[0]._replace(bias=report[0].bias[:3])  # three lags, so that a grid is a search
+def test_no_constant_hazard_has_a_smaller_product_of_variance_and_cost(report, noise):
+    found = report[0]
     product = lambda hazard: (noise + found.variance(hazard)) * found.memory(hazard)
     best = found.hazard(noise)
-    assert len(best) == 3
-    grid = min(map(product, itertools.product(np.linspace(0, 0.89, 18), repeat=3)))
-    assert product(best) <= grid * (1 + 1e-4)
-    assert grid <= product(best) * 1.05, "the grid comes near it, so that it was a fair search"
+    assert product(best) <= min(map(product, np.linspace(0, 0.9, 3001))) * (1 + 1e-4)
+    assert product(best) < 0.95 * max(product(0), product(0.9)), "so that there is something to choose"
 
 
-def test_a_hazard_follows_the_decay_of_the_gradient():
-    """For parts that fall by ρ a step, all at right angles, the survival falls by ρ too: c = 1 - ρ."""
-    tails = 0.6 ** np.arange(1, 31)
-    found = seqjax.Lags((), np.ones(31), tails)
-    np.testing.assert_allclose(found.hazard()[:20], 0.4, atol=1e-3)
+@pytest.mark.parametrize(("dtype", "lags"), [(np.float64, 30), (np.float32, 300)])
+def test_a_hazard_follows_the_decay_of_the_gradient(dtype, lags):
+    """For parts that fall by ρ a step, all at right angles, c = 1 - ρ; lags that are rounding errors change nothing."""
+    tails = 0.6 ** np.arange(1, lags + 1)
+    if dtype == np.float32:
+        tails = tails + 1e-7 * np.random.default_rng(0).random(lags)
+    found = seqjax.Lags((), np.ones(lags + 1, dtype), tails.astype(dtype))
+    assert found.hazard() == pytest.approx(0.4, abs=2e-3)
 
 
 def test_rate_and_steps():
@@ -231,8 +237,8 @@ def test_what_cannot_be(report):
         seqjax.lags(problem, params, state, xs, 0)
     with pytest.raises(Error, match="add an axis of 1"):
         seqjax.lags(problem, params, state, (xs[0][:, 0], xs[1][:, 0]), 3)
-    for hazard in ([1.0], [-0.1], []):
-        with pytest.raises(Error, match="sequence of probabilities"):
+    for hazard in (1.0, [-0.1], [], [np.nan]):
+        with pytest.raises(Error, match="a probability below 1, or a sequence of them"):
             found.variance(hazard)
     with pytest.raises(Error, match="noise must be positive"):
         found.hazard(0.0)

@@ -392,8 +392,11 @@ def test_strategies_without_a_number_are_drawn_side_by_side(many):
         ([], {}, "strategies such as"),
         ({"a": Full}, {}, "not a"),
         ([Full(), Full()], {}, "come twice"),
-        ([Full()], {"draws": 2}, "draws = 2 must be at least 3"),
+        ([Full()], {"draws": 2}, "draws = 2 must be a whole number, at least 3"),
         ([Full()], {"windows": 5}, "windows = 5 must divide the 12 steps"),
+        ([Full()], {"windows": 0, "draws": 20.5}, r"draws = 20\.5 must be a whole[^$]*windows = 0 must be a whole"),
+        ([Full()], {"at": "middle"}, "'middle' must be"),
+        ([Full()], {"seed": 2**32}, r"below 2\^32"),
         ([Full()], {"params": None}, "needs params"),
         ([Full()], {"weights": jnp.zeros((12, 2))}, "true gradient is zero"),
     ],
@@ -407,8 +410,14 @@ def test_what_cannot_be_measured_is_refused(strategies, options, words):
 def test_a_run_has_windows_of_its_own(run):
     with pytest.raises(sj.Error, match="a run has its own windows"):
         sj.measure(run, [Full()], xs=jnp.zeros((4, 1)))
-    with pytest.raises(sj.Error, match="'start' must be"):
-        sj.measure(run, [Full()], at="start")
+    with pytest.raises(sj.Error, match="params are not those of the run's model"):
+        sj.measure(run, [Full()], params={"W": jnp.ones(2)})
+
+
+def test_one_strategy_needs_no_list():
+    params, state, xs = jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == float else a, setting())
+    found = sj.measure(step, Truncated(steps=2), params=params, state=state, xs=xs)
+    assert found.names == ("truncated steps=2",)
 
 
 def test_the_verb_prints_a_table_and_writes_files(run, tmp_path, capsys):
@@ -432,6 +441,11 @@ def test_the_verb_prints_a_table_and_writes_files(run, tmp_path, capsys):
         (["--gradient", "full", "full"], ["twice"]),
         (["--at", "middle"], ["--at"]),
         (["--draws", "1"], ["draws = 1"]),
+        (
+            ["--gradient", "truncated:steps=x", "full:a=b", "nope"],
+            ["steps = 'x'", "a: Full has no", "unknown gradient 'nope'"],
+        ),
+        (["--seed", "9" * 30], ["seed = 99"]),
     ],
 )
 def test_bad_arguments_are_told(run, capsys, arguments, words):

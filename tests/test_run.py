@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from seqjax import Error, Experiment, Run, Text, execute, sweep
+from seqjax import Error, Experiment, Pairs, Run, Text, execute, sweep
 from seqjax.class_code import class_code
 from seqjax_corpora import TextFile
 from seqjax_gradients import Randomized
-from seqjax_models import RNN
+from seqjax_models import MLP, RNN
 from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Sequential
 from seqjax_tokenizers import Char, Standardize
@@ -620,3 +620,22 @@ def test_a_run_that_goes_well_after_all_is_not_marked_as_diverged(recipe, kept, 
     assert not run.diverged
     assert_same(run.params, kept.params)
     assert {file.name for file in copied.iterdir()} == FILES
+
+
+# --- rows for lags ---
+
+
+def test_rows_have_the_targets_that_count_in_training():
+    """Masked targets count nothing, nor those that the model has no context for."""
+    t = np.arange(400)
+    recipe = {"corpus": Pairs(t, t % 3, mask=t % 5 == 0), "train": 400, "heldout": 0, "sampler": Sequential(4, 20)}
+    run = Experiment(**recipe, model=MLP(lags=4, hidden=3), epochs=1).run()
+    rows = run.rows(3, 30)
+    weights_TB, inputs_TB = np.asarray(rows["weights"]), np.asarray(rows["xs"][0])
+    for weights_T, inputs_T in zip(weights_TB.T, inputs_TB.T, strict=True):
+        assert inputs_T.tolist() == list(range(inputs_T[0], inputs_T[0] + 30))
+        assert np.flatnonzero(weights_T).tolist() == [i for i in range(3, 30) if inputs_T[i] % 5 == 0]
+    assert weights_TB.sum() == pytest.approx(1, rel=1e-6)
+    assert len(np.unique(weights_TB)) == 2
+    with pytest.raises(Error, match="no target in these 1 windows of 3 steps counts"):
+        run.rows(1, 3)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import Interval
 
-from seqjax import RandomCuts, register
+from seqjax import Error, RandomCuts, register
 
 Hazard = Annotated[float, Interval(ge=0, lt=1)]
 
@@ -32,9 +32,15 @@ class ARTBP(RandomCuts):
     alpha: Annotated[float, Interval(gt=2)] | None = 4.0
     """α, the decay of the tail; finite variance of the distance needs α > 3. None: the constant hazard 1 / L_0."""
     table: tuple[Hazard, ...] | None = None
-    """c for δ = 1, 2, ...; the last entry holds from there on. Replaces `length` and `alpha`."""
+    """c for δ = 1, 2, ...; the last entry holds from there on, and after a last 0 nothing is cut. Replaces `length` and
+    `alpha`."""
     cap: Annotated[int, Interval(ge=1)] | None = None
     """Cut always at δ = cap, so that the gradient travels through at most `cap` steps. This is biased: see `kept`."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.table == ():
+            raise Error("ARTBP cannot be made: table = () has no hazard; leave it out, or give it one")
 
     @property
     def claim(self):  # type: ignore[override]
@@ -67,7 +73,7 @@ class ARTBP(RandomCuts):
         return kept
 
     def _uncapped(self, age):
-        if self.table:
+        if self.table is not None:
             return jnp.asarray(self.table, float)[jnp.minimum(age, len(self.table) - 1)]
         if self.alpha is None:
             return 1 / self.length

@@ -16,7 +16,7 @@ class Discounted(GatedGradient):
 
         dh_t/dw = ∂f/∂w + λ ∂f/∂h dh_{t-1}/dw
 
-    so that the part which travels k steps back counts λ^k: a cut without an edge. 0 is `truncated` to one step, 1 is
+    so that the part which travels k steps back counts λ^k: a cut without an edge. 0 is `sliding` over one step, 1 is
     `full`. The state that the window starts with lies one step before its first step, and is discounted too. It is the
     mean of random cuts with probability 1 - λ whose survivors are not reweighted.
     """

@@ -25,9 +25,10 @@ class SnAp(Influence):
     that is reached is left out, and this is RTRL. The loss of a step is a function of the state before it, so the last
     J on the way to a loss is whole: one step more than where the loss is a function of the masked s_t.
 
-    n = 1, for a `Cell` of one layer without embedding: a number is kept for each parameter and leaf of the state, and a
-    step costs about as much as with its gradient. Otherwise M is kept whole, S·P numbers a row, and a step costs as
-    much as RTRL's or more: that shows what n does, and is no way to be fast.
+    n = 1, for a `Cell` of one layer without embedding: a number is kept for each parameter and leaf of the state. With
+    one leaf a step costs about as much as with its gradient; with several, as in an LSTM, some 40 times as much.
+    Otherwise M is kept whole, S·P numbers a row, and a step costs as much as with RTRL or more: that shows what n does,
+    and is no way to be fast.
     """
 
     n: Annotated[int, Interval(ge=1)] = 1

@@ -8,14 +8,17 @@ from seqjax.cli.recipe import read_plugin, use_all_cores
 DESCRIPTION = """Prove that a gradient strategy does what it claims: in float64, against brute force, on three windows
 that carry state and memory. Prints for each check the worst error and its bound; ends with 2 where one is not passed.
 
-Of your own: seqjax check gradient mine --load ./mine.py; with fields: seqjax check gradient truncated:steps=3."""
+Of your own: seqjax check gradient mine --load ./mine.py; with fields, each behind a colon: seqjax check gradient
+artbp:length=8:alpha=3."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints the table of checks."""
     parser = Parser(prog="seqjax check", description=DESCRIPTION)
     parser.add_argument("kind", choices=["gradient"], help="what is checked")
-    parser.add_argument("name", metavar="NAME", help="short name or full id; name:field=value sets a field")
+    parser.add_argument(
+        "name", metavar="NAME", help="short name or full id; name:field=value sets a field, name:a=1:b=2 two"
+    )
     args = parser.read(argv)
     strategy = read_plugin(args.kind, args.name)
     use_all_cores(2)  # so that two can be compared with one

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from seqjax.cli.figure import draw
 from seqjax.cli.parser import Parser
-from seqjax.errors import Error
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,12 +45,6 @@ def show(
     print(f"{metric}, last epoch\n{table}")
     file = figure or default_figure
     if file is not None:
-        from seqjax import folder, plot
+        from seqjax import plot
 
-        try:
-            with folder.disk_errors(Path(file)):
-                plot.runs(runs, x="epoch", y=metric).savefig(file, dpi=150)
-        except ValueError as fault:  # a format that matplotlib does not know
-            flag = "--figure " if figure else ""
-            raise fault if isinstance(fault, Error) else Error(f"{flag}{file}: {fault}") from fault
-        print(f"figure   {file}")
+        draw(lambda: plot.runs(runs, x="epoch", y=metric), Path(file), "--figure " if figure else "")

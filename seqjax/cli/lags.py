@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from seqjax.cli.figure import draw
 from seqjax.cli.parser import Parser
+from seqjax.errors import Error
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,16 +23,21 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--figure", metavar="FILE", help="where to draw it (default: lags.png in the folder)")
     args = parser.read(argv)
 
-    from seqjax import folder
+    steps = 4 * args.max_lag if args.steps is None else args.steps
+    wrong = {
+        f"--max-lag {args.max_lag}: must be at least 1": args.max_lag < 1,
+        f"--rows {args.rows}: must be at least 1": args.rows < 1,
+        f"--steps {steps}: must be more than --max-lag {args.max_lag}": steps <= args.max_lag and args.max_lag > 0,
+    }
+    if any(wrong.values()):
+        raise Error("seqjax lags cannot run:", problems=[fault for fault, found in wrong.items() if found])
+
     from seqjax.lags import lags
     from seqjax.run import Run
 
     run = Run.open(args.run)
-    state, xs = run.rows(args.rows, 4 * args.max_lag if args.steps is None else args.steps)
-    report = lags(run.problem, run.params, state, xs, args.max_lag)
+    report = lags(run.problem, run.params, **run.rows(args.rows, steps), max_lag=args.max_lag)
     print(report)
     file = Path(args.figure or Path(args.run, "lags.png"))
-    with folder.disk_errors(file):
-        report.plot(str(args.run)).savefig(file, dpi=150)
-    print(f"figure   {file}")
+    draw(lambda: report.plot(str(args.run)), file, "--figure " if args.figure else "")
     return 0

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from seqjax.cli.parser import Parser
-from seqjax.cli.recipe import read_plugin
-from seqjax.errors import Error
+from seqjax.cli.recipe import read_plugins
 
 DESCRIPTION = """Bias, variance, direction, seconds and memory of gradient strategies on the first windows of a run.
 
-A strategy may have fields behind a colon: --gradient full truncated:steps=10 randomized:keep-prob=0.8. Errors are
+A strategy may have fields, each behind a colon: --gradient full truncated:steps=10 artbp:length=8:alpha=3. Errors are
 standard errors; history_bias is against the gradient through all windows. What the columns mean, with equations:
 python -c 'import seqjax; help(seqjax.Measures)'"""
 
@@ -33,10 +32,7 @@ def main(argv: Sequence[str]) -> int:
     text = "folder for measures.csv, measures.json and the figures; default: they are not written"
     parser.add_argument("--out", metavar="DIR", help=text)
     args = parser.read(argv)
-    given = args.gradient or []
-    if len(set(given)) < len(given):
-        raise Error(f"--gradient has a value twice: {' '.join(given)}")
-    strategies = {text: read_plugin("gradient", text) for text in given}
+    strategies = read_plugins("gradient", args.gradient or [])
 
     from seqjax import measure
     from seqjax.display import describe, escape

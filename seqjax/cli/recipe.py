@@ -104,6 +104,21 @@ def read_plugin(kind: str, text: str) -> Any:
     return config.create(kind, name, **config.parse_fields(registry.get(kind, name), strings))
 
 
+def read_plugins(kind: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Plugins by what they are called by on the command line."""
+    found, problems = {}, []
+    for text in texts:
+        try:
+            found[text] = read_plugin(kind, text)
+        except Error as fault:
+            problems.append(str(fault))
+    if len(set(texts)) < len(texts):
+        problems.append("a value is given twice")
+    if problems:
+        raise Error(f"--{kind} {' '.join(texts)}:", problems=problems)
+    return found
+
+
 def _split_name(kind: str, value: str | None, strings: dict[str, str]) -> tuple[str | None, dict[str, str]]:
     """`truncated:steps=8` as a plugin's name and the strings of its fields."""
     if value is None:
