@@ -1,5 +1,6 @@
 """What RTRL, SnAp and RFLO share: the influence matrix M_t = ds_t/dθ, or a part of it, carried forwards."""
 
+import functools
 from dataclasses import dataclass, replace
 
 import jax
@@ -36,22 +37,24 @@ class Influence(SequenceGradient):
         """What is carried into a window's first step; I is what the state owes to the parameters as it starts."""
         return jax.tree.map(jnp.add, carried, I)
 
-    def advance(self, storage, carried, J, I):
-        """What is carried after a step, from J_t = ∂s_t/∂s_{t-1} and I_t = ∂s_t/∂θ, or what is stored of them."""
+    def advance(self, carried, J, I):
+        """What is carried after a step, from J_t = ∂s_t/∂s_{t-1} and I_t = ∂s_t/∂θ."""
         raise NotImplementedError
 
     def influence(self, carried):
         """M, of what is carried."""
         return carried
 
-    def decay(self, q_TS, local_jacobians):
-        """d_t, like q_TS, where M_t = d_t ∘ M_{t-1} + I_t by units: such a window has a shorter way. None: not so.
+    def by_units(self, num_leaves, local_jacobians):
+        """J_t, float[T, L, L, hidden], and sets of leaves: what replaces `advance` where M is stored by units.
+
+        There M_t = J_t M_{t-1} + I_t for each parameter, and J_t is that within the set which the parameter reaches.
 
         Args:
-            q_TS: all q_t.
-            local_jacobians: gives J_t of all steps, float[T, L, L, hidden].
+            num_leaves: L, of the state.
+            local_jacobians: gives the true J_t of all steps, within units.
         """
-        return None
+        raise NotImplementedError
 
     def one(self, problem, params, start, memory, xs, weights, noise):
         """The states of the window; then all q_t and direct parts at once; then M along the window."""
@@ -75,30 +78,28 @@ class Influence(SequenceGradient):
         losses, pull = jax.vjp(all_losses, params, entering[0])
         direct, q_T = pull(weights.astype(losses.dtype))
 
-        carried = self.begin(memory.rows, storage.at_start(problem, params, start))
         steps = (problem, params, join, entering, xs)
-        decay = self.decay(q_T, lambda: UNITS.local_jacobians(*steps)) if storage is UNITS else None
-        if decay is None:
-            carried, grads = self._step_by_step(storage, carried, q_T, *steps)
+        if storage is UNITS:
+            num_leaves = len(jax.tree.leaves(memory.rows)[0])
+            J_T, sets = self.by_units(num_leaves, lambda: UNITS.local_jacobians(*steps))
+            carried, grads = UNITS.through(memory.rows, J_T.astype(weights.dtype), sets, q_T, *steps)
         else:
-            carried, grads = UNITS.all_at_once(carried, decay.astype(weights.dtype), q_T, *steps)
+            carried = self.begin(memory.rows, DENSE.at_start(problem, params, start))
+            carried, grads = self._through(carried, q_T, *steps)
         grads = jax.tree.map(jnp.add, direct, storage.like_params(problem, params, grads))
         return weighted_sum(weights, losses), grads, join(*end), Memory(rows=carried)
 
-    def _step_by_step(self, storage, carried, q_T, problem, params, join, entering, xs):
-        """What is carried after the window, and Σ_t q_t M_{t-1}."""
+    def _through(self, carried, q_T, problem, params, join, entering, xs):
+        """What is carried after the window, and Σ_t q_t M_{t-1}, step by step."""
 
         def body(carry, inputs):
             carried, grads = carry
             q, (s, others), x = inputs
-            J, I = storage.jacobians(problem, params, s, others, join, x)
-            carried = self.advance(storage, carried, J, I)
-            grads = jax.tree.map(jnp.add, grads, storage.pull(q, self.influence(carried)))
-            return (carried, grads), None
+            grads = grads + DENSE.pull(q, self.influence(carried))
+            return (self.advance(carried, *DENSE.jacobians(problem, params, s, others, join, x)), grads), None
 
-        grads = storage.pull(q_T[0], self.influence(carried))
-        q_next = jnp.concatenate([q_T[1:], jnp.zeros_like(q_T[:1])])
-        return jax.lax.scan(body, (carried, grads), (q_next, entering, xs))[0]
+        M = self.influence(carried)
+        return jax.lax.scan(body, (carried, jnp.zeros(M.shape[1:], M.dtype)), (q_T, entering, xs))[0]
 
 
 class Dense:
@@ -123,10 +124,6 @@ class Dense:
 
         I, J = jax.jacrev(step, (0, 1))(theta, s)
         return J.astype(theta.dtype), I
-
-    def times(self, J, M):
-        """J M."""
-        return J @ M
 
     def pull(self, q, M):
         """Q M, float[P]."""
@@ -154,48 +151,46 @@ class Units:
         units = problem.model.unit_params(params)
         return jax.tree.map(lambda a: jnp.zeros((leaves, a.size // hidden, hidden), a.dtype), units)
 
-    def at_start(self, problem, params, start):
-        """Zero: a `Cell` starts from zeros."""
-        return self.zeros(problem, params, start(params))
-
-    def jacobians(self, problem, params, s, others, join, x):
-        """J and I of a step: each from one product with ones for each leaf, since units do not mix."""
-        J = self._local_jacobian(problem, params, join, (s, others), x)
-        _, pull = jax.vjp(lambda params: _after(problem, params, join, (s, others), x), params)
-        ones = _ones(len(J), problem.model.hidden, s.dtype)
-        return J.astype(jnp.result_type(*jax.tree.leaves(params))), self._rows(problem, jax.vmap(pull)(ones)[0])
-
     def local_jacobians(self, problem, params, join, entering, xs):
         """J of all steps, float[T, L, L, hidden]."""
         return jax.vmap(self._local_jacobian, (None, None, None, 0, 0))(problem, params, join, entering, xs)
 
-    def all_at_once(self, M, decay_TS, q_T, problem, params, join, entering, xs):
-        """M after the window, and Σ_t q_t M_{t-1}, where M_t = d_t ∘ M_{t-1} + I_t.
+    def through(self, M, J_T, sets, q_T, problem, params, join, entering, xs):
+        """M after the window, and Σ_t q_t M_{t-1}, where M_t = J_t M_{t-1} + I_t.
 
-        With λ_{t-1} = q_t + d_t λ_t and p_{t-1} = d_t p_t backwards from λ = 0 and p = 1, the sum is λ_{-1} M_{-1} +
-        Σ_t λ_t I_t, and M_T = p_{-1} ∘ M_{-1} + Σ_t p_t ∘ I_t: each one product with the derivatives of all steps.
+        With λ_{t-1} = q_t + J_tᵀ λ_t and P_{t-1} = P_t J_t backwards from λ = 0 and P = 1, the sum is λ_{-1} M_{-1} +
+        Σ_t λ_t I_t, and M_T = P_{-1} M_{-1} + Σ_t P_t I_t: each one product with the derivatives of all steps. This is
+        done within each of the `sets` of leaves; a parameter takes what was found within the set that it reaches.
         """
-        hidden, leaves = problem.model.hidden, len(jax.tree.leaves(M)[0])
-
-        def back(carry, inputs):
-            cotangent, product = carry
-            d, q = inputs
-            return (q.astype(d.dtype) + d * cotangent, d * product), carry
-
-        last = jnp.zeros_like(decay_TS[0]), jnp.ones_like(decay_TS[0])
-        (cotangent, product), (cotangent_TS, product_TS) = jax.lax.scan(back, last, (decay_TS, q_T), reverse=True)
+        hidden = problem.model.hidden
+        q_T = q_T.reshape(len(q_T), -1, hidden).astype(J_T.dtype)
+        L = q_T.shape[1]
+        walks = [_backwards(J_T, q_T, leaves) for leaves in sets]
 
         def all_after(params):
             return jax.vmap(_after, (None, None, None, 0, 0))(problem, params, join, entering, xs)
 
         s_TS, pull = jax.vjp(all_after, params)
-        part = problem.model.unit_params(pull(cotangent_TS.astype(s_TS.dtype))[0])
-        part = jax.tree.map(lambda a: a.reshape(-1, hidden), part)
-        grads = jax.tree.map(jnp.add, self.pull(cotangent, M), part)
-        own = _ones(leaves, hidden, s_TS.dtype)[:, None]
-        new = self._rows(problem, jax.vmap(pull)(own * product_TS.astype(s_TS.dtype))[0])
-        product = product.reshape(leaves, 1, hidden)
-        return jax.tree.map(lambda M, new: product.astype(M.dtype) * M + new, M, new), grads
+        wanted = [passed for _, passed in walks]
+        if len(sets) > 1:  # which leaves each parameter reaches, from ones for each leaf
+            wanted.append(jnp.broadcast_to(jnp.eye(L)[:, None, :, None], (L, len(s_TS), L, hidden)))
+        cotangents = jnp.concatenate(wanted).reshape(-1, *s_TS.shape).astype(s_TS.dtype)
+
+        def leaf(M, parts):
+            reached = [(M[i] != 0) | (parts[i - L] != 0) for i in range(L)]  # by the last L cotangents
+            found = [jnp.zeros_like(M[0])] * (1 + L)  # the sum, and the rows of M
+            for leaves, (first, _) in zip(sets, walks, strict=True):
+                is_own = functools.reduce(jnp.logical_and, [reached[i] == (i in leaves) for i in range(L)])
+                for row, place in enumerate([0, *(1 + i for i in leaves)]):
+                    here = parts[row] + sum(a.astype(M.dtype) * M[i] for a, i in zip(first[row], leaves, strict=True))
+                    found[place] = jnp.where(is_own, here, found[place]) if len(sets) > 1 else here
+                parts = parts[1 + len(leaves) :]
+            return jnp.stack(found[1:]), found[0]
+
+        leaves, structure = jax.tree.flatten(M)
+        pulled = jax.tree.leaves(self._rows(problem, jax.vmap(pull)(cotangents)[0]))
+        found = [leaf(*each) for each in zip(leaves, pulled, strict=True)]
+        return tuple(jax.tree.unflatten(structure, part) for part in zip(*found, strict=True))
 
     def _local_jacobian(self, problem, params, join, entering, x):
         hidden = problem.model.hidden
@@ -213,26 +208,32 @@ class Units:
         units = problem.model.unit_params(stacked)
         return jax.tree.map(lambda a: a.reshape(len(a), -1, problem.model.hidden), units)
 
-    def times(self, J, M):
-        """J M."""
-        return jax.tree.map(lambda M: sum(J[:, j, None] * M[j : j + 1] for j in range(len(M))), M)
-
-    def pull(self, q, M):
-        """Q M, leaves [n, hidden]."""
-
-        def leaf(M):
-            leaves, _, hidden = M.shape
-            return (q.reshape(leaves, 1, hidden).astype(M.dtype) * M).sum(0)
-
-        return jax.tree.map(leaf, M)
-
     def like_params(self, problem, params, grads):
-        """What `pull` gives, like the parameters: zero for those that feed no unit."""
+        """A sum over the window like the parameters: zero for those that feed no unit."""
         units, back = jax.vjp(problem.model.unit_params, params)
         return back(jax.tree.map(lambda g, a: g.reshape(a.shape), grads, units))[0]
 
 
 UNITS = Units()
+
+
+def _backwards(J_T, q_T, leaves):
+    """λ and the rows of P within a set of leaves: before the first step, and after each, [1 + rows, T, L, hidden]."""
+    zeros, ones = jnp.zeros_like(q_T[0, 0]), jnp.ones_like(q_T[0, 0])
+
+    def back(rows, inputs):  # number by number: as arrays with axes this small it takes thirty times as long on a CPU
+        J, q = inputs
+        before = [[sum(a * J[i, j] for i, a in zip(leaves, row, strict=True)) for j in leaves] for row in rows]
+        before[0] = [a + q[j] for j, a in zip(leaves, before[0], strict=True)]
+        return before, rows
+
+    last = [[zeros for _ in leaves], *([ones if i == j else zeros for j in leaves] for i in leaves)]
+    first, passed = jax.lax.scan(back, last, (J_T, q_T), reverse=True)
+    nothing = jnp.zeros_like(q_T[:, 0])
+    whole = [
+        jnp.stack([row[leaves.index(i)] if i in leaves else nothing for i in range(q_T.shape[1])], 1) for row in passed
+    ]
+    return first, jnp.stack(whole)
 
 
 def _after(problem, params, join, entering, x):

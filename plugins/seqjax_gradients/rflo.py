@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+import jax
 import jax.numpy as jnp
 from annotated_types import Interval
 
@@ -34,8 +35,9 @@ class RFLO(Influence):
     def storage(self, problem, params):
         return storage(problem, params)
 
-    def decay(self, q_TS, local_jacobians):
-        return jnp.full_like(q_TS, 1 - self.leak)
+    def by_units(self, num_leaves, local_jacobians):
+        J_LL1 = (1 - self.leak) * jnp.eye(num_leaves)[..., None]
+        return jnp.broadcast_to(J_LL1, jax.eval_shape(local_jacobians).shape), [tuple(range(num_leaves))]
 
-    def advance(self, storage, M, J, I):
+    def advance(self, M, J, I):
         return (1 - self.leak) * M + I

@@ -23,5 +23,5 @@ class RTRL(Influence):
 
     claim = "exact"
 
-    def advance(self, storage, M, J, I):
+    def advance(self, M, J, I):
         return J @ M + I

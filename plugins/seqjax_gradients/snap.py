@@ -1,5 +1,6 @@
 """Sparse n-step approximations of real-time recurrent learning."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -26,7 +27,7 @@ class SnAp(Influence):
     J on the way to a loss is whole: one step more than where the loss is a function of the masked s_t.
 
     n = 1, for a `Cell` of one layer without embedding: a number is kept for each parameter and leaf of the state. With
-    one leaf a step costs about as much as with its gradient; with several, as in an LSTM, some 40 times as much.
+    one leaf a step costs about as much as with its gradient; with two, as in an LSTM, four to eight times as much.
     Otherwise M is kept whole, S·P numbers a row, and a step costs as much as with RTRL or more: that shows what n does,
     and is no way to be fast.
     """
@@ -47,24 +48,20 @@ class SnAp(Influence):
         return M._replace(rows=(M.rows, jnp.zeros(M.rows.shape, bool), jnp.zeros((size, size), bool)))
 
     def influence(self, carried):
-        return carried[0] if isinstance(carried, tuple) else carried
+        return carried[0]
 
     def begin(self, carried, I):
-        if not isinstance(carried, tuple):
-            return super().begin(carried, I)
         M, seen, joined = carried
         return M + I, seen | (I != 0), joined
 
-    def advance(self, storage, carried, J, I):
-        if storage is not DENSE:
-            return jax.tree.map(_keep_reached, carried, storage.times(J, carried), I)
+    def advance(self, carried, J, I):
         M, seen, joined = carried
         seen, joined = seen | (I != 0), joined | (J != 0)
         return jnp.where(self._reached(seen, joined), J @ M + I, 0), seen, joined
 
-    def decay(self, q_TS, local_jacobians):
-        J = local_jacobians()
-        return J[:, 0, 0] if J.shape[1] == 1 else None  # with several leaves some are reached and some are not
+    def by_units(self, num_leaves, local_jacobians):
+        leaves = range(num_leaves)
+        return local_jacobians(), [some for size in leaves for some in itertools.combinations(leaves, size + 1)]
 
     def _reached(self, seen, joined):
         """The mask, from where I and J were ever not zero."""
@@ -72,8 +69,3 @@ class SnAp(Influence):
         hops = min(self.n - 1, len(joined))
         within = jax.lax.fori_loop(0, hops, lambda _, r: jnp.minimum(one_hop @ r, 1), jnp.eye(len(joined)))
         return within @ seen.astype(float) > 0
-
-
-def _keep_reached(M, JM, I):
-    """J M + I, but where a parameter does not feed a leaf directly; there M and I have been zero all along."""
-    return jnp.where((M != 0) | (I != 0), JM + I, 0)

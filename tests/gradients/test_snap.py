@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +34,33 @@ class Whole(Model):
         return self.inner.step(params, state, x)
 
 
+class Three(NamedTuple):
+    """A state of three leaves."""
+
+    h: Any
+    a: Any
+    b: Any
+
+
+@dataclass(frozen=True)
+class Chain(Cell):
+    """Parameters of the first block reach all three leaves, those of the second a and b, those of the third b."""
+
+    blocks = 3
+    State = Three
+
+    def cell(self, u, v, state):
+        first, second, third = jnp.split(jnp.tanh(u + v), 3, -1)
+        h = 0.5 * state.h + first
+        a = 0.3 * state.a + h * second - 0.2 * state.b
+        return Three(h + 0.1 * state.a, a, 0.6 * state.b + a + third)
+
+
+OWN = {"mgu": MGU(hidden=H), "chain": Chain(hidden=H)}
+
+
 def make(name, spec, **fields):
-    return MGU(hidden=H) if name == "mgu" else seqjax.create("model", name, hidden=H, **fields)
+    return OWN[name] if name in OWN else seqjax.create("model", name, hidden=H, **fields)
 
 
 def setting(model, spec, seed=0):
@@ -78,7 +104,9 @@ TOKENS, VALUES = Spec(Tokens(V)), Spec(Values(2))
 
 
 @pytest.mark.parametrize("strategy", [SnAp(), RFLO(leak=0.3)], ids=repr)
-@pytest.mark.parametrize(("name", "spec"), [("rnn", TOKENS), ("gru", VALUES), ("lstm", TOKENS), ("mgu", VALUES)])
+@pytest.mark.parametrize(
+    ("name", "spec"), [("rnn", TOKENS), ("gru", VALUES), ("lstm", TOKENS), ("mgu", VALUES), ("chain", TOKENS)]
+)
 def test_storing_by_units_changes_nothing(strategy, name, spec):
     model = make(name, spec)
     params, state, batches = setting(model, spec)
