@@ -23,12 +23,14 @@ import seqjax
 from seqjax.gradient import init_memory
 
 SYMBOLS = 28
+ALL = sorted(seqjax.names("gradient"), key=lambda name: name != "full")
+"""Every strategy, the one first that the others are compared with."""
 
 
 def main() -> None:
     """Both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--strategies", nargs="+", default=seqjax.names("gradient"), metavar="NAME")
+    parser.add_argument("--strategies", nargs="+", default=ALL, metavar="NAME")
     parser.add_argument("--model", default="rnn")
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--rows", nargs="+", type=int, default=[8, 1, 32])
