@@ -62,6 +62,12 @@ def create(kind: str, name: str, /, **fields: Any) -> Any:
     return plugin
 
 
+def create_default(kind: str) -> Any:
+    """The plugin of this kind that an experiment has which names no other."""
+    fields = dict(DEFAULTS[kind])
+    return create(kind, fields.pop("plugin"), **fields)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scalars(Plugin):
     """The fields of an `Experiment` that are no plugins."""

@@ -141,11 +141,20 @@ class Sampler(Plugin):
 
 
 class Model(Plugin):
-    """A sequence model: one step. The author writes `init`, `init_state` and `step`."""
+    """A sequence model: one step. The author writes `init`, `init_state` and `step`.
+
+    A counted model, such as n-grams, has no `init` and is not trained: its author writes `count(stream, spec)`, which
+    makes its parameters, integers among them, from the training part.
+    """
 
     kind: ClassVar[str] = "model"
     context: Any = 0
     """How many outputs after a fresh state are not scored (n - 1 for an MLP on n lags). No field."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it has a `count` in place of a training."""
+        return hasattr(self, "count")
 
     def init(self, key: jax.Array, spec: Spec) -> Params:
         """Parameters: a nested dict of float arrays whose leaf names the author documents."""

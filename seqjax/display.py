@@ -39,7 +39,7 @@ class Display:
             self._print("device", device_line(self.run, self.devices))
             self._print("corpus", corpus_line(self.run))
             e = self.run.experiment
-            if e.gradient.claim != "exact" and not is_recurrent(e.model, self.run.spec):
+            if e.gradient and e.gradient.claim != "exact" and not is_recurrent(e.model, self.run.spec):
                 self._print("note", f"the state of {describe(e.model)} holds inputs only: {NO_TIME}")
             if self.console.is_terminal:
                 self.live.start(refresh=True)
@@ -82,10 +82,12 @@ class Display:
 
 def device_line(run: Any, devices: int | None = None) -> str:
     """Device, how many of them share a batch, jax, precision."""
-    batch = run.experiment.sampler.batch_size
-    used, found = make_mesh(batch, devices).size, len(jax.devices())
+    counted, found = run.experiment.model.is_counted, len(jax.devices())
     cores = f", {num_cores()} cores" if jax.default_backend() == "cpu" else f", {jax.devices()[0].device_kind}"
-    share = f" · batch of {batch} over {used} of {found} devices" if found > 1 else ""
+    share = ""
+    if found > 1 and not counted:
+        batch = run.experiment.sampler.batch_size
+        share = f" · batch of {batch} over {make_mesh(batch, devices).size} of {found} devices"
     return f"{jax.default_backend()}{cores}{share} · jax {jax.__version__} · {np.dtype(jax.numpy.zeros(()).dtype)}"
 
 
@@ -100,6 +102,8 @@ def corpus_line(run: Any) -> str:
 
 def model_line(run: Any) -> str:
     """Model, number of parameters, gradient strategy, optimizer."""
+    if run.experiment.model.is_counted:
+        return f"{describe(run.experiment.model)} · counted"
     params = jax.eval_shape(lambda: run.experiment.model.init(jax.random.key(0), run.spec))
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     e = run.experiment

@@ -41,6 +41,9 @@ def execute(
         ended = ended_run(experiment, path)  # again: another process may just have let go of the folder
         if ended is not None and ended.finished:
             return ended
+        if experiment.model.is_counted:
+            begin(run, devices)
+            return _count(run, progress)
         chunks = start(run, devices, *begin(run, devices))
         return _record(run, chunks, devices, progress, checkpoint_seconds)
 
@@ -85,6 +88,8 @@ def check(run: Run, devices: int | None) -> None:
     e, stream = run.experiment, run.prepared.streams["train"]
     if run.path is not None:
         recipe_file(e)
+    if e.model.is_counted:
+        return
     check_training(run.problem, stream, e.sampler, e.gradient, e.optimizer, e.epochs, e.seed, devices)
 
 
@@ -125,7 +130,8 @@ def _create(run, devices):
 
 
 def _environment(run, devices):
-    used = make_mesh(run.experiment.sampler.batch_size, devices).size
+    e = run.experiment
+    used = 1 if e.model.is_counted else make_mesh(e.sampler.batch_size, devices).size
     return environment(run.experiment, run.data.sha256, used)
 
 
@@ -166,6 +172,23 @@ def _go_on(run):
     state = checkpoint.restore(last, like)
     run.params = state.params
     return state, last.progress
+
+
+def _count(run, show):
+    """Counts, which is the only epoch of such a model."""
+    with Display(run, show) as display:
+        stream, began = run.prepared.streams["train"], time.perf_counter()
+        run.params = jax.tree.map(jax.numpy.asarray, run.experiment.model.count(stream, run.spec))
+        seconds, tokens = time.perf_counter() - began, len(stream.targets)
+        row = {"epoch": 1, "update": 0, "tokens": tokens, "seconds": seconds, "compile_seconds": 0.0}
+        row |= {"train_loss": evaluate(run.problem, run.params, stream)["loss"], "grad_norm": math.nan}
+        row |= {"learning_rate": math.nan, "tokens_per_second": tokens / seconds}
+        run.metrics = [_with_heldout(run, row)]
+        if run.path is not None:
+            folder.write_rows(run.path / folder.METRICS, run.metrics)
+        display.row(run.metrics[-1])
+    finish(run)
+    return run
 
 
 def _record(run, chunks, devices, show, checkpoint_seconds):

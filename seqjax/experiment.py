@@ -7,13 +7,12 @@ from typing import Any
 from seqjax import config
 from seqjax.contracts import Model, Optimizer, Sampler, Tokenizer
 from seqjax.corpus import Corpus
+from seqjax.errors import Error
 from seqjax.gradient import Gradient
 
 
 def _default(kind: str) -> Any:
-    fields = dict(config.DEFAULTS[kind])
-    name = fields.pop("plugin")
-    return field(default_factory=lambda: config.create(kind, name, **fields))
+    return field(default_factory=lambda: config.create_default(kind))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +30,31 @@ class Experiment(config.Scalars):
     tokenizer: Tokenizer | None = None
     """What a model reads of the data; None: the characters of a text, a series as it is."""
     sampler: Sampler = _default("sampler")
-    """Which windows make an epoch."""
+    """Which windows make an epoch; None of a counted model, and so are the two below the model."""
     model: Model = _default("model")
-    """What is trained."""
+    """What is trained, or counted."""
     gradient: Gradient = _default("gradient")
     """How the gradient goes back through time."""
     optimizer: Optimizer = _default("optimizer")
     """What an update does with the gradient."""
+
+    def __post_init__(self):
+        if not (isinstance(self.model, Model) and self.model.is_counted):
+            super().__post_init__()
+            return
+        defaults = {kind: config.create_default(kind) for kind in ("sampler", "gradient", "optimizer")}
+        defaults["epochs"] = type(self).epochs
+        given = {name for name, default in defaults.items() if getattr(self, name) not in (None, default)}
+        if given - ({"epochs"} if self.epochs == 1 else set()):
+            raise Error(
+                f"model {type(self.model).__name__} is counted, and takes no sampler, gradient, optimizer or epochs; "
+                f"leave out: {', '.join(sorted(given))}"
+            )
+        for name, default in defaults.items():
+            object.__setattr__(self, name, default)
+        super().__post_init__()
+        for name in defaults:
+            object.__setattr__(self, name, 1 if name == "epochs" else None)
 
     def run(
         self,

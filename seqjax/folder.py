@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import math
@@ -110,8 +111,8 @@ def write_params(path: Path, params: Params, codec: str) -> None:
     write(path, save_arrays(arrays, {"sha256": _sha256(arrays), "codec_sha256": _text_sha256(codec)}))
 
 
-def read_params(path: Path, like: Params, codec: str) -> Params:
-    """The parameters in a file, in the structure of `like`."""
+def read_params(path: Path, like: Params | None, codec: str) -> Params:
+    """The parameters in a file, in the structure of `like`; None: as the file has them."""
 
     def parse(data):
         arrays, header = load_arrays(data)
@@ -119,7 +120,7 @@ def read_params(path: Path, like: Params, codec: str) -> Params:
             raise ValueError("its hash is not that of its arrays")
         if header["codec_sha256"] != _text_sha256(codec):
             raise ValueError(f"it belongs to another {CODEC}")
-        return params_of(arrays, like)
+        return _nested(arrays) if like is None else params_of(arrays, like)
 
     return read(path, parse)
 
@@ -131,6 +132,15 @@ def params_of(arrays: dict[str, np.ndarray], like: Params) -> Params:
     if shapes != expected:
         raise ValueError(f"it has the arrays {shapes}, but the model has {expected}")
     return jax.tree_util.tree_map_with_path(lambda keys, _: jax.numpy.asarray(arrays[leaf_name(keys)]), like)
+
+
+def _nested(arrays):
+    """Arrays by names such as `outer/inner` as a nested dict."""
+    found: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *outer, inner = name.split("/")
+        functools.reduce(lambda table, key: table.setdefault(key, {}), outer, found)[inner] = jax.numpy.asarray(array)
+    return found
 
 
 def write_data(path: Path, data: Data) -> None:

@@ -71,7 +71,8 @@ class Run:
         )
         run = cls(experiment, codec, spec, metrics=folder.read_rows(path / folder.METRICS), path=path)
         run.diverged = (path / folder.DIVERGED).is_file()
-        like = jax.eval_shape(lambda: experiment.model.init(jax.random.key(0), spec))
+        counted = experiment.model.is_counted  # as many numbers as the text gave
+        like = None if counted else jax.eval_shape(lambda: experiment.model.init(jax.random.key(0), spec))
         if (path / folder.PARAMS).is_file():
             run.params = folder.read_params(path / folder.PARAMS, like, text)
             return run
@@ -274,9 +275,8 @@ class Run:
         """A matplotlib figure of training and held-out perplexity (or loss) by epoch."""
         from seqjax import plot
 
-        return plot.history(
-            self.metrics, title=" · ".join(map(registry.name_of, (self.experiment.model, self.experiment.gradient)))
-        )
+        plugins = filter(None, (self.experiment.model, self.experiment.gradient))
+        return plot.history(self.metrics, title=" · ".join(map(registry.name_of, plugins)))
 
     @functools.cached_property
     def samples(self) -> dict[str, str]:

@@ -92,7 +92,11 @@ def run_all(
 
 def _side_by_side(variants, paths, checkpoint_seconds):
     """The runs that could be trained side by side: new ones that differ in seed and optimizer settings alone."""
-    new = {name: variant for name, (_, variant) in variants.items() if paths[name] is None or not paths[name].exists()}
+    new = {
+        name: variant
+        for name, (_, variant) in variants.items()
+        if not variant.model.is_counted and (paths[name] is None or not paths[name].exists())
+    }
     runs: dict[str, Run] = {}
     while new:
         first = next(iter(new.values()))

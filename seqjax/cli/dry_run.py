@@ -18,6 +18,13 @@ def describe(experiment: Any, devices: int | None) -> str:
     data = prepare(experiment.corpus, experiment.train, experiment.heldout, experiment.tokenizer)
     check_model(experiment.model, data.spec)
     run = Run(experiment, data.codec, data.spec, _prepared=data)
+    head = [
+        f"device   {display.device_line(run, devices)}",
+        f"corpus   {display.corpus_line(run)}",
+        f"model    {display.model_line(run)}",
+    ]
+    if experiment.model.is_counted:
+        return "\n".join([*head, "nothing was counted; leave out --dry-run to count"])
     e, stream = experiment, data.streams["train"]
     options = (e.sampler, e.gradient, e.optimizer, e.epochs, e.seed, None, None, devices)
     arguments = set_up(run.problem, stream, *options)
@@ -31,9 +38,7 @@ def describe(experiment: Any, devices: int | None) -> str:
     ]
     return "\n".join(
         [
-            f"device   {display.device_line(run, devices)}",
-            f"corpus   {display.corpus_line(run)}",
-            f"model    {display.model_line(run)}",
+            *head,
             *shapes,
             f"epoch    {updates:,} updates of {e.sampler.batch_size} x {e.sampler.num_steps} steps, "
             f"{targets:,} of {len(stream.inputs):,} targets; {e.epochs} epochs, about {updates * e.epochs:,} updates",

@@ -80,7 +80,8 @@ def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
         prompt = run.codec.decode(run.prepared.streams["train"].inputs[:4])
         prompt = shlex.quote(prompt if prompt.isprintable() else "")
         print(f"next     seqjax generate {folder} --prompt {prompt} --temperature 0.8")
-        print(f"         seqjax measure {folder} --gradient full truncated:steps=10")
+        if run.experiment.gradient:
+            print(f"         seqjax measure {folder} --gradient full truncated:steps=10")
         print("         seqjax run --corpus text-file --corpus.path my-book.txt")
     else:
         print(f"next     seqjax evaluate {folder}")

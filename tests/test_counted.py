@@ -1,0 +1,141 @@
+"""A counted model, which has no training, as an experiment, a run and a command."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax import Error, Experiment, Model, Run, Text, measure, register, registry, sweep
+from seqjax.cli import main
+from seqjax_gradients import Full, Truncated
+from seqjax_models import RNN
+from seqjax_samplers import Random
+
+TEXT = "the cat sat on the mat and the dog sat on the log. " * 8
+FILE = """
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax
+
+
+@seqjax.register("model", "letters")
+@dataclass(frozen=True)
+class Letters(seqjax.Model):
+    def count(self, stream, spec):
+        return {"counts": {"all": np.bincount(stream.targets, minlength=spec.targets.size)}}
+
+    def init_state(self, params, spec, key=None):
+        return ()
+
+    def step(self, params, state, x):
+        return state, jnp.log(params["counts"]["all"])
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    """The models of this module, known while its tests run."""
+    before = set(registry._registered)
+    register("model", "frequencies")(Frequencies)
+    yield
+    for key in set(registry._registered) - before:
+        del registry._registered[key]
+
+
+@dataclass(frozen=True)
+class Frequencies(Model):
+    """Each id as often as it was counted, plus `more`, whatever came before."""
+
+    more: float = 1.0
+
+    def count(self, stream, spec):
+        """How often each id is a target."""
+        return {"counts": {"all": np.bincount(stream.targets, minlength=spec.targets.size).astype(np.int32)}}
+
+    def init_state(self, params, spec, key=None):
+        """Nothing."""
+        return ()
+
+    def step(self, params, state, x):
+        """The same output always."""
+        return state, jnp.log(params["counts"]["all"].astype(float) + self.more)
+
+
+def recipe(**fields):
+    return Experiment(**{"corpus": Text(TEXT), "train": 300, "heldout": 90, "model": Frequencies()} | fields)
+
+
+def test_it_has_nothing_that_trains():
+    e = recipe()
+    assert (e.sampler, e.gradient, e.optimizer, e.epochs) == (None, None, None, 1)
+    assert "[sampler]" not in e.to_toml()
+    assert dataclasses.replace(e, seed=3) == recipe(seed=3)
+    assert Experiment(corpus=Text(TEXT)).sampler is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [({"sampler": Random(4, 10)}, "sampler"), ({"gradient": Truncated(steps=3), "epochs": 5}, "epochs, gradient")],
+)
+def test_giving_it_some_is_an_error(fields, named):
+    with pytest.raises(Error, match=f"Frequencies is counted, and takes no sampler.*leave out: {named}"):
+        recipe(**fields)
+
+
+def test_a_trained_model_needs_them():
+    with pytest.raises(Error, match="sampler = None: must be a sampler"):
+        Experiment(corpus=Text(TEXT), model=RNN(hidden=3), sampler=None)
+
+
+def test_a_run_counts_evaluates_and_is_opened_again(tmp_path):
+    run = recipe().run(tmp_path / "run")
+    ids = run.codec.encode(TEXT[:390])
+    counts = np.bincount(ids[1:300], minlength=len(run.codec)) + 1.0
+    p = counts / counts.sum()
+    row = run.metrics[-1]
+    assert row["train_loss"] == pytest.approx(-np.log(p[ids[1:300]]).mean(), rel=1e-6)
+    assert row["heldout_perplexity"] == pytest.approx(math.exp(-np.log(p[ids[301:390]]).mean()), rel=1e-6)
+    assert (row["epoch"], row["update"], row["tokens"]) == (1, 0, 299)
+    opened = Run.open(tmp_path / "run")
+    assert opened.experiment == run.experiment
+    np.testing.assert_array_equal(opened.params["counts"]["all"], counts - 1)
+    assert opened.params["counts"]["all"].dtype == jnp.int32
+    assert opened.evaluate("heldout")["loss"] == row["heldout_loss"]
+    assert opened.generate("the ", 3) == "the    "  # a space is the likeliest
+    assert recipe().run(tmp_path / "run").metrics == run.metrics, "it is finished, and is not counted again"
+
+
+def test_counted_and_trained_models_are_compared(tmp_path):
+    runs = sweep(recipe(), {"model": {"some": Frequencies(), "more": Frequencies(more=9.0)}, "seed": [0, 1]}, tmp_path)
+    assert list(runs) == ["some, seed=0", "some, seed=1", "more, seed=0", "more, seed=1"]
+    table = runs.compare("heldout_loss", against="some")
+    assert len(table.rows) == 2
+
+
+def test_it_has_no_gradient_to_measure():
+    with pytest.raises(Error, match="is counted, and has no gradient"):
+        measure(recipe().run(), [Full()])
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(FILE)
+    (tmp_path / "text.txt").write_text(TEXT)
+    flags = ["--load", "mine.py", "--corpus", "text-file", "--corpus.path", "text.txt", "--model", "letters"]
+    assert main(["run", *flags, "--dry-run"]) == 0
+    assert "letters · counted\nnothing was counted" in capsys.readouterr().out
+    assert main(["run", *flags, "--epochs", "3"]) == 2
+    assert "Letters is counted" in capsys.readouterr().err
+    assert main(["run", *flags, "--out", "run"]) == 0
+    out = capsys.readouterr().out
+    assert "letters · counted" in out
+    assert "seqjax measure" not in out
+    assert main(["evaluate", "run", "--load", "mine.py"]) == 0
+    assert main(["measure", "run", "--load", "mine.py"]) == 2
+    assert "counted, and has no gradient" in capsys.readouterr().err
