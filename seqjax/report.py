@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from seqjax.errors import Error
+from seqjax.expected import is_met
 from seqjax.folder import PLAIN_NAME, disk_errors, write
 from seqjax.table import Table, format_cell
 
@@ -47,19 +48,20 @@ class Report:
         Args:
             what: what was measured, with its unit.
             got: a number or a text; or numbers, one a seed: their median, lowest and highest are shown.
-            expected: what it should be, such as "= 28" or "~ .0538 (.0471 to .0617)"; shown beside it.
+            expected: what it should be, such as "= 28", "~ .0538 (.0471 to .0617)" or "<= 1.4", shown beside it, with
+                yes or no where that can be told (of several seeds for their median); any other text is a remark.
 
         Raises:
             Error: neither a number nor a text nor a list of numbers.
         """
         if isinstance(got, str):
-            self._rows.append((what, got, None, None, None, expected))
-            return
-        values = _numbers(what, got)
-        if values.ndim == 0:
-            self._rows.append((what, values.item(), None, None, None, expected))
+            found: tuple[Any, ...] = (got, None, None, None)
+        elif (values := _numbers(what, got)).ndim == 0:
+            found = (values.item(), None, None, None)
         else:
-            self._rows.append((what, np.median(values), values.min(), values.max(), len(values), expected))
+            found = (np.median(values).item(), values.min(), values.max(), len(values))
+        met = {None: "", True: "yes", False: "no"}[is_met(found[0], expected)]
+        self._rows.append((what, *found, expected, met))
 
     def table(self, name: str, table: Any) -> None:
         """Adds a `Table`, or anything with columns and rows; it is saved as `<name>.csv`."""
@@ -75,8 +77,8 @@ class Report:
 
     @property
     def rows(self) -> Table:
-        """The results in numbers: what, got (of several seeds the median), low, high, n, expected."""
-        return Table(("what", "got", "low", "high", "n", "expected"), self._rows)
+        """The results in numbers: what, got (of several seeds the median), low, high, n, expected, met."""
+        return Table(("what", "got", "low", "high", "n", "expected", "met"), self._rows)
 
     def __str__(self) -> str:
         parts = [self.title]
@@ -140,7 +142,8 @@ class Report:
     def _summary(self) -> Table:
         """The results as people read them: expected beside got."""
         return Table(
-            ("what", "got", "expected"), [(what, _spread(*spread), expected) for what, *spread, expected in self._rows]
+            ("what", "got", "expected", "met"),
+            [(what, _spread(*spread), expected, met) for what, *spread, expected, met in self._rows],
         )
 
     def _check_name(self, name: str) -> None:

@@ -85,7 +85,7 @@ def test_seeds_are_their_median_and_range(file):
     seeds = np.array([3.0, 1.0, 2.0, 10.0])
     for got in (seeds, list(seeds), jnp.asarray(seeds), tuple(seeds)):
         report.row("x", got, "about 2.5")
-    assert set(report.rows.rows) == {("x", 2.5, 1.0, 10.0, 4, "about 2.5")}
+    assert set(report.rows.rows) == {("x", 2.5, 1.0, 10.0, 4, "about 2.5", "")}
     assert "2.500 (1.000 to 10.00, n = 4)  about 2.5" in str(report)
     assert "| x | 2.500 (1.000 to 10.00, n = 4) | about 2.5 |" in report.to_markdown()
 
@@ -106,7 +106,7 @@ def test_a_single_result_is_itself(file, got, kept, shown):
     report = Report(file)
     report.row("x", got)
     (row,) = report.rows.rows
-    assert row[2:] == (None, None, None, "")
+    assert row[2:] == (None, None, None, "", "")
     assert row[1] == kept if kept is not None else math.isnan(row[1])
     assert re.search(rf"^x +{re.escape(shown)}$", str(report), re.M)
 
@@ -114,7 +114,7 @@ def test_a_single_result_is_itself(file, got, kept, shown):
 def test_one_seed_says_so(file):
     report = Report(file)
     report.row("x", [0.5])
-    assert report.rows.rows == (("x", 0.5, 0.5, 0.5, 1, ""),)
+    assert report.rows.rows == (("x", 0.5, 0.5, 0.5, 1, "", ""),)
     assert "n = 1" in str(report)
 
 
@@ -173,9 +173,9 @@ def test_text(file):
     assert str(full(file)).splitlines() == [
         "Does it forecast? (8.1)",
         "",
-        "what    got                                  expected",
-        "a4      28                                   = 28",
-        "MSE     0.05380 (0.04710 to 0.06170, n = 3)  ~ .0538 (.0471 to .0617)",
+        "what    got                                  expected                  met",
+        "a4      28                                   = 28                      yes",
+        "MSE     0.05380 (0.04710 to 0.06170, n = 3)  ~ .0538 (.0471 to .0617)  yes",
         "sample  the <unk>",
         "",
         "held_out",
@@ -192,7 +192,7 @@ def test_markdown_refers_to_the_files_beside_it(file, tmp_path):
     text = report.to_markdown()
     head = ["# Does it forecast? (8.1)", "", "    python forecast.py --seeds 5", "", "With four lags", "it does."]
     assert text.splitlines()[:6] == head
-    assert "| sample | the \\<unk> |  |" in text
+    assert "| sample | the \\<unk> |  |  |" in text
     assert "| full | 0.3000 |" in text
     folder = report.save(tmp_path / "out")
     links = re.findall(r"\]\((.*?)\)", text)
@@ -210,10 +210,10 @@ def test_files(file, tmp_path):
     assert (folder / "report.md").read_text("utf-8") == report.to_markdown()
     assert read_csv(folder / "held_out.csv") == [["arm", "loss"], ["full", "0.30000000000000004"], ["8 steps", "nan"]]
     assert read_csv(folder / "rows.csv") == [
-        ["what", "got", "low", "high", "n", "expected"],
-        ["a4", "28", "", "", "", "= 28"],
-        ["MSE", "0.0538", "0.0471", "0.0617", "3", "~ .0538 (.0471 to .0617)"],
-        ["sample", "the <unk>", "", "", "", ""],
+        ["what", "got", "low", "high", "n", "expected", "met"],
+        ["a4", "28", "", "", "", "= 28", "yes"],
+        ["MSE", "0.0538", "0.0471", "0.0617", "3", "~ .0538 (.0471 to .0617)", "yes"],
+        ["sample", "the <unk>", "", "", "", "", ""],
     ]
     width, height = full(file).figures["steps"].get_size_inches()
     assert imread(folder / "steps.png").shape[:2] == (int(height * 150), int(width * 150))

@@ -83,9 +83,9 @@ def test_a_report_is_printed_and_saved(folder):
     done = call("--steps", "7")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        "Does it count? 100 % of it", "", "what  got  expected", "sum   21   = 10", "", "saved    reports/count",
+        "Does it count? 100 % of it", "", "what  got  expected  met", "sum   21   = 10      no", "", "saved    reports/count",
     ]  # fmt: skip
-    assert "| sum | 21 | = 10 |" in Path("reports", "count", "report.md").read_text("utf-8")
+    assert "| sum | 21 | = 10 | no |" in Path("reports", "count", "report.md").read_text("utf-8")
 
 
 def test_it_is_saved_where_out_says(quick, folder):

@@ -1,0 +1,43 @@
+"""What a result should be, in words that people read, and whether it is."""
+
+import math
+import re
+from typing import Any
+
+NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+BOUNDS = {
+    "<=": lambda got, x: got <= x,
+    ">=": lambda got, x: got >= x,
+    "<": lambda got, x: got < x,
+    ">": lambda got, x: got > x,
+}
+
+
+def is_met(got: Any, expected: str) -> bool | None:
+    """Whether a result is what was expected; None where that says nothing which could be checked.
+
+    `= 28` is met by what is 28 in the digits that are shown, `= the text` by that text; `~ .0538 (.0471 to .0617)` by
+    what lies in the band, `<= 1.4`, `>= .65`, `< 0` and `> 0` by what lies there. What follows a comma or a semicolon,
+    and any other text, is a remark.
+
+    Args:
+        got: a number, or a text.
+        expected: such a text.
+    """
+    text = expected.strip()
+    if isinstance(got, str):
+        return got == text[1:].strip() if text.startswith("=") else None
+    if match := re.match(rf"=\s*({NUMBER})(?=$|[\s,;])", text):
+        x = float(match[1].replace(",", ""))
+        return math.isfinite(got) and abs(got - x) <= 0.5000001 * _last_place(match[1])
+    if match := re.match(rf"~[^(]*\(({NUMBER}) to ({NUMBER})", text):
+        return float(match[1]) <= got <= float(match[2])
+    if match := re.match(rf"(<=|>=|<|>)\s*({NUMBER})(?=$|[\s,;])", text):
+        return bool(BOUNDS[match[1]](got, float(match[2].replace(",", ""))))
+    return None
+
+
+def _last_place(number: str) -> float:
+    """The worth of a number's last digit."""
+    mantissa, _, exponent = number.partition("e")
+    return 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
