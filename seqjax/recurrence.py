@@ -15,6 +15,9 @@ from seqjax.initializers import Scheme, init_weight
 from seqjax.specs import Tokens
 from seqjax.unroll import Gates
 
+EVERY_STEP = 2**32 - 1
+"""Stands for all steps of a sequence where a key is folded with the number of one."""
+
 
 class HiddenState(NamedTuple):
     """h: float[hidden], the output of a layer."""
@@ -51,8 +54,10 @@ class Cell(Model):
     [hidden, blocks hidden], `b_h` [blocks hidden]; `W_hq` [hidden, Q], `b_q` [Q]; with an embedding `E` [D, embedding].
     A layer may also hold `b_hh` [blocks hidden], which is added to v; `init` makes none. Biases start at zero.
 
-    Dropout (Zaremba, Sutskever & Vinyals 2014) is on where `init_state` is given a key, and acts on what a layer hands
-    upwards, never on h_{t-1} -> h_t. A mask depends on the key, the number of the step and the layer alone.
+    Dropout is on where `init_state` is given a key. `dropout` (Zaremba, Sutskever & Vinyals 2014) acts on what a layer
+    hands upwards, with a mask of its own for each step; `recurrent_dropout` (Gal & Ghahramani 2016) on the h_{t-1} that
+    is multiplied by W_hh, with one mask for all steps of a sequence. A mask depends on the key, the layer and, of the
+    first kind, the number of the step.
     """
 
     hidden: Annotated[int, Interval(ge=1)] = 256
@@ -63,6 +68,8 @@ class Cell(Model):
     """Size of the vectors that a table, N(0, 1), has for ids. None: ids pick rows of W_xh."""
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Probability that a unit of a layer's output is zero; what is left is scaled by 1 / (1 - dropout)."""
+    recurrent_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Probability that a unit is zero, all through a sequence, where h goes on to the next step; scaled likewise."""
     initializer: Scheme = "normal"
     """Of the weights: N(0, 0.01²); U(±1/√hidden); Glorot's uniform; W_hh orthogonal, the others N(0, 1/fan_in)."""
 
@@ -115,7 +122,8 @@ class Cell(Model):
         """All zero."""
         zero = jnp.zeros(self.hidden, params["W_hq"].dtype)
         layer = self.State(*[zero] * len(self.State._fields))
-        noise = () if key is None or self.dropout == 0 else (key, jnp.zeros((), jnp.int32))
+        is_noisy = key is not None and (self.dropout > 0 or self.recurrent_dropout > 0)
+        noise = (key, jnp.zeros((), jnp.int32)) if is_noisy else ()
         return CellState((layer,) * self.layers, *noise)
 
     def step(self, params, state, x):
@@ -126,41 +134,47 @@ class Cell(Model):
         return self._step(params, state, x, recur_apart)
 
     def _step(self, params, state, x, recur):
-        def advance(layer, u, old):
-            new = self.cell(u, recur(old.h, layer["W_hh"], layer.get("b_hh")), old)
+        def advance(layer, u, old, scale):
+            new = self.cell(u, recur(_scaled(old.h, scale), layer["W_hh"], layer.get("b_hh")), old)
             return new, new.h
 
         def keep(layer):
             return self._keep(state.key, state.step, layer)
 
-        return self._through_layers(params, state, x, 1, advance, keep)
+        scale = functools.partial(self._recurrent_scale, state.key)
+        return self._through_layers(params, state, x, 1, advance, keep, scale)
 
     def unroll(self, params, state, xs, gates=None):
         num_steps = len(xs)
 
-        def advance(layer, u_TB, start):
-            return scan_cell(self, layer["W_hh"], layer.get("b_hh"), u_TB, start, gates)
+        def advance(layer, u_TB, start, scale_B):
+            return scan_cell(self, layer["W_hh"], layer.get("b_hh"), u_TB, start, gates, scale_B)
 
         def keep(layer):
             steps_TB = state.step + jnp.arange(num_steps, dtype=jnp.int32)[:, None]
             rows = jax.vmap(self._keep, in_axes=(0, 0, None))
             return jax.vmap(rows, in_axes=(None, 0, None))(state.key, steps_TB, layer)
 
-        return self._through_layers(params, state, xs, num_steps, advance, keep)
+        def scale(layer):
+            return jax.vmap(self._recurrent_scale, in_axes=(0, None))(state.key, layer)
 
-    def _through_layers(self, params, state, x, num_steps, advance, keep):
+        return self._through_layers(params, state, xs, num_steps, advance, keep, scale)
+
+    def _through_layers(self, params, state, x, num_steps, advance, keep, scale):
         """The new state and the output; `advance` takes one layer through one step or many."""
+        is_noisy = not isinstance(state.key, tuple)
         if self.embedding is not None:
             x = params["E"][x]
         ends = []
         for index, start in enumerate(state.layers):
             layer = params[f"layer_{index}"]
             u = layer["W_xh"][x] if jnp.issubdtype(x.dtype, jnp.integer) else x @ layer["W_xh"]
-            end, x = advance(layer, u + layer["b_h"], start)
+            held = scale(index).astype(u.dtype) if is_noisy and self.recurrent_dropout else None
+            end, x = advance(layer, u + layer["b_h"], start, held)
             ends.append(end)
-            if not isinstance(state.key, tuple):
+            if is_noisy and self.dropout:
                 x = jnp.where(keep(index), x / (1 - self.dropout), jnp.zeros_like(x))
-        counter = state.step if isinstance(state.step, tuple) else state.step + num_steps
+        counter = state.step + num_steps if is_noisy else state.step
         return CellState(tuple(ends), state.key, counter), x @ params["W_hq"] + params["b_q"]
 
     def _keep(self, key, step, layer):
@@ -168,10 +182,20 @@ class Cell(Model):
         key = jax.random.fold_in(jax.random.fold_in(key, step), layer)
         return jax.random.bernoulli(key, 1 - self.dropout, (self.hidden,))
 
+    def _recurrent_scale(self, key, layer):
+        """float[hidden]: what multiplies the units of a layer's h where it enters W_hh, 0 or 1 / (1 - probability)."""
+        key = jax.random.fold_in(jax.random.fold_in(key, EVERY_STEP), layer)
+        kept = jax.random.bernoulli(key, 1 - self.recurrent_dropout, (self.hidden,))
+        return jnp.where(kept, 1 / (1 - self.recurrent_dropout), 0)
+
 
 def sigmoid(x: Array) -> Array:
     """σ(x) = (tanh(x/2) + 1) / 2, which is faster in a scan on a CPU than `jax.nn.sigmoid`."""
     return 0.5 * jnp.tanh(0.5 * x) + 0.5
+
+
+def _scaled(h, scale):
+    return h if scale is None else h * scale
 
 
 def recur(h, W_hh, b_hh):
@@ -201,39 +225,40 @@ def scan_cell(
     u_TB: Float[Array, "T B width"],
     start: Any,
     gates: Gates,
+    scale_B: Float[Array, "B hidden"] | None = None,
 ) -> tuple[Any, Float[Array, "T B hidden"]]:
     """One layer over time: the state after the last step, and h of every step.
 
-    Backwards the scan carries the state's cotangent alone and emits those of u_t and v_t; the gradient of W_hh is one
-    product after it, Σ_t h_{t-1}ᵀ dv_t.
+    Where h enters W_hh it is multiplied by `scale_B`, a constant. Backwards the scan carries the state's cotangent
+    alone and emits those of u_t and v_t; the gradient of W_hh is one product after it, Σ_t h_{t-1}ᵀ dv_t.
     """
-    return _forward(model, W_hh, b_hh, u_TB, start, gates)[0]
+    return _forward(model, W_hh, b_hh, u_TB, start, gates, scale_B)[0]
 
 
-def _forward(model, W_hh, b_hh, u_TB, start, gates):
+def _forward(model, W_hh, b_hh, u_TB, start, gates, scale_B):
     def body(old, u):
-        new, cell_vjp = jax.vjp(model.cell, u, recur(old.h, W_hh, b_hh), old)
+        new, cell_vjp = jax.vjp(model.cell, u, recur(_scaled(old.h, scale_B), W_hh, b_hh), old)
         return new, (new.h, cell_vjp)
 
     end, (h_TB, cell_vjps) = jax.lax.scan(body, start, u_TB)
-    return (end, h_TB), (W_hh, b_hh, start.h, h_TB, cell_vjps, gates)
+    return (end, h_TB), (W_hh, b_hh, start.h, h_TB, cell_vjps, gates, scale_B)
 
 
 def _backward(model, residuals, cotangents):
-    W_hh, b_hh, start_h, h_TB, cell_vjps, gates = residuals
+    W_hh, b_hh, start_h, h_TB, cell_vjps, gates, scale_B = residuals
     dend, dh_TB = cotangents
     W_hh_transposed = W_hh.T  # once, out of the scan: on a CPU a product with W_hh.T takes up to twice as long
 
     def body(dnew, inputs):
         cell_vjp, dh, gate = inputs
         du, dv, dold = cell_vjp(dnew._replace(h=dnew.h + dh))
-        dold = dold._replace(h=dold.h + dv @ W_hh_transposed)
+        dold = dold._replace(h=dold.h + _scaled(dv @ W_hh_transposed, scale_B))
         return (dold if gate is None else _scale(dold, gate)), (du, dv)
 
     dstart, (du_TB, dv_TB) = jax.lax.scan(body, dend, (cell_vjps, dh_TB, gates), reverse=True)
-    before_TB = jnp.concatenate([start_h[None], h_TB])[:-1]
+    before_TB = _scaled(jnp.concatenate([start_h[None], h_TB])[:-1], scale_B)
     before, dv = (a.reshape(-1, a.shape[-1]) for a in (before_TB, dv_TB))
-    return before.T @ dv, None if b_hh is None else dv.sum(0), du_TB, dstart, None
+    return before.T @ dv, None if b_hh is None else dv.sum(0), du_TB, dstart, None, None
 
 
 def _scale(state, gate):

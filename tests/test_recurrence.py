@@ -60,7 +60,11 @@ CELLS = pytest.mark.parametrize(
 )
 SETUPS = pytest.mark.parametrize(
     ("fields", "spec"),
-    [({}, TOKENS), ({"layers": 2}, VALUES), ({"layers": 2, "embedding": 3, "dropout": 0.4}, TOKENS)],
+    [
+        ({"recurrent_dropout": 0.3}, TOKENS),
+        ({"layers": 2}, VALUES),
+        ({"layers": 2, "embedding": 3, "dropout": 0.4, "recurrent_dropout": 0.5}, TOKENS),
+    ],
     ids=["one-layer", "two-layers-values", "two-layers-embedding-dropout"],
 )
 
@@ -93,7 +97,20 @@ def masks_of(model, state):
     return np.asarray(kept) / (1 - model.dropout)
 
 
-def by_hand(xp, equations, params, layers, xs, masks, gates):
+def held_masks_of(model, state):
+    """What multiplies h of each row and layer where it enters W_hh, the same at all steps, [B, layers, hidden]."""
+    if not model.recurrent_dropout:
+        return np.ones((B, model.layers, model.hidden))
+
+    def one(b, layer):
+        key = jax.random.fold_in(jax.random.fold_in(state.key[b], 2**32 - 1), layer)
+        return jax.random.bernoulli(key, 1 - model.recurrent_dropout, (model.hidden,))
+
+    kept = [[one(b, layer) for layer in range(model.layers)] for b in range(B)]
+    return np.asarray(kept) / (1 - model.recurrent_dropout)
+
+
+def by_hand(xp, equations, params, layers, xs, masks, held_masks, gates):
     """Step by step, row by row; with `xp` jax.numpy the state's tangent is scaled by gates [T, B]."""
     layers = [[[leaf[b] for leaf in layer] for layer in layers] for b in range(B)]
     outputs = []
@@ -105,7 +122,7 @@ def by_hand(xp, equations, params, layers, xs, masks, gates):
                 if xp is jnp:
                     held = [jax.lax.stop_gradient(a) for a in old]
                     old = [s + gates[t, b] * (a - s) for a, s in zip(old, held, strict=True)]
-                u, v = x @ p["W_xh"] + p["b_h"], old[0] @ p["W_hh"] + p.get("b_hh", 0)
+                u, v = x @ p["W_xh"] + p["b_h"], (old[0] * held_masks[b, index]) @ p["W_hh"] + p.get("b_hh", 0)
                 layers[b][index] = equations(xp, u, v, *old)
                 x = layers[b][index][0] * masks[t, b, index]
             outputs.append(x @ params["W_hq"] + params["b_q"])
@@ -154,9 +171,9 @@ def test_values_and_gradients_are_those_of_a_loop_over_the_equations(x64, cls, e
     """Forward in numpy, backward through a Python loop with gates on each row and step."""
     model = cls(hidden=5, **fields)
     params, state, xs = make(model, spec)
-    gates, masks = gates_of(T, B), masks_of(model, state)
+    gates, masks = gates_of(T, B), (masks_of(model, state), held_masks_of(model, state))
 
-    layers, outputs = by_hand(np, equations, *jax.tree.map(np.asarray, (params, state.layers, xs)), masks, None)
+    layers, outputs = by_hand(np, equations, *jax.tree.map(np.asarray, (params, state.layers, xs)), *masks, None)
     (_, (new, found)), grads = jax.jit(functools.partial(differentiate, model.unroll))(params, state, xs, gates)
     np.testing.assert_allclose(found, outputs, atol=1e-13)
     jax.tree.map(
@@ -166,7 +183,7 @@ def test_values_and_gradients_are_those_of_a_loop_over_the_equations(x64, cls, e
     @jax.jit
     @functools.partial(jax.grad, argnums=(0, 1))
     def expected(params, start):
-        return score(*by_hand(jnp, equations, params, start, xs, masks, gates))
+        return score(*by_hand(jnp, equations, params, start, xs, *masks, gates))
 
     assert_close(grads, expected(params, state.layers), 1e-12)
 
