@@ -23,7 +23,7 @@ or, where your distribution has none:
 endef
 export NO_PYTHON
 
-.PHONY: help demo test test-slow bench lint types wheel lock clean
+.PHONY: help demo test test-slow reproduce bench lint types wheel lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -36,6 +36,10 @@ test: $(READY)  ## the test suite; ARGS="-k name" chooses
 
 test-slow: $(READY)  ## the tests that take minutes
 	@$(PYTHON) -m pytest -n 2 -m slow $(ARGS)
+
+reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter.md and docs/chapter.html; ARGS="--only ngrams"
+	@.venv/bin/seqjax reproduce experiments --out reports --title "The chapter, reproduced" --markdown docs/chapter.md \
+		--page docs/chapter.html --table experiments/README.md $(ARGS)
 
 bench: $(READY) | $(UV)  ## training speed beside PyTorch (installed apart, once) and Flax; ARGS="--cells gru"
 	@$(with_index) $(PYTHON) benchmarks/training.py $(ARGS)

@@ -270,7 +270,7 @@ def registry_doc(cls, name):
 # --- help -----------------------------------------------------------------------------------------------
 
 
-VERBS = ["run", "generate", "evaluate", "sweep", "compare", "lags", "measure", "check", "list", "show"]
+VERBS = ["run", "generate", "evaluate", "sweep", "compare", "lags", "measure", "check", "reproduce", "list", "show"]
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])

@@ -19,6 +19,7 @@ VERBS = {
     "lags": "the gradient by how many steps back it travels, and what cutting it costs",
     "measure": "bias, variance, seconds and memory of gradient strategies, at a run's parameters",
     "check": "whether a gradient strategy does what it claims",
+    "reproduce": "run experiments, and write what they found on one page",
     "list": "the plugins there are",
     "show": "what a plugin does and what its parameters are",
 }

@@ -1,0 +1,45 @@
+"""`seqjax reproduce`: run the experiments of a folder, and write what they found on one page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqjax.cli.parser import Parser
+from seqjax.errors import Error
+
+DESCRIPTION = """Run every script of a folder that returns a report, each in a process of its own, and write what they
+found on one page. A script that was run as it is now is not run again."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs what has to be run, and writes the pages that are asked for."""
+    parser = Parser(prog="seqjax reproduce", description=DESCRIPTION)
+    parser.add_argument("folder", metavar="FOLDER", help="of the scripts, each of which ends with sj.script(main)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of these scripts; default: all")
+    parser.add_argument("--out", default="reports", metavar="DIR", help="folder of the reports; default: reports")
+    parser.add_argument("--title", default="What the experiments found", help="of the pages")
+    parser.add_argument("--markdown", metavar="FILE", help="all reports as one Markdown file; figures go beside it")
+    parser.add_argument("--page", metavar="FILE", help="all reports as one HTML page that needs no other file")
+    parser.add_argument("--table", metavar="FILE", help="a table of all results, as Markdown")
+    args = parser.read(argv)
+    scripts = {file.stem: file for file in sorted(Path(args.folder).glob("*.py"))}
+    names = args.only or list(scripts)
+    missing = [name for name in names if name not in scripts]
+    if missing or not scripts:
+        known = ", ".join(scripts) or "none"
+        raise Error(f"{args.folder} has no script {', '.join(missing) or 'at all'} (scripts: {known})")
+
+    from seqjax import page
+    from seqjax.folder import write
+    from seqjax.reproduce import reproduce
+
+    findings = reproduce([scripts[name] for name in names], Path(args.out), progress=True)
+    findings.sort(key=lambda finding: page.place(finding.title))
+    if args.markdown:
+        page.write_markdown(findings, Path(args.markdown), args.title)
+    if args.page:
+        page.write_html(findings, Path(args.page), args.title)
+    if args.table:
+        write(Path(args.table), f"# {args.title}\n\n{page.summary(findings).to_markdown()}")
+    for file in filter(None, (args.markdown, args.page, args.table)):
+        print(f"saved    {file}")
+    return 0

@@ -1,0 +1,112 @@
+"""What experiments found, as Markdown and as one HTML page that needs no other file."""
+
+import base64
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqjax.folder import disk_errors, write
+from seqjax.reproduce import Finding
+from seqjax.table import Table, format_cell
+
+STYLE = """
+body { font: 17px/1.5 Georgia, serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+h1, h2, h3, nav, table { font-family: system-ui, sans-serif } h2 { margin-top: 3rem; border-top: 1px solid #ccc }
+img { max-width: 100%; height: auto } .wide { overflow-x: auto } pre { overflow-x: auto; background: #f6f6f6 }
+table { border-collapse: collapse; font-size: .8rem } td, th { padding: .2rem .6rem; border-bottom: 1px solid #ddd }
+th { text-align: left } tr:has(td.no) { background: #fdecea }
+"""
+
+
+def place(title: str) -> tuple:
+    """Where a report stands on a page: by the first section that its title names, as in "... (8.5, 8.6)"."""
+    section = re.search(r"\((\d+)\.(\d+)", title)
+    return (not section, *(map(int, section.groups()) if section else ()), title)
+
+
+def summary(findings: Sequence[Finding]) -> Table:
+    """A row a result: question, command, what, got, expected, met, minutes."""
+    columns = ("question", "command", "what", "got", "expected", "met", "minutes")
+    found = []
+    for finding in findings:
+        head = (finding.title, f"python experiments/{finding.script.name}")
+        minutes = f"{finding.seconds / 60:.1f}"
+        rows = finding.rows or [{"what": "tables and figures", "got": "", "n": "", "expected": "", "met": ""}]
+        for n, row in enumerate(rows):
+            first = (*head, minutes) if n == 0 else ("", "", "")
+            found.append((*first[:2], row["what"], _got(row), row["expected"], row["met"], first[2]))
+    return Table(columns, found)
+
+
+def write_markdown(findings: Sequence[Finding], file: Path, title: str) -> None:
+    """All reports as one Markdown file, its figures in a folder of the file's name beside it."""
+    figures = file.with_suffix("")
+    with disk_errors(figures):
+        figures.mkdir(parents=True, exist_ok=True)
+    parts = [f"# {title}", _counted(findings)]
+    for finding in findings:
+        for image in _images(finding):
+            write(figures / f"{finding.script.stem}-{image.name}", image.read_bytes())
+        parts.append(_section(finding, lambda name, f=finding: f"{figures.name}/{f.script.stem}-{name}"))
+    write(file, "\n\n".join(parts) + "\n")
+
+
+def write_html(findings: Sequence[Finding], file: Path, title: str) -> None:
+    """All reports as one HTML page with the figures in it, which a phone can show."""
+    from markdown_it import MarkdownIt
+
+    render = MarkdownIt("commonmark", {"html": False}).enable("table").render
+    data = lambda f, name: f"data:image/png;base64,{base64.b64encode((f.folder / name).read_bytes()).decode()}"
+    links, sections = [], []
+    for finding in findings:
+        anchor = finding.script.stem
+        links.append(f'<li><a href="#{anchor}">{html.escape(finding.title)}</a></li>')
+        images = {image.name: data(finding, image.name) for image in _images(finding)}
+        text = render(_section(finding, lambda name: name))
+        for name, source in images.items():
+            text = text.replace(f'src="{name}"', f'src="{source}"')
+        sections.append(f'<section id="{anchor}">\n{text}</section>')
+    body = "\n".join(sections).replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+    body = body.replace("<td>no</td>", '<td class="no">no</td>')
+    write(
+        file,
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
+        f"<body><h1>{html.escape(title)}</h1>\n<p>{html.escape(_counted(findings))}</p>\n"
+        f"<nav><ol>{''.join(links)}</ol></nav>\n{body}\n</body></html>\n",
+    )
+
+
+def _counted(findings):
+    """How many results are as expected, and how long all took."""
+    met = [row["met"] for finding in findings for row in finding.rows if row["met"]]
+    minutes = sum(finding.seconds for finding in findings) / 60
+    return f"{met.count('yes')} of {len(met)} results lie where they are expected. All took {minutes:.0f} minutes."
+
+
+def _section(finding, place):
+    """A report under a heading of the second level, without links to files; `place` says where a figure lies."""
+    lines = []
+    for line in finding.report.splitlines():
+        if line.startswith(("In full: ", "Also: ")):
+            continue
+        line = f"#{line}" if line.startswith("#") else line
+        lines.append(re.sub(r"^!\[(.*?)\]\((.*?)\)$", lambda m: f"![{m[1]}]({place(m[2])})", line))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
+
+
+def _images(finding):
+    """The figures that a report shows."""
+    return [finding.folder / name for name in re.findall(r"^!\[.*?\]\((.*?)\)$", finding.report, re.MULTILINE)]
+
+
+def _got(row):
+    """A result as a table shows it; of several seeds with their number."""
+    try:
+        text = format_cell(float(row["got"]) if not re.fullmatch(r"-?\d+", row["got"]) else int(row["got"]))
+    except ValueError:
+        return row["got"]
+    if not row["n"]:
+        return text
+    return f"{text} ({format_cell(float(row['low']))} to {format_cell(float(row['high']))}, n = {row['n']})"

@@ -1,0 +1,126 @@
+"""Experiments that are run once, and the pages of what they found."""
+
+import html.parser
+import os
+from pathlib import Path
+
+import pytest
+
+from seqjax import Error
+from seqjax.cli import main
+from seqjax.reproduce import reproduce
+
+SCRIPT = '''"""{title}   python experiments/{name}.py
+
+Because it is *asked*.
+"""
+
+from pathlib import Path
+
+import seqjax as sj
+
+
+def main(n: int = 3) -> sj.Report:
+    with Path("count").open("a") as file:
+        file.write("{name} ")
+    report = sj.Report(__file__)
+    report.row("{name} | sum", n * (n - 1) / 2, "= 3")
+    report.row("seeds", [1.0, 2.0, 6.0], "~ 5 (4 to 6)")
+    report.table("numbers", sj.Table(["a"], [[1.25]]))
+    report.figure("line", sj.plot.lines({{"x": [1, 2]}}))
+    return report
+
+
+if __name__ == "__main__":
+    sj.script(main)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of two experiments, the working folder beside it."""
+    monkeypatch.chdir(tmp_path)
+    Path("experiments").mkdir()
+    for name, title in (("one", "How many? (8.10)"), ("two", "Why so many? (8.2, 8.3)")):
+        Path("experiments", f"{name}.py").write_text(SCRIPT.format(name=name, title=title))
+    return Path("experiments")
+
+
+class Page(html.parser.HTMLParser):
+    """What a page refers to, its open tags and the text of its cells."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.sources, self.ids, self.cells, self.open = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.sources += [found[name] for name in ("src", "href") if name in found]
+        self.ids += [found["id"]] if "id" in found else []
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "td":
+            self.cells.append(data)
+
+
+def test_each_is_run_once_and_again_when_it_has_changed(folder, capsys):
+    command = ["reproduce", "experiments", "--markdown", "docs/all.md", "--page", "docs/all.html", "--table", "all.md"]
+    Path("docs").mkdir()
+    assert main(command) == 0
+    assert Path("count").read_text() == "one two "
+    assert "1 of 2 as expected" in capsys.readouterr().out
+    assert main(command) == 0
+    assert Path("count").read_text() == "one two "
+    (folder / "two.py").write_text((folder / "two.py").read_text().replace("n: int = 3", "n: int = 4"))
+    assert main([*command, "--only", "two"]) == 0
+    assert Path("count").read_text() == "one two two "
+
+
+def test_the_pages(folder):
+    Path("docs").mkdir()
+    files = ["--markdown", "docs/all.md", "--page", "docs/all.html", "--table", "all.md", "--title", "All & more"]
+    assert main(["reproduce", "experiments", *files]) == 0
+    text = Path("docs/all.md").read_text()
+    assert text.startswith("# All & more\n\n2 of 4 results lie where they are expected.")
+    assert text.index("## Why so many? (8.2, 8.3)") < text.index("## How many? (8.10)"), "by section"
+    assert "| one \\| sum | 3.000 | = 3 | yes |" in text
+    assert "| seeds | 2.000 (1.000 to 6.000, n = 3) | ~ 5 (4 to 6) | no |" in text
+    assert "csv" not in text
+    assert "![line](all/two-line.png)" in text
+    assert (Path("docs/all/two-line.png")).read_bytes() == Path("reports/two/line.png").read_bytes()
+    page = Page(Path("docs/all.html").read_text())
+    assert page.open == []
+    assert page.ids == ["two", "one"]
+    assert all(source.startswith(("#", "data:image/png;base64,")) for source in page.sources), "it needs no other file"
+    assert sum(source.startswith("data:") for source in page.sources) == 2
+    assert [cell for cell in page.cells if "sum" in cell] == ["two | sum", "one | sum"]
+    table = Path("all.md").read_text()
+    assert "| Why so many? (8.2, 8.3) | python experiments/two.py | two \\| sum | 3.000 | = 3 | yes | 0." in table
+    assert "|  |  | seeds | 2.000 (1.000 to 6.000, n = 3) | ~ 5 (4 to 6) | no |  |" in table
+
+
+def test_what_fails_is_told_and_what_was_found_is_kept(folder):
+    broken = (folder / "two.py").read_text().replace("report.row(", "raise sj.Error('no luck')\n    report.row(", 1)
+    (folder / "two.py").write_text(broken)
+    with pytest.raises(Error, match=r"two\.py ended with 2: seqjax: no luck; see out/two/log\.txt"):
+        reproduce(sorted(folder.iterdir()), Path("out"))
+    (folder / "two.py").write_text(broken.replace("raise sj.Error('no luck')", ""))
+    reproduce(sorted(folder.glob("*.py")), Path("out"))
+    assert Path("count").read_text().split().count("one") == 1
+
+
+def test_what_is_not_there_is_told(folder, capsys):
+    assert main(["reproduce", "experiments", "--only", "three"]) == 2
+    assert "has no script three (scripts: one, two)" in capsys.readouterr().err
+    os.mkdir("empty")
+    assert main(["reproduce", "empty"]) == 2
+    assert "has no script at all" in capsys.readouterr().err
