@@ -1,5 +1,7 @@
 __version__: str
 
+from . import linear as linear
+from . import markov as markov
 from . import plot as plot
 from . import testing as testing
 from .config import create as create
@@ -14,6 +16,8 @@ from .corpus import Corpus as Corpus
 from .corpus import Pairs as Pairs
 from .corpus import Series as Series
 from .corpus import Text as Text
+from .coverage import Coverage as Coverage
+from .coverage import coverage as coverage
 from .epoch import TrainState as TrainState
 from .epoch import run_epoch as run_epoch
 from .errors import Error as Error
@@ -49,6 +53,9 @@ from .script import script as script
 from .specs import Spec as Spec
 from .specs import Tokens as Tokens
 from .specs import Values as Values
+from .statistics import Frequencies as Frequencies
+from .statistics import frequencies as frequencies
+from .statistics import zipf_figure as zipf_figure
 from .sweeps import sweep as sweep
 from .table import Table as Table
 from .train import training as training

@@ -149,7 +149,7 @@ class Model(Plugin):
 
     kind: ClassVar[str] = "model"
     context: Any = 0
-    """How many outputs after a fresh state are not scored (n - 1 for an MLP on n lags). No field."""
+    """How many outputs after a fresh state are not scored (n - 1 for an MLP on the last n inputs). No field."""
 
     @property
     def is_counted(self) -> bool:

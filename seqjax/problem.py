@@ -94,7 +94,8 @@ class ModelProblem(Problem):
     def _loss(self, params, output, target):
         loss = self.spec.targets.loss if self.loss is None else self.loss
         if self.dtype is not None:
-            output = _cast(output, jnp.result_type(*jax.tree.leaves(params)))
+            floats = [a.dtype for a in jax.tree.leaves(params) if jnp.issubdtype(a.dtype, jnp.inexact)]
+            output = _cast(output, jnp.result_type(*(floats or [float])))
         return loss(output, target)
 
     def _inputs(self, xs):

@@ -215,8 +215,8 @@ def _first_plan(problem, stream, sampler, gradient, optimizer, epochs, seed, dev
     if not _scored(problem, stream, plan, sampler.num_steps).any():
         raise Error(
             f"nothing is scored: the first {problem.context} outputs after a fresh state do not count (the context of "
-            f"a model, of one with lags: lags - 1), and no window of num_steps = {sampler.num_steps} reaches further\n"
-            "Take longer windows (--sampler.num-steps), or a model of less context (--model.lags)"
+            f"a model), and no window of num_steps = {sampler.num_steps} reaches further\n"
+            "Take longer windows (--sampler.num-steps), or a model of less context, such as fewer --model.lags"
         )
     return plan, Static(problem, gradient, optimizer, epochs * len(plan.starts), sampler.num_steps, mesh)
 

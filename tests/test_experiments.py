@@ -12,9 +12,17 @@ SCRIPTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.py"))
 TEXT = seqjax.Text("so it goes, and on it goes. " * 700)
 TINY = {
     "add_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 3000},
+    "bptt_numbers": {},
     "char_rnn": {"corpus": TEXT, "epochs": 2, "hidden": 8},
     "copy_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 4000},
+    "in_context": {"corpus": TEXT, "epochs": 1, "hidden": 8, "seeds": 1},
     "influence_balancing": {"updates": 20},
+    "linear_forecast": {"epochs": 1, "seeds": 1, "num_steps": 400},
+    "markov_chain": {"num_steps": 20_000, "epochs": 1, "seeds": 1},
+    "sampler_coverage": {"epochs": 3},
+    "text_statistics": {"characters": TEXT, "lines": TEXT},
+    "variants": {"corpus": TEXT, "epochs": 1, "hidden": 8, "seeds": 1},
+    "vanishing": {"hidden": 4, "max_lag": 5, "num_steps": 10},
     "noisy_sine": {"epochs": 1, "seeds": 2},
     "online_estimators": {"seeds": 1, "updates": 20},
     "stocks": {"epochs": 1, "seeds": 1, "hidden": 4},

@@ -11,7 +11,7 @@ from seqjax.check import check_model
 from seqjax.unroll import unroll
 from seqjax_gradients import Full, Randomized, Truncated
 from seqjax_models import MLP
-from seqjax_samplers import Sequential
+from seqjax_samplers import Sequential, Windows
 
 LAGS, HIDDEN, T, B = 3, 5, 7, 2
 TOKENS = Spec(Tokens(6))
@@ -149,3 +149,105 @@ def test_the_model_passes_the_check_before_training(spec):
 def test_ranges():
     with pytest.raises(Error, match=r"lags = 0: must be int >= 1\n.*hidden = 0: must be int >= 1"):
         MLP(lags=0, hidden=0)
+
+
+# --- strided and pooled history -------------------------------------------------------------------------
+
+HISTORIES = pytest.mark.parametrize(
+    ("lags", "stride", "pool"), [(3, 2, 1), (3, 2, 2), (2, 3, 5), (1, 4, 3), (4, 3, 2)],
+    ids=["strided", "no gaps", "means overlap", "one mean", "gaps"],
+)  # fmt: skip
+
+
+def reaching(spec, lags, stride, pool):
+    """A model with such a history, and the rest of `make`."""
+    model = MLP(lags=lags, hidden=HIDDEN, stride=stride, pool=pool)
+    _, params, _, xs = make(spec, 9, lags)
+    _, _, state, _ = make(spec, 9, model.context + 1)
+    return model, params, state, xs
+
+
+@HISTORIES
+def test_features_are_means_of_inputs_a_stride_apart(x64, lags, stride, pool):
+    model, params, state, xs = reaching(COVARIATES, lags, stride, pool)
+    assert model.context == (lags - 1) * stride + pool - 1
+    new, outputs = model.unroll(params, state, xs)
+    p = {name: np.asarray(a) for name, a in params.items()}
+    for b in range(B):
+        history = np.concatenate([state.window[b], xs[:, b]])
+        now = len(state.window[b])
+        for t in range(len(xs)):
+            features = [
+                sum(history[now + t - i * stride - j] for j in range(pool)) / pool for i in reversed(range(lags))
+            ]
+            h = np.maximum(np.concatenate(features) @ p["W_xh"] + p["b_h"], 0)
+            np.testing.assert_allclose(outputs[t, b], h @ p["W_hq"] + p["b_q"], atol=1e-12)
+        np.testing.assert_array_equal(new.window[b], history[-now:])
+
+
+def test_strided_ids(x64):
+    """Every second of a sequence's ids is what a model without strides reads of those alone."""
+    model, params, state, xs = reaching(TOKENS, 3, 2, 1)
+    _, outputs = model.unroll(params, state, xs)
+    plain = MLP(lags=3, hidden=HIDDEN)
+    for first in (0, 1):
+        before = jnp.concatenate([state.window[:, :1], state.window[:, 1 - first :: 2]], axis=1)[:, -3:]
+        _, expected = plain.unroll(params, state._replace(window=before), xs[first::2])
+        np.testing.assert_allclose(outputs[first::2], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("spec", "lags", "stride", "pool"),
+    [(VALUES, 3, 2, 2), (VALUES, 2, 3, 5), (TOKENS, 3, 2, 1)],
+    ids=["no gaps", "means overlap", "strided ids"],
+)
+def test_any_history_is_the_scan_of_the_step_in_values_and_gradients(x64, spec, lags, stride, pool):
+    model, params, state, xs = reaching(spec, lags, stride, pool)
+
+    def loss(over_time, params, scale):
+        inputs = xs if spec is TOKENS else xs * scale
+        middle, first = over_time(params, state, inputs[:4])
+        last, second = over_time(params, middle, inputs[4:])
+        outputs = jnp.concatenate([first, second])
+        return jnp.sum(jnp.sin(outputs)), (last, outputs)
+
+    def scanned(params, state, xs):
+        return unroll(functools.partial(model.step, params), state, xs)
+
+    both = [jax.jit(jax.value_and_grad(functools.partial(loss, f), argnums=(0, 1), has_aux=True))
+            for f in (model.unroll, scanned)]  # fmt: skip
+    found, expected = (f(params, jnp.asarray(1.5)) for f in both)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), found, expected)
+
+
+def test_means_of_a_constant_are_the_constant_and_reach_back_at_a_constant_size(x64):
+    """A longer reach changes neither the parameters nor what a constant series gives."""
+    near, far = MLP(lags=3), MLP(lags=3, stride=8, pool=8)
+    spec = Spec(Values(1))
+    params = near.init(jax.random.key(0), spec)
+    jax.tree.map(np.testing.assert_array_equal, far.init(jax.random.key(0), spec), params)
+    constant = jnp.full((30, 1, 1), 0.7)
+    outputs = [
+        model.unroll(params, jax.tree.map(lambda a: a[None], model.init_state(params, spec)), constant)[1][-1]
+        for model in (near, far)
+    ]
+    np.testing.assert_allclose(*outputs, rtol=1e-14)
+
+
+def test_outputs_are_scored_once_the_whole_history_is_known():
+    stream = Stream(np.arange(40.0)[:, None], np.arange(1.0, 41)[:, None], np.array([0, 40]))
+    problem = Problem.of(MLP(lags=2, stride=4, pool=3), Spec(Values(1)))
+    options = {"sampler": Windows(batch_size=1, num_steps=9), "gradient": Full(), "epochs": 1}
+    _, row = next(training(problem, stream, optimizer=seqjax.create("optimizer", "sgd", learning_rate=1e-6), **options))
+    assert row["tokens"] == 32 * (9 - 6), "32 windows, of each of which 6 outputs have too little history"
+
+
+def test_ids_are_not_pooled():
+    model = MLP(stride=2, pool=2)
+    params = MLP().init(jax.random.key(0), TOKENS)
+    for call in (lambda: check_model(model, TOKENS), lambda: model.init_state(params, TOKENS)):
+        with pytest.raises(Error, match=r"pool = 2: a mean of ids means nothing.*--model.pool 1"):
+            call()
+    check_model(model, VALUES)
+    with pytest.raises(Error, match=r"stride = 0: must be int >= 1\n.*pool = 0: must be int >= 1"):
+        MLP(stride=0, pool=0)

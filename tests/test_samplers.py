@@ -1,9 +1,12 @@
+import itertools
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from seqjax import Error
 from seqjax.train import epoch_rng
-from seqjax_samplers import Random, Sequential
+from seqjax_samplers import Random, Sequential, Uniform
 
 ONE = [[0, 34], [0, 100], [0, 41], [0, 40]]
 """One document each. The last one is as short as the samplers here allow."""
@@ -216,7 +219,7 @@ def test_random_counts_windows_by_document():
         Random(batch_size=4, num_steps=5).plan(np.array([0, 9, 18, 27]), epoch_rng(0, 0))
 
 
-@pytest.mark.parametrize("sampler", [Sequential(batch_size=2, num_steps=5), Random(batch_size=2, num_steps=5)])
+@pytest.mark.parametrize("sampler", [Sequential(2, 5), Random(2, 5), Uniform(2, 5)])
 def test_a_plan_is_a_function_of_seed_and_epoch(sampler):
     def starts(seed, epoch):
         return sampler.plan(np.array([0, 200]), epoch_rng(seed, epoch)).starts.tolist()
@@ -227,8 +230,82 @@ def test_a_plan_is_a_function_of_seed_and_epoch(sampler):
     assert [starts(0, epoch) for epoch in range(8)] != [starts(1, epoch) for epoch in range(8)]
 
 
-@pytest.mark.parametrize("cls", [Sequential, Random])
+@pytest.mark.parametrize("cls", [Sequential, Random, Uniform])
 def test_sizes_are_positive(cls):
     with pytest.raises(Error) as caught:
         cls(batch_size=0, num_steps=-1)
     assert len(caught.value.problems) == 2
+
+
+# --- uniform --------------------------------------------------------------------------------------------
+
+
+def all_windows(bounds, num_steps):
+    """Every window that overlaps a document, as (start, count): its part inside."""
+    for a, b in itertools.pairwise(bounds):
+        for first in range(a - num_steps + 1, b):
+            inside = [t for t in range(first, first + num_steps) if a <= t < b]
+            if inside:
+                yield inside[0], len(inside)
+
+
+def drawn(plan):
+    return list(zip(plan.starts.ravel().tolist(), plan.scored[..., 1].ravel().tolist(), strict=True))
+
+
+@pytest.mark.parametrize("bounds", [*ONE, *MANY])
+@pytest.mark.parametrize(("batch_size", "num_steps"), [(2, 5), (1, 7), (4, 3), (3, 1)])
+def test_uniform_draws_from_all_windows_that_overlap_a_document_no_target_twice(bounds, batch_size, num_steps):
+    possible = Counter(all_windows(bounds, num_steps))
+    for plan in plans(Uniform(batch_size=batch_size, num_steps=num_steps), bounds, 20):
+        check_shapes(plan, batch_size)
+        assert len(plan.starts) == possible.total() // (batch_size * num_steps)
+        assert plan.fresh.all()
+        assert not plan.scored[..., 0].any()
+        assert set(drawn(plan)) <= set(possible)
+        positions = scored_positions(plan)
+        assert len(positions) == len(set(positions))
+
+
+@pytest.mark.parametrize("bounds", [[0, 34], MANY[1], MANY[4]])
+def test_uniform_draws_every_window_and_trains_every_target_equally_often(bounds):
+    """Counts over 2,000 epochs within 5 standard deviations of independent ones; T windows hold each target."""
+    B, T, epochs = 2, 5, 2_000
+    possible = Counter(all_windows(bounds, T))
+    of_target = Counter(start + t for start, count in possible.elements() for t in range(count))
+    assert of_target == dict.fromkeys(range(bounds[-1]), T)
+
+    found, trained, N = Counter(), Counter(), possible.total() // (B * T)
+    for plan in plans(Uniform(batch_size=B, num_steps=T), bounds, epochs):
+        found.update(drawn(plan))
+        trained.update(scored_positions(plan))
+    share = N * B / possible.total()
+    for window, multiplicity in possible.items():  # as many windows of one start and count as documents are short
+        mean = epochs * multiplicity * share
+        assert abs(found[window] - mean) < 5 * mean**0.5
+    mean = epochs * T * share
+    assert all(abs(trained[target] - mean) < 5 * mean**0.5 for target in range(bounds[-1]))
+
+
+def test_uniform_shuffles_its_windows():
+    """The first four of 9 windows come in all 24 orders, about as often in each."""
+    found = [plan.starts.ravel()[:4] for plan in plans(Uniform(batch_size=3, num_steps=5), [0, 47], 600)]
+    orders = Counter(tuple(np.argsort(four).tolist()) for four in found)
+    assert len(orders) == 24
+    assert max(orders.values()) < 25 + 5 * 25**0.5
+
+
+def test_uniform_has_as_many_batches_as_the_chapters_samplers():
+    for plan in plans(Uniform(batch_size=32, num_steps=35), [0, 9_999], 5):
+        assert plan.starts.shape == (8, 32)
+        assert 8_960 - 35 * 12 < plan.scored.sum() <= 8_960, "few windows are cut: 68 of 10,033"
+    assert {plan.starts.shape for plan in plans(Uniform(batch_size=2, num_steps=5), [0, 34])} == {(3, 2)}
+
+
+def test_uniform_with_too_little_text_says_needed_and_found():
+    sampler = Uniform(batch_size=4, num_steps=5)
+    assert sampler.plan(np.array([0, 0, 16]), epoch_rng(0, 0)).starts.shape == (1, 4)
+    assert sampler.plan(np.array([0, 6, 6, 12]), epoch_rng(0, 0)).starts.shape == (1, 4)
+    for bounds, found in ([0, 15], 19), ([0, 0], 0), ([0], 0), ([0, 6, 11], 19):
+        with pytest.raises(Error, match=rf"4 x 5 needs 20 windows .*, found {found}\n.*--sampler.batch-size"):
+            sampler.plan(np.array(bounds), epoch_rng(0, 0))

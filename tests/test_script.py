@@ -83,8 +83,13 @@ def test_a_report_is_printed_and_saved(folder):
     done = call("--steps", "7")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        "Does it count? 100 % of it", "", "what  got  expected  met", "sum   21   = 10      no", "", "saved    reports/count",
-    ]  # fmt: skip
+        "Does it count? 100 % of it",
+        "",
+        "what  got  expected  met",
+        "sum   21   = 10      no",
+        "",
+        "saved    reports/count",
+    ]
     assert "| sum | 21 | = 10 | no |" in Path("reports", "count", "report.md").read_text("utf-8")
 
 

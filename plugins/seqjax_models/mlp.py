@@ -5,13 +5,14 @@ from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from annotated_types import Interval
 
-from seqjax import Model, Tokens, register
+from seqjax import Error, Model, Tokens, register
 
 
 class State(NamedTuple):
-    """window: the last inputs, oldest first: float[lags, dim], or int32[lags] where they are tokens."""
+    """window: the last `context` + 1 inputs, oldest first: float[..., dim], or int32[...] where they are tokens."""
 
     window: jax.Array
 
@@ -21,29 +22,38 @@ class State(NamedTuple):
 class MLP(Model):
     """Autoregressive network with one hidden layer on the last inputs.
 
-        h_t = relu([x_{t-lags+1}, ..., x_t] W_xh + b_h)
+        f_{t,i} = 1/pool Σ_{j<pool} x_{t - i stride - j},   i = 0, ..., lags - 1
+        h_t = relu([f_{t,lags-1}, ..., f_{t,0}] W_xh + b_h)
         o_t = h_t W_hq + b_q
 
-    An id stands for its one-hot vector, so it picks a row of W_xh for each lag (Bengio et al. 2003, "A neural
-    probabilistic language model", without the shared embedding). Its state holds inputs alone: no gradient travels
-    through it, and all strategies agree.
+    By default the features are the last inputs themselves. A `stride` reaches further back with as many of them: every
+    stride-th input, or with `pool` = `stride` the means of all of them, stretch by stretch.
 
-    Parameters, D inputs and Q outputs: `W_xh` [lags * D, hidden], the rows of the oldest input first; `b_h` [hidden];
+    An id stands for its one-hot vector, so it picks a row of W_xh for each lag (Bengio et al. 2003, "A neural
+    probabilistic language model", without the shared embedding), and cannot be pooled. Its state holds inputs alone: no
+    gradient travels through it, and all strategies agree.
+
+    Parameters, D inputs and Q outputs: `W_xh` [lags * D, hidden], the rows of the oldest feature first; `b_h` [hidden];
     `W_hq` [hidden, Q]; `b_q` [Q]. Weights are uniform in ±√(6 / (rows + columns)) (Glorot & Bengio 2010), biases zero.
     """
 
     lags: Annotated[int, Interval(ge=1)] = 4
-    """Number of inputs that an output depends on."""
+    """Number of features that an output depends on: inputs, or means of them."""
     hidden: Annotated[int, Interval(ge=1)] = 10
     """Number of hidden units."""
+    stride: Annotated[int, Interval(ge=1)] = 1
+    """Steps from one feature to the next."""
+    pool: Annotated[int, Interval(ge=1)] = 1
+    """How many inputs in a row a feature is the mean of: 1 takes every stride-th alone, `stride` leaves no gaps."""
 
     @property
     def context(self):
         """Outputs after a fresh state that are not scored: their window is not full yet."""
-        return self.lags - 1
+        return (self.lags - 1) * self.stride + self.pool - 1
 
     def init(self, key, spec):
         """Glorot's uniform weights, zero biases."""
+        self._check(spec)
         shapes = {"W_xh": (self.lags * spec.inputs.width, self.hidden), "W_hq": (self.hidden, spec.targets.width)}
         draw = jax.nn.initializers.glorot_uniform()
         keys = jax.random.split(key, len(shapes))
@@ -52,22 +62,37 @@ class MLP(Model):
 
     def init_state(self, params, spec, key=None):
         """A window of zeros, or of id 0."""
+        self._check(spec)
         if isinstance(spec.inputs, Tokens):
-            return State(jnp.zeros(self.lags, jnp.int32))
-        return State(jnp.zeros((self.lags, spec.inputs.dim), params["b_h"].dtype))
+            return State(jnp.zeros(self.context + 1, jnp.int32))
+        return State(jnp.zeros((self.context + 1, spec.inputs.dim), params["b_h"].dtype))
 
     def step(self, params, state, x):
         """One time step."""
         window = jnp.concatenate([state.window[1:], x[None]])
-        return State(window), self._output(params, window)
+        return State(window), self._output(params, self._pooled(window, self.stride))
 
     def unroll(self, params, state, xs, gates=None):
         """All steps at once."""
         num_steps = len(xs)
-        inputs = jnp.concatenate([jnp.moveaxis(state.window, 1, 0), xs])  # [lags + T, B, ...]
-        steps_LT = 1 + jnp.arange(self.lags)[:, None] + jnp.arange(num_steps)
+        inputs = jnp.concatenate([jnp.moveaxis(state.window, 1, 0), xs])  # [context + 1 + T, B, ...]
+        steps_LT = self.stride * jnp.arange(self.lags)[:, None] + jnp.arange(num_steps)
         new = State(jnp.moveaxis(inputs[num_steps:], 0, 1))
-        return new, self._output(params, inputs[steps_LT])
+        return new, self._output(params, self._pooled(inputs[1:])[steps_LT])
+
+    def _check(self, spec):
+        if isinstance(spec.inputs, Tokens) and self.pool > 1:
+            raise Error(
+                f"model mlp: pool = {self.pool}: a mean of ids means nothing; pool real values, or take --model.pool 1"
+            )
+
+    def _pooled(self, inputs, every=1):
+        """Means of inputs n, ..., n + pool - 1 along the leading axis, for n = 0, every, 2 every, ..."""
+        if self.pool == 1:
+            return inputs[::every]
+        sizes, strides = ((n, *(1,) * (inputs.ndim - 1)) for n in (self.pool, every))
+        zero = np.zeros((), inputs.dtype)
+        return jax.lax.reduce_window(inputs, zero, jax.lax.add, sizes, strides, "valid") / self.pool
 
     def _output(self, params, windows):
         """float[..., Q] from windows with the lags along the leading axis: ids [lags, ...], values [lags, ..., dim]."""

@@ -1,0 +1,55 @@
+"""Is a network better than counting? (8.3, 8.5, 8.6)   python experiments/in_context.py --seeds 3
+
+All read the first 10,000 characters, the next 5,000 choose, and the 5,000 after are read once. Trained as in the
+chapter, networks know their text by heart and little else. With units dropped, of h on its way up and, the same all
+through a sequence, on its way to the next step, a GRU leaves all counts behind but those of Kneser and Ney.
+"""
+
+import numpy as np
+
+import seqjax as sj
+from seqjax_corpora import TimeMachine
+from seqjax_models import GRU, LSTM, RNN, NGram
+from seqjax_optimizers import Adam
+
+SMOOTHINGS = ("none", "additive", "laplace", "witten-bell", "kneser-ney")
+EXPECTED = {
+    ("witten-bell", 4): ("~ 5.86 (5.85 to 5.88)", "~ 7.97 (7.95 to 7.99)"),
+    ("kneser-ney", 6): ("~ 5.12 (5.11 to 5.14)", "~ 6.64 (6.63 to 6.65)"),
+}
+BY_HEART = {"rnn": "", "gru": "~ 1.08 (1.04 to 1.12)", "lstm": "~ 1.15 (1.08 to 1.25)"}
+
+
+def main(corpus: sj.Corpus | None = None, epochs: int = 500, hidden: int = 256, seeds: int = 3) -> sj.Report:
+    corpus, report = corpus or TimeMachine(), sj.Report(__file__)
+    test = sj.Text(corpus.load().text[15_000:20_000])
+    text = {"corpus": corpus, "train": 10_000, "heldout": 5_000}
+    table = []
+    for smoothing in SMOOTHINGS:
+        for order in range(1, 7):
+            run = sj.Experiment(**text, model=NGram(order=order, smoothing=smoothing)).run()
+            found = run.metric("heldout_perplexity")[0], run.evaluate(test)["perplexity"]
+            table.append((f"{order}-gram, {smoothing}", *found))
+            for part, got, expected in zip(
+                ("held-out", "test"), found, EXPECTED.get((smoothing, order), ()), strict=False
+            ):
+                report.row(f"{part} perplexity, {order}-gram, {smoothing}", got, expected)
+    models = {"rnn": RNN(hidden=hidden), "gru": GRU(hidden=hidden), "lstm": LSTM(hidden=hidden)}
+    base = sj.Experiment(**text, epochs=epochs, evaluate_every=max(1, epochs // 20))
+    runs = dict(sj.sweep(base, {"model": models, "seed": range(seeds)}).arms)
+    dropout = GRU(hidden=hidden, dropout=0.3, recurrent_dropout=0.7)
+    adam = {"model": dropout, "optimizer": Adam(learning_rate=0.002, clip_norm=1.0), "evaluate_every": 10}
+    best = sj.Experiment(**text, **adam, epochs=max(1, 3 * epochs // 10))
+    runs["gru with dropout"] = list(sj.sweep(best, {"seed": range(seeds)}).values())
+    for name, arm in runs.items():
+        found = [run.metric("heldout_perplexity")[-1] for run in arm], [run.evaluate(test)["perplexity"] for run in arm]
+        table.append((name, *map(np.median, found)))
+        by_heart = [np.median(run.metric("train_perplexity")[-20:]) for run in arm]
+        report.row(f"training perplexity, {name}", by_heart, BY_HEART.get(name, ""))
+        report.row(f"test perplexity, {name}", found[1], "<= 7.8" if name not in BY_HEART else "")
+    report.table("perplexity", sj.Table(("model", "held out", "test"), sorted(table, key=lambda row: row[2])))
+    return report
+
+
+if __name__ == "__main__":
+    sj.script(main)

@@ -1,0 +1,49 @@
+"""How well can a noisy sine be forecast at all? (8.1)   python experiments/linear_forecast.py --seeds 5
+
+The least mean squared error of any forecast that is linear in the last values, by how many of them, one and more steps
+ahead; and that of trained networks on as many values, on values further apart, and on the means of several.
+"""
+
+import numpy as np
+
+import seqjax as sj
+from seqjax_corpora import NoisySine
+from seqjax_models import MLP, RNN
+from seqjax_optimizers import Adam
+from seqjax_samplers import Windows
+
+ONE_STEP = {1: "= .077083", 2: "= .059339", 4: "= .050109", 8: "= .045904", 16: "= .045005", 32: "= .044295",
+            64: "= .042417", 128: "= .041122", 256: "= .040386"}  # fmt: skip
+AHEAD = {1: (".05011", ".05011"), 4: (".05439", ".05128"), 16: (".06993", ".06457"), 64: (".24809", ".23055")}
+MODELS = {
+    "last 4": MLP(lags=4), "last 16": MLP(lags=16), "every 4th of 16": MLP(lags=4, stride=4),
+    "means of 4, of 16": MLP(lags=4, stride=4, pool=4), "rnn": RNN(hidden=16, initializer="uniform"),
+}  # fmt: skip
+
+
+def main(epochs: int = 30, seeds: int = 5, num_steps: int = 1000) -> sj.Report:
+    report = sj.Report(__file__)
+    covariance = sj.linear.noisy_sine_covariance(0.01, 0.2)
+    for lags, expected in ONE_STEP.items():
+        report.row(f"least linear MSE, {lags} lags", sj.linear.best_linear(covariance, lags).mse, expected)
+    for ahead, (iterated, direct) in AHEAD.items():
+        report.row(f"4 lags, {ahead} ahead, iterated", sj.linear.iterated(covariance, 4, ahead).mse, f"= {iterated}")
+        report.row(f"4 lags, {ahead} ahead, direct", sj.linear.best_linear(covariance, 4, ahead).mse, f"= {direct}")
+    first, second = sj.linear.best_linear(sj.linear.noisy_sine_covariance(0.01, 0.0), 2).coefficients
+    report.row("first of two coefficients without noise", first, "= 1.9999000008")
+    report.row("second", second, "= -1.0000000")
+    train = int(0.6 * num_steps)
+    base = sj.Experiment(
+        corpus=NoisySine(num_steps=num_steps), train=train, heldout=num_steps - train, sampler=Windows(16, 20),
+        optimizer=Adam(learning_rate=0.01), epochs=epochs, evaluate_every=epochs,
+    )  # fmt: skip
+    runs = sj.sweep(base, {"model": MODELS, "seed": range(seeds)})
+    report.table("held_out", runs.compare("heldout_loss", against="last 4"))
+    for name, arm in runs.arms.items():
+        errors = [np.nanmean((run.predict(run.data.values, 16) - run.data.values) ** 2) for run in arm]
+        report.row(f"MSE 16 steps ahead, {name}", errors)
+    return report
+
+
+if __name__ == "__main__":
+    sj.script(main)

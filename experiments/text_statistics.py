@@ -1,0 +1,53 @@
+"""How often do the words of a book occur? (8.2, 8.3)   python experiments/text_statistics.py
+
+Frequencies of words, pairs and triples, their ten commonest, and the exponent α of Zipf's law, frequency ∝ rank^-α, by
+least squares on the logarithms. The commonest pairs are stop words; most pairs and triples occur once.
+"""
+
+import seqjax as sj
+from seqjax_corpora import TimeMachine
+from seqjax_tokenizers import Char, Word
+
+ALPHA = {
+    1: ("1.035291", "1.031523", ".91386"),
+    2: (".463743", ".676277", ".591745"),
+    3: (".164190", ".460419", ".407649"),
+}
+COUNTS = {1: (32775, 4579, 2397), 2: (32774, 20234, 16625), 3: (32773, 29882, 28251)}
+TOP = {
+    1: "the i and of a to was in that my",
+    2: "of the, in the, i had, i was, and the, the time, it was, to the, as i, of a",
+    3: "the time traveller, the time machine, the medical man, it seemed to, it was a, here and there, seemed to me, "
+    "i did not, i saw the, i began to",
+}
+
+
+def main(characters: sj.Corpus | None = None, lines: sj.Corpus | None = None) -> sj.Report:
+    text, lines = (characters or TimeMachine()).load(), (lines or TimeMachine(form="lines")).load()
+    words = Word().split(lines.text)
+    report = sj.Report(__file__)
+    report.row("characters", len(text.text), "= 170,580")
+    report.row("vocabulary of characters, with <unk>", len(Char().fit(text)), "= 28")
+    report.row("vocabulary of words, with <unk>", len(Word().fit(lines)), "= 4,580")
+    counted = {n: sj.frequencies(words, n) for n in (1, 2, 3)}
+    for min_freq, size in ((2, 2183), (5, 825), (10, 400), (100, 41)):
+        report.row(f"the same of words that occur {min_freq} times", counted[1].vocab_size(min_freq), f"= {size}")
+    for n, found in counted.items():
+        for name, value, expected in zip(
+            ("all", "different", "once"), (found.total, found.distinct, found.singletons), COUNTS[n], strict=True
+        ):
+            report.row(f"{n}-grams, {name}", value, f"= {expected}")
+        for (first, last), expected in zip(((1, None), (1, 1000), (1, 100)), ALPHA[n], strict=True):
+            ranks = f"ranks {first} to {min(last or found.distinct, found.distinct)}"
+            report.row(
+                f"α of {n}-grams, {ranks}", found.zipf(first, min(last or 10**9, found.distinct)), f"= {expected}"
+            )
+        grams = [gram if n == 1 else " ".join(gram) for gram in found.grams[:10]]
+        report.row(f"commonest {n}-grams", (" " if n == 1 else ", ").join(grams), f"= {TOP[n]}")
+    report.row("share of stop words among words", counted[1].stop_word_share())
+    report.figure("zipf", sj.zipf_figure({f"{n}-grams": found for n, found in counted.items()}))
+    return report
+
+
+if __name__ == "__main__":
+    sj.script(main)

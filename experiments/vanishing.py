@@ -1,0 +1,44 @@
+"""When do gradients vanish, and when do they explode? (8.7)   python experiments/vanishing.py
+
+The norm of ∂h_t/∂h_{t-k} by lag, for recurrent weights with spectral radius .9, 1 and 1.1. In a linear network it
+follows the radius. A tanh network forgets faster the larger its states are, so that a radius above 1 need not explode.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqjax as sj
+
+
+def linear(W, h, x):
+    """The state as it comes."""
+    return W @ h + x, jnp.zeros(())
+
+
+def tanh(W, h, x):
+    """The state squashed."""
+    return jnp.tanh(W @ h + x), jnp.zeros(())
+
+
+def main(hidden: int = 64, max_lag: int = 100, num_steps: int = 300) -> sj.Report:
+    W = np.asarray(jax.random.normal(jax.random.key(0), (hidden, hidden)), np.float64)
+    W /= np.abs(np.linalg.eigvals(W)).max()
+    xs = 0.5 * jax.random.normal(jax.random.key(1), (num_steps, 1, hidden))
+    report, every = sj.Report(__file__), max(1, num_steps // 10)
+    for name, step in (("linear", linear), ("tanh", tanh)):
+        norms = {}
+        for radius in (0.9, 1.0, 1.1):
+            W_radius = jnp.asarray(radius * W, jnp.float32)
+            found = sj.jacobians(step, W_radius, jnp.zeros((1, hidden)), xs, max_lag, every=every)
+            norms[f"radius {radius}"] = (np.arange(1, max_lag + 1), found.mean_norm)
+            expected = f"~ {radius} ({radius - 0.005:.3f} to {radius + 0.005:.3f})" if name == "linear" else ""
+            report.row(f"growth a step, {name}, radius {radius}", found.growth, expected)
+        figure = sj.plot.lines(norms, x_label="lag (steps)", y_label="norm of ∂h_t / ∂h_{t-lag}", title=name)
+        figure.axes[0].set_yscale("log")
+        report.figure(name, figure)
+    return report
+
+
+if __name__ == "__main__":
+    sj.script(main)

@@ -1,0 +1,317 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from seqjax import Error, Experiment, Text, markov
+from seqjax_corpora import MarkovChain
+from seqjax_models import RNN
+from seqjax_optimizers import Adam
+from seqjax_samplers import Sequential
+
+
+def chain(size, seed=0, zeros=0.0):
+    """A random transition matrix, of whose entries off a cycle some are 0: every state leads to every other."""
+    rng = np.random.default_rng(seed)
+    P = rng.random((size, size)) * (rng.random((size, size)) >= zeros)
+    P[np.arange(size), (np.arange(size) + 1) % size] += 0.1
+    return P / P.sum(1, keepdims=True)
+
+
+def paths(size, steps, start):
+    """All state sequences of so many steps from a start."""
+    return [(start, *rest) for rest in itertools.product(range(size), repeat=steps)]
+
+
+def probability(P, path):
+    """Of its steps, one factor after the other."""
+    return math.prod(P[i, j] for i, j in itertools.pairwise(path))
+
+
+CHAINS = pytest.mark.parametrize(
+    "P", [chain(2), chain(3, 1), chain(4, 2, zeros=0.6)], ids=["2 states", "3 states", "4 states with zeros"]
+)
+
+
+# --- given a transition matrix --------------------------------------------------------------------------
+
+
+@CHAINS
+@pytest.mark.parametrize("k", [0, 1, 2, 4])
+def test_k_steps_are_the_sum_over_all_paths(P, k):
+    expected = np.zeros_like(P)
+    for start in range(len(P)):
+        for path in paths(len(P), k, start):
+            expected[start, path[-1]] += probability(P, path)
+    found = markov.k_step(P, k)
+    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-16)
+    found[:] = 0
+    assert P.any(), "the result is no view of what was given"
+
+
+@CHAINS
+def test_the_stationary_distribution_does_not_change_in_a_step(P):
+    pi = markov.stationary(P)
+    np.testing.assert_allclose(pi @ P, pi, rtol=1e-14)
+    assert pi.sum() == pytest.approx(1, abs=1e-15)
+    np.testing.assert_allclose(markov.k_step(P, 200), np.tile(pi, (len(P), 1)), rtol=1e-12)
+
+
+def test_stationary_distributions_that_are_known():
+    np.testing.assert_allclose(markov.stationary([[0.7, 0.3], [0.1, 0.9]]), [0.25, 0.75], rtol=1e-15)
+    np.testing.assert_array_equal(markov.stationary([[0, 1], [1, 0]]), [0.5, 0.5], "periodic")
+    np.testing.assert_array_equal(markov.stationary([[1.0]]), [1])
+    # a walk on a line, up with p and down with q: π_i ~ (p/q)^i
+    size, p = 12, 0.8
+    P = np.diag(np.full(size - 1, p), 1) + np.diag(np.full(size - 1, 1 - p), -1)
+    P[0, 0], P[-1, -1] = 1 - p, p
+    expected = (p / (1 - p)) ** np.arange(size)
+    np.testing.assert_allclose(markov.stationary(P), expected / expected.sum(), rtol=1e-13)
+
+
+def test_states_that_are_left_for_ever_have_probability_0():
+    P = [[0.5, 0.25, 0.25, 0], [0, 0.7, 0.3, 0], [0, 0.1, 0.9, 0], [0.5, 0, 0, 0.5]]
+    np.testing.assert_allclose(markov.stationary(P), [0, 0.25, 0.75, 0], rtol=1e-14)
+
+
+def test_states_that_are_almost_apart_have_the_right_shares():
+    """1 - 1e-20 is 1 in float64, so that a linear system with I - P has no answer."""
+    P = [[1, 1e-20, 0], [2e-20, 0.5, 0.5], [0, 0.5, 0.5]]
+    np.testing.assert_allclose(markov.stationary(P), [0.5, 0.25, 0.25], rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("P", "sets"),
+    [
+        (np.eye(3), r"3 sets .* \[0\], \[1\], \[2\]"),
+        ([[0, 1, 0], [1, 0, 0], [0, 0, 1.0]], r"2 sets .* \[0, 1\], \[2\]"),
+    ],
+    ids=["identity", "two classes"],
+)
+def test_a_stationary_distribution_that_is_not_unique_is_an_error(P, sets):
+    for function in (markov.stationary, markov.entropy_rate, markov.reverse):
+        with pytest.raises(Error, match=f"not unique: there are {sets}"):
+            function(P)
+
+
+@CHAINS
+def test_backwards_is_bayes_rule_over_all_paths(P):
+    """P(x_1 = i | x_2 = j) from the joint probabilities of three states."""
+    size = len(P)
+    for initial in (None, np.arange(1.0, size + 1) / np.arange(1, size + 1).sum()):
+        pi = markov.stationary(P) if initial is None else initial
+        joint = np.zeros((size, size))
+        for i in range(size):
+            for path in paths(size, 2, i):
+                joint[path[1], path[0]] += pi[i] * probability(P, path)
+        R = markov.reverse(P, initial)
+        np.testing.assert_allclose(R, joint / joint.sum(1, keepdims=True), rtol=1e-12)
+    R = markov.reverse(P)
+    np.testing.assert_allclose(markov.stationary(R), markov.stationary(P), rtol=1e-12)
+    np.testing.assert_allclose(markov.reverse(R), P, rtol=1e-12, err_msg="twice backwards is forwards")
+
+
+def test_backwards_from_a_known_state_there_is_one_answer():
+    np.testing.assert_array_equal(markov.reverse(chain(3), [0, 1, 0]), [[0, 1, 0]] * 3)
+
+
+@CHAINS
+@pytest.mark.parametrize("steps", [0, 1, 2, 5])
+def test_the_most_likely_path_is_the_best_of_all(P, steps):
+    size = len(P)
+    for start in range(size):
+        by_end = {}
+        for path in paths(size, steps, start):
+            by_end.setdefault(path[-1], []).append((probability(P, path), path))
+        for end in [None, *by_end]:
+            p, _ = max(itertools.chain(*by_end.values()) if end is None else by_end[end])
+            if p == 0:
+                with pytest.raises(Error, match=f"no path leads from state {start} to state {end} in {steps} steps"):
+                    markov.most_likely_path(P, start, steps, end)
+                continue
+            states, log_p = markov.most_likely_path(P, start, steps, end)
+            assert (len(states), states[0]) == (steps + 1, start)
+            assert end in (None, states[-1])
+            assert probability(P, states) == pytest.approx(p, rel=1e-12)
+            assert log_p == pytest.approx(math.log(p), abs=1e-12)
+            assert markov.log_probability(P, states) == pytest.approx(log_p, abs=1e-12)
+
+
+def test_the_most_likely_path_need_not_take_the_most_likely_step():
+    P = [[0, 0.6, 0.4, 0], [0.3, 0.3, 0.2, 0.2], [0, 0, 0, 1], [0, 0, 0, 1.0]]
+    assert markov.most_likely_path(P, 0, 2).states.tolist() == [0, 2, 3]
+
+
+def test_a_long_path_does_not_underflow():
+    states, log_p = markov.most_likely_path(np.full((4, 4), 0.25), 1, 5000)
+    assert len(states) == 5001
+    assert log_p == pytest.approx(-5000 * math.log(4), rel=1e-12)
+
+
+@CHAINS
+def test_the_entropy_rate_is_what_a_longer_block_adds(P):
+    """H(x_0, ..., x_n) - H(x_0, ..., x_{n-1}) by enumeration, x_0 from the stationary distribution."""
+    pi = markov.stationary(P)
+
+    def block(steps):
+        p = np.array([pi[i] * probability(P, path) for i in range(len(P)) for path in paths(len(P), steps, i)])
+        return -np.sum(p[p > 0] * np.log(p[p > 0]))
+
+    assert markov.entropy_rate(P) == pytest.approx(block(4) - block(3), abs=1e-12)
+
+
+def test_entropy_rates_that_are_known():
+    assert markov.entropy_rate(np.full((7, 7), 1 / 7)) == pytest.approx(math.log(7), rel=1e-14)
+    assert markov.entropy_rate([[0, 1], [1, 0]]) == 0
+    a, b = 0.3, 0.1
+    h = [-p * math.log(p) - (1 - p) * math.log(1 - p) for p in (a, b)]
+    expected = (b * h[0] + a * h[1]) / (a + b)
+    assert markov.entropy_rate([[1 - a, a], [b, 1 - b]]) == pytest.approx(expected, rel=1e-14)
+
+
+def test_an_impossible_sequence():
+    assert markov.log_probability([[0, 1], [1, 0]], [0, 1, 0]) == 0
+    assert markov.log_probability([[0, 1], [1, 0]], [0, 0, 1]) == -math.inf
+    assert markov.log_probability([[0, 1], [1, 0]], [1]) == 0
+
+
+# --- counted --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bounds", [None, [0, 7, 7, 8, 30]])
+@pytest.mark.parametrize("smoothing", [0.0, 0.5, 1])
+def test_transitions_are_counted_one_after_the_other(smoothing, bounds):
+    ids = np.random.default_rng(0).integers(0, 3, 30)
+    counts = np.full((3, 3), float(smoothing))
+    for t in range(29):
+        if bounds is None or t + 1 not in bounds:
+            counts[ids[t], ids[t + 1]] += 1
+    found = markov.transition_matrix(ids, 3, smoothing, bounds)
+    np.testing.assert_allclose(found, counts / counts.sum(1, keepdims=True), rtol=1e-15)
+
+
+def test_no_other_matrix_makes_what_was_counted_more_likely():
+    ids = np.random.default_rng(1).integers(0, 3, 60)
+    best = markov.transition_matrix(ids, 3)
+    for seed in range(20):
+        other = 0.9 * best + 0.1 * chain(3, seed)
+        assert markov.log_probability(other, ids) < markov.log_probability(best, ids)
+
+
+def test_a_state_that_nothing_follows_needs_smoothing():
+    with pytest.raises(Error, match=r"nothing follows the state 2, nor 1 others.*give a smoothing above 0"):
+        markov.transition_matrix([0, 1, 0, 1, 2], 4)
+    P = markov.transition_matrix([0, 1, 0, 1, 2], 4, smoothing=1)
+    np.testing.assert_allclose(P[2:], 0.25)
+
+
+HALF = np.full((2, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: markov.stationary([[0.5, 0.5]]), r"is \[S, S\], not of shape \[1, 2\]"),
+        (lambda: markov.stationary(np.zeros((0, 0))), r"is \[S, S\], not of shape \[0, 0\]"),
+        (lambda: markov.k_step([[0.5, 0.6], [0, 1]], 1), "row 0 is no distribution.* its sum 1.1;"),
+        (lambda: markov.entropy_rate([[1, 0], [-0.5, 1.5]]), "row 1 is no distribution, since its least entry is -0.5"),
+        (lambda: markov.stationary([[1, 0], [math.nan, 1]]), "row 1 is no distribution"),
+        (lambda: markov.k_step(HALF, -1), "k = -1 must be a whole number, 0 or more"),
+        (lambda: markov.most_likely_path(HALF, 0, -2), "steps = -2 must be a whole number"),
+        (lambda: markov.most_likely_path(HALF, 2, 1), "states must be from 0 to 1, and are from 2 to 2"),
+        (lambda: markov.most_likely_path(HALF, 0, 1, -1), "states must be from 0 to 1, and are from -1 to 0"),
+        (lambda: markov.most_likely_path([[0, 1], [1, 0]], 0, 3, 0), "no path leads from state 0 to state 0 in 3"),
+        (lambda: markov.reverse(HALF, [1, 1]), "pi: row 0 is no distribution"),
+        (lambda: markov.reverse(HALF, [1]), "pi must have 2 entries a row"),
+        (lambda: markov.reverse([[0.5, 0.5], [0, 1]]), "the chain never comes to state 0"),
+        (lambda: markov.log_probability(HALF, [0, 2]), "from 0 to 1, and are from 0 to 2"),
+        (lambda: markov.log_probability(HALF, [0.0, 1.0]), r"states must be int\[n\], not float64\[2\]"),
+        (lambda: markov.transition_matrix([], 2), r"states must be int\[n\]"),
+        (lambda: markov.transition_matrix([0, 1], 0), "size = 0 must be a whole number"),
+        (lambda: markov.transition_matrix([0, 1], 2, -1.0), "smoothing = -1.0 must be finite, and 0 or more"),
+        (lambda: markov.transition_matrix([0, 1], 2, 1.0, [0, 1]), "bounds must rise from 0 to 2"),
+    ],
+)
+def test_what_is_no_chain_is_told(call, message):
+    with pytest.raises(Error, match=message):
+        call()
+
+
+# --- the corpus -----------------------------------------------------------------------------------------
+
+
+def ids_of(text):
+    return np.frombuffer(text.encode(), np.uint8).astype(int) - ord("a")
+
+
+@pytest.mark.parametrize("states", [2, 5, 26])
+def test_the_corpus_is_a_text_of_its_chain(states):
+    """Pearson's statistic of the transitions: in a true chain, chi-square with states · (states - 1) degrees."""
+    corpus = MarkovChain(states=states, num_steps=200_000, concentration=2.0)
+    P, text = corpus.transition_matrix, corpus.load()
+    assert isinstance(text, Text)
+    assert len(text) == 200_000
+    ids = ids_of(text.text)
+    found = markov.transition_matrix(ids, states)
+    n = np.bincount(ids[:-1], minlength=states)
+    expected = n[:, None] * P
+    often = expected > 5
+    z2 = ((n[:, None] * found - expected) ** 2 / np.where(often, expected, 1))[often].sum()
+    degrees = often.sum() - states
+    assert abs(z2 - degrees) < 5 * math.sqrt(2 * degrees)
+    assert corpus.perplexity == pytest.approx(math.exp(markov.entropy_rate(P)))
+
+
+def test_the_first_letter_is_drawn_from_the_stationary_distribution():
+    """Over seeds, so over chains: the sum of (1 - π of the letter) has a known mean and variance."""
+    excess, variance = 0.0, 0.0
+    for seed in range(300):
+        corpus = MarkovChain(states=3, num_steps=1, seed=seed)
+        pi = markov.stationary(corpus.transition_matrix)
+        drawn = pi[ids_of(corpus.load().text)[0]]
+        excess += drawn - (pi**2).sum()
+        variance += (pi**3).sum() - (pi**2).sum() ** 2
+    assert abs(excess) < 4 * math.sqrt(variance)
+
+
+def test_the_seed_makes_the_chain_and_its_letters():
+    text = MarkovChain(seed=3, num_steps=500).load().text
+    assert text == MarkovChain(seed=3, num_steps=500).load().text
+    assert text[:100] == MarkovChain(seed=3, num_steps=100).load().text, "a longer text goes on"
+    assert text != MarkovChain(seed=4, num_steps=500).load().text
+    assert not np.allclose(MarkovChain(seed=3).transition_matrix, MarkovChain(seed=4).transition_matrix)
+
+
+def test_the_concentration_says_how_alike_letters_are():
+    floors = [MarkovChain(states=6, concentration=c).perplexity for c in (0.1, 0.5, 3.0, 1e6)]
+    assert floors == sorted(floors)
+    assert floors[-1] == pytest.approx(6, rel=1e-5)
+
+
+def test_the_chains_own_perplexity_on_a_text():
+    corpus = MarkovChain(states=3, num_steps=200_000)
+    P = corpus.transition_matrix
+    assert corpus.perplexity_on("abca") == pytest.approx((P[0, 1] * P[1, 2] * P[2, 0]) ** (-1 / 3))
+    assert corpus.perplexity_on(corpus.load().text) == pytest.approx(corpus.perplexity, rel=0.01)
+    with pytest.raises(Error, match="states must be from 0 to 2"):
+        corpus.perplexity_on("abcd")
+    with pytest.raises(Error, match="two letters or more, and the text has 1"):
+        corpus.perplexity_on("a")
+
+
+def test_ranges():
+    with pytest.raises(Error) as caught:
+        MarkovChain(states=27, num_steps=0, concentration=0)
+    assert len(caught.value.problems) == 3
+
+
+def test_a_trained_rnn_comes_within_two_percent_of_the_floor():
+    corpus = MarkovChain(states=4, num_steps=100_000)
+    run = Experiment(
+        corpus=corpus, train=80_000, heldout=20_000, model=RNN(hidden=16), sampler=Sequential(32, 35),
+        optimizer=Adam(learning_rate=0.01), epochs=3, evaluate_every=3,
+    ).run()  # fmt: skip
+    found, own = run.metric("heldout_perplexity")[-1], corpus.perplexity_on(corpus.load()[80_000:].text)
+    assert found < 1.02 * corpus.perplexity
+    assert 1 < found / own < 1.02, "no model is better than the chain on as many letters"

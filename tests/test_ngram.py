@@ -1,0 +1,322 @@
+import collections
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqjax
+from seqjax import Error, Problem, Spec, Stream, Tokens, Values
+from seqjax.data import make_stream, next_stream
+from seqjax.evaluate import evaluate
+from seqjax.generate import generate
+from seqjax.ngrams import count_ngrams
+from seqjax_corpora import TimeMachine
+from seqjax_models import NGram
+from seqjax_tokenizers import Char, Word
+
+V = 4
+DOCUMENTS = [[1, 2, 1, 2, 0, 0, 1, 2, 2, 1], [0, 2], [2, 0, 1, 1, 2, 0, 0, 0, 1, 2, 0, 2, 1], [1, 1, 1, 0]]
+"""Id 3 is never seen, as `<unk>` is not in the text that a vocabulary was made of."""
+SMOOTHINGS = ["laplace", "additive", "witten-bell", "kneser-ney", "none"]
+EPSILONS = (0.5, 2.0, 0.0, 1.5)
+
+
+def stream_of(documents):
+    ids = np.concatenate([np.array(document, np.int32) for document in documents])
+    return next_stream(ids, np.cumsum([0, *map(len, documents)]))
+
+
+def models(order, smoothing):
+    """With several ε where they matter, one of them 0."""
+    yield NGram(order=order, smoothing=smoothing, discount=0.7)
+    if smoothing in ("laplace", "additive"):
+        yield NGram(order=order, smoothing=smoothing, epsilon=EPSILONS[:order])
+
+
+class ByHand:
+    """Probabilities from dicts, one context after the other."""
+
+    def __init__(self, model, documents, size):
+        self.model, self.size = model, size
+        self.n = collections.defaultdict(collections.Counter)
+        for document in documents:
+            for t, x in enumerate(document):
+                for k in range(min(t, model.order - 1) + 1):
+                    self.n[tuple(document[t - k : t])][x] += 1
+        raw, self.single = dict(self.n), self.n[()]
+        if model.smoothing == "kneser-ney":
+            for c in [c for c in raw if len(c) < model.order - 1]:
+                before = {x: sum(raw.get((v, *c), {}).get(x, 0) > 0 for v in range(size)) for x in raw[c]}
+                self.n[c] = collections.Counter({x: count for x, count in before.items() if count})
+
+    def probability(self, c, x):
+        c, m = tuple(c[max(0, len(c) - self.model.order + 1) :]), self.model
+        n, total = self.n.get(c, {}).get(x, 0), sum(self.n.get(c, {}).values())
+        distinct = len(self.n.get(c, {}))
+        shorter = functools.partial(self.probability, c[1:], x) if c else lambda: 1 / self.size
+        epsilon = m.epsilon[len(c)] if isinstance(m.epsilon, tuple) else m.epsilon
+        single = functools.partial(self.probability, (), x) if c else shorter
+        if total == 0 and (m.smoothing not in ("laplace", "additive") or epsilon == 0):
+            return shorter()
+        return {
+            "laplace": lambda: (n + epsilon * single()) / (total + epsilon),
+            "additive": lambda: (n + epsilon) / (total + epsilon * self.size),
+            "witten-bell": lambda: (n + distinct * shorter()) / (total + distinct),
+            "kneser-ney": lambda: (max(n - m.discount, 0) + m.discount * distinct * shorter()) / total,
+            "none": lambda: n / total,
+        }[m.smoothing]()
+
+    def __call__(self, c):
+        return np.array([self.probability(c, x) for x in range(self.size)])
+
+
+def contexts(length):
+    return itertools.chain.from_iterable(itertools.product(range(V), repeat=k) for k in range(length + 1))
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_probabilities_are_the_equations_and_sum_to_one(order, smoothing):
+    """For contexts that were seen and not, shorter and longer than the model's."""
+    for model in models(order, smoothing):
+        params, by_hand = model.count(stream_of(DOCUMENTS), Spec(Tokens(V))), ByHand(model, DOCUMENTS, V)
+        for c in contexts(4):
+            p = model.probabilities(params, c)
+            np.testing.assert_allclose(p, by_hand(c), rtol=1e-12, atol=1e-15)
+            assert abs(p.sum() - 1) < 1e-12
+            assert p.dtype == np.float64
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize("order", [1, 4])
+def test_steps_give_the_logarithms_of_the_probabilities(x64, order, smoothing):
+    xs = np.random.default_rng(0).integers(0, V, (12, 8)).astype(np.int32)
+    xs[:10, 0] = DOCUMENTS[0]
+    xs[0, 1:5] = range(V)
+    for model in models(order, smoothing):
+        params = model.count(stream_of(DOCUMENTS), Spec(Tokens(V)))
+        state = jax.tree.map(lambda a: jnp.stack([a] * 8), model.init_state(params, Spec(Tokens(V))))
+        new, logits = jax.jit(model.unroll)(params, state, xs)
+        assert logits.dtype == jnp.float64
+        expected = [[model.probabilities(params, xs[: t + 1, b]) for b in range(8)] for t in range(12)]
+        np.testing.assert_allclose(np.exp(logits), expected, rtol=1e-12, atol=1e-15)
+        assert (np.isneginf(logits) == (np.array(expected) == 0)).all()
+        assert (new.known == order - 1).all()
+        np.testing.assert_array_equal(new.last, xs[13 - order :].T)
+
+
+@pytest.mark.parametrize("smoothing", ["witten-bell", "kneser-ney"])
+def test_steps_in_float32_agree_and_a_state_is_carried(smoothing):
+    model, spec = NGram(order=3, smoothing=smoothing), Spec(Tokens(V))
+    params = model.count(stream_of(DOCUMENTS), spec)
+    state, step = model.init_state(params, spec), jax.jit(model.step)
+    for t, x in enumerate(DOCUMENTS[2]):
+        state, logits = step(params, state, jnp.int32(x))
+        assert logits.dtype == jnp.float32
+        np.testing.assert_allclose(np.exp(logits), model.probabilities(params, DOCUMENTS[2][: t + 1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_names_of_symbols_do_not_matter(smoothing):
+    model, spec, other = NGram(order=3, smoothing=smoothing), Spec(Tokens(V)), np.array([2, 0, 3, 1])
+    renamed = model.count(stream_of([other[document] for document in DOCUMENTS]), spec)
+    params = model.count(stream_of(DOCUMENTS), spec)
+    for c in contexts(2):
+        p = model.probabilities(renamed, other[list(c)])
+        np.testing.assert_allclose(p[other], model.probabilities(params, c), rtol=1e-12)
+
+
+def test_no_ngram_crosses_documents():
+    model = NGram(order=2, smoothing="none")
+    params = model.count(stream_of([[1, 2], [3, 1], [1, 2]]), Spec(Tokens(V)))
+    single = np.array([0, 3, 2, 1]) / 6
+    np.testing.assert_allclose(model.probabilities(params, []), single)
+    np.testing.assert_allclose(model.probabilities(params, [1]), [0, 0, 1, 0])
+    np.testing.assert_allclose(model.probabilities(params, [2]), single), "nothing follows 2"
+    np.testing.assert_allclose(model.probabilities(params, [3]), [0, 1, 0, 0])
+
+
+def test_documents_shorter_than_the_model(x64):
+    """No context of three tokens was seen, none at all followed by one."""
+    for smoothing in SMOOTHINGS:
+        model, documents, spec = NGram(order=4, smoothing=smoothing), [[1, 2], [2, 2]], Spec(Tokens(V))
+        params, by_hand = model.count(stream_of(documents), spec), ByHand(model, documents, V)
+        state = jax.tree.map(lambda a: a[None], model.init_state(params, spec))
+        _, logits = model.unroll(params, state, jnp.array([[1], [2], [2], [3]], jnp.int32))
+        for t, p in enumerate(np.exp(logits[:, 0])):
+            np.testing.assert_allclose(p, by_hand([1, 2, 2, 3][: t + 1]), rtol=1e-12, atol=1e-15)
+
+
+def test_a_text_that_was_learned_by_heart_is_generated():
+    text = seqjax.Text("the quick brown fox jumps over a lazy dog")
+    codec = Char().fit(text)
+    model, spec = NGram(order=5, smoothing="witten-bell"), Spec(codec.spec)
+    params = model.count(make_stream(text, codec, spec), spec)
+    assert generate(model, params, codec, "the qu", 35) == text.text
+    loss = evaluate(Problem.of(model, spec), params, make_stream(text, codec, spec))["loss"]
+    ids = codec.encode(text.text)
+    expected = [-math.log(model.probabilities(params, ids[:t])[ids[t]]) for t in range(1, len(ids))]
+    assert loss == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+# --- published numbers ----------------------------------------------------------------------------------
+
+
+def test_laplace_smoothing_of_the_chapter(time_machine_file):
+    """(8.3.5) on the words of The Time Machine, each ε = 1."""
+    text = TimeMachine(str(time_machine_file), form="lines").load()
+    vocab, model = Word().fit(text), NGram(order=3, smoothing="laplace", epsilon=1.0)
+    spec = Spec(vocab.spec)
+    params = model.count(make_stream(text, vocab, spec), spec)
+    assert params["single"].sum() == 32_775
+    found = [
+        model.probabilities(params, vocab[context.split()])[vocab[word]]
+        for context, word in [
+            ("", "the"), ("time", "machine"), ("the", "time"), ("the time", "traveller"), ("the time", "never")
+        ]
+    ]  # fmt: skip
+    assert found == pytest.approx([0.0689834092, 0.1940427531, 0.0450955358, 0.5728336032, 5.92436e-6], abs=1e-9, rel=0)
+    ids, man = vocab.encode(text.text), vocab["man"]
+    after, single = np.bincount(ids[1:][ids[:-1] == man], minlength=len(vocab)), model.probabilities(params, [])
+    assert (ids[-1], (ids == man).sum(), after.sum()) == (man, 70, 69), "as printed, the sum given `man` is 70/71"
+    np.testing.assert_allclose(model.probabilities(params, [man]), (after + single) / (69 + 1), rtol=1e-12)
+    for smoothing in SMOOTHINGS:
+        model = NGram(order=3, smoothing=smoothing)
+        params = model.count(make_stream(text, vocab, spec), spec)
+        for context in ("man", "of man", "the time", "man man", "xyz", "xyz of", "i was in"):
+            assert abs(model.probabilities(params, vocab[context.split()]).sum() - 1) < 1e-12
+
+
+@pytest.fixture(scope="module")
+def characters(time_machine_file):
+    text = TimeMachine(str(time_machine_file)).load()
+    codec = Char().fit(text[:10_000])
+    return codec, codec.encode(text[:20_000].text)
+
+
+BY_HEART = [17.415, 9.865, 5.176, 2.697, 1.737, 1.372, 1.198, 1.111, 1.069, 1.047, 1.034]
+"""Perplexity of the first 10,000 characters under their own frequencies given the k characters before, over all
+characters that have k before them. 1.047 is 1.04646, rounded twice."""
+
+
+def test_learned_by_heart_from_counts(characters):
+    codec, ids = characters
+    for k, expected in enumerate(BY_HEART):
+        grams, counts = count_ngrams(ids[:10_000], k + 1, len(codec))
+        _, at = np.unique(grams[:, :k], axis=0, return_inverse=True)
+        losses = -counts @ np.log(counts / np.bincount(at.ravel(), counts)[at.ravel()])
+        assert math.exp(losses / (10_000 - k)) == pytest.approx(expected, abs=5.5e-4)
+
+
+@pytest.mark.parametrize("k", [1, 4, 9])
+def test_learned_by_heart(characters, k):
+    """The frequencies of the longest contexts; targets with fewer than k characters before them are masked."""
+    codec, ids = characters
+    stream, model, spec = stream_of([ids[:10_000]]), NGram(order=k + 1, smoothing="none"), Spec(codec.spec)
+    params = model.count(stream, spec)
+    found = evaluate(Problem.of(model, spec), params, stream._replace(mask=np.arange(9_999) >= k - 1))
+    assert found["perplexity"] == pytest.approx(BY_HEART[k], abs=5.5e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (NGram(order=4, smoothing="witten-bell"), (5.86, 7.97)),
+        (NGram(order=6, smoothing="kneser-ney", discount=0.9), (5.12, 6.64)),
+    ],
+    ids=["witten-bell", "kneser-ney"],
+)
+def test_held_out_characters(characters, model, expected):
+    """The 5,000 after those that were counted, and the 5,000 after them, each predicted from what is before it."""
+    codec, ids = characters
+    problem, before = Problem.of(model, Spec(codec.spec)), 6
+    params = model.count(stream_of([ids[:10_000]]), problem.spec)
+    for first, value in zip((10_000, 15_000), expected, strict=True):
+        stream = stream_of([ids[first - before : first + 5_000]])
+        found = evaluate(problem, params, stream._replace(mask=np.arange(len(stream.inputs)) >= before - 1))
+        assert found["tokens"] == 5_000
+        assert round(found["perplexity"], 2) == value
+
+
+# --- counting -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 5, 300, 50_000, 3_000_000, 2**31 - 1])
+@pytest.mark.parametrize("order", [1, 2, 3, 7])
+def test_count_ngrams(size, order):
+    """In a table, sorted, and in parts; 50,000² and 3,000,000³ are just too large for int32 and int64."""
+    rng = np.random.default_rng(0)
+    for length in (0, 2, 200):
+        ids = rng.integers(0, size, length).astype(np.int32)
+        ids[length // 2 :] = ids[: length - length // 2]
+        for bounds in (None, [0, 0, min(3, length), length], [0, *sorted(rng.integers(0, length + 1, 20)), length]):
+            edges = [0, length] if bounds is None else bounds
+            expected = collections.Counter()
+            for first, last in itertools.pairwise(edges):
+                document = ids[first:last].tolist()
+                expected.update(zip(*(document[n:] for n in range(order)), strict=False))
+            grams, counts = count_ngrams(ids, order, size, bounds)
+            assert grams.shape == (len(expected), order)
+            assert (grams.dtype, counts.dtype) == (np.int32, np.int64)
+            found = list(zip(map(tuple, grams.tolist()), counts.tolist(), strict=True))
+            assert found == sorted(expected.items())
+
+
+def test_count_ngrams_in_several_blocks():
+    ids = np.random.default_rng(0).integers(0, 28, 150_000).astype(np.uint8)
+    bounds = [0, 65_535, 65_537, 131_072, 150_000]
+    grams, counts = count_ngrams(ids, 2, 28, bounds)
+    expected = np.zeros((28, 28), int)
+    inside = ~np.isin(np.arange(1, 150_000), bounds)
+    np.add.at(expected, (ids[:-1][inside], ids[1:][inside]), 1)
+    np.testing.assert_array_equal(counts, expected[*grams.T])
+    assert counts.sum() == 150_000 - 4
+
+
+def test_count_ngrams_says_what_is_wrong():
+    with pytest.raises(Error, match="order = 0"):
+        count_ngrams([1, 2], 0, 3)
+    with pytest.raises(Error, match="size - 1 = 2; these are from 1 to 3"):
+        count_ngrams([1, 3], 2, 3)
+    with pytest.raises(Error, match="these are from -1 to 2"):
+        count_ngrams([-1, 2], 2, 3)
+    with pytest.raises(Error, match="integers"):
+        count_ngrams([0.5], 1, 3)
+    with pytest.raises(Error, match="bounds must rise from 0 to 2"):
+        count_ngrams([1, 2], 1, 3, [0, 3])
+
+
+# --- what is refused ------------------------------------------------------------------------------------
+
+
+def test_fields():
+    assert NGram(order=2, epsilon=[1, 0.5]).epsilon == (1.0, 0.5)
+    assert seqjax.create("model", "ngram", smoothing="kneser-ney", discount=0.75) == NGram(4, "kneser-ney", 1.0, 0.75)
+    with pytest.raises(Error, match=r"(?s)order = 0.*smoothing = 'good'.*epsilon = -1.*discount = 1"):
+        NGram(order=0, smoothing="good", epsilon=-1.0, discount=1.0)
+    with pytest.raises(Error, match=r"epsilon = \(1.0, 2.0\) are 2 numbers, and order = 3"):
+        NGram(order=3, epsilon=(1.0, 2.0))
+
+
+def test_what_is_no_text_is_refused():
+    model, text, spec = NGram(order=2), stream_of(DOCUMENTS), Spec(Tokens(V))
+    for other in (Spec(Values(1)), Spec(Tokens(4), Tokens(3))):
+        with pytest.raises(Error, match="goes on with the tokens that it reads"):
+            model.count(text, other)
+        with pytest.raises(Error, match="goes on with the tokens that it reads"):
+            model.init_state({}, other)
+    for stream in (text._replace(targets=text.inputs), text._replace(mask=np.arange(len(text.inputs)) > 0)):
+        with pytest.raises(Error, match="each target must be the next input"):
+            model.count(stream, spec)
+    with pytest.raises(Error, match="this text has 0"):
+        model.count(stream_of([[1], [2]]), spec)
+    with pytest.raises(Error, match="from 0 to 1, for"):
+        model.count(text, Spec(Tokens(2)))
+    with pytest.raises(Error, match="context: ids must be from 0 to 3"):
+        model.probabilities(model.count(text, spec), [4])
+    masked_none = Stream(text.inputs, text.targets, text.bounds, np.ones(len(text.inputs), bool))
+    jax.tree.map(np.testing.assert_array_equal, model.count(masked_none, spec), model.count(text, spec))
