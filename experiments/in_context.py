@@ -20,13 +20,15 @@ EXPECTED = {
 BY_HEART = {"rnn": "", "gru": "~ 1.08 (1.04 to 1.12)", "lstm": "~ 1.15 (1.08 to 1.25)"}
 
 
-def main(corpus: sj.Corpus | None = None, epochs: int = 500, hidden: int = 256, seeds: int = 3) -> sj.Report:
+def main(
+    corpus: sj.Corpus | None = None, epochs: int = 500, hidden: int = 256, seeds: int = 3, max_order: int = 6
+) -> sj.Report:
     corpus, report = corpus or TimeMachine(), sj.Report(__file__)
     test = sj.Text(corpus.load().text[15_000:20_000])
     text = {"corpus": corpus, "train": 10_000, "heldout": 5_000}
     table = []
     for smoothing in SMOOTHINGS:
-        for order in range(1, 7):
+        for order in range(1, max_order + 1):
             run = sj.Experiment(**text, model=NGram(order=order, smoothing=smoothing)).run()
             found = run.metric("heldout_perplexity")[0], run.evaluate(test)["perplexity"]
             table.append((f"{order}-gram, {smoothing}", *found))
@@ -34,6 +36,7 @@ def main(corpus: sj.Corpus | None = None, epochs: int = 500, hidden: int = 256, 
                 ("held-out", "test"), found, EXPECTED.get((smoothing, order), ()), strict=False
             ):
                 report.row(f"{part} perplexity, {order}-gram, {smoothing}", got, expected)
+    table.append(("uniform", *[float(len(run.codec))] * 2))
     models = {"rnn": RNN(hidden=hidden), "gru": GRU(hidden=hidden), "lstm": LSTM(hidden=hidden)}
     base = sj.Experiment(**text, epochs=epochs, evaluate_every=max(1, epochs // 20))
     runs = dict(sj.sweep(base, {"model": models, "seed": range(seeds)}).arms)
@@ -47,7 +50,8 @@ def main(corpus: sj.Corpus | None = None, epochs: int = 500, hidden: int = 256, 
         by_heart = [np.median(run.metric("train_perplexity")[-20:]) for run in arm]
         report.row(f"training perplexity, {name}", by_heart, BY_HEART.get(name, ""))
         report.row(f"test perplexity, {name}", found[1], "<= 7.8" if name not in BY_HEART else "")
-    report.table("perplexity", sj.Table(("model", "held out", "test"), sorted(table, key=lambda row: row[2])))
+    rows = [(*row, np.log2(row[2])) for row in sorted(table, key=lambda row: row[2])]
+    report.table("perplexity", sj.Table(("model", "held out", "test", "bits per character"), rows))
     return report
 
 

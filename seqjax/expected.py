@@ -28,13 +28,17 @@ def is_met(got: Any, expected: str) -> bool | None:
     if isinstance(got, str):
         return got == text[1:].strip() if text.startswith("=") else None
     if match := re.match(rf"=\s*({NUMBER})(?=$|[\s,;])", text):
-        x = float(match[1].replace(",", ""))
+        x = _number(match[1])
         return math.isfinite(got) and abs(got - x) <= 0.5000001 * _last_place(match[1])
     if match := re.match(rf"~[^(]*\(({NUMBER}) to ({NUMBER})", text):
-        return float(match[1]) <= got <= float(match[2])
+        return _number(match[1]) <= got <= _number(match[2])
     if match := re.match(rf"(<=|>=|<|>)\s*({NUMBER})(?=$|[\s,;])", text):
-        return bool(BOUNDS[match[1]](got, float(match[2].replace(",", ""))))
+        return bool(BOUNDS[match[1]](got, _number(match[2])))
     return None
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", ""))
 
 
 def _last_place(number: str) -> float:

@@ -25,6 +25,7 @@ from seqjax.expected import is_met
         (0.055, "~ .0538 (.0471 to .0617)", True),
         (0.07, "~ .0538 (.0471 to .0617); 20 seeds", False),
         (math.nan, "~ .0538 (.0471 to .0617)", False),
+        (8930, "~ 8,930 (8,900 to 8,960)", True),
         (0.0538, "~ .0538", None),
         (1.4, "<= 1.4", True),
         (1.41, "<= 1.4, of one seed", False),

@@ -14,8 +14,9 @@ TINY = {
     "add_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 3000},
     "bptt_numbers": {},
     "char_rnn": {"corpus": TEXT, "epochs": 2, "hidden": 8},
+    "concise": {"corpus": TEXT, "epochs": 2, "hidden": 8, "seeds": 1},
     "copy_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 4000},
-    "in_context": {"corpus": TEXT, "epochs": 1, "hidden": 8, "seeds": 1},
+    "in_context": {"corpus": TEXT, "epochs": 1, "hidden": 8, "seeds": 1, "max_order": 2},
     "influence_balancing": {"updates": 20},
     "linear_forecast": {"epochs": 1, "seeds": 1, "num_steps": 400},
     "markov_chain": {"num_steps": 20_000, "epochs": 1, "seeds": 1},
@@ -26,7 +27,7 @@ TINY = {
     "noisy_sine": {"epochs": 1, "seeds": 2},
     "online_estimators": {"seeds": 1, "updates": 20},
     "stocks": {"epochs": 1, "seeds": 1, "hidden": 4},
-    "truncation": {"corpus": TEXT, "epochs": 1, "seeds": 2, "hidden": 8, "draws": 20, "max_lag": 10},
+    "truncation": {"corpus": TEXT, "epochs": 1, "seeds": 1, "hidden": 4, "draws": 3, "max_lag": 3},
 }
 
 

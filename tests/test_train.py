@@ -442,7 +442,7 @@ def test_an_epoch_compiles_once_and_an_equal_recipe_not_again(caplog):
 @pytest.mark.parametrize(
     ("context", "num_steps", "mask", "say"),
     [
-        (8, 4, None, "first 8 outputs .*lags.*num_steps = 4"),
+        (8, 4, None, "first 8 outputs .*num_steps = 4[^$]*fewer --model.lags"),
         (4, 4, None, "first 4 outputs .*num_steps = 4"),
         (3, 4, None, None),
         (3, 4, [True, True, True, False] * 10, "first 3 outputs"),
