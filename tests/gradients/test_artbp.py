@@ -76,3 +76,8 @@ def test_what_a_cap_keeps_by_lag(fields):
     assert_far(products(0), mean, "kept at age 0", 1e-2)
     np.testing.assert_array_equal(artbp(**fields).kept(3), np.ones(4))
     np.testing.assert_array_equal(strategy.kept(0), [1.0])
+
+
+def test_a_table_without_hazards_is_refused():
+    with pytest.raises(seqjax.Error, match=r"table = \(\) has no hazard"):
+        artbp(table=())
