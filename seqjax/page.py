@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqjax.folder import disk_errors, write
+from seqjax.report import format_result
 from seqjax.reproduce import Finding
-from seqjax.table import Table, format_cell
+from seqjax.table import Table
 
 STYLE = """
 body { font: 17px/1.5 Georgia, serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -30,9 +31,11 @@ def summary(findings: Sequence[Finding]) -> Table:
     columns = ("question", "command", "what", "got", "expected", "met", "minutes")
     found = []
     for finding in findings:
-        head = (finding.title, f"python experiments/{finding.script.name}")
+        head = (finding.title, f"python {finding.script}")
         minutes = f"{finding.seconds / 60:.1f}"
-        rows = finding.rows or [{"what": "tables and figures", "got": "", "n": "", "expected": "", "met": ""}]
+        rows = finding.rows or [
+            dict.fromkeys(("got", "low", "high", "n", "expected", "met"), "") | {"what": "tables and figures"}
+        ]
         for n, row in enumerate(rows):
             first = (*head, minutes) if n == 0 else ("", "", "")
             found.append((*first[:2], row["what"], _got(row), row["expected"], row["met"], first[2]))
@@ -102,11 +105,15 @@ def _images(finding):
 
 
 def _got(row):
-    """A result as a table shows it; of several seeds with their number."""
-    try:
-        text = format_cell(float(row["got"]) if not re.fullmatch(r"-?\d+", row["got"]) else int(row["got"]))
-    except ValueError:
-        return row["got"]
-    if not row["n"]:
-        return text
-    return f"{text} ({format_cell(float(row['low']))} to {format_cell(float(row['high']))}, n = {row['n']})"
+    """A result as its report shows it."""
+    return format_result(*(_number(row[name]) for name in ("got", "low", "high", "n")))
+
+
+def _number(text):
+    """What a cell of a CSV file stands for."""
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text or None

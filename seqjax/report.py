@@ -143,7 +143,7 @@ class Report:
         """The results as people read them: expected beside got."""
         return Table(
             ("what", "got", "expected", "met"),
-            [(what, _spread(*spread), expected, met) for what, *spread, expected, met in self._rows],
+            [(what, format_result(*spread), expected, met) for what, *spread, expected, met in self._rows],
         )
 
     def _check_name(self, name: str) -> None:
@@ -177,7 +177,7 @@ def _numbers(what: str, got: Any) -> np.ndarray:
     return values
 
 
-def _spread(got: Any, low: float | None, high: float | None, n: int | None) -> str:
+def format_result(got: Any, low: float | None, high: float | None, n: int | None) -> str:
     """A value; a median with its range, such as `0.05380 (0.04710 to 0.06170, n = 20)`."""
     return format_cell(got) if n is None else f"{format_cell(got)} ({format_cell(low)} to {format_cell(high)}, n = {n})"
 

@@ -48,7 +48,7 @@ class Finding(NamedTuple):
         return list(csv.DictReader(io.StringIO(file.read_text("utf-8"), newline=""))) if file.is_file() else []
 
 
-def reproduce(scripts: Iterable[Path], out: Path, progress: bool = False) -> list[Finding]:
+def reproduce(scripts: Iterable[Path], out: Path, progress: bool = False) -> None:
     """Runs each script that has not been run as it is, as a process of its own, at its full size.
 
     Args:
@@ -59,31 +59,30 @@ def reproduce(scripts: Iterable[Path], out: Path, progress: bool = False) -> lis
     Raises:
         Error: an experiment failed; those before it are kept.
     """
+    for script in scripts:
+        if not found([script], out):
+            if progress:
+                print(f"runs     {script}", flush=True)
+            _run(script, out / script.stem)
+        if progress:
+            (finding,) = found([script], out)
+            met = [row["met"] for row in finding.rows if row["met"]]
+            print(f"has      {finding.folder}: {met.count('yes')} of {len(met)} as expected, {finding.seconds:.0f} s")
+
+
+def found(scripts: Iterable[Path], out: Path) -> list[Finding]:
+    """What is kept of those scripts that have been run as they are now."""
     findings = []
     for script in scripts:
         folder = out / script.stem
-        seconds = _kept_seconds(script, folder)
-        if seconds is None:
-            if progress:
-                print(f"runs     {script}", flush=True)
-            seconds = _run(script, folder)
-        findings.append(Finding(script, folder, seconds))
-        if progress:
-            met = [row["met"] for row in findings[-1].rows if row["met"]]
-            print(f"has      {folder}: {met.count('yes')} of {len(met)} as expected, {seconds:.0f} s", flush=True)
+        done = json.loads((folder / DONE).read_text("utf-8")) if (folder / DONE).is_file() else {}
+        if done.get("sha256") == _sha256(script):
+            findings.append(Finding(script, folder, done["seconds"]))
     return findings
 
 
-def _kept_seconds(script, folder):
-    """How long the script took when it was run as it is now; None: it was not."""
-    if not (folder / DONE).is_file():
-        return None
-    done = json.loads((folder / DONE).read_text("utf-8"))
-    return done["seconds"] if done["sha256"] == _sha256(script) else None
-
-
 def _run(script, folder):
-    """The seconds of a script, whose report is written into a folder."""
+    """Runs a script, whose report is written into a folder, and notes how long it took."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / DONE).unlink(missing_ok=True)
@@ -100,7 +99,6 @@ def _run(script, folder):
         )
     seconds = time.monotonic() - began
     write(folder / DONE, json.dumps({"sha256": _sha256(script), "seconds": seconds}) + "\n")
-    return seconds
 
 
 def _sha256(script):

@@ -83,6 +83,7 @@ def test_each_is_run_once_and_again_when_it_has_changed(folder, capsys):
     (folder / "two.py").write_text((folder / "two.py").read_text().replace("n: int = 3", "n: int = 4"))
     assert main([*command, "--only", "two"]) == 0
     assert Path("count").read_text() == "one two two "
+    assert "How many?" in Path("docs/all.md").read_text(), "what was found before is on the page too"
 
 
 def test_the_pages(folder):

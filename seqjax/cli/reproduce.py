@@ -7,14 +7,14 @@ from seqjax.cli.parser import Parser
 from seqjax.errors import Error
 
 DESCRIPTION = """Run every script of a folder that returns a report, each in a process of its own, and write what they
-found on one page. A script that was run as it is now is not run again."""
+found on one page. A script that was run as it is now is not run again; the pages have all that were run."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs what has to be run, and writes the pages that are asked for."""
     parser = Parser(prog="seqjax reproduce", description=DESCRIPTION)
     parser.add_argument("folder", metavar="FOLDER", help="of the scripts, each of which ends with sj.script(main)")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="of these scripts; default: all")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run these scripts alone; default: all")
     parser.add_argument("--out", default="reports", metavar="DIR", help="folder of the reports; default: reports")
     parser.add_argument("--title", default="What the experiments found", help="of the pages")
     parser.add_argument("--markdown", metavar="FILE", help="all reports as one Markdown file; figures go beside it")
@@ -30,10 +30,10 @@ def main(argv: Sequence[str]) -> int:
 
     from seqjax import page
     from seqjax.folder import write
-    from seqjax.reproduce import reproduce
+    from seqjax.reproduce import found, reproduce
 
-    findings = reproduce([scripts[name] for name in names], Path(args.out), progress=True)
-    findings.sort(key=lambda finding: page.place(finding.title))
+    reproduce([scripts[name] for name in names], Path(args.out), progress=True)
+    findings = sorted(found(scripts.values(), Path(args.out)), key=lambda finding: page.place(finding.title))
     if args.markdown:
         page.write_markdown(findings, Path(args.markdown), args.title)
     if args.page:
