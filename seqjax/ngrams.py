@@ -33,7 +33,7 @@ def count_ngrams(ids: Any, order: int, size: int, bounds: Any = None) -> tuple[n
     ids = np.asarray(ids)
     edges = np.asarray([0, len(ids)] if bounds is None else bounds, np.int64)
     _check(ids, order, size, edges)
-    inside = _inside(edges, order)
+    inside = inside_documents(edges, order)
     if len(ids) < order or (inside is not None and not inside.any()):
         return np.zeros((0, order), np.int32), np.zeros(0, np.int64)
     codes = size**order
@@ -55,9 +55,14 @@ def _check(ids, order, size, edges):
         raise Error(f"bounds must rise from 0 to {len(ids)}, the number of ids")
 
 
-def _inside(edges, order):
-    """bool[n - order + 1]: whether the n-gram that starts there ends in the same document; None: all do."""
-    starts = edges[-1] - order + 1
+def inside_documents(edges: np.ndarray, order: int) -> np.ndarray | None:
+    """bool[n - order + 1]: whether the n-gram that starts there ends in the same document; None: all do.
+
+    Args:
+        edges: int64[D + 1], where documents begin and end.
+        order: n of the n-grams.
+    """
+    starts = max(0, edges[-1] - order + 1)
     between = (edges[1:-1, None] - np.arange(1, order)).ravel()
     between = between[(between >= 0) & (between < starts)]
     if not between.size:

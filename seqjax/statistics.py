@@ -10,6 +10,7 @@ import numpy as np
 from seqjax.contracts import Stream
 from seqjax.data import check_stream
 from seqjax.errors import Error, is_whole
+from seqjax.ngrams import inside_documents
 from seqjax.table import Table
 from seqjax.vocab import UNKNOWN
 
@@ -151,15 +152,17 @@ def frequencies(tokens: Any, n: int = 1, *, bounds: Any = None) -> Frequencies:
     if not is_whole(n) or n < 1:
         raise Error(f"n = {n!r} must be a whole number, 1 or more: the number of tokens of an n-gram")
     distinct, ids = _number(tokens)
-    inside = _starts(ids, n, bounds)
-    if not inside.any():
+    edges = np.array([0, len(ids)]) if bounds is None else check_stream(Stream(ids, ids, bounds)).bounds
+    inside = inside_documents(edges, n)
+    starts = np.arange(max(0, len(ids) - n + 1)) if inside is None else np.flatnonzero(inside)
+    if not len(starts):
         raise Error(f"there is no {n}-gram among {len(ids):,} tokens: take a smaller n, or more of the text")
     codes = ids
     for k in range(1, n):  # one number for each distinct (k + 1)-gram, from that of its first k tokens
         codes = np.unique(codes[:-1] * len(distinct) + ids[k:], return_inverse=True)[1]
-    _, first, counts = np.unique(codes[inside], return_index=True, return_counts=True)
+    _, first, counts = np.unique(codes[starts], return_index=True, return_counts=True)
     order = np.lexsort((first, -counts))
-    at = np.flatnonzero(inside)[first[order]]
+    at = starts[first[order]]
     return Frequencies(distinct, ids[at[:, None] + np.arange(n)], counts[order].astype(np.int64))
 
 
@@ -197,13 +200,3 @@ def _number(tokens: Any) -> tuple[tuple[Hashable, ...], np.ndarray]:
     except TypeError as fault:
         raise Error(f"tokens must be one sequence of hashables, such as words: {fault}") from fault
     return tuple(numbers), np.fromiter(map(numbers.__getitem__, tokens), np.int64, len(tokens))
-
-
-def _starts(ids: np.ndarray, n: int, bounds: Any) -> np.ndarray:
-    """At which tokens an n-gram begins that lies inside one document, bool[m - n + 1]."""
-    starts = max(0, len(ids) - n + 1)
-    if bounds is None:
-        return np.ones(starts, bool)
-    sizes = np.diff(check_stream(Stream(ids, ids, bounds)).bounds)
-    document = np.repeat(np.arange(len(sizes)), sizes)
-    return document[:starts] == document[n - 1 :]
