@@ -17,8 +17,6 @@ from seqjax.contracts import TextCodec
 from seqjax.devices import make_mesh, num_cores
 from seqjax.plugin import fields_of
 
-NO_TIME = "no gradient goes through time, and where it is cut makes no difference"
-
 EVERY = 5.0
 """Seconds from one plain line to the next."""
 
@@ -40,7 +38,11 @@ class Display:
             self._print("corpus", corpus_line(self.run))
             e = self.run.experiment
             if e.gradient and e.gradient.claim != "exact" and not is_recurrent(e.model, self.run.spec):
-                self._print("note", f"the state of {describe(e.model)} holds inputs only: {NO_TIME}")
+                self._print(
+                    "note",
+                    f"the state of {describe(e.model)} holds inputs only: no gradient goes through time, and where it "
+                    "is cut makes no difference",
+                )
             if self.console.is_terminal:
                 self.live.start(refresh=True)
         return self

@@ -42,19 +42,19 @@ class Experiment(config.Scalars):
         if not (isinstance(self.model, Model) and self.model.is_counted):
             super().__post_init__()
             return
-        defaults = {kind: config.create_default(kind) for kind in ("sampler", "gradient", "optimizer")}
-        defaults["epochs"] = type(self).epochs
-        given = {name for name, default in defaults.items() if getattr(self, name) not in (None, default)}
-        if given - ({"epochs"} if self.epochs == 1 else set()):
+        counted = {"sampler": None, "gradient": None, "optimizer": None, "epochs": 1}
+        defaults = {name: type(self).epochs if name == "epochs" else config.create_default(name) for name in counted}
+        given = [name for name in counted if getattr(self, name) not in (counted[name], defaults[name])]
+        if given:
             raise Error(
                 f"model {type(self.model).__name__} is counted, and takes no sampler, gradient, optimizer or epochs; "
-                f"leave out: {', '.join(sorted(given))}"
+                f"leave out: {', '.join(given)}"
             )
-        for name, default in defaults.items():
-            object.__setattr__(self, name, default)
+        for name in counted:  # while the other fields are checked
+            object.__setattr__(self, name, defaults[name])
         super().__post_init__()
-        for name in defaults:
-            object.__setattr__(self, name, 1 if name == "epochs" else None)
+        for name in counted:
+            object.__setattr__(self, name, counted[name])
 
     def run(
         self,

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import json
 import math
@@ -138,8 +137,10 @@ def _nested(arrays):
     """Arrays by names such as `outer/inner` as a nested dict."""
     found: dict[str, Any] = {}
     for name, array in arrays.items():
-        *outer, inner = name.split("/")
-        functools.reduce(lambda table, key: table.setdefault(key, {}), outer, found)[inner] = jax.numpy.asarray(array)
+        table, (*outer, inner) = found, name.split("/")
+        for key in outer:
+            table = table.setdefault(key, {})
+        table[inner] = jax.numpy.asarray(array)
     return found
 
 

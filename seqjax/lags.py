@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from seqjax.by_lag import Linear, forward, shift
 from seqjax.contracts import Params, State
-from seqjax.errors import Error
+from seqjax.errors import Error, is_whole
 from seqjax.gradient import check_scan
 from seqjax.problem import Problem
 from seqjax.table import Table
@@ -176,7 +176,7 @@ def lags(
         weights: float[T, B], what each loss counts; None: 1 / (T B).
     """
     problem = step_or_problem if isinstance(step_or_problem, Problem) else Problem(step_or_problem)
-    if not isinstance(max_lag, int) or max_lag < 1:
+    if not is_whole(max_lag) or max_lag < 1:
         raise Error(f"max_lag must be a whole number, at least 1, not {max_lag!r}")
     params, state, xs, weights = check_scan(params, state, xs, weights)
     return _by_lag(problem, max_lag, BLOCK, params, state, xs, weights)

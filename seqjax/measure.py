@@ -67,6 +67,8 @@ def measure(
     Raises:
         Error: no strategy; too few draws; windows that the data do not give; a true gradient of zero.
     """
+    if isinstance(run_or_problem, Run) and run_or_problem.experiment.model.is_counted:
+        raise Error("the run's model is counted, and has no gradient to measure")
     named = _named(strategies)
     _check(draws, windows, at, seed, together)
     problem: Problem

@@ -28,8 +28,6 @@ class Stretch(NamedTuple):
 def of_run(run: Run, at: str, params: Params, count: int | None) -> tuple[Params, Stretch]:
     """Parameters, and the first windows of the first epoch."""
     e, problem, stream = run.experiment, run.problem, run.prepared.streams["train"]
-    if e.model.is_counted:
-        raise Error("the run's model is counted, and has no gradient to measure")
     if params is None:
         new = (problem, e.gradient, e.optimizer, 1, e.sampler.batch_size, e.seed)
         params = run.params if at == "end" else init_train_state(*new).params

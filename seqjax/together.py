@@ -33,8 +33,6 @@ def varied_floats(experiments: Sequence[Experiment]) -> dict[str, list[float]] |
     warm-up, so that one compiled call cannot train them all.
     """
     optimizers: list[Any] = [experiment.optimizer for experiment in experiments]
-    if None in optimizers:  # of a counted model
-        return None
     if len(set(map(type, optimizers))) > 1:
         return None
     columns = {f.name: [getattr(o, f.name) for o in optimizers] for f in dataclasses.fields(optimizers[0])}

@@ -82,7 +82,7 @@ def test_it_has_nothing_that_trains():
 
 @pytest.mark.parametrize(
     ("fields", "named"),
-    [({"sampler": Random(4, 10)}, "sampler"), ({"gradient": Truncated(steps=3), "epochs": 5}, "epochs, gradient")],
+    [({"sampler": Random(4, 10)}, "sampler"), ({"gradient": Truncated(steps=3), "epochs": 5}, "gradient, epochs")],
 )
 def test_giving_it_some_is_an_error(fields, named):
     with pytest.raises(Error, match=f"Frequencies is counted, and takes no sampler.*leave out: {named}"):

@@ -6,7 +6,6 @@ from typing import Any
 
 from seqjax.cli.parser import Parser
 from seqjax.cli.recipe import read_plugins
-from seqjax.errors import Error
 
 DESCRIPTION = """Bias, variance, direction, seconds and memory of gradient strategies on the first windows of a run.
 
@@ -36,14 +35,13 @@ def main(argv: Sequence[str]) -> int:
     strategies = read_plugins("gradient", args.gradient or [])
 
     from seqjax import measure
-    from seqjax.display import describe, escape
+    from seqjax.display import escape
     from seqjax.run import Run
 
     run = Run.open(args.run)
-    if run.experiment.model.is_counted:
-        raise Error(f"{args.run}: its model is counted, and has no gradient to measure")
-    strategies = strategies or {describe(run.experiment.gradient): run.experiment.gradient}
-    found = measure(run, strategies, draws=args.draws, windows=args.windows, at=args.at, seed=args.seed)
+    found = measure(
+        run, strategies or [run.experiment.gradient], draws=args.draws, windows=args.windows, at=args.at, seed=args.seed
+    )
     print("{} windows of {} steps, {} rows".format(*found.shape))
     print(found)
     if args.out:
