@@ -1,7 +1,9 @@
-"""Does a character RNN learn 10,000 characters by heart? (8.5, 8.6)   python experiments/char_rnn.py
+"""Does a character RNN learn 10,000 characters by heart? (8.5, 8.6)   python experiments/char_rnn.py --seeds 5
 
-With the state carried from window to window it does, with windows in random order it does not quite. On held-out text
-neither is better for it.
+With the state carried from window to window it does, with windows in random order it does not quite. What by heart
+means is told by the frequencies of what follows every k characters of the same text: the more of them, the fewer
+choices are left. On held-out text the way that knows it best is the worst, and both are worse than a single letter's
+frequency.
 """
 
 import numpy as np
@@ -11,20 +13,37 @@ from seqjax_corpora import TimeMachine
 from seqjax_models import RNN
 from seqjax_samplers import Random, Sequential
 
-EXPECTED = {"sequential": "~ 1.0", "random": "~ 1.5"}
+SAMPLERS = {"sequential": Sequential(32, 35), "random": Random(32, 35)}
+EXPECTED = {"sequential": "~ 1.0 (1.0 to 1.1)", "random": "~ 1.5 (1.38 to 1.68)"}
+SPEED = {"sequential": "69,604.6 on the chapter's GPU", "random": "68,624.1 on the chapter's GPU"}
+CONTEXTS = "= 17.415", "= 9.865", "= 5.176", "= 2.697", "= 1.737", "= 1.372", "= 1.198", "= 1.111", "= 1.069", "= 1.046"
 
 
-def main(corpus: sj.Corpus | None = None, epochs: int = 500, hidden: int = 512, seeds: int = 1) -> sj.Report:
+def main(
+    corpus: sj.Corpus | None = None,
+    epochs: int = 500,
+    hidden: int = 512,
+    seeds: int = 5,
+    prompt: str = "time traveller ",
+) -> sj.Report:
     base = sj.Experiment(
-        corpus=corpus or TimeMachine(), train=10_000, heldout=5_000, model=RNN(hidden=hidden),
-        epochs=epochs, evaluate_every=max(1, epochs // 20),
+        corpus=corpus or TimeMachine(), train=10_000, heldout=5_000, model=RNN(hidden=hidden), epochs=epochs,
+        evaluate_every=max(1, epochs // 20),
     )  # fmt: skip
-    samplers = {"sequential": Sequential(32, 35), "random": Random(32, 35)}
-    runs = sj.sweep(base, {"sampler": samplers, "seed": range(seeds)})
+    runs = sj.sweep(base, {"sampler": SAMPLERS, "seed": range(seeds)})
     report = sj.Report(__file__)
     for name, arm in runs.arms.items():
         last = [np.median(run.metric("train_perplexity")[-20:]) for run in arm]
-        report.row(f"train perplexity, {name}, median of the last 20 epochs", last, EXPECTED[name])
+        report.row(f"training perplexity, {name}, median of the last 20 epochs", last, EXPECTED[name])
+    for name, arm in runs.arms.items():
+        report.row(f"tokens a second, {name}", [run.metrics[-1]["tokens_per_second"] for run in arm], SPEED[name])
+        report.row(f"continued, {name}", arm[0].generate(prompt, 50))
+    text = runs.first.data.text[:10_000]
+    for k, expected in enumerate((*CONTEXTS, "= 1.034")):
+        whole = sj.frequencies(text, k + 1).counts
+        context = sj.frequencies(text[:-1], k).counts if k else np.array([len(text)])
+        nats = (context @ np.log(context) - whole @ np.log(whole)) / whole.sum()
+        report.row(f"perplexity by what follows {k} characters", np.exp(nats), expected)
     report.table("held_out", runs.compare("heldout_perplexity"))
     report.figure("train", sj.plot.runs(runs, x="epoch", y="train_perplexity"))
     return report

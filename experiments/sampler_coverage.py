@@ -1,8 +1,8 @@
 """How often does each sampler train each target? (8.3)   python experiments/sampler_coverage.py
 
-10,000 characters, windows of 35, batches of 32. Both ways of the chapter leave out what does not fill a batch; over
-many epochs random offsets even out, but for a few targets at either end that no offset reaches. Windows that are drawn
-alone, each as likely as any other, leave out none.
+10,000 characters, windows of 35, batches of 32. Both ways of the chapter leave out what does not fill a batch. In
+random order every target is reached, the first and the last few seldom. Rows that are read in order end at about the
+same places in every epoch, and some targets there are never trained. Windows drawn alone treat all targets alike.
 """
 
 import numpy as np

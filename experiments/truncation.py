@@ -29,6 +29,9 @@ def main(
     )
     runs = sj.sweep(base, {"gradient": ARMS, "seed": range(seeds)})
     report = sj.Report(__file__)
+    for name, arm in runs.arms.items():
+        report.row(f"held-out perplexity, {name}", [run.metric("heldout_perplexity")[-1] for run in arm])
+        report.row(f"seconds of training, {name}", [run.metric("seconds")[-1] for run in arm])
     report.table("held_out", runs.compare("heldout_perplexity", against="full"))
     first = runs["full, seed=0"]
     halfway = replace(first.experiment, epochs=(epochs + 1) // 2).run()  # the same updates, to the same bits

@@ -35,6 +35,12 @@ def check_model(model: Model, spec: Spec) -> None:
         raise Error(f"model {name}: step: the output is {_show(output)}, and not of shape ({spec.targets.width},)")
 
 
+def check_differentiable(model: Model) -> None:
+    """An error for a counted model, before a gradient is asked for."""
+    if model.is_counted:
+        raise Error(f"the model of the run, {type(model).__name__}, is counted, and has no gradient")
+
+
 def is_recurrent(model: Model, spec: Spec) -> bool:
     """Whether the state depends on the parameters, so that a gradient goes through time; not where it holds inputs."""
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))

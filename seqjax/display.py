@@ -55,6 +55,10 @@ class Display:
         if not self.show:
             return
         self.began += row["compile_seconds"]  # which says nothing of the time left
+        if self.run.experiment.model.is_counted:
+            self._print("model", f"{model_line(self.run)} in {row['seconds']:.1f} s")
+            self._print("ppl", f"train {row['train_perplexity']:.2f} · held-out {row['heldout_perplexity']:.2f}")
+            return
         first, last = self.printed == -math.inf, row["epoch"] == self.run.experiment.epochs
         if first:
             self._print("model", f"{model_line(self.run)} · compiled in {row['compile_seconds']:.1f} s")

@@ -271,7 +271,8 @@ def finish(run: Run) -> None:
         text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())
         folder.write(run.path / folder.SAMPLES, (text + "\n").encode("utf-8", "backslashreplace"))
     with folder.disk_errors(run.path):
-        run.plot().savefig(run.path / folder.HISTORY, dpi=150)
+        if not run.experiment.model.is_counted:
+            run.plot().savefig(run.path / folder.HISTORY, dpi=150)
         folder.sync(run.path / folder.METRICS)
     folder.write_params(run.path / folder.PARAMS, run.params, run.codec_text)
     checkpoint.delete_all(run.path)

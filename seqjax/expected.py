@@ -37,6 +37,20 @@ def is_met(got: Any, expected: str) -> bool | None:
     return None
 
 
+def in_expected_digits(got: float, expected: str) -> str | None:
+    """A number in as many digits as it is expected in, such as "0.045904" for `= .045904`; None where it is not so.
+
+    Args:
+        got: the number.
+        expected: as `is_met` takes it.
+    """
+    match = re.match(rf"=\s*({NUMBER})(?=$|[\s,;])", expected.strip())
+    if not match or not math.isfinite(got):
+        return None
+    mantissa, _, exponent = match[1].partition("e")
+    return f"{got:z,.{len(mantissa.partition('.')[2])}{'e' if exponent else 'f'}}"
+
+
 def _number(text: str) -> float:
     return float(text.replace(",", ""))
 

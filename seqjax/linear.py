@@ -113,6 +113,9 @@ def _moments(autocovariance: Autocovariance, lags: int, ahead: int) -> tuple[np.
 
 
 def _predictor(coefficients, covariance, cross):
-    """The coefficients with their error, which rounding alone can make negative."""
-    mse = covariance[0, 0] - 2 * coefficients @ cross + coefficients @ covariance @ coefficients
-    return Predictor(coefficients, max(float(mse), 0.0))
+    """The coefficients with their error, which for the autocovariance of a series rounding alone can make negative."""
+    terms = covariance[0, 0], -2 * coefficients @ cross, coefficients @ covariance @ coefficients
+    mse, rounding = float(sum(terms)), 1e-9 * max(map(abs, terms))
+    if mse < -rounding:
+        raise Error(f"no series has this autocovariance: the error of its best linear forecast would be {mse:.3g}")
+    return Predictor(coefficients, max(mse, 0.0))

@@ -50,9 +50,10 @@ def transition_matrix(ids: Any, size: int, smoothing: float = 0.0, bounds: Any =
     counts[tuple(pairs.T)] += occurred
     (never,) = np.nonzero(counts.sum(1) == 0)
     if never.size:
+        shown = ", ".join(map(str, never[:5])) + ", ..." * (never.size > 5)
         raise Error(
-            f"nothing follows the state {never[0]}, nor {never.size - 1} others, so that their transitions have no "
-            "estimate; give a smoothing above 0, or number the states that occur"
+            f"nothing follows the states {shown}, so that their transitions have no estimate; give a smoothing above "
+            "0, or number the states that occur"
         )
     return counts / counts.sum(1, keepdims=True)
 
@@ -88,7 +89,12 @@ def k_step(P: Any, k: int) -> np.ndarray:
     Returns:
         float64[S, S]: row i is the distribution k steps after state i.
     """
-    return np.linalg.matrix_power(_check_matrix(P), _check_steps("k", k))
+    square, k = _check_matrix(P), _check_steps("k", k)
+    power = np.eye(len(square))
+    while k:  # by squaring; rounding, which would grow with k, is taken out of each row's sum
+        power = _normalized(power @ square) if k % 2 else power
+        square, k = _normalized(square @ square), k // 2
+    return power
 
 
 def stationary(P: Any) -> np.ndarray:
@@ -248,7 +254,12 @@ def _check_rows(name: str, rows: np.ndarray, size: int) -> np.ndarray:
             f"{name}: row {n} is no distribution, since its least entry is {rows[n].min():g} and its sum "
             f"{rows[n].sum():.9g}; entries must be 0 or more, and each row sum to 1"
         )
-    return rows
+    return _normalized(rows)
+
+
+def _normalized(rows: np.ndarray) -> np.ndarray:
+    """Rows that sum to 1."""
+    return rows / rows.sum(1, keepdims=True)
 
 
 def _check_ids(ids: Any, size: int) -> np.ndarray:

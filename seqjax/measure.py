@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from seqjax.check import check_differentiable
 from seqjax.contracts import Params, State
 from seqjax.display import describe
 from seqjax.errors import Error, is_whole
@@ -67,8 +68,8 @@ def measure(
     Raises:
         Error: no strategy; too few draws; windows that the data do not give; a true gradient of zero.
     """
-    if isinstance(run_or_problem, Run) and run_or_problem.experiment.model.is_counted:
-        raise Error("the run's model is counted, and has no gradient to measure")
+    if isinstance(run_or_problem, Run):
+        check_differentiable(run_or_problem.experiment.model)
     named = _named(strategies)
     _check(draws, windows, at, seed, together)
     problem: Problem

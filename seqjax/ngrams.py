@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.errors import Error
+from seqjax.errors import Error, is_whole
 
 BLOCK = 1 << 16
 """Codes counted at once at least, so that they stay in the cache."""
@@ -31,7 +31,7 @@ def count_ngrams(ids: Any, order: int, size: int, bounds: Any = None) -> tuple[n
         Error: an id, the order or the bounds are out of range.
     """
     ids = np.asarray(ids)
-    edges = np.asarray([0, len(ids)] if bounds is None else bounds, np.int64)
+    edges = np.asarray([0, ids.size] if bounds is None else bounds)
     _check(ids, order, size, edges)
     inside = inside_documents(edges, order)
     if len(ids) < order or (inside is not None and not inside.any()):
@@ -45,13 +45,16 @@ def count_ngrams(ids: Any, order: int, size: int, bounds: Any = None) -> tuple[n
 
 
 def _check(ids, order, size, edges):
-    if order < 1:
-        raise Error(f"order = {order}: an n-gram has at least one id")
+    if not is_whole(order) or order < 1:
+        raise Error(f"order = {order!r} must be a whole number, at least 1")
+    if not is_whole(size) or not 1 <= size <= 1 << 31:
+        raise Error(f"size = {size!r} must be a whole number, from 1 to 2^31: the number of symbols")
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise Error(f"ids must be integers, int[n]; these are {ids.dtype}{list(ids.shape)}")
     if len(ids) and (ids.min() < 0 or ids.max() >= size):
         raise Error(f"ids must be from 0 to size - 1 = {size - 1}; these are from {ids.min()} to {ids.max()}")
-    if edges.ndim != 1 or edges[0] != 0 or edges[-1] != len(ids) or (np.diff(edges) < 0).any():
+    ends = edges[[0, -1]].tolist() if edges.ndim == 1 and edges.size and edges.dtype.kind in "iu" else None
+    if ends != [0, len(ids)] or (np.diff(edges.astype(np.int64)) < 0).any():
         raise Error(f"bounds must rise from 0 to {len(ids)}, the number of ids")
 
 

@@ -31,7 +31,7 @@ def summary(findings: Sequence[Finding]) -> Table:
     columns = ("question", "command", "what", "got", "expected", "met", "minutes")
     found = []
     for finding in findings:
-        head = (finding.title, f"python {finding.script}")
+        head = (finding.title, finding.command)
         minutes = f"{finding.seconds / 60:.1f}"
         rows = finding.rows or [
             dict.fromkeys(("got", "low", "high", "n", "expected", "met"), "") | {"what": "tables and figures"}
@@ -71,7 +71,7 @@ def write_html(findings: Sequence[Finding], file: Path, title: str) -> None:
             text = text.replace(f'src="{name}"', f'src="{source}"')
         sections.append(f'<section id="{anchor}">\n{text}</section>')
     body = "\n".join(sections).replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-    body = body.replace("<td>no</td>", '<td class="no">no</td>')
+    body = body.replace("<td>no</td>\n</tr>", '<td class="no">no</td>\n</tr>')  # met is the last column
     write(
         file,
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
@@ -82,10 +82,14 @@ def write_html(findings: Sequence[Finding], file: Path, title: str) -> None:
 
 
 def _counted(findings):
-    """How many results are as expected, and how long all took."""
+    """How many results are as expected, and how long all took on what."""
     met = [row["met"] for finding in findings for row in finding.rows if row["met"]]
     minutes = sum(finding.seconds for finding in findings) / 60
-    return f"{met.count('yes')} of {len(met)} results lie where they are expected. All took {minutes:.0f} minutes."
+    machine = "; ".join(dict.fromkeys(finding.made_with for finding in findings))
+    return (
+        f"{met.count('yes')} of {len(met)} results lie where they are expected. All took {minutes:.0f} minutes"
+        f"{f' on {machine}' if machine else ''}."
+    )
 
 
 def _section(finding, place):
@@ -106,7 +110,7 @@ def _images(finding):
 
 def _got(row):
     """A result as its report shows it."""
-    return format_result(*(_number(row[name]) for name in ("got", "low", "high", "n")))
+    return format_result(*(_number(row[name]) for name in ("got", "low", "high", "n")), row["expected"])
 
 
 def _number(text):

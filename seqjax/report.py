@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from seqjax.errors import Error
-from seqjax.expected import is_met
+from seqjax.expected import in_expected_digits, is_met
 from seqjax.folder import PLAIN_NAME, disk_errors, write
 from seqjax.table import Table, format_cell
 
@@ -54,6 +54,8 @@ class Report:
         Raises:
             Error: neither a number nor a text nor a list of numbers.
         """
+        if not isinstance(expected, str):
+            raise Error(f'row {what!r}: expected is a text, such as "= {expected}", not {expected!r:.80}')
         if isinstance(got, str):
             found: tuple[Any, ...] = (got, None, None, None)
         elif (values := _numbers(what, got)).ndim == 0:
@@ -143,7 +145,7 @@ class Report:
         """The results as people read them: expected beside got."""
         return Table(
             ("what", "got", "expected", "met"),
-            [(what, format_result(*spread), expected, met) for what, *spread, expected, met in self._rows],
+            [(what, format_result(*found, expected), expected, met) for what, *found, expected, met in self._rows],
         )
 
     def _check_name(self, name: str) -> None:
@@ -167,19 +169,21 @@ def _numbers(what: str, got: Any) -> np.ndarray:
     """A number [] or numbers [n]; integers stay integers."""
     try:
         values = np.asarray(got)
-        values = values if values.dtype.kind in "biuOSU" else values.astype(np.float64)
+        values = values if values.dtype.kind in "biuOSUc" else values.astype(np.float64)
     except (TypeError, ValueError) as fault:
         raise Error(f"row {what!r}: a number, a text or a list of numbers, not {got!r:.80}") from fault
-    if values.dtype.kind in "OSU":
+    if values.dtype.kind in "OSUc":
         raise Error(f"row {what!r}: a number, a text or a list of numbers, not {got!r:.80}")
     if values.ndim > 1 or not values.size:
         raise Error(f"row {what!r}: one number, or one a seed, not an array of shape {list(values.shape)}")
     return values
 
 
-def format_result(got: Any, low: float | None, high: float | None, n: int | None) -> str:
-    """A value; a median with its range, such as `0.05380 (0.04710 to 0.06170, n = 20)`."""
-    return format_cell(got) if n is None else f"{format_cell(got)} ({format_cell(low)} to {format_cell(high)}, n = {n})"
+def format_result(got: Any, low: float | None, high: float | None, n: int | None, expected: str) -> str:
+    """A value, or a median with its range, such as `0.05380 (0.04710 to 0.06170, n = 20)`."""
+    if n is not None:
+        return f"{format_cell(got)} ({format_cell(low)} to {format_cell(high)}, n = {n})"
+    return (None if isinstance(got, str) else in_expected_digits(got, expected)) or format_cell(got)
 
 
 def _image(figure: Figure, kind: str) -> bytes:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from seqjax import checkpoint, folder, forecast, registry
+from seqjax.check import check_differentiable
 from seqjax.config import PARTS
 from seqjax.contracts import Codec, Params, TextCodec
 from seqjax.corpus import Data, Series, Text
@@ -185,6 +186,7 @@ class Run:
             What `lags`, `value_and_grad` and `measure` take: `state`, leaves [B, ...]; `xs`, (inputs, targets), leaves
             [T, B, ...]; `weights`, float[T, B], equal for all targets that count in training, which sum to 1.
         """
+        check_differentiable(self.experiment.model)
         xs, scored_TB = side_by_side(self.prepared.streams["train"], num_rows, num_steps, self.problem.context)
         state = jax.vmap(lambda _: self.problem.init_state(self.params))(np.arange(num_rows))
         weights_TB = scored_TB.astype(float)

@@ -79,6 +79,8 @@ class Frequencies:
 
     def top(self, k: int = 10) -> Table:
         """The k most frequent n-grams: rank, tokens with spaces between them, count, share of all."""
+        if not is_whole(k) or k < 0:
+            raise Error(f"k = {k!r} must be a whole number, 0 or more")
         rows = [
             (rank, gram if isinstance(gram, str) else " ".join(map(str, gram)) if self.n > 1 else str(gram), count)
             for rank, (gram, count) in enumerate(zip(self._grams(k), self.counts[:k].tolist(), strict=True), 1)
@@ -104,7 +106,7 @@ class Frequencies:
             Error: fewer than two ranks, or ranks that there are none of.
         """
         last = self.distinct if last is None else last
-        if not 1 <= first < last <= self.distinct:
+        if not (is_whole(first) and is_whole(last)) or not 1 <= first < last <= self.distinct:
             raise Error(
                 f"ranks {first} to {last}: a line takes two ranks or more, of the {self.distinct:,} that these "
                 f"{self.n}-grams have"

@@ -117,6 +117,6 @@ def _pad(text: str, width: int, right: bool) -> str:
 def _markdown(text: str) -> str:
     """A text whose signs mean nothing to Markdown or HTML."""
     text = escape(text, keep="\n")
-    for sign in "\\`*|<":
+    for sign in "\\`*_[|<":
         text = text.replace(sign, f"\\{sign}")
     return text.replace("\n", "<br>")

@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -129,6 +131,8 @@ def test_counted_and_trained_models_are_compared(tmp_path):
 def test_it_has_no_gradient_to_measure():
     with pytest.raises(Error, match="is counted, and has no gradient"):
         measure(recipe().run(), [Full()])
+    with pytest.raises(Error, match="Frequencies, is counted, and has no gradient"):
+        recipe().run().rows(1, 10)
 
 
 def test_the_command_line(tmp_path, monkeypatch, capsys):
@@ -142,7 +146,8 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert "Letters is counted" in capsys.readouterr().err
     assert main(["run", *flags, "--out", "run"]) == 0
     out = capsys.readouterr().out
-    assert "letters · counted" in out
+    assert re.search(r"letters · counted in \d\.\d s\nppl +train \d+\.\d\d · held-out \d+\.\d\d\n", out)
+    assert not Path("run/history.png").exists(), "nothing was learned epoch by epoch"
     assert "seqjax measure" not in out
     assert main(["evaluate", "run", "--load", "mine.py"]) == 0
     assert main(["measure", "run", "--load", "mine.py"]) == 2

@@ -15,7 +15,7 @@ from seqjax.cli import main
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TINY = {"--epochs": "1", "--train": "9000", "--heldout": "500", "--model.hidden": "8"}
-ELSEWHERE = ("make ", "python3.13 -m venv", "uv venv", "pip install")  # run by .ci/run: set-up, demo, tests, wheel
+ELSEWHERE = ("make ", "python3.13 -m venv", "uv venv", "pip install")  # run by .ci/run, but for what takes an hour
 
 
 def blocks(language: str) -> list:
@@ -36,6 +36,7 @@ def folder(tmp_path, monkeypatch):
         Path(name).write_text(text)
     readme = (ROOT / "README.md").read_text("utf-8")
     Path("mine.py").write_text(re.search(r"^```python\n(# mine.py\n.*?)^```", readme, re.M | re.S)[1])
+    Path("experiments").symlink_to(ROOT / "experiments")
     Path("my_question.py").write_text('"""Does it rain?   python my_question.py"""')
     yield tmp_path
     for key in set(registry._registered) - before:  # a document's own plugins last one test

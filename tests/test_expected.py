@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from seqjax.expected import is_met
+from seqjax.expected import in_expected_digits, is_met
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,23 @@ from seqjax.expected import is_met
 )
 def test_a_result_is_met_or_not(got, expected, met):
     assert is_met(got, expected) is met
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "shown"),
+    [
+        (0.0459041, "= .045904", "0.045904"),
+        (28.0, "= 28", "28"),
+        (28.6, "= 28", "29"),
+        (170580, "= 170,580", "170,580"),
+        (5.924362e-6, "= 5.92436e-6", "5.92436e-06"),
+        (-1e-17, "= 0.000", "0.000"),
+        (1.9999000008, "= 1.9999000008, exactly", "1.9999000008"),
+        (0.0538, "~ .0538 (.0471 to .0617)", None),
+        (1.2, "<= 1.4", None),
+        (math.inf, "= 28", None),
+        (3.0, "", None),
+    ],
+)
+def test_a_result_is_shown_in_the_digits_that_are_expected(got, expected, shown):
+    assert in_expected_digits(got, expected) == shown

@@ -13,10 +13,11 @@ TEXT = seqjax.Text("so it goes, and on it goes. " * 700)
 TINY = {
     "add_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 3000},
     "bptt_numbers": {},
-    "char_rnn": {"corpus": TEXT, "epochs": 2, "hidden": 8},
+    "char_rnn": {"corpus": TEXT, "epochs": 2, "hidden": 8, "seeds": 1, "prompt": "so "},
     "concise": {"corpus": TEXT, "epochs": 2, "hidden": 8, "seeds": 1},
     "copy_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 4000},
-    "in_context": {"corpus": TEXT, "epochs": 1, "hidden": 8, "seeds": 1, "max_order": 2},
+    "elsewhere": {"corpus": TEXT, "epochs": 1, "hidden": 8, "seeds": 1, "prompt": "so "},
+    "in_context": {"corpus": TEXT, "epochs": 1, "hidden": 8, "seeds": 1, "max_order": 1},
     "influence_balancing": {"updates": 20},
     "linear_forecast": {"epochs": 1, "seeds": 1, "num_steps": 400},
     "markov_chain": {"num_steps": 20_000, "epochs": 1, "seeds": 1},
@@ -24,6 +25,7 @@ TINY = {
     "text_statistics": {"characters": TEXT, "lines": TEXT},
     "variants": {"corpus": TEXT, "epochs": 1, "hidden": 8, "seeds": 1},
     "vanishing": {"hidden": 4, "max_lag": 5, "num_steps": 10},
+    "ngrams": {"corpus": TEXT, "max_order": 1, "vocab_size": 260, "prompt": "so "},
     "noisy_sine": {"epochs": 1, "seeds": 2},
     "online_estimators": {"seeds": 1, "updates": 20},
     "stocks": {"epochs": 1, "seeds": 1, "hidden": 4},
@@ -50,14 +52,31 @@ def test_runs(script, tmp_path):
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md"} | drawn
 
 
-def test_the_figure_of_the_stocks_has_their_units(tmp_path):
+def test_the_figures_of_the_stocks_have_their_units(tmp_path):
     module = load(next(script for script in SCRIPTS if script.stem == "stocks"))
+    module.main(**TINY["stocks"]).save(tmp_path)
     for form, unit in (("returns", "log return a month"), ("prices", "index points")):
-        report = module.main(form=form, **TINY["stocks"])
-        report.save(tmp_path)
-        text = (tmp_path / "forecast.svg").read_text()
+        text = (tmp_path / f"{form}.svg").read_text()
         assert f"<!-- {unit} -->" in text
         assert "<!-- month -->" in text
+
+
+EXACT = {
+    "bptt_numbers": {},
+    "linear_forecast": {"epochs": 1, "seeds": 1, "num_steps": 400},
+    "ngrams": {"max_order": 1, "vocab_size": 260},
+    "sampler_coverage": {},
+    "text_statistics": {},
+}
+"""Those whose expected numbers hold at any size, and the least size."""
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_numbers_are_met(name, time_machine_file):
+    rows = load(next(script for script in SCRIPTS if script.stem == name)).main(**EXACT[name]).rows
+    exact = [row for row in rows.rows if row[5].startswith("=")]
+    assert len(exact) >= 3
+    assert [row for row in exact if row[6] != "yes"] == []
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

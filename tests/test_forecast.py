@@ -240,6 +240,7 @@ def chapter():
             errors.append(((run.predict(x, ahead) - x)[targets] ** 2).mean())
         rows.append((run.metric("train_loss")[-1], *errors))
         assert len(starts) == 933
+        assert run.evaluate(run.data)["tokens"] == 996, "rows of the matrix of four lags"
         assert run.metrics[0]["update"] == 38
         assert run.metrics[0]["tokens"] == 600
     return np.median(rows, 0)

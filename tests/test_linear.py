@@ -154,6 +154,7 @@ def test_an_array_or_a_function():
         (np.array([1, np.nan, 0]), 1, 1, "finite"),
         (np.array([1.0, 2.0, 1.0]), 2, 1, r"no series has this autocovariance: .* first 2 lags .* eigenvalue -1"),
         (np.array([-1.0, 0.0]), 1, 1, "no series"),
+        (np.array([1.0, 2.0]), 1, 1, "no series has this autocovariance: the error .* would be -3"),
     ],
 )
 @pytest.mark.parametrize("predict", [best_linear, iterated])

@@ -286,6 +286,14 @@ def test_count_ngrams_says_what_is_wrong():
         count_ngrams([-1, 2], 2, 3)
     with pytest.raises(Error, match="integers"):
         count_ngrams([0.5], 1, 3)
+    with pytest.raises(Error, match=r"order = 1\.5 must be a whole number"):
+        count_ngrams([0, 1], 1.5, 2)
+    with pytest.raises(Error, match=r"size = 4294967296 must be a whole number, from 1 to 2\^31"):
+        count_ngrams([0, 1], 1, 2**32)
+    with pytest.raises(Error, match="bounds must rise from 0 to 2"):
+        count_ngrams([0, 1], 1, 2, [])
+    with pytest.raises(Error, match="bounds must rise from 0 to 2"):
+        count_ngrams([0, 1], 1, 2, [0.0, 2.0])
     with pytest.raises(Error, match="bounds must rise from 0 to 2"):
         count_ngrams([1, 2], 1, 3, [0, 3])
 
@@ -316,7 +324,10 @@ def test_what_is_no_text_is_refused():
         model.count(stream_of([[1], [2]]), spec)
     with pytest.raises(Error, match="from 0 to 1, for"):
         model.count(text, Spec(Tokens(2)))
-    with pytest.raises(Error, match="context: ids must be from 0 to 3"):
+    with pytest.raises(Error, match=r"context: int\[k\], ids from 0 to 3"):
         model.probabilities(model.count(text, spec), [4])
+    for context in ([0.5], [True], "ab", None, [[1]]):
+        with pytest.raises(Error, match=r"context: int\[k\], ids from 0 to 3"):
+            model.probabilities(model.count(text, spec), context)
     masked_none = Stream(text.inputs, text.targets, text.bounds, np.ones(len(text.inputs), bool))
     jax.tree.map(np.testing.assert_array_equal, model.count(masked_none, spec), model.count(text, spec))

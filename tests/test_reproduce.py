@@ -2,13 +2,15 @@
 
 import html.parser
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from seqjax import Error
 from seqjax.cli import main
-from seqjax.reproduce import reproduce
+from seqjax.reproduce import found, reproduce
 
 SCRIPT = '''"""{title}   python experiments/{name}.py
 
@@ -93,7 +95,7 @@ def test_the_pages(folder):
     text = Path("docs/all.md").read_text()
     assert text.startswith("# All & more\n\n2 of 4 results lie where they are expected.")
     assert text.index("## Why so many? (8.2, 8.3)") < text.index("## How many? (8.10)"), "by section"
-    assert "| one \\| sum | 3.000 | = 3 | yes |" in text
+    assert "| one \\| sum | 3 | = 3 | yes |" in text
     assert "| seeds | 2.000 (1.000 to 6.000, n = 3) | ~ 5 (4 to 6) | no |" in text
     assert "csv" not in text
     assert "![line](all/two-line.png)" in text
@@ -105,18 +107,68 @@ def test_the_pages(folder):
     assert sum(source.startswith("data:") for source in page.sources) == 2
     assert [cell for cell in page.cells if "sum" in cell] == ["two | sum", "one | sum"]
     table = Path("all.md").read_text()
-    assert "| Why so many? (8.2, 8.3) | python experiments/two.py | two \\| sum | 3.000 | = 3 | yes | 0." in table
+    assert "| Why so many? (8.2, 8.3) | python experiments/two.py | two \\| sum | 3 | = 3 | yes | 0." in table
     assert "|  |  | seeds | 2.000 (1.000 to 6.000, n = 3) | ~ 5 (4 to 6) | no |  |" in table
 
 
-def test_what_fails_is_told_and_what_was_found_is_kept(folder):
-    broken = (folder / "two.py").read_text().replace("report.row(", "raise sj.Error('no luck')\n    report.row(", 1)
-    (folder / "two.py").write_text(broken)
-    with pytest.raises(Error, match=r"two\.py ended with 2: seqjax: no luck; see out/two/log\.txt"):
-        reproduce(sorted(folder.iterdir()), Path("out"))
-    (folder / "two.py").write_text(broken.replace("raise sj.Error('no luck')", ""))
+def test_what_fails_is_told_and_what_was_found_is_kept(folder, capsys):
+    whole = (folder / "one.py").read_text()
+    (folder / "one.py").write_text(whole.replace("report.row(", "raise sj.Error('no luck')\n    report.row(", 1))
+    assert main(["reproduce", "experiments", "--out", "out", "--table", "all.md"]) == 2
+    assert "one.py ended with 2: seqjax: no luck; see out/one/log.txt" in capsys.readouterr().err
+    assert "Why so many?" in Path("all.md").read_text(), "the other one was run, and is on the page"
+    (folder / "one.py").write_text(whole)
     reproduce(sorted(folder.glob("*.py")), Path("out"))
-    assert Path("count").read_text().split().count("one") == 1
+    assert Path("count").read_text().split().count("two") == 1
+
+
+def test_a_script_without_a_report_is_told_and_not_remembered(folder):
+    (folder / "one.py").write_text("print('nothing')")
+    for _ in range(2):
+        with pytest.raises(Error, match=r"one\.py left no report: it should end with sj\.script\(main\)"):
+            reproduce([folder / "one.py"], Path("out"))
+
+
+def test_it_is_run_with_the_flags_that_it_names(folder):
+    script = folder / "one.py"
+    script.write_text(script.read_text().replace("experiments/one.py", "experiments/one.py --n 5"))
+    reproduce([script], Path("out"))
+    (finding,) = found([script], Path("out"))
+    assert finding.rows[0]["got"] == "10.0"
+    assert finding.command == "python experiments/one.py --n 5"
+    assert f"    {finding.command}\n" in finding.report
+
+
+def test_a_script_that_changed_while_it_ran_is_run_again(folder):
+    script = folder / "one.py"
+    script.write_text(
+        script.read_text().replace(
+            '    with Path("count")', '    Path(__file__).open("a").write("#")\n    with Path("count")'
+        )
+    )
+    reproduce([script], Path("out"))
+    assert found([script], Path("out")) == []
+
+
+@pytest.mark.parametrize("done", ["", "[]", '{"seconds": 1}'])
+def test_one_whose_mark_is_damaged_is_run_again(folder, done):
+    reproduce([folder / "one.py"], Path("out"))
+    Path("out/one/done.json").write_text(done)
+    assert found([folder / "one.py"], Path("out")) == []
+
+
+def test_sigterm_ends_the_script_as_well(folder):
+    (folder / "one.py").write_text(
+        "import os, pathlib, time\npathlib.Path('pid').write_text(f'{os.getpid()} ')\ntime.sleep(600)"
+    )
+    command = [sys.executable, "-m", "seqjax", "reproduce", "experiments", "--only", "one"]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": ""})
+    while not (Path("pid").is_file() and Path("pid").read_text().endswith(" ")):
+        assert process.poll() is None
+    process.terminate()
+    assert process.wait(60) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(Path("pid").read_text()), 0)
 
 
 def test_what_is_not_there_is_told(folder, capsys):

@@ -114,7 +114,10 @@ def several_chunks(monkeypatch):
     monkeypatch.setattr(Run, "plot", NoFigure)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+LONG = ("lstm, dropout, randomized, adam", "rnn, rtrl, adamw")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in RECIPES])
 def test_interrupted_twice_after_every_chunk(name, tmp_path, monkeypatch):
     """A checkpoint after every chunk, or only before the last one: the rows and steps past it are made again."""
     e = recipe(name)
@@ -173,6 +176,7 @@ def test_a_run_goes_on_without_compiling_again(tmp_path, monkeypatch, caplog):
     assert not [message for message in compiled if "epoch" in message]
 
 
+@pytest.mark.slow
 def test_training_goes_on_in_float64(tmp_path, monkeypatch, x64):
     e = recipe("rnn, rtrl, adamw")
     e.run(tmp_path / "whole")
@@ -411,6 +415,7 @@ def end(process, timeout=120):
     return process.returncode
 
 
+@pytest.mark.slow
 def test_killed_while_a_checkpoint_is_written(text_file, tmp_path, monkeypatch):
     """SIGKILL before a checkpoint has its name, then before a later one is deleted; then to the end."""
     monkeypatch.setattr(train, "CHUNK_STEPS", 400)

@@ -11,6 +11,11 @@ from seqjax_corpora import TimeMachine
 from seqjax_tokenizers import Word
 
 
+def test_joined_lines_lose_words(time_machine_file):
+    """Of the chapter's characters, whose lines are joined by nothing; apart they have 32,775."""
+    assert len(Word().split(TimeMachine(path=str(time_machine_file)).load().text)) == 29_928
+
+
 @pytest.fixture(scope="module")
 def by_n(time_machine_file):
     """Of the words of The Time Machine, by number of words."""
@@ -169,6 +174,8 @@ def test_the_figure_is_counts_by_rank():
         (lambda: frequencies("aab").zipf(1, 3), "ranks 1 to 3: .* of the 2 that these 1-grams have"),
         (lambda: frequencies("aab").zipf(2), "ranks 2 to 2: a line takes two ranks"),
         (lambda: frequencies("aab").zipf(0, 2), "ranks 0 to 2"),
+        (lambda: frequencies("aab").zipf(1, 1.5), "ranks 1 to 1.5"),
+        (lambda: frequencies("aab").top(-1), "k = -1 must be a whole number"),
         (lambda: frequencies(["the"]).stop_word_share("the"), r"must be a collection, such as \['the'\]"),
         (lambda: zipf_figure({}), "nothing to plot"),
     ],

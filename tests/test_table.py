@@ -106,4 +106,5 @@ def test_markdown():
 def test_signs_of_markdown_html_and_terminals_mean_nothing():
     nasty = Table(["<unk>"], [["*a* `b` \\"], ["\x1b[31m"]])
     assert nasty.to_markdown().splitlines()[::2] == [r"| \<unk> |", r"| \*a\* \`b\` \\ |"]
+    assert Table(["a"], [["[x](y) _it_"]]).to_markdown().splitlines()[2] == r"| \[x](y) \_it\_ |"
     assert "\x1b" not in nasty.to_markdown() + str(nasty)

@@ -145,10 +145,10 @@ class NGram(Model):
         Returns:
             float64[V], which sum to 1.
         """
-        V = len(params["single"])
-        context = np.asarray(context, np.int64).reshape(-1)
-        if ((context < 0) | (context >= V)).any():
-            raise Error(f"context: ids must be from 0 to {V - 1}; these are {context.tolist()}")
+        V, ids = len(params["single"]), np.asarray(context)
+        if ids.ndim != 1 or (ids.size and (ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= V)):
+            raise Error(f"context: int[k], ids from 0 to {V - 1}, such as codec.encode(text), not {context!r:.80}")
+        context = ids.astype(np.int64)
         p = single = np.full(V, 1 / V)
         for k in range(min(len(context), self.order - 1) + 1):
             n = _counts_after(params, context[len(context) - k :])
@@ -172,7 +172,7 @@ def _child(tree, parent, older, size):
     low, end = tree["children"][parent], tree["children"][parent + 1]
     high = end
     for _ in range(size.bit_length()):
-        middle = (low + high) // 2
+        middle = low + (high - low) // 2
         right = (low < high) & (tree["older"][middle] < older)
         low, high = jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
     found = (low < end) & (tree["older"][low] == older)

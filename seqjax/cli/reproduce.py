@@ -6,8 +6,9 @@ from pathlib import Path
 from seqjax.cli.parser import Parser
 from seqjax.errors import Error
 
-DESCRIPTION = """Run every script of a folder that returns a report, each in a process of its own, and write what they
-found on one page. A script that was run as it is now is not run again; the pages have all that were run."""
+DESCRIPTION = """Run every script of a folder that returns a report, each in a process of its own, with the flags of the
+command in its docstring, and write what they found on one page. A script that was run as it is now is not run again,
+whatever else has changed; without its folder it is. The pages have all that were run."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,7 +33,11 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.folder import write
     from seqjax.reproduce import found, reproduce
 
-    reproduce([scripts[name] for name in names], Path(args.out), progress=True)
+    failed = None
+    try:
+        reproduce([scripts[name] for name in names], Path(args.out), progress=True)
+    except Error as fault:
+        failed = fault
     findings = sorted(found(scripts.values(), Path(args.out)), key=lambda finding: page.place(finding.title))
     if args.markdown:
         page.write_markdown(findings, Path(args.markdown), args.title)
@@ -42,4 +47,6 @@ def main(argv: Sequence[str]) -> int:
         write(Path(args.table), f"# {args.title}\n\n{page.summary(findings).to_markdown()}")
     for file in filter(None, (args.markdown, args.page, args.table)):
         print(f"saved    {file}")
+    if failed:
+        raise failed
     return 0

@@ -1,0 +1,49 @@
+"""What does counting words say of the next one? (8.3)   python experiments/ngrams.py
+
+Laplace smoothing (8.3.5) on the words of a book, with every ε = 1: pairs and triples fall back on single words, so that
+what was never seen has some probability. Then each smoothing on words and on pieces of words, with the last tenth of
+the book held out.
+"""
+
+import seqjax as sj
+from seqjax_corpora import TimeMachine
+from seqjax_models import NGram
+from seqjax_tokenizers import BPE, Word
+
+EXPECTED = {
+    ("", "the"): "= .0689834092",
+    ("time", "machine"): "= .1940427531",
+    ("the", "time"): "= .0450955358",
+    ("the time", "traveller"): "= .5728336032",
+    ("the time", "never"): "= 5.92436e-6",
+}
+SMOOTHINGS = "additive", "laplace", "witten-bell", "kneser-ney"
+
+
+def main(
+    corpus: sj.Corpus | None = None, max_order: int = 3, vocab_size: int = 500, prompt: str = "the time "
+) -> sj.Report:
+    corpus, report, table = corpus or TimeMachine(form="lines"), sj.Report(__file__), []
+    tokenizers = {"words": Word(min_freq=2), "BPE": BPE(vocab_size=vocab_size)}
+    whole = {"train": 1.0, "heldout": 0.0}
+    laplace = NGram(order=3, smoothing="laplace")
+    run = sj.Experiment(corpus=corpus, **whole, tokenizer=Word(), model=laplace).run()
+    for (context, word), expected in EXPECTED.items():
+        p = laplace.probabilities(run.params, run.codec[context.split()])
+        report.row(f"P({word}{' | ' * bool(context)}{context})", p[run.codec[word]], expected)
+    p = laplace.probabilities(run.params, run.codec[["man"]])  # the book's last word, after which nothing comes
+    report.row("sum of P(x | man) over all words x", p.sum(), "= 1.000000000000")
+    for name, tokenizer in tokenizers.items():
+        for smoothing in SMOOTHINGS:
+            for order in range(1, max_order + 1):
+                model = NGram(order=order, smoothing=smoothing)
+                run = sj.Experiment(corpus=corpus, tokenizer=tokenizer, model=model).run()
+                found = run.evaluate("heldout")
+                table.append((name, smoothing, order, found["perplexity"], found.get("bits_per_character")))
+    report.table("held_out", sj.Table(("tokens", "smoothing", "n", "perplexity", "bits per character"), table))
+    report.row("continued by 60 pieces of words", run.generate(prompt, 60, temperature=0.8))
+    return report
+
+
+if __name__ == "__main__":
+    sj.script(main)
