@@ -6,6 +6,7 @@ choices are left. On held-out text the way that knows it best is the worst, and 
 frequency.
 """
 
+import jax
 import numpy as np
 
 import seqjax as sj
@@ -32,6 +33,8 @@ def main(
     )  # fmt: skip
     runs = sj.sweep(base, {"sampler": SAMPLERS, "seed": range(seeds)})
     report = sj.Report(__file__)
+    size = sum(leaf.size for leaf in jax.tree.leaves(runs.first.params))
+    report.row("parameters", size, "= 291,356" if hidden == 512 else "")
     for name, arm in runs.arms.items():
         last = [np.median(run.metric("train_perplexity")[-20:]) for run in arm]
         report.row(f"training perplexity, {name}, median of the last 20 epochs", last, EXPECTED[name])

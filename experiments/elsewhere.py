@@ -1,8 +1,8 @@
-"""Does what was learned of one text hold for another? (8.5, exercises)   python experiments/elsewhere.py --other a.txt
+"""Does what was learned of one text hold for another? (8.5, exercises)   python experiments/elsewhere.py --seeds 3
 
 A GRU and a 4-gram of the first 10,000 characters of a book, with its symbols, read the rest of it, and documentation of
-Python in the same letters (or a file, of which other characters become spaces): what is not English of the book's kind
-is harder for both. Then the GRU goes on from one prompt, more boldly the higher the temperature.
+Python in the same letters (or with --other a file, of which other characters become spaces): the further from those
+pages, the harder for both. Then the GRU goes on from one prompt, more boldly the higher the temperature.
 """
 
 import seqjax as sj

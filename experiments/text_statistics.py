@@ -28,6 +28,9 @@ def main(characters: sj.Corpus | None = None, lines: sj.Corpus | None = None) ->
     words = Word().split(lines.text)
     report = sj.Report(__file__)
     report.row("characters", len(text.text), "= 170,580")
+    all_lines = lines.text.split("\n")
+    report.row("lines", len(all_lines), "= 3,221")
+    report.row("lines that are not blank", sum(map(bool, all_lines)), "= 2,848")
     report.row("vocabulary of characters, with <unk>", len(Char().fit(text)), "= 28")
     report.row("vocabulary of words, with <unk>", len(Word().fit(lines)), "= 4,580")
     counted = {n: sj.frequencies(words, n) for n in COUNTS}
@@ -40,11 +43,9 @@ def main(characters: sj.Corpus | None = None, lines: sj.Corpus | None = None) ->
             ("all", "different", "once"), (found.total, found.distinct, found.singletons), COUNTS[n], strict=True
         ):
             report.row(f"{n}-grams, {name}", value, f"= {expected}")
-        for (first, last), expected in zip(((1, None), (1, 1000), (1, 100)), ALPHA[n], strict=False):
-            ranks = f"ranks {first} to {min(last or found.distinct, found.distinct)}"
-            report.row(
-                f"α of {n}-grams, {ranks}", found.zipf(first, min(last or 10**9, found.distinct)), f"= {expected}"
-            )
+        for last, expected in zip((found.distinct, 1000, 100), ALPHA[n], strict=False):
+            last = min(last, found.distinct)
+            report.row(f"α of {n}-grams, ranks 1 to {last}", found.zipf(1, last), f"= {expected}")
         grams = [gram if n == 1 else " ".join(gram) for gram in found.grams[:10]]
         report.table(f"commonest_{n}", found.top())
         report.row(f"commonest {n}-grams", (" " if n == 1 else ", ").join(grams), f"= {TOP[n]}" if n in TOP else "")

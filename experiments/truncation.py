@@ -1,8 +1,10 @@
 """Full, truncated, randomised: what does each cost on text? (8.7)   python experiments/truncation.py --seeds 5
 
 Three ways to differentiate the same 256 steps: all of them, in segments of 10, and cut at random with the rest
-reweighted, so that the mean is the full gradient. Estimators are measured with the parameters of before the first
-update, of half the way, and of the end of the first full run.
+reweighted, so that the mean is the full gradient. Estimators are measured before the first update, half way, and at the
+end of the first full run. After 40 epochs perplexities differ by no more than seeds do, and the intervals of both
+differences hold 0: here the truncated gradient, whose bias grows, still points nearly where the full one does. Of tasks
+that need longer lags (copy_task.py) this says nothing.
 """
 
 from dataclasses import replace

@@ -2,7 +2,8 @@
 
 Vectors for characters in place of one-hot ones, two layers, rectified units; gradients that are not clipped; and
 windows eight times as long, so that there are an eighth of the updates an epoch, whose state is detached as often as
-before or not at all.
+before or not at all. Vectors learn fastest by far; within 200 epochs nothing diverges, clipped or not; and not to
+detach the state changes next to nothing.
 """
 
 from dataclasses import dataclass, replace

@@ -17,6 +17,7 @@ h1, h2, h3, nav, table { font-family: system-ui, sans-serif } h2 { margin-top: 3
 img { max-width: 100%; height: auto } .wide { overflow-x: auto } pre { overflow-x: auto; background: #f6f6f6 }
 table { border-collapse: collapse; font-size: .8rem } td, th { padding: .2rem .6rem; border-bottom: 1px solid #ddd }
 th { text-align: left } tr:has(td.no) { background: #fdecea }
+@media (max-width: 30rem) { table { font-size: .7rem } td, th { padding: .2rem .3rem } }
 """
 
 
@@ -66,7 +67,7 @@ def write_html(findings: Sequence[Finding], file: Path, title: str) -> None:
         anchor = finding.script.stem
         links.append(f'<li><a href="#{anchor}">{html.escape(finding.title)}</a></li>')
         images = {image.name: data(finding, image.name) for image in _images(finding)}
-        text = render(_section(finding, lambda name: name))
+        text = render(_section(finding, lambda name: name)).replace("&lt;br&gt;", "<br>")  # the ends of lines in cells
         for name, source in images.items():
             text = text.replace(f'src="{name}"', f'src="{source}"')
         sections.append(f'<section id="{anchor}">\n{text}</section>')
@@ -110,7 +111,8 @@ def _images(finding):
 
 def _got(row):
     """A result as its report shows it."""
-    return format_result(*(_number(row[name]) for name in ("got", "low", "high", "n")), row["expected"])
+    got, low, high, n = (_number(row[name]) for name in ("got", "low", "high", "n"))
+    return format_result(got, low, high, n, row["expected"])
 
 
 def _number(text):

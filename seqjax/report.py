@@ -145,7 +145,10 @@ class Report:
         """The results as people read them: expected beside got."""
         return Table(
             ("what", "got", "expected", "met"),
-            [(what, format_result(*found, expected), expected, met) for what, *found, expected, met in self._rows],
+            [
+                (what, format_result(got, low, high, n, expected), expected, met)
+                for what, got, low, high, n, expected, met in self._rows
+            ],
         )
 
     def _check_name(self, name: str) -> None:

@@ -9,8 +9,6 @@ PACKAGES = ["seqjax", *(f"seqjax_{kind}" for kind in
             ("corpora", "tokenizers", "samplers", "models", "gradients", "optimizers"))]  # fmt: skip
 
 install_import_hook(PACKAGES, "enforce.enforce")
-# Programs here are small: to share the compiling of one between threads takes longer than to compile it.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

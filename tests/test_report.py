@@ -124,10 +124,16 @@ def test_a_seed_that_is_no_number_is_not_hidden(file):
     assert "nan (nan to nan, n = 3)" in str(report)
 
 
-@pytest.mark.parametrize("got", [None, [], np.zeros((2, 2)), [1, "a"], ["1"], {"a": 1}, [[1], [1, 2]], object()])
+@pytest.mark.parametrize("got", [None, [], np.zeros((2, 2)), [1, "a"], ["1"], {"a": 1}, [[1], [1, 2]], 1j, object()])
 def test_what_is_no_result(file, got):
     with pytest.raises(Error, match="row 'x'"):
         Report(file).row("x", got)
+
+
+@pytest.mark.parametrize("expected", [28, None])
+def test_what_is_expected_is_a_text(file, expected):
+    with pytest.raises(Error, match=f"row 'x': expected is a text, such as \"= {expected}\", not {expected}"):
+        Report(file).row("x", 28, expected)
 
 
 # --- tables and figures ---------------------------------------------------------------------------------

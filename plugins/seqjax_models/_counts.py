@@ -30,7 +30,7 @@ def padded_text(stream: Stream, order: int, size: int) -> np.ndarray:
             "the model ngram counts a text: each target must be the next input of its document, and none masked; "
             "these are other pairs of inputs and targets"
         )
-    most = (1 << 31) // order - 1
+    most = ((1 << 31) - size) // order - 1  # so that no index into them leaves int32
     if not 1 <= len(targets) <= most:
         raise Error(
             f"the model ngram of order {order} counts 1 to {most:,} targets, and this text has {len(targets):,}"
