@@ -25,6 +25,7 @@ def main(
     hidden: int = 256,
     draws: int = 100,
     max_lag: int = 64,
+    segments: tuple[int, ...] = (1, 2, 5, 10, 20, 50),
 ) -> sj.Report:
     base = sj.Experiment(
         corpus=corpus or TimeMachine(), sampler=Sequential(32, 256), model=RNN(hidden=hidden), epochs=epochs
@@ -41,8 +42,8 @@ def main(
         report.table(f"estimators_{when}", sj.measure(run, ARMS, draws=draws, windows=1, at=at))
     by_lag = sj.lags(first.problem, first.params, **first.rows(8, 4 * max_lag), max_lag=max_lag)
     report.figure("lags", by_lag.plot())
-    segments = [Truncated(steps=k) for k in (1, 2, 5, 10, 20, 50)]
-    report.figure("bias", sj.measure(first, segments, windows=1).plot("bias"))
+    by_steps = sj.measure(first, [Truncated(steps=k) for k in segments], windows=1)
+    report.figure("bias", by_steps.plot("bias"))
     for x in ("update", "seconds"):
         report.figure(f"by_{x}", sj.plot.runs(runs, x=x, y="heldout_loss"))
     return report

@@ -29,7 +29,7 @@ TINY = {
     "noisy_sine": {"epochs": 1, "seeds": 2},
     "online_estimators": {"seeds": 1, "updates": 20},
     "stocks": {"epochs": 1, "seeds": 1, "hidden": 4},
-    "truncation": {"corpus": TEXT, "epochs": 1, "seeds": 1, "hidden": 4, "draws": 3, "max_lag": 3},
+    "truncation": {"corpus": TEXT, "epochs": 1, "seeds": 1, "hidden": 4, "draws": 3, "max_lag": 3, "segments": (1,)},
 }
 
 

@@ -79,6 +79,7 @@ def run(place, signals, **kwargs):
     )
 
 
+@pytest.mark.slow
 def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place, monkeypatch):
     """Ctrl-C, then SIGTERM, then to the end: the bits of a run that heard neither."""
     monkeypatch.chdir(place)

@@ -138,6 +138,7 @@ def test_a_sweep_can_be_made_again_and_added_to(swept, tmp_path):
     assert {arm: len(found) for arm, found in opened.arms.items()} == {"full": 3, "2 steps": 3}
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
     """A crash inside the third of four runs; what was finished is not trained again."""
     monkeypatch.setattr(train, "CHUNK_STEPS", 64)

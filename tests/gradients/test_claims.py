@@ -23,7 +23,12 @@ def randomized(keep_prob):
     return seqjax.create("gradient", "randomized", keep_prob=keep_prob)
 
 
-@pytest.mark.parametrize("name", seqjax.names("gradient"))
+LONG = {"learned-hazard", "adaptive", "snap", "rflo", "uoro", "forward", "es", "pes"}
+"""Each takes ten seconds, and other tests beside this one."""
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in seqjax.names("gradient")]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_strategy_passes_its_checks(name):
     table = check_gradient(seqjax.create("gradient", name))
     left_out = {name for name, passed in zip(table["check"], table["passed"], strict=True) if passed == "not made"}
