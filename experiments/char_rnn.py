@@ -32,7 +32,7 @@ def main(
         evaluate_every=max(1, epochs // 20),
     )  # fmt: skip
     runs = sj.sweep(base, {"sampler": SAMPLERS, "seed": range(seeds)})
-    report = sj.Report(__file__)
+    report, text = sj.Report(__file__), runs.first.data.text[:10_000]
     size = sum(leaf.size for leaf in jax.tree.leaves(runs.first.params))
     report.row("parameters", size, "= 291,356" if hidden == 512 else "")
     for name, arm in runs.arms.items():
@@ -40,8 +40,9 @@ def main(
         report.row(f"training perplexity, {name}, median of the last 20 epochs", last, EXPECTED[name])
     for name, arm in runs.arms.items():
         report.row(f"tokens a second, {name}", [run.metrics[-1]["tokens_per_second"] for run in arm], SPEED[name])
-        report.row(f"continued, {name}", arm[0].generate(prompt, 50))
-    text = runs.first.data.text[:10_000]
+        continued = [run.generate(prompt, 100) for run in arm]
+        known = [max(n for n in range(len(prompt) + 101) if found[:n] in text) - len(prompt) for found in continued]
+        report.row(f"of 100 characters after {prompt!r}, as in the text, {name}", known)
     for k, expected in enumerate((*CONTEXTS, "= 1.034")):
         whole = sj.frequencies(text, k + 1).counts
         context = sj.frequencies(text[:-1], k).counts if k else np.array([len(text)])
