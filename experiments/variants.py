@@ -32,7 +32,7 @@ def main(corpus: sj.Corpus | None = None, epochs: int = 200, hidden: int = 256, 
         corpus=corpus or TimeMachine(), train=10_000, heldout=5_000, model=RNN(hidden=hidden), epochs=epochs,
         evaluate_every=max(1, epochs // 20),
     )  # fmt: skip
-    not_clipped, long = SGD(learning_rate=1.0), {"sampler": Sequential(32, 280), "epochs": 4 * epochs}
+    not_clipped, long = SGD(learning_rate=1.0), {"sampler": Sequential(32, 280), "epochs": 2 * epochs}
     arms = {
         "one-hot": base,
         "embedding of 32": replace(base, model=RNN(hidden=hidden, embedding=32)),
