@@ -57,7 +57,8 @@ class Display:
         self.began += row["compile_seconds"]  # which says nothing of the time left
         if self.run.experiment.model.is_counted:
             self._print("model", f"{model_line(self.run)} in {row['seconds']:.1f} s")
-            self._print("ppl", f"train {row['train_perplexity']:.2f} · held-out {row['heldout_perplexity']:.2f}")
+            name = "ppl" if "train_perplexity" in row else "MSE"
+            self._print(name, "train {} · held out {}".format(*self._pair(row)))
             return
         first, last = self.printed == -math.inf, row["epoch"] == self.run.experiment.epochs
         if first:
@@ -75,9 +76,13 @@ class Display:
         self.console.print(f"{name:8} {escape(text)}", markup=False)
         sys.stdout.flush()
 
-    def _format(self, row):
+    def _pair(self, row):
+        """Of the training and the held-out part the perplexity, or the loss."""
         kind, form = ("perplexity", ".2f") if "train_perplexity" in row else ("loss", ".4g")
-        train, heldout = format(row[f"train_{kind}"], form), format(row[f"heldout_{kind}"], form)
+        return [format(row[f"{part}_{kind}"], form) for part in ("train", "heldout")]
+
+    def _format(self, row):
+        train, heldout = self._pair(row)
         here = row["epoch"] - self.epochs_before
         left = (time.monotonic() - self.began) / here * (self.run.experiment.epochs - row["epoch"])
         return (

@@ -146,7 +146,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert "Letters is counted" in capsys.readouterr().err
     assert main(["run", *flags, "--out", "run"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"letters · counted in \d\.\d s\nppl +train \d+\.\d\d · held-out \d+\.\d\d\n", out)
+    assert re.search(r"letters · counted in \d\.\d s\nppl +train \d+\.\d\d · held out \d+\.\d\d\n", out)
     assert not Path("run/history.png").exists(), "nothing was learned epoch by epoch"
     assert "seqjax measure" not in out
     assert main(["evaluate", "run", "--load", "mine.py"]) == 0
