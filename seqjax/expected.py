@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+EXACTLY = rf"=\s*({NUMBER})(?=$|[\s,;])"
 BOUNDS = {
     "<=": lambda got, x: got <= x,
     ">=": lambda got, x: got >= x,
@@ -27,7 +28,7 @@ def is_met(got: Any, expected: str) -> bool | None:
     text = expected.strip()
     if isinstance(got, str):
         return got == text[1:].strip() if text.startswith("=") else None
-    if match := re.match(rf"=\s*({NUMBER})(?=$|[\s,;])", text):
+    if match := re.match(EXACTLY, text):
         x = _number(match[1])
         return math.isfinite(got) and abs(got - x) <= 0.5000001 * _last_place(match[1])
     if match := re.match(rf"~[^(]*\(({NUMBER}) to ({NUMBER})", text):
@@ -44,7 +45,7 @@ def in_expected_digits(got: float, expected: str) -> str | None:
         got: the number.
         expected: as `is_met` takes it.
     """
-    match = re.match(rf"=\s*({NUMBER})(?=$|[\s,;])", expected.strip())
+    match = re.match(EXACTLY, expected.strip())
     if not match or not math.isfinite(got):
         return None
     mantissa, _, exponent = match[1].partition("e")
