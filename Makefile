@@ -14,6 +14,9 @@ export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),1)
 pip_index = $(or $(PIP_INDEX_URL),$(shell python3 -m pip config get global.index-url 2>/dev/null))
 with_index = UV_DEFAULT_INDEX="$(or $(UV_DEFAULT_INDEX),$(UV_INDEX_URL),$(pip_index))"
 
+# Experiments that `make reproduce` runs at a time: one for each core.
+JOBS := $(shell nproc 2>/dev/null || echo 1)
+
 define NO_PYTHON
 seqjax needs Python 3.12 or newer, and none was found on this machine.
 Install one, then type the same command again:
@@ -37,9 +40,9 @@ test: $(READY)  ## the test suite; ARGS="-k name" chooses
 test-slow: $(READY)  ## the tests that take minutes
 	@$(PYTHON) -m pytest -n 2 -m slow $(ARGS)
 
-reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter.md and docs/chapter.html; ARGS="--only char_rnn"
+reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 to run one after the other
 	@.venv/bin/seqjax reproduce experiments --out reports --title "The chapter, reproduced" --markdown docs/chapter.md \
-		--page docs/chapter.html --table experiments/README.md $(ARGS)
+		--page docs/chapter.html --table experiments/README.md --jobs $(JOBS) $(ARGS)
 
 bench: $(READY) | $(UV)  ## training speed beside PyTorch (installed apart, once) and Flax; ARGS="--cells gru"
 	@$(with_index) $(PYTHON) benchmarks/training.py $(ARGS)

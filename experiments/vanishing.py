@@ -21,19 +21,25 @@ def tanh(W, h, x):
     return jnp.tanh(W @ h + x), jnp.zeros(())
 
 
-def main(hidden: int = 64, max_lag: int = 100, num_steps: int = 300) -> sj.Report:
-    W = np.asarray(jax.random.normal(jax.random.key(0), (hidden, hidden)), np.float64)
-    W /= np.abs(np.linalg.eigvals(W)).max()
-    xs = 0.5 * jax.random.normal(jax.random.key(1), (num_steps, 1, hidden))
+def draw(seed, hidden, num_steps):
+    """Recurrent weights [H, H] of spectral radius 1, and inputs [T, 1, H]."""
+    W = np.asarray(jax.random.normal(jax.random.key(seed), (hidden, hidden)), np.float64)
+    xs = 0.5 * jax.random.normal(jax.random.fold_in(jax.random.key(seed), 1), (num_steps, 1, hidden))
+    return W / np.abs(np.linalg.eigvals(W)).max(), xs
+
+
+def main(hidden: int = 64, max_lag: int = 100, num_steps: int = 600, seeds: int = 3) -> sj.Report:
     report, every = sj.Report(__file__), max(1, num_steps // 10)
+    drawn, zero = [draw(seed, hidden, num_steps) for seed in range(seeds)], jnp.zeros((1, hidden))
     for name, step in (("linear", linear), ("tanh", tanh)):
         norms = {}
-        for radius in (0.9, 1.0, 1.1):
-            W_radius = jnp.asarray(radius * W, jnp.float32)
-            found = sj.jacobians(step, W_radius, jnp.zeros((1, hidden)), xs, max_lag, every=every)
-            norms[f"radius {radius}"] = (np.arange(1, max_lag + 1), found.mean_norm)
-            expected = f"~ {radius} ({radius - 0.005:.3f} to {radius + 0.005:.3f})" if name == "linear" else ""
-            report.row(f"growth a step, {name}, radius {radius}", found.growth, expected)
+        for r in (0.9, 1.0, 1.1):
+            found = [
+                sj.jacobians(step, jnp.asarray(r * W, jnp.float32), zero, xs, max_lag, every=every) for W, xs in drawn
+            ]
+            norms[f"radius {r}"] = (np.arange(1, max_lag + 1), found[0].mean_norm)
+            expected = f"~ {r} ({r - 0.005:.3f} to {r + 0.005:.3f})" if name == "linear" else ""
+            report.row(f"growth a step, {name}, radius {r}", [of.growth for of in found], expected)
         figure = sj.plot.lines(norms, x_label="lag (steps)", y_label="norm of ∂h_t / ∂h_{t-lag}", title=name)
         figure.axes[0].set_yscale("log")
         report.figure(name, figure)

@@ -5,7 +5,8 @@ import re
 from typing import Any
 
 NUMBER = r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?"
-EXACTLY = rf"=\s*({NUMBER})(?=$|[\s,;])"
+ENDS = r"(?=\s*(?:$|[,;]))"
+EXACTLY = rf"=\s*({NUMBER}){ENDS}"
 BOUNDS = {
     "<=": lambda got, x: got <= x,
     ">=": lambda got, x: got >= x,
@@ -33,7 +34,7 @@ def is_met(got: Any, expected: str) -> bool | None:
         return math.isfinite(got) and abs(got - x) <= 0.5000001 * _last_place(match[1])
     if match := re.match(rf"~[^(]*\(({NUMBER}) to ({NUMBER})", text):
         return _number(match[1]) <= got <= _number(match[2])
-    if match := re.match(rf"(<=|>=|<|>)\s*({NUMBER})(?=$|[\s,;])", text):
+    if match := re.match(rf"(<=|>=|<|>)\s*({NUMBER}){ENDS}", text):
         return bool(BOUNDS[match[1]](got, _number(match[2])))
     return None
 

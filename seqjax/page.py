@@ -83,13 +83,13 @@ def write_html(findings: Sequence[Finding], file: Path, title: str) -> None:
 
 
 def _counted(findings):
-    """How many results are as expected, and how long all took on what."""
+    """How many results are as expected, how long the scripts took, and on what."""
     met = [row["met"] for finding in findings for row in finding.rows if row["met"]]
     minutes = sum(finding.seconds for finding in findings) / 60
     machine = "; ".join(dict.fromkeys(finding.made_with for finding in findings))
     return (
-        f"{met.count('yes')} of {len(met)} results lie where they are expected. All took {minutes:.0f} minutes"
-        f"{f' on {machine}' if machine else ''}."
+        f"{met.count('yes')} of {len(met)} results lie where they are expected. The scripts took {minutes:.0f} "
+        f"minutes, added up{f', each on {machine}' if machine else ''}."
     )
 
 

@@ -35,7 +35,10 @@ from seqjax.expected import in_expected_digits, is_met
         (math.inf, ">= 1", True),
         (3.0, "persistence 3.0", None),
         (3.0, "", None),
-        (3.0, "= 3 or so", True),
+        (3.0, "= 3 , to the digit", True),
+        (3.0, "= 3 or so", None),
+        (5.6, "= 5 to 6", None),
+        (5.6, "<= 5 or 6", None),
         ("the time", "= the time", True),
         ("the time", "= the tim", False),
         ("the time", "< 0, > 0", None),
@@ -59,6 +62,7 @@ def test_a_result_is_met_or_not(got, expected, met):
         (1.2, "<= 1.4", None),
         (math.inf, "= 28", None),
         (3.0, "", None),
+        (5.6, "= 5 to 6", None),
     ],
 )
 def test_a_result_is_shown_in_the_digits_that_are_expected(got, expected, shown):

@@ -24,7 +24,7 @@ TINY = {
     "sampler_coverage": {"epochs": 3},
     "text_statistics": {"characters": TEXT, "lines": TEXT},
     "variants": {"corpus": TEXT, "epochs": 1, "hidden": 8, "seeds": 1},
-    "vanishing": {"hidden": 4, "max_lag": 5, "num_steps": 10},
+    "vanishing": {"hidden": 4, "max_lag": 5, "num_steps": 10, "seeds": 2},
     "ngrams": {"corpus": TEXT, "max_order": 1, "vocab_size": 260, "prompt": "so "},
     "noisy_sine": {"epochs": 1, "seeds": 2},
     "online_estimators": {"seeds": 1, "updates": 20},

@@ -1,6 +1,7 @@
 """Experiments that are run once, and the pages of what they found."""
 
 import html.parser
+import json
 import os
 import subprocess
 import sys
@@ -93,7 +94,9 @@ def test_the_pages(folder):
     files = ["--markdown", "docs/all.md", "--page", "docs/all.html", "--table", "all.md", "--title", "All & more"]
     assert main(["reproduce", "experiments", *files]) == 0
     text = Path("docs/all.md").read_text()
-    assert text.startswith("# All & more\n\n2 of 4 results lie where they are expected.")
+    assert text.startswith(
+        "# All & more\n\n2 of 4 results lie where they are expected. The scripts took 0 minutes, added up, each on "
+    )
     assert text.index("## Why so many? (8.2, 8.3)") < text.index("## How many? (8.10)"), "by section"
     assert "| one \\| sum | 3 | = 3 | yes |" in text
     assert "| seeds | 2.000 (1.000 to 6.000, n = 3) | ~ 5 (4 to 6) | no |" in text
@@ -137,6 +140,51 @@ def test_it_is_run_with_the_flags_that_it_names(folder):
     assert finding.rows[0]["got"] == "10.0"
     assert finding.command == "python experiments/one.py --n 5"
     assert f"    {finding.command}\n" in finding.report
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not pin processes to cores")
+def test_two_at_a_time_run_at_once_each_on_a_core_of_its_own(folder):
+    wait = """
+    import os, time
+    Path(f"{name} is there").touch()
+    began = time.monotonic()
+    while len(list(Path().glob("* is there"))) < 2:
+        assert time.monotonic() < began + 60, "the other one does not run"
+        time.sleep(0.01)
+    Path(f"{name} is on").write_text(str(sorted(os.sched_getaffinity(0))))
+"""
+    for script in folder.glob("*.py"):
+        text = script.read_text()
+        script.write_text(text.replace("    report = ", f"    name = {script.stem!r}{wait}    report = "))
+    reproduce(sorted(folder.glob("*.py")), Path("out"), jobs=2)
+    cores = [json.loads(Path(f"{name} is on").read_text()) for name in ("one", "two")]
+    findings = found(sorted(folder.glob("*.py")), Path("out"))
+    assert [finding.made_with.partition(" core")[0] for finding in findings] == [str(len(on)) for on in cores]
+    if len(os.sched_getaffinity(0)) > 1:
+        assert not set(cores[0]) & set(cores[1])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_that_cannot_be_started_keeps_no_other_from_it(folder, jobs):
+    for name in ("bad", "worse"):
+        Path(folder, f"{name}.py").write_text(f'"""Is it?   python {name}.py --n \'n"""')
+    scripts = sorted(folder.glob("*.py"))
+    with pytest.raises(Error, match=r"(?s)bad\.py.*worse\.py"):
+        reproduce(scripts, Path("out"), jobs)
+    assert [finding.script.stem for finding in found(scripts, Path("out"))] == ["one", "two"]
+
+
+@pytest.mark.parametrize("jobs", [0, 1.5])
+def test_no_such_number_of_jobs(folder, jobs):
+    with pytest.raises(Error, match=r"jobs = .* must be a whole number, at least 1"):
+        reproduce([], Path("out"), jobs)
+
+
+def test_a_command_that_cannot_be_read_is_told(folder):
+    script = folder / "one.py"
+    script.write_text(script.read_text().replace("experiments/one.py", "experiments/one.py --name 'n"))
+    with pytest.raises(Error, match=r"one\.py: the command .* --name 'n`, cannot be read: No closing quotation"):
+        reproduce([script], Path("out"))
 
 
 def test_a_script_that_changed_while_it_ran_is_run_again(folder):

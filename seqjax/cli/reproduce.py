@@ -1,5 +1,6 @@
 """`seqjax reproduce`: run the experiments of a folder, and write what they found on one page."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("folder", metavar="FOLDER", help="of the scripts, each of which ends with sj.script(main)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these scripts alone; default: all")
     parser.add_argument("--out", default="reports", metavar="DIR", help="folder of the reports; default: reports")
+    text = "how many to run at a time, each on its share of the cores; default: 1"
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help=text)
     parser.add_argument("--title", default="What the experiments found", help="of the pages")
     parser.add_argument("--markdown", metavar="FILE", help="all reports as one Markdown file; figures go beside it")
     parser.add_argument("--page", metavar="FILE", help="all reports as one HTML page that needs no other file")
@@ -33,11 +36,12 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.folder import write
     from seqjax.reproduce import found, reproduce
 
-    failed = None
+    failed, began = None, time.monotonic()
     try:
-        reproduce([scripts[name] for name in names], Path(args.out), progress=True)
+        reproduce([scripts[name] for name in names], Path(args.out), args.jobs, progress=True)
     except Error as fault:
         failed = fault
+    print(f"took     {(time.monotonic() - began) / 60:.1f} minutes")
     findings = sorted(found(scripts.values(), Path(args.out)), key=lambda finding: page.place(finding.title))
     if args.markdown:
         page.write_markdown(findings, Path(args.markdown), args.title)
