@@ -15,7 +15,7 @@ pip_index = $(or $(PIP_INDEX_URL),$(shell python3 -m pip config get global.index
 with_index = UV_DEFAULT_INDEX="$(or $(UV_DEFAULT_INDEX),$(UV_INDEX_URL),$(pip_index))"
 
 # Experiments that `make reproduce` runs at a time: one for each core.
-JOBS := $(shell nproc 2>/dev/null || echo 1)
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 
 define NO_PYTHON
 seqjax needs Python 3.12 or newer, and none was found on this machine.

@@ -2,8 +2,8 @@
 
 The target depends on the inputs 4 and 6 steps before. Who learns neither comes to .6616 nats, who learns the nearer
 one to .5192, who learns both to .4545. The gradient of K steps reaches no lag of K or more. That K = 5 comes below
-.5192 all the same has another reason: an untrained recurrence still echoes inputs of a step before, and what the
-gradient teaches it about lag 4 makes the echo of lag 6 legible for the read-out, which every gradient trains.
+.5192 all the same, it does not teach: a state echoes older inputs than the gradient reaches, and the read-out, which
+every gradient trains, can learn from the echo. So it happened elsewhere with K = 3, which learns nothing here.
 """
 
 import seqjax as sj
@@ -14,7 +14,10 @@ from seqjax_optimizers import Adam
 from seqjax_samplers import Sequential
 
 ARMS = {"full": Full(), **{f"{k} steps": Truncated(steps=k) for k in (1, 3, 5, 7, 10)}}
-EXPECTED = {"full": "~ .4545 (.4445 to .4645)", "1 steps": ">= .65", "7 steps": "~ .4545 (.4445 to .4645)"}
+EXPECTED = {
+    "full": "~ .4545 (.4445 to .4645)", "1 steps": ">= .65", "3 steps": "elsewhere .496",
+    "5 steps": "~ .4557 (.4457 to .4657)", "7 steps": "~ .4545 (.4445 to .4645)",
+}  # fmt: skip
 
 
 def main(epochs: int = 58, seeds: int = 3, hidden: int = 32, num_steps: int = 100_000) -> sj.Report:

@@ -1,7 +1,8 @@
 """Does somebody else's cell learn as well? (8.6)   python experiments/concise.py --seeds 5
 
 The plain cell of Flax beside our own of as many units, with the chapter's recipe: 32 rows of 35 characters, the state
-carried, SGD at rate 1 with the gradient clipped to 1, 500 epochs on 10,000 characters.
+carried, SGD at rate 1 with the gradient clipped to 1, 500 epochs on 10,000 characters. It does, nearly: they begin from
+other weights, and ours ends a few hundredths lower.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
-"""Does an LSTM remember ten symbols for ten steps?   python experiments/copy_task.py
+"""Does an LSTM remember nine symbols for ten steps?   python experiments/copy_task.py
 
-It reads a segment, then blanks, in which it has to repeat the segment: every lag is 10. Perplexity is over all
-outputs; to know no more than where the blanks are gives 1.866. k1/k2: the losses of every k1 steps go k2 steps back, so
-each goes back at least k2 - k1 + 1. Segments of 10 steps never see a lag of 10 (Aicher, Foti & Fox 2019,
-arXiv:1905.07473).
+It reads a segment, which is a start and nine symbols, then blanks, in which it has to repeat the segment: every lag is
+10. Perplexity is over all outputs; to know no more than where the blanks are gives 1.866. k1/k2: the losses of every k1
+steps go k2 steps back, so each goes back at least k2 - k1 + 1. Segments of 10 steps never see a lag of 10. It does,
+with every gradient that sees it (Aicher, Foti & Fox 2019, arXiv:1905.07473).
 """
 
 import seqjax as sj

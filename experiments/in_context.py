@@ -1,9 +1,9 @@
 """Is a network better than counting? (8.3, 8.5, 8.6)   python experiments/in_context.py --seeds 3
 
-All read the first 10,000 characters; the next 5,000 choose n, and chose the dropout; the 5,000 after are read once.
-Trained as in the chapter, networks know their text by heart and little else. With units dropped, of h on its way up
-and, the same all through a sequence, on its way to the next step, a GRU leaves all counts behind but the winner's:
-those of Kneser and Ney.
+All read the first 10,000 characters; the next 5,000 choose n, up to 6, and chose the dropout; the 5,000 after are read
+once. Trained as in the chapter, networks know their text by heart and little else. With units dropped (in its training
+perplexity too), of h on its way up and, the same all through a sequence, on its way to the next step, a GRU leaves all
+counts behind but the winner's: those of Kneser and Ney.
 """
 
 import numpy as np

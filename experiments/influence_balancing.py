@@ -3,7 +3,7 @@
 A linear system in which the parameter θ moves the loss one way within 40 steps, and the other way in the end (Tallec &
 Ollivier 2018, arXiv:1702.05043). Gradients that reach less far back drive θ from ½ away from -1/6, where the loss, 8 at
 first, is 0. "Sliding" goes K steps back from each loss; "chunks" have a loss at each of their steps. Final losses span
-forty powers of ten, and are met within one.
+forty powers of ten; those of the longer sliding windows are met within a factor of four, all others to the digit.
 """
 
 import jax
@@ -14,13 +14,15 @@ from seqjax_gradients import Full
 from seqjax_optimizers import SGD
 from seqjax_samplers import InOrder
 
-LAST = {1: "211", 10: "3.5e15", 100: "3e-9"}
-SLIDING = {20: "3e13", 40: "54", 50: "8e-11", 100: "1e-16"}
+LAST = {1: "= 211", 10: "= 3.5e15", 100: "= 3e-9"}
+SLIDING = {
+    20: "= 3e13", 40: "~ 54 (13 to 220)", 50: "~ 8e-11 (2e-11 to 3.2e-10)", 100: "~ 1e-16 (2.5e-17 to 4e-16)",
+}  # fmt: skip
 ARMS = {  # steps of a window, of which the last one has a loss; steps that this goes back; learning rate; final loss
     **{f"loss on the last of {T}": (T, True, 1, 1e-4, loss) for T, loss in LAST.items()},
     **{f"sliding {K}": (1, True, K, 1e-4, loss) for K, loss in SLIDING.items()},
-    "chunks of 100": (100, False, 1, 1e-5, "2e9"),
-    "chunks of 150": (150, False, 1, 1e-4 / 15, "4e-24"),
+    "chunks of 100": (100, False, 1, 1e-5, "= 2e9"),
+    "chunks of 150": (150, False, 1, 1e-4 / 15, "= 4e-24"),
 }
 
 
@@ -37,8 +39,7 @@ def main(updates: int = 3000) -> sj.Report:
     report = sj.Report(__file__)
     with jax.enable_x64(True):
         for name, (*how, expected) in ARMS.items():
-            band = f"~ {expected} ({float(expected) / 10:.0e} to {float(expected) * 10:.0e})"
-            report.row(f"final loss, {name}", final_loss(updates, *how), band)
+            report.row(f"final loss, {name}", final_loss(updates, *how), expected)
         A, b = sj.testing.INFLUENCE
         at_rest = np.linalg.solve(np.eye(23) - A, 0.5 * b)[None, None], np.zeros(1, np.int32)
         x, last = np.ones((400, 1)), np.eye(400)[:, -1:]

@@ -1,9 +1,9 @@
 """Does an MLP on four lags forecast a noisy sine? (8.1)   python experiments/noisy_sine.py --seeds 20
 
 One step ahead it comes close to the best linear forecast on four values, whose error is .0501. Its own predictions,
-read back, lead it astray: the further ahead, the less it knows, until it says the same for ever. Noise and network have
-a new seed each time. The last epoch's band is that of 20 seeds elsewhere, others are 15 % to either side; after the
-first epochs runs lie further apart, and the chapter printed one.
+read back, lead it astray: the further ahead, the less it knows, until in most seeds it says the same for ever. Noise
+and network have a new seed each time. The last epoch's band is that of 20 seeds elsewhere, others are 15 % to either
+side; after the first epochs runs lie further apart, and the chapter printed one.
 """
 
 from dataclasses import replace

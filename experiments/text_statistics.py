@@ -1,7 +1,7 @@
 """How often do the words of a book occur? (8.2, 8.3)   python experiments/text_statistics.py
 
 Frequencies of words, pairs and triples, their ten commonest, and the exponent α of Zipf's law, frequency ∝ rank^-α, by
-least squares on the logarithms. The commonest pairs are stop words; most pairs and triples occur once.
+least squares on the logarithms. Commonest are stop words and their pairs; most pairs and triples occur once.
 """
 
 import seqjax as sj

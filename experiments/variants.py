@@ -1,9 +1,9 @@
 """What becomes of a character RNN with other parts? (8.5, exercises)   python experiments/variants.py --seeds 3
 
-Vectors for characters in place of one-hot ones, two layers, rectified units; gradients that are not clipped; and
-windows eight times as long, so that there are an eighth of the updates an epoch, whose state is detached as often as
-before or not at all. Vectors learn fastest by far; within 200 epochs nothing diverges, clipped or not; and not to
-detach the state changes next to nothing.
+Vectors for characters in place of one-hot ones, two layers, rectified units, gradients that are not clipped, windows
+eight times as long, the state detached as often as before or not at all. Vectors, drawn longer than one-hot ones, learn
+the text by heart fastest, and held-out text worst. Nothing diverges in 200 epochs. Long windows make few updates, after
+400 epochs hardly know more than what follows one character (9.9; two: 5.2), and detaching could not yet matter.
 """
 
 from dataclasses import dataclass, replace

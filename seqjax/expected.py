@@ -30,8 +30,8 @@ def is_met(got: Any, expected: str) -> bool | None:
     if isinstance(got, str):
         return got == text[1:].strip() if text.startswith("=") else None
     if match := re.match(EXACTLY, text):
-        x = _number(match[1])
-        return math.isfinite(got) and abs(got - x) <= 0.5000001 * _last_place(match[1])
+        shown = in_expected_digits(got, text)
+        return shown is not None and _number(shown) == _number(match[1])
     if match := re.match(rf"~[^(]*\(({NUMBER}) to ({NUMBER})", text):
         return _number(match[1]) <= got <= _number(match[2])
     if match := re.match(rf"(<=|>=|<|>)\s*({NUMBER}){ENDS}", text):
@@ -55,9 +55,3 @@ def in_expected_digits(got: float, expected: str) -> str | None:
 
 def _number(text: str) -> float:
     return float(text.replace(",", ""))
-
-
-def _last_place(number: str) -> float:
-    """The worth of a number's last digit."""
-    mantissa, _, exponent = number.partition("e")
-    return 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))

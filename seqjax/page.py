@@ -43,30 +43,30 @@ def summary(findings: Sequence[Finding]) -> Table:
     return Table(columns, found)
 
 
-def write_markdown(findings: Sequence[Finding], file: Path, title: str) -> None:
+def write_markdown(findings: Sequence[Finding], file: Path, title: str, missing: Sequence[str] = ()) -> None:
     """All reports as one Markdown file, its figures in a folder of the file's name beside it."""
     figures = file.with_suffix("")
     with disk_errors(figures):
         figures.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {title}", _counted(findings)]
+    parts = [f"# {title}", counted(findings, missing)]
     for finding in findings:
-        for image in _images(finding):
+        for image in finding.figures:
             write(figures / f"{finding.script.stem}-{image.name}", image.read_bytes())
         parts.append(_section(finding, lambda name, f=finding: f"{figures.name}/{f.script.stem}-{name}"))
     write(file, "\n\n".join(parts) + "\n")
 
 
-def write_html(findings: Sequence[Finding], file: Path, title: str) -> None:
+def write_html(findings: Sequence[Finding], file: Path, title: str, missing: Sequence[str] = ()) -> None:
     """All reports as one HTML page with the figures in it, which a phone can show."""
     from markdown_it import MarkdownIt
 
     render = MarkdownIt("commonmark", {"html": False}).enable("table").render
-    data = lambda f, name: f"data:image/png;base64,{base64.b64encode((f.folder / name).read_bytes()).decode()}"
+    data = lambda file: f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
     links, sections = [], []
     for finding in findings:
         anchor = finding.script.stem
         links.append(f'<li><a href="#{anchor}">{html.escape(finding.title)}</a></li>')
-        images = {image.name: data(finding, image.name) for image in _images(finding)}
+        images = {image.name: data(image) for image in finding.figures}
         text = render(_section(finding, lambda name: name)).replace("&lt;br&gt;", "<br>")  # the ends of lines in cells
         for name, source in images.items():
             text = text.replace(f'src="{name}"', f'src="{source}"')
@@ -77,20 +77,24 @@ def write_html(findings: Sequence[Finding], file: Path, title: str) -> None:
         file,
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
-        f"<body><h1>{html.escape(title)}</h1>\n<p>{html.escape(_counted(findings))}</p>\n"
+        f"<body><h1>{html.escape(title)}</h1>\n<p>{html.escape(counted(findings, missing))}</p>\n"
         f"<nav><ol>{''.join(links)}</ol></nav>\n{body}\n</body></html>\n",
     )
 
 
-def _counted(findings):
-    """How many results are as expected, how long the scripts took, and on what."""
+def counted(findings: Sequence[Finding], missing: Sequence[str] = ()) -> str:
+    """How many results are as expected, how long the scripts took, on what, and which of them found nothing."""
     met = [row["met"] for finding in findings for row in finding.rows if row["met"]]
-    minutes = sum(finding.seconds for finding in findings) / 60
+    seconds, end = 0.0, 0.0  # by the clock, in which some run side by side
+    for finding in sorted(findings, key=lambda finding: finding.began):
+        seconds += max(0.0, finding.began + finding.seconds - max(end, finding.began))
+        end = max(end, finding.began + finding.seconds)
     machine = "; ".join(dict.fromkeys(finding.made_with for finding in findings))
-    return (
-        f"{met.count('yes')} of {len(met)} results lie where they are expected. The scripts took {minutes:.0f} "
-        f"minutes, added up{f', each on {machine}' if machine else ''}."
+    text = (
+        f"{met.count('yes')} of {len(met)} results lie where they are expected, of several seeds their median. "
+        f"All took {seconds / 60:.0f} minutes on {machine}."
     )
+    return f"{text} Not run: {', '.join(missing)}." if missing else text
 
 
 def _section(finding, place):
@@ -102,11 +106,6 @@ def _section(finding, place):
         line = f"#{line}" if line.startswith("#") else line
         lines.append(re.sub(r"^!\[(.*?)\]\((.*?)\)$", lambda m: f"![{m[1]}]({place(m[2])})", line))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
-
-
-def _images(finding):
-    """The figures that a report shows."""
-    return [finding.folder / name for name in re.findall(r"^!\[.*?\]\((.*?)\)$", finding.report, re.MULTILINE)]
 
 
 def _got(row):

@@ -1,5 +1,6 @@
 """`reproduce`: runs the experiments of a folder, each once, and writes what they found on one page."""
 
+import ast
 import contextlib
 import csv
 import hashlib
@@ -7,6 +8,7 @@ import importlib.metadata
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from seqjax.folder import disk_errors, write
 from seqjax.interrupt import sigterm_raises
 from seqjax.report import Report
 
-DONE, LOG, REPORT = "done.json", "log.txt", "report.md"
+DONE, LOG, REPORT, ROWS = "done.json", "log.txt", "report.md", "rows.csv"
 """What an experiment leaves: what it was, what it printed, and what it found."""
 POLL_SECONDS = 0.05
 """How often to look whether a script has ended."""
@@ -34,19 +36,25 @@ class Finding(NamedTuple):
     Args:
         script: its file.
         folder: where its report lies.
+        words: what the script's docstring said when it was run, as the report begins.
+        began: when, in seconds since 1970.
         seconds: how long it took.
         made_with: the cores and versions that it ran with.
     """
 
     script: Path
     folder: Path
+    words: str
+    began: float
     seconds: float
     made_with: str
 
     @property
     def report(self) -> str:
-        """The report as Markdown."""
-        return (self.folder / REPORT).read_text("utf-8")
+        """The report as Markdown, under what the script's docstring says now."""
+        text = (self.folder / REPORT).read_text("utf-8")
+        found = text.removeprefix(self.words)
+        return Report(self.script).to_markdown() + found if text.startswith(self.words) else text
 
     @property
     def title(self) -> str:
@@ -59,9 +67,14 @@ class Finding(NamedTuple):
         return shlex.join(["python", str(self.script), *_flags(self.script)])
 
     @property
+    def figures(self) -> list[Path]:
+        """The files that the report shows."""
+        return [self.folder / name for name in re.findall(r"^!\[.*?\]\((.*?)\)$", self.report, re.MULTILINE)]
+
+    @property
     def rows(self) -> list[dict[str, str]]:
         """The results: what, got, low, high, n, expected, met; none where a report has only tables and figures."""
-        file = self.folder / "rows.csv"
+        file = self.folder / ROWS
         return list(csv.DictReader(io.StringIO(file.read_text("utf-8"), newline=""))) if file.is_file() else []
 
 
@@ -71,16 +84,19 @@ class _Job(NamedTuple):
     script: Path
     folder: Path
     sha256: str
-    cores: set[int]
+    words: str
     began: float
+    made_with: str
+    cores: list[int]
     process: subprocess.Popen[bytes]
 
 
 def reproduce(scripts: Iterable[Path], out: Path, jobs: int = 1, progress: bool = False) -> None:
     """Runs each script that has not been run as it is, as a process of its own, with the flags that it names itself.
 
-    Those are of the command in the first line of its docstring: `Is it so?   python so.py --seeds 5`. What else has
-    changed, such as seqjax, is not looked at: without the script's folder in `out` it is run anew.
+    Those are of the command in the first line of its docstring: `Is it so?   python so.py --seeds 5`. The rest of that
+    docstring may change, as when the conclusion is written, and the script is not run again. Nor is it when something
+    else changes, such as seqjax: without the script's folder in `out` it is run anew.
 
     Args:
         scripts: files that end with `sj.script(main)`, whose `main` returns a `Report`.
@@ -100,9 +116,10 @@ def reproduce(scripts: Iterable[Path], out: Path, jobs: int = 1, progress: bool 
             _tell(script, out, progress)
         else:
             waiting.append(script)
+    jobs = min(jobs, len(waiting))
     free = _shares(jobs)
-    try:
-        with sigterm_raises():
+    with sigterm_raises():
+        try:
             while waiting or running:
                 ended = [job for job in running if job.process.poll() is not None]
                 try:
@@ -112,16 +129,17 @@ def reproduce(scripts: Iterable[Path], out: Path, jobs: int = 1, progress: bool 
                         _finish(ended[0])
                         _tell(ended[0].script, out, progress)
                     elif waiting and free:
-                        running.append(_start(waiting.popleft(), out, free[-1], progress, alone=jobs == 1))
+                        running.append(_start(waiting.popleft(), out, free[-1], jobs, progress))
                         free.pop()
                     else:
                         time.sleep(POLL_SECONDS)
                 except Error as fault:
                     faults.append(fault)
-    finally:
-        for job in running:
-            job.process.kill()
-            job.process.wait()
+        finally:
+            for job in running:
+                job.process.kill()
+            for job in running:
+                job.process.wait()
     if faults:
         raise Error(
             "these failed; the same command runs them again, and no others:",
@@ -137,52 +155,82 @@ def found(scripts: Iterable[Path], out: Path) -> list[Finding]:
         folder = out / script.stem
         try:
             done = json.loads((folder / DONE).read_text("utf-8"))
-            finding = Finding(script, folder, float(done["seconds"]), str(done["made_with"]))
-        except (OSError, ValueError, KeyError, TypeError):  # never run to its end, or damaged: it is run again
+            kept = str(done["words"]), float(done["began"]), float(done["seconds"]), str(done["made_with"])
+            finding = Finding(script, folder, *kept)
+            if done["sha256"] == _sha256(script) and all(file.is_file() for file in finding.figures):
+                findings.append(finding)
+        except (Error, OSError, ValueError, KeyError, TypeError):  # never run to its end, or damaged: it is run again
             continue
-        if done["sha256"] == _sha256(script) and (folder / REPORT).is_file():
-            findings.append(finding)
     return findings
 
 
+def _cores():
+    """Those of this process; none where the system does not say."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
 def _shares(jobs):
-    """The cores of this process, dealt out to jobs; more jobs than cores share them all."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(num_cores()))
-    return [set(cores[n::jobs] or cores) for n in range(jobs)]
+    """The cores of this process, dealt out to jobs; all to each where there are fewer, or the system cannot."""
+    cores = _cores()
+    return [cores[n::jobs] if jobs <= len(cores) else cores for n in range(jobs)]
 
 
-def _start(script, out, cores, progress, alone):
+def _start(script, out, cores, jobs, progress):
     """Starts a script, whose report is written into its folder."""
     folder = out / script.stem
     command = [sys.executable, str(script), *_flags(script), "--out", str(folder)]
-    memory = {} if alone else {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # of a GPU, which the first would take whole
-    sha256 = _sha256(script)
+    sha256, words = _sha256(script), Report(script).to_markdown()
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (DONE, REPORT):
+        for name in (DONE, REPORT, ROWS):
             (folder / name).unlink(missing_ok=True)
-        with (folder / LOG).open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=memory | os.environ)
-    if hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(ProcessLookupError):  # it has ended
-            os.sched_setaffinity(process.pid, cores)
+        log = (folder / LOG).open("wb")
     if progress:
         print(f"runs     {script} (prints into {folder / LOG})", flush=True)
-    return _Job(script, folder, sha256, cores, time.monotonic(), process)
+    n = len(cores) or num_cores()
+    at_a_time = f", {jobs} at a time" if jobs > 1 else ""
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("seqjax", "jax")]
+    made_with = ", ".join([f"{n} core{'s' * (n != 1)}{at_a_time}", *versions])
+    began = time.time()
+    with log, _on(cores):
+        process = _popen(command, log, jobs)
+    return _Job(script, folder, sha256, words, began, made_with, cores, process)
+
+
+def _popen(command, log, jobs):
+    """A process that prints into a file; of a GPU's memory, which the first of many would take whole, what it needs."""
+    memory = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if jobs > 1 else {}
+    try:
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=memory | os.environ)
+    except OSError as fault:
+        raise Error(f"{command[1]} cannot be started: {fault.strerror}; fewer jobs need less") from fault
+
+
+@contextlib.contextmanager
+def _on(cores):
+    """Within, what is started runs on these cores."""
+    before = _cores()
+    if cores == before:
+        yield
+        return
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _finish(job):
     """Notes of a script that has ended how long it took, and with what."""
-    seconds, code = time.monotonic() - job.began, job.process.returncode
+    seconds, code = time.time() - job.began, job.process.returncode
     if code:
         with disk_errors(job.folder):
             last = (job.folder / LOG).read_text("utf-8", "replace").strip().rpartition("\n")[2]
         raise Error(f"{job.script} ended with {code}: {last}; see {job.folder / LOG}", exit_code=max(code, 1))
     if not (job.folder / REPORT).is_file():
         raise Error(f"{job.script} left no report: it should end with sj.script(main), and main return a Report")
-    cores = f"{len(job.cores)} core{'s' * (len(job.cores) != 1)}"
-    made_with = ", ".join([cores, *(f"{name} {importlib.metadata.version(name)}" for name in ("seqjax", "jax"))])
-    write(job.folder / DONE, json.dumps({"sha256": job.sha256, "seconds": seconds, "made_with": made_with}) + "\n")
+    kept = {"sha256": job.sha256, "words": job.words, "began": job.began, "seconds": seconds}
+    write(job.folder / DONE, json.dumps(kept | {"made_with": job.made_with}) + "\n")
 
 
 def _tell(script, out, progress):
@@ -202,8 +250,15 @@ def _flags(script):
         words = shlex.split(command)
     except ValueError as fault:
         raise Error(f"{script}: the command in its docstring, `{command}`, cannot be read: {fault}") from fault
-    return words[2:] if words[:1] == ["python"] else []
+    if command and words[:1] != ["python"]:
+        raise Error(f"{script}: the command in its docstring, `{command}`, does not begin with python")
+    return words[2:]
 
 
 def _sha256(script):
-    return hashlib.sha256(script.read_bytes()).hexdigest()
+    """Of all that decides what a script does: the file but for its docstring, and the flags."""
+    source = script.read_bytes()
+    first, lines = ast.parse(source).body[:1], source.splitlines(keepends=True)
+    if first and isinstance(first[0], ast.Expr) and isinstance(first[0].value, ast.Constant):
+        del lines[first[0].lineno - 1 : first[0].end_lineno]
+    return hashlib.sha256(b"".join(lines) + shlex.join(_flags(script)).encode()).hexdigest()

@@ -21,6 +21,8 @@ from seqjax.expected import in_expected_digits, is_met
         (5.92436e-6, "= 5.92436e-6", True),
         (5.92438e-6, "= 5.92436e-6", False),
         (-30.98, "= -30.98", True),
+        (3.5, "= 3", False),  # shown as 4
+        (0.0, "= -0.0", True),
         (math.nan, "= 28", False),
         (0.055, "~ .0538 (.0471 to .0617)", True),
         (0.07, "~ .0538 (.0471 to .0617); 20 seeds", False),

@@ -11,7 +11,9 @@ import pytest
 
 from seqjax import Error
 from seqjax.cli import main
-from seqjax.reproduce import found, reproduce
+from seqjax.devices import num_cores
+from seqjax.page import counted
+from seqjax.reproduce import Finding, found, reproduce
 
 SCRIPT = '''"""{title}   python experiments/{name}.py
 
@@ -95,7 +97,8 @@ def test_the_pages(folder):
     assert main(["reproduce", "experiments", *files]) == 0
     text = Path("docs/all.md").read_text()
     assert text.startswith(
-        "# All & more\n\n2 of 4 results lie where they are expected. The scripts took 0 minutes, added up, each on "
+        "# All & more\n\n2 of 4 results lie where they are expected, of several seeds their median. "
+        "All took 0 minutes on "
     )
     assert text.index("## Why so many? (8.2, 8.3)") < text.index("## How many? (8.10)"), "by section"
     assert "| one \\| sum | 3 | = 3 | yes |" in text
@@ -174,6 +177,12 @@ def test_one_that_cannot_be_started_keeps_no_other_from_it(folder, jobs):
     assert [finding.script.stem for finding in found(scripts, Path("out"))] == ["one", "two"]
 
 
+def test_more_jobs_than_scripts_leave_no_core_idle(folder):
+    reproduce([folder / "one.py"], Path("out"), jobs=1000)
+    (finding,) = found([folder / "one.py"], Path("out"))
+    assert finding.made_with.startswith(f"{num_cores()} core")
+
+
 @pytest.mark.parametrize("jobs", [0, 1.5])
 def test_no_such_number_of_jobs(folder, jobs):
     with pytest.raises(Error, match=r"jobs = .* must be a whole number, at least 1"):
@@ -184,6 +193,13 @@ def test_a_command_that_cannot_be_read_is_told(folder):
     script = folder / "one.py"
     script.write_text(script.read_text().replace("experiments/one.py", "experiments/one.py --name 'n"))
     with pytest.raises(Error, match=r"one\.py: the command .* --name 'n`, cannot be read: No closing quotation"):
+        reproduce([script], Path("out"))
+
+
+def test_a_command_that_is_not_pythons_is_told(folder):
+    script = folder / "one.py"
+    script.write_text(script.read_text().replace("python experiments", "python3 experiments"))
+    with pytest.raises(Error, match=r"`python3 experiments/one\.py`, does not begin with python"):
         reproduce([script], Path("out"))
 
 
@@ -198,11 +214,68 @@ def test_a_script_that_changed_while_it_ran_is_run_again(folder):
     assert found([script], Path("out")) == []
 
 
-@pytest.mark.parametrize("done", ["", "[]", '{"seconds": 1}'])
+@pytest.mark.parametrize(
+    "done", ["", "[]", '{"seconds": 1}', '{"words": "", "began": 0, "seconds": 1, "made_with": ""}']
+)
 def test_one_whose_mark_is_damaged_is_run_again(folder, done):
     reproduce([folder / "one.py"], Path("out"))
     Path("out/one/done.json").write_text(done)
     assert found([folder / "one.py"], Path("out")) == []
+
+
+def test_one_whose_figure_is_gone_is_run_again(folder):
+    reproduce([folder / "one.py"], Path("out"))
+    Path("out/one/line.png").unlink()
+    assert found([folder / "one.py"], Path("out")) == []
+    reproduce([folder / "one.py"], Path("out"))
+    assert len(found([folder / "one.py"], Path("out"))) == 1
+
+
+def test_a_conclusion_may_be_written_later(folder):
+    """Words of the docstring change what the pages say, and not what was found."""
+    script = folder / "one.py"
+    words = lambda text: text.replace("Because it is *asked*.", "Three,\n\nas it\nturns out.").replace("many", "few")
+    reproduce([script], Path("out"))
+    (before,) = found([script], Path("out"))
+    text = script.read_text()
+    script.write_text(words(text))
+    reproduce([script], Path("out"))
+    (after,) = found([script], Path("out"))
+    assert Path("count").read_text() == "one "
+    assert after.title == "How few? (8.10)"
+    assert after.report == words(before.report)
+    script.write_text(text.replace("experiments/one.py", "experiments/one.py --n 5"))
+    assert found([script], Path("out")) == [], "flags are no mere words"
+
+
+def test_results_of_a_former_run_are_not_those_of_this_one(folder):
+    script = folder / "one.py"
+    reproduce([script], Path("out"))
+    script.write_text("\n".join(line for line in script.read_text().splitlines() if "report.row(" not in line))
+    reproduce([script], Path("out"))
+    (finding,) = found([script], Path("out"))
+    assert finding.rows == []
+
+
+def test_the_pages_name_what_was_not_run_and_are_left_alone_where_nothing_was(folder):
+    pages = [Path("all.md"), Path("all.html"), Path("table.md")]
+    command = ["reproduce", "experiments", "--markdown", "all.md", "--page", "all.html", "--table", "table.md"]
+    (folder / "one.py").write_text("1 / 0")
+    for page in pages:
+        page.write_text("what was here")
+    assert main([*command, "--jobs", "0"]) == 2
+    assert main([*command, "--only", "one"]) == 1
+    assert [page.read_text() for page in pages] == ["what was here"] * 3
+    assert main([*command, "--only", "two"]) == 0
+    assert all("Not run: one." in page.read_text() for page in pages)
+
+
+def test_the_time_is_that_of_the_clock():
+    finding = lambda began, seconds: Finding(Path("x.py"), Path("nowhere"), "", began, seconds, "1 core")
+    minutes = lambda *findings: counted(findings).partition("All took ")[2].partition(" minutes")[0]
+    assert minutes(finding(0, 600), finding(60, 120)) == "10", "one within the other"
+    assert minutes(finding(300, 600), finding(0, 600)) == "15", "one overlaps the other"
+    assert minutes(finding(0, 600), finding(100_000, 600)) == "20", "with a pause between"
 
 
 def test_sigterm_ends_the_script_as_well(folder):

@@ -1,6 +1,5 @@
 """`seqjax reproduce`: run the experiments of a folder, and write what they found on one page."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,8 +7,9 @@ from seqjax.cli.parser import Parser
 from seqjax.errors import Error
 
 DESCRIPTION = """Run every script of a folder that returns a report, each in a process of its own, with the flags of the
-command in its docstring, and write what they found on one page. A script that was run as it is now is not run again,
-whatever else has changed; without its folder it is. The pages have all that were run."""
+command in its docstring, and write what they found on one page. A script that was run as it is now, but for the words
+of its docstring, is not run again, whatever else has changed; without its folder it is. The pages have all that were
+run, and name those that were not."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,21 +36,23 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.folder import write
     from seqjax.reproduce import found, reproduce
 
-    failed, began = None, time.monotonic()
+    failed = None
     try:
         reproduce([scripts[name] for name in names], Path(args.out), args.jobs, progress=True)
     except Error as fault:
         failed = fault
-    print(f"took     {(time.monotonic() - began) / 60:.1f} minutes")
     findings = sorted(found(scripts.values(), Path(args.out)), key=lambda finding: page.place(finding.title))
-    if args.markdown:
-        page.write_markdown(findings, Path(args.markdown), args.title)
-    if args.page:
-        page.write_html(findings, Path(args.page), args.title)
-    if args.table:
-        write(Path(args.table), f"# {args.title}\n\n{page.summary(findings).to_markdown()}")
-    for file in filter(None, (args.markdown, args.page, args.table)):
-        print(f"saved    {file}")
+    missing = sorted(scripts.keys() - {finding.script.stem for finding in findings})
+    if findings:
+        if args.markdown:
+            page.write_markdown(findings, Path(args.markdown), args.title, missing)
+        if args.page:
+            page.write_html(findings, Path(args.page), args.title, missing)
+        if args.table:
+            parts = f"# {args.title}", page.counted(findings, missing), page.summary(findings).to_markdown()
+            write(Path(args.table), "\n\n".join(parts))
+        for file in filter(None, (args.markdown, args.page, args.table)):
+            print(f"saved    {file}")
     if failed:
         raise failed
     return 0
