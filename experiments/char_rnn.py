@@ -2,9 +2,9 @@
 
 With the state carried from window to window it does. What by heart means is told by the frequencies of what follows
 every k characters of the same text: the more of them, the fewer choices are left. Windows in random order start without
-a state, so that to know the text by heart comes to about 1.2 (the mean over k from 1 to 35), and it does not quite; yet
-a prompt is continued as the text goes either way. On held-out text the way that knows it best is the worst, and both
-are worse than a single letter's frequency.
+a state, so that to know the text by heart comes to about 1.2 (the mean over k from 1 to 35), and it does not quite.
+Most seeds continue a prompt as the text goes for more than sixty characters either way. On held-out text the way that
+knows it best is the worst, and both are worse than a single letter's frequency.
 """
 
 import jax
