@@ -188,7 +188,7 @@ def _start(script, out, cores, jobs, progress):
     if progress:
         print(f"runs     {script} (prints into {folder / LOG})", flush=True)
     n = len(cores) or num_cores()
-    at_a_time = f", {jobs} at a time" if jobs > 1 else ""
+    at_a_time = f" each, {jobs} at a time" if jobs > 1 else ""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("seqjax", "jax")]
     made_with = ", ".join([f"{n} core{'s' * (n != 1)}{at_a_time}", *versions])
     began = time.time()
