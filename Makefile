@@ -37,7 +37,7 @@ demo: $(READY)  ## train a small model on text that Python ships, then look at i
 test: $(READY)  ## the test suite; ARGS="-k name" chooses
 	@$(PYTHON) -m pytest -n 2 -m "not slow" $(ARGS)
 
-test-slow: $(READY)  ## the tests that take minutes
+test-slow: $(READY)  ## the long tests: of all documents, experiments, claims and crashes
 	@$(PYTHON) -m pytest -n 2 -m slow $(ARGS)
 
 reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 to run one after the other

@@ -44,13 +44,17 @@ def folder(tmp_path, monkeypatch):
             del registry._registered[key]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name == "python.md")) for path in DOCUMENTS],
+)
 def test_python_blocks_run_in_order(document, folder, capsys):
     code = [block.values[1] for block in blocks("python") if block.values[0] == document]
     small = "\n".join(code).replace("hidden=256", "hidden=8").replace("epochs=20", "epochs=1")
     exec(compile(small, document.name, "exec"), {"__name__": "document"})
 
 
+@pytest.mark.slow
 def test_commands_run_in_order(folder, capsys, monkeypatch):
     commands = [
         line.removeprefix("$ ").partition("  #")[0].strip()

@@ -40,6 +40,7 @@ def load(script):
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_runs(script, tmp_path):
     module = load(script)

@@ -23,9 +23,9 @@ def randomized(keep_prob):
     return seqjax.create("gradient", "randomized", keep_prob=keep_prob)
 
 
-LONG = {"learned-hazard", "adaptive", "snap", "rflo", "uoro", "forward", "es", "pes"}
-"""Each takes ten seconds, and other tests beside this one."""
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in seqjax.names("gradient")]
+SHORT = {"full", "truncated"}
+"""All others take ten seconds or more, and have other tests beside this one."""
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name not in SHORT)) for name in seqjax.names("gradient")]
 
 
 @pytest.mark.parametrize("name", NAMES)
