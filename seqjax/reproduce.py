@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seqjax.devices import num_cores
 from seqjax.errors import Error, is_whole
@@ -83,12 +83,10 @@ class _Job(NamedTuple):
 
     script: Path
     folder: Path
-    sha256: str
-    words: str
-    began: float
-    made_with: str
     cores: list[int]
     process: subprocess.Popen[bytes]
+    done: dict[str, Any]
+    """What is noted of it when it has ended."""
 
 
 def reproduce(scripts: Iterable[Path], out: Path, jobs: int = 1, progress: bool = False) -> None:
@@ -110,36 +108,13 @@ def reproduce(scripts: Iterable[Path], out: Path, jobs: int = 1, progress: bool 
     """
     if not is_whole(jobs) or jobs < 1:
         raise Error(f"jobs = {jobs!r} must be a whole number, at least 1")
-    waiting, running, faults = deque[Path](), list[_Job](), list[Error]()
+    waiting = deque[Path]()
     for script in scripts:
-        if found([script], out):
-            _tell(script, out, progress)
+        if known := found([script], out):
+            _tell(known, progress)
         else:
             waiting.append(script)
-    jobs = min(jobs, len(waiting))
-    free = _shares(jobs)
-    with sigterm_raises():
-        try:
-            while waiting or running:
-                ended = [job for job in running if job.process.poll() is not None]
-                try:
-                    if ended:
-                        running.remove(ended[0])
-                        free.append(ended[0].cores)
-                        _finish(ended[0])
-                        _tell(ended[0].script, out, progress)
-                    elif waiting and free:
-                        running.append(_start(waiting.popleft(), out, free[-1], jobs, progress))
-                        free.pop()
-                    else:
-                        time.sleep(POLL_SECONDS)
-                except Error as fault:
-                    faults.append(fault)
-        finally:
-            for job in running:
-                job.process.kill()
-            for job in running:
-                job.process.wait()
+    faults = _run(waiting, out, min(jobs, len(waiting)), progress)
     if faults:
         raise Error(
             "these failed; the same command runs them again, and no others:",
@@ -164,6 +139,34 @@ def found(scripts: Iterable[Path], out: Path) -> list[Finding]:
     return findings
 
 
+def _run(waiting, out, jobs, progress):
+    """Runs scripts, so many at a time; returns the errors of those that failed."""
+    running, faults, free = list[_Job](), list[Error](), _shares(jobs)
+    with sigterm_raises():
+        try:
+            while waiting or running:
+                ended = [job for job in running if job.process.poll() is not None]
+                try:
+                    if ended:
+                        running.remove(ended[0])
+                        free.append(ended[0].cores)
+                        _finish(ended[0])
+                        _tell(found([ended[0].script], out), progress)
+                    elif waiting and free:
+                        running.append(_start(waiting.popleft(), out, free[-1], jobs, progress))
+                        free.pop()
+                    else:
+                        time.sleep(POLL_SECONDS)
+                except Error as fault:
+                    faults.append(fault)
+        finally:
+            for job in running:
+                job.process.kill()
+            for job in running:
+                job.process.wait()
+    return faults
+
+
 def _cores():
     """Those of this process; none where the system does not say."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -179,7 +182,15 @@ def _start(script, out, cores, jobs, progress):
     """Starts a script, whose report is written into its folder."""
     folder = out / script.stem
     command = [sys.executable, str(script), *_flags(script), "--out", str(folder)]
-    sha256, words = _sha256(script), Report(script).to_markdown()
+    n = len(cores) or num_cores()
+    at_a_time = f" each, {jobs} at a time" if jobs > 1 else ""
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("seqjax", "jax")]
+    done = {
+        "sha256": _sha256(script),
+        "words": Report(script).to_markdown(),
+        "began": time.time(),
+        "made_with": ", ".join([f"{n} core{'s' * (n != 1)}{at_a_time}", *versions]),
+    }
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name in (DONE, REPORT, ROWS):
@@ -187,14 +198,9 @@ def _start(script, out, cores, jobs, progress):
         log = (folder / LOG).open("wb")
     if progress:
         print(f"runs     {script} (prints into {folder / LOG})", flush=True)
-    n = len(cores) or num_cores()
-    at_a_time = f" each, {jobs} at a time" if jobs > 1 else ""
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("seqjax", "jax")]
-    made_with = ", ".join([f"{n} core{'s' * (n != 1)}{at_a_time}", *versions])
-    began = time.time()
     with log, _on(cores):
         process = _popen(command, log, jobs)
-    return _Job(script, folder, sha256, words, began, made_with, cores, process)
+    return _Job(script, folder, cores, process, done)
 
 
 def _popen(command, log, jobs):
@@ -221,26 +227,23 @@ def _on(cores):
 
 
 def _finish(job):
-    """Notes of a script that has ended how long it took, and with what."""
-    seconds, code = time.time() - job.began, job.process.returncode
+    """Notes of a script that has ended what it was and how long it took."""
+    seconds, code = time.time() - job.done["began"], job.process.returncode
     if code:
         with disk_errors(job.folder):
             last = (job.folder / LOG).read_text("utf-8", "replace").strip().rpartition("\n")[2]
         raise Error(f"{job.script} ended with {code}: {last}; see {job.folder / LOG}", exit_code=max(code, 1))
     if not (job.folder / REPORT).is_file():
         raise Error(f"{job.script} left no report: it should end with sj.script(main), and main return a Report")
-    kept = {"sha256": job.sha256, "words": job.words, "began": job.began, "seconds": seconds}
-    write(job.folder / DONE, json.dumps(kept | {"made_with": job.made_with}) + "\n")
+    write(job.folder / DONE, json.dumps(job.done | {"seconds": seconds}) + "\n")
 
 
-def _tell(script, out, progress):
+def _tell(findings, progress):
     """Prints how much of what is known is as expected."""
-    if progress and (done := found([script], out)):
-        met = [row["met"] for row in done[0].rows if row["met"]]
-        print(
-            f"has      {done[0].folder}: {met.count('yes')} of {len(met)} as expected, {done[0].seconds:.0f} s",
-            flush=True,
-        )
+    for finding in findings if progress else []:
+        met = [row["met"] for row in finding.rows if row["met"]]
+        as_expected = f"{met.count('yes')} of {len(met)} as expected"
+        print(f"has      {finding.folder}: {as_expected}, {finding.seconds:.0f} s", flush=True)
 
 
 def _flags(script):

@@ -178,7 +178,7 @@ def test_one_that_cannot_be_started_keeps_no_other_from_it(folder, jobs):
 
 
 def test_more_jobs_than_scripts_leave_no_core_idle(folder):
-    reproduce([folder / "one.py"], Path("out"), jobs=1000)
+    reproduce([folder / "one.py"], Path("out"), jobs=num_cores())
     (finding,) = found([folder / "one.py"], Path("out"))
     assert finding.made_with.startswith(f"{num_cores()} core")
 
@@ -278,18 +278,20 @@ def test_the_time_is_that_of_the_clock():
     assert minutes(finding(0, 600), finding(100_000, 600)) == "20", "with a pause between"
 
 
-def test_sigterm_ends_the_script_as_well(folder):
-    (folder / "one.py").write_text(
-        "import os, pathlib, time\npathlib.Path('pid').write_text(f'{os.getpid()} ')\ntime.sleep(600)"
-    )
-    command = [sys.executable, "-m", "seqjax", "reproduce", "experiments", "--only", "one"]
+def test_sigterm_ends_the_scripts_as_well(folder):
+    text = "import os, pathlib, time\npathlib.Path('pid of {}').write_text(f'{{os.getpid()}} ')\ntime.sleep(600)"
+    pids = [Path(f"pid of {name}") for name in ("one", "two")]
+    for name in ("one", "two"):
+        (folder / f"{name}.py").write_text(text.format(name))
+    command = [sys.executable, "-m", "seqjax", "reproduce", "experiments", "--jobs", "2"]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": ""})
-    while not (Path("pid").is_file() and Path("pid").read_text().endswith(" ")):
+    while not all(pid.is_file() and pid.read_text().endswith(" ") for pid in pids):
         assert process.poll() is None
     process.terminate()
     assert process.wait(60) == 143
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(Path("pid").read_text()), 0)
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.read_text()), 0)
 
 
 def test_what_is_not_there_is_told(folder, capsys):
