@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from seqjax.ngrams import count_ngrams
+from seqjax.analysis.ngrams import count_ngrams
 
 TOKENS, SIZE = 10_000_000, 28
 

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from machine import cores, cpu
 
 import seqjax
-from seqjax.gradient import init_memory
+from seqjax.gradients import Batch
+from seqjax.gradients.base import init_memory
 
 SYMBOLS = 28
 ALL = sorted(seqjax.names("gradient"), key=lambda name: name != "full")
@@ -68,7 +69,7 @@ def measure(args, steps, rows):
     state = jax.vmap(lambda _: model.init_state(params, spec))(jnp.arange(rows))
     ids = jax.random.randint(jax.random.key(1), (steps + 1, rows), 0, SYMBOLS, jnp.int32)
     weights = jnp.full((steps, rows), 1 / (steps * rows))
-    batch = seqjax.Batch((ids[:-1], ids[1:]), weights, jnp.zeros(rows, bool), jnp.arange(rows, dtype=jnp.int32))
+    batch = Batch((ids[:-1], ids[1:]), weights, jnp.zeros(rows, bool), jnp.arange(rows, dtype=jnp.int32))
     calls = {}
     for name in args.strategies:
         strategy = seqjax.create("gradient", name)

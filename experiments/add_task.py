@@ -7,7 +7,7 @@ every gradient trains, can learn from the echo. So it happened elsewhere with K 
 """
 
 import seqjax as sj
-from seqjax_corpora import Add
+from seqjax_datasets import Add
 from seqjax_gradients import Full, Truncated
 from seqjax_models import RNN
 from seqjax_optimizers import Adam
@@ -22,7 +22,7 @@ EXPECTED = {
 
 def main(epochs: int = 58, seeds: int = 3, hidden: int = 32, num_steps: int = 100_000) -> sj.Report:
     base = sj.Experiment(
-        corpus=Add(num_steps=num_steps, t1=4, t2=6), sampler=Sequential(32, 40), model=RNN(hidden=hidden),
+        dataset=Add(num_steps=num_steps, t1=4, t2=6), sampler=Sequential(32, 40), model=RNN(hidden=hidden),
         optimizer=Adam(learning_rate=0.001), epochs=epochs,
     )  # fmt: skip
     runs = sj.sweep(base, {"gradient": ARMS, "seed": range(seeds)})

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 import seqjax as sj
-from seqjax_corpora import TimeMachine
+from seqjax.analysis import frequencies
+from seqjax_datasets import TimeMachine
 from seqjax_models import RNN
 from seqjax_samplers import Random, Sequential
 
@@ -22,14 +23,14 @@ CONTEXTS = 17.415, 9.865, 5.176, 2.697, 1.737, 1.372, 1.198, 1.111, 1.069, 1.046
 
 
 def main(
-    corpus: sj.Corpus | None = None,
+    dataset: sj.Dataset | None = None,
     epochs: int = 500,
     hidden: int = 512,
     seeds: int = 5,
     prompt: str = "time traveller ",
 ) -> sj.Report:
     base = sj.Experiment(
-        corpus=corpus or TimeMachine(), train=10_000, heldout=5_000, model=RNN(hidden=hidden), epochs=epochs,
+        dataset=dataset or TimeMachine(), train=10_000, heldout=5_000, model=RNN(hidden=hidden), epochs=epochs,
         evaluate_every=max(1, epochs // 20),
     )  # fmt: skip
     runs = sj.sweep(base, {"sampler": SAMPLERS, "seed": range(seeds)})
@@ -45,8 +46,8 @@ def main(
         known = [max(n for n in range(len(prompt) + 101) if found[:n] in text) - len(prompt) for found in continued]
         report.row(f"of 100 characters after {prompt!r}, as in the text, {name}", known)
     for k, expected in enumerate(CONTEXTS):
-        whole = sj.frequencies(text, k + 1).counts
-        context = sj.frequencies(text[:-1], k).counts if k else np.array([len(text)])
+        whole = frequencies(text, k + 1).counts
+        context = frequencies(text[:-1], k).counts if k else np.array([len(text)])
         nats = (context @ np.log(context) - whole @ np.log(whole)) / whole.sum()
         report.row(f"perplexity by what follows {k} characters", np.exp(nats), f"= {expected}")
     report.table("held_out", runs.compare("heldout_perplexity"))

@@ -8,16 +8,16 @@ other weights, and ours ends a few hundredths lower.
 import numpy as np
 
 import seqjax as sj
-from seqjax_corpora import TimeMachine
+from seqjax_datasets import TimeMachine
 from seqjax_models import RNN, FlaxCell
 
 EXPECTED = {"flax": "~ 1.3 (1.2 to 1.4)", "seqjax": ""}
 SPEED = {"flax": "298,788.1 on the chapter's GPU", "seqjax": ""}
 
 
-def main(corpus: sj.Corpus | None = None, epochs: int = 500, hidden: int = 256, seeds: int = 5) -> sj.Report:
+def main(dataset: sj.Dataset | None = None, epochs: int = 500, hidden: int = 256, seeds: int = 5) -> sj.Report:
     base = sj.Experiment(
-        corpus=corpus or TimeMachine(), train=10_000, heldout=5_000, epochs=epochs,
+        dataset=dataset or TimeMachine(), train=10_000, heldout=5_000, epochs=epochs,
         evaluate_every=max(1, epochs // 20),
     )  # fmt: skip
     models = {"flax": FlaxCell(cell="SimpleCell", hidden=hidden), "seqjax": RNN(hidden=hidden)}

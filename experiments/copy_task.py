@@ -7,7 +7,7 @@ with every gradient that sees it (Aicher, Foti & Fox 2019, arXiv:1905.07473).
 """
 
 import seqjax as sj
-from seqjax_corpora import Copy
+from seqjax_datasets import Copy
 from seqjax_gradients import K1K2, Full, Truncated
 from seqjax_models import LSTM
 from seqjax_optimizers import Adam
@@ -25,7 +25,7 @@ EXPECTED = {"full": "<= 1.05", "10/19": "<= 1.06", "5/9": ">= 1.3", "10 steps": 
 
 def main(epochs: int = 120, seeds: int = 3, hidden: int = 64, num_steps: int = 50_000) -> sj.Report:
     base = sj.Experiment(
-        corpus=Copy(num_steps=num_steps), sampler=Sequential(16, 100),
+        dataset=Copy(num_steps=num_steps), sampler=Sequential(16, 100),
         model=LSTM(hidden=hidden, initializer="glorot", forget_bias=1.0),
         optimizer=Adam(learning_rate=0.005, clip_norm=1.0), epochs=epochs,
     )  # fmt: skip

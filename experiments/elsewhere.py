@@ -6,7 +6,7 @@ pages, the harder for both. Then the GRU goes on from one prompt, more boldly th
 """
 
 import seqjax as sj
-from seqjax_corpora import PythonDocs, TextFile, TimeMachine
+from seqjax_datasets import PythonDocs, TextFile, TimeMachine
 from seqjax_models import GRU, NGram
 from seqjax_optimizers import Adam
 
@@ -20,7 +20,7 @@ def plain(text: str) -> sj.Text:
 
 
 def main(
-    corpus: sj.Corpus | None = None,
+    dataset: sj.Dataset | None = None,
     other: str = "",
     epochs: int = 150,
     hidden: int = 256,
@@ -28,12 +28,12 @@ def main(
     prompt: str = "the time traveller ",
 ) -> sj.Report:
     base = sj.Experiment(
-        corpus=corpus or TimeMachine(), train=10_000, heldout=5_000, epochs=epochs, evaluate_every=10,
+        dataset=dataset or TimeMachine(), train=10_000, heldout=5_000, epochs=epochs, evaluate_every=10,
         model=GRU(hidden=hidden, dropout=0.3, recurrent_dropout=0.7),
         optimizer=Adam(learning_rate=0.002, clip_norm=1.0),
     )  # fmt: skip
     gru = list(sj.sweep(base, {"seed": range(seeds)}).values())
-    counts = sj.Experiment(corpus=base.corpus, train=10_000, heldout=5_000, model=NGram(order=4)).run()
+    counts = sj.Experiment(dataset=base.dataset, train=10_000, heldout=5_000, model=NGram(order=4)).run()
     other_text = (TextFile(path=other) if other else PythonDocs()).load().text
     report = sj.Report(__file__)
     texts = {"the held-out part": "heldout", "the rest of the book": "rest", other or "Python's": plain(other_text)}

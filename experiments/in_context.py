@@ -9,7 +9,7 @@ counts behind but the winner's: those of Kneser and Ney.
 import numpy as np
 
 import seqjax as sj
-from seqjax_corpora import TimeMachine
+from seqjax_datasets import TimeMachine
 from seqjax_models import GRU, LSTM, RNN, NGram
 from seqjax_optimizers import Adam
 
@@ -22,11 +22,11 @@ BY_HEART = {"rnn": "", "gru": "~ 1.08 (1.04 to 1.12)", "lstm": "~ 1.15 (1.08 to 
 
 
 def main(
-    corpus: sj.Corpus | None = None, epochs: int = 500, hidden: int = 256, seeds: int = 3, max_order: int = 6
+    dataset: sj.Dataset | None = None, epochs: int = 500, hidden: int = 256, seeds: int = 3, max_order: int = 6
 ) -> sj.Report:
-    corpus, report, table = corpus or TimeMachine(), sj.Report(__file__), []
-    test = sj.Text(corpus.load().text[15_000:20_000])
-    text = {"corpus": corpus, "train": 10_000, "heldout": 5_000}
+    dataset, report, table = dataset or TimeMachine(), sj.Report(__file__), []
+    test = sj.Text(dataset.load().text[15_000:20_000])
+    text = {"dataset": dataset, "train": 10_000, "heldout": 5_000}
     for smoothing in SMOOTHINGS:
         found = []
         for order in range(1, max_order + 1):

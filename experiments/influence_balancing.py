@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 import seqjax as sj
+from seqjax.data import Stream
 from seqjax_gradients import Full
 from seqjax_optimizers import SGD
 from seqjax_samplers import InOrder
@@ -28,7 +29,7 @@ ARMS = {  # steps of a window, of which the last one has a loss; steps that this
 
 def final_loss(updates, T, last, back, learning_rate):
     c = np.full(updates * T, 1.0 if last else float(T))  # the trainer takes means, and these are sums
-    stream = sj.Stream(c, c, np.array([0, len(c)]), (np.arange(len(c)) % T == T - 1) | (not last))
+    stream = Stream(c, c, np.array([0, len(c)]), (np.arange(len(c)) % T == T - 1) | (not last))
     how = {"sampler": InOrder(num_steps=T), "gradient": Full(), "optimizer": SGD(learning_rate), "epochs": 1}
     problem = sj.testing.influence_balancing(back)
     state, _ = next(sj.training(problem, stream, **how, params=jax.numpy.array(0.5)))

@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 import seqjax as sj
-from seqjax_corpora import NoisySine
+from seqjax.analysis import linear
+from seqjax_datasets import NoisySine
 from seqjax_models import MLP, RNN
 from seqjax_optimizers import Adam
 from seqjax_samplers import Windows
@@ -26,27 +27,27 @@ LINEAR = {"linear of 4": 4, "linear of 16": 16}
 
 
 def main(epochs: int = 30, seeds: int = 5, num_steps: int = 1000) -> sj.Report:
-    report, covariance = sj.Report(__file__), sj.linear.noisy_sine_covariance(0.01, 0.2)
+    report, covariance = sj.Report(__file__), linear.noisy_sine_covariance(0.01, 0.2)
     for lags, expected in ONE_STEP.items():
-        report.row(f"least linear MSE, {lags} lags", sj.linear.best_linear(covariance, lags).mse, expected)
+        report.row(f"least linear MSE, {lags} lags", linear.best_linear(covariance, lags).mse, expected)
     for ahead, (iterated, direct) in AHEAD.items():
-        report.row(f"4 lags, {ahead} ahead, iterated", sj.linear.iterated(covariance, 4, ahead).mse, f"= {iterated}")
-        report.row(f"4 lags, {ahead} ahead, direct", sj.linear.best_linear(covariance, 4, ahead).mse, f"= {direct}")
-    first, second = sj.linear.best_linear(sj.linear.noisy_sine_covariance(0.01, 0.0), 2).coefficients
+        report.row(f"4 lags, {ahead} ahead, iterated", linear.iterated(covariance, 4, ahead).mse, f"= {iterated}")
+        report.row(f"4 lags, {ahead} ahead, direct", linear.best_linear(covariance, 4, ahead).mse, f"= {direct}")
+    first, second = linear.best_linear(linear.noisy_sine_covariance(0.01, 0.0), 2).coefficients
     report.row("first of two coefficients without noise", first, "= 1.9999000008")
     report.row("second", second, "= -1.0000000")
     train = int(0.6 * num_steps)
     base = sj.Experiment(
-        corpus=NoisySine(num_steps=num_steps), train=train, heldout=num_steps - train, sampler=Windows(16, 20),
+        dataset=NoisySine(num_steps=num_steps), train=train, heldout=num_steps - train, sampler=Windows(16, 20),
         optimizer=Adam(learning_rate=0.01), epochs=epochs, evaluate_every=epochs,
     )  # fmt: skip
     found = {f"{name}, {ahead} ahead": [] for name in (*LINEAR, *MODELS) for ahead in (1, 16)}
     for seed in range(seeds):
-        runs = sj.sweep(replace(base, corpus=replace(base.corpus, seed=seed), seed=seed), {"model": MODELS})
+        runs = sj.sweep(replace(base, dataset=replace(base.dataset, seed=seed), seed=seed), {"model": MODELS})
         x = runs.first.data.values[:, 0]
         for ahead in (1, 16):
             for name, lags in LINEAR.items():
-                ahead_of = np.convolve(x, sj.linear.iterated(covariance, lags, ahead).coefficients)[: len(x)]
+                ahead_of = np.convolve(x, linear.iterated(covariance, lags, ahead).coefficients)[: len(x)]
                 found[f"{name}, {ahead} ahead"].append(np.mean((x[train:] - ahead_of[train - ahead : -ahead]) ** 2))
             for name, run in runs.items():
                 found[f"{name}, {ahead} ahead"].append(np.mean((run.predict(x[:, None], ahead)[:, 0] - x)[train:] ** 2))

@@ -8,7 +8,8 @@ within a hundredth of both.
 import numpy as np
 
 import seqjax as sj
-from seqjax_corpora import MarkovChain
+from seqjax.analysis import markov
+from seqjax_datasets import MarkovChain
 from seqjax_models import RNN
 from seqjax_optimizers import Adam
 
@@ -16,25 +17,25 @@ from seqjax_optimizers import Adam
 def main(num_steps: int = 400_000, epochs: int = 8, seeds: int = 5) -> sj.Report:
     report, by_floor, by_chain = sj.Report(__file__), [], []
     for seed in range(seeds):
-        corpus = MarkovChain(num_steps=num_steps, seed=seed)
+        dataset = MarkovChain(num_steps=num_steps, seed=seed)
         experiment = sj.Experiment(
-            corpus=corpus, model=RNN(hidden=32), optimizer=Adam(learning_rate=0.005), epochs=epochs, seed=seed,
+            dataset=dataset, model=RNN(hidden=32), optimizer=Adam(learning_rate=0.005), epochs=epochs, seed=seed,
             evaluate_every=epochs,
         )  # fmt: skip
         run = experiment.run()
         perplexity = run.metric("heldout_perplexity")[-1]
-        by_floor.append(perplexity / corpus.perplexity)
-        by_chain.append(perplexity / corpus.perplexity_on(run.data.text[round(0.9 * num_steps) :]))
+        by_floor.append(perplexity / dataset.perplexity)
+        by_chain.append(perplexity / dataset.perplexity_on(run.data.text[round(0.9 * num_steps) :]))
     report.row("held-out perplexity by the floor", by_floor, "~ 1 (.98 to 1.02)")
     report.row("the same by the chain's own on these letters", by_chain, "~ 1 (.999 to 1.02)")
-    P = corpus.transition_matrix
-    stationary = sj.markov.stationary(P)
-    far = np.abs(sj.markov.k_step(P, 100) - stationary).max()
+    P = dataset.transition_matrix
+    stationary = markov.stationary(P)
+    far = np.abs(markov.k_step(P, 100) - stationary).max()
     report.row("of the last chain: distance of 100 steps from the stationary distribution", far, "< 1e-9")
-    reverse = sj.markov.reverse(P)
+    reverse = markov.reverse(P)
     report.row("its entropy rate backwards less that forwards (nats)",
-               sj.markov.entropy_rate(reverse) - sj.markov.entropy_rate(P), "= 0.000000000")  # fmt: skip
-    path = sj.markov.most_likely_path(P, start=0, steps=10)
+               markov.entropy_rate(reverse) - markov.entropy_rate(P), "= 0.000000000")  # fmt: skip
+    path = markov.most_likely_path(P, start=0, steps=10)
     report.row("its likeliest path of ten steps from a", "".join("abcdefgh"[state] for state in path.states))
     report.figure("transitions", sj.plot.heatmap(P, list("abcdefgh"), list("abcdefgh"), label="probability"))
     return report

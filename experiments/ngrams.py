@@ -7,7 +7,7 @@ be compared within the table alone. The last model, Kneser–Ney on three pieces
 """
 
 import seqjax as sj
-from seqjax_corpora import TimeMachine
+from seqjax_datasets import TimeMachine
 from seqjax_models import NGram
 from seqjax_tokenizers import BPE, Word
 
@@ -22,13 +22,13 @@ SMOOTHINGS = "additive", "laplace", "witten-bell", "kneser-ney"
 
 
 def main(
-    corpus: sj.Corpus | None = None, max_order: int = 3, vocab_size: int = 500, prompt: str = "the time "
+    dataset: sj.Dataset | None = None, max_order: int = 3, vocab_size: int = 500, prompt: str = "the time "
 ) -> sj.Report:
-    corpus, report, table = corpus or TimeMachine(form="lines"), sj.Report(__file__), []
+    dataset, report, table = dataset or TimeMachine(form="lines"), sj.Report(__file__), []
     tokenizers = {"words": Word(min_freq=2), "BPE": BPE(vocab_size=vocab_size)}
     whole = {"train": 1.0, "heldout": 0.0}
     laplace = NGram(order=3, smoothing="laplace")
-    run = sj.Experiment(corpus=corpus, **whole, tokenizer=Word(), model=laplace).run()
+    run = sj.Experiment(dataset=dataset, **whole, tokenizer=Word(), model=laplace).run()
     for (context, word), expected in EXPECTED.items():
         p = laplace.probabilities(run.params, run.codec[context.split()])
         report.row(f"P({word}{' | ' * bool(context)}{context})", p[run.codec[word]], expected)
@@ -38,7 +38,7 @@ def main(
         for smoothing in SMOOTHINGS:
             for order in range(1, max_order + 1):
                 model = NGram(order=order, smoothing=smoothing)
-                run = sj.Experiment(corpus=corpus, tokenizer=tokenizer, model=model).run()
+                run = sj.Experiment(dataset=dataset, tokenizer=tokenizer, model=model).run()
                 found = run.evaluate("heldout")
                 table.append((name, smoothing, order, found["perplexity"], found.get("bits_per_character")))
     report.table("held_out", sj.Table(("tokens", "smoothing", "n", "perplexity", "bits per character"), table))

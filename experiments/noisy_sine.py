@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 import seqjax as sj
-from seqjax_corpora import NoisySine
+from seqjax_datasets import NoisySine
 from seqjax_models import MLP
 from seqjax_optimizers import Adam
 from seqjax_samplers import Windows
@@ -26,13 +26,13 @@ AHEAD = {1: "~ .0538 (.0457 to .0619)", 4: "~ .0613 (.0521 to .0705)", 16: "~ .1
 
 def main(epochs: int = 5, seeds: int = 20) -> sj.Report:
     base = sj.Experiment(
-        corpus=NoisySine(), train=604, heldout=396, sampler=Windows(batch_size=16, num_steps=4),
+        dataset=NoisySine(), train=604, heldout=396, sampler=Windows(batch_size=16, num_steps=4),
         model=MLP(lags=4, hidden=10), optimizer=Adam(learning_rate=0.01),
     )  # fmt: skip
     report, losses, runs = sj.Report(__file__), [], []
     for seed in range(seeds):  # of the noise as well
-        fresh = replace(base, corpus=NoisySine(seed=seed), seed=seed)
-        after = [replace(fresh, epochs=epoch).run() for epoch in range(1, epochs + 1)]
+        base = replace(base, dataset=NoisySine(seed=seed), seed=seed)
+        after = [replace(base, epochs=epoch).run() for epoch in range(1, epochs + 1)]
         losses.append([run.evaluate("train")["loss"] for run in after])
         runs.append(after[-1])
     for epoch, (found, expected) in enumerate(zip(np.array(losses).T, LOSSES, strict=False), 1):

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 
 import seqjax as sj
+from seqjax.data import Stream
+from seqjax.gradients import Memory
 from seqjax_gradients import ARTBP, PES, RTRL, UORO, Full
 from seqjax_optimizers import SGD
 from seqjax_samplers import InOrder
@@ -27,9 +29,9 @@ ARMS = {  # strategy, or where ARTBP cuts; learning rate; final loss
 class Segment(ARTBP):
     """From one cut to the next: nothing inside is cut, and all is reweighted."""
 
-    def gates(self, noise, memory, num_steps):
-        gates, _ = super().gates(jax.numpy.zeros_like(noise), sj.Memory(rows=jax.numpy.int32(0)), num_steps)
-        return jax.numpy.roll(gates, 1), memory
+    def edge_weights(self, noise, memory, num_steps):
+        edge_weights, _ = super().edge_weights(jax.numpy.zeros_like(noise), Memory(rows=jax.numpy.int32(0)), num_steps)
+        return jax.numpy.roll(edge_weights, 1), memory
 
 
 def final_loss(seed, updates, strategy, learning_rate, weigh):
@@ -39,7 +41,7 @@ def final_loss(seed, updates, strategy, learning_rate, weigh):
         lengths = 1 + (np.random.default_rng(seed).random((updates, 1)) < survival).sum(1, keepdims=True)
         c = np.where(np.arange(600) < lengths, lengths, 0.0)  # the trainer takes means, these are sums
         strategy = Segment(length=strategy.length, alpha=strategy.alpha) if weigh else Full()
-    stream = sj.Stream(c.ravel(), c.ravel(), np.array([0, c.size]), c.ravel() > 0)
+    stream = Stream(c.ravel(), c.ravel(), np.array([0, c.size]), c.ravel() > 0)
     how = {"sampler": InOrder(num_steps=c.shape[1]), "gradient": strategy, "optimizer": SGD(learning_rate)}
     how |= {"epochs": 1, "seed": seed, "params": jax.numpy.array(0.5)}
     state, _ = next(sj.training(sj.testing.influence_balancing(), stream, **how))

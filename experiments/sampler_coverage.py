@@ -8,6 +8,7 @@ same places in every epoch, and some targets there are never trained. Windows dr
 import numpy as np
 
 import seqjax as sj
+from seqjax.analysis import coverage
 from seqjax_samplers import Random, Sequential, Uniform
 
 SAMPLERS = {"random": Random(32, 35), "sequential": Sequential(32, 35), "uniform": Uniform(32, 35)}
@@ -17,7 +18,7 @@ NEVER = {"random": "", "sequential": "= 235", "uniform": "= 0"}
 
 def main(num_tokens: int = 10_000, epochs: int = 500) -> sj.Report:
     bounds = np.array([0, num_tokens - 1])
-    found = {name: sj.coverage(sampler, bounds, epochs) for name, sampler in SAMPLERS.items()}
+    found = {name: coverage(sampler, bounds, epochs) for name, sampler in SAMPLERS.items()}
     report = sj.Report(__file__)
     for name, coverage in found.items():
         report.row(f"targets an epoch, {name}", coverage.per_epoch, EXPECTED[name])

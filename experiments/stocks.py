@@ -7,7 +7,7 @@ better forecast, and an RNN at best comes near it. Prices grow out of what it wa
 import numpy as np
 
 import seqjax as sj
-from seqjax_corpora import Stocks
+from seqjax_datasets import Stocks
 from seqjax_models import RNN
 from seqjax_optimizers import Adam
 from seqjax_samplers import Windows
@@ -24,7 +24,7 @@ def main(epochs: int = 50, seeds: int = 5, hidden: int = 16) -> sj.Report:
     report = sj.Report(__file__)
     for form, unit in UNITS.items():
         base = sj.Experiment(
-            corpus=Stocks(form=form), train=0.7, heldout=0.3, tokenizer=Standardize(),
+            dataset=Stocks(form=form), train=0.7, heldout=0.3, tokenizer=Standardize(),
             sampler=Windows(batch_size=16, num_steps=24), model=RNN(hidden=hidden, initializer="glorot"),
             optimizer=Adam(learning_rate=0.001, clip_norm=1.0), epochs=epochs,
         )  # fmt: skip

@@ -5,7 +5,8 @@ least squares on the logarithms. Commonest are stop words and their pairs; most 
 """
 
 import seqjax as sj
-from seqjax_corpora import TimeMachine
+from seqjax.analysis import frequencies, zipf_figure
+from seqjax_datasets import TimeMachine
 from seqjax_tokenizers import Char, Word
 
 ALPHA = {
@@ -23,7 +24,7 @@ TOP = {
 }
 
 
-def main(characters: sj.Corpus | None = None, lines: sj.Corpus | None = None) -> sj.Report:
+def main(characters: sj.Dataset | None = None, lines: sj.Dataset | None = None) -> sj.Report:
     text, lines = (characters or TimeMachine()).load(), (lines or TimeMachine(form="lines")).load()
     words = Word().split(lines.text)
     report = sj.Report(__file__)
@@ -33,7 +34,7 @@ def main(characters: sj.Corpus | None = None, lines: sj.Corpus | None = None) ->
     report.row("lines that are not blank", sum(map(bool, all_lines)), "= 2,848")
     report.row("vocabulary of characters, with <unk>", len(Char().fit(text)), "= 28")
     report.row("vocabulary of words, with <unk>", len(Word().fit(lines)), "= 4,580")
-    counted = {n: sj.frequencies(words, n) for n in COUNTS}
+    counted = {n: frequencies(words, n) for n in COUNTS}
     for min_freq, size in ((2, 2183), (3, 1420), (5, 825), (10, 400), (20, 219), (50, 85), (100, 41)):
         report.row(
             f"the same of words that occur {min_freq} times or more", counted[1].vocab_size(min_freq), f"= {size}"
@@ -50,7 +51,7 @@ def main(characters: sj.Corpus | None = None, lines: sj.Corpus | None = None) ->
         report.table(f"commonest_{n}", found.top())
         report.row(f"commonest {n}-grams", (" " if n == 1 else ", ").join(grams), f"= {TOP[n]}" if n in TOP else "")
     report.row("share of stop words among words", counted[1].stop_word_share())
-    report.figure("zipf", sj.zipf_figure({f"{n}-grams": found for n, found in counted.items()}))
+    report.figure("zipf", zipf_figure({f"{n}-grams": found for n, found in counted.items()}))
     return report
 
 

@@ -10,7 +10,7 @@ nearly where the full one does. Of more epochs and of tasks with longer lags (co
 from dataclasses import replace
 
 import seqjax as sj
-from seqjax_corpora import TimeMachine
+from seqjax_datasets import TimeMachine
 from seqjax_gradients import Full, Randomized, Truncated
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
@@ -19,7 +19,7 @@ ARMS = {"full": Full(), "truncated": Truncated(steps=10), "randomized": Randomiz
 
 
 def main(
-    corpus: sj.Corpus | None = None,
+    dataset: sj.Dataset | None = None,
     epochs: int = 40,
     seeds: int = 5,
     hidden: int = 256,
@@ -28,7 +28,7 @@ def main(
     segments: tuple[int, ...] = (1, 2, 5, 10, 20, 50),
 ) -> sj.Report:
     base = sj.Experiment(
-        corpus=corpus or TimeMachine(), sampler=Sequential(32, 256), model=RNN(hidden=hidden), epochs=epochs
+        dataset=dataset or TimeMachine(), sampler=Sequential(32, 256), model=RNN(hidden=hidden), epochs=epochs
     )
     runs = sj.sweep(base, {"gradient": ARMS, "seed": range(seeds)})
     report = sj.Report(__file__)

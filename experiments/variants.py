@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import jax
 
 import seqjax as sj
-from seqjax_corpora import TimeMachine
+from seqjax_datasets import TimeMachine
 from seqjax_gradients import Truncated
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
@@ -27,9 +27,9 @@ class ReLU(sj.Cell):
         return self.State(jax.nn.relu(u + v))
 
 
-def main(corpus: sj.Corpus | None = None, epochs: int = 200, hidden: int = 256, seeds: int = 3) -> sj.Report:
+def main(dataset: sj.Dataset | None = None, epochs: int = 200, hidden: int = 256, seeds: int = 3) -> sj.Report:
     base = sj.Experiment(
-        corpus=corpus or TimeMachine(), train=10_000, heldout=5_000, model=RNN(hidden=hidden), epochs=epochs,
+        dataset=dataset or TimeMachine(), train=10_000, heldout=5_000, model=RNN(hidden=hidden), epochs=epochs,
         evaluate_every=max(1, epochs // 20),
     )  # fmt: skip
     not_clipped, long = SGD(learning_rate=1.0), {"sampler": Sequential(32, 280), "epochs": 2 * epochs}

@@ -32,3 +32,8 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 def is_whole(value: Any) -> bool:
     """Whether it is a whole number, of Python's or numpy's; True and False are none."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def escape(text: str, keep: str = "") -> str:
+    """The text with control characters written out, so that they do nothing to a terminal."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

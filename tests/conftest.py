@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxtyping import install_import_hook
 
 PACKAGES = ["seqjax", *(f"seqjax_{kind}" for kind in
-            ("corpora", "tokenizers", "samplers", "models", "gradients", "optimizers"))]  # fmt: skip
+            ("datasets", "tokenizers", "samplers", "models", "gradients", "optimizers"))]  # fmt: skip
 
 install_import_hook(PACKAGES, "enforce.enforce")
 
@@ -43,7 +43,7 @@ def optimized():
 
 @pytest.fixture(scope="session")
 def time_machine_file():
-    """The corpus of the chapter, where it is."""
+    """The dataset of the chapter, where it is."""
     file = Path(os.environ.get("SEQJAX_DATA", ""), "timemachine.txt")
     if "SEQJAX_DATA" not in os.environ or not file.is_file():
         pytest.skip("SEQJAX_DATA does not name a folder with timemachine.txt")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from seqjax import config, registry
+from seqjax.plugin import config, registry
 
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "seqjax").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 PACKAGES = {path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()} - {"__pycache__"}
-BOTTOM = {"seqjax.errors", "seqjax.plugin", "seqjax.unroll", "seqjax.specs", "seqjax.corpus"}
+BOTTOM = {"seqjax.errors", "seqjax.plugin", "seqjax.unroll", "seqjax.specs", "seqjax.dataset"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 POINTS = [point for group in registry.GROUPS.values() for point in PROJECT["entry-points"][group].items()]
 
@@ -89,7 +89,7 @@ def test_a_plugin_package_imports_the_core_and_itself():
             assert ours <= {"seqjax", top(module)}, module
 
 
-@pytest.mark.parametrize("module", ["errors", "plugin", "unroll", "specs", "corpus", "registry", "contracts"])
+@pytest.mark.parametrize("module", ["errors", "plugin", "unroll", "specs", "dataset", "registry", "contracts"])
 def test_the_foundations_import_nothing_above_them(module):
     assert {i for i in AT_IMPORT[f"seqjax.{module}"] if top(i) in PACKAGES | {"seqjax"}} <= BOTTOM
     if module == "errors":

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Series, Text, Tokens
-from seqjax.contracts import TextCodec
-from seqjax_corpora import PythonDocs
+from seqjax.data.tokenizer import TextCodec
+from seqjax_datasets import PythonDocs
 from seqjax_tokenizers import BPE, bpe
 
 CODE = """
 import hashlib
-from seqjax_corpora import PythonDocs
+from seqjax_datasets import PythonDocs
 from seqjax_tokenizers import BPE
 print(hashlib.sha256(BPE(vocab_size=400).fit(PythonDocs().load()[:50_000]).saved.encode()).hexdigest())
 """
@@ -141,7 +141,7 @@ def test_training_is_the_same_in_every_process(codec):
 
 
 def test_wrong_data_and_sizes():
-    with pytest.raises(Error, match="splits text, and the corpus is a Series"):
+    with pytest.raises(Error, match="splits text, and the dataset is a Series"):
         BPE().fit(Series([1.0, 2.0]))
     with pytest.raises(Error, match="vocab_size = 255"):
         BPE(vocab_size=255)

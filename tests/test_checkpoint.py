@@ -16,15 +16,20 @@ import optax
 import pytest
 from test_resume import Crash, NoFigure, crash_after, results
 
-from seqjax import Error, Experiment, Problem, Run, Spec, Text, Tokens, checkpoint, folder, train
-from seqjax.gradient import Memory
-from seqjax.train import Progress, TrainState, init_train_state
+from seqjax import Error, Experiment, Problem, Run, Spec, Text, Tokens
+from seqjax.gradients.base import Memory
+from seqjax.runs import checkpoint, folder
+from seqjax.training import loop as train
+from seqjax.training.epoch import TrainState
+from seqjax.training.loop import Progress, init_train_state
 from seqjax_gradients import RTRL, Randomized
 from seqjax_models import GRU, LSTM, RNN
 from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Sequential
 
-TINY = Experiment(corpus=Text("abcd" * 30), model=RNN(hidden=1), sampler=Sequential(2, 4), optimizer=SGD(0.5), epochs=2)
+TINY = Experiment(
+    dataset=Text("abcd" * 30), model=RNN(hidden=1), sampler=Sequential(2, 4), optimizer=SGD(0.5), epochs=2
+)
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from packages.shell import call, run, seqjax
 
-from seqjax import Experiment, Run, Runs, Series, Text, __version__, names, registry
+from seqjax import Experiment, Run, Runs, Series, Text, __version__, names
 from seqjax.cli import main
+from seqjax.plugin import registry
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
@@ -39,7 +40,7 @@ def folder(tmp_path_factory):
 
 
 RECIPE = [
-    *("--corpus", "text-file", "--corpus.path", "text.txt", "--train", 1000, "--heldout", 150),
+    *("--dataset", "text-file", "--dataset.path", "text.txt", "--train", 1000, "--heldout", 150),
     *("--sampler.batch-size", 4, "--sampler.num-steps", 8, "--model.hidden", 8, "--epochs", 3),
 ]
 
@@ -92,8 +93,8 @@ KINDS = list(registry.GROUPS)
         ("run --model.hidden 3.5", ["[model]", "hidden", "int >= 1"]),
         ("run --gradient randomized --gradient.keep-prob 1.5", ["keep_prob = 1.5", "float in (0, 1]"]),
         ("run --gradient randomized --gradient.keep-prob x", ["keep_prob = 'x'", "a tuple of float in (0, 1]"]),
-        ("run --corpus text-file --corpus.errors no", ["errors = 'no'", "'strict' or 'replace'"]),
-        ("run --corpus text-file", ["[corpus] path: missing"]),
+        ("run --dataset text-file --dataset.errors no", ["errors = 'no'", "'strict' or 'replace'"]),
+        ("run --dataset text-file", ["[dataset] path: missing"]),
         ("run --epochs 0", ["epochs = 0", "int >= 1"]),
         ("run --epochs many", ["epochs = 'many'"]),
         ("run --epoch 3", ["--epoch", "'--epochs'"]),
@@ -111,13 +112,19 @@ KINDS = list(registry.GROUPS)
         ("run --config syntax.toml", ["syntax.toml", "not valid TOML", "line 1"]),
         ("run --config typo.toml", ["[model]", "hiden", "'hidden'"]),
         ("run --load nowhere.py", ["--load", "nowhere.py", "no such file"]),
-        ("run --corpus text-file --corpus.path nowhere.txt", ["nowhere.txt", "No such file", "--corpus.path"]),
-        ("run --corpus text-file --corpus.path .", ["Is a directory", "--corpus.path"]),
-        ("run --corpus text-file --corpus.path latin.toml", ["UTF-8", "0xfc", "offset 3", "--corpus.errors replace"]),
-        ("run --corpus text-file --corpus.path empty.txt", ["empty.txt", "empty"]),
-        ("run --corpus text-file --corpus.path short.txt", ["32 x 35", "found 1", "Use more text"]),
-        ("run --corpus text-file --corpus.path text.txt --train 9999", ["9999", "--train 0.9"]),
-        ("run --corpus text-file --corpus.path text.txt --sampler.num-steps 999", ["32 x 999", "--sampler.batch-size"]),
+        ("run --dataset text-file --dataset.path nowhere.txt", ["nowhere.txt", "No such file", "--dataset.path"]),
+        ("run --dataset text-file --dataset.path .", ["Is a directory", "--dataset.path"]),
+        (
+            "run --dataset text-file --dataset.path latin.toml",
+            ["UTF-8", "0xfc", "offset 3", "--dataset.errors replace"],
+        ),
+        ("run --dataset text-file --dataset.path empty.txt", ["empty.txt", "empty"]),
+        ("run --dataset text-file --dataset.path short.txt", ["32 x 35", "found 1", "Use more text"]),
+        ("run --dataset text-file --dataset.path text.txt --train 9999", ["9999", "--train 0.9"]),
+        (
+            "run --dataset text-file --dataset.path text.txt --sampler.num-steps 999",
+            ["32 x 999", "--sampler.batch-size"],
+        ),
         ("run --gradient randomized --gradient.keep-prob 0.5,0.5", ["2 entries", "35 steps"]),
         ("run --out text.txt/run", ["text.txt/run", "another folder"]),
         ("generate", ["RUN", "seqjax generate --help"]),
@@ -232,7 +239,7 @@ SHOWN = [
     ("gradient", "randomized", "float in (0, 1] or a tuple of float in (0, 1]; default 0.9"),
     ("gradient", "uoro", "none"),
     ("optimizer", "seqjax/adam", "float > 0 or none; default none"),
-    ("corpus", "text-file", "a string; required"),
+    ("dataset", "text-file", "a string; required"),
     ("sampler", "sequential", "int >= 1; default 35"),
     ("model", "rnn", "int >= 1; default 256"),
 ]
@@ -260,7 +267,7 @@ def test_show_says_all_there_is_to_know(kind, name, words):
 
 
 def registry_doc(cls, name):
-    from seqjax.plugin import fields_of
+    from seqjax.plugin.base import fields_of
 
     doc = fields_of(cls)[name].doc
     assert doc, f"{cls.__name__}.{name} has no docstring under it"
@@ -288,14 +295,14 @@ def test_every_verb_has_help(verb):
 
 
 def test_run_help_shows_the_parameters_of_the_chosen_plugins():
-    chosen = ["--gradient", "randomized", "--optimizer", "adam", "--corpus", "text-file"]
+    chosen = ["--gradient", "randomized", "--optimizer", "adam", "--dataset", "text-file"]
     text = call("run", *chosen, "--help").stdout
     for words in ("gradient seqjax/randomized", "--gradient.keep-prob   float in (0, 1] or", "--optimizer.b1 "):
         assert words in text
-    for flag in ("--corpus.errors", "--corpus.path", "--sampler.batch-size", "--model.hidden"):
+    for flag in ("--dataset.errors", "--dataset.path", "--sampler.batch-size", "--model.hidden"):
         assert re.search(rf"^  {flag}  ", text, re.MULTILINE)
     default = call("run", "--help").stdout
-    for flag in ("--gradient.keep-prob", "--optimizer.b1", "--corpus.path"):
+    for flag in ("--gradient.keep-prob", "--optimizer.b1", "--dataset.path"):
         assert flag not in default
     assert "--optimizer.learning-rate" in default
 
@@ -318,7 +325,7 @@ def test_a_run_prints_plainly_and_says_what_to_type_next(trained, folder, monkey
     assert trained.stderr == ""
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", out), "control characters off a terminal"
     lines = out.splitlines()
-    for word in ("device", "corpus", "model", "epoch", "sample", "saved", "next"):
+    for word in ("device", "dataset", "model", "epoch", "sample", "saved", "next"):
         assert sum(line.startswith(word) for line in lines) == 1, word
     row = Run.open("run").metrics[-1]
     (last,) = (line.split() for line in lines if line.startswith(f"{row['epoch']:5}  "))
@@ -331,7 +338,7 @@ def test_a_run_prints_plainly_and_says_what_to_type_next(trained, folder, monkey
     for command in commands[:2]:
         done = call(*shlex.split(command)[1:])
         assert done.returncode == 0, f"{command}: {done.stderr}"
-    assert "--corpus text-file --corpus.path" in commands[2]
+    assert "--dataset text-file --dataset.path" in commands[2]
 
 
 def test_without_out_a_fresh_folder_is_made(tmp_path, monkeypatch):
@@ -368,7 +375,7 @@ def test_dry_run_says_what_a_run_is_and_makes_none(run_, tmp_path, monkeypatch):
     vocabulary = len(Run.open(run_).codec)
     text = Path("text.txt").resolve()
     monkeypatch.chdir(tmp_path)
-    done = call("run", *RECIPE, "--corpus.path", text, "--dry-run", "--out", "run")
+    done = call("run", *RECIPE, "--dataset.path", text, "--dry-run", "--out", "run")
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.rglob("*")) == []
     size = 2 * vocabulary * 8 + 8 * 8 + 8 + vocabulary
@@ -480,7 +487,7 @@ def test_evaluate_reads_a_text_of_your_own(run_):
 
 def test_evaluate_of_a_series_has_its_squared_error(tmp_path):
     run = Experiment(
-        corpus=Series(np.sin(np.arange(90.0))), sampler=Sequential(2, 10), model=RNN(hidden=2), epochs=1
+        dataset=Series(np.sin(np.arange(90.0))), sampler=Sequential(2, 10), model=RNN(hidden=2), epochs=1
     ).run(tmp_path / "run")
     lines = call("evaluate", run.path).stdout.splitlines()
     assert lines[0].split() == ["loss", "tokens"]
@@ -542,14 +549,14 @@ def test_a_damaged_run_is_named_with_its_file(run_, name, data):
     assert f"{copy}/{name}" in done.stderr
 
 
-def test_a_changed_corpus_is_not_evaluated(run_):
+def test_a_changed_dataset_is_not_evaluated(run_):
     copy = damage(run_, "samples.txt", None)
     Path("changed.txt").write_text(TEXT.replace("fox", "cat"), encoding="utf-8")
     config = copy / "config.toml"
     config.write_text(config.read_text().replace('"text.txt"', '"changed.txt"'))
     done = call("evaluate", copy)
-    assert (done.returncode, "corpus has changed" in done.stderr) == (4, True)
-    sha256 = json.loads((copy / "environment.json").read_text())["corpus_sha256"]
+    assert (done.returncode, "dataset has changed" in done.stderr) == (4, True)
+    sha256 = json.loads((copy / "environment.json").read_text())["dataset_sha256"]
     assert sha256 in done.stderr
 
 
@@ -579,7 +586,7 @@ def test_the_files_of_a_run_are_utf8_in_any_locale(trained, folder):
 
 def test_a_reader_that_goes_away_is_no_error():
     done = run(["sh", "-c", f"{Path(sys.executable).parent}/seqjax list | head -n 1"])
-    assert (done.stdout, done.stderr) == ("corpus\n", "")
+    assert (done.stdout, done.stderr) == ("dataset\n", "")
 
 
 def test_a_full_disk_under_stdout():

@@ -11,10 +11,11 @@ import pytest
 from annotated_types import Interval
 from packages.shell import call
 
-from seqjax import Error, Experiment, Model, Run, create, registry
-from seqjax.config import overlay, parse
-from seqjax.registry import register
-from seqjax_corpora import PythonDocs, TextFile, TimeMachine
+from seqjax import Error, Experiment, Model, Run, create
+from seqjax.plugin import registry
+from seqjax.plugin.config import overlay, parse
+from seqjax.plugin.registry import register
+from seqjax_datasets import PythonDocs, TextFile, TimeMachine
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
 from seqjax_models import RNN
 from seqjax_optimizers import SGD, Adam
@@ -42,7 +43,7 @@ def resolved(*argv) -> Experiment:
 EXPERIMENTS = [
     DEFAULT,
     Experiment(
-        corpus=TimeMachine(form="lines"),
+        dataset=TimeMachine(form="lines"),
         train=10_000,
         heldout=0,
         tokenizer=Char(),
@@ -55,14 +56,14 @@ EXPERIMENTS = [
         evaluate_every=3,
     ),
     Experiment(
-        corpus=TextFile(path='a "quoted"\\path\nand tüñ 🎉\t', errors="replace"),
+        dataset=TextFile(path='a "quoted"\\path\nand tüñ 🎉\t', errors="replace"),
         train=1.0,
         heldout=0.0,
         gradient=Randomized(keep_prob=(1.0, 0.5, 0.1 + 0.2)),
         optimizer=SGD(),  # a table without clip_norm must not take the default recipe's
     ),
-    Experiment(corpus=TextFile(path="", errors="strict"), train=1 / 3, heldout=1, gradient=Randomized(keep_prob=1.0)),
-    Experiment(corpus=TimeMachine(path="x"), sampler=Sequential(), gradient=RTRL(), optimizer=Adam()),
+    Experiment(dataset=TextFile(path="", errors="strict"), train=1 / 3, heldout=1, gradient=Randomized(keep_prob=1.0)),
+    Experiment(dataset=TimeMachine(path="x"), sampler=Sequential(), gradient=RTRL(), optimizer=Adam()),
 ]
 
 
@@ -79,7 +80,7 @@ def test_toml_round_trip(experiment):
 
 
 def test_the_defaults_are_the_demo():
-    assert DEFAULT.corpus == PythonDocs()
+    assert DEFAULT.dataset == PythonDocs()
     assert (DEFAULT.train, DEFAULT.heldout, DEFAULT.epochs, DEFAULT.seed, DEFAULT.evaluate_every) == (
         0.9,
         0.1,
@@ -154,7 +155,7 @@ FAULTS = {
     "heldout = 1.0": ("heldout = 1.0", "int >= 0 or float in [0, 1)"),
     "evaluate_every = 2.0": ("evaluate_every = 2.0", "int >= 1"),
     "epoch = 3": ("epoch: Experiment has no such field; did you mean 'epochs'",),
-    '[corpus]\nplugin = "text-file"\nerrors = "ignore"': ("[corpus] errors = 'ignore'", "'strict' or 'replace'"),
+    '[dataset]\nplugin = "text-file"\nerrors = "ignore"': ("[dataset] errors = 'ignore'", "'strict' or 'replace'"),
     '[tokenizer]\nplugin = "chat"': ("[tokenizer] unknown tokenizer 'chat'; did you mean 'char'",),
     "[sampler]\nbatch_size = -1\nnum_stps = 3": (
         *("[sampler] batch_size = -1", "int >= 1"),
@@ -173,7 +174,7 @@ def test_faults_of_all_tables_and_scalars_are_reported_together(tmp_path):
         Experiment.from_toml(text)
     # The sampler's table has two; the text file's path is missing besides.
     assert len(caught.value.problems) == len(FAULTS) + 2, caught.value
-    assert "[corpus] path: missing; must be a string" in caught.value.problems
+    assert "[dataset] path: missing; must be a string" in caught.value.problems
     (tmp_path / "c.toml").write_text(text)
     done = call("run", "--config", tmp_path / "c.toml")
     assert (done.returncode, done.stdout) == (2, "")
@@ -185,7 +186,7 @@ def test_faults_of_all_tables_and_scalars_are_reported_together(tmp_path):
 
 def test_faults_of_all_flags_are_reported_together():
     done = call(
-        *("run", "--corpus", "text-file", "--model.hiden", 3, "--sampler", "rnadom", "--epochs", "x", "--seed", -1),
+        *("run", "--dataset", "text-file", "--model.hiden", 3, "--sampler", "rnadom", "--epochs", "x", "--seed", -1),
         *("--gradient", "randomized", "--gradient.keep_prob", "0.5,2", "--optimizer.learning-rate", "fast"),
     )
     assert (done.returncode, done.stdout) == (2, "")
@@ -193,12 +194,14 @@ def test_faults_of_all_flags_are_reported_together():
         assert words in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("argv", [["--corpus", "text-file"], ["--corpus", "text-file", "--corpus.errors", "replace"]])
+@pytest.mark.parametrize(
+    "argv", [["--dataset", "text-file"], ["--dataset", "text-file", "--dataset.errors", "replace"]]
+)
 def test_a_missing_field_is_reported_like_any_other_fault(argv):
     """Also where nothing but the name is given, beside a fault elsewhere, and with its table."""
     done = call("run", *argv, "--model.hidden", 0)
     assert done.returncode == 2
-    assert "[corpus] path: missing; must be a string" in done.stderr
+    assert "[dataset] path: missing; must be a string" in done.stderr
     assert "[model] hidden = 0" in done.stderr
 
 
@@ -213,8 +216,8 @@ def test_a_missing_field_is_reported_like_any_other_fault(argv):
         ('[model]\nplugin = "rnn"\nplugin_ = 3', ("plugin_", "no such field")),
         ("[seed]\nx = 1", ("seed = {'x': 1}", "int")),
         ("epochs = 2024-01-01", ("epochs = ", "int")),
-        ('[corpus]\nplugin = "../text-file"', ("unknown corpus '../text-file'",)),
-        ('[corpus]\nplugin = "os:system"', ("unknown corpus 'os:system'",)),
+        ('[dataset]\nplugin = "../text-file"', ("unknown dataset '../text-file'",)),
+        ('[dataset]\nplugin = "os:system"', ("unknown dataset 'os:system'",)),
     ],
 )
 def test_a_table_that_is_none(toml, words):
@@ -363,9 +366,9 @@ def test_a_string_is_read_by_the_fields_type(hint, text, value):
         ("--optimizer sgd", {"optimizer": SGD()}),
         ("--train 100 --heldout 0.5", {"train": 100, "heldout": 0.5}),
         ("--train 1.0 --heldout 0", {"train": 1.0, "heldout": 0}),
-        ("--corpus text-file --corpus.path a=b", {"corpus": TextFile("a=b")}),
-        ("--corpus text-file --corpus.path=a=b", {"corpus": TextFile("a=b")}),
-        ("--corpus text-file --corpus.path --model_x", {"corpus": TextFile("--model_x")}),
+        ("--dataset text-file --dataset.path a=b", {"dataset": TextFile("a=b")}),
+        ("--dataset text-file --dataset.path=a=b", {"dataset": TextFile("a=b")}),
+        ("--dataset text-file --dataset.path --model_x", {"dataset": TextFile("--model_x")}),
         ("--tokenizer char", {"tokenizer": Char()}),
         ("--model.hidden 7 --model.hidden 8", {"model": RNN(8)}),
     ],
@@ -417,9 +420,9 @@ def test_flags_lie_over_the_file(tmp_path, argv, changed):
     [
         [],
         [
-            "--corpus",
+            "--dataset",
             "text-file",
-            "--corpus.path",
+            "--dataset.path",
             'ein "Weg"\\mit\nü',
             "--train",
             "7",
@@ -451,7 +454,7 @@ CLOCK = {"seconds", "compile_seconds", "tokens_per_second"}
 def test_the_config_of_a_run_gives_the_same_run_again(tmp_path):
     (tmp_path / "text.txt").write_text("a little text, to learn " * 30)
     argv = [
-        *("run", "--corpus", "text-file", "--corpus.path", tmp_path / "text.txt", "--train", 500, "--heldout", 100),
+        *("run", "--dataset", "text-file", "--dataset.path", tmp_path / "text.txt", "--train", 500, "--heldout", 100),
         *("--model.hidden", 6, "--sampler", "random", "--sampler.batch-size", 4, "--sampler.num-steps", 5),
         *("--gradient", "randomized", "--gradient.keep-prob", 0.7, "--epochs", 3, "--seed", 3, "--evaluate-every", 2),
     ]

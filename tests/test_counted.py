@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Experiment, Model, Problem, Run, Spec, Text, Tokens, measure, register, registry, sweep
+from seqjax import Error, Experiment, Model, Problem, Run, Spec, Text, Tokens, measure, register, sweep
 from seqjax.cli import main
+from seqjax.plugin import registry
 from seqjax_gradients import Full, Truncated
 from seqjax_models import RNN
 from seqjax_samplers import Random
@@ -71,7 +72,7 @@ class Frequencies(Model):
 
 
 def recipe(**fields):
-    return Experiment(**{"corpus": Text(TEXT), "train": 300, "heldout": 90, "model": Frequencies()} | fields)
+    return Experiment(**{"dataset": Text(TEXT), "train": 300, "heldout": 90, "model": Frequencies()} | fields)
 
 
 def test_it_has_nothing_that_trains():
@@ -79,7 +80,7 @@ def test_it_has_nothing_that_trains():
     assert (e.sampler, e.gradient, e.optimizer, e.epochs) == (None, None, None, 1)
     assert "[sampler]" not in e.to_toml()
     assert dataclasses.replace(e, seed=3) == recipe(seed=3)
-    assert Experiment(corpus=Text(TEXT)).sampler is not None
+    assert Experiment(dataset=Text(TEXT)).sampler is not None
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_giving_it_some_is_an_error(fields, named):
 
 def test_a_trained_model_needs_them():
     with pytest.raises(Error, match="sampler = None: must be a sampler"):
-        Experiment(corpus=Text(TEXT), model=RNN(hidden=3), sampler=None)
+        Experiment(dataset=Text(TEXT), model=RNN(hidden=3), sampler=None)
 
 
 def test_a_run_counts_evaluates_and_is_opened_again(tmp_path):
@@ -139,7 +140,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(FILE)
     (tmp_path / "text.txt").write_text(TEXT)
-    flags = ["--load", "mine.py", "--corpus", "text-file", "--corpus.path", "text.txt", "--model", "letters"]
+    flags = ["--load", "mine.py", "--dataset", "text-file", "--dataset.path", "text.txt", "--model", "letters"]
     assert main(["run", *flags, "--dry-run"]) == 0
     assert "letters · counted\nnothing was counted" in capsys.readouterr().out
     assert main(["run", *flags, "--epochs", "3"]) == 2

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-import seqjax
-from seqjax import Coverage, Error, Plan, Report, Sampler, Table, coverage
-from seqjax.train import epoch_rng
+from seqjax import Error, Plan, Report, Sampler, Table
+from seqjax.analysis import Coverage, coverage
+from seqjax.data.sampler import epoch_rng
 from seqjax_samplers import InOrder, Random, Sentences, Sequential, Uniform, Windows
 
 CHAPTER = [0, 9_999]
@@ -14,17 +14,17 @@ CHAPTER = [0, 9_999]
 DOCUMENTS = [0, 0, 13, 13, 14, 40, 71, 71]
 
 
-def by_hand(sampler, bounds, epochs, seed, context=0):
+def by_hand(sampler, bounds, epochs, seed, warmup=0):
     """One window after another, one target after another."""
     counts = np.zeros(bounds[-1], int)
     for epoch in range(epochs):
         plan = sampler.plan(np.array(bounds), epoch_rng(seed, epoch))
-        age = np.zeros(sampler.batch_size, int)  # steps since the row was fresh
-        for starts, scored, fresh in zip(*plan, strict=True):
-            age[fresh] = 0
+        age = np.zeros(sampler.batch_size, int)  # steps since the row was reset
+        for starts, scored, reset in zip(*plan, strict=True):
+            age[reset] = 0
             for row, (start, (first, last)) in enumerate(zip(starts, scored, strict=True)):
                 for t in range(first, last):
-                    counts[start + t] += age[row] + t >= context
+                    counts[start + t] += age[row] + t >= warmup
             age += sampler.num_steps
     return counts
 
@@ -35,11 +35,11 @@ def by_hand(sampler, bounds, epochs, seed, context=0):
     ids=lambda sampler: type(sampler).__name__,
 )
 @pytest.mark.parametrize("bounds", [[0, 47], DOCUMENTS], ids=["one document", "documents"])
-@pytest.mark.parametrize("context", [0, 2, 7])
-def test_counts_are_those_of_a_loop_over_the_windows(sampler, bounds, context):
+@pytest.mark.parametrize("warmup", [0, 2, 7])
+def test_counts_are_those_of_a_loop_over_the_windows(sampler, bounds, warmup):
     for epochs, seed in ((1, 0), (4, 3)):
-        found = coverage(sampler, bounds, epochs, seed, context=context)
-        np.testing.assert_array_equal(found.counts, by_hand(sampler, bounds, epochs, seed, context))
+        found = coverage(sampler, bounds, epochs, seed, warmup=warmup)
+        np.testing.assert_array_equal(found.counts, by_hand(sampler, bounds, epochs, seed, warmup))
         assert found.counts.dtype == np.int64
         assert found.epochs == epochs
         plans = (sampler.plan(np.array(bounds), epoch_rng(seed, epoch)) for epoch in range(epochs))
@@ -113,7 +113,7 @@ def test_rows_that_are_not_scored_count_for_nothing():
     """603 targets: 600 windows of 4, of which the last batch of 16 holds 8."""
     found = coverage(Windows(batch_size=16, num_steps=4), [0, 603])
     assert found.counts.tolist() == [1, 2, 3, *[4] * 597, 3, 2, 1]
-    last_only = coverage(Windows(batch_size=16, num_steps=4), [0, 603], context=3)
+    last_only = coverage(Windows(batch_size=16, num_steps=4), [0, 603], warmup=3)
     assert last_only.counts.tolist() == [*[0] * 3, *[1] * 600]
 
 
@@ -141,7 +141,7 @@ def test_a_range_that_ends_before_it_begins_is_empty():
     [
         ({"epochs": 0}, "epochs = 0 must be a whole number, at least 1"),
         ({"seed": -1}, "seed = -1 must be a whole number, at least 0"),
-        ({"context": 1.5}, "context = 1.5 must be"),
+        ({"warmup": 1.5}, "warmup = 1.5 must be"),
         ({"bounds": 9_999}, r"bounds = 9999 must be whole numbers that rise from 0 to the number of targets"),
         ({"bounds": [1, 9]}, "bounds = "),
         ({"bounds": [0, 9, 5]}, "bounds = "),
@@ -153,4 +153,4 @@ def test_a_range_that_ends_before_it_begins_is_empty():
 )
 def test_wrong_arguments(arguments, message):
     with pytest.raises(Error, match=message):
-        seqjax.coverage(**{"sampler": Given(), "bounds": [0, 9], **arguments})
+        coverage(**{"sampler": Given(), "bounds": [0, 9], **arguments})

@@ -5,20 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Pairs, Plan, Series, Spec, Stream, Text, Tokenizer, Tokens, Values
-from seqjax.data import (
-    check_plan,
-    check_stream,
-    cut_windows,
-    encode,
-    in_order,
-    next_stream,
-    past_context,
-    prepare,
-    scored_steps,
-    split,
-    window,
-)  # fmt: skip
+from seqjax import Error, Pairs, Plan, Series, Spec, Text, Tokenizer, Tokens, Values
+from seqjax.data import Stream
+from seqjax.data.prepare import encode, prepare
+from seqjax.data.sampler import check_plan, cut_windows, in_order
+from seqjax.data.split import split
+from seqjax.data.stream import check_stream, next_stream
+from seqjax.data.windows import past_warmup, scored_steps, window
 from seqjax_samplers import Random
 from seqjax_tokenizers import Char, Standardize
 
@@ -215,11 +208,11 @@ def test_in_order_reads_every_target_once_and_starts_documents_afresh(lengths):
     bounds = ramp(lengths)
     plan = in_order(bounds, 4)
     read, fresh_at = [], []
-    for (start,), ((first, last),), (fresh,) in zip(*(a.tolist() for a in plan), strict=True):
+    for (start,), ((first, last),), (reset,) in zip(*(a.tolist() for a in plan), strict=True):
         assert first == 0
         assert 0 < last <= 4
         read += range(start, start + last)
-        fresh_at += [start] * fresh
+        fresh_at += [start] * reset
     assert read == list(range(bounds[-1]))
     assert fresh_at == [a for a, b in itertools.pairwise(bounds) if a < b]
 
@@ -247,18 +240,18 @@ def test_steps_count_if_scored_and_in_the_mask():
         assert scored_steps(Stream(None, None, None, masked), batch, 5).tolist() == expected
 
 
-@pytest.mark.parametrize("context", [0, 1, 3, 7, 20])
-def test_the_context_after_a_fresh_start_is_not_scored(context):
-    """A row that is not fresh in the first batch goes on from before, and is past its context."""
-    T, fresh = 3, np.array([[1, 0], [0, 0], [0, 1], [1, 0], [0, 0]], bool)
+@pytest.mark.parametrize("warmup", [0, 1, 3, 7, 20])
+def test_the_context_after_a_fresh_start_is_not_scored(warmup):
+    """A row that is not reset in the first batch goes on from before, and is past its warmup."""
+    T, reset = 3, np.array([[1, 0], [0, 0], [0, 1], [1, 0], [0, 0]], bool)
     scored = np.stack(np.broadcast_arrays(0, np.array([[3, 3], [3, 2], [3, 3], [1, 3], [3, 3]])), -1).astype(np.int32)
-    plan = past_context(Plan(np.zeros((5, 2), np.int64), scored, fresh), context, T)
+    plan = past_warmup(Plan(np.zeros((5, 2), np.int64), scored, reset), warmup, T)
     for row in range(2):
         age = None
         for batch in range(5):
-            age = 0 if fresh[batch, row] else age
+            age = 0 if reset[batch, row] else age
             for t in range(T):
-                expected = t < scored[batch, row, 1] and (age is None or age + t >= context)
+                expected = t < scored[batch, row, 1] and (age is None or age + t >= warmup)
                 first, last = plan.scored[batch, row]
                 assert (first <= t < last) == expected
             age = None if age is None else age + T
@@ -289,10 +282,10 @@ def test_a_stream_whose_sides_do_not_fit_is_refused(fields):
         lambda plan: plan._replace(starts=plan.starts - 1),
         lambda plan: plan._replace(starts=plan.starts.astype(float)),
         lambda plan: plan._replace(scored=plan.scored + 1),
-        lambda plan: plan._replace(fresh=plan.fresh[:1]),
-        lambda plan: plan._replace(fresh=plan.fresh.astype(int)),
-        lambda plan: Plan(plan.starts[:, :1], plan.scored[:, :1], plan.fresh[:, :1]),
-        lambda plan: Plan(plan.starts[:0], plan.scored[:0], plan.fresh[:0]),
+        lambda plan: plan._replace(reset=plan.reset[:1]),
+        lambda plan: plan._replace(reset=plan.reset.astype(int)),
+        lambda plan: Plan(plan.starts[:, :1], plan.scored[:, :1], plan.reset[:, :1]),
+        lambda plan: Plan(plan.starts[:0], plan.scored[:0], plan.reset[:0]),
     ],
 )
 def test_a_plan_outside_the_stream_or_the_sampler_is_refused(change):

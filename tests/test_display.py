@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from seqjax import Experiment, Pairs, Series, Text
-from seqjax.display import describe, escape
+from seqjax.errors import escape
+from seqjax.plugin.config import describe
 from seqjax_gradients import Randomized
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
 TEXT = "the cat sat on the mat. " * 30
 RECIPE = Experiment(
-    corpus=Text(TEXT, "evil\x1b[31m\r\n[bold]name"),
+    dataset=Text(TEXT, "evil\x1b[31m\r\n[bold]name"),
     train=480,
     heldout=120,
     sampler=Sequential(batch_size=4, num_steps=12),
@@ -31,10 +32,10 @@ def test_without_a_terminal_plain_lines_say_what_happens(capsys, monkeypatch):
     assert err == ""
     assert out.endswith("\n")
     assert all(line.isprintable() for line in out.split("\n")), "no control characters, no carriage returns"
-    device, corpus, model, header, *rows = out.splitlines()
+    device, dataset, model, header, *rows = out.splitlines()
     assert device.startswith("device   ")
     assert "jax " in device
-    assert r"evil\x1b[31m\r\n[bold]name · 720 characters · 12 tokens · train 480 / held out 120" in corpus
+    assert r"evil\x1b[31m\r\n[bold]name · 720 characters · 12 tokens · train 480 / held out 120" in dataset
     assert re.search(r"rnn hidden=3 · 96 parameters · gradient full · sgd .* · compiled in [\d.]+ s", model)
     assert header.split() == ["epoch", "loss", "train", "ppl", "held-out", "ppl", "|g|", "tokens/s", "left"]
     # the first and the last epoch are always shown, others after seconds only
@@ -51,10 +52,10 @@ def test_without_a_terminal_plain_lines_say_what_happens(capsys, monkeypatch):
 def test_a_series_shows_squared_errors_and_its_steps(capsys):
     """With four figures: an error of .0538 is not .05."""
     x = np.sin(np.arange(300.0))[:, None] * [1, 0.01]
-    recipe = dataclasses.replace(RECIPE, corpus=Series(0.01 * x, source="waves"), train=0.8, heldout=0.2, epochs=1)
+    recipe = dataclasses.replace(RECIPE, dataset=Series(0.01 * x, source="waves"), train=0.8, heldout=0.2, epochs=1)
     run = recipe.run(progress=True)
-    _, corpus, _, header, row = capsys.readouterr().out.splitlines()
-    assert corpus == "corpus   waves · 300 time steps · train 80% / held out 20%"
+    _, dataset, _, header, row = capsys.readouterr().out.splitlines()
+    assert dataset == "dataset   waves · 300 time steps · train 80% / held out 20%"
     assert header.split() == ["epoch", "loss", "train", "MSE", "held-out", "MSE", "|g|", "tokens/s", "left"]
     found = [float(number) for number in row.split()[2:4]]
     np.testing.assert_allclose(found, [run.metrics[0][f"{part}_loss"] for part in ("train", "heldout")], rtol=1e-3)
@@ -63,10 +64,10 @@ def test_a_series_shows_squared_errors_and_its_steps(capsys):
 
 def test_pairs_of_tokens_show_perplexities(capsys):
     ids = np.arange(300) % 7
-    recipe = dataclasses.replace(RECIPE, corpus=Pairs(ids, ids), train=0.8, heldout=0.2, epochs=1)
+    recipe = dataclasses.replace(RECIPE, dataset=Pairs(ids, ids), train=0.8, heldout=0.2, epochs=1)
     recipe.run(progress=True)
-    _, corpus, _, header, _ = capsys.readouterr().out.splitlines()
-    assert corpus == "corpus   pairs · 300 time steps · train 80% / held out 20%"
+    _, dataset, _, header, _ = capsys.readouterr().out.splitlines()
+    assert dataset == "dataset   pairs · 300 time steps · train 80% / held out 20%"
     assert "train ppl   held-out ppl" in header
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from seqjax import registry
 from seqjax.cli import main
+from seqjax.plugin import registry
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

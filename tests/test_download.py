@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from seqjax import Error
-from seqjax.download import LIMIT, check, download
+from seqjax.data.download import LIMIT, check_file, download
 
 BODY = b"It was the best of times, it was the worst of times.\n" * 100
 HASH = f"sha1:{hashlib.sha1(BODY).hexdigest()}"
@@ -156,7 +156,7 @@ def test_without_a_connection_the_error_says_what_to_do(hosts, tmp_path):
         with pytest.raises(Error) as caught:
             download(url, HASH, tmp_path)
         assert caught.value.exit_code == 2
-        assert all(part in str(caught.value) for part in (url, "--corpus.path", "SEQJAX_DATA"))
+        assert all(part in str(caught.value) for part in (url, "--dataset.path", "SEQJAX_DATA"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -170,12 +170,12 @@ def test_a_file_that_is_gone_is_an_error_with_the_status(get):
 def test_check_compares_hashes(tmp_path):
     file = tmp_path / "book.txt"
     with pytest.raises(Error, match="no such file") as caught:
-        check(file, HASH)
+        check_file(file, HASH)
     assert caught.value.exit_code == 2
     file.write_bytes(BODY)
-    assert check(file, HASH) == file
-    assert check(file, f"sha256:{hashlib.sha256(BODY).hexdigest()}") == file
+    assert check_file(file, HASH) == file
+    assert check_file(file, f"sha256:{hashlib.sha256(BODY).hexdigest()}") == file
     file.write_bytes(BODY + b"\n")
     with pytest.raises(Error, match="another or a damaged file") as caught:
-        check(file, HASH)
+        check_file(file, HASH)
     assert caught.value.exit_code == 4

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Experiment, Model, Pairs, Problem, Run, Series, Spec, Stream, Text, Tokens, Values
-from seqjax.data import make_stream
-from seqjax.evaluate import WINDOW, evaluate, perplexity
+from seqjax import Error, Experiment, Model, Pairs, Problem, Run, Series, Spec, Text, Tokens, Values
+from seqjax.data import Stream
+from seqjax.data.prepare import make_stream
+from seqjax.training.evaluate import WINDOW, evaluate, perplexity
 from seqjax_models import RNN
 from seqjax_tokenizers import BPE, Char, Standardize, Word
 
@@ -25,7 +26,7 @@ class Lags(NamedTuple):
 class Sum(Model):
     """Logits that are known: `w` times the sum of the last three inputs at each token, so its state matters."""
 
-    context: ClassVar[int] = 2
+    warmup: ClassVar[int] = 2
 
     def init(self, key, spec):
         return {"w": jnp.linspace(-1, 1, spec.inputs.size)}
@@ -39,14 +40,14 @@ class Sum(Model):
 
 
 def loss_by_hand(problem, params, stream):
-    """Mean loss over every target: one step after the other, each document from its own fresh state."""
+    """Mean loss over every target: one step after the other, each document from its own reset state."""
     step = jax.jit(problem.step)
     losses = []
     for first, last in zip(stream.bounds, stream.bounds[1:], strict=False):
         state = problem.init_state(params)
         for t in range(first, last):
             state, loss = step(params, state, (stream.inputs[t], stream.targets[t]))
-            if t - first >= problem.context and (stream.mask is None or stream.mask[t]):
+            if t - first >= problem.warmup and (stream.mask is None or stream.mask[t]):
                 losses.append(float(loss))
     return math.fsum(losses) / len(losses), len(losses)
 
@@ -57,7 +58,7 @@ def tokens(size, lengths, masked=False):
     return Stream(ids[:-1], ids[1:], np.cumsum([0, *lengths]), rng.random(n) < 0.7 if masked else None)
 
 
-@pytest.mark.parametrize("model", [RNN(hidden=3), Sum()], ids=["rnn", "context"])
+@pytest.mark.parametrize("model", [RNN(hidden=3), Sum()], ids=["rnn", "warmup"])
 @pytest.mark.parametrize(
     ("lengths", "masked"),
     [((2 * WINDOW + 88,), False), ((WINDOW,), True), ((300, 1, 0, WINDOW, 3), False), ((0, 40, WINDOW + 1), True)],
@@ -130,11 +131,13 @@ BOOK = Text("".join(DOCUMENTS), bounds=np.cumsum([0, *map(len, DOCUMENTS)]))
 VALUES = np.random.default_rng(0).normal(size=(90, 2))
 
 
-def untrained(corpus, tokenizer=None, **fields):
-    """A run with parameters that matter, on a corpus that is read whole."""
-    experiment = Experiment(corpus=corpus, tokenizer=tokenizer, model=RNN(hidden=4, initializer="glorot"), **fields)
-    codec = tokenizer and tokenizer.fit(corpus)
-    spec = corpus.spec if isinstance(corpus, Pairs) else Spec(codec.spec if codec else Values(corpus.values.shape[1]))
+def untrained(dataset, tokenizer=None, **fields):
+    """A run with parameters that matter, on a dataset that is read whole."""
+    experiment = Experiment(dataset=dataset, tokenizer=tokenizer, model=RNN(hidden=4, initializer="glorot"), **fields)
+    codec = tokenizer and tokenizer.fit(dataset)
+    spec = (
+        dataset.spec if isinstance(dataset, Pairs) else Spec(codec.spec if codec else Values(dataset.values.shape[1]))
+    )
     return Run(experiment, codec, spec, experiment.model.init(jax.random.key(0), spec))
 
 

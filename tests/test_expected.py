@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from seqjax.expected import in_expected_digits, is_met
+from seqjax.report.expected import in_expected_digits, is_met
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 
 import seqjax
-from seqjax import Experiment, Problem, Spec, Stream, Text, Tokens
-from seqjax.epoch import compiled_epoch
-from seqjax.train import set_up
+from seqjax import Experiment, Problem, Spec, Text, Tokens
+from seqjax.data import Stream
+from seqjax.training.epoch import compiled_epoch
+from seqjax.training.loop import set_up
 
 DEFAULT = Experiment()
 
@@ -41,7 +42,7 @@ def test_training_runs_on_a_gpu():
         pytest.skip(f"needs a GPU and jax[cuda]; jax finds {jax.devices()[0].device_kind} ({jax.default_backend()})")
     sampler = seqjax.create("sampler", "sequential", batch_size=4, num_steps=12)
     recipe = {"train": 480, "heldout": 120, "sampler": sampler, "epochs": 3}
-    run = Experiment(corpus=Text("the cat sat on the mat. " * 30), **recipe).run()
+    run = Experiment(dataset=Text("the cat sat on the mat. " * 30), **recipe).run()
     assert {device.platform for leaf in jax.tree.leaves(run.params) for device in leaf.devices()} == {"gpu"}
     loss = run.metric("train_loss")
     assert np.isfinite(loss).all()

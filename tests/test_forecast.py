@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Experiment, Model, Pairs, Run, Series, Spec, Text, Values
-from seqjax_corpora import NoisySine
+from seqjax_datasets import NoisySine
 from seqjax_models import GRU, MLP, RNN
 from seqjax_optimizers import Adam
 from seqjax_samplers import Sequential, Windows
@@ -28,7 +28,7 @@ class Memory(NamedTuple):
 class Leaky(Model):
     """h_t = h_{t-1} / 2 + x_t, o_t = h_t A + t b: its state, which has an integer too, matters at every step."""
 
-    context: int = 0
+    warmup: int = 0
 
     def init(self, key, spec):
         rng = np.random.default_rng(0)
@@ -72,23 +72,23 @@ def untrained(model, dim=1, codec=None, scale=1.0):
     spec = Spec(Values(dim))
     params = jax.tree.map(lambda a: scale * a, model.init(jax.random.key(1), spec))
     tokenizer = None if codec is None else Standardize()
-    return Run(Experiment(corpus=Series(series(9, dim)), tokenizer=tokenizer, model=model), codec, spec, params)
+    return Run(Experiment(dataset=Series(series(9, dim)), tokenizer=tokenizer, model=model), codec, spec, params)
 
 
 MODELS = [RNN(hidden=5, initializer="glorot"), GRU(hidden=4, layers=2, initializer="glorot"), MLP(lags=3, hidden=6)]
 
 
-@pytest.mark.parametrize("context", [0, 2])
+@pytest.mark.parametrize("warmup", [0, 2])
 @pytest.mark.parametrize("ahead", [1, 2, 5, 30])
 @pytest.mark.parametrize("n", [3, 12])
-def test_a_prediction_is_what_a_loop_gives_from_what_was_known_then(x64, context, ahead, n):
-    """NaN exactly where too little is known: fewer than context + 1 values up to t - ahead."""
-    run, x = untrained(Leaky(context), 2), series(n, 2)
+def test_a_prediction_is_what_a_loop_gives_from_what_was_known_then(x64, warmup, ahead, n):
+    """NaN exactly where too little is known: fewer than warmup + 1 values up to t - ahead."""
+    run, x = untrained(Leaky(warmup), 2), series(n, 2)
     params = jax.tree.map(np.asarray, run.params)
     expected = np.full((n, 2), np.nan)
     for t in range(n):
         known = t - ahead + 1
-        if known >= context + 1:
+        if known >= warmup + 1:
             expected[t] = go_on(params, x[:known], ahead)[-1]
     found = run.predict(x, ahead)
     assert found.dtype == np.float64
@@ -115,8 +115,8 @@ def test_one_step_ahead_is_the_models_output_of_the_step_before(model):
     state = jax.tree.map(lambda a: a[None], model.init_state(run.params, run.spec))
     _, outputs = model.unroll(run.params, state, jnp.asarray(x[:, None], jnp.float32))
     found = run.predict(x, 1)
-    assert np.isnan(found[: 1 + model.context]).all()
-    np.testing.assert_allclose(found[1 + model.context :], outputs[model.context : -1, 0], rtol=1e-5, atol=1e-5)
+    assert np.isnan(found[: 1 + model.warmup]).all()
+    np.testing.assert_allclose(found[1 + model.warmup :], outputs[model.warmup : -1, 0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=repr)
@@ -159,14 +159,14 @@ def test_results_are_in_the_units_of_the_series(model):
 def test_training_in_other_units_comes_to_the_same_forecast():
     recipe = {"tokenizer": Standardize(), "model": RNN(hidden=4), "sampler": Sequential(2, 10), "epochs": 3}
     x = np.sin(0.3 * np.arange(200))[:, None]
-    plain = Experiment(corpus=Series(x), optimizer=Adam(learning_rate=0.02), **recipe).run()
-    scaled = Experiment(corpus=Series(40 * x - 7), optimizer=Adam(learning_rate=0.02), **recipe).run()
+    plain = Experiment(dataset=Series(x), optimizer=Adam(learning_rate=0.02), **recipe).run()
+    scaled = Experiment(dataset=Series(40 * x - 7), optimizer=Adam(learning_rate=0.02), **recipe).run()
     np.testing.assert_allclose(scaled.forecast(40 * x - 7, 5), 40 * plain.forecast(x, 5) - 7, rtol=1e-3)
     np.testing.assert_allclose(scaled.metric("train_loss"), plain.metric("train_loss"), rtol=1e-4)
 
 
-TEXT_RUN = {"corpus": Text("abcd" * 30), "sampler": Sequential(2, 5), "model": RNN(hidden=2), "epochs": 1}
-PAIRS_RUN = TEXT_RUN | {"corpus": Pairs(series(120), series(120, 2))}
+TEXT_RUN = {"dataset": Text("abcd" * 30), "sampler": Sequential(2, 5), "model": RNN(hidden=2), "epochs": 1}
+PAIRS_RUN = TEXT_RUN | {"dataset": Pairs(series(120), series(120, 2))}
 
 
 @pytest.mark.parametrize("recipe", [TEXT_RUN, PAIRS_RUN], ids=["text", "pairs"])
@@ -223,7 +223,7 @@ def chapter():
     rows = []
     for seed in range(SEEDS):
         run = Experiment(
-            corpus=NoisySine(seed=seed),
+            dataset=NoisySine(seed=seed),
             train=604,
             heldout=396,
             sampler=Windows(batch_size=16, num_steps=4),

@@ -10,8 +10,9 @@ import pytest
 from flax import nnx
 from packages.shell import run
 
-from seqjax import Error, Problem, Spec, Stream, Tokens, Values, create, from_flax, training, value_and_grad
-from seqjax.check import check_model
+from seqjax import Error, Problem, Spec, Tokens, Values, create, from_flax, training, value_and_grad
+from seqjax.data import Stream
+from seqjax.models.check import check_model
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
 from seqjax_models import GRU, LSTM, RNN, FlaxCell
 from seqjax_optimizers import SGD
@@ -102,10 +103,10 @@ def test_a_cell_is_ours_with_the_same_weights_in_outputs_and_gradients(x64, cell
         start = start._replace(layers=(start.layers[0]._replace(h=h, c=c),))
     else:
         start = start._replace(layers=(start.layers[0]._replace(h=state.carry),))
-    gates = jnp.asarray(np.random.default_rng(2).uniform(size=(T, B)))
+    edge_weights = jnp.asarray(np.random.default_rng(2).uniform(size=(T, B)))
 
     def loss(model, params, start):
-        _, outputs = model.unroll(params, start, xs, gates)
+        _, outputs = model.unroll(params, start, xs, edge_weights)
         return jnp.sum(jnp.sin(outputs)), outputs
 
     differentiate = functools.partial(jax.value_and_grad, has_aux=True)

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from seqjax import Error, Problem, Spec, Tokens, Values, from_torch
-from seqjax.unroll import unroll
+from seqjax.gradients.unroll import unroll
 from seqjax_models import GRU, LSTM, RNN
 
 HIDDEN, T, B, D, Q = 4, 6, 3, 5, 7

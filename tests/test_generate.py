@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Experiment, Model, Run, Spec, Text, Tokens
-from seqjax.generate import _likeliest, generate
+from seqjax.training.generate import _likeliest, generate
 from seqjax_models import RNN
 from seqjax_tokenizers import BPE, Char, Word
 
@@ -198,7 +198,7 @@ def test_a_codec_without_the_unknown_takes_every_prompt():
 
 def test_a_list_of_prompts_gives_what_each_gives():
     model, params = model_and_weights()
-    run = Run(Experiment(corpus=Text("abcd "), model=model), CODEC, SPEC, params)
+    run = Run(Experiment(dataset=Text("abcd "), model=model), CODEC, SPEC, params)
     prompts = ["a", "", "abcda", "a"]
     for options in ({}, {"temperature": 1.5, "seed": 3, "top_k": 4}):
         one_by_one = [generate(model, params, CODEC, prompt, 9, **options) for prompt in prompts]

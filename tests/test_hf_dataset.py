@@ -12,7 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # is read when the library is imported
 import pytest
 
 from seqjax import Error
-from seqjax_corpora import HFDataset
+from seqjax_datasets import HFDataset
 
 RECORDS = ["One.", "", 'two, 2 "é😀"\nlines', " three"]
 
@@ -82,7 +82,7 @@ def test_a_saved_folder_of_one_split_or_several():
     for path, splits in [("one", r"\['train'\]"), ("several", r"\['test', 'train'\]")]:
         with pytest.raises(Error, match=f"no split 'tests'.*{splits}") as caught:
             HFDataset(path=path, split="tests").load()
-        assert "--corpus.split" in str(caught.value)
+        assert "--dataset.split" in str(caught.value)
 
 
 def test_an_unknown_split_of_a_file_is_an_error_that_lists_them():
@@ -100,7 +100,7 @@ def test_a_column_that_is_no_text_is_an_error_with_the_columns(column, say):
     with pytest.raises(Error, match=say) as caught:
         HFDataset(path="a.parquet", column=column).load()
     assert "text (string), n (int64), v (" in str(caught.value)
-    assert "--corpus.column" in str(caught.value)
+    assert "--dataset.column" in str(caught.value)
 
 
 def test_a_missing_record_is_an_error_that_says_which():
@@ -133,7 +133,7 @@ def test_what_is_no_data_set_is_an_error_that_says_why(folder, name, content, sa
     with pytest.raises(Error, match=say) as caught:
         HFDataset(path=name).load()
     assert caught.value.exit_code == 2
-    assert "--corpus.path" in str(caught.value)
+    assert "--dataset.path" in str(caught.value)
     assert capfd.readouterr() == ("", "")
 
 
@@ -144,7 +144,7 @@ def test_what_is_not_here_and_not_to_be_had_says_how_to_get_it(path, folder):
     message, name = str(caught.value), path.rpartition("/")[2]
     assert str(folder) in message
     assert f"python -c \"import datasets; datasets.load_dataset('{path}').save_to_disk('{name}')\"" in message
-    assert f"--corpus hf-dataset --corpus.path {name}" in message
+    assert f"--dataset hf-dataset --dataset.path {name}" in message
 
 
 def test_the_library_is_loaded_late_and_says_nothing(folder):
@@ -154,13 +154,13 @@ def test_the_library_is_loaded_late_and_says_nothing(folder):
     code = """
 import sys, warnings
 warnings.simplefilter("error")
-from seqjax_corpora import HFDataset
-corpus = HFDataset(path="a.txt")
+from seqjax_datasets import HFDataset
+dataset = HFDataset(path="a.txt")
 assert "datasets" not in sys.modules
 import datasets
 datasets.enable_progress_bars()
 level = datasets.logging.get_verbosity()
-print(corpus.load().documents)
+print(dataset.load().documents)
 try:
     HFDataset(path="bad.json").load()
 except ValueError as error:
@@ -203,7 +203,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 def test_a_data_set_comes_from_the_hub_and_then_from_the_cache(folder):
     """A hub on this machine; and in the end none."""
-    code = "import sys, seqjax_corpora as c; print(c.HFDataset(path=sys.argv[1]).load().documents)"
+    code = "import sys, seqjax_datasets as c; print(c.HFDataset(path=sys.argv[1]).load().documents)"
     env = {**os.environ, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     env["HF_ENDPOINT"] = f"http://127.0.0.1:{server.server_address[1]}"

@@ -8,9 +8,9 @@ import pytest
 from packages.shell import run
 
 from seqjax import __all__ as public
-from seqjax import entries, registry
+from seqjax.plugin import entries, registry
 
-PACKAGES = [f"seqjax_{kind}" for kind in ("corpora", "tokenizers", "samplers", "models", "gradients", "optimizers")]
+PACKAGES = [f"seqjax_{kind}" for kind in ("datasets", "tokenizers", "samplers", "models", "gradients", "optimizers")]
 
 PROBE = """
 import json, os, sys
@@ -29,7 +29,7 @@ assert code == {code}, code
 
 
 def probe(statement: str, tmp_path) -> tuple[set[str], list[str]]:
-    """The modules that a fresh interpreter has after a statement, and the jax backends it has started."""
+    """The modules that a reset interpreter has after a statement, and the jax backends it has started."""
     out = tmp_path / "modules.json"
     done = run(
         ["sh", "-c", '"$0" -c "$1" 3>"$2"', sys.executable, PROBE.format(statement=statement), out], cwd=tmp_path
@@ -140,7 +140,7 @@ def test_help_lists_and_errors_of_kinds_names_and_flags_leave_jax_unimported(arg
 
 
 DEFAULTS = {
-    "seqjax_corpora.python_docs",
+    "seqjax_datasets.python_docs",
     "seqjax_samplers.sequential",
     "seqjax_models.rnn",
     "seqjax_gradients.full",

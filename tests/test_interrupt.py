@@ -13,15 +13,17 @@ import pytest
 from packages.shell import call
 from test_resume import NoFigure, recipe, results
 
-from seqjax import Error, Experiment, Run, Text, cli, execute, folder, sweep, train
-from seqjax.interrupt import noticed
+from seqjax import Error, Experiment, Run, Text, cli, sweep
+from seqjax.runs import execute, folder
+from seqjax.runs.interrupt import noticed
+from seqjax.training import loop as train
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
 pytestmark = pytest.mark.usefixtures("optimized")
 
 FLAGS = [
-    *("--corpus", "text-file", "--corpus.path", "text.txt", "--train", 4000, "--heldout", 200, "--epochs", 4),
+    *("--dataset", "text-file", "--dataset.path", "text.txt", "--train", 4000, "--heldout", 200, "--epochs", 4),
     *("--sampler.batch-size", 4, "--sampler.num-steps", 10, "--model.hidden", 8, "--out", "run"),
 ]
 
@@ -198,7 +200,7 @@ def test_handlers_are_restored_after_an_error():
 def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
     """One chunk that takes minutes: the exception comes before it is over, and in the main thread."""
     e = Experiment(
-        corpus=Text("ab" * 300_000), train=1.0, heldout=0, model=RNN(hidden=64), sampler=Sequential(1, 100), epochs=1
+        dataset=Text("ab" * 300_000), train=1.0, heldout=0, model=RNN(hidden=64), sampler=Sequential(1, 100), epochs=1
     )
     monkeypatch.setattr(train, "CHUNK_STEPS", 2**40)
     call, waited_for = train.timed_call, []

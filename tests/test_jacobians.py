@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Jacobians, Problem, Spec, Tokens, create, jacobians
+from seqjax import Error, Problem, Spec, Tokens, create, jacobians
+from seqjax.diagnostics import Jacobians
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -10,6 +10,7 @@ import pytest
 
 import seqjax
 from seqjax import Error, Problem, Spec, Tokens, Values
+from seqjax.diagnostics import Lags
 from seqjax_gradients import Discounted
 from seqjax_models import GRU, LSTM, MLP, RNN
 
@@ -218,13 +219,13 @@ def test_a_hazard_follows_the_decay_of_the_gradient(dtype, lags):
     tails = 0.6 ** np.arange(1, lags + 1)
     if dtype == np.float32:
         tails = tails + 1e-7 * np.random.default_rng(0).random(lags)
-    found = seqjax.Lags((), np.ones(lags + 1, dtype), tails.astype(dtype))
+    found = Lags((), np.ones(lags + 1, dtype), tails.astype(dtype))
     assert found.hazard() == pytest.approx(0.4, abs=2e-3)
 
 
 def test_rate_and_steps():
     norms = np.concatenate([[9.0], 2 * 0.8 ** np.arange(1, 20), [7.0]])
-    found = seqjax.Lags((), norms, np.array([0.5, 0.05, 0.3, *[0.009] * 17]))
+    found = Lags((), norms, np.array([0.5, 0.05, 0.3, *[0.009] * 17]))
     assert found.rate == pytest.approx(0.8)
     assert [found.steps(bias) for bias in (0.6, 0.4, 0.1, 0.01, 0.001)] == [1, 2, 4, 4, None]
     assert "norms change by a factor of 0.8 a step; bias within 10% from 4 steps on, 1% from 4 steps on" in str(found)

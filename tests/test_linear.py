@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from seqjax import Error, linear
-from seqjax.linear import best_linear, iterated, noisy_sine_covariance
+from seqjax import Error
+from seqjax.analysis import linear
+from seqjax.analysis.linear import best_linear, iterated, noisy_sine_covariance
 
 SINE = noisy_sine_covariance(frequency=0.01, noise=0.2)
 CLEAN = noisy_sine_covariance(frequency=0.01, noise=0.0)

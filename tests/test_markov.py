@@ -4,8 +4,9 @@ import math
 import numpy as np
 import pytest
 
-from seqjax import Error, Experiment, Text, markov
-from seqjax_corpora import MarkovChain
+from seqjax import Error, Experiment, Text
+from seqjax.analysis import markov
+from seqjax_datasets import MarkovChain
 from seqjax_models import RNN
 from seqjax_optimizers import Adam
 from seqjax_samplers import Sequential
@@ -245,7 +246,7 @@ def test_what_is_no_chain_is_told(call, message):
         call()
 
 
-# --- the corpus -----------------------------------------------------------------------------------------
+# --- the dataset -----------------------------------------------------------------------------------------
 
 
 def ids_of(text):
@@ -253,10 +254,10 @@ def ids_of(text):
 
 
 @pytest.mark.parametrize("states", [2, 5, 26])
-def test_the_corpus_is_a_text_of_its_chain(states):
+def test_the_dataset_is_a_text_of_its_chain(states):
     """Pearson's statistic of the transitions: in a true chain, chi-square with states · (states - 1) degrees."""
-    corpus = MarkovChain(states=states, num_steps=200_000, concentration=2.0)
-    P, text = corpus.transition_matrix, corpus.load()
+    dataset = MarkovChain(states=states, num_steps=200_000, concentration=2.0)
+    P, text = dataset.transition_matrix, dataset.load()
     assert isinstance(text, Text)
     assert len(text) == 200_000
     ids = ids_of(text.text)
@@ -267,16 +268,16 @@ def test_the_corpus_is_a_text_of_its_chain(states):
     z2 = ((n[:, None] * found - expected) ** 2 / np.where(often, expected, 1))[often].sum()
     degrees = often.sum() - states
     assert abs(z2 - degrees) < 5 * math.sqrt(2 * degrees)
-    assert corpus.perplexity == pytest.approx(math.exp(markov.entropy_rate(P)))
+    assert dataset.perplexity == pytest.approx(math.exp(markov.entropy_rate(P)))
 
 
 def test_the_first_letter_is_drawn_from_the_stationary_distribution():
     """Over seeds, so over chains: the sum of (1 - π of the letter) has a known mean and variance."""
     excess, variance = 0.0, 0.0
     for seed in range(300):
-        corpus = MarkovChain(states=3, num_steps=1, seed=seed)
-        pi = markov.stationary(corpus.transition_matrix)
-        drawn = pi[ids_of(corpus.load().text)[0]]
+        dataset = MarkovChain(states=3, num_steps=1, seed=seed)
+        pi = markov.stationary(dataset.transition_matrix)
+        drawn = pi[ids_of(dataset.load().text)[0]]
         excess += drawn - (pi**2).sum()
         variance += (pi**3).sum() - (pi**2).sum() ** 2
     assert abs(excess) < 4 * math.sqrt(variance)
@@ -297,14 +298,14 @@ def test_the_concentration_says_how_alike_letters_are():
 
 
 def test_the_chains_own_perplexity_on_a_text():
-    corpus = MarkovChain(states=3, num_steps=200_000)
-    P = corpus.transition_matrix
-    assert corpus.perplexity_on("abca") == pytest.approx((P[0, 1] * P[1, 2] * P[2, 0]) ** (-1 / 3))
-    assert corpus.perplexity_on(corpus.load().text) == pytest.approx(corpus.perplexity, rel=0.01)
+    dataset = MarkovChain(states=3, num_steps=200_000)
+    P = dataset.transition_matrix
+    assert dataset.perplexity_on("abca") == pytest.approx((P[0, 1] * P[1, 2] * P[2, 0]) ** (-1 / 3))
+    assert dataset.perplexity_on(dataset.load().text) == pytest.approx(dataset.perplexity, rel=0.01)
     with pytest.raises(Error, match="states must be from 0 to 2"):
-        corpus.perplexity_on("abcd")
+        dataset.perplexity_on("abcd")
     with pytest.raises(Error, match="two letters or more, and the text has 1"):
-        corpus.perplexity_on("a")
+        dataset.perplexity_on("a")
 
 
 def test_ranges():
@@ -314,11 +315,11 @@ def test_ranges():
 
 
 def test_a_trained_rnn_comes_within_two_percent_of_the_floor():
-    corpus = MarkovChain(states=4, num_steps=100_000)
+    dataset = MarkovChain(states=4, num_steps=100_000)
     run = Experiment(
-        corpus=corpus, train=80_000, heldout=20_000, model=RNN(hidden=16), sampler=Sequential(32, 35),
+        dataset=dataset, train=80_000, heldout=20_000, model=RNN(hidden=16), sampler=Sequential(32, 35),
         optimizer=Adam(learning_rate=0.01), epochs=3, evaluate_every=3,
     ).run()  # fmt: skip
-    found, own = run.metric("heldout_perplexity")[-1], corpus.perplexity_on(corpus.load()[80_000:].text)
-    assert found < 1.02 * corpus.perplexity
+    found, own = run.metric("heldout_perplexity")[-1], dataset.perplexity_on(dataset.load()[80_000:].text)
+    assert found < 1.02 * dataset.perplexity
     assert 1 < found / own < 1.02, "no model is better than the chain on as many letters"

@@ -11,9 +11,11 @@ import pytest
 
 import seqjax as sj
 from seqjax.cli import main
-from seqjax.data import prepare
-from seqjax.gradient import init_memory
-from seqjax.measures import summarize
+from seqjax.data.prepare import prepare
+from seqjax.diagnostics import Measures
+from seqjax.diagnostics.measures import summarize
+from seqjax.gradients import Batch, Memory
+from seqjax.gradients.base import init_memory
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
@@ -75,7 +77,7 @@ class Forgetful(RTRL):
 class Unweighted(Randomized):
     """The 1/π left out."""
 
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         return jnp.where(noise, 1.0, 0.0), memory
 
 
@@ -121,8 +123,8 @@ def enumerate_all(strategy, params, state, xs):
     """All gradients [M, P] and their probabilities [M]."""
     problem, num_steps = sj.Problem(step), len(xs)
     memory = init_memory(strategy, problem, params, state, 1)
-    noise, probability = strategy.outcomes(sj.Memory(), num_steps)
-    batch = sj.Batch(xs, jnp.full(xs.shape, 1 / num_steps), jnp.zeros(1, bool), jnp.zeros(1, jnp.int32))
+    noise, probability = strategy.outcomes(Memory(), num_steps)
+    batch = Batch(xs, jnp.full(xs.shape, 1 / num_steps), jnp.zeros(1, bool), jnp.zeros(1, jnp.int32))
 
     def one(noise):
         return strategy.estimate(problem, params, lambda _: state, memory, batch, noise[None]).grads
@@ -279,7 +281,7 @@ def run(tmp_path_factory):
     """A run of a single update an epoch, so that its metrics say how long the first gradient was."""
     text = sj.Text("the quick brown fox jumps over the lazy dog. " * 2)
     sampler = Sequential(batch_size=2, num_steps=12)
-    recipe = sj.Experiment(corpus=text, train=40, heldout=20, model=RNN(hidden=3), sampler=sampler, epochs=2, seed=4)
+    recipe = sj.Experiment(dataset=text, train=40, heldout=20, model=RNN(hidden=3), sampler=sampler, epochs=2, seed=4)
     return recipe.run(tmp_path_factory.mktemp("measure") / "run")
 
 
@@ -299,7 +301,7 @@ def test_a_run_is_measured_at_its_parameters_or_at_others(run):
 
 def untrained(recipe):
     """A run of this recipe before its first update."""
-    data = prepare(recipe.corpus, recipe.train, recipe.heldout, recipe.tokenizer)
+    data = prepare(recipe.dataset, recipe.train, recipe.heldout, recipe.tokenizer)
     return sj.Run(recipe, data.codec, data.spec, _prepared=data)
 
 
@@ -307,7 +309,7 @@ def test_windows_of_a_run_carry_its_state_until_a_row_is_fresh():
     """Two documents of two windows: the history's gradient goes from window to window, not past their border."""
     sampler = Sequential(batch_size=1, num_steps=6)
     pairs = sj.Pairs(np.arange(24) % 5, np.arange(24) % 3, bounds=[0, 12, 24])
-    run = untrained(sj.Experiment(corpus=pairs, train=24, heldout=0, model=RNN(hidden=3), sampler=sampler))
+    run = untrained(sj.Experiment(dataset=pairs, train=24, heldout=0, model=RNN(hidden=3), sampler=sampler))
     found = sj.measure(run, {"full": Full(), "rtrl": RTRL()}, windows=4, at="init")
     assert found.shape == (4, 6, 1)
     assert found.history_bias[0] > 1e-4
@@ -357,7 +359,7 @@ def many():
     numbers = {name: np.arange(1.0, 6) for name in ("draws", "bias", "history_bias", "variance", "snr", "cosine")}
     numbers |= {name: np.full(5, 0.5) for name in ("bias_error", "history_bias_error", "mean_cosine")}
     cost = {"seconds": np.array([1e-3, 2e-3, 3e-3, 4e-3, 5e-3]), "temp_bytes": np.arange(1, 6) * 1e6}
-    return sj.Measures(strategies, (1, 4, 2), {"window": 1.0, "history": 1.0}, **numbers, alignment=np.eye(5), **cost)
+    return Measures(strategies, (1, 4, 2), {"window": 1.0, "history": 1.0}, **numbers, alignment=np.eye(5), **cost)
 
 
 def test_the_bias_is_drawn_by_the_field_that_varies(many):

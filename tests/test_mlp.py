@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import seqjax
-from seqjax import Error, Problem, Spec, Stream, Tokens, Values, training, value_and_grad
-from seqjax.check import check_model
-from seqjax.unroll import unroll
+from seqjax import Error, Problem, Spec, Tokens, Values, training, value_and_grad
+from seqjax.data import Stream
+from seqjax.gradients.unroll import unroll
+from seqjax.models.check import check_model
 from seqjax_gradients import Full, Randomized, Truncated
 from seqjax_models import MLP
 from seqjax_samplers import Sequential, Windows
@@ -115,7 +116,7 @@ def test_initial_weights_are_glorots(x64):
 
 
 def test_outputs_from_a_window_that_is_not_full_are_not_scored():
-    assert [MLP(lags=n).context for n in (1, 4)] == [0, 3]
+    assert [MLP(lags=n).warmup for n in (1, 4)] == [0, 3]
     stream = Stream(np.arange(12.0)[:, None], np.arange(1.0, 13)[:, None], np.array([0, 12]))
     problem = Problem.of(MLP(lags=3), Spec(Values(1)))
     options = {"sampler": Sequential(batch_size=1, num_steps=3), "gradient": Full(), "epochs": 1}
@@ -128,8 +129,8 @@ def test_outputs_from_a_window_that_is_not_full_are_not_scored():
 def test_it_computes_in_the_dtype_of_its_parameters(x64, spec, dtype):
     model, params, state, xs = make(spec)
     low = jax.tree.map(lambda a: a.astype(dtype), params)
-    fresh = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(low, spec))
-    new, outputs = model.unroll(low, fresh, xs if spec is TOKENS else xs.astype(dtype))
+    reset = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(low, spec))
+    new, outputs = model.unroll(low, reset, xs if spec is TOKENS else xs.astype(dtype))
     assert outputs.dtype == dtype
     assert new.window.dtype == (jnp.int32 if spec is TOKENS else dtype)
 
@@ -163,14 +164,14 @@ def reaching(spec, lags, stride, pool):
     """A model with such a history, and the rest of `make`."""
     model = MLP(lags=lags, hidden=HIDDEN, stride=stride, pool=pool)
     _, params, _, xs = make(spec, 9, lags)
-    _, _, state, _ = make(spec, 9, model.context + 1)
+    _, _, state, _ = make(spec, 9, model.warmup + 1)
     return model, params, state, xs
 
 
 @HISTORIES
 def test_features_are_means_of_inputs_a_stride_apart(x64, lags, stride, pool):
     model, params, state, xs = reaching(COVARIATES, lags, stride, pool)
-    assert model.context == (lags - 1) * stride + pool - 1
+    assert model.warmup == (lags - 1) * stride + pool - 1
     new, outputs = model.unroll(params, state, xs)
     p = {name: np.asarray(a) for name, a in params.items()}
     for b in range(B):

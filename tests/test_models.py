@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seqjax import Problem, Spec, Tokens, Values
-from seqjax.check import check_model
+from seqjax.models.check import check_model
 from seqjax_models import RNN
 
 TOKENS = Spec(Tokens(7))
@@ -112,7 +112,7 @@ def test_step_is_unroll(x64, spec):
 
 @SPECS
 def test_what_an_unroll_must_satisfy(x64, spec):
-    """Chunks with the state carried are one long unroll; the future, other rows and gates change no output."""
+    """Chunks with the state carried are one long unroll; the future, other rows and edge_weights change no output."""
     model, params, state, xs = make(spec)
     unroll = jax.jit(functools.partial(model.unroll, params))
     new, outputs = unroll(state, xs)
@@ -126,8 +126,8 @@ def test_what_an_unroll_must_satisfy(x64, spec):
     assert (others[:3] == outputs[:3]).all(), "a step saw the future"
     assert (others[:, 1] == outputs[:, 1]).all(), "a row saw another"
     assert (others[3:, 0] != outputs[3:, 0]).all()
-    for gates in (jnp.zeros(6), jnp.full((6, 2), 0.3)):
-        np.testing.assert_allclose(unroll(state, xs, gates)[1], outputs, atol=1e-14)
+    for edge_weights in (jnp.zeros(6), jnp.full((6, 2), 0.3)):
+        np.testing.assert_allclose(unroll(state, xs, edge_weights)[1], outputs, atol=1e-14)
 
 
 def test_a_problem_gives_the_loss_of_each_step(x64):

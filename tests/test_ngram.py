@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 import seqjax
-from seqjax import Error, Problem, Spec, Stream, Tokens, Values
-from seqjax.data import make_stream, next_stream
-from seqjax.evaluate import evaluate
-from seqjax.generate import generate
-from seqjax.ngrams import count_ngrams
-from seqjax_corpora import TimeMachine
+from seqjax import Error, Problem, Spec, Tokens, Values
+from seqjax.analysis.ngrams import count_ngrams
+from seqjax.data import Stream
+from seqjax.data.prepare import make_stream
+from seqjax.data.stream import next_stream
+from seqjax.training.evaluate import evaluate
+from seqjax.training.generate import generate
+from seqjax_datasets import TimeMachine
 from seqjax_models import NGram
 from seqjax_tokenizers import Char, Word
 

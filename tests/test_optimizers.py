@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from seqjax import Error, Problem, Stream, training
+from seqjax import Error, Problem, training
+from seqjax.data import Stream
 from seqjax_gradients import Full
 from seqjax_optimizers import SGD, Adam, AdamW
 from seqjax_samplers import Windows

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from packages.shell import call
 
-from seqjax import Error, Experiment, Pairs, Run, Series, Spec, Text, Tokens, Values, folder
-from seqjax_corpora import TextFile
+from seqjax import Error, Experiment, Pairs, Run, Series, Spec, Text, Tokens, Values
+from seqjax.runs import folder
+from seqjax_datasets import TextFile
 from seqjax_models import MLP, RNN
 from seqjax_optimizers import Adam
 from seqjax_samplers import Random, Sequential, Windows
@@ -34,12 +35,12 @@ MIXED = Pairs(REALS, IDS, MASK)
 PARTS = {"train": 200, "heldout": 60, "epochs": 2, "optimizer": Adam(learning_rate=0.01)}
 SMALL = {"sampler": Random(batch_size=4, num_steps=10), "model": RNN(hidden=3)}
 RECIPES = {
-    "text": Experiment(corpus=TEXT, **SMALL, **PARTS),
-    "series": Experiment(corpus=SERIES, sampler=Windows(batch_size=16, num_steps=6), model=MLP(lags=3), **PARTS),
-    "scaled": Experiment(corpus=SERIES, tokenizer=Standardize(), **SMALL, **PARTS),
-    "tags": Experiment(corpus=TAGS, **SMALL, **PARTS),
-    "covariates": Experiment(corpus=COVARIATES, **SMALL, **PARTS),
-    "mixed": Experiment(corpus=MIXED, **SMALL, **PARTS),
+    "text": Experiment(dataset=TEXT, **SMALL, **PARTS),
+    "series": Experiment(dataset=SERIES, sampler=Windows(batch_size=16, num_steps=6), model=MLP(lags=3), **PARTS),
+    "scaled": Experiment(dataset=SERIES, tokenizer=Standardize(), **SMALL, **PARTS),
+    "tags": Experiment(dataset=TAGS, **SMALL, **PARTS),
+    "covariates": Experiment(dataset=COVARIATES, **SMALL, **PARTS),
+    "mixed": Experiment(dataset=MIXED, **SMALL, **PARTS),
 }
 
 
@@ -73,7 +74,7 @@ def test_a_run_on_own_data_comes_to_its_end_and_is_opened_with_them(runs, name):
     kept, opened = runs[name], Run.open(runs[name].path)
     assert kept.finished
     assert opened.finished
-    assert_same_data(opened.data, RECIPES[name].corpus)
+    assert_same_data(opened.data, RECIPES[name].dataset)
     assert opened.spec == kept.spec
     jax.tree.map(np.testing.assert_array_equal, opened.params, kept.params)
     for part in ("train", "heldout", "rest"):
@@ -87,14 +88,14 @@ def test_a_run_on_own_data_comes_to_its_end_and_is_opened_with_them(runs, name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_is_counted_is_what_there_is(runs, name):
     """Every target of every document once: of a series and a text all but the first of each, of pairs all unmasked."""
-    run, data = runs[name], RECIPES[name].corpus
+    run, data = runs[name], RECIPES[name].dataset
     for part, (first, last) in {"train": (0, 200), "heldout": (200, 260), "rest": (260, 300)}.items():
         inside = [first, *(int(b) for b in data.bounds if first < b < last), last]
         if isinstance(data, Pairs):
             expected = (last - first) if data.mask is None else int(data.mask[first:last].sum())
         else:
             lengths = [b - a for a, b in itertools.pairwise(inside) if b > a]
-            expected = sum(max(0, n - 1 - run.experiment.model.context) for n in lengths)
+            expected = sum(max(0, n - 1 - run.experiment.model.warmup) for n in lengths)
         assert run.evaluate(part)["tokens"] == expected
 
 
@@ -114,23 +115,23 @@ def test_metrics_and_files_of_each_kind_of_data(runs, name):
     assert ("perplexity" in run.evaluate()) == tokens
     assert ("bits_per_character" in run.evaluate()) == (name == "text")
     assert [line.get_label() for line in run.plot().axes[0].lines]
-    table = f'[corpus]\nplugin = "in-memory"\nsha256 = "{run.data.sha256}"\n'
+    table = f'[dataset]\nplugin = "in-memory"\nsha256 = "{run.data.sha256}"\n'
     assert table in (run.path / "config.toml").read_text()
-    assert json.loads((run.path / "environment.json").read_text())["corpus_sha256"] == run.data.sha256
+    assert json.loads((run.path / "environment.json").read_text())["dataset_sha256"] == run.data.sha256
 
 
 @pytest.mark.parametrize("name", ["text", "mixed"])
 def test_the_same_data_open_the_run_and_others_are_another_recipe(runs, name):
-    path, data = runs[name].path, RECIPES[name].corpus
+    path, data = runs[name].path, RECIPES[name].dataset
     before = {file: file.read_bytes() for file in path.iterdir()}
-    equal = dataclasses.replace(RECIPES[name], corpus=data[:])
+    equal = dataclasses.replace(RECIPES[name], dataset=data[:])
     assert equal.run(path).metrics == runs[name].metrics, "the measured times too"
     other = Text(data.text[:-1] + "a", bounds=data.bounds) if name == "text" else Pairs(REALS, IDS, ~MASK)
     with pytest.raises(Error, match="another recipe") as caught:
-        dataclasses.replace(RECIPES[name], corpus=other).run(path)
+        dataclasses.replace(RECIPES[name], dataset=other).run(path)
     assert caught.value.exit_code == 2
     (problem,) = caught.value.problems
-    assert problem.startswith("corpus: ")
+    assert problem.startswith("dataset: ")
     assert data.sha256 in problem
     assert other.sha256 in problem
     assert {file: file.read_bytes() for file in path.iterdir()} == before
@@ -140,7 +141,7 @@ def test_what_pairs_are_belongs_to_the_recipe(runs):
     """The same arrays of a larger vocabulary have another model."""
     larger = Pairs(TAGS.inputs, TAGS.targets, TAGS.mask, Spec(Tokens(6), Tokens(5)), TAGS.bounds)
     with pytest.raises(Error, match="another recipe"):
-        dataclasses.replace(RECIPES["tags"], corpus=larger).run(runs["tags"].path)
+        dataclasses.replace(RECIPES["tags"], dataset=larger).run(runs["tags"].path)
 
 
 def test_an_interrupted_run_goes_on_with_its_data(runs, copied):
@@ -190,7 +191,7 @@ def test_toml_alone_does_not_hold_the_data():
     with pytest.raises(Error, match="only its hash: open the run, or give --config the file in it") as caught:
         Experiment.from_toml(text)
     assert caught.value.exit_code == 2
-    assert "[corpus]" in str(caught.value)
+    assert "[dataset]" in str(caught.value)
 
 
 def test_the_command_line_runs_a_recipe_with_the_data_beside_it(runs, tmp_path):
@@ -215,10 +216,10 @@ def test_the_command_line_says_so_where_the_data_are_not_beside_the_recipe(runs,
     assert not (tmp_path / "again").exists()
 
 
-def test_a_corpus_plugin_is_not_copied_into_the_folder(tmp_path):
+def test_a_dataset_plugin_is_not_copied_into_the_folder(tmp_path):
     file = tmp_path / "text.txt"
     file.write_text(TEXT.text)
-    run = Experiment(corpus=TextFile(path=str(file)), **SMALL, **PARTS).run(tmp_path / "run")
+    run = Experiment(dataset=TextFile(path=str(file)), **SMALL, **PARTS).run(tmp_path / "run")
     assert not (run.path / "data.safetensors").exists()
 
 
@@ -234,7 +235,7 @@ def test_masked_targets_count_neither_in_training_nor_in_evaluation(sampler, spe
     for replaced in (np.zeros(300, bool), ~MASK, ~MASK | (np.arange(300) == np.flatnonzero(MASK)[50])):
         mixed = np.where(replaced.reshape(-1, *(1,) * (targets.ndim - 1)), others, targets)
         data = Pairs(inputs, mixed, MASK, spec)
-        run = Experiment(corpus=data, **SMALL | {"sampler": sampler}, **PARTS).run()
+        run = Experiment(dataset=data, **SMALL | {"sampler": sampler}, **PARTS).run()
         losses = [run.evaluate(part)["loss"] for part in ("train", "heldout", "rest")]
         results.append((run.params, losses, run.metric("train_loss"), run.metric("tokens").tolist()))
     for a, b in zip(jax.tree.leaves(results[0]), jax.tree.leaves(results[1]), strict=True):
@@ -249,7 +250,7 @@ def test_pairs_are_learned_without_a_shift():
     inputs = rng.integers(0, 3, 2000)
     data = Pairs(inputs, np.roll(inputs, 1))
     run = Experiment(
-        corpus=data,
+        dataset=data,
         sampler=Sequential(batch_size=8, num_steps=20),
         model=RNN(hidden=12, initializer="glorot"),
         optimizer=Adam(learning_rate=0.02),
@@ -261,11 +262,11 @@ def test_pairs_are_learned_without_a_shift():
 def test_a_mask_that_scores_nothing_is_an_error():
     pairs = Pairs([0, 1] * 600, [1, 0] * 600, np.zeros(1200, bool))
     with pytest.raises(Error, match="nothing is scored"):
-        Experiment(corpus=pairs, model=RNN(hidden=4), epochs=1).run()
+        Experiment(dataset=pairs, model=RNN(hidden=4), epochs=1).run()
 
 
 def test_a_lone_surrogate_is_kept_and_a_run_with_it_can_be_opened(tmp_path):
-    run = Experiment(corpus=Text("ab\ud800cd " * 300), model=RNN(hidden=4), epochs=1).run(tmp_path / "run")
+    run = Experiment(dataset=Text("ab\ud800cd " * 300), model=RNN(hidden=4), epochs=1).run(tmp_path / "run")
     opened = Run.open(tmp_path / "run")
     assert opened.data == run.data
     assert "\ud800" in opened.codec.tokens

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from seqjax import Error, plot
+from seqjax import Error
+from seqjax.report import plot
 
 
 class Run(SimpleNamespace):

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from annotated_types import Gt, Interval
 
-from seqjax import Error, Plugin
-from seqjax.plugin import describe, fields_of, members
+from seqjax import Error
+from seqjax.plugin import Plugin
+from seqjax.plugin.base import describe, fields_of, members
 
 Share = Annotated[float, Interval(gt=0, le=1)]
 

@@ -35,7 +35,7 @@ def test_inputs_without_time_and_rows_are_refused(xs):
 
 def test_problems_are_equal_if_their_parts_and_their_class_are():
     class Late(Problem):
-        context = 3
+        warmup = 3
 
     assert Problem(step) == Problem(step)
     assert hash(Problem(step)) == hash(Problem(step))

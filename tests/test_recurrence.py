@@ -10,9 +10,9 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from seqjax import Cell, Error, Model, Problem, Spec, Tokens, Values
-from seqjax.check import check_model
-from seqjax.devices import ROWS, make_mesh
-from seqjax.recurrence import CellState, sigmoid
+from seqjax.models.cell import CellState, sigmoid
+from seqjax.models.check import check_model
+from seqjax.training.devices import ROWS, make_mesh
 from seqjax_models import GRU, LSTM, RNN
 
 T, B, V = 5, 2, 7
@@ -110,8 +110,8 @@ def held_masks_of(model, state):
     return np.asarray(kept) / (1 - model.recurrent_dropout)
 
 
-def by_hand(xp, equations, params, layers, xs, masks, held_masks, gates):
-    """Step by step, row by row; with `xp` jax.numpy the state's tangent is scaled by gates [T, B]."""
+def by_hand(xp, equations, params, layers, xs, masks, held_masks, edge_weights):
+    """Step by step, row by row; with `xp` jax.numpy the state's tangent is scaled by edge_weights [T, B]."""
     layers = [[[leaf[b] for leaf in layer] for layer in layers] for b in range(B)]
     outputs = []
     for t, x_B in enumerate(xs):
@@ -121,7 +121,7 @@ def by_hand(xp, equations, params, layers, xs, masks, held_masks, gates):
                 p = params[f"layer_{index}"]
                 if xp is jnp:
                     held = [jax.lax.stop_gradient(a) for a in old]
-                    old = [s + gates[t, b] * (a - s) for a, s in zip(old, held, strict=True)]
+                    old = [s + edge_weights[t, b] * (a - s) for a, s in zip(old, held, strict=True)]
                 u, v = x @ p["W_xh"] + p["b_h"], (old[0] * held_masks[b, index]) @ p["W_hh"] + p.get("b_hh", 0)
                 layers[b][index] = equations(xp, u, v, *old)
                 x = layers[b][index][0] * masks[t, b, index]
@@ -136,15 +136,15 @@ def score(layers, outputs):
     return sum(map(weigh, [outputs, *jax.tree.leaves(layers)]))
 
 
-def unroll_score(unroll, params, layers, state, xs, gates):
-    new, outputs = unroll(params, state._replace(layers=layers), xs, gates)
+def unroll_score(unroll, params, layers, state, xs, edge_weights):
+    new, outputs = unroll(params, state._replace(layers=layers), xs, edge_weights)
     return score(new.layers, outputs), (new, outputs)
 
 
-def differentiate(unroll, params, state, xs, gates):
+def differentiate(unroll, params, state, xs, edge_weights):
     """((score, (state, outputs)), gradients by parameters and by the state that enters)."""
     f = jax.value_and_grad(functools.partial(unroll_score, unroll), argnums=(0, 1), has_aux=True)
-    return f(params, state.layers, state, xs, gates)
+    return f(params, state.layers, state, xs, edge_weights)
 
 
 def default(model):
@@ -160,7 +160,7 @@ def assert_close(a, b, atol):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(raw(x), raw(y), atol=atol, rtol=atol), a, b)
 
 
-def gates_of(*shape):
+def edge_weights_of(*shape):
     """Cut, kept, scaled up and down."""
     return jnp.asarray(np.random.default_rng(5).choice([0.0, 1.0, 1.7, 0.4], shape), float)
 
@@ -168,13 +168,13 @@ def gates_of(*shape):
 @CELLS
 @SETUPS
 def test_values_and_gradients_are_those_of_a_loop_over_the_equations(x64, cls, equations, fields, spec):
-    """Forward in numpy, backward through a Python loop with gates on each row and step."""
+    """Forward in numpy, backward through a Python loop with edge_weights on each row and step."""
     model = cls(hidden=5, **fields)
     params, state, xs = make(model, spec)
-    gates, masks = gates_of(T, B), (masks_of(model, state), held_masks_of(model, state))
+    edge_weights, masks = edge_weights_of(T, B), (masks_of(model, state), held_masks_of(model, state))
 
     layers, outputs = by_hand(np, equations, *jax.tree.map(np.asarray, (params, state.layers, xs)), *masks, None)
-    (_, (new, found)), grads = jax.jit(functools.partial(differentiate, model.unroll))(params, state, xs, gates)
+    (_, (new, found)), grads = jax.jit(functools.partial(differentiate, model.unroll))(params, state, xs, edge_weights)
     np.testing.assert_allclose(found, outputs, atol=1e-13)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-13), [list(layer) for layer in new.layers], layers
@@ -183,7 +183,7 @@ def test_values_and_gradients_are_those_of_a_loop_over_the_equations(x64, cls, e
     @jax.jit
     @functools.partial(jax.grad, argnums=(0, 1))
     def expected(params, start):
-        return score(*by_hand(jnp, equations, params, start, xs, *masks, gates))
+        return score(*by_hand(jnp, equations, params, start, xs, *masks, edge_weights))
 
     assert_close(grads, expected(params, state.layers), 1e-12)
 
@@ -194,8 +194,8 @@ def test_fused_unroll_is_the_default_scan(x64, cls, equations, fields, spec):
     model = cls(hidden=5, **fields)
     params, state, xs = make(model, spec, hidden_bias=False)
     fused, plain = (jax.jit(functools.partial(differentiate, f)) for f in (model.unroll, default(model)))
-    for gates in (None, gates_of(T)) if not fields else (gates_of(T, B),):
-        assert_close(fused(params, state, xs, gates), plain(params, state, xs, gates), 1e-12)
+    for edge_weights in (None, edge_weights_of(T)) if not fields else (edge_weights_of(T, B),):
+        assert_close(fused(params, state, xs, edge_weights), plain(params, state, xs, edge_weights), 1e-12)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,8 @@ def test_fused_unroll_is_the_default_scan_in_lower_precision(cls, dtype, atol):
     model = cls(hidden=5)
     inputs = jax.tree.map(lambda a: a.astype(dtype), make(model, VALUES))
     fused, plain = (
-        jax.jit(functools.partial(differentiate, f))(*inputs, gates_of(T)) for f in (model.unroll, default(model))
+        jax.jit(functools.partial(differentiate, f))(*inputs, edge_weights_of(T))
+        for f in (model.unroll, default(model))
     )
     assert {leaf.dtype for leaf in jax.tree.leaves(fused)} == {jnp.dtype(dtype)}
     assert_close(fused, plain, atol)
@@ -217,7 +218,7 @@ def test_inputs_have_a_gradient(x64):
     model = LSTM(hidden=5)
     params, state, xs = make(model, VALUES)
     fused, plain = (
-        jax.jit(jax.grad(lambda xs, f=f: unroll_score(f, params, state.layers, state, xs, gates_of(T))[0]))(xs)
+        jax.jit(jax.grad(lambda xs, f=f: unroll_score(f, params, state.layers, state, xs, edge_weights_of(T))[0]))(xs)
         for f in (model.unroll, default(model))
     )
     assert_close(fused, plain, 1e-12)
@@ -227,22 +228,22 @@ def test_inputs_have_a_gradient(x64):
 def test_under_vmap_over_parameters_and_shard_map_over_rows(x64, cls, equations):
     """Side by side and on two devices: what each gives alone."""
     model = cls(hidden=5, layers=2)
-    (params, state, xs), gates = make(model, TOKENS), gates_of(T, B)
+    (params, state, xs), edge_weights = make(model, TOKENS), edge_weights_of(T, B)
 
-    def total(params, layers, xs, gates):
-        new, outputs = model.unroll(params, state._replace(layers=layers), xs, gates)
+    def total(params, layers, xs, edge_weights):
+        new, outputs = model.unroll(params, state._replace(layers=layers), xs, edge_weights)
         return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves((new, outputs))), (new, outputs)
 
-    def run(params, layers, xs, gates):
-        (_, values), grads = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(params, layers, xs, gates)
+    def run(params, layers, xs, edge_weights):
+        (_, values), grads = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(params, layers, xs, edge_weights)
         return values, grads
 
     alone = jax.jit(run)
-    expected = alone(params, state.layers, xs, gates)
+    expected = alone(params, state.layers, xs, edge_weights)
     other = jax.tree.map(lambda a: 0.5 * a, params)
     pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), params, other)
-    both = jax.jit(jax.vmap(run, in_axes=(0, None, None, None)))(pair, state.layers, xs, gates)
-    for index, one in enumerate((expected, alone(other, state.layers, xs, gates))):
+    both = jax.jit(jax.vmap(run, in_axes=(0, None, None, None)))(pair, state.layers, xs, edge_weights)
+    for index, one in enumerate((expected, alone(other, state.layers, xs, edge_weights))):
         assert_close(jax.tree.map(lambda a, index=index: a[index], both), one, 1e-12)
 
     def local(*args):
@@ -257,17 +258,17 @@ def test_under_vmap_over_parameters_and_shard_map_over_rows(x64, cls, equations)
         out_specs=((rows, time_rows), (everywhere, rows)),
         check_vma=False,
     )
-    assert_close(jax.jit(sharded)(params, state.layers, xs, gates), expected, 1e-12)
+    assert_close(jax.jit(sharded)(params, state.layers, xs, edge_weights), expected, 1e-12)
 
 
 def test_gates_of_a_row_touch_no_other_row(x64):
     model = GRU(hidden=5)
     params, state, xs = make(model, TOKENS)
-    run = jax.jit(lambda gates: differentiate(model.unroll, params, state, xs, gates)[1][1][0].h)
+    run = jax.jit(lambda edge_weights: differentiate(model.unroll, params, state, xs, edge_weights)[1][1][0].h)
     whole, cut = run(jnp.ones((T, B))), run(jnp.ones((T, B)).at[2, 1].set(0))
     np.testing.assert_allclose(whole[0], cut[0], atol=1e-14)
     assert not np.allclose(whole[1], cut[1])
-    assert not run(jnp.ones((T, B)).at[0].set(0)).any(), "the first gate stands before the first step"
+    assert not run(jnp.ones((T, B)).at[0].set(0)).any(), "the first edge_weight stands before the first step"
 
 
 @pytest.mark.parametrize("cls", [RNN, LSTM])

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from packages.shell import call, install, run, seqjax
 
-from seqjax import Error, GatedGradient, create, entries, get, names, register, registry
+from seqjax import Error, WeightedEdges, create, names, register
+from seqjax.plugin import entries, get, registry
 
 ROOT = Path(__file__).parents[1]
 POINTS = {
@@ -100,7 +101,7 @@ def test_eager_imports_prove_the_stubs():
 
 @pytest.mark.parametrize("call_", [names, entries, lambda kind: get(kind, "x"), lambda kind: create(kind, "x")])
 def test_unknown_kind(call_):
-    with pytest.raises(Error, match=r"(?s)unknown kind 'modle'; did you mean 'model'.*kinds: corpus, .*optimizer"):
+    with pytest.raises(Error, match=r"(?s)unknown kind 'modle'; did you mean 'model'.*kinds: dataset, .*optimizer"):
         call_("modle")
 
 
@@ -127,14 +128,14 @@ def test_create_checks_all_fields_at_once():
     assert [problem.partition(" ")[0] for problem in caught.value.problems] == ["keep_prop:", "keep_prob"]
     assert "did you mean 'keep_prob'?" in str(caught.value)
     with pytest.raises(Error, match="path: missing; must be a string"):
-        create("corpus", "text-file")
+        create("dataset", "text-file")
 
 
 @pytest.mark.parametrize("field", ["name", "kind_", "cls"])
 def test_create_leaves_field_names_to_the_plugin(field):
     @register("gradient", "named")
     @dataclass(frozen=True)
-    class Named(GatedGradient):
+    class Named(WeightedEdges):
         name: str = ""
         kind_: str = ""
         cls: str = ""
@@ -147,7 +148,7 @@ def test_create_leaves_field_names_to_the_plugin(field):
 
 def make(name="Mine", **options):
     """A strategy class with this name, as a cell of a notebook would define it."""
-    cls = type(name, (GatedGradient,), {"__doc__": "One.", "__module__": __name__, "__qualname__": name})
+    cls = type(name, (WeightedEdges,), {"__doc__": "One.", "__module__": __name__, "__qualname__": name})
     return dataclass(**{"frozen": True, **options})(cls)
 
 
@@ -168,11 +169,11 @@ def test_register_refuses_kind_and_name(kind, name, message):
 
 
 def test_register_refuses_what_is_no_frozen_dataclass():
-    class Plain(GatedGradient):
+    class Plain(WeightedEdges):
         pass
 
     @dataclass(frozen=True)
-    class Parent(GatedGradient):
+    class Parent(WeightedEdges):
         pass
 
     class Inherits(Parent):
@@ -348,11 +349,11 @@ import seqjax
 
 @seqjax.register("gradient", "mine")
 @dataclass(frozen=True)
-class Mine(seqjax.GatedGradient):
+class Mine(seqjax.WeightedEdges):
     """Lets a constant part through."""
     claim = "biased"
     part: float = 0.5
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         return jnp.full(num_steps, self.part), memory
 '''
 OPTIMIZER = '''
@@ -389,10 +390,10 @@ def folder(tmp_path_factory):
 def train(folder, out, files, *argv):
     """A run in folder/out with `--load FILES`, trained in this process."""
     loads = [arg for file in files for arg in ("--load", folder / file)]
-    corpus = ["--corpus", "text-file", "--corpus.path", folder / "text.txt"]
+    dataset = ["--dataset", "text-file", "--dataset.path", folder / "text.txt"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))
-        done = call("run", *argv, *loads, "--gradient", "mine", *corpus, *TINY, "--out", folder / out)
+        done = call("run", *argv, *loads, "--gradient", "mine", *dataset, *TINY, "--out", folder / out)
     assert done.returncode == 0, done.stderr
     return done
 

@@ -12,7 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from seqjax import Error, Report, Table, plot
+from seqjax import Error, Report, Table
+from seqjax.report import plot
 
 SCRIPT = '''"""Does it forecast? (8.1)   python forecast.py --seeds 5
 

@@ -11,9 +11,9 @@ import pytest
 
 from seqjax import Error
 from seqjax.cli import main
-from seqjax.devices import num_cores
-from seqjax.page import counted
-from seqjax.reproduce import Finding, found, reproduce
+from seqjax.report.page import counted
+from seqjax.report.reproduce import Finding, found, reproduce
+from seqjax.training.devices import num_cores
 
 SCRIPT = '''"""{title}   python experiments/{name}.py
 

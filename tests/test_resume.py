@@ -14,7 +14,9 @@ import jax
 import numpy as np
 import pytest
 
-from seqjax import Error, Experiment, Run, Series, Text, checkpoint, create, execute, train
+from seqjax import Error, Experiment, Run, Series, Text, create
+from seqjax.runs import checkpoint, execute
+from seqjax.training import loop as train
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
 from seqjax_models import GRU, LSTM, MLP, RNN
 from seqjax_optimizers import SGD, Adam, AdamW
@@ -28,28 +30,28 @@ SINE = np.sin(np.arange(90) / 3)
 
 RECIPES = {
     "lstm, dropout, randomized, adam": {
-        "corpus": Text(TEXT * 5),
+        "dataset": Text(TEXT * 5),
         "model": LSTM(hidden=4, dropout=0.3),
         "sampler": Sequential(4, 5),
         "gradient": Randomized(keep_prob=0.8),
         "optimizer": Adam(0.01, schedule="cosine", warmup=0.2, clip_norm=1.0),
     },
     "rnn, rtrl, adamw": {
-        "corpus": Text(TEXT * 5),
+        "dataset": Text(TEXT * 5),
         "model": RNN(hidden=3),
         "sampler": Sequential(4, 5),
         "gradient": RTRL(),
         "optimizer": AdamW(0.01),
     },
     "gru, random": {
-        "corpus": Text(TEXT * 5),
+        "dataset": Text(TEXT * 5),
         "model": GRU(hidden=4),
         "sampler": Random(4, 5),
         "gradient": Truncated(steps=2),
         "optimizer": SGD(0.5, schedule="cosine", clip_norm=1.0),
     },
     "mlp, windows": {
-        "corpus": Series(SINE),
+        "dataset": Series(SINE),
         "tokenizer": create("tokenizer", "standardize"),
         "model": MLP(lags=3, hidden=4),
         "sampler": Windows(4, 6),
@@ -288,19 +290,19 @@ def test_without_its_recipe_what_was_trained_is_of_an_unknown_run(stopped, left)
 
 
 @pytest.mark.parametrize(
-    "change", ["devices", "x64", "precision", "flags", "card", "corpus", "version", "plugin", "optimizer file"]
+    "change", ["devices", "x64", "precision", "flags", "card", "dataset", "version", "plugin", "optimizer file"]
 )
 def test_another_environment_is_exit_4_and_named(change, tmp_path, monkeypatch):
     file = tmp_path / "text.txt"
     file.write_text(TEXT * 5)
-    fields = RECIPES["gru, random"] | {"corpus": create("corpus", "text-file", path=str(file))}
+    fields = RECIPES["gru, random"] | {"dataset": create("dataset", "text-file", path=str(file))}
     e = Experiment(**fields, epochs=2)
     path = tmp_path / "run"
     with crash_after(monkeypatch, 4):
         e.run(path, devices=2, checkpoint_seconds=0)
     record = path / "environment.json"
     kept = json.loads(record.read_text())
-    if change == "corpus":
+    if change == "dataset":
         file.write_text(TEXT.replace("cat", "rat") * 5)
     elif change == "card":
         kept["device"] = "NVIDIA H100"
@@ -320,7 +322,7 @@ def test_another_environment_is_exit_4_and_named(change, tmp_path, monkeypatch):
         "precision": ["default_matmul_precision: then None, now highest"],
         "flags": ["xla_flags: then , now --xla_cpu_enable_fast_math=true"],
         "card": ["device: then NVIDIA H100, now cpu"],
-        "corpus": ["corpus has changed", kept["corpus_sha256"]],
+        "dataset": ["dataset has changed", kept["dataset_sha256"]],
         "version": ["jaxlib: then 0.0.1"],
         "plugin": ["model seqjax/gru", "0" * 64],
         "optimizer file": ["optimizer seqjax/sgd: then None"],
@@ -395,9 +397,9 @@ experiment.run(path, checkpoint_seconds=float(seconds))
 
 @pytest.fixture(scope="module")
 def text_file(tmp_path_factory):
-    file = tmp_path_factory.mktemp("corpus") / "text.txt"
+    file = tmp_path_factory.mktemp("dataset") / "text.txt"
     file.write_text(TEXT * 200)
-    return create("corpus", "text-file", path=str(file))
+    return create("dataset", "text-file", path=str(file))
 
 
 def start(experiment, path, seconds, steps, kill_at=""):
@@ -419,7 +421,7 @@ def end(process, timeout=120):
 def test_killed_while_a_checkpoint_is_written(text_file, tmp_path, monkeypatch):
     """SIGKILL before a checkpoint has its name, then before a later one is deleted; then to the end."""
     monkeypatch.setattr(train, "CHUNK_STEPS", 400)
-    fields = RECIPES["gru, random"] | {"corpus": text_file, "train": 2000, "heldout": 200}
+    fields = RECIPES["gru, random"] | {"dataset": text_file, "train": 2000, "heldout": 200}
     e = Experiment(**fields, epochs=3)
     e.run(tmp_path / "whole")
     path = tmp_path / "run"
@@ -448,7 +450,7 @@ def references(text_file, tmp_path_factory):
     def make(name):
         if name not in made:
             fields, epochs, steps = SLOW[name]
-            e = Experiment(**fields | {"corpus": text_file, "epochs": epochs})
+            e = Experiment(**fields | {"dataset": text_file, "epochs": epochs})
             path = tmp_path_factory.mktemp("whole") / name
             process = start(e, path, 0.02, steps)
             began = time.monotonic()

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from seqjax import Error, Experiment, Pairs, Run, Text, execute, sweep
-from seqjax.class_code import class_code
-from seqjax_corpora import TextFile
+from seqjax import Error, Experiment, Pairs, Run, Text, sweep
+from seqjax.runs import execute
+from seqjax.runs.class_code import class_code
+from seqjax_datasets import TextFile
 from seqjax_gradients import Randomized
 from seqjax_models import MLP, RNN
 from seqjax_optimizers import SGD, Adam
@@ -46,10 +47,10 @@ COLUMNS = (
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     """An experiment that learns one sentence by heart in ten short epochs."""
-    file = tmp_path_factory.mktemp("corpus") / "cat.txt"
+    file = tmp_path_factory.mktemp("dataset") / "cat.txt"
     file.write_text(TEXT)
     return Experiment(
-        corpus=TextFile(path=str(file)),
+        dataset=TextFile(path=str(file)),
         train=480,
         heldout=120,
         sampler=Sequential(batch_size=4, num_steps=12),
@@ -81,7 +82,7 @@ def assert_same(a, b):
 def in_memory(text, **fields):
     """A recipe of one short epoch."""
     defaults = {"train": 480, "heldout": 120, "sampler": Sequential(4, 12), "model": RNN(hidden=3), "epochs": 1}
-    return Experiment(corpus=Text(text), **(defaults | fields))
+    return Experiment(dataset=Text(text), **(defaults | fields))
 
 
 def test_a_run_learns(kept):
@@ -153,7 +154,7 @@ def test_the_configuration_is_resolved_and_gives_the_same_run_again(recipe, kept
 
 def test_the_environment_says_what_a_run_depends_on(recipe, kept):
     record = json.loads((kept.path / "environment.json").read_text())
-    assert record["corpus_sha256"] == hashlib.sha256(TEXT.encode()).hexdigest()
+    assert record["dataset_sha256"] == hashlib.sha256(TEXT.encode()).hexdigest()
     for name in ("seqjax", "jax", "jaxlib", "numpy", "optax"):
         assert record["versions"][name] == version(name)
     assert record["backend"] == jax.default_backend()
@@ -161,7 +162,7 @@ def test_the_environment_says_what_a_run_depends_on(recipe, kept):
     assert record["device"] == jax.devices()[0].device_kind
     assert {"python", "platform", "git_commit"} <= set(record)
     by_kind = {plugin["kind"]: plugin for plugin in record["plugins"]}
-    assert set(by_kind) == {"corpus", "tokenizer", "sampler", "model", "gradient", "optimizer"}
+    assert set(by_kind) == {"dataset", "tokenizer", "sampler", "model", "gradient", "optimizer"}
     model = by_kind["model"]
     assert (model["id"], model["version"], model["target"]) == (
         "seqjax/rnn",
@@ -343,13 +344,13 @@ def test_parameters_of_another_model_are_exit_4(copied):
     assert caught.value.exit_code == 4
 
 
-def test_a_corpus_that_has_changed_is_exit_4(recipe, copied, tmp_path):
+def test_a_dataset_that_has_changed_is_exit_4(recipe, copied, tmp_path):
     changed = tmp_path / "changed.txt"
     changed.write_text(TEXT.replace("cat", "dog", 1))
     config = copied / "config.toml"
-    config.write_text(config.read_text().replace(recipe.corpus.path, str(changed)))
+    config.write_text(config.read_text().replace(recipe.dataset.path, str(changed)))
     run = Run.open(copied)
-    assert run.generate("the", 5), "which does not need the corpus"
+    assert run.generate("the", 5), "which does not need the dataset"
     for _ in range(2):
         with pytest.raises(Error, match="has changed") as caught:
             run.evaluate("heldout")
@@ -406,7 +407,7 @@ def test_the_sample_is_prompted_from_the_training_part_alone(tmp_path):
     file = tmp_path / "short.txt"
     file.write_text("ababab" + "cdefgh")
     recipe = in_memory("", train=6, heldout=2, sampler=Sequential(1, 2))
-    run = dataclasses.replace(recipe, corpus=TextFile(path=str(file))).run(tmp_path / "run")
+    run = dataclasses.replace(recipe, dataset=TextFile(path=str(file))).run(tmp_path / "run")
     assert "ababab" in (run.path / "samples.txt").read_text()
 
 
@@ -455,7 +456,7 @@ def test_every_field_of_an_experiment_out_of_range_is_reported_at_once():
 
 
 def test_one_character_is_not_all_of_them():
-    """An int counts characters, and one is too few; only 1.0 is the whole corpus."""
+    """An int counts characters, and one is too few; only 1.0 is the whole dataset."""
     assert Experiment(train=1.0).train == 1.0
     with pytest.raises(Error, match=r"train = 1\b(?!\.)"):
         in_memory(TEXT, train=1, heldout=0).run()
@@ -476,7 +477,7 @@ def test_a_class_without_a_file_that_was_changed_is_another_plugin(tmp_path):
             "class Mine(seqjax.Cell):\n"
             "    def cell(self, u, v, state):\n"
             f"        return self.State({body})\n"
-            "e = seqjax.Experiment(corpus=seqjax.Text('the cat sat. ' * 100), model=Mine(hidden=4), epochs=1)\n"
+            "e = seqjax.Experiment(dataset=seqjax.Text('the cat sat. ' * 100), model=Mine(hidden=4), epochs=1)\n"
             "e.run('run')\n"
         )
         argv, stdin = ([*argv, code], None) if argv == ["-c"] else (argv, code)
@@ -507,7 +508,7 @@ class Mine(Base):
             return [z * 11 for z in (y, y)]
         return helper(inner(super().scaled(x))) in {"d", "e", "f"}
     @property
-    def context(self):
+    def warmup(self):
         return self.width + 12
     @functools.cached_property
     def cached(self):
@@ -572,7 +573,7 @@ def test_the_same_class_is_the_same_in_other_lines_and_processes():
 def test_a_recipe_that_no_file_can_keep_is_an_error_before_training(tmp_path):
     file = os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.txt")
     Path(file).write_text(TEXT)
-    recipe = dataclasses.replace(in_memory(TEXT), corpus=TextFile(path=file))
+    recipe = dataclasses.replace(in_memory(TEXT), dataset=TextFile(path=file))
     with pytest.raises(Error, match=r"cannot be kept in a file.*b.udcff") as caught:
         recipe.run(tmp_path / "run")
     assert caught.value.exit_code == 2
@@ -626,9 +627,9 @@ def test_a_run_that_goes_well_after_all_is_not_marked_as_diverged(recipe, kept, 
 
 
 def test_rows_have_the_targets_that_count_in_training():
-    """Masked targets count nothing, nor those that the model has no context for."""
+    """Masked targets count nothing, nor those that the model cannot give."""
     t = np.arange(400)
-    recipe = {"corpus": Pairs(t, t % 3, mask=t % 5 == 0), "train": 400, "heldout": 0, "sampler": Sequential(4, 20)}
+    recipe = {"dataset": Pairs(t, t % 3, mask=t % 5 == 0), "train": 400, "heldout": 0, "sampler": Sequential(4, 20)}
     run = Experiment(**recipe, model=MLP(lags=4, hidden=3), epochs=1).run()
     rows = run.rows(3, 30)
     weights_TB, inputs_TB = np.asarray(rows["weights"]), np.asarray(rows["xs"][0])

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Experiment, Run, Runs, Spec, Text, Tokens, sweep
-from seqjax.runs import paired_difference
+from seqjax.runs.runs import paired_difference
 from seqjax_gradients import Full, Truncated
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
 
 BASE = Experiment(
-    corpus=Text("the cat sat on the mat. " * 20),
+    dataset=Text("the cat sat on the mat. " * 20),
     model=RNN(hidden=3),
     sampler=Sequential(2, 8),
     optimizer=SGD(0.5, clip_norm=1.0),

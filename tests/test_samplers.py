@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error
-from seqjax.train import epoch_rng
+from seqjax.data.sampler import epoch_rng
 from seqjax_samplers import Random, Sequential, Uniform
 
 ONE = [[0, 34], [0, 100], [0, 41], [0, 40]]
@@ -34,7 +34,7 @@ def scored_positions(plan):
 
 
 def by_hand(bounds, num_steps):
-    """The windows (start, count, fresh) of each document in turn, one position after the other."""
+    """The windows (start, count, reset) of each document in turn, one position after the other."""
     windows = []
     for position in range(bounds[-1]):
         begins = position in bounds
@@ -46,9 +46,9 @@ def by_hand(bounds, num_steps):
 
 def check_shapes(plan, batch_size):
     batches = len(plan.starts)
-    assert plan.starts.shape == plan.fresh.shape == (batches, batch_size)
+    assert plan.starts.shape == plan.reset.shape == (batches, batch_size)
     assert plan.scored.shape == (batches, batch_size, 2)
-    assert (plan.starts.dtype, plan.scored.dtype, plan.fresh.dtype) == (np.int64, np.int32, np.bool_)
+    assert (plan.starts.dtype, plan.scored.dtype, plan.reset.dtype) == (np.int64, np.int32, np.bool_)
 
 
 def test_sequential_on_the_chapters_range_of_35():
@@ -99,7 +99,7 @@ def test_sequential_deals_the_windows_of_documents_in_order_to_rows_of_one_lengt
     for plan in plans(Sequential(batch_size=batch_size, num_steps=num_steps), bounds):
         check_shapes(plan, batch_size)
         assert len(plan.starts) == len(windows) // batch_size, "another number of batches would compile again"
-        rows = [list(zip(plan.starts[:, i], plan.scored[:, i, 1], plan.fresh[:, i], strict=True))
+        rows = [list(zip(plan.starts[:, i], plan.scored[:, i, 1], plan.reset[:, i], strict=True))
                 for i in range(batch_size)]  # fmt: skip
         skip = [start for start, _, _ in windows].index(rows[0][0][0])
         expected = windows[skip : skip + len(plan.starts) * batch_size]
@@ -121,8 +121,8 @@ def test_sequential_rows_continue_through_one_document(bounds, batch_size, num_s
         assert plan.starts[0].tolist() == [offset + i * length for i in range(batch_size)]
         assert len(plan.starts) == length // num_steps
         assert (np.diff(plan.starts, axis=0) == num_steps).all()
-        assert plan.fresh[0].all()
-        assert not plan.fresh[1:].any()
+        assert plan.reset[0].all()
+        assert not plan.reset[1:].any()
         assert (plan.scored == [0, num_steps]).all()
         offsets |= {offset}
     assert offsets == set(range(min(num_steps, n - batch_size * num_steps) + 1))
@@ -136,13 +136,13 @@ def test_no_window_crosses_a_document(sampler, bounds):
         positions = scored_positions(plan)
         assert len(positions) == len(set(positions)), "scored twice"
         before = [None] * sampler.batch_size
-        for starts, scored, fresh in zip(*plan, strict=True):
+        for starts, scored, reset in zip(*plan, strict=True):
             for i, (start, (_, count)) in enumerate(zip(starts, scored, strict=True)):
                 if count == 0:
                     continue
                 assert len(set(document[start : start + count])) == 1
                 continues = before[i] is not None and before[i] == (document[start], start)
-                assert fresh[i] or continues, "carries the state of other text into this window"
+                assert reset[i] or continues, "carries the state of other text into this window"
                 before[i] = (document[start], start + count)
 
 
@@ -152,7 +152,7 @@ def test_random_is_disjoint_fresh_windows_from_one_offset(bounds, batch_size, nu
     offsets = set()
     for plan in plans(Random(batch_size=batch_size, num_steps=num_steps), bounds):
         check_shapes(plan, batch_size)
-        assert plan.fresh.all()
+        assert plan.reset.all()
         assert (plan.scored == [0, num_steps]).all()
         starts = set(plan.starts.ravel().tolist())
         assert len(starts) == plan.starts.size
@@ -172,7 +172,7 @@ def test_random_takes_as_many_windows_of_several_documents_each_epoch(bounds, ba
     trained, document = set(), np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     for plan in plans(Random(batch_size=batch_size, num_steps=num_steps), bounds, 200):
         check_shapes(plan, batch_size)
-        assert plan.fresh.all()
+        assert plan.reset.all()
         assert (plan.scored == [0, num_steps]).all()
         assert len(plan.starts) == counts.sum() // batch_size, "another number of batches would compile again"
         starts = plan.starts.ravel()
@@ -260,7 +260,7 @@ def test_uniform_draws_from_all_windows_that_overlap_a_document_no_target_twice(
     for plan in plans(Uniform(batch_size=batch_size, num_steps=num_steps), bounds, 20):
         check_shapes(plan, batch_size)
         assert len(plan.starts) == possible.total() // (batch_size * num_steps)
-        assert plan.fresh.all()
+        assert plan.reset.all()
         assert not plan.scored[..., 0].any()
         assert set(drawn(plan)) <= set(possible)
         positions = scored_positions(plan)

@@ -24,10 +24,10 @@ import seqjax as sj
 def main(
     steps: Annotated[int, Interval(ge=1)] = 5, rate: float = 1, name: str = "x", keep: bool = False,
     lags: tuple[int, ...] = (1, 4), share: int | float = 2, how: Literal["sum", "mean"] = "sum",
-    limit: float | None = None, corpus: sj.Corpus | None = None, learning_rate=0.1,
+    limit: float | None = None, dataset: sj.Dataset | None = None, learning_rate=0.1,
 ) -> sj.Report:
     if name == "json":
-        return json.dumps([steps, rate, name, keep, lags, share, how, limit, corpus is None, learning_rate])
+        return json.dumps([steps, rate, name, keep, lags, share, how, limit, dataset is None, learning_rate])
     if name == "nothing":
         return None
     if name == "error":
@@ -150,7 +150,7 @@ def test_annotations_may_be_texts(quick):
     ("argv", "words"),
     [
         (["--step", "3"], ["--step", "'--steps'", "count.py --help"]),
-        (["--corpus", "x"], ["--corpus"]),
+        (["--dataset", "x"], ["--dataset"]),
         (["3"], ["no such argument: 3"]),
         (["--steps"], ["--steps", "expected one argument"]),
         (["--steps", "0", "--rate", "fast", "--lags", "1,x"], ["steps = 0: must be int >= 1", "rate = 'fast'", "lags"]),
@@ -176,7 +176,7 @@ def test_help_is_the_docstring_and_the_flags(quick):
     words += ["--steps X", "int >= 1; default 5", "default 1,4", "default false", "default none", "--learning-rate"]
     for word in words:
         assert word in " ".join(out.split())
-    assert "--corpus" not in out
+    assert "--dataset" not in out
     assert "default 5 %" in quick("--help", text="def main(unit: str = '5 %'):\n    pass\n")[1]
 
 
@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_made_is_known_before_the_work(quick):
 
 
 @pytest.mark.parametrize(
-    ("option", "words"), [("out: str = 'x'", "--out is a flag of every script"), ("corpus: list", "main(corpus)")]
+    ("option", "words"), [("out: str = 'x'", "--out is a flag of every script"), ("dataset: list", "main(dataset)")]
 )
 def test_a_main_that_cannot_be_a_script(quick, option, words):
     code, _, err = quick(text=f"def main({option}):\n    pass\n")

@@ -6,9 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from seqjax import Error, Problem, Spec, Stream, Tokens, TrainState, run_epoch
-from seqjax.data import check_plan
-from seqjax.train import epoch_rng, init_train_state
+from seqjax import Error, Problem, Spec, Tokens
+from seqjax.data import Stream
+from seqjax.data.sampler import check_plan, epoch_rng
+from seqjax.training import TrainState, run_epoch
+from seqjax.training.loop import init_train_state
 from seqjax_gradients import Full
 from seqjax_models import RNN
 from seqjax_samplers import Sentences
@@ -34,11 +36,11 @@ def test_every_document_is_read_once_from_start_to_end_in_one_row(lengths, batch
     found, bounds = plan(Sentences(batch_size, num_steps, shuffle), lengths)
     read = []
     for row in range(batch_size):
-        for start, (first, last), fresh in zip(*(side[:, row] for side in found), strict=True):
+        for start, (first, last), reset in zip(*(side[:, row] for side in found), strict=True):
             assert first == 0
             if last == 0:
                 continue
-            if fresh:
+            if reset:
                 read.append([])
             assert last == num_steps or start + last in bounds, "a window ends early where its document ends only"
             read[-1] += range(start, start + last)
@@ -74,7 +76,7 @@ def test_an_epoch_has_an_order_of_its_own():
 def test_fewer_documents_than_rows_are_an_error_with_both_numbers(lengths):
     with pytest.raises(Error, match=f"batch_size = 3 .* found {np.count_nonzero(lengths)}") as caught:
         plan(Sentences(batch_size=3, num_steps=5), lengths)
-    assert "--corpus.documents lines" in str(caught.value)
+    assert "--dataset.documents lines" in str(caught.value)
 
 
 @pytest.mark.parametrize("num_steps", [4, 40])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Series, Spec, Text, Values
-from seqjax.contracts import Codec
-from seqjax.data import prepare
+from seqjax.data.prepare import prepare
+from seqjax.data.tokenizer import Codec
 from seqjax_tokenizers import Standardize
 
 VALUES = np.random.default_rng(0).normal([3.0, -200.0, 1e-3], [0.5, 40.0, 1e-9], (50, 3))
@@ -57,7 +57,7 @@ def test_it_is_loaded_from_what_was_saved():
 
 
 def test_a_text_is_an_error_that_says_what_to_do():
-    with pytest.raises(Error, match="standardize scales a series, and the corpus is a Text") as caught:
+    with pytest.raises(Error, match="standardize scales a series, and the dataset is a Text") as caught:
         Standardize().fit(Text("abc"))
     assert "Leave the tokenizer out" in str(caught.value)
 

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Frequencies, Vocab, frequencies, zipf_figure
-from seqjax.statistics import STOP_WORDS
-from seqjax_corpora import TimeMachine
+from seqjax import Error
+from seqjax.analysis import Frequencies, frequencies, zipf_figure
+from seqjax.analysis.frequencies import STOP_WORDS
+from seqjax.data import Vocab
+from seqjax_datasets import TimeMachine
 from seqjax_tokenizers import Word
 
 

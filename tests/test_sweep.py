@@ -10,8 +10,11 @@ import pytest
 from packages.shell import call
 from test_resume import NoFigure, crash_after, results
 
-from seqjax import Error, Experiment, Run, Runs, Text, create, execute, names, sweep, sweeps, train
-from seqjax.sweeps import combine
+from seqjax import Error, Experiment, Run, Runs, Text, create, names, sweep
+from seqjax.runs import execute
+from seqjax.runs import sweep as sweeps
+from seqjax.runs.sweep import combine
+from seqjax.training import loop as train
 from seqjax_gradients import Full, Randomized, Truncated
 from seqjax_models import GRU, RNN
 from seqjax_optimizers import SGD
@@ -21,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("optimized")
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
 BASE = Experiment(
-    corpus=Text(TEXT), model=RNN(hidden=3), sampler=Sequential(2, 8), optimizer=SGD(0.5, clip_norm=1.0), epochs=2
+    dataset=Text(TEXT), model=RNN(hidden=3), sampler=Sequential(2, 8), optimizer=SGD(0.5, clip_norm=1.0), epochs=2
 )
 AXES = {"seed": range(2), "gradient": {"full": Full(), "2 steps": Truncated(steps=2)}}
 NAMES = ["full, seed=0", "full, seed=1", "2 steps, seed=0", "2 steps, seed=1"]
@@ -205,17 +208,17 @@ def test_another_recipe_in_the_folder_of_a_sweep_is_an_error(swept):
     assert len(Runs.open(swept[0]).arms["full"]) < 4
 
 
-def test_another_corpus_behind_the_same_recipe_is_an_error(tmp_path):
+def test_another_dataset_behind_the_same_recipe_is_an_error(tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("the cat sat. " * 60)
-    base = dataclasses.replace(BASE, corpus=create("corpus", "text-file", path=str(file)))
+    base = dataclasses.replace(BASE, dataset=create("dataset", "text-file", path=str(file)))
     sweep(base, {"seed": [0]}, tmp_path / "out")
     file.write_text("the dog ran. " * 60)
-    with pytest.raises(Error, match="corpus has changed") as caught:
+    with pytest.raises(Error, match="dataset has changed") as caught:
         sweep(base, {"seed": [0, 1]}, tmp_path / "out")
     assert caught.value.exit_code == 4
     sweep(base, {"seed": [1]}, tmp_path / "new")
-    with pytest.raises(Error, match="different corpora"):
+    with pytest.raises(Error, match="different datasets"):
         Runs.open(tmp_path / "out" / "seed-0", tmp_path / "new" / "seed-1")
 
 
@@ -283,15 +286,15 @@ def test_a_seed_in_another_precision_does_not_join_an_arm(tmp_path):
         Runs.open(tmp_path / "a" / "seed-0", tmp_path / "b" / "seed-1")
 
 
-def test_a_run_that_diverged_is_not_opened_for_another_corpus(tmp_path):
+def test_a_run_that_diverged_is_not_opened_for_another_dataset(tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("the cat sat. " * 60)
-    base = dataclasses.replace(SHORT, corpus=create("corpus", "text-file", path=str(file)))
+    base = dataclasses.replace(SHORT, dataset=create("dataset", "text-file", path=str(file)))
     wild = {"optimizer.learning_rate": {"wild": 1e38}}
     assert sweep(base, wild, tmp_path / "out")["wild"].diverged
     assert sweep(base, wild, tmp_path / "out")["wild"].diverged
     file.write_text("the dog ran. " * 60)
-    with pytest.raises(Error, match="corpus has changed") as caught:
+    with pytest.raises(Error, match="dataset has changed") as caught:
         sweep(base, wild, tmp_path / "out")
     assert caught.value.exit_code == 4
 
@@ -311,15 +314,15 @@ def test_one_recipe_twice_is_an_error():
 
 
 def test_data_in_memory_are_named_by_their_hash():
-    names = [*combine(BASE, {"corpus": [Text("ab" * 90), Text("ba" * 90)]})]
+    names = [*combine(BASE, {"dataset": [Text("ab" * 90), Text("ba" * 90)]})]
     assert len(names) == 2
-    assert all(name.startswith("corpus=Text ") for name in names)
+    assert all(name.startswith("dataset=Text ") for name in names)
 
 
 # --- the command line ---
 
 RECIPE = [
-    *("--corpus", "text-file", "--corpus.path", "text.txt", "--train", 500, "--heldout", 100),
+    *("--dataset", "text-file", "--dataset.path", "text.txt", "--train", 500, "--heldout", 100),
     *("--sampler.batch-size", 2, "--sampler.num-steps", 8, "--model.hidden", 3, "--epochs", 2),
 ]
 
@@ -432,7 +435,7 @@ def test_run_with_seeds_is_a_sweep(place):
         (["--gradient", "randomized:keep_prob=0.9,0.8"], [""]),
         (["--gradient", "full", "randomized:keep-prob=0.9"], ["full", "randomized:keep-prob=0.9"]),
         (["--sampler.batch_size", "2", "4"], ["sampler.batch_size=2", "sampler.batch_size=4"]),
-        (["--corpus", "text-file:path=a:b.txt"], [""]),
+        (["--dataset", "text-file:path=a:b.txt"], [""]),
         (["--devices", "2", "--seeds", "1"], ["seed=1"]),
     ],
 )
@@ -447,7 +450,7 @@ def test_values_are_read_by_the_type_of_their_field(planned):
 
     assert one("--gradient", "randomized:keep_prob=0.9,0.8").gradient == Randomized(keep_prob=(0.9, 0.8))
     assert one("--gradient", "randomized", "--gradient.keep-prob", "0.9,0.8").gradient.keep_prob == (0.9, 0.8)
-    assert one("--corpus", "text-file:path=a:b.txt").corpus.path == "a:b.txt"
+    assert one("--dataset", "text-file:path=a:b.txt").dataset.path == "a:b.txt"
     assert one("--optimizer", "sgd:learning_rate=1e-2:clip_norm=none").optimizer == SGD(0.01)
     assert one("--model.hidden", 5).model.hidden == 5
     found = planned("sweep", "--model", "gru:hidden=5", "rnn", "--model.layers", 2)
@@ -455,12 +458,12 @@ def test_values_are_read_by_the_type_of_their_field(planned):
 
 
 def test_a_configuration_and_a_loaded_file_lie_under_the_flags(planned):
-    Path("c.toml").write_text(BASE.to_toml().replace(re.search(r"\[corpus\][^\[]*", BASE.to_toml())[0], ""))
+    Path("c.toml").write_text(BASE.to_toml().replace(re.search(r"\[dataset\][^\[]*", BASE.to_toml())[0], ""))
     Path("mine.py").write_text(
         "import pathlib, dataclasses, seqjax\n"
         "with pathlib.Path('loads').open('a') as file: file.write('x')\n"
         "@seqjax.register('gradient', 'mine')\n@dataclasses.dataclass(frozen=True)\n"
-        "class Mine(seqjax.GatedGradient):\n    'Mine.'\n    a: float = 1.0\n    'A.'\n    claim = 'exact'\n"
+        "class Mine(seqjax.WeightedEdges):\n    'Mine.'\n    a: float = 1.0\n    'A.'\n    claim = 'exact'\n"
     )
     try:
         argv = ["--config", "c.toml", "--load", "mine.py", "--seeds", "0,1", "--gradient", "full", "mine:a=2"]
@@ -469,7 +472,7 @@ def test_a_configuration_and_a_loaded_file_lie_under_the_flags(planned):
         assert [type(e.gradient).__name__ for _, e in found.values()] == ["Full"] * 2 + ["Mine"] * 2
         assert Path("loads").read_text() == "x", "run once"
     finally:
-        from seqjax import registry
+        from seqjax.plugin import registry
 
         for key in [key for key in registry._registered if key[1] == "local/mine" or "mine" in str(key)]:
             del registry._registered[key]

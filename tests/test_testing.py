@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 import seqjax
-from seqjax import GatedGradient, Memory, registry
+from seqjax import WeightedEdges
 from seqjax.cli import main
+from seqjax.gradients import Memory
+from seqjax.plugin import registry
 from seqjax.testing import check_gradient
 from seqjax.testing.gradient import run_checks
 
@@ -24,7 +26,7 @@ from seqjax.random_cuts import bit_patterns
 
 @seqjax.register("gradient", "halves")
 @dataclass(frozen=True)
-class Halves(seqjax.GatedGradient):
+class Halves(seqjax.WeightedEdges):
     """Cuts half of the edges, and forgets to reweight."""
 
     weight: float = 1.0
@@ -37,7 +39,7 @@ class Halves(seqjax.GatedGradient):
     def outcomes(self, memory, num_steps):
         return bit_patterns(num_steps), jnp.full(2**num_steps, 0.5**num_steps)
 
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         return jnp.where(noise, self.weight, 0.0), memory
 '''
 
@@ -85,12 +87,12 @@ def test_wrong_names_are_answered(argv, message, capsys):
 
 
 @dataclass(frozen=True)
-class Plain(GatedGradient):
+class Plain(WeightedEdges):
     """Right, and the base of what is wrong below."""
 
     claim = "exact"
 
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         return None, memory
 
     def estimate(self, *args):
@@ -130,14 +132,14 @@ AUTHORS = {
         changed(lambda e: e._replace(state=single(e.state))),
         "state.* is float32.*; return the state as the step gives",
     ),
-    "memory that is no Memory": (overridden(init=lambda *_: 0), r"init returns no Memory; return seqjax.Memory"),
+    "memory that is no Memory": (overridden(init=lambda *_: 0), r"init returns no Memory; return Memory"),
     "memory that grows": (
         changed(lambda e: e._replace(memory=Memory(rows=jnp.zeros((4, 2))))),
         "memory is .*, and the memory that went in .*; keep structure, shapes and dtypes",
     ),
-    "an estimate that is none": (changed(lambda e: tuple(e)), r"found tuple; return seqjax.Estimate\(loss, grads"),
+    "an estimate that is none": (changed(lambda e: tuple(e)), r"found tuple; return Estimate\(loss, grads"),
     "an exception": (
-        overridden(gates=lambda self, noise, memory, num_steps: (jnp.ones(num_steps) @ jnp.ones(99), memory)),
+        overridden(edge_weights=lambda self, noise, memory, num_steps: (jnp.ones(num_steps) @ jnp.ones(99), memory)),
         r"cell: raises TypeError: .*\(.*test_testing.py, line \d+\)",
     ),
     "noise that is none of the outcomes": (

@@ -1,11 +1,11 @@
-"""The documents of a text file; that it is read as it is stands in test_corpora.py."""
+"""The documents of a text file; that it is read as it is stands in test_datasets.py."""
 
 import hashlib
 
 import pytest
 
 from seqjax import Error
-from seqjax_corpora import TextFile
+from seqjax_datasets import TextFile
 
 
 def load(tmp_path, text, documents):

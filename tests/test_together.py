@@ -7,15 +7,16 @@ import jax
 import numpy as np
 import pytest
 
-from seqjax import Experiment, Run, Runs, Text, sweeps
-from seqjax.sweeps import combine, sweep
-from seqjax.together import execute_together, varied_floats
+from seqjax import Experiment, Run, Runs, Text
+from seqjax.runs import sweep as sweeps
+from seqjax.runs.sweep import combine, sweep
+from seqjax.runs.together import execute_together, varied_floats
 from seqjax_models import RNN
 from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Random, Sequential
 
 BASE = Experiment(
-    corpus=Text("the cat sat on the mat. " * 60),
+    dataset=Text("the cat sat on the mat. " * 60),
     model=RNN(hidden=8),
     sampler=Sequential(batch_size=4, num_steps=10),
     optimizer=SGD(learning_rate=1.0, clip_norm=1.0),
@@ -85,7 +86,7 @@ def test_what_can_share_a_compiled_call(others, floats):
 
 
 def test_epochs_of_different_length_are_not_made_side_by_side():
-    base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), corpus=Text("abcdefgh " * 50), train=365)
+    base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), dataset=Text("abcdefgh " * 50), train=365)
     experiments = [variant for _, variant in combine(base, {"seed": range(4)}).values()]
     assert execute_together(experiments, [None] * 4, 30.0) is None
 
@@ -103,7 +104,7 @@ def test_a_signal_saves_all_of_them_and_they_go_on(monkeypatch, tmp_path):
 
 
 def test_nothing_is_written_where_runs_cannot_share(tmp_path):
-    base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), corpus=Text("abcdefgh " * 50), train=365)
+    base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), dataset=Text("abcdefgh " * 50), train=365)
     experiments = [variant for _, variant in combine(base, {"seed": range(4)}).values()]
     assert execute_together(experiments, [tmp_path / str(n) for n in range(4)], 30.0) is None
     assert list(tmp_path.iterdir()) == []

@@ -9,8 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from seqjax import Error, Problem, Spec, Stream, Tokens, run_epoch, training
-from seqjax.train import epoch_rng, init_train_state
+from seqjax import Error, Problem, Spec, Tokens, training
+from seqjax.data import Stream
+from seqjax.data.sampler import epoch_rng
+from seqjax.training import run_epoch
+from seqjax.training.loop import init_train_state
 from seqjax_gradients import RTRL, Full, Randomized
 from seqjax_models import MLP, RNN
 from seqjax_optimizers import SGD, Adam
@@ -78,8 +81,8 @@ def train_by_hand(params, stream, optimizer, epochs, seed=0):
     params, h, n = jax.tree.map(np.asarray, params), np.zeros((B, 3)), len(stream.inputs)
     mean, square, updates = *[jax.tree.map(np.zeros_like, params)] * 2, []
     for epoch in range(epochs):
-        for starts, scored, fresh in zip(*SAMPLER.plan(stream.bounds, epoch_rng(seed, epoch)), strict=True):
-            h = np.where(fresh[:, None], 0, h)
+        for starts, scored, reset in zip(*SAMPLER.plan(stream.bounds, epoch_rng(seed, epoch)), strict=True):
+            h = np.where(reset[:, None], 0, h)
             at = np.minimum(starts + np.arange(T)[:, None], n - 1)
             t = np.arange(T)[:, None]
             counts = ((scored[:, 0] <= t) & (t < scored[:, 1]) & stream.mask[at]).astype(float)
@@ -229,7 +232,7 @@ def test_run_epoch_is_pure_and_can_be_vmapped_over_seeds():
 
 
 def test_every_update_draws_anew():
-    """The same batch again, at the same parameters: only the gates differ."""
+    """The same batch again, at the same parameters: only the edge_weights differ."""
     stream, gradient, tx = tokens(T * B), Randomized(keep_prob=0.5), optax.sgd(0.0)
     plan = SAMPLER.plan(stream.bounds, epoch_rng(0, 0))
     start = init_train_state(PROBLEM, gradient, tx, 4, B, 0, weights())
@@ -246,7 +249,7 @@ def test_rows_that_fill_up_a_batch_change_nothing(x64):
     padded = plan._replace(
         starts=np.concatenate([plan.starts, plan.starts[::-1]], 1),
         scored=np.concatenate([plan.scored, np.zeros_like(plan.scored)], 1),
-        fresh=np.concatenate([plan.fresh, plan.fresh], 1),
+        reset=np.concatenate([plan.reset, plan.reset], 1),
     )
     tx = optax.sgd(0.5)
     results = []
@@ -270,7 +273,7 @@ def test_uniform_logits_lose_the_logarithm_of_the_vocabulary():
 class Lagged(RNN):
     """Does not score the first outputs of a sequence."""
 
-    context: ClassVar[int] = 4
+    warmup: ClassVar[int] = 4
 
 
 def test_the_models_context_is_not_scored():
@@ -280,7 +283,7 @@ def test_the_models_context_is_not_scored():
     ((_, row),) = training(problem, stream, **options)
     assert row["tokens"] == (T - 4) * B * row["update"]
     ((_, row),) = training(problem, stream, **options | {"sampler": SAMPLER})
-    assert row["tokens"] == B * (T * row["update"] - 4), "a carried state is past its context"
+    assert row["tokens"] == B * (T * row["update"] - 4), "a carried state is past its warm-up"
 
 
 def linear(params, state, x):
@@ -440,7 +443,7 @@ def test_an_epoch_compiles_once_and_an_equal_recipe_not_again(caplog):
 
 
 @pytest.mark.parametrize(
-    ("context", "num_steps", "mask", "say"),
+    ("warmup", "num_steps", "mask", "say"),
     [
         (8, 4, None, "first 8 outputs .*num_steps = 4[^$]*fewer --model.lags"),
         (4, 4, None, "first 4 outputs .*num_steps = 4"),
@@ -450,9 +453,9 @@ def test_an_epoch_compiles_once_and_an_equal_recipe_not_again(caplog):
         (0, 4, [False] * 40, "mask of the training part is False throughout"),
     ],
 )
-def test_training_on_nothing_is_an_error(context, num_steps, mask, say):
-    """Windows that all start afresh, of which the first `context` steps do not count."""
-    problem = Problem.of(MLP(lags=context + 1, hidden=2), SPEC)
+def test_training_on_nothing_is_an_error(warmup, num_steps, mask, say):
+    """Windows that all start afresh, of which the first `warmup` steps do not count."""
+    problem = Problem.of(MLP(lags=warmup + 1, hidden=2), SPEC)
     stream = tokens(40)._replace(mask=mask and np.array(mask))
     sampler = Windows(1, num_steps, stride=num_steps)
     options = {"sampler": sampler, "gradient": Full(), "optimizer": SGD(0.1), "epochs": 1}

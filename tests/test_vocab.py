@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from seqjax import Tokens, Vocab
-from seqjax_corpora import TimeMachine
+from seqjax import Tokens
+from seqjax.data import Vocab
+from seqjax_datasets import TimeMachine
 from seqjax_tokenizers import Char, Word
 
 

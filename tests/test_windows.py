@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Plan
-from seqjax.data import check_plan, prepare
-from seqjax.train import epoch_rng
-from seqjax_corpora import NoisySine
+from seqjax.data.prepare import prepare
+from seqjax.data.sampler import check_plan, epoch_rng
+from seqjax_datasets import NoisySine
 from seqjax_samplers import Windows
 
 BOUNDS = [[0, 34], [0, 0, 13, 13, 14, 40, 71, 71], [0, 5, 10, 14], [0, *range(1, 20), 30]]
@@ -35,7 +35,7 @@ def test_every_window_of_every_document_once(bounds, batch_size, num_steps, stri
     assert (sorted(starts) if shuffle else starts) == expected
     assert len(found.starts) == -(-len(expected) // batch_size)
     assert (found.scored[..., 0] == 0).all()
-    assert found.fresh.all()
+    assert found.reset.all()
 
 
 def test_an_epoch_has_an_order_of_its_own():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Series, Text
-from seqjax_corpora import TimeMachine
+from seqjax_datasets import TimeMachine
 from seqjax_tokenizers import Word
 
 
@@ -91,5 +91,5 @@ def test_it_is_loaded_from_what_was_saved():
 
 
 def test_a_series_has_no_words():
-    with pytest.raises(Error, match="splits text, and the corpus is a Series"):
+    with pytest.raises(Error, match="splits text, and the dataset is a Series"):
         Word().fit(Series([1.0, 2.0]))

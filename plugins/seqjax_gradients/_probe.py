@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from seqjax import Batch, Problem, ravel_float
-from seqjax.contracts import Params, State
+from seqjax import Problem
+from seqjax.gradients import Batch, Params, State, ravel_float
 
 
 class Decay(NamedTuple):

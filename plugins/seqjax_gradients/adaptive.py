@@ -7,15 +7,15 @@ import jax.numpy as jnp
 from annotated_types import Interval
 from jaxtyping import Array, Int
 
-from seqjax import Error, GatedGradient, Memory, register
+from seqjax import Error, WeightedEdges, register
+from seqjax.gradients import Memory, segment_edges
 
 from ._probe import decay_rate, probe, start_decay
-from ._segments import segment_gates
 
 
 @register("gradient", "adaptive")
 @dataclass(frozen=True)
-class Adaptive(GatedGradient):
+class Adaptive(WeightedEdges):
     """Truncates to the fewest steps K whose relative bias is estimated to be at most δ.
 
     With φ_k the running mean of ‖∂l_s/∂h_{s-k}‖, and φ_k ≤ φ_τ β^{k-τ} from lag τ on, the gradient of lags 0 to K - 1
@@ -59,9 +59,9 @@ class Adaptive(GatedGradient):
         """Shared: the decay by lag."""
         return Memory(shared=start_decay(self.max_steps))
 
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         """Zero at positive multiples of K, else one."""
-        return segment_gates(num_steps, self.steps(memory)), memory
+        return segment_edges(num_steps, self.steps(memory)), memory
 
     def estimate(self, problem, params, start, memory, batch, noise):
         estimate = super().estimate(problem, params, start, memory, batch, noise)

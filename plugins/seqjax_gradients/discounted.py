@@ -6,12 +6,12 @@ from typing import Annotated
 import jax.numpy as jnp
 from annotated_types import Interval
 
-from seqjax import GatedGradient, register
+from seqjax import WeightedEdges, register
 
 
 @register("gradient", "discounted")
 @dataclass(frozen=True)
-class Discounted(GatedGradient):
+class Discounted(WeightedEdges):
     """Multiplies the gradient by a constant at every step that it travels.
 
         dh_t/dw = ∂f/∂w + λ ∂f/∂h dh_{t-1}/dw
@@ -26,6 +26,6 @@ class Discounted(GatedGradient):
 
     claim = "biased"
 
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         """λ everywhere."""
         return jnp.full(num_steps, self.discount, float), memory

@@ -10,9 +10,7 @@ from annotated_types import Interval, MultipleOf
 from jax.flatten_util import ravel_pytree
 
 from seqjax import SequenceGradient, register
-from seqjax.gradient import weighted_sum
-
-from ._signs import sign_patterns, size_in_shape
+from seqjax.gradients import sign_patterns, weighted_sum
 
 
 @register("gradient", "es")
@@ -39,17 +37,13 @@ class ES(SequenceGradient):
     claim = "biased"
     of = "window"
 
-    def init(self, problem, params, state):
-        """No numbers, but how many parameters there are."""
-        return size_in_shape(params)
-
-    def draw(self, key, memory, num_steps):
+    def draw(self, key, problem, params, memory, num_steps):
         """Where the ε of each pair are +σ, bool[N/2, P]."""
-        return jax.random.bernoulli(key, shape=(self.particles // 2, len(memory.shared)))
+        return jax.random.bernoulli(key, shape=(self.particles // 2, ravel_pytree(params)[0].size))
 
-    def outcomes(self, memory, num_steps):
+    def outcomes(self, problem, params, memory, num_steps):
         """All 2^(P N/2) perturbations."""
-        return sign_patterns(self.particles // 2, len(memory.shared))
+        return sign_patterns(self.particles // 2, ravel_pytree(params)[0].size)
 
     def one(self, problem, params, start, memory, xs, weights, noise):
         """Every particle through the window, and the row itself."""

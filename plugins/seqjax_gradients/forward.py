@@ -8,9 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from seqjax import SequenceGradient, register
-from seqjax.gradient import weighted_sum
-
-from ._signs import sign_patterns, size_in_shape
+from seqjax.gradients import sign_patterns, weighted_sum
 
 
 @register("gradient", "forward")
@@ -29,17 +27,13 @@ class Forward(SequenceGradient):
     claim = "unbiased"
     of = "window"
 
-    def init(self, problem, params, state):
-        """No numbers, but how many parameters there are."""
-        return size_in_shape(params)
-
-    def draw(self, key, memory, num_steps):
+    def draw(self, key, problem, params, memory, num_steps):
         """Where v is 1, bool[P]."""
-        return jax.random.bernoulli(key, shape=(len(memory.shared),))
+        return jax.random.bernoulli(key, shape=(ravel_pytree(params)[0].size,))
 
-    def outcomes(self, memory, num_steps):
+    def outcomes(self, problem, params, memory, num_steps):
         """All 2^P directions."""
-        return sign_patterns(len(memory.shared))
+        return sign_patterns(ravel_pytree(params)[0].size)
 
     def one(self, problem, params, start, memory, xs, weights, noise):
         """One jvp through the window."""

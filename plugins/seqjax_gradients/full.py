@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from seqjax import GatedGradient, Problem, register
+from seqjax import Problem, WeightedEdges, register
 
 
 @register("gradient", "full")
 @dataclass(frozen=True)
-class Full(GatedGradient):
-    """Full backpropagation through the window: every gate is 1.
+class Full(WeightedEdges):
+    """Full backpropagation through the window: every edge_weight is 1.
 
     With h_t = f(x_t, h_{t-1}, w), the derivative of the state follows the recurrence
 
@@ -28,7 +28,7 @@ class Full(GatedGradient):
 
     claim = "exact"
 
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         """None: all ones."""
         return None, memory
 
@@ -38,13 +38,13 @@ class Full(GatedGradient):
 
 
 class _Segmented(Problem):
-    """A problem that unrolls without gates, segment by segment, and keeps the states between segments alone."""
+    """A problem that unrolls without edge_weights, segment by segment, and keeps the states between segments alone."""
 
     def __init__(self, problem):
         super().__init__(problem.step, problem.init_state)
         self._unroll = problem.unroll
 
-    def unroll(self, params, state, xs, gates=None):
+    def unroll(self, params, state, xs, edge_weights=None):
         num_steps = len(jax.tree.leaves(xs)[0])
         size = math.isqrt(num_steps)
         whole = num_steps - num_steps % size

@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Interval
 
-from seqjax import Error, Estimate, Gradient, register
-from seqjax.gradient import weighted_sum
-
-from ._segments import segment_gates
+from seqjax import Error, Gradient, register
+from seqjax.gradients import Estimate, segment_edges, weighted_sum
 
 Steps = Annotated[int, Interval(ge=1)]
 
@@ -57,10 +55,10 @@ class K1K2(Gradient):
 
     def _unroll_once(self, problem, start, batch):
         """Where every a_j is a multiple of k1: params -> (loss, state after the last step)."""
-        gates_T = segment_gates(len(batch.weights), self.k1)
+        edge_weights_T = segment_edges(len(batch.weights), self.k1)
 
         def loss(params):
-            state, losses = problem.unroll(params, start(params), batch.xs, gates_T)
+            state, losses = problem.unroll(params, start(params), batch.xs, edge_weights_T)
             return weighted_sum(batch.weights, losses), state
 
         return loss

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from annotated_types import Interval, MultipleOf
 from jax.flatten_util import ravel_pytree
 
-from seqjax import Memory, SequenceGradient, register
+from seqjax import SequenceGradient, register
+from seqjax.gradients import Memory, sign_patterns
 
-from ._signs import sign_patterns
 from .es import perturbations, run_window, slope
 
 
@@ -22,7 +22,7 @@ class PES(SequenceGradient):
         A_i ← A_i + ε_i,   g = 1/(N σ²) Σ_i A_i L_i(θ + ε_i),   ε ∈ {±σ}^P, in pairs ε and -ε
 
     L_i is the loss of the window for particle i, which starts in the state that it reached itself; ε_i is drawn anew
-    for each window, and A_i is all that has perturbed the particle since the row was fresh (Vicol, Metz &
+    for each window, and A_i is all that has perturbed the particle since the row was reset (Vicol, Metz &
     Sohl-Dickstein 2021, "Unbiased gradient estimation in unrolled computation graphs with persistent evolution
     strategies", arXiv:2112.13835). Windows are the paper's unrolls. At fixed parameters the mean, summed over windows,
     is the gradient through the whole history of a smoothed loss, in which each window has perturbed parameters of its
@@ -46,12 +46,12 @@ class PES(SequenceGradient):
         A = jnp.zeros((self.particles // 2, theta.size), theta.dtype)
         return Memory(rows=(jnp.zeros((), bool), A, states))
 
-    def draw(self, key, memory, num_steps):
+    def draw(self, key, problem, params, memory, num_steps):
         """Where the ε of each pair are +σ, bool[N/2, P]."""
         _, A, _ = memory.rows
         return jax.random.bernoulli(key, shape=A.shape)
 
-    def outcomes(self, memory, num_steps):
+    def outcomes(self, problem, params, memory, num_steps):
         """All 2^(P N/2) perturbations."""
         _, A, _ = memory.rows
         return sign_patterns(*A.shape)
@@ -64,7 +64,7 @@ class PES(SequenceGradient):
 
         def run(eps, state):
             params = unravel(theta + eps)
-            first = start(params)  # what a fresh row starts in depends on the perturbed parameters
+            first = start(params)  # what a reset row starts in depends on the perturbed parameters
             state = jax.tree.map(lambda a, b: jnp.where(begun, a, b), state, first)
             return run_window(problem, params, state, xs, weights)
 

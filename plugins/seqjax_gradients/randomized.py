@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Interval
 
-from seqjax import Error, GatedGradient, register
-from seqjax.random_cuts import bit_patterns
+from seqjax import Error, WeightedEdges, register
+from seqjax.gradients import bit_patterns
 
 Probability = Annotated[float, Interval(gt=0, le=1)]
 
 
 @register("gradient", "randomized")
 @dataclass(frozen=True)
-class Randomized(GatedGradient):
+class Randomized(WeightedEdges):
     """Cuts at random, and reweights what survives so that the mean is the full gradient.
 
         z_t = ∂f/∂w + ξ_t ∂f/∂h dh_{t-1}/dw,   ξ_t = 1/π_t with probability π_t, else 0
@@ -28,16 +28,16 @@ class Randomized(GatedGradient):
 
     claim = "unbiased"
 
-    def draw(self, key, memory, num_steps):
+    def draw(self, key, problem, params, memory, num_steps):
         """Which edges are kept, bool[T]."""
         return jax.random.bernoulli(key, self._keep_prob(num_steps))
 
-    def outcomes(self, memory, num_steps):
+    def outcomes(self, problem, params, memory, num_steps):
         """All 2^T patterns of kept edges."""
         kept_MT, pi_T = bit_patterns(num_steps), self._keep_prob(num_steps)
         return kept_MT, jnp.prod(jnp.where(kept_MT, pi_T, 1 - pi_T), axis=1)
 
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         """ξ_t."""
         return jnp.where(noise, 1 / self._keep_prob(num_steps), 0), memory
 

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import jax
 import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import register
 
-from ._influence import Influence, storage
+from . import _units
+from ._influence import Influence
 
 
 @register("gradient", "rflo")
@@ -32,12 +32,13 @@ class RFLO(Influence):
 
     claim = "biased"
 
-    def storage(self, problem, params):
-        return storage(problem, params)
+    def by_units(self, problem, params):
+        return _units.fits(problem, params)
 
-    def by_units(self, num_leaves, local_jacobians):
-        J_LL1 = (1 - self.leak) * jnp.eye(num_leaves)[..., None]
-        return jnp.broadcast_to(J_LL1, jax.eval_shape(local_jacobians).shape), [tuple(range(num_leaves))]
+    def through_units(self, carried, q_TS, steps):
+        J_LL1 = (1 - self.leak) * jnp.eye(q_TS.shape[1] // steps.problem.model.hidden, dtype=q_TS.dtype)[..., None]
+        shape = (len(q_TS), *J_LL1.shape[:2], steps.problem.model.hidden)
+        return _units.through(carried, jnp.broadcast_to(J_LL1, shape), q_TS, steps)
 
     def advance(self, M, J, I):
         return (1 - self.leak) * M + I

@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Interval
 
-from seqjax import Estimate, Gradient, register
-from seqjax.by_lag import Linear, forward
-from seqjax.floats import split_float
-from seqjax.gradient import weighted_sum
+from seqjax import Gradient, register
+from seqjax.gradients import Estimate, Linear, forward, split_float, weighted_sum
 
 
 @register("gradient", "sliding")

@@ -1,6 +1,5 @@
 """Sparse n-step approximations of real-time recurrent learning."""
 
-import itertools
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,8 +8,10 @@ import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import register
+from seqjax.gradients import Memory
 
-from ._influence import DENSE, Influence, storage
+from . import _units
+from ._influence import Influence
 
 
 @register("gradient", "snap")
@@ -22,7 +23,7 @@ class SnAp(Influence):
         dl_t/dθ ≈ ∂l_t/∂s_{t-1} M_{t-1} + ∂l_t/∂θ
 
     The mask is where I + |J| I + ... + |J|^{n-1} I is not zero, I and J being zero where they have been zero at all
-    steps since the row was fresh. M is carried from window to window. With n as large as the state has units nothing
+    steps since the row was reset. M is carried from window to window. With n as large as the state has units nothing
     that is reached is left out, and this is RTRL. The loss of a step is a function of the state before it, so the last
     J on the way to a loss is whole: one step more than where the loss is a function of the masked s_t.
 
@@ -37,15 +38,16 @@ class SnAp(Influence):
 
     claim = "biased"
 
-    def storage(self, problem, params):
-        return storage(problem, params) if self.n == 1 else DENSE
+    def by_units(self, problem, params):
+        return self.n == 1 and _units.fits(problem, params)
 
     def init(self, problem, params, state):
-        M = super().init(problem, params, state)
-        if self.storage(problem, params) is not DENSE:
-            return M
-        size = len(M.rows)
-        return M._replace(rows=(M.rows, jnp.zeros(M.rows.shape, bool), jnp.zeros((size, size), bool)))
+        M = super().init(problem, params, state).rows
+        if not self.by_units(problem, params):
+            return Memory(rows=(M, jnp.zeros(M.shape, bool), jnp.zeros((len(M), len(M)), bool)))
+        if len(jax.tree.leaves(M)[0]) == 1:
+            return Memory(rows=M)
+        return Memory(rows=(M, jax.tree.map(lambda a: jnp.zeros(a.shape, bool), M)))
 
     def influence(self, carried):
         return carried[0]
@@ -59,9 +61,12 @@ class SnAp(Influence):
         seen, joined = seen | (I != 0), joined | (J != 0)
         return jnp.where(self._reached(seen, joined), J @ M + I, 0), seen, joined
 
-    def by_units(self, num_leaves, local_jacobians):
-        leaves = range(num_leaves)
-        return local_jacobians(), [some for size in leaves for some in itertools.combinations(leaves, size + 1)]
+    def through_units(self, carried, q_TS, steps):
+        J_T = _units.local_jacobians(steps).astype(q_TS.dtype)
+        if J_T.shape[1] == 1:
+            return _units.through(carried, J_T, q_TS, steps)
+        *carried, grads = _units.through_masked(*carried, J_T, q_TS, steps)
+        return tuple(carried), grads
 
     def _reached(self, seen, joined):
         """The mask, from where I and J were ever not zero."""

@@ -5,14 +5,13 @@ from typing import Annotated
 
 from annotated_types import Interval
 
-from seqjax import GatedGradient, register
-
-from ._segments import segment_gates
+from seqjax import WeightedEdges, register
+from seqjax.gradients import segment_edges
 
 
 @register("gradient", "truncated")
 @dataclass(frozen=True)
-class Truncated(GatedGradient):
+class Truncated(WeightedEdges):
     """Cuts the gradient at every `steps`-th step of the window.
 
         dh_t/dw = ∂f/∂w + ξ_t ∂f/∂h dh_{t-1}/dw,   ξ_t = 0 if t is a positive multiple of `steps`, else 1
@@ -26,6 +25,6 @@ class Truncated(GatedGradient):
 
     claim = "biased"
 
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         """Zero at positive multiples of `steps`, else one."""
-        return segment_gates(num_steps, self.steps), memory
+        return segment_edges(num_steps, self.steps), memory

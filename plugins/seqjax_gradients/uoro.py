@@ -5,12 +5,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
-from seqjax import Memory, SequenceGradient, ravel_float, register
-from seqjax.gradient import weighted_sum
-
-from ._signs import sign_patterns
+from seqjax import SequenceGradient, register
+from seqjax.gradients import Memory, depends_on, ravel_float, sign_patterns, weighted_sum
 
 
 @register("gradient", "uoro")
@@ -26,7 +23,7 @@ class UORO(SequenceGradient):
         s̃ ← ρ0 u + ρ1 ν,   θ̃ ← θ̃ / ρ0 + w / ρ1
         dl_t/dθ ≈ (q_t · s̃_{t-1}) θ̃_{t-1} + ∂l_t/∂θ,   q_t = ∂l_t/∂s_{t-1}
 
-    What the state of a fresh row owes to the parameters is mixed in first, with J = 1 and signs of its own. Each norm
+    What the state of a reset row owes to the parameters is mixed in first, with J = 1 and signs of its own. Each norm
     has a small number added to it: any ρ > 0 leaves the mean as it is. Unbiased at fixed parameters, with a large
     variance: after an update the carried s̃ and θ̃ are those of the parameters before it. Costs a few forward and
     backward steps, and S + P numbers a row beside the states of the window, S state units and P parameters.
@@ -41,13 +38,13 @@ class UORO(SequenceGradient):
         dtype = np.result_type(*[a.dtype for a in jax.tree.leaves(params)])
         return Memory(rows=(jnp.zeros(s.size, dtype), jax.tree.map(jnp.zeros_like, params)))
 
-    def draw(self, key, memory, num_steps):
+    def draw(self, key, problem, params, memory, num_steps):
         """Where ν is 1, bool[1 + T, S]: of the start and of each step."""
         size = memory.rows[0].size
         bits = jax.random.bits(key, (1 + num_steps, -(-size // 8)), jnp.uint8)
         return jnp.unpackbits(bits, axis=1)[:, :size].astype(bool)
 
-    def outcomes(self, memory, num_steps):
+    def outcomes(self, problem, params, memory, num_steps):
         """All 2^((1 + T) S) patterns of signs."""
         return sign_patterns(1 + num_steps, memory.rows[0].size)
 
@@ -66,7 +63,7 @@ class UORO(SequenceGradient):
             x = jax.tree.map(lambda a: a[0], xs)
             return ravel_float(start(params))[0], step(params, s, others, x)[0][0]
 
-        split, join_theta = split_used(states, params)
+        split, join_theta = _split(depends_on(states, params))
 
         def body(carry, inputs):
             s, others, s_tilde, theta_tilde = carry
@@ -108,18 +105,16 @@ def mix(u, theta_tilde, nu, w):
     return (rho_0 * u + rho_1 * nu, theta_tilde), (rho_0, rho_1)
 
 
-def split_used(f, params):
-    """The leaves of the parameters on which f depends: θ̃ is zero, and stays so, for those that feed no state.
+def _split(is_used):
+    """Takes apart the leaves of the parameters that feed no state: their θ̃ is zero, and stays so.
+
+    Args:
+        is_used: for each leaf, whether it feeds the state.
 
     Returns:
-        `split(tree)`, these leaves of a tree like the parameters, and `join(leaves, tree)`, the tree with them put in.
+        `split(tree)`, the leaves that do of a tree like the parameters, and `join(leaves, tree)`, the tree with them put
+        in.
     """
-    jaxpr = jax.make_jaxpr(f)(params).jaxpr
-    used = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
-    for eqn in reversed(jaxpr.eqns):
-        if used.intersection(eqn.outvars):
-            used.update(v for v in eqn.invars if not isinstance(v, Literal))
-    is_used = [v in used for v in jaxpr.invars]
 
     def split(tree):
         return [leaf for leaf, use in zip(jax.tree.leaves(tree), is_used, strict=True) if use]

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from seqjax import Error, Spec, Stream, Tokens
-from seqjax.ngrams import count_ngrams
+from seqjax import Error, Spec, Tokens
+from seqjax.analysis.ngrams import count_ngrams
+from seqjax.data import Stream
 
 
 def check_spec(spec: Spec) -> int:

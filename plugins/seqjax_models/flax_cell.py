@@ -33,7 +33,7 @@ class FlaxCell(Model):
 
     def init(self, key, spec):
         """Flax's own initial weights."""
-        from seqjax import from_flax  # not above: it takes a second, and is not needed to list or to choose the model
+        from seqjax import from_flax
 
         cell_key, key = jax.random.split(key)
         _, cell = from_flax(_cell(self.cell, spec.inputs.width, self.hidden, cell_key))
@@ -49,9 +49,9 @@ class FlaxCell(Model):
         state, h = self._model(params).step(params["cell"], state, self._input(params, x))
         return state, h @ params["W_hq"] + params["b_q"]
 
-    def unroll(self, params, state, xs, gates=None):
+    def unroll(self, params, state, xs, edge_weights=None):
         """The cell over time, then all outputs at once."""
-        state, h_TBH = self._model(params).unroll(params["cell"], state, self._input(params, xs), gates)
+        state, h_TBH = self._model(params).unroll(params["cell"], state, self._input(params, xs), edge_weights)
         return state, h_TBH @ params["W_hq"] + params["b_q"]
 
     def _input(self, params, x):

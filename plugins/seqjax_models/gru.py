@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from seqjax import Cell, register
-from seqjax.recurrence import sigmoid
+from seqjax.models.cell import sigmoid
 
 
 @register("model", "gru")

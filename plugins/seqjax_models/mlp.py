@@ -12,7 +12,7 @@ from seqjax import Error, Model, Tokens, register
 
 
 class State(NamedTuple):
-    """window: the last `context` + 1 inputs, oldest first: float[..., dim], or int32[...] where they are tokens."""
+    """window: the last `warmup` + 1 inputs, oldest first: float[..., dim], or int32[...] where they are tokens."""
 
     window: jax.Array
 
@@ -47,8 +47,8 @@ class MLP(Model):
     """How many inputs in a row a feature is the mean of: 1 takes every stride-th alone, `stride` leaves no gaps."""
 
     @property
-    def context(self):
-        """Outputs after a fresh state that are not scored: their window is not full yet."""
+    def warmup(self):
+        """Outputs after a reset that are not scored: their window is not full yet."""
         return (self.lags - 1) * self.stride + self.pool - 1
 
     def init(self, key, spec):
@@ -64,18 +64,18 @@ class MLP(Model):
         """A window of zeros, or of id 0."""
         self._check(spec)
         if isinstance(spec.inputs, Tokens):
-            return State(jnp.zeros(self.context + 1, jnp.int32))
-        return State(jnp.zeros((self.context + 1, spec.inputs.dim), params["b_h"].dtype))
+            return State(jnp.zeros(self.warmup + 1, jnp.int32))
+        return State(jnp.zeros((self.warmup + 1, spec.inputs.dim), params["b_h"].dtype))
 
     def step(self, params, state, x):
         """One time step."""
         window = jnp.concatenate([state.window[1:], x[None]])
         return State(window), self._output(params, self._pooled(window, self.stride))
 
-    def unroll(self, params, state, xs, gates=None):
+    def unroll(self, params, state, xs, edge_weights=None):
         """All steps at once."""
         num_steps = len(xs)
-        inputs = jnp.concatenate([jnp.moveaxis(state.window, 1, 0), xs])  # [context + 1 + T, B, ...]
+        inputs = jnp.concatenate([jnp.moveaxis(state.window, 1, 0), xs])  # [warmup + 1 + T, B, ...]
         steps_LT = self.stride * jnp.arange(self.lags)[:, None] + jnp.arange(num_steps)
         new = State(jnp.moveaxis(inputs[num_steps:], 0, 1))
         return new, self._output(params, self._pooled(inputs[1:])[steps_LT])

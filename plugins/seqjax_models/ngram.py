@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from annotated_types import Interval
 
-from seqjax import Error, Model, register
+from seqjax import Error, register
+from seqjax.models import CountBasedModel
 from seqjax_models._counts import check_spec, count_tree, padded_text
 
 Epsilon = Annotated[float, Interval(ge=0)]
@@ -23,7 +24,7 @@ class State(NamedTuple):
 
 @register("model", "ngram")
 @dataclass(frozen=True)
-class NGram(Model):
+class NGram(CountBasedModel):
     """Probabilities of the next token from how often tokens followed the last n - 1 in the training text.
 
     Where x is a token, c_k the last k tokens, n(c_k, x) how often x followed them, n(c_k) = Σ_x n(c_k, x), T(c_k) the

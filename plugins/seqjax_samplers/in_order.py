@@ -5,7 +5,8 @@ from typing import Annotated
 
 from annotated_types import Interval
 
-from seqjax import Sampler, data, register
+from seqjax import Sampler, register
+from seqjax.data import prepare as data
 
 
 @register("sampler", "in-order")

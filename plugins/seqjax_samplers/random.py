@@ -7,7 +7,7 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import Error, Plan, Sampler, register
-from seqjax.data import cut_windows
+from seqjax.data.sampler import cut_windows
 
 
 @register("sampler", "random")
@@ -15,7 +15,7 @@ from seqjax.data import cut_windows
 class Random(Sampler):
     """Cuts the stream into windows side by side from a random offset, and shuffles them.
 
-    Every window is fresh: its state starts anew. Windows that do not fill a batch are left out, and so is what is left
+    Every window is reset: its state starts anew. Windows that do not fill a batch are left out, and so is what is left
     at the end of a document. Of several documents each has an offset of its own, within what its windows leave over, so
     that every epoch has as many of them.
     """

@@ -8,7 +8,7 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import Error, Plan, Sampler, register
-from seqjax.data import cut_windows
+from seqjax.data.sampler import cut_windows
 
 
 @register("sampler", "sentences")
@@ -36,7 +36,7 @@ class Sentences(Sampler):
         if len(order) < B:
             raise Error(
                 f"sampler sentences: batch_size = {B} needs as many documents with a target, found {len(order)}\n"
-                "Use a corpus cut into documents, such as --corpus text-file --corpus.documents lines, "
+                "Use a dataset cut into documents, such as --dataset text-file --dataset.documents lines, "
                 "or a smaller --sampler.batch-size"
             )
         if self.shuffle:
@@ -55,7 +55,7 @@ class Sentences(Sampler):
         plan = Plan(np.zeros(shape, np.int64), np.zeros((*shape, 2), np.int32), np.ones(shape, bool))
         plan.starts[nth, row] = starts
         plan.scored[nth, row, 1] = lengths
-        plan.fresh[nth, row] = np.diff(segment, prepend=-1) > 0
+        plan.reset[nth, row] = np.diff(segment, prepend=-1) > 0
         return plan
 
 

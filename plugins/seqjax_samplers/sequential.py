@@ -7,7 +7,7 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import Error, Plan, Sampler, register
-from seqjax.data import cut_windows
+from seqjax.data.sampler import cut_windows
 
 
 @register("sampler", "sequential")
@@ -19,7 +19,7 @@ class Sequential(Sampler):
     to `num_steps` skips the start of the stream in each epoch.
 
     Of several documents each is cut into windows, the last of which may be short; where one ends inside a row, the next
-    window is fresh. Fewer than `batch_size` windows, at the start or the end of the stream, are left out at random, so
+    window is reset. Fewer than `batch_size` windows, at the start or the end of the stream, are left out at random, so
     that all rows are equally long.
     """
 
@@ -49,7 +49,7 @@ class Sequential(Sampler):
         def by_row(windows):
             return windows[skip : skip + N * B].reshape(B, N).T
 
-        fresh = by_row(np.diff(segment, prepend=-1) > 0)
-        fresh[0] = True
+        reset = by_row(np.diff(segment, prepend=-1) > 0)
+        reset[0] = True
         scored = np.stack([np.zeros((N, B), np.int32), by_row(lengths).astype(np.int32)], -1)
-        return Plan(by_row(starts), scored, fresh)
+        return Plan(by_row(starts), scored, reset)

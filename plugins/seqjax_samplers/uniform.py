@@ -14,7 +14,7 @@ from seqjax import Error, Plan, Sampler, register
 class Uniform(Sampler):
     """Cuts the stream into windows with a little room between them, so that every window is as likely as any other.
 
-    Every window is fresh. One that reaches over an end of its document is cut there, so that of the W = Σ (n + T - 1)
+    Every window is reset. One that reaches over an end of its document is cut there, so that of the W = Σ (n + T - 1)
     windows of T steps that overlap documents of n targets, exactly T hold any given target, one at an end too. An epoch
     of N = ⌊W / B T⌋ batches takes N B of them in random order: spaced evenly, from a random one on and around the end
     of the stream (a systematic sample). So every target of every document is trained N B T / W times an epoch in

@@ -12,7 +12,7 @@ from seqjax import Error, Plan, Sampler, register
 @register("sampler", "windows")
 @dataclass(frozen=True)
 class Windows(Sampler):
-    """All windows that start at a multiple of `stride` steps into a document and end inside it, each of them fresh.
+    """All windows that start at a multiple of `stride` steps into a document and end inside it, each of them reset.
 
     The last batch is filled up with rows that are not scored.
     """

@@ -20,7 +20,7 @@ class Standardize(Tokenizer):
         """The codec of a series."""
         if not isinstance(data, Series):
             raise Error(
-                f"tokenizer standardize scales a series, and the corpus is a {type(data).__name__}\n"
+                f"tokenizer standardize scales a series, and the dataset is a {type(data).__name__}\n"
                 "Leave the tokenizer out, or choose one that splits text"
             )
         x = data.values

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from annotated_types import Interval
 
-from seqjax import Tokenizer, Vocab, register
+from seqjax import Tokenizer, register
+from seqjax.data import Vocab
 
 
 @register("tokenizer", "word")

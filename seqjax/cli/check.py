@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from seqjax.cli.flags import read_plugin, use_all_cores
 from seqjax.cli.parser import Parser
-from seqjax.cli.recipe import read_plugin, use_all_cores
 
 DESCRIPTION = """Prove that a gradient strategy does what it claims: in float64, against brute force, on three windows
 that carry state and memory. Prints for each check the worst error and its bound; ends with 2 where one is not passed.

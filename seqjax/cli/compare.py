@@ -12,14 +12,14 @@ def main(argv: Sequence[str]) -> int:
     """Prints a table of the runs."""
     parser = Parser(
         prog="seqjax compare",
-        description="Compare runs: median, lowest and highest over the seeds of each arm, and with --against the mean "
-        "difference to one arm, paired by seed, with its 95 % bootstrap interval.",
+        description="Compare runs: median, lowest and highest over the seeds of each variant, and with --against the mean "
+        "difference to one variant, paired by seed, with its 95 % bootstrap interval.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="the folders of runs, or the folder of a sweep")
     add_comparison_flags(parser)
     args = parser.read(argv)
 
-    from seqjax.runs import Runs
+    from seqjax.runs.sweep import Runs
 
     show(Runs.open(*args.runs), args.metric, args.against, args.figure)
     return 0
@@ -29,7 +29,7 @@ def add_comparison_flags(parser: Parser) -> None:
     """The flags that say what is compared."""
     text = "a column of the metrics; default: the perplexity, or loss, of the held-out part if there is one"
     parser.add_argument("--metric", metavar="NAME", help=text)
-    parser.add_argument("--against", metavar="ARM", help="the arm to which the others are compared")
+    parser.add_argument("--against", metavar="VARIANT", help="the variant to which the others are compared")
     text = "draw the metric by epoch into this file (.png, .svg, .pdf); a sweep does so in its folder"
     parser.add_argument("--figure", metavar="FILE", help=text)
 
@@ -38,13 +38,13 @@ def show(
     runs: Any, metric: str | None, against: str | None, figure: str | None, default_figure: Path | None = None
 ) -> None:
     """Prints the table of a comparison, and draws it."""
-    from seqjax.runs import main_metric
+    from seqjax.runs.sweep import main_metric
 
     metric = metric or main_metric(runs.values())
     table = runs.compare(metric, against)
     print(f"{metric}, last epoch\n{table}")
     file = figure or default_figure
     if file is not None:
-        from seqjax import plot
+        from seqjax.report import plot
 
         draw(lambda: plot.runs(runs, x="epoch", y=metric), Path(file), "--figure " if figure else "")

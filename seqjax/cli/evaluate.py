@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from seqjax import config
 from seqjax.cli.parser import Parser
-from seqjax.config import PARTS
+from seqjax.data.split import PARTS
+from seqjax.plugin.config import create
+from seqjax.runs import settings
 
 COLUMNS = {"loss": ".4f", "perplexity": ".4f", "bits_per_character": ".4f", "tokens": ","}
 """What is printed, and how."""
@@ -17,20 +18,20 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = Parser(
         prog="seqjax evaluate",
-        description="Loss (nats, or squared error), perplexity and bits per character; in order from one fresh state, "
+        description="Loss (nats, or squared error), perplexity and bits per character; in order from the initial state, "
         "every target once.",
     )
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--part", choices=PARTS, help="of the corpus; default: all of them")
+    what.add_argument("--part", choices=PARTS, help="of the dataset; default: all of them")
     what.add_argument("--text", metavar="FILE", help="a UTF-8 text file of your own instead")
     args = parser.read(argv)
 
-    from seqjax.run import Run
+    from seqjax.runs.run import Run
 
     run = Run.open(args.run)
     if args.text:
-        own = config.create("corpus", config.TEXT_FILE, path=args.text).load()
+        own = create("dataset", settings.TEXT_FILE, path=args.text).load()
         rows = {"text": run.evaluate(own)}
     else:
         rows = {part: run.evaluate(part) for part in ([args.part] if args.part else PARTS)}

@@ -15,7 +15,7 @@ def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
         file: its name ends with the format.
         flag: by which the user named it.
     """
-    from seqjax import folder
+    from seqjax.runs import folder
 
     try:
         with folder.disk_errors(file):

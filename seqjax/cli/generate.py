@@ -22,8 +22,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--unknown", action="store_true", help="allow <unk>, in prompts and as a choice")
     args = parser.read(argv)
 
-    from seqjax.display import escape
-    from seqjax.run import Run
+    from seqjax.errors import escape
+    from seqjax.runs.run import Run
 
     options = {name: getattr(args, name) for name in ("top_k", "top_p", "seed", "unknown")}
     for text in Run.open(args.run).generate(args.prompt, args.length, args.temperature, **options):

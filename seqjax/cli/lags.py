@@ -13,7 +13,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="seqjax lags",
         description="The gradient of a trained model by how many steps back it travels, and the relative bias of "
-        "keeping fewer. On rows from all over the training part, each from a fresh state; memory for (max-lag + 1) "
+        "keeping fewer. On rows from all over the training part, each from the initial state; memory for (max-lag + 1) "
         "times the parameters.",
     )
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
@@ -32,8 +32,8 @@ def main(argv: Sequence[str]) -> int:
     if any(wrong.values()):
         raise Error("seqjax lags cannot run:", problems=[fault for fault, found in wrong.items() if found])
 
-    from seqjax.lags import lags
-    from seqjax.run import Run
+    from seqjax.diagnostics.lags import lags
+    from seqjax.runs.run import Run
 
     run = Run.open(args.run)
     report = lags(run.problem, run.params, **run.rows(args.rows, steps), max_lag=args.max_lag)

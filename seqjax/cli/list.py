@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from seqjax import registry
 from seqjax.cli.parser import Parser
+from seqjax.plugin import registry
 
 
 def main(argv: Sequence[str]) -> int:

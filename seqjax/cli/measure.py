@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from seqjax.cli.flags import read_plugins
 from seqjax.cli.parser import Parser
-from seqjax.cli.recipe import read_plugins
 
 DESCRIPTION = """Bias, variance, direction, seconds and memory of gradient strategies on the first windows of a run.
 
@@ -35,8 +35,8 @@ def main(argv: Sequence[str]) -> int:
     strategies = read_plugins("gradient", args.gradient or [])
 
     from seqjax import measure
-    from seqjax.display import escape
-    from seqjax.run import Run
+    from seqjax.errors import escape
+    from seqjax.runs.run import Run
 
     run = Run.open(args.run)
     found = measure(
@@ -52,7 +52,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _write(found: Any, out: Path) -> None:
     """Table, numbers and figures into a folder."""
-    from seqjax import Table, folder
+    from seqjax import Table
+    from seqjax.runs import folder
 
     with folder.disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)

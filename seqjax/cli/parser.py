@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from seqjax import registry
 from seqjax.errors import Error, nearest
+from seqjax.plugin import registry
 
 
 class Parser(argparse.ArgumentParser):

@@ -32,9 +32,9 @@ def main(argv: Sequence[str]) -> int:
         known = ", ".join(scripts) or "none"
         raise Error(f"{args.folder} has no script {', '.join(missing) or 'at all'} (scripts: {known})")
 
-    from seqjax import page
-    from seqjax.folder import write
-    from seqjax.reproduce import found, reproduce
+    from seqjax.files import write
+    from seqjax.report import page
+    from seqjax.report.reproduce import found, reproduce
 
     failed = None
     try:

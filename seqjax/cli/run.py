@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seqjax import config, registry
-from seqjax.cli.recipe import (
+from seqjax.cli.flags import (
+    dry_run_or_config,
+    experiment_parser,
     plugin_help,
-    read_recipe,
-    recipe_parser,
-    says_how_to_go_on,
+    print_resume_command,
+    read_config,
     split_fields,
-    told_without_training,
     use_all_cores,
 )
 from seqjax.errors import Error
+from seqjax.plugin import registry
+from seqjax.runs import settings
 
 DESCRIPTION = """Train a model, and keep the run in a folder.
 
@@ -27,26 +28,26 @@ was interrupted. Several seeds, --seeds 0,1,2, make a sweep: see seqjax sweep --
 
 
 def main(argv: Sequence[str]) -> int:
-    """Reads the recipe, trains, says where the run is and what to type next."""
+    """Reads the flags, trains, says where the run is and what to type next."""
     if any(arg.partition("=")[0] == "--seeds" for arg in argv):
         from seqjax.cli.sweep import main as sweep
 
         return sweep(argv)
     plain, flags = split_fields(argv)
-    parser = recipe_parser("seqjax run", DESCRIPTION)
+    parser = experiment_parser("seqjax run", DESCRIPTION)
     parser.add_argument("--seeds", metavar="0,1,2", help="several seeds: a sweep; see seqjax sweep --help")
     args = parser.read(plain)
-    recipe = read_recipe(args, flags)
+    config = read_config(args, flags)
     if args.help:
-        parser.epilog = plugin_help(recipe)
+        parser.epilog = plugin_help(config)
         parser.print_help()
         return 0
-    fields = config.resolve(recipe)  # wrong names are found without importing jax
+    fields = settings.resolve(config)  # wrong names are found without importing jax
     use_all_cores(args.devices)
-    from seqjax.experiment import Experiment
+    from seqjax.runs.experiment import Experiment
 
     experiment = Experiment(**fields)
-    if text := told_without_training(args, experiment):
+    if text := dry_run_or_config(args, experiment):
         print(text)
         return 0
     run = _run(experiment, argv, args)
@@ -55,13 +56,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(experiment: Any, argv: Sequence[str], args: argparse.Namespace) -> Any:
-    """Runs in `--out`, else in the first free one of `runs/<corpus>-<model>-<n>`."""
-    name = "-".join(registry.name_of(plugin) for plugin in (experiment.corpus, experiment.model))
+    """Runs in `--out`, else in the first free one of `runs/<dataset>-<model>-<n>`."""
+    name = "-".join(registry.name_of(plugin) for plugin in (experiment.dataset, experiment.model))
     for out in [args.out] if args.out else (Path("runs", f"{name}-{n}") for n in itertools.count(1)):
         try:
             if args.out or not Path(out).exists():
                 options = {"devices": args.devices, "progress": True, "checkpoint_seconds": args.checkpoint_seconds}
-                with says_how_to_go_on("run", argv, args, out):
+                with print_resume_command("run", argv, args, out):
                     return experiment.run(out, **options)
         except Error as fault:
             if args.out or fault.exit_code != 5:  # another run took the folder in between
@@ -70,7 +71,7 @@ def _run(experiment: Any, argv: Sequence[str], args: argparse.Namespace) -> Any:
 
 
 def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
-    from seqjax.display import escape
+    from seqjax.errors import escape
 
     folder = " ".join([shlex.quote(str(run.path)), *(f"--load {shlex.quote(file)}" for file in loaded)])
     if run.samples:
@@ -82,6 +83,6 @@ def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
         print(f"next     seqjax generate {folder} --prompt {prompt} --temperature 0.8")
         if run.experiment.gradient:
             print(f"         seqjax measure {folder} --gradient full truncated:steps=10")
-        print("         seqjax run --corpus text-file --corpus.path my-book.txt")
+        print("         seqjax run --dataset text-file --dataset.path my-book.txt")
     else:
         print(f"next     seqjax evaluate {folder}")

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqjax import config, registry
 from seqjax.cli.parser import Parser
-from seqjax.plugin import Plugin, fields_of
+from seqjax.plugin import config, registry
+from seqjax.plugin.base import Plugin, fields_of
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seqjax import config, registry
 from seqjax.cli.compare import add_comparison_flags, show
-from seqjax.cli.recipe import (
+from seqjax.cli.flags import (
+    dry_run_or_config,
+    experiment_parser,
     plugin_help,
-    read_recipe,
-    recipe_parser,
-    says_how_to_go_on,
+    print_resume_command,
+    read_config,
     split_fields,
-    told_without_training,
     use_all_cores,
 )
 from seqjax.errors import Error
-from seqjax.plugin import fields_of
+from seqjax.plugin import registry
+from seqjax.plugin.base import fields_of
+from seqjax.runs import settings
 
 DESCRIPTION = """Train one run for every combination of the values of some flags, and compare them.
 
@@ -31,34 +32,34 @@ The same command goes on with a sweep that was interrupted."""
 def main(argv: Sequence[str]) -> int:
     """Trains what is missing, then prints a table and says where the runs are."""
     plain, axes = _split_axes(argv)
-    parser = recipe_parser("seqjax sweep", DESCRIPTION)
+    parser = experiment_parser("seqjax sweep", DESCRIPTION)
     text = "the same as --seed 0 1 2"
     parser.add_argument("--seeds", metavar="0,1,2", help=text)
     add_comparison_flags(parser)
     args = parser.read(plain)
     base = [] if args.config is None else ["--config", args.config]
-    variants = {label: _variant(parser, [*base, *flags]) for label, flags in _combine(axes).items()}
+    configs = {label: _config(parser, [*base, *flags]) for label, flags in _combine(axes).items()}
     if args.help:
-        parser.epilog = plugin_help(next(iter(variants.values())))
+        parser.epilog = plugin_help(next(iter(configs.values())))
         parser.print_help()
         return 0
-    fields = {label: config.resolve(recipe) for label, recipe in variants.items()}
+    fields = {label: settings.resolve(config) for label, config in configs.items()}
     use_all_cores(args.devices)
-    from seqjax.display import escape
-    from seqjax.experiment import Experiment
-    from seqjax.sweeps import run_all
+    from seqjax.errors import escape
+    from seqjax.runs.experiment import Experiment
+    from seqjax.runs.sweep import Planned, run_all
 
-    experiments = {", ".join(label): (", ".join(_arm(label)), Experiment(**fields[label])) for label in fields}
+    planned = {", ".join(label): Planned(_without_seed(label), Experiment(**fields[label])) for label in fields}
     if args.print_config or args.dry_run:
-        for name, (_, experiment) in experiments.items():
-            print(f"# {escape(name or 'all')}\n{told_without_training(args, experiment)}\n")
+        for name, plan in planned.items():
+            print(f"# {escape(name or 'all')}\n{dry_run_or_config(args, plan.experiment)}\n")
         return 0
     out = Path(args.out or next(f"runs/sweep-{n}" for n in itertools.count(1) if not Path(f"runs/sweep-{n}").exists()))
-    _check_comparison(args, out, experiments)
-    print(f"sweep    {escape(str(out))} · {len(experiments)} runs", flush=True)
+    _check_comparison(args, out, [plan.variant for plan in planned.values()])
+    print(f"sweep    {escape(str(out))} · {len(planned)} runs", flush=True)
     varied = [flag[2:].replace("-", "_") for flag, values in axes.items() if len(values) > 1]
-    with says_how_to_go_on("sweep", argv, args, out):
-        runs = run_all(experiments, varied, out, args.devices, True, args.checkpoint_seconds)
+    with print_resume_command("sweep", argv, args, out):
+        runs = run_all(planned, varied, out, args.devices, True, args.checkpoint_seconds)
     print(f"saved    {escape(str(out))}")
     show(_all_runs(out, runs), args.metric, args.against, args.figure, out / "curves.png")
     loads = "".join(f" --load {shlex.quote(file)}" for file in args.load)
@@ -66,23 +67,21 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _check_comparison(args: argparse.Namespace, out: Path, experiments: Any) -> None:
-    """What is asked of the table is known to be there before anything is trained."""
-    from seqjax.run import COLUMNS, check_metric
-    from seqjax.runs import INDEX, check_arm, read_index
+def _check_comparison(args: argparse.Namespace, out: Path, variants: Sequence[str]) -> None:
+    """Checks, before anything is trained, that the columns and variants that are asked for exist."""
+    from seqjax.runs.run import COLUMNS, check_metric
+    from seqjax.runs.sweep import INDEX, check_variant, read_index
 
-    kept = read_index(out).values() if (out / INDEX).is_file() else ()
-    check_arm(
-        args.against, [*(arm or "all" for arm, _ in experiments.values()), *(place.arm or "all" for place in kept)]
-    )
+    kept = [place.variant for place in read_index(out).values()] if (out / INDEX).is_file() else []
+    check_variant(args.against, [variant or "all" for variant in [*variants, *kept]])
     if args.metric is not None:
         check_metric(args.metric, COLUMNS)
 
 
 def _all_runs(out: Path, runs: Any) -> Any:
     """The runs in the folder, those of earlier commands too; these alone, and why, where that is not possible."""
-    from seqjax.display import escape
-    from seqjax.runs import Runs
+    from seqjax.errors import escape
+    from seqjax.runs.sweep import Runs
 
     try:
         return Runs.open(out)
@@ -92,8 +91,8 @@ def _all_runs(out: Path, runs: Any) -> Any:
 
 
 def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Takes the flags of a recipe, with all their values, out of the arguments."""
-    known = {f"--{name.replace('_', '-')}" for name in (*registry.GROUPS, *fields_of(config.Scalars), "seeds")}
+    """Takes the flags of an experiment, with all their values, out of the arguments."""
+    known = {f"--{name.replace('_', '-')}" for name in (*registry.GROUPS, *fields_of(settings.Scalars), "seeds")}
     plain: list[str] = []
     axes: dict[str, list[str]] = {}
     into = plain
@@ -142,11 +141,11 @@ def _combine(axes: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
     return found
 
 
-def _arm(label: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(part for part in label if not part.startswith("seed="))
+def _without_seed(label: tuple[str, ...]) -> str:
+    return ", ".join(part for part in label if not part.startswith("seed="))
 
 
-def _variant(parser: Any, flags: list[str]) -> dict[str, Any]:
-    """The recipe of one combination."""
+def _config(parser: Any, flags: list[str]) -> dict[str, Any]:
+    """The configuration of one combination."""
     argv, fields = split_fields(flags)
-    return read_recipe(parser.read(argv), fields)
+    return read_config(parser.read(argv), fields)

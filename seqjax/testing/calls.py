@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.gradient import Batch, Estimate, Memory, init_memory
+from seqjax.gradients.base import Batch, Estimate, Memory, init_memory
 from seqjax.testing.cases import B, Case
 
 KEY = 17
@@ -63,7 +63,7 @@ def outcome_means(strategy, problem, params, state, memories, batch, *, room):
 
     def start(params):
         initial = state if problem.init_state is None else problem.init_state(params)
-        return one_row(jax.tree.map(lambda a, b: jnp.where(batch.fresh[0], a, b), initial, state))
+        return one_row(jax.tree.map(lambda a, b: jnp.where(batch.reset[0], a, b), initial, state))
 
     def given(memory):
         noise, probability = strategy.outcomes(memory, num_steps)
@@ -84,7 +84,7 @@ def outcome_means(strategy, problem, params, state, memories, batch, *, room):
 def only(batch: Batch, b: int) -> Batch:
     """The batch of row b alone."""
     xs, weights = jax.tree.map(lambda a: a[:, b : b + 1], (batch.xs, batch.weights))
-    return Batch(xs, weights, batch.fresh[b : b + 1], batch.rows[b : b + 1])
+    return Batch(xs, weights, batch.reset[b : b + 1], batch.rows[b : b + 1])
 
 
 def row_of(tree: Any, b: Any) -> Any:
@@ -97,6 +97,6 @@ def in_order(c: Case, order: np.ndarray) -> Case:
 
     def moved(batch):
         xs, weights = jax.tree.map(lambda a: a[:, order], (batch.xs, batch.weights))
-        return Batch(xs, weights, batch.fresh[order], batch.rows[order])
+        return Batch(xs, weights, batch.reset[order], batch.rows[order])
 
     return c._replace(state=row_of(c.state, order), windows=[moved(batch) for batch in c.windows])

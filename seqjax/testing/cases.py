@@ -18,14 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.contracts import Model
-from seqjax.gradient import Batch
-from seqjax.problem import Problem
-from seqjax.recurrence import Cell
-from seqjax.specs import Spec, Tokens, Values
+from seqjax.data.spec import Spec, Tokens, Values
+from seqjax.gradients.base import Batch
+from seqjax.gradients.problem import Problem
+from seqjax.models.cell import Cell
+from seqjax.models.model import Model
 
 T, B = 6, 4
-FRESH = ((True, False, False, False), (False, True, False, False), (True, False, False, False))
+RESET = ((True, False, False, False), (False, True, False, False), (True, False, False, False))
 """Which row starts at each of three windows; rows 2 and 3 are carried through all of them."""
 MAIN = ("cell", "learned", "foreign")
 NO_FLOATS = ("ids", "nothing")
@@ -116,7 +116,7 @@ def small_step(params, state, x):
 
 
 def small_init(params, key=None):
-    """Of the parameters, so that a fresh row's first state has a gradient."""
+    """Of the parameters, so that a reset row's first state has a gradient."""
     return {"h": 0.5 * params["b"]}
 
 
@@ -222,9 +222,9 @@ def _normal(rng, shape, scale=1.0):
 def _windows(rng, xs):
     """Uneven weights that sum to 1, some of them zero: at the start, the end and in between."""
     windows = []
-    for fresh in FRESH:
+    for reset in RESET:
         weights = rng.uniform(0.5, 1.5, (T, B)) * (rng.random((T, B)) < 0.8)
         weights[0, 2] = weights[-1, 1] = 0
         weights = jnp.asarray(weights / weights.sum(), float)
-        windows.append(Batch(xs(), weights, jnp.array(fresh), jnp.arange(B, dtype=jnp.int32)))
+        windows.append(Batch(xs(), weights, jnp.array(reset), jnp.arange(B, dtype=jnp.int32)))
     return windows

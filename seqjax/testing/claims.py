@@ -10,9 +10,9 @@ import numpy as np
 from scipy.special import ndtri
 
 from seqjax.errors import Error
-from seqjax.gradient import Gradient, Memory
+from seqjax.gradients.base import Gradient, Memory
 from seqjax.testing.calls import KEY, Sums, estimates, initial_memory, only, outcome_means, quick_jit, row_of
-from seqjax.testing.cases import FRESH, MAIN, B, T, case
+from seqjax.testing.cases import MAIN, RESET, B, T, case
 from seqjax.testing.compare import BOUND, Failed, assert_close
 from seqjax.testing.oracle import Truth, truth, truth_of_rows
 
@@ -37,15 +37,15 @@ def check_values(strategy: Gradient, cases: Sequence[str] = MAIN) -> float:
     return worst
 
 
-def check_window(strategy: Gradient, gates: Any = None, cases: Sequence[str] = MAIN) -> float:
+def check_window(strategy: Gradient, edge_weights: Any = None, cases: Sequence[str] = MAIN) -> float:
     """Loss, gradient and state of each of three windows, each of which takes its incoming state as constant.
 
-    `gates`, T numbers or T x B: what multiplies the tangent that enters each step; None: ones.
+    `edge_weights`, T numbers or T x B: what multiplies the tangent that enters each step; None: ones.
     """
     worst = 0.0
     for name in cases:
         for w, estimate in enumerate(estimates(strategy, case(name))):
-            want = truth(name, w, w + 1, gates)
+            want = truth(name, w, w + 1, edge_weights)
             worst = max(worst, assert_close(Truth(*estimate[:3]), want, f"{name}, window {w}, "))
     return worst
 
@@ -87,14 +87,14 @@ def check_unbiased_history(strategy: Gradient, cases: Sequence[str] = ("small", 
     worst = 0.0
     for name in cases:
         num_steps = _max_steps(strategy, name, "history")
-        room = num_outcomes(strategy, name, num_steps) ** (len(FRESH) - 1)
+        room = num_outcomes(strategy, name, num_steps) ** (len(RESET) - 1)
         for b in range(B):
             total = []
             for means, p in _walk(strategy, name, num_steps, b, room):
                 total.append(jax.tree.map(lambda a: np.tensordot(p, np.asarray(a), 1), means))  # noqa: B023
             got = jax.tree.map(lambda *a: sum(a), *total)
-            want = truth_of_rows(name, 0, len(FRESH), num_steps=num_steps)[b]
-            wanted = Sums(want.loss, want.grads, np.full((), float(len(FRESH))))
+            want = truth_of_rows(name, 0, len(RESET), num_steps=num_steps)[b]
+            wanted = Sums(want.loss, want.grads, np.full((), float(len(RESET))))
             worst = max(worst, assert_close(got, wanted, f"{name}, row {b}, sum of three windows, "))
     return worst
 
@@ -112,7 +112,7 @@ def check_mean(strategy: Gradient, cases: Sequence[str] = ("learned", "small"), 
         keys = jax.random.split(jax.random.key(KEY), num_calls)
         grads = jax.device_get(_sampled(strategy, c.problem, c.params, c.state, memory, windows, keys))
         if strategy.of == "history":
-            pairs = [(jax.tree.map(lambda a: a.sum(1), grads), truth(name, 0, len(FRESH)).grads)]
+            pairs = [(jax.tree.map(lambda a: a.sum(1), grads), truth(name, 0, len(RESET)).grads)]
         else:
             pairs = [(jax.tree.map(lambda a: a[:, w], grads), truth(name, w, w + 1).grads) for w in range(3)]  # noqa: B023
         for got, want in pairs:
@@ -145,7 +145,7 @@ def _sampled(strategy, problem, params, state, memory, windows, keys):
             e = strategy(problem, params, *carry, batch, jax.random.fold_in(key, i))
             return (e.state, e.memory), e.grads
 
-        return jax.lax.scan(window, (state, memory), (jnp.arange(len(FRESH)), windows))[1]
+        return jax.lax.scan(window, (state, memory), (jnp.arange(len(RESET)), windows))[1]
 
     return jax.lax.map(run, keys, batch_size=256)
 
@@ -163,7 +163,7 @@ def _walk(strategy, name, num_steps, b, room, starts=()):
     p, count = np.eye(1, room)[0], len(known)
     for w, window in enumerate(c.windows):
         batch = only(window, b)
-        if FRESH[w][b]:
+        if RESET[w][b]:
             state = c.initial(c.params) if c.initial is not None else state
             new = strategy.init(c.problem, c.params, state)
             rows = jax.tree.map(lambda a: jnp.broadcast_to(a, (room, *a.shape)), new.rows)

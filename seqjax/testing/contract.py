@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqjax.gradient import Batch, Estimate, Gradient, Memory, init_memory
-from seqjax.problem import Problem
+from seqjax.gradients.base import Batch, Estimate, Gradient, Memory, init_memory
+from seqjax.gradients.problem import Problem
 from seqjax.testing.calls import KEY, call, row_of
 from seqjax.testing.cases import CASES, B, T, case
 from seqjax.testing.claims import max_steps

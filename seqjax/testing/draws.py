@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import chdtri
 
-from seqjax.gradient import Gradient, Memory
+from seqjax.gradients.base import Gradient, Memory
 from seqjax.testing.calls import KEY, call, estimates, initial_memory, quick_jit, row_of
 from seqjax.testing.cases import B, T, case
 from seqjax.testing.claims import ALARM, max_steps
@@ -49,7 +49,7 @@ def check_rows_draw_apart(strategy: Gradient, cases: Sequence[str] = ("learned",
     alike = lambda tree, axis: jax.tree.map(lambda a: jnp.take(a, jnp.zeros(B, int), axis), tree)
     state, memory = alike(c.state, 0), initial_memory(strategy, c.problem, c.params, c.state)
     memory = memory._replace(rows=alike(memory.rows, 0))
-    batch = c.windows[0]._replace(xs=alike(c.windows[0].xs, 1), fresh=jnp.zeros(B, bool))
+    batch = c.windows[0]._replace(xs=alike(c.windows[0].xs, 1), reset=jnp.zeros(B, bool))
     found = []
     for key in jax.random.split(jax.random.key(KEY), num_calls):
         for b in range(B):

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import jax
 
 from seqjax.errors import Error
-from seqjax.gradient import GatedGradient, Gradient
-from seqjax.registry import name_of
-from seqjax.table import Table
+from seqjax.gradients.base import Gradient
+from seqjax.gradients.edges import WeightedEdges
+from seqjax.plugin.registry import name_of
+from seqjax.report.table import Table
 from seqjax.testing import claims, contract, draws, rows, uses
 from seqjax.testing.cases import CASES, MAIN, NO_FLOATS
 from seqjax.testing.compare import BOUND, Failed, Skipped
@@ -132,8 +133,8 @@ OTHERS = (
         "multiply each step's loss by its weight, and what is remembered of it too",
     ),
     Check(
-        "fresh rows start anew", rows.check_fresh, 2, ("learned", "foreign", "cell"), BOUND,
-        "keep what belongs to a row in Memory.rows, which is reset to init where a row is fresh",
+        "reset rows start anew", rows.check_reset, 2, ("learned", "foreign", "cell"), BOUND,
+        "keep what belongs to a row in Memory.rows, which is reset to init where a row is reset",
     ),
     Check(
         "value_and_grad of a scan", uses.check_scan, 1, ("foreign", "small", "cell"), BOUND,
@@ -162,7 +163,7 @@ def _checks(strategy: Gradient, usable: list[str]) -> Iterator[Check]:
     yield NO_CUT
     if strategy.draws:
         yield from DRAWS
-    if not strategy.draws or isinstance(strategy, GatedGradient):  # else a gradient is right in the mean only
+    if not strategy.draws or isinstance(strategy, WeightedEdges):  # else a gradient is right in the mean only
         yield INITIAL
     yield from OTHERS
 

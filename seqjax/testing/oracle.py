@@ -1,6 +1,6 @@
 """Gradients by brute force: the chain rule in a Python loop over rows, windows and time steps.
 
-It calls no scan, no gate and no strategy.
+It calls no scan, no edge_weight and no strategy.
 """
 
 import functools
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.testing.calls import quick_jit, row_of
-from seqjax.testing.cases import FRESH, B, T, case
+from seqjax.testing.cases import RESET, B, T, case
 
 
 class Truth(NamedTuple):
@@ -22,54 +22,54 @@ class Truth(NamedTuple):
     state: Any
 
 
-def truth(name: str, first: int, last: int, gates: Any = None, num_steps: int = T) -> Truth:
+def truth(name: str, first: int, last: int, edge_weights: Any = None, num_steps: int = T) -> Truth:
     """The sum over all rows of `truth_of_rows`, states stacked."""
-    rows = truth_of_rows(name, first, last, gates, num_steps)
+    rows = truth_of_rows(name, first, last, edge_weights, num_steps)
     loss, grads = jax.tree.map(lambda *a: sum(a), *[(row.loss, row.grads) for row in rows])
     return Truth(loss, grads, _stack([row.state for row in rows]))
 
 
-def truth_of_rows(name: str, first: int, last: int, gates: Any = None, num_steps: int = T) -> list[Truth]:
+def truth_of_rows(name: str, first: int, last: int, edge_weights: Any = None, num_steps: int = T) -> list[Truth]:
     """The gradient of windows first <= w < last, through all of them; what enters window `first` is constant.
 
-    `gates`, T numbers or T x B, multiply the tangent that enters each step of every window.
+    `edge_weights`, T numbers or T x B, multiply the tangent that enters each step of every window.
     """
-    gates = np.ones((num_steps, 1)) if gates is None else np.reshape(gates, (num_steps, -1))
-    gates = np.broadcast_to(gates, (num_steps, B))
-    return _truth(name, first, last, tuple(map(tuple, gates.tolist())), jax.config.read("jax_enable_x64"))
+    edge_weights = np.ones((num_steps, 1)) if edge_weights is None else np.reshape(edge_weights, (num_steps, -1))
+    edge_weights = np.broadcast_to(edge_weights, (num_steps, B))
+    return _truth(name, first, last, tuple(map(tuple, edge_weights.tolist())), jax.config.read("jax_enable_x64"))
 
 
 @functools.cache
-def _truth(name, first, last, gates, x64):
-    num_steps = len(gates)
+def _truth(name, first, last, edge_weights, x64):
+    num_steps = len(edge_weights)
     c = case(name, num_steps)
     state = c.state if first == 0 else truth(name, 0, first, num_steps=num_steps).state
     windows = [jax.device_get((batch.xs, batch.weights)) for batch in c.windows[first:last]]
     rows = []
     for b in range(B):
         row = [jax.tree.map(lambda a: a[:, b], window) for window in windows]  # noqa: B023
-        fresh = [flags[b] and c.initial is not None for flags in FRESH[first:last]]
-        rows.append(_row(c, row_of(state, b), row, fresh, [gate[b] for gate in gates]))
+        reset = [flags[b] and c.initial is not None for flags in RESET[first:last]]
+        rows.append(_row(c, row_of(state, b), row, reset, [edge_weight[b] for edge_weight in edge_weights]))
     return rows
 
 
-def _row(c, s, windows, fresh, gates):
+def _row(c, s, windows, reset, edge_weights):
     """The chain rule along one row: xs [T, ...] and weights [T] of each window."""
     loss, path = 0.0, []
-    for (xs, weights), is_fresh in zip(windows, fresh, strict=True):
-        if is_fresh:
+    for (xs, weights), is_reset in zip(windows, reset, strict=True):
+        if is_reset:
             s = c.initial(c.params)
-        for t, gate in enumerate(gates):
+        for t, edge_weight in enumerate(edge_weights):
             x = jax.tree.map(lambda a: a[t], xs)  # noqa: B023
-            path.append((s, x, weights[t], gate, is_fresh and t == 0))
+            path.append((s, x, weights[t], edge_weight, is_reset and t == 0))
             s, step_loss = _step(c.step, c.params, s, x)
             loss += weights[t] * np.asarray(step_loss)
     ds = [np.zeros(a.shape, a.dtype) for a in _floats(s)]
     grads = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), c.params)
-    for before, x, weight, gate, starts in reversed(path):
+    for before, x, weight, edge_weight, starts in reversed(path):
         d_params, ds = jax.device_get(_step_back(c.step, c.params, before, x, ds, weight))
         grads = jax.tree.map(np.add, grads, d_params)
-        ds = [a * np.asarray(gate, a.dtype) for a in ds]
+        ds = [a * np.asarray(edge_weight, a.dtype) for a in ds]
         if starts:
             grads = jax.tree.map(np.add, grads, jax.device_get(_initial_back(c.initial, c.params, ds)))
             ds = [np.zeros_like(a) for a in ds]

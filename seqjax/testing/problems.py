@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.problem import Problem
+from seqjax.gradients.problem import Problem
 
 INFLUENCE = 0.5 * (np.eye(23) + np.eye(23, k=1)), np.where(np.arange(23) < 10, 1.0, -1.0)
 """A and b of influence balancing."""

@@ -1,4 +1,4 @@
-"""Rows and steps that must not touch each other: permuted, padded, fresh, on other devices."""
+"""Rows and steps that must not touch each other: permuted, padded, reset, on other devices."""
 
 import functools
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from seqjax.devices import ROWS, make_mesh
-from seqjax.gradient import Batch, Estimate, Gradient, Memory
+from seqjax.gradients.base import Batch, Estimate, Gradient, Memory
 from seqjax.testing.calls import KEY, Sums, call, estimates, in_order, initial_memory, quick_jit, row_of
 from seqjax.testing.cases import LEARNED_STATE, B, case
 from seqjax.testing.compare import Failed, Skipped, assert_close, assert_far
+from seqjax.training.devices import ROWS, make_mesh
 
 
 def check_rows(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
@@ -56,31 +56,31 @@ def check_padding(strategy: Gradient, cases: Sequence[str] = ("learned", "foreig
 
 
 def check_initial_state(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> None:
-    """A learned initial state gets its gradient from fresh rows, and none from the others."""
+    """A learned initial state gets its gradient from reset rows, and none from the others."""
     for name in cases:
         c, leaf = case(name), LEARNED_STATE[name]
         memory = initial_memory(strategy, c.problem, c.params, c.state)
-        for fresh in (False, True):
-            batch = c.windows[0]._replace(fresh=jnp.full(B, fresh))
+        for reset in (False, True):
+            batch = c.windows[0]._replace(reset=jnp.full(B, reset))
             estimate = call(strategy, c.problem, c.params, c.state, memory, batch, jax.random.key(KEY))
             got = float(np.abs(estimate.grads[leaf]).max())
-            if (got < 1e-3) if fresh else got:
-                rows = "all rows are fresh" if fresh else "no row is fresh"
+            if (got < 1e-3) if reset else got:
+                rows = "all rows are reset" if reset else "no row is reset"
                 raise Failed(f"{name}: the gradient of {leaf}, the initial state, is {got:.1e} where {rows}", got)
 
 
-def check_fresh(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
+def check_reset(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
     """A row that starts depends on nothing that the sequence before it left, memory included."""
     worst = 0.0
     for name in cases:
         c = case(name)
         before, key = estimates(strategy, c, c.windows[:2])[-1], jax.random.key(KEY)
-        batch = c.windows[2]._replace(fresh=jnp.ones(B, bool))
+        batch = c.windows[2]._replace(reset=jnp.ones(B, bool))
         others = in_order(c._replace(state=before.state), np.arange(B)[::-1]).state
         memory = initial_memory(strategy, c.problem, c.params, others)._replace(shared=before.memory.shared)
         want = call(strategy, c.problem, c.params, others, memory, batch, key)
         got = call(strategy, c.problem, c.params, before.state, before.memory, batch, key)
-        worst = max(worst, assert_close(got, want, f"{name}, all rows fresh, "))
+        worst = max(worst, assert_close(got, want, f"{name}, all rows reset, "))
     return worst
 
 

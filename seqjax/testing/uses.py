@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.data.spec import Spec, Values
 from seqjax.errors import Error
-from seqjax.gradient import Gradient, init_memory, value_and_grad
-from seqjax.problem import Problem
-from seqjax.specs import Spec, Values
+from seqjax.gradients.base import Gradient, init_memory
+from seqjax.gradients.problem import Problem
+from seqjax.gradients.scan import value_and_grad
 from seqjax.testing.calls import KEY, call, initial_memory, quick_jit
 from seqjax.testing.cases import NO_FLOATS, B, Learned, T, case
 from seqjax.testing.claims import check_unbiased, check_values, enumerable
@@ -26,7 +27,7 @@ def check_scan(strategy: Gradient, cases: Sequence[str] = ("foreign",)) -> float
     worst, key = 0.0, jax.random.key(KEY)
     for name in cases:
         c = case(name)
-        even = c.windows[0]._replace(weights=jnp.full((T, B), 1 / (T * B)), fresh=jnp.zeros(B, bool))
+        even = c.windows[0]._replace(weights=jnp.full((T, B), 1 / (T * B)), reset=jnp.zeros(B, bool))
         memory = initial_memory(strategy, c.problem, c.params, c.state)
         want = call(strategy, c.problem, c.params, c.state, memory, even, key)
         try:

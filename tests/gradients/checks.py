@@ -1,4 +1,4 @@
-"""What the tests of gradients share beside `seqjax.testing`: ages, gates, training on one device and on two."""
+"""What the tests of gradients share beside `seqjax.testing`: ages, edge_weights, training on one device and on two."""
 
 import functools
 from dataclasses import dataclass
@@ -10,49 +10,53 @@ import numpy as np
 import optax
 
 import seqjax
-from seqjax import Memory, Model, Plan, Problem, Sampler, Spec, Stream, Values
+from seqjax import Model, Plan, Problem, Sampler, Spec, Values
+from seqjax.data import Stream
+from seqjax.gradients import Memory
 from seqjax.testing.calls import KEY, call, quick_jit
-from seqjax.testing.cases import FRESH, B, Learned, T, case
+from seqjax.testing.cases import RESET, B, Learned, T, case
 from seqjax.testing.compare import Failed, assert_close
 from seqjax.testing.oracle import Truth, truth
 
 CUTS = {k: [float(t == 0 or t % k > 0) for t in range(T)] for k in range(1, T)}
-"""The gates that cut at positive multiples of k."""
+"""The edge_weights that cut at positive multiples of k."""
 
 
 def check_ages(strategy, num_calls=60) -> None:
-    """Where no edge is cut a carried row's age grows by T, and a fresh row's is T."""
+    """Where no edge is cut a carried row's age grows by T, and a reset row's is T."""
     c = case("learned")
     memory = Memory(rows=jnp.array([3, 100, 200, 7], jnp.int32))
     keys = jax.random.split(jax.random.key(KEY), num_calls)
     after = [call(strategy, c.problem, c.params, c.state, memory, c.windows[0], key).memory.rows for key in keys]
     oldest = np.max(after, 0).tolist()
-    assert FRESH[0] == (True, False, False, False)
+    assert RESET[0] == (True, False, False, False)
     if oldest != [T, 100 + T, 200 + T, 7 + T]:
         raise Failed(f"ages after a window are at most {oldest}")
 
 
 def check_gates(problem: Problem, name: str) -> float:
-    """A problem's `unroll` multiplies the tangent that enters step t by gates[t]; T or T x B numbers, or none."""
+    """A problem's `unroll` multiplies the tangent that enters step t by edge_weights[t]; T or T x B numbers, or none."""
     c, worst = case(name), 0.0
     entering = truth(name, 0, 1).state
     rng = np.random.default_rng(3)
-    gates_T, gates_TB = rng.uniform(-1, 2, T), rng.uniform(-1, 2, (T, B))
-    gates_T[2] = gates_TB[4, 1] = 0
-    for gates in (None, gates_T, np.repeat(gates_T[:, None], B, 1), gates_TB):
-        array = None if gates is None else jnp.asarray(gates)
+    edge_weights_T, edge_weights_TB = rng.uniform(-1, 2, T), rng.uniform(-1, 2, (T, B))
+    edge_weights_T[2] = edge_weights_TB[4, 1] = 0
+    for edge_weights in (None, edge_weights_T, np.repeat(edge_weights_T[:, None], B, 1), edge_weights_TB):
+        array = None if edge_weights is None else jnp.asarray(edge_weights)
         got = _gated(problem, c.params, entering, c.windows[1], array)
-        worst = max(worst, assert_close(got, truth(name, 1, 2, gates), f"{name}, gates {np.shape(gates)}"))
+        worst = max(
+            worst, assert_close(got, truth(name, 1, 2, edge_weights), f"{name}, edge_weights {np.shape(edge_weights)}")
+        )
     return worst
 
 
 @functools.partial(quick_jit, static_argnums=0)
-def _gated(problem, params, state, batch, gates):
+def _gated(problem, params, state, batch, edge_weights):
     def loss(params):
         initial = problem.init_state(params)
-        fresh = lambda a: batch.fresh.reshape(B, *[1] * (a.ndim - 1))
-        start = jax.tree.map(lambda a, b: jnp.where(fresh(b), a, b), initial, state)
-        after, losses = problem.unroll(params, start, batch.xs, gates)
+        reset = lambda a: batch.reset.reshape(B, *[1] * (a.ndim - 1))
+        start = jax.tree.map(lambda a, b: jnp.where(reset(b), a, b), initial, state)
+        after, losses = problem.unroll(params, start, batch.xs, edge_weights)
         return jnp.sum(batch.weights * losses), after
 
     (total, after), grads = jax.value_and_grad(loss, has_aux=True)(params)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-import seqjax
-from seqjax import Estimate, Memory, Problem, RandomCuts
-from seqjax.gradient import init_memory
+from seqjax import Problem, RandomCuts
+from seqjax.gradients import Estimate, Memory
+from seqjax.gradients.base import init_memory
+from seqjax.plugin import get
 from seqjax.testing.cases import Learned
 
 Randomized, Truncated, Full, RTRL, UORO = (
-    seqjax.get("gradient", name) for name in ("randomized", "truncated", "full", "rtrl", "uoro")
+    get("gradient", name) for name in ("randomized", "truncated", "full", "rtrl", "uoro")
 )
 
 
@@ -46,39 +47,41 @@ class Adapting(RandomCuts):
     def hazard(self, age, shared):
         return shared
 
-    def gates(self, noise, memory, num_steps):
-        gates, after = super().gates(noise, memory, num_steps)
-        return gates, after._replace(shared=0.8 * memory.shared + 0.2 * jnp.mean(noise, dtype=memory.shared.dtype))
+    def edge_weights(self, noise, memory, num_steps):
+        edge_weights, after = super().edge_weights(noise, memory, num_steps)
+        return edge_weights, after._replace(
+            shared=0.8 * memory.shared + 0.2 * jnp.mean(noise, dtype=memory.shared.dtype)
+        )
 
 
 class Unweighted(Randomized):
     """The 1/π left out."""
 
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         return jnp.where(noise, 1.0, 0.0), memory
 
 
 class UnweightedCuts(Aging):
     """The 1 / (1 - hazard) left out."""
 
-    def gates(self, noise, memory, num_steps):
-        gates, memory = super().gates(noise, memory, num_steps)
-        return jnp.where(gates > 0, 1.0, 0.0), memory
+    def edge_weights(self, noise, memory, num_steps):
+        edge_weights, memory = super().edge_weights(noise, memory, num_steps)
+        return jnp.where(edge_weights > 0, 1.0, 0.0), memory
 
 
 class YoungWeights(Aging):
     """Weighs each edge as if the window's first had age 0."""
 
-    def gates(self, noise, memory, num_steps):
-        return super().gates(noise, memory._replace(rows=jnp.zeros_like(memory.rows)), num_steps)
+    def edge_weights(self, noise, memory, num_steps):
+        return super().edge_weights(noise, memory._replace(rows=jnp.zeros_like(memory.rows)), num_steps)
 
 
 class ForgetsAge(Constant):
     """Leaves age 0 to the next window."""
 
-    def gates(self, noise, memory, num_steps):
-        gates, after = super().gates(noise, memory, num_steps)
-        return gates, after._replace(rows=jnp.zeros_like(after.rows))
+    def edge_weights(self, noise, memory, num_steps):
+        edge_weights, after = super().edge_weights(noise, memory, num_steps)
+        return edge_weights, after._replace(rows=jnp.zeros_like(after.rows))
 
 
 class YoungDraw(Aging):
@@ -103,25 +106,25 @@ class RepeatedDraw(Randomized):
 
 
 class Shifted(Truncated):
-    """Gates one step late."""
+    """EdgeWeights one step late."""
 
-    def gates(self, noise, memory, num_steps):
-        gates, memory = super().gates(noise, memory, num_steps)
-        return jnp.roll(gates, 1), memory
+    def edge_weights(self, noise, memory, num_steps):
+        edge_weights, memory = super().edge_weights(noise, memory, num_steps)
+        return jnp.roll(edge_weights, 1), memory
 
 
 class CutsTheEdge(Truncated):
     """Cuts at step 0 as well."""
 
-    def gates(self, noise, memory, num_steps):
-        gates, memory = super().gates(noise, memory, num_steps)
-        return gates.at[0].set(0.0), memory
+    def edge_weights(self, noise, memory, num_steps):
+        edge_weights, memory = super().edge_weights(noise, memory, num_steps)
+        return edge_weights.at[0].set(0.0), memory
 
 
 def forgetful(name, **fields):
     """A strategy that starts every window with new memory."""
 
-    class Forgetful(seqjax.get("gradient", name)):
+    class Forgetful(get("gradient", name)):
         def estimate(self, problem, params, start, memory, batch, noise):
             e = super().estimate(problem, params, start, memory, batch, noise)
             new = init_memory(self, problem, params, e.state, batch.weights.shape[1])
@@ -217,12 +220,12 @@ class LocalRows(_LocalRows, Randomized):
 
 
 class _StartsOutside:
-    """Starts fresh rows outside the differentiated function, and does not reset their memory."""
+    """Starts reset rows outside the differentiated function, and does not reset their memory."""
 
     def __call__(self, problem, params, state, memory, batch, key=None):
         initial = problem.init_state(params)
-        state = jax.tree.map(lambda a, b: jnp.where(batch.fresh.reshape(-1, *[1] * (b.ndim - 1)), a, b), initial, state)
-        carried = batch._replace(fresh=jnp.zeros_like(batch.fresh))
+        state = jax.tree.map(lambda a, b: jnp.where(batch.reset.reshape(-1, *[1] * (b.ndim - 1)), a, b), initial, state)
+        carried = batch._replace(reset=jnp.zeros_like(batch.reset))
         return super().__call__(problem, params, state, memory, carried, key)
 
 
@@ -246,7 +249,7 @@ class SumOfWeights(Full):
 
     def estimate(self, problem, params, start, memory, batch, noise):
         assert batch.weights.dtype == jnp.zeros(()).dtype
-        assert (batch.fresh.dtype, batch.rows.dtype) == (bool, jnp.int32)
+        assert (batch.reset.dtype, batch.rows.dtype) == (bool, jnp.int32)
         zero = jax.tree.map(jnp.zeros_like, params)
         return Estimate(batch.weights.sum(), zero, start(params), memory)
 
@@ -269,12 +272,12 @@ class KeyAsNoise(Full):
     def draw(self, key, memory, num_steps):
         return key
 
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         return None, Memory(rows=noise)
 
 
 class FaultyUnroll(Problem):
-    """A problem whose unroll treats its gates as the function says; equal to itself alone."""
+    """A problem whose unroll treats its edge_weights as the function says; equal to itself alone."""
 
     __eq__, __hash__ = object.__eq__, object.__hash__
 
@@ -282,8 +285,8 @@ class FaultyUnroll(Problem):
         super().__init__(inner.step, inner.init_state)
         self.inner, self.change = inner, change
 
-    def unroll(self, params, state, xs, gates=None):
-        return self.inner.unroll(params, state, xs, None if gates is None else self.change(gates))
+    def unroll(self, params, state, xs, edge_weights=None):
+        return self.inner.unroll(params, state, xs, None if edge_weights is None else self.change(edge_weights))
 
 
 @dataclass(frozen=True)

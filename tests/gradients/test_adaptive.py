@@ -10,8 +10,10 @@ from checks import CUTS
 from strategies import ages
 
 import seqjax
-from seqjax import Batch, Memory, Problem, ravel_float
-from seqjax.gradient import init_memory
+from seqjax import Problem
+from seqjax.gradients import Batch, Memory, ravel_float
+from seqjax.gradients.base import init_memory
+from seqjax.plugin import get
 from seqjax.testing.calls import estimates
 from seqjax.testing.cases import B, T, case
 from seqjax.testing.claims import check_unbiased
@@ -20,7 +22,7 @@ from seqjax_gradients._probe import Decay, decay_rate, lag_norms, probe, start_d
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-LearnedHazard = seqjax.get("gradient", "learned-hazard")
+LearnedHazard = get("gradient", "learned-hazard")
 
 
 def adaptive(**fields):
@@ -142,8 +144,8 @@ def test_adaptive_cuts_at_multiples_of_its_steps():
 
     strategy = Measured(delta=0.4, max_steps=4, every=1)
     assert int(strategy.steps(strategy.init(None, None, None))) == 3
-    gates, _ = strategy.gates((), strategy.init(None, None, None), T)
-    np.testing.assert_array_equal(gates, CUTS[3])
+    edge_weights, _ = strategy.edge_weights((), strategy.init(None, None, None), T)
+    np.testing.assert_array_equal(edge_weights, CUTS[3])
 
 
 def test_before_anything_is_measured_adaptive_takes_its_most_steps():

@@ -51,13 +51,13 @@ def test_capped_at_one_step_nothing_passes_and_capped_without_hazard_every_cap_s
     check_window(artbp(cap=1), [0.0] * T, ["learned"])  # also at the window's first step
     strategy = artbp(table=(0.0,), cap=3)
     (memory,) = ages(2)
-    gates, _ = strategy.gates(strategy.draw(jax.random.key(0), memory, T), memory, T)
-    np.testing.assert_array_equal(gates, [0, 1, 1, 0, 1, 1])
+    edge_weights, _ = strategy.edge_weights(strategy.draw(jax.random.key(0), memory, T), memory, T)
+    np.testing.assert_array_equal(edge_weights, [0, 1, 1, 0, 1, 1])
 
 
 @pytest.mark.parametrize("fields", [{"alpha": None}, {"alpha": 4.0}, {"table": TABLE}], ids=repr)
 def test_what_a_cap_keeps_by_lag(fields):
-    """The mean product of k gates in a row, over all outcomes, at the ages that many edges leave behind."""
+    """The mean product of k edge_weights in a row, over all outcomes, at the ages that many edges leave behind."""
     cap = 4
     strategy = artbp(length=3.0, cap=cap, **fields)
     age = np.eye(cap)[0]
@@ -68,8 +68,8 @@ def test_what_a_cap_keeps_by_lag(fields):
     def products(start):
         (memory,) = ages(start)
         noise, probability = strategy.outcomes(memory, T)
-        gates, _ = jax.vmap(lambda cuts: strategy.gates(cuts, memory, T))(jnp.asarray(noise))
-        return np.array([[probability @ jnp.prod(gates[:, t : t + k], 1) for k in range(T)] for t in (0, 1)])
+        edge_weights, _ = jax.vmap(lambda cuts: strategy.edge_weights(cuts, memory, T))(jnp.asarray(noise))
+        return np.array([[probability @ jnp.prod(edge_weights[:, t : t + k], 1) for k in range(T)] for t in (0, 1)])
 
     mean = sum(p * products(a) for a, p in enumerate(age))
     assert_close(mean, np.tile(strategy.kept(T - 1), (2, 1)), "kept")

@@ -9,7 +9,8 @@ import pytest
 from strategies import RTRL, Full, KeyAsNoise, Noisy, Open, Randomized
 
 import seqjax
-from seqjax import Memory, Problem, Spec, Values, ravel_float, value_and_grad
+from seqjax import Problem, Spec, Values, value_and_grad
+from seqjax.gradients import Memory, ravel_float
 from seqjax.testing.calls import KEY, call, initial_memory, quick_jit
 from seqjax.testing.cases import B, Learned, T, case, foreign_init, foreign_step
 from seqjax.testing.compare import assert_close, assert_far
@@ -41,11 +42,11 @@ def test_value_and_grad_carries_memory(x64):
 def test_without_init_state_fresh_rows_keep_what_they_are_given(x64):
     c, batch = case("foreign"), case("foreign").windows[0]
     problem, memory = Problem(foreign_step), Memory()
-    fresh, carried = (
-        call(Full(), problem, c.params, c.state, memory, batch._replace(fresh=jnp.full(B, flag)), jax.random.key(0))
+    reset, carried = (
+        call(Full(), problem, c.params, c.state, memory, batch._replace(reset=jnp.full(B, flag)), jax.random.key(0))
         for flag in (True, False)
     )
-    assert_close(fresh, carried, "fresh rows")
+    assert_close(reset, carried, "reset rows")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -115,7 +116,7 @@ def noisy(with_key):
 def test_each_row_has_keys_of_its_global_number(x64):
     # one for the model's initial state and another for the strategy's draw
     c, (problem, state) = case("learned"), noisy(with_key=True)
-    batch = c.windows[0]._replace(fresh=jnp.ones(B, bool))
+    batch = c.windows[0]._replace(reset=jnp.ones(B, bool))
     memory = initial_memory(KeyAsNoise(), problem, c.params, state)
     found = []
     for rows in ([0, 1, 2, 3], [4, 2, 0, 5]):
@@ -129,7 +130,7 @@ def test_each_row_has_keys_of_its_global_number(x64):
 
 @pytest.mark.parametrize(("with_key", "name"), [(True, "full"), (True, "rtrl"), (False, "randomized")])
 def test_a_carried_state_decides_whether_the_model_is_random(with_key, name, x64):
-    # no row is fresh, so what `init_state` would give for this call's key is of no concern
+    # no row is reset, so what `init_state` would give for this call's key is of no concern
     (problem, state), c = noisy(with_key), case("learned")
     strategy = seqjax.create("gradient", name)
     key = None if with_key else jax.random.key(KEY)

@@ -9,10 +9,13 @@ from checks import LEARNED, SGD, check_training_on_devices, stream, three_batche
 from strategies import Full, Noisy
 
 import seqjax
+from seqjax.data import Stream
+from seqjax.data.sampler import epoch_rng
 from seqjax.testing.cases import B, T, case
 from seqjax.testing.compare import BOUND, assert_close
 from seqjax.testing.rows import check_devices
-from seqjax.train import epoch_rng, init_train_state
+from seqjax.training import run_epoch
+from seqjax.training.loop import init_train_state
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -26,11 +29,11 @@ def test_two_devices_share_a_memory_and_a_models_randomness():
     check_training_on_devices(planted.Adapting(), "sequential", Noisy())
 
 
-def loss_by_hand(params, carry, data, starts, scored, fresh):
+def loss_by_hand(params, carry, data, starts, scored, reset):
     """The mean loss of one batch of a plan, and what is carried on, by loops over rows and steps."""
     total, count, after = 0.0, 0, []
-    for start, (first, last), is_fresh, s in zip(starts, scored, fresh, carry, strict=True):
-        s = LEARNED.init_state(params, None) if is_fresh else s
+    for start, (first, last), is_reset, s in zip(starts, scored, reset, carry, strict=True):
+        s = LEARNED.init_state(params, None) if is_reset else s
         for t in range(12):
             i = min(start + t, len(data.mask) - 1)
             s, output = LEARNED.step(params, s, jnp.asarray(data.inputs[i]))
@@ -60,11 +63,11 @@ def test_every_update_and_every_seed_draws_anew():
     c, strategy = case("learned"), planted.NoiseAsLoss(keep_prob=0.5)
     same = np.zeros((5, B), np.int64)  # five times the same windows
     plan = seqjax.Plan(same, np.tile(np.array([0, T], np.int32), (5, B, 1)), same == 0)
-    stream = seqjax.Stream(np.zeros((T, 2)), np.zeros((T, 1)), None)
+    stream = Stream(np.zeros((T, 2)), np.zeros((T, 1)), None)
     drawn = []
     for seed in (0, 1):
         state = init_train_state(c.problem, strategy, SGD, 5, B, seed, c.params)
-        _, updates = seqjax.run_epoch(c.problem, strategy, SGD, state, stream, plan)
+        _, updates = run_epoch(c.problem, strategy, SGD, state, stream, plan)
         drawn += updates["loss"].tolist()
     assert len(set(drawn)) == 10
 

@@ -1,4 +1,4 @@
-"""A constant gate, against brute force."""
+"""A constant edge_weight, against brute force."""
 
 import pytest
 from checks import CUTS

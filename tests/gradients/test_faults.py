@@ -17,7 +17,7 @@ from seqjax.testing.claims import (
     check_window,
 )
 from seqjax.testing.draws import check_draw, check_rows_draw_apart
-from seqjax.testing.rows import check_fresh, check_initial_state, check_padding, check_rows
+from seqjax.testing.rows import check_initial_state, check_padding, check_reset, check_rows
 from seqjax.testing.uses import check_half, check_no_floats, check_scan, check_seeds
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -55,17 +55,17 @@ FAULTS = {
     "drawn once for all steps": lambda: check_draw(planted.RepeatedDraw(keep_prob=0.5)),
     "1/π left out of whole calls": lambda: check_mean(planted.Unweighted(keep_prob=0.5), ["small"]),
     "all rows draw the same": lambda: check_rows_draw_apart(planted.SharedDraw(keep_prob=0.5)),
-    "gates one step late": lambda: check_window(planted.Shifted(steps=2), CUTS[2], ONE),
-    "gate at the window's edge": lambda: check_window(planted.CutsTheEdge(steps=2), CUTS[2], ONE),
+    "edge_weights one step late": lambda: check_window(planted.Shifted(steps=2), CUTS[2], ONE),
+    "edge_weight at the window's edge": lambda: check_window(planted.CutsTheEdge(steps=2), CUTS[2], ONE),
     "learned state cut off": lambda: check_initial_state(planted.CutsTheEdge(steps=2), ONE),
     "memory dropped": lambda: check_history(planted.forgetful("rtrl"), ONE),
     "UORO: memory dropped": lambda: check_unbiased_history(planted.forgetful("uoro"), ["small"]),
     "UORO: another product": lambda: check_unbiased_history(planted.WrongProduct(), ["small"]),
     "UORO: one sign for all units": lambda: check_draw(planted.OneSign()),
     "PES: accumulator dropped": lambda: check_unbiased_history(planted.forgetful("pes", particles=2), ["linear"]),
-    "memory of fresh rows kept": lambda: check_history(planted.NeverResets(), ONE),
-    "memory of fresh rows kept, seen in one call": lambda: check_fresh(planted.NeverResets(), ONE),
-    "fresh rows started outside": lambda: check_window(planted.StartsOutside(), cases=ONE),
+    "memory of reset rows kept": lambda: check_history(planted.NeverResets(), ONE),
+    "memory of reset rows kept, seen in one call": lambda: check_reset(planted.NeverResets(), ONE),
+    "reset rows started outside": lambda: check_window(planted.StartsOutside(), cases=ONE),
     "weights ignored": lambda: check_window(planted.Unweighed(), cases=ONE),
     "mean of shard means": lambda: check_rows(planted.Normalised(), ONE),
     "weights ignored in the loss": lambda: check_values(planted.Unweighed(), ONE),
@@ -79,10 +79,12 @@ FAULTS = {
 }
 SEEN = "worst relative error|chi-square|z-score|gradient|ages after|none of the outcomes|bfloat16"
 UNROLLS = {
-    "gates one step late": lambda gates: jnp.roll(gates, 1, 0),
-    "gates ignored": jnp.ones_like,
-    "gates of another row": lambda gates: jnp.roll(gates, 1, 1) if gates.ndim == 2 else gates,
-    "gates rounded to cuts": jnp.sign,
+    "edge_weights one step late": lambda edge_weights: jnp.roll(edge_weights, 1, 0),
+    "edge_weights ignored": jnp.ones_like,
+    "edge_weights of another row": lambda edge_weights: (
+        jnp.roll(edge_weights, 1, 1) if edge_weights.ndim == 2 else edge_weights
+    ),
+    "edge_weights rounded to cuts": jnp.sign,
 }
 
 

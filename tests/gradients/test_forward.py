@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import seqjax
-from seqjax import Batch, Memory, Problem
-from seqjax.gradient import init_memory
+from seqjax import Problem
+from seqjax.gradients import Batch, Memory
+from seqjax.gradients.base import init_memory
+from seqjax.plugin import get
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-Forward, ES, PES = (seqjax.get("gradient", name) for name in ("forward", "es", "pes"))
+Forward, ES, PES = (get("gradient", name) for name in ("forward", "es", "pes"))
 T, B, P = 3, 2, 3
 A = np.array([[0.6, -0.4], [0.3, 0.7]])
 
@@ -42,11 +44,11 @@ def params():
 
 def windows():
     rng = np.random.default_rng(2)
-    fresh = [[True, False], [False, False], [False, True]]
+    reset = [[True, False], [False, False], [False, True]]
     return [
         Batch(jnp.asarray(rng.normal(size=(T, B))), jnp.asarray(rng.uniform(size=(T, B))), jnp.array(f),
               jnp.arange(B, dtype=jnp.int32))
-        for f in fresh
+        for f in reset
     ]  # fmt: skip
 
 
@@ -57,7 +59,7 @@ def entering():
 def starts(problem, batch, state):
     def start(p):
         initial = jax.vmap(lambda _: problem.init_state(p))(jnp.arange(B))
-        return jax.tree.map(lambda a, b: jnp.where(batch.fresh.reshape(B, *[1] * (a.ndim - 1)), a, b), initial, state)
+        return jax.tree.map(lambda a, b: jnp.where(batch.reset.reshape(B, *[1] * (a.ndim - 1)), a, b), initial, state)
 
     return start
 
@@ -71,7 +73,7 @@ def expectation(strategy, problem):
     for batch in windows():
         start = starts(problem, batch, state)
         new = init_memory(strategy, problem, params(), start(params()), B)
-        reset = lambda a, b: jnp.where(batch.fresh.reshape(B, *[1] * (b.ndim - 2)), a, b)  # noqa: B023
+        reset = lambda a, b: jnp.where(batch.reset.reshape(B, *[1] * (b.ndim - 2)), a, b)  # noqa: B023
         rows = jax.tree.map(reset, new.rows, rows)
         noise, probability = strategy.outcomes(jax.tree.map(lambda a: a[0], new._replace(shared=())) if not len(
             jax.tree.leaves(new.shared)) else Memory(new.shared, ()), T)  # fmt: skip
@@ -109,7 +111,7 @@ def truth(problem, of):
             s = jax.tree.map(lambda a: a[b], entering())  # noqa: B023
             for batch in windows():
                 s = jax.lax.stop_gradient(s) if of == "window" else s
-                s = problem.init_state(p) if batch.fresh[b] else s
+                s = problem.init_state(p) if batch.reset[b] else s
                 for t in range(T):
                     s, l = problem.step(p, s, batch.xs[t, b])
                     loss += batch.weights[t, b] * l
@@ -170,18 +172,18 @@ def test_the_equation_of_pes_by_loops():
     for w, batch in enumerate(windows()):
         start = starts(CURVED, batch, state)
         new = init_memory(strategy, CURVED, p, start(p), B)
-        reset = lambda a, b: jnp.where(batch.fresh.reshape(B, *[1] * (b.ndim - 1)), a, b)  # noqa: B023
+        reset = lambda a, b: jnp.where(batch.reset.reshape(B, *[1] * (b.ndim - 1)), a, b)  # noqa: B023
         memory = memory._replace(rows=jax.tree.map(reset, new.rows, memory.rows))
         e = strategy.estimate(CURVED, p, start, memory, batch, jnp.asarray(noise[w]))
         state, memory, got = e.state, e.memory, got + jax.flatten_util.ravel_pytree(e.grads)[0]
         for b in range(B):
             eps = 0.2 * np.where(noise[w, b], 1, -1)
             eps = np.concatenate([eps, -eps])
-            if batch.fresh[b]:
+            if batch.reset[b]:
                 summed[b], true[b] = 0, CURVED.init_state(p)
             for i in range(4):
                 q = unravel(theta + eps[i])
-                if batch.fresh[b]:
+                if batch.reset[b]:
                     particles[b, i] = CURVED.init_state(q)
                 s, total = particles.get((b, i), jax.tree.map(lambda a: a[b], entering())), 0.0  # noqa: B023
                 for t in range(T):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 import seqjax
-from seqjax import Memory, Problem, Spec, Tokens
+from seqjax import Problem, Spec, Tokens
+from seqjax.gradients import Memory
 from seqjax.testing.cases import B, case
 from seqjax.testing.claims import check_window
 from seqjax.testing.compare import assert_close

@@ -35,8 +35,8 @@ def chunk_by_chunk(name, k1, k2, state, batch):
     """The sum of the gradients of every chunk's losses, each through a loop from the window's start of its own."""
     c = case(name)
 
-    def row(params, state, xs, weights, fresh):
-        start = jax.tree.map(lambda new, old: jnp.where(fresh, new, old), c.initial(params), state)
+    def row(params, state, xs, weights, reset):
+        start = jax.tree.map(lambda new, old: jnp.where(reset, new, old), c.initial(params), state)
         total = 0.0
         for end in range(k1, T + k1, k1):
             s = start
@@ -47,7 +47,7 @@ def chunk_by_chunk(name, k1, k2, state, batch):
         return total
 
     rows = jax.vmap(row, (None, 0, 1, 1, 0))
-    return jax.value_and_grad(lambda params: rows(params, state, batch.xs, batch.weights, batch.fresh).sum())(c.params)
+    return jax.value_and_grad(lambda params: rows(params, state, batch.xs, batch.weights, batch.reset).sum())(c.params)
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_every_chunk_goes_back_k2_steps(name, k1, k2):
         assert_close(estimate.state, truth(name, w, w + 1).state, f"{name}, state after window {w}")
 
 
-@pytest.mark.parametrize(("k1", "k2", "gates"), [(4, 4, CUTS[4]), (5, T + 4, None)])
-def test_equal_steps_truncate_and_a_long_way_back_is_full(k1, k2, gates):
-    check_window(k1k2(k1, k2), gates, ["learned"])
+@pytest.mark.parametrize(("k1", "k2", "edge_weights"), [(4, 4, CUTS[4]), (5, T + 4, None)])
+def test_equal_steps_truncate_and_a_long_way_back_is_full(k1, k2, edge_weights):
+    check_window(k1k2(k1, k2), edge_weights, ["learned"])
 
 
 def test_one_step_further_back_is_another_gradient():

@@ -7,6 +7,7 @@ import pytest
 
 import seqjax
 from seqjax import Problem, Spec, Tokens
+from seqjax.gradients import Memory
 from seqjax.testing.cases import B, T, case
 from seqjax_gradients import Full, Sliding
 from seqjax_models import RNN
@@ -25,7 +26,7 @@ def by_stopping(c, window, steps):
                 for i in range(-1, t + 1):
                     here = params if i > t - steps else jax.lax.stop_gradient(params)
                     if i < 0:
-                        s = c.initial(here) if window.fresh[b] else s
+                        s = c.initial(here) if window.reset[b] else s
                     else:
                         s, step_loss = c.step(here, s, jax.tree.map(lambda a: a[i, b], window.xs))  # noqa: B023
                 loss = loss + window.weights[t, b] * step_loss
@@ -39,7 +40,7 @@ def test_by_stopping_the_gradient(name, steps):
     """Fresh rows among them, whose learned initial state lies one step before the first."""
     c = case(name)
     window = c.windows[0]
-    memory = seqjax.Memory()
+    memory = Memory()
     call = jax.jit(lambda params: Sliding(steps=steps)(c.problem, params, c.state, memory, window, jax.random.key(0)))
     got = call(c.params).grads
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(by_stopping(c, window, steps)), strict=True):

@@ -12,12 +12,14 @@ from jax.flatten_util import ravel_pytree
 from test_recurrence import MGU
 
 import seqjax
-from seqjax import Batch, Cell, Model, Problem, Spec, Tokens, Values, ravel_float
-from seqjax.gradient import init_memory
+from seqjax import Cell, Model, Problem, Spec, Tokens, Values
+from seqjax.gradients import Batch, Memory, ravel_float
+from seqjax.gradients.base import init_memory
+from seqjax.plugin import get
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-SnAp, RTRL, RFLO = (seqjax.get("gradient", name) for name in ("snap", "rtrl", "rflo"))
+SnAp, RTRL, RFLO = (get("gradient", name) for name in ("snap", "rtrl", "rflo"))
 T, B, H, V = 4, 2, 3, 5
 
 
@@ -76,10 +78,10 @@ def setting(model, spec, seed=0):
     xs = [(jnp.asarray(i[..., 0]), jnp.asarray(i[..., 1])) for i in ids]
     if isinstance(spec.inputs, Values):
         xs = [(jnp.asarray(v), jnp.asarray(v[::-1])) for v in values]
-    fresh = [[True, True], [False, True], [False, False]]
+    reset = [[True, True], [False, True], [False, False]]
     batches = [
         Batch(x, jnp.asarray(rng.uniform(size=(T, B))), jnp.array(f), jnp.arange(B, dtype=jnp.int32))
-        for x, f in zip(xs, fresh, strict=True)
+        for x, f in zip(xs, reset, strict=True)
     ]
     return params, jax.tree.map(random, state), batches
 
@@ -158,7 +160,7 @@ def by_definition(order):
 
         def init(self, problem, params, state):
             S, P = ravel_float(state)[0].size, ravel_pytree(params)[0].size
-            return seqjax.Memory(rows=(jnp.zeros((S, P)), jnp.zeros((S, P)), jnp.zeros((S, S))))
+            return Memory(rows=(jnp.zeros((S, P)), jnp.zeros((S, P)), jnp.zeros((S, S))))
 
         def one(self, problem, params, start, memory, xs, weights, noise):
             theta, unravel = ravel_pytree(params)
@@ -180,7 +182,7 @@ def by_definition(order):
                     mask = mask + reach
                 M = jnp.where(mask > 0, J @ M + I, 0)
                 others, s = ravel_float(problem.step(params, join(s, others), x)[0])[1], new(theta, s)
-            return loss, unravel(grad), join(s, others), seqjax.Memory(rows=(M, seen, joined))
+            return loss, unravel(grad), join(s, others), Memory(rows=(M, seen, joined))
 
     return Loop()
 

@@ -43,12 +43,12 @@ def test_draw_follows_the_probabilities(strategy, age):
 def test_ages_count_the_edges_kept_since_the_last_cut_and_persist(start):
     strategy, (memory,) = Aging(), ages(start)
     cuts_MT, _ = strategy.outcomes(memory, 4)
-    gates_MT, after = jax.vmap(lambda cuts_T: strategy.gates(cuts_T, memory, 4))(jnp.asarray(cuts_MT))
+    edge_weights_MT, after = jax.vmap(lambda cuts_T: strategy.edge_weights(cuts_T, memory, 4))(jnp.asarray(cuts_MT))
     want_MT, want = np.zeros(cuts_MT.shape), np.full(len(cuts_MT), start)
     for t, cut in enumerate(cuts_MT.T):
         want_MT[:, t] = np.where(cut, 0, 1 / (1 - 3 / (6 + want)))
         want = np.where(cut, 0, want + 1)
-    np.testing.assert_allclose(gates_MT, want_MT, rtol=1e-6)  # an int32 age divides in float32
+    np.testing.assert_allclose(edge_weights_MT, want_MT, rtol=1e-6)  # an int32 age divides in float32
     assert after.rows.dtype == jnp.int32
     np.testing.assert_array_equal(after.rows, want)
 

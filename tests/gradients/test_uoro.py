@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import seqjax
-from seqjax import Batch, Memory, Problem
+from seqjax import Problem
+from seqjax.gradients import Batch, Memory
+from seqjax.plugin import get
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-UORO, RTRL = (seqjax.get("gradient", name) for name in ("uoro", "rtrl"))
+UORO, RTRL = (get("gradient", name) for name in ("uoro", "rtrl"))
 T, S = 1, 2
 PARAMS = {"A": np.array([[0.8, -0.5], [0.3, 0.6]]), "b": np.array([0.4, -0.7]), "h0": np.array([0.2, 0.9])}
 
@@ -42,8 +44,8 @@ def params():
     return jax.tree.map(jnp.asarray, PARAMS)
 
 
-def start(p, fresh, state):
-    return jax.tree.map(lambda a, b: jnp.where(fresh, a[None], b), init_state(p), state)
+def start(p, reset, state):
+    return jax.tree.map(lambda a, b: jnp.where(reset, a[None], b), init_state(p), state)
 
 
 @functools.cache
@@ -56,7 +58,7 @@ def enumerated():
 
     @jax.jit
     def given(rows, state, batch, noise):
-        begin = functools.partial(start, fresh=batch.fresh[0], state=state)
+        begin = functools.partial(start, reset=batch.reset[0], state=state)
         one = lambda rows, noise: strategy.estimate(
             PROBLEM, p, lambda q: begin(q), Memory((), rows), batch, noise[None]
         )

@@ -1,7 +1,7 @@
 """The covariance of random cuts, path by path, against enumeration of every outcome.
 
 A path (s, u) is the part of step s's loss that reaches the parameters as step u uses them. It crosses the edges that
-enter steps u + 1, ..., s, and counts the product ξ_A of their gates: Cov = Σ_{A, B} (E[ξ_A ξ_B] - 1) g_A g_Bᵀ.
+enter steps u + 1, ..., s, and counts the product ξ_A of their edge_weights: Cov = Σ_{A, B} (E[ξ_A ξ_B] - 1) g_A g_Bᵀ.
 """
 
 import functools
@@ -13,13 +13,13 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import seqjax
-from seqjax import Batch, Memory
-from seqjax.testing.cases import FRESH, T, case
+from seqjax.gradients import Batch, Memory
+from seqjax.testing.cases import RESET, T, case
 from seqjax.testing.compare import assert_close, assert_far
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-ROWS = {"fresh": (0, 0), "carried": (1, 2)}
+ROWS = {"reset": (0, 0), "carried": (1, 2)}
 """A row of the first window, and the age of the edge that enters it."""
 
 
@@ -34,7 +34,7 @@ def paths(row):
     batch, (theta, unravel) = c.windows[0], ravel_pytree(c.params)
 
     def losses(thetas):
-        s = c.initial(unravel(thetas[0])) if FRESH[0][b] else jax.tree.map(lambda a: a[b], c.state)
+        s = c.initial(unravel(thetas[0])) if RESET[0][b] else jax.tree.map(lambda a: a[b], c.state)
         found = []
         for t in range(T):
             s, loss = c.step(unravel(thetas[t + 1]), s, jax.tree.map(lambda a: a[t, b], batch.xs))  # noqa: B023
@@ -57,7 +57,7 @@ def enumerated(strategy, row):
     """The covariance of the estimate over all outcomes."""
     (b, age), c = ROWS[row], case("learned")
     xs, weights = jax.tree.map(lambda a: a[:, b, None], (c.windows[0].xs, c.windows[0].weights))
-    batch = Batch(xs, weights, c.windows[0].fresh[b, None], jnp.array([b], jnp.int32))
+    batch = Batch(xs, weights, c.windows[0].reset[b, None], jnp.array([b], jnp.int32))
     aged = isinstance(strategy, seqjax.RandomCuts)
     noise, probability = strategy.outcomes(Memory(rows=jnp.asarray(age, jnp.int32)) if aged else Memory(), T)
 
@@ -65,7 +65,7 @@ def enumerated(strategy, row):
         start = lambda params: jax.tree.map(lambda a: a[None], c.initial(params))
         carried = lambda params: jax.tree.map(lambda a: a[b, None], c.state)
         memory = Memory(rows=jnp.array([age], jnp.int32)) if aged else Memory()
-        start = start if FRESH[0][b] else carried
+        start = start if RESET[0][b] else carried
         return ravel_pytree(strategy.estimate(c.problem, c.params, start, memory, batch, noise[None]).grads)[0]
 
     g = jax.jit(jax.vmap(gradient))(jnp.asarray(noise))
@@ -104,8 +104,8 @@ PER_STEP = (0.9, 0.3, 1.0, 0.6, 0.5, 0.8)
 
 @pytest.mark.parametrize("keep_prob", [0.6, PER_STEP], ids=["constant", "by step"])
 def test_independent_cuts(keep_prob):
-    got = enumerated(create("randomized", keep_prob=keep_prob), "fresh")
-    assert_close(np.asarray(got), covariance("fresh", independent(keep_prob)), "covariance")
+    got = enumerated(create("randomized", keep_prob=keep_prob), "reset")
+    assert_close(np.asarray(got), covariance("reset", independent(keep_prob)), "covariance")
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -127,4 +127,4 @@ def test_the_age_that_counts_is_that_of_the_union():
     """With the age at the first edge of A ∩ B the formula is off: the test above could fail."""
     moment = aging(lambda age: 3 / (7 + age), 0)
     wrong = lambda A, B: moment(A & B, A & B)
-    assert_far(covariance("fresh", wrong), covariance("fresh", moment), "covariance", 1e-4)
+    assert_far(covariance("reset", wrong), covariance("reset", moment), "covariance", 1e-4)

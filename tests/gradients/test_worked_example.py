@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from strategies import RTRL, Full, Randomized, Truncated
 
-from seqjax import Batch, Memory, Problem, value_and_grad
-from seqjax.contracts import unroll
+from seqjax import Problem, value_and_grad
+from seqjax.gradients import Batch, Memory
+from seqjax.gradients.unroll import unroll
 from seqjax.testing.compare import assert_close
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -67,7 +68,7 @@ def test_the_randomised_sum():
 
 
 def test_gates_are_the_factors_of_the_sum():
-    # without c in the step, gates c_t alone make a_t = b_t + c_t a_{t-1}, in forward mode too
+    # without c in the step, edge_weights c_t alone make a_t = b_t + c_t a_{t-1}, in forward mode too
     def last(w):
         step = functools.partial(lambda w, h, b: (h + b * w, h), w)
         return unroll(step, jnp.ones(1), jnp.asarray(B_T)[:, None], jnp.asarray(C_T))[0][0]

@@ -5,12 +5,12 @@ import seqjax
 
 @seqjax.register("gradient", "echo")
 @dataclass(frozen=True)
-class Rival(seqjax.GatedGradient):
+class Rival(seqjax.WeightedEdges):
     """Another echo."""
 
     claim = "exact"
 
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         return None, memory
 
 

@@ -12,7 +12,7 @@ if "ECHO_MARKER" in os.environ:
 
 @seqjax.register("gradient", "echo")
 @dataclass(frozen=True)
-class Echo(seqjax.GatedGradient):
+class Echo(seqjax.WeightedEdges):
     """Sends the gradient back weaker and weaker."""
 
     claim = "biased"
@@ -20,7 +20,7 @@ class Echo(seqjax.GatedGradient):
     decay: float = 0.5
     """What is left of it after a step."""
 
-    def gates(self, noise, memory, num_steps):
+    def edge_weights(self, noise, memory, num_steps):
         return jnp.full(num_steps, self.decay), memory
 
 

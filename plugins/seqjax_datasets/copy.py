@@ -1,0 +1,47 @@
+"""The copy task: say again what was said."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Interval
+
+from seqjax import Dataset, Error, Pairs, Spec, Tokens, register
+
+BLANK, START, FIRST, SIZE = 0, 1, 2, 6
+"""The symbols: 0 blank, 1 start, 2 to 5 data."""
+
+
+@register("dataset", "copy")
+@dataclass(frozen=True)
+class Copy(Dataset):
+    """Repeats each segment of the input m steps later (Aicher, Foti & Fox 2019, arXiv:1905.07473).
+
+    A segment is a start symbol and m - 1 random data symbols. The input is the segment and then m blanks, the target m
+    blanks and then the segment, over and over: a target that is not blank is the input exactly m steps before. Symbols:
+    0 blank, 1 start, 2 to 5 data. A model that knows the layout alone has perplexity 4^((m - 1) / 2m), 1.866 at m = 10.
+    """
+
+    num_steps: Annotated[int, Interval(ge=1)] = 10_000
+    """Length of the stream; its last segment may be cut off."""
+    min_length: Annotated[int, Interval(ge=1)] = 10
+    """Shortest segment, its start symbol included. m is uniform between the two."""
+    max_length: Annotated[int, Interval(ge=1)] = 10
+    """Longest segment."""
+    seed: Annotated[int, Interval(ge=0)] = 0
+    """Of the lengths and symbols."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.min_length > self.max_length:
+            raise Error(f"Copy cannot be made: min_length = {self.min_length} is above max_length = {self.max_length}")
+
+    def load(self):
+        """Pairs of ids below 6."""
+        rng = np.random.default_rng(self.seed)
+        most = self.num_steps // (2 * self.min_length) + 1
+        lengths = rng.integers(self.min_length, self.max_length, most, endpoint=True)
+        segments = [np.array([START, *rng.integers(FIRST, SIZE, m - 1)]) for m in lengths]
+        inputs = np.concatenate([half for segment in segments for half in (segment, BLANK * segment)])
+        targets = np.concatenate([half for segment in segments for half in (BLANK * segment, segment)])
+        return Pairs(inputs[: self.num_steps], targets[: self.num_steps], spec=Spec(Tokens(SIZE)), source="copy")

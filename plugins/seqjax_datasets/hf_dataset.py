@@ -1,0 +1,120 @@
+"""Data sets of the Hugging Face hub, and files and folders that its library reads."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from seqjax import Dataset, Error, Text, register
+from seqjax.errors import nearest
+
+READERS = {".txt": "text", ".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+@register("dataset", "hf-dataset")
+@dataclass(frozen=True)
+class HFDataset(Dataset):
+    """A column of text of a Hugging Face data set; each record is a document.
+
+    Data sets are read with the library `datasets`, which keeps what it downloads or converts in its cache (`$HF_HOME`).
+    No code of a data set is run.
+    """
+
+    path: str
+    """A name on the hub such as `user/name`, a file (.txt, .csv, .json, .jsonl, .parquet; of a .txt each line is a
+    record, with its line end), or a folder made by `save_to_disk`."""
+    config: str | None = None
+    """Which configuration of a data set on the hub; None: its only one."""
+    split: str = "train"
+    """Which split; of a name or a file also a part of it, such as `train[:1000]`. A file is all `train`."""
+    column: str = "text"
+    """Which column."""
+    revision: str | None = None
+    """Commit or tag of a data set on the hub; None: the newest."""
+
+    def load(self):
+        """The records, one after the other."""
+        import datasets
+
+        try:
+            with _quiet():
+                dataset = self._read()
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as fault:
+            raise self._unreadable(fault) from fault
+        records = self._column(dataset)
+        bounds = np.cumsum([0, *map(len, records)], dtype=np.int64)
+        if not bounds[-1]:
+            raise Error(f"dataset hf-dataset: column {self.column!r} of {self.path} is empty")
+        return Text("".join(records), self.path, bounds)
+
+    def _read(self):
+        """The split as a `datasets.Dataset`."""
+        import datasets
+
+        path = Path(self.path)
+        if path.is_dir():
+            found = datasets.load_from_disk(self.path)
+            splits = found if isinstance(found, dict) else {str(found.split or "train"): found}
+            if self.split not in splits:
+                raise ValueError(f"there is no split {self.split!r}{nearest(self.split, splits)} in {sorted(splits)}")
+            return splits[self.split]
+        if path.is_file():
+            if path.suffix.lower() not in READERS:
+                raise ValueError(f"the file's name must end in one of {', '.join(READERS)}")
+            reader = READERS[path.suffix.lower()]
+            options = {"keep_linebreaks": True} if reader == "text" else {}
+            return datasets.load_dataset(reader, data_files=self.path, split=self.split, **options)
+        return datasets.load_dataset(self.path, self.config, split=self.split, revision=self.revision)
+
+    def _column(self, dataset):
+        """The records of the column."""
+        if self.column not in dataset.column_names:
+            fault = f"there is no column {self.column!r}{nearest(self.column, dataset.column_names)}"
+        elif getattr(dataset.features[self.column], "dtype", None) not in ("string", "large_string"):
+            fault = f"column {self.column!r} is no text"
+        else:
+            records = list(dataset[self.column])
+            if None not in records:
+                return records
+            raise Error(
+                f"dataset hf-dataset: record {records.index(None)} of column {self.column!r} of {self.path} is missing\n"
+                "Drop or fill such records, and read the rest from a file or a folder made by save_to_disk"
+            )
+        kinds = (f"{name} ({getattr(kind, 'dtype', kind)})" for name, kind in dataset.features.items())
+        raise Error(
+            f"dataset hf-dataset: {self.path}: {fault}\nIts columns: {', '.join(kinds)}; "
+            "choose one of type string with --dataset.column"
+        )
+
+    def _unreadable(self, fault):
+        reason = f"dataset hf-dataset: {self.path!r} cannot be read: {fault}"
+        if fault.__cause__ is not None:
+            reason += f" ({fault.__cause__})"
+        if Path(self.path).exists():
+            hint = "Check the fields path and split (--dataset.path, --dataset.split)"
+        else:
+            name, which = Path(self.path).name, ", ".join(repr(part) for part in (self.path, self.config) if part)
+            hint = (
+                f"There is no such file or folder in {Path.cwd()}, and from the hub it did not come. "
+                "Check --dataset.path, --dataset.config and --dataset.split, or, where there is a network, type\n"
+                f'  python -c "import datasets; datasets.load_dataset({which}).save_to_disk({name!r})"\n'
+                f"and bring the folder here: --dataset hf-dataset --dataset.path {name}"
+            )
+        return Error(f"{reason}\n{hint}", exit_code=6 if isinstance(fault, PermissionError) else 2)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """The library's bars and messages off: what matters of them is in its exceptions."""
+    import datasets
+
+    bars, level = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if bars:
+            datasets.enable_progress_bars()

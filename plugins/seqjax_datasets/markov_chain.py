@@ -1,0 +1,69 @@
+"""A text of which it is known how well it can be predicted."""
+
+import bisect
+import itertools
+import math
+import string
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Interval
+
+from seqjax import Dataset, Error, Text, register
+from seqjax.analysis import markov
+
+
+@register("dataset", "markov-chain")
+@dataclass(frozen=True)
+class MarkovChain(Dataset):
+    """Letters drawn from a random Markov chain, whose entropy rate is the floor of every model's perplexity.
+
+        P[i, :] ~ Dirichlet(concentration, ..., concentration),   x_0 ~ π,   x_{t+1} ~ P[x_t, :]
+
+    State i is the i-th letter of the alphabet, and π the stationary distribution.
+    """
+
+    states: Annotated[int, Interval(ge=2, le=26)] = 8
+    """Number of states, and of letters."""
+    num_steps: Annotated[int, Interval(ge=1)] = 100_000
+    """Length of the text."""
+    concentration: Annotated[float, Interval(ge=0.01)] = 0.5
+    """Of the rows of the transition matrix: far below 1 a letter has hardly more than one successor, far above 1 all
+    are alike."""
+    seed: Annotated[int, Interval(ge=0)] = 0
+    """Of the transition matrix and of the letters."""
+
+    def load(self):
+        """The text."""
+        P = self.transition_matrix
+        edges = np.cumsum(P, axis=1)[:, :-1].tolist()
+        u = np.random.default_rng([self.seed, 1]).random(self.num_steps).tolist()
+        first = bisect.bisect(np.cumsum(markov.stationary(P))[:-1].tolist(), u[0])
+        ids = itertools.accumulate(u[1:], lambda i, u: bisect.bisect(edges[i], u), initial=first)
+        return Text("".join(map(string.ascii_lowercase.__getitem__, ids)), "markov-chain")
+
+    @property
+    def transition_matrix(self):
+        """P, float64[states, states]: the probability of each letter after each."""
+        rng = np.random.default_rng([self.seed, 0])
+        return rng.dirichlet(np.full(self.states, self.concentration), self.states)
+
+    @property
+    def perplexity(self):
+        """exp of the chain's entropy rate: the floor of every model's perplexity."""
+        return math.exp(markov.entropy_rate(self.transition_matrix))
+
+    def perplexity_on(self, text: str) -> float:
+        """The perplexity of the chain itself on letters of it, the first one given.
+
+        On a text of n letters it differs from `perplexity` by what was drawn, in proportion to 1/√n; a model's
+        perplexity on the same letters is fairly put beside it.
+
+        Raises:
+            Error: fewer than two letters, or others than the chain has.
+        """
+        if len(text) < 2:
+            raise Error(f"a perplexity takes two letters or more, and the text has {len(text)}")
+        ids = np.array([ord(letter) - ord("a") for letter in text])
+        return math.exp(-markov.log_probability(self.transition_matrix, ids) / (len(ids) - 1))

@@ -1,0 +1,203 @@
+"""How often the n-grams of a text occur: counts by rank, Zipf's exponent, stop words."""
+
+import functools
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from seqjax.analysis.ngrams import inside_documents
+from seqjax.data.stream import Stream, check_stream
+from seqjax.data.tokenizer import UNKNOWN
+from seqjax.errors import Error, is_whole
+from seqjax.report.table import Table
+
+_FUNCTION_WORDS = """
+    a an the this that these those each every all both any some no such what which whose
+    i me my mine myself we us our ours you your yours he him his himself she her hers herself it its itself
+    they them their theirs themselves who whom
+    about above after against among at before behind below between by down during for from in into of off on onto out
+    over through to toward towards under until up upon with within without
+    and as because but if nor or since so than though unless while
+    am is are was were be been being have has had having do does did can could may might must shall should will would
+    again here how just more most not now only then there too very when where why
+"""
+STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
+"""English words that hold a sentence together: determiners, pronouns, prepositions, conjunctions, auxiliary verbs and a
+few adverbs, in lower case."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Frequencies:
+    """The distinct n-grams of a sequence of tokens and how often each occurs, most frequent first.
+
+    Rank 1 is the most frequent n-gram; ties are in order of first occurrence. What `frequencies` returns.
+    """
+
+    tokens: tuple[Hashable, ...]
+    """The distinct tokens, in order of first occurrence."""
+    ids: np.ndarray
+    """int64[distinct, n], where in `tokens` the n tokens of each n-gram are."""
+    counts: np.ndarray
+    """int64[distinct], falling: how often each n-gram occurs."""
+
+    @property
+    def n(self) -> int:
+        """The number of tokens of an n-gram."""
+        return self.ids.shape[1]
+
+    @functools.cached_property
+    def grams(self) -> list[Any]:
+        """The n-grams: tuples of n tokens; for n = 1 the tokens themselves."""
+        return self._grams(len(self.ids))
+
+    def _grams(self, k: int) -> list[Any]:
+        grams = [tuple(self.tokens[i] for i in row) for row in self.ids[:k].tolist()]
+        return grams if self.n > 1 else [token for (token,) in grams]
+
+    @property
+    def total(self) -> int:
+        """How many n-grams the sequence has."""
+        return int(self.counts.sum())
+
+    @property
+    def distinct(self) -> int:
+        """How many different ones."""
+        return len(self.counts)
+
+    @property
+    def singletons(self) -> int:
+        """How many of these occur once."""
+        return int((self.counts == 1).sum())
+
+    def vocab_size(self, min_freq: int = 0) -> int:
+        """The size of the vocabulary of the n-grams that occur at least `min_freq` times, `<unk>` included."""
+        kept = int((self.counts >= min_freq).sum())
+        return kept + (UNKNOWN not in self._grams(kept))
+
+    def top(self, k: int = 10) -> Table:
+        """The k most frequent n-grams: rank, tokens with spaces between them, count, share of all."""
+        if not is_whole(k) or k < 0:
+            raise Error(f"k = {k!r} must be a whole number, 0 or more")
+        rows = [
+            (rank, gram if isinstance(gram, str) else " ".join(map(str, gram)) if self.n > 1 else str(gram), count)
+            for rank, (gram, count) in enumerate(zip(self._grams(k), self.counts[:k].tolist(), strict=True), 1)
+        ]
+        return Table(("rank", f"{self.n}-gram", "count", "share"), [(*row, row[2] / self.total) for row in rows])
+
+    def zipf(self, first: int = 1, last: int | None = None) -> float:
+        """Zipf's exponent α, by least squares over a range of ranks.
+
+            log n_i = -α log i + c
+
+        where n_i is the count of rank i (8.3.8). Each rank weighs the same, so that over all ranks the rare n-grams
+        decide; a fit by eye to the head of the figure has another exponent.
+
+        Args:
+            first: the first rank that counts, from 1 on.
+            last: the last one; None: the last there is.
+
+        Returns:
+            α, positive where counts fall.
+
+        Raises:
+            Error: fewer than two ranks, or ranks that there are none of.
+        """
+        last = self.distinct if last is None else last
+        if not (is_whole(first) and is_whole(last)) or not 1 <= first < last <= self.distinct:
+            raise Error(
+                f"ranks {first} to {last}: a line takes two ranks or more, of the {self.distinct:,} that these "
+                f"{self.n}-grams have"
+            )
+        x = np.log(np.arange(first, last + 1))
+        y = np.log(self.counts[first - 1 : last])
+        return float(-np.dot(x - x.mean(), y) / np.sum((x - x.mean()) ** 2))
+
+    def stop_word_share(self, words: Collection[Hashable] = STOP_WORDS) -> float:
+        """The share of n-grams that consist of stop words alone: for n = 1, of tokens that are stop words.
+
+        Args:
+            words: the stop words.
+
+        Raises:
+            Error: one string in the place of words.
+        """
+        if isinstance(words, str):
+            raise Error(f"stop words must be a collection, such as [{words!r}], not one string")
+        known = frozenset(words)
+        among = np.array([token in known for token in self.tokens], bool)[self.ids].all(1)
+        return int(self.counts[among].sum()) / self.total
+
+    def __repr__(self) -> str:
+        return (
+            f"Frequencies({self.total:,} {self.n}-grams, {self.distinct:,} distinct, "
+            f"{self.singletons:,} of them singletons)"
+        )
+
+
+def frequencies(tokens: Any, n: int = 1, *, bounds: Any = None) -> Frequencies:
+    """Counts the n-grams of a sequence of tokens.
+
+    Args:
+        tokens: hashables: what a tokenizer's `split` gives, a string for its characters, or ids int[m].
+        n: number of tokens of an n-gram.
+        bounds: int[D + 1] offsets of documents among the tokens; no n-gram crosses them. None: one document.
+
+    Returns:
+        The n-grams by falling count.
+
+    Raises:
+        Error: no sequence of hashables; no n-gram in it; bounds that do not fit.
+    """
+    if not is_whole(n) or n < 1:
+        raise Error(f"n = {n!r} must be a whole number, 1 or more: the number of tokens of an n-gram")
+    distinct, ids = _number(tokens)
+    edges = np.array([0, len(ids)]) if bounds is None else check_stream(Stream(ids, ids, bounds)).bounds
+    inside = inside_documents(edges, n)
+    starts = np.arange(max(0, len(ids) - n + 1)) if inside is None else np.flatnonzero(inside)
+    if not len(starts):
+        raise Error(f"there is no {n}-gram among {len(ids):,} tokens: take a smaller n, or more of the text")
+    codes = ids
+    for k in range(1, n):  # one number for each distinct (k + 1)-gram, from that of its first k tokens
+        codes = np.unique(codes[:-1] * len(distinct) + ids[k:], return_inverse=True)[1]
+    _, first, counts = np.unique(codes[starts], return_index=True, return_counts=True)
+    order = np.lexsort((first, -counts))
+    at = starts[first[order]]
+    return Frequencies(distinct, ids[at[:, None] + np.arange(n)], counts[order].astype(np.int64))
+
+
+def zipf_figure(by_name: Mapping[str, Frequencies], title: str = "") -> Any:
+    """A figure of counts by rank, both on logarithmic axes, where Zipf's law is a straight line.
+
+    A dot at the end of each line shows how many distinct n-grams there are, and how often the rarest occurs.
+
+    Args:
+        by_name: name -> frequencies, such as `{f"{n}-grams": frequencies(words, n) for n in (1, 2, 3)}`.
+        title: over the figure.
+
+    Returns:
+        A matplotlib figure.
+    """
+    from seqjax.report import plot
+
+    lines = {}
+    for name, found in by_name.items():
+        # Within a run of equal counts the line is straight: its ends are enough.
+        ends = (np.diff(found.counts, prepend=0) != 0) | (np.diff(found.counts, append=0) != 0)
+        lines[name] = (np.flatnonzero(ends) + 1, found.counts[ends])
+    figure = plot.lines(lines, x_label="rank", y_label="count", title=title)
+    figure.axes[0].set(xscale="log", yscale="log")
+    for line in figure.axes[0].lines:
+        line.set(marker=".", markevery=[-1])
+    return figure
+
+
+def _number(tokens: Any) -> tuple[tuple[Hashable, ...], np.ndarray]:
+    """The distinct tokens in order of first occurrence, and which of them each token is, int64[m]."""
+    try:
+        tokens = np.asarray(tokens).tolist() if hasattr(tokens, "dtype") else list(tokens)
+        numbers = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    except TypeError as fault:
+        raise Error(f"tokens must be one sequence of hashables, such as words: {fault}") from fault
+    return tuple(numbers), np.fromiter(map(numbers.__getitem__, tokens), np.int64, len(tokens))

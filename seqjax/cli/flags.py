@@ -1,0 +1,176 @@
+"""The flags of an experiment, which `run` and `sweep` share, and the configuration that they stand for."""
+
+import argparse
+import contextlib
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from seqjax.cli.parser import Parser
+from seqjax.errors import Error
+from seqjax.plugin import config, registry
+from seqjax.plugin.base import fields_of
+from seqjax.runs import settings
+
+
+def experiment_parser(prog: str, description: str) -> Parser:
+    """A parser with the flags of an experiment, without those of plugins' fields, which depend on the plugins."""
+    parser = Parser(prog=prog, description=description, add_help=False)
+    for kind in registry.GROUPS:
+        parser.add_argument(
+            f"--{kind}", metavar="NAME", help=f"the {kind}, by short name or full id; name:field=value sets a field"
+        )
+    for name, field in fields_of(settings.Scalars).items():
+        text = f"{field.doc[:1].lower()}{field.doc[1:]} Default {field.default}."
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=text)
+    parser.add_argument("--config", metavar="FILE", help="a TOML file to start from, such as a run's config.toml")
+    parser.add_argument("--out", metavar="DIR", help="folder of the run; default: a new one under runs/")
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="devices to share a batch; default: all that divide it"
+    )
+    text = "time from one checkpoint to the next, in seconds; default 30"
+    parser.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S", help=text)
+    parser.add_argument("--print-config", action="store_true", help="print the whole config as TOML; train nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print shapes, sizes and memory; train nothing")
+    parser.add_argument("-h", "--help", action="store_true", help="this text, and the parameters of the chosen plugins")
+    return parser
+
+
+def dry_run_or_config(args: argparse.Namespace, experiment: Any) -> str | None:
+    """The text that `--print-config` or `--dry-run` asks for; None: neither was given."""
+    if args.print_config:
+        return experiment.to_toml().rstrip()
+    if args.dry_run:
+        from seqjax.cli.dry_run import dry_run_text
+
+        return dry_run_text(experiment, args.devices)
+    return None
+
+
+@contextlib.contextmanager
+def print_resume_command(verb: str, argv: Sequence[str], args: argparse.Namespace, out: str | Path) -> Iterator[None]:
+    """After a signal, prints the command that goes on in the folder, which the one typed may not have named."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if Path(out).exists():
+            named = [] if args.out else ["--out", str(out)]
+            with contextlib.suppress(OSError):  # stderr may have gone with the terminal
+                print(f"next     seqjax {verb} {shlex.join([*argv, *named])}", file=sys.stderr)
+        raise
+
+
+def split_fields(argv: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Takes the flags of plugins' fields, `--kind.field value`, out of the arguments."""
+    plain: list[str] = []
+    fields: dict[str, dict[str, str]] = {}
+    rest = iter(argv)
+    for arg in rest:
+        match = re.fullmatch(rf"--({'|'.join(registry.GROUPS)})\.([^=]+)(=(.*))?", arg, re.DOTALL)
+        if not match:
+            plain.append(arg)
+            continue
+        kind, name, equals, value = match.groups()
+        if not equals:
+            value = next(rest, None)
+            if value is None:
+                raise Error(f"{arg}: expects a value\nsee --help")
+        fields.setdefault(kind, {})[name.replace("-", "_")] = value
+    return plain, fields
+
+
+def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """The configuration of the file, with the flags laid over it."""
+    configuration = {} if args.config is None else _read_file(args.config)
+    for kind in registry.GROUPS:
+        name, strings = _split_name(kind, getattr(args, kind), fields.get(kind, {}))
+        table: dict[str, Any] = {} if name is None else {"plugin": name}
+        below = config.overlay(config.overlay(settings.DEFAULTS, configuration), {kind: table}).get(kind)
+        if strings:
+            table |= _parse_table(kind, below, strings)
+        if table:
+            configuration = config.overlay(configuration, {kind: table})
+    scalars = {name: text for name in fields_of(settings.Scalars) if (text := getattr(args, name)) is not None}
+    return configuration | config.parse_fields(settings.Scalars, scalars)
+
+
+def read_plugin(kind: str, text: str) -> Any:
+    """The plugin that `truncated:steps=8` stands for."""
+    name, strings = _split_name(kind, text, {})
+    assert name is not None
+    return config.create(kind, name, **config.parse_fields(registry.get(kind, name), strings))
+
+
+def read_plugins(kind: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Plugins by what they are called by on the command line."""
+    found, problems = {}, []
+    for text in texts:
+        try:
+            found[text] = read_plugin(kind, text)
+        except Error as fault:
+            problems.append(str(fault))
+    if len(set(texts)) < len(texts):
+        problems.append("a value is given twice")
+    if problems:
+        raise Error(f"--{kind} {' '.join(texts)}:", problems=problems)
+    return found
+
+
+def _split_name(kind: str, value: str | None, strings: dict[str, str]) -> tuple[str | None, dict[str, str]]:
+    """`truncated:steps=8` as a plugin's name and the strings of its fields."""
+    if value is None:
+        return None, strings
+    name, *inner = re.split(r":(?=[\w-]+=)", value)
+    for field in inner:
+        key, _, text = field.partition("=")
+        if key.replace("-", "_") in strings:
+            raise Error(f"--{kind}.{key} is given twice: it is in {value} too")
+        strings = strings | {key.replace("-", "_"): text}
+    return name, strings
+
+
+def _read_file(file: str) -> dict[str, Any]:
+    """The configuration in a file; data that it had in memory lie beside it."""
+    configuration = config.read_toml(file)
+    dataset = configuration.get("dataset")
+    if not isinstance(dataset, dict) or dataset.get("plugin") != config.IN_MEMORY:
+        return configuration
+    from seqjax.runs.folder import with_data
+
+    return with_data(configuration, Path(file).parent)
+
+
+def _parse_table(kind: str, below: Any, strings: dict[str, str]) -> dict[str, Any]:
+    """The strings by the types of the plugin's fields; left as they are where the plugin is not to be had."""
+    name = below.get("plugin") if isinstance(below, dict) else None
+    try:
+        return config.parse_fields(registry.get(kind, str(name)), strings)
+    except Error:
+        return dict(strings)  # the builder says what is wrong, together with all other faults
+
+
+def plugin_help(configuration: dict[str, Any]) -> str:
+    """The parameters of the chosen plugins."""
+    from seqjax.cli.show import field_lines
+
+    text = ["parameters of the chosen plugins:"]
+    for kind, table in config.overlay(settings.DEFAULTS, configuration).items():
+        if kind in registry.GROUPS:
+            entry = registry.find(kind, str(table.get("plugin") if isinstance(table, dict) else table))
+            text += ["", f"{kind} {entry.id}", *field_lines(registry.load(entry), f"--{kind}.", table)]
+    return "\n".join(text)
+
+
+def use_all_cores(devices: int | None) -> None:
+    """On a CPU, one device a core: to be said before jax starts its backend."""
+    import jax
+
+    from seqjax.training.devices import num_cores
+
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        with contextlib.suppress(RuntimeError):  # it has started already, and has the devices that it has
+            jax.config.update("jax_num_cpu_devices", devices or num_cores())

@@ -1,0 +1,95 @@
+"""`script`: the options of a function as the flags of a command."""
+
+import dataclasses
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from seqjax.cli.command import guarded
+from seqjax.cli.parser import Parser
+from seqjax.errors import Error
+from seqjax.files import disk_errors
+from seqjax.plugin import config
+from seqjax.plugin.base import Plugin, checked, fields_of, members
+from seqjax.report.report import Report
+
+OWN = ("out", "help", "load", "debug")
+"""Flags that every script has."""
+
+
+def script(main: Callable[..., Any]) -> None:
+    """Runs `main` with the flags of the command line as its options; what a script calls when it is run.
+
+    `epochs: int = 5` makes the flag `--epochs`. The options are checked as a plugin's fields are, so that
+    `Annotated[int, Interval(ge=1)]` is a range. One whose type is none of bool, int, float, str, Literal, tuples and
+    unions of these is no flag. A `Report` that `main` returns is printed and saved, anything else is printed.
+
+    Raises:
+        SystemExit: where it fails, with the `exit_code` of the error, whose message is on stderr.
+    """
+    code = guarded(lambda argv: _run(main, argv), sys.argv[1:])
+    if code:
+        sys.exit(code)
+
+
+def _run(main: Callable[..., Any], argv: Sequence[str]) -> int:
+    module, options = sys.modules[main.__module__], _options(main)
+    name = Path(getattr(module, "__file__", "script")).stem
+    parser = Parser(prog=f"python {sys.argv[0]}", description=module.__doc__)
+    for field in fields_of(options).values():
+        default = "required" if field.required else f"default {_text(field.default)}"
+        words = f"{field.type}; {default}".replace("%", "%%")
+        bare: dict[str, Any] = {"nargs": "?", "const": "true"} if bool in members(field.hint) else {}
+        parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, metavar="X", help=words, **bare)
+    parser.add_argument("--out", metavar="DIR", help=f"folder of the report; default reports/{name}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.read(argv)
+    strings = {name: text for name in fields_of(options) if (text := getattr(args, name)) is not None}
+    problems: list[str] = []
+    values = checked(options, config.parse_fields(options, strings), problems)
+    if problems:
+        raise Error(f"{parser.prog} cannot run:", problems=problems)
+    if args.out is not None:  # what cannot be written is known before the work rather than after it
+        with disk_errors(Path(args.out)):
+            Path(args.out).mkdir(parents=True, exist_ok=True)
+    found = main(**values)
+    if found is not None:
+        print(found)
+    if isinstance(found, Report):
+        print(f"\nsaved    {found.save(args.out)}")
+    return 0
+
+
+def _options(main: Callable[..., Any]) -> type:
+    """A plugin class with the options of `main` that can be flags as its fields."""
+    hints, fields = typing.get_type_hints(main, include_extras=True), []
+    for name, option in inspect.signature(main).parameters.items():
+        required = option.default is option.empty
+        hint = hints.get(name, type(option.default))
+        if not _can_be_flag(hint):
+            if required:
+                raise Error(f"main({name}): cannot be a flag, being {hint!r:.80}, and has no default; give it one")
+        elif name in OWN:
+            raise Error(f"main({name}): --{name} is a flag of every script; give the option another name")
+        else:
+            fields.append((name, hint) if required else (name, hint, dataclasses.field(default=option.default)))
+    return dataclasses.make_dataclass("Options", fields, bases=(Plugin,), frozen=True, kw_only=True)
+
+
+def _can_be_flag(hint: Any) -> bool:
+    return all(
+        option in (bool, int, float, str, type(None))
+        or typing.get_origin(option) is Literal
+        or (typing.get_origin(option) is tuple and all(a is ... or _can_be_flag(a) for a in typing.get_args(option)))
+        for option in members(hint)
+    )
+
+
+def _text(value: Any) -> str:
+    """A value as it is typed on a command line."""
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

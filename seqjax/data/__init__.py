@@ -1,0 +1,5 @@
+"""From files to batches: datasets, tokenizers, samplers, windows."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,253 @@
+"""Where data comes from, and the three forms it has: `Text`, `Series`, `Pairs`. Each is itself a dataset."""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from seqjax.data.spec import Spec, Tokens, Values
+from seqjax.errors import Error
+from seqjax.plugin.base import Plugin
+
+
+class Dataset(Plugin):
+    """Where data comes from."""
+
+    kind: ClassVar[str] = "dataset"
+
+    def load(self) -> "Data":
+        """The data, whole: a `Text`, a `Series` or `Pairs`."""
+        raise NotImplementedError
+
+
+class Data(Dataset):
+    """Data in memory, cut into documents; slicing gives the part of the documents inside.
+
+    Attributes:
+        bounds: int64[D + 1], where documents begin and end.
+        source: where the data came from, for display.
+        unit: what is counted, for messages.
+        in_memory: whether an experiment holds it as an object, which a run must keep.
+    """
+
+    bounds: Any
+    source: str
+    unit: ClassVar[str] = "time steps"
+    in_memory: ClassVar[bool] = True
+
+    def __len__(self) -> int:
+        return int(self.bounds[-1])
+
+    def __getitem__(self, part: slice) -> Any:
+        first, last, step = part.indices(len(self)) if isinstance(part, slice) else (0, 0, 0)
+        if step != 1:
+            raise Error(f"{type(self).__name__}: a part is data[first:last], without a step")
+        last = max(first, last)
+        inside = self.bounds[(self.bounds > first) & (self.bounds < last)]
+        return self._part(first, last, np.concatenate([[first], inside, [last]]) - first)
+
+    def _part(self, first: int, last: int, bounds: np.ndarray) -> Any:
+        raise NotImplementedError
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that it holds, as arrays to be written and hashed."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Hash of what it holds. That of a text of one document is that of its UTF-8 file."""
+        digest = hashlib.sha256()
+        for array in self.arrays.values():
+            digest.update(b"" if array.dtype == np.uint8 else f"{array.dtype} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array))
+        if len(self.bounds) != 2:
+            digest.update(self.bounds)
+        if isinstance(self, Pairs):
+            digest.update(str(self.spec).encode())
+        return digest.hexdigest()
+
+    def load(self) -> "Data":
+        """Itself."""
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.sha256 == self.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} {self.unit}, source={self.source!r}, sha256={self.sha256[:8]}…)"
+
+    def _set(self, **fields: Any) -> None:
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Text(Data):
+    """A text in memory; `Experiment(dataset=Text("..."))` works.
+
+    Args:
+        text: the characters, as they are.
+        source: where they came from, for display.
+        bounds: int64[D + 1] offsets of the documents in `text`; None: one document.
+    """
+
+    text: str
+    source: str = ""
+    bounds: Any = None
+
+    unit = "characters"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise Error(f"Text takes a string, not {type(self.text).__name__}; read a file with the dataset text-file")
+        self._set(bounds=_check_bounds(self, len(self.text)))
+
+    def _part(self, first, last, bounds):
+        return Text(self.text[first:last], self.source, bounds)
+
+    @property
+    def documents(self) -> list[str]:
+        """The texts of the documents."""
+        return [self.text[first:last] for first, last in zip(self.bounds, self.bounds[1:], strict=False)]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The UTF-8 text, uint8[n]."""
+        return {"text": np.frombuffer(self.text.encode("utf-8", "surrogatepass"), np.uint8)}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Series(Data):
+    """A series of real vectors in memory; `Experiment(dataset=Series(values))` works.
+
+    Args:
+        values: float[n, dim], or float[n] for dim = 1; finite.
+        names: of the columns, for display.
+        source: where they came from, for display.
+        bounds: int64[D + 1] offsets of the documents; None: one document.
+    """
+
+    values: Any
+    names: Sequence[str] = ()
+    source: str = ""
+    bounds: Any = None
+
+    def __post_init__(self) -> None:
+        values = _real("Series values", self.values)
+        names = tuple(map(str, self.names))
+        if names and len(names) != values.shape[1]:
+            raise Error(f"Series has {values.shape[1]} columns, but {len(names)} names: {', '.join(names)}")
+        self._set(values=values, names=names, bounds=_check_bounds(self, len(values)))
+
+    def _part(self, first, last, bounds):
+        return Series(self.values[first:last], self.names, self.source, bounds)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The values, float64[n, dim]."""
+        return {"values": self.values}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pairs(Data):
+    """Inputs with targets of their own in memory: `targets[t]` is predicted after reading `inputs[t]`.
+
+    Nothing is shifted; copying, adding, tagging and series with covariates are pairs.
+
+    Args:
+        inputs: ids int[n], or float[n, dim] (float[n] for dim = 1).
+        targets: the same.
+        mask: bool[n], False where a target is not scored; None: all are.
+        spec: what they are; None: integers are `Tokens(max + 1)`, reals `Values(dim)`.
+        bounds: int64[D + 1] offsets of the documents; None: one document.
+        source: where they came from, for display.
+    """
+
+    inputs: Any
+    targets: Any
+    mask: Any = None
+    spec: Spec | None = None
+    bounds: Any = None
+    source: str = "pairs"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.spec, Spec | None):
+            raise Error(f"Pairs: spec must be Spec(inputs, targets), such as Spec({self.spec!r}), and is {self.spec!r}")
+        spec = self.spec or Spec(None, None)  # type: ignore[arg-type]
+        inputs, inputs_spec = _side("inputs", self.inputs, spec.inputs)
+        targets, targets_spec = _side("targets", self.targets, spec.targets)
+        mask = None if self.mask is None else _kept(np.array(self.mask))
+        if len(inputs) != len(targets) or (mask is not None and (mask.shape, mask.dtype) != ((len(inputs),), bool)):
+            raise Error(
+                f"Pairs: {len(inputs)} inputs need as many targets, found {len(targets)}"
+                + ("" if mask is None else f", and a mask bool[{len(inputs)}], found {mask.dtype}{list(mask.shape)}")
+            )
+        self._set(inputs=inputs, targets=targets, mask=mask, spec=Spec(inputs_spec, targets_spec))
+        self._set(bounds=_check_bounds(self, len(inputs)))
+
+    def _part(self, first, last, bounds):
+        mask = None if self.mask is None else self.mask[first:last]
+        return Pairs(self.inputs[first:last], self.targets[first:last], mask, self.spec, bounds, self.source)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Inputs, targets and mask."""
+        sides = {"inputs": self.inputs, "targets": self.targets}
+        return sides if self.mask is None else sides | {"mask": self.mask}
+
+
+def _check_bounds(data: Any, size: int) -> np.ndarray:
+    """The bounds as int64[D + 1]."""
+    given = np.asarray([0, size] if data.bounds is None else data.bounds)
+    bounds = _kept(given.astype(np.int64) if given.dtype.kind in "biuf" else np.zeros(0, np.int64))
+    inside = bounds.ndim == 1 and bounds.size > 1 and bounds[0] == 0 and bounds[-1] == size
+    if not inside or (bounds != given).any() or (np.diff(bounds) < 0).any():
+        raise Error(f"{type(data).__name__} bounds must rise from 0 to {size}, the number of {data.unit}")
+    return bounds
+
+
+def _kept(array: np.ndarray) -> np.ndarray:
+    """An array that nobody changes any more, since its hash is known."""
+    array.setflags(write=False)
+    return array
+
+
+def _real(name: str, values: Any) -> np.ndarray:
+    """Finite reals as float64[n, dim], a copy."""
+    try:
+        found = np.asarray(values)
+    except ValueError as fault:  # rows of different length
+        raise Error(f"{name} must be numbers: {fault}") from fault
+    if found.dtype.kind not in "biuf" or np.ma.is_masked(values):
+        what = "has masked entries" if np.ma.is_masked(values) else f"is of dtype {found.dtype}"
+        raise Error(f"{name} must be real numbers, and this {what}; convert it, and drop or fill what is missing")
+    found = found.astype(np.float64)
+    found = found[:, None] if found.ndim == 1 else found
+    if found.ndim != 2 or not found.shape[1]:
+        raise Error(f"{name} must be float[n, dim] or float[n], not of shape {found.shape}")
+    bad, _ = np.nonzero(~np.isfinite(found))
+    if bad.size:
+        raise Error(f"{name} must be finite; row {bad[0]} is {found[bad[0]].tolist()}; drop or fill such rows")
+    return _kept(found)
+
+
+def _side(name: str, values: Any, spec: Tokens | Values | None) -> tuple[np.ndarray, Tokens | Values]:
+    """One side of pairs, a copy, and what it is."""
+    found = np.asarray(values)
+    if isinstance(spec, Values) or (spec is None and found.dtype.kind not in "biu"):
+        found = _real(f"Pairs {name}", values)
+        if spec and spec.width != found.shape[1]:
+            raise Error(f"Pairs {name} are of dim {found.shape[1]}, but the spec says {spec}")
+        return found, Values(found.shape[1])
+    size = spec.width if spec else int(found.max(initial=0)) + 1
+    whole = found.dtype.kind in "biu" and found.ndim == 1 and size < 2**31
+    if not whole or (found.size and not 0 <= found.min() <= found.max() < size):
+        raise Error(f"Pairs {name} must be ids int[n] from 0 to {min(size, 2**31) - 1}")
+    return _kept(found.astype(np.int32)), Tokens(size)

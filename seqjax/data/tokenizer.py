@@ -1,0 +1,170 @@
+"""Tokenizers, and the codecs between data and what a model reads that they make."""
+
+import collections
+import functools
+import itertools
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+
+from seqjax.data.dataset import Series, Text
+from seqjax.data.spec import Tokens, Values
+from seqjax.errors import Error
+from seqjax.plugin.base import Plugin
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Turns data into what a model reads, and back. What `Tokenizer.fit` returns."""
+
+    @property
+    def spec(self) -> Tokens | Values:
+        """What comes out of `encode`, as a side of a `Spec`."""
+
+    def encode(self, data: Any) -> np.ndarray:
+        """Ids int32[n] of a text, or values float[n, dim] of those of a series."""
+
+    def decode(self, encoded: Any) -> Any:
+        """The text of ids, or the values in their own units."""
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON; `Tokenizer.load` turns them back into the codec."""
+
+
+@runtime_checkable
+class TextCodec(Codec, Protocol):
+    """A codec between text and ids; what is not in the vocabulary becomes `<unk>` where there is one."""
+
+    @property
+    def tokens(self) -> Any:
+        """The token of each id."""
+
+    def split(self, text: str) -> Any:
+        """The tokens of a text, known or not, one for each id of `encode`."""
+
+    def __len__(self) -> int:
+        """Number of ids."""
+
+
+class Tokenizer(Plugin):
+    """Splits text into tokens. The author writes `split` and `join`; `fit` counts a vocabulary."""
+
+    kind: ClassVar[str] = "tokenizer"
+
+    def split(self, text: str) -> Any:
+        """The tokens of a text, in order."""
+        raise NotImplementedError
+
+    def join(self, tokens: Any) -> str:
+        """The text of tokens: the inverse of `split`."""
+        raise NotImplementedError
+
+    def fit(self, data: Text | Series) -> Codec:
+        """The codec of the training split `data`.
+
+        Raises:
+            Error: the tokenizer is not for such data.
+        """
+        if not isinstance(data, Text):
+            raise Error(
+                f"tokenizer {type(self).__name__} splits text, and the dataset is a {type(data).__name__}\n"
+                "Leave the tokenizer out, or scale a series with --tokenizer standardize"
+            )
+        tokens = itertools.chain.from_iterable(map(self.split, data.documents))
+        return Vocab.from_tokens(tokens, tokenizer=self)
+
+    def load(self, saved: dict) -> Codec:
+        """The codec whose `to_dict` gave `saved`."""
+        return Vocab.from_dict(saved, tokenizer=self)
+
+
+UNKNOWN = "<unk>"
+"""The token with id 0, which stands for every token that is not in the vocabulary."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vocab:
+    """A vocabulary: id 0 is `<unk>`, then the reserved tokens, then by falling frequency.
+
+    Ties are broken by first occurrence. Tokens are any hashables: an n-gram vocabulary has tuples, and `vocab[("of",
+    "the")]` is the id of one token while `vocab[["of", "the"]]` are the ids of two.
+
+    Args:
+        tokens: the token of each id.
+        freqs: how often each token occurred in the training text, those below `min_freq` included.
+        tokenizer: what `encode` splits a text with and `decode` joins it with; None: into characters.
+    """
+
+    tokens: tuple[Hashable, ...]
+    freqs: collections.Counter
+    tokenizer: Tokenizer | None = None
+
+    @functools.cached_property
+    def _ids(self) -> dict[Hashable, int]:
+        return {token: i for i, token in enumerate(self.tokens)}
+
+    @classmethod
+    def from_tokens(
+        cls,
+        tokens: Iterable[Hashable],
+        min_freq: int = 0,
+        reserved: Sequence[Hashable] = (),
+        tokenizer: Tokenizer | None = None,
+    ) -> "Vocab":
+        """Counts tokens, unless they are a `Counter`; those fewer than `min_freq` are left to `<unk>`."""
+        freqs = collections.Counter(tokens)
+        first = dict.fromkeys([UNKNOWN, *reserved])
+        kept = (token for token, n in freqs.most_common() if n >= min_freq and token not in first)
+        return cls((*first, *kept), freqs, tokenizer)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, tokens: Any) -> Any:
+        """The id of a token, or int32 ids of a list of tokens; unknown ones are 0."""
+        if isinstance(tokens, list):
+            return np.fromiter((self._ids.get(token, 0) for token in tokens), np.int32, len(tokens))
+        return self._ids.get(tokens, 0)
+
+    def __contains__(self, token: Hashable) -> bool:
+        return token in self._ids
+
+    def to_tokens(self, ids: Any) -> Any:
+        """The token of an id, or the list of tokens of several."""
+        if np.ndim(ids) == 0:
+            return self.tokens[int(ids)]
+        return [self.tokens[i] for i in np.asarray(ids).tolist()]
+
+    @property
+    def spec(self) -> Tokens:
+        """Token ids below `len(self)`."""
+        return Tokens(len(self))
+
+    def split(self, text: str) -> list[Hashable]:
+        """The tokens of a text."""
+        return list(self.tokenizer.split(text) if self.tokenizer else text)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Ids int32[n] of a text."""
+        return self[self.split(text)]
+
+    def decode(self, ids: Any) -> str:
+        """The text of ids."""
+        tokens = self.to_tokens(np.atleast_1d(ids))
+        return self.tokenizer.join(tokens) if self.tokenizer else "".join(tokens)
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return {"tokens": list(self.tokens), "freqs": [list(pair) for pair in self.freqs.items()]}
+
+    @classmethod
+    def from_dict(cls, saved: dict, tokenizer: Tokenizer | None = None) -> "Vocab":
+        """The vocabulary whose `to_dict` gave `saved`."""
+
+        def hashable(token):  # JSON has no tuples
+            return tuple(map(hashable, token)) if isinstance(token, list) else token
+
+        freqs = collections.Counter({hashable(token): n for token, n in saved["freqs"]})
+        return cls(tuple(map(hashable, saved["tokens"])), freqs, tokenizer)

@@ -1,0 +1,7 @@
+from .jacobians import Jacobians as Jacobians
+from .jacobians import jacobians as jacobians
+from .lags import Lags as Lags
+from .lags import lags as lags
+from .measure import Measures as Measures
+from .measure import Windows as Windows
+from .measure import measure as measure

@@ -1,0 +1,231 @@
+"""Gradient strategies: the contract, and the base class of those that are written for one sequence."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from seqjax.errors import Error
+from seqjax.gradients.problem import Params, Problem, State, where_rows
+from seqjax.plugin.base import Plugin
+
+Start = Callable[[Params], State]
+"""The state in which a window starts, as a function of the parameters."""
+Noise = Any
+"""What a strategy draws: any pytree of arrays."""
+
+
+class Batch(NamedTuple):
+    """A window of every row.
+
+    Args:
+        xs: what the steps read, leaves [T, B, ...].
+        weights: float[T, B], the weight of each step's loss: zero where the step is not scored. The weights are divided
+            by the global count, so that they sum to 1 over the batch of all devices. A strategy sums; it never
+            normalises.
+        reset: bool[B], True where a sequence starts: its state is the initial one, inside the differentiated function.
+        rows: int32[B], global row numbers, so that randomness does not depend on how rows lie on devices.
+    """
+
+    xs: Any
+    weights: Any
+    reset: Any
+    rows: Any
+
+
+class Memory(NamedTuple):
+    """What a strategy carries from window to window.
+
+    Args:
+        shared: survives resets; it is averaged over rows and devices, so it must hold means.
+        rows: one entry a row, initialised again where the row is reset.
+    """
+
+    shared: Any = ()
+    rows: Any = ()
+
+
+class Estimate(NamedTuple):
+    """What a strategy returns.
+
+    Args:
+        loss: the weighted sum of the steps' losses.
+        grads: the estimated gradient, like the parameters.
+        state: the state after the last step, leaves [B, ...].
+        memory: the memory for the next window.
+    """
+
+    loss: Any
+    grads: Any
+    state: Any
+    memory: Any
+
+
+class Gradient(Plugin):
+    """A gradient strategy, written for the whole batch.
+
+    Most strategies derive from `WeightedEdges`, `RandomCuts` or `SequenceGradient` instead, whose authors write one
+    function for one sequence. Randomness is drawn apart from the estimate, so that a claim can be proved by summing
+    `estimate` over `outcomes`.
+    """
+
+    kind: ClassVar[str] = "gradient"
+    claim: ClassVar[Literal["exact", "unbiased", "biased"]]
+    """How the expectation of `grads` relates to the gradient, at fixed parameters."""
+    of: ClassVar[Literal["window", "history"]]
+    """Which gradient is meant: that of the window, whose incoming state is a constant, or that of the whole history
+    since the row was reset."""
+
+    def init(self, problem: Problem, params: Params, state: State) -> Memory:
+        """The memory of ONE sequence that starts in `state`."""
+        return Memory()
+
+    def draw(self, key: jax.Array, problem: Problem, params: Params, memory: Memory, num_steps: int) -> Noise:
+        """The randomness of ONE sequence for a window of `num_steps`; `()` where there is none."""
+        return ()
+
+    def outcomes(
+        self, problem: Problem, params: Params, memory: Memory, num_steps: int
+    ) -> tuple[Noise, Float[Array, " M"]]:
+        """All M values that `draw` can return, stacked, and their probabilities. For small `num_steps`.
+
+        Raises:
+            NotImplementedError: the strategy draws, and its outcomes have not been written or are continuous.
+        """
+        if self.draws:
+            raise NotImplementedError(f"{type(self).__name__} draws, but does not list its outcomes")
+        return (), jnp.ones(1)
+
+    def estimate(
+        self, problem: Problem, params: Params, start: Start, memory: Memory, batch: Batch, noise: Noise
+    ) -> Estimate:
+        """Loss and gradient, deterministic. `noise`, `memory.rows` and `start(params)` have leaves [B, ...]."""
+        raise NotImplementedError
+
+    @property
+    def draws(self) -> bool:
+        """Whether the strategy is random."""
+        return type(self).draw is not Gradient.draw
+
+    def __call__(
+        self, problem: Problem, params: Params, state: State, memory: Memory, batch: Batch, key: jax.Array | None = None
+    ) -> Estimate:
+        """Resets rows, draws for each row, estimates.
+
+        Raises:
+            Error: the strategy draws and `key` is None.
+        """
+        keys = None if key is None else _row_keys(jax.random.fold_in(key, 0), batch.rows)
+        start, memory = reset_rows(self, problem, params, state, memory, batch.reset, keys)
+        return self.draw_and_estimate(problem, params, start, memory, batch, key)
+
+    def draw_and_estimate(
+        self, problem: Problem, params: Params, start: Start, memory: Memory, batch: Batch, key: jax.Array | None = None
+    ) -> Estimate:
+        """What `__call__` does once rows are reset."""
+        num_steps, num_rows = batch.weights.shape
+        noise: Noise = ()
+        if self.draws:
+            if key is None:
+                raise Error(f"{type(self).__name__} draws at random: pass a key, such as key=jax.random.key(0)")
+
+            def draw(key, memory):
+                return self.draw(key, problem, params, memory, num_steps)
+
+            keys = _row_keys(jax.random.fold_in(key, 1), batch.rows)
+            noise = over_rows(draw, (0, Memory(None, 0)), num_rows)(keys, memory)
+        return self.estimate(problem, params, start, memory, batch, noise)
+
+
+class SequenceGradient(Gradient):
+    """A strategy of any kind, written for ONE sequence: the author writes `one`. Rows are summed, not averaged."""
+
+    def one(
+        self,
+        problem: Problem,
+        params: Params,
+        start: Start,
+        memory: Memory,
+        xs: PyTree,
+        weights: Float[Array, " T"],
+        noise: Noise,
+    ) -> tuple[Float[Array, ""], Params, State, Memory]:
+        """(loss, grads, state, memory) of one sequence; xs leaves [T, ...]."""
+        raise NotImplementedError
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        def one(row, memory, xs, weights, noise):
+            def start_row(params):
+                return jax.tree.map(lambda a: a[row], start(params))
+
+            return self.one(problem, params, start_row, memory, xs, weights, noise)
+
+        num_rows = batch.weights.shape[1]
+        loss, grads, state, memory = jax.vmap(one, in_axes=(0, Memory(None, 0), 1, 1, 0))(
+            jnp.arange(num_rows), memory, batch.xs, batch.weights, noise
+        )
+        loss, grads = jax.tree.map(lambda a: a.sum(0), (loss, grads))
+        return Estimate(loss, grads, state, average_shared(memory))
+
+
+def reset_rows(
+    strategy: Gradient,
+    problem: Problem,
+    params: Params,
+    state: State,
+    memory: Memory,
+    reset: Any,
+    keys: jax.Array | None = None,
+) -> tuple[Start, Memory]:
+    """The state in which a window starts, as a function of the parameters, and the memory that enters it.
+
+    Args:
+        strategy: whose memory.
+        problem: gives the initial state.
+        params: gives the initial state and memory.
+        state: what the window before has left, leaves [B, ...].
+        memory: the same.
+        reset: bool[B], the rows that start a sequence; None: none does.
+        keys: a key a row for initial states that are random; None: they are deterministic.
+    """
+    if reset is None:
+        return (lambda params: state), memory
+
+    def start(params):
+        return problem.start(params, state, reset, keys)
+
+    new = init_memory(strategy, problem, params, start(params), len(reset))
+    return start, memory._replace(rows=where_rows(reset, new.rows, memory.rows))
+
+
+def init_memory(strategy: Gradient, problem: Problem, params: Params, state: State, num_rows: int) -> Memory:
+    """The strategy's memory for rows that start in `state`, leaves [B, ...]."""
+    return average_shared(over_rows(functools.partial(strategy.init, problem), (None, 0), num_rows)(params, state))
+
+
+def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*L"]) -> Float[Array, ""]:
+    """The sum of the losses times the weights, in the losses' dtype.
+
+    Raises:
+        Error: a step's loss is not one number.
+    """
+    if losses.shape != weights.shape:
+        raise Error(f"a step's loss must be one number, float[]: {losses.shape} is not {weights.shape}")
+    return jnp.sum(weights.astype(losses.dtype) * losses)
+
+
+def over_rows(f: Callable, in_axes: Any, num_rows: int, out_axes: Any = 0) -> Callable:
+    """`f`, written for one row, vmapped over `num_rows`; its arguments may be trees without leaves."""
+    return jax.vmap(f, in_axes=in_axes, out_axes=out_axes, axis_size=num_rows)
+
+
+def average_shared(memory: Memory) -> Memory:
+    """The memory with `shared`, leaves [B, ...], averaged over the rows."""
+    return memory._replace(shared=jax.tree.map(lambda a: a.mean(0).astype(a.dtype), memory.shared))
+
+
+def _row_keys(key, rows):
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(rows)

@@ -1,0 +1,129 @@
+"""Strategies that weigh the edges between steps: reverse mode, cut or reweighted where the author says."""
+
+import itertools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from seqjax.gradients.base import Estimate, Gradient, Memory, Noise, average_shared, over_rows, weighted_sum
+
+MOST_SIGNS = 20
+"""The largest number of signs whose patterns `sign_patterns` lists."""
+
+
+class WeightedEdges(Gradient):
+    """Reverse mode with weights on the edges between steps. The author writes `edge_weights`, for ONE sequence."""
+
+    of = "window"
+
+    def edge_weights(self, noise: Noise, memory: Memory, num_steps: int) -> tuple[Float[Array, " T"] | None, Memory]:
+        """The weights float[T] and the memory for the next window; entry t multiplies the tangent that enters step t.
+
+        None stands for all ones.
+        """
+        raise NotImplementedError
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        num_steps, num_rows = batch.weights.shape
+
+        def weigh(noise, memory):
+            return self.edge_weights(noise, memory, num_steps)
+
+        weights, memory = over_rows(weigh, (0, Memory(None, 0)), num_rows, out_axes=(1, 0))(noise, memory)
+
+        def loss(params):
+            state, losses = problem.unroll(params, start(params), batch.xs, weights)
+            return weighted_sum(batch.weights, losses), state
+
+        (loss, state), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        return Estimate(loss, grads, state, average_shared(memory))
+
+
+class RandomCuts(WeightedEdges):
+    """Cuts each edge between steps at random; a surviving edge weighs 1 / (1 - hazard), so that the mean is exact.
+
+    The author writes `hazard`; edge weights, ages and outcomes follow from it. The age of a row persists from window to
+    window (Tallec & Ollivier 2017, "Unbiasing truncated backpropagation through time", arXiv:1705.08209).
+    """
+
+    claim = "unbiased"
+
+    def hazard(self, age: Int[Array, ""], shared: Any) -> Any:
+        """The probability that this edge is cut.
+
+        An edge of hazard 1 is always cut: the gradient that would cross it is lost, so the strategy is biased.
+
+        Args:
+            age: int32[], the number of edges kept since the last cut or start; 0 at first.
+            shared: `memory.shared`.
+        """
+        raise NotImplementedError
+
+    def init(self, problem, params, state):
+        return Memory(rows=jnp.zeros((), jnp.int32))
+
+    def draw(self, key, problem, params, memory, num_steps):
+        """Which edges are cut, bool[T]."""
+        u_T = jax.random.uniform(key, (num_steps,))
+        return self._walk(memory, u_T, lambda u, hazard: u < hazard)[0]
+
+    def outcomes(self, problem, params, memory, num_steps):
+        cuts_MT = bit_patterns(num_steps)
+
+        def probability(cuts_T):
+            _, hazard_T, _ = self._walk(memory, cuts_T, lambda cut, hazard: cut)
+            return jnp.prod(jnp.where(cuts_T, hazard_T, 1 - hazard_T))
+
+        return cuts_MT, jax.vmap(probability)(cuts_MT)
+
+    def edge_weights(self, noise, memory, num_steps):
+        cuts_T, hazard_T, age = self._walk(memory, noise, lambda cut, hazard: cut)
+        kept_T = ~cuts_T & (hazard_T < 1)  # so that outcomes of probability 0 have finite weights, too
+        return jnp.where(kept_T, 1 / jnp.where(kept_T, 1 - hazard_T, 1), 0), memory._replace(rows=age)
+
+    def _walk(self, memory, source_T, is_cut):
+        """Follows the age along T edges: (cuts bool[T], hazards float[T], age after the last edge)."""
+
+        def edge(age, source):
+            hazard = jnp.asarray(self.hazard(age, memory.shared), float)
+            cut = is_cut(source, hazard)
+            return jnp.where(cut, 0, age + 1), (cut, hazard)
+
+        age, (cuts_T, hazard_T) = jax.lax.scan(edge, memory.rows, source_T)
+        return cuts_T, hazard_T, age
+
+
+def segment_edges(num_steps: int, steps: Any) -> Float[Array, " T"]:
+    """Edge weights that cut a window into segments of `steps`: 0 at its positive multiples, else 1.
+
+    The first step of the window is not cut, so that a learned initial state gets its gradient.
+
+    Args:
+        num_steps: T.
+        steps: length of a segment; may be traced.
+    """
+    t = jnp.arange(num_steps)
+    return jnp.where((t % steps == 0) & (t > 0), 0.0, 1.0)
+
+
+def bit_patterns(n: int) -> Bool[np.ndarray, "M n"]:
+    """All 2^n rows of n booleans, the outcomes of n independent cuts."""
+    return np.array(list(itertools.product([False, True], repeat=n)), bool).reshape(-1, n)
+
+
+def sign_patterns(*shape: int) -> tuple[Bool[np.ndarray, "M ..."], Float[Array, " M"]]:
+    """All patterns bool[M, *shape] of signs, and their equal probabilities.
+
+    Raises:
+        NotImplementedError: there are too many to list.
+    """
+    num_signs = math.prod(shape)
+    if num_signs > MOST_SIGNS:
+        raise NotImplementedError(f"2^{num_signs} patterns of signs are too many to list; at most 2^{MOST_SIGNS}")
+    bits = np.arange(2**num_signs)[:, None] >> np.arange(num_signs) & 1
+    patterns = bits.astype(bool).reshape(len(bits), *shape)
+    return patterns, jnp.full(len(patterns), 1 / len(patterns))

@@ -1,0 +1,62 @@
+"""A step for one sequence, scanned over time for many rows, with weights on the edges between steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+EdgeWeights = Float[Array, "T ..."] | None
+"""float[T] or float[T, B]: entry t multiplies the tangent of the state that enters step t. None: all ones."""
+
+
+# A custom_jvp identity, and not `stop_gradient(x) + weight * (x - stop_gradient(x))`: the latter gives NaN where the
+# state is infinite.
+@jax.custom_jvp
+def _identity(x, weight):
+    return x
+
+
+@_identity.defjvp
+def _weighted_tangent(primals, tangents):
+    (x, weight), (dx, _) = primals, tangents
+    return x, dx * weight
+
+
+def weigh_edge(state: Any, weight: Float[Array, "..."]) -> Any:
+    """The same state, with the tangents of its float leaves multiplied by `weight`.
+
+    Args:
+        state: leaves [B, ...].
+        weight: float[] or float[B]; it is cast to each leaf's dtype.
+    """
+
+    def leaf(x):
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            return x
+        return _identity(x, weight.astype(x.dtype).reshape(weight.shape + (1,) * (x.ndim - weight.ndim)))
+
+    return jax.tree.map(leaf, state)
+
+
+def unroll(step: Callable, state: Any, xs: PyTree, edge_weights: EdgeWeights = None) -> Any:
+    """Scans a step that is written for one sequence over time, for B rows side by side.
+
+    Args:
+        step: (state, x) -> (state, output), one sequence, one time step.
+        state: leaves [B, ...].
+        xs: leaves [T, B, ...].
+        edge_weights: entry t multiplies the tangent of the state that enters step t; the state's value is unchanged.
+            All ones are full backpropagation through time, and a zero cuts the edge.
+
+    Returns:
+        The state after the last step, leaves [B, ...], and the outputs, leaves [T, B, ...].
+    """
+    rows = jax.vmap(step)
+
+    def body(state, inputs):
+        x, weight = inputs
+        return rows(state if weight is None else weigh_edge(state, weight), x)
+
+    return jax.lax.scan(body, state, (xs, edge_weights))

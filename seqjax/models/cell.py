@@ -1,0 +1,255 @@
+"""`Cell`: a recurrent model from one elementwise function, with a scan that every such model shares."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Interval
+from jaxtyping import Array, Float
+
+from seqjax.data.spec import Tokens
+from seqjax.errors import Error
+from seqjax.gradients.problem import Params
+from seqjax.gradients.unroll import EdgeWeights
+from seqjax.models.initializers import Scheme, init_weight
+from seqjax.models.model import Model
+
+EVERY_STEP = 2**32 - 1
+"""Stands for all steps of a sequence where a key is folded with the number of one."""
+
+
+class HiddenState(NamedTuple):
+    """h: float[hidden], the output of a layer."""
+
+    h: Any
+
+
+class CellState(NamedTuple):
+    """The state of a `Cell`.
+
+    Args:
+        layers: the state of each layer, the lowest first.
+        key: of the dropout; () without dropout.
+        step: int32[], how many steps the sequence has made; () without dropout.
+    """
+
+    layers: tuple
+    key: Any = ()
+    step: Any = ()
+
+
+@dataclass(frozen=True)
+class Cell(Model):
+    """A recurrent network of one or several layers, from one function of its author: `cell`.
+
+        u_t = x_t W_xh + b_h,   v_t = h_{t-1} W_hh
+        state_t = cell(u_t, v_t, state_{t-1})
+        o_t = h_t W_hq + b_q
+
+    where x_t is the input or, in a higher layer, h_t of the layer below, and h_t in o_t is the highest layer's. An id
+    picks row x of W_xh, which is the product with its one-hot vector.
+
+    Parameters, D inputs and Q outputs: `layer_0`, `layer_1`, ... with `W_xh` [D or hidden, blocks hidden], `W_hh`
+    [hidden, blocks hidden], `b_h` [blocks hidden]; `W_hq` [hidden, Q], `b_q` [Q]; with an embedding `E` [D, embedding].
+    A layer may also hold `b_hh` [blocks hidden], which is added to v; `init` makes none. Biases start at zero.
+
+    Dropout is on where `init_state` is given a key. `dropout` (Zaremba, Sutskever & Vinyals 2014) acts on what a layer
+    hands upwards, with a mask of its own for each step; `recurrent_dropout` (Gal & Ghahramani 2016) on the h_{t-1} that
+    is multiplied by W_hh, with one mask for all steps of a sequence. A mask depends on the key, the layer and, of the
+    first kind, the number of the step.
+    """
+
+    hidden: Annotated[int, Interval(ge=1)] = 256
+    """Number of hidden units of a layer."""
+    layers: Annotated[int, Interval(ge=1)] = 1
+    """Number of layers."""
+    embedding: Annotated[int, Interval(ge=1)] | None = None
+    """Size of the vectors that a table, N(0, 1), has for ids. None: ids pick rows of W_xh."""
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Probability that a unit of a layer's output is zero; what is left is scaled by 1 / (1 - dropout)."""
+    recurrent_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Probability that a unit is zero, all through a sequence, where h goes on to the next step; scaled likewise."""
+    initializer: Scheme = "normal"
+    """Of the weights: N(0, 0.01²); U(±1/√hidden); Glorot's uniform; W_hh orthogonal, the others N(0, 1/fan_in)."""
+
+    blocks: ClassVar[int] = 1
+    """How many vectors of `hidden` numbers u and v have."""
+    State: ClassVar[Any] = HiddenState
+    """NamedTuple of a layer's state, float[hidden] each; its `h` is multiplied by W_hh and handed upwards."""
+
+    def cell(self, u: Array, v: Array, state: Any) -> Any:
+        """One step of one layer, elementwise, with any leading axes. What an author writes.
+
+        Args:
+            u: float[..., blocks hidden], the input's part, bias included.
+            v: float[..., blocks hidden], h_{t-1} W_hh.
+            state: `State` of the step before, float[..., hidden] each.
+
+        Returns:
+            The `State` of this step.
+        """
+        raise NotImplementedError
+
+    def init(self, key, spec):
+        width, outputs = spec.inputs.width, spec.targets.width
+        draw = functools.partial(init_weight, self.initializer, hidden=self.hidden)
+        keys = iter(jax.random.split(key, 2 * self.layers + 2))
+        params: Params = {"W_hq": draw(next(keys), (self.hidden, outputs)), "b_q": jnp.zeros(outputs)}
+        if self.embedding is not None:
+            if not isinstance(spec.inputs, Tokens):
+                raise Error(f"embedding = {self.embedding}: the inputs are {spec.inputs}, no ids; leave it out")
+            params["E"], width = jax.random.normal(next(keys), (width, self.embedding)), self.embedding
+        for layer in range(self.layers):
+            params[f"layer_{layer}"] = {
+                "W_xh": draw(next(keys), (width, self.hidden), blocks=self.blocks),
+                "W_hh": draw(next(keys), (self.hidden, self.hidden), blocks=self.blocks, recurrent=True),
+                "b_h": jnp.zeros(self.blocks * self.hidden),
+            }
+            width = self.hidden
+        return params
+
+    def init_state(self, params, spec, key=None):
+        """All zero."""
+        zero = jnp.zeros(self.hidden, params["W_hq"].dtype)
+        layer = self.State(*[zero] * len(self.State._fields))
+        is_noisy = key is not None and (self.dropout > 0 or self.recurrent_dropout > 0)
+        noise = (key, jnp.zeros((), jnp.int32)) if is_noisy else ()
+        return CellState((layer,) * self.layers, *noise)
+
+    def step(self, params, state, x):
+        return self.step_with(recur, params, state, x)
+
+    def step_with(self, recur: Callable, params: Params, state: Any, x: Any) -> tuple[Any, Any]:
+        """`step` with another recurrent product, such as one with a derivative of its own.
+
+        Args:
+            recur: (h, W_hh, b_hh) -> v, in the place of h W_hh + b_hh.
+            params: as in `step`.
+            state: as in `step`.
+            x: as in `step`.
+        """
+
+        def advance(layer, u, old, scale):
+            new = self.cell(u, recur(_scaled(old.h, scale), layer["W_hh"], layer.get("b_hh")), old)
+            return new, new.h
+
+        def keep(layer):
+            return self._keep(state.key, state.step, layer)
+
+        scale = functools.partial(self._recurrent_scale, state.key)
+        return self._through_layers(params, state, x, 1, advance, keep, scale)
+
+    def unroll(self, params, state, xs, edge_weights=None):
+        num_steps = len(xs)
+
+        def advance(layer, u_TB, start, scale_B):
+            return scan_cell(self, layer["W_hh"], layer.get("b_hh"), u_TB, start, edge_weights, scale_B)
+
+        def keep(layer):
+            steps_TB = state.step + jnp.arange(num_steps, dtype=jnp.int32)[:, None]
+            rows = jax.vmap(self._keep, in_axes=(0, 0, None))
+            return jax.vmap(rows, in_axes=(None, 0, None))(state.key, steps_TB, layer)
+
+        def scale(layer):
+            return jax.vmap(self._recurrent_scale, in_axes=(0, None))(state.key, layer)
+
+        return self._through_layers(params, state, xs, num_steps, advance, keep, scale)
+
+    def _through_layers(self, params, state, x, num_steps, advance, keep, scale):
+        """The new state and the output; `advance` takes one layer through one step or many."""
+        is_noisy = not isinstance(state.key, tuple)
+        if self.embedding is not None:
+            x = params["E"][x]
+        ends = []
+        for index, start in enumerate(state.layers):
+            layer = params[f"layer_{index}"]
+            u = layer["W_xh"][x] if jnp.issubdtype(x.dtype, jnp.integer) else x @ layer["W_xh"]
+            held = scale(index).astype(u.dtype) if is_noisy and self.recurrent_dropout else None
+            end, x = advance(layer, u + layer["b_h"], start, held)
+            ends.append(end)
+            if is_noisy and self.dropout:
+                x = jnp.where(keep(index), x / (1 - self.dropout), jnp.zeros_like(x))
+        counter = state.step + num_steps if is_noisy else state.step
+        return CellState(tuple(ends), state.key, counter), x @ params["W_hq"] + params["b_q"]
+
+    def _keep(self, key, step, layer):
+        """bool[hidden]: the units of a layer's output that dropout leaves."""
+        key = jax.random.fold_in(jax.random.fold_in(key, step), layer)
+        return jax.random.bernoulli(key, 1 - self.dropout, (self.hidden,))
+
+    def _recurrent_scale(self, key, layer):
+        """float[hidden]: what multiplies the units of a layer's h where it enters W_hh, 0 or 1 / (1 - probability)."""
+        key = jax.random.fold_in(jax.random.fold_in(key, EVERY_STEP), layer)
+        kept = jax.random.bernoulli(key, 1 - self.recurrent_dropout, (self.hidden,))
+        return jnp.where(kept, 1 / (1 - self.recurrent_dropout), 0)
+
+
+def sigmoid(x: Array) -> Array:
+    """σ(x) = (tanh(x/2) + 1) / 2, which is faster in a scan on a CPU than `jax.nn.sigmoid`."""
+    return 0.5 * jnp.tanh(0.5 * x) + 0.5
+
+
+def _scaled(h, scale):
+    return h if scale is None else h * scale
+
+
+def recur(h: Array, W_hh: Array, b_hh: Array | None) -> Array:
+    """The recurrent part v of a step: h W_hh, plus b_hh where there is one."""
+    return h @ W_hh if b_hh is None else h @ W_hh + b_hh
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def scan_cell(
+    model: Cell,
+    W_hh: Float[Array, "hidden width"],
+    b_hh: Float[Array, " width"] | None,
+    u_TB: Float[Array, "T B width"],
+    start: Any,
+    edge_weights: EdgeWeights,
+    scale_B: Float[Array, "B hidden"] | None = None,
+) -> tuple[Any, Float[Array, "T B hidden"]]:
+    """One layer over time: the state after the last step, and h of every step.
+
+    Where h enters W_hh it is multiplied by `scale_B`, a constant. Backwards the scan carries the state's cotangent
+    alone and emits those of u_t and v_t; the gradient of W_hh is one product after it, Σ_t h_{t-1}ᵀ dv_t.
+    """
+    return _forward(model, W_hh, b_hh, u_TB, start, edge_weights, scale_B)[0]
+
+
+def _forward(model, W_hh, b_hh, u_TB, start, edge_weights, scale_B):
+    def body(old, u):
+        new, cell_vjp = jax.vjp(model.cell, u, recur(_scaled(old.h, scale_B), W_hh, b_hh), old)
+        return new, (new.h, cell_vjp)
+
+    end, (h_TB, cell_vjps) = jax.lax.scan(body, start, u_TB)
+    return (end, h_TB), (W_hh, b_hh, start.h, h_TB, cell_vjps, edge_weights, scale_B)
+
+
+def _backward(model, residuals, cotangents):
+    W_hh, b_hh, start_h, h_TB, cell_vjps, edge_weights, scale_B = residuals
+    dend, dh_TB = cotangents
+    W_hh_transposed = W_hh.T  # once, out of the scan: on a CPU a product with W_hh.T takes up to twice as long
+
+    def body(dnew, inputs):
+        cell_vjp, dh, edge_weight = inputs
+        du, dv, dold = cell_vjp(dnew._replace(h=dnew.h + dh))
+        dold = dold._replace(h=dold.h + _scaled(dv @ W_hh_transposed, scale_B))
+        return (dold if edge_weight is None else _scale(dold, edge_weight)), (du, dv)
+
+    dstart, (du_TB, dv_TB) = jax.lax.scan(body, dend, (cell_vjps, dh_TB, edge_weights), reverse=True)
+    before_TB = _scaled(jnp.concatenate([start_h[None], h_TB])[:-1], scale_B)
+    before, dv = (a.reshape(-1, a.shape[-1]) for a in (before_TB, dv_TB))
+    return before.T @ dv, None if b_hh is None else dv.sum(0), du_TB, dstart, None, None
+
+
+def _scale(state, edge_weight):
+    """`state`, leaves [B, ...], times edge_weight, float[] or float[B]."""
+    return jax.tree.map(
+        lambda a: a * edge_weight.astype(a.dtype).reshape(edge_weight.shape + (1,) * (a.ndim - edge_weight.ndim)), state
+    )
+
+
+scan_cell.defvjp(_forward, _backward)

@@ -1,0 +1,64 @@
+"""Static checks of a model before training: nothing is computed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.data.spec import Spec, Tokens
+from seqjax.errors import Error
+from seqjax.gradients.dependence import depends_on
+from seqjax.models.model import Model
+
+
+def check_model(model: Model, spec: Spec) -> None:
+    """Traces one `init`, `init_state` and `step`, and checks what they return.
+
+    Raises:
+        Error: parameters that are not a nested dict of float arrays; a state that changes its structure, shape or
+            dtype; an output of another shape than `spec` asks for.
+    """
+    name = type(model).__name__
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
+    for keys, _ in jax.tree_util.tree_leaves_with_path(params):
+        if not all(isinstance(key, jax.tree_util.DictKey) and "/" not in str(key.key) for key in keys):
+            raise Error(f"model {name}: init: parameter {keys}: parameters are a nested dict of names without '/'")
+    for path, leaf in _leaves(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise Error(f"model {name}: init: parameter {path} is {leaf.dtype}; parameters are float arrays")
+    state = jax.eval_shape(lambda params: model.init_state(params, spec), params)
+    new, output = jax.eval_shape(model.step, params, state, _input(spec))
+    before, after = dict(_leaves(state)), dict(_leaves(new))
+    if str(jax.tree.structure(state)) != str(jax.tree.structure(new)):
+        raise Error(f"model {name}: step: the state goes in as {list(before)} and comes out as {list(after)}")
+    for path, leaf in before.items():
+        if (leaf.shape, leaf.dtype) != (after[path].shape, after[path].dtype):
+            raise Error(f"model {name}: step: state {path} goes in as {_show(leaf)}, comes out as {_show(after[path])}")
+    if getattr(output, "shape", None) != (spec.targets.width,):
+        raise Error(f"model {name}: step: the output is {_show(output)}, and not of shape ({spec.targets.width},)")
+
+
+def is_recurrent(model: Model, spec: Spec) -> bool:
+    """Whether the state depends on the parameters, so that a gradient goes through time. A state of inputs does not."""
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
+    x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), _input(spec))
+
+    def states(params):
+        state = model.init_state(params, spec)
+        return state, model.step(params, jax.lax.stop_gradient(state), x)[0]
+
+    return any(depends_on(states, params))
+
+
+def _input(spec: Spec) -> jax.ShapeDtypeStruct:
+    """One step's input."""
+    is_ids = isinstance(spec.inputs, Tokens)
+    return jax.ShapeDtypeStruct(() if is_ids else (spec.inputs.width,), jnp.int32 if is_ids else jnp.result_type(float))
+
+
+def _leaves(tree: Any) -> list[tuple[str, Any]]:
+    return [(jax.tree_util.keystr(keys), leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _show(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}" if hasattr(leaf, "shape") else type(leaf).__name__

@@ -1,0 +1,120 @@
+"""Flax NNX modules as models. The one file of the core that imports flax."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from seqjax.data.spec import Tokens
+from seqjax.errors import Error
+from seqjax.gradients.problem import Params
+from seqjax.models.model import Model
+
+
+class State(NamedTuple):
+    """What is carried from step to step.
+
+    Args:
+        carry: the module's own, float leaves in the parameters' dtype.
+        rng: the keys and counters of the module's random streams; `()` without a key, or where it has none.
+    """
+
+    carry: Any
+    rng: Any
+
+
+def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
+    """A Flax NNX module as a model.
+
+        model, params = seqjax.from_flax(nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)))
+        problem = seqjax.Problem.of(model, seqjax.Spec(seqjax.Values(3)))
+
+    The model does not know how its parameters were made, so pass them on: `training(problem, ..., params=params)`.
+    `nnx.update(module, state.params)` puts the trained ones back. It computes in the dtype of its parameters, whatever
+    `dtype` its layers were given; `Problem.of(model, spec, dtype=jnp.bfloat16)` chooses another. Dropout draws from a
+    key kept in each sequence's state; without a key the module is in its evaluation mode.
+
+    Args:
+        module: any that is called as `module(carry, x) -> (carry, y)`, for one sequence and one step, and has
+            `initialize_carry(input_shape, rngs)`: the cells of Flax, or your own with a read-out. x is float[dim], or
+            int32[] where the inputs are tokens.
+
+    Returns:
+        The model, hashable, and its parameters: the nested dict of `nnx.to_pure_dict`.
+
+    Raises:
+        Error: the module has no `initialize_carry`, holds variables other than parameters and random streams (such as
+            running averages), or has an attribute that is not hashable.
+    """
+    name = type(module).__name__
+    if not isinstance(module, nnx.Module):
+        raise Error(
+            f"from_flax takes a module that has been made, such as nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)), not {module!r}"
+        )
+    if not hasattr(module, "initialize_carry"):
+        raise Error(
+            f"from_flax: {name} has no initialize_carry(input_shape, rngs): pass a recurrent cell, such as nnx.GRUCell,"
+            " or give your module one"
+        )
+    graphdef, params, *states = nnx.split(module, nnx.Param, nnx.RngKey, nnx.RngCount, ...)
+    keys, counts, rest = states
+    others = [f"{'.'.join(map(str, path))}: {type(leaf).__name__}" for path, leaf in nnx.to_flat_state(rest)]
+    if others:
+        raise Error(f"from_flax: {name} has variables that are no nnx.Param and no random stream:", problems=others)
+    try:
+        hash(graphdef)
+    except TypeError as cause:
+        raise Error(f"from_flax: an attribute of {name} is not hashable ({cause}); make lists tuples") from cause
+    streams = tuple(jax.tree.structure(nnx.to_pure_dict(part)) for part in (keys, counts))
+    return FlaxModule(graphdef, streams), nnx.to_pure_dict(params)
+
+
+@dataclass(frozen=True)
+class FlaxModule(Model):
+    """A Flax NNX module as a model; made by `from_flax`. Its parameters are the module's."""
+
+    graphdef: Any = field(repr=False)
+    """The module without its variables."""
+    streams: Any = field(repr=False)
+    """The structures of its random keys and of their counters."""
+
+    def init(self, key, spec):
+        """None can be made anew.
+
+        Raises:
+            Error: always.
+        """
+        raise Error("the parameters of a model from from_flax come from from_flax: pass params=params")
+
+    def init_state(self, params, spec, key=None):
+        """The module's initial carry."""
+        seed = jax.random.key(0) if key is None else key
+        shape = () if isinstance(spec.inputs, Tokens) else (spec.inputs.dim,)
+        carry = self._module(params, ()).initialize_carry(shape, nnx.Rngs(jax.random.fold_in(seed, 0)))
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        carry = jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.inexact) else a, carry)
+        is_random = key is not None and self.streams[0].num_leaves > 0
+        return State(carry, self._rng(jax.random.fold_in(seed, 1)) if is_random else ())
+
+    def step(self, params, state, x):
+        """One call of the module."""
+        module = self._module(params, state.rng)
+        carry, output = module(state.carry, x)
+        rng = tuple(nnx.to_pure_dict(nnx.state(module, kind)) for kind in (nnx.RngKey, nnx.RngCount))
+        return State(carry, rng if state.rng else ()), output
+
+    def _rng(self, key):
+        keys, counts = self.streams
+        zeros = [jnp.zeros((), jnp.uint32)] * counts.num_leaves
+        return keys.unflatten(list(jax.random.split(key, keys.num_leaves))), counts.unflatten(zeros)
+
+    def _module(self, params, rng):
+        """The module with its variables, computing in the dtype of its parameters; deterministic where rng is `()`."""
+        module = nnx.merge(self.graphdef, params, *(rng or self._rng(jax.random.key(0))))
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        module.set_attributes(dtype=dtype, param_dtype=dtype, raise_if_not_found=False)
+        if not rng:
+            module.eval()
+        return module

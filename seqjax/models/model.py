@@ -1,0 +1,144 @@
+"""`Model`: a sequence model, written as one step, and the problem that it poses with a loss."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from seqjax.data.spec import Spec, Tokens
+from seqjax.data.stream import Stream
+from seqjax.gradients.problem import Losses, Params, Problem, State
+from seqjax.gradients.unroll import EdgeWeights, unroll
+from seqjax.plugin.base import Plugin
+
+
+class Model(Plugin):
+    """A sequence model: one step. The author writes `init`, `init_state` and `step`."""
+
+    kind: ClassVar[str] = "model"
+    warmup: Any = 0
+    """The number of outputs after a reset that are not scored: n - 1 for an MLP on the last n inputs. A class attribute,
+    not a hyper-parameter."""
+
+    def init(self, key: jax.Array, spec: Spec) -> Params:
+        """Parameters: a nested dict of float arrays whose leaf names the author documents."""
+        raise NotImplementedError
+
+    def init_state(self, params: Params, spec: Spec, key: jax.Array | None = None) -> State:
+        """The state of ONE sequence before its first step. It may depend on the parameters (be learned).
+
+        A stochastic model keeps the key and a counter in its state; without a key it is deterministic.
+        """
+        raise NotImplementedError
+
+    def step(self, params: Params, state: State, x: Any) -> tuple[State, Any]:
+        """One sequence, one time step: (state, input) -> (state, output). Pure."""
+        raise NotImplementedError
+
+    def unroll(self, params: Params, state: State, xs: PyTree, edge_weights: EdgeWeights = None) -> tuple[State, Any]:
+        """`step` over time, for B rows. Override it where a faster way is known; it is differentiated in reverse only.
+
+        Args:
+            params: the parameters.
+            state: leaves [B, ...].
+            xs: leaves [T, B, ...].
+            edge_weights: float[T] or float[T, B]; see `seqjax.gradients.unroll`.
+
+        Returns:
+            The state after the last step, leaves [B, ...], and the outputs, leaves [T, B, ...].
+        """
+        return unroll(functools.partial(self.step, params), state, xs, edge_weights)
+
+    def problem(self, spec: Spec, loss: Callable | None = None, dtype: Any = None) -> "ModelProblem":
+        """The model with a loss, as gradient strategies and `training` take it: x = (input, target).
+
+        Args:
+            spec: what goes in and what comes out.
+            loss: (output, target) -> float[], one sequence, one step; None: the loss of `spec.targets`.
+            dtype: the dtype of the computation, such as `jnp.bfloat16`; loss and gradients keep the parameters' dtype.
+        """
+        return ModelProblem(self, spec, loss, None if dtype is None else jnp.dtype(dtype))
+
+
+class CountBasedModel(Model):
+    """A model that counts and is not trained, such as n-grams. The author writes `count`, `init_state` and `step`."""
+
+    def count(self, stream: Stream, spec: Spec) -> Params:
+        """The parameters, integers among them, from the training part.
+
+        Raises:
+            Error: the stream is not of the kind that the model counts.
+        """
+        raise NotImplementedError
+
+
+class ModelProblem(Problem):
+    """A model with a loss; made by `Model.problem`. It goes through the model's own `unroll`."""
+
+    def __init__(self, model: Model, spec: Spec, loss: Callable | None = None, dtype: Any = None):
+        # `step` and `init_state` are methods here, so `Problem.__init__`, which stores functions, is not called.
+        self.model, self.spec, self.loss, self.dtype = model, spec, loss, dtype
+
+    @property
+    def warmup(self) -> int:  # type: ignore[override]
+        """How many steps after a reset are not scored."""
+        return self.model.warmup
+
+    def init(self, key: jax.Array) -> Params:
+        """The model's initial parameters."""
+        return self.model.init(key, self.spec)
+
+    def init_state(self, params: Params, key: jax.Array | None = None) -> State:  # type: ignore[override]
+        """The state in which one sequence starts."""
+        return self.model.init_state(self._cast(params), self.spec, key)
+
+    def step(self, params: Params, state: State, x: Any) -> tuple[State, Float[Array, ""]]:  # type: ignore[override]
+        """One sequence, one time step."""
+        inputs, target = self._inputs(x)
+        new, output = self.model.step(self._cast(params), self._cast(state), inputs)
+        return _like(state, new), self._loss(params, output, target)
+
+    def unroll(
+        self, params: Params, state: State, xs: PyTree, edge_weights: EdgeWeights = None
+    ) -> tuple[State, Losses]:
+        """The state after T steps and the losses float[T, B] of B rows."""
+        inputs, targets = self._inputs(xs)
+        new, outputs = self.model.unroll(self._cast(params), self._cast(state), inputs, edge_weights)
+        losses = jax.vmap(jax.vmap(functools.partial(self._loss, params)))(outputs, targets)
+        return _like(state, new), losses
+
+    def __hash__(self) -> int:
+        return hash((self.model, self.spec, self.loss, self.dtype))
+
+    __eq__ = Problem.__eq__
+
+    def _loss(self, params, output, target):
+        loss = self.spec.targets.loss if self.loss is None else self.loss
+        if self.dtype is not None:
+            floats = [a.dtype for a in jax.tree.leaves(params) if jnp.issubdtype(a.dtype, jnp.inexact)]
+            output = _cast(output, jnp.result_type(*(floats or [float])))
+        return loss(output, target)
+
+    def _inputs(self, xs):
+        """Ids as int32, whatever integers they came as: a state may hold them, and a scan's carry keeps its type."""
+        inputs, targets = xs
+        if isinstance(self.spec.inputs, Tokens):
+            inputs = inputs.astype(jnp.int32)
+        elif self.dtype is not None:
+            inputs = _cast(inputs, self.dtype)
+        return inputs, targets
+
+    def _cast(self, tree):
+        return tree if self.dtype is None else _cast(tree, self.dtype)
+
+
+def _cast(tree: PyTree, dtype: Any) -> PyTree:
+    return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.inexact) else a, tree)
+
+
+def _like(state: State, new: State) -> State:
+    """`new` in the dtypes of `state`, so that a state of any precision can be carried."""
+    return jax.tree.map(lambda a, b: b.astype(a.dtype) if jnp.issubdtype(a.dtype, jnp.inexact) else b, state, new)

@@ -1,0 +1,134 @@
+"""The weights of a PyTorch network as parameters. Imports no torch, and reads arrays alone."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.errors import Error
+from seqjax.gradients.problem import Params
+
+_LEAF = re.compile(r"(?P<module>.*?)(?P<leaf>(weight|bias)_(ih|hh|hr)_l(?P<layer>\d+)(_reverse)?)")
+_BLOCKS = {1: "nn.RNN", 3: "nn.GRU", 4: "nn.LSTM"}
+
+
+def from_torch(state_dict: Mapping[str, Any], prefix: str = "") -> Params:
+    """The parameters of `RNN`, `GRU` or `LSTM` from the state dict of a PyTorch network.
+
+        params = seqjax.from_torch(net.state_dict())
+        params = seqjax.from_torch(safetensors.numpy.load_file("net.safetensors"))
+
+    The network is one `nn.RNN` (with tanh), `nn.GRU` or `nn.LSTM` of any number of layers, and, where there are any,
+    one linear read-out (a `*.weight` with its `*.bias`) and one embedding (a `*.weight` alone).
+
+    PyTorch's matrices are transposed, and its two biases summed: `b_h` = b_ih + b_hh. The part of b_hh that a GRU
+    multiplies by the reset gate is kept in `b_hh` [3 hidden], zero for r and z, unless it is zero.
+
+    Args:
+        state_dict: name -> array, any that numpy can read: tensors on the CPU, numpy or jax arrays. For a read-out
+            without a bias add one of zeros.
+        prefix: the entries whose names start with it are read, such as "decoder." of a network with several parts.
+
+    Returns:
+        Arrays in the dtype that they had: `layer_0`, `layer_1`, ... with `W_xh`, `W_hh`, `b_h`; `W_hq` and `b_q` of the
+        read-out; `E` of the embedding.
+
+    Raises:
+        Error: names or shapes are missing or not those of such a network (bidirectional, or with projections), or a
+            value cannot be read.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise Error(f"from_torch takes a mapping of names to arrays, such as net.state_dict(), not {state_dict!r:.80}")
+    arrays = {name: _array(name, value) for name, value in state_dict.items() if name.startswith(prefix)}
+    leaves = {name: match for name in arrays if (match := _LEAF.fullmatch(name))}
+    modules = sorted({match["module"] for match in leaves.values()})
+    if len(modules) != 1:
+        found = f"several recurrent modules ({', '.join(modules)}); choose with prefix=" if modules else _listed(arrays)
+        raise Error(f"from_torch needs weight_ih_l0, weight_hh_l0, ... of one module under prefix={prefix!r}: {found}")
+    _refuse_variants(leaves)
+    layers = {int(match["layer"]) for match in leaves.values()}
+    params, width = {}, None
+    for layer in range(max(layers) + 1):
+        params[f"layer_{layer}"] = _layer(arrays, modules[0], layer, width)
+        width = len(params[f"layer_{layer}"]["W_hh"])
+    return params | _readout_and_embedding({name: arrays[name] for name in arrays if name not in leaves}, params)
+
+
+def _array(name, value):
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as cause:
+        raise Error(f"from_torch: {name}: numpy cannot read it: {cause}\nTry net.float().cpu().state_dict()") from cause
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise Error(f"from_torch: {name} is {array.dtype}, and no floating-point array")
+    return array
+
+
+def _refuse_variants(leaves):
+    for name, match in leaves.items():
+        if match["leaf"].endswith("_reverse"):
+            raise Error(f"from_torch: {name}: the module is bidirectional, and seqjax's models go forwards alone")
+        if "_hr_" in match["leaf"]:
+            raise Error(f"from_torch: {name}: the LSTM has projections (proj_size), which seqjax's has not")
+
+
+def _layer(arrays, module, layer, width):
+    """The leaves of one layer, whose input has `width` numbers (None: any)."""
+
+    def take(leaf, rows, columns=None):
+        name = f"{module}{leaf}_l{layer}"
+        if name not in arrays:
+            raise Error(f"from_torch: {name} is missing; {_listed(arrays)}")
+        shape = (rows,) if leaf.startswith("bias") else (rows, columns)
+        found = arrays[name].shape
+        if len(found) != len(shape) or any(n is not None and n != m for n, m in zip(shape, found, strict=True)):
+            expected = ", ".join("any" if n is None else str(n) for n in shape)
+            raise Error(f"from_torch: {name} has shape {list(found)}, expected [{expected}]")
+        return arrays[name]
+
+    W_hh = take("weight_hh", None)
+    rows, hidden = W_hh.shape
+    if rows % hidden or rows // hidden not in _BLOCKS:
+        kinds = ", ".join(f"{n} ({kind})" for n, kind in _BLOCKS.items())
+        raise Error(f"from_torch: {module}weight_hh_l{layer} has shape {rows, hidden}: rows / columns must be {kinds}")
+    W_xh = take("weight_ih", rows, width)
+    zeros = np.zeros(rows, W_hh.dtype)
+    has_bias = any(f"{module}bias_{side}_l{layer}" in arrays for side in ("ih", "hh"))
+    b_ih, b_hh = (take("bias_ih", rows), take("bias_hh", rows)) if has_bias else (zeros, zeros)
+    is_kept = (np.arange(rows) >= 2 * hidden) & (rows == 3 * hidden)  # a GRU's n = tanh(u_n + r (v_n + b_hn))
+    kept, summed = np.where(is_kept, b_hh, zeros), np.where(is_kept, zeros, b_hh)
+    params = {"W_xh": _transposed(W_xh), "W_hh": _transposed(W_hh), "b_h": b_ih + summed}
+    return params | ({"b_hh": kept} if kept.any() else {})
+
+
+def _readout_and_embedding(arrays, params):
+    """`W_hq`, `b_q` and `E`, as far as there are any, from the entries that belong to no recurrent layer."""
+    hidden, inputs = (params[f"layer_{n}"][name].shape[0] for n, name in ((0, "W_hh"), (0, "W_xh")))
+    weights = [name for name in arrays if name.endswith("weight") and arrays[name].ndim == 2]
+    bias_of = {name: name.removesuffix("weight") + "bias" for name in weights}
+    linear = [name for name in weights if bias_of[name] in arrays and arrays[name].shape[1] == hidden]
+    tables = [name for name in weights if bias_of[name] not in arrays and arrays[name].shape[1] == inputs]
+    others = set(arrays) - {*linear, *tables, *(bias_of[name] for name in linear)}
+    if others or len(linear) > 1 or len(tables) > 1:
+        raise Error(
+            f"from_torch: beside its recurrent layers a network may have one linear read-out (.weight [any, {hidden}] "
+            f"and .bias) and one embedding (.weight [any, {inputs}] alone); leave out what is not to be read of:",
+            problems=[f"{name} {list(array.shape)}" for name, array in arrays.items()],
+        )
+    found: Params = {}
+    for name in linear:
+        found |= {"W_hq": _transposed(arrays[name]), "b_q": np.array(arrays[bias_of[name]])}
+    for name in tables:
+        found |= {"E": np.array(arrays[name])}
+    return found
+
+
+def _transposed(array):
+    """A copy, so that it shares no memory with the network."""
+    return np.array(array.T, order="C")
+
+
+def _listed(arrays):
+    return f"found {', '.join(arrays) or 'nothing'}"

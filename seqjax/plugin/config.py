@@ -1,0 +1,186 @@
+"""Nested dicts <-> plugins and experiments: one route for TOML, the command line and `create`.
+
+A configuration has the experiment's scalars at the top and a table for each kind of plugin, with the plugin's name
+under `plugin` and its fields beside it. Every fault of every table is reported at once. Nothing is imported for a table
+that only names its plugin until all names are known to be good.
+"""
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+
+from seqjax.errors import Error
+from seqjax.plugin import registry
+from seqjax.plugin.base import Plugin, checked, fields_of, members
+
+IN_MEMORY = "in-memory"
+"""Stands in a config for data that were given as an object; a run keeps them beside it."""
+
+Config = dict[str, Any]
+
+
+def create(kind: str, name: str, /, **fields: Any) -> Any:
+    """An instance of the plugin with this short name or full id.
+
+    Args:
+        kind: `dataset`, `tokenizer`, `sampler`, `model`, `gradient` or `optimizer`.
+        name: such as `"rnn"` or `"seqjax/rnn"`.
+        fields: its hyper-parameters.
+
+    Raises:
+        Error: unknown kind or name; a plugin that fails to import; unknown, missing or invalid fields, all at once.
+    """
+    problems: list[str] = []
+    plugin = _make(registry.get(kind, name), fields, problems)
+    if problems:
+        raise Error(f"{kind} {name!r} cannot be made:", problems=problems)
+    return plugin
+
+
+def overlay(base: Config, over: Config) -> Config:
+    """`over` laid over `base`: a table that names its plugin replaces, one that does not changes its fields."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = base.get(key)
+        changes = isinstance(value, Mapping) and "plugin" not in value and isinstance(below, Mapping)
+        merged[key] = {**below, **value} if changes else value  # type: ignore[dict-item]
+    return merged
+
+
+def to_config(plugin: Any) -> Config:
+    """The nested dict of an experiment or plugin: full ids, resolved fields, no None."""
+    config = {}
+    for f in dataclasses.fields(plugin):
+        value = getattr(plugin, f.name)
+        if isinstance(value, Plugin):
+            value = to_table(value)
+        if value is not None:
+            config[f.name] = value
+    return config
+
+
+def to_table(plugin: Plugin) -> Config:
+    """The table of a plugin: its full id and its fields; of data in memory, their hash."""
+    if getattr(plugin, "in_memory", False):
+        return {"plugin": IN_MEMORY, "sha256": plugin.sha256}  # type: ignore[attr-defined]
+    return {"plugin": registry.entry_of(plugin).id, **to_config(plugin)}
+
+
+def to_toml(config: Config) -> str:
+    """TOML with the scalars first, then a table for each plugin."""
+    scalars = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
+    return tomli_w.dumps({**scalars, **config})
+
+
+def from_toml(text: str) -> Config:
+    """The nested dict of a TOML text."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as fault:
+        raise Error(f"not valid TOML: {fault}") from fault
+
+
+def read_toml(path: str) -> Config:
+    """The nested dict of a TOML file of the user's."""
+    try:
+        return from_toml(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise Error(f"--config {path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
+
+
+def parse_fields(cls: type, strings: Mapping[str, str]) -> Config:
+    """Command-line strings as the values of a class's fields; see `parse`."""
+    fields = fields_of(cls)
+    return {name: parse(fields[name].hint, text) if name in fields else text for name, text in strings.items()}
+
+
+def parse(hint: Any, text: str) -> Any:
+    """The value that a command-line string stands for, by the field's type.
+
+    Tuples split at commas; for `int | float` a string with `.` or `e` is a float. What cannot be read stays a string,
+    which the builder then refuses.
+    """
+    options = members(hint)
+    if any(option is type(None) for option in options) and text.lower() == "none":
+        return None
+    tuples = [option for option in options if typing.get_origin(option) is tuple]
+    if tuples and ("," in text or len(tuples) == len(options)):
+        args = typing.get_args(tuples[0])
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        hints = [args[0]] * len(parts) if args[-1] is Ellipsis else [*args, *[str] * len(parts)]
+        return tuple(parse(h, part) for h, part in zip(hints, parts, strict=False))
+    for option in options:
+        if typing.get_origin(option) is Literal and text in map(str, typing.get_args(option)):
+            return next(value for value in typing.get_args(option) if str(value) == text)
+    for scalar, read in ((bool, _parse_bool), (int, int), (float, float)):
+        if scalar in options:
+            try:
+                return read(text)
+            except ValueError:
+                continue
+    return text
+
+
+def _parse_bool(text: str) -> bool:
+    values = {"true": True, "false": False}
+    if text.lower() not in values:
+        raise ValueError(text)
+    return values[text.lower()]
+
+
+def name_fault(kind: str, table: Any) -> str | None:
+    """What is wrong with the plugin's name in a table, if anything is. Imports nothing."""
+    if isinstance(table, Plugin):
+        return None
+    name = table.get("plugin") if isinstance(table, Mapping) else None
+    if not isinstance(name, str):
+        return f"must be a table that names its plugin: plugin = one of {', '.join(registry.names(kind))}"
+    if (kind, name) == ("dataset", IN_MEMORY):
+        return "was an object in memory, and this text has only its hash: open the run, or give --config the file in it"
+    try:
+        registry.find(kind, name)
+    except Error as fault:
+        return str(fault)
+    return None
+
+
+def from_table(kind: str, table: Any, where: str, problems: list[str]) -> Any:
+    """The plugin of a table `{"plugin": name, field: value, ...}`; what is wrong with it goes to `problems`."""
+    if isinstance(table, Plugin):
+        return table
+    inside: list[str] = []
+    plugin = None
+    fault = name_fault(kind, table)
+    try:
+        if fault is None:
+            fields = {key: value for key, value in table.items() if key != "plugin"}
+            plugin = _make(registry.get(kind, table["plugin"]), fields, inside)
+    except Error as error:
+        fault = str(error)
+    problems += [f"{where} {problem}" for problem in ([fault] if fault else inside)]
+    return plugin
+
+
+def _make(cls: type, fields: Config, problems: list[str]) -> Any:
+    """An instance of a plugin class; tables among the fields are plugins too."""
+    values, faults = dict(fields), len(problems)
+    for name, field in fields_of(cls).items():
+        kind = next((m.kind for m in members(field.hint) if isinstance(m, type) and issubclass(m, Plugin)), None)
+        if kind and isinstance(fields.get(name), Mapping):
+            values[name] = from_table(kind, fields[name], f"{name}:", problems)
+            if values[name] is None:
+                del values[name]
+    values = checked(cls, values, problems, given=fields)
+    return cls(**values) if len(problems) == faults else None
+
+
+def describe(plugin: Any) -> str:
+    """A plugin in a few words: its name and the fields that are not at their defaults."""
+    fields = [(field, getattr(plugin, name)) for name, field in fields_of(type(plugin)).items()]  # type: ignore[arg-type]
+    changed = [f"{field.name}={value}" for field, value in fields if value != field.make_default()]
+    return " ".join([registry.name_of(plugin), *changed])

@@ -1,0 +1,235 @@
+"""Kind -> name -> plugin class.
+
+Built-in plugins, installed packages, loaded files and notebook cells enter by the same door: the decorator `register`.
+Installed ones are found by their entry points, read as metadata: nothing is imported until it is asked for.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seqjax.errors import Error, nearest
+
+GROUPS = {
+    "dataset": "seqjax.datasets",
+    "tokenizer": "seqjax.tokenizers",
+    "sampler": "seqjax.samplers",
+    "model": "seqjax.models",
+    "gradient": "seqjax.gradients",
+    "optimizer": "seqjax.optimizers",
+}
+"""The kinds of plugin and the entry-point group of each."""
+
+LOCAL = "local"
+"""Stands for the distribution of a plugin that was defined in a file, a notebook or `__main__`."""
+
+
+class Entry(NamedTuple):
+    """Where a plugin comes from. `target` is `module:Class`; `source` its file, where one is known."""
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    target: str
+    source: str | None
+
+    @property
+    def id(self) -> str:
+        """The full id, `<distribution>/<name>`."""
+        return f"{self.distribution}/{self.name}"
+
+
+_registered: dict[tuple[str, str], tuple[Entry, type]] = {}
+"""(kind, id) -> what has registered itself."""
+
+
+def register(kind: str, name: str) -> Callable[[type], type]:
+    """Class decorator that makes a plugin known; returns the same class.
+
+    Place it outermost, above `@dataclass(frozen=True)`. Running it again for the same module and class replaces the
+    earlier one.
+
+    Args:
+        kind: `dataset`, `tokenizer`, `sampler`, `model`, `gradient` or `optimizer`.
+        name: short kebab-case name, such as `"artbp"`.
+
+    Raises:
+        Error: unknown kind, malformed name, a class that is no frozen dataclass, or a name that another local class has
+            taken.
+    """
+    _check_kind(kind)
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise Error(f"{kind} name {name!r}: use lower-case letters, digits and single dashes, such as 'my-{kind}'")
+
+    def add(cls: type) -> type:
+        params = cls.__dict__.get("__dataclass_params__")
+        if not is_dataclass(cls) or params is None or not params.frozen:
+            raise Error(f"{kind} {name!r}: write @dataclass(frozen=True) between @register and class {cls.__name__}")
+        if "plugin" in cls.__dataclass_fields__:
+            raise Error(f"{kind} {name!r}: no field may be called 'plugin', which stands for the name in a table")
+        target = f"{cls.__module__}:{cls.__qualname__}"
+        entry = next((e for e in _installed(kind) if (e.name, e.target) == (name, target)), None)
+        if entry is None:
+            source = getattr(sys.modules.get(cls.__module__), "__file__", None)
+            entry = Entry(kind, name, LOCAL, "", target, source)
+        known, _ = _registered.get((kind, entry.id), (entry, cls))
+        if known.target != target:
+            raise Error(f"{kind} {entry.id!r} is already registered by {known.target}; {target} needs another name")
+        _registered[kind, entry.id] = entry, cls
+        return cls
+
+    return add
+
+
+def entries(kind: str) -> list[Entry]:
+    """Every known plugin of one kind, sorted by name. Imports no plugin."""
+    _check_kind(kind)
+    local = [entry for entry, _ in _registered.values() if (entry.kind, entry.distribution) == (kind, LOCAL)]
+    return sorted([*_installed(kind), *local], key=lambda entry: (entry.name, entry.id))
+
+
+def names(kind: str) -> list[str]:
+    """The sorted short names of one kind. Imports no plugin."""
+    return sorted({entry.name for entry in entries(kind)})
+
+
+def find(kind: str, name: str) -> Entry:
+    """The entry with this short name or full id. Imports no plugin."""
+    known = entries(kind)
+    matches = [entry for entry in known if name in (entry.name, entry.id)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        ids = ", ".join(repr(entry.id) for entry in matches)
+        raise Error(f"{kind} {name!r} is offered by several distributions; write the full id, one of: {ids}")
+    if name.startswith(f"{LOCAL}/"):
+        raise Error(f"unknown {kind} {name!r}; load the file that registers it: --load FILE")
+    hint = nearest(name, [*names(kind), *(entry.id for entry in known)])
+    raise Error(f"unknown {kind} {name!r}{hint}\nknown: {', '.join(names(kind)) or 'none'}")
+
+
+def get(kind: str, name: str) -> type:
+    """The plugin class with this short name or full id; imports its module. An unknown or broken one is an `Error`."""
+    return load(find(kind, name))
+
+
+def load(entry: Entry) -> type:
+    """The class of an entry, imported if it has not been."""
+    key = (entry.kind, entry.id)
+    if key not in _registered:
+        module, _, attribute = entry.target.partition(":")
+        origin = f"{entry.kind} {entry.id!r} (distribution {entry.distribution} {entry.version}, {entry.target})"
+        try:
+            cls: Any = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+        except (Exception, SystemExit) as cause:
+            raise Error(
+                f"{origin} fails to import: {type(cause).__name__}: {cause}\n"
+                f"The other plugins are not affected. Mend it or uninstall it: pip uninstall {entry.distribution}"
+            ) from cause
+        local = _registered.get((entry.kind, f"{LOCAL}/{entry.name}"))
+        if key not in _registered and local and local[1] is cls:  # the entry point names a re-export
+            del _registered[entry.kind, f"{LOCAL}/{entry.name}"]
+            _registered[key] = entry, cls
+        if key not in _registered:
+            decorator = f'@seqjax.register("{entry.kind}", "{entry.name}")'
+            raise Error(f"{origin} imports, but registers no such plugin: its class needs {decorator}")
+    return _registered[key][1]
+
+
+def entry_of(plugin: object) -> Entry:
+    """The entry of a plugin instance or class."""
+    cls = plugin if isinstance(plugin, type) else type(plugin)
+    for entry, known in _registered.values():
+        if known is cls:
+            return entry
+    raise Error(f'{cls.__name__} is not registered; put @seqjax.register("<kind>", "<name>") above its class')
+
+
+def name_of(plugin: object) -> str:
+    """The short name of a plugin instance; its class's name where that has not been registered."""
+    names = [entry.name for entry, cls in _registered.values() if cls is type(plugin)]
+    return names[0] if names else type(plugin).__name__
+
+
+def load_file(path: str | Path) -> None:
+    """Runs a local Python file, so that the plugins in it register themselves as `local/<name>`.
+
+    The module's name is derived from the path; `sys.path` is not touched.
+
+    Raises:
+        Error: the file is missing, fails to run, or registers nothing.
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise Error(f"--load {path}: no such file")
+    name = f"seqjax_local_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise Error(f"--load {path}: not a Python file (its name must end in .py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as cause:
+        del sys.modules[name]
+        for key in [key for key, (_, cls) in _registered.items() if cls.__module__ == name]:
+            del _registered[key]
+        raise Error(f"--load {path}: {type(cause).__name__}: {cause}") from cause
+    if not any(cls.__module__ == name for _, cls in _registered.values()):
+        raise Error(f"--load {path}: registers no plugin; put @seqjax.register(kind, name) above a class in it")
+
+
+def summary(entry: Entry) -> str:
+    """First line of the plugin's docstring, read from its source without importing it."""
+    if entry.source is None:
+        return "(source not found)"
+    name = entry.target.rpartition(":")[2].rpartition(".")[2]
+    try:
+        tree = ast.parse(Path(entry.source).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, UnicodeDecodeError) as fault:
+        return f"(cannot be read: {type(fault).__name__}: {fault})"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return f"(no class {name} in {entry.source})"
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in GROUPS:
+        raise Error(f"unknown kind {kind!r}{nearest(kind, GROUPS)}\nkinds: {', '.join(GROUPS)}")
+
+
+@functools.cache
+def _installed(kind: str) -> tuple[Entry, ...]:
+    found = {}
+    for point in importlib.metadata.entry_points(group=GROUPS[kind]):
+        dist = point.dist
+        name, version = (dist.name, dist.version) if dist else (LOCAL, "")
+        found[name, point.name] = Entry(
+            kind, point.name, name, version, point.value, _locate(point.value.partition(":")[0])
+        )
+    return tuple(found.values())
+
+
+def _locate(module: str) -> str | None:
+    """The file of a module. Only finders are asked: the module's parent packages are not imported."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not rest:
+        return spec.origin if spec else None
+    bases = [Path(folder).joinpath(*rest) for folder in spec.submodule_search_locations or ()]
+    files = [file for base in bases for file in (base.with_suffix(".py"), base / "__init__.py")]
+    return next((str(file) for file in files if file.is_file()), None)

@@ -1,0 +1,121 @@
+"""`Table`: named columns and rows, as text for a terminal, Markdown or CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.cells import cell_len
+
+from seqjax.errors import Error, escape, nearest
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns and rows of numbers, texts and None (an empty cell).
+
+    `str(table)` is for a terminal and shows four significant digits; `to_csv` keeps all of them.
+
+    Args:
+        columns: the names of the columns, each once.
+        rows: as many values a row; numpy and jax scalars become Python's own.
+
+    Raises:
+        Error: a name that comes twice; a row of another length; a cell that holds several values.
+    """
+
+    columns: Sequence[str]
+    """The names, a tuple."""
+    rows: Sequence[Sequence[Any]]
+    """The rows, a tuple of tuples."""
+
+    def __post_init__(self) -> None:
+        columns = tuple(map(str, self.columns))
+        rows = tuple(tuple(map(_plain, row)) for row in self.rows)
+        twice = sorted({name for name in columns if columns.count(name) > 1})
+        if twice:
+            raise Error(f"columns that come twice: {', '.join(twice)}; give each a name of its own")
+        for n, row in enumerate(rows):
+            if len(row) != len(columns):
+                raise Error(f"row {n} has {len(row)} values for {len(columns)} columns ({', '.join(columns)})")
+        object.__setattr__(self, "columns", columns)
+        object.__setattr__(self, "rows", rows)
+
+    def __getitem__(self, column: str) -> list[Any]:
+        """The values of one column, from top to bottom."""
+        if column not in self.columns:
+            hint = nearest(str(column), self.columns)
+            raise Error(f"no column {column!r}{hint} (columns: {', '.join(self.columns)})")
+        place = self.columns.index(column)
+        return [row[place] for row in self.rows]
+
+    def __str__(self) -> str:
+        cells = [self.columns, *(map(format_cell, row) for row in self.rows)]
+        lines = [[escape(cell) for cell in line] for line in cells]
+        widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+        right = self._are_numbers()
+        return "\n".join(
+            "  ".join(_pad(*cell) for cell in zip(line, widths, right, strict=True)).rstrip() for line in lines
+        )
+
+    def to_markdown(self) -> str:
+        """The table as GitHub's Markdown, with the digits of `str`."""
+        rule = ["---:" if right else "---" for right in self._are_numbers()]
+        lines = [map(_markdown, self.columns), rule, *(map(_markdown, map(format_cell, row)) for row in self.rows)]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+    def to_csv(self) -> str:
+        """The table as CSV (RFC 4180) with all digits; what is not a number is `nan`, None is empty."""
+        text = io.StringIO()
+        csv.writer(text).writerows([self.columns, *self.rows])
+        return text.getvalue()
+
+    def _are_numbers(self) -> list[bool]:
+        """Whether a column holds numbers and nothing else, for each."""
+        return [
+            all(_is_number(value) or value is None for value in values) and any(map(_is_number, values))
+            for values in map(self.__getitem__, self.columns)
+        ]
+
+
+def format_cell(value: Any) -> str:
+    """A value as a cell of a table shows it: four significant digits, thousands apart, None empty."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if not isinstance(value, float) or not math.isfinite(value):
+        return "" if value is None else str(value)
+    if 9999.5 <= abs(value) < 1e9:
+        return f"{value:,.0f}"
+    if 0 < abs(value) < 1e-4 or abs(value) >= 1e9:
+        return f"{value:.3e}"
+    return f"{value:#.4g}".removesuffix(".")
+
+
+def _plain(value: Any) -> Any:
+    """Scalars of numpy and jax as Python's own."""
+    shape = getattr(value, "shape", None)
+    if shape or isinstance(value, list | tuple | dict):
+        raise Error(f"a cell of a table holds one value, not {value!r:.80}")
+    return value if shape is None else value.item()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _pad(text: str, width: int, right: bool) -> str:
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
+
+
+def _markdown(text: str) -> str:
+    """A text whose signs mean nothing to Markdown or HTML."""
+    text = escape(text, keep="\n")
+    for sign in "\\`*_[|<":
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("\n", "<br>")

@@ -1,0 +1,84 @@
+"""Arrays by name as the bytes of a safetensors file, and trees of arrays by name."""
+
+import hashlib
+import json
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from seqjax.errors import Error
+from seqjax.gradients.problem import Params
+
+_DTYPES = {
+    "BF16": np.dtype(jax.dtypes.bfloat16),  # safetensors' own loader for numpy lacks it
+    "BOOL": np.dtype(bool),
+    "C64": np.dtype("complex64"),
+    **{f"{kind.upper()}{8 * size}": np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)},
+    **{f"F{8 * size}": np.dtype(f"f{size}") for size in (2, 4, 8)},
+}
+
+
+def save_arrays(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
+    """A safetensors file with a JSON header: the same bytes for the same content."""
+    metadata = {"seqjax": json.dumps(header, sort_keys=True)}  # one entry, since the library does not keep their order
+    for name, array in arrays.items():
+        if array.dtype not in _DTYPES.values():
+            raise Error(f"{name}: an array of {array.dtype} cannot be kept in a file")
+    return safetensors.numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()}, metadata)
+
+
+def load_arrays(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and header of a file that `save_arrays` made."""
+    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    arrays = {
+        name: np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        for name, entry in safetensors.deserialize(data)
+    }
+    return arrays, json.loads(metadata["seqjax"])
+
+
+def sha256_of(arrays: dict[str, np.ndarray]) -> str:
+    """A hash of names, dtypes, shapes and values."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def leaf_name(keys: tuple) -> str:
+    """The name of a leaf of a pytree in a file, such as `params/W_hh`."""
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+
+def by_name(params: Params) -> dict[str, np.ndarray]:
+    """The leaves of a tree by name."""
+    return {leaf_name(keys): np.asarray(leaf, order="C") for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def as_tree(arrays: dict[str, np.ndarray], like: Params | None) -> Params:
+    """Arrays by name in the structure of `like`; None: as a nested dict.
+
+    Raises:
+        ValueError: the arrays do not fit.
+    """
+    if like is None:
+        return _nested(arrays)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    expected = {leaf_name(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
+    if shapes != expected:
+        raise ValueError(f"it has the arrays {shapes}, but the model has {expected}")
+    return jax.tree_util.tree_map_with_path(lambda keys, _: jax.numpy.asarray(arrays[leaf_name(keys)]), like)
+
+
+def _nested(arrays):
+    """Arrays by names such as `outer/inner` as a nested dict."""
+    found: dict[str, Any] = {}
+    for name, array in arrays.items():
+        table, (*outer, inner) = found, name.split("/")
+        for key in outer:
+            table = table.setdefault(key, {})
+        table[inner] = jax.numpy.asarray(array)
+    return found

@@ -1,0 +1,144 @@
+"""What a run depends on beside its config: versions, devices, and the plugins that took part."""
+
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from seqjax.data.dataset import Data
+from seqjax.errors import Error
+from seqjax.files import PLAIN_NAME, write
+from seqjax.plugin import registry
+from seqjax.plugin.base import Plugin
+from seqjax.runs.folder import ENVIRONMENT, PLUGINS, read
+
+OPTIONS = ("enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable")
+"""The options of JAX that change the bits of a result."""
+MACHINE = ("backend", "device", "devices")
+"""The entries about the machine, which change no more than the last bits of a result."""
+
+
+def environment(experiment: Plugin, dataset_sha256: str, devices: int) -> dict[str, Any]:
+    """What a run depends on beside its config: versions, plugin files, devices, precision, commit, dataset."""
+    packages = ("seqjax", "jax", "jaxlib", "numpy", "optax", "flax", "tokenizers")
+    return {
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "platform": platform.platform(),
+        "device": str(jax.devices()[0].device_kind),
+        "backend": jax.default_backend(),
+        "devices": devices,
+        **{name: getattr(jax.config, f"jax_{name}") for name in OPTIONS},
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "git_commit": _git_commit(),
+        "dataset_sha256": dataset_sha256,
+        "plugins": [_plugin_record(entry) for entry in _entries(experiment)],
+    }
+
+
+def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ()) -> list[str]:
+    """The differences between two records that may change the bits of a result, a line each.
+
+    Args:
+        kept: a record of `environment`.
+        now: another one.
+        but: names of entries to leave out.
+    """
+    flat = [
+        {name: record[name] for name in (*MACHINE, "xla_flags", *OPTIONS)}
+        | record["versions"]
+        | {
+            f"{plugin['kind']} {plugin['id']}": f"{plugin['version']} {plugin['sha256']}"
+            for plugin in record["plugins"]
+        }
+        for record in (kept, now)
+    ]
+    names = {**flat[0], **flat[1]}
+    return [
+        f"{name}: then {flat[0].get(name)}, now {flat[1].get(name)}"
+        for name in names
+        if flat[0].get(name) != flat[1].get(name) and name not in but
+    ]
+
+
+def copy_local_plugins(folder: Path, experiment: Plugin) -> None:
+    """Copies the files of plugins that belong to no distribution into the folder of a run."""
+    for entry in _entries(experiment):
+        record = _plugin_record(entry)
+        if entry.distribution == registry.LOCAL and entry.source and record["file"]:
+            kept = _kept_plugin(folder, record)
+            kept.parent.mkdir(exist_ok=True)
+            write(kept, Path(entry.source).read_bytes())
+
+
+def missing_plugins(folder: Path) -> list[str]:
+    """The files to load, quoted for a shell, before a run that used local plugins can be opened."""
+    records = read(folder / ENVIRONMENT, lambda data: [dict(record) for record in json.loads(data)["plugins"]])
+    known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
+    files = []
+    for record in records:
+        kind, id_, file, sha256 = (record.get(key) for key in ("kind", "id", "file", "sha256"))
+        entry = known.get((kind, id_))
+        if not str(id_).startswith(f"{registry.LOCAL}/"):
+            continue
+        if entry and sha256 not in (None, _plugin_record(entry)["sha256"]):
+            raise Error(f"{folder} was made with another {kind} {id_!r} than is loaded", exit_code=4)
+        if not entry and not file:
+            raise Error(f"{folder} needs {kind} {id_!r}, which was defined without a file: define it again, then open")
+        if not entry:
+            kept = read(folder / ENVIRONMENT, lambda _: _kept_plugin(folder, record))  # noqa: B023
+            files.append(shlex.quote(str(kept)))
+    return list(dict.fromkeys(files))
+
+
+def _kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
+    """Where a run keeps the file of a local plugin; the hash tells files of one name apart."""
+    name = f"{record['sha256'][:8]}_{record['file']}"
+    if not re.fullmatch(PLAIN_NAME, name):
+        raise ValueError(f"not a plain file name: {name!r}")
+    return folder / PLUGINS / name
+
+
+def _entries(plugin: Plugin) -> list[registry.Entry]:
+    """The entries of the plugins in a plugin's fields, and of those in theirs."""
+    inner = [value for value in vars(plugin).values() if isinstance(value, Plugin) and not isinstance(value, Data)]
+    return [entry for value in inner for entry in (registry.entry_of(value), *_entries(value))]
+
+
+def _plugin_record(entry: registry.Entry) -> dict[str, Any]:
+    file = Path(entry.source) if entry.source and Path(entry.source).is_file() else None
+    source = file.read_bytes() if file else _source_of(registry.load(entry))
+    return {
+        "kind": entry.kind,
+        "id": entry.id,
+        "version": entry.version,
+        "target": entry.target,
+        "file": re.sub("[^A-Za-z0-9._-]", "_", file.name)[-90:] if file else None,
+        "sha256": None if source is None else hashlib.sha256(source).hexdigest(),
+    }
+
+
+def _source_of(cls: type) -> bytes | None:
+    """The source of a class of a notebook; None where Python has kept none, as at its prompt."""
+    try:
+        return inspect.getsource(cls).encode()
+    except (OSError, TypeError):
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the working folder; None outside a git checkout or without git."""
+    git = shutil.which("git")
+    done = git and subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done and done.returncode == 0 else None

@@ -1,0 +1,200 @@
+"""The folder of a run: the names of its files, and how each of them is written and read."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import os
+import socket
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors
+
+from seqjax.data.dataset import Data, Pairs, Series, Text
+from seqjax.data.spec import Spec
+from seqjax.errors import Error
+from seqjax.files import PART, disk_errors, open_plain, write
+from seqjax.gradients.problem import Params
+from seqjax.plugin import config
+from seqjax.runs.arrays import as_tree, by_name, load_arrays, save_arrays, sha256_of
+
+CONFIG, ENVIRONMENT, METRICS, CODEC = "config.toml", "environment.json", "metrics.jsonl", "codec.json"
+PARAMS, SAMPLES, HISTORY, PLUGINS = "params.safetensors", "samples.txt", "history.png", "plugins"
+DATA, CHECKPOINTS, LOCK, DIVERGED = "data.safetensors", "checkpoints", ".lock", "diverged.txt"
+FIRST = (LOCK, ENVIRONMENT, CODEC, METRICS, PLUGINS, DATA, CONFIG)
+"""What a run has before training; its config is written last."""
+BOUND = (CONFIG, CODEC, ENVIRONMENT)
+"""The files whose hashes are kept in each checkpoint and beside the parameters."""
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Makes a folder, and keeps it from other processes; the kernel releases it when this one ends.
+
+    Raises:
+        Error: exit code 5: another process has it.
+    """
+    with contextlib.ExitStack() as stack:
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open_plain(path / LOCK, os.O_RDWR | os.O_CREAT))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as fault:
+                owner = file.read().decode("utf-8", "replace").strip() or "another process"
+                text = f"{path} is in use by {owner}; wait for it, or choose another folder"
+                raise Error(text, exit_code=5) from fault
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            file.flush()
+        yield
+
+
+def remove_parts(path: Path) -> None:
+    """Removes the files that a kill has left half written. Only who holds the lock may do so."""
+    with disk_errors(path):
+        for part in path.glob(f"*{PART}"):
+            part.unlink()
+
+
+def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
+    """What `parse` makes of a file of a saved run.
+
+    Raises:
+        Error: exit code 4: the file is missing or damaged.
+    """
+    try:
+        with open_plain(path, os.O_RDONLY) as file:
+            data = file.read()
+        return parse(data)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, safetensors.SafetensorError) as fault:
+        if isinstance(fault, Error) and fault.exit_code == 4:
+            raise
+        raise Error(f"{path}: missing, damaged or of another installation: {fault!r}", exit_code=4) from fault
+
+
+def binding(path: Path) -> dict[str, str]:
+    """The sha256 of each file on which the parameters of a run depend."""
+    return {name: read(path / name, lambda data: hashlib.sha256(data).hexdigest()) for name in BOUND}
+
+
+def check_binding(path: Path, kept: Any, of: str) -> None:
+    """An error with exit code 4 unless the files of a run are those with which a state was trained.
+
+    Args:
+        path: the folder of the run.
+        kept: the hashes that the state has.
+        of: the state, such as "params.safetensors".
+    """
+    now = binding(path)
+    changed = [name for name in BOUND if not isinstance(kept, dict) or kept.get(name) != now[name]]
+    if changed:
+        raise Error(
+            f"{path}: {', '.join(changed)} changed since {of} was written, or {of} is of another run\n"
+            "Nothing was changed. Bring the files back as they were, or train in another folder",
+            exit_code=4,
+        )
+
+
+def write_params(path: Path, params: Params, bound: dict[str, str]) -> None:
+    """Writes the parameters of a run: a safetensors file with a hash and the hashes of `binding`.
+
+    A leaf's name is its path in the nested dict, `outer/inner`.
+    """
+    arrays = by_name(params)
+    write(path / PARAMS, save_arrays(arrays, {"sha256": sha256_of(arrays), "binding": bound}))
+
+
+def read_params(path: Path, like: Params | None) -> Params:
+    """The parameters of the run in a folder, in the structure of `like`; None: as the file has them."""
+
+    def parse(data):
+        arrays, header = load_arrays(data)
+        if header["sha256"] != sha256_of(arrays):
+            raise ValueError("its hash is not that of its arrays")
+        check_binding(path, header["binding"], PARAMS)
+        return as_tree(arrays, like)
+
+    return read(path / PARAMS, parse)
+
+
+def write_data(path: Path, data: Data) -> None:
+    """Writes data that were given as an object, as a file of the run."""
+    spec = data.spec.to_dict() if isinstance(data, Pairs) and data.spec else None
+    names = list(getattr(data, "names", ()))
+    header = {"form": type(data).__name__, "source": data.source, "names": names, "spec": spec}
+    header["sha256"] = _text_sha256(json.dumps(header))
+    write(path / DATA, save_arrays(data.arrays | {"bounds": data.bounds}, header))
+
+
+def read_data(path: Path, sha256: str) -> Data:
+    """The data in the file of a run, if they have this hash."""
+
+    def parse(file):
+        arrays, header = load_arrays(file)
+        plain = {name: header[name] for name in ("form", "source", "names", "spec")}
+        if header["sha256"] != _text_sha256(json.dumps(plain)):
+            raise ValueError("the hash of its header is another")
+        bounds = arrays["bounds"]
+        found: Data
+        if header["form"] == "Text":
+            found = Text(arrays["text"].tobytes().decode("utf-8", "surrogatepass"), header["source"], bounds)
+        elif header["form"] == "Series":
+            found = Series(arrays["values"], header["names"], header["source"], bounds)
+        else:
+            spec = Spec.from_dict(header["spec"])
+            found = Pairs(arrays["inputs"], arrays["targets"], arrays.get("mask"), spec, bounds, header["source"])
+        if found.sha256 != sha256:
+            raise ValueError(f"its sha256 is not {sha256}")
+        return found
+
+    return read(path / DATA, parse)
+
+
+def with_data(kept: config.Config, path: Path) -> config.Config:
+    """The config in a folder with the data that were given as an object, which the folder keeps."""
+    table = kept.get("dataset")
+    if isinstance(table, dict) and table.get("plugin") == config.IN_MEMORY:
+        return kept | {"dataset": read_data(path, str(table.get("sha256")))}
+    return kept
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Adds a row to the metrics of a run: one line of JSON."""
+    with disk_errors(path / METRICS), open_plain(path / METRICS, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
+        file.write(_line(row).encode())
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes the metrics of a run: these rows and no others."""
+    write(path / METRICS, "".join(map(_line, rows)))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The metrics of a run, a row an epoch from 1 on; a last line that is incomplete is left out, with a warning."""
+
+    def parse(data):
+        whole, _, torn = data.rpartition(b"\n")
+        if torn:
+            warnings.warn(f"{path / METRICS}: its last line is incomplete, and is left out", stacklevel=4)
+        rows = [json.loads(line) for line in whole.decode("utf-8").splitlines()]
+        rows = [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
+        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+            raise ValueError("its rows are not those of epochs 1, 2, ...")
+        return rows
+
+    return read(path / METRICS, parse)
+
+
+def _line(row):
+    """JSON, in which what is not finite is null."""
+    plain = {key: value if math.isfinite(value) else None for key, value in row.items()}
+    return json.dumps(plain, allow_nan=False) + "\n"
+
+
+def _text_sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()

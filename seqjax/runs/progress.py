@@ -1,0 +1,112 @@
+"""What a person sees while a run trains: a live line on a terminal, else a plain line every few seconds."""
+
+import math
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text as Line
+
+from seqjax.data.tokenizer import TextCodec
+from seqjax.errors import escape
+from seqjax.models.check import is_recurrent
+from seqjax.plugin.config import describe
+from seqjax.runs.run import Run
+from seqjax.training.devices import num_cores
+from seqjax.training.fit import Fit
+
+EVERY = 5.0
+"""Seconds from one plain line to the next."""
+
+
+class Display:
+    """Prints the progress of a run, as a context manager; `show` False prints nothing."""
+
+    def __init__(self, run: Run, show: bool, fit: Fit):
+        self.run, self.show, self.fit = run, show, fit
+        self.console = Console(highlight=False, soft_wrap=True, quiet=not show)
+        self.live = Live(Line("compiling"), console=self.console, auto_refresh=False, transient=True)
+        self.began = time.monotonic()
+        self.printed = -math.inf
+        self.epochs_before = len(run.metrics)
+
+    def __enter__(self) -> "Display":
+        if self.show:
+            self._print("device", device_line(self.fit))
+            self._print("dataset", dataset_line(self.run))
+            e = self.run.experiment
+            if e.gradient and e.gradient.claim != "exact" and not is_recurrent(e.model, self.run.spec):
+                self._print(
+                    "note",
+                    f"the state of {describe(e.model)} holds inputs only: no gradient goes through time, and cutting "
+                    "it changes nothing",
+                )
+            if self.console.is_terminal:
+                self.live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Shows the row of an epoch: the first and the last for good, those between as they come."""
+        if not self.show:
+            return
+        self.began += row["compile_seconds"]  # compiling says nothing about the time left
+        if not self.fit.has_curve:
+            self._print("model", f"{self.fit.describe(self.run.problem)} in {row['seconds']:.1f} s")
+            name = "ppl" if "train_perplexity" in row else "MSE"
+            self._print(name, "train {} · held out {}".format(*self._pair(row)))
+            return
+        first, last = self.printed == -math.inf, row["epoch"] == self.run.experiment.epochs
+        if first:
+            compiled = f"compiled in {row['compile_seconds']:.1f} s"
+            self._print("model", f"{self.fit.describe(self.run.problem)} · {compiled}")
+            middle = "train ppl   held-out ppl" if "train_perplexity" in row else "train MSE   held-out MSE"
+            self.console.print(f"epoch      loss   {middle}    |g|    tokens/s    left", markup=False)
+        late = time.monotonic() - self.printed >= EVERY
+        if first or last or (late and not self.console.is_terminal):
+            self.console.print(self._format(row), markup=False)
+            self.printed = time.monotonic()
+        else:
+            self.live.update(Line(self._format(row)), refresh=self.live.is_started)
+
+    def _print(self, name, text):
+        self.console.print(f"{name:8} {escape(text)}", markup=False)
+        sys.stdout.flush()
+
+    def _pair(self, row):
+        """The perplexity, or the loss, of the training and of the held-out part."""
+        kind, form = ("perplexity", ".2f") if "train_perplexity" in row else ("loss", ".4g")
+        return [format(row[f"{part}_{kind}"], form) for part in ("train", "heldout")]
+
+    def _format(self, row):
+        train, heldout = self._pair(row)
+        here = row["epoch"] - self.epochs_before
+        left = (time.monotonic() - self.began) / here * (self.run.experiment.epochs - row["epoch"])
+        return (
+            f"{row['epoch']:5}  {row['train_loss']:8.3f}  {train:>10}  {heldout:>13}  "
+            f"{row['grad_norm']:5.2f}  {row['tokens_per_second']:10,.0f}  {left // 60:3.0f}:{left % 60:02.0f}"
+        )
+
+
+def device_line(fit: Fit) -> str:
+    """The device, how a batch is spread over several, the version of jax, the precision."""
+    found = jax.devices()
+    cores = f"{num_cores()} cores" if jax.default_backend() == "cpu" else found[0].device_kind
+    share = fit.describe_devices(len(found))
+    words = [f"{jax.default_backend()}, {cores}", *([share] if share else []), f"jax {jax.__version__}"]
+    return " · ".join([*words, str(np.dtype(jax.numpy.zeros(()).dtype))])
+
+
+def dataset_line(run: Run) -> str:
+    """Name, size and parts of the dataset."""
+    source, e = run.data, run.experiment
+    parts = [f"{size:.0%}" if isinstance(size, float) else f"{size:,}" for size in (e.train, e.heldout)]
+    codec = f" · {len(run.codec)} tokens" if isinstance(run.codec, TextCodec) else ""
+    size = f"{source.source or type(source).__name__.lower()} · {len(source):,} {source.unit}{codec}"
+    return f"{size} · train {parts[0]} / held out {parts[1]}"

@@ -1,0 +1,344 @@
+"""`Run`: an experiment that was carried out, and what its model is used for."""
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.data.dataset import Data, Series, Text
+from seqjax.data.prepare import Prepared, make_stream, prepare
+from seqjax.data.sampler import draw_plan
+from seqjax.data.spec import Spec
+from seqjax.data.split import PARTS, split
+from seqjax.data.tokenizer import Codec, TextCodec
+from seqjax.data.windows import make_batch, past_warmup, spread_rows
+from seqjax.diagnostics.measure import Windows
+from seqjax.errors import Error, nearest
+from seqjax.gradients.problem import Params
+from seqjax.models.model import ModelProblem
+from seqjax.plugin import registry
+from seqjax.runs import checkpoint, folder
+from seqjax.runs.experiment import Experiment, read_experiment
+from seqjax.training import forecast
+from seqjax.training.evaluate import evaluate, predicted_characters
+from seqjax.training.generate import generate
+from seqjax.training.loop import init_train_state
+
+COLUMNS = (
+    *("epoch", "update", "tokens", "seconds", "train_loss", "heldout_loss", "train_perplexity", "heldout_perplexity"),
+    *("compile_seconds", "grad_norm", "learning_rate", "tokens_per_second"),
+)
+"""The columns of a run's metrics; perplexities where targets are tokens."""
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Run:
+    """An experiment and what came of it."""
+
+    experiment: Experiment
+    """What was asked for."""
+    codec: Codec | None
+    """Between the data and what the model reads; None: it reads them as they are."""
+    spec: Spec
+    """What the model reads and gives."""
+    params: Params = None
+    """The trained parameters."""
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """One row an epoch: epoch, update, tokens, seconds, compile_seconds, train_loss, heldout_loss,
+    [train_perplexity, heldout_perplexity,] grad_norm, learning_rate, tokens_per_second. Losses are means over
+    targets, in nats for tokens; tokens and seconds count from the start, without compiling and evaluating."""
+    path: Path | None = None
+    """Its folder, if it has one."""
+    diverged: bool = False
+    """Whether training ended early because a loss or gradient was not finite."""
+    _prepared: Prepared | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """The run kept in a folder.
+
+        Raises:
+            Error: no run there, or one without parameters; a local plugin that has to be loaded first; a damaged file
+                (exit code 4).
+        """
+        path = Path(path)
+        experiment = read_experiment(path)
+        tokenizer = experiment.tokenizer
+
+        def parse(data):
+            saved = json.loads(data)
+            return tokenizer.load(saved["codec"]) if tokenizer else None, Spec.from_dict(saved["spec"])
+
+        codec, spec = folder.read(path / folder.CODEC, parse)
+        run = cls(experiment, codec, spec, metrics=folder.read_rows(path), path=path)
+        run.diverged = (path / folder.DIVERGED).is_file()
+        like = experiment.fit().params_like(run.problem)
+        if (path / folder.PARAMS).is_file():
+            run.params = folder.read_params(path, like)
+            if not (run.finished or run.diverged):
+                raise Error(
+                    f"{path / folder.METRICS}: it has rows of {len(run.metrics)} epochs, though training is complete "
+                    f"after {experiment.epochs}\n"
+                    f"The parameters are safe in {folder.PARAMS}. Bring the file back, or use another folder",
+                    exit_code=4,
+                )
+            return run
+        last = checkpoint.newest(path)
+        if last is None:
+            raise Error(f"{path} is unfinished: it has no parameters yet; the command that began it goes on with it")
+        run.params = last.params(like)
+        run.metrics = run.metrics[: last.progress.epochs_done]
+        return run
+
+    @property
+    def problem(self) -> ModelProblem:
+        """The model with its loss, as `training`, `value_and_grad` and `evaluate` take it."""
+        return self.experiment.model.problem(self.spec)
+
+    @property
+    def codec_text(self) -> str:
+        """Codec and spec as the folder keeps them."""
+        saved = {"spec": self.spec.to_dict(), "codec": self.codec.to_dict() if self.codec else None}
+        return json.dumps(saved) + "\n"
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs were trained."""
+        return bool(self.metrics) and self.metrics[-1]["epoch"] == self.experiment.epochs
+
+    @property
+    def data(self) -> Data:
+        """The dataset, whole: a `Text`, a `Series` or `Pairs`."""
+        return self.prepared.source
+
+    @property
+    def prepared(self) -> Prepared:
+        """The dataset made ready: source, codec and streams.
+
+        Raises:
+            Error: exit code 4: the dataset is no longer the one that the run was trained on.
+        """
+        if self._prepared is None:
+            e = self.experiment
+            self._prepared = prepare(e.dataset, e.train, e.heldout, e.tokenizer)
+            try:
+                self.check_dataset(self._prepared.source)
+            except Error:
+                self._prepared = None
+                raise
+        return self._prepared
+
+    @functools.cached_property
+    def dataset_sha256(self) -> str:
+        """The hash of the dataset that it was trained on."""
+        if self.path is None:
+            return self.data.sha256
+        return folder.read(self.path / folder.ENVIRONMENT, lambda data: json.loads(data)["dataset_sha256"])
+
+    def check_dataset(self, source: Data) -> None:
+        """An error with exit code 4 unless this is the dataset that the run was trained on."""
+        if self.path is not None and source.sha256 != self.dataset_sha256:
+            raise Error(
+                f"{self.path}: its dataset has changed; its sha256 was {self.dataset_sha256}\n"
+                "Bring back the old one, or train in another folder",
+                exit_code=4,
+            )
+
+    def metric(self, name: str) -> np.ndarray:
+        """One column of the metrics, float64[epochs]."""
+        if not self.metrics:
+            raise Error("this run has no metrics: it did not come to the end of its first epoch")
+        check_metric(name, self.metrics[0])
+        return np.array([row[name] for row in self.metrics], np.float64)
+
+    def evaluate(self, data: str | Data = "heldout") -> dict[str, Any]:
+        """Loss, number of targets, perplexity and bits per character, in order from the initial state, every target once.
+
+        A loss is in nats for tokens, else a squared error in the units that the model reads.
+
+        Args:
+            data: `"train"`, `"heldout"`, `"rest"` (what follows the held-out part), or data of your own, of the kind
+                that the run was trained on.
+
+        Returns:
+            `loss`, `tokens`, and for tokens `perplexity`. For a text that the codec gives back exactly also
+            `bits_per_character`, over all characters but those of each document's first token, which nothing predicts.
+        """
+        e = self.experiment
+        if isinstance(data, str):
+            if data not in PARTS:
+                raise Error(f"no part {data!r}; choose one of {', '.join(PARTS)}, or pass a Text(...) or Series(...)")
+            stream = self.prepared.streams[data]
+            part = split(self.data, e.train, e.heldout)[data]
+        elif isinstance(data, Data):
+            part, stream = data, make_stream(data, self.codec, self.spec)
+        else:
+            raise Error(f"evaluate takes one of {', '.join(PARTS)}, or a Text, Series or Pairs, not {data!r:.80}")
+        row = evaluate(self.problem, self.params, stream)
+        if isinstance(part, Text) and row["tokens"]:
+            characters = predicted_characters(self.text_codec, part)
+            if characters:
+                row["bits_per_character"] = row["loss"] * row["tokens"] / math.log(2) / characters
+        return row
+
+    def windows(self, count: int | None, at: str, params: Params) -> tuple[Params, Windows]:
+        """Parameters, and the first windows of the first epoch: what `measure` takes of a run.
+
+        Args:
+            count: how many windows; None: 3, or as many as there are.
+            at: `"init"`: the parameters before the first update; `"end"`: those of the run.
+            params: other parameters; None: as `at` says.
+
+        Raises:
+            Error: the model is count-based; parameters of another structure; an epoch has fewer windows.
+        """
+        setup, problem, stream = self.experiment.setup(), self.problem, self.prepared.streams["train"]
+        if params is None:
+            params = self.params if at == "end" else init_train_state(problem, setup, 1).params
+        elif _shapes(params) != _shapes(self.experiment.fit().params_like(problem)):
+            raise Error("params are not those of the run's model: pass a tree like run.params")
+        num_steps = setup.sampler.num_steps
+        plan = draw_plan(setup.sampler, stream.bounds, setup.seed, 0)
+        count = min(3, len(plan.starts)) if count is None else count
+        if count > len(plan.starts):
+            raise Error(f"windows = {count} must be from 1 to {len(plan.starts)}, which is an epoch of this run")
+        plan = past_warmup(plan, problem.warmup, num_steps)
+        rows_B = jnp.arange(setup.sampler.batch_size, dtype=jnp.int32)
+        batches = jax.vmap(lambda plan: make_batch(stream, plan, num_steps, rows_B)[0])(
+            jax.tree.map(lambda a: jnp.asarray(a[:count]), plan)
+        )
+        return params, Windows(jax.vmap(lambda _: problem.init_state(params))(rows_B), batches)
+
+    def rows(self, num_rows: int, num_steps: int) -> dict[str, Any]:
+        """Rows from all over the training part, each from the initial state.
+
+        Args:
+            num_rows: how many, side by side.
+            num_steps: of each, inside one document.
+
+        Returns:
+            What `lags`, `value_and_grad` and `measure` take: `state`, leaves [B, ...]; `xs`, (inputs, targets), leaves
+            [T, B, ...]; `weights`, float[T, B], equal for all targets that count in training, which sum to 1.
+        """
+        self.experiment.setup()  # an error where the model has no gradient
+        batch = spread_rows(self.prepared.streams["train"], num_rows, num_steps, self.problem.warmup)
+        state = jax.vmap(lambda _: self.problem.init_state(self.params))(np.arange(num_rows))
+        return {"state": state, "xs": batch.xs, "weights": batch.weights}
+
+    def generate(
+        self,
+        prompt: Any,
+        length: int = 100,
+        temperature: float = 0.0,
+        *,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        unknown: bool = False,
+    ) -> Any:
+        """The prompt and its continuation by `length` tokens; of a list of prompts a list.
+
+        Args:
+            prompt: how the text begins; or several such texts.
+            length: number of tokens to add.
+            temperature: 0 chooses the likeliest token; else token i with probability ∝ p_i^(1/temperature).
+            top_k: choose only among the k likeliest.
+            top_p: choose only among the fewest likeliest tokens whose probabilities sum to at least p.
+            seed: of the choice: the same arguments give the same text.
+            unknown: whether `<unk>` may be chosen, and stand for what a prompt has and the vocabulary lacks.
+        """
+        several = isinstance(prompt, Iterable) and not isinstance(prompt, str)
+        texts = [
+            generate(
+                self.experiment.model,
+                self.params,
+                self.text_codec,
+                one,
+                length,
+                temperature,
+                top_k=top_k,
+                top_p=top_p,
+                seed=seed,
+                unknown=unknown,
+            )
+            for one in (prompt if several else [prompt])
+        ]
+        return texts if several else texts[0]
+
+    @property
+    def text_codec(self) -> TextCodec:
+        """The codec of a run on text.
+
+        Raises:
+            Error: the run was trained on something else.
+        """
+        if not isinstance(self.codec, TextCodec):
+            raise Error("this run was not trained on text: use forecast(history, steps) or predict(x)")
+        return self.codec
+
+    def predict(self, x: Any, ahead: int = 1) -> np.ndarray:
+        """Predictions `ahead` steps ahead, in the units of the series.
+
+        Args:
+            x: a `Series`, float[n, dim] or float[n]; read from the initial state.
+            ahead: how many steps lie between the last value that is known and the one predicted.
+
+        Returns:
+            float[n, dim]; entry t predicts x[t] from values up to x[t - ahead]: the model reads those, and then its own
+            predictions. NaN where that is impossible: in the first `ahead` entries, and where the model lacks context.
+        """
+        return self._go_on(forecast.predict, x, ahead, "ahead")
+
+    def forecast(self, history: Any, steps: int) -> np.ndarray:
+        """What follows a series, float[steps, dim], in its units: the model reads its own forecasts.
+
+        Args:
+            history: a `Series`, float[n, dim] or float[n]; read from the initial state.
+            steps: how many to add.
+        """
+        return self._go_on(forecast.forecast, history, steps, "steps")
+
+    def _go_on(self, how, x, count, name):
+        x = (x if isinstance(x, Series) else Series(x)).values
+        forecast.check_series(self.experiment.model, self.spec, x.shape, count, name)
+        dtype = jax.tree.leaves(self.params)[0].dtype
+        values = jax.numpy.asarray(self.codec.encode(x) if self.codec else x, dtype)
+        found = np.asarray(how(self.experiment.model, self.spec, self.params, values, count), np.float64)
+        return self.codec.decode(found) if self.codec else found
+
+    def plot(self) -> Any:
+        """A matplotlib figure of training and held-out perplexity (or loss) by epoch."""
+        from seqjax.report import plot
+
+        plugins = filter(None, (self.experiment.model, self.experiment.gradient))
+        return plot.history(self.metrics, title=" · ".join(map(registry.name_of, plugins)))
+
+    @functools.cached_property
+    def samples(self) -> dict[str, str]:
+        """Two continuations of the first characters of the training part, by how they were chosen; of text only."""
+        if not isinstance(self.codec, TextCodec):
+            return {}
+        prompt = self.codec.decode(self.prepared.streams["train"].inputs[:12])
+        return {"greedy": self.generate(prompt, 200), "temperature 0.8": self.generate(prompt, 200, temperature=0.8)}
+
+    def __repr__(self) -> str:
+        last = f", heldout_loss={self.metrics[-1]['heldout_loss']:.4g}" if self.metrics else ""
+        path = None if self.path is None else str(self.path)
+        return f"Run({len(self.metrics)} of {self.experiment.epochs} epochs{last}, path={path!r})"
+
+
+def check_metric(name: str, known: Iterable[str]) -> None:
+    """An error if there is no column of this name."""
+    if name not in known:
+        raise Error(f"unknown metric {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+
+
+def _shapes(tree):
+    return jax.tree.map(jnp.shape, tree)

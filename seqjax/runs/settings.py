@@ -1,0 +1,79 @@
+"""What a configuration says of an experiment: its scalars, its plugins, their defaults. Imports no jax."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Interval
+
+from seqjax.errors import Error, nearest
+from seqjax.plugin import registry
+from seqjax.plugin.base import Plugin, checked, fields_of
+from seqjax.plugin.config import Config, create, from_table, name_fault, overlay
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "dataset": {"plugin": "seqjax/python-docs"},
+    "sampler": {"plugin": "seqjax/sequential", "batch_size": 32, "num_steps": 35},
+    "model": {"plugin": "seqjax/rnn", "hidden": 256},
+    "gradient": {"plugin": "seqjax/full"},
+    "optimizer": {"plugin": "seqjax/sgd", "learning_rate": 1.0, "clip_norm": 1.0},
+}
+"""The plugins of an experiment that names no others."""
+
+TRAINING = ("sampler", "gradient", "optimizer")
+"""The kinds that only a model which is trained needs; a count-based one has none of them."""
+
+TEXT_FILE = "seqjax/text-file"
+"""The dataset that reads a text file which is named on the command line alone."""
+
+
+def create_default(kind: str) -> Any:
+    """The plugin of this kind in an experiment that names no other."""
+    fields = dict(DEFAULTS[kind])
+    return create(kind, fields.pop("plugin"), **fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scalars(Plugin):
+    """The fields of an `Experiment` that are not plugins."""
+
+    train: Annotated[int, Interval(ge=2)] | Annotated[float, Interval(gt=0, le=1)] = 0.9
+    """The first part of the dataset: characters or time steps if an int, a share if a float."""
+    heldout: Annotated[int, Interval(ge=0)] | Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    """The part after it, which is evaluated and never trained on; 0: none."""
+    epochs: Annotated[int, Interval(ge=1)] = 20
+    """How often the sampler goes through the training part; 1 for a count-based model."""
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
+    """Seed of the parameters, of the sampler and of the gradient strategy."""
+    evaluate_every: Annotated[int, Interval(ge=1)] = 1
+    """The number of epochs from one held-out evaluation to the next; the last epoch is always evaluated."""
+
+
+def resolve(config: Config) -> Config:
+    """The fields of an `Experiment` from a configuration laid over `DEFAULTS`.
+
+    Kinds in `TRAINING` that the configuration does not name are left to the experiment, which knows whether its model
+    is trained. Where a name is wrong, nothing is imported unless other plugins are given fields, which may be wrong too.
+
+    Raises:
+        Error: whatever is wrong with it, all at once.
+    """
+    merged, problems = overlay(DEFAULTS, config), []
+    known = fields_of(Scalars)
+    for key in config:
+        if key not in known and key not in registry.GROUPS:
+            problems.append(f"{key}: Experiment has no such field{nearest(key, [*known, *registry.GROUPS])}")
+    fields = checked(Scalars, {key: value for key, value in merged.items() if key in known}, problems)
+    named = [kind for kind in registry.GROUPS if kind in config or (kind in merged and kind not in TRAINING)]
+    tables = {kind: merged[kind] for kind in named}
+    wrong = {kind: fault for kind, table in tables.items() if (fault := name_fault(kind, table))}
+    given = {kind for kind in tables if kind in config and kind not in wrong}
+    import_given = any(isinstance(tables[kind], Mapping) and len(tables[kind]) > 1 for kind in given)
+    for kind, table in tables.items():
+        if kind in wrong:
+            problems.append(f"[{kind}] {wrong[kind]}")
+        elif not wrong or (kind in given and import_given):
+            fields[kind] = from_table(kind, table, f"[{kind}]", problems)
+    if problems:
+        raise Error("the configuration is not valid:", problems=problems)
+    return fields

@@ -1,0 +1,540 @@
+"""Many runs of an experiment: trained in variants by `sweep`, kept and compared as `Runs`."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.data.dataset import Data
+from seqjax.data.sampler import draw_plan
+from seqjax.errors import Error, nearest
+from seqjax.files import PART, PLAIN_NAME, write
+from seqjax.plugin import config
+from seqjax.plugin.base import Plugin, fields_of
+from seqjax.plugin.config import describe
+from seqjax.report.table import Table
+from seqjax.runs import folder
+from seqjax.runs.environment import MACHINE, changes
+from seqjax.runs.execute import check, check_environment, ended_run, execute_side_by_side, make_ready
+from seqjax.runs.experiment import Experiment, differences, read_experiment
+from seqjax.runs.run import Run
+from seqjax.training.fit import GradientDescent
+from seqjax.training.loop import Diverged
+
+INDEX = "sweep.json"
+"""The file of a sweep's folder that says which run lies where."""
+
+RESAMPLES = 10_000
+"""Bootstrap samples behind an interval."""
+
+
+class Place(NamedTuple):
+    """Where a run of a sweep belongs: its variant, which is all of its name but the seed, and its folder."""
+
+    variant: str
+    folder: str
+
+
+class Runs(Mapping[str, Run]):
+    """Runs by name, such as `"full, seed=0"`: the variant, then the seed. What `sweep` returns.
+
+    Args:
+        runs: by name.
+        variants: the variant of each name: runs of one variant differ in the seed alone; "" stands for "all".
+
+    Raises:
+        Error: a run without a variant; runs of one variant that differ in more than the seed, as in their dataset or in JAX's
+            precision.
+    """
+
+    def __init__(self, runs: Mapping[str, Run], variants: Mapping[str, str]):
+        if missing := [name for name in runs if name not in variants]:
+            raise Error(f"Runs: these have no variant: {', '.join(missing)}; give each one: its name without the seed")
+        self._runs = dict(runs)
+        self._variants = {name: variant or "all" for name, variant in variants.items()}
+        for variant, group in self.variants.items():
+            check_alike(variant, [run.experiment for run in group])
+            _check_environments(variant, [run for run in group if run.path is not None])
+
+    @classmethod
+    def open(cls, *paths: str | Path) -> "Runs":
+        """The runs in these folders: of single runs, whose names tell what differs between them, or of a sweep.
+
+        Raises:
+            Error: a folder that holds neither.
+        """
+        if len(paths) == 1 and (Path(paths[0]) / INDEX).is_file():
+            return cls._open_sweep(Path(paths[0]))
+        runs = {str(Path(path)): Run.open(path) for path in paths}
+        if len({Path(path).resolve() for path in paths}) < len(paths):
+            raise Error(f"a run is given twice: {', '.join(map(str, paths))}")
+        configs = {name: flatten(config.to_config(run.experiment)) for name, run in runs.items()}
+        keys = dict.fromkeys(key for flat in configs.values() for key in flat)
+        varied = [key for key in keys if len({str(flat.get(key)) for flat in configs.values()}) > 1]
+        return cls(runs, {name: _variant_name(run.experiment, configs[name], varied) for name, run in runs.items()})
+
+    @classmethod
+    def _open_sweep(cls, path):
+        index = read_index(path)
+        missing = [name for name, place in index.items() if not (path / place.folder / folder.CONFIG).is_file()]
+        if missing:
+            raise Error(f"{path} is unfinished: it has no run {missing[0]!r} yet; the command that began it goes on")
+        runs = {name: Run.open(path / place.folder) for name, place in index.items()}
+        return cls(runs, {name: place.variant for name, place in index.items()})
+
+    def __getitem__(self, name: str) -> Run:
+        if name not in self._runs:
+            raise KeyError(f"no run {name!r}{nearest(name, self._runs)}; there are {', '.join(self._runs)}")
+        return self._runs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._runs)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @property
+    def first(self) -> Run:
+        """The first run."""
+        return next(iter(self._runs.values()))
+
+    @property
+    def variants(self) -> dict[str, list[Run]]:
+        """The runs of each variant, which differ in the seed alone."""
+        found: dict[str, list[Run]] = {}
+        for name, run in self._runs.items():
+            found.setdefault(self._variants[name], []).append(run)
+        return found
+
+    def metric(self, name: str) -> np.ndarray:
+        """One column of the metrics of every run, float64[runs, n]; NaN behind the end of a shorter one."""
+        if not any(run.metrics for run in self._runs.values()):
+            raise Error("these runs have no metrics: none came to the end of its first epoch")
+        columns = [run.metric(name) if run.metrics else np.zeros(0) for run in self._runs.values()]
+        n = max(map(len, columns))
+        return np.stack([np.pad(column, (0, n - len(column)), constant_values=math.nan) for column in columns])
+
+    def compare(self, metric: str, against: str | None = None) -> Table:
+        """What each variant came to: median, lowest and highest of the last value over its seeds.
+
+        With `against` also the mean difference to that variant, paired by seed, and its 95 % bootstrap interval (Efron &
+        Tibshirani 1993, 10,000 resamples of the seeds; few seeds give intervals that are too narrow). A run that
+        diverged or is unfinished has no value; such runs are counted apart, where there are any.
+
+        Args:
+            metric: a column of the metrics, such as `"heldout_perplexity"`.
+            against: the name of an variant.
+
+        Raises:
+            Error: unknown metric or variant; two runs of one variant with the same seed.
+        """
+        check_variant(against, self.variants)
+        values = {variant: by_seed(variant, runs, metric) for variant, runs in self.variants.items()}
+        columns = ["variant", "runs", "median", "low", "high"]
+        columns += [] if against is None else ["difference", "from", "to"]
+        kinds = {"diverged": lambda run: run.diverged, "unfinished": lambda run: not (run.finished or run.diverged)}
+        without = {name: is_so for name, is_so in kinds.items() if any(map(is_so, self._runs.values()))}
+        rows = []
+        for variant, found in values.items():
+            good = [value for value in found.values() if not math.isnan(value)]
+            summary = (np.median(good), min(good), max(good)) if good else (math.nan,) * 3
+            row = [variant, len(good), *map(float, summary)]
+            if against is not None:
+                row += [None] * 3 if variant == against else paired_difference(found, values[against])
+            rows.append(row + [sum(map(is_so, self.variants[variant])) for is_so in without.values()])
+        return Table([*columns, *without], rows)
+
+    def __repr__(self) -> str:
+        return f"Runs({len(self)}: {', '.join(self._runs)})"
+
+
+def read_index(path: Path) -> dict[str, Place]:
+    """Where the runs of a sweep are.
+
+    Raises:
+        Error: a damaged file (exit code 4); a folder that is not inside the sweep's.
+    """
+    index = folder.read(
+        path / INDEX,
+        lambda data: {
+            name: Place(str(place["variant"]), str(place["folder"])) for name, place in json.loads(data).items()
+        },
+    )
+    for place in index.values():
+        plain = re.fullmatch(PLAIN_NAME, place.folder)
+        if not plain or (path / place.folder).resolve().parent != path.resolve():
+            raise Error(f"{path / INDEX}: not the name of a folder inside {path}: {place.folder!r}")
+    return index
+
+
+def check_variant(against: str | None, variants: Iterable[str]) -> None:
+    """An error if there is no variant of this name."""
+    known = dict.fromkeys(variants)
+    if against is not None and against not in known:
+        raise Error(f"no variant {against!r}{nearest(against, known)}; there are {', '.join(known)}")
+
+
+def check_alike(variant: str, experiments: Sequence[Experiment]) -> None:
+    """An error where experiments of one variant differ in more than the seed."""
+    first, *others = (dataclasses.replace(experiment, seed=0) for experiment in experiments)
+    for other in others:
+        if problems := differences(first, other):
+            raise Error(
+                f"{variant}: its runs differ in more than the seed; compare or sweep them apart:", problems=problems
+            )
+
+
+def _check_environments(variant, runs):
+    """An error where runs of one variant were made on different datasets, or by other code or options."""
+    if len({run.dataset_sha256 for run in runs}) > 1:
+        raise Error(
+            f"{variant}: these runs were trained on different datasets: {', '.join(str(run.path) for run in runs)}"
+        )
+    records = [folder.read(run.path / folder.ENVIRONMENT, lambda data: json.loads(data)) for run in runs]
+    for run, record in zip(runs[1:], records[1:], strict=True):
+        if problems := changes(records[0], record, MACHINE):
+            text = f"{variant}: {runs[0].path} and {run.path} were made in different environments; compare them apart:"
+            raise Error(text, problems=problems)
+
+
+def main_metric(runs: Iterable[Run]) -> str:
+    """What a comparison is of where nothing is said: perplexity, or loss, of the held-out part if there is one."""
+    rows = [row for run in runs for row in run.metrics]
+    part = "heldout" if not rows or any(not math.isnan(row["heldout_loss"]) for row in rows) else "train"
+    return f"{part}_perplexity" if any(f"{part}_perplexity" in row for row in rows) else f"{part}_loss"
+
+
+def by_seed(variant: str, runs: Sequence[Run], metric: str) -> dict[int, float]:
+    """The last value of a metric of each run of an variant."""
+    values = {run.experiment.seed: last(run, metric) for run in runs}
+    if len(values) < len(runs):
+        seeds = [run.experiment.seed for run in runs]
+        raise Error(f"{variant}: {len(runs)} runs have the seeds {', '.join(map(str, seeds))}; compare one a seed")
+    return values
+
+
+def last(run: Run, metric: str) -> float:
+    """The last value of a metric that there is; NaN for a run that did not come to its end."""
+    if not run.finished:
+        return math.nan
+    values = run.metric(metric)
+    known = values[~np.isnan(values)]
+    return float(known[-1]) if known.size else math.nan
+
+
+def paired_difference(values: Mapping[int, float], against: Mapping[int, float]) -> list[float]:
+    """Mean of values - against over common seeds, and its 95 % bootstrap interval; NaN where there is too little."""
+    d = np.array([values[seed] - against[seed] for seed in values if seed in against])
+    d = d[~np.isnan(d)]
+    if d.size == 0:
+        return [math.nan] * 3
+    means = np.random.default_rng(0).choice(d, (RESAMPLES, d.size)).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5]) if d.size > 1 else (math.nan, math.nan)
+    return [float(d.mean()), float(low), float(high)]
+
+
+def _variant_name(experiment, flat, varied):
+    """What tells one config from the others. Of a plugin that differs, the fields that are not at their defaults."""
+    words = []
+    for key in varied:
+        kind, _, field = key.partition(".")
+        is_inner = field != "plugin" and f"{kind}.plugin" in varied
+        if key != "seed" and not (is_inner and (key not in flat or _at_default(getattr(experiment, kind), field))):
+            words.append(f"{key.removesuffix('.plugin')}={str(flat.get(key, 'none')).removeprefix('seqjax/')}")
+    return ", ".join(words)
+
+
+def _at_default(plugin, field):
+    known = {} if isinstance(plugin, Data) else fields_of(type(plugin))  # type: ignore[arg-type]
+    return field in known and getattr(plugin, field) == known[field].make_default()
+
+
+def flatten(table: config.Config, prefix: str = "") -> dict[str, object]:
+    """A nested dict with dotted keys."""
+    flat: dict[str, object] = {}
+    for key, value in table.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def sweep(
+    experiment: Experiment,
+    axes: Mapping[str, Iterable[Any] | Mapping[str, Any]],
+    out: str | Path | None = None,
+    *,
+    devices: int | None = None,
+    progress: bool = False,
+    checkpoint_seconds: float = 30.0,
+) -> Runs:
+    """Runs every combination of the values of some fields.
+
+    Every run is one that could have been made alone. A sweep that was interrupted goes on, and one that is finished is
+    opened. A run that diverges does not end the sweep.
+
+    Args:
+        experiment: what does not vary.
+        axes: field -> values; `"optimizer.learning_rate"` is a field of a plugin. Values in a dict are named variants;
+            others are named `field=value`. The name of a run has the seed last: `"full, seed=0"`.
+        out: folder in which each run has its own; None: in memory.
+        devices: how many to shard each batch over; None: all, or the most that divide the batch.
+        progress: whether to print a line a run.
+        checkpoint_seconds: time from one checkpoint of a run to the next, at least.
+
+    Raises:
+        Error: an unknown field, a value that it does not take, names that are not different, or a folder with runs
+            that differ in more than these fields.
+    """
+    return run_all(combine(experiment, axes), axes, out, devices, progress, checkpoint_seconds)
+
+
+class Planned(NamedTuple):
+    """A run that is to be made.
+
+    Args:
+        variant: its name without the seed.
+        experiment: what it carries out.
+    """
+
+    variant: str
+    experiment: Experiment
+
+
+def run_all(
+    planned: Mapping[str, Planned],
+    varied: Iterable[str],
+    out: str | Path | None,
+    devices: int | None,
+    progress: bool,
+    checkpoint_seconds: float,
+) -> Runs:
+    """Makes runs that differ in some fields, each in a folder of its own.
+
+    Args:
+        planned: by name.
+        varied: the fields in which they differ.
+        out: folder of the sweep; None: in memory.
+        devices: how many to shard each batch over; None: all, or the most that divide the batch.
+        progress: whether to print a line a run.
+        checkpoint_seconds: time from one checkpoint of a run to the next, at least.
+    """
+    counts = Counter(plan.experiment for plan in planned.values())
+    if repeated := [name for name, plan in planned.items() if counts[plan.experiment] > 1]:
+        raise Error(f"sweep: these are one experiment: {', '.join(repeated)}")
+    paths = dict.fromkeys(planned) if out is None else _claim(Path(out), planned, varied, devices)
+    runs: dict[str, Run] = {}
+    if jax.default_backend() != "cpu" and len(jax.devices()) == 1:  # several devices share the rows of one run instead
+        runs |= _side_by_side(planned, paths, checkpoint_seconds)
+    for n, (name, plan) in enumerate(planned.items()):
+        began = time.monotonic()
+        if name not in runs:
+            runs[name] = _run(plan.experiment, paths[name], devices, checkpoint_seconds)
+        if progress:
+            print(
+                f"[{n + 1}/{len(planned)}] {name or 'all'}: {_result(runs[name])} ({time.monotonic() - began:.0f} s)",
+                flush=True,
+            )
+    return Runs({name: runs[name] for name in planned}, {name: plan.variant for name, plan in planned.items()})
+
+
+def _side_by_side(planned, paths, checkpoint_seconds):
+    """The runs that can be trained side by side: new ones that differ in the seed and in optimizer settings alone."""
+    new = {
+        name: plan.experiment
+        for name, plan in planned.items()
+        if isinstance(plan.experiment.fit(), GradientDescent) and (paths[name] is None or not paths[name].exists())
+    }
+    runs: dict[str, Run] = {}
+    while new:
+        first = next(iter(new.values()))
+        group = {name: e for name, e in new.items() if varied_floats([first, e]) is not None}
+        new = {name: e for name, e in new.items() if name not in group}
+        fields = varied_floats(list(group.values()))
+        if fields is not None and _have_equal_epochs(list(group.values())):
+            folders = [paths[name] for name in group]
+            made = execute_side_by_side(list(group.values()), folders, fields, checkpoint_seconds)
+            runs |= dict(zip(group, made or (), strict=False))
+    return runs
+
+
+def varied_floats(experiments: Sequence[Experiment]) -> dict[str, list[float]] | None:
+    """The optimizer's float fields that differ between experiments which differ in nothing else but the seed.
+
+    None where they differ in more, or where the states of their optimizers differ in structure, as with and without a
+    warm-up, so that one compiled call cannot train them all.
+    """
+    optimizers: list[Any] = [experiment.optimizer for experiment in experiments]
+    if len(set(map(type, optimizers))) > 1:
+        return None
+    columns = {f.name: [getattr(o, f.name) for o in optimizers] for f in dataclasses.fields(optimizers[0])}
+    floats = {
+        name: column
+        for name, column in columns.items()
+        if len(set(column)) > 1 and all(isinstance(value, float) for value in column)
+    }
+    plain = {name: column[0] for name, column in floats.items()}
+    rest = [
+        dataclasses.replace(experiment, seed=0, optimizer=dataclasses.replace(optimizer, **plain))
+        for experiment, optimizer in zip(experiments, optimizers, strict=True)
+    ]
+    if any(experiment != rest[0] for experiment in rest):
+        return None
+    states = [jax.eval_shape(optimizer.build(1).init, jnp.zeros(())) for optimizer in optimizers]
+    return floats if len(set(map(jax.tree.structure, states))) == 1 else None
+
+
+def _have_equal_epochs(experiments):
+    """Whether the epochs of all experiments, which share their data, have equally many batches."""
+    setup = experiments[0].setup()
+    bounds = make_ready(experiments[0], None).prepared.streams["train"].bounds
+    return all(
+        len({len(draw_plan(setup.sampler, bounds, e.seed, epoch).starts) for e in experiments}) == 1
+        for epoch in range(setup.epochs)
+    )
+
+
+def combine(experiment: Experiment, axes: Mapping[str, Iterable[Any] | Mapping[str, Any]]) -> dict[str, Planned]:
+    """The runs that are all combinations of the axes' values, by name."""
+    ordered = sorted(axes, key=lambda field: field == "seed")  # the seed comes last; the others keep their order
+    choices = [_labelled(field, axes[field]) for field in ordered]
+    for field, choice in zip(ordered, choices, strict=True):
+        if not choice:
+            raise Error(f"sweep: {field} has no values")
+    found = {}
+    for combination in itertools.product(*(choice.items() for choice in choices)):
+        changed = experiment
+        for field, (_, value) in zip(ordered, combination, strict=True):
+            changed = replace_field(changed, field, value)
+        labels = [label for label, _ in combination]
+        name, variant = (", ".join(labels[:n]) for n in (len(labels), len(labels) - ("seed" in axes)))
+        if name in found:
+            raise Error(f"sweep: two runs would have the name {name!r}; give the values other names")
+        found[name] = Planned(variant, changed)
+    return found
+
+
+def replace_field(plugin: Any, field: str, value: Any) -> Any:
+    """The plugin with another value of a field; `outer.inner` is a field of a plugin in a field."""
+    outer, _, inner = field.partition(".")
+    known = fields_of(type(plugin))  # type: ignore[arg-type]
+    if outer not in known:
+        raise Error(
+            f"sweep: {type(plugin).__name__} has no field {outer!r}{nearest(outer, known)}; it has {', '.join(known)}"
+        )
+    if inner:
+        if not isinstance(getattr(plugin, outer), Plugin):
+            raise Error(f"sweep: {field!r}: {outer} of {type(plugin).__name__} has no fields of its own")
+        value = replace_field(getattr(plugin, outer), inner, value)
+    return dataclasses.replace(plugin, **{outer: value})
+
+
+def _labelled(field, values):
+    """Label -> value of one axis."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise Error(f"sweep: {field} takes a list of values, or a dict of named ones, not {values!r}")
+    if isinstance(values, Mapping):
+        return {str(label): value for label, value in values.items()}
+    values = list(values)
+    found = {f"{field}={_label(value)}": value for value in values}
+    if len(found) < len(values):
+        raise Error(f"sweep: {field} has a value twice: {', '.join(found)}")
+    return found
+
+
+def _label(value):
+    """A value in a name."""
+    if isinstance(value, Data):
+        return f"{type(value).__name__} {value.sha256[:8]}"
+    return describe(value) if isinstance(value, Plugin) else value
+
+
+def _claim(out, planned, varied, devices):
+    """The folder of each run, once the sweep's index has them all.
+
+    Nothing is written where a run cannot be made, or does not belong to those that are there.
+    """
+    files = {file.name for file in out.iterdir()} if out.is_dir() else set()
+    strange = sorted(name for name in files if name != folder.LOCK and not name.endswith(PART))
+    if strange and INDEX not in strange:
+        raise Error(f"{out} holds no sweep, but {', '.join(strange[:3])}; choose another folder")
+    _check(out, _index(out, planned), planned, varied, devices)
+    with folder.lock(out):
+        folder.remove_parts(out)
+        index = _index(out, planned)  # again: another process may just have added to it
+        text = json.dumps({name: place._asdict() for name, place in index.items()}, indent=2, ensure_ascii=False)
+        # Half a symbol, which UTF-8 lacks, is written as JSON's own escape.
+        write(out / INDEX, (text + "\n").encode("utf-8", "backslashreplace"))
+    return {name: out / index[name].folder for name in planned}
+
+
+def _index(out, planned):
+    """The index of the folder with these runs in it."""
+    index = read_index(out) if (out / INDEX).is_file() else {}
+    index |= {name: Place(plan.variant, _slug(name)) for name, plan in planned.items() if name not in index}
+    counts = Counter(place.folder for place in index.values())
+    if alike := [name for name, place in index.items() if counts[place.folder] > 1]:
+        raise Error(f"these names are too much alike to be folders: {', '.join(alike)}")
+    return index
+
+
+def _slug(name):
+    """A folder's name: the letters, digits and dots of a name, with dashes between them.
+
+    Where that loses more than what separates them, a hash is behind it, so that two such names have two folders.
+    """
+    slug = re.sub("[^A-Za-z0-9.]+", "-", name).strip("-.")[:90]
+    if not name:
+        return "all"
+    if slug and _letters(slug) == _letters(name):
+        return slug
+    return f"{slug}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}".strip("-")
+
+
+def _letters(name):
+    """A name without its separators; a dash is one between letters, and else a sign."""
+    return re.sub("[ ,:=_]|(?<=[A-Za-z0-9.])-", "", name)
+
+
+def _check(out, index, planned, varied, devices):
+    """An error where a variant cannot be trained, or its runs do not go with those that are there."""
+    begun = {name: out / index[name].folder for name in index if (out / index[name].folder / folder.CONFIG).is_file()}
+    kept = {index[name].variant: path for name, path in reversed(begun.items())}  # one run of each variant
+    known = {variant: read_experiment(path) for variant, path in kept.items()}
+    for variant, experiment in {plan.variant: plan.experiment for plan in planned.values()}.items():
+        if variant in known:
+            check_alike(variant or "all", [known[variant], experiment])
+        elif known and (problems := differences(next(iter(known.values())), experiment, [*varied, "seed"])):
+            what = f"{out} holds runs that differ from {variant or 'these'} in what is not varied"
+            raise Error(f"{what}; choose another folder:", problems=problems)
+        if any(plan.variant == variant and name not in begun for name, plan in planned.items()):
+            run, fit = make_ready(experiment, kept.get(variant, out)), experiment.fit(devices)
+            check(run, fit)
+            if variant in kept:
+                check_environment(run, fit, MACHINE)
+
+
+def _run(experiment, path, devices, checkpoint_seconds):
+    ended = ended_run(experiment, path)
+    if ended is not None:
+        return ended
+    try:
+        return experiment.run(path, devices=devices, checkpoint_seconds=checkpoint_seconds)
+    except Diverged as fault:
+        return fault.run
+
+
+def _result(run: Run) -> str:
+    if run.diverged:
+        return "diverged"
+    metric = main_metric([run])
+    return f"{metric.replace('_', ' ').replace('heldout', 'held-out')} {run.metrics[-1][metric]:.4g}"

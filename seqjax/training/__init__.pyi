@@ -1,0 +1,11 @@
+from .epoch import TrainState as TrainState
+from .epoch import run_epoch as run_epoch
+from .evaluate import evaluate as evaluate
+from .fit import Counting as Counting
+from .fit import Fit as Fit
+from .fit import GradientDescent as GradientDescent
+from .generate import generate as generate
+from .loop import Diverged as Diverged
+from .loop import training as training
+from .optimizer import Optimizer as Optimizer
+from .setup import TrainingSetup as TrainingSetup

@@ -1,0 +1,171 @@
+"""One epoch: a scan over its batches, pure; compiled for rows on several devices, or for several runs side by side."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from seqjax.data.sampler import Plan
+from seqjax.data.stream import Stream
+from seqjax.data.windows import make_batch, past_warmup
+from seqjax.gradients.base import Gradient, Memory
+from seqjax.gradients.problem import Problem
+from seqjax.training.devices import ROWS
+from seqjax.training.optimizer import Optimizer
+
+
+class TrainState(NamedTuple):
+    """What training carries from update to update.
+
+    Args:
+        params: the parameters.
+        opt_state: the optimizer's state.
+        carry: the recurrent state, leaves [B, ...].
+        memory: the gradient strategy's memory.
+        key: the root of all randomness; update n draws from `fold_in(key, n)`.
+        update: int32[], the number of updates made.
+    """
+
+    params: Any
+    opt_state: Any
+    carry: Any
+    memory: Any
+    key: Any
+    update: Any
+
+
+def run_epoch(
+    problem: Problem,
+    gradient: Gradient,
+    tx: optax.GradientTransformation,
+    state: TrainState,
+    stream: Stream,
+    plan: Plan,
+    num_steps: int | None = None,
+    axis: str | None = None,
+) -> tuple[TrainState, dict[str, Any]]:
+    """One epoch: a scan over the plan's batches. Pure and not jitted, so that it can be vmapped over seeds.
+
+    From the first update on whose loss, gradient or parameters are not finite, the state stays as it was before.
+
+    Args:
+        problem: what is trained.
+        gradient: how it is differentiated.
+        tx: the optax transformation.
+        state: where to start.
+        stream: the data, on the device.
+        plan: the windows of the epoch, N batches of B rows; B those of this device.
+        num_steps: T; None: the longest scored window of the plan, which then must not be traced.
+        axis: name of the mapped axis over which rows are sharded, if any.
+
+    Returns:
+        The state after the epoch, and `loss`, `tokens` and `grad_norm` (before clipping), f[N] each.
+    """
+    num_steps = int(np.max(plan.scored)) if num_steps is None else num_steps
+    num_rows = plan.starts.shape[1]
+    rows = jnp.arange(num_rows, dtype=jnp.int32)
+    if axis is not None:
+        rows += num_rows * jax.lax.axis_index(axis)
+
+    def over_devices(collective, tree):
+        return tree if axis is None else collective(tree, axis)
+
+    def update(carry, plan):
+        state, good = carry
+        batch, tokens = make_batch(stream, plan, num_steps, rows, functools.partial(over_devices, jax.lax.psum))
+        key = jax.random.fold_in(state.key, state.update)
+        estimate = gradient(problem, state.params, state.carry, state.memory, batch, key)
+        loss, grads = over_devices(jax.lax.psum, (estimate.loss, estimate.grads))
+        shared = over_devices(jax.lax.pmean, estimate.memory.shared)
+        shared = jax.tree.map(lambda mean, a: mean.astype(a.dtype), shared, estimate.memory.shared)
+        with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic is not strict
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+        memory = estimate.memory._replace(shared=shared)
+        new = TrainState(params, opt_state, estimate.state, memory, state.key, state.update + 1)
+        grad_norm = optax.tree.norm(grads)
+        good &= jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(params))
+        state = jax.lax.cond(good, lambda: new, lambda: state)
+        return (state, good), {"loss": loss, "tokens": tokens, "grad_norm": grad_norm}
+
+    plan = past_warmup(jax.tree.map(jnp.asarray, plan), problem.warmup, num_steps)
+    (state, _), updates = jax.lax.scan(update, (state, jnp.array(True)), plan)
+    return state, updates
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """What a compiled epoch is specialised to; equal programs share one compilation."""
+
+    problem: Problem
+    gradient: Gradient
+    optimizer: Optimizer | optax.GradientTransformation
+    num_updates: int
+    num_steps: int
+    mesh: Mesh
+
+    def transformation(self, **fields: Any) -> optax.GradientTransformation:
+        """The optax transformation, with other values of some fields of its plugin."""
+        if not isinstance(self.optimizer, Optimizer):
+            return self.optimizer
+        optimizer: Any = dataclasses.replace(self.optimizer, **fields) if fields else self.optimizer
+        return optimizer.build(self.num_updates)
+
+
+@functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
+def compiled_epoch(
+    state: TrainState, stream: Stream, plan: Plan, program: Program
+) -> tuple[TrainState, dict[str, Any]]:
+    """`run_epoch` with the rows sharded over the program's mesh; `state` is donated."""
+    tx = program.transformation()
+
+    def local(state, stream, plan):
+        return run_epoch(program.problem, program.gradient, tx, state, stream, plan, program.num_steps, ROWS)
+
+    everywhere, by_row = PartitionSpec(), PartitionSpec(None, ROWS)
+    sharded = jax.shard_map(
+        local, mesh=program.mesh, in_specs=(_SPECS, everywhere, by_row), out_specs=(_SPECS, everywhere), check_vma=False
+    )
+    return sharded(state, stream, plan)
+
+
+@functools.partial(jax.jit, static_argnames="program", donate_argnames="states")
+def compiled_epochs(
+    states: TrainState, fields: dict[str, Any], stream: Stream, plans: Plan, program: Program
+) -> tuple[TrainState, dict[str, Any]]:
+    """`run_epoch` of R runs side by side on one device, all of whose leaves have a leading axis [R]; donates `states`.
+
+    Args:
+        states: one a run.
+        fields: name -> float[R], fields of the optimizer that differ between the runs.
+        stream: the data, which all runs share.
+        plans: one a run, with equally many batches.
+        program: what the runs share.
+    """
+
+    def one(state, fields, plan):
+        tx = program.transformation(**fields)
+        return run_epoch(program.problem, program.gradient, tx, state, stream, plan, program.num_steps)
+
+    return jax.vmap(one)(states, fields, plans)
+
+
+_SPECS = TrainState(
+    params=PartitionSpec(),
+    opt_state=PartitionSpec(),
+    carry=PartitionSpec(ROWS),
+    memory=Memory(shared=PartitionSpec(), rows=PartitionSpec(ROWS)),
+    key=PartitionSpec(),
+    update=PartitionSpec(),
+)
+
+
+def place(value: Any, mesh: Mesh) -> Any:
+    """A train state, a plan or a stream on the devices of a mesh, as `compiled_epoch` takes them."""
+    specs = {TrainState: _SPECS, Plan: PartitionSpec(None, ROWS)}.get(type(value), PartitionSpec())
+    return jax.device_put(value, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))

@@ -1,0 +1,137 @@
+"""`Fit`: how a model gets its parameters from a stream, by gradient descent or by counting."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.data.stream import Stream
+from seqjax.errors import Error
+from seqjax.gradients.problem import Params
+from seqjax.models.check import check_model
+from seqjax.models.model import CountBasedModel, ModelProblem
+from seqjax.plugin.config import describe
+from seqjax.training.devices import make_mesh
+from seqjax.training.epoch import TrainState
+from seqjax.training.evaluate import evaluate
+from seqjax.training.loop import Progress, check_training, metrics_row, train_in_chunks
+from seqjax.training.setup import TrainingSetup
+
+
+class Fit:
+    """How a model gets its parameters from a stream."""
+
+    has_curve: bool
+    """Whether it goes through the data many times, so that there is a learning curve."""
+    num_devices: int
+    """How many devices it uses."""
+
+    def check(self, problem: ModelProblem, stream: Stream) -> None:
+        """Raises an `Error` for what cannot be fitted. Computes nothing."""
+        raise NotImplementedError
+
+    def train(
+        self, problem: ModelProblem, stream: Stream, state: TrainState | None = None, progress: Progress | None = None
+    ) -> Iterator[tuple[TrainState, Progress]]:
+        """Yields what there is after every chunk; `state` and `progress` go on from there."""
+        raise NotImplementedError
+
+    def row(self, state: TrainState, progress: Progress) -> dict[str, Any]:
+        """The row of metrics of an epoch that is done."""
+        raise NotImplementedError
+
+    def params_like(self, problem: ModelProblem) -> Params | None:
+        """The structure and shapes of the parameters; None: they depend on the data."""
+        raise NotImplementedError
+
+    def describe(self, problem: ModelProblem) -> str:
+        """The model and what fits it, in a line."""
+        raise NotImplementedError
+
+    def describe_devices(self, available: int) -> str:
+        """How a batch is spread over the devices, in a few words; empty where it is not."""
+        return ""
+
+
+@dataclass(frozen=True)
+class GradientDescent(Fit):
+    """Trains on gradients, epoch after epoch."""
+
+    setup: TrainingSetup
+    """How."""
+
+    has_curve = True
+
+    @property
+    def num_devices(self) -> int:  # type: ignore[override]
+        """How many devices the rows of a batch are sharded over."""
+        return make_mesh(self.setup.sampler.batch_size, self.setup.devices).size
+
+    def check(self, problem, stream):
+        check_model(problem.model, problem.spec)
+        check_training(problem, stream, self.setup)
+
+    def train(self, problem, stream, state=None, progress=None):
+        return train_in_chunks(problem, stream, self.setup, state=state, progress=progress)
+
+    def row(self, state, progress):
+        return metrics_row(state, progress)
+
+    def params_like(self, problem):
+        return jax.eval_shape(lambda: problem.init(jax.random.key(0)))
+
+    def describe(self, problem):
+        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.params_like(problem)))
+        gradient, optimizer = describe(self.setup.gradient), describe(self.setup.optimizer)
+        return f"{describe(problem.model)} · {size:,} parameters · gradient {gradient} · {optimizer}"
+
+    def describe_devices(self, available):
+        batch = self.setup.sampler.batch_size
+        return f"batch of {batch} over {self.num_devices} of {available} devices" if available > 1 else ""
+
+
+@dataclass(frozen=True)
+class Counting(Fit):
+    """Counts, in one pass over the data. What a count-based model takes."""
+
+    has_curve = False
+    num_devices = 1
+
+    def check(self, problem, stream):
+        pass  # the model checks the data when it counts
+
+    def train(self, problem, stream, state=None, progress=None):
+        if not isinstance(problem.model, CountBasedModel):
+            raise Error(f"model {type(problem.model).__name__} has no `count`; train it")
+        began = time.perf_counter()
+        params = jax.tree.map(jnp.asarray, problem.model.count(stream, problem.spec))
+        seconds = time.perf_counter() - began
+        loss = evaluate(problem, params, stream)["loss"]
+        updates = {"loss": np.array([loss]), "tokens": np.array([len(stream.targets)])}
+        state = TrainState(params, (), (), (), (), jnp.zeros((), jnp.int32))
+        yield state, Progress(done=True, updates=updates, epoch_seconds=seconds)
+
+    def row(self, state, progress):
+        (loss,), (tokens,) = progress.updates["loss"].tolist(), progress.updates["tokens"].tolist()
+        return {
+            "epoch": 1,
+            "update": 0,
+            "tokens": tokens,
+            "seconds": progress.epoch_seconds,
+            "compile_seconds": 0.0,
+            "train_loss": loss,
+            "grad_norm": math.nan,
+            "learning_rate": math.nan,
+            "tokens_per_second": tokens / progress.epoch_seconds,
+        }
+
+    def params_like(self, problem):
+        return None
+
+    def describe(self, problem):
+        return f"{describe(problem.model)} · counted"

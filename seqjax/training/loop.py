@@ -1,0 +1,403 @@
+"""The training loop: epochs in chunks, each of which is one compiled, donated call with the data on the device."""
+
+import functools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from seqjax.data.sampler import Plan, Sampler, draw_plan
+from seqjax.data.stream import Stream, check_stream
+from seqjax.data.windows import past_warmup
+from seqjax.errors import Error
+from seqjax.gradients.base import Gradient, init_memory
+from seqjax.gradients.problem import Params, Problem
+from seqjax.models.model import ModelProblem
+from seqjax.training.devices import make_mesh
+from seqjax.training.epoch import Program, TrainState, compiled_epoch, compiled_epochs, place
+from seqjax.training.optimizer import Optimizer
+from seqjax.training.setup import TrainingSetup
+
+CHUNK_STEPS = 2**18
+"""Time steps, over all rows, after which an epoch may be interrupted and its state saved."""
+
+
+class Diverged(Error):  # noqa: N818
+    """A loss or gradient was not finite.
+
+    Attributes:
+        state: the last good state, before that update.
+        run: the run that has it, if any.
+    """
+
+    def __init__(self, message: str, state: TrainState, run: Any = None):
+        super().__init__(message, exit_code=3)
+        self.state = state
+        self.run = run
+
+
+def training(
+    problem: Problem,
+    stream: Stream,
+    *,
+    sampler: Sampler,
+    gradient: Gradient,
+    optimizer: Optimizer | optax.GradientTransformation,
+    epochs: int,
+    seed: int = 0,
+    params: Params | None = None,
+    state: TrainState | None = None,
+    devices: int | None = None,
+    dtype: Any = None,
+) -> Iterator[tuple[TrainState, dict[str, Any]]]:
+    """Trains; yields the state and a row of metrics after each epoch.
+
+    A row has epoch, update, tokens and seconds (both since the call, without compiling), compile_seconds (of this
+    epoch), train_loss, grad_norm (mean, before clipping), learning_rate and tokens_per_second. The state that is
+    yielded is a copy, which may be kept.
+
+    Args:
+        problem: what is trained.
+        stream: what is sampled.
+        sampler: which windows make an epoch.
+        gradient: how the loss is differentiated.
+        optimizer: an optimizer plugin or any optax transformation.
+        epochs: how many, counted from update 0.
+        seed: of the parameters, the sampler and the strategy.
+        params: initial parameters; None: the model's. Required where the problem has no model.
+        state: where to go on, as yielded by an earlier call with the same other arguments.
+        devices: how many to shard the rows over; None: all, or the most that divide the batch.
+        dtype: dtype of the model's computation, such as `jnp.bfloat16`; None: that of the parameters.
+
+    Raises:
+        Diverged: a loss or gradient is not finite.
+    """
+    setup = TrainingSetup(
+        sampler=sampler, gradient=gradient, optimizer=optimizer, epochs=epochs, seed=seed, devices=devices, dtype=dtype
+    )
+    chunks = train_in_chunks(problem, stream, setup, params=params, state=state)
+    # The next chunk reuses the buffers of the state, so the caller gets a copy.
+    return ((jax.tree.map(jnp.copy, new), metrics_row(new, progress)) for new, progress in chunks if progress.done)
+
+
+class Progress(NamedTuple):
+    """How far training has come.
+
+    Args:
+        epoch: the epoch under way, counted from 0.
+        done: whether it is complete.
+        updates: `loss`, `tokens` and `grad_norm` of its updates so far, float64[n] each.
+        compile_seconds: time that compiling took in this epoch.
+        epoch_seconds: time that its training took so far.
+        tokens: targets scored since update 0, before this epoch.
+        seconds: time that training took since update 0, before this epoch, without compiling.
+    """
+
+    epoch: int = 0
+    done: bool = True
+    updates: dict[str, np.ndarray] | None = None
+    compile_seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs are complete."""
+        return self.epoch + self.done if self.updates is not None else 0
+
+    def next_epoch(self, epoch: int) -> "Progress":
+        """The progress at the start of `epoch`."""
+        tokens = 0 if self.updates is None else int(self.updates["tokens"].sum())
+        return Progress(epoch, tokens=self.tokens + tokens, seconds=self.seconds + self.epoch_seconds)
+
+    def add(self, updates: dict[str, np.ndarray], seconds: Sequence[float], done: bool) -> "Progress":
+        """The progress after more updates.
+
+        Args:
+            updates: as in `Progress`.
+            seconds: what compiling took, and what the updates took.
+            done: whether they complete the epoch.
+        """
+        if self.updates is not None:
+            updates = {name: np.concatenate([self.updates[name], values]) for name, values in updates.items()}
+        compile_seconds, update_seconds = seconds
+        return self._replace(
+            done=done,
+            updates=updates,
+            compile_seconds=self.compile_seconds + compile_seconds,
+            epoch_seconds=self.epoch_seconds + update_seconds,
+        )
+
+
+def train_in_chunks(
+    problem: Problem,
+    stream: Stream,
+    setup: TrainingSetup,
+    *,
+    params: Params | None = None,
+    state: TrainState | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[TrainState, Progress]]:
+    """Trains, and yields after every chunk of an epoch: all of a short one, `CHUNK_STEPS` of a long one.
+
+    Args:
+        problem: what is trained.
+        stream: what is sampled.
+        setup: how.
+        params: initial parameters; None: the model's.
+        state: with `progress`, what was yielded after a chunk: training goes on from there, to the same bits.
+        progress: see `state`.
+
+    Raises:
+        Diverged: a loss or gradient is not finite.
+    """
+    stream = check_stream(stream)
+    arguments = first_call(problem, stream, setup, params, state)
+    compiled_epoch.eval_shape(*arguments)  # so that a fault of a plugin is found here and not in the loop
+    return _train(arguments, setup, stream.bounds, progress or Progress())
+
+
+def _train(arguments, setup, bounds, progress):
+    """What `train_in_chunks` yields."""
+    state, stream, _, program = arguments
+    for chunk in _chunks(setup, bounds, program.problem.warmup, 1, int(state.update)):
+        if progress.done:
+            progress = progress.next_epoch(chunk.epoch)
+        plan = place(chunk.plan, program.mesh)
+        state, updates, seconds = _timed_call(compiled_epoch, (state, stream, plan, program))
+        progress = progress.add(updates, seconds, chunk.is_last)
+        if int(state.update) != chunk.stop:
+            raise _diverged(state, progress, chunk.stop)
+        yield state, progress
+
+
+def train_side_by_side(
+    problem: Problem, stream: Stream, setups: Sequence[TrainingSetup], fields: dict[str, list[float]]
+) -> Iterator[list[tuple[TrainState, Progress] | Diverged | None]]:
+    """Trains R runs on one device in one compiled call, and yields after every chunk what came of each.
+
+    On an accelerator a small model leaves most of the device idle, and runs side by side cost little more than one. On
+    a CPU they gain nothing. The time that a chunk takes is shared out evenly among the runs.
+
+    Args:
+        problem: what is trained.
+        stream: what is sampled.
+        setups: one a run. They differ in the seed, and in fields of the optimizer; their epochs have equally many
+            batches.
+        fields: name -> R values, the fields of the optimizer that differ.
+
+    Yields:
+        For each run its state and progress; the error where it diverged; None where it did so earlier.
+    """
+    stream = check_stream(stream)
+    problem = _in_dtype(problem, setups[0].dtype)
+    _, program = _plan_program(problem, stream, setups[0])
+    on_device = place(stream._replace(bounds=None), program.mesh)
+    values = {name: jnp.asarray(column) for name, column in fields.items()}
+    states = _stack([init_train_state(problem, setup, program.num_updates) for setup in setups])
+    progresses, good = [Progress()] * len(setups), [True] * len(setups)
+    each = (_chunks(setup, stream.bounds, problem.warmup, len(setups)) for setup in setups)
+    for chunks in zip(*each, strict=True):
+        plans = _stack([chunk.plan for chunk in chunks])
+        states, updates, seconds = _timed_call(compiled_epochs, (states, values, on_device, plans, program))
+        outcomes: list[tuple[TrainState, Progress] | Diverged | None] = []
+        for i, chunk in enumerate(chunks):
+            if not good[i]:
+                outcomes.append(None)
+                continue
+            if progresses[i].done:
+                progresses[i] = progresses[i].next_epoch(chunk.epoch)
+            mine = {name: rows[i] for name, rows in updates.items()}
+            progresses[i] = progresses[i].add(mine, [s / len(setups) for s in seconds], chunk.is_last)
+            state = jax.tree.map(lambda a, i=i: a[i], states)
+            good[i] = int(state.update) == chunk.stop
+            outcomes.append((state, progresses[i]) if good[i] else _diverged(state, progresses[i], chunk.stop))
+        yield outcomes
+
+
+class _Chunk(NamedTuple):
+    """Some batches of an epoch: its number, their plan, the update that they end with, whether they complete it."""
+
+    epoch: int
+    plan: Plan
+    stop: int
+    is_last: bool
+
+
+def _chunks(setup, bounds, warmup, num_runs, done=0):
+    """The chunks of all epochs, from update `done` on; those of several runs side by side are as much shorter."""
+    sampler = setup.sampler
+    size = max(1, CHUNK_STEPS // (num_runs * sampler.batch_size * sampler.num_steps))
+    first = 0
+    for epoch in range(setup.epochs):
+        plan = draw_plan(sampler, bounds, setup.seed, epoch)
+        # Before chunking: a chunk cannot see earlier resets, from which the warm-up counts.
+        plan = past_warmup(plan, warmup, sampler.num_steps) if warmup else plan
+        last = first + len(plan.starts)
+        while done < last:
+            stop = min(last, first + (done - first) // size * size + size)
+            batches = slice(done - first, stop - first)
+            yield _Chunk(epoch, jax.tree.map(lambda a, rows=batches: a[rows], plan), stop, stop == last)
+            done = stop
+        first = last
+
+
+def _timed_call(compiled: Any, args: tuple) -> tuple[TrainState, dict[str, np.ndarray], tuple[float, float]]:
+    """The state and the updates, float64, of a jitted call; the seconds of compiling, and of the rest."""
+    clock = [time.perf_counter()]
+    compiled.lower(*args).compile()
+    clock.append(time.perf_counter())
+    state, updates = compiled(*args)
+    updates = jax.device_get(updates)  # Ctrl-C interrupts this wait; it does not interrupt np.asarray
+    clock.append(time.perf_counter())
+    updates = {name: np.asarray(values, np.float64) for name, values in updates.items()}
+    return state, updates, (clock[1] - clock[0], clock[2] - clock[1])
+
+
+def metrics_row(state: TrainState, progress: Progress) -> dict[str, Any]:
+    """The row of metrics of an epoch that is done."""
+    assert progress.updates is not None
+    counts = progress.updates["tokens"]
+    scored = counts.sum()
+    return {
+        "epoch": progress.epoch + 1,
+        "update": int(state.update),
+        "tokens": progress.tokens + int(scored),
+        "seconds": progress.seconds + progress.epoch_seconds,
+        "compile_seconds": progress.compile_seconds,
+        "train_loss": float((progress.updates["loss"] * counts).sum() / scored) if scored else math.nan,
+        "grad_norm": float(progress.updates["grad_norm"].mean()),
+        "learning_rate": learning_rate(state.opt_state),
+        "tokens_per_second": float(scored / progress.epoch_seconds),
+    }
+
+
+def check_training(problem: Problem, stream: Stream, setup: TrainingSetup) -> None:
+    """Finds what cannot be trained, by tracing alone: no state is made and nothing is compiled."""
+    problem = _in_dtype(problem, setup.dtype)
+    plan, program = _plan_program(problem, stream, setup)
+    jax.eval_shape(lambda: compiled_epoch(*_placed(stream, plan, program, setup)))
+
+
+def first_call(
+    problem: Problem,
+    stream: Stream,
+    setup: TrainingSetup,
+    params: Params | None = None,
+    state: TrainState | None = None,
+) -> tuple[TrainState, Stream, Plan, Program]:
+    """The arguments of `compiled_epoch` for the whole first epoch, on the devices."""
+    problem = _in_dtype(problem, setup.dtype)
+    plan, program = _plan_program(problem, stream, setup)
+    return _placed(stream, plan, program, setup, params, state)
+
+
+def _in_dtype(problem, dtype):
+    if dtype is None:
+        return problem
+    if not isinstance(problem, ModelProblem):
+        raise Error(f"dtype = {dtype}: only a problem of a model can be computed in another dtype: leave it out")
+    return problem.model.problem(problem.spec, problem.loss, dtype)
+
+
+def _plan_program(problem, stream, setup):
+    """The plan of the first epoch, and the program of all of them; an error unless some step is scored."""
+    sampler = setup.sampler
+    if stream.mask is not None and not np.any(stream.mask):
+        raise Error("nothing is scored: the mask of the training part is False throughout")
+    mesh = make_mesh(sampler.batch_size, setup.devices)
+    plan = draw_plan(sampler, stream.bounds, setup.seed, 0)
+    if not _scored_windows(problem, stream, plan, sampler.num_steps).any():
+        raise Error(
+            f"nothing is scored: the first {problem.warmup} outputs after a reset are not (the warm-up of the model), "
+            f"and no window of num_steps = {sampler.num_steps} is longer\n"
+            "Take longer windows (--sampler.num-steps), or a model of less warm-up, such as fewer --model.lags"
+        )
+    program = Program(
+        problem=problem,
+        gradient=setup.gradient,
+        optimizer=setup.optimizer,
+        num_updates=setup.epochs * len(plan.starts),
+        num_steps=sampler.num_steps,
+        mesh=mesh,
+    )
+    return plan, program
+
+
+def _scored_windows(problem, stream, plan, num_steps):
+    """The windows of a plan that have a scored step, bool[N, B]."""
+    if problem.warmup:
+        plan = past_warmup(plan, problem.warmup, num_steps)
+    first, last = np.moveaxis(np.asarray(plan.scored), -1, 0)
+    if stream.mask is None:
+        return first < last
+    before = np.pad(np.cumsum(np.asarray(stream.mask, np.int64)), (1, 0))
+    return before[plan.starts + last] > before[plan.starts + np.minimum(first, last)]
+
+
+def _placed(stream, plan, program, setup, params=None, state=None):
+    if state is None:
+        state = init_train_state(program.problem, setup, program.num_updates, params)
+    state = jax.tree.map(jnp.copy, state)  # it will be donated, and the caller's own must stay valid
+    mesh = program.mesh
+    return place(state, mesh), place(stream._replace(bounds=None), mesh), place(plan, mesh), program
+
+
+def init_train_state(
+    problem: Problem, setup: TrainingSetup, num_updates: int, params: Params | None = None
+) -> TrainState:
+    """The state before update 0.
+
+    Args:
+        problem: what is trained.
+        setup: how.
+        num_updates: of the whole training, on which a schedule depends.
+        params: the parameters; None: the model's initial ones.
+    """
+    init_key, carry_key, key = jax.random.split(jax.random.key(setup.seed), 3)
+    if params is None:
+        if not isinstance(problem, ModelProblem):
+            raise Error("a problem without a model has no initial parameters: pass params=")
+        params = problem.init(init_key)
+    if problem.init_state is None:
+        raise Error("training resets rows: give the problem its init_state, Problem(step, init_state)")
+    num_rows = setup.sampler.batch_size
+    row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))
+    carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)
+    memory = init_memory(setup.gradient, problem, params, carry, num_rows)
+    tx = setup.optimizer.build(num_updates) if isinstance(setup.optimizer, Optimizer) else setup.optimizer
+    return TrainState(params, tx.init(params), carry, memory, key, jnp.zeros((), jnp.int32))
+
+
+def learning_rate(opt_state: Any) -> float:
+    """The learning rate that `optax.inject_hyperparams` keeps; NaN where there is none."""
+    found = [
+        rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate") if isinstance(rate, jax.Array)
+    ]  # a schedule keeps its own state beside it, which is no array
+    return float(found[0]) if found else math.nan
+
+
+def _diverged(state: TrainState, progress: Progress, stop: int) -> Diverged:
+    """The error of a training that should have come to update `stop`."""
+    assert progress.updates is not None
+    loss, norm = (progress.updates[name][int(state.update) - stop] for name in ("loss", "grad_norm"))
+    return Diverged(
+        f"diverged at update {int(state.update) + 1} (epoch {progress.epoch + 1}): loss {loss:g}, "
+        f"gradient norm {norm:g}; the state before it is kept\n"
+        f"Try a smaller learning rate (it was {learning_rate(state.opt_state):g}), "
+        "or clip the gradient, such as --optimizer.clip-norm 1",
+        state,
+    )
+
+
+def _stack(trees):
+    """Trees of equal structure as one, whose leaves have a new leading axis."""
+    return jax.tree.map(
+        lambda *leaves: np.stack(leaves) if isinstance(leaves[0], np.ndarray) else jnp.stack(leaves), *trees
+    )

@@ -1,0 +1,30 @@
+"""`TrainingSetup`: how a problem is trained, in one value."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import optax
+
+from seqjax.data.sampler import Sampler
+from seqjax.gradients.base import Gradient
+from seqjax.training.optimizer import Optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSetup:
+    """How a problem is trained on a stream."""
+
+    sampler: Sampler
+    """Which windows make an epoch."""
+    gradient: Gradient
+    """How the loss is differentiated."""
+    optimizer: Optimizer | optax.GradientTransformation
+    """An optimizer plugin, or any optax transformation."""
+    epochs: int
+    """How many epochs, counted from update 0."""
+    seed: int = 0
+    """Seed of the parameters, of the sampler and of the gradient strategy."""
+    devices: int | None = None
+    """How many devices the rows of a batch are sharded over; None: all, or the most that divide the batch."""
+    dtype: Any = None
+    """Dtype of the model's computation, such as `jnp.bfloat16`; None: that of the parameters."""

@@ -1,0 +1,70 @@
+"""Unrolled steps: edge_weights on the tangent, in reverse and forward mode, and what must not depend on what."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checks import check_gates
+
+from seqjax.gradients.unroll import unroll
+from seqjax.testing.calls import quick_jit
+from seqjax.testing.cases import MAIN, B, T, case
+from seqjax.testing.compare import assert_close, assert_far
+from seqjax.testing.oracle import truth
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+@functools.partial(quick_jit, static_argnums=0)
+def unrolled(problem, params, state, xs):
+    return problem.unroll(params, state, xs)
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_gates_scale_the_tangent_that_enters_a_step(name):
+    check_gates(case(name).problem, name)
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_gates_in_forward_mode(name):
+    c, batch = case(name), case(name).windows[2]
+    edge_weights = np.random.default_rng(8).uniform(-1, 2, (T, B))
+    edge_weights[1, 0] = edge_weights[3] = 0
+    direction = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape), c.params)
+    state = truth(name, 0, 2).state
+    batch_starts = {b: c.initial for b in range(B) if batch.fresh[b]}
+
+    @quick_jit
+    def loss(params):
+        start = state
+        for b, initial in batch_starts.items():
+            start = jax.tree.map(lambda a, new: a.at[b].set(new), start, initial(params))  # noqa: B023
+        _, losses = unroll(functools.partial(c.problem.step, params), start, batch.xs, jnp.asarray(edge_weights))
+        return jnp.sum(batch.weights * losses)
+
+    want = truth(name, 2, 3, edge_weights)
+    slope = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, want.grads, direction)))
+    assert_close(jax.jvp(loss, (c.params,), (direction,)), (want.loss, slope), "forward mode")
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_two_chunks_are_one_long_unroll(name):
+    c, xs = case(name), case(name).windows[0].xs
+    first, second = (jax.tree.map(lambda a: a[part], xs) for part in (slice(0, T // 2), slice(T // 2, T)))  # noqa: B023
+    state, losses = unrolled(c.problem, c.params, c.state, first)
+    state, more = unrolled(c.problem, c.params, state, second)
+    assert_close((state, jnp.concatenate([losses, more])), unrolled(c.problem, c.params, c.state, xs), name)
+
+
+@pytest.mark.parametrize("name", MAIN)
+def test_a_loss_depends_on_nothing_later_and_on_no_other_row(name):
+    c, xs = case(name), case(name).windows[0].xs
+    _, before = unrolled(c.problem, c.params, c.state, xs)
+    for t in range(T):
+        changed = jax.tree.map(lambda a: a.at[t, 1].set(a[t - 1, 0]), xs)  # noqa: B023
+        _, after = unrolled(c.problem, c.params, c.state, changed)
+        elsewhere = np.delete(np.arange(B), 1)
+        assert_close((after[:t, 1], after[:, elsewhere]), (before[:t, 1], before[:, elsewhere]), f"x[{t}]", 0)
+        assert_far(after[t, 1], before[t, 1], f"x[{t}]", 1e-6)

@@ -1,0 +1,78 @@
+import csv
+
+import matplotlib.cbook
+import numpy as np
+import pytest
+
+from seqjax import Error, Series
+from seqjax_datasets import NoisySine, Stocks
+
+
+def test_a_noisy_sine_is_a_sine_with_noise_of_its_size():
+    series = NoisySine().load()
+    assert isinstance(series, Series)
+    assert series.values.shape == (1000, 1)
+    noise = series.values[:, 0] - np.sin(0.01 * np.arange(1, 1001))
+    # The sum of squares over the variance is chi-square of 1,000 degrees; z < 5 either way.
+    assert abs((noise**2).sum() / 0.04 - 1000) < 5 * np.sqrt(2000)
+    assert abs(noise.mean()) < 5 * 0.2 / np.sqrt(1000)
+    assert abs((noise[1:] * noise[:-1]).mean()) < 5 * 0.04 / np.sqrt(999), "noise without memory"
+
+
+def test_without_noise_two_lags_suffice():
+    """x_t = 2 cos ω x_{t-1} - x_{t-2}."""
+    x = NoisySine(noise=0, frequency=0.3, num_steps=50).load().values[:, 0]
+    assert x[0] == np.sin(0.3)
+    np.testing.assert_allclose(x[2:], 2 * np.cos(0.3) * x[1:-1] - x[:-2], atol=1e-12)
+
+
+def test_the_noise_is_the_seeds_alone():
+    values = NoisySine(seed=3).load().values
+    assert (values == NoisySine(seed=3).load().values).all()
+    assert (values[:10] == NoisySine(seed=3, num_steps=10).load().values).all(), "a longer series goes on"
+    assert (values != NoisySine(seed=4).load().values).all()
+
+
+def column(name):
+    """The prices on the first of each month, read anew."""
+    with open(matplotlib.cbook.get_sample_data("Stocks.csv", asfileobj=False), encoding="utf-8") as file:
+        rows = list(csv.reader(line for line in file if line[0] != "#"))
+    at = rows[0].index(name)
+    return [(row[0], float(row[at])) for row in rows[1:] if row[at] and row[0] != "2022-06-28"]
+
+
+@pytest.mark.parametrize(
+    ("name", "months", "first"),
+    [("^GSPC", 390, "1990-01-01"), ("IBM", 390, "1990-01-01"), ("AMZN", 301, "1997-06-01"), ("DELL", 70, "2016-09-01")],
+)
+def test_stocks_are_the_monthly_prices_since_a_company_was_listed(name, months, first):
+    dates, prices = zip(*column(name), strict=True)
+    series = Stocks(column=name, form="prices").load()
+    assert dates[0] == first
+    assert series.values.shape == (months, 1)
+    assert series.values[:, 0].tolist() == list(prices)
+    assert series.names == (name,)
+    returns = Stocks(column=name).load().values
+    assert returns.shape == (months - 1, 1)
+    np.testing.assert_allclose(prices[0] * np.exp(np.cumsum(returns)), prices[1:], rtol=1e-12)
+
+
+def test_the_index_is_the_one_that_is_known():
+    """S&P 500 at the end of January 1990: 329.08."""
+    assert Stocks(form="prices").load().values[0, 0] == pytest.approx(329.08, abs=0.005)
+
+
+def test_an_unknown_column_is_an_error_that_lists_them():
+    with pytest.raises(Error, match=r"no column 'GSPC'; did you mean '\^GSPC'") as caught:
+        Stocks(column="GSPC").load()
+    assert "IBM, AAPL" in str(caught.value)
+    with pytest.raises(Error, match="no column 'Date'"):
+        Stocks(column="Date").load()
+
+
+def test_a_gap_is_an_error_that_says_where(tmp_path, monkeypatch):
+    file = tmp_path / "Stocks.csv"
+    file.write_text("# from\nDate,A\n2000-01-01,\n2000-02-01,1\n2000-02-15,\n2000-03-01,\n2000-04-01,2\n")
+    monkeypatch.setattr(matplotlib.cbook, "get_sample_data", lambda name, asfileobj: str(file))
+    with pytest.raises(Error, match="A has no price for 2000-03-01;"):
+        Stocks(column="A").load()

@@ -1,0 +1,111 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from seqjax import Error, Spec, Tokens
+from seqjax.data.prepare import prepare
+from seqjax_datasets import Add, Copy
+
+SEGMENTS = [
+    {},
+    {"num_steps": 1003, "min_length": 5, "max_length": 10, "seed": 2},
+    {"num_steps": 57, "min_length": 1, "max_length": 3},
+    {"num_steps": 1, "min_length": 4, "max_length": 4},
+]
+
+
+@pytest.mark.parametrize("fields", SEGMENTS)
+def test_copy_says_each_segment_again_after_it(fields):
+    """Read like a person would: a start symbol, data up to the first blank, as many blanks."""
+    dataset = Copy(**fields)
+    pairs = dataset.load()
+    x, y = pairs.inputs.tolist(), pairs.targets.tolist()
+    assert len(x) == len(y) == dataset.num_steps
+    assert pairs.spec == Spec(Tokens(6))
+    at, lengths = 0, []
+    while at < len(x):
+        assert x[at] == 1
+        m = next((n for n in range(1, len(x) - at) if x[at + n] == 0), len(x) - at)
+        segment = x[at : at + m]
+        assert set(segment[1:]) <= {2, 3, 4, 5}
+        assert set(x[at + m : at + 2 * m]) <= {0}
+        assert y[at : at + 2 * m] == ([0] * m + segment)[: len(y) - at]
+        lengths.append(m)
+        at += 2 * m
+    assert all(dataset.min_length <= m <= dataset.max_length for m in lengths[:-1])
+    if len(lengths) > 20:
+        assert {dataset.min_length, dataset.max_length} <= set(lengths)
+
+
+def test_the_lag_of_copy_is_exactly_m_and_no_other_lag_fits():
+    pairs = Copy(num_steps=4000, min_length=7, max_length=7).load()
+    (told,) = np.nonzero(pairs.targets)
+    told = told[told >= 20]
+    agree = [lag for lag in range(20) if (pairs.targets[told] == pairs.inputs[told - lag]).all()]
+    assert agree == [7]
+
+
+def test_the_symbols_and_lengths_of_copy_are_even():
+    pairs = Copy(num_steps=60_000, min_length=5, max_length=10).load()
+    counts = np.bincount(pairs.inputs, minlength=6)[2:]
+    assert (abs(counts - counts.mean()) < 5 * np.sqrt(counts.sum() * 3 / 16)).all()
+    (starts,) = np.nonzero(pairs.inputs == 1)
+    lengths = np.bincount(np.diff(starts) // 2, minlength=11)[5:]
+    assert (abs(lengths - lengths.mean()) < 5 * np.sqrt(lengths.sum() * 5 / 36)).all()
+
+
+def test_copy_refuses_a_shortest_above_the_longest():
+    with pytest.raises(Error, match="min_length = 11 is above max_length = 10"):
+        Copy(min_length=11)
+
+
+def probability(x, t, t1, t2):
+    return 0.5 + 0.5 * (x[t - t1] if t >= t1 else 0) - 0.25 * (x[t - t2] if t >= t2 else 0)
+
+
+@pytest.mark.parametrize(("t1", "t2"), [(4, 6), (5, 9), (3, 0), (2, 2)])
+def test_the_odds_of_add_are_those_of_its_two_lags(t1, t2):
+    """Frequencies by the two inputs, within z = 5 of the binomial; a probability of 1 leaves no room."""
+    pairs = Add(num_steps=40_000, t1=t1, t2=t2).load()
+    x, y = pairs.inputs.tolist(), pairs.targets.tolist()
+    p = np.array([probability(x, t, t1, t2) for t in range(len(x))])
+    assert abs(sum(x) - 20_000) < 5 * np.sqrt(10_000)
+    assert len(set(p.tolist())) == (4 if t1 != t2 else 2)
+    for value in set(p.tolist()):
+        drawn = pairs.targets[p == value]
+        assert abs(drawn.sum() - len(drawn) * value) <= 5 * np.sqrt(len(drawn) * value * (1 - value))
+    assert y != [1] * len(y)
+    assert pairs.spec == Spec(Tokens(2))
+
+
+def test_before_the_start_the_inputs_of_add_are_0():
+    """The first targets are coins: over seeds, half of them 1; a step wrapped round would shift the odds."""
+    first = np.array([Add(num_steps=10, t1=4, t2=6, seed=seed).load().targets[:4].tolist() for seed in range(1000)])
+    assert (abs(first.sum(0) - 500) < 5 * np.sqrt(250)).all()
+    assert Add(num_steps=3, t1=9, t2=5).load().targets.shape == (3,)
+
+
+def entropy(p):
+    return -sum(q * np.log(q) for q in (p, 1 - p) if q > 0)
+
+
+def test_the_floors_of_add_in_its_docstring():
+    table = {(a, b): 0.5 + 0.5 * a - 0.25 * b for a, b in itertools.product((0, 1), repeat=2)}
+    floors = [
+        entropy(np.mean(list(table.values()))),
+        np.mean([entropy(np.mean([table[a, b] for a in (0, 1)])) for b in (0, 1)]),
+        np.mean([entropy(np.mean([table[a, b] for b in (0, 1)])) for a in (0, 1)]),
+        np.mean([entropy(p) for p in table.values()]),
+    ]
+    assert [f"{floor:.4f}"[1:] for floor in floors] == [".6616", ".6277", ".5192", ".4545"]
+    assert all(f"{floor:.4f}"[1:] in (Add.__doc__ or "") for floor in floors)
+
+
+@pytest.mark.parametrize("dataset", [Copy(num_steps=200), Add(num_steps=200)])
+def test_pairs_are_sampled_as_they_are(dataset):
+    pairs, data = dataset.load(), prepare(dataset, 0.5, 0.5, None)
+    assert data.streams["train"].inputs.tolist() == pairs.inputs[:100].tolist()
+    assert data.streams["heldout"].targets.tolist() == pairs.targets[100:].tolist()
+    assert (dataset.load().inputs == pairs.inputs).all(), "the seed decides"
+    assert (type(dataset)(num_steps=200, seed=1).load().inputs != pairs.inputs).any()
