@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from packages.shell import run
+from support.shell import run
 
 from seqjax import __all__ as public
 from seqjax.plugin import entries, registry

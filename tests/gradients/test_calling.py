@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from strategies import RTRL, Full, KeyAsNoise, Noisy, Open, Randomized
+from support.strategies import RTRL, Full, KeyAsNoise, Noisy, Open, Randomized
 
 import seqjax
 from seqjax import Problem, Spec, Values, value_and_grad

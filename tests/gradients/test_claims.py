@@ -2,7 +2,7 @@
 
 import jax
 import pytest
-from checks import CUTS
+from support.checks import CUTS
 
 import seqjax
 from seqjax.testing import check_gradient

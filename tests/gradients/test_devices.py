@@ -5,12 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import strategies as planted
-from checks import LEARNED, SGD, check_training_on_devices, stream, three_batches, train
-from strategies import Full, Noisy
+from support.checks import LEARNED, SGD, check_training_on_devices, stream, three_batches, train
+from support.strategies import Full, Noisy
 
 import seqjax
 from seqjax.data import Stream
-from seqjax.data.sampler import epoch_rng
 from seqjax.testing.cases import B, T, case
 from seqjax.testing.compare import BOUND, assert_close
 from seqjax.testing.rows import check_devices
@@ -44,7 +43,7 @@ def loss_by_hand(params, carry, data, starts, scored, reset):
 
 
 def test_three_updates_by_hand():
-    data, plan = stream(), three_batches("sequential").plan(stream().bounds, epoch_rng(0, 0))
+    data, plan = stream(), three_batches("sequential").plan(stream().bounds, np.random.default_rng((0, 0)))
     params, carry = init_train_state(case("learned").problem, Full(), SGD, 3, 4).params, [None] * 4
     for batch in zip(*plan, strict=True):
         grads, carry = jax.grad(loss_by_hand, has_aux=True)(params, carry, data, *batch)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import check_gates
+from support.checks import check_gates
 
 from seqjax.gradients.unroll import unroll
 from seqjax.testing.calls import quick_jit

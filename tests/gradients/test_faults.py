@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 import strategies as planted
-from checks import CUTS, check_ages, check_gates
+from support.checks import CUTS, check_ages, check_gates
 
 import seqjax
 from seqjax.testing.cases import case

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checks import check_ages
-from strategies import Adapting, Aging, Constant, Randomized, ages
+from support.checks import check_ages
+from support.strategies import Adapting, Aging, Constant, Randomized, ages
 
 from seqjax.testing.claims import check_mean, check_unbiased
 from seqjax.testing.draws import check_draw, check_rows_draw_apart

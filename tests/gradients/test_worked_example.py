@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from strategies import RTRL, Full, Randomized, Truncated
+from support.strategies import RTRL, Full, Randomized, Truncated
 
 from seqjax import Problem, value_and_grad
 from seqjax.gradients import Batch, Memory

@@ -1,0 +1,219 @@
+"""A script as a person runs it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from support.shell import run
+
+import seqjax
+
+SCRIPT = '''"""Does it count? 100 % of it   python count.py --steps 5
+
+It should.
+"""
+import json
+from typing import Annotated, Literal
+
+from annotated_types import Interval
+
+import seqjax as sj
+
+
+def main(
+    steps: Annotated[int, Interval(ge=1)] = 5, rate: float = 1, name: str = "x", keep: bool = False,
+    lags: tuple[int, ...] = (1, 4), share: int | float = 2, how: Literal["sum", "mean"] = "sum",
+    limit: float | None = None, dataset: sj.Dataset | None = None, learning_rate=0.1,
+) -> sj.Report:
+    if name == "json":
+        return json.dumps([steps, rate, name, keep, lags, share, how, limit, dataset is None, learning_rate])
+    if name == "nothing":
+        return None
+    if name == "error":
+        raise sj.Error("it diverged", exit_code=3)
+    if name == "bug":
+        raise ZeroDivisionError("a bug")
+    if name == "stop":
+        raise KeyboardInterrupt
+    report = sj.Report(__file__)
+    report.row("sum", sum(range(steps)), "= 10")
+    return report
+
+
+if __name__ == "__main__":
+    sj.script(main)
+'''
+VALUES = [5, 1, "json", False, [1, 4], 2, "sum", None, True, 0.1]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "count.py").write_text(SCRIPT, encoding="utf-8")
+    return tmp_path
+
+
+def call(*argv, file="count.py"):
+    return run([sys.executable, file, *argv])
+
+
+@pytest.fixture
+def quick(folder, monkeypatch, capsys):
+    """The script in this process: exit code, stdout, stderr."""
+
+    def quick(*argv, text=SCRIPT):
+        module = type(sys)("script_under_test")
+        module.__file__ = str(folder / "count.py")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(sys, "argv", ["count.py", *map(str, argv)])
+        exec(compile(text, module.__file__, "exec"), module.__dict__)
+        module.__dict__["__doc__"] = module.__doc__
+        code = 0
+        try:
+            seqjax.script(module.main)
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        return code, *capsys.readouterr()
+
+    return quick
+
+
+def test_a_report_is_printed_and_saved(folder):
+    done = call("--steps", "7")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "Does it count? 100 % of it",
+        "",
+        "what  got  expected  met",
+        "sum   21   = 10      no",
+        "",
+        "saved    reports/count",
+    ]
+    assert "| sum | 21 | = 10 | no |" in Path("reports", "count", "report.md").read_text("utf-8")
+
+
+def test_it_is_saved_where_out_says(quick, folder):
+    code, out, _ = quick("--out", "deep/er")
+    assert (code, out.splitlines()[-1]) == (0, "saved    deep/er")
+    assert (folder / "deep" / "er" / "report.md").is_file()
+    assert not (folder / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "place", "value"),
+    [
+        ([], 0, 5),
+        (["--steps", 9], 0, 9),
+        (["--steps=9"], 0, 9),
+        (["--rate", "0.5"], 1, 0.5),
+        (["--rate", "2"], 1, 2.0),
+        (["--rate", "-0.5"], 1, -0.5),
+        (["--rate=-1e-3"], 1, -1e-3),
+        (["--keep"], 3, True),
+        (["--keep", "true"], 3, True),
+        (["--keep", "false"], 3, False),
+        (["--lags", "2"], 4, [2]),
+        (["--lags", "2,3,5"], 4, [2, 3, 5]),
+        (["--share", "3"], 5, 3),
+        (["--share", "3.0"], 5, 3.0),
+        (["--how", "mean"], 6, "mean"),
+        (["--limit", "0.5"], 7, 0.5),
+        (["--limit", "none"], 7, None),
+        (["--learning-rate", "0.2"], 9, 0.2),
+        (["--learning_rate", "0.2"], 9, 0.2),
+    ],
+)
+def test_options_are_flags_by_their_types(quick, argv, place, value):
+    code, out, err = quick("--name", "json", *argv)
+    assert (code, err) == (0, "")
+    got = json.loads(out)
+    assert got == [*VALUES[:place], value, *VALUES[place + 1 :]]
+    assert type(got[place]) is type(value)
+
+
+def test_options_may_be_required(quick):
+    text = "def main(steps: int, rate: float = 0.5):\n    return steps * rate\n"
+    assert quick("--steps", "3", text=text) == (0, "1.5\n", "")
+    assert quick("--steps", "0", text=text) == (0, "0.0\n", "")
+    code, out, err = quick(text=text)
+    assert (code, out) == (2, "")
+    assert "steps: missing; must be int" in err
+
+
+def test_annotations_may_be_texts(quick):
+    text = "from __future__ import annotations\ndef main(steps: int = 1):\n    return steps + 1\n"
+    assert quick("--steps", "3", text=text) == (0, "4\n", "")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--step", "3"], ["--step", "'--steps'", "count.py --help"]),
+        (["--dataset", "x"], ["--dataset"]),
+        (["3"], ["no such argument: 3"]),
+        (["--steps"], ["--steps", "expected one argument"]),
+        (["--steps", "0", "--rate", "fast", "--lags", "1,x"], ["steps = 0: must be int >= 1", "rate = 'fast'", "lags"]),
+        (["--steps", "2.5"], ["steps = '2.5'"]),
+        (["--rate", "nan"], ["rate = nan"]),
+        (["--keep", "maybe"], ["keep = 'maybe': must be true or false"]),
+        (["--how", "max"], ["how = 'max'", "'sum' or 'mean'"]),
+        (["--load", "nowhere.py"], ["nowhere.py", "no such file"]),
+    ],
+)
+def test_bad_flags_and_values(quick, argv, words):
+    code, out, err = quick(*argv)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+
+
+def test_help_is_the_docstring_and_the_flags(quick):
+    code, out, _ = quick("--help")
+    assert code == 0
+    words = ["Does it count? 100 % of it", "It should.", "python count.py", "default reports/count", "--debug"]
+    words += ["--steps X", "int >= 1; default 5", "default 1,4", "default false", "default none", "--learning-rate"]
+    for word in words:
+        assert word in " ".join(out.split())
+    assert "--dataset" not in out
+    assert "default 5 %" in quick("--help", text="def main(unit: str = '5 %'):\n    pass\n")[1]
+
+
+@pytest.mark.parametrize(("name", "code", "words"), [("error", 3, "it diverged"), ("stop", 130, "interrupted")])
+def test_errors_end_with_their_exit_code(folder, name, code, words):
+    done = call("--name", name)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback(quick):
+    with pytest.raises(seqjax.Error, match="it diverged"):
+        quick("--name", "error", "--debug")
+
+
+def test_a_bug_keeps_its_traceback(folder):
+    done = call("--name", "bug")
+    assert done.returncode == 1
+    assert "ZeroDivisionError: a bug" in done.stderr
+
+
+def test_what_is_no_report_is_printed(quick, folder):
+    assert quick("--name", "nothing") == (0, "", "")
+    assert not (folder / "reports").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_known_before_the_work(quick):
+    code, out, err = quick("--out", "count.py/x", "--name", "bug")
+    assert (code, out) == (6, "")
+    assert "count.py/x" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [("out: str = 'x'", "--out is a flag of every script"), ("dataset: list", "main(dataset)")]
+)
+def test_a_main_that_cannot_be_a_script(quick, option, words):
+    code, _, err = quick(text=f"def main({option}):\n    pass\n")
+    assert code == 2
+    assert words in err

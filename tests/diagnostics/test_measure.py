@@ -1,0 +1,456 @@
+"""`measure` against enumeration, Python loops and planted faults."""
+
+import json
+import math
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from seqjax.diagnostics.measures import summarize
+
+import seqjax as sj
+from seqjax.cli import main
+from seqjax.data.prepare import prepare
+from seqjax.diagnostics import Measures
+from seqjax.gradients import Batch, Memory
+from seqjax.gradients.base import init_memory
+from seqjax_gradients import RTRL, Full, Randomized, Truncated
+from seqjax_models import RNN
+from seqjax_samplers import Sequential
+
+T, B, WINDOWS = 4, 2, 3
+
+
+def step(params, state, x):
+    """A tanh network with a counter and a key; its loss reads the state that it makes."""
+    h = jnp.tanh(params["W"] @ state["h"] + params["b"] * x * jnp.cos(state["n"].astype(x.dtype)))
+    return state | {"h": h, "n": state["n"] + 1}, jnp.sum((h - 0.5) ** 2)
+
+
+def setting():
+    rng = np.random.default_rng(3)
+    params = {"W": jnp.asarray(rng.normal(size=(2, 2))), "b": jnp.asarray(rng.normal(size=2))}
+    state = {"h": rng.normal(size=(B, 2)), "n": np.zeros(B, np.int32), "key": jax.random.split(jax.random.key(0), B)}
+    return params, jax.tree.map(jnp.asarray, state), jnp.asarray(rng.normal(size=(T * WINDOWS, B)))
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def loop_gradient(cuts):
+    """By a Python loop over rows and steps; before the steps in `cuts` the state becomes a constant."""
+    params, state, xs = setting()
+
+    def loss(params):
+        total = 0.0
+        for b in range(B):
+            s = jax.tree.map(lambda a: a[b], state)  # noqa: B023
+            for t in range(T * WINDOWS):
+                s = s | {"h": jax.lax.stop_gradient(s["h"])} if t in cuts else s
+                s, found = step(params, s, xs[t, b])
+                total = total + found / (T * WINDOWS * B)
+        return total
+
+    return flat(jax.grad(loss)(params))
+
+
+EDGES = {T, 2 * T}
+
+
+def relative(one, other):
+    return np.linalg.norm(one - other) / np.linalg.norm(other)
+
+
+@dataclass(frozen=True)
+class Forgetful(RTRL):
+    """Drops the influence matrix between windows."""
+
+    def one(self, problem, params, start, memory, xs, weights, noise):
+        *found, after = super().one(problem, params, start, memory, xs, weights, noise)
+        return *found, jax.tree.map(jnp.zeros_like, after)
+
+
+@dataclass(frozen=True)
+class Unweighted(Randomized):
+    """The 1/π left out."""
+
+    def edge_weights(self, noise, memory, num_steps):
+        return jnp.where(noise, 1.0, 0.0), memory
+
+
+@dataclass(frozen=True)
+class Far(Full):
+    """A gradient of 10,000 in each entry, with noise of variance 1 around it."""
+
+    claim = "biased"
+
+    def draw(self, key, memory, num_steps):
+        return jax.random.normal(key, (6,))
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        found = super().estimate(problem, params, start, memory, batch, noise)
+        noise = noise.sum(0) / math.sqrt(B)
+        return found._replace(grads={"W": 1e4 + noise[:4].reshape(2, 2), "b": 1e4 + noise[4:]})
+
+
+DETERMINISTIC = {"full": Full(), "2 steps": Truncated(steps=2), "rtrl": RTRL(), "forgetful": Forgetful()}
+
+
+@pytest.fixture(scope="module")
+def windows():
+    """Deterministic strategies over three windows, float64."""
+    with jax.enable_x64(True):
+        params, state, xs = setting()
+        return sj.measure(step, DETERMINISTIC, params=params, state=state, xs=xs, windows=WINDOWS)
+
+
+@pytest.fixture(scope="module")
+def enumerated():
+    """Measured over one window, and the same by enumeration of all patterns: by name (mean, variance, ...)."""
+    strategies = {"half": Randomized(keep_prob=0.5), "most": Randomized(keep_prob=0.9), "fault": Unweighted(0.5)}
+    with jax.enable_x64(True):
+        params, state, xs = setting()
+        state, xs = jax.tree.map(lambda a: a[:1], state), xs[:6, :1]  # one row of six steps: 64 patterns
+        found = sj.measure(step, strategies, params=params, state=state, xs=xs, draws=2000, seed=1, together=5)
+        exact = {name: enumerate_all(strategy, params, state, xs) for name, strategy in strategies.items()}
+        return found, exact
+
+
+def enumerate_all(strategy, params, state, xs):
+    """All gradients [M, P] and their probabilities [M]."""
+    problem, num_steps = sj.Problem(step), len(xs)
+    memory = init_memory(strategy, problem, params, state, 1)
+    noise, probability = strategy.outcomes(Memory(), num_steps)
+    batch = Batch(xs, jnp.full(xs.shape, 1 / num_steps), jnp.zeros(1, bool), jnp.zeros(1, jnp.int32))
+
+    def one(noise):
+        return strategy.estimate(problem, params, lambda _: state, memory, batch, noise[None]).grads
+
+    grads = jax.vmap(one)(jnp.asarray(noise))
+    columns = [np.asarray(leaf).reshape(len(noise), -1) for leaf in jax.tree.leaves(grads)]
+    return np.concatenate(columns, axis=1), np.asarray(probability)
+
+
+# --- against loops and enumeration ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("x64")
+def test_deterministic_strategies_are_measured_exactly(windows):
+    own, whole = loop_gradient(EDGES), loop_gradient(set())
+    cut = loop_gradient(set(range(2, T * WINDOWS, 2)))
+    assert relative(own, whole) > 0.01  # what is carried matters
+    assert windows.norms["window"] == pytest.approx(np.linalg.norm(own), rel=1e-12)
+    assert windows.norms["history"] == pytest.approx(np.linalg.norm(whole), rel=1e-12)
+    np.testing.assert_allclose(windows.bias[:3], [0, relative(cut, own), 0], atol=1e-12)
+    np.testing.assert_allclose(windows.history_bias[:3], [relative(own, whole), relative(cut, whole), 0], atol=1e-12)
+    for name in ("bias_error", "history_bias_error", "variance"):
+        assert getattr(windows, name).tolist() == [0, 0, 0, 0]
+    assert windows.snr.tolist() == [math.inf] * 4
+    assert windows.draws.tolist() == [1, 1, 1, 1]
+    angle = cut @ own / np.linalg.norm(cut) / np.linalg.norm(own)
+    np.testing.assert_allclose([windows.cosine[1], windows.mean_cosine[1], windows.alignment[0, 1]], angle, atol=1e-12)
+    assert windows.cosine[2] == pytest.approx(1, rel=1e-12)  # RTRL's, with the history's
+    np.testing.assert_allclose(np.diag(windows.alignment), 1, atol=1e-12)
+    np.testing.assert_allclose(windows.alignment, windows.alignment.T, atol=1e-15)
+
+
+@pytest.mark.usefixtures("x64")
+def test_memory_that_is_lost_between_windows_is_a_bias(windows):
+    """An RTRL that forgets gives the windows' gradient, and claims the history's."""
+    assert windows.bias[3] == pytest.approx(relative(loop_gradient(EDGES), loop_gradient(set())), rel=1e-10)
+
+
+@pytest.mark.parametrize("name", ["half", "most", "fault"])
+def test_random_strategies_against_enumeration(enumerated, name):
+    found, exact = enumerated
+    place = found.names.index(name)
+    (grads_MP, p_M), true_P = exact[name], (exact["half"][1] @ exact["half"][0])
+    norm, n = np.linalg.norm(true_P), found.draws[place]
+    assert n == 2000
+    assert found.norms["window"] == pytest.approx(norm, rel=1e-12)
+    mean_P = p_M @ grads_MP
+    far_M = ((grads_MP - mean_P) ** 2).sum(1)
+    variance, bias = p_M @ far_M, np.linalg.norm(mean_P - true_P)
+    deviation = math.sqrt(p_M @ (far_M - variance) ** 2 / n)
+    assert abs(found.variance[place] * norm**2 - variance) < 3 * deviation
+    assert deviation < 0.15 * variance
+    assert abs(found.bias[place] * norm - bias) < 2.5 * found.bias_error[place] * norm
+    assert found.bias_error[place] < 3 * math.sqrt(variance / n) / norm
+    assert found.snr[place] == pytest.approx(np.linalg.norm(mean_P) ** 2 / variance, rel=0.25)
+    cosines_M = grads_MP @ true_P / norm / np.linalg.norm(grads_MP, axis=1)
+    mean_cosine = p_M @ cosines_M
+    spread = math.sqrt(p_M @ (cosines_M - mean_cosine) ** 2 / n)
+    assert abs(found.cosine[place] - mean_cosine) < 3 * spread
+    assert found.mean_cosine[place] == pytest.approx(mean_P @ true_P / norm / np.linalg.norm(mean_P), abs=0.01)
+
+
+def test_a_planted_bias_stands_out(enumerated):
+    found, _ = enumerated
+    significance = found.bias / found.bias_error
+    assert significance[2] > 8
+    assert (significance[:2] <= 2.5).all()
+
+
+# --- the estimator --------------------------------------------------------------------------------------
+
+
+def simulated(bias, replicates, draws=60, groups=20, seed=0):
+    """Rows of `summarize`, of draws around a gradient of length 1 in 7 dimensions, unequal variances, trace 1."""
+    rng = np.random.default_rng(seed)
+    scales, g = np.sqrt(np.arange(1, 8) / 28), np.eye(7)[0]
+    for _ in range(replicates):
+        draws_KCP = (g + bias * np.eye(7)[3] + scales * rng.normal(size=(draws, 7))).reshape(groups, -1, 7)
+        means_KP = draws_KCP.mean(1)
+        squares_K = ((draws_KCP - means_KP[:, None]) ** 2).sum((1, 2))
+        true = {"window": jnp.asarray(g), "history": jnp.asarray(g)}
+        yield summarize(jnp.asarray(means_KP), jnp.asarray(squares_K), np.zeros(groups), draws, true, "window")
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("bias", "most"), [(0.0, 1.0), (0.1, 1.0), (0.5, 0.99)])
+def test_two_standard_errors_cover_the_bias(bias, most):
+    rows = list(simulated(bias, 400))
+    covered = np.mean([abs(row["bias"] - bias) <= 2 * row["bias_error"] for row in rows])
+    assert 0.92 <= covered <= most
+    assert np.mean([row["variance"] for row in rows]) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.usefixtures("x64")
+def test_noise_is_not_taken_for_bias():
+    """The length of the mean of 60 unbiased draws is about √(1/60) = .13; what is reported centres on 0."""
+    biases = np.array([row["bias"] for row in simulated(0.0, 400)])
+    assert np.mean(biases == 0) > 0.4  # b is negative as often as not
+    assert np.sqrt(np.mean(biases**2)) < 0.08
+    large = np.array([row["bias"] for row in simulated(0.5, 400)])
+    assert np.mean(large) == pytest.approx(0.5, abs=0.005)  # ‖m - g‖ would come to .515
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_error_of_no_bias_is_that_of_the_noise():
+    """Where a bias of 0 is reported, bias_error = √(2e) / 2, and e² is 2 tr Σ² / n²; the jackknife's is unlike it."""
+    e = [2 * row["bias_error"] ** 2 for row in simulated(0.0, 400) if row["bias"] == 0]
+    exact = math.sqrt(2 * np.sum((np.arange(1, 8) / 28) ** 2)) / 60
+    assert np.mean(e) == pytest.approx(exact, rel=0.06)
+    assert np.std(e) < 0.2 * exact
+
+
+@pytest.mark.usefixtures("x64")
+def test_draws_side_by_side_are_the_same_draws():
+    params, state, xs = setting()
+    options = {"params": params, "state": state, "xs": xs, "windows": WINDOWS, "draws": 100}
+    one, five = (sj.measure(step, [Randomized(keep_prob=0.5)], **options, together=b) for b in (1, 5))
+    for name in ("bias", "bias_error", "history_bias", "variance", "cosine"):
+        np.testing.assert_allclose(getattr(five, name), getattr(one, name), rtol=1e-9)
+    assert one.bias[0] < 2.5 * one.bias_error[0]
+    assert one.history_bias[0] > 0.01
+    other = sj.measure(step, [Randomized(keep_prob=0.5)], **options, seed=1)
+    assert other.variance[0] != one.variance[0]
+
+
+def test_a_small_spread_around_a_large_mean_survives_float32():
+    """The sum of squares less the square of the sum would lose it: 6e8 has an ulp of 64."""
+    params, state, xs = jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == float else a, setting())
+    found = sj.measure(step, [Far()], params=params, state=state, xs=xs, draws=400, windows=WINDOWS)
+    assert found.variance[0] * found.norms["window"] ** 2 == pytest.approx(6 * WINDOWS, rel=0.15)  # all independent
+    assert found.draws.tolist() == [400]
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_the_size_of_the_gradient_does_not_matter(scale):
+    """Though its square has no place in float32."""
+    params, state, xs = jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == float else a, setting())
+
+    def found(scale):
+        options = {"params": params, "state": state, "xs": xs, "weights": jnp.full(xs.shape, scale)}
+        return sj.measure(step, [Truncated(steps=2), Randomized(keep_prob=0.5)], **options, draws=40, windows=WINDOWS)
+
+    want, got = found(1.0), found(scale)
+    assert got.norms["history"] == pytest.approx(scale * want.norms["history"], rel=1e-4)
+    for name in ("bias", "bias_error", "history_bias", "variance", "snr", "cosine", "mean_cosine", "alignment"):
+        np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-4)
+
+
+# --- of a run -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a single update an epoch, so that its metrics say how long the first gradient was."""
+    text = sj.Text("the quick brown fox jumps over the lazy dog. " * 2)
+    sampler = Sequential(batch_size=2, num_steps=12)
+    recipe = sj.Experiment(dataset=text, train=40, heldout=20, model=RNN(hidden=3), sampler=sampler, epochs=2, seed=4)
+    return recipe.run(tmp_path_factory.mktemp("measure") / "run")
+
+
+def test_a_run_is_measured_where_its_training_starts(run):
+    found = sj.measure(run, [Full()], at="init")
+    assert found.shape == (1, 12, 2)
+    assert found.norms["window"] == pytest.approx(run.metrics[0]["grad_norm"], rel=1e-5)
+    assert found.bias[0] < 1e-6
+
+
+def test_a_run_is_measured_at_its_parameters_or_at_others(run):
+    end, again = sj.measure(run, [Full()]), sj.measure(run, [Full()], params=run.params, at="init")
+    assert end.norms == again.norms
+    doubled = sj.measure(run, [Full()], params=jax.tree.map(lambda a: 2 * a, run.params))
+    assert doubled.norms["window"] != pytest.approx(end.norms["window"], rel=1e-3)
+
+
+def untrained(recipe):
+    """A run of this recipe before its first update."""
+    data = prepare(recipe.dataset, recipe.train, recipe.heldout, recipe.tokenizer)
+    return sj.Run(recipe, data.codec, data.spec, _prepared=data)
+
+
+def test_windows_of_a_run_carry_its_state_until_a_row_is_fresh():
+    """Two documents of two windows: the history's gradient goes from window to window, not past their border."""
+    sampler = Sequential(batch_size=1, num_steps=6)
+    pairs = sj.Pairs(np.arange(24) % 5, np.arange(24) % 3, bounds=[0, 12, 24])
+    run = untrained(sj.Experiment(dataset=pairs, train=24, heldout=0, model=RNN(hidden=3), sampler=sampler))
+    found = sj.measure(run, {"full": Full(), "rtrl": RTRL()}, windows=4, at="init")
+    assert found.shape == (4, 6, 1)
+    assert found.history_bias[0] > 1e-4
+    assert found.history_bias[1] < 1e-5
+    with pytest.raises(sj.Error, match="windows = 5 must be from 1 to 4"):
+        sj.measure(run, [Full()], windows=5, at="init")
+
+
+def test_a_model_with_dropout_is_measured_without_it(run):
+    with_dropout = untrained(replace(run.experiment, model=RNN(hidden=3, dropout=0.5)))
+    found = sj.measure(with_dropout, [Full()], params=run.params)
+    assert found.norms == pytest.approx(sj.measure(run, [Full()]).norms)
+    assert found.bias[0] < 1e-6
+
+
+# --- what comes out -------------------------------------------------------------------------------------
+
+
+def test_the_table_goes_into_a_report(windows, tmp_path):
+    report = sj.Report(__file__, tmp_path)
+    report.table("estimators", windows)
+    assert report.tables["estimators"]["strategy"] == list(DETERMINISTIC)
+    assert report.tables["estimators"]["history_bias"] == windows.history_bias.tolist()
+    assert "2 steps" in str(windows)
+    assert "| 2 steps |" in windows._repr_markdown_()
+    assert (windows.seconds > 0).all()
+    assert (windows.temp_bytes > 0).all()
+
+
+def test_one_window_has_no_other_history(enumerated):
+    assert "history_bias" not in enumerated[0].columns
+    np.testing.assert_array_equal(enumerated[0].history_bias, enumerated[0].bias)
+
+
+def test_json_is_strict(windows):
+    found = json.loads(windows.to_json(), parse_constant=pytest.fail)
+    assert found["snr"] == [None] * 4
+    assert found["bias"] == windows.bias.tolist()
+    assert found["shape"] == [WINDOWS, T, B]
+    assert found["strategies"]["2 steps"] == {"plugin": "Truncated(steps=2)", "claim": "biased", "of": "window"}
+
+
+@pytest.fixture
+def many():
+    """Measures with lines to draw: no need to measure anything."""
+    strategies = {"full": Full(), **{f"{k}": Truncated(steps=k) for k in (8, 1, 2)}, "random": Randomized()}
+    numbers = {name: np.arange(1.0, 6) for name in ("draws", "bias", "history_bias", "variance", "snr", "cosine")}
+    numbers |= {name: np.full(5, 0.5) for name in ("bias_error", "history_bias_error", "mean_cosine")}
+    cost = {"seconds": np.array([1e-3, 2e-3, 3e-3, 4e-3, 5e-3]), "temp_bytes": np.arange(1, 6) * 1e6}
+    return Measures(strategies, (1, 4, 2), {"window": 1.0, "history": 1.0}, **numbers, alignment=np.eye(5), **cost)
+
+
+def test_the_bias_is_drawn_by_the_field_that_varies(many):
+    axes = many.plot().axes[0]
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["truncated, by steps"].get_xdata().tolist() == [1, 2, 8]
+    assert lines["truncated, by steps"].get_ydata().tolist() == [3, 4, 2]
+    assert lines["full"].get_ydata().tolist() == [1, 1]
+    assert lines["random"].get_xdata().tolist() == [1, 8]
+    assert axes.get_xlabel() == "steps"
+
+
+def test_cost_and_alignment_are_drawn(many):
+    points = {line.get_label(): line.get_data() for line in many.plot("cost").axes[0].lines}
+    assert [float(axis[0]) for axis in points["random"]] == [5, 5]
+    assert many.plot("alignment").axes[0].images[0].get_array().tolist() == np.eye(5).tolist()
+    with pytest.raises(sj.Error, match=r"no figure 'costs'.*'cost'"):
+        many.plot("costs")
+
+
+def test_strategies_without_a_number_are_drawn_side_by_side(many):
+    two = replace(many, strategies={"a": Full(), "b": Truncated()}, bias=np.ones(2), bias_error=np.zeros(2))
+    assert [line.get_label() for line in two.plot().axes[0].lines] == ["a", "b"]
+
+
+# --- what is refused, and the command line --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strategies", "options", "words"),
+    [
+        ([], {}, "strategies such as"),
+        ({"a": Full}, {}, "not a"),
+        ([Full(), Full()], {}, "come twice"),
+        ([Full()], {"draws": 2}, "draws = 2 must be a whole number, at least 3"),
+        ([Full()], {"windows": 5}, "windows = 5 must divide the 12 steps"),
+        ([Full()], {"windows": 0, "draws": 20.5}, r"draws = 20\.5 must be a whole[^$]*windows = 0 must be a whole"),
+        ([Full()], {"at": "middle"}, "'middle' must be"),
+        ([Full()], {"seed": 2**32}, r"below 2\^32"),
+        ([Full()], {"params": None}, "needs params"),
+        ([Full()], {"weights": jnp.zeros((12, 2))}, "true gradient is zero"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(strategies, options, words):
+    params, state, xs = jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == float else a, setting())
+    with pytest.raises(sj.Error, match=words):
+        sj.measure(step, strategies, **({"params": params, "state": state, "xs": xs} | options))
+
+
+def test_a_run_has_windows_of_its_own(run):
+    with pytest.raises(sj.Error, match="a run has its own windows"):
+        sj.measure(run, [Full()], xs=jnp.zeros((4, 1)))
+    with pytest.raises(sj.Error, match="params are not those of the run's model"):
+        sj.measure(run, [Full()], params={"W": jnp.ones(2)})
+
+
+def test_one_strategy_needs_no_list():
+    params, state, xs = jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype == float else a, setting())
+    found = sj.measure(step, Truncated(steps=2), params=params, state=state, xs=xs)
+    assert found.names == ("truncated steps=2",)
+
+
+def test_the_verb_prints_a_table_and_writes_files(run, tmp_path, capsys):
+    gradients = ["full", "truncated:steps=2", "randomized:keep-prob=0.5"]
+    assert (
+        main(["measure", str(run.path), "--gradient", *gradients, "--draws", "20", "--out", str(tmp_path / "o")]) == 0
+    )
+    text = capsys.readouterr().out
+    for word in ("1 windows of 12 steps, 2 rows", *gradients, "mean_cosine", "saved"):
+        assert word in text
+    figures = {f"{name}.{kind}" for name in ("bias", "snr", "alignment", "cost") for kind in ("png", "svg")}
+    assert {path.name for path in (tmp_path / "o").iterdir()} == {"measures.csv", "measures.json", *figures}
+    assert list(json.loads((tmp_path / "o" / "measures.json").read_text())["strategies"]) == gradients
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--gradient", "ful"], ["unknown gradient 'ful'", "'full'"]),
+        (["--gradient", "truncated:step=3"], ["'steps'"]),
+        (["--gradient", "full", "full"], ["twice"]),
+        (["--at", "middle"], ["--at"]),
+        (["--draws", "1"], ["draws = 1"]),
+        (
+            ["--gradient", "truncated:steps=x", "full:a=b", "nope"],
+            ["steps = 'x'", "a: Full has no", "unknown gradient 'nope'"],
+        ),
+        (["--seed", "9" * 30], ["seed = 99"]),
+    ],
+)
+def test_bad_arguments_are_told(run, capsys, arguments, words):
+    assert main(["measure", str(run.path), *arguments]) == 2
+    told = capsys.readouterr().err
+    assert all(word in told for word in words), told

@@ -1,0 +1,375 @@
+"""Every cell against loops written from its equations, and its fused unroll against the default scan of its step."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+from support.cells import MGU
+
+from seqjax import Error, Model, Problem, Spec, Tokens, Values
+from seqjax.models.cell import CellState
+from seqjax.models.check import check_model
+from seqjax.training.devices import ROWS, make_mesh
+from seqjax_models import GRU, LSTM, RNN
+
+T, B, V = 5, 2, 7
+TOKENS, VALUES = Spec(Tokens(V)), Spec(Values(3), Values(2))
+
+
+def rnn(xp, u, v, h):
+    return (xp.tanh(u + v),)
+
+
+def gru(xp, u, v, h):
+    n = len(h)
+    r = 1 / (1 + xp.exp(-(u[:n] + v[:n])))
+    z = 1 / (1 + xp.exp(-(u[n : 2 * n] + v[n : 2 * n])))
+    return ((1 - z) * xp.tanh(u[2 * n :] + r * v[2 * n :]) + z * h,)
+
+
+def lstm(xp, u, v, h, c):
+    i, f, g, o = (u + v).reshape(4, -1)
+    i, f, o = (1 / (1 + xp.exp(-gate)) for gate in (i, f, o))
+    c = f * c + i * xp.tanh(g)
+    return o * xp.tanh(c), c
+
+
+def mgu(xp, u, v, h):
+    n = len(h)
+    f = 1 / (1 + xp.exp(-(u[:n] + v[:n])))
+    return ((1 - f) * h + f * xp.tanh(u[n:] + f * v[n:]),)
+
+
+CELLS = pytest.mark.parametrize(
+    ("cls", "equations"), [(RNN, rnn), (GRU, gru), (LSTM, lstm), (MGU, mgu)], ids=["rnn", "gru", "lstm", "mgu"]
+)
+SETUPS = pytest.mark.parametrize(
+    ("fields", "spec"),
+    [
+        ({"recurrent_dropout": 0.3}, TOKENS),
+        ({"layers": 2}, VALUES),
+        ({"layers": 2, "embedding": 3, "dropout": 0.4, "recurrent_dropout": 0.5}, TOKENS),
+    ],
+    ids=["one-layer", "two-layers-values", "two-layers-embedding-dropout"],
+)
+
+
+def make(model, spec, hidden_bias=True):
+    """Parameters that matter, a state in the middle of a sequence, inputs [T, B, ...]."""
+    rng = np.random.default_rng(0)
+    draw = lambda a: jnp.asarray(rng.normal(size=a.shape, scale=0.7), a.dtype)
+    params = model.init(jax.random.key(0), spec)
+    for name in [f"layer_{layer}" for layer in range(model.layers)] if hidden_bias else []:
+        params[name]["b_hh"] = params[name]["b_h"]
+    params = jax.tree.map(draw, params)
+    state = jax.vmap(functools.partial(model.init_state, params, spec))(jax.random.split(jax.random.key(3), B))
+    state = state._replace(layers=jax.tree.map(draw, state.layers))
+    if isinstance(spec.inputs, Tokens):
+        return params, state, jnp.asarray(rng.integers(0, V, (T, B)), jnp.int32)
+    return params, state, jnp.asarray(rng.normal(size=(T, B, spec.inputs.dim)), params["W_hq"].dtype)
+
+
+def masks_of(model, state):
+    """What multiplies h of each step, row and layer on its way up, [T, B, layers, hidden]: the documented function."""
+    if not model.dropout:
+        return np.ones((T, B, model.layers, model.hidden))
+
+    def one(t, b, layer):
+        key = jax.random.fold_in(jax.random.fold_in(state.key[b], state.step[b] + t), layer)
+        return jax.random.bernoulli(key, 1 - model.dropout, (model.hidden,))
+
+    kept = [[[one(t, b, layer) for layer in range(model.layers)] for b in range(B)] for t in range(T)]
+    return np.asarray(kept) / (1 - model.dropout)
+
+
+def held_masks_of(model, state):
+    """What multiplies h of each row and layer where it enters W_hh, the same at all steps, [B, layers, hidden]."""
+    if not model.recurrent_dropout:
+        return np.ones((B, model.layers, model.hidden))
+
+    def one(b, layer):
+        key = jax.random.fold_in(jax.random.fold_in(state.key[b], 2**32 - 1), layer)
+        return jax.random.bernoulli(key, 1 - model.recurrent_dropout, (model.hidden,))
+
+    kept = [[one(b, layer) for layer in range(model.layers)] for b in range(B)]
+    return np.asarray(kept) / (1 - model.recurrent_dropout)
+
+
+def by_hand(xp, equations, params, layers, xs, masks, held_masks, edge_weights):
+    """Step by step, row by row; with `xp` jax.numpy the state's tangent is scaled by edge_weights [T, B]."""
+    layers = [[[leaf[b] for leaf in layer] for layer in layers] for b in range(B)]
+    outputs = []
+    for t, x_B in enumerate(xs):
+        for b, x in enumerate(x_B):
+            x = params["E"][x] if "E" in params else xp.eye(V)[x] if x.ndim == 0 else x
+            for index, old in enumerate(layers[b]):
+                p = params[f"layer_{index}"]
+                if xp is jnp:
+                    held = [jax.lax.stop_gradient(a) for a in old]
+                    old = [s + edge_weights[t, b] * (a - s) for a, s in zip(old, held, strict=True)]
+                u, v = x @ p["W_xh"] + p["b_h"], (old[0] * held_masks[b, index]) @ p["W_hh"] + p.get("b_hh", 0)
+                layers[b][index] = equations(xp, u, v, *old)
+                x = layers[b][index][0] * masks[t, b, index]
+            outputs.append(x @ params["W_hq"] + params["b_q"])
+    ends = [[xp.stack([layers[b][i][j] for b in range(B)]) for j in range(len(old))] for i, old in enumerate(layers[0])]
+    return ends, xp.stack(outputs).reshape(len(xs), B, -1)
+
+
+def score(layers, outputs):
+    """A number in which every output and every part of the last state counts, each with a weight of its own."""
+    weigh = lambda a: jnp.sum(jnp.square(a) * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape))
+    return sum(map(weigh, [outputs, *jax.tree.leaves(layers)]))
+
+
+def unroll_score(unroll, params, layers, state, xs, edge_weights):
+    new, outputs = unroll(params, state._replace(layers=layers), xs, edge_weights)
+    return score(new.layers, outputs), (new, outputs)
+
+
+def differentiate(unroll, params, state, xs, edge_weights):
+    """((score, (state, outputs)), gradients by parameters and by the state that enters)."""
+    f = jax.value_and_grad(functools.partial(unroll_score, unroll), argnums=(0, 1), has_aux=True)
+    return f(params, state.layers, state, xs, edge_weights)
+
+
+def default(model):
+    """The scan of the vmapped step."""
+    return functools.partial(Model.unroll, model)
+
+
+def assert_close(a, b, atol):
+    """Leaf by leaf; keys bit by bit."""
+    raw = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    assert [x.dtype for x in jax.tree.leaves(a)] == [x.dtype for x in jax.tree.leaves(b)]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(raw(x), raw(y), atol=atol, rtol=atol), a, b)
+
+
+def edge_weights_of(*shape):
+    """Cut, kept, scaled up and down."""
+    return jnp.asarray(np.random.default_rng(5).choice([0.0, 1.0, 1.7, 0.4], shape), float)
+
+
+@CELLS
+@SETUPS
+def test_values_and_gradients_are_those_of_a_loop_over_the_equations(x64, cls, equations, fields, spec):
+    """Forward in numpy, backward through a Python loop with edge_weights on each row and step."""
+    model = cls(hidden=5, **fields)
+    params, state, xs = make(model, spec)
+    edge_weights, masks = edge_weights_of(T, B), (masks_of(model, state), held_masks_of(model, state))
+
+    layers, outputs = by_hand(np, equations, *jax.tree.map(np.asarray, (params, state.layers, xs)), *masks, None)
+    (_, (new, found)), grads = jax.jit(functools.partial(differentiate, model.unroll))(params, state, xs, edge_weights)
+    np.testing.assert_allclose(found, outputs, atol=1e-13)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-13), [list(layer) for layer in new.layers], layers
+    )
+
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def expected(params, start):
+        return score(*by_hand(jnp, equations, params, start, xs, *masks, edge_weights))
+
+    assert_close(grads, expected(params, state.layers), 1e-12)
+
+
+@CELLS
+@SETUPS
+def test_fused_unroll_is_the_default_scan(x64, cls, equations, fields, spec):
+    model = cls(hidden=5, **fields)
+    params, state, xs = make(model, spec, hidden_bias=False)
+    fused, plain = (jax.jit(functools.partial(differentiate, f)) for f in (model.unroll, default(model)))
+    for edge_weights in (None, edge_weights_of(T)) if not fields else (edge_weights_of(T, B),):
+        assert_close(fused(params, state, xs, edge_weights), plain(params, state, xs, edge_weights), 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("cls", "dtype", "atol"),
+    [*((cls, jnp.float32, 1e-5) for cls in (RNN, GRU, LSTM, MGU)), (LSTM, jnp.bfloat16, 0.2)],
+    ids=["rnn", "gru", "lstm", "mgu", "lstm-bfloat16"],
+)
+def test_fused_unroll_is_the_default_scan_in_lower_precision(cls, dtype, atol):
+    model = cls(hidden=5)
+    inputs = jax.tree.map(lambda a: a.astype(dtype), make(model, VALUES))
+    fused, plain = (
+        jax.jit(functools.partial(differentiate, f))(*inputs, edge_weights_of(T))
+        for f in (model.unroll, default(model))
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(fused)} == {jnp.dtype(dtype)}
+    assert_close(fused, plain, atol)
+
+
+def test_inputs_have_a_gradient(x64):
+    model = LSTM(hidden=5)
+    params, state, xs = make(model, VALUES)
+    fused, plain = (
+        jax.jit(jax.grad(lambda xs, f=f: unroll_score(f, params, state.layers, state, xs, edge_weights_of(T))[0]))(xs)
+        for f in (model.unroll, default(model))
+    )
+    assert_close(fused, plain, 1e-12)
+
+
+@CELLS
+def test_under_vmap_over_parameters_and_shard_map_over_rows(x64, cls, equations):
+    """Side by side and on two devices: what each gives alone."""
+    model = cls(hidden=5, layers=2)
+    (params, state, xs), edge_weights = make(model, TOKENS), edge_weights_of(T, B)
+
+    def total(params, layers, xs, edge_weights):
+        new, outputs = model.unroll(params, state._replace(layers=layers), xs, edge_weights)
+        return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves((new, outputs))), (new, outputs)
+
+    def run(params, layers, xs, edge_weights):
+        (_, values), grads = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(params, layers, xs, edge_weights)
+        return values, grads
+
+    alone = jax.jit(run)
+    expected = alone(params, state.layers, xs, edge_weights)
+    other = jax.tree.map(lambda a: 0.5 * a, params)
+    pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), params, other)
+    both = jax.jit(jax.vmap(run, in_axes=(0, None, None, None)))(pair, state.layers, xs, edge_weights)
+    for index, one in enumerate((expected, alone(other, state.layers, xs, edge_weights))):
+        assert_close(jax.tree.map(lambda a, index=index: a[index], both), one, 1e-12)
+
+    def local(*args):
+        values, (grads, start_grads) = run(*args)
+        return values, (jax.lax.psum(grads, ROWS), start_grads)
+
+    rows, time_rows, everywhere = PartitionSpec(ROWS), PartitionSpec(None, ROWS), PartitionSpec()
+    sharded = jax.shard_map(
+        local,
+        mesh=make_mesh(B, 2),
+        in_specs=(everywhere, rows, time_rows, time_rows),
+        out_specs=((rows, time_rows), (everywhere, rows)),
+        check_vma=False,
+    )
+    assert_close(jax.jit(sharded)(params, state.layers, xs, edge_weights), expected, 1e-12)
+
+
+def test_gates_of_a_row_touch_no_other_row(x64):
+    model = GRU(hidden=5)
+    params, state, xs = make(model, TOKENS)
+    run = jax.jit(lambda edge_weights: differentiate(model.unroll, params, state, xs, edge_weights)[1][1][0].h)
+    whole, cut = run(jnp.ones((T, B))), run(jnp.ones((T, B)).at[2, 1].set(0))
+    np.testing.assert_allclose(whole[0], cut[0], atol=1e-14)
+    assert not np.allclose(whole[1], cut[1])
+    assert not run(jnp.ones((T, B)).at[0].set(0)).any(), "the first edge_weight stands before the first step"
+
+
+@pytest.mark.parametrize("cls", [RNN, LSTM])
+def test_dropout_agrees_in_steps_in_chunks_and_in_any_order_of_rows(x64, cls):
+    model = cls(hidden=8, layers=2, dropout=0.4)
+    params, state, xs = make(model, TOKENS)
+    run = jax.jit(functools.partial(model.unroll, params))
+    new, outputs = run(state, xs)
+    assert new.step.tolist() == [T] * B
+    middle, first = run(state, xs[:2])
+    last, second = run(middle, xs[2:])
+    assert_close((last, jnp.concatenate([first, second])), (new, outputs), 1e-13)
+    swapped = run(jax.tree.map(lambda a: a[::-1], state), xs[:, ::-1])[1]
+    np.testing.assert_allclose(swapped[:, ::-1], outputs, atol=1e-13)
+    row, step = jax.tree.map(lambda a: a[1], state), jax.jit(functools.partial(model.step, params))
+    for t in range(T):
+        row, output = step(row, xs[t, 1])
+        np.testing.assert_allclose(output, outputs[t, 1], atol=1e-13)
+
+
+def test_dropout_masks_what_goes_up_and_never_what_goes_on():
+    model = RNN(hidden=400, dropout=0.3)
+    params = model.init(jax.random.key(0), TOKENS)
+    params |= {"W_hq": jnp.eye(400), "b_q": jnp.zeros(400), "layer_0": params["layer_0"] | {"b_h": jnp.ones(400)}}
+    xs = jnp.zeros((20, 2), jnp.int32)
+    noisy, silent = (
+        jax.tree.map(lambda *a: jnp.stack(a), *[model.init_state(params, TOKENS, key) for key in keys])
+        for keys in (jax.random.split(jax.random.key(1)), (None, None))
+    )
+    assert silent.key == silent.step == ()
+    (end, up), (plain_end, h) = (jax.jit(model.unroll)(params, state, xs) for state in (noisy, silent))
+    np.testing.assert_array_equal(end.layers[0].h, plain_end.layers[0].h)
+    kept = up != 0
+    np.testing.assert_allclose(up[kept], h[kept] / 0.7, rtol=1e-6)
+    assert abs(kept.mean() - 0.7) < 5 * (0.3 * 0.7 / kept.size) ** 0.5
+    masks = np.asarray(kept, float).reshape(-1, 400)
+    assert abs(np.corrcoef(masks) - np.eye(len(masks))).max() < 0.3, "each step and row has a mask of its own"
+    assert RNN(hidden=4).init_state({"W_hq": jnp.zeros((4, 1))}, TOKENS, jax.random.key(0)).key == ()
+
+
+@CELLS
+def test_the_state_starts_at_zero_in_the_dtype_of_the_parameters(cls, equations):
+    model = cls(hidden=3, layers=2)
+    params = jax.tree.map(lambda a: a.astype(jnp.bfloat16), model.init(jax.random.key(0), TOKENS))
+    state = model.init_state(params, TOKENS)
+    assert isinstance(state, CellState)
+    assert [a.shape for a in jax.tree.leaves(state)] == [(3,)] * 2 * len(cls.State._fields)
+    assert {a.dtype for a in jax.tree.leaves(state)} == {jnp.dtype(jnp.bfloat16)}
+    assert not any(a.any() for a in jax.tree.leaves(state))
+
+
+@CELLS
+@SETUPS
+def test_a_cell_passes_the_check_before_training(cls, equations, fields, spec):
+    check_model(cls(hidden=3, **fields), spec)
+
+
+@CELLS
+def test_parameters_are_as_documented(cls, equations):
+    model = cls(hidden=5, layers=2, embedding=3)
+    params = model.init(jax.random.key(0), TOKENS)
+    wide = 5 * cls.blocks
+    assert jax.tree.map(jnp.shape, params) == {
+        "E": (V, 3),
+        "layer_0": {"W_xh": (3, wide), "W_hh": (5, wide), "b_h": (wide,)},
+        "layer_1": {"W_xh": (5, wide), "W_hh": (5, wide), "b_h": (wide,)},
+        "W_hq": (5, V),
+        "b_q": (V,),
+    }
+    with pytest.raises(Error, match="embedding = 3"):
+        model.init(jax.random.key(0), VALUES)
+
+
+def test_initial_weights_are_those_of_the_scheme():
+    """Four standard errors around mean and standard deviation of each weight."""
+    h, spec = 64, Spec(Tokens(40), Tokens(50))
+    deviations = {  # of W_xh, W_hh, W_hq
+        "normal": [0.01, 0.01, 0.01],
+        "uniform": [(3 * h) ** -0.5] * 3,
+        "glorot": [(2 / (40 + h)) ** 0.5, (2 / (h + h)) ** 0.5, (2 / (h + 50)) ** 0.5],
+        "orthogonal": [40**-0.5, h**-0.5, h**-0.5],
+    }
+    for scheme, expected in deviations.items():
+        params = GRU(hidden=h, initializer=scheme).init(jax.random.key(1), spec)
+        layer = params["layer_0"]
+        assert not layer["b_h"].any()
+        assert not params["b_q"].any()
+        weights = [np.asarray(w) for w in (layer["W_xh"], layer["W_hh"], params["W_hq"])]
+        for w, deviation in zip(weights, expected, strict=True):
+            assert abs(w.mean()) < 4 * deviation / w.size**0.5
+            assert abs(w.std() - deviation) < 4 * deviation / (2 * w.size) ** 0.5
+        if scheme in ("uniform", "glorot"):
+            for w, deviation in zip(weights, expected, strict=True):
+                assert 0.98 < abs(w).max() / (deviation * 3**0.5) <= 1
+        blocks = np.split(weights[1], 3, axis=1)
+        if scheme == "orthogonal":
+            for w in blocks:
+                np.testing.assert_allclose(w.T @ w, np.eye(h), atol=1e-5)
+        assert abs(np.corrcoef([w.ravel() for w in blocks]) - np.eye(3)).max() < 0.07, "blocks are drawn apart"
+
+
+def test_the_forget_gates_bias_and_the_tables_scale():
+    params = LSTM(hidden=3, layers=2, forget_bias=1.5, embedding=50).init(jax.random.key(0), TOKENS)
+    for layer in ("layer_0", "layer_1"):
+        assert params[layer]["b_h"].tolist() == [0.0] * 3 + [1.5] * 3 + [0.0] * 6
+    assert params["E"].std() == pytest.approx(1, abs=4 / (2 * 7 * 50) ** 0.5)
+
+
+def test_a_problem_trains_a_cell_with_dropout_in_bfloat16():
+    """Computed in bfloat16, given back in float32; the key lives on in the state."""
+    problem = Problem.of(LSTM(hidden=4, dropout=0.5), TOKENS, dtype=jnp.bfloat16)
+    params, state, xs = make(problem.model, TOKENS, hidden_bias=False)
+    new, losses = jax.jit(problem.unroll)(params, state, (xs, xs))
+    assert losses.dtype == jnp.float32
+    assert new.step.tolist() == [T] * B
+    assert (jax.random.key_data(new.key) == jax.random.key_data(state.key)).all()

@@ -1,0 +1,305 @@
+"""Flax's cells and modules as models, against Flax itself and against our own cells with the same weights."""
+
+import functools
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from support.shell import run
+
+from seqjax import Error, Problem, Spec, Tokens, Values, create, from_flax, training, value_and_grad
+from seqjax.data import Stream
+from seqjax.models.check import check_model
+from seqjax_gradients import RTRL, Full, Randomized, Truncated
+from seqjax_models import GRU, LSTM, RNN, FlaxCell
+from seqjax_optimizers import SGD
+from seqjax_samplers import Sequential
+
+HIDDEN, T, B = 4, 6, 2
+TOKENS = Spec(Tokens(5))
+VALUES = Spec(Values(3))
+SPECS = pytest.mark.parametrize("spec", [TOKENS, VALUES], ids=["tokens", "values"])
+CELLS = pytest.mark.parametrize("cell", ["SimpleCell", "GRUCell", "LSTMCell", "OptimizedLSTMCell"])
+
+
+def randomize(tree, *axes):
+    """Arrays that matter, of the same shapes after the axes."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=(*axes, *a.shape)), a.dtype), tree)
+
+
+def inputs(spec, *shape):
+    rng = np.random.default_rng(1)
+    if isinstance(spec.inputs, Tokens):
+        return jnp.asarray(rng.integers(0, spec.inputs.size, shape), jnp.int32)
+    return jnp.asarray(rng.normal(size=(*shape, spec.inputs.dim)))
+
+
+def make(cell, spec):
+    """A model, weights and a state that matter, and inputs xs [T, B, ...]."""
+    model = FlaxCell(cell=cell, hidden=HIDDEN)
+    params = randomize(model.init(jax.random.key(0), spec))
+    return model, params, randomize(model.init_state(params, spec), B), inputs(spec, T, B)
+
+
+def assert_close(a, b, atol=1e-12):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12, atol=atol), a, b)
+
+
+# --- the cells ------------------------------------------------------------------------------------------
+
+
+@SPECS
+@CELLS
+def test_a_cell_is_flaxs_own_in_a_loop(x64, cell, spec):
+    model, params, state, xs = make(cell, spec)
+    vectors = jax.nn.one_hot(xs, spec.inputs.width, dtype=float) if spec is TOKENS else xs
+    options = {"dtype": float, "param_dtype": float, "rngs": nnx.Rngs(0)}
+    module = getattr(nnx, cell)(spec.inputs.width, HIDDEN, **options)
+    nnx.update(module, params["cell"])
+    carry, expected = state.carry, []
+    for x in vectors:
+        carry, h = module(carry, x)
+        expected.append(h @ params["W_hq"] + params["b_q"])
+    new, outputs = jax.jit(model.unroll)(params, state, xs)
+    assert_close((new.carry, outputs), (carry, jnp.stack(expected)))
+    row, (first, output) = jax.tree.map(lambda a: a[0], state), (xs[0, 0], outputs[0, 0])
+    assert_close(model.step(params, row, first)[1], output)
+
+
+def as_our_cell(cell, params):
+    """The parameters, or gradients, of `FlaxCell` in the layout of our own cells."""
+    kernels, join = params["cell"], lambda *parts: jnp.concatenate(parts, axis=-1)
+    if cell == "LSTMCell":
+        gates = "ifgo"
+        names = [("i" + gate + "_" * (gate == "f"), "h" + gate) for gate in gates]
+        layer = {
+            "W_xh": join(*(kernels[x]["kernel"] for x, _ in names)),
+            "W_hh": join(*(kernels[h]["kernel"] for _, h in names)),
+            "b_h": join(*(kernels[h]["bias"] for _, h in names)),
+        }
+    else:
+        side = "dense_h" if cell == "OptimizedLSTMCell" else "dense_i"
+        layer = {
+            "W_xh": kernels["dense_i"]["kernel"],
+            "W_hh": kernels["dense_h"]["kernel"],
+            "b_h": kernels[side]["bias"],
+        }
+    return {"layer_0": layer, "W_hq": params["W_hq"], "b_q": params["b_q"]}
+
+
+@SPECS
+@CELLS
+def test_a_cell_is_ours_with_the_same_weights_in_outputs_and_gradients(x64, cell, spec):
+    model, params, state, xs = make(cell, spec)
+    ours = {"SimpleCell": RNN, "GRUCell": GRU}.get(cell, LSTM)(hidden=HIDDEN)
+    start = ours.init_state(as_our_cell(cell, params), spec)
+    if isinstance(ours, LSTM):
+        c, h = state.carry
+        start = start._replace(layers=(start.layers[0]._replace(h=h, c=c),))
+    else:
+        start = start._replace(layers=(start.layers[0]._replace(h=state.carry),))
+    edge_weights = jnp.asarray(np.random.default_rng(2).uniform(size=(T, B)))
+
+    def loss(model, params, start):
+        _, outputs = model.unroll(params, start, xs, edge_weights)
+        return jnp.sum(jnp.sin(outputs)), outputs
+
+    differentiate = functools.partial(jax.value_and_grad, has_aux=True)
+    (_, outputs), grads = differentiate(functools.partial(loss, model))(params, state)
+    (_, expected), our_grads = differentiate(functools.partial(loss, ours))(as_our_cell(cell, params), start)
+    assert_close((outputs, as_our_cell(cell, grads)), (expected, our_grads))
+
+
+@CELLS
+def test_parameters_are_flaxs_own_initial_weights(cell):
+    model = FlaxCell(cell=cell, hidden=64)
+    params = model.init(jax.random.key(0), TOKENS)
+    check_model(model, TOKENS)
+    assert set(params) == {"cell", "W_hq", "b_q"}
+    names = {path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(params["cell"])}
+    recurrent = [params["cell"][name]["kernel"] for name in names if name.startswith("h") or name == "dense_h"]
+    for W_hh in recurrent:  # orthogonal
+        np.testing.assert_allclose(W_hh @ W_hh.T, np.eye(64) * (W_hh @ W_hh.T)[0, 0], atol=1e-5)
+    assert 0.8 < params["W_hq"].std() * 64**0.5 < 1.2
+    assert not any(a.any() for a in jax.tree.leaves(params) if a.ndim == 1), "biases start at zero"
+    other = model.init(jax.random.key(1), TOKENS)
+    assert all((a != b).mean() > 0.9 for a, b in zip(*map(jax.tree.leaves, (params, other)), strict=True) if a.ndim > 1)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+@CELLS
+def test_dtypes_follow_the_parameters(x64, cell, dtype):
+    model, params, _, xs = make(cell, TOKENS)
+    params = jax.tree.map(lambda a: a.astype(dtype), params)
+    state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, TOKENS))
+    new, outputs = model.unroll(params, state, xs)
+    assert {a.dtype for a in jax.tree.leaves((state, new, outputs))} == {np.dtype(dtype)}
+    exact = model.unroll(*jax.tree.map(lambda a: a.astype(float), (params, state)), xs)[1]
+    error = abs(outputs.astype(float) - exact).max()
+    assert error <= 50 * float(jnp.finfo(dtype).eps)
+    assert error > 0 or dtype == jnp.float64, "and it is computed in them"
+
+
+def test_another_cell_is_refused_and_the_four_are_listed():
+    with pytest.raises(Error, match="cell = 'GRU': must be 'SimpleCell' or 'GRUCell' or 'LSTMCell' or 'OptimizedLSTM"):
+        create("model", "flax-cell", cell="GRU")
+
+
+def test_choosing_a_cell_does_not_import_flax(tmp_path):
+    code = "import sys; from seqjax_models import FlaxCell; FlaxCell(cell='LSTMCell'); assert 'flax' not in sys.modules"
+    done = run([sys.executable, "-c", code], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+# --- modules --------------------------------------------------------------------------------------------
+
+
+class Net(nnx.Module):
+    """A cell with a read-out, as a user of Flax writes it; it reads ids through an embedding."""
+
+    def __init__(self, rngs, dropout=0.0, dtype=None):
+        self.embed = nnx.Embed(5, 3, dtype=dtype, rngs=rngs)
+        self.cell = nnx.SimpleCell(3, HIDDEN, dtype=dtype or jnp.float32, rngs=rngs)
+        self.layers = nnx.List([nnx.Linear(HIDDEN, 5, dtype=dtype, rngs=rngs)])
+        self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
+
+    def __call__(self, carry, x):
+        carry, h = self.cell(carry, self.embed(x))
+        return carry, self.layers[0](self.dropout(h) if self.dropout else h)
+
+    def initialize_carry(self, shape, rngs):
+        assert shape == ()
+        return self.cell.initialize_carry(shape, rngs) + 0.5
+
+
+def adapt(module, spec=TOKENS, rows=B, key=None):
+    """Its model, parameters in the default precision, and the states of rows that start."""
+    model, params = from_flax(module)
+    params = jax.tree.map(lambda a: a.astype(float), params)
+    keys = None if key is None else jax.random.split(key, rows)
+    state = jax.vmap(functools.partial(model.init_state, params, spec), axis_size=rows)(keys)
+    return model, params, state
+
+
+@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
+def test_a_users_module_is_called_with_one_sequence_and_computes_in_its_parameters_precision(x64, dtype):
+    model, params, state = adapt(Net(nnx.Rngs(0), dtype=dtype))
+    xs, p = np.asarray(inputs(TOKENS, T, B)), jax.tree.map(np.asarray, params)
+    h, expected = np.full((B, HIDDEN), 0.5), []
+    for x in xs:
+        cell = p["cell"]
+        u = p["embed"]["embedding"][x] @ cell["dense_i"]["kernel"] + cell["dense_i"]["bias"]
+        h = np.tanh(u + h @ cell["dense_h"]["kernel"])
+        expected.append(h @ p["layers"][0]["kernel"] + p["layers"][0]["bias"])
+    new, outputs = model.unroll(params, state, jnp.asarray(xs))
+    assert_close((new.carry, outputs), (h, np.stack(expected)))
+
+
+def test_equal_modules_make_equal_models_so_that_jit_traces_them_once():
+    models = [from_flax(Net(nnx.Rngs(seed), dropout))[0] for seed, dropout in ((0, 0.1), (1, 0.1), (1, 0.2))]
+    assert models[0] == models[1] != models[2]
+    assert hash(models[0]) == hash(models[1])
+
+
+def test_strategies_differentiate_a_module(x64):
+    model, params, state = adapt(Net(nnx.Rngs(0)))
+    problem, ids = Problem.of(model, TOKENS), inputs(TOKENS, T + 1, B)
+    xs = (ids[:-1], ids[1:])
+
+    def loss(params):
+        return problem.unroll(params, state, xs)[1].mean()
+
+    expected, grads = jax.value_and_grad(loss)(params)
+    for strategy in (Full(), RTRL(), Truncated(steps=T), Randomized(keep_prob=1.0)):
+        found = value_and_grad(problem, strategy)(params, state, xs, key=jax.random.key(0))
+        assert_close((found.loss, found.grads), (expected, grads))
+    cut = value_and_grad(problem, Truncated(steps=2))(params, state, xs).grads
+    assert abs(cut["cell"]["dense_h"]["kernel"] - grads["cell"]["dense_h"]["kernel"]).max() > 1e-4
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_module_trains_on_two_devices_as_on_one(x64, dropout):
+    module, ids = Net(nnx.Rngs(0), dropout), np.tile(np.arange(5), 60)
+    model, params, _ = adapt(module)
+    before = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+    stream = Stream(ids[:-1], ids[1:], np.array([0, len(ids) - 1]))
+    options = {"sampler": Sequential(4, 6), "gradient": Full(), "optimizer": SGD(learning_rate=1.0), "epochs": 4}
+    found = []
+    for devices in (1, 2):
+        problem = Problem.of(model, TOKENS)
+        rows = [
+            (row["train_loss"], jax.tree.map(np.asarray, state.params))
+            for state, row in training(problem, stream, params=params, devices=devices, **options)
+        ]
+        found.append(rows)
+    assert found[0][-1][0] < (0.5 if dropout == 0 else 0.9) * found[0][0][0]
+    assert_close(found[0], found[1], atol=1e-10)
+    assert_close(nnx.to_pure_dict(nnx.state(module, nnx.Param)), before)
+    trained = found[0][-1][1]
+    nnx.update(module, trained)
+    assert_close(module.layers[0].bias[...], trained["layers"][0]["bias"])
+
+
+def test_dropout_draws_from_a_rows_key_and_is_off_without_one(x64):
+    module = Net(nnx.Rngs(0), dropout=0.5)
+    model, params, state = adapt(module, rows=200, key=jax.random.key(1))
+    xs = jnp.zeros((T, 200), jnp.int32)
+    assert set(params) == {"embed", "cell", "layers"}, "the random streams are no parameters"
+    new, outputs = model.unroll(params, state, xs)
+    again = model.unroll(params, state, xs)[1]
+    np.testing.assert_array_equal(outputs, again)
+    calm_model, _, calm = adapt(module, rows=200)
+    assert calm_model == model
+    quiet = model.unroll(params, calm, xs)[1]
+    assert_close(quiet, adapt_without_dropout(params, xs))
+    assert len(np.unique(outputs[0, :, 0])) > 10, "rows draw their own masks"
+    assert abs(outputs.mean(1) - quiet.mean(1)).max() < 6 * outputs.std(1).max() / 200**0.5, "scaled by 1 / (1 - p)"
+    last = model.unroll(params, new._replace(carry=state.carry), xs)[1]
+    assert (last != outputs).mean() > 0.5, "the counter goes on, so later steps draw other masks"
+    assert (outputs[1] != quiet[1]).mean() > 0.5
+
+
+def adapt_without_dropout(params, xs):
+    model, _, state = adapt(Net(nnx.Rngs(0)), rows=xs.shape[1])
+    return model.unroll(params, state, xs)[1]
+
+
+class Learned(nnx.GRUCell):
+    """A cell whose initial carry is a parameter."""
+
+    def __init__(self, rngs):
+        super().__init__(3, 3, rngs=rngs)
+        self.start = nnx.Param(jnp.full(3, 0.3))
+
+    def initialize_carry(self, shape, rngs=None, carry_init=None):
+        assert shape == (3,)
+        return self.start[...]
+
+
+def test_an_initial_carry_may_be_learned(x64):
+    model, params, _ = adapt(Learned(nnx.Rngs(0)), VALUES)
+    params["start"] = jnp.arange(3.0)
+    np.testing.assert_array_equal(model.init_state(params, VALUES).carry, [0, 1, 2])
+    grads = jax.grad(lambda p: model.step(p, model.init_state(p, VALUES), jnp.ones(3))[1].sum())(params)
+    assert (grads["start"] != 0).all()
+
+
+def test_what_cannot_be_a_model_is_said():
+    with pytest.raises(Error, match="Linear has no initialize_carry"):
+        from_flax(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+    net = Net(nnx.Rngs(0))
+    net.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+    with pytest.raises(Error, match=r"(?s)no nnx.Param.*norm.mean: BatchStat\n.*norm.var: BatchStat"):
+        from_flax(net)
+    net = Net(nnx.Rngs(0))
+    net.sizes = {"unhashable"}
+    with pytest.raises(Error, match=r"attribute of Net is not hashable \(.*set.*\)"):
+        from_flax(net)
+    model, _ = from_flax(nnx.GRUCell(3, 4, rngs=nnx.Rngs(0)))
+    with pytest.raises(Error, match="pass params=params"):
+        model.init(jax.random.key(0), VALUES)

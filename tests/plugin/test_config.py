@@ -1,0 +1,475 @@
+"""One configuration from three doors: Python objects, TOML, the command line."""
+
+import os
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from annotated_types import Interval
+from support.shell import call
+
+from seqjax import Error, Experiment, Model, Run, create
+from seqjax.plugin import registry
+from seqjax.plugin.config import overlay, parse
+from seqjax.plugin.registry import register
+from seqjax_datasets import PythonDocs, TextFile, TimeMachine
+from seqjax_gradients import RTRL, Full, Randomized, Truncated
+from seqjax_models import RNN
+from seqjax_optimizers import SGD, Adam
+from seqjax_samplers import Random, Sequential
+from seqjax_tokenizers import Char
+
+DEFAULT = Experiment()
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch):
+    """The command line leaves the number of devices to what the test session has started with."""
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))
+
+
+def resolved(*argv) -> Experiment:
+    """What `seqjax run ARGV` would train."""
+    done = call("run", *argv, "--print-config")
+    assert done.returncode == 0, done.stderr
+    return Experiment.from_toml(done.stdout)
+
+
+# --- round trips ----------------------------------------------------------------------------------------
+
+EXPERIMENTS = [
+    DEFAULT,
+    Experiment(
+        dataset=TimeMachine(form="lines"),
+        train=10_000,
+        heldout=0,
+        tokenizer=Char(),
+        sampler=Random(batch_size=3, num_steps=7),
+        model=RNN(hidden=5),
+        gradient=Truncated(steps=4),
+        optimizer=Adam(learning_rate=1e-5, b1=0.0, eps=1e-12, clip_norm=3.0),
+        epochs=2,
+        seed=2**32 - 1,
+        evaluate_every=3,
+    ),
+    Experiment(
+        dataset=TextFile(path='a "quoted"\\path\nand tüñ 🎉\t', errors="replace"),
+        train=1.0,
+        heldout=0.0,
+        gradient=Randomized(keep_prob=(1.0, 0.5, 0.1 + 0.2)),
+        optimizer=SGD(),  # a table without clip_norm must not take the default recipe's
+    ),
+    Experiment(dataset=TextFile(path="", errors="strict"), train=1 / 3, heldout=1, gradient=Randomized(keep_prob=1.0)),
+    Experiment(dataset=TimeMachine(path="x"), sampler=Sequential(), gradient=RTRL(), optimizer=Adam()),
+]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=range(len(EXPERIMENTS)))
+def test_toml_round_trip(experiment):
+    text = experiment.to_toml()
+    assert Experiment.from_toml(text) == experiment
+    assert Experiment.from_toml(text).to_toml() == text
+    types = {key: type(value) for key, value in vars(experiment).items()}
+    assert {key: type(value) for key, value in vars(Experiment.from_toml(text)).items()} == types
+    for kind, table in tomllib.loads(text).items():
+        if kind in registry.GROUPS:
+            assert table["plugin"] == f"seqjax/{registry.entry_of(getattr(experiment, kind)).name}"
+
+
+def test_the_defaults_are_the_demo():
+    assert DEFAULT.dataset == PythonDocs()
+    assert (DEFAULT.train, DEFAULT.heldout, DEFAULT.epochs, DEFAULT.seed, DEFAULT.evaluate_every) == (
+        0.9,
+        0.1,
+        20,
+        0,
+        1,
+    )
+    assert DEFAULT.sampler == Sequential(batch_size=32, num_steps=35)
+    assert (DEFAULT.model, DEFAULT.gradient, DEFAULT.tokenizer) == (RNN(hidden=256), Full(), None)
+    assert DEFAULT.optimizer == SGD(learning_rate=1.0, clip_norm=1.0)
+    assert Experiment.from_toml("") == resolved() == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("cls", "fields"),
+    [
+        (SGD, {"learning_rate": 1, "clip_norm": 3}),
+        (Randomized, {"keep_prob": [1, 0.5]}),
+        (Sequential, {"batch_size": np.int64(3)}),
+        (Experiment, {"epochs": np.int32(3), "seed": jnp.array(3)}),
+    ],
+)
+def test_python_and_toml_take_the_same_values(cls, fields):
+    """The tests' own type checker must let through what the plugins convert."""
+    kind = cls.kind
+    made = cls(**fields)
+    if kind != "experiment":
+        assert made == create(kind, registry.entry_of(cls).name, **fields)
+    assert all(type(value) in (int, float, tuple) for value in (getattr(made, name) for name in fields))
+    with pytest.raises(Error, match=f"{cls.__name__} cannot be made"):
+        cls(**dict.fromkeys(fields, "x"))
+
+
+# --- tables over the defaults ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("toml", "changed"),
+    [
+        ("[model]\nhidden = 3", {"model": RNN(3)}),
+        ("[optimizer]\nlearning_rate = 2", {"optimizer": SGD(2.0, clip_norm=1.0)}),
+        ('[optimizer]\nplugin = "sgd"', {"optimizer": SGD()}),
+        ('[optimizer]\nplugin = "seqjax/sgd"\nclip_norm = 5', {"optimizer": SGD(clip_norm=5.0)}),
+        ('[optimizer]\nplugin = "adam"', {"optimizer": Adam()}),
+        ('[sampler]\nplugin = "random"\nnum_steps = 4', {"sampler": Random(num_steps=4)}),
+        ('[tokenizer]\nplugin = "char"', {"tokenizer": Char()}),
+        ("train = 20\nheldout = 5\nepochs = 1", {"train": 20, "heldout": 5, "epochs": 1}),
+        ('[gradient]\nplugin = "randomized"\nkeep_prob = [1, 0.5]', {"gradient": Randomized((1.0, 0.5))}),
+    ],
+)
+def test_a_table_without_plugin_changes_fields_and_one_with_it_replaces(toml, changed, tmp_path):
+    expected = replace(DEFAULT, **changed)
+    assert Experiment.from_toml(toml) == expected
+    (tmp_path / "c.toml").write_text(toml)
+    assert resolved("--config", tmp_path / "c.toml") == expected
+
+
+def test_overlay_leaves_its_arguments_alone():
+    base = {"model": {"plugin": "rnn", "hidden": 3}, "seed": 1}
+    over = {"model": {"hidden": 4}, "gradient": {"steps": 2}, "seed": 2}
+    assert overlay(base, over) == {"model": {"plugin": "rnn", "hidden": 4}, "gradient": {"steps": 2}, "seed": 2}
+    assert overlay(base, {"model": {"plugin": "x"}})["model"] == {"plugin": "x"}
+    assert base == {"model": {"plugin": "rnn", "hidden": 3}, "seed": 1}
+
+
+# --- every fault at once --------------------------------------------------------------------------------
+
+FAULTS = {
+    "epochs = 0": ("epochs = 0", "int >= 1"),
+    "seed = true": ("seed = True", "int in"),
+    'train = "all"': ("train = 'all'", "int >= 2 or float in (0, 1]"),
+    "heldout = 1.0": ("heldout = 1.0", "int >= 0 or float in [0, 1)"),
+    "evaluate_every = 2.0": ("evaluate_every = 2.0", "int >= 1"),
+    "epoch = 3": ("epoch: Experiment has no such field; did you mean 'epochs'",),
+    '[dataset]\nplugin = "text-file"\nerrors = "ignore"': ("[dataset] errors = 'ignore'", "'strict' or 'replace'"),
+    '[tokenizer]\nplugin = "chat"': ("[tokenizer] unknown tokenizer 'chat'; did you mean 'char'",),
+    "[sampler]\nbatch_size = -1\nnum_stps = 3": (
+        *("[sampler] batch_size = -1", "int >= 1"),
+        "[sampler] num_stps: Sequential has no such field; did you mean 'num_steps'",
+    ),
+    '[model]\nplugin = "rnn"\nhidden = "x"': ("[model] hidden = 'x'", "int >= 1"),
+    '[gradient]\nplugin = "truncated"\nstep = 3': ("[gradient] step: Truncated has no such field", "'steps'"),
+    "[optimizer]\nclip_norm = {a = 1}": ("[optimizer]", "clip_norm"),
+    "[models]\nhidden = 3": ("models: Experiment has no such field; did you mean 'model'",),
+}
+
+
+def test_faults_of_all_tables_and_scalars_are_reported_together(tmp_path):
+    text = "\n".join(FAULTS)
+    with pytest.raises(Error) as caught:
+        Experiment.from_toml(text)
+    # The sampler's table has two; the text file's path is missing besides.
+    assert len(caught.value.problems) == len(FAULTS) + 2, caught.value
+    assert "[dataset] path: missing; must be a string" in caught.value.problems
+    (tmp_path / "c.toml").write_text(text)
+    done = call("run", "--config", tmp_path / "c.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    for message in (str(caught.value), done.stderr):
+        for words in FAULTS.values():
+            for word in words:
+                assert word in message
+
+
+def test_faults_of_all_flags_are_reported_together():
+    done = call(
+        *("run", "--dataset", "text-file", "--model.hiden", 3, "--sampler", "rnadom", "--epochs", "x", "--seed", -1),
+        *("--gradient", "randomized", "--gradient.keep_prob", "0.5,2", "--optimizer.learning-rate", "fast"),
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    for words in ("path: missing", "hiden", "rnadom", "epochs = 'x'", "seed = -1", "(0.5, 2.0)", "= 'fast'"):
+        assert words in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    "argv", [["--dataset", "text-file"], ["--dataset", "text-file", "--dataset.errors", "replace"]]
+)
+def test_a_missing_field_is_reported_like_any_other_fault(argv):
+    """Also where nothing but the name is given, beside a fault elsewhere, and with its table."""
+    done = call("run", *argv, "--model.hidden", 0)
+    assert done.returncode == 2
+    assert "[dataset] path: missing; must be a string" in done.stderr
+    assert "[model] hidden = 0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ('model = "rnn"', ("[model]", "table", "plugin = ")),
+        ("model = 3", ("[model]", "table", "plugin = ")),
+        ("[model]\nplugin = 3", ("[model]", "plugin", "rnn")),
+        ("[[model]]\nhidden = 3", ("[model]", "table")),
+        ("[tokenizer]\nmin_freq = 3", ("[tokenizer]", "plugin", "char")),
+        ('[model]\nplugin = "rnn"\nplugin_ = 3', ("plugin_", "no such field")),
+        ("[seed]\nx = 1", ("seed = {'x': 1}", "int")),
+        ("epochs = 2024-01-01", ("epochs = ", "int")),
+        ('[dataset]\nplugin = "../text-file"', ("unknown dataset '../text-file'",)),
+        ('[dataset]\nplugin = "os:system"', ("unknown dataset 'os:system'",)),
+    ],
+)
+def test_a_table_that_is_none(toml, words):
+    with pytest.raises(Error) as caught:
+        Experiment.from_toml(toml)
+    for word in words:
+        assert word in str(caught.value)
+
+
+# --- plugins within plugins -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stacked():
+    """A model made of models, as a third party may write one."""
+
+    @register("model", "stacked")
+    @dataclass(frozen=True)
+    class Stacked(Model):
+        """A model on top of another."""
+
+        inner: Model = field(default_factory=lambda: create("model", "rnn", hidden=4))
+        """The lower one."""
+        outer: Model | None = None
+        """The upper one."""
+        name: str = "s"
+        weights: tuple[Annotated[float, Interval(ge=0)], ...] = field(default_factory=tuple)
+
+    yield Stacked
+    del registry._registered["model", "local/stacked"]
+
+
+def test_nested_plugins_round_trip(stacked):
+    experiment = Experiment(model=stacked(RNN(3), stacked(RNN(7), name="t"), weights=[1, 2]))
+    text = experiment.to_toml()
+    assert Experiment.from_toml(text) == experiment
+    table = tomllib.loads(text)["model"]
+    assert table["plugin"] == table["outer"]["plugin"] == "local/stacked"
+    inner = table["outer"]["inner"]
+    assert (inner.pop("plugin"), inner["hidden"]) == ("seqjax/rnn", 7)
+    assert set(inner) == {f.name for f in fields(RNN) if getattr(RNN(7), f.name) is not None}
+    assert create("model", "stacked", inner={"plugin": "rnn", "hidden": 3}) == stacked(RNN(3))
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('[model.inner]\nplugin = "rnn"\nhiden = 3', ("hiden: RNN has no such field", "'hidden'")),
+        ("[model.inner]\nhidden = 3", ("plugin",)),  # the default recipe's model is not this field's
+        ('[model.inner]\nplugin = "rnm"', ("unknown model 'rnm'", "'rnn'")),
+        ('inner = "rnn"', ("inner = 'rnn'", "a model")),
+        ('[model.outer]\nplugin = "stacked"\n[model.outer.inner]\nplugin = "rnn"\nhidden = 0', ("hidden = 0",)),
+        ("[model.name]\nx = 1", ("name",)),
+        ("[model.outre]\nx = 1", ("outre", "'outer'")),
+    ],
+)
+def test_faults_of_nested_tables_are_reported_with_the_others(stacked, table, words):
+    with pytest.raises(Error) as caught:
+        Experiment.from_toml(f'epochs = 0\n[model]\nplugin = "stacked"\nweights = [-1]\n{table}')
+    for word in (*words, "[model]", "epochs = 0", "weights = (-1,)"):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("argv", [["show", "model", "stacked"], ["run", "--model", "stacked", "--help"]])
+def test_a_plugin_as_default_is_shown(stacked, argv):
+    done = call(*argv)
+    assert done.returncode == 0, done.stderr
+    assert "hidden" in done.stdout.replace("--model.hidden", "")
+
+
+# --- strings of the command line ------------------------------------------------------------------------
+
+Share = Annotated[float, Interval(gt=0, le=1)]
+
+
+@pytest.mark.parametrize(
+    ("hint", "text", "value"),
+    [
+        (int, "3", 3),
+        (int, "-3", -3),
+        (int, "3.0", "3.0"),
+        (int, "x", "x"),
+        (float, "3", 3.0),
+        (float, "1e-3", 1e-3),
+        (float, "", ""),
+        (str, "3", "3"),
+        (str, "none", "none"),
+        (str, "a,b", "a,b"),
+        (bool, "true", True),
+        (bool, "False", False),
+        (bool, "1", "1"),
+        (bool, "yes", "yes"),
+        (int | float, "1", 1),
+        (int | float, "1.0", 1.0),
+        (int | float, "1e2", 100.0),
+        (int | float, "1E2", 100.0),
+        (float | int, "1", 1),
+        (Annotated[int, Interval(ge=2)] | Share, "1", 1),
+        (Annotated[int, Interval(ge=2)] | Share, "1.", 1.0),
+        (Share | None, "none", None),
+        (Share | None, "None", None),
+        (Share | None, "0.5", 0.5),
+        (str | None, "none", None),
+        (str | None, "nonesuch", "nonesuch"),
+        (Literal["a", "b"], "b", "b"),
+        (Literal["a", "b"], "c", "c"),
+        (Literal[1, 2], "2", 2),
+        (tuple[float, ...], "1,0.5", (1.0, 0.5)),
+        (tuple[float, ...], "1", (1.0,)),
+        (tuple[float, ...], "1, 2", (1.0, 2.0)),
+        (tuple[float, ...], "", ()),
+        (tuple[int, ...], "1,x", (1, "x")),
+        (tuple[int, str], "1,2", (1, "2")),
+        (tuple[int, str], "1,a,2", (1, "a", "2")),
+        (tuple[str, ...], "a,b", ("a", "b")),
+        (Share | tuple[Share, ...], "0.5", 0.5),
+        (Share | tuple[Share, ...], "0.9,0.8", (0.9, 0.8)),
+        (Share | tuple[Share, ...], "0.9,", (0.9,)),
+        (Share | tuple[Share, ...] | None, "none", None),
+        (tuple[int | float, ...], "1,1.0", (1, 1.0)),
+        (tuple[bool, ...], "true,false", (True, False)),
+    ],
+)
+def test_a_string_is_read_by_the_fields_type(hint, text, value):
+    found = parse(hint, text)
+    assert found == value
+    assert type(found) is type(value)
+    if isinstance(value, tuple):
+        assert [type(part) for part in found] == [type(part) for part in value]
+
+
+# --- flags ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "changed"),
+    [
+        ("--model.hidden 7 --seed 5", {"model": RNN(7), "seed": 5}),
+        ("--seed=5 --model.hidden=7", {"model": RNN(7), "seed": 5}),
+        ("--evaluate-every 3 --sampler.batch-size 4", {"evaluate_every": 3, "sampler": Sequential(batch_size=4)}),
+        ("--sampler.batch_size 4 --evaluate_every 3", {"evaluate_every": 3, "sampler": Sequential(batch_size=4)}),
+        ("--gradient.steps 3 --gradient truncated", {"gradient": Truncated(3)}),
+        ("--gradient seqjax/randomized --gradient.keep-prob 0.9,0.8", {"gradient": Randomized((0.9, 0.8))}),
+        ("--gradient randomized --gradient.keep-prob 1", {"gradient": Randomized(1.0)}),
+        ("--optimizer.clip-norm none", {"optimizer": SGD(1.0)}),
+        ("--optimizer sgd", {"optimizer": SGD()}),
+        ("--train 100 --heldout 0.5", {"train": 100, "heldout": 0.5}),
+        ("--train 1.0 --heldout 0", {"train": 1.0, "heldout": 0}),
+        ("--dataset text-file --dataset.path a=b", {"dataset": TextFile("a=b")}),
+        ("--dataset text-file --dataset.path=a=b", {"dataset": TextFile("a=b")}),
+        ("--dataset text-file --dataset.path --model_x", {"dataset": TextFile("--model_x")}),
+        ("--tokenizer char", {"tokenizer": Char()}),
+        ("--model.hidden 7 --model.hidden 8", {"model": RNN(8)}),
+    ],
+)
+def test_flags(argv, changed):
+    assert resolved(*argv.split()) == replace(DEFAULT, **changed)
+
+
+FILE = """
+epochs = 3
+seed = 4
+[model]
+plugin = "seqjax/rnn"
+hidden = 3
+[gradient]
+plugin = "truncated"
+steps = 2
+[optimizer]
+learning_rate = 0.5
+"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "changed"),
+    [
+        ("", {}),
+        ("--epochs 9", {"epochs": 9}),
+        ("--model.hidden 9", {"model": RNN(9)}),
+        ("--model rnn", {"model": RNN()}),
+        ("--model rnn --model.hidden 9", {"model": RNN(9)}),
+        ("--gradient truncated", {"gradient": Truncated()}),
+        ("--gradient.steps 5", {"gradient": Truncated(5)}),
+        ("--gradient full", {"gradient": Full()}),
+        ("--optimizer.clip-norm 2", {"optimizer": SGD(0.5, clip_norm=2.0)}),
+        ("--optimizer.clip-norm none", {"optimizer": SGD(0.5)}),
+        ("--optimizer adam --optimizer.learning-rate 2", {"optimizer": Adam(2.0)}),
+    ],
+)
+def test_flags_lie_over_the_file(tmp_path, argv, changed):
+    file = tmp_path / "c.toml"
+    file.write_text(FILE)
+    base = replace(DEFAULT, epochs=3, seed=4, model=RNN(3), gradient=Truncated(2), optimizer=SGD(0.5, clip_norm=1.0))
+    for args in (["--config", file, *argv.split()], [*argv.split(), "--config", file]):
+        assert resolved(*args) == replace(base, **changed)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        [
+            "--dataset",
+            "text-file",
+            "--dataset.path",
+            'ein "Weg"\\mit\nü',
+            "--train",
+            "7",
+            "--optimizer.clip-norm",
+            "none",
+        ],
+        ["--gradient", "randomized", "--gradient.keep-prob", "1,0.5", "--optimizer", "adam", "--sampler", "random"],
+    ],
+)
+def test_print_config_can_be_fed_back(tmp_path, argv):
+    printed = call("run", *argv, "--print-config").stdout
+    (tmp_path / "c.toml").write_text(printed, encoding="utf-8")
+    assert call("run", "--config", tmp_path / "c.toml", "--print-config").stdout == printed
+    assert Experiment.from_toml(printed) == resolved(*argv)
+
+
+@pytest.mark.parametrize("flag", ["--model", "--config", "--load", "--tokenizer"])
+def test_an_empty_value_is_an_error(flag):
+    """`--model "$MODEL"` with the variable unset must not train the default model."""
+    done = call("run", flag, "", "--print-config")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+# --- the configuration of a run -------------------------------------------------------------------------
+
+CLOCK = {"seconds", "compile_seconds", "tokens_per_second"}
+
+
+def test_the_config_of_a_run_gives_the_same_run_again(tmp_path):
+    (tmp_path / "text.txt").write_text("a little text, to learn " * 30)
+    argv = [
+        *("run", "--dataset", "text-file", "--dataset.path", tmp_path / "text.txt", "--train", 500, "--heldout", 100),
+        *("--model.hidden", 6, "--sampler", "random", "--sampler.batch-size", 4, "--sampler.num-steps", 5),
+        *("--gradient", "randomized", "--gradient.keep-prob", 0.7, "--epochs", 3, "--seed", 3, "--evaluate-every", 2),
+    ]
+    first = call(*argv, "--out", tmp_path / "first")
+    assert first.returncode == 0, first.stderr
+    again = call("run", "--config", tmp_path / "first" / "config.toml", "--out", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    one, two = (Run.open(tmp_path / name) for name in ("first", "again"))
+    assert one.experiment == two.experiment
+    assert (tmp_path / "first" / "config.toml").read_text() == (tmp_path / "again" / "config.toml").read_text()
+    rows = [[{k: v for k, v in row.items() if k not in CLOCK} for row in run.metrics] for run in (one, two)]
+    assert repr(rows[0]) == repr(rows[1])  # as text, since NaN is not equal to itself
+    assert len(rows[0]) == 3
+    for name in ("params.safetensors", "samples.txt", "codec.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    other = call("run", "--config", tmp_path / "first" / "config.toml", "--seed", 4, "--out", tmp_path / "other")
+    assert other.returncode == 0, other.stderr
+    assert Run.open(tmp_path / "other").metrics[-1]["train_loss"] != one.metrics[-1]["train_loss"]

@@ -1,0 +1,545 @@
+"""Plugins by name: built in, installed by others, loaded from a file, defined here."""
+
+import ast
+import hashlib
+import importlib
+import json
+import os
+import pickle
+import re
+import shlex
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.shell import call, install, run, seqjax
+
+from seqjax import Error, WeightedEdges, create, names, register
+from seqjax.plugin import entries, get, registry
+
+ROOT = Path(__file__).parents[2]
+POINTS = {
+    (kind, name, target)
+    for kind, group in registry.GROUPS.items()
+    for name, target in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][group].items()
+}
+"""What pyproject.toml declares: kind, name, module:Class."""
+
+BUILT_IN = sorted((kind, name) for kind, name, _ in POINTS)
+
+
+def forget_local_plugins(known):
+    """Takes out those that are not in `known`. The one place that looks into the registry."""
+    for kind, full_id in set(registry._registered) - known:
+        if full_id.startswith("local/"):
+            del registry._registered[kind, full_id]
+
+
+@pytest.fixture(autouse=True)
+def _clean_registry():
+    known = set(registry._registered)
+    yield
+    forget_local_plugins(known)
+
+
+# --- built-in plugins -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "name", "target"), sorted(POINTS))
+def test_entry_point_is_what_its_class_registers(kind, name, target):
+    cls = get(kind, name)
+    assert f"{cls.__module__}:{cls.__qualname__}" == target
+    assert cls.kind == kind
+    (entry,) = (entry for entry in entries(kind) if entry.name == name)
+    assert (entry.id, entry.target, entry.kind) == (f"seqjax/{name}", target, kind)
+    assert Path(entry.source) == Path(sys.modules[cls.__module__].__file__)
+    assert registry.entry_of(cls) == registry.find(kind, name) == registry.find(kind, entry.id) == entry
+    assert get(kind, entry.id) is cls
+    assert registry.summary(entry) == cls.__doc__.partition("\n")[0] != ""
+
+
+def test_every_registered_class_has_an_entry_point():
+    """The other way round, read from the source: `@register(kind, name)` above each class of plugins/."""
+    registered = set()
+    for file in (ROOT / "plugins").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            for decorator in getattr(node, "decorator_list", ()):
+                if isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "register":
+                    kind, name = (arg.value for arg in decorator.args)
+                    module = ".".join(file.relative_to(ROOT / "plugins").with_suffix("").parts)
+                    registered.add((kind, name, f"{module}:{node.name}"))
+    assert registered == POINTS
+
+
+def test_names_are_sorted_and_complete():
+    for kind in registry.GROUPS:
+        assert names(kind) == sorted(names(kind))
+        assert set(names(kind)) >= {name for k, name in BUILT_IN if k == kind}
+        assert [entry.name for entry in entries(kind)] == sorted(entry.name for entry in entries(kind))
+
+
+@pytest.mark.parametrize("stub", sorted((ROOT / "plugins").glob("*/__init__.pyi")), ids=lambda p: p.parent.name)
+def test_stub_names_the_public_classes(stub):
+    package = importlib.import_module(stub.parent.name)
+    declared = [alias for node in ast.parse(stub.read_text()).body for alias in node.names]
+    assert all(alias.name == alias.asname for alias in declared), "write `import X as X`: it re-exports"
+    assert sorted(alias.name for alias in declared) == sorted(package.__all__)
+    targets = {f"{cls.__module__}:{cls.__qualname__}" for cls in (getattr(package, alias.name) for alias in declared)}
+    assert targets == {target for _, _, target in POINTS if target.startswith(f"{package.__name__}.")}
+
+
+def test_eager_imports_prove_the_stubs():
+    packages = ["seqjax", *(path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py"))]
+    done = run([sys.executable, "-c", f"import {', '.join(packages)}"], EAGER_IMPORT="1")
+    assert done.returncode == 0, done.stderr
+
+
+# --- names and messages ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call_", [names, entries, lambda kind: get(kind, "x"), lambda kind: create(kind, "x")])
+def test_unknown_kind(call_):
+    with pytest.raises(Error, match=r"(?s)unknown kind 'modle'; did you mean 'model'.*kinds: dataset, .*optimizer"):
+        call_("modle")
+
+
+@pytest.mark.parametrize("look_up", [registry.find, get, create])
+def test_unknown_name_is_answered_with_the_nearest_and_the_list(look_up):
+    with pytest.raises(Error) as caught:
+        look_up("gradient", "randmized")
+    assert str(caught.value).startswith("unknown gradient 'randmized'; did you mean 'randomized'")
+    for name in names("gradient"):
+        assert name in str(caught.value).rpartition("known:")[2]
+    with pytest.raises(Error, match="unknown gradient 'zzz'\n"):
+        look_up("gradient", "zzz")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "Full", "seqjax", "seqjax/", "/full", "other/full", "seqjax/full/x", "*"])
+def test_only_a_name_or_a_full_id_is_found(name):
+    with pytest.raises(Error, match="unknown gradient"):
+        get("gradient", name)
+
+
+def test_create_checks_all_fields_at_once():
+    with pytest.raises(Error, match="gradient 'randomized' cannot be made") as caught:
+        create("gradient", "randomized", keep_prop=1, keep_prob=2)
+    assert [problem.partition(" ")[0] for problem in caught.value.problems] == ["keep_prop:", "keep_prob"]
+    assert "did you mean 'keep_prob'?" in str(caught.value)
+    with pytest.raises(Error, match="path: missing; must be a string"):
+        create("dataset", "text-file")
+
+
+@pytest.mark.parametrize("field", ["name", "kind_", "cls"])
+def test_create_leaves_field_names_to_the_plugin(field):
+    @register("gradient", "named")
+    @dataclass(frozen=True)
+    class Named(WeightedEdges):
+        name: str = ""
+        kind_: str = ""
+        cls: str = ""
+
+    assert getattr(create("gradient", "named", **{field: "x"}), field) == "x"
+
+
+# --- the decorator --------------------------------------------------------------------------------------
+
+
+def make(name="Mine", **options):
+    """A strategy class with this name, as a cell of a notebook would define it."""
+    cls = type(name, (WeightedEdges,), {"__doc__": "One.", "__module__": __name__, "__qualname__": name})
+    return dataclass(**{"frozen": True, **options})(cls)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("gradeint", "mine", "unknown kind 'gradeint'; did you mean 'gradient'"),
+        ("gradients", "mine", "unknown kind 'gradients'; did you mean 'gradient'"),
+        *(
+            ("gradient", name, "use lower-case letters, digits and single dashes")
+            for name in ("", "Mine", "my_own", "my own", "-mine", "a--b", "a/b", "../mine", "mine\n", "ü")
+        ),
+    ],
+)
+def test_register_refuses_kind_and_name(kind, name, message):
+    with pytest.raises(Error, match=message):
+        register(kind, name)(make())
+
+
+def test_register_refuses_what_is_no_frozen_dataclass():
+    class Plain(WeightedEdges):
+        pass
+
+    @dataclass(frozen=True)
+    class Parent(WeightedEdges):
+        pass
+
+    class Inherits(Parent):
+        """A subclass of a frozen dataclass is none by itself: its fields would be overlooked."""
+
+        rate: float = 1.0
+
+    for cls in (Plain, make(frozen=False), Inherits):
+        with pytest.raises(Error, match=rf"'mine': write @dataclass\(frozen=True\).* class {cls.__name__}"):
+            register("gradient", "mine")(cls)
+    assert "mine" not in names("gradient")
+
+
+def test_register_returns_the_class_and_names_it_local():
+    cls = make()
+    assert register("gradient", "mine")(cls) is cls
+    assert get("gradient", "mine") is get("gradient", "local/mine") is cls
+    assert type(create("gradient", "mine")) is cls
+    assert "mine" in names("gradient")
+    assert registry.entry_of(cls()).id == "local/mine"
+    with pytest.raises(Error, match="Plain is not registered"):
+        registry.entry_of(make("Plain"))
+
+
+def test_the_same_class_again_replaces_itself():
+    """A notebook cell that is run again, a module that is reloaded."""
+    register("gradient", "mine")(make())
+    second = register("gradient", "mine")(make())
+    assert get("gradient", "mine") is second
+    assert names("gradient").count("mine") == 1
+
+
+def test_another_class_may_not_take_a_local_name():
+    first = register("gradient", "mine")(make())
+    with pytest.raises(Error, match=r"'local/mine' is already registered by .*:Mine; .*:Other needs another name"):
+        register("gradient", "mine")(make("Other"))
+    assert get("gradient", "mine") is first
+
+
+def test_reloading_an_installed_plugin_replaces_itself():
+    old = get("gradient", "full")
+    module = sys.modules[old.__module__]
+    try:
+        new = importlib.reload(module).Full
+        assert new is not old
+        assert get("gradient", "full") is new
+        assert [entry.id for entry in entries("gradient") if entry.name == "full"] == ["seqjax/full"]
+    finally:  # other tests hold the first one
+        module.Full = old
+        register("gradient", "full")(old)
+
+
+def test_a_local_name_beside_an_installed_one():
+    register("gradient", "full")(make())
+    with pytest.raises(Error, match="write the full id, one of: 'local/full', 'seqjax/full'"):
+        get("gradient", "full")
+    assert get("gradient", "seqjax/full").__name__ == "Full"
+    assert get("gradient", "local/full").__name__ == "Mine"
+
+
+# --- other people's packages ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder as `pip install --target` leaves it, with three distributions."""
+    site = tmp_path_factory.mktemp("site")
+    for name in ("echo", "rival", "broken"):
+        install(name, site)
+    (site / "seqjax_broken" / "syntax.py").write_text("class Syntax(:\n")
+    return site
+
+
+@pytest.fixture(scope="module")
+def only_echo(tmp_path_factory):
+    site = tmp_path_factory.mktemp("echo")
+    install("echo", site)
+    return site
+
+
+def test_an_installed_package_is_listed_without_being_imported(only_echo, tmp_path):
+    env = {"PYTHONPATH": str(only_echo), "ECHO_MARKER": str(tmp_path / "imported")}
+    done = seqjax("list", "gradient", **env)
+    assert done.returncode == 0, done.stderr
+    (line,) = (line.split(maxsplit=2) for line in done.stdout.splitlines() if "seqjax-echo/echo " in line)
+    assert line == ["seqjax-echo/echo", "1.2.3", "Sends the gradient back weaker and weaker."]
+    assert not (tmp_path / "imported").exists()
+    done = seqjax("run", "--gradient", "ehco", **env)
+    assert "did you mean 'echo'" in done.stderr
+    assert not (tmp_path / "imported").exists()
+    done = seqjax("show", "gradient", "echo", **env)
+    assert (tmp_path / "imported").exists(), "the marker works"
+    for word in ("decay", "float; default 0.5", "What is left of it", "strategies.py", "seqjax-echo 1.2.3"):
+        assert word in done.stdout
+
+
+def test_an_installed_package_is_used_by_its_short_name(only_echo):
+    argv = ("run", "--gradient", "echo", "--gradient.decay", "1", "--print-config")
+    done = seqjax(*argv, PYTHONPATH=str(only_echo))
+    assert done.returncode == 0, done.stderr
+    assert tomllib.loads(done.stdout)["gradient"] == {"plugin": "seqjax-echo/echo", "decay": 1.0}
+
+
+def test_an_entry_point_may_name_a_reexport(only_echo):
+    """`package:Class` is the usual target, and the class lives in a module of the package."""
+    done = seqjax("show", "gradient", "reexported", PYTHONPATH=str(only_echo))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("gradient seqjax-echo/reexported\n")
+    assert "distribution  seqjax-echo 1.2.3" in done.stdout
+
+
+def test_two_packages_with_one_short_name(site):
+    env = {"PYTHONPATH": str(site)}
+    listed = seqjax("list", "gradient", **env)
+    assert listed.returncode == 0
+    ids = {line.split()[0] for line in listed.stdout.splitlines() if line.startswith("  ")}
+    assert ids >= {"seqjax-echo/echo", "seqjax-rival/echo", "seqjax/full", "seqjax-rival/full"}
+    for name, offered in {
+        "echo": ("seqjax-echo/echo", "seqjax-rival/echo"),
+        "full": ("seqjax/full", "seqjax-rival/full"),
+    }.items():
+        done = seqjax("show", "gradient", name, **env)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert all(repr(full_id) in done.stderr for full_id in offered)
+    for full_id in ("seqjax/full", "seqjax-rival/full"):
+        assert seqjax("show", "gradient", full_id, **env).stdout.startswith(f"gradient {full_id}\n")
+    # The default recipe names full ids, and stays what it is.
+    done = seqjax("run", "--print-config", **env)
+    assert tomllib.loads(done.stdout)["gradient"] == {"plugin": "seqjax/full", "checkpoint": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "cause"),
+    [
+        ("broken", "seqjax_broken.raises:Broken", "No module named 'a_dependency_that_is_not_there'"),
+        ("gone", "seqjax_broken.gone:Gone", "No module named 'seqjax_broken.gone'"),
+        ("leaves", "seqjax_broken.leaves:Leaves", "this module leaves"),
+        ("silent", "seqjax_broken:Silent", "@seqjax.register"),
+        ("syntax", "seqjax_broken.syntax:Syntax", "SyntaxError"),
+    ],
+)
+def test_a_package_that_fails_is_an_error_only_if_chosen(site, name, target, cause):
+    env = {"PYTHONPATH": str(site)}
+    listed = seqjax("list", **env)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert f"seqjax-broken/{name}" in listed.stdout
+    for argv in (("run", "--gradient", name), ("show", "gradient", f"seqjax-broken/{name}")):
+        done = seqjax(*argv, **env)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert "Traceback" not in done.stderr
+        for word in ("seqjax-broken", "9.9", target, cause):
+            assert word in done.stderr
+
+
+def test_a_malformed_entry_point_harms_nobody_else(tmp_path):
+    install("malformed", tmp_path)
+    env = {"PYTHONPATH": str(tmp_path)}
+    done = seqjax("list", **env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert seqjax("show", "model", "rnn", **env).returncode == 0
+    done = seqjax("run", "--model", "malformed", **env)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "seqjax-malformed" in done.stderr
+    assert "no module at all" in done.stderr
+
+
+# --- files given with --load ----------------------------------------------------------------------------
+
+MINE = '''
+from dataclasses import dataclass
+import jax.numpy as jnp
+import seqjax
+
+@seqjax.register("gradient", "mine")
+@dataclass(frozen=True)
+class Mine(seqjax.WeightedEdges):
+    """Lets a constant part through."""
+    claim = "biased"
+    part: float = 0.5
+    def edge_weights(self, noise, memory, num_steps):
+        return jnp.full(num_steps, self.part), memory
+'''
+OPTIMIZER = '''
+from dataclasses import dataclass
+import optax
+import seqjax
+
+@seqjax.register("optimizer", "mine")
+@dataclass(frozen=True)
+class Steps(seqjax.Optimizer):
+    """Plain steps."""
+    def build(self, num_updates):
+        return optax.sgd(1.0)
+'''
+TINY = ["--model.hidden", 6, "--sampler.batch-size", 4, "--sampler.num-steps", 5, "--epochs", 1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Local files, in a folder whose name a shell would split."""
+    folder = tmp_path_factory.mktemp("local files")
+    (folder / "a").mkdir()
+    (folder / "b").mkdir()
+    for name, text in {
+        "text.txt": "a little text to learn " * 20,
+        "a/mine.py": MINE,
+        "b/mine.py": OPTIMIZER,
+        "both.py": MINE + OPTIMIZER,
+    }.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def train(folder, out, files, *argv):
+    """A run in folder/out with `--load FILES`, trained in this process."""
+    loads = [arg for file in files for arg in ("--load", folder / file)]
+    dataset = ["--dataset", "text-file", "--dataset.path", folder / "text.txt"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))
+        done = call("run", *argv, *loads, "--gradient", "mine", *dataset, *TINY, "--out", folder / out)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """folder/run: a run with a local strategy, which only other processes can fail to know."""
+    done = train(folder, "run", ["a/mine.py"])
+    forget_local_plugins(set())
+    return done
+
+
+def test_a_run_with_a_local_strategy_keeps_its_file(trained, folder):
+    run_ = folder / "run"
+    assert tomllib.loads((run_ / "config.toml").read_text())["gradient"] == {"plugin": "local/mine", "part": 0.5}
+    (record,) = (p for p in json.loads((run_ / "environment.json").read_text())["plugins"] if p["id"] == "local/mine")
+    assert record["sha256"] == hashlib.sha256(MINE.encode()).hexdigest()
+    (copy,) = (file for file in (run_ / "plugins").rglob("*") if file.is_file())
+    assert copy.read_text() == MINE
+
+
+def test_such_a_run_opens_only_with_its_file(trained, folder):
+    asked = seqjax("generate", folder / "run")
+    assert (asked.returncode, asked.stdout) == (2, "")
+    assert "local plugins" in asked.stderr
+    given = shlex.split(asked.stderr[asked.stderr.index("--load ") :])
+    with_copy = seqjax("evaluate", folder / "run", *given)
+    assert with_copy.returncode == 0, with_copy.stderr
+    assert with_copy.stdout == seqjax("evaluate", folder / "run", "--load", folder / "a" / "mine.py").stdout
+
+
+def test_the_config_of_such_a_run_asks_for_its_file(trained, folder):
+    asked = seqjax("run", "--config", folder / "run" / "config.toml", "--out", folder / "again")
+    assert (asked.returncode, asked.stdout) == (2, "")
+    assert "local/mine" in asked.stderr
+    assert "--load" in asked.stderr
+
+
+def test_what_such_a_run_says_to_type_next_works(trained, folder):
+    (line,) = (line for line in trained.stdout.splitlines() if "seqjax measure" in line)
+    following = seqjax(*shlex.split(line)[1:])
+    assert following.returncode == 0, f"{line.strip()}: {following.stderr}"
+
+
+def test_a_damaged_record_suggests_no_file_outside_the_run(trained, folder):
+    """What is read from a run is data: it may be anything."""
+    run_ = folder / "foreign"
+    run_.mkdir()
+    record = json.loads((folder / "run" / "environment.json").read_text())
+    for plugin in record["plugins"]:
+        plugin["file"] = "../../evil.py"
+    (run_ / "environment.json").write_text(json.dumps(record))
+    (run_ / "config.toml").write_bytes((folder / "run" / "config.toml").read_bytes())
+    asked = seqjax("evaluate", run_)
+    assert asked.returncode in (2, 4)
+    assert "--load" not in asked.stderr
+    assert "Traceback" not in asked.stderr
+
+
+@pytest.mark.parametrize(
+    ("out", "files", "count"), [("two-files", ["a/mine.py", "b/mine.py"], 2), ("one-file", ["both.py"], 1)]
+)
+def test_two_local_plugins(folder, out, files, count):
+    """Files of one name, a file of two plugins: what a run keeps opens it, and each file is asked for once."""
+    train(folder, out, files, "--optimizer", "mine")
+    asked = seqjax("evaluate", folder / out).stderr
+    given = shlex.split(asked[asked.index("--load ") :])
+    opened = seqjax("evaluate", folder / out, *given)
+    assert opened.returncode == 0, opened.stderr
+    assert given.count("--load") == count, asked
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """mine.py in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(MINE)
+
+
+def test_a_loaded_file_leaves_the_path_alone_and_can_be_pickled(mine, tmp_path):
+    (tmp_path / "helper_beside_mine.py").write_text("")
+    before = list(sys.path)
+    registry.load_file("mine.py")
+    assert sys.path == before
+    strategy = create("gradient", "mine", part=1)
+    assert pickle.loads(pickle.dumps(strategy)) == strategy
+    assert registry.entry_of(strategy).source == str(tmp_path / "mine.py")
+    Path("imports.py").write_text("import helper_beside_mine\n" + MINE)
+    with pytest.raises(Error, match="No module named 'helper_beside_mine'"):
+        registry.load_file("imports.py")
+
+
+def test_a_file_loaded_again_replaces_itself(mine):
+    registry.load_file("mine.py")
+    registry.load_file(Path("mine.py").resolve())
+    Path("mine.py").write_text(MINE.replace("0.5", "0.25"))
+    registry.load_file("./mine.py")
+    assert names("gradient").count("mine") == 1
+    assert create("gradient", "mine").part == 0.25
+
+
+def test_another_file_may_not_take_the_name(mine):
+    registry.load_file("mine.py")
+    Path("other.py").write_text(MINE)
+    with pytest.raises(Error, match=r"(?s)other\.py: .*'local/mine' is already registered by .*needs another name"):
+        registry.load_file("other.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        ("x = 1", r"registers no plugin.*@seqjax\.register"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def f(:", "SyntaxError"),
+        ("import not_there_either", "No module named 'not_there_either'"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("import seqjax\nseqjax.register('gradient', 'Bad Name')", "use lower-case letters"),
+        (MINE.replace("@dataclass(frozen=True)\n", ""), r"write @dataclass\(frozen=True\)"),
+        (MINE + "1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded(tmp_path, text, message):
+    file = tmp_path / "faulty.py"
+    if text is not None:
+        file.write_text(text)
+    before = names("gradient")
+    done = call("show", "gradient", "full", "--load", file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"seqjax: --load {file}: ")
+    assert re.search(message, done.stderr), done.stderr
+    assert names("gradient") == before, "a file that fails leaves no plugin behind"
+
+
+@pytest.mark.parametrize("name", ["folder", "plugin.txt", "noextension"])
+def test_only_a_python_file_is_loaded(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    for file in ("plugin.txt", "noextension"):
+        (tmp_path / file).write_text(MINE)
+    done = call("show", "gradient", "full", "--load", tmp_path / name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "file" in done.stderr
+
+
+def test_a_loaded_file_may_start_jax(tmp_path):
+    """Arrays made at the top of a file start the backend before `run` counts its devices."""
+    (tmp_path / "mine.py").write_text(MINE + "\nTABLE = jnp.arange(3)\n")
+    done = seqjax("run", "--load", "mine.py", "--gradient", "mine", "--print-config", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,27 @@
+"""A constant edge_weight, against brute force."""
+
+import pytest
+from support.checks import CUTS
+
+import seqjax
+from seqjax.testing.cases import T
+from seqjax.testing.claims import check_window
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def discounted(discount):
+    return seqjax.create("gradient", "discounted", discount=discount)
+
+
+def test_every_step_multiplies_the_gradient():
+    check_window(discounted(0.7), [0.7] * T, ["learned"])
+
+
+def test_no_discount_is_full():
+    check_window(discounted(1.0), None, ["foreign"])
+
+
+def test_nothing_left_is_truncated_to_one_step():
+    # the oracle's cut spares the first step, whose gradient is that of a learned initial state: "cell" has none
+    check_window(discounted(0.0), CUTS[1], ["cell"])

@@ -1,0 +1,279 @@
+"""`Runs`: names, arms, columns, and comparisons against numpy and brute force."""
+
+import dataclasses
+import itertools
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from seqjax.runs.runs import paired_difference
+
+from seqjax import Error, Experiment, Run, Runs, Spec, Text, Tokens, sweep
+from seqjax_gradients import Full, Truncated
+from seqjax_models import RNN
+from seqjax_optimizers import SGD
+from seqjax_samplers import Sequential
+
+BASE = Experiment(
+    dataset=Text("the cat sat on the mat. " * 20),
+    model=RNN(hidden=3),
+    sampler=Sequential(2, 8),
+    optimizer=SGD(0.5, clip_norm=1.0),
+    epochs=2,
+)
+
+
+def made(seed, values, epochs=None, **fields):
+    """A run with these held-out losses, without any training."""
+    e = dataclasses.replace(BASE, seed=seed, epochs=epochs or max(len(values), 1), **fields)
+    rows = [{"epoch": n + 1, "heldout_loss": value, "train_loss": 2 * value} for n, value in enumerate(values)]
+    return Run(e, None, Spec(Tokens(2)), metrics=rows)
+
+
+def runs_of(values, seeds=None):
+    """Runs with these last losses: arm -> one a seed."""
+    runs, arms = {}, {}
+    for arm, losses in values.items():
+        for seed, loss in zip(seeds or itertools.count(), losses, strict=False):
+            runs[f"{arm}, seed={seed}"] = made(seed, [9.0, loss])
+            arms[f"{arm}, seed={seed}"] = arm
+    return Runs(runs, arms)
+
+
+LOSSES = {"full": [1.0, 1.5, 1.1, 4.0], "short": [2.0, 2.25, 2.5, 2.0], "other": [0.0, 1.0, 2.0, 3.0]}
+
+# --- a mapping ---
+
+
+def test_runs_are_a_mapping_in_the_order_in_which_they_were_made():
+    runs = runs_of(LOSSES)
+    names = [f"{arm}, seed={seed}" for arm in LOSSES for seed in range(4)]
+    assert list(runs) == list(runs.keys()) == names
+    assert len(runs) == 12
+    assert runs.first is runs["full, seed=0"] is next(iter(runs.values()))
+    assert "short, seed=3" in runs
+    assert "short" not in runs
+    assert runs.get("short") is None
+    assert dict(runs.items()) == {name: runs[name] for name in names}
+    assert list(runs.arms) == list(LOSSES)
+    assert all([run.experiment.seed for run in found] == [0, 1, 2, 3] for found in runs.arms.values())
+    assert "12" in repr(runs)
+
+
+def test_a_run_without_an_arm_is_an_error():
+    with pytest.raises(Error, match="these have no arm: b"):
+        Runs({"a": made(0, [1.0]), "b": made(1, [1.0])}, {"a": ""})
+
+
+def test_an_unknown_name_is_a_key_error_with_the_nearest():
+    with pytest.raises(KeyError, match="did you mean 'full, seed=0'"):
+        runs_of({"full": [1.0]})["fulll, seed=0"]
+
+
+def test_a_column_of_every_run_is_an_array_with_nan_behind_the_end_of_a_shorter_one():
+    runs = Runs(
+        {"a": made(0, [3.0, 2.0, 1.0]), "b": made(1, [5.0], epochs=3), "c": made(2, [], epochs=3)},
+        dict.fromkeys("abc", ""),
+    )
+    found = runs.metric("train_loss")
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, [[6, 4, 2], [10, math.nan, math.nan], [math.nan] * 3])
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda runs: runs.metric("heldoutloss"), ["heldoutloss", "'heldout_loss'"]),
+        (lambda runs: runs.compare("trainloss"), ["trainloss", "'train_loss'"]),
+        (lambda runs: runs.compare("train_loss", against="ful"), ["no arm 'ful'", "'full'", "short"]),
+        (lambda runs: Runs({"c": made(0, [])}, {"c": ""}).metric("train_loss"), ["no metrics"]),
+    ],
+)
+def test_what_there_is_not_is_an_error_with_the_nearest(ask, words):
+    with pytest.raises(Error) as caught:
+        ask(runs_of(LOSSES))
+    for word in words:
+        assert word in str(caught.value)
+
+
+# --- comparisons ---
+
+
+def test_a_comparison_has_median_lowest_and_highest_of_the_last_epoch():
+    table = runs_of(LOSSES).compare("heldout_loss")
+    assert table.columns == ("arm", "runs", "median", "low", "high")
+    for row, (arm, losses) in zip(table.rows, LOSSES.items(), strict=True):
+        assert row == (arm, 4, np.quantile(losses, 0.5), np.sort(losses)[0], np.sort(losses)[-1])
+
+
+def test_the_last_value_is_the_last_that_was_measured():
+    runs = Runs({"a": made(0, [3.0, 2.0, math.nan])}, {"a": ""})
+    assert runs.compare("heldout_loss").rows == (("all", 1, 2.0, 2.0, 2.0),)
+
+
+def test_a_run_that_did_not_come_to_its_end_has_no_value_and_is_counted():
+    runs = dict(runs_of({"full": [1.0, 2.0, 3.0]}))
+    for seed, rows in enumerate([[9.0, 9.0, 5.0], [0.5], []]):
+        runs[f"wild, seed={seed}"] = made(seed, rows, epochs=3)
+    runs["wild, seed=1"].diverged = True
+    table = Runs(runs, {name: name.partition(",")[0] for name in runs}).compare("heldout_loss", against="full")
+    assert table["diverged"] == [0, 1]
+    assert table["unfinished"] == [0, 1]
+    assert table["runs"] == [3, 1]
+    assert table.rows[1][2:6] == (5.0, 5.0, 5.0, 4.0), "the pairs that are left"
+    for name in list(runs)[3:]:
+        runs[name] = made(runs[name].experiment.seed, [], epochs=3)
+    table = Runs(runs, {name: name.partition(",")[0] for name in runs}).compare("heldout_loss", against="full")
+    assert table["unfinished"] == [0, 3]
+    assert np.isnan(table.rows[1][2:8]).all()
+
+
+def test_differences_are_paired_by_seed_in_whatever_order_the_runs_come():
+    """Between pairs that differ by exactly 1 while the seeds differ by hundreds; unpaired, the interval is wide."""
+    values = {"full": [100.0, 900.0, 400.0, 200.0], "short": [101.0, 901.0, 401.0, 201.0]}
+    runs = runs_of(values)
+    names = list(runs)
+    for order in (names, names[:4] + names[:3:-1], [names[i] for i in (6, 0, 3, 5, 1, 7, 2, 4)]):
+        mixed = Runs({name: runs[name] for name in order}, {name: name.partition(",")[0] for name in order})
+        table = mixed.compare("heldout_loss", against="full")
+        rows = {row[0]: row[5:] for row in table.rows}
+        assert rows == {"full": (None, None, None), "short": (1.0, 1.0, 1.0)}
+
+
+def test_only_seeds_that_both_have_are_paired():
+    runs = {f"full, seed={n}": made(n, [float(n)]) for n in (0, 1, 2)}
+    runs |= {f"short, seed={n}": made(n, [n + 10.0]) for n in (1, 2, 3)}
+    table = Runs(runs, {name: name.partition(",")[0] for name in runs}).compare("heldout_loss", against="full")
+    assert table.rows[1][5:] == (10.0, 10.0, 10.0)
+    alone = {name: run for name, run in runs.items() if name in ("full, seed=0", "short, seed=3")}
+    table = Runs(alone, {name: name.partition(",")[0] for name in alone}).compare("heldout_loss", against="full")
+    assert np.isnan(table.rows[1][5:]).all()
+
+
+def test_one_pair_has_a_difference_and_no_interval():
+    row = runs_of({"full": [1.0], "short": [3.0]}).compare("heldout_loss", against="full").rows[1]
+    assert row[5] == 2.0
+    assert np.isnan(row[6:]).all()
+
+
+def enumerated_interval(d, level):
+    """The quantile of the mean over all n^n resamples, each equally likely."""
+    means = [np.mean(sample) for sample in itertools.product(d, repeat=len(d))]
+    return np.quantile(means, level, method="inverted_cdf")
+
+
+@pytest.mark.parametrize("d", [[1.0, 2.0, 4.0], [-3.0, 0.5, 10.0], [0.0, 0.0, 1.0, 5.0], [1.0, 2.0, 3.0, 5.0, 8.0]])
+def test_the_interval_is_that_of_all_resamples(d):
+    """Of 10,000 draws a quantile's level is off by a standard error of .0016; 5 of them are allowed."""
+    seeds = range(len(d))
+    mean, low, high = paired_difference(dict(zip(seeds, d, strict=True)), dict.fromkeys(seeds, 0.0))
+    assert mean == pytest.approx(np.mean(d))
+    for found, level in ((low, 0.025), (high, 0.975)):
+        error = 5 * math.sqrt(level * (1 - level) / 10_000)
+        lowest, highest = (enumerated_interval(d, level + sign * error) for sign in (-1, 1))
+        assert lowest <= found <= highest
+    assert [low, high] == paired_difference(dict(zip(seeds, d, strict=True)), dict.fromkeys(seeds, 0.0))[1:]
+
+
+def test_the_sign_of_a_difference_is_that_of_the_arm_minus_the_one_compared_to():
+    runs = runs_of({"full": [1.0, 1.0, 1.0], "worse": [2.0, 3.0, 4.0]})
+    _, worse = runs.compare("heldout_loss", against="full").rows
+    better, _ = runs.compare("heldout_loss", against="worse").rows
+    assert worse[5] == 2.0 == -better[5]
+    assert worse[6] > 0
+    assert worse[6:] == tuple(-value for value in better[:5:-1])
+
+
+def test_two_runs_of_one_arm_with_one_seed_are_an_error():
+    """Else one of them would count and nobody would know which."""
+    runs = Runs({"a": made(3, [1.0]), "b": made(3, [2.0])}, {"a": "", "b": ""})
+    with pytest.raises(Error, match="seeds 3, 3"):
+        runs.compare("heldout_loss")
+
+
+# --- folders ---
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sweep") / "out"
+    return path, sweep(BASE, {"gradient": {"full": Full(), "short": Truncated(steps=2)}, "seed": [0, 1]}, path)
+
+
+@pytest.fixture
+def copied(swept, tmp_path):
+    return shutil.copytree(swept[0], tmp_path / "copy")
+
+
+def assert_same_runs(a, b):
+    assert list(a) == list(b)
+    assert {arm: len(runs) for arm, runs in a.arms.items()} == {arm: len(runs) for arm, runs in b.arms.items()}
+    for name in ("train_loss", "heldout_loss", "seconds"):
+        np.testing.assert_array_equal(a.metric(name), b.metric(name))
+    assert str(a.compare("heldout_loss")) == str(b.compare("heldout_loss"))
+
+
+def test_a_sweep_opens_as_what_it_was(swept):
+    path, runs = swept
+    assert_same_runs(Runs.open(path), runs)
+    assert_same_runs(Runs.open(str(path)), runs)
+
+
+def test_single_runs_are_told_apart_by_what_differs(swept):
+    _, runs = swept
+    folders = [run.path for run in runs.values()]
+    opened = Runs.open(*folders)
+    assert list(opened) == list(map(str, folders))
+    assert {arm: [run.experiment.seed for run in found] for arm, found in opened.arms.items()} == {
+        "gradient=full": [0, 1],
+        "gradient=truncated, gradient.steps=2": [0, 1],
+    }
+    assert list(Runs.open(*folders[:2]).arms) == ["all"]
+    assert opened.compare("train_loss")["median"] == runs.compare("train_loss")["median"]
+
+
+@pytest.mark.parametrize("twice", ["{path}/full-seed-0", "{path}/full-seed-0/", "{path}/short-seed-0/../full-seed-0"])
+def test_a_run_given_twice_is_an_error(swept, twice):
+    path, _ = swept
+    with pytest.raises(Error, match="twice"):
+        Runs.open(path / "full-seed-0", twice.format(path=path))
+
+
+def test_a_folder_without_runs_is_an_error(swept, tmp_path):
+    for paths in ([tmp_path], [tmp_path / "missing"], [swept[0] / "full-seed-0", tmp_path]):
+        with pytest.raises(Error, match="holds no run") as caught:
+            Runs.open(*paths)
+        assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["../copy/full-seed-0", "/etc", "..", ".", "", "a/b", "x" * 101, "link", "-rf", "a\n"])
+def test_a_folder_named_in_the_index_lies_inside(copied, tmp_path, name):
+    (tmp_path / "elsewhere").mkdir()
+    (copied / "link").symlink_to(tmp_path / "elsewhere")
+    index = json.loads((copied / "sweep.json").read_text())
+    index["full, seed=0"]["folder"] = name
+    (copied / "sweep.json").write_text(json.dumps(index))
+    for attempt in (lambda: Runs.open(copied), lambda: sweep(BASE, {"seed": [7]}, copied)):
+        with pytest.raises(Error, match="not the name of a folder inside") as caught:
+            attempt()
+        assert caught.value.exit_code == 2
+        assert str(copied / "sweep.json") in str(caught.value)
+    assert not (copied / "seed-7").exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b'{"a": {}}', b'{"a": {"arm": 1}}', b'{"a": 3}'])
+def test_a_damaged_index_is_exit_4(copied, data):
+    (copied / "sweep.json").write_bytes(data)
+    with pytest.raises(Error) as caught:
+        Runs.open(copied)
+    assert caught.value.exit_code == 4
+    assert str(copied / "sweep.json") in str(caught.value)
+
+
+def test_an_unfinished_sweep_says_what_is_missing(copied):
+    shutil.rmtree(copied / "short-seed-1")
+    with pytest.raises(Error, match="unfinished: it has no run 'short, seed=1' yet") as caught:
+        Runs.open(copied)
+    assert caught.value.exit_code == 2

@@ -1,0 +1,311 @@
+"""Ctrl-C, SIGTERM, and two processes that want one folder."""
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from support.crash import NoFigure, experiment, results
+from support.shell import call
+
+from seqjax import Error, Experiment, Run, Text, cli, sweep
+from seqjax.runs import execute, folder
+from seqjax.runs.interrupt import noticed
+from seqjax.training import loop as train
+from seqjax_models import RNN
+from seqjax_samplers import Sequential
+
+pytestmark = pytest.mark.usefixtures("optimized")
+
+FLAGS = [
+    *("--dataset", "text-file", "--dataset.path", "text.txt", "--train", 4000, "--heldout", 200, "--epochs", 4),
+    *("--sampler.batch-size", 4, "--sampler.num-steps", 10, "--model.hidden", 8, "--out", "run"),
+]
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """Here and in child processes: in a background job, as this suite may be one, it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
+    (tmp_path / "text.txt").write_text("the cat sat on the mat and the dog sat on the log. " * 100)
+    return tmp_path
+
+
+@pytest.fixture
+def chunks(monkeypatch):
+    """Several an epoch; counts those that were made."""
+    monkeypatch.setattr(train, "CHUNK_STEPS", 80)
+    monkeypatch.setattr(Run, "plot", NoFigure)
+    made, add = [], execute.Recorder.add
+    monkeypatch.setattr(execute.Recorder, "add", lambda *args: (made.append(args[2]), add(*args))[1])
+    return made
+
+
+# Sends itself a signal in the middle of a chunk, of which there are several an epoch, and leaves as the command does.
+SCRIPT = """
+import os, signal, sys
+from seqjax import cli, execute, train
+train.CHUNK_STEPS = 400
+add, chunks = execute.Recorder.add, []
+def send(*args):
+    add(*args)
+    chunks.append(1)
+    for number in [int(number) for number in os.environ["SIGNALS"].split()] if len(chunks) == 5 else []:
+        os.kill(os.getpid(), number)
+execute.Recorder.add = send
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def run(place, signals, **kwargs):
+    environ = {**os.environ, "SIGNALS": signals}
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, "run", *map(str, FLAGS)],
+        cwd=place,
+        env=environ,
+        stderr=subprocess.PIPE,
+        timeout=120,
+        **{"stdout": subprocess.DEVNULL, "text": True, **kwargs},
+    )
+
+
+@pytest.mark.slow
+def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place, monkeypatch):
+    """Ctrl-C, then SIGTERM, then to the end: the bits of a run that heard neither."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(train, "CHUNK_STEPS", 400)
+    assert call("run", *FLAGS).returncode == 0
+    (place / "run").rename(place / "whole")
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        done = run(place, str(int(number)))
+        assert done.returncode == code, done.stderr
+        for words in ("finishing this step", "interrupted at update", "saved in run", "goes on from there"):
+            assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (place / "run" / "params.safetensors").exists()
+    assert len(folder.read_rows(place / "run" / "metrics.jsonl")) >= 1
+    assert call("run", *FLAGS).returncode == 0
+    assert results(place / "run") == results(place / "whole")
+
+
+def test_the_second_ctrl_c_leaves_at_once(place):
+    done = run(place, f"{int(signal.SIGINT)} {int(signal.SIGINT)}")
+    assert done.returncode == 130
+    assert "saved" not in done.stderr.replace("and saving", "")
+    assert not (place / "run" / "checkpoints").exists(), "it did not wait to save"
+
+
+# --- in this process ---
+
+
+def interrupt_after(monkeypatch, chunks, n, number=signal.SIGINT):
+    """Sends a signal while the n-th chunk is recorded."""
+    add = execute.Recorder.add
+
+    def send(*args):
+        add(*args)
+        if len(chunks) == n:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(execute.Recorder, "add", send)
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_is_an_exception_and_the_handlers_are_restored(tmp_path, monkeypatch, chunks, capfd, number, kind):
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    e = experiment("gru, random")
+    interrupt_after(monkeypatch, chunks, 2, number)
+    with pytest.raises(kind) as caught:
+        e.run(tmp_path / "run")
+    assert type(caught.value) is kind, "Python ends with 130 after exactly a KeyboardInterrupt"
+    assert str(caught.value) == "143" or "update 8, and saved in" in str(caught.value)
+    assert kind is KeyboardInterrupt or "update 8, and saved in" in capfd.readouterr().err
+    assert len(chunks) == 2, "the step under way was the last"
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    e.run(tmp_path / "run")
+    e.run(tmp_path / "whole")
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_signal_in_the_last_step_ends_the_program_when_the_run_is_finished(tmp_path, monkeypatch, chunks):
+    """And a sweep does not begin its next run."""
+    e = experiment("gru, random")
+    interrupt_after(monkeypatch, chunks, 6)
+    with pytest.raises(KeyboardInterrupt, match="come to its end"):
+        sweep(e, {"seed": range(3)}, tmp_path)
+    assert (tmp_path / "seed-0" / "params.safetensors").exists()
+    assert not (tmp_path / "seed-1").exists()
+
+
+def test_a_signal_when_nobody_reads_what_is_printed_still_saves(tmp_path, monkeypatch, chunks):
+    """Ctrl-C also ends the other commands of a pipe, such as `seqjax run 2>&1 | tee log`."""
+
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        flush = isatty = write
+
+    interrupt_after(monkeypatch, chunks, 3)  # the end of an epoch, of which a line is printed
+    send = execute.Recorder.add
+
+    def close(*args):
+        if len(chunks) == 2:
+            monkeypatch.setattr(sys, "stderr", Closed())
+            monkeypatch.setattr(execute.Display, "row", lambda *args: Closed().write(""))
+        send(*args)
+
+    monkeypatch.setattr(execute.Recorder, "add", close)
+    with pytest.raises(KeyboardInterrupt):
+        experiment("gru, random").run(tmp_path, progress=True)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+def test_in_a_thread_nothing_is_installed():
+    found = []
+
+    def look():
+        with noticed() as interrupted:
+            found.extend([signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), interrupted()])
+
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [*before, None]
+
+
+def test_handlers_are_restored_after_an_error():
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    with contextlib.suppress(ZeroDivisionError), noticed() as interrupted:
+        assert interrupted() is None
+        assert signal.getsignal(signal.SIGINT) != before[0]
+        raise ZeroDivisionError
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
+    """One chunk that takes minutes: the exception comes before it is over, and in the main thread."""
+    e = Experiment(
+        dataset=Text("ab" * 300_000), train=1.0, heldout=0, model=RNN(hidden=64), sampler=Sequential(1, 100), epochs=1
+    )
+    monkeypatch.setattr(train, "CHUNK_STEPS", 2**40)
+    call, waited_for = train.timed_call, []
+
+    def interrupt(compiled, args):
+        compiled.lower(*args).compile()
+
+        class Interrupting:
+            def lower(self, *args):
+                return compiled.lower(*args)
+
+            def __call__(self, *args):
+                state, updates = compiled(*args)
+                waited_for.append(updates["loss"])
+                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+                return state, updates
+
+        return call(Interrupting(), args)
+
+    monkeypatch.setattr(train, "timed_call", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        e.run()
+    assert not waited_for[0].is_ready(), "the step was over before Ctrl-C was heard"
+    waited_for[0].block_until_ready()
+
+
+# --- two processes ---
+
+
+def test_a_folder_in_use_is_exit_5_with_the_process_and_the_machine(place, monkeypatch):
+    """And it is free once that process is gone, however it went."""
+    hold = (
+        "import sys; from seqjax import folder\n"
+        "with folder.lock(folder.Path('run')): print('mine', flush=True); sys.stdin.read()"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", hold], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout.readline() == "mine\n"
+    monkeypatch.chdir(place)
+    done = call("run", *FLAGS)
+    assert done.returncode == 5, done.stderr
+    for words in ("run is in use", f"process {owner.pid} on {socket.gethostname()}", "another folder"):
+        assert words in done.stderr
+    assert {file.name for file in (place / "run").iterdir()} == {".lock"}
+    owner.kill()
+    owner.communicate()
+    with folder.lock(place / "run"):
+        assert str(os.getpid()) in (place / "run" / ".lock").read_text()
+
+
+def test_a_lock_is_given_back_and_does_not_block_itself_forever(tmp_path):
+    for _ in range(2):
+        with (
+            folder.lock(tmp_path),
+            pytest.raises(Error, match=f"process {os.getpid()} on") as caught,
+            folder.lock(tmp_path),
+        ):
+            pass
+    assert caught.value.exit_code == 5
+
+
+def test_a_file_system_without_locks_is_exit_6(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(folder.fcntl, "flock", refuse)
+    with pytest.raises(Error, match="No locks available") as caught, folder.lock(tmp_path):
+        pass
+    assert caught.value.exit_code == 6
+
+
+def test_a_finished_run_can_be_opened_while_another_process_has_the_folder(tmp_path, chunks):
+    e = experiment("gru, random")
+    e.run(tmp_path)
+    with folder.lock(tmp_path):
+        assert e.run(tmp_path).finished
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    """As Ctrl-C in a background job, and whatever nohup keeps from it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with noticed() as interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            assert interrupted() is None
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_without_a_folder_says_how_to_go_on(place, monkeypatch, chunks, capfd, number, code):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(train, "CHUNK_STEPS", 400)
+    interrupt_after(monkeypatch, chunks, 2, number)
+    with contextlib.suppress(SystemExit):
+        assert cli.main(["run", *map(str, FLAGS[:-2])]) == code
+    stderr = capfd.readouterr().err
+    (line,) = (line for line in stderr.splitlines() if line.startswith("next"))
+    words = shlex.split(line)
+    assert words[1:] == ["seqjax", "run", *map(str, FLAGS[:-2]), "--out", "runs/text-file-rnn-1"]
+    assert "saved in runs/text-file-rnn-1" in stderr
+    assert cli.main(words[2:]) == 0
+    assert Run.open("runs/text-file-rnn-1").finished
+    assert len(list(place.glob("runs/*"))) == 1

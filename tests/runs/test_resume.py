@@ -1,0 +1,413 @@
+"""A run that was interrupted and continued is the run that was not, bit for bit."""
+
+import contextlib
+import dataclasses
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from seqjax import Error, Experiment, Run, create
+from seqjax.runs import checkpoint, execute
+from seqjax.training import loop as train
+from seqjax_models import GRU, LSTM, MLP, RNN
+from seqjax_samplers import Random, Sequential
+
+pytestmark = pytest.mark.usefixtures("optimized")
+
+from support.crash import EXPERIMENTS, NoFigure, count_chunks, crash_after, experiment, results
+
+
+@pytest.fixture(autouse=True)
+def several_chunks(monkeypatch):
+    """Of four batches each, the last one of an epoch shorter."""
+    monkeypatch.setattr(train, "CHUNK_STEPS", 80)
+    monkeypatch.setattr(Run, "plot", NoFigure)
+
+
+LONG = ("lstm, dropout, randomized, adam", "rnn, rtrl, adamw")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in EXPERIMENTS]
+)
+def test_interrupted_twice_after_every_chunk(name, tmp_path, monkeypatch):
+    """A checkpoint after every chunk, or only before the last one: the rows and steps past it are made again."""
+    e = experiment(name)
+    chunks = count_chunks(monkeypatch, e, tmp_path / "whole")
+    assert len(chunks) >= 6
+    assert {chunk.done for chunk in chunks} == {True, False}
+    whole = results(tmp_path / "whole")
+    assert len(whole[0]) == 2
+    for first in range(1, len(chunks)):
+        path = tmp_path / f"after-{first}"
+        with crash_after(monkeypatch, first):
+            e.run(path, checkpoint_seconds=0)
+        assert not (path / "params.safetensors").exists()
+        with crash_after(monkeypatch, 1):
+            e.run(path, checkpoint_seconds=1e9 if first % 2 else 0)
+        run = e.run(path)
+        assert run.finished
+        assert results(path) == whole
+        assert not (path / "checkpoints").exists()
+
+
+def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
+    """A context of five steps goes over three windows, of which a chunk of one batch has one."""
+    e = experiment("mlp, windows", model=MLP(lags=6, hidden=4), sampler=Sequential(4, 2), evaluate_every=1)
+    rows = []
+    for batches in (1, 2, 100):
+        monkeypatch.setattr(train, "CHUNK_STEPS", batches * 4 * 2)
+        rows.append(e.run().metrics)
+    for row, other, last in zip(*rows, strict=True):
+        assert row["tokens"] == other["tokens"] == last["tokens"]
+        for name in ("train_loss", "heldout_loss", "grad_norm"):
+            assert row[name] == pytest.approx(last[name], rel=1e-5)
+            assert other[name] == pytest.approx(last[name], rel=1e-5)
+
+
+def test_without_a_checkpoint_training_starts_anew(tmp_path, monkeypatch):
+    e = experiment("gru, random")
+    e.run(tmp_path / "whole")
+    for _ in range(2):
+        with crash_after(monkeypatch, 4):
+            e.run(tmp_path / "run")
+        assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
+    e.run(tmp_path / "run")
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
+def test_a_run_goes_on_without_compiling_again(tmp_path, monkeypatch, caplog):
+    """What comes from a checkpoint has the types and the layout of what was trained, so it is the same program."""
+    e = experiment("gru, random", seed=1)
+    with crash_after(monkeypatch, 4):
+        e.run(tmp_path / "run", checkpoint_seconds=0)
+    caplog.clear()
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        e.run(tmp_path / "run")
+    compiled = [message for message in caplog.messages if message.startswith("Compiling")]
+    assert not [message for message in compiled if "epoch" in message]
+
+
+@pytest.mark.slow
+def test_training_goes_on_in_float64(tmp_path, monkeypatch, x64):
+    e = experiment("rnn, rtrl, adamw")
+    e.run(tmp_path / "whole")
+    with crash_after(monkeypatch, 2):
+        e.run(tmp_path / "run", checkpoint_seconds=0)
+    e.run(tmp_path / "run")
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
+def test_an_unfinished_run_can_be_opened(tmp_path, monkeypatch):
+    """With the parameters of its last checkpoint and the rows up to it."""
+    e = experiment("gru, random", epochs=3)
+    with crash_after(monkeypatch, 1):
+        e.run(tmp_path, checkpoint_seconds=1e9)
+    with pytest.raises(Error, match="no parameters yet"):
+        Run.open(tmp_path)
+    with crash_after(monkeypatch, 8):
+        e.run(tmp_path, checkpoint_seconds=0)
+    run = Run.open(tmp_path)
+    assert not run.finished
+    assert run.metric("epoch").tolist() == [1, 2]
+    saved = checkpoint.newest(tmp_path).arrays
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(run.params):
+        np.testing.assert_array_equal(leaf, saved["params/" + checkpoint.leaf_name(keys)])
+
+
+# --- the rows ---
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A run of three epochs that has two rows and a checkpoint inside the third epoch, and one row past it."""
+    e = experiment("gru, random", epochs=4)
+    path = tmp_path / "run"
+    with crash_after(monkeypatch, 7):
+        e.run(path, checkpoint_seconds=0)
+    with crash_after(monkeypatch, 3):
+        e.run(path, checkpoint_seconds=1e9)
+    assert len((path / "metrics.jsonl").read_text().splitlines()) == 3
+    e.run(tmp_path / "whole")
+    return e, path, results(tmp_path / "whole")
+
+
+def test_rows_past_the_checkpoint_are_made_once(stopped):
+    e, path, whole = stopped
+    assert len(Run.open(path).metrics) == 2
+    e.run(path)
+    assert results(path) == whole
+
+
+@pytest.mark.parametrize("torn", [b'{"epoch": 4, "upd', b"\x00" * 20, b"\xff\xfe"])
+def test_a_torn_last_line_is_left_out_with_a_warning(stopped, torn):
+    e, path, whole = stopped
+    with (path / "metrics.jsonl").open("ab") as file:
+        file.write(torn)
+    with pytest.warns(UserWarning, match="last line was not written to its end"):
+        e.run(path)
+    assert results(path) == whole
+
+
+def lines_without(n):
+    return lambda lines: lines[:n] + lines[n + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: [lines[0][:20] + b"\n", *lines[1:]],
+        lambda lines: [b"\x00" * len(lines[0]) + b"\n", *lines[1:]],
+        lambda lines: [b"[]\n", *lines[1:]],
+        lambda lines: [b"\n", *lines],
+        lines_without(0),
+        lines_without(1),
+        lambda lines: [lines[0], lines[0], *lines[1:]],
+        lambda lines: lines[:1],
+        lambda lines: [],
+    ],
+    ids=["cut", "zeros", "no row", "empty line", "first gone", "second gone", "twice", "short", "empty"],
+)
+def test_damaged_rows_are_exit_4_and_kept(stopped, damage):
+    e, path, _ = stopped
+    file = path / "metrics.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(damage(lines)))
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name != ".lock"}
+    with pytest.raises(Error) as caught:
+        e.run(path)
+    assert caught.value.exit_code == 4
+    assert str(file) in str(caught.value)
+    assert {file: file.read_bytes() for file in before} == before
+
+
+@pytest.mark.parametrize("left", ["checkpoints", "params.safetensors"])
+def test_without_its_recipe_what_was_trained_is_of_an_unknown_run(stopped, left):
+    """Its checkpoints may be of another recipe with parameters of the same shapes."""
+    e, path, _ = stopped
+    for file in list(path.iterdir()):
+        if file.name != left and file.is_file():
+            file.unlink()
+    if left != "checkpoints":
+        shutil.rmtree(path / "checkpoints")
+        (path / left).touch()
+    with pytest.raises(Error, match=f"holds no run, but {left}") as caught:
+        e.run(path)
+    assert caught.value.exit_code == 2
+
+
+# --- where bits would differ ---
+
+
+@pytest.mark.parametrize(
+    "change", ["devices", "x64", "precision", "flags", "card", "dataset", "version", "plugin", "optimizer file"]
+)
+def test_another_environment_is_exit_4_and_named(change, tmp_path, monkeypatch):
+    file = tmp_path / "text.txt"
+    file.write_text(TEXT * 5)
+    fields = EXPERIMENTS["gru, random"] | {"dataset": create("dataset", "text-file", path=str(file))}
+    e = Experiment(**fields, epochs=2)
+    path = tmp_path / "run"
+    with crash_after(monkeypatch, 4):
+        e.run(path, devices=2, checkpoint_seconds=0)
+    record = path / "environment.json"
+    kept = json.loads(record.read_text())
+    if change == "dataset":
+        file.write_text(TEXT.replace("cat", "rat") * 5)
+    elif change == "card":
+        kept["device"] = "NVIDIA H100"
+    elif change == "flags":
+        monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    elif change == "version":
+        kept["versions"]["jaxlib"] = "0.0.1"
+    elif change == "plugin":
+        next(plugin for plugin in kept["plugins"] if plugin["kind"] == "model")["sha256"] = "0" * 64
+    elif change == "optimizer file":
+        kept["plugins"] = [plugin for plugin in kept["plugins"] if plugin["kind"] != "optimizer"]
+    record.write_text(json.dumps(kept))
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and file.name != ".lock"}
+    words = {
+        "devices": ["devices: then 2, now 1", "--devices"],
+        "x64": ["enable_x64: then False, now True"],
+        "precision": ["default_matmul_precision: then None, now highest"],
+        "flags": ["xla_flags: then , now --xla_cpu_enable_fast_math=true"],
+        "card": ["device: then NVIDIA H100, now cpu"],
+        "dataset": ["dataset has changed", kept["dataset_sha256"]],
+        "version": ["jaxlib: then 0.0.1"],
+        "plugin": ["model seqjax/gru", "0" * 64],
+        "optimizer file": ["optimizer seqjax/sgd: then None"],
+    }[change]
+    precision = jax.default_matmul_precision("highest" if change == "precision" else None)
+    with jax.enable_x64(change == "x64"), precision, pytest.raises(Error) as caught:
+        e.run(path, devices=1 if change == "devices" else 2)
+    assert caught.value.exit_code == 4
+    for word in (str(path), *words):
+        assert word in str(caught.value)
+    assert {file: file.read_bytes() for file in before} == before
+
+
+@pytest.mark.parametrize("damage", ["{}", "[]", '{"plugins": []}', "\xff"])
+def test_a_damaged_record_of_the_environment_is_exit_4(tmp_path, monkeypatch, damage):
+    e = experiment("gru, random")
+    with crash_after(monkeypatch, 4):
+        e.run(tmp_path, checkpoint_seconds=0)
+    (tmp_path / "environment.json").write_text(damage, encoding="latin-1")
+    with pytest.raises(Error) as caught:
+        e.run(tmp_path)
+    assert caught.value.exit_code == 4
+    assert "environment.json" in str(caught.value)
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_opened(tmp_path, monkeypatch):
+    """It was unfinished when this one looked, and its folder was let go of before this one asked for it."""
+    e = experiment("gru, random")
+    lock = execute.folder.lock
+
+    @contextlib.contextmanager
+    def lock_late(path):
+        monkeypatch.undo()
+        monkeypatch.setattr(train, "CHUNK_STEPS", 80)
+        e.run(path)
+        times.append((path / "params.safetensors").stat().st_mtime_ns)
+        with lock(path):
+            yield
+
+    times = []
+    monkeypatch.setattr(execute.folder, "lock", lock_late)
+    run = e.run(tmp_path)
+    assert run.finished
+    assert [(tmp_path / "params.safetensors").stat().st_mtime_ns] == times
+    with pytest.raises(Error, match="another recipe"):
+        dataclasses.replace(e, seed=1).run(tmp_path)
+
+
+# --- kills ---
+
+DRIVER = """
+import os, signal, sys
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+from seqjax import Experiment, execute, train
+name, path, steps, seconds, kill_at = sys.argv[2:]
+experiment = Experiment.from_toml(sys.argv[1])
+train.CHUNK_STEPS = int(steps)
+if kill_at:
+    function, count = kill_at.split()
+    real, left = getattr(os, function), [int(count)]
+    def last(*args):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args)
+    setattr(os, function, last)
+print("ready", flush=True)
+experiment.run(path, checkpoint_seconds=float(seconds))
+"""
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("dataset") / "text.txt"
+    file.write_text(TEXT * 200)
+    return create("dataset", "text-file", path=str(file))
+
+
+def start(experiment, path, seconds, steps, kill_at=""):
+    """A process that trains in the folder; it says when it has started."""
+    command = [sys.executable, "-c", DRIVER, experiment.to_toml(), "", path, steps, seconds, kill_at]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n", process.stderr.read().decode()
+    return process
+
+
+def end(process, timeout=120):
+    """Waits for the end of a process; its exit code."""
+    _, stderr = process.communicate(timeout=timeout)
+    assert process.returncode in (0, -9), stderr.decode()
+    return process.returncode
+
+
+@pytest.mark.slow
+def test_killed_while_a_checkpoint_is_written(text_file, tmp_path, monkeypatch):
+    """SIGKILL before a checkpoint has its name, then before a later one is deleted; then to the end."""
+    monkeypatch.setattr(train, "CHUNK_STEPS", 400)
+    fields = EXPERIMENTS["gru, random"] | {"dataset": text_file, "train": 2000, "heldout": 200}
+    e = Experiment(**fields, epochs=3)
+    e.run(tmp_path / "whole")
+    path = tmp_path / "run"
+    for kill_at in ("replace 10", "unlink 6"):
+        assert end(start(e, path, 0, 400, kill_at)) == -9
+        assert any((path / "checkpoints").iterdir())
+    assert list((path / "checkpoints").glob("*.part")) == [], "the second process found and deleted it"
+    e.run(path)
+    assert results(path) == results(tmp_path / "whole")
+    assert not (path / "checkpoints").exists()
+
+
+SLOW = {
+    "lstm": (EXPERIMENTS["lstm, dropout, randomized, adam"] | {"model": LSTM(hidden=24, dropout=0.3)}, 12, 2000),
+    "rtrl": (EXPERIMENTS["rnn, rtrl, adamw"] | {"model": RNN(hidden=6), "sampler": Sequential(4, 10)}, 8, 2000),
+    "random": (EXPERIMENTS["gru, random"] | {"model": GRU(hidden=16), "sampler": Random(8, 20)}, 25, 2000),
+}
+"""Fields, epochs, steps of a chunk."""
+
+
+@pytest.fixture(scope="module")
+def references(text_file, tmp_path_factory):
+    """The run that was not interrupted, made when asked for; the seconds to its first checkpoint and to its end."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            fields, epochs, steps = SLOW[name]
+            e = Experiment(**fields | {"dataset": text_file, "epochs": epochs})
+            path = tmp_path_factory.mktemp("whole") / name
+            process = start(e, path, 0.02, steps)
+            began = time.monotonic()
+            while process.poll() is None and not (path / "checkpoints").exists():
+                time.sleep(0.01)
+            first = time.monotonic() - began
+            assert end(process) == 0
+            made[name] = e, results(path), (first, time.monotonic() - began)
+        return made[name]
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", range(20))
+@pytest.mark.parametrize("name", SLOW)
+def test_killed_twice_at_random_moments(references, name, n, tmp_path):
+    """Prints at which update the last checkpoint was, and whether there was a half-written one."""
+    e, whole, (first, last) = references(name)
+    draw = random.Random(f"{name} {n}")
+    moments = []
+    path = tmp_path / "run"
+    while len(moments) < 2:
+        process, began = start(e, path, 0.02, SLOW[name][2]), time.monotonic()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(draw.uniform(first, last))
+        if process.poll() is not None:  # it was over before the kill: the machine is less busy than it was
+            faster = (time.monotonic() - began) / last
+            first, last = faster * first, faster * last
+            assert end(process) == 0
+            assert results(path) == whole
+            shutil.rmtree(path)
+            moments = []
+            continue
+        process.kill()
+        assert end(process) == -9
+        files = sorted(file.name for file in (path / "checkpoints").glob("*")) if path.exists() else []
+        done = (path / "params.safetensors").exists()
+        moments.append("finished" if done else files[-1][:10] if files else "none")
+        moments[-1] += " torn" if any(file.endswith(".part") for file in files) else ""
+    assert end(start(e, path, 0.02, SLOW[name][2])) == 0
+    print(f"KILLS {name} {n}: {moments}")
+    assert results(path) == whole

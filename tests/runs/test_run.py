@@ -1,0 +1,642 @@
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import subprocess
+import sys
+import types
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from seqjax.runs.class_code import class_code
+
+from seqjax import Error, Experiment, Pairs, Run, Text, sweep
+from seqjax.runs import execute
+from seqjax_datasets import TextFile
+from seqjax_gradients import Randomized
+from seqjax_models import MLP, RNN
+from seqjax_optimizers import SGD, Adam
+from seqjax_samplers import Sequential
+from seqjax_tokenizers import Char, Standardize
+
+SENTENCE = "the cat sat on the mat. "
+TEXT = SENTENCE * 30
+FILES = {
+    "config.toml",
+    "environment.json",
+    "metrics.jsonl",
+    "codec.json",
+    "params.safetensors",
+    "samples.txt",
+    "history.png",
+    ".lock",
+}
+COLUMNS = (
+    "epoch update tokens seconds train_loss heldout_loss train_perplexity heldout_perplexity "
+    "compile_seconds grad_norm learning_rate tokens_per_second"
+)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """An experiment that learns one sentence by heart in ten short epochs."""
+    file = tmp_path_factory.mktemp("dataset") / "cat.txt"
+    file.write_text(TEXT)
+    return Experiment(
+        dataset=TextFile(path=str(file)),
+        train=480,
+        heldout=120,
+        sampler=Sequential(batch_size=4, num_steps=12),
+        model=RNN(hidden=32),
+        optimizer=Adam(learning_rate=0.02, clip_norm=1.0),
+        epochs=10,
+        evaluate_every=3,
+    )
+
+
+@pytest.fixture(scope="module")
+def kept(recipe, tmp_path_factory):
+    """The run of it, kept in a folder."""
+    return recipe.run(tmp_path_factory.mktemp("runs") / "cat")
+
+
+@pytest.fixture
+def copied(kept, tmp_path):
+    """A copy of the folder, to be damaged."""
+    return Path(shutil.copytree(kept.path, tmp_path / "cat"))
+
+
+def assert_same(a, b):
+    """Bit for bit."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def in_memory(text, **fields):
+    """A recipe of one short epoch."""
+    defaults = {"train": 480, "heldout": 120, "sampler": Sequential(4, 12), "model": RNN(hidden=3), "epochs": 1}
+    return Experiment(dataset=Text(text), **(defaults | fields))
+
+
+def test_a_run_learns(kept):
+    assert kept.metric("train_perplexity")[0] > 5
+    assert kept.metric("heldout_perplexity")[-1] < 1.1
+    assert kept.generate("the cat", 70) == (SENTENCE * 4)[:77]
+    assert kept.finished
+
+
+def test_metrics_are_a_row_an_epoch(kept):
+    assert [list(row) for row in kept.metrics] == [COLUMNS.split()] * 10
+    assert kept.metric("epoch").tolist() == list(range(1, 11))
+    assert kept.metric("train_loss").dtype == np.float64
+    for part in ("train", "heldout"):
+        np.testing.assert_allclose(kept.metric(f"{part}_perplexity"), np.exp(kept.metric(f"{part}_loss")), rtol=1e-15)
+    assert np.flatnonzero(np.isfinite(kept.metric("heldout_loss"))).tolist() == [2, 5, 8, 9], "and always the last one"
+    assert set(kept.metric("learning_rate")) == {np.float32(0.02)}
+    assert np.diff(kept.metric("tokens"), prepend=0).tolist() == [48 * 9] * 10
+
+
+def test_a_run_compiles_once_however_many_its_epochs_and_an_equal_one_not_at_all(recipe, caplog):
+    """Training and evaluation, each for its one shape; the recipe read from TOML has plugins of its own."""
+    other = dataclasses.replace(recipe, model=RNN(hidden=5), evaluate_every=1)
+    found = []
+    for experiment in (other, Experiment.from_toml(other.to_toml())):
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level(logging.WARNING):
+            assert len(experiment.run().metrics) == 10
+        compiled = [message for message in caplog.messages if message.startswith("Compiling")]
+        found.append((sum("_epoch" in m for m in compiled), sum("_sums" in m for m in compiled), len(compiled)))
+    (epochs, evaluations, total), again = found
+    assert epochs == evaluations == 1
+    assert total < 60, "the rest are the small operations that set a run up"
+    assert again == (0, 0, 0)
+
+
+def test_an_unknown_metric_is_an_error_with_the_nearest(kept):
+    with pytest.raises(Error, match="did you mean 'train_loss'"):
+        kept.metric("trainloss")
+
+
+def test_the_folder_has_what_is_documented(recipe, kept):
+    assert {file.name for file in kept.path.iterdir()} == FILES
+    rows = [json.loads(line) for line in (kept.path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["update"] for row in rows] == kept.metric("update").tolist()
+    assert rows[0]["heldout_loss"] is None
+    saved = json.loads((kept.path / "codec.json").read_text())
+    assert saved["codec"]["tokens"] == list(kept.codec.tokens)
+    assert saved["spec"] == {"inputs": {"Tokens": 12}, "targets": {"Tokens": 12}}
+    arrays = safetensors.numpy.load_file(kept.path / "params.safetensors")
+    layer, outer = kept.params["layer_0"], {name: kept.params[name] for name in ("W_hq", "b_q")}
+    assert_same(arrays, jax.tree.map(np.asarray, {f"layer_0/{name}": layer[name] for name in layer} | outer))
+    assert kept.generate(TEXT[:12], 200) in (kept.path / "samples.txt").read_text()
+    assert (kept.path / "history.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_configuration_is_resolved_and_gives_the_same_run_again(recipe, kept):
+    text = (kept.path / "config.toml").read_text()
+    for name in ("text-file", "char", "sequential", "rnn", "full", "adam"):
+        assert f'plugin = "seqjax/{name}"' in text
+    again = Experiment.from_toml(text)
+    assert again == dataclasses.replace(recipe, tokenizer=Char()) == kept.experiment
+    run = again.run()
+    assert_same(run.params, kept.params)
+    for name in ("train_loss", "heldout_loss", "grad_norm"):
+        np.testing.assert_array_equal(run.metric(name), kept.metric(name))
+    assert run.path is None
+
+
+def test_the_environment_says_what_a_run_depends_on(recipe, kept):
+    record = json.loads((kept.path / "environment.json").read_text())
+    assert record["dataset_sha256"] == hashlib.sha256(TEXT.encode()).hexdigest()
+    for name in ("seqjax", "jax", "jaxlib", "numpy", "optax"):
+        assert record["versions"][name] == version(name)
+    assert record["backend"] == jax.default_backend()
+    assert record["devices"] == len(jax.devices())
+    assert record["device"] == jax.devices()[0].device_kind
+    assert {"python", "platform", "git_commit"} <= set(record)
+    by_kind = {plugin["kind"]: plugin for plugin in record["plugins"]}
+    assert set(by_kind) == {"dataset", "tokenizer", "sampler", "model", "gradient", "optimizer"}
+    model = by_kind["model"]
+    assert (model["id"], model["version"], model["target"]) == (
+        "seqjax/rnn",
+        version("seqjax"),
+        "seqjax_models.rnn:RNN",
+    )
+    source = Path(__file__).parents[2] / "plugins" / "seqjax_models" / model["file"]
+    assert model["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def test_an_opened_run_is_the_run(kept):
+    run = Run.open(kept.path)
+    assert_same(run.params, kept.params)
+    assert run.experiment == kept.experiment
+    assert repr(run) == repr(kept)
+    for name in COLUMNS.split():
+        np.testing.assert_array_equal(run.metric(name), kept.metric(name))
+    for temperature in (0.0, 1.0):
+        assert run.generate("a mat", 50, temperature, seed=3) == kept.generate("a mat", 50, temperature, seed=3)
+    for part, targets in (("train", 479), ("heldout", 119), ("rest", 119)):
+        row = run.evaluate(part)
+        assert row == kept.evaluate(part)
+        assert row["tokens"] == targets
+    assert run.evaluate() == run.evaluate("heldout")
+    assert run.evaluate()["loss"] == kept.metrics[-1]["heldout_loss"]
+    assert run.data.text == TEXT
+
+
+def test_a_run_evaluates_any_text(kept):
+    assert kept.evaluate(Text(TEXT[480:600]))["loss"] == pytest.approx(kept.evaluate("heldout")["loss"])
+    assert kept.evaluate(Text("xyz"))["loss"] > 2, "what is unknown counts too"
+    assert math.isnan(kept.evaluate(Text("t"))["loss"])
+    with pytest.raises(Error, match="no part 'the cat'"):
+        kept.evaluate("the cat")
+
+
+def test_a_run_plots_its_history(kept):
+    figure = kept.plot()
+    train, heldout = figure.axes[0].lines
+    np.testing.assert_array_equal(train.get_ydata(), kept.metric("train_perplexity"))
+    np.testing.assert_array_equal(heldout.get_xdata(), [3, 6, 9, 10])
+
+
+def test_a_finished_run_opens_instead_of_training(recipe, kept):
+    before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in kept.path.iterdir()}
+    run = recipe.run(str(kept.path))
+    assert run.metrics[-1] == kept.metrics[-1], "the measured times too"
+    assert_same(run.params, kept.params)
+    assert {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in kept.path.iterdir()} == before
+
+
+def test_another_recipe_is_an_error_that_names_the_difference(recipe, kept):
+    other = dataclasses.replace(recipe, epochs=11, model=RNN(hidden=33))
+    with pytest.raises(Error, match="another recipe") as caught:
+        other.run(kept.path)
+    assert caught.value.exit_code == 2
+    assert str(kept.path) in str(caught.value)
+    assert len(caught.value.problems) == 2
+    for part in ("epochs", "10", "11", "hidden", "32", "33"):
+        assert part in "\n".join(caught.value.problems)
+
+
+def without_times(run):
+    """The metrics but for what was measured with a clock."""
+    measured = ("seconds", "compile_seconds", "tokens_per_second")
+    return [{key: value for key, value in row.items() if key not in measured} for row in run.metrics]
+
+
+def test_a_run_that_was_interrupted_is_trained_to_its_end(recipe, kept, copied):
+    (copied / "params.safetensors").unlink()
+    with pytest.raises(Error, match="unfinished") as caught:
+        Run.open(copied)
+    assert caught.value.exit_code == 2
+    assert str(copied) in str(caught.value)
+    run = recipe.run(copied)
+    assert run.finished
+    assert_same(run.params, kept.params)
+    np.testing.assert_equal(without_times(run), without_times(kept))
+    assert_same(Run.open(copied).params, kept.params)
+    assert {file.name for file in copied.iterdir()} == FILES
+
+
+def test_a_folder_whose_setting_up_was_killed_is_begun_anew(recipe, kept, copied):
+    """The recipe is written last: whatever else of a run is there, it has not begun."""
+    for name in ("config.toml", "params.safetensors", "samples.txt", "history.png"):
+        (copied / name).unlink()
+    (copied / "environment.json").write_text("{ torn")
+    (copied / "config.toml.part").write_text("ep")
+    run = recipe.run(copied)
+    assert_same(run.params, kept.params)
+    np.testing.assert_equal(without_times(Run.open(copied)), without_times(kept))
+    assert {file.name for file in copied.iterdir()} == FILES
+
+
+@pytest.mark.parametrize("beside", ["thesis.tex", "params.safetensors"])
+def test_a_folder_with_something_else_beside_is_refused(recipe, copied, beside):
+    """No recipe, and a file of which that can not be the reason: somebody's own, or what training leaves."""
+    for name in ("config.toml", "params.safetensors", "samples.txt", "history.png"):
+        (copied / name).unlink()
+    (copied / beside).write_text("precious")
+    before = {file.name: file.read_bytes() for file in copied.iterdir()}
+    with pytest.raises(Error, match=f"holds no run, but {beside}; choose another") as caught:
+        recipe.run(copied)
+    assert caught.value.exit_code == 2
+    assert {file.name: file.read_bytes() for file in copied.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", ["nothing", "a file"])
+def test_a_folder_without_a_run_is_an_error(recipe, tmp_path, content):
+    if content == "a file":
+        (tmp_path / "thesis.tex").write_text("precious")
+        with pytest.raises(Error, match="holds no run"):
+            recipe.run(tmp_path)
+        assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(Error, match="holds no run") as caught:
+            Run.open(path)
+        assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("config.toml", b"\xff"),
+        ("config.toml", b"model = "),
+        ("environment.json", b"\xff"),
+        ("environment.json", b"{}"),
+        ("codec.json", b"\xff"),
+        ("codec.json", b"{}"),
+        ("metrics.jsonl", b"\xff\n"),
+        ("metrics.jsonl", b'{"epoch": \n{"epoch": 2}\n'),
+        ("params.safetensors", b""),
+        ("params.safetensors", b"\xff" * 20),
+    ],
+)
+def test_a_damaged_file_is_exit_4_and_named(copied, name, damage):
+    (copied / name).write_bytes(damage)
+    with pytest.raises(Error) as caught:
+        Run.open(copied)
+    assert caught.value.exit_code == 4
+    assert str(copied / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["environment.json", "codec.json", "metrics.jsonl"])
+def test_a_missing_file_is_exit_4_and_named(copied, name):
+    (copied / name).unlink()
+    with pytest.raises(Error) as caught:
+        Run.open(copied)
+    assert caught.value.exit_code == 4
+    assert str(copied / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("where", [0, 20, 0.5, -1], ids=["length", "header", "middle", "end"])
+def test_one_flipped_bit_of_the_parameters_is_exit_4(copied, where):
+    file = copied / "params.safetensors"
+    data = bytearray(file.read_bytes())
+    at = int(where * len(data)) if isinstance(where, float) else where
+    data[at] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(Error) as caught:
+        Run.open(copied)
+    assert caught.value.exit_code == 4
+    assert str(file) in str(caught.value)
+
+
+def test_truncated_parameters_are_exit_4(copied):
+    file = copied / "params.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(Error) as caught:
+        Run.open(copied)
+    assert caught.value.exit_code == 4
+
+
+def test_parameters_of_another_model_are_exit_4(copied):
+    config = copied / "config.toml"
+    config.write_text(config.read_text().replace("hidden = 32", "hidden = 31"))
+    with pytest.raises(Error) as caught:
+        Run.open(copied)
+    assert caught.value.exit_code == 4
+
+
+def test_a_dataset_that_has_changed_is_exit_4(recipe, copied, tmp_path):
+    changed = tmp_path / "changed.txt"
+    changed.write_text(TEXT.replace("cat", "dog", 1))
+    config = copied / "config.toml"
+    config.write_text(config.read_text().replace(recipe.dataset.path, str(changed)))
+    run = Run.open(copied)
+    assert run.generate("the", 5), "which does not need the dataset"
+    for _ in range(2):
+        with pytest.raises(Error, match="has changed") as caught:
+            run.evaluate("heldout")
+        assert caught.value.exit_code == 4
+        assert str(copied) in str(caught.value)
+
+
+def test_a_run_that_diverges_keeps_the_last_good_parameters(recipe, tmp_path):
+    """In the first epoch, so that there is no row of metrics yet."""
+    wild = dataclasses.replace(recipe, optimizer=SGD(learning_rate=1e38))
+    with pytest.raises(Error, match="diverged") as caught:
+        wild.run(tmp_path / "wild")
+    assert caught.value.exit_code == 3
+    assert str(tmp_path / "wild" / "params.safetensors") in str(caught.value)
+    run = Run.open(tmp_path / "wild")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.params))
+    assert not run.finished
+    assert len(run.generate("the", 5)) == 8
+    with pytest.raises(Error, match="diverged"):
+        wild.run(tmp_path / "wild")
+    with pytest.raises(Error, match="no metrics"):
+        run.metric("train_loss")
+    with pytest.raises(Error, match="diverged") as caught:
+        wild.run()
+    assert caught.value.exit_code == 3
+
+
+def test_without_a_held_out_part_its_columns_are_nan():
+    run = in_memory(TEXT, heldout=0).run()
+    assert np.isnan(run.metric("heldout_loss")).all()
+    assert np.isnan(run.metric("heldout_perplexity")).all()
+    assert run.evaluate("heldout")["tokens"] == 0
+    assert run.evaluate("rest")["tokens"] == 239
+    assert run.plot().axes
+
+
+def test_a_run_in_memory_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = in_memory(TEXT).run()
+    assert run.path is None
+    assert run.finished
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_vocabulary_of_one_has_a_perplexity():
+    run = in_memory("x" * 600).run()
+    assert 1 <= run.metric("train_perplexity")[0] <= 2.01
+    assert 1 <= run.metric("heldout_perplexity")[0] <= 2.01
+    assert run.generate("", 3) == "xxx"
+
+
+def test_the_sample_is_prompted_from_the_training_part_alone(tmp_path):
+    """Six characters, and after them others that the vocabulary does not have."""
+    file = tmp_path / "short.txt"
+    file.write_text("ababab" + "cdefgh")
+    recipe = in_memory("", train=6, heldout=2, sampler=Sequential(1, 2))
+    run = dataclasses.replace(recipe, dataset=TextFile(path=str(file))).run(tmp_path / "run")
+    assert "ababab" in (run.path / "samples.txt").read_text()
+
+
+@pytest.mark.parametrize("path", ["file", "file/run", "file/deep/run"])
+def test_a_path_that_cannot_be_a_folder_is_exit_6(recipe, tmp_path, path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Error) as caught:
+        recipe.run(tmp_path / path)
+    assert caught.value.exit_code == 6
+    assert str(tmp_path / "file") in str(caught.value)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_folder_that_may_not_be_written_is_exit_6(recipe, tmp_path):
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user, root, may write everywhere")
+    with pytest.raises(Error, match="cannot be written") as caught:
+        recipe.run(tmp_path / "run")
+    assert caught.value.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("fields", "devices"),
+    [
+        ({"train": 10_000}, None),
+        ({"train": 40}, None),
+        ({"gradient": Randomized(keep_prob=(0.5, 0.5))}, None),
+        ({"tokenizer": Standardize()}, None),
+        ({}, 3),
+    ],
+    ids=["split", "sampler", "gradient", "tokenizer", "devices"],
+)
+def test_what_cannot_be_trained_leaves_no_folder(recipe, tmp_path, fields, devices):
+    """Else the same command, mended, would find a run of another recipe there."""
+    with pytest.raises(Error) as caught:
+        dataclasses.replace(recipe, **fields).run(tmp_path / "run", devices=devices)
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_field_of_an_experiment_out_of_range_is_reported_at_once():
+    with pytest.raises(Error) as caught:
+        Experiment(train=0, heldout=-0.1, epochs=0, seed=-1, evaluate_every=0)
+    assert len(caught.value.problems) == 5
+
+
+def test_one_character_is_not_all_of_them():
+    """An int counts characters, and one is too few; only 1.0 is the whole dataset."""
+    assert Experiment(train=1.0).train == 1.0
+    with pytest.raises(Error, match=r"train = 1\b(?!\.)"):
+        in_memory(TEXT, train=1, heldout=0).run()
+
+
+def test_a_class_without_a_file_that_was_changed_is_another_plugin(tmp_path):
+    """As in a notebook: the cell is edited and run again, and the folder holds what the old one came to.
+
+    `python -` has a file that is none, <stdin>.
+    """
+
+    def run_with(body, argv):
+        code = (
+            "import seqjax, jax.numpy as jnp\n"
+            "from dataclasses import dataclass\n"
+            '@seqjax.register("model", "mine")\n'
+            "@dataclass(frozen=True)\n"
+            "class Mine(seqjax.Cell):\n"
+            "    def cell(self, u, v, state):\n"
+            f"        return self.State({body})\n"
+            "e = seqjax.Experiment(dataset=seqjax.Text('the cat sat. ' * 100), model=Mine(hidden=4), epochs=1)\n"
+            "e.run('run')\n"
+        )
+        argv, stdin = ([*argv, code], None) if argv == ["-c"] else (argv, code)
+        return subprocess.run([sys.executable, *argv], input=stdin, cwd=tmp_path, capture_output=True, text=True)
+
+    begun = run_with("jnp.tanh(u + v)", ["-"])
+    assert begun.returncode == 0, begun.stderr
+    assert run_with("jnp.tanh(u + v)", ["-c"]).returncode == 0
+    assert "another model 'local/mine'" in run_with("jnp.sin(u + v)", ["-c"]).stderr
+
+
+CELL = """
+import dataclasses, functools, jax
+class Base:
+    SCALE = 2
+    def scaled(self, x):
+        return self.SCALE * x
+def helper(x):
+    return x + 10
+@dataclasses.dataclass(frozen=True)
+class Mine(Base):
+    width: int = 3
+    claim = "exact"
+    kinds = frozenset({"a", "b", "c"})
+    def step(self, x, by=4):
+        "A step."
+        def inner(y):
+            return [z * 11 for z in (y, y)]
+        return helper(inner(super().scaled(x))) in {"d", "e", "f"}
+    @property
+    def warmup(self):
+        return self.width + 12
+    @functools.cached_property
+    def cached(self):
+        return 13
+    @staticmethod
+    def fixed(x):
+        return x + 14
+    @classmethod
+    def made(cls):
+        return cls(15)
+    @jax.jit
+    def fast(self, x):
+        return x + 16
+"""
+
+
+def cell_code(text):
+    module = types.ModuleType("a_notebook")
+    sys.modules[module.__name__] = module
+    try:
+        exec(text, vars(module))
+        return class_code(module.Mine)
+    finally:
+        del sys.modules[module.__name__]
+
+
+CHANGES = [
+    ("SCALE = 2", "SCALE = 3"),
+    ("self.SCALE * x", "self.SCALE + x"),
+    ("x + 10", "x + 9"),
+    ('"exact"', '"biased"'),
+    ('{"a", "b", "c"}', '{"a", "b"}'),
+    ("by=4", "by=5"),
+    ("z * 11", "z * 7"),
+    ('{"d", "e", "f"}', '{"d", "e"}'),
+    *((f" {n}", f" {n + 10}") for n in (12, 13, 14, 16)),
+    ("cls(15)", "cls(25)"),
+    ("(Base)", ""),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), CHANGES)
+def test_every_part_of_a_class_without_a_file_counts(old, new):
+    assert CELL.count(old) == 1
+    assert cell_code(CELL.replace(old, new)) != cell_code(CELL)
+
+
+def test_the_same_class_is_the_same_in_other_lines_and_processes():
+    """Which draw other hashes for strings, and put objects at other addresses."""
+    assert cell_code("\n\n# a comment\n" + CELL.replace("\n    def", "  # another\n\n    def")) == cell_code(CELL)
+    code = CELL + "from seqjax.class_code import class_code\nprint(class_code(Mine).hex())"
+    outs = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": seed}
+        )
+        for seed in "12"
+    ]
+    assert outs[0].stdout, outs[0].stderr
+    assert outs[0].stdout == outs[1].stdout
+
+
+def test_a_recipe_that_no_file_can_keep_is_an_error_before_training(tmp_path):
+    file = os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.txt")
+    Path(file).write_text(TEXT)
+    recipe = dataclasses.replace(in_memory(TEXT), dataset=TextFile(path=file))
+    with pytest.raises(Error, match=r"cannot be kept in a file.*b.udcff") as caught:
+        recipe.run(tmp_path / "run")
+    assert caught.value.exit_code == 2
+    assert not (tmp_path / "run").exists()
+    assert recipe.run().finished
+
+
+def test_an_epoch_counts_no_characters(monkeypatch):
+    """Which takes as long as encoding the text, and is no part of a row."""
+    monkeypatch.setattr("seqjax.run.predicted_characters", lambda *args: 1 / 0)
+    assert in_memory(TEXT).run().finished
+
+
+# --- a run that diverges, and is killed or goes well after that ---
+
+
+class Kill(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("file", ["params.safetensors", "diverged.txt"])
+def test_a_kill_while_a_diverged_run_is_kept_does_not_stall_a_sweep(tmp_path, monkeypatch, file):
+    recipe = in_memory(TEXT, optimizer=SGD(learning_rate=1e38))
+    write = execute.folder.write
+
+    def killed(path, data):
+        if path.name == file:
+            raise Kill
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execute.folder, "write", killed)
+        with pytest.raises(Kill):
+            sweep(recipe, {"seed": [0]}, tmp_path)
+    assert sweep(recipe, {"seed": [0]}, tmp_path)["seed=0"].diverged
+    assert Run.open(tmp_path / "seed-0").diverged
+
+
+def test_a_run_that_goes_well_after_all_is_not_marked_as_diverged(recipe, kept, copied):
+    rows = (copied / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (copied / "metrics.jsonl").write_text("".join(rows[:4]))
+    (copied / "diverged.txt").write_text("diverged at update 50")
+    assert recipe.run(copied).finished
+    run = Run.open(copied)
+    assert not run.diverged
+    assert_same(run.params, kept.params)
+    assert {file.name for file in copied.iterdir()} == FILES
+
+
+# --- rows for lags ---
+
+
+def test_rows_have_the_targets_that_count_in_training():
+    """Masked targets count nothing, nor those that the model cannot give."""
+    t = np.arange(400)
+    recipe = {"dataset": Pairs(t, t % 3, mask=t % 5 == 0), "train": 400, "heldout": 0, "sampler": Sequential(4, 20)}
+    run = Experiment(**recipe, model=MLP(lags=4, hidden=3), epochs=1).run()
+    rows = run.rows(3, 30)
+    weights_TB, inputs_TB = np.asarray(rows["weights"]), np.asarray(rows["xs"][0])
+    for weights_T, inputs_T in zip(weights_TB.T, inputs_TB.T, strict=True):
+        assert inputs_T.tolist() == list(range(inputs_T[0], inputs_T[0] + 30))
+        assert np.flatnonzero(weights_T).tolist() == [i for i in range(3, 30) if inputs_T[i] % 5 == 0]
+    assert weights_TB.sum() == pytest.approx(1, rel=1e-6)
+    assert len(np.unique(weights_TB)) == 2
+    with pytest.raises(Error, match="no target in these 1 windows of 3 steps counts"):
+        run.rows(1, 3)

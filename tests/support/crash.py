@@ -1,0 +1,105 @@
+"""Runs that crash after some chunks, and what has to be identical when they go on."""
+
+import contextlib
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from seqjax import Experiment, Series, Text, create
+from seqjax.runs import execute
+from seqjax_gradients import RTRL, Full, Randomized, Truncated
+from seqjax_models import GRU, LSTM, MLP, RNN
+from seqjax_optimizers import SGD, Adam, AdamW
+from seqjax_samplers import Random, Sequential, Windows
+
+TIMING = ("seconds", "compile_seconds", "tokens_per_second")
+TEXT = "the cat sat on the mat and the dog sat on the log. "
+SINE = np.sin(np.arange(90) / 3)
+
+EXPERIMENTS = {
+    "lstm, dropout, randomized, adam": {
+        "dataset": Text(TEXT * 5),
+        "model": LSTM(hidden=4, dropout=0.3),
+        "sampler": Sequential(4, 5),
+        "gradient": Randomized(keep_prob=0.8),
+        "optimizer": Adam(0.01, schedule="cosine", warmup=0.2, clip_norm=1.0),
+    },
+    "rnn, rtrl, adamw": {
+        "dataset": Text(TEXT * 5),
+        "model": RNN(hidden=3),
+        "sampler": Sequential(4, 5),
+        "gradient": RTRL(),
+        "optimizer": AdamW(0.01),
+    },
+    "gru, random": {
+        "dataset": Text(TEXT * 5),
+        "model": GRU(hidden=4),
+        "sampler": Random(4, 5),
+        "gradient": Truncated(steps=2),
+        "optimizer": SGD(0.5, schedule="cosine", clip_norm=1.0),
+    },
+    "mlp, windows": {
+        "dataset": Series(SINE),
+        "tokenizer": create("tokenizer", "standardize"),
+        "model": MLP(lags=3, hidden=4),
+        "sampler": Windows(4, 6),
+        "gradient": Full(),
+        "optimizer": Adam(0.01),
+    },
+}
+
+
+def experiment(name, **fields):
+    return Experiment(**{"train": 0.8, "heldout": 0.2, "epochs": 2, "evaluate_every": 2, **EXPERIMENTS[name], **fields})
+
+
+def results(path):
+    """What has to be identical: the parameters' file, the rows but for the times, the samples."""
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    rows = [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
+    samples = path / "samples.txt"
+    return rows, samples.read_bytes() if samples.is_file() else None, (path / "params.safetensors").read_bytes()
+
+
+class Crash(BaseException):
+    """Ends a run as abruptly as an exception can."""
+
+
+@contextlib.contextmanager
+def crash_after(monkeypatch, chunks):
+    """Within, training ends in a crash after so many chunks."""
+    take, count = execute.Recorder.take, itertools.count(1)
+
+    def counted(self, outcome):
+        ended = take(self, outcome)
+        if next(count) == chunks:
+            raise Crash
+        return ended
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execute.Recorder, "take", counted)
+        with pytest.raises(Crash):
+            yield
+
+
+def count_chunks(monkeypatch, experiment, path):
+    """Trains to the end; how many chunks there were."""
+    take, chunks = execute.Recorder.take, []
+
+    def noted(self, outcome):
+        chunks.append(outcome[1])
+        return take(self, outcome)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execute.Recorder, "take", noted)
+        experiment.run(path)
+    return chunks
+
+
+class NoFigure:
+    """Stands for the figure of a run, which takes longer than the training here."""
+
+    def savefig(self, file, dpi, format):
+        file.write(b"")

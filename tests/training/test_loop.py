@@ -1,0 +1,466 @@
+import logging
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from seqjax import Error, Problem, Spec, Tokens, training
+from seqjax.data import Stream
+from seqjax.training import run_epoch
+from seqjax.training.loop import init_train_state
+from seqjax_gradients import RTRL, Full, Randomized
+from seqjax_models import MLP, RNN
+from seqjax_optimizers import SGD, Adam
+from seqjax_samplers import Random, Sequential, Windows
+
+V, T, B = 5, 6, 4
+SPEC = Spec(Tokens(V))
+PROBLEM = Problem.of(RNN(hidden=3), SPEC)
+SAMPLER = Sequential(batch_size=B, num_steps=T)
+
+
+def tokens(*lengths, masked=False):
+    """Random tokens in documents of these lengths; masked: one in five is not scored."""
+    rng, n = np.random.default_rng(0), sum(lengths)
+    mask = rng.random(n) < 0.8 if masked else None
+    return Stream(rng.integers(0, V, n), rng.integers(0, V, n), np.cumsum([0, *lengths]), mask)
+
+
+def weights():
+    """Parameters large enough for the state to matter."""
+    params = PROBLEM.model.init(jax.random.key(0), SPEC)
+    return jax.tree.map(lambda a: 50 * a + 0.1, params)
+
+
+def train(stream=None, **options):
+    """A copy of the state after each epoch of a training, and its rows: two epochs of 8 updates by default."""
+    defaults = {"sampler": SAMPLER, "gradient": Full(), "optimizer": SGD(learning_rate=0.5), "epochs": 2}
+    epochs = training(PROBLEM, tokens(200) if stream is None else stream, **(defaults | options))
+    states, rows = [], []
+    for state, row in epochs:
+        states.append(copy(state))
+        rows.append(row)
+    return states, rows
+
+
+def copy(state):
+    return jax.tree.map(jnp.copy, state)
+
+
+def assert_same(a, b):
+    """Bit for bit."""
+    raw = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(raw(x), raw(y)), a, b)
+
+
+@jax.jit
+def loss_by_hand(params, h, inputs, targets, counts):
+    """Loss, gradient and state of one window [T, B] from the chapter's equations, one step after the other."""
+
+    def loss(params):
+        state, total = h, 0.0
+        for x, y, count in zip(inputs, targets, counts, strict=True):
+            layer = params["layer_0"]
+            state = jnp.tanh(layer["W_xh"][x] + state @ layer["W_hh"] + layer["b_h"])
+            p = jax.nn.softmax(state @ params["W_hq"] + params["b_q"])
+            total -= jnp.sum(count * jnp.log(p[jnp.arange(B), y]))
+        return total / jnp.maximum(counts.sum(), 1), state
+
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+
+def train_by_hand(params, stream, optimizer, epochs, seed=0):
+    """What `training` should do, as a loop. Returns parameters and (epoch, loss, tokens, gradient norm) of updates."""
+    params, h, n = jax.tree.map(np.asarray, params), np.zeros((B, 3)), len(stream.inputs)
+    mean, square, updates = *[jax.tree.map(np.zeros_like, params)] * 2, []
+    for epoch in range(epochs):
+        for starts, scored, reset in zip(*SAMPLER.plan(stream.bounds, np.random.default_rng((seed, epoch))), strict=True):
+            h = np.where(reset[:, None], 0, h)
+            at = np.minimum(starts + np.arange(T)[:, None], n - 1)
+            t = np.arange(T)[:, None]
+            counts = ((scored[:, 0] <= t) & (t < scored[:, 1]) & stream.mask[at]).astype(float)
+            (loss, h), grads = loss_by_hand(params, np.asarray(h), stream.inputs[at], stream.targets[at], counts)
+            norm = np.sqrt(sum((np.asarray(g) ** 2).sum() for g in jax.tree.leaves(grads)))
+            updates.append((epoch, float(loss), counts.sum(), norm))
+            if optimizer.clip_norm is not None:
+                grads = jax.tree.map(lambda g, norm=norm: g * min(1, optimizer.clip_norm / max(norm, 1e-300)), grads)
+            if isinstance(optimizer, Adam):
+                b1, b2, k = optimizer.b1, optimizer.b2, len(updates)
+                mean = jax.tree.map(lambda m, g, b1=b1: b1 * m + (1 - b1) * g, mean, grads)
+                square = jax.tree.map(lambda v, g, b2=b2: b2 * v + (1 - b2) * g**2, square, grads)
+                grads = jax.tree.map(
+                    lambda m, v, b1=b1, b2=b2, k=k: m / (1 - b1**k) / (np.sqrt(v / (1 - b2**k)) + optimizer.eps),
+                    mean,
+                    square,
+                )
+            params = jax.tree.map(lambda p, g: p - optimizer.learning_rate * np.asarray(g), params, grads)
+    return params, np.array(updates)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "devices"),
+    [(SGD(learning_rate=0.5, clip_norm=0.43), 2), (Adam(learning_rate=0.05), 1)],
+    ids=["sgd-clipped", "adam"],
+)
+def test_training_is_what_a_loop_by_hand_gives(x64, optimizer, devices):
+    """Several documents, a mask, partly scored windows, the state carried: parameters and metrics of two epochs."""
+    stream, params = tokens(90, 1, 35, 60, masked=True), weights()
+    expected, updates = train_by_hand(params, stream, optimizer, epochs=2)
+    if optimizer.clip_norm is not None:
+        assert 0 < (updates[:, 3] > optimizer.clip_norm).mean() < 1, "some updates are clipped, some are not"
+    states, rows = train(stream, optimizer=optimizer, params=params, devices=devices)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), states[-1].params, expected)
+    for epoch, row in enumerate(rows):
+        _, losses, counts, norms = updates[updates[:, 0] == epoch].T
+        assert row["epoch"] == epoch + 1
+        assert row["update"] == int(states[epoch].update) == (updates[:, 0] <= epoch).sum()
+        assert row["tokens"] == updates[updates[:, 0] <= epoch, 2].sum()
+        assert row["train_loss"] == pytest.approx((losses * counts).sum() / counts.sum(), abs=1e-12)
+        assert row["grad_norm"] == pytest.approx(norms.mean(), abs=1e-12), "before clipping"
+        assert row["learning_rate"] == optimizer.learning_rate
+
+
+def test_a_row_has_what_is_documented():
+    states, rows = train()
+    names = "epoch update tokens seconds compile_seconds train_loss grad_norm learning_rate tokens_per_second"
+    assert [set(row) for row in rows] == [set(names.split())] * 2
+    assert all(type(value) in (int, float) for row in rows for value in row.values())
+    assert [row["epoch"] for row in rows] == [1, 2]
+    seconds = [0.0, *(row["seconds"] for row in rows)]
+    assert seconds == sorted(set(seconds))
+    spent, read = np.diff(seconds), np.diff([0, *(row["tokens"] for row in rows)])
+    np.testing.assert_allclose([row["tokens_per_second"] for row in rows], read / spent, rtol=1e-6)
+    assert {leaf.dtype for leaf in jax.tree.leaves(states[-1].params)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate"),
+    [
+        (SGD(learning_rate=0.25, clip_norm=1.0), 0.25),
+        (optax.sgd(0.25), math.nan),
+        (optax.inject_hyperparams(optax.sgd)(learning_rate=optax.linear_schedule(1.0, 0.0, 1_000)), 0.97),
+    ],
+    ids=["plugin", "raw", "schedule"],
+)
+def test_any_optax_transformation_trains_and_its_learning_rate_is_reported_if_it_has_one(optimizer, rate):
+    states, rows = train(tokens(800), epochs=1, optimizer=optimizer)
+    assert rows[0]["update"] in (32, 33)
+    assert np.isfinite(rows[0]["train_loss"])
+    assert states[0].params["layer_0"]["W_hh"].any()
+    # the rate of the last update, which is the 32nd or 33rd, counted from 0
+    assert rows[0]["learning_rate"] == pytest.approx(rate, abs=0.005, nan_ok=True)
+
+
+def test_a_raw_transformation_gives_what_the_plugin_gives():
+    raw, plugin = train(optimizer=optax.sgd(0.5))[0][-1], train()[0][-1]
+    jax.tree.map(np.testing.assert_array_equal, raw.params, plugin.params)
+
+
+def test_the_seed_draws_parameters_plans_and_gates():
+    options = {"gradient": Randomized(keep_prob=0.5)}
+    first, again, other = (train(**options, seed=seed)[0][0] for seed in (0, 0, 1))
+    assert_same(first, again)
+    assert not np.allclose(first.params["layer_0"]["W_hh"], other.params["layer_0"]["W_hh"])
+    first, other = (train(**options, seed=seed, params=weights())[0][0] for seed in (0, 1))
+    assert not np.allclose(first.params["layer_0"]["W_hh"], other.params["layer_0"]["W_hh"], atol=1e-4), (
+        "from the same parameters"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gradient", "optimizer"),
+    [(Randomized(keep_prob=0.7), Adam(learning_rate=0.05, clip_norm=0.5)), (RTRL(), SGD(learning_rate=0.5))],
+    ids=["randomized-adam", "rtrl-sgd"],
+)
+def test_resuming_from_a_yielded_state_is_going_on(gradient, optimizer):
+    """Bit for bit, at the same devices: optimizer, key, carried state and memory go along."""
+    options = {"gradient": gradient, "optimizer": optimizer, "epochs": 4}
+    states, rows = train(**options)
+    resumed, more = train(**options, state=states[1])
+    assert [row["epoch"] for row in more] == [3, 4]
+    for name in ("update", "train_loss", "grad_norm", "learning_rate"):
+        assert [row[name] for row in more] == [row[name] for row in rows[2:]]
+    assert_same(resumed[-1], states[-1])
+    assert train(**options, state=states[-1]) == ([], []), "nothing is left to do"
+
+
+def test_the_callers_arrays_survive_the_donation():
+    params = weights()
+    states, _ = train(params=params)
+    train(state=states[0])
+    copied = jax.tree.map(np.array, (params, states[0].params, states[0].carry))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(copied))
+    assert_same(params, weights())
+
+
+def test_a_stream_may_live_on_the_device_and_have_any_integer_type():
+    stream = tokens(200)
+    moved = stream._replace(inputs=jnp.asarray(stream.inputs, jnp.int16), targets=stream.targets.astype(np.uint8))
+    assert_same(train(moved)[0], train(stream)[0])
+
+
+def test_run_epoch_is_pure_and_can_be_vmapped_over_seeds():
+    """With numpy arrays and without jit, then side by side: the same as `training` one after the other."""
+    stream, gradient, optimizer = tokens(200), Randomized(), SGD(learning_rate=0.5, clip_norm=0.2)
+    plan, tx = SAMPLER.plan(stream.bounds, np.random.default_rng((0, 0))), optimizer.build(1)
+    (expected, *_), (row, *_) = train(stream, gradient=gradient, optimizer=optimizer)
+
+    def epoch(state):
+        return run_epoch(PROBLEM, gradient, tx, state, stream, plan)
+
+    starts = [init_train_state(PROBLEM, gradient, optimizer, 1, B, seed) for seed in (0, 1)]
+    before = copy(starts)
+    state, updates = epoch(starts[0])
+    assert_same(starts, before)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params, expected.params)
+    assert updates["loss"].mean() == pytest.approx(row["train_loss"], rel=1e-5)
+    assert updates["tokens"].tolist() == [B * T] * len(plan.starts)
+
+    both, both_updates = jax.jit(jax.vmap(epoch))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=1e-6), both.params, state.params)
+    for name, column in updates.items():
+        assert both_updates[name].shape == (2, len(plan.starts))
+        np.testing.assert_allclose(both_updates[name][0], column, rtol=1e-5)
+    assert not np.allclose(both.params["layer_0"]["W_hh"][0], both.params["layer_0"]["W_hh"][1])
+
+
+def test_every_update_draws_anew():
+    """The same batch again, at the same parameters: only the edge_weights differ."""
+    stream, gradient, tx = tokens(T * B), Randomized(keep_prob=0.5), optax.sgd(0.0)
+    plan = SAMPLER.plan(stream.bounds, np.random.default_rng((0, 0)))
+    start = init_train_state(PROBLEM, gradient, tx, 4, B, 0, weights())
+    again = jax.tree.map(lambda a: np.concatenate([a] * 4), plan)
+    _, updates = jax.jit(lambda state: run_epoch(PROBLEM, gradient, tx, state, stream, again, T))(start)
+    assert len(set(updates["loss"].tolist())) == 1
+    assert len(set(updates["grad_norm"].tolist())) == 4
+
+
+def test_rows_that_fill_up_a_batch_change_nothing(x64):
+    """Two rows of padding, with nothing scored, beside two real ones."""
+    stream, params = tokens(60), weights()
+    plan = Sequential(batch_size=2, num_steps=T).plan(stream.bounds, np.random.default_rng((0, 0)))
+    padded = plan._replace(
+        starts=np.concatenate([plan.starts, plan.starts[::-1]], 1),
+        scored=np.concatenate([plan.scored, np.zeros_like(plan.scored)], 1),
+        reset=np.concatenate([plan.reset, plan.reset], 1),
+    )
+    tx = optax.sgd(0.5)
+    results = []
+    for rows, p in ((2, plan), (4, padded)):
+        start = init_train_state(PROBLEM, Full(), tx, 1, rows, 0, params)
+        results.append(jax.jit(lambda s, p=p: run_epoch(PROBLEM, Full(), tx, s, stream, p, T))(start))
+    (state, updates), (wide, wide_updates) = results
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-13), state.params, wide.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-13), updates, wide_updates)
+
+
+def test_uniform_logits_lose_the_logarithm_of_the_vocabulary():
+    """Zero weights give no gradient to the hidden layers; the first update's loss is log |V| exactly."""
+    params = jax.tree.map(jnp.zeros_like, weights())
+    _, rows = train(tokens(T * B), params=params, epochs=1)
+    assert rows[0]["update"] == 1
+    assert math.exp(rows[0]["train_loss"]) == pytest.approx(V, rel=1e-6)
+
+
+@dataclass(frozen=True)
+class Lagged(RNN):
+    """Does not score the first outputs of a sequence."""
+
+    warmup: ClassVar[int] = 4
+
+
+def test_the_models_context_is_not_scored():
+    problem = Problem.of(Lagged(hidden=3), SPEC)
+    stream = tokens(100)
+    options = {"sampler": Random(batch_size=B, num_steps=T), "gradient": Full(), "optimizer": SGD(), "epochs": 1}
+    ((_, row),) = training(problem, stream, **options)
+    assert row["tokens"] == (T - 4) * B * row["update"]
+    ((_, row),) = training(problem, stream, **options | {"sampler": SAMPLER})
+    assert row["tokens"] == B * (T * row["update"] - 4), "a carried state is past its warm-up"
+
+
+def linear(params, state, x):
+    """Anybody's scan body: a leaky sum that predicts a number."""
+    value, target = x
+    state = params["a"] * state + params["b"] * value
+    return state, jnp.square(state - target)
+
+
+def zero(params, key=None):
+    return jnp.zeros(())
+
+
+FOREIGN = Problem(linear, zero)
+START = {"a": np.float32(0.0), "b": np.float32(0.0)}
+
+
+def filtered(n=400, seed=0):
+    """Numbers, and their leaky sums with a = 0.5, b = 2."""
+    values = np.random.default_rng(seed).normal(size=n).astype(np.float32)
+    sums = [0.0]
+    for value in values:
+        sums.append(0.5 * sums[-1] + 2 * value)
+    return Stream(values, np.array(sums[1:], np.float32), np.array([0, n]))
+
+
+def train_foreign(stream, problem=FOREIGN, **options):
+    defaults = {"sampler": SAMPLER, "gradient": Full(), "optimizer": SGD(learning_rate=0.1), "epochs": 5}
+    return training(problem, stream, **(defaults | {"params": START} | options))
+
+
+def test_anybodys_scan_body_trains():
+    *_, (state, row) = train_foreign(filtered())
+    # the state is zero where a row starts, so a little of the loss stays
+    assert row["train_loss"] < 0.1
+    assert state.params["a"] == pytest.approx(0.5, abs=0.05)
+    assert state.params["b"] == pytest.approx(2, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("problem", "params", "say"), [(FOREIGN, None, "params="), (Problem(linear), START, r"Problem\(step, init_state\)")]
+)
+def test_what_a_foreign_problem_lacks_is_an_error(problem, params, say):
+    with pytest.raises(Error, match=say) as caught:
+        next(train_foreign(filtered(), problem, params=params))
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("devices", [0, 3, 8])
+def test_devices_must_exist_and_divide_the_batch(devices):
+    with pytest.raises(Error, match=f"devices = {devices} must divide batch_size = 4") as caught:
+        next(train_foreign(filtered(), devices=devices))
+    assert caught.value.exit_code == 2
+
+
+def named_update(fault):
+    return int(str(fault).partition("diverged at update ")[2].split()[0])
+
+
+def test_a_learning_rate_too_large_stops_with_the_last_good_state():
+    with pytest.raises(Error, match="diverged") as caught:
+        train(optimizer=SGD(learning_rate=1e38))
+    assert caught.value.exit_code == 3
+    state = caught.value.state
+    assert named_update(caught.value) == int(state.update) + 1
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, state.carry)))
+    for part in ("smaller learning rate", "1e+38", "--optimizer.clip-norm"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("batch", [0, 3])
+def test_the_update_that_is_not_finite_is_named_and_the_state_before_it_kept(bad, batch):
+    """One bad target in a batch that is known."""
+    stream = filtered()
+    plan = SAMPLER.plan(stream.bounds, np.random.default_rng((0, 0)))
+    stream.targets[plan.starts[batch, 1] + 2] = bad
+    with pytest.raises(Error, match="epoch 1") as caught:
+        list(train_foreign(stream))
+    assert caught.value.exit_code == 3
+    assert named_update(caught.value) == batch + 1
+    assert caught.value.state.update == batch
+    if batch == 0:
+        assert_same(caught.value.state.params, jax.tree.map(jnp.asarray, START))
+        return
+    tx = SGD(learning_rate=0.1).build(1)
+    start = init_train_state(FOREIGN, Full(), tx, 1, B, 0, START)
+    expected, _ = run_epoch(FOREIGN, Full(), tx, start, stream, jax.tree.map(lambda a: a[:batch], plan), T)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), caught.value.state.params, expected.params)
+
+
+def test_training_goes_on_from_the_middle_of_an_epoch():
+    """The state of a run that diverged, once the data are mended: the updates that were made are not made again."""
+    stream = filtered()
+    *_, (expected, row) = train_foreign(stream, epochs=2)
+    damaged = stream._replace(targets=stream.targets.copy())
+    damaged.targets[SAMPLER.plan(stream.bounds, np.random.default_rng((0, 0))).starts[3, 1] + 2] = np.nan
+    with pytest.raises(Error) as caught:
+        list(train_foreign(damaged, epochs=2))
+    *_, (state, resumed) = train_foreign(stream, epochs=2, state=caught.value.state)
+    assert (int(state.update), resumed["update"], resumed["epoch"]) == (int(expected.update), row["update"], 2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), state.params, expected.params)
+
+
+def test_a_second_epoch_that_diverges_keeps_the_first_bit_for_bit():
+    """The second epoch starts further ahead than the first, at a target that the first has not met."""
+    stream = filtered()
+    seed, later, earlier = next(
+        (seed, first, second)
+        for seed in range(100)
+        for first, second in [[SAMPLER.plan(stream.bounds, np.random.default_rng((seed, e))).starts[0, 0] for e in (0, 1)]]
+        if second < first
+    )
+    assert earlier < later
+    stream.targets[earlier] = np.nan
+    epochs = train_foreign(stream, seed=seed, optimizer=Adam(learning_rate=0.1))
+    state, row = next(epochs)
+    kept = copy(state)
+    with pytest.raises(Error, match="epoch 2") as caught:
+        next(epochs)
+    assert named_update(caught.value) == row["update"] + 1
+    assert_same(caught.value.state, kept)
+
+
+@dataclass(frozen=True)
+class Counting(RNN):
+    """Counts how often its cell is traced."""
+
+    traces: ClassVar[list] = []
+
+    def cell(self, u, v, state):
+        self.traces.append(u)
+        return super().cell(u, v, state)
+
+
+def test_an_epoch_compiles_once_and_an_equal_recipe_not_again(caplog):
+    """Epochs of one length share a compilation; new but equal plugins, and another seed, share it too."""
+    stream = tokens(200)
+    sampler = {"batch_size": B, "num_steps": T}
+    lengths = {len(Sequential(**sampler).plan(stream.bounds, np.random.default_rng((0, epoch))).starts) for epoch in range(6)}
+
+    def compiled():
+        """How often an epoch was compiled, and how often the cell was traced."""
+        caplog.clear()
+        Counting.traces.clear()
+        problem = Problem.of(Counting(hidden=3), Spec(Tokens(V)))
+        options = {"sampler": Sequential(**sampler), "gradient": Randomized(), "optimizer": SGD(learning_rate=0.5)}
+        with jax.log_compiles(), caplog.at_level(logging.WARNING):
+            assert len(list(training(problem, stream, epochs=6, **options))) == 6
+        messages = [record.getMessage() for record in caplog.records]
+        return sum("Compiling" in m and "_epoch" in m for m in messages), len(Counting.traces)
+
+    compilations, traces = compiled()
+    assert compilations == len(lengths)
+    assert 0 < traces <= 2 * len(lengths)
+    assert compiled() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "num_steps", "mask", "say"),
+    [
+        (8, 4, None, "first 8 outputs .*num_steps = 4[^$]*fewer --model.lags"),
+        (4, 4, None, "first 4 outputs .*num_steps = 4"),
+        (3, 4, None, None),
+        (3, 4, [True, True, True, False] * 10, "first 3 outputs"),
+        (3, 4, [False, False, False, True] * 10, None),
+        (0, 4, [False] * 40, "mask of the training part is False throughout"),
+    ],
+)
+def test_training_on_nothing_is_an_error(warmup, num_steps, mask, say):
+    """Windows that all start afresh, of which the first `warmup` steps do not count."""
+    problem = Problem.of(MLP(lags=warmup + 1, hidden=2), SPEC)
+    stream = tokens(40)._replace(mask=mask and np.array(mask))
+    sampler = Windows(1, num_steps, stride=num_steps)
+    options = {"sampler": sampler, "gradient": Full(), "optimizer": SGD(0.1), "epochs": 1}
+    if say is None:
+        assert next(training(problem, stream, **options))[1]["tokens"] == 10
+        return
+    with pytest.raises(Error, match=f"nothing is scored: .*{say}") as caught:
+        training(problem, stream, **options)
+    assert caught.value.exit_code == 2
