@@ -3,5 +3,5 @@ from .jacobians import jacobians as jacobians
 from .lags import Lags as Lags
 from .lags import lags as lags
 from .measure import Measures as Measures
-from .measure import Windows as Windows
+from .measure import WindowSequence as WindowSequence
 from .measure import measure as measure

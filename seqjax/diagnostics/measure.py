@@ -31,7 +31,7 @@ ROUNDS = 10
 OF = ("window", "history")
 
 
-class Windows(NamedTuple):
+class WindowSequence(NamedTuple):
     """N consecutive windows, as training would take them.
 
     Args:
@@ -51,7 +51,7 @@ class HasWindows(Protocol):
     def problem(self) -> Any:
         """The problem that was trained."""
 
-    def windows(self, count: int | None, at: str, params: Params) -> tuple[Params, Windows]:
+    def windows(self, count: int | None, at: str, params: Params) -> tuple[Params, WindowSequence]:
         """Parameters and the first windows of training; see `seqjax.Run.windows`."""
 
 
@@ -81,7 +81,7 @@ class Measures:
     strategies: dict[str, Gradient]
     """By name."""
     shape: tuple[int, int, int]
-    """Windows, steps of a window, rows."""
+    """WindowSequence, steps of a window, rows."""
     norms: dict[str, float]
     """‖g‖ of the windows and of the history."""
     draws: np.ndarray
@@ -275,7 +275,7 @@ def _named(strategies):
     return dict(strategies)
 
 
-def _cut_scan(params: Params, state: State, xs: Any, weights: Any, count: int) -> tuple[Params, Windows]:
+def _cut_scan(params: Params, state: State, xs: Any, weights: Any, count: int) -> tuple[Params, WindowSequence]:
     """The steps of one batch, cut into windows of equal length."""
     if params is None or state is None or xs is None:
         raise Error("measure needs params, state (leaves [B, ...]) and xs (leaves [T, B, ...]) of anything but a run")
@@ -285,11 +285,11 @@ def _cut_scan(params: Params, state: State, xs: Any, weights: Any, count: int) -
         raise Error(f"windows = {count} must divide the {T} steps of xs")
     xs, weights = jax.tree.map(lambda a: a.reshape(count, T // count, *a.shape[1:]), (xs, weights))
     rows = jnp.broadcast_to(jnp.arange(B, dtype=jnp.int32), (count, B))
-    return params, Windows(state, Batch(xs, weights, None, rows))
+    return params, WindowSequence(state, Batch(xs, weights, None, rows))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _true_gradient(problem: Problem, of: str, params: Params, windows: Windows) -> Float[Array, " P"]:
+def _true_gradient(problem: Problem, of: str, params: Params, windows: WindowSequence) -> Float[Array, " P"]:
     """The gradient of all windows' losses: with the state that enters each a constant, or through all of them."""
 
     def loss(params):

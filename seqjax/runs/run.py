@@ -19,7 +19,7 @@ from seqjax.data.spec import Spec
 from seqjax.data.split import PARTS, split
 from seqjax.data.tokenizer import Codec, TextCodec
 from seqjax.data.windows import make_batch, past_warmup, spread_rows
-from seqjax.diagnostics.measure import Windows
+from seqjax.diagnostics.measure import WindowSequence
 from seqjax.errors import Error, nearest
 from seqjax.gradients.problem import Params
 from seqjax.models.model import ModelProblem
@@ -188,7 +188,7 @@ class Run:
                 row["bits_per_character"] = row["loss"] * row["tokens"] / math.log(2) / characters
         return row
 
-    def windows(self, count: int | None, at: str, params: Params) -> tuple[Params, Windows]:
+    def windows(self, count: int | None, at: str, params: Params) -> tuple[Params, WindowSequence]:
         """Parameters, and the first windows of the first epoch: what `measure` takes of a run.
 
         Args:
@@ -214,7 +214,7 @@ class Run:
         batches = jax.vmap(lambda plan: make_batch(stream, plan, num_steps, rows_B)[0])(
             jax.tree.map(lambda a: jnp.asarray(a[:count]), plan)
         )
-        return params, Windows(jax.vmap(lambda _: problem.init_state(params))(rows_B), batches)
+        return params, WindowSequence(jax.vmap(lambda _: problem.init_state(params))(rows_B), batches)
 
     def rows(self, num_rows: int, num_steps: int) -> dict[str, Any]:
         """Rows from all over the training part, each from the initial state.
