@@ -291,6 +291,7 @@ def test_a_stream_whose_sides_do_not_fit_is_refused(fields):
 def test_a_plan_outside_the_stream_or_the_sampler_is_refused(change):
     sampler = Random(batch_size=2, num_steps=5)
     plan = Plan(np.array([[0, 5], [5, 0]]), np.full((2, 2, 2), [0, 5], np.int32), np.ones((2, 2), bool))
-    assert check_plan(plan, sampler, 10).starts.tolist() == [[0, 5], [5, 0]]
+    bounds = np.array([0, 10])
+    assert check_plan(plan, sampler, bounds).starts.tolist() == [[0, 5], [5, 0]]
     with pytest.raises(Error, match="sampler Random"):
-        check_plan(change(plan), sampler, 10)
+        check_plan(change(plan), sampler, bounds)

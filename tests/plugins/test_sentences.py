@@ -8,8 +8,8 @@ import pytest
 
 from seqjax import Error, Problem, Spec, Tokens
 from seqjax.data import Stream
-from seqjax.data.sampler import check_plan
-from seqjax.training import TrainState, run_epoch
+from seqjax.data.sampler import draw_plan
+from seqjax.training import TrainingSetup, run_epoch
 from seqjax.training.loop import init_train_state
 from seqjax_gradients import Full
 from seqjax_models import RNN
@@ -26,7 +26,7 @@ LENGTHS = [
 
 def plan(sampler, lengths, epoch=0):
     bounds = np.cumsum([0, *lengths], dtype=np.int64)
-    return check_plan(sampler.plan(bounds, np.random.default_rng((0, epoch))), sampler, bounds[-1]), bounds.tolist()
+    return draw_plan(sampler, bounds, 0, epoch), bounds.tolist()
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)
@@ -86,11 +86,13 @@ def test_padded_sentences_have_the_losses_of_the_sentences_one_by_one(x64, num_s
     spec = Spec(Tokens(5))
     model = RNN(hidden=6)
     problem, gradient, tx = Problem.of(model, spec), Full(), optax.sgd(0.0)
-    found, bounds = plan(Sentences(3, num_steps), lengths)
+    sampler = Sentences(3, num_steps)
+    found, bounds = plan(sampler, lengths)
     ids = rng.integers(0, 5, (2, bounds[-1])).astype(np.int32)
     stream = Stream(*ids, bounds)
     params = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), model.init(jax.random.key(0), spec))
-    state: TrainState = init_train_state(problem, gradient, tx, 1, 3, params=params)
+    setup = TrainingSetup(sampler=sampler, gradient=gradient, optimizer=tx, epochs=1)
+    state = init_train_state(problem, setup, 1, params)
     _, metrics = run_epoch(problem, gradient, tx, state, stream._replace(bounds=None), found, num_steps)
 
     def one(first, last):

@@ -5,7 +5,7 @@ import pytest
 
 from seqjax import Error, Plan
 from seqjax.data.prepare import prepare
-from seqjax.data.sampler import check_plan
+from seqjax.data.sampler import draw_plan
 from seqjax_datasets import NoisySine
 from seqjax_samplers import Windows
 
@@ -22,7 +22,7 @@ def windows(plan, num_steps):
 
 
 def plan(sampler, bounds, epoch=0) -> Plan:
-    return check_plan(sampler.plan(np.array(bounds, np.int64), np.random.default_rng((0, epoch))), sampler, bounds[-1])
+    return draw_plan(sampler, np.array(bounds, np.int64), 0, epoch)
 
 
 @pytest.mark.parametrize("bounds", BOUNDS)

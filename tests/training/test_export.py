@@ -6,7 +6,8 @@ import seqjax
 from seqjax import Experiment, Problem, Spec, Text, Tokens
 from seqjax.data import Stream
 from seqjax.training.epoch import compiled_epoch
-from seqjax.training.loop import set_up
+from seqjax.training import TrainingSetup
+from seqjax.training.loop import first_call
 
 DEFAULT = Experiment()
 
@@ -15,7 +16,10 @@ def export(model=DEFAULT.model, gradient=DEFAULT.gradient, size=100):
     """The compiled epoch of the default experiment on one device, lowered for all platforms; and its state."""
     problem, ids = Problem.of(model, Spec(Tokens(size))), np.zeros(5_000, np.int32)
     stream = Stream(ids, ids, np.array([0, len(ids)]))
-    args = set_up(problem, stream, DEFAULT.sampler, gradient, DEFAULT.optimizer, epochs=2, devices=1)
+    setup = TrainingSetup(
+        sampler=DEFAULT.sampler, gradient=gradient, optimizer=DEFAULT.optimizer, epochs=2, devices=1
+    )
+    args = first_call(problem, stream, setup)
     return jax.export.export(compiled_epoch, platforms=("cpu", "cuda", "tpu"))(*args), args[0]
 
 
@@ -41,8 +45,8 @@ def test_training_runs_on_a_gpu():
     if jax.default_backend() != "gpu":
         pytest.skip(f"needs a GPU and jax[cuda]; jax finds {jax.devices()[0].device_kind} ({jax.default_backend()})")
     sampler = seqjax.create("sampler", "sequential", batch_size=4, num_steps=12)
-    recipe = {"train": 480, "heldout": 120, "sampler": sampler, "epochs": 3}
-    run = Experiment(dataset=Text("the cat sat on the mat. " * 30), **recipe).run()
+    fields = {"train": 480, "heldout": 120, "sampler": sampler, "epochs": 3}
+    run = Experiment(dataset=Text("the cat sat on the mat. " * 30), **fields).run()
     assert {device.platform for leaf in jax.tree.leaves(run.params) for device in leaf.devices()} == {"gpu"}
     loss = run.metric("train_loss")
     assert np.isfinite(loss).all()
