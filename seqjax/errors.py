@@ -34,6 +34,24 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
+def check_whole(**values: tuple[Any, int]) -> None:
+    """Checks that arguments are whole numbers, and large enough: `check_whole(lags=(lags, 1), seed=(seed, 0))`.
+
+    Args:
+        values: for each argument its value and the least value that is allowed.
+
+    Raises:
+        Error: a value that is not a whole number or is too small; all of them are named.
+    """
+    problems = [
+        f"{name} = {value!r} must be a whole number, at least {least}"
+        for name, (value, least) in values.items()
+        if not is_whole(value) or value < least
+    ]
+    if problems:
+        raise Error("\n".join(problems))
+
+
 def escape(text: str, keep: str = "") -> str:
     """The text with control characters written out, so that they do nothing to a terminal."""
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
