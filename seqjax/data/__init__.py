@@ -1,4 +1,4 @@
-"""From files to batches: datasets, tokenizers, samplers, windows."""
+"""From data to batches: datasets, tokenizers, samplers and windows."""
 
 import lazy_loader
 

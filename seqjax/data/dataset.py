@@ -1,4 +1,4 @@
-"""Where data comes from, and the three forms it has: `Text`, `Series`, `Pairs`. Each is itself a dataset."""
+"""`Dataset`, a source of data, and the three forms of data in memory: `Text`, `Series`, `Pairs`."""
 
 import functools
 import hashlib
@@ -14,23 +14,25 @@ from seqjax.plugin.base import Plugin
 
 
 class Dataset(Plugin):
-    """Where data comes from."""
+    """A source of data. The author writes `load`."""
 
     kind: ClassVar[str] = "dataset"
 
     def load(self) -> "Data":
-        """The data, whole: a `Text`, a `Series` or `Pairs`."""
+        """All of the data: a `Text`, a `Series` or `Pairs`."""
         raise NotImplementedError
 
 
 class Data(Dataset):
-    """Data in memory, cut into documents; slicing gives the part of the documents inside.
+    """Data in memory, divided into documents. A slice `data[first:last]` has the parts of documents that lie in it.
+
+    It is a dataset itself, whose `load` returns it.
 
     Attributes:
-        bounds: int64[D + 1], where documents begin and end.
+        bounds: int64[D + 1], where the documents begin and end.
         source: where the data came from, for display.
-        unit: what is counted, for messages.
-        in_memory: whether an experiment holds it as an object, which a run must keep.
+        unit: the name of its entries, for messages.
+        in_memory: True: a config has only the hash of the data, and a run keeps a copy of them.
     """
 
     bounds: Any
@@ -54,12 +56,12 @@ class Data(Dataset):
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that it holds, as arrays to be written and hashed."""
+        """Its contents as arrays, which are written and hashed."""
         raise NotImplementedError
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Hash of what it holds. That of a text of one document is that of its UTF-8 file."""
+        """The hash of its contents. A text of one document has the hash of its UTF-8 file."""
         digest = hashlib.sha256()
         for array in self.arrays.values():
             digest.update(b"" if array.dtype == np.uint8 else f"{array.dtype} {array.shape}\n".encode())
@@ -93,9 +95,9 @@ class Text(Data):
     """A text in memory; `Experiment(dataset=Text("..."))` works.
 
     Args:
-        text: the characters, as they are.
+        text: the characters.
         source: where they came from, for display.
-        bounds: int64[D + 1] offsets of the documents in `text`; None: one document.
+        bounds: int64[D + 1], where the documents begin and end in `text`; None: one document.
     """
 
     text: str
@@ -128,10 +130,10 @@ class Series(Data):
     """A series of real vectors in memory; `Experiment(dataset=Series(values))` works.
 
     Args:
-        values: float[n, dim], or float[n] for dim = 1; finite.
-        names: of the columns, for display.
-        source: where they came from, for display.
-        bounds: int64[D + 1] offsets of the documents; None: one document.
+        values: float[n, dim], or float[n] for dim = 1. All must be finite.
+        names: the names of the columns, for display.
+        source: where the values came from, for display.
+        bounds: int64[D + 1], where the documents begin and end; None: one document.
     """
 
     values: Any
@@ -157,16 +159,16 @@ class Series(Data):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Pairs(Data):
-    """Inputs with targets of their own in memory: `targets[t]` is predicted after reading `inputs[t]`.
+    """Inputs and targets in memory: `targets[t]` is predicted after `inputs[t]` was read. Nothing is shifted.
 
-    Nothing is shifted; copying, adding, tagging and series with covariates are pairs.
+    Examples are the copy task, the add task, tagging, and series with covariates.
 
     Args:
         inputs: ids int[n], or float[n, dim] (float[n] for dim = 1).
         targets: the same.
-        mask: bool[n], False where a target is not scored; None: all are.
-        spec: what they are; None: integers are `Tokens(max + 1)`, reals `Values(dim)`.
-        bounds: int64[D + 1] offsets of the documents; None: one document.
+        mask: bool[n], False where a target is not scored; None: all targets are scored.
+        spec: the kinds of inputs and targets; None: integers are `Tokens(max + 1)`, reals are `Values(dim)`.
+        bounds: int64[D + 1], where the documents begin and end; None: one document.
         source: where they came from, for display.
     """
 
@@ -198,7 +200,7 @@ class Pairs(Data):
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Inputs, targets and mask."""
+        """The inputs, the targets and the mask."""
         sides = {"inputs": self.inputs, "targets": self.targets}
         return sides if self.mask is None else sides | {"mask": self.mask}
 
@@ -214,7 +216,7 @@ def _check_bounds(data: Any, size: int) -> np.ndarray:
 
 
 def _kept(array: np.ndarray) -> np.ndarray:
-    """An array that nobody changes any more, since its hash is known."""
+    """The array, made read-only, since its hash is computed once."""
     array.setflags(write=False)
     return array
 
@@ -226,8 +228,8 @@ def _real(name: str, values: Any) -> np.ndarray:
     except ValueError as fault:  # rows of different length
         raise Error(f"{name} must be numbers: {fault}") from fault
     if found.dtype.kind not in "biuf" or np.ma.is_masked(values):
-        what = "has masked entries" if np.ma.is_masked(values) else f"is of dtype {found.dtype}"
-        raise Error(f"{name} must be real numbers, and this {what}; convert it, and drop or fill what is missing")
+        fault = "has masked entries" if np.ma.is_masked(values) else f"is of dtype {found.dtype}"
+        raise Error(f"{name} must be real numbers, and this {fault}; convert it, and drop or fill missing values")
     found = found.astype(np.float64)
     found = found[:, None] if found.ndim == 1 else found
     if found.ndim != 2 or not found.shape[1]:
@@ -239,7 +241,7 @@ def _real(name: str, values: Any) -> np.ndarray:
 
 
 def _side(name: str, values: Any, spec: Tokens | Values | None) -> tuple[np.ndarray, Tokens | Values]:
-    """One side of pairs, a copy, and what it is."""
+    """The inputs or the targets of pairs, copied, and their half of the spec."""
     found = np.asarray(values)
     if isinstance(spec, Values) or (spec is None and found.dtype.kind not in "biu"):
         found = _real(f"Pairs {name}", values)

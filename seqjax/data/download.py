@@ -1,4 +1,4 @@
-"""Files from elsewhere: fetched once, over https, and checked against a hash."""
+"""Downloads a file once, over https, and checks its hash."""
 
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -6,20 +6,20 @@ from urllib.parse import urljoin, urlsplit
 from seqjax.errors import Error
 
 LIMIT = 1 << 30
-"""Largest file that is downloaded, in bytes."""
+"""The largest size of a file that is downloaded, in bytes."""
 
 
 def download(url: str, known_hash: str, folder: str | Path | None = None) -> Path:
-    """A file from the cache, or else from its address.
+    """The path of a file in the cache, which is downloaded if it is not there.
 
     Args:
-        url: https on every hop; plain http only to this machine itself.
-        known_hash: such as `"sha1:090b..."`.
+        url: its address. This address and all redirects must be https; http is allowed for this machine alone.
+        known_hash: the algorithm and the hash, such as `"sha1:090b..."`.
         folder: the cache; None: the user's cache folder.
 
     Raises:
-        Error: no connection (exit code 2), a redirect to http, a file too large, broken off or with another hash (exit
-            code 4). Nothing is left behind, and a good copy in the cache is kept.
+        Error: there is no connection (exit code 2); a redirect to http, a file that is too large, incomplete or has
+            another hash (exit code 4). Nothing is left behind, and a good copy in the cache is kept.
     """
     import pooch
     import requests
@@ -31,7 +31,7 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
             if response.is_redirect:
                 _require_https(url, urljoin(response.url, response.headers["Location"]))
             elif response.ok and not 0 <= int(response.headers.get("Content-Length", -1)) <= LIMIT:
-                raise Error(f"download {url}: refused: its size is not given, or over {LIMIT:,} bytes", exit_code=4)
+                raise Error(f"download {url}: refused: its size is unknown, or over {LIMIT:,} bytes", exit_code=4)
         except Error:
             response.close()
             raise
@@ -47,12 +47,12 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
             downloader=pooch.HTTPDownloader(timeout=30, hooks={"response": check_response}),
         )
     except requests.exceptions.ChunkedEncodingError as fault:
-        raise Error(f"download {url}: broken off; nothing was kept. Try again", exit_code=4) from fault
+        raise Error(f"download {url}: the connection broke off; nothing was kept. Try again", exit_code=4) from fault
     except requests.exceptions.RequestException as fault:
         reason = fault if fault.response is not None else type(fault).__name__
         raise Error(
-            f"download {url}: {reason}\nWithout a connection, get the file by other means and name it with "
-            "--dataset.path, or put it into a folder that SEQJAX_DATA names"
+            f"download {url}: {reason}\nWithout a connection, copy the file to this machine and give its path with "
+            "--dataset.path, or put it into the folder that SEQJAX_DATA names"
         ) from fault
     except ValueError as fault:
         raise fault if isinstance(fault, Error) else Error(f"download {url}: {fault}", exit_code=4) from fault
@@ -66,7 +66,15 @@ def _require_https(url: str, address: str) -> None:
 
 
 def check_file(file: Path, known_hash: str) -> Path:
-    """The same file, if it has this hash."""
+    """The path of the file, once its hash was checked.
+
+    Args:
+        file: the path.
+        known_hash: the algorithm and the hash, such as `"sha1:090b..."`.
+
+    Raises:
+        Error: there is no such file (exit code 2); it has another hash (exit code 4).
+    """
     import pooch
 
     algorithm, _, expected = known_hash.partition(":")
@@ -74,5 +82,7 @@ def check_file(file: Path, known_hash: str) -> Path:
         raise Error(f"{file}: no such file")
     found = pooch.file_hash(str(file), alg=algorithm)
     if found != expected:
-        raise Error(f"{file}: its {algorithm} is {found}, not {expected}: another or a damaged file", exit_code=4)
+        raise Error(
+            f"{file}: its {algorithm} is {found}, not {expected}: it is another file, or it is damaged", exit_code=4
+        )
     return file

@@ -1,4 +1,4 @@
-"""From a dataset to streams: load, split, fit the tokenizer, encode."""
+"""From a dataset to streams: loads it, splits it, fits the tokenizer, encodes the parts."""
 
 from typing import NamedTuple
 
@@ -14,17 +14,17 @@ from seqjax.errors import Error
 from seqjax.plugin.config import create
 
 DEFAULT_TOKENIZER = "seqjax/char"
-"""How a text is split where no tokenizer is named."""
+"""The tokenizer of a text for which none is named: characters."""
 
 
 class Prepared(NamedTuple):
-    """A dataset made ready.
+    """A dataset from which windows can be sampled.
 
     Args:
-        source: the dataset, whole.
-        codec: of its tokenizer; None where it has none: a series as it is, or pairs.
-        spec: what a model reads and what it is to give.
-        streams: one for each of `PARTS`.
+        source: the whole dataset.
+        codec: the fitted tokenizer; None for pairs, and for a series that is read as it is.
+        spec: the inputs and outputs of a model of this dataset.
+        streams: a stream for each of `PARTS`, by name.
     """
 
     source: Data
@@ -34,30 +34,39 @@ class Prepared(NamedTuple):
 
 
 def prepare(dataset: Dataset, train: int | float, heldout: int | float, tokenizer: Tokenizer | None) -> Prepared:
-    """Loads, splits, fits the tokenizer on the training split alone, encodes."""
+    """Loads and splits a dataset, fits the tokenizer on the training part alone, encodes all parts.
+
+    Args:
+        dataset: where the data comes from.
+        train: the size of the training part, as `split` takes it.
+        heldout: the size of the held-out part.
+        tokenizer: None: `DEFAULT_TOKENIZER` for a text, none for other data.
+
+    Raises:
+        Error: the dataset is too short for these sizes; the tokenizer is for another kind of data.
+    """
     source = dataset.load()
     parts = split(source, train, heldout)
-    codec = fit(tokenizer, parts["train"])
+    tokenizer = resolve_tokenizer(tokenizer, source)
+    codec = tokenizer.fit(parts["train"]) if tokenizer else None
     spec = spec_of(source, codec)
     streams = {name: make_stream(part, codec, spec) for name, part in parts.items()}
     return Prepared(source, codec, spec, streams)
 
 
-def fit(tokenizer: Tokenizer | None, data: Data) -> Codec | None:
-    """The codec of the training split; a text without a tokenizer has the default one."""
-    tokenizer = resolve_tokenizer(tokenizer, data)
-    return tokenizer.fit(data) if tokenizer else None  # type: ignore[arg-type]
-
-
 def resolve_tokenizer(tokenizer: Tokenizer | None, data: Data) -> Tokenizer | None:
-    """The tokenizer of an experiment for such data: for a text, None stands for the default one."""
+    """The tokenizer that is used for these data: the given one, or for a text without one the default one.
+
+    Raises:
+        Error: the data are pairs, which take no tokenizer.
+    """
     if isinstance(data, Pairs) and tokenizer is not None:
-        raise Error("pairs hold what a model reads, and take no tokenizer: leave it out")
+        raise Error("pairs hold the inputs of a model already, and take no tokenizer: leave it out")
     return tokenizer or (create("tokenizer", DEFAULT_TOKENIZER) if isinstance(data, Text) else None)
 
 
 def spec_of(data: Data, codec: Codec | None) -> Spec:
-    """What a model of such data reads and what it is to give."""
+    """The inputs and outputs of a model of these data."""
     if isinstance(data, Pairs):
         assert data.spec is not None
         return data.spec
@@ -65,15 +74,21 @@ def spec_of(data: Data, codec: Codec | None) -> Spec:
 
 
 def make_stream(data: Data, codec: Codec | None, spec: Spec) -> Stream:
-    """What is sampled of a part: of pairs the pairs, else each entry predicts the next one of its document.
+    """The stream of some data: pairs as they are; else each entry predicts the next one of its document.
+
+    Args:
+        data: a part of a dataset, or data of the same kind.
+        codec: the fitted tokenizer, if any.
+        spec: the inputs and outputs of the model that shall read the stream.
 
     Raises:
-        Error: the data are not what a model of this spec reads.
+        Error: the model cannot read such data.
     """
     if not _fits(data, codec, spec):
         raise Error(
-            f"a {type(data).__name__} is not what this model reads, which is {spec.inputs} to {spec.targets}"
+            f"this model reads {spec.inputs} and predicts {spec.targets}"
             + (" of a text" if isinstance(codec, TextCodec) else "")
+            + f"; it cannot read this {type(data).__name__}"
         )
     if isinstance(data, Pairs):
         return Stream(data.inputs, data.targets, data.bounds, data.mask)
@@ -81,6 +96,7 @@ def make_stream(data: Data, codec: Codec | None, spec: Spec) -> Stream:
 
 
 def _fits(data, codec, spec):
+    """Whether a model of this spec can read the data; it may have more tokens than the data."""
     if isinstance(data, Text):
         return isinstance(codec, TextCodec)
     if isinstance(data, Series):
@@ -94,7 +110,7 @@ def _fits(data, codec, spec):
 
 
 def encode(data: Data, codec: Codec | None) -> tuple[np.ndarray, Int[np.ndarray, " bounds"]]:
-    """Ids of a text or values of a series, and where the documents begin and end among them."""
+    """The ids of a text or the values of a series, and int64[D + 1], where documents begin and end among them."""
     if not isinstance(data, Text):
         values = data.values  # type: ignore[attr-defined]
         return (codec.encode(values) if codec else values), data.bounds

@@ -1,4 +1,4 @@
-"""Samplers: which windows of a stream make an epoch."""
+"""`Sampler` and `Plan`: which windows of a stream make an epoch."""
 
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,8 +14,9 @@ class Plan(NamedTuple):
 
     Args:
         starts: int64[N, B]. A window reads `inputs[s : s + T]` and `targets[s : s + T]`.
-        scored: int32[N, B, 2]. The steps first <= t < last of a window are scored; an empty range fills up a batch.
-        reset: bool[N, B]. True: the row starts a sequence. False: it continues the same row of the batch before.
+        scored: int32[N, B, 2]. The steps first <= t < last of a window are scored. Windows with an empty range fill up
+            a batch.
+        reset: bool[N, B]. True: the row starts a sequence. False: it continues the same row of the previous batch.
     """
 
     starts: Any
@@ -24,9 +25,10 @@ class Plan(NamedTuple):
 
 
 class Sampler(Plugin):
-    """Chooses the windows of an epoch. It only does index arithmetic, so it works on any array.
+    """Chooses the windows of an epoch. It computes indices alone, so it works for every kind of data.
 
-    An author's class has the fields `batch_size` (rows B) and `num_steps` (window length T).
+    The author writes `plan`, and the fields `batch_size` (B, the number of rows) and `num_steps` (T, the length of a
+    window).
     """
 
     kind: ClassVar[str] = "sampler"
@@ -34,7 +36,14 @@ class Sampler(Plugin):
     num_steps: Any
 
     def plan(self, bounds: np.ndarray, rng: np.random.Generator) -> Plan:
-        """The windows of one epoch over documents bounds[d] <= t < bounds[d + 1].
+        """The windows of one epoch.
+
+        Every epoch should have equally many batches: another number compiles the training step again. `cut_windows`
+        cuts windows that cross no document.
+
+        Args:
+            bounds: int64[D + 1]; document d has the targets bounds[d] <= t < bounds[d + 1]. Documents may be empty.
+            rng: the randomness, a function of the run's seed and the epoch.
 
         Raises:
             Error: the documents are too short for a single batch.
@@ -43,17 +52,19 @@ class Sampler(Plugin):
 
 
 def draw_plan(sampler: Sampler, bounds: Int[np.ndarray, " bounds"], seed: int, epoch: int) -> Plan:
-    """The checked plan of one epoch: a function of seed and epoch alone, so that any epoch can be planned again.
+    """Draws the plan of one epoch, and checks it.
+
+    It is a function of the seed and the epoch alone, so that the plan of any epoch can be drawn again.
 
     Args:
-        sampler: whose plan.
+        sampler: chooses the windows.
         bounds: int64[D + 1], where the documents of the stream begin and end.
-        seed: of the run.
-        epoch: counted from 0.
+        seed: the seed of the run.
+        epoch: the number of the epoch, from 0.
 
     Raises:
-        Error: the documents are too short for a single batch; the sampler returns something else than a plan of windows
-            inside documents.
+        Error: the documents are too short for a single batch; the sampler did not return a plan of windows inside
+            documents.
     """
     return check_plan(sampler.plan(bounds, np.random.default_rng((seed, epoch))), sampler, bounds)
 
@@ -62,7 +73,8 @@ def check_plan(plan: Plan, sampler: Any, bounds: Int[np.ndarray, " bounds"]) -> 
     """The plan as numpy arrays.
 
     Raises:
-        Error: other shapes or dtypes than those of a plan; a window whose scored steps do not lie in one document.
+        Error: shapes or dtypes that are not those of a plan; a window that is not inside one document up to its last
+            scored step.
     """
     name = f"sampler {type(sampler).__name__}"
     plan = Plan(*map(np.asarray, plan))
@@ -74,24 +86,31 @@ def check_plan(plan: Plan, sampler: Any, bounds: Int[np.ndarray, " bounds"]) -> 
     first, last = np.moveaxis(plan.scored, -1, 0)
     if (plan.starts + last > bounds[-1]).any():
         raise Error(f"{name}: its plan scores steps past the end of the stream, {bounds[-1]:,}")
-    # The state of a window is carried from its first step to its last scored one, so no bound may lie between them.
+    # The state is carried from the first step of a window to its last scored step, so no bound may lie between them.
     is_scored = first < last
     begin, end = plan.starts[is_scored], (plan.starts + last)[is_scored]
     crosses = np.searchsorted(bounds, begin, side="right") != np.searchsorted(bounds, end - 1, side="right")
     if crosses.any():
         n = int(np.argmax(crosses))
         raise Error(
-            f"{name}: its plan crosses documents: {crosses.sum():,} of {len(begin):,} windows do, such as steps "
-            f"{begin[n]:,} to {end[n]:,}; cut windows at the bounds that `plan` is given, as cut_windows does"
+            f"{name}: {crosses.sum():,} of the {len(begin):,} windows of its plan cross a bound of documents, such as "
+            f"the window of the steps {begin[n]:,} to {end[n]:,}\n"
+            "Cut windows at the bounds that `plan` is given, as seqjax.data.cut_windows does"
         )
     return plan
 
 
 def cut_windows(first: Any, last: Any, num_steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Windows side by side over segments first[i] <= t < last[i].
+    """Cuts segments into windows of `num_steps`, each of which begins where the previous one ends.
+
+    Args:
+        first: int[S], the first step of each segment.
+        last: int[S], the step after its last one.
+        num_steps: T.
 
     Returns:
-        Of each window its start, its length (at most T; shorter at a segment's end) and its segment i.
+        For each window its start, its length and the number of its segment, int64[W] each. Only the last window of a
+        segment may be shorter than T.
     """
     first, last = np.asarray(first, np.int64), np.asarray(last, np.int64)
     counts = -(-(last - first) // num_steps)
@@ -102,7 +121,12 @@ def cut_windows(first: Any, last: Any, num_steps: int) -> tuple[np.ndarray, np.n
 
 
 def in_order(bounds: Int[np.ndarray, " bounds"], num_steps: int) -> Plan:
-    """Every target once, in order, in one row, which is reset at the start of each document: what evaluation reads."""
+    """The plan of a single row that reads every target once, in order, and is reset where a document starts.
+
+    Args:
+        bounds: int64[D + 1], where the documents of the stream begin and end.
+        num_steps: T.
+    """
     starts, lengths, document = cut_windows(bounds[:-1], bounds[1:], num_steps)
     scored = np.stack([np.zeros_like(lengths), lengths], -1).astype(np.int32)
     reset = np.diff(document, prepend=-1) > 0

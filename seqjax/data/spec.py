@@ -1,4 +1,4 @@
-"""What goes into a model and what is to come out: ids or real vectors, and the loss between them."""
+"""`Spec`: the inputs and outputs of a model, ids or real vectors, each with its loss."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +10,11 @@ from jaxtyping import Array, Float, Int
 
 @dataclass(frozen=True)
 class Tokens:
-    """Sequences of ids: int32[] in, logits float[size] out, loss in nats."""
+    """Ids below `size`: an input is int32[], an output the logits float[size], the loss is in nats."""
 
     size: int
 
-    width = property(lambda self: self.size, doc="Number of logits.")
+    width = property(lambda self: self.size, doc="The number of logits, `size`.")
 
     def loss(self, output: Float[Array, " size"], target: Int[Array, ""]) -> Float[Array, ""]:
         """Cross-entropy, -log softmax(output)[target]."""
@@ -23,11 +23,11 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Values:
-    """Sequences of real vectors: float[dim] in, float[dim] out, loss the mean squared error."""
+    """Real vectors: an input and an output are float[dim], the loss is the mean squared error."""
 
     dim: int = 1
 
-    width = property(lambda self: self.dim, doc="Number of values a step.")
+    width = property(lambda self: self.dim, doc="The number of values in a time step, `dim`.")
 
     def loss(self, output: Float[Array, " dim"], target: Float[Array, " dim"]) -> Float[Array, ""]:
         """Squared error averaged over `dim`, without a factor 1/2."""
@@ -36,7 +36,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Spec:
-    """What goes into a model and what is to come out; `targets` None means the same as the inputs."""
+    """The inputs of a model, and the targets that it predicts; `targets=None`: the same as the inputs."""
 
     inputs: Tokens | Values
     targets: Any = None

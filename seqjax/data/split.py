@@ -1,25 +1,68 @@
 """The consecutive parts of a dataset. Imports no jax, so that the command line can name them."""
 
+import bisect
 from typing import Any
 
 from seqjax.errors import Error
 
 PARTS = ("train", "heldout", "rest")
-"""The consecutive parts of a dataset."""
+"""The names of the parts, in order."""
 
 
 def split(source: Any, train: int | float, heldout: int | float) -> dict[str, Any]:
-    """Consecutive parts of a dataset: `train`, `heldout` and the `rest`; int = so many, float = share."""
+    """Cuts a dataset into consecutive parts: `train`, `heldout` and the `rest`.
+
+    A size is a number of characters or time steps if it is an int, and a share of the dataset if it is a float. A share
+    is rounded to the nearest whole number; of two shares their sum is rounded too, so that shares which sum to 1 take
+    exactly the whole dataset.
+
+    A dataset of one document is cut at these sizes. If there are several documents, none of them is cut: each edge
+    between two parts moves to the nearest bound of a document, and to the earlier one if two are equally near.
+
+    Args:
+        source: the dataset.
+        train: the size of the first part.
+        heldout: the size of the second part; 0: that part is empty.
+
+    Returns:
+        The parts by name.
+
+    Raises:
+        Error: the sizes exceed the dataset; fewer than 2 characters or time steps are left for training; a part that
+            was asked for has no document.
+    """
     total = len(source)
     sizes = [size if isinstance(size, int) else round(size * total) for size in (train, heldout)]
     if isinstance(train, float) and isinstance(heldout, float):
-        sizes[1] = round((train + heldout) * total) - sizes[0]  # so that shares of 1 in all take no more than all
+        sizes[1] = round((train + heldout) * total) - sizes[0]
+    name = f"dataset {source.source or type(source).__name__}"
     if sizes[0] < 2 or sum(sizes) > total:
         raise Error(
-            f"dataset {source.source or type(source).__name__} has {total:,} {source.unit}; "
-            f"train = {train} and heldout = {heldout} take {sizes[0]:,} and {sizes[1]:,} of them, "
-            "and training needs at least 2\n"
+            f"{name} has {total:,} {source.unit}; train = {train} and heldout = {heldout} take {sizes[0]:,} and "
+            f"{sizes[1]:,} of them, and training needs at least 2\n"
             "Use a longer dataset, or shares such as --train 0.9 --heldout 0.1"
         )
-    edges = [0, sizes[0], sum(sizes), total]
-    return {name: source[first:last] for name, first, last in zip(PARTS, edges, edges[1:], strict=False)}
+    asked = [0, sizes[0], sum(sizes), total]
+    edges = _move_to_bounds(asked, source.bounds)
+    for part, first, last, size in zip(PARTS, edges, edges[1:], sizes, strict=False):
+        if size > 0 and first == last:
+            raise Error(
+                f"{name}: no document is left for {part}, since documents are not cut: train = {train} and heldout = "
+                f"{heldout} end at {asked[1]:,} and {asked[2]:,} of {total:,} {source.unit}, and the nearest bounds of "
+                f"documents are {edges[1]:,} and {edges[2]:,}\n"
+                "Use other sizes, or a dataset of more documents"
+            )
+    return {part: source[first:last] for part, first, last in zip(PARTS, edges, edges[1:], strict=False)}
+
+
+def _move_to_bounds(edges, bounds):
+    """The edges, each moved to the nearest bound; unchanged if there is only one document, apart from empty ones."""
+    bounds = sorted(set(bounds.tolist()))
+    if len(bounds) <= 2:
+        return edges
+    nearest = []
+    for edge in edges:
+        above = bisect.bisect_left(bounds, edge)
+        # `min` returns the first of two equal distances, which is the earlier bound.
+        nearest.append(min(bounds[max(above - 1, 0) : above + 1], key=lambda bound: abs(bound - edge)))
+    return nearest

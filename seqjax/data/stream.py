@@ -1,4 +1,4 @@
-"""`Stream`: what is sampled, inputs beside the targets that follow them."""
+"""`Stream`: the inputs of a model beside its targets, from which windows are sampled."""
 
 from typing import Any, NamedTuple
 
@@ -9,10 +9,13 @@ from seqjax.errors import Error
 
 
 class Stream(NamedTuple):
-    """What is sampled: `targets[t]` is predicted after reading `inputs[t]`.
+    """Inputs and targets of n time steps: `targets[t]` is predicted after `inputs[t]` was read.
 
-    `bounds` int64[D + 1] are where documents begin and end: no window crosses one. `mask` bool[n], if any, is False
-    where a target is not scored.
+    Args:
+        inputs: int[n] ids, or float[n, dim].
+        targets: the same.
+        bounds: int64[D + 1], where the documents begin and end; no window crosses a bound.
+        mask: bool[n], False where a target is not scored; None: all targets are scored.
     """
 
     inputs: Any
@@ -22,17 +25,26 @@ class Stream(NamedTuple):
 
 
 def next_stream(values: np.ndarray, bounds: Int[np.ndarray, " bounds"]) -> Stream:
-    """The stream of a model that goes on by itself: each entry predicts the next one of its document."""
-    inside = np.ones(len(values), bool)
+    """The stream in which each entry predicts the next entry of its document.
+
+    Args:
+        values: ids int[n] or values float[n, dim].
+        bounds: int64[D + 1], where the documents begin and end among them.
+    """
+    is_input = np.ones(len(values), bool)
     lengths = np.diff(bounds)
-    inside[bounds[1:][lengths > 0] - 1] = False  # a document's last entry predicts nothing
-    (at,) = np.nonzero(inside)
+    is_input[bounds[1:][lengths > 0] - 1] = False  # nothing follows the last entry of a document
+    (at,) = np.nonzero(is_input)
     lengths = np.maximum(lengths - 1, 0)
     return Stream(values[at], values[at + 1], np.cumsum([0, *lengths], dtype=np.int64))
 
 
 def check_stream(stream: Stream) -> Stream:
-    """The stream with its bounds as int64[D + 1]."""
+    """The stream with its bounds as int64[D + 1].
+
+    Raises:
+        Error: sides of different lengths; bounds that do not rise from 0 to this length.
+    """
     bounds = np.asarray(stream.bounds, np.int64)
     sizes = {name: len(side) for name, side in stream._asdict().items() if name != "bounds" and side is not None}
     if len(set(sizes.values())) != 1 or bounds.ndim != 1 or bounds[0] != 0 or (np.diff(bounds) < 0).any():

@@ -1,4 +1,4 @@
-"""Tokenizers, and the codecs between data and what a model reads that they make."""
+"""`Tokenizer` and the codecs that it makes, which turn data into the inputs of a model, and back."""
 
 import collections
 import functools
@@ -17,17 +17,17 @@ from seqjax.plugin.base import Plugin
 
 @runtime_checkable
 class Codec(Protocol):
-    """Turns data into what a model reads, and back. What `Tokenizer.fit` returns."""
+    """Turns data into the inputs of a model, and back; made by `Tokenizer.fit`."""
 
     @property
     def spec(self) -> Tokens | Values:
-        """What comes out of `encode`, as a side of a `Spec`."""
+        """The kind of `encode`'s results, as one side of a `Spec`."""
 
     def encode(self, data: Any) -> np.ndarray:
-        """Ids int32[n] of a text, or values float[n, dim] of those of a series."""
+        """Ids int32[n] of a text, or scaled values float[n, dim] of the values of a series."""
 
     def decode(self, encoded: Any) -> Any:
-        """The text of ids, or the values in their own units."""
+        """The text of ids, or the values of a series in its own units."""
 
     def to_dict(self) -> dict:
         """Plain values for JSON; `Tokenizer.load` turns them back into the codec."""
@@ -35,21 +35,24 @@ class Codec(Protocol):
 
 @runtime_checkable
 class TextCodec(Codec, Protocol):
-    """A codec between text and ids; what is not in the vocabulary becomes `<unk>` where there is one."""
+    """A codec between text and ids. Unknown tokens become `<unk>` if the vocabulary has it."""
 
     @property
     def tokens(self) -> Any:
         """The token of each id."""
 
     def split(self, text: str) -> Any:
-        """The tokens of a text, known or not, one for each id of `encode`."""
+        """The tokens of a text, one for each id of `encode`; some may be unknown."""
 
     def __len__(self) -> int:
-        """Number of ids."""
+        """The number of ids."""
 
 
 class Tokenizer(Plugin):
-    """Splits text into tokens. The author writes `split` and `join`; `fit` counts a vocabulary."""
+    """Splits text into tokens. The author writes `split` and `join`; `fit` then makes a vocabulary.
+
+    A tokenizer whose codec is no vocabulary overrides `fit` and `load` instead.
+    """
 
     kind: ClassVar[str] = "tokenizer"
 
@@ -62,10 +65,10 @@ class Tokenizer(Plugin):
         raise NotImplementedError
 
     def fit(self, data: Text | Series) -> Codec:
-        """The codec of the training split `data`.
+        """The codec, fitted to the training part of a dataset.
 
         Raises:
-            Error: the tokenizer is not for such data.
+            Error: the tokenizer is for another kind of data.
         """
         if not isinstance(data, Text):
             raise Error(
@@ -81,20 +84,21 @@ class Tokenizer(Plugin):
 
 
 UNKNOWN = "<unk>"
-"""The token with id 0, which stands for every token that is not in the vocabulary."""
+"""The token that stands for all unknown tokens; its id is 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class Vocab:
-    """A vocabulary: id 0 is `<unk>`, then the reserved tokens, then by falling frequency.
+    """A vocabulary: a numbering of tokens, which is a codec of text.
 
-    Ties are broken by first occurrence. Tokens are any hashables: an n-gram vocabulary has tuples, and `vocab[("of",
-    "the")]` is the id of one token while `vocab[["of", "the"]]` are the ids of two.
+    Id 0 is `<unk>`. The reserved tokens follow, and then the others by falling frequency; ties are in order of first
+    occurrence. Any hashable can be a token: in a vocabulary of bigrams `vocab[("of", "the")]` is the id of one token,
+    while `vocab[["of", "the"]]` are the ids of two tokens.
 
     Args:
         tokens: the token of each id.
-        freqs: how often each token occurred in the training text, those below `min_freq` included.
-        tokenizer: what `encode` splits a text with and `decode` joins it with; None: into characters.
+        freqs: how often each token occurred in the training text, tokens below `min_freq` included.
+        tokenizer: splits a text in `encode`, and joins tokens in `decode`; None: tokens are characters.
     """
 
     tokens: tuple[Hashable, ...]
@@ -113,7 +117,14 @@ class Vocab:
         reserved: Sequence[Hashable] = (),
         tokenizer: Tokenizer | None = None,
     ) -> "Vocab":
-        """Counts tokens, unless they are a `Counter`; those fewer than `min_freq` are left to `<unk>`."""
+        """The vocabulary of some tokens.
+
+        Args:
+            tokens: the tokens of a text; or a `Counter` of them.
+            min_freq: tokens that occur less often have no id of their own, and are read as `<unk>`.
+            reserved: tokens that have ids whether they occur or not.
+            tokenizer: see `Vocab`.
+        """
         freqs = collections.Counter(tokens)
         first = dict.fromkeys([UNKNOWN, *reserved])
         kept = (token for token, n in freqs.most_common() if n >= min_freq and token not in first)
@@ -123,7 +134,7 @@ class Vocab:
         return len(self.tokens)
 
     def __getitem__(self, tokens: Any) -> Any:
-        """The id of a token, or int32 ids of a list of tokens; unknown ones are 0."""
+        """The id of a token, or the ids int32[n] of a list of tokens; the id of an unknown token is 0."""
         if isinstance(tokens, list):
             return np.fromiter((self._ids.get(token, 0) for token in tokens), np.int32, len(tokens))
         return self._ids.get(tokens, 0)
@@ -132,7 +143,7 @@ class Vocab:
         return token in self._ids
 
     def to_tokens(self, ids: Any) -> Any:
-        """The token of an id, or the list of tokens of several."""
+        """The token of an id, or the list of tokens of several ids."""
         if np.ndim(ids) == 0:
             return self.tokens[int(ids)]
         return [self.tokens[i] for i in np.asarray(ids).tolist()]
@@ -163,7 +174,8 @@ class Vocab:
     def from_dict(cls, saved: dict, tokenizer: Tokenizer | None = None) -> "Vocab":
         """The vocabulary whose `to_dict` gave `saved`."""
 
-        def hashable(token):  # JSON has no tuples
+        def hashable(token):
+            # JSON turns tuples into lists.
             return tuple(map(hashable, token)) if isinstance(token, list) else token
 
         freqs = collections.Counter({hashable(token): n for token, n in saved["freqs"]})

@@ -1,4 +1,4 @@
-"""From a plan to batches: the windows of a stream, and the steps of them that are scored."""
+"""From a plan to batches: reads the windows of a stream and marks the steps that are scored."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,21 +10,24 @@ from jaxtyping import Array, Bool, Int
 
 from seqjax.data.sampler import Plan, cut_windows
 from seqjax.data.stream import Stream
-from seqjax.errors import Error
+from seqjax.errors import Error, check_whole
 from seqjax.gradients.base import Batch
 
 
 def make_batch(
     stream: Stream, plan: Plan, num_steps: int, rows: Int[Array, " B"], over_devices: Callable = lambda count: count
 ) -> tuple[Batch, Int[Array, ""]]:
-    """One batch of a plan, whose weights are 1 / n for the n steps that are scored, and n.
+    """One batch, in which each of the n scored steps has the weight 1 / n.
 
     Args:
         stream: the data.
-        plan: one batch of it, leaves [B, ...].
+        plan: one batch of a plan, leaves [B, ...].
         num_steps: T.
         rows: int32[B], global row numbers.
-        over_devices: the sum over devices, where rows are sharded.
+        over_devices: sums a number over the devices if rows are sharded, so that n counts the rows of all devices.
+
+    Returns:
+        The batch, and n, int32[].
     """
     scored_TB = scored_steps(stream, plan, num_steps)
     count = over_devices(scored_TB.sum())
@@ -33,13 +36,13 @@ def make_batch(
 
 
 def window(stream: Stream, starts: Int[Array, " B"], num_steps: int) -> Any:
-    """(inputs, targets) of T steps from each start, leaves [T, B, ...]; past the end the last entry repeats."""
+    """(inputs, targets) of T steps from each start, leaves [T, B, ...]; past the end the last entry is repeated."""
     at_TB = _positions(starts, num_steps)
     return tuple(jnp.asarray(side).at[at_TB].get(mode="clip") for side in (stream.inputs, stream.targets))
 
 
 def scored_steps(stream: Stream, plan: Plan, num_steps: int) -> Bool[Array, "T B"]:
-    """The steps of one batch that are scored: those in the plan's scored range and in the stream's mask."""
+    """The steps of one batch that are scored: they lie in the plan's scored range, and the stream's mask is True."""
     t_T1 = jnp.arange(num_steps, dtype=jnp.int32)[:, None]
     scored_TB = (plan.scored[:, 0] <= t_T1) & (t_T1 < plan.scored[:, 1])
     if stream.mask is not None:
@@ -48,7 +51,13 @@ def scored_steps(stream: Stream, plan: Plan, num_steps: int) -> Bool[Array, "T B
 
 
 def past_warmup(plan: Plan, warmup: int, num_steps: int) -> Plan:
-    """The plan with the first `warmup` steps after each reset not scored."""
+    """The plan in which the first `warmup` steps after each reset are not scored.
+
+    Args:
+        plan: an epoch from its first batch on, leaves [N, B, ...].
+        warmup: the number of steps.
+        num_steps: T.
+    """
     n_N1 = jnp.arange(len(plan.reset), dtype=jnp.int32)[:, None]
     # Rows that are never reset are past the warm-up: for them the last reset lies more than `warmup` batches back.
     last_reset_NB = jax.lax.cummax(jnp.where(plan.reset, n_N1, -warmup - 1), axis=0)
@@ -57,24 +66,23 @@ def past_warmup(plan: Plan, warmup: int, num_steps: int) -> Plan:
 
 
 def spread_rows(stream: Stream, num_rows: int, num_steps: int, warmup: int = 0) -> Batch:
-    """A batch of B windows, evenly spread over a stream. Each starts a sequence, and none crosses documents.
+    """A batch of B windows that are evenly spread over a stream. Each is reset, and none crosses a document.
 
     Args:
         stream: the data.
         num_rows: B.
         num_steps: T.
-        warmup: how many steps at the start of each window are not scored.
+        warmup: the number of steps at the start of each window that are not scored.
 
     Raises:
         Error: the stream has fewer windows, or no step in them is scored.
     """
-    if num_rows < 1 or num_steps < 1:
-        raise Error(f"rows = {num_rows} and steps = {num_steps} must be at least 1")
+    check_whole(rows=(num_rows, 1), steps=(num_steps, 1))
     starts, lengths, _ = cut_windows(stream.bounds[:-1], stream.bounds[1:], num_steps)
     starts = starts[lengths == num_steps]
     if len(starts) < num_rows:
         raise Error(
-            f"there are {len(starts)} windows of {num_steps} steps inside the documents of this part, not {num_rows}; "
+            f"the documents of this part have {len(starts)} windows of {num_steps} steps, fewer than {num_rows}; "
             "ask for fewer rows (--rows), or fewer steps (--steps, by default 4 times --max-lag)"
         )
     starts = starts[np.linspace(0, len(starts) - 1, num_rows).astype(int)]
@@ -83,12 +91,12 @@ def spread_rows(stream: Stream, num_rows: int, num_steps: int, warmup: int = 0) 
     batch, count = make_batch(stream, plan, num_steps, jnp.arange(num_rows, dtype=jnp.int32))
     if not count:
         raise Error(
-            f"no target in these {num_rows} windows of {num_steps} steps is scored: they are masked, or among the "
-            f"first {warmup} of a window, the warm-up of the model; ask for more rows (--rows), or more steps (--steps)"
+            f"no target in these {num_rows} windows of {num_steps} steps is scored: all are masked, or among the first "
+            f"{warmup} of a window, the warm-up of the model; ask for more rows (--rows), or more steps (--steps)"
         )
     return batch
 
 
 def _positions(starts, num_steps):
-    """Where in the stream each step of each row is, int32[T, B]."""
+    """The index in the stream of each step of each row, int32[T, B]."""
     return starts.astype(jnp.int32) + jnp.arange(num_steps, dtype=jnp.int32)[:, None]

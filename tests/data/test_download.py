@@ -115,7 +115,7 @@ def test_what_is_not_the_file_is_refused_and_nothing_is_left(get, kind):
         get(f"{kind}/book.txt")
     assert caught.value.exit_code == 4
     assert f"/{kind}/book.txt" in str(caught.value)
-    say = {"other": HASH.partition(":")[2], "broken": "broken off", "unsized": "size", "huge": f"{LIMIT:,}"}
+    say = {"other": HASH.partition(":")[2], "broken": "broke off", "unsized": "size", "huge": f"{LIMIT:,}"}
     assert say[kind] in str(caught.value)
     assert list(get.folder.iterdir()) == []
 
@@ -176,6 +176,6 @@ def test_check_compares_hashes(tmp_path):
     assert check_file(file, HASH) == file
     assert check_file(file, f"sha256:{hashlib.sha256(BODY).hexdigest()}") == file
     file.write_bytes(BODY + b"\n")
-    with pytest.raises(Error, match="another or a damaged file") as caught:
+    with pytest.raises(Error, match="it is another file, or it is damaged") as caught:
         check_file(file, HASH)
     assert caught.value.exit_code == 4

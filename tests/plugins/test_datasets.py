@@ -72,7 +72,7 @@ def test_time_machine_is_looked_for_at_the_path_then_in_the_folder_then_in_the_c
     assert len(TimeMachine().load()) == 170_580, "a folder without the file is passed over"
     wrong = wrong_file(tmp_path / "data")
     monkeypatch.setenv("SEQJAX_DATA", str(wrong.parent))
-    with pytest.raises(Error, match="another or a damaged file") as caught:
+    with pytest.raises(Error, match="it is another file, or it is damaged") as caught:
         TimeMachine().load()
     assert str(wrong) in str(caught.value), "the folder goes before the cache"
     assert len(TimeMachine(path=str(time_machine_file)).load()) == 170_580, "the path goes before the folder"

@@ -1,0 +1,86 @@
+"""From a dataset to streams."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from seqjax import Error, Pairs, Series, Spec, Text, Tokenizer, Tokens, Values
+from seqjax.data.prepare import encode, prepare
+from seqjax_tokenizers import Char, Standardize
+
+VALUES = np.random.default_rng(0).normal(size=(12, 2))
+
+
+@dataclass(frozen=True)
+class Letters(Tokenizer):
+    """Drops the spaces, so that a token is not a character."""
+
+    def split(self, text):
+        return text.replace(" ", "")
+
+    def join(self, tokens):
+        return "".join(tokens)
+
+
+def test_document_bounds_survive_encoding():
+    text = Text("ab c d e f", "", [0, 3, 3, 8, 10])
+    codec = Letters().fit(text)
+    ids, bounds = encode(text, codec)
+    assert [codec.decode(ids[a:b]) for a, b in itertools.pairwise(bounds)] == ["ab", "", "cde", "f"]
+    assert (ids.dtype, bounds.dtype) == (np.int32, np.int64)
+
+
+def test_the_tokenizer_sees_the_training_part_alone():
+    data = prepare(Text("aab" + "bcc" + "d"), 3, 3, Char())
+    assert data.codec.tokens == ("<unk>", "a", "b")
+    assert data.spec.inputs.size == 3
+    assert {name: (s.inputs.tolist(), s.targets.tolist()) for name, s in data.streams.items()} == {
+        "train": ([1, 1], [1, 2]),
+        "heldout": ([2, 0], [0, 0]),
+        "rest": ([], []),
+    }
+
+
+def test_a_series_predicts_its_next_values_in_the_units_that_are_read():
+    series = Series(VALUES, bounds=[0, 5, 8, 11, 12])
+    for tokenizer in (None, Standardize()):
+        data = prepare(series, 8, 3, tokenizer)
+        assert data.spec == Spec(Values(2))
+        x = VALUES if tokenizer is None else (VALUES - VALUES[:8].mean(0)) / VALUES[:8].std(0)
+        expected = {"train": ([0, 1, 2, 3, 5, 6], [0, 4, 6]), "heldout": ([8, 9], [0, 2]), "rest": ([], [0, 0])}
+        for name, (at, bounds) in expected.items():
+            stream = data.streams[name]
+            np.testing.assert_allclose(stream.inputs, x[at].reshape(-1, 2), rtol=1e-12)
+            np.testing.assert_allclose(stream.targets, x[np.array(at, int) + 1].reshape(-1, 2), rtol=1e-12)
+            assert stream.bounds.tolist() == bounds
+            assert stream.mask is None
+
+
+def test_pairs_are_not_shifted_and_keep_mask_and_documents():
+    ids, mask = np.arange(12) % 5, np.arange(12) % 3 > 0
+    data = prepare(Pairs(ids, VALUES, mask, bounds=[0, 5, 8, 11, 12]), 8, 3, None)
+    assert data.codec is None
+    assert data.spec == Spec(Tokens(5), Values(2))
+    for name, at, bounds in (("train", slice(0, 8), [0, 5, 8]), ("heldout", slice(8, 11), [0, 3])):
+        inputs, targets, found, counts = data.streams[name]
+        np.testing.assert_array_equal(inputs, ids[at])
+        np.testing.assert_array_equal(targets, VALUES[at])
+        np.testing.assert_array_equal(counts, mask[at])
+        assert found.tolist() == bounds
+
+
+@pytest.mark.parametrize(
+    ("data", "tokenizer", "say"),
+    [
+        (Pairs([0, 1] * 9, [0, 1] * 9), Char(), "take no tokenizer"),
+        (Series(VALUES), Char(), "splits text"),
+        (Text("abcdefghijkl"), Standardize(), "scales a series"),
+    ],
+    ids=["pairs", "series", "text"],
+)
+def test_a_tokenizer_for_other_data_is_an_error(data, tokenizer, say):
+    with pytest.raises(Error, match=say) as caught:
+        prepare(data, 8, 3, tokenizer)
+    assert caught.value.exit_code == 2

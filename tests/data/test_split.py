@@ -1,0 +1,109 @@
+"""The parts of a dataset: their sizes, and that no document is cut."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from seqjax import Error, Pairs, Text
+from seqjax.data.split import split
+
+
+@pytest.mark.parametrize(
+    ("train", "heldout", "sizes"),
+    [
+        (60, 30, (60, 30, 10)),
+        (0.6, 0.3, (60, 30, 10)),
+        (60, 0.4, (60, 40, 0)),
+        (2, 0, (2, 0, 98)),
+        (1.0, 0, (100, 0, 0)),
+        (100, 0.0, (100, 0, 0)),
+        (0.25, 0.25, (25, 25, 50)),
+    ],
+)
+def test_split_takes_counts_and_shares(train, heldout, sizes):
+    text = Text("0123456789" * 10, "digits")
+    parts = split(text, train, heldout)
+    assert tuple(map(len, parts.values())) == sizes
+    assert "".join(part.text for part in parts.values()) == text.text
+    assert {part.source for part in parts.values()} == {"digits"}
+
+
+def test_shares_that_sum_to_one_fit_every_length():
+    """Rounding each share by itself would ask for 16 of 15 characters."""
+    for total in range(2, 300):
+        for train, heldout in [(0.9, 0.1), (0.5, 0.5), (0.7, 0.3)]:
+            if round(train * total) < 2:
+                continue
+            sizes = [len(part) for part in split(Text("x" * total), train, heldout).values()]
+            assert sum(sizes) == total
+            assert abs(sizes[0] - train * total) <= 1, (total, train, sizes)
+            assert abs(sizes[1] - heldout * total) <= 1, (total, train, sizes)
+
+
+@pytest.mark.parametrize(
+    ("text", "train", "heldout", "say"),
+    [
+        ("", 0.9, 0.1, "has 0 characters"),
+        ("x", 1.0, 0, "has 1 characters"),
+        ("x" * 100, 90, 20, "has 100 characters"),
+        ("x" * 100, 0.9, 0.2, "has 100 characters"),
+        ("x" * 10, 0.1, 0.1, "take 1 and 1"),
+        ("x" * 9_000, 10_000, 0, "take 10,000 and 0"),
+    ],
+)
+def test_too_little_text_is_an_error_with_both_numbers(text, train, heldout, say):
+    with pytest.raises(Error, match=say) as caught:
+        split(Text(text, "mine"), train, heldout)
+    assert "mine" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def edges_of(parts):
+    """Where the parts end, from the start of the dataset on."""
+    return np.cumsum([len(part) for part in parts.values()]).tolist()
+
+
+@pytest.mark.parametrize("lengths", [[30] * 10, [5, 0, 1, 7, 0, 0, 2, 9, 3], [1, 100], [4, 0, 4]])
+def test_each_edge_is_the_bound_of_a_document_that_is_nearest_to_the_size_that_was_asked_for(lengths):
+    bounds, total, count = np.cumsum([0, *lengths]), sum(lengths), 0
+    data = Pairs(np.arange(total), np.arange(total), bounds=bounds)
+    for train in range(2, total + 1, 3):
+        for heldout in range(0, total - train + 1, 4):
+            asked = (train, train + heldout, total)
+            nearest = [min(bounds.tolist(), key=lambda bound, edge=edge: (abs(bound - edge), bound)) for edge in asked]
+            if nearest[0] == 0 or (heldout and nearest[0] == nearest[1]):
+                with pytest.raises(Error, match="no document is left for"):
+                    split(data, train, heldout)
+                continue
+            parts = split(data, train, heldout)
+            assert edges_of(parts) == nearest
+            found = [part.inputs[a:b].tolist() for part in parts.values() for a, b in itertools.pairwise(part.bounds)]
+            whole = [list(range(a, b)) for a, b in itertools.pairwise(bounds) if a < b]
+            assert [document for document in found if document] == whole, "every document is whole, in one part"
+            count += 1
+    assert count > 1
+
+
+def test_shares_cut_no_document():
+    """85 % of ten documents of 30 steps end in the middle of the ninth."""
+    data = Pairs(np.arange(300) % 7, np.arange(300) % 7, bounds=np.arange(0, 301, 30))
+    parts = split(data, 0.85, 0.15)
+    assert [part.bounds.tolist() for part in parts.values()] == [list(range(0, 241, 30)), [0, 30, 60], [0, 0]]
+
+
+@pytest.mark.parametrize("bounds", [None, [0, 0, 300], [0, 300, 300, 300]])
+def test_a_single_document_is_cut_exactly_where_the_sizes_say(bounds):
+    """Empty documents beside it do not count."""
+    assert edges_of(split(Text("x" * 300, "", bounds), 17, 0.31)) == [17, 110, 300]
+
+
+def test_a_part_without_documents_is_an_error_with_the_sizes_and_the_bounds():
+    text = Text("x" * 300, "mine", [0, 280, 300])
+    with pytest.raises(
+        Error, match=r"mine: no document is left for heldout.* 260 and 280 of 300.* 280 and 280"
+    ) as caught:
+        split(text, 260, 20)
+    assert caught.value.exit_code == 2
+    assert edges_of(split(text, 270, 30)) == [280, 300, 300]
+    assert edges_of(split(text, 270, 0)) == [280, 280, 300], "an empty held-out part was asked for"
