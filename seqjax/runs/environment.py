@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import json
+import linecache
 import os
 import platform
 import re
@@ -130,11 +131,11 @@ def _plugin_record(entry: registry.Entry) -> dict[str, Any]:
 
 
 def _source_of(cls: type) -> bytes | None:
-    """The source of a class of a notebook; None where Python has kept none, as at its prompt."""
-    try:
-        return inspect.getsource(cls).encode()
-    except (OSError, TypeError):
-        return None
+    """The source of the notebook cell in which a class was defined; None where Python kept none, as at its prompt."""
+    for value in vars(cls).values():
+        if inspect.isfunction(value) and (lines := linecache.getlines(value.__code__.co_filename)):
+            return "".join(lines).encode()
+    return None
 
 
 def _git_commit() -> str | None:

@@ -135,9 +135,10 @@ def begin(run: Run, fit: Fit) -> tuple[TrainState | None, Progress | None]:
     check_environment(run, fit)
     state, progress = _go_on(run)
     with disk_errors(run.path):
-        # A run that diverged is trained again. It has no parameters if the kill came before they were written.
-        (run.path / folder.DIVERGED).unlink(missing_ok=True)
+        # A run that diverged is trained again. Its parameters go first, since without the mark that it diverged they
+        # would be those of a finished run, of which nothing may be deleted.
         (run.path / folder.PARAMS).unlink(missing_ok=True)
+        (run.path / folder.DIVERGED).unlink(missing_ok=True)
     return state, progress
 
 

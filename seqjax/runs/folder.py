@@ -27,7 +27,7 @@ PARAMS, SAMPLES, HISTORY, PLUGINS = "params.safetensors", "samples.txt", "histor
 DATA, CHECKPOINTS, LOCK, DIVERGED = "data.safetensors", "checkpoints", ".lock", "diverged.txt"
 FIRST = (LOCK, ENVIRONMENT, CODEC, METRICS, PLUGINS, DATA, CONFIG)
 """What a run has before training; its config is written last."""
-BOUND = (CONFIG, CODEC, ENVIRONMENT)
+BOUND = (CONFIG, CODEC)
 """The files whose hashes are kept in each checkpoint and beside the parameters."""
 
 

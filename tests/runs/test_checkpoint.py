@@ -18,7 +18,9 @@ from support.crash import Crash, NoFigure, crash_after, results
 
 from seqjax import Error, Experiment, Problem, Run, Spec, Text, Tokens
 from seqjax.gradients.base import Memory
-from seqjax.runs import checkpoint, folder
+from seqjax.runs import checkpoint, execute, folder
+from seqjax.runs.arrays import load_arrays, save_arrays
+from seqjax.training import TrainingSetup
 from seqjax.training import loop as train
 from seqjax.training.epoch import TrainState
 from seqjax.training.loop import Progress, init_train_state
@@ -34,7 +36,7 @@ TINY = Experiment(
 
 @pytest.fixture(autouse=True)
 def several_chunks(monkeypatch):
-    """Three an epoch of the tiny recipe."""
+    """Three an epoch of the tiny experiment."""
     monkeypatch.setattr(train, "CHUNK_STEPS", 40)
     monkeypatch.setattr(Run, "plot", NoFigure)
 
@@ -72,16 +74,16 @@ def hand_made(x64):
     return TrainState(params, opt_state, carry, memory, jax.random.key(1), jnp.int32(12))
 
 
-def of_a_recipe(model, gradient, optimizer):
-    problem = Problem.of(model, Spec(Tokens(3)))
-    return init_train_state(problem, gradient, optimizer, 20, 2, seed=5)
+def of_an_experiment(model, gradient, optimizer):
+    setup = TrainingSetup(sampler=Sequential(2, 4), gradient=gradient, optimizer=optimizer, epochs=1, seed=5)
+    return init_train_state(Problem.of(model, Spec(Tokens(3))), setup, 20)
 
 
 STATES = {
     "every kind": lambda: hand_made(False),
     "float64": lambda: hand_made(True),
-    "dropout": lambda: of_a_recipe(LSTM(hidden=2, dropout=0.5), Randomized(), Adam(schedule="cosine")),
-    "rtrl": lambda: of_a_recipe(RNN(hidden=2), RTRL(), SGD(clip_norm=1.0, warmup=0.5)),
+    "dropout": lambda: of_an_experiment(LSTM(hidden=2, dropout=0.5), Randomized(), Adam(schedule="cosine")),
+    "rtrl": lambda: of_an_experiment(RNN(hidden=2), RTRL(), SGD(clip_norm=1.0, warmup=0.5)),
 }
 PROGRESS = Progress(3, False, {name: np.array([0.1, np.nan]) for name in ("loss", "tokens", "grad_norm")}, 0.1, 0.2, 7)
 
@@ -97,10 +99,11 @@ def blank(leaf):
     return leaf if is_key else jnp.zeros_like(leaf)
 
 
-def save(path, state, progress=PROGRESS, codec="{}\n"):
+def save(path, state, progress=PROGRESS):
     path.mkdir(exist_ok=True)
-    (path / "metrics.jsonl").touch()
-    checkpoint.save(path, state, progress, codec)
+    for name in ("metrics.jsonl", *folder.BOUND):
+        (path / name).touch()
+    checkpoint.save(path, state, progress, folder.binding(path))
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -113,7 +116,7 @@ def test_every_leaf_comes_back_bit_for_bit(name, tmp_path):
         restored = checkpoint.restore(found, other)
         assert jax.tree.structure(restored) == jax.tree.structure(state)
         assert jax.tree.map(bits, restored) == jax.tree.map(bits, state)
-        assert found.codec == "{}\n"
+        assert found.bound == folder.binding(tmp_path)
         for name, value in PROGRESS._asdict().items():
             np.testing.assert_equal(getattr(found.progress, name), value)
 
@@ -146,7 +149,7 @@ def test_arrays_are_kept_whatever_their_layout(tmp_path):
         "step": np.arange(10)[::3],
         "back": np.arange(4)[::-1],
     }
-    found, _ = folder.load_arrays(folder.save_arrays(arrays, {}))
+    found, _ = load_arrays(save_arrays(arrays, {}))
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
         assert found[name].dtype == array.dtype
@@ -156,7 +159,7 @@ def test_a_checkpoint_holds_no_code(tmp_path):
     """Its file is safetensors: a JSON header, then numbers."""
     save(tmp_path, hand_made(False))
     (file,) = files(tmp_path)
-    arrays, _ = folder.load_arrays(file.read_bytes())
+    arrays, _ = load_arrays(file.read_bytes())
     assert "params/outer/inner/deep" in arrays
 
 
@@ -165,7 +168,7 @@ def test_a_checkpoint_holds_no_code(tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What comes of the tiny recipe without any interruption."""
+    """What comes of the tiny experiment without any interruption."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "CHUNK_STEPS", 40)
         path = tmp_path_factory.mktemp("whole") / "run"
@@ -175,7 +178,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def stopped(tmp_path, monkeypatch):
-    """The tiny recipe, stopped inside its second epoch, with two checkpoints."""
+    """The tiny experiment, stopped inside its second epoch, with two checkpoints."""
     with crash_after(monkeypatch, 5):
         TINY.run(tmp_path / "run", checkpoint_seconds=0)
     assert len(files(tmp_path / "run")) == 2
@@ -227,7 +230,7 @@ def renamed(path, data, update=99):
 
 
 def header(progress):
-    return folder.save_arrays({"key": np.zeros(2)}, {"progress": progress, "codec": ""})
+    return save_arrays({"key": np.zeros(2)}, {"progress": progress, "binding": {}})
 
 
 @pytest.mark.parametrize(
@@ -292,9 +295,9 @@ def test_what_a_kill_left_half_written_is_deleted(stopped, whole):
     ids=["shape", "model", "leaf too many", "leaf too few"],
 )
 def test_a_checkpoint_of_another_structure_is_exit_4(tmp_path, model, gradient, optimizer, word):
-    save(tmp_path, of_a_recipe(RNN(hidden=2), RTRL(), SGD()))
-    with pytest.raises(Error, match="does not fit this recipe") as caught:
-        checkpoint.restore(checkpoint.newest(tmp_path), of_a_recipe(model, gradient, optimizer))
+    save(tmp_path, of_an_experiment(RNN(hidden=2), RTRL(), SGD()))
+    with pytest.raises(Error, match="does not fit this experiment") as caught:
+        checkpoint.restore(checkpoint.newest(tmp_path), of_an_experiment(model, gradient, optimizer))
     assert caught.value.exit_code == 4
     assert word in str(caught.value)
 
@@ -313,15 +316,50 @@ def test_a_checkpoint_of_another_recipe_put_in_its_place_is_exit_4(stopped, tmp_
     for file in files(stopped):
         file.unlink()
     files(tmp_path / "other")[1].rename(stopped / "checkpoints" / files(tmp_path / "other")[1].name)
-    with pytest.raises(Error, match="does not fit") as caught:
+    with pytest.raises(Error, match=r"config.toml changed .* or checkpoints/\d+ is of another run") as caught:
         TINY.run(stopped)
     assert caught.value.exit_code == 4
 
 
-def test_a_checkpoint_of_another_tokenizer_is_exit_4(stopped):
-    arrays, saved = folder.load_arrays(files(stopped)[1].read_bytes())
-    renamed(stopped, folder.save_arrays(arrays, saved | {"codec": "{}"}))
-    with pytest.raises(Error, match="tokenizer") as caught:
+def test_a_checkpoint_of_another_seed_is_exit_4(stopped, tmp_path, monkeypatch):
+    """Its leaves have the same shapes, so that the hash of the config alone tells it."""
+    with crash_after(monkeypatch, 4):
+        dataclasses.replace(TINY, seed=1).run(tmp_path / "other", checkpoint_seconds=0)
+    for file in files(stopped):
+        file.unlink()
+    files(tmp_path / "other")[1].rename(stopped / "checkpoints" / files(tmp_path / "other")[1].name)
+    with pytest.raises(Error, match="is of another run") as caught:
+        TINY.run(stopped)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "fields"),
+    [
+        ("config.toml", "learning_rate = 0.5", "learning_rate = 0.25", {"optimizer": SGD(0.25)}),
+        ("config.toml", "seed = 0", "seed = 1", {"seed": 1}),
+        ("codec.json", '"a", "b"', '"b", "a"', {}),
+    ],
+)
+@pytest.mark.parametrize("state", ["interrupted", "finished"])
+def test_a_run_whose_files_were_edited_is_exit_4_and_left_as_it_is(stopped, state, name, old, new, fields):
+    if state == "finished":
+        TINY.run(stopped)
+    text = (stopped / name).read_text()
+    assert old in text
+    (stopped / name).write_text(text.replace(old, new, 1))
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    edited = dataclasses.replace(TINY, **fields)
+    for use in (lambda: edited.run(stopped), lambda: Run.open(stopped)):
+        with pytest.raises(Error, match=rf"{name} changed since") as caught:
+            use()
+        assert caught.value.exit_code == 4
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+
+
+def test_a_tokenizer_whose_code_changed_is_exit_4(stopped, monkeypatch):
+    monkeypatch.setattr(type(TINY.run().experiment.tokenizer), "split", lambda self, text: text[::-1])
+    with pytest.raises(Error, match="its tokenizer no longer gives the ids") as caught:
         TINY.run(stopped)
     assert caught.value.exit_code == 4
 
@@ -364,7 +402,7 @@ def test_a_crash_at_any_step_of_the_disk_loses_nothing(whole, tmp_path, monkeypa
     seen = []
     with watched(monkeypatch, lambda number, name, call, *args: (seen.append(name), call())[1]):
         TINY.run(tmp_path / "seen", checkpoint_seconds=0)
-    assert {name: seen.count(name) for name in STEPS} == {"fsync": 33, "replace": 13, "unlink": 6}
+    assert {name: seen.count(name) for name in STEPS} == {"fsync": 32, "replace": 13, "unlink": 5}
     for n in range(1, len(seen) + 1):
         path = tmp_path / f"{n}"
         for again in (False, True):
@@ -406,7 +444,7 @@ def test_the_rows_of_a_checkpoint_are_on_the_disk_before_it(tmp_path, monkeypatc
     monkeypatch.setattr(os, "fsync", lambda fd: (order.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name), real(fd)))
     with crash_after(monkeypatch, 3):
         TINY.run(tmp_path / "run", checkpoint_seconds=0)
-    written = [n for n, name in enumerate(order) if name.endswith("safetensors.part") and name[0].isdigit()]
+    written = [n for n, name in enumerate(order) if name.endswith(".part") and name[0].isdigit()]
     assert len(written) == 3
     assert [order[n - 1] for n in written] == ["metrics.jsonl"] * 3
     assert [order[n + 1] for n in written] == ["checkpoints"] * 3
@@ -425,7 +463,7 @@ def test_a_full_disk_is_exit_6_and_the_last_good_checkpoint_is_kept(stopped, who
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
         with pytest.raises(Error, match="No space left on device") as caught:
-            checkpoint.save(stopped, STATES["rtrl"](), PROGRESS, "")
+            checkpoint.save(stopped, STATES["rtrl"](), PROGRESS, {})
     assert caught.value.exit_code == 6
     assert str(stopped) in str(caught.value)
     assert {file.name: file.read_bytes() for file in (stopped / "checkpoints").iterdir()} == before
@@ -469,7 +507,7 @@ def test_a_disk_that_is_really_full(small_disk, whole, monkeypatch):
 
 def test_a_folder_that_may_only_be_read_is_exit_6_before_anything_is_compiled(small_disk, monkeypatch):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    monkeypatch.setattr("seqjax.execute.begin", None)  # which prepares the data
+    monkeypatch.setattr(execute, "begin", None)
     with pytest.raises(Error, match="Read-only file system") as caught:
         TINY.run(small_disk / "run")
     assert caught.value.exit_code == 6
@@ -477,6 +515,8 @@ def test_a_folder_that_may_only_be_read_is_exit_6_before_anything_is_compiled(sm
 
 def test_a_scalar_parameter_is_kept_as_one(tmp_path):
     params = {"scale": jnp.float32(2.0), "w": jnp.arange(6.0).reshape(2, 3).T}
-    folder.write_params(tmp_path / "params.safetensors", params, "")
-    found = folder.read_params(tmp_path / "params.safetensors", params, "")
+    for name in folder.BOUND:
+        (tmp_path / name).touch()
+    folder.write_params(tmp_path, params, folder.binding(tmp_path))
+    found = folder.read_params(tmp_path, params)
     assert jax.tree.map(bits, found) == jax.tree.map(bits, params)

@@ -1,4 +1,4 @@
-"""`Runs`: names, arms, columns, and comparisons against numpy and brute force."""
+"""`Runs`: names, variants, columns, and comparisons against numpy and brute force."""
 
 import dataclasses
 import itertools
@@ -8,9 +8,9 @@ import shutil
 
 import numpy as np
 import pytest
-from seqjax.runs.runs import paired_difference
 
 from seqjax import Error, Experiment, Run, Runs, Spec, Text, Tokens, sweep
+from seqjax.runs.sweep import paired_difference
 from seqjax_gradients import Full, Truncated
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
@@ -33,13 +33,13 @@ def made(seed, values, epochs=None, **fields):
 
 
 def runs_of(values, seeds=None):
-    """Runs with these last losses: arm -> one a seed."""
-    runs, arms = {}, {}
-    for arm, losses in values.items():
+    """Runs with these last losses: variant -> one a seed."""
+    runs, variants = {}, {}
+    for variant, losses in values.items():
         for seed, loss in zip(seeds or itertools.count(), losses, strict=False):
-            runs[f"{arm}, seed={seed}"] = made(seed, [9.0, loss])
-            arms[f"{arm}, seed={seed}"] = arm
-    return Runs(runs, arms)
+            runs[f"{variant}, seed={seed}"] = made(seed, [9.0, loss])
+            variants[f"{variant}, seed={seed}"] = variant
+    return Runs(runs, variants)
 
 
 LOSSES = {"full": [1.0, 1.5, 1.1, 4.0], "short": [2.0, 2.25, 2.5, 2.0], "other": [0.0, 1.0, 2.0, 3.0]}
@@ -49,7 +49,7 @@ LOSSES = {"full": [1.0, 1.5, 1.1, 4.0], "short": [2.0, 2.25, 2.5, 2.0], "other":
 
 def test_runs_are_a_mapping_in_the_order_in_which_they_were_made():
     runs = runs_of(LOSSES)
-    names = [f"{arm}, seed={seed}" for arm in LOSSES for seed in range(4)]
+    names = [f"{variant}, seed={seed}" for variant in LOSSES for seed in range(4)]
     assert list(runs) == list(runs.keys()) == names
     assert len(runs) == 12
     assert runs.first is runs["full, seed=0"] is next(iter(runs.values()))
@@ -57,13 +57,13 @@ def test_runs_are_a_mapping_in_the_order_in_which_they_were_made():
     assert "short" not in runs
     assert runs.get("short") is None
     assert dict(runs.items()) == {name: runs[name] for name in names}
-    assert list(runs.arms) == list(LOSSES)
-    assert all([run.experiment.seed for run in found] == [0, 1, 2, 3] for found in runs.arms.values())
+    assert list(runs.variants) == list(LOSSES)
+    assert all([run.experiment.seed for run in found] == [0, 1, 2, 3] for found in runs.variants.values())
     assert "12" in repr(runs)
 
 
 def test_a_run_without_an_arm_is_an_error():
-    with pytest.raises(Error, match="these have no arm: b"):
+    with pytest.raises(Error, match="these have no variant: b"):
         Runs({"a": made(0, [1.0]), "b": made(1, [1.0])}, {"a": ""})
 
 
@@ -87,7 +87,7 @@ def test_a_column_of_every_run_is_an_array_with_nan_behind_the_end_of_a_shorter_
     [
         (lambda runs: runs.metric("heldoutloss"), ["heldoutloss", "'heldout_loss'"]),
         (lambda runs: runs.compare("trainloss"), ["trainloss", "'train_loss'"]),
-        (lambda runs: runs.compare("train_loss", against="ful"), ["no arm 'ful'", "'full'", "short"]),
+        (lambda runs: runs.compare("train_loss", against="ful"), ["no variant 'ful'", "'full'", "short"]),
         (lambda runs: Runs({"c": made(0, [])}, {"c": ""}).metric("train_loss"), ["no metrics"]),
     ],
 )
@@ -103,9 +103,9 @@ def test_what_there_is_not_is_an_error_with_the_nearest(ask, words):
 
 def test_a_comparison_has_median_lowest_and_highest_of_the_last_epoch():
     table = runs_of(LOSSES).compare("heldout_loss")
-    assert table.columns == ("arm", "runs", "median", "low", "high")
-    for row, (arm, losses) in zip(table.rows, LOSSES.items(), strict=True):
-        assert row == (arm, 4, np.quantile(losses, 0.5), np.sort(losses)[0], np.sort(losses)[-1])
+    assert table.columns == ("variant", "runs", "median", "low", "high")
+    for row, (variant, losses) in zip(table.rows, LOSSES.items(), strict=True):
+        assert row == (variant, 4, np.quantile(losses, 0.5), np.sort(losses)[0], np.sort(losses)[-1])
 
 
 def test_the_last_value_is_the_last_that_was_measured():
@@ -209,7 +209,9 @@ def copied(swept, tmp_path):
 
 def assert_same_runs(a, b):
     assert list(a) == list(b)
-    assert {arm: len(runs) for arm, runs in a.arms.items()} == {arm: len(runs) for arm, runs in b.arms.items()}
+    assert {variant: len(runs) for variant, runs in a.variants.items()} == {
+        variant: len(runs) for variant, runs in b.variants.items()
+    }
     for name in ("train_loss", "heldout_loss", "seconds"):
         np.testing.assert_array_equal(a.metric(name), b.metric(name))
     assert str(a.compare("heldout_loss")) == str(b.compare("heldout_loss"))
@@ -226,11 +228,11 @@ def test_single_runs_are_told_apart_by_what_differs(swept):
     folders = [run.path for run in runs.values()]
     opened = Runs.open(*folders)
     assert list(opened) == list(map(str, folders))
-    assert {arm: [run.experiment.seed for run in found] for arm, found in opened.arms.items()} == {
+    assert {variant: [run.experiment.seed for run in found] for variant, found in opened.variants.items()} == {
         "gradient=full": [0, 1],
         "gradient=truncated, gradient.steps=2": [0, 1],
     }
-    assert list(Runs.open(*folders[:2]).arms) == ["all"]
+    assert list(Runs.open(*folders[:2]).variants) == ["all"]
     assert opened.compare("train_loss")["median"] == runs.compare("train_loss")["median"]
 
 
@@ -263,7 +265,7 @@ def test_a_folder_named_in_the_index_lies_inside(copied, tmp_path, name):
     assert not (copied / "seed-7").exists()
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b'{"a": {}}', b'{"a": {"arm": 1}}', b'{"a": 3}'])
+@pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b'{"a": {}}', b'{"a": {"variant": 1}}', b'{"a": 3}'])
 def test_a_damaged_index_is_exit_4(copied, data):
     (copied / "sweep.json").write_bytes(data)
     with pytest.raises(Error) as caught:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Experiment, Model, Problem, Run, Spec, Text, Tokens, measure, register, sweep
+from seqjax import Error, Experiment, Problem, Run, Spec, Text, Tokens, measure, register, sweep
 from seqjax.cli import main
+from seqjax.models import CountBasedModel
 from seqjax.plugin import registry
 from seqjax_gradients import Full, Truncated
 from seqjax_models import RNN
@@ -25,11 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax
+from seqjax.models import CountBasedModel
 
 
 @seqjax.register("model", "letters")
 @dataclass(frozen=True)
-class Letters(seqjax.Model):
+class Letters(CountBasedModel):
     def count(self, stream, spec):
         return {"counts": {"all": np.bincount(stream.targets, minlength=spec.targets.size)}}
 
@@ -53,7 +55,7 @@ def registered():
 
 
 @dataclass(frozen=True)
-class Frequencies(Model):
+class Frequencies(CountBasedModel):
     """Each id as often as it was counted, plus `more`, whatever came before."""
 
     more: float = 1.0
@@ -71,15 +73,15 @@ class Frequencies(Model):
         return state, jnp.log(params["counts"]["all"].astype(float) + self.more)
 
 
-def recipe(**fields):
+def experiment(**fields):
     return Experiment(**{"dataset": Text(TEXT), "train": 300, "heldout": 90, "model": Frequencies()} | fields)
 
 
 def test_it_has_nothing_that_trains():
-    e = recipe()
+    e = experiment()
     assert (e.sampler, e.gradient, e.optimizer, e.epochs) == (None, None, None, 1)
     assert "[sampler]" not in e.to_toml()
-    assert dataclasses.replace(e, seed=3) == recipe(seed=3)
+    assert dataclasses.replace(e, seed=3) == experiment(seed=3)
     assert Experiment(dataset=Text(TEXT)).sampler is not None
 
 
@@ -88,17 +90,18 @@ def test_it_has_nothing_that_trains():
     [({"sampler": Random(4, 10)}, "sampler"), ({"gradient": Truncated(steps=3), "epochs": 5}, "gradient, epochs")],
 )
 def test_giving_it_some_is_an_error(fields, named):
-    with pytest.raises(Error, match=f"Frequencies is counted, and takes no sampler.*leave out: {named}"):
-        recipe(**fields)
+    with pytest.raises(Error, match=f"Frequencies is count-based, and takes no sampler.*leave out: {named}"):
+        experiment(**fields)
 
 
-def test_a_trained_model_needs_them():
-    with pytest.raises(Error, match="sampler = None: must be a sampler"):
-        Experiment(dataset=Text(TEXT), model=RNN(hidden=3), sampler=None)
+def test_a_trained_model_has_the_default_ones():
+    e = Experiment(dataset=Text(TEXT), model=RNN(hidden=3), sampler=None, gradient=None, optimizer=None)
+    default = Experiment()
+    assert (e.sampler, e.gradient, e.optimizer) == (default.sampler, default.gradient, default.optimizer)
 
 
 def test_a_run_counts_evaluates_and_is_opened_again(tmp_path):
-    run = recipe().run(tmp_path / "run")
+    run = experiment().run(tmp_path / "run")
     ids = run.codec.encode(TEXT[:390])
     counts = np.bincount(ids[1:300], minlength=len(run.codec)) + 1.0
     p = counts / counts.sum()
@@ -112,7 +115,7 @@ def test_a_run_counts_evaluates_and_is_opened_again(tmp_path):
     assert opened.params["counts"]["all"].dtype == jnp.int32
     assert opened.evaluate("heldout")["loss"] == row["heldout_loss"]
     assert opened.generate("the ", 3) == "the    "  # a space is the likeliest
-    assert recipe().run(tmp_path / "run").metrics == run.metrics, "it is finished, and is not counted again"
+    assert experiment().run(tmp_path / "run").metrics == run.metrics, "it is finished, and is not counted again"
 
 
 def test_its_integers_say_nothing_of_the_precision_of_the_output():
@@ -123,17 +126,19 @@ def test_its_integers_say_nothing_of_the_precision_of_the_output():
 
 
 def test_counted_and_trained_models_are_compared(tmp_path):
-    runs = sweep(recipe(), {"model": {"some": Frequencies(), "more": Frequencies(more=9.0)}, "seed": [0, 1]}, tmp_path)
+    runs = sweep(
+        experiment(), {"model": {"some": Frequencies(), "more": Frequencies(more=9.0)}, "seed": [0, 1]}, tmp_path
+    )
     assert list(runs) == ["some, seed=0", "some, seed=1", "more, seed=0", "more, seed=1"]
     table = runs.compare("heldout_loss", against="some")
     assert len(table.rows) == 2
 
 
 def test_it_has_no_gradient_to_measure():
-    with pytest.raises(Error, match="is counted, and has no gradient"):
-        measure(recipe().run(), [Full()])
-    with pytest.raises(Error, match="Frequencies, is counted, and has no gradient"):
-        recipe().run().rows(1, 10)
+    with pytest.raises(Error, match="Frequencies is count-based: it is not trained, and has no gradient"):
+        measure(experiment().run(), [Full()])
+    with pytest.raises(Error, match="Frequencies is count-based: it is not trained, and has no gradient"):
+        experiment().run().rows(1, 10)
 
 
 def test_the_command_line(tmp_path, monkeypatch, capsys):
@@ -144,7 +149,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert main(["run", *flags, "--dry-run"]) == 0
     assert "letters · counted\nnothing was counted" in capsys.readouterr().out
     assert main(["run", *flags, "--epochs", "3"]) == 2
-    assert "Letters is counted" in capsys.readouterr().err
+    assert "Letters is count-based" in capsys.readouterr().err
     assert main(["run", *flags, "--out", "run"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"letters · counted in \d\.\d s\nppl +train \d+\.\d\d · held out \d+\.\d\d\n", out)

@@ -48,23 +48,26 @@ def chunks(monkeypatch):
     """Several an epoch; counts those that were made."""
     monkeypatch.setattr(train, "CHUNK_STEPS", 80)
     monkeypatch.setattr(Run, "plot", NoFigure)
-    made, add = [], execute.Recorder.add
-    monkeypatch.setattr(execute.Recorder, "add", lambda *args: (made.append(args[2]), add(*args))[1])
+    made, take = [], execute.Recorder.take
+    monkeypatch.setattr(execute.Recorder, "take", lambda *args: (made.append(args[1]), take(*args))[1])
     return made
 
 
 # Sends itself a signal in the middle of a chunk, of which there are several an epoch, and leaves as the command does.
 SCRIPT = """
 import os, signal, sys
-from seqjax import cli, execute, train
-train.CHUNK_STEPS = 400
-add, chunks = execute.Recorder.add, []
+from seqjax import cli
+from seqjax.runs import execute
+from seqjax.training import loop
+loop.CHUNK_STEPS = 400
+take, chunks = execute.Recorder.take, []
 def send(*args):
-    add(*args)
+    ended = take(*args)
     chunks.append(1)
     for number in [int(number) for number in os.environ["SIGNALS"].split()] if len(chunks) == 5 else []:
         os.kill(os.getpid(), number)
-execute.Recorder.add = send
+    return ended
+execute.Recorder.take = send
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -95,7 +98,7 @@ def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place, monkeypatc
             assert words in done.stderr
         assert "Traceback" not in done.stderr
         assert not (place / "run" / "params.safetensors").exists()
-    assert len(folder.read_rows(place / "run" / "metrics.jsonl")) >= 1
+    assert len(folder.read_rows(place / "run")) >= 1
     assert call("run", *FLAGS).returncode == 0
     assert results(place / "run") == results(place / "whole")
 
@@ -112,14 +115,15 @@ def test_the_second_ctrl_c_leaves_at_once(place):
 
 def interrupt_after(monkeypatch, chunks, n, number=signal.SIGINT):
     """Sends a signal while the n-th chunk is recorded."""
-    add = execute.Recorder.add
+    take = execute.Recorder.take
 
     def send(*args):
-        add(*args)
+        ended = take(*args)
         if len(chunks) == n:
             os.kill(os.getpid(), number)
+        return ended
 
-    monkeypatch.setattr(execute.Recorder, "add", send)
+    monkeypatch.setattr(execute.Recorder, "take", send)
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
@@ -144,7 +148,7 @@ def test_a_signal_in_the_last_step_ends_the_program_when_the_run_is_finished(tmp
     """And a sweep does not begin its next run."""
     e = experiment("gru, random")
     interrupt_after(monkeypatch, chunks, 6)
-    with pytest.raises(KeyboardInterrupt, match="come to its end"):
+    with pytest.raises(KeyboardInterrupt, match="at the end of training"):
         sweep(e, {"seed": range(3)}, tmp_path)
     assert (tmp_path / "seed-0" / "params.safetensors").exists()
     assert not (tmp_path / "seed-1").exists()
@@ -160,15 +164,15 @@ def test_a_signal_when_nobody_reads_what_is_printed_still_saves(tmp_path, monkey
         flush = isatty = write
 
     interrupt_after(monkeypatch, chunks, 3)  # the end of an epoch, of which a line is printed
-    send = execute.Recorder.add
+    send = execute.Recorder.take
 
     def close(*args):
         if len(chunks) == 2:
             monkeypatch.setattr(sys, "stderr", Closed())
             monkeypatch.setattr(execute.Display, "row", lambda *args: Closed().write(""))
-        send(*args)
+        return send(*args)
 
-    monkeypatch.setattr(execute.Recorder, "add", close)
+    monkeypatch.setattr(execute.Recorder, "take", close)
     with pytest.raises(KeyboardInterrupt):
         experiment("gru, random").run(tmp_path, progress=True)
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
@@ -203,7 +207,7 @@ def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
         dataset=Text("ab" * 300_000), train=1.0, heldout=0, model=RNN(hidden=64), sampler=Sequential(1, 100), epochs=1
     )
     monkeypatch.setattr(train, "CHUNK_STEPS", 2**40)
-    call, waited_for = train.timed_call, []
+    call, waited_for = train._timed_call, []
 
     def interrupt(compiled, args):
         compiled.lower(*args).compile()
@@ -220,7 +224,7 @@ def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
 
         return call(Interrupting(), args)
 
-    monkeypatch.setattr(train, "timed_call", interrupt)
+    monkeypatch.setattr(train, "_timed_call", interrupt)
     with pytest.raises(KeyboardInterrupt):
         e.run()
     assert not waited_for[0].is_ready(), "the step was over before Ctrl-C was heard"
@@ -233,7 +237,7 @@ def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
 def test_a_folder_in_use_is_exit_5_with_the_process_and_the_machine(place, monkeypatch):
     """And it is free once that process is gone, however it went."""
     hold = (
-        "import sys; from seqjax import folder\n"
+        "import sys; from seqjax.runs import folder\n"
         "with folder.lock(folder.Path('run')): print('mine', flush=True); sys.stdin.read()"
     )
     owner = subprocess.Popen(

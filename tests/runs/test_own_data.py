@@ -21,7 +21,7 @@ from seqjax_samplers import Random, Sequential, Windows
 from seqjax_tokenizers import Standardize
 
 RNG = np.random.default_rng(0)
-BOUNDS = [0, 110, 110, 190, 300]
+BOUNDS = [0, 110, 110, 200, 260, 300]
 IDS = RNG.integers(0, 4, 300)
 REALS = np.cumsum(RNG.normal(size=(300, 2)), 0)
 MASK = RNG.random(300) < 0.7
@@ -34,7 +34,7 @@ MIXED = Pairs(REALS, IDS, MASK)
 
 PARTS = {"train": 200, "heldout": 60, "epochs": 2, "optimizer": Adam(learning_rate=0.01)}
 SMALL = {"sampler": Random(batch_size=4, num_steps=10), "model": RNN(hidden=3)}
-RECIPES = {
+EXPERIMENTS = {
     "text": Experiment(dataset=TEXT, **SMALL, **PARTS),
     "series": Experiment(dataset=SERIES, sampler=Windows(batch_size=16, num_steps=6), model=MLP(lags=3), **PARTS),
     "scaled": Experiment(dataset=SERIES, tokenizer=Standardize(), **SMALL, **PARTS),
@@ -46,8 +46,8 @@ RECIPES = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Each recipe, carried out in a folder."""
-    return {name: e.run(tmp_path_factory.mktemp("runs") / name) for name, e in RECIPES.items()}
+    """Each experiment, carried out in a folder."""
+    return {name: e.run(tmp_path_factory.mktemp("runs") / name) for name, e in EXPERIMENTS.items()}
 
 
 @pytest.fixture
@@ -69,12 +69,12 @@ def assert_same_data(found, expected):
     assert found.sha256 == expected.sha256
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_run_on_own_data_comes_to_its_end_and_is_opened_with_them(runs, name):
     kept, opened = runs[name], Run.open(runs[name].path)
     assert kept.finished
     assert opened.finished
-    assert_same_data(opened.data, RECIPES[name].dataset)
+    assert_same_data(opened.data, EXPERIMENTS[name].dataset)
     assert opened.spec == kept.spec
     jax.tree.map(np.testing.assert_array_equal, opened.params, kept.params)
     for part in ("train", "heldout", "rest"):
@@ -85,10 +85,10 @@ def test_a_run_on_own_data_comes_to_its_end_and_is_opened_with_them(runs, name):
     assert opened.experiment.to_toml() == kept.experiment.to_toml()
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_what_is_counted_is_what_there_is(runs, name):
     """Every target of every document once: of a series and a text all but the first of each, of pairs all unmasked."""
-    run, data = runs[name], RECIPES[name].dataset
+    run, data = runs[name], EXPERIMENTS[name].dataset
     for part, (first, last) in {"train": (0, 200), "heldout": (200, 260), "rest": (260, 300)}.items():
         inside = [first, *(int(b) for b in data.bounds if first < b < last), last]
         if isinstance(data, Pairs):
@@ -99,7 +99,7 @@ def test_what_is_counted_is_what_there_is(runs, name):
         assert run.evaluate(part)["tokens"] == expected
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_metrics_and_files_of_each_kind_of_data(runs, name):
     """Perplexities are of tokens, samples are of text."""
     run = runs[name]
@@ -122,13 +122,13 @@ def test_metrics_and_files_of_each_kind_of_data(runs, name):
 
 @pytest.mark.parametrize("name", ["text", "mixed"])
 def test_the_same_data_open_the_run_and_others_are_another_recipe(runs, name):
-    path, data = runs[name].path, RECIPES[name].dataset
+    path, data = runs[name].path, EXPERIMENTS[name].dataset
     before = {file: file.read_bytes() for file in path.iterdir()}
-    equal = dataclasses.replace(RECIPES[name], dataset=data[:])
+    equal = dataclasses.replace(EXPERIMENTS[name], dataset=data[:])
     assert equal.run(path).metrics == runs[name].metrics, "the measured times too"
     other = Text(data.text[:-1] + "a", bounds=data.bounds) if name == "text" else Pairs(REALS, IDS, ~MASK)
-    with pytest.raises(Error, match="another recipe") as caught:
-        dataclasses.replace(RECIPES[name], dataset=other).run(path)
+    with pytest.raises(Error, match="another experiment") as caught:
+        dataclasses.replace(EXPERIMENTS[name], dataset=other).run(path)
     assert caught.value.exit_code == 2
     (problem,) = caught.value.problems
     assert problem.startswith("dataset: ")
@@ -140,13 +140,13 @@ def test_the_same_data_open_the_run_and_others_are_another_recipe(runs, name):
 def test_what_pairs_are_belongs_to_the_recipe(runs):
     """The same arrays of a larger vocabulary have another model."""
     larger = Pairs(TAGS.inputs, TAGS.targets, TAGS.mask, Spec(Tokens(6), Tokens(5)), TAGS.bounds)
-    with pytest.raises(Error, match="another recipe"):
-        dataclasses.replace(RECIPES["tags"], dataset=larger).run(runs["tags"].path)
+    with pytest.raises(Error, match="another experiment"):
+        dataclasses.replace(EXPERIMENTS["tags"], dataset=larger).run(runs["tags"].path)
 
 
 def test_an_interrupted_run_goes_on_with_its_data(runs, copied):
     (copied / "params.safetensors").unlink()
-    run = RECIPES["tags"].run(copied)
+    run = EXPERIMENTS["tags"].run(copied)
     jax.tree.map(np.testing.assert_array_equal, run.params, runs["tags"].params)
 
 
@@ -154,17 +154,17 @@ def test_an_interrupted_run_goes_on_with_its_data(runs, copied):
 def test_every_flipped_byte_of_the_data_is_exit_4(tmp_path, data):
     """Arrays, names, documents, what they are: nothing in the file is taken on trust."""
     file = tmp_path / "data.safetensors"
-    folder.write_data(file, data)
-    assert_same_data(folder.read_data(file, data.sha256), data)
+    folder.write_data(tmp_path, data)
+    assert_same_data(folder.read_data(tmp_path, data.sha256), data)
     good = file.read_bytes()
     for at in range(len(good)):
         file.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
         with pytest.raises(Error) as caught:
-            folder.read_data(file, data.sha256)
+            folder.read_data(tmp_path, data.sha256)
         assert caught.value.exit_code == 4, at
     file.write_bytes(good[:-1])
     with pytest.raises(Error, match="damaged") as caught:
-        folder.read_data(file, data.sha256)
+        folder.read_data(tmp_path, data.sha256)
     assert caught.value.exit_code == 4
 
 
@@ -179,7 +179,7 @@ def test_a_run_whose_data_are_damaged_is_exit_4_and_named(runs, copied, damage):
     else:
         data[-5] ^= 1
         file.write_bytes(data)
-    for attempt in (lambda: Run.open(copied), lambda: RECIPES["tags"].run(copied)):
+    for attempt in (lambda: Run.open(copied), lambda: EXPERIMENTS["tags"].run(copied)):
         with pytest.raises(Error) as caught:
             attempt()
         assert caught.value.exit_code == 4
@@ -187,7 +187,7 @@ def test_a_run_whose_data_are_damaged_is_exit_4_and_named(runs, copied, damage):
 
 
 def test_toml_alone_does_not_hold_the_data():
-    text = RECIPES["series"].to_toml()
+    text = EXPERIMENTS["series"].to_toml()
     with pytest.raises(Error, match="only its hash: open the run, or give --config the file in it") as caught:
         Experiment.from_toml(text)
     assert caught.value.exit_code == 2

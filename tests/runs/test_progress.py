@@ -12,7 +12,7 @@ from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
 TEXT = "the cat sat on the mat. " * 30
-RECIPE = Experiment(
+EXPERIMENT = Experiment(
     dataset=Text(TEXT, "evil\x1b[31m\r\n[bold]name"),
     train=480,
     heldout=120,
@@ -27,7 +27,7 @@ NUMBERS = r"\s*(\d+)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+|nan)\s+([\d.]+)\s+([\d,]+)\
 def test_without_a_terminal_plain_lines_say_what_happens(capsys, monkeypatch):
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
-    run = RECIPE.run(progress=True)
+    run = EXPERIMENT.run(progress=True)
     out, err = capsys.readouterr()
     assert err == ""
     assert out.endswith("\n")
@@ -52,10 +52,12 @@ def test_without_a_terminal_plain_lines_say_what_happens(capsys, monkeypatch):
 def test_a_series_shows_squared_errors_and_its_steps(capsys):
     """With four figures: an error of .0538 is not .05."""
     x = np.sin(np.arange(300.0))[:, None] * [1, 0.01]
-    recipe = dataclasses.replace(RECIPE, dataset=Series(0.01 * x, source="waves"), train=0.8, heldout=0.2, epochs=1)
-    run = recipe.run(progress=True)
+    experiment = dataclasses.replace(
+        EXPERIMENT, dataset=Series(0.01 * x, source="waves"), train=0.8, heldout=0.2, epochs=1
+    )
+    run = experiment.run(progress=True)
     _, dataset, _, header, row = capsys.readouterr().out.splitlines()
-    assert dataset == "dataset   waves · 300 time steps · train 80% / held out 20%"
+    assert dataset == "dataset  waves · 300 time steps · train 80% / held out 20%"
     assert header.split() == ["epoch", "loss", "train", "MSE", "held-out", "MSE", "|g|", "tokens/s", "left"]
     found = [float(number) for number in row.split()[2:4]]
     np.testing.assert_allclose(found, [run.metrics[0][f"{part}_loss"] for part in ("train", "heldout")], rtol=1e-3)
@@ -64,15 +66,15 @@ def test_a_series_shows_squared_errors_and_its_steps(capsys):
 
 def test_pairs_of_tokens_show_perplexities(capsys):
     ids = np.arange(300) % 7
-    recipe = dataclasses.replace(RECIPE, dataset=Pairs(ids, ids), train=0.8, heldout=0.2, epochs=1)
-    recipe.run(progress=True)
+    experiment = dataclasses.replace(EXPERIMENT, dataset=Pairs(ids, ids), train=0.8, heldout=0.2, epochs=1)
+    experiment.run(progress=True)
     _, dataset, _, header, _ = capsys.readouterr().out.splitlines()
-    assert dataset == "dataset   pairs · 300 time steps · train 80% / held out 20%"
+    assert dataset == "dataset  pairs · 300 time steps · train 80% / held out 20%"
     assert "train ppl   held-out ppl" in header
 
 
 def test_progress_is_silent_unless_asked_for(capsys):
-    dataclasses.replace(RECIPE, epochs=1).run()
+    dataclasses.replace(EXPERIMENT, epochs=1).run()
     assert capsys.readouterr() == ("", "")
 
 

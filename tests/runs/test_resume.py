@@ -12,6 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from support.crash import EXPERIMENTS, TEXT, NoFigure, count_chunks, crash_after, experiment, results
 
 from seqjax import Error, Experiment, Run, create
 from seqjax.runs import checkpoint, execute
@@ -20,8 +21,6 @@ from seqjax_models import GRU, LSTM, MLP, RNN
 from seqjax_samplers import Random, Sequential
 
 pytestmark = pytest.mark.usefixtures("optimized")
-
-from support.crash import EXPERIMENTS, NoFigure, count_chunks, crash_after, experiment, results
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +150,7 @@ def test_a_torn_last_line_is_left_out_with_a_warning(stopped, torn):
     e, path, whole = stopped
     with (path / "metrics.jsonl").open("ab") as file:
         file.write(torn)
-    with pytest.warns(UserWarning, match="last line was not written to its end"):
+    with pytest.warns(UserWarning, match="last line is incomplete"):
         e.run(path)
     assert results(path) == whole
 
@@ -190,7 +189,7 @@ def test_damaged_rows_are_exit_4_and_kept(stopped, damage):
 
 @pytest.mark.parametrize("left", ["checkpoints", "params.safetensors"])
 def test_without_its_recipe_what_was_trained_is_of_an_unknown_run(stopped, left):
-    """Its checkpoints may be of another recipe with parameters of the same shapes."""
+    """Its checkpoints may be of another experiment with parameters of the same shapes."""
     e, path, _ = stopped
     for file in list(path.iterdir()):
         if file.name != left and file.is_file():
@@ -284,7 +283,7 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_opened(tmp_path, m
     run = e.run(tmp_path)
     assert run.finished
     assert [(tmp_path / "params.safetensors").stat().st_mtime_ns] == times
-    with pytest.raises(Error, match="another recipe"):
+    with pytest.raises(Error, match="another experiment"):
         dataclasses.replace(e, seed=1).run(tmp_path)
 
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from seqjax.runs.together import execute_together, varied_floats
 
 from seqjax import Experiment, Run, Runs, Text
-from seqjax.runs import sweep as sweeps
-from seqjax.runs.sweep import combine, sweep
+from seqjax.runs import execute
+from seqjax.runs.execute import execute_side_by_side
+from seqjax.runs.sweep import combine, sweep, varied_floats
+from seqjax.training import loop
 from seqjax_models import RNN
 from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Random, Sequential
@@ -27,7 +28,11 @@ AXES = {"optimizer.learning_rate": [0.5, 2.0], "seed": range(2)}
 
 @pytest.fixture
 def like_an_accelerator(monkeypatch):
-    monkeypatch.setattr(sweeps.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+
+def run_side_by_side(experiments, paths=(None, None)):
+    return execute_side_by_side(experiments, paths, varied_floats(experiments), 30.0)
 
 
 def assert_same(together: Run, alone: Run):
@@ -53,17 +58,17 @@ def test_seeds_and_learning_rates_side_by_side_equal_each_alone(like_an_accelera
 
 
 def test_the_epochs_of_several_chunks_equal_those_of_one(monkeypatch):
-    experiments = [variant for _, variant in combine(BASE, {"seed": range(2)}).values()]
-    whole = execute_together(experiments, [None] * 2, 30.0)
-    monkeypatch.setattr("seqjax.together.CHUNK_STEPS", 2 * 4 * 10 * 3)
-    for run, other in zip(execute_together(experiments, [None] * 2, 30.0), whole, strict=True):
+    experiments = [plan.experiment for plan in combine(BASE, {"seed": range(2)}).values()]
+    whole = run_side_by_side(experiments)
+    monkeypatch.setattr(loop, "CHUNK_STEPS", 2 * 4 * 10 * 3)
+    for run, other in zip(run_side_by_side(experiments), whole, strict=True):
         assert_same(run, other)
 
 
 def test_a_run_that_diverges_leaves_the_others_alone():
-    experiments = [variant for _, variant in combine(BASE, {"optimizer.learning_rate": [1e30, 0.5]}).values()]
+    experiments = [plan.experiment for plan in combine(BASE, {"optimizer.learning_rate": [1e30, 0.5]}).values()]
     experiments = [replace(e, optimizer=SGD(e.optimizer.learning_rate)) for e in experiments]
-    bad, good = execute_together(experiments, [None] * 2, 30.0)
+    bad, good = run_side_by_side(experiments)
     assert not bad.finished
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(bad.params))
     assert_same(good, experiments[1].run(devices=1))
@@ -85,37 +90,34 @@ def test_what_can_share_a_compiled_call(others, floats):
     assert varied_floats([BASE, *(replace(BASE, **other) for other in others)]) == floats
 
 
-def test_epochs_of_different_length_are_not_made_side_by_side():
+def test_epochs_of_different_length_are_not_made_side_by_side(like_an_accelerator, monkeypatch):
     base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), dataset=Text("abcdefgh " * 50), train=365)
-    experiments = [variant for _, variant in combine(base, {"seed": range(4)}).values()]
-    assert execute_together(experiments, [None] * 4, 30.0) is None
+    monkeypatch.setattr(
+        "seqjax.runs.sweep.execute_side_by_side", lambda *args: pytest.fail("their epochs differ in length")
+    )
+    runs = sweep(base, {"seed": range(4)})
+    assert len({run.metrics[0]["update"] for run in runs.values()}) > 1
+    assert all(run.finished for run in runs.values())
 
 
 def test_a_signal_saves_all_of_them_and_they_go_on(monkeypatch, tmp_path):
-    experiments = [variant for _, variant in combine(BASE, {"seed": range(2)}).values()]
+    experiments = [plan.experiment for plan in combine(BASE, {"seed": range(2)}).values()]
     paths = [tmp_path / "a", tmp_path / "b"]
-    monkeypatch.setattr("seqjax.together.noticed", lambda: contextlib.nullcontext(lambda: 143))
+    monkeypatch.setattr(execute, "noticed", lambda: contextlib.nullcontext(lambda: 143))
     with pytest.raises(SystemExit, match="143"):
-        execute_together(experiments, paths, 30.0)
+        run_side_by_side(experiments, paths)
     monkeypatch.undo()
     for experiment, path in zip(experiments, paths, strict=True):
         assert not (path / "params.safetensors").exists()
         assert_same(experiment.run(path, devices=1), experiment.run(devices=1))
 
 
-def test_nothing_is_written_where_runs_cannot_share(tmp_path):
-    base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), dataset=Text("abcdefgh " * 50), train=365)
-    experiments = [variant for _, variant in combine(base, {"seed": range(4)}).values()]
-    assert execute_together(experiments, [tmp_path / str(n) for n in range(4)], 30.0) is None
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_signal_in_the_last_chunk_comes_when_they_are_finished(monkeypatch, tmp_path):
-    experiments = [variant for _, variant in combine(replace(BASE, epochs=1), {"seed": range(2)}).values()]
+    experiments = [plan.experiment for plan in combine(replace(BASE, epochs=1), {"seed": range(2)}).values()]
     paths = [tmp_path / "a", tmp_path / "b"]
-    monkeypatch.setattr("seqjax.together.noticed", lambda: contextlib.nullcontext(lambda: 143))
+    monkeypatch.setattr(execute, "noticed", lambda: contextlib.nullcontext(lambda: 143))
     with pytest.raises(SystemExit, match="143"):
-        execute_together(experiments, paths, 30.0)
+        run_side_by_side(experiments, paths)
     for path in paths:
         assert Run.open(path).finished
         assert not (path / "checkpoints").exists()

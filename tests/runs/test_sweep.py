@@ -1,6 +1,7 @@
 """Many runs from one call or one command: their names, their results, and what interrupts them."""
 
 import dataclasses
+import importlib
 import re
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from support.shell import call
 
 from seqjax import Error, Experiment, Run, Runs, Text, create, names, sweep
 from seqjax.runs import execute
-from seqjax.runs import sweep as sweeps
 from seqjax.runs.sweep import combine
 from seqjax.training import loop as train
 from seqjax_gradients import Full, Randomized, Truncated
@@ -23,6 +23,8 @@ from seqjax_samplers import Sequential
 pytestmark = pytest.mark.usefixtures("optimized")
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
+sweeps = importlib.import_module("seqjax.runs.sweep")  # `seqjax.runs.sweep` is the function
+
 BASE = Experiment(
     dataset=Text(TEXT), model=RNN(hidden=3), sampler=Sequential(2, 8), optimizer=SGD(0.5, clip_norm=1.0), epochs=2
 )
@@ -68,17 +70,17 @@ def test_names_are_the_labels_in_order_with_the_seed_last(axes, expected):
         return
     found = sweeps.combine(BASE, axes)
     assert list(found) == expected
-    for name, (arm, _) in found.items():
-        assert arm == re.sub(r"(, )?seed=\d+$", "", name)
+    for name, (variant, _) in found.items():
+        assert variant == re.sub(r"(, )?seed=\d+$", "", name)
 
 
 def test_each_variant_has_its_values():
     found = sweeps.combine(BASE, {"seed": [5, 6], "optimizer.learning_rate": {"low": 0.1, "high": 2}, "epochs": [7]})
     for name, rate, seed in (("low", 0.1, 5), ("low", 0.1, 6), ("high", 2.0, 5), ("high", 2.0, 6)):
-        arm, variant = found[f"{name}, epochs=7, seed={seed}"]
-        assert arm == f"{name}, epochs=7"
+        variant, planned = found[f"{name}, epochs=7, seed={seed}"]
+        assert variant == f"{name}, epochs=7"
         optimizer = SGD(rate, clip_norm=1.0)
-        assert variant == dataclasses.replace(BASE, epochs=7, seed=seed, optimizer=optimizer)
+        assert planned == dataclasses.replace(BASE, epochs=7, seed=seed, optimizer=optimizer)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +114,8 @@ def test_every_run_is_the_one_that_is_made_alone(swept, tmp_path):
     path, runs = swept
     assert list(runs) == NAMES
     in_memory = sweep(BASE, AXES)
-    for name, (_, variant) in sweeps.combine(BASE, AXES).items():
-        alone = variant.run(tmp_path / name)
+    for name, (_, planned) in sweeps.combine(BASE, AXES).items():
+        alone = planned.run(tmp_path / name)
         assert results(alone.path) == results(runs[name].path)
         assert runs[name].path.parent == path
         opened = Run.open(runs[name].path)
@@ -138,7 +140,7 @@ def test_a_sweep_can_be_made_again_and_added_to(swept, tmp_path):
     for name in NAMES:
         np.testing.assert_array_equal(opened[name].metric("seconds"), runs[name].metric("seconds"))
     assert set(opened) == {*NAMES, *more}
-    assert {arm: len(found) for arm, found in opened.arms.items()} == {"full": 3, "2 steps": 3}
+    assert {variant: len(found) for variant, found in opened.variants.items()} == {"full": 3, "2 steps": 3}
 
 
 @pytest.mark.slow
@@ -203,9 +205,9 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, swept):
 def test_another_recipe_in_the_folder_of_a_sweep_is_an_error(swept):
     with pytest.raises(Error, match=r"full: its runs differ in more than the seed[^$]*epochs: there 2, asked for 3"):
         sweep(dataclasses.replace(BASE, epochs=3), AXES, swept[0])
-    with pytest.raises(Error, match="differ in more than the seed"):  # of these arms there are other seeds
+    with pytest.raises(Error, match="differ in more than the seed"):  # of these variants there are other seeds
         sweep(dataclasses.replace(BASE, epochs=3), AXES | {"seed": [7]}, swept[0])
-    assert len(Runs.open(swept[0]).arms["full"]) < 4
+    assert len(Runs.open(swept[0]).variants["full"]) < 4
 
 
 def test_another_dataset_behind_the_same_recipe_is_an_error(tmp_path):
@@ -231,7 +233,7 @@ def test_another_dataset_behind_the_same_recipe_is_an_error(tmp_path):
         {"optimizer.learning_rate": {"x=1": 0.1, "x=-1": 0.2}},
         {"gradient": {"x" * 100: Full()}, "seed": [0, 1]},
     ],
-    ids=["one recipe", "a sign", "signs", "negative", "long"],
+    ids=["one experiment", "a sign", "signs", "negative", "long"],
 )
 def test_any_names_are_folders(axes, tmp_path):
     runs = sweep(dataclasses.replace(BASE, epochs=1), axes, tmp_path / "out")
@@ -257,10 +259,10 @@ SHORT = dataclasses.replace(BASE, epochs=1)
         (SHORT, {"model.hidden": {"wide": 4}}, ["gradient: there", "truncated", "full"]),
         (SHORT, {}, ["differ from these in what is not varied", "gradient"]),
     ],
-    ids=["folder", "recipe", "untrainable", "base", "other field", "none"],
+    ids=["folder", "experiment", "untrainable", "base", "other field", "none"],
 )
 def test_what_does_not_belong_leaves_a_sweep_as_it_was(axes, base, words, tmp_path):
-    """Its table would mix recipes, or name one run twice, or wait for a run that cannot be made."""
+    """Its table would mix experiments, or name one run twice, or wait for a run that cannot be made."""
     sweep(SHORT, {"gradient": {"8 steps": Truncated(steps=8)}}, tmp_path)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"}
     with pytest.raises(Error) as caught:
@@ -302,14 +304,14 @@ def test_a_run_that_diverged_is_not_opened_for_another_dataset(tmp_path):
 def test_a_recipe_of_each_arm_is_read_once_before_a_sweep_goes_on(tmp_path, monkeypatch):
     axes = {"gradient": AXES["gradient"], "seed": range(3)}
     sweep(SHORT, axes, tmp_path)
-    read, paths = sweeps.read_recipe, []
-    monkeypatch.setattr(sweeps, "read_recipe", lambda path: (paths.append(path.name), read(path))[1])
+    read, paths = sweeps.read_experiment, []
+    monkeypatch.setattr(sweeps, "read_experiment", lambda path: (paths.append(path.name), read(path))[1])
     sweep(SHORT, axes, tmp_path)
     assert sorted(path.rpartition("-seed-")[0] for path in paths) == ["2-steps", "full"]
 
 
 def test_one_recipe_twice_is_an_error():
-    with pytest.raises(Error, match="one recipe"):
+    with pytest.raises(Error, match="one experiment"):
         sweep(BASE, {"model": {"a": RNN(hidden=3), "b": RNN(hidden=3)}})
 
 
@@ -321,7 +323,7 @@ def test_data_in_memory_are_named_by_their_hash():
 
 # --- the command line ---
 
-RECIPE = [
+EXPERIMENT = [
     *("--dataset", "text-file", "--dataset.path", "text.txt", "--train", 500, "--heldout", 100),
     *("--sampler.batch-size", 2, "--sampler.num-steps", 8, "--model.hidden", 3, "--epochs", 2),
 ]
@@ -365,18 +367,18 @@ def planned(place, monkeypatch):
 
 
 def test_sweep_trains_every_combination_and_compares_them(place):
-    argv = ["sweep", *RECIPE, "--gradient", "full", "truncated:steps=4", "--seeds", "0,1,2", "--out", "out"]
+    argv = ["sweep", *EXPERIMENT, "--gradient", "full", "truncated:steps=4", "--seeds", "0,1,2", "--out", "out"]
     done = call(*argv, "--against", "full")
     assert done.returncode == 0, done.stderr
     runs = Runs.open("out")
-    arms = ["full", "truncated:steps=4"]
-    assert list(runs) == [f"{arm}, seed={n}" for arm in arms for n in range(3)]
+    variants = ["full", "truncated:steps=4"]
+    assert list(runs) == [f"{variant}, seed={n}" for variant in variants for n in range(3)]
     assert [run.experiment.gradient for run in runs.values()] == [Full()] * 3 + [Truncated(steps=4)] * 3
     table = str(runs.compare("heldout_perplexity", against="full"))
     assert f"heldout_perplexity, last epoch\n{table}\n" in done.stdout
     for n, (name, run) in enumerate(runs.items()):
         assert f"[{n + 1}/6] {name}: held-out perplexity {run.metrics[-1]['heldout_perplexity']:.4g} (" in done.stdout
-    alone = call("run", *RECIPE, "--gradient", "truncated", "--gradient.steps", 4, "--seed", 1, "--out", "alone")
+    alone = call("run", *EXPERIMENT, "--gradient", "truncated", "--gradient.steps", 4, "--seed", 1, "--out", "alone")
     assert alone.returncode == 0, alone.stderr
     assert results(place / "alone") == results(runs["truncated:steps=4, seed=1"].path)
     command = next(line for line in done.stdout.splitlines() if line.startswith("next")).split()[2:]
@@ -393,10 +395,10 @@ def test_sweep_trains_every_combination_and_compares_them(place):
     shown = Runs.open(*folders).compare("train_loss", against="gradient=full")
     assert [row[1:] for row in shown.rows] == [row[1:] for row in expected.rows]
     assert str(shown) in done.stdout
-    assert shown["arm"] == ["gradient=full", "gradient=truncated, gradient.steps=4"]
+    assert shown["variant"] == ["gradient=full", "gradient=truncated, gradient.steps=4"]
     for argv, words in (
         (["out", "--metric", "trainloss"], ["trainloss", "'train_loss'"]),
-        (["out", "--against", "truncated"], ["no arm 'truncated'", "'truncated:steps=4'"]),
+        (["out", "--against", "truncated"], ["no variant 'truncated'", "'truncated:steps=4'"]),
         (["out", "nowhere"], ["holds no run"]),
         (["nowhere"], ["nowhere", "holds no run"]),
         ([], ["RUN", "seqjax compare --help"]),
@@ -410,9 +412,9 @@ def test_sweep_trains_every_combination_and_compares_them(place):
 
 
 def test_run_with_seeds_is_a_sweep(place):
-    done = call("run", *RECIPE, "--seeds", "0,1", "--epochs", 1)
+    done = call("run", *EXPERIMENT, "--seeds", "0,1", "--epochs", 1)
     assert (done.returncode, "--epochs is given twice" in done.stderr) == (2, True)
-    done = call("run", *RECIPE[:-2], "--seeds", "0,1", "--epochs", 1)
+    done = call("run", *EXPERIMENT[:-2], "--seeds", "0,1", "--epochs", 1)
     assert done.returncode == 0, done.stderr
     assert "saved    runs/sweep-1\n" in done.stdout
     assert list(Runs.open("runs/sweep-1")) == ["seed=0", "seed=1"]
@@ -500,7 +502,7 @@ def test_a_configuration_and_a_loaded_file_lie_under_the_flags(planned):
         ("sweep --modle rnn", ["--modle", "'--model'"]),
         ("sweep rnn", ["rnn", "seqjax sweep --help"]),
         ("sweep --seeds 0,1 --devices two", ["--devices"]),
-        ("sweep --gradient full truncated --against ful", ["no arm 'ful'", "'full'"]),
+        ("sweep --gradient full truncated --against ful", ["no variant 'ful'", "'full'"]),
         ("sweep --config nowhere.toml", ["nowhere.toml"]),
         ("sweep --out text.txt --seeds 0,1", ["text.txt"]),
     ],
@@ -524,7 +526,7 @@ def test_help(place, argv):
 
 
 def test_without_a_held_out_part_the_training_loss_is_compared(place):
-    done = call("sweep", *RECIPE[:4], "--train", "1.0", "--heldout", 0, *RECIPE[8:], "--out", "out")
+    done = call("sweep", *EXPERIMENT[:4], "--train", "1.0", "--heldout", 0, *EXPERIMENT[8:], "--out", "out")
     assert done.returncode == 0, done.stderr
     last = Runs.open("out").first.metrics[-1]["train_perplexity"]
     assert f"] all: train perplexity {last:.4g} (" in done.stdout
@@ -536,8 +538,8 @@ def test_without_a_held_out_part_the_training_loss_is_compared(place):
 
 
 def test_a_seed_that_is_added_is_shown_with_those_that_are_there(place):
-    assert call("sweep", *RECIPE, "--seeds", "0,1", "--out", "out").returncode == 0
-    done = call("sweep", *RECIPE, "--seeds", 2, "--out", "out", "--against", "all")
+    assert call("sweep", *EXPERIMENT, "--seeds", "0,1", "--out", "out").returncode == 0
+    done = call("sweep", *EXPERIMENT, "--seeds", 2, "--out", "out", "--against", "all")
     assert done.returncode == 0, done.stderr
     table = Runs.open("out").compare("heldout_perplexity", against="all")
     assert table["runs"] == [3]
@@ -545,19 +547,19 @@ def test_a_seed_that_is_added_is_shown_with_those_that_are_there(place):
 
 
 def test_an_added_run_is_shown_alone_while_others_are_unfinished(place):
-    assert call("sweep", *RECIPE, "--seeds", "0,1", "--out", "out").returncode == 0
+    assert call("sweep", *EXPERIMENT, "--seeds", "0,1", "--out", "out").returncode == 0
     Path("out/seed-1/params.safetensors").unlink()
-    done = call("sweep", *RECIPE, "--seeds", 2, "--out", "out")
+    done = call("sweep", *EXPERIMENT, "--seeds", 2, "--out", "out")
     assert done.returncode == 0, done.stderr
     assert "1 runs alone are shown: out/seed-1 is unfinished" in done.stdout
 
 
 def test_several_recipes_are_told_without_training(place):
-    done = call("run", *RECIPE, "--seeds", "0,1", "--dry-run")
+    done = call("run", *EXPERIMENT, "--seeds", "0,1", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert re.findall("# .*", done.stdout) == ["# seed=0", "# seed=1"]
     assert done.stdout.count("nothing was trained") == 2
-    done = call("sweep", *RECIPE, "--gradient", "full", "truncated:steps=4", "--print-config")
+    done = call("sweep", *EXPERIMENT, "--gradient", "full", "truncated:steps=4", "--print-config")
     assert done.returncode == 0, done.stderr
     texts = re.split("^# .*$", done.stdout, flags=re.MULTILINE)[1:]
     assert [Experiment.from_toml(text).gradient for text in texts] == [Full(), Truncated(steps=4)]
