@@ -1,4 +1,4 @@
-"""`seqjax compare`: several runs side by side."""
+"""`seqjax compare`: a table of several runs, variant by variant."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ from seqjax.cli.parser import Parser
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints a table of the runs."""
+    """Prints the table of the runs, and draws them if that is asked for."""
     parser = Parser(
         prog="seqjax compare",
-        description="Compare runs: median, lowest and highest over the seeds of each variant, and with --against the mean "
-        "difference to one variant, paired by seed, with its 95 % bootstrap interval.",
+        description="Compare runs: median, lowest and highest value over the seeds of each variant; with --against "
+        "also the mean difference to one variant, paired by seed, with its 95 % bootstrap interval.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="the folders of runs, or the folder of a sweep")
     add_comparison_flags(parser)
@@ -26,8 +26,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def add_comparison_flags(parser: Parser) -> None:
-    """The flags that say what is compared."""
-    text = "a column of the metrics; default: the perplexity, or loss, of the held-out part if there is one"
+    """Adds the flags that say what is compared, which `compare` and `sweep` share."""
+    text = "a column of the metrics; default: the perplexity (or loss) of the held-out part, if there is one"
     parser.add_argument("--metric", metavar="NAME", help=text)
     parser.add_argument("--against", metavar="VARIANT", help="the variant to which the others are compared")
     text = "draw the metric by epoch into this file (.png, .svg, .pdf); a sweep does so in its folder"
@@ -37,7 +37,15 @@ def add_comparison_flags(parser: Parser) -> None:
 def show(
     runs: Any, metric: str | None, against: str | None, figure: str | None, default_figure: Path | None = None
 ) -> None:
-    """Prints the table of a comparison, and draws it."""
+    """Prints the table of a comparison, and draws its figure.
+
+    Args:
+        runs: the `Runs`.
+        metric: a column of the metrics; None: the main one.
+        against: the variant to which the others are compared.
+        figure: the file that the user named.
+        default_figure: the file without it; None: no figure.
+    """
     from seqjax.runs.sweep import main_metric
 
     metric = metric or main_metric(runs.values())

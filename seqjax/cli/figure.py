@@ -1,25 +1,28 @@
-"""A figure that a command writes."""
+"""`draw`: a figure into a file that a flag named."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from seqjax.errors import Error
+from seqjax.files import disk_errors
 
 
 def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
-    """Draws into a file, and says so.
+    """Draws a figure into a file, and prints the name of the file.
 
     Args:
-        make: gives the matplotlib figure.
-        file: its name ends with the format.
-        flag: by which the user named it.
-    """
-    from seqjax.runs import folder
+        make: makes the matplotlib figure.
+        file: its ending is the format.
+        flag: the flag by which the user named the file, with a space behind it, for errors.
 
+    Raises:
+        Error: a format that matplotlib does not know; exit code 6: the file cannot be written.
+    """
     try:
-        with folder.disk_errors(file):
+        with disk_errors(file):
             make().savefig(file, dpi=150)
-    except ValueError as fault:  # a format that matplotlib does not know
+    # An unknown format. An `Error` of `make` or of the disk is a ValueError too.
+    except ValueError as fault:
         raise fault if isinstance(fault, Error) else Error(f"{flag}{file}: {fault}") from fault
     print(f"figure   {file}")

@@ -1,5 +1,7 @@
-"""`seqjax reproduce`: run the experiments of a folder, and write what they found on one page."""
+"""`seqjax reproduce`: run the scripts of a folder, each once, and write what they found on one page."""
 
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,21 +9,21 @@ from seqjax.cli.parser import Parser
 from seqjax.errors import Error
 
 DESCRIPTION = """Run every script of a folder that returns a report, each in a process of its own, with the flags of the
-command in its docstring, and write what they found on one page. A script that was run as it is now, but for the words
-of its docstring, is not run again, whatever else has changed; without its folder it is. The pages have all that were
-run, and name those that were not."""
+command in its docstring, and write what they found on one page. A script is run again if its code or its flags have
+changed, or if its folder of the reports is gone; the words of its docstring may change, and so may everything else. The
+pages show all scripts that were run, and name those that were not."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs what has to be run, and writes the pages that are asked for."""
+    """Runs the scripts that have to be run, and writes the pages that are asked for."""
     parser = Parser(prog="seqjax reproduce", description=DESCRIPTION)
-    parser.add_argument("folder", metavar="FOLDER", help="of the scripts, each of which ends with sj.script(main)")
+    parser.add_argument("folder", metavar="FOLDER", help="the folder of the scripts, which end with sj.script(main)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these scripts alone; default: all")
     parser.add_argument("--out", default="reports", metavar="DIR", help="folder of the reports; default: reports")
-    text = "how many to run at a time, each on its share of the cores; default: 1"
+    text = "how many scripts run at a time, each on its share of the cores; default: 1"
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help=text)
-    parser.add_argument("--title", default="What the experiments found", help="of the pages")
-    parser.add_argument("--markdown", metavar="FILE", help="all reports as one Markdown file; figures go beside it")
+    parser.add_argument("--title", default="What the experiments found", help="the title of the pages")
+    parser.add_argument("--markdown", metavar="FILE", help="all reports as one Markdown file, with figures beside it")
     parser.add_argument("--page", metavar="FILE", help="all reports as one HTML page that needs no other file")
     parser.add_argument("--table", metavar="FILE", help="a table of all results, as Markdown")
     args = parser.read(argv)
@@ -34,14 +36,19 @@ def main(argv: Sequence[str]) -> int:
 
     from seqjax.files import write
     from seqjax.report import page
-    from seqjax.report.reproduce import found, reproduce
+    from seqjax.report.finding import found
+    from seqjax.report.reproduce import reproduce
 
     failed = None
+    # SIGTERM raises an exception, as Ctrl-C does, so that the scripts under way are killed; the exit code is 143.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        reproduce([scripts[name] for name in names], Path(args.out), args.jobs, progress=True)
+        reproduce([scripts[name] for name in names], Path(args.out), args.jobs)
     except Error as fault:
         failed = fault
-    findings = sorted(found(scripts.values(), Path(args.out)), key=lambda finding: page.place(finding.title))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    findings = sorted(found(scripts.values(), Path(args.out)), key=page.order)
     missing = sorted(scripts.keys() - {finding.script.stem for finding in findings})
     if findings:
         if args.markdown:
@@ -49,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         if args.page:
             page.write_html(findings, Path(args.page), args.title, missing)
         if args.table:
-            parts = f"# {args.title}", page.counted(findings, missing), page.summary(findings).to_markdown()
+            parts = f"# {args.title}", page.conclusion(findings, missing), page.summary(findings).to_markdown()
             write(Path(args.table), "\n\n".join(parts))
         for file in filter(None, (args.markdown, args.page, args.table)):
             print(f"saved    {file}")

@@ -1,4 +1,4 @@
-"""`script`: the options of a function as the flags of a command."""
+"""`script`: runs a function with its options as the flags of a command."""
 
 import dataclasses
 import inspect
@@ -21,14 +21,17 @@ OWN = ("out", "help", "load", "debug")
 
 
 def script(main: Callable[..., Any]) -> None:
-    """Runs `main` with the flags of the command line as its options; what a script calls when it is run.
+    """Runs `main` with the flags of the command line as its options. A script ends with this call.
 
-    `epochs: int = 5` makes the flag `--epochs`. The options are checked as a plugin's fields are, so that
-    `Annotated[int, Interval(ge=1)]` is a range. One whose type is none of bool, int, float, str, Literal, tuples and
-    unions of these is no flag. A `Report` that `main` returns is printed and saved, anything else is printed.
+    `epochs: int = 5` makes the flag `--epochs`. The options are checked as the fields of a plugin are, so that
+    `Annotated[int, Interval(ge=1)]` is a range. An option becomes a flag if its type is bool, int, float, str, a
+    Literal, or a tuple or union of these; any other one keeps its default.
+
+    Args:
+        main: the function. A `Report` that it returns is printed and saved; anything else but None is printed.
 
     Raises:
-        SystemExit: where it fails, with the `exit_code` of the error, whose message is on stderr.
+        SystemExit: `main` failed; its code is the `exit_code` of the error, whose message is on stderr.
     """
     code = guarded(lambda argv: _run(main, argv), sys.argv[1:])
     if code:
@@ -41,7 +44,9 @@ def _run(main: Callable[..., Any], argv: Sequence[str]) -> int:
     parser = Parser(prog=f"python {sys.argv[0]}", description=module.__doc__)
     for field in fields_of(options).values():
         default = "required" if field.required else f"default {_text(field.default)}"
+        # argparse formats help texts with "%".
         words = f"{field.type}; {default}".replace("%", "%%")
+        # `--keep` alone is `--keep true`.
         bare: dict[str, Any] = {"nargs": "?", "const": "true"} if bool in members(field.hint) else {}
         parser.add_argument(f"--{field.name.replace('_', '-')}", dest=field.name, metavar="X", help=words, **bare)
     parser.add_argument("--out", metavar="DIR", help=f"folder of the report; default reports/{name}")
@@ -52,26 +57,27 @@ def _run(main: Callable[..., Any], argv: Sequence[str]) -> int:
     values = checked(options, config.parse_fields(options, strings), problems)
     if problems:
         raise Error(f"{parser.prog} cannot run:", problems=problems)
-    if args.out is not None:  # what cannot be written is known before the work rather than after it
+    # A folder that cannot be written is known before the work.
+    if args.out is not None:
         with disk_errors(Path(args.out)):
             Path(args.out).mkdir(parents=True, exist_ok=True)
-    found = main(**values)
-    if found is not None:
-        print(found)
-    if isinstance(found, Report):
-        print(f"\nsaved    {found.save(args.out)}")
+    result = main(**values)
+    if result is not None:
+        print(result)
+    if isinstance(result, Report):
+        print(f"\nsaved    {result.save(args.out)}")
     return 0
 
 
 def _options(main: Callable[..., Any]) -> type:
-    """A plugin class with the options of `main` that can be flags as its fields."""
+    """A plugin class whose fields are the options of `main` that can be flags, so that they are checked like fields."""
     hints, fields = typing.get_type_hints(main, include_extras=True), []
     for name, option in inspect.signature(main).parameters.items():
         required = option.default is option.empty
         hint = hints.get(name, type(option.default))
         if not _can_be_flag(hint):
             if required:
-                raise Error(f"main({name}): cannot be a flag, being {hint!r:.80}, and has no default; give it one")
+                raise Error(f"main({name}): {hint!r:.80} cannot be a flag; give the option a default")
         elif name in OWN:
             raise Error(f"main({name}): --{name} is a flag of every script; give the option another name")
         else:
@@ -80,6 +86,7 @@ def _options(main: Callable[..., Any]) -> type:
 
 
 def _can_be_flag(hint: Any) -> bool:
+    """Whether a text on the command line can stand for a value of this type."""
     return all(
         option in (bool, int, float, str, type(None))
         or typing.get_origin(option) is Literal
@@ -89,7 +96,7 @@ def _can_be_flag(hint: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """A value as it is typed on a command line."""
+    """A value as it is typed on the command line."""
     if isinstance(value, tuple):
         return ",".join(map(_text, value))
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)

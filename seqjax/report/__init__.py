@@ -1,4 +1,4 @@
-"""What people look at: tables, figures, reports, pages."""
+"""Tables, figures, reports of experiments, and the pages that collect the reports."""
 
 import lazy_loader
 

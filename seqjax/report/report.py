@@ -1,8 +1,11 @@
-"""`Report`: what an experiment found, beside what it should have found."""
+"""`Report`: the results of an experiment beside what they should be, with its tables and figures."""
 
 import ast
 import io
+import operator
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,14 +17,87 @@ from matplotlib.image import AxesImage
 
 from seqjax.errors import Error
 from seqjax.files import PLAIN_NAME, disk_errors, write
-from seqjax.report.expected import in_expected_digits, is_met
 from seqjax.report.table import Table, format_cell
+
+REPORT, ROWS = "report.md", "rows.csv"
+"""The files with the whole report and with the results alone."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a result should be: made by `exactly`, `between`, `at_most`, `at_least`, `less_than` or `more_than`.
+
+    A number is shown as it is usually typed, without a zero before the point: `at_least(0.65)` is shown as ">= .65". A
+    text that is a number is shown as it is, which keeps commas, zeros at its end and powers of ten: `exactly("8,960")`,
+    `exactly("3.5e15")`. A remark is shown after a comma.
+
+    Raises:
+        Error: a limit that is not a number; an interval that is empty.
+    """
+
+    text: str
+    """How it is shown beside the result, such as "~ .0538 (.0471 to .0617)"."""
+    is_met: Callable[[float | str], bool]
+    """Whether a result is as expected."""
+    digits: str = ""
+    """The format in which a number is shown and compared, such as ",.6f"; "": it is not rounded."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def exactly(value: float | str, remark: str = "") -> Expected:
+    """Equal to a number in as many digits as it has, or to a text; shown as `= 28`."""
+    text = _typed(value)
+    try:
+        number = _to_float(text)
+    except ValueError:
+        return _expected(f"= {text}", remark, lambda got: got == text)
+    mantissa, _, exponent = text.partition("e")
+    # "z": what is rounded to zero has no sign.
+    digits = f"z,.{len(mantissa.partition('.')[2])}{'e' if exponent else 'f'}"
+
+    def is_met(got: float | str) -> bool:
+        return got == text if isinstance(got, str) else _to_float(format(got, digits)) == number
+
+    return _expected(f"= {text}", remark, is_met, digits)
+
+
+def between(low: float | str, high: float | str, about: float | str | None = None, remark: str = "") -> Expected:
+    """From `low` to `high`, both included, shown as `~ .0538 (.0471 to .0617)`; `about` is not compared."""
+    least, most = _limit(low), _limit(high)
+    if not least <= most:
+        raise Error(f"between({low}, {high}) contains no number; give the lower end first")
+    interval = f"{_typed(low)} to {_typed(high)}"
+    text = interval if about is None else f"~ {_typed(about)} ({interval})"
+    return _expected(text, remark, lambda got: not isinstance(got, str) and least <= got <= most)
+
+
+def at_most(limit: float | str, remark: str = "") -> Expected:
+    """At most `limit`, shown as `<= 1.4`."""
+    return _compared("<=", operator.le, limit, remark)
+
+
+def at_least(limit: float | str, remark: str = "") -> Expected:
+    """At least `limit`, shown as `>= .65`."""
+    return _compared(">=", operator.ge, limit, remark)
+
+
+def less_than(limit: float | str, remark: str = "") -> Expected:
+    """Less than `limit`, shown as `< 0`."""
+    return _compared("<", operator.lt, limit, remark)
+
+
+def more_than(limit: float | str, remark: str = "") -> Expected:
+    """More than `limit`, shown as `> 8`."""
+    return _compared(">", operator.gt, limit, remark)
 
 
 class Report:
     """Numbers, tables and figures of an experiment, as text, as Markdown and as a folder of files.
 
-    The script's docstring says what is asked: its first line is the title, with the command after two or more spaces.
+    The docstring of the script is the head of the report: its first line is the title, which the command follows after
+    two or more spaces; the rest is the text.
 
     Args:
         file: the script, `__file__`; it is read, not run.
@@ -42,28 +118,33 @@ class Report:
         self.figures: dict[str, Figure] = {}
         self._rows: list[tuple[Any, ...]] = []
 
-    def row(self, what: str, got: Any, expected: str = "") -> None:
+    def row(self, what: str, got: Any, expected: Expected | str = "") -> None:
         """Adds a result.
 
         Args:
             what: what was measured, with its unit.
-            got: a number or a text; or numbers, one a seed: their median, lowest and highest are shown.
-            expected: what it should be, such as "= 28", "~ .0538 (.0471 to .0617)" or "<= 1.4", shown beside it, with
-                yes or no where that can be told (of several seeds for their median); any other text is a remark.
+            got: a number or a text; or numbers, one for each seed, of which the median, the lowest and the highest are
+                shown.
+            expected: what the result (for several seeds, their median) should be, such as `exactly(28)`,
+                `between(.0471, .0617)` or `at_most(1.4)`: it is shown beside the result, with yes or no. A text is a
+                remark, without yes or no.
 
         Raises:
-            Error: neither a number nor a text nor a list of numbers.
+            Error: `got` is neither a number nor a text nor a list of numbers; `expected` is of another type.
         """
-        if not isinstance(expected, str):
-            raise Error(f'row {what!r}: expected is a text, such as "= {expected}", not {expected!r:.80}')
+        if not isinstance(expected, Expected | str):
+            raise Error(
+                f"row {what!r}: expected is exactly({expected}), at_most({expected}), ... or a remark in quotes"
+            )
         if isinstance(got, str):
             found: tuple[Any, ...] = (got, None, None, None)
-        elif (values := _numbers(what, got)).ndim == 0:
+        elif (values := _results(what, got)).ndim == 0:
             found = (values.item(), None, None, None)
         else:
             found = (np.median(values).item(), values.min(), values.max(), len(values))
-        met = {None: "", True: "yes", False: "no"}[is_met(found[0], expected)]
-        self._rows.append((what, *found, expected, met))
+        met = "" if isinstance(expected, str) else "yes" if expected.is_met(found[0]) else "no"
+        digits = "" if isinstance(expected, str) else expected.digits
+        self._rows.append((what, *found, _shown(found, digits), str(expected), met))
 
     def table(self, name: str, table: Any) -> None:
         """Adds a `Table`, or anything with columns and rows; it is saved as `<name>.csv`."""
@@ -73,14 +154,14 @@ class Report:
         self.tables[name] = table if isinstance(table, Table) else Table(table.columns, table.rows)
 
     def figure(self, name: str, figure: Figure) -> None:
-        """Adds a matplotlib figure; it is saved as `<name>.png`, `.svg` and, what is drawn in it, `.csv`."""
+        """Adds a matplotlib figure; it is saved as `<name>.png` and `<name>.svg`, and its data as `<name>.csv`."""
         self._check_name(name)
         self.figures[name] = figure
 
     @property
     def rows(self) -> Table:
-        """The results in numbers: what, got (of several seeds the median), low, high, n, expected, met."""
-        return Table(("what", "got", "low", "high", "n", "expected", "met"), self._rows)
+        """The results: what, got (the median over the seeds), low, high, n, shown (as a text), expected, met."""
+        return Table(("what", "got", "low", "high", "n", "shown", "expected", "met"), self._rows)
 
     def __str__(self) -> str:
         parts = [self.title]
@@ -99,7 +180,7 @@ class Report:
         if self.text:
             parts.append(self.text)
         if self._rows:
-            parts.append(f"{self._summary().to_markdown()}\nIn full: [rows.csv](rows.csv)")
+            parts.append(f"{self._summary().to_markdown()}\nIn full: [{ROWS}]({ROWS})")
         for name, table in self.tables.items():
             parts.append(f"## {name}\n\n{table.to_markdown()}\nIn full: [{name}.csv]({name}.csv)")
         for name, figure in self.figures.items():
@@ -109,12 +190,12 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Writes `report.md`, `rows.csv`, a CSV a table, and a PNG, an SVG and a CSV a figure.
+        """Writes `report.md`, `rows.csv`, a CSV for each table, and a PNG, an SVG and a CSV for each figure.
 
-        The same report gives the same bytes. Files of these names are written over, others are left alone.
+        The same report gives the same bytes. Files with these names are replaced, other files are left alone.
 
         Args:
-            folder: is made where it is missing; None: the report's own.
+            folder: is made if it is missing; None: the report's own.
 
         Returns:
             The folder.
@@ -127,7 +208,7 @@ class Report:
             folder.mkdir(parents=True, exist_ok=True)
         markdown = self.to_markdown()
         if self._rows:
-            write(folder / "rows.csv", self.rows.to_csv())
+            write(folder / ROWS, self.rows.to_csv())
         for name, table in self.tables.items():
             write(folder / f"{name}.csv", table.to_csv())
         for name, figure in self.figures.items():
@@ -135,28 +216,60 @@ class Report:
                 write(folder / f"{name}.csv", _data(figure).to_csv())
             write(folder / f"{name}.png", _image(figure, "png"))
             write(folder / f"{name}.svg", _image(figure, "svg"))
-        write(folder / "report.md", markdown)
+        # Last, so that a folder with a report has all files that the report refers to.
+        write(folder / REPORT, markdown)
         return folder
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
 
     def _summary(self) -> Table:
-        """The results as people read them: expected beside got."""
-        return Table(
-            ("what", "got", "expected", "met"),
-            [
-                (what, format_result(got, low, high, n, expected), expected, met)
-                for what, got, low, high, n, expected, met in self._rows
-            ],
-        )
+        """The results for a reader."""
+        columns = ("what", "got", "expected", "met")
+        return Table(columns, [(what, shown, expected, met) for what, *_, shown, expected, met in self._rows])
 
     def _check_name(self, name: str) -> None:
         if not re.fullmatch(PLAIN_NAME, name):
-            raise Error(f"{name!r} names files, and is no plain name: letters, digits, '.', '_', '-', at most 100")
-        taken = {"rows", "report", *self.tables, *self.figures}
+            raise Error(f"{name!r} cannot name files; use letters, digits, '.', '_' and '-', at most 100 of them")
+        taken = {Path(REPORT).stem, Path(ROWS).stem, *self.tables, *self.figures}
         if name.lower() in map(str.lower, taken):
             raise Error(f"{name!r} is taken by another part of the report; choose another name")
+
+
+def _expected(text: str, remark: str, is_met: Callable[[float | str], bool], digits: str = "") -> Expected:
+    return Expected(f"{text}, {remark}" if remark else text, is_met, digits)
+
+
+def _compared(sign: str, compare: Callable[[float, float], bool], limit: float | str, remark: str) -> Expected:
+    number = _limit(limit)
+    return _expected(f"{sign} {_typed(limit)}", remark, lambda got: not isinstance(got, str) and compare(got, number))
+
+
+def _typed(value: float | str) -> str:
+    """A number as a person types it, such as ".05", "3e-9" or "28"; a text as it is."""
+    if isinstance(value, str):
+        return value
+    text = str(value).replace("e-0", "e-").replace("e+", "e")
+    return text.replace("0.", ".", 1) if 0 < abs(value) < 1 else text
+
+
+def _to_float(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def _limit(value: float | str) -> float:
+    try:
+        return _to_float(_typed(value))
+    except ValueError as fault:
+        raise Error(f"{value!r} cannot be a limit of a result, since it is not a number") from fault
+
+
+def _shown(found: tuple[Any, ...], digits: str) -> str:
+    """A result, or a median with its range, such as `0.05380 (0.04710 to 0.06170, n = 20)`."""
+    got, low, high, n = found
+    if n is not None:
+        return f"{format_cell(got)} ({format_cell(low)} to {format_cell(high)}, n = {n})"
+    return format(got, digits) if digits and not isinstance(got, str) else format_cell(got)
 
 
 def _docstring(file: Path) -> str:
@@ -165,36 +278,34 @@ def _docstring(file: Path) -> str:
         return ast.get_docstring(ast.parse(file.read_bytes())) or ""
     except (OSError, SyntaxError, ValueError) as fault:
         reason = getattr(fault, "strerror", None) or fault
-        raise Error(f"{file}: cannot be read as Python: {reason}; a report is of a script: Report(__file__)") from fault
+        raise Error(
+            f"{file} cannot be read as Python: {reason}; a report is about a script: Report(__file__)"
+        ) from fault
 
 
-def _numbers(what: str, got: Any) -> np.ndarray:
+def _results(what: str, got: Any) -> np.ndarray:
     """A number [] or numbers [n]; integers stay integers."""
     try:
         values = np.asarray(got)
+        # Other kinds, such as JAX's bfloat16, have no numpy arithmetic of their own.
         values = values if values.dtype.kind in "biuOSUc" else values.astype(np.float64)
     except (TypeError, ValueError) as fault:
         raise Error(f"row {what!r}: a number, a text or a list of numbers, not {got!r:.80}") from fault
     if values.dtype.kind in "OSUc":
         raise Error(f"row {what!r}: a number, a text or a list of numbers, not {got!r:.80}")
     if values.ndim > 1 or not values.size:
-        raise Error(f"row {what!r}: one number, or one a seed, not an array of shape {list(values.shape)}")
+        raise Error(f"row {what!r}: one number, or one for each seed, not an array of shape {list(values.shape)}")
     return values
 
 
-def format_result(got: Any, low: float | None, high: float | None, n: int | None, expected: str) -> str:
-    """A value, or a median with its range, such as `0.05380 (0.04710 to 0.06170, n = 20)`."""
-    if n is not None:
-        return f"{format_cell(got)} ({format_cell(low)} to {format_cell(high)}, n = {n})"
-    return (None if isinstance(got, str) else in_expected_digits(got, expected)) or format_cell(got)
-
-
 def _image(figure: Figure, kind: str) -> bytes:
-    """The figure as the bytes of a file, without a date and with identifiers that do not change."""
+    """The figure as a file, without a date and with identifiers that do not change."""
     data = io.BytesIO()
     metadata = {"Date" if kind == "svg" else "Software": None}
     with matplotlib.rc_context({"svg.hashsalt": "seqjax"}):
-        for _ in range(2):  # the layout starts from where the last drawing left it, and settles
+        # The layout of a drawing starts from that of the last one. After two it has settled, so that a figure gives the
+        # same bytes however often it was drawn before.
+        for _ in range(2):
             figure.draw_without_rendering()
         figure.savefig(data, format=kind, dpi=150, metadata=metadata)
     return data.getvalue()
@@ -205,15 +316,16 @@ def _has_data(figure: Figure) -> bool:
 
 
 def _matrices(axes: Axes) -> list[AxesImage]:
-    """The images whose colours stand for numbers, which a photograph's do not."""
+    """The images whose colours stand for numbers, unlike those of a photograph."""
     return [image for image in axes.images if (cells := image.get_array()) is not None and cells.ndim == 2]
 
 
 def _data(figure: Figure) -> Table:
-    """The points of each line by its name, and each cell of a matrix by the names of its row (name) and column (x)."""
+    """The points of each line by its name; the cells of a matrix by the names of their row (name) and column (x)."""
     rows: list[tuple[Any, ...]] = []
     for axes in figure.axes:
         for line in axes.lines:
+            # A leading "_" keeps a line out of the legend.
             name, points = str(line.get_label()).removeprefix("_"), cast(Any, line.get_data())
             rows += [(name, x, y) for x, y in zip(*points, strict=True)]
         for image in _matrices(axes):

@@ -14,16 +14,16 @@ from seqjax.errors import Error, escape, nearest
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns and rows of numbers, texts and None (an empty cell).
+    """Named columns, and rows of numbers, texts and None (an empty cell).
 
     `str(table)` is for a terminal and shows four significant digits; `to_csv` keeps all of them.
 
     Args:
-        columns: the names of the columns, each once.
-        rows: as many values a row; numpy and jax scalars become Python's own.
+        columns: the names of the columns, which differ.
+        rows: each has one value for each column; scalars of numpy and JAX become Python's own.
 
     Raises:
-        Error: a name that comes twice; a row of another length; a cell that holds several values.
+        Error: two columns of one name; a row of another length; a cell that holds several values.
     """
 
     columns: Sequence[str]
@@ -36,7 +36,7 @@ class Table:
         rows = tuple(tuple(map(_plain, row)) for row in self.rows)
         twice = sorted({name for name in columns if columns.count(name) > 1})
         if twice:
-            raise Error(f"columns that come twice: {', '.join(twice)}; give each a name of its own")
+            raise Error(f"several columns are called {', '.join(twice)}; give each column a name of its own")
         for n, row in enumerate(rows):
             if len(row) != len(columns):
                 raise Error(f"row {n} has {len(row)} values for {len(columns)} columns ({', '.join(columns)})")
@@ -48,8 +48,8 @@ class Table:
         if column not in self.columns:
             hint = nearest(str(column), self.columns)
             raise Error(f"no column {column!r}{hint} (columns: {', '.join(self.columns)})")
-        place = self.columns.index(column)
-        return [row[place] for row in self.rows]
+        index = self.columns.index(column)
+        return [row[index] for row in self.rows]
 
     def __str__(self) -> str:
         cells = [self.columns, *(map(format_cell, row) for row in self.rows)]
@@ -70,13 +70,13 @@ class Table:
         return self.to_markdown()
 
     def to_csv(self) -> str:
-        """The table as CSV (RFC 4180) with all digits; what is not a number is `nan`, None is empty."""
+        """The table as CSV (RFC 4180) with all digits; NaN is `nan`, None is empty."""
         text = io.StringIO()
         csv.writer(text).writerows([self.columns, *self.rows])
         return text.getvalue()
 
     def _are_numbers(self) -> list[bool]:
-        """Whether a column holds numbers and nothing else, for each."""
+        """For each column, whether it holds numbers (and empty cells) only."""
         return [
             all(_is_number(value) or value is None for value in values) and any(map(_is_number, values))
             for values in map(self.__getitem__, self.columns)
@@ -84,20 +84,22 @@ class Table:
 
 
 def format_cell(value: Any) -> str:
-    """A value as a cell of a table shows it: four significant digits, thousands apart, None empty."""
+    """The text of a cell: four significant digits, commas between thousands, None empty."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if not isinstance(value, float) or not math.isfinite(value):
         return "" if value is None else str(value)
+    # From here on four digits have no decimals: 12,345 is easier to read than 1.235e+04.
     if 9999.5 <= abs(value) < 1e9:
         return f"{value:,.0f}"
     if 0 < abs(value) < 1e-4 or abs(value) >= 1e9:
         return f"{value:.3e}"
+    # "#" keeps zeros at the end, and a point behind four digits before it.
     return f"{value:#.4g}".removesuffix(".")
 
 
 def _plain(value: Any) -> Any:
-    """Scalars of numpy and jax as Python's own."""
+    """A scalar of numpy or JAX as Python's own."""
     shape = getattr(value, "shape", None)
     if shape or isinstance(value, list | tuple | dict):
         raise Error(f"a cell of a table holds one value, not {value!r:.80}")
@@ -109,12 +111,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _pad(text: str, width: int, right: bool) -> str:
+    """A text that is aligned in a terminal, where some characters are two cells wide."""
     space = " " * (width - cell_len(text))
     return space + text if right else text + space
 
 
 def _markdown(text: str) -> str:
-    """A text whose signs mean nothing to Markdown or HTML."""
+    """A text of which no character has a meaning in Markdown or HTML."""
     text = escape(text, keep="\n")
     for sign in "\\`*_[|<":
         text = text.replace(sign, f"\\{sign}")

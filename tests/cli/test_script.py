@@ -1,4 +1,4 @@
-"""A script as a person runs it."""
+"""Scripts, as a person runs them."""
 
 import json
 import sys
@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 import seqjax as sj
+from seqjax.report import exactly
 
 
 def main(
@@ -37,7 +38,7 @@ def main(
     if name == "stop":
         raise KeyboardInterrupt
     report = sj.Report(__file__)
-    report.row("sum", sum(range(steps)), "= 10")
+    report.row("sum", sum(range(steps)), exactly(10))
     return report
 
 
@@ -93,7 +94,7 @@ def test_a_report_is_printed_and_saved(folder):
     assert "| sum | 21 | = 10 | no |" in Path("reports", "count", "report.md").read_text("utf-8")
 
 
-def test_it_is_saved_where_out_says(quick, folder):
+def test_a_report_is_saved_in_the_folder_of_out(quick, folder):
     code, out, _ = quick("--out", "deep/er")
     assert (code, out.splitlines()[-1]) == (0, "saved    deep/er")
     assert (folder / "deep" / "er" / "report.md").is_file()
@@ -101,7 +102,7 @@ def test_it_is_saved_where_out_says(quick, folder):
 
 
 @pytest.mark.parametrize(
-    ("argv", "place", "value"),
+    ("argv", "index", "value"),
     [
         ([], 0, 5),
         (["--steps", 9], 0, 9),
@@ -124,12 +125,12 @@ def test_it_is_saved_where_out_says(quick, folder):
         (["--learning_rate", "0.2"], 9, 0.2),
     ],
 )
-def test_options_are_flags_by_their_types(quick, argv, place, value):
+def test_the_type_of_an_option_decides_how_its_flag_is_read(quick, argv, index, value):
     code, out, err = quick("--name", "json", *argv)
     assert (code, err) == (0, "")
     got = json.loads(out)
-    assert got == [*VALUES[:place], value, *VALUES[place + 1 :]]
-    assert type(got[place]) is type(value)
+    assert got == [*VALUES[:index], value, *VALUES[index + 1 :]]
+    assert type(got[index]) is type(value)
 
 
 def test_options_may_be_required(quick):
@@ -141,7 +142,7 @@ def test_options_may_be_required(quick):
     assert "steps: missing; must be int" in err
 
 
-def test_annotations_may_be_texts(quick):
+def test_annotations_may_be_strings(quick):
     text = "from __future__ import annotations\ndef main(steps: int = 1):\n    return steps + 1\n"
     assert quick("--steps", "3", text=text) == (0, "4\n", "")
 
@@ -161,7 +162,7 @@ def test_annotations_may_be_texts(quick):
         (["--load", "nowhere.py"], ["nowhere.py", "no such file"]),
     ],
 )
-def test_bad_flags_and_values(quick, argv, words):
+def test_bad_flags_and_values_are_errors(quick, argv, words):
     code, out, err = quick(*argv)
     assert (code, out) == (2, "")
     assert "Traceback" not in err
@@ -181,7 +182,7 @@ def test_help_is_the_docstring_and_the_flags(quick):
 
 
 @pytest.mark.parametrize(("name", "code", "words"), [("error", 3, "it diverged"), ("stop", 130, "interrupted")])
-def test_errors_end_with_their_exit_code(folder, name, code, words):
+def test_an_error_ends_the_script_with_its_exit_code(folder, name, code, words):
     done = call("--name", name)
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
@@ -199,12 +200,12 @@ def test_a_bug_keeps_its_traceback(folder):
     assert "ZeroDivisionError: a bug" in done.stderr
 
 
-def test_what_is_no_report_is_printed(quick, folder):
+def test_another_result_is_printed_and_not_saved(quick, folder):
     assert quick("--name", "nothing") == (0, "", "")
     assert not (folder / "reports").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_known_before_the_work(quick):
+def test_a_folder_that_cannot_be_made_is_an_error_before_the_work(quick):
     code, out, err = quick("--out", "count.py/x", "--name", "bug")
     assert (code, out) == (6, "")
     assert "count.py/x" in err
@@ -213,7 +214,7 @@ def test_a_folder_that_cannot_be_made_is_known_before_the_work(quick):
 @pytest.mark.parametrize(
     ("option", "words"), [("out: str = 'x'", "--out is a flag of every script"), ("dataset: list", "main(dataset)")]
 )
-def test_a_main_that_cannot_be_a_script(quick, option, words):
+def test_a_main_that_cannot_be_a_script_is_an_error(quick, option, words):
     code, _, err = quick(text=f"def main({option}):\n    pass\n")
     assert code == 2
     assert words in err

@@ -17,7 +17,7 @@ from seqjax.report import plot
 
 
 class Run(SimpleNamespace):
-    """What a figure needs of a run."""
+    """The part of a run that a figure needs."""
 
     def metric(self, name):
         if name not in self.metrics[0]:
@@ -26,14 +26,14 @@ class Run(SimpleNamespace):
 
 
 class Runs(dict):
-    """What a figure needs of many."""
+    """The part of `Runs` that a figure needs."""
 
     @property
-    def arms(self):
-        arms = {}
+    def variants(self):
+        variants = {}
         for name, run in self.items():
-            arms.setdefault(name.rpartition(", seed=")[0], []).append(run)
-        return arms
+            variants.setdefault(name.rpartition(", seed=")[0], []).append(run)
+        return variants
 
 
 def run(seed=0, epochs=4, level=1.0, tokens=True, evaluate_every=1):
@@ -51,7 +51,7 @@ def run(seed=0, epochs=4, level=1.0, tokens=True, evaluate_every=1):
 
 def sweep(seeds=3, **kwargs):
     levels = {"full": 1.0, "8 steps": 2.0}
-    return Runs({f"{a}, seed={s}": run(s, level=level, **kwargs) for a, level in levels.items() for s in range(seeds)})
+    return Runs({f"{v}, seed={s}": run(s, level=level, **kwargs) for v, level in levels.items() for s in range(seeds)})
 
 
 def legend(figure):
@@ -67,7 +67,7 @@ def labels(figure):
 
 
 def ticks(figure):
-    """Where the ticks are that are seen, along x."""
+    """The visible ticks along x."""
     figure.draw_without_rendering()
     low, high = figure.axes[0].get_xlim()
     return [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
@@ -76,33 +76,33 @@ def ticks(figure):
 # --- runs -----------------------------------------------------------------------------------------------
 
 
-def test_an_arm_is_its_median_within_its_range():
+def test_a_variant_is_shown_as_its_median_within_its_range():
     runs = sweep()
     figure = plot.runs(runs)
     assert legend(figure) == ["full (3 seeds)", "8 steps (3 seeds)"]
     assert labels(figure) == ("updates", "training loss (nats)")
-    for line, arm in zip(visible(figure), ("full", "8 steps"), strict=True):
-        middle = runs[f"{arm}, seed=1"]  # the losses grow with the seed
+    for line, variant in zip(visible(figure), ("full", "8 steps"), strict=True):
+        middle = runs[f"{variant}, seed=1"]  # the losses grow with the seed
         np.testing.assert_array_equal(line.get_xdata(), [8, 16, 24, 32])
         np.testing.assert_array_equal(line.get_ydata(), middle.metric("train_loss"))
-    for arm, band in zip(("full", "8 steps"), figure.axes[0].collections, strict=True):
+    for variant, band in zip(("full", "8 steps"), figure.axes[0].collections, strict=True):
         corners = {tuple(np.round(point, 9)) for point in band.get_paths()[0].vertices}
         for seed in (0, 2):
-            run = runs[f"{arm}, seed={seed}"]
+            run = runs[f"{variant}, seed={seed}"]
             assert set(zip(run.metric("update"), run.metric("train_loss").round(9), strict=True)) <= corners
         edges = {line.get_label(): line for line in figure.axes[0].lines}
         for seed, edge in ((0, "lowest"), (2, "highest")):
-            line = edges[f"_{arm} (3 seeds), {edge}"]
-            np.testing.assert_array_equal(line.get_ydata(), runs[f"{arm}, seed={seed}"].metric("train_loss"))
+            line = edges[f"_{variant} (3 seeds), {edge}"]
+            np.testing.assert_array_equal(line.get_ydata(), runs[f"{variant}, seed={seed}"].metric("train_loss"))
 
 
-def test_the_median_is_over_seeds_and_of_two_their_mean():
+def test_the_median_of_two_seeds_is_their_mean():
     runs = Runs({"a, seed=0": run(0), "a, seed=1": run(1)})
     (line,) = visible(plot.runs(runs))
     np.testing.assert_allclose(line.get_ydata(), run(0).metric("train_loss") + 0.05)
 
 
-def test_seeds_that_took_different_times_stand_at_their_median():
+def test_points_are_at_the_median_time_of_the_seeds():
     figure = plot.runs(sweep(), x="seconds")
     assert labels(figure)[0] == "time (s)"
     for line in visible(figure):
@@ -116,12 +116,12 @@ def test_one_seed_has_no_band():
     assert not figure.axes[0].collections
 
 
-def test_runs_by_name_are_arms_of_their_own():
+def test_runs_by_name_are_variants_of_their_own():
     figure = plot.runs({"a": run(0), "b": run(1)})
     assert legend(figure) == ["a (1 seed)", "b (1 seed)"]
 
 
-def test_a_sweep_over_seeds_alone_has_one_arm_without_a_name():
+def test_a_sweep_over_seeds_alone_has_one_variant_without_a_name():
     assert legend(plot.runs(Runs({", seed=0": run(0), ", seed=1": run(1)}))) == ["2 seeds"]
 
 
@@ -210,7 +210,7 @@ def test_a_pair_of_numbers_is_a_series_of_two():
     np.testing.assert_array_equal(line.get_xydata(), [[0, 3], [1, 4]])
 
 
-def test_a_line_a_column():
+def test_each_column_is_a_line():
     values = np.arange(6.0).reshape(3, 2)
     figure = plot.lines({"h": values})
     assert legend(figure) == ["h, 0", "h, 1"]
@@ -218,7 +218,7 @@ def test_a_line_a_column():
         np.testing.assert_array_equal(line.get_ydata(), values[:, n])
 
 
-def test_gaps_stay_and_a_point_alone_is_marked():
+def test_gaps_stay_and_a_single_point_has_a_marker():
     values = np.arange(100.0)
     values[[0, 2, 50, 99]] = np.nan  # leaves 1 alone
     values[97] = np.nan  # and 98
@@ -236,7 +236,7 @@ def test_more_lines_than_colours_can_be_told_apart():
     assert len(looks) == 25
 
 
-def test_whole_x_have_whole_ticks_and_others_do_not():
+def test_ticks_are_whole_if_x_is_whole():
     found = ticks(plot.lines({"a": [1.0, 2.0, 3.0]}))
     np.testing.assert_array_equal(found, [0, 1, 2])
     halves = ticks(plot.lines({"a": ([0.0, 0.5, 1.0], [1.0, 2.0, 3.0])}))
@@ -269,8 +269,8 @@ def test_a_legend_of_many_long_names_leaves_the_axes_their_size(name):
     ("series", "words"),
     [
         ({}, "no series"),
-        ({"cube": np.zeros((2, 2, 2))}, r"cube: values \[n\]"),
-        ({"one": 3.0}, r"one: values \[n\]"),
+        ({"cube": np.zeros((2, 2, 2))}, r"cube: values are \[n\]"),
+        ({"one": 3.0}, r"one: values are \[n\]"),
         ({"pair": (np.arange(3), np.arange(4))}, "pair: x of shape \\[3\\] for 4 values"),
         ({"words": ["a", "b"]}, "words: cannot be plotted"),
     ],
@@ -285,14 +285,14 @@ def test_series_that_cannot_be_drawn(series, words):
 
 def test_a_matrix_with_names_and_numbers():
     matrix = np.array([[1.0, -0.25, np.nan], [0.5, 0.125, -2.0]])
-    figure = plot.heatmap(matrix, ["a", "b"], [1, 2, 3], label="cosine", x_label="steps", y_label="arm", title="T")
+    figure = plot.heatmap(matrix, ["a", "b"], [1, 2, 3], label="cosine", x_label="steps", y_label="variant", title="T")
     axes, bar = figure.axes
     np.testing.assert_array_equal(np.ma.filled(axes.images[0].get_array(), np.nan), matrix)
     figure.draw_without_rendering()
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2", "3"]
     assert bar.get_ylabel() == "cosine"
-    assert labels(figure) == ("steps", "arm")
+    assert labels(figure) == ("steps", "variant")
     assert figure.get_suptitle() == "T"
     cells = {text.get_position(): text.get_text() for text in axes.texts}
     assert cells == {(0, 0): "1", (1, 0): "-0.25", (0, 1): "0.5", (1, 1): "0.125", (2, 1): "-2"}

@@ -11,7 +11,7 @@ import pytest
 from seqjax import Error, Table
 
 TABLE = Table(
-    ["arm", "updates", "loss", "note"],
+    ["variant", "updates", "loss", "note"],
     [["full", 4000, 1.5, None], ["8 steps", 123, float("nan"), "cut|off"], ["語", -1, -216928.3, "a\nb"]],
 )
 
@@ -29,30 +29,30 @@ def test_a_table_is_a_value_of_plain_tuples():
 
 
 def test_a_column_by_name():
-    assert TABLE["arm"] == ["full", "8 steps", "語"]
+    assert TABLE["variant"] == ["full", "8 steps", "語"]
     assert TABLE["updates"] == [4000, 123, -1]
-    with pytest.raises(Error, match=r"no column 'update'; did you mean 'updates'\? \(columns: arm, "):
+    with pytest.raises(Error, match=r"no column 'update'; did you mean 'updates'\? \(columns: variant, "):
         TABLE["update"]
 
 
 @pytest.mark.parametrize(
     ("columns", "rows", "words"),
     [
-        (["a", "b", "a"], [], "come twice: a"),
+        (["a", "b", "a"], [], "several columns are called a"),
         (["a", "b"], [[1, 2], [1]], "row 1 has 1 values for 2 columns"),
         (["a"], [[1, 2]], "row 0 has 2 values"),
         (["a"], [[[1, 2]]], "one value"),
         (["a"], [[np.zeros(2)]], "one value"),
     ],
 )
-def test_what_is_no_table(columns, rows, words):
+def test_rows_and_columns_that_are_not_a_table(columns, rows, words):
     with pytest.raises(Error, match=words):
         Table(columns, rows)
 
 
 def test_text_is_aligned_numbers_to_the_right():
     assert str(TABLE).splitlines() == [
-        "arm      updates      loss  note",
+        "variant  updates      loss  note",
         "full       4,000     1.500",
         "8 steps      123       nan  cut|off",
         "語            -1  -216,928  a\\nb",  # a character two cells wide; a line feed written out
@@ -69,12 +69,12 @@ def test_text_is_aligned_numbers_to_the_right():
         (3.5e15, "3.500e+15"), (math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf"),
     ],
 )  # fmt: skip
-def test_numbers_as_they_are_shown(value, text):
+def test_numbers_are_shown_with_four_digits(value, text):
     assert str(Table(["a", "b"], [[value, "|"]])).splitlines()[1].removesuffix("|").strip() == text
 
 
 def test_every_number_keeps_four_digits():
-    """Whatever its size: what is shown differs from the value by less than half of the fourth digit."""
+    """The shown number differs from the value by less than half a unit of the fourth digit, whatever its size."""
     for value in np.random.default_rng(0).normal(size=2000) * 10.0 ** np.random.default_rng(1).integers(-20, 20, 2000):
         shown = float(str(Table(["a"], [[value]])).splitlines()[1].replace(",", ""))
         assert abs(shown - value) <= 0.5001 * 10.0 ** (math.floor(math.log10(abs(value))) - 3), value
@@ -94,7 +94,7 @@ def test_csv_keeps_all_digits_and_reads_back():
 
 def test_markdown():
     assert TABLE.to_markdown().splitlines() == [
-        "| arm | updates | loss | note |",
+        "| variant | updates | loss | note |",
         "| --- | ---: | ---: | --- |",
         "| full | 4,000 | 1.500 |  |",
         "| 8 steps | 123 | nan | cut\\|off |",
@@ -103,7 +103,7 @@ def test_markdown():
     assert TABLE._repr_markdown_() == TABLE.to_markdown()
 
 
-def test_signs_of_markdown_html_and_terminals_mean_nothing():
+def test_special_characters_of_markdown_html_and_terminals_are_escaped():
     nasty = Table(["<unk>"], [["*a* `b` \\"], ["\x1b[31m"]])
     assert nasty.to_markdown().splitlines()[::2] == [r"| \<unk> |", r"| \*a\* \`b\` \\ |"]
     assert Table(["a"], [["[x](y) _it_"]]).to_markdown().splitlines()[2] == r"| \[x](y) \_it\_ |"

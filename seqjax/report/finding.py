@@ -1,0 +1,118 @@
+"""`Finding`: what a script left in its folder when it was run, read back."""
+
+import ast
+import csv
+import hashlib
+import io
+import json
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from seqjax.errors import Error
+from seqjax.report.report import REPORT, ROWS, Report
+
+DONE = "done.json"
+"""The file that says which script was run to its end, when, and on what."""
+
+
+class Finding(NamedTuple):
+    """What one script found.
+
+    Args:
+        script: its file.
+        folder: the folder of its report.
+        head: the report's head when the script was run, which is its docstring as Markdown.
+        began: when it was started, in seconds since 1970.
+        seconds: how long it took.
+        made_with: the cores and versions that it ran with.
+    """
+
+    script: Path
+    folder: Path
+    head: str
+    began: float
+    seconds: float
+    made_with: str
+
+    @property
+    def report(self) -> str:
+        """The report as Markdown, under the script's present docstring."""
+        text = (self.folder / REPORT).read_text("utf-8")
+        results = text.removeprefix(self.head)
+        return Report(self.script).to_markdown() + results if text.startswith(self.head) else text
+
+    @property
+    def title(self) -> str:
+        """The question that the script asks."""
+        return self.report.partition("\n")[0].removeprefix("# ")
+
+    @property
+    def command(self) -> str:
+        """The command that was run."""
+        return shlex.join(["python", str(self.script), *flags(self.script)])
+
+    @property
+    def figures(self) -> list[Path]:
+        """The files of the figures that the report shows."""
+        return [self.folder / name for name in re.findall(r"^!\[.*?\]\((.*?)\)$", self.report, re.MULTILINE)]
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """The results by the columns of `Report.rows`; none if the report has only tables and figures."""
+        file = self.folder / ROWS
+        return list(csv.DictReader(io.StringIO(file.read_text("utf-8"), newline=""))) if file.is_file() else []
+
+    @property
+    def met(self) -> list[str]:
+        """Yes or no for each result of which the report says what it should be."""
+        return [row["met"] for row in self.rows if row["met"]]
+
+
+def found(scripts: Iterable[Path], out: Path) -> list[Finding]:
+    """The findings of those scripts that were run as they are.
+
+    Args:
+        scripts: the files.
+        out: the folder that holds a folder for each script.
+    """
+    findings = []
+    for script in scripts:
+        folder = out / script.stem
+        try:
+            done = json.loads((folder / DONE).read_text("utf-8"))
+            kept = str(done["head"]), float(done["began"]), float(done["seconds"]), str(done["made_with"])
+            finding = Finding(script, folder, *kept)
+            if done["sha256"] == sha256(script) and all(file.is_file() for file in finding.figures):
+                findings.append(finding)
+        # A script that was never run to its end, or whose files are damaged, is run again.
+        except (Error, OSError, ValueError, KeyError, TypeError):
+            continue
+    return findings
+
+
+def flags(script: Path) -> list[str]:
+    """The flags of the command in the first line of a script's docstring.
+
+    Raises:
+        Error: a script that is not Python; a command that cannot be read.
+    """
+    command = Report(script).command
+    try:
+        words = shlex.split(command)
+    except ValueError as fault:
+        raise Error(f"{script}: the command in its docstring, `{command}`, cannot be read: {fault}") from fault
+    if command and words[:1] != ["python"]:
+        raise Error(f"{script}: the command in its docstring, `{command}`, does not begin with python")
+    return words[2:]
+
+
+def sha256(script: Path) -> str:
+    """The hash of the code of a script and of its flags; other words of its docstring do not change it."""
+    words = shlex.join(flags(script))
+    module = ast.parse(script.read_bytes())
+    if ast.get_docstring(module) is not None:
+        del module.body[0]
+    return hashlib.sha256(f"{ast.dump(module)} {words}".encode()).hexdigest()
