@@ -2,8 +2,8 @@ from .cell import Cell as Cell
 from .cell import HiddenState as HiddenState
 from .cell import sigmoid as sigmoid
 from .from_flax import from_flax as from_flax
+from .from_torch import from_torch as from_torch
 from .initializers import init_weight as init_weight
 from .model import CountBasedModel as CountBasedModel
 from .model import Model as Model
 from .model import ModelProblem as ModelProblem
-from .from_torch import from_torch as from_torch

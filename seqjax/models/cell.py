@@ -1,4 +1,4 @@
-"""`Cell`: a recurrent model from one elementwise function, with a scan that every such model shares."""
+"""`Cell`: a recurrent model made from one elementwise function, with a fast scan that all such models share."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from seqjax.models.initializers import Scheme, init_weight
 from seqjax.models.model import Model
 
 EVERY_STEP = 2**32 - 1
-"""Stands for all steps of a sequence where a key is folded with the number of one."""
+"""Step index folded into the key for a mask that all steps of a sequence share; no step has this number."""
 
 
 class HiddenState(NamedTuple):
@@ -31,9 +31,9 @@ class CellState(NamedTuple):
     """The state of a `Cell`.
 
     Args:
-        layers: the state of each layer, the lowest first.
-        key: of the dropout; () without dropout.
-        step: int32[], how many steps the sequence has made; () without dropout.
+        layers: the state of each layer, from the lowest to the highest.
+        key: the randomness of the dropout; () without dropout.
+        step: int32[], the number of steps since the sequence started; () without dropout.
     """
 
     layers: tuple
@@ -43,50 +43,51 @@ class CellState(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell(Model):
-    """A recurrent network of one or several layers, from one function of its author: `cell`.
+    """A recurrent network of one or several layers. The author writes one function: `cell`.
 
         u_t = x_t W_xh + b_h,   v_t = h_{t-1} W_hh
         state_t = cell(u_t, v_t, state_{t-1})
         o_t = h_t W_hq + b_q
 
-    where x_t is the input or, in a higher layer, h_t of the layer below, and h_t in o_t is the highest layer's. An id
-    picks row x of W_xh, which is the product with its one-hot vector.
+    In the lowest layer x_t is the input, and in the others it is the h_t of the layer below; o_t is read from the
+    highest layer. An id x selects row x of W_xh, which equals the product of its one-hot vector with W_xh.
 
-    Parameters, D inputs and Q outputs: `layer_0`, `layer_1`, ... with `W_xh` [D or hidden, blocks hidden], `W_hh`
-    [hidden, blocks hidden], `b_h` [blocks hidden]; `W_hq` [hidden, Q], `b_q` [Q]; with an embedding `E` [D, embedding].
-    A layer may also hold `b_hh` [blocks hidden], which is added to v; `init` makes none. Biases start at zero.
+    Parameters for D inputs and Q outputs: `layer_0`, `layer_1`, ... each have `W_xh` [D or hidden, blocks hidden],
+    `W_hh` [hidden, blocks hidden] and `b_h` [blocks hidden]. The read-out has `W_hq` [hidden, Q] and `b_q` [Q], and an
+    embedding is `E` [D, embedding]. A layer may also have `b_hh` [blocks hidden], which is added to v; `init` makes
+    none. Biases start at zero.
 
-    Dropout is on where `init_state` is given a key. `dropout` (Zaremba, Sutskever & Vinyals 2014) acts on what a layer
-    hands upwards, with a mask of its own for each step; `recurrent_dropout` (Gal & Ghahramani 2016) on the h_{t-1} that
-    is multiplied by W_hh, with one mask for all steps of a sequence. A mask depends on the key, the layer and, of the
-    first kind, the number of the step.
+    Dropout is active if `init_state` is given a key. `dropout` (Zaremba, Sutskever & Vinyals 2014) masks the output of
+    a layer, with a new mask at every step. `recurrent_dropout` (Gal & Ghahramani 2016) masks the h_{t-1} that is
+    multiplied by W_hh, with one mask for all steps of a sequence. A mask depends on the key and the layer, and the
+    first kind also on the number of the step.
     """
 
     hidden: Annotated[int, Interval(ge=1)] = 256
-    """Number of hidden units of a layer."""
+    """Number of hidden units in a layer."""
     layers: Annotated[int, Interval(ge=1)] = 1
     """Number of layers."""
     embedding: Annotated[int, Interval(ge=1)] | None = None
-    """Size of the vectors that a table, N(0, 1), has for ids. None: ids pick rows of W_xh."""
+    """Size of the embedding vectors of ids, which start as N(0, 1). None: ids select rows of W_xh."""
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Probability that a unit of a layer's output is zero; what is left is scaled by 1 / (1 - dropout)."""
+    """Probability that a unit of a layer's output is zero; the others are multiplied by 1 / (1 - dropout)."""
     recurrent_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Probability that a unit is zero, all through a sequence, where h goes on to the next step; scaled likewise."""
+    """Probability that a unit of h is zero before W_hh, at all steps of a sequence; the others are scaled likewise."""
     initializer: Scheme = "normal"
-    """Of the weights: N(0, 0.01²); U(±1/√hidden); Glorot's uniform; W_hh orthogonal, the others N(0, 1/fan_in)."""
+    """The distribution of the weights: N(0, 0.01²); U(±1/√hidden); Glorot's; W_hh orthogonal, others N(0, 1/fan_in)."""
 
     blocks: ClassVar[int] = 1
-    """How many vectors of `hidden` numbers u and v have."""
+    """The number of blocks of `hidden` numbers in u and in v. A class attribute, not a hyper-parameter."""
     State: ClassVar[Any] = HiddenState
-    """NamedTuple of a layer's state, float[hidden] each; its `h` is multiplied by W_hh and handed upwards."""
+    """The NamedTuple of a layer's state, with fields float[hidden]; its field `h` is the layer's output."""
 
     def cell(self, u: Array, v: Array, state: Any) -> Any:
-        """One step of one layer, elementwise, with any leading axes. What an author writes.
+        """One step of one layer. The author writes it, elementwise and for any leading axes.
 
         Args:
-            u: float[..., blocks hidden], the input's part, bias included.
+            u: float[..., blocks hidden], x_t W_xh + b_h.
             v: float[..., blocks hidden], h_{t-1} W_hh.
-            state: `State` of the step before, float[..., hidden] each.
+            state: the `State` of the previous step, with fields float[..., hidden].
 
         Returns:
             The `State` of this step.
@@ -100,7 +101,7 @@ class Cell(Model):
         params: Params = {"W_hq": draw(next(keys), (self.hidden, outputs)), "b_q": jnp.zeros(outputs)}
         if self.embedding is not None:
             if not isinstance(spec.inputs, Tokens):
-                raise Error(f"embedding = {self.embedding}: the inputs are {spec.inputs}, no ids; leave it out")
+                raise Error(f"embedding = {self.embedding}: the inputs are {spec.inputs}, and not ids; leave it out")
             params["E"], width = jax.random.normal(next(keys), (width, self.embedding)), self.embedding
         for layer in range(self.layers):
             params[f"layer_{layer}"] = {
@@ -112,7 +113,7 @@ class Cell(Model):
         return params
 
     def init_state(self, params, spec, key=None):
-        """All zero."""
+        """Zeros; with dropout, also the key and the number of steps."""
         zero = jnp.zeros(self.hidden, params["W_hq"].dtype)
         layer = self.State(*[zero] * len(self.State._fields))
         is_noisy = key is not None and (self.dropout > 0 or self.recurrent_dropout > 0)
@@ -123,10 +124,10 @@ class Cell(Model):
         return self.step_with(recur, params, state, x)
 
     def step_with(self, recur: Callable, params: Params, state: Any, x: Any) -> tuple[Any, Any]:
-        """`step` with another recurrent product, such as one with a derivative of its own.
+        """`step` with another function for the recurrent product, such as one whose derivative is replaced.
 
         Args:
-            recur: (h, W_hh, b_hh) -> v, in the place of h W_hh + b_hh.
+            recur: (h, W_hh, b_hh) -> v, in place of h W_hh + b_hh.
             params: as in `step`.
             state: as in `step`.
             x: as in `step`.
@@ -159,7 +160,17 @@ class Cell(Model):
         return self._through_layers(params, state, xs, num_steps, advance, keep, scale)
 
     def _through_layers(self, params, state, x, num_steps, advance, keep, scale):
-        """The new state and the output; `advance` takes one layer through one step or many."""
+        """The new state and the output after one step of one sequence, or after T steps of B rows.
+
+        Args:
+            params: the parameters.
+            state: the state before the first step.
+            x: the input of the step, or of all steps.
+            num_steps: 1 or T.
+            advance: (layer's parameters, u, layer's state, scale) -> (new state, h), through one step or all.
+            keep: layer index -> bool, the units that dropout keeps, in the shape of h.
+            scale: layer index -> float, the factors of the recurrent dropout.
+        """
         is_noisy = not isinstance(state.key, tuple)
         if self.embedding is not None:
             x = params["E"][x]
@@ -176,19 +187,23 @@ class Cell(Model):
         return CellState(tuple(ends), state.key, counter), x @ params["W_hq"] + params["b_q"]
 
     def _keep(self, key, step, layer):
-        """bool[hidden]: the units of a layer's output that dropout leaves."""
+        """bool[hidden]: the units of a layer's output that dropout keeps at a step."""
         key = jax.random.fold_in(jax.random.fold_in(key, step), layer)
         return jax.random.bernoulli(key, 1 - self.dropout, (self.hidden,))
 
     def _recurrent_scale(self, key, layer):
-        """float[hidden]: what multiplies the units of a layer's h where it enters W_hh, 0 or 1 / (1 - probability)."""
+        """float[hidden]: the factors of a layer's h before W_hh, at all steps: 0 or 1 / (1 - probability)."""
         key = jax.random.fold_in(jax.random.fold_in(key, EVERY_STEP), layer)
         kept = jax.random.bernoulli(key, 1 - self.recurrent_dropout, (self.hidden,))
         return jnp.where(kept, 1 / (1 - self.recurrent_dropout), 0)
 
 
 def sigmoid(x: Array) -> Array:
-    """σ(x) = (tanh(x/2) + 1) / 2, which is faster in a scan on a CPU than `jax.nn.sigmoid`."""
+    """The logistic function σ(x) = (tanh(x/2) + 1) / 2. In a scan on a CPU it is faster than `jax.nn.sigmoid`.
+
+    Args:
+        x: float[...].
+    """
     return 0.5 * jnp.tanh(0.5 * x) + 0.5
 
 
@@ -197,7 +212,7 @@ def _scaled(h, scale):
 
 
 def recur(h: Array, W_hh: Array, b_hh: Array | None) -> Array:
-    """The recurrent part v of a step: h W_hh, plus b_hh where there is one."""
+    """The recurrent part v of a step: h W_hh, plus b_hh if there is one."""
     return h @ W_hh if b_hh is None else h @ W_hh + b_hh
 
 
@@ -211,16 +226,30 @@ def scan_cell(
     edge_weights: EdgeWeights,
     scale_B: Float[Array, "B hidden"] | None = None,
 ) -> tuple[Any, Float[Array, "T B hidden"]]:
-    """One layer over time: the state after the last step, and h of every step.
+    """One layer over time, with a reverse pass that is faster than that of `jax.lax.scan`.
 
-    Where h enters W_hh it is multiplied by `scale_B`, a constant. Backwards the scan carries the state's cotangent
-    alone and emits those of u_t and v_t; the gradient of W_hh is one product after it, Σ_t h_{t-1}ᵀ dv_t.
+    The reverse pass of `jax.lax.scan` would add h_{t-1}ᵀ dv_t to the gradient of W_hh at every step. Here the reverse
+    scan carries the cotangent of the state alone, and emits the cotangents of u_t and v_t; one matrix product after the
+    scan then gives the gradient of W_hh, Σ_t h_{t-1}ᵀ dv_t. It is differentiated in reverse only.
+
+    Args:
+        model: the `Cell` whose function `cell` is scanned.
+        W_hh: the recurrent weights.
+        b_hh: a bias that is added to v, or None.
+        u_TB: x_t W_xh + b_h of all steps.
+        start: the layer's state before the first step, leaves [B, hidden].
+        edge_weights: float[T] or float[T, B]; see `seqjax.gradients.unroll`.
+        scale_B: constants that multiply h before W_hh (recurrent dropout), or None.
+
+    Returns:
+        The state after the last step, and h of every step.
     """
     return _forward(model, W_hh, b_hh, u_TB, start, edge_weights, scale_B)[0]
 
 
 def _forward(model, W_hh, b_hh, u_TB, start, edge_weights, scale_B):
     def body(old, u):
+        # The vjp is a pytree whose leaves are the residuals of this step; the scan stacks them over time.
         new, cell_vjp = jax.vjp(model.cell, u, recur(_scaled(old.h, scale_B), W_hh, b_hh), old)
         return new, (new.h, cell_vjp)
 
@@ -231,22 +260,26 @@ def _forward(model, W_hh, b_hh, u_TB, start, edge_weights, scale_B):
 def _backward(model, residuals, cotangents):
     W_hh, b_hh, start_h, h_TB, cell_vjps, edge_weights, scale_B = residuals
     dend, dh_TB = cotangents
-    W_hh_transposed = W_hh.T  # once, out of the scan: on a CPU a product with W_hh.T takes up to twice as long
+    # Transposed once, outside of the scan: on a CPU a product with `W_hh.T` inside it takes up to twice as long.
+    W_hh_transposed = W_hh.T
 
     def body(dnew, inputs):
         cell_vjp, dh, edge_weight = inputs
+        # h_t reaches the loss through the next step (dnew.h) and through this step's output (dh).
         du, dv, dold = cell_vjp(dnew._replace(h=dnew.h + dh))
+        # h_{t-1} enters the step in v as well as in the old state.
         dold = dold._replace(h=dold.h + _scaled(dv @ W_hh_transposed, scale_B))
         return (dold if edge_weight is None else _scale(dold, edge_weight)), (du, dv)
 
     dstart, (du_TB, dv_TB) = jax.lax.scan(body, dend, (cell_vjps, dh_TB, edge_weights), reverse=True)
+    # The input of W_hh at step t is h_{t-1}; sum over t and the rows in one product of [T B, hidden] matrices.
     before_TB = _scaled(jnp.concatenate([start_h[None], h_TB])[:-1], scale_B)
     before, dv = (a.reshape(-1, a.shape[-1]) for a in (before_TB, dv_TB))
     return before.T @ dv, None if b_hh is None else dv.sum(0), du_TB, dstart, None, None
 
 
 def _scale(state, edge_weight):
-    """`state`, leaves [B, ...], times edge_weight, float[] or float[B]."""
+    """The cotangent of a state, leaves [B, ...], times edge_weight, float[] or float[B]."""
     return jax.tree.map(
         lambda a: a * edge_weight.astype(a.dtype).reshape(edge_weight.shape + (1,) * (a.ndim - edge_weight.ndim)), state
     )

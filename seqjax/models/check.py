@@ -1,4 +1,4 @@
-"""Static checks of a model before training: nothing is computed."""
+"""Static checks of a model before training, by tracing: nothing is computed."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from seqjax.models.model import Model
 
 
 def check_model(model: Model, spec: Spec) -> None:
-    """Traces one `init`, `init_state` and `step`, and checks what they return.
+    """Checks the results of one `init`, `init_state` and `step`.
 
     Raises:
-        Error: parameters that are not a nested dict of float arrays; a state that changes its structure, shape or
-            dtype; an output of another shape than `spec` asks for.
+        Error: the parameters are not a nested dict of float arrays; a step changes the structure, a shape or a dtype of
+            the state; the output does not have the shape that `spec` needs.
     """
     name = type(model).__name__
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
@@ -39,7 +39,10 @@ def check_model(model: Model, spec: Spec) -> None:
 
 
 def is_recurrent(model: Model, spec: Spec) -> bool:
-    """Whether the state depends on the parameters, so that a gradient goes through time. A state of inputs does not."""
+    """Whether the state depends on the parameters, so that a gradient flows through time.
+
+    The state of an MLP, which holds inputs alone, does not.
+    """
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
     x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), _input(spec))
 
@@ -51,7 +54,7 @@ def is_recurrent(model: Model, spec: Spec) -> bool:
 
 
 def _input(spec: Spec) -> jax.ShapeDtypeStruct:
-    """One step's input."""
+    """The shape and dtype of one step's input."""
     is_ids = isinstance(spec.inputs, Tokens)
     return jax.ShapeDtypeStruct(() if is_ids else (spec.inputs.width,), jnp.int32 if is_ids else jnp.result_type(float))
 

@@ -1,4 +1,4 @@
-"""Flax NNX modules as models. The one file of the core that imports flax."""
+"""Flax NNX modules as models. No other file of the core imports flax."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,11 +14,11 @@ from seqjax.models.model import Model
 
 
 class State(NamedTuple):
-    """What is carried from step to step.
+    """The state of a Flax module between two steps.
 
     Args:
-        carry: the module's own, float leaves in the parameters' dtype.
-        rng: the keys and counters of the module's random streams; `()` without a key, or where it has none.
+        carry: the module's carry, with float leaves in the parameters' dtype.
+        rng: the keys and counters of the module's random streams; `()` without a key, or if it has no stream.
     """
 
     carry: Any
@@ -31,28 +31,28 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
         model, params = seqjax.from_flax(nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)))
         problem = seqjax.Problem.of(model, seqjax.Spec(seqjax.Values(3)))
 
-    The model does not know how its parameters were made, so pass them on: `training(problem, ..., params=params)`.
-    `nnx.update(module, state.params)` puts the trained ones back. It computes in the dtype of its parameters, whatever
-    `dtype` its layers were given; `Problem.of(model, spec, dtype=jnp.bfloat16)` chooses another. Dropout draws from a
-    key kept in each sequence's state; without a key the module is in its evaluation mode.
+    The model cannot make initial parameters, so pass them on: `training(problem, ..., params=params)`. Afterwards
+    `nnx.update(module, state.params)` stores the trained parameters in the module.
+
+    The model computes in the dtype of its parameters, whatever `dtype` the layers of the module have;
+    `Problem.of(model, spec, dtype=jnp.bfloat16)` chooses another dtype. Dropout draws from a key in each sequence's
+    state. Without a key the module is in its evaluation mode.
 
     Args:
-        module: any that is called as `module(carry, x) -> (carry, y)`, for one sequence and one step, and has
-            `initialize_carry(input_shape, rngs)`: the cells of Flax, or your own with a read-out. x is float[dim], or
-            int32[] where the inputs are tokens.
+        module: a module that is called as `module(carry, x) -> (carry, y)`, for one sequence and one step, and has
+            `initialize_carry(input_shape, rngs)`: a cell of Flax, or your own module with a read-out. x is float[dim],
+            or int32[] if the inputs are tokens.
 
     Returns:
         The model, hashable, and its parameters: the nested dict of `nnx.to_pure_dict`.
 
     Raises:
-        Error: the module has no `initialize_carry`, holds variables other than parameters and random streams (such as
-            running averages), or has an attribute that is not hashable.
+        Error: the module has no `initialize_carry`; it has variables that are neither parameters nor random streams
+            (such as running averages); an attribute is not hashable.
     """
     name = type(module).__name__
     if not isinstance(module, nnx.Module):
-        raise Error(
-            f"from_flax takes a module that has been made, such as nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)), not {module!r}"
-        )
+        raise Error(f"from_flax takes a module, such as nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)), not {module!r:.80}")
     if not hasattr(module, "initialize_carry"):
         raise Error(
             f"from_flax: {name} has no initialize_carry(input_shape, rngs): pass a recurrent cell, such as nnx.GRUCell,"
@@ -62,7 +62,7 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
     keys, counts, rest = states
     others = [f"{'.'.join(map(str, path))}: {type(leaf).__name__}" for path, leaf in nnx.to_flat_state(rest)]
     if others:
-        raise Error(f"from_flax: {name} has variables that are no nnx.Param and no random stream:", problems=others)
+        raise Error(f"from_flax: {name} has variables that are neither nnx.Param nor random streams:", problems=others)
     try:
         hash(graphdef)
     except TypeError as cause:
@@ -73,20 +73,23 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
 
 @dataclass(frozen=True)
 class FlaxModule(Model):
-    """A Flax NNX module as a model; made by `from_flax`. Its parameters are the module's."""
+    """A Flax NNX module as a model; made by `from_flax`. It has the parameters of the module."""
 
     graphdef: Any = field(repr=False)
     """The module without its variables."""
     streams: Any = field(repr=False)
-    """The structures of its random keys and of their counters."""
+    """The tree structures of its random keys and of their counters."""
 
     def init(self, key, spec):
-        """None can be made anew.
+        """Not possible: `from_flax` returns the parameters.
 
         Raises:
             Error: always.
         """
-        raise Error("the parameters of a model from from_flax come from from_flax: pass params=params")
+        raise Error(
+            "the model of a Flax module cannot make parameters: from_flax returned them with the model; pass them on, "
+            "as in seqjax.training(problem, ..., params=params)"
+        )
 
     def init_state(self, params, spec, key=None):
         """The module's initial carry."""
@@ -111,7 +114,7 @@ class FlaxModule(Model):
         return keys.unflatten(list(jax.random.split(key, keys.num_leaves))), counts.unflatten(zeros)
 
     def _module(self, params, rng):
-        """The module with its variables, computing in the dtype of its parameters; deterministic where rng is `()`."""
+        """The module with its variables, in the dtype of its parameters; deterministic if rng is `()`."""
         module = nnx.merge(self.graphdef, params, *(rng or self._rng(jax.random.key(0))))
         dtype = jnp.result_type(*jax.tree.leaves(params))
         module.set_attributes(dtype=dtype, param_dtype=dtype, raise_if_not_found=False)

@@ -1,4 +1,4 @@
-"""The weights of a PyTorch network as parameters. Imports no torch, and reads arrays alone."""
+"""The weights of a PyTorch network as parameters. Only arrays are read, and torch is not imported."""
 
 import re
 from collections.abc import Mapping
@@ -20,24 +20,26 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "") -> Params:
         params = seqjax.from_torch(net.state_dict())
         params = seqjax.from_torch(safetensors.numpy.load_file("net.safetensors"))
 
-    The network is one `nn.RNN` (with tanh), `nn.GRU` or `nn.LSTM` of any number of layers, and, where there are any,
-    one linear read-out (a `*.weight` with its `*.bias`) and one embedding (a `*.weight` alone).
+    The network has one `nn.RNN` (with tanh), `nn.GRU` or `nn.LSTM` with any number of layers. It may have one linear
+    read-out (a `*.weight` with its `*.bias`) and one embedding (a `*.weight` alone). Without a read-out, `W_hq` is the
+    identity and `b_q` is zero, so that the outputs of the model are those of the recurrent module: the h_t of its
+    highest layer. The spec then has `Values(hidden)` as targets.
 
-    PyTorch's matrices are transposed, and its two biases summed: `b_h` = b_ih + b_hh. The part of b_hh that a GRU
-    multiplies by the reset gate is kept in `b_hh` [3 hidden], zero for r and z, unless it is zero.
+    PyTorch's matrices are transposed, and its two biases are summed: `b_h` = b_ih + b_hh. A GRU multiplies one part of
+    b_hh by the reset gate; that part is kept in `b_hh` [3 hidden], with zeros for r and z, unless it is zero.
 
     Args:
-        state_dict: name -> array, any that numpy can read: tensors on the CPU, numpy or jax arrays. For a read-out
-            without a bias add one of zeros.
-        prefix: the entries whose names start with it are read, such as "decoder." of a network with several parts.
+        state_dict: name -> array: tensors on the CPU, numpy or jax arrays. If the read-out has no bias, add a bias of
+            zeros.
+        prefix: only entries whose names start with it are read, such as "decoder." of a network with several parts.
 
     Returns:
-        Arrays in the dtype that they had: `layer_0`, `layer_1`, ... with `W_xh`, `W_hh`, `b_h`; `W_hq` and `b_q` of the
-        read-out; `E` of the embedding.
+        Arrays in their own dtypes: `layer_0`, `layer_1`, ... with `W_xh`, `W_hh`, `b_h`; `W_hq` and `b_q`; and `E` if
+        there is an embedding.
 
     Raises:
-        Error: names or shapes are missing or not those of such a network (bidirectional, or with projections), or a
-            value cannot be read.
+        Error: names or shapes are missing, or are not those of such a network (it may be bidirectional, or have
+            projections); a value cannot be read.
     """
     if not isinstance(state_dict, Mapping):
         raise Error(f"from_torch takes a mapping of names to arrays, such as net.state_dict(), not {state_dict!r:.80}")
@@ -62,20 +64,20 @@ def _array(name, value):
     except (TypeError, ValueError, RuntimeError) as cause:
         raise Error(f"from_torch: {name}: numpy cannot read it: {cause}\nTry net.float().cpu().state_dict()") from cause
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise Error(f"from_torch: {name} is {array.dtype}, and no floating-point array")
+        raise Error(f"from_torch: {name} is {array.dtype}, and not a floating-point array")
     return array
 
 
 def _refuse_variants(leaves):
     for name, match in leaves.items():
         if match["leaf"].endswith("_reverse"):
-            raise Error(f"from_torch: {name}: the module is bidirectional, and seqjax's models go forwards alone")
+            raise Error(f"from_torch: {name}: the module is bidirectional, and a seqjax model reads forwards only")
         if "_hr_" in match["leaf"]:
-            raise Error(f"from_torch: {name}: the LSTM has projections (proj_size), which seqjax's has not")
+            raise Error(f"from_torch: {name}: the LSTM has projections (proj_size), which seqjax's LSTM does not have")
 
 
 def _layer(arrays, module, layer, width):
-    """The leaves of one layer, whose input has `width` numbers (None: any)."""
+    """The parameters of one layer, whose input has `width` numbers (None: any)."""
 
     def take(leaf, rows, columns=None):
         name = f"{module}{leaf}_l{layer}"
@@ -97,15 +99,16 @@ def _layer(arrays, module, layer, width):
     zeros = np.zeros(rows, W_hh.dtype)
     has_bias = any(f"{module}bias_{side}_l{layer}" in arrays for side in ("ih", "hh"))
     b_ih, b_hh = (take("bias_ih", rows), take("bias_hh", rows)) if has_bias else (zeros, zeros)
-    is_kept = (np.arange(rows) >= 2 * hidden) & (rows == 3 * hidden)  # a GRU's n = tanh(u_n + r (v_n + b_hn))
+    # A GRU computes n = tanh(u_n + r (v_n + b_hn)), so that its b_hn cannot be added to the bias of u_n.
+    is_kept = (np.arange(rows) >= 2 * hidden) & (rows == 3 * hidden)
     kept, summed = np.where(is_kept, b_hh, zeros), np.where(is_kept, zeros, b_hh)
     params = {"W_xh": _transposed(W_xh), "W_hh": _transposed(W_hh), "b_h": b_ih + summed}
     return params | ({"b_hh": kept} if kept.any() else {})
 
 
 def _readout_and_embedding(arrays, params):
-    """`W_hq`, `b_q` and `E`, as far as there are any, from the entries that belong to no recurrent layer."""
-    hidden, inputs = (params[f"layer_{n}"][name].shape[0] for n, name in ((0, "W_hh"), (0, "W_xh")))
+    """`W_hq`, `b_q` and, if there is one, `E`, from the entries that belong to no recurrent layer."""
+    hidden, inputs = (params["layer_0"][name].shape[0] for name in ("W_hh", "W_xh"))
     weights = [name for name in arrays if name.endswith("weight") and arrays[name].ndim == 2]
     bias_of = {name: name.removesuffix("weight") + "bias" for name in weights}
     linear = [name for name in weights if bias_of[name] in arrays and arrays[name].shape[1] == hidden]
@@ -113,11 +116,12 @@ def _readout_and_embedding(arrays, params):
     others = set(arrays) - {*linear, *tables, *(bias_of[name] for name in linear)}
     if others or len(linear) > 1 or len(tables) > 1:
         raise Error(
-            f"from_torch: beside its recurrent layers a network may have one linear read-out (.weight [any, {hidden}] "
-            f"and .bias) and one embedding (.weight [any, {inputs}] alone); leave out what is not to be read of:",
+            f"from_torch: besides its recurrent layers a network may have one linear read-out (.weight [any, {hidden}] "
+            f"and .bias) and one embedding (.weight [any, {inputs}] alone); remove the other entries of:",
             problems=[f"{name} {list(array.shape)}" for name, array in arrays.items()],
         )
-    found: Params = {}
+    dtype = params["layer_0"]["W_hh"].dtype
+    found: Params = {"W_hq": np.eye(hidden, dtype=dtype), "b_q": np.zeros(hidden, dtype)}
     for name in linear:
         found |= {"W_hq": _transposed(arrays[name]), "b_q": np.array(arrays[bias_of[name]])}
     for name in tables:
@@ -126,7 +130,7 @@ def _readout_and_embedding(arrays, params):
 
 
 def _transposed(array):
-    """A copy, so that it shares no memory with the network."""
+    """The transposed array, copied, so that it shares no memory with the network."""
     return np.array(array.T, order="C")
 
 

@@ -12,7 +12,7 @@ Scheme = Literal["normal", "uniform", "glorot", "orthogonal"]
 def init_weight(
     scheme: Scheme, key: jax.Array, shape: tuple[int, int], hidden: int, blocks: int = 1, recurrent: bool = False
 ) -> Float[Array, "fan_in width"]:
-    """A weight matrix of `blocks` blocks side by side, each drawn by itself.
+    """A weight matrix of `blocks` blocks side by side, which are drawn independently.
 
     Args:
         scheme: `normal`: N(0, 0.01²). `uniform`: U(±1/√hidden). `glorot`: U(±√(6/(fan_in + fan_out))) (Glorot & Bengio
@@ -20,9 +20,9 @@ def init_weight(
             N(0, 1/fan_in).
         key: the randomness.
         shape: (fan_in, fan_out) of one block.
-        hidden: number of hidden units.
-        blocks: how many.
-        recurrent: whether it leads from hidden units to hidden units of the next step.
+        hidden: the number of hidden units.
+        blocks: the number of blocks.
+        recurrent: whether the matrix is W_hh, which leads from the hidden units of a step to those of the next step.
 
     Returns:
         float[fan_in, blocks fan_out].

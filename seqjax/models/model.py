@@ -1,4 +1,4 @@
-"""`Model`: a sequence model, written as one step, and the problem that it poses with a loss."""
+"""`Model`: a sequence model, written as one step; `ModelProblem` joins it with a loss."""
 
 import functools
 from collections.abc import Callable
@@ -20,17 +20,19 @@ class Model(Plugin):
 
     kind: ClassVar[str] = "model"
     warmup: Any = 0
-    """The number of outputs after a reset that are not scored: n - 1 for an MLP on the last n inputs. A class attribute,
-    not a hyper-parameter."""
+    """The number of steps after a reset that are not scored; n - 1 for an MLP on the last n inputs.
+
+    A class attribute or a property, not a hyper-parameter.
+    """
 
     def init(self, key: jax.Array, spec: Spec) -> Params:
-        """Parameters: a nested dict of float arrays whose leaf names the author documents."""
+        """The initial parameters: a nested dict of float arrays, whose names the author documents."""
         raise NotImplementedError
 
     def init_state(self, params: Params, spec: Spec, key: jax.Array | None = None) -> State:
-        """The state of ONE sequence before its first step. It may depend on the parameters (be learned).
+        """The state of ONE sequence before its first step. It may depend on the parameters, and so be learned.
 
-        A stochastic model keeps the key and a counter in its state; without a key it is deterministic.
+        A stochastic model keeps the key and a counter in its state. Without a key it is deterministic.
         """
         raise NotImplementedError
 
@@ -39,7 +41,9 @@ class Model(Plugin):
         raise NotImplementedError
 
     def unroll(self, params: Params, state: State, xs: PyTree, edge_weights: EdgeWeights = None) -> tuple[State, Any]:
-        """`step` over time, for B rows. Override it where a faster way is known; it is differentiated in reverse only.
+        """`step` over time, for B rows. It is differentiated in reverse only.
+
+        Override it if there is a faster way to compute the same values and gradients.
 
         Args:
             params: the parameters.
@@ -64,19 +68,23 @@ class Model(Plugin):
 
 
 class CountBasedModel(Model):
-    """A model that counts and is not trained, such as n-grams. The author writes `count`, `init_state` and `step`."""
+    """A model that is counted and not trained, such as n-grams. The author writes `count`, `init_state` and `step`."""
 
     def count(self, stream: Stream, spec: Spec) -> Params:
-        """The parameters, integers among them, from the training part.
+        """The parameters, which may be integers.
+
+        Args:
+            stream: the training part of a dataset.
+            spec: its inputs and outputs.
 
         Raises:
-            Error: the stream is not of the kind that the model counts.
+            Error: the model cannot count such a stream.
         """
         raise NotImplementedError
 
 
 class ModelProblem(Problem):
-    """A model with a loss; made by `Model.problem`. It goes through the model's own `unroll`."""
+    """The problem of a model with a loss; made by `Model.problem`. It uses the model's own `unroll`."""
 
     def __init__(self, model: Model, spec: Spec, loss: Callable | None = None, dtype: Any = None):
         # `step` and `init_state` are methods here, so `Problem.__init__`, which stores functions, is not called.
@@ -84,7 +92,7 @@ class ModelProblem(Problem):
 
     @property
     def warmup(self) -> int:  # type: ignore[override]
-        """How many steps after a reset are not scored."""
+        """The number of steps after a reset that are not scored."""
         return self.model.warmup
 
     def init(self, key: jax.Array) -> Params:
@@ -123,7 +131,7 @@ class ModelProblem(Problem):
         return loss(output, target)
 
     def _inputs(self, xs):
-        """Ids as int32, whatever integers they came as: a state may hold them, and a scan's carry keeps its type."""
+        """The inputs and targets, with ids as int32: a state may hold ids, and must keep its dtype in a scan."""
         inputs, targets = xs
         if isinstance(self.spec.inputs, Tokens):
             inputs = inputs.astype(jnp.int32)
@@ -140,5 +148,5 @@ def _cast(tree: PyTree, dtype: Any) -> PyTree:
 
 
 def _like(state: State, new: State) -> State:
-    """`new` in the dtypes of `state`, so that a state of any precision can be carried."""
+    """`new` in the dtypes of `state`: a scan carries a state of one dtype, while `dtype` may be another."""
     return jax.tree.map(lambda a, b: b.astype(a.dtype) if jnp.issubdtype(a.dtype, jnp.inexact) else b, state, new)

@@ -1,4 +1,6 @@
-"""PyTorch's weights in our cells, against its equations in numpy, and against PyTorch where it is installed."""
+"""PyTorch's weights in our cells, against its equations in numpy and against outputs recorded from PyTorch."""
+
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from seqjax import Error, Problem, Spec, Tokens, Values, from_torch
+from seqjax import Error, Spec, Tokens, Values, from_torch
 from seqjax.gradients.unroll import unroll
 from seqjax_models import GRU, LSTM, RNN
 
@@ -83,8 +85,7 @@ def values():
     return np.random.default_rng(1).normal(size=(T, B, D))
 
 
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("layers", "bias"), [(1, True), (2, True), (2, False)], ids=["1", "2", "2-no-bias"])
 @KINDS
 def test_the_models_compute_what_pytorch_documents(x64, kind, layers, bias):
     weights, xs = state_dict(kind, layers, bias=bias), values()
@@ -124,7 +125,7 @@ def test_a_gru_keeps_the_bias_inside_its_reset_product_unless_it_is_zero():
 def test_the_recurrent_module_may_have_any_name(module):
     params = from_torch(state_dict("LSTM", module=module, readout=False))
     expected = from_torch(state_dict("LSTM"))["layer_0"]
-    assert set(params) == {"layer_0"}
+    assert set(params) == {"layer_0", "W_hq", "b_q"}
     jax.tree.map(np.testing.assert_array_equal, params["layer_0"], expected)
 
 
@@ -176,7 +177,7 @@ def without(name):
         (state_dict("RNN") | {"head.weight": np.ones((2, 4)), "head.bias": np.ones(2)}, r"head\.weight \[2, 4\]"),
         (state_dict("RNN") | {"a.weight": np.ones((2, 5)), "b.weight": np.ones((2, 5))}, r"a\.weight \[2, 5\]"),
         (state_dict("RNN") | {"rnn.weight_hh_l0_orig": np.ones((4, 4))}, r"weight_hh_l0_orig \[4, 4\]"),
-        (state_dict("RNN") | {"steps": np.ones(2, int)}, r"steps is int64, and no floating-point array"),
+        (state_dict("RNN") | {"steps": np.ones(2, int)}, r"steps is int64, and not a floating-point array"),
         (state_dict("RNN") | {"rnn.bias_ih_l0": "none"}, r"rnn\.bias_ih_l0 is <U4"),
         (state_dict("RNN") | {"rnn.bias_ih_l0": [[1.0], [1.0, 2.0]]}, r"bias_ih_l0: numpy cannot read it"),
         ([("rnn.weight_ih_l0", 0)], "takes a mapping of names to arrays"),
@@ -187,29 +188,34 @@ def test_what_is_no_such_network_is_said(weights, message):
         from_torch(weights)
 
 
-# --- against PyTorch itself -------------------------------------------------------------------------------
+# --- against what PyTorch computed ------------------------------------------------------------------------
+
+
+def recorded(kind, layers):
+    """A network of PyTorch with its results, as record_torch.py has kept them: the network's weights, and the rest."""
+    found = safetensors.numpy.load_file(Path(__file__).parent / "recorded" / f"{kind}_{layers}.safetensors")
+    net = {name.removeprefix("net."): array for name, array in found.items() if name.startswith("net.")}
+    return net, {name: array for name, array in found.items() if not name.startswith("net.")}
 
 
 @pytest.mark.parametrize("layers", [1, 2])
 @KINDS
 def test_outputs_and_gradients_are_pytorchs(kind, layers):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed, and seqjax does not need it")
-    torch.manual_seed(0)
-    rnn, linear = getattr(torch.nn, kind)(D, HIDDEN, layers), torch.nn.Linear(HIDDEN, Q)
-    net = torch.nn.ModuleDict({"rnn": rnn, "linear": linear})
-    xs, targets = values().astype(np.float32), np.random.default_rng(3).normal(size=(T, B, Q)).astype(np.float32)
-    outputs = linear(rnn(torch.from_numpy(xs))[0])
-    loss = torch.nn.functional.mse_loss(outputs, torch.from_numpy(targets))
-    loss.backward()
+    net, found = recorded(kind, layers)
+    problem = MODELS[kind](hidden=HIDDEN, layers=layers).problem(Spec(Values(D), Values(Q)))
+    params = jax.tree.map(jnp.asarray, from_torch(net))
+    state = jax.tree.map(lambda a: jnp.stack([a] * B), problem.init_state(params))
+    xs = (found["xs"], found["targets"])
 
-    model, spec = MODELS[kind](hidden=HIDDEN, layers=layers), Spec(Values(D), Values(Q))
-    params = jax.tree.map(jnp.asarray, from_torch(net.state_dict()))
-    state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, spec))
-    problem = Problem.of(model, spec)
-    found, grads = jax.value_and_grad(lambda p: problem.unroll(p, state, (xs, targets))[1].mean())(params)
-    np.testing.assert_allclose(model.unroll(params, state, jnp.asarray(xs))[1], outputs.detach().numpy(), atol=1e-5)
-    np.testing.assert_allclose(found, loss.item(), atol=1e-5)
-    theirs = {name: p.grad.numpy() for name, p in net.named_parameters()}
+    @jax.jit
+    def results(params):
+        loss, grads = jax.value_and_grad(lambda params: problem.unroll(params, state, xs)[1].mean())(params)
+        return loss, grads, problem.model.unroll(params, state, jnp.asarray(found["xs"]))[1]
+
+    loss, grads, outputs = results(params)
+    np.testing.assert_allclose(outputs, found["outputs"], atol=1e-5)
+    np.testing.assert_allclose(loss, found["loss"], atol=1e-5)
+    theirs = {name.removeprefix("grad."): array for name, array in found.items() if name.startswith("grad.")}
     for layer in range(layers):
         ours = grads[f"layer_{layer}"]
         np.testing.assert_allclose(ours["W_xh"].T, theirs[f"rnn.weight_ih_l{layer}"], atol=1e-5)
@@ -219,3 +225,20 @@ def test_outputs_and_gradients_are_pytorchs(kind, layers):
         np.testing.assert_allclose(hidden_side, theirs[f"rnn.bias_hh_l{layer}"], atol=1e-5)
     np.testing.assert_allclose(grads["W_hq"].T, theirs["linear.weight"], atol=1e-5)
     np.testing.assert_allclose(grads["b_q"], theirs["linear.bias"], atol=1e-5)
+    assert max(abs(grad).max() for grad in theirs.values()) > 0.01, "gradients of zero would agree with anything"
+
+
+@KINDS
+def test_without_a_linear_layer_the_outputs_are_those_of_the_recurrent_module(kind):
+    net, found = recorded(kind, 2)
+    alone = {name: array for name, array in net.items() if name.startswith("rnn.")}
+    model, spec = MODELS[kind](hidden=HIDDEN, layers=2), Spec(Values(D), Values(HIDDEN))
+    params = from_torch(alone)
+    shapes = jax.tree.map(np.shape, model.init(jax.random.key(0), spec))
+    assert {name: np.shape(params[name]) for name in ("W_hq", "b_q")} == {
+        name: shapes[name] for name in ("W_hq", "b_q")
+    }
+    params = jax.tree.map(jnp.asarray, params)
+    state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, spec))
+    _, outputs = model.unroll(params, state, jnp.asarray(found["xs"]))
+    np.testing.assert_allclose(outputs, found["hidden"], atol=1e-5)
