@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
     run = Run.open(args.run)
     found = measure(
-        run, strategies or [run.experiment.gradient], draws=args.draws, windows=args.windows, at=args.at, seed=args.seed
+        run, strategies or [run.experiment.setup().gradient], draws=args.draws, windows=args.windows, at=args.at, seed=args.seed
     )
     print("{} windows of {} steps, {} rows".format(*found.shape))
     print(found)

@@ -221,7 +221,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 from annotated_types import Interval
-from seqjax import Plugin
+from seqjax.plugin import Plugin
 
 Share = Annotated[float, Interval(gt=0, le=1)]
 

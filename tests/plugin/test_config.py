@@ -60,7 +60,7 @@ EXPERIMENTS = [
         train=1.0,
         heldout=0.0,
         gradient=Randomized(keep_prob=(1.0, 0.5, 0.1 + 0.2)),
-        optimizer=SGD(),  # a table without clip_norm must not take the default recipe's
+        optimizer=SGD(),  # a table without clip_norm must not take the default experiment's
     ),
     Experiment(dataset=TextFile(path="", errors="strict"), train=1 / 3, heldout=1, gradient=Randomized(keep_prob=1.0)),
     Experiment(dataset=TimeMachine(path="x"), sampler=Sequential(), gradient=RTRL(), optimizer=Adam()),
@@ -266,7 +266,7 @@ def test_nested_plugins_round_trip(stacked):
     ("table", "words"),
     [
         ('[model.inner]\nplugin = "rnn"\nhiden = 3', ("hiden: RNN has no such field", "'hidden'")),
-        ("[model.inner]\nhidden = 3", ("plugin",)),  # the default recipe's model is not this field's
+        ("[model.inner]\nhidden = 3", ("plugin",)),  # the default experiment's model is not this field's
         ('[model.inner]\nplugin = "rnm"', ("unknown model 'rnm'", "'rnn'")),
         ('inner = "rnn"', ("inner = 'rnn'", "a model")),
         ('[model.outer]\nplugin = "stacked"\n[model.outer.inner]\nplugin = "rnn"\nhidden = 0', ("hidden = 0",)),

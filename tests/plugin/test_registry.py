@@ -300,7 +300,7 @@ def test_two_packages_with_one_short_name(site):
         assert all(repr(full_id) in done.stderr for full_id in offered)
     for full_id in ("seqjax/full", "seqjax-rival/full"):
         assert seqjax("show", "gradient", full_id, **env).stdout.startswith(f"gradient {full_id}\n")
-    # The default recipe names full ids, and stays what it is.
+    # The default experiment names full ids, and stays what it is.
     done = seqjax("run", "--print-config", **env)
     assert tomllib.loads(done.stdout)["gradient"] == {"plugin": "seqjax/full", "checkpoint": False}
 

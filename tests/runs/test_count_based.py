@@ -157,4 +157,4 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert "seqjax measure" not in out
     assert main(["evaluate", "run", "--load", "mine.py"]) == 0
     assert main(["measure", "run", "--load", "mine.py"]) == 2
-    assert "counted, and has no gradient" in capsys.readouterr().err
+    assert "count-based: it is not trained, and has no gradient" in capsys.readouterr().err

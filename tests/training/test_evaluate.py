@@ -241,7 +241,7 @@ def to_float32(stream):
 def test_own_data_of_another_kind_are_an_error(name):
     run = RUNS[name]
     for data in BAD[name]:
-        with pytest.raises(Error, match=f"a {type(data).__name__} is not what this model reads") as caught:
+        with pytest.raises(Error, match=f"it cannot read this {type(data).__name__}") as caught:
             run.evaluate(data)
         assert caught.value.exit_code == 2
         assert str(run.spec.inputs) in str(caught.value)

@@ -126,6 +126,23 @@ def test_the_choice_among_the_likeliest_is_what_enumeration_gives(x64, top_k, to
         np.testing.assert_allclose(found, likeliest_by_enumeration(p, top_k, top_p), atol=1e-12)
 
 
+@pytest.mark.parametrize("p", [(0.3, 0.1, 0.1, 0.5), (0.2, 0.4, 0.1, 0.3), (0.07, 0.33, 0.25, 0.35)], ids=str)
+def test_a_sum_that_equals_p_but_for_rounding_is_enough(p):
+    """In float32 .5 + .3 is below .8, and must not let in a third token."""
+    logits, sums = jnp.log(jnp.array(p)), np.cumsum(np.sort(p)[::-1]).tolist()
+    kept = [int(jnp.isfinite(_likeliest(logits, 4, round(total, 9))).sum()) for total in sums]
+    assert kept == [1, 2, 3, 4]
+
+
+def test_without_top_p_the_tail_of_a_confident_model_is_drawn():
+    """In bfloat16 the likeliest token alone has a rounded probability of 1."""
+    params = {"logits": jnp.log(jnp.array([1e-9, 0.998, 0.001, 0.001, 1e-9, 1e-9])).astype(jnp.bfloat16)}
+    assert jax.nn.softmax(params["logits"])[1] == 1
+    for options in ({}, {"top_k": 5}, {"top_p": 1.0}):
+        assert set("bc") & set(generate(Fixed(), params, CODEC, "a", 20_000, 1.0, **options))
+    assert set(generate(Fixed(), params, CODEC, "a", 20_000, 1.0, top_p=0.9)) == {"a"}
+
+
 def test_what_sums_to_exactly_p_is_enough():
     """Probabilities 1/2, 1/4, 1/8, 1/8, whose sums are exact."""
     logits = jnp.log(jnp.array([0.125, 0.5, 0.25, 0.125]))

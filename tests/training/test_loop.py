@@ -11,7 +11,7 @@ import pytest
 
 from seqjax import Error, Problem, Spec, Tokens, training
 from seqjax.data import Stream
-from seqjax.training import run_epoch
+from seqjax.training import TrainingSetup, run_epoch
 from seqjax.training.loop import init_train_state
 from seqjax_gradients import RTRL, Full, Randomized
 from seqjax_models import MLP, RNN
@@ -22,6 +22,7 @@ V, T, B = 5, 6, 4
 SPEC = Spec(Tokens(V))
 PROBLEM = Problem.of(RNN(hidden=3), SPEC)
 SAMPLER = Sequential(batch_size=B, num_steps=T)
+DEFAULTS = {"sampler": SAMPLER, "gradient": Full(), "optimizer": SGD(learning_rate=0.5), "epochs": 2}
 
 
 def tokens(*lengths, masked=False):
@@ -39,13 +40,18 @@ def weights():
 
 def train(stream=None, **options):
     """A copy of the state after each epoch of a training, and its rows: two epochs of 8 updates by default."""
-    defaults = {"sampler": SAMPLER, "gradient": Full(), "optimizer": SGD(learning_rate=0.5), "epochs": 2}
-    epochs = training(PROBLEM, tokens(200) if stream is None else stream, **(defaults | options))
+    epochs = training(PROBLEM, tokens(200) if stream is None else stream, **(DEFAULTS | options))
     states, rows = [], []
     for state, row in epochs:
         states.append(copy(state))
         rows.append(row)
     return states, rows
+
+
+def setup(gradient, optimizer, seed=0, rows=B):
+    """What `init_train_state` takes of a setup."""
+    sampler = Sequential(batch_size=rows, num_steps=T)
+    return TrainingSetup(sampler=sampler, gradient=gradient, optimizer=optimizer, epochs=1, seed=seed)
 
 
 def copy(state):
@@ -80,7 +86,9 @@ def train_by_hand(params, stream, optimizer, epochs, seed=0):
     params, h, n = jax.tree.map(np.asarray, params), np.zeros((B, 3)), len(stream.inputs)
     mean, square, updates = *[jax.tree.map(np.zeros_like, params)] * 2, []
     for epoch in range(epochs):
-        for starts, scored, reset in zip(*SAMPLER.plan(stream.bounds, np.random.default_rng((seed, epoch))), strict=True):
+        for starts, scored, reset in zip(
+            *SAMPLER.plan(stream.bounds, np.random.default_rng((seed, epoch))), strict=True
+        ):
             h = np.where(reset[:, None], 0, h)
             at = np.minimum(starts + np.arange(T)[:, None], n - 1)
             t = np.arange(T)[:, None]
@@ -205,6 +213,25 @@ def test_a_stream_may_live_on_the_device_and_have_any_integer_type():
     assert_same(train(moved)[0], train(stream)[0])
 
 
+def test_the_states_that_are_yielded_can_be_kept():
+    """The next epoch donates its own buffers, and not those of a state that the caller has kept."""
+    kept = [state for state, _ in training(PROBLEM, tokens(200), **DEFAULTS)]
+    states, _ = train()
+    for state, expected in zip(kept, states, strict=True):
+        assert_same(state, expected)
+
+
+def test_the_dtype_of_the_computation_can_be_chosen():
+    half = Problem.of(RNN(hidden=3), SPEC, dtype=jnp.bfloat16)
+    expected, rows = [list(column) for column in zip(*training(half, tokens(200), **DEFAULTS), strict=True)]
+    states, same = train(dtype=jnp.bfloat16)
+    assert_same(states, expected)
+    assert [row["train_loss"] for row in rows] == [row["train_loss"] for row in same]
+    assert rows[0]["train_loss"] != train()[1][0]["train_loss"]
+    with pytest.raises(Error, match="only a problem of a model"):
+        training(Problem(lambda p, s, x: (s, 0.0 * p)), tokens(200), **DEFAULTS, dtype=jnp.bfloat16)
+
+
 def test_run_epoch_is_pure_and_can_be_vmapped_over_seeds():
     """With numpy arrays and without jit, then side by side: the same as `training` one after the other."""
     stream, gradient, optimizer = tokens(200), Randomized(), SGD(learning_rate=0.5, clip_norm=0.2)
@@ -214,7 +241,7 @@ def test_run_epoch_is_pure_and_can_be_vmapped_over_seeds():
     def epoch(state):
         return run_epoch(PROBLEM, gradient, tx, state, stream, plan)
 
-    starts = [init_train_state(PROBLEM, gradient, optimizer, 1, B, seed) for seed in (0, 1)]
+    starts = [init_train_state(PROBLEM, setup(gradient, optimizer, seed), 1) for seed in (0, 1)]
     before = copy(starts)
     state, updates = epoch(starts[0])
     assert_same(starts, before)
@@ -231,10 +258,10 @@ def test_run_epoch_is_pure_and_can_be_vmapped_over_seeds():
 
 
 def test_every_update_draws_anew():
-    """The same batch again, at the same parameters: only the edge_weights differ."""
+    """The same batch again, at the same parameters: only the edge weights differ."""
     stream, gradient, tx = tokens(T * B), Randomized(keep_prob=0.5), optax.sgd(0.0)
     plan = SAMPLER.plan(stream.bounds, np.random.default_rng((0, 0)))
-    start = init_train_state(PROBLEM, gradient, tx, 4, B, 0, weights())
+    start = init_train_state(PROBLEM, setup(gradient, tx), 4, weights())
     again = jax.tree.map(lambda a: np.concatenate([a] * 4), plan)
     _, updates = jax.jit(lambda state: run_epoch(PROBLEM, gradient, tx, state, stream, again, T))(start)
     assert len(set(updates["loss"].tolist())) == 1
@@ -253,7 +280,7 @@ def test_rows_that_fill_up_a_batch_change_nothing(x64):
     tx = optax.sgd(0.5)
     results = []
     for rows, p in ((2, plan), (4, padded)):
-        start = init_train_state(PROBLEM, Full(), tx, 1, rows, 0, params)
+        start = init_train_state(PROBLEM, setup(Full(), tx, rows=rows), 1, params)
         results.append(jax.jit(lambda s, p=p: run_epoch(PROBLEM, Full(), tx, s, stream, p, T))(start))
     (state, updates), (wide, wide_updates) = results
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-13), state.params, wide.params)
@@ -369,7 +396,7 @@ def test_the_update_that_is_not_finite_is_named_and_the_state_before_it_kept(bad
         assert_same(caught.value.state.params, jax.tree.map(jnp.asarray, START))
         return
     tx = SGD(learning_rate=0.1).build(1)
-    start = init_train_state(FOREIGN, Full(), tx, 1, B, 0, START)
+    start = init_train_state(FOREIGN, setup(Full(), tx), 1, START)
     expected, _ = run_epoch(FOREIGN, Full(), tx, start, stream, jax.tree.map(lambda a: a[:batch], plan), T)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), caught.value.state.params, expected.params)
 
@@ -393,7 +420,9 @@ def test_a_second_epoch_that_diverges_keeps_the_first_bit_for_bit():
     seed, later, earlier = next(
         (seed, first, second)
         for seed in range(100)
-        for first, second in [[SAMPLER.plan(stream.bounds, np.random.default_rng((seed, e))).starts[0, 0] for e in (0, 1)]]
+        for first, second in [
+            [SAMPLER.plan(stream.bounds, np.random.default_rng((seed, e))).starts[0, 0] for e in (0, 1)]
+        ]
         if second < first
     )
     assert earlier < later
@@ -422,7 +451,9 @@ def test_an_epoch_compiles_once_and_an_equal_recipe_not_again(caplog):
     """Epochs of one length share a compilation; new but equal plugins, and another seed, share it too."""
     stream = tokens(200)
     sampler = {"batch_size": B, "num_steps": T}
-    lengths = {len(Sequential(**sampler).plan(stream.bounds, np.random.default_rng((0, epoch))).starts) for epoch in range(6)}
+    lengths = {
+        len(Sequential(**sampler).plan(stream.bounds, np.random.default_rng((0, epoch))).starts) for epoch in range(6)
+    }
 
     def compiled():
         """How often an epoch was compiled, and how often the cell was traced."""

@@ -1,0 +1,197 @@
+"""What was trained is kept: whatever other file is damaged, and whatever cannot be shown of it."""
+
+import contextlib
+import os
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+import pytest
+
+from seqjax import Error, Experiment, Run, Text, Tokenizer, register
+from seqjax.files import open_plain, write
+from seqjax.plugin import registry
+from seqjax.runs import checkpoint, folder
+from seqjax_models import RNN
+from seqjax_optimizers import SGD
+from seqjax_samplers import Sequential
+from seqjax_tokenizers import Word
+
+TINY = Experiment(
+    dataset=Text("the cat sat on the mat. " * 20),
+    model=RNN(hidden=2),
+    sampler=Sequential(2, 8),
+    optimizer=SGD(0.5),
+    epochs=3,
+)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    return TINY.run(tmp_path / "run").path
+
+
+def contents(path):
+    return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+# --- a damaged metrics.jsonl ---
+
+DAMAGE = {
+    "torn": lambda data: data[:-30],
+    "last row gone": lambda data: data[: data.rindex(b"\n", 0, -1) + 1],
+    "first row gone": lambda data: data[data.index(b"\n") + 1 :],
+    "empty": lambda data: b"",
+    "rows swapped": lambda data: b"".join(data.splitlines(keepends=True)[::-1]),
+    "a text for a number": lambda data: data.replace(b'"epoch": 2', b'"epoch": "2"'),
+    "no epoch": lambda data: data.replace(b'"epoch": 2', b'"epic": 2'),
+    "no rows": lambda data: b"[]\n[]\n[]\n",
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*last line is incomplete")
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_metrics_of_a_finished_run_are_exit_4_and_nothing_is_deleted(finished, damage):
+    file = finished / folder.METRICS
+    file.write_bytes(DAMAGE[damage](file.read_bytes()))
+    before = contents(finished)
+    for use in (lambda: TINY.run(finished), lambda: Run.open(finished)):
+        with pytest.raises(Error, match=r"metrics\.jsonl") as caught:
+            use()
+        assert caught.value.exit_code == 4
+    assert contents(finished) == before
+
+
+# --- what is only for looking at ---
+
+
+@register("tokenizer", "lossy-words")
+@dataclass(frozen=True)
+class LossyWords(Tokenizer):
+    """Words, joined without spaces, so that `join` is not the inverse of `split`."""
+
+    def split(self, text):
+        return text.split()
+
+    def join(self, tokens):
+        return "".join(tokens)
+
+
+@dataclass(frozen=True)
+class Fails(LossyWords):
+    """A tokenizer that cannot join at all."""
+
+    def join(self, tokens):
+        raise LookupError("no such word")
+
+
+@pytest.fixture
+def fails():
+    register("tokenizer", "fails")(Fails)
+    yield Fails()
+    del registry._registered["tokenizer", "local/fails"]
+
+
+@pytest.mark.parametrize("tokenizer", [Word(min_freq=500), LossyWords()], ids=["word", "lossy"])
+def test_a_tokenizer_whose_join_is_not_the_inverse_loses_no_run(tmp_path, tokenizer):
+    run = replace(TINY, tokenizer=tokenizer, sampler=Sequential(2, 4)).run(tmp_path / "run", progress=True)
+    assert run.finished
+    jax.tree.map(np.testing.assert_array_equal, Run.open(run.path).params, run.params)
+    assert (run.path / folder.SAMPLES).is_file()
+
+
+def test_samples_that_cannot_be_made_are_said_and_lose_no_run(tmp_path, fails, capsys):
+    experiment = replace(TINY, tokenizer=fails, sampler=Sequential(2, 4))
+    run = experiment.run(tmp_path / "run")
+    assert Run.open(run.path).finished
+    assert "no samples could be made: LookupError: no such word" in (run.path / folder.SAMPLES).read_text()
+    assert "the parameters are saved" in capsys.readouterr().out
+    assert experiment.run(run.path).finished, "it is opened, and not trained again"
+
+
+@pytest.mark.parametrize("missing", [folder.SAMPLES, folder.HISTORY])
+def test_what_a_kill_left_out_of_a_finished_run_is_made_when_it_is_opened(finished, missing):
+    before = contents(finished)
+    (finished / missing).unlink()
+    checkpoint._folder(finished).mkdir()
+    TINY.run(finished)
+    assert contents(finished) == before
+
+
+# --- links and other things that are not plain files ---
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A file of the user's, outside of the folder of any run."""
+    file = tmp_path / "elsewhere.txt"
+    file.write_text("mine")
+    return file
+
+
+@pytest.mark.parametrize("name", [folder.LOCK, folder.METRICS, folder.ENVIRONMENT, folder.CODEC])
+def test_a_link_in_the_place_of_a_file_is_refused_and_not_followed(tmp_path, elsewhere, name):
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / name).symlink_to(elsewhere)
+    with contextlib.suppress(Error):  # of a file that is written anew the link is replaced
+        TINY.run(path)
+    assert elsewhere.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [folder.HISTORY, folder.SAMPLES, folder.PARAMS, folder.DIVERGED])
+def test_a_link_in_the_place_of_a_result_is_replaced_and_not_followed(tmp_path, elsewhere, name, monkeypatch):
+    path = tmp_path / "run"
+    create = folder.write_rows
+
+    def link(*args):
+        create(*args)
+        (path / name).symlink_to(elsewhere)
+
+    monkeypatch.setattr(folder, "write_rows", link)
+    with contextlib.suppress(Error):
+        TINY.run(path)
+    assert elsewhere.read_text() == "mine"
+
+
+def test_checkpoints_behind_a_link_are_neither_written_nor_deleted(finished, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / f"{7:010}-{'0' * 64}.safetensors").write_text("mine")
+    (finished / folder.CHECKPOINTS).symlink_to(other)
+    with pytest.raises(Error, match="is a link") as caught:
+        TINY.run(finished)
+    assert caught.value.exit_code == 4
+    assert [file.read_text() for file in other.iterdir()] == ["mine"]
+
+
+def test_the_name_of_a_file_that_is_being_written_cannot_be_guessed(tmp_path, monkeypatch):
+    parts, replaced = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda part, path: (parts.append(part.name), replaced(part, path)))
+    for _ in range(2):
+        write(tmp_path / "file", b"data")
+    assert len(set(parts)) == 2
+    assert all(len(name) >= len("file.") + 16 for name in parts)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_only_plain_files_are_opened(tmp_path, elsewhere, kind):
+    path = tmp_path / "it"
+    {"link": lambda: path.symlink_to(elsewhere), "folder": path.mkdir, "pipe": lambda: os.mkfifo(path)}[kind]()
+    with pytest.raises(Error, match="is not a plain file") as caught:
+        open_plain(path, os.O_RDONLY)
+    assert caught.value.exit_code == 4
+
+
+# --- how a run shows itself ---
+
+
+def test_a_run_shows_its_folder_or_that_it_has_none(finished):
+    assert repr(Run.open(finished)).endswith(f"path={str(finished)!r})")
+    assert repr(replace(TINY, epochs=1).run()).endswith("path=None)")
+
+
+def test_a_prepared_dataset_shows_sizes_and_no_arrays(finished):
+    shown = repr(TINY.run(finished).prepared)
+    assert len(shown) < 600
+    assert "array" not in shown
