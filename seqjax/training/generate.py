@@ -1,4 +1,4 @@
-"""Continuing a sequence of tokens."""
+"""Generates a continuation of a text, token by token."""
 
 import functools
 import math
@@ -29,25 +29,26 @@ def generate(
     seed: Any = 0,
     unknown: bool = False,
 ) -> str:
-    """The prompt and its continuation by `length` tokens.
+    """The prompt, continued by `length` tokens.
 
-    The model reads the prompt, then each token that it has chosen. An empty prompt is read as token 0, whatever that
-    is, and is not part of the result. The same arguments give the same text.
+    The model reads the prompt, and then each token that was chosen. If the prompt is empty, the model reads token 0
+    first, which is not part of the result. Equal arguments give equal texts.
 
     Args:
         model: a model of tokens.
         params: its parameters.
-        codec: between text and ids.
-        prompt: how the text begins.
-        length: number of tokens to add.
-        temperature: 0 chooses the likeliest token; else token i with probability ∝ p_i^(1/temperature).
-        top_k: only among the k likeliest; None: among all.
-        top_p: only among the fewest likeliest whose probabilities sum to at least p; None: among all.
-        seed: of the choice.
-        unknown: whether `<unk>` may be chosen, and may stand in a prompt for what is not in the vocabulary.
+        codec: turns text into ids, and back.
+        prompt: the beginning of the text.
+        length: the number of tokens to add.
+        temperature: 0 chooses the likeliest token. Otherwise token i is drawn with a probability ∝ p_i^(1/temperature).
+        top_k: draws from the k likeliest tokens only; None: from all.
+        top_p: draws from the smallest set of likeliest tokens whose probabilities sum to at least p, of those that
+            `top_k` leaves; None or 1: from all.
+        seed: the seed of the draws.
+        unknown: whether `<unk>` may be chosen, and whether a prompt may have unknown tokens, which are read as `<unk>`.
 
     Raises:
-        Error: the prompt has symbols that are not in the vocabulary, or an argument is of another type or out of range.
+        Error: the prompt has tokens that are not in the vocabulary; an argument has a wrong type or is out of range.
     """
     _check(prompt, length, temperature, top_k, top_p, seed)
     ids = np.asarray(codec.encode(prompt), np.int32)
@@ -58,15 +59,17 @@ def generate(
     if length == 0:
         return prompt
     read = ids if len(ids) else np.zeros(1, np.int32)
-    padded = np.pad(read, (0, 2 ** math.ceil(math.log2(len(read))) - len(read)))  # one compilation for many lengths
+    # The length is padded to a power of two, so that prompts of many lengths share one compiled program.
+    padded = np.pad(read, (0, 2 ** math.ceil(math.log2(len(read))) - len(read)))
     key = None if temperature == 0 else jax.random.key(seed)
-    limits = (len(codec) if top_k is None else top_k, 1.0 if top_p is None else top_p)
+    # Only the limit ∞ filters nothing: rounded sums reach 1 before the last of the likeliest tokens.
+    limits = (len(codec) if top_k is None else top_k, math.inf if top_p in (None, 1) else top_p)
     added = _continue(model, Spec(codec.spec), length, params, padded, len(read), allowed, key, temperature, limits)
     return codec.decode(np.concatenate([ids, added]))
 
 
 def _check(prompt, length, temperature, top_k, top_p, seed):
-    """Raises an `Error` with all that is wrong."""
+    """Raises an `Error` with all faults of the arguments."""
     ranges = {
         f"prompt = {prompt!r:.80} must be a text": isinstance(prompt, str),
         f"length = {length!r} must be a whole number, at least 0": is_whole(length) and length >= 0,
@@ -99,10 +102,11 @@ def _continue(
     temperature: Any,
     limits: tuple[Any, Any],
 ) -> Int[Array, " length"]:
-    """Reads the first `count` ids, then chooses `length` more."""
+    """The `length` ids that are chosen after the first `count` ids were read."""
     step = functools.partial(model.step, params)
 
     def read(carry, inputs):
+        # Padding must not change the state, so from step `count` on the old state and logits are kept.
         t, x = inputs
         return jax.tree.map(lambda new, old: jnp.where(t < count, new, old), step(carry[0], x), carry), None
 
@@ -125,9 +129,14 @@ def _continue(
 
 
 def _likeliest(logits: Float[Array, " V"], top_k: Any, top_p: Any) -> Float[Array, " V"]:
-    """The logits, with -∞ for all but the `top_k` likeliest, and of those but the fewest that sum to `top_p`."""
+    """The logits of the tokens that may be drawn, and -∞ for the others.
+
+    One of the `top_k` likeliest tokens may be drawn if the probabilities of the likelier ones sum to less than `top_p`.
+    """
     order = jnp.argsort(-logits)
     among_k = jnp.where(jnp.arange(len(logits)) < top_k, logits[order], -jnp.inf)
     p = jax.nn.softmax(among_k)
-    kept = jnp.where(jnp.cumsum(p) - p < top_p, among_k, -jnp.inf)
+    # Rounding may leave a sum that equals top_p a few ulp below it, and must not let in another token.
+    almost = top_p * (1 - 8 * jnp.finfo(p.dtype).eps)
+    kept = jnp.where(jnp.cumsum(p) - p < almost, among_k, -jnp.inf)
     return jnp.zeros_like(logits).at[order].set(kept)
