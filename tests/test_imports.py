@@ -63,11 +63,23 @@ def test_import_seqjax_is_light(tmp_path):
     assert {name for name in modules if name.startswith("seqjax")} == {"seqjax"}
 
 
-@pytest.mark.parametrize("use", ["seqjax.names('model'), seqjax.entries('gradient')", "seqjax.Error, seqjax.register"])
+@pytest.mark.parametrize("use", ["seqjax.names('model'), seqjax.create", "seqjax.Error, seqjax.register"])
 def test_names_are_had_without_jax(tmp_path, use):
     modules, _ = probe(f"import seqjax; {use}", tmp_path)
     assert "jax" not in modules
     assert not plugin_modules(modules)
+
+
+LAYERS_ABOVE = ("data", "models", "training", "runs", "report", "analysis", "cli", "testing", "diagnostics")
+
+
+def test_the_gradient_layer_can_be_used_alone(tmp_path):
+    """Neither datasets nor tokenizers, pydantic, matplotlib or rich are imported with it, nor any other layer."""
+    statement = "import seqjax.gradients; from seqjax.gradients import *"
+    modules, _ = probe(statement, tmp_path)
+    assert "jax" in modules
+    assert not modules & {"datasets", "tokenizers", "pydantic", "matplotlib", "rich", "flax", "optax", "safetensors"}
+    assert not {name for name in modules if name.startswith(tuple(f"seqjax.{layer}" for layer in LAYERS_ABOVE))}
 
 
 def test_every_public_name_can_be_had_alone(tmp_path):
@@ -87,17 +99,17 @@ for name in {public}:
 def test_a_public_name_that_its_module_has_too_is_not_hidden_by_it():
     """A module, once imported, is an attribute of the package; lazy_loader keeps it from hiding what it holds."""
     code = (
-        "import types, seqjax.from_flax, seqjax.from_torch, seqjax.script\n"
-        "assert not isinstance(seqjax.from_flax, types.ModuleType)\n"
-        "assert not isinstance(seqjax.from_torch, types.ModuleType)\n"
-        "assert not isinstance(seqjax.script, types.ModuleType)\n"
+        "import types, seqjax, seqjax.diagnostics.lags, seqjax.models.from_flax, seqjax.runs.sweep, seqjax.training\n"
+        "functions = (seqjax.diagnostics.lags, seqjax.models.from_flax, seqjax.runs.sweep, seqjax.training)\n"
+        "assert not any(isinstance(function, types.ModuleType) for function in functions)\n"
+        "from seqjax.training import TrainingSetup\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_asking_for_one_plugin_imports_its_file_alone(tmp_path):
     modules, backends = probe("from seqjax_gradients import Truncated", tmp_path)
-    assert plugin_modules(modules) == {"seqjax_gradients.truncated", "seqjax_gradients._segments"}
+    assert plugin_modules(modules) == {"seqjax_gradients.truncated"}
     assert backends == []
 
 
@@ -145,9 +157,8 @@ DEFAULTS = {
     "seqjax_models.rnn",
     "seqjax_gradients.full",
     "seqjax_optimizers.sgd",
-    "seqjax_optimizers._scheduled",
 }
-TRUNCATED = DEFAULTS - {"seqjax_gradients.full"} | {"seqjax_gradients.truncated", "seqjax_gradients._segments"}
+TRUNCATED = DEFAULTS - {"seqjax_gradients.full"} | {"seqjax_gradients.truncated"}
 
 
 @pytest.mark.parametrize(
@@ -155,7 +166,7 @@ TRUNCATED = DEFAULTS - {"seqjax_gradients.full"} | {"seqjax_gradients.truncated"
     [
         (["show", "model", "rnn"], 0, {"seqjax_models.rnn"}),
         (["show", "gradient", "randomized"], 0, {"seqjax_gradients.randomized"}),
-        (["show", "optimizer", "adam"], 0, {"seqjax_optimizers.adam", "seqjax_optimizers._scheduled"}),
+        (["show", "optimizer", "adam"], 0, {"seqjax_optimizers.adam"}),
         (["run", "--model.hiden", "3"], 2, DEFAULTS),
         (["run", "--model", "rnn", "--model.hidden", "-3"], 2, DEFAULTS),
         (["run", "--gradient", "truncated", "--gradient.steps", "0"], 2, TRUNCATED),

@@ -1,27 +1,28 @@
-"""Adam."""
+"""The optimizer Adam."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import optax
+from annotated_types import Interval
 
 from seqjax import register
-
-from ._scheduled import Decay, Positive, Scheduled
+from seqjax.training import ScheduledOptimizer
 
 
 @register("optimizer", "adam")
 @dataclass(frozen=True)
-class Adam(Scheduled):
-    """Adam: steps scaled by running means of the gradient and of its square (Kingma & Ba 2015)."""
+class Adam(ScheduledOptimizer):
+    """Adam: steps along a running mean of the gradient, divided by the root of one of its square (Kingma & Ba 2015)."""
 
-    learning_rate: Positive = 0.001
-    b1: Decay = 0.9
+    learning_rate: Annotated[float, Interval(gt=0)] = 0.001
+    b1: Annotated[float, Interval(ge=0, lt=1)] = 0.9
     """Decay of the running mean of the gradient."""
-    b2: Decay = 0.999
+    b2: Annotated[float, Interval(ge=0, lt=1)] = 0.999
     """Decay of the running mean of its square."""
-    eps: Positive = 1e-8
+    eps: Annotated[float, Interval(gt=0)] = 1e-8
     """Added to the denominator."""
 
     def build(self, num_updates):
-        """Clipping, then the step."""
+        """Clips the gradient, and then does the step."""
         return self.chain(optax.adam, num_updates, b1=self.b1, b2=self.b2, eps=self.eps)

@@ -8,4 +8,5 @@ from .generate import generate as generate
 from .loop import Diverged as Diverged
 from .loop import training as training
 from .optimizer import Optimizer as Optimizer
+from .optimizer import ScheduledOptimizer as ScheduledOptimizer
 from .setup import TrainingSetup as TrainingSetup

@@ -1,20 +1,77 @@
-"""Optimizers: plugins that build an optax transformation."""
+"""`Optimizer`: a plugin that builds an optax transformation; `ScheduledOptimizer` adds clipping and a schedule."""
 
-from typing import ClassVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
+import jax
+import jax.numpy as jnp
 import optax
+from annotated_types import Interval
 
 from seqjax.plugin.base import Plugin
 
 
 class Optimizer(Plugin):
-    """Turns gradients into updates."""
+    """Turns gradients into updates of the parameters. The author writes `build`."""
 
     kind: ClassVar[str] = "optimizer"
 
     def build(self, num_updates: int) -> optax.GradientTransformation:
         """The optax transformation for a training of about `num_updates` updates.
 
-        Numeric fields go through `optax.inject_hyperparams`, so that the learning rate can be read.
+        Pass numeric fields through `optax.inject_hyperparams`, so that metrics can show the learning rate, and so that
+        runs with different learning rates can be trained side by side.
         """
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ScheduledOptimizer(Optimizer):
+    """An optimizer with clipping and a learning rate that may change from update to update.
+
+    The author gives `learning_rate` a default, adds fields, and writes `build` as one call of `chain`:
+
+        def build(self, num_updates):
+            return self.chain(optax.rmsprop, num_updates, decay=self.decay)
+
+    With W = warmup · N, the learning rate of update n = 0, ..., N - 1 is
+
+        η (n + 1) / (W + 1)                      if n < W
+        η                                        after that, if the schedule is `constant`
+        η (1 + cos(π (n - W) / (N - W))) / 2     after that, if it is `cosine` (Loshchilov & Hutter 2017,
+                                                 arXiv:1608.03983)
+    """
+
+    learning_rate: Annotated[float, Interval(gt=0)]
+    """η, the step size; if it changes, its largest value."""
+    clip_norm: Annotated[float, Interval(gt=0)] | None = None
+    """Largest global norm of the gradient; a longer gradient is scaled down to it. None: no clipping."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Whether the learning rate stays constant, or falls along half a cosine to 0 at the end of the training."""
+    warmup: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Share of the updates over which the learning rate first rises linearly to η."""
+
+    def chain(self, make: Callable, num_updates: int, **fields: Any) -> optax.GradientTransformation:
+        """Clips the gradient, and then does the step of `make(learning_rate, **fields)`.
+
+        Args:
+            make: a function of optax, such as `optax.adam`.
+            num_updates: N.
+            fields: numeric arguments of `make`, which may be traced.
+        """
+        steady = self.schedule == "constant" and isinstance(self.warmup, float) and self.warmup == 0
+        rate = self.learning_rate if steady else self._rate(num_updates)
+        tx = optax.inject_hyperparams(make)(learning_rate=rate, **fields)
+        return tx if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), tx)
+
+    def _rate(self, num_updates: int) -> Callable[[jax.Array], jax.Array]:
+        """The learning rate as a function of n."""
+
+        def rate(count):
+            n, W = jnp.asarray(count, float), self.warmup * num_updates
+            past = jnp.clip((n - W) / (num_updates - W), 0, 1)
+            after = (1 + jnp.cos(jnp.pi * past)) / 2 if self.schedule == "cosine" else 1.0
+            return self.learning_rate * jnp.where(n < W, (n + 1) / (W + 1), after)
+
+        return rate
