@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from seqjax import Dataset, Text, register
-from seqjax.data.download import check_file, download
+from seqjax.data import check_file, download
 
 URL = "https://d2l-data.s3-accelerate.amazonaws.com/timemachine.txt"
 SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"

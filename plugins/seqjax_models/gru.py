@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from seqjax import Cell, register
-from seqjax.models.cell import sigmoid
+from seqjax.models import sigmoid
 
 
 @register("model", "gru")

@@ -6,7 +6,7 @@ from typing import Annotated
 from annotated_types import Interval
 
 from seqjax import Sampler, register
-from seqjax.data import prepare as data
+from seqjax.data import in_order
 
 
 @register("sampler", "in-order")
@@ -24,4 +24,4 @@ class InOrder(Sampler):
 
     def plan(self, bounds, rng):
         """⌈n / num_steps⌉ windows a document of n targets; nothing is random."""
-        return data.in_order(bounds, self.num_steps)
+        return in_order(bounds, self.num_steps)

@@ -7,7 +7,7 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import Error, Plan, Sampler, register
-from seqjax.data.sampler import cut_windows
+from seqjax.data import cut_windows
 
 
 @register("sampler", "random")

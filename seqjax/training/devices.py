@@ -1,4 +1,4 @@
-"""Which devices the rows of a batch are sharded over."""
+"""Chooses the devices over which the rows of a batch are sharded."""
 
 import os
 
@@ -9,16 +9,24 @@ from jax.sharding import AxisType, Mesh
 from seqjax.errors import Error
 
 ROWS = "rows"
-"""Name of the mesh axis over which the rows of a batch are sharded."""
+"""The name of the mesh axis over which the rows of a batch are sharded."""
 
 
 def num_cores() -> int:
-    """How many cores this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_mesh(batch_size: int, devices: int | None = None) -> Mesh:
-    """The devices over which the rows of a batch are sharded; None: the most that divide the batch."""
+    """A mesh of the devices over which the rows of a batch are sharded.
+
+    Args:
+        batch_size: the number of rows.
+        devices: the number of devices; None: the largest number that divides the batch.
+
+    Raises:
+        Error: there are fewer devices, or their number does not divide the batch.
+    """
     found = jax.devices()
     if devices is None:
         devices = max(n for n in range(1, len(found) + 1) if batch_size % n == 0)

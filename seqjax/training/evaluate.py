@@ -1,4 +1,4 @@
-"""The loss of a stream, exactly: in order, from the initial state, carried."""
+"""Evaluates a stream exactly: reads it in order, and carries the state through each document."""
 
 import functools
 import math
@@ -18,22 +18,22 @@ from seqjax.gradients.problem import Params, Problem
 from seqjax.models.model import ModelProblem
 
 WINDOW = 256
-"""Time steps scanned at once; the result does not depend on it."""
+"""Time steps of a window. The result does not depend on it."""
 
 
 def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]:
-    """Mean loss over every target of a stream, once each.
+    """The mean loss over all targets of a stream, each of which is read once.
 
-    The state is carried from the first step to the last; it starts afresh where a document starts.
+    The state is carried from step to step, and is reset where a document starts.
 
     Args:
-        problem: whose loss.
+        problem: the model with its loss.
         params: its parameters.
         stream: the data.
 
     Returns:
-        `loss`, `tokens` (how many targets were scored) and, where targets are tokens, `perplexity`. A stream without
-        targets has a loss of NaN.
+        `loss`, `tokens` (the number of targets that were scored) and, if targets are tokens, `perplexity`. The loss is
+        NaN if no target was scored.
     """
     losses, tokens = 0.0, 0
     plan = in_order(check_stream(stream).bounds, WINDOW)
@@ -48,25 +48,32 @@ def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]
 
 
 def perplexity(loss: float) -> float:
-    """Exp of the mean cross-entropy in nats: 1 if every token was certain, |V| if all were equally likely."""
+    """exp(loss), the perplexity of a mean cross-entropy in nats.
+
+    It is 1 if every token was certain, and |V| if all tokens were equally likely. Above 700 nats it is ∞.
+    """
     return math.inf if loss > 700 else math.exp(loss)
 
 
 def predicted_characters(codec: TextCodec, text: Text) -> int:
-    """How many characters of a text are predicted: all but those of each document's first token; 0 if some are lost."""
+    """The number of characters of a text that a model predicts: all but those of each document's first token.
+
+    It is 0 if the codec does not give the text back exactly, so that characters cannot be counted.
+    """
     count = 0
     for document in text.documents:
         ids = codec.encode(document)
         if codec.decode(ids) != document:
             return 0
-        first = codec.decode(ids[:1])  # a part of a character is not counted, so that the character is
+        # If the first token is a part of a character, the text does not start with it, and the character is predicted.
+        first = codec.decode(ids[:1])
         count += len(document) - (len(first) if document.startswith(first) else 0)
     return count
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _sums(problem, params, stream, plan):
-    """Summed loss and number of targets of each window."""
+    """The sum of the losses and the number of targets of each window."""
 
     def one(state, plan):
         state = problem.start(params, state, plan.reset)

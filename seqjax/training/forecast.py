@@ -1,4 +1,4 @@
-"""Going on with a series: predictions some steps ahead of what is known, and forecasts of what is not."""
+"""Continues a series: predictions of known values from earlier ones, and forecasts of the values after its end."""
 
 import functools
 from typing import Any
@@ -8,16 +8,26 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from seqjax.data.spec import Spec, Values
-from seqjax.errors import Error, is_whole
+from seqjax.errors import Error, check_whole
 from seqjax.gradients.problem import Params
 from seqjax.models.model import Model
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 4))
 def predict(model: Model, spec: Spec, params: Params, xs: Float[Array, "n dim"], ahead: int) -> Float[Array, "n dim"]:
-    """Entry t is the prediction of xs[t] from xs up to t - ahead; NaN where there is none.
+    """Predictions of each value of a series, a number of steps ahead.
 
-    The model reads the series up to each step, and from there on its own predictions.
+    The model reads xs[0], ..., xs[t - ahead], and then its own predictions up to that of xs[t].
+
+    Args:
+        model: a model that predicts the next value.
+        spec: its inputs and outputs.
+        params: its parameters.
+        xs: the series.
+        ahead: the number of steps, at least 1.
+
+    Returns:
+        float[n, dim]; entry t is the prediction of xs[t]. The first ahead + model.warmup entries are NaN.
     """
 
     def read(state, x):
@@ -28,6 +38,7 @@ def predict(model: Model, spec: Spec, params: Params, xs: Float[Array, "n dim"],
         states, y_TD = carry
         return jax.vmap(functools.partial(model.step, params))(states, y_TD), None
 
+    # The states after every step are kept, so that the predictions from all of them are continued side by side.
     read_all = jax.lax.scan(read, model.init_state(params, spec), xs)[1]
     (_, y_TD), _ = jax.lax.scan(go_on, read_all, length=ahead - 1)
     first = min(ahead + model.warmup, len(xs))
@@ -38,7 +49,15 @@ def predict(model: Model, spec: Spec, params: Params, xs: Float[Array, "n dim"],
 def forecast(
     model: Model, spec: Spec, params: Params, history: Float[Array, "n dim"], steps: int
 ) -> Float[Array, "steps dim"]:
-    """What follows a history: the model reads it, then each of its own predictions."""
+    """The values that a model predicts after a history. It reads the history, and then each of its own predictions.
+
+    Args:
+        model: a model that predicts the next value.
+        spec: its inputs and outputs.
+        params: its parameters.
+        history: the known values.
+        steps: the number of values to predict, at least 1.
+    """
     step = functools.partial(model.step, params)
     state, y_TD = jax.lax.scan(step, model.init_state(params, spec), history)
 
@@ -50,12 +69,24 @@ def forecast(
 
 
 def check_series(model: Model, spec: Spec, shape: tuple[int, ...], count: Any, name: str) -> None:
-    """Raises an `Error` unless the model can read its own predictions, and there is something for it to read."""
+    """Checks that a model can forecast a series.
+
+    Args:
+        model: the model.
+        spec: its inputs and outputs.
+        shape: the shape of the series.
+        count: the number of steps.
+        name: the name of `count`, for messages.
+
+    Raises:
+        Error: the model cannot read its own predictions; the series has another dim or is too short; `count` is not a
+            whole number, at least 1.
+    """
     if not isinstance(spec.inputs, Values) or spec.targets != spec.inputs:
         raise Error(
-            f"a model of {spec.inputs} to {spec.targets} does not forecast; a series is continued by its values"
+            f"a model that reads {spec.inputs} and predicts {spec.targets} does not forecast, since it cannot read its "
+            "own predictions; train a model on a Series"
         )
     if len(shape) != 2 or shape[1] != spec.inputs.dim or shape[0] <= model.warmup:
         raise Error(f"the model reads float[n, {spec.inputs.dim}], n at least {model.warmup + 1}; found shape {shape}")
-    if not is_whole(count) or count < 1:
-        raise Error(f"{name} = {count!r} must be a whole number, at least 1")
+    check_whole(**{name: (count, 1)})

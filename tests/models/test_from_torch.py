@@ -75,8 +75,13 @@ def by_hand(kind, weights, xs, layers, module="rnn."):
 def outputs_of(model, params, xs, spec):
     params = jax.tree.map(jnp.asarray, params)
     state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, spec))
-    by_step = unroll(lambda state, x: model.step(params, state, x), state, xs)[1]
-    at_once = model.unroll(params, state, xs)[1]
+
+    @jax.jit
+    def both(params, state, xs):
+        by_step = unroll(lambda state, x: model.step(params, state, x), state, xs)[1]
+        return by_step, model.unroll(params, state, xs)[1]
+
+    by_step, at_once = both(params, state, xs)
     np.testing.assert_allclose(by_step, at_once, atol=1e-12)
     return at_once
 

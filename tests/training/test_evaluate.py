@@ -104,7 +104,7 @@ def test_an_empty_stream_has_no_loss(lengths):
     assert math.isnan(row["perplexity"])
 
 
-def test_a_stream_within_the_context_has_no_loss():
+def test_a_stream_within_the_warmup_has_no_loss():
     problem = Problem.of(Sum(), Spec(Tokens(3)))
     row = evaluate(problem, problem.model.init(jax.random.key(0), problem.spec), tokens(3, (2, 1, 2)))
     assert row["tokens"] == 0
@@ -256,13 +256,14 @@ def test_a_scaled_series_has_its_loss_in_the_units_that_the_model_reads():
 
 
 def test_every_part_is_the_data_in_it():
-    """The rest is what follows the held-out part."""
-    run = untrained(BOOK, Char(), train=20, heldout=15)
+    """The rest follows the held-out part."""
+    text = Text(BOOK.text)
+    run = untrained(text, Char(), train=20, heldout=15)
     run._prepared = None
-    for part, (first, last) in {"train": (0, 20), "heldout": (20, 35), "rest": (35, len(BOOK))}.items():
-        run.codec = Char().fit(BOOK[:20])
-        run.spec = Spec(run.codec.spec)
-        run.params = run.experiment.model.init(jax.random.key(0), run.spec)
-        assert run.evaluate(part) == run.evaluate(BOOK[first:last])
+    run.codec = Char().fit(text[:20])
+    run.spec = Spec(run.codec.spec)
+    run.params = run.experiment.model.init(jax.random.key(0), run.spec)
+    for part, (first, last) in {"train": (0, 20), "heldout": (20, 35), "rest": (35, len(text))}.items():
+        assert run.evaluate(part) == run.evaluate(text[first:last])
     with pytest.raises(Error, match="no part 'test'; choose one of train, heldout, rest"):
         run.evaluate("test")
