@@ -6,7 +6,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from seqjax.errors import Error
 
@@ -26,7 +26,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise Error(f"{fault.filename or path} cannot be written: {reason}; try another folder", exit_code=6) from fault
 
 
-def open_plain(path: Path, flags: int) -> BinaryIO:
+def open_plain(path: Path, flags: int) -> IO[bytes]:
     """Opens a file that is neither a link nor a device nor a pipe, so that nothing outside the folder is touched.
 
     Args:

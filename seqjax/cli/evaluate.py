@@ -18,8 +18,8 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = Parser(
         prog="seqjax evaluate",
-        description="Loss (nats, or squared error), perplexity and bits per character; in order from the initial state, "
-        "every target once.",
+        description="Loss (nats, or squared error), perplexity and bits per character. Every target is evaluated once, "
+        "in order, from the initial state.",
     )
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
     what = parser.add_mutually_exclusive_group()

@@ -39,9 +39,8 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.runs.run import Run
 
     run = Run.open(args.run)
-    found = measure(
-        run, strategies or [run.experiment.setup().gradient], draws=args.draws, windows=args.windows, at=args.at, seed=args.seed
-    )
+    measured = strategies or [run.experiment.setup().gradient]
+    found = measure(run, measured, draws=args.draws, windows=args.windows, at=args.at, seed=args.seed)
     print("{} windows of {} steps, {} rows".format(*found.shape))
     print(found)
     if args.out:

@@ -13,7 +13,7 @@ from seqjax.cli.parser import Parser
 from seqjax.errors import Error
 from seqjax.files import disk_errors
 from seqjax.plugin import config
-from seqjax.plugin.base import Plugin, checked, fields_of, members
+from seqjax.plugin.base import Plugin, fields_of, make, members
 from seqjax.report.report import Report
 
 OWN = ("out", "help", "load", "debug")
@@ -53,10 +53,10 @@ def _run(main: Callable[..., Any], argv: Sequence[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.read(argv)
     strings = {name: text for name in fields_of(options) if (text := getattr(args, name)) is not None}
-    problems: list[str] = []
-    values = checked(options, config.parse_fields(options, strings), problems)
-    if problems:
-        raise Error(f"{parser.prog} cannot run:", problems=problems)
+    try:
+        values = vars(make(options, config.parse_fields(options, strings)))
+    except Error as fault:
+        raise Error(f"{parser.prog} cannot run:", problems=fault.problems) from fault
     # A folder that cannot be written is known before the work.
     if args.out is not None:
         with disk_errors(Path(args.out)):

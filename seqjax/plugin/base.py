@@ -1,4 +1,4 @@
-"""`Plugin`: a frozen dataclass whose fields are its hyper-parameters, checked whichever door a value came by."""
+"""`Plugin`: a frozen dataclass whose fields are its hyper-parameters, and the check of their values."""
 
 import ast
 import dataclasses
@@ -32,9 +32,9 @@ class Plugin:
     def __post_init__(self) -> None:
         problems = []
         for field in fields_of(type(self)).values():  # type: ignore[arg-type]
-            value, faults = _check(field, getattr(self, field.name))
+            value, found = _check(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-            problems += faults
+            problems += found
         if problems:
             raise Error(f"{type(self).__name__} cannot be made:", problems=problems)
 
@@ -61,7 +61,7 @@ class Field(NamedTuple):
     @property
     def type(self) -> str:
         """The type and its range in words, such as `float in (0, 1]`."""
-        return describe(self.hint)
+        return type_in_words(self.hint)
 
 
 @functools.cache
@@ -82,40 +82,52 @@ def fields_of(cls: type) -> dict[str, Field]:
     return found
 
 
-def checked(
-    cls: type, values: Mapping[str, Any], problems: list[str], given: Container[str] | None = None
-) -> dict[str, Any]:
-    """Values as the fields of `cls` hold them; unknown, missing and invalid ones go to `problems`, a line each.
+def make(cls: type, values: Mapping[str, Any]) -> Any:
+    """An instance of a plugin class from values by the names of its fields.
 
-    A field in `given` is not missing, even where `values` lack it.
+    Raises:
+        Error: unknown, missing and invalid fields, all at once.
     """
-    known, found = fields_of(cls), {}
+    known = fields_of(cls)
+    if values.keys() - known.keys() or any(field.required and field.name not in values for field in known.values()):
+        raise Error(f"{cls.__name__} cannot be made:", problems=faults(cls, values))
+    return cls(**values)
+
+
+def faults(cls: type, values: Mapping[str, Any], given: Container[str] | None = None) -> list[str]:
+    """The unknown, invalid and missing ones among the values of a plugin class, a line each.
+
+    Args:
+        cls: the class.
+        values: by the names of its fields.
+        given: fields that are not missing, even where `values` lack them; None: those in `values`.
+    """
+    known, found = fields_of(cls), []
     for name, value in values.items():
         if name in known:
-            found[name], faults = _check(known[name], value)
-            problems += faults
+            found += _check(known[name], value)[1]
         else:
             fields = ", ".join(known) or "none"
-            problems.append(f"{name}: {cls.__name__} has no such field{nearest(name, known)} (fields: {fields})")
+            found.append(f"{name}: {cls.__name__} has no such field{nearest(name, known)} (fields: {fields})")
     for field in known.values():
-        if field.required and field.name not in (given or values):
-            problems.append(f"{field.name}: missing; must be {field.type}")
+        if field.required and field.name not in (values if given is None else given):
+            found.append(f"{field.name}: missing; must be {field.type}")
     return found
 
 
-def describe(hint: Any) -> str:
+def type_in_words(hint: Any) -> str:
     """A type hint in words."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return describe(args[0]) + "".join(_range(meta) for meta in args[1:])
+        return type_in_words(args[0]) + "".join(_range(meta) for meta in args[1:])
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe(arg) for arg in args)
+        return " or ".join(type_in_words(arg) for arg in args)
     if origin is Literal:
         return " or ".join(repr(arg) for arg in args)
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        return f"a tuple of {describe(args[0])}"
+        return f"a tuple of {type_in_words(args[0])}"
     if origin is tuple:
-        return f"a tuple ({', '.join(map(describe, args))})"
+        return f"a tuple ({', '.join(map(type_in_words, args))})"
     if hint in (None, type(None)):
         return "none"
     if _is_plugin_class(hint):

@@ -1,8 +1,6 @@
-"""Nested dicts <-> plugins and experiments: one route for TOML, the command line and `create`.
+"""Nested dicts <-> plugins: one way for TOML, the command line and `create`.
 
-A configuration has the experiment's scalars at the top and a table for each kind of plugin, with the plugin's name
-under `plugin` and its fields beside it. Every fault of every table is reported at once. Nothing is imported for a table
-that only names its plugin until all names are known to be good.
+A plugin is a table with its name under `plugin` and its fields beside it. All faults of a table are reported at once.
 """
 
 import dataclasses
@@ -16,7 +14,7 @@ import tomli_w
 
 from seqjax.errors import Error
 from seqjax.plugin import registry
-from seqjax.plugin.base import Plugin, checked, fields_of, members
+from seqjax.plugin.base import Plugin, faults, fields_of, make, members
 
 IN_MEMORY = "in-memory"
 """Stands in a config for data that were given as an object; a run keeps them beside it."""
@@ -35,11 +33,12 @@ def create(kind: str, name: str, /, **fields: Any) -> Any:
     Raises:
         Error: unknown kind or name; a plugin that fails to import; unknown, missing or invalid fields, all at once.
     """
-    problems: list[str] = []
-    plugin = _make(registry.get(kind, name), fields, problems)
-    if problems:
-        raise Error(f"{kind} {name!r} cannot be made:", problems=problems)
-    return plugin
+    try:
+        return _build(registry.get(kind, name), fields)
+    except Error as fault:
+        if not fault.problems:
+            raise
+        raise Error(f"{kind} {name!r} cannot be made:", problems=fault.problems) from fault
 
 
 def overlay(base: Config, over: Config) -> Config:
@@ -149,34 +148,39 @@ def name_fault(kind: str, table: Any) -> str | None:
     return None
 
 
-def from_table(kind: str, table: Any, where: str, problems: list[str]) -> Any:
-    """The plugin of a table `{"plugin": name, field: value, ...}`; what is wrong with it goes to `problems`."""
+def from_table(kind: str, table: Any) -> Any:
+    """The plugin of a table `{"plugin": name, field: value, ...}`; a plugin is returned as it is.
+
+    Raises:
+        Error: an unknown name; unknown, missing or invalid fields, all at once.
+    """
     if isinstance(table, Plugin):
         return table
-    inside: list[str] = []
-    plugin = None
-    fault = name_fault(kind, table)
-    try:
-        if fault is None:
-            fields = {key: value for key, value in table.items() if key != "plugin"}
-            plugin = _make(registry.get(kind, table["plugin"]), fields, inside)
-    except Error as error:
-        fault = str(error)
-    problems += [f"{where} {problem}" for problem in ([fault] if fault else inside)]
-    return plugin
+    if fault := name_fault(kind, table):
+        raise Error(fault)
+    fields = {key: value for key, value in table.items() if key != "plugin"}
+    return _build(registry.get(kind, table["plugin"]), fields)
 
 
-def _make(cls: type, fields: Config, problems: list[str]) -> Any:
+def _build(cls: type, fields: Config) -> Any:
     """An instance of a plugin class; tables among the fields are plugins too."""
-    values, faults = dict(fields), len(problems)
+    values, problems = dict(fields), []
     for name, field in fields_of(cls).items():
         kind = next((m.kind for m in members(field.hint) if isinstance(m, type) and issubclass(m, Plugin)), None)
         if kind and isinstance(fields.get(name), Mapping):
-            values[name] = from_table(kind, fields[name], f"{name}:", problems)
-            if values[name] is None:
+            try:
+                values[name] = from_table(kind, fields[name])
+            except Error as fault:
+                problems += located(f"{name}:", fault)
                 del values[name]
-    values = checked(cls, values, problems, given=fields)
-    return cls(**values) if len(problems) == faults else None
+    if problems:
+        raise Error(f"{cls.__name__} cannot be made:", problems=[*problems, *faults(cls, values, given=fields)])
+    return make(cls, values)
+
+
+def located(where: str, fault: Error) -> list[str]:
+    """The problems of an error, each with the place where it lies in front."""
+    return [f"{where} {problem}" for problem in fault.problems or (str(fault),)]
 
 
 def describe(plugin: Any) -> str:

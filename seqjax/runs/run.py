@@ -159,9 +159,10 @@ class Run:
         return np.array([row[name] for row in self.metrics], np.float64)
 
     def evaluate(self, data: str | Data = "heldout") -> dict[str, Any]:
-        """Loss, number of targets, perplexity and bits per character, in order from the initial state, every target once.
+        """Loss, number of targets, perplexity and bits per character.
 
-        A loss is in nats for tokens, else a squared error in the units that the model reads.
+        Every target is evaluated once, in order, from the initial state. A loss is in nats for tokens, else a squared
+        error in the units that the model reads.
 
         Args:
             data: `"train"`, `"heldout"`, `"rest"` (what follows the held-out part), or data of your own, of the kind

@@ -1,4 +1,8 @@
-"""What a configuration says of an experiment: its scalars, its plugins, their defaults. Imports no jax."""
+"""The settings of an experiment, as a configuration gives them, and their defaults. Imports no jax.
+
+A configuration has the experiment's scalars at the top and a table for each kind of plugin. All faults of all tables
+are reported at once. Nothing is imported for a table that only names its plugin until all names are known to be good.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +12,8 @@ from annotated_types import Interval
 
 from seqjax.errors import Error, nearest
 from seqjax.plugin import registry
-from seqjax.plugin.base import Plugin, checked, fields_of
-from seqjax.plugin.config import Config, create, from_table, name_fault, overlay
+from seqjax.plugin.base import Plugin, faults, fields_of
+from seqjax.plugin.config import Config, create, from_table, located, name_fault, overlay
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "dataset": {"plugin": "seqjax/python-docs"},
@@ -53,7 +57,8 @@ def resolve(config: Config) -> Config:
     """The fields of an `Experiment` from a configuration laid over `DEFAULTS`.
 
     Kinds in `TRAINING` that the configuration does not name are left to the experiment, which knows whether its model
-    is trained. Where a name is wrong, nothing is imported unless other plugins are given fields, which may be wrong too.
+    is trained. Where a name is wrong, nothing is imported unless other plugins are given fields, since those may be
+    wrong, too.
 
     Raises:
         Error: whatever is wrong with it, all at once.
@@ -63,7 +68,8 @@ def resolve(config: Config) -> Config:
     for key in config:
         if key not in known and key not in registry.GROUPS:
             problems.append(f"{key}: Experiment has no such field{nearest(key, [*known, *registry.GROUPS])}")
-    fields = checked(Scalars, {key: value for key, value in merged.items() if key in known}, problems)
+    fields = {key: value for key, value in merged.items() if key in known}
+    problems += faults(Scalars, fields)
     named = [kind for kind in registry.GROUPS if kind in config or (kind in merged and kind not in TRAINING)]
     tables = {kind: merged[kind] for kind in named}
     wrong = {kind: fault for kind, table in tables.items() if (fault := name_fault(kind, table))}
@@ -73,7 +79,10 @@ def resolve(config: Config) -> Config:
         if kind in wrong:
             problems.append(f"[{kind}] {wrong[kind]}")
         elif not wrong or (kind in given and import_given):
-            fields[kind] = from_table(kind, table, f"[{kind}]", problems)
+            try:
+                fields[kind] = from_table(kind, table)
+            except Error as fault:
+                problems += located(f"[{kind}]", fault)
     if problems:
         raise Error("the configuration is not valid:", problems=problems)
     return fields

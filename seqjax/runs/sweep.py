@@ -54,8 +54,8 @@ class Runs(Mapping[str, Run]):
         variants: the variant of each name: runs of one variant differ in the seed alone; "" stands for "all".
 
     Raises:
-        Error: a run without a variant; runs of one variant that differ in more than the seed, as in their dataset or in JAX's
-            precision.
+        Error: a run without a variant; runs of one variant that differ in more than the seed, such as in their dataset
+            or in JAX's precision.
     """
 
     def __init__(self, runs: Mapping[str, Run], variants: Mapping[str, str]):
@@ -128,9 +128,9 @@ class Runs(Mapping[str, Run]):
     def compare(self, metric: str, against: str | None = None) -> Table:
         """What each variant came to: median, lowest and highest of the last value over its seeds.
 
-        With `against` also the mean difference to that variant, paired by seed, and its 95 % bootstrap interval (Efron &
-        Tibshirani 1993, 10,000 resamples of the seeds; few seeds give intervals that are too narrow). A run that
-        diverged or is unfinished has no value; such runs are counted apart, where there are any.
+        With `against` the table also has the mean difference to that variant, paired by seed, and its 95 % bootstrap
+        interval (Efron & Tibshirani 1993, 10,000 resamples of the seeds; with few seeds the interval is too narrow). A
+        run that diverged or is unfinished has no value; the table counts such runs where there are any.
 
         Args:
             metric: a column of the metrics, such as `"heldout_perplexity"`.

@@ -111,10 +111,10 @@ class Program:
 
     def transformation(self, **fields: Any) -> optax.GradientTransformation:
         """The optax transformation, with other values of some fields of its plugin."""
-        if not isinstance(self.optimizer, Optimizer):
-            return self.optimizer
-        optimizer: Any = dataclasses.replace(self.optimizer, **fields) if fields else self.optimizer
-        return optimizer.build(self.num_updates)
+        optimizer: Any = self.optimizer
+        if not isinstance(optimizer, Optimizer):
+            return optimizer
+        return dataclasses.replace(optimizer, **fields).build(self.num_updates)  # type: ignore[type-var]
 
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")

@@ -15,7 +15,7 @@ from annotated_types import Gt, Interval
 
 from seqjax import Error
 from seqjax.plugin import Plugin
-from seqjax.plugin.base import describe, fields_of, members
+from seqjax.plugin.base import type_in_words, fields_of, members
 
 Share = Annotated[float, Interval(gt=0, le=1)]
 
@@ -299,7 +299,7 @@ def test_a_class_without_source_works_without_docs():
     ],
 )
 def test_a_hint_in_words(hint, words):
-    assert describe(hint) == words
+    assert type_in_words(hint) == words
 
 
 def test_members_are_the_alternatives_without_ranges():
