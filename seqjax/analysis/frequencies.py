@@ -1,4 +1,4 @@
-"""How often the n-grams of a text occur: counts by rank, Zipf's exponent, stop words."""
+"""How often n-grams occur in a text: counts by rank, Zipf's exponent, stop words."""
 
 import functools
 from collections.abc import Collection, Hashable, Mapping
@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.analysis.ngrams import inside_documents
-from seqjax.data.stream import Stream, check_stream
+from seqjax.analysis.ngrams import number_ngrams
 from seqjax.data.tokenizer import UNKNOWN
-from seqjax.errors import Error, is_whole
+from seqjax.errors import Error, check_whole, is_whole
 from seqjax.report.table import Table
 
 _FUNCTION_WORDS = """
@@ -24,21 +23,21 @@ _FUNCTION_WORDS = """
     again here how just more most not now only then there too very when where why
 """
 STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
-"""English words that hold a sentence together: determiners, pronouns, prepositions, conjunctions, auxiliary verbs and a
-few adverbs, in lower case."""
+"""English words of grammar alone: determiners, pronouns, prepositions, conjunctions, auxiliary verbs and a few adverbs,
+in lower case."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Frequencies:
     """The distinct n-grams of a sequence of tokens and how often each occurs, most frequent first.
 
-    Rank 1 is the most frequent n-gram; ties are in order of first occurrence. What `frequencies` returns.
+    Rank 1 is the most frequent n-gram; ties are in order of first occurrence. Made by `frequencies`.
     """
 
     tokens: tuple[Hashable, ...]
     """The distinct tokens, in order of first occurrence."""
     ids: np.ndarray
-    """int64[distinct, n], where in `tokens` the n tokens of each n-gram are."""
+    """int64[distinct, n], the indices in `tokens` of the n tokens of each n-gram."""
     counts: np.ndarray
     """int64[distinct], falling: how often each n-gram occurs."""
 
@@ -58,17 +57,17 @@ class Frequencies:
 
     @property
     def total(self) -> int:
-        """How many n-grams the sequence has."""
+        """The number of n-grams in the sequence."""
         return int(self.counts.sum())
 
     @property
     def distinct(self) -> int:
-        """How many different ones."""
+        """The number of different n-grams."""
         return len(self.counts)
 
     @property
     def singletons(self) -> int:
-        """How many of these occur once."""
+        """The number of n-grams that occur once."""
         return int((self.counts == 1).sum())
 
     def vocab_size(self, min_freq: int = 0) -> int:
@@ -78,8 +77,7 @@ class Frequencies:
 
     def top(self, k: int = 10) -> Table:
         """The k most frequent n-grams: rank, tokens with spaces between them, count, share of all."""
-        if not is_whole(k) or k < 0:
-            raise Error(f"k = {k!r} must be a whole number, 0 or more")
+        check_whole(k=(k, 0))
         rows = [
             (rank, gram if isinstance(gram, str) else " ".join(map(str, gram)) if self.n > 1 else str(gram), count)
             for rank, (gram, count) in enumerate(zip(self._grams(k), self.counts[:k].tolist(), strict=True), 1)
@@ -91,37 +89,37 @@ class Frequencies:
 
             log n_i = -α log i + c
 
-        where n_i is the count of rank i (8.3.8). Each rank weighs the same, so that over all ranks the rare n-grams
-        decide; a fit by eye to the head of the figure has another exponent.
+        where n_i is the count of rank i (8.3.8). Every rank has the same weight. Most ranks belong to rare n-grams, so
+        these determine a fit over all ranks; a fit to the first ranks of a figure gives another exponent.
 
         Args:
-            first: the first rank that counts, from 1 on.
-            last: the last one; None: the last there is.
+            first: the first rank, at least 1.
+            last: the last rank; None: the last of all.
 
         Returns:
-            α, positive where counts fall.
+            α, positive if counts fall.
 
         Raises:
-            Error: fewer than two ranks, or ranks that there are none of.
+            Error: fewer than two ranks; ranks out of range.
         """
         last = self.distinct if last is None else last
         if not (is_whole(first) and is_whole(last)) or not 1 <= first < last <= self.distinct:
             raise Error(
-                f"ranks {first} to {last}: a line takes two ranks or more, of the {self.distinct:,} that these "
-                f"{self.n}-grams have"
+                f"ranks {first} to {last}: give two ranks or more, from 1 to {self.distinct:,}, the number of "
+                f"different {self.n}-grams"
             )
         x = np.log(np.arange(first, last + 1))
         y = np.log(self.counts[first - 1 : last])
         return float(-np.dot(x - x.mean(), y) / np.sum((x - x.mean()) ** 2))
 
     def stop_word_share(self, words: Collection[Hashable] = STOP_WORDS) -> float:
-        """The share of n-grams that consist of stop words alone: for n = 1, of tokens that are stop words.
+        """The share of n-grams that consist of stop words alone.
 
         Args:
             words: the stop words.
 
         Raises:
-            Error: one string in the place of words.
+            Error: a single string instead of a collection of words.
         """
         if isinstance(words, str):
             raise Error(f"stop words must be a collection, such as [{words!r}], not one string")
@@ -140,29 +138,24 @@ def frequencies(tokens: Any, n: int = 1, *, bounds: Any = None) -> Frequencies:
     """Counts the n-grams of a sequence of tokens.
 
     Args:
-        tokens: hashables: what a tokenizer's `split` gives, a string for its characters, or ids int[m].
-        n: number of tokens of an n-gram.
-        bounds: int[D + 1] offsets of documents among the tokens; no n-gram crosses them. None: one document.
+        tokens: hashables, such as the result of a tokenizer's `split`, the characters of a string, or ids int[m].
+        n: the number of tokens of an n-gram.
+        bounds: int[D + 1], where documents begin and end among the tokens; no n-gram crosses a bound. None: one
+            document.
 
     Returns:
         The n-grams by falling count.
 
     Raises:
-        Error: no sequence of hashables; no n-gram in it; bounds that do not fit.
+        Error: the tokens are not hashable; there is no n-gram; the bounds do not rise from 0 to the number of tokens.
     """
-    if not is_whole(n) or n < 1:
-        raise Error(f"n = {n!r} must be a whole number, 1 or more: the number of tokens of an n-gram")
+    check_whole(n=(n, 1))
     distinct, ids = _number(tokens)
-    edges = np.array([0, len(ids)]) if bounds is None else check_stream(Stream(ids, ids, bounds)).bounds
-    inside = inside_documents(edges, n)
-    starts = np.arange(max(0, len(ids) - n + 1)) if inside is None else np.flatnonzero(inside)
+    starts, numbers = number_ngrams(ids, n, max(1, len(distinct)), bounds)
     if not len(starts):
         raise Error(f"there is no {n}-gram among {len(ids):,} tokens: take a smaller n, or more of the text")
-    codes = ids
-    for k in range(1, n):  # one number for each distinct (k + 1)-gram, from that of its first k tokens
-        codes = np.unique(codes[:-1] * len(distinct) + ids[k:], return_inverse=True)[1]
-    _, first, counts = np.unique(codes[starts], return_index=True, return_counts=True)
-    order = np.lexsort((first, -counts))
+    _, first, counts = np.unique(numbers, return_index=True, return_counts=True)
+    order = np.lexsort((first, -counts))  # by falling count, and then by first occurrence
     at = starts[first[order]]
     return Frequencies(distinct, ids[at[:, None] + np.arange(n)], counts[order].astype(np.int64))
 
@@ -170,11 +163,11 @@ def frequencies(tokens: Any, n: int = 1, *, bounds: Any = None) -> Frequencies:
 def zipf_figure(by_name: Mapping[str, Frequencies], title: str = "") -> Any:
     """A figure of counts by rank, both on logarithmic axes, where Zipf's law is a straight line.
 
-    A dot at the end of each line shows how many distinct n-grams there are, and how often the rarest occurs.
+    The dot at the end of each line shows the number of distinct n-grams, and the count of the rarest.
 
     Args:
         by_name: name -> frequencies, such as `{f"{n}-grams": frequencies(words, n) for n in (1, 2, 3)}`.
-        title: over the figure.
+        title: the title of the figure.
 
     Returns:
         A matplotlib figure.
@@ -183,7 +176,7 @@ def zipf_figure(by_name: Mapping[str, Frequencies], title: str = "") -> Any:
 
     lines = {}
     for name, found in by_name.items():
-        # Within a run of equal counts the line is straight: its ends are enough.
+        # In a run of equal counts the line is straight, so that its two ends suffice.
         ends = (np.diff(found.counts, prepend=0) != 0) | (np.diff(found.counts, append=0) != 0)
         lines[name] = (np.flatnonzero(ends) + 1, found.counts[ends])
     figure = plot.lines(lines, x_label="rank", y_label="count", title=title)
@@ -194,7 +187,7 @@ def zipf_figure(by_name: Mapping[str, Frequencies], title: str = "") -> Any:
 
 
 def _number(tokens: Any) -> tuple[tuple[Hashable, ...], np.ndarray]:
-    """The distinct tokens in order of first occurrence, and which of them each token is, int64[m]."""
+    """The distinct tokens in order of first occurrence, and the index of each token among them, int64[m]."""
     try:
         tokens = np.asarray(tokens).tolist() if hasattr(tokens, "dtype") else list(tokens)
         numbers = {token: i for i, token in enumerate(dict.fromkeys(tokens))}

@@ -25,9 +25,6 @@ def by_n(time_machine_file):
     return {n: frequencies(words, n) for n in (1, 2, 3, 4)}
 
 
-# --- the chapter's text (8.3.3) --------------------------------------------------------------------------
-
-TOP = {
     1: "the 2261, i 1267, and 1245, of 1155, a 816, to 695, was 552, in 541, that 443, my 440",
     2: "of the 309, in the 169, i had 130, i was 112, and the 109, the time 102, it was 99, to the 85, as i 78, "
     "of a 73",
@@ -77,9 +74,6 @@ def test_stop_words(by_n):
     assert [gram for gram, stop in zip(by_n[2].grams, both, strict=False) if not stop] == [("the", "time")]
     assert 0.5 < by_n[1].stop_word_share() < 0.6
     assert by_n[1].stop_word_share(["the", "i"]) == (2261 + 1267) / 32775
-
-
-# --- small sequences, counted one after the other -------------------------------------------------------
 
 
 def by_hand(tokens, n, bounds):
@@ -169,12 +163,12 @@ def test_the_figure_is_counts_by_rank():
         (lambda: frequencies("", 1), "there is no 1-gram among 0 tokens"),
         (lambda: frequencies("abcd", 3, bounds=[0, 2, 4]), "there is no 3-gram among 4 tokens"),
         (lambda: frequencies("ab", 0), "n = 0 must be a whole number"),
-        (lambda: frequencies("abc", bounds=[0, 2]), "bounds must end at its length, 3; they end at 2"),
+        (lambda: frequencies("abc", bounds=[0, 2]), "bounds must rise from 0 to 3, the number of ids"),
         (lambda: frequencies([["the", "time"], ["machine"]]), "one sequence of hashables"),
         (lambda: frequencies(np.zeros((2, 2), int)), "one sequence of hashables"),
         (lambda: frequencies(3), "one sequence of hashables"),
-        (lambda: frequencies("aab").zipf(1, 3), "ranks 1 to 3: .* of the 2 that these 1-grams have"),
-        (lambda: frequencies("aab").zipf(2), "ranks 2 to 2: a line takes two ranks"),
+        (lambda: frequencies("aab").zipf(1, 3), "ranks 1 to 3: .* from 1 to 2, the number of different 1-grams"),
+        (lambda: frequencies("aab").zipf(2), "ranks 2 to 2: give two ranks or more"),
         (lambda: frequencies("aab").zipf(0, 2), "ranks 0 to 2"),
         (lambda: frequencies("aab").zipf(1, 1.5), "ranks 1 to 1.5"),
         (lambda: frequencies("aab").top(-1), "k = -1 must be a whole number"),
