@@ -1,4 +1,4 @@
-"""What can be counted in data, or known of it exactly."""
+"""Counts in data, and exact results about processes that generate data."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""`coverage`: how often a sampler trains each target."""
+"""Counts how often a sampler trains each target of a stream."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,74 +8,74 @@ import numpy as np
 
 from seqjax.data.sampler import Plan, Sampler, draw_plan
 from seqjax.data.windows import past_warmup
-from seqjax.errors import Error, is_whole
+from seqjax.errors import Error, check_whole
 from seqjax.report.table import Table
 
 MOST_ROWS = 12
-"""Of the table: more different counts than this are put together."""
+"""The table has at most about so many rows; more numbers of times are grouped into ranges."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Coverage:
-    """How often each target of a stream was trained in some epochs.
+    """How often each target of a stream is trained in a number of epochs; made by `coverage`.
 
-    Such counts by place are drawn with `seqjax.plot.lines({"sequential": coverage.counts})`.
+    `seqjax.plot.lines({"sequential": coverage.counts})` draws the counts along the stream.
     """
 
     counts: np.ndarray
-    """By target, int64[n]: how often it was trained, all epochs together."""
+    """int64[n], how often each target was trained in all epochs."""
     epochs: int
-    """How many."""
+    """The number of epochs."""
     batches: int
-    """Of all epochs together: the number of updates."""
+    """The number of batches, and so of updates, in all epochs."""
 
     @property
     def never(self) -> int:
-        """How many targets were never trained."""
+        """The number of targets that were never trained."""
         return int((self.counts == 0).sum())
 
     @property
     def per_epoch(self) -> float:
-        """How many targets an epoch trains, those that it trains twice counted twice."""
+        """The mean number of targets that an epoch trains; a target that it trains twice counts twice."""
         return float(self.counts.sum() / self.epochs)
 
     @property
     def least(self) -> float:
-        """Of all targets, how often an epoch trains the one that is trained least."""
+        """The minimum over targets of the number of visits per epoch."""
         return float(self.counts.min() / self.epochs)
 
     @property
     def mean(self) -> float:
-        """How often an epoch trains a target."""
+        """The mean over targets of the number of visits per epoch."""
         return float(self.counts.mean() / self.epochs)
 
     @property
     def most(self) -> float:
-        """Of all targets, how often an epoch trains the one that is trained most."""
+        """The maximum over targets of the number of visits per epoch."""
         return float(self.counts.max() / self.epochs)
 
     @property
     def times(self) -> tuple[np.ndarray, np.ndarray]:
-        """Each number of times that occurs, rising, and how many targets were trained so often: int64[m] each."""
+        """The different counts, rising, and the number of targets with each count: int64[m] both."""
         return np.unique_counts(self.counts)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Of the table of targets by times trained."""
+        """The names of the columns of the table."""
         return ("times trained", "targets", "share")
 
     @property
     def rows(self) -> tuple[tuple[Any, ...], ...]:
-        """Of the table of targets by times trained: by ranges of equal width where the times are many."""
+        """The rows of the table: each count, or range of counts of equal width, with its targets and their share."""
         times, targets = self.times
-        first = max(1, int(times[0]))  # 0 has a row of its own
+        first = max(1, int(times[0]))  # targets that were never trained have their own row
         width = 1 if len(times) <= MOST_ROWS else -(-(int(times[-1]) - first + 1) // MOST_ROWS)
-        place = np.where(times == 0, -1, (times - first) // width)
+        group = np.where(times == 0, -1, (times - first) // width)
         found = []
-        for which in np.unique(place):
-            inside = times[place == which].tolist()
+        for number in np.unique(group):
+            inside = times[group == number].tolist()
             name = f"{inside[0]}" if len(inside) == 1 else f"{inside[0]} to {inside[-1]}"
-            count = int(targets[place == which].sum())
+            count = int(targets[group == number].sum())
             found.append((name, count, count / len(self.counts)))
         return tuple(found)
 
@@ -92,7 +92,7 @@ class Coverage:
     __repr__ = __str__
 
     def plot(self) -> Any:
-        """A matplotlib figure: how many targets were trained how often."""
+        """A matplotlib figure of the number of targets by times trained."""
         from seqjax.report import plot
 
         name = f"{self.epochs:,} epoch{'s' * (self.epochs != 1)}, {self.never:,} targets never"
@@ -100,30 +100,29 @@ class Coverage:
 
 
 def coverage(sampler: Sampler, bounds: Any, epochs: int = 1, seed: int = 0, *, warmup: int = 0) -> Coverage:
-    """How often each target is trained, counted over the plans that `training` draws for this seed.
+    """Counts how often each target is trained, in the plans that `training` draws for this seed.
 
-    A target counts as trained where its plan scores it: in a batch's own range, whatever the stream's mask says.
+    A target is trained if it lies in the scored range of a window. The mask of the stream is not considered.
 
     Args:
-        sampler: any; only its plans are looked at.
-        bounds: int[D + 1], where the documents of the stream begin and end; [0, n] for one of n targets. (A text of n
-            tokens has n - 1.)
-        epochs: how many; each has offsets and an order of its own.
-        seed: of the run.
-        warmup: the outputs after a reset that are not scored, `model.warmup`.
+        sampler: a sampler; no model is needed.
+        bounds: int[D + 1], where the documents of the stream begin and end; [0, n] for one document of n targets. (A
+            text of n tokens has n - 1 targets.)
+        epochs: the number of epochs; each has its own plan.
+        seed: the seed of the run.
+        warmup: the number of steps after a reset that are not scored, `model.warmup`.
 
     Raises:
-        Error: no such bounds; a plan outside of them; what the sampler says of a stream that is too short.
+        Error: the bounds do not rise from 0; the sampler's plan does not fit them, or they are too short for it.
     """
-    for name, value, least in (("epochs", epochs, 1), ("seed", seed, 0), ("warmup", warmup, 0)):
-        if not is_whole(value) or value < least:
-            raise Error(f"{name} = {value!r} must be a whole number, at least {least}")
+    check_whole(epochs=(epochs, 1), seed=(seed, 0), warmup=(warmup, 0))
     bounds = np.asarray(bounds)
     if bounds.ndim != 1 or bounds.dtype.kind not in "iu" or (np.diff(bounds, prepend=0) < 0).any() or bounds[:1] != [0]:
         raise Error(f"bounds = {bounds} must be whole numbers that rise from 0 to the number of targets: [0, 9999]")
     bounds = bounds.astype(np.int64)
     n, batches = int(bounds[-1]), 0
-    changes = np.zeros(n + 1, np.int64)  # of the count, from the target before
+    # A range first <= t < last adds 1 at `first` and subtracts 1 at `last`; the cumulative sum gives the counts.
+    changes = np.zeros(n + 1, np.int64)
     for epoch in range(epochs):
         plan = draw_plan(sampler, bounds, seed, epoch)
         batches += len(plan.starts)
@@ -133,7 +132,7 @@ def coverage(sampler: Sampler, bounds: Any, epochs: int = 1, seed: int = 0, *, w
 
 
 def _scored(plan, warmup, num_steps):
-    """Where in the stream the scored ranges begin and end; empty ones are left out."""
+    """The first step of each scored range in the stream, and the step after its last one; without empty ranges."""
     scored = past_warmup(Plan(*map(jnp.asarray, plan)), warmup, num_steps).scored if warmup else plan.scored
     first, last = np.moveaxis(np.asarray(scored, np.int64), -1, 0)
     some = first < last

@@ -1,4 +1,4 @@
-"""How well a stationary series can be forecast by a linear function of its last values, in exact numbers.
+"""The exact error of the best linear forecast of a stationary series from its last values.
 
 The series has mean zero and autocovariance γ(h) = E x_t x_{t+h}. A forecast k steps ahead from τ lags,
 
@@ -6,8 +6,8 @@ The series has mean zero and autocovariance γ(h) = E x_t x_{t+h}. A forecast k 
 
     where   Γ_ij = γ(i - j)   and   (γ_k)_i = γ(k + i).
 
-It is least where Γa = γ_k, the prediction equations (Brockwell & Davis 1991, "Time series: theory and methods", §5.1).
-No model that is linear in those lags does better, and of a Gaussian series no model at all.
+The error is least if Γa = γ_k, the prediction equations (Brockwell & Davis 1991, "Time series: theory and methods",
+§5.1). No model that is linear in those lags has a smaller error, and for a Gaussian series no model at all.
 """
 
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqjax.errors import Error, is_whole
+from seqjax.errors import Error, check_whole
 
 Autocovariance = Callable[[np.ndarray], Any] | Any
-"""γ: an array of γ(0), γ(1), ..., or a function from lags int64[n] to them."""
+"""γ: an array γ(0), γ(1), ..., or a function from lags int64[n] to their autocovariances."""
 
 
 class Predictor(NamedTuple):
     """A linear forecast.
 
     Args:
-        coefficients: float64[lags], of the latest value first: a_i weighs x_{t-i}.
-        mse: its mean squared error.
+        coefficients: float64[lags]; a_i multiplies x_{t-i}, so that the latest value is first.
+        mse: the mean squared error.
     """
 
     coefficients: np.ndarray
@@ -34,10 +34,10 @@ class Predictor(NamedTuple):
 
 
 def best_linear(autocovariance: Autocovariance, lags: int, ahead: int = 1) -> Predictor:
-    """The best linear forecast of x_{t+ahead} from x_t, ..., x_{t-lags+1}, made for that step: the *direct* one.
+    """The best linear forecast of x_{t+ahead} from x_t, ..., x_{t-lags+1}, fitted to this step: a *direct* forecast.
 
-    Where values are linear functions of others (a sine without noise needs two lags), many coefficients do equally
-    well, and the shortest of them are returned.
+    If some values are linear functions of others (a sine without noise needs two lags), several vectors of coefficients
+    have the least error, and the shortest vector is returned.
 
     Args:
         autocovariance: γ, at least up to lag lags + ahead - 1.
@@ -45,14 +45,16 @@ def best_linear(autocovariance: Autocovariance, lags: int, ahead: int = 1) -> Pr
         ahead: k, at least 1.
 
     Raises:
-        Error: too few autocovariances, or numbers that are not those of any series.
+        Error: there are too few autocovariances; no series has these autocovariances.
     """
     covariance, cross = _moments(autocovariance, lags, ahead)
     values, vectors = np.linalg.eigh(covariance)
-    rounding = 10 * lags * np.finfo(float).eps * max(values[-1], 0.0)  # of Γ's entries, and of its eigenvalues
+    # The rounding errors of Γ's entries and of its eigenvalues are below this.
+    rounding = 10 * lags * np.finfo(float).eps * max(values[-1], 0.0)
     if values[0] < -rounding:
         raise Error(
-            f"no series has this autocovariance: the matrix of its first {lags} lags has the eigenvalue {values[0]:.3g}"
+            f"no series has this autocovariance: the matrix of its first {lags} lags has the negative eigenvalue "
+            f"{values[0]:.3g}"
         )
     kept = values > rounding
     coefficients = vectors[:, kept] @ (vectors[:, kept].T @ cross / values[kept])
@@ -60,10 +62,10 @@ def best_linear(autocovariance: Autocovariance, lags: int, ahead: int = 1) -> Pr
 
 
 def iterated(autocovariance: Autocovariance, lags: int, ahead: int) -> Predictor:
-    """The forecast of x_{t+ahead} by the best one-step forecast, which reads its own forecasts: `ahead` times over.
+    """The forecast of x_{t+ahead} by `ahead` applications of the best one-step forecast, which reads its own forecasts.
 
-    Its coefficients are the first row of Cᵏ, C the companion matrix of those for one step. It is never better than the
-    direct one of `best_linear`, and as good where one step loses nothing, as in an AR(p) series with lags >= p.
+    Its coefficients are the first row of Cᵏ, where C is the companion matrix of the one-step coefficients. Its error is
+    never below that of the direct forecast of `best_linear`, and equal to it for an AR(p) series with lags >= p.
 
     Args:
         autocovariance: γ, at least up to lag lags + ahead - 1.
@@ -71,7 +73,7 @@ def iterated(autocovariance: Autocovariance, lags: int, ahead: int) -> Predictor
         ahead: k, at least 1.
 
     Raises:
-        Error: too few autocovariances, or numbers that are not those of any series.
+        Error: there are too few autocovariances; no series has these autocovariances.
     """
     covariance, cross = _moments(autocovariance, lags, ahead)
     companion = np.eye(lags, k=-1)
@@ -80,9 +82,11 @@ def iterated(autocovariance: Autocovariance, lags: int, ahead: int) -> Predictor
 
 
 def noisy_sine_covariance(frequency: float, noise: float) -> Callable[[np.ndarray], np.ndarray]:
-    """γ(h) = ½ cos(ωh) + σ² [h = 0]: of x_t = sin(ωt + φ) + ε_t, φ uniform on the circle, ε_t white with variance σ².
+    """The autocovariance γ(h) = ½ cos(ωh) + σ² [h = 0] of a sine with noise.
 
-    It is that of A cos ωt + B sin ωt + ε_t too, A and B uncorrelated of variance ½: a Gaussian series if they are.
+    The series is x_t = sin(ωt + φ) + ε_t, with φ uniform on the circle and white noise ε_t of variance σ². The series
+    A cos ωt + B sin ωt + ε_t, with uncorrelated A and B of variance ½, has the same autocovariance; it is Gaussian if
+    A, B and ε_t are.
 
     Args:
         frequency: ω, in radians a step.
@@ -97,9 +101,7 @@ def noisy_sine_covariance(frequency: float, noise: float) -> Callable[[np.ndarra
 
 def _moments(autocovariance: Autocovariance, lags: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:
     """Γ [lags, lags] and γ_k [lags]."""
-    for name, value in (("lags", lags), ("ahead", ahead)):
-        if not is_whole(value) or value < 1:
-            raise Error(f"{name} = {value!r} must be a whole number, at least 1")
+    check_whole(lags=(lags, 1), ahead=(ahead, 1))
     needed = lags + ahead
     found = autocovariance(np.arange(needed)) if callable(autocovariance) else autocovariance
     gamma = np.asarray(found, np.float64)
@@ -113,7 +115,7 @@ def _moments(autocovariance: Autocovariance, lags: int, ahead: int) -> tuple[np.
 
 
 def _predictor(coefficients, covariance, cross):
-    """The coefficients with their error, which for the autocovariance of a series rounding alone can make negative."""
+    """The coefficients with their error, which only rounding can make negative if a series has this autocovariance."""
     terms = covariance[0, 0], -2 * coefficients @ cross, coefficients @ covariance @ coefficients
     mse, rounding = float(sum(terms)), 1e-9 * max(map(abs, terms))
     if mse < -rounding:

@@ -1,6 +1,6 @@
-"""Markov chains: what follows exactly from a transition matrix.
+"""Markov chains: quantities that are computed exactly from a transition matrix.
 
-A chain has S states 0, ..., S - 1. P is its transition matrix, float64[S, S]: P[i, j] = P(x_{t+1} = j | x_t = i), so
+A chain has S states 0, ..., S - 1. Its transition matrix P is float64[S, S] with P[i, j] = P(x_{t+1} = j | x_t = i), so
 that every row sums to 1.
 """
 
@@ -11,40 +11,42 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import entr
 
 from seqjax.analysis.ngrams import count_ngrams
-from seqjax.errors import Error, is_whole
+from seqjax.errors import Error, check_whole
 
 
 class Path(NamedTuple):
-    """States that a chain goes through, and how probable they are."""
+    """A path of a chain, and its probability."""
 
     states: np.ndarray
-    """int64[steps + 1], the first one given."""
+    """int64[steps + 1], the states x_0, ..., x_steps."""
     log_probability: float
     """ln P(x_1, ..., x_steps | x_0)."""
 
 
 def transition_matrix(ids: Any, size: int, smoothing: float = 0.0, bounds: Any = None) -> np.ndarray:
-    """The transition matrix of a sequence, counted: the maximum likelihood estimate, or a smoothed one.
+    """Estimates the transition matrix from a sequence of states, by maximum likelihood or with smoothing.
 
         P[i, j] = (n(i, j) + a) / (Σ_j n(i, j) + a S)
 
-    n(i, j) is how often j follows i, and a the smoothing: the posterior mean under a symmetric Dirichlet prior.
+    Here n(i, j) is how often j follows i, and a is the smoothing. With a > 0 this is the posterior mean under a
+    symmetric Dirichlet prior.
 
     Args:
         ids: int[n], states from 0 to size - 1.
         size: S.
-        smoothing: a, 0 or more.
-        bounds: int[D + 1] offsets of documents; a transition from one to the next does not count. None: one document.
+        smoothing: a, at least 0.
+        bounds: int[D + 1], where documents begin and end; transitions between documents do not count. None: one
+            document.
 
     Returns:
         P, float64[S, S].
 
     Raises:
-        Error: ids out of range; without smoothing, a state that nothing follows.
+        Error: ids out of range; without smoothing, a state that no state follows.
     """
     ids = _check_ids(ids, size)
     if not 0 <= smoothing < np.inf:
-        raise Error(f"smoothing = {smoothing} must be finite, and 0 or more")
+        raise Error(f"smoothing = {smoothing} must be finite, and at least 0")
     pairs, occurred = count_ngrams(ids, 2, size, bounds)
     counts = np.full((size, size), smoothing, np.float64)
     counts[tuple(pairs.T)] += occurred
@@ -52,14 +54,14 @@ def transition_matrix(ids: Any, size: int, smoothing: float = 0.0, bounds: Any =
     if never.size:
         shown = ", ".join(map(str, never[:5])) + ", ..." * (never.size > 5)
         raise Error(
-            f"nothing follows the states {shown}, so that their transitions have no estimate; give a smoothing above "
-            "0, or number the states that occur"
+            f"no state follows the states {shown}, so that their transitions cannot be estimated; give a smoothing "
+            "above 0, or number only the states that occur"
         )
     return counts / counts.sum(1, keepdims=True)
 
 
 def log_probability(P: Any, ids: Any) -> float:
-    """How probable a sequence is, given its first state.
+    """The log probability of a sequence, given its first state.
 
         ln P(x_1, ..., x_n | x_0) = Σ_t ln P[x_{t-1}, x_t]                                      (8.1.3)
 
@@ -70,7 +72,7 @@ def log_probability(P: Any, ids: Any) -> float:
         ids: int[n + 1], states.
 
     Returns:
-        In nats; -inf where a transition is impossible.
+        The log probability in nats; -inf if a transition is impossible.
     """
     P = _check_matrix(P)
     ids = _check_ids(ids, len(P))
@@ -78,41 +80,43 @@ def log_probability(P: Any, ids: Any) -> float:
 
 
 def k_step(P: Any, k: int) -> np.ndarray:
-    """The probabilities of where the chain is k steps later: the matrix power P^k.
+    """The transition matrix of k steps, P(x_{t+k} | x_t): the matrix power P^k.
 
-    P(x_{t+k} | x_t) by the Chapman-Kolmogorov equation, of which (8.1.4) is the case k = 2.
+    This is the Chapman-Kolmogorov equation; (8.1.4) is the case k = 2.
 
     Args:
         P: float[S, S].
-        k: number of steps, 0 or more.
+        k: the number of steps, at least 0.
 
     Returns:
-        float64[S, S]: row i is the distribution k steps after state i.
+        float64[S, S]; row i is the distribution k steps after state i.
     """
-    square, k = _check_matrix(P), _check_steps("k", k)
+    square = _check_matrix(P)
+    check_whole(k=(k, 0))
     power = np.eye(len(square))
-    while k:  # by squaring; rounding, which would grow with k, is taken out of each row's sum
+    # By squaring. Rows are normalised after each product, so that rounding errors of their sums do not grow with k.
+    while k:
         power = _normalized(power @ square) if k % 2 else power
         square, k = _normalized(square @ square), k // 2
     return power
 
 
 def stationary(P: Any) -> np.ndarray:
-    """The stationary distribution π, the one with π P = π.
+    """The stationary distribution π, for which π P = π.
 
-    It is unique where there is one set of states that the chain, once in it, does not leave and in which every state
-    leads to every other (a recurrent class). A chain with a period has one too: it is then the share of time in each
-    state, and not a limit of P^k. Computed without a subtraction (Grassmann, Taksar & Heyman 1985), so that each entry
-    is right to the last digits even where classes are almost apart.
+    It is unique if the chain has one recurrent class: a set of states that the chain never leaves, and in which every
+    state leads to every other. A periodic chain has a stationary distribution too, which is the share of time in each
+    state but not a limit of P^k. It is computed without subtractions (Grassmann, Taksar & Heyman 1985), so that each
+    entry is accurate to the last digits, even if the chain almost never moves between two sets of states.
 
     Args:
         P: float[S, S].
 
     Returns:
-        π, float64[S]; 0 for states that are left for ever.
+        π, float64[S]; 0 for states that the chain leaves for ever.
 
     Raises:
-        Error: several recurrent classes, so that π depends on where the chain starts.
+        Error: there are several recurrent classes, so that π depends on the first state.
     """
     P = _check_matrix(P)
     classes = _recurrent_classes(P)
@@ -129,51 +133,51 @@ def stationary(P: Any) -> np.ndarray:
 
 
 def reverse(P: Any, pi: Any = None) -> np.ndarray:
-    """The transition matrix of the chain read backwards, P(x_t | x_{t+1}): what (8.1.5) is made of.
+    """The transition matrix of the chain read backwards, P(x_t | x_{t+1}), of which (8.1.5) consists.
 
         R[j, i] = π_i P[i, j] / Σ_i π_i P[i, j]                                                 (Bayes' rule)
 
     Args:
         P: float[S, S].
-        pi: float[S], the distribution of x_t; None: the stationary one, with which the chain read backwards has the
-            same matrix at every t.
+        pi: float[S], the distribution of x_t; None: the stationary distribution, for which R is the same at every t.
 
     Returns:
         R, float64[S, S].
 
     Raises:
-        Error: no distribution; a state that x_{t+1} never has, so that nothing can be said of what came before.
+        Error: `pi` is not a distribution; x_{t+1} never has some state, so that R is not defined for it.
     """
     P = _check_matrix(P)
     pi = stationary(P) if pi is None else _check_rows("pi", np.asarray(pi, np.float64)[None], len(P))[0]
     joint = (pi[:, None] * P).T
     (never,) = np.nonzero(joint.sum(1) == 0)
     if never.size:
-        raise Error(f"the chain never comes to state {never[0]}, so that nothing comes before it; leave it out of P")
+        raise Error(f"the chain never reaches state {never[0]}, so that no state comes before it; leave it out of P")
     return joint / joint.sum(1, keepdims=True)
 
 
 def most_likely_path(P: Any, start: int, steps: int, end: int | None = None) -> Path:
-    """The most probable states of the next steps, all of them together, by dynamic programming (Viterbi 1967).
+    """The most probable path of a number of steps, by dynamic programming (Viterbi 1967).
 
         V_0 = ln [j = start],   V_t[j] = max_i (V_{t-1}[i] + ln P[i, j])
 
-    Where several paths are as probable it is one of them. To take the most probable state at every step may lead to a
-    path that is less probable.
+    If several paths have the largest probability, one of them is returned. A path that takes the most probable state at
+    every step may have a smaller probability.
 
     Args:
         P: float[S, S].
         start: the state x_0.
-        steps: number of steps, 0 or more.
-        end: the last state; None: any.
+        steps: the number of steps, at least 0.
+        end: the last state; None: any state.
 
     Returns:
-        The path and its probability.
+        The path and its log probability.
 
     Raises:
-        Error: states out of range; no path to `end` in so many steps.
+        Error: states out of range; no path leads to `end` in so many steps.
     """
-    P, steps = _check_matrix(P), _check_steps("steps", steps)
+    P = _check_matrix(P)
+    check_whole(steps=(steps, 0))
     _check_ids([start] if end is None else [start, end], len(P))
     log_P, value = _log(P), np.full(len(P), -np.inf)
     value[start] = 0.0
@@ -193,17 +197,17 @@ def most_likely_path(P: Any, start: int, steps: int, end: int | None = None) -> 
 
 
 def entropy_rate(P: Any) -> float:
-    """How uncertain the next state is in the long run: no model has a lower mean cross-entropy.
+    """The entropy rate of the chain. In the long run no model has a lower mean cross-entropy.
 
         H = -Σ_i π_i Σ_j P[i, j] ln P[i, j]                     (Cover & Thomas 2006, theorem 4.2.4)
 
-    exp(H) is the floor of every model's perplexity.
+    exp(H) is the lowest perplexity that a model can reach.
 
     Args:
         P: float[S, S].
 
     Returns:
-        H in nats a step.
+        H in nats per step.
 
     Raises:
         Error: the stationary distribution π is not unique.
@@ -213,16 +217,17 @@ def entropy_rate(P: Any) -> float:
 
 
 def _recurrent_classes(P: np.ndarray) -> list[np.ndarray]:
-    """The states of each set that the chain does not leave and in which each leads to every other."""
+    """The states of each recurrent class: a strongly connected component that no transition leaves."""
     count, label = connected_components(P > 0, connection="strong")
     left = label[np.nonzero((P > 0) & (label[:, None] != label))[0]]
     return [np.flatnonzero(label == c) for c in np.setdiff1d(np.arange(count), left)]
 
 
 def _grassmann_taksar_heyman(P: np.ndarray) -> np.ndarray:
-    """π of an irreducible chain: states are taken out one by one from the last, then put back in."""
+    """π of an irreducible chain: states are removed one by one, from the last, and then added again."""
     A, size = P.copy(), len(P)
     for n in reversed(range(1, size)):
+        # The chain watched only in the states below n: a path through n is replaced by a direct transition.
         A[:n, n] /= A[n, :n].sum()
         A[:n, :n] += np.outer(A[:n, n], A[n, :n])
     pi = np.ones(size)
@@ -244,36 +249,31 @@ def _check_matrix(P: Any) -> np.ndarray:
 
 
 def _check_rows(name: str, rows: np.ndarray, size: int) -> np.ndarray:
-    """Rows that are distributions over so many states."""
+    """The rows, normalised, once each was found to be a distribution over `size` states."""
     if rows.shape[1:] != (size,):
-        raise Error(f"{name} must have {size} entries a row, one for each state, and is of shape {list(rows.shape)}")
-    wrong = ~((rows >= 0).all(1) & (np.abs(rows.sum(1) - 1) < 1e-6))  # as close as float32 comes
+        raise Error(
+            f"{name} must have {size} entries in a row, one for each state; it has the shape {list(rows.shape)}"
+        )
+    wrong = ~((rows >= 0).all(1) & (np.abs(rows.sum(1) - 1) < 1e-6))  # the accuracy of float32
     if wrong.any():
         n = int(wrong.argmax())
         raise Error(
-            f"{name}: row {n} is no distribution, since its least entry is {rows[n].min():g} and its sum "
-            f"{rows[n].sum():.9g}; entries must be 0 or more, and each row sum to 1"
+            f"{name}: row {n} is not a distribution: its least entry is {rows[n].min():g} and its sum is "
+            f"{rows[n].sum():.9g}; entries must be at least 0, and each row must sum to 1"
         )
     return _normalized(rows)
 
 
 def _normalized(rows: np.ndarray) -> np.ndarray:
-    """Rows that sum to 1."""
+    """The rows, divided by their sums."""
     return rows / rows.sum(1, keepdims=True)
 
 
 def _check_ids(ids: Any, size: int) -> np.ndarray:
-    if not is_whole(size) or size < 1:
-        raise Error(f"size = {size!r} must be a whole number, 1 or more: the number of states")
+    check_whole(size=(size, 1))
     found = np.asarray(ids)
     if found.ndim != 1 or found.dtype.kind not in "iu" or not found.size:
         raise Error(f"states must be int[n], not {found.dtype}{list(found.shape)}")
     if found.min() < 0 or found.max() >= size:
         raise Error(f"states must be from 0 to {size - 1}, and are from {found.min()} to {found.max()}")
     return found.astype(np.int64)
-
-
-def _check_steps(name: str, steps: int) -> int:
-    if not is_whole(steps) or steps < 0:
-        raise Error(f"{name} = {steps!r} must be a whole number, 0 or more")
-    return int(steps)

@@ -21,9 +21,6 @@ def ar2(first, second, count=60):
     return np.array(rho) / (1 - first * rho[1] - second * rho[2])
 
 
-# --- the chapter's numbers ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("lags", "mse"),
     [(1, 0.077083), (2, 0.059339), (4, 0.050109), (8, 0.045904), (16, 0.045005), (32, 0.044295), (64, 0.042417),
@@ -47,9 +44,6 @@ def test_without_noise_two_lags_suffice():
     np.testing.assert_allclose(found.coefficients, [1.9999000008, -1], atol=5e-11)
     np.testing.assert_allclose(found.coefficients, [2 * np.cos(0.01), -1], atol=1e-10)
     assert found.mse < 1e-15
-
-
-# --- oracles --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("frequency", "noise"), [(0.01, 0.2), (0.7, 0.05), (2.0, 1.5)])

@@ -50,9 +50,6 @@ def assert_close(a, b, atol=1e-12):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12, atol=atol), a, b)
 
 
-# --- the cells ------------------------------------------------------------------------------------------
-
-
 @SPECS
 @CELLS
 def test_a_cell_is_flaxs_own_in_a_loop(x64, cell, spec):
@@ -154,9 +151,6 @@ def test_choosing_a_cell_does_not_import_flax(tmp_path):
     code = "import sys; from seqjax_models import FlaxCell; FlaxCell(cell='LSTMCell'); assert 'flax' not in sys.modules"
     done = run([sys.executable, "-c", code], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-
-
-# --- modules --------------------------------------------------------------------------------------------
 
 
 class Net(nnx.Module):

@@ -193,9 +193,6 @@ def test_what_is_no_such_network_is_said(weights, message):
         from_torch(weights)
 
 
-# --- against what PyTorch computed ------------------------------------------------------------------------
-
-
 def recorded(kind, layers):
     """A network of PyTorch with its results, as record_torch.py has kept them: the network's weights, and the rest."""
     found = safetensors.numpy.load_file(Path(__file__).parent / "recorded" / f"{kind}_{layers}.safetensors")

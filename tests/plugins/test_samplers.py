@@ -236,9 +236,6 @@ def test_sizes_are_positive(cls):
     assert len(caught.value.problems) == 2
 
 
-# --- uniform --------------------------------------------------------------------------------------------
-
-
 def all_windows(bounds, num_steps):
     """Every window that overlaps a document, as (start, count): its part inside."""
     for a, b in itertools.pairwise(bounds):
