@@ -124,6 +124,7 @@ def test_perplexity_is_1_if_certain_and_infinite_if_a_target_was_impossible():
     assert evaluate(problem, params, certain)["perplexity"] == 1
 
 
+DOCUMENTS = ["the cat sat on the mat", "", "a", "on the mat sat the cat, und für Élise the cat"]
 BOOK = Text("".join(DOCUMENTS), bounds=np.cumsum([0, *map(len, DOCUMENTS)]))
 VALUES = np.random.default_rng(0).normal(size=(90, 2))
 
