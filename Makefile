@@ -26,7 +26,7 @@ or, where your distribution has none:
 endef
 export NO_PYTHON
 
-.PHONY: help demo test test-slow reproduce bench lint types wheel lock clean
+.PHONY: help demo test test-all reproduce bench lint types wheel lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -34,11 +34,11 @@ help:  ## this list
 demo: $(READY)  ## train a small model on text that Python ships, then look at it
 	@.venv/bin/seqjax run
 
-test: $(READY)  ## the test suite; ARGS="-k name" chooses
+test: $(READY)  ## the quick tests, of every module; ARGS="-k name" chooses
 	@$(PYTHON) -m pytest -n 2 -m "not slow" $(ARGS)
 
-test-slow: $(READY)  ## the long tests: of all documents, experiments, claims and crashes
-	@$(PYTHON) -m pytest -n 2 -m slow $(ARGS)
+test-all: $(READY)  ## all tests: also the exhaustive ones, and those of all documents, experiments, claims and crashes
+	@$(PYTHON) -m pytest -n 2 $(ARGS)
 
 reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 to run one after the other
 	@.venv/bin/seqjax reproduce experiments --out reports --title "The chapter, reproduced" --markdown docs/chapter.md \

@@ -19,7 +19,7 @@ def dry_run_text(experiment: Experiment, devices: int | None) -> str:
     head = [
         f"device   {progress.device_line(fit)}",
         f"dataset  {progress.dataset_line(run)}",
-        f"model    {fit.describe(run.problem)}",
+        f"model    {fit.model_line(run.problem)}",
     ]
     if not isinstance(fit, GradientDescent):
         return "\n".join([*head, "nothing was counted; leave out --dry-run to count"])

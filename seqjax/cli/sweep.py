@@ -72,7 +72,7 @@ def _check_comparison(args: argparse.Namespace, out: Path, variants: Sequence[st
     from seqjax.runs.run import COLUMNS, check_metric
     from seqjax.runs.sweep import INDEX, check_variant, read_index
 
-    kept = [place.variant for place in read_index(out).values()] if (out / INDEX).is_file() else []
+    kept = [entry.variant for entry in read_index(out).values()] if (out / INDEX).is_file() else []
     check_variant(args.against, [variant or "all" for variant in [*variants, *kept]])
     if args.metric is not None:
         check_metric(args.metric, COLUMNS)

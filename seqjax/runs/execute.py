@@ -133,7 +133,7 @@ def begin(run: Run, fit: Fit) -> tuple[TrainState | None, Progress | None]:
         _create(run, fit)
         return None, None
     check_environment(run, fit)
-    state, progress = _go_on(run)
+    state, progress = _resume(run)
     with disk_errors(run.path):
         # A run that diverged is trained again. Its parameters go first, since without the mark that it diverged they
         # would be those of a finished run, of which nothing may be deleted.
@@ -173,7 +173,7 @@ def check_environment(run: Run, fit: Fit, but: Container[str] = ()) -> None:
         )
 
 
-def _go_on(run):
+def _resume(run):
     """Where an interrupted run goes on: at its last checkpoint, with the rows that were written before it."""
     last = checkpoint.newest(run.path)
     if last is None:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text as Line
+from rich.text import Text as RichText
 
 from seqjax.data.tokenizer import TextCodec
 from seqjax.errors import escape
@@ -29,7 +29,7 @@ class Display:
     def __init__(self, run: Run, show: bool, fit: Fit):
         self.run, self.show, self.fit = run, show, fit
         self.console = Console(highlight=False, soft_wrap=True, quiet=not show)
-        self.live = Live(Line("compiling"), console=self.console, auto_refresh=False, transient=True)
+        self.live = Live(RichText("compiling"), console=self.console, auto_refresh=False, transient=True)
         self.began = time.monotonic()
         self.printed = -math.inf
         self.epochs_before = len(run.metrics)
@@ -58,14 +58,14 @@ class Display:
             return
         self.began += row["compile_seconds"]  # compiling says nothing about the time left
         if not self.fit.has_curve:
-            self._print("model", f"{self.fit.describe(self.run.problem)} in {row['seconds']:.1f} s")
+            self._print("model", f"{self.fit.model_line(self.run.problem)} in {row['seconds']:.1f} s")
             name = "ppl" if "train_perplexity" in row else "MSE"
             self._print(name, "train {} · held out {}".format(*self._pair(row)))
             return
         first, last = self.printed == -math.inf, row["epoch"] == self.run.experiment.epochs
         if first:
             compiled = f"compiled in {row['compile_seconds']:.1f} s"
-            self._print("model", f"{self.fit.describe(self.run.problem)} · {compiled}")
+            self._print("model", f"{self.fit.model_line(self.run.problem)} · {compiled}")
             middle = "train ppl   held-out ppl" if "train_perplexity" in row else "train MSE   held-out MSE"
             self.console.print(f"epoch      loss   {middle}    |g|    tokens/s    left", markup=False)
         late = time.monotonic() - self.printed >= EVERY
@@ -73,7 +73,7 @@ class Display:
             self.console.print(self._format(row), markup=False)
             self.printed = time.monotonic()
         else:
-            self.live.update(Line(self._format(row)), refresh=self.live.is_started)
+            self.live.update(RichText(self._format(row)), refresh=self.live.is_started)
 
     def _print(self, name, text):
         self.console.print(f"{name:8} {escape(text)}", markup=False)
@@ -98,7 +98,7 @@ def device_line(fit: Fit) -> str:
     """The device, how a batch is spread over several, the version of jax, the precision."""
     found = jax.devices()
     cores = f"{num_cores()} cores" if jax.default_backend() == "cpu" else found[0].device_kind
-    share = fit.describe_devices(len(found))
+    share = fit.device_share(len(found))
     words = [f"{jax.default_backend()}, {cores}", *([share] if share else []), f"jax {jax.__version__}"]
     return " · ".join([*words, str(np.dtype(jax.numpy.zeros(()).dtype))])
 

@@ -295,7 +295,7 @@ class Run:
             float[n, dim]; entry t predicts x[t] from values up to x[t - ahead]: the model reads those, and then its own
             predictions. NaN where that is impossible: in the first `ahead` entries, and where the model lacks context.
         """
-        return self._go_on(forecast.predict, x, ahead, "ahead")
+        return self._continue_series(forecast.predict, x, ahead, "ahead")
 
     def forecast(self, history: Any, steps: int) -> np.ndarray:
         """What follows a series, float[steps, dim], in its units: the model reads its own forecasts.
@@ -304,9 +304,9 @@ class Run:
             history: a `Series`, float[n, dim] or float[n]; read from the initial state.
             steps: how many to add.
         """
-        return self._go_on(forecast.forecast, history, steps, "steps")
+        return self._continue_series(forecast.forecast, history, steps, "steps")
 
-    def _go_on(self, how, x, count, name):
+    def _continue_series(self, how, x, count, name):
         x = (x if isinstance(x, Series) else Series(x)).values
         forecast.check_series(self.experiment.model, self.spec, x.shape, count, name)
         dtype = jax.tree.leaves(self.params)[0].dtype

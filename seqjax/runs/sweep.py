@@ -39,7 +39,7 @@ RESAMPLES = 10_000
 """Bootstrap samples behind an interval."""
 
 
-class Place(NamedTuple):
+class IndexEntry(NamedTuple):
     """Where a run of a sweep belongs: its variant, which is all of its name but the seed, and its folder."""
 
     variant: str
@@ -87,11 +87,11 @@ class Runs(Mapping[str, Run]):
     @classmethod
     def _open_sweep(cls, path):
         index = read_index(path)
-        missing = [name for name, place in index.items() if not (path / place.folder / folder.CONFIG).is_file()]
+        missing = [name for name, entry in index.items() if not (path / entry.folder / folder.CONFIG).is_file()]
         if missing:
             raise Error(f"{path} is unfinished: it has no run {missing[0]!r} yet; the command that began it goes on")
-        runs = {name: Run.open(path / place.folder) for name, place in index.items()}
-        return cls(runs, {name: place.variant for name, place in index.items()})
+        runs = {name: Run.open(path / entry.folder) for name, entry in index.items()}
+        return cls(runs, {name: entry.variant for name, entry in index.items()})
 
     def __getitem__(self, name: str) -> Run:
         if name not in self._runs:
@@ -159,7 +159,7 @@ class Runs(Mapping[str, Run]):
         return f"Runs({len(self)}: {', '.join(self._runs)})"
 
 
-def read_index(path: Path) -> dict[str, Place]:
+def read_index(path: Path) -> dict[str, IndexEntry]:
     """Where the runs of a sweep are.
 
     Raises:
@@ -168,13 +168,13 @@ def read_index(path: Path) -> dict[str, Place]:
     index = folder.read(
         path / INDEX,
         lambda data: {
-            name: Place(str(place["variant"]), str(place["folder"])) for name, place in json.loads(data).items()
+            name: IndexEntry(str(entry["variant"]), str(entry["folder"])) for name, entry in json.loads(data).items()
         },
     )
-    for place in index.values():
-        plain = re.fullmatch(PLAIN_NAME, place.folder)
-        if not plain or (path / place.folder).resolve().parent != path.resolve():
-            raise Error(f"{path / INDEX}: not the name of a folder inside {path}: {place.folder!r}")
+    for entry in index.values():
+        plain = re.fullmatch(PLAIN_NAME, entry.folder)
+        if not plain or (path / entry.folder).resolve().parent != path.resolve():
+            raise Error(f"{path / INDEX}: not the name of a folder inside {path}: {entry.folder!r}")
     return index
 
 
@@ -471,7 +471,7 @@ def _claim(out, planned, varied, devices):
     with folder.lock(out):
         folder.remove_parts(out)
         index = _index(out, planned)  # again: another process may just have added to it
-        text = json.dumps({name: place._asdict() for name, place in index.items()}, indent=2, ensure_ascii=False)
+        text = json.dumps({name: entry._asdict() for name, entry in index.items()}, indent=2, ensure_ascii=False)
         # Half a symbol, which UTF-8 lacks, is written as JSON's own escape.
         write(out / INDEX, (text + "\n").encode("utf-8", "backslashreplace"))
     return {name: out / index[name].folder for name in planned}
@@ -480,9 +480,9 @@ def _claim(out, planned, varied, devices):
 def _index(out, planned):
     """The index of the folder with these runs in it."""
     index = read_index(out) if (out / INDEX).is_file() else {}
-    index |= {name: Place(plan.variant, _slug(name)) for name, plan in planned.items() if name not in index}
-    counts = Counter(place.folder for place in index.values())
-    if alike := [name for name, place in index.items() if counts[place.folder] > 1]:
+    index |= {name: IndexEntry(plan.variant, _slug(name)) for name, plan in planned.items() if name not in index}
+    counts = Counter(entry.folder for entry in index.values())
+    if alike := [name for name, entry in index.items() if counts[entry.folder] > 1]:
         raise Error(f"these names are too much alike to be folders: {', '.join(alike)}")
     return index
 

@@ -165,7 +165,7 @@ _SPECS = TrainState(
 )
 
 
-def place(value: Any, mesh: Mesh) -> Any:
+def to_devices(value: Any, mesh: Mesh) -> Any:
     """A train state, a plan or a stream on the devices of a mesh, as `compiled_epoch` takes them."""
     specs = {TrainState: _SPECS, Plan: PartitionSpec(None, ROWS)}.get(type(value), PartitionSpec())
     return jax.device_put(value, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))

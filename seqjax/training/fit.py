@@ -49,11 +49,11 @@ class Fit:
         """The structure and shapes of the parameters; None: they depend on the data."""
         raise NotImplementedError
 
-    def describe(self, problem: ModelProblem) -> str:
+    def model_line(self, problem: ModelProblem) -> str:
         """The model and what fits it, in a line."""
         raise NotImplementedError
 
-    def describe_devices(self, available: int) -> str:
+    def device_share(self, available: int) -> str:
         """How a batch is spread over the devices, in a few words; empty where it is not."""
         return ""
 
@@ -85,12 +85,12 @@ class GradientDescent(Fit):
     def params_like(self, problem):
         return jax.eval_shape(lambda: problem.init(jax.random.key(0)))
 
-    def describe(self, problem):
+    def model_line(self, problem):
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.params_like(problem)))
         gradient, optimizer = describe(self.setup.gradient), describe(self.setup.optimizer)
         return f"{describe(problem.model)} · {size:,} parameters · gradient {gradient} · {optimizer}"
 
-    def describe_devices(self, available):
+    def device_share(self, available):
         batch = self.setup.sampler.batch_size
         return f"batch of {batch} over {self.num_devices} of {available} devices" if available > 1 else ""
 
@@ -133,5 +133,5 @@ class Counting(Fit):
     def params_like(self, problem):
         return None
 
-    def describe(self, problem):
+    def model_line(self, problem):
         return f"{describe(problem.model)} · counted"

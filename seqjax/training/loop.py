@@ -19,7 +19,7 @@ from seqjax.gradients.base import Gradient, init_memory
 from seqjax.gradients.problem import Params, Problem
 from seqjax.models.model import ModelProblem
 from seqjax.training.devices import make_mesh
-from seqjax.training.epoch import Program, TrainState, compiled_epoch, compiled_epochs, place
+from seqjax.training.epoch import Program, TrainState, compiled_epoch, compiled_epochs, to_devices
 from seqjax.training.optimizer import Optimizer
 from seqjax.training.setup import TrainingSetup
 
@@ -169,7 +169,7 @@ def _train(arguments, setup, bounds, progress):
     for chunk in _chunks(setup, bounds, program.problem.warmup, 1, int(state.update)):
         if progress.done:
             progress = progress.next_epoch(chunk.epoch)
-        plan = place(chunk.plan, program.mesh)
+        plan = to_devices(chunk.plan, program.mesh)
         state, updates, seconds = _timed_call(compiled_epoch, (state, stream, plan, program))
         progress = progress.add(updates, seconds, chunk.is_last)
         if int(state.update) != chunk.stop:
@@ -198,7 +198,7 @@ def train_side_by_side(
     stream = check_stream(stream)
     problem = _in_dtype(problem, setups[0].dtype)
     _, program = _plan_program(problem, stream, setups[0])
-    on_device = place(stream._replace(bounds=None), program.mesh)
+    on_device = to_devices(stream._replace(bounds=None), program.mesh)
     values = {name: jnp.asarray(column) for name, column in fields.items()}
     states = _stack([init_train_state(problem, setup, program.num_updates) for setup in setups])
     progresses, good = [Progress()] * len(setups), [True] * len(setups)
@@ -346,7 +346,7 @@ def _placed(stream, plan, program, setup, params=None, state=None):
         state = init_train_state(program.problem, setup, program.num_updates, params)
     state = jax.tree.map(jnp.copy, state)  # it will be donated, and the caller's own must stay valid
     mesh = program.mesh
-    return place(state, mesh), place(stream._replace(bounds=None), mesh), place(plan, mesh), program
+    return to_devices(state, mesh), to_devices(stream._replace(bounds=None), mesh), to_devices(plan, mesh), program
 
 
 def init_train_state(

@@ -352,7 +352,7 @@ def test_without_out_a_fresh_folder_is_made(tmp_path, monkeypatch):
     assert list(Path("runs", "text-file-rnn-1").iterdir()) == []
 
 
-def test_a_finished_run_of_the_same_recipe_is_opened(run_):
+def test_a_finished_run_of_the_same_experiment_is_opened(run_):
     before = {file: file.stat().st_mtime_ns for file in run_.iterdir()}
     done = call("run", *EXPERIMENT, "--out", "run")
     assert done.returncode == 0, done.stderr

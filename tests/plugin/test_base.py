@@ -15,7 +15,7 @@ from annotated_types import Gt, Interval
 
 from seqjax import Error
 from seqjax.plugin import Plugin
-from seqjax.plugin.base import type_in_words, fields_of, members
+from seqjax.plugin.base import fields_of, members, type_in_words
 
 Share = Annotated[float, Interval(gt=0, le=1)]
 

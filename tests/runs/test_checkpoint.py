@@ -193,6 +193,7 @@ def assert_refused(path, new, good):
     assert (good.name if good else "anew") in str(caught.value)
 
 
+@pytest.mark.slow
 def test_no_flipped_byte_is_ever_loaded(stopped, whole):
     good, new = files(stopped)
     data = new.read_bytes()
@@ -310,7 +311,7 @@ def test_a_checkpoint_of_another_dtype_is_exit_4(tmp_path):
         checkpoint.restore(checkpoint.newest(tmp_path), other)
 
 
-def test_a_checkpoint_of_another_recipe_put_in_its_place_is_exit_4(stopped, tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_experiment_put_in_its_place_is_exit_4(stopped, tmp_path, monkeypatch):
     with crash_after(monkeypatch, 4):
         dataclasses.replace(TINY, model=RNN(hidden=2)).run(tmp_path / "other", checkpoint_seconds=0)
     for file in files(stopped):
@@ -397,6 +398,7 @@ def crash_at(n, after):
     return do
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_step_of_the_disk_loses_nothing(whole, tmp_path, monkeypatch):
     """Before or after each fsync, rename and deletion; the run that goes on is interrupted in the same way."""
     seen = []

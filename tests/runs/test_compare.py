@@ -62,7 +62,7 @@ def test_runs_are_a_mapping_in_the_order_in_which_they_were_made():
     assert "12" in repr(runs)
 
 
-def test_a_run_without_an_arm_is_an_error():
+def test_a_run_without_an_variant_is_an_error():
     with pytest.raises(Error, match="these have no variant: b"):
         Runs({"a": made(0, [1.0]), "b": made(1, [1.0])}, {"a": ""})
 
@@ -177,7 +177,7 @@ def test_the_interval_is_that_of_all_resamples(d):
     assert [low, high] == paired_difference(dict(zip(seeds, d, strict=True)), dict.fromkeys(seeds, 0.0))[1:]
 
 
-def test_the_sign_of_a_difference_is_that_of_the_arm_minus_the_one_compared_to():
+def test_the_sign_of_a_difference_is_that_of_the_variant_minus_the_one_compared_to():
     runs = runs_of({"full": [1.0, 1.0, 1.0], "worse": [2.0, 3.0, 4.0]})
     _, worse = runs.compare("heldout_loss", against="full").rows
     better, _ = runs.compare("heldout_loss", against="worse").rows
@@ -186,7 +186,7 @@ def test_the_sign_of_a_difference_is_that_of_the_arm_minus_the_one_compared_to()
     assert worse[6:] == tuple(-value for value in better[:5:-1])
 
 
-def test_two_runs_of_one_arm_with_one_seed_are_an_error():
+def test_two_runs_of_one_variant_with_one_seed_are_an_error():
     """Else one of them would count and nobody would know which."""
     runs = Runs({"a": made(3, [1.0]), "b": made(3, [2.0])}, {"a": "", "b": ""})
     with pytest.raises(Error, match="seeds 3, 3"):

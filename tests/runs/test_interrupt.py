@@ -103,6 +103,7 @@ def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place, monkeypatc
     assert results(place / "run") == results(place / "whole")
 
 
+@pytest.mark.slow
 def test_the_second_ctrl_c_leaves_at_once(place):
     done = run(place, f"{int(signal.SIGINT)} {int(signal.SIGINT)}")
     assert done.returncode == 130
@@ -201,6 +202,7 @@ def test_handlers_are_restored_after_an_error():
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.slow
 def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
     """One chunk that takes minutes: the exception comes before it is over, and in the main thread."""
     e = Experiment(
@@ -298,6 +300,7 @@ def test_a_signal_that_is_ignored_stays_so():
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_command_without_a_folder_says_how_to_go_on(place, monkeypatch, chunks, capfd, number, code):
     monkeypatch.chdir(place)

@@ -121,7 +121,7 @@ def test_metrics_and_files_of_each_kind_of_data(runs, name):
 
 
 @pytest.mark.parametrize("name", ["text", "mixed"])
-def test_the_same_data_open_the_run_and_others_are_another_recipe(runs, name):
+def test_the_same_data_open_the_run_and_others_are_another_experiment(runs, name):
     path, data = runs[name].path, EXPERIMENTS[name].dataset
     before = {file: file.read_bytes() for file in path.iterdir()}
     equal = dataclasses.replace(EXPERIMENTS[name], dataset=data[:])
@@ -137,7 +137,7 @@ def test_the_same_data_open_the_run_and_others_are_another_recipe(runs, name):
     assert {file: file.read_bytes() for file in path.iterdir()} == before
 
 
-def test_what_pairs_are_belongs_to_the_recipe(runs):
+def test_what_pairs_are_belongs_to_the_experiment(runs):
     """The same arrays of a larger vocabulary have another model."""
     larger = Pairs(TAGS.inputs, TAGS.targets, TAGS.mask, Spec(Tokens(6), Tokens(5)), TAGS.bounds)
     with pytest.raises(Error, match="another experiment"):
@@ -194,7 +194,7 @@ def test_toml_alone_does_not_hold_the_data():
     assert "[dataset]" in str(caught.value)
 
 
-def test_the_command_line_runs_a_recipe_with_the_data_beside_it(runs, tmp_path):
+def test_the_command_line_runs_an_experiment_with_the_data_beside_it(runs, tmp_path):
     config = runs["tags"].path / "config.toml"
     done = call("run", "--config", config, "--out", tmp_path / "again", "--devices", len(jax.devices()))
     assert done.returncode == 0, done.stderr
@@ -207,7 +207,7 @@ def test_the_command_line_runs_a_recipe_with_the_data_beside_it(runs, tmp_path):
     assert float(done.stdout.splitlines()[1].split()[1]) == pytest.approx(again.evaluate("rest")["loss"], abs=1e-4)
 
 
-def test_the_command_line_says_so_where_the_data_are_not_beside_the_recipe(runs, tmp_path):
+def test_the_command_line_says_so_where_the_data_are_not_beside_the_experiment(runs, tmp_path):
     shutil.copyfile(runs["tags"].path / "config.toml", tmp_path / "config.toml")
     done = call("run", "--config", tmp_path / "config.toml", "--out", tmp_path / "again")
     assert done.returncode == 4

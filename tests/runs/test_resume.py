@@ -30,7 +30,7 @@ def several_chunks(monkeypatch):
     monkeypatch.setattr(Run, "plot", NoFigure)
 
 
-LONG = ("lstm, dropout, randomized, adam", "rnn, rtrl, adamw")
+LONG = ("lstm, dropout, randomized, adam", "rnn, rtrl, adamw", "gru, random")
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_damaged_rows_are_exit_4_and_kept(stopped, damage):
 
 
 @pytest.mark.parametrize("left", ["checkpoints", "params.safetensors"])
-def test_without_its_recipe_what_was_trained_is_of_an_unknown_run(stopped, left):
+def test_without_its_experiment_what_was_trained_is_of_an_unknown_run(stopped, left):
     """Its checkpoints may be of another experiment with parameters of the same shapes."""
     e, path, _ = stopped
     for file in list(path.iterdir()):

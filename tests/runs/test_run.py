@@ -101,6 +101,7 @@ def test_metrics_are_a_row_an_epoch(kept):
     assert np.diff(kept.metric("tokens"), prepend=0).tolist() == [48 * 9] * 10
 
 
+@pytest.mark.slow
 def test_a_run_compiles_once_however_many_its_epochs_and_an_equal_one_not_at_all(experiment, caplog):
     """Training and evaluation, each for its one shape; the experiment read from TOML has plugins of its own."""
     other = dataclasses.replace(experiment, model=RNN(hidden=5), evaluate_every=1)
@@ -212,7 +213,7 @@ def test_a_finished_run_opens_instead_of_training(experiment, kept):
     assert {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in kept.path.iterdir()} == before
 
 
-def test_another_recipe_is_an_error_that_names_the_difference(experiment, kept):
+def test_another_experiment_is_an_error_that_names_the_difference(experiment, kept):
     other = dataclasses.replace(experiment, epochs=11, model=RNN(hidden=33))
     with pytest.raises(Error, match="another experiment") as caught:
         other.run(kept.path)
@@ -495,7 +496,7 @@ def test_a_class_of_a_notebook_that_was_changed_is_another_plugin(tmp_path):
         del registry._registered["model", "local/mine"]
 
 
-def test_a_recipe_that_no_file_can_keep_is_an_error_before_training(tmp_path):
+def test_an_experiment_that_no_file_can_keep_is_an_error_before_training(tmp_path):
     file = os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.txt")
     Path(file).write_text(TEXT)
     experiment = dataclasses.replace(in_memory(TEXT), dataset=TextFile(path=file))

@@ -1,6 +1,7 @@
 """Runs side by side come to what each comes to alone."""
 
 import contextlib
+import importlib
 from dataclasses import replace
 
 import jax
@@ -57,6 +58,7 @@ def test_seeds_and_learning_rates_side_by_side_equal_each_alone(like_an_accelera
         assert again[name].metrics == runs[name].metrics
 
 
+@pytest.mark.slow
 def test_the_epochs_of_several_chunks_equal_those_of_one(monkeypatch):
     experiments = [plan.experiment for plan in combine(BASE, {"seed": range(2)}).values()]
     whole = run_side_by_side(experiments)
@@ -92,9 +94,8 @@ def test_what_can_share_a_compiled_call(others, floats):
 
 def test_epochs_of_different_length_are_not_made_side_by_side(like_an_accelerator, monkeypatch):
     base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), dataset=Text("abcdefgh " * 50), train=365)
-    monkeypatch.setattr(
-        "seqjax.runs.sweep.execute_side_by_side", lambda *args: pytest.fail("their epochs differ in length")
-    )
+    refuse = lambda *args: pytest.fail("their epochs differ in length")
+    monkeypatch.setattr(importlib.import_module("seqjax.runs.sweep"), "execute_side_by_side", refuse)
     runs = sweep(base, {"seed": range(4)})
     assert len({run.metrics[0]["update"] for run in runs.values()}) > 1
     assert all(run.finished for run in runs.values())
@@ -123,6 +124,7 @@ def test_a_signal_in_the_last_chunk_comes_when_they_are_finished(monkeypatch, tm
         assert not (path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_runs_with_and_without_a_warm_up_have_states_of_their_own(like_an_accelerator, tmp_path):
     """And a checkpoint of each goes on alone."""
     runs = sweep(BASE, {"optimizer.warmup": [0.0, 0.5, 0.25], "seed": range(2)}, tmp_path)

@@ -202,7 +202,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, swept):
         assert {file: file.read_bytes() for file in path.iterdir()} == before
 
 
-def test_another_recipe_in_the_folder_of_a_sweep_is_an_error(swept):
+def test_another_experiment_in_the_folder_of_a_sweep_is_an_error(swept):
     with pytest.raises(Error, match=r"full: its runs differ in more than the seed[^$]*epochs: there 2, asked for 3"):
         sweep(dataclasses.replace(BASE, epochs=3), AXES, swept[0])
     with pytest.raises(Error, match="differ in more than the seed"):  # of these variants there are other seeds
@@ -210,7 +210,8 @@ def test_another_recipe_in_the_folder_of_a_sweep_is_an_error(swept):
     assert len(Runs.open(swept[0]).variants["full"]) < 4
 
 
-def test_another_dataset_behind_the_same_recipe_is_an_error(tmp_path):
+@pytest.mark.slow
+def test_another_dataset_behind_the_same_experiment_is_an_error(tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("the cat sat. " * 60)
     base = dataclasses.replace(BASE, dataset=create("dataset", "text-file", path=str(file)))
@@ -224,6 +225,7 @@ def test_another_dataset_behind_the_same_recipe_is_an_error(tmp_path):
         Runs.open(tmp_path / "out" / "seed-0", tmp_path / "new" / "seed-1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "axes",
     [
@@ -276,7 +278,8 @@ def test_what_does_not_belong_leaves_a_sweep_as_it_was(axes, base, words, tmp_pa
     assert len(Runs.open(tmp_path)) == 1
 
 
-def test_a_seed_in_another_precision_does_not_join_an_arm(tmp_path):
+@pytest.mark.slow
+def test_a_seed_in_another_precision_does_not_join_an_variant(tmp_path):
     """It is refused before it is trained, and where single runs are put together."""
     sweep(SHORT, {"seed": [0]}, tmp_path / "a")
     with jax.enable_x64(True):
@@ -301,7 +304,7 @@ def test_a_run_that_diverged_is_not_opened_for_another_dataset(tmp_path):
     assert caught.value.exit_code == 4
 
 
-def test_a_recipe_of_each_arm_is_read_once_before_a_sweep_goes_on(tmp_path, monkeypatch):
+def test_an_experiment_of_each_variant_is_read_once_before_a_sweep_goes_on(tmp_path, monkeypatch):
     axes = {"gradient": AXES["gradient"], "seed": range(3)}
     sweep(SHORT, axes, tmp_path)
     read, paths = sweeps.read_experiment, []
@@ -310,7 +313,7 @@ def test_a_recipe_of_each_arm_is_read_once_before_a_sweep_goes_on(tmp_path, monk
     assert sorted(path.rpartition("-seed-")[0] for path in paths) == ["2-steps", "full"]
 
 
-def test_one_recipe_twice_is_an_error():
+def test_one_experiment_twice_is_an_error():
     with pytest.raises(Error, match="one experiment"):
         sweep(BASE, {"model": {"a": RNN(hidden=3), "b": RNN(hidden=3)}})
 
@@ -366,6 +369,7 @@ def planned(place, monkeypatch):
     return plan
 
 
+@pytest.mark.slow
 def test_sweep_trains_every_combination_and_compares_them(place):
     argv = ["sweep", *EXPERIMENT, "--gradient", "full", "truncated:steps=4", "--seeds", "0,1,2", "--out", "out"]
     done = call(*argv, "--against", "full")
