@@ -1,14 +1,15 @@
-"""Does an RNN come to the floor of perplexity that is known? (8.1)   python experiments/markov_chain.py --seeds 5
+"""Does an RNN reach the lowest possible perplexity? (8.1)   python experiments/markov_chain.py --seeds 5
 
-Letters drawn from a Markov chain cannot be predicted better than by its own transition matrix. Beside the floor, which
-is the exponential of the entropy rate, stands the perplexity of the chain itself on the same held-out letters. It comes
-within a hundredth of both.
+Letters that a Markov chain draws cannot be predicted better than by its own transition matrix. The perplexity is
+divided by this floor, which is the exponential of the entropy rate, and by the perplexity of the chain itself on the
+same held-out letters. It is within a hundredth of both.
 """
 
 import numpy as np
 
 import seqjax as sj
 from seqjax.analysis import markov
+from seqjax.report import between, exactly, less_than
 from seqjax_datasets import MarkovChain
 from seqjax_models import RNN
 from seqjax_optimizers import Adam
@@ -26,15 +27,15 @@ def main(num_steps: int = 400_000, epochs: int = 8, seeds: int = 5) -> sj.Report
         perplexity = run.metric("heldout_perplexity")[-1]
         by_floor.append(perplexity / dataset.perplexity)
         by_chain.append(perplexity / dataset.perplexity_on(run.data.text[round(0.9 * num_steps) :]))
-    report.row("held-out perplexity by the floor", by_floor, "~ 1 (.98 to 1.02)")
-    report.row("the same by the chain's own on these letters", by_chain, "~ 1 (.999 to 1.02)")
+    report.row("held-out perplexity by the floor", by_floor, between(0.98, 1.02, about=1))
+    report.row("the same by the chain's own on these letters", by_chain, between(0.999, 1.02, about=1))
     P = dataset.transition_matrix
     stationary = markov.stationary(P)
     far = np.abs(markov.k_step(P, 100) - stationary).max()
-    report.row("of the last chain: distance of 100 steps from the stationary distribution", far, "< 1e-9")
+    report.row("of the last chain: distance of 100 steps from the stationary distribution", far, less_than(1e-9))
     reverse = markov.reverse(P)
     report.row("its entropy rate backwards less that forwards (nats)",
-               markov.entropy_rate(reverse) - markov.entropy_rate(P), "= 0.000000000")  # fmt: skip
+               markov.entropy_rate(reverse) - markov.entropy_rate(P), exactly("0.000000000"))  # fmt: skip
     path = markov.most_likely_path(P, start=0, steps=10)
     report.row("its likeliest path of ten steps from a", "".join("abcdefgh"[state] for state in path.states))
     report.figure("transitions", sj.plot.heatmap(P, list("abcdefgh"), list("abcdefgh"), label="probability"))

@@ -1,22 +1,23 @@
-"""What does counting words say of the next one? (8.3)   python experiments/ngrams.py
+"""How well do counts of words predict the next word? (8.3)   python experiments/ngrams.py
 
 Laplace smoothing (8.3.5) on the words of a book, with every ε = 1: pairs and triples fall back on single words, so that
-what was never seen has some probability. Then each smoothing on words and on pieces of words, with the last tenth of
-the book held out. Words that occur once are `<unk>`, and to foretell that counts too, so that perplexities of words can
-be compared within the table alone. The last model, Kneser–Ney on three pieces, continues a prompt.
+unseen ones have some probability. Then each smoothing on words and on pieces of words, with the last tenth of the book
+held out. Words that occur once are `<unk>`. To predict `<unk>` counts as well, so that perplexities of words can be
+compared within this table only. The last model, Kneser–Ney on three pieces, continues a prompt.
 """
 
 import seqjax as sj
+from seqjax.report import exactly
 from seqjax_datasets import TimeMachine
 from seqjax_models import NGram
 from seqjax_tokenizers import BPE, Word
 
 EXPECTED = {
-    ("", "the"): "= .0689834092",
-    ("time", "machine"): "= .1940427531",
-    ("the", "time"): "= .0450955358",
-    ("the time", "traveller"): "= .5728336032",
-    ("the time", "never"): "= 5.92436e-6",
+    ("", "the"): 0.0689834092,
+    ("time", "machine"): 0.1940427531,
+    ("the", "time"): 0.0450955358,
+    ("the time", "traveller"): 0.5728336032,
+    ("the time", "never"): 5.92436e-6,
 }
 SMOOTHINGS = "additive", "laplace", "witten-bell", "kneser-ney"
 
@@ -31,9 +32,9 @@ def main(
     run = sj.Experiment(dataset=dataset, **whole, tokenizer=Word(), model=laplace).run()
     for (context, word), expected in EXPECTED.items():
         p = laplace.probabilities(run.params, run.codec[context.split()])
-        report.row(f"P({word}{' | ' * bool(context)}{context})", p[run.codec[word]], expected)
-    p = laplace.probabilities(run.params, run.codec[["man"]])  # the book's last word, after which nothing comes
-    report.row("sum of P(x | man) over all words x", p.sum(), "= 1.000000000000")
+        report.row(f"P({word}{' | ' * bool(context)}{context})", p[run.codec[word]], exactly(expected))
+    p = laplace.probabilities(run.params, run.codec[["man"]])  # the last word of the book, which no word follows
+    report.row("sum of P(x | man) over all words x", p.sum(), exactly("1.000000000000"))
     for name, tokenizer in tokenizers.items():
         for smoothing in SMOOTHINGS:
             for order in range(1, max_order + 1):

@@ -1,7 +1,8 @@
 """Does an RNN forecast a stock index better than persistence?   python experiments/stocks.py --seeds 5
 
-Persistence says that the next value is the last one. Monthly returns are nearly independent, so that their mean is the
-better forecast, and an RNN at best comes near it. Prices grow out of what it was trained on, and persistence wins.
+Persistence says that the next value equals the last one. Monthly returns are nearly independent, so that their mean is
+the better forecast, and an RNN at best comes near it. Prices grow out of the range of the training data, and
+persistence wins.
 """
 
 import numpy as np

@@ -2,9 +2,9 @@
 
 Three ways to differentiate the same 256 steps: all of them, in segments of 10, and cut at random with the rest
 reweighted, so that the mean is the full gradient. Estimators are measured before the first update, half way, and at the
-end of the first full run. After 40 epochs perplexities differ by no more than seeds do, and no arm saves time, for all
-compute the same steps. In the one window that was measured the truncated gradient, whose bias grows, still points
-nearly where the full one does. Of more epochs and of tasks with longer lags (copy_task.py) this says nothing.
+end of the first full run. After 40 epochs perplexities differ by no more than seeds do, and no variant saves time, as
+all compute the same steps. In the one window that was measured, the truncated gradient, whose bias grows, still points
+nearly where the full one does. About more epochs, or tasks with longer lags (copy_task.py), this says nothing.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from seqjax_gradients import Full, Randomized, Truncated
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
-ARMS = {"full": Full(), "truncated": Truncated(steps=10), "randomized": Randomized(keep_prob=0.9)}
+VARIANTS = {"full": Full(), "truncated": Truncated(steps=10), "randomized": Randomized(keep_prob=0.9)}
 
 
 def main(
@@ -30,16 +30,16 @@ def main(
     base = sj.Experiment(
         dataset=dataset or TimeMachine(), sampler=Sequential(32, 256), model=RNN(hidden=hidden), epochs=epochs
     )
-    runs = sj.sweep(base, {"gradient": ARMS, "seed": range(seeds)})
+    runs = sj.sweep(base, {"gradient": VARIANTS, "seed": range(seeds)})
     report = sj.Report(__file__)
-    for name, arm in runs.arms.items():
-        report.row(f"held-out perplexity, {name}", [run.metric("heldout_perplexity")[-1] for run in arm])
-        report.row(f"seconds of training, {name}", [run.metric("seconds")[-1] for run in arm])
+    for name, group in runs.variants.items():
+        report.row(f"held-out perplexity, {name}", [run.metric("heldout_perplexity")[-1] for run in group])
+        report.row(f"seconds of training, {name}", [run.metric("seconds")[-1] for run in group])
     report.table("held_out", runs.compare("heldout_perplexity", against="full"))
     first = runs["full, seed=0"]
     halfway = replace(first.experiment, epochs=(epochs + 1) // 2).run()  # the same updates, to the same bits
     for when, run, at in (("start", first, "init"), ("middle", halfway, "end"), ("end", first, "end")):
-        report.table(f"estimators_{when}", sj.measure(run, ARMS, draws=draws, windows=1, at=at))
+        report.table(f"estimators_{when}", sj.measure(run, VARIANTS, draws=draws, windows=1, at=at))
     by_lag = sj.lags(first.problem, first.params, **first.rows(8, 4 * max_lag), max_lag=max_lag)
     report.figure("lags", by_lag.plot())
     by_steps = sj.measure(first, [Truncated(steps=k) for k in segments], windows=1)

@@ -1,7 +1,7 @@
 """When do gradients vanish, and when do they explode? (8.7)   python experiments/vanishing.py
 
-The norm of ∂h_t/∂h_{t-k} by lag, for recurrent weights with spectral radius .9, 1 and 1.1. In a linear network it
-follows the radius. The derivative of tanh is below 1, and with these inputs even radius 1.1 does not explode.
+The norm of ∂h_t/∂h_{t-k} by lag k, for recurrent weights with spectral radius .9, 1 and 1.1. In a linear network it
+follows the radius. The derivative of tanh is at most 1, and with these inputs even radius 1.1 does not explode.
 """
 
 import jax
@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
+from seqjax.report import between
 
 
 def linear(W, h, x):
-    """The state as it comes."""
+    """A state that is linear in the last one."""
     return W @ h + x, jnp.zeros(())
 
 
 def tanh(W, h, x):
-    """The state squashed."""
+    """A state that goes through tanh."""
     return jnp.tanh(W @ h + x), jnp.zeros(())
 
 
@@ -38,8 +39,8 @@ def main(hidden: int = 64, max_lag: int = 100, num_steps: int = 600, seeds: int 
                 sj.jacobians(step, jnp.asarray(r * W, jnp.float32), zero, xs, max_lag, every=every) for W, xs in drawn
             ]
             norms[f"radius {r}"] = (np.arange(1, max_lag + 1), found[0].mean_norm)
-            expected = f"~ {r} ({r - 0.005:.3f} to {r + 0.005:.3f})" if name == "linear" else ""
-            report.row(f"growth a step, {name}, radius {r}", [of.growth for of in found], expected)
+            expected = between(f"{r - 0.005:.3f}", f"{r + 0.005:.3f}", about=f"{r}") if name == "linear" else ""
+            report.row(f"growth a step, {name}, radius {r}", [norms_of.growth for norms_of in found], expected)
         figure = sj.plot.lines(norms, x_label="lag (steps)", y_label="norm of ∂h_t / ∂h_{t-lag}", title=name)
         figure.axes[0].set_yscale("log")
         report.figure(name, figure)

@@ -1,8 +1,9 @@
-"""Does what was learned of one text hold for another? (8.5, exercises)   python experiments/elsewhere.py --seeds 3
+"""How well does a model of one text predict others? (8.5, exercises)   python experiments/other_texts.py --seeds 3
 
-A GRU and a 4-gram of the first 10,000 characters of a book, with its symbols, read the rest of it, and documentation of
-Python in the same letters (or with --other a file, of which other characters become spaces): the further from those
-pages, the harder for both. Then the GRU goes on from one prompt, more boldly the higher the temperature.
+A GRU and a 4-gram model are trained on the first 10,000 characters of a book. With the same symbols, they are evaluated
+on the rest of it and on the documentation of Python in the same letters (or with --other on a file, of which all other
+characters become spaces). Both perplexities grow with the distance of a text from the first pages. Then the GRU
+continues one prompt, with more variety at higher temperatures.
 """
 
 import seqjax as sj
