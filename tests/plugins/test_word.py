@@ -1,5 +1,6 @@
 import json
 import re
+import unicodedata
 
 import numpy as np
 import pytest
@@ -49,11 +50,27 @@ def test_the_chapters_words_come_of_the_raw_file_too(time_machine_file, text):
         ("it's 3rd_place", "it s rd place"),
         (" \n\t..", ""),
         ("Été à Łódź, ΑΣ", "été à łódź ας"),
-        ("İstanbul", re.sub("\u0307", " ", "i\u0307stanbul")),
+        ("İSTANBUL'da", "i\u0307stanbul da"),
+        ("cafe\u0301s, re\u0301sume\u0301.", "cafe\u0301s re\u0301sume\u0301"),
+        ("हिन्दी में नमस्ते!", "हिन्दी में नमस्ते"),
+        ("ไทยที่นี่", "ไทยที่นี่"),
+        ("a \u0301 b 3\u0301\u0301c", "a b c"),
     ],
 )
-def test_normalised_words_are_runs_of_letters_in_lower_case(text, words):
+def test_normalised_words_are_runs_of_letters_with_their_marks_in_lower_case(text, words):
     assert Word().split(text) == words.split()
+
+
+@pytest.mark.parametrize("text", ["Ça Été à Łódź", "naïve façade", "Việt Nam ế"])
+def test_composed_and_decomposed_letters_split_at_the_same_places(text):
+    composed, decomposed = (Word().split(unicodedata.normalize(form, text)) for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    assert [unicodedata.normalize("NFC", word) for word in decomposed] == composed
+
+
+def test_text_without_marks_has_the_words_of_the_plain_pattern(text):
+    raw = text.text + "\nÉté à Łódź_ 3rd ΑΣ ß"
+    assert Word().split(raw) == re.findall(r"[^\W\d_]+", raw.lower())
 
 
 @pytest.mark.parametrize("normalize", [True, False])
