@@ -1,4 +1,4 @@
-"""The copy task: say again what was said."""
+"""The copy task: repeat the input some steps later."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,19 +17,20 @@ BLANK, START, FIRST, SIZE = 0, 1, 2, 6
 class Copy(Dataset):
     """Repeats each segment of the input m steps later (Aicher, Foti & Fox 2019, arXiv:1905.07473).
 
-    A segment is a start symbol and m - 1 random data symbols. The input is the segment and then m blanks, the target m
-    blanks and then the segment, over and over: a target that is not blank is the input exactly m steps before. Symbols:
-    0 blank, 1 start, 2 to 5 data. A model that knows the layout alone has perplexity 4^((m - 1) / 2m), 1.866 at m = 10.
+    A segment is a start symbol and m - 1 random data symbols. The input is a segment and then m blanks, and the target
+    is m blanks and then the segment, so that a target that is not blank is the input exactly m steps before. This is
+    repeated up to the end of the stream. The symbols are 0 blank, 1 start, 2 to 5 data. A model that has learned the
+    layout alone has the perplexity 4^((m - 1) / 2m), which is 1.866 for m = 10.
     """
 
     num_steps: Annotated[int, Interval(ge=1)] = 10_000
-    """Length of the stream; its last segment may be cut off."""
+    """Length of the stream. The last segment may be incomplete."""
     min_length: Annotated[int, Interval(ge=1)] = 10
-    """Shortest segment, its start symbol included. m is uniform between the two."""
+    """Shortest segment, with its start symbol. m is uniform between this and `max_length`."""
     max_length: Annotated[int, Interval(ge=1)] = 10
-    """Longest segment."""
+    """Longest segment, with its start symbol."""
     seed: Annotated[int, Interval(ge=0)] = 0
-    """Of the lengths and symbols."""
+    """Seed of the lengths and symbols."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, and files and folders that its library reads."""
+"""Data sets of the Hugging Face hub, and files and folders that its library `datasets` reads."""
 
 import contextlib
 from dataclasses import dataclass
@@ -15,26 +15,26 @@ READERS = {".txt": "text", ".csv": "csv", ".json": "json", ".jsonl": "json", ".p
 @register("dataset", "hf-dataset")
 @dataclass(frozen=True)
 class HFDataset(Dataset):
-    """A column of text of a Hugging Face data set; each record is a document.
+    """A text column of a Hugging Face data set; each record is a document.
 
-    Data sets are read with the library `datasets`, which keeps what it downloads or converts in its cache (`$HF_HOME`).
-    No code of a data set is run.
+    Data sets are read with the library `datasets`, which caches downloaded and converted data (`$HF_HOME`). No code of
+    a data set is run.
     """
 
     path: str
-    """A name on the hub such as `user/name`, a file (.txt, .csv, .json, .jsonl, .parquet; of a .txt each line is a
-    record, with its line end), or a folder made by `save_to_disk`."""
+    """A name on the hub such as `user/name`; a file (.txt, .csv, .json, .jsonl, .parquet), where each line of a .txt
+    file is a record, with its line end; or a folder made by `save_to_disk`."""
     config: str | None = None
-    """Which configuration of a data set on the hub; None: its only one."""
+    """The configuration of a data set on the hub; None: its only one."""
     split: str = "train"
-    """Which split; of a name or a file also a part of it, such as `train[:1000]`. A file is all `train`."""
+    """The split, or a part of it like `train[:1000]`; a folder has whole splits only. A file is the split `train`."""
     column: str = "text"
-    """Which column."""
+    """The column."""
     revision: str | None = None
-    """Commit or tag of a data set on the hub; None: the newest."""
+    """The commit or tag of a data set on the hub; None: the newest."""
 
     def load(self):
-        """The records, one after the other."""
+        """The text of all records, in order."""
         import datasets
 
         try:
@@ -72,13 +72,13 @@ class HFDataset(Dataset):
         if self.column not in dataset.column_names:
             fault = f"there is no column {self.column!r}{nearest(self.column, dataset.column_names)}"
         elif getattr(dataset.features[self.column], "dtype", None) not in ("string", "large_string"):
-            fault = f"column {self.column!r} is no text"
+            fault = f"column {self.column!r} is not text"
         else:
             records = list(dataset[self.column])
             if None not in records:
                 return records
             raise Error(
-                f"dataset hf-dataset: record {records.index(None)} of column {self.column!r} of {self.path} is missing\n"
+                f"dataset hf-dataset: {self.path}: record {records.index(None)} of column {self.column!r} is missing\n"
                 "Drop or fill such records, and read the rest from a file or a folder made by save_to_disk"
             )
         kinds = (f"{name} ({getattr(kind, 'dtype', kind)})" for name, kind in dataset.features.items())
@@ -96,17 +96,17 @@ class HFDataset(Dataset):
         else:
             name, which = Path(self.path).name, ", ".join(repr(part) for part in (self.path, self.config) if part)
             hint = (
-                f"There is no such file or folder in {Path.cwd()}, and from the hub it did not come. "
-                "Check --dataset.path, --dataset.config and --dataset.split, or, where there is a network, type\n"
+                f"There is no such file or folder in {Path.cwd()}, and the hub did not send it. "
+                "Check --dataset.path, --dataset.config and --dataset.split; or type, on a machine with a network,\n"
                 f'  python -c "import datasets; datasets.load_dataset({which}).save_to_disk({name!r})"\n'
-                f"and bring the folder here: --dataset hf-dataset --dataset.path {name}"
+                f"and copy the folder to this machine: --dataset hf-dataset --dataset.path {name}"
             )
         return Error(f"{reason}\n{hint}", exit_code=6 if isinstance(fault, PermissionError) else 2)
 
 
 @contextlib.contextmanager
 def _quiet():
-    """The library's bars and messages off: what matters of them is in its exceptions."""
+    """Turns the library's progress bars and messages off; its exceptions say what is wrong."""
     import datasets
 
     bars, level = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()

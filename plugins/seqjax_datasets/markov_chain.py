@@ -1,4 +1,4 @@
-"""A text of which it is known how well it can be predicted."""
+"""A text from a Markov chain, for which the lowest perplexity is known."""
 
 import bisect
 import itertools
@@ -17,22 +17,22 @@ from seqjax.analysis import markov
 @register("dataset", "markov-chain")
 @dataclass(frozen=True)
 class MarkovChain(Dataset):
-    """Letters drawn from a random Markov chain, whose entropy rate is the floor of every model's perplexity.
+    """Letters drawn from a random Markov chain, whose entropy rate gives the lowest perplexity that a model can reach.
 
         P[i, :] ~ Dirichlet(concentration, ..., concentration),   x_0 ~ π,   x_{t+1} ~ P[x_t, :]
 
-    State i is the i-th letter of the alphabet, and π the stationary distribution.
+    State i is the i-th letter of the alphabet, and π is the stationary distribution.
     """
 
     states: Annotated[int, Interval(ge=2, le=26)] = 8
-    """Number of states, and of letters."""
+    """Number of states, which is the number of letters."""
     num_steps: Annotated[int, Interval(ge=1)] = 100_000
     """Length of the text."""
     concentration: Annotated[float, Interval(ge=0.01)] = 0.5
-    """Of the rows of the transition matrix: far below 1 a letter has hardly more than one successor, far above 1 all
-    are alike."""
+    """Concentration of the rows of the transition matrix. Far below 1 almost every letter has a single successor, and
+    far above 1 all successors are equally likely."""
     seed: Annotated[int, Interval(ge=0)] = 0
-    """Of the transition matrix and of the letters."""
+    """Seed of the transition matrix and of the letters."""
 
     def load(self):
         """The text."""
@@ -45,25 +45,25 @@ class MarkovChain(Dataset):
 
     @property
     def transition_matrix(self):
-        """P, float64[states, states]: the probability of each letter after each."""
+        """P, float64[states, states]; P[i, j] is the probability of letter j after letter i."""
         rng = np.random.default_rng([self.seed, 0])
         return rng.dirichlet(np.full(self.states, self.concentration), self.states)
 
     @property
     def perplexity(self):
-        """exp of the chain's entropy rate: the floor of every model's perplexity."""
+        """exp of the chain's entropy rate, the lowest perplexity that a model can reach on a long text."""
         return math.exp(markov.entropy_rate(self.transition_matrix))
 
     def perplexity_on(self, text: str) -> float:
-        """The perplexity of the chain itself on letters of it, the first one given.
+        """The perplexity of the chain itself on a text, whose first letter is given.
 
-        On a text of n letters it differs from `perplexity` by what was drawn, in proportion to 1/√n; a model's
-        perplexity on the same letters is fairly put beside it.
+        On a random text of n letters it differs from `perplexity` by about 1/√n. Compare it with the perplexity of a
+        model on the same text.
 
         Raises:
-            Error: fewer than two letters, or others than the chain has.
+            Error: the text has fewer than two letters, or letters that the chain does not have.
         """
         if len(text) < 2:
-            raise Error(f"a perplexity takes two letters or more, and the text has {len(text)}")
+            raise Error(f"a perplexity needs two letters or more, and the text has {len(text)}")
         ids = np.array([ord(letter) - ord("a") for letter in text])
         return math.exp(-markov.log_probability(self.transition_matrix, ids) / (len(ids) - 1))

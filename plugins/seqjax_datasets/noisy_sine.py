@@ -21,7 +21,7 @@ class NoisySine(Dataset):
     frequency: float = 0.01
     """ω, in radians a step."""
     seed: Annotated[int, Interval(ge=0)] = 0
-    """Of the noise."""
+    """Seed of the noise."""
 
     def load(self):
         """The series, float64[num_steps, 1]."""

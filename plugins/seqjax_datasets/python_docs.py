@@ -1,4 +1,4 @@
-"""The reference texts that come with Python."""
+"""The reference texts that are part of every Python installation."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from seqjax import Dataset, Text, register
 @register("dataset", "python-docs")
 @dataclass(frozen=True)
 class PythonDocs(Dataset):
-    """What `help("topics")` shows: half a million characters of English and code, without a download.
+    """The texts of `help("topics")`: half a million characters of English and code, without a download.
 
     The text differs between versions of Python; a run records its hash.
     """

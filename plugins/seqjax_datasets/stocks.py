@@ -13,15 +13,15 @@ from seqjax.errors import nearest
 @register("dataset", "stocks")
 @dataclass(frozen=True)
 class Stocks(Dataset):
-    """Prices at the beginning of each month from 1990 to 2022: the sample data that come with matplotlib.
+    """Prices at the beginning of each month from 1990 to 2022, from the sample data of matplotlib.
 
-    A company that was listed later starts with its first price.
+    The series of a company that was listed later starts with its first price.
     """
 
     column: str = "^GSPC"
-    """Which: `^GSPC` is the S&P 500 index, `^IXIC` the NASDAQ Composite, the others are companies such as `IBM`."""
+    """The column: `^GSPC` is the S&P 500 index, `^IXIC` the NASDAQ Composite; the others are companies like `IBM`."""
     form: Literal["returns", "prices"] = "returns"
-    """`returns` are differences of the logarithm of the price from month to month; `prices` are as they are."""
+    """`returns` are the differences of the logarithm of the price from month to month; `prices` are the prices."""
 
     def load(self):
         """The series, float64[n, 1]."""

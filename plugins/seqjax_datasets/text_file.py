@@ -1,4 +1,4 @@
-"""A text file of the user's own."""
+"""Text from a file of the user."""
 
 import itertools
 import re
@@ -14,16 +14,16 @@ from seqjax import Dataset, Error, Text, register
 @register("dataset", "text-file")
 @dataclass(frozen=True)
 class TextFile(Dataset):
-    """A UTF-8 text file, character for character: line ends and unusual symbols stay as they are."""
+    """A UTF-8 text file. Its characters are not changed: line ends and unusual symbols stay as they are."""
 
     path: str
-    """Where the file is."""
+    """Path of the file."""
     errors: Literal["strict", "replace"] = "strict"
-    """What to do with bytes that are no UTF-8: refuse the file, or read them as U+FFFD."""
+    """Whether bytes that are not UTF-8 are an error, or are read as U+FFFD."""
     documents: Literal["one", "lines", "paragraphs"] = "one"
-    """What is a document, at whose start a model starts afresh: the file; each of its lines; or each run of lines
-    between blank ones. Blank lines are dropped with the last two. A document keeps its line ends, the last one too, so
-    that a model can learn where one is over."""
+    """The documents, at whose starts a model is reset: the whole file; each line; or each run of lines between blank
+    lines. For lines and paragraphs, blank lines are left out. A document keeps all of its line ends, the last one too,
+    so that a model can learn where it ends."""
 
     def load(self):
         """The file's text."""
@@ -55,6 +55,7 @@ class TextFile(Dataset):
 
 def _cut(text, into):
     """The lines or the paragraphs of a text, with their line ends and without blank lines."""
+    # A line ends after \n, or after a \r that no \n follows.
     lines = re.split(r"(?<=\n)|(?<=\r)(?!\n)", text)
     if into == "lines":
         return [line for line in lines if line.strip()]

@@ -1,4 +1,4 @@
-"""The Time Machine by H. G. Wells, as the textbook chapter reads it."""
+"""The Time Machine by H. G. Wells, in the form of the textbook chapter."""
 
 import os
 import re
@@ -18,14 +18,15 @@ SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 class TimeMachine(Dataset):
     """The Time Machine (Wells 1895): 170,580 characters, 27 symbols.
 
-    In each line, runs of anything but letters become one space; the line is stripped and lower-cased. Looked for at
-    `path`, else in the folder `$SEQJAX_DATA`, else in the cache, else downloaded.
+    In each line, every run of characters other than the letters A to Z becomes one space; the line is then stripped and
+    lower-cased. The file is looked for at `path`, or else in the folder `$SEQJAX_DATA`, and then in the cache; if it is
+    not there, it is downloaded.
     """
 
     path: str | None = None
-    """Where the file `timemachine.txt` is. None: found or downloaded."""
+    """Path of the file `timemachine.txt`. None: it is found or downloaded."""
     form: Literal["characters", "lines"] = "characters"
-    """`characters` joins the lines with nothing between them; `lines` keeps line ends, as words need."""
+    """`characters` joins the lines without separators; `lines` keeps the line ends, which separate words."""
 
     def load(self):
         """The normalised text."""

@@ -19,15 +19,15 @@ class FlaxCell(Model):
         h_t = cell(h_{t-1}, x_t)
         o_t = h_t W_hq + b_q
 
-    An id goes in as its one-hot vector. What the cells compute is in the documentation of `flax.nnx`; their initial
+    An id is read as its one-hot vector. The documentation of `flax.nnx` has the equations of the cells; the initial
     weights are Flax's.
 
-    Parameters, Q outputs: `cell`, the cell's own, a nested dict with Flax's names; `W_hq` [hidden, Q] from a normal
-    distribution of variance 1/hidden (LeCun); `b_q` [Q], zeros.
+    Parameters for Q outputs: `cell`, the parameters of the cell, a nested dict with Flax's names; `W_hq` [hidden, Q],
+    from a normal distribution of variance 1/hidden (LeCun); `b_q` [Q], zeros.
     """
 
     cell: Literal["SimpleCell", "GRUCell", "LSTMCell", "OptimizedLSTMCell"] = "GRUCell"
-    """The class in `flax.nnx`."""
+    """Name of the class in `flax.nnx`."""
     hidden: Annotated[int, Interval(ge=1)] = 256
     """Number of hidden units."""
 
@@ -45,12 +45,12 @@ class FlaxCell(Model):
         return self._model(params).init_state(params["cell"], spec, key)
 
     def step(self, params, state, x):
-        """One time step."""
+        """The cell, and then the read-out."""
         state, h = self._model(params).step(params["cell"], state, self._input(params, x))
         return state, h @ params["W_hq"] + params["b_q"]
 
     def unroll(self, params, state, xs, edge_weights=None):
-        """The cell over time, then all outputs at once."""
+        """The cell over time, and then the read-out of all steps at once."""
         state, h_TBH = self._model(params).unroll(params["cell"], state, self._input(params, xs), edge_weights)
         return state, h_TBH @ params["W_hq"] + params["b_q"]
 
@@ -60,7 +60,7 @@ class FlaxCell(Model):
         return jax.nn.one_hot(x, self._num_inputs(params), dtype=params["W_hq"].dtype)
 
     def _num_inputs(self, params):
-        layer = "ii" if self.cell == "LSTMCell" else "dense_i"  # the first layer that reads the input
+        layer = "ii" if self.cell == "LSTMCell" else "dense_i"  # Flax's name of a layer that reads the input
         return params["cell"][layer]["kernel"].shape[0]
 
     def _model(self, params):
@@ -75,7 +75,7 @@ def _cell(name, num_inputs, hidden, key):
 
 @functools.cache
 def _model(name, num_inputs, hidden):
-    """The model of a cell, without parameters."""
+    """The model of a cell without its parameters. It is cached, so that jit traces the model of equal cells once."""
     from flax import nnx
 
     from seqjax import from_flax

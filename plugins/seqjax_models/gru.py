@@ -11,7 +11,7 @@ from seqjax.models import sigmoid
 @register("model", "gru")
 @dataclass(frozen=True)
 class GRU(Cell):
-    """Gated recurrent units (Cho et al. 2014), with the reset after the product (cuDNN's and PyTorch's variant).
+    """Gated recurrent units (Cho et al. 2014), with the reset gate after the product, as in cuDNN and PyTorch.
 
         r = σ(u_r + v_r)
         z = σ(u_z + v_z)

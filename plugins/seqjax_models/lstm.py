@@ -10,7 +10,7 @@ from seqjax import Cell, register
 
 
 class State(NamedTuple):
-    """h, c: float[hidden] each: the output and the memory."""
+    """The output h and the memory c of a layer, float[hidden] each."""
 
     h: jax.Array
     c: jax.Array
@@ -43,7 +43,7 @@ class LSTM(Cell):
         return params
 
     def cell(self, u, v, state):
-        # σ(x) = (1 + tanh(x/2)) / 2, so that one tanh over all blocks serves all gates
+        # Since σ(x) = (1 + tanh(x/2)) / 2, one tanh over all blocks computes all gates, which is faster.
         scale = jnp.repeat(jnp.asarray([0.5, 0.5, 1.0, 0.5], u.dtype), self.hidden)
         i, f, g, o = jnp.split(jnp.tanh(scale * (u + v)), 4, -1)
         c = 0.5 * ((1 + f) * state.c + (1 + i) * g)

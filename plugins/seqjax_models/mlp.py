@@ -1,4 +1,4 @@
-"""A network on the last few inputs."""
+"""A feed-forward network on the last few inputs."""
 
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
@@ -20,35 +20,36 @@ class State(NamedTuple):
 @register("model", "mlp")
 @dataclass(frozen=True)
 class MLP(Model):
-    """Autoregressive network with one hidden layer on the last inputs.
+    """Autoregressive network with one hidden layer, which reads the last inputs.
 
         f_{t,i} = 1/pool Σ_{j<pool} x_{t - i stride - j},   i = 0, ..., lags - 1
         h_t = relu([f_{t,lags-1}, ..., f_{t,0}] W_xh + b_h)
         o_t = h_t W_hq + b_q
 
-    By default the features are the last inputs themselves. A `stride` reaches further back with as many of them: every
-    stride-th input, or with `pool` = `stride` the means of all of them, stretch by stretch.
+    By default the features are the last inputs themselves. With a `stride` equally many features reach further back:
+    they are every stride-th input or, if `pool` equals `stride`, the means of consecutive stretches of inputs.
 
-    An id stands for its one-hot vector, so it picks a row of W_xh for each lag (Bengio et al. 2003, "A neural
-    probabilistic language model", without the shared embedding), and cannot be pooled. Its state holds inputs alone: no
-    gradient travels through it, and all strategies agree.
+    An id stands for its one-hot vector, which selects a row of W_xh for each lag (Bengio et al. 2003, "A neural
+    probabilistic language model", without the shared embedding). Ids cannot be pooled. The state consists of inputs
+    alone, so that no gradient flows through time, and all gradient strategies agree.
 
-    Parameters, D inputs and Q outputs: `W_xh` [lags * D, hidden], the rows of the oldest feature first; `b_h` [hidden];
-    `W_hq` [hidden, Q]; `b_q` [Q]. Weights are uniform in ±√(6 / (rows + columns)) (Glorot & Bengio 2010), biases zero.
+    Parameters for D inputs and Q outputs: `W_xh` [lags * D, hidden], with the rows of the oldest feature first; `b_h`
+    [hidden]; `W_hq` [hidden, Q]; `b_q` [Q]. Weights start uniform in ±√(6 / (rows + columns)) (Glorot & Bengio 2010),
+    biases at zero.
     """
 
     lags: Annotated[int, Interval(ge=1)] = 4
-    """Number of features that an output depends on: inputs, or means of them."""
+    """Number of features, each an input or a mean of inputs."""
     hidden: Annotated[int, Interval(ge=1)] = 10
     """Number of hidden units."""
     stride: Annotated[int, Interval(ge=1)] = 1
     """Steps from one feature to the next."""
     pool: Annotated[int, Interval(ge=1)] = 1
-    """How many inputs in a row a feature is the mean of: 1 takes every stride-th alone, `stride` leaves no gaps."""
+    """Number of consecutive inputs whose mean is a feature. With 1 a feature is an input; `stride` leaves no gaps."""
 
     @property
     def warmup(self):
-        """Outputs after a reset that are not scored: their window is not full yet."""
+        """The number of steps after a reset that are not scored, since their window is not full."""
         return (self.lags - 1) * self.stride + self.pool - 1
 
     def init(self, key, spec):
@@ -68,14 +69,15 @@ class MLP(Model):
         return State(jnp.zeros((self.warmup + 1, spec.inputs.dim), params["b_h"].dtype))
 
     def step(self, params, state, x):
-        """One time step."""
+        """The output of the window that ends with this input."""
         window = jnp.concatenate([state.window[1:], x[None]])
         return State(window), self._output(params, self._pooled(window, self.stride))
 
     def unroll(self, params, state, xs, edge_weights=None):
-        """All steps at once."""
+        """All steps at once, without a scan."""
         num_steps = len(xs)
         inputs = jnp.concatenate([jnp.moveaxis(state.window, 1, 0), xs])  # [warmup + 1 + T, B, ...]
+        # Feature l of step t is the mean that starts at entry l stride + t of the inputs.
         steps_LT = self.stride * jnp.arange(self.lags)[:, None] + jnp.arange(num_steps)
         new = State(jnp.moveaxis(inputs[num_steps:], 0, 1))
         return new, self._output(params, self._pooled(inputs[1:])[steps_LT])
@@ -83,7 +85,7 @@ class MLP(Model):
     def _check(self, spec):
         if isinstance(spec.inputs, Tokens) and self.pool > 1:
             raise Error(
-                f"model mlp: pool = {self.pool}: a mean of ids means nothing; pool real values, or take --model.pool 1"
+                f"model mlp: pool = {self.pool}: the mean of ids has no meaning; pool values, or use --model.pool 1"
             )
 
     def _pooled(self, inputs, every=1):
@@ -95,7 +97,7 @@ class MLP(Model):
         return jax.lax.reduce_window(inputs, zero, jax.lax.add, sizes, strides, "valid") / self.pool
 
     def _output(self, params, windows):
-        """float[..., Q] from windows with the lags along the leading axis: ids [lags, ...], values [lags, ..., dim]."""
+        """float[..., Q] of windows, whose leading axis is the lags: ids [lags, ...] or values [lags, ..., dim]."""
         W_LDH = params["W_xh"].reshape(self.lags, -1, self.hidden)
         if jnp.issubdtype(windows.dtype, jnp.integer):
             lags = jnp.arange(self.lags).reshape(-1, *(1,) * (windows.ndim - 1))

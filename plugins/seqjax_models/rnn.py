@@ -1,4 +1,4 @@
-"""The plain recurrent network."""
+"""The recurrent network with tanh units."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""One row that reads everything in order."""
+"""The sampler in-order: a single row that reads the whole stream in order."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,16 +12,16 @@ from seqjax.data import in_order
 @register("sampler", "in-order")
 @dataclass(frozen=True)
 class InOrder(Sampler):
-    """Every target once, window after window from the first on, in one row: what online learning reads.
+    """Reads every target once, in order, in a single row, as online learning does.
 
-    A document's last window may be shorter; the next one starts afresh.
+    The last window of a document may be shorter. The next window is reset.
     """
 
     batch_size: Annotated[int, Interval(ge=1, le=1)] = 1
-    """One row."""
+    """Always one row."""
     num_steps: Annotated[int, Interval(ge=1)] = 35
-    """Time steps of a window: 1 updates after every step."""
+    """Time steps of a window. With 1 there is an update after every step."""
 
     def plan(self, bounds, rng):
-        """⌈n / num_steps⌉ windows a document of n targets; nothing is random."""
+        """⌈n / num_steps⌉ windows for each document of n targets. Nothing is random."""
         return in_order(bounds, self.num_steps)

@@ -1,4 +1,4 @@
-"""Random sampling: windows in random order."""
+"""The sampler random: windows in random order."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,20 +13,20 @@ from seqjax.data import cut_windows
 @register("sampler", "random")
 @dataclass(frozen=True)
 class Random(Sampler):
-    """Cuts the stream into windows side by side from a random offset, and shuffles them.
+    """Cuts the stream into consecutive windows from a random offset, and shuffles them.
 
-    Every window is reset: its state starts anew. Windows that do not fill a batch are left out, and so is what is left
-    at the end of a document. Of several documents each has an offset of its own, within what its windows leave over, so
-    that every epoch has as many of them.
+    Every window is reset. Windows that do not fill a batch are left out, and so are the steps at the end of a document
+    that do not fill a window. If there are several documents, each has its own offset, which is so small that the
+    number of its windows is the same in every epoch.
     """
 
     batch_size: Annotated[int, Interval(ge=1)] = 32
-    """Windows side by side."""
+    """Number of windows in a batch."""
     num_steps: Annotated[int, Interval(ge=1)] = 35
     """Time steps of a window."""
 
     def plan(self, bounds, rng):
-        """An offset of 0 to num_steps - 1 in a document that is the only one, then a random order."""
+        """Windows from an offset of 0 to num_steps - 1 in a single document, in random order."""
         B, T = self.batch_size, self.num_steps
         lengths = np.diff(bounds)
         counts = lengths // T
@@ -35,6 +35,7 @@ class Random(Sampler):
                 f"sampler random: batch_size = {B} needs as many windows of {T} targets, found {counts.sum()}\n"
                 "Use more text, or a smaller --sampler.batch-size or --sampler.num-steps"
             )
+        # Steps that an offset may use up: those that no window needs. A single document needs only one batch.
         spare = lengths - T * (B if np.count_nonzero(lengths) == 1 else counts)
         first = bounds[:-1] + rng.integers(0, np.clip(spare, 0, T - 1), endpoint=True)
         starts, lengths, _ = cut_windows(first, bounds[1:], T)

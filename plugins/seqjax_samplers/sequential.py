@@ -1,4 +1,4 @@
-"""Sequential partitioning: each row of a batch goes on where it left off."""
+"""The sampler sequential: each row of a batch continues the same row of the previous batch."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,21 +15,21 @@ from seqjax.data import cut_windows
 class Sequential(Sampler):
     """Cuts the stream into `batch_size` long rows, and reads them side by side, window after window.
 
-    Row i of a batch continues row i of the batch before, so that the state can be carried along. A random offset of 0
-    to `num_steps` skips the start of the stream in each epoch.
+    Row i of a batch continues row i of the previous batch, so that the state can be carried. In each epoch the stream
+    starts at a random offset of 0 to `num_steps`.
 
-    Of several documents each is cut into windows, the last of which may be short; where one ends inside a row, the next
-    window is reset. Fewer than `batch_size` windows, at the start or the end of the stream, are left out at random, so
-    that all rows are equally long.
+    If there are several documents, each is cut into windows, the last of which may be shorter. If a document ends
+    inside a row, the next window is reset. So that all rows have equally many windows, fewer than `batch_size` windows
+    are left out, a random number of them at the start of the stream and the others at its end.
     """
 
     batch_size: Annotated[int, Interval(ge=1)] = 32
-    """Rows side by side."""
+    """Number of rows in a batch."""
     num_steps: Annotated[int, Interval(ge=1)] = 35
     """Time steps of a window."""
 
     def plan(self, bounds, rng):
-        """N = (n - offset) // batch_size // num_steps windows a row where there is one document of n targets."""
+        """(n - offset) // batch_size // num_steps windows in each row of a single document of n targets."""
         B, T, n = self.batch_size, self.num_steps, int(bounds[-1])
         if n < B * T:
             raise Error(
@@ -43,6 +43,7 @@ class Sequential(Sampler):
             starts, lengths, segment = cut_windows(first, first + length // T * T, T)
         else:
             starts, lengths, segment = cut_windows(bounds[:-1], bounds[1:], T)
+        # The windows in order are dealt to rows of N consecutive ones.
         N, left_over = divmod(len(starts), B)
         skip = int(rng.integers(0, left_over, endpoint=True))
 

@@ -1,4 +1,4 @@
-"""Uniform sampling: all windows are equally likely, and so are all targets."""
+"""The sampler uniform: every window, and so every target, is equally likely."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,24 +12,25 @@ from seqjax import Error, Plan, Sampler, register
 @register("sampler", "uniform")
 @dataclass(frozen=True)
 class Uniform(Sampler):
-    """Cuts the stream into windows with a little room between them, so that every window is as likely as any other.
+    """Draws windows at even distances from a random start, so that all windows are equally likely.
 
-    Every window is reset. One that reaches over an end of its document is cut there, so that of the W = Σ (n + T - 1)
-    windows of T steps that overlap documents of n targets, exactly T hold any given target, one at an end too. An epoch
-    of N = ⌊W / B T⌋ batches takes N B of them in random order: spaced evenly, from a random one on and around the end
-    of the stream (a systematic sample). So every target of every document is trained N B T / W times an epoch in
-    expectation, and never twice in one. Of windows drawn independently, an epoch would miss more than a third of them.
+    Every window is reset. A window that overlaps an end of its document is cut there. There are W = Σ (n + T - 1)
+    windows of T steps that overlap a document of n targets, and exactly T of them contain a given target, even one at
+    an end of its document. An epoch of N = ⌊W / B T⌋ batches takes N B of them: it starts at a random window, goes on
+    at even distances, from the end of the stream to its start (a systematic sample), and shuffles the result. So an
+    epoch trains every target N B T / W times in expectation, and never twice. If windows were drawn independently, an
+    epoch would miss more than a third of the targets.
 
-    The cost is padding, up to W - Σ n steps an epoch: of documents shorter than a window, `sentences` has less.
+    The cost is padding, at most W - Σ n steps in an epoch. For documents shorter than a window, `sentences` has less.
     """
 
     batch_size: Annotated[int, Interval(ge=1)] = 32
-    """Windows side by side."""
+    """Number of windows in a batch."""
     num_steps: Annotated[int, Interval(ge=1)] = 35
     """Time steps of a window."""
 
     def plan(self, bounds, rng):
-        """N batches, as many in every epoch."""
+        """N batches, the same number in every epoch."""
         B, T = self.batch_size, self.num_steps
         lengths = np.diff(bounds)
         counts = np.where(lengths > 0, lengths + T - 1, 0)
@@ -44,7 +45,8 @@ class Uniform(Sampler):
         evenly = (rng.integers(total) + np.arange(size) * total // size) % total
         drawn = rng.permutation(evenly).reshape(-1, B)
         document = np.searchsorted(ends, drawn, side="right")
-        last = bounds[document] + drawn - (ends - counts)[document]  # its last step, if its document went on
+        # Window w of a document ends at the document's step w, or would do so if the document went on.
+        last = bounds[document] + drawn - (ends - counts)[document]
         starts = np.maximum(last - T + 1, bounds[document])
         lengths = np.minimum(last + 1, bounds[document + 1]) - starts
         scored = np.stack([np.zeros_like(lengths), lengths], -1).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Every window, overlapping ones too."""
+"""The sampler windows: all windows at multiples of a stride."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,22 +12,22 @@ from seqjax import Error, Plan, Sampler, register
 @register("sampler", "windows")
 @dataclass(frozen=True)
 class Windows(Sampler):
-    """All windows that start at a multiple of `stride` steps into a document and end inside it, each of them reset.
+    """All windows that lie in a document and start a multiple of `stride` steps after its start.
 
-    The last batch is filled up with rows that are not scored.
+    Windows may overlap. Every window is reset. The last batch is filled up with rows that are not scored.
     """
 
     batch_size: Annotated[int, Interval(ge=1)] = 16
-    """Windows side by side."""
+    """Number of windows in a batch."""
     num_steps: Annotated[int, Interval(ge=1)] = 35
     """Time steps of a window."""
     stride: Annotated[int, Interval(ge=1)] = 1
-    """Steps from the start of a window to that of the next; with `num_steps` they do not overlap."""
+    """Steps from the start of a window to the start of the next one; if it is `num_steps`, windows do not overlap."""
     shuffle: bool = True
-    """Whether each epoch has the windows in an order of its own."""
+    """Whether each epoch has the windows in a random order."""
 
     def plan(self, bounds, rng):
-        """All windows once: ceil(n / batch_size) batches."""
+        """Each of the n windows once, in ⌈n / batch_size⌉ batches."""
         B, T = self.batch_size, self.num_steps
         counts = np.maximum((np.diff(bounds) - T) // self.stride + 1, 0)
         if not counts.sum():

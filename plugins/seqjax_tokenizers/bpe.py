@@ -12,7 +12,7 @@ from annotated_types import Interval
 from seqjax import Error, Text, Tokenizer, Tokens, register
 
 CHUNK = 2**16
-"""How many characters are encoded at a time, or a few more: memory stays bounded."""
+"""Characters that are encoded at once, and a few more up to the end of a word, so that memory stays bounded."""
 
 
 @register("tokenizer", "bpe")
@@ -20,19 +20,20 @@ CHUNK = 2**16
 class BPE(Tokenizer):
     """Byte pair encoding on bytes (Sennrich et al. 2016; Radford et al. 2019), with the library `tokenizers`.
 
-    The 256 bytes and the pairs that were merged most often in the training split are the tokens: every text can be
-    encoded, comes back exactly, and there is no `<unk>`. No merge crosses a word or a document.
+    The tokens are the 256 bytes, and the most frequent pairs of tokens in the training part, which are merged one after
+    the other. Every text can be encoded and is decoded exactly, so there is no `<unk>`. No merge crosses a word or a
+    document.
     """
 
     vocab_size: Annotated[int, Interval(ge=256)] = 1024
-    """Largest number of tokens; a short text has fewer pairs to merge."""
+    """Largest number of tokens. A short text has fewer pairs to merge."""
 
     def fit(self, data):
-        """Learns the merges."""
+        """Learns the merges from the training part."""
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
         if not isinstance(data, Text):
-            return super().fit(data)  # which says why not
+            return super().fit(data)  # raises the error for other data
         _check(data.text)
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -49,7 +50,7 @@ class BPE(Tokenizer):
 
 @dataclass(frozen=True)
 class BytePairs:
-    """A codec of byte pairs.
+    """A codec between text and byte pairs.
 
     Args:
         saved: the content of its `tokenizer.json`.
@@ -65,7 +66,7 @@ class BytePairs:
 
     @functools.cached_property
     def tokens(self):
-        """The token of each id; bytes are written as the file does, a space as Ġ."""
+        """The token of each id; bytes are written as in the file, a space as Ġ."""
         return tuple(self._tokenizer.id_to_token(i) for i in range(len(self)))
 
     def __len__(self):
@@ -86,7 +87,7 @@ class BytePairs:
         return np.concatenate([np.array(self._tokenizer.encode(chunk).ids, np.int32) for chunk in _chunks(text)])
 
     def decode(self, ids):
-        """The text of ids; bytes that are no UTF-8 become U+FFFD."""
+        """The text of ids; bytes that are not UTF-8 become U+FFFD."""
         ids = np.atleast_1d(ids).tolist()
         strange = [i for i in ids if not 0 <= i < len(self)]
         if strange:
@@ -94,12 +95,12 @@ class BytePairs:
         return self._tokenizer.decode(ids)
 
     def to_dict(self):
-        """The content of its `tokenizer.json`, which other programs read."""
+        """The content of its `tokenizer.json`, which other programs can read."""
         return json.loads(self.saved)
 
 
 def _chunks(text):
-    """The text in pieces that end where a word does, so that cutting changes no token: before a space or line end."""
+    """Pieces of the text that end at the end of a word, before a space or line end, so that no token changes."""
     return re.findall(rf"(?s).{{{CHUNK}}}.*?\S(?=[ \n])|.+", text) or [""]
 
 
@@ -108,5 +109,5 @@ def _check(text):
     if lone:
         raise Error(
             f"tokenizer bpe: the text has a lone surrogate, U+{ord(lone[0]):04X}, at character {lone.start():,}, "
-            "which has no bytes\nRemove it, or read characters with --tokenizer char"
+            "which UTF-8 cannot encode\nRemove it, or read characters with --tokenizer char"
         )

@@ -8,12 +8,12 @@ from seqjax import Tokenizer, register
 @register("tokenizer", "char")
 @dataclass(frozen=True)
 class Char(Tokenizer):
-    """Every character is a token, kept as it is."""
+    """Every character is a token. No character is changed."""
 
     def split(self, text):
         """The characters."""
         return text
 
     def join(self, tokens):
-        """The characters in a row."""
+        """The characters, joined without separators."""
         return "".join(tokens)

@@ -1,4 +1,4 @@
-"""Series scaled to mean 0 and standard deviation 1."""
+"""Scales series to mean 0 and standard deviation 1."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from seqjax import Error, Series, Tokenizer, Values, register
 @register("tokenizer", "standardize")
 @dataclass(frozen=True)
 class Standardize(Tokenizer):
-    """Reads (x - mean) / std of each column of a series, with the statistics of the training split.
+    """Scales each column of a series to (x - mean) / std, with the mean and std of the training part.
 
-    What is decoded, such as a forecast, is in the series' own units. A column that is constant in the training split is
+    Forecasts are decoded, and so are in the units of the series. A column that is constant in the training part is
     divided by 1.
     """
 
@@ -25,12 +25,13 @@ class Standardize(Tokenizer):
             )
         x = data.values
         if not len(x):
-            raise Error("tokenizer standardize: the training split is empty")
+            raise Error("tokenizer standardize: the training part is empty")
         with np.errstate(over="ignore", invalid="ignore"):
             mean, std = x.mean(0), x.std(0)
         if not np.isfinite(std).all():
             raise Error("tokenizer standardize: the values are too large for their squares; scale them down")
-        varies = (x.max(0) > x.min(0)) & (std > 0)  # rounding gives a constant a small deviation, or a small one 0
+        # Rounding may give a constant column a std above 0, or a column that varies very little a std of 0.
+        varies = (x.max(0) > x.min(0)) & (std > 0)
         return Scale(tuple(mean.tolist()), tuple(np.where(varies, std, 1.0).tolist()))
 
     def load(self, saved):
@@ -40,14 +41,19 @@ class Standardize(Tokenizer):
 
 @dataclass(frozen=True)
 class Scale:
-    """A codec of series, one entry of `mean` and `std` a column."""
+    """A codec that scales series.
+
+    Args:
+        mean: the mean of each column.
+        std: the number by which each column is divided.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @property
     def spec(self):
-        """As many values as there are columns."""
+        """One value for each column."""
         return Values(len(self.mean))
 
     def encode(self, values):
@@ -55,7 +61,7 @@ class Scale:
         return (np.asarray(values, np.float64) - np.array(self.mean)) / np.array(self.std)
 
     def decode(self, values):
-        """The series' own units, float64[n, dim]."""
+        """values · std + mean, float64[n, dim]."""
         return np.asarray(values, np.float64) * np.array(self.std) + np.array(self.mean)
 
     def to_dict(self):

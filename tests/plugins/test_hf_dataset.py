@@ -93,7 +93,7 @@ def test_an_unknown_split_of_a_file_is_an_error_that_lists_them():
 
 @pytest.mark.parametrize(
     ("column", "say"),
-    [("txt", "no column 'txt'; did you mean 'text'"), ("n", "column 'n' is no text"), ("v", "column 'v' is no text")],
+    [("txt", "no column 'txt'; did you mean 'text'"), ("n", "column 'n' is not text"), ("v", "column 'v' is not text")],
 )
 def test_a_column_that_is_no_text_is_an_error_with_the_columns(column, say):
     write("a.parquet", dataset())
@@ -105,7 +105,7 @@ def test_a_column_that_is_no_text_is_an_error_with_the_columns(column, say):
 
 def test_a_missing_record_is_an_error_that_says_which():
     write("a.csv", dataset())  # a CSV file has no empty strings
-    with pytest.raises(Error, match=r"record 1 of column 'text' of a.csv is missing"):
+    with pytest.raises(Error, match=r"a.csv: record 1 of column 'text' is missing"):
         HFDataset(path="a.csv").load()
 
 

@@ -247,7 +247,7 @@ def test_ids_are_not_pooled():
     model = MLP(stride=2, pool=2)
     params = MLP().init(jax.random.key(0), TOKENS)
     for call in (lambda: check_model(model, TOKENS), lambda: model.init_state(params, TOKENS)):
-        with pytest.raises(Error, match=r"pool = 2: a mean of ids means nothing.*--model.pool 1"):
+        with pytest.raises(Error, match=r"pool = 2: the mean of ids has no meaning.*--model.pool 1"):
             call()
     check_model(model, VALUES)
     with pytest.raises(Error, match=r"stride = 0: must be int >= 1\n.*pool = 0: must be int >= 1"):
