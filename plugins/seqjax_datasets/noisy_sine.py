@@ -1,7 +1,7 @@
 """A sine wave with noise."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Interval
@@ -22,6 +22,8 @@ class NoisySine(Dataset):
     """ω, in radians a step."""
     seed: Annotated[int, Interval(ge=0)] = 0
     """Seed of the noise."""
+
+    sampler_fields: ClassVar = {"batch_size": 8, "num_steps": 10}
 
     def load(self):
         """The series, float64[num_steps, 1]."""

@@ -2,7 +2,7 @@
 
 import csv
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -22,6 +22,8 @@ class Stocks(Dataset):
     """The column: `^GSPC` is the S&P 500 index, `^IXIC` the NASDAQ Composite; the others are companies like `IBM`."""
     form: Literal["returns", "prices"] = "returns"
     """`returns` are the differences of the logarithm of the price from month to month; `prices` are the prices."""
+
+    sampler_fields: ClassVar = {"batch_size": 8, "num_steps": 10}
 
     def load(self):
         """The series, float64[n, 1]."""

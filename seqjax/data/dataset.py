@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +17,11 @@ class Dataset(Plugin):
     """A source of data. The author writes `load`."""
 
     kind: ClassVar[str] = "dataset"
+    sampler_fields: ClassVar[Mapping[str, int]] = {}
+    """Fields of the default sampler that are changed for this dataset, such as `{"batch_size": 8}` for a short one.
+
+    They apply in an experiment that names no sampler. A class attribute, not a hyper-parameter.
+    """
 
     def load(self) -> "Data":
         """All of the data: a `Text`, a `Series` or `Pairs`."""

@@ -57,11 +57,11 @@ class Experiment(Scalars):
             return
         for kind in TRAINING:
             if getattr(self, kind) is None:
-                object.__setattr__(self, kind, create_default(kind))
+                object.__setattr__(self, kind, create_default(kind, self.dataset))
 
     def _leave_out_training(self):
         """Sets to None what a count-based model does not use; an error where it was given."""
-        given = [kind for kind in TRAINING if getattr(self, kind) not in (None, create_default(kind))]
+        given = [kind for kind in TRAINING if getattr(self, kind) not in (None, create_default(kind, self.dataset))]
         if self.epochs not in (1, type(self).epochs):
             given.append("epochs")
         if given:

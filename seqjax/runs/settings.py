@@ -31,9 +31,17 @@ TEXT_FILE = "seqjax/text-file"
 """The dataset that reads a text file which is named on the command line alone."""
 
 
-def create_default(kind: str) -> Any:
-    """The plugin of this kind in an experiment that names no other."""
-    fields = dict(DEFAULTS[kind])
+def default_table(kind: str, dataset: Any) -> dict[str, Any]:
+    """The table of this kind in an experiment on this dataset that names no other plugin.
+
+    It is that of `DEFAULTS`, except for the sampler of a short dataset, which has the dataset's `sampler_fields`.
+    """
+    return {**DEFAULTS[kind], **dataset.sampler_fields} if kind == "sampler" else DEFAULTS[kind]
+
+
+def create_default(kind: str, dataset: Any = None) -> Any:
+    """The plugin of this kind in an experiment on this dataset that names no other."""
+    fields = dict(default_table(kind, dataset))
     return create(kind, fields.pop("plugin"), **fields)
 
 
@@ -79,6 +87,8 @@ def resolve(config: Config) -> Config:
         if kind in wrong:
             problems.append(f"[{kind}] {wrong[kind]}")
         elif not wrong or (kind in given and import_given):
+            if kind == "sampler" and "dataset" in fields and isinstance(config[kind], Mapping):
+                table = overlay({kind: default_table(kind, fields["dataset"])}, {kind: config[kind]})[kind]
             try:
                 fields[kind] = from_table(kind, table)
             except Error as fault:

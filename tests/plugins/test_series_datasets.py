@@ -4,8 +4,10 @@ import matplotlib.cbook
 import numpy as np
 import pytest
 
-from seqjax import Error, Series
+from seqjax import Error, Experiment, Series
+from seqjax.runs.settings import resolve
 from seqjax_datasets import NoisySine, Stocks
+from seqjax_samplers import Random, Sequential
 
 
 def test_a_noisy_sine_is_a_sine_with_noise_of_its_size():
@@ -76,3 +78,22 @@ def test_a_gap_is_an_error_that_says_where(tmp_path, monkeypatch):
     monkeypatch.setattr(matplotlib.cbook, "get_sample_data", lambda name, asfileobj: str(file))
     with pytest.raises(Error, match="A has no price for 2000-03-01;"):
         Stocks(column="A").load()
+
+
+@pytest.mark.parametrize("name", ["noisy-sine", "stocks"])
+def test_a_short_dataset_trains_with_the_default_sampler(name):
+    """As typed: `seqjax run --dataset noisy-sine`. The config has the smaller sampler."""
+    table = {"dataset": {"plugin": name}, "model": {"hidden": 4}, "epochs": 1}
+    experiment = Experiment(**resolve(table))
+    assert experiment.sampler == Sequential(batch_size=8, num_steps=10)
+    assert "batch_size = 8\nnum_steps = 10" in experiment.to_toml()
+    assert Experiment.from_toml(experiment.to_toml()) == experiment
+    assert experiment.run().metrics[-1]["update"] >= 4
+    changed = Experiment(**resolve(table | {"sampler": {"num_steps": 5}}))
+    assert changed.sampler == Sequential(batch_size=8, num_steps=5), "the other field keeps the dataset's default"
+    named = Experiment(**resolve(table | {"sampler": {"plugin": "random"}}))
+    assert named.sampler == Random(), "a sampler that is named has its own defaults"
+
+
+def test_the_default_sampler_of_a_long_dataset_is_unchanged():
+    assert Experiment().sampler == Experiment(**resolve({})).sampler == Sequential(batch_size=32, num_steps=35)
