@@ -25,8 +25,8 @@ from .gradients.problem import Problem as Problem
 from .gradients.scan import value_and_grad as value_and_grad
 from .models.cell import Cell as Cell
 from .models.from_flax import from_flax as from_flax
-from .models.model import Model as Model
 from .models.from_torch import from_torch as from_torch
+from .models.model import Model as Model
 from .plugin.config import create as create
 from .plugin.registry import names as names
 from .plugin.registry import register as register

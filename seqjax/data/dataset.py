@@ -233,8 +233,8 @@ def _real(name: str, values: Any) -> np.ndarray:
     except ValueError as fault:  # rows of different length
         raise Error(f"{name} must be numbers: {fault}") from fault
     if found.dtype.kind not in "biuf" or np.ma.is_masked(values):
-        fault = "has masked entries" if np.ma.is_masked(values) else f"is of dtype {found.dtype}"
-        raise Error(f"{name} must be real numbers, and this {fault}; convert it, and drop or fill missing values")
+        reason = "has masked entries" if np.ma.is_masked(values) else f"is of dtype {found.dtype}"
+        raise Error(f"{name} must be real numbers, and this {reason}; convert it, and drop or fill missing values")
     found = found.astype(np.float64)
     found = found[:, None] if found.ndim == 1 else found
     if found.ndim != 2 or not found.shape[1]:
