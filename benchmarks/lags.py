@@ -1,11 +1,13 @@
-"""What `seqjax.lags` costs, in gradients of the same window.
+"""The cost of `seqjax.lags`, in gradients of the same window.
 
     python benchmarks/lags.py
+    python benchmarks/lags.py --cases 2
 
-For each problem: seconds of one `value_and_grad` with full backpropagation, of `lags`, their quotient beside K + 2, and
-the temporary memory of `lags`. Medians of calls that take turns; compiling is not counted.
+For each case: the time of one `value_and_grad` with full backpropagation, the time of `lags`, their quotient beside
+K + 2, and the temporary bytes of `lags`. Times are medians of calls that alternate; compiling is not counted.
 """
 
+import argparse
 import functools
 import statistics
 import time
@@ -18,6 +20,7 @@ from seqjax import Problem, Spec, Tokens
 from seqjax_gradients import Full
 from seqjax_models import GRU, LSTM, RNN
 
+# model, T, B, K
 CASES = [
     (RNN(hidden=256), 1000, 1, 200),
     (RNN(hidden=256), 1000, 8, 200),
@@ -30,21 +33,25 @@ CASES = [
 
 
 def main() -> None:
-    """Prints a line a case."""
+    """Prints one row for each case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", type=int, choices=range(len(CASES)), default=range(len(CASES)))
+    args = parser.parse_args()
     print("| model | T | B | K | value_and_grad | lags | quotient | K + 2 | temporary |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for model, num_steps, num_rows, max_lag in CASES:
+    for model, num_steps, num_rows, max_lag in map(CASES.__getitem__, args.cases):
         problem = Problem.of(model, Spec(Tokens(28)))
         params = model.init(jax.random.key(0), problem.spec)
         state = jax.vmap(lambda _, p=problem, params=params: p.init_state(params))(jnp.arange(num_rows))
         ids = jax.random.randint(jax.random.key(1), (num_steps + 1, num_rows), 0, 28)
-        args = params, state, (ids[:-1], ids[1:])
-        gradient = jax.jit(seqjax.value_and_grad(problem, Full())).lower(*args).compile()
-        by_lag = jax.jit(functools.partial(seqjax.lags, problem, max_lag=max_lag)).lower(*args).compile()
+        inputs = params, state, (ids[:-1], ids[1:])
+        gradient = jax.jit(seqjax.value_and_grad(problem, Full())).lower(*inputs).compile()
+        by_lag = jax.jit(functools.partial(seqjax.lags, problem, max_lag=max_lag)).lower(*inputs).compile()
+        # One call of `lags` takes as long as many gradients, which are timed several times for each.
         one, all_lags = [], []
         for _ in range(5):
-            one += [seconds(gradient, args) for _ in range(5)]
-            all_lags.append(seconds(by_lag, args))
+            one += [seconds(gradient, inputs) for _ in range(5)]
+            all_lags.append(seconds(by_lag, inputs))
         one, all_lags = statistics.median(one), statistics.median(all_lags)
         temporary = by_lag.memory_analysis().temp_size_in_bytes / 1e6
         print(
@@ -55,7 +62,7 @@ def main() -> None:
 
 
 def seconds(compiled, args):
-    """Of one call."""
+    """The seconds of one call."""
     start = time.perf_counter()
     jax.block_until_ready(compiled(*args))
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What the benchmarks say of the machine that they ran on. Needs neither JAX nor seqjax."""
+"""The cores and the processor of the machine that a benchmark runs on. Imports neither JAX nor seqjax."""
 
 import os
 import platform
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def cores():
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu():
-    """The processor's name."""
+    """The name of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next(

@@ -1,9 +1,11 @@
-"""Memory and seconds of a full gradient over long windows, with checkpoints and without.
+"""Bytes and seconds of a full gradient over long windows, with checkpoints and without.
 
-    .venv/bin/python benchmarks/memory.py
+    python benchmarks/memory.py
+    python benchmarks/memory.py --steps 2000
 
-An RNN of 256 units on 28 symbols, 8 rows, float32, through the fused recurrence and through a plain scan of its step.
-Temporary memory is what the compiler reserves; resident memory is the most that the process had, a process each.
+An RNN of 256 units on 28 symbols, 8 rows, float32, through the fused scan of the cell and through a plain scan of its
+step. Temporary bytes are those that the compiler reserves; resident bytes are the peak of the process. Each case is a
+process of its own.
 """
 
 import argparse
@@ -13,24 +15,28 @@ import subprocess
 import sys
 import time
 
-CASES = [
-    (scan, steps, checkpoint)
-    for steps, checkpoints in ((20_000, (False, True)), (200_000, (True,)))
-    for scan in ("fused", "plain")
-    for checkpoint in checkpoints
-]
+# Without checkpoints, ten times as many steps would not fit into the memory of a small machine.
+CHECKPOINTS = {20_000: (False, True), 200_000: (True,)}
+"""Steps of a window -> whether there are checkpoints."""
 
 
 def main() -> None:
-    """The table; or, with --case, one of its rows."""
+    """Prints the table; with --case, the numbers of one of its rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", nargs="+", type=int, default=list(CHECKPOINTS), help="of the windows")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case:
         return print(json.dumps(measure(*args.case)))
     print("| scan | steps | checkpoint | temporary MB | seconds | resident MB |")
     print("|---|---|---|---|---|---|")
-    for scan, steps, checkpoint in CASES:
+    cases = [
+        (scan, steps, checkpoint)
+        for steps in args.steps
+        for scan in ("fused", "plain")
+        for checkpoint in CHECKPOINTS.get(steps, (False, True))
+    ]
+    for scan, steps, checkpoint in cases:
         command = [sys.executable, __file__, "--case", json.dumps([scan, steps, checkpoint])]
         temporary, seconds, resident = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         name = f"| {scan} | {steps:,} | {'yes' if checkpoint else 'no'} |"
@@ -38,7 +44,7 @@ def main() -> None:
 
 
 def measure(scan, steps, checkpoint):
-    """Temporary MB, seconds of the faster of two calls, resident MB."""
+    """Returns temporary MB, seconds of the faster one of two calls, and resident MB."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -57,7 +63,8 @@ def measure(scan, steps, checkpoint):
         begin = time.perf_counter()
         jax.block_until_ready(compiled(params, state, (ids[:-1], ids[1:])))
         times.append(time.perf_counter() - begin)
-    unit = 1e6 if sys.platform == "darwin" else 1e3  # ru_maxrss is in bytes there, else in kB
+    # `ru_maxrss` is in bytes on macOS, and in kB elsewhere.
+    unit = 1e6 if sys.platform == "darwin" else 1e3
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     return compiled.memory_analysis().temp_size_in_bytes / 1e6, min(times), resident
 

@@ -1,13 +1,14 @@
-"""Microseconds a step of every gradient strategy.
+"""The time per step of every gradient strategy.
 
     python benchmarks/strategies.py
     python benchmarks/strategies.py --strategies full snap uoro --model lstm --rows 8
 
-A character model of 28 symbols on random ids, one window, float32. A strategy is one jitted call that returns loss,
-gradient, state and memory; the medians of several turns are printed, divided by the steps of the window. The strategies
-take turns, so that what else the machine does falls on all of them. First by the number of rows, then by the length of
-the window, at the first number of rows given. RTRL and SnAp above 1 hold S × P numbers a row: leave them out, or give
-fewer units, where that is too much.
+A character model of 28 symbols on random ids, one window, float32. One jitted call of a strategy returns loss,
+gradient, state and memory. The tables show the median over several turns, divided by the steps of the window, and in
+brackets its ratio to that of the first strategy. The strategies take turns, so that other work of the machine affects
+all of them alike. The first table is by the number of rows, the second one by the length of the window, with the first
+number of rows. RTRL, and SnAp with n > 1, hold S × P numbers for each row: leave them out, or take fewer units, if that
+is too much.
 """
 
 import argparse
@@ -20,35 +21,36 @@ import jax.numpy as jnp
 from machine import cores, cpu
 
 import seqjax
-from seqjax.gradients import Batch
-from seqjax.gradients.base import init_memory
+from seqjax.gradients import Batch, init_memory
 
 SYMBOLS = 28
 ALL = sorted(seqjax.names("gradient"), key=lambda name: name != "full")
-"""Every strategy, the one first that the others are compared with."""
+"""All strategies; the first one is that with which the others are compared."""
 
 
 def main() -> None:
-    """Both tables."""
+    """Prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strategies", nargs="+", default=ALL, metavar="NAME")
     parser.add_argument("--model", default="rnn")
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--rows", nargs="+", type=int, default=[8, 1, 32])
-    parser.add_argument("--steps", type=int, default=256, help="of the window in the table by rows")
-    parser.add_argument("--lengths", nargs="*", type=int, default=[64, 256, 1024, 4096], help="in the table by length")
+    parser.add_argument("--steps", type=int, default=256, help="steps of the window in the first table")
+    parser.add_argument(
+        "--lengths", nargs="*", type=int, default=[64, 256, 1024, 4096], help="steps in the second table"
+    )
     parser.add_argument("--turns", type=int, default=7)
     args = parser.parse_args()
     print(f"{cpu()} · {cores()} cores · jax {jax.__version__} · {args.model}, {args.hidden} units\n")
     by_rows = [(args.steps, rows) for rows in args.rows]
-    table(args, f"µs a step, windows of {args.steps}", [f"B = {rows}" for rows in args.rows], by_rows)
+    table(args, f"µs per step, windows of {args.steps}", [f"B = {rows}" for rows in args.rows], by_rows)
     if args.lengths:
         by_length = [(steps, args.rows[0]) for steps in args.lengths]
-        table(args, f"µs a step, B = {args.rows[0]}", [f"T = {steps}" for steps in args.lengths], by_length)
+        table(args, f"µs per step, B = {args.rows[0]}", [f"T = {steps}" for steps in args.lengths], by_length)
 
 
 def table(args, title, columns, shapes):
-    """Prints a row a strategy and a column a shape, with the time divided by that of the first strategy."""
+    """Prints a table with a row for each strategy and a column for each shape."""
     print(f"| {title} | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
     cells = {name: [] for name in args.strategies}
     for steps, rows in shapes:
@@ -61,7 +63,7 @@ def table(args, title, columns, shapes):
 
 
 def measure(args, steps, rows):
-    """Seconds a window of each strategy."""
+    """Returns the seconds of each strategy for one window."""
     spec = seqjax.Spec(seqjax.Tokens(SYMBOLS))
     model = seqjax.create("model", args.model, hidden=args.hidden)
     problem = seqjax.Problem.of(model, spec)
@@ -85,7 +87,7 @@ def measure(args, steps, rows):
 
 
 def seconds(call):
-    """Of one call, as a mean over as many as fit into a tenth of a second."""
+    """The seconds of one call: the mean over as many calls as fit into a tenth of a second."""
     begin, count = time.perf_counter(), 0
     while count == 0 or time.perf_counter() - begin < 0.1:
         jax.block_until_ready(call())

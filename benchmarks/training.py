@@ -1,12 +1,12 @@
-"""Tokens a second at which seqjax, PyTorch and Flax train.
+"""The speed of training with seqjax, PyTorch and Flax, in tokens per second.
 
     make bench
 
 A character model of 28 symbols on 10,000 random tokens, 32 rows of 35 steps, the state carried from window to window,
 SGD with learning rate 1 and the global norm clipped at 1, float32: the same work for all. Each contender is a process
-of its own and has the machine to itself while it is timed; they take turns, and medians over the turns are printed,
-with the seconds that the first epoch took, compiling included. PyTorch is installed, once, into an environment of its
-own, build/torch; uv's variables (UV_PYTHON, UV_FIND_LINKS, UV_INDEX) say from where.
+of its own, and is idle while another one is timed. They take turns; the table shows medians over the turns, and in
+brackets the seconds of the first epoch with compiling. PyTorch is installed once, into the environment build/torch;
+the variables of uv (UV_PYTHON, UV_FIND_LINKS, UV_INDEX) say from where.
 """
 
 import argparse
@@ -27,12 +27,12 @@ TORCH = Path(__file__).parents[1] / "build" / "torch"
 
 
 def main() -> None:
-    """The table; or, with --serve, one contender, which reads `cell hidden seconds` lines and answers each."""
+    """Prints the table; with --serve, is one contender, which answers requests `[cell, hidden, seconds]` on stdin."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", nargs="+", default=["rnn", "gru", "lstm"])
     parser.add_argument("--hidden", nargs="+", type=int, default=[128, 256, 512])
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of one turn")
+    parser.add_argument("--seconds", type=float, default=1.0, help="the length of a turn")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--serve", choices=CONTENDERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def serve(name):
-    """Answers each line of stdin: what runs where, or tokens per second and seconds until the first update."""
+    """Answers each line of stdin: with the versions, or with tokens per second and seconds of the first epoch."""
     make, made = CONTENDERS[name], {}
     for line in sys.stdin:
         if not (request := json.loads(line)):
@@ -82,20 +82,21 @@ def serve(name):
 
 
 def seqjax_contender(cell, hidden):
-    """One call is one epoch of `seqjax.training`, on a device a core."""
+    """One call is one epoch of `seqjax.training`, on one device for each core."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", cores())
     import numpy as np
 
     import seqjax
+    from seqjax.data import Stream
 
     if cell is None:
         return f"seqjax {seqjax.__version__} on jax {jax.__version__}, {len(jax.devices())} devices"
     ids = random_ids(np)
     epochs = seqjax.training(
         seqjax.Problem.of(seqjax.create("model", cell, hidden=hidden), seqjax.Spec(seqjax.Tokens(VOCABULARY))),
-        seqjax.Stream(ids[:-1], ids[1:], np.array([0, TOKENS - 1])),
+        Stream(ids[:-1], ids[1:], np.array([0, TOKENS - 1])),
         sampler=seqjax.create("sampler", "sequential", batch_size=ROWS, num_steps=STEPS),
         gradient=seqjax.create("gradient", "full"),
         optimizer=seqjax.create("optimizer", "sgd", learning_rate=1.0, clip_norm=1.0),
@@ -183,19 +184,19 @@ CONTENDERS = {"seqjax": seqjax_contender, "torch": torch_contender, "flax": flax
 
 
 def random_ids(np):
-    """int32[TOKENS]."""
+    """Random ids, int32[TOKENS]."""
     return np.random.default_rng(0).integers(0, VOCABULARY, TOKENS).astype(np.int32)
 
 
 def windows(np):
-    """Inputs and targets int32[WINDOWS, STEPS, ROWS]; row i of a window goes on in row i of the next."""
+    """Inputs and targets, int32[WINDOWS, STEPS, ROWS]; row i of a window continues in row i of the next one."""
     ids, size = random_ids(np), WINDOWS * ROWS * STEPS
     sides = (ids[:size], ids[1 : size + 1])
     return [a.reshape(ROWS, WINDOWS, STEPS).transpose(1, 2, 0).copy() for a in sides]
 
 
 def start(name):
-    """A contender's process."""
+    """Starts the process of a contender."""
     python = torch_python() if name == "torch" else sys.executable
     return subprocess.Popen(
         [python, __file__, "--serve", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -203,14 +204,14 @@ def start(name):
 
 
 def ask(process, request):
-    """One request and its answer."""
+    """Sends a request, and returns the answer."""
     process.stdin.write(json.dumps(request) + "\n")
     process.stdin.flush()
     return json.loads(process.stdout.readline())
 
 
 def torch_python():
-    """The Python of an environment that has PyTorch, made where there is none."""
+    """The Python of the environment with PyTorch, which is made if it is missing."""
     python = TORCH / "bin" / "python"
     if not python.exists():
         own = Path(__file__).parents[1] / ".tools" / "bin" / "uv"
