@@ -1,12 +1,12 @@
-# Each target does all the set-up that it needs, once. `make` alone lists them.
+# Each target sets up what it needs, once. `make` alone lists the targets.
 
-# A uv that works (a pyenv shim may not), else one in a folder of the project's own.
+# The uv of this machine if it works (a pyenv shim may not), else one that is installed into .tools.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .tools/bin/uv)
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 
-# The machine and the lock decide what is installed, not the user's settings. uv reads none of pip's, so it
-# is given pip's index, and the system's certificates, which pip trusts too.
+# The machine and the lock file decide what is installed, not the user's settings. uv does not read the settings of
+# pip, so it is given the index of pip, and the certificates of the system, which pip trusts too.
 unexport PYTHONPATH PYTHONHOME
 export UV_NO_CONFIG = 1
 export UV_PYTHON_DOWNLOADS = never
@@ -14,58 +14,58 @@ export UV_SYSTEM_CERTS ?= $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),1)
 pip_index = $(or $(PIP_INDEX_URL),$(shell python3 -m pip config get global.index-url 2>/dev/null))
 with_index = UV_DEFAULT_INDEX="$(or $(UV_DEFAULT_INDEX),$(UV_INDEX_URL),$(pip_index))"
 
-# Experiments that `make reproduce` runs at a time: one for each core.
+# The number of experiments that `make reproduce` runs at a time: one for each core.
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 
 define NO_PYTHON
 seqjax needs Python 3.12 or newer, and none was found on this machine.
 Install one, then type the same command again:
   apt-get install python3.13 python3.13-venv
-or, where your distribution has none:
+or, if your distribution has no such package:
   $(UV) python install 3.13
 endef
 export NO_PYTHON
 
 .PHONY: help demo test test-all reproduce bench lint types wheel lock clean
 
-help:  ## this list
+help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
 
-demo: $(READY)  ## train a small model on text that Python ships, then look at it
+demo: $(READY)  ## train a small model on text that comes with Python, and let it generate text
 	@.venv/bin/seqjax run
 
-test: $(READY)  ## the quick tests, of every module; ARGS="-k name" chooses
+test: $(READY)  ## run the quick tests, which cover every module; ARGS="-k name" chooses some of them
 	@$(PYTHON) -m pytest -n 2 -m "not slow" $(ARGS)
 
-test-all: $(READY)  ## all tests: also the exhaustive ones, and those of all documents, experiments, claims and crashes
+test-all: $(READY)  ## run all tests: also the exhaustive ones, and those of all documents, experiments, claims and crashes
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
 
-reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 to run one after the other
+reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 runs one at a time
 	@.venv/bin/seqjax reproduce experiments --out reports --title "The chapter, reproduced" --markdown docs/chapter.md \
 		--page docs/chapter.html --table experiments/README.md --jobs $(JOBS) $(ARGS)
 
-bench: $(READY) | $(UV)  ## training speed beside PyTorch (installed apart, once) and Flax; ARGS="--cells gru"
+bench: $(READY) | $(UV)  ## measure training speed beside PyTorch (installed once, in its own environment) and Flax; ARGS="--cells gru"
 	@$(with_index) $(PYTHON) benchmarks/training.py $(ARGS)
 
-lint: $(READY)  ## ruff: rules and format
+lint: $(READY)  ## check rules and format with ruff
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
 
-types: $(READY)  ## mypy
+types: $(READY)  ## check types with mypy
 	@$(PYTHON) -m mypy
 
-wheel: $(READY)  ## build the wheel, install it elsewhere, use it
+wheel: $(READY)  ## build the wheel, install it in a new environment, and train with it
 	@$(with_index) .ci/wheel $(UV)
 
-lock: | $(UV)  ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade for newer versions
+lock: | $(UV)  ## write requirements.lock from pyproject.toml; ARGS=--upgrade takes newer versions
 	@$(with_index) $(UV) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header \
 		--group dev pyproject.toml -o requirements.lock $(ARGS)
 
-clean:  ## remove all that make made
+clean:  ## remove all files that make has made
 	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache build dist
 
-# pyenv hides the Pythons that are not its current one, hence its folders at the end of the PATH. Bytecode is
-# compiled here, since without it (PYTHONDONTWRITEBYTECODE) importing jax takes three times as long.
+# pyenv hides all Pythons but its current one, so its folders are added to the end of PATH. Bytecode is compiled here:
+# without it (PYTHONDONTWRITEBYTECODE), importing jax takes three times as long.
 $(READY): pyproject.toml requirements.lock | $(UV)
 	@export PATH="$$PATH:$$(echo "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin | tr ' ' :)" $(with_index); \
 	python=$$($(UV) python find --system '>=3.12' 2>/dev/null) || { echo "$$NO_PYTHON" >&2; exit 2; }; \

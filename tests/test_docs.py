@@ -1,5 +1,6 @@
-"""Every code block and command of the documents runs."""
+"""The documents run, and name what there is."""
 
+import ast
 import contextlib
 import re
 import runpy
@@ -8,14 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_architecture import LAYERS
 
 from seqjax.cli import main
 from seqjax.plugin import registry
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 TINY = {"--epochs": "1", "--train": "9000", "--heldout": "500", "--model.hidden": "8"}
-ELSEWHERE = ("make ", "python3.13 -m venv", "uv venv", "pip install")  # run by .ci/run, but for what takes an hour
+NOT_RUN = ("make ", "python3.13 -m venv", "uv ", "pip install")  # .ci/run runs most of them
 
 
 def blocks(language: str) -> list:
@@ -28,7 +31,7 @@ def blocks(language: str) -> list:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with the files that the documents speak of."""
+    """A working folder with the files that the documents mention."""
     monkeypatch.chdir(tmp_path)
     before = set(registry._registered)
     text = "It was a dark and stormy night; the rain fell in torrents. " * 200
@@ -39,14 +42,14 @@ def folder(tmp_path, monkeypatch):
     Path("experiments").symlink_to(ROOT / "experiments")
     Path("my_question.py").write_text('"""Does it rain?   python my_question.py"""')
     yield tmp_path
-    for key in set(registry._registered) - before:  # a document's own plugins last one test
+    for key in set(registry._registered) - before:  # the plugins that a document registers last for one test
         if registry._registered[key][0].distribution == registry.LOCAL:
             del registry._registered[key]
 
 
 @pytest.mark.parametrize(
     "document",
-    [pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name == "python.md")) for path in DOCUMENTS],
+    [pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.parent.name == "docs")) for path in DOCUMENTS],
 )
 def test_python_blocks_run_in_order(document, folder, capsys):
     code = [block.values[1] for block in blocks("python") if block.values[0] == document]
@@ -64,7 +67,7 @@ def test_commands_run_in_order(folder, capsys, monkeypatch):
     ]
     assert any(command.startswith("seqjax") for command in commands)
     for command in commands:
-        if command.startswith(ELSEWHERE):
+        if command.startswith(NOT_RUN):
             continue
         program, *args = shlex.split(command)
         if program == "python":
@@ -77,8 +80,69 @@ def test_commands_run_in_order(folder, capsys, monkeypatch):
 
 
 def run_script(args, monkeypatch):
-    """A script of the checkout, from the folder that the documents are read in."""
+    """A script of the checkout, run in the folder of the test."""
     monkeypatch.setattr(sys, "argv", args)
     ends = pytest.raises(SystemExit, match=r"^0$") if "--help" in args else contextlib.nullcontext()
     with ends:
         runpy.run_path(str(ROOT / args[0]), run_name="__main__")
+
+
+# --- what the documents name ----------------------------------------------------------------------------
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading of CONTRIBUTING.md, without its head."""
+    section = CONTRIBUTING.partition(f"\n## {heading}\n")[2]
+    lines = re.search(r"(?:^\|.*\n)+", section, re.M)[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def files_with_purposes() -> dict[str, str]:
+    """File -> its purpose, from the tree in CONTRIBUTING.md."""
+    tree = CONTRIBUTING.partition("\n    seqjax/\n")[2].partition("\n    plugins/")[0]
+    found, folder = {}, ""
+    for line in tree.splitlines():
+        name, _, purpose = line.strip().partition(" ")
+        if name.endswith("/"):
+            folder = name
+        else:
+            found[folder + name] = purpose.strip()
+    return found
+
+
+def test_the_tree_names_every_file_and_its_purpose():
+    core = ROOT / "seqjax"
+    files = {path.relative_to(core).as_posix() for path in core.rglob("*.py")}
+    files -= {name for name in files if name.endswith("/__init__.py")}
+    purposes = files_with_purposes()
+    assert set(purposes) == files
+    assert [name for name, purpose in purposes.items() if not purpose or " and " in purpose] == []
+
+
+def test_the_table_of_layers_is_that_of_the_architecture():
+    stated = {name.strip("`").rstrip("/").removesuffix(".py"): imports for name, _, imports in table("The layers")}
+    stated = {name: {word for word in imports.split(", ") if word} for name, imports in stated.items()}
+    assert stated.pop("cli") == {"all layers"}
+    assert stated == {layer: imports for layer, imports in LAYERS.items() if layer != "cli"}
+
+
+def test_the_walk_names_functions_of_at_most_twelve_files():
+    walk = table("The walk of an experiment")
+    names = [file.strip("`") for _, file, _, _ in walk]
+    assert len(set(names)) == len(names) <= 12
+    for name, (_, _, functions, _) in zip(names, walk, strict=True):
+        module = ast.parse((ROOT / "seqjax" / name).read_text("utf-8"))
+        known = {node.name for node in module.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        for node in (node for node in module.body if isinstance(node, ast.ClassDef)):
+            known |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+        assert {function.strip("`") for function in functions.split(", ")} <= known, name
+
+
+def test_the_readme_names_every_plugin_and_experiment():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for kind in registry.GROUPS:
+        (row,) = re.findall(rf"^\| {kind} \| .* \| (.*) \|$", readme, re.M)
+        built_in = {entry.name for entry in registry.entries(kind) if entry.distribution == "seqjax"}
+        assert set(re.findall("`(.*?)`", row)) == built_in
+    scripts = {path.name for path in (ROOT / "experiments").glob("*.py")}
+    assert set(re.findall(r"^\| `(\w+\.py)` \|", readme, re.M)) == scripts
