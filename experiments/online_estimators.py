@@ -9,12 +9,12 @@ import numpy as np
 
 import seqjax as sj
 from seqjax.data import Stream
-from seqjax.report import at_most, between, more_than
+from seqjax.report import Expected, at_most, between
 from seqjax_gradients import ARTBP, PES, RTRL, UORO, Full
 from seqjax_optimizers import SGD
 from seqjax_samplers import InOrder
 
-DIVERGES = more_than(8, "diverges")
+DIVERGES = Expected("> 8, diverges", lambda loss: loss > 8)
 VARIANTS = {  # strategy; learning rate; final loss
     "rtrl": (RTRL(), 1e-4, between(4e-18, 4e-16, about=4e-17)), "uoro": (UORO(), 1e-4, DIVERGES),
     "uoro, rate 1e-5": (UORO(), 1e-5, between("5e-4", .95, about=.1)), "pes, 10 particles": (PES(10), 1e-4, DIVERGES),

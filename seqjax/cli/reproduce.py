@@ -9,9 +9,9 @@ from seqjax.cli.parser import Parser
 from seqjax.errors import Error
 
 DESCRIPTION = """Run every script of a folder that returns a report, each in a process of its own, with the flags of the
-command in its docstring, and write what they found on one page. A script is run again if its code or its flags have
-changed, or if its folder of the reports is gone; the words of its docstring may change, and so may everything else. The
-pages show all scripts that were run, and name those that were not."""
+command in its docstring, and write what they found on one page. A script is run again if its code or these flags have
+changed; the other words of its docstring may change. If something else has changed, such as seqjax, remove the folder
+of its report first. The pages show all scripts that were run, and name the others."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -36,7 +36,7 @@ def history(rows: Sequence[dict[str, Any]], title: str = "") -> Figure:
 
     Args:
         rows: the metrics of the run, one row for each epoch.
-        title: of the figure.
+        title: the title of the figure.
 
     Raises:
         Error: there are no rows.
@@ -68,7 +68,7 @@ def runs(runs: Any, x: str = "update", y: str = "train_loss", title: str = "") -
         runs: a `Runs`; or runs by name, each of which is a variant of its own.
         x: the column of the metrics along x.
         y: the column of the metrics along y.
-        title: of the figure.
+        title: the title of the figure.
 
     Raises:
         Error: no runs; no such metric.
@@ -88,7 +88,7 @@ def runs(runs: Any, x: str = "update", y: str = "train_loss", title: str = "") -
             if len(whole) < len(group):
                 seeds += f", {len(group) - len(whole)} ended early"
             columns = (np.array([run.metric(metric) for run in whole]) for metric in (x, y))
-            # The shape is lost where there are no runs: S seeds, N epochs.
+            # [seeds S, epochs N], also where there are none.
             x_SN, y_SN = (column.reshape(len(whole), epochs) for column in columns)
             _band(axes, f"{name} ({seeds})" if name else seeds, x_SN, y_SN, _dashes(n))
         if x in ("epoch", "update"):
@@ -108,7 +108,7 @@ def lines(series: Mapping[str, Any], *, x_label: str = "time step", y_label: str
         series: name -> values, or name -> (x, values). Values are [n], [n, 1], or [n, dim] for `dim` lines; x is [n].
         x_label: the quantity along x, with its unit.
         y_label: the quantity along y, with its unit.
-        title: of the figure.
+        title: the title of the figure.
 
     Raises:
         Error: no series; values of another shape; x and values differ in length.
@@ -153,7 +153,7 @@ def heatmap(
         label: the quantity that the entries are, with its unit; it is shown beside the colour bar.
         x_label: the quantity that the columns stand for.
         y_label: the quantity that the rows stand for.
-        title: of the figure.
+        title: the title of the figure.
 
     Raises:
         Error: an array that is not a matrix; a wrong number of names.
@@ -195,7 +195,7 @@ def by_lag(norms: Any, bias: Any, rate: float, title: str = "") -> Figure:
         norms: [K + 1], the norms of the parts that travel 0, ..., K - 1 and at least K steps back.
         bias: [K], the relative bias of a gradient that keeps the last 1, ..., K steps of each loss.
         rate: the factor by which the norm decays in a step, drawn as a line through the norms; NaN: no line.
-        title: of the figure.
+        title: the title of the figure.
     """
     norms, bias = _floats("norms", norms), _floats("bias", bias)
     k = np.arange(len(norms))
@@ -203,8 +203,8 @@ def by_lag(norms: Any, bias: Any, rate: float, title: str = "") -> Figure:
         figure, axes = _figure("steps back", "relative to the gradient of lag 0", title)
         axes.plot(k[:-1], norms[:-1] / norms[0], label="norm of the part of this lag", marker=_marker(len(k)))
         if math.isfinite(rate) and len(k) > 2:
-            # The rate is the slope of a fit to the logarithms of the norms at lags 1 to K - 1, through whose mean the line
-            # goes; logarithms of zero are left out.
+            # The rate is the slope of a fit to the logarithms of the norms at lags 1 to K - 1 above zero;
+            # the line goes through their mean.
             inner = norms[1:-1] > 0
             level = np.mean(np.log(norms[1:-1][inner]) - math.log(rate) * k[1:-1][inner])
             axes.plot(k[:-1], np.exp(level) * rate ** k[:-1] / norms[0], "--", label=f"{rate:.3g} a step")

@@ -25,18 +25,18 @@ REPORT, ROWS = "report.md", "rows.csv"
 
 @dataclass(frozen=True)
 class Expected:
-    """What a result should be: made by `exactly`, `between`, `at_most`, `at_least`, `less_than` or `more_than`.
+    """What a result should be, as a condition and as a text.
 
-    A number is shown as it is usually typed, without a zero before the point: `at_least(0.65)` is shown as ">= .65". A
-    text that is a number is shown as it is, which keeps commas, zeros at its end and powers of ten: `exactly("8,960")`,
-    `exactly("3.5e15")`. A remark is shown after a comma.
+    `exactly`, `between`, `at_most`, `at_least`, `less_than` and `more_than` make the usual ones. They show a number
+    without a zero before the point: `at_least(0.65)` as ">= .65". A number in quotes is shown as it is, which keeps
+    commas, zeros at the end and powers of ten: `exactly("8,960")`, `exactly("3.5e15")`.
 
     Raises:
         Error: a limit that is not a number; an interval that is empty.
     """
 
     text: str
-    """How it is shown beside the result, such as "~ .0538 (.0471 to .0617)"."""
+    """The text that is shown beside the result, such as "~ .0538 (.0471 to .0617)"."""
     is_met: Callable[[float | str], bool]
     """Whether a result is as expected."""
     digits: str = ""
@@ -46,51 +46,51 @@ class Expected:
         return self.text
 
 
-def exactly(value: float | str, remark: str = "") -> Expected:
+def exactly(value: float | str) -> Expected:
     """Equal to a number in as many digits as it has, or to a text; shown as `= 28`."""
     text = _typed(value)
     try:
         number = _to_float(text)
     except ValueError:
-        return _expected(f"= {text}", remark, lambda got: got == text)
+        return Expected(f"= {text}", lambda got: got == text)
     mantissa, _, exponent = text.partition("e")
-    # "z": what is rounded to zero has no sign.
+    # "z": a number that is rounded to zero has no sign.
     digits = f"z,.{len(mantissa.partition('.')[2])}{'e' if exponent else 'f'}"
 
     def is_met(got: float | str) -> bool:
         return got == text if isinstance(got, str) else _to_float(format(got, digits)) == number
 
-    return _expected(f"= {text}", remark, is_met, digits)
+    return Expected(f"= {text}", is_met, digits)
 
 
-def between(low: float | str, high: float | str, about: float | str | None = None, remark: str = "") -> Expected:
+def between(low: float | str, high: float | str, about: float | str | None = None) -> Expected:
     """From `low` to `high`, both included, shown as `~ .0538 (.0471 to .0617)`; `about` is not compared."""
     least, most = _limit(low), _limit(high)
     if not least <= most:
         raise Error(f"between({low}, {high}) contains no number; give the lower end first")
     interval = f"{_typed(low)} to {_typed(high)}"
     text = interval if about is None else f"~ {_typed(about)} ({interval})"
-    return _expected(text, remark, lambda got: not isinstance(got, str) and least <= got <= most)
+    return Expected(text, lambda got: not isinstance(got, str) and least <= got <= most)
 
 
-def at_most(limit: float | str, remark: str = "") -> Expected:
+def at_most(limit: float | str) -> Expected:
     """At most `limit`, shown as `<= 1.4`."""
-    return _compared("<=", operator.le, limit, remark)
+    return _compared("<=", operator.le, limit)
 
 
-def at_least(limit: float | str, remark: str = "") -> Expected:
+def at_least(limit: float | str) -> Expected:
     """At least `limit`, shown as `>= .65`."""
-    return _compared(">=", operator.ge, limit, remark)
+    return _compared(">=", operator.ge, limit)
 
 
-def less_than(limit: float | str, remark: str = "") -> Expected:
+def less_than(limit: float | str) -> Expected:
     """Less than `limit`, shown as `< 0`."""
-    return _compared("<", operator.lt, limit, remark)
+    return _compared("<", operator.lt, limit)
 
 
-def more_than(limit: float | str, remark: str = "") -> Expected:
+def more_than(limit: float | str) -> Expected:
     """More than `limit`, shown as `> 8`."""
-    return _compared(">", operator.gt, limit, remark)
+    return _compared(">", operator.gt, limit)
 
 
 class Report:
@@ -236,13 +236,9 @@ class Report:
             raise Error(f"{name!r} is taken by another part of the report; choose another name")
 
 
-def _expected(text: str, remark: str, is_met: Callable[[float | str], bool], digits: str = "") -> Expected:
-    return Expected(f"{text}, {remark}" if remark else text, is_met, digits)
-
-
-def _compared(sign: str, compare: Callable[[float, float], bool], limit: float | str, remark: str) -> Expected:
+def _compared(sign: str, compare: Callable[[float, float], bool], limit: float | str) -> Expected:
     number = _limit(limit)
-    return _expected(f"{sign} {_typed(limit)}", remark, lambda got: not isinstance(got, str) and compare(got, number))
+    return Expected(f"{sign} {_typed(limit)}", lambda got: not isinstance(got, str) and compare(got, number))
 
 
 def _typed(value: float | str) -> str:
@@ -287,7 +283,7 @@ def _results(what: str, got: Any) -> np.ndarray:
     """A number [] or numbers [n]; integers stay integers."""
     try:
         values = np.asarray(got)
-        # Other kinds, such as JAX's bfloat16, have no numpy arithmetic of their own.
+        # Some float types of JAX, such as bfloat16, are of no kind that numpy can take a median of.
         values = values if values.dtype.kind in "biuOSUc" else values.astype(np.float64)
     except (TypeError, ValueError) as fault:
         raise Error(f"row {what!r}: a number, a text or a list of numbers, not {got!r:.80}") from fault

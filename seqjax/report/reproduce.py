@@ -22,11 +22,11 @@ LOG = "log.txt"
 
 
 def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
-    """Runs each script that was not run as it is, as a process of its own, and prints what happens.
+    """Runs each script whose present code was not run yet, as a process of its own, and prints what happens.
 
     A script is run with the flags of the command in the first line of its docstring: `Is it so?   python so.py --n 5`.
-    It is run again if its code or these flags have changed. Other words of the docstring may change, as when the
-    conclusion is written, and so may everything else, such as seqjax: then remove the script's folder in `out`.
+    It is run again if its code or these flags have changed. The other words of its docstring may change, as when the
+    conclusion is written. If something else has changed, such as seqjax, remove the script's folder in `out` first.
 
     Args:
         scripts: files that end with `sj.script(main)`, whose `main` returns a `Report`.
@@ -36,7 +36,7 @@ def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
             the other on both.
 
     Raises:
-        Error: `jobs` is below 1; scripts failed, after the others were run all the same.
+        Error: `jobs` is below 1; some scripts failed: all others were run nevertheless.
     """
     if jobs < 1:
         raise Error(f"jobs = {jobs} must be at least 1")

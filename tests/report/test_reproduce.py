@@ -203,7 +203,7 @@ def test_words_of_the_docstring_may_change(folder):
     assert runs() == ["one"]
     assert after.title == "How few? (8.10)"
     assert after.report == words(before.report)
-    script.write_text(text.replace("one.py --n 3", "one.py --n 5"))
+    script.write_text(text.replace("one.py --n 3", "one.py --n 5", 1))
     assert found([script], Path("out")) == [], "the flags are not mere words"
 
 
