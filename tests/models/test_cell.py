@@ -49,12 +49,19 @@ CELLS = pytest.mark.parametrize(
 SETUPS = pytest.mark.parametrize(
     ("fields", "spec"),
     [
-        ({"recurrent_dropout": 0.3}, TOKENS),
-        ({"layers": 2}, VALUES),
-        ({"layers": 2, "embedding": 3, "dropout": 0.4, "recurrent_dropout": 0.5}, TOKENS),
+        pytest.param({"recurrent_dropout": 0.3}, TOKENS, marks=pytest.mark.slow, id="one-layer"),
+        pytest.param({"layers": 2}, VALUES, marks=pytest.mark.slow, id="two-layers-values"),
+        pytest.param(
+            {"layers": 2, "embedding": 3, "dropout": 0.4, "recurrent_dropout": 0.5},
+            TOKENS,
+            id="two-layers-embedding-dropout",
+        ),
     ],
-    ids=["one-layer", "two-layers-values", "two-layers-embedding-dropout"],
 )
+OTHERS_SLOW = pytest.mark.parametrize(
+    "cls", [LSTM, *(pytest.param(c, marks=pytest.mark.slow) for c in (RNN, GRU, MGU))]
+)
+"""A state of two leaves in the quick suite; the other cells in the long one."""
 
 
 def make(model, spec, hidden_bias=True):
@@ -168,7 +175,6 @@ def test_values_and_gradients_are_those_of_a_loop_over_the_equations(x64, cls, e
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-13), [list(layer) for layer in new.layers], layers
     )
 
-    @jax.jit
     @functools.partial(jax.grad, argnums=(0, 1))
     def expected(params, start):
         return score(*by_hand(jnp, equations, params, start, xs, *masks, edge_weights))
@@ -176,19 +182,37 @@ def test_values_and_gradients_are_those_of_a_loop_over_the_equations(x64, cls, e
     assert_close(grads, expected(params, state.layers), 1e-12)
 
 
-@CELLS
+@OTHERS_SLOW
 @SETUPS
-def test_fused_unroll_is_the_default_scan(x64, cls, equations, fields, spec):
+def test_fused_unroll_is_the_default_scan(x64, cls, fields, spec):
     model = cls(hidden=5, **fields)
     params, state, xs = make(model, spec, hidden_bias=False)
     fused, plain = (jax.jit(functools.partial(differentiate, f)) for f in (model.unroll, default(model)))
-    for edge_weights in (None, edge_weights_of(T)) if not fields else (edge_weights_of(T, B),):
-        assert_close(fused(params, state, xs, edge_weights), plain(params, state, xs, edge_weights), 1e-12)
+    edge_weights = edge_weights_of(T, B)
+    assert_close(fused(params, state, xs, edge_weights), plain(params, state, xs, edge_weights), 1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [None, (T,)], ids=["none", "by step"])
+def test_fused_unroll_is_the_default_scan_with_other_edge_weights(x64, shape):
+    model, edge_weights = LSTM(hidden=5), None if shape is None else edge_weights_of(*shape)
+    params, state, xs = make(model, VALUES)
+    fused, plain = (
+        jax.jit(functools.partial(differentiate, f))(params, state, xs, edge_weights)
+        for f in (model.unroll, default(model))
+    )
+    assert_close(fused, plain, 1e-12)
 
 
 @pytest.mark.parametrize(
     ("cls", "dtype", "atol"),
-    [*((cls, jnp.float32, 1e-5) for cls in (RNN, GRU, LSTM, MGU)), (LSTM, jnp.bfloat16, 0.2)],
+    [
+        pytest.param(RNN, jnp.float32, 1e-5, marks=pytest.mark.slow),
+        pytest.param(GRU, jnp.float32, 1e-5, marks=pytest.mark.slow),
+        pytest.param(LSTM, jnp.float32, 1e-5, marks=pytest.mark.slow),
+        pytest.param(MGU, jnp.float32, 1e-5, marks=pytest.mark.slow),
+        (LSTM, jnp.bfloat16, 0.2),
+    ],
     ids=["rnn", "gru", "lstm", "mgu", "lstm-bfloat16"],
 )
 def test_fused_unroll_is_the_default_scan_in_lower_precision(cls, dtype, atol):
@@ -212,8 +236,8 @@ def test_inputs_have_a_gradient(x64):
     assert_close(fused, plain, 1e-12)
 
 
-@CELLS
-def test_under_vmap_over_parameters_and_shard_map_over_rows(x64, cls, equations):
+@OTHERS_SLOW
+def test_under_vmap_over_parameters_and_shard_map_over_rows(x64, cls):
     """Side by side and on two devices: what each gives alone."""
     model = cls(hidden=5, layers=2)
     (params, state, xs), edge_weights = make(model, TOKENS), edge_weights_of(T, B)
@@ -249,7 +273,7 @@ def test_under_vmap_over_parameters_and_shard_map_over_rows(x64, cls, equations)
     assert_close(jax.jit(sharded)(params, state.layers, xs, edge_weights), expected, 1e-12)
 
 
-def test_gates_of_a_row_touch_no_other_row(x64):
+def test_edge_weights_of_a_row_touch_no_other_row(x64):
     model = GRU(hidden=5)
     params, state, xs = make(model, TOKENS)
     run = jax.jit(lambda edge_weights: differentiate(model.unroll, params, state, xs, edge_weights)[1][1][0].h)
@@ -259,10 +283,11 @@ def test_gates_of_a_row_touch_no_other_row(x64):
     assert not run(jnp.ones((T, B)).at[0].set(0)).any(), "the first edge_weight stands before the first step"
 
 
-@pytest.mark.parametrize("cls", [RNN, LSTM])
+@OTHERS_SLOW
 def test_dropout_agrees_in_steps_in_chunks_and_in_any_order_of_rows(x64, cls):
     model = cls(hidden=8, layers=2, dropout=0.4)
     params, state, xs = make(model, TOKENS)
+    xs, T = xs[:4], 4
     run = jax.jit(functools.partial(model.unroll, params))
     new, outputs = run(state, xs)
     assert new.step.tolist() == [T] * B

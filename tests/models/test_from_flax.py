@@ -21,7 +21,9 @@ from seqjax_samplers import Sequential
 HIDDEN, T, B = 4, 6, 2
 TOKENS = Spec(Tokens(5))
 VALUES = Spec(Values(3))
-SPECS = pytest.mark.parametrize("spec", [TOKENS, VALUES], ids=["tokens", "values"])
+SPECS = pytest.mark.parametrize(
+    "spec", [TOKENS, pytest.param(VALUES, marks=pytest.mark.slow)], ids=["tokens", "values"]
+)
 CELLS = pytest.mark.parametrize("cell", ["SimpleCell", "GRUCell", "LSTMCell", "OptimizedLSTMCell"])
 
 
@@ -128,7 +130,9 @@ def test_parameters_are_flaxs_own_initial_weights(cell):
     assert all((a != b).mean() > 0.9 for a, b in zip(*map(jax.tree.leaves, (params, other)), strict=True) if a.ndim > 1)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+@pytest.mark.parametrize(
+    "dtype", [jnp.bfloat16, *(pytest.param(d, marks=pytest.mark.slow) for d in (jnp.float32, jnp.float64))]
+)
 @CELLS
 def test_dtypes_follow_the_parameters(x64, cell, dtype):
     model, params, _, xs = make(cell, TOKENS)
@@ -208,15 +212,18 @@ def test_strategies_differentiate_a_module(x64):
     def loss(params):
         return problem.unroll(params, state, xs)[1].mean()
 
-    expected, grads = jax.value_and_grad(loss)(params)
-    for strategy in (Full(), RTRL(), Truncated(steps=T), Randomized(keep_prob=1.0)):
-        found = value_and_grad(problem, strategy)(params, state, xs, key=jax.random.key(0))
-        assert_close((found.loss, found.grads), (expected, grads))
-    cut = value_and_grad(problem, Truncated(steps=2))(params, state, xs).grads
+    def estimate(strategy):
+        found = jax.jit(value_and_grad(problem, strategy))(params, state, xs, key=jax.random.key(0))
+        return found.loss, found.grads
+
+    expected, grads = jax.jit(jax.value_and_grad(loss))(params)
+    for strategy in (RTRL(), Randomized(keep_prob=1.0)):
+        assert_close(estimate(strategy), (expected, grads))
+    _, cut = estimate(Truncated(steps=2))
     assert abs(cut["cell"]["dense_h"]["kernel"] - grads["cell"]["dense_h"]["kernel"]).max() > 1e-4
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 def test_a_module_trains_on_two_devices_as_on_one(x64, dropout):
     module, ids = Net(nnx.Rngs(0), dropout), np.tile(np.arange(5), 60)
     model, params, _ = adapt(module)
