@@ -8,7 +8,8 @@ import pytest
 
 import seqjax
 
-SCRIPTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.py"))
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "experiments").glob("*.py"))
 TEXT = seqjax.Text("so it goes, and on it goes. " * 700)
 TINY = {
     "add_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 3000},
@@ -91,6 +92,16 @@ def test_exact_results_are_as_expected(name, time_machine_file):
     ]
     assert len(exact) >= 3
     assert [what for what, met in exact if met != "yes"] == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_committed_pages_show_the_docstring(script):
+    """Without a run, `seqjax reproduce` would write the same words."""
+    report = seqjax.Report(script)
+    assert f"\n#{report.to_markdown()}" in (ROOT / "docs" / "chapter.md").read_text("utf-8")
+    table = (ROOT / "experiments" / "README.md").read_text("utf-8").replace("\\_", "_")
+    assert f"\n| {report.title} | {report.command} | " in table
+    assert f'<section id="{script.stem}">' in (ROOT / "docs" / "chapter.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

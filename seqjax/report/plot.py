@@ -203,8 +203,8 @@ def by_lag(norms: Any, bias: Any, rate: float, title: str = "") -> Figure:
         figure, axes = _figure("steps back", "relative to the gradient of lag 0", title)
         axes.plot(k[:-1], norms[:-1] / norms[0], label="norm of the part of this lag", marker=_marker(len(k)))
         if math.isfinite(rate) and len(k) > 2:
-            # The rate is the slope of a fit to the logarithms of the norms at lags 1 to K - 1 above zero;
-            # the line goes through their mean.
+            # The rate is the slope of a fit to the logarithms of the norms of lags 1 to K - 1, without norms of zero.
+            # The line goes through their mean.
             inner = norms[1:-1] > 0
             level = np.mean(np.log(norms[1:-1][inner]) - math.log(rate) * k[1:-1][inner])
             axes.plot(k[:-1], np.exp(level) * rate ** k[:-1] / norms[0], "--", label=f"{rate:.3g} a step")

@@ -73,9 +73,6 @@ def ticks(figure):
     return [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
 
 
-# --- runs -----------------------------------------------------------------------------------------------
-
-
 def test_a_variant_is_shown_as_its_median_within_its_range():
     runs = sweep()
     figure = plot.runs(runs)
@@ -190,9 +187,6 @@ def test_runs_that_cannot_be_drawn(runs, kwargs, words):
         plot.runs(runs, **kwargs)
 
 
-# --- lines ----------------------------------------------------------------------------------------------
-
-
 def test_series_against_their_index_or_an_x():
     x = np.sin(np.arange(100))
     ahead = (range(60, 100), x[60:, None])
@@ -280,9 +274,6 @@ def test_series_that_cannot_be_drawn(series, words):
         plot.lines(series)
 
 
-# --- heat maps ------------------------------------------------------------------------------------------
-
-
 def test_a_matrix_with_names_and_numbers():
     matrix = np.array([[1.0, -0.25, np.nan], [0.5, 0.125, -2.0]])
     figure = plot.heatmap(matrix, ["a", "b"], [1, 2, 3], label="cosine", x_label="steps", y_label="variant", title="T")
@@ -330,9 +321,6 @@ def test_a_matrix_without_numbers():
 def test_matrices_that_cannot_be_drawn(matrix, kwargs, words):
     with pytest.raises(Error, match=words):
         plot.heatmap(matrix, **kwargs)
-
-
-# --- all of them ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

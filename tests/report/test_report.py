@@ -47,9 +47,6 @@ def read_csv(path):
     return list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline="")))
 
 
-# --- the question ----------------------------------------------------------------------------------------
-
-
 def test_the_docstring_is_read_and_the_script_is_not_run(file):
     report = Report(file)
     assert report.title == "Does it forecast? (8.1)"
@@ -76,9 +73,6 @@ def test_a_file_that_cannot_be_read_as_python(tmp_path, content, words):
     with pytest.raises(Error, match=words) as caught:
         Report(file)
     assert str(file) in str(caught.value)
-
-
-# --- rows -----------------------------------------------------------------------------------------------
 
 
 def test_several_seeds_are_shown_as_their_median_and_range(file):
@@ -130,9 +124,6 @@ def test_values_that_are_not_results(file, got):
         Report(file).row("x", got)
 
 
-# --- tables and figures ---------------------------------------------------------------------------------
-
-
 def test_anything_with_columns_and_rows_is_a_table(file):
     class Measures:
         columns = ("a",)
@@ -166,9 +157,6 @@ def test_two_parts_cannot_have_one_name(file):
             report.figure(name, Figure())
 
 
-# --- as text --------------------------------------------------------------------------------------------
-
-
 def test_a_report_as_text(file):
     assert str(full(file)).splitlines() == [
         "Does it forecast? (8.1)",
@@ -198,9 +186,6 @@ def test_markdown_refers_to_the_files_beside_it(file, tmp_path):
     links = re.findall(r"\]\((.*?)\)", text)
     assert {*links, "report.md"} == {path.name for path in folder.iterdir()}
     assert report._repr_markdown_() == text
-
-
-# --- as files -------------------------------------------------------------------------------------------
 
 
 def test_a_report_as_files(file, tmp_path):

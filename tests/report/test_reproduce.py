@@ -110,9 +110,6 @@ class Page(html.parser.HTMLParser):
             self.cells.append(data)
 
 
-# --- pages ----------------------------------------------------------------------------------------------
-
-
 def test_the_pages(folder):
     for name, title in TITLES.items():
         (folder / f"{name}.py").write_text(SCRIPT.format(name=name, title=title))
@@ -162,9 +159,6 @@ def test_minutes_are_those_of_the_clock():
     assert minutes(finding(0, 600), finding(60, 120)) == "10", "one within the other"
     assert minutes(finding(300, 600), finding(0, 600)) == "15", "one overlaps the other"
     assert minutes(finding(0, 600), finding(100_000, 600)) == "20", "with a pause between"
-
-
-# --- each script is run once ----------------------------------------------------------------------------
 
 
 def test_a_script_is_run_once_and_again_if_its_code_has_changed(folder, capsys):
@@ -247,9 +241,6 @@ def test_results_of_an_earlier_run_are_removed(folder):
     assert found([script], Path("out"))[0].rows == []
 
 
-# --- several at a time ----------------------------------------------------------------------------------
-
-
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not pin processes to cores")
 def test_two_scripts_run_at_once_on_cores_of_their_own(folder):
     """Each waits for the other one, and writes down its cores at the end."""
@@ -286,9 +277,6 @@ def test_the_cores_of_this_process_stay_as_they_are(folder):
     before = os.sched_getaffinity(0)
     reproduce(sorted(folder.glob("*.py")), Path("out"), jobs=2)
     assert os.sched_getaffinity(0) == before
-
-
-# --- failures -------------------------------------------------------------------------------------------
 
 
 def test_a_failure_is_reported_and_other_findings_are_kept(folder, capsys):
