@@ -24,7 +24,9 @@ VALUES = Spec(Values(3))
 SPECS = pytest.mark.parametrize(
     "spec", [TOKENS, pytest.param(VALUES, marks=pytest.mark.slow)], ids=["tokens", "values"]
 )
-CELLS = pytest.mark.parametrize("cell", ["SimpleCell", "GRUCell", "LSTMCell", "OptimizedLSTMCell"])
+CELLS = pytest.mark.parametrize(
+    "cell", [pytest.param("SimpleCell", marks=pytest.mark.slow), "GRUCell", "LSTMCell", "OptimizedLSTMCell"]
+)
 
 
 def randomize(tree, *axes):

@@ -90,7 +90,14 @@ def values():
     return np.random.default_rng(1).normal(size=(T, B, D))
 
 
-@pytest.mark.parametrize(("layers", "bias"), [(1, True), (2, True), (2, False)], ids=["1", "2", "2-no-bias"])
+@pytest.mark.parametrize(
+    ("layers", "bias"),
+    [
+        pytest.param(1, True, marks=pytest.mark.slow, id="1"),
+        pytest.param(2, True, id="2"),
+        pytest.param(2, False, marks=pytest.mark.slow, id="2-no-bias"),
+    ],
+)
 @KINDS
 def test_the_models_compute_what_pytorch_documents(x64, kind, layers, bias):
     weights, xs = state_dict(kind, layers, bias=bias), values()
@@ -105,7 +112,7 @@ def test_the_models_compute_what_pytorch_documents(x64, kind, layers, bias):
     assert jax.tree.map(np.shape, params) == shapes
 
 
-@KINDS
+@pytest.mark.parametrize("kind", ["GRU", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("RNN", "LSTM"))])
 def test_ids_pick_rows_or_embeddings(x64, kind):
     ids = np.random.default_rng(1).integers(0, D, (T, B)).astype(np.int32)
     weights = state_dict(kind)
@@ -200,7 +207,7 @@ def recorded(kind, layers):
     return net, {name: array for name, array in found.items() if not name.startswith("net.")}
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", [pytest.param(1, marks=pytest.mark.slow), 2])
 @KINDS
 def test_outputs_and_gradients_are_pytorchs(kind, layers):
     net, found = recorded(kind, layers)

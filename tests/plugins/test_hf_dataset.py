@@ -201,6 +201,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_a_data_set_comes_from_the_hub_and_then_from_the_cache(folder):
     """A hub on this machine; and in the end none."""
     code = "import sys, seqjax_datasets as c; print(c.HFDataset(path=sys.argv[1]).load().documents)"

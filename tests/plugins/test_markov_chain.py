@@ -78,6 +78,7 @@ def test_ranges():
     assert len(caught.value.problems) == 3
 
 
+@pytest.mark.slow
 def test_a_trained_rnn_comes_within_two_percent_of_the_floor():
     dataset = MarkovChain(states=4, num_steps=100_000)
     run = Experiment(

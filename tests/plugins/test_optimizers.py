@@ -94,6 +94,15 @@ def rate_by_hand(n, total, peak, schedule, warmup):
 SCHEDULES = pytest.mark.parametrize(
     ("schedule", "warmup"), [("constant", 0.0), ("constant", 0.25), ("cosine", 0.0), ("cosine", 0.25), ("cosine", 0.33)]
 )
+FEW_SCHEDULES = pytest.mark.parametrize(
+    ("schedule", "warmup"),
+    [
+        pytest.param("constant", 0.0, marks=pytest.mark.slow),
+        pytest.param("constant", 0.25, marks=pytest.mark.slow),
+        pytest.param("cosine", 0.0, marks=pytest.mark.slow),
+        ("cosine", 0.25),
+    ],
+)
 
 
 @SCHEDULES
@@ -114,7 +123,7 @@ def test_the_steps_are_those_of_the_schedule(x64, schedule, warmup):
         assert rates[3] == max(rates) == 0.5, "the whole rate right after the rise"
 
 
-@SCHEDULES
+@FEW_SCHEDULES
 def test_the_metrics_show_the_learning_rate_of_the_last_update(schedule, warmup):
     def step(params, state, x):
         return state, jnp.square(params["w"] - x[1])
@@ -132,7 +141,7 @@ def test_the_metrics_show_the_learning_rate_of_the_last_update(schedule, warmup)
 
 
 @pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
-@SCHEDULES
+@FEW_SCHEDULES
 def test_trainings_side_by_side_are_the_trainings_one_by_one(cls, schedule, warmup):
     """Learning rates as traced values, over several updates."""
     params, grads = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (PARAMS, GRADS))

@@ -79,7 +79,7 @@ def test_fewer_documents_than_rows_are_an_error_with_both_numbers(lengths):
     assert "--dataset.documents lines" in str(caught.value)
 
 
-@pytest.mark.parametrize("num_steps", [4, 40])
+@pytest.mark.parametrize("num_steps", [4, pytest.param(40, marks=pytest.mark.slow)])
 def test_padded_sentences_have_the_losses_of_the_sentences_one_by_one(x64, num_steps):
     """Summed over the batches; with a learning rate of 0, so that all see the same parameters."""
     lengths, rng = [3, 9, 1, 30, 4, 7, 2], np.random.default_rng(0)

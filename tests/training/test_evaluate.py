@@ -61,7 +61,12 @@ def tokens(size, lengths, masked=False):
 @pytest.mark.parametrize("model", [RNN(hidden=3), Sum()], ids=["rnn", "warmup"])
 @pytest.mark.parametrize(
     ("lengths", "masked"),
-    [((2 * WINDOW + 88,), False), ((WINDOW,), True), ((300, 1, 0, WINDOW, 3), False), ((0, 40, WINDOW + 1), True)],
+    [
+        pytest.param((2 * WINDOW + 88,), False, marks=pytest.mark.slow),
+        pytest.param((WINDOW,), True, marks=pytest.mark.slow),
+        ((300, 1, 0, WINDOW, 3), False),
+        ((0, 40, WINDOW + 1), True),
+    ],
 )
 def test_evaluation_is_what_a_loop_over_all_steps_gives(x64, model, lengths, masked):
     problem = Problem.of(model, Spec(Tokens(5)))
@@ -89,7 +94,7 @@ def zeros(size):
     return problem, jax.tree.map(jnp.zeros_like, problem.model.init(jax.random.key(0), problem.spec))
 
 
-@pytest.mark.parametrize("size", [1, 2, 28, 1000])
+@pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow), 28])
 def test_uniform_logits_have_the_perplexity_of_the_vocabulary(size):
     row = evaluate(*zeros(size), tokens(size, (300,)))
     assert row["perplexity"] == pytest.approx(size, rel=1e-5)

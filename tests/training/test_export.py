@@ -5,8 +5,8 @@ import pytest
 import seqjax
 from seqjax import Experiment, Problem, Spec, Text, Tokens
 from seqjax.data import Stream
-from seqjax.training.epoch import compiled_epoch
 from seqjax.training import TrainingSetup
+from seqjax.training.epoch import compiled_epoch
 from seqjax.training.loop import first_call
 
 DEFAULT = Experiment()
@@ -16,9 +16,7 @@ def export(model=DEFAULT.model, gradient=DEFAULT.gradient, size=100):
     """The compiled epoch of the default experiment on one device, lowered for all platforms; and its state."""
     problem, ids = Problem.of(model, Spec(Tokens(size))), np.zeros(5_000, np.int32)
     stream = Stream(ids, ids, np.array([0, len(ids)]))
-    setup = TrainingSetup(
-        sampler=DEFAULT.sampler, gradient=gradient, optimizer=DEFAULT.optimizer, epochs=2, devices=1
-    )
+    setup = TrainingSetup(sampler=DEFAULT.sampler, gradient=gradient, optimizer=DEFAULT.optimizer, epochs=2, devices=1)
     args = first_call(problem, stream, setup)
     return jax.export.export(compiled_epoch, platforms=("cpu", "cuda", "tpu"))(*args), args[0]
 
@@ -35,6 +33,7 @@ def test_the_default_train_step_lowers_for_cpu_cuda_and_tpu():
     assert exported.mlir_module().count("tf.aliasing_output") == len(leaves), "the whole state is donated"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", seqjax.names("gradient"))
 def test_every_gradient_lowers_for_cpu_cuda_and_tpu(name):
     exported, _ = export(seqjax.create("model", "rnn", hidden=4), seqjax.create("gradient", name), size=5)
