@@ -210,6 +210,22 @@ class Pairs(Data):
         return sides if self.mask is None else sides | {"mask": self.mask}
 
 
+def inputs_only(inputs: Any, spec: Spec) -> Pairs:
+    """Pairs of inputs alone, in one document: their targets are zeros, and are not scored.
+
+    Args:
+        inputs: ids int[n], float[n, dim] or float[n].
+        spec: the kinds of inputs and targets.
+
+    Raises:
+        Error: the inputs are not of this spec.
+    """
+    inputs, _ = _side("inputs", inputs, spec.inputs)
+    shape = (len(inputs),) if isinstance(spec.targets, Tokens) else (len(inputs), spec.targets.width)
+    zeros = np.zeros(shape, np.int32 if isinstance(spec.targets, Tokens) else np.float64)
+    return Pairs(inputs, zeros, np.zeros(len(inputs), bool), spec)
+
+
 def _check_bounds(data: Any, size: int) -> np.ndarray:
     """The bounds as int64[D + 1]."""
     given = np.asarray([0, size] if data.bounds is None else data.bounds)

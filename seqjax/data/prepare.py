@@ -32,6 +32,11 @@ class Prepared(NamedTuple):
     spec: Spec
     streams: dict[str, Stream]
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}: {len(stream.inputs):,} steps" for name, stream in self.streams.items())
+        codec = type(self.codec).__name__ if self.codec else None
+        return f"Prepared({self.source!r}, codec={codec}, spec={self.spec!r}, {sizes})"
+
 
 def prepare(dataset: Dataset, train: int | float, heldout: int | float, tokenizer: Tokenizer | None) -> Prepared:
     """Loads and splits a dataset, fits the tokenizer on the training part alone, encodes all parts.

@@ -31,8 +31,9 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
         model, params = seqjax.from_flax(nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)))
         problem = seqjax.Problem.of(model, seqjax.Spec(seqjax.Values(3)))
 
-    The model cannot make initial parameters, so pass them on: `training(problem, ..., params=params)`. Afterwards
-    `nnx.update(module, state.params)` stores the trained parameters in the module.
+    The model cannot make initial parameters, so an `Experiment` cannot train it: pass its parameters on, as in
+    `training(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and
+    `nnx.update(module, state.params)` stores them in the module.
 
     The model computes in the dtype of its parameters, whatever `dtype` the layers of the module have;
     `Problem.of(model, spec, dtype=jnp.bfloat16)` chooses another dtype. Dropout draws from a key in each sequence's
@@ -87,8 +88,10 @@ class FlaxModule(Model):
             Error: always.
         """
         raise Error(
-            "the model of a Flax module cannot make parameters: from_flax returned them with the model; pass them on, "
-            "as in seqjax.training(problem, ..., params=params)"
+            "the model of a Flax module cannot make initial parameters, which an Experiment needs\n"
+            "from_flax returned its parameters with the model. Train them with seqjax.training(problem, ..., "
+            "params=params); then use seqjax.evaluate(problem, params, stream) or "
+            "seqjax.generate(model, params, codec, prompt, length)"
         )
 
     def init_state(self, params, spec, key=None):

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.data.dataset import Data, Series, Text
+from seqjax.data.dataset import Data, Pairs, Series, Text, inputs_only
 from seqjax.data.prepare import Prepared, make_stream, prepare
 from seqjax.data.sampler import draw_plan
-from seqjax.data.spec import Spec
+from seqjax.data.spec import Spec, Tokens
 from seqjax.data.split import PARTS, split
 from seqjax.data.tokenizer import Codec, TextCodec
 from seqjax.data.windows import make_batch, past_warmup, spread_rows
@@ -281,38 +281,82 @@ class Run:
             Error: the run was trained on something else.
         """
         if not isinstance(self.codec, TextCodec):
-            raise Error("this run was not trained on text: use forecast(history, steps) or predict(x)")
+            instead = "predict(x)" if self._has_targets else "forecast(history, steps) or predict(x)"
+            raise Error(f"this run was not trained on text, so it cannot generate text: use {instead}")
         return self.codec
 
     def predict(self, x: Any, ahead: int = 1) -> np.ndarray:
-        """Predictions `ahead` steps ahead, in the units of the series.
+        """What the model predicts for new data, which it reads from the initial state.
 
         Args:
-            x: a `Series`, float[n, dim] or float[n]; read from the initial state.
-            ahead: how many steps lie between the last value that is known and the one predicted.
+            x: for a run on a series: a `Series`, float[n, dim] or float[n]. For a run on pairs: inputs like those that
+                it was trained on, int[n], float[n, dim] or float[n], of one document; or `Pairs`, whose targets are not
+                used.
+            ahead: for a run on a series: the number of steps from the last known value to the predicted one.
 
         Returns:
-            float[n, dim]; entry t predicts x[t] from values up to x[t - ahead]: the model reads those, and then its own
-            predictions. NaN where that is impossible: in the first `ahead` entries, and where the model lacks context.
+            For a run on a series: float[n, dim], in the units of the series. Entry t is the prediction of x[t] from
+            x[0], ..., x[t - ahead]. The model reads those, and then its own predictions. The first `ahead` entries, and
+            those for which the model lacks context, are NaN.
+
+            For a run on pairs: float[n, width]. Entry t is the output of the model after it read input t, which is the
+            prediction of target t. If targets are tokens, it holds the logits. Entries for which the model lacks
+            context are NaN.
+
+        Raises:
+            Error: the run was trained on text; the model cannot read `x`; `ahead` is not a whole number, at least 1, or
+                is not 1 for pairs.
         """
+        if self._has_targets:
+            return self._outputs(x, ahead)
         return self._continue_series(forecast.predict, x, ahead, "ahead")
 
     def forecast(self, history: Any, steps: int) -> np.ndarray:
-        """What follows a series, float[steps, dim], in its units: the model reads its own forecasts.
+        """The values that follow a series, float[steps, dim], in its units. The model reads its own forecasts.
 
         Args:
             history: a `Series`, float[n, dim] or float[n]; read from the initial state.
-            steps: how many to add.
+            steps: the number of values to predict.
+
+        Raises:
+            Error: the run was trained on text or on pairs; the history is too short for the model.
         """
+        if self._has_targets:
+            raise Error("this run was trained on pairs, so it cannot forecast a series: use predict(x)")
         return self._continue_series(forecast.forecast, history, steps, "steps")
 
+    @property
+    def _has_targets(self) -> bool:
+        """Whether the run was trained on pairs, and not to predict the next entry of what it reads."""
+        if self.codec is not None:
+            return False
+        if self.spec.inputs != self.spec.targets or isinstance(self.spec.inputs, Tokens):
+            return True
+        # A series that is read as it is has the same spec as pairs of equal dims.
+        return isinstance(self.data, Pairs)
+
+    def _outputs(self, x, ahead):
+        if ahead != 1:
+            raise Error(f"this run was trained on pairs, which are not predicted ahead: leave ahead = {ahead} out")
+        pairs = x if isinstance(x, Pairs) else inputs_only(x, self.spec)
+        stream = make_stream(pairs, self.codec, self.spec)
+        starts = np.zeros(len(pairs), bool)
+        starts[pairs.bounds[:-1][np.diff(pairs.bounds) > 0]] = True
+        inputs = jnp.asarray(stream.inputs, None if isinstance(self.spec.inputs, Tokens) else self._dtype)
+        return np.asarray(forecast.outputs(self.experiment.model, self.spec, self.params, inputs, starts), np.float64)
+
     def _continue_series(self, how, x, count, name):
+        if isinstance(self.codec, TextCodec):
+            raise Error(f"this run was trained on text: use generate(prompt, length) instead of {how.__name__}")
         x = (x if isinstance(x, Series) else Series(x)).values
         forecast.check_series(self.experiment.model, self.spec, x.shape, count, name)
-        dtype = jax.tree.leaves(self.params)[0].dtype
-        values = jax.numpy.asarray(self.codec.encode(x) if self.codec else x, dtype)
+        values = jnp.asarray(self.codec.encode(x) if self.codec else x, self._dtype)
         found = np.asarray(how(self.experiment.model, self.spec, self.params, values, count), np.float64)
         return self.codec.decode(found) if self.codec else found
+
+    @property
+    def _dtype(self):
+        return jax.tree.leaves(self.params)[0].dtype
 
     def plot(self) -> Any:
         """A matplotlib figure of training and held-out perplexity (or loss) by epoch."""

@@ -1,16 +1,43 @@
-"""Continues a series: predictions of known values from earlier ones, and forecasts of the values after its end."""
+"""What a model gives for data that it did not train on: its outputs, and for a series predictions and forecasts."""
 
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from seqjax.data.spec import Spec, Values
 from seqjax.errors import Error, check_whole
 from seqjax.gradients.problem import Params
 from seqjax.models.model import Model
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def outputs(model: Model, spec: Spec, params: Params, xs: Any, starts: Bool[Array, " n"]) -> Float[Array, "n width"]:
+    """The output of a model after each input. It starts each document in its initial state.
+
+    Args:
+        model: the model.
+        spec: its inputs and outputs.
+        params: its parameters.
+        xs: the inputs, int32[n] or float[n, dim].
+        starts: whether a document starts with this input.
+
+    Returns:
+        float[n, width]; the first model.warmup entries of each document are NaN.
+    """
+    initial = model.init_state(params, spec)
+
+    def read(carry, entry):
+        state, position = carry
+        x, is_start = entry
+        state = jax.tree.map(lambda new, old: jnp.where(is_start, new, old), initial, state)
+        position = jnp.where(is_start, 0, position)
+        state, output = model.step(params, state, x)
+        return (state, position + 1), jnp.where(position < model.warmup, jnp.nan, output)
+
+    return jax.lax.scan(read, (initial, jnp.zeros((), jnp.int32)), (xs, starts))[1]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 4))
@@ -84,8 +111,8 @@ def check_series(model: Model, spec: Spec, shape: tuple[int, ...], count: Any, n
     """
     if not isinstance(spec.inputs, Values) or spec.targets != spec.inputs:
         raise Error(
-            f"a model that reads {spec.inputs} and predicts {spec.targets} does not forecast, since it cannot read its "
-            "own predictions; train a model on a Series"
+            f"a model that reads {spec.inputs} and predicts {spec.targets} does not forecast a series, since it cannot "
+            "read its own predictions; train a model on a Series"
         )
     if len(shape) != 2 or shape[1] != spec.inputs.dim or shape[0] <= model.warmup:
         raise Error(f"the model reads float[n, {spec.inputs.dim}], n at least {model.warmup + 1}; found shape {shape}")

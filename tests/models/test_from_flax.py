@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 from support.shell import run
 
-from seqjax import Error, Problem, Spec, Tokens, Values, create, from_flax, training, value_and_grad
+import seqjax
+from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, create, from_flax, training, value_and_grad
 from seqjax.data import Stream
 from seqjax.models.check import check_model
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
@@ -30,7 +31,7 @@ CELLS = pytest.mark.parametrize(
 
 
 def randomize(tree, *axes):
-    """Arrays that matter, of the same shapes after the axes."""
+    """A tree of random arrays, with additional leading axes."""
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=(*axes, *a.shape)), a.dtype), tree)
 
@@ -43,7 +44,7 @@ def inputs(spec, *shape):
 
 
 def make(cell, spec):
-    """A model, weights and a state that matter, and inputs xs [T, B, ...]."""
+    """A model, random weights and a random state, and inputs xs [T, B, ...]."""
     model = FlaxCell(cell=cell, hidden=HIDDEN)
     params = randomize(model.init(jax.random.key(0), spec))
     return model, params, randomize(model.init_state(params, spec), B), inputs(spec, T, B)
@@ -148,7 +149,7 @@ def test_dtypes_follow_the_parameters(x64, cell, dtype):
     assert error > 0 or dtype == jnp.float64, "and it is computed in them"
 
 
-def test_another_cell_is_refused_and_the_four_are_listed():
+def test_an_unknown_cell_is_an_error_that_lists_the_four():
     with pytest.raises(Error, match="cell = 'GRU': must be 'SimpleCell' or 'GRUCell' or 'LSTMCell' or 'OptimizedLSTM"):
         create("model", "flax-cell", cell="GRU")
 
@@ -160,7 +161,7 @@ def test_choosing_a_cell_does_not_import_flax(tmp_path):
 
 
 class Net(nnx.Module):
-    """A cell with a read-out, as a user of Flax writes it; it reads ids through an embedding."""
+    """A cell with an embedding and a read-out, as a user of Flax writes it."""
 
     def __init__(self, rngs, dropout=0.0, dtype=None):
         self.embed = nnx.Embed(5, 3, dtype=dtype, rngs=rngs)
@@ -178,7 +179,7 @@ class Net(nnx.Module):
 
 
 def adapt(module, spec=TOKENS, rows=B, key=None):
-    """Its model, parameters in the default precision, and the states of rows that start."""
+    """The model of a module, its parameters in the default precision, and the initial states of some rows."""
     model, params = from_flax(module)
     params = jax.tree.map(lambda a: a.astype(float), params)
     keys = None if key is None else jax.random.split(key, rows)
@@ -292,7 +293,7 @@ def test_an_initial_carry_may_be_learned(x64):
     assert (grads["start"] != 0).all()
 
 
-def test_what_cannot_be_a_model_is_said():
+def test_modules_that_cannot_be_models_are_errors():
     with pytest.raises(Error, match="Linear has no initialize_carry"):
         from_flax(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
     net = Net(nnx.Rngs(0))
@@ -303,6 +304,19 @@ def test_what_cannot_be_a_model_is_said():
     net.sizes = {"unhashable"}
     with pytest.raises(Error, match=r"attribute of Net is not hashable \(.*set.*\)"):
         from_flax(net)
-    model, _ = from_flax(nnx.GRUCell(3, 4, rngs=nnx.Rngs(0)))
-    with pytest.raises(Error, match="params=params"):
-        model.init(jax.random.key(0), VALUES)
+
+
+def test_an_experiment_says_how_else_a_flax_module_is_trained_and_used():
+    """What the message names exists, and takes parameters."""
+    model, params = from_flax(nnx.GRUCell(1, 1, rngs=nnx.Rngs(0)))
+    x = np.sin(np.arange(60.0))
+    with pytest.raises(Error, match="an Experiment needs") as caught:
+        Experiment(dataset=Series(x), model=model, sampler=Sequential(2, 8)).run()
+    problem = Problem.of(model, Spec(Values(1)))
+    stream = Stream(x[:-1, None], x[1:, None], [0, 59])
+    setup = {"sampler": Sequential(2, 8), "gradient": Full(), "optimizer": SGD(0.1), "epochs": 2}
+    *_, (state, _) = training(problem, stream, **setup, params=params)
+    assert seqjax.evaluate(problem, state.params, stream)["loss"] < seqjax.evaluate(problem, params, stream)["loss"]
+    for name in ("training", "evaluate", "generate"):
+        assert f"seqjax.{name}(" in str(caught.value)
+        assert name in seqjax.__all__

@@ -1,5 +1,6 @@
-"""Predictions and forecasts: against loops over a model whose step is known, and by what must not change them."""
+"""Predictions and forecasts: against loops over a model with a known step, and by metamorphic relations."""
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,11 +15,11 @@ from seqjax_datasets import NoisySine
 from seqjax_models import GRU, MLP, RNN
 from seqjax_optimizers import Adam
 from seqjax_samplers import Sequential, Windows
-from seqjax_tokenizers import Standardize
+from seqjax_tokenizers import Char, Standardize
 
 
 class Memory(NamedTuple):
-    """What `Leaky` keeps: a leaky sum, and how many steps it has made."""
+    """The state of `Leaky`: a leaky sum, and the number of steps."""
 
     h: jax.Array
     steps: jax.Array
@@ -26,7 +27,7 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Leaky(Model):
-    """h_t = h_{t-1} / 2 + x_t, o_t = h_t A + t b: its state, which has an integer too, matters at every step."""
+    """h_t = h_{t-1} / 2 + x_t, o_t = h_t A + t b: its state matters at every step, and has an integer."""
 
     warmup: int = 0
 
@@ -44,7 +45,7 @@ class Leaky(Model):
 
 
 def read(params, xs):
-    """The state of `Leaky` after these values, and its output, one step after the other."""
+    """The state and the output of `Leaky` after these values, step by step."""
     h, steps, out = np.zeros(xs.shape[1]), 0, None
     for x in xs:
         h, steps = 0.5 * h + x, steps + 1
@@ -53,7 +54,7 @@ def read(params, xs):
 
 
 def go_on(params, xs, count):
-    """The first `count` values that `Leaky` says follow, by feeding back."""
+    """The next `count` values that `Leaky` predicts, when it reads its own predictions."""
     h, steps, out = read(params, xs)
     found = []
     for _ in range(count):
@@ -68,7 +69,7 @@ def series(n, dim=1, seed=0):
 
 
 def untrained(model, dim=1, codec=None, scale=1.0):
-    """A run of a model with its first parameters, made larger so that what is read matters."""
+    """A run of a model with its initial parameters times `scale`, so that its inputs matter."""
     spec = Spec(Values(dim))
     params = jax.tree.map(lambda a: scale * a, model.init(jax.random.key(1), spec))
     tokenizer = None if codec is None else Standardize()
@@ -81,8 +82,8 @@ MODELS = [RNN(hidden=5, initializer="glorot"), GRU(hidden=4, layers=2, initializ
 @pytest.mark.parametrize("warmup", [0, 2])
 @pytest.mark.parametrize("ahead", [1, 2, 5, 30])
 @pytest.mark.parametrize("n", [3, 12])
-def test_a_prediction_is_what_a_loop_gives_from_what_was_known_then(x64, warmup, ahead, n):
-    """NaN exactly where too little is known: fewer than warmup + 1 values up to t - ahead."""
+def test_a_prediction_equals_a_loop_over_the_values_known_then(x64, warmup, ahead, n):
+    """It is NaN if fewer than warmup + 1 values up to t - ahead are known."""
     run, x = untrained(Leaky(warmup), 2), series(n, 2)
     params = jax.tree.map(np.asarray, run.params)
     expected = np.full((n, 2), np.nan)
@@ -121,8 +122,8 @@ def test_one_step_ahead_is_the_models_output_of_the_step_before(model):
 
 @pytest.mark.parametrize("model", MODELS, ids=repr)
 @pytest.mark.parametrize("ahead", [1, 3])
-def test_a_prediction_knows_nothing_that_comes_later(model, ahead):
-    """Whatever comes after x[t - ahead] may change, and x[t - ahead] may not."""
+def test_a_prediction_does_not_depend_on_later_values(model, ahead):
+    """Values after x[t - ahead] do not change it, and x[t - ahead] does."""
     run, x = untrained(model, scale=5), series(24)
     before, t = run.predict(x, ahead), 15
     changed = x.copy()
@@ -135,7 +136,7 @@ def test_a_prediction_knows_nothing_that_comes_later(model, ahead):
 
 
 @pytest.mark.parametrize("model", MODELS, ids=repr)
-def test_a_forecast_is_a_prediction_of_what_is_not_there_yet(model):
+def test_a_forecast_is_the_prediction_of_the_values_that_follow(model):
     run, x, n = untrained(model, 2, scale=3), series(20, 2), 12
     ahead = run.forecast(x[:n], 8)
     for steps in (1, 2, 8):
@@ -144,7 +145,7 @@ def test_a_forecast_is_a_prediction_of_what_is_not_there_yet(model):
 
 @pytest.mark.parametrize("model", MODELS, ids=repr)
 def test_results_are_in_the_units_of_the_series(model):
-    """The same series in other units, a x + b, has the same results in those units."""
+    """The same series in other units, a x + b, has the same predictions in those units."""
     x, a, b = series(30, 2), np.array([250.0, 0.03]), np.array([-1e3, 7.0])
     runs = [untrained(model, 2, Standardize().fit(Series(values)), scale=3) for values in (x, a * x + b)]
     for count in (1, 4):
@@ -166,25 +167,60 @@ def test_training_in_other_units_leads_to_the_same_forecast():
     np.testing.assert_allclose(scaled.metric("train_loss"), plain.metric("train_loss"), rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("dataset", "spec"),
-    [(Text("abcd"), Spec(Tokens(5))), (Pairs(series(9), series(9, 2)), Spec(Values(1), Values(2)))],
-    ids=["text", "pairs"],
-)
-@pytest.mark.parametrize("ask", [lambda run, x: run.predict(x), lambda run, x: run.forecast(x, 3)])
-def test_a_model_that_cannot_read_its_outputs_does_not_forecast(dataset, spec, ask):
-    model = RNN(hidden=2)
-    run = Run(Experiment(dataset=dataset, model=model), None, spec, model.init(jax.random.key(0), spec))
-    with pytest.raises(Error, match="does not forecast") as caught:
-        ask(run, series(20))
-    assert caught.value.exit_code == 2
-    assert str(run.spec.inputs) in str(caught.value)
+def of_pairs(model, spec, pairs):
+    """An untrained run on pairs."""
+    return Run(Experiment(dataset=pairs, model=model), None, spec, model.init(jax.random.key(1), spec))
 
 
-def test_a_run_on_a_series_writes_no_text():
-    with pytest.raises(Error, match=r"forecast\(history, steps\) or predict\(x\)") as caught:
-        untrained(RNN(hidden=2)).generate("a")
-    assert caught.value.exit_code == 2
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_a_run_on_pairs_predicts_each_target_from_the_inputs_of_its_document(x64, warmup):
+    """Against a loop over each document. The spec is that of a series too, so the kind of data decides."""
+    x, bounds = series(12, 2), [0, 1, 8, 8, 12]
+    run = of_pairs(Leaky(warmup), Spec(Values(2)), Pairs(x, x))
+    params = jax.tree.map(np.asarray, run.params)
+    expected = np.full((12, 2), np.nan)
+    for first, last in itertools.pairwise(bounds):
+        for t in range(first + warmup, last):
+            expected[t] = read(params, x[first : t + 1])[2]
+    np.testing.assert_allclose(run.predict(Pairs(x, 0 * x, bounds=bounds)), expected, rtol=1e-12)
+    one_document = np.array([read(params, x[: t + 1])[2] for t in range(12)])
+    one_document[:warmup] = np.nan
+    np.testing.assert_allclose(run.predict(x), one_document, rtol=1e-12)
+
+
+def test_the_prediction_of_tokens_has_the_loss_that_evaluate_reports():
+    ids = np.random.default_rng(0).integers(0, 5, 40)
+    pairs = Pairs(ids, (ids + 1) % 7, spec=Spec(Tokens(5), Tokens(7)))
+    run = of_pairs(GRU(hidden=3, initializer="glorot"), pairs.spec, pairs)
+    logits = run.predict(ids.tolist())
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    loss = -log_probabilities[np.arange(40), pairs.targets].mean()
+    np.testing.assert_allclose(run.evaluate(pairs)["loss"], loss, rtol=1e-5)
+    with pytest.raises(Error, match="inputs must be ids"):
+        run.predict([4, 5])
+    with pytest.raises(Error, match=r"trained on pairs.*: leave ahead = 2 out"):
+        run.predict(ids, 2)
+
+
+def test_each_run_names_the_methods_that_it_has():
+    """A message never names a method that refuses as well."""
+    x = series(9)
+    pairs = of_pairs(RNN(hidden=2), Spec(Values(1)), Pairs(x, x))
+    codec = Char().fit(Text("abcd"))
+    params = RNN(hidden=2).init(jax.random.key(0), Spec(codec.spec))
+    text = Run(Experiment(dataset=Text("abcd"), model=RNN(hidden=2)), codec, Spec(codec.spec), params)
+    for ask, instead in [
+        (lambda: pairs.generate("a"), r"use predict\(x\)$"),
+        (lambda: pairs.forecast(x, 2), r"use predict\(x\)$"),
+        (lambda: text.predict("ab"), r"use generate\(prompt, length\)"),
+        (lambda: text.forecast("ab", 2), r"use generate\(prompt, length\)"),
+        (lambda: untrained(RNN(hidden=2)).generate("a"), r"use forecast\(history, steps\) or predict\(x\)$"),
+    ]:
+        with pytest.raises(Error, match=instead) as caught:
+            ask()
+        assert caught.value.exit_code == 2
+    assert pairs.predict(x).shape == (9, 1)
+    assert text.generate("a", 2)
 
 
 @pytest.mark.parametrize(
