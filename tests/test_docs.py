@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "document",
-    [pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.parent.name == "docs")) for path in DOCUMENTS],
+    [pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name != "README.md")) for path in DOCUMENTS],
 )
 def test_python_blocks_run_in_order(document, folder, capsys):
     code = [block.values[1] for block in blocks("python") if block.values[0] == document]
