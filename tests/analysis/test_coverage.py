@@ -14,7 +14,7 @@ DOCUMENTS = [0, 0, 13, 13, 14, 40, 71, 71]
 
 
 def by_hand(sampler, bounds, epochs, seed, warmup=0):
-    """One window after another, one target after another."""
+    """Counted window by window, and target by target."""
     counts = np.zeros(bounds[-1], int)
     for epoch in range(epochs):
         plan = sampler.plan(np.array(bounds), np.random.default_rng((seed, epoch)))
@@ -46,7 +46,7 @@ def test_counts_are_those_of_a_loop_over_the_windows(sampler, bounds, warmup):
 
 
 def test_the_chapters_10_000_tokens():
-    """Sequential never trains 235 of 9,999 targets, whatever the offset; the others miss none in the long run."""
+    """Sequential never trains 235 of 9,999 targets, whatever the offset; the others train all in the long run."""
     found = {cls: coverage(cls(batch_size=32, num_steps=35), CHAPTER, epochs=300)
              for cls in (Sequential, Random, Uniform)}  # fmt: skip
     assert {cls: (c.batches, c.never) for cls, c in found.items()} == {
@@ -68,19 +68,19 @@ def counted(*counts):
     return Coverage(np.array(counts), epochs=2, batches=6)
 
 
-def test_least_mean_most_are_those_of_an_epoch():
+def test_least_mean_and_most_are_per_epoch():
     found = counted(0, 3, 3, 10)
     assert (found.never, found.least, found.mean, found.most, found.per_epoch) == (1, 0, 2, 5, 8)
 
 
-def test_the_table_has_every_number_of_times_while_they_are_few():
+def test_few_counts_each_have_a_row_of_the_table():
     found = counted(0, 3, 3, 10)
     assert found.rows == (("0", 1, 0.25), ("3", 2, 0.5), ("10", 1, 0.25))
     assert Table(found.columns, found.rows)["targets"] == [1, 2, 1]
     assert counted(*range(12)).rows == tuple((str(n), 1, 1 / 12) for n in range(12))
 
 
-def test_many_numbers_of_times_are_put_together_but_for_never():
+def test_many_counts_are_grouped_into_ranges_except_zero():
     counts = np.arange(40).repeat(3)
     names, targets, shares = zip(*counted(*counts).rows, strict=True)
     assert names[:3] == ("0", "1 to 4", "5 to 8")
@@ -108,7 +108,7 @@ def test_the_figure_is_targets_by_times_trained(tmp_path):
     assert (report.save(tmp_path) / "coverage.csv").read_text().startswith("times trained,targets,share")
 
 
-def test_rows_that_are_not_scored_count_for_nothing():
+def test_windows_that_are_not_scored_do_not_count():
     """603 targets: 600 windows of 4, of which the last batch of 16 holds 8."""
     found = coverage(Windows(batch_size=16, num_steps=4), [0, 603])
     assert found.counts.tolist() == [1, 2, 3, *[4] * 597, 3, 2, 1]
@@ -118,7 +118,7 @@ def test_rows_that_are_not_scored_count_for_nothing():
 
 @dataclasses.dataclass(frozen=True)
 class Given(Sampler):
-    """Returns what it is told to."""
+    """Returns a given plan."""
 
     batch_size: int = 1
     num_steps: int = 4

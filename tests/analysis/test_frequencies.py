@@ -14,13 +14,13 @@ from seqjax_tokenizers import Word
 
 
 def test_joined_lines_lose_words(time_machine_file):
-    """Of the chapter's characters, whose lines are joined by nothing; apart they have 32,775."""
+    """The characters of the chapter, whose lines are joined without separators; the lines have 32,775 words."""
     assert len(Word().split(TimeMachine(path=str(time_machine_file)).load().text)) == 29_928
 
 
 @pytest.fixture(scope="module")
 def by_n(time_machine_file):
-    """Of the words of The Time Machine, by number of words."""
+    """The frequencies of the n-grams of The Time Machine's words, by n."""
     words = Word().split(TimeMachine(path=str(time_machine_file), form="lines").load().text)
     return {n: frequencies(words, n) for n in (1, 2, 3, 4)}
 
@@ -105,7 +105,7 @@ def test_a_rare_pair_that_comes_first_stands_before_one_of_earlier_tokens():
     assert frequencies("abaac", 2).grams == [("a", "b"), ("b", "a"), ("a", "a"), ("a", "c")]
 
 
-def test_the_vocabulary_has_the_size_that_is_told():
+def test_vocab_size_is_the_size_of_the_vocabulary():
     for tokens in ("mississippi", ["<unk>", "a", "a", "<unk>", "b"]):
         for min_freq in range(6):
             expected = len(Vocab.from_tokens(tokens, min_freq))
@@ -126,7 +126,7 @@ def test_counts_that_follow_zipfs_law_have_its_exponent(alpha, first, last):
     )
 
 
-def test_an_n_gram_of_stop_words_has_no_other():
+def test_an_n_gram_of_stop_words_has_no_other_words():
     words = ["we", "saw", "the", "end", "of", "the", "day"]
     assert frequencies(words).stop_word_share() == 4 / 7
     assert frequencies(words, 2).stop_word_share() == 1 / 6
@@ -134,17 +134,17 @@ def test_an_n_gram_of_stop_words_has_no_other():
     assert frequencies([3, 1, 3]).stop_word_share({3}) == 2 / 3
 
 
-def test_the_top_of_few_is_all_and_any_token_is_shown():
+def test_the_top_of_few_is_all_and_shows_any_token():
     assert frequencies([7, (1, 2), 7]).top().rows == ((1, "7", 2, 2 / 3), (2, "(1, 2)", 1, 1 / 3))
     assert frequencies([7, 8], 2).top(1).rows == ((1, "7 8", 1, 1.0),)
 
 
-def test_repr_says_how_many():
+def test_repr_has_the_totals():
     assert repr(frequencies("abracadabra")) == "Frequencies(11 1-grams, 5 distinct, 2 of them singletons)"
 
 
 def test_the_figure_is_counts_by_rank():
-    """Leaving out the inside of runs of equal counts changes nothing that is drawn."""
+    """Leaving out the inside of a run of equal counts does not change the line."""
     found = {"many": frequencies("abcadcaefgh"), "few": frequencies("aab")}
     axes = zipf_figure(found, "a title").axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
@@ -177,6 +177,6 @@ def test_the_figure_is_counts_by_rank():
         (lambda: zipf_figure({}), "nothing to plot"),
     ],
 )
-def test_what_cannot_be_counted_is_told(call, message):
+def test_errors(call, message):
     with pytest.raises(Error, match=message):
         call()

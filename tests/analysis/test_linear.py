@@ -14,7 +14,7 @@ def ar1(phi):
 
 
 def ar2(first, second, count=60):
-    """By the Yule-Walker recursion, innovations of variance 1."""
+    """The autocovariance of an autoregression, by the Yule-Walker recursion, with innovations of variance 1."""
     rho = [1.0, first / (1 - second)]
     while len(rho) < count:
         rho.append(first * rho[-1] + second * rho[-2])
@@ -48,8 +48,8 @@ def test_without_noise_two_lags_suffice():
 
 @pytest.mark.parametrize(("frequency", "noise"), [(0.01, 0.2), (0.7, 0.05), (2.0, 1.5)])
 @pytest.mark.parametrize(("lags", "ahead"), [(1, 1), (3, 2), (6, 9)])
-def test_it_is_least_squares_over_all_phases_and_noises(frequency, noise, lags, ahead):
-    """The population as a finite design: phases around the circle, then each value's noise alone."""
+def test_it_is_the_least_squares_fit_over_all_phases_and_noises(frequency, noise, lags, ahead):
+    """The population as a finite design: phases around the circle, and the noise of each value alone."""
     phases = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     t = np.arange(lags)
     clean = np.sin(phases[:, None] - frequency * t) / 48**0.5
@@ -62,7 +62,7 @@ def test_it_is_least_squares_over_all_phases_and_noises(frequency, noise, lags, 
 
 
 def test_one_step_errors_are_ratios_of_determinants():
-    """mse(τ) = det Γ_{τ+1} / det Γ_τ, of an autocovariance with nothing special: a moving average."""
+    """mse(τ) = det Γ_{τ+1} / det Γ_τ, for the autocovariance of a moving average."""
     weights = np.array([1.0, -0.6, 0.3, 0.8])
     gamma = np.array([weights[: len(weights) - h] @ weights[h:] if h < 4 else 0.0 for h in range(12)])
     i = np.arange(11)
@@ -80,7 +80,7 @@ def test_an_autoregression_of_order_1(predict):
 
 
 def test_forecasts_of_forecasts_by_hand():
-    """The recursion written out, where four lags are too few for one step to lose nothing."""
+    """The recursion written out, for an autoregression that needs more than four lags."""
     gamma = SINE(np.arange(60))
     one = best_linear(SINE, 4).coefficients
     history = list(np.eye(4))  # each value of the window as a function of the window, the latest first
@@ -93,7 +93,7 @@ def test_forecasts_of_forecasts_by_hand():
         assert found.mse == pytest.approx(weights @ gamma[abs(i[:, None] - i)] @ weights, rel=1e-12)
 
 
-def test_both_ways_agree_where_the_lags_hold_all_that_matters():
+def test_direct_and_iterated_forecasts_agree_if_the_lags_suffice():
     gamma = ar2(0.5, 0.3)
     np.testing.assert_allclose(best_linear(gamma, 2).coefficients, [0.5, 0.3], atol=1e-13)
     assert best_linear(gamma, 2).mse == pytest.approx(1)
@@ -102,7 +102,7 @@ def test_both_ways_agree_where_the_lags_hold_all_that_matters():
         np.testing.assert_allclose(by_itself.coefficients, direct.coefficients, atol=1e-12)
 
 
-def test_more_lags_and_forecasts_made_for_their_step_are_never_worse():
+def test_more_lags_and_direct_forecasts_are_never_worse():
     for ahead in (1, 5, 40):
         errors = [best_linear(SINE, lags, ahead).mse for lags in (1, 2, 3, 5, 9, 33)]
         assert (np.diff(errors) < 0).all()

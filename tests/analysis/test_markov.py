@@ -9,7 +9,7 @@ from seqjax.analysis import markov
 
 
 def chain(size, seed=0, zeros=0.0):
-    """A random transition matrix, of whose entries off a cycle some are 0: every state leads to every other."""
+    """A random transition matrix. Some entries are 0, but none on a cycle, so that every state leads to every other."""
     rng = np.random.default_rng(seed)
     P = rng.random((size, size)) * (rng.random((size, size)) >= zeros)
     P[np.arange(size), (np.arange(size) + 1) % size] += 0.1
@@ -17,12 +17,12 @@ def chain(size, seed=0, zeros=0.0):
 
 
 def paths(size, steps, start):
-    """All state sequences of so many steps from a start."""
+    """All paths of a number of steps from a start."""
     return [(start, *rest) for rest in itertools.product(range(size), repeat=steps)]
 
 
 def probability(P, path):
-    """Of its steps, one factor after the other."""
+    """The probability of a path, the product over its steps."""
     return math.prod(P[i, j] for i, j in itertools.pairwise(path))
 
 
@@ -64,12 +64,12 @@ def test_stationary_distributions_that_are_known():
     np.testing.assert_allclose(markov.stationary(P), expected / expected.sum(), rtol=1e-13)
 
 
-def test_states_that_are_left_for_ever_have_probability_0():
+def test_states_that_the_chain_leaves_for_ever_have_probability_0():
     P = [[0.5, 0.25, 0.25, 0], [0, 0.7, 0.3, 0], [0, 0.1, 0.9, 0], [0.5, 0, 0, 0.5]]
     np.testing.assert_allclose(markov.stationary(P), [0, 0.25, 0.75, 0], rtol=1e-14)
 
 
-def test_states_that_are_almost_apart_have_the_right_shares():
+def test_sets_of_states_with_hardly_any_transitions_between_them_have_the_right_shares():
     """1 - 1e-20 is 1 in float64, so that a linear system with I - P has no answer."""
     P = [[1, 1e-20, 0], [2e-20, 0.5, 0.5], [0, 0.5, 0.5]]
     np.testing.assert_allclose(markov.stationary(P), [0.5, 0.25, 0.25], rtol=1e-14)
@@ -106,7 +106,7 @@ def test_backwards_is_bayes_rule_over_all_paths(P):
     np.testing.assert_allclose(markov.reverse(R), P, rtol=1e-12, err_msg="twice backwards is forwards")
 
 
-def test_backwards_from_a_known_state_there_is_one_answer():
+def test_backwards_to_a_known_first_state():
     np.testing.assert_array_equal(markov.reverse(chain(3), [0, 1, 0]), [[0, 1, 0]] * 3)
 
 
@@ -144,7 +144,7 @@ def test_a_long_path_does_not_underflow():
 
 
 @CHAINS
-def test_the_entropy_rate_is_what_a_longer_block_adds(P):
+def test_the_entropy_rate_is_the_entropy_that_a_longer_block_adds(P):
     """H(x_0, ..., x_n) - H(x_0, ..., x_{n-1}) by enumeration, x_0 from the stationary distribution."""
     pi = markov.stationary(P)
 
@@ -172,7 +172,7 @@ def test_an_impossible_sequence():
 
 @pytest.mark.parametrize("bounds", [None, [0, 7, 7, 8, 30]])
 @pytest.mark.parametrize("smoothing", [0.0, 0.5, 1])
-def test_transitions_are_counted_one_after_the_other(smoothing, bounds):
+def test_transitions_are_counted(smoothing, bounds):
     ids = np.random.default_rng(0).integers(0, 3, 30)
     counts = np.full((3, 3), float(smoothing))
     for t in range(29):
@@ -182,7 +182,7 @@ def test_transitions_are_counted_one_after_the_other(smoothing, bounds):
     np.testing.assert_allclose(found, counts / counts.sum(1, keepdims=True), rtol=1e-15)
 
 
-def test_no_other_matrix_makes_what_was_counted_more_likely():
+def test_no_other_matrix_makes_the_sequence_more_probable():
     ids = np.random.default_rng(1).integers(0, 3, 60)
     best = markov.transition_matrix(ids, 3)
     for seed in range(20):
@@ -192,12 +192,12 @@ def test_no_other_matrix_makes_what_was_counted_more_likely():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_many_steps_do_not_drift(dtype):
-    """Rows that sum to 1 to rounding only would vanish or explode as their errors add up."""
+    """Rows that sum to 1 only up to rounding would vanish or explode in many steps."""
     P = np.random.default_rng(0).dirichlet(np.ones(3), 3).astype(dtype)
     np.testing.assert_allclose(markov.k_step(P, 10**18), np.tile(markov.stationary(P), (3, 1)), rtol=1e-9)
 
 
-def test_a_state_that_nothing_follows_needs_smoothing():
+def test_a_state_that_no_state_follows_needs_smoothing():
     with pytest.raises(Error, match=r"no state follows the states 2, 3, so.*give a smoothing above 0"):
         markov.transition_matrix([0, 1, 0, 1, 2], 4)
     P = markov.transition_matrix([0, 1, 0, 1, 2], 4, smoothing=1)
@@ -231,6 +231,6 @@ HALF = np.full((2, 2), 0.5)
         (lambda: markov.transition_matrix([0, 1], 2, 1.0, [0, 1]), "bounds must rise from 0 to 2"),
     ],
 )
-def test_what_is_no_chain_is_told(call, message):
+def test_errors(call, message):
     with pytest.raises(Error, match=message):
         call()

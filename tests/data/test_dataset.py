@@ -21,7 +21,7 @@ def make(kind, n=10, bounds=None):
 
 
 def content(data):
-    """All that it holds, entry by entry."""
+    """Its contents, entry by entry."""
     if isinstance(data, Text):
         return list(data.text)
     if isinstance(data, Series):
@@ -49,7 +49,7 @@ def test_a_part_has_the_parts_of_the_documents_inside(kind, bounds):
 
 
 @KINDS
-def test_open_ends_and_what_a_part_keeps(kind):
+def test_open_ends_and_the_properties_that_a_part_keeps(kind):
     data = make(kind)
     assert content(data[:]) == content(data)
     assert content(data[4:]) == content(data)[4:]
@@ -79,7 +79,7 @@ def test_bounds_that_do_not_rise_to_the_end_are_refused(kind, bounds):
 
 
 @KINDS
-def test_it_is_its_own_dataset_and_equal_content_has_an_equal_hash(kind):
+def test_data_are_a_dataset_and_equal_contents_have_equal_hashes(kind):
     data = make(kind)
     assert data.load() is data
     assert make(kind).sha256 == data.sha256 == data[:].sha256
@@ -124,7 +124,7 @@ def test_a_series_is_float64_by_column(values):
 
 
 @pytest.mark.parametrize("values", [3.0, np.zeros((2, 2, 2)), np.zeros((3, 0)), "abc", ["a", "b"], [[1], [1, 2]], None])
-def test_what_is_no_series_is_refused(values):
+def test_values_that_are_not_a_series_are_refused(values):
     with pytest.raises(Error, match="Series values must be"):
         Series(values)
 
@@ -138,12 +138,12 @@ def test_a_value_that_is_not_finite_is_refused_with_its_row(bad):
             make(values)
 
 
-def test_names_are_as_many_as_columns():
+def test_each_column_needs_a_name():
     with pytest.raises(Error, match="2 columns, but 3 names: a, b, c"):
         Series(np.zeros((4, 2)), ("a", "b", "c"))
 
 
-def test_pairs_infer_what_they_are():
+def test_pairs_infer_their_spec():
     assert Pairs([0, 4, 2], [1.0, 2.0, 3.0]).spec == Spec(Tokens(5), Values(1))
     assert Pairs(np.zeros((3, 2)), np.zeros((3, 4))).spec == Spec(Values(2), Values(4))
     assert Pairs(np.array([0, 1], np.uint8), [1, 1]).spec == Spec(Tokens(2), Tokens(2))
@@ -165,7 +165,7 @@ def test_pairs_infer_what_they_are():
         (["a", "b"], [0, 1], None, "inputs must be real numbers"),
     ],
 )
-def test_sides_that_are_not_what_the_spec_says_are_refused(inputs, targets, spec, say):
+def test_sides_that_do_not_fit_the_spec_are_refused(inputs, targets, spec, say):
     with pytest.raises(Error, match=say):
         Pairs(inputs, targets, spec=spec)
 
@@ -183,8 +183,8 @@ def test_sides_of_different_lengths_are_refused(targets, mask, say):
         Pairs([0, 1, 2], targets, mask)
 
 
-def test_nobody_changes_what_was_hashed():
-    """Neither the caller's arrays nor one's own."""
+def test_hashed_arrays_cannot_change():
+    """Neither through the caller's arrays nor through those of the data."""
     x, ids, mask = np.arange(6.0), np.array([0, 1, 2]), np.array([True, False, True])
     series, pairs = Series(x), Pairs(ids, [0.5, 1.0, 2.0], mask)
     before = series.sha256, pairs.sha256
@@ -199,12 +199,12 @@ def test_nobody_changes_what_was_hashed():
     "values",
     [["1", "2"], np.array(["2020-01-01"], "datetime64[D]"), [1 + 2j], np.ma.masked_equal([1.0, -9999.0], -9999.0)],
 )
-def test_what_is_no_real_number_is_refused(values):
+def test_values_that_are_not_real_numbers_are_refused(values):
     with pytest.raises(Error, match="must be real numbers"):
         Series(values)
 
 
-def test_ids_are_whole_and_fit_into_32_bits():
+def test_ids_are_whole_numbers_that_fit_into_32_bits():
     bits = Pairs([True, False], [False, True])
     assert bits.spec == Spec(Tokens(2))
     np.testing.assert_array_equal(bits.inputs, [1, 0])
@@ -212,7 +212,7 @@ def test_ids_are_whole_and_fit_into_32_bits():
         Pairs([2**40 + 5, 1], [0, 1])
 
 
-def test_equal_data_are_equal_and_print_shortly():
+def test_equal_contents_are_equal_and_a_repr_is_short():
     assert Text("ab") == Text("ab") != Text("ba")
     assert len({Text("ab"), Text("ab"), Series([1.0])}) == 2
     assert len(repr(Text("a" * 10_000))) < 100
@@ -227,6 +227,6 @@ def test_equal_data_are_equal_and_print_shortly():
         lambda: Pairs([0, 1], [1, 0], spec=Tokens(2)),
     ],
 )
-def test_misuse_is_an_error_that_says_so(attempt):
+def test_misuse_is_an_error_that_names_it(attempt):
     with pytest.raises(Error, match=r"without a step|bounds must rise|spec must be"):
         attempt()

@@ -15,7 +15,7 @@ HASH = f"sha1:{hashlib.sha1(BODY).hexdigest()}"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers by the path; the server keeps the paths that were asked for."""
+    """Answers as the path says, and records the paths that were requested."""
 
     def do_GET(self):
         self.server.asked.append(self.path)
@@ -65,7 +65,7 @@ def server():
 
 @pytest.fixture
 def hosts(monkeypatch):
-    """The hosts that were looked up. Those that are not this machine are not found: nothing leaves it."""
+    """Records the hosts that are looked up. Only this machine is found, so that no test uses the network."""
     seen, real = [], socket.getaddrinfo
 
     def lookup(host, *args, **kwargs):
@@ -104,13 +104,13 @@ def test_a_good_file_is_fetched_once(get):
     assert list(get.folder.iterdir()) == [file]
 
 
-def test_a_damaged_copy_in_the_cache_is_fetched_anew(get):
+def test_a_damaged_copy_in_the_cache_is_fetched_again(get):
     (get.folder / "book.txt").write_bytes(b"damaged")
     assert get("good/book.txt").read_bytes() == BODY
 
 
 @pytest.mark.parametrize("kind", ["other", "broken", "unsized", "huge"])
-def test_what_is_not_the_file_is_refused_and_nothing_is_left(get, kind):
+def test_a_wrong_file_is_refused_and_nothing_is_left(get, kind):
     with pytest.raises(Error) as caught:
         get(f"{kind}/book.txt")
     assert caught.value.exit_code == 4
@@ -120,7 +120,7 @@ def test_what_is_not_the_file_is_refused_and_nothing_is_left(get, kind):
     assert list(get.folder.iterdir()) == []
 
 
-def test_a_good_copy_in_the_cache_survives_whatever_the_server_says(get):
+def test_a_good_copy_in_the_cache_is_never_replaced(get):
     kept = get.folder / "book.txt"
     kept.write_bytes(BODY)
     for kind in ("other", "broken", "huge", "gone"):
@@ -133,7 +133,7 @@ def test_a_redirect_on_this_machine_is_followed(get, server):
 
 
 @pytest.mark.parametrize("target", ["http://example.invalid/book.txt", "//example.invalid/book.txt"])
-def test_a_redirect_without_https_is_refused_before_it_is_followed(get, hosts, target):
+def test_a_redirect_without_https_is_refused_and_not_followed(get, hosts, target):
     with pytest.raises(Error, match="refused") as caught:
         get(f"hop/{target}")
     assert caught.value.exit_code == 4
@@ -142,7 +142,7 @@ def test_a_redirect_without_https_is_refused_before_it_is_followed(get, hosts, t
     assert list(get.folder.iterdir()) == []
 
 
-def test_an_address_without_https_is_refused_before_it_is_asked(get, hosts):
+def test_an_address_without_https_is_refused_and_not_requested(get, hosts):
     with pytest.raises(Error, match="refused") as caught:
         download("http://example.invalid/book.txt", HASH, get.folder)
     assert caught.value.exit_code == 4
@@ -160,14 +160,14 @@ def test_without_a_connection_the_error_says_what_to_do(hosts, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_gone_is_an_error_with_the_status(get):
+def test_a_missing_file_is_an_error_with_the_status(get):
     with pytest.raises(Error, match="404") as caught:
         get("gone/book.txt")
     assert caught.value.exit_code == 2
     assert list(get.folder.iterdir()) == []
 
 
-def test_check_compares_hashes(tmp_path):
+def test_check_file_compares_hashes(tmp_path):
     file = tmp_path / "book.txt"
     with pytest.raises(Error, match="no such file") as caught:
         check_file(file, HASH)

@@ -15,7 +15,7 @@ VALUES = np.random.default_rng(0).normal(size=(12, 2))
 
 @dataclass(frozen=True)
 class Letters(Tokenizer):
-    """Drops the spaces, so that a token is not a character."""
+    """Drops spaces, so that not every character is a token."""
 
     def split(self, text):
         return text.replace(" ", "")
@@ -43,7 +43,7 @@ def test_the_tokenizer_sees_the_training_part_alone():
     }
 
 
-def test_a_series_predicts_its_next_values_in_the_units_that_are_read():
+def test_a_series_predicts_its_next_values_in_the_units_of_the_codec():
     series = Series(VALUES, bounds=[0, 5, 8, 11, 12])
     for tokenizer in (None, Standardize()):
         data = prepare(series, 8, 3, tokenizer)

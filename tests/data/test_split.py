@@ -29,8 +29,8 @@ def test_split_takes_counts_and_shares(train, heldout, sizes):
     assert {part.source for part in parts.values()} == {"digits"}
 
 
-def test_shares_that_sum_to_one_fit_every_length():
-    """Rounding each share by itself would ask for 16 of 15 characters."""
+def test_shares_that_sum_to_one_take_the_whole_dataset():
+    """If each share were rounded by itself, they would take 16 of 15 characters."""
     for total in range(2, 300):
         for train, heldout in [(0.9, 0.1), (0.5, 0.5), (0.7, 0.3)]:
             if round(train * total) < 2:
@@ -60,12 +60,12 @@ def test_too_little_text_is_an_error_with_both_numbers(text, train, heldout, say
 
 
 def edges_of(parts):
-    """Where the parts end, from the start of the dataset on."""
+    """The ends of the parts, as positions in the dataset."""
     return np.cumsum([len(part) for part in parts.values()]).tolist()
 
 
 @pytest.mark.parametrize("lengths", [[30] * 10, [5, 0, 1, 7, 0, 0, 2, 9, 3], [1, 100], [4, 0, 4]])
-def test_each_edge_is_the_bound_of_a_document_that_is_nearest_to_the_size_that_was_asked_for(lengths):
+def test_each_edge_is_the_bound_of_a_document_nearest_to_the_given_size(lengths):
     bounds, total, count = np.cumsum([0, *lengths]), sum(lengths), 0
     data = Pairs(np.arange(total), np.arange(total), bounds=bounds)
     for train in range(2, total + 1, 3):
@@ -93,7 +93,7 @@ def test_shares_cut_no_document():
 
 
 @pytest.mark.parametrize("bounds", [None, [0, 0, 300], [0, 300, 300, 300]])
-def test_a_single_document_is_cut_exactly_where_the_sizes_say(bounds):
+def test_a_single_document_is_cut_exactly_at_the_given_sizes(bounds):
     """Empty documents beside it do not count."""
     assert edges_of(split(Text("x" * 300, "", bounds), 17, 0.31)) == [17, 110, 300]
 

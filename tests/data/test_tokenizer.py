@@ -53,7 +53,7 @@ def test_characters_of_the_chapter(time_machine_file):
     ],
 )
 def test_ngrams_of_the_chapter(words, n, total, types, singletons, top):
-    """Tuples are tokens like any other, ties in the order of their first occurrence."""
+    """Tuples can be tokens. Ties are in order of first occurrence."""
     vocab = Vocab.from_tokens(zip(*(words[i:] for i in range(n)), strict=False))
     assert vocab.freqs.total() == total
     assert len(vocab) - 1 == types
@@ -65,7 +65,7 @@ def test_ngrams_of_the_chapter(words, n, total, types, singletons, top):
 
 @pytest.mark.parametrize("min_freq", [0, 1, 2, 4])
 @pytest.mark.parametrize("reserved", [(), ("<pad>",), ("c", "<pad>", "a")])
-def test_order_is_unknown_reserved_then_by_frequency_then_by_occurrence(min_freq, reserved):
+def test_ids_are_those_of_unknown_reserved_and_then_by_frequency_and_occurrence(min_freq, reserved):
     tokens = np.random.default_rng(0).choice(list("abcdefghij"), 40).tolist()
     vocab = Vocab.from_tokens(tokens, min_freq, reserved)
     counted = [t for t in set(tokens) if tokens.count(t) >= min_freq and t not in reserved]
@@ -77,7 +77,7 @@ def test_order_is_unknown_reserved_then_by_frequency_then_by_occurrence(min_freq
     assert [vocab[t] for t in vocab.tokens] == list(range(len(vocab)))
 
 
-def test_a_list_asks_for_many_ids_and_a_tuple_is_one_token():
+def test_a_list_has_many_ids_and_a_tuple_is_one_token():
     vocab = Vocab.from_tokens(["the", "time", "the", ("of", "the")])
     assert vocab["the"] == 1
     assert vocab[("of", "the")] == 3

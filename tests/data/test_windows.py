@@ -16,7 +16,7 @@ def test_a_window_past_the_end_repeats_the_last_entry():
     assert targets[:, 1, 1].tolist() == [17, 19, 19]
 
 
-def test_steps_count_if_scored_and_in_the_mask():
+def test_a_step_is_scored_in_the_scored_range_and_the_mask():
     rng = np.random.default_rng(0)
     mask = rng.random(30) < 0.5
     starts, scored = np.array([0, 7, 13, 20, 28]), np.array([[0, 5], [1, 4], [3, 3], [0, 2], [0, 2]])

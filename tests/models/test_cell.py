@@ -65,7 +65,7 @@ OTHERS_SLOW = pytest.mark.parametrize(
 
 
 def make(model, spec, hidden_bias=True):
-    """Parameters that matter, a state in the middle of a sequence, inputs [T, B, ...]."""
+    """Random parameters, a state in the middle of a sequence, and inputs [T, B, ...]."""
     rng = np.random.default_rng(0)
     draw = lambda a: jnp.asarray(rng.normal(size=a.shape, scale=0.7), a.dtype)
     params = model.init(jax.random.key(0), spec)
@@ -80,7 +80,7 @@ def make(model, spec, hidden_bias=True):
 
 
 def masks_of(model, state):
-    """What multiplies h of each step, row and layer on its way up, [T, B, layers, hidden]: the documented function."""
+    """The factors of the layers' outputs at each step, [T, B, layers, hidden], as documented."""
     if not model.dropout:
         return np.ones((T, B, model.layers, model.hidden))
 
@@ -93,7 +93,7 @@ def masks_of(model, state):
 
 
 def held_masks_of(model, state):
-    """What multiplies h of each row and layer where it enters W_hh, the same at all steps, [B, layers, hidden]."""
+    """The factors of h before W_hh, the same at all steps, [B, layers, hidden], as documented."""
     if not model.recurrent_dropout:
         return np.ones((B, model.layers, model.hidden))
 
@@ -106,7 +106,7 @@ def held_masks_of(model, state):
 
 
 def by_hand(xp, equations, params, layers, xs, masks, held_masks, edge_weights):
-    """Step by step, row by row; with `xp` jax.numpy the state's tangent is scaled by edge_weights [T, B]."""
+    """Step by step and row by row. If `xp` is jax.numpy, edge_weights [T, B] scale the tangent of the state."""
     layers = [[[leaf[b] for leaf in layer] for layer in layers] for b in range(B)]
     outputs = []
     for t, x_B in enumerate(xs):
@@ -126,7 +126,7 @@ def by_hand(xp, equations, params, layers, xs, masks, held_masks, edge_weights):
 
 
 def score(layers, outputs):
-    """A number in which every output and every part of the last state counts, each with a weight of its own."""
+    """A number to which every output and every part of the last state contributes, each with its own weight."""
     weigh = lambda a: jnp.sum(jnp.square(a) * jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape))
     return sum(map(weigh, [outputs, *jax.tree.leaves(layers)]))
 
@@ -156,7 +156,7 @@ def assert_close(a, b, atol):
 
 
 def edge_weights_of(*shape):
-    """Cut, kept, scaled up and down."""
+    """Edge weights that cut, keep, enlarge and reduce."""
     return jnp.asarray(np.random.default_rng(5).choice([0.0, 1.0, 1.7, 0.4], shape), float)
 
 
@@ -238,7 +238,7 @@ def test_inputs_have_a_gradient(x64):
 
 @OTHERS_SLOW
 def test_under_vmap_over_parameters_and_shard_map_over_rows(x64, cls):
-    """Side by side and on two devices: what each gives alone."""
+    """The same results as one model on one device."""
     model = cls(hidden=5, layers=2)
     (params, state, xs), edge_weights = make(model, TOKENS), edge_weights_of(T, B)
 
@@ -302,7 +302,7 @@ def test_dropout_agrees_in_steps_in_chunks_and_in_any_order_of_rows(x64, cls):
         np.testing.assert_allclose(output, outputs[t, 1], atol=1e-13)
 
 
-def test_dropout_masks_what_goes_up_and_never_what_goes_on():
+def test_dropout_masks_outputs_and_not_the_state():
     model = RNN(hidden=400, dropout=0.3)
     params = model.init(jax.random.key(0), TOKENS)
     params |= {"W_hq": jnp.eye(400), "b_q": jnp.zeros(400), "layer_0": params["layer_0"] | {"b_h": jnp.ones(400)}}
@@ -383,7 +383,7 @@ def test_initial_weights_are_those_of_the_scheme():
         assert abs(np.corrcoef([w.ravel() for w in blocks]) - np.eye(3)).max() < 0.07, "blocks are drawn apart"
 
 
-def test_the_forget_gates_bias_and_the_tables_scale():
+def test_the_bias_of_forget_gates_and_the_scale_of_embeddings():
     params = LSTM(hidden=3, layers=2, forget_bias=1.5, embedding=50).init(jax.random.key(0), TOKENS)
     for layer in ("layer_0", "layer_1"):
         assert params[layer]["b_h"].tolist() == [0.0] * 3 + [1.5] * 3 + [0.0] * 6
@@ -391,7 +391,7 @@ def test_the_forget_gates_bias_and_the_tables_scale():
 
 
 def test_a_problem_trains_a_cell_with_dropout_in_bfloat16():
-    """Computed in bfloat16, given back in float32; the key lives on in the state."""
+    """Computed in bfloat16, returned in float32; the key stays in the state."""
     problem = Problem.of(LSTM(hidden=4, dropout=0.5), TOKENS, dtype=jnp.bfloat16)
     params, state, xs = make(problem.model, TOKENS, hidden_bias=False)
     new, losses = jax.jit(problem.unroll)(params, state, (xs, xs))

@@ -40,7 +40,7 @@ def sigmoid(x):
 
 
 def layer_by_hand(kind, w, xs_TBD):
-    """The equations in the documentation of torch.nn.RNN, GRU and LSTM, with its gates' blocks cut out by name."""
+    """The equations in the documentation of torch.nn.RNN, GRU and LSTM, with the blocks of each gate by name."""
     gates = {"RNN": "h", "GRU": "rzn", "LSTM": "ifgo"}[kind]
     part = {gate: slice(n * HIDDEN, (n + 1) * HIDDEN) for n, gate in enumerate(gates)}
 
@@ -195,13 +195,13 @@ def without(name):
         ([("rnn.weight_ih_l0", 0)], "takes a mapping of names to arrays"),
     ],
 )
-def test_what_is_no_such_network_is_said(weights, message):
+def test_other_networks_are_errors(weights, message):
     with pytest.raises(Error, match=f"(?s)from_torch.*{message}"):
         from_torch(weights)
 
 
 def recorded(kind, layers):
-    """A network of PyTorch with its results, as record_torch.py has kept them: the network's weights, and the rest."""
+    """The weights of a network of PyTorch, and its inputs and results, from the files of record_torch.py."""
     found = safetensors.numpy.load_file(Path(__file__).parent / "recorded" / f"{kind}_{layers}.safetensors")
     net = {name.removeprefix("net."): array for name, array in found.items() if name.startswith("net.")}
     return net, {name: array for name, array in found.items() if not name.startswith("net.")}

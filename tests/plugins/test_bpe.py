@@ -43,7 +43,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("text", ODD)
-def test_every_text_comes_back_exactly(codec, text):
+def test_every_text_is_decoded_exactly(codec, text):
     ids = codec.encode(text)
     assert ids.dtype == np.int32
     assert ids.ndim == 1
@@ -52,7 +52,7 @@ def test_every_text_comes_back_exactly(codec, text):
     assert [codec.tokens.index(token) for token in codec.split(text)] == ids.tolist()
 
 
-def test_a_text_without_any_training_comes_back_too():
+def test_a_text_is_decoded_exactly_without_any_merge():
     codec = BPE(vocab_size=300).fit(Text("", bounds=[0, 0]))
     assert len(codec) == 256
     assert codec.decode(codec.encode("zürich 😀")) == "zürich 😀"
@@ -60,7 +60,7 @@ def test_a_text_without_any_training_comes_back_too():
 
 
 def test_the_first_merge_is_of_the_commonest_pair():
-    """By hand: pairs of bytes inside words, a word with the space before it."""
+    """By hand, from pairs of bytes inside words; a space belongs to the word after it."""
     words = ["low", " lower", " lowest", " low"]
     pairs = collections.Counter(pair for word in words for pair in itertools.pairwise(word))
     best = max(pairs.values())
@@ -95,7 +95,7 @@ def test_encoding_in_pieces_changes_no_token(codec, monkeypatch, size):
     assert [codec.encode(text).tolist() for text in texts] == expected
 
 
-def test_ids_that_spell_no_text_become_replacement_characters(codec):
+def test_ids_that_are_not_utf_8_become_replacement_characters(codec):
     euro = codec.encode("€")
     assert codec.decode(euro[:1]) == codec.decode(int(euro[0])) == "\ufffd"
     ids = np.random.default_rng(0).integers(0, len(codec), 2000)
@@ -106,7 +106,7 @@ def test_ids_that_spell_no_text_become_replacement_characters(codec):
 
 
 @pytest.mark.parametrize("ids", [[400], [3, -1]])
-def test_ids_that_there_are_not_are_an_error(codec, ids):
+def test_ids_out_of_range_are_an_error(codec, ids):
     with pytest.raises(Error, match=f"no token {ids[-1]}; ids are below 400"):
         codec.decode(ids)
 

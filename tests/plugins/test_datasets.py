@@ -15,7 +15,7 @@ from seqjax_datasets.time_machine import SHA1
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """Every attempt to look up a host fails; the hosts that were asked for."""
+    """Lets every look-up of a host fail, and records the hosts."""
     asked = []
 
     def refuse(host, *args, **kwargs):
@@ -28,7 +28,7 @@ def no_network(monkeypatch):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """The folder of downloads, empty."""
+    """An empty folder for downloads."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "cache" / "seqjax"
     folder.mkdir(parents=True)
@@ -139,7 +139,7 @@ def test_a_text_file_is_kept_character_for_character(tmp_path, text):
         ("nul\0.txt", "null byte|null character"),
     ],
 )
-def test_a_file_that_is_no_text_is_an_error(tmp_path, name, say):
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path, name, say):
     (tmp_path / "folder").mkdir()
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "latin.txt").write_bytes("un caf\u00e9"[1:].encode("latin-1"))
@@ -162,7 +162,7 @@ def test_a_file_that_may_not_be_read_is_exit_6(tmp_path):
     assert caught.value.exit_code == 6
 
 
-def test_bytes_that_are_no_text_are_replaced_only_if_asked(tmp_path):
+def test_bytes_that_are_not_utf_8_are_replaced_on_request(tmp_path):
     file = tmp_path / "latin.txt"
     file.write_bytes(b"caf\xe9 \xff")
     assert TextFile(path=str(file), errors="replace").load().text == "caf\ufffd \ufffd"

@@ -1,4 +1,4 @@
-"""Local files and folders; the hub is out of reach, but for one test that brings its own."""
+"""Local files and folders; one test has its own hub on this machine."""
 
 import http.server
 import json
@@ -19,7 +19,7 @@ RECORDS = ["One.", "", 'two, 2 "é😀"\nlines', " three"]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """An empty folder to work in, with the library's cache inside."""
+    """An empty working folder, with the library's cache inside."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -64,7 +64,7 @@ def test_each_line_of_a_text_file_is_a_document_with_its_end(folder):
     assert HFDataset(path="a.txt").load().documents == ["one\n", "\n", " two"]
 
 
-def test_a_changed_file_is_read_anew(folder):
+def test_a_changed_file_is_read_again(folder):
     for text in ("one", "two"):
         (folder / "a.txt").write_text(text)
         assert HFDataset(path="a.txt").load().text == text
@@ -95,7 +95,7 @@ def test_an_unknown_split_of_a_file_is_an_error_that_lists_them():
     ("column", "say"),
     [("txt", "no column 'txt'; did you mean 'text'"), ("n", "column 'n' is not text"), ("v", "column 'v' is not text")],
 )
-def test_a_column_that_is_no_text_is_an_error_with_the_columns(column, say):
+def test_a_column_that_is_not_text_is_an_error_with_the_columns(column, say):
     write("a.parquet", dataset())
     with pytest.raises(Error, match=say) as caught:
         HFDataset(path="a.parquet", column=column).load()
@@ -103,13 +103,13 @@ def test_a_column_that_is_no_text_is_an_error_with_the_columns(column, say):
     assert "--dataset.column" in str(caught.value)
 
 
-def test_a_missing_record_is_an_error_that_says_which():
+def test_a_missing_record_is_an_error_with_its_number():
     write("a.csv", dataset())  # a CSV file has no empty strings
     with pytest.raises(Error, match=r"a.csv: record 1 of column 'text' is missing"):
         HFDataset(path="a.csv").load()
 
 
-def test_a_column_of_nothing_is_an_error():
+def test_an_empty_column_is_an_error():
     write("a.parquet", dataset(text=[""] * 4))
     with pytest.raises(Error, match=r"column 'text' of a.parquet is empty"):
         HFDataset(path="a.parquet").load()
@@ -125,7 +125,7 @@ def test_a_column_of_nothing_is_an_error():
         ("folder", None, "folder.* cannot be read"),
     ],
 )
-def test_what_is_no_data_set_is_an_error_that_says_why(folder, name, content, say, capfd):
+def test_a_path_that_is_not_a_data_set_is_an_error_with_the_reason(folder, name, content, say, capfd):
     if content is None:
         (folder / name).mkdir()
     else:
@@ -138,7 +138,7 @@ def test_what_is_no_data_set_is_an_error_that_says_why(folder, name, content, sa
 
 
 @pytest.mark.parametrize("path", ["user/name", "no-such.csv", "../elsewhere"])
-def test_what_is_not_here_and_not_to_be_had_says_how_to_get_it(path, folder):
+def test_an_unreachable_data_set_is_an_error_that_says_how_to_get_it(path, folder):
     with pytest.raises(Error, match=f"'{path}' cannot be read") as caught:
         HFDataset(path=path).load()
     message, name = str(caught.value), path.rpartition("/")[2]
@@ -147,8 +147,8 @@ def test_what_is_not_here_and_not_to_be_had_says_how_to_get_it(path, folder):
     assert f"--dataset hf-dataset --dataset.path {name}" in message
 
 
-def test_the_library_is_loaded_late_and_says_nothing(folder):
-    """In a process of its own, with its messages and bars as they are by default."""
+def test_the_library_is_loaded_late_and_prints_nothing(folder):
+    """In a new process, with the default messages and progress bars of the library."""
     (folder / "a.txt").write_text("one\ntwo\n")
     (folder / "bad.json").write_text("no json")
     code = """
@@ -173,7 +173,7 @@ assert datasets.is_progress_bar_enabled() and datasets.logging.get_verbosity() =
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """Enough of the hub for one data set, `user/name`, of one CSV file at one commit."""
+    """A hub with one data set, `user/name`, of one CSV file at one commit."""
 
     commit, content = "0123456789abcdef" * 2 + "01234567", b"text\nfrom the hub\nsecond\n"
 
@@ -203,7 +203,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.slow
 def test_a_data_set_comes_from_the_hub_and_then_from_the_cache(folder):
-    """A hub on this machine; and in the end none."""
+    """From a hub on this machine, and then without it."""
     code = "import sys, seqjax_datasets as c; print(c.HFDataset(path=sys.argv[1]).load().documents)"
     env = {**os.environ, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)

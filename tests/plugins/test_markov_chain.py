@@ -1,4 +1,4 @@
-"""The dataset drawn from a Markov chain: that it is one, and that its floor is the floor of a trained model."""
+"""The dataset of a Markov chain: its distribution, and the lowest perplexity."""
 
 import math
 
@@ -18,8 +18,8 @@ def ids_of(text):
 
 
 @pytest.mark.parametrize("states", [2, 5, 26])
-def test_the_dataset_is_a_text_of_its_chain(states):
-    """Pearson's statistic of the transitions: in a true chain, chi-square with states · (states - 1) degrees."""
+def test_the_transitions_have_the_probabilities_of_the_chain(states):
+    """Pearson's statistic of the transitions, which is chi-square with states · (states - 1) degrees of freedom."""
     dataset = MarkovChain(states=states, num_steps=200_000, concentration=2.0)
     P, text = dataset.transition_matrix, dataset.load()
     assert isinstance(text, Text)
@@ -36,7 +36,7 @@ def test_the_dataset_is_a_text_of_its_chain(states):
 
 
 def test_the_first_letter_is_drawn_from_the_stationary_distribution():
-    """Over seeds, so over chains: the sum of (1 - π of the letter) has a known mean and variance."""
+    """Over seeds, and so over chains, the sum of π of the first letter has a known mean and variance."""
     excess, variance = 0.0, 0.0
     for seed in range(300):
         dataset = MarkovChain(states=3, num_steps=1, seed=seed)
@@ -47,7 +47,7 @@ def test_the_first_letter_is_drawn_from_the_stationary_distribution():
     assert abs(excess) < 4 * math.sqrt(variance)
 
 
-def test_the_seed_makes_the_chain_and_its_letters():
+def test_the_chain_and_its_letters_depend_on_the_seed():
     text = MarkovChain(seed=3, num_steps=500).load().text
     assert text == MarkovChain(seed=3, num_steps=500).load().text
     assert text[:100] == MarkovChain(seed=3, num_steps=100).load().text, "a longer text goes on"
@@ -55,7 +55,7 @@ def test_the_seed_makes_the_chain_and_its_letters():
     assert not np.allclose(MarkovChain(seed=3).transition_matrix, MarkovChain(seed=4).transition_matrix)
 
 
-def test_the_concentration_says_how_alike_letters_are():
+def test_a_larger_concentration_has_a_higher_perplexity():
     floors = [MarkovChain(states=6, concentration=c).perplexity for c in (0.1, 0.5, 3.0, 1e6)]
     assert floors == sorted(floors)
     assert floors[-1] == pytest.approx(6, rel=1e-5)
@@ -79,7 +79,7 @@ def test_ranges():
 
 
 @pytest.mark.slow
-def test_a_trained_rnn_comes_within_two_percent_of_the_floor():
+def test_a_trained_rnn_is_within_two_percent_of_the_lowest_perplexity():
     dataset = MarkovChain(states=4, num_steps=100_000)
     run = Experiment(
         dataset=dataset, train=80_000, heldout=20_000, model=RNN(hidden=16), sampler=Sequential(32, 35),

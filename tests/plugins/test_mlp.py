@@ -29,7 +29,7 @@ SPECS = pytest.mark.parametrize(
 
 
 def make(spec, T=T, lags=LAGS):
-    """A model, weights that matter, windows that are carried, and inputs xs [T, B, ...]."""
+    """A model, random weights, the state of earlier inputs, and inputs xs [T, B, ...]."""
     model, rng = MLP(lags=lags, hidden=HIDDEN), np.random.default_rng(0)
     params = model.init(jax.random.key(0), spec)
     params = {name: jnp.asarray(rng.normal(size=a.shape), a.dtype) for name, a in params.items()}
@@ -44,7 +44,7 @@ def make(spec, T=T, lags=LAGS):
 
 
 def by_hand(params, window, xs, lags=LAGS):
-    """Every output from the inputs that it depends on, written out one after the other."""
+    """Every output, computed from the inputs that it depends on."""
     p = {name: np.asarray(a) for name, a in params.items()}
     size = len(p["W_xh"]) // lags
     outputs = np.zeros((*xs.shape[:2], len(p["b_q"])))
@@ -98,7 +98,7 @@ def test_all_at_once_is_the_scan_of_the_step_in_values_and_gradients(x64, spec):
 @pytest.mark.parametrize(
     "spec", [pytest.param(TOKENS, marks=pytest.mark.slow), COVARIATES], ids=["tokens", "covariates"]
 )
-def test_strategies_agree_for_no_gradient_goes_through_a_window(x64, spec):
+def test_strategies_agree_since_no_gradient_flows_through_time(x64, spec):
     model, params, state, xs = make(spec)
     targets = xs[..., : spec.targets.width] if isinstance(spec.targets, Values) else xs
     problem = Problem.of(model, spec)
@@ -144,7 +144,7 @@ def test_outputs_from_a_window_that_is_not_full_are_not_scored():
 
 @pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.bfloat16])
 @SPECS
-def test_it_computes_in_the_dtype_of_its_parameters(x64, spec, dtype):
+def test_an_mlp_computes_in_the_dtype_of_its_parameters(x64, spec, dtype):
     model, params, state, xs = make(spec)
     low = jax.tree.map(lambda a: a.astype(dtype), params)
     reset = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(low, spec))
@@ -209,7 +209,7 @@ def test_features_are_means_of_inputs_a_stride_apart(x64, lags, stride, pool):
 
 
 def test_strided_ids(x64):
-    """Every second of a sequence's ids is what a model without strides reads of those alone."""
+    """With a stride of 2 the model reads every second id like a model without strides that reads these alone."""
     model, params, state, xs = reaching(TOKENS, 3, 2, 1)
     _, outputs = model.unroll(params, state, xs)
     plain = MLP(lags=3, hidden=HIDDEN)
@@ -247,7 +247,7 @@ def test_any_history_is_the_scan_of_the_step_in_values_and_gradients(x64, spec, 
 
 
 def test_means_of_a_constant_are_the_constant_and_reach_back_at_a_constant_size(x64):
-    """A longer reach changes neither the parameters nor what a constant series gives."""
+    """A longer history changes neither the parameters nor the outputs for a constant series."""
     near, far = MLP(lags=3), MLP(lags=3, stride=8, pool=8)
     spec = Spec(Values(1))
     params = near.init(jax.random.key(0), spec)
@@ -260,7 +260,7 @@ def test_means_of_a_constant_are_the_constant_and_reach_back_at_a_constant_size(
     np.testing.assert_allclose(*outputs, rtol=1e-14)
 
 
-def test_outputs_are_scored_once_the_whole_history_is_known():
+def test_outputs_with_too_little_history_are_not_scored():
     stream = Stream(np.arange(40.0)[:, None], np.arange(1.0, 41)[:, None], np.array([0, 40]))
     problem = Problem.of(MLP(lags=2, stride=4, pool=3), Spec(Values(1)))
     options = {"sampler": Windows(batch_size=1, num_steps=9), "gradient": Full(), "epochs": 1}

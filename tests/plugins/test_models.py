@@ -16,7 +16,7 @@ SPECS = pytest.mark.parametrize("spec", [TOKENS, VALUES, COVARIATES], ids=["toke
 
 
 def make(spec, hidden=5, T=6, B=2, scale=1.0):
-    """A model with weights that matter, and inputs xs [T, B, ...]."""
+    """A model with random weights, and inputs xs [T, B, ...]."""
     model, rng = RNN(hidden=hidden), np.random.default_rng(0)
     params = model.init(jax.random.key(0), spec)
     params = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape, scale=scale), a.dtype), params)
@@ -27,12 +27,12 @@ def make(spec, hidden=5, T=6, B=2, scale=1.0):
 
 
 def hidden_of(state):
-    """h of the one layer."""
+    """The h of the only layer."""
     return state.layers[0].h
 
 
 def by_hand(params, h, xs):
-    """The equations of the chapter, one row and one step after the other."""
+    """The equations of the chapter, row by row and step by step."""
     p = jax.tree.map(np.asarray, params | params["layer_0"])
     outputs = np.zeros((*xs.shape[:2], len(p["b_q"])))
     h = np.array(h)
@@ -53,7 +53,7 @@ def test_rnn_is_the_chapters_equations(x64, spec):
     np.testing.assert_allclose(outputs, expected, atol=1e-13)
 
 
-def test_split_product_is_the_product_of_what_is_concatenated(x64):
+def test_the_sum_of_two_products_is_the_product_of_the_concatenation(x64):
     """Equation (8.4.5), on the chapter's batch of ids X (2, 5) as one-hot vectors (5, 2, 28)."""
     model, params, state, _ = make(Spec(Tokens(28)), hidden=16)
     X = jnp.arange(10, dtype=jnp.int32).reshape(2, 5)
@@ -111,8 +111,8 @@ def test_step_is_unroll(x64, spec):
 
 
 @SPECS
-def test_what_an_unroll_must_satisfy(x64, spec):
-    """Chunks with the state carried are one long unroll; the future, other rows and edge_weights change no output."""
+def test_properties_of_an_unroll(x64, spec):
+    """Chunks with a carried state equal one unroll; later inputs, other rows and edge weights change no output."""
     model, params, state, xs = make(spec)
     unroll = jax.jit(functools.partial(model.unroll, params))
     new, outputs = unroll(state, xs)

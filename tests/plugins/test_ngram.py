@@ -22,7 +22,7 @@ from seqjax_tokenizers import Char, Word
 
 V = 4
 DOCUMENTS = [[1, 2, 1, 2, 0, 0, 1, 2, 2, 1], [0, 2], [2, 0, 1, 1, 2, 0, 0, 0, 1, 2, 0, 2, 1], [1, 1, 1, 0]]
-"""Id 3 is never seen, as `<unk>` is not in the text that a vocabulary was made of."""
+"""Id 3 never occurs, like `<unk>` in the text of a vocabulary."""
 SMOOTHINGS = ["laplace", "additive", "witten-bell", "kneser-ney", "none"]
 EPSILONS = (0.5, 2.0, 0.0, 1.5)
 
@@ -33,14 +33,14 @@ def stream_of(documents):
 
 
 def models(order, smoothing):
-    """With several ε where they matter, one of them 0."""
+    """Models with one ε and with several, one of which is 0."""
     yield NGram(order=order, smoothing=smoothing, discount=0.7)
     if smoothing in ("laplace", "additive"):
         yield NGram(order=order, smoothing=smoothing, epsilon=EPSILONS[:order])
 
 
 class ByHand:
-    """Probabilities from dicts, one context after the other."""
+    """Probabilities from dicts, context by context."""
 
     def __init__(self, model, documents, size):
         self.model, self.size = model, size
@@ -83,7 +83,7 @@ def contexts(length):
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 @pytest.mark.parametrize("order", [1, 2, 4])
 def test_probabilities_are_the_equations_and_sum_to_one(order, smoothing):
-    """For contexts that were seen and not, shorter and longer than the model's."""
+    """For seen and unseen contexts, shorter and longer than those of the model."""
     for model in models(order, smoothing):
         params, by_hand = model.count(stream_of(DOCUMENTS), Spec(Tokens(V))), ByHand(model, DOCUMENTS, V)
         for c in contexts(4):
@@ -112,7 +112,7 @@ def test_steps_give_the_logarithms_of_the_probabilities(x64, order, smoothing):
 
 
 @pytest.mark.parametrize("smoothing", ["witten-bell", "kneser-ney"])
-def test_steps_in_float32_agree_and_a_state_is_carried(smoothing):
+def test_steps_in_float32_agree_with_float64(smoothing):
     model, spec = NGram(order=3, smoothing=smoothing), Spec(Tokens(V))
     params = model.count(stream_of(DOCUMENTS), spec)
     state, step = model.init_state(params, spec), jax.jit(model.step)
@@ -123,7 +123,7 @@ def test_steps_in_float32_agree_and_a_state_is_carried(smoothing):
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-def test_names_of_symbols_do_not_matter(smoothing):
+def test_the_numbering_of_symbols_does_not_matter(smoothing):
     model, spec, other = NGram(order=3, smoothing=smoothing), Spec(Tokens(V)), np.array([2, 0, 3, 1])
     renamed = model.count(stream_of([other[document] for document in DOCUMENTS]), spec)
     params = model.count(stream_of(DOCUMENTS), spec)
@@ -156,7 +156,7 @@ def test_no_ngram_crosses_documents():
 
 
 def test_documents_shorter_than_the_model(x64):
-    """No context of three tokens was seen, none at all followed by one."""
+    """No context of three tokens occurs."""
     for smoothing in SMOOTHINGS:
         model, documents, spec = NGram(order=4, smoothing=smoothing), [[1, 2], [2, 2]], Spec(Tokens(V))
         params, by_hand = model.count(stream_of(documents), spec), ByHand(model, documents, V)
@@ -211,7 +211,7 @@ def characters(time_machine_file):
 
 
 MEMORISED = [17.415, 9.865, 5.176, 2.697, 1.737, 1.372, 1.198, 1.111, 1.069, 1.047, 1.034]
-"""Perplexity of the first 10,000 characters under their own frequencies given the k characters before, over all
+"""Perplexity of the first 10,000 characters under their own frequencies given the last k characters, over all
 characters that have k before them. 1.047 is 1.04646, rounded twice."""
 
 
@@ -243,7 +243,7 @@ def test_memorised_characters(characters, k):
     ids=["witten-bell", "kneser-ney"],
 )
 def test_held_out_characters(characters, model, expected):
-    """The 5,000 after those that were counted, and the 5,000 after them, each predicted from what is before it."""
+    """The 5,000 characters after the counted ones, and the next 5,000, each predicted from those before it."""
     codec, ids = characters
     problem, before = Problem.of(model, Spec(codec.spec)), 6
     params = model.count(stream_of([ids[:10_000]]), problem.spec)
@@ -263,7 +263,7 @@ def test_fields():
         NGram(order=3, epsilon=(1.0, 2.0))
 
 
-def test_what_is_no_text_is_refused():
+def test_streams_that_are_not_texts_are_refused():
     model, text, spec = NGram(order=2), stream_of(DOCUMENTS), Spec(Tokens(V))
     for other in (Spec(Values(1)), Spec(Tokens(4), Tokens(3))):
         with pytest.raises(Error, match="predicts the next of the tokens that it reads"):

@@ -12,7 +12,7 @@ from seqjax_samplers import Windows
 
 PARAMS = {"a": np.array([1.0, -2.0, 3.0]), "b": {"c": np.array([[0.5]])}}
 GRADS = [{"a": g * np.array([3.0, 4.0, 0.0]), "b": {"c": g * np.array([[12.0]])}} for g in (1.0, -0.01, 0.3, 0.0)]
-"""Of norms 13, 0.13, 3.9 and 0."""
+"""Gradients of norms 13, 0.13, 3.9 and 0."""
 
 
 def clip(grads, clip_norm):
@@ -68,7 +68,7 @@ def test_adam_is_the_step_by_the_corrected_moments(x64, clip_norm):
 
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_adamw_decays_every_weight_apart_from_the_moments(x64, clip_norm, weight_decay):
+def test_adamw_decays_every_weight_separately_from_the_moments(x64, clip_norm, weight_decay):
     fields = {"learning_rate": 0.01, "b1": 0.8, "b2": 0.95, "eps": 1e-3, "weight_decay": weight_decay}
     params, _ = apply(AdamW(clip_norm=clip_norm, **fields))
     expected = adam_by_hand(clip_norm=clip_norm, **fields)
@@ -107,7 +107,7 @@ FEW_SCHEDULES = pytest.mark.parametrize(
 
 @SCHEDULES
 def test_the_steps_are_those_of_the_schedule(x64, schedule, warmup):
-    """Each step of SGD down a gradient of 1 is the learning rate itself; past the end it stays where it was."""
+    """A step of SGD along a gradient of 1 is the learning rate, which stays constant after the end."""
     tx, params = SGD(learning_rate=0.5, schedule=schedule, warmup=warmup).build(12), jnp.array(0.0)
     state, steps, rates = tx.init(params), [], []
     with jax.numpy_dtype_promotion("standard"):
@@ -187,7 +187,7 @@ def test_the_learning_rate_can_be_read_from_the_state(cls, clip_norm):
 @pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
 @pytest.mark.parametrize("traced", ["field", "state"])
 def test_learning_rates_can_be_trained_side_by_side(cls, traced):
-    """A field takes a traced value; and the rate in the state is the one that counts."""
+    """A field may be a traced value, and a learning rate that is set in the state is used."""
     params, grads = jax.tree.map(jnp.asarray, (PARAMS, GRADS[0]))
 
     def first_update(rate):

@@ -16,8 +16,8 @@ SEGMENTS = [
 
 
 @pytest.mark.parametrize("fields", SEGMENTS)
-def test_copy_says_each_segment_again_after_it(fields):
-    """Read like a person would: a start symbol, data up to the first blank, as many blanks."""
+def test_copy_repeats_each_segment_after_it(fields):
+    """Parsed: a start symbol, data up to the first blank, and equally many blanks."""
     dataset = Copy(**fields)
     pairs = dataset.load()
     x, y = pairs.inputs.tolist(), pairs.targets.tolist()
@@ -46,7 +46,7 @@ def test_the_lag_of_copy_is_exactly_m_and_no_other_lag_fits():
     assert agree == [7]
 
 
-def test_the_symbols_and_lengths_of_copy_are_even():
+def test_the_symbols_and_lengths_of_copy_are_uniform():
     pairs = Copy(num_steps=60_000, min_length=5, max_length=10).load()
     counts = np.bincount(pairs.inputs, minlength=6)[2:]
     assert (abs(counts - counts.mean()) < 5 * np.sqrt(counts.sum() * 3 / 16)).all()
@@ -55,7 +55,7 @@ def test_the_symbols_and_lengths_of_copy_are_even():
     assert (abs(lengths - lengths.mean()) < 5 * np.sqrt(lengths.sum() * 5 / 36)).all()
 
 
-def test_copy_refuses_a_shortest_above_the_longest():
+def test_copy_refuses_a_min_length_above_max_length():
     with pytest.raises(Error, match="min_length = 11 is above max_length = 10"):
         Copy(min_length=11)
 
@@ -65,8 +65,8 @@ def probability(x, t, t1, t2):
 
 
 @pytest.mark.parametrize(("t1", "t2"), [(4, 6), (5, 9), (3, 0), (2, 2)])
-def test_the_odds_of_add_are_those_of_its_two_lags(t1, t2):
-    """Frequencies by the two inputs, within z = 5 of the binomial; a probability of 1 leaves no room."""
+def test_the_probabilities_of_add_depend_on_its_two_lags(t1, t2):
+    """Frequencies for each pair of inputs, within z = 5 of the binomial; with probability 1 they are exact."""
     pairs = Add(num_steps=40_000, t1=t1, t2=t2).load()
     x, y = pairs.inputs.tolist(), pairs.targets.tolist()
     p = np.array([probability(x, t, t1, t2) for t in range(len(x))])
@@ -80,7 +80,7 @@ def test_the_odds_of_add_are_those_of_its_two_lags(t1, t2):
 
 
 def test_before_the_start_the_inputs_of_add_are_0():
-    """The first targets are coins: over seeds, half of them 1; a step wrapped round would shift the odds."""
+    """Over seeds half of the first targets are 1; if inputs wrapped around, the share would differ."""
     first = np.array([Add(num_steps=10, t1=4, t2=6, seed=seed).load().targets[:4].tolist() for seed in range(1000)])
     assert (abs(first.sum(0) - 500) < 5 * np.sqrt(250)).all()
     assert Add(num_steps=3, t1=9, t2=5).load().targets.shape == (3,)
@@ -90,7 +90,7 @@ def entropy(p):
     return -sum(q * np.log(q) for q in (p, 1 - p) if q > 0)
 
 
-def test_the_floors_of_add_in_its_docstring():
+def test_the_lowest_losses_in_the_docstring_of_add():
     table = {(a, b): 0.5 + 0.5 * a - 0.25 * b for a, b in itertools.product((0, 1), repeat=2)}
     floors = [
         entropy(np.mean(list(table.values()))),

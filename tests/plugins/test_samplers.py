@@ -8,7 +8,7 @@ from seqjax import Error
 from seqjax_samplers import Random, Sequential, Uniform
 
 ONE = [[0, 34], [0, 100], [0, 41], [0, 40]]
-"""One document each. The last one is as short as the samplers here allow."""
+"""Streams of one document. The last one is as short as the samplers here allow."""
 MANY = [
     [0, 50, 90],
     [0, 0, 13, 13, 14, 40, 71, 71],
@@ -16,7 +16,7 @@ MANY = [
     [0, 5, 10, 15, 20, 25, 30, 35, 40, 45],
     [0, 3, 90],
 ]
-"""Several documents, some empty, some of length 1, some that end where windows do."""
+"""Streams of several documents: some are empty, some have length 1, some end at the end of a window."""
 
 
 def plans(sampler, bounds, count=60):
@@ -33,7 +33,7 @@ def scored_positions(plan):
 
 
 def by_hand(bounds, num_steps):
-    """The windows (start, count, reset) of each document in turn, one position after the other."""
+    """The windows (start, count, reset) of all documents in order, position by position."""
     windows = []
     for position in range(bounds[-1]):
         begins = position in bounds
@@ -51,7 +51,7 @@ def check_shapes(plan, batch_size):
 
 
 def test_sequential_on_the_chapters_range_of_35():
-    """34 targets: 35 tokens, of which the last is only a target."""
+    """35 tokens have 34 targets, since the last token is a target only."""
     found = {}
     for plan in plans(Sequential(batch_size=2, num_steps=5), [0, 34]):
         offset, second = plan.starts[0].tolist()
@@ -69,7 +69,7 @@ def test_random_on_the_chapters_range_of_35():
 
 
 def test_sequential_on_ten_thousand_tokens():
-    """9,999 targets: at any offset 8 batches of 1,120; over all offsets 235 of them are never trained."""
+    """9,999 targets: 8 batches of 1,120 at any offset; 235 targets are not trained at any offset."""
     trained = set()
     found = plans(Sequential(batch_size=32, num_steps=35), [0, 9_999], 300)
     assert {plan.starts[0, 0].item() for plan in found} == set(range(36))
@@ -147,7 +147,7 @@ def test_no_window_crosses_a_document(sampler, bounds):
 
 @pytest.mark.parametrize("bounds", [*ONE, [0, 0, 41, 41]])
 @pytest.mark.parametrize(("batch_size", "num_steps"), [(2, 5), (1, 7), (4, 3), (3, 1)])
-def test_random_is_disjoint_fresh_windows_from_one_offset(bounds, batch_size, num_steps):
+def test_random_draws_disjoint_reset_windows_from_one_offset(bounds, batch_size, num_steps):
     offsets = set()
     for plan in plans(Random(batch_size=batch_size, num_steps=num_steps), bounds):
         check_shapes(plan, batch_size)
@@ -166,7 +166,7 @@ def test_random_is_disjoint_fresh_windows_from_one_offset(bounds, batch_size, nu
 
 @pytest.mark.parametrize("bounds", [MANY[0], MANY[1], MANY[4]])
 @pytest.mark.parametrize(("batch_size", "num_steps"), [(2, 5), (1, 7), (4, 3), (3, 1)])
-def test_random_takes_as_many_windows_of_several_documents_each_epoch(bounds, batch_size, num_steps):
+def test_random_has_equally_many_windows_of_several_documents_in_each_epoch(bounds, batch_size, num_steps):
     counts = np.diff(bounds) // num_steps
     trained, document = set(), np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     for plan in plans(Random(batch_size=batch_size, num_steps=num_steps), bounds, 200):
@@ -183,7 +183,7 @@ def test_random_takes_as_many_windows_of_several_documents_each_epoch(bounds, ba
     assert trained == {t for t in range(bounds[-1]) if counts[document[t]]}, "every target has its turn"
 
 
-def test_random_shuffles_and_chooses_what_is_left_out_anew():
+def test_random_shuffles_and_leaves_out_other_windows_in_each_epoch():
     found = plans(Random(batch_size=4, num_steps=1), [0, 10])
     assert {position for plan in found for position in plan.starts.ravel().tolist()} == set(range(10))
     assert len({tuple(plan.starts.ravel()) for plan in found}) == len(found)
@@ -192,14 +192,14 @@ def test_random_shuffles_and_chooses_what_is_left_out_anew():
 
 
 def test_random_takes_only_offsets_that_leave_a_batch():
-    """14 targets have two windows of 5 at the offsets 0 to 4, 11 have two at 0 and 1 alone."""
+    """14 targets have two windows of 5 at the offsets 0 to 4; 11 targets have two at 0 and 1 only."""
     assert {plan.starts.min() for plan in plans(Random(batch_size=2, num_steps=5), [0, 14])} == set(range(5))
     assert {plan.starts.min() for plan in plans(Random(batch_size=2, num_steps=5), [0, 11])} == {0, 1}
     assert {plan.starts.min() for plan in plans(Sequential(batch_size=2, num_steps=5), [0, 11])} == {0, 1}
 
 
 @pytest.mark.parametrize("cls", [Sequential, Random])
-def test_too_little_text_is_an_error_that_says_needed_and_found(cls):
+def test_too_little_text_is_an_error_with_both_numbers(cls):
     sampler = cls(batch_size=4, num_steps=5)
     assert sampler.plan(np.array([0, 20]), np.random.default_rng((0, 0))).starts.shape == (1, 4)
     for bounds, needed, found in [([0, 19], (20, 4), (19, 3)), ([0, 0], (20, 4), (0, 0)), ([0], (20, 4), (0, 0))]:
@@ -237,7 +237,7 @@ def test_sizes_are_positive(cls):
 
 
 def all_windows(bounds, num_steps):
-    """Every window that overlaps a document, as (start, count): its part inside."""
+    """The part (start, count) inside its document of every window that overlaps one."""
     for a, b in itertools.pairwise(bounds):
         for first in range(a - num_steps + 1, b):
             inside = [t for t in range(first, first + num_steps) if a <= t < b]
@@ -265,7 +265,7 @@ def test_uniform_draws_from_all_windows_that_overlap_a_document_no_target_twice(
 
 @pytest.mark.parametrize("bounds", [[0, 34], MANY[1], MANY[4]])
 def test_uniform_draws_every_window_and_trains_every_target_equally_often(bounds):
-    """Counts over 2,000 epochs within 5 standard deviations of independent ones; T windows hold each target."""
+    """Counts over 2,000 epochs, within 5 standard deviations of independent draws; T windows contain each target."""
     B, T, epochs = 2, 5, 2_000
     possible = Counter(all_windows(bounds, T))
     of_target = Counter(start + t for start, count in possible.elements() for t in range(count))
@@ -284,7 +284,7 @@ def test_uniform_draws_every_window_and_trains_every_target_equally_often(bounds
 
 
 def test_uniform_shuffles_its_windows():
-    """The first four of 9 windows come in all 24 orders, about as often in each."""
+    """The first four of 9 windows come in all 24 orders, about equally often."""
     found = [plan.starts.ravel()[:4] for plan in plans(Uniform(batch_size=3, num_steps=5), [0, 47], 600)]
     orders = Counter(tuple(np.argsort(four).tolist()) for four in found)
     assert len(orders) == 24
@@ -298,7 +298,7 @@ def test_uniform_has_as_many_batches_as_the_chapters_samplers():
     assert {plan.starts.shape for plan in plans(Uniform(batch_size=2, num_steps=5), [0, 34])} == {(3, 2)}
 
 
-def test_uniform_with_too_little_text_says_needed_and_found():
+def test_uniform_with_too_little_text_is_an_error_with_both_numbers():
     sampler = Uniform(batch_size=4, num_steps=5)
     assert sampler.plan(np.array([0, 0, 16]), np.random.default_rng((0, 0))).starts.shape == (1, 4)
     assert sampler.plan(np.array([0, 6, 6, 12]), np.random.default_rng((0, 0))).starts.shape == (1, 4)

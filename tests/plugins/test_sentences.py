@@ -49,7 +49,7 @@ def test_every_document_is_read_once_from_start_to_end_in_one_row(lengths, batch
 
 @pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize(("batch_size", "num_steps"), [(1, 5), (2, 5), (4, 3)])
-def test_the_number_of_batches_is_the_same_each_epoch_and_hardly_above_the_least(lengths, batch_size, num_steps):
+def test_the_number_of_batches_is_the_same_in_each_epoch_and_close_to_the_least(lengths, batch_size, num_steps):
     sampler = Sentences(batch_size, num_steps)
     (size,) = {len(plan(sampler, lengths, epoch)[0].starts) for epoch in range(20)}
     windows = [-(-n // num_steps) for n in lengths]
@@ -57,12 +57,12 @@ def test_the_number_of_batches_is_the_same_each_epoch_and_hardly_above_the_least
     assert least <= size <= 4 / 3 * least  # what is proved of dealing the longest first (Graham 1969)
 
 
-def test_rows_are_level_where_a_document_is_a_window():
+def test_rows_are_equally_long_if_each_document_is_a_window():
     found, _ = plan(Sentences(4, 10), [3] * 4 * 7 + [9])
     assert (found.scored[:, :, 1] > 0).sum(0).tolist() in [[8, 7, 7, 7][-i:] + [8, 7, 7, 7][:-i] for i in range(4)]
 
 
-def test_an_epoch_has_an_order_of_its_own():
+def test_each_epoch_has_its_own_order():
     lengths = LENGTHS[1]
     starts = [plan(Sentences(2, 5), lengths, epoch)[0].starts.tolist() for epoch in (0, 1, 0)]
     assert starts[0] == starts[2] != starts[1]
@@ -81,7 +81,7 @@ def test_fewer_documents_than_rows_are_an_error_with_both_numbers(lengths):
 
 @pytest.mark.parametrize("num_steps", [4, pytest.param(40, marks=pytest.mark.slow)])
 def test_padded_sentences_have_the_losses_of_the_sentences_one_by_one(x64, num_steps):
-    """Summed over the batches; with a learning rate of 0, so that all see the same parameters."""
+    """The sums over all batches, with a learning rate of 0, so that the parameters do not change."""
     lengths, rng = [3, 9, 1, 30, 4, 7, 2], np.random.default_rng(0)
     spec = Spec(Tokens(5))
     model = RNN(hidden=6)

@@ -28,7 +28,7 @@ def test_without_noise_two_lags_suffice():
     np.testing.assert_allclose(x[2:], 2 * np.cos(0.3) * x[1:-1] - x[:-2], atol=1e-12)
 
 
-def test_the_noise_is_the_seeds_alone():
+def test_the_noise_depends_on_the_seed_alone():
     values = NoisySine(seed=3).load().values
     assert (values == NoisySine(seed=3).load().values).all()
     assert (values[:10] == NoisySine(seed=3, num_steps=10).load().values).all(), "a longer series goes on"
@@ -36,7 +36,7 @@ def test_the_noise_is_the_seeds_alone():
 
 
 def column(name):
-    """The prices on the first of each month, read anew."""
+    """The prices on the first of each month, read independently."""
     with open(matplotlib.cbook.get_sample_data("Stocks.csv", asfileobj=False), encoding="utf-8") as file:
         rows = list(csv.reader(line for line in file if line[0] != "#"))
     at = rows[0].index(name)
@@ -59,7 +59,7 @@ def test_stocks_are_the_monthly_prices_since_a_company_was_listed(name, months, 
     np.testing.assert_allclose(prices[0] * np.exp(np.cumsum(returns)), prices[1:], rtol=1e-12)
 
 
-def test_the_index_is_the_one_that_is_known():
+def test_the_first_price_of_the_index():
     """S&P 500 at the end of January 1990: 329.08."""
     assert Stocks(form="prices").load().values[0, 0] == pytest.approx(329.08, abs=0.005)
 

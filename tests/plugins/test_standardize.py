@@ -11,7 +11,7 @@ from seqjax_tokenizers import Standardize
 VALUES = np.random.default_rng(0).normal([3.0, -200.0, 1e-3], [0.5, 40.0, 1e-9], (50, 3))
 
 
-def test_the_training_split_has_mean_0_and_deviation_1_and_the_rest_its_units():
+def test_the_training_part_has_mean_0_and_std_1_and_the_others_the_same_units():
     data = prepare(Series(np.concatenate([VALUES, VALUES + 7])), 50, 50, Standardize())
     train = data.streams["train"].inputs
     mean, std = VALUES.mean(0), np.sqrt(((VALUES - VALUES.mean(0)) ** 2).mean(0))
@@ -31,7 +31,7 @@ def test_decoding_is_the_inverse():
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, -1e100, 3e-200])
 def test_a_constant_column_is_divided_by_1(constant):
-    """A sum of tenths is no multiple of a tenth, and so the computed deviation is not 0."""
+    """The rounded mean of equal numbers may differ from them, so that the computed deviation is not 0."""
     values = np.stack([np.full(99, constant), np.arange(99.0)], 1)
     codec = Standardize().fit(Series(values))
     assert codec.std[0] == 1
@@ -50,7 +50,7 @@ def test_values_too_large_for_their_squares_are_an_error():
         Standardize().fit(Series([1e200, -1e200]))
 
 
-def test_it_is_loaded_from_what_was_saved():
+def test_a_codec_is_loaded_from_its_dict():
     codec = Standardize().fit(Series(VALUES))
     assert Standardize().load(json.loads(json.dumps(codec.to_dict()))) == codec
     assert isinstance(codec, Codec)
@@ -62,6 +62,6 @@ def test_a_text_is_an_error_that_says_what_to_do():
     assert "Leave the tokenizer out" in str(caught.value)
 
 
-def test_an_empty_split_is_an_error():
+def test_an_empty_training_part_is_an_error():
     with pytest.raises(Error, match="empty"):
         Standardize().fit(Series(np.zeros((0, 2))))

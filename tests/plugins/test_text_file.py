@@ -1,4 +1,4 @@
-"""The documents of a text file; that it is read as it is stands in test_datasets.py."""
+"""The documents of a text file; test_datasets.py tests its characters."""
 
 import hashlib
 
@@ -32,7 +32,7 @@ TEXT = "\ufeffone\r\ntwo \n\n\r\n \t\n three\u2028 3\rfour\n\n\nfive"
         ("x" * 1_000_000 + "\ny", ["x" * 1_000_000 + "\n", "y"], ["x" * 1_000_000 + "\ny"]),
     ],
 )
-def test_documents_keep_their_line_ends_and_blank_lines_are_dropped(tmp_path, text, lines, paragraphs):
+def test_documents_keep_their_line_ends_without_blank_lines(tmp_path, text, lines, paragraphs):
     assert load(tmp_path, text, "one").documents == [text]
     assert load(tmp_path, text, "lines").documents == lines
     assert load(tmp_path, text, "paragraphs").documents == paragraphs

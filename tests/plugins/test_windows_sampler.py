@@ -13,7 +13,7 @@ BOUNDS = [[0, 34], [0, 0, 13, 13, 14, 40, 71, 71], [0, 5, 10, 14], [0, *range(1,
 
 
 def windows(plan, num_steps):
-    """The starts of the scored windows, in order; what is not scored comes last."""
+    """The starts of the scored windows, in order; those that are not scored are last."""
     count = plan.scored.reshape(-1, 2)[:, 1]
     (scored,) = np.nonzero(count)
     assert scored.tolist() == list(range(len(scored)))
@@ -38,7 +38,7 @@ def test_every_window_of_every_document_once(bounds, batch_size, num_steps, stri
     assert found.reset.all()
 
 
-def test_an_epoch_has_an_order_of_its_own():
+def test_each_epoch_has_its_own_order():
     sampler = Windows(batch_size=4, num_steps=3)
     orders = [windows(plan(sampler, [0, 30], epoch), 3) for epoch in (0, 1, 0)]
     assert orders[0] == orders[2] != orders[1]

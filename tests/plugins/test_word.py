@@ -37,8 +37,8 @@ def test_min_freq_of_the_chapter(text, min_freq, size):
     assert len(vocab.freqs) == 4_579, "the rare ones are counted too"
 
 
-def test_the_chapters_words_come_of_the_raw_file_too(time_machine_file, text):
-    """A file of one's own need not be normalised before."""
+def test_the_raw_file_has_the_words_of_the_chapter_too(time_machine_file, text):
+    """A file need not be normalised before it is split."""
     raw = time_machine_file.read_text(encoding="utf-8")
     assert Word().split(raw) == text.text.split()
 
@@ -82,7 +82,7 @@ def test_joined_words_split_into_the_same_words(normalize, text):
     assert tokenizer.join(words) == " ".join(words)
 
 
-def test_words_as_they_are_stand_between_white_space():
+def test_words_that_are_not_normalised_are_separated_by_white_space():
     assert Word(normalize=False).split(" Don't\tstop,\r\nnow 2 ") == ["Don't", "stop,", "now", "2"]
 
 
@@ -99,7 +99,7 @@ def test_order_reserved_and_rare_words():
     assert vocab.encode("a").dtype == np.int32
 
 
-def test_it_is_loaded_from_what_was_saved():
+def test_a_codec_is_loaded_from_its_dict():
     tokenizer = Word(normalize=False, min_freq=2, reserved=("<pad>",))
     vocab = tokenizer.fit(Text("To be, or not To be,"))
     read = tokenizer.load(json.loads(json.dumps(vocab.to_dict())))

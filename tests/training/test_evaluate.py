@@ -17,14 +17,14 @@ from seqjax_tokenizers import BPE, Char, Standardize, Word
 
 
 class Lags(NamedTuple):
-    """The last two inputs, -1 where there is none yet."""
+    """The last two inputs; -1 stands for inputs before the first one."""
 
     ids: jax.Array
 
 
 @dataclass(frozen=True)
 class Sum(Model):
-    """Logits that are known: `w` times the sum of the last three inputs at each token, so its state matters."""
+    """Known logits: `w` times the sum of the last three inputs, so that the state matters."""
 
     warmup: ClassVar[int] = 2
 
@@ -40,7 +40,7 @@ class Sum(Model):
 
 
 def loss_by_hand(problem, params, stream):
-    """Mean loss over every target: one step after the other, each document from its own reset state."""
+    """The mean loss over all targets, step by step, from the initial state in each document."""
     step = jax.jit(problem.step)
     losses = []
     for first, last in zip(stream.bounds, stream.bounds[1:], strict=False):
@@ -68,7 +68,7 @@ def tokens(size, lengths, masked=False):
         ((0, 40, WINDOW + 1), True),
     ],
 )
-def test_evaluation_is_what_a_loop_over_all_steps_gives(x64, model, lengths, masked):
+def test_evaluation_equals_a_loop_over_all_steps(x64, model, lengths, masked):
     problem = Problem.of(model, Spec(Tokens(5)))
     params = jax.tree.map(lambda a: 50 * a, model.init(jax.random.key(0), problem.spec))
     stream = tokens(5, lengths, masked)
@@ -135,7 +135,7 @@ VALUES = np.random.default_rng(0).normal(size=(90, 2))
 
 
 def untrained(dataset, tokenizer=None, **fields):
-    """A run with parameters that matter, on a dataset that is read whole."""
+    """A run with initial parameters, on a dataset that is not split."""
     experiment = Experiment(dataset=dataset, tokenizer=tokenizer, model=RNN(hidden=4, initializer="glorot"), **fields)
     codec = tokenizer and tokenizer.fit(dataset)
     spec = (
@@ -145,7 +145,7 @@ def untrained(dataset, tokenizer=None, **fields):
 
 
 def nats_by_hand(run, ids):
-    """The cross-entropy of each id but the first, given those before it."""
+    """The cross-entropy of each id except the first, given the ids before it."""
     problem = run.problem
     state, found = problem.init_state(run.params), []
     for x, y in itertools.pairwise(ids):
@@ -154,15 +154,15 @@ def nats_by_hand(run, ids):
     return found
 
 
-def test_a_text_that_does_not_come_back_has_no_bits_per_character():
-    """Of words the white space is lost, and of unknown characters all: a count of characters would say nothing."""
+def test_a_text_that_is_not_decoded_exactly_has_no_bits_per_character():
+    """Words lose the white space, and unknown characters are lost, so that characters cannot be counted."""
     assert "bits_per_character" not in untrained(BOOK, Word()).evaluate(BOOK)
     run = untrained(BOOK, Char())
     assert "bits_per_character" not in run.evaluate(Text("☂" + DOCUMENTS[0]))
 
 
 def test_a_character_that_is_predicted_in_part_counts():
-    """Of three bytes the first is given, and the other two say which character it is."""
+    """The first of three bytes is given, and the other two determine the character."""
     run = untrained(BOOK, BPE(vocab_size=256))
     nats = run.evaluate(Text("日"))
     assert nats["tokens"] == 2
@@ -171,7 +171,7 @@ def test_a_character_that_is_predicted_in_part_counts():
 
 @pytest.mark.parametrize("tokenizer", [Char(), BPE(vocab_size=275)], ids=["char", "bpe"])
 def test_bits_per_character_count_the_characters_that_are_predicted(tokenizer):
-    """Summed bits, over all characters but those of each document's first token, whatever a token is."""
+    """The sum of bits over the number of characters, without those of each document's first token."""
     run = untrained(BOOK, tokenizer)
     nats, characters = [], 0
     for text in DOCUMENTS:
@@ -226,7 +226,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_own_data_of_its_kind_are_evaluated_as_a_loop_would(name):
+def test_own_data_of_the_same_kind_are_evaluated_like_in_a_loop(name):
     run = RUNS[name]
     for data in GOOD[name]:
         expected, count = loss_by_hand(run.problem, run.params, to_float32(make_stream(data, run.codec, run.spec)))
@@ -258,7 +258,7 @@ def test_a_scaled_series_has_its_loss_in_the_units_that_the_model_reads():
     )
 
 
-def test_every_part_is_the_data_in_it():
+def test_the_parts_are_evaluated_by_name():
     """The rest follows the held-out part."""
     text = Text(BOOK.text)
     run = untrained(text, Char(), train=20, heldout=15)

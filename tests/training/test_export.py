@@ -13,7 +13,7 @@ DEFAULT = Experiment()
 
 
 def export(model=DEFAULT.model, gradient=DEFAULT.gradient, size=100):
-    """The compiled epoch of the default experiment on one device, lowered for all platforms; and its state."""
+    """The epoch of the default experiment on one device, lowered for all platforms, and the initial state."""
     problem, ids = Problem.of(model, Spec(Tokens(size))), np.zeros(5_000, np.int32)
     stream = Stream(ids, ids, np.array([0, len(ids)]))
     setup = TrainingSetup(sampler=DEFAULT.sampler, gradient=gradient, optimizer=DEFAULT.optimizer, epochs=2, devices=1)

@@ -16,7 +16,7 @@ SPEC = Spec(CODEC.spec)
 
 
 def model_and_weights(seed=0):
-    """A network with weights that matter, so that what is read decides what is written."""
+    """A network with random weights, so that its continuation depends on the prompt."""
     model, rng = RNN(hidden=8), np.random.default_rng(seed)
     params = model.init(jax.random.key(0), SPEC)
     return model, jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), params)
@@ -24,7 +24,7 @@ def model_and_weights(seed=0):
 
 @dataclass(frozen=True)
 class Fixed(Model):
-    """Always the same logits, those in its parameters."""
+    """Always the same logits, which are its parameters."""
 
     def init(self, key, spec):
         return {"logits": jnp.zeros(spec.targets.size)}
@@ -39,9 +39,9 @@ class Fixed(Model):
 @pytest.mark.parametrize("seed", [0, 3, 6])
 @pytest.mark.parametrize("prompt", ["", "a", "abc", "abcd", "abcda", "abcd dcba"])
 def test_greedy_is_the_likeliest_token_step_by_step(seed, prompt):
-    """An empty prompt reads token 0, the one that stands for the unknown; no text says `<unk>`.
+    """An empty prompt is read as token 0, which is `<unk>`; `<unk>` itself is never chosen.
 
-    What a prompt is filled up with, to the next power of two, is not read: of 3, 4 and 5 symbols all are.
+    Prompts of 3, 4 and 5 symbols are padded to powers of two, and the padding is not read.
     """
     model, params = model_and_weights(seed)
     state, step = model.init_state(params, SPEC), jax.jit(model.step)
@@ -57,7 +57,7 @@ def test_greedy_is_the_likeliest_token_step_by_step(seed, prompt):
     assert len(set(expected[len(prompt) :])) > 1
 
 
-def test_the_prompt_decides():
+def test_the_continuation_depends_on_the_prompt():
     model, params = model_and_weights()
     assert generate(model, params, CODEC, "a", 20)[1:] != generate(model, params, CODEC, "ad", 20)[2:]
 
@@ -103,9 +103,9 @@ def test_a_limit_that_leaves_all_changes_nothing(limit):
 
 
 def likeliest_by_enumeration(p, top_k, top_p):
-    """Probabilities among the k likeliest, and of those among the smallest set that has at least p, renormalised.
+    """The renormalised probabilities of the smallest set, of the k likeliest tokens, whose sum is at least p.
 
-    Of all sets of one size the one that sums to most is taken; no two probabilities are equal.
+    Of all sets of one size the one with the largest sum is taken; no two probabilities are equal.
     """
     order = sorted(range(len(p)), key=lambda i: -p[i])[:top_k]
     q = {i: p[i] / sum(p[j] for j in order) for i in order}
@@ -117,7 +117,7 @@ def likeliest_by_enumeration(p, top_k, top_p):
 
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(6, 0.7), (3, 1.0), (3, 0.8), (2, 0.3), (4, 0.95)])
-def test_the_choice_among_the_likeliest_is_what_enumeration_gives(x64, top_k, top_p):
+def test_the_choice_among_the_likeliest_equals_enumeration(x64, top_k, top_p):
     rng = np.random.default_rng(0)
     for _ in range(40):
         p = rng.dirichlet(np.full(6, 0.7))
@@ -127,7 +127,7 @@ def test_the_choice_among_the_likeliest_is_what_enumeration_gives(x64, top_k, to
 
 
 @pytest.mark.parametrize("p", [(0.3, 0.1, 0.1, 0.5), (0.2, 0.4, 0.1, 0.3), (0.07, 0.33, 0.25, 0.35)], ids=str)
-def test_a_sum_that_equals_p_but_for_rounding_is_enough(p):
+def test_a_sum_that_equals_top_p_up_to_rounding_is_enough(p):
     """In float32 .5 + .3 is below .8, and must not let in a third token."""
     logits, sums = jnp.log(jnp.array(p)), np.cumsum(np.sort(p)[::-1]).tolist()
     kept = [int(jnp.isfinite(_likeliest(logits, 4, round(total, 9))).sum()) for total in sums]
@@ -143,7 +143,7 @@ def test_without_top_p_the_tail_of_a_confident_model_is_drawn():
     assert set(generate(Fixed(), params, CODEC, "a", 20_000, 1.0, top_p=0.9)) == {"a"}
 
 
-def test_what_sums_to_exactly_p_is_enough():
+def test_a_sum_that_equals_top_p_exactly_is_enough():
     """Probabilities 1/2, 1/4, 1/8, 1/8, whose sums are exact."""
     logits = jnp.log(jnp.array([0.125, 0.5, 0.25, 0.125]))
     for top_p, kept in ((0.5, 1), (0.51, 2), (0.75, 2), (0.76, 3)):
@@ -154,7 +154,7 @@ def test_what_sums_to_exactly_p_is_enough():
     ("temperature", "limit"), [(1.0, {"top_k": 3}), (1.0, {"top_p": 0.8}), (2.0, {"top_k": 4, "top_p": 0.7})], ids=str
 )
 def test_limits_draw_from_the_renormalised_probabilities(temperature, limit):
-    """Of the probabilities at that temperature, without the unknown."""
+    """From the probabilities at that temperature, without `<unk>`."""
     p = np.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01])
     text = generate(Fixed(), {"logits": jnp.log(jnp.asarray(p))}, CODEC, "a", 20_000, temperature, seed=2, **limit)[1:]
     q = p ** (1 / temperature)
@@ -172,7 +172,7 @@ UNKNOWN_FIRST = {"logits": jnp.log(jnp.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01]))
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 5.0}, {"temperature": 1.0, "top_k": 1}], ids=str)
-def test_the_unknown_is_written_only_if_asked_for(options):
+def test_unk_is_chosen_only_on_request(options):
     text = generate(Fixed(), UNKNOWN_FIRST, CODEC, "a", 300, **options)
     assert len(text) == 301
     assert set(text) <= set("abcd ")
@@ -181,8 +181,8 @@ def test_the_unknown_is_written_only_if_asked_for(options):
     assert len(asked.replace("<unk>", "?")) == 301
 
 
-def test_the_unknown_may_stand_in_a_prompt_if_asked_for():
-    """It is read as token 0, and shown as such."""
+def test_a_prompt_may_have_unknown_symbols_on_request():
+    """They are read as token 0, and shown as `<unk>`."""
     model, params = model_and_weights()
     state, step = model.init_state(params, SPEC), jax.jit(model.step)
     for token in [1, 0, 2, 0]:
@@ -193,7 +193,7 @@ def test_the_unknown_may_stand_in_a_prompt_if_asked_for():
 
 
 def test_words_are_joined_by_spaces():
-    """The prompt comes back as the tokenizer reads it, and every token adds a word."""
+    """The prompt is shown as the tokenizer reads it, and every token adds a word."""
     codec = Word().fit(Text("the cat sat on the mat"))
     assert codec.tokens == ("<unk>", "the", "cat", "sat", "on", "mat")
     params = {"logits": jnp.arange(6.0)}
@@ -203,8 +203,8 @@ def test_words_are_joined_by_spaces():
     assert generate(Fixed(), params, codec, "the dog", 1, unknown=True) == "the <unk> mat"
 
 
-def test_a_codec_without_the_unknown_takes_every_prompt():
-    """Bytes and their pairs: the ids that are read are those of the whole prompt, and all tokens may be chosen."""
+def test_a_codec_without_unk_takes_every_prompt():
+    """Byte pairs: all ids of the prompt are read, and all tokens may be chosen."""
     codec = BPE(vocab_size=260).fit(Text("abababab"))
     (a,) = codec.encode("a").tolist()
     params = {"logits": jnp.zeros(len(codec)).at[a].set(1.0)}
@@ -213,7 +213,7 @@ def test_a_codec_without_the_unknown_takes_every_prompt():
     assert generate(Fixed(), params, codec, "", 2) == 2 * codec.decode([0])
 
 
-def test_a_list_of_prompts_gives_what_each_gives():
+def test_a_list_of_prompts_gives_a_list_of_texts():
     model, params = model_and_weights()
     run = Run(Experiment(dataset=Text("abcd "), model=model), CODEC, SPEC, params)
     prompts = ["a", "", "abcda", "a"]
@@ -226,7 +226,7 @@ def test_a_list_of_prompts_gives_what_each_gives():
         run.generate(["a", "X"], 9)
 
 
-def test_the_seed_decides_what_is_drawn():
+def test_the_draws_depend_on_the_seed():
     model, params = model_and_weights()
     texts = [generate(model, params, CODEC, "ab", 40, 1.0, seed=seed) for seed in (0, 0, 1, 2**32 - 1)]
     assert texts[0] == texts[1]
@@ -287,7 +287,7 @@ def test_an_argument_out_of_range_is_an_error_that_shows_it(name, value):
     assert [problem.partition(" must")[0] for problem in caught.value.problems] == [f"{name} = {value!r}"]
 
 
-def test_a_prompt_that_is_no_text_is_an_error_of_a_run_too():
+def test_a_run_refuses_a_prompt_that_is_not_a_text():
     model, params = model_and_weights()
     run = Run(Experiment(model=model), CODEC, Spec(CODEC.spec), params)
     for prompt in (None, 3, b"ab", ["ab", None]):
@@ -301,7 +301,7 @@ def test_all_arguments_out_of_range_are_reported_at_once():
     assert len(caught.value.problems) == 5
 
 
-def test_a_vocabulary_of_one_symbol_writes_it():
+def test_a_vocabulary_of_one_symbol():
     codec = Char().fit(Text("xx"))
     params = {"logits": jnp.zeros(2)}
     for temperature in (0.0, 1.0):
