@@ -322,8 +322,8 @@ def test_dropout_masks_outputs_and_not_the_state():
     assert RNN(hidden=4).init_state({"W_hq": jnp.zeros((4, 1))}, TOKENS, jax.random.key(0)).key == ()
 
 
-@CELLS
-def test_the_state_starts_at_zero_in_the_dtype_of_the_parameters(cls, equations):
+@OTHERS_SLOW
+def test_the_state_starts_at_zero_in_the_dtype_of_the_parameters(cls):
     model = cls(hidden=3, layers=2)
     params = jax.tree.map(lambda a: a.astype(jnp.bfloat16), model.init(jax.random.key(0), TOKENS))
     state = model.init_state(params, TOKENS)

@@ -117,7 +117,10 @@ def test_a_cell_is_ours_with_the_same_weights_in_outputs_and_gradients(x64, cell
     assert_close((outputs, as_our_cell(cell, grads)), (expected, our_grads))
 
 
-@CELLS
+@pytest.mark.parametrize(
+    "cell",
+    ["GRUCell", *(pytest.param(c, marks=pytest.mark.slow) for c in ("SimpleCell", "LSTMCell", "OptimizedLSTMCell"))],
+)
 def test_parameters_are_flaxs_own_initial_weights(cell):
     model = FlaxCell(cell=cell, hidden=64)
     params = model.init(jax.random.key(0), TOKENS)

@@ -12,7 +12,14 @@ from seqjax_models import RNN
 TOKENS = Spec(Tokens(7))
 VALUES = Spec(Values(3))
 COVARIATES = Spec(Values(2), Values(1))
-SPECS = pytest.mark.parametrize("spec", [TOKENS, VALUES, COVARIATES], ids=["tokens", "values", "covariates"])
+SPECS = pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(TOKENS, id="tokens"),
+        pytest.param(VALUES, marks=pytest.mark.slow, id="values"),
+        pytest.param(COVARIATES, id="covariates"),
+    ],
+)
 
 
 def make(spec, hidden=5, T=6, B=2, scale=1.0):
@@ -145,7 +152,7 @@ def test_a_problem_gives_the_loss_of_each_step(x64):
     np.testing.assert_allclose(losses, ((by_hand(params, hidden_of(state), xs)[1] - targets) ** 2).mean(-1))
 
 
-@pytest.mark.parametrize("integer", [np.uint8, np.int64, np.uint16])
+@pytest.mark.parametrize("integer", [np.uint8, np.int64, pytest.param(np.uint16, marks=pytest.mark.slow)])
 def test_ids_may_come_in_any_integer_type(integer):
     model, params, state, xs = make(TOKENS)
     problem = Problem.of(model, TOKENS)

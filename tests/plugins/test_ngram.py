@@ -81,7 +81,7 @@ def contexts(length):
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-@pytest.mark.parametrize("order", [1, 2, 4])
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_probabilities_are_the_equations_and_sum_to_one(order, smoothing):
     """For seen and unseen contexts, shorter and longer than those of the model."""
     for model in models(order, smoothing):
@@ -94,7 +94,7 @@ def test_probabilities_are_the_equations_and_sum_to_one(order, smoothing):
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-@pytest.mark.parametrize("order", [1, 4])
+@pytest.mark.parametrize("order", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_steps_give_the_logarithms_of_the_probabilities(x64, order, smoothing):
     xs = np.random.default_rng(0).integers(0, V, (12, 8)).astype(np.int32)
     xs[:10, 0] = DOCUMENTS[0]
