@@ -341,7 +341,7 @@ def test_a_run_prints_plainly_and_says_what_to_type_next(trained, folder, monkey
     assert "--dataset text-file --dataset.path" in commands[2]
 
 
-def test_without_out_a_fresh_folder_is_made(tmp_path, monkeypatch):
+def test_without_out_a_new_folder_is_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     Path("runs", "text-file-rnn-1").mkdir(parents=True)

@@ -39,7 +39,7 @@ def test_value_and_grad_carries_memory(x64):
     assert_close((summed, state, memory), ((whole.loss, whole.grads), whole.state, whole.memory), "two chunks")
 
 
-def test_without_init_state_fresh_rows_keep_what_they_are_given(x64):
+def test_without_init_state_reset_rows_keep_what_they_are_given(x64):
     c, batch = case("foreign"), case("foreign").windows[0]
     problem, memory = Problem(foreign_step), Memory()
     reset, carried = (

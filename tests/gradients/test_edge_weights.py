@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.checks import check_gates
+from support.checks import check_edge_weights
 
 from seqjax.gradients.unroll import unroll
 from seqjax.testing.calls import quick_jit
@@ -23,18 +23,18 @@ def unrolled(problem, params, state, xs):
 
 
 @pytest.mark.parametrize("name", MAIN)
-def test_gates_scale_the_tangent_that_enters_a_step(name):
-    check_gates(case(name).problem, name)
+def test_edge_weights_scale_the_tangent_that_enters_a_step(name):
+    check_edge_weights(case(name).problem, name)
 
 
 @pytest.mark.parametrize("name", MAIN)
-def test_gates_in_forward_mode(name):
+def test_edge_weights_in_forward_mode(name):
     c, batch = case(name), case(name).windows[2]
     edge_weights = np.random.default_rng(8).uniform(-1, 2, (T, B))
     edge_weights[1, 0] = edge_weights[3] = 0
     direction = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size, dtype=a.dtype)).reshape(a.shape), c.params)
     state = truth(name, 0, 2).state
-    batch_starts = {b: c.initial for b in range(B) if batch.fresh[b]}
+    batch_starts = {b: c.initial for b in range(B) if batch.reset[b]}
 
     @quick_jit
     def loss(params):

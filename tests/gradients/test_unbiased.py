@@ -53,7 +53,7 @@ def test_ages_count_the_edges_kept_since_the_last_cut_and_persist(start):
     np.testing.assert_array_equal(after.rows, want)
 
 
-def test_fresh_rows_start_at_age_0_and_the_others_keep_theirs():
+def test_reset_rows_start_at_age_0_and_the_others_keep_theirs():
     check_ages(Constant())
 
 

@@ -67,7 +67,7 @@ def test_the_randomised_sum():
     assert_close(estimate.grads, np.asarray(22.0), "z_4", 1e-15)
 
 
-def test_gates_are_the_factors_of_the_sum():
+def test_edge_weights_are_the_factors_of_the_sum():
     # without c in the step, edge_weights c_t alone make a_t = b_t + c_t a_{t-1}, in forward mode too
     def last(w):
         step = functools.partial(lambda w, h, b: (h + b * w, h), w)

@@ -37,7 +37,7 @@ def by_stopping(c, window, steps):
 
 @pytest.mark.parametrize(("name", "steps"), [("learned", 1), ("learned", 3), ("foreign", 2), ("foreign", T + 1)])
 def test_by_stopping_the_gradient(name, steps):
-    """Fresh rows among them, whose learned initial state lies one step before the first."""
+    """Reset rows among them, whose learned initial state lies one step before the first."""
     c = case(name)
     window = c.windows[0]
     memory = Memory()

@@ -558,7 +558,7 @@ def test_an_added_run_is_shown_alone_while_others_are_unfinished(place):
     assert "1 runs alone are shown: out/seed-1 is unfinished" in done.stdout
 
 
-def test_several_recipes_are_told_without_training(place):
+def test_several_experiments_are_told_without_training(place):
     done = call("run", *EXPERIMENT, "--seeds", "0,1", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert re.findall("# .*", done.stdout) == ["# seed=0", "# seed=1"]

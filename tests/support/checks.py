@@ -34,7 +34,7 @@ def check_ages(strategy, num_calls=60) -> None:
         raise Failed(f"ages after a window are at most {oldest}")
 
 
-def check_gates(problem: Problem, name: str) -> float:
+def check_edge_weights(problem: Problem, name: str) -> float:
     """A problem's `unroll` multiplies the tangent that enters step t by edge_weights[t]; T or T x B numbers, or none."""
     c, worst = case(name), 0.0
     entering = truth(name, 0, 1).state

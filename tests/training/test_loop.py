@@ -170,7 +170,7 @@ def test_a_raw_transformation_gives_what_the_plugin_gives():
     jax.tree.map(np.testing.assert_array_equal, raw.params, plugin.params)
 
 
-def test_the_seed_draws_parameters_plans_and_gates():
+def test_the_seed_draws_parameters_plans_and_edge_weights():
     options = {"gradient": Randomized(keep_prob=0.5)}
     first, again, other = (train(**options, seed=seed)[0][0] for seed in (0, 0, 1))
     assert_same(first, again)
@@ -447,7 +447,7 @@ class Counting(RNN):
         return super().cell(u, v, state)
 
 
-def test_an_epoch_compiles_once_and_an_equal_recipe_not_again(caplog):
+def test_an_epoch_compiles_once_and_an_equal_experiment_not_again(caplog):
     """Epochs of one length share a compilation; new but equal plugins, and another seed, share it too."""
     stream = tokens(200)
     sampler = {"batch_size": B, "num_steps": T}
@@ -484,7 +484,7 @@ def test_an_epoch_compiles_once_and_an_equal_recipe_not_again(caplog):
     ],
 )
 def test_training_on_nothing_is_an_error(warmup, num_steps, mask, say):
-    """Windows that all start afresh, of which the first `warmup` steps do not count."""
+    """Windows that are all reset, of which the first `warmup` steps do not count."""
     problem = Problem.of(MLP(lags=warmup + 1, hidden=2), SPEC)
     stream = tokens(40)._replace(mask=mask and np.array(mask))
     sampler = Windows(1, num_steps, stride=num_steps)
