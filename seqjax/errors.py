@@ -1,4 +1,4 @@
-"""The one exception type, and what finds faults. Imports nothing of ours, so that every other module may import it."""
+"""`Error` and checks of arguments. Imports no other module of seqjax, so that every module may import it."""
 
 import difflib
 import numbers
@@ -7,13 +7,13 @@ from typing import Any
 
 
 class Error(ValueError):
-    """A failure that the user can mend: says what is wrong, where, what is safe and what to type next.
+    """An error that the user can fix. The message says what is wrong, where, what is safe and what to type next.
 
     Args:
-        message: one line, or several. With `problems`, the headline over them.
-        problems: the separate faults, where several are reported at once.
-        exit_code: what a command line ends with: 2 bad input, configuration or plugin; 3 diverged; 4 integrity; 5 run
-            directory in use; 6 disk, memory or permission.
+        message: one or more lines. With `problems`, the line above them.
+        problems: the separate faults, if several are reported at once.
+        exit_code: the exit code of a command: 2 bad input, config or plugin; 3 training diverged; 4 a damaged or
+            changed file; 5 the folder is in use; 6 disk full, out of memory or no permission.
     """
 
     def __init__(self, message: str, *, problems: Iterable[str] = (), exit_code: int = 2):
@@ -30,7 +30,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it is a whole number, of Python's or numpy's; True and False are none."""
+    """Whether a value is a whole number of Python or numpy; booleans are excluded."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -41,7 +41,7 @@ def check_whole(**values: tuple[Any, int]) -> None:
         values: for each argument its value and the least value that is allowed.
 
     Raises:
-        Error: a value that is not a whole number or is too small; all of them are named.
+        Error: some values are not whole numbers or are too small; the message names all of them.
     """
     problems = [
         f"{name} = {value!r} must be a whole number, at least {least}"
@@ -53,5 +53,5 @@ def check_whole(**values: tuple[Any, int]) -> None:
 
 
 def escape(text: str, keep: str = "") -> str:
-    """The text with control characters written out, so that they do nothing to a terminal."""
+    """The text with control characters escaped, except those in `keep`, so that a terminal does not interpret them."""
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and never through a link."""
+"""Writes files whole or not at all, and never through a link."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from seqjax.errors import Error
 PART = ".part"
 """The ending of a file that is being written."""
 PLAIN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-"""What a file or folder may be called whose name comes from data."""
+"""Pattern of the name of a file or folder, if the name was read from data."""
 
 
 @contextlib.contextmanager
@@ -27,14 +27,14 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def open_plain(path: Path, flags: int) -> IO[bytes]:
-    """Opens a file that is neither a link nor a device nor a pipe, so that nothing outside the folder is touched.
+    """Opens a plain file. Links, devices and pipes are errors, so that nothing outside the folder is touched.
 
     Args:
         path: the file.
-        flags: such as `os.O_RDWR | os.O_CREAT`.
+        flags: flags of `os.open`, such as `os.O_RDWR | os.O_CREAT`.
 
     Raises:
-        Error: exit code 4: the path is something else than a plain file.
+        Error: exit code 4: the path is not a plain file.
         OSError: the file cannot be opened.
     """
     not_plain = Error(
@@ -42,7 +42,7 @@ def open_plain(path: Path, flags: int) -> IO[bytes]:
     )
     if path.is_symlink():
         raise not_plain
-    # O_NOFOLLOW: the file may become a link after the test above. O_NONBLOCK: opening a pipe waits for its other end.
+    # O_NOFOLLOW: the file may become a link after the test above. O_NONBLOCK: opening a pipe may wait forever.
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -52,9 +52,9 @@ def open_plain(path: Path, flags: int) -> IO[bytes]:
 
 
 def write(path: Path, data: str | bytes) -> None:
-    """Writes a file whole or not at all, and has the disk keep it.
+    """Writes a file whole or not at all, and syncs it to disk.
 
-    The temporary name cannot be guessed, and a link at `path` is replaced and not followed.
+    The temporary name cannot be guessed, and a link at `path` is replaced, not followed.
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
     with disk_errors(path):
@@ -71,7 +71,7 @@ def write(path: Path, data: str | bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Has the disk keep what was written to a file, or the names in a folder."""
+    """Syncs the content of a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""From the first word to the file of its verb, and from an error to an exit code."""
+"""`main`: calls the module of a verb, and turns errors into exit codes."""
 
 import contextlib
 import errno
@@ -13,15 +13,15 @@ from seqjax.errors import Error, nearest
 VERBS = {
     "run": "train a model, and keep the run in a folder",
     "generate": "continue a text with a trained model",
-    "evaluate": "loss and perplexity of a trained model",
+    "evaluate": "compute loss and perplexity of a trained model",
     "sweep": "train many runs, one for every combination of some values",
-    "compare": "runs side by side: median and range over seeds, paired differences",
-    "lags": "the gradient by how many steps back it travels, and what cutting it costs",
-    "measure": "bias, variance, seconds and memory of gradient strategies, at a run's parameters",
-    "check": "whether a gradient strategy does what it claims",
-    "reproduce": "run experiments, and write what they found on one page",
-    "list": "the plugins there are",
-    "show": "what a plugin does and what its parameters are",
+    "compare": "compare runs: median and range over seeds, paired differences",
+    "lags": "split the gradient by how many steps back it travels, and print the bias of truncating it",
+    "measure": "measure bias, variance, seconds and bytes of gradient strategies at a run's parameters",
+    "check": "check that a gradient strategy does what it claims",
+    "reproduce": "run experiments, and write their reports to one page",
+    "list": "list the available plugins",
+    "show": "show what a plugin does and which parameters it has",
 }
 
 HELP = """usage: seqjax VERB [OPTIONS]
@@ -32,8 +32,8 @@ verbs:
 {verbs}
 
 options:
-  --help      this text; seqjax VERB --help says more
-  --version   the version
+  --help      show this text; seqjax VERB --help shows the help of a verb
+  --version   show the version
   --debug     with any verb: show the traceback of an error"""
 
 
@@ -43,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[list[str]], int], argv: Sequence[str]) -> int:
-    """The exit code of `work(argv)`; an error that the user can mend becomes a message on stderr and its exit code.
+    """Calls `work(argv)` and returns its exit code. For an `Error`, prints its message on stderr and returns its code.
 
-    With `--debug` among the arguments, which `work` is not given, it is raised instead.
+    With `--debug`, which is removed from the arguments, the error is raised instead.
     """
-    for stream in (sys.stdout, sys.stderr):  # a symbol that the terminal lacks is written out
+    for stream in (sys.stdout, sys.stderr):  # a symbol that the terminal lacks is escaped
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in argv
@@ -74,7 +74,7 @@ def guarded(work: Callable[[list[str]], int], argv: Sequence[str]) -> int:
     except Exception as fault:
         if debug or not (isinstance(fault, MemoryError) or "RESOURCE_EXHAUSTED" in str(fault)):
             raise
-        print("seqjax: not enough memory; see what a run takes with --dry-run, and make it smaller", file=sys.stderr)
+        print("seqjax: out of memory; --dry-run prints the bytes of a run: make it smaller", file=sys.stderr)
         return 6
 
 

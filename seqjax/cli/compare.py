@@ -1,4 +1,4 @@
-"""`seqjax compare`: a table of several runs, variant by variant."""
+"""`seqjax compare`: prints a table of several runs, one line per variant."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from seqjax.cli.parser import Parser
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the table of the runs, and draws them if that is asked for."""
+    """Prints the table of the runs, and draws the figure of `--figure`."""
     parser = Parser(
         prog="seqjax compare",
         description="Compare runs: median, lowest and highest value over the seeds of each variant; with --against "
@@ -26,11 +26,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def add_comparison_flags(parser: Parser) -> None:
-    """Adds the flags that say what is compared, which `compare` and `sweep` share."""
+    """Adds the flags of a comparison, which `compare` and `sweep` share."""
     text = "a column of the metrics; default: the perplexity (or loss) of the held-out part, if there is one"
     parser.add_argument("--metric", metavar="NAME", help=text)
     parser.add_argument("--against", metavar="VARIANT", help="the variant to which the others are compared")
-    text = "draw the metric by epoch into this file (.png, .svg, .pdf); a sweep does so in its folder"
+    text = "draw the metric by epoch into this file (.png, .svg, .pdf); default for a sweep: a file in its folder"
     parser.add_argument("--figure", metavar="FILE", help=text)
 
 
@@ -42,9 +42,9 @@ def show(
     Args:
         runs: the `Runs`.
         metric: a column of the metrics; None: the main one.
-        against: the variant to which the others are compared.
-        figure: the file that the user named.
-        default_figure: the file without it; None: no figure.
+        against: the variant to which the others are compared; None: no differences.
+        figure: the file that the user named; None: `default_figure`.
+        default_figure: the file if the user named none; None: no figure.
     """
     from seqjax.runs.sweep import main_metric
 

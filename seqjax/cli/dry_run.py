@@ -1,4 +1,4 @@
-"""`seqjax run --dry-run`: what a run would be, without training."""
+"""`seqjax run --dry-run`: describes a run without training it."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from seqjax.training.loop import first_call
 
 
 def dry_run_text(experiment: Experiment, devices: int | None) -> str:
-    """Shapes, sizes, updates and memory of a run, as the lines to print."""
+    """The printed text: device, dataset, model, shapes, updates and bytes of a run."""
     run, fit = make_ready(experiment, None), experiment.fit(devices)
     head = [
         f"device   {progress.device_line(fit)}",
@@ -40,8 +40,8 @@ def dry_run_text(experiment: Experiment, devices: int | None) -> str:
             *shapes,
             f"epoch    {updates:,} updates of {batch} steps, {targets:,} of {len(stream.inputs):,} targets; "
             f"{setup.epochs} epochs, about {updates * setup.epochs:,} updates",
-            f"bytes    {memory.argument_size_in_bytes / 1e6:,.1f} MB parameters, state and data, "
-            f"{memory.temp_size_in_bytes / 1e6:,.1f} MB temporary, a device",
+            f"bytes    {memory.argument_size_in_bytes / 1e6:,.1f} MB for parameters, state and data, "
+            f"{memory.temp_size_in_bytes / 1e6:,.1f} MB for temporaries, on each device",
             "nothing was trained; leave out --dry-run to train",
         ]
     )

@@ -8,13 +8,13 @@ from seqjax.plugin.config import create
 from seqjax.runs import settings
 
 COLUMNS = {"loss": ".4f", "perplexity": ".4f", "bits_per_character": ".4f", "tokens": ","}
-"""What is printed, and how."""
+"""The printed columns and their formats."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints loss, perplexity, bits per character and number of targets, a line a part.
+    """Prints loss, perplexity, bits per character and number of targets, one line per part.
 
-    Bits per character are left out of a text that the tokenizer does not give back exactly.
+    Bits per character are left out if decoding the tokens does not give back the text exactly.
     """
     parser = Parser(
         prog="seqjax evaluate",
@@ -23,8 +23,8 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--part", choices=PARTS, help="of the dataset; default: all of them")
-    what.add_argument("--text", metavar="FILE", help="a UTF-8 text file of your own instead")
+    what.add_argument("--part", choices=PARTS, help="the part of the dataset; default: all parts")
+    what.add_argument("--text", metavar="FILE", help="a UTF-8 text file to evaluate instead")
     args = parser.read(argv)
 
     from seqjax.runs.run import Run

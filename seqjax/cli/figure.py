@@ -1,4 +1,4 @@
-"""`draw`: a figure into a file that a flag named."""
+"""`draw`: draws a figure into a file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +13,8 @@ def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
 
     Args:
         make: makes the matplotlib figure.
-        file: its ending is the format.
-        flag: the flag by which the user named the file, with a space behind it, for errors.
+        file: the file; its ending is the format.
+        flag: the flag that named the file, followed by a space; for error messages.
 
     Raises:
         Error: a format that matplotlib does not know; exit code 6: the file cannot be written.
@@ -22,7 +22,7 @@ def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
     try:
         with disk_errors(file):
             make().savefig(file, dpi=150)
-    # An unknown format. An `Error` of `make` or of the disk is a ValueError too.
+    # matplotlib raises it for an unknown format. An `Error` of `make` or of the disk is a ValueError too.
     except ValueError as fault:
         raise fault if isinstance(fault, Error) else Error(f"{flag}{file}: {fault}") from fault
     print(f"figure   {file}")

@@ -1,4 +1,4 @@
-"""The flags of an experiment, which `run` and `sweep` share, and the configuration that they stand for."""
+"""The flags of an experiment, which `run` and `sweep` share, and the config that they describe."""
 
 import argparse
 import contextlib
@@ -18,7 +18,7 @@ from seqjax.runs import settings
 
 
 def experiment_parser(prog: str, description: str) -> Parser:
-    """A parser with the flags of an experiment, without those of plugins' fields, which depend on the plugins."""
+    """A parser with the flags of an experiment. `split_fields` reads the flags of plugins' fields."""
     parser = Parser(prog=prog, description=description, add_help=False)
     for kind in registry.GROUPS:
         parser.add_argument(
@@ -30,18 +30,18 @@ def experiment_parser(prog: str, description: str) -> Parser:
     parser.add_argument("--config", metavar="FILE", help="a TOML file to start from, such as a run's config.toml")
     parser.add_argument("--out", metavar="DIR", help="folder of the run; default: a new one under runs/")
     parser.add_argument(
-        "--devices", type=int, metavar="N", help="devices to share a batch; default: all that divide it"
+        "--devices", type=int, metavar="N", help="devices that share a batch; default: the most that divide it"
     )
-    text = "time from one checkpoint to the next, in seconds; default 30"
+    text = "seconds from one checkpoint to the next; default 30"
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S", help=text)
     parser.add_argument("--print-config", action="store_true", help="print the whole config as TOML; train nothing")
-    parser.add_argument("--dry-run", action="store_true", help="print shapes, sizes and memory; train nothing")
-    parser.add_argument("-h", "--help", action="store_true", help="this text, and the parameters of the chosen plugins")
+    parser.add_argument("--dry-run", action="store_true", help="print shapes, updates and bytes; train nothing")
+    parser.add_argument("-h", "--help", action="store_true", help="show this text and the chosen plugins' parameters")
     return parser
 
 
 def dry_run_or_config(args: argparse.Namespace, experiment: Any) -> str | None:
-    """The text that `--print-config` or `--dry-run` asks for; None: neither was given."""
+    """The text that `--print-config` or `--dry-run` asks for; None if neither was given."""
     if args.print_config:
         return experiment.to_toml().rstrip()
     if args.dry_run:
@@ -53,7 +53,7 @@ def dry_run_or_config(args: argparse.Namespace, experiment: Any) -> str | None:
 
 @contextlib.contextmanager
 def print_resume_command(verb: str, argv: Sequence[str], args: argparse.Namespace, out: str | Path) -> Iterator[None]:
-    """After a signal, prints the command that goes on in the folder, which the one typed may not have named."""
+    """After a signal, prints the command that resumes the run, with `--out` added if it was not given."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
@@ -84,29 +84,29 @@ def split_fields(argv: Sequence[str]) -> tuple[list[str], dict[str, dict[str, st
 
 
 def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """The configuration of the file, with the flags laid over it."""
-    configuration = {} if args.config is None else _read_file(args.config)
+    """The config of the file, updated by the flags."""
+    found = {} if args.config is None else _read_file(args.config)
     for kind in registry.GROUPS:
         name, strings = _split_name(kind, getattr(args, kind), fields.get(kind, {}))
         table: dict[str, Any] = {} if name is None else {"plugin": name}
-        below = config.overlay(config.overlay(settings.DEFAULTS, configuration), {kind: table}).get(kind)
+        below = config.overlay(config.overlay(settings.DEFAULTS, found), {kind: table}).get(kind)
         if strings:
             table |= _parse_table(kind, below, strings)
         if table:
-            configuration = config.overlay(configuration, {kind: table})
+            found = config.overlay(found, {kind: table})
     scalars = {name: text for name in fields_of(settings.Scalars) if (text := getattr(args, name)) is not None}
-    return configuration | config.parse_fields(settings.Scalars, scalars)
+    return found | config.parse_fields(settings.Scalars, scalars)
 
 
 def read_plugin(kind: str, text: str) -> Any:
-    """The plugin that `truncated:steps=8` stands for."""
+    """The plugin of a text such as `truncated:steps=8`."""
     name, strings = _split_name(kind, text, {})
     assert name is not None
     return config.create(kind, name, **config.parse_fields(registry.get(kind, name), strings))
 
 
 def read_plugins(kind: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Plugins by what they are called by on the command line."""
+    """The plugins of several texts, by text."""
     found, problems = {}, []
     for text in texts:
         try:
@@ -134,31 +134,31 @@ def _split_name(kind: str, value: str | None, strings: dict[str, str]) -> tuple[
 
 
 def _read_file(file: str) -> dict[str, Any]:
-    """The configuration in a file; data that it had in memory lie beside it."""
-    configuration = config.read_toml(file)
-    dataset = configuration.get("dataset")
+    """The config in a file. Data that were given in memory are read from the folder of the file."""
+    found = config.read_toml(file)
+    dataset = found.get("dataset")
     if not isinstance(dataset, dict) or dataset.get("plugin") != config.IN_MEMORY:
-        return configuration
+        return found
     from seqjax.runs.folder import with_data
 
-    return with_data(configuration, Path(file).parent)
+    return with_data(found, Path(file).parent)
 
 
 def _parse_table(kind: str, below: Any, strings: dict[str, str]) -> dict[str, Any]:
-    """The strings by the types of the plugin's fields; left as they are where the plugin is not to be had."""
+    """The strings converted to the types of the plugin's fields; unchanged if the plugin cannot be loaded."""
     name = below.get("plugin") if isinstance(below, dict) else None
     try:
         return config.parse_fields(registry.get(kind, str(name)), strings)
     except Error:
-        return dict(strings)  # the builder says what is wrong, together with all other faults
+        return dict(strings)  # the builder reports this fault together with all others
 
 
-def plugin_help(configuration: dict[str, Any]) -> str:
+def plugin_help(chosen: dict[str, Any]) -> str:
     """The parameters of the chosen plugins."""
     from seqjax.cli.show import field_lines
 
     text = ["parameters of the chosen plugins:"]
-    for kind, table in config.overlay(settings.DEFAULTS, configuration).items():
+    for kind, table in config.overlay(settings.DEFAULTS, chosen).items():
         if kind in registry.GROUPS:
             entry = registry.find(kind, str(table.get("plugin") if isinstance(table, dict) else table))
             text += ["", f"{kind} {entry.id}", *field_lines(registry.load(entry), f"--{kind}.", table)]
@@ -166,11 +166,11 @@ def plugin_help(configuration: dict[str, Any]) -> str:
 
 
 def use_all_cores(devices: int | None) -> None:
-    """On a CPU, one device a core: to be said before jax starts its backend."""
+    """On a CPU, makes one device per core. Call it before jax starts its backend."""
     import jax
 
     from seqjax.training.devices import num_cores
 
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        with contextlib.suppress(RuntimeError):  # it has started already, and has the devices that it has
+        with contextlib.suppress(RuntimeError):  # it has started, and its devices are fixed
             jax.config.update("jax_num_cpu_devices", devices or num_cores())

@@ -10,16 +10,16 @@ def main(argv: Sequence[str]) -> int:
     """Prints each prompt and its continuation."""
     parser = Parser(prog="seqjax generate", description="Continue a text with a trained model.")
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
-    text = "how the text begins; empty, the default: token 0; several: one text each"
+    text = "beginning of the text; default: empty, which is read as token 0; several prompts give several texts"
     parser.add_argument("--prompt", nargs="+", default=[""], metavar="TEXT", help=text)
-    parser.add_argument("--length", type=int, default=200, help="tokens to add; default 200")
-    text = "0, the default: the likeliest token; 1: as the model thinks"
+    parser.add_argument("--length", type=int, default=200, help="number of tokens to add; default 200")
+    text = "0, the default: choose the likeliest token; 1: draw from the probabilities of the model"
     parser.add_argument("--temperature", type=float, default=0.0, help=text)
     parser.add_argument("--top-k", type=int, metavar="K", help="choose only among the K likeliest tokens")
     text = "choose only among the fewest likeliest tokens whose probabilities sum to at least P"
     parser.add_argument("--top-p", type=float, metavar="P", help=text)
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of tokens; default 0")
-    parser.add_argument("--unknown", action="store_true", help="allow <unk>, in prompts and as a choice")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws; default 0")
+    parser.add_argument("--unknown", action="store_true", help="allow unknown tokens in prompts, and draw <unk> too")
     args = parser.read(argv)
 
     from seqjax.errors import escape

@@ -1,4 +1,4 @@
-"""`seqjax lags`: what truncating the gradient of a trained model would cost."""
+"""`seqjax lags`: splits the gradient of a trained model by lag."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +12,15 @@ def main(argv: Sequence[str]) -> int:
     """Prints bias and norm by lag, and writes the figure into the run's folder."""
     parser = Parser(
         prog="seqjax lags",
-        description="The gradient of a trained model by how many steps back it travels, and the relative bias of "
-        "keeping fewer. On rows from all over the training part, each from the initial state; memory for (max-lag + 1) "
-        "times the parameters.",
+        description="Split the gradient of a trained model by how many steps back it travels, and print the relative "
+        "bias of keeping fewer steps. The rows are spread over the training part; each starts in the initial state. "
+        "The gradient by lag takes (max-lag + 1) times the bytes of the parameters.",
     )
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
-    parser.add_argument("--max-lag", type=int, default=50, metavar="K", help="largest lag kept apart (default: 50)")
-    parser.add_argument("--steps", type=int, metavar="T", help="time steps of each row (default: 4 K)")
-    parser.add_argument("--rows", type=int, default=8, metavar="B", help="how many rows (default: 8)")
-    parser.add_argument("--figure", metavar="FILE", help="where to draw it (default: lags.png in the folder)")
+    parser.add_argument("--max-lag", type=int, default=50, metavar="K", help="largest lag that is listed (default: 50)")
+    parser.add_argument("--steps", type=int, metavar="T", help="time steps of each row (default: 4 times --max-lag)")
+    parser.add_argument("--rows", type=int, default=8, metavar="B", help="number of rows (default: 8)")
+    parser.add_argument("--figure", metavar="FILE", help="file of the figure (default: lags.png in the run's folder)")
     args = parser.read(argv)
 
     steps = 4 * args.max_lag if args.steps is None else args.steps

@@ -1,4 +1,4 @@
-"""`seqjax list`: the plugins there are, without importing them."""
+"""`seqjax list`: lists the plugins, without importing them."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from seqjax.plugin import registry
 
 def main(argv: Sequence[str]) -> int:
     """Prints name, origin and first line of the docstring of each plugin."""
-    parser = Parser(prog="seqjax list", description="The plugins there are.")
+    parser = Parser(prog="seqjax list", description="List the available plugins.")
     parser.add_argument("kind", nargs="?", help=f"one of {', '.join(registry.GROUPS)}")
     args = parser.read(argv)
     kinds = [args.kind] if args.kind else list(registry.GROUPS)

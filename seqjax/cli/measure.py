@@ -1,4 +1,4 @@
-"""`seqjax measure`: what gradient strategies cost, and how wrong they are, at a run's parameters."""
+"""`seqjax measure`: bias, variance and cost of gradient strategies at a run's parameters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Any
 from seqjax.cli.flags import read_plugins
 from seqjax.cli.parser import Parser
 
-DESCRIPTION = """Bias, variance, direction, seconds and memory of gradient strategies on the first windows of a run.
+DESCRIPTION = """Bias, variance, direction, seconds and bytes of gradient strategies on the first windows of a run.
 
-A strategy may have fields, each behind a colon: --gradient full truncated:steps=10 artbp:length=8:alpha=3. Errors are
-standard errors; history_bias is against the gradient through all windows. What the columns mean, with equations:
-python -c 'import seqjax; help(seqjax.Measures)'"""
+Fields of a strategy follow its name, each after a colon: --gradient full truncated:steps=10 artbp:length=8:alpha=3.
+Errors are standard errors. history_bias is the bias relative to the gradient through all windows. This command prints
+the definitions of all columns: python -c 'from seqjax.diagnostics import Measures; help(Measures)'"""
 
 FIGURES = ("bias", "snr", "alignment", "cost")
-"""What is drawn; see `Measures.plot`."""
+"""The figures that are drawn; see `Measures.plot`."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,12 +23,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
     text = "the strategies; default: the run's own"
     parser.add_argument("--gradient", nargs="+", metavar="NAME", help=text)
-    parser.add_argument("--draws", type=int, default=100, help="of each random strategy; default 100")
-    text = "consecutive windows between which state and memory are carried; default 3"
+    parser.add_argument("--draws", type=int, default=100, help="number of draws of each random strategy; default 100")
+    text = "number of consecutive windows, between which state and memory are carried; default 3"
     parser.add_argument("--windows", type=int, metavar="N", help=text)
-    text = "at the parameters before the first update, or at the run's, the default"
+    text = "the parameters: init, those before the first update; or end, the default, those of the run"
     parser.add_argument("--at", choices=("init", "end"), default="end", help=text)
-    parser.add_argument("--seed", type=int, default=0, help="of the draws; default 0")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws; default 0")
     text = "folder for measures.csv, measures.json and the figures; default: they are not written"
     parser.add_argument("--out", metavar="DIR", help=text)
     args = parser.read(argv)
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _write(found: Any, out: Path) -> None:
-    """Table, numbers and figures into a folder."""
+    """Writes table, numbers and figures into a folder."""
     from seqjax import Table
     from seqjax.runs import folder
 

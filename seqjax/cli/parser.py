@@ -1,4 +1,4 @@
-"""What the verbs share in reading their arguments."""
+"""`Parser`: reads the arguments of every verb."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ from seqjax.plugin import registry
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are `Error`s with the nearest flag; `_` in a flag reads as `-`."""
+    """An argument parser that raises an `Error` with the nearest flag. It reads `_` in a flag as `-`."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
@@ -18,11 +18,11 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--load", action="append", default=[], metavar="FILE", help=text)
 
     def error(self, message: str) -> NoReturn:
-        """Raises instead of exiting."""
+        """Raises an `Error` instead of exiting."""
         raise Error(f"{message}\nsee {self.prog} --help")
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
-        """The arguments, once the files of `--load` have run; an unknown one is an error that names the nearest."""
+        """The parsed arguments, after running the files of `--load`. An error for an unknown one names the nearest."""
         args, unknown = self.parse_known_args([_dashes(arg) for arg in argv])
         if unknown:
             self.error(f"no such argument: {unknown[0]}{nearest(unknown[0], self._option_string_actions)}")

@@ -1,4 +1,4 @@
-"""`seqjax reproduce`: run the scripts of a folder, each once, and write what they found on one page."""
+"""`seqjax reproduce`: runs the scripts of a folder, and writes their reports to one page."""
 
 import signal
 import sys
@@ -8,19 +8,19 @@ from pathlib import Path
 from seqjax.cli.parser import Parser
 from seqjax.errors import Error
 
-DESCRIPTION = """Run every script of a folder that returns a report, each in a process of its own, with the flags of the
-command in its docstring, and write what they found on one page. A script is run again if its code or these flags have
-changed; the other words of its docstring may change. If something else has changed, such as seqjax, remove the folder
-of its report first. The pages show all scripts that were run, and name the others."""
+DESCRIPTION = """Run all scripts of a folder that return a report, each in its own process and with the flags of the
+command in its docstring, and write their reports to one page. A script is run again if its code or these flags have
+changed; the rest of its docstring may change. If something else has changed, such as seqjax, remove the folder of the
+report first. The page shows all scripts that were run, and names the others."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the scripts that have to be run, and writes the pages that are asked for."""
+    """Runs the scripts that are new or have changed, and writes the requested pages."""
     parser = Parser(prog="seqjax reproduce", description=DESCRIPTION)
     parser.add_argument("folder", metavar="FOLDER", help="the folder of the scripts, which end with sj.script(main)")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="run these scripts alone; default: all")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these scripts; default: all")
     parser.add_argument("--out", default="reports", metavar="DIR", help="folder of the reports; default: reports")
-    text = "how many scripts run at a time, each on its share of the cores; default: 1"
+    text = "number of scripts that run at a time, each on its share of the cores; default: 1"
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help=text)
     parser.add_argument("--title", default="What the experiments found", help="the title of the pages")
     parser.add_argument("--markdown", metavar="FILE", help="all reports as one Markdown file, with figures beside it")
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.report.reproduce import reproduce
 
     failed = None
-    # SIGTERM raises an exception, as Ctrl-C does, so that the scripts under way are killed; the exit code is 143.
+    # SIGTERM raises an exception, as Ctrl-C does, so that running scripts are killed; the exit code is 143.
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         reproduce([scripts[name] for name in names], Path(args.out), args.jobs)

@@ -22,13 +22,13 @@ from seqjax.runs import settings
 
 DESCRIPTION = """Train a model, and keep the run in a folder.
 
-Every part of a run is a plugin: --model rnn chooses one, --model.hidden 512 sets its parameters.
-Plugins there are: seqjax list. Flags come in any order and lie over --config. The same command goes on with a run that
-was interrupted. Several seeds, --seeds 0,1,2, make a sweep: see seqjax sweep --help."""
+Every part of a run is a plugin: --model rnn chooses one, --model.hidden 512 sets one of its parameters.
+The command seqjax list prints the available plugins. Flags may come in any order, and override --config. The same
+command resumes an interrupted run. Several seeds, --seeds 0,1,2, make a sweep: see seqjax sweep --help."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Reads the flags, trains, says where the run is and what to type next."""
+    """Reads the flags, trains, and prints the folder of the run and commands to type next."""
     if any(arg.partition("=")[0] == "--seeds" for arg in argv):
         from seqjax.cli.sweep import main as sweep
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(experiment: Any, argv: Sequence[str], args: argparse.Namespace) -> Any:
-    """Runs in `--out`, else in the first free one of `runs/<dataset>-<model>-<n>`."""
+    """Runs in the folder of `--out`; without it, in the first free `runs/<dataset>-<model>-<n>`."""
     name = "-".join(registry.name_of(plugin) for plugin in (experiment.dataset, experiment.model))
     for out in [args.out] if args.out else (Path("runs", f"{name}-{n}") for n in itertools.count(1)):
         try:
@@ -67,7 +67,7 @@ def _run(experiment: Any, argv: Sequence[str], args: argparse.Namespace) -> Any:
         except Error as fault:
             if args.out or fault.exit_code != 5:  # another run took the folder in between
                 raise
-    raise AssertionError("the names of folders do not end")
+    raise AssertionError("unreachable: some folder name is always free")
 
 
 def _say_what_next(run: Any, loaded: Sequence[str]) -> None:

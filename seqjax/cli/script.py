@@ -1,4 +1,4 @@
-"""`script`: runs a function with its options as the flags of a command."""
+"""`script`: runs a function as a command whose flags are its options."""
 
 import dataclasses
 import inspect
@@ -25,7 +25,7 @@ def script(main: Callable[..., Any]) -> None:
 
     `epochs: int = 5` makes the flag `--epochs`. The options are checked as the fields of a plugin are, so that
     `Annotated[int, Interval(ge=1)]` is a range. An option becomes a flag if its type is bool, int, float, str, a
-    Literal, or a tuple or union of these; any other one keeps its default.
+    Literal, or a tuple or union of these. An option of another type keeps its default.
 
     Args:
         main: the function. A `Report` that it returns is printed and saved; anything else but None is printed.
@@ -57,7 +57,7 @@ def _run(main: Callable[..., Any], argv: Sequence[str]) -> int:
         values = vars(make(options, config.parse_fields(options, strings)))
     except Error as fault:
         raise Error(f"{parser.prog} cannot run:", problems=fault.problems) from fault
-    # A folder that cannot be written is known before the work.
+    # A folder that cannot be written is an error before the work starts.
     if args.out is not None:
         with disk_errors(Path(args.out)):
             Path(args.out).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`seqjax show`: all there is to know about one plugin."""
+"""`seqjax show`: prints the documentation of one plugin."""
 
 import dataclasses
 import inspect
@@ -13,7 +13,7 @@ from seqjax.plugin.base import Plugin, fields_of
 
 def main(argv: Sequence[str]) -> int:
     """Prints docs, parameters, origin and a TOML snippet."""
-    parser = Parser(prog="seqjax show", description="What a plugin does and what its parameters are.")
+    parser = Parser(prog="seqjax show", description="Show what a plugin does and which parameters it has.")
     parser.add_argument("kind", help=f"one of {', '.join(registry.GROUPS)}")
     parser.add_argument("name", help="short name or full id")
     args = parser.read(argv)
@@ -23,12 +23,12 @@ def main(argv: Sequence[str]) -> int:
     print("\n".join(field_lines(cls)) or "  none")
     print(f"\nsource        {entry.source}\ntarget        {entry.target}")
     print(f"distribution  {entry.distribution} {entry.version}".rstrip())
-    print(f"\nin a configuration file:\n\n{snippet(entry, cls)}")
+    print(f"\nin a config file:\n\n{snippet(entry, cls)}")
     return 0
 
 
 def field_lines(cls: type, prefix: str = "", values: Mapping[str, Any] = {}) -> list[str]:
-    """For each field its flag, type, range and default (or its value, if given), and its docs below."""
+    """For each field its flag, type, range and default (or its value in `values`), and below them its docstring."""
     lines = []
     for field in fields_of(cls).values():
         value = values[field.name] if field.name in values else field.make_default()
@@ -39,7 +39,7 @@ def field_lines(cls: type, prefix: str = "", values: Mapping[str, Any] = {}) -> 
 
 
 def snippet(entry: registry.Entry, cls: type) -> str:
-    """The table of a plugin with its fields at their defaults."""
+    """The TOML table of a plugin with its fields at their defaults."""
     table: dict[str, Any] = {"plugin": entry.id}
     comments = []
     for field in fields_of(cls).values():

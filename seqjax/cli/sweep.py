@@ -25,12 +25,12 @@ from seqjax.runs import settings
 DESCRIPTION = """Train one run for every combination of the values of some flags, and compare them.
 
 The flags are those of seqjax run, and each may have several values: --gradient full truncated:steps=8
---model.hidden 64 128 --seeds 0,1,2. A plugin may have fields behind a colon: name:field=value:field=value.
-The same command goes on with a sweep that was interrupted."""
+--model.hidden 64 128 --seeds 0,1,2. Fields of a plugin follow its name: name:field=value:field=value.
+The same command resumes an interrupted sweep."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Trains what is missing, then prints a table and says where the runs are."""
+    """Trains the missing runs, and prints their folder and a table."""
     plain, axes = _split_axes(argv)
     parser = experiment_parser("seqjax sweep", DESCRIPTION)
     text = "the same as --seed 0 1 2"
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check_comparison(args: argparse.Namespace, out: Path, variants: Sequence[str]) -> None:
-    """Checks, before anything is trained, that the columns and variants that are asked for exist."""
+    """Checks before training that the metric and the variant of the comparison exist."""
     from seqjax.runs.run import COLUMNS, check_metric
     from seqjax.runs.sweep import INDEX, check_variant, read_index
 
@@ -79,14 +79,14 @@ def _check_comparison(args: argparse.Namespace, out: Path, variants: Sequence[st
 
 
 def _all_runs(out: Path, runs: Any) -> Any:
-    """The runs in the folder, those of earlier commands too; these alone, and why, where that is not possible."""
+    """All runs in the folder. If one of them cannot be opened, prints why, and returns those of this command."""
     from seqjax.errors import escape
     from seqjax.runs.sweep import Runs
 
     try:
         return Runs.open(out)
     except Error as fault:
-        print(f"these    {len(runs)} runs alone are shown: {escape(str(fault), keep=chr(10))}")
+        print(f"note     only these {len(runs)} runs are shown: {escape(str(fault), keep=chr(10))}")
         return runs
 
 
@@ -114,7 +114,7 @@ def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
         if arg is not None:
             into.append(arg)
     if {"--seed", "--seeds"} <= set(axes):
-        raise Error("--seeds and --seed say the same; give one of them")
+        raise Error("--seeds and --seed mean the same; give one of them")
     for flag, values in axes.items():
         if not values:
             raise Error(f"{flag}: expects a value\nsee seqjax sweep --help")
@@ -127,7 +127,7 @@ def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
 
 
 def _combine(axes: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
-    """The flags of each combination, by the labels of those that vary; the seed's is the last."""
+    """The flags of each combination, by the labels of those that vary; the seed comes last."""
     ordered = sorted(axes, key=lambda flag: flag == "--seed")
     found = {}
     for values in itertools.product(*(axes[flag] for flag in ordered)):
@@ -146,6 +146,6 @@ def _without_seed(label: tuple[str, ...]) -> str:
 
 
 def _config(parser: Any, flags: list[str]) -> dict[str, Any]:
-    """The configuration of one combination."""
+    """The config of one combination."""
     argv, fields = split_fields(flags)
     return read_config(parser.read(argv), fields)

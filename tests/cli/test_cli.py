@@ -1,4 +1,4 @@
-"""What a person types, and what they read: exit codes, messages, output."""
+"""The command line: exit codes, messages and output of each verb."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ TEXT = "the quick brown fox jumps over the lazy dog, und 🎉 für Élise. " * 2
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch):
-    """The command line leaves the number of devices to what the test session has started with."""
+    """Keeps the number of devices of the test session."""
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))
 
 
@@ -47,7 +47,7 @@ EXPERIMENT = [
 
 @pytest.fixture(scope="module")
 def trained(folder):
-    """A run in folder/run, made as a user makes it, in the C locale: the finished process."""
+    """A run in folder/run, made by a separate process in the C locale. Returns the finished process."""
     done = seqjax("run", *EXPERIMENT, "--out", "run", cwd=folder, **C_LOCALE)
     assert done.returncode == 0, done.stderr
     return done
@@ -55,7 +55,7 @@ def trained(folder):
 
 @pytest.fixture
 def run_(trained, folder, monkeypatch):
-    """The path of that run, from its folder."""
+    """The path of that run, relative to its folder."""
     monkeypatch.chdir(folder)
     return Path("run")
 
@@ -132,8 +132,8 @@ KINDS = list(registry.GROUPS)
         ("evaluate nowhere --part heldout", ["nowhere", "no run"]),
     ],
 )
-def test_bad_input_ends_with_2_and_says_what_to_do(folder, monkeypatch, command, words):
-    """On stderr, without a traceback, and nothing is left behind."""
+def test_bad_input_ends_with_2_and_a_way_out(folder, monkeypatch, command, words):
+    """The message is on stderr, without a traceback, and no file is left behind."""
     monkeypatch.chdir(folder)
     for name, data in {
         "latin.toml": "# t\xfcr".encode("latin-1"),
@@ -145,7 +145,7 @@ def test_bad_input_ends_with_2_and_says_what_to_do(folder, monkeypatch, command,
         Path(name).write_bytes(data)
     before = sorted(Path().rglob("*"))
     done = call(*shlex.split(command))
-    # A file in the way of a folder is no mistake in the experiment.
+    # A file with the name of the folder is not an error of the experiment.
     assert done.returncode == (6 if "--out" in command else 2), done.stderr
     assert done.stderr.startswith("seqjax: ")
     for word in words:
@@ -167,7 +167,7 @@ def test_debug_shows_the_traceback():
 
 
 def test_several_verbs_in_one_process():
-    """As in a notebook: no verb may shadow what the next needs."""
+    """As in a notebook: no verb may shadow a module that the next one needs."""
     code = "from seqjax.cli import main\nfor verb in ('list', 'list', 'show'): print(main([verb, '--help'][:1]))"
     done = run([sys.executable, "-c", code])
     assert "Traceback" not in done.stderr, done.stderr
@@ -175,7 +175,7 @@ def test_several_verbs_in_one_process():
 
 
 def test_run_again_in_one_process(tmp_path):
-    """As in a notebook, where jax has long started: no setting may be touched that is too late."""
+    """As in a notebook, where jax has started already: settings that must come before its start are left alone."""
     code = (
         "import jax; jax.numpy.zeros(1)\nfrom seqjax.cli import main\n"
         "for seed in '12': assert main(['run', '--seed', seed, '--print-config']) == 0"
@@ -186,7 +186,7 @@ def test_run_again_in_one_process(tmp_path):
 
 @pytest.mark.parametrize("out", ["other", "notes"])
 def test_a_folder_in_use_is_left_as_it_is(run_, out):
-    """Of another experiment, or of something else: it says so, and names a way out."""
+    """If it holds another experiment or other files, the message says so, and names a way out."""
     words = {"other": ["another experiment", "model: there", "8", "9"], "notes": ["notes", "diary.txt"]}[out]
     Path(out).mkdir()
     if out == "notes":
@@ -203,7 +203,7 @@ def test_a_folder_in_use_is_left_as_it_is(run_, out):
 
 
 def test_a_run_without_parameters_is_trained_to_its_end(run_):
-    """Until then the other verbs say what it is."""
+    """Until then the other verbs report that it is unfinished."""
     out = damage(run_, "params.safetensors", None)
     done = call("generate", out)
     assert (done.returncode, done.stdout) == (2, "")
@@ -246,12 +246,12 @@ SHOWN = [
 
 
 @pytest.mark.parametrize(("kind", "name", "words"), SHOWN)
-def test_show_says_all_there_is_to_know(kind, name, words):
+def test_show_prints_docs_parameters_and_origin(kind, name, words):
     cls = registry.get(kind, name)
     entry = registry.entry_of(cls)
     done = call("show", kind, name)
     assert (done.returncode, done.stderr) == (0, "")
-    head, _, snippet = done.stdout.partition("in a configuration file:")
+    head, _, snippet = done.stdout.partition("in a config file:")
     assert head.startswith(f"{kind} {entry.id}\n")
     for part in (words, entry.source, entry.target, f"seqjax {__version__}", *cls.__doc__.splitlines()):
         assert part.strip() in head
@@ -308,7 +308,7 @@ def test_run_help_shows_the_parameters_of_the_chosen_plugins():
 
 
 def test_run_help_shows_the_values_that_would_be_used(tmp_path):
-    """The default experiment sets the optimizer's rate to 1.0, not to the class's own default."""
+    """The default experiment has the learning rate 1.0, which is not the default of the optimizer's class."""
     lines = call("run", "--model.hidden", 77, "--help").stdout.splitlines()
     used = {"--optimizer.learning-rate": "1.0", "--optimizer.clip-norm": "1.0", "--model.hidden": "77"}
     for flag, value in used.items():
@@ -319,7 +319,7 @@ def test_run_help_shows_the_values_that_would_be_used(tmp_path):
 # --- run ------------------------------------------------------------------------------------------------
 
 
-def test_a_run_prints_plainly_and_says_what_to_type_next(trained, folder, monkeypatch):
+def test_a_run_prints_plain_lines_and_the_next_commands(trained, folder, monkeypatch):
     monkeypatch.chdir(folder)
     out = trained.stdout
     assert trained.stderr == ""
@@ -370,7 +370,7 @@ def test_run_with_several_seeds_is_a_sweep(folder, monkeypatch):
         assert call(verb, "--seeds", "0,1", "--help").stdout.startswith("usage: seqjax sweep")
 
 
-def test_dry_run_says_what_a_run_is_and_makes_none(run_, tmp_path, monkeypatch):
+def test_dry_run_describes_a_run_and_makes_none(run_, tmp_path, monkeypatch):
     row = Run.open(run_).metrics[-1]
     vocabulary = len(Run.open(run_).codec)
     text = Path("text.txt").resolve()
@@ -422,7 +422,7 @@ def test_generate_chooses_among_the_likeliest(run_):
     assert limited != greedy
 
 
-def test_generate_takes_what_is_unknown_if_told_so(run_):
+def test_generate_takes_unknown_symbols_with_the_flag(run_):
     printed = call("generate", run_, "--prompt", "the €uro", "--length", 5, "--unknown").stdout
     assert printed == Run.open(run_).generate("the €uro", 5, unknown=True) + "\n"
     assert printed.startswith("the <unk>uro")
@@ -468,7 +468,7 @@ def test_evaluate_prints_every_part_that_has_targets(run_):
     assert call("evaluate", run_, "--part", "heldout").stdout.splitlines() == [lines[0], lines[2]]
 
 
-def test_evaluate_reads_a_text_of_your_own(run_):
+def test_evaluate_reads_a_text_file(run_):
     Path("own.txt").write_text("the lazy fox, und Ä", encoding="utf-8")  # with symbols that the vocabulary lacks
     assert "bits/char" not in call("evaluate", run_, "--text", "own.txt").stdout
     Path("own.txt").write_text("the lazy fox", encoding="utf-8")
@@ -509,7 +509,7 @@ def test_evaluate_refuses_another_part(run_):
         assert word in done.stderr
 
 
-def test_evaluate_says_so_where_a_part_is_empty(folder, monkeypatch):
+def test_evaluate_reports_an_empty_part(folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert call("run", *EXPERIMENT, "--heldout", 0, "--train", 1.0, "--epochs", 1, "--out", "whole").returncode == 0
     done = call("evaluate", "whole", "--part", "rest")
@@ -517,7 +517,7 @@ def test_evaluate_says_so_where_a_part_is_empty(folder, monkeypatch):
 
 
 def damage(run_, name, data):
-    """A copy of the run with one file changed, or taken away."""
+    """A copy of the run in which one file is changed or missing."""
     copy = Path(f"damaged-{name}-{abs(hash(data)) % 10**8}")
     copy.mkdir()
     for file in run_.iterdir():
@@ -541,7 +541,7 @@ def damage(run_, name, data):
     ],
 )
 def test_a_damaged_run_is_named_with_its_file(run_, name, data):
-    """Exit 4, or 2 where it is a configuration that is not valid; no traceback."""
+    """The exit code is 4, or 2 for a config that is not valid; there is no traceback."""
     copy = damage(run_, name, data)
     done = call("evaluate", copy, "--part", "heldout")
     assert done.returncode in ((2, 4) if name == "config.toml" else (4,)), done.stderr
@@ -569,7 +569,7 @@ TEXT_OF_A_RUN = ["generate", "run", "--prompt", "f", "--length", 300]
     [(C_LOCALE, SYMBOLS), (ASCII, SYMBOLS), (ASCII, TEXT_OF_A_RUN), ({"PYTHONIOENCODING": "latin-1"}, SYMBOLS)],
 )
 def test_a_locale_without_the_symbols(trained, folder, env, argv):
-    """Whatever the locale: symbols of the equations and of the text are printed, never a traceback."""
+    """In any locale, symbols of equations and texts are printed without a traceback."""
     done = seqjax(*argv, cwd=folder, **env)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
@@ -582,7 +582,7 @@ def test_the_files_of_a_run_are_utf8_in_any_locale(trained, folder):
         (folder / "run" / name).read_text(encoding="utf-8")
 
 
-def test_a_reader_that_goes_away_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     done = run(["sh", "-c", f"{Path(sys.executable).parent}/seqjax list | head -n 1"])
     assert (done.stdout, done.stderr) == ("dataset\n", "")
 
@@ -605,13 +605,13 @@ def test_a_full_disk_under_stdout():
         (["--max-lag", 3, "--figure", "x.foo"], ["--figure x.foo", "foo"]),
     ],
 )
-def test_lags_says_which_flag_is_wrong(run_, arguments, words):
+def test_lags_names_the_wrong_flags(run_, arguments, words):
     done = call("lags", run_, *arguments)
     assert done.returncode == 2
     assert all(word in done.stderr for word in words), done.stderr
 
 
-def test_a_state_of_inputs_has_no_gradient_through_time_and_both_say_so(tmp_path, monkeypatch):
+def test_run_and_lags_report_a_state_without_gradient_through_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     mlp = [*EXPERIMENT, "--model", "mlp", "--epochs", 1]

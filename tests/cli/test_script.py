@@ -1,4 +1,4 @@
-"""Scripts, as a person runs them."""
+"""Experiment scripts: flags, reports and errors."""
 
 import json
 import sys
@@ -61,7 +61,7 @@ def call(*argv, file="count.py"):
 
 @pytest.fixture
 def quick(folder, monkeypatch, capsys):
-    """The script in this process: exit code, stdout, stderr."""
+    """Runs the script in this process. Returns exit code, stdout and stderr."""
 
     def quick(*argv, text=SCRIPT):
         module = type(sys)("script_under_test")

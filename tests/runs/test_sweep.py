@@ -555,7 +555,7 @@ def test_an_added_run_is_shown_alone_while_others_are_unfinished(place):
     Path("out/seed-1/params.safetensors").unlink()
     done = call("sweep", *EXPERIMENT, "--seeds", 2, "--out", "out")
     assert done.returncode == 0, done.stderr
-    assert "1 runs alone are shown: out/seed-1 is unfinished" in done.stdout
+    assert "1 runs are shown: out/seed-1 is unfinished" in done.stdout
 
 
 def test_several_experiments_are_told_without_training(place):
