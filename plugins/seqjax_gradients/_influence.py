@@ -1,11 +1,11 @@
-"""What RTRL, SnAp and RFLO share: the influence matrix M_t = ds_t/dθ, or a part of it, carried forwards.
+"""What RTRL, SnAp and RFLO share: the influence matrix M_t = ds_t/dθ, or an approximation of it, carried forwards.
 
 For a step (s_t, l_t) = f(θ, s_{t-1}, x_t) let J_t = ∂s_t/∂s_{t-1}, I_t = ∂s_t/∂θ, q_t = ∂l_t/∂s_{t-1}. Then
 
     dl_t/dθ = q_t M_{t-1} + ∂l_t/∂θ
 
-M is stored in one of two ways: dense, float[S, P] for S state units and P parameters; or, where the network is a `Cell`
-whose parameters feed one unit each, by units (see `_units`).
+M is stored in one of two ways. Dense it is float[S, P], for S state numbers and P parameters. For a `Cell` in which
+each parameter feeds one unit it is stored by units, see `_units`.
 """
 
 from typing import Any, NamedTuple
@@ -15,19 +15,20 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from seqjax import SequenceGradient
-from seqjax.gradients import Memory, ravel_float, weighted_sum
+from seqjax.gradients import Memory, ravel_float, replace_unscored, weighted_sum
 
 from . import _units
 
 
-class Steps(NamedTuple):
-    """The steps of a window, at which derivatives are taken.
+class Window(NamedTuple):
+    """The steps of one sequence in a window, with the states at which their derivatives are taken.
 
     Args:
-        problem: whose steps.
-        params: where.
-        entering: the float vectors s_{t-1}, [T, S], and the other leaves of the states that enter the steps, [T, ...].
-        join: a float vector and other leaves -> state.
+        problem: its `step` is differentiated.
+        params: the parameters.
+        entering: the states that enter the steps: their float vectors s_{t-1}, [T, S], and their other leaves, [T,
+            ...].
+        join: (float vector, other leaves) -> state.
         xs: what the steps read, leaves [T, ...].
     """
 
@@ -39,7 +40,11 @@ class Steps(NamedTuple):
 
 
 class Influence(SequenceGradient):
-    """The author writes `advance`: how M_t follows from M_{t-1}. M has the precision of the parameters."""
+    """The author writes `advance`: how M_t follows from M_{t-1}. M has the precision of the parameters.
+
+    A strategy may carry more than M from step to step. What it carries is passed to `influence`, `begin` and `advance`,
+    and is kept in `Memory.rows` between windows.
+    """
 
     of = "history"
 
@@ -48,36 +53,30 @@ class Influence(SequenceGradient):
         return False
 
     def init(self, problem, params, state):
-        """M = 0. What the initial state owes to the parameters is added where a window starts."""
+        """M = 0. The influence of the parameters on the initial state is added where a window starts."""
         if self.by_units(problem, params):
-            M = _units.zeros(problem, params, state)
-        else:
-            theta, _ = ravel_pytree(params)
-            M = jnp.zeros((ravel_float(state)[0].size, theta.size), theta.dtype)
-        return Memory(rows=self.carried(M))
-
-    def carried(self, M):
-        """M = 0 with all that is carried beside it."""
-        return M
+            return Memory(rows=_units.zeros(problem, params, state))
+        theta, _ = ravel_pytree(params)
+        return Memory(rows=jnp.zeros((ravel_float(state)[0].size, theta.size), theta.dtype))
 
     def influence(self, carried):
-        """M, of what is carried."""
+        """M, from what is carried."""
         return carried
 
     def begin(self, carried, I):
-        """What is carried into a window's first step; I is what the state owes to the parameters as it starts."""
-        return jax.tree.map(jnp.add, carried, I)
+        """What is carried into the first step of a window; I is the influence of the parameters on its start, dense."""
+        return carried + I
 
     def advance(self, carried, J, I):
         """What is carried after a step, from J_t and I_t; dense."""
         raise NotImplementedError
 
-    def through_units(self, carried, q_TS, steps):
-        """What is carried after the window, and Σ_t q_t M_{t-1} like the parameters; by units."""
+    def through_units(self, carried, q_TS, window):
+        """By units: what is carried after the window, and Σ_t q_t M_{t-1}, which is like the parameters."""
         raise NotImplementedError
 
     def one(self, problem, params, start, memory, xs, weights, noise):
-        """The states of the window; then all q_t and direct parts at once; then M along the window."""
+        """Runs the window, takes the derivatives of all losses at once, then follows M along the window."""
         s, others, join = ravel_float(start(params))
 
         def step(params, s, others, x):
@@ -91,27 +90,30 @@ class Influence(SequenceGradient):
 
         end, entering = jax.lax.scan(record, (s, others), xs)
 
-        def all_losses(params, s_TS):
-            return jax.vmap(step, (None, 0, 0, 0))(params, s_TS, entering[1], xs)[1]
+        # The states are constants here, so a loss that does not count can be taken at another step's state and input.
+        (read_TS, read_others), read_xs = replace_unscored((entering, xs), weights != 0)
 
-        losses, pull = jax.vjp(all_losses, params, entering[0])
+        def all_losses(params, s_TS):
+            return jax.vmap(step, (None, 0, 0, 0))(params, s_TS, read_others, read_xs)[1]
+
+        losses, pull = jax.vjp(all_losses, params, read_TS)
         direct, q_TS = pull(weights.astype(losses.dtype))
 
-        steps = Steps(problem, params, entering, join, xs)
+        window = Window(problem, params, entering, join, xs)
         if self.by_units(problem, params):
-            carried, grads = self.through_units(memory.rows, q_TS, steps)
+            carried, grads = self.through_units(memory.rows, q_TS, window)
         else:
             carried = self.begin(memory.rows, _at_start(params, start))
-            carried, grads = self._through(carried, q_TS, steps)
+            carried, grads = self._through(carried, q_TS, window)
         grads = jax.tree.map(jnp.add, direct, grads)
         return weighted_sum(weights, losses), grads, join(*end), Memory(rows=carried)
 
-    def _through(self, carried, q_TS, steps):
-        """What is carried after the window, and Σ_t q_t M_{t-1} like the parameters, step by step."""
-        theta, unravel = ravel_pytree(steps.params)
+    def _through(self, carried, q_TS, window):
+        """Dense: what is carried after the window, and Σ_t q_t M_{t-1}, which is like the parameters."""
+        theta, unravel = ravel_pytree(window.params)
 
         def after(theta, s, others, x):
-            state, _ = steps.problem.step(unravel(theta), steps.join(s, others), x)
+            state, _ = window.problem.step(unravel(theta), window.join(s, others), x)
             return ravel_float(state)[0].astype(theta.dtype)
 
         def body(carry, inputs):
@@ -123,11 +125,15 @@ class Influence(SequenceGradient):
             return (self.advance(carried, J.astype(theta.dtype), I), grads), None
 
         start = (carried, jnp.zeros(theta.size, theta.dtype))
-        (carried, grads), _ = jax.lax.scan(body, start, (q_TS, steps.entering, steps.xs))
+        (carried, grads), _ = jax.lax.scan(body, start, (q_TS, window.entering, window.xs))
         return carried, unravel(grads)
 
 
 def _at_start(params, start):
-    """What the state that enters a window owes to the parameters, float[S, P]: zero but where a sequence starts."""
+    """The influence of the parameters on the state that enters a window, float[S, P].
+
+    It is zero unless a sequence starts here: a state that comes from the previous window is a constant to `start`, and
+    its influence is in M already.
+    """
     theta, unravel = ravel_pytree(params)
     return jax.jacrev(lambda theta: ravel_float(start(unravel(theta)))[0])(theta).astype(theta.dtype)

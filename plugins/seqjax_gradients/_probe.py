@@ -1,5 +1,6 @@
-"""How the gradient of a loss decays on its way back: measured on one loss a row, and remembered as running means."""
+"""Measures how the gradient of a loss decays on its way back, and keeps running means of it."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -7,16 +8,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from seqjax import Problem
-from seqjax.gradients import Batch, Params, State, ravel_float
+from seqjax.gradients import Batch, Params, State, ravel_float, split_step
 
 
 class Decay(NamedTuple):
     """Running means over rows, devices and windows, by lag k = 1, ..., K.
 
     Args:
-        total: float[K], of ‖∂l_s/∂h_{s-k}‖^power, zero where it was not measured.
-        weight: float[K], of whether it was measured.
-        age: int32[], windows since the last measurement.
+        total: float[K], the running mean of ‖∂l_s/∂h_{s-k}‖^power, which counts as 0 where it is not measured.
+        weight: float[K], the running mean of 1 where it is measured, and 0 where it is not.
+        age: int32[], the number of windows since the last measurement.
     """
 
     total: Any
@@ -25,41 +26,42 @@ class Decay(NamedTuple):
 
     @property
     def known(self) -> Bool[Array, " K"]:
-        """Which lags were measured."""
+        """Which lags have been measured, bool[K]."""
         return self.weight > 0
 
     @property
     def mean(self) -> Float[Array, " K"]:
-        """The mean of what was measured, by lag; zero where nothing was."""
+        """The mean of the measured values by lag, float[K]; zero at lags that have not been measured."""
         return jnp.where(self.known, self.total / jnp.where(self.known, self.weight, 1), 0)
 
 
 def start_decay(num_lags: int) -> Decay:
-    """Nothing measured yet."""
+    """The state in which nothing has been measured."""
     return Decay(jnp.zeros(num_lags, float), jnp.zeros(num_lags, float), jnp.zeros((), jnp.int32))
 
 
 def probe(
     decay: Decay, problem: Problem, params: Params, state: State, batch: Batch, *, every: Any, forget: Any, power: int
 ) -> Decay:
-    """Measures, every so many windows, one loss a row: the last that is scored of the window's first K steps.
+    """Measures one loss per row, once in `every` windows: the last scored loss in the first K steps of the window.
 
-    Costs K steps and their derivative by the state, at one of `every` windows.
+    A measurement costs K steps and their derivative by the state.
 
     Args:
-        decay: what is remembered.
+        decay: the running means.
         problem: the problem.
         params: its parameters.
         state: the state that enters the window, leaves [B, ...].
         batch: the window; rows without a scored step are not counted.
-        every: windows from one measurement to the next.
-        forget: share of the old mean that is replaced by the new one.
-        power: of the norm.
+        every: the number of windows from one measurement to the next.
+        forget: the share of the old mean that is replaced by the new value.
+        power: the power of the norm whose mean is kept.
     """
 
     def measure(decay):
         num_steps = min(len(decay.total), len(batch.weights))
         xs, scored_TB = jax.tree.map(lambda a: a[:num_steps], (batch.xs, batch.weights > 0))
+        # The first True of the reversed steps is the last scored step.
         last_B = num_steps - 1 - jnp.argmax(scored_TB[::-1], axis=0)
         norms_KB = lag_norms(problem, params, state, xs, last_B) ** power
         reached_KB = (jnp.arange(num_steps)[:, None] <= last_B) & scored_TB.any(0)
@@ -81,25 +83,37 @@ def lag_norms(
 ) -> Float[Array, "K B"]:
     """‖∂l_s/∂h_{s-k}‖ for k = 1, ..., K, where s = last_B[b] in row b, and h_{s-k} enters step s - k + 1.
 
-    Zero where that step lies before the first. xs leaves [K, B, ...], state leaves [B, ...].
+    It is zero where this step lies before the first step.
+
+    Args:
+        problem: the problem.
+        params: its parameters.
+        state: the state that enters the first step, leaves [B, ...].
+        xs: what the steps read, leaves [K, B, ...].
+        last_B: the step of each row whose loss is differentiated.
     """
 
     def row(state, xs, s):
         h, others, join = ravel_float(state)
         num_steps = len(jax.tree.leaves(xs)[0])
 
-        def loss(shifts):
-            def body(carry, inputs):
-                h, others = carry
-                x, shift = inputs
-                state, loss = problem.step(params, join(h + shift, others), x)
-                after, others, _ = ravel_float(state)
-                return (after.astype(h.dtype), others), loss
+        def step(params, carry, inputs):
+            h, others = carry
+            x, shift = inputs
+            state, loss = problem.step(params, join(h + shift, others), x)
+            after, others, _ = ravel_float(state)
+            return (after.astype(h.dtype), others), loss
 
-            _, losses = jax.lax.scan(body, (h, others), (xs, shifts))
-            return losses[s]
+        shifts = jnp.zeros((num_steps, h.size), h.dtype)
+        # Only the loss of step s is computed: another one may be NaN, and 0 times its derivative would be NaN as well.
+        advance, loss = split_step(step, params, (h, others), jax.tree.map(lambda a: a[0], (xs, shifts)))
 
-        slopes = jax.grad(loss)(jnp.zeros((num_steps, h.size), h.dtype))
+        def last_loss(shifts):
+            _, between = jax.lax.scan(functools.partial(advance, params), (h, others), (xs, shifts))
+            return loss(params, jax.tree.map(lambda a: a[s], between))
+
+        # The derivative by a shift of the state that enters a step is that by the state itself.
+        slopes = jax.grad(last_loss)(shifts)
         norms = jnp.linalg.norm(slopes.astype(float), axis=1)
         t = s - jnp.arange(num_steps)
         return jnp.where(t >= 0, norms[jnp.maximum(t, 0)], 0)
@@ -108,7 +122,10 @@ def lag_norms(
 
 
 def decay_rate(mean: Float[Array, " K"], fitted: Bool[Array, " K"]) -> Float[Array, ""]:
-    """β of the fit log mean_k = a + k log β, by least squares over the lags `fitted` that rounding leaves; else 0."""
+    """β of the fit log mean_k = a + k log β, by least squares over the lags `fitted`; 0 if they are fewer than two.
+
+    Lags whose mean is a rounding error beside the largest one are left out.
+    """
     fitted &= mean > jnp.finfo(mean.dtype).eps * mean.max()
     weight = jnp.where(fitted, 1.0, 0.0)
     weight /= jnp.maximum(weight.sum(), 1)

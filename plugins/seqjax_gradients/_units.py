@@ -1,12 +1,13 @@
 """The influence matrix of a `Cell` by units, where each parameter feeds one unit and so changes its state alone.
 
-In a layer with state_t = cell(u_t, v_t, state_{t-1}), u_t = x_t W_xh + b_h, v_t = h_{t-1} W_hh, entry i of the last axis
-of W_xh, W_hh, b_h feeds unit i mod hidden. What is kept of M is how each parameter changes the L leaves of its own
-unit's state: leaves [L, n, hidden] for parameters of n hidden numbers. Of J_t the entries within units are kept,
-float[L, L, hidden].
+In a layer with state_t = cell(u_t, v_t, state_{t-1}), u_t = x_t W_xh + b_h, v_t = h_{t-1} W_hh, entry i of the last
+axis of W_xh, W_hh, b_h feeds unit i mod hidden. A unit's state has L numbers, one in each leaf of the state: one in an
+RNN, two in an LSTM. M keeps how each parameter changes these L numbers of its own unit, leaves [L, n, hidden] for a
+parameter array of n · hidden numbers. The dense matrix has these entries and, where units act on each other, further
+ones, which SnAp-1 and RFLO leave out. Of J_t only the entries within units matter then: J[i, j] is how number j of a
+unit before the step changes its number i after the step, float[L, L, hidden].
 """
 
-import functools
 from dataclasses import dataclass
 
 import jax
@@ -17,9 +18,9 @@ from seqjax.gradients import ravel_float
 
 
 def fits(problem, params):
-    """Whether the parameters of a problem feed one unit each: a `Cell` of one layer without embedding.
+    """Whether each parameter of a problem feeds one unit: it is a `Cell` of one layer without embedding.
 
-    Not where a subclass has a `step` or an `init_state` of its own, which may use the parameters in other ways.
+    A subclass with a `step` or an `init_state` of its own may use the parameters in other ways, and does not fit.
     """
     model = getattr(problem, "model", None)
     return (
@@ -34,17 +35,19 @@ def fits(problem, params):
 def zeros(problem, params, state):
     """M = 0."""
     hidden = problem.model.hidden
-    leaves = ravel_float(state)[0].size // hidden
-    return jax.tree.map(lambda a: jnp.zeros((leaves, a.size // hidden, hidden), a.dtype), _unit_params(params))
+    L = ravel_float(state)[0].size // hidden
+    return jax.tree.map(lambda a: jnp.zeros((L, a.size // hidden, hidden), a.dtype), _unit_params(params))
 
 
-def local_jacobians(steps):
-    """J_t within units of all steps, float[T, L, L, hidden]."""
-    problem, params, (s_TS, others_T), join, xs = steps
+def local_jacobians(window):
+    """J_t within units for all steps, float[T, L, L, hidden]."""
+    problem, params, (s_TS, others_T), join, xs = window
     model, hidden = problem.model, problem.model.hidden
     apart = _Apart(model).problem(problem.spec, problem.loss, problem.dtype)
 
     def local_jacobian(s, others, x):
+        # In the derivative of `apart` no unit acts on another one. So one tangent of ones in leaf j gives column j of
+        # all units at once, and L products with J replace L hidden of them.
         def column(ones):
             after = jax.jvp(lambda s: _after(apart, params, join, s, others, x), (s,), (ones,))[1]
             return after.reshape(-1, hidden)
@@ -54,53 +57,71 @@ def local_jacobians(steps):
     return jax.vmap(local_jacobian)(s_TS, others_T, xs)
 
 
-def through(M, J_T, q_TS, steps):
+def through(M, J_T, q_TS, window):
     """M after the window, and Σ_t q_t M_{t-1} like the parameters, where M_t = J_t M_{t-1} + I_t.
 
-    With λ_{t-1} = q_t + J_tᵀ λ_t and P_{t-1} = P_t J_t backwards from λ_T = 0 and P_T = 1, the sum is
-    λ_0 M_0 + Σ_t λ_t I_t, and M_T = P_0 M_0 + Σ_t P_t I_t. So M is not carried from step to step, which would read and
-    write all of it T times: each sum is one product with the derivatives of all steps.
+    M is not carried from step to step, which would read and write all of it T times. Let λ and P run backwards,
+
+        λ_{t-1} = q_t + λ_t J_t,   λ_T = 0        P_{t-1} = P_t J_t,   P_T = 1
+
+    Then Σ_t q_t M_{t-1} = λ_0 M_0 + Σ_t λ_t I_t, and M_T = P_0 M_0 + Σ_t P_t I_t. λ and P are small, [L] and [L, L] for
+    each unit, and both sums over t are one product with the derivatives of all steps.
     """
-    hidden = steps.problem.model.hidden
+    hidden = window.problem.model.hidden
     L = J_T.shape[1]
-    first, passed = _backwards(J_T, q_TS.reshape(len(q_TS), L, hidden).astype(J_T.dtype))
+    # 1 + L rows of L numbers for each unit: λ, then the rows of P.
+    first, rows_T = _backwards(J_T, q_TS.reshape(len(q_TS), L, hidden).astype(J_T.dtype))
 
     def all_after(params):
-        after = functools.partial(_after, steps.problem, params, steps.join)
-        return jax.vmap(after)(*steps.entering, steps.xs)
+        def after(s, others, x):
+            return _after(window.problem, params, window.join, s, others, x)
 
-    s_TS, pull = jax.vjp(all_after, steps.params)
-    cotangents = passed.reshape(-1, *s_TS.shape).astype(s_TS.dtype)  # λ and the L rows of P
-    pulled = _rows(jax.vmap(pull)(cotangents)[0], hidden)
+        before_TS, others_T = window.entering
+        return jax.vmap(after)(before_TS, others_T, window.xs)
 
-    def leaf(M, parts):
+    # Since a parameter changes the state of its own unit alone, Σ_t λ_t I_t is the pull-back of λ, for all units at
+    # once.
+    s_TS, pull = jax.vjp(all_after, window.params)
+    cotangents = rows_T.reshape(1 + L, *s_TS.shape).astype(s_TS.dtype)
+    sums = _by_unit(jax.vmap(pull)(cotangents)[0], hidden)
+
+    def leaf(M, sums):
+        """For M [L, n, hidden] and sums [1 + L, n, hidden] of one parameter array: (M_T, Σ_t q_t M_{t-1})."""
         found = [
             part + sum(a.astype(M.dtype) * M[i] for i, a in enumerate(row))
-            for part, row in zip(parts, first, strict=True)
+            for part, row in zip(sums, first, strict=True)
         ]
         return jnp.stack(found[1:]), found[0]
 
     leaves, structure = jax.tree.flatten(M)
-    found = [leaf(*each) for each in zip(leaves, jax.tree.leaves(pulled), strict=True)]
+    found = [leaf(*each) for each in zip(leaves, jax.tree.leaves(sums), strict=True)]
     M, grads = (jax.tree.unflatten(structure, part) for part in zip(*found, strict=True))
-    return M, _like_params(steps.params, grads)
+    return M, _like_params(window.params, grads)
 
 
-def through_masked(M, seen, J_T, q_TS, steps):
-    """M after the window, where it has been reached, and Σ_t q_t M_{t-1} like the parameters, for L leaves.
+def through_masked(M, seen, J_T, q_TS, window):
+    """The same for the masked matrix of SnAp-1, and which entries of it parameters reach.
 
         M_t = seen_t ∘ (J_t M_{t-1} + I_t),   seen_t = seen_{t-1} or I_t ≠ 0
 
-    The mask changes from step to step, so that M is carried along the window. Where the state has a single leaf the
-    mask changes nothing, and `through` is the faster way: what has not been reached is zero.
+    The mask changes from step to step, so M has to be carried along the window. For a state with L = 1 the mask changes
+    nothing, since the only entry of an unreached unit is zero, and `through` is faster.
+
+    Args:
+        M: leaves [L, n, hidden].
+        seen: the same in bool: where I was not zero at some step since the row was reset.
+        J_T: float[T, L, L, hidden].
+        q_TS: float[T, S].
+        window: the steps.
     """
-    hidden = steps.problem.model.hidden
+    hidden = window.problem.model.hidden
     L = J_T.shape[1]
 
     def direct(s, others, x):
-        """I_t, leaves [L, n, hidden]: the pull-back of ones for each leaf, since a parameter feeds one unit alone."""
-        new, pull = jax.vjp(lambda params: _after(steps.problem, params, steps.join, s, others, x), steps.params)
-        return _rows(jax.vmap(pull)(_ones(L, hidden, new.dtype))[0], hidden)
+        """I_t, leaves [L, n, hidden]."""
+        # A parameter feeds one unit alone, so the pull-back of ones in leaf i gives row i of I for all units at once.
+        new, pull = jax.vjp(lambda params: _after(window.problem, params, window.join, s, others, x), window.params)
+        return _by_unit(jax.vmap(pull)(_ones(L, hidden, new.dtype))[0], hidden)
 
     def body(carry, inputs):
         M, seen, grads = carry
@@ -118,18 +139,26 @@ def through_masked(M, seen, J_T, q_TS, steps):
 
     nothing = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), M)
     q_TLH = q_TS.reshape(len(q_TS), L, hidden)
-    (M, seen, grads), _ = jax.lax.scan(body, (M, seen, nothing), (J_T, q_TLH, steps.entering, steps.xs))
-    return M, seen, _like_params(steps.params, grads)
+    (M, seen, grads), _ = jax.lax.scan(body, (M, seen, nothing), (J_T, q_TLH, window.entering, window.xs))
+    return M, seen, _like_params(window.params, grads)
 
 
 def _backwards(J_T, q_T):
-    """λ and the rows of P: before the first step, nested lists of float[hidden], and after each, [1 + L, T, L, hidden].
+    """λ and the rows of P: before the first step, and after each step.
 
-    Number by number, as lists: as arrays with axes this small it takes thirty times as long on a CPU.
+    Args:
+        J_T: float[T, L, L, hidden].
+        q_T: float[T, L, hidden].
+
+    Returns:
+        Those before the first step, 1 + L lists of L arrays float[hidden], and those after each step, [1 + L, T, L,
+        hidden].
     """
     L = J_T.shape[1]
     zeros, ones = jnp.zeros_like(q_T[0, 0]), jnp.ones_like(q_T[0, 0])
 
+    # The entries are lists of separate arrays [hidden]. As one array, whose axes of size L are that small, the same
+    # product takes thirty times as long on a CPU.
     def back(rows, inputs):
         J, q = inputs
         before = [[sum(a * J[i, j] for i, a in enumerate(row)) for j in range(L)] for row in rows]
@@ -146,30 +175,30 @@ def _unit_params(params):
     return params["layer_0"]
 
 
-def _rows(stacked, hidden):
-    """The parameters that feed units, leaves [L, n, hidden], of trees like the parameters, leaves [L, ...]."""
+def _by_unit(stacked, hidden):
+    """Of trees like the parameters, leaves [K, ...], the parameters that feed units, leaves [K, n, hidden]."""
     return jax.tree.map(lambda a: a.reshape(len(a), -1, hidden), _unit_params(stacked))
 
 
 def _like_params(params, grads):
-    """Sums for the parameters that feed units, like all parameters: zero for the others."""
+    """Sums for the parameters that feed units, leaves [n, hidden], as a tree like all parameters, zero elsewhere."""
     units, back = jax.vjp(_unit_params, params)
     return back(jax.tree.map(lambda g, a: g.reshape(a.shape), grads, units))[0]
 
 
 def _after(problem, params, join, s, others, x):
-    """The float leaves of the state after a step."""
+    """The float leaves of the state after a step, [S]."""
     return ravel_float(problem.step(params, join(s, others), x)[0])[0]
 
 
 def _ones(leaves, hidden, dtype):
-    """Ones for each leaf, float[L, S]."""
+    """For each leaf of the state ones in this leaf and zeros in the others, float[L, S]."""
     return jnp.repeat(jnp.eye(leaves, dtype=dtype), hidden, axis=1)
 
 
 @dataclass(frozen=True)
 class _Apart(Model):
-    """A cell in whose derivative the units of a layer are apart: each acts on itself, by the diagonals of W_hh."""
+    """The same cell with another derivative, in which no unit of the layer acts on another one."""
 
     cell: Cell
 
@@ -179,7 +208,7 @@ class _Apart(Model):
 
 @jax.custom_jvp
 def _recur_apart(h, W_hh, b_hh):
-    """h W_hh + b_hh, whose derivative takes entry i of h to unit i of each block alone."""
+    """h W_hh + b_hh, in whose derivative entry i of h acts on unit i of each block alone: the diagonals of W_hh."""
     return h @ W_hh if b_hh is None else h @ W_hh + b_hh
 
 

@@ -1,4 +1,4 @@
-"""Backpropagation through time, truncated where the bias is estimated to be small enough."""
+"""Backpropagation through time, truncated to as few steps as the estimated bias allows."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,34 +16,35 @@ from ._probe import decay_rate, probe, start_decay
 @register("gradient", "adaptive")
 @dataclass(frozen=True)
 class Adaptive(WeightedEdges):
-    """Truncates to the fewest steps K whose relative bias is estimated to be at most δ.
+    """Truncates to the smallest number of steps K whose relative bias is estimated to be at most δ.
 
-    With φ_k the running mean of ‖∂l_s/∂h_{s-k}‖, and φ_k ≤ φ_τ β^{k-τ} from lag τ on, the gradient of lags 0 to K - 1
-    lacks at most, up to a factor that all lags share,
+    Let φ_k be the running mean of ‖∂l_s/∂h_{s-k}‖, and φ_k ≤ φ_τ β^{k-τ} from lag τ on. Up to a factor that all lags
+    share, the gradient of lags 0 to K - 1 then lacks at most a(K),
 
         a(K) = Σ_{K≤k<τ} φ_k + φ_τ β^{max(K-τ, 0)} / (1 - β)
         K = min{K : a(K) ≤ δ max_n (Σ_{k<n} φ_k - a(n))}
 
     (Aicher, Foti & Fox 2019, "Adaptively truncating backpropagation through time to control gradient bias",
-    arXiv:1905.07473). τ is half of the lags measured, and β is fitted to the log φ_k beyond it; if that does not decay,
-    K is `max_steps`. φ_0, which a scan body does not show, counts as φ_1. The sum of norms stands for the norm of the
-    sum: where lags cancel, the bias is larger than δ.
+    arXiv:1905.07473). τ is half the number of measured lags, and β is fitted to the log φ_k beyond it; if they do not
+    decay, K is `max_steps`. A scan body does not give φ_0, so φ_1 is used for it. The sum of norms is used in place of
+    the norm of the sum: where lags cancel, the bias is larger than δ.
 
-    Cuts as `truncated` with `steps` = K does, so that a loss keeps from 1 to K steps, and the bias is that of K for the
-    last steps before a cut alone. What is chosen is the bias, not the time: compiled code has one shape, and costs as
-    much as `full`, and at one update of `every` a pass by `step` over the first `max_steps` steps.
+    Edges are cut as by `truncated` with `steps` = K. A loss keeps from 1 to K steps, so only the last steps before a
+    cut have the bias that K was chosen for. The strategy controls the bias and saves no time: compiled code has one
+    shape, and takes as long as `full`, plus one pass by `step` over the first `max_steps` steps in one of `every`
+    updates.
     """
 
     delta: Annotated[float, Interval(gt=0)] = 0.1
-    """δ, the relative bias to stay below."""
+    """δ, the largest relative bias."""
     min_steps: Annotated[int, Interval(ge=1)] = 1
-    """Smallest K."""
+    """The smallest K."""
     max_steps: Annotated[int, Interval(ge=1)] = 64
-    """Largest K, and the number of lags measured; K until something has been measured."""
+    """The largest K, and the number of measured lags. K has this value until something has been measured."""
     every: Annotated[int, Interval(ge=1)] = 10
-    """Updates from one measurement to the next."""
+    """The number of updates from one measurement to the next."""
     forget: Annotated[float, Interval(gt=0, le=1)] = 0.1
-    """Share of the running means that a measurement replaces."""
+    """The share of the running means that a measurement replaces."""
 
     claim = "biased"
 
@@ -56,11 +57,11 @@ class Adaptive(WeightedEdges):
             )
 
     def init(self, problem, params, state):
-        """Shared: the decay by lag."""
+        """The running means of the decay by lag are shared by all rows."""
         return Memory(shared=start_decay(self.max_steps))
 
     def edge_weights(self, noise, memory, num_steps):
-        """Zero at positive multiples of K, else one."""
+        """0 at positive multiples of K, else 1."""
         return segment_edges(num_steps, self.steps(memory)), memory
 
     def estimate(self, problem, params, start, memory, batch, noise):
@@ -71,7 +72,7 @@ class Adaptive(WeightedEdges):
         return estimate._replace(memory=memory._replace(shared=decay))
 
     def steps(self, memory: Memory) -> Int[Array, ""]:
-        """K, to which the next window is truncated."""
+        """K for the next window, int32[]."""
         phi, known = memory.shared.mean, memory.shared.known
         k = jnp.arange(1, self.max_steps + 1)
         num_known = known.sum()

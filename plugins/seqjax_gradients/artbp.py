@@ -1,4 +1,4 @@
-"""Backpropagation through time with cuts that grow rarer with their age, reweighted without bias."""
+"""Backpropagation through time with random cuts whose hazard falls with age, reweighted without bias."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,35 +16,34 @@ Hazard = Annotated[float, Interval(ge=0, lt=1)]
 @register("gradient", "artbp")
 @dataclass(frozen=True)
 class ARTBP(RandomCuts):
-    """Anticipated reweighted truncated backpropagation: cuts each edge with hazard c, and reweights what survives.
+    """Anticipated reweighted truncated backpropagation: cuts each edge with hazard c, and reweights the other edges.
 
         z_t = ∂f/∂w + ξ_t ∂f/∂h dh_{t-1}/dw,   ξ_t = 0 with probability c(δ), else 1 / (1 - c(δ))
         c(δ) = (α - 1) / ((α - 2) L_0 + δ)
 
-    δ = 1, 2, ... counts steps since the last cut, over windows, and L_0 is the mean distance between cuts. So long
-    gradients keep a polynomial tail, P(distance > n) ~ n^(1 - α), and little weight where they survive (Tallec &
-    Ollivier 2017, "Unbiasing truncated backpropagation through time", arXiv:1705.08209). With a constant hazard
-    the variance is finite only where c < 1 - ρ², ρ the rate at which the gradient decays by lag.
+    δ = 1, 2, ... counts the steps since the last cut, also across windows, and L_0 is the mean distance between cuts.
+    The distance between cuts has a polynomial tail, P(distance > n) ~ n^(1 - α), so that gradients which travel far
+    have small weights (Tallec & Ollivier 2017, "Unbiasing truncated backpropagation through time", arXiv:1705.08209).
+    With a constant hazard the variance is finite only if c < 1 - ρ², where ρ is the decay of the gradient per lag.
     """
 
     length: Annotated[float, Interval(gt=1)] = 16.0
-    """L_0, the mean number of steps from cut to cut."""
+    """L_0, the mean number of steps from one cut to the next."""
     alpha: Annotated[float, Interval(gt=2)] | None = 4.0
-    """α, the decay of the tail; finite variance of the distance needs α > 3. None: the constant hazard 1 / L_0."""
+    """α, the decay of the tail; the distance has finite variance if α > 3. None: the constant hazard 1 / L_0."""
     table: tuple[Hazard, ...] | None = None
-    """c for δ = 1, 2, ...; the last entry holds from there on, and after a last 0 nothing is cut. Replaces `length` and
-    `alpha`."""
+    """c for δ = 1, 2, ..., in place of `length` and `alpha`. The last entry holds for all larger δ."""
     cap: Annotated[int, Interval(ge=1)] | None = None
-    """Cut always at δ = cap, so that the gradient travels through at most `cap` steps. This is biased: see `kept`."""
+    """Always cut at δ = cap, so that the gradient travels through at most `cap` steps. This is biased, see `kept`."""
 
     def __post_init__(self):
         super().__post_init__()
         if self.table == ():
-            raise Error("ARTBP cannot be made: table = () has no hazard; leave it out, or give it one")
+            raise Error("ARTBP cannot be made: table = () has no hazard; leave it out, or give it at least one")
 
     @property
     def claim(self):  # type: ignore[override]
-        """Unbiased without a cap."""
+        """A cap makes it biased."""
         return "unbiased" if self.cap is None else "biased"
 
     def hazard(self, age, shared):
@@ -55,13 +54,14 @@ class ARTBP(RandomCuts):
     def kept(self, max_lag: int) -> np.ndarray:
         """The share of the gradient at lags 0 to `max_lag` that the mean keeps, float64[max_lag + 1]: 1 without a cap.
 
-        What travels k steps crosses k edges in a row. If the first has age a, the mean of their product of ξ is 1 where
-        all of them may survive, a + k < cap, and else 0. Long after the start an edge has age a with a probability
-        proportional to S(a) = Π_{i<a} (1 - c(i + 1)), the probability that a cut is followed by a kept edges. Hence
+        The part that travels k steps crosses k consecutive edges. If the first of them has age a, the mean of the
+        product of their ξ is 1 if all of them may survive, a + k < cap, and else 0. Long after the start an edge has
+        age a with a probability proportional to S(a) = Π_{i<a} (1 - c(i + 1)), which is the probability that after a
+        cut at least a edges are kept. Hence
 
             kept_k = Σ_{a < cap - k} S(a) / Σ_{a < cap} S(a)
 
-        Only lag 0 is kept in full, and from lag `cap` on nothing is.
+        Only lag 0 is kept in full, and nothing is kept from lag `cap` on.
         """
         kept = np.ones(max_lag + 1)
         if self.cap is not None:

@@ -16,16 +16,17 @@ class Discounted(WeightedEdges):
 
         dh_t/dw = ∂f/∂w + λ ∂f/∂h dh_{t-1}/dw
 
-    so that the part which travels k steps back counts λ^k: a cut without an edge. 0 is `sliding` over one step, 1 is
-    `full`. The state that the window starts with lies one step before its first step, and is discounted too. It is the
-    mean of random cuts with probability 1 - λ whose survivors are not reweighted.
+    The part that travels k steps back is multiplied by λ^k, so that no lag is cut off suddenly. λ = 0 is `sliding` over
+    one step, and λ = 1 is `full`. The state with which the window starts lies one step before its first step, and is
+    discounted as well. The gradient is the mean of one whose edges are cut at random with probability 1 - λ, without
+    reweighting.
     """
 
     discount: Annotated[float, Interval(ge=0, le=1)] = 0.9
-    """λ, the share of the gradient that passes from one step to the step before."""
+    """λ, the share of the gradient that passes from one step to the previous one."""
 
     claim = "biased"
 
     def edge_weights(self, noise, memory, num_steps):
-        """λ everywhere."""
+        """λ at every step."""
         return jnp.full(num_steps, self.discount, float), memory

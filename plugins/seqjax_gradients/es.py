@@ -1,4 +1,4 @@
-"""Evolution strategies on windows."""
+"""Evolution strategies, applied to single windows."""
 
 import functools
 from dataclasses import dataclass
@@ -16,23 +16,23 @@ from seqjax.gradients import sign_patterns, weighted_sum
 @register("gradient", "es")
 @dataclass(frozen=True)
 class ES(SequenceGradient):
-    """Slopes of a window's loss from differences between perturbed parameters, without differentiating.
+    """Estimates the gradient from the losses at perturbed parameters, without differentiating.
 
         g = 1/(N σ²) Σ_i ε_i L(θ + ε_i),   ε ∈ {±σ}^P, in pairs ε and -ε
 
-    L is the loss of the window, all particles starting in the state that enters it, so nothing is known of what that
-    state owes to the parameters: truncated ES, for the gradient of the window and not of the history (Metz et al. 2019,
-    arXiv:1810.10180). With signs the mean of g, entry by entry, is the difference quotient
-    E[L(.., θ_j + σ, ..) - L(.., θ_j - σ, ..)] / 2σ over the signs of the other entries: the slope along θ_j of a loss
-    smoothed uniformly over ±σ along θ_j and over the corners ±σ of the others. Normal noise would give the gradient of
-    the loss smoothed by N(0, σ²); both agree to order σ², and are exact for a loss linear in θ. Signs have the smaller
-    variance, and can be listed.
+    L is the loss of the window. All particles start in the state that enters it, so the influence of the parameters on
+    this state is not seen: this is truncated ES, for the gradient of the window and not of the history (Metz et al.
+    2019, arXiv:1810.10180). The mean of g_j is the difference quotient E[L(.., θ_j + σ, ..) - L(.., θ_j - σ, ..)] / 2σ
+    over the signs of the other entries. It is the slope along θ_j of a smoothed loss: uniformly over ±σ along θ_j, and
+    over the corners ±σ of the other entries. Normal noise would give the gradient of the loss smoothed by N(0, σ²).
+    Both agree to order σ², and are exact for a loss linear in θ. Signs have the smaller variance, and their outcomes
+    can be listed.
     """
 
     particles: Annotated[int, Interval(ge=2), MultipleOf(2)] = 32
-    """N, the number of perturbed copies of a row: even, for pairs."""
+    """N, the number of perturbed copies of a row. It is even, since they come in pairs."""
     sigma: Annotated[float, Interval(gt=0)] = 0.1
-    """σ, the size of the perturbations: of every parameter."""
+    """σ, the size of the perturbation of every parameter."""
 
     claim = "biased"
     of = "window"
@@ -46,7 +46,7 @@ class ES(SequenceGradient):
         return sign_patterns(self.particles // 2, ravel_pytree(params)[0].size)
 
     def one(self, problem, params, start, memory, xs, weights, noise):
-        """Every particle through the window, and the row itself."""
+        """Takes every particle through the window, and the unperturbed row."""
         theta, unravel = ravel_pytree(params)
         eps = perturbations(noise, self.sigma, theta.dtype)
 
@@ -60,17 +60,17 @@ class ES(SequenceGradient):
 
 
 def perturbations(noise, sigma, dtype):
-    """ε float[N/2, P]."""
+    """The first ε of each pair, float[N/2, P], from signs bool[N/2, P]."""
     return jnp.where(noise, sigma, -sigma).astype(dtype)
 
 
 def run_window(problem, params, state, xs, weights):
-    """The state after the window, and its loss."""
+    """The state after the window, and the loss of the window."""
     state, losses = jax.lax.scan(functools.partial(problem.step, params), state, xs)
     return state, weighted_sum(weights, losses)
 
 
 def slope(losses, eps, sigma):
-    """1/(N σ²) Σ_i ε_i L_i, from the losses [N] at all ε, then at all -ε: float[P]."""
+    """1/(N σ²) Σ_i ε_i L_i, float[P], from the losses [N] at all ε followed by those at all -ε."""
     plus, minus = jnp.split(losses.astype(eps.dtype), 2)
     return (plus - minus) @ eps / (len(losses) * sigma**2)

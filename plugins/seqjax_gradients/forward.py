@@ -18,10 +18,10 @@ class Forward(SequenceGradient):
 
         g = (∂L/∂θ · v) v,   v ∈ {±1}^P
 
-    so E[g] = ∂L/∂θ, as E[v vᵀ] = 1 (Baydin et al. 2022, "Gradients without backpropagation", arXiv:2202.08587; Silver
-    et al. 2022, "Learning by directional gradient descent"). L is the loss of the window, v is drawn for each row and
-    window, and signs give the smallest variance. Nothing is stored along the window: one pass forwards gives the loss
-    and its slope. The variance is about P |∂L/∂θ|², P parameters.
+    so E[g] = ∂L/∂θ, since E[v vᵀ] = 1 (Baydin et al. 2022, "Gradients without backpropagation", arXiv:2202.08587;
+    Silver et al. 2022, "Learning by directional gradient descent"). L is the loss of the window, v is drawn for each
+    row and window, and signs give the smallest variance. Nothing is stored along the window: one forward pass gives the
+    loss and its slope. The variance is about P |∂L/∂θ|², for P parameters.
     """
 
     claim = "unbiased"
@@ -36,7 +36,7 @@ class Forward(SequenceGradient):
         return sign_patterns(ravel_pytree(params)[0].size)
 
     def one(self, problem, params, start, memory, xs, weights, noise):
-        """One jvp through the window."""
+        """One forward-mode derivative (jvp) through the window."""
         theta, unravel = ravel_pytree(params)
         v = jnp.where(noise, 1, -1).astype(theta.dtype)
 

@@ -17,30 +17,31 @@ from .es import perturbations, run_window, slope
 @register("gradient", "pes")
 @dataclass(frozen=True)
 class PES(SequenceGradient):
-    """Evolution strategies whose particles live on from window to window.
+    """Evolution strategies whose particles are carried from window to window.
 
         A_i ← A_i + ε_i,   g = 1/(N σ²) Σ_i A_i L_i(θ + ε_i),   ε ∈ {±σ}^P, in pairs ε and -ε
 
-    L_i is the loss of the window for particle i, which starts in the state that it reached itself; ε_i is drawn anew
-    for each window, and A_i is all that has perturbed the particle since the row was reset (Vicol, Metz &
+    L_i is the loss of the window for particle i, which starts in the state that this particle has reached. ε_i is drawn
+    anew for each window, and A_i is the sum of all perturbations of the particle since the row was reset (Vicol, Metz &
     Sohl-Dickstein 2021, "Unbiased gradient estimation in unrolled computation graphs with persistent evolution
-    strategies", arXiv:2112.13835). Windows are the paper's unrolls. At fixed parameters the mean, summed over windows,
-    is the gradient through the whole history of a smoothed loss, in which each window has perturbed parameters of its
-    own: exact for a loss linear in θ, and else biased to order σ². What smoothing signs mean is in `es`. The loss and
-    the state that are returned are those of a row which nothing perturbs. Costs N + 1 forward passes, and a row holds
-    the states of its particles and N/2 times P numbers, P parameters; the variance grows with the number of windows.
+    strategies", arXiv:2112.13835). Windows are the unrolls of the paper. At fixed parameters the mean, summed over
+    windows, is the gradient through the whole history of a smoothed loss, in which the parameters are perturbed in each
+    window independently. It is exact for a loss linear in θ, and else biased to order σ²; `es` says how signs smooth a
+    loss. The returned loss and state are those of an unperturbed row. The strategy costs N + 1 forward passes. A row
+    holds the states of its particles and N/2 times P numbers, for P parameters. The variance grows with the number of
+    windows.
     """
 
     particles: Annotated[int, Interval(ge=2), MultipleOf(2)] = 32
-    """N, the number of perturbed copies of a row: even, for pairs."""
+    """N, the number of perturbed copies of a row. It is even, since they come in pairs."""
     sigma: Annotated[float, Interval(gt=0)] = 0.1
-    """σ, the size of the perturbations: of every parameter."""
+    """σ, the size of the perturbation of every parameter."""
 
     claim = "biased"
     of = "history"
 
     def init(self, problem, params, state):
-        """No window yet; A = 0, float[N/2, P]; the particles' states, leaves [N, ...]."""
+        """Whether a window has been run (no), A = 0, float[N/2, P], and the particles' states, leaves [N, ...]."""
         theta, _ = ravel_pytree(params)
         states = jax.tree.map(lambda a: jnp.repeat(a[None], self.particles, 0), state)
         A = jnp.zeros((self.particles // 2, theta.size), theta.dtype)
@@ -57,14 +58,14 @@ class PES(SequenceGradient):
         return sign_patterns(*A.shape)
 
     def one(self, problem, params, start, memory, xs, weights, noise):
-        """Every particle on through the window, and the row itself."""
+        """Takes every particle through the window, and the unperturbed row."""
         theta, unravel = ravel_pytree(params)
         begun, A, states = memory.rows
         eps = perturbations(noise, self.sigma, theta.dtype)
 
         def run(eps, state):
             params = unravel(theta + eps)
-            first = start(params)  # what a reset row starts in depends on the perturbed parameters
+            first = start(params)  # the initial state of a reset row depends on the perturbed parameters
             state = jax.tree.map(lambda a, b: jnp.where(begun, a, b), state, first)
             return run_window(problem, params, state, xs, weights)
 

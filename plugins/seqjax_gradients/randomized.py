@@ -16,7 +16,7 @@ Probability = Annotated[float, Interval(gt=0, le=1)]
 @register("gradient", "randomized")
 @dataclass(frozen=True)
 class Randomized(WeightedEdges):
-    """Cuts at random, and reweights what survives so that the mean is the full gradient.
+    """Cuts edges at random, and reweights the other edges so that the mean is the full gradient.
 
         z_t = ∂f/∂w + ξ_t ∂f/∂h dh_{t-1}/dw,   ξ_t = 1/π_t with probability π_t, else 0
 
@@ -24,7 +24,7 @@ class Randomized(WeightedEdges):
     """
 
     keep_prob: Probability | tuple[Probability, ...] = 0.9
-    """π_t, the probability that the gradient passes from step t to t - 1: one number, or one for each step."""
+    """π_t, the probability that the gradient passes from step t to step t - 1: one number, or one for each step."""
 
     claim = "unbiased"
 

@@ -15,10 +15,10 @@ class RTRL(Influence):
         M_t = J_t M_{t-1} + I_t,   J_t = ∂s_t/∂s_{t-1},   I_t = ∂s_t/∂θ
         dl_t/dθ = ∂l_t/∂s_{t-1} M_{t-1} + ∂l_t/∂θ
 
-    M is carried from window to window, so nothing is cut. Exact at fixed parameters: after an update the
-    carried M is that of the parameters before it. Costs S·P numbers and S²·P multiplications a row and step,
-    S state units and P parameters (Williams & Zipser 1989, "A learning algorithm for continually running
-    fully recurrent neural networks").
+    (Williams & Zipser 1989, "A learning algorithm for continually running fully recurrent neural networks"). M is
+    carried from window to window, so nothing is cut. The gradient is exact at fixed parameters; after an update the
+    carried M still belongs to the parameters before it. It costs S·P numbers per row and S²·P multiplications per row
+    and step, for S state units and P parameters.
     """
 
     claim = "exact"

@@ -1,4 +1,4 @@
-"""Backpropagation through time, each loss exactly so many steps back."""
+"""Backpropagation through time, in which each loss is differentiated a fixed number of steps back."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,49 +8,53 @@ import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import Gradient, register
-from seqjax.gradients import Estimate, Linear, forward, split_float, weighted_sum
+from seqjax.gradients import Estimate, StepDerivatives, record_steps, split_float, weighted_sum
 
 
 @register("gradient", "sliding")
 @dataclass(frozen=True)
 class Sliding(Gradient):
-    """Differentiates each loss through exactly its last `steps` steps: the parts of the gradient of lag 0 to K - 1.
+    """Differentiates each loss through exactly its last `steps` steps: the parts of the gradient of lags 0 to K - 1.
 
         g = Σ_t ∂l_t/∂w + Σ_{k=1}^{K-1} λ^(k)_t ∂s_t/∂w,   λ^(1)_{t-1} = ∂l_t/∂s_{t-1},   λ^(k+1)_{t-1} = λ^(k)_t J_t
 
     (Williams & Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network
-    trajectories": BPTT(K)). K - 1 cotangents go back side by side, so a step back costs K - 1 times that of the
-    full gradient; the parameters' part is one product for all. Nothing is stored from window to window, so the first
-    K - 1 losses of a window reach back to its start and no further.
+    trajectories": BPTT(K)). K - 1 cotangents are carried back side by side, so a backward step costs K - 1 times as
+    much as with the full gradient; the part of the parameters is one product for all of them. Nothing is stored from
+    window to window, so the first K - 1 losses of a window reach back to its start and no further.
     """
 
     steps: Annotated[int, Interval(ge=1)] = 10
-    """K, how many steps each loss is differentiated through, its own among them."""
+    """K, the number of steps that each loss is differentiated through, including its own."""
 
     claim = "biased"
     of = "window"
 
     def estimate(self, problem, params, start, memory, batch, noise):
         state = start(params)
-        after, losses, steps = forward(problem, params, state, batch.xs, batch.weights)
+        after, losses, steps = record_steps(problem, params, state, batch.xs, batch.weights)
         loss = weighted_sum(batch.weights, losses)
-        linear = Linear.of(problem, params, state)
-        direct, q = linear.losses(steps)
+        derivatives = StepDerivatives.of(problem, params, state)
+        direct, q = derivatives.of_losses(steps)
         if self.steps == 1 or not steps.floats:
             return Estimate(loss, direct, after, memory)
 
+        # λ^(1), ..., λ^(K-1) of the state that step t returns, leaves [K - 1, B, ...]. One step further back each of
+        # them moves up by one place, and the oldest is dropped. All of them meet the same ∂s_t/∂w, so their sum is
+        # kept.
         def back(cotangents, inputs):
             step, q = inputs
-            passed = linear.back(cotangents, step)
+            passed = derivatives.back(cotangents, step)
             return jax.tree.map(lambda q, a: jnp.concatenate([q[None], a[:-1]]), q, passed), _sum(cotangents)
 
         nothing = [jnp.zeros((self.steps - 1, *a.shape[1:]), a.dtype) for a in steps.floats]
         entering, through = jax.lax.scan(back, nothing, (steps, q), reverse=True)
+        # A learned initial state lies one step before the first step.
         _, pull = jax.vjp(lambda params: split_float(start(params))[0], params)
-        parts = direct, linear.to_params(steps)(through), pull(_sum(entering))[0]
+        parts = direct, derivatives.to_params(steps)(through), pull(_sum(entering))[0]
         return Estimate(loss, jax.tree.map(lambda *a: sum(a), *parts), after, memory)
 
 
 def _sum(cotangents):
-    """Over the lags."""
+    """The sum over the lags."""
     return [a.sum(0) for a in cotangents]

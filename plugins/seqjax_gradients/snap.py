@@ -19,22 +19,23 @@ from ._influence import Influence
 class SnAp(Influence):
     """RTRL whose influence matrix keeps what a parameter reaches within n steps (Menick et al. 2021, arXiv:2006.07232).
 
-        M_t = mask ∘ (J_t M_{t-1} + I_t),   J_t = ∂s_t/∂s_{t-1},   I_t = ∂s_t/∂θ
+        M_t = mask_t ∘ (J_t M_{t-1} + I_t),   J_t = ∂s_t/∂s_{t-1},   I_t = ∂s_t/∂θ
         dl_t/dθ ≈ ∂l_t/∂s_{t-1} M_{t-1} + ∂l_t/∂θ
 
-    The mask is where I + |J| I + ... + |J|^{n-1} I is not zero, I and J being zero where they have been zero at all
-    steps since the row was reset. M is carried from window to window. With n as large as the state has units nothing
-    that is reached is left out, and this is RTRL. The loss of a step is a function of the state before it, so the last
-    J on the way to a loss is whole: one step more than where the loss is a function of the masked s_t.
+    mask_t is where I + |J| I + ... + |J|^{n-1} I is not zero. Here an entry of I or J counts as zero if it has been
+    zero at all steps from the reset of the row up to step t. M and the mask are carried from window to window. If n is
+    as large as the number of state units, nothing that is reached is left out, and this is RTRL. The loss of a step is
+    a function of the state before it, so the last J on the way to a loss is whole: the gradient reaches one step
+    further than where the loss is a function of the masked s_t.
 
-    n = 1, for a `Cell` of one layer without embedding: a number is kept for each parameter and leaf of the state. With
-    one leaf a step costs about as much as with its gradient; with two, as in an LSTM, four to eight times as much.
-    Otherwise M is kept whole, S·P numbers a row, and a step costs as much as with RTRL or more: that shows what n does,
-    and is no way to be fast.
+    n = 1, for a `Cell` of one layer without embedding: one number is kept for each parameter and leaf of the state. If
+    the state has one leaf, a step takes about as long as with its gradient; if it has two, as in an LSTM, four to eight
+    times as long. In all other cases M is kept whole, S·P numbers per row, and a step takes as long as with RTRL or
+    longer. That shows the effect of n on the gradient; it is not an efficient implementation.
     """
 
     n: Annotated[int, Interval(ge=1)] = 1
-    """Within how many steps a state unit must be reached for its entry to be kept."""
+    """The number of steps within which a state unit must be reached for its entry to be kept."""
 
     claim = "biased"
 
@@ -42,10 +43,11 @@ class SnAp(Influence):
         return self.n == 1 and _units.fits(problem, params)
 
     def init(self, problem, params, state):
+        """M = 0, and where I and J were ever not zero: nowhere yet."""
         M = super().init(problem, params, state).rows
         if not self.by_units(problem, params):
             return Memory(rows=(M, jnp.zeros(M.shape, bool), jnp.zeros((len(M), len(M)), bool)))
-        if len(jax.tree.leaves(M)[0]) == 1:
+        if len(jax.tree.leaves(M)[0]) == 1:  # the mask changes nothing, see `_units.through_masked`
             return Memory(rows=M)
         return Memory(rows=(M, jax.tree.map(lambda a: jnp.zeros(a.shape, bool), M)))
 
@@ -61,15 +63,18 @@ class SnAp(Influence):
         seen, joined = seen | (I != 0), joined | (J != 0)
         return jnp.where(self._reached(seen, joined), J @ M + I, 0), seen, joined
 
-    def through_units(self, carried, q_TS, steps):
-        J_T = _units.local_jacobians(steps).astype(q_TS.dtype)
+    def through_units(self, carried, q_TS, window):
+        J_T = _units.local_jacobians(window).astype(q_TS.dtype)
         if J_T.shape[1] == 1:
-            return _units.through(carried, J_T, q_TS, steps)
-        *carried, grads = _units.through_masked(*carried, J_T, q_TS, steps)
-        return tuple(carried), grads
+            return _units.through(carried, J_T, q_TS, window)
+        M, seen = carried
+        M, seen, grads = _units.through_masked(M, seen, J_T, q_TS, window)
+        return (M, seen), grads
 
     def _reached(self, seen, joined):
-        """The mask, from where I and J were ever not zero."""
+        """The mask bool[S, P], from where I and J were ever not zero, bool[S, P] and bool[S, S]."""
+        # With 1 + |J| in the place of |J| the power n - 1 holds all shorter paths, too. Entries count paths; capped at
+        # 1 they stay finite. More hops than there are units reach nothing new.
         one_hop = (joined | jnp.eye(len(joined), dtype=bool)).astype(float)
         hops = min(self.n - 1, len(joined))
         within = jax.lax.fori_loop(0, hops, lambda _, r: jnp.minimum(one_hop @ r, 1), jnp.eye(len(joined)))

@@ -1,4 +1,4 @@
-"""Backpropagation through time, regularly truncated."""
+"""Backpropagation through time, truncated at regular intervals."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,15 +16,15 @@ class Truncated(WeightedEdges):
 
         dh_t/dw = ∂f/∂w + ξ_t ∂f/∂h dh_{t-1}/dw,   ξ_t = 0 if t is a positive multiple of `steps`, else 1
 
-    The window is a row of independent segments. Its first step is not cut, so that a learned initial state
-    gets its gradient; the edge between windows is the sampler's (Williams & Peng 1990).
+    (Williams & Peng 1990). The window is a sequence of independent segments. Its first step is not cut, so that a
+    learned initial state gets its gradient. Where one window ends and the next one starts is decided by the sampler.
     """
 
     steps: Annotated[int, Interval(ge=1)] = 10
-    """Length of a segment in time steps."""
+    """The length of a segment in time steps."""
 
     claim = "biased"
 
     def edge_weights(self, noise, memory, num_steps):
-        """Zero at positive multiples of `steps`, else one."""
+        """0 at positive multiples of `steps`, else 1."""
         return segment_edges(num_steps, self.steps), memory

@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import SequenceGradient, register
-from seqjax.gradients import Memory, depends_on, ravel_float, sign_patterns, weighted_sum
+from seqjax.gradients import Memory, depends_on, ravel_float, replace_unscored, sign_patterns, split_step, weighted_sum
+
+SMALL = 1e-7
+"""What is added to a norm, so that no ρ is zero or infinite."""
 
 
 @register("gradient", "uoro")
@@ -23,10 +26,11 @@ class UORO(SequenceGradient):
         s̃ ← ρ0 u + ρ1 ν,   θ̃ ← θ̃ / ρ0 + w / ρ1
         dl_t/dθ ≈ (q_t · s̃_{t-1}) θ̃_{t-1} + ∂l_t/∂θ,   q_t = ∂l_t/∂s_{t-1}
 
-    What the state of a reset row owes to the parameters is mixed in first, with J = 1 and signs of its own. Each norm
-    has a small number added to it: any ρ > 0 leaves the mean as it is. Unbiased at fixed parameters, with a large
-    variance: after an update the carried s̃ and θ̃ are those of the parameters before it. Costs a few forward and
-    backward steps, and S + P numbers a row beside the states of the window, S state units and P parameters.
+    The influence of the parameters on the state of a reset row is mixed in first, with J = 1 and signs of its own. Each
+    norm has a small number added to it: any ρ > 0 leaves the mean as it is. The gradient is unbiased at fixed
+    parameters, with a large variance; after an update the carried s̃ and θ̃ still belong to the parameters before it.
+    It costs a few forward and backward steps, and S + P numbers per row besides the states of the window, for S state
+    units and P parameters.
     """
 
     claim = "unbiased"
@@ -39,7 +43,7 @@ class UORO(SequenceGradient):
         return Memory(rows=(jnp.zeros(s.size, dtype), jax.tree.map(jnp.zeros_like, params)))
 
     def draw(self, key, problem, params, memory, num_steps):
-        """Where ν is 1, bool[1 + T, S]: of the start and of each step."""
+        """Where ν is 1, bool[1 + T, S]: for the start and for each step."""
         size = memory.rows[0].size
         bits = jax.random.bits(key, (1 + num_steps, -(-size // 8)), jnp.uint8)
         return jnp.unpackbits(bits, axis=1)[:, :size].astype(bool)
@@ -49,71 +53,92 @@ class UORO(SequenceGradient):
         return sign_patterns(1 + num_steps, memory.rows[0].size)
 
     def one(self, problem, params, start, memory, xs, weights, noise):
-        """Carries s̃ and θ̃ along the window, then sums the gradient."""
+        """Carries s̃ and θ̃ along the window, then sums the gradient over all steps at once.
+
+        θ̃ is as large as the parameters. Adding c_t θ̃_{t-1}, c_t = w_t q_t · s̃_{t-1}, to the gradient at each step
+        would read and write it T times. Instead the scalars c_t, ρ0 and ρ1 are recorded, from which `shares` finds how
+        much the sum holds of the first θ̃ and of each step's w.
+        """
         nu_TS = jnp.where(noise, 1, -1).astype(memory.rows[0].dtype)
-        s, pull = jax.vjp(lambda params: ravel_float(start(params))[0], params)
+        s, pull_start = jax.vjp(lambda params: ravel_float(start(params))[0], params)
         _, others, join = ravel_float(start(params))
 
-        def step(params, s, others, x):
-            state, loss = problem.step(params, join(s, others), x)
-            s, others, _ = ravel_float(state)
-            return (s, loss), others
+        def step(params, state, x):
+            """A step on a state that is split into its float vector and its other leaves."""
+            after, loss = problem.step(params, join(*state), x)
+            return ravel_float(after)[:2], loss
 
         def states(params):
             x = jax.tree.map(lambda a: a[0], xs)
-            return ravel_float(start(params))[0], step(params, s, others, x)[0][0]
+            return ravel_float(start(params))[0], step(params, (s, others), x)[0][0]
 
         split, join_theta = _split(depends_on(states, params))
 
         def body(carry, inputs):
-            s, others, s_tilde, theta_tilde = carry
+            (s, others), s_tilde, theta_tilde = carry
             x, nu = inputs
-
-            def along(s):
-                (s, _), after = step(params, s, others, x)
-                return s, after
-
-            new, u, after = jax.jvp(along, (s,), (s_tilde.astype(s.dtype),), has_aux=True)
-            _, pull = jax.vjp(lambda params: step(params, s, others, x)[0][0], params)
+            # u = J s̃ by forward mode, w = νᵀ I by reverse mode; neither J nor I is formed.
+            new, u, others_after = jax.jvp(
+                lambda s: step(params, (s, others), x)[0], (s,), (s_tilde.astype(s.dtype),), has_aux=True
+            )
+            _, pull = jax.vjp(lambda params: step(params, (s, others), x)[0][0], params)
             tilde, rhos = mix(u.astype(nu.dtype), theta_tilde, nu, split(*pull(nu.astype(s.dtype))))
-            return (new, after, *tilde), (s, others, s_tilde, rhos)
+            return ((new, others_after), *tilde), ((s, others), s_tilde, rhos)
 
         s_tilde, theta_tilde = memory.rows
-        (w,) = pull(nu_TS[0].astype(s.dtype))
+        (w,) = pull_start(nu_TS[0].astype(s.dtype))
         (s_tilde, theta_tilde), _ = mix(s_tilde, theta_tilde, nu_TS[0], w)
-        end, entering = jax.lax.scan(body, (s, others, s_tilde, split(theta_tilde)), (xs, nu_TS[1:]))
-        s_TS, others_T, s_tilde_TS, rhos_T = entering
+        carry = (s, others), s_tilde, split(theta_tilde)
+        (end, s_tilde, theta_end), (entering, s_tilde_TS, rhos_T) = jax.lax.scan(body, carry, (xs, nu_TS[1:]))
+
+        s_TS, others_T = entering
+        advance, loss = split_step(step, params, (s, others), jax.tree.map(lambda a: a[0], xs))
 
         def steps(params, s_TS):
-            return jax.vmap(step, (None, 0, 0, 0))(params, s_TS, others_T, xs)[0]
+            """The float vectors of the states after all steps, and the losses."""
+            (after_TS, _), between = jax.vmap(advance, (None, 0, 0))(params, (s_TS, others_T), xs)
+            between = replace_unscored(between, weights != 0)
+            return after_TS, jax.vmap(lambda between: loss(params, between), axis_size=len(weights))(between)
 
         (_, losses), (_, c_T) = jax.jvp(lambda s_TS: steps(params, s_TS), (s_TS,), (s_tilde_TS.astype(s_TS.dtype),))
-        (_, _), pull = jax.vjp(lambda params: steps(params, s_TS), params)
+        _, pull = jax.vjp(lambda params: steps(params, s_TS), params)
         weights = weights.astype(losses.dtype)
-        left, of_w_T = shares((weights * c_T).astype(nu_TS.dtype), *rhos_T)
+        of_theta, of_w_T = shares((weights * c_T).astype(nu_TS.dtype), *rhos_T)
+        # Since w_t = ν_tᵀ I_t, the sum of all w is the pull-back of their shares times ν. The direct part ∂l_t/∂θ is
+        # the pull-back of the weights. Both are one product.
         (grads,) = pull(((of_w_T[:, None] * nu_TS[1:]).astype(s.dtype), weights))
-        grads = jax.tree.map(lambda g, t: g + left.astype(g.dtype) * t, grads, theta_tilde)
-        memory = Memory(rows=(end[2], join_theta(end[3], theta_tilde)))
-        return weighted_sum(weights, losses), grads, join(*end[:2]), memory
+        grads = jax.tree.map(lambda g, t: g + of_theta.astype(g.dtype) * t, grads, theta_tilde)
+        memory = Memory(rows=(s_tilde, join_theta(theta_end, theta_tilde)))
+        return weighted_sum(weights, losses), grads, join(*end), memory
 
 
 def mix(u, theta_tilde, nu, w):
-    """((s̃, θ̃), (ρ0, ρ1)) of the sum u θ̃ᵀ + ν wᵀ, which is the mean of s̃ θ̃ᵀ."""
-    norm_u, norm_theta, norm_nu, norm_w = (_norm(tree, nu.dtype) + 1e-7 for tree in (u, theta_tilde, nu, w))
+    """The random vectors s̃ and θ̃ with E s̃ θ̃ᵀ = u θ̃ᵀ + ν wᵀ, and (ρ0, ρ1).
+
+    (ρ0 u + ρ1 ν)(θ̃ / ρ0 + w / ρ1)ᵀ is this sum plus two products that change their sign with ν, so that their mean is
+    zero. ρ0 and ρ1 give the two factors of each product equal norms, for which the variance is smallest.
+
+    Args:
+        u: float[S].
+        theta_tilde: θ̃, like the parameters or some of them.
+        nu: ν, float[S].
+        w: like θ̃.
+    """
+    norm_u, norm_theta, norm_nu, norm_w = (_norm(tree, nu.dtype) + SMALL for tree in (u, theta_tilde, nu, w))
     rho_0, rho_1 = jnp.sqrt(norm_theta / norm_u), jnp.sqrt(norm_w / norm_nu)
     theta_tilde = jax.tree.map(lambda t, w: t / rho_0.astype(t.dtype) + w / rho_1.astype(t.dtype), theta_tilde, w)
     return (rho_0 * u + rho_1 * nu, theta_tilde), (rho_0, rho_1)
 
 
 def _split(is_used):
-    """Takes apart the leaves of the parameters that feed no state: their θ̃ is zero, and stays so.
+    """Separates the parameters that feed the state from the others, whose θ̃ is zero at all steps.
 
     Args:
-        is_used: for each leaf, whether it feeds the state.
+        is_used: for each leaf of the parameters, whether it feeds the state.
 
     Returns:
-        `split(tree)`, the leaves that do of a tree like the parameters, and `join(leaves, tree)`, the tree with them put
-        in.
+        `split(tree)`, the leaves of a tree like the parameters that feed the state; and `join(leaves, tree)`, the tree
+        with these leaves replaced.
     """
 
     def split(tree):
@@ -128,15 +153,15 @@ def _split(is_used):
 
 
 def shares(c_T, rho_0_T, rho_1_T):
-    """How Σ_t c_t θ̃_{t-1} is made up of the first θ̃ and of each w: c_t = q_t · s̃_{t-1}.
+    """How much Σ_t c_t θ̃_{t-1} holds of the first θ̃, float[], and of each step's w, float[T].
 
-    All w of a window weighed and added are one product of all steps at once, which takes a fraction of the time that
-    adding c_t θ̃_{t-1} to the gradient at each step does.
+    θ̃_t = θ̃_{t-1} / ρ0_t + w_t / ρ1_t. Let a_t be the share of θ̃_t in the terms that follow step t, a_T = 0. Then
+    a_{t-1} = c_t + a_t / ρ0_t, and the share of w_t is a_t / ρ1_t.
     """
 
-    def back(of_theta, inputs):
+    def back(a, inputs):
         c, rho_0, rho_1 = inputs
-        return c + of_theta / rho_0, of_theta / rho_1
+        return c + a / rho_0, a / rho_1
 
     return jax.lax.scan(back, jnp.zeros_like(c_T[0]), (c_T, rho_0_T, rho_1_T), reverse=True)
 

@@ -1,4 +1,4 @@
-"""What a gradient strategy costs and how wrong it is: `lags`, `measure`, `jacobians`."""
+"""How biased, how noisy and how expensive a gradient strategy is, measured on any scan body."""
 
 import lazy_loader
 

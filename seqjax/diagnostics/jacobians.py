@@ -1,4 +1,4 @@
-"""`jacobians`: how a recurrent state forgets, from the Jacobians of its steps."""
+"""`jacobians`: how fast a recurrent state forgets, from the Jacobians of its steps."""
 
 import functools
 import math
@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from seqjax.errors import Error, is_whole
+from seqjax.diagnostics.compiling import jit_of
+from seqjax.errors import Error, check_whole
 from seqjax.gradients.floats import ravel_float
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scan import check_scan
@@ -21,24 +22,26 @@ from seqjax.report.table import Table
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Jacobians:
-    """What the Jacobians J_t = ∂s_t/∂s_{t-1} of a sequence say, s_t the float leaves of the state.
+    """Norms, eigenvalues and Lyapunov exponents of the Jacobians J_t = ∂s_t/∂s_{t-1} of a sequence.
+
+    s_t are the float leaves of the state as one vector of S numbers, and
 
         mean_norm[k - 1], max_norm[k - 1]   of ‖∂s_t/∂s_{t-k}‖ = ‖J_t J_{t-1} ... J_{t-k+1}‖, the largest singular value
         spectral_radius                     mean of max |eigenvalue of J_t|
         lyapunov[i]                         1/T Σ_t ln |R_t|_ii,   Q_t R_t = J_t Q_{t-1},   Q_0 = I
 
     where means and the maximum are over steps and rows. The Lyapunov exponents (Benettin et al. 1980) are natural
-    logarithms a step, the largest first; those of a short sequence still show the transient.
+    logarithms per step, the largest first; those of a short sequence still show the transient.
     """
 
     mean_norm: np.ndarray
-    """By lag, from 1 on, float64[max_lag]."""
+    """The mean norm by lag, from 1 on, float64[max_lag]."""
     max_norm: np.ndarray
-    """By lag."""
+    """The largest norm by lag, from 1 on, float64[max_lag]."""
     spectral_radius: float
-    """Of a single step."""
+    """The mean spectral radius of a single step."""
     lyapunov: np.ndarray
-    """float64[S], the largest first."""
+    """The Lyapunov exponents float64[S], the largest first."""
     num_steps: int
     """T."""
     num_rows: int
@@ -46,37 +49,39 @@ class Jacobians:
 
     @property
     def growth(self) -> float:
-        """ρ = exp(λ_1), λ_1 the largest Lyapunov exponent: what the state's tangent is multiplied by a step."""
+        """ρ = exp(λ_1), λ_1 the largest Lyapunov exponent: the factor by which the state's tangent grows per step."""
         return math.exp(self.lyapunov[0])
 
     @property
     def largest_hazard(self) -> float:
-        """1 - ρ²: constant hazards from here on have a variance without bound; 0 where every one above 0 has."""
+        """1 - ρ²: a constant hazard below it has finite variance. 0 if no hazard above 0 has."""
         return max(0.0, 1 - self.growth**2)
 
     def check_hazard(self, hazard: float) -> bool:
-        """Whether a constant hazard's variance is finite; warns where it is not.
+        """Whether the variance of a constant hazard is finite; warns if it is not.
 
-        An edge that is cut with probability c weighs 1 / (1 - c) where it survives, so that the second moment of what
-        travels k steps grows as (ρ² / (1 - c))^k, and its sum over k is finite only where c < 1 - ρ². ρ is `growth`;
-        where the Jacobians differ much from step to step, their mean square grows faster, and the bound is lower. In a
-        window of T steps the variance is finite, and grows so with T.
+        An edge that is cut with probability c weighs 1 / (1 - c) where it survives. So the second moment of the part
+        that travels k steps grows as (ρ² / (1 - c))^k, and its sum over k is finite only where c < 1 - ρ². ρ is
+        `growth`; where the Jacobians differ much from step to step, their mean square grows faster, and the bound is
+        lower. In a window of T steps the variance is finite, and grows at this rate with T.
 
         Args:
             hazard: c, the probability that an edge is cut: 1 - keep_prob, or 1 / mean length.
 
         Raises:
-            Error: no probability below 1.
+            Error: `hazard` is not a probability below 1.
         """
         if not 0 <= hazard < 1:
             raise Error(f"hazard = {hazard} must be a probability below 1")
         finite = hazard == 0 or hazard < self.largest_hazard
         if not finite:
-            bound = f"below 1 - ρ² = {self.largest_hazard:.3g}" if self.largest_hazard else "0, for ρ is not below 1"
+            bound = (
+                f"below 1 - ρ² = {self.largest_hazard:.3g}" if self.largest_hazard else "0, because ρ is not below 1"
+            )
             warnings.warn(
                 f"a constant hazard of {hazard:g} has infinite variance here: it is not {bound}, where ρ = "
-                f"{self.growth:.3g} is the growth a step (exp of the largest Lyapunov exponent); take a smaller one, "
-                "or one that falls with age",
+                f"{self.growth:.3g} is the growth per step (exp of the largest Lyapunov exponent); take a smaller "
+                "hazard, or one that falls with age",
                 UserWarning,
                 stacklevel=2,
             )
@@ -84,12 +89,12 @@ class Jacobians:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Of the table of norms by lag."""
+        """The columns of the table of norms by lag."""
         return ("lag", "mean_norm", "max_norm")
 
     @property
     def rows(self) -> tuple[tuple[Any, ...], ...]:
-        """Of the table of norms by lag, one a lag."""
+        """The rows of the table of norms by lag, one per lag."""
         lags = range(1, len(self.mean_norm) + 1)
         return tuple(zip(lags, self.mean_norm.tolist(), self.max_norm.tolist(), strict=True))
 
@@ -100,19 +105,19 @@ class Jacobians:
             f"{self.num_steps} steps, {self.num_rows} rows, {len(self.lyapunov)} state numbers\n"
             f"{Table(self.columns, shown)}\n"
             f"spectral radius of a step   {self.spectral_radius:.4g}, mean\n"
-            f"Lyapunov exponents a step   {exponents[0]:.4g} to {exponents[-1]:.4g}, sum {exponents.sum():.4g}\n"
-            f"growth a step ρ             {self.growth:.4g}\n"
+            f"Lyapunov exponents per step {exponents[0]:.4g} to {exponents[-1]:.4g}, sum {exponents.sum():.4g}\n"
+            f"growth per step ρ           {self.growth:.4g}\n"
             + (
-                f"constant hazards have finite variance below 1 - ρ² = {self.largest_hazard:.4g}"
+                f"constant hazards below 1 - ρ² = {self.largest_hazard:.4g} have finite variance"
                 if self.largest_hazard
-                else "no constant hazard has finite variance, for ρ is not below 1"
+                else "no constant hazard has finite variance, because ρ is not below 1"
             )
         )
 
     __repr__ = __str__
 
     def plot(self) -> Any:
-        """A matplotlib figure of the norms by lag, beside ρ^lag."""
+        """A matplotlib figure of the norms by lag, with ρ^lag for comparison."""
         from seqjax.report import plot
 
         lags = np.arange(1, len(self.mean_norm) + 1)
@@ -128,46 +133,44 @@ def jacobians(
 ) -> Jacobians:
     """The Jacobians of a sequence's steps: norms of their products, spectral radius, Lyapunov exponents.
 
-    Products are exact and are kept for the last `max_lag` steps alone, one row at a time: max_lag S² numbers, S the
-    state's size. Each step takes max_lag products of S³ multiplications and a QR decomposition, each `every`-th
-    max_lag + 1 eigenvalue problems.
+    Products are exact. They are kept for the last `max_lag` steps only, one row at a time: max_lag S² numbers, with S
+    the size of the state. Each step takes max_lag products of S³ multiplications and a QR decomposition, and each
+    `every`-th step max_lag + 1 eigenvalue problems.
 
     Args:
-        step_or_problem: a scan body for one sequence, step(params, state, x) -> (state, loss), or a Problem.
+        step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
         params: its parameters.
-        state: leaves [B, ...], where the sequence starts. Leaves that are not floats go along.
+        state: leaves [B, ...], the state in which the sequence starts. Leaves that are not floats are carried along.
         xs: leaves [T, B, ...].
         max_lag: the largest lag, at most T.
-        every: steps from one whose norms and eigenvalues are taken to the next.
+        every: norms and eigenvalues are computed at each `every`-th step.
 
     Raises:
-        Error: a state without float leaves; a lag that the sequence does not have.
+        Error: the state has no float leaves; the sequence has no such lag; the arguments, or what the step returns, do
+            not fit together.
     """
     problem = step_or_problem if isinstance(step_or_problem, Problem) else Problem(step_or_problem)
-    params, state, xs, weights = check_scan(params, state, xs, None)
+    params, state, xs, weights = check_scan(problem, params, state, xs, None)
     T, B = weights.shape
-    if not (is_whole(max_lag) and 1 <= max_lag <= T and is_whole(every) and every >= 1):
-        raise Error(
-            f"max_lag = {max_lag} must be from 1 to the {T} steps of xs, every = {every} at least 1; both whole"
-        )
-    rows = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), xs)
+    check_whole(max_lag=(max_lag, 1), every=(every, 1))
+    if max_lag > T:
+        raise Error(f"max_lag = {max_lag} must be at most {T}, the number of steps in xs")
     if not ravel_float(state)[0].size:
         raise Error("the state has no float leaves, so that nothing travels through it")
-    found = jax.device_get(_walk_rows(problem, max_lag, every, params, state, rows))
-    found = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
-    norms_BK, most_BK, radius_B, lyapunov_BS = found
+    rows = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), xs)
+    found = jax.device_get(jit_of(_walk_rows, problem, max_lag, every)(params, state, rows))
+    norms_BK, most_BK, radius_B, lyapunov_BS = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
     lyapunov = np.sort(lyapunov_BS, axis=1)[:, ::-1].mean(0)
     return Jacobians(norms_BK.mean(0), most_BK.max(0), float(radius_B.mean()), lyapunov, T, B)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _walk_rows(problem, max_lag, every, params, state, xs):
-    """`_walk` of one row after another."""
+    """`_walk` for one row after another, since the products of a single row may fill the memory."""
     return jax.lax.map(lambda row: _walk(problem, max_lag, every, params, *row), (state, xs))
 
 
 def _walk(problem, K, every, params, state, xs_T):
-    """Of one row: mean and largest norm by lag [K], mean spectral radius, Lyapunov exponents [S]."""
+    """The Jacobians of one row: mean and largest norm by lag [K], mean spectral radius, Lyapunov exponents [S]."""
     T = len(jax.tree.leaves(xs_T)[0])
     s, others, join = ravel_float(state)
     dtype = np.promote_types(s.dtype, np.float32)
@@ -181,8 +184,13 @@ def _walk(problem, K, every, params, state, xs_T):
         t, x = inputs
         J_SS, (s, others) = jax.jacrev(after, has_aux=True)(s, others, x)
         J_SS = J_SS.astype(dtype)
+        # Entry k - 1 is J_t J_{t-1} ... J_{t-k+1}. In the first steps of the sequence the entries that would reach
+        # beyond its start are products with zeros.
         products_KSS = jnp.concatenate([J_SS[None], J_SS @ products_KSS[:-1]])
+        # A product of many Jacobians loses all directions but the fastest to rounding. The QR decomposition keeps the
+        # directions Q orthogonal, and the growth along each of them is on the diagonal of R.
         Q_SS, R_SS = jnp.linalg.qr(J_SS @ Q_SS)
+        # The last step is always taken, since only there the largest lags are sure to lie inside the sequence.
         taken = (T - 1 - t) % every == 0
         totals = jax.lax.cond(taken, _add, lambda totals, *_: totals, totals, products_KSS, t)
         return (s, others, products_KSS, Q_SS, totals, logs_S + jnp.log(jnp.abs(jnp.diagonal(R_SS)))), None
@@ -195,16 +203,19 @@ def _walk(problem, K, every, params, state, xs_T):
 
 
 def _add(totals, products_KSS, t):
-    """The totals with the norms of products that end at step t, where the sequence has so many steps before it."""
+    """The totals with the norms of the products that end at step t, for the lags that lie inside the sequence."""
     count_K, sum_K, most_K, radius = totals
-    there_K = jnp.arange(len(count_K)) <= t
-    norms_K = jnp.where(there_K, jax.vmap(_norm)(products_KSS), 0)
+    inside_K = jnp.arange(len(count_K)) <= t
+    norms_K = jnp.where(inside_K, jax.vmap(_norm)(products_KSS), 0)
     largest = jnp.abs(jnp.linalg.eigvals(products_KSS[0])).max()
-    return count_K + there_K.astype(count_K.dtype), sum_K + norms_K, jnp.maximum(most_K, norms_K), radius + largest
+    return count_K + inside_K.astype(count_K.dtype), sum_K + norms_K, jnp.maximum(most_K, norms_K), radius + largest
 
 
 def _norm(A_SS):
-    """The largest singular value, from the eigenvalues of A^T A, which is faster; scaled so that no square matters."""
+    """The largest singular value, as the square root of the largest eigenvalue of AᵀA, which is faster to compute.
+
+    A is divided by its largest entry first, so that no square over- or underflows.
+    """
     scale = jnp.abs(A_SS).max()
     finite = jnp.isfinite(scale)
     unit_SS = jnp.where(finite, A_SS / jnp.where(scale > 0, scale, 1), 0)

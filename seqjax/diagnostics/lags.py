@@ -1,4 +1,4 @@
-"""`lags`: one backward pass over anybody's scan that says what truncating it would cost."""
+"""`lags`: how much of a gradient travels how many steps back, from one backward pass over a scan."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from seqjax.errors import Error, is_whole
-from seqjax.gradients.lag_cotangents import Linear, forward, shift
+from seqjax.diagnostics.compiling import jit_of
+from seqjax.errors import Error, check_whole
+from seqjax.gradients.lag_cotangents import StepDerivatives, record_steps
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scan import check_scan
 from seqjax.report.table import Table
@@ -18,7 +19,7 @@ from seqjax.report.table import Table
 BLOCK = 2**23
 """How many numbers the cotangents of a block of time steps may have."""
 LARGEST_HAZARD = 0.9
-"""What `Lags.hazard` stays below."""
+"""The largest constant hazard that `Lags.hazard` considers."""
 
 
 class Lags(NamedTuple):
@@ -26,10 +27,10 @@ class Lags(NamedTuple):
 
     Args:
         gradients: like the parameters, with a leading axis [K + 1]: entry k is the part that travels exactly k steps
-            back, 0 the direct one; the last entry is all that is older. They sum to the gradient.
-        norms: float[K + 1], their norms.
-        bias: float[K], bias[k - 1] = relative error of the gradient that keeps the last k steps of each loss, lags 0
-            to k - 1, as a sliding truncation does.
+            back, entry 0 the direct part, and the last entry all that is older. They sum to the gradient.
+        norms: float[K + 1], the norms of these parts.
+        bias: float[K]; bias[k - 1] is the relative error of the gradient that keeps the last k steps of each loss, lags
+            0 to k - 1, as a sliding truncation does.
     """
 
     gradients: Any
@@ -40,7 +41,10 @@ class Lags(NamedTuple):
         """The mean gradient of an estimator that keeps, on average, the share kept[k] of the part of lag k.
 
         A cut at a hazard c_k without reweighting keeps Π_{i<k} (1 - c_i), a discount λ keeps λ^k, and
-        `ARTBP(cap=...).kept(K)` says what a cap leaves.
+        `ARTBP(cap=...).kept(K)` gives the shares that a cap leaves.
+
+        Args:
+            kept: float[K + 1], the last entry for all that is older.
         """
         kept = jnp.asarray(kept, self.norms.dtype)
         if kept.shape != self.norms.shape:
@@ -48,19 +52,19 @@ class Lags(NamedTuple):
         return jax.tree.map(lambda a: jnp.tensordot(kept.astype(a.dtype), a, 1), self.gradients)
 
     def bias_of(self, kept: Float[Any, " K+1"]) -> float:
-        """The relative error ‖E ĝ - g‖ / ‖g‖ of the mean gradient of such an estimator."""
+        """The relative error ‖E ĝ - g‖ / ‖g‖ of the mean gradient of such an estimator; `kept` as in `mean`."""
         whole = self.mean(np.ones(len(self.norms)))
         return float(_norm(self.mean(np.asarray(kept) - 1)) / _norm(whole))
 
     def steps(self, bias: float) -> int | None:
-        """The fewest steps from which on the relative error stays within `bias`; None: more than max_lag."""
+        """The number of steps from which on the relative error stays within `bias`; None: more than max_lag."""
         beyond = np.flatnonzero(~(np.asarray(self.bias) <= bias))
         fewest = int(beyond[-1]) + 2 if len(beyond) else 1
         return fewest if fewest <= len(self.bias) else None
 
     @property
     def rate(self) -> float:
-        """ρ of the fit ‖G_k‖ ∝ ρ^k over the lags from 1 on, by least squares on the logarithms: decay per step."""
+        """ρ of the fit ‖G_k‖ ∝ ρ^k over the lags from 1 on: the decay per step, by least squares on the logarithms."""
         norms = np.asarray(self.norms, np.float64)[1:-1]
         (k,) = np.nonzero(norms > np.finfo(np.asarray(self.norms).dtype).eps * norms.max(initial=0))
         return float(np.exp(np.polyfit(k, np.log(norms[k]), 1)[0])) if len(k) > 1 else float("nan")
@@ -73,37 +77,37 @@ class Lags(NamedTuple):
 
             V = Σ_k (‖R_k‖² - ‖R_{k+1}‖²) / (q_k ‖g‖²) - 1
 
-        One cut serves all losses here. Where each edge is cut by itself, as `ARTBP` and `Randomized` do, losses that
-        are far apart have cuts of their own, and the variance is smaller.
+        Here all losses share one cut. `ARTBP` and `Randomized` cut each edge independently, so that losses which are
+        far apart have different cuts, and their variance is smaller.
 
         Args:
-            hazard: c, of a cut at any lag; or K probabilities, of a cut between lag k and k + 1 (fewer: the last one
-                repeats).
+            hazard: c, the probability of a cut at any lag; or K probabilities, of a cut between lag k and k + 1. If
+                there are fewer than K, the last one is repeated.
         """
         q = self._survival(hazard)
         return float(np.sum(self._drops / q) - 1)
 
-    def memory(self, hazard: float | Sequence[float]) -> float:
-        """The mean number of steps that a gradient cut with this hazard reaches back and holds: Σ_k q_k."""
+    def mean_length(self, hazard: float | Sequence[float]) -> float:
+        """The mean number of steps that a gradient cut with this hazard reaches back: Σ_k q_k, as in `variance`."""
         return float(self._survival(hazard).sum())
 
     def hazard(self, noise: float = 1.0) -> float:
         """The constant hazard c that minimises variance × cost, for `Randomized(keep_prob=1 - c)`.
 
-        Minimises (noise + V) Σ_k q_k over c from 0 to `LARGEST_HAZARD`, q_k = (1 - c)^k and V as in `variance`: what
-        cutting adds to the variance between sequences, times the mean number of steps. With noise = 1 this is
-        E‖ĝ‖² Σ_k q_k, and a gradient that decays as ρ^k is to be cut with c = 1 - ρ. The minimum over all survivals q
-        has q_k ∝ √(‖R_k‖² - ‖R_{k+1}‖²) (Beatson & Adams 2019, "Efficient optimization of loops and limits with
-        randomized telescoping sums", arXiv:1905.07006). Edges along a sequence cannot follow it: a hazard by age
-        counts from the cut, and each loss sees another part of it, unless it is constant.
+        It minimises (noise + V) Σ_k q_k over c from 0 to `LARGEST_HAZARD`, with q_k = (1 - c)^k and V as in `variance`:
+        the variance between sequences plus the variance that cutting adds, times the mean number of steps. With
+        noise = 1 this is E‖ĝ‖² Σ_k q_k, and a gradient that decays as ρ^k is cut with c = 1 - ρ. The minimum over all
+        survival probabilities has q_k ∝ √(‖R_k‖² - ‖R_{k+1}‖²) (Beatson & Adams 2019, "Efficient optimization of loops
+        and limits with randomized telescoping sums", arXiv:1905.07006). Edges along a sequence cannot follow it, unless
+        it is constant: a hazard by age counts from the last cut, and each loss sees another part of it.
 
         Args:
             noise: the variance of the exact gradient from sequence to sequence, relative to its squared norm.
         """
         if noise <= 0:
-            raise Error("noise must be positive: without any, the full gradient's variance × cost is 0, which is least")
+            raise Error("noise must be positive: without any, the full gradient's variance × cost is 0, the minimum")
         if not np.isfinite(self._drops).all():
-            raise Error("the gradient is zero or not finite, so that there is nothing to weigh a cut by")
+            raise Error("the gradient is zero or not finite, so that no hazard is better than another")
         rest = np.concatenate([[1.0], self.bias])  # ‖R_k‖ / ‖g‖, of which the smallest are rounding errors
         (k,) = np.nonzero(rest > 100 * np.finfo(np.asarray(self.norms).dtype).eps)
         hazards = np.concatenate([[0.0], np.geomspace(1e-4, LARGEST_HAZARD, 2_000)])
@@ -119,9 +123,10 @@ class Lags(NamedTuple):
         return squares[:-1] - squares[1:]
 
     def _survival(self, hazard):
+        """q_k for k = 0, ..., K."""
         hazard = np.atleast_1d(np.asarray(hazard, np.float64))
         if hazard.ndim != 1 or not len(hazard) or not ((hazard >= 0) & (hazard < 1)).all():
-            raise Error("a hazard is a probability below 1, or a sequence of them, one a lag")
+            raise Error("a hazard is a probability below 1, or a sequence of them, one per lag")
         missing = max(0, len(self.bias) - len(hazard))
         hazard = np.concatenate([hazard, np.full(missing, hazard[-1])])[: len(self.bias)]
         return np.cumprod(np.concatenate([[1.0], 1 - hazard]))
@@ -144,6 +149,9 @@ class Lags(NamedTuple):
         rate = f"norms change by a factor of {self.rate:.4g} a step"
         return f"{self.table}\n{rate}; bias within {', '.join(words) or 'no bound'}"
 
+    def __repr__(self) -> str:
+        return str(self)  # the arrays alone are thousands of characters
+
     def plot(self, title: str = "") -> Any:
         """A matplotlib figure: relative bias by steps kept, and norm by lag with its fitted rate."""
         from seqjax.report import plot
@@ -163,48 +171,60 @@ def lags(
     """The gradient by how many steps back it travels, from one backward pass.
 
     Time: about max_lag / 2 times that of one gradient, on a CPU. Memory: (max_lag + 1) · P numbers for P parameters,
-    once more while they are added up, and a few times `BLOCK` numbers: the steps go back in blocks, each of which is
-    one product with the parameters' Jacobian.
+    the same again while they are added up, and a few times `BLOCK` numbers.
 
     Args:
-        step_or_problem: a scan body for one sequence, step(params, state, x) -> (state, loss), or a Problem.
-        params: where to differentiate.
-        state: where the window starts, a constant; leaves [B, ...] (an unbatched scan: add an axis of 1).
+        step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
+        params: the parameters at which to differentiate.
+        state: the state in which the window starts, a constant; leaves [B, ...]. A scan without rows gets an axis of
+            size 1.
         xs: what the steps read, leaves [T, B, ...].
         max_lag: K ≥ 1, up to which lag the parts are kept apart.
-        weights: float[T, B], what each loss counts; None: 1 / (T B).
+        weights: float[T, B], the weights of the losses; None: 1 / (T B). A loss of weight 0 may be NaN.
+
+    Raises:
+        Error: `max_lag` is not a whole number from 1 on; the arguments, or what the step returns, do not fit together.
     """
     problem = step_or_problem if isinstance(step_or_problem, Problem) else Problem(step_or_problem)
-    if not is_whole(max_lag) or max_lag < 1:
-        raise Error(f"max_lag must be a whole number, at least 1, not {max_lag!r}")
-    params, state, xs, weights = check_scan(params, state, xs, weights)
-    return _by_lag(problem, max_lag, BLOCK, params, state, xs, weights)
+    check_whole(max_lag=(max_lag, 1))
+    params, state, xs, weights = check_scan(problem, params, state, xs, weights)
+    return jit_of(_by_lag, problem, max_lag, BLOCK)(params, state, xs, weights)
 
 
-@functools.partial(jax.jit, static_argnames=("problem", "max_lag", "numbers"))
 def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
-    _, _, steps = forward(problem, params, state, xs, weights)
-    linear = Linear.of(problem, params, state)
+    """The parts of the gradient, block by block of time steps from the last one to the first.
+
+    G_k = Σ_t λ^(k)_t I_t for all k at once is one product of the cotangents of many steps with the derivatives of these
+    steps. It needs the cotangents of all steps and lags side by side, so the steps are taken in blocks whose cotangents
+    are at most `numbers` numbers.
+    """
+    _, _, steps = record_steps(problem, params, state, xs, weights)
+    derivatives = StepDerivatives.of(problem, params, state)
     num_steps = len(weights)
     width = sum(a.size for a in steps.floats) // num_steps
     size = min(num_steps, max(1, numbers // max(1, max_lag * width)))
-    axes = jax.tree.map(lambda a: min(1, a.ndim), params)  # of the lags: behind the first axis the products are faster
+    # The axis of the lags in the sums. Behind the first axis of a parameter the products are faster than before it.
+    axes = jax.tree.map(lambda a: min(1, a.ndim), params)
 
     def block(carry, steps):
         cotangents, first, later = carry
-        direct, q = linear.losses(steps)
+        direct, q = derivatives.of_losses(steps)
 
+        # Entry k - 1 of the cotangents is λ^(k), leaves [K, B, ...]. The last entry gathers all that is older.
         def back(cotangents, inputs):
             step, q = inputs
-            return shift(linear.back(cotangents, step), q), cotangents
+            passed = derivatives.back(cotangents, step)
+            before = jax.tree.map(lambda a, q: jnp.concatenate([q[None], a[:-1]]).at[-1].add(a[-1]), passed, q)
+            return before, cotangents
 
         cotangents, passed = jax.lax.scan(back, cotangents, (steps, q), reverse=True)
-        part = jax.vmap(linear.to_params(steps), in_axes=1, out_axes=axes, axis_size=max_lag)(passed)
+        part = jax.vmap(derivatives.to_params(steps), in_axes=1, out_axes=axes, axis_size=max_lag)(passed)
         return (cotangents, *jax.tree.map(jnp.add, (first, later), (direct, part))), None
 
     cotangents = jax.tree.map(lambda a: jnp.zeros((max_lag, *a.shape[1:]), a.dtype), steps.floats)
     later = jax.tree.map(lambda a, axis: jnp.zeros((*a.shape[:axis], max_lag, *a.shape[axis:]), a.dtype), params, axes)
     carry = cotangents, jax.tree.map(jnp.zeros_like, params), later
+    # The scan goes backwards, so the steps that fill no block are the last ones, and come first.
     whole = num_steps - num_steps % size
     if whole < num_steps:
         carry, _ = block(carry, jax.tree.map(lambda a: a[whole:], steps))
@@ -214,6 +234,7 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
         lambda a, b, axis: jnp.concatenate([a[None], jnp.moveaxis(b, axis, 0)]), first, later, axes
     )
 
+    # R_k = Σ_{j≥k} G_j, from the last lag to the first; ‖R_k‖ / ‖R_0‖ is the bias of keeping k steps.
     def add(tail, part):
         tail = jax.tree.map(jnp.add, tail, part)
         return tail, (_norm(part), _norm(tail))
@@ -223,7 +244,7 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
 
 
 def _norm(tree):
-    """The length of all leaves together, in float32 at least, of entries as large or as small as these can be."""
+    """The norm of all leaves together, in float32 at least, scaled so that no square over- or underflows."""
     dtype = np.result_type(np.float32, *[a.dtype for a in jax.tree.leaves(tree)])
     leaves = [jnp.abs(a.astype(dtype)) for a in jax.tree.leaves(tree)]
     largest = functools.reduce(jnp.maximum, [a.max(initial=0) for a in leaves])

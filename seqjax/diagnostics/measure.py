@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from seqjax.diagnostics.compiling import jit_of
 from seqjax.errors import Error, is_whole, nearest
 from seqjax.gradients.base import Batch, Gradient, init_memory, reset_rows, weighted_sum
 from seqjax.gradients.floats import ravel_float
@@ -25,9 +26,9 @@ from seqjax.report.table import Table
 
 LABELS = {"bias": "relative bias", "snr": "signal-to-noise ratio", "seconds": "time of an update (s)"}
 GROUPS = 20
-"""Number of groups in which draws are averaged; the spread of their means tells how uncertain the mean of all is."""
+"""The number of groups in which draws are averaged. The spread of their means gives the error of the overall mean."""
 ROUNDS = 10
-"""How often each update is timed."""
+"""How many times each update is timed."""
 OF = ("window", "history")
 
 
@@ -35,8 +36,8 @@ class WindowSequence(NamedTuple):
     """N consecutive windows, as training would take them.
 
     Args:
-        state: in which the first one starts, leaves [B, ...].
-        batches: one a window, leaves [N, ...]; `reset` None where no row is ever reset.
+        state: the state in which the first window starts, leaves [B, ...].
+        batches: the windows as one `Batch`, leaves [N, ...]; its `reset` is None if no row is ever reset.
     """
 
     state: Any
@@ -45,7 +46,7 @@ class WindowSequence(NamedTuple):
 
 @runtime_checkable
 class HasWindows(Protocol):
-    """What `measure` asks of a run."""
+    """What `measure` needs of a run; `seqjax.Run` has it. Diagnostics know nothing else of runs."""
 
     @property
     def problem(self) -> Any:
@@ -57,57 +58,60 @@ class HasWindows(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Measures:
-    """S strategies, measured on the same windows. `print` it, give it to `Report.table`, or use its arrays.
+    """S strategies, measured on the same windows. It can be printed, given to `Report.table`, or used by its arrays.
 
-    With ĝ_1 ... ĝ_n the draws, m their mean, s² = Σ ‖ĝ_i - m‖² / (n - 1), and g the true gradient of the strategy's
-    own kind (`of`: of the windows or of the history):
+    With ĝ_1 ... ĝ_n the draws, m their mean, s² = Σ ‖ĝ_i - m‖² / (n - 1), and g the true gradient that the strategy
+    estimates by its `of`, that of the windows or that of the history:
 
         bias         √max(b, 0) / ‖g‖,   b = ‖m - g‖² - s²/n
-        bias_error   its standard error: half the way to the farther end of √max(b ± 2e, 0) / ‖g‖, e that of b
+        bias_error   its standard error: half the distance to the farther end of √max(b ± 2e, 0) / ‖g‖, e that of b
         variance     s² / ‖g‖²
         snr          (‖m‖² - s²/n) / s²
         cosine       mean of ĝ_i·g / ‖ĝ_i‖‖g‖
         mean_cosine  m·g / ‖m‖‖g‖
 
-    E‖m - g‖² = ‖E m - g‖² + s²/n: the distance of a mean is too long by its noise, which b takes off, so that E b is
-    the squared bias. With β = E m - g and Σ the covariance of m, Var b = 4 βᵀΣβ + 2 tr Σ²; e² puts in the means m_k of
-    K groups of draws: 4/K Var_k (m_k·(m - g)) estimates 4 βᵀΣβ + 4 tr Σ², and tr Σ² comes from their sample covariance
-    S with ν = K - 1 degrees of freedom, ν² / (ν - 1)(ν + 2) (tr S² - (tr S)²/ν) / K² (Bai & Saranadasa 1996). Under
-    three standard errors a bias is not distinct from none, nor is one of a few rounding errors, 1e-6 in float32. Where
-    rare draws carry the mean, as beyond the bound of `Jacobians.check_hazard`, neither bias nor error can be trusted. A
-    deterministic strategy has no spread: error 0, variance 0, snr infinite.
+    E‖m - g‖² = ‖E m - g‖² + s²/n: noise makes the distance of a mean too long. b subtracts it, so that E b is the
+    squared bias. With β = E m - g and Σ the covariance of m, Var b = 4 βᵀΣβ + 2 tr Σ². e² estimates it from the means
+    m_k of K groups of draws: 4/K Var_k (m_k·(m - g)) estimates 4 βᵀΣβ + 4 tr Σ², and tr Σ² is estimated from the sample
+    covariance S of the m_k with ν = K - 1 degrees of freedom, ν² / (ν - 1)(ν + 2) (tr S² - (tr S)²/ν) / K² (Bai &
+    Saranadasa 1996).
+
+    A bias of less than three standard errors is not distinct from zero, and neither is a bias of a few rounding errors,
+    1e-6 in float32. Where rare draws dominate the mean, as beyond the bound of `Jacobians.check_hazard`, neither the
+    bias nor its error can be trusted. A deterministic strategy has no spread: its error and variance are 0, and its snr
+    is infinite.
     """
 
     strategies: dict[str, Gradient]
-    """By name."""
+    """The strategies by name."""
     shape: tuple[int, int, int]
-    """WindowSequence, steps of a window, rows."""
+    """The numbers of windows, of steps per window, and of rows."""
     norms: dict[str, float]
-    """‖g‖ of the windows and of the history."""
+    """‖g‖ for the gradients `"window"` and `"history"`."""
     draws: np.ndarray
-    """How many of each strategy, int64[S]."""
+    """The number of draws from each strategy, int64[S]."""
     bias: np.ndarray
-    """Relative to the gradient that the strategy is of, float64[S]."""
+    """Relative to the gradient that the strategy estimates, float64[S]."""
     bias_error: np.ndarray
-    """Standard error of it."""
+    """The standard error of `bias`, float64[S]."""
     history_bias: np.ndarray
-    """The same against the gradient of the whole history, whatever the strategy is of."""
+    """Relative to the gradient of the whole history, whatever the strategy estimates, float64[S]."""
     history_bias_error: np.ndarray
-    """Standard error of it."""
+    """The standard error of `history_bias`, float64[S]."""
     variance: np.ndarray
-    """Relative variance of one draw."""
+    """The relative variance of one draw, float64[S]."""
     snr: np.ndarray
-    """Squared length of the mean gradient by the variance: 1 / variance where there is no bias."""
+    """The squared norm of the mean gradient divided by the variance, float64[S]; 1 / variance if there is no bias."""
     cosine: np.ndarray
-    """With the true gradient, of one draw: the mean over the draws."""
+    """The cosine between one draw and the true gradient, averaged over the draws, float64[S]."""
     mean_cosine: np.ndarray
-    """With the true gradient, of the mean of all draws."""
+    """The cosine between the mean of all draws and the true gradient, float64[S]."""
     alignment: np.ndarray
-    """Cosines between the mean gradients of all pairs, float64[S, S]."""
+    """The cosines between the mean gradients of all pairs of strategies, float64[S, S]."""
     seconds: np.ndarray
-    """Of an update of one window on one device, compiled: the median, the strategies taking turns."""
+    """Median seconds per compiled update of one window on one device, the strategies measured in turn, float64[S]."""
     temp_bytes: np.ndarray
-    """What such an update takes beside its arguments and results, by the compiler."""
+    """The bytes that such an update needs besides its arguments and results, according to the compiler, int64[S]."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -116,20 +120,20 @@ class Measures:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Of the table; with the bias against the history where there is more than one window."""
+        """The columns of the table. The bias against the history is shown if there is more than one window."""
         history = ("history_bias", "history_bias_error") if self.shape[0] > 1 else ()
         middle = ("bias", "bias_error", *history, "variance", "snr", "cosine", "mean_cosine")
         return ("strategy", "claim", "of", "draws", *middle, "seconds", "temp_bytes")
 
     @property
     def rows(self) -> tuple[tuple[Any, ...], ...]:
-        """Of the table, one a strategy."""
+        """The rows of the table, one per strategy."""
         texts = [(name, strategy.claim, strategy.of) for name, strategy in self.strategies.items()]
         arrays = [getattr(self, column).tolist() for column in self.columns[3:]]
         return tuple((*text, *numbers) for text, *numbers in zip(texts, *arrays, strict=True))
 
     def to_json(self) -> str:
-        """All numbers by name; null where one is infinite or undefined."""
+        """All numbers by name; a number that is infinite or undefined is null."""
         found = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
         arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
         plain = {
@@ -150,19 +154,19 @@ class Measures:
         """A matplotlib figure.
 
         Args:
-            what: a column such as `"bias"` or `"snr"`, by the field in which strategies of one class differ, such as
-                `steps`; `"alignment"`, the cosines between mean gradients; or `"cost"`, memory by time.
+            what: a column such as `"bias"` or `"snr"`, drawn against the field in which strategies of one class differ,
+                such as `steps`; `"alignment"`, the cosines between mean gradients; or `"cost"`, bytes against time.
         """
         from seqjax.report import plot
 
         known = ("alignment", "cost", *self.columns[4:])
         if what not in known:
-            raise Error(f"no figure {what!r}{nearest(what, known)}; there are {', '.join(known)}")
+            raise Error(f"no figure {what!r}{nearest(what, known)}; choose one of {', '.join(known)}")
         if what == "alignment":
             return plot.heatmap(self.alignment, self.names, self.names, label="cosine of mean gradients")
         if what == "cost":
             points = zip(self.names, self.seconds, self.temp_bytes, strict=True)
-            front = {name: ([1e3 * seconds], [taken / 1e6]) for name, seconds, taken in points}
+            front = {name: ([1e3 * seconds], [size / 1e6]) for name, seconds, size in points}
             figure = plot.lines(front, x_label="time of an update (ms)", y_label="temporary memory (MB)")
             _log_where_wide(figure.axes[0].set_xscale, self.seconds)
             _log_where_wide(figure.axes[0].set_yscale, self.temp_bytes)
@@ -184,31 +188,33 @@ def measure(
     seed: int = 0,
     together: int = 1,
 ) -> Measures:
-    """Bias, variance, direction, seconds and memory of gradient strategies, at fixed parameters.
+    """Bias, variance, direction, seconds and bytes of gradient strategies, at fixed parameters.
 
-    What is measured is the sum of a strategy's estimates over consecutive windows, between which its memory and the
-    state are carried as in training. It is set against two true gradients: of the windows (in each the incoming state
-    is a constant) and of the history (through all of them). For the estimators and their equations see `Measures`.
+    The measured quantity is the sum of a strategy's estimates over consecutive windows, between which its memory and
+    the state are carried as in training. It is compared with two true gradients: that of the windows, in each of which
+    the incoming state is a constant, and that of the history, through all of them. `Measures` has the equations.
 
-    Of a run are taken its problem, its parameters and the first windows of its first epoch. A model with dropout is
-    measured without it. A random strategy is drawn from in one compiled call, which holds the gradients of `together`
-    draws and 20 means; a deterministic one is evaluated once.
+    A run gives its problem, its parameters and the first windows of its first epoch. A model with dropout is measured
+    without dropout. The draws from a random strategy are one compiled call, which holds the gradients of `together`
+    draws and 20 means; a deterministic strategy is evaluated once.
 
     Args:
-        run_or_problem: a run; a Problem; or a scan body for one sequence, step(params, state, x) -> (state, loss).
-        strategies: by name; a list, or one alone, is named by what it is.
-        draws: of each random strategy; rounded up to a multiple of 20 from there on, and of `together`.
-        windows: how many consecutive ones; None: 3 of a run, 1 of anything else.
-        at: of a run: `"end"`, its parameters, or `"init"`, those before its first update.
-        params: other parameters of a run; required of anything else.
-        state: leaves [B, ...], where the first window starts; not of a run.
-        xs: leaves [T, B, ...], cut into `windows` of equal length; not of a run.
-        weights: float[T, B] of the losses, None: 1 / (T B); not of a run.
-        seed: of the draws, from 0 to 2³² - 1.
-        together: how many draws are computed side by side: faster on a GPU, for that many times the memory.
+        run_or_problem: a run; a Problem; or a scan body for one sequence, step(params, state, x) -> (new state, loss).
+        strategies: a dict of strategies by name; or a list, or a single one, which are named by their config.
+        draws: how many draws from each random strategy. From 20 on it is rounded up to a multiple of 20, and always to
+            a multiple of `together`.
+        windows: how many consecutive windows; None: 3 for a run, else 1.
+        at: for a run: `"end"`, its parameters, or `"init"`, the parameters before its first update.
+        params: for a run: other parameters than its own. Otherwise required.
+        state: leaves [B, ...], the state in which the first window starts; not for a run.
+        xs: leaves [T, B, ...], cut into `windows` of equal length; not for a run.
+        weights: float[T, B], the weights of the losses; None: 1 / (T B). Not for a run.
+        seed: seed of the draws, from 0 to 2³² - 1.
+        together: how many draws are computed side by side. More are faster on a GPU, and need as many times the bytes.
 
     Raises:
-        Error: no strategy; too few draws; windows that the data do not give; a true gradient of zero.
+        Error: there is no strategy; there are too few draws; the data do not have so many windows; a true gradient is
+            zero; the arguments, or what the step returns, do not fit together.
     """
     named = _named(strategies)
     _check(draws, windows, at, seed, together)
@@ -220,17 +226,19 @@ def measure(
         params, windows_N = run_or_problem.windows(windows, at, params)
     else:
         problem = run_or_problem if isinstance(run_or_problem, Problem) else Problem(run_or_problem)
-        params, windows_N = _cut_scan(params, state, xs, weights, 1 if windows is None else windows)
-    true = {of: _true_gradient(problem, of, params, windows_N) for of in OF}
+        params, windows_N = _cut_scan(problem, params, state, xs, weights, 1 if windows is None else windows)
+    true = {of: jit_of(_true_gradient, problem, of)(params, windows_N) for of in OF}
     norms = {of: float(np.linalg.norm(np.asarray(g_P, np.float64))) for of, g_P in true.items()}
     if not all(0 < norm < np.inf for norm in norms.values()):
-        raise Error(f"the true gradient is zero or not finite, and nothing can be measured relative to it: {norms}")
+        raise Error(f"the true gradient is zero or not finite, so that nothing can be relative to it: {norms}")
     rows, means, updates = [], [], []
     for index, strategy in enumerate(named.values()):
         keys = _keys(jax.random.fold_in(jax.random.key(seed), index), draws if strategy.draws else 1, together)
-        norm = norms[strategy.of]  # of 1, no square overflows
+        # All gradients are divided by the norm of the true one, so that no square over- or underflows in float32.
+        norm = norms[strategy.of]
         scaled = {of: g_P / norm for of, g_P in true.items()}
-        means_KP, squares_K, cosines_K = _moments(problem, strategy, params, windows_N, scaled[strategy.of], norm, keys)
+        moments = jit_of(_moments, problem, strategy)(params, windows_N, scaled[strategy.of], norm, keys)
+        means_KP, squares_K, cosines_K = moments
         rows.append(summarize(means_KP, squares_K, cosines_K, keys.size, scaled, strategy.of))
         means.append(np.asarray(means_KP.mean(0), np.float64))
         updates.append(_compiled_update(problem, strategy, params, windows_N))
@@ -243,9 +251,9 @@ def measure(
 
 
 def _check(draws, windows, at, seed, together):
-    """Raises an `Error` with all that is wrong."""
+    """Raises an `Error` that names all wrong arguments."""
     ranges = {
-        f"draws = {draws!r} must be a whole number, at least 3: fewer say nothing of the spread": (
+        f"draws = {draws!r} must be a whole number, at least 3: fewer do not show the spread": (
             is_whole(draws) and draws >= 3
         ),
         f"windows = {windows!r} must be a whole number, at least 1": (
@@ -261,25 +269,30 @@ def _check(draws, windows, at, seed, together):
 
 
 def _named(strategies):
+    """The strategies by name."""
     if isinstance(strategies, Gradient):
         strategies = [strategies]
     if not isinstance(strategies, Mapping):
         strategies = list(strategies)
         names = [describe(s) if isinstance(s, Gradient) else repr(s) for s in strategies]
         if len(set(names)) < len(names):
-            raise Error(f"strategies that come twice: {', '.join(names)}; name them in a dict")
+            raise Error(f"some strategies are given twice: {', '.join(names)}; name them in a dict")
         strategies = dict(zip(names, strategies, strict=True))
     wrong = [name for name, strategy in strategies.items() if not isinstance(strategy, Gradient)]
     if wrong or not strategies:
-        raise Error(f"measure takes strategies such as Full(), by name or in a list; not {', '.join(wrong) or 'none'}")
+        raise Error(f"measure takes strategies such as Full(), by name or in a list, not {', '.join(wrong) or 'none'}")
     return dict(strategies)
 
 
-def _cut_scan(params: Params, state: State, xs: Any, weights: Any, count: int) -> tuple[Params, WindowSequence]:
+def _cut_scan(
+    problem: Problem, params: Params, state: State, xs: Any, weights: Any, count: int
+) -> tuple[Params, WindowSequence]:
     """The steps of one batch, cut into windows of equal length."""
     if params is None or state is None or xs is None:
-        raise Error("measure needs params, state (leaves [B, ...]) and xs (leaves [T, B, ...]) of anything but a run")
-    params, state, xs, weights = check_scan(params, state, xs, weights)
+        raise Error(
+            "measure needs params, state (leaves [B, ...]) and xs (leaves [T, B, ...]), unless it is given a run"
+        )
+    params, state, xs, weights = check_scan(problem, params, state, xs, weights)
     T, B = weights.shape
     if T % count:
         raise Error(f"windows = {count} must divide the {T} steps of xs")
@@ -288,29 +301,28 @@ def _cut_scan(params: Params, state: State, xs: Any, weights: Any, count: int) -
     return params, WindowSequence(state, Batch(xs, weights, None, rows))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _true_gradient(problem: Problem, of: str, params: Params, windows: WindowSequence) -> Float[Array, " P"]:
-    """The gradient of all windows' losses: with the state that enters each a constant, or through all of them."""
+    """The gradient of all windows' losses: with a constant state entering each window, or through all of them."""
 
     def loss(params):
         def one(state, batch):
             carried = jax.lax.stop_gradient(state) if of == "window" else state
             start = carried if batch.reset is None else problem.start(params, carried, batch.reset)
-            state, losses_TB = problem.unroll(params, start, batch.xs)
+            state, losses_TB = problem.unroll(params, start, batch.xs, scored=batch.weights != 0)
             return state, weighted_sum(batch.weights, losses_TB)
 
+        # The backward pass through many windows would keep all of their steps: each window is computed again instead.
         return jax.lax.scan(jax.checkpoint(one), windows.state, windows.batches)[1].sum()
 
     return _flat(jax.grad(loss)(params))
 
 
 def _flat(grads):
-    """A gradient as one vector, in float32 at least."""
+    """A gradient as one vector float[P], in float32 at least."""
     vector = ravel_float(grads)[0]
     return vector.astype(np.promote_types(vector.dtype, np.float32))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _update(problem, strategy, params, carry, batch, key):
     """One window: the (state, memory) after it, and the gradient."""
     state, memory = carry
@@ -321,16 +333,34 @@ def _update(problem, strategy, params, carry, batch, key):
     return (estimate.state, estimate.memory), estimate.grads
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+class _Moments(NamedTuple):
+    """The moments of a group of draws, as far as it has been drawn.
+
+    Args:
+        count: the number of draws.
+        mean: their mean, float[P].
+        squares: the sum of their squared distances from this mean.
+        cosines: the sum of their cosines with the true gradient.
+    """
+
+    count: Any
+    mean: Any
+    squares: Any
+    cosines: Any
+
+
 def _moments(problem, strategy, params, windows, true_P, norm, keys_KCb):
     """Mean gradient [K, P], summed squared distance from it [K] and mean cosine with the truth [K] of each group.
 
-    `true_P` is in units of `norm`, and so is what is returned. Means and squares are updated draw by draw (Chan, Golub
-    & LeVeque 1983), so that nothing cancels.
+    The draws of a group come in C chunks of b draws, which are computed side by side. A chunk is added to the moments
+    of the group at once, so that no more than b gradients are held. `true_P` is in units of `norm`, and so are the
+    results.
     """
 
-    def one(key):
-        def body(carry, inputs):
+    def draw(key):
+        """One draw: the gradient summed over all windows, [P]."""
+
+        def window(carry, inputs):
             carry, total_P = carry
             n, batch = inputs
             carry, grads = _update(problem, strategy, params, carry, batch, jax.random.fold_in(key, n))
@@ -339,29 +369,39 @@ def _moments(problem, strategy, params, windows, true_P, norm, keys_KCb):
         memory = init_memory(strategy, problem, params, windows.state, windows.batches.rows.shape[1])
         numbers = jnp.arange(len(windows.batches.weights))
         start = ((windows.state, memory), jnp.zeros_like(true_P))
-        return jax.lax.scan(body, start, (numbers, windows.batches))[0][1] / norm
-
-    def more(carry, keys_b):
-        count, mean_P, squares, cosines = carry
-        b = len(keys_b)
-        new_bP = jax.vmap(one)(keys_b)
-        new_P = new_bP.mean(0)
-        away_P, count = new_P - mean_P, count + b
-        squares += ((new_bP - new_P) ** 2).sum() + (away_P**2).sum() * (b * (count - b) / count)
-        lengths_b = jnp.linalg.norm(new_bP, axis=1) * jnp.linalg.norm(true_P)
-        cosines += jnp.where(lengths_b > 0, new_bP @ true_P / jnp.where(lengths_b > 0, lengths_b, 1), 0).sum()
-        return (count, mean_P + away_P * (b / count), squares, cosines), None
+        return jax.lax.scan(window, start, (numbers, windows.batches))[0][1] / norm
 
     def group(keys_Cb):
+        """The moments of all chunks of a group."""
+
+        def chunk(moments, keys_b):
+            return _add(moments, jax.vmap(draw)(keys_b), true_P), None
+
         zero = jnp.zeros((), true_P.dtype)
-        (count, mean_P, squares, cosines), _ = jax.lax.scan(more, (zero, jnp.zeros_like(true_P), zero, zero), keys_Cb)
-        return mean_P, squares, cosines / count
+        moments, _ = jax.lax.scan(chunk, _Moments(zero, jnp.zeros_like(true_P), zero, zero), keys_Cb)
+        return moments.mean, moments.squares, moments.cosines / moments.count
 
     return jax.lax.map(group, keys_KCb)
 
 
+def _add(moments, new_bP, true_P):
+    """The moments with b more draws (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
+
+    The sum of squares minus the square of the sum would cancel where the spread is small beside the mean. Distances
+    from the mean do not: those of the new draws from their own mean, plus that of the two means from each other.
+    """
+    count, mean_P, squares, cosines = moments
+    b = len(new_bP)
+    new_P = new_bP.mean(0)
+    away_P, count = new_P - mean_P, count + b
+    squares += ((new_bP - new_P) ** 2).sum() + (away_P**2).sum() * (b * (count - b) / count)
+    lengths_b = jnp.linalg.norm(new_bP, axis=1) * jnp.linalg.norm(true_P)
+    cosines += jnp.where(lengths_b > 0, new_bP @ true_P / jnp.where(lengths_b > 0, lengths_b, 1), 0).sum()
+    return _Moments(count, mean_P + away_P * (b / count), squares, cosines)
+
+
 def _keys(key, draws, together):
-    """Keys [K, C, b]: K groups of C times b draws side by side; at least so many as are asked for."""
+    """Keys [K, C, b]: K groups of C chunks of b draws side by side, at least as many as `draws`."""
     together = min(together, draws)
     groups = min(GROUPS, -(-draws // together))
     chunks = -(-draws // (groups * together))
@@ -369,21 +409,21 @@ def _keys(key, draws, together):
 
 
 def _cosines(means: list) -> np.ndarray:
-    """Of all pairs, float64[S, S]; 0 with a gradient that is zero."""
+    """The cosines of all pairs of gradients, float64[S, S]; 0 if one of the two is zero."""
     units = [mean / (np.linalg.norm(mean) or 1.0) for mean in means]
     return np.array([[one @ other for other in units] for one in units])
 
 
 def _compiled_update(problem, strategy, params, windows):
-    """One update of the first window, compiled, and its arguments."""
+    """One compiled update of the first window, and its arguments."""
     memory = init_memory(strategy, problem, params, windows.state, windows.batches.rows.shape[1])
     batch = jax.tree.map(lambda a: a[0], windows.batches)
     args = (params, (windows.state, memory), batch, jax.random.key(0))
-    return _update.lower(problem, strategy, *args).compile(), args
+    return jit_of(_update, problem, strategy).lower(*args).compile(), args
 
 
 def _seconds(updates: list) -> Float[np.ndarray, " S"]:
-    """Median time of each update; they take turns, so that what slows the machine down slows all of them."""
+    """Median seconds of each update. The updates take turns, so that a slower machine slows down all of them."""
     for compiled, args in updates:
         jax.block_until_ready(compiled(*args))
     seconds = np.zeros((ROUNDS, len(updates)))
@@ -403,15 +443,15 @@ def summarize(
     true: dict[str, Any],
     of: str,
 ) -> dict[str, Any]:
-    """What `Measures` says of one strategy, from K equal groups of draws.
+    """The entries of `Measures` for one strategy, from K equal groups of draws.
 
     Args:
-        means_KP: mean gradient of each group.
-        squares_K: summed squared distance of a group's draws from its mean.
-        cosines_K: mean cosine of a group's draws with the truth.
-        draws: in all groups together.
-        true: the gradients f[P] of the windows and of the history.
-        of: which of them is the strategy's own.
+        means_KP: the mean gradient of each group.
+        squares_K: the summed squared distance of a group's draws from its mean.
+        cosines_K: the mean cosine of a group's draws with the true gradient.
+        draws: the number of draws in all groups together.
+        true: the gradients float[P] of the windows and of the history.
+        of: which of them the strategy estimates.
     """
     found = {name: jax.device_get(_products(means_KP, g_P)) for name, g_P in true.items()}
     found = {name: jax.tree.map(lambda a: np.asarray(a, np.float64), products) for name, products in found.items()}
@@ -436,7 +476,7 @@ def summarize(
 
 @jax.jit
 def _products(means_KP, g_P):
-    """Squared lengths and products, in the highest precision that the device has."""
+    """Squared norms and products of means and true gradient, in the highest precision that the device has."""
     dot = functools.partial(jnp.dot, precision="highest")
     m_P = means_KP.mean(0)
     apart_KP, off_P = means_KP - m_P, m_P - g_P
@@ -459,7 +499,7 @@ def _bias(products, noise):
 
 
 def _error(along_K, apart_KK):
-    """The standard error e of a squared bias; 0 where there is but one draw."""
+    """The standard error e of a squared bias, as in `Measures`; 0 for a single draw."""
     K = len(along_K)
     if K == 1:
         return 0.0
@@ -469,20 +509,23 @@ def _error(along_K, apart_KK):
 
 
 def _by_field(measures, what):
-    """A line a class, by the number in which its strategies differ, and level lines for the rest; else points."""
+    """A figure of one column: a line per class, by the number in which its strategies differ; level lines for the rest.
+
+    If there is no such class, there is a point per strategy.
+    """
     from seqjax.report import plot
 
     values = getattr(measures, what)
-    values = np.where(np.isfinite(values) & (values > 0), values, np.nan)  # what a logarithmic axis can show
+    values = np.where(np.isfinite(values) & (values > 0), values, np.nan)  # a logarithmic axis shows no others
     errors = getattr(measures, f"{what}_error", np.zeros_like(values))
     x_S, lines, fields_seen = np.full(len(values), np.nan), {}, []
-    for places in _by_class(measures.strategies):
-        strategies = [list(measures.strategies.values())[place] for place in places]
+    for indices in _by_class(measures.strategies):
+        strategies = [list(measures.strategies.values())[index] for index in indices]
         field, numbers = _varied(strategies)
         if field:
-            places = [places[n] for n in np.argsort(numbers)]
-            x_S[places] = sorted(numbers)
-            lines[f"{registry.name_of(strategies[0])}, by {field}"] = (x_S[places], values[places])
+            indices = [indices[n] for n in np.argsort(numbers)]
+            x_S[indices] = sorted(numbers)
+            lines[f"{registry.name_of(strategies[0])}, by {field}"] = (x_S[indices], values[indices])
             fields_seen.append(field)
     labels = {"x_label": ", ".join(dict.fromkeys(fields_seen)) or "strategy", "y_label": LABELS.get(what, what)}
     if lines:
@@ -501,22 +544,22 @@ def _by_field(measures, what):
 
 
 def _log_where_wide(set_scale, values):
-    """A logarithmic axis where the values differ by more than their size."""
+    """Makes an axis logarithmic if its values differ by more than a factor of 3."""
     known = values[values > 0]
     if known.size and known.max() > 3 * known.min():
         set_scale("log")
 
 
 def _by_class(strategies):
-    """The places of the strategies of each class."""
+    """The indices of the strategies of each class."""
     classes: dict[type, list[int]] = {}
-    for place, strategy in enumerate(strategies.values()):
-        classes.setdefault(type(strategy), []).append(place)
+    for index, strategy in enumerate(strategies.values()):
+        classes.setdefault(type(strategy), []).append(index)
     return classes.values()
 
 
 def _varied(strategies):
-    """The one numeric field in which strategies of a class differ, and its values; None where there is none."""
+    """The only field in which strategies of a class differ, and its values; None unless there is one, of numbers."""
     known = fields_of(type(strategies[0]))  # type: ignore[arg-type]
     tables = {name: [getattr(strategy, name) for strategy in strategies] for name in known}
     varied = {name: found for name, found in tables.items() if len(set(found)) > 1}

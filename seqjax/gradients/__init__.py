@@ -1,4 +1,4 @@
-"""Ways to differentiate many steps: strategies, their bases, and `value_and_grad`. Usable alone."""
+"""Ways to differentiate many steps. Usable alone, on any scan body."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Gradient strategies: the contract, and the base class of those that are written for one sequence."""
+"""The contract of a gradient strategy, for a batch of rows or for one sequence."""
 
 import functools
 from collections.abc import Callable
@@ -15,19 +15,20 @@ from seqjax.plugin.base import Plugin
 Start = Callable[[Params], State]
 """The state in which a window starts, as a function of the parameters."""
 Noise = Any
-"""What a strategy draws: any pytree of arrays."""
+"""The random numbers that a strategy draws: any pytree of arrays."""
 
 
 class Batch(NamedTuple):
-    """A window of every row.
+    """One window of every row.
 
     Args:
         xs: what the steps read, leaves [T, B, ...].
-        weights: float[T, B], the weight of each step's loss: zero where the step is not scored. The weights are divided
-            by the global count, so that they sum to 1 over the batch of all devices. A strategy sums; it never
+        weights: float[T, B], the weight of each step's loss; a step whose weight is zero is not scored. The weights are
+            divided by the global count, so that they sum to 1 over the batch of all devices. A strategy sums; it never
             normalises.
-        reset: bool[B], True where a sequence starts: its state is the initial one, inside the differentiated function.
-        rows: int32[B], global row numbers, so that randomness does not depend on how rows lie on devices.
+        reset: bool[B], True where a sequence starts. The state of such a row is the initial state, computed inside the
+            differentiated function.
+        rows: int32[B], global row numbers, so that randomness does not depend on how rows are spread over devices.
     """
 
     xs: Any
@@ -40,8 +41,8 @@ class Memory(NamedTuple):
     """What a strategy carries from window to window.
 
     Args:
-        shared: survives resets; it is averaged over rows and devices, so it must hold means.
-        rows: one entry a row, initialised again where the row is reset.
+        shared: survives resets. It is averaged over rows and devices, so it must hold means.
+        rows: one entry per row, initialised again where the row is reset.
     """
 
     shared: Any = ()
@@ -52,7 +53,7 @@ class Estimate(NamedTuple):
     """What a strategy returns.
 
     Args:
-        loss: the weighted sum of the steps' losses.
+        loss: float[], the weighted sum of the steps' losses.
         grads: the estimated gradient, like the parameters.
         state: the state after the last step, leaves [B, ...].
         memory: the memory for the next window.
@@ -65,18 +66,18 @@ class Estimate(NamedTuple):
 
 
 class Gradient(Plugin):
-    """A gradient strategy, written for the whole batch.
+    """A gradient strategy, written for the whole batch: the author writes `estimate`.
 
     Most strategies derive from `WeightedEdges`, `RandomCuts` or `SequenceGradient` instead, whose authors write one
-    function for one sequence. Randomness is drawn apart from the estimate, so that a claim can be proved by summing
-    `estimate` over `outcomes`.
+    function for one sequence. Random numbers are drawn apart from the estimate, so that a claim can be proved by
+    summing `estimate` over `outcomes`.
     """
 
     kind: ClassVar[str] = "gradient"
     claim: ClassVar[Literal["exact", "unbiased", "biased"]]
     """How the expectation of `grads` relates to the gradient, at fixed parameters."""
     of: ClassVar[Literal["window", "history"]]
-    """Which gradient is meant: that of the window, whose incoming state is a constant, or that of the whole history
+    """Which gradient is estimated: that of the window, whose incoming state is a constant, or that of the whole history
     since the row was reset."""
 
     def init(self, problem: Problem, params: Params, state: State) -> Memory:
@@ -84,16 +85,16 @@ class Gradient(Plugin):
         return Memory()
 
     def draw(self, key: jax.Array, problem: Problem, params: Params, memory: Memory, num_steps: int) -> Noise:
-        """The randomness of ONE sequence for a window of `num_steps`; `()` where there is none."""
+        """The random numbers of ONE sequence for a window of `num_steps`; `()` if there are none."""
         return ()
 
     def outcomes(
         self, problem: Problem, params: Params, memory: Memory, num_steps: int
     ) -> tuple[Noise, Float[Array, " M"]]:
-        """All M values that `draw` can return, stacked, and their probabilities. For small `num_steps`.
+        """All M values that `draw` can return, stacked, and their probabilities. It is called for small `num_steps`.
 
         Raises:
-            NotImplementedError: the strategy draws, and its outcomes have not been written or are continuous.
+            NotImplementedError: the strategy draws, but its outcomes have not been written or are continuous.
         """
         if self.draws:
             raise NotImplementedError(f"{type(self).__name__} draws, but does not list its outcomes")
@@ -102,7 +103,16 @@ class Gradient(Plugin):
     def estimate(
         self, problem: Problem, params: Params, start: Start, memory: Memory, batch: Batch, noise: Noise
     ) -> Estimate:
-        """Loss and gradient, deterministic. `noise`, `memory.rows` and `start(params)` have leaves [B, ...]."""
+        """Loss and gradient of one window, without any randomness of its own.
+
+        Args:
+            problem: gives `step` and `unroll`.
+            params: the parameters.
+            start: params -> the state in which the window starts, leaves [B, ...].
+            memory: `memory.rows` has leaves [B, ...]; rows that are reset have been initialised.
+            batch: the window.
+            noise: what `draw` returned for each row, leaves [B, ...].
+        """
         raise NotImplementedError
 
     @property
@@ -113,7 +123,7 @@ class Gradient(Plugin):
     def __call__(
         self, problem: Problem, params: Params, state: State, memory: Memory, batch: Batch, key: jax.Array | None = None
     ) -> Estimate:
-        """Resets rows, draws for each row, estimates.
+        """Resets rows, draws for each row, and estimates. Training calls this.
 
         Raises:
             Error: the strategy draws and `key` is None.
@@ -125,7 +135,7 @@ class Gradient(Plugin):
     def draw_and_estimate(
         self, problem: Problem, params: Params, start: Start, memory: Memory, batch: Batch, key: jax.Array | None = None
     ) -> Estimate:
-        """What `__call__` does once rows are reset."""
+        """The part of `__call__` that follows after rows have been reset."""
         num_steps, num_rows = batch.weights.shape
         noise: Noise = ()
         if self.draws:
@@ -153,7 +163,21 @@ class SequenceGradient(Gradient):
         weights: Float[Array, " T"],
         noise: Noise,
     ) -> tuple[Float[Array, ""], Params, State, Memory]:
-        """(loss, grads, state, memory) of one sequence; xs leaves [T, ...]."""
+        """Loss and gradient of one window of one sequence.
+
+        Args:
+            problem: gives `step`.
+            params: the parameters.
+            start: params -> the state in which the window starts.
+            memory: the memory of this sequence.
+            xs: what the steps read, leaves [T, ...].
+            weights: float[T], the weights of the losses.
+            noise: what `draw` returned.
+
+        Returns:
+            The weighted sum of the losses, its gradient, the state after the last step, and the memory for the next
+            window.
+        """
         raise NotImplementedError
 
     def estimate(self, problem, params, start, memory, batch, noise):
@@ -180,16 +204,16 @@ def reset_rows(
     reset: Any,
     keys: jax.Array | None = None,
 ) -> tuple[Start, Memory]:
-    """The state in which a window starts, as a function of the parameters, and the memory that enters it.
+    """The state in which a window starts, as a function of the parameters, and the memory that enters the window.
 
     Args:
-        strategy: whose memory.
-        problem: gives the initial state.
-        params: gives the initial state and memory.
-        state: what the window before has left, leaves [B, ...].
-        memory: the same.
-        reset: bool[B], the rows that start a sequence; None: none does.
-        keys: a key a row for initial states that are random; None: they are deterministic.
+        strategy: initialises the memory of rows that are reset.
+        problem: gives the initial state of rows that are reset.
+        params: the parameters, on which the initial state and memory may depend.
+        state: the state that the previous window left, leaves [B, ...].
+        memory: the memory that the previous window left.
+        reset: bool[B], the rows in which a sequence starts; None: no row is reset.
+        keys: one key per row, for initial states that are random; None: initial states are deterministic.
     """
     if reset is None:
         return (lambda params: state), memory
@@ -202,28 +226,42 @@ def reset_rows(
 
 
 def init_memory(strategy: Gradient, problem: Problem, params: Params, state: State, num_rows: int) -> Memory:
-    """The strategy's memory for rows that start in `state`, leaves [B, ...]."""
+    """The strategy's memory for `num_rows` rows that start in `state`, leaves [B, ...]."""
     return average_shared(over_rows(functools.partial(strategy.init, problem), (None, 0), num_rows)(params, state))
 
 
 def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*L"]) -> Float[Array, ""]:
-    """The sum of the losses times the weights, in the losses' dtype.
+    """The sum of the losses times their weights, in the losses' dtype. A loss of weight 0 may be NaN.
+
+    Args:
+        weights: of any shape, such as float[T] or float[T, B].
+        losses: of the same shape.
 
     Raises:
-        Error: a step's loss is not one number.
+        Error: the shapes differ, so that a step's loss is not one number.
     """
     if losses.shape != weights.shape:
         raise Error(f"a step's loss must be one number, float[]: {losses.shape} is not {weights.shape}")
-    return jnp.sum(weights.astype(losses.dtype) * losses)
+    weights = weights.astype(losses.dtype)
+    return jnp.sum(weights * jnp.where(weights != 0, losses, 0))
 
 
 def over_rows(f: Callable, in_axes: Any, num_rows: int, out_axes: Any = 0) -> Callable:
-    """`f`, written for one row, vmapped over `num_rows`; its arguments may be trees without leaves."""
+    """`f`, written for one row, mapped over `num_rows` rows.
+
+    `jax.vmap` finds the number of rows in the arguments. Here it is given, since they may be trees without leaves.
+
+    Args:
+        f: the function.
+        in_axes: as in `jax.vmap`; for a `Memory` it is `Memory(None, 0)`.
+        num_rows: B.
+        out_axes: as in `jax.vmap`.
+    """
     return jax.vmap(f, in_axes=in_axes, out_axes=out_axes, axis_size=num_rows)
 
 
 def average_shared(memory: Memory) -> Memory:
-    """The memory with `shared`, leaves [B, ...], averaged over the rows."""
+    """The memory with the leaves [B, ...] of `shared` averaged over the rows. For what `over_rows` returns."""
     return memory._replace(shared=jax.tree.map(lambda a: a.mean(0).astype(a.dtype), memory.shared))
 
 

@@ -1,4 +1,4 @@
-"""Strategies that weigh the edges between steps: reverse mode, cut or reweighted where the author says."""
+"""Strategies in reverse mode that weigh the edges between steps."""
 
 import itertools
 import math
@@ -7,9 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from seqjax.errors import Error
 from seqjax.gradients.base import Estimate, Gradient, Memory, Noise, average_shared, over_rows, weighted_sum
+from seqjax.gradients.dependence import depends_on
+from seqjax.gradients.problem import Params, Problem, State
 
 MOST_SIGNS = 20
 """The largest number of signs whose patterns `sign_patterns` lists."""
@@ -21,9 +24,14 @@ class WeightedEdges(Gradient):
     of = "window"
 
     def edge_weights(self, noise: Noise, memory: Memory, num_steps: int) -> tuple[Float[Array, " T"] | None, Memory]:
-        """The weights float[T] and the memory for the next window; entry t multiplies the tangent that enters step t.
+        """The weights float[T], and the memory for the next window.
 
-        None stands for all ones.
+        Entry t multiplies the tangent of the state that enters step t. None stands for all ones.
+
+        Args:
+            noise: what `draw` returned.
+            memory: the memory of this sequence.
+            num_steps: T.
         """
         raise NotImplementedError
 
@@ -34,9 +42,11 @@ class WeightedEdges(Gradient):
             return self.edge_weights(noise, memory, num_steps)
 
         weights, memory = over_rows(weigh, (0, Memory(None, 0)), num_rows, out_axes=(1, 0))(noise, memory)
+        if weights is not None:
+            check_edge_weights(problem, params, start(params), batch.xs)
 
         def loss(params):
-            state, losses = problem.unroll(params, start(params), batch.xs, weights)
+            state, losses = problem.unroll(params, start(params), batch.xs, weights, scored=batch.weights != 0)
             return weighted_sum(batch.weights, losses), state
 
         (loss, state), grads = jax.value_and_grad(loss, has_aux=True)(params)
@@ -58,12 +68,13 @@ class RandomCuts(WeightedEdges):
         An edge of hazard 1 is always cut: the gradient that would cross it is lost, so the strategy is biased.
 
         Args:
-            age: int32[], the number of edges kept since the last cut or start; 0 at first.
+            age: int32[], the number of edges kept since the last cut or the start of the sequence.
             shared: `memory.shared`.
         """
         raise NotImplementedError
 
     def init(self, problem, params, state):
+        """Age 0."""
         return Memory(rows=jnp.zeros((), jnp.int32))
 
     def draw(self, key, problem, params, memory, num_steps):
@@ -72,6 +83,7 @@ class RandomCuts(WeightedEdges):
         return self._walk(memory, u_T, lambda u, hazard: u < hazard)[0]
 
     def outcomes(self, problem, params, memory, num_steps):
+        """All 2^T patterns of cuts."""
         cuts_MT = bit_patterns(num_steps)
 
         def probability(cuts_T):
@@ -81,12 +93,24 @@ class RandomCuts(WeightedEdges):
         return cuts_MT, jax.vmap(probability)(cuts_MT)
 
     def edge_weights(self, noise, memory, num_steps):
+        """0 at a cut, else 1 / (1 - hazard)."""
         cuts_T, hazard_T, age = self._walk(memory, noise, lambda cut, hazard: cut)
-        kept_T = ~cuts_T & (hazard_T < 1)  # so that outcomes of probability 0 have finite weights, too
+        # An edge of hazard 1 cannot survive, but `outcomes` lists that it does, with probability 0. Its weight must be
+        # finite all the same, since 0 times infinity is NaN.
+        kept_T = ~cuts_T & (hazard_T < 1)
         return jnp.where(kept_T, 1 / jnp.where(kept_T, 1 - hazard_T, 1), 0), memory._replace(rows=age)
 
     def _walk(self, memory, source_T, is_cut):
-        """Follows the age along T edges: (cuts bool[T], hazards float[T], age after the last edge)."""
+        """Follows the age along T edges.
+
+        Args:
+            memory: the memory that enters the window.
+            source_T: one entry per edge, from which `is_cut` decides.
+            is_cut: (entry, hazard) -> bool[].
+
+        Returns:
+            The cuts bool[T], the hazards float[T], and the age after the last edge.
+        """
 
         def edge(age, source):
             hazard = jnp.asarray(self.hazard(age, memory.shared), float)
@@ -97,21 +121,52 @@ class RandomCuts(WeightedEdges):
         return cuts_T, hazard_T, age
 
 
+def check_edge_weights(problem: Problem, params: Params, state: State, xs: PyTree) -> None:
+    """Checks that a problem with an `unroll` of its own reads the edge weights. Traces it, and computes nothing.
+
+    Args:
+        problem: the problem.
+        params: the parameters.
+        state: leaves [B, ...].
+        xs: leaves [T, B, ...].
+
+    Raises:
+        Error: the unroll ignores the edge weights, so that nothing would be cut.
+    """
+    if type(problem).unroll is Problem.unroll:
+        return
+    x = jax.tree.map(lambda a: a[0], xs)
+
+    def next_state(params):
+        return jax.vmap(problem.step, (None, 0, 0))(params, state, x)[0]
+
+    def gradient(edge_weights):
+        return jax.grad(lambda params: problem.unroll(params, state, xs, edge_weights)[1].sum())(params)
+
+    # A state that holds nothing but inputs carries no gradient, so its unroll has no use for edge weights.
+    if any(depends_on(next_state, params)) and not any(depends_on(gradient, jnp.ones(len(jax.tree.leaves(xs)[0])))):
+        raise Error(
+            "the unroll of this problem ignores its edge weights, so that this strategy cuts nothing; multiply the "
+            "tangent of the state that enters step t by edge_weights[t], with seqjax.gradients.weigh_edge, or leave "
+            "unroll out, so that the step is scanned"
+        )
+
+
 def segment_edges(num_steps: int, steps: Any) -> Float[Array, " T"]:
-    """Edge weights that cut a window into segments of `steps`: 0 at its positive multiples, else 1.
+    """Edge weights that cut a window into segments: 0 at positive multiples of `steps`, else 1.
 
     The first step of the window is not cut, so that a learned initial state gets its gradient.
 
     Args:
         num_steps: T.
-        steps: length of a segment; may be traced.
+        steps: the length of a segment; it may be traced.
     """
     t = jnp.arange(num_steps)
     return jnp.where((t % steps == 0) & (t > 0), 0.0, 1.0)
 
 
 def bit_patterns(n: int) -> Bool[np.ndarray, "M n"]:
-    """All 2^n rows of n booleans, the outcomes of n independent cuts."""
+    """All 2^n rows of n booleans, which are the outcomes of n independent cuts."""
     return np.array(list(itertools.product([False, True], repeat=n)), bool).reshape(-1, n)
 
 

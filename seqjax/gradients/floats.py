@@ -1,4 +1,4 @@
-"""A state's float leaves, apart from those that have no tangent: ids, counters, keys."""
+"""The float leaves of a tree, apart from the leaves that have no tangent: ids, counters, keys."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +10,13 @@ from jaxtyping import Array, Float, PyTree
 
 
 def split_float(tree: PyTree) -> tuple[list[Float[Array, "..."]], list[Any], Callable[[list, list], PyTree]]:
-    """Splits a tree into its float leaves and the others.
+    """Splits a tree into its float leaves and its other leaves.
+
+    Args:
+        tree: any pytree of arrays, such as a state.
 
     Returns:
-        The float leaves, the others, and `join(floats, others)`, which gives the tree back.
+        The float leaves, the other leaves, and a function `join(floats, others)` that puts them together again.
     """
     leaves, treedef = jax.tree.flatten(tree)
     is_float = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
@@ -27,13 +30,17 @@ def split_float(tree: PyTree) -> tuple[list[Float[Array, "..."]], list[Any], Cal
 
 
 def ravel_float(tree: PyTree) -> tuple[Float[Array, " n"], list, Callable[[Array, list], PyTree]]:
-    """Splits a tree into one float vector and the other leaves.
+    """Splits a tree into one vector, which holds the numbers of all its float leaves, and its other leaves.
+
+    Args:
+        tree: any pytree of arrays, such as a state.
 
     Returns:
-        The vector, the other leaves, and `join(vector, others)`, which gives the tree back.
+        The vector, the other leaves, and a function `join(vector, others)` that puts them together again, each float
+        leaf in its own dtype. A vector of leaves of several precisions has the highest of them.
     """
     floats, others, join_leaves = split_float(tree)
-    with jax.numpy_dtype_promotion("standard"):  # leaves of several precisions make a vector of the highest
+    with jax.numpy_dtype_promotion("standard"):
         vector, unravel = ravel_pytree(floats or jnp.zeros(0))
 
     def join(vector, others):

@@ -1,33 +1,36 @@
-"""The gradient taken apart by how many steps back it travels: cotangents of the state, one for each lag.
+"""Cotangents of the state, one for each number of steps that a gradient travels back.
 
-For a step (s_t, l_t) = f(θ, s_{t-1}, x_t) let J_t = ∂s_t/∂s_{t-1}, I_t = ∂s_t/∂θ, q_t = w_t ∂l_t/∂s_{t-1}. What the
-loss of step t + k owes to the state s_t is λ^(k)_t, a cotangent with
+For a step (s_t, l_t) = f(θ, s_{t-1}, x_t) let J_t = ∂s_t/∂s_{t-1}, I_t = ∂s_t/∂θ, q_t = w_t ∂l_t/∂s_{t-1}. The
+derivative of the loss of step t + k by the state s_t is the cotangent λ^(k)_t. These cotangents follow
 
     λ^(1)_{t-1} = q_t,   λ^(k+1)_{t-1} = λ^(k)_t J_t
 
-and the part of the gradient that travels k steps back is G_0 = Σ_t w_t ∂l_t/∂θ, with s_{t-1} fixed, and
-G_k = Σ_t λ^(k)_t I_t.
+The part of the gradient that travels exactly k steps back is G_0 = Σ_t w_t ∂l_t/∂θ, with s_{t-1} held fixed, and
+G_k = Σ_t λ^(k)_t I_t. A strategy that sums chosen parts records the steps of a window once (`record_steps`), carries as
+many cotangents backwards as it needs (`StepDerivatives.back`), and multiplies them with all I_t at once
+(`StepDerivatives.to_params`).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from seqjax.gradients.base import weighted_sum
 from seqjax.gradients.floats import split_float
 from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.scored import replace_unscored
 
 
-class Steps(NamedTuple):
-    """Steps side by side, leaves [T, B, ...].
+class RecordedSteps(NamedTuple):
+    """The steps of a window with the states that enter them, leaves [T, B, ...].
 
     Args:
-        floats: the float leaves of the states that enter them.
+        floats: the float leaves of the states that enter the steps.
         others: the other leaves of these states.
-        xs: what they read.
-        weights: float[T, B], what each loss counts.
+        xs: what the steps read.
+        weights: float[T, B], the weights of the losses.
     """
 
     floats: list
@@ -36,10 +39,21 @@ class Steps(NamedTuple):
     weights: Any
 
 
-def forward(
+def record_steps(
     problem: Problem, params: Params, state: State, xs: PyTree, weights: Float[Array, "T B"]
-) -> tuple[State, Float[Array, "T B"], Steps]:
-    """The state after the last step, the losses, and the steps with what enters them."""
+) -> tuple[State, Float[Array, "T B"], RecordedSteps]:
+    """Runs a window forwards, and keeps the state that enters each step.
+
+    Args:
+        problem: its `step` is run.
+        params: the parameters.
+        state: the state in which the window starts, leaves [B, ...].
+        xs: what the steps read, leaves [T, B, ...].
+        weights: the weights of the losses.
+
+    Returns:
+        The state after the last step, the losses float[T, B], and the steps.
+    """
     rows = jax.vmap(problem.step, (None, 0, 0))
 
     def body(state, x):
@@ -47,16 +61,16 @@ def forward(
         return after, (losses, *split_float(state)[:2])
 
     state, (losses, floats, others) = jax.lax.scan(body, state, xs)
-    return state, losses, Steps(floats, others, xs, weights)
+    return state, losses, RecordedSteps(floats, others, xs, weights)
 
 
-class Linear(NamedTuple):
-    """A problem's step at given parameters, differentiated for B rows.
+class StepDerivatives(NamedTuple):
+    """The derivatives of a problem's step at given parameters, for B rows.
 
     Args:
-        problem: whose step.
-        params: where.
-        join: float leaves and others -> state, of `split_float`.
+        problem: its `step` is differentiated.
+        params: the parameters at which it is differentiated.
+        join: (float leaves, other leaves) -> state, as returned by `split_float`.
     """
 
     problem: Problem
@@ -64,31 +78,38 @@ class Linear(NamedTuple):
     join: Any
 
     @classmethod
-    def of(cls, problem: Problem, params: Params, state: State) -> "Linear":
-        """At these parameters, for states of this structure."""
+    def of(cls, problem: Problem, params: Params, state: State) -> "StepDerivatives":
+        """The derivatives at these parameters, for states of the same structure as `state`."""
         return cls(problem, params, split_float(state)[2])
 
-    def losses(self, steps: Steps) -> tuple[Params, list]:
-        """G_0, and q_t for each step, leaves [T, B, ...]."""
+    def of_losses(self, steps: RecordedSteps) -> tuple[Params, list]:
+        """G_0, like the parameters, and the q_t of all steps, leaves [T, B, ...]."""
+        # These states are constants here, so a loss that does not count can be taken at another step's state and input.
+        floats, others, xs = replace_unscored((steps.floats, steps.others, steps.xs), steps.weights != 0)
 
         def weighted(params, floats, others, x, weights):
             return weighted_sum(weights, self._rows(params, floats, others, x)[1])
 
         def total(params, floats):
             over_time = jax.vmap(weighted, (None, 0, 0, 0, 0))
-            return over_time(params, floats, steps.others, steps.xs, steps.weights).sum()
+            return over_time(params, floats, others, xs, steps.weights).sum()
 
-        return jax.grad(total, (0, 1))(self.params, steps.floats)
+        return jax.grad(total, (0, 1))(self.params, floats)
 
-    def back(self, cotangents: list, step: Steps) -> list:
-        """λ J_t for K cotangents, leaves [K, B, ...], of one step."""
+    def back(self, cotangents: list, step: RecordedSteps) -> list:
+        """The products λ J_t with the Jacobian of one step, for K cotangents λ side by side.
+
+        Args:
+            cotangents: of the state after the step, leaves [K, B, ...], in the order of `floats`.
+            step: one entry of the recorded steps, leaves [B, ...].
+        """
         if not cotangents:
             return []
         _, pull = jax.vjp(lambda floats: self._next(self.params, floats, step.others, step.xs), step.floats)
         return jax.vmap(lambda each: pull(each)[0])(cotangents)
 
-    def to_params(self, steps: Steps) -> Any:
-        """The function Σ_t λ_t I_t of cotangents with leaves [T, B, ...]: one product over all the steps."""
+    def to_params(self, steps: RecordedSteps) -> Callable[[list], Params]:
+        """The function from cotangents with leaves [T, B, ...] to Σ_t λ_t I_t: one product over all steps."""
 
         def over_time(params):
             return jax.vmap(self._next, (None, 0, 0, 0))(params, steps.floats, steps.others, steps.xs)
@@ -101,8 +122,3 @@ class Linear(NamedTuple):
 
     def _next(self, params, floats, others, x):
         return split_float(self._rows(params, floats, others, x)[0])[0]
-
-
-def shift(cotangents: list, losses: list) -> list:
-    """λ^(1), ..., λ^(K) of the step before, the last of which gathers all that is older."""
-    return jax.tree.map(lambda a, q: jnp.concatenate([q[None], a[:-1]]).at[-1].add(a[-1]), cotangents, losses)

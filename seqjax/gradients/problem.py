@@ -1,12 +1,14 @@
-"""`Problem`: a scan body that emits one loss a step. A gradient strategy knows nothing else."""
+"""`Problem`: a scan body that returns one loss per step. It is all that a gradient strategy knows of a model."""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float, PyTree
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
 
+from seqjax.gradients.scored import replace_unscored, split_step
 from seqjax.gradients.unroll import EdgeWeights, unroll
 
 Params = Any
@@ -19,20 +21,23 @@ Losses = Float[Array, "T B"]
 
 
 class Problem:
-    """A scan body for ONE sequence; `unroll` runs it for B rows.
+    """A scan body for ONE sequence; `unroll` runs it for B rows, one sequence each.
+
+    Two problems are equal if they are of one class and have the same `step` and `init_state`.
 
     Args:
-        step: (params, state, x) -> (state, loss), one sequence, one time step, pure.
-        init_state: (params, key=None) -> the state in which a sequence starts. Without one, rows that are reset keep
-            the state that they are given.
+        step: (params, state, x) -> (new state, loss), one sequence, one time step, pure; the loss is float[].
+        init_state: (params, key=None) -> the state in which a sequence starts. Without it, a row that is reset keeps
+            the state that it is given.
 
     Attributes:
-        warmup: how many steps after a reset are not scored.
-
-    Two problems of equal step and init_state are equal, so that jit traces them once.
+        warmup: the number of steps after a reset that are not scored.
+        is_value: whether equal problems always compute the same, so that a program compiled for one may be used for the
+            other. A function may close over a value that changes, so this is False unless a subclass knows better.
     """
 
     warmup: int = 0
+    is_value: bool = False
 
     def __init__(self, step: Step, init_state: InitState | None = None):
         self.step = step
@@ -40,30 +45,47 @@ class Problem:
 
     @staticmethod
     def of(model: Any, spec: Any, loss: Callable | None = None, dtype: Any = None) -> Any:
-        """The problem of a model: x = (input, target). The same as `model.problem(spec, loss, dtype)`."""
+        """The problem of a model, in which x = (input, target). The same as `model.problem(spec, loss, dtype)`."""
         return model.problem(spec, loss, dtype)
 
     def unroll(
-        self, params: Params, state: State, xs: PyTree, edge_weights: EdgeWeights = None
+        self,
+        params: Params,
+        state: State,
+        xs: PyTree,
+        edge_weights: EdgeWeights = None,
+        scored: Bool[Array, "T B"] | None = None,
     ) -> tuple[State, Losses]:
-        """The state after T steps and the losses float[T, B] of B rows.
+        """The state after T steps, and the losses float[T, B] of B rows.
 
         Args:
             params: the parameters.
             state: leaves [B, ...].
-            xs: leaves [T, B, ...].
-            edge_weights: see `seqjax.gradients.unroll`.
+            xs: what the steps read, leaves [T, B, ...].
+            edge_weights: float[T] or float[T, B], see `seqjax.gradients.unroll`; None: all ones.
+            scored: which losses the caller uses; None: all. An unscored loss may have any value, and it adds nothing to
+                the gradient even where it is NaN. It has to be multiplied by a weight of 0.
         """
-        return unroll(functools.partial(self.step, params), state, xs, edge_weights)
+        if scored is None:
+            return unroll(functools.partial(self.step, params), state, xs, edge_weights)
+
+        def first_row(state, xs):
+            return jax.tree.map(lambda a: a[0], state), jax.tree.map(lambda a: a[0, 0], xs)
+
+        advance, loss = split_step(self.step, params, *jax.eval_shape(first_row, state, xs))
+        state, between = unroll(functools.partial(advance, params), state, xs, edge_weights)
+        num_steps, num_rows = scored.shape
+        rows = jax.vmap(functools.partial(loss, params), axis_size=num_rows)
+        return state, jax.vmap(rows, axis_size=num_steps)(replace_unscored(between, scored))
 
     def start(self, params: Params, state: State, reset: Any, keys: jax.Array | None = None) -> State:
-        """The state in which a window starts: the initial one in rows that are reset, else `state`.
+        """The state in which a window starts: the initial state in rows that are reset, and `state` in the others.
 
         Args:
-            params: the parameters, on which an initial state may depend.
-            state: what the window before has left, leaves [B, ...].
+            params: the parameters, on which the initial state may depend.
+            state: the state that the previous window left, leaves [B, ...].
             reset: bool[B].
-            keys: a key a row for initial states that are random; None: they are deterministic.
+            keys: one key per row, for initial states that are random; None: initial states are deterministic.
         """
         if self.init_state is None:
             return state
@@ -78,10 +100,16 @@ class Problem:
 
 
 def where_rows(reset: Any, new: Any, old: Any) -> Any:
-    """Row by row: `new` where `reset`, else `old`, in the dtype of `old`. Leaves [B, ...]; keys and integers too."""
+    """Row by row: `new` where `reset` is True, else `old`; in the dtypes of `old`.
+
+    Args:
+        reset: bool[B].
+        new: leaves [B, ...], which may be integers or keys.
+        old: the same.
+    """
 
     def leaf(a, b):
         a = a if a.dtype == b.dtype else a.astype(b.dtype)
-        return jax.numpy.where(reset.reshape(reset.shape + (1,) * (b.ndim - 1)), a, b)
+        return jnp.where(reset.reshape(reset.shape + (1,) * (b.ndim - 1)), a, b)
 
     return jax.tree.map(leaf, new, old)

@@ -11,8 +11,8 @@ EdgeWeights = Float[Array, "T ..."] | None
 """float[T] or float[T, B]: entry t multiplies the tangent of the state that enters step t. None: all ones."""
 
 
-# A custom_jvp identity, and not `stop_gradient(x) + weight * (x - stop_gradient(x))`: the latter gives NaN where the
-# state is infinite.
+# An identity with a derivative of its own. The formula `stop_gradient(x) + weight * (x - stop_gradient(x))` has the
+# same derivative, but it gives NaN where the state is infinite.
 @jax.custom_jvp
 def _identity(x, weight):
     return x
@@ -44,11 +44,11 @@ def unroll(step: Callable, state: Any, xs: PyTree, edge_weights: EdgeWeights = N
     """Scans a step that is written for one sequence over time, for B rows side by side.
 
     Args:
-        step: (state, x) -> (state, output), one sequence, one time step.
+        step: (state, x) -> (new state, output), one sequence, one time step.
         state: leaves [B, ...].
         xs: leaves [T, B, ...].
-        edge_weights: entry t multiplies the tangent of the state that enters step t; the state's value is unchanged.
-            All ones are full backpropagation through time, and a zero cuts the edge.
+        edge_weights: entry t multiplies the tangent of the state that enters step t; the value of the state is
+            unchanged. All ones give full backpropagation through time, and a zero cuts the edge.
 
     Returns:
         The state after the last step, leaves [B, ...], and the outputs, leaves [T, B, ...].

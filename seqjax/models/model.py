@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from seqjax.data.spec import Spec, Tokens
 from seqjax.data.stream import Stream
 from seqjax.gradients.problem import Losses, Params, Problem, State
+from seqjax.gradients.scored import replace_unscored
 from seqjax.gradients.unroll import EdgeWeights, unroll
 from seqjax.plugin.base import Plugin
 
@@ -95,26 +96,38 @@ class ModelProblem(Problem):
         """The number of steps after a reset that are not scored."""
         return self.model.warmup
 
+    @property
+    def is_value(self) -> bool:  # type: ignore[override]
+        """Whether equal problems compute the same. A loss of the user's own is a function, which may not."""
+        return self.loss is None
+
     def init(self, key: jax.Array) -> Params:
         """The model's initial parameters."""
         return self.model.init(key, self.spec)
 
-    def init_state(self, params: Params, key: jax.Array | None = None) -> State:  # type: ignore[override]
+    def init_state(self, params: Params, key: jax.Array | None = None) -> State:
         """The state in which one sequence starts."""
         return self.model.init_state(self._cast(params), self.spec, key)
 
-    def step(self, params: Params, state: State, x: Any) -> tuple[State, Float[Array, ""]]:  # type: ignore[override]
+    def step(self, params: Params, state: State, x: Any) -> tuple[State, Float[Array, ""]]:
         """One sequence, one time step."""
         inputs, target = self._inputs(x)
         new, output = self.model.step(self._cast(params), self._cast(state), inputs)
         return _like(state, new), self._loss(params, output, target)
 
     def unroll(
-        self, params: Params, state: State, xs: PyTree, edge_weights: EdgeWeights = None
+        self,
+        params: Params,
+        state: State,
+        xs: PyTree,
+        edge_weights: EdgeWeights = None,
+        scored: Bool[Array, "T B"] | None = None,
     ) -> tuple[State, Losses]:
         """The state after T steps and the losses float[T, B] of B rows."""
         inputs, targets = self._inputs(xs)
         new, outputs = self.model.unroll(self._cast(params), self._cast(state), inputs, edge_weights)
+        if scored is not None:
+            outputs, targets = replace_unscored((outputs, targets), scored)
         losses = jax.vmap(jax.vmap(functools.partial(self._loss, params)))(outputs, targets)
         return _like(state, new), losses
 

@@ -1,4 +1,4 @@
-"""The conformance suite: whether a plugin does what it says. Needs no test framework."""
+"""The conformance suite: checks that a plugin does what its contract asks."""
 
 import lazy_loader
 

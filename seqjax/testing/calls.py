@@ -1,4 +1,4 @@
-"""A strategy called: jitted once for each problem and shape, through three windows."""
+"""Calls of a strategy, compiled once for each problem and shape."""
 
 import functools
 from typing import Any, NamedTuple
@@ -7,22 +7,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.gradients.base import Batch, Estimate, Memory, init_memory
+from seqjax.gradients.base import Batch, Estimate, Memory, init_memory, reset_rows
 from seqjax.testing.cases import B, Case
 
 KEY = 17
-"""Seed of whatever a check draws."""
+"""The seed of everything that a check draws."""
 
 
 class Sums(NamedTuple):
-    """What is summed over rows, windows or outcomes; `probability` of the outcomes, 1."""
+    """Sums over rows, windows or outcomes.
+
+    Args:
+        loss: the sum of the losses.
+        grads: the sum of the gradients.
+        probability: the sum of the probabilities, where outcomes are summed.
+    """
 
     loss: Any
     grads: Any
     probability: Any = ()
 
 
-# Programs so small that compiling them is all their cost, and half of it is optimisation.
+# These programs are so small that compiling them is all their cost, and half of it would be optimisation.
 quick_jit = functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 )
@@ -30,18 +36,18 @@ quick_jit = functools.partial(
 
 @functools.partial(quick_jit, static_argnums=(0, 1))
 def call(strategy, problem, params, state, memory, batch, key):
-    """What training calls."""
+    """One call of the strategy, as training makes it."""
     return strategy(problem, params, state, memory, batch, key)
 
 
 @functools.partial(quick_jit, static_argnums=(0, 1))
 def initial_memory(strategy, problem, params, state):
-    """Memory for B rows that start in `state`."""
+    """The memory of B rows that start in `state`."""
     return init_memory(strategy, problem, params, state, B)
 
 
 def estimates(strategy: Any, c: Case, windows: list[Batch] | None = None) -> list[Estimate]:
-    """One for each window, state and memory carried, each with a key of its own."""
+    """One estimate per window, each with a key of its own. State and memory are carried from window to window."""
     state, memory, found = c.state, initial_memory(strategy, c.problem, c.params, c.state), []
     for i, batch in enumerate(c.windows if windows is None else windows):
         found.append(call(strategy, c.problem, c.params, state, memory, batch, jax.random.key(KEY + i)))
@@ -51,49 +57,57 @@ def estimates(strategy: Any, c: Case, windows: list[Batch] | None = None) -> lis
 
 @functools.partial(quick_jit, static_argnums=(0, 1), static_argnames="room")
 def outcome_means(strategy, problem, params, state, memories, batch, *, room):
-    """Of ONE row, for each of K = `room` memories: loss and gradient in the mean, sum of probabilities; what is left.
+    """The mean estimate over all outcomes of ONE row, for each of K memories.
 
-    Leaves of `state` are [...], of `memories` [K, ...], of `batch` those of a batch of one row.
+    Args:
+        strategy: the strategy.
+        problem: the problem.
+        params: its parameters.
+        state: the state that the previous window left, leaves [...].
+        memories: K memories that it may have left, leaves [K, ...].
+        batch: a batch of one row.
+        room: K.
 
     Returns:
-        Their `Sums`, leaves [K, ...]; the probabilities [K, M]; the memories after each outcome, [K, M, ...].
+        The means as `Sums`, leaves [K, ...]; the probabilities [K, M] of the outcomes; the memories after each outcome,
+        leaves [K, M, ...].
     """
     one_row = functools.partial(jax.tree.map, lambda a: a[None])
     num_steps = batch.weights.shape[0]
 
-    def start(params):
-        initial = state if problem.init_state is None else problem.init_state(params)
-        return one_row(jax.tree.map(lambda a, b: jnp.where(batch.reset[0], a, b), initial, state))
-
     def given(memory):
-        noise, probability = strategy.outcomes(memory, num_steps)
+        rows = Memory(memory.shared, one_row(memory.rows))
+        start, rows = reset_rows(strategy, problem, params, one_row(state), rows, batch.reset)
+        memory = Memory(memory.shared, jax.tree.map(lambda a: a[0], rows.rows))
+        noise, probability = strategy.outcomes(problem, params, memory, num_steps)
         probability = jnp.asarray(probability)
 
         def estimate(noise):
-            rows = Memory(memory.shared, one_row(memory.rows))
             return strategy.estimate(problem, params, start, rows, batch, one_row(noise))
 
+        def mean(a):
+            return jnp.tensordot(probability.astype(a.dtype), a, 1)
+
         e = jax.vmap(estimate, axis_size=len(probability))(jax.tree.map(jnp.asarray, noise))
-        mean = lambda a: jnp.tensordot(probability.astype(a.dtype), a, 1)
         left = Memory(e.memory.shared, jax.tree.map(lambda a: a[:, 0], e.memory.rows))
         return Sums(mean(e.loss), jax.tree.map(mean, e.grads), probability.sum()), probability, left
 
     return jax.vmap(given, axis_size=room)(memories)
 
 
-def only(batch: Batch, b: int) -> Batch:
+def batch_of_row(batch: Batch, b: int) -> Batch:
     """The batch of row b alone."""
     xs, weights = jax.tree.map(lambda a: a[:, b : b + 1], (batch.xs, batch.weights))
     return Batch(xs, weights, batch.reset[b : b + 1], batch.rows[b : b + 1])
 
 
 def row_of(tree: Any, b: Any) -> Any:
-    """Row b of leaves [B, ...], or several."""
+    """Row b of leaves [B, ...]; or several rows, where b is an array."""
     return jax.tree.map(lambda a: a[b], tree)
 
 
 def in_order(c: Case, order: np.ndarray) -> Case:
-    """The same rows in another order."""
+    """The case with its rows in another order."""
 
     def moved(batch):
         xs, weights = jax.tree.map(lambda a: a[:, order], (batch.xs, batch.weights))

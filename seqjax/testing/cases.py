@@ -1,11 +1,11 @@
-"""The settings of the checks: problems of every kind, with three windows each and a state that is not zero.
+"""The problems on which strategies are checked, each with three windows and a state that is not zero.
 
-cell      a tanh network of ours on tokens, through its fused scan
-learned   a model whose initial state is learned, with a counter in its state
-foreign   somebody else's scan body: two float leaves, a counter, a key, noise inside
-small     as few numbers as differ in kind: two of state, four parameters
-linear    a loss that is linear in the parameters, which smoothing therefore leaves as it is
-ids       a state that holds inputs only, and an empty array of floats
+cell      a `Cell` on tokens, unrolled by the fused scan of all cells
+learned   a `Model` with a learned initial state and a counter in its state
+foreign   a bare scan body with two float leaves, a counter and a key in its state, and noise in its steps
+small     a bare scan body with two state numbers and four parameters
+linear    a state and a loss that are linear in the parameters, so that smoothing over parameters changes nothing
+ids       a state that holds only inputs, and an empty array of floats
 nothing   no state at all
 """
 
@@ -26,23 +26,34 @@ from seqjax.models.model import Model
 
 T, B = 6, 4
 RESET = ((True, False, False, False), (False, True, False, False), (True, False, False, False))
-"""Which row starts at each of three windows; rows 2 and 3 are carried through all of them."""
+"""The rows that are reset at each of three windows. Rows 2 and 3 are carried through all of them."""
 MAIN = ("cell", "learned", "foreign")
 NO_FLOATS = ("ids", "nothing")
 CASES = (*MAIN, "small", "linear", *NO_FLOATS)
 LEARNED_STATE = {"learned": "h0", "foreign": "v0", "small": "b", "linear": "c"}
-"""The parameter that a sequence's first state is made of. Of the first two nothing else is."""
+"""The parameter on which the initial state depends. In `learned` and `foreign` nothing else depends on it."""
+TARGETS = {"learned": lambda xs: xs[1], "foreign": lambda xs: xs["y"]}
+"""The part of what the steps read that only the loss depends on."""
 
 
 class Case(NamedTuple):
-    """A problem, its data, and the same scan body for the oracle."""
+    """A problem, its data, and the same scan body for the oracle.
+
+    Args:
+        problem: the problem.
+        params: its parameters.
+        state: the state that enters the first window, leaves [B, ...].
+        windows: three consecutive windows.
+        step: (params, state, x) -> (new state, loss).
+        initial: params -> the state in which a sequence starts; None: a row that is reset keeps its state.
+    """
 
     problem: Problem
     params: Any
-    state: Any  # what enters the first window, leaves [B, ...]: not zero
+    state: Any
     windows: list[Batch]
-    step: Callable  # (params, state, x) -> (state, loss)
-    initial: Callable | None  # params -> state
+    step: Callable
+    initial: Callable | None
 
 
 @functools.cache
@@ -59,7 +70,7 @@ def _case(name: str, num_steps: int, x64: bool) -> Case:
 
 
 def case(name: str, num_steps: int = T) -> Case:
-    """The setting of this name, in float64 under x64 and else in float32, its windows cut to `num_steps`."""
+    """The case of this name, with windows of `num_steps`; in float64 under x64, else in float32."""
     return _case(name, num_steps, jax.config.read("jax_enable_x64"))
 
 
@@ -73,7 +84,7 @@ class Elman(Cell):
 
 @dataclass(frozen=True)
 class Learned(Model):
-    """A model whose initial state is learned, with a counter in its state."""
+    """A model with a learned initial state and a counter in its state."""
 
     hidden: int = 3
 
@@ -92,7 +103,7 @@ class Learned(Model):
 
 
 def foreign_step(params, state, x):
-    """Somebody else's scan body: two float leaves, a counter and a key, noise inside."""
+    """A scan body with two float leaves, a counter and a key in its state, and noise in each step."""
     noise = jax.random.normal(jax.random.fold_in(state["key"], state["n"]), (3,), x["u"].dtype)
     v = 0.4 * state["v"] + jnp.sin(params["A"] @ state["v"] + params["b"] * x["u"] * state["m"] + 0.1 * noise)
     m = 0.7 * state["m"] + params["c"] @ v
@@ -100,7 +111,7 @@ def foreign_step(params, state, x):
 
 
 def foreign_init(params, key=None):
-    """A learned initial state; the key is fixed so that the oracle needs none."""
+    """A learned initial state. Its key is fixed, so that the oracle needs none."""
     return {
         "v": params["v0"] ** 2,
         "m": jnp.ones_like(params["c"][0]),
@@ -110,30 +121,30 @@ def foreign_init(params, key=None):
 
 
 def small_step(params, state, x):
-    """Two units that read each other; the loss reads a parameter too."""
+    """Two units that read each other. The loss reads a parameter, too."""
     h = jnp.tanh(params["w"] * state["h"][::-1] + params["b"] * x["u"])
     return {"h": h}, (jnp.sum(h) - x["y"]) ** 2 + params["w"][0] * x["u"]
 
 
 def small_init(params, key=None):
-    """Of the parameters, so that a reset row's first state has a gradient."""
+    """An initial state that depends on the parameters."""
     return {"h": 0.5 * params["b"]}
 
 
 def linear_step(params, state, x):
-    """A state of three numbers, and a loss, that are linear in the parameters."""
+    """A state of three numbers and a loss, both linear in the parameters."""
     mix = jnp.array([[0.5, 0.4, -0.2], [-0.3, 0.6, 0.1], [0.2, -0.5, 0.7]], x["u"].dtype)
     h = mix @ state["h"] + jnp.append(params["w"], params["c"]) * x["u"]
     return {"h": h}, x["y"] @ h + params["c"] * x["u"]
 
 
 def linear_init(params, key=None):
-    """Linear in the parameters."""
+    """An initial state that is linear in the parameters."""
     return {"h": params["c"] * jnp.array([1.0, -1.0, 2.0], params["c"].dtype)}
 
 
 def ids_step(w, state, x):
-    """A state that holds inputs only, so that there is nothing to differentiate through."""
+    """A state that holds only inputs, so that there is nothing to differentiate through."""
     return state | {"last": x}, w[x] - 2 * w[state["last"]]
 
 
@@ -220,7 +231,7 @@ def _normal(rng, shape, scale=1.0):
 
 
 def _windows(rng, xs):
-    """Uneven weights that sum to 1, some of them zero: at the start, the end and in between."""
+    """Three windows with uneven weights that sum to 1. Some are zero: at the start, at the end, and in between."""
     windows = []
     for reset in RESET:
         weights = rng.uniform(0.5, 1.5, (T, B)) * (rng.random((T, B)) < 0.8)

@@ -1,4 +1,4 @@
-"""What a strategy claims, against brute force: exact, or unbiased by summing over every outcome."""
+"""Checks of what a strategy claims, against brute force: exact, or unbiased by summing over every outcome."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -11,21 +11,21 @@ from scipy.special import ndtri
 
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, Memory
-from seqjax.testing.calls import KEY, Sums, estimates, initial_memory, only, outcome_means, quick_jit, row_of
+from seqjax.testing.calls import KEY, Sums, batch_of_row, estimates, initial_memory, outcome_means, quick_jit, row_of
 from seqjax.testing.cases import MAIN, RESET, B, T, case
 from seqjax.testing.compare import BOUND, Failed, assert_close
 from seqjax.testing.oracle import Truth, truth, truth_of_rows
 
 LIMIT = 4096
-"""How many estimates a check may enumerate at a time."""
+"""The largest number of estimates that a check enumerates at a time."""
 MEMORIES = 8
-"""How many memories a window is entered with, where windows are proved one by one."""
+"""The number of different memories with which a window is entered, where windows are proved one by one."""
 ALARM = 1e-9
-"""Probability that a strategy that is right fails a check which samples."""
+"""The probability that a correct strategy fails a check that samples."""
 
 
 def check_values(strategy: Gradient, cases: Sequence[str] = MAIN) -> float:
-    """Loss and state of each of three windows: how a gradient is taken changes neither."""
+    """Checks loss and state of each of three windows: the way in which a gradient is taken changes neither."""
     worst = 0.0
     for name in cases:
         for w, estimate in enumerate(estimates(strategy, case(name))):
@@ -38,9 +38,12 @@ def check_values(strategy: Gradient, cases: Sequence[str] = MAIN) -> float:
 
 
 def check_window(strategy: Gradient, edge_weights: Any = None, cases: Sequence[str] = MAIN) -> float:
-    """Loss, gradient and state of each of three windows, each of which takes its incoming state as constant.
+    """Checks loss, gradient and state of each of three windows, with a constant state entering each of them.
 
-    `edge_weights`, T numbers or T x B: what multiplies the tangent that enters each step; None: ones.
+    Args:
+        strategy: the strategy.
+        edge_weights: float[T] or float[T, B], which multiply the tangent that enters each step; None: ones.
+        cases: the names of the problems.
     """
     worst = 0.0
     for name in cases:
@@ -51,7 +54,7 @@ def check_window(strategy: Gradient, edge_weights: Any = None, cases: Sequence[s
 
 
 def check_history(strategy: Gradient, cases: Sequence[str] = MAIN) -> float:
-    """The gradients of three windows add up to that of the whole sequence."""
+    """Checks that the gradients of three windows add up to that of the whole sequence."""
     worst = 0.0
     for name in cases:
         found = estimates(strategy, case(name))
@@ -64,10 +67,13 @@ def check_history(strategy: Gradient, cases: Sequence[str] = MAIN) -> float:
 def check_unbiased(
     strategy: Gradient, starts: Sequence[Memory] = (), cases: Sequence[str] = ("learned", "foreign")
 ) -> float:
-    """For each row and window, whatever is remembered: outcomes times probabilities sum to the window's gradient.
+    """Checks for each row and window that outcomes times probabilities sum to the window's gradient, for any memory.
 
-    The first window begins with the strategy's own memory and with each of `starts`, memories of one row; a later one
-    with what some outcomes of the one before left.
+    Args:
+        strategy: the strategy.
+        starts: memories of one row. The first window is entered with each of them, and with the strategy's own memory.
+            A later window is entered with the memories that some outcomes of the previous window left.
+        cases: the names of the problems.
     """
     worst = 0.0
     for name in cases:
@@ -83,7 +89,7 @@ def check_unbiased(
 
 
 def check_unbiased_history(strategy: Gradient, cases: Sequence[str] = ("small", "linear")) -> float:
-    """For each row: joint outcomes of three windows, memory carried through each, sum to the sequence's gradient."""
+    """Checks for each row that joint outcomes of three windows, with memory carried, sum to the sequence's gradient."""
     worst = 0.0
     for name in cases:
         num_steps = _max_steps(strategy, name, "history")
@@ -91,7 +97,7 @@ def check_unbiased_history(strategy: Gradient, cases: Sequence[str] = ("small", 
         for b in range(B):
             total = []
             for means, p in _walk(strategy, name, num_steps, b, room):
-                total.append(jax.tree.map(lambda a: np.tensordot(p, np.asarray(a), 1), means))  # noqa: B023
+                total.append(jax.tree.map(functools.partial(_weighted, p), means))
             got = jax.tree.map(lambda *a: sum(a), *total)
             want = truth_of_rows(name, 0, len(RESET), num_steps=num_steps)[b]
             wanted = Sums(want.loss, want.grads, np.full((), float(len(RESET))))
@@ -100,9 +106,10 @@ def check_unbiased_history(strategy: Gradient, cases: Sequence[str] = ("small", 
 
 
 def check_mean(strategy: Gradient, cases: Sequence[str] = ("learned", "small"), num_calls: int = 2048) -> float:
-    """Whole calls average to the true gradient: the worst z-score, as a share of its limit.
+    """Checks that whole calls average to the true gradient, for strategies whose outcomes are not listed.
 
-    For outcomes that are not listed; the variance is the one that is seen.
+    Returns:
+        The worst z-score as a share of its limit. It uses the variance of the calls themselves.
     """
     worst = 0.0
     for name in cases:
@@ -114,14 +121,20 @@ def check_mean(strategy: Gradient, cases: Sequence[str] = ("learned", "small"), 
         if strategy.of == "history":
             pairs = [(jax.tree.map(lambda a: a.sum(1), grads), truth(name, 0, len(RESET)).grads)]
         else:
-            pairs = [(jax.tree.map(lambda a: a[:, w], grads), truth(name, w, w + 1).grads) for w in range(3)]  # noqa: B023
+            windows = range(len(RESET))
+            pairs = [(jax.tree.map(lambda a, w=w: a[:, w], grads), truth(name, w, w + 1).grads) for w in windows]
         for got, want in pairs:
             worst = max(worst, _z_score(got, want, name, len(pairs) * len(cases)))
     return worst
 
 
+def _weighted(p, a):
+    """The sum over the leading axis, weighted by p."""
+    return np.tensordot(p, np.asarray(a), 1)
+
+
 def _z_score(samples, want, what, num_tests):
-    """The largest of the entries' z-scores, samples [N, ...]."""
+    """The largest z-score of all entries as a share of its limit, for samples [N, ...]."""
     worst, at, count = 0.0, what, 0
     for (path, got), w in zip(jax.tree.leaves_with_path(samples), jax.tree.leaves(want), strict=True):
         floor = BOUND * (np.max(np.abs(w)) or 1.0)
@@ -137,7 +150,7 @@ def _z_score(samples, want, what, num_tests):
 
 @functools.partial(quick_jit, static_argnums=(0, 1))
 def _sampled(strategy, problem, params, state, memory, windows, keys):
-    """Gradients [N, 3, ...] of three windows in a row, for N keys."""
+    """The gradients [N, 3, ...] of three consecutive windows, for N keys."""
 
     def run(key):
         def window(carry, inputs):
@@ -151,9 +164,19 @@ def _sampled(strategy, problem, params, state, memory, windows, keys):
 
 
 def _walk(strategy, name, num_steps, b, room, starts=()):
-    """Row b through three windows, in `room` memories at a time: the means for each, and the memories' probabilities.
+    """Takes row b through three windows, with many memories at a time.
 
-    There is room for the memory after each joint outcome, or else some of them are carried on.
+    Args:
+        strategy: the strategy.
+        name: the problem.
+        num_steps: the length of a window.
+        b: the row.
+        room: the number of memories that are followed at a time. If there are more joint outcomes of the windows so
+            far, some of the memories that they leave are followed.
+        starts: see `check_unbiased`.
+
+    Yields:
+        For each window the means over its outcomes for each memory, and the probabilities of the memories.
     """
     c = case(name, num_steps)
     state = row_of(c.state, b)
@@ -162,14 +185,11 @@ def _walk(strategy, name, num_steps, b, room, starts=()):
     memories = jax.tree.map(lambda *a: jnp.stack(a), *[known[i % len(known)] for i in range(room)])
     p, count = np.eye(1, room)[0], len(known)
     for w, window in enumerate(c.windows):
-        batch = only(window, b)
-        if RESET[w][b]:
-            state = c.initial(c.params) if c.initial is not None else state
-            new = strategy.init(c.problem, c.params, state)
-            rows = jax.tree.map(lambda a: jnp.broadcast_to(a, (room, *a.shape)), new.rows)
-            memories = Memory(memories.shared, rows)
+        batch = batch_of_row(window, b)
         means, probability, left = outcome_means(strategy, c.problem, c.params, state, memories, batch, room=room)
         yield means, p
+        # One compiled program serves all windows, so there are always `room` memories. While there are fewer outcomes,
+        # the rest are copies of probability 0.
         joint = (p[:, None] * np.asarray(probability)).ravel()
         count *= probability.shape[1]
         chosen = np.linspace(0, count - 1, min(room, count)).astype(int)
@@ -181,15 +201,15 @@ def _walk(strategy, name, num_steps, b, room, starts=()):
 
 @quick_jit
 def _take(tree, order):
-    """The leaves [K, M, ...] as [K M, ...], in this order."""
+    """The leaves [K, M, ...] as [K M, ...], with their entries in this order."""
     return jax.tree.map(lambda a: a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])[order], tree)
 
 
 def enumerable(strategy: Gradient, cases: Sequence[str], of: str) -> list[str]:
-    """The cases whose outcomes can be enumerated; none where outcomes are not listed.
+    """The cases whose outcomes can be enumerated; none if the strategy does not list its outcomes.
 
-    Noise of as many outcomes on both small problems does not grow with the problem: it is enumerated on all, else on
-    those alone.
+    If the two small problems have equally many outcomes, the noise does not grow with the size of a problem, and all
+    cases are enumerated; otherwise only the small problems are.
     """
     small = [name for name in ("small", "linear") if name in cases]
     try:
@@ -200,12 +220,12 @@ def enumerable(strategy: Gradient, cases: Sequence[str], of: str) -> list[str]:
 
 
 def _max_steps(strategy, name, of):
-    """The most steps whose outcomes, and their memories, can be enumerated; 0: not even one."""
+    """The largest number of steps whose outcomes and memories can be enumerated; 0 if even one step has too many."""
     return max_steps(strategy, name, lambda count: (MEMORIES * count if of == "window" else count**3) <= LIMIT)
 
 
 def max_steps(strategy: Gradient, name: str, few: Callable[[int], bool]) -> int:
-    """The most steps with `few` outcomes; 0: none."""
+    """The largest number of steps for which `few(number of outcomes)` is True; 0 if there is none."""
     found = 0
     for n in range(1, T + 1):
         count = num_outcomes(strategy, name, n)
@@ -216,10 +236,14 @@ def max_steps(strategy: Gradient, name: str, few: Callable[[int], bool]) -> int:
 
 
 def num_outcomes(strategy: Gradient, name: str, num_steps: int) -> int:
-    """How many outcomes `draw` has for so many steps of a case; 0: the strategy does not take windows of so many."""
+    """The number of outcomes for so many steps of a case; 0 if the strategy does not take windows of this length."""
     c = case(name)
     memory = strategy.init(c.problem, c.params, row_of(c.state, 2))
+
+    def probabilities(params, memory):
+        return strategy.outcomes(c.problem, params, memory, num_steps)[1]
+
     try:
-        return jax.eval_shape(lambda memory: strategy.outcomes(memory, num_steps)[1], memory).shape[0]
+        return jax.eval_shape(probabilities, c.params, memory).shape[0]
     except Error:
         return 0

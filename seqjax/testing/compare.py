@@ -1,4 +1,4 @@
-"""How far two trees of arrays are apart, and what is raised where that is too far."""
+"""Comparison of two trees of arrays, and the errors that are raised where they differ."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ import numpy as np
 from seqjax.errors import Error
 
 BOUND = 1e-12
-"""Largest relative error of what must be equal, in float64."""
+"""The largest relative error, in float64, between values that must be equal."""
 
 
 class Failed(Error):  # noqa: N818
-    """A check that was not passed; `error` is how far it was missed, where that is a number."""
+    """A check has failed. `error` is the measured error, if the check measures one."""
 
     def __init__(self, message: str, error: float | None = None):
         self.error = error
@@ -21,25 +21,31 @@ class Failed(Error):  # noqa: N818
 
 
 class Skipped(Exception):  # noqa: N818
-    """A check that cannot be made here, and why."""
+    """A check cannot be made here, and why."""
 
 
 def assert_close(got: Any, want: Any, what: str, bound: float = BOUND) -> float:
-    """The worst error, leaf by leaf, relative to the leaf's largest entry; what is empty counts as equal.
+    """The largest error, relative to the largest entry of its leaf. Empty leaves count as equal.
+
+    Args:
+        got: the tree that is checked.
+        want: the right values.
+        what: what the tree is, for the message.
+        bound: the largest error that is allowed.
 
     Raises:
         Failed: another structure or shape, a number that is not finite, or an error above `bound`.
     """
     got, want = jax.tree.map(_numbers, (got, want))
     if str(jax.tree.structure(got)) != str(jax.tree.structure(want)):
-        raise Failed(f"{what}: a tree of other structure: {jax.tree.structure(got)}, not {jax.tree.structure(want)}")
+        raise Failed(f"{what}: the tree is {jax.tree.structure(got)}, and must be {jax.tree.structure(want)}")
     worst, at = 0.0, what
     for (path, w), g in zip(jax.tree.leaves_with_path(want), jax.tree.leaves(got), strict=True):
         name = what + jax.tree_util.keystr(path)
         if g.shape != w.shape:
-            raise Failed(f"{name}: shape {g.shape}, not {w.shape}")
+            raise Failed(f"{name}: the shape is {g.shape}, and must be {w.shape}")
         if not np.isfinite(g).all() and np.isfinite(w).all():
-            raise Failed(f"{name}: not finite (NaN or infinite); the true value is", np.inf)
+            raise Failed(f"{name}: not finite (NaN or infinite), but the true value is finite", np.inf)
         error = float(np.max(np.abs(g - w)) / (np.max(np.abs(w)) or 1.0)) if w.size else 0.0
         if not error <= worst:
             worst, at = error, name
@@ -49,10 +55,10 @@ def assert_close(got: Any, want: Any, what: str, bound: float = BOUND) -> float:
 
 
 def assert_far(got: Any, want: Any, what: str, at_least: float = 1e-3) -> None:
-    """Some leaf is off by more than `at_least`.
+    """Checks that some leaf differs by more than `at_least`, relative to its largest entry.
 
     Raises:
-        Failed: none is.
+        Failed: no leaf does.
     """
     try:
         assert_close(got, want, what, at_least)

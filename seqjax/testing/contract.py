@@ -1,4 +1,4 @@
-"""Is what a strategy returns shaped as the contract says? Traced only: nothing is computed."""
+"""Checks of the shapes and dtypes that a strategy returns. It is traced, and nothing is computed."""
 
 import functools
 from collections.abc import Sequence
@@ -10,54 +10,56 @@ import jax.numpy as jnp
 from seqjax.gradients.base import Batch, Estimate, Gradient, Memory, init_memory
 from seqjax.gradients.problem import Problem
 from seqjax.testing.calls import KEY, call, row_of
-from seqjax.testing.cases import CASES, B, T, case
+from seqjax.testing.cases import CASES, B, Case, T, case
 from seqjax.testing.claims import max_steps
 from seqjax.testing.compare import Failed
 
 
 def check_contract(strategy: Gradient, cases: Sequence[str] = CASES) -> None:
-    """Memory, noise and estimate of every case, by their structure, shapes and dtypes."""
+    """Checks memory, noise and estimate by their structure, shapes and dtypes."""
     for name in cases:
         c = case(name)
         init = functools.partial(strategy.init, c.problem)
         memory = jax.eval_shape(init, c.params, row_of(c.state, 0))
-        _check_memory(memory, name)
-        _check_noise(strategy, memory, name)
+        if not isinstance(memory, Memory):
+            raise Failed(f"{name}: init returns no Memory; return seqjax.gradients.Memory(shared=..., rows=...)")
+        _check_noise(strategy, c, memory, name)
         check_estimate(strategy, c.problem, c.params, c.state, c.windows[0], name)
 
 
 def check_estimate(strategy: Gradient, problem: Problem, params: Any, state: Any, batch: Batch, name: str) -> None:
-    """One call: loss float[], the rest in the structure, shapes and dtypes of what went in."""
+    """Checks one call: the loss is float[], and all else has the structure, shapes and dtypes of what went in."""
     memory = jax.eval_shape(lambda p, s: init_memory(strategy, problem, p, s, B), params, state)
     key = jax.random.key(KEY)
     e = call.eval_shape(strategy, problem, params, state, memory, batch, key)
     if not isinstance(e, Estimate) or not isinstance(e.memory, Memory):
-        what = type(e if not isinstance(e, Estimate) else e.memory).__name__
-        raise Failed(f"{name}: found {what}; return seqjax.Estimate(loss, grads, state, seqjax.Memory(shared, rows))")
+        found = type(e if not isinstance(e, Estimate) else e.memory).__name__
+        raise Failed(
+            f"{name}: found {found}; return seqjax.gradients.Estimate(loss, grads, state, "
+            "seqjax.gradients.Memory(shared, rows))"
+        )
     dtype = jax.tree.leaves(params)[0].dtype
     if _show(e.loss) != f"{dtype}[]":
         raise Failed(f"{name}: loss is {_show(e.loss)}, not {dtype}[]: return one number, the weighted sum of losses")
     _check_same(e.grads, params, f"{name}: grads", "parameters", "return the tree of the parameters, in their dtypes")
     _check_same(e.state, state, f"{name}: state", "state that went in", "return the state as the step gives it")
-    kept = "keep structure, shapes and dtypes: cast with .astype what a calculation has promoted"
-    _check_same(e.memory, memory, f"{name}: memory", "memory that went in", kept)
+    advice = "keep structure, shapes and dtypes: cast with .astype what a calculation has promoted"
+    _check_same(e.memory, memory, f"{name}: memory", "memory that went in", advice)
 
 
-def _check_memory(memory, name):
-    if not isinstance(memory, Memory):
-        raise Failed(f"{name}: init returns no Memory; return seqjax.Memory(shared=..., rows=...)")
-
-
-def _check_noise(strategy, memory, name):
-    """A draw is one outcome: of the same structure, shapes and dtypes as an entry of `outcomes`."""
+def _check_noise(strategy: Gradient, c: Case, memory: Memory, name: str) -> None:
+    """Checks that a draw has the structure, shapes and dtypes of one entry of `outcomes`."""
     if not strategy.draws:
         return
     key = jax.random.key(KEY)
+    draw = functools.partial(strategy.draw, key, c.problem)
+    outcomes_of = functools.partial(strategy.outcomes, c.problem)
+    # The number of steps is static, so that it cannot be an argument of a function that is traced.
     try:
-        drawn = jax.eval_shape(lambda memory: strategy.draw(key, memory, T), memory)
+        drawn = jax.eval_shape(lambda params, memory: draw(params, memory, T), c.params, memory)
         num_steps = max_steps(strategy, name, lambda count: count <= 64) or 1
-        outcomes, probability = jax.eval_shape(lambda memory: strategy.outcomes(memory, num_steps), memory)
-        drawn = jax.eval_shape(lambda memory: strategy.draw(key, memory, num_steps), memory)
+        outcomes, probability = jax.eval_shape(lambda p, memory: outcomes_of(p, memory, num_steps), c.params, memory)
+        drawn = jax.eval_shape(lambda params, memory: draw(params, memory, num_steps), c.params, memory)
     except NotImplementedError:
         outcomes = None
     if not jax.tree.leaves(drawn):
@@ -73,6 +75,7 @@ def _check_noise(strategy, memory, name):
 
 
 def _check_same(got, want, what, like, advice):
+    """Raises unless two trees have the same structure, shapes and dtypes."""
     if str(jax.tree.structure(got)) != str(jax.tree.structure(want)):
         raise Failed(f"{what} is {jax.tree.structure(got)}, and the {like} {jax.tree.structure(want)}; {advice}")
     for (path, g), w in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True):

@@ -1,4 +1,4 @@
-"""Randomness: what `draw` gives is what `outcomes` lists, and rows and calls draw apart."""
+"""Checks of a strategy's randomness: draws follow the listed outcomes, independently for each row and call."""
 
 import functools
 from collections.abc import Sequence
@@ -15,21 +15,28 @@ from seqjax.testing.claims import ALARM, max_steps
 from seqjax.testing.compare import Failed, Skipped
 
 NUM_DRAWS = 10_000
-CELLS = 256
-"""No more outcomes than are often seen."""
+MOST_OUTCOMES = 256
+"""The largest number of outcomes, so that each of them is drawn many times."""
 RARE = 25
-"""Outcomes expected fewer times are counted together, so that chi-square's tail holds."""
+"""Outcomes that are expected fewer times are counted together, since chi-square's tail does not hold for them."""
 
 
 def check_draw(strategy: Gradient, starts: Sequence[Memory] = (), cases: Sequence[str] = ("small",)) -> float:
-    """`draw` follows the probabilities of `outcomes`: chi-square of many draws, as a share of its limit.
+    """Checks that `draw` follows the probabilities of `outcomes`.
 
-    From a new row's memory, from those that two windows leave, and from each of `starts`, memories of one row.
+    Args:
+        strategy: the strategy.
+        starts: memories of one row. Draws are made from each of them, from a new row's memory, and from the memories
+            that two windows leave.
+        cases: the name of the problem.
+
+    Returns:
+        Chi-square of many draws as a share of its limit.
     """
     name = cases[0]
     c = case(name)
     try:
-        num_steps = max_steps(strategy, name, lambda count: count <= CELLS)
+        num_steps = max_steps(strategy, name, lambda count: count <= MOST_OUTCOMES)
     except NotImplementedError:
         raise Skipped("outcomes are not listed") from None
     if not num_steps:
@@ -39,12 +46,12 @@ def check_draw(strategy: Gradient, starts: Sequence[Memory] = (), cases: Sequenc
     kept = [start.rows for start in starts] + [row_of(left.rows, b) for b in range(1, B)]
     memories = [new, *(Memory(left.shared, rows) for rows in kept)]
     keys = jax.random.split(jax.random.key(KEY), NUM_DRAWS)
-    drawn = [_drawn(strategy, num_steps, keys, memory) for memory in memories]
+    drawn = [_drawn(strategy, c.problem, num_steps, c.params, keys, memory) for memory in memories]
     return max(_chi_square(each, len(drawn)) for each in drawn)
 
 
 def check_rows_draw_apart(strategy: Gradient, cases: Sequence[str] = ("learned",), num_calls: int = 16) -> None:
-    """Rows alike in all but their number, and one row at several calls, get gradients that differ."""
+    """Checks that equal rows with different numbers, and one row in several calls, get different gradients."""
     c = case(cases[0])
     alike = lambda tree, axis: jax.tree.map(lambda a: jnp.take(a, jnp.zeros(B, int), axis), tree)
     state, memory = alike(c.state, 0), initial_memory(strategy, c.problem, c.params, c.state)
@@ -56,18 +63,19 @@ def check_rows_draw_apart(strategy: Gradient, cases: Sequence[str] = ("learned",
             row = batch._replace(weights=jnp.where(jnp.arange(B) == b, 1 / T, jnp.zeros((T, B))))
             grads = call(strategy, c.problem, c.params, state, memory, row, key).grads
             grads = np.concatenate([np.ravel(a) for a in jax.tree.leaves(jax.device_get(grads))])
-            found.append(grads.astype(np.float32).tobytes())  # rows may differ in the last bit
+            found.append(grads.astype(np.float32).tobytes())  # equal float64 gradients may differ in their last bits
     by_row = [tuple(found[b::B]) for b in range(B)]
     if len(set(by_row)) < B:
-        raise Failed(f"rows alike in all but their number get the same gradients in each of {num_calls} calls")
+        raise Failed(f"rows that differ only in their number get the same gradients in each of {num_calls} calls")
     if any(len(set(row)) == 1 for row in by_row):
         raise Failed(f"a row gets the same gradient in each of {num_calls} calls with different keys")
 
 
-@functools.partial(quick_jit, static_argnums=(0, 1))
-def _drawn(strategy, num_steps, keys, memory):
-    drawn = jax.vmap(lambda key: strategy.draw(key, memory, num_steps))(keys)
-    outcomes, probability = strategy.outcomes(memory, num_steps)
+@functools.partial(quick_jit, static_argnums=(0, 1, 2))
+def _drawn(strategy, problem, num_steps, params, keys, memory):
+    """Draws and outcomes as rows of numbers, and the outcomes' probabilities."""
+    drawn = jax.vmap(lambda key: strategy.draw(key, problem, params, memory, num_steps))(keys)
+    outcomes, probability = strategy.outcomes(problem, params, memory, num_steps)
     flat = lambda noise: jnp.concatenate(
         [jnp.reshape(jnp.asarray(a), (len(a), -1)).astype(float) for a in jax.tree.leaves(noise)], 1
     )
@@ -75,14 +83,14 @@ def _drawn(strategy, num_steps, keys, memory):
 
 
 def _chi_square(found, num_tests):
-    """The statistic as a share of what it passes with probability `ALARM`."""
+    """The statistic as a share of the limit that a correct strategy exceeds with probability `ALARM`."""
     drawn, outcomes, probability = jax.device_get(found)
-    place = {row.tobytes(): i for i, row in enumerate(np.asarray(outcomes))}
-    if len(place) < len(outcomes):
+    index = {row.tobytes(): i for i, row in enumerate(np.asarray(outcomes))}
+    if len(index) < len(outcomes):
         raise Failed("outcomes lists one outcome twice")
-    found = [place.get(row.tobytes(), -1) for row in np.asarray(drawn)]
+    found = [index.get(row.tobytes(), -1) for row in np.asarray(drawn)]
     if min(found) < 0:
-        raise Failed(f"draw gave {np.asarray(drawn)[found.index(-1)]}, which is none of the outcomes")
+        raise Failed(f"draw gave {np.asarray(drawn)[found.index(-1)]}, which is not one of the outcomes")
     counts = np.bincount(found, minlength=len(outcomes))
     expected = len(found) * np.asarray(probability, np.float64)
     if counts[expected == 0].any():

@@ -1,4 +1,4 @@
-"""`check_gradient`: whether a gradient strategy is what it says that it is."""
+"""`check_gradient`: proves that a gradient strategy does what it claims."""
 
 import sys
 import traceback
@@ -21,9 +21,15 @@ UNBIASED = ("learned", "foreign", "small", "linear")
 
 
 class Check(NamedTuple):
-    """One line of the table, made on the first `num_cases` of `cases` that the strategy takes.
+    """A check, which is one line of the table.
 
-    `bound` of its error, None: it is passed or not; `meaning` of not passing it.
+    Args:
+        name: its name.
+        function: (strategy, cases=...) -> the worst error, or None; it raises `Failed` or `Skipped`.
+        num_cases: the number of problems on which it is made.
+        cases: the names of problems on which it can be made; the first ones that the strategy takes are used.
+        bound: the largest error that is allowed; None: the check measures no error.
+        meaning: what it means if the check fails, and what to do.
     """
 
     name: str
@@ -35,7 +41,15 @@ class Check(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What came of a check: the worst error, what it was made on or why it was not made, and what failed, if any."""
+    """The result of a check.
+
+    Args:
+        check: the check.
+        error: the worst error; None: the check measures no error, or was not made.
+        note: the problems on which it was made, or why it was not made.
+        fault: what failed; None: nothing.
+        passed: "yes", "no" or "not made".
+    """
 
     check: Check
     error: float | None
@@ -45,22 +59,22 @@ class Line(NamedTuple):
 
 
 def check_gradient(strategy: Gradient) -> Table:
-    """Proves that a strategy does what its `claim` and `of` say, and what else the contract asks, in float64.
+    """Proves in float64 that a strategy does what its `claim` and `of` say, and all else that the contract asks.
 
-    A claim is compared with brute force, a Python loop, on three windows that carry state and memory: an exact one call
-    by call, an unbiased one by summing the estimate over all outcomes (by the mean of many calls where `outcomes`
-    raises NotImplementedError). Everything else, such as rows that do not touch each other, two devices, bfloat16 and
-    states without floats, is asked of every strategy. A problem for which the strategy raises an `Error` is left out,
-    and the table says why; one must remain.
+    The claim is compared with brute force, a Python loop, on three windows that carry state and memory: an exact claim
+    call by call, an unbiased claim by summing the estimate over all outcomes, or by the mean of many calls if
+    `outcomes` raises NotImplementedError. Every strategy is checked for the rest, such as rows that do not affect each
+    other, two devices, bfloat16, and states without floats. A problem for which the strategy raises an `Error` is left
+    out, and the table says why; at least one problem must remain.
 
     Args:
         strategy: an instance, such as `Truncated(steps=3)`.
 
     Returns:
-        A table with the columns check, passed, worst error, bound, on; a check that cannot be made says why.
+        A table with the columns check, passed, worst error, bound, on. It says why a check could not be made.
 
     Raises:
-        Error: checks are not passed: all of them are named, with their errors and what they mean.
+        Error: checks fail. All of them are named, with their errors and their meanings.
     """
     lines = run_checks(strategy)
     if any(line.fault for line in lines):
@@ -69,7 +83,7 @@ def check_gradient(strategy: Gradient) -> Table:
 
 
 def run_checks(strategy: Gradient) -> list[Line]:
-    """Every check that applies, passed or not."""
+    """The results of all checks that apply."""
     _check_declared(strategy)
     with jax.enable_x64(True):
         usable, refused, faults = _usable(strategy)
@@ -82,13 +96,13 @@ def run_checks(strategy: Gradient) -> list[Line]:
 
 
 def as_table(lines: list[Line]) -> Table:
-    """The lines as a table."""
+    """The results as a table."""
     rows = [(line.check.name, line.passed, line.error, line.check.bound, line.note) for line in lines]
     return Table(("check", "passed", "worst error", "bound", "on"), rows)
 
 
 def failure(strategy: Gradient, lines: list[Line]) -> Error:
-    """The error that names every check that is not passed."""
+    """The error that names every failed check."""
     failed = [line for line in lines if line.fault]
     problems = [f"{line.check.name}: {line.fault}\n{line.check.meaning}" for line in failed]
     head = f"gradient {name_of(strategy)!r} ({strategy.claim}, of the {strategy.of})"
@@ -101,27 +115,27 @@ CONTRACT = Check(
 )  # fmt: skip
 VALUES = Check(
     "loss and state", claims.check_values, 3, WITH_FLOATS, BOUND,
-    "how a gradient is taken changes neither: the loss is sum(weights * losses), never normalised, the state that "
-    "after the last step",
+    "the way in which a gradient is taken changes neither: the loss is sum(weights * losses), never normalised, and "
+    "the state is that after the last step",
 )  # fmt: skip
 NO_CUT = Check(
     "state without floats", uses.check_no_floats, 2, NO_FLOATS, BOUND,
-    "there is nothing to cut, so the gradient is that of the losses alone; split ids, counters and keys from what is "
-    "differentiated with seqjax.ravel_float",
+    "there is nothing to cut, so the gradient is that of the losses alone; separate ids, counters and keys from what "
+    "is differentiated with seqjax.gradients.ravel_float",
 )  # fmt: skip
 DRAWS = (
     Check(
         "draw follows outcomes", draws.check_draw, 1, ("small", "linear", "learned", "foreign", "cell"), 1.0,
-        "outcomes must list what draw gives, with its probabilities, for the memory that it is given",
+        "outcomes must list all that draw can return, with probabilities, for the memory that it is given",
     ),
     Check(
         "rows and calls draw apart", draws.check_rows_draw_apart, 1, ("learned", "cell"), None,
-        "draw from the key that draw is given and from nothing else",
+        "derive all randomness from the key that draw is given",
     ),
 )  # fmt: skip
 INITIAL = Check(
     "learned initial state", rows.check_initial_state, 2, ("learned", "foreign"), None,
-    "differentiate start(params), too, and cut no edge before a window's first step",
+    "differentiate start(params) as well, and cut no edge before a window's first step",
 )  # fmt: skip
 OTHERS = (
     Check(
@@ -129,16 +143,21 @@ OTHERS = (
         "sum over rows and never normalise; let randomness depend on a row's key, and memory.shared hold means",
     ),
     Check(
-        "padding counts nothing", rows.check_padding, 2, ("learned", "foreign", "cell"), BOUND,
-        "multiply each step's loss by its weight, and what is remembered of it too",
+        "padding has no effect", rows.check_padding, 2, ("learned", "foreign", "cell"), BOUND,
+        "multiply each step's loss by its weight, and likewise what is remembered of it",
+    ),
+    Check(
+        "unscored losses may be NaN", rows.check_unscored, 2, ("learned", "foreign"), BOUND,
+        "0 times NaN is NaN: sum losses with seqjax.gradients.weighted_sum, give problem.unroll scored=weights != 0, "
+        "and differentiate other losses at the values that seqjax.gradients.replace_unscored returns",
     ),
     Check(
         "reset rows start anew", rows.check_reset, 2, ("learned", "foreign", "cell"), BOUND,
-        "keep what belongs to a row in Memory.rows, which is reset to init where a row is reset",
+        "keep what belongs to a row in Memory.rows, which is initialised again where the row is reset",
     ),
     Check(
         "value_and_grad of a scan", uses.check_scan, 1, ("foreign", "small", "cell"), BOUND,
-        "a problem need not have an init_state, a model or a spec: use problem.step or problem.unroll alone",
+        "a problem may have no init_state, model or spec: use problem.step and problem.unroll only",
     ),
     Check(
         "vmap over seeds", uses.check_seeds, 1, ("learned", "cell"), BOUND,
@@ -146,7 +165,7 @@ OTHERS = (
     ),
     Check(
         "two devices", rows.check_devices, 1, ("learned", "cell"), BOUND,
-        "gradients are summed over devices and memory.shared averaged: never divide by what one device sees",
+        "gradients are summed over devices and memory.shared is averaged: never divide by a sum over one device's rows",
     ),
     Check(
         "bfloat16", uses.check_half, 1, ("learned",), uses.HALF_BOUND,
@@ -163,7 +182,8 @@ def _checks(strategy: Gradient, usable: list[str]) -> Iterator[Check]:
     yield NO_CUT
     if strategy.draws:
         yield from DRAWS
-    if not strategy.draws or isinstance(strategy, WeightedEdges):  # else a gradient is right in the mean only
+    # The gradient of any other random strategy is right in the mean only, so that a single call shows nothing.
+    if not strategy.draws or isinstance(strategy, WeightedEdges):
         yield INITIAL
     yield from OTHERS
 
@@ -171,14 +191,14 @@ def _checks(strategy: Gradient, usable: list[str]) -> Iterator[Check]:
 def _exact(strategy: Gradient) -> Check:
     """The check of a strategy that claims to be exact."""
     if strategy.of == "window":
-        meaning = "the gradient is not the window's with its incoming state constant: mend the rule, or claim 'biased'"
+        meaning = "the gradient is not that of the window with a constant incoming state: correct it, or claim 'biased'"
         return Check("exact: window's gradient", claims.check_window, 3, WITH_FLOATS, BOUND, meaning)
-    meaning = "the windows' gradients do not add up to that of the whole sequence: carry in memory what is needed"
+    meaning = "the windows' gradients do not add up to that of the whole sequence: carry what is needed in memory"
     return Check("exact: history's gradient", claims.check_history, 3, WITH_FLOATS, BOUND, meaning)
 
 
 def _unbiased(strategy: Gradient, usable: list[str]) -> Check:
-    """The check of a strategy that claims to be unbiased: by enumeration where that is possible."""
+    """The check of a strategy that claims to be unbiased: by enumeration, if that is possible."""
     cases = [name for name in UNBIASED if name in usable]
     listed = claims.enumerable(strategy, cases, strategy.of)
     over = "over all outcomes" if listed else "of many calls"
@@ -193,19 +213,19 @@ def _unbiased(strategy: Gradient, usable: list[str]) -> Check:
 
 
 def _check_declared(strategy: Any) -> None:
-    """An instance of a strategy that says what it claims."""
+    """Checks that this is an instance of a strategy that declares its claim."""
     if not isinstance(strategy, Gradient):
         raise Error(f"check_gradient takes an instance of a strategy, such as Mine(), not {strategy!r:.80}")
     for attribute, choices in (("claim", ("exact", "unbiased", "biased")), ("of", ("window", "history"))):
         found = getattr(strategy, attribute, None)
         if found not in choices:
             name = type(strategy).__name__
-            says = "declares none" if found is None else f"says {found!r}"
+            says = "does not declare it" if found is None else f"says {found!r}"
             raise Error(f"{name}.{attribute}: the class {says}; write {attribute} = one of {choices}")
 
 
 def _usable(strategy: Gradient) -> tuple[list[str], dict[str, str], dict[str, str]]:
-    """The problems that the strategy takes, why it refuses others, and the first that it does not do right."""
+    """The problems that the strategy takes; those that it refuses, and why; the first one on which it fails."""
     usable, refused = [], {}
     for name in CONTRACT.cases:
         try:
@@ -224,10 +244,10 @@ def _usable(strategy: Gradient) -> tuple[list[str], dict[str, str], dict[str, st
 
 
 def _run(strategy: Gradient, check: Check, usable: list[str]) -> Line:
-    """What comes of one check, on the first problems of its list that the strategy takes."""
+    """The result of one check, on the first problems of its list that the strategy takes."""
     cases = [name for name in check.cases if name in usable][: check.num_cases]
     if not cases:
-        return Line(check, None, f"of no use on {', '.join(usable)}", passed="not made")
+        return Line(check, None, f"cannot be made on {', '.join(usable)}", passed="not made")
     try:
         error = check.function(strategy, cases=cases)
     except Skipped as why:
@@ -240,7 +260,7 @@ def _run(strategy: Gradient, check: Check, usable: list[str]) -> Line:
 
 
 def _describe(strategy: Gradient, fault: Exception) -> str:
-    """An exception out of a strategy, and the last line of its file that was on the way."""
+    """An exception that a strategy raised, with the last line of the strategy's file in its traceback."""
     file = getattr(sys.modules.get(type(strategy).__module__), "__file__", None)
     lines = [frame.lineno for frame in traceback.extract_tb(fault.__traceback__) if frame.filename == file]
     where = f" ({file}, line {lines[-1]})" if lines else ""

@@ -1,6 +1,6 @@
 """Gradients by brute force: the chain rule in a Python loop over rows, windows and time steps.
 
-It calls no scan, no edge_weight and no strategy.
+It uses no scan, none of the edge weights of `seqjax.gradients`, and no strategy.
 """
 
 import functools
@@ -15,7 +15,13 @@ from seqjax.testing.cases import RESET, B, T, case
 
 
 class Truth(NamedTuple):
-    """What the oracle finds; `state` after the last step."""
+    """The true values.
+
+    Args:
+        loss: the weighted sum of the losses.
+        grads: its gradient.
+        state: the state after the last step.
+    """
 
     loss: Any
     grads: Any
@@ -23,16 +29,21 @@ class Truth(NamedTuple):
 
 
 def truth(name: str, first: int, last: int, edge_weights: Any = None, num_steps: int = T) -> Truth:
-    """The sum over all rows of `truth_of_rows`, states stacked."""
+    """The sum of `truth_of_rows` over all rows, with the states stacked."""
     rows = truth_of_rows(name, first, last, edge_weights, num_steps)
     loss, grads = jax.tree.map(lambda *a: sum(a), *[(row.loss, row.grads) for row in rows])
     return Truth(loss, grads, _stack([row.state for row in rows]))
 
 
 def truth_of_rows(name: str, first: int, last: int, edge_weights: Any = None, num_steps: int = T) -> list[Truth]:
-    """The gradient of windows first <= w < last, through all of them; what enters window `first` is constant.
+    """The gradient of windows first <= w < last, through all of them, for each row.
 
-    `edge_weights`, T numbers or T x B, multiply the tangent that enters each step of every window.
+    Args:
+        name: the problem.
+        first: the first window. The state that enters it is a constant.
+        last: the window after the last one.
+        edge_weights: float[T] or float[T, B], which multiply the tangent that enters each step of every window.
+        num_steps: T.
     """
     edge_weights = np.ones((num_steps, 1)) if edge_weights is None else np.reshape(edge_weights, (num_steps, -1))
     edge_weights = np.broadcast_to(edge_weights, (num_steps, B))
@@ -47,7 +58,7 @@ def _truth(name, first, last, edge_weights, x64):
     windows = [jax.device_get((batch.xs, batch.weights)) for batch in c.windows[first:last]]
     rows = []
     for b in range(B):
-        row = [jax.tree.map(lambda a: a[:, b], window) for window in windows]  # noqa: B023
+        row = [jax.tree.map(lambda a, b=b: a[:, b], window) for window in windows]
         reset = [flags[b] and c.initial is not None for flags in RESET[first:last]]
         rows.append(_row(c, row_of(state, b), row, reset, [edge_weight[b] for edge_weight in edge_weights]))
     return rows
@@ -60,7 +71,7 @@ def _row(c, s, windows, reset, edge_weights):
         if is_reset:
             s = c.initial(c.params)
         for t, edge_weight in enumerate(edge_weights):
-            x = jax.tree.map(lambda a: a[t], xs)  # noqa: B023
+            x = jax.tree.map(lambda a, t=t: a[t], xs)
             path.append((s, x, weights[t], edge_weight, is_reset and t == 0))
             s, step_loss = _step(c.step, c.params, s, x)
             loss += weights[t] * np.asarray(step_loss)
@@ -83,7 +94,7 @@ def _step(step, params, state, x):
 
 @functools.partial(quick_jit, static_argnums=0)
 def _step_back(step, params, state, x, ds, weight):
-    """What parameters and state before a step owe to the state after it, and to its weighted loss."""
+    """The cotangents of parameters and state before a step, from `ds`, that of the state after it, and the weight."""
     leaves, treedef = jax.tree.flatten(state)
 
     def f(params, floats):

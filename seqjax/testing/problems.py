@@ -1,4 +1,4 @@
-"""Problems of the literature, on which gradient strategies are told apart."""
+"""Problems of the literature that show the differences between gradient strategies."""
 
 import functools
 
@@ -9,7 +9,7 @@ import numpy as np
 from seqjax.gradients.problem import Problem
 
 INFLUENCE = 0.5 * (np.eye(23) + np.eye(23, k=1)), np.where(np.arange(23) < 10, 1.0, -1.0)
-"""A and b of influence balancing."""
+"""The matrix A and the vector b of influence balancing."""
 
 
 @functools.cache
@@ -19,15 +19,16 @@ def influence_balancing(back: int = 1) -> Problem:
         s_t = A s_{t-1} + θ b,   l_t = ½ (s_t[0] - 1)²
 
     in 23 dimensions, from s = 1 (Tallec & Ollivier 2018, "Unbiased online recurrent optimization", arXiv:1702.05043).
-    Within K steps θ moves s[0] by S_K = Σ_{k<K} (A^k b)[0], which is positive up to K = 40 and comes to -6, so that the
-    loss is least, 0, at θ = -1/6.
+    Within K steps θ moves s[0] by S_K = Σ_{k<K} (A^k b)[0]. This sum is positive up to K = 40 and converges to -6, so
+    that the loss has its minimum, 0, at θ = -1/6.
 
     Args:
-        back: the loss is differentiated through the last `back` steps, replayed with the parameter of now from the
-            state stored then; beside what a strategy does with the state that enters a step.
+        back: each loss is differentiated through the last `back` steps, which are replayed with the current parameter
+            from a stored state. This is independent of what a strategy does with the state that enters a step.
 
     Returns:
-        A problem with θ float[] and x = (c, anything): where c is 0 no step is taken, else the loss counts c times.
+        A problem with θ float[] and x = (c, anything). If c is 0, no step is taken; otherwise the loss is multiplied by
+        c.
     """
     A, b = INFLUENCE
 
@@ -35,10 +36,12 @@ def influence_balancing(back: int = 1) -> Problem:
         return jnp.where(taken, A @ s + theta * b, s), None
 
     def step(theta, state, x):
-        past, n = state  # the states of the last steps, and how many steps there were
+        past, n = state  # the states before the last `back` steps, and the number of steps so far
         now, _ = again(past[-1], True, theta)
         taken = jnp.arange(back, dtype=jnp.int32) + n >= back - 1
         s, _ = jax.lax.scan(functools.partial(again, theta=theta), past[0], taken)
+        # The replayed state may be that of older parameters. The loss has its derivative, and the value of the true
+        # one.
         s = now if back == 1 else jax.lax.stop_gradient(now - s) + s
         past = jnp.where(x[0] > 0, jnp.concatenate([past[1:], now[None]]), past)
         return (past, n + 1), x[0] * 0.5 * (s[0] - 1) ** 2

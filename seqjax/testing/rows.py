@@ -1,4 +1,4 @@
-"""Rows and steps that must not touch each other: permuted, padded, reset, on other devices."""
+"""Checks that rows and steps do not affect each other: permuted, padded, unscored, reset, on other devices."""
 
 import functools
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from jax.sharding import PartitionSpec
 
 from seqjax.gradients.base import Batch, Estimate, Gradient, Memory
 from seqjax.testing.calls import KEY, Sums, call, estimates, in_order, initial_memory, quick_jit, row_of
-from seqjax.testing.cases import LEARNED_STATE, B, case
+from seqjax.testing.cases import LEARNED_STATE, TARGETS, B, case
 from seqjax.testing.compare import Failed, Skipped, assert_close, assert_far
 from seqjax.training.devices import ROWS, make_mesh
 
 
 def check_rows(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
-    """Rows in another order change nothing; one row's part of the sum depends on nothing of the others."""
+    """Checks that the order of rows changes nothing, and that the other rows do not change a row's part of the sum."""
     worst = 0.0
     order = np.array([2, 0, 3, 1])
     for name in cases:
@@ -40,7 +40,7 @@ def check_rows(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")
 
 
 def check_padding(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
-    """What is read after a row's last scored step changes neither loss nor gradient."""
+    """Checks that what is read after a row's last scored step changes neither loss nor gradient."""
     worst = 0.0
     for name in cases:
         c = case(name)
@@ -55,8 +55,26 @@ def check_padding(strategy: Gradient, cases: Sequence[str] = ("learned", "foreig
     return worst
 
 
+def check_unscored(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
+    """Checks that a loss of weight 0 changes nothing, even where it is NaN: its targets are NaN here."""
+    worst = 0.0
+    for name in cases:
+        c = case(name)
+        memory = initial_memory(strategy, c.problem, c.params, c.state)
+        batch = c.windows[0]
+        targets = TARGETS[name](batch.xs)
+        nan = jnp.where((batch.weights == 0).reshape(batch.weights.shape + (1,) * (targets.ndim - 2)), jnp.nan, targets)
+        xs = jax.tree.map(lambda a, targets=targets, nan=nan: nan if a is targets else a, batch.xs)
+        one, two = (
+            call(strategy, c.problem, c.params, c.state, memory, each, jax.random.key(KEY))
+            for each in (batch, batch._replace(xs=xs))
+        )
+        worst = max(worst, assert_close(two, one, f"{name}, "))
+    return worst
+
+
 def check_initial_state(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> None:
-    """A learned initial state gets its gradient from reset rows, and none from the others."""
+    """Checks that a learned initial state gets its gradient from rows that are reset, and none from other rows."""
     for name in cases:
         c, leaf = case(name), LEARNED_STATE[name]
         memory = initial_memory(strategy, c.problem, c.params, c.state)
@@ -66,11 +84,11 @@ def check_initial_state(strategy: Gradient, cases: Sequence[str] = ("learned", "
             got = float(np.abs(estimate.grads[leaf]).max())
             if (got < 1e-3) if reset else got:
                 rows = "all rows are reset" if reset else "no row is reset"
-                raise Failed(f"{name}: the gradient of {leaf}, the initial state, is {got:.1e} where {rows}", got)
+                raise Failed(f"{name}: the gradient of {leaf}, the initial state, is {got:.1e} while {rows}", got)
 
 
 def check_reset(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
-    """A row that starts depends on nothing that the sequence before it left, memory included."""
+    """Checks that a row that is reset depends on nothing that the previous sequence left, memory included."""
     worst = 0.0
     for name in cases:
         c = case(name)
@@ -85,7 +103,7 @@ def check_reset(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign"
 
 
 def check_devices(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")) -> float:
-    """Three windows with the rows on two devices are those on one."""
+    """Checks that three windows with their rows on two devices equal those on one device."""
     if len(jax.devices()) < 2:
         raise Skipped("there is one device only")
     worst = 0.0
@@ -119,7 +137,7 @@ def _on_two_devices(strategy, problem, params, state, memory, batch, key):
 
 
 def _only_row(b, state, memory, batch):
-    """Row b as it is; the others weigh nothing, read something else and start in another's state."""
+    """State, memory and batch in which all rows but b have weight 0, and read and start with the data of other rows."""
     mine = np.arange(B) == b
     xs = jax.tree.map(lambda a: a.at[:, ~mine].set(jnp.roll(a, 1, 0)[:, ~mine]), batch.xs)
     state = row_of(state, np.where(mine, np.arange(B), (b + 1) % B))

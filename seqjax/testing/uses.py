@@ -1,4 +1,4 @@
-"""Other ways to use a strategy: on a bare scan, on a state without floats, over seeds, in half precision."""
+"""Checks of a strategy in other uses: on a bare scan, on a state without floats, over seeds, in half precision."""
 
 import functools
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from seqjax.testing.compare import Failed, Skipped, assert_close, relative_error
 from seqjax.testing.contract import check_estimate
 
 HALF_BOUND = 0.1
-"""How far the mean gradient in bfloat16 may be from that in float32, relative to its norm."""
+"""The largest distance between the mean gradients in bfloat16 and in float32, relative to the norm."""
 
 
 def check_scan(strategy: Gradient, cases: Sequence[str] = ("foreign",)) -> float:
-    """`value_and_grad` of a bare scan body weighs every step alike and starts no row."""
+    """Checks that `value_and_grad` of a bare scan body gives all steps equal weights and resets no row."""
     worst, key = 0.0, jax.random.key(KEY)
     for name in cases:
         c = case(name)
@@ -39,14 +39,17 @@ def check_scan(strategy: Gradient, cases: Sequence[str] = ("foreign",)) -> float
 
 
 def check_no_floats(strategy: Gradient, cases: Sequence[str] = NO_FLOATS) -> float:
-    """Where the state has no tangent there is nothing to cut: the mean over outcomes is the gradient."""
+    """Checks states without float leaves: there is nothing to cut, so the mean over outcomes is the gradient.
+
+    Only loss and state are checked where outcomes cannot be enumerated.
+    """
     if len(enumerable(strategy, cases, "window")) < len(cases):
-        return check_values(strategy, cases)  # of a random strategy nothing more is known
+        return check_values(strategy, cases)
     return check_unbiased(strategy, cases=cases)
 
 
 def check_seeds(strategy: Gradient, cases: Sequence[str] = ("learned",)) -> float:
-    """A vmap over parameters and keys is the loop over them."""
+    """Checks that a vmap over parameters and keys equals a loop over them."""
     worst, keys = 0.0, jax.random.split(jax.random.key(KEY), 2)
     for name in cases:
         c = case(name)
@@ -55,14 +58,14 @@ def check_seeds(strategy: Gradient, cases: Sequence[str] = ("learned",)) -> floa
         one = functools.partial(call, strategy, c.problem)
         both = jax.vmap(one, (0, None, None, None, 0))(params, c.state, memory, batch, keys)
         for i in range(2):
-            p, got = jax.tree.map(lambda a: a[i], (params, both))  # noqa: B023
+            p, got = jax.tree.map(lambda a, i=i: a[i], (params, both))
             want = one(p, c.state, memory, batch, keys[i])
             worst = max(worst, assert_close(got, want, f"{name}, seed {i}, "))
     return worst
 
 
 def check_half(strategy: Gradient, cases: Sequence[str] = ("learned",)) -> float:
-    """Computed in bfloat16 it keeps every dtype, is finite, and close in the mean to what float32 gives."""
+    """Checks a computation in bfloat16: it keeps every dtype, is finite, and in the mean is close to float32."""
     with jax.enable_x64(False):
         c, spec = case("learned"), Spec(Values(2), Values(1))
         half = c.state | {"h": c.state["h"].astype(jnp.bfloat16)}

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from seqjax.diagnostics.measures import summarize
 
 import seqjax as sj
 from seqjax.cli import main
 from seqjax.data.prepare import prepare
 from seqjax.diagnostics import Measures
+from seqjax.diagnostics.measure import summarize
 from seqjax.gradients import Batch, Memory
 from seqjax.gradients.base import init_memory
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
@@ -281,8 +281,10 @@ def run(tmp_path_factory):
     """A run of a single update an epoch, so that its metrics say how long the first gradient was."""
     text = sj.Text("the quick brown fox jumps over the lazy dog. " * 2)
     sampler = Sequential(batch_size=2, num_steps=12)
-    recipe = sj.Experiment(dataset=text, train=40, heldout=20, model=RNN(hidden=3), sampler=sampler, epochs=2, seed=4)
-    return recipe.run(tmp_path_factory.mktemp("measure") / "run")
+    experiment = sj.Experiment(
+        dataset=text, train=40, heldout=20, model=RNN(hidden=3), sampler=sampler, epochs=2, seed=4
+    )
+    return experiment.run(tmp_path_factory.mktemp("measure") / "run")
 
 
 def test_a_run_is_measured_where_its_training_starts(run):
@@ -299,13 +301,13 @@ def test_a_run_is_measured_at_its_parameters_or_at_others(run):
     assert doubled.norms["window"] != pytest.approx(end.norms["window"], rel=1e-3)
 
 
-def untrained(recipe):
-    """A run of this recipe before its first update."""
-    data = prepare(recipe.dataset, recipe.train, recipe.heldout, recipe.tokenizer)
-    return sj.Run(recipe, data.codec, data.spec, _prepared=data)
+def untrained(experiment):
+    """A run of this experiment before its first update."""
+    data = prepare(experiment.dataset, experiment.train, experiment.heldout, experiment.tokenizer)
+    return sj.Run(experiment, data.codec, data.spec, _prepared=data)
 
 
-def test_windows_of_a_run_carry_its_state_until_a_row_is_fresh():
+def test_windows_of_a_run_carry_its_state_until_a_row_is_reset():
     """Two documents of two windows: the history's gradient goes from window to window, not past their border."""
     sampler = Sequential(batch_size=1, num_steps=6)
     pairs = sj.Pairs(np.arange(24) % 5, np.arange(24) % 3, bounds=[0, 12, 24])

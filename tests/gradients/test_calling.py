@@ -1,4 +1,4 @@
-"""How strategies are called: defaults, keys, dtypes, vmap, states of every kind, and what is refused."""
+"""How strategies are called: memory, keys, dtypes, vmap, and states of every kind."""
 
 import functools
 
@@ -26,13 +26,13 @@ def test_value_and_grad_starts_no_row_of_a_problem(x64):
 
 
 def test_value_and_grad_carries_memory(x64):
-    # two chunks of rtrl are one long window, whatever their lengths
+    """Two chunks of `rtrl` are one long window, whatever their lengths."""
     c, batch = case("foreign"), case("foreign").windows[0]
     run = quick_jit(value_and_grad(foreign_step, RTRL()))
     whole = run(c.params, c.state, batch.xs, weights=batch.weights)
     state, memory, parts = c.state, None, []
     for part in (slice(0, 2), slice(2, T)):
-        xs, weights = jax.tree.map(lambda a: a[part], (batch.xs, batch.weights))  # noqa: B023
+        xs, weights = jax.tree.map(lambda a, part=part: a[part], (batch.xs, batch.weights))
         parts.append(run(c.params, state, xs, memory=memory, weights=weights))
         state, memory = parts[-1].state, parts[-1].memory
     summed = jax.tree.map(lambda *a: sum(a), *[(e.loss, e.grads) for e in parts])
@@ -50,7 +50,7 @@ def test_without_init_state_reset_rows_keep_what_they_are_given(x64):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_key_is_asked_for_where_something_is_drawn(name):
+def test_a_strategy_that_draws_asks_for_a_key(name):
     c, strategy = case("learned"), seqjax.create("gradient", name)
     run = functools.partial(jax.eval_shape, value_and_grad(c.problem, strategy), c.params, c.state, c.windows[0].xs)
     if not strategy.draws:
@@ -65,17 +65,18 @@ def test_keep_prob_of_another_length_is_refused():
     with pytest.raises(seqjax.Error, match=rf"keep_prob has {T - 1} entries for windows of {T} steps.*give one"):
         value_and_grad(c.problem, strategy)(c.params, c.state, c.windows[0].xs, key=jax.random.key(0))
     with pytest.raises(seqjax.Error, match="keep_prob"):
-        strategy.outcomes(Memory(), T)
+        strategy.outcomes(c.problem, c.params, Memory(), T)
 
 
-def test_outcomes_are_not_made_up():
+def test_a_strategy_that_draws_has_to_list_its_outcomes():
     class Drawing(Full):
-        def draw(self, key, memory, num_steps):
+        def draw(self, key, problem, params, memory, num_steps):
             return jax.random.normal(key)
 
+    args = case("learned").problem, case("learned").params, Memory(), T
     with pytest.raises(NotImplementedError, match="Drawing"):
-        Drawing().outcomes(Memory(), T)
-    noise, probability = Full().outcomes(Memory(), T)
+        Drawing().outcomes(*args)
+    noise, probability = Full().outcomes(*args)
     assert (noise, probability.tolist()) == ((), [1.0])
 
 
@@ -105,7 +106,7 @@ def test_vmap_over_a_hyper_parameter(x64):
     got = quick_jit(jax.vmap(grads))(probabilities)
     for i, keep_prob in enumerate((0.3, 1.0)):
         want = call(Randomized(keep_prob=keep_prob), c.problem, c.params, c.state, Memory(), batch, key)
-        assert_close(jax.tree.map(lambda a: a[i], got), want.grads, f"keep_prob {keep_prob}")  # noqa: B023
+        assert_close(jax.tree.map(lambda a, i=i: a[i], got), want.grads, f"keep_prob {keep_prob}")
 
 
 def noisy(with_key):
@@ -114,7 +115,7 @@ def noisy(with_key):
 
 
 def test_each_row_has_keys_of_its_global_number(x64):
-    # one for the model's initial state and another for the strategy's draw
+    """One key for the model's initial state, and another one for the strategy's draw."""
     c, (problem, state) = case("learned"), noisy(with_key=True)
     batch = c.windows[0]._replace(reset=jnp.ones(B, bool))
     memory = initial_memory(KeyAsNoise(), problem, c.params, state)
@@ -130,7 +131,7 @@ def test_each_row_has_keys_of_its_global_number(x64):
 
 @pytest.mark.parametrize(("with_key", "name"), [(True, "full"), (True, "rtrl"), (False, "randomized")])
 def test_a_carried_state_decides_whether_the_model_is_random(with_key, name, x64):
-    # no row is reset, so what `init_state` would give for this call's key is of no concern
+    """No row is reset, so the initial state that the model would have with this call's key plays no role."""
     (problem, state), c = noisy(with_key), case("learned")
     strategy = seqjax.create("gradient", name)
     key = None if with_key else jax.random.key(KEY)

@@ -1,4 +1,4 @@
-"""What each strategy claims, and all else that is asked of it; what is cut, against brute force."""
+"""Every strategy passes the checks of its claim; truncation cuts the right edges, against brute force."""
 
 import jax
 import pytest
@@ -23,8 +23,8 @@ def randomized(keep_prob):
     return seqjax.create("gradient", "randomized", keep_prob=keep_prob)
 
 
-SHORT = {"full", "truncated"}
-"""All others take ten seconds or more, and have other tests beside this one."""
+SHORT = {"truncated"}
+"""Strategies whose checks run in the quick suite. The others take long, and have other tests besides this one."""
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name not in SHORT)) for name in seqjax.names("gradient")]
 
 
@@ -63,4 +63,4 @@ def test_evolution_strategies_are_unbiased_where_the_loss_is_linear(x64):
     check_unbiased(es, cases=["linear"])
     check_unbiased_history(pes, ["linear"])
     with pytest.raises(seqjax.Error, match="worst relative error"):
-        check_unbiased_history(pes, ["small"])  # which smoothing changes
+        check_unbiased_history(pes, ["small"])  # smoothing changes this loss

@@ -1,10 +1,10 @@
-"""The checks see the faults that they are there for."""
+"""Each check fails for a strategy with the fault that it is made for."""
 
 import jax
 import jax.numpy as jnp
 import pytest
-import strategies as planted
-from support.checks import CUTS, check_ages, check_gates
+from support import strategies as planted
+from support.checks import CUTS, check_ages, check_edge_weights
 
 import seqjax
 from seqjax.testing.cases import case
@@ -17,7 +17,7 @@ from seqjax.testing.claims import (
     check_window,
 )
 from seqjax.testing.draws import check_draw, check_rows_draw_apart
-from seqjax.testing.rows import check_initial_state, check_padding, check_reset, check_rows
+from seqjax.testing.rows import check_initial_state, check_padding, check_reset, check_rows, check_unscored
 from seqjax.testing.uses import check_half, check_no_floats, check_scan, check_seeds
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -27,7 +27,7 @@ ONE = ["learned"]
 
 @jax.custom_batching.custom_vmap
 def merged(grads):
-    """The gradients; those of seeds side by side averaged."""
+    """The gradients; under vmap over seeds, their mean."""
     return grads
 
 
@@ -38,7 +38,7 @@ def _average(axis_size, in_batched, grads):
 
 
 class MergesSeeds(planted.Full):
-    """One gradient for all seeds that are trained side by side."""
+    """Has one gradient for all seeds that are trained side by side."""
 
     def estimate(self, *args):
         e = super().estimate(*args)
@@ -55,8 +55,8 @@ FAULTS = {
     "drawn once for all steps": lambda: check_draw(planted.RepeatedDraw(keep_prob=0.5)),
     "1/π left out of whole calls": lambda: check_mean(planted.Unweighted(keep_prob=0.5), ["small"]),
     "all rows draw the same": lambda: check_rows_draw_apart(planted.SharedDraw(keep_prob=0.5)),
-    "edge_weights one step late": lambda: check_window(planted.Shifted(steps=2), CUTS[2], ONE),
-    "edge_weight at the window's edge": lambda: check_window(planted.CutsTheEdge(steps=2), CUTS[2], ONE),
+    "edge weights one step late": lambda: check_window(planted.Shifted(steps=2), CUTS[2], ONE),
+    "edge weight at the window's edge": lambda: check_window(planted.CutsTheEdge(steps=2), CUTS[2], ONE),
     "learned state cut off": lambda: check_initial_state(planted.CutsTheEdge(steps=2), ONE),
     "memory dropped": lambda: check_history(planted.forgetful("rtrl"), ONE),
     "UORO: memory dropped": lambda: check_unbiased_history(planted.forgetful("uoro"), ["small"]),
@@ -70,6 +70,7 @@ FAULTS = {
     "mean of shard means": lambda: check_rows(planted.Normalised(), ONE),
     "weights ignored in the loss": lambda: check_values(planted.Unweighed(), ONE),
     "padding counted": lambda: check_padding(planted.Unweighed(), ONE),
+    "0 times NaN": lambda: check_unscored(planted.Multiplies(), ONE),
     "the same at every call": lambda: check_rows_draw_apart(planted.FixedDraw(keep_prob=0.5)),
     "nothing where no state is float": lambda: check_no_floats(planted.scaled(planted.has_float(jnp.inexact))),
     "another gradient in training": lambda: check_scan(planted.TwiceInTraining()),
@@ -77,14 +78,14 @@ FAULTS = {
     "one gradient for all seeds": lambda: check_seeds(MergesSeeds(), ONE),
     "drawn by local row": lambda: check_rows(planted.LocalRows(keep_prob=0.5), ONE),
 }
-SEEN = "worst relative error|chi-square|z-score|gradient|ages after|none of the outcomes|bfloat16"
+SEEN = "worst relative error|not finite|chi-square|z-score|gradient|ages after|not one of the outcomes|bfloat16"
 UNROLLS = {
-    "edge_weights one step late": lambda edge_weights: jnp.roll(edge_weights, 1, 0),
-    "edge_weights ignored": jnp.ones_like,
-    "edge_weights of another row": lambda edge_weights: (
+    "edge weights one step late": lambda edge_weights: jnp.roll(edge_weights, 1, 0),
+    "edge weights ignored": jnp.ones_like,
+    "edge weights of another row": lambda edge_weights: (
         jnp.roll(edge_weights, 1, 1) if edge_weights.ndim == 2 else edge_weights
     ),
-    "edge_weights rounded to cuts": jnp.sign,
+    "edge weights rounded to cuts": jnp.sign,
 }
 
 
@@ -97,4 +98,4 @@ def test_planted_fault_is_seen(fault):
 @pytest.mark.parametrize("fault", UNROLLS)
 def test_planted_fault_in_an_unroll_is_seen(fault):
     with pytest.raises(seqjax.Error, match="worst relative error"):
-        check_gates(planted.FaultyUnroll(case("learned").problem, UNROLLS[fault]), "learned")
+        check_edge_weights(planted.FaultyUnroll(case("learned").problem, UNROLLS[fault]), "learned")

@@ -1,9 +1,11 @@
-"""What a problem and its step have to be, and what is said where they are not."""
+"""Problems compare by their parts; a scan that does not fit together is refused in plain words."""
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import pytest
 
-from seqjax import Error, Problem, create, value_and_grad
+from seqjax import Error, Problem, create, jacobians, lags, measure, value_and_grad
 from seqjax_gradients import Full
 
 
@@ -20,17 +22,87 @@ def vector_loss(params, state, x):
 XS = jnp.ones((5, 1, 1))
 
 
-def test_a_loss_that_is_no_number_is_refused():
-    """Else it would broadcast against the weights of a single row, and count T times."""
-    with pytest.raises(Error, match="must be one number"):
-        value_and_grad(vector_loss, Full())(jnp.ones(1), jnp.ones((1, 1)), XS)
-    assert value_and_grad(step, Full())(jnp.ones(1), jnp.ones((1, 1)), XS).loss > 0
-
-
 @pytest.mark.parametrize("xs", [None, jnp.ones(5)])
 def test_inputs_without_time_and_rows_are_refused(xs):
     with pytest.raises(Error, match="add an axis of 1"):
         value_and_grad(step, Full())(jnp.ones(1), jnp.ones((1, 1)), xs)
+
+
+FIRST = {
+    "value_and_grad": lambda step, *args: value_and_grad(step, Full())(*args),
+    "lags": lambda step, *args: lags(step, *args, 2),
+    "jacobians": lambda step, *args: jacobians(step, *args, 2),
+    "measure": lambda step, params, state, xs: measure(step, [Full()], params=params, state=state, xs=xs),
+}
+"""All that take a scan of anyone's."""
+
+STEPS = {
+    "a loss that is a vector": (
+        vector_loss,
+        r"a step's loss must be one number, float\[\], but this one is float32\[1\]",
+    ),
+    "a loss that is a count": (lambda p, s, x: (s, jnp.int32(1)), r"must be one number, float\[\], .* is int32\[\]"),
+    "the loss first": (
+        lambda p, s, x: step(p, s, x)[::-1],
+        r"state goes into the step as float32\[1\] and comes out as float32\[\]; does it return \(loss, state\)\?",
+    ),
+    "the loss alone": (
+        lambda p, s, x: step(p, s, x)[1],
+        r"must return \(new state, loss\), but this one returns float32\[\]",
+    ),
+    "a state that changes its dtype": (
+        lambda p, s, x: (s.astype(jnp.bfloat16), jnp.sum(s)),
+        r"state goes into the step as float32\[1\] and comes out as bfloat16\[1\]: keep its shape and dtype, such as "
+        r"with \.astype\(state\.dtype\)",
+    ),
+    "a state that changes its shape": (
+        lambda p, s, x: (jnp.append(s, s), jnp.sum(s)),
+        r"state goes into the step as float32\[1\] and comes out as float32\[2\]",
+    ),
+    "a state that changes its structure": (
+        lambda p, s, x: ((s, s), jnp.sum(s)),
+        r"takes the state float32\[1\] and returns the state \(float32\[1\], float32\[1\]\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", STEPS)
+@pytest.mark.parametrize("call", FIRST)
+def test_a_step_that_returns_something_else_is_refused(call, fault):
+    wrong, message = STEPS[fault]
+    with pytest.raises(Error, match=message):
+        FIRST[call](wrong, jnp.ones(1), jnp.ones((1, 1)), XS)
+
+
+def test_a_dictionary_is_named_by_its_entry():
+    def wrong(params, state, x):
+        loss, h = jnp.sum(state["h"] * params), state["h"].astype(jnp.float16)
+        return loss, state | {"h": h}
+
+    args = jnp.ones(1), {"h": jnp.ones((1, 1)), "n": jnp.zeros(1, jnp.int32)}, XS
+    with pytest.raises(Error, match=r"takes the state \{'h': float32\[1\], 'n': int32\[\]\} and .* \(loss, state\)\?"):
+        value_and_grad(wrong, Full())(*args)
+    with pytest.raises(Error, match=r"state\['h'\] goes into the step as float32\[1\] and comes out as float16\[1\]"):
+        value_and_grad(lambda *args: wrong(*args)[::-1], Full())(*args)
+
+
+@pytest.mark.parametrize("call", FIRST)
+def test_a_parameter_that_is_no_array_is_named(call):
+    cell = eqx.nn.MLP(1, 1, 2, 1, key=jax.random.key(0))
+    for params, name in (
+        ({"W": jnp.ones(1), "kind": "tanh"}, r"params\['kind'\] is a str"),
+        ({"cell": cell}, r"params\['cell'\]\.activation is a custom_jvp, not an array.*equinox\.partition"),
+    ):
+        with pytest.raises(Error, match=name):
+            FIRST[call](step, params, jnp.ones((1, 1)), XS)
+
+
+def test_a_state_of_weak_type_takes_the_dtype_of_the_step():
+    """Such as a state that is made of Python numbers."""
+    state = jnp.broadcast_to(2.0, (1,))
+    assert state.weak_type
+    found = value_and_grad(lambda p, s, x: (s * p, s * p), Full())(jnp.bfloat16(0.5), state, XS)
+    assert found.state.dtype == jnp.bfloat16
 
 
 def test_problems_are_equal_if_their_parts_and_their_class_are():

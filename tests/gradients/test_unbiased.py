@@ -1,4 +1,4 @@
-"""Random strategies: what they claim is proved by summing over every outcome, not by sampling."""
+"""Random strategies are unbiased, which is proved by summing over all outcomes and not by sampling."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ import pytest
 from support.checks import check_ages
 from support.strategies import Adapting, Aging, Constant, Randomized, ages
 
+from seqjax.testing.cases import case
 from seqjax.testing.claims import check_mean, check_unbiased
 from seqjax.testing.draws import check_draw, check_rows_draw_apart
 
@@ -26,7 +27,7 @@ PER_STEP = (0.9, 0.3, 1.0, 0.6, 0.5, 0.8)
     ],
     ids=repr,
 )
-def test_outcomes_sum_to_the_gradient_whatever_is_remembered(strategy, starts):
+def test_outcomes_sum_to_the_gradient_for_any_memory(strategy, starts):
     check_unbiased(strategy, ages(*starts), cases=["learned", "foreign"] if strategy == Aging() else ["learned"])
 
 
@@ -41,8 +42,8 @@ def test_draw_follows_the_probabilities(strategy, age):
 
 @pytest.mark.parametrize("start", [0, 5])
 def test_ages_count_the_edges_kept_since_the_last_cut_and_persist(start):
-    strategy, (memory,) = Aging(), ages(start)
-    cuts_MT, _ = strategy.outcomes(memory, 4)
+    strategy, (memory,), c = Aging(), ages(start), case("learned")
+    cuts_MT, _ = strategy.outcomes(c.problem, c.params, memory, 4)
     edge_weights_MT, after = jax.vmap(lambda cuts_T: strategy.edge_weights(cuts_T, memory, 4))(jnp.asarray(cuts_MT))
     want_MT, want = np.zeros(cuts_MT.shape), np.full(len(cuts_MT), start)
     for t, cut in enumerate(cuts_MT.T):

@@ -1,7 +1,8 @@
-"""The covariance of random cuts, path by path, against enumeration of every outcome.
+"""The covariance of random cuts, path by path, against enumeration of all outcomes.
 
-A path (s, u) is the part of step s's loss that reaches the parameters as step u uses them. It crosses the edges that
-enter steps u + 1, ..., s, and counts the product ξ_A of their edge_weights: Cov = Σ_{A, B} (E[ξ_A ξ_B] - 1) g_A g_Bᵀ.
+A path (s, u) is the part of the gradient of step s's loss by the parameters that step u uses. It crosses the edges that
+enter steps u + 1, ..., s, and is multiplied by the product ξ_A of their edge weights:
+Cov = Σ_{A, B} (E[ξ_A ξ_B] - 1) g_A g_Bᵀ.
 """
 
 import functools
@@ -20,7 +21,7 @@ from seqjax.testing.compare import assert_close, assert_far
 pytestmark = pytest.mark.usefixtures("x64")
 
 ROWS = {"reset": (0, 0), "carried": (1, 2)}
-"""A row of the first window, and the age of the edge that enters it."""
+"""Two rows of the first window, each with the age of the edge that enters it."""
 
 
 def create(name, **fields):
@@ -29,7 +30,7 @@ def create(name, **fields):
 
 @functools.cache
 def paths(row):
-    """Edges and gradient of every path, by a loop in which each step has parameters of its own."""
+    """The edges and the gradient of each path, by a loop in which each step has its own copy of the parameters."""
     (b, _), c = ROWS[row], case("learned")
     batch, (theta, unravel) = c.windows[0], ravel_pytree(c.params)
 
@@ -37,7 +38,7 @@ def paths(row):
         s = c.initial(unravel(thetas[0])) if RESET[0][b] else jax.tree.map(lambda a: a[b], c.state)
         found = []
         for t in range(T):
-            s, loss = c.step(unravel(thetas[t + 1]), s, jax.tree.map(lambda a: a[t, b], batch.xs))  # noqa: B023
+            s, loss = c.step(unravel(thetas[t + 1]), s, jax.tree.map(lambda a, t=t: a[t, b], batch.xs))
             found.append(batch.weights[t, b] * loss)
         return jnp.stack(found)
 
@@ -59,7 +60,8 @@ def enumerated(strategy, row):
     xs, weights = jax.tree.map(lambda a: a[:, b, None], (c.windows[0].xs, c.windows[0].weights))
     batch = Batch(xs, weights, c.windows[0].reset[b, None], jnp.array([b], jnp.int32))
     aged = isinstance(strategy, seqjax.RandomCuts)
-    noise, probability = strategy.outcomes(Memory(rows=jnp.asarray(age, jnp.int32)) if aged else Memory(), T)
+    memory = Memory(rows=jnp.asarray(age, jnp.int32)) if aged else Memory()
+    noise, probability = strategy.outcomes(c.problem, c.params, memory, T)
 
     def gradient(noise):
         start = lambda params: jax.tree.map(lambda a: a[None], c.initial(params))
@@ -80,9 +82,10 @@ def independent(keep_prob):
 
 
 def aging(hazard, start):
-    """E[ξ_A ξ_B] = E[Π over A ∩ B of 1 / (1 - c(age + offset))], age and offset those of the first edge of A ∪ B.
+    """E[ξ_A ξ_B] = E[Π over A ∩ B of 1 / (1 - c(age + offset))], with age and offset of the first edge of A ∪ B.
 
-    What only one of them crosses has mean 1, and keeping it adds to the age. Where A ∩ B is empty the mean is 1.
+    An edge that only one of the paths crosses has mean 1, and keeping it adds to the age. If A ∩ B is empty, the mean
+    is 1.
     """
     c = [float(hazard(age)) for age in range(start + 2 * T)]
     ages = [{start: 1.0}]
@@ -124,7 +127,7 @@ def test_cuts_with_an_age(fields, hazard, row):
 
 
 def test_the_age_that_counts_is_that_of_the_union():
-    """With the age at the first edge of A ∩ B the formula is off: the test above could fail."""
+    """With the age at the first edge of A ∩ B the formula is wrong, so the test above can fail."""
     moment = aging(lambda age: 3 / (7 + age), 0)
     wrong = lambda A, B: moment(A & B, A & B)
     assert_far(covariance("reset", wrong), covariance("reset", moment), "covariance", 1e-4)

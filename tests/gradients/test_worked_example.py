@@ -1,4 +1,4 @@
-"""The numbers of section 8.7, computed by hand, through a scan body that knows nothing of seqjax."""
+"""The numbers of section 8.7, computed by hand, from a bare scan body."""
 
 import functools
 
@@ -50,7 +50,7 @@ def test_the_scalar_network(strategy):
     ("strategy", "a"), [*((strategy, 28.0) for strategy in EXACT), (Truncated(steps=2), 13.0)], ids=repr
 )
 def test_the_sum_over_paths(strategy, a):
-    # with the edge into step 2 cut, a_3 = b_3 and a_4 = 4 + 3·3
+    # If the edge into step 2 is cut, a_3 = b_3 and a_4 = 4 + 3·3.
     xs = {"b": jnp.asarray(B_T)[:, None], "c": jnp.asarray(C_T)[:, None]}
     weights, key = jnp.asarray(LAST), jax.random.key(0)
     estimate = value_and_grad(recurrence, strategy)(jnp.asarray(0.3), jnp.ones(1), xs, weights=weights, key=key)
@@ -68,7 +68,8 @@ def test_the_randomised_sum():
 
 
 def test_edge_weights_are_the_factors_of_the_sum():
-    # without c in the step, edge_weights c_t alone make a_t = b_t + c_t a_{t-1}, in forward mode too
+    """Without c in the step, edge weights c_t make a_t = b_t + c_t a_{t-1}, in forward mode as well."""
+
     def last(w):
         step = functools.partial(lambda w, h, b: (h + b * w, h), w)
         return unroll(step, jnp.ones(1), jnp.asarray(B_T)[:, None], jnp.asarray(C_T))[0][0]

@@ -1,4 +1,4 @@
-"""Measuring how the gradient decays, and what `adaptive` and `learned-hazard` make of it."""
+"""The measured decay of the gradient, and how `adaptive` and `learned-hazard` use it."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,9 @@ from support.strategies import ages
 
 import seqjax
 from seqjax import Problem
-from seqjax.gradients import Batch, Memory, ravel_float
-from seqjax.gradients.base import init_memory
+from seqjax.gradients import Batch, Memory, init_memory, ravel_float
 from seqjax.plugin import get
-from seqjax.testing.calls import estimates
+from seqjax.testing.calls import call, estimates
 from seqjax.testing.cases import B, T, case
 from seqjax.testing.claims import check_unbiased
 from seqjax.testing.compare import assert_close
@@ -30,13 +29,13 @@ def adaptive(**fields):
 
 
 def measured(phi):
-    """What is remembered once the means by lag are `phi`."""
+    """Running means by lag that equal `phi`."""
     phi = jnp.asarray(phi, float)
     return Decay(0.3 * phi, jnp.full(phi.shape, 0.3), jnp.zeros((), jnp.int32))
 
 
 def linear(decay, num_steps, losses=slice(None)):
-    """h_t = decay h_{t-1} + w with loss h_t: the gradient of each loss decays by `decay` a step exactly."""
+    """h_t = decay h_{t-1} + w with loss h_t: the gradient of each loss decays by exactly `decay` per step."""
     weights = jnp.zeros((num_steps, 1)).at[losses].set(1.0)
     problem = Problem(lambda w, h, x: (decay * h + w * x, decay * h + w * x))
     batch = Batch(jnp.ones((num_steps, 1)), weights, jnp.zeros(1, bool), jnp.zeros(1, jnp.int32))
@@ -46,24 +45,25 @@ def linear(decay, num_steps, losses=slice(None)):
 def observe(strategy, problem, w, state, batch, memory=None):
     """The memory after a window."""
     memory = init_memory(strategy, problem, w, state, 1) if memory is None else memory
-    return strategy(problem, w, state, memory, batch, jax.random.key(0)).memory
+    return call(strategy, problem, w, state, memory, batch, jax.random.key(0)).memory
 
 
 @pytest.mark.parametrize("name", ["learned", "foreign"])
 def test_norms_by_lag(name):
-    """Against the gradient of one loss by the state that enters each step before it, one loop a pair."""
+    """Against the gradient of one loss by the state that enters each step before it, with a loop for each pair."""
     c, last = case(name), np.array([5, 2, 0, 3])
     xs = c.windows[0].xs
 
     def row_norms(b, s):
+        read = lambda t: jax.tree.map(lambda a: a[t, b], xs)
         states = [jax.tree.map(lambda a: a[b], c.state)]
         for t in range(s):
-            states.append(c.step(c.params, states[t], jax.tree.map(lambda a: a[t, b], xs))[0])  # noqa: B023
+            states.append(c.step(c.params, states[t], read(t))[0])
 
         def loss(h, others, join, first):
             state = join(h, others)
             for t in range(first, s + 1):
-                state, loss = c.step(c.params, state, jax.tree.map(lambda a: a[t, b], xs))  # noqa: B023
+                state, loss = c.step(c.params, state, read(t))
             return loss
 
         split = [ravel_float(state) for state in states]
@@ -74,7 +74,7 @@ def test_norms_by_lag(name):
     assert_close(np.asarray(got), want, name)
 
 
-def test_the_probe_takes_the_last_scored_loss_and_leaves_out_rows_without():
+def test_the_probe_takes_the_last_scored_loss_and_leaves_out_rows_without_one():
     c = case("learned")
     weights = c.windows[0].weights.at[3:, 0].set(0).at[:, 1::2].set(0).at[2, 0].set(1).at[T - 1, 2].set(1)
     batch = c.windows[0]._replace(weights=weights)
@@ -85,7 +85,7 @@ def test_the_probe_takes_the_last_scored_loss_and_leaves_out_rows_without():
     assert_close((np.asarray(decay.mean), np.asarray(decay.weight)), (want, 0.1 * counts / B), "mean, weight")
 
 
-def test_means_forget_and_are_taken_at_every_nth_window_only():
+def test_means_forget_and_are_updated_at_every_nth_window_only():
     problem, w, h, batch = linear(0.5, 4)
     other = batch._replace(weights=batch.weights.at[1:].set(0))
     strategy = adaptive(max_steps=3, every=2, forget=0.25)
@@ -185,7 +185,7 @@ def test_outcomes_sum_to_the_gradient_whatever_was_measured():
 
 
 def test_the_optimal_survival():
-    """q_k ∝ √D_k attains the bound, and no other survival that was tried costs less; the hazard of ρ^k is 1 - ρ."""
+    """q_k ∝ √D_k attains the bound, no other survival that is tried costs less, and the hazard of ρ^k is 1 - ρ."""
     rng, rho = np.random.default_rng(0), 0.7
     tails = rho ** np.arange(60)  # ‖Σ_{j≥k} G_j‖
     D = np.append(tails[:-1] ** 2 - tails[1:] ** 2, tails[-1] ** 2)[:-1]

@@ -1,4 +1,4 @@
-"""ARTBP: the distance between cuts, the table, and what a cap loses."""
+"""ARTBP: the distance between cuts, the table of hazards, and the bias of a cap."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def artbp(**fields):
 
 
 def survival(strategy, num_ages):
-    """S(a), the probability that a cut is followed by a kept edges."""
+    """S(a), the probability that at least a edges are kept after a cut."""
     hazards = np.broadcast_to(strategy.hazard(jnp.arange(num_ages), ()), num_ages).astype(np.float64)
     return np.concatenate([[1.0], np.cumprod(1 - hazards)])
 
@@ -51,13 +51,14 @@ def test_capped_at_one_step_nothing_passes_and_capped_without_hazard_every_cap_s
     check_window(artbp(cap=1), [0.0] * T, ["learned"])  # also at the window's first step
     strategy = artbp(table=(0.0,), cap=3)
     (memory,) = ages(2)
-    edge_weights, _ = strategy.edge_weights(strategy.draw(jax.random.key(0), memory, T), memory, T)
+    noise = strategy.draw(jax.random.key(0), None, None, memory, T)
+    edge_weights, _ = strategy.edge_weights(noise, memory, T)
     np.testing.assert_array_equal(edge_weights, [0, 1, 1, 0, 1, 1])
 
 
 @pytest.mark.parametrize("fields", [{"alpha": None}, {"alpha": 4.0}, {"table": TABLE}], ids=repr)
-def test_what_a_cap_keeps_by_lag(fields):
-    """The mean product of k edge_weights in a row, over all outcomes, at the ages that many edges leave behind."""
+def test_a_cap_keeps_its_share_of_each_lag(fields):
+    """The mean product of k consecutive edge weights, over all outcomes, at the ages in the long run."""
     cap = 4
     strategy = artbp(length=3.0, cap=cap, **fields)
     age = np.eye(cap)[0]
@@ -67,7 +68,7 @@ def test_what_a_cap_keeps_by_lag(fields):
 
     def products(start):
         (memory,) = ages(start)
-        noise, probability = strategy.outcomes(memory, T)
+        noise, probability = strategy.outcomes(None, None, memory, T)
         edge_weights, _ = jax.vmap(lambda cuts: strategy.edge_weights(cuts, memory, T))(jnp.asarray(noise))
         return np.array([[probability @ jnp.prod(edge_weights[:, t : t + k], 1) for k in range(T)] for t in (0, 1)])
 

@@ -1,4 +1,4 @@
-"""A constant edge_weight, against brute force."""
+"""A constant edge weight, against brute force."""
 
 import pytest
 from support.checks import CUTS
@@ -23,5 +23,5 @@ def test_no_discount_is_full():
 
 
 def test_nothing_left_is_truncated_to_one_step():
-    # the oracle's cut spares the first step, whose gradient is that of a learned initial state: "cell" has none
+    # The oracle does not cut at the first step. This concerns only a learned initial state, which "cell" does not have.
     check_window(discounted(0.0), CUTS[1], ["cell"])

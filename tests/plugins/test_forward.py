@@ -1,4 +1,4 @@
-"""The forward gradient and evolution strategies against slopes, differences and loops."""
+"""The forward gradient and evolution strategies against brute force over all signs."""
 
 import functools
 
@@ -9,8 +9,7 @@ import pytest
 
 import seqjax
 from seqjax import Problem
-from seqjax.gradients import Batch, Memory
-from seqjax.gradients.base import init_memory
+from seqjax.gradients import Batch, Memory, init_memory, reset_rows
 from seqjax.plugin import get
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -21,7 +20,7 @@ A = np.array([[0.6, -0.4], [0.3, 0.7]])
 
 
 def linear_step(params, state, x):
-    """State and loss are linear in the parameters, at every distance."""
+    """State and loss are linear in the parameters, however far apart."""
     h = A @ state["h"] + params["b"] * x
     return {"h": h, "n": state["n"] + 1}, h[0] - 2 * h[1] + params["c"] * x
 
@@ -56,32 +55,23 @@ def entering():
     return {"h": jnp.array([[0.0, 1.0], [0.4, -0.6]]), "n": jnp.zeros(B, jnp.int32)}
 
 
-def starts(problem, batch, state):
-    def start(p):
-        initial = jax.vmap(lambda _: problem.init_state(p))(jnp.arange(B))
-        return jax.tree.map(lambda a, b: jnp.where(batch.reset.reshape(B, *[1] * (a.ndim - 1)), a, b), initial, state)
-
-    return start
-
-
 def expectation(strategy, problem):
-    """Of the summed gradients of three windows: the mean over the joint signs, the same for both rows."""
-    state, total = entering(), 0.0
-    memory = init_memory(strategy, problem, params(), state, B)
-    rows = jax.tree.map(lambda a: a[None], memory.rows)  # [K, B, ...]
+    """The mean of the summed gradients of three windows over all joint signs, which are the same for both rows."""
+    p, state, total = params(), entering(), 0.0
+    memory = init_memory(strategy, problem, p, state, B)
+    rows = jax.tree.map(lambda a: a[None], memory.rows)  # [K, B, ...], K joint signs so far
 
     for batch in windows():
-        start = starts(problem, batch, state)
-        new = init_memory(strategy, problem, params(), start(params()), B)
-        reset = lambda a, b: jnp.where(batch.reset.reshape(B, *[1] * (b.ndim - 2)), a, b)  # noqa: B023
-        rows = jax.tree.map(reset, new.rows, rows)
-        noise, probability = strategy.outcomes(jax.tree.map(lambda a: a[0], new._replace(shared=())) if not len(
-            jax.tree.leaves(new.shared)) else Memory(new.shared, ()), T)  # fmt: skip
+        one_row = jax.tree.map(lambda a: a[0, 0], rows)
+        noise, probability = strategy.outcomes(problem, p, Memory(memory.shared, one_row), T)
         noise = jnp.repeat(jnp.asarray(noise)[:, None], B, 1)
 
         @jax.jit
-        def given(rows, noise, start=start, batch=batch, shared=new.shared):
-            one = lambda r, n: strategy.estimate(problem, params(), start, Memory(shared, r), batch, n)
+        def given(rows, noise, state=state, batch=batch):
+            def one(rows, noise):
+                start, entered = reset_rows(strategy, problem, p, state, Memory(memory.shared, rows), batch.reset)
+                return strategy.estimate(problem, p, start, entered, batch, noise)
+
             return jax.vmap(jax.vmap(one, (None, 0)), (0, None), axis_size=max(1, len(rows_of(rows))))(rows, noise)
 
         found = given(rows, noise)
@@ -108,7 +98,7 @@ def truth(problem, of):
     def total(p):
         loss = 0.0
         for b in range(B):
-            s = jax.tree.map(lambda a: a[b], entering())  # noqa: B023
+            s = jax.tree.map(lambda a, b=b: a[b], entering())
             for batch in windows():
                 s = jax.lax.stop_gradient(s) if of == "window" else s
                 s = problem.init_state(p) if batch.reset[b] else s
@@ -132,7 +122,7 @@ def test_pes_is_exact_for_a_linear_loss_over_three_windows():
     assert error(expectation(PES(particles=2, sigma=0.3), LINEAR), truth(LINEAR, "history")) < 1e-12
 
 
-def test_es_knows_its_window_only():
+def test_es_estimates_the_window_and_not_the_history():
     got = expectation(ES(particles=2, sigma=0.3), LINEAR)
     assert error(got, truth(LINEAR, "window")) < 1e-12
     assert error(got, truth(LINEAR, "history")) > 0.05
@@ -152,8 +142,11 @@ def test_more_particles_have_the_same_mean_and_a_smaller_variance():
     batch, state, spread = windows()[0], entering(), []
     for strategy in strategies:
         memory = init_memory(strategy, CURVED, params(), state, B)
-        call = lambda key: strategy(CURVED, params(), state, memory, batch, key).grads["b"]  # noqa: B023
-        draws = jax.jit(jax.vmap(call))(jax.random.split(jax.random.key(0), 2000))
+
+        def gradient(key, strategy=strategy, memory=memory):
+            return strategy(CURVED, params(), state, memory, batch, key).grads["b"]
+
+        draws = jax.jit(jax.vmap(gradient))(jax.random.split(jax.random.key(0), 2000))
         spread.append((draws.mean(0), draws.std(0)))
     (mean_2, std_2), (mean_8, std_8) = spread
     np.testing.assert_allclose(std_2 / std_8, 2, rtol=0.15)  # N / 2 independent pairs
@@ -165,15 +158,11 @@ def test_the_equation_of_pes_by_loops():
     memory = init_memory(strategy, CURVED, p, state, B)
     noise = np.random.default_rng(0).random((3, B, 2, P)) < 0.5
     want, got = 0.0, 0.0
-    true = [jax.tree.map(lambda a: a[b], entering()) for b in range(B)]  # noqa: B023
-    _, unravel = jax.flatten_util.ravel_pytree(p)
-    theta = jax.flatten_util.ravel_pytree(p)[0]
-    particles, summed = {}, np.zeros((B, 4, P))
+    theta, unravel = jax.flatten_util.ravel_pytree(p)
+    row = lambda b: jax.tree.map(lambda a: a[b], entering())
+    true, particles, summed = [row(b) for b in range(B)], {}, np.zeros((B, 4, P))
     for w, batch in enumerate(windows()):
-        start = starts(CURVED, batch, state)
-        new = init_memory(strategy, CURVED, p, start(p), B)
-        reset = lambda a, b: jnp.where(batch.reset.reshape(B, *[1] * (b.ndim - 1)), a, b)  # noqa: B023
-        memory = memory._replace(rows=jax.tree.map(reset, new.rows, memory.rows))
+        start, memory = reset_rows(strategy, CURVED, p, state, memory, batch.reset)
         e = strategy.estimate(CURVED, p, start, memory, batch, jnp.asarray(noise[w]))
         state, memory, got = e.state, e.memory, got + jax.flatten_util.ravel_pytree(e.grads)[0]
         for b in range(B):
@@ -185,7 +174,7 @@ def test_the_equation_of_pes_by_loops():
                 q = unravel(theta + eps[i])
                 if batch.reset[b]:
                     particles[b, i] = CURVED.init_state(q)
-                s, total = particles.get((b, i), jax.tree.map(lambda a: a[b], entering())), 0.0  # noqa: B023
+                s, total = particles.get((b, i), row(b)), 0.0
                 for t in range(T):
                     s, l = CURVED.step(q, s, batch.xs[t, b])
                     total += batch.weights[t, b] * l

@@ -1,4 +1,4 @@
-"""Each loss differentiated through its last K steps: against stop_gradient in a Python loop, and against `lags`."""
+"""Each loss differentiated through its last K steps, against stop_gradient in a Python loop and against `lags`."""
 
 import jax
 import jax.numpy as jnp
@@ -16,28 +16,36 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def by_stopping(c, window, steps):
-    """The state of loss t is run again, with parameters that are constants before its last K steps."""
+    """For each loss the steps are run again, with parameters that are constants before its last K steps."""
 
     def total(params):
         loss = 0.0
         for b in range(B):
             for t in range(T):
-                s = jax.tree.map(lambda a: a[b], c.state)  # noqa: B023
+                s = jax.tree.map(lambda a, b=b: a[b], c.state)
                 for i in range(-1, t + 1):
                     here = params if i > t - steps else jax.lax.stop_gradient(params)
                     if i < 0:
                         s = c.initial(here) if window.reset[b] else s
                     else:
-                        s, step_loss = c.step(here, s, jax.tree.map(lambda a: a[i, b], window.xs))  # noqa: B023
+                        s, step_loss = c.step(here, s, jax.tree.map(lambda a, i=i, b=b: a[i, b], window.xs))
                 loss = loss + window.weights[t, b] * step_loss
         return loss
 
     return jax.grad(total)(c.params)
 
 
-@pytest.mark.parametrize(("name", "steps"), [("learned", 1), ("learned", 3), ("foreign", 2), ("foreign", T + 1)])
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("learned", 1),
+        ("learned", 3),
+        pytest.param("foreign", 2, marks=pytest.mark.slow),
+        pytest.param("foreign", T + 1, marks=pytest.mark.slow),
+    ],
+)
 def test_by_stopping_the_gradient(name, steps):
-    """Reset rows among them, whose learned initial state lies one step before the first."""
+    """Some rows are reset: their learned initial state lies one step before the first step."""
     c = case(name)
     window = c.windows[0]
     memory = Memory()
@@ -47,7 +55,7 @@ def test_by_stopping_the_gradient(name, steps):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("steps", [1, 4, 13, 40])
+@pytest.mark.parametrize("steps", [4, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 13, 40))])
 def test_it_is_a_prefix_sum_of_lags(steps):
     problem = Problem.of(RNN(hidden=5), Spec(Tokens(6)))
     params = problem.model.init(jax.random.key(0), problem.spec)

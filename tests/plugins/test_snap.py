@@ -1,4 +1,4 @@
-"""SnAp: RTRL where nothing is masked, a loop from the definition where something is, and two ways to store M."""
+"""SnAp and RFLO against RTRL, against loops from their definitions, and against each other's way to store M."""
 
 import functools
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from support.cells import MGU
 
 import seqjax
 from seqjax import Cell, Model, Problem, Spec, Tokens, Values
-from seqjax.gradients import Batch, Memory, ravel_float
-from seqjax.gradients.base import init_memory
+from seqjax.gradients import Batch, Memory, init_memory, ravel_float
 from seqjax.plugin import get
+from seqjax_gradients import _units
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -25,7 +25,7 @@ T, B, H, V = 4, 2, 3, 5
 
 @dataclass(frozen=True)
 class Whole(Model):
-    """A model whose parameters nobody has sorted by units."""
+    """The same model, without the knowledge that its parameters feed one unit each."""
 
     inner: Cell
 
@@ -45,7 +45,7 @@ class Three(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chain(Cell):
+class ThreeLeaves(Cell):
     """Parameters of the first block reach all three leaves, those of the second a and b, those of the third b."""
 
     blocks = 3
@@ -58,7 +58,24 @@ class Chain(Cell):
         return Three(h + 0.1 * state.a, a, 0.6 * state.b + a + third)
 
 
-OWN = {"mgu": MGU(hidden=H), "chain": Chain(hidden=H)}
+class Late(NamedTuple):
+    """A state of two leaves."""
+
+    h: Any
+    m: Any
+
+
+@dataclass(frozen=True)
+class LateReach(Cell):
+    """A parameter reaches m directly only at steps with u > 1, and else one step later, through h."""
+
+    State = Late
+
+    def cell(self, u, v, state):
+        return Late(jnp.tanh(u + v) + 0.3 * state.m, 0.5 * state.m + state.h + jax.nn.relu(u - 1))
+
+
+OWN = {"mgu": MGU(hidden=H), "three leaves": ThreeLeaves(hidden=H)}
 
 
 def make(name, spec, **fields):
@@ -66,7 +83,7 @@ def make(name, spec, **fields):
 
 
 def setting(model, spec, seed=0):
-    """Parameters, a state that is not zero, three windows."""
+    """Parameters and states that are not zero, and three windows."""
     rng = np.random.default_rng(seed)
     random = lambda a: jnp.asarray(rng.normal(size=a.shape, scale=0.8))
     params = jax.tree.map(random, model.init(jax.random.key(0), spec))
@@ -87,7 +104,7 @@ def setting(model, spec, seed=0):
 
 
 def run(strategy, problem, params, state, batches):
-    """Losses, gradients and states of three windows, memory carried."""
+    """Losses, gradients and states of consecutive windows, with memory carried."""
     memory = init_memory(strategy, problem, params, state, B)
     call, found = jax.jit(functools.partial(strategy, problem)), []
     for batch in batches:
@@ -104,33 +121,66 @@ def assert_same(got, want, rtol=1e-12):
 
 TOKENS, VALUES = Spec(Tokens(V)), Spec(Values(2))
 
+QUICK = {("rnn", SnAp()), ("lstm", SnAp()), ("lstm", RFLO(leak=0.3))}
+"""One state leaf and two, by each of the ways through a window."""
+BY_UNITS = [
+    pytest.param(name, spec, strategy, marks=[pytest.mark.slow] * ((name, strategy) not in QUICK))
+    for name, spec in {"rnn": TOKENS, "gru": VALUES, "lstm": TOKENS, "mgu": VALUES, "three leaves": TOKENS}.items()
+    for strategy in (SnAp(), RFLO(leak=0.3))
+]
 
-@pytest.mark.parametrize("strategy", [SnAp(), RFLO(leak=0.3)], ids=repr)
-@pytest.mark.parametrize(
-    ("name", "spec"), [("rnn", TOKENS), ("gru", VALUES), ("lstm", TOKENS), ("mgu", VALUES), ("chain", TOKENS)]
-)
-def test_storing_by_units_changes_nothing(strategy, name, spec):
+
+@pytest.mark.parametrize(("name", "spec", "strategy"), BY_UNITS)
+def test_storing_by_units_changes_nothing(name, spec, strategy):
     model = make(name, spec)
     params, state, batches = setting(model, spec)
     by_units = run(strategy, Problem.of(model, spec), params, state, batches)
     whole = run(strategy, Problem.of(Whole(model), spec), params, state, batches)
     assert_same(by_units, whole)
     rows = init_memory(strategy, Problem.of(model, spec), params, state, B).rows
-    assert sum(a.size for a in jax.tree.leaves(rows)) == B * len(state.layers[0]) * sum(
-        a.size for a in jax.tree.leaves(params["layer_0"])
-    )
+    numbers = [a.size for a in jax.tree.leaves(rows) if a.dtype == float]  # and not the mask
+    assert sum(numbers) == B * len(state.layers[0]) * sum(a.size for a in jax.tree.leaves(params["layer_0"]))
 
 
-@pytest.mark.parametrize("fields", [{"layers": 2}, {"embedding": 2}])
+@pytest.fixture(scope="module")
+def late_reach():
+    """Summed gradients of 12 steps in windows of 1, 4 and 12: by units, and of the same step as a bare scan body."""
+    with jax.enable_x64(True):
+        rng, num_steps = np.random.default_rng(3), 12
+        problem = Problem.of(LateReach(hidden=3), TOKENS)
+        params = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), problem.init(jax.random.key(0)))
+        state = jax.vmap(lambda _: problem.init_state(params))(jnp.arange(B))
+        ids = rng.integers(0, V, (num_steps + 1, B))
+        xs, rows = (jnp.asarray(ids[:-1]), jnp.asarray(ids[1:])), jnp.arange(B, dtype=jnp.int32)
+
+        def summed(problem, size):
+            windows = [jax.tree.map(lambda a, t=t: a[t : t + size], xs) for t in range(0, num_steps, size)]
+            weights = jnp.full((size, B), 1 / num_steps)
+            found = run(SnAp(), problem, params, state, [Batch(x, weights, jnp.zeros(B, bool), rows) for x in windows])
+            return jax.tree.map(lambda *a: sum(a), *[grads for _, grads, _ in found])
+
+        bare = Problem(problem.step, problem.init_state)
+        return {size: (summed(problem, size), summed(bare, size)) for size in (1, 4, 12)}
+
+
+@pytest.mark.parametrize("size", [1, 4, 12])
+def test_the_mask_grows_step_by_step_whatever_the_window(late_reach, size):
+    """Decided once per window, the mask would depend on the length of the window."""
+    by_units, dense = late_reach[size]
+    assert_same(by_units, dense)
+    assert_same(by_units["layer_0"]["b_h"][0], late_reach[1][1]["layer_0"]["b_h"][0])
+
+
+@pytest.mark.parametrize("fields", [{"embedding": 2}, pytest.param({"layers": 2}, marks=pytest.mark.slow)], ids=repr)
 def test_networks_whose_parameters_feed_many_units_are_stored_whole(fields):
     model = make("rnn", TOKENS, **fields)
     params, state, batches = setting(model, TOKENS)
     problem = Problem.of(model, TOKENS)
-    assert model.unit_params(params) is None
+    assert not _units.fits(problem, params)
     assert_same(run(SnAp(), problem, params, state, batches), run(by_definition(1), problem, params, state, batches))
 
 
-@pytest.mark.parametrize("order", [H, 10**9])
+@pytest.mark.parametrize("order", [H, pytest.param(10**9, marks=pytest.mark.slow)])
 def test_all_steps_are_rtrl(order):
     model = make("rnn", TOKENS)
     params, state, batches = setting(model, TOKENS)
@@ -138,21 +188,16 @@ def test_all_steps_are_rtrl(order):
     assert_same(run(SnAp(n=order), problem, params, state, batches), run(RTRL(), problem, params, state, batches))
 
 
-@dataclass(frozen=True)
-class Chain:
-    """Units in a row, of which each reads the one before: a parameter reaches one unit more with each step."""
-
-    size: int = 4
-
-    def __call__(self, params, state, x):
-        read = jnp.concatenate([jnp.zeros(1), state["h"][:-1]])
-        h = jnp.tanh(params["a"] * state["h"] + params["b"] * read + params["c"] * x)
-        return {"h": h, "n": state["n"] + 1}, jnp.sum(h * h) + h[-1]
+def chain_step(params, state, x):
+    """Four units, each of which reads the previous one: with each step a parameter reaches one more unit."""
+    read = jnp.concatenate([jnp.zeros(1), state["h"][:-1]])
+    h = jnp.tanh(params["a"] * state["h"] + params["b"] * read + params["c"] * x)
+    return {"h": h, "n": state["n"] + 1}, jnp.sum(h * h) + h[-1]
 
 
 @functools.cache
 def by_definition(order):
-    """The strategy as a loop over steps, for a problem of few numbers: the mask is recomputed from all J and I."""
+    """SnAp as a loop over steps, which computes the mask from all J and I so far."""
 
     @dataclass(frozen=True)
     class Loop(seqjax.SequenceGradient):
@@ -168,9 +213,10 @@ def by_definition(order):
             M, seen, joined = memory.rows
             loss, grad = 0.0, jnp.zeros_like(theta)
             for t in range(T):
-                x = jax.tree.map(lambda a: a[t], xs)  # noqa: B023
-                new = lambda theta, s: ravel_float(problem.step(unravel(theta), join(s, others), x)[0])[0]  # noqa: B023
-                cost = lambda theta, s: problem.step(unravel(theta), join(s, others), x)[1]  # noqa: B023
+                x = jax.tree.map(lambda a, t=t: a[t], xs)
+                both = lambda theta, s, others=others, x=x: problem.step(unravel(theta), join(s, others), x)
+                new = lambda *args, both=both: ravel_float(both(*args)[0])[0]
+                cost = lambda *args, both=both: both(*args)[1]
                 loss += weights[t] * cost(theta, s)
                 direct, q = jax.grad(cost, (0, 1))(theta, s)
                 grad += weights[t] * (q @ M + direct)
@@ -196,10 +242,10 @@ def chain():
               jnp.arange(B, dtype=jnp.int32))
         for _ in range(3)
     ]  # fmt: skip
-    return Problem(Chain()), params, state, batches
+    return Problem(chain_step), params, state, batches
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("order", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_mask_is_what_is_reached_within_n_steps(order):
     found = run(SnAp(n=order), *chain())
     assert_same(found, run(by_definition(order), *chain()))
@@ -217,14 +263,12 @@ def test_rflo_is_its_equation():
     theta, unravel = ravel_pytree(params)
     total, total_loss = 0.0, 0.0
     for b in range(B):
-        s, M = jax.tree.map(lambda a: a[b], state), np.zeros((4, theta.size))  # noqa: B023
+        s, M = jax.tree.map(lambda a, b=b: a[b], state), np.zeros((4, theta.size))
         for batch in batches:
             for t in range(T):
-                f = lambda theta, h: Chain()(unravel(theta), s | {"h": h}, batch.xs[t, b])  # noqa: B023
-                (q_theta, q), I = (
-                    jax.grad(lambda *a: f(*a)[1], (0, 1))(theta, s["h"]),  # noqa: B023
-                    jax.jacobian(lambda theta: f(theta, s["h"])[0]["h"])(theta),  # noqa: B023
-                )
+                f = lambda theta, h, s=s, x=batch.xs[t, b]: chain_step(unravel(theta), s | {"h": h}, x)
+                q_theta, q = jax.grad(lambda *a, f=f: f(*a)[1], (0, 1))(theta, s["h"])
+                I = jax.jacobian(lambda theta, f=f, h=s["h"]: f(theta, h)[0]["h"])(theta)
                 total = total + batch.weights[t, b] * (q @ M + q_theta)
                 M = 0.75 * M + I
                 s, loss = f(theta, s["h"])

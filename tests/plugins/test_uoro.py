@@ -50,7 +50,7 @@ def start(p, reset, state):
 
 @functools.cache
 def enumerated():
-    """Of each window: the estimates over all signs of all windows so far, gradients [M, ...], and M after it."""
+    """For each window the gradients [M, ...] over all signs of all windows so far, and the memories after it."""
     p, found = params(), []
     strategy = UORO()
     memory = jax.tree.map(lambda a: a[None, None], strategy.init(PROBLEM, p, init_state(p)))  # [K, B, ...]
@@ -65,7 +65,8 @@ def enumerated():
         return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(rows, noise)
 
     for batch in windows(T):
-        noise, probability = strategy.outcomes(Memory((), jax.tree.map(lambda a: a[0, 0], memory.rows)), T)
+        row = Memory((), jax.tree.map(lambda a: a[0, 0], memory.rows))
+        noise, probability = strategy.outcomes(PROBLEM, p, row, T)
         assert len(noise) == 2 ** ((1 + T) * S)
         np.testing.assert_allclose(probability.sum(), 1)
         estimate = given(memory.rows, state, batch, noise)
@@ -92,7 +93,7 @@ def test_all_signs_average_to_rtrl(window):
     (grads, _), (want, _) = enumerated()[window], by_rtrl()[window]
     for name in PARAMS:
         np.testing.assert_allclose(grads[name].mean(0), want[name], atol=1e-13, err_msg=name)
-    assert float(grads["A"].std(0).max()) > (0.01 if window else -1)  # they differ: the mean is no coincidence
+    assert float(grads["A"].std(0).max()) > (0.01 if window else -1)  # the draws differ, so only their mean agrees
 
 
 @pytest.mark.parametrize("window", [0, 1, 2])
@@ -106,7 +107,7 @@ def test_the_rank_one_matrices_average_to_the_influence_matrix(window):
 def test_one_draw_follows_the_equations():
     p, strategy, batch = params(), UORO(), windows(4, 1)[0]
     _, unravel = jax.flatten_util.ravel_pytree(p)
-    noise = strategy.draw(jax.random.key(3), strategy.init(PROBLEM, p, init_state(p)), 4)
+    noise = strategy.draw(jax.random.key(3), PROBLEM, p, strategy.init(PROBLEM, p, init_state(p)), 4)
     memory = jax.tree.map(lambda a: a[None], strategy.init(PROBLEM, p, init_state(p)))
     begin = lambda q: jax.tree.map(lambda a: a[None], init_state(q))
     got = strategy.estimate(PROBLEM, p, begin, memory, batch, noise[None])
@@ -130,11 +131,11 @@ def test_one_draw_follows_the_equations():
     np.testing.assert_allclose(got.memory.rows[0][0], u, rtol=1e-11)
 
 
-def test_signs_are_even_and_apart():
+def test_signs_are_balanced_and_independent():
     strategy, p = UORO(), params()
     memory = strategy.init(PROBLEM, p, init_state(p))
     keys = jax.random.split(jax.random.key(0), 4000)
-    drawn = jax.vmap(lambda key: strategy.draw(key, memory, 3))(keys)
+    drawn = jax.vmap(lambda key: strategy.draw(key, PROBLEM, p, memory, 3))(keys)
     signs = np.where(drawn, 1.0, -1.0).reshape(4000, -1)
     assert signs.shape == (4000, 4 * S)
     z = np.abs(signs.T @ signs - 4000 * np.eye(4 * S)) / np.sqrt(4000)  # products of different signs average to 0
@@ -145,7 +146,7 @@ def test_signs_are_even_and_apart():
 def test_too_many_signs_are_not_listed():
     p = params()
     with pytest.raises(NotImplementedError, match=r"2\^22 patterns"):
-        UORO().outcomes(UORO().init(PROBLEM, p, init_state(p)), 10)
+        UORO().outcomes(PROBLEM, p, UORO().init(PROBLEM, p, init_state(p)), 10)
 
 
 def test_parameters_of_two_precisions_keep_them():

@@ -1,4 +1,4 @@
-"""What the tests of gradients share beside `seqjax.testing`: ages, edge_weights, training on one device and on two."""
+"""Checks that the tests of gradients share, besides those of `seqjax.testing`."""
 
 import functools
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from seqjax.testing.compare import Failed, assert_close
 from seqjax.testing.oracle import Truth, truth
 
 CUTS = {k: [float(t == 0 or t % k > 0) for t in range(T)] for k in range(1, T)}
-"""The edge_weights that cut at positive multiples of k."""
+"""Edge weights that cut at positive multiples of k."""
 
 
 def check_ages(strategy, num_calls=60) -> None:
-    """Where no edge is cut a carried row's age grows by T, and a reset row's is T."""
+    """If no edge is cut, the age of a carried row grows by T, and that of a reset row is T."""
     c = case("learned")
     memory = Memory(rows=jnp.array([3, 100, 200, 7], jnp.int32))
     keys = jax.random.split(jax.random.key(KEY), num_calls)
@@ -35,7 +35,7 @@ def check_ages(strategy, num_calls=60) -> None:
 
 
 def check_edge_weights(problem: Problem, name: str) -> float:
-    """A problem's `unroll` multiplies the tangent that enters step t by edge_weights[t]; T or T x B numbers, or none."""
+    """A problem's `unroll` multiplies the tangent that enters step t by edge_weights[t]: none, [T] or [T, B]."""
     c, worst = case(name), 0.0
     entering = truth(name, 0, 1).state
     rng = np.random.default_rng(3)
@@ -43,19 +43,16 @@ def check_edge_weights(problem: Problem, name: str) -> float:
     edge_weights_T[2] = edge_weights_TB[4, 1] = 0
     for edge_weights in (None, edge_weights_T, np.repeat(edge_weights_T[:, None], B, 1), edge_weights_TB):
         array = None if edge_weights is None else jnp.asarray(edge_weights)
-        got = _gated(problem, c.params, entering, c.windows[1], array)
-        worst = max(
-            worst, assert_close(got, truth(name, 1, 2, edge_weights), f"{name}, edge_weights {np.shape(edge_weights)}")
-        )
+        got = _differentiated(problem, c.params, entering, c.windows[1], array)
+        what = f"{name}, edge weights {np.shape(edge_weights)}"
+        worst = max(worst, assert_close(got, truth(name, 1, 2, edge_weights), what))
     return worst
 
 
 @functools.partial(quick_jit, static_argnums=0)
-def _gated(problem, params, state, batch, edge_weights):
+def _differentiated(problem, params, state, batch, edge_weights):
     def loss(params):
-        initial = problem.init_state(params)
-        reset = lambda a: batch.reset.reshape(B, *[1] * (a.ndim - 1))
-        start = jax.tree.map(lambda a, b: jnp.where(reset(b), a, b), initial, state)
+        start = problem.start(params, state, batch.reset)
         after, losses = problem.unroll(params, start, batch.xs, edge_weights)
         return jnp.sum(batch.weights * losses), after
 
@@ -68,7 +65,7 @@ SGD, LEARNED = optax.sgd(0.5), Learned()
 
 @dataclass(frozen=True)
 class ThreeBatches(Sampler):
-    """The first of another sampler's, so that epochs of every sampler share one compiled program."""
+    """The first three batches of another sampler, so that all samplers share one compiled program."""
 
     sampler: Sampler
     batch_size: int = 4
@@ -79,7 +76,7 @@ class ThreeBatches(Sampler):
 
 
 def stream() -> Stream:
-    """Three documents with a mask: devices score unequal counts, rows start midway."""
+    """Three documents with a mask: devices score unequal numbers of steps, and rows start midway."""
     rng, n = np.random.default_rng(4), 180
     inputs, targets = rng.normal(size=(n, 2)), rng.normal(size=(n, 1))
     return Stream(inputs, targets, np.array([0, 60, 71, n]), rng.random(n) < 0.7)

@@ -1,4 +1,4 @@
-"""Strategies made for the tests: random cuts of every kind, and faults planted in strategies that are right."""
+"""Strategies for the tests: random cuts of every kind, and correct strategies with planted faults."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import Problem, RandomCuts
-from seqjax.gradients import Estimate, Memory
-from seqjax.gradients.base import init_memory
+from seqjax.gradients import Estimate, Memory, init_memory
 from seqjax.plugin import get
 from seqjax.testing.cases import Learned
 
@@ -17,13 +16,13 @@ Randomized, Truncated, Full, RTRL, UORO = (
 
 
 def ages(*ages):
-    """Memories of a row that start at these ages."""
+    """Memories of one row, one for each of these ages."""
     return [Memory(rows=jnp.asarray(age, jnp.int32)) for age in ages]
 
 
 @dataclass(frozen=True)
 class Constant(RandomCuts):
-    """A hazard that does not age."""
+    """A hazard that does not depend on the age."""
 
     def hazard(self, age, shared):
         return 0.3
@@ -31,7 +30,7 @@ class Constant(RandomCuts):
 
 @dataclass(frozen=True)
 class Aging(RandomCuts):
-    """ARTBP's hazard, mean length 3, tail 4."""
+    """The hazard of ARTBP, with mean length 3 and tail 4."""
 
     def hazard(self, age, shared):
         return 3 / (6 + age)
@@ -39,7 +38,7 @@ class Aging(RandomCuts):
 
 @dataclass(frozen=True)
 class Adapting(RandomCuts):
-    """A hazard kept in shared memory, which follows the share of edges that was cut."""
+    """A hazard in shared memory, which follows the share of edges that were cut."""
 
     def init(self, problem, params, state):
         return super().init(problem, params, state)._replace(shared=jnp.asarray(0.4))
@@ -55,14 +54,14 @@ class Adapting(RandomCuts):
 
 
 class Unweighted(Randomized):
-    """The 1/π left out."""
+    """The weight 1/π is left out."""
 
     def edge_weights(self, noise, memory, num_steps):
         return jnp.where(noise, 1.0, 0.0), memory
 
 
 class UnweightedCuts(Aging):
-    """The 1 / (1 - hazard) left out."""
+    """The weight 1 / (1 - hazard) is left out."""
 
     def edge_weights(self, noise, memory, num_steps):
         edge_weights, memory = super().edge_weights(noise, memory, num_steps)
@@ -70,7 +69,7 @@ class UnweightedCuts(Aging):
 
 
 class YoungWeights(Aging):
-    """Weighs each edge as if the window's first had age 0."""
+    """Weighs each edge as if the window's first edge had age 0."""
 
     def edge_weights(self, noise, memory, num_steps):
         return super().edge_weights(noise, memory._replace(rows=jnp.zeros_like(memory.rows)), num_steps)
@@ -87,26 +86,26 @@ class ForgetsAge(Constant):
 class YoungDraw(Aging):
     """Draws as if the window's first edge had age 0."""
 
-    def draw(self, key, memory, num_steps):
-        return super().draw(key, memory._replace(rows=jnp.zeros_like(memory.rows)), num_steps)
+    def draw(self, key, problem, params, memory, num_steps):
+        return super().draw(key, problem, params, memory._replace(rows=jnp.zeros_like(memory.rows)), num_steps)
 
 
 class SmoothedDraw(Randomized):
     """Draws every step with the mean of the probabilities."""
 
-    def draw(self, key, memory, num_steps):
+    def draw(self, key, problem, params, memory, num_steps):
         return jax.random.bernoulli(key, self._keep_prob(num_steps).mean(), (num_steps,))
 
 
 class RepeatedDraw(Randomized):
     """Draws once for all steps."""
 
-    def draw(self, key, memory, num_steps):
+    def draw(self, key, problem, params, memory, num_steps):
         return jax.random.uniform(key) < self._keep_prob(num_steps)
 
 
 class Shifted(Truncated):
-    """EdgeWeights one step late."""
+    """Edge weights one step late."""
 
     def edge_weights(self, noise, memory, num_steps):
         edge_weights, memory = super().edge_weights(noise, memory, num_steps)
@@ -134,7 +133,7 @@ def forgetful(name, **fields):
 
 
 class WrongProduct(UORO):
-    """Leaves twice the matrix of rank one to the next window."""
+    """Passes twice the rank-one matrix to the next window."""
 
     def one(self, problem, params, start, memory, xs, weights, noise):
         *found, after = super().one(problem, params, start, memory, xs, weights, noise)
@@ -145,13 +144,13 @@ class WrongProduct(UORO):
 class OneSign(UORO):
     """Draws one sign for all units."""
 
-    def draw(self, key, memory, num_steps):
-        signs = super().draw(key, memory, num_steps)
+    def draw(self, key, problem, params, memory, num_steps):
+        signs = super().draw(key, problem, params, memory, num_steps)
         return jnp.broadcast_to(signs[:, :1], signs.shape)
 
 
 class Changed(Full):
-    """Full, but for what `change` does with its estimate, given the problem and the state it starts in."""
+    """`Full`, whose estimate is changed by `change`, given the problem and the state in which the window starts."""
 
     change = staticmethod(lambda e, problem, state: e)
 
@@ -161,7 +160,7 @@ class Changed(Full):
 
 
 def changed(f):
-    """`Full` whose estimate is what f(estimate, problem, state) makes of it."""
+    """`Full`, whose estimate is replaced by f(estimate, problem, state)."""
     return type("Changed", (Changed,), {"change": staticmethod(f)})()
 
 
@@ -172,19 +171,19 @@ def scaled(factor_of):
 
 
 def has_float(dtype):
-    """Whether a state has leaves of this dtype, or of any such as `jnp.inexact`."""
+    """Whether a state has leaves of this dtype, or of a kind of dtypes such as `jnp.inexact`."""
     return lambda problem, state: any(jnp.issubdtype(a.dtype, dtype) and a.size for a in jax.tree.leaves(state))
 
 
 class FixedDraw(Randomized):
-    """Draws the same at every call."""
+    """Draws the same in every call."""
 
     def __call__(self, problem, params, state, memory, batch, key=None):
         return super().__call__(problem, params, state, memory, batch, jax.random.key(0))
 
 
 class TwiceInTraining(Full):
-    """Another gradient in training than on a bare scan."""
+    """A different gradient in training than on a bare scan."""
 
     def __call__(self, problem, params, state, memory, batch, key=None):
         e = super().__call__(problem, params, state, memory, batch, key)
@@ -199,8 +198,20 @@ class Unweighed(Full):
         return super().estimate(problem, params, start, memory, even, noise)
 
 
+class Multiplies(Full):
+    """Multiplies each loss by its weight, and does nothing else about a loss of weight 0."""
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        def loss(params):
+            state, losses = problem.unroll(params, start(params), batch.xs)
+            return jnp.sum(batch.weights * losses), state
+
+        (loss, state), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        return Estimate(loss, grads, state, memory)
+
+
 class Normalised(Full):
-    """Divides by the weights that it sees: mean of shard means."""
+    """Divides by the sum of the weights in the batch, which on several devices gives a mean of means."""
 
     def estimate(self, problem, params, start, memory, batch, noise):
         local = batch._replace(weights=batch.weights / jnp.maximum(batch.weights.sum(), 1e-9))
@@ -208,7 +219,7 @@ class Normalised(Full):
 
 
 class _LocalRows:
-    """Draws by where a row lies, not by its global number."""
+    """Draws by the index of a row in the batch, not by its global number."""
 
     def __call__(self, problem, params, state, memory, batch, key=None):
         local = batch._replace(rows=jnp.arange(batch.rows.size, dtype=batch.rows.dtype))
@@ -223,8 +234,7 @@ class _StartsOutside:
     """Starts reset rows outside the differentiated function, and does not reset their memory."""
 
     def __call__(self, problem, params, state, memory, batch, key=None):
-        initial = problem.init_state(params)
-        state = jax.tree.map(lambda a, b: jnp.where(batch.reset.reshape(-1, *[1] * (b.ndim - 1)), a, b), initial, state)
+        state = problem.start(params, state, batch.reset)
         carried = batch._replace(reset=jnp.zeros_like(batch.reset))
         return super().__call__(problem, params, state, memory, carried, key)
 
@@ -245,7 +255,7 @@ class SharedDraw(Randomized):
 
 
 class SumOfWeights(Full):
-    """Gives the weights' sum as the loss, and checks the rest of what the trainer hands over."""
+    """Returns the sum of the weights as the loss, and checks the dtypes of the batch."""
 
     def estimate(self, problem, params, start, memory, batch, noise):
         assert batch.weights.dtype == jnp.zeros(()).dtype
@@ -255,7 +265,7 @@ class SumOfWeights(Full):
 
 
 class NoiseAsLoss(Randomized):
-    """Gives the kept edges of all rows, read as a number in binary, as the loss."""
+    """Returns the kept edges of all rows as the loss, read as a binary number."""
 
     def estimate(self, problem, params, start, memory, batch, noise):
         powers = jnp.exp2(jnp.arange(noise.size, dtype=float))
@@ -264,12 +274,12 @@ class NoiseAsLoss(Randomized):
 
 
 class KeyAsNoise(Full):
-    """Remembers the key that it was given to draw from."""
+    """Remembers the key from which it draws."""
 
     def init(self, problem, params, state):
         return Memory(rows=jax.random.key(0))
 
-    def draw(self, key, memory, num_steps):
+    def draw(self, key, problem, params, memory, num_steps):
         return key
 
     def edge_weights(self, noise, memory, num_steps):
@@ -277,7 +287,7 @@ class KeyAsNoise(Full):
 
 
 class FaultyUnroll(Problem):
-    """A problem whose unroll treats its edge_weights as the function says; equal to itself alone."""
+    """A problem whose unroll changes its edge weights by a function; it is equal only to itself."""
 
     __eq__, __hash__ = object.__eq__, object.__hash__
 
@@ -285,18 +295,19 @@ class FaultyUnroll(Problem):
         super().__init__(inner.step, inner.init_state)
         self.inner, self.change = inner, change
 
-    def unroll(self, params, state, xs, edge_weights=None):
-        return self.inner.unroll(params, state, xs, None if edge_weights is None else self.change(edge_weights))
+    def unroll(self, params, state, xs, edge_weights=None, scored=None):
+        edge_weights = None if edge_weights is None else self.change(edge_weights)
+        return self.inner.unroll(params, state, xs, edge_weights, scored)
 
 
 @dataclass(frozen=True)
 class Open(Randomized):
-    """Made anew here: the suite's type checker would refuse a traced field in the package's own class."""
+    """A class of the tests: the suite checks the types of the package's classes, and would refuse a traced field."""
 
 
 @dataclass(frozen=True)
 class Noisy(Learned):
-    """Keeps a key in its state if it is given one, and is deterministic if not."""
+    """Keeps a key in its state if it is given one, and else is deterministic."""
 
     def init_state(self, params, spec, key=None):
         state = super().init_state(params, spec)

@@ -1,0 +1,35 @@
+"""Compiles a function of a problem, and keeps the program only where it cannot go stale."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from seqjax.gradients.problem import Problem
+
+MOST_KEPT = 64
+"""How many compiled functions are kept."""
+
+
+def jit_of(function: Callable, problem: Problem, *static: Any) -> Any:
+    """`function(problem, *static, ...)` compiled, as a function of its other arguments.
+
+    `jax.jit` keeps what it has compiled by the identity of a function. A step is often a function in a notebook, which
+    reads a global variable that has changed since: the kept program would still use its old value. So a problem is
+    compiled anew for each call, unless equal problems always compute the same (`Problem.is_value`).
+
+    Args:
+        function: takes the problem, the static arguments, then arrays.
+        problem: the problem.
+        static: hashable arguments, such as a strategy.
+    """
+    compiled = _kept if problem.is_value else _new
+    return compiled(function, problem, *static)
+
+
+def _new(function, *static):
+    return jax.jit(functools.partial(function, *static))
+
+
+_kept = functools.lru_cache(MOST_KEPT)(_new)

@@ -1,0 +1,130 @@
+"""Keeps a loss of weight 0 out of the gradient, even where that loss is NaN or infinite.
+
+A weight of 0 is not enough: 0 times NaN is NaN, and the backward pass multiplies the cotangent 0 of such a loss by
+derivatives that are NaN. So a loss that does not count is evaluated at the values of a step whose loss does count. Its
+value and its derivatives are then as good as those of that step, and 0 times them is 0.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core.primitives import jit_p
+from jaxtyping import Array, Bool, PyTree
+
+
+def replace_unscored(tree: PyTree, scored: Bool[Array, "..."]) -> PyTree:
+    """The same tree, with the values at unscored steps replaced by those at the first scored step.
+
+    Where no step is scored at all, floats are replaced by zeros.
+
+    Args:
+        tree: the values that the losses depend on, leaves [T, ...] for one sequence or [T, B, ...] for B rows.
+        scored: bool[T] or bool[T, B], False where a loss has weight 0.
+    """
+    first, exists = jnp.argmax(scored.ravel()), scored.any()
+
+    def leaf(a):
+        example = a.reshape(scored.size, *a.shape[scored.ndim :])[first]
+        if not jnp.issubdtype(a.dtype, jnp.inexact):
+            return _choose(scored, a, example)
+        return _replace(a, jnp.where(exists, example, jnp.zeros_like(example)), scored)
+
+    return jax.tree.map(leaf, tree)
+
+
+def _choose(scored, a, example):
+    # Without the barrier XLA fuses the choice with the losses, and the losses that do count change in their last bits.
+    chosen = jnp.where(scored.reshape(scored.shape + (1,) * (a.ndim - scored.ndim)), a, example)
+    return jax.lax.optimization_barrier(chosen)
+
+
+# Tangents and cotangents pass unchanged. Those of a replaced value are multiplied by the weight 0 of its loss, so that
+# choosing among them as well would only cost time.
+@jax.custom_jvp
+def _replace(a, example, scored):
+    return _choose(scored, a, example)
+
+
+@_replace.defjvp
+def _unchanged_tangent(primals, tangents):
+    return _replace(*primals), tangents[0]
+
+
+def split_step(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> tuple[Callable, Callable]:
+    """A step in two parts: one gives the next state, the other one the loss.
+
+    A loss can be evaluated at other values than the state only where the two are computed apart.
+
+    Args:
+        step: (params, state, x) -> (new state, loss), one sequence, one step.
+        params: the parameters.
+        state: the state of one sequence, or its shapes and dtypes.
+        x: what one step reads, or its shapes and dtypes.
+
+    Returns:
+        advance: (params, state, x) -> (new state, between), where `between` holds all values besides the parameters
+            that the loss depends on.
+        loss: (params, between) -> float[].
+    """
+    # A new function for each call: JAX remembers what it has traced by the function, and a step may close over a value
+    # that has changed since.
+    closed, shapes = jax.make_jaxpr(lambda *args: step(*args), return_shape=True)(params, state, x)
+    closed = jax.make_jaxpr(lambda *values: _evaluate(closed, values))(*closed.in_avals)
+    jaxpr, num_params = closed.jaxpr, len(jax.tree.leaves(params))
+    *after, loss = jaxpr.outvars
+
+    # Walking back from the new state finds the equations that it needs. The remaining ones serve the loss alone.
+    needed = {v for v in after if not isinstance(v, Literal)}
+    first, second = [], []
+    for equation in reversed(jaxpr.eqns):
+        if needed.intersection(equation.outvars):
+            needed.update(v for v in equation.invars if not isinstance(v, Literal))
+            first.append(equation)
+        else:
+            second.append(equation)
+    first, second = first[::-1], second[::-1]
+
+    made = {v for equation in second for v in equation.outvars}
+    known = {*jaxpr.constvars, *jaxpr.invars[:num_params]}
+    read = [v for v in (*(v for equation in second for v in equation.invars), loss) if not isinstance(v, Literal)]
+    between = [v for v in dict.fromkeys(read) if v not in made and v not in known]
+
+    if any(v not in needed and v not in jaxpr.invars for v in between):
+        # One equation, such as a step inside of jax.checkpoint, computes values for the state and others for the loss,
+        # so that the equations cannot be told apart. The loss is then the whole step, evaluated once more.
+        return lambda params, state, x: (step(params, state, x)[0], (state, x)), (
+            lambda params, between: step(params, *between)[1]
+        )
+
+    to_state = jaxpr_as_fun(ClosedJaxpr(jaxpr.replace(outvars=[*after, *between], eqns=first), closed.consts))
+    to_loss = jaxpr_as_fun(
+        ClosedJaxpr(
+            jaxpr.replace(invars=[*jaxpr.invars[:num_params], *between], outvars=[loss], eqns=second), closed.consts
+        )
+    )
+
+    def advance(params, state, x):
+        values = to_state(*jax.tree.leaves((params, state, x)))
+        return jax.tree.unflatten(jax.tree.structure(shapes[0]), values[: len(after)]), values[len(after) :]
+
+    return advance, lambda params, between: to_loss(*jax.tree.leaves(params), *between)[0]
+
+
+def _evaluate(closed: ClosedJaxpr, values: Sequence) -> list:
+    """Evaluates a jaxpr. A call of a jitted function becomes the equations of that function."""
+    known = dict(zip((*closed.jaxpr.constvars, *closed.jaxpr.invars), (*closed.consts, *values), strict=True))
+    for equation in closed.jaxpr.eqns:
+        inputs = _read(equation.invars, known)
+        if equation.primitive is jit_p:
+            outputs = _evaluate(equation.params["jaxpr"], inputs)
+        else:
+            outputs = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(equation.params))
+            outputs = outputs if equation.primitive.multiple_results else [outputs]
+        known.update(zip(equation.outvars, outputs, strict=True))
+    return _read(closed.jaxpr.outvars, known)
+
+
+def _read(variables, known):
+    return [v.val if isinstance(v, Literal) else known[v] for v in variables]

@@ -1,0 +1,145 @@
+"""A loss of weight 0 changes nothing, even where it or its derivative is NaN."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax import Problem, create, value_and_grad
+from seqjax.diagnostics import lags, measure
+from seqjax.gradients import replace_unscored, split_step
+from seqjax.testing.compare import assert_close
+from seqjax.testing.rows import check_unscored
+from seqjax_gradients import Full
+
+T, B = 6, 2
+
+
+def finite(params, state, x):
+    """A scan body whose loss depends on parameters, state and input."""
+    h = jnp.tanh(params["w"] * state["h"] + x["u"])
+    return {"h": h, "n": state["n"] + 1}, params["a"] * (h - x["y"]) ** 2
+
+
+def nan_in_places(params, state, x):
+    """The same, with a loss that is NaN where x["bad"] is True, as are its derivatives by all that it depends on."""
+    after, loss = finite(params, state, x)
+    poison = jnp.sqrt(jnp.where(x["bad"], -1.0, 1.0) * (1 + after["h"] ** 2))
+    return after, loss * jnp.where(x["bad"], poison, 1.0)
+
+
+def setting():
+    rng = np.random.default_rng(0)
+    params = {"w": jnp.asarray(0.7), "a": jnp.asarray(1.3)}
+    state = {"h": jnp.asarray(rng.normal(size=B)), "n": jnp.zeros(B, jnp.int32)}
+    bad = np.zeros((T, B), bool)
+    bad[0, 0] = bad[2] = bad[T - 1, 1] = True
+    xs = {"u": rng.normal(size=(T, B)), "y": rng.normal(size=(T, B)), "bad": bad}
+    return params, state, jax.tree.map(jnp.asarray, xs), jnp.where(bad, 0.0, 0.1)
+
+
+NAMES = ["full", "truncated", "randomized", "k1k2", "sliding", "rtrl", "uoro", "forward", "adaptive", "pes"]
+QUICK = {"full", "k1k2", "sliding", "rtrl", "uoro", "forward"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in NAMES])
+def test_a_loss_of_weight_zero_may_be_nan(name, x64):
+    """Its value and its derivatives by state and parameters are NaN, which 0 does not remove."""
+    params, state, xs, weights = setting()
+    strategy = create("gradient", name, **({"k1": 2, "k2": 3} if name == "k1k2" else {}))
+    got, want = (
+        jax.jit(value_and_grad(step, strategy))(params, state, xs, weights=weights, key=jax.random.key(0))
+        for step in (nan_in_places, finite)
+    )
+    assert_close((got.loss, got.grads, got.state), (want.loss, want.grads, want.state), name)
+
+
+def test_a_nan_that_counts_is_seen(x64):
+    params, state, xs, weights = setting()
+    found = value_and_grad(nan_in_places, Full())(params, state, xs, weights=weights + 0.1)
+    assert np.isnan(found.loss)
+    assert np.isnan(found.grads["w"])
+
+
+def test_no_loss_counts_and_all_are_nan(x64):
+    params, state, xs, weights = setting()
+    xs["y"] = jnp.full((T, B), jnp.nan)
+    found = value_and_grad(finite, Full())(params, state, xs, weights=jnp.zeros_like(weights))
+    assert_close((found.loss, found.grads), jax.tree.map(jnp.zeros_like, (found.loss, params)), "nothing is scored")
+
+
+@pytest.mark.parametrize("wrap", [jax.jit, jax.checkpoint], ids=["jit", "checkpoint"])
+def test_a_step_that_is_one_equation(wrap, x64):
+    """The equations of a jitted step are told apart. A step inside of jax.checkpoint is evaluated once more."""
+    params, state, xs, weights = setting()
+    got, want = (
+        value_and_grad(step, Full())(params, state, xs, weights=weights) for step in (wrap(nan_in_places), finite)
+    )
+    assert_close((got.loss, got.grads), (want.loss, want.grads), "one equation")
+
+
+def test_a_jitted_step_is_not_evaluated_twice():
+    """tanh stands once in both parts, as it does for a step without jit."""
+    params, state, xs, _ = setting()
+    first = jax.tree.map(lambda a: a[0], (state, jax.tree.map(lambda a: a[0], xs)))
+    counts = []
+    for step in (finite, jax.jit(lambda params, state, x: jax.jit(finite)(params, state, x))):
+        advance, loss = split_step(step, params, *first)
+        _, between = advance(params, *first)
+        jaxprs = jax.make_jaxpr(advance)(params, *first), jax.make_jaxpr(loss)(params, between)
+        counts.append([str(jaxpr).count("tanh") for jaxpr in jaxprs])
+    assert counts == [[1, 0], [1, 0]]
+
+
+@pytest.mark.parametrize("name", ["full", pytest.param("rtrl", marks=pytest.mark.slow)])
+def test_missing_targets_of_a_model(name, x64):
+    check_unscored(create("gradient", name), ["learned"])
+
+
+def test_diagnostics_see_no_unscored_loss(x64):
+    params, state, xs, weights = setting()
+    got, want = (lags(step, params, state, xs, 3, weights=weights) for step in (nan_in_places, finite))
+    assert_close((got.gradients, got.norms, got.bias), (want.gradients, want.norms, want.bias), "lags")
+    got, want = (
+        measure(step, [Full()], params=params, state=state, xs=xs, weights=weights, windows=2)
+        for step in (nan_in_places, finite)
+    )
+    assert got.norms == pytest.approx(want.norms, rel=1e-12)
+    assert got.bias[0] < 1e-12
+
+
+STEPS = {
+    "a loss of state and parameters": finite,
+    "a constant loss": lambda params, state, x: (state, jnp.zeros(())),
+    "a loss of parameters alone": lambda params, state, x: (state, params["a"] ** 2),
+    "a loss that is read": lambda params, state, x: (state, x["y"]),
+    "a state that is the loss": lambda params, state, x: (state | {"h": params["a"] * x["u"]}, params["a"] * x["u"]),
+    "a jitted step": jax.jit(finite),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_two_parts_of_a_step_are_the_step(step, x64):
+    params, state, xs, _ = setting()
+    row, x = jax.tree.map(lambda a: a[0], state), jax.tree.map(lambda a: a[0, 0], xs)
+    advance, loss = split_step(STEPS[step], params, row, x)
+    after, between = advance(params, row, x)
+    want_after, want_loss = STEPS[step](params, row, x)
+    assert_close((after, loss(params, between)), (want_after, jnp.asarray(want_loss)), step, 0)
+
+
+def test_unscored_values_are_those_of_the_first_scored_step():
+    tree = {"x": jnp.arange(4.0), "key": jax.random.split(jax.random.key(0), 4)}
+    found = replace_unscored(tree, jnp.array([False, True, False, True]))
+    assert found["x"].tolist() == [1, 1, 1, 3]
+    keys = jax.random.key_data(tree["key"])
+    np.testing.assert_array_equal(jax.random.key_data(found["key"]), keys[np.array([1, 1, 1, 3])])
+    assert replace_unscored(tree, jnp.zeros(4, bool))["x"].tolist() == [0, 0, 0, 0]
+
+
+def test_a_problem_without_weights_is_scanned_as_it_is(x64):
+    params, state, xs, _ = setting()
+    problem = Problem(finite)
+    after, losses = problem.unroll(params, state, xs)
+    scored = problem.unroll(params, state, xs, scored=jnp.ones((T, B), bool))
+    assert_close(scored, (after, losses), "all scored")
