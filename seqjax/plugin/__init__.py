@@ -1,4 +1,4 @@
-"""What every plugin is: checked fields, a registry, and nested dicts that stand for plugins."""
+"""Plugins: their checked fields, their registry, and configs that describe them."""
 
 import lazy_loader
 

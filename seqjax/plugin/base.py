@@ -1,4 +1,4 @@
-"""`Plugin`: a frozen dataclass whose fields are its hyper-parameters, and the check of their values."""
+"""`Plugin`: a frozen dataclass whose fields are hyper-parameters that are checked."""
 
 import ast
 import dataclasses
@@ -40,7 +40,7 @@ class Plugin:
 
 
 class Field(NamedTuple):
-    """One hyper-parameter of a plugin class, as help texts, parsers and the builder see it."""
+    """One hyper-parameter of a plugin class."""
 
     name: str
     hint: Any
@@ -50,7 +50,7 @@ class Field(NamedTuple):
     adapter: Any
 
     def make_default(self) -> Any:
-        """The default; `dataclasses.MISSING` where a value is required."""
+        """The default; `dataclasses.MISSING` if a value is required."""
         return self.default if self.factory is dataclasses.MISSING else self.factory()
 
     @property
@@ -95,12 +95,12 @@ def make(cls: type, values: Mapping[str, Any]) -> Any:
 
 
 def faults(cls: type, values: Mapping[str, Any], given: Container[str] | None = None) -> list[str]:
-    """The unknown, invalid and missing ones among the values of a plugin class, a line each.
+    """The unknown, invalid and missing fields among values of a plugin class, one line each.
 
     Args:
         cls: the class.
         values: by the names of its fields.
-        given: fields that are not missing, even where `values` lack them; None: those in `values`.
+        given: fields that are not reported as missing; None: those in `values`.
     """
     known, found = fields_of(cls), []
     for name, value in values.items():
@@ -145,7 +145,7 @@ def members(hint: Any) -> tuple[Any, ...]:
 
 
 def _check(field: Field, value: Any) -> tuple[Any, list[str]]:
-    """The value as the field holds it, or what is wrong with it. Traced values pass."""
+    """The value as the field holds it, and its faults. Traced values are not checked."""
     value, options = _plain(value), members(field.hint)
     if _is_traced(value) or any(_is_plugin_class(option) and isinstance(value, option) for option in options):
         return value, []
@@ -153,7 +153,7 @@ def _check(field: Field, value: Any) -> tuple[Any, list[str]]:
         found = field.adapter.validate_python(value, strict=True) if field.adapter else None
     except ValueError:
         found = None
-    became_share = type(value) is int and isinstance(found, float) and int in options  # 1 of n steps is no 1.0
+    became_share = type(value) is int and isinstance(found, float) and int in options  # 1 of n steps is not 100 %
     if became_share or (found is None and not (value is None and type(None) in options)):
         return value, [f"{field.name} = {value!r:.80}: must be {field.type}"]
     return found, []

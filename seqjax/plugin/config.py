@@ -1,4 +1,4 @@
-"""Nested dicts <-> plugins: one way for TOML, the command line and `create`.
+"""Converts nested dicts to plugins and back, for TOML, the command line and `create`.
 
 A plugin is a table with its name under `plugin` and its fields beside it. All faults of a table are reported at once.
 """
@@ -17,7 +17,7 @@ from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin, faults, fields_of, make, members
 
 IN_MEMORY = "in-memory"
-"""Stands in a config for data that were given as an object; a run keeps them beside it."""
+"""The name in a config of data that were given in memory; a run keeps them beside its config."""
 
 Config = dict[str, Any]
 
@@ -42,7 +42,7 @@ def create(kind: str, name: str, /, **fields: Any) -> Any:
 
 
 def overlay(base: Config, over: Config) -> Config:
-    """`over` laid over `base`: a table that names its plugin replaces, one that does not changes its fields."""
+    """`base` updated by `over`: a table that names a plugin replaces the old table, any other changes its fields."""
     merged = dict(base)
     for key, value in over.items():
         below = base.get(key)
@@ -52,7 +52,7 @@ def overlay(base: Config, over: Config) -> Config:
 
 
 def to_config(plugin: Any) -> Config:
-    """The nested dict of an experiment or plugin: full ids, resolved fields, no None."""
+    """The nested dict of an experiment or plugin: full ids, and all fields that are not None."""
     config = {}
     for f in dataclasses.fields(plugin):
         value = getattr(plugin, f.name)
@@ -64,7 +64,7 @@ def to_config(plugin: Any) -> Config:
 
 
 def to_table(plugin: Plugin) -> Config:
-    """The table of a plugin: its full id and its fields; of data in memory, their hash."""
+    """The table of a plugin: its full id and its fields; for data in memory, their hash."""
     if getattr(plugin, "in_memory", False):
         return {"plugin": IN_MEMORY, "sha256": plugin.sha256}  # type: ignore[attr-defined]
     return {"plugin": registry.entry_of(plugin).id, **to_config(plugin)}
@@ -85,7 +85,7 @@ def from_toml(text: str) -> Config:
 
 
 def read_toml(path: str) -> Config:
-    """The nested dict of a TOML file of the user's."""
+    """The nested dict of a TOML file that the user named."""
     try:
         return from_toml(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
@@ -101,8 +101,8 @@ def parse_fields(cls: type, strings: Mapping[str, str]) -> Config:
 def parse(hint: Any, text: str) -> Any:
     """The value that a command-line string stands for, by the field's type.
 
-    Tuples split at commas; for `int | float` a string with `.` or `e` is a float. What cannot be read stays a string,
-    which the builder then refuses.
+    Tuples split at commas; for `int | float` a string with `.` or `e` is a float. A text that cannot be read stays a
+    string, which the builder then refuses.
     """
     options = members(hint)
     if any(option is type(None) for option in options) and text.lower() == "none":
@@ -133,14 +133,14 @@ def _parse_bool(text: str) -> bool:
 
 
 def name_fault(kind: str, table: Any) -> str | None:
-    """What is wrong with the plugin's name in a table, if anything is. Imports nothing."""
+    """The fault of a plugin's name in a table, if there is one. Imports nothing."""
     if isinstance(table, Plugin):
         return None
     name = table.get("plugin") if isinstance(table, Mapping) else None
     if not isinstance(name, str):
         return f"must be a table that names its plugin: plugin = one of {', '.join(registry.names(kind))}"
     if (kind, name) == ("dataset", IN_MEMORY):
-        return "was an object in memory, and this text has only its hash: open the run, or give --config the file in it"
+        return "was given in memory, and this text has only its hash: open the run, or pass its config.toml to --config"
     try:
         registry.find(kind, name)
     except Error as fault:
@@ -179,12 +179,12 @@ def _build(cls: type, fields: Config) -> Any:
 
 
 def located(where: str, fault: Error) -> list[str]:
-    """The problems of an error, each with the place where it lies in front."""
+    """The problems of an error, each preceded by its place."""
     return [f"{where} {problem}" for problem in fault.problems or (str(fault),)]
 
 
 def describe(plugin: Any) -> str:
-    """A plugin in a few words: its name and the fields that are not at their defaults."""
+    """A short text about a plugin: its name and the fields that are not at their defaults."""
     fields = [(field, getattr(plugin, name)) for name, field in fields_of(type(plugin)).items()]  # type: ignore[arg-type]
     changed = [f"{field.name}={value}" for field, value in fields if value != field.make_default()]
     return " ".join([registry.name_of(plugin), *changed])

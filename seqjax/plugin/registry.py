@@ -1,7 +1,7 @@
-"""Kind -> name -> plugin class.
+"""The registry of plugins: kind -> name -> class.
 
-Built-in plugins, installed packages, loaded files and notebook cells enter by the same door: the decorator `register`.
-Installed ones are found by their entry points, read as metadata: nothing is imported until it is asked for.
+Built-in plugins, installed packages, loaded files and notebook cells all use the decorator `register`. Installed
+plugins are found by the metadata of their entry points, so that a plugin is imported only when it is used.
 """
 
 import ast
@@ -30,11 +30,11 @@ GROUPS = {
 """The kinds of plugin and the entry-point group of each."""
 
 LOCAL = "local"
-"""Stands for the distribution of a plugin that was defined in a file, a notebook or `__main__`."""
+"""The distribution of a plugin that was defined in a file, a notebook or `__main__`."""
 
 
 class Entry(NamedTuple):
-    """Where a plugin comes from. `target` is `module:Class`; `source` its file, where one is known."""
+    """The origin of a plugin. `target` is `module:Class`; `source` is its file, if known."""
 
     kind: str
     name: str
@@ -50,7 +50,7 @@ class Entry(NamedTuple):
 
 
 _registered: dict[tuple[str, str], tuple[Entry, type]] = {}
-"""(kind, id) -> what has registered itself."""
+"""(kind, id) -> entry and class of a registered plugin."""
 
 
 def register(kind: str, name: str) -> Callable[[type], type]:
@@ -64,8 +64,8 @@ def register(kind: str, name: str) -> Callable[[type], type]:
         name: short kebab-case name, such as `"artbp"`.
 
     Raises:
-        Error: unknown kind, malformed name, a class that is no frozen dataclass, or a name that another local class has
-            taken.
+        Error: unknown kind, malformed name, a class that is not a frozen dataclass, or a name that another local class
+            has.
     """
     _check_kind(kind)
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
@@ -119,12 +119,12 @@ def find(kind: str, name: str) -> Entry:
 
 
 def get(kind: str, name: str) -> type:
-    """The plugin class with this short name or full id; imports its module. An unknown or broken one is an `Error`."""
+    """The plugin class with this short name or full id; imports its module. Unknown and broken plugins are `Error`s."""
     return load(find(kind, name))
 
 
 def load(entry: Entry) -> type:
-    """The class of an entry, imported if it has not been."""
+    """The class of an entry; imports its module if necessary."""
     key = (entry.kind, entry.id)
     if key not in _registered:
         module, _, attribute = entry.target.partition(":")
@@ -134,7 +134,7 @@ def load(entry: Entry) -> type:
         except (Exception, SystemExit) as cause:
             raise Error(
                 f"{origin} fails to import: {type(cause).__name__}: {cause}\n"
-                f"The other plugins are not affected. Mend it or uninstall it: pip uninstall {entry.distribution}"
+                f"The other plugins are not affected. Repair it or uninstall it: pip uninstall {entry.distribution}"
             ) from cause
         local = _registered.get((entry.kind, f"{LOCAL}/{entry.name}"))
         if key not in _registered and local and local[1] is cls:  # the entry point names a re-export
@@ -156,7 +156,7 @@ def entry_of(plugin: object) -> Entry:
 
 
 def name_of(plugin: object) -> str:
-    """The short name of a plugin instance; its class's name where that has not been registered."""
+    """The short name of a plugin instance; the name of its class if it is not registered."""
     names = [entry.name for entry, cls in _registered.values() if cls is type(plugin)]
     return names[0] if names else type(plugin).__name__
 
@@ -222,7 +222,7 @@ def _installed(kind: str) -> tuple[Entry, ...]:
 
 
 def _locate(module: str) -> str | None:
-    """The file of a module. Only finders are asked: the module's parent packages are not imported."""
+    """The file of a module, found without importing its parent packages."""
     top, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(top)

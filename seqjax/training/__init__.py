@@ -1,4 +1,4 @@
-"""Training, and what a trained model is used for: evaluating, generating, forecasting."""
+"""Training, evaluation, text generation and forecasts."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""One epoch: a scan over its batches, pure; compiled for rows on several devices, or for several runs side by side."""
+"""One epoch: a pure scan over its batches, compiled for rows on several devices or for several runs side by side."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ from seqjax.training.optimizer import Optimizer
 
 
 class TrainState(NamedTuple):
-    """What training carries from update to update.
+    """The state that training carries from update to update.
 
     Args:
         params: the parameters.
@@ -51,16 +51,17 @@ def run_epoch(
 ) -> tuple[TrainState, dict[str, Any]]:
     """One epoch: a scan over the plan's batches. Pure and not jitted, so that it can be vmapped over seeds.
 
-    From the first update on whose loss, gradient or parameters are not finite, the state stays as it was before.
+    If the loss, gradient or parameters of an update are not finite, this update and all later ones leave the state
+    unchanged.
 
     Args:
-        problem: what is trained.
-        gradient: how it is differentiated.
+        problem: the problem to train.
+        gradient: the gradient strategy.
         tx: the optax transformation.
-        state: where to start.
+        state: the state to start from.
         stream: the data, on the device.
-        plan: the windows of the epoch, N batches of B rows; B those of this device.
-        num_steps: T; None: the longest scored window of the plan, which then must not be traced.
+        plan: the windows of the epoch, N batches of B rows, where B counts the rows of this device.
+        num_steps: T; None: the longest scored window of the plan, which must then be concrete.
         axis: name of the mapped axis over which rows are sharded, if any.
 
     Returns:
@@ -83,7 +84,7 @@ def run_epoch(
         loss, grads = over_devices(jax.lax.psum, (estimate.loss, estimate.grads))
         shared = over_devices(jax.lax.pmean, estimate.memory.shared)
         shared = jax.tree.map(lambda mean, a: mean.astype(a.dtype), shared, estimate.memory.shared)
-        with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic is not strict
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
         memory = estimate.memory._replace(shared=shared)
@@ -100,7 +101,7 @@ def run_epoch(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """What a compiled epoch is specialised to; equal programs share one compilation."""
+    """The static arguments of a compiled epoch; equal programs share one compilation."""
 
     problem: Problem
     gradient: Gradient
@@ -138,14 +139,14 @@ def compiled_epoch(
 def compiled_epochs(
     states: TrainState, fields: dict[str, Any], stream: Stream, plans: Plan, program: Program
 ) -> tuple[TrainState, dict[str, Any]]:
-    """`run_epoch` of R runs side by side on one device, all of whose leaves have a leading axis [R]; donates `states`.
+    """`run_epoch` of R runs side by side on one device; `states` is donated.
 
     Args:
-        states: one a run.
+        states: the states of the runs, leaves [R, ...].
         fields: name -> float[R], fields of the optimizer that differ between the runs.
         stream: the data, which all runs share.
-        plans: one a run, with equally many batches.
-        program: what the runs share.
+        plans: the plans of the runs, leaves [R, ...]; all have the same number of batches.
+        program: the program, which all runs share.
     """
 
     def one(state, fields, plan):

@@ -27,22 +27,22 @@ class Fit:
     """How a model gets its parameters from a stream."""
 
     has_curve: bool
-    """Whether it goes through the data many times, so that there is a learning curve."""
+    """Whether it goes through the data several times, so that it has a learning curve."""
     num_devices: int
-    """How many devices it uses."""
+    """The number of devices that it uses."""
 
     def check(self, problem: ModelProblem, stream: Stream) -> None:
-        """Raises an `Error` for what cannot be fitted. Computes nothing."""
+        """Raises an `Error` if the problem cannot be fitted to the stream. Computes nothing."""
         raise NotImplementedError
 
     def train(
         self, problem: ModelProblem, stream: Stream, state: TrainState | None = None, progress: Progress | None = None
     ) -> Iterator[tuple[TrainState, Progress]]:
-        """Yields what there is after every chunk; `state` and `progress` go on from there."""
+        """Yields state and progress after every chunk; given such a pair, resumes from there."""
         raise NotImplementedError
 
     def row(self, state: TrainState, progress: Progress) -> dict[str, Any]:
-        """The row of metrics of an epoch that is done."""
+        """The row of metrics of a complete epoch."""
         raise NotImplementedError
 
     def params_like(self, problem: ModelProblem) -> Params | None:
@@ -50,26 +50,26 @@ class Fit:
         raise NotImplementedError
 
     def model_line(self, problem: ModelProblem) -> str:
-        """The model and what fits it, in a line."""
+        """A line about the model and how it is fitted."""
         raise NotImplementedError
 
     def device_share(self, available: int) -> str:
-        """How a batch is spread over the devices, in a few words; empty where it is not."""
+        """A few words on how a batch is spread over the devices; empty for a single device."""
         return ""
 
 
 @dataclass(frozen=True)
 class GradientDescent(Fit):
-    """Trains on gradients, epoch after epoch."""
+    """Trains by gradient descent, epoch after epoch."""
 
     setup: TrainingSetup
-    """How."""
+    """How the model is trained."""
 
     has_curve = True
 
     @property
     def num_devices(self) -> int:  # type: ignore[override]
-        """How many devices the rows of a batch are sharded over."""
+        """The number of devices over which the rows of a batch are sharded."""
         return make_mesh(self.setup.sampler.batch_size, self.setup.devices).size
 
     def check(self, problem, stream):
@@ -97,7 +97,7 @@ class GradientDescent(Fit):
 
 @dataclass(frozen=True)
 class Counting(Fit):
-    """Counts, in one pass over the data. What a count-based model takes."""
+    """Fits a count-based model in one pass over the data."""
 
     has_curve = False
     num_devices = 1

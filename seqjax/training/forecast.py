@@ -1,4 +1,4 @@
-"""What a model gives for data that it did not train on: its outputs, and for a series predictions and forecasts."""
+"""Outputs of a model for new data, and predictions and forecasts of a series."""
 
 import functools
 from typing import Any
@@ -15,13 +15,13 @@ from seqjax.models.model import Model
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def outputs(model: Model, spec: Spec, params: Params, xs: Any, starts: Bool[Array, " n"]) -> Float[Array, "n width"]:
-    """The output of a model after each input. It starts each document in its initial state.
+    """The output of a model after each input. The model starts each document in its initial state.
 
     Args:
         model: the model.
         spec: its inputs and outputs.
         params: its parameters.
-        xs: the inputs, int32[n] or float[n, dim].
+        xs: the inputs in order, int32[n] or float[n, dim].
         starts: whether a document starts with this input.
 
     Returns:

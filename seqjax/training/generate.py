@@ -102,7 +102,7 @@ def _continue(
     temperature: Any,
     limits: tuple[Any, Any],
 ) -> Int[Array, " length"]:
-    """The `length` ids that are chosen after the first `count` ids were read."""
+    """Reads the first `count` ids, and returns the `length` ids that are chosen after them."""
     step = functools.partial(model.step, params)
 
     def read(carry, inputs):

@@ -1,4 +1,4 @@
-"""The training loop: epochs in chunks, each of which is one compiled, donated call with the data on the device."""
+"""The training loop: an epoch is split into chunks, and each chunk is one compiled call that donates its state."""
 
 import functools
 import math
@@ -24,7 +24,7 @@ from seqjax.training.optimizer import Optimizer
 from seqjax.training.setup import TrainingSetup
 
 CHUNK_STEPS = 2**18
-"""Time steps, over all rows, after which an epoch may be interrupted and its state saved."""
+"""Time steps of a chunk, summed over its rows. Training may be interrupted, and its state saved, after each chunk."""
 
 
 class Diverged(Error):  # noqa: N818
@@ -32,7 +32,7 @@ class Diverged(Error):  # noqa: N818
 
     Attributes:
         state: the last good state, before that update.
-        run: the run that has it, if any.
+        run: the `Run` that was trained, if any.
     """
 
     def __init__(self, message: str, state: TrainState, run: Any = None):
@@ -55,23 +55,23 @@ def training(
     devices: int | None = None,
     dtype: Any = None,
 ) -> Iterator[tuple[TrainState, dict[str, Any]]]:
-    """Trains; yields the state and a row of metrics after each epoch.
+    """Trains, and yields the state and a row of metrics after each epoch.
 
     A row has epoch, update, tokens and seconds (both since the call, without compiling), compile_seconds (of this
     epoch), train_loss, grad_norm (mean, before clipping), learning_rate and tokens_per_second. The state that is
     yielded is a copy, which may be kept.
 
     Args:
-        problem: what is trained.
-        stream: what is sampled.
-        sampler: which windows make an epoch.
-        gradient: how the loss is differentiated.
+        problem: the problem to train.
+        stream: the data.
+        sampler: chooses the windows of an epoch.
+        gradient: the gradient strategy.
         optimizer: an optimizer plugin or any optax transformation.
-        epochs: how many, counted from update 0.
-        seed: of the parameters, the sampler and the strategy.
-        params: initial parameters; None: the model's. Required where the problem has no model.
-        state: where to go on, as yielded by an earlier call with the same other arguments.
-        devices: how many to shard the rows over; None: all, or the most that divide the batch.
+        epochs: the number of epochs, counted from update 0.
+        seed: seed of the parameters, the sampler and the gradient strategy.
+        params: initial parameters; None: those of the model. Required if the problem has no model.
+        state: the state to resume from, which an earlier call yielded with the other arguments equal.
+        devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
         dtype: dtype of the model's computation, such as `jnp.bfloat16`; None: that of the parameters.
 
     Raises:
@@ -89,7 +89,7 @@ class Progress(NamedTuple):
     """How far training has come.
 
     Args:
-        epoch: the epoch under way, counted from 0.
+        epoch: the current epoch, counted from 0.
         done: whether it is complete.
         updates: `loss`, `tokens` and `grad_norm` of its updates so far, float64[n] each.
         compile_seconds: time that compiling took in this epoch.
@@ -108,7 +108,7 @@ class Progress(NamedTuple):
 
     @property
     def epochs_done(self) -> int:
-        """How many epochs are complete."""
+        """The number of complete epochs."""
         return self.epoch + self.done if self.updates is not None else 0
 
     def next_epoch(self, epoch: int) -> "Progress":
@@ -121,7 +121,7 @@ class Progress(NamedTuple):
 
         Args:
             updates: as in `Progress`.
-            seconds: what compiling took, and what the updates took.
+            seconds: the seconds of compiling, and those of the updates.
             done: whether they complete the epoch.
         """
         if self.updates is not None:
@@ -144,27 +144,27 @@ def train_in_chunks(
     state: TrainState | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[TrainState, Progress]]:
-    """Trains, and yields after every chunk of an epoch: all of a short one, `CHUNK_STEPS` of a long one.
+    """Trains, and yields state and progress after every chunk of `CHUNK_STEPS` time steps and after every epoch.
 
     Args:
-        problem: what is trained.
-        stream: what is sampled.
-        setup: how.
-        params: initial parameters; None: the model's.
-        state: with `progress`, what was yielded after a chunk: training goes on from there, to the same bits.
-        progress: see `state`.
+        problem: the problem to train.
+        stream: the data.
+        setup: how it is trained.
+        params: initial parameters; None: those of the model.
+        state: the state to resume from, as yielded after a chunk; the result has the same bits.
+        progress: the progress that was yielded with `state`.
 
     Raises:
         Diverged: a loss or gradient is not finite.
     """
     stream = check_stream(stream)
     arguments = first_call(problem, stream, setup, params, state)
-    compiled_epoch.eval_shape(*arguments)  # so that a fault of a plugin is found here and not in the loop
+    compiled_epoch.eval_shape(*arguments)  # finds faults of plugins here and not in the loop
     return _train(arguments, setup, stream.bounds, progress or Progress())
 
 
 def _train(arguments, setup, bounds, progress):
-    """What `train_in_chunks` yields."""
+    """The generator of `train_in_chunks`."""
     state, stream, _, program = arguments
     for chunk in _chunks(setup, bounds, program.problem.warmup, 1, int(state.update)):
         if progress.done:
@@ -180,20 +180,20 @@ def _train(arguments, setup, bounds, progress):
 def train_side_by_side(
     problem: Problem, stream: Stream, setups: Sequence[TrainingSetup], fields: dict[str, list[float]]
 ) -> Iterator[list[tuple[TrainState, Progress] | Diverged | None]]:
-    """Trains R runs on one device in one compiled call, and yields after every chunk what came of each.
+    """Trains R runs on one device in one compiled call, and yields their outcomes after every chunk.
 
-    On an accelerator a small model leaves most of the device idle, and runs side by side cost little more than one. On
-    a CPU they gain nothing. The time that a chunk takes is shared out evenly among the runs.
+    On an accelerator a small model leaves most of the device idle, and R runs take little longer than one. On a CPU
+    nothing is gained. The time of a chunk is divided equally among the runs.
 
     Args:
-        problem: what is trained.
-        stream: what is sampled.
-        setups: one a run. They differ in the seed, and in fields of the optimizer; their epochs have equally many
-            batches.
+        problem: the problem to train.
+        stream: the data.
+        setups: how each run is trained. They differ only in the seed and in fields of the optimizer, and their epochs
+            have the same number of batches.
         fields: name -> R values, the fields of the optimizer that differ.
 
     Yields:
-        For each run its state and progress; the error where it diverged; None where it did so earlier.
+        For each run: state and progress; the error if it diverged in this chunk; None if it diverged before.
     """
     stream = check_stream(stream)
     problem = _in_dtype(problem, setups[0].dtype)
@@ -222,7 +222,7 @@ def train_side_by_side(
 
 
 class _Chunk(NamedTuple):
-    """Some batches of an epoch: its number, their plan, the update that they end with, whether they complete it."""
+    """Some batches of an epoch: its number, their plan, the update count after them, whether they complete it."""
 
     epoch: int
     plan: Plan
@@ -231,7 +231,7 @@ class _Chunk(NamedTuple):
 
 
 def _chunks(setup, bounds, warmup, num_runs, done=0):
-    """The chunks of all epochs, from update `done` on; those of several runs side by side are as much shorter."""
+    """The chunks of all epochs from update `done` on. Those of n runs side by side have 1/n of the length."""
     sampler = setup.sampler
     size = max(1, CHUNK_STEPS // (num_runs * sampler.batch_size * sampler.num_steps))
     first = 0
@@ -249,7 +249,7 @@ def _chunks(setup, bounds, warmup, num_runs, done=0):
 
 
 def _timed_call(compiled: Any, args: tuple) -> tuple[TrainState, dict[str, np.ndarray], tuple[float, float]]:
-    """The state and the updates, float64, of a jitted call; the seconds of compiling, and of the rest."""
+    """Calls a jitted function. Returns state, updates (float64), and the seconds of compiling and of the rest."""
     clock = [time.perf_counter()]
     compiled.lower(*args).compile()
     clock.append(time.perf_counter())
@@ -261,7 +261,7 @@ def _timed_call(compiled: Any, args: tuple) -> tuple[TrainState, dict[str, np.nd
 
 
 def metrics_row(state: TrainState, progress: Progress) -> dict[str, Any]:
-    """The row of metrics of an epoch that is done."""
+    """The row of metrics of a complete epoch."""
     assert progress.updates is not None
     counts = progress.updates["tokens"]
     scored = counts.sum()
@@ -279,7 +279,7 @@ def metrics_row(state: TrainState, progress: Progress) -> dict[str, Any]:
 
 
 def check_training(problem: Problem, stream: Stream, setup: TrainingSetup) -> None:
-    """Finds what cannot be trained, by tracing alone: no state is made and nothing is compiled."""
+    """Raises an error if training is not possible. It only traces: no state is made and nothing is compiled."""
     problem = _in_dtype(problem, setup.dtype)
     plan, program = _plan_program(problem, stream, setup)
     jax.eval_shape(lambda: compiled_epoch(*_placed(stream, plan, program, setup)))
@@ -302,7 +302,7 @@ def _in_dtype(problem, dtype):
     if dtype is None:
         return problem
     if not isinstance(problem, ModelProblem):
-        raise Error(f"dtype = {dtype}: only a problem of a model can be computed in another dtype: leave it out")
+        raise Error(f"dtype = {dtype}: only a problem with a model can be computed in another dtype; leave it out")
     return problem.model.problem(problem.spec, problem.loss, dtype)
 
 
@@ -310,14 +310,14 @@ def _plan_program(problem, stream, setup):
     """The plan of the first epoch, and the program of all of them; an error unless some step is scored."""
     sampler = setup.sampler
     if stream.mask is not None and not np.any(stream.mask):
-        raise Error("nothing is scored: the mask of the training part is False throughout")
+        raise Error("nothing is scored: the mask of the training part is False everywhere")
     mesh = make_mesh(sampler.batch_size, setup.devices)
     plan = draw_plan(sampler, stream.bounds, setup.seed, 0)
     if not _scored_windows(problem, stream, plan, sampler.num_steps).any():
         raise Error(
-            f"nothing is scored: the first {problem.warmup} outputs after a reset are not (the warm-up of the model), "
+            f"nothing is scored: the first {problem.warmup} outputs after a reset are the warm-up of the model, "
             f"and no window of num_steps = {sampler.num_steps} is longer\n"
-            "Take longer windows (--sampler.num-steps), or a model of less warm-up, such as fewer --model.lags"
+            "Use longer windows (--sampler.num-steps), or a model with less warm-up, such as fewer --model.lags"
         )
     program = Program(
         problem=problem,
@@ -344,7 +344,7 @@ def _scored_windows(problem, stream, plan, num_steps):
 def _placed(stream, plan, program, setup, params=None, state=None):
     if state is None:
         state = init_train_state(program.problem, setup, program.num_updates, params)
-    state = jax.tree.map(jnp.copy, state)  # it will be donated, and the caller's own must stay valid
+    state = jax.tree.map(jnp.copy, state)  # the copy is donated, so the caller's arrays stay valid
     mesh = program.mesh
     return to_devices(state, mesh), to_devices(stream._replace(bounds=None), mesh), to_devices(plan, mesh), program
 
@@ -355,10 +355,10 @@ def init_train_state(
     """The state before update 0.
 
     Args:
-        problem: what is trained.
-        setup: how.
-        num_updates: of the whole training, on which a schedule depends.
-        params: the parameters; None: the model's initial ones.
+        problem: the problem to train.
+        setup: how it is trained.
+        num_updates: the number of updates of the whole training, on which schedules depend.
+        params: the parameters; None: the initial ones of the model.
     """
     init_key, carry_key, key = jax.random.split(jax.random.key(setup.seed), 3)
     if params is None:
@@ -376,15 +376,15 @@ def init_train_state(
 
 
 def learning_rate(opt_state: Any) -> float:
-    """The learning rate that `optax.inject_hyperparams` keeps; NaN where there is none."""
+    """The learning rate that `optax.inject_hyperparams` keeps; NaN if there is none."""
     found = [
         rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate") if isinstance(rate, jax.Array)
-    ]  # a schedule keeps its own state beside it, which is no array
+    ]  # a schedule keeps its state under this name too; it is not an array
     return float(found[0]) if found else math.nan
 
 
 def _diverged(state: TrainState, progress: Progress, stop: int) -> Diverged:
-    """The error of a training that should have come to update `stop`."""
+    """The error of a training that stopped before update `stop`."""
     assert progress.updates is not None
     loss, norm = (progress.updates[name][int(state.update) - stop] for name in ("loss", "grad_norm"))
     return Diverged(
@@ -397,7 +397,7 @@ def _diverged(state: TrainState, progress: Progress, stop: int) -> Diverged:
 
 
 def _stack(trees):
-    """Trees of equal structure as one, whose leaves have a new leading axis."""
+    """Stacks trees of equal structure: the leaves have a new leading axis."""
     return jax.tree.map(
         lambda *leaves: np.stack(leaves) if isinstance(leaves[0], np.ndarray) else jnp.stack(leaves), *trees
     )

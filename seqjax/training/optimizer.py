@@ -53,7 +53,7 @@ class ScheduledOptimizer(Optimizer):
     """Share of the updates over which the learning rate first rises linearly to η."""
 
     def chain(self, make: Callable, num_updates: int, **fields: Any) -> optax.GradientTransformation:
-        """Clips the gradient, and then does the step of `make(learning_rate, **fields)`.
+        """The transformation that clips the gradient, and then applies `make(learning_rate, **fields)`.
 
         Args:
             make: a function of optax, such as `optax.adam`.

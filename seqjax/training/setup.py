@@ -15,16 +15,16 @@ class TrainingSetup:
     """How a problem is trained on a stream."""
 
     sampler: Sampler
-    """Which windows make an epoch."""
+    """Chooses the windows of an epoch."""
     gradient: Gradient
-    """How the loss is differentiated."""
+    """The gradient strategy."""
     optimizer: Optimizer | optax.GradientTransformation
     """An optimizer plugin, or any optax transformation."""
     epochs: int
-    """How many epochs, counted from update 0."""
+    """The number of epochs, counted from update 0."""
     seed: int = 0
     """Seed of the parameters, of the sampler and of the gradient strategy."""
     devices: int | None = None
-    """How many devices the rows of a batch are sharded over; None: all, or the most that divide the batch."""
+    """The number of devices over which rows are sharded; None: the largest number that divides the batch."""
     dtype: Any = None
     """Dtype of the model's computation, such as `jnp.bfloat16`; None: that of the parameters."""

@@ -1,4 +1,4 @@
-"""A plugin's fields are checked and converted, whichever way a value comes in."""
+"""The fields of plugins: types, ranges, conversion, docs."""
 
 import dataclasses
 import importlib.util
@@ -21,7 +21,7 @@ Share = Annotated[float, Interval(gt=0, le=1)]
 
 
 class Part(Plugin):
-    """A kind of plugin: no dataclass, as Model and Sampler are none."""
+    """A kind of plugin, which is not a dataclass, as `Model` and `Sampler` are not."""
 
     kind = "model"
 
@@ -117,7 +117,7 @@ def test_another_type_or_range_is_refused(name, value):
 
 
 def test_one_step_is_not_read_as_the_whole():
-    """For an int-or-share field 1 is an int out of range, and must not turn into the share 1.0."""
+    """In a field that takes an int or a share, 1 is an int out of range. It must not become the share 1.0."""
     with pytest.raises(Error, match="size = 1"):
         Whole(size=1)
 
@@ -132,7 +132,7 @@ def test_errors_of_all_fields_are_reported_at_once():
 
 def test_traced_values_pass():
     def use(x):
-        plugin = Whole(ratio=x, limit=2 * x, size=x)  # a traced 2 x cannot be held against (0, 1]
+        plugin = Whole(ratio=x, limit=2 * x, size=x)  # a traced 2 x cannot be compared with (0, 1]
         return plugin.ratio + plugin.limit + plugin.size
 
     np.testing.assert_array_equal(jax.vmap(use)(jnp.arange(3.0)), 4 * np.arange(3))
@@ -147,7 +147,7 @@ def test_traced_values_in_a_tuple_pass():
 
 @dataclass(frozen=True)
 class Holder(Plugin):
-    """Its field asks for a class that is itself a dataclass."""
+    """The type of its field is a class that is itself a dataclass."""
 
     part: Small = Small()
     spare: Small | None = None
@@ -259,7 +259,7 @@ def test_docs_are_those_under_the_fields():
 
     @dataclass(frozen=True)
     class Child(Whole):
-        """A class's own docstring is no field's."""
+        """The docstring of a class is not that of a field."""
 
         ratio: float = 0.1
         """Overridden."""

@@ -1,4 +1,4 @@
-"""One configuration from three doors: Python objects, TOML, the command line."""
+"""Configs as Python objects, as TOML and as flags of the command line."""
 
 import os
 import tomllib
@@ -27,7 +27,7 @@ DEFAULT = Experiment()
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch):
-    """The command line leaves the number of devices to what the test session has started with."""
+    """Keeps the number of devices of the test session."""
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", str(os.cpu_count()))
 
 
@@ -60,7 +60,7 @@ EXPERIMENTS = [
         train=1.0,
         heldout=0.0,
         gradient=Randomized(keep_prob=(1.0, 0.5, 0.1 + 0.2)),
-        optimizer=SGD(),  # a table without clip_norm must not take the default experiment's
+        optimizer=SGD(),  # a table without clip_norm must not take that of the default experiment
     ),
     Experiment(dataset=TextFile(path="", errors="strict"), train=1 / 3, heldout=1, gradient=Randomized(keep_prob=1.0)),
     Experiment(dataset=TimeMachine(path="x"), sampler=Sequential(), gradient=RTRL(), optimizer=Adam()),
@@ -79,7 +79,7 @@ def test_toml_round_trip(experiment):
             assert table["plugin"] == f"seqjax/{registry.entry_of(getattr(experiment, kind)).name}"
 
 
-def test_the_defaults_are_the_demo():
+def test_the_default_experiment_is_the_demo():
     assert DEFAULT.dataset == PythonDocs()
     assert (DEFAULT.train, DEFAULT.heldout, DEFAULT.epochs, DEFAULT.seed, DEFAULT.evaluate_every) == (
         0.9,
@@ -104,7 +104,7 @@ def test_the_defaults_are_the_demo():
     ],
 )
 def test_python_and_toml_take_the_same_values(cls, fields):
-    """The tests' own type checker must let through what the plugins convert."""
+    """The type checker of the tests must accept all values that plugins convert."""
     kind = cls.kind
     made = cls(**fields)
     if kind != "experiment":
@@ -172,7 +172,7 @@ def test_faults_of_all_tables_and_scalars_are_reported_together(tmp_path):
     text = "\n".join(FAULTS)
     with pytest.raises(Error) as caught:
         Experiment.from_toml(text)
-    # The sampler's table has two; the text file's path is missing besides.
+    # The table of the sampler has two faults, and the path of the text file is missing.
     assert len(caught.value.problems) == len(FAULTS) + 2, caught.value
     assert "[dataset] path: missing; must be a string" in caught.value.problems
     (tmp_path / "c.toml").write_text(text)
@@ -198,7 +198,7 @@ def test_faults_of_all_flags_are_reported_together():
     "argv", [["--dataset", "text-file"], ["--dataset", "text-file", "--dataset.errors", "replace"]]
 )
 def test_a_missing_field_is_reported_like_any_other_fault(argv):
-    """Also where nothing but the name is given, beside a fault elsewhere, and with its table."""
+    """Also if only the name is given, beside a fault in another table, and with the name of its table."""
     done = call("run", *argv, "--model.hidden", 0)
     assert done.returncode == 2
     assert "[dataset] path: missing; must be a string" in done.stderr
@@ -220,7 +220,7 @@ def test_a_missing_field_is_reported_like_any_other_fault(argv):
         ('[dataset]\nplugin = "os:system"', ("unknown dataset 'os:system'",)),
     ],
 )
-def test_a_table_that_is_none(toml, words):
+def test_a_value_that_is_not_a_table(toml, words):
     with pytest.raises(Error) as caught:
         Experiment.from_toml(toml)
     for word in words:
@@ -266,7 +266,7 @@ def test_nested_plugins_round_trip(stacked):
     ("table", "words"),
     [
         ('[model.inner]\nplugin = "rnn"\nhiden = 3', ("hiden: RNN has no such field", "'hidden'")),
-        ("[model.inner]\nhidden = 3", ("plugin",)),  # the default experiment's model is not this field's
+        ("[model.inner]\nhidden = 3", ("plugin",)),  # not the default experiment's model
         ('[model.inner]\nplugin = "rnm"', ("unknown model 'rnm'", "'rnn'")),
         ('inner = "rnn"', ("inner = 'rnn'", "a model")),
         ('[model.outer]\nplugin = "stacked"\n[model.outer.inner]\nplugin = "rnn"\nhidden = 0', ("hidden = 0",)),
@@ -441,12 +441,12 @@ def test_print_config_can_be_fed_back(tmp_path, argv):
 
 @pytest.mark.parametrize("flag", ["--model", "--config", "--load", "--tokenizer"])
 def test_an_empty_value_is_an_error(flag):
-    """`--model "$MODEL"` with the variable unset must not train the default model."""
+    """With an unset variable, `--model "$MODEL"` must not train the default model."""
     done = call("run", flag, "", "--print-config")
     assert (done.returncode, done.stdout) == (2, "")
 
 
-# --- the configuration of a run -------------------------------------------------------------------------
+# --- the config of a run --------------------------------------------------------------------------------
 
 CLOCK = {"seconds", "compile_seconds", "tokens_per_second"}
 

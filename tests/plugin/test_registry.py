@@ -1,4 +1,4 @@
-"""Plugins by name: built in, installed by others, loaded from a file, defined here."""
+"""The registry: plugins that are built in, installed, loaded from a file, or defined in a test."""
 
 import ast
 import hashlib
@@ -31,7 +31,7 @@ BUILT_IN = sorted((kind, name) for kind, name, _ in POINTS)
 
 
 def forget_local_plugins(known):
-    """Takes out those that are not in `known`. The one place that looks into the registry."""
+    """Removes the plugins that are not in `known`. No other test code looks into the registry."""
     for kind, full_id in set(registry._registered) - known:
         if full_id.startswith("local/"):
             del registry._registered[kind, full_id]
@@ -61,7 +61,7 @@ def test_entry_point_is_what_its_class_registers(kind, name, target):
 
 
 def test_every_registered_class_has_an_entry_point():
-    """The other way round, read from the source: `@register(kind, name)` above each class of plugins/."""
+    """The converse, read from the source: `@register(kind, name)` above each class of plugins/."""
     registered = set()
     for file in (ROOT / "plugins").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -106,7 +106,7 @@ def test_unknown_kind(call_):
 
 
 @pytest.mark.parametrize("look_up", [registry.find, get, create])
-def test_unknown_name_is_answered_with_the_nearest_and_the_list(look_up):
+def test_an_unknown_name_is_an_error_with_the_nearest_and_the_list(look_up):
     with pytest.raises(Error) as caught:
         look_up("gradient", "randmized")
     assert str(caught.value).startswith("unknown gradient 'randmized'; did you mean 'randomized'")
@@ -168,7 +168,7 @@ def test_register_refuses_kind_and_name(kind, name, message):
         register(kind, name)(make())
 
 
-def test_register_refuses_what_is_no_frozen_dataclass():
+def test_register_refuses_classes_that_are_not_frozen_dataclasses():
     class Plain(WeightedEdges):
         pass
 
@@ -177,7 +177,7 @@ def test_register_refuses_what_is_no_frozen_dataclass():
         pass
 
     class Inherits(Parent):
-        """A subclass of a frozen dataclass is none by itself: its fields would be overlooked."""
+        """A subclass of a frozen dataclass needs the decorator too: without it, its fields are ignored."""
 
         rate: float = 1.0
 
@@ -234,7 +234,7 @@ def test_a_local_name_beside_an_installed_one():
     assert get("gradient", "local/full").__name__ == "Mine"
 
 
-# --- other people's packages ----------------------------------------------------------------------------
+# --- installed packages ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +300,7 @@ def test_two_packages_with_one_short_name(site):
         assert all(repr(full_id) in done.stderr for full_id in offered)
     for full_id in ("seqjax/full", "seqjax-rival/full"):
         assert seqjax("show", "gradient", full_id, **env).stdout.startswith(f"gradient {full_id}\n")
-    # The default experiment names full ids, and stays what it is.
+    # The default experiment has full ids, and does not change.
     done = seqjax("run", "--print-config", **env)
     assert tomllib.loads(done.stdout)["gradient"] == {"plugin": "seqjax/full", "checkpoint": False}
 
@@ -328,7 +328,7 @@ def test_a_package_that_fails_is_an_error_only_if_chosen(site, name, target, cau
             assert word in done.stderr
 
 
-def test_a_malformed_entry_point_harms_nobody_else(tmp_path):
+def test_a_malformed_entry_point_does_not_affect_other_plugins(tmp_path):
     install("malformed", tmp_path)
     env = {"PYTHONPATH": str(tmp_path)}
     done = seqjax("list", **env)
@@ -373,7 +373,7 @@ TINY = ["--model.hidden", 6, "--sampler.batch-size", 4, "--sampler.num-steps", 5
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Local files, in a folder whose name a shell would split."""
+    """Local plugin files in a folder whose name has a space."""
     folder = tmp_path_factory.mktemp("local files")
     (folder / "a").mkdir()
     (folder / "b").mkdir()
@@ -400,7 +400,7 @@ def train(folder, out, files, *argv):
 
 @pytest.fixture(scope="module")
 def trained(folder):
-    """folder/run: a run with a local strategy, which only other processes can fail to know."""
+    """folder/run: a run with a local strategy, which this process then forgets."""
     done = train(folder, "run", ["a/mine.py"])
     forget_local_plugins(set())
     return done
@@ -432,14 +432,14 @@ def test_the_config_of_such_a_run_asks_for_its_file(trained, folder):
     assert "--load" in asked.stderr
 
 
-def test_what_such_a_run_says_to_type_next_works(trained, folder):
+def test_the_next_commands_of_such_a_run_work(trained, folder):
     (line,) = (line for line in trained.stdout.splitlines() if "seqjax measure" in line)
     following = seqjax(*shlex.split(line)[1:])
     assert following.returncode == 0, f"{line.strip()}: {following.stderr}"
 
 
 def test_a_damaged_record_suggests_no_file_outside_the_run(trained, folder):
-    """What is read from a run is data: it may be anything."""
+    """The files of a run are data, and may hold anything."""
     run_ = folder / "foreign"
     run_.mkdir()
     record = json.loads((folder / "run" / "environment.json").read_text())
@@ -457,7 +457,7 @@ def test_a_damaged_record_suggests_no_file_outside_the_run(trained, folder):
     ("out", "files", "count"), [("two-files", ["a/mine.py", "b/mine.py"], 2), ("one-file", ["both.py"], 1)]
 )
 def test_two_local_plugins(folder, out, files, count):
-    """Files of one name, a file of two plugins: what a run keeps opens it, and each file is asked for once."""
+    """Two files of one name, and a file with two plugins: the kept copies open the run, and each is named once."""
     train(folder, out, files, "--optimizer", "mine")
     asked = seqjax("evaluate", folder / out).stderr
     given = shlex.split(asked[asked.index("--load ") :])
@@ -468,7 +468,7 @@ def test_two_local_plugins(folder, out, files, count):
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """mine.py in the working folder."""
+    """The file mine.py in the working folder."""
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(MINE)
 
@@ -539,7 +539,7 @@ def test_only_a_python_file_is_loaded(tmp_path, name):
 
 
 def test_a_loaded_file_may_start_jax(tmp_path):
-    """Arrays made at the top of a file start the backend before `run` counts its devices."""
+    """A file that makes arrays starts the backend before `run` sets the number of devices."""
     (tmp_path / "mine.py").write_text(MINE + "\nTABLE = jnp.arange(3)\n")
     done = seqjax("run", "--load", "mine.py", "--gradient", "mine", "--print-config", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -116,7 +116,7 @@ def test_a_stream_within_the_warmup_has_no_loss():
     assert math.isnan(row["loss"])
 
 
-def test_perplexity_is_1_if_certain_and_infinite_if_a_target_was_impossible():
+def test_perplexity_is_1_if_certain_and_infinite_if_impossible():
     assert perplexity(0.0) == 1
     assert perplexity(math.log(28)) == pytest.approx(28)
     assert perplexity(1e5) == perplexity(math.inf) == math.inf
@@ -226,7 +226,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_own_data_of_the_same_kind_are_evaluated_like_in_a_loop(name):
+def test_own_data_of_the_same_kind_equal_a_loop(name):
     run = RUNS[name]
     for data in GOOD[name]:
         expected, count = loss_by_hand(run.problem, run.params, to_float32(make_stream(data, run.codec, run.spec)))

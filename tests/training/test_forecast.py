@@ -1,4 +1,4 @@
-"""Predictions and forecasts: against loops over a model with a known step, and by metamorphic relations."""
+"""Predictions and forecasts, compared with loops over a model of known step, and by metamorphic relations."""
 
 import itertools
 import re
@@ -27,7 +27,7 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Leaky(Model):
-    """h_t = h_{t-1} / 2 + x_t, o_t = h_t A + t b: its state matters at every step, and has an integer."""
+    """h_t = h_{t-1} / 2 + x_t, o_t = h_t A + t b: its state matters at every step, and contains an integer."""
 
     warmup: int = 0
 
@@ -45,7 +45,7 @@ class Leaky(Model):
 
 
 def read(params, xs):
-    """The state and the output of `Leaky` after these values, step by step."""
+    """The state and the output of `Leaky` after these values, computed step by step."""
     h, steps, out = np.zeros(xs.shape[1]), 0, None
     for x in xs:
         h, steps = 0.5 * h + x, steps + 1
@@ -123,7 +123,7 @@ def test_one_step_ahead_is_the_models_output_of_the_step_before(model):
 @pytest.mark.parametrize("model", MODELS, ids=repr)
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_a_prediction_does_not_depend_on_later_values(model, ahead):
-    """Values after x[t - ahead] do not change it, and x[t - ahead] does."""
+    """Values after x[t - ahead] do not change it, but x[t - ahead] does."""
     run, x = untrained(model, scale=5), series(24)
     before, t = run.predict(x, ahead), 15
     changed = x.copy()
@@ -174,7 +174,7 @@ def of_pairs(model, spec, pairs):
 
 @pytest.mark.parametrize("warmup", [0, 2])
 def test_a_run_on_pairs_predicts_each_target_from_the_inputs_of_its_document(x64, warmup):
-    """Against a loop over each document. The spec is that of a series too, so the kind of data decides."""
+    """Equals a loop over each document. The spec is also that of a series, so the kind of data decides."""
     x, bounds = series(12, 2), [0, 1, 8, 8, 12]
     run = of_pairs(Leaky(warmup), Spec(Values(2)), Pairs(x, x))
     params = jax.tree.map(np.asarray, run.params)

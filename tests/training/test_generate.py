@@ -24,7 +24,7 @@ def model_and_weights(seed=0):
 
 @dataclass(frozen=True)
 class Fixed(Model):
-    """Always the same logits, which are its parameters."""
+    """A model that always gives the same logits, which are its parameters."""
 
     def init(self, key, spec):
         return {"logits": jnp.zeros(spec.targets.size)}
@@ -68,13 +68,13 @@ def test_temperature_draws_from_the_probabilities_to_the_power_of_its_inverse(te
     params = {"logits": jnp.log(jnp.asarray(p))}
     text = generate(Fixed(), params, CODEC, "a", 20_000, temperature, seed=1)[1:]
     q = p ** (1 / temperature)
-    q[0] = 0  # the unknown, likeliest of all, is never written
+    q[0] = 0  # <unk>, which is the likeliest, is never chosen
     q /= q.sum()
     counts = np.bincount(CODEC.encode(text), minlength=len(p))
     assert counts[0] == 0
     # chi-square with 4 degrees of freedom: 18.5 is its 99.9th percentile
     assert ((counts[1:] - 20_000 * q[1:]) ** 2 / (20_000 * q[1:])).sum() < 18.5
-    # and the draws are independent of each other: q_i q_j of the neighbours are the pair (i, j)
+    # neighbouring draws are independent: the pair (i, j) has the probability q_i q_j
     same = np.mean([a == b for a, b in itertools.pairwise(text)])
     assert same == pytest.approx((q**2).sum(), abs=0.02)
 
@@ -103,7 +103,7 @@ def test_a_limit_that_leaves_all_changes_nothing(limit):
 
 
 def likeliest_by_enumeration(p, top_k, top_p):
-    """The renormalised probabilities of the smallest set, of the k likeliest tokens, whose sum is at least p.
+    """The renormalised probabilities of the smallest set of the k likeliest tokens whose sum is at least p.
 
     Of all sets of one size the one with the largest sum is taken; no two probabilities are equal.
     """

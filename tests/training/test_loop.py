@@ -49,7 +49,7 @@ def train(stream=None, **options):
 
 
 def setup(gradient, optimizer, seed=0, rows=B):
-    """What `init_train_state` takes of a setup."""
+    """A `TrainingSetup` for `init_train_state`."""
     sampler = Sequential(batch_size=rows, num_steps=T)
     return TrainingSetup(sampler=sampler, gradient=gradient, optimizer=optimizer, epochs=1, seed=seed)
 
@@ -67,7 +67,7 @@ def assert_same(a, b):
 
 @jax.jit
 def loss_by_hand(params, h, inputs, targets, counts):
-    """Loss, gradient and state of one window [T, B] from the chapter's equations, one step after the other."""
+    """Loss, gradient and state of one window [T, B] from the equations of the chapter, step by step."""
 
     def loss(params):
         state, total = h, 0.0
@@ -82,7 +82,7 @@ def loss_by_hand(params, h, inputs, targets, counts):
 
 
 def train_by_hand(params, stream, optimizer, epochs, seed=0):
-    """What `training` should do, as a loop. Returns parameters and (epoch, loss, tokens, gradient norm) of updates."""
+    """`training` as a loop. Returns the parameters and (epoch, loss, tokens, gradient norm) of each update."""
     params, h, n = jax.tree.map(np.asarray, params), np.zeros((B, 3)), len(stream.inputs)
     mean, square, updates = *[jax.tree.map(np.zeros_like, params)] * 2, []
     for epoch in range(epochs):
@@ -117,7 +117,7 @@ def train_by_hand(params, stream, optimizer, epochs, seed=0):
     ids=["sgd-clipped", "adam"],
 )
 def test_training_is_what_a_loop_by_hand_gives(x64, optimizer, devices):
-    """Several documents, a mask, partly scored windows, the state carried: parameters and metrics of two epochs."""
+    """Two epochs with several documents, a mask, partly scored windows and a carried state."""
     stream, params = tokens(90, 1, 35, 60, masked=True), weights()
     expected, updates = train_by_hand(params, stream, optimizer, epochs=2)
     if optimizer.clip_norm is not None:
@@ -186,8 +186,8 @@ def test_the_seed_draws_parameters_plans_and_edge_weights():
     [(Randomized(keep_prob=0.7), Adam(learning_rate=0.05, clip_norm=0.5)), (RTRL(), SGD(learning_rate=0.5))],
     ids=["randomized-adam", "rtrl-sgd"],
 )
-def test_resuming_from_a_yielded_state_is_going_on(gradient, optimizer):
-    """Bit for bit, at the same devices: optimizer, key, carried state and memory go along."""
+def test_resuming_from_a_yielded_state_gives_the_same_bits(gradient, optimizer):
+    """With the same devices; optimizer, key, carried state and memory are part of the state."""
     options = {"gradient": gradient, "optimizer": optimizer, "epochs": 4}
     states, rows = train(**options)
     resumed, more = train(**options, state=states[1])
@@ -228,12 +228,12 @@ def test_the_dtype_of_the_computation_can_be_chosen():
     assert_same(states, expected)
     assert [row["train_loss"] for row in rows] == [row["train_loss"] for row in same]
     assert rows[0]["train_loss"] != train()[1][0]["train_loss"]
-    with pytest.raises(Error, match="only a problem of a model"):
+    with pytest.raises(Error, match="only a problem with a model"):
         training(Problem(lambda p, s, x: (s, 0.0 * p)), tokens(200), **DEFAULTS, dtype=jnp.bfloat16)
 
 
 def test_run_epoch_is_pure_and_can_be_vmapped_over_seeds():
-    """With numpy arrays and without jit, then side by side: the same as `training` one after the other."""
+    """Without jit and on numpy arrays, then vmapped: both equal `training` of one seed after the other."""
     stream, gradient, optimizer = tokens(200), Randomized(), SGD(learning_rate=0.5, clip_norm=0.2)
     plan, tx = SAMPLER.plan(stream.bounds, np.random.default_rng((0, 0))), optimizer.build(1)
     (expected, *_), (row, *_) = train(stream, gradient=gradient, optimizer=optimizer)
@@ -258,7 +258,7 @@ def test_run_epoch_is_pure_and_can_be_vmapped_over_seeds():
 
 
 def test_every_update_draws_anew():
-    """The same batch again, at the same parameters: only the edge weights differ."""
+    """For the same batch at the same parameters, only the edge weights differ."""
     stream, gradient, tx = tokens(T * B), Randomized(keep_prob=0.5), optax.sgd(0.0)
     plan = SAMPLER.plan(stream.bounds, np.random.default_rng((0, 0)))
     start = init_train_state(PROBLEM, setup(gradient, tx), 4, weights())
@@ -269,7 +269,7 @@ def test_every_update_draws_anew():
 
 
 def test_rows_that_fill_up_a_batch_change_nothing(x64):
-    """Two rows of padding, with nothing scored, beside two real ones."""
+    """Two rows of padding, in which nothing is scored, beside two real rows."""
     stream, params = tokens(60), weights()
     plan = Sequential(batch_size=2, num_steps=T).plan(stream.bounds, np.random.default_rng((0, 0)))
     padded = plan._replace(
@@ -302,7 +302,7 @@ class Lagged(RNN):
     warmup: ClassVar[int] = 4
 
 
-def test_the_models_context_is_not_scored():
+def test_the_warmup_of_the_model_is_not_scored():
     problem = Problem.of(Lagged(hidden=3), SPEC)
     stream = tokens(100)
     options = {"sampler": Random(batch_size=B, num_steps=T), "gradient": Full(), "optimizer": SGD(), "epochs": 1}
@@ -313,7 +313,7 @@ def test_the_models_context_is_not_scored():
 
 
 def linear(params, state, x):
-    """Anybody's scan body: a leaky sum that predicts a number."""
+    """A scan body without a model: a leaky sum that predicts a number."""
     value, target = x
     state = params["a"] * state + params["b"] * value
     return state, jnp.square(state - target)
@@ -328,7 +328,7 @@ START = {"a": np.float32(0.0), "b": np.float32(0.0)}
 
 
 def filtered(n=400, seed=0):
-    """Numbers, and their leaky sums with a = 0.5, b = 2."""
+    """Random numbers, and their leaky sums with a = 0.5, b = 2."""
     values = np.random.default_rng(seed).normal(size=n).astype(np.float32)
     sums = [0.0]
     for value in values:
@@ -341,7 +341,7 @@ def train_foreign(stream, problem=FOREIGN, **options):
     return training(problem, stream, **(defaults | {"params": START} | options))
 
 
-def test_anybodys_scan_body_trains():
+def test_a_scan_body_without_a_model_trains():
     *_, (state, row) = train_foreign(filtered())
     # the state is zero where a row starts, so a little of the loss stays
     assert row["train_loss"] < 0.1
@@ -352,7 +352,7 @@ def test_anybodys_scan_body_trains():
 @pytest.mark.parametrize(
     ("problem", "params", "say"), [(FOREIGN, None, "params="), (Problem(linear), START, r"Problem\(step, init_state\)")]
 )
-def test_what_a_foreign_problem_lacks_is_an_error(problem, params, say):
+def test_a_problem_without_initial_values_is_an_error(problem, params, say):
     with pytest.raises(Error, match=say) as caught:
         next(train_foreign(filtered(), problem, params=params))
     assert caught.value.exit_code == 2
@@ -369,7 +369,7 @@ def named_update(fault):
     return int(str(fault).partition("diverged at update ")[2].split()[0])
 
 
-def test_a_learning_rate_too_large_stops_with_the_last_good_state():
+def test_too_large_a_learning_rate_stops_with_the_last_good_state():
     with pytest.raises(Error, match="diverged") as caught:
         train(optimizer=SGD(learning_rate=1e38))
     assert caught.value.exit_code == 3
@@ -383,7 +383,7 @@ def test_a_learning_rate_too_large_stops_with_the_last_good_state():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("batch", [0, 3])
 def test_the_update_that_is_not_finite_is_named_and_the_state_before_it_kept(bad, batch):
-    """One bad target in a batch that is known."""
+    """One target of a known batch is not finite."""
     stream = filtered()
     plan = SAMPLER.plan(stream.bounds, np.random.default_rng((0, 0)))
     stream.targets[plan.starts[batch, 1] + 2] = bad
@@ -402,7 +402,7 @@ def test_the_update_that_is_not_finite_is_named_and_the_state_before_it_kept(bad
 
 
 def test_training_goes_on_from_the_middle_of_an_epoch():
-    """The state of a run that diverged, once the data are mended: the updates that were made are not made again."""
+    """Resumes from the state of a run that diverged, with repaired data: no update is made twice."""
     stream = filtered()
     *_, (expected, row) = train_foreign(stream, epochs=2)
     damaged = stream._replace(targets=stream.targets.copy())
@@ -415,7 +415,7 @@ def test_training_goes_on_from_the_middle_of_an_epoch():
 
 
 def test_a_second_epoch_that_diverges_keeps_the_first_bit_for_bit():
-    """The second epoch starts further ahead than the first, at a target that the first has not met."""
+    """The second epoch starts earlier in the data than the first, at a bad target that the first has not met."""
     stream = filtered()
     seed, later, earlier = next(
         (seed, first, second)
@@ -480,11 +480,11 @@ def test_an_epoch_compiles_once_and_an_equal_experiment_not_again(caplog):
         (3, 4, None, None),
         (3, 4, [True, True, True, False] * 10, "first 3 outputs"),
         (3, 4, [False, False, False, True] * 10, None),
-        (0, 4, [False] * 40, "mask of the training part is False throughout"),
+        (0, 4, [False] * 40, "mask of the training part is False everywhere"),
     ],
 )
 def test_training_on_nothing_is_an_error(warmup, num_steps, mask, say):
-    """Windows that are all reset, of which the first `warmup` steps do not count."""
+    """All windows start with a reset, after which the first `warmup` steps are not scored."""
     problem = Problem.of(MLP(lags=warmup + 1, hidden=2), SPEC)
     stream = tokens(40)._replace(mask=mask and np.array(mask))
     sampler = Windows(1, num_steps, stride=num_steps)
