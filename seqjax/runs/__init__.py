@@ -1,4 +1,4 @@
-"""Experiments, the runs that come of them, and sweeps of many."""
+"""Experiments, their runs, and sweeps of many runs."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Arrays by name as the bytes of a safetensors file, and trees of arrays by name."""
+"""Converts pytrees to arrays by name, and these to the bytes of a safetensors file."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from seqjax.errors import Error
 from seqjax.gradients.problem import Params
 
 _DTYPES = {
-    "BF16": np.dtype(jax.dtypes.bfloat16),  # safetensors' own loader for numpy lacks it
+    "BF16": np.dtype(jax.dtypes.bfloat16),  # the numpy loader of safetensors lacks it
     "BOOL": np.dtype(bool),
     "C64": np.dtype("complex64"),
     **{f"{kind.upper()}{8 * size}": np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)},
@@ -21,11 +21,11 @@ _DTYPES = {
 
 
 def save_arrays(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
-    """A safetensors file with a JSON header: the same bytes for the same content."""
-    metadata = {"seqjax": json.dumps(header, sort_keys=True)}  # one entry, since the library does not keep their order
+    """The bytes of a safetensors file with a JSON header; equal content gives equal bytes."""
+    metadata = {"seqjax": json.dumps(header, sort_keys=True)}  # one entry: the library does not keep their order
     for name, array in arrays.items():
         if array.dtype not in _DTYPES.values():
-            raise Error(f"{name}: an array of {array.dtype} cannot be kept in a file")
+            raise Error(f"{name}: an array of {array.dtype} cannot be saved in a file")
     return safetensors.numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()}, metadata)
 
 

@@ -1,7 +1,7 @@
-"""Checkpoints of a run under way: one file each, with its sha256 in its name.
+"""Checkpoints of an unfinished run: one file each, with its sha256 in its name.
 
-A file is written to a temporary name, synced, renamed, and then the folder is synced, so that a kill at any moment
-leaves the file before it untouched, and a damaged one is known by its name.
+A file is written under a temporary name, synced and renamed, and then the folder is synced. A kill at any moment leaves
+the previous checkpoint untouched, and the hash in the name reveals a damaged file.
 """
 
 import hashlib
@@ -23,18 +23,18 @@ from seqjax.training.epoch import TrainState
 from seqjax.training.loop import Progress
 
 KEPT = 2
-"""How many checkpoints are kept: the newest, and the one before it."""
+"""The number of checkpoints that are kept: the newest and the previous one."""
 
 _NAME = re.compile(r"(\d{10})-([0-9a-f]{64})\.safetensors")
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Args:
         arrays: the leaves of the train state by name.
         progress: how far training had come.
-        bound: the hashes of the files of the run that it belongs to.
+        bound: the hashes of files of its run, as `binding` gives them.
     """
 
     arrays: dict[str, np.ndarray]
@@ -48,7 +48,7 @@ class Checkpoint(NamedTuple):
 
 
 def save(run: Path, state: TrainState, progress: Progress, bound: dict[str, str]) -> None:
-    """Writes a checkpoint of the run in this folder, then deletes those before the last `KEPT`."""
+    """Writes a checkpoint of the run in this folder, then deletes all but the newest `KEPT`."""
     arrays = {leaf_name(keys): _plain(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
     updates = progress.updates or {}
     arrays |= {f"progress/{name}": values for name, values in updates.items()}
@@ -56,7 +56,7 @@ def save(run: Path, state: TrainState, progress: Progress, bound: dict[str, str]
     data = save_arrays(arrays, {"progress": scalars, "binding": bound})
     with disk_errors(run):
         _folder(run).mkdir(exist_ok=True)
-        sync(run / METRICS)  # the rows up to here
+        sync(run / METRICS)  # a checkpoint relies on the rows before it
     write(_folder(run) / f"{int(state.update):010}-{hashlib.sha256(data).hexdigest()}.safetensors", data)
     with disk_errors(run):
         for old in [*_files(run)[KEPT:], *_parts(run)]:
@@ -67,7 +67,7 @@ def newest(run: Path) -> Checkpoint | None:
     """The newest checkpoint of the run in this folder, if there is one.
 
     Raises:
-        Error: exit code 4: it is damaged (names it and the newest one that is not), or it is of another run.
+        Error: exit code 4: it is damaged (the message names the newest intact one), or it belongs to another run.
     """
     files = _files(run)
     if not files:
@@ -76,11 +76,11 @@ def newest(run: Path) -> Checkpoint | None:
     if found is None:
         good = next((file for file in files[1:] if _read(file)), None)
         then = (
-            f"training goes on from {good.name}, at update {int(good.name[:10]):,}" if good else "training starts anew"
+            f"training resumes from {good.name}, at update {int(good.name[:10]):,}" if good else "training starts anew"
         )
         raise Error(
-            f"{files[0]} is damaged, or of another version of seqjax\n"
-            f"Delete it and type the same command again: {then}, and comes to the same result",
+            f"{files[0]} is damaged, or was written by another version of seqjax\n"
+            f"Delete it and type the same command again: {then}, and gives the same result",
             exit_code=4,
         )
     check_binding(run, found.bound, f"{CHECKPOINTS}/{files[0].name[:10]}")
@@ -122,7 +122,7 @@ def delete_all(run: Path) -> None:
 
 
 def _folder(run: Path) -> Path:
-    """The folder of the checkpoints, which is not behind a link: files elsewhere are neither written nor deleted."""
+    """The folder of the checkpoints. A link is an error, so that no file outside the run is written or deleted."""
     found = run / CHECKPOINTS
     if found.is_symlink():
         raise Error(f"{found} is a link, and is left as it is; remove it, or choose another folder", exit_code=4)
@@ -136,12 +136,12 @@ def _files(run: Path) -> list[Path]:
 
 
 def _parts(run: Path) -> list[Path]:
-    """What kills have left of checkpoints that were being written."""
+    """The incomplete files of checkpoints that a kill has left."""
     return list(_folder(run).glob(f"*{PART}"))
 
 
 def _read(file: Path) -> Checkpoint | None:
-    """The checkpoint in a file; None if it is not what was written."""
+    """The checkpoint in a file; None if the file is damaged."""
     data = read(file, bytes)
     if hashlib.sha256(data).hexdigest() != file.name[11:75]:
         return None
@@ -151,7 +151,7 @@ def _read(file: Path) -> Checkpoint | None:
         updates = {name: arrays.pop(f"progress/{name}") for name in scalars["updates"]}
         return Checkpoint(arrays, Progress(**scalars | {"updates": updates or None}), header["binding"])
     except (ValueError, LookupError, TypeError, AttributeError, SafetensorError):
-        return None  # the right hash of something else
+        return None  # the hash is right, but this is not a checkpoint
 
 
 def _is_key(leaf: Any) -> bool:
@@ -159,7 +159,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _plain(leaf: Any) -> np.ndarray:
-    """A leaf as numpy; of a key its data."""
+    """A leaf as a numpy array; for a key, its data."""
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 

@@ -1,4 +1,4 @@
-"""What a run depends on beside its config: versions, devices, and the plugins that took part."""
+"""Records what a run depends on besides its config: versions, devices and plugins."""
 
 import hashlib
 import importlib.metadata
@@ -27,11 +27,11 @@ from seqjax.runs.folder import ENVIRONMENT, PLUGINS, read
 OPTIONS = ("enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable")
 """The options of JAX that change the bits of a result."""
 MACHINE = ("backend", "device", "devices")
-"""The entries about the machine, which change no more than the last bits of a result."""
+"""The entries about the machine, which change at most the last bits of a result."""
 
 
 def environment(experiment: Plugin, dataset_sha256: str, devices: int) -> dict[str, Any]:
-    """What a run depends on beside its config: versions, plugin files, devices, precision, commit, dataset."""
+    """The record of a run: versions, plugin files, devices, precision, commit and hash of the dataset."""
     packages = ("seqjax", "jax", "jaxlib", "numpy", "optax", "flax", "tokenizers")
     return {
         "python": platform.python_version(),
@@ -49,12 +49,12 @@ def environment(experiment: Plugin, dataset_sha256: str, devices: int) -> dict[s
 
 
 def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ()) -> list[str]:
-    """The differences between two records that may change the bits of a result, a line each.
+    """The differences between two records that may change the bits of a result, one line each.
 
     Args:
         kept: a record of `environment`.
         now: another one.
-        but: names of entries to leave out.
+        but: names of entries that are left out.
     """
     flat = [
         {name: record[name] for name in (*MACHINE, "xla_flags", *OPTIONS)}
@@ -84,7 +84,7 @@ def copy_local_plugins(folder: Path, experiment: Plugin) -> None:
 
 
 def missing_plugins(folder: Path) -> list[str]:
-    """The files to load, quoted for a shell, before a run that used local plugins can be opened."""
+    """The plugin files to load, quoted for a shell, before the run in a folder can be opened."""
     records = read(folder / ENVIRONMENT, lambda data: [dict(record) for record in json.loads(data)["plugins"]])
     known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
     files = []
@@ -94,9 +94,9 @@ def missing_plugins(folder: Path) -> list[str]:
         if not str(id_).startswith(f"{registry.LOCAL}/"):
             continue
         if entry and sha256 not in (None, _plugin_record(entry)["sha256"]):
-            raise Error(f"{folder} was made with another {kind} {id_!r} than is loaded", exit_code=4)
+            raise Error(f"{folder} was made with another {kind} {id_!r} than the loaded one", exit_code=4)
         if not entry and not file:
-            raise Error(f"{folder} needs {kind} {id_!r}, which was defined without a file: define it again, then open")
+            raise Error(f"{folder} needs {kind} {id_!r}, which was defined without a file: define it again first")
         if not entry:
             kept = read(folder / ENVIRONMENT, lambda _: _kept_plugin(folder, record))  # noqa: B023
             files.append(shlex.quote(str(kept)))
@@ -104,7 +104,7 @@ def missing_plugins(folder: Path) -> list[str]:
 
 
 def _kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
-    """Where a run keeps the file of a local plugin; the hash tells files of one name apart."""
+    """The run's copy of the file of a local plugin; the hash distinguishes files of one name."""
     name = f"{record['sha256'][:8]}_{record['file']}"
     if not re.fullmatch(PLAIN_NAME, name):
         raise ValueError(f"not a plain file name: {name!r}")
@@ -112,7 +112,7 @@ def _kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
 
 
 def _entries(plugin: Plugin) -> list[registry.Entry]:
-    """The entries of the plugins in a plugin's fields, and of those in theirs."""
+    """The entries of the plugins in a plugin's fields, and in the fields of those plugins."""
     inner = [value for value in vars(plugin).values() if isinstance(value, Plugin) and not isinstance(value, Data)]
     return [entry for value in inner for entry in (registry.entry_of(value), *_entries(value))]
 
@@ -131,7 +131,7 @@ def _plugin_record(entry: registry.Entry) -> dict[str, Any]:
 
 
 def _source_of(cls: type) -> bytes | None:
-    """The source of the notebook cell in which a class was defined; None where Python kept none, as at its prompt."""
+    """The source of the notebook cell in which a class was defined; None if Python keeps none, as at its prompt."""
     for value in vars(cls).values():
         if inspect.isfunction(value) and (lines := linecache.getlines(value.__code__.co_filename)):
             return "".join(lines).encode()

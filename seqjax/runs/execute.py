@@ -1,4 +1,4 @@
-"""What `Experiment.run` does: start a run or go on with it, train, record, finish."""
+"""`Experiment.run`: starts or resumes a run, trains, records and finishes it."""
 
 import contextlib
 import dataclasses
@@ -29,13 +29,13 @@ from seqjax.training.fit import Fit
 from seqjax.training.loop import Diverged, Progress, init_train_state, train_side_by_side
 
 Outcome = tuple[TrainState, Progress] | Diverged | None
-"""What a chunk of training came to; None: the run had diverged before."""
+"""The outcome of a chunk of training; None: the run diverged in an earlier chunk."""
 
 
 def execute(
     experiment: Experiment, path: Path | None, devices: int | None, progress: bool, checkpoint_seconds: float
 ) -> Run:
-    """Trains in memory, or in a folder: a new one, or that of an interrupted run. Opens a finished one."""
+    """Trains in memory or in a folder. Resumes an interrupted run, and opens a finished one."""
     run = ended_run(experiment, path)
     if run is not None and run.finished:
         if progress:
@@ -61,17 +61,17 @@ def execute_side_by_side(
     fields: dict[str, list[float]],
     checkpoint_seconds: float,
 ) -> list[Run] | None:
-    """The runs of new experiments, trained side by side on one device; None where one of them has begun.
+    """The runs of new experiments, trained side by side on one device; None if one of them has a checkpoint.
 
     Args:
-        experiments: they differ in the seed, and in fields of the optimizer.
+        experiments: the experiments, which differ only in the seed and in fields of the optimizer.
         paths: the folder of each run; None: in memory.
         fields: the fields of the optimizer that differ, as `train_side_by_side` takes them.
         checkpoint_seconds: time from one checkpoint to the next, at least.
     """
     fit = experiments[0].fit(1)
     runs = [make_ready(experiment, path) for experiment, path in zip(experiments, paths, strict=True)]
-    check(runs[0], fit)  # the others differ from it in numbers alone
+    check(runs[0], fit)  # the others differ from it only in numbers
     with contextlib.ExitStack() as locks:
         for path in paths:
             if path is not None:
@@ -88,8 +88,7 @@ def ended_run(experiment: Experiment, path: Path | None) -> Run | None:
     """The run in a folder, if it is finished or has diverged.
 
     Raises:
-        Error: the folder holds a run of another experiment, or other things than a run; the dataset has changed (exit
-            code 4).
+        Error: the folder holds a run of another experiment, or other files; the dataset has changed (exit code 4).
     """
     if path is None or not path.is_dir() or not any(file.name != folder.LOCK for file in path.iterdir()):
         return None
@@ -118,14 +117,14 @@ def make_ready(experiment: Experiment, path: Path | None) -> Run:
 
 
 def check(run: Run, fit: Fit) -> None:
-    """Raises an `Error` for what cannot be trained, or cannot be kept in a folder."""
+    """Raises an `Error` if a run cannot be trained, or cannot be saved in its folder."""
     if run.path is not None:
         config_bytes(run.experiment)
     fit.check(run.problem, run.prepared.streams["train"])
 
 
 def begin(run: Run, fit: Fit) -> tuple[TrainState | None, Progress | None]:
-    """Makes the folder of a run, or reads how far it has come; None: it is at its start."""
+    """Makes the folder of a run, or reads its last checkpoint; None: training starts at update 0."""
     if run.path is None:
         return None, None
     folder.remove_parts(run.path)
@@ -135,15 +134,15 @@ def begin(run: Run, fit: Fit) -> tuple[TrainState | None, Progress | None]:
     check_environment(run, fit)
     state, progress = _resume(run)
     with disk_errors(run.path):
-        # A run that diverged is trained again. Its parameters go first, since without the mark that it diverged they
-        # would be those of a finished run, of which nothing may be deleted.
+        # A run that diverged is trained again. Its parameters are deleted before the mark that it diverged: parameters
+        # without the mark are those of a finished run, from which nothing may be deleted.
         (run.path / folder.PARAMS).unlink(missing_ok=True)
         (run.path / folder.DIVERGED).unlink(missing_ok=True)
     return state, progress
 
 
 def _create(run, fit):
-    """Writes what is known before training; the config last, which marks the folder as that of a run."""
+    """Writes the files that precede training. The config comes last, since it marks the folder as a run."""
     record = _environment(run, fit)
     write(run.path / folder.ENVIRONMENT, json.dumps(record, indent=2) + "\n")
     write(run.path / folder.CODEC, run.codec_text)
@@ -159,22 +158,22 @@ def _environment(run, fit):
 
 
 def check_environment(run: Run, fit: Fit, but: Container[str] = ()) -> None:
-    """Refuses another dataset, codec or environment than that with which the run in `run.path` was begun."""
+    """Raises an `Error` unless dataset and environment are those with which the run in `run.path` was begun."""
     assert run.path is not None
     run.check_dataset(run.data)
     now = _environment(run, fit)
     problems = folder.read(run.path / folder.ENVIRONMENT, lambda data: changes(json.loads(data), now, but))
     if problems:
         raise Error(
-            f"{run.path} was begun in another environment, in which it would come to another result\n"
-            "Go on in that one (the number of devices is --devices), or train anew in another folder:",
+            f"{run.path} was begun in another environment, so that its result could change here\n"
+            "Resume it in that environment (--devices sets the number of devices), or train in another folder:",
             problems=problems,
             exit_code=4,
         )
 
 
 def _resume(run):
-    """Where an interrupted run goes on: at its last checkpoint, with the rows that were written before it."""
+    """Reads the last checkpoint of an interrupted run, and the rows that were written before it."""
     last = checkpoint.newest(run.path)
     if last is None:
         folder.write_rows(run.path, [])
@@ -195,7 +194,7 @@ def _resume(run):
 
 
 def _outcomes(chunks: Iterable[tuple[TrainState, Progress]]) -> Iterator[list[Outcome]]:
-    """The chunks of one run, as `train_side_by_side` yields those of several."""
+    """The chunks of one run, in the form in which `train_side_by_side` yields those of several."""
     try:
         for chunk in chunks:
             yield [chunk]
@@ -210,7 +209,7 @@ def _record(
     checkpoint_seconds: float,
     show: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> None:
-    """Trains runs to the end, or to where they are interrupted. A single run that diverges raises `Diverged`."""
+    """Trains runs until they end or are interrupted. If a single run diverges, raises `Diverged`."""
     recorders = [Recorder(run, fit, checkpoint_seconds) for run in runs]
     in_folders = all(run.path is not None for run in runs)
     where = f"{runs[0].path}" if len(runs) == 1 else f"the folders of {len(runs)} runs"
@@ -219,10 +218,10 @@ def _record(
             ended = [recorder.take(outcome) for recorder, outcome in zip(recorders, each, strict=True)]
             if (exit_code := interrupted()) and not all(run.finished or run.diverged for run in runs):
                 for recorder in recorders:
-                    recorder.save()  # before anything is printed, which may fail
+                    recorder.save()  # before printing, which may fail
                 leave(
                     f"interrupted at update {recorders[0].update:,}, and saved in {where}\n"
-                    "The same experiment in the same folder goes on from there",
+                    "The same experiment in the same folder resumes from there",
                     exit_code,
                 )
             for run, has_ended in zip(runs, ended, strict=True):
@@ -230,14 +229,14 @@ def _record(
                     show(run.metrics[-1])
         for recorder in recorders:
             recorder.finish()
-        if exit_code := interrupted():  # too late for these runs, but not for what may follow them
+        if exit_code := interrupted():  # these runs are complete, but no other run may follow
             leave(f"interrupted at the end of training; the result is saved in {where}", exit_code)
     if len(runs) == 1 and recorders[0].fault:
         raise recorders[0].fault
 
 
 class Recorder:
-    """Keeps the rows of a run that is trained, its checkpoints where it has a folder, and its parameters."""
+    """Records a run during training: its rows, its parameters and, if it has a folder, its checkpoints."""
 
     def __init__(self, run: Run, fit: Fit, checkpoint_seconds: float):
         self.run, self.fit, self.checkpoint_seconds = run, fit, checkpoint_seconds
@@ -252,7 +251,7 @@ class Recorder:
         return 0 if self.last is None else int(self.last[0].update)
 
     def take(self, outcome: Outcome) -> bool:
-        """Takes what a chunk of training came to. Returns whether it ended an epoch."""
+        """Takes the outcome of a chunk of training. Returns whether it ended an epoch."""
         run = self.run
         if outcome is None:
             return False
@@ -277,9 +276,9 @@ class Recorder:
         self.saved = time.monotonic()
 
     def _keep_last_good(self, fault: Diverged) -> Diverged:
-        """The error again, with the run as it was before the update that diverged, which is written down.
+        """Saves the run as it was before the update that diverged, and returns the error with this run.
 
-        The parameters are written last, since a folder with parameters counts as ended: without them the run goes on
+        The parameters are written last, since a folder with parameters counts as ended: without them the run resumes
         from its checkpoint, and diverges again.
         """
         run = self.run
@@ -291,7 +290,7 @@ class Recorder:
         return Diverged(f"{fault}\nThe parameters before it are in {run.path / folder.PARAMS}", fault.state, run)
 
     def finish(self) -> None:
-        """Writes what is known after training: the parameters first, since all else can be made again from them."""
+        """Writes the results of training. The parameters come first, since all other files can be made from them."""
         if self.run.path is None or self.bound is None or self.run.diverged:
             return
         with disk_errors(self.run.path):
@@ -302,7 +301,7 @@ class Recorder:
 
 
 def complete(run: Run) -> None:
-    """Makes what a kill has left out of the folder of a finished run, and removes its checkpoints."""
+    """Writes the files that a finished run lacks after a kill, and removes its checkpoints."""
     assert run.path is not None
     has_all = (run.path / folder.HISTORY).exists() or not run.experiment.fit().has_curve
     has_all &= (run.path / folder.SAMPLES).exists() or not isinstance(run.codec, TextCodec)
@@ -315,7 +314,7 @@ def complete(run: Run) -> None:
 
 
 def _write_views(run):
-    """Writes what is only for looking at. What cannot be made is said in its place, and ends nothing."""
+    """Writes samples and learning curve. If sampling fails, the file of the samples holds the reason."""
     if isinstance(run.codec, TextCodec):
         try:
             text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())

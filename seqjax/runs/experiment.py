@@ -1,4 +1,4 @@
-"""`Experiment`: what is learned, by what, and how; and its config, the text that says so."""
+"""`Experiment`: dataset, model and training of a run, and the config that describes them."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ def _default(kind: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(Scalars):
-    """What is learned, by what, and how, with one seed. What does not change the result is an argument of `run`.
+    """The dataset, the model and the training of a run. Options that do not change the result are arguments of `run`.
 
     Raises:
         Error: values of the wrong type or out of range, all at once.
@@ -37,18 +37,18 @@ class Experiment(Scalars):
     kind = "experiment"
 
     dataset: Dataset = _default("dataset")
-    """Where the data comes from."""
+    """The dataset."""
     tokenizer: Tokenizer | None = None
-    """What a model reads of the data; None: the characters of a text, a series as it is."""
+    """Converts the data to inputs of the model. None: a text becomes characters, a series stays as it is."""
     sampler: Sampler | None = None
-    """Which windows make an epoch. None: the default one; it stays None for a count-based model, as do `gradient` and
-    `optimizer`."""
+    """Chooses the windows of an epoch. None: the default one; it stays None for a count-based model, as do `gradient`
+    and `optimizer`."""
     model: Model = _default("model")
-    """What is trained, or counted."""
+    """The model that is trained, or counted."""
     gradient: Gradient | None = None
-    """How the gradient goes back through time; None: the default one."""
+    """The gradient strategy; None: the default one."""
     optimizer: Optimizer | None = None
-    """What an update does with the gradient; None: the default one."""
+    """Turns the gradient into an update; None: the default one."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -60,7 +60,7 @@ class Experiment(Scalars):
                 object.__setattr__(self, kind, create_default(kind, self.dataset))
 
     def _leave_out_training(self):
-        """Sets to None what a count-based model does not use; an error where it was given."""
+        """Sets to None what a count-based model does not use; an error if it was given."""
         given = [kind for kind in TRAINING if getattr(self, kind) not in (None, create_default(kind, self.dataset))]
         if self.epochs not in (1, type(self).epochs):
             given.append("epochs")
@@ -77,7 +77,7 @@ class Experiment(Scalars):
         """How the model is trained.
 
         Args:
-            devices: how many the rows of a batch are sharded over; None: all, or the most that divide the batch.
+            devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
 
         Raises:
             Error: the model is count-based.
@@ -105,22 +105,22 @@ class Experiment(Scalars):
         progress: bool = False,
         checkpoint_seconds: float = 30.0,
     ) -> Any:
-        """Trains, and returns the `Run`. Goes on with an interrupted run of the same experiment, opens a finished one.
+        """Trains, and returns the `Run`. Resumes an interrupted run of the same experiment, and opens a finished one.
 
-        Ctrl-C and SIGTERM save the state, where there is a folder, and then raise `KeyboardInterrupt` and
-        `SystemExit`, so that the program ends with 130 or 143.
+        With a folder, Ctrl-C and SIGTERM save the state, and then raise `KeyboardInterrupt` and `SystemExit`, so that
+        the program ends with exit code 130 or 143.
 
         Args:
-            path: folder to keep the run in; None: in memory, nothing is written.
-            devices: how many to shard each batch over; None: all, or the most that divide the batch.
-            progress: whether to print what happens.
-            checkpoint_seconds: time from one checkpoint to the next, at least.
+            path: the folder of the run; None: the run stays in memory, and nothing is written.
+            devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
+            progress: whether to print the progress.
+            checkpoint_seconds: least time from one checkpoint to the next, in seconds.
 
         Raises:
-            Error: a folder that holds another experiment, or that is in use (exit code 5); training that diverges (3);
-                a damaged file, or another environment than that in which a run was begun (4).
+            Error: the folder holds another experiment, or is in use (exit code 5); training diverges (3); a file is
+                damaged, or the run was begun in another environment (4).
         """
-        # Imported here, since what carries an experiment out makes a Run, which holds its Experiment.
+        # Imported here, since `execute` imports `Run`, which imports this module.
         from seqjax.runs.execute import execute
 
         return execute(self, None if path is None else Path(path), devices, progress, checkpoint_seconds)
@@ -128,7 +128,7 @@ class Experiment(Scalars):
     def to_toml(self) -> str:
         """The config: the scalars, then a table for each plugin, with full ids and all fields.
 
-        Data in memory are named by their hash; `Run.open` finds them in the folder of a run.
+        Data in memory are written as their hash; `Run.open` reads them from the folder of the run.
 
         Raises:
             Error: a plugin that is not registered.
@@ -137,18 +137,18 @@ class Experiment(Scalars):
 
     @classmethod
     def from_toml(cls, text: str) -> "Experiment":
-        """The experiment whose `to_toml` gave `text`; what is left out is at its default."""
+        """The experiment of a config; fields that it leaves out are at their defaults."""
         return cls(**resolve(config.from_toml(text)))
 
 
 def config_bytes(experiment: Experiment) -> bytes:
-    """The config file of a run; an `Error` where UTF-8 lacks one of its symbols."""
+    """The config file of a run; an `Error` if UTF-8 cannot encode it."""
     text = experiment.to_toml()
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as fault:
         line = text[: fault.end].rpartition("\n")[2]
-        raise Error(f"the config cannot be kept in a file, which is UTF-8: {line!a}…; give it another name") from fault
+        raise Error(f"the config cannot be saved as UTF-8: {line!a}…; choose another name") from fault
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -159,8 +159,8 @@ def read_experiment(path: Path) -> Experiment:
     if missing:
         loads = " ".join(f"--load {file}" for file in missing)
         raise Error(
-            f"{path} needs local plugins that are not loaded; it keeps a copy of their files\n"
-            f"Read them, since loading runs them, and then add: {loads}"
+            f"{path} needs local plugins that are not loaded; it keeps copies of their files\n"
+            f"Loading a file runs it, so read them first, and then add: {loads}"
         )
     kept = folder.read(path / folder.CONFIG, lambda data: config.from_toml(data.decode("utf-8")))
     try:
@@ -170,12 +170,12 @@ def read_experiment(path: Path) -> Experiment:
 
 
 def differences(kept: Experiment, asked: Experiment, varied: Iterable[str] = ()) -> list[str]:
-    """What differs between two experiments, a line each.
+    """The differences between two experiments, one line each.
 
     Args:
         kept: one experiment.
         asked: the other one.
-        varied: fields to leave out, such as `model.hidden`.
+        varied: fields that are left out, such as `model.hidden`.
     """
     default = config.create("tokenizer", DEFAULT_TOKENIZER)
     if {kept.tokenizer, asked.tokenizer} == {None, default}:

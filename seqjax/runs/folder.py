@@ -1,4 +1,4 @@
-"""The folder of a run: the names of its files, and how each of them is written and read."""
+"""The folder of a run: the names of its files, and functions that write and read them."""
 
 import contextlib
 import fcntl
@@ -26,17 +26,17 @@ CONFIG, ENVIRONMENT, METRICS, CODEC = "config.toml", "environment.json", "metric
 PARAMS, SAMPLES, HISTORY, PLUGINS = "params.safetensors", "samples.txt", "history.png", "plugins"
 DATA, CHECKPOINTS, LOCK, DIVERGED = "data.safetensors", "checkpoints", ".lock", "diverged.txt"
 FIRST = (LOCK, ENVIRONMENT, CODEC, METRICS, PLUGINS, DATA, CONFIG)
-"""What a run has before training; its config is written last."""
+"""The files that are written before training; the config is the last one."""
 BOUND = (CONFIG, CODEC)
 """The files whose hashes are kept in each checkpoint and beside the parameters."""
 
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Makes a folder, and keeps it from other processes; the kernel releases it when this one ends.
+    """Makes and locks a folder; the kernel releases the lock when this process ends.
 
     Raises:
-        Error: exit code 5: another process has it.
+        Error: exit code 5: another process has locked it.
     """
     with contextlib.ExitStack() as stack:
         with disk_errors(path):
@@ -55,14 +55,14 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def remove_parts(path: Path) -> None:
-    """Removes the files that a kill has left half written. Only who holds the lock may do so."""
+    """Removes incomplete files that a kill has left. The caller must hold the lock."""
     with disk_errors(path):
         for part in path.glob(f"*{PART}"):
             part.unlink()
 
 
 def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
-    """What `parse` makes of a file of a saved run.
+    """Reads a file of a saved run, and returns the result of `parse`.
 
     Raises:
         Error: exit code 4: the file is missing or damaged.
@@ -74,7 +74,7 @@ def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, safetensors.SafetensorError) as fault:
         if isinstance(fault, Error) and fault.exit_code == 4:
             raise
-        raise Error(f"{path}: missing, damaged or of another installation: {fault!r}", exit_code=4) from fault
+        raise Error(f"{path}: missing, damaged or written by another installation: {fault!r}", exit_code=4) from fault
 
 
 def binding(path: Path) -> dict[str, str]:
@@ -83,19 +83,19 @@ def binding(path: Path) -> dict[str, str]:
 
 
 def check_binding(path: Path, kept: Any, of: str) -> None:
-    """An error with exit code 4 unless the files of a run are those with which a state was trained.
+    """Raises an `Error` with exit code 4 unless the files of a run are those with which a state was trained.
 
     Args:
         path: the folder of the run.
-        kept: the hashes that the state has.
-        of: the state, such as "params.safetensors".
+        kept: the hashes that are saved with the state.
+        of: the name of the state, such as "params.safetensors".
     """
     now = binding(path)
     changed = [name for name in BOUND if not isinstance(kept, dict) or kept.get(name) != now[name]]
     if changed:
         raise Error(
-            f"{path}: {', '.join(changed)} changed since {of} was written, or {of} is of another run\n"
-            "Nothing was changed. Bring the files back as they were, or train in another folder",
+            f"{path}: {', '.join(changed)} changed since {of} was written, or {of} belongs to another run\n"
+            "No file was touched. Restore the old files, or train in another folder",
             exit_code=4,
         )
 
@@ -110,7 +110,7 @@ def write_params(path: Path, params: Params, bound: dict[str, str]) -> None:
 
 
 def read_params(path: Path, like: Params | None) -> Params:
-    """The parameters of the run in a folder, in the structure of `like`; None: as the file has them."""
+    """The parameters of the run in a folder, in the structure of `like`; None: as a nested dict."""
 
     def parse(data):
         arrays, header = load_arrays(data)
@@ -123,7 +123,7 @@ def read_params(path: Path, like: Params | None) -> Params:
 
 
 def write_data(path: Path, data: Data) -> None:
-    """Writes data that were given as an object, as a file of the run."""
+    """Writes data that were given in memory to a file of the run."""
     spec = data.spec.to_dict() if isinstance(data, Pairs) and data.spec else None
     names = list(getattr(data, "names", ()))
     header = {"form": type(data).__name__, "source": data.source, "names": names, "spec": spec}
@@ -132,13 +132,13 @@ def write_data(path: Path, data: Data) -> None:
 
 
 def read_data(path: Path, sha256: str) -> Data:
-    """The data in the file of a run, if they have this hash."""
+    """The data in the folder of a run; an `Error` unless they have this hash."""
 
     def parse(file):
         arrays, header = load_arrays(file)
         plain = {name: header[name] for name in ("form", "source", "names", "spec")}
         if header["sha256"] != _text_sha256(json.dumps(plain)):
-            raise ValueError("the hash of its header is another")
+            raise ValueError("its header has another hash")
         bounds = arrays["bounds"]
         found: Data
         if header["form"] == "Text":
@@ -156,7 +156,7 @@ def read_data(path: Path, sha256: str) -> Data:
 
 
 def with_data(kept: config.Config, path: Path) -> config.Config:
-    """The config in a folder with the data that were given as an object, which the folder keeps."""
+    """The config with data that were given in memory, which are read from the folder."""
     table = kept.get("dataset")
     if isinstance(table, dict) and table.get("plugin") == config.IN_MEMORY:
         return kept | {"dataset": read_data(path, str(table.get("sha256")))}
@@ -175,7 +175,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The metrics of a run, a row an epoch from 1 on; a last line that is incomplete is left out, with a warning."""
+    """The metrics of a run, one row per epoch. An incomplete last line is left out, with a warning."""
 
     def parse(data):
         whole, _, torn = data.rpartition(b"\n")
@@ -191,7 +191,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _line(row):
-    """JSON, in which what is not finite is null."""
+    """A line of JSON, in which numbers that are not finite are null."""
     plain = {key: value if math.isfinite(value) else None for key, value in row.items()}
     return json.dumps(plain, allow_nan=False) + "\n"
 

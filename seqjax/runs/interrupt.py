@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run trains: the step under way is finished and saved, then the program ends."""
+"""Ctrl-C and SIGTERM during training: the current step is finished and saved, then the program ends."""
 
 import contextlib
 import os
@@ -10,10 +10,10 @@ from typing import NoReturn
 
 
 def leave(message: str, exit_code: int) -> NoReturn:
-    """Raises what ends any program with this exit code.
+    """Raises the exception that ends a program with this exit code.
 
-    After Ctrl-C, 130, that is a `KeyboardInterrupt` with the message, which Python or the command line prints; else a
-    `SystemExit`, of which they print nothing, so that the message is printed here.
+    For Ctrl-C, 130, it is a `KeyboardInterrupt` with the message, which Python or the command line prints. Otherwise it
+    is a `SystemExit`, whose message they do not print, so that it is printed here.
     """
     if exit_code == 128 + signal.SIGINT:
         raise KeyboardInterrupt(message)
@@ -24,13 +24,13 @@ def leave(message: str, exit_code: int) -> NoReturn:
 
 @contextlib.contextmanager
 def noticed() -> Iterator[Callable[[], int | None]]:
-    """Within, the first signal is only noted, and the second one ends the program at once.
+    """A context in which the first signal is only noted, and the second one ends the program at once.
 
-    Signals are the main thread's; in any other they act as without it. So does one that is ignored, as Ctrl-C is in a
-    background job.
+    Only the main thread can handle signals; in any other thread the context does nothing. A signal that is ignored
+    stays ignored, such as Ctrl-C in a background job.
 
-    Returns:
-        A function that gives the exit code for the signal that has come, None before one has.
+    Yields:
+        A function that returns the exit code for the signal that has arrived, or None before one has.
     """
     codes: list[int] = []
 
@@ -38,8 +38,8 @@ def noticed() -> Iterator[Callable[[], int | None]]:
         if codes:
             os._exit(128 + number)
         codes.append(128 + number)
-        with contextlib.suppress(OSError):  # where Ctrl-C ended the reader of a pipe too
-            print("finishing this step and saving; once more leaves at once", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # Ctrl-C may have ended the reader of a pipe too
+            print("finishing this step and saving; a second signal ends at once", file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None

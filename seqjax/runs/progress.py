@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a live line on a terminal, else a plain line every few seconds."""
+"""Prints the progress of a run: a live line on a terminal, otherwise a plain line every few seconds."""
 
 import math
 import sys
@@ -24,7 +24,7 @@ EVERY = 5.0
 
 
 class Display:
-    """Prints the progress of a run, as a context manager; `show` False prints nothing."""
+    """A context manager that prints the progress of a run; with `show` False it prints nothing."""
 
     def __init__(self, run: Run, show: bool, fit: Fit):
         self.run, self.show, self.fit = run, show, fit
@@ -53,7 +53,7 @@ class Display:
         self.live.stop()
 
     def row(self, row: dict[str, Any]) -> None:
-        """Shows the row of an epoch: the first and the last for good, those between as they come."""
+        """Shows the row of an epoch. On a terminal only the first and the last row stay."""
         if not self.show:
             return
         self.began += row["compile_seconds"]  # compiling says nothing about the time left
@@ -95,7 +95,7 @@ class Display:
 
 
 def device_line(fit: Fit) -> str:
-    """The device, how a batch is spread over several, the version of jax, the precision."""
+    """The device, how a batch is spread over several devices, the version of jax, and the precision."""
     found = jax.devices()
     cores = f"{num_cores()} cores" if jax.default_backend() == "cpu" else found[0].device_kind
     share = fit.device_share(len(found))

@@ -1,4 +1,4 @@
-"""`Run`: an experiment that was carried out, and what its model is used for."""
+"""`Run`: a trained experiment, with methods that evaluate and use its model."""
 
 import dataclasses
 import functools
@@ -40,22 +40,22 @@ COLUMNS = (
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Run:
-    """An experiment and what came of it."""
+    """An experiment with its parameters and metrics."""
 
     experiment: Experiment
-    """What was asked for."""
+    """The experiment."""
     codec: Codec | None
-    """Between the data and what the model reads; None: it reads them as they are."""
+    """Converts between data and inputs of the model; None: the model reads the data as they are."""
     spec: Spec
-    """What the model reads and gives."""
+    """The inputs and targets of the model."""
     params: Params = None
     """The trained parameters."""
     metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """One row an epoch: epoch, update, tokens, seconds, compile_seconds, train_loss, heldout_loss,
+    """One row per epoch: epoch, update, tokens, seconds, compile_seconds, train_loss, heldout_loss,
     [train_perplexity, heldout_perplexity,] grad_norm, learning_rate, tokens_per_second. Losses are means over
     targets, in nats for tokens; tokens and seconds count from the start, without compiling and evaluating."""
     path: Path | None = None
-    """Its folder, if it has one."""
+    """The folder of the run, if it has one."""
     diverged: bool = False
     """Whether training ended early because a loss or gradient was not finite."""
     _prepared: Prepared | None = None
@@ -65,8 +65,8 @@ class Run:
         """The run kept in a folder.
 
         Raises:
-            Error: no run there, or one without parameters; a local plugin that has to be loaded first; a damaged file
-                (exit code 4).
+            Error: the folder holds no run, or one without parameters; a local plugin must be loaded first; a file is
+                damaged (exit code 4).
         """
         path = Path(path)
         experiment = read_experiment(path)
@@ -84,15 +84,15 @@ class Run:
             run.params = folder.read_params(path, like)
             if not (run.finished or run.diverged):
                 raise Error(
-                    f"{path / folder.METRICS}: it has rows of {len(run.metrics)} epochs, though training is complete "
+                    f"{path / folder.METRICS}: it has rows of {len(run.metrics)} epochs, but training ends "
                     f"after {experiment.epochs}\n"
-                    f"The parameters are safe in {folder.PARAMS}. Bring the file back, or use another folder",
+                    f"The parameters are safe in {folder.PARAMS}. Restore the file, or use another folder",
                     exit_code=4,
                 )
             return run
         last = checkpoint.newest(path)
         if last is None:
-            raise Error(f"{path} is unfinished: it has no parameters yet; the command that began it goes on with it")
+            raise Error(f"{path} is unfinished: it has no parameters yet; the command that began it resumes it")
         run.params = last.params(like)
         run.metrics = run.metrics[: last.progress.epochs_done]
         return run
@@ -120,7 +120,7 @@ class Run:
 
     @property
     def prepared(self) -> Prepared:
-        """The dataset made ready: source, codec and streams.
+        """The prepared dataset: source, codec and streams.
 
         Raises:
             Error: exit code 4: the dataset is no longer the one that the run was trained on.
@@ -137,24 +137,24 @@ class Run:
 
     @functools.cached_property
     def dataset_sha256(self) -> str:
-        """The hash of the dataset that it was trained on."""
+        """The hash of the dataset that the run was trained on."""
         if self.path is None:
             return self.data.sha256
         return folder.read(self.path / folder.ENVIRONMENT, lambda data: json.loads(data)["dataset_sha256"])
 
     def check_dataset(self, source: Data) -> None:
-        """An error with exit code 4 unless this is the dataset that the run was trained on."""
+        """Raises an `Error` with exit code 4 unless this is the dataset that the run was trained on."""
         if self.path is not None and source.sha256 != self.dataset_sha256:
             raise Error(
                 f"{self.path}: its dataset has changed; its sha256 was {self.dataset_sha256}\n"
-                "Bring back the old one, or train in another folder",
+                "Restore the old dataset, or train in another folder",
                 exit_code=4,
             )
 
     def metric(self, name: str) -> np.ndarray:
         """One column of the metrics, float64[epochs]."""
         if not self.metrics:
-            raise Error("this run has no metrics: it did not come to the end of its first epoch")
+            raise Error("this run has no metrics: it did not finish its first epoch")
         check_metric(name, self.metrics[0])
         return np.array([row[name] for row in self.metrics], np.float64)
 
@@ -165,12 +165,12 @@ class Run:
         error in the units that the model reads.
 
         Args:
-            data: `"train"`, `"heldout"`, `"rest"` (what follows the held-out part), or data of your own, of the kind
-                that the run was trained on.
+            data: `"train"`, `"heldout"`, `"rest"` (what follows the held-out part), or other data of the kind that
+                the run was trained on.
 
         Returns:
             `loss`, `tokens`, and for tokens `perplexity`. For a text that the codec gives back exactly also
-            `bits_per_character`, over all characters but those of each document's first token, which nothing predicts.
+            `bits_per_character`, over all characters but those of each document's first token, which is not predicted.
         """
         e = self.experiment
         if isinstance(data, str):
@@ -190,12 +190,12 @@ class Run:
         return row
 
     def windows(self, count: int | None, at: str, params: Params) -> tuple[Params, WindowSequence]:
-        """Parameters, and the first windows of the first epoch: what `measure` takes of a run.
+        """The parameters and the first windows of the first epoch, as `measure` takes them.
 
         Args:
-            count: how many windows; None: 3, or as many as there are.
+            count: the number of windows; None: 3, or all if there are fewer.
             at: `"init"`: the parameters before the first update; `"end"`: those of the run.
-            params: other parameters; None: as `at` says.
+            params: other parameters; None: those of `at`.
 
         Raises:
             Error: the model is count-based; parameters of another structure; an epoch has fewer windows.
@@ -218,17 +218,18 @@ class Run:
         return params, WindowSequence(jax.vmap(lambda _: problem.init_state(params))(rows_B), batches)
 
     def rows(self, num_rows: int, num_steps: int) -> dict[str, Any]:
-        """Rows from all over the training part, each from the initial state.
+        """Rows that are spread over the training part, each from the initial state.
 
         Args:
-            num_rows: how many, side by side.
-            num_steps: of each, inside one document.
+            num_rows: the number of rows, B.
+            num_steps: the number of steps of each row, T, which lie in one document.
 
         Returns:
-            What `lags`, `value_and_grad` and `measure` take: `state`, leaves [B, ...]; `xs`, (inputs, targets), leaves
-            [T, B, ...]; `weights`, float[T, B], equal for all targets that count in training, which sum to 1.
+            The arguments that `lags`, `value_and_grad` and `measure` take: `state`, leaves [B, ...]; `xs`, (inputs,
+            targets), leaves [T, B, ...]; `weights`, float[T, B], which are equal for all targets that are scored in
+            training, and sum to 1.
         """
-        self.experiment.setup()  # an error where the model has no gradient
+        self.experiment.setup()  # an error if the model has no gradient
         batch = spread_rows(self.prepared.streams["train"], num_rows, num_steps, self.problem.warmup)
         state = jax.vmap(lambda _: self.problem.init_state(self.params))(np.arange(num_rows))
         return {"state": state, "xs": batch.xs, "weights": batch.weights}
@@ -244,16 +245,17 @@ class Run:
         seed: int = 0,
         unknown: bool = False,
     ) -> Any:
-        """The prompt and its continuation by `length` tokens; of a list of prompts a list.
+        """The prompt, continued by `length` tokens; for a list of prompts, a list.
 
         Args:
-            prompt: how the text begins; or several such texts.
-            length: number of tokens to add.
-            temperature: 0 chooses the likeliest token; else token i with probability ∝ p_i^(1/temperature).
-            top_k: choose only among the k likeliest.
-            top_p: choose only among the fewest likeliest tokens whose probabilities sum to at least p.
-            seed: of the choice: the same arguments give the same text.
-            unknown: whether `<unk>` may be chosen, and stand for what a prompt has and the vocabulary lacks.
+            prompt: the beginning of the text, or a list of them.
+            length: the number of tokens to add.
+            temperature: 0 chooses the likeliest token. Otherwise token i is drawn with a probability
+                ∝ p_i^(1/temperature).
+            top_k: draws from the k likeliest tokens only.
+            top_p: draws from the fewest likeliest tokens whose probabilities sum to at least p.
+            seed: the seed of the draws; equal arguments give equal texts.
+            unknown: whether `<unk>` may be chosen, and whether unknown tokens of a prompt are read as `<unk>`.
         """
         several = isinstance(prompt, Iterable) and not isinstance(prompt, str)
         texts = [
@@ -286,7 +288,7 @@ class Run:
         return self.codec
 
     def predict(self, x: Any, ahead: int = 1) -> np.ndarray:
-        """What the model predicts for new data, which it reads from the initial state.
+        """Predictions of the model for new data, which it reads from the initial state.
 
         Args:
             x: for a run on a series: a `Series`, float[n, dim] or float[n]. For a run on pairs: inputs like those that
@@ -296,12 +298,12 @@ class Run:
 
         Returns:
             For a run on a series: float[n, dim], in the units of the series. Entry t is the prediction of x[t] from
-            x[0], ..., x[t - ahead]. The model reads those, and then its own predictions. The first `ahead` entries, and
-            those for which the model lacks context, are NaN.
+            x[0], ..., x[t - ahead]. The model reads those, and then its own predictions. The first
+            ahead + model.warmup entries are NaN.
 
             For a run on pairs: float[n, width]. Entry t is the output of the model after it read input t, which is the
-            prediction of target t. If targets are tokens, it holds the logits. Entries for which the model lacks
-            context are NaN.
+            prediction of target t. If targets are tokens, it holds the logits. The first model.warmup entries
+            of each document are NaN.
 
         Raises:
             Error: the run was trained on text; the model cannot read `x`; `ahead` is not a whole number, at least 1, or
@@ -367,7 +369,7 @@ class Run:
 
     @functools.cached_property
     def samples(self) -> dict[str, str]:
-        """Two continuations of the first characters of the training part, by how they were chosen; of text only."""
+        """Two continuations of the first tokens of the training part, by method of choice; empty without a text."""
         if not isinstance(self.codec, TextCodec):
             return {}
         prompt = self.codec.decode(self.prepared.streams["train"].inputs[:12])
@@ -380,7 +382,7 @@ class Run:
 
 
 def check_metric(name: str, known: Iterable[str]) -> None:
-    """An error if there is no column of this name."""
+    """Raises an `Error` if there is no column of this name."""
     if name not in known:
         raise Error(f"unknown metric {name!r}{nearest(name, known)}; there are {', '.join(known)}")
 

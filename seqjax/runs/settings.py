@@ -1,7 +1,7 @@
-"""The settings of an experiment, as a configuration gives them, and their defaults. Imports no jax.
+"""Checks the config of an experiment, and adds the defaults. Imports no jax.
 
-A configuration has the experiment's scalars at the top and a table for each kind of plugin. All faults of all tables
-are reported at once. Nothing is imported for a table that only names its plugin until all names are known to be good.
+A config has the experiment's scalars at the top and a table for each kind of plugin. All faults of all tables are
+reported at once. A plugin whose table has no fields is imported only after all names were found.
 """
 
 from collections.abc import Mapping
@@ -25,22 +25,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """The plugins of an experiment that names no others."""
 
 TRAINING = ("sampler", "gradient", "optimizer")
-"""The kinds that only a model which is trained needs; a count-based one has none of them."""
+"""The kinds of plugin that only trained models need; a count-based model has none of them."""
 
 TEXT_FILE = "seqjax/text-file"
-"""The dataset that reads a text file which is named on the command line alone."""
+"""The dataset of `seqjax evaluate --text`, which reads a text file."""
 
 
 def default_table(kind: str, dataset: Any) -> dict[str, Any]:
-    """The table of this kind in an experiment on this dataset that names no other plugin.
+    """The default table of a kind of plugin, for an experiment on this dataset.
 
-    It is that of `DEFAULTS`, except for the sampler of a short dataset, which has the dataset's `sampler_fields`.
+    It is that of `DEFAULTS`, in which the dataset's `sampler_fields` replace fields of the sampler.
     """
     return {**DEFAULTS[kind], **dataset.sampler_fields} if kind == "sampler" else DEFAULTS[kind]
 
 
 def create_default(kind: str, dataset: Any = None) -> Any:
-    """The plugin of this kind in an experiment on this dataset that names no other."""
+    """The default plugin of a kind, for an experiment on this dataset."""
     fields = dict(default_table(kind, dataset))
     return create(kind, fields.pop("plugin"), **fields)
 
@@ -50,11 +50,11 @@ class Scalars(Plugin):
     """The fields of an `Experiment` that are not plugins."""
 
     train: Annotated[int, Interval(ge=2)] | Annotated[float, Interval(gt=0, le=1)] = 0.9
-    """The first part of the dataset: characters or time steps if an int, a share if a float."""
+    """The training part, which comes first in the dataset: characters or time steps if an int, a share if a float."""
     heldout: Annotated[int, Interval(ge=0)] | Annotated[float, Interval(ge=0, lt=1)] = 0.1
-    """The part after it, which is evaluated and never trained on; 0: none."""
+    """The held-out part after it, which is evaluated and never trained on; 0: none."""
     epochs: Annotated[int, Interval(ge=1)] = 20
-    """How often the sampler goes through the training part; 1 for a count-based model."""
+    """The number of passes through the training part; 1 for a count-based model."""
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
     """Seed of the parameters, of the sampler and of the gradient strategy."""
     evaluate_every: Annotated[int, Interval(ge=1)] = 1
@@ -62,14 +62,13 @@ class Scalars(Plugin):
 
 
 def resolve(config: Config) -> Config:
-    """The fields of an `Experiment` from a configuration laid over `DEFAULTS`.
+    """The fields of an `Experiment` from a config, with the defaults of `DEFAULTS`.
 
-    Kinds in `TRAINING` that the configuration does not name are left to the experiment, which knows whether its model
-    is trained. Where a name is wrong, nothing is imported unless other plugins are given fields, since those may be
-    wrong, too.
+    Kinds in `TRAINING` that the config does not name are left to the experiment, which knows whether its model is
+    trained. If a name is wrong, plugins are imported only to check fields that the config gives.
 
     Raises:
-        Error: whatever is wrong with it, all at once.
+        Error: all faults of the config at once.
     """
     merged, problems = overlay(DEFAULTS, config), []
     known = fields_of(Scalars)
@@ -94,5 +93,5 @@ def resolve(config: Config) -> Config:
             except Error as fault:
                 problems += located(f"[{kind}]", fault)
     if problems:
-        raise Error("the configuration is not valid:", problems=problems)
+        raise Error("the config is not valid:", problems=problems)
     return fields

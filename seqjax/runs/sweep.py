@@ -33,25 +33,25 @@ from seqjax.training.fit import GradientDescent
 from seqjax.training.loop import Diverged
 
 INDEX = "sweep.json"
-"""The file of a sweep's folder that says which run lies where."""
+"""The file in the folder of a sweep that lists the folders of its runs."""
 
 RESAMPLES = 10_000
-"""Bootstrap samples behind an interval."""
+"""The number of bootstrap samples of an interval."""
 
 
 class IndexEntry(NamedTuple):
-    """Where a run of a sweep belongs: its variant, which is all of its name but the seed, and its folder."""
+    """The variant of a run in a sweep, which is its name without the seed, and its folder."""
 
     variant: str
     folder: str
 
 
 class Runs(Mapping[str, Run]):
-    """Runs by name, such as `"full, seed=0"`: the variant, then the seed. What `sweep` returns.
+    """Runs by name, as `sweep` returns them. A name has the variant, then the seed: `"full, seed=0"`.
 
     Args:
-        runs: by name.
-        variants: the variant of each name: runs of one variant differ in the seed alone; "" stands for "all".
+        runs: the runs by name.
+        variants: the variant of each name. Runs of one variant differ only in the seed. "" stands for "all".
 
     Raises:
         Error: a run without a variant; runs of one variant that differ in more than the seed, such as in their dataset
@@ -60,7 +60,7 @@ class Runs(Mapping[str, Run]):
 
     def __init__(self, runs: Mapping[str, Run], variants: Mapping[str, str]):
         if missing := [name for name in runs if name not in variants]:
-            raise Error(f"Runs: these have no variant: {', '.join(missing)}; give each one: its name without the seed")
+            raise Error(f"Runs: these have no variant: {', '.join(missing)}; give each its name without the seed")
         self._runs = dict(runs)
         self._variants = {name: variant or "all" for name, variant in variants.items()}
         for variant, group in self.variants.items():
@@ -69,10 +69,10 @@ class Runs(Mapping[str, Run]):
 
     @classmethod
     def open(cls, *paths: str | Path) -> "Runs":
-        """The runs in these folders: of single runs, whose names tell what differs between them, or of a sweep.
+        """The runs in the folder of a sweep, or in folders of single runs, whose variants name the fields that differ.
 
         Raises:
-            Error: a folder that holds neither.
+            Error: a folder holds neither.
         """
         if len(paths) == 1 and (Path(paths[0]) / INDEX).is_file():
             return cls._open_sweep(Path(paths[0]))
@@ -89,7 +89,7 @@ class Runs(Mapping[str, Run]):
         index = read_index(path)
         missing = [name for name, entry in index.items() if not (path / entry.folder / folder.CONFIG).is_file()]
         if missing:
-            raise Error(f"{path} is unfinished: it has no run {missing[0]!r} yet; the command that began it goes on")
+            raise Error(f"{path} is unfinished: it has no run {missing[0]!r} yet; the command that began it resumes it")
         runs = {name: Run.open(path / entry.folder) for name, entry in index.items()}
         return cls(runs, {name: entry.variant for name, entry in index.items()})
 
@@ -111,22 +111,22 @@ class Runs(Mapping[str, Run]):
 
     @property
     def variants(self) -> dict[str, list[Run]]:
-        """The runs of each variant, which differ in the seed alone."""
+        """The runs of each variant, which differ only in the seed."""
         found: dict[str, list[Run]] = {}
         for name, run in self._runs.items():
             found.setdefault(self._variants[name], []).append(run)
         return found
 
     def metric(self, name: str) -> np.ndarray:
-        """One column of the metrics of every run, float64[runs, n]; NaN behind the end of a shorter one."""
+        """One column of the metrics of every run, float64[runs, n]; NaN after the end of a shorter run."""
         if not any(run.metrics for run in self._runs.values()):
-            raise Error("these runs have no metrics: none came to the end of its first epoch")
+            raise Error("these runs have no metrics: none finished its first epoch")
         columns = [run.metric(name) if run.metrics else np.zeros(0) for run in self._runs.values()]
         n = max(map(len, columns))
         return np.stack([np.pad(column, (0, n - len(column)), constant_values=math.nan) for column in columns])
 
     def compare(self, metric: str, against: str | None = None) -> Table:
-        """What each variant came to: median, lowest and highest of the last value over its seeds.
+        """A table with a row per variant: median, lowest and highest of the last value over its seeds.
 
         With `against` the table also has the mean difference to that variant, paired by seed, and its 95 % bootstrap
         interval (Efron & Tibshirani 1993, 10,000 resamples of the seeds; with few seeds the interval is too narrow). A
@@ -134,7 +134,7 @@ class Runs(Mapping[str, Run]):
 
         Args:
             metric: a column of the metrics, such as `"heldout_perplexity"`.
-            against: the name of an variant.
+            against: the name of a variant.
 
         Raises:
             Error: unknown metric or variant; two runs of one variant with the same seed.
@@ -160,10 +160,10 @@ class Runs(Mapping[str, Run]):
 
 
 def read_index(path: Path) -> dict[str, IndexEntry]:
-    """Where the runs of a sweep are.
+    """The index of the sweep in a folder.
 
     Raises:
-        Error: a damaged file (exit code 4); a folder that is not inside the sweep's.
+        Error: the file is damaged (exit code 4), or names a folder outside that of the sweep.
     """
     index = folder.read(
         path / INDEX,
@@ -179,24 +179,24 @@ def read_index(path: Path) -> dict[str, IndexEntry]:
 
 
 def check_variant(against: str | None, variants: Iterable[str]) -> None:
-    """An error if there is no variant of this name."""
+    """Raises an `Error` if there is no variant of this name."""
     known = dict.fromkeys(variants)
     if against is not None and against not in known:
         raise Error(f"no variant {against!r}{nearest(against, known)}; there are {', '.join(known)}")
 
 
 def check_alike(variant: str, experiments: Sequence[Experiment]) -> None:
-    """An error where experiments of one variant differ in more than the seed."""
+    """Raises an `Error` if experiments of one variant differ in more than the seed."""
     first, *others = (dataclasses.replace(experiment, seed=0) for experiment in experiments)
     for other in others:
         if problems := differences(first, other):
             raise Error(
-                f"{variant}: its runs differ in more than the seed; compare or sweep them apart:", problems=problems
+                f"{variant}: its runs differ in more than the seed; compare them separately:", problems=problems
             )
 
 
 def _check_environments(variant, runs):
-    """An error where runs of one variant were made on different datasets, or by other code or options."""
+    """Raises an `Error` if runs of one variant differ in their dataset, code or options."""
     if len({run.dataset_sha256 for run in runs}) > 1:
         raise Error(
             f"{variant}: these runs were trained on different datasets: {', '.join(str(run.path) for run in runs)}"
@@ -204,28 +204,28 @@ def _check_environments(variant, runs):
     records = [folder.read(run.path / folder.ENVIRONMENT, lambda data: json.loads(data)) for run in runs]
     for run, record in zip(runs[1:], records[1:], strict=True):
         if problems := changes(records[0], record, MACHINE):
-            text = f"{variant}: {runs[0].path} and {run.path} were made in different environments; compare them apart:"
+            text = f"{variant}: {runs[0].path} and {run.path} have different environments; compare them separately:"
             raise Error(text, problems=problems)
 
 
 def main_metric(runs: Iterable[Run]) -> str:
-    """What a comparison is of where nothing is said: perplexity, or loss, of the held-out part if there is one."""
+    """The default metric: perplexity (or loss) of the held-out part, or of the training part if there is none."""
     rows = [row for run in runs for row in run.metrics]
     part = "heldout" if not rows or any(not math.isnan(row["heldout_loss"]) for row in rows) else "train"
     return f"{part}_perplexity" if any(f"{part}_perplexity" in row for row in rows) else f"{part}_loss"
 
 
 def by_seed(variant: str, runs: Sequence[Run], metric: str) -> dict[int, float]:
-    """The last value of a metric of each run of an variant."""
+    """Seed -> the last value of a metric, for the runs of a variant."""
     values = {run.experiment.seed: last(run, metric) for run in runs}
     if len(values) < len(runs):
         seeds = [run.experiment.seed for run in runs]
-        raise Error(f"{variant}: {len(runs)} runs have the seeds {', '.join(map(str, seeds))}; compare one a seed")
+        raise Error(f"{variant}: {len(runs)} runs have the seeds {', '.join(map(str, seeds))}; compare one per seed")
     return values
 
 
 def last(run: Run, metric: str) -> float:
-    """The last value of a metric that there is; NaN for a run that did not come to its end."""
+    """The last value of a metric that is not NaN; NaN for a run that is not finished."""
     if not run.finished:
         return math.nan
     values = run.metric(metric)
@@ -234,7 +234,7 @@ def last(run: Run, metric: str) -> float:
 
 
 def paired_difference(values: Mapping[int, float], against: Mapping[int, float]) -> list[float]:
-    """Mean of values - against over common seeds, and its 95 % bootstrap interval; NaN where there is too little."""
+    """Mean of values - against over common seeds, and its 95 % bootstrap interval; NaN if there are too few."""
     d = np.array([values[seed] - against[seed] for seed in values if seed in against])
     d = d[~np.isnan(d)]
     if d.size == 0:
@@ -245,7 +245,7 @@ def paired_difference(values: Mapping[int, float], against: Mapping[int, float])
 
 
 def _variant_name(experiment, flat, varied):
-    """What tells one config from the others. Of a plugin that differs, the fields that are not at their defaults."""
+    """The varied fields of a config, as a name. If the plugins of a kind differ, their default fields are left out."""
     words = []
     for key in varied:
         kind, _, field = key.partition(".")
@@ -279,31 +279,31 @@ def sweep(
 ) -> Runs:
     """Runs every combination of the values of some fields.
 
-    Every run is one that could have been made alone. A sweep that was interrupted goes on, and one that is finished is
-    opened. A run that diverges does not end the sweep.
+    Every run equals the one that is made alone. An interrupted sweep is resumed, and a finished one is opened. A run
+    that diverges does not end the sweep.
 
     Args:
-        experiment: what does not vary.
+        experiment: the experiment whose fields are varied.
         axes: field -> values; `"optimizer.learning_rate"` is a field of a plugin. Values in a dict are named variants;
             others are named `field=value`. The name of a run has the seed last: `"full, seed=0"`.
-        out: folder in which each run has its own; None: in memory.
+        out: the folder of the sweep, in which each run has a folder; None: in memory.
         devices: how many to shard each batch over; None: all, or the most that divide the batch.
         progress: whether to print a line a run.
         checkpoint_seconds: time from one checkpoint of a run to the next, at least.
 
     Raises:
-        Error: an unknown field, a value that it does not take, names that are not different, or a folder with runs
-            that differ in more than these fields.
+        Error: an unknown field, an invalid value, two runs of one name, or a folder with runs that differ in more than
+            these fields.
     """
     return run_all(combine(experiment, axes), axes, out, devices, progress, checkpoint_seconds)
 
 
 class Planned(NamedTuple):
-    """A run that is to be made.
+    """A planned run.
 
     Args:
         variant: its name without the seed.
-        experiment: what it carries out.
+        experiment: its experiment.
     """
 
     variant: str
@@ -321,7 +321,7 @@ def run_all(
     """Makes runs that differ in some fields, each in a folder of its own.
 
     Args:
-        planned: by name.
+        planned: the planned runs by name.
         varied: the fields in which they differ.
         out: folder of the sweep; None: in memory.
         devices: how many to shard each batch over; None: all, or the most that divide the batch.
@@ -330,7 +330,7 @@ def run_all(
     """
     counts = Counter(plan.experiment for plan in planned.values())
     if repeated := [name for name, plan in planned.items() if counts[plan.experiment] > 1]:
-        raise Error(f"sweep: these are one experiment: {', '.join(repeated)}")
+        raise Error(f"sweep: these are the same experiment: {', '.join(repeated)}")
     paths = dict.fromkeys(planned) if out is None else _claim(Path(out), planned, varied, devices)
     runs: dict[str, Run] = {}
     if jax.default_backend() != "cpu" and len(jax.devices()) == 1:  # several devices share the rows of one run instead
@@ -348,7 +348,7 @@ def run_all(
 
 
 def _side_by_side(planned, paths, checkpoint_seconds):
-    """The runs that can be trained side by side: new ones that differ in the seed and in optimizer settings alone."""
+    """Trains side by side the new runs that differ only in the seed and in settings of the optimizer."""
     new = {
         name: plan.experiment
         for name, plan in planned.items()
@@ -368,10 +368,10 @@ def _side_by_side(planned, paths, checkpoint_seconds):
 
 
 def varied_floats(experiments: Sequence[Experiment]) -> dict[str, list[float]] | None:
-    """The optimizer's float fields that differ between experiments which differ in nothing else but the seed.
+    """The float fields of the optimizer in which experiments differ, if one compiled call can train them all.
 
-    None where they differ in more, or where the states of their optimizers differ in structure, as with and without a
-    warm-up, so that one compiled call cannot train them all.
+    None if they differ in more than these fields and the seed, or if the states of their optimizers differ in
+    structure, as with and without a warm-up.
     """
     optimizers: list[Any] = [experiment.optimizer for experiment in experiments]
     if len(set(map(type, optimizers))) > 1:
@@ -394,7 +394,7 @@ def varied_floats(experiments: Sequence[Experiment]) -> dict[str, list[float]] |
 
 
 def _have_equal_epochs(experiments):
-    """Whether the epochs of all experiments, which share their data, have equally many batches."""
+    """Whether every epoch has the same number of batches in all experiments, which share their data."""
     setup = experiments[0].setup()
     bounds = make_ready(experiments[0], None).prepared.streams["train"].bounds
     return all(
@@ -404,7 +404,7 @@ def _have_equal_epochs(experiments):
 
 
 def combine(experiment: Experiment, axes: Mapping[str, Iterable[Any] | Mapping[str, Any]]) -> dict[str, Planned]:
-    """The runs that are all combinations of the axes' values, by name."""
+    """The planned runs by name: all combinations of the values of the axes."""
     ordered = sorted(axes, key=lambda field: field == "seed")  # the seed comes last; the others keep their order
     choices = [_labelled(field, axes[field]) for field in ordered]
     for field, choice in zip(ordered, choices, strict=True):
@@ -452,16 +452,16 @@ def _labelled(field, values):
 
 
 def _label(value):
-    """A value in a name."""
+    """A value as a name shows it."""
     if isinstance(value, Data):
         return f"{type(value).__name__} {value.sha256[:8]}"
     return describe(value) if isinstance(value, Plugin) else value
 
 
 def _claim(out, planned, varied, devices):
-    """The folder of each run, once the sweep's index has them all.
+    """Adds the runs to the index of the sweep, and returns the folder of each.
 
-    Nothing is written where a run cannot be made, or does not belong to those that are there.
+    Nothing is written if a run cannot be trained, or does not belong to the sweep in the folder.
     """
     files = {file.name for file in out.iterdir()} if out.is_dir() else set()
     strange = sorted(name for name in files if name != folder.LOCK and not name.endswith(PART))
@@ -472,7 +472,7 @@ def _claim(out, planned, varied, devices):
         folder.remove_parts(out)
         index = _index(out, planned)  # again: another process may just have added to it
         text = json.dumps({name: entry._asdict() for name, entry in index.items()}, indent=2, ensure_ascii=False)
-        # Half a symbol, which UTF-8 lacks, is written as JSON's own escape.
+        # A lone surrogate, which UTF-8 cannot encode, is written as an escape of JSON.
         write(out / INDEX, (text + "\n").encode("utf-8", "backslashreplace"))
     return {name: out / index[name].folder for name in planned}
 
@@ -483,14 +483,14 @@ def _index(out, planned):
     index |= {name: IndexEntry(plan.variant, _slug(name)) for name, plan in planned.items() if name not in index}
     counts = Counter(entry.folder for entry in index.values())
     if alike := [name for name, entry in index.items() if counts[entry.folder] > 1]:
-        raise Error(f"these names are too much alike to be folders: {', '.join(alike)}")
+        raise Error(f"these names give the same folder: {', '.join(alike)}")
     return index
 
 
 def _slug(name):
-    """A folder's name: the letters, digits and dots of a name, with dashes between them.
+    """The name of a folder: the letters, digits and dots of a run's name, with dashes between them.
 
-    Where that loses more than what separates them, a hash is behind it, so that two such names have two folders.
+    If this loses more than separators, a hash is appended, so that different names have different folders.
     """
     slug = re.sub("[^A-Za-z0-9.]+", "-", name).strip("-.")[:90]
     if not name:
@@ -501,12 +501,12 @@ def _slug(name):
 
 
 def _letters(name):
-    """A name without its separators; a dash is one between letters, and else a sign."""
+    """A name without its separators. A dash after a letter, digit or dot is a separator; otherwise it is a sign."""
     return re.sub("[ ,:=_]|(?<=[A-Za-z0-9.])-", "", name)
 
 
 def _check(out, index, planned, varied, devices):
-    """An error where a variant cannot be trained, or its runs do not go with those that are there."""
+    """Raises an `Error` if a variant cannot be trained, or does not belong to the sweep in the folder."""
     begun = {name: out / index[name].folder for name in index if (out / index[name].folder / folder.CONFIG).is_file()}
     kept = {index[name].variant: path for name, path in reversed(begun.items())}  # one run of each variant
     known = {variant: read_experiment(path) for variant, path in kept.items()}
@@ -514,7 +514,7 @@ def _check(out, index, planned, varied, devices):
         if variant in known:
             check_alike(variant or "all", [known[variant], experiment])
         elif known and (problems := differences(next(iter(known.values())), experiment, [*varied, "seed"])):
-            what = f"{out} holds runs that differ from {variant or 'these'} in what is not varied"
+            what = f"{out} holds runs that differ from {variant or 'these'} in fields that are not varied"
             raise Error(f"{what}; choose another folder:", problems=problems)
         if any(plan.variant == variant and name not in begun for name, plan in planned.items()):
             run, fit = make_ready(experiment, kept.get(variant, out)), experiment.fit(devices)

@@ -1,4 +1,4 @@
-"""Checkpoint files: what they hold, and what damage and crashes can do to them."""
+"""Checkpoint files: their content, damage and crashes."""
 
 import contextlib
 import dataclasses
@@ -36,7 +36,7 @@ TINY = Experiment(
 
 @pytest.fixture(autouse=True)
 def several_chunks(monkeypatch):
-    """Three an epoch of the tiny experiment."""
+    """Three chunks per epoch of the tiny experiment."""
     monkeypatch.setattr(train, "CHUNK_STEPS", 40)
     monkeypatch.setattr(Run, "plot", NoFigure)
 
@@ -45,7 +45,7 @@ def files(path):
     return sorted((path / "checkpoints").glob("*.safetensors"))
 
 
-# --- what they hold ---
+# --- content ---
 
 
 def hand_made(x64):
@@ -69,7 +69,7 @@ def hand_made(x64):
         ],
     )
     memory = Memory(shared=(), rows=jax.random.key(7, impl="rbg"))
-    with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic is not strict
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
         opt_state = tx.init(params)
     return TrainState(params, opt_state, carry, memory, jax.random.key(1), jnp.int32(12))
 
@@ -94,7 +94,7 @@ def bits(leaf):
 
 
 def blank(leaf):
-    """A leaf of the same form that holds nothing."""
+    """A leaf of zeros with the same shape and dtype."""
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return leaf if is_key else jnp.zeros_like(leaf)
 
@@ -127,7 +127,7 @@ def test_progress_before_the_first_epoch_comes_back(tmp_path):
 
 
 def test_the_same_content_is_the_same_file(tmp_path):
-    """Twenty times, since a map without an order has another one each time."""
+    """Twenty times, since an unordered map may have another order each time."""
     for n in range(20):
         save(tmp_path / str(n), hand_made(False))
     assert len({(file.name, file.read_bytes()) for n in range(20) for file in files(tmp_path / str(n))}) == 1
@@ -143,7 +143,7 @@ def test_a_leaf_that_a_file_cannot_hold_is_an_error_and_no_file(tmp_path):
 
 
 def test_arrays_are_kept_whatever_their_layout(tmp_path):
-    """The library writes an array's memory as it lies."""
+    """The library writes the buffer of an array without regard to its strides."""
     arrays = {
         "F": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
         "step": np.arange(10)[::3],
@@ -156,7 +156,7 @@ def test_arrays_are_kept_whatever_their_layout(tmp_path):
 
 
 def test_a_checkpoint_holds_no_code(tmp_path):
-    """Its file is safetensors: a JSON header, then numbers."""
+    """Its file is in the safetensors format: a JSON header, then numbers."""
     save(tmp_path, hand_made(False))
     (file,) = files(tmp_path)
     arrays, _ = load_arrays(file.read_bytes())
@@ -168,7 +168,7 @@ def test_a_checkpoint_holds_no_code(tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What comes of the tiny experiment without any interruption."""
+    """The run of the tiny experiment without an interruption."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "CHUNK_STEPS", 40)
         path = tmp_path_factory.mktemp("whole") / "run"
@@ -204,7 +204,7 @@ def test_no_flipped_byte_is_ever_loaded(stopped, whole):
         assert_refused(stopped, new, good)
     with pytest.raises(Error, match=good.name):
         TINY.run(stopped)
-    new.unlink()  # as the message says
+    new.unlink()  # as the message suggests
     assert TINY.run(stopped).finished
     assert results(stopped) == whole
 
@@ -224,7 +224,7 @@ def test_no_truncated_or_lengthened_file_is_ever_loaded(stopped, whole):
 
 
 def renamed(path, data, update=99):
-    """A file with the right hash in its name."""
+    """Writes a file whose name has the right hash."""
     file = path / "checkpoints" / f"{update:010}-{hashlib.sha256(data).hexdigest()}.safetensors"
     file.write_bytes(data)
     return file
@@ -246,7 +246,7 @@ def header(progress):
     ],
     ids=["empty", "text", "no progress", "no updates", "no array", "unknown field"],
 )
-def test_the_right_hash_of_something_else_is_exit_4(stopped, data):
+def test_other_content_with_the_right_hash_is_exit_4(stopped, data):
     good = files(stopped)[1]
     assert_refused(stopped, renamed(stopped, data), good)
 
@@ -277,7 +277,7 @@ def test_names_that_do_not_match_are_ignored_and_left(stopped, whole, name):
     assert [file.name for file in (stopped / "checkpoints").iterdir()] == [name]
 
 
-def test_what_a_kill_left_half_written_is_deleted(stopped, whole):
+def test_incomplete_files_after_a_kill_are_deleted(stopped, whole):
     part = stopped / "checkpoints" / f"{99:010}-{'0' * 64}.safetensors.part"
     part.write_bytes(files(stopped)[0].read_bytes()[:100])
     TINY.run(stopped)
@@ -317,19 +317,19 @@ def test_a_checkpoint_of_another_experiment_put_in_its_place_is_exit_4(stopped, 
     for file in files(stopped):
         file.unlink()
     files(tmp_path / "other")[1].rename(stopped / "checkpoints" / files(tmp_path / "other")[1].name)
-    with pytest.raises(Error, match=r"config.toml changed .* or checkpoints/\d+ is of another run") as caught:
+    with pytest.raises(Error, match=r"config.toml changed .* or checkpoints/\d+ belongs to another run") as caught:
         TINY.run(stopped)
     assert caught.value.exit_code == 4
 
 
 def test_a_checkpoint_of_another_seed_is_exit_4(stopped, tmp_path, monkeypatch):
-    """Its leaves have the same shapes, so that the hash of the config alone tells it."""
+    """Its leaves have the same shapes, so that only the hash of the config distinguishes it."""
     with crash_after(monkeypatch, 4):
         dataclasses.replace(TINY, seed=1).run(tmp_path / "other", checkpoint_seconds=0)
     for file in files(stopped):
         file.unlink()
     files(tmp_path / "other")[1].rename(stopped / "checkpoints" / files(tmp_path / "other")[1].name)
-    with pytest.raises(Error, match="is of another run") as caught:
+    with pytest.raises(Error, match="belongs to another run") as caught:
         TINY.run(stopped)
     assert caught.value.exit_code == 4
 
@@ -372,7 +372,7 @@ STEPS = ("fsync", "replace", "unlink")
 
 @contextlib.contextmanager
 def watched(monkeypatch, do):
-    """Within, `do(number, name, call, *args)` stands for the n-th call of one of the steps."""
+    """A context in which `do(number, name, call, *args)` replaces the n-th call of a disk operation."""
     count = itertools.count(1)
 
     def stand_in(name):
@@ -386,7 +386,7 @@ def watched(monkeypatch, do):
 
 
 def crash_at(n, after):
-    """What crashes at the n-th step: before it happens, or after it has."""
+    """A `do` that crashes at the n-th operation, before or after it."""
 
     def do(number, name, call, *args):
         if number == n and not after:
@@ -400,7 +400,7 @@ def crash_at(n, after):
 
 @pytest.mark.slow
 def test_a_crash_at_any_step_of_the_disk_loses_nothing(whole, tmp_path, monkeypatch):
-    """Before or after each fsync, rename and deletion; the run that goes on is interrupted in the same way."""
+    """It crashes before or after each fsync, rename and deletion; the resumed run is interrupted in the same way."""
     seen = []
     with watched(monkeypatch, lambda number, name, call, *args: (seen.append(name), call())[1]):
         TINY.run(tmp_path / "seen", checkpoint_seconds=0)
@@ -441,7 +441,7 @@ def test_at_most_two_are_kept_and_one_is_deleted_only_when_the_new_one_is_in_pla
 
 
 def test_the_rows_of_a_checkpoint_are_on_the_disk_before_it(tmp_path, monkeypatch):
-    """Else a power cut leaves a checkpoint whose rows are gone."""
+    """Otherwise a power cut could leave a checkpoint without its rows."""
     order, real = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (order.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name), real(fd)))
     with crash_after(monkeypatch, 3):
@@ -475,7 +475,7 @@ def test_a_full_disk_is_exit_6_and_the_last_good_checkpoint_is_kept(stopped, who
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 256 kB."""
+    """The folder of a file system of 256 kB."""
     path = tmp_path / "disk"
     path.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", path], capture_output=True).returncode:
@@ -485,7 +485,7 @@ def small_disk(tmp_path):
 
 
 def test_a_disk_that_is_really_full(small_disk, whole, monkeypatch):
-    """It fills up after the first checkpoints; with space again the same call goes on."""
+    """It fills up after the first checkpoints; when space is free again, the same call resumes."""
     filler, add = small_disk / "filler", checkpoint.save
 
     def fill(*args):

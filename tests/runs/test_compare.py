@@ -33,7 +33,7 @@ def made(seed, values, epochs=None, **fields):
 
 
 def runs_of(values, seeds=None):
-    """Runs with these last losses: variant -> one a seed."""
+    """Runs with these last losses: variant -> one loss per seed."""
     runs, variants = {}, {}
     for variant, losses in values.items():
         for seed, loss in zip(seeds or itertools.count(), losses, strict=False):
@@ -62,7 +62,7 @@ def test_runs_are_a_mapping_in_the_order_in_which_they_were_made():
     assert "12" in repr(runs)
 
 
-def test_a_run_without_an_variant_is_an_error():
+def test_a_run_without_a_variant_is_an_error():
     with pytest.raises(Error, match="these have no variant: b"):
         Runs({"a": made(0, [1.0]), "b": made(1, [1.0])}, {"a": ""})
 
@@ -72,7 +72,7 @@ def test_an_unknown_name_is_a_key_error_with_the_nearest():
         runs_of({"full": [1.0]})["fulll, seed=0"]
 
 
-def test_a_column_of_every_run_is_an_array_with_nan_behind_the_end_of_a_shorter_one():
+def test_a_column_of_every_run_is_an_array_padded_with_nan():
     runs = Runs(
         {"a": made(0, [3.0, 2.0, 1.0]), "b": made(1, [5.0], epochs=3), "c": made(2, [], epochs=3)},
         dict.fromkeys("abc", ""),
@@ -91,7 +91,7 @@ def test_a_column_of_every_run_is_an_array_with_nan_behind_the_end_of_a_shorter_
         (lambda runs: Runs({"c": made(0, [])}, {"c": ""}).metric("train_loss"), ["no metrics"]),
     ],
 )
-def test_what_there_is_not_is_an_error_with_the_nearest(ask, words):
+def test_an_unknown_metric_or_variant_is_an_error_with_the_nearest(ask, words):
     with pytest.raises(Error) as caught:
         ask(runs_of(LOSSES))
     for word in words:
@@ -113,7 +113,7 @@ def test_the_last_value_is_the_last_that_was_measured():
     assert runs.compare("heldout_loss").rows == (("all", 1, 2.0, 2.0, 2.0),)
 
 
-def test_a_run_that_did_not_come_to_its_end_has_no_value_and_is_counted():
+def test_a_run_that_is_not_finished_has_no_value_and_is_counted():
     runs = dict(runs_of({"full": [1.0, 2.0, 3.0]}))
     for seed, rows in enumerate([[9.0, 9.0, 5.0], [0.5], []]):
         runs[f"wild, seed={seed}"] = made(seed, rows, epochs=3)
@@ -131,7 +131,7 @@ def test_a_run_that_did_not_come_to_its_end_has_no_value_and_is_counted():
 
 
 def test_differences_are_paired_by_seed_in_whatever_order_the_runs_come():
-    """Between pairs that differ by exactly 1 while the seeds differ by hundreds; unpaired, the interval is wide."""
+    """Pairs differ by exactly 1, but seeds differ by hundreds, so that an unpaired interval would be wide."""
     values = {"full": [100.0, 900.0, 400.0, 200.0], "short": [101.0, 901.0, 401.0, 201.0]}
     runs = runs_of(values)
     names = list(runs)
@@ -166,7 +166,7 @@ def enumerated_interval(d, level):
 
 @pytest.mark.parametrize("d", [[1.0, 2.0, 4.0], [-3.0, 0.5, 10.0], [0.0, 0.0, 1.0, 5.0], [1.0, 2.0, 3.0, 5.0, 8.0]])
 def test_the_interval_is_that_of_all_resamples(d):
-    """Of 10,000 draws a quantile's level is off by a standard error of .0016; 5 of them are allowed."""
+    """With 10,000 draws the level of a quantile has a standard error of .0016; 5 standard errors are allowed."""
     seeds = range(len(d))
     mean, low, high = paired_difference(dict(zip(seeds, d, strict=True)), dict.fromkeys(seeds, 0.0))
     assert mean == pytest.approx(np.mean(d))
@@ -187,7 +187,7 @@ def test_the_sign_of_a_difference_is_that_of_the_variant_minus_the_one_compared_
 
 
 def test_two_runs_of_one_variant_with_one_seed_are_an_error():
-    """Else one of them would count and nobody would know which."""
+    """Otherwise only one of them would count, and it would be unknown which one."""
     runs = Runs({"a": made(3, [1.0]), "b": made(3, [2.0])}, {"a": "", "b": ""})
     with pytest.raises(Error, match="seeds 3, 3"):
         runs.compare("heldout_loss")
@@ -217,7 +217,7 @@ def assert_same_runs(a, b):
     assert str(a.compare("heldout_loss")) == str(b.compare("heldout_loss"))
 
 
-def test_a_sweep_opens_as_what_it_was(swept):
+def test_an_opened_sweep_equals_the_one_that_was_made(swept):
     path, runs = swept
     assert_same_runs(Runs.open(path), runs)
     assert_same_runs(Runs.open(str(path)), runs)
@@ -251,7 +251,7 @@ def test_a_folder_without_runs_is_an_error(swept, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../copy/full-seed-0", "/etc", "..", ".", "", "a/b", "x" * 101, "link", "-rf", "a\n"])
-def test_a_folder_named_in_the_index_lies_inside(copied, tmp_path, name):
+def test_a_folder_in_the_index_must_lie_inside_the_sweep(copied, tmp_path, name):
     (tmp_path / "elsewhere").mkdir()
     (copied / "link").symlink_to(tmp_path / "elsewhere")
     index = json.loads((copied / "sweep.json").read_text())

@@ -1,4 +1,4 @@
-"""A counted model, which has no training, as an experiment, a run and a command."""
+"""Count-based models, which are not trained: experiment, run and command line."""
 
 import dataclasses
 import math
@@ -56,16 +56,16 @@ def registered():
 
 @dataclass(frozen=True)
 class Frequencies(CountBasedModel):
-    """Each id as often as it was counted, plus `more`, whatever came before."""
+    """The probability of an id is proportional to its count plus `more`, whatever came before."""
 
     more: float = 1.0
 
     def count(self, stream, spec):
-        """How often each id is a target."""
+        """The number of times that each id is a target."""
         return {"counts": {"all": np.bincount(stream.targets, minlength=spec.targets.size).astype(np.int32)}}
 
     def init_state(self, params, spec, key=None):
-        """Nothing."""
+        """The empty state."""
         return ()
 
     def step(self, params, state, x):
@@ -77,7 +77,7 @@ def experiment(**fields):
     return Experiment(**{"dataset": Text(TEXT), "train": 300, "heldout": 90, "model": Frequencies()} | fields)
 
 
-def test_it_has_nothing_that_trains():
+def test_it_has_no_training_plugins():
     e = experiment()
     assert (e.sampler, e.gradient, e.optimizer, e.epochs) == (None, None, None, 1)
     assert "[sampler]" not in e.to_toml()
@@ -89,12 +89,12 @@ def test_it_has_nothing_that_trains():
     ("fields", "named"),
     [({"sampler": Random(4, 10)}, "sampler"), ({"gradient": Truncated(steps=3), "epochs": 5}, "gradient, epochs")],
 )
-def test_giving_it_some_is_an_error(fields, named):
+def test_giving_it_training_plugins_is_an_error(fields, named):
     with pytest.raises(Error, match=f"Frequencies is count-based, and takes no sampler.*leave out: {named}"):
         experiment(**fields)
 
 
-def test_a_trained_model_has_the_default_ones():
+def test_a_trained_model_has_the_default_training_plugins():
     e = Experiment(dataset=Text(TEXT), model=RNN(hidden=3), sampler=None, gradient=None, optimizer=None)
     default = Experiment()
     assert (e.sampler, e.gradient, e.optimizer) == (default.sampler, default.gradient, default.optimizer)
@@ -118,7 +118,7 @@ def test_a_run_counts_evaluates_and_is_opened_again(tmp_path):
     assert experiment().run(tmp_path / "run").metrics == run.metrics, "it is finished, and is not counted again"
 
 
-def test_its_integers_say_nothing_of_the_precision_of_the_output():
+def test_its_integer_parameters_do_not_set_the_precision_of_the_output():
     params, spec = {"counts": {"all": jnp.array([1, 2, 6], jnp.int32)}}, Spec(Tokens(3))
     problem = Problem.of(Frequencies(), spec, dtype=jnp.bfloat16)
     _, loss = problem.step(params, (), (jnp.int32(0), jnp.int32(2)))

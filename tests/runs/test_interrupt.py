@@ -30,7 +30,7 @@ FLAGS = [
 
 @pytest.fixture(autouse=True)
 def ctrl_c_is_heard():
-    """Here and in child processes: in a background job, as this suite may be one, it is ignored."""
+    """Here and in child processes. In a background job, such as this suite may be, Ctrl-C is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -45,7 +45,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def chunks(monkeypatch):
-    """Several an epoch; counts those that were made."""
+    """Makes several chunks per epoch, and counts them."""
     monkeypatch.setattr(train, "CHUNK_STEPS", 80)
     monkeypatch.setattr(Run, "plot", NoFigure)
     made, take = [], execute.Recorder.take
@@ -53,7 +53,7 @@ def chunks(monkeypatch):
     return made
 
 
-# Sends itself a signal in the middle of a chunk, of which there are several an epoch, and leaves as the command does.
+# Sends itself a signal in the middle of a chunk, of which an epoch has several, and ends as the command does.
 SCRIPT = """
 import os, signal, sys
 from seqjax import cli
@@ -86,7 +86,7 @@ def run(place, signals, **kwargs):
 
 @pytest.mark.slow
 def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place, monkeypatch):
-    """Ctrl-C, then SIGTERM, then to the end: the bits of a run that heard neither."""
+    """After Ctrl-C and SIGTERM, the finished run has the bits of a run without signals."""
     monkeypatch.chdir(place)
     monkeypatch.setattr(train, "CHUNK_STEPS", 400)
     assert call("run", *FLAGS).returncode == 0
@@ -94,7 +94,7 @@ def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place, monkeypatc
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         done = run(place, str(int(number)))
         assert done.returncode == code, done.stderr
-        for words in ("finishing this step", "interrupted at update", "saved in run", "goes on from there"):
+        for words in ("finishing this step", "interrupted at update", "saved in run", "resumes from there"):
             assert words in done.stderr
         assert "Traceback" not in done.stderr
         assert not (place / "run" / "params.safetensors").exists()
@@ -104,7 +104,7 @@ def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place, monkeypatc
 
 
 @pytest.mark.slow
-def test_the_second_ctrl_c_leaves_at_once(place):
+def test_the_second_ctrl_c_ends_at_once(place):
     done = run(place, f"{int(signal.SIGINT)} {int(signal.SIGINT)}")
     assert done.returncode == 130
     assert "saved" not in done.stderr.replace("and saving", "")
@@ -137,7 +137,7 @@ def test_a_signal_is_an_exception_and_the_handlers_are_restored(tmp_path, monkey
     assert type(caught.value) is kind, "Python ends with 130 after exactly a KeyboardInterrupt"
     assert str(caught.value) == "143" or "update 8, and saved in" in str(caught.value)
     assert kind is KeyboardInterrupt or "update 8, and saved in" in capfd.readouterr().err
-    assert len(chunks) == 2, "the step under way was the last"
+    assert len(chunks) == 2, "the current step was the last"
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
     e.run(tmp_path / "run")
     e.run(tmp_path / "whole")
@@ -146,7 +146,7 @@ def test_a_signal_is_an_exception_and_the_handlers_are_restored(tmp_path, monkey
 
 
 def test_a_signal_in_the_last_step_ends_the_program_when_the_run_is_finished(tmp_path, monkeypatch, chunks):
-    """And a sweep does not begin its next run."""
+    """A sweep does not begin its next run."""
     e = experiment("gru, random")
     interrupt_after(monkeypatch, chunks, 6)
     with pytest.raises(KeyboardInterrupt, match="at the end of training"):
@@ -164,7 +164,7 @@ def test_a_signal_when_nobody_reads_what_is_printed_still_saves(tmp_path, monkey
 
         flush = isatty = write
 
-    interrupt_after(monkeypatch, chunks, 3)  # the end of an epoch, of which a line is printed
+    interrupt_after(monkeypatch, chunks, 3)  # an epoch ends, so that a line is printed
     send = execute.Recorder.take
 
     def close(*args):
@@ -204,7 +204,7 @@ def test_handlers_are_restored_after_an_error():
 
 @pytest.mark.slow
 def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
-    """One chunk that takes minutes: the exception comes before it is over, and in the main thread."""
+    """During a chunk that takes minutes, the exception is raised before its end, in the main thread."""
     e = Experiment(
         dataset=Text("ab" * 300_000), train=1.0, heldout=0, model=RNN(hidden=64), sampler=Sequential(1, 100), epochs=1
     )
@@ -237,7 +237,7 @@ def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
 
 
 def test_a_folder_in_use_is_exit_5_with_the_process_and_the_machine(place, monkeypatch):
-    """And it is free once that process is gone, however it went."""
+    """The folder is free when that process has ended, in whatever way."""
     hold = (
         "import sys; from seqjax.runs import folder\n"
         "with folder.lock(folder.Path('run')): print('mine', flush=True); sys.stdin.read()"
@@ -258,7 +258,7 @@ def test_a_folder_in_use_is_exit_5_with_the_process_and_the_machine(place, monke
         assert str(os.getpid()) in (place / "run" / ".lock").read_text()
 
 
-def test_a_lock_is_given_back_and_does_not_block_itself_forever(tmp_path):
+def test_a_lock_is_released_and_can_be_taken_again(tmp_path):
     for _ in range(2):
         with (
             folder.lock(tmp_path),
@@ -287,7 +287,7 @@ def test_a_finished_run_can_be_opened_while_another_process_has_the_folder(tmp_p
 
 
 def test_a_signal_that_is_ignored_stays_so():
-    """As Ctrl-C in a background job, and whatever nohup keeps from it."""
+    """Such as Ctrl-C in a background job, and signals that nohup blocks."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with noticed() as interrupted:
@@ -302,7 +302,7 @@ def test_a_signal_that_is_ignored_stays_so():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_command_without_a_folder_says_how_to_go_on(place, monkeypatch, chunks, capfd, number, code):
+def test_a_command_without_a_folder_prints_how_to_resume(place, monkeypatch, chunks, capfd, number, code):
     monkeypatch.chdir(place)
     monkeypatch.setattr(train, "CHUNK_STEPS", 400)
     interrupt_after(monkeypatch, chunks, 2, number)

@@ -1,4 +1,4 @@
-"""What was trained is kept: whatever other file is damaged, and whatever cannot be shown of it."""
+"""Trained parameters are kept if other files are damaged, or if samples cannot be made."""
 
 import contextlib
 import os
@@ -62,13 +62,13 @@ def test_damaged_metrics_of_a_finished_run_are_exit_4_and_nothing_is_deleted(fin
     assert contents(finished) == before
 
 
-# --- what is only for looking at ---
+# --- samples and figures ---
 
 
 @register("tokenizer", "lossy-words")
 @dataclass(frozen=True)
 class LossyWords(Tokenizer):
-    """Words, joined without spaces, so that `join` is not the inverse of `split`."""
+    """Words that are joined without spaces, so that `join` is not the inverse of `split`."""
 
     def split(self, text):
         return text.split()
@@ -93,14 +93,14 @@ def fails():
 
 
 @pytest.mark.parametrize("tokenizer", [Word(min_freq=500), LossyWords()], ids=["word", "lossy"])
-def test_a_tokenizer_whose_join_is_not_the_inverse_loses_no_run(tmp_path, tokenizer):
+def test_with_a_join_that_is_not_the_inverse_the_run_is_kept(tmp_path, tokenizer):
     run = replace(TINY, tokenizer=tokenizer, sampler=Sequential(2, 4)).run(tmp_path / "run", progress=True)
     assert run.finished
     jax.tree.map(np.testing.assert_array_equal, Run.open(run.path).params, run.params)
     assert (run.path / folder.SAMPLES).is_file()
 
 
-def test_samples_that_cannot_be_made_are_said_and_lose_no_run(tmp_path, fails, capsys):
+def test_samples_that_cannot_be_made_are_reported_and_the_run_is_kept(tmp_path, fails, capsys):
     experiment = replace(TINY, tokenizer=fails, sampler=Sequential(2, 4))
     run = experiment.run(tmp_path / "run")
     assert Run.open(run.path).finished
@@ -110,7 +110,7 @@ def test_samples_that_cannot_be_made_are_said_and_lose_no_run(tmp_path, fails, c
 
 
 @pytest.mark.parametrize("missing", [folder.SAMPLES, folder.HISTORY])
-def test_what_a_kill_left_out_of_a_finished_run_is_made_when_it_is_opened(finished, missing):
+def test_files_that_a_finished_run_lacks_after_a_kill_are_made_when_it_is_opened(finished, missing):
     before = contents(finished)
     (finished / missing).unlink()
     checkpoint._folder(finished).mkdir()
@@ -123,7 +123,7 @@ def test_what_a_kill_left_out_of_a_finished_run_is_made_when_it_is_opened(finish
 
 @pytest.fixture
 def elsewhere(tmp_path):
-    """A file of the user's, outside of the folder of any run."""
+    """A file of the user, outside the folder of any run."""
     file = tmp_path / "elsewhere.txt"
     file.write_text("mine")
     return file
@@ -134,7 +134,7 @@ def test_a_link_in_the_place_of_a_file_is_refused_and_not_followed(tmp_path, els
     path = tmp_path / "run"
     path.mkdir()
     (path / name).symlink_to(elsewhere)
-    with contextlib.suppress(Error):  # of a file that is written anew the link is replaced
+    with contextlib.suppress(Error):  # no error if the file is written anew: it replaces the link
         TINY.run(path)
     assert elsewhere.read_text() == "mine"
 

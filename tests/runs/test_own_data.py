@@ -1,4 +1,4 @@
-"""Runs on data in memory: a folder keeps them, and gives them back."""
+"""Runs on data in memory, which are saved in the folder of the run and read from it."""
 
 import dataclasses
 import itertools
@@ -46,7 +46,7 @@ EXPERIMENTS = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Each experiment, carried out in a folder."""
+    """A run in a folder for each experiment."""
     return {name: e.run(tmp_path_factory.mktemp("runs") / name) for name, e in EXPERIMENTS.items()}
 
 
@@ -57,7 +57,7 @@ def copied(runs, tmp_path):
 
 
 def assert_same_data(found, expected):
-    """All that there is to them."""
+    """Compares all fields and arrays of two datasets."""
     assert type(found) is type(expected)
     assert set(found.arrays) == set(expected.arrays)
     for name, array in expected.arrays.items():
@@ -70,7 +70,7 @@ def assert_same_data(found, expected):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_run_on_own_data_comes_to_its_end_and_is_opened_with_them(runs, name):
+def test_a_run_on_own_data_finishes_and_is_opened_with_them(runs, name):
     kept, opened = runs[name], Run.open(runs[name].path)
     assert kept.finished
     assert opened.finished
@@ -86,8 +86,8 @@ def test_a_run_on_own_data_comes_to_its_end_and_is_opened_with_them(runs, name):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_what_is_counted_is_what_there_is(runs, name):
-    """Every target of every document once: of a series and a text all but the first of each, of pairs all unmasked."""
+def test_every_target_is_counted_once(runs, name):
+    """In a series or a text, all entries of a document but the first are targets; in pairs, all unmasked ones."""
     run, data = runs[name], EXPERIMENTS[name].dataset
     for part, (first, last) in {"train": (0, 200), "heldout": (200, 260), "rest": (260, 300)}.items():
         inside = [first, *(int(b) for b in data.bounds if first < b < last), last]
@@ -101,7 +101,7 @@ def test_what_is_counted_is_what_there_is(runs, name):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_metrics_and_files_of_each_kind_of_data(runs, name):
-    """Perplexities are of tokens, samples are of text."""
+    """Only tokens have perplexities, and only texts have samples."""
     run = runs[name]
     tokens = name in ("text", "tags", "mixed")
     columns = ["epoch", "update", "tokens", "seconds", "train_loss", "heldout_loss"]
@@ -121,7 +121,7 @@ def test_metrics_and_files_of_each_kind_of_data(runs, name):
 
 
 @pytest.mark.parametrize("name", ["text", "mixed"])
-def test_the_same_data_open_the_run_and_others_are_another_experiment(runs, name):
+def test_equal_data_open_the_run_and_other_data_are_another_experiment(runs, name):
     path, data = runs[name].path, EXPERIMENTS[name].dataset
     before = {file: file.read_bytes() for file in path.iterdir()}
     equal = dataclasses.replace(EXPERIMENTS[name], dataset=data[:])
@@ -137,8 +137,8 @@ def test_the_same_data_open_the_run_and_others_are_another_experiment(runs, name
     assert {file: file.read_bytes() for file in path.iterdir()} == before
 
 
-def test_what_pairs_are_belongs_to_the_experiment(runs):
-    """The same arrays of a larger vocabulary have another model."""
+def test_the_spec_of_pairs_belongs_to_the_experiment(runs):
+    """The same arrays with a larger vocabulary give another model."""
     larger = Pairs(TAGS.inputs, TAGS.targets, TAGS.mask, Spec(Tokens(6), Tokens(5)), TAGS.bounds)
     with pytest.raises(Error, match="another experiment"):
         dataclasses.replace(EXPERIMENTS["tags"], dataset=larger).run(runs["tags"].path)
@@ -152,7 +152,7 @@ def test_an_interrupted_run_goes_on_with_its_data(runs, copied):
 
 @pytest.mark.parametrize("data", [Text("ab é\ud800", "s", [0, 2, 5]), SERIES[:9], TAGS[105:115]], ids=["t", "s", "p"])
 def test_every_flipped_byte_of_the_data_is_exit_4(tmp_path, data):
-    """Arrays, names, documents, what they are: nothing in the file is taken on trust."""
+    """Arrays, names, documents and kind of data are all checked."""
     file = tmp_path / "data.safetensors"
     folder.write_data(tmp_path, data)
     assert_same_data(folder.read_data(tmp_path, data.sha256), data)
@@ -188,7 +188,7 @@ def test_a_run_whose_data_are_damaged_is_exit_4_and_named(runs, copied, damage):
 
 def test_toml_alone_does_not_hold_the_data():
     text = EXPERIMENTS["series"].to_toml()
-    with pytest.raises(Error, match="only its hash: open the run, or give --config the file in it") as caught:
+    with pytest.raises(Error, match=r"only its hash: open the run, or pass its config\.toml to --config") as caught:
         Experiment.from_toml(text)
     assert caught.value.exit_code == 2
     assert "[dataset]" in str(caught.value)
@@ -207,7 +207,7 @@ def test_the_command_line_runs_an_experiment_with_the_data_beside_it(runs, tmp_p
     assert float(done.stdout.splitlines()[1].split()[1]) == pytest.approx(again.evaluate("rest")["loss"], abs=1e-4)
 
 
-def test_the_command_line_says_so_where_the_data_are_not_beside_the_experiment(runs, tmp_path):
+def test_the_command_line_refuses_a_config_without_its_data(runs, tmp_path):
     shutil.copyfile(runs["tags"].path / "config.toml", tmp_path / "config.toml")
     done = call("run", "--config", tmp_path / "config.toml", "--out", tmp_path / "again")
     assert done.returncode == 4
@@ -226,7 +226,7 @@ def test_a_dataset_plugin_is_not_copied_into_the_folder(tmp_path):
 @pytest.mark.parametrize("sampler", [Random(4, 10), Sequential(2, 10)], ids=["random", "carried"])
 @pytest.mark.parametrize("spec", [Spec(Values(2), Values(1)), Spec(Tokens(4), Tokens(3))], ids=["values", "tokens"])
 def test_masked_targets_count_neither_in_training_nor_in_evaluation(sampler, spec):
-    """Changing all of them changes nothing, to the last bit; changing one that counts does."""
+    """Changing all of them changes no bit of the result; changing one unmasked target does."""
     if isinstance(spec.inputs, Tokens):
         inputs, targets, others = IDS, IDS % 3, (IDS + 1) % 3
     else:
@@ -245,7 +245,7 @@ def test_masked_targets_count_neither_in_training_nor_in_evaluation(sampler, spe
 
 
 def test_pairs_are_learned_without_a_shift():
-    """The target is the input of the step before: a memory of one step is all that it takes."""
+    """The target is the input of the previous step, so a model must remember one step."""
     rng = np.random.default_rng(1)
     inputs = rng.integers(0, 3, 2000)
     data = Pairs(inputs, np.roll(inputs, 1))

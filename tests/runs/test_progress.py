@@ -38,7 +38,7 @@ def test_without_a_terminal_plain_lines_say_what_happens(capsys, monkeypatch):
     assert r"evil\x1b[31m\r\n[bold]name · 720 characters · 12 tokens · train 480 / held out 120" in dataset
     assert re.search(r"rnn hidden=3 · 96 parameters · gradient full · sgd .* · compiled in [\d.]+ s", model)
     assert header.split() == ["epoch", "loss", "train", "ppl", "held-out", "ppl", "|g|", "tokens/s", "left"]
-    # the first and the last epoch are always shown, others after seconds only
+    # the first and the last epoch are always shown, others only after some seconds
     assert [row.split()[0] for row in rows] == ["1", "3"]
     for row, metrics in zip(rows, (run.metrics[0], run.metrics[2]), strict=True):
         numbers = re.fullmatch(NUMBERS, row).groups()
@@ -50,7 +50,7 @@ def test_without_a_terminal_plain_lines_say_what_happens(capsys, monkeypatch):
 
 
 def test_a_series_shows_squared_errors_and_its_steps(capsys):
-    """With four figures: an error of .0538 is not .05."""
+    """Errors have four digits, so that .0538 is not shown as .05."""
     x = np.sin(np.arange(300.0))[:, None] * [1, 0.01]
     experiment = dataclasses.replace(
         EXPERIMENT, dataset=Series(0.01 * x, source="waves"), train=0.8, heldout=0.2, epochs=1
@@ -93,7 +93,7 @@ def test_control_characters_are_written_out(text, shown):
     assert escape(text, keep="\n\t") == shown.replace(r"\n", "\n").replace(r"\t", "\t")
 
 
-def test_a_plugin_in_words_is_its_name_and_what_differs_from_the_defaults():
+def test_a_plugin_is_described_by_its_name_and_the_fields_not_at_their_defaults():
     assert describe(RNN()) == "rnn"
     assert describe(RNN(hidden=7)) == "rnn hidden=7"
     assert describe(Randomized(keep_prob=(0.5, 1.0))) == "randomized keep_prob=(0.5, 1.0)"

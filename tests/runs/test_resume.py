@@ -1,4 +1,4 @@
-"""A run that was interrupted and continued is the run that was not, bit for bit."""
+"""An interrupted and resumed run equals an uninterrupted one, bit for bit."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("optimized")
 
 @pytest.fixture(autouse=True)
 def several_chunks(monkeypatch):
-    """Of four batches each, the last one of an epoch shorter."""
+    """Chunks of four batches; the last one of an epoch is shorter."""
     monkeypatch.setattr(train, "CHUNK_STEPS", 80)
     monkeypatch.setattr(Run, "plot", NoFigure)
 
@@ -37,7 +37,7 @@ LONG = ("lstm, dropout, randomized, adam", "rnn, rtrl, adamw", "gru, random")
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in EXPERIMENTS]
 )
 def test_interrupted_twice_after_every_chunk(name, tmp_path, monkeypatch):
-    """A checkpoint after every chunk, or only before the last one: the rows and steps past it are made again."""
+    """With a checkpoint after every chunk, or only before the last one: rows and steps after it are made again."""
     e = experiment(name)
     chunks = count_chunks(monkeypatch, e, tmp_path / "whole")
     assert len(chunks) >= 6
@@ -58,7 +58,7 @@ def test_interrupted_twice_after_every_chunk(name, tmp_path, monkeypatch):
 
 
 def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
-    """A context of five steps goes over three windows, of which a chunk of one batch has one."""
+    """A warm-up of five steps extends over three windows, but a chunk of one batch has only one of them."""
     e = experiment("mlp, windows", model=MLP(lags=6, hidden=4), sampler=Sequential(4, 2), evaluate_every=1)
     rows = []
     for batches in (1, 2, 100):
@@ -83,7 +83,7 @@ def test_without_a_checkpoint_training_starts_anew(tmp_path, monkeypatch):
 
 
 def test_a_run_goes_on_without_compiling_again(tmp_path, monkeypatch, caplog):
-    """What comes from a checkpoint has the types and the layout of what was trained, so it is the same program."""
+    """A restored state has the types and the layout of a trained one, so that the program is the same."""
     e = experiment("gru, random", seed=1)
     with crash_after(monkeypatch, 4):
         e.run(tmp_path / "run", checkpoint_seconds=0)
@@ -105,7 +105,7 @@ def test_training_goes_on_in_float64(tmp_path, monkeypatch, x64):
 
 
 def test_an_unfinished_run_can_be_opened(tmp_path, monkeypatch):
-    """With the parameters of its last checkpoint and the rows up to it."""
+    """It has the parameters of its last checkpoint and the rows up to it."""
     e = experiment("gru, random", epochs=3)
     with crash_after(monkeypatch, 1):
         e.run(tmp_path, checkpoint_seconds=1e9)
@@ -126,7 +126,7 @@ def test_an_unfinished_run_can_be_opened(tmp_path, monkeypatch):
 
 @pytest.fixture
 def stopped(tmp_path, monkeypatch):
-    """A run of three epochs that has two rows and a checkpoint inside the third epoch, and one row past it."""
+    """A run of three epochs, with a checkpoint inside the third epoch, two rows before it, and one row after it."""
     e = experiment("gru, random", epochs=4)
     path = tmp_path / "run"
     with crash_after(monkeypatch, 7):
@@ -138,7 +138,7 @@ def stopped(tmp_path, monkeypatch):
     return e, path, results(tmp_path / "whole")
 
 
-def test_rows_past_the_checkpoint_are_made_once(stopped):
+def test_rows_after_the_checkpoint_are_made_once(stopped):
     e, path, whole = stopped
     assert len(Run.open(path).metrics) == 2
     e.run(path)
@@ -188,8 +188,8 @@ def test_damaged_rows_are_exit_4_and_kept(stopped, damage):
 
 
 @pytest.mark.parametrize("left", ["checkpoints", "params.safetensors"])
-def test_without_its_experiment_what_was_trained_is_of_an_unknown_run(stopped, left):
-    """Its checkpoints may be of another experiment with parameters of the same shapes."""
+def test_results_without_a_config_are_refused(stopped, left):
+    """Checkpoints and parameters may belong to another experiment of the same shapes."""
     e, path, _ = stopped
     for file in list(path.iterdir()):
         if file.name != left and file.is_file():
@@ -265,7 +265,7 @@ def test_a_damaged_record_of_the_environment_is_exit_4(tmp_path, monkeypatch, da
 
 
 def test_a_run_that_another_process_has_finished_meanwhile_is_opened(tmp_path, monkeypatch):
-    """It was unfinished when this one looked, and its folder was let go of before this one asked for it."""
+    """The run was unfinished at the first look, and its folder was released before this process locked it."""
     e = experiment("gru, random")
     lock = execute.folder.lock
 
@@ -319,7 +319,7 @@ def text_file(tmp_path_factory):
 
 
 def start(experiment, path, seconds, steps, kill_at=""):
-    """A process that trains in the folder; it says when it has started."""
+    """Starts a process that trains in the folder, and waits until it is ready."""
     command = [sys.executable, "-c", DRIVER, experiment.to_toml(), "", path, steps, seconds, kill_at]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == b"ready\n", process.stderr.read().decode()
@@ -327,7 +327,7 @@ def start(experiment, path, seconds, steps, kill_at=""):
 
 
 def end(process, timeout=120):
-    """Waits for the end of a process; its exit code."""
+    """Waits for the end of a process, and returns its exit code."""
     _, stderr = process.communicate(timeout=timeout)
     assert process.returncode in (0, -9), stderr.decode()
     return process.returncode
@@ -335,7 +335,7 @@ def end(process, timeout=120):
 
 @pytest.mark.slow
 def test_killed_while_a_checkpoint_is_written(text_file, tmp_path, monkeypatch):
-    """SIGKILL before a checkpoint has its name, then before a later one is deleted; then to the end."""
+    """SIGKILL before a checkpoint is renamed, then before an old one is deleted; then the run is finished."""
     monkeypatch.setattr(train, "CHUNK_STEPS", 400)
     fields = EXPERIMENTS["gru, random"] | {"dataset": text_file, "train": 2000, "heldout": 200}
     e = Experiment(**fields, epochs=3)
@@ -360,7 +360,7 @@ SLOW = {
 
 @pytest.fixture(scope="module")
 def references(text_file, tmp_path_factory):
-    """The run that was not interrupted, made when asked for; the seconds to its first checkpoint and to its end."""
+    """Makes an uninterrupted run. Returns it, and the seconds to its first checkpoint and to its end."""
     made = {}
 
     def make(name):
@@ -384,7 +384,7 @@ def references(text_file, tmp_path_factory):
 @pytest.mark.parametrize("n", range(20))
 @pytest.mark.parametrize("name", SLOW)
 def test_killed_twice_at_random_moments(references, name, n, tmp_path):
-    """Prints at which update the last checkpoint was, and whether there was a half-written one."""
+    """Prints the update of the last checkpoint, and whether an incomplete one existed."""
     e, whole, (first, last) = references(name)
     draw = random.Random(f"{name} {n}")
     moments = []
@@ -393,7 +393,7 @@ def test_killed_twice_at_random_moments(references, name, n, tmp_path):
         process, began = start(e, path, 0.02, SLOW[name][2]), time.monotonic()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(draw.uniform(first, last))
-        if process.poll() is not None:  # it was over before the kill: the machine is less busy than it was
+        if process.poll() is not None:  # the run ended before the kill: the machine is less busy than before
             faster = (time.monotonic() - began) / last
             first, last = faster * first, faster * last
             assert end(process) == 0

@@ -44,7 +44,7 @@ COLUMNS = (
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    """An experiment that learns one sentence by heart in ten short epochs."""
+    """An experiment that memorises one sentence in ten short epochs."""
     file = tmp_path_factory.mktemp("dataset") / "cat.txt"
     file.write_text(TEXT)
     return Experiment(
@@ -61,7 +61,7 @@ def experiment(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kept(experiment, tmp_path_factory):
-    """The run of it, kept in a folder."""
+    """The run of `experiment` in a folder."""
     return experiment.run(tmp_path_factory.mktemp("runs") / "cat")
 
 
@@ -78,7 +78,7 @@ def assert_same(a, b):
 
 
 def in_memory(text, **fields):
-    """A experiment of one short epoch."""
+    """An experiment of one short epoch."""
     defaults = {"train": 480, "heldout": 120, "sampler": Sequential(4, 12), "model": RNN(hidden=3), "epochs": 1}
     return Experiment(dataset=Text(text), **(defaults | fields))
 
@@ -103,7 +103,7 @@ def test_metrics_are_a_row_an_epoch(kept):
 
 @pytest.mark.slow
 def test_a_run_compiles_once_however_many_its_epochs_and_an_equal_one_not_at_all(experiment, caplog):
-    """Training and evaluation, each for its one shape; the experiment read from TOML has plugins of its own."""
+    """Training and evaluation compile once each. The equal experiment, read from TOML, has other plugin objects."""
     other = dataclasses.replace(experiment, model=RNN(hidden=5), evaluate_every=1)
     found = []
     for experiment in (other, Experiment.from_toml(other.to_toml())):
@@ -138,7 +138,7 @@ def test_the_folder_has_what_is_documented(experiment, kept):
     assert (kept.path / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_configuration_is_resolved_and_gives_the_same_run_again(experiment, kept):
+def test_the_config_is_resolved_and_gives_the_same_run_again(experiment, kept):
     text = (kept.path / "config.toml").read_text()
     for name in ("text-file", "char", "sequential", "rnn", "full", "adam"):
         assert f'plugin = "seqjax/{name}"' in text
@@ -225,7 +225,7 @@ def test_another_experiment_is_an_error_that_names_the_difference(experiment, ke
 
 
 def without_times(run):
-    """The metrics but for what was measured with a clock."""
+    """The metrics without the columns that a clock measures."""
     measured = ("seconds", "compile_seconds", "tokens_per_second")
     return [{key: value for key, value in row.items() if key not in measured} for row in run.metrics]
 
@@ -245,7 +245,7 @@ def test_a_run_that_was_interrupted_is_trained_to_its_end(experiment, kept, copi
 
 
 def test_a_folder_whose_setting_up_was_killed_is_begun_anew(experiment, kept, copied):
-    """The experiment is written last: whatever else of a run is there, it has not begun."""
+    """The config is written last: a folder with other files of a run, but without it, holds no begun run."""
     for name in ("config.toml", "params.safetensors", "samples.txt", "history.png"):
         (copied / name).unlink()
     (copied / "environment.json").write_text("{ torn")
@@ -258,7 +258,7 @@ def test_a_folder_whose_setting_up_was_killed_is_begun_anew(experiment, kept, co
 
 @pytest.mark.parametrize("beside", ["thesis.tex", "params.safetensors"])
 def test_a_folder_with_something_else_beside_is_refused(experiment, copied, beside):
-    """No experiment, and a file of which that can not be the reason: somebody's own, or what training leaves."""
+    """A folder without a config, but with a file of the user or of training, is not one whose setup was killed."""
     for name in ("config.toml", "params.safetensors", "samples.txt", "history.png"):
         (copied / name).unlink()
     (copied / beside).write_text("precious")
@@ -359,7 +359,7 @@ def test_a_dataset_that_has_changed_is_exit_4(experiment, copied, tmp_path):
 
 
 def test_a_run_that_diverges_keeps_the_last_good_parameters(experiment, tmp_path):
-    """In the first epoch, so that there is no row of metrics yet."""
+    """It diverges in the first epoch, before the first row of metrics."""
     wild = dataclasses.replace(experiment, optimizer=SGD(learning_rate=1e38))
     with pytest.raises(Error, match="diverged") as caught:
         wild.run(tmp_path / "wild")
@@ -403,7 +403,7 @@ def test_a_vocabulary_of_one_has_a_perplexity():
 
 
 def test_the_sample_is_prompted_from_the_training_part_alone(tmp_path):
-    """Six characters, and after them others that the vocabulary does not have."""
+    """The training part has six characters, and those after it are not in the vocabulary."""
     file = tmp_path / "short.txt"
     file.write_text("ababab" + "cdefgh")
     experiment = in_memory("", train=6, heldout=2, sampler=Sequential(1, 2))
@@ -442,7 +442,7 @@ def test_a_folder_that_may_not_be_written_is_exit_6(experiment, tmp_path):
     ids=["split", "sampler", "gradient", "tokenizer", "devices"],
 )
 def test_what_cannot_be_trained_leaves_no_folder(experiment, tmp_path, fields, devices):
-    """Else the same command, mended, would find a run of another experiment there."""
+    """Otherwise the corrected command would find a run of another experiment there."""
     with pytest.raises(Error) as caught:
         dataclasses.replace(experiment, **fields).run(tmp_path / "run", devices=devices)
     assert caught.value.exit_code == 2
@@ -475,7 +475,7 @@ class Mine(seqjax.Cell):
 
 
 def define_in_a_notebook(cell, name):
-    """Defines the model of a cell as a notebook does, whose kernel keeps the source of each cell in `linecache`."""
+    """Defines the model of a cell as a notebook does: its kernel keeps the source of each cell in `linecache`."""
     lines = cell.splitlines(keepends=True)
     linecache.cache[name] = len(cell), None, lines, name
     exec(compile(cell, name, "exec"), {"__name__": "notebook"})
@@ -500,7 +500,7 @@ def test_an_experiment_that_no_file_can_keep_is_an_error_before_training(tmp_pat
     file = os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.txt")
     Path(file).write_text(TEXT)
     experiment = dataclasses.replace(in_memory(TEXT), dataset=TextFile(path=file))
-    with pytest.raises(Error, match=r"cannot be kept in a file.*b.udcff") as caught:
+    with pytest.raises(Error, match=r"cannot be saved as UTF-8.*b.udcff") as caught:
         experiment.run(tmp_path / "run")
     assert caught.value.exit_code == 2
     assert not (tmp_path / "run").exists()
@@ -508,12 +508,12 @@ def test_an_experiment_that_no_file_can_keep_is_an_error_before_training(tmp_pat
 
 
 def test_an_epoch_counts_no_characters(monkeypatch):
-    """Which takes as long as encoding the text, and is no part of a row."""
+    """Counting takes as long as encoding the text, and a row of metrics does not need it."""
     monkeypatch.setattr("seqjax.runs.run.predicted_characters", lambda *args: 1 / 0)
     assert in_memory(TEXT).run().finished
 
 
-# --- a run that diverges, and is killed or goes well after that ---
+# --- a run that diverges, and is then killed or trained again ---
 
 
 class Kill(BaseException):
@@ -539,7 +539,7 @@ def test_a_kill_while_a_diverged_run_is_kept_does_not_stall_a_sweep(tmp_path, mo
     assert Run.open(tmp_path / "seed-0").diverged
 
 
-def test_a_run_that_goes_well_after_all_is_not_marked_as_diverged(experiment, kept, copied):
+def test_a_run_that_finishes_on_the_second_try_is_not_marked_as_diverged(experiment, kept, copied):
     rows = (copied / "metrics.jsonl").read_text().splitlines(keepends=True)
     (copied / "metrics.jsonl").write_text("".join(rows[:4]))
     (copied / "diverged.txt").write_text("diverged at update 50")
@@ -554,7 +554,7 @@ def test_a_run_that_goes_well_after_all_is_not_marked_as_diverged(experiment, ke
 
 
 def test_rows_have_the_targets_that_count_in_training():
-    """Masked targets count nothing, nor those that the model cannot give."""
+    """Masked targets and those within the warm-up have the weight 0."""
     t = np.arange(400)
     experiment = {"dataset": Pairs(t, t % 3, mask=t % 5 == 0), "train": 400, "heldout": 0, "sampler": Sequential(4, 20)}
     run = Experiment(**experiment, model=MLP(lags=4, hidden=3), epochs=1).run()

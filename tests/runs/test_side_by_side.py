@@ -1,4 +1,4 @@
-"""Runs side by side come to what each comes to alone."""
+"""Runs that are trained side by side equal the same runs trained alone."""
 
 import contextlib
 import importlib
@@ -126,7 +126,7 @@ def test_a_signal_in_the_last_chunk_comes_when_they_are_finished(monkeypatch, tm
 
 @pytest.mark.slow
 def test_runs_with_and_without_a_warm_up_have_states_of_their_own(like_an_accelerator, tmp_path):
-    """And a checkpoint of each goes on alone."""
+    """Each can also be resumed alone from its checkpoint."""
     runs = sweep(BASE, {"optimizer.warmup": [0.0, 0.5, 0.25], "seed": range(2)}, tmp_path)
     for run in runs.values():
         assert_same(run, run.experiment.run(devices=1))

@@ -1,4 +1,4 @@
-"""Many runs from one call or one command: their names, their results, and what interrupts them."""
+"""Sweeps from Python and from the command line: names, results and interruptions."""
 
 import dataclasses
 import importlib
@@ -95,7 +95,7 @@ def test_each_variant_has_its_values():
         ({"seed": []}, ["seed has no values"]),
         ({"seed": [1, 1]}, ["seed has a value twice"]),
         ({"epochs": {"a, b": 1, "a": 2}, "seed": {"c": 0, "b, c": 1}}, ["two runs", "'a, b, c'"]),
-        ({"gradient": {"k=1": Full(), "k-1": Truncated(steps=2)}}, ["too much alike", "k=1, k-1"]),
+        ({"gradient": {"k=1": Full(), "k-1": Truncated(steps=2)}}, ["give the same folder", "k=1, k-1"]),
     ],
 )
 def test_what_cannot_be_swept_is_an_error_before_anything_is_trained(axes, words, tmp_path):
@@ -127,8 +127,8 @@ def test_every_run_is_the_one_that_is_made_alone(swept, tmp_path):
     assert len(np.unique(runs.metric("train_loss")[:, -1])) == 4
 
 
-def test_a_sweep_can_be_made_again_and_added_to(swept, tmp_path):
-    """Finished runs are opened: their files are not touched."""
+def test_a_sweep_can_be_repeated_and_extended(swept, tmp_path):
+    """Finished runs are opened, and their files are not touched."""
     path, runs = swept
     files = [file for file in path.rglob("*") if file.is_file() and file.parent != path]
     before = {file: file.stat().st_mtime_ns for file in files}
@@ -145,7 +145,7 @@ def test_a_sweep_can_be_made_again_and_added_to(swept, tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
-    """A crash inside the third of four runs; what was finished is not trained again."""
+    """After a crash inside the third of four runs, finished runs are not trained again."""
     monkeypatch.setattr(train, "CHUNK_STEPS", 64)
     whole = sweep(BASE, AXES, tmp_path / "whole")
     chunks, add = [], execute.Recorder.add
@@ -205,7 +205,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, swept):
 def test_another_experiment_in_the_folder_of_a_sweep_is_an_error(swept):
     with pytest.raises(Error, match=r"full: its runs differ in more than the seed[^$]*epochs: there 2, asked for 3"):
         sweep(dataclasses.replace(BASE, epochs=3), AXES, swept[0])
-    with pytest.raises(Error, match="differ in more than the seed"):  # of these variants there are other seeds
+    with pytest.raises(Error, match="differ in more than the seed"):  # other seeds of these variants exist
         sweep(dataclasses.replace(BASE, epochs=3), AXES | {"seed": [7]}, swept[0])
     assert len(Runs.open(swept[0]).variants["full"]) < 4
 
@@ -250,21 +250,21 @@ SHORT = dataclasses.replace(BASE, epochs=1)
 @pytest.mark.parametrize(
     ("base", "axes", "words"),
     [
-        (SHORT, {"gradient": {"8-steps": Truncated(steps=4)}}, ["too much alike", "8 steps, 8-steps"]),
+        (SHORT, {"gradient": {"8-steps": Truncated(steps=4)}}, ["give the same folder", "8 steps, 8-steps"]),
         (SHORT, {"gradient": {"8 steps": Truncated(steps=4)}}, ["8 steps: its runs differ in more than the seed"]),
         (SHORT, {"gradient": {"9 steps": Truncated(steps=9)}, "train": {"too many": 100_000}}, ["100,000"]),
         (
             BASE,
             {"gradient": {"full": Full()}},
-            ["differ from full in what is not varied", "epochs: there 1, asked for 2"],
+            ["differ from full in fields that are not varied", "epochs: there 1, asked for 2"],
         ),
         (SHORT, {"model.hidden": {"wide": 4}}, ["gradient: there", "truncated", "full"]),
-        (SHORT, {}, ["differ from these in what is not varied", "gradient"]),
+        (SHORT, {}, ["differ from these in fields that are not varied", "gradient"]),
     ],
     ids=["folder", "experiment", "untrainable", "base", "other field", "none"],
 )
-def test_what_does_not_belong_leaves_a_sweep_as_it_was(axes, base, words, tmp_path):
-    """Its table would mix experiments, or name one run twice, or wait for a run that cannot be made."""
+def test_runs_that_do_not_belong_leave_a_sweep_as_it_was(axes, base, words, tmp_path):
+    """Otherwise its table would mix experiments, name one run twice, or lack a run that cannot be made."""
     sweep(SHORT, {"gradient": {"8 steps": Truncated(steps=8)}}, tmp_path)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"}
     with pytest.raises(Error) as caught:
@@ -279,8 +279,8 @@ def test_what_does_not_belong_leaves_a_sweep_as_it_was(axes, base, words, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_seed_in_another_precision_does_not_join_an_variant(tmp_path):
-    """It is refused before it is trained, and where single runs are put together."""
+def test_a_seed_in_another_precision_does_not_join_a_variant(tmp_path):
+    """It is refused before training, and when single runs are compared."""
     sweep(SHORT, {"seed": [0]}, tmp_path / "a")
     with jax.enable_x64(True):
         with pytest.raises(Error, match="enable_x64: then False, now True"):
@@ -314,7 +314,7 @@ def test_an_experiment_of_each_variant_is_read_once_before_a_sweep_goes_on(tmp_p
 
 
 def test_one_experiment_twice_is_an_error():
-    with pytest.raises(Error, match="one experiment"):
+    with pytest.raises(Error, match="the same experiment: a, b"):
         sweep(BASE, {"model": {"a": RNN(hidden=3), "b": RNN(hidden=3)}})
 
 
@@ -341,13 +341,13 @@ def place(tmp_path, monkeypatch):
 
 
 def made(done):
-    """The variants that a command would have trained."""
+    """The variants that a command would train."""
     assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
 def planned(place, monkeypatch):
-    """Runs the command, without training; the variants by name."""
+    """Runs the command without training, and returns the variants by name."""
     found = {}
 
     class Planned(Exception):  # noqa: N818
@@ -463,7 +463,7 @@ def test_values_are_read_by_the_type_of_their_field(planned):
     assert [e.model for _, e in found.values()] == [GRU(hidden=5, layers=2), RNN(layers=2)]
 
 
-def test_a_configuration_and_a_loaded_file_lie_under_the_flags(planned):
+def test_flags_override_a_config_and_a_loaded_file(planned):
     Path("c.toml").write_text(BASE.to_toml().replace(re.search(r"\[dataset\][^\[]*", BASE.to_toml())[0], ""))
     Path("mine.py").write_text(
         "import pathlib, dataclasses, seqjax\n"
@@ -541,7 +541,7 @@ def test_without_a_held_out_part_the_training_loss_is_compared(place):
     assert (done.returncode, "--figure curves.xyz: " in done.stderr) == (2, True)
 
 
-def test_a_seed_that_is_added_is_shown_with_those_that_are_there(place):
+def test_an_added_seed_is_shown_with_the_earlier_ones(place):
     assert call("sweep", *EXPERIMENT, "--seeds", "0,1", "--out", "out").returncode == 0
     done = call("sweep", *EXPERIMENT, "--seeds", 2, "--out", "out", "--against", "all")
     assert done.returncode == 0, done.stderr
@@ -558,7 +558,7 @@ def test_an_added_run_is_shown_alone_while_others_are_unfinished(place):
     assert "1 runs are shown: out/seed-1 is unfinished" in done.stdout
 
 
-def test_several_experiments_are_told_without_training(place):
+def test_a_dry_run_prints_several_experiments(place):
     done = call("run", *EXPERIMENT, "--seeds", "0,1", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert re.findall("# .*", done.stdout) == ["# seed=0", "# seed=1"]
