@@ -333,7 +333,7 @@ def _update(problem, strategy, params, carry, batch, key):
     return (estimate.state, estimate.memory), estimate.grads
 
 
-class _Moments(NamedTuple):
+class Moments(NamedTuple):
     """The moments of a group of draws, as far as it has been drawn.
 
     Args:
@@ -375,16 +375,16 @@ def _moments(problem, strategy, params, windows, true_P, norm, keys_KCb):
         """The moments of all chunks of a group."""
 
         def chunk(moments, keys_b):
-            return _add(moments, jax.vmap(draw)(keys_b), true_P), None
+            return add_draws(moments, jax.vmap(draw)(keys_b), true_P), None
 
         zero = jnp.zeros((), true_P.dtype)
-        moments, _ = jax.lax.scan(chunk, _Moments(zero, jnp.zeros_like(true_P), zero, zero), keys_Cb)
+        moments, _ = jax.lax.scan(chunk, Moments(zero, jnp.zeros_like(true_P), zero, zero), keys_Cb)
         return moments.mean, moments.squares, moments.cosines / moments.count
 
     return jax.lax.map(group, keys_KCb)
 
 
-def _add(moments, new_bP, true_P):
+def add_draws(moments: Moments, new_bP: Float[Array, "b P"], true_P: Float[Array, " P"]) -> Moments:
     """The moments with b more draws (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
 
     The sum of squares minus the square of the sum would cancel where the spread is small beside the mean. Distances
@@ -397,7 +397,7 @@ def _add(moments, new_bP, true_P):
     squares += ((new_bP - new_P) ** 2).sum() + (away_P**2).sum() * (b * (count - b) / count)
     lengths_b = jnp.linalg.norm(new_bP, axis=1) * jnp.linalg.norm(true_P)
     cosines += jnp.where(lengths_b > 0, new_bP @ true_P / jnp.where(lengths_b > 0, lengths_b, 1), 0).sum()
-    return _Moments(count, mean_P + away_P * (b / count), squares, cosines)
+    return Moments(count, mean_P + away_P * (b / count), squares, cosines)
 
 
 def _keys(key, draws, together):

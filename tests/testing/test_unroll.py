@@ -10,7 +10,7 @@ from seqjax import Error, Model, Spec, Tokens, Values, value_and_grad
 from seqjax.gradients import unroll
 from seqjax.testing import check_unroll
 from seqjax.testing.cases import Elman
-from seqjax_gradients import Full, Truncated
+from seqjax_gradients import K1K2, Full, Truncated
 from seqjax_models import MLP, NGram
 
 
@@ -52,7 +52,7 @@ VALUES = Spec(Values(2), Values(1))
         (Changed(), VALUES),
         pytest.param(Elman(hidden=3), Spec(Tokens(4)), marks=pytest.mark.slow),
         pytest.param(MGU(hidden=3, layers=2), VALUES, marks=pytest.mark.slow),
-        (MLP(lags=2, hidden=3), VALUES),
+        pytest.param(MLP(lags=2, hidden=3), VALUES, marks=pytest.mark.slow),
     ],
     ids=repr,
 )
@@ -78,11 +78,8 @@ def test_a_count_based_model_has_nothing_to_check():
         check_unroll(NGram(), Spec(Tokens(4)))
 
 
-@pytest.mark.parametrize("strategy", [Truncated(steps=2), "k1k2"], ids=str)
+@pytest.mark.parametrize("strategy", [Truncated(steps=2), K1K2(k1=2, k2=2)], ids=repr)
 def test_a_strategy_refuses_an_unroll_that_ignores_edge_weights(strategy):
-    from seqjax import create
-
-    strategy = create("gradient", "k1k2", k1=2, k2=2) if strategy == "k1k2" else strategy
     problem = changed(lambda edge_weights: None).problem(VALUES)
     params, state = problem.init(None), jnp.zeros((1, 2))
     xs = jnp.ones((4, 1, 2)), jnp.ones((4, 1, 1))
