@@ -43,17 +43,10 @@ def count_ngrams(ids: Any, order: int, size: int, bounds: Any = None) -> tuple[n
 def number_ngrams(ids: Any, order: int, size: int, bounds: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Where each n-gram of a text starts, and a number for it. Equal n-grams have equal numbers.
 
-    Args:
-        ids: int[m], from 0 to `size` - 1.
-        order: n, at least 1.
-        size: the number of symbols.
-        bounds: int[D + 1], where documents begin and end; None: one document.
+    The arguments and errors are those of `count_ngrams`.
 
     Returns:
         `starts` int64[k], rising, and `numbers` int64[k].
-
-    Raises:
-        Error: an id, the order or the bounds are out of range.
     """
     ids, edges = _check(ids, order, size, bounds)
     inside = _inside_documents(edges, order)

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from seqjax.data.spec import Spec, Tokens
 from seqjax.data.stream import Stream
-from seqjax.gradients.problem import Losses, Params, Problem, State
+from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scored import replace_unscored
 from seqjax.gradients.unroll import EdgeWeights, unroll
 from seqjax.plugin.base import Plugin
@@ -115,14 +115,7 @@ class ModelProblem(Problem):
         new, output = self.model.step(self._cast(params), self._cast(state), inputs)
         return _like(state, new), self._loss(params, output, target)
 
-    def unroll(
-        self,
-        params: Params,
-        state: State,
-        xs: PyTree,
-        edge_weights: EdgeWeights = None,
-        scored: Bool[Array, "T B"] | None = None,
-    ) -> tuple[State, Losses]:
+    def unroll(self, params, state, xs, edge_weights=None, scored=None):
         """The state after T steps and the losses float[T, B] of B rows."""
         inputs, targets = self._inputs(xs)
         new, outputs = self.model.unroll(self._cast(params), self._cast(state), inputs, edge_weights)

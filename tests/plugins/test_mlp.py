@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.specs import for_specs
 
 import seqjax
 from seqjax import Error, Problem, Spec, Tokens, Values, training, value_and_grad
@@ -18,14 +19,12 @@ LAGS, HIDDEN, T, B = 3, 5, 7, 2
 TOKENS = Spec(Tokens(6))
 VALUES = Spec(Values(2))
 COVARIATES = Spec(Values(2), Values(1))
-SPECS = pytest.mark.parametrize(
-    "spec",
-    [
-        pytest.param(TOKENS, id="tokens"),
-        pytest.param(VALUES, marks=pytest.mark.slow, id="values"),
-        pytest.param(COVARIATES, id="covariates"),
-    ],
-)
+SPECS = for_specs(TOKENS, VALUES, COVARIATES)
+
+
+def by_steps(model):
+    """The scan of the model's step: (params, state, xs) -> (state, outputs)."""
+    return lambda params, state, xs: unroll(functools.partial(model.step, params), state, xs)
 
 
 def make(spec, T=T, lags=LAGS):
@@ -86,9 +85,7 @@ def test_all_at_once_is_the_scan_of_the_step_in_values_and_gradients(x64, spec):
         outputs = jnp.concatenate([first, second])
         return jnp.sum(jnp.sin(outputs)), (last, outputs)
 
-    def scanned(params, state, xs):
-        return unroll(functools.partial(model.step, params), state, xs)
-
+    scanned = by_steps(model)
     found, expected = (
         jax.jit(jax.value_and_grad(functools.partial(loss, f), has_aux=True))(params) for f in (model.unroll, scanned)
     )
@@ -237,9 +234,7 @@ def test_any_history_is_the_scan_of_the_step_in_values_and_gradients(x64, spec, 
         outputs = jnp.concatenate([first, second])
         return jnp.sum(jnp.sin(outputs)), (last, outputs)
 
-    def scanned(params, state, xs):
-        return unroll(functools.partial(model.step, params), state, xs)
-
+    scanned = by_steps(model)
     both = [jax.jit(jax.value_and_grad(functools.partial(loss, f), argnums=(0, 1), has_aux=True))
             for f in (model.unroll, scanned)]  # fmt: skip
     found, expected = (f(params, jnp.asarray(1.5)) for f in both)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.specs import for_specs
 
 from seqjax import Problem, Spec, Tokens, Values
 from seqjax.models.check import check_model
@@ -12,14 +13,7 @@ from seqjax_models import RNN
 TOKENS = Spec(Tokens(7))
 VALUES = Spec(Values(3))
 COVARIATES = Spec(Values(2), Values(1))
-SPECS = pytest.mark.parametrize(
-    "spec",
-    [
-        pytest.param(TOKENS, id="tokens"),
-        pytest.param(VALUES, marks=pytest.mark.slow, id="values"),
-        pytest.param(COVARIATES, id="covariates"),
-    ],
-)
+SPECS = for_specs(TOKENS, VALUES, COVARIATES)
 
 
 def make(spec, hidden=5, T=6, B=2, scale=1.0):
