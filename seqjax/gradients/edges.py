@@ -133,7 +133,7 @@ def check_edge_weights(problem: Problem, params: Params, state: State, xs: PyTre
     Raises:
         Error: the unroll ignores the edge weights, so that nothing would be cut.
     """
-    if type(problem).unroll is Problem.unroll:
+    if not problem.has_own_unroll:
         return
     x = jax.tree.map(lambda a: a[0], xs)
 

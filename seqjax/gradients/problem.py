@@ -78,6 +78,11 @@ class Problem:
         rows = jax.vmap(functools.partial(loss, params), axis_size=num_rows)
         return state, jax.vmap(rows, axis_size=num_steps)(replace_unscored(between, scored))
 
+    @property
+    def has_own_unroll(self) -> bool:
+        """Whether a subclass has its own `unroll`, so that it is not known whether it reads the edge weights."""
+        return type(self).unroll is not Problem.unroll
+
     def start(self, params: Params, state: State, reset: Any, keys: jax.Array | None = None) -> State:
         """The state in which a window starts: the initial state in rows that are reset, and `state` in the others.
 

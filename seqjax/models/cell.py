@@ -143,6 +143,11 @@ class Cell(Model):
         scale = functools.partial(self._recurrent_scale, state.key)
         return self._through_layers(params, state, x, 1, advance, keep, scale)
 
+    @property
+    def has_own_unroll(self):
+        """Whether a subclass replaces the unroll of cells, which reads the edge weights."""
+        return type(self).unroll is not Cell.unroll
+
     def unroll(self, params, state, xs, edge_weights=None):
         num_steps = len(xs)
 

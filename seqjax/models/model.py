@@ -57,6 +57,11 @@ class Model(Plugin):
         """
         return unroll(functools.partial(self.step, params), state, xs, edge_weights)
 
+    @property
+    def has_own_unroll(self) -> bool:
+        """Whether a subclass has its own `unroll`, so that it is not known whether it reads the edge weights."""
+        return type(self).unroll is not Model.unroll
+
     def problem(self, spec: Spec, loss: Callable | None = None, dtype: Any = None) -> "ModelProblem":
         """The model with a loss, as gradient strategies and `training` take it: x = (input, target).
 
@@ -100,6 +105,11 @@ class ModelProblem(Problem):
     def is_value(self) -> bool:  # type: ignore[override]
         """Whether equal problems compute the same. A loss of the user's own is a function, which may not."""
         return self.loss is None
+
+    @property
+    def has_own_unroll(self) -> bool:
+        """That of the model."""
+        return self.model.has_own_unroll
 
     def init(self, key: jax.Array) -> Params:
         """The model's initial parameters."""
