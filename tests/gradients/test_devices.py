@@ -19,11 +19,12 @@ from seqjax.training.loop import init_train_state
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-@pytest.mark.parametrize("sampler", ["random", "sequential"])
+@pytest.mark.parametrize("sampler", ["sequential", pytest.param("random", marks=pytest.mark.slow)])
 def test_two_devices_make_the_same_updates(sampler):
     check_training_on_devices(planted.Randomized(keep_prob=0.5), sampler)
 
 
+@pytest.mark.slow
 def test_two_devices_share_memory_and_the_randomness_of_a_model():
     check_training_on_devices(planted.Adapting(), "sequential", Noisy())
 
@@ -73,7 +74,9 @@ def test_every_update_and_every_seed_draws_anew():
     assert len(set(drawn)) == 10
 
 
-@pytest.mark.parametrize("fault", [planted.Normalised(), planted.LocalRows(keep_prob=0.5)], ids=repr)
+@pytest.mark.parametrize(
+    "fault", [planted.LocalRows(keep_prob=0.5), pytest.param(planted.Normalised(), marks=pytest.mark.slow)], ids=repr
+)
 def test_planted_fault_is_seen(fault):
     with pytest.raises(seqjax.Error, match="worst relative error"):
         check_devices(fault)

@@ -17,6 +17,11 @@ from seqjax.testing.oracle import truth
 pytestmark = pytest.mark.usefixtures("x64")
 
 
+def only(quick):
+    """All cases, of which one is in the quick suite."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name != quick)) for name in MAIN]
+
+
 @functools.partial(quick_jit, static_argnums=0)
 def unrolled(problem, params, state, xs):
     return problem.unroll(params, state, xs)
@@ -27,7 +32,7 @@ def test_edge_weights_scale_the_tangent_that_enters_a_step(name):
     check_edge_weights(case(name).problem, name)
 
 
-@pytest.mark.parametrize("name", MAIN)
+@pytest.mark.parametrize("name", only("foreign"))
 def test_edge_weights_in_forward_mode(name):
     c, batch = case(name), case(name).windows[2]
     edge_weights = np.random.default_rng(8).uniform(-1, 2, (T, B))
@@ -46,7 +51,7 @@ def test_edge_weights_in_forward_mode(name):
     assert_close(jax.jvp(loss, (c.params,), (direction,)), (want.loss, slope), "forward mode")
 
 
-@pytest.mark.parametrize("name", MAIN)
+@pytest.mark.parametrize("name", only("cell"))
 def test_two_chunks_are_one_long_unroll(name):
     c, xs = case(name), case(name).windows[0].xs
     first, second = jax.tree.map(lambda a: a[: T // 2], xs), jax.tree.map(lambda a: a[T // 2 :], xs)
@@ -55,7 +60,7 @@ def test_two_chunks_are_one_long_unroll(name):
     assert_close((state, jnp.concatenate([losses, more])), unrolled(c.problem, c.params, c.state, xs), name)
 
 
-@pytest.mark.parametrize("name", MAIN)
+@pytest.mark.parametrize("name", only("learned"))
 def test_a_loss_depends_on_nothing_later_and_on_no_other_row(name):
     c, xs = case(name), case(name).windows[0].xs
     _, before = unrolled(c.problem, c.params, c.state, xs)

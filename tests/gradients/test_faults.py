@@ -78,6 +78,27 @@ FAULTS = {
     "one gradient for all seeds": lambda: check_seeds(MergesSeeds(), ONE),
     "drawn by local row": lambda: check_rows(planted.LocalRows(keep_prob=0.5), ONE),
 }
+QUICK = {
+    "1/π left out",
+    "age dropped",
+    "drawn with the mean probability",
+    "1/π left out of whole calls",
+    "all rows draw the same",
+    "edge weights one step late",
+    "learned state cut off",
+    "memory dropped",
+    "UORO: memory dropped",
+    "memory of reset rows kept, seen in one call",
+    "mean of shard means",
+    "weights ignored in the loss",
+    "padding counted",
+    "0 times NaN",
+    "nothing where no state is float",
+    "another gradient in training",
+    "twice in float32",
+    "one gradient for all seeds",
+}
+"""One fault for each check."""
 SEEN = "worst relative error|not finite|chi-square|z-score|gradient|ages after|not one of the outcomes|bfloat16"
 UNROLLS = {
     "edge weights one step late": lambda edge_weights: jnp.roll(edge_weights, 1, 0),
@@ -89,13 +110,15 @@ UNROLLS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [pytest.param(f, marks=[pytest.mark.slow] * (f not in QUICK)) for f in FAULTS])
 def test_planted_fault_is_seen(fault):
     with pytest.raises(seqjax.Error, match=SEEN):
         FAULTS[fault]()
 
 
-@pytest.mark.parametrize("fault", UNROLLS)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(f, marks=[pytest.mark.slow] * (f != "edge weights ignored")) for f in UNROLLS]
+)
 def test_planted_fault_in_an_unroll_is_seen(fault):
     with pytest.raises(seqjax.Error, match="worst relative error"):
         check_edge_weights(planted.FaultyUnroll(case("learned").problem, UNROLLS[fault]), "learned")

@@ -19,11 +19,11 @@ PER_STEP = (0.9, 0.3, 1.0, 0.6, 0.5, 0.8)
 @pytest.mark.parametrize(
     ("strategy", "starts"),
     [
-        (Randomized(keep_prob=0.4), ()),
+        pytest.param(Randomized(keep_prob=0.4), (), marks=pytest.mark.slow),
         (Randomized(keep_prob=PER_STEP), ()),
-        (Constant(), (0, 5)),
+        pytest.param(Constant(), (0, 5), marks=pytest.mark.slow),
         (Aging(), (0, 5)),
-        (Adapting(), (0, 5)),
+        pytest.param(Adapting(), (0, 5), marks=pytest.mark.slow),
     ],
     ids=repr,
 )
@@ -33,7 +33,12 @@ def test_outcomes_sum_to_the_gradient_for_any_memory(strategy, starts):
 
 @pytest.mark.parametrize(
     ("strategy", "age"),
-    [(Randomized(keep_prob=0.4), 0), (Randomized(keep_prob=PER_STEP), 0)] + [(cls(), 5) for cls in (Constant, Aging)],
+    [
+        (Randomized(keep_prob=PER_STEP), 0),
+        (Aging(), 5),
+        pytest.param(Randomized(keep_prob=0.4), 0, marks=pytest.mark.slow),
+        pytest.param(Constant(), 5, marks=pytest.mark.slow),
+    ],
     ids=repr,
 )
 def test_draw_follows_the_probabilities(strategy, age):

@@ -105,7 +105,9 @@ def aging(hazard, start):
 PER_STEP = (0.9, 0.3, 1.0, 0.6, 0.5, 0.8)
 
 
-@pytest.mark.parametrize("keep_prob", [0.6, PER_STEP], ids=["constant", "by step"])
+@pytest.mark.parametrize(
+    "keep_prob", [pytest.param(0.6, marks=pytest.mark.slow), PER_STEP], ids=["constant", "by step"]
+)
 def test_independent_cuts(keep_prob):
     got = enumerated(create("randomized", keep_prob=keep_prob), "reset")
     assert_close(np.asarray(got), covariance("reset", independent(keep_prob)), "covariance")
@@ -115,9 +117,9 @@ def test_independent_cuts(keep_prob):
 @pytest.mark.parametrize(
     ("fields", "hazard"),
     [
-        ({"length": 3.0, "alpha": None}, lambda age: 1 / 3),
+        pytest.param({"length": 3.0, "alpha": None}, lambda age: 1 / 3, marks=pytest.mark.slow),
         ({"length": 3.0, "alpha": 4.0}, lambda age: 3 / (7 + age)),
-        ({"table": (0.1, 0.6, 0.3)}, lambda age: (0.1, 0.6, 0.3)[min(age, 2)]),
+        pytest.param({"table": (0.1, 0.6, 0.3)}, lambda age: (0.1, 0.6, 0.3)[min(age, 2)], marks=pytest.mark.slow),
     ],
     ids=["constant", "polynomial", "table"],
 )

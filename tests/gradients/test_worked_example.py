@@ -11,6 +11,7 @@ from support.strategies import RTRL, Full, Randomized, Truncated
 from seqjax import Problem, value_and_grad
 from seqjax.gradients import Batch, Memory
 from seqjax.gradients.unroll import unroll
+from seqjax.testing.calls import quick_jit
 from seqjax.testing.compare import assert_close
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -39,7 +40,7 @@ def test_the_scalar_network(strategy):
     xs = jnp.ones((3, 1)), jnp.arange(3)[:, None]
     if isinstance(strategy, Truncated):  # its segments are longer than the window
         assert strategy.steps > 3
-    estimate = value_and_grad(linear_network, strategy)(w, jnp.zeros(1), xs, key=jax.random.key(0))
+    estimate = quick_jit(value_and_grad(linear_network, strategy))(w, jnp.zeros(1), xs, key=jax.random.key(0))
     want = {"x": 101 / 96, "h": 5 / 12, "q": 101 / 192, "e": [35 / 96, 19 / 48, 7 / 24]}
     want = jax.tree.map(np.asarray, want, is_leaf=lambda a: isinstance(a, list))
     assert_close((estimate.loss, estimate.grads), (np.asarray(101 / 384), want), "(8.7.10)-(8.7.16)")
@@ -53,7 +54,8 @@ def test_the_sum_over_paths(strategy, a):
     # If the edge into step 2 is cut, a_3 = b_3 and a_4 = 4 + 3·3.
     xs = {"b": jnp.asarray(B_T)[:, None], "c": jnp.asarray(C_T)[:, None]}
     weights, key = jnp.asarray(LAST), jax.random.key(0)
-    estimate = value_and_grad(recurrence, strategy)(jnp.asarray(0.3), jnp.ones(1), xs, weights=weights, key=key)
+    run = quick_jit(value_and_grad(recurrence, strategy))
+    estimate = run(jnp.asarray(0.3), jnp.ones(1), xs, weights=weights, key=key)
     assert_close(estimate.grads, np.asarray(a), "a_4", 1e-15)
 
 

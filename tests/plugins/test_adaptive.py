@@ -13,7 +13,7 @@ import seqjax
 from seqjax import Problem
 from seqjax.gradients import Batch, Memory, init_memory, ravel_float
 from seqjax.plugin import get
-from seqjax.testing.calls import call, estimates
+from seqjax.testing.calls import call, estimates, quick_jit
 from seqjax.testing.cases import B, T, case
 from seqjax.testing.claims import check_unbiased
 from seqjax.testing.compare import assert_close
@@ -48,7 +48,7 @@ def observe(strategy, problem, w, state, batch, memory=None):
     return call(strategy, problem, w, state, memory, batch, jax.random.key(0)).memory
 
 
-@pytest.mark.parametrize("name", ["learned", "foreign"])
+@pytest.mark.parametrize("name", ["learned", pytest.param("foreign", marks=pytest.mark.slow)])
 def test_norms_by_lag(name):
     """Against the gradient of one loss by the state that enters each step before it, with a loop for each pair."""
     c, last = case(name), np.array([5, 2, 0, 3])
@@ -69,7 +69,7 @@ def test_norms_by_lag(name):
         split = [ravel_float(state) for state in states]
         return [jnp.linalg.norm(jax.grad(loss)(*split[t], t)) for t in range(s, -1, -1)] + [0.0] * (T - 1 - s)
 
-    got = jax.jit(lag_norms, static_argnums=0)(c.problem, c.params, c.state, xs, jnp.asarray(last))
+    got = quick_jit(lag_norms, static_argnums=0)(c.problem, c.params, c.state, xs, jnp.asarray(last))
     want = np.array([row_norms(b, s) for b, s in enumerate(last)]).T
     assert_close(np.asarray(got), want, name)
 
@@ -106,7 +106,7 @@ def test_the_rate_is_fitted_to_the_lags_asked_for():
     assert float(decay_rate(jnp.zeros(4), jnp.ones(4, bool))) == 0
 
 
-@pytest.mark.parametrize("decay", [0.3, 0.9])
+@pytest.mark.parametrize("decay", [0.9, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_adaptive_truncates_a_geometric_decay_where_the_tail_is_small(decay):
     memory = observe(adaptive(max_steps=40), *linear(decay, 40))
     tail = lambda K: decay ** (K - 1) / (1 - decay)  # in units of φ_1; φ_0 counts as φ_1
@@ -168,10 +168,10 @@ def test_the_hazard_is_one_minus_the_decay():
 
 
 def test_the_initial_hazard_holds_until_two_lags_are_measured():
-    strategy = LearnedHazard(initial=0.2, max_lag=6)
-    for losses in (slice(0), slice(1)):
-        memory = observe(strategy, *linear(0.9, 8, losses))
-        assert float(strategy.hazard(jnp.int32(0), memory.shared)) == 0.2
+    strategy, two = LearnedHazard(initial=0.2, max_lag=6), measured(0.9 ** (2 * np.arange(6)))
+    for known, hazard in ((0, 0.2), (1, 0.2), (2, 0.1)):
+        decay = two._replace(weight=jnp.where(jnp.arange(6) < known, two.weight, 0))
+        assert float(strategy.hazard(jnp.int32(0), decay)) == pytest.approx(hazard, rel=1e-12)
 
 
 def test_outcomes_sum_to_the_gradient_whatever_was_measured():

@@ -128,6 +128,7 @@ def test_es_estimates_the_window_and_not_the_history():
     assert error(got, truth(LINEAR, "history")) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "of"), [(ES, "window"), (PES, "history")])
 def test_the_bias_falls_with_the_square_of_sigma(strategy, of):
     coarse, fine = (
@@ -137,6 +138,7 @@ def test_the_bias_falls_with_the_square_of_sigma(strategy, of):
     assert fine < 0.01
 
 
+@pytest.mark.slow
 def test_more_particles_have_the_same_mean_and_a_smaller_variance():
     strategies = [PES(particles=n, sigma=0.1) for n in (2, 8)]
     batch, state, spread = windows()[0], entering(), []
@@ -153,6 +155,7 @@ def test_more_particles_have_the_same_mean_and_a_smaller_variance():
     assert float(np.abs((mean_2 - mean_8) / np.sqrt((std_2**2 + std_8**2) / 2000)).max()) < 5
 
 
+@pytest.mark.slow
 def test_the_equation_of_pes_by_loops():
     strategy, p, state = PES(particles=4, sigma=0.2), params(), entering()
     memory = init_memory(strategy, CURVED, p, state, B)

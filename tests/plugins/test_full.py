@@ -23,10 +23,9 @@ def jitted(strategy):
 @pytest.mark.parametrize(
     ("name", "num_steps"),
     [
-        ("learned", 1),
         ("learned", 7),
-        ("foreign", 17),
-        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("learned", 2), ("learned", 16), ("cell", 17))),
+        *(pytest.param("learned", steps, marks=pytest.mark.slow) for steps in (1, 2, 16)),
+        *(pytest.param(name, 17, marks=pytest.mark.slow) for name in ("cell", "foreign")),
     ],
 )
 def test_any_number_of_steps_in_segments_is_one_unroll(name, num_steps):

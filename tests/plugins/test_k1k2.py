@@ -52,9 +52,9 @@ def chunk_by_chunk(name, k1, k2, state, batch):
 
 @pytest.mark.parametrize(
     ("name", "k1", "k2"),
-    [("learned", 2, 5), ("foreign", 2, 3)]
+    [("learned", 2, 5)]
     + [pytest.param("learned", *pair, marks=pytest.mark.slow) for pair in PAIRS]
-    + [pytest.param("cell", 2, 3, marks=pytest.mark.slow)],
+    + [pytest.param(name, 2, 3, marks=pytest.mark.slow) for name in ("foreign", "cell")],
 )
 def test_every_chunk_goes_back_k2_steps(name, k1, k2):
     c, found = case(name), estimates(k1k2(k1, k2), case(name))
@@ -70,6 +70,7 @@ def test_equal_steps_truncate_and_a_long_way_back_is_full(k1, k2, edge_weights):
     check_window(k1k2(k1, k2), edge_weights, ["learned"])
 
 
+@pytest.mark.slow
 def test_one_step_further_back_is_another_gradient():
     one, two = (estimates(k1k2(2, k2), case("learned"))[1].grads for k2 in (3, 4))
     assert_far(one, two, "k2 = 3 and 4")

@@ -8,6 +8,7 @@ import pytest
 import seqjax
 from seqjax import Problem, Spec, Tokens
 from seqjax.gradients import Memory
+from seqjax.testing.calls import quick_jit
 from seqjax.testing.cases import B, T, case
 from seqjax_gradients import Full, Sliding
 from seqjax_models import RNN
@@ -49,7 +50,7 @@ def test_by_stopping_the_gradient(name, steps):
     c = case(name)
     window = c.windows[0]
     memory = Memory()
-    call = jax.jit(lambda params: Sliding(steps=steps)(c.problem, params, c.state, memory, window, jax.random.key(0)))
+    call = quick_jit(lambda params: Sliding(steps=steps)(c.problem, params, c.state, memory, window, jax.random.key(0)))
     got = call(c.params).grads
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(by_stopping(c, window, steps)), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
@@ -63,8 +64,10 @@ def test_it_is_a_prefix_sum_of_lags(steps):
     ids = jax.random.randint(jax.random.key(1), (13, 2), 0, 6)
     xs, state = (ids[:-1], ids[1:]), jax.vmap(lambda _: problem.init_state(params))(jnp.arange(2))
     found = seqjax.lags(problem, params, state, xs, 12)
-    got = seqjax.value_and_grad(problem, Sliding(steps=steps))(params, state, xs)
-    full = seqjax.value_and_grad(problem, Full())(params, state, xs)
+    got, full = (
+        quick_jit(seqjax.value_and_grad(problem, strategy))(params, state, xs)
+        for strategy in (Sliding(steps=steps), Full())
+    )
     want = jax.tree.map(lambda a: a[:steps].sum(0), found.gradients)
     for a, b in zip(*map(jax.tree.leaves, (got.grads, want)), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)

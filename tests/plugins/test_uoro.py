@@ -110,7 +110,8 @@ def test_one_draw_follows_the_equations():
     noise = strategy.draw(jax.random.key(3), PROBLEM, p, strategy.init(PROBLEM, p, init_state(p)), 4)
     memory = jax.tree.map(lambda a: a[None], strategy.init(PROBLEM, p, init_state(p)))
     begin = lambda q: jax.tree.map(lambda a: a[None], init_state(q))
-    got = strategy.estimate(PROBLEM, p, begin, memory, batch, noise[None])
+    estimate = lambda memory: strategy.estimate(PROBLEM, p, begin, memory, batch, noise[None])
+    got = jax.jit(estimate)(memory)
     nu_TS = np.where(noise, 1.0, -1.0)
     theta = jax.flatten_util.ravel_pytree(p)[0]
     I = jax.jacobian(lambda theta: init_state(unravel(theta))["h"])(theta)
@@ -156,5 +157,6 @@ def test_parameters_of_two_precisions_keep_them():
 
     params = {"a": jnp.array(0.7), "b": jnp.array(0.9, jnp.bfloat16)}
     args = params, jnp.full(2, 0.3), jnp.ones((4, 2))
-    grads = seqjax.value_and_grad(step, UORO())(*args, key=jax.random.key(0)).grads
+    run = seqjax.value_and_grad(step, UORO())
+    grads = jax.eval_shape(lambda *args: run(*args, key=jax.random.key(0)).grads, *args)
     assert [grads[name].dtype for name in "ab"] == [params[name].dtype for name in "ab"]
