@@ -41,20 +41,20 @@ def zeros(problem, params, state):
 
 def local_jacobians(window):
     """J_t within units for all steps, float[T, L, L, hidden]."""
-    problem, params, (s_TS, others_T), join, xs = window
-    model, hidden = problem.model, problem.model.hidden
-    apart = _Apart(model).problem(problem.spec, problem.loss, problem.dtype)
+    problem, hidden = window.problem, window.problem.model.hidden
+    apart = _Apart(problem.model).problem(problem.spec, problem.loss, problem.dtype)
 
     def local_jacobian(s, others, x):
         # In the derivative of `apart` no unit acts on another one. So one tangent of ones in leaf j gives column j of
         # all units at once, and L products with J replace L hidden of them.
         def column(ones):
-            after = jax.jvp(lambda s: _after(apart, params, join, s, others, x), (s,), (ones,))[1]
+            after = jax.jvp(lambda s: _after(apart, window.params, window.join, s, others, x), (s,), (ones,))[1]
             return after.reshape(-1, hidden)
 
         return jax.vmap(column, out_axes=1)(_ones(s.size // hidden, hidden, s.dtype))
 
-    return jax.vmap(local_jacobian)(s_TS, others_T, xs)
+    s_TS, others_T = window.entering
+    return jax.vmap(local_jacobian)(s_TS, others_T, window.xs)
 
 
 def through(M, J_T, q_TS, window):

@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -164,6 +164,42 @@ def jacobians(
     return Jacobians(norms_BK.mean(0), most_BK.max(0), float(radius_B.mean()), lyapunov, T, B)
 
 
+class _Carry(NamedTuple):
+    """What is carried from step to step, for a state of S numbers and K lags.
+
+    Args:
+        s: the float leaves of the state, [S].
+        others: its other leaves.
+        products: J_t J_{t-1} ... J_{t-k+1} for k = 1, ..., K, [K, S, S].
+        Q: the orthogonal matrix of the Lyapunov exponents, [S, S].
+        logs: Σ_t ln |R_t|_ii, [S].
+        totals: the sums over the steps so far.
+    """
+
+    s: Any
+    others: Any
+    products: Any
+    Q: Any
+    logs: Any
+    totals: Any
+
+
+class _Totals(NamedTuple):
+    """Sums over the steps at which norms are computed.
+
+    Args:
+        count: by lag, the number of norms, [K].
+        norm: by lag, the sum of the norms, [K].
+        most: by lag, the largest norm, [K].
+        radius: the sum of the spectral radii of single steps.
+    """
+
+    count: Any
+    norm: Any
+    most: Any
+    radius: Any
+
+
 def _walk_rows(problem, max_lag, every, params, state, xs):
     """`_walk` for one row after another, since the products of a single row may fill the memory."""
     return jax.lax.map(lambda row: _walk(problem, max_lag, every, params, *row), (state, xs))
@@ -180,35 +216,41 @@ def _walk(problem, K, every, params, state, xs_T):
         return s, (s, others)
 
     def step(carry, inputs):
-        s, others, products_KSS, Q_SS, totals, logs_S = carry
         t, x = inputs
-        J_SS, (s, others) = jax.jacrev(after, has_aux=True)(s, others, x)
+        J_SS, (s, others) = jax.jacrev(after, has_aux=True)(carry.s, carry.others, x)
         J_SS = J_SS.astype(dtype)
         # Entry k - 1 is J_t J_{t-1} ... J_{t-k+1}. In the first steps of the sequence the entries that would reach
         # beyond its start are products with zeros.
-        products_KSS = jnp.concatenate([J_SS[None], J_SS @ products_KSS[:-1]])
+        products_KSS = jnp.concatenate([J_SS[None], J_SS @ carry.products[:-1]])
         # A product of many Jacobians loses all directions but the fastest to rounding. The QR decomposition keeps the
         # directions Q orthogonal, and the growth along each of them is on the diagonal of R.
-        Q_SS, R_SS = jnp.linalg.qr(J_SS @ Q_SS)
+        Q_SS, R_SS = jnp.linalg.qr(J_SS @ carry.Q)
+        logs_S = carry.logs + jnp.log(jnp.abs(jnp.diagonal(R_SS)))
         # The last step is always taken, since only there the largest lags are sure to lie inside the sequence.
         taken = (T - 1 - t) % every == 0
-        totals = jax.lax.cond(taken, _add, lambda totals, *_: totals, totals, products_KSS, t)
-        return (s, others, products_KSS, Q_SS, totals, logs_S + jnp.log(jnp.abs(jnp.diagonal(R_SS)))), None
+        totals = jax.lax.cond(taken, _add, lambda totals, *_: totals, carry.totals, products_KSS, t)
+        return _Carry(s, others, products_KSS, Q_SS, logs_S, totals), None
 
     zeros = functools.partial(jnp.zeros, dtype=dtype)
     S = s.size
-    start = (s, others, zeros((K, S, S)), jnp.eye(S, dtype=dtype), (zeros(K), zeros(K), zeros(K), zeros(())), zeros(S))
-    (_, _, _, _, (count_K, sum_K, most_K, radius), logs_S), _ = jax.lax.scan(step, start, (jnp.arange(T), xs_T))
-    return sum_K / count_K, most_K, radius / count_K[0], logs_S / T
+    totals = _Totals(zeros(K), zeros(K), zeros(K), zeros(()))
+    start = _Carry(s, others, zeros((K, S, S)), jnp.eye(S, dtype=dtype), zeros(S), totals)
+    end, _ = jax.lax.scan(step, start, (jnp.arange(T), xs_T))
+    totals = end.totals
+    return totals.norm / totals.count, totals.most, totals.radius / totals.count[0], end.logs / T
 
 
 def _add(totals, products_KSS, t):
     """The totals with the norms of the products that end at step t, for the lags that lie inside the sequence."""
-    count_K, sum_K, most_K, radius = totals
-    inside_K = jnp.arange(len(count_K)) <= t
+    inside_K = jnp.arange(len(totals.count)) <= t
     norms_K = jnp.where(inside_K, jax.vmap(_norm)(products_KSS), 0)
     largest = jnp.abs(jnp.linalg.eigvals(products_KSS[0])).max()
-    return count_K + inside_K.astype(count_K.dtype), sum_K + norms_K, jnp.maximum(most_K, norms_K), radius + largest
+    return _Totals(
+        totals.count + inside_K.astype(totals.count.dtype),
+        totals.norm + norms_K,
+        jnp.maximum(totals.most, norms_K),
+        totals.radius + largest,
+    )
 
 
 def _norm(A_SS):
