@@ -16,7 +16,7 @@ from seqjax.testing.compare import assert_close, assert_far
 NAMES = seqjax.names("gradient")
 
 
-def test_value_and_grad_starts_no_row_of_a_problem(x64):
+def test_value_and_grad_resets_no_row_of_a_problem(x64):
     c = case("foreign")
     got, want = (
         quick_jit(value_and_grad(p, Full()))(c.params, c.state, c.windows[0].xs) for p in (c.problem, foreign_step)
