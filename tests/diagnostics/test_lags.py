@@ -117,7 +117,7 @@ def assert_are_parts(found, jacobian, max_lag):
     np.testing.assert_allclose(found.bias, bias, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "leaky rates")) for n in FOREIGN])
 def test_a_scan_that_knows_nothing_of_seqjax(name):
     step, params, state, xs = FOREIGN[name]()
     num_steps, num_rows = jax.tree.leaves(xs)[0].shape[:2]
