@@ -79,8 +79,7 @@ def through(M, J_T, q_TS, window):
         before_TS, others_T = window.entering
         return jax.vmap(after)(before_TS, others_T, window.xs)
 
-    # Since a parameter changes the state of its own unit alone, Σ_t λ_t I_t is the pull-back of λ, for all units at
-    # once.
+    # A parameter changes the state of its own unit alone, so Σ_t λ_t I_t is the pull-back of λ, for all units at once.
     s_TS, pull = jax.vjp(all_after, window.params)
     cotangents = rows_T.reshape(1 + L, *s_TS.shape).astype(s_TS.dtype)
     sums = _by_unit(jax.vmap(pull)(cotangents)[0], hidden)

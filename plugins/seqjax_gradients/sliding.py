@@ -40,8 +40,7 @@ class Sliding(Gradient):
             return Estimate(loss, direct, after, memory)
 
         # λ^(1), ..., λ^(K-1) of the state that step t returns, leaves [K - 1, B, ...]. One step further back each of
-        # them moves up by one place, and the oldest is dropped. All of them meet the same ∂s_t/∂w, so their sum is
-        # kept.
+        # them moves up by one place, and the oldest is dropped. All of them meet the same ∂s_t/∂w, so they are summed.
         def back(cotangents, inputs):
             step, q = inputs
             passed = derivatives.back(cotangents, step)
