@@ -1,6 +1,7 @@
 """Every annotation is enforced, dtypes are never promoted silently, and warnings are errors."""
 
 import os
+import signal
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -48,3 +49,11 @@ def time_machine_file():
     if "SEQJAX_DATA" not in os.environ or not file.is_file():
         pytest.skip("SEQJAX_DATA does not name a folder with timemachine.txt")
     return file
+
+
+@pytest.fixture
+def hears_ctrl_c():
+    """Ctrl-C raises KeyboardInterrupt, here and in child processes. In a background job it would be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

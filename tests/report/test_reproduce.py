@@ -352,7 +352,7 @@ def test_names_that_are_not_scripts_are_errors(folder, capsys):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_kills_all_scripts(folder, number, code):
+def test_a_signal_kills_all_scripts(folder, hears_ctrl_c, number, code):
     """A third script, which waits for its turn, is not started."""
     pids = [Path(f"pid of {name}") for name in ("one", "two")]
     for name in ("one", "two"):
@@ -368,7 +368,10 @@ def test_a_signal_kills_all_scripts(folder, number, code):
     while not all(pid.is_file() and pid.read_text().endswith(" ") for pid in pids):
         assert process.poll() is None
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=600)
+    finally:
+        process.kill()
     assert process.returncode == code
     assert b"Traceback" not in errors
     for pid in pids:

@@ -22,18 +22,12 @@ from seqjax_samplers import Sequential
 
 pytestmark = pytest.mark.usefixtures("optimized")
 
+pytestmark = pytest.mark.usefixtures("hears_ctrl_c")
+
 FLAGS = [
     *("--dataset", "text-file", "--dataset.path", "text.txt", "--train", 4000, "--heldout", 200, "--epochs", 4),
     *("--sampler.batch-size", 4, "--sampler.num-steps", 10, "--model.hidden", 8, "--out", "run"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def ctrl_c_is_heard():
-    """Here and in child processes. In a background job, such as this suite may be, Ctrl-C is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
