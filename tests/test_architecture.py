@@ -194,9 +194,6 @@ def test_a_plugin_package_imports_the_core_and_itself():
             assert ours <= {"seqjax", top(module)}, module
 
 
-# --- names of built-in plugins --------------------------------------------------------------------------
-
-
 def docstrings(module: ast.Module) -> set[int]:
     """Constants that are documentation: docstrings, and the texts under fields and constants."""
     bodies = [node.body for node in ast.walk(module) if isinstance(getattr(node, "body", None), list)]
@@ -261,8 +258,6 @@ def test_a_file_of_a_plugin_package_holds_one_plugin():
     files = sorted(m for m in MODULES if top(m) in PACKAGES and "." in m and not m.rpartition(".")[2].startswith("_"))
     assert files == sorted(target.partition(":")[0] for _, target in POINTS)
 
-
-# --- safety and size ------------------------------------------------------------------------------------
 
 UNSAFE_MODULES = {"pickle", "joblib", "marshal", "shelve", "dill", "cloudpickle", "yaml", "code", "codeop"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}

@@ -87,9 +87,6 @@ def run_script(args, monkeypatch):
         runpy.run_path(str(ROOT / args[0]), run_name="__main__")
 
 
-# --- what the documents name ----------------------------------------------------------------------------
-
-
 def table(heading: str) -> list[list[str]]:
     """The cells of the first table under a heading of CONTRIBUTING.md, without its head."""
     section = CONTRIBUTING.partition(f"\n## {heading}\n")[2]

@@ -60,8 +60,6 @@ def run_(trained, folder, monkeypatch):
     return Path("run")
 
 
-# --- bad input ------------------------------------------------------------------------------------------
-
 KINDS = list(registry.GROUPS)
 
 
@@ -214,9 +212,6 @@ def test_a_run_without_parameters_is_trained_to_its_end(run_):
     assert f"saved    {out}\n" in done.stdout
 
 
-# --- list and show --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_list_has_a_line_for_each_plugin(kind):
     done = call("list", kind)
@@ -274,9 +269,6 @@ def registry_doc(cls, name):
     return doc
 
 
-# --- help -----------------------------------------------------------------------------------------------
-
-
 VERBS = ["run", "generate", "evaluate", "sweep", "compare", "lags", "measure", "check", "reproduce", "list", "show"]
 
 
@@ -314,9 +306,6 @@ def test_run_help_shows_the_values_that_would_be_used(tmp_path):
     for flag, value in used.items():
         (line,) = (line for line in lines if line.startswith(f"  {flag} "))
         assert re.search(rf"\b{value}\b", line), line
-
-
-# --- run ------------------------------------------------------------------------------------------------
 
 
 def test_a_run_prints_plain_lines_and_the_next_commands(trained, folder, monkeypatch):
@@ -388,9 +377,6 @@ def test_dry_run_describes_a_run_and_makes_none(run_, tmp_path, monkeypatch):
     assert len(memory) == 2
     assert "nothing was trained" in done.stdout
     assert "tokens/s" not in done.stdout
-
-
-# --- generate and evaluate ------------------------------------------------------------------------------
 
 
 def test_generate_continues_the_prompt(run_):
@@ -558,8 +544,6 @@ def test_a_changed_dataset_is_not_evaluated(run_):
     assert sha256 in done.stderr
 
 
-# --- terminals ------------------------------------------------------------------------------------------
-
 SYMBOLS = ["show", "gradient", "randomized"]
 TEXT_OF_A_RUN = ["generate", "run", "--prompt", "f", "--length", 300]
 
@@ -591,9 +575,6 @@ def test_a_full_disk_under_stdout():
     done = run(["sh", "-c", f"{Path(sys.executable).parent}/seqjax list > /dev/full"])
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == 6
-
-
-# --- lags ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,6 @@ def resolved(*argv) -> Experiment:
     return Experiment.from_toml(done.stdout)
 
 
-# --- round trips ----------------------------------------------------------------------------------------
-
 EXPERIMENTS = [
     DEFAULT,
     Experiment(
@@ -114,9 +112,6 @@ def test_python_and_toml_take_the_same_values(cls, fields):
         cls(**dict.fromkeys(fields, "x"))
 
 
-# --- tables over the defaults ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("toml", "changed"),
     [
@@ -145,8 +140,6 @@ def test_overlay_leaves_its_arguments_alone():
     assert overlay(base, {"model": {"plugin": "x"}})["model"] == {"plugin": "x"}
     assert base == {"model": {"plugin": "rnn", "hidden": 3}, "seed": 1}
 
-
-# --- every fault at once --------------------------------------------------------------------------------
 
 FAULTS = {
     "epochs = 0": ("epochs = 0", "int >= 1"),
@@ -227,9 +220,6 @@ def test_a_value_that_is_not_a_table(toml, words):
         assert word in str(caught.value)
 
 
-# --- plugins within plugins -----------------------------------------------------------------------------
-
-
 @pytest.fixture
 def stacked():
     """A model made of models, as a third party may write one."""
@@ -288,8 +278,6 @@ def test_a_plugin_as_default_is_shown(stacked, argv):
     assert "hidden" in done.stdout.replace("--model.hidden", "")
 
 
-# --- strings of the command line ------------------------------------------------------------------------
-
 Share = Annotated[float, Interval(gt=0, le=1)]
 
 
@@ -347,9 +335,6 @@ def test_a_string_is_read_by_the_fields_type(hint, text, value):
     assert type(found) is type(value)
     if isinstance(value, tuple):
         assert [type(part) for part in found] == [type(part) for part in value]
-
-
-# --- flags ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -445,8 +430,6 @@ def test_an_empty_value_is_an_error(flag):
     done = call("run", flag, "", "--print-config")
     assert (done.returncode, done.stdout) == (2, "")
 
-
-# --- the config of a run --------------------------------------------------------------------------------
 
 CLOCK = {"seconds", "compile_seconds", "tokens_per_second"}
 

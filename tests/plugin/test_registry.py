@@ -44,9 +44,6 @@ def _clean_registry():
     forget_local_plugins(known)
 
 
-# --- built-in plugins -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("kind", "name", "target"), sorted(POINTS))
 def test_entry_point_is_what_its_class_registers(kind, name, target):
     cls = get(kind, name)
@@ -96,9 +93,6 @@ def test_eager_imports_prove_the_stubs():
     assert done.returncode == 0, done.stderr
 
 
-# --- names and messages ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("call_", [names, entries, lambda kind: get(kind, "x"), lambda kind: create(kind, "x")])
 def test_unknown_kind(call_):
     with pytest.raises(Error, match=r"(?s)unknown kind 'modle'; did you mean 'model'.*kinds: dataset, .*optimizer"):
@@ -141,9 +135,6 @@ def test_create_leaves_field_names_to_the_plugin(field):
         cls: str = ""
 
     assert getattr(create("gradient", "named", **{field: "x"}), field) == "x"
-
-
-# --- the decorator --------------------------------------------------------------------------------------
 
 
 def make(name="Mine", **options):
@@ -232,9 +223,6 @@ def test_a_local_name_beside_an_installed_one():
         get("gradient", "full")
     assert get("gradient", "seqjax/full").__name__ == "Full"
     assert get("gradient", "local/full").__name__ == "Mine"
-
-
-# --- installed packages ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -339,8 +327,6 @@ def test_a_malformed_entry_point_does_not_affect_other_plugins(tmp_path):
     assert "seqjax-malformed" in done.stderr
     assert "no module at all" in done.stderr
 
-
-# --- files given with --load ----------------------------------------------------------------------------
 
 MINE = '''
 from dataclasses import dataclass

@@ -20,8 +20,7 @@ from seqjax import Error, Experiment, Problem, Run, Spec, Text, Tokens
 from seqjax.gradients.base import Memory
 from seqjax.runs import checkpoint, execute, folder
 from seqjax.runs.arrays import load_arrays, save_arrays
-from seqjax.training import TrainingSetup
-from seqjax.training import loop as train
+from seqjax.training import TrainingSetup, loop
 from seqjax.training.epoch import TrainState
 from seqjax.training.loop import Progress, init_train_state
 from seqjax_gradients import RTRL, Randomized
@@ -37,15 +36,12 @@ TINY = Experiment(
 @pytest.fixture(autouse=True)
 def several_chunks(monkeypatch):
     """Three chunks per epoch of the tiny experiment."""
-    monkeypatch.setattr(train, "CHUNK_STEPS", 40)
+    monkeypatch.setattr(loop, "CHUNK_STEPS", 40)
     monkeypatch.setattr(Run, "plot", NoFigure)
 
 
 def files(path):
     return sorted((path / "checkpoints").glob("*.safetensors"))
-
-
-# --- content ---
 
 
 def hand_made(x64):
@@ -163,14 +159,11 @@ def test_a_checkpoint_holds_no_code(tmp_path):
     assert "params/outer/inner/deep" in arrays
 
 
-# --- damage ---
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The run of the tiny experiment without an interruption."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "CHUNK_STEPS", 40)
+        patch.setattr(loop, "CHUNK_STEPS", 40)
         path = tmp_path_factory.mktemp("whole") / "run"
         TINY.run(path)
     return results(path)
@@ -364,8 +357,6 @@ def test_a_tokenizer_whose_code_changed_is_exit_4(stopped, monkeypatch):
         TINY.run(stopped)
     assert caught.value.exit_code == 4
 
-
-# --- crashes, the disk, and how many are kept ---
 
 STEPS = ("fsync", "replace", "unlink")
 

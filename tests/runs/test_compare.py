@@ -44,8 +44,6 @@ def runs_of(values, seeds=None):
 
 LOSSES = {"full": [1.0, 1.5, 1.1, 4.0], "short": [2.0, 2.25, 2.5, 2.0], "other": [0.0, 1.0, 2.0, 3.0]}
 
-# --- a mapping ---
-
 
 def test_runs_are_a_mapping_in_the_order_in_which_they_were_made():
     runs = runs_of(LOSSES)
@@ -96,9 +94,6 @@ def test_an_unknown_metric_or_variant_is_an_error_with_the_nearest(ask, words):
         ask(runs_of(LOSSES))
     for word in words:
         assert word in str(caught.value)
-
-
-# --- comparisons ---
 
 
 def test_a_comparison_has_median_lowest_and_highest_of_the_last_epoch():
@@ -191,9 +186,6 @@ def test_two_runs_of_one_variant_with_one_seed_are_an_error():
     runs = Runs({"a": made(3, [1.0]), "b": made(3, [2.0])}, {"a": "", "b": ""})
     with pytest.raises(Error, match="seeds 3, 3"):
         runs.compare("heldout_loss")
-
-
-# --- folders ---
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from support.shell import call
 from seqjax import Error, Experiment, Run, Text, cli, sweep
 from seqjax.runs import execute, folder
 from seqjax.runs.interrupt import noticed
-from seqjax.training import loop as train
+from seqjax.training import loop
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
@@ -40,7 +40,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def chunks(monkeypatch):
     """Makes several chunks per epoch, and counts them."""
-    monkeypatch.setattr(train, "CHUNK_STEPS", 80)
+    monkeypatch.setattr(loop, "CHUNK_STEPS", 80)
     monkeypatch.setattr(Run, "plot", NoFigure)
     made, take = [], execute.Recorder.take
     monkeypatch.setattr(execute.Recorder, "take", lambda *args: (made.append(args[1]), take(*args))[1])
@@ -82,7 +82,7 @@ def run(place, signals, **kwargs):
 def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place, monkeypatch):
     """After Ctrl-C and SIGTERM, the finished run has the bits of a run without signals."""
     monkeypatch.chdir(place)
-    monkeypatch.setattr(train, "CHUNK_STEPS", 400)
+    monkeypatch.setattr(loop, "CHUNK_STEPS", 400)
     assert call("run", *FLAGS).returncode == 0
     (place / "run").rename(place / "whole")
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
@@ -103,9 +103,6 @@ def test_the_second_ctrl_c_ends_at_once(place):
     assert done.returncode == 130
     assert "saved" not in done.stderr.replace("and saving", "")
     assert not (place / "run" / "checkpoints").exists(), "it did not wait to save"
-
-
-# --- in this process ---
 
 
 def interrupt_after(monkeypatch, chunks, n, number=signal.SIGINT):
@@ -202,8 +199,8 @@ def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
     e = Experiment(
         dataset=Text("ab" * 300_000), train=1.0, heldout=0, model=RNN(hidden=64), sampler=Sequential(1, 100), epochs=1
     )
-    monkeypatch.setattr(train, "CHUNK_STEPS", 2**40)
-    call, waited_for = train._timed_call, []
+    monkeypatch.setattr(loop, "CHUNK_STEPS", 2**40)
+    call, waited_for = loop._timed_call, []
 
     def interrupt(compiled, args):
         compiled.lower(*args).compile()
@@ -220,14 +217,11 @@ def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
 
         return call(Interrupting(), args)
 
-    monkeypatch.setattr(train, "_timed_call", interrupt)
+    monkeypatch.setattr(loop, "_timed_call", interrupt)
     with pytest.raises(KeyboardInterrupt):
         e.run()
     assert not waited_for[0].is_ready(), "the step was over before Ctrl-C was heard"
     waited_for[0].block_until_ready()
-
-
-# --- two processes ---
 
 
 def test_a_folder_in_use_is_exit_5_with_the_process_and_the_machine(place, monkeypatch):
@@ -298,7 +292,7 @@ def test_a_signal_that_is_ignored_stays_so():
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_command_without_a_folder_prints_how_to_resume(place, monkeypatch, chunks, capfd, number, code):
     monkeypatch.chdir(place)
-    monkeypatch.setattr(train, "CHUNK_STEPS", 400)
+    monkeypatch.setattr(loop, "CHUNK_STEPS", 400)
     interrupt_after(monkeypatch, chunks, 2, number)
     with contextlib.suppress(SystemExit):
         assert cli.main(["run", *map(str, FLAGS[:-2])]) == code

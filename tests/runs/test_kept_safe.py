@@ -35,8 +35,6 @@ def contents(path):
     return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
-# --- a damaged metrics.jsonl ---
-
 DAMAGE = {
     "torn": lambda data: data[:-30],
     "last row gone": lambda data: data[: data.rindex(b"\n", 0, -1) + 1],
@@ -60,9 +58,6 @@ def test_damaged_metrics_of_a_finished_run_are_exit_4_and_nothing_is_deleted(fin
             use()
         assert caught.value.exit_code == 4
     assert contents(finished) == before
-
-
-# --- samples and figures ---
 
 
 @dataclass(frozen=True)
@@ -125,9 +120,6 @@ def test_files_that_a_finished_run_lacks_after_a_kill_are_made_when_it_is_opened
     assert contents(finished) == before
 
 
-# --- links and other things that are not plain files ---
-
-
 @pytest.fixture
 def elsewhere(tmp_path):
     """A file of the user, outside the folder of any run."""
@@ -188,9 +180,6 @@ def test_only_plain_files_are_opened(tmp_path, elsewhere, kind):
     with pytest.raises(Error, match="is not a plain file") as caught:
         open_plain(path, os.O_RDONLY)
     assert caught.value.exit_code == 4
-
-
-# --- how a run shows itself ---
 
 
 def test_a_run_shows_its_folder_or_that_it_has_none(finished):

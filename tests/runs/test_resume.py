@@ -16,7 +16,7 @@ from support.crash import EXPERIMENTS, TEXT, NoFigure, count_chunks, crash_after
 
 from seqjax import Error, Experiment, Run, create
 from seqjax.runs import checkpoint, execute
-from seqjax.training import loop as train
+from seqjax.training import loop
 from seqjax_models import GRU, LSTM, MLP, RNN
 from seqjax_samplers import Random, Sequential
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("optimized")
 @pytest.fixture(autouse=True)
 def several_chunks(monkeypatch):
     """Chunks of four batches; the last one of an epoch is shorter."""
-    monkeypatch.setattr(train, "CHUNK_STEPS", 80)
+    monkeypatch.setattr(loop, "CHUNK_STEPS", 80)
     monkeypatch.setattr(Run, "plot", NoFigure)
 
 
@@ -62,7 +62,7 @@ def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
     e = experiment("mlp, windows", model=MLP(lags=6, hidden=4), sampler=Sequential(4, 2), evaluate_every=1)
     rows = []
     for batches in (1, 2, 100):
-        monkeypatch.setattr(train, "CHUNK_STEPS", batches * 4 * 2)
+        monkeypatch.setattr(loop, "CHUNK_STEPS", batches * 4 * 2)
         rows.append(e.run().metrics)
     for row, other, last in zip(*rows, strict=True):
         assert row["tokens"] == other["tokens"] == last["tokens"]
@@ -119,9 +119,6 @@ def test_an_unfinished_run_can_be_opened(tmp_path, monkeypatch):
     saved = checkpoint.newest(tmp_path).arrays
     for keys, leaf in jax.tree_util.tree_leaves_with_path(run.params):
         np.testing.assert_array_equal(leaf, saved["params/" + checkpoint.leaf_name(keys)])
-
-
-# --- the rows ---
 
 
 @pytest.fixture
@@ -202,9 +199,6 @@ def test_results_without_a_config_are_refused(stopped, left):
     assert caught.value.exit_code == 2
 
 
-# --- where bits would differ ---
-
-
 @pytest.mark.parametrize(
     "change", ["devices", "x64", "precision", "flags", "card", "dataset", "version", "plugin", "optimizer file"]
 )
@@ -272,7 +266,7 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_opened(tmp_path, m
     @contextlib.contextmanager
     def lock_late(path):
         monkeypatch.undo()
-        monkeypatch.setattr(train, "CHUNK_STEPS", 80)
+        monkeypatch.setattr(loop, "CHUNK_STEPS", 80)
         e.run(path)
         times.append((path / "params.safetensors").stat().st_mtime_ns)
         with lock(path):
@@ -287,16 +281,15 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_opened(tmp_path, m
         dataclasses.replace(e, seed=1).run(tmp_path)
 
 
-# --- kills ---
-
 DRIVER = """
 import os, signal, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
-from seqjax import Experiment, execute, train
+from seqjax import Experiment
+from seqjax.training import loop
 name, path, steps, seconds, kill_at = sys.argv[2:]
 experiment = Experiment.from_toml(sys.argv[1])
-train.CHUNK_STEPS = int(steps)
+loop.CHUNK_STEPS = int(steps)
 if kill_at:
     function, count = kill_at.split()
     real, left = getattr(os, function), [int(count)]
@@ -336,7 +329,7 @@ def end(process, timeout=120):
 @pytest.mark.slow
 def test_killed_while_a_checkpoint_is_written(text_file, tmp_path, monkeypatch):
     """SIGKILL before a checkpoint is renamed, then before an old one is deleted; then the run is finished."""
-    monkeypatch.setattr(train, "CHUNK_STEPS", 400)
+    monkeypatch.setattr(loop, "CHUNK_STEPS", 400)
     fields = EXPERIMENTS["gru, random"] | {"dataset": text_file, "train": 2000, "heldout": 200}
     e = Experiment(**fields, epochs=3)
     e.run(tmp_path / "whole")

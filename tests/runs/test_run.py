@@ -513,9 +513,6 @@ def test_an_epoch_counts_no_characters(monkeypatch):
     assert in_memory(TEXT).run().finished
 
 
-# --- a run that diverges, and is then killed or trained again ---
-
-
 class Kill(BaseException):
     pass
 
@@ -548,9 +545,6 @@ def test_a_run_that_finishes_on_the_second_try_is_not_marked_as_diverged(experim
     assert not run.diverged
     assert_same(run.params, kept.params)
     assert {file.name for file in copied.iterdir()} == FILES
-
-
-# --- rows for lags ---
 
 
 def test_rows_have_the_targets_that_count_in_training():

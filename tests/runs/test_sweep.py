@@ -14,7 +14,7 @@ from support.shell import call
 from seqjax import Error, Experiment, Run, Runs, Text, create, names, sweep
 from seqjax.runs import execute
 from seqjax.runs.sweep import combine
-from seqjax.training import loop as train
+from seqjax.training import loop
 from seqjax_gradients import Full, Randomized, Truncated
 from seqjax_models import GRU, RNN
 from seqjax_optimizers import SGD
@@ -43,9 +43,6 @@ def no_figures():
 def swept(no_figures, tmp_path_factory):
     path = tmp_path_factory.mktemp("sweep") / "out"
     return path, sweep(BASE, AXES, path)
-
-
-# --- names ---
 
 
 @pytest.mark.parametrize(
@@ -107,9 +104,6 @@ def test_what_cannot_be_swept_is_an_error_before_anything_is_trained(axes, words
     assert not (tmp_path / "out").exists()
 
 
-# --- results ---
-
-
 def test_every_run_is_the_one_that_is_made_alone(swept, tmp_path):
     path, runs = swept
     assert list(runs) == NAMES
@@ -146,7 +140,7 @@ def test_a_sweep_can_be_repeated_and_extended(swept, tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
     """After a crash inside the third of four runs, finished runs are not trained again."""
-    monkeypatch.setattr(train, "CHUNK_STEPS", 64)
+    monkeypatch.setattr(loop, "CHUNK_STEPS", 64)
     whole = sweep(BASE, AXES, tmp_path / "whole")
     chunks, add = [], execute.Recorder.add
     with monkeypatch.context() as patch:
@@ -323,8 +317,6 @@ def test_data_in_memory_are_named_by_their_hash():
     assert len(names) == 2
     assert all(name.startswith("dataset=Text ") for name in names)
 
-
-# --- the command line ---
 
 EXPERIMENT = [
     *("--dataset", "text-file", "--dataset.path", "text.txt", "--train", 500, "--heldout", 100),
