@@ -47,10 +47,8 @@ def folder(tmp_path, monkeypatch):
             del registry._registered[key]
 
 
-@pytest.mark.parametrize(
-    "document",
-    [pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name != "README.md")) for path in DOCUMENTS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_python_blocks_run_in_order(document, folder, capsys):
     code = [block.values[1] for block in blocks("python") if block.values[0] == document]
     small = "\n".join(code).replace("hidden=256", "hidden=8").replace("epochs=20", "epochs=1")

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from seqjax.models.check import check_model
 from seqjax.runs import progress
 from seqjax.runs.execute import make_ready
 from seqjax.runs.experiment import Experiment
@@ -23,7 +24,7 @@ def dry_run_text(experiment: Experiment, devices: int | None) -> str:
     ]
     if not isinstance(fit, GradientDescent):
         return "\n".join([*head, "nothing was counted; leave out --dry-run to count"])
-    fit.check(run.problem, run.prepared.streams["train"])
+    check_model(run.problem.model, run.spec)
     stream, setup = run.prepared.streams["train"], fit.setup
     arguments = first_call(run.problem, stream, setup)
     memory: Any = compiled_epoch.lower(*arguments).compile().memory_analysis()

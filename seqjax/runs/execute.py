@@ -43,13 +43,14 @@ def execute(
         complete(run)
         return run
     run, fit = make_ready(experiment, path), experiment.fit(devices)
-    check(run, fit)
+    chunks = start(run, fit)
     with contextlib.nullcontext() if path is None else folder.lock(path):
         ended = ended_run(experiment, path)  # again: another process may just have released the folder
         if ended is not None and ended.finished:
             return ended
         state, done = begin(run, fit)
-        chunks = fit.train(run.problem, run.prepared.streams["train"], state, done)
+        if state is not None:
+            chunks = start(run, fit, state, done)
         with Display(run, progress, fit) as display:
             _record([run], _outcomes(chunks), fit, checkpoint_seconds, display.row)
     return run
@@ -71,7 +72,7 @@ def execute_side_by_side(
     """
     fit = experiments[0].fit(1)
     runs = [make_ready(experiment, path) for experiment, path in zip(experiments, paths, strict=True)]
-    check(runs[0], fit)  # the others differ from it only in numbers
+    start(runs[0], fit)  # for its errors: the other runs differ from it only in numbers
     with contextlib.ExitStack() as locks:
         for path in paths:
             if path is not None:
@@ -116,11 +117,19 @@ def make_ready(experiment: Experiment, path: Path | None) -> Run:
     return Run(dataclasses.replace(experiment, tokenizer=tokenizer), data.codec, data.spec, path=path, _prepared=data)
 
 
-def check(run: Run, fit: Fit) -> None:
-    """Raises an `Error` if a run cannot be trained, or cannot be saved in its folder."""
+def start(
+    run: Run, fit: Fit, state: TrainState | None = None, progress: Progress | None = None
+) -> Iterator[tuple[TrainState, Progress]]:
+    """The chunks of the training of a run, as `Fit.train` yields them.
+
+    It is called before the folder of a new run is made, so that an experiment with an error leaves no folder behind.
+
+    Raises:
+        Error: the run cannot be trained, or cannot be saved in its folder.
+    """
     if run.path is not None:
         config_bytes(run.experiment)
-    fit.check(run.problem, run.prepared.streams["train"])
+    return fit.train(run.problem, run.prepared.streams["train"], state, progress)
 
 
 def begin(run: Run, fit: Fit) -> tuple[TrainState | None, Progress | None]:

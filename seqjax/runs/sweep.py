@@ -26,7 +26,7 @@ from seqjax.plugin.config import describe
 from seqjax.report.table import Table
 from seqjax.runs import folder
 from seqjax.runs.environment import MACHINE, changes
-from seqjax.runs.execute import check, check_environment, ended_run, execute_side_by_side, make_ready
+from seqjax.runs.execute import check_environment, ended_run, execute_side_by_side, make_ready, start
 from seqjax.runs.experiment import Experiment, differences, read_experiment
 from seqjax.runs.run import Run
 from seqjax.training.fit import GradientDescent
@@ -518,7 +518,7 @@ def _check(out, index, planned, varied, devices):
             raise Error(f"{what}; choose another folder:", problems=problems)
         if any(plan.variant == variant and name not in begun for name, plan in planned.items()):
             run, fit = make_ready(experiment, kept.get(variant, out)), experiment.fit(devices)
-            check(run, fit)
+            start(run, fit)  # for its errors: nothing is trained before the first chunk is taken
             if variant in kept:
                 check_environment(run, fit, MACHINE)
 

@@ -19,7 +19,7 @@ from seqjax.plugin.config import describe
 from seqjax.training.devices import make_mesh
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluate import evaluate
-from seqjax.training.loop import Progress, check_training, metrics_row, train_in_chunks
+from seqjax.training.loop import Progress, metrics_row, train_in_chunks
 from seqjax.training.setup import TrainingSetup
 
 
@@ -31,14 +31,14 @@ class Fit:
     num_devices: int
     """The number of devices that it uses."""
 
-    def check(self, problem: ModelProblem, stream: Stream) -> None:
-        """Raises an `Error` if the problem cannot be fitted to the stream. Computes nothing."""
-        raise NotImplementedError
-
     def train(
         self, problem: ModelProblem, stream: Stream, state: TrainState | None = None, progress: Progress | None = None
     ) -> Iterator[tuple[TrainState, Progress]]:
-        """Yields state and progress after every chunk; given such a pair, resumes from there."""
+        """Yields state and progress after every chunk; given such a pair, resumes from there.
+
+        Raises:
+            Error: the problem cannot be fitted to the stream. It is raised by the call, before the first chunk.
+        """
         raise NotImplementedError
 
     def row(self, state: TrainState, progress: Progress) -> dict[str, Any]:
@@ -72,11 +72,8 @@ class GradientDescent(Fit):
         """The number of devices over which the rows of a batch are sharded."""
         return make_mesh(self.setup.sampler.batch_size, self.setup.devices).size
 
-    def check(self, problem, stream):
-        check_model(problem.model, problem.spec)
-        check_training(problem, stream, self.setup)
-
     def train(self, problem, stream, state=None, progress=None):
+        check_model(problem.model, problem.spec)
         return train_in_chunks(problem, stream, self.setup, state=state, progress=progress)
 
     def row(self, state, progress):
@@ -101,9 +98,6 @@ class Counting(Fit):
 
     has_curve = False
     num_devices = 1
-
-    def check(self, problem, stream):
-        pass  # the model checks the data when it counts
 
     def train(self, problem, stream, state=None, progress=None):
         if not isinstance(problem.model, CountBasedModel):

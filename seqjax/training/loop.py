@@ -155,11 +155,12 @@ def train_in_chunks(
         progress: the progress that was yielded with `state`.
 
     Raises:
+        Error: the problem cannot be trained. It is raised by the call, before the first chunk.
         Diverged: a loss or gradient is not finite.
     """
     stream = check_stream(stream)
     arguments = first_call(problem, stream, setup, params, state)
-    compiled_epoch.eval_shape(*arguments)  # finds faults of plugins here and not in the loop
+    compiled_epoch.eval_shape(*arguments)  # finds faults of plugins in this call, before the first chunk
     return _train(arguments, setup, stream.bounds, progress or Progress())
 
 
@@ -276,13 +277,6 @@ def metrics_row(state: TrainState, progress: Progress) -> dict[str, Any]:
         "learning_rate": learning_rate(state.opt_state),
         "tokens_per_second": float(scored / progress.epoch_seconds),
     }
-
-
-def check_training(problem: Problem, stream: Stream, setup: TrainingSetup) -> None:
-    """Raises an error if training is not possible. It only traces: no state is made and nothing is compiled."""
-    problem = _in_dtype(problem, setup.dtype)
-    plan, program = _plan_program(problem, stream, setup)
-    jax.eval_shape(lambda: compiled_epoch(*_placed(stream, plan, program, setup)))
 
 
 def first_call(

@@ -592,6 +592,7 @@ def test_lags_names_the_wrong_flags(run_, arguments, words):
     assert all(word in done.stderr for word in words), done.stderr
 
 
+@pytest.mark.slow
 def test_run_and_lags_report_a_state_without_gradient_through_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")

@@ -434,6 +434,7 @@ def test_an_empty_value_is_an_error(flag):
 CLOCK = {"seconds", "compile_seconds", "tokens_per_second"}
 
 
+@pytest.mark.slow
 def test_the_config_of_a_run_gives_the_same_run_again(tmp_path):
     (tmp_path / "text.txt").write_text("a little text, to learn " * 30)
     argv = [

@@ -401,6 +401,7 @@ def test_a_run_with_a_local_strategy_keeps_its_file(trained, folder):
     assert copy.read_text() == MINE
 
 
+@pytest.mark.slow
 def test_such_a_run_opens_only_with_its_file(trained, folder):
     asked = seqjax("generate", folder / "run")
     assert (asked.returncode, asked.stdout) == (2, "")
@@ -418,6 +419,7 @@ def test_the_config_of_such_a_run_asks_for_its_file(trained, folder):
     assert "--load" in asked.stderr
 
 
+@pytest.mark.slow
 def test_the_next_commands_of_such_a_run_work(trained, folder):
     (line,) = (line for line in trained.stdout.splitlines() if "seqjax measure" in line)
     following = seqjax(*shlex.split(line)[1:])

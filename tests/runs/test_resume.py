@@ -1,13 +1,12 @@
 """An interrupted and resumed run equals an uninterrupted one, bit for bit."""
 
-import contextlib
 import dataclasses
 import json
+import os
 import random
-import shutil
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,8 +16,8 @@ from support.crash import EXPERIMENTS, TEXT, NoFigure, count_chunks, crash_after
 from seqjax import Error, Experiment, Run, create
 from seqjax.runs import checkpoint, execute
 from seqjax.training import loop
-from seqjax_models import GRU, LSTM, MLP, RNN
-from seqjax_samplers import Random, Sequential
+from seqjax_models import MLP
+from seqjax_samplers import Sequential
 
 pytestmark = pytest.mark.usefixtures("optimized")
 
@@ -71,6 +70,7 @@ def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
             assert other[name] == pytest.approx(last[name], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_training_starts_anew(tmp_path, monkeypatch):
     e = experiment("gru, random")
     e.run(tmp_path / "whole")
@@ -282,124 +282,70 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_opened(tmp_path, m
 
 
 DRIVER = """
-import os, signal, sys
-import jax
-jax.config.update("jax_num_cpu_devices", 2)
-from seqjax import Experiment
+import itertools, os, signal, sys
+from seqjax import Experiment, Run
 from seqjax.training import loop
-name, path, steps, seconds, kill_at = sys.argv[2:]
-experiment = Experiment.from_toml(sys.argv[1])
-loop.CHUNK_STEPS = int(steps)
-if kill_at:
-    function, count = kill_at.split()
-    real, left = getattr(os, function), [int(count)]
-    def last(*args):
-        left[0] -= 1
-        if left[0] == 0:
+from support.crash import NoFigure
+experiment, path, kill_at = Experiment.from_toml(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+loop.CHUNK_STEPS = 80
+Run.plot = NoFigure
+operations = itertools.count(1)
+def counted(operation):
+    def call(*args, **kwargs):
+        if next(operations) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args)
-    setattr(os, function, last)
-print("ready", flush=True)
-experiment.run(path, checkpoint_seconds=float(seconds))
+        return operation(*args, **kwargs)
+    return call
+for name in ("open", "fsync", "replace", "unlink"):
+    setattr(os, name, counted(getattr(os, name)))
+experiment.run(path, checkpoint_seconds=0)
+print(next(operations) - 1)
 """
 
 
-@pytest.fixture(scope="module")
-def text_file(tmp_path_factory):
-    file = tmp_path_factory.mktemp("dataset") / "text.txt"
-    file.write_text(TEXT * 200)
-    return create("dataset", "text-file", path=str(file))
+def train_in_a_process(experiment, path, kill_at=0):
+    """Trains in another process, which is killed before the file operation of this number.
 
-
-def start(experiment, path, seconds, steps, kill_at=""):
-    """Starts a process that trains in the folder, and waits until it is ready."""
-    command = [sys.executable, "-c", DRIVER, experiment.to_toml(), "", path, steps, seconds, kill_at]
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout.readline() == b"ready\n", process.stderr.read().decode()
-    return process
-
-
-def end(process, timeout=120):
-    """Waits for the end of a process, and returns its exit code."""
-    _, stderr = process.communicate(timeout=timeout)
-    assert process.returncode in (0, -9), stderr.decode()
-    return process.returncode
-
-
-@pytest.mark.slow
-def test_killed_while_a_checkpoint_is_written(text_file, tmp_path, monkeypatch):
-    """SIGKILL before a checkpoint is renamed, then before an old one is deleted; then the run is finished."""
-    monkeypatch.setattr(loop, "CHUNK_STEPS", 400)
-    fields = EXPERIMENTS["gru, random"] | {"dataset": text_file, "train": 2000, "heldout": 200}
-    e = Experiment(**fields, epochs=3)
-    e.run(tmp_path / "whole")
-    path = tmp_path / "run"
-    for kill_at in ("replace 10", "unlink 6"):
-        assert end(start(e, path, 0, 400, kill_at)) == -9
-        assert any((path / "checkpoints").iterdir())
-    assert list((path / "checkpoints").glob("*.part")) == [], "the second process found and deleted it"
-    e.run(path)
-    assert results(path) == results(tmp_path / "whole")
-    assert not (path / "checkpoints").exists()
-
-
-SLOW = {
-    "lstm": (EXPERIMENTS["lstm, dropout, randomized, adam"] | {"model": LSTM(hidden=24, dropout=0.3)}, 12, 2000),
-    "rtrl": (EXPERIMENTS["rnn, rtrl, adamw"] | {"model": RNN(hidden=6), "sampler": Sequential(4, 10)}, 8, 2000),
-    "random": (EXPERIMENTS["gru, random"] | {"model": GRU(hidden=16), "sampler": Random(8, 20)}, 25, 2000),
-}
-"""Fields, epochs, steps of a chunk."""
+    Returns the exit code, and the number of file operations of a run that was not killed.
+    """
+    command = [sys.executable, "-c", DRIVER, experiment.to_toml(), str(path), str(kill_at)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    assert process.returncode in (0, -9), process.stderr
+    return process.returncode, int(process.stdout or 0)
 
 
 @pytest.fixture(scope="module")
-def references(text_file, tmp_path_factory):
-    """Makes an uninterrupted run. Returns it, and the seconds to its first checkpoint and to its end."""
+def uninterrupted(tmp_path_factory):
+    """Makes an uninterrupted run. Returns the experiment, its results and the number of file operations."""
     made = {}
 
     def make(name):
         if name not in made:
-            fields, epochs, steps = SLOW[name]
-            e = Experiment(**fields | {"dataset": text_file, "epochs": epochs})
-            path = tmp_path_factory.mktemp("whole") / name
-            process = start(e, path, 0.02, steps)
-            began = time.monotonic()
-            while process.poll() is None and not (path / "checkpoints").exists():
-                time.sleep(0.01)
-            first = time.monotonic() - began
-            assert end(process) == 0
-            made[name] = e, results(path), (first, time.monotonic() - began)
+            folder = tmp_path_factory.mktemp("uninterrupted")
+            (folder / "text.txt").write_text(TEXT * 5)
+            e = experiment(name, dataset=create("dataset", "text-file", path=str(folder / "text.txt")))
+            code, operations = train_in_a_process(e, folder / "run")
+            assert code == 0
+            made[name] = e, results(folder / "run"), operations
         return made[name]
 
     return make
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", range(20))
-@pytest.mark.parametrize("name", SLOW)
-def test_killed_twice_at_random_moments(references, name, n, tmp_path):
-    """Prints the update of the last checkpoint, and whether an incomplete one existed."""
-    e, whole, (first, last) = references(name)
+@pytest.mark.parametrize("n", range(3))
+@pytest.mark.parametrize("name", LONG)
+def test_killed_twice_before_a_file_operation(uninterrupted, name, n, tmp_path):
+    """Only file operations change what is on disk, so a kill before one stands for every earlier moment."""
+    e, whole, operations = uninterrupted(name)
     draw = random.Random(f"{name} {n}")
-    moments = []
     path = tmp_path / "run"
-    while len(moments) < 2:
-        process, began = start(e, path, 0.02, SLOW[name][2]), time.monotonic()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(draw.uniform(first, last))
-        if process.poll() is not None:  # the run ended before the kill: the machine is less busy than before
-            faster = (time.monotonic() - began) / last
-            first, last = faster * first, faster * last
-            assert end(process) == 0
-            assert results(path) == whole
-            shutil.rmtree(path)
-            moments = []
-            continue
-        process.kill()
-        assert end(process) == -9
-        files = sorted(file.name for file in (path / "checkpoints").glob("*")) if path.exists() else []
-        done = (path / "params.safetensors").exists()
-        moments.append("finished" if done else files[-1][:10] if files else "none")
-        moments[-1] += " torn" if any(file.endswith(".part") for file in files) else ""
-    assert end(start(e, path, 0.02, SLOW[name][2])) == 0
-    print(f"KILLS {name} {n}: {moments}")
+    first = draw.randrange(1, operations)
+    assert train_in_a_process(e, path, first) == (-9, 0)
+    # The second process has fewer steps to train, and may end before it is killed.
+    train_in_a_process(e, path, draw.randrange(1, operations - first + 20))
+    assert train_in_a_process(e, path)[0] == 0
     assert results(path) == whole
+    assert not (path / "checkpoints").exists()
+    assert list(path.rglob("*.part")) == []

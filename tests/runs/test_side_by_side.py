@@ -67,6 +67,7 @@ def test_the_epochs_of_several_chunks_equal_those_of_one(monkeypatch):
         assert_same(run, other)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_leaves_the_others_alone():
     experiments = [plan.experiment for plan in combine(BASE, {"optimizer.learning_rate": [1e30, 0.5]}).values()]
     experiments = [replace(e, optimizer=SGD(e.optimizer.learning_rate)) for e in experiments]
@@ -92,6 +93,7 @@ def test_what_can_share_a_compiled_call(others, floats):
     assert varied_floats([BASE, *(replace(BASE, **other) for other in others)]) == floats
 
 
+@pytest.mark.slow
 def test_epochs_of_different_length_are_not_made_side_by_side(like_an_accelerator, monkeypatch):
     base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), dataset=Text("abcdefgh " * 50), train=365)
     refuse = lambda *args: pytest.fail("their epochs differ in length")

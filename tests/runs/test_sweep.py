@@ -104,6 +104,7 @@ def test_what_cannot_be_swept_is_an_error_before_anything_is_trained(axes, words
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_every_run_is_the_one_that_is_made_alone(swept, tmp_path):
     path, runs = swept
     assert list(runs) == NAMES
@@ -521,6 +522,7 @@ def test_help(place, argv):
     assert call("compare", "--help").stdout.startswith("usage: seqjax compare")
 
 
+@pytest.mark.slow
 def test_without_a_held_out_part_the_training_loss_is_compared(place):
     done = call("sweep", *EXPERIMENT[:4], "--train", "1.0", "--heldout", 0, *EXPERIMENT[8:], "--out", "out")
     assert done.returncode == 0, done.stderr

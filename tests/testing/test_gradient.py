@@ -211,6 +211,7 @@ class Choosy(Plain):
         return Memory()
 
 
+@pytest.mark.slow
 def test_refused_problems_are_listed_and_one_must_remain():
     first, *rest = run_checks(Choosy())
     assert first.note.startswith("cell, learned; not foreign: needs a model; use another strategy; not small: ")

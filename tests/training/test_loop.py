@@ -232,6 +232,7 @@ def test_the_dtype_of_the_computation_can_be_chosen():
         training(Problem(lambda p, s, x: (s, 0.0 * p)), tokens(200), **DEFAULTS, dtype=jnp.bfloat16)
 
 
+@pytest.mark.slow
 def test_run_epoch_is_pure_and_can_be_vmapped_over_seeds():
     """Without jit and on numpy arrays, then vmapped: both equal `training` of one seed after the other."""
     stream, gradient, optimizer = tokens(200), Randomized(), SGD(learning_rate=0.5, clip_norm=0.2)
