@@ -1,0 +1,181 @@
+"""The command line as a whole: wrong input, help, locales and broken outputs."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from support.shell import call, run, seqjax
+from support.small_run import C_LOCALE
+
+from seqjax import __version__
+from seqjax.cli import main
+from seqjax.plugin import registry
+
+KINDS = list(registry.GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("rnu", ["no verb 'rnu'", "'run'", "generate", "seqjax --help"]),
+        ("--verbose", ["--verbose", "seqjax --help"]),
+        ("list modle", ["unknown kind 'modle'", "'model'", *KINDS]),
+        ("list models", ["unknown kind 'models'", "'model'"]),
+        ("list model rnn", ["rnn", "seqjax list --help"]),
+        ("list --kind model", ["--kind", "seqjax list --help"]),
+        ("show", ["kind, name", "seqjax show --help"]),
+        ("show model", ["name", "seqjax show --help"]),
+        ("show modle rnn", ["unknown kind 'modle'", "'model'", *KINDS]),
+        ("show model rnm", ["unknown model 'rnm'", "'rnn'", "known: "]),
+        ("show model seqjax/rnm", ["'seqjax/rnn'"]),
+        ("run --model rn", ["[model]", "unknown model 'rn'", "'rnn'", "known: "]),
+        ("run --model rn --epochs 3", ["unknown model 'rn'"]),
+        ("run --gradient randmized", ["[gradient]", "'randomized'", "truncated"]),
+        ("run --modle rnn", ["--modle", "'--model'", "seqjax run --help"]),
+        ("run --modle.hidden 3", ["--modle.hidden", "'--model", "seqjax run --help"]),
+        ("run --hidden 3", ["--hidden", "seqjax run --help"]),
+        ("run rnn", ["rnn", "seqjax run --help"]),
+        ("run --model", ["--model", "expected one argument"]),
+        ("run --model.hidden", ["--model.hidden", "value"]),
+        ("run --model.hiden 3", ["[model]", "hiden", "'hidden'"]),
+        ("run --model.hidden -3", ["[model]", "hidden = -3", "int >= 1"]),
+        ("run --model.hidden 3.5", ["[model]", "hidden", "int >= 1"]),
+        ("run --gradient randomized --gradient.keep-prob 1.5", ["keep_prob = 1.5", "float in (0, 1]"]),
+        ("run --gradient randomized --gradient.keep-prob x", ["keep_prob = 'x'", "a tuple of float in (0, 1]"]),
+        ("run --dataset text-file --dataset.errors no", ["errors = 'no'", "'strict' or 'replace'"]),
+        ("run --dataset text-file", ["[dataset] path: missing"]),
+        ("run --epochs 0", ["epochs = 0", "int >= 1"]),
+        ("run --epochs many", ["epochs = 'many'"]),
+        ("run --epoch 3", ["--epoch", "'--epochs'"]),
+        ("run --seed -1", ["seed = -1"]),
+        ("run --train 0", ["train = 0", "int >= 2"]),
+        ("run --train 1.5", ["train = 1.5", "float in (0, 1]"]),
+        ("run --train nan", ["train = nan"]),
+        ("run --heldout -0.1", ["heldout = -0.1"]),
+        ("run --devices two", ["--devices", "int"]),
+        ("run --devices 3 --dry-run", ["devices = 3", "batch_size = 32"]),
+        ("run --devices 0 --dry-run", ["devices = 0"]),
+        ("run --config nowhere.toml", ["--config nowhere.toml", "No such file"]),
+        ("run --config .", ["--config .", "Is a directory"]),
+        ("run --config latin.toml", ["--config latin.toml", "utf-8"]),
+        ("run --config syntax.toml", ["syntax.toml", "not valid TOML", "line 1"]),
+        ("run --config typo.toml", ["[model]", "hiden", "'hidden'"]),
+        ("run --load nowhere.py", ["--load", "nowhere.py", "no such file"]),
+        ("run --dataset text-file --dataset.path nowhere.txt", ["nowhere.txt", "No such file", "--dataset.path"]),
+        ("run --dataset text-file --dataset.path .", ["Is a directory", "--dataset.path"]),
+        (
+            "run --dataset text-file --dataset.path latin.toml",
+            ["UTF-8", "0xfc", "offset 3", "--dataset.errors replace"],
+        ),
+        ("run --dataset text-file --dataset.path empty.txt", ["empty.txt", "empty"]),
+        ("run --dataset text-file --dataset.path short.txt", ["32 x 35", "found 1", "Use more text"]),
+        ("run --dataset text-file --dataset.path text.txt --train 9999", ["9999", "--train 0.9"]),
+        (
+            "run --dataset text-file --dataset.path text.txt --sampler.num-steps 999",
+            ["32 x 999", "--sampler.batch-size"],
+        ),
+        ("run --gradient randomized --gradient.keep-prob 0.5,0.5", ["2 entries", "35 steps"]),
+        ("run --out text.txt/run", ["text.txt/run", "another folder"]),
+        ("generate", ["RUN", "seqjax generate --help"]),
+        ("generate nowhere", ["nowhere", "no run"]),
+        ("evaluate nowhere --part heldout", ["nowhere", "no run"]),
+    ],
+)
+def test_bad_input_ends_with_2_and_a_way_out(folder, monkeypatch, command, words):
+    """The message is on stderr, without a traceback, and no file is left behind."""
+    monkeypatch.chdir(folder)
+    for name, data in {
+        "latin.toml": "# t\xfcr".encode("latin-1"),
+        "syntax.toml": b"[model\n",
+        "typo.toml": b'[model]\nplugin = "rnn"\nhiden = 3\n',
+        "empty.txt": b"",
+        "short.txt": b"hi",
+    }.items():
+        Path(name).write_bytes(data)
+    before = sorted(Path().rglob("*"))
+    done = call(*shlex.split(command))
+    # A file with the name of the folder is not an error of the experiment.
+    assert done.returncode == (6 if "--out" in command else 2), done.stderr
+    assert done.stderr.startswith("seqjax: ")
+    for word in words:
+        assert word in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_an_installed_script_ends_like_main(folder):
+    done = seqjax("run", "--model", "rn", cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", call("run", "--model", "rn").stderr)
+    done = run([sys.executable, "-m", "seqjax", "--version"])
+    assert (done.returncode, done.stdout.strip()) == (0, __version__)
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(registry.Error, match="unknown model 'rn'"):
+        main(["run", "--model", "rn", "--debug"])
+
+
+def test_several_verbs_in_one_process():
+    """As in a notebook: no verb may shadow a module that the next one needs."""
+    code = "from seqjax.cli import main\nfor verb in ('list', 'list', 'show'): print(main([verb, '--help'][:1]))"
+    done = run([sys.executable, "-c", code])
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.split()[-1] == "2"
+
+
+VERBS = ["run", "generate", "evaluate", "sweep", "compare", "lags", "measure", "check", "reproduce", "list", "show"]
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])
+def test_help_has_the_verbs(argv):
+    done = call(*argv)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"^  (\w+) ", done.stdout, re.MULTILINE) == VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb):
+    done = call(verb, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: seqjax {verb} ")
+
+
+ASCII = {**C_LOCALE, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+SYMBOLS = ["show", "gradient", "randomized"]
+
+
+TEXT_OF_A_RUN = ["generate", "run", "--prompt", "f", "--length", 300]
+
+
+@pytest.mark.parametrize(
+    ("env", "argv"),
+    [(C_LOCALE, SYMBOLS), (ASCII, SYMBOLS), (ASCII, TEXT_OF_A_RUN), ({"PYTHONIOENCODING": "latin-1"}, SYMBOLS)],
+)
+def test_a_locale_without_the_symbols(trained, folder, env, argv):
+    """In any locale, symbols of equations and texts are printed without a traceback."""
+    done = seqjax(*argv, cwd=folder, **env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_the_files_of_a_run_are_utf8_in_any_locale(trained, folder):
+    tokens = json.loads((folder / "run" / "codec.json").read_text(encoding="utf-8"))["codec"]["tokens"]
+    assert {"É", "ü", "🎉"} <= set(tokens)
+    for name in ("config.toml", "samples.txt", "environment.json", "metrics.jsonl"):
+        (folder / "run" / name).read_text(encoding="utf-8")
+
+
+def test_a_closed_pipe_is_not_an_error():
+    done = run(["sh", "-c", f"{Path(sys.executable).parent}/seqjax list | head -n 1"])
+    assert (done.stdout, done.stderr) == ("dataset\n", "")
+
+
+def test_a_full_disk_under_stdout():
+    done = run(["sh", "-c", f"{Path(sys.executable).parent}/seqjax list > /dev/full"])
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 6

@@ -1,0 +1,29 @@
+"""`seqjax run --dry-run`."""
+
+import re
+from pathlib import Path
+
+from support.shell import call
+from support.small_run import EXPERIMENT
+
+from seqjax import Run
+
+
+def test_dry_run_describes_a_run_and_makes_none(run_, tmp_path, monkeypatch):
+    row = Run.open(run_).metrics[-1]
+    vocabulary = len(Run.open(run_).codec)
+    text = Path("text.txt").resolve()
+    monkeypatch.chdir(tmp_path)
+    done = call("run", *EXPERIMENT, "--dataset.path", text, "--dry-run", "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("*")) == []
+    size = 2 * vocabulary * 8 + 8 * 8 + 8 + vocabulary
+    assert f" {size:,} parameters" in done.stdout
+    assert f"float32[{vocabulary}, 8]" in done.stdout
+    updates = int(re.search(r"(\d+) updates of 4 x 8 steps", done.stdout)[1])
+    assert abs(3 * updates - row["update"]) <= 3  # the sampler's offset moves it by one
+    assert "3 epochs" in done.stdout
+    memory = [float(size) for size in re.findall(r"([\d.]+) MB", done.stdout)]
+    assert len(memory) == 2
+    assert "nothing was trained" in done.stdout
+    assert "tokens/s" not in done.stdout

@@ -1,0 +1,119 @@
+"""`seqjax evaluate`, also of runs whose files or dataset were changed."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.shell import call
+from support.small_run import EXPERIMENT, TEXT
+
+from seqjax import Experiment, Run, Series, Text
+from seqjax_models import RNN
+from seqjax_samplers import Sequential
+
+
+def test_evaluate_prints_every_part_that_has_targets(run_):
+    lines = call("evaluate", run_).stdout.splitlines()
+    assert lines[0].split() == ["loss", "perplexity", "bits/char", "tokens"]
+    opened = Run.open(run_)
+    for line, part, size in zip(lines[1:], ("train", "heldout", "rest"), (1000, 150, len(TEXT) - 1150), strict=True):
+        name, loss, perplexity, bits, targets = line.split()
+        row = opened.evaluate(part)
+        assert (name, int(targets)) == (part, size - 1)
+        assert float(bits) == pytest.approx(row["loss"] / math.log(2), abs=1e-4)
+        assert float(loss) == pytest.approx(row["loss"], abs=1e-4)
+        assert float(perplexity) == pytest.approx(math.exp(row["loss"]), abs=1e-3)
+    assert float(lines[2].split()[1]) == pytest.approx(opened.metrics[-1]["heldout_loss"], abs=1e-4)
+    assert call("evaluate", run_, "--part", "heldout").stdout.splitlines() == [lines[0], lines[2]]
+
+
+def test_evaluate_reads_a_text_file(run_):
+    Path("own.txt").write_text("the lazy fox, und Ä", encoding="utf-8")  # with symbols that the vocabulary lacks
+    assert "bits/char" not in call("evaluate", run_, "--text", "own.txt").stdout
+    Path("own.txt").write_text("the lazy fox", encoding="utf-8")
+    head, line = call("evaluate", run_, "--text", "own.txt").stdout.splitlines()
+    row = Run.open(run_).evaluate(Text("the lazy fox"))
+    assert head.split() == ["loss", "perplexity", "bits/char", "tokens"]
+    expected = [f"{row[name]:.4f}" for name in ("loss", "perplexity", "bits_per_character")]
+    assert line.split() == ["text", *expected, "11"]
+    Path("own.txt").write_bytes(b"t\xfcr")
+    for file, words in {"own.txt": ["UTF-8", "own.txt"], "nowhere.txt": ["nowhere.txt"]}.items():
+        done = call("evaluate", run_, "--text", file)
+        assert (done.returncode, done.stdout) == (2, "")
+        for word in words:
+            assert word in done.stderr
+
+
+def test_evaluate_of_a_series_has_its_squared_error(tmp_path):
+    run = Experiment(
+        dataset=Series(np.sin(np.arange(90.0))), sampler=Sequential(2, 10), model=RNN(hidden=2), epochs=1
+    ).run(tmp_path / "run")
+    lines = call("evaluate", run.path).stdout.splitlines()
+    assert lines[0].split() == ["loss", "tokens"]
+    assert lines[1].split() == ["train", f"{run.evaluate('train')['loss']:.4f}", "80"]
+    assert lines[2].split() == ["heldout", f"{run.evaluate('heldout')['loss']:.4f}", "8"]
+    assert lines[3] == "rest      has no targets"
+    done = call("evaluate", run.path, "--text", __file__)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "it cannot read this Text" in done.stderr
+    done = call("generate", run.path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "not trained on text" in done.stderr
+
+
+def test_evaluate_refuses_another_part(run_):
+    done = call("evaluate", run_, "--part", "test")
+    assert (done.returncode, done.stdout) == (2, "")
+    for word in ("test", "train", "heldout", "rest"):
+        assert word in done.stderr
+
+
+def test_evaluate_reports_an_empty_part(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert call("run", *EXPERIMENT, "--heldout", 0, "--train", 1.0, "--epochs", 1, "--out", "whole").returncode == 0
+    done = call("evaluate", "whole", "--part", "rest")
+    assert "rest" in done.stdout + done.stderr
+
+
+def damage(run_, name, data):
+    """A copy of the run in which one file is changed or missing."""
+    copy = Path(f"damaged-{name}-{abs(hash(data)) % 10**8}")
+    copy.mkdir()
+    for file in run_.iterdir():
+        if file.is_file():
+            (copy / file.name).write_bytes(file.read_bytes())
+    (copy / name).unlink()
+    if data is not None:
+        (copy / name).write_bytes(data)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("config.toml", b"["),
+        ("config.toml", b"epochs = 0"),
+        ("environment.json", b"{}"),
+        ("codec.json", b"[1]"),
+        ("metrics.jsonl", b"[]\n"),
+        ("params.safetensors", b"x" * 100),
+    ],
+)
+def test_a_damaged_run_is_named_with_its_file(run_, name, data):
+    """The exit code is 4, or 2 for a config that is not valid; there is no traceback."""
+    copy = damage(run_, name, data)
+    done = call("evaluate", copy, "--part", "heldout")
+    assert done.returncode in ((2, 4) if name == "config.toml" else (4,)), done.stderr
+    assert done.stdout == ""
+    assert f"{copy}/{name}" in done.stderr
+
+
+def test_a_changed_dataset_is_not_evaluated(run_):
+    Path("text.txt").write_text(TEXT.replace("fox", "cat"), encoding="utf-8")
+    done = call("evaluate", run_)
+    Path("text.txt").write_text(TEXT, encoding="utf-8")
+    assert (done.returncode, "dataset has changed" in done.stderr) == (4, True)
+    sha256 = json.loads((run_ / "environment.json").read_text())["dataset_sha256"]
+    assert sha256 in done.stderr

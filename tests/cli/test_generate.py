@@ -1,0 +1,66 @@
+"""`seqjax generate`."""
+
+import pytest
+from support.shell import call
+
+from seqjax import Run
+
+
+def test_generate_continues_the_prompt(run_):
+    printed = call("generate", run_, "--prompt", "the ", "--length", 17).stdout
+    assert printed == Run.open(run_).generate("the ", 17) + "\n"
+    assert printed.startswith("the ")
+    assert len(printed) == len("the ") + 17 + 1
+    assert len(call("generate", run_).stdout) == 200 + 1  # nothing but the defaults
+    hot = [call("generate", run_, "--prompt", "the", "--temperature", 2, "--seed", seed).stdout for seed in (0, 0, 1)]
+    assert hot[0] == hot[1] != hot[2]
+    assert call("generate", run_, "--prompt", "für 🎉", "--length", 0).stdout == "für 🎉\n"
+
+
+def test_generate_continues_several_prompts_one_text_each(run_):
+    prompts = ["the", "für 🎉", "", "a dog"]
+    options = ["--length", 9, "--temperature", 1.5, "--seed", 4]
+    printed = call("generate", run_, "--prompt", *prompts, *options).stdout
+    assert printed == "".join(call("generate", run_, "--prompt", prompt, *options).stdout for prompt in prompts)
+    assert printed.splitlines() == Run.open(run_).generate(prompts, 9, 1.5, seed=4)
+
+
+def test_generate_chooses_among_the_likeliest(run_):
+    greedy = call("generate", run_, "--prompt", "the", "--length", 30).stdout
+    hot = ["generate", run_, "--prompt", "the", "--length", 30, "--temperature", 3]
+    for limit in (["--top-k", 1], ["--top-p", 1e-6], ["--top_k=1", "--top-p", 0.5]):
+        assert call(*hot, *limit).stdout == greedy
+    limited = call(*hot, "--top-k", 4, "--top-p", 0.9, "--seed", 2).stdout
+    assert limited == Run.open(run_).generate("the", 30, 3.0, top_k=4, top_p=0.9, seed=2) + "\n"
+    assert limited != greedy
+
+
+def test_generate_takes_unknown_symbols_with_the_flag(run_):
+    printed = call("generate", run_, "--prompt", "the €uro", "--length", 5, "--unknown").stdout
+    assert printed == Run.open(run_).generate("the €uro", 5, unknown=True) + "\n"
+    assert printed.startswith("the <unk>uro")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--prompt", "the €uro ¥"], ["prompt", "'€'", "'¥'"]),
+        (["--length", -1], ["length = -1"]),
+        (["--length", "long"], ["--length", "int"]),
+        (["--temperature", -0.5], ["temperature = -0.5"]),
+        (["--temperature", "nan"], ["temperature = nan"]),
+        (["--top-k", 0], ["top_k = 0"]),
+        (["--top-k", 2.5], ["--top-k", "int"]),
+        (["--top-p", 0], ["top_p = 0.0"]),
+        (["--top-p", 1.5, "--top-k", -1], ["top_p = 1.5", "top_k = -1"]),
+        (["--prompt", "the", "a €"], ["'€'"]),
+        (["--seed", 10**30], ["seed"]),
+        (["--lenght", 3], ["'--length'", "seqjax generate --help"]),
+        (["--prompt"], ["--prompt", "expected at least one argument"]),
+    ],
+)
+def test_generate_refuses(run_, argv, words):
+    done = call("generate", run_, "--temperature", 1, *argv)
+    assert (done.returncode, done.stdout) == (2, "")
+    for word in words:
+        assert word in done.stderr

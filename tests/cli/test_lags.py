@@ -1,0 +1,32 @@
+"""`seqjax lags`."""
+
+import pytest
+from support.shell import call
+from support.small_run import EXPERIMENT, TEXT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--max-lag", 0, "--rows", 0], ["--max-lag 0: must be at least 1", "--rows 0: must be at least 1"]),
+        (["--max-lag", 10, "--steps", 10], ["--steps 10: must be more than --max-lag 10"]),
+        (["--max-lag", 2000], ["0 windows of 8000 steps", "--steps, by default 4 times --max-lag"]),
+        (["--max-lag", 3, "--figure", "x.foo"], ["--figure x.foo", "foo"]),
+    ],
+)
+def test_lags_names_the_wrong_flags(run_, arguments, words):
+    done = call("lags", run_, *arguments)
+    assert done.returncode == 2
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+@pytest.mark.slow
+def test_run_and_lags_report_a_state_without_gradient_through_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    mlp = [*EXPERIMENT, "--model", "mlp", "--epochs", 1]
+    done = call("run", *mlp, "--gradient", "truncated", "--out", "mlp")
+    assert "note     the state of mlp hidden=8 holds inputs only: no gradient goes through time" in done.stdout
+    assert "no part of the gradient travels back" in call("lags", "mlp", "--max-lag", 5).stdout
+    assert "note" not in call("run", *mlp, "--out", "full").stdout
+    assert "note" not in call("run", *EXPERIMENT, "--epochs", 1, "--gradient", "truncated", "--out", "rnn").stdout

@@ -1,0 +1,125 @@
+"""`seqjax run`: its folder, its help and its output."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from support.shell import call, run
+from support.small_run import EXPERIMENT, TEXT
+
+from seqjax import Run, Runs
+
+
+def test_run_again_in_one_process(tmp_path):
+    """As in a notebook, where jax has started already: settings that must come before its start are left alone."""
+    code = (
+        "import jax; jax.numpy.zeros(1)\nfrom seqjax.cli import main\n"
+        "for seed in '12': assert main(['run', '--seed', seed, '--print-config']) == 0"
+    )
+    done = run([sys.executable, "-c", code], cwd=tmp_path, JAX_NUM_CPU_DEVICES=None)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("out", ["other", "notes"])
+def test_a_folder_in_use_is_left_as_it_is(run_, out):
+    """If it holds another experiment or other files, the message says so, and names a way out."""
+    words = {"other": ["another experiment", "model: there", "8", "9"], "notes": ["notes", "diary.txt"]}[out]
+    Path(out).mkdir()
+    if out == "notes":
+        (Path(out) / "diary.txt").write_text("dear diary")
+    else:
+        for file in run_.iterdir():
+            (Path(out) / file.name).write_bytes(file.read_bytes())
+    before = {file: file.read_bytes() for file in Path(out).iterdir()}
+    done = call("run", *EXPERIMENT, *(["--model.hidden", 9] if out == "other" else []), "--out", out)
+    assert (done.returncode, done.stdout) == (2, "")
+    for word in (*words, "another folder"):
+        assert word in done.stderr
+    assert {file: file.read_bytes() for file in Path(out).iterdir()} == before
+
+
+def test_a_run_without_parameters_is_trained_to_its_end(run_):
+    """Until then the other verbs report that it is unfinished."""
+    out = damage(run_, "params.safetensors", None)
+    done = call("generate", out)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{out} is unfinished" in done.stderr
+    done = call("run", *EXPERIMENT, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert (out / "params.safetensors").exists()
+    assert f"saved    {out}\n" in done.stdout
+
+
+def test_run_help_shows_the_parameters_of_the_chosen_plugins():
+    chosen = ["--gradient", "randomized", "--optimizer", "adam", "--dataset", "text-file"]
+    text = call("run", *chosen, "--help").stdout
+    for words in ("gradient seqjax/randomized", "--gradient.keep-prob   float in (0, 1] or", "--optimizer.b1 "):
+        assert words in text
+    for flag in ("--dataset.errors", "--dataset.path", "--sampler.batch-size", "--model.hidden"):
+        assert re.search(rf"^  {flag}  ", text, re.MULTILINE)
+    default = call("run", "--help").stdout
+    for flag in ("--gradient.keep-prob", "--optimizer.b1", "--dataset.path"):
+        assert flag not in default
+    assert "--optimizer.learning-rate" in default
+
+
+def test_run_help_shows_the_values_that_would_be_used(tmp_path):
+    """The default experiment has the learning rate 1.0, which is not the default of the optimizer's class."""
+    lines = call("run", "--model.hidden", 77, "--help").stdout.splitlines()
+    used = {"--optimizer.learning-rate": "1.0", "--optimizer.clip-norm": "1.0", "--model.hidden": "77"}
+    for flag, value in used.items():
+        (line,) = (line for line in lines if line.startswith(f"  {flag} "))
+        assert re.search(rf"\b{value}\b", line), line
+
+
+def test_a_run_prints_plain_lines_and_the_next_commands(trained, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    out = trained.stdout
+    assert trained.stderr == ""
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", out), "control characters off a terminal"
+    lines = out.splitlines()
+    for word in ("device", "dataset", "model", "epoch", "sample", "saved", "next"):
+        assert sum(line.startswith(word) for line in lines) == 1, word
+    row = Run.open("run").metrics[-1]
+    (last,) = (line.split() for line in lines if line.startswith(f"{row['epoch']:5}  "))
+    assert float(last[1]) == pytest.approx(row["train_loss"], abs=1e-3)
+    assert float(last[3]) == pytest.approx(row["heldout_perplexity"], abs=1e-2)
+    commands = [line.removeprefix("next").strip() for line in lines[[line[:4] for line in lines].index("next") :]]
+    assert [shlex.split(command)[:2] for command in commands] == [
+        ["seqjax", verb] for verb in ("generate", "measure", "run")
+    ]
+    for command in commands[:2]:
+        done = call(*shlex.split(command)[1:])
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    assert "--dataset text-file --dataset.path" in commands[2]
+
+
+def test_without_out_a_new_folder_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    Path("runs", "text-file-rnn-1").mkdir(parents=True)
+    done = call("run", *EXPERIMENT, "--epochs", 1)
+    assert done.returncode == 0, done.stderr
+    assert "saved    runs/text-file-rnn-2\n" in done.stdout
+    assert Run.open("runs/text-file-rnn-2").finished
+    assert list(Path("runs", "text-file-rnn-1").iterdir()) == []
+
+
+def test_a_finished_run_of_the_same_experiment_is_opened(run_):
+    before = {file: file.stat().st_mtime_ns for file in run_.iterdir()}
+    done = call("run", *EXPERIMENT, "--out", "run")
+    assert done.returncode == 0, done.stderr
+    assert {file: file.stat().st_mtime_ns for file in run_.iterdir()} == before
+    assert "saved    run" in done.stdout
+
+
+def test_run_with_several_seeds_is_a_sweep(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    done = call("run", *EXPERIMENT[:-1], 1, "--seeds", "0,1", "--out", "seeds")
+    assert done.returncode == 0, done.stderr
+    assert sorted(run.experiment.seed for run in Runs.open("seeds").values()) == [0, 1]
+    assert "saved    seeds\n" in done.stdout
+    for verb in ("run", "sweep"):
+        assert call(verb, "--seeds", "0,1", "--help").stdout.startswith("usage: seqjax sweep")

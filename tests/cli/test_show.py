@@ -1,0 +1,48 @@
+"""`seqjax show`."""
+
+import dataclasses
+import tomllib
+
+import pytest
+from support.shell import call
+
+from seqjax import __version__
+from seqjax.plugin import registry
+
+SHOWN = [
+    ("gradient", "randomized", "float in (0, 1] or a tuple of float in (0, 1]; default 0.9"),
+    ("gradient", "uoro", "none"),
+    ("optimizer", "seqjax/adam", "float > 0 or none; default none"),
+    ("dataset", "text-file", "a string; required"),
+    ("sampler", "sequential", "int >= 1; default 35"),
+    ("model", "rnn", "int >= 1; default 256"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "words"), SHOWN)
+def test_show_prints_docs_parameters_and_origin(kind, name, words):
+    cls = registry.get(kind, name)
+    entry = registry.entry_of(cls)
+    done = call("show", kind, name)
+    assert (done.returncode, done.stderr) == (0, "")
+    head, _, snippet = done.stdout.partition("in a config file:")
+    assert head.startswith(f"{kind} {entry.id}\n")
+    for part in (words, entry.source, entry.target, f"seqjax {__version__}", *cls.__doc__.splitlines()):
+        assert part.strip() in head
+    fields = [f.name for f in dataclasses.fields(cls)]
+    for f in fields:
+        assert f.replace("_", "-") in head
+        assert " ".join(registry_doc(cls, f).split()) in " ".join(head.split())
+    table = tomllib.loads(snippet)[kind]
+    assert table.pop("plugin") == entry.id
+    if name != "text-file":  # which has no default
+        made = registry.get(kind, name)()
+        assert table == {f: getattr(made, f) for f in fields if getattr(made, f) is not None}
+
+
+def registry_doc(cls, name):
+    from seqjax.plugin.base import fields_of
+
+    doc = fields_of(cls)[name].doc
+    assert doc, f"{cls.__name__}.{name} has no docstring under it"
+    return doc
