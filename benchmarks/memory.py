@@ -3,9 +3,9 @@
     python benchmarks/memory.py
     python benchmarks/memory.py --steps 2000
 
-An RNN of 256 units on 28 symbols, 8 rows, float32, through the fused scan of the cell and through a plain scan of its
-step. Temporary bytes are those that the compiler reserves; resident bytes are the peak of the process. Each case is a
-process of its own.
+An RNN of 256 units with a vocabulary of 28 tokens, 8 rows, float32, through the fused scan of the cell and through a
+plain scan of its step. Temporary bytes are those that the compiler reserves; resident bytes are the peak of the
+process. Each case is a process of its own.
 """
 
 import argparse

@@ -3,12 +3,12 @@
     python benchmarks/strategies.py
     python benchmarks/strategies.py --strategies full snap uoro --model lstm --rows 8
 
-A character model of 28 symbols on random ids, one window, float32. One jitted call of a strategy returns loss,
-gradient, state and memory. The tables show the median over several turns, divided by the steps of the window, and in
-brackets its ratio to that of the first strategy. The strategies take turns, so that other work of the machine affects
-all of them alike. The first table is by the number of rows, the second one by the length of the window, with the first
-number of rows. RTRL, and SnAp with n > 1, hold S × P numbers for each row: leave them out, or take fewer units, if that
-is too much.
+A character model with a vocabulary of 28 on random ids, one window, float32. One jitted call of a strategy returns
+loss, gradient, state and memory. The tables show the median over several turns, divided by the steps of the window, and
+in brackets its ratio to that of the first strategy. The strategies take turns, so that other work of the machine
+affects all of them alike. The first table is by the number of rows, the second one by the length of the window, with
+the first number of rows. RTRL, and SnAp with n > 1, hold S × P numbers for each row: leave them out, or take fewer
+units, if that is too much.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from machine import cores, cpu
 import seqjax
 from seqjax.gradients import Batch, init_memory
 
-SYMBOLS = 28
+TOKENS = 28
 ALL = sorted(seqjax.names("gradient"), key=lambda name: name != "full")
 """All strategies; the first one is that with which the others are compared."""
 
@@ -64,12 +64,12 @@ def table(args, title, columns, shapes):
 
 def measure(args, steps, rows):
     """Returns the seconds of each strategy for one window."""
-    spec = seqjax.Spec(seqjax.Tokens(SYMBOLS))
+    spec = seqjax.Spec(seqjax.Tokens(TOKENS))
     model = seqjax.create("model", args.model, hidden=args.hidden)
     problem = seqjax.Problem.of(model, spec)
     params = model.init(jax.random.key(0), spec)
     state = jax.vmap(lambda _: model.init_state(params, spec))(jnp.arange(rows))
-    ids = jax.random.randint(jax.random.key(1), (steps + 1, rows), 0, SYMBOLS, jnp.int32)
+    ids = jax.random.randint(jax.random.key(1), (steps + 1, rows), 0, TOKENS, jnp.int32)
     weights = jnp.full((steps, rows), 1 / (steps * rows))
     batch = Batch((ids[:-1], ids[1:]), weights, jnp.zeros(rows, bool), jnp.arange(rows, dtype=jnp.int32))
     calls = {}

@@ -1,9 +1,9 @@
-"""Does an LSTM remember nine symbols for ten steps?   python experiments/copy_task.py
+"""Does an LSTM remember nine tokens for ten steps?   python experiments/copy_task.py
 
-It reads a segment, which is a start symbol and nine others, and then blanks, during which it has to repeat the segment:
+It reads a segment, which is a start token and nine others, and then blanks, during which it has to repeat the segment:
 every lag is 10. The perplexity is that of all outputs; a model that only knows where the blanks are has 1.866. k1/k2:
 the losses of every k1 steps go k2 steps back, so that each loss goes back at least k2 - k1 + 1. A segment of 10 steps
-never contains a lag of 10. The LSTM remembers the symbols with every gradient that contains this lag (Aicher, Foti &
+never contains a lag of 10. The LSTM remembers the tokens with every gradient that contains this lag (Aicher, Foti &
 Fox 2019, arXiv:1905.07473).
 """
 

@@ -9,7 +9,7 @@ for each sequence, on its way to the next step, a GRU beats the best n-grams of 
 import numpy as np
 
 import seqjax as sj
-from seqjax.report import at_most, between
+from seqjax.report import Table, at_most, between
 from seqjax_datasets import TimeMachine
 from seqjax_models import GRU, LSTM, RNN, NGram
 from seqjax_optimizers import Adam
@@ -51,7 +51,7 @@ def main(
         report.row(f"training perplexity, {name}", trained, TRAINING.get(name, ""))
         report.row(f"test perplexity, {name}", tested, at_most(7.8) if name not in TRAINING else "")
     rows = [(*row, np.log2(row[2])) for row in sorted(table, key=lambda row: row[1])]
-    report.table("perplexity", sj.Table(("model", "held out", "test", "bits per character, test"), rows))
+    report.table("perplexity", Table(("model", "held out", "test", "bits per character, test"), rows))
     return report
 
 

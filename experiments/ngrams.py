@@ -7,7 +7,7 @@ compared within this table only. The last model, Kneser–Ney on three pieces, c
 """
 
 import seqjax as sj
-from seqjax.report import exactly
+from seqjax.report import Table, exactly
 from seqjax_datasets import TimeMachine
 from seqjax_models import NGram
 from seqjax_tokenizers import BPE, Word
@@ -42,7 +42,7 @@ def main(
                 run = sj.Experiment(dataset=dataset, tokenizer=tokenizer, model=model).run()
                 found = run.evaluate("heldout")
                 table.append((name, smoothing, order, found["perplexity"], found.get("bits_per_character")))
-    report.table("held_out", sj.Table(("tokens", "smoothing", "n", "perplexity", "bits per character"), table))
+    report.table("held_out", Table(("tokens", "smoothing", "n", "perplexity", "bits per character"), table))
     report.row("continued by 60 pieces of words", run.generate(prompt, 60, temperature=0.8))
     return report
 

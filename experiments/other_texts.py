@@ -1,6 +1,6 @@
 """How well does a model of one text predict others? (8.5, exercises)   python experiments/other_texts.py --seeds 3
 
-A GRU and a 4-gram model are trained on the first 10,000 characters of a book. With the same symbols, they are evaluated
+A GRU and a 4-gram model are trained on the first 10,000 characters of a book. With the same tokens, they are evaluated
 on the rest of it and on the documentation of Python in the same letters (or with --other on a file, of which all other
 characters become spaces). Both perplexities grow with the distance of a text from the first pages. Then the GRU
 continues one prompt, with more variety at higher temperatures.

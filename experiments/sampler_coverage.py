@@ -2,8 +2,8 @@
 
 10,000 characters, windows of 35, batches of 32. Both samplers of the chapter leave out windows that do not fill a
 batch. In random order every target is trained, the first and the last few seldom. Rows that are read in order end at
-about the same positions in every epoch, and some targets there are never trained. Windows that are drawn independently
-train all targets about equally often.
+about the same positions in every epoch, and some targets there are never trained. Windows at even distances
+from a random start train all targets equally often on average.
 """
 
 import numpy as np

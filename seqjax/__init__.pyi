@@ -1,6 +1,5 @@
 __version__: str
 
-from . import analysis as analysis
 from . import testing as testing
 from .cli.script import script as script
 from .data.dataset import Dataset as Dataset
@@ -32,7 +31,6 @@ from .plugin.registry import names as names
 from .plugin.registry import register as register
 from .report import plot as plot
 from .report.report import Report as Report
-from .report.table import Table as Table
 from .runs.experiment import Experiment as Experiment
 from .runs.run import Run as Run
 from .runs.sweep import Runs as Runs

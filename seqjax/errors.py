@@ -29,6 +29,26 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
+def dtype_shape(array: Any) -> str:
+    """The dtype and shape of an array as an error shows them, such as `float32[3, 4]`; the type of anything else."""
+    return f"{array.dtype}{list(array.shape)}" if hasattr(array, "dtype") else type(array).__name__
+
+
+def check_all(what: str, is_true: dict[str, bool]) -> None:
+    """Checks several statements about arguments.
+
+    Args:
+        what: the line above the faults, such as "measure:".
+        is_true: for each text, which says what must hold, whether it does.
+
+    Raises:
+        Error: some statements are false; the message has their texts.
+    """
+    problems = [text for text, good in is_true.items() if not good]
+    if problems:
+        raise Error(what, problems=problems)
+
+
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number of Python or numpy; booleans are excluded."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -201,7 +201,7 @@ for kind, name in {everything}:
     assert backends == []
 
 
-@pytest.mark.parametrize("name", ["Experiment", "Run", "Runs", "Table", "sweep", "training"])
+@pytest.mark.parametrize("name", ["Experiment", "Run", "Runs", "sweep", "training"])
 def test_a_public_name_is_had_without_what_few_runs_need(name, tmp_path):
     modules, _ = probe(f"import seqjax; seqjax.{name}", tmp_path)
     assert not modules & SELDOM

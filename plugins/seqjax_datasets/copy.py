@@ -9,7 +9,7 @@ from annotated_types import Interval
 from seqjax import Dataset, Error, Pairs, Spec, Tokens, register
 
 BLANK, START, FIRST, SIZE = 0, 1, 2, 6
-"""The symbols: 0 blank, 1 start, 2 to 5 data."""
+"""The tokens: 0 blank, 1 start, 2 to 5 data."""
 
 
 @register("dataset", "copy")
@@ -17,20 +17,20 @@ BLANK, START, FIRST, SIZE = 0, 1, 2, 6
 class Copy(Dataset):
     """Repeats each segment of the input m steps later (Aicher, Foti & Fox 2019, arXiv:1905.07473).
 
-    A segment is a start symbol and m - 1 random data symbols. The input is a segment and then m blanks, and the target
+    A segment is a start token and m - 1 random data tokens. The input is a segment and then m blanks, and the target
     is m blanks and then the segment, so that a target that is not blank is the input exactly m steps before. This is
-    repeated up to the end of the stream. The symbols are 0 blank, 1 start, 2 to 5 data. A model that has learned the
+    repeated up to the end of the stream. The tokens are 0 blank, 1 start, 2 to 5 data. A model that has learned the
     layout alone has the perplexity 4^((m - 1) / 2m), which is 1.866 for m = 10.
     """
 
     num_steps: Annotated[int, Interval(ge=1)] = 10_000
     """Length of the stream. The last segment may be incomplete."""
     min_length: Annotated[int, Interval(ge=1)] = 10
-    """Shortest segment, with its start symbol. m is uniform between this and `max_length`."""
+    """Shortest segment, with its start token. m is uniform between this and `max_length`."""
     max_length: Annotated[int, Interval(ge=1)] = 10
-    """Longest segment, with its start symbol."""
+    """Longest segment, with its start token."""
     seed: Annotated[int, Interval(ge=0)] = 0
-    """Seed of the lengths and symbols."""
+    """Seed of the lengths and tokens."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -15,23 +15,23 @@ READERS = {".txt": "text", ".csv": "csv", ".json": "json", ".jsonl": "json", ".p
 @register("dataset", "hf-dataset")
 @dataclass(frozen=True)
 class HFDataset(Dataset):
-    """A text column of a Hugging Face data set; each record is a document.
+    """A text column of a Hugging Face dataset; each record is a document.
 
     Data sets are read with the library `datasets`, which caches downloaded and converted data (`$HF_HOME`). No code of
-    a data set is run.
+    a dataset is run.
     """
 
     path: str
     """A name on the hub such as `user/name`; a file (.txt, .csv, .json, .jsonl, .parquet), where each line of a .txt
     file is a record, with its line end; or a folder made by `save_to_disk`."""
     config: str | None = None
-    """The configuration of a data set on the hub; None: its only one."""
+    """The configuration of a dataset on the hub; None: its only one."""
     split: str = "train"
     """The split, or a part of it like `train[:1000]`; a folder has whole splits only. A file is the split `train`."""
     column: str = "text"
     """The column."""
     revision: str | None = None
-    """The commit or tag of a data set on the hub; None: the newest."""
+    """The commit or tag of a dataset on the hub; None: the newest."""
 
     def load(self):
         """The text of all records, in order."""

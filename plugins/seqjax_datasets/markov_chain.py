@@ -37,10 +37,10 @@ class MarkovChain(Dataset):
     def load(self):
         """The text."""
         P = self.transition_matrix
-        edges = np.cumsum(P, axis=1)[:, :-1].tolist()
+        thresholds = np.cumsum(P, axis=1)[:, :-1].tolist()
         u = np.random.default_rng([self.seed, 1]).random(self.num_steps).tolist()
         first = bisect.bisect(np.cumsum(markov.stationary(P))[:-1].tolist(), u[0])
-        ids = itertools.accumulate(u[1:], lambda i, u: bisect.bisect(edges[i], u), initial=first)
+        ids = itertools.accumulate(u[1:], lambda i, u: bisect.bisect(thresholds[i], u), initial=first)
         return Text("".join(map(string.ascii_lowercase.__getitem__, ids)), "markov-chain")
 
     @property

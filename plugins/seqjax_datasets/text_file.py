@@ -14,7 +14,7 @@ from seqjax import Dataset, Error, Text, register
 @register("dataset", "text-file")
 @dataclass(frozen=True)
 class TextFile(Dataset):
-    """A UTF-8 text file. Its characters are not changed: line ends and unusual symbols stay as they are."""
+    """A UTF-8 text file. Its characters are not changed: line ends and unusual characters stay as they are."""
 
     path: str
     """Path of the file."""

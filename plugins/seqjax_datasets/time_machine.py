@@ -16,7 +16,7 @@ SHA1 = "090b5e7e70c295757f55df93cb0a180b9691891a"
 @register("dataset", "time-machine")
 @dataclass(frozen=True)
 class TimeMachine(Dataset):
-    """The Time Machine (Wells 1895): 170,580 characters, 27 symbols.
+    """The Time Machine (Wells 1895): 170,580 characters, 27 tokens.
 
     In each line, every run of characters other than the letters A to Z becomes one space; the line is then stripped and
     lower-cased. The file is looked for at `path`, or else in the folder `$SEQJAX_DATA`, and then in the cache; if it is

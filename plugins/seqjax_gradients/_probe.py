@@ -60,7 +60,7 @@ def probe(
 
     def measure(decay):
         num_steps = min(len(decay.total), len(batch.weights))
-        xs, scored_TB = jax.tree.map(lambda a: a[:num_steps], (batch.xs, batch.weights > 0))
+        xs, scored_TB = jax.tree.map(lambda a: a[:num_steps], (batch.xs, batch.weights != 0))
         # The first True of the reversed steps is the last scored step.
         last_B = num_steps - 1 - jnp.argmax(scored_TB[::-1], axis=0)
         norms_KB = lag_norms(problem, params, state, xs, last_B) ** power

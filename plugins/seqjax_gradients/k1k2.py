@@ -28,7 +28,7 @@ class K1K2(Gradient):
     losses, and not the first k2 - 1, reach a learned initial state.
 
     k1 = k2 takes one pass. Otherwise one forward pass gives the states at all a_j, and the parts that reach back to
-    them run side by side, as further rows: at most k2/k1 + 1/3 of the time of `full`, and k2/k1 of its memory.
+    them run side by side, as further rows: at most k2/k1 + 1/3 of the time of `full`, and k2/k1 of its bytes.
     """
 
     k1: NumSteps = 10
@@ -68,9 +68,9 @@ class K1K2(Gradient):
     def _unroll(self, problem, params, start, batch):
         """The function params -> (loss, state after the last step), for k1 < k2.
 
-        The window is taken in three kinds of pieces. The head holds all chunks of k1 losses that reach back to the
-        window's start, and is one pass. Each later whole chunk starts k2 steps before its end, from a state that is a
-        constant; all of them run side by side as rows, [chunks rows]. The rest is a last chunk of fewer than k1 losses.
+        The window is taken in three kinds of pieces. The head holds all blocks of k1 losses that reach back to the
+        window's start, and is one pass. Each later whole block starts k2 steps before its end, from a state that is a
+        constant; all of them run side by side as rows, [blocks rows]. The rest is a last block of fewer than k1 losses.
         """
         k1, k2, (num_steps, num_rows) = self.k1, self.k2, batch.weights.shape
         head = min(k2 // k1 * k1, num_steps)
@@ -82,7 +82,7 @@ class K1K2(Gradient):
             weights = weights.swapaxes(0, 1).reshape(k1, whole * num_rows)
 
         def side_by_side(begin, stop):
-            """Steps a_j + begin <= t < a_j + stop of all whole chunks, leaves [stop - begin, chunks rows, ...]."""
+            """Steps a_j + begin <= t < a_j + stop of all whole blocks, leaves [stop - begin, blocks rows, ...]."""
             t = first + k1 * jnp.arange(whole) + jnp.arange(begin, stop)[:, None]
             return jax.tree.map(lambda x: x[t].reshape(stop - begin, whole * num_rows, *x.shape[2:]), batch.xs)
 
@@ -93,8 +93,8 @@ class K1K2(Gradient):
         def loss(params):
             end_, total = loss_of(params, start(params), _part(batch.xs, 0, head), batch.weights[:head])
             if whole:
-                # The first k2 - k1 steps of a chunk lead up to its losses. Their own losses belong to other chunks, so
-                # they are run apart, and what a chunk does not score is never differentiated.
+                # The first k2 - k1 steps of a block lead up to its losses. Their own losses belong to other blocks, so
+                # they are run apart, and what a block does not score is never differentiated.
                 state = _part(entering, 0, whole * num_rows)
                 state, _ = problem.unroll(params, state, side_by_side(0, k2 - k1))
                 total += loss_of(params, state, side_by_side(k2 - k1, k2), weights)[1]
@@ -110,7 +110,7 @@ class K1K2(Gradient):
 
 
 def _states(problem, params, state, xs, first, k1, num_chunks):
-    """The states that enter steps `first`, first + k1, ..., leaves [chunks rows, ...], and that after the last step."""
+    """The states that enter steps `first`, first + k1, ..., leaves [blocks rows, ...], and that after the last step."""
 
     def segment(state, xs):
         after, _ = problem.unroll(params, state, xs)

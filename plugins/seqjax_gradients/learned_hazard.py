@@ -46,6 +46,7 @@ class LearnedHazard(RandomCuts):
     def hazard(self, age, shared):
         """c, which is the same at every age."""
         rho = jnp.sqrt(decay_rate(shared.mean, shared.known))
+        # The rate is fitted to at least two lags: it is known once lag 2 was measured.
         return jnp.where(shared.known[1], jnp.clip(1 - rho, 0, self.max_hazard), self.initial)
 
     def estimate(self, problem, params, start, memory, batch, noise):

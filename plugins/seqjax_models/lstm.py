@@ -10,7 +10,7 @@ from seqjax import Cell, register
 
 
 class State(NamedTuple):
-    """The output h and the memory c of a layer, float[hidden] each."""
+    """The output h and the cell state c of a layer, float[hidden] each."""
 
     h: jax.Array
     c: jax.Array

@@ -45,7 +45,8 @@ class MLP(Model):
     stride: Annotated[int, Interval(ge=1)] = 1
     """Steps from one feature to the next."""
     pool: Annotated[int, Interval(ge=1)] = 1
-    """Number of consecutive inputs whose mean is a feature. With 1 a feature is an input; `stride` leaves no gaps."""
+    """Number of consecutive inputs whose mean is a feature. With 1 a feature is an input. With `pool` = `stride`, the
+    means leave no gaps."""
 
     @property
     def warmup(self):

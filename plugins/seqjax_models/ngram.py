@@ -35,7 +35,7 @@ class NGram(CountBasedModel):
     """Probabilities of the next token from how often tokens followed the last n - 1 in the training text.
 
     Let x be a token, c_k the last k tokens, n(c_k, x) how often x followed them, n(c_k) = Σ_x n(c_k, x), T(c_k) the
-    number of tokens x with n(c_k, x) > 0, V the number of symbols (`<unk>` among them) and P_{-1} = 1/V. Then
+    number of tokens x with n(c_k, x) > 0, V the size of the vocabulary (with `<unk>`) and P_{-1} = 1/V. Then
 
     `laplace`      P_0(x) = (n(x) + ε_1 / V) / (n + ε_1),   P_k(x) = (n(c_k, x) + ε_{k+1} P_0(x)) / (n(c_k) + ε_{k+1})
     `additive`     P_k(x) = (n(c_k, x) + ε_{k+1}) / (n(c_k) + ε_{k+1} V)
@@ -63,11 +63,11 @@ class NGram(CountBasedModel):
     The logits are log probabilities, -∞ for a probability of 0. The parameters, all int32, are a tree of the C
     different contexts, of which the first is the empty one:
 
-    `single` [V]        how often each symbol follows the empty context.
+    `single` [V]        how often each token follows the empty context.
     `children` [C + 1]  the contexts children[c], ..., children[c + 1] - 1 are one token longer than context c.
     `older` [C]         the token by which a context is longer, its oldest.
     `rows` [C + 1]      the entries rows[c], ..., rows[c + 1] - 1 of the next two arrays belong to context c.
-    `symbols`, `counts` a symbol that follows the context, and how often.
+    `tokens`, `counts` a token that follows the context, and how often.
     `entries`           0, 1, ..., up to the largest number of entries of a context.
     """
 
@@ -92,7 +92,7 @@ class NGram(CountBasedModel):
         """The parameters: the counts of all n-grams of a text; at the starts of documents also of shorter ones.
 
         Raises:
-            Error: the stream is not a text of these symbols.
+            Error: the stream is not a text of these tokens.
         """
         size = _check_spec(spec)
         return _count_tree(_padded_text(stream, self.order, size), self.order, size, self.smoothing == "kneser-ney")
@@ -199,18 +199,18 @@ def _child(tree, parent, older, size):
 
 
 def _row(tree, context, size):
-    """How often each symbol follows a context, int32[V].
+    """How often each token follows a context, int32[V].
 
-    As many entries are read as the longest row has, a static number; those after the row's end get the symbol V, which
+    As many entries are read as the longest row has, a static number; those after the row's end get the token V, which
     `mode="drop"` leaves out.
     """
     at = tree["rows"][context] + tree["entries"]
-    symbols = jnp.where(at < tree["rows"][context + 1], tree["symbols"][at], size)
-    return jnp.zeros(size, jnp.int32).at[symbols].set(tree["counts"][at], mode="drop")
+    tokens = jnp.where(at < tree["rows"][context + 1], tree["tokens"][at], size)
+    return jnp.zeros(size, jnp.int32).at[tokens].set(tree["counts"][at], mode="drop")
 
 
 def _check_spec(spec: Spec) -> int:
-    """The number of symbols V."""
+    """V, the size of the vocabulary."""
     if not isinstance(spec.inputs, Tokens) or spec.inputs != spec.targets:
         raise Error(
             f"the model ngram predicts the next of the tokens that it reads, and here it would read {spec.inputs} and "
@@ -220,7 +220,7 @@ def _check_spec(spec: Spec) -> int:
 
 
 def _padded_text(stream: Stream, order: int, size: int) -> np.ndarray:
-    """The tokens of all documents, with n - 1 times the symbol V before each document.
+    """The tokens of all documents, with n - 1 times the token V before each document.
 
     So an n-gram ends at each token, no n-gram crosses documents, and each shows how many tokens come before.
     """
@@ -247,7 +247,7 @@ def _padded_text(stream: Stream, order: int, size: int) -> np.ndarray:
 
 
 def _count_tree(text: np.ndarray, order: int, size: int, continuations: bool) -> dict[str, np.ndarray]:
-    """How often each symbol follows each context of up to n - 1 tokens: the parameters that `NGram` documents.
+    """How often each token follows each context of up to n - 1 tokens: the parameters that `NGram` documents.
 
     Contexts are numbered level by level: first the empty one, then those of one token, and so on. Within a level they
     are in the order of (parent, oldest token), so that the children of a context have consecutive numbers.
@@ -255,7 +255,7 @@ def _count_tree(text: np.ndarray, order: int, size: int, continuations: bool) ->
     Args:
         text: the result of `_padded_text`.
         order: n.
-        size: V, the number of symbols.
+        size: V, the size of the vocabulary.
         continuations: whether the entries of all but the longest contexts count the different tokens before them.
     """
     grams, counts = count_ngrams(text, order, size + 1)
@@ -280,14 +280,14 @@ def _count_tree(text: np.ndarray, order: int, size: int, continuations: bool) ->
         entries = [_continuations(parents, entries, size), entries[-1]] if order > 1 else entries
     codes, counts = (np.concatenate(parts) for parts in zip(*entries, strict=True))
     root = codes < size
-    contexts, symbols = np.divmod(codes[~root], size)
+    contexts, tokens = np.divmod(codes[~root], size)
     rows = np.searchsorted(contexts, np.arange(num_contexts + 1))
     tree = {
         "single": np.bincount(codes[root], counts[root], minlength=size),
         "children": np.searchsorted(parents, np.arange(num_contexts + 1)),
         "older": older,
         "rows": rows,
-        "symbols": symbols,
+        "tokens": tokens,
         "counts": counts[~root],
         "entries": np.arange(np.diff(rows).max()),
     }
@@ -295,10 +295,10 @@ def _count_tree(text: np.ndarray, order: int, size: int, continuations: bool) ->
 
 
 def _continuations(parents, entries, size):
-    """For each (context, symbol), coded as context · V + symbol, the number of different tokens before it.
+    """For each (context, token), coded as context · V + token, the number of different tokens before it.
 
-    An entry (context, symbol) of one level stands for one token before (parent, symbol), the context's oldest.
+    An entry (context, token) of one level stands for one token before (parent, token), the context's oldest.
     """
     codes = np.concatenate([codes for codes, _ in entries[1:]])
-    contexts, symbols = np.divmod(codes, size)
-    return np.unique(parents[contexts] * size + symbols, return_counts=True)
+    contexts, tokens = np.divmod(codes, size)
+    return np.unique(parents[contexts] * size + tokens, return_counts=True)

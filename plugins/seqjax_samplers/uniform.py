@@ -16,10 +16,10 @@ class Uniform(Sampler):
 
     Every window is reset. A window that overlaps an end of its document is cut there. There are W = Σ (n + T - 1)
     windows of T steps that overlap a document of n targets, and exactly T of them contain a given target, even one at
-    an end of its document. An epoch of N = ⌊W / B T⌋ batches takes N B of them: it starts at a random window, goes on
-    at even distances, from the end of the stream to its start (a systematic sample), and shuffles the result. So an
-    epoch trains every target N B T / W times in expectation, and never twice. If windows were drawn independently, an
-    epoch would miss more than a third of the targets.
+    an end of its document. An epoch of N = ⌊W / B T⌋ batches takes N B of them: it starts at a random window, moves on
+    by even distances, continues at the start of the stream after its end (a systematic sample), and shuffles the
+    result. So an epoch trains every target N B T / W times in expectation, and never twice. If windows were drawn
+    independently, an epoch would miss more than a third of the targets.
 
     The cost is padding, at most W - Σ n steps in an epoch. For documents shorter than a window, `sentences` has less.
     """

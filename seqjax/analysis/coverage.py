@@ -12,7 +12,7 @@ from seqjax.errors import Error, check_whole
 from seqjax.report.table import Table
 
 MOST_ROWS = 12
-"""The table has at most about so many rows; more numbers of times are grouped into ranges."""
+"""If there are more different counts than this, the table groups them into ranges."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

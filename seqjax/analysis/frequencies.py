@@ -1,4 +1,7 @@
-"""How often n-grams occur in a text: counts by rank, Zipf's exponent, stop words."""
+"""How often n-grams occur in a text: counts by rank, Zipf's exponent, stop words.
+
+The numbers of equations are those of Zhang et al., "Dive into Deep Learning", chapter 8.
+"""
 
 import functools
 from collections.abc import Collection, Hashable, Mapping

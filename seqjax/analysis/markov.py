@@ -1,7 +1,7 @@
 """Markov chains: quantities that are computed exactly from a transition matrix.
 
 A chain has S states 0, ..., S - 1. Its transition matrix P is float64[S, S] with P[i, j] = P(x_{t+1} = j | x_t = i), so
-that every row sums to 1.
+that every row sums to 1. The numbers of equations are those of Zhang et al., "Dive into Deep Learning", chapter 8.
 """
 
 from typing import Any, NamedTuple

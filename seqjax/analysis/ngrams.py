@@ -7,7 +7,7 @@ import numpy as np
 from seqjax.errors import Error, check_whole, is_whole
 
 BLOCK = 1 << 16
-"""The least number of codes that are counted in one block; so many fit in a cache of the CPU."""
+"""The least number of codes that are counted in one block. This many fit in a cache of the CPU."""
 
 
 def count_ngrams(ids: Any, order: int, size: int, bounds: Any = None) -> tuple[np.ndarray, np.ndarray]:
@@ -19,7 +19,7 @@ def count_ngrams(ids: Any, order: int, size: int, bounds: Any = None) -> tuple[n
     Args:
         ids: int[m], from 0 to `size` - 1.
         order: n, at least 1.
-        size: the number of symbols.
+        size: the number of different tokens.
         bounds: int[D + 1], where documents begin and end; None: one document.
 
     Returns:
@@ -29,8 +29,8 @@ def count_ngrams(ids: Any, order: int, size: int, bounds: Any = None) -> tuple[n
     Raises:
         Error: an id, the order or the bounds are out of range.
     """
-    ids, edges = _check(ids, order, size, bounds)
-    inside = _inside_documents(edges, order)
+    ids, bounds = _check(ids, order, size, bounds)
+    inside = _inside_documents(bounds, order)
     if size**order <= max(BLOCK, 4 * len(ids)):
         table = _tabulate(ids, order, size, inside)
         codes = np.flatnonzero(table)
@@ -48,8 +48,8 @@ def number_ngrams(ids: Any, order: int, size: int, bounds: Any = None) -> tuple[
     Returns:
         `starts` int64[k], rising, and `numbers` int64[k].
     """
-    ids, edges = _check(ids, order, size, bounds)
-    inside = _inside_documents(edges, order)
+    ids, bounds = _check(ids, order, size, bounds)
+    inside = _inside_documents(bounds, order)
     numbers, _ = _encode(ids, order, size, inside)
     starts = np.arange(len(numbers)) if inside is None else np.flatnonzero(inside)
     return starts, numbers
@@ -60,23 +60,23 @@ def _check(ids, order, size, bounds):
     ids = np.asarray(ids)
     check_whole(order=(order, 1))
     if not is_whole(size) or not 1 <= size <= 1 << 31:
-        raise Error(f"size = {size!r} must be a whole number, from 1 to 2^31: the number of symbols")
+        raise Error(f"size = {size!r} must be a whole number, from 1 to 2^31: the number of different tokens")
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise Error(f"ids must be integers, int[n]; these are {ids.dtype}{list(ids.shape)}")
     if len(ids) and (ids.min() < 0 or ids.max() >= size):
         raise Error(f"ids must be from 0 to size - 1 = {size - 1}; these are from {ids.min()} to {ids.max()}")
-    edges = np.asarray([0, ids.size] if bounds is None else bounds)
-    ends = edges[[0, -1]].tolist() if edges.ndim == 1 and edges.size and edges.dtype.kind in "iu" else None
-    if ends != [0, len(ids)] or (np.diff(edges.astype(np.int64)) < 0).any():
+    bounds = np.asarray([0, ids.size] if bounds is None else bounds)
+    ends = bounds[[0, -1]].tolist() if bounds.ndim == 1 and bounds.size and bounds.dtype.kind in "iu" else None
+    if ends != [0, len(ids)] or (np.diff(bounds.astype(np.int64)) < 0).any():
         raise Error(f"bounds must rise from 0 to {len(ids)}, the number of ids")
-    return ids, edges
+    return ids, bounds
 
 
-def _inside_documents(edges, order):
+def _inside_documents(bounds, order):
     """bool[m - order + 1]: whether the n-gram that starts there ends in the same document; None: all do."""
-    starts = max(0, edges[-1] - order + 1)
+    starts = max(0, bounds[-1] - order + 1)
     # An n-gram crosses the bound b if it starts at b - order + 1, ..., b - 1.
-    crossing = (edges[1:-1, None] - np.arange(1, order)).ravel()
+    crossing = (bounds[1:-1, None] - np.arange(1, order)).ravel()
     crossing = crossing[(crossing >= 0) & (crossing < starts)]
     if not crossing.size:
         return None

@@ -19,7 +19,7 @@ VERBS = {
     "lags": "split the gradient by how many steps back it travels, and print the bias of truncating it",
     "measure": "measure bias, variance, seconds and bytes of gradient strategies at a run's parameters",
     "check": "check that a gradient strategy does what it claims",
-    "reproduce": "run experiments, and write their reports to one page",
+    "reproduce": "run experiments, and write their reports; with --page, to one page",
     "list": "list the available plugins",
     "show": "show what a plugin does and which parameters it has",
 }
@@ -47,7 +47,7 @@ def guarded(work: Callable[[list[str]], int], argv: Sequence[str]) -> int:
 
     With `--debug`, which is removed from the arguments, the error is raised instead.
     """
-    for stream in (sys.stdout, sys.stderr):  # a symbol that the terminal lacks is escaped
+    for stream in (sys.stdout, sys.stderr):  # a character that the terminal lacks is escaped
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in argv

@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
 
     from seqjax.runs.sweep import Runs
 
-    show(Runs.open(*args.runs), args.metric, args.against, args.figure)
+    print_comparison(Runs.open(*args.runs), args.metric, args.against, args.figure)
     return 0
 
 
@@ -34,7 +34,7 @@ def add_comparison_flags(parser: Parser) -> None:
     parser.add_argument("--figure", metavar="FILE", help=text)
 
 
-def show(
+def print_comparison(
     runs: Any, metric: str | None, against: str | None, figure: str | None, default_figure: Path | None = None
 ) -> None:
     """Prints the table of a comparison, and draws its figure.

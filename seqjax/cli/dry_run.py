@@ -27,7 +27,7 @@ def dry_run_text(experiment: Experiment, devices: int | None) -> str:
     check_model(run.problem.model, run.spec)
     stream, setup = run.prepared.streams["train"], fit.setup
     arguments = first_call(run.problem, stream, setup)
-    memory: Any = compiled_epoch.lower(*arguments).compile().memory_analysis()
+    usage: Any = compiled_epoch.lower(*arguments).compile().memory_analysis()
     scored = np.asarray(arguments[2].scored)
     updates, targets = len(scored), (scored[..., 1] - scored[..., 0]).sum()
     shapes = [
@@ -41,8 +41,8 @@ def dry_run_text(experiment: Experiment, devices: int | None) -> str:
             *shapes,
             f"epoch    {updates:,} updates of {batch} steps, {targets:,} of {len(stream.inputs):,} targets; "
             f"{setup.epochs} epochs, about {updates * setup.epochs:,} updates",
-            f"bytes    {memory.argument_size_in_bytes / 1e6:,.1f} MB for parameters, state and data, "
-            f"{memory.temp_size_in_bytes / 1e6:,.1f} MB for temporaries, on each device",
+            f"bytes    {usage.argument_size_in_bytes / 1e6:,.1f} MB for parameters, state and data, "
+            f"{usage.temp_size_in_bytes / 1e6:,.1f} MB for temporaries, on each device",
             "nothing was trained; leave out --dry-run to train",
         ]
     )

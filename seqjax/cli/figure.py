@@ -22,7 +22,10 @@ def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
     try:
         with disk_errors(file):
             make().savefig(file, dpi=150)
-    # matplotlib raises it for an unknown format. An `Error` of `make` or of the disk is a ValueError too.
+    # An `Error` of `make` or of the disk is a ValueError too.
+    except Error:
+        raise
+    # matplotlib raises it for an unknown format.
     except ValueError as fault:
-        raise fault if isinstance(fault, Error) else Error(f"{flag}{file}: {fault}") from fault
+        raise Error(f"{flag}{file}: {fault}") from fault
     print(f"figure   {file}")

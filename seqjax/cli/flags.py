@@ -30,7 +30,10 @@ def experiment_parser(prog: str, description: str) -> Parser:
     parser.add_argument("--config", metavar="FILE", help="a TOML file to start from, such as a run's config.toml")
     parser.add_argument("--out", metavar="DIR", help="folder of the run; default: a new one under runs/")
     parser.add_argument(
-        "--devices", type=int, metavar="N", help="devices that share a batch; default: the most that divide it"
+        "--devices",
+        type=int,
+        metavar="N",
+        help="devices over which rows are sharded; default: the most that divide the batch",
     )
     text = "seconds from one checkpoint to the next; default 30"
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S", help=text)
@@ -89,9 +92,10 @@ def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
     for kind in registry.GROUPS:
         name, strings = _split_name(kind, getattr(args, kind), fields.get(kind, {}))
         table: dict[str, Any] = {} if name is None else {"plugin": name}
-        below = config.overlay(config.overlay(settings.DEFAULTS, found), {kind: table}).get(kind)
+        # The table that the flags of its fields change: the defaults, with the file and the name over them.
+        under_flags = config.overlay(config.overlay(settings.DEFAULTS, found), {kind: table}).get(kind)
         if strings:
-            table |= _parse_table(kind, below, strings)
+            table |= _parse_table(kind, under_flags, strings)
         if table:
             found = config.overlay(found, {kind: table})
     scalars = {name: text for name in fields_of(settings.Scalars) if (text := getattr(args, name)) is not None}

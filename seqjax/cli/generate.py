@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from seqjax.cli.parser import Parser
+from seqjax.errors import escape
 
 
 def main(argv: Sequence[str]) -> int:
@@ -16,13 +17,12 @@ def main(argv: Sequence[str]) -> int:
     text = "0, the default: choose the likeliest token; 1: draw from the probabilities of the model"
     parser.add_argument("--temperature", type=float, default=0.0, help=text)
     parser.add_argument("--top-k", type=int, metavar="K", help="choose only among the K likeliest tokens")
-    text = "choose only among the fewest likeliest tokens whose probabilities sum to at least P"
+    text = "choose only among the smallest set of likeliest tokens whose probabilities sum to at least P"
     parser.add_argument("--top-p", type=float, metavar="P", help=text)
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws; default 0")
     parser.add_argument("--unknown", action="store_true", help="allow unknown tokens in prompts, and draw <unk> too")
     args = parser.read(argv)
 
-    from seqjax.errors import escape
     from seqjax.runs.run import Run
 
     options = {name: getattr(args, name) for name in ("top_k", "top_p", "seed", "unknown")}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from seqjax.cli.figure import draw
 from seqjax.cli.parser import Parser
-from seqjax.errors import Error
+from seqjax.errors import check_all
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,13 +24,12 @@ def main(argv: Sequence[str]) -> int:
     args = parser.read(argv)
 
     steps = 4 * args.max_lag if args.steps is None else args.steps
-    wrong = {
-        f"--max-lag {args.max_lag}: must be at least 1": args.max_lag < 1,
-        f"--rows {args.rows}: must be at least 1": args.rows < 1,
-        f"--steps {steps}: must be more than --max-lag {args.max_lag}": steps <= args.max_lag and args.max_lag > 0,
+    is_true = {
+        f"--max-lag {args.max_lag}: must be at least 1": args.max_lag >= 1,
+        f"--rows {args.rows}: must be at least 1": args.rows >= 1,
+        f"--steps {steps}: must be more than --max-lag {args.max_lag}": steps > args.max_lag or args.max_lag < 1,
     }
-    if any(wrong.values()):
-        raise Error("seqjax lags cannot run:", problems=[fault for fault, found in wrong.items() if found])
+    check_all("seqjax lags cannot run:", is_true)
 
     from seqjax.diagnostics.lags import lags
     from seqjax.runs.run import Run

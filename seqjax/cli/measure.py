@@ -6,6 +6,8 @@ from typing import Any
 
 from seqjax.cli.flags import read_plugins
 from seqjax.cli.parser import Parser
+from seqjax.errors import escape
+from seqjax.files import disk_errors, write
 
 DESCRIPTION = """Bias, variance, direction, seconds and bytes of gradient strategies on the first windows of a run.
 
@@ -35,7 +37,6 @@ def main(argv: Sequence[str]) -> int:
     strategies = read_plugins("gradient", args.gradient or [])
 
     from seqjax import measure
-    from seqjax.errors import escape
     from seqjax.runs.run import Run
 
     run = Run.open(args.run)
@@ -51,13 +52,12 @@ def main(argv: Sequence[str]) -> int:
 
 def _write(found: Any, out: Path) -> None:
     """Writes table, numbers and figures into a folder."""
-    from seqjax import Table
-    from seqjax.runs import folder
+    from seqjax.report import Table
 
-    with folder.disk_errors(out):
+    with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         for name in FIGURES:
             for kind in ("png", "svg"):
                 found.plot(name).savefig(out / f"{name}.{kind}", dpi=150)
-    folder.write(out / "measures.csv", Table(found.columns, found.rows).to_csv())
-    folder.write(out / "measures.json", found.to_json())
+    write(out / "measures.csv", Table(found.columns, found.rows).to_csv())
+    write(out / "measures.json", found.to_json())

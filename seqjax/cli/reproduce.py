@@ -1,4 +1,4 @@
-"""`seqjax reproduce`: runs the scripts of a folder, and writes their reports to one page."""
+"""`seqjax reproduce`: runs the scripts of a folder, and writes the pages with their reports."""
 
 import signal
 import sys
@@ -9,9 +9,9 @@ from seqjax.cli.parser import Parser
 from seqjax.errors import Error
 
 DESCRIPTION = """Run all scripts of a folder that return a report, each in its own process and with the flags of the
-command in its docstring, and write their reports to one page. A script is run again if its code or these flags have
-changed; the rest of its docstring may change. If something else has changed, such as seqjax, remove the folder of the
-report first. The page shows all scripts that were run, and names the others."""
+command in its docstring. With --page, --markdown or --table, also write their reports to one file. A script is run
+again if its code or these flags have changed; the rest of its docstring may change. If something else has changed, such
+as seqjax, remove the folder of the report first. A page shows all scripts that were run, and names the others."""
 
 
 def main(argv: Sequence[str]) -> int:

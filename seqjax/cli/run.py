@@ -16,7 +16,7 @@ from seqjax.cli.flags import (
     split_fields,
     use_all_cores,
 )
-from seqjax.errors import Error
+from seqjax.errors import Error, escape
 from seqjax.plugin import registry
 from seqjax.runs import settings
 
@@ -71,7 +71,6 @@ def _run(experiment: Any, argv: Sequence[str], args: argparse.Namespace) -> Any:
 
 
 def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
-    from seqjax.errors import escape
 
     folder = " ".join([shlex.quote(str(run.path)), *(f"--load {shlex.quote(file)}" for file in loaded)])
     if run.samples:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seqjax.cli.compare import add_comparison_flags, show
+from seqjax.cli.compare import add_comparison_flags, print_comparison
 from seqjax.cli.flags import (
     dry_run_or_config,
     experiment_parser,
@@ -17,7 +17,7 @@ from seqjax.cli.flags import (
     split_fields,
     use_all_cores,
 )
-from seqjax.errors import Error
+from seqjax.errors import Error, escape
 from seqjax.plugin import registry
 from seqjax.plugin.base import fields_of
 from seqjax.runs import settings
@@ -45,7 +45,6 @@ def main(argv: Sequence[str]) -> int:
         return 0
     fields = {label: settings.resolve(config) for label, config in configs.items()}
     use_all_cores(args.devices)
-    from seqjax.errors import escape
     from seqjax.runs.experiment import Experiment
     from seqjax.runs.sweep import Planned, run_all
 
@@ -59,9 +58,9 @@ def main(argv: Sequence[str]) -> int:
     print(f"sweep    {escape(str(out))} · {len(planned)} runs", flush=True)
     varied = [flag[2:].replace("-", "_") for flag, values in axes.items() if len(values) > 1]
     with print_resume_command("sweep", argv, args, out):
-        runs = run_all(planned, varied, out, args.devices, True, args.checkpoint_seconds)
+        runs = run_all(planned, varied, out, args.devices, progress=True, checkpoint_seconds=args.checkpoint_seconds)
     print(f"saved    {escape(str(out))}")
-    show(_all_runs(out, runs), args.metric, args.against, args.figure, out / "curves.png")
+    print_comparison(_all_runs(out, runs), args.metric, args.against, args.figure, out / "curves.png")
     loads = "".join(f" --load {shlex.quote(file)}" for file in args.load)
     print(f"next     seqjax compare {shlex.quote(str(out))} --metric train_loss{loads}")
     return 0
@@ -80,7 +79,6 @@ def _check_comparison(args: argparse.Namespace, out: Path, variants: Sequence[st
 
 def _all_runs(out: Path, runs: Any) -> Any:
     """All runs in the folder. If one of them cannot be opened, prints why, and returns those of this command."""
-    from seqjax.errors import escape
     from seqjax.runs.sweep import Runs
 
     try:
@@ -95,7 +93,7 @@ def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     known = {f"--{name.replace('_', '-')}" for name in (*registry.GROUPS, *fields_of(settings.Scalars), "seeds")}
     plain: list[str] = []
     axes: dict[str, list[str]] = {}
-    into = plain
+    into = plain  # the list that takes the values up to the next flag
     for arg in argv:
         if arg == "-h":
             into = plain
@@ -110,8 +108,8 @@ def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
             if flag in axes:
                 raise Error(f"{flag} is given twice; give it all its values at once")
             into = axes.setdefault(flag, [])
-            arg = value if equals else None  # type: ignore[assignment]
-        if arg is not None:
+            into += [value] if equals else []
+        else:
             into.append(arg)
     if {"--seed", "--seeds"} <= set(axes):
         raise Error("--seeds and --seed mean the same; give one of them")

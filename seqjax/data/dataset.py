@@ -103,6 +103,9 @@ class Text(Data):
         text: the characters.
         source: where they came from, for display.
         bounds: int64[D + 1], where the documents begin and end in `text`; None: one document.
+
+    Raises:
+        Error: `text` is not a string; the bounds do not rise from 0 to its length.
     """
 
     text: str
@@ -139,6 +142,9 @@ class Series(Data):
         names: the names of the columns, for display.
         source: where the values came from, for display.
         bounds: int64[D + 1], where the documents begin and end; None: one document.
+
+    Raises:
+        Error: values that are not finite numbers; another number of names; bounds that do not rise from 0 to n.
     """
 
     values: Any
@@ -175,6 +181,10 @@ class Pairs(Data):
         spec: the kinds of inputs and targets; None: integers are `Tokens(max + 1)`, reals are `Values(dim)`.
         bounds: int64[D + 1], where the documents begin and end; None: one document.
         source: where they came from, for display.
+
+    Raises:
+        Error: sides of different lengths; a side that does not fit `spec`; a mask that is not bool[n]; bounds that do
+            not rise from 0 to n.
     """
 
     inputs: Any

@@ -18,8 +18,8 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
         folder: the cache; None: the user's cache folder.
 
     Raises:
-        Error: there is no connection (exit code 2); a redirect to http, a file that is too large, incomplete or has
-            another hash (exit code 4). Nothing is left behind, and a good copy in the cache is kept.
+        Error: there is no connection (exit code 2); a redirect to http; a file that is too large, is incomplete,
+            or has another hash (exit code 4). Nothing is left behind, and a good copy in the cache is kept.
     """
     import pooch
     import requests
@@ -54,8 +54,10 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
             f"download {url}: {reason}\nWithout a connection, copy the file to this machine and give its path with "
             "--dataset.path, or put it into the folder that SEQJAX_DATA names"
         ) from fault
+    except Error:
+        raise
     except ValueError as fault:
-        raise fault if isinstance(fault, Error) else Error(f"download {url}: {fault}", exit_code=4) from fault
+        raise Error(f"download {url}: {fault}", exit_code=4) from fault
     return Path(file)
 
 

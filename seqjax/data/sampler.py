@@ -38,8 +38,8 @@ class Sampler(Plugin):
     def plan(self, bounds: np.ndarray, rng: np.random.Generator) -> Plan:
         """The windows of one epoch.
 
-        Every epoch should have equally many batches: another number compiles the training step again. `cut_windows`
-        cuts windows that cross no document.
+        Every epoch should have the same number of batches; otherwise JAX compiles again. `cut_windows` cuts windows
+        that cross no bound of documents.
 
         Args:
             bounds: int64[D + 1]; document d has the targets bounds[d] <= t < bounds[d + 1]. Documents may be empty.
@@ -77,6 +77,8 @@ def check_plan(plan: Plan, sampler: Any, bounds: Int[np.ndarray, " bounds"]) -> 
             scored step.
     """
     name = f"sampler {type(sampler).__name__}"
+    if not isinstance(plan, Plan) or any(np.ndim(a) == 0 for a in plan):
+        raise Error(f"{name}: plan must return seqjax.Plan(starts, scored, reset), not {plan!r:.80}")
     plan = Plan(*map(np.asarray, plan))
     B, T = sampler.batch_size, sampler.num_steps
     shape = (max(1, len(plan.starts)), B)

@@ -43,26 +43,26 @@ def split(source: Any, train: int | float, heldout: int | float) -> dict[str, An
             "Use a longer dataset, or shares such as --train 0.9 --heldout 0.1"
         )
     asked = [0, sizes[0], sum(sizes), total]
-    edges = _move_to_bounds(asked, source.bounds)
-    for part, first, last, size in zip(PARTS, edges, edges[1:], sizes, strict=False):
+    cuts = _move_to_bounds(asked, source.bounds)
+    for part, first, last, size in zip(PARTS, cuts, cuts[1:], sizes, strict=False):
         if size > 0 and first == last:
             raise Error(
                 f"{name}: no document is left for {part}, since documents are not cut: train = {train} and heldout = "
                 f"{heldout} end at {asked[1]:,} and {asked[2]:,} of {total:,} {source.unit}, and the nearest bounds of "
-                f"documents are {edges[1]:,} and {edges[2]:,}\n"
+                f"documents are {cuts[1]:,} and {cuts[2]:,}\n"
                 "Use other sizes, or a dataset of more documents"
             )
-    return {part: source[first:last] for part, first, last in zip(PARTS, edges, edges[1:], strict=False)}
+    return {part: source[first:last] for part, first, last in zip(PARTS, cuts, cuts[1:], strict=False)}
 
 
-def _move_to_bounds(edges, bounds):
-    """The edges, each moved to the nearest bound; unchanged if there is only one document, apart from empty ones."""
+def _move_to_bounds(cuts, bounds):
+    """The cuts, each of which is moved to the nearest bound; unchanged if only one document is not empty."""
     bounds = sorted(set(bounds.tolist()))
     if len(bounds) <= 2:
-        return edges
+        return cuts
     nearest = []
-    for edge in edges:
-        above = bisect.bisect_left(bounds, edge)
+    for cut in cuts:
+        above = bisect.bisect_left(bounds, cut)
         # `min` returns the first of two equal distances, which is the earlier bound.
-        nearest.append(min(bounds[max(above - 1, 0) : above + 1], key=lambda bound: abs(bound - edge)))
+        nearest.append(min(bounds[max(above - 1, 0) : above + 1], key=lambda bound: abs(bound - cut)))
     return nearest

@@ -47,7 +47,8 @@ def check_stream(stream: Stream) -> Stream:
     """
     bounds = np.asarray(stream.bounds, np.int64)
     sizes = {name: len(side) for name, side in stream._asdict().items() if name != "bounds" and side is not None}
-    if len(set(sizes.values())) != 1 or bounds.ndim != 1 or bounds[0] != 0 or (np.diff(bounds) < 0).any():
+    rise_from_0 = bounds.ndim == 1 and bounds.size > 0 and bounds[0] == 0 and (np.diff(bounds) >= 0).all()
+    if len(set(sizes.values())) != 1 or not rise_from_0:
         raise Error(f"a stream's sides must have one length, and its bounds rise from 0: {sizes}, {bounds}")
     if bounds[-1] != sizes["inputs"]:
         raise Error(f"a stream's bounds must end at its length, {sizes['inputs']:,}; they end at {bounds[-1]:,}")

@@ -83,7 +83,7 @@ def spread_rows(stream: Stream, num_rows: int, num_steps: int, warmup: int = 0) 
     if len(starts) < num_rows:
         raise Error(
             f"the documents of this part have {len(starts)} windows of {num_steps} steps, fewer than {num_rows}; "
-            "ask for fewer rows (--rows), or fewer steps (--steps, by default 4 times --max-lag)"
+            "ask for fewer rows, or for fewer steps"
         )
     starts = starts[np.linspace(0, len(starts) - 1, num_rows).astype(int)]
     scored = np.tile(np.array([warmup, num_steps], np.int32), (num_rows, 1))
@@ -92,7 +92,7 @@ def spread_rows(stream: Stream, num_rows: int, num_steps: int, warmup: int = 0) 
     if not count:
         raise Error(
             f"no target in these {num_rows} windows of {num_steps} steps is scored: all are masked, or among the first "
-            f"{warmup} of a window, the warm-up of the model; ask for more rows (--rows), or more steps (--steps)"
+            f"{warmup} of a window, the warm-up of the model; ask for more rows, or for more steps"
         )
     return batch
 

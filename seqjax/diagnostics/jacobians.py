@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import PyTree
 
 from seqjax.diagnostics.compiling import jit_of
+from seqjax.diagnostics.lags import listed_lags
 from seqjax.errors import Error, check_whole
 from seqjax.gradients.floats import ravel_float
-from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.problem import Params, Problem, State, as_problem
 from seqjax.gradients.scan import check_scan
 from seqjax.report.table import Table
 
@@ -99,8 +100,8 @@ class Jacobians:
         return tuple(zip(lags, self.mean_norm.tolist(), self.max_norm.tolist(), strict=True))
 
     def __str__(self) -> str:
-        K, exponents = len(self.rows), self.lyapunov
-        shown = [row for row in self.rows if row[0] == K or str(row[0]).rstrip("0") in ("1", "2", "5")]
+        exponents = self.lyapunov
+        shown = [self.rows[lag - 1] for lag in listed_lags(len(self.rows))]
         return (
             f"{self.num_steps} steps, {self.num_rows} rows, {len(self.lyapunov)} state numbers\n"
             f"{Table(self.columns, shown)}\n"
@@ -149,7 +150,7 @@ def jacobians(
         Error: the state has no float leaves; the sequence has no such lag; the arguments, or what the step returns, do
             not fit together.
     """
-    problem = step_or_problem if isinstance(step_or_problem, Problem) else Problem(step_or_problem)
+    problem = as_problem(step_or_problem)
     params, state, xs, weights = check_scan(problem, params, state, xs, None)
     T, B = weights.shape
     check_whole(max_lag=(max_lag, 1), every=(every, 1))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from seqjax.diagnostics.compiling import jit_of
 from seqjax.errors import Error, check_whole
 from seqjax.gradients.lag_cotangents import StepDerivatives, record_steps
-from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.problem import Params, Problem, State, as_problem
 from seqjax.gradients.scan import check_scan
 from seqjax.report.table import Table
 
@@ -45,6 +45,9 @@ class Lags(NamedTuple):
 
         Args:
             kept: float[K + 1], the last entry for all that is older.
+
+        Raises:
+            Error: `kept` has another length.
         """
         kept = jnp.asarray(kept, self.norms.dtype)
         if kept.shape != self.norms.shape:
@@ -57,7 +60,10 @@ class Lags(NamedTuple):
         return float(_norm(self.mean(np.asarray(kept) - 1)) / _norm(whole))
 
     def steps(self, bias: float) -> int | None:
-        """The number of steps from which on the relative error stays within `bias`; None: more than max_lag."""
+        """The least number of kept steps for which, and for all larger numbers, the relative error is at most `bias`.
+
+        None: more than max_lag.
+        """
         beyond = np.flatnonzero(~(np.asarray(self.bias) <= bias))
         fewest = int(beyond[-1]) + 2 if len(beyond) else 1
         return fewest if fewest <= len(self.bias) else None
@@ -83,6 +89,9 @@ class Lags(NamedTuple):
         Args:
             hazard: c, the probability of a cut at any lag; or K probabilities, of a cut between lag k and k + 1. If
                 there are fewer than K, the last one is repeated.
+
+        Raises:
+            Error: a hazard is not a probability below 1.
         """
         q = self._survival(hazard)
         return float(np.sum(self._drops / q) - 1)
@@ -103,6 +112,9 @@ class Lags(NamedTuple):
 
         Args:
             noise: the variance of the exact gradient from sequence to sequence, relative to its squared norm.
+
+        Raises:
+            Error: `noise` is not positive; the gradient is zero or not finite.
         """
         if noise <= 0:
             raise Error("noise must be positive: without any, the full gradient's variance × cost is 0, the minimum")
@@ -134,9 +146,7 @@ class Lags(NamedTuple):
     @property
     def table(self) -> Table:
         """Bias and norm at a few lags."""
-        K = len(self.bias)
-        few = sorted({k for power in (1, 10, 100, 1000, 10000) for k in (power, 2 * power, 5 * power) if k < K} | {K})
-        rows = [(k, float(self.bias[k - 1]), float(self.norms[k])) for k in few]
+        rows = [(k, float(self.bias[k - 1]), float(self.norms[k])) for k in listed_lags(len(self.bias))]
         return Table(("steps kept", "relative bias", "norm of the next lag"), rows)
 
     def __str__(self) -> str:
@@ -159,6 +169,12 @@ class Lags(NamedTuple):
         return plot.by_lag(np.asarray(self.norms), np.asarray(self.bias), self.rate, title)
 
 
+def listed_lags(num_lags: int) -> list[int]:
+    """The lags of a table: 1, 2, 5, 10, 20, 50, ... below `num_lags`, and `num_lags` itself."""
+    powers = [10**n for n in range(len(str(num_lags)))]
+    return [lag for power in powers for lag in (power, 2 * power, 5 * power) if lag < num_lags] + [num_lags]
+
+
 def lags(
     step_or_problem: Callable | Problem,
     params: Params,
@@ -170,8 +186,8 @@ def lags(
 ) -> Lags:
     """The gradient by how many steps back it travels, from one backward pass.
 
-    Time: about max_lag / 2 times that of one gradient, on a CPU. Memory: (max_lag + 1) · P numbers for P parameters,
-    the same again while they are added up, and a few times `BLOCK` numbers.
+    Time: about max_lag / 2 times that of one gradient, on a CPU. Bytes: those of (max_lag + 1) · P numbers for P
+    parameters, the same again while they are added up, and a few times `BLOCK` numbers.
 
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
@@ -185,7 +201,7 @@ def lags(
     Raises:
         Error: `max_lag` is not a whole number from 1 on; the arguments, or what the step returns, do not fit together.
     """
-    problem = step_or_problem if isinstance(step_or_problem, Problem) else Problem(step_or_problem)
+    problem = as_problem(step_or_problem)
     check_whole(max_lag=(max_lag, 1))
     params, state, xs, weights = check_scan(problem, params, state, xs, weights)
     return jit_of(_by_lag, problem, max_lag, BLOCK)(params, state, xs, weights)

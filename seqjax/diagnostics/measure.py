@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from seqjax.diagnostics.compiling import jit_of
-from seqjax.errors import Error, is_whole, nearest
+from seqjax.errors import Error, check_all, is_whole, nearest
 from seqjax.gradients.base import Batch, Gradient, init_memory, reset_rows, weighted_sum
 from seqjax.gradients.floats import ravel_float
-from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.problem import Params, Problem, State, as_problem
 from seqjax.gradients.scan import check_scan
 from seqjax.plugin import registry
 from seqjax.plugin.base import fields_of
@@ -64,7 +64,8 @@ class Measures:
     estimates by its `of`, that of the windows or that of the history:
 
         bias         √max(b, 0) / ‖g‖,   b = ‖m - g‖² - s²/n
-        bias_error   its standard error: half the distance to the farther end of √max(b ± 2e, 0) / ‖g‖, e that of b
+        bias_error   its standard error: half the distance from the bias to the farther end of
+                     √max(max(b, 0) ± 2e, 0) / ‖g‖, with e the standard error of b
         variance     s² / ‖g‖²
         snr          (‖m‖² - s²/n) / s²
         cosine       mean of ĝ_i·g / ‖ĝ_i‖‖g‖
@@ -167,7 +168,7 @@ class Measures:
         if what == "cost":
             points = zip(self.names, self.seconds, self.temp_bytes, strict=True)
             front = {name: ([1e3 * seconds], [size / 1e6]) for name, seconds, size in points}
-            figure = plot.lines(front, x_label="time of an update (ms)", y_label="temporary memory (MB)")
+            figure = plot.lines(front, x_label="time of an update (ms)", y_label="temporary bytes (MB)")
             _log_where_wide(figure.axes[0].set_xscale, self.seconds)
             _log_where_wide(figure.axes[0].set_yscale, self.temp_bytes)
             return figure
@@ -201,8 +202,8 @@ def measure(
     Args:
         run_or_problem: a run; a Problem; or a scan body for one sequence, step(params, state, x) -> (new state, loss).
         strategies: a dict of strategies by name; or a list, or a single one, which are named by their config.
-        draws: how many draws from each random strategy. From 20 on it is rounded up to a multiple of 20, and always to
-            a multiple of `together`.
+        draws: how many draws from each random strategy. It is rounded up to a multiple of `together`, and above
+            19 · `together` to a multiple of 20 · `together`.
         windows: how many consecutive windows; None: 3 for a run, else 1.
         at: for a run: `"end"`, its parameters, or `"init"`, the parameters before its first update.
         params: for a run: other parameters than its own. Otherwise required.
@@ -225,7 +226,7 @@ def measure(
         problem = run_or_problem.problem
         params, windows_N = run_or_problem.windows(windows, at, params)
     else:
-        problem = run_or_problem if isinstance(run_or_problem, Problem) else Problem(run_or_problem)
+        problem = as_problem(run_or_problem)
         params, windows_N = _cut_scan(problem, params, state, xs, weights, 1 if windows is None else windows)
     true = {of: jit_of(_true_gradient, problem, of)(params, windows_N) for of in OF}
     norms = {of: float(np.linalg.norm(np.asarray(g_P, np.float64))) for of, g_P in true.items()}
@@ -252,20 +253,20 @@ def measure(
 
 def _check(draws, windows, at, seed, together):
     """Raises an `Error` that names all wrong arguments."""
-    ranges = {
-        f"draws = {draws!r} must be a whole number, at least 3: fewer do not show the spread": (
-            is_whole(draws) and draws >= 3
-        ),
-        f"windows = {windows!r} must be a whole number, at least 1": (
-            windows is None or (is_whole(windows) and windows >= 1)
-        ),
-        f'at = {at!r} must be "init" or "end"; for other parameters pass params=': at in ("init", "end"),
-        f"seed = {seed!r} must be a whole number, at least 0, and below 2^32": is_whole(seed) and 0 <= seed < 2**32,
-        f"together = {together!r} must be a whole number, at least 1": is_whole(together) and together >= 1,
-    }
-    problems = [problem for problem, good in ranges.items() if not good]
-    if problems:
-        raise Error("measure:", problems=problems)
+    check_all(
+        "measure:",
+        {
+            f"draws = {draws!r} must be a whole number, at least 3: fewer do not show the spread": (
+                is_whole(draws) and draws >= 3
+            ),
+            f"windows = {windows!r} must be a whole number, at least 1": (
+                windows is None or (is_whole(windows) and windows >= 1)
+            ),
+            f'at = {at!r} must be "init" or "end"; for other parameters pass params=': at in ("init", "end"),
+            f"seed = {seed!r} must be a whole number, at least 0, and below 2^32": is_whole(seed) and 0 <= seed < 2**32,
+            f"together = {together!r} must be a whole number, at least 1": is_whole(together) and together >= 1,
+        },
+    )
 
 
 def _named(strategies):
@@ -352,7 +353,7 @@ class Moments(NamedTuple):
 def _moments(problem, strategy, params, windows, true_P, norm, keys_KCb):
     """Mean gradient [K, P], summed squared distance from it [K] and mean cosine with the truth [K] of each group.
 
-    The draws of a group come in C chunks of b draws, which are computed side by side. A chunk is added to the moments
+    The draws of a group come in C blocks of b draws, which are computed side by side. A block is added to the moments
     of the group at once, so that no more than b gradients are held. `true_P` is in units of `norm`, and so are the
     results.
     """
@@ -372,13 +373,13 @@ def _moments(problem, strategy, params, windows, true_P, norm, keys_KCb):
         return jax.lax.scan(window, start, (numbers, windows.batches))[0][1] / norm
 
     def group(keys_Cb):
-        """The moments of all chunks of a group."""
+        """The moments of all blocks of a group."""
 
-        def chunk(moments, keys_b):
+        def block(moments, keys_b):
             return add_draws(moments, jax.vmap(draw)(keys_b), true_P), None
 
         zero = jnp.zeros((), true_P.dtype)
-        moments, _ = jax.lax.scan(chunk, Moments(zero, jnp.zeros_like(true_P), zero, zero), keys_Cb)
+        moments, _ = jax.lax.scan(block, Moments(zero, jnp.zeros_like(true_P), zero, zero), keys_Cb)
         return moments.mean, moments.squares, moments.cosines / moments.count
 
     return jax.lax.map(group, keys_KCb)
@@ -401,11 +402,11 @@ def add_draws(moments: Moments, new_bP: Float[Array, "b P"], true_P: Float[Array
 
 
 def _keys(key, draws, together):
-    """Keys [K, C, b]: K groups of C chunks of b draws side by side, at least as many as `draws`."""
+    """Keys [K, C, b]: K groups of C blocks of b draws side by side, at least as many as `draws`."""
     together = min(together, draws)
     groups = min(GROUPS, -(-draws // together))
-    chunks = -(-draws // (groups * together))
-    return jax.random.split(key, (groups, chunks, together))
+    blocks = -(-draws // (groups * together))
+    return jax.random.split(key, (groups, blocks, together))
 
 
 def _cosines(means: list) -> np.ndarray:

@@ -97,11 +97,21 @@ class Problem:
         initial = jax.vmap(self.init_state, (None, 0), axis_size=len(reset))(params, keys)
         return where_rows(reset, initial, state)
 
+    def init_rows(self, params: Params, num_rows: int) -> State:
+        """The state in which B rows start, leaves [B, ...], for a deterministic `init_state`."""
+        assert self.init_state is not None
+        return jax.vmap(self.init_state, (None, None), axis_size=num_rows)(params, None)
+
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(other) == vars(self)
 
     def __hash__(self) -> int:
         return hash((self.step, self.init_state))
+
+
+def as_problem(step_or_problem: Step | Problem) -> Problem:
+    """The problem itself, or the one of a step: a scan body for one sequence, (params, state, x) -> (state, loss)."""
+    return step_or_problem if isinstance(step_or_problem, Problem) else Problem(step_or_problem)
 
 
 def where_rows(reset: Any, new: Any, old: Any) -> Any:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from seqjax.errors import Error
+from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.base import Batch, Estimate, Gradient, Memory, init_memory
-from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.problem import Params, Problem, State, as_problem
 
 
 def value_and_grad(step_or_problem: Callable | Problem, strategy: Gradient) -> Callable[..., Estimate]:
@@ -32,7 +32,7 @@ def value_and_grad(step_or_problem: Callable | Problem, strategy: Gradient) -> C
         Error: `strategy` is not an instance of a strategy. The returned function raises one where its arguments, or
             what the step returns for them, do not fit together.
     """
-    problem = step_or_problem if isinstance(step_or_problem, Problem) else Problem(step_or_problem)
+    problem = as_problem(step_or_problem)
 
     if not isinstance(strategy, Gradient):
         raise Error(f"value_and_grad takes an instance of a strategy, such as Full(), not {strategy!r}")
@@ -152,7 +152,7 @@ def _same_shapes(one: Any, other: Any) -> bool:
 
 def _show(tree: Any) -> str:
     """A tree with its leaves written as dtype[shape]."""
-    return str(jax.tree.map(lambda a: _Text(f"{a.dtype}{list(a.shape)}"), tree))
+    return str(jax.tree.map(lambda a: _Text(dtype_shape(a)), tree))
 
 
 class _Text(str):

@@ -13,6 +13,8 @@ from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 from jax.extend.core.primitives import jit_p
 from jaxtyping import Array, Bool, PyTree
 
+from seqjax.gradients.dependence import needed_by
+
 
 def replace_unscored(tree: PyTree, scored: Bool[Array, "..."]) -> PyTree:
     """The same tree, with the values at unscored steps replaced by those at the first scored step.
@@ -75,16 +77,10 @@ def split_step(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> tupl
     jaxpr, num_params = closed.jaxpr, len(jax.tree.leaves(params))
     *after, loss = jaxpr.outvars
 
-    # Walking back from the new state finds the equations that it needs. The remaining ones serve the loss alone.
-    needed = {v for v in after if not isinstance(v, Literal)}
-    first, second = [], []
-    for equation in reversed(jaxpr.eqns):
-        if needed.intersection(equation.outvars):
-            needed.update(v for v in equation.invars if not isinstance(v, Literal))
-            first.append(equation)
-        else:
-            second.append(equation)
-    first, second = first[::-1], second[::-1]
+    # The equations that the new state does not need serve the loss alone.
+    needed = needed_by(after, jaxpr)
+    first = [equation for equation in jaxpr.eqns if needed.intersection(equation.outvars)]
+    second = [equation for equation in jaxpr.eqns if not needed.intersection(equation.outvars)]
 
     made = {v for equation in second for v in equation.outvars}
     known = {*jaxpr.constvars, *jaxpr.invars[:num_params]}

@@ -217,7 +217,16 @@ def _scaled(h, scale):
 
 
 def recur(h: Array, W_hh: Array, b_hh: Array | None) -> Array:
-    """The recurrent part v of a step: h W_hh, plus b_hh if there is one."""
+    """The recurrent part v of a step: h W_hh, plus b_hh if there is one.
+
+    Args:
+        h: float[..., hidden].
+        W_hh: float[hidden, width].
+        b_hh: float[width]; None: no bias.
+
+    Returns:
+        float[..., width].
+    """
     return h @ W_hh if b_hh is None else h @ W_hh + b_hh
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.data.spec import Spec, Tokens
-from seqjax.errors import Error
+from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.dependence import depends_on
 from seqjax.models.model import Model
 
@@ -33,9 +33,14 @@ def check_model(model: Model, spec: Spec) -> None:
         raise Error(f"model {name}: step: the state goes in as {list(before)} and comes out as {list(after)}")
     for path, leaf in before.items():
         if (leaf.shape, leaf.dtype) != (after[path].shape, after[path].dtype):
-            raise Error(f"model {name}: step: state {path} goes in as {_show(leaf)}, comes out as {_show(after[path])}")
+            raise Error(
+                f"model {name}: step: state {path} goes in as {dtype_shape(leaf)}, comes out as "
+                f"{dtype_shape(after[path])}"
+            )
     if getattr(output, "shape", None) != (spec.targets.width,):
-        raise Error(f"model {name}: step: the output is {_show(output)}, and not of shape ({spec.targets.width},)")
+        raise Error(
+            f"model {name}: step: the output is {dtype_shape(output)}, and not of shape ({spec.targets.width},)"
+        )
 
 
 def is_recurrent(model: Model, spec: Spec) -> bool:
@@ -61,7 +66,3 @@ def _input(spec: Spec) -> jax.ShapeDtypeStruct:
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(keys), leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)]
-
-
-def _show(leaf: Any) -> str:
-    return f"{leaf.dtype}{list(leaf.shape)}" if hasattr(leaf, "shape") else type(leaf).__name__

@@ -40,7 +40,16 @@ class Plugin:
 
 
 class Field(NamedTuple):
-    """One hyper-parameter of a plugin class."""
+    """One hyper-parameter of a plugin class.
+
+    Args:
+        name: its name.
+        hint: its type, with its range.
+        default: its default; `dataclasses.MISSING` if there is none.
+        factory: makes its default; `dataclasses.MISSING` if there is none.
+        doc: the docstring under it.
+        adapter: the pydantic adapter that checks values; None: values are not checked.
+    """
 
     name: str
     hint: Any
@@ -153,7 +162,8 @@ def _check(field: Field, value: Any) -> tuple[Any, list[str]]:
         found = field.adapter.validate_python(value, strict=True) if field.adapter else None
     except ValueError:
         found = None
-    became_share = type(value) is int and isinstance(found, float) and int in options  # 1 of n steps is not 100 %
+    # The whole number 1 means one entry. It must not become the share 1.0, which means all of them.
+    became_share = type(value) is int and isinstance(found, float) and int in options
     if became_share or (found is None and not (value is None and type(None) in options)):
         return value, [f"{field.name} = {value!r:.80}: must be {field.type}"]
     return found, []

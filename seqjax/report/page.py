@@ -79,8 +79,7 @@ def write_html(findings: Sequence[Finding], file: Path, title: str, missing: Seq
             text = text.replace(f'src="{image.name}"', f'src="data:image/png;base64,{data}"')
         sections.append(f'<section id="{anchor}">\n{text}</section>')
     body = "\n".join(sections).replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-    # "met" is the last column.
-    body = body.replace("<td>no</td>\n</tr>", '<td class="no">no</td>\n</tr>')
+    body = re.sub("<table>.*?</table>", _mark_unmet, body, flags=re.S)
     write(
         file,
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
@@ -88,6 +87,14 @@ def write_html(findings: Sequence[Finding], file: Path, title: str, missing: Seq
         f"<body><h1>{html.escape(title)}</h1>\n<p>{html.escape(conclusion(findings, missing))}</p>\n"
         f"<nav><ol>{''.join(links)}</ol></nav>\n{body}\n</body></html>\n",
     )
+
+
+def _mark_unmet(table: re.Match[str]) -> str:
+    """A table of HTML. If it is one of results, whose last column is "met", each "no" in this column gets a colour."""
+    text = table[0]
+    if "<th>met</th>\n</tr>" not in text:
+        return text
+    return text.replace("<td>no</td>\n</tr>", '<td class="no">no</td>\n</tr>')
 
 
 def conclusion(findings: Sequence[Finding], missing: Sequence[str] = ()) -> str:
@@ -101,7 +108,7 @@ def conclusion(findings: Sequence[Finding], missing: Sequence[str] = ()) -> str:
         end = max(end, ended)
     machine = "; ".join(dict.fromkeys(finding.made_with for finding in findings))
     text = (
-        f"{met.count('yes')} of {len(met)} results are as expected; where there are several seeds, their median is. "
+        f"{met.count('yes')} of {len(met)} results are as expected (of several seeds: their median). "
         f"The scripts took {seconds / 60:.0f} minutes on {machine}."
     )
     return f"{text} Not run: {', '.join(missing)}." if missing else text

@@ -291,7 +291,7 @@ def _alone(values: np.ndarray) -> list[int]:
 
 
 def _marker(points: int) -> str:
-    return "." if points < FEW else ""
+    return "." if points <= FEW else ""
 
 
 def _dashes(n: int) -> str:

@@ -96,8 +96,8 @@ def more_than(limit: float | str) -> Expected:
 class Report:
     """Numbers, tables and figures of an experiment, as text, as Markdown and as a folder of files.
 
-    The docstring of the script is the head of the report: its first line is the title, which the command follows after
-    two or more spaces; the rest is the text.
+    The first line of the script's docstring is the title. The command may follow it after two or more spaces. The rest
+    of the docstring is the text.
 
     Args:
         file: the script, `__file__`; it is read, not run.

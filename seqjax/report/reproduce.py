@@ -31,9 +31,9 @@ def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
     Args:
         scripts: files that end with `sj.script(main)`, whose `main` returns a `Report`.
         out: the folder of the reports, in which each script gets a folder of its own name.
-        jobs: how many scripts run at a time, each on its own share of the cores (where the system can say so). A small
-            model gains little from a second core, so that two scripts on one core each take less time than one after
-            the other on both.
+        jobs: how many scripts run at a time, each on its own share of the cores (on systems that can bind a process to
+            cores). A small model gains little from a second core, so that two scripts on one core each take less time
+            than one after the other on both.
 
     Raises:
         Error: `jobs` is below 1; some scripts failed: all others were run nevertheless.
@@ -53,7 +53,7 @@ def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
     def run(script: Path) -> None:
         folder = out / script.stem
         command = [sys.executable, str(script), *flags(script), "--out", str(folder)]
-        done = _describe(script, len(thread.cores), jobs)
+        done = _provenance(script, len(thread.cores), jobs)
         with _empty(folder) as log:
             print(f"runs     {script} (prints into {folder / LOG})", flush=True)
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
@@ -86,7 +86,7 @@ def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
         raise Error(text, problems=map(str, faults), exit_code=faults[0].exit_code)
 
 
-def _describe(script: Path, cores: int, jobs: int) -> dict[str, Any]:
+def _provenance(script: Path, cores: int, jobs: int) -> dict[str, Any]:
     """What is noted about a script before it runs, since its file may change meanwhile."""
     n = cores or os.cpu_count() or 1
     at_a_time = f" each, {jobs} at a time" if jobs > 1 else ""
@@ -122,4 +122,4 @@ def _finish(script: Path, folder: Path, code: int, done: dict[str, Any]) -> None
 def _print_met(findings: Sequence[Finding]) -> None:
     for finding in findings:
         met = f"{finding.met.count('yes')} of {len(finding.met)} as expected"
-        print(f"has      {finding.folder}: {met}, {finding.seconds:.0f} s", flush=True)
+        print(f"done     {finding.folder}: {met}, {finding.seconds:.0f} s", flush=True)

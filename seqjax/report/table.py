@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from seqjax.errors import Error, escape, nearest
 class Table:
     """Named columns, and rows of numbers, texts and None (an empty cell).
 
-    `str(table)` is for a terminal and shows four significant digits; `to_csv` keeps all of them.
+    `str(table)` is for a terminal. It shows integers whole, and other numbers with four significant digits, or without
+    decimals from 10,000 on. `to_csv` keeps all digits.
 
     Args:
         columns: the names of the columns, which differ.
@@ -89,7 +91,7 @@ def format_cell(value: Any) -> str:
         return f"{value:,}"
     if not isinstance(value, float) or not math.isfinite(value):
         return "" if value is None else str(value)
-    # From here on four digits have no decimals: 12,345 is easier to read than 1.235e+04.
+    # Numbers that four digits would round to 10,000 or more have no decimals: 12,345 is easier to read than 1.235e+04.
     if 9999.5 <= abs(value) < 1e9:
         return f"{value:,.0f}"
     if 0 < abs(value) < 1e-4 or abs(value) >= 1e9:
@@ -119,6 +121,6 @@ def _pad(text: str, width: int, right: bool) -> str:
 def _markdown(text: str) -> str:
     """A text of which no character has a meaning in Markdown or HTML."""
     text = escape(text, keep="\n")
-    for sign in "\\`*_[|<":
-        text = text.replace(sign, f"\\{sign}")
+    # A "~" before a space strikes nothing out.
+    text = re.sub(r"[\\`*_\[|<&]|~(?! )", r"\\\g<0>", text)
     return text.replace("\n", "<br>")

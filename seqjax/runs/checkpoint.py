@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from safetensors import SafetensorError
 
-from seqjax.errors import Error
+from seqjax.errors import Error, dtype_shape
 from seqjax.files import PART, disk_errors, sync, write
 from seqjax.gradients.problem import Params
 from seqjax.runs.arrays import as_tree, leaf_name, load_arrays, save_arrays
@@ -94,8 +94,8 @@ def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:
         Error: exit code 4: it has other leaves, or leaves of other shapes or dtypes.
     """
     leaves = {leaf_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
-    expected = {name: _form(_plain(leaf)) for name, leaf in leaves.items()}
-    found = {name: _form(array) for name, array in checkpoint.arrays.items()}
+    expected = {name: dtype_shape(_plain(leaf)) for name, leaf in leaves.items()}
+    found = {name: dtype_shape(array) for name, array in checkpoint.arrays.items()}
     problems = [
         f"{name}: it has {found.get(name, 'nothing')}, and needs {expected.get(name, 'nothing')}"
         for name in {**expected, **found}
@@ -161,7 +161,3 @@ def _is_key(leaf: Any) -> bool:
 def _plain(leaf: Any) -> np.ndarray:
     """A leaf as a numpy array; for a key, its data."""
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-
-
-def _form(array: np.ndarray) -> str:
-    return f"{array.dtype}{list(array.shape)}"

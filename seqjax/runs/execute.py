@@ -26,10 +26,7 @@ from seqjax.runs.run import COLUMNS, Run
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluate import evaluate, perplexity
 from seqjax.training.fit import Fit
-from seqjax.training.loop import Diverged, Progress, init_train_state, train_side_by_side
-
-Outcome = tuple[TrainState, Progress] | Diverged | None
-"""The outcome of a chunk of training; None: the run diverged in an earlier chunk."""
+from seqjax.training.loop import Diverged, Outcome, Progress, init_train_state, train_side_by_side
 
 
 def execute(
@@ -43,14 +40,14 @@ def execute(
         complete(run)
         return run
     run, fit = make_ready(experiment, path), experiment.fit(devices)
-    chunks = start(run, fit)
+    chunks = training_chunks(run, fit)
     with contextlib.nullcontext() if path is None else folder.lock(path):
         ended = ended_run(experiment, path)  # again: another process may just have released the folder
         if ended is not None and ended.finished:
             return ended
-        state, done = begin(run, fit)
+        state, done = open_folder(run, fit)
         if state is not None:
-            chunks = start(run, fit, state, done)
+            chunks = training_chunks(run, fit, state, done)
         with Display(run, progress, fit) as display:
             _record([run], _outcomes(chunks), fit, checkpoint_seconds, display.row)
     return run
@@ -72,12 +69,12 @@ def execute_side_by_side(
     """
     fit = experiments[0].fit(1)
     runs = [make_ready(experiment, path) for experiment, path in zip(experiments, paths, strict=True)]
-    start(runs[0], fit)  # for its errors: the other runs differ from it only in numbers
+    training_chunks(runs[0], fit)  # for its errors: the other runs differ from it only in numbers
     with contextlib.ExitStack() as locks:
         for path in paths:
             if path is not None:
                 locks.enter_context(folder.lock(path))
-        if any(state is not None for state, _ in [begin(run, fit) for run in runs]):
+        if any(state is not None for state, _ in [open_folder(run, fit) for run in runs]):
             return None
         setups = [experiment.setup(1) for experiment in experiments]
         outcomes = train_side_by_side(runs[0].problem, runs[0].prepared.streams["train"], setups, fields)
@@ -117,7 +114,7 @@ def make_ready(experiment: Experiment, path: Path | None) -> Run:
     return Run(dataclasses.replace(experiment, tokenizer=tokenizer), data.codec, data.spec, path=path, _prepared=data)
 
 
-def start(
+def training_chunks(
     run: Run, fit: Fit, state: TrainState | None = None, progress: Progress | None = None
 ) -> Iterator[tuple[TrainState, Progress]]:
     """The chunks of the training of a run, as `Fit.train` yields them.
@@ -132,7 +129,7 @@ def start(
     return fit.train(run.problem, run.prepared.streams["train"], state, progress)
 
 
-def begin(run: Run, fit: Fit) -> tuple[TrainState | None, Progress | None]:
+def open_folder(run: Run, fit: Fit) -> tuple[TrainState | None, Progress | None]:
     """Makes the folder of a run, or reads its last checkpoint; None: training starts at update 0."""
     if run.path is None:
         return None, None

@@ -152,7 +152,11 @@ class Run:
             )
 
     def metric(self, name: str) -> np.ndarray:
-        """One column of the metrics, float64[epochs]."""
+        """One column of the metrics, float64[epochs].
+
+        Raises:
+            Error: there is no such column, or no epoch is complete.
+        """
         if not self.metrics:
             raise Error("this run has no metrics: it did not finish its first epoch")
         check_metric(name, self.metrics[0])
@@ -171,6 +175,9 @@ class Run:
         Returns:
             `loss`, `tokens`, and for tokens `perplexity`. For a text that the codec gives back exactly also
             `bits_per_character`, over all characters but those of each document's first token, which is not predicted.
+
+        Raises:
+            Error: there is no such part; the data are of another kind than those of the run.
         """
         e = self.experiment
         if isinstance(data, str):
@@ -215,7 +222,7 @@ class Run:
         batches = jax.vmap(lambda plan: make_batch(stream, plan, num_steps, rows_B)[0])(
             jax.tree.map(lambda a: jnp.asarray(a[:count]), plan)
         )
-        return params, WindowSequence(jax.vmap(lambda _: problem.init_state(params))(rows_B), batches)
+        return params, WindowSequence(problem.init_rows(params, setup.sampler.batch_size), batches)
 
     def rows(self, num_rows: int, num_steps: int) -> dict[str, Any]:
         """Rows that are spread over the training part, each from the initial state.
@@ -231,7 +238,7 @@ class Run:
         """
         self.experiment.setup()  # an error if the model has no gradient
         batch = spread_rows(self.prepared.streams["train"], num_rows, num_steps, self.problem.warmup)
-        state = jax.vmap(lambda _: self.problem.init_state(self.params))(np.arange(num_rows))
+        state = self.problem.init_rows(self.params, num_rows)
         return {"state": state, "xs": batch.xs, "weights": batch.weights}
 
     def generate(
@@ -253,9 +260,13 @@ class Run:
             temperature: 0 chooses the likeliest token. Otherwise token i is drawn with a probability
                 ∝ p_i^(1/temperature).
             top_k: draws from the k likeliest tokens only.
-            top_p: draws from the fewest likeliest tokens whose probabilities sum to at least p.
+            top_p: draws from the smallest set of likeliest tokens whose probabilities sum to at least p.
             seed: the seed of the draws; equal arguments give equal texts.
             unknown: whether `<unk>` may be chosen, and whether unknown tokens of a prompt are read as `<unk>`.
+
+        Raises:
+            Error: the run was not trained on a text; an argument is out of range; the prompt has unknown tokens, and
+                `unknown` is False.
         """
         several = isinstance(prompt, Iterable) and not isinstance(prompt, str)
         texts = [

@@ -1,7 +1,8 @@
 """Checks the config of an experiment, and adds the defaults. Imports no jax.
 
 A config has the experiment's scalars at the top and a table for each kind of plugin. All faults of all tables are
-reported at once. A plugin whose table has no fields is imported only after all names were found.
+reported at once. If a name is wrong, the plugins that the config names are imported only if one of them has fields to
+check.
 """
 
 from collections.abc import Mapping
@@ -65,7 +66,7 @@ def resolve(config: Config) -> Config:
     """The fields of an `Experiment` from a config, with the defaults of `DEFAULTS`.
 
     Kinds in `TRAINING` that the config does not name are left to the experiment, which knows whether its model is
-    trained. If a name is wrong, plugins are imported only to check fields that the config gives.
+    trained. If a name is wrong, the plugins that the config names are imported only if one of them has fields to check.
 
     Raises:
         Error: all faults of the config at once.

@@ -26,7 +26,7 @@ from seqjax.plugin.config import describe
 from seqjax.report.table import Table
 from seqjax.runs import folder
 from seqjax.runs.environment import MACHINE, changes
-from seqjax.runs.execute import check_environment, ended_run, execute_side_by_side, make_ready, start
+from seqjax.runs.execute import check_environment, ended_run, execute_side_by_side, make_ready, training_chunks
 from seqjax.runs.experiment import Experiment, differences, read_experiment
 from seqjax.runs.run import Run
 from seqjax.training.fit import GradientDescent
@@ -51,18 +51,18 @@ class Runs(Mapping[str, Run]):
 
     Args:
         runs: the runs by name.
-        variants: the variant of each name. Runs of one variant differ only in the seed. "" stands for "all".
+        variant_of: name -> variant. Runs of one variant differ only in the seed. "" stands for "all".
 
     Raises:
         Error: a run without a variant; runs of one variant that differ in more than the seed, such as in their dataset
             or in JAX's precision.
     """
 
-    def __init__(self, runs: Mapping[str, Run], variants: Mapping[str, str]):
-        if missing := [name for name in runs if name not in variants]:
+    def __init__(self, runs: Mapping[str, Run], variant_of: Mapping[str, str]):
+        if missing := [name for name in runs if name not in variant_of]:
             raise Error(f"Runs: these have no variant: {', '.join(missing)}; give each its name without the seed")
         self._runs = dict(runs)
-        self._variants = {name: variant or "all" for name, variant in variants.items()}
+        self._variant_of = {name: variant or "all" for name, variant in variant_of.items()}
         for variant, group in self.variants.items():
             check_alike(variant, [run.experiment for run in group])
             _check_environments(variant, [run for run in group if run.path is not None])
@@ -114,7 +114,7 @@ class Runs(Mapping[str, Run]):
         """The runs of each variant, which differ only in the seed."""
         found: dict[str, list[Run]] = {}
         for name, run in self._runs.items():
-            found.setdefault(self._variants[name], []).append(run)
+            found.setdefault(self._variant_of[name], []).append(run)
         return found
 
     def metric(self, name: str) -> np.ndarray:
@@ -279,16 +279,16 @@ def sweep(
 ) -> Runs:
     """Runs every combination of the values of some fields.
 
-    Every run equals the one that is made alone. An interrupted sweep is resumed, and a finished one is opened. A run
-    that diverges does not end the sweep.
+    Every run equals the one that is made alone; on an accelerator, runs that are trained side by side equal it up to
+    rounding. An interrupted sweep is resumed, and a finished one is opened. A run that diverges does not end the sweep.
 
     Args:
         experiment: the experiment whose fields are varied.
         axes: field -> values; `"optimizer.learning_rate"` is a field of a plugin. Values in a dict are named variants;
             others are named `field=value`. The name of a run has the seed last: `"full, seed=0"`.
         out: the folder of the sweep, in which each run has a folder; None: in memory.
-        devices: how many to shard each batch over; None: all, or the most that divide the batch.
-        progress: whether to print a line a run.
+        devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
+        progress: whether to print one line for each run.
         checkpoint_seconds: time from one checkpoint of a run to the next, at least.
 
     Raises:
@@ -324,9 +324,12 @@ def run_all(
         planned: the planned runs by name.
         varied: the fields in which they differ.
         out: folder of the sweep; None: in memory.
-        devices: how many to shard each batch over; None: all, or the most that divide the batch.
-        progress: whether to print a line a run.
+        devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
+        progress: whether to print one line for each run.
         checkpoint_seconds: time from one checkpoint of a run to the next, at least.
+
+    Raises:
+        Error: two runs are the same experiment; the folder holds other files, or runs that differ in other fields.
     """
     counts = Counter(plan.experiment for plan in planned.values())
     if repeated := [name for name, plan in planned.items() if counts[plan.experiment] > 1]:
@@ -518,7 +521,7 @@ def _check(out, index, planned, varied, devices):
             raise Error(f"{what}; choose another folder:", problems=problems)
         if any(plan.variant == variant and name not in begun for name, plan in planned.items()):
             run, fit = make_ready(experiment, kept.get(variant, out)), experiment.fit(devices)
-            start(run, fit)  # for its errors: nothing is trained before the first chunk is taken
+            training_chunks(run, fit)  # for its errors: nothing is trained before the first chunk is taken
             if variant in kept:
                 check_environment(run, fit, MACHINE)
 

@@ -30,8 +30,8 @@ RESET = ((True, False, False, False), (False, True, False, False), (True, False,
 MAIN = ("cell", "learned", "foreign")
 NO_FLOATS = ("ids", "nothing")
 CASES = (*MAIN, "small", "linear", *NO_FLOATS)
-LEARNED_STATE = {"learned": "h0", "foreign": "v0", "small": "b", "linear": "c"}
-"""The parameter on which the initial state depends. In `learned` and `foreign` nothing else depends on it."""
+LEARNED_STATE = {"learned": "h0", "foreign": "v0"}
+"""The parameter on which the initial state depends. Nothing else depends on it."""
 TARGETS = {"learned": lambda xs: xs[1], "foreign": lambda xs: xs["y"]}
 """The part of what the steps read that only the loss depends on."""
 
@@ -58,6 +58,7 @@ class Case(NamedTuple):
 
 @functools.cache
 def _case(name: str, num_steps: int, x64: bool) -> Case:
+    # `x64` is a part of the key of the cache alone: the arrays have other dtypes under it.
     make = {
         "cell": _cell, "learned": _learned, "foreign": _foreign, "small": _small, "linear": _linear, "ids": _ids,
         "nothing": _nothing,
@@ -159,7 +160,7 @@ def _cell(rng):
     params = {"layer_0": {name: _normal(rng, shape, 0.7) for name, shape in shapes.items()}}
     params |= {"W_hq": _normal(rng, (hidden, size), 0.7), "b_q": _normal(rng, (size,), 0.7)}
     problem = Problem.of(Elman(hidden=hidden), Spec(Tokens(size)))
-    state = jax.vmap(lambda _: problem.init_state(params))(jnp.arange(B))
+    state = problem.init_rows(params, B)
     state = jax.tree.map(lambda a: a + _normal(rng, a.shape, 0.5), state)
 
     def step(params, state, x):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from seqjax.errors import dtype_shape
 from seqjax.gradients.base import Batch, Estimate, Gradient, Memory, init_memory
 from seqjax.gradients.problem import Problem
 from seqjax.testing.calls import KEY, call, row_of
@@ -39,8 +39,9 @@ def check_estimate(strategy: Gradient, problem: Problem, params: Any, state: Any
             "seqjax.gradients.Memory(shared, rows))"
         )
     dtype = jax.tree.leaves(params)[0].dtype
-    if _show(e.loss) != f"{dtype}[]":
-        raise Failed(f"{name}: loss is {_show(e.loss)}, not {dtype}[]: return one number, the weighted sum of losses")
+    if dtype_shape(e.loss) != f"{dtype}[]":
+        found = dtype_shape(e.loss)
+        raise Failed(f"{name}: loss is {found}, not {dtype}[]: return one number, the weighted sum of losses")
     _check_same(e.grads, params, f"{name}: grads", "parameters", "return the tree of the parameters, in their dtypes")
     _check_same(e.state, state, f"{name}: state", "state that went in", "return the state as the step gives it")
     advice = "keep structure, shapes and dtypes: cast with .astype what a calculation has promoted"
@@ -55,8 +56,8 @@ def _check_noise(strategy: Gradient, c: Case, memory: Memory, name: str) -> None
     draw = functools.partial(strategy.draw, key, c.problem)
     outcomes_of = functools.partial(strategy.outcomes, c.problem)
     # The number of steps is static, so that it cannot be an argument of a function that is traced.
+    drawn = jax.eval_shape(lambda params, memory: draw(params, memory, T), c.params, memory)
     try:
-        drawn = jax.eval_shape(lambda params, memory: draw(params, memory, T), c.params, memory)
         num_steps = max_steps(strategy, name, lambda count: count <= 64) or 1
         outcomes, probability = jax.eval_shape(lambda p, memory: outcomes_of(p, memory, num_steps), c.params, memory)
         drawn = jax.eval_shape(lambda params, memory: draw(params, memory, num_steps), c.params, memory)
@@ -79,9 +80,6 @@ def _check_same(got, want, what, like, advice):
     if str(jax.tree.structure(got)) != str(jax.tree.structure(want)):
         raise Failed(f"{what} is {jax.tree.structure(got)}, and the {like} {jax.tree.structure(want)}; {advice}")
     for (path, g), w in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True):
-        if _show(g) != _show(w):
-            raise Failed(f"{what}{jax.tree_util.keystr(path)} is {_show(g)}, and the {like} {_show(w)}; {advice}")
-
-
-def _show(leaf):
-    return f"{leaf.dtype}{list(jnp.shape(leaf))}"
+        found, wanted = dtype_shape(g), dtype_shape(w)
+        if found != wanted:
+            raise Failed(f"{what}{jax.tree_util.keystr(path)} is {found}, and the {like} {wanted}; {advice}")

@@ -235,7 +235,7 @@ def _usable(strategy: Gradient) -> tuple[list[str], dict[str, str], dict[str, st
         except Error as fault:
             refused[name] = str(fault)
         except Exception as fault:
-            return [], {}, {name: f"{name}: {_describe(strategy, fault)}"}
+            return [], {}, {name: f"{name}: {_fault_text(strategy, fault)}"}
         else:
             usable.append(name)
     if set(usable) <= set(NO_FLOATS):
@@ -255,11 +255,11 @@ def _run(strategy: Gradient, check: Check, usable: list[str]) -> Line:
     except Failed as fault:
         return Line(check, fault.error, ", ".join(cases), str(fault), "no")
     except Exception as fault:
-        return Line(check, None, ", ".join(cases), _describe(strategy, fault), "no")
+        return Line(check, None, ", ".join(cases), _fault_text(strategy, fault), "no")
     return Line(check, error, ", ".join(cases))
 
 
-def _describe(strategy: Gradient, fault: Exception) -> str:
+def _fault_text(strategy: Gradient, fault: Exception) -> str:
     """An exception that a strategy raised, with the last line of the strategy's file in its traceback."""
     file = getattr(sys.modules.get(type(strategy).__module__), "__file__", None)
     lines = [frame.lineno for frame in traceback.extract_tb(fault.__traceback__) if frame.filename == file]

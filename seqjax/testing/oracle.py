@@ -52,6 +52,7 @@ def truth_of_rows(name: str, first: int, last: int, edge_weights: Any = None, nu
 
 @functools.cache
 def _truth(name, first, last, edge_weights, x64):
+    # `x64` is a part of the key of the cache alone: the arrays have other dtypes under it.
     num_steps = len(edge_weights)
     c = case(name, num_steps)
     state = c.state if first == 0 else truth(name, 0, first, num_steps=num_steps).state

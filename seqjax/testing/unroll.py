@@ -43,7 +43,7 @@ def check_unroll(model: Model, spec: Spec) -> float:
 
         problem = model.problem(spec)
         params = jax.tree.map(noisy, problem.init(jax.random.key(0)))
-        state = jax.tree.map(noisy, jax.vmap(lambda _: problem.init_state(params))(jnp.arange(B)))
+        state = jax.tree.map(noisy, problem.init_rows(params, B))
         xs = tuple(_values(rng, side) for side in (spec.inputs, spec.targets))
         check_edge_weights(problem, params, state, xs)
 

@@ -14,6 +14,7 @@ from seqjax.data.spec import Tokens
 from seqjax.data.stream import Stream, check_stream
 from seqjax.data.tokenizer import TextCodec
 from seqjax.data.windows import past_warmup, scored_steps, window
+from seqjax.errors import Error
 from seqjax.gradients.problem import Params, Problem
 from seqjax.models.model import ModelProblem
 
@@ -34,7 +35,12 @@ def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]
     Returns:
         `loss`, `tokens` (the number of targets that were scored) and, if targets are tokens, `perplexity`. The loss is
         NaN if no target was scored.
+
+    Raises:
+        Error: the problem has no `init_state`; the bounds of the stream do not fit its sides.
     """
+    if problem.init_state is None:
+        raise Error("evaluate resets rows: give the problem its init_state, Problem(step, init_state)")
     losses, tokens = 0.0, 0
     plan = in_order(check_stream(stream).bounds, WINDOW)
     if len(plan.starts):

@@ -104,7 +104,10 @@ class Counting(Fit):
             raise Error(f"model {type(problem.model).__name__} has no `count`; train it")
         began = time.perf_counter()
         params = jax.tree.map(jnp.asarray, problem.model.count(stream, problem.spec))
-        seconds = time.perf_counter() - began
+        return self._evaluated(problem, stream, params, time.perf_counter() - began)
+
+    def _evaluated(self, problem, stream, params, seconds):
+        """Yields the only chunk, in which the model is evaluated."""
         loss = evaluate(problem, params, stream)["loss"]
         updates = {"loss": np.array([loss]), "tokens": np.array([len(stream.targets)])}
         state = TrainState(params, (), (), (), (), jnp.zeros((), jnp.int32))

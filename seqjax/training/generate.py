@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from seqjax.data.spec import Spec
 from seqjax.data.tokenizer import UNKNOWN, TextCodec
-from seqjax.errors import Error, is_whole
+from seqjax.errors import Error, check_all, is_whole
 from seqjax.gradients.problem import Params
 from seqjax.models.model import Model
 
@@ -70,19 +70,19 @@ def generate(
 
 def _check(prompt, length, temperature, top_k, top_p, seed):
     """Raises an `Error` with all faults of the arguments."""
-    ranges = {
-        f"prompt = {prompt!r:.80} must be a text": isinstance(prompt, str),
-        f"length = {length!r} must be a whole number, at least 0": is_whole(length) and length >= 0,
-        f"temperature = {temperature!r} must be a number, at least 0, and finite": (
-            _is_number(temperature) and 0 <= temperature < math.inf
-        ),
-        f"top_k = {top_k!r} must be a whole number, at least 1": top_k is None or (is_whole(top_k) and top_k >= 1),
-        f"top_p = {top_p!r} must be a number in (0, 1]": top_p is None or (_is_number(top_p) and 0 < top_p <= 1),
-        f"seed = {seed!r} must be a whole number, at least 0, and below 2^32": is_whole(seed) and 0 <= seed < 2**32,
-    }
-    problems = [problem for problem, good in ranges.items() if not good]
-    if problems:
-        raise Error("generate:", problems=problems)
+    check_all(
+        "generate:",
+        {
+            f"prompt = {prompt!r:.80} must be a text": isinstance(prompt, str),
+            f"length = {length!r} must be a whole number, at least 0": is_whole(length) and length >= 0,
+            f"temperature = {temperature!r} must be a number, at least 0, and finite": (
+                _is_number(temperature) and 0 <= temperature < math.inf
+            ),
+            f"top_k = {top_k!r} must be a whole number, at least 1": top_k is None or (is_whole(top_k) and top_k >= 1),
+            f"top_p = {top_p!r} must be a number in (0, 1]": top_p is None or (_is_number(top_p) and 0 < top_p <= 1),
+            f"seed = {seed!r} must be a whole number, at least 0, and below 2^32": is_whole(seed) and 0 <= seed < 2**32,
+        },
+    )
 
 
 def _is_number(value):

@@ -75,6 +75,7 @@ def training(
         dtype: dtype of the model's computation, such as `jnp.bfloat16`; None: that of the parameters.
 
     Raises:
+        Error: the problem cannot be trained. It is raised by the call.
         Diverged: a loss or gradient is not finite.
     """
     setup = TrainingSetup(
@@ -135,6 +136,10 @@ class Progress(NamedTuple):
         )
 
 
+Outcome = tuple[TrainState, Progress] | Diverged | None
+"""The outcome of a chunk of training; None: the run diverged in an earlier chunk."""
+
+
 def train_in_chunks(
     problem: Problem,
     stream: Stream,
@@ -180,7 +185,7 @@ def _train(arguments, setup, bounds, progress):
 
 def train_side_by_side(
     problem: Problem, stream: Stream, setups: Sequence[TrainingSetup], fields: dict[str, list[float]]
-) -> Iterator[list[tuple[TrainState, Progress] | Diverged | None]]:
+) -> Iterator[list[Outcome]]:
     """Trains R runs on one device in one compiled call, and yields their outcomes after every chunk.
 
     On an accelerator a small model leaves most of the device idle, and R runs take little longer than one. On a CPU
@@ -207,7 +212,7 @@ def train_side_by_side(
     for chunks in zip(*each, strict=True):
         plans = _stack([chunk.plan for chunk in chunks])
         states, updates, seconds = _timed_call(compiled_epochs, (states, values, on_device, plans, program))
-        outcomes: list[tuple[TrainState, Progress] | Diverged | None] = []
+        outcomes: list[Outcome] = []
         for i, chunk in enumerate(chunks):
             if not good[i]:
                 outcomes.append(None)
@@ -242,6 +247,8 @@ def _chunks(setup, bounds, warmup, num_runs, done=0):
         plan = past_warmup(plan, warmup, sampler.num_steps) if warmup else plan
         last = first + len(plan.starts)
         while done < last:
+            # Chunks end at multiples of `size` from the start of the epoch, so that a resumed run is cut into the same
+            # chunks as an uninterrupted one.
             stop = min(last, first + (done - first) // size * size + size)
             batches = slice(done - first, stop - first)
             yield _Chunk(epoch, jax.tree.map(lambda a, rows=batches: a[rows], plan), stop, stop == last)
@@ -252,7 +259,7 @@ def _chunks(setup, bounds, warmup, num_runs, done=0):
 def _timed_call(compiled: Any, args: tuple) -> tuple[TrainState, dict[str, np.ndarray], tuple[float, float]]:
     """Calls a jitted function. Returns state, updates (float64), and the seconds of compiling and of the rest."""
     clock = [time.perf_counter()]
-    compiled.lower(*args).compile()
+    compiled.lower(*args).compile()  # compiled here to be timed; the call below uses the same program
     clock.append(time.perf_counter())
     state, updates = compiled(*args)
     updates = jax.device_get(updates)  # Ctrl-C interrupts this wait; it does not interrupt np.asarray

@@ -60,6 +60,7 @@ class ScheduledOptimizer(Optimizer):
             num_updates: N.
             fields: numeric arguments of `make`, which may be traced.
         """
+        # If runs that differ in `warmup` are trained side by side, it is traced, and cannot be compared with 0.
         steady = self.schedule == "constant" and isinstance(self.warmup, float) and self.warmup == 0
         rate = self.learning_rate if steady else self._rate(num_updates)
         tx = optax.inject_hyperparams(make)(learning_rate=rate, **fields)

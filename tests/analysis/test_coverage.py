@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from seqjax import Error, Plan, Report, Sampler, Table
+from seqjax import Error, Plan, Report, Sampler
 from seqjax.analysis import Coverage, coverage
+from seqjax.report import Table
 from seqjax_samplers import InOrder, Random, Sentences, Sequential, Uniform, Windows
 
 CHAPTER = [0, 9_999]

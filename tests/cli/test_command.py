@@ -146,7 +146,7 @@ def test_every_verb_has_help(verb):
 ASCII = {**C_LOCALE, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
-SYMBOLS = ["show", "gradient", "randomized"]
+SIGNS = ["show", "gradient", "randomized"]
 
 
 TEXT_OF_A_RUN = ["generate", "run", "--prompt", "f", "--length", 300]
@@ -154,10 +154,10 @@ TEXT_OF_A_RUN = ["generate", "run", "--prompt", "f", "--length", 300]
 
 @pytest.mark.parametrize(
     ("env", "argv"),
-    [(C_LOCALE, SYMBOLS), (ASCII, SYMBOLS), (ASCII, TEXT_OF_A_RUN), ({"PYTHONIOENCODING": "latin-1"}, SYMBOLS)],
+    [(C_LOCALE, SIGNS), (ASCII, SIGNS), (ASCII, TEXT_OF_A_RUN), ({"PYTHONIOENCODING": "latin-1"}, SIGNS)],
 )
-def test_a_locale_without_the_symbols(trained, folder, env, argv):
-    """In any locale, symbols of equations and texts are printed without a traceback."""
+def test_a_locale_without_the_signs(trained, folder, env, argv):
+    """In any locale, signs of equations and texts are printed without a traceback."""
     done = seqjax(*argv, cwd=folder, **env)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout

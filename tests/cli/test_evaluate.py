@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.shell import call
-from support.small_run import EXPERIMENT, TEXT
+from support.small_run import EXPERIMENT, TEXT, damage
 
 from seqjax import Experiment, Run, Series, Text
 from seqjax_models import RNN
@@ -30,7 +30,7 @@ def test_evaluate_prints_every_part_that_has_targets(run_):
 
 
 def test_evaluate_reads_a_text_file(run_):
-    Path("own.txt").write_text("the lazy fox, und Ä", encoding="utf-8")  # with symbols that the vocabulary lacks
+    Path("own.txt").write_text("the lazy fox, und Ä", encoding="utf-8")  # with characters that the vocabulary lacks
     assert "bits/char" not in call("evaluate", run_, "--text", "own.txt").stdout
     Path("own.txt").write_text("the lazy fox", encoding="utf-8")
     head, line = call("evaluate", run_, "--text", "own.txt").stdout.splitlines()
@@ -75,19 +75,6 @@ def test_evaluate_reports_an_empty_part(folder, monkeypatch):
     assert call("run", *EXPERIMENT, "--heldout", 0, "--train", 1.0, "--epochs", 1, "--out", "whole").returncode == 0
     done = call("evaluate", "whole", "--part", "rest")
     assert "rest" in done.stdout + done.stderr
-
-
-def damage(run_, name, data):
-    """A copy of the run in which one file is changed or missing."""
-    copy = Path(f"damaged-{name}-{abs(hash(data)) % 10**8}")
-    copy.mkdir()
-    for file in run_.iterdir():
-        if file.is_file():
-            (copy / file.name).write_bytes(file.read_bytes())
-    (copy / name).unlink()
-    if data is not None:
-        (copy / name).write_bytes(data)
-    return copy
 
 
 @pytest.mark.parametrize(

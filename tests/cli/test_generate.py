@@ -35,7 +35,7 @@ def test_generate_chooses_among_the_likeliest(run_):
     assert limited != greedy
 
 
-def test_generate_takes_unknown_symbols_with_the_flag(run_):
+def test_generate_takes_unknown_characters_with_the_flag(run_):
     printed = call("generate", run_, "--prompt", "the €uro", "--length", 5, "--unknown").stdout
     assert printed == Run.open(run_).generate("the €uro", 5, unknown=True) + "\n"
     assert printed.startswith("the <unk>uro")

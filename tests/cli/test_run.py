@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.shell import call, run
-from support.small_run import EXPERIMENT, TEXT
+from support.small_run import EXPERIMENT, TEXT, damage
 
 from seqjax import Run, Runs
 

@@ -34,6 +34,7 @@ def test_each_token_predicts_the_next_of_its_document(lengths):
         {"bounds": [0, 9]},
         {"bounds": [1, 10]},
         {"bounds": [0, 7, 3, 10]},
+        {"bounds": []},
         {"targets": np.arange(9)},
         {"mask": np.ones(11, bool)},
     ],

@@ -24,7 +24,7 @@ def test_characters_of_the_chapter(time_machine_file):
     assert ids.dtype == np.int32
     assert ids.shape == (170_580,)
     assert vocab.decode(ids) == text.text
-    # the part that is trained on already has all 27 symbols, in another order
+    # the part that is trained on already has all 27 tokens, in another order
     assert set(Char().fit(text[:9_000]).tokens) == set(vocab.tokens)
     assert Char().fit(text[:9_000]).tokens != vocab.tokens
 

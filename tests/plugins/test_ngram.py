@@ -123,7 +123,7 @@ def test_steps_in_float32_agree_with_float64(smoothing):
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-def test_the_numbering_of_symbols_does_not_matter(smoothing):
+def test_the_numbering_of_tokens_does_not_matter(smoothing):
     model, spec, other = NGram(order=3, smoothing=smoothing), Spec(Tokens(V)), np.array([2, 0, 3, 1])
     renamed = model.count(stream_of([other[document] for document in DOCUMENTS]), spec)
     params = model.count(stream_of(DOCUMENTS), spec)

@@ -17,7 +17,7 @@ SEGMENTS = [
 
 @pytest.mark.parametrize("fields", SEGMENTS)
 def test_copy_repeats_each_segment_after_it(fields):
-    """Parsed: a start symbol, data up to the first blank, and equally many blanks."""
+    """Parsed: a start token, data up to the first blank, and equally many blanks."""
     dataset = Copy(**fields)
     pairs = dataset.load()
     x, y = pairs.inputs.tolist(), pairs.targets.tolist()
@@ -46,7 +46,7 @@ def test_the_lag_of_copy_is_exactly_m_and_no_other_lag_fits():
     assert agree == [7]
 
 
-def test_the_symbols_and_lengths_of_copy_are_uniform():
+def test_the_tokens_and_lengths_of_copy_are_uniform():
     pairs = Copy(num_steps=60_000, min_length=5, max_length=10).load()
     counts = np.bincount(pairs.inputs, minlength=6)[2:]
     assert (abs(counts - counts.mean()) < 5 * np.sqrt(counts.sum() * 3 / 16)).all()

@@ -12,8 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from seqjax import Error, Report, Table
-from seqjax.report import between, exactly, plot
+from seqjax import Error, Report
+from seqjax.report import Table, between, exactly, plot
 
 SCRIPT = '''"""Does it forecast? (8.1)   python forecast.py --seeds 5
 

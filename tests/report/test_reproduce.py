@@ -23,14 +23,14 @@ Because it is *asked*.
 """
 
 import seqjax as sj
-from seqjax.report import between, exactly
+from seqjax.report import Table, between, exactly
 
 
 def main(n: int = 3) -> sj.Report:
     report = sj.Report(__file__)
     report.row("{name} | sum", n * (n - 1) / 2, exactly(3))
     report.row("seeds", [1.0, 2.0, 6.0], between(4, 6, about=5))
-    report.table("numbers", sj.Table(["a"], [[1.25]]))
+    report.table("numbers", Table(["a", "is it?"], [[1.25, "no"]]))
     report.figure("line", sj.plot.lines({{"x": [1, 2]}}))
     return report
 
@@ -89,13 +89,14 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.sources, self.ids, self.cells, self.open = [], [], [], []
+        self.sources, self.ids, self.cells, self.open, self.unmet = [], [], [], [], 0
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         attributes = dict(attrs)
         self.sources += [attributes[name] for name in ("src", "href") if name in attributes]
         self.ids += [attributes["id"]] if "id" in attributes else []
+        self.unmet += tag == "td" and attributes.get("class") == "no"
         if tag not in ("meta", "img", "br"):
             self.open.append(tag)
 
@@ -118,7 +119,7 @@ def test_the_pages(folder):
     assert main(["reproduce", "experiments", *files]) == 0
     text = Path("docs/all.md").read_text()
     assert re.match(
-        r"# All & more\n\n2 of 4 results are as expected; where there are several seeds, their median is\. "
+        r"# All & more\n\n2 of 4 results are as expected \(of several seeds: their median\)\. "
         r"The scripts took \d+ minutes on \d+ cores?, seqjax \d",
         text,
     )
@@ -134,6 +135,8 @@ def test_the_pages(folder):
     assert all(source.startswith(("#", "data:image/png;base64,")) for source in page.sources), "it needs no other file"
     assert sum(source.startswith("data:") for source in page.sources) == 2
     assert [cell for cell in page.cells if "sum" in cell] == ["two | sum", "one | sum"]
+    assert page.cells.count("no") == 4
+    assert page.unmet == 2, "a table of the script's own is not coloured"
     table = Path("all.md").read_text()
     first = r"| Why so many? (8.2, 8.3) | python experiments/two.py | two \| sum | 3 | = 3 | yes | "
     assert re.search(rf"^{re.escape(first)}\d+\.\d \|$", table, re.M)

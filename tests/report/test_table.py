@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Table
+from seqjax import Error
+from seqjax.report import Table
 
 TABLE = Table(
     ["variant", "updates", "loss", "note"],
@@ -107,4 +108,5 @@ def test_special_characters_of_markdown_html_and_terminals_are_escaped():
     nasty = Table(["<unk>"], [["*a* `b` \\"], ["\x1b[31m"]])
     assert nasty.to_markdown().splitlines()[::2] == [r"| \<unk> |", r"| \*a\* \`b\` \\ |"]
     assert Table(["a"], [["[x](y) _it_"]]).to_markdown().splitlines()[2] == r"| \[x](y) \_it\_ |"
+    assert Table(["a"], [["x &lt; ~~y~~ ~ 5"]]).to_markdown().splitlines()[2] == r"| x \&lt; \~\~y\~~ ~ 5 |"
     assert "\x1b" not in nasty.to_markdown() + str(nasty)

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Experiment, Problem, Run, Spec, Text, Tokens, measure, register, sweep
+from seqjax import Error, Experiment, Problem, Run, Series, Spec, Text, Tokens, measure, register, sweep
 from seqjax.cli import main
 from seqjax.models import CountBasedModel
 from seqjax.plugin import registry
 from seqjax_gradients import Full, Truncated
-from seqjax_models import RNN
+from seqjax_models import RNN, NGram
 from seqjax_samplers import Random
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 8
@@ -116,6 +116,13 @@ def test_a_run_counts_evaluates_and_is_opened_again(tmp_path):
     assert opened.evaluate("heldout")["loss"] == row["heldout_loss"]
     assert opened.generate("the ", 3) == "the    "  # a space is the likeliest
     assert experiment().run(tmp_path / "run").metrics == run.metrics, "it is finished, and is not counted again"
+
+
+def test_data_that_cannot_be_counted_leave_no_folder_behind(tmp_path):
+    series = Experiment(dataset=Series(np.arange(50.0)), model=NGram())
+    with pytest.raises(Error, match="the model ngram predicts the next of the tokens"):
+        series.run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_its_integer_parameters_do_not_set_the_precision_of_the_output():

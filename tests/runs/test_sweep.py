@@ -143,9 +143,9 @@ def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
     """After a crash inside the third of four runs, finished runs are not trained again."""
     monkeypatch.setattr(loop, "CHUNK_STEPS", 64)
     whole = sweep(BASE, AXES, tmp_path / "whole")
-    chunks, add = [], execute.Recorder.add
+    chunks, take = [], execute.Recorder.take
     with monkeypatch.context() as patch:
-        patch.setattr(execute.Recorder, "add", lambda *args: (chunks.append(args[0].run.path.name), add(*args))[1])
+        patch.setattr(execute.Recorder, "take", lambda *args: (chunks.append(args[0].run.path.name), take(*args))[1])
         sweep(BASE, AXES, tmp_path / "counted")
     third = chunks.index("2-steps-seed-0")
     path = tmp_path / "out"
@@ -159,7 +159,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
         Runs.open(path)
     trained = []
     with monkeypatch.context() as patch:
-        patch.setattr(execute.Recorder, "add", lambda *args: (trained.append(args[0].run.path.name), add(*args))[1])
+        patch.setattr(execute.Recorder, "take", lambda *args: (trained.append(args[0].run.path.name), take(*args))[1])
         runs = sweep(BASE, AXES, path)
     assert set(trained) == {"2-steps-seed-0", "2-steps-seed-1"}
     assert trained.count("2-steps-seed-0") == chunks.count("2-steps-seed-0") - 5, "it went on from its checkpoint"

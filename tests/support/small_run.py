@@ -1,5 +1,7 @@
 """The small run on which verbs of the command line are tried."""
 
+from pathlib import Path
+
 C_LOCALE = {"LC_ALL": "C", "LANG": None, "PYTHONUTF8": None, "PYTHONIOENCODING": None}
 
 TEXT = "the quick brown fox jumps over the lazy dog, und 🎉 für Élise. " * 20
@@ -8,3 +10,16 @@ EXPERIMENT = [
     *("--dataset", "text-file", "--dataset.path", "text.txt", "--train", 1000, "--heldout", 150),
     *("--sampler.batch-size", 4, "--sampler.num-steps", 8, "--model.hidden", 8, "--epochs", 3),
 ]
+
+
+def damage(run_, name, data):
+    """A copy of the run in which one file is changed or missing."""
+    copy = Path(f"damaged-{name}-{abs(hash(data)) % 10**8}")
+    copy.mkdir()
+    for file in run_.iterdir():
+        if file.is_file():
+            (copy / file.name).write_bytes(file.read_bytes())
+    (copy / name).unlink()
+    if data is not None:
+        (copy / name).write_bytes(data)
+    return copy

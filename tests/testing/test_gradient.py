@@ -129,6 +129,10 @@ def single(tree):
     return jax.tree.map(lambda a: a.astype(jnp.float32), tree)
 
 
+def raise_not_implemented(self, key, problem, params, memory, num_steps):
+    raise NotImplementedError
+
+
 AUTHORS = {
     "no strategy": (Plain, "takes an instance of a strategy, such as Mine()"),
     "no claim": (overridden(claim=None), r"Mine.claim: the class does not declare it; write claim = one of \('exact'"),
@@ -170,6 +174,7 @@ AUTHORS = {
         ),
         r"draw is float64\[\d\], and the entry of outcomes bool\[\d\]; let outcomes stack what draw returns",
     ),
+    "a draw that is not written": (overridden(draw=raise_not_implemented), "cell: raises NotImplementedError"),
     "more probabilities than outcomes": (
         overridden(
             draw=lambda self, key, problem, params, memory, n: jnp.zeros(n),

@@ -109,6 +109,12 @@ def test_an_empty_stream_has_no_loss(lengths):
     assert math.isnan(row["perplexity"])
 
 
+def test_a_problem_without_an_initial_state_is_an_error():
+    problem = Problem(lambda params, state, x: (state, params * x[0]))
+    with pytest.raises(Error, match=r"Problem\(step, init_state\)"):
+        evaluate(problem, jnp.ones(()), tokens(3, (4,)))
+
+
 def test_a_stream_within_the_warmup_has_no_loss():
     problem = Problem.of(Sum(), Spec(Tokens(3)))
     row = evaluate(problem, problem.model.init(jax.random.key(0), problem.spec), tokens(3, (2, 1, 2)))

@@ -41,7 +41,7 @@ class Fixed(Model):
 def test_greedy_is_the_likeliest_token_step_by_step(seed, prompt):
     """An empty prompt is read as token 0, which is `<unk>`; `<unk>` itself is never chosen.
 
-    Prompts of 3, 4 and 5 symbols are padded to powers of two, and the padding is not read.
+    Prompts of 3, 4 and 5 tokens are padded to powers of two, and the padding is not read.
     """
     model, params = model_and_weights(seed)
     state, step = model.init_state(params, SPEC), jax.jit(model.step)
@@ -181,7 +181,7 @@ def test_unk_is_chosen_only_on_request(options):
     assert len(asked.replace("<unk>", "?")) == 301
 
 
-def test_a_prompt_may_have_unknown_symbols_on_request():
+def test_a_prompt_may_have_unknown_characters_on_request():
     """They are read as token 0, and shown as `<unk>`."""
     model, params = model_and_weights()
     state, step = model.init_state(params, SPEC), jax.jit(model.step)
@@ -244,7 +244,7 @@ def test_length_0_adds_nothing(prompt, temperature):
     assert generate(*model_and_weights(), CODEC, prompt, 0, temperature) == prompt
 
 
-def test_unknown_symbols_of_a_prompt_are_listed_once_each():
+def test_unknown_characters_of_a_prompt_are_listed_once_each():
     with pytest.raises(Error, match="not in the vocabulary") as caught:
         generate(*model_and_weights(), CODEC, "aXbX\n\u00e9c\x1b", 5)
     assert caught.value.exit_code == 2
