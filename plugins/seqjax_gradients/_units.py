@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from seqjax import Cell, Model
 from seqjax.gradients import ravel_float
+from seqjax.models import recur
 
 
 def fits(problem, params):
@@ -208,7 +209,7 @@ class _Apart(Model):
 @jax.custom_jvp
 def _recur_apart(h, W_hh, b_hh):
     """h W_hh + b_hh, in whose derivative entry i of h acts on unit i of each block alone: the diagonals of W_hh."""
-    return h @ W_hh if b_hh is None else h @ W_hh + b_hh
+    return recur(h, W_hh, b_hh)
 
 
 @_recur_apart.defjvp

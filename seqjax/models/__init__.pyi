@@ -1,5 +1,6 @@
 from .cell import Cell as Cell
 from .cell import HiddenState as HiddenState
+from .cell import recur as recur
 from .cell import sigmoid as sigmoid
 from .from_flax import from_flax as from_flax
 from .from_torch import from_torch as from_torch
