@@ -40,7 +40,7 @@ def main(
     halfway = replace(first.experiment, epochs=(epochs + 1) // 2).run()  # the same updates, to the same bits
     for when, run, at in (("start", first, "init"), ("middle", halfway, "end"), ("end", first, "end")):
         report.table(f"estimators_{when}", sj.measure(run, VARIANTS, draws=draws, windows=1, at=at))
-    by_lag = sj.lags(first.problem, first.params, **first.rows(8, 4 * max_lag), max_lag=max_lag)
+    by_lag = sj.lags(first.problem, first.params, **first.scan_arguments(8, 4 * max_lag), max_lag=max_lag)
     report.figure("lags", by_lag.plot())
     by_steps = sj.measure(first, [Truncated(steps=k) for k in segments], windows=1)
     report.figure("bias", by_steps.plot("bias"))

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,6 +180,21 @@ def test_built_in_plugins_import_public_names_alone():
     assert {name(file): found for file in PLUGINS if (found := private_imports(file))} == {}
 
 
+def test_what_plugins_import_is_in_the_documents():
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("[!c]*.md"))]
+    text = "\n".join(document.read_text() for document in documents)
+    code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.S))
+    imported = {
+        alias.name
+        for file in PLUGINS
+        for node in ast.walk(tree(file))
+        if isinstance(node, ast.ImportFrom) and top(node.module or "") == "seqjax"
+        for alias in node.names
+    }
+    assert {"weighted_sum", "bit_patterns"} <= imported
+    assert {word for word in imported if not re.search(rf"\b{word}\b", code)} == set()
+
+
 def test_a_private_import_of_a_plugin_is_found(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
@@ -257,6 +273,42 @@ def test_only_packages_lie_under_plugins():
 def test_a_file_of_a_plugin_package_holds_one_plugin():
     files = sorted(m for m in MODULES if top(m) in PACKAGES and "." in m and not m.rpartition(".")[2].startswith("_"))
     assert files == sorted(target.partition(":")[0] for _, target in POINTS)
+
+
+def is_long(value: ast.expr | None) -> bool:
+    """Whether this is a tuple of more than four values. One with texts is a list of names, such as those of columns."""
+    is_tuple = isinstance(value, ast.Tuple) and len(value.elts) > 4
+    return is_tuple and not any(isinstance(getattr(element, "value", None), str) for element in value.elts)
+
+
+def long_tuples(module: ast.Module) -> list[int]:
+    """The lines that return or unpack a tuple of more than four values; those should be named."""
+    found = []
+    for node in ast.walk(module):
+        # A tuple of texts, such as the columns of a table, is a list of names and has no positions to confuse.
+        if isinstance(node, ast.Return) and not all(
+            isinstance(e, ast.Constant) for e in getattr(node.value, "elts", ())
+        ):
+            tuples = [node.value]
+        elif isinstance(node, ast.Assign) and not isinstance(node.value, ast.Tuple):
+            tuples = node.targets
+        else:
+            continue
+        found += [node.lineno for value in tuples if is_long(value)]
+    return found
+
+
+VJP_RULES = {"seqjax.models.cell": 1}
+"""The rule of a custom VJP returns a tuple with one cotangent for each argument."""
+
+
+def test_no_function_returns_or_unpacks_a_tuple_of_more_than_four():
+    found = {name(file): len(long_tuples(tree(file))) for file in [*CORE, *PLUGINS]}
+    assert {file: count for file, count in found.items() if count} == VJP_RULES
+
+
+def test_a_long_tuple_is_found():
+    assert long_tuples(ast.parse("a, b, c, d, e = f()\n\ndef g():\n    return a, b, c, d, e\n")) == [1, 4]
 
 
 UNSAFE_MODULES = {"pickle", "joblib", "marshal", "shelve", "dill", "cloudpickle", "yaml", "code", "codeop"}

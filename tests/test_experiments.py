@@ -84,7 +84,7 @@ EXACT = {
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("linear_forecast", "ngrams"))) for name in EXACT]
 )
 def test_exact_results_are_as_expected(name, time_machine_file):
-    rows = load(name).main(**EXACT[name]).rows
+    rows = load(name).main(**EXACT[name]).results
     exact = [
         (what, met)
         for what, expected, met in zip(rows["what"], rows["expected"], rows["met"], strict=True)

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.runs.run import Run
 
     run = Run.open(args.run)
-    report = lags(run.problem, run.params, **run.rows(args.rows, steps), max_lag=args.max_lag)
+    report = lags(run.problem, run.params, **run.scan_arguments(args.rows, steps), max_lag=args.max_lag)
     print(report)
     file = Path(args.figure or Path(args.run, "lags.png"))
     draw(lambda: report.plot(str(args.run)), file, "--figure " if args.figure else "")

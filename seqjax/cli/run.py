@@ -71,12 +71,15 @@ def _run(experiment: Any, argv: Sequence[str], args: argparse.Namespace) -> Any:
 
 
 def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
+    """Prints a sample, the folder of the run, and commands to type next."""
+    from seqjax.runs.run import NO_SAMPLES
 
+    has_samples = run.samples and NO_SAMPLES not in run.samples
     folder = " ".join([shlex.quote(str(run.path)), *(f"--load {shlex.quote(file)}" for file in loaded)])
-    if run.samples:
+    if has_samples:
         print(f'sample   "{escape(run.samples["temperature 0.8"][:100])}…"')
     print(f"saved    {escape(str(run.path))}")
-    if run.samples:
+    if has_samples:
         prompt = run.codec.decode(run.prepared.streams["train"].inputs[:4])
         prompt = shlex.quote(prompt if prompt.isprintable() else "")
         print(f"next     seqjax generate {folder} --prompt {prompt} --temperature 0.8")

@@ -43,8 +43,10 @@ def check_stream(stream: Stream) -> Stream:
     """The stream with its bounds as int64[D + 1].
 
     Raises:
-        Error: sides of different lengths; bounds that do not rise from 0 to this length.
+        Error: it is no `Stream`; sides of different lengths; bounds that do not rise from 0 to this length.
     """
+    if not isinstance(stream, Stream):
+        raise Error(f"data are a seqjax.data.Stream(inputs, targets, bounds), not {stream!r:.80}")
     bounds = np.asarray(stream.bounds, np.int64)
     sizes = {name: len(side) for name, side in stream._asdict().items() if name != "bounds" and side is not None}
     rise_from_0 = bounds.ndim == 1 and bounds.size > 0 and bounds[0] == 0 and (np.diff(bounds) >= 0).all()

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from seqjax.diagnostics.compiling import jit_of
 from seqjax.diagnostics.lags import listed_lags
 from seqjax.errors import Error, check_whole
+from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import ravel_float
 from seqjax.gradients.problem import Params, Problem, State, as_problem
 from seqjax.gradients.scan import check_scan

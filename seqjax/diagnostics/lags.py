@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from seqjax.diagnostics.compiling import jit_of
 from seqjax.errors import Error, check_whole
+from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.lag_cotangents import StepDerivatives, record_steps
 from seqjax.gradients.problem import Params, Problem, State, as_problem
 from seqjax.gradients.scan import check_scan

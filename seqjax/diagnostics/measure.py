@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from seqjax.diagnostics.compiling import jit_of
 from seqjax.errors import Error, check_all, is_whole, nearest
 from seqjax.gradients.base import Batch, Gradient, init_memory, reset_rows, weighted_sum
+from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import ravel_float
 from seqjax.gradients.problem import Params, Problem, State, as_problem
 from seqjax.gradients.scan import check_scan

@@ -230,6 +230,22 @@ def init_memory(strategy: Gradient, problem: Problem, params: Params, state: Sta
     return average_shared(over_rows(functools.partial(strategy.init, problem), (None, 0), num_rows)(params, state))
 
 
+def check_strategy(caller: str, strategy: Any) -> None:
+    """Checks that a caller was given an instance of a gradient strategy that declares its claim.
+
+    Raises:
+        Error: it is something else, such as the class; its class does not say what it claims, and of which gradient.
+    """
+    if not isinstance(strategy, Gradient):
+        raise Error(f"{caller} takes an instance of a strategy, such as Full(), not {strategy!r:.80}")
+    for attribute, choices in (("claim", ("exact", "unbiased", "biased")), ("of", ("window", "history"))):
+        found = getattr(strategy, attribute, None)
+        if found not in choices:
+            name = type(strategy).__name__
+            says = "does not declare it" if found is None else f"says {found!r}"
+            raise Error(f"{name}.{attribute}: the class {says}; write {attribute} = one of {choices}")
+
+
 def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*L"]) -> Float[Array, ""]:
     """The sum of the losses times their weights, in the losses' dtype. A loss of weight 0 may be NaN.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from seqjax.errors import Error
 from seqjax.gradients.scored import replace_unscored, split_step
 from seqjax.gradients.unroll import EdgeWeights, unroll
 
@@ -107,6 +108,18 @@ class Problem:
 
     def __hash__(self) -> int:
         return hash((self.step, self.init_state))
+
+
+def check_problem(caller: str, problem: Any) -> None:
+    """Checks that a caller was given a problem whose rows can be reset.
+
+    Raises:
+        Error: it is something else, such as a step; it has no `init_state`.
+    """
+    if not isinstance(problem, Problem):
+        raise Error(f"{caller} takes a problem, such as Problem(step, init_state), not {problem!r:.80}")
+    if problem.init_state is None:
+        raise Error(f"{caller} resets rows: give the problem its init_state, Problem(step, init_state)")
 
 
 def as_problem(step_or_problem: Step | Problem) -> Problem:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from seqjax.errors import Error, dtype_shape
-from seqjax.gradients.base import Batch, Estimate, Gradient, Memory, init_memory
+from seqjax.gradients.base import Batch, Estimate, Gradient, Memory, check_strategy, init_memory
 from seqjax.gradients.problem import Params, Problem, State, as_problem
 
 
@@ -34,8 +34,7 @@ def value_and_grad(step_or_problem: Callable | Problem, strategy: Gradient) -> C
     """
     problem = as_problem(step_or_problem)
 
-    if not isinstance(strategy, Gradient):
-        raise Error(f"value_and_grad takes an instance of a strategy, such as Full(), not {strategy!r}")
+    check_strategy("value_and_grad", strategy)
 
     def estimate(
         params: Params,
@@ -76,10 +75,7 @@ def check_scan(
             return (new state, loss), with the state as it went in and the loss one number.
     """
     params, state, xs = _arrays(params, "params"), _arrays(state, "state"), _arrays(xs, "xs")
-    for path, leaf in jax.tree.leaves_with_path(params):
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            name = jax.tree_util.keystr(path)
-            raise Error(f"params{name} is {leaf.dtype}, which has no gradient: make it a float, or close over it")
+    check_params(params)
     shapes = [leaf.shape for leaf in jax.tree.leaves(xs)]
     if not shapes or min(map(len, shapes)) < 2:
         raise Error(f"xs must have leaves [T, B, ...], found {shapes}; for a single sequence add an axis of 1")
@@ -94,7 +90,7 @@ def check_scan(
         weights = jnp.full((num_steps, num_rows), 1 / (num_steps * num_rows))
     if jnp.shape(weights) != (num_steps, num_rows):
         raise Error(f"weights must be float[T, B] = [{num_steps}, {num_rows}], not {list(jnp.shape(weights))}")
-    _check_step(problem, params, state, xs)
+    check_step(problem, params, state, xs)
     return params, state, xs, jnp.asarray(weights)
 
 
@@ -113,8 +109,30 @@ def _arrays(tree: PyTree, name: str) -> PyTree:
     return jax.tree.map_with_path(leaf, tree)
 
 
-def _check_step(problem: Problem, params: Params, state: State, xs: PyTree) -> None:
-    """Raises an error in plain words where `jax.lax.scan` would raise one in its own."""
+def check_params(params: Params) -> None:
+    """Checks that all parameters, arrays or their shapes and dtypes, are floats.
+
+    Raises:
+        Error: one is not; the message names it.
+    """
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            name = jax.tree_util.keystr(path)
+            raise Error(f"params{name} is {leaf.dtype}, which has no gradient: make it a float, or close over it")
+
+
+def check_step(problem: Problem, params: Params, state: State, xs: PyTree) -> None:
+    """Checks one step by tracing it, where `jax.lax.scan` would raise an error in its own words.
+
+    Args:
+        problem: its step is traced.
+        params: the parameters; arrays, or their shapes and dtypes, as everywhere here.
+        state: leaves [B, ...].
+        xs: leaves [T, B, ...].
+
+    Raises:
+        Error: the step does not return (new state, loss), with the state as it went in and the loss one number.
+    """
 
     # A new function for each call: JAX remembers the shapes that it has found by the function, and a step may close
     # over a value that has changed since.

@@ -230,6 +230,18 @@ def recur(h: Array, W_hh: Array, b_hh: Array | None) -> Array:
     return h @ W_hh if b_hh is None else h @ W_hh + b_hh
 
 
+class _Residuals(NamedTuple):
+    """What the backward pass of `scan_cell` reads: its arguments, and h and the vjp of the cell at every step."""
+
+    W_hh: Any
+    b_hh: Any
+    start_h: Any
+    h_TB: Any
+    cell_vjps: Any
+    edge_weights: Any
+    scale_B: Any
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def scan_cell(
     model: Cell,
@@ -268,14 +280,14 @@ def _forward(model, W_hh, b_hh, u_TB, start, edge_weights, scale_B):
         return new, (new.h, cell_vjp)
 
     end, (h_TB, cell_vjps) = jax.lax.scan(body, start, u_TB)
-    return (end, h_TB), (W_hh, b_hh, start.h, h_TB, cell_vjps, edge_weights, scale_B)
+    return (end, h_TB), _Residuals(W_hh, b_hh, start.h, h_TB, cell_vjps, edge_weights, scale_B)
 
 
 def _backward(model, residuals, cotangents):
-    W_hh, b_hh, start_h, h_TB, cell_vjps, edge_weights, scale_B = residuals
+    scale_B = residuals.scale_B
     dend, dh_TB = cotangents
     # Transposed once, outside of the scan: on a CPU a product with `W_hh.T` inside it takes up to twice as long.
-    W_hh_transposed = W_hh.T
+    W_hh_transposed = residuals.W_hh.T
 
     def body(dnew, inputs):
         cell_vjp, dh, edge_weight = inputs
@@ -285,11 +297,15 @@ def _backward(model, residuals, cotangents):
         dold = dold._replace(h=dold.h + _scaled(dv @ W_hh_transposed, scale_B))
         return (dold if edge_weight is None else _scale(dold, edge_weight)), (du, dv)
 
-    dstart, (du_TB, dv_TB) = jax.lax.scan(body, dend, (cell_vjps, dh_TB, edge_weights), reverse=True)
+    dstart, (du_TB, dv_TB) = jax.lax.scan(
+        body, dend, (residuals.cell_vjps, dh_TB, residuals.edge_weights), reverse=True
+    )
     # The input of W_hh at step t is h_{t-1}; sum over t and the rows in one product of [T B, hidden] matrices.
-    before_TB = _scaled(jnp.concatenate([start_h[None], h_TB])[:-1], scale_B)
+    before_TB = _scaled(jnp.concatenate([residuals.start_h[None], residuals.h_TB])[:-1], scale_B)
     before, dv = (a.reshape(-1, a.shape[-1]) for a in (before_TB, dv_TB))
-    return before.T @ dv, None if b_hh is None else dv.sum(0), du_TB, dstart, None, None
+    db_hh = None if residuals.b_hh is None else dv.sum(0)
+    # One cotangent for each differentiable argument of `scan_cell`. Edge weights and dropout have none.
+    return before.T @ dv, db_hh, du_TB, dstart, None, None
 
 
 def _scale(state, edge_weight):

@@ -34,7 +34,7 @@ def check_model(model: Model, spec: Spec) -> None:
     for path, leaf in before.items():
         if (leaf.shape, leaf.dtype) != (after[path].shape, after[path].dtype):
             raise Error(
-                f"model {name}: step: state {path} goes in as {dtype_shape(leaf)}, comes out as "
+                f"model {name}: step: the state{path} goes in as {dtype_shape(leaf)}, comes out as "
                 f"{dtype_shape(after[path])}"
             )
     if getattr(output, "shape", None) != (spec.targets.width,):

@@ -17,7 +17,11 @@ from seqjax.plugin.base import Plugin
 
 
 class Model(Plugin):
-    """A sequence model: one step. The author writes `init`, `init_state` and `step`."""
+    """A sequence model: one step. The author writes `init`, `init_state` and `step`.
+
+    The results of these methods depend on their arguments and on the fields of the model alone. A program that was
+    compiled for a model serves all equal models, so that a global variable which a method reads must not change.
+    """
 
     kind: ClassVar[str] = "model"
     warmup: Any = 0

@@ -60,15 +60,15 @@ class Finding(NamedTuple):
         return [self.folder / name for name in re.findall(r"^!\[.*?\]\((.*?)\)$", self.report, re.MULTILINE)]
 
     @property
-    def rows(self) -> list[dict[str, str]]:
-        """The results by the columns of `Report.rows`; none if the report has only tables and figures."""
+    def results(self) -> list[dict[str, str]]:
+        """The results by the columns of `Report.results`; none if the report has only tables and figures."""
         file = self.folder / ROWS
         return list(csv.DictReader(io.StringIO(file.read_text("utf-8"), newline=""))) if file.is_file() else []
 
     @property
     def met(self) -> list[str]:
         """Yes or no for each result of which the report says what it should be."""
-        return [row["met"] for row in self.rows if row["met"]]
+        return [row["met"] for row in self.results if row["met"]]
 
 
 def found(scripts: Iterable[Path], out: Path) -> list[Finding]:

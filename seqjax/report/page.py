@@ -31,7 +31,7 @@ def summary(findings: Sequence[Finding]) -> Table:
     """All results, one for each row: question, command, what, got, expected, met, minutes."""
     rows = []
     for finding in findings:
-        results = [(row["what"], row["shown"], row["expected"], row["met"]) for row in finding.rows]
+        results = [(row["what"], row["shown"], row["expected"], row["met"]) for row in finding.results]
         head, minutes = (finding.title, finding.command), f"{finding.seconds / 60:.1f}"
         # What is true of the whole script is in its first row only.
         for result in results or [("tables and figures", "", "", "")]:

@@ -159,7 +159,7 @@ class Report:
         self.figures[name] = figure
 
     @property
-    def rows(self) -> Table:
+    def results(self) -> Table:
         """The results: what, got (the median over the seeds), low, high, n, shown (as a text), expected, met."""
         return Table(("what", "got", "low", "high", "n", "shown", "expected", "met"), self._rows)
 
@@ -208,7 +208,7 @@ class Report:
             folder.mkdir(parents=True, exist_ok=True)
         markdown = self.to_markdown()
         if self._rows:
-            write(folder / ROWS, self.rows.to_csv())
+            write(folder / ROWS, self.results.to_csv())
         for name, table in self.tables.items():
             write(folder / f"{name}.csv", table.to_csv())
         for name, figure in self.figures.items():

@@ -22,7 +22,7 @@ from seqjax.runs.environment import changes, copy_local_plugins, environment
 from seqjax.runs.experiment import Experiment, config_bytes, differences, read_experiment
 from seqjax.runs.interrupt import leave, noticed
 from seqjax.runs.progress import Display
-from seqjax.runs.run import COLUMNS, Run
+from seqjax.runs.run import COLUMNS, NO_SAMPLES, Run
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluate import evaluate, perplexity
 from seqjax.training.fit import Fit
@@ -320,13 +320,11 @@ def complete(run: Run) -> None:
 
 
 def _write_views(run):
-    """Writes samples and learning curve. If sampling fails, the file of the samples holds the reason."""
-    if isinstance(run.codec, TextCodec):
-        try:
-            text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())
-        except Exception as fault:  # whatever a tokenizer's `join` or a model's `step` raises
-            text = f"no samples could be made: {type(fault).__name__}: {fault}"
-            print(f"warning  {escape(text)}; the parameters are saved")
+    """Writes samples and learning curve. If no samples can be made, their file holds the reason."""
+    if run.samples:
+        if NO_SAMPLES in run.samples:
+            print(f"warning  {NO_SAMPLES}: {escape(run.samples[NO_SAMPLES])}; the parameters are saved")
+        text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())
         write(run.path / folder.SAMPLES, (text + "\n").encode("utf-8", "backslashreplace"))
     if run.experiment.fit().has_curve:
         image = io.BytesIO()

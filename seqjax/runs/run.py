@@ -36,6 +36,8 @@ COLUMNS = (
     *("compile_seconds", "grad_norm", "learning_rate", "tokens_per_second"),
 )
 """The columns of a run's metrics; perplexities where targets are tokens."""
+NO_SAMPLES = "no samples could be made"
+"""The name under which `Run.samples` has the reason why there are none."""
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -224,7 +226,7 @@ class Run:
         )
         return params, WindowSequence(problem.init_rows(params, setup.sampler.batch_size), batches)
 
-    def rows(self, num_rows: int, num_steps: int) -> dict[str, Any]:
+    def scan_arguments(self, num_rows: int, num_steps: int) -> dict[str, Any]:
         """Rows that are spread over the training part, each from the initial state.
 
         Args:
@@ -380,11 +382,19 @@ class Run:
 
     @functools.cached_property
     def samples(self) -> dict[str, str]:
-        """Two continuations of the first tokens of the training part, by method of choice; empty without a text."""
+        """Two continuations of the first tokens of the training part, by method of choice; empty without a text.
+
+        If they cannot be made, the only entry is `NO_SAMPLES` with the reason. So no run ends without its results
+        because of a text that serves for looking at.
+        """
         if not isinstance(self.codec, TextCodec):
             return {}
-        prompt = self.codec.decode(self.prepared.streams["train"].inputs[:12])
-        return {"greedy": self.generate(prompt, 200), "temperature 0.8": self.generate(prompt, 200, temperature=0.8)}
+        try:
+            prompt = self.codec.decode(self.prepared.streams["train"].inputs[:12])
+            greedy, drawn = self.generate(prompt, 200), self.generate(prompt, 200, temperature=0.8)
+            return {"greedy": greedy, "temperature 0.8": drawn}
+        except Exception as fault:  # whatever a tokenizer's `join` or a model's `step` raises
+            return {NO_SAMPLES: f"{type(fault).__name__}: {fault}"}
 
     def __repr__(self) -> str:
         last = f", heldout_loss={self.metrics[-1]['heldout_loss']:.4g}" if self.metrics else ""

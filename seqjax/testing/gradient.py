@@ -3,12 +3,12 @@
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from seqjax.errors import Error
-from seqjax.gradients.base import Gradient
+from seqjax.gradients.base import Gradient, check_strategy
 from seqjax.gradients.edges import WeightedEdges
 from seqjax.plugin.registry import name_of
 from seqjax.report.table import Table
@@ -84,7 +84,7 @@ def check_gradient(strategy: Gradient) -> Table:
 
 def run_checks(strategy: Gradient) -> list[Line]:
     """The results of all checks that apply."""
-    _check_declared(strategy)
+    check_strategy("check_gradient", strategy)
     with jax.enable_x64(True):
         usable, refused, faults = _usable(strategy)
         if faults or not usable:
@@ -210,18 +210,6 @@ def _unbiased(strategy: Gradient, usable: list[str]) -> Check:
         return Check(name, claims.check_mean, 2, tuple(cases), 1.0, meaning)
     function: Callable = claims.check_unbiased if strategy.of == "window" else claims.check_unbiased_history
     return Check(name, function, 2, tuple(listed), BOUND, meaning)
-
-
-def _check_declared(strategy: Any) -> None:
-    """Checks that this is an instance of a strategy that declares its claim."""
-    if not isinstance(strategy, Gradient):
-        raise Error(f"check_gradient takes an instance of a strategy, such as Mine(), not {strategy!r:.80}")
-    for attribute, choices in (("claim", ("exact", "unbiased", "biased")), ("of", ("window", "history"))):
-        found = getattr(strategy, attribute, None)
-        if found not in choices:
-            name = type(strategy).__name__
-            says = "does not declare it" if found is None else f"says {found!r}"
-            raise Error(f"{name}.{attribute}: the class {says}; write {attribute} = one of {choices}")
 
 
 def _usable(strategy: Gradient) -> tuple[list[str], dict[str, str], dict[str, str]]:

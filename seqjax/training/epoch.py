@@ -101,7 +101,11 @@ def run_epoch(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """The static arguments of a compiled epoch; equal programs share one compilation."""
+    """The static arguments of a compiled epoch; equal programs share one compilation.
+
+    Two programs of a problem that is not a value (`Problem.is_value`) are never equal: its step may read a global
+    variable that has changed since it was compiled.
+    """
 
     problem: Problem
     gradient: Gradient
@@ -109,6 +113,11 @@ class Program:
     num_updates: int
     num_steps: int
     mesh: Mesh
+    identity: object = None
+
+    def __post_init__(self) -> None:
+        if not self.problem.is_value:
+            object.__setattr__(self, "identity", object())
 
     def transformation(self, **fields: Any) -> optax.GradientTransformation:
         """The optax transformation, with other values of some fields of its plugin."""

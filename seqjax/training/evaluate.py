@@ -1,6 +1,5 @@
 """Evaluates a stream exactly: reads it in order, and carries the state through each document."""
 
-import functools
 import math
 from typing import Any
 
@@ -14,8 +13,9 @@ from seqjax.data.spec import Tokens
 from seqjax.data.stream import Stream, check_stream
 from seqjax.data.tokenizer import TextCodec
 from seqjax.data.windows import past_warmup, scored_steps, window
-from seqjax.errors import Error
-from seqjax.gradients.problem import Params, Problem
+from seqjax.gradients.compiling import jit_of
+from seqjax.gradients.problem import Params, Problem, check_problem
+from seqjax.gradients.scan import check_step
 from seqjax.models.model import ModelProblem
 
 WINDOW = 256
@@ -37,14 +37,18 @@ def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]
         NaN if no target was scored.
 
     Raises:
-        Error: the problem has no `init_state`; the bounds of the stream do not fit its sides.
+        Error: the problem has no `init_state`; its step does not return (new state, loss), with the state as it went
+            in; the bounds of the stream do not fit its sides.
     """
-    if problem.init_state is None:
-        raise Error("evaluate resets rows: give the problem its init_state, Problem(step, init_state)")
+    check_problem("evaluate", problem)
     losses, tokens = 0.0, 0
     plan = in_order(check_stream(stream).bounds, WINDOW)
     if len(plan.starts):
-        losses, tokens = _sums(problem, params, stream._replace(bounds=None), plan)
+        if not isinstance(problem, ModelProblem):
+            xs = jax.eval_shape(lambda: window(stream, plan.starts[0], WINDOW))
+            state = jax.eval_shape(lambda: problem.init_rows(params, 1))
+            check_step(problem, params, state, xs)
+        losses, tokens = jit_of(_sums, problem)(params, stream._replace(bounds=None), plan)
         losses, tokens = np.asarray(losses, np.float64).sum().item(), int(tokens.sum())
     loss = losses / tokens if tokens else math.nan
     row = {"loss": loss, "tokens": tokens}
@@ -77,7 +81,6 @@ def predicted_characters(codec: TextCodec, text: Text) -> int:
     return count
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _sums(problem, params, stream, plan):
     """The sum of the losses and the number of targets of each window."""
 

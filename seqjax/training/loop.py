@@ -13,10 +13,11 @@ import optax
 
 from seqjax.data.sampler import Plan, Sampler, draw_plan
 from seqjax.data.stream import Stream, check_stream
-from seqjax.data.windows import past_warmup
+from seqjax.data.windows import past_warmup, window
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, init_memory
-from seqjax.gradients.problem import Params, Problem
+from seqjax.gradients.problem import Params, Problem, check_problem
+from seqjax.gradients.scan import check_params, check_step
 from seqjax.models.model import ModelProblem
 from seqjax.training.devices import make_mesh
 from seqjax.training.epoch import Program, TrainState, compiled_epoch, compiled_epochs, to_devices
@@ -295,8 +296,16 @@ def first_call(
 ) -> tuple[TrainState, Stream, Plan, Program]:
     """The arguments of `compiled_epoch` for the whole first epoch, on the devices."""
     problem = _in_dtype(problem, setup.dtype)
+    check_problem("training", problem)
     plan, program = _plan_program(problem, stream, setup)
-    return _placed(stream, plan, program, setup, params, state)
+    arguments = _placed(stream, plan, program, setup, params, state)
+    # The step of a model is checked by `check_model`.
+    if not isinstance(problem, ModelProblem):
+        state = arguments[0]
+        xs = jax.eval_shape(lambda: window(stream, plan.starts[0], setup.sampler.num_steps))
+        check_params(state.params)
+        check_step(problem, state.params, state.carry, xs)
+    return arguments
 
 
 def _in_dtype(problem, dtype):
@@ -366,8 +375,7 @@ def init_train_state(
         if not isinstance(problem, ModelProblem):
             raise Error("a problem without a model has no initial parameters: pass params=")
         params = problem.init(init_key)
-    if problem.init_state is None:
-        raise Error("training resets rows: give the problem its init_state, Problem(step, init_state)")
+    assert problem.init_state is not None  # `first_call` has checked it
     num_rows = setup.sampler.batch_size
     row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))
     carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)

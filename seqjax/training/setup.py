@@ -6,7 +6,8 @@ from typing import Any
 import optax
 
 from seqjax.data.sampler import Sampler
-from seqjax.gradients.base import Gradient
+from seqjax.errors import Error
+from seqjax.gradients.base import Gradient, check_strategy
 from seqjax.training.optimizer import Optimizer
 
 
@@ -28,3 +29,13 @@ class TrainingSetup:
     """The number of devices over which rows are sharded; None: the largest number that divides the batch."""
     dtype: Any = None
     """Dtype of the model's computation, such as `jnp.bfloat16`; None: that of the parameters."""
+
+    def __post_init__(self) -> None:
+        check_strategy("training", self.gradient)
+        if not isinstance(self.sampler, Sampler):
+            raise Error(f"training takes an instance of a sampler, such as Random(), not {self.sampler!r:.80}")
+        if not isinstance(self.optimizer, Optimizer | optax.GradientTransformation):
+            raise Error(
+                "training takes an instance of an optimizer, such as Adam() or optax.adam(0.001), not "
+                f"{self.optimizer!r:.80}"
+            )

@@ -195,7 +195,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if body is not None and self.command != "HEAD":
             self.wfile.write(sent)
 
-    do_HEAD = do_GET  # noqa: N815
+    do_HEAD = do_GET
 
     def log_message(self, *args):
         pass

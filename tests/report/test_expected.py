@@ -68,7 +68,7 @@ def report(tmp_path):
 )
 def test_a_result_is_as_expected_or_not(report, got, expected, met):
     report.row("x", got, expected)
-    assert report.rows["met"] == [met]
+    assert report.results["met"] == [met]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_result_is_as_expected_or_not(report, got, expected, met):
 )
 def test_an_expectation_is_shown_as_it_is_typed(report, expected, text):
     report.row("x", 1.0, expected)
-    assert report.rows["expected"] == [text] == [str(expected)]
+    assert report.results["expected"] == [text] == [str(expected)]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_an_expectation_is_shown_as_it_is_typed(report, expected, text):
 )
 def test_a_result_is_shown_in_the_digits_that_are_expected(report, got, expected, shown):
     report.row("x", got, expected)
-    assert report.rows["shown"] == [shown]
+    assert report.results["shown"] == [shown]
     assert f"| x | {shown} |" in report.to_markdown()
 
 

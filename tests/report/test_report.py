@@ -80,7 +80,7 @@ def test_several_seeds_are_shown_as_their_median_and_range(file):
     seeds = np.array([3.0, 1.0, 2.0, 10.0])
     for got in (seeds, list(seeds), jnp.asarray(seeds), tuple(seeds)):
         report.row("x", got, "about 2.5")
-    assert set(report.rows.rows) == {("x", 2.5, 1.0, 10.0, 4, "2.500 (1.000 to 10.00, n = 4)", "about 2.5", "")}
+    assert set(report.results.rows) == {("x", 2.5, 1.0, 10.0, 4, "2.500 (1.000 to 10.00, n = 4)", "about 2.5", "")}
     assert "2.500 (1.000 to 10.00, n = 4)  about 2.5" in str(report)
     assert "| x | 2.500 (1.000 to 10.00, n = 4) | about 2.5 |" in report.to_markdown()
 
@@ -100,7 +100,7 @@ def test_several_seeds_are_shown_as_their_median_and_range(file):
 def test_a_single_result_is_itself(file, got, kept, shown):
     report = Report(file)
     report.row("x", got)
-    (row,) = report.rows.rows
+    (row,) = report.results.rows
     assert row[2:] == (None, None, None, shown, "", "")
     assert row[1] == kept if kept is not None else math.isnan(row[1])
     assert re.search(rf"^x +{re.escape(shown)}$", str(report), re.M)
@@ -109,7 +109,7 @@ def test_a_single_result_is_itself(file, got, kept, shown):
 def test_one_seed_is_shown_as_one(file):
     report = Report(file)
     report.row("x", [0.5])
-    assert report.rows.rows == (("x", 0.5, 0.5, 0.5, 1, "0.5000 (0.5000 to 0.5000, n = 1)", "", ""),)
+    assert report.results.rows == (("x", 0.5, 0.5, 0.5, 1, "0.5000 (0.5000 to 0.5000, n = 1)", "", ""),)
 
 
 def test_a_seed_that_is_nan_is_not_hidden(file):

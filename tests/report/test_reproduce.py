@@ -182,7 +182,7 @@ def test_a_script_is_run_with_the_flags_of_its_command(folder):
     edit(script, "one.py --n 3", "one.py --n 5")
     reproduce([script], Path("out"))
     (finding,) = found([script], Path("out"))
-    assert finding.rows[0]["shown"] == "5"
+    assert finding.results[0]["shown"] == "5"
     assert finding.command == "python experiments/one.py --n 5"
 
 
@@ -238,10 +238,10 @@ def test_a_script_without_its_figure_is_run_again(folder):
 def test_results_of_an_earlier_run_are_removed(folder):
     script = folder / "one.py"
     reproduce([script], Path("out"))
-    assert len(found([script], Path("out"))[0].rows) == 1
+    assert len(found([script], Path("out"))[0].results) == 1
     edit(script, '(args.out / "rows.csv")', '(args.out / "other.csv")')
     reproduce([script], Path("out"))
-    assert found([script], Path("out"))[0].rows == []
+    assert found([script], Path("out"))[0].results == []
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not pin processes to cores")

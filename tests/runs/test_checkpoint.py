@@ -500,7 +500,7 @@ def test_a_disk_that_is_really_full(small_disk, whole, monkeypatch):
 
 def test_a_folder_that_may_only_be_read_is_exit_6_before_anything_is_compiled(small_disk, monkeypatch):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    monkeypatch.setattr(execute, "begin", None)
+    monkeypatch.setattr(execute, "open_folder", None)
     with pytest.raises(Error, match="Read-only file system") as caught:
         TINY.run(small_disk / "run")
     assert caught.value.exit_code == 6

@@ -145,7 +145,7 @@ def test_it_has_no_gradient_to_measure():
     with pytest.raises(Error, match="Frequencies is count-based: it is not trained, and has no gradient"):
         measure(experiment().run(), [Full()])
     with pytest.raises(Error, match="Frequencies is count-based: it is not trained, and has no gradient"):
-        experiment().run().rows(1, 10)
+        experiment().run().scan_arguments(1, 10)
 
 
 def test_the_command_line(tmp_path, monkeypatch, capsys):

@@ -3,10 +3,12 @@
 import contextlib
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from support.shell import call
 
 from seqjax import Error, Experiment, Run, Text, Tokenizer, register
 from seqjax.files import open_plain, write
@@ -106,9 +108,21 @@ def test_samples_that_cannot_be_made_are_reported_and_the_run_is_kept(tmp_path, 
     experiment = replace(TINY, tokenizer=fails, sampler=Sequential(2, 4))
     run = experiment.run(tmp_path / "run")
     assert Run.open(run.path).finished
-    assert "no samples could be made: LookupError: no such word" in (run.path / folder.SAMPLES).read_text()
+    assert "no samples could be made ---\nLookupError: no such word" in (run.path / folder.SAMPLES).read_text()
     assert "the parameters are saved" in capsys.readouterr().out
     assert experiment.run(run.path).finished, "it is opened, and not trained again"
+
+
+def test_the_command_ends_well_without_samples(tmp_path, fails, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("the cat sat on the mat. " * 30)
+    command = ["run", "--dataset", "text-file", "--dataset.path", "text.txt", "--tokenizer", "fails", "--epochs", 1]
+    command += ["--sampler.batch-size", 2, "--sampler.num-steps", 4, "--model.hidden", 4, "--out", "run"]
+    for words in ("no samples could be made: LookupError: no such word", "opened   run"):
+        done = call(*command)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert words in done.stdout
+        assert "next     seqjax evaluate run" in done.stdout
 
 
 @pytest.mark.parametrize("missing", [folder.SAMPLES, folder.HISTORY])

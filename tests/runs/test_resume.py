@@ -1,9 +1,11 @@
 """An interrupted and resumed run equals an uninterrupted one, bit for bit."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path

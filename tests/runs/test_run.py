@@ -552,7 +552,7 @@ def test_rows_have_the_targets_that_count_in_training():
     t = np.arange(400)
     experiment = {"dataset": Pairs(t, t % 3, mask=t % 5 == 0), "train": 400, "heldout": 0, "sampler": Sequential(4, 20)}
     run = Experiment(**experiment, model=MLP(lags=4, hidden=3), epochs=1).run()
-    rows = run.rows(3, 30)
+    rows = run.scan_arguments(3, 30)
     weights_TB, inputs_TB = np.asarray(rows["weights"]), np.asarray(rows["xs"][0])
     for weights_T, inputs_T in zip(weights_TB.T, inputs_TB.T, strict=True):
         assert inputs_T.tolist() == list(range(inputs_T[0], inputs_T[0] + 30))
@@ -560,4 +560,4 @@ def test_rows_have_the_targets_that_count_in_training():
     assert weights_TB.sum() == pytest.approx(1, rel=1e-6)
     assert len(np.unique(weights_TB)) == 2
     with pytest.raises(Error, match="no target in these 1 windows of 3 steps is scored"):
-        run.rows(1, 3)
+        run.scan_arguments(1, 3)

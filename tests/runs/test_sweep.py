@@ -346,7 +346,7 @@ def planned(place, monkeypatch):
     class Planned(Exception):  # noqa: N818
         pass
 
-    def take(variants, *args):
+    def take(variants, *args, **options):
         found.update(variants)
         raise Planned
 

@@ -134,7 +134,7 @@ def raise_not_implemented(self, key, problem, params, memory, num_steps):
 
 
 AUTHORS = {
-    "no strategy": (Plain, "takes an instance of a strategy, such as Mine()"),
+    "no strategy": (Plain, "takes an instance of a strategy, such as Full()"),
     "no claim": (overridden(claim=None), r"Mine.claim: the class does not declare it; write claim = one of \('exact'"),
     "a claim of another name": (overridden(claim="exactly"), "says 'exactly'; write claim = one of"),
     "of something else": (overridden(of="weeks"), "Mine.of: the class says 'weeks'; write of = one of"),

@@ -115,6 +115,12 @@ def test_a_problem_without_an_initial_state_is_an_error():
         evaluate(problem, jnp.ones(()), tokens(3, (4,)))
 
 
+def test_a_step_that_swaps_loss_and_state_is_an_error():
+    problem = Problem(lambda params, state, x: (params * x[0], state), lambda params, key=None: jnp.zeros(2))
+    with pytest.raises(Error, match=r"Return \(state, loss\)|a step's loss must be one number|comes out as"):
+        evaluate(problem, jnp.ones(()), tokens(3, (4,)))
+
+
 def test_a_stream_within_the_warmup_has_no_loss():
     problem = Problem.of(Sum(), Spec(Tokens(3)))
     row = evaluate(problem, problem.model.init(jax.random.key(0), problem.spec), tokens(3, (2, 1, 2)))

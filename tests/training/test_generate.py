@@ -301,7 +301,7 @@ def test_all_arguments_out_of_range_are_reported_at_once():
     assert len(caught.value.problems) == 5
 
 
-def test_a_vocabulary_of_one_symbol():
+def test_a_vocabulary_of_one_character():
     codec = Char().fit(Text("xx"))
     params = {"logits": jnp.zeros(2)}
     for temperature in (0.0, 1.0):

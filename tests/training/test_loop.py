@@ -359,6 +359,25 @@ def test_a_problem_without_initial_values_is_an_error(problem, params, say):
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "say"),
+    [
+        ({"gradient": Full}, "instance of a strategy, such as Full"),
+        ({"gradient": "full"}, "instance of a strategy"),
+        ({"gradient": type("Mine", (Full,), {"claim": None})()}, "Mine.claim: the class does not declare it"),
+        ({"sampler": Sequential}, "instance of a sampler"),
+        ({"optimizer": optax.adam}, "instance of an optimizer"),
+        ({"problem": linear}, r"takes a problem, such as Problem\(step, init_state\)"),
+        ({"stream": (np.zeros((9, 2)), np.zeros(9))}, "seqjax.data.Stream"),
+        ({"params": {"a": jnp.float32(0.1), "b": jnp.int32(2)}}, r"params\['b'\] is int32"),
+        ({"problem": Problem(lambda p, s, x: linear(p, s, x)[::-1], FOREIGN.init_state)}, "does it return"),
+    ],
+)
+def test_training_takes_no_arguments_of_another_type(options, say):
+    with pytest.raises(Error, match=say):
+        train_foreign(**{"stream": filtered()} | options)
+
+
 @pytest.mark.parametrize("devices", [0, 3, 8])
 def test_devices_must_exist_and_divide_the_batch(devices):
     with pytest.raises(Error, match=f"devices = {devices} must divide batch_size = 4") as caught:

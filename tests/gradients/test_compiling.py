@@ -7,9 +7,12 @@ import pytest
 
 import seqjax as sj
 from seqjax import Problem, Spec, Tokens
-from seqjax.diagnostics.compiling import jit_of
+from seqjax.data import Stream
+from seqjax.gradients.compiling import jit_of
 from seqjax_gradients import Full, Truncated
 from seqjax_models import RNN
+from seqjax_optimizers import SGD
+from seqjax_samplers import Sequential
 
 SCALE = 1.0
 """What a cell of a notebook would change."""
@@ -26,7 +29,19 @@ CALLS = {
     "lags": lambda: sj.lags(step, *ARGS, 3).norms,
     "jacobians": lambda: sj.jacobians(step, *ARGS, 3).mean_norm,
     "measure": lambda: np.array([*measured().norms.values()]),
+    "evaluate": lambda: np.array(sj.evaluate(PROBLEM, ARGS[0], STREAM)["loss"]),
+    "training": lambda: np.array(trained()["train_loss"]),
 }
+
+
+PROBLEM = Problem(lambda params, state, x: step(params, state, x[0]), lambda params, key=None: jnp.float32(0.3))
+STREAM = Stream(np.ones(8, np.float32), np.ones(8, np.float32), np.array([0, 8]))
+
+
+def trained():
+    options = {"sampler": Sequential(2, 4), "gradient": Full(), "optimizer": SGD(0.1), "epochs": 1}
+    ((_, row),) = sj.training(PROBLEM, STREAM, params=ARGS[0], **options)
+    return row
 
 
 def measured():
