@@ -263,7 +263,8 @@ def _count_tree(text: np.ndarray, order: int, size: int, continuations: bool) ->
     grams, counts = grams[ends], counts[ends]
     # contexts[i]: the number of the context of gram i, of the length k that the loop has reached.
     contexts, num_contexts = np.zeros(len(grams), np.int64), 1
-    # A context is coded as parent · V + oldest token. The empty one gets the parent -1, and so is no context's child.
+    # A context is coded as parent · V + oldest token. The empty one gets the parent -1: it is not the child of a
+    # context.
     nodes, entries = [np.array([-size])], []
     for k in range(order):
         if k > 0:

@@ -148,7 +148,7 @@ def reverse(P: Any, pi: Any = None) -> np.ndarray:
         Error: `pi` is not a distribution; x_{t+1} never has some state, so that R is not defined for it.
     """
     P = _check_matrix(P)
-    pi = stationary(P) if pi is None else _check_rows("pi", np.asarray(pi, np.float64)[None], len(P))[0]
+    pi = stationary(P) if pi is None else _check_distributions("pi", np.asarray(pi, np.float64)[None], len(P))[0]
     joint = (pi[:, None] * P).T
     (never,) = np.nonzero(joint.sum(1) == 0)
     if never.size:
@@ -245,10 +245,10 @@ def _check_matrix(P: Any) -> np.ndarray:
     P = np.array(P, np.float64)
     if P.ndim != 2 or P.shape[0] != P.shape[1] or not P.size:
         raise Error(f"a transition matrix is [S, S], not of shape {list(P.shape)}")
-    return _check_rows("the transition matrix", P, len(P))
+    return _check_distributions("the transition matrix", P, len(P))
 
 
-def _check_rows(name: str, rows: np.ndarray, size: int) -> np.ndarray:
+def _check_distributions(name: str, rows: np.ndarray, size: int) -> np.ndarray:
     """The rows, normalised, once each was found to be a distribution over `size` states."""
     if rows.shape[1:] != (size,):
         raise Error(

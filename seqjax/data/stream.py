@@ -43,7 +43,7 @@ def check_stream(stream: Stream) -> Stream:
     """The stream with its bounds as int64[D + 1].
 
     Raises:
-        Error: it is no `Stream`; sides of different lengths; bounds that do not rise from 0 to this length.
+        Error: it is not a `Stream`; sides of different lengths; bounds that do not rise from 0 to this length.
     """
     if not isinstance(stream, Stream):
         raise Error(f"data are a seqjax.data.Stream(inputs, targets, bounds), not {stream!r:.80}")

@@ -51,7 +51,7 @@ class TextCodec(Codec, Protocol):
 class Tokenizer(Plugin):
     """Splits text into tokens. The author writes `split` and `join`; `fit` then makes a vocabulary.
 
-    A tokenizer whose codec is no vocabulary overrides `fit` and `load` instead.
+    A tokenizer whose codec is not a vocabulary overrides `fit` and `load` instead.
     """
 
     kind: ClassVar[str] = "tokenizer"

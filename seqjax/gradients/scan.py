@@ -116,9 +116,10 @@ def check_params(params: Params) -> None:
         Error: one is not; the message names it.
     """
     for path, leaf in jax.tree.leaves_with_path(params):
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.inexact):
             name = jax.tree_util.keystr(path)
-            raise Error(f"params{name} is {leaf.dtype}, which has no gradient: make it a float, or close over it")
+            raise Error(f"params{name} is {dtype}, which has no gradient: make it a float, or close over it")
 
 
 def check_step(problem: Problem, params: Params, state: State, xs: PyTree) -> None:

@@ -100,6 +100,9 @@ class ModelProblem(Problem):
         # `step` and `init_state` are methods here, so `Problem.__init__`, which stores functions, is not called.
         self.model, self.spec, self.loss, self.dtype = model, spec, loss, dtype
 
+    def __repr__(self) -> str:
+        return f"ModelProblem({self.model!r}, {self.spec!r})"
+
     @property
     def warmup(self) -> int:  # type: ignore[override]
         """The number of steps after a reset that are not scored."""

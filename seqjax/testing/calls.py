@@ -106,7 +106,7 @@ def row_of(tree: Any, b: Any) -> Any:
     return jax.tree.map(lambda a: a[b], tree)
 
 
-def in_order(c: Case, order: np.ndarray) -> Case:
+def with_rows_in_order(c: Case, order: np.ndarray) -> Case:
     """The case with its rows in another order."""
 
     def moved(batch):

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from seqjax.gradients.base import Batch, Estimate, Gradient, Memory
-from seqjax.testing.calls import KEY, Sums, call, estimates, in_order, initial_memory, quick_jit, row_of
+from seqjax.testing.calls import KEY, Sums, call, estimates, initial_memory, quick_jit, row_of, with_rows_in_order
 from seqjax.testing.cases import LEARNED_STATE, TARGETS, B, case
 from seqjax.testing.compare import Failed, Skipped, assert_close, assert_far
 from seqjax.training.devices import ROWS, make_mesh
@@ -22,7 +22,7 @@ def check_rows(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign")
     for name in cases:
         c = case(name)
         state, memory = c.state, initial_memory(strategy, c.problem, c.params, c.state)
-        pairs = zip(estimates(strategy, c), estimates(strategy, in_order(c, order)), strict=True)
+        pairs = zip(estimates(strategy, c), estimates(strategy, with_rows_in_order(c, order)), strict=True)
         for w, (whole, other) in enumerate(pairs):
             want = whole._replace(
                 state=row_of(whole.state, order), memory=Memory(whole.memory.shared, row_of(whole.memory.rows, order))
@@ -94,7 +94,7 @@ def check_reset(strategy: Gradient, cases: Sequence[str] = ("learned", "foreign"
         c = case(name)
         before, key = estimates(strategy, c, c.windows[:2])[-1], jax.random.key(KEY)
         batch = c.windows[2]._replace(reset=jnp.ones(B, bool))
-        others = in_order(c._replace(state=before.state), np.arange(B)[::-1]).state
+        others = with_rows_in_order(c._replace(state=before.state), np.arange(B)[::-1]).state
         memory = initial_memory(strategy, c.problem, c.params, others)._replace(shared=before.memory.shared)
         want = call(strategy, c.problem, c.params, others, memory, batch, key)
         got = call(strategy, c.problem, c.params, before.state, before.memory, batch, key)

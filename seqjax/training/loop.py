@@ -303,7 +303,6 @@ def first_call(
     if not isinstance(problem, ModelProblem):
         state = arguments[0]
         xs = jax.eval_shape(lambda: window(stream, plan.starts[0], setup.sampler.num_steps))
-        check_params(state.params)
         check_step(problem, state.params, state.carry, xs)
     return arguments
 
@@ -375,6 +374,7 @@ def init_train_state(
         if not isinstance(problem, ModelProblem):
             raise Error("a problem without a model has no initial parameters: pass params=")
         params = problem.init(init_key)
+    check_params(params)
     assert problem.init_state is not None  # `first_call` has checked it
     num_rows = setup.sampler.batch_size
     row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))
@@ -396,9 +396,10 @@ def _diverged(state: TrainState, progress: Progress, stop: int) -> Diverged:
     """The error of a training that stopped before update `stop`."""
     assert progress.updates is not None
     loss, norm = (progress.updates[name][int(state.update) - stop] for name in ("loss", "grad_norm"))
+    after = ", and parameters after it that are not finite" if math.isfinite(loss) and math.isfinite(norm) else ""
     return Diverged(
         f"diverged at update {int(state.update) + 1} (epoch {progress.epoch + 1}): loss {loss:g}, "
-        f"gradient norm {norm:g}; the state before it is kept\n"
+        f"gradient norm {norm:g}{after}; the state before it is kept\n"
         f"Try a smaller learning rate (it was {learning_rate(state.opt_state):g}), "
         "or clip the gradient, such as --optimizer.clip-norm 1",
         state,
