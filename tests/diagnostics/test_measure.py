@@ -400,6 +400,7 @@ def test_a_run_has_windows_of_its_own(run):
         sj.measure(run, [Full()], params={"W": jnp.ones(2)})
 
 
+@pytest.mark.slow
 def test_the_verb_prints_a_table_and_writes_files(run, tmp_path, capsys):
     gradients = ["truncated:steps=2", "randomized:keep-prob=0.5"]
     assert (

@@ -46,6 +46,14 @@ def mgu(xp, u, v, h):
 CELLS = pytest.mark.parametrize(
     ("cls", "equations"), [(RNN, rnn), (GRU, gru), (LSTM, lstm), (MGU, mgu)], ids=["rnn", "gru", "lstm", "mgu"]
 )
+CELLS_SLOW = pytest.mark.parametrize(
+    ("cls", "equations"),
+    [
+        pytest.param(cls, equations, marks=[pytest.mark.slow] * (cls is not LSTM), id=equations.__name__)
+        for cls, equations in ((RNN, rnn), (GRU, gru), (LSTM, lstm), (MGU, mgu))
+    ],
+)
+"""The cell with a state of two leaves in the quick suite; the other cells in the long one."""
 SETUPS = pytest.mark.parametrize(
     ("fields", "spec"),
     [
@@ -160,7 +168,7 @@ def edge_weights_of(*shape):
     return jnp.asarray(np.random.default_rng(5).choice([0.0, 1.0, 1.7, 0.4], shape), float)
 
 
-@CELLS
+@CELLS_SLOW
 @SETUPS
 def test_values_and_gradients_are_those_of_a_loop_over_the_equations(x64, cls, equations, fields, spec):
     """Forward in numpy, backward through a Python loop with edge_weights on each row and step."""

@@ -229,7 +229,8 @@ def test_strategies_differentiate_a_module(x64):
     assert abs(cut["cell"]["dense_h"]["kernel"] - grads["cell"]["dense_h"]["kernel"]).max() > 1e-4
 
 
-@pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
+@pytest.mark.slow
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_a_module_trains_on_two_devices_as_on_one(x64, dropout):
     module, ids = Net(nnx.Rngs(0), dropout), np.tile(np.arange(5), 60)
     model, params, _ = adapt(module)

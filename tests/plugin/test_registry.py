@@ -273,6 +273,7 @@ def test_an_entry_point_may_name_a_reexport(only_echo):
     assert "distribution  seqjax-echo 1.2.3" in done.stdout
 
 
+@pytest.mark.slow
 def test_two_packages_with_one_short_name(site):
     env = {"PYTHONPATH": str(site)}
     listed = seqjax("list", "gradient", **env)
@@ -441,6 +442,7 @@ def test_a_damaged_record_suggests_no_file_outside_the_run(trained, folder):
     assert "Traceback" not in asked.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("out", "files", "count"), [("two-files", ["a/mine.py", "b/mine.py"], 2), ("one-file", ["both.py"], 1)]
 )

@@ -178,6 +178,7 @@ def test_a_memorised_text_is_generated():
     assert loss == pytest.approx(np.mean(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_laplace_smoothing_of_the_chapter(time_machine_file):
     """(8.3.5) on the words of The Time Machine, each ε = 1."""
     text = TimeMachine(str(time_machine_file), form="lines").load()

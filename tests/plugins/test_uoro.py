@@ -88,7 +88,9 @@ def by_rtrl():
     return found
 
 
-@pytest.mark.parametrize("window", [0, 1, 2])
+@pytest.mark.parametrize(
+    "window", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_all_signs_average_to_rtrl(window):
     (grads, _), (want, _) = enumerated()[window], by_rtrl()[window]
     for name in PARAMS:

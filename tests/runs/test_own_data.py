@@ -44,10 +44,25 @@ EXPERIMENTS = {
 }
 
 
+EACH = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("series", "scaled", "covariates")))
+        for name in EXPERIMENTS
+    ],
+)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run in a folder for each experiment."""
-    return {name: e.run(tmp_path_factory.mktemp("runs") / name) for name, e in EXPERIMENTS.items()}
+    """A run in a folder for each experiment, made when it is first asked for."""
+
+    class Runs(dict):
+        def __missing__(self, name):
+            self[name] = EXPERIMENTS[name].run(tmp_path_factory.mktemp("runs") / name)
+            return self[name]
+
+    return Runs()
 
 
 @pytest.fixture
@@ -69,7 +84,7 @@ def assert_same_data(found, expected):
     assert found.sha256 == expected.sha256
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@EACH
 def test_a_run_on_own_data_finishes_and_is_opened_with_them(runs, name):
     kept, opened = runs[name], Run.open(runs[name].path)
     assert kept.finished
@@ -85,7 +100,7 @@ def test_a_run_on_own_data_finishes_and_is_opened_with_them(runs, name):
     assert opened.experiment.to_toml() == kept.experiment.to_toml()
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@EACH
 def test_every_target_is_counted_once(runs, name):
     """In a series or a text, all entries of a document but the first are targets; in pairs, all unmasked ones."""
     run, data = runs[name], EXPERIMENTS[name].dataset
@@ -99,7 +114,7 @@ def test_every_target_is_counted_once(runs, name):
         assert run.evaluate(part)["tokens"] == expected
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@EACH
 def test_metrics_and_files_of_each_kind_of_data(runs, name):
     """Only tokens have perplexities, and only texts have samples."""
     run = runs[name]

@@ -34,9 +34,8 @@ def several_chunks(monkeypatch):
 LONG = ("lstm, dropout, randomized, adam", "rnn, rtrl, adamw", "gru, random")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in EXPERIMENTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_interrupted_twice_after_every_chunk(name, tmp_path, monkeypatch):
     """With a checkpoint after every chunk, or only before the last one: rows and steps after it are made again."""
     e = experiment(name)

@@ -43,6 +43,7 @@ def assert_same(together: Run, alone: Run):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), together.params, alone.params)
 
 
+@pytest.mark.slow
 def test_seeds_and_learning_rates_side_by_side_equal_each_alone(like_an_accelerator, tmp_path):
     runs = sweep(BASE, AXES, tmp_path)
     assert list(runs) == [

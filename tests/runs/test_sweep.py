@@ -299,6 +299,7 @@ def test_a_run_that_diverged_is_not_opened_for_another_dataset(tmp_path):
     assert caught.value.exit_code == 4
 
 
+@pytest.mark.slow
 def test_an_experiment_of_each_variant_is_read_once_before_a_sweep_goes_on(tmp_path, monkeypatch):
     axes = {"gradient": AXES["gradient"], "seed": range(3)}
     sweep(SHORT, axes, tmp_path)

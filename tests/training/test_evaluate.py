@@ -116,7 +116,7 @@ def test_a_problem_without_an_initial_state_is_an_error():
 
 
 def test_a_step_that_swaps_loss_and_state_is_an_error():
-    problem = Problem(lambda params, state, x: (params * x[0], state), lambda params, key=None: jnp.zeros(2))
+    problem = Problem(lambda params, state, x: (params * state.sum(), state), lambda params, key=None: jnp.zeros(2))
     with pytest.raises(Error, match=r"Return \(state, loss\)|a step's loss must be one number|comes out as"):
         evaluate(problem, jnp.ones(()), tokens(3, (4,)))
 
