@@ -57,6 +57,7 @@ def test_interrupted_twice_after_every_chunk(name, tmp_path, monkeypatch):
         assert not (path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
     """A warm-up of five steps extends over three windows, but a chunk of one batch has only one of them."""
     e = experiment("mlp, windows", model=MLP(lags=6, hidden=4), sampler=Sequential(4, 2), evaluate_every=1)

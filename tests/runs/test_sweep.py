@@ -122,6 +122,7 @@ def test_every_run_is_the_one_that_is_made_alone(swept, tmp_path):
     assert len(np.unique(runs.metric("train_loss")[:, -1])) == 4
 
 
+@pytest.mark.slow
 def test_a_sweep_can_be_repeated_and_extended(swept, tmp_path):
     """Finished runs are opened, and their files are not touched."""
     path, runs = swept
@@ -187,6 +188,7 @@ def test_a_run_that_diverges_does_not_end_the_sweep(tmp_path, kept, capsys):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found["wild, seed=0"].params))
 
 
+@pytest.mark.slow
 def test_a_folder_of_something_else_is_left_alone(tmp_path, swept):
     (tmp_path / "thesis.tex").write_text("precious")
     for path, name in ((tmp_path, "thesis.tex"), (swept[0] / "full-seed-0", "codec.json")):
@@ -197,6 +199,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, swept):
         assert {file: file.read_bytes() for file in path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_another_experiment_in_the_folder_of_a_sweep_is_an_error(swept):
     with pytest.raises(Error, match=r"full: its runs differ in more than the seed[^$]*epochs: there 2, asked for 3"):
         sweep(dataclasses.replace(BASE, epochs=3), AXES, swept[0])
