@@ -46,6 +46,7 @@ def test_evaluate_reads_a_text_file(run_):
             assert word in done.stderr
 
 
+@pytest.mark.slow
 def test_evaluate_of_a_series_has_its_squared_error(tmp_path):
     run = Experiment(
         dataset=Series(np.sin(np.arange(90.0))), sampler=Sequential(2, 10), model=RNN(hidden=2), epochs=1

@@ -129,7 +129,7 @@ def test_a_scan_that_knows_nothing_of_seqjax(name):
 @pytest.mark.parametrize(
     ("model", "spec"),
     [
-        (RNN(hidden=3), Spec(Tokens(5))),
+        pytest.param(RNN(hidden=3), Spec(Tokens(5)), marks=pytest.mark.slow),
         (MLP(lags=3, hidden=4), Spec(Tokens(5))),
         pytest.param(GRU(hidden=3, layers=2), Spec(Tokens(5)), marks=pytest.mark.slow),
         pytest.param(LSTM(hidden=3), Spec(Tokens(5)), marks=pytest.mark.slow),

@@ -272,6 +272,7 @@ def run(tmp_path_factory):
     return experiment.run(tmp_path_factory.mktemp("measure") / "run")
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_where_its_training_starts(run):
     found = sj.measure(run, [Full()], at="init")
     assert found.shape == (1, 12, 2)

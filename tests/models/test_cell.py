@@ -219,7 +219,7 @@ def test_fused_unroll_is_the_default_scan_with_other_edge_weights(x64, shape):
         pytest.param(GRU, jnp.float32, 1e-5, marks=pytest.mark.slow),
         pytest.param(LSTM, jnp.float32, 1e-5, marks=pytest.mark.slow),
         pytest.param(MGU, jnp.float32, 1e-5, marks=pytest.mark.slow),
-        (LSTM, jnp.bfloat16, 0.2),
+        pytest.param(LSTM, jnp.bfloat16, 0.2, marks=pytest.mark.slow),
     ],
     ids=["rnn", "gru", "lstm", "mgu", "lstm-bfloat16"],
 )

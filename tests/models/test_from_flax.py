@@ -210,6 +210,7 @@ def test_equal_modules_make_equal_models_so_that_jit_traces_them_once():
     assert hash(models[0]) == hash(models[1])
 
 
+@pytest.mark.slow
 def test_strategies_differentiate_a_module(x64):
     model, params, state = adapt(Net(nnx.Rngs(0)))
     problem, ids = Problem.of(model, TOKENS), inputs(TOKENS, T + 1, B)

@@ -74,6 +74,7 @@ def test_norms_by_lag(name):
     assert_close(np.asarray(got), want, name)
 
 
+@pytest.mark.slow
 def test_the_probe_takes_the_last_scored_loss_and_leaves_out_rows_without_one():
     c = case("learned")
     weights = c.windows[0].weights.at[3:, 0].set(0).at[:, 1::2].set(0).at[2, 0].set(1).at[T - 1, 2].set(1)

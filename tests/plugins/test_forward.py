@@ -118,6 +118,7 @@ def test_all_directions_average_to_the_gradient():
     assert error(expectation(Forward(), CURVED), truth(CURVED, "window")) < 1e-12
 
 
+@pytest.mark.slow
 def test_pes_is_exact_for_a_linear_loss_over_three_windows():
     assert error(expectation(PES(particles=2, sigma=0.3), LINEAR), truth(LINEAR, "history")) < 1e-12
 

@@ -139,6 +139,7 @@ def test_outputs_from_a_window_that_is_not_full_are_not_scored():
     assert row["tokens"] % 3 == 1, "a window of three steps gives one, each later one three"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.bfloat16])
 @SPECS
 def test_an_mlp_computes_in_the_dtype_of_its_parameters(x64, spec, dtype):

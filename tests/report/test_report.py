@@ -264,6 +264,7 @@ def test_a_figure_without_lines_has_no_data(file, tmp_path):
     assert "bars.csv" not in report.to_markdown()
 
 
+@pytest.mark.slow
 def test_the_same_report_gives_the_same_bytes(file, tmp_path):
     report = full(file)
     folders = [report.save(tmp_path / "a"), report.save(tmp_path / "b"), full(file).save(tmp_path / "c")]

@@ -280,6 +280,7 @@ def test_a_mask_that_scores_nothing_is_an_error():
         Experiment(dataset=pairs, model=RNN(hidden=4), epochs=1).run()
 
 
+@pytest.mark.slow
 def test_a_lone_surrogate_is_kept_and_a_run_with_it_can_be_opened(tmp_path):
     run = Experiment(dataset=Text("ab\ud800cd " * 300), model=RNN(hidden=4), epochs=1).run(tmp_path / "run")
     opened = Run.open(tmp_path / "run")

@@ -84,6 +84,7 @@ def test_without_a_checkpoint_training_starts_anew(tmp_path, monkeypatch):
     assert results(tmp_path / "run") == results(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_compiling_again(tmp_path, monkeypatch, caplog):
     """A restored state has the types and the layout of a trained one, so that the program is the same."""
     e = experiment("gru, random", seed=1)
@@ -202,7 +203,11 @@ def test_results_without_a_config_are_refused(stopped, left):
 
 
 @pytest.mark.parametrize(
-    "change", ["devices", "x64", "precision", "flags", "card", "dataset", "version", "plugin", "optimizer file"]
+    "change",
+    [
+        pytest.param(change, marks=[pytest.mark.slow] * (change in ("x64", "precision")))
+        for change in ("devices", "x64", "precision", "flags", "card", "dataset", "version", "plugin", "optimizer file")
+    ],
 )
 def test_another_environment_is_exit_4_and_named(change, tmp_path, monkeypatch):
     file = tmp_path / "text.txt"

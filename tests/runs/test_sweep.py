@@ -289,6 +289,7 @@ def test_a_seed_in_another_precision_does_not_join_a_variant(tmp_path):
         Runs.open(tmp_path / "a" / "seed-0", tmp_path / "b" / "seed-1")
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_is_not_opened_for_another_dataset(tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("the cat sat. " * 60)
@@ -539,6 +540,7 @@ def test_without_a_held_out_part_the_training_loss_is_compared(place):
     assert (done.returncode, "--figure curves.xyz: " in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_an_added_seed_is_shown_with_the_earlier_ones(place):
     assert call("sweep", *EXPERIMENT, "--seeds", "0,1", "--out", "out").returncode == 0
     done = call("sweep", *EXPERIMENT, "--seeds", 2, "--out", "out", "--against", "all")
