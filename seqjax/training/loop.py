@@ -84,7 +84,13 @@ def training(
     )
     chunks = train_in_chunks(problem, stream, setup, params=params, state=state)
     # The next chunk reuses the buffers of the state, so the caller gets a copy.
-    return ((jax.tree.map(jnp.copy, new), metrics_row(new, progress)) for new, progress in chunks if progress.done)
+    return ((_copy(new), metrics_row(new, progress)) for new, progress in chunks if progress.done)
+
+
+@jax.jit
+def _copy(state):
+    """A copy of the state, in one compiled call, which takes less time than a call for each leaf."""
+    return jax.tree.map(jnp.copy, state)
 
 
 class Progress(NamedTuple):
