@@ -23,7 +23,7 @@ from machine import cores, cpu
 import seqjax
 from seqjax.gradients import Batch, init_memory
 
-TOKENS = 28
+VOCABULARY = 28
 ALL = sorted(seqjax.names("gradient"), key=lambda name: name != "full")
 """All strategies; the first one is that with which the others are compared."""
 
@@ -64,12 +64,12 @@ def table(args, title, columns, shapes):
 
 def measure(args, steps, rows):
     """Returns the seconds of each strategy for one window."""
-    spec = seqjax.Spec(seqjax.Tokens(TOKENS))
+    spec = seqjax.Spec(seqjax.Tokens(VOCABULARY))
     model = seqjax.create("model", args.model, hidden=args.hidden)
     problem = seqjax.Problem.of(model, spec)
     params = model.init(jax.random.key(0), spec)
     state = jax.vmap(lambda _: model.init_state(params, spec))(jnp.arange(rows))
-    ids = jax.random.randint(jax.random.key(1), (steps + 1, rows), 0, TOKENS, jnp.int32)
+    ids = jax.random.randint(jax.random.key(1), (steps + 1, rows), 0, VOCABULARY, jnp.int32)
     weights = jnp.full((steps, rows), 1 / (steps * rows))
     batch = Batch((ids[:-1], ids[1:]), weights, jnp.zeros(rows, bool), jnp.arange(rows, dtype=jnp.int32))
     calls = {}

@@ -39,7 +39,7 @@ def check_all(what: str, is_true: dict[str, bool]) -> None:
 
     Args:
         what: the line above the faults, such as "measure:".
-        is_true: for each text, which says what must hold, whether it does.
+        is_true: text -> whether it is true. The text says what must hold.
 
     Raises:
         Error: some statements are false; the message has their texts.

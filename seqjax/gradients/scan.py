@@ -127,7 +127,7 @@ def check_step(problem: Problem, params: Params, state: State, xs: PyTree) -> No
 
     Args:
         problem: its step is traced.
-        params: the parameters; arrays, or their shapes and dtypes, as everywhere here.
+        params: the parameters. Like `state` and `xs`, they are arrays, or only their shapes and dtypes.
         state: leaves [B, ...].
         xs: leaves [T, B, ...].
 

@@ -1,4 +1,4 @@
-"""Static checks of a model before training, by tracing: nothing is computed."""
+"""Static checks of a model, or of a problem without one, before training, by tracing: nothing is computed."""
 
 from typing import Any
 
@@ -6,9 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.data.spec import Spec, Tokens
+from seqjax.data.stream import Stream
+from seqjax.data.windows import window
 from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.dependence import depends_on
-from seqjax.models.model import Model
+from seqjax.gradients.problem import Params, Problem
+from seqjax.gradients.scan import check_step
+from seqjax.models.model import Model, ModelProblem
 
 
 def check_model(model: Model, spec: Spec) -> None:
@@ -41,6 +45,24 @@ def check_model(model: Model, spec: Spec) -> None:
         raise Error(
             f"model {name}: step: the output is {dtype_shape(output)}, and not of shape ({spec.targets.width},)"
         )
+
+
+def check_bare_problem(problem: Problem, params: Params, state: Any, stream: Stream, starts: Any) -> None:
+    """Checks one step of a problem without a model on a stream. The step of a model is checked by `check_model`.
+
+    Args:
+        problem: the problem.
+        params: its parameters.
+        state: leaves [B, ...], or their shapes and dtypes.
+        stream: the data.
+        starts: int[B], where the first window of each row starts.
+
+    Raises:
+        Error: see `seqjax.gradients.scan.check_step`.
+    """
+    if not isinstance(problem, ModelProblem):
+        xs = jax.eval_shape(lambda: window(stream, starts, 1))
+        check_step(problem, params, state, xs)
 
 
 def is_recurrent(model: Model, spec: Spec) -> bool:

@@ -108,7 +108,7 @@ def conclusion(findings: Sequence[Finding], missing: Sequence[str] = ()) -> str:
         end = max(end, ended)
     machine = "; ".join(dict.fromkeys(finding.made_with for finding in findings))
     text = (
-        f"{met.count('yes')} of {len(met)} results are as expected (of several seeds: their median). "
+        f"{met.count('yes')} of {len(met)} results are as expected (with several seeds, the median counts). "
         f"The scripts took {seconds / 60:.0f} minutes on {machine}."
     )
     return f"{text} Not run: {', '.join(missing)}." if missing else text

@@ -44,8 +44,7 @@ def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
     _print_met(kept)
     waiting = [script for script in scripts if script not in {finding.script for finding in kept}]
     jobs = max(1, min(jobs, len(waiting)))
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    shares = [cores[n::jobs] if jobs <= len(cores) else cores for n in range(jobs)]
+    shares = _shares_of_cores(jobs)
     thread, running, stopped = threading.local(), list[subprocess.Popen[bytes]](), threading.Event()
     # The first of several processes on a GPU would reserve most of its memory.
     environment = ({"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if jobs > 1 else {}) | os.environ
@@ -84,6 +83,12 @@ def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
     if faults:
         text = "these failed; the same command runs them again, and no others:"
         raise Error(text, problems=map(str, faults), exit_code=faults[0].exit_code)
+
+
+def _shares_of_cores(jobs: int) -> list[list[int]]:
+    """The cores of each job: disjoint if there are enough, else all; empty where a process cannot be bound to cores."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return [cores[n::jobs] if jobs <= len(cores) else cores for n in range(jobs)]
 
 
 def _provenance(script: Path, cores: int, jobs: int) -> dict[str, Any]:

@@ -384,8 +384,8 @@ class Run:
     def samples(self) -> dict[str, str]:
         """Two continuations of the first tokens of the training part, by method of choice; empty without a text.
 
-        If they cannot be made, the only entry is `NO_SAMPLES` with the reason. So no run ends without its results
-        because of a text that serves for looking at.
+        If they cannot be made, the only entry is `NO_SAMPLES` with the reason: a text that only illustrates a run must
+        not end the run with an error.
         """
         if not isinstance(self.codec, TextCodec):
             return {}

@@ -15,7 +15,7 @@ from seqjax.data.tokenizer import TextCodec
 from seqjax.data.windows import past_warmup, scored_steps, window
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.problem import Params, Problem, check_problem
-from seqjax.gradients.scan import check_step
+from seqjax.models.check import check_bare_problem
 from seqjax.models.model import ModelProblem
 
 WINDOW = 256
@@ -44,10 +44,8 @@ def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]
     losses, tokens = 0.0, 0
     plan = in_order(check_stream(stream).bounds, WINDOW)
     if len(plan.starts):
-        if not isinstance(problem, ModelProblem):
-            xs = jax.eval_shape(lambda: window(stream, plan.starts[0], WINDOW))
-            state = jax.eval_shape(lambda: problem.init_rows(params, 1))
-            check_step(problem, params, state, xs)
+        state = jax.eval_shape(lambda: problem.init_rows(params, 1))
+        check_bare_problem(problem, params, state, stream, plan.starts[0])
         losses, tokens = jit_of(_sums, problem)(params, stream._replace(bounds=None), plan)
         losses, tokens = np.asarray(losses, np.float64).sum().item(), int(tokens.sum())
     loss = losses / tokens if tokens else math.nan

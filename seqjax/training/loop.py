@@ -13,11 +13,12 @@ import optax
 
 from seqjax.data.sampler import Plan, Sampler, draw_plan
 from seqjax.data.stream import Stream, check_stream
-from seqjax.data.windows import past_warmup, window
+from seqjax.data.windows import past_warmup
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, init_memory
 from seqjax.gradients.problem import Params, Problem, check_problem
-from seqjax.gradients.scan import check_params, check_step
+from seqjax.gradients.scan import check_params
+from seqjax.models.check import check_bare_problem
 from seqjax.models.model import ModelProblem
 from seqjax.training.devices import make_mesh
 from seqjax.training.epoch import Program, TrainState, compiled_epoch, compiled_epochs, to_devices
@@ -305,11 +306,7 @@ def first_call(
     check_problem("training", problem)
     plan, program = _plan_program(problem, stream, setup)
     arguments = _placed(stream, plan, program, setup, params, state)
-    # The step of a model is checked by `check_model`.
-    if not isinstance(problem, ModelProblem):
-        state = arguments[0]
-        xs = jax.eval_shape(lambda: window(stream, plan.starts[0], setup.sampler.num_steps))
-        check_step(problem, state.params, state.carry, xs)
+    check_bare_problem(problem, arguments[0].params, arguments[0].carry, stream, plan.starts[0])
     return arguments
 
 

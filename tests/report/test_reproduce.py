@@ -119,7 +119,7 @@ def test_the_pages(folder):
     assert main(["reproduce", "experiments", *files]) == 0
     text = Path("docs/all.md").read_text()
     assert re.match(
-        r"# All & more\n\n2 of 4 results are as expected \(of several seeds: their median\)\. "
+        r"# All & more\n\n2 of 4 results are as expected \(with several seeds, the median counts\)\. "
         r"The scripts took \d+ minutes on \d+ cores?, seqjax \d",
         text,
     )
