@@ -1,11 +1,14 @@
 from .adaptive import Adaptive as Adaptive
 from .artbp import ARTBP as ARTBP
+from .clipped import Clipped as Clipped
 from .discounted import Discounted as Discounted
 from .es import ES as ES
 from .forward import Forward as Forward
 from .full import Full as Full
+from .immediate import Immediate as Immediate
 from .k1k2 import K1K2 as K1K2
 from .learned_hazard import LearnedHazard as LearnedHazard
+from .only import Only as Only
 from .pes import PES as PES
 from .randomized import Randomized as Randomized
 from .rflo import RFLO as RFLO

@@ -9,6 +9,7 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import Error, RandomCuts, register
+from seqjax.gradients import segment_gradient
 
 Hazard = Annotated[float, Interval(ge=0, lt=1)]
 
@@ -50,6 +51,13 @@ class ARTBP(RandomCuts):
         """c(δ), δ = age + 1."""
         c = self._uncapped(age)
         return c if self.cap is None else jnp.where(age >= self.cap - 1, 1.0, c)
+
+    def gradient(self, problem, params, start, batch, edge_weights):
+        """With a cap, segment after segment: no loss reaches back further than `cap` steps."""
+        if self.cap is None or not problem.weighs_whole_state:
+            return super().gradient(problem, params, start, batch, edge_weights)
+        # Segments of 3 cap steps are computed 4/3 times, and 4 cap steps are kept.
+        return segment_gradient(problem, params, start, batch, 3 * self.cap, self.cap, edge_weights)
 
     def kept(self, max_lag: int) -> np.ndarray:
         """The share of the gradient at lags 0 to `max_lag` that the mean keeps, float64[max_lag + 1]: 1 without a cap.

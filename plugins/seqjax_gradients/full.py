@@ -1,12 +1,15 @@
 """Backpropagation through time in full."""
 
-import math
+import re
 from dataclasses import dataclass
+from typing import Annotated
 
-import jax
-import jax.numpy as jnp
+from annotated_types import Interval
 
-from seqjax import Problem, WeightedEdges, register
+from seqjax import Error, WeightedEdges, register
+from seqjax.gradients import Checkpointed, levels_within
+
+UNITS = {"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 @register("gradient", "full")
@@ -19,49 +22,44 @@ class Full(WeightedEdges):
         dh_t/dw = ∂f/∂w + ∂f/∂h dh_{t-1}/dw
 
     (Werbos 1990, "Backpropagation through time: what it does and how to do it"). It keeps what the backward pass needs
-    of all T steps. With `checkpoint` it keeps what it needs of about 2√T steps, and takes one more forward pass (Chen
-    et al. 2016, "Training deep nets with sublinear memory cost", arXiv:1604.06174).
+    of all T steps. With n levels of checkpoints it keeps what it needs of about (n + 1) T^(1 / (n + 1)) steps, and
+    takes n more forward passes, see `seqjax.gradients.Checkpointed`. Choose at most one of `checkpoint`, `levels` and
+    `budget`.
     """
 
     checkpoint: bool = False
-    """Keep every √T-th state only, and compute the steps between them again in the backward pass."""
+    """Keep every √T-th state only, and compute the steps between them again in the backward pass: `levels` = 1."""
+    levels: Annotated[int, Interval(ge=1)] | None = None
+    """The number of levels of checkpoints."""
+    budget: str | None = None
+    """The bytes that the backward pass may take, such as "200MB": the fewest levels are chosen that are estimated to
+    need no more. Under `jax.vmap` this is the budget of one entry."""
 
     claim = "exact"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.checkpoint + (self.levels is not None) + (self.budget is not None) > 1:
+            raise Error("Full cannot be made: choose one of checkpoint, levels and budget")
+        if self.budget is not None:
+            _bytes(self.budget)
 
     def edge_weights(self, noise, memory, num_steps):
         """None: all ones."""
         return None, memory
 
     def estimate(self, problem, params, start, memory, batch, noise):
-        problem = _Segmented(problem) if self.checkpoint else problem
+        levels = self.levels or int(self.checkpoint)
+        if self.budget is not None:
+            xs = problem.inputs(params, batch.xs)
+            levels = levels_within(_bytes(self.budget), problem, params, start(params), xs, None, batch.weights)
+        problem = Checkpointed(problem, levels) if levels else problem
         return super().estimate(problem, params, start, memory, batch, noise)
 
 
-class _Segmented(Problem):
-    """A problem that is unrolled segment by segment; the backward pass keeps only the states between segments."""
-
-    def __init__(self, problem):
-        super().__init__(problem.step, problem.init_state)
-        self._unroll = problem.unroll
-
-    def unroll(self, params, state, xs, edge_weights=None, scored=None):
-        num_steps = len(jax.tree.leaves(xs)[0])
-        size = math.isqrt(num_steps)
-        whole = num_steps - num_steps % size
-
-        def segment(state, inputs):
-            xs, scored = inputs
-            return self._unroll(params, state, xs, None, scored)
-
-        def part(first, last):
-            return jax.tree.map(lambda a: a[first:last], (xs, scored))
-
-        segments = jax.tree.map(lambda a: a.reshape(whole // size, size, *a.shape[1:]), part(0, whole))
-        # Inside a scan XLA cannot merge the second computation of a segment with the first one, so nothing is needed to
-        # prevent it.
-        state, losses = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), state, segments)
-        losses = losses.reshape(whole, *losses.shape[2:])
-        if whole < num_steps:
-            state, rest = segment(state, part(whole, num_steps))
-            losses = jnp.concatenate([losses, rest])
-        return state, losses
+def _bytes(budget: str) -> int:
+    """The number of bytes of a text such as "200MB"."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *([kKMGT]?i?B)", budget.strip())
+    if match is None or match[2] not in UNITS:
+        raise Error(f"Full cannot be made: budget = {budget!r} must be a size such as 200MB; units: {', '.join(UNITS)}")
+    return int(float(match[1]) * UNITS[match[2]])

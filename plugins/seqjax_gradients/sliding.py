@@ -8,7 +8,10 @@ import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import Gradient, register
-from seqjax.gradients import Estimate, StepDerivatives, record_steps, split_float, weighted_sum
+from seqjax.gradients import Estimate, StepDerivatives, record_steps, scan_blocks, split_float, weighted_sum
+
+BLOCK = 64
+"""The number of steps that are differentiated at a time."""
 
 
 @register("gradient", "sliding")
@@ -20,7 +23,8 @@ class Sliding(Gradient):
 
     (Williams & Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network
     trajectories": BPTT(K)). K - 1 cotangents are carried back side by side, so a backward step costs K - 1 times as
-    much as with the full gradient; the part of the parameters is one product for all of them. Nothing is stored from
+    much as with the full gradient; the part of the parameters is one product for all of them. The states of all T steps
+    are kept, and the residuals of one block of `BLOCK` steps. Nothing is stored from
     window to window, so the first K - 1 losses of a window reach back to its start and no further.
     """
 
@@ -35,9 +39,6 @@ class Sliding(Gradient):
         after, losses, steps = record_steps(problem, params, state, batch.xs, batch.weights)
         loss = weighted_sum(batch.weights, losses)
         derivatives = StepDerivatives.of(problem, params, state)
-        direct, q = derivatives.of_losses(steps)
-        if self.steps == 1 or not steps.floats:
-            return Estimate(loss, direct, after, memory)
 
         # λ^(1), ..., λ^(K-1) of the state that step t returns, leaves [K - 1, B, ...]. One step further back each of
         # them moves up by one place, and the oldest is dropped. All of them meet the same ∂s_t/∂w, so they are summed.
@@ -46,12 +47,21 @@ class Sliding(Gradient):
             passed = derivatives.back(cotangents, step)
             return jax.tree.map(lambda q, a: jnp.concatenate([q[None], a[:-1]]), q, passed), _sum(cotangents)
 
+        def block(carry, steps):
+            cotangents, grads = carry
+            direct, q = derivatives.of_losses(steps)
+            if self.steps > 1 and steps.floats:
+                cotangents, through = jax.lax.scan(back, cotangents, (steps, q), reverse=True)
+                direct = jax.tree.map(jnp.add, direct, derivatives.to_params(steps)(through))
+            return cotangents, jax.tree.map(jnp.add, grads, direct)
+
         nothing = [jnp.zeros((self.steps - 1, *a.shape[1:]), a.dtype) for a in steps.floats]
-        entering, through = jax.lax.scan(back, nothing, (steps, q), reverse=True)
+        carry = nothing, jax.tree.map(jnp.zeros_like, params)
+        entering, grads = scan_blocks(block, carry, steps, min(BLOCK, len(batch.weights)))
         # A learned initial state lies one step before the first step.
         _, pull = jax.vjp(lambda params: split_float(start(params))[0], params)
-        parts = direct, derivatives.to_params(steps)(through), pull(_sum(entering))[0]
-        return Estimate(loss, jax.tree.map(lambda *a: sum(a), *parts), after, memory)
+        grads = jax.tree.map(jnp.add, grads, pull(_sum(entering))[0])
+        return Estimate(loss, grads, after, memory)
 
 
 def _sum(cotangents):

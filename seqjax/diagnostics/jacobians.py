@@ -4,7 +4,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +15,9 @@ from jaxtyping import PyTree
 from seqjax.diagnostics.lags import listed_lags
 from seqjax.errors import Error, check_whole
 from seqjax.gradients.compiling import jit_of
-from seqjax.gradients.floats import ravel_float
-from seqjax.gradients.problem import Params, Problem, State, as_problem
-from seqjax.gradients.scan import check_scan
+from seqjax.gradients.floats import leaf_names, partition_float, ravel_float, split_float
+from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.scan import read_scan
 from seqjax.report.table import Table
 
 
@@ -28,6 +28,7 @@ class Jacobians:
     s_t are the float leaves of the state as one vector of S numbers, and
 
         mean_norm[k - 1], max_norm[k - 1]   of ‖∂s_t/∂s_{t-k}‖ = ‖J_t J_{t-1} ... J_{t-k+1}‖, the largest singular value
+        by_state[v][k - 1]                  the maximum of ‖∂s_t/∂v_{t-k}‖, for the variable v of the state
         spectral_radius                     mean of max |eigenvalue of J_t|
         lyapunov[i]                         1/T Σ_t ln |R_t|_ii,   Q_t R_t = J_t Q_{t-1},   Q_0 = I
 
@@ -47,6 +48,8 @@ class Jacobians:
     """T."""
     num_rows: int
     """B."""
+    by_state: dict[str, np.ndarray] = field(default_factory=dict)
+    """The largest norm by lag of ∂s_t/∂v_{t-k}, from 1 on, float64[max_lag], of each state variable v by its name."""
 
     @property
     def growth(self) -> float:
@@ -99,13 +102,21 @@ class Jacobians:
         lags = range(1, len(self.mean_norm) + 1)
         return tuple(zip(lags, self.mean_norm.tolist(), self.max_norm.tolist(), strict=True))
 
+    @property
+    def state_table(self) -> Table:
+        """The largest norms of each state variable at a few lags."""
+        lags = listed_lags(len(self.mean_norm))
+        rows = [(name, *(float(norms[lag - 1]) for lag in lags)) for name, norms in self.by_state.items()]
+        return Table(("state variable", *(f"lag {lag}" for lag in lags)), rows)
+
     def __str__(self) -> str:
         exponents = self.lyapunov
         shown = [self.rows[lag - 1] for lag in listed_lags(len(self.rows))]
         return (
             f"{self.num_steps} steps, {self.num_rows} rows, {len(self.lyapunov)} state numbers\n"
             f"{Table(self.columns, shown)}\n"
-            f"spectral radius of a step   {self.spectral_radius:.4g}, mean\n"
+            + (f"{self.state_table}\n" if len(self.by_state) > 1 else "")
+            + f"spectral radius of a step   {self.spectral_radius:.4g}, mean\n"
             f"Lyapunov exponents per step {exponents[0]:.4g} to {exponents[-1]:.4g}, sum {exponents.sum():.4g}\n"
             f"growth per step ρ           {self.growth:.4g}\n"
             + (
@@ -130,7 +141,15 @@ class Jacobians:
 
 
 def jacobians(
-    step_or_problem: Callable | Problem, params: Params, state: State, xs: PyTree, max_lag: int, *, every: int = 1
+    step_or_problem: Callable | Problem,
+    params: Params,
+    state: State,
+    xs: PyTree,
+    max_lag: int,
+    *,
+    every: int = 1,
+    has_aux: bool = False,
+    batched: bool = True,
 ) -> Jacobians:
     """The Jacobians of a sequence's steps: norms of their products, spectral radius, Lyapunov exponents.
 
@@ -145,24 +164,27 @@ def jacobians(
         xs: leaves [T, B, ...].
         max_lag: the largest lag, at most T.
         every: norms and eigenvalues are computed at each `every`-th step.
+        has_aux: whether the step returns (new state, (loss, outputs)).
+        batched: False: one sequence, whose state and xs have no axis B.
 
     Raises:
         Error: the state has no float leaves; the sequence has no such lag; the arguments, or what the step returns, do
             not fit together.
     """
-    problem = as_problem(step_or_problem)
-    params, state, xs, weights = check_scan(problem, params, state, xs, None)
-    T, B = weights.shape
+    scan = read_scan(step_or_problem, params, state, xs, has_aux=has_aux, batched=batched)
+    T, B = scan.weights.shape
     check_whole(max_lag=(max_lag, 1), every=(every, 1))
     if max_lag > T:
         raise Error(f"max_lag = {max_lag} must be at most {T}, the number of steps in xs")
-    if not ravel_float(state)[0].size:
+    if not ravel_float(scan.state)[0].size:
         raise Error("the state has no float leaves, so that nothing travels through it")
-    rows = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), xs)
-    found = jax.device_get(jit_of(_walk_rows, problem, max_lag, every)(params, state, rows))
-    norms_BK, most_BK, radius_B, lyapunov_BS = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
+    rows = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), scan.xs)
+    found = jax.device_get(jit_of(_walk_rows, scan.problem, max_lag, every)(scan.params, scan.state, rows))
+    norms_BK, most_BK, by_state_LBK, radius_B, lyapunov_BS = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
     lyapunov = np.sort(lyapunov_BS, axis=1)[:, ::-1].mean(0)
-    return Jacobians(norms_BK.mean(0), most_BK.max(0), float(radius_B.mean()), lyapunov, T, B)
+    names = [name for name, _ in leaf_names(partition_float(scan.state)[0], "state")]
+    by_state = {name: norms_BK.max(0) for name, norms_BK in zip(names, by_state_LBK, strict=True)}
+    return Jacobians(norms_BK.mean(0), most_BK.max(0), float(radius_B.mean()), lyapunov, T, B, by_state)
 
 
 class _Carry(NamedTuple):
@@ -192,12 +214,14 @@ class _Totals(NamedTuple):
         count: by lag, the number of norms, [K].
         norm: by lag, the sum of the norms, [K].
         most: by lag, the largest norm, [K].
+        by_state: for each leaf of the state and by lag, the largest norm, [K].
         radius: the sum of the spectral radii of single steps.
     """
 
     count: Any
     norm: Any
     most: Any
+    by_state: Any
     radius: Any
 
 
@@ -229,27 +253,39 @@ def _walk(problem, K, every, params, state, xs_T):
         logs_S = carry.logs + jnp.log(jnp.abs(jnp.diagonal(R_SS)))
         # The last step is always taken, since only there the largest lags are sure to lie inside the sequence.
         taken = (T - 1 - t) % every == 0
-        totals = jax.lax.cond(taken, _add, lambda totals, *_: totals, carry.totals, products_KSS, t)
+        add = functools.partial(_add, ends)
+        totals = jax.lax.cond(taken, add, lambda totals, *_: totals, carry.totals, products_KSS, t)
         return _Carry(s, others, products_KSS, Q_SS, logs_S, totals), None
 
     zeros = functools.partial(jnp.zeros, dtype=dtype)
     S = s.size
-    totals = _Totals(zeros(K), zeros(K), zeros(K), zeros(()))
+    ends = np.cumsum([leaf.size for leaf in split_float(state)[0]])
+    totals = _Totals(zeros(K), zeros(K), zeros(K), [zeros(K) for _ in ends], zeros(()))
     start = _Carry(s, others, zeros((K, S, S)), jnp.eye(S, dtype=dtype), zeros(S), totals)
     end, _ = jax.lax.scan(step, start, (jnp.arange(T), xs_T))
     totals = end.totals
-    return totals.norm / totals.count, totals.most, totals.radius / totals.count[0], end.logs / T
+    return totals.norm / totals.count, totals.most, totals.by_state, totals.radius / totals.count[0], end.logs / T
 
 
-def _add(totals, products_KSS, t):
-    """The totals with the norms of the products that end at step t, for the lags that lie inside the sequence."""
+def _add(ends, totals, products_KSS, t):
+    """The totals with the norms of the products that end at step t, for the lags that lie inside the sequence.
+
+    Args:
+        ends: where the columns of each leaf of the state end.
+        totals: the totals of the steps before.
+        products_KSS: the products.
+        t: the step.
+    """
     inside_K = jnp.arange(len(totals.count)) <= t
     norms_K = jnp.where(inside_K, jax.vmap(_norm)(products_KSS), 0)
+    columns = jnp.split(products_KSS, ends[:-1], axis=2)
+    by_state = [jnp.where(inside_K, jax.vmap(_norm)(part), 0) for part in columns] if len(columns) > 1 else [norms_K]
     largest = jnp.abs(jnp.linalg.eigvals(products_KSS[0])).max()
     return _Totals(
         totals.count + inside_K.astype(totals.count.dtype),
         totals.norm + norms_K,
         jnp.maximum(totals.most, norms_K),
+        list(map(jnp.maximum, totals.by_state, by_state)),
         totals.radius + largest,
     )
 

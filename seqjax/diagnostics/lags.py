@@ -2,24 +2,56 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from seqjax.errors import Error, check_whole
 from seqjax.gradients.compiling import jit_of
-from seqjax.gradients.lag_cotangents import StepDerivatives, record_steps
-from seqjax.gradients.problem import Params, Problem, State, as_problem
-from seqjax.gradients.scan import check_scan
+from seqjax.gradients.floats import leaf_names, partition_float
+from seqjax.gradients.lag_cotangents import StepDerivatives, record_steps, scan_blocks
+from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.scan import Weights, read_scan
 from seqjax.report.table import Table
 
 BLOCK = 2**23
 """How many numbers the cotangents of a block of time steps may have."""
+GROWN = 1_000
+"""A gradient that grows by this factor on its way back explodes."""
 LARGEST_HAZARD = 0.9
 """The largest constant hazard that `Lags.hazard` considers."""
+
+
+class StateLags(NamedTuple):
+    """How far the gradient travels through one state variable. Entry k - 1 belongs to lag k, up to K = max_lag.
+
+    With λ^(k)_t = w_{t+k} ∂l_{t+k}/∂s_t, where s_t is this variable after step t in all rows,
+
+        norms[k - 1] = max_t ‖λ^(k)_t‖,   steps[k - 1] = argmax_t ‖λ^(k)_t‖
+
+    The last entry is that of the sum of all older parts.
+
+    Args:
+        norms: float[K], the largest norm.
+        steps: int32[K], the step t at which the norm is largest, from 0 on.
+    """
+
+    norms: Any
+    steps: Any
+
+    @property
+    def growth_lag(self) -> int | None:
+        """The first lag at which the norm has grown `GROWN`-fold, or is not finite; None: there is none."""
+        norms = np.asarray(self.norms, np.float64)
+        (known,) = np.nonzero(norms)
+        if not len(known):
+            return None
+        (grown,) = np.nonzero(~(norms <= GROWN * norms[known[0]]))
+        return int(grown[0]) + 1 if len(grown) else None
 
 
 class Lags(NamedTuple):
@@ -31,11 +63,34 @@ class Lags(NamedTuple):
         norms: float[K + 1], the norms of these parts.
         bias: float[K]; bias[k - 1] is the relative error of the gradient that keeps the last k steps of each loss, lags
             0 to k - 1, as a sliding truncation does.
+        by_state: the `StateLags` of each state variable, by its name in the state.
     """
 
     gradients: Any
     norms: Any
     bias: Any
+    by_state: Any = MappingProxyType({})
+
+    @property
+    def by_param(self) -> dict[str, np.ndarray]:
+        """The norms of the parts of the gradient, float64[K + 1], of each parameter by its name."""
+        return {
+            name: np.asarray(jax.vmap(_norm)(leaf), np.float64) for name, leaf in leaf_names(self.gradients, "params")
+        }
+
+    @property
+    def explodes(self) -> tuple[str, int, int] | None:
+        """The state variable whose gradient grows `GROWN`-fold within the fewest steps; None: there is none.
+
+        Returns:
+            The name of the variable, the lag at which its gradient has grown so much, and the step at which it is
+            largest there.
+        """
+        found = [(lags.growth_lag, name) for name, lags in self.by_state.items() if lags.growth_lag is not None]
+        if not found:
+            return None
+        lag, name = min(found)
+        return name, lag, int(self.by_state[name].steps[lag - 1])
 
     def mean(self, kept: Float[Any, " K+1"]) -> Params:
         """The mean gradient of an estimator that keeps, on average, the share kept[k] of the part of lag k.
@@ -149,7 +204,26 @@ class Lags(NamedTuple):
         rows = [(k, float(self.bias[k - 1]), float(self.norms[k])) for k in listed_lags(len(self.bias))]
         return Table(("steps kept", "relative bias", "norm of the next lag"), rows)
 
+    @property
+    def leaf_table(self) -> Table:
+        """The norms of each parameter and of each state variable at a few lags."""
+        lags = listed_lags(len(self.bias))
+        rows = [("param", name, *(float(norms[k]) for k in lags)) for name, norms in self.by_param.items()]
+        rows += [("state", name, *(float(found.norms[k - 1]) for k in lags)) for name, found in self.by_state.items()]
+        return Table(("of", "name", *(f"lag {k}" for k in lags)), rows)
+
     def __str__(self) -> str:
+        text = self._summary()
+        if len(self.by_state) > 1 or len(self.by_param) > 1:
+            text += f"\n{self.leaf_table}"
+        if self.explodes:
+            name, lag, step = self.explodes
+            text += (
+                f"\nthe gradient by {name} explodes first: {GROWN:,}-fold within {lag} steps, largest at step {step}"
+            )
+        return text
+
+    def _summary(self) -> str:
         if not np.isfinite(self.bias).all():
             return f"{self.table}\nthe gradient is zero or not finite"
         if not np.any(self.norms[1:]):
@@ -182,7 +256,9 @@ def lags(
     xs: PyTree,
     max_lag: int,
     *,
-    weights: Float[Array, "T B"] | None = None,
+    weights: Weights = None,
+    has_aux: bool = False,
+    batched: bool = True,
 ) -> Lags:
     """The gradient by how many steps back it travels, from one backward pass.
 
@@ -192,19 +268,20 @@ def lags(
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
         params: the parameters at which to differentiate.
-        state: the state in which the window starts, a constant; leaves [B, ...]. A scan without rows gets an axis of
-            size 1.
+        state: the state in which the window starts, a constant; leaves [B, ...].
         xs: what the steps read, leaves [T, B, ...].
         max_lag: K ≥ 1, up to which lag the parts are kept apart.
-        weights: float[T, B], the weights of the losses; None: 1 / (T B). A loss of weight 0 may be NaN.
+        weights: float[T, B], the weights of the losses; None: 1 / (T B); "last": only the last loss counts. A loss of
+            weight 0 may be NaN.
+        has_aux: whether the step returns (new state, (loss, outputs)).
+        batched: False: one sequence, whose state and xs have no axis B.
 
     Raises:
         Error: `max_lag` is not a whole number from 1 on; the arguments, or what the step returns, do not fit together.
     """
-    problem = as_problem(step_or_problem)
     check_whole(max_lag=(max_lag, 1))
-    params, state, xs, weights = check_scan(problem, params, state, xs, weights)
-    return jit_of(_by_lag, problem, max_lag, BLOCK)(params, state, xs, weights)
+    problem, *arrays = read_scan(step_or_problem, params, state, xs, weights, has_aux=has_aux, batched=batched)
+    return jit_of(_by_lag, problem, max_lag, BLOCK)(*arrays)
 
 
 def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
@@ -222,30 +299,30 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
     # The axis of the lags in the sums. Behind the first axis of a parameter the products are faster than before it.
     axes = jax.tree.map(lambda a: min(1, a.ndim), params)
 
-    def block(carry, steps):
-        cotangents, first, later = carry
+    def block(carry, inputs):
+        t, steps = inputs
+        (cotangents, largest), first, later = carry
         direct, q = derivatives.of_losses(steps)
 
         # Entry k - 1 of the cotangents is λ^(k), leaves [K, B, ...]. The last entry gathers all that is older.
-        def back(cotangents, inputs):
-            step, q = inputs
+        def back(carry, inputs):
+            cotangents, largest = carry
+            t, step, q = inputs
             passed = derivatives.back(cotangents, step)
             before = jax.tree.map(lambda a, q: jnp.concatenate([q[None], a[:-1]]).at[-1].add(a[-1]), passed, q)
-            return before, cotangents
+            largest = [_largest(old, jax.vmap(_norm)(a), t) for old, a in zip(largest, cotangents, strict=True)]
+            return (before, largest), cotangents
 
-        cotangents, passed = jax.lax.scan(back, cotangents, (steps, q), reverse=True)
+        carry, passed = jax.lax.scan(back, (cotangents, largest), (t, steps, q), reverse=True)
         part = jax.vmap(derivatives.to_params(steps), in_axes=1, out_axes=axes, axis_size=max_lag)(passed)
-        return (cotangents, *jax.tree.map(jnp.add, (first, later), (direct, part))), None
+        return carry, *jax.tree.map(jnp.add, (first, later), (direct, part))
 
     cotangents = jax.tree.map(lambda a: jnp.zeros((max_lag, *a.shape[1:]), a.dtype), steps.floats)
     later = jax.tree.map(lambda a, axis: jnp.zeros((*a.shape[:axis], max_lag, *a.shape[axis:]), a.dtype), params, axes)
-    carry = cotangents, jax.tree.map(jnp.zeros_like, params), later
-    # The scan goes backwards, so the steps that fill no block are the last ones, and come first.
-    whole = num_steps - num_steps % size
-    if whole < num_steps:
-        carry, _ = block(carry, jax.tree.map(lambda a: a[whole:], steps))
-    blocks = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), steps)
-    (_, first, later), _ = jax.lax.scan(block, carry, blocks, reverse=True)
+    nothing = [StateLags(jnp.zeros(max_lag, _norm(a).dtype), jnp.zeros(max_lag, jnp.int32)) for a in cotangents]
+    carry = (cotangents, nothing), jax.tree.map(jnp.zeros_like, params), later
+    numbered = jnp.arange(num_steps, dtype=jnp.int32), steps
+    (_, largest), first, later = scan_blocks(block, carry, numbered, size)
     gradients = jax.tree.map(
         lambda a, b, axis: jnp.concatenate([a[None], jnp.moveaxis(b, axis, 0)]), first, later, axes
     )
@@ -256,7 +333,14 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
         return tail, (_norm(part), _norm(tail))
 
     _, (norms, tails) = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), gradients, reverse=True)
-    return Lags(gradients, norms, tails[1:] / tails[0])
+    names = [name for name, _ in leaf_names(partition_float(state)[0], "state")]
+    return Lags(gradients, norms, tails[1:] / tails[0], dict(zip(names, largest, strict=True)))
+
+
+def _largest(old: StateLags, norms: Float[Array, " K"], t: Int[Array, ""]) -> StateLags:
+    """The larger norm of each lag, with its step. A norm that is not finite counts as larger than all others."""
+    larger = ~(norms <= old.norms) & ~jnp.isnan(old.norms)
+    return StateLags(jnp.where(larger, norms, old.norms), jnp.where(larger, t, old.steps))
 
 
 def _norm(tree):

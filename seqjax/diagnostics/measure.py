@@ -17,8 +17,8 @@ from seqjax.errors import Error, check_all, is_whole, nearest
 from seqjax.gradients.base import Batch, Gradient, init_memory, reset_rows, weighted_sum
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import ravel_float
-from seqjax.gradients.problem import Params, Problem, State, as_problem
-from seqjax.gradients.scan import check_scan
+from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.scan import Scan, read_scan
 from seqjax.plugin import registry
 from seqjax.plugin.base import fields_of
 from seqjax.plugin.config import describe
@@ -186,6 +186,8 @@ def measure(
     state: State = None,
     xs: Any = None,
     weights: Any = None,
+    has_aux: bool = False,
+    batched: bool = True,
     seed: int = 0,
     together: int = 1,
 ) -> Measures:
@@ -209,7 +211,10 @@ def measure(
         params: for a run: other parameters than its own. Otherwise required.
         state: leaves [B, ...], the state in which the first window starts; not for a run.
         xs: leaves [T, B, ...], cut into `windows` of equal length; not for a run.
-        weights: float[T, B], the weights of the losses; None: 1 / (T B). Not for a run.
+        weights: float[T, B], the weights of the losses; None: 1 / (T B); "last": only the last loss counts. Not for a
+            run.
+        has_aux: whether the step returns (new state, (loss, outputs)); not for a run.
+        batched: False: one sequence, whose state and xs have no axis B; not for a run.
         seed: seed of the draws, from 0 to 2³² - 1.
         together: how many draws are computed side by side. More are faster on a GPU, and need as many times the bytes.
 
@@ -226,8 +231,12 @@ def measure(
         problem = run_or_problem.problem
         params, windows_N = run_or_problem.windows(windows, at, params)
     else:
-        problem = as_problem(run_or_problem)
-        params, windows_N = _cut_scan(problem, params, state, xs, weights, 1 if windows is None else windows)
+        if params is None or state is None or xs is None:
+            raise Error(
+                "measure needs params, state (leaves [B, ...]) and xs (leaves [T, B, ...]), unless it is given a run"
+            )
+        scan = read_scan(run_or_problem, params, state, xs, weights, has_aux=has_aux, batched=batched)
+        problem, params, windows_N = scan.problem, scan.params, _cut_scan(scan, 1 if windows is None else windows)
     true = {of: jit_of(_true_gradient, problem, of)(params, windows_N) for of in OF}
     norms = {of: float(np.linalg.norm(np.asarray(g_P, np.float64))) for of, g_P in true.items()}
     if not all(0 < norm < np.inf for norm in norms.values()):
@@ -285,21 +294,14 @@ def _named(strategies):
     return dict(strategies)
 
 
-def _cut_scan(
-    problem: Problem, params: Params, state: State, xs: Any, weights: Any, count: int
-) -> tuple[Params, WindowSequence]:
+def _cut_scan(scan: Scan, count: int) -> WindowSequence:
     """The steps of one batch, cut into windows of equal length."""
-    if params is None or state is None or xs is None:
-        raise Error(
-            "measure needs params, state (leaves [B, ...]) and xs (leaves [T, B, ...]), unless it is given a run"
-        )
-    params, state, xs, weights = check_scan(problem, params, state, xs, weights)
-    T, B = weights.shape
+    T, B = scan.weights.shape
     if T % count:
         raise Error(f"windows = {count} must divide the {T} steps of xs")
-    xs, weights = jax.tree.map(lambda a: a.reshape(count, T // count, *a.shape[1:]), (xs, weights))
+    xs, weights = jax.tree.map(lambda a: a.reshape(count, T // count, *a.shape[1:]), (scan.xs, scan.weights))
     rows = jnp.broadcast_to(jnp.arange(B, dtype=jnp.int32), (count, B))
-    return params, WindowSequence(state, Batch(xs, weights, None, rows))
+    return WindowSequence(scan.state, Batch(xs, weights, None, rows))
 
 
 def _true_gradient(problem: Problem, of: str, params: Params, windows: WindowSequence) -> Float[Array, " P"]:

@@ -57,12 +57,15 @@ class Estimate(NamedTuple):
         grads: the estimated gradient, like the parameters.
         state: the state after the last step, leaves [B, ...].
         memory: the memory for the next window.
+        outputs: what the steps returned beside their losses, leaves [T, B, ...]; None: nothing, or the strategy does
+            not return it.
     """
 
     loss: Any
     grads: Any
     state: Any
     memory: Any
+    outputs: Any = None
 
 
 class Gradient(Plugin):
@@ -79,6 +82,9 @@ class Gradient(Plugin):
     of: ClassVar[Literal["window", "history"]]
     """Which gradient is estimated: that of the window, whose incoming state is a constant, or that of the whole history
     since the row was reset."""
+    argnums: ClassVar[tuple[int, ...]] = (0, 1)
+    """Which arguments of a scan, step(params, state, x), it differentiates: 0, the parameters; 1, the state in which a
+    window starts, as a function `start` of the parameters; 2, what the steps read, as `Problem.inputs` gives it."""
 
     def init(self, problem: Problem, params: Params, state: State) -> Memory:
         """The memory of ONE sequence that starts in `state`."""

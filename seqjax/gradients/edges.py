@@ -10,9 +10,20 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from seqjax.errors import Error
-from seqjax.gradients.base import Estimate, Gradient, Memory, Noise, average_shared, over_rows, weighted_sum
+from seqjax.gradients.base import (
+    Batch,
+    Estimate,
+    Gradient,
+    Memory,
+    Noise,
+    Start,
+    average_shared,
+    over_rows,
+    weighted_sum,
+)
 from seqjax.gradients.dependence import depends_on
 from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.unroll import EdgeWeights
 
 MOST_SIGNS = 20
 """The largest number of signs whose patterns `sign_patterns` lists."""
@@ -22,6 +33,7 @@ class WeightedEdges(Gradient):
     """Reverse mode with weights on the edges between steps. The author writes `edge_weights`, for ONE sequence."""
 
     of = "window"
+    argnums = (0, 1, 2)
 
     def edge_weights(self, noise: Noise, memory: Memory, num_steps: int) -> tuple[Float[Array, " T"] | None, Memory]:
         """The weights float[T], and the memory for the next window.
@@ -45,12 +57,43 @@ class WeightedEdges(Gradient):
         if weights is not None:
             check_edge_weights(problem, params, start(params), batch.xs)
 
-        def loss(params):
-            state, losses = problem.unroll(params, start(params), batch.xs, weights, scored=batch.weights != 0)
-            return weighted_sum(batch.weights, losses), state
+        return self.gradient(problem, params, start, batch, weights)._replace(memory=average_shared(memory))
 
-        (loss, state), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        return Estimate(loss, grads, state, average_shared(memory))
+    def gradient(
+        self, problem: Problem, params: Params, start: Start, batch: Batch, edge_weights: EdgeWeights
+    ) -> Estimate:
+        """The gradient of a window with weights float[T, B] on its edges; None: all ones.
+
+        A strategy overrides it if its weights allow for a faster way, such as `segment_gradient`.
+        """
+        return window_gradient(problem, params, start, batch, edge_weights)
+
+
+def window_gradient(
+    problem: Problem, params: Params, start: Start, batch: Batch, edge_weights: EdgeWeights = None
+) -> Estimate:
+    """The gradient of a window with weights on its edges, by one reverse pass.
+
+    Args:
+        problem: its `unroll_with_outputs` is differentiated.
+        params: the parameters.
+        start: params -> the state in which the window starts, leaves [B, ...].
+        batch: the window.
+        edge_weights: as in `seqjax.gradients.unroll`; None: all ones.
+
+    Returns:
+        The estimate, with an empty memory.
+    """
+
+    def loss(params):
+        xs = problem.inputs(params, batch.xs)
+        state, losses, outputs = problem.unroll_with_outputs(
+            params, start(params), xs, edge_weights, batch.weights != 0
+        )
+        return weighted_sum(batch.weights, losses), (state, outputs)
+
+    (loss, (state, outputs)), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    return Estimate(loss, grads, state, Memory(), outputs)
 
 
 class RandomCuts(WeightedEdges):

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
@@ -27,6 +28,38 @@ def split_float(tree: PyTree) -> tuple[list[Float[Array, "..."]], list[Any], Cal
         return jax.tree.unflatten(treedef, [next(left[f]) for f in is_float])
 
     return parts[0], parts[1], join
+
+
+def partition_float(tree: PyTree) -> tuple[PyTree, PyTree]:
+    """Splits a tree into two of its structure, with None in place of the leaves that the other one has.
+
+    Args:
+        tree: any pytree. Its leaves may be arrays, Python numbers, or objects that are no arrays at all.
+
+    Returns:
+        The tree of the float leaves as arrays, in which a Python float is one too, as in `jax.grad`; and the tree of
+        the other leaves.
+    """
+
+    def is_float(leaf):
+        return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+    tree = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float | np.ndarray) else leaf, tree)
+    floats = jax.tree.map(lambda leaf: leaf if is_float(leaf) else None, tree)
+    return floats, jax.tree.map(lambda leaf: None if is_float(leaf) else leaf, tree)
+
+
+def combine(floats: PyTree, others: PyTree) -> PyTree:
+    """Joins the two trees that `partition_float` returns."""
+    return jax.tree.map(lambda a, b: b if a is None else a, floats, others, is_leaf=lambda leaf: leaf is None)
+
+
+def leaf_names(tree: PyTree, name: str) -> list[tuple[str, Any]]:
+    """The leaves of a tree with their names, such as "layer_0.W"; `name` is that of a tree that is a single leaf."""
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator=".") or name, leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    ]
 
 
 def ravel_float(tree: PyTree) -> tuple[Float[Array, " n"], list, Callable[[Array, list], PyTree]]:

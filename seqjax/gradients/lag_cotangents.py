@@ -122,3 +122,23 @@ class StepDerivatives(NamedTuple):
 
     def _next(self, params, floats, others, x):
         return split_float(self._rows(params, floats, others, x)[0])[0]
+
+
+def scan_blocks(block: Callable[[Any, Any], Any], carry: Any, steps: Any, size: int) -> Any:
+    """Passes a carry backwards through blocks of consecutive steps, so that only one block is worked on at a time.
+
+    Args:
+        block: (carry, steps of a block) -> carry.
+        carry: what enters the last block.
+        steps: leaves [T, ...], such as `RecordedSteps`.
+        size: the number of steps of a block; steps at the end of the window that fill no block come first.
+
+    Returns:
+        The carry after the first block.
+    """
+    num_steps = len(jax.tree.leaves(steps)[0])
+    whole = num_steps - num_steps % size
+    if whole < num_steps:
+        carry = block(carry, jax.tree.map(lambda a: a[whole:], steps))
+    blocks = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), steps)
+    return jax.lax.scan(lambda carry, steps: (block(carry, steps), None), carry, blocks, reverse=True)[0]

@@ -35,10 +35,13 @@ class Problem:
         warmup: the number of steps after a reset that are not scored.
         is_value: whether equal problems always compute the same, so that a program compiled for one may be used for the
             other. A function may close over a value that changes, so this is False unless a subclass knows better.
+        weighs_whole_state: whether an edge weight multiplies the tangents of all leaves of the state, so that a weight
+            of 0 makes the state a constant.
     """
 
     warmup: int = 0
     is_value: bool = False
+    weighs_whole_state: bool = True
 
     def __init__(self, step: Step, init_state: InitState | None = None):
         self.step = step
@@ -67,22 +70,48 @@ class Problem:
             scored: which losses the caller uses; None: all. An unscored loss may have any value, and it adds nothing to
                 the gradient even where it is NaN. It has to be multiplied by a weight of 0.
         """
-        if scored is None:
-            return unroll(functools.partial(self.step, params), state, xs, edge_weights)
+        return scan_rows(self.step_with_outputs, params, state, xs, edge_weights, scored)[:2]
 
-        def first_row(state, xs):
-            return jax.tree.map(lambda a: a[0], state), jax.tree.map(lambda a: a[0, 0], xs)
+    def step_with_outputs(self, params: Params, state: State, x: Any) -> tuple[tuple[State, Any], Float[Array, ""]]:
+        """One step with what it returns beside the loss: ((new state, outputs), loss). The outputs are None here."""
+        new, loss = self.step(params, state, x)
+        return (new, None), loss
 
-        advance, loss = split_step(self.step, params, *jax.eval_shape(first_row, state, xs))
-        state, between = unroll(functools.partial(advance, params), state, xs, edge_weights)
-        num_steps, num_rows = scored.shape
-        rows = jax.vmap(functools.partial(loss, params), axis_size=num_rows)
-        return state, jax.vmap(rows, axis_size=num_steps)(replace_unscored(between, scored))
+    def unroll_with_outputs(
+        self,
+        params: Params,
+        state: State,
+        xs: PyTree,
+        edge_weights: EdgeWeights = None,
+        scored: Bool[Array, "T B"] | None = None,
+    ) -> tuple[State, Losses, PyTree]:
+        """What `unroll` returns, and what the steps return beside the loss, leaves [T, B, ...]; None: nothing.
+
+        A strategy that calls it in place of `unroll` can return the outputs in its `Estimate`.
+        """
+        return *self.unroll(params, state, xs, edge_weights, scored), None
+
+    def inputs(self, params: Params, xs: PyTree) -> PyTree:
+        """What the steps read, leaves [T, B, ...], as a function of the parameters; `xs` itself where it is data.
+
+        A strategy that differentiates the inputs calls it inside of the differentiated function.
+        """
+        return xs
+
+    @property
+    def has_own_inputs(self) -> bool:
+        """Whether what the steps read depends on the parameters."""
+        return type(self).inputs is not Problem.inputs
 
     @property
     def has_own_unroll(self) -> bool:
         """Whether a subclass has its own `unroll`, so that it is not known whether it reads the edge weights."""
         return type(self).unroll is not Problem.unroll
+
+    @property
+    def has_fused_unroll(self) -> bool:
+        """Whether a subclass replaces the scan of its step by another `unroll`, such as a faster one."""
+        return self.has_own_unroll
 
     def start(self, params: Params, state: State, reset: Any, keys: jax.Array | None = None) -> State:
         """The state in which a window starts: the initial state in rows that are reset, and `state` in the others.
@@ -108,6 +137,90 @@ class Problem:
 
     def __hash__(self) -> int:
         return hash((self.step, self.init_state))
+
+
+class UnrolledProblem(Problem):
+    """A problem with the steps of another one, unrolled in another way. A subclass has its own `unroll_with_outputs`.
+
+    Args:
+        problem: the other problem.
+    """
+
+    def __init__(self, problem: Problem):
+        super().__init__(problem.step, problem.init_state)
+        self.problem = problem
+
+    def step_with_outputs(self, params, state, x):
+        """That of the other problem."""
+        return self.problem.step_with_outputs(params, state, x)
+
+    def inputs(self, params, xs):
+        """What the steps read."""
+        return self.problem.inputs(params, xs)
+
+    @property
+    def has_own_inputs(self) -> bool:
+        """That of the other problem."""
+        return self.problem.has_own_inputs
+
+    @property
+    def has_own_unroll(self) -> bool:
+        """That of the other problem."""
+        return self.problem.has_own_unroll
+
+    @property
+    def has_fused_unroll(self) -> bool:
+        """That of the other problem."""
+        return self.problem.has_fused_unroll
+
+    @property
+    def weighs_whole_state(self) -> bool:  # type: ignore[override]
+        """That of the other problem."""
+        return self.problem.weighs_whole_state
+
+    def unroll(self, params, state, xs, edge_weights=None, scored=None):
+        """The state after T steps, and the losses float[T, B]."""
+        return self.unroll_with_outputs(params, state, xs, edge_weights, scored)[:2]
+
+
+def scan_rows(
+    step: Callable,
+    params: Params,
+    state: State,
+    xs: PyTree,
+    edge_weights: EdgeWeights = None,
+    scored: Bool[Array, "T B"] | None = None,
+) -> tuple[State, Losses, PyTree]:
+    """Scans a step that returns outputs over time, for B rows side by side.
+
+    Args:
+        step: (params, state, x) -> ((new state, outputs), loss), one sequence, one time step.
+        params: the parameters.
+        state: leaves [B, ...].
+        xs: leaves [T, B, ...].
+        edge_weights: as in `unroll`.
+        scored: as in `Problem.unroll`.
+
+    Returns:
+        The state after the last step, the losses float[T, B], and the outputs, leaves [T, B, ...].
+    """
+
+    def first_row(state, xs):
+        return jax.tree.map(lambda a: a[0], state), jax.tree.map(lambda a: a[0, 0], xs)
+
+    # Without `scored`, "between" is the loss itself.
+    advance, loss = (step, None) if scored is None else split_step(step, params, *jax.eval_shape(first_row, state, xs))
+
+    def one(state, x):
+        (new, outputs), between = advance(params, state, x)
+        return new, (between, outputs)
+
+    state, (between, outputs) = unroll(one, state, xs, edge_weights)
+    if loss is None or scored is None:
+        return state, between, outputs
+    num_steps, num_rows = scored.shape
+    rows = jax.vmap(functools.partial(loss, params), axis_size=num_rows)
+    return state, jax.vmap(rows, axis_size=num_steps)(replace_unscored(between, scored)), outputs
 
 
 def check_problem(caller: str, problem: Any) -> None:

@@ -118,6 +118,11 @@ class ModelProblem(Problem):
         """That of the model."""
         return self.model.has_own_unroll
 
+    @property
+    def has_fused_unroll(self) -> bool:
+        """Whether the model replaces the scan of its step."""
+        return type(self.model).unroll is not Model.unroll
+
     def init(self, key: jax.Array) -> Params:
         """The model's initial parameters."""
         return self.model.init(key, self.spec)

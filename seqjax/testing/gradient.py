@@ -10,9 +10,10 @@ import jax
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, check_strategy
 from seqjax.gradients.edges import WeightedEdges
+from seqjax.gradients.scan import ARGUMENTS
 from seqjax.plugin.registry import name_of
 from seqjax.report.table import Table
-from seqjax.testing import claims, contract, draws, rows, uses
+from seqjax.testing import arguments, claims, contract, draws, rows, uses
 from seqjax.testing.cases import CASES, MAIN, NO_FLOATS
 from seqjax.testing.compare import BOUND, Failed, Skipped
 
@@ -160,6 +161,11 @@ OTHERS = (
         "a problem may have no init_state, model or spec: use problem.step and problem.unroll only",
     ),
     Check(
+        "gradients of {}", arguments.check_arguments, 2, ("foreign", "small", "linear"), BOUND,
+        "`argnums` says which of (params, state, xs) the strategy differentiates: the gradient of the start passes "
+        "through start(params), and that of what the steps read through problem.inputs(params, batch.xs)",
+    ),
+    Check(
         "vmap over seeds", uses.check_seeds, 1, ("learned", "cell"), BOUND,
         "write for one sequence, in pure functions of arrays",
     ),
@@ -185,7 +191,9 @@ def _checks(strategy: Gradient, usable: list[str]) -> Iterator[Check]:
     # The gradient of any other random strategy is right in the mean only, so that a single call shows nothing.
     if not strategy.draws or isinstance(strategy, WeightedEdges):
         yield INITIAL
-    yield from OTHERS
+    for check in OTHERS:
+        # The arguments are told by the name, since each strategy differentiates its own.
+        yield check._replace(name=check.name.format(", ".join(ARGUMENTS[i] for i in strategy.argnums)))
 
 
 def _exact(strategy: Gradient) -> Check:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.gradients.arguments import Arguments
 from seqjax.testing.calls import quick_jit, row_of
 from seqjax.testing.cases import RESET, B, T, case
 
@@ -50,6 +51,27 @@ def truth_of_rows(name: str, first: int, last: int, edge_weights: Any = None, nu
     return _truth(name, first, last, tuple(map(tuple, edge_weights.tolist())), jax.config.read("jax_enable_x64"))
 
 
+def arguments_of_rows(name: str, edge_weights: Any = None, num_steps: int = T) -> list[Arguments]:
+    """The gradients of all arguments of the first window, for each row; no row is reset.
+
+    Args:
+        name: the problem.
+        edge_weights: float[T], which multiply the tangent that enters each step.
+        num_steps: T.
+
+    Returns:
+        The gradients of the parameters, of the state in which the row starts, leaves [...], and of what its steps read,
+        leaves [T, ...], with None in place of leaves that are no floats.
+    """
+    c = case(name, num_steps)
+    edge_weights = [1.0] * num_steps if edge_weights is None else edge_weights
+    window, rows = jax.device_get((c.windows[0].xs, c.windows[0].weights)), []
+    for b in range(B):
+        row = jax.tree.map(lambda a, b=b: a[:, b], window)
+        rows.append(_row(c, row_of(c.state, b), [row], [False], edge_weights)[1])
+    return rows
+
+
 @functools.cache
 def _truth(name, first, last, edge_weights, x64):
     # `x64` is a part of the key of the cache alone: the arrays have other dtypes under it.
@@ -61,13 +83,17 @@ def _truth(name, first, last, edge_weights, x64):
     for b in range(B):
         row = [jax.tree.map(lambda a, b=b: a[:, b], window) for window in windows]
         reset = [flags[b] and c.initial is not None for flags in RESET[first:last]]
-        rows.append(_row(c, row_of(state, b), row, reset, [edge_weight[b] for edge_weight in edge_weights]))
+        rows.append(_row(c, row_of(state, b), row, reset, [edge_weight[b] for edge_weight in edge_weights])[0])
     return rows
 
 
 def _row(c, s, windows, reset, edge_weights):
-    """The chain rule along one row: xs [T, ...] and weights [T] of each window."""
-    loss, path = 0.0, []
+    """The chain rule along one row: xs [T, ...] and weights [T] of each window.
+
+    Returns:
+        The true values, and the gradients of all arguments.
+    """
+    loss, path, d_xs, first = 0.0, [], [], s
     for (xs, weights), is_reset in zip(windows, reset, strict=True):
         if is_reset:
             s = c.initial(c.params)
@@ -79,13 +105,22 @@ def _row(c, s, windows, reset, edge_weights):
     ds = [np.zeros(a.shape, a.dtype) for a in _floats(s)]
     grads = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), c.params)
     for before, x, weight, edge_weight, starts in reversed(path):
-        d_params, ds = jax.device_get(_step_back(c.step, c.params, before, x, ds, weight))
+        d_params, ds, dx = jax.device_get(_step_back(c.step, c.params, before, x, ds, weight))
+        d_xs.append(dx)
         grads = jax.tree.map(np.add, grads, d_params)
         ds = [a * np.asarray(edge_weight, a.dtype) for a in ds]
         if starts:
             grads = jax.tree.map(np.add, grads, jax.device_get(_initial_back(c.initial, c.params, ds)))
             ds = [np.zeros_like(a) for a in ds]
-    return Truth(np.asarray(loss), grads, s)
+    d_xs = [np.stack(leaves) for leaves in zip(*reversed(d_xs), strict=True)]
+    arguments = Arguments(grads, _like_floats(first, ds), _like_floats(windows[0][0], d_xs))
+    return Truth(np.asarray(loss), grads, s), arguments
+
+
+def _like_floats(tree, values):
+    """The values in the places of the float leaves of a tree, with None in the other places."""
+    left = iter(values)
+    return jax.tree.map(lambda leaf: next(left) if _is_float(leaf) else None, tree)
 
 
 @functools.partial(quick_jit, static_argnums=0)
@@ -95,16 +130,17 @@ def _step(step, params, state, x):
 
 @functools.partial(quick_jit, static_argnums=0)
 def _step_back(step, params, state, x, ds, weight):
-    """The cotangents of parameters and state before a step, from `ds`, that of the state after it, and the weight."""
-    leaves, treedef = jax.tree.flatten(state)
+    """The cotangents of the arguments of a step, from `ds`, that of the state after it, and the weight of its loss."""
 
-    def f(params, floats):
+    def join(tree, floats):
         floats = iter(floats)
-        joined = [next(floats) if _is_float(a) else a for a in leaves]
-        new, loss = step(params, jax.tree.unflatten(treedef, joined), x)
+        return jax.tree.map(lambda a: next(floats) if _is_float(a) else a, tree)
+
+    def f(params, s_floats, x_floats):
+        new, loss = step(params, join(state, s_floats), join(x, x_floats))
         return _floats(new), loss
 
-    (_, loss), back = jax.vjp(f, params, _floats(state))
+    (_, loss), back = jax.vjp(f, params, _floats(state), _floats(x))
     return back((ds, jnp.asarray(weight, loss.dtype)))
 
 

@@ -24,7 +24,7 @@ XS = jnp.ones((5, 1, 1))
 
 @pytest.mark.parametrize("xs", [None, jnp.ones(5)])
 def test_inputs_without_time_and_rows_are_refused(xs):
-    with pytest.raises(Error, match="add an axis of 1"):
+    with pytest.raises(Error, match="a single sequence takes batched=False"):
         value_and_grad(step, Full())(jnp.ones(1), jnp.ones((1, 1)), xs)
 
 
@@ -87,14 +87,23 @@ def test_a_dictionary_is_named_by_its_entry():
 
 
 @pytest.mark.parametrize("call", FIRST)
-def test_a_parameter_that_is_no_array_is_named(call):
+def test_a_state_that_is_no_array_is_named(call):
+    state = {"h": jnp.ones((1, 1)), "kind": "tanh"}
+    with pytest.raises(Error, match=r"state\['kind'\] is a str, not an array.*close over the rest"):
+        FIRST[call](step, jnp.ones(1), state, XS)
+
+
+@pytest.mark.parametrize("call", FIRST)
+def test_parameters_may_hold_what_is_no_array(call):
+    """They are constants of the step."""
     cell = eqx.nn.MLP(1, 1, 2, 1, key=jax.random.key(0))
-    for params, name in (
-        ({"W": jnp.ones(1), "kind": "tanh"}, r"params\['kind'\] is a str"),
-        ({"cell": cell}, r"params\['cell'\]\.activation is a custom_jvp, not an array.*equinox\.partition"),
-    ):
-        with pytest.raises(Error, match=name):
-            FIRST[call](step, params, jnp.ones((1, 1)), XS)
+
+    def apply(cell, state, x):
+        return cell(state) * x, jnp.sum(state)
+
+    found = FIRST[call](apply, cell, jnp.ones((1, 1)), XS)
+    if call == "value_and_grad":
+        assert found.grads.activation is None
 
 
 def test_a_state_of_weak_type_takes_the_dtype_of_the_step():

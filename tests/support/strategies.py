@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import Problem, RandomCuts
-from seqjax.gradients import Estimate, Memory, init_memory
+from seqjax.gradients import Estimate, Memory, init_memory, window_gradient
 from seqjax.plugin import get
 from seqjax.testing.cases import Learned
 
@@ -104,7 +104,14 @@ class RepeatedDraw(Randomized):
         return jax.random.uniform(key) < self._keep_prob(num_steps)
 
 
-class Shifted(Truncated):
+class OnePass(Truncated):
+    """Truncated by the weights on its edges, as any other strategy of this kind."""
+
+    def gradient(self, problem, params, start, batch, edge_weights):
+        return window_gradient(problem, params, start, batch, edge_weights)
+
+
+class Shifted(OnePass):
     """Edge weights one step late."""
 
     def edge_weights(self, noise, memory, num_steps):
@@ -112,7 +119,7 @@ class Shifted(Truncated):
         return jnp.roll(edge_weights, 1), memory
 
 
-class CutsTheEdge(Truncated):
+class CutsTheEdge(OnePass):
     """Cuts at step 0 as well."""
 
     def edge_weights(self, noise, memory, num_steps):

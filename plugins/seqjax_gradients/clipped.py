@@ -1,0 +1,103 @@
+"""Backpropagation through time in which the gradient by the state is clipped at every step."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Interval
+
+from seqjax import Gradient, register
+from seqjax.gradients import UnrolledProblem, scan_rows, split_float, window_gradient
+
+
+@register("gradient", "clipped")
+@dataclass(frozen=True)
+class Clipped(Gradient):
+    """Full backpropagation, with the gradient by the state clipped at every step of the backward pass.
+
+        λ_{t-1} = clip(λ_t J_t + q_t),   J_t = ∂s_t/∂s_{t-1},   q_t = w_t ∂l_t/∂s_{t-1}
+
+    A system that explodes over many steps then gives a finite gradient, whose recent parts are exact as long as nothing
+    is clipped (clipping inside of the recurrence: Graves 2013, "Generating sequences with recurrent neural networks",
+    arXiv:1308.0850). Each row is clipped on its own. The limit is in units of the mean weight of the row's scored
+    losses, so that it does not depend on the numbers of steps and rows.
+    """
+
+    limit: Annotated[float, Interval(gt=0)] = 1.0
+    """The largest norm of the gradient by the state, or the largest absolute value of its entries."""
+    by: Literal["norm", "value"] = "norm"
+    """Whether the norm over all leaves of the state is limited, or each of its entries."""
+
+    claim = "biased"
+    of = "window"
+    argnums = (0, 1, 2)
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        num_scored_B = jnp.sum(jnp.where(batch.weights != 0, 1.0, 0.0), 0).astype(batch.weights.dtype)
+        mean_B = jnp.sum(jnp.abs(batch.weights), 0) / jnp.maximum(num_scored_B, 1)
+        problem = _ClippedProblem(problem, self.by, self.limit * mean_B)
+        return window_gradient(problem, params, start, batch)._replace(memory=memory)
+
+
+class _ClippedProblem(UnrolledProblem):
+    """A problem whose steps clip the cotangent of the state that enters them; limits float[B]."""
+
+    has_own_unroll = False
+
+    def __init__(self, problem, by, limits):
+        super().__init__(problem)
+        self.by, self.limits = by, limits
+
+    def unroll_with_outputs(self, params, state, xs, edge_weights=None, scored=None):
+        def step(params, state, inputs):
+            x, limit = inputs
+            return self.problem.step_with_outputs(params, clip_cotangent(self.by, state, limit), x)
+
+        limits_TB = jnp.broadcast_to(self.limits, (len(jax.tree.leaves(xs)[0]), len(self.limits)))
+        return scan_rows(step, params, state, (xs, limits_TB), edge_weights, scored)
+
+
+def clip_cotangent(by, state, limit):
+    """The state of one row, unchanged; the cotangent of its float leaves is clipped in the backward pass."""
+    floats, others, join = split_float(state)
+    return join(_clip(by, floats, limit), others) if floats else state
+
+
+@jax.custom_vjp
+def _by_norm(floats, limit):
+    return floats
+
+
+@jax.custom_vjp
+def _by_value(floats, limit):
+    return floats
+
+
+def _clip(by, floats, limit):
+    return (_by_norm if by == "norm" else _by_value)(floats, limit)
+
+
+def _keep_limit(floats, limit):
+    return floats, limit
+
+
+def _norm_backward(limit, cotangents):
+    # The norm is taken of numbers of at most 1, so that no square overflows, in the highest precision of the leaves.
+    dtype = jnp.result_type(*cotangents)
+    largest = jnp.max(jnp.stack([jnp.abs(a).max(initial=0).astype(dtype) for a in cotangents]))
+    scale = jnp.where(largest > 0, largest, 1)
+    squares = sum(jnp.sum(jnp.square(a.astype(dtype) / scale)) for a in cotangents)
+    # limit / norm, where the norm is scale · √squares. An infinite cotangent has no direction: it becomes 0 · ∞ = NaN,
+    # and is set to 0.
+    factor = jnp.minimum(1, limit.astype(dtype) / scale / jnp.sqrt(jnp.where(squares > 0, squares, 1)))
+    finite = jnp.isfinite(largest)
+    return [jnp.where(finite, a * factor.astype(a.dtype), 0) for a in cotangents], jnp.zeros_like(limit)
+
+
+def _value_backward(limit, cotangents):
+    return [jnp.clip(a, -limit.astype(a.dtype), limit.astype(a.dtype)) for a in cotangents], jnp.zeros_like(limit)
+
+
+_by_norm.defvjp(_keep_limit, _norm_backward)
+_by_value.defvjp(_keep_limit, _value_backward)

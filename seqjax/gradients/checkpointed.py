@@ -1,0 +1,143 @@
+"""Checkpointing: a reverse pass that keeps few states, and computes the steps between them again."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from seqjax.errors import Error
+from seqjax.gradients.floats import combine, partition_float
+from seqjax.gradients.problem import Params, Problem, State, UnrolledProblem
+from seqjax.gradients.unroll import EdgeWeights
+
+MOST_LEVELS = 12
+"""The largest number of levels that `levels_within` considers."""
+SLACK = 1.5
+"""The factor between the bytes that a compiled reverse pass needs and the bytes of its residuals, at most."""
+
+
+class Checkpointed(UnrolledProblem):
+    """A problem whose reverse pass keeps the states at the start of segments only. It composes with edge weights.
+
+    With one level, T steps are cut into about √T segments of √T steps. The reverse pass keeps the states between them,
+    computes one segment after the other again, and keeps what it needs of this segment alone (Chen et al. 2016,
+    "Training deep nets with sublinear memory cost", arXiv:1604.06174). With n levels each segment is itself cut into
+    segments with n - 1 levels: about (n + 1) T^(1 / (n + 1)) states are kept, and each step is computed n + 1 times
+    forwards (Griewank & Walther 2000, "Algorithm 799: revolve", for the schedules that are optimal).
+
+    Args:
+        problem: the problem.
+        levels: the number of levels, at least 0; 0 keeps everything.
+    """
+
+    def __init__(self, problem: Problem, levels: int = 1):
+        super().__init__(problem)
+        self.levels = levels
+
+    def unroll_with_outputs(self, params, state, xs, edge_weights=None, scored=None):
+        """As in `Problem`."""
+        return self._unroll(self.levels, params, state, (xs, edge_weights, scored))
+
+    def _unroll(self, levels, params, state, steps):
+        """The same with a number of levels; `steps` are (xs, edge_weights, scored)."""
+        num_steps = len(jax.tree.leaves(steps[0])[0])
+        size = segment_size(num_steps, levels)
+        if levels == 0 or size == num_steps:
+            return self.problem.unroll_with_outputs(params, state, *steps)
+
+        def segment(state, steps):
+            state, *found = self._unroll(levels - 1, params, state, steps)
+            return state, found
+
+        whole = num_steps - num_steps % size
+        segments = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), steps)
+        # Inside a scan XLA cannot merge the second computation of a segment with the first one, so nothing is needed to
+        # prevent it.
+        state, found = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), state, segments)
+        found = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), found)
+        if whole < num_steps:
+            state, rest = segment(state, jax.tree.map(lambda a: a[whole:], steps))
+            found = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, rest)
+        return state, *found
+
+
+def segment_size(num_steps: int, levels: int) -> int:
+    """The length of the segments into which T steps are cut, about T^(n / (n + 1)) with n levels."""
+    if levels == 1:
+        return math.isqrt(num_steps)
+    # A power in floating point may end just below a whole number.
+    return max(1, math.floor(num_steps ** (levels / (levels + 1)) + 1e-9))
+
+
+def levels_within(
+    budget: int,
+    problem: Problem,
+    params: Params,
+    state: State,
+    xs: PyTree,
+    edge_weights: EdgeWeights,
+    weights: Float[Array, "T B"],
+) -> int:
+    """The fewest levels with which the reverse pass of a window needs at most `budget` bytes besides its arguments.
+
+    The bytes of a step are those of the residuals that JAX would keep, found by tracing windows of one and two steps.
+    Nothing is compiled.
+
+    Args:
+        budget: the number of bytes.
+        problem: the problem.
+        params: the parameters.
+        state: the state in which the window starts, leaves [B, ...].
+        xs: what the steps read, leaves [T, B, ...].
+        edge_weights: as in `Problem.unroll`.
+        weights: the weights of the losses.
+
+    Raises:
+        Error: no number of levels is enough. The message says how many bytes are.
+    """
+    steps = xs, edge_weights, weights != 0
+    num_steps = len(weights)
+    one = _residual_bytes(problem, params, state, jax.tree.map(lambda a: a[:1], steps))
+    two = _residual_bytes(problem, params, state, jax.tree.map(lambda a: a[:2], steps))
+    of_step, of_state = max(two - one, 1), _bytes(state)
+    # The gradient that is added up and the part of one segment; the constants among the residuals; losses, weights.
+    fixed = 2 * _bytes(params) + max(one - of_step, 0) + 4 * _bytes(weights)
+
+    needed = [fixed + SLACK * _kept(num_steps, levels, of_step, of_state) for levels in range(MOST_LEVELS + 1)]
+    enough = [levels for levels, size in enumerate(needed) if size <= budget]
+    if not enough:
+        raise Error(
+            f"a budget of {budget / 1e6:.3g} MB is too small for {num_steps} steps: with {needed.index(min(needed))} "
+            f"levels, about {min(needed) / 1e6:.3g} MB are needed; allow more, or take fewer steps or rows at a time"
+        )
+    return enough[0]
+
+
+def _kept(num_steps, levels, of_step, of_state):
+    """The bytes that are kept at a time: the states of each level, and the residuals of one innermost segment."""
+    size = segment_size(num_steps, levels)
+    if levels == 0 or size == num_steps:
+        return num_steps * of_step
+    segments, rest = divmod(num_steps, size)
+    inner = _kept(size, levels - 1, of_step, of_state)
+    return segments * of_state + inner + (_kept(rest, levels - 1, of_step, of_state) if rest else 0)
+
+
+def _residual_bytes(problem, params, state, steps):
+    """The bytes of what the reverse pass of a window reads."""
+    xs, *rest = steps
+    floats, others = partition_float(state)
+
+    def residuals(params, floats):
+        def losses(params, floats):
+            return problem.unroll(params, combine(floats, others), xs, *rest)[1]
+
+        return jax.vjp(losses, params, floats)[1]
+
+    return _bytes(jax.eval_shape(residuals, params, floats))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(tree))
