@@ -1,7 +1,10 @@
 from .adaptive import Adaptive as Adaptive
 from .artbp import ARTBP as ARTBP
+from .certified import Certified as Certified
 from .clipped import Clipped as Clipped
+from .directional import Directional as Directional
 from .discounted import Discounted as Discounted
+from .dodge import Dodge as Dodge
 from .es import ES as ES
 from .forward import Forward as Forward
 from .full import Full as Full

@@ -47,6 +47,7 @@ class Adaptive(WeightedEdges):
     """The share of the running means that a measurement replaces."""
 
     claim = "biased"
+    metric_names = ("gradient_steps",)
 
     def __post_init__(self):
         super().__post_init__()
@@ -70,6 +71,10 @@ class Adaptive(WeightedEdges):
             memory.shared, problem, params, start(params), batch, every=self.every, forget=self.forget, power=1
         )
         return estimate._replace(memory=memory._replace(shared=decay))
+
+    def metrics(self, memory):
+        """K for the next window."""
+        return {"gradient_steps": self.steps(memory)}
 
     def steps(self, memory: Memory) -> Int[Array, ""]:
         """K for the next window, int32[]."""

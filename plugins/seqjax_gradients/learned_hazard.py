@@ -39,6 +39,8 @@ class LearnedHazard(RandomCuts):
     forget: Annotated[float, Interval(gt=0, le=1)] = 0.1
     """The share of the running means that a measurement replaces."""
 
+    metric_names = ("gradient_hazard",)
+
     def init(self, problem, params, state):
         """Each row has its age. The running means of the decay by lag are shared by all rows."""
         return super().init(problem, params, state)._replace(shared=start_decay(self.max_lag))
@@ -48,6 +50,10 @@ class LearnedHazard(RandomCuts):
         rho = jnp.sqrt(decay_rate(shared.mean, shared.known))
         # The rate is fitted to at least two lags: it is known once lag 2 was measured.
         return jnp.where(shared.known[1], jnp.clip(1 - rho, 0, self.max_hazard), self.initial)
+
+    def metrics(self, memory):
+        """c for the next window."""
+        return {"gradient_hazard": self.hazard(0, memory.shared)}
 
     def estimate(self, problem, params, start, memory, batch, noise):
         estimate = super().estimate(problem, params, start, memory, batch, noise)

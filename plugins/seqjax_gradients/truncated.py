@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import jax
+import numpy as np
 from annotated_types import Interval
 
 from seqjax import WeightedEdges, register
@@ -30,6 +31,14 @@ class Truncated(WeightedEdges):
     def edge_weights(self, noise, memory, num_steps):
         """0 at positive multiples of `steps`, else 1."""
         return segment_edges(num_steps, self.steps), memory
+
+    def kept(self, max_lag: int) -> np.ndarray:
+        """The share of the gradient at lags 0 to `max_lag` that is kept, float64[max_lag + 1].
+
+        In a window of many segments, one in `steps` losses lies at each place of a segment, and a loss k steps after
+        the segment's first one reaches back k steps: kept_k = max(0, 1 - k / steps). `Lags.bias_of` takes it.
+        """
+        return np.maximum(0, 1 - np.arange(max_lag + 1) / self.steps)
 
     def gradient(self, problem, params, start, batch, edge_weights):
         """One segment after the other, in which no edge is cut; or one pass with edge weights where that is faster."""

@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"# {escape(name or 'all')}\n{dry_run_or_config(args, plan.experiment)}\n")
         return 0
     out = Path(args.out or next(f"runs/sweep-{n}" for n in itertools.count(1) if not Path(f"runs/sweep-{n}").exists()))
-    _check_comparison(args, out, [plan.variant for plan in planned.values()])
+    _check_comparison(args, out, list(planned.values()))
     print(f"sweep    {escape(str(out))} · {len(planned)} runs", flush=True)
     varied = [flag[2:].replace("-", "_") for flag, values in axes.items() if len(values) > 1]
     with print_resume_command("sweep", argv, args, out):
@@ -66,15 +66,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _check_comparison(args: argparse.Namespace, out: Path, variants: Sequence[str]) -> None:
+def _check_comparison(args: argparse.Namespace, out: Path, planned: Sequence[Any]) -> None:
     """Checks before training that the metric and the variant of the comparison exist."""
     from seqjax.runs.run import COLUMNS, check_metric
     from seqjax.runs.sweep import INDEX, check_variant, read_index
 
     kept = [entry.variant for entry in read_index(out).values()] if (out / INDEX).is_file() else []
-    check_variant(args.against, [variant or "all" for variant in [*variants, *kept]])
+    check_variant(args.against, [variant or "all" for variant in [*(plan.variant for plan in planned), *kept]])
     if args.metric is not None:
-        check_metric(args.metric, COLUMNS)
+        of_gradients = (name for plan in planned for name in getattr(plan.experiment.gradient, "metric_names", ()))
+        check_metric(args.metric, (*COLUMNS, *dict.fromkeys(of_gradients)))
 
 
 def _all_runs(out: Path, runs: Any) -> Any:

@@ -86,6 +86,9 @@ class Gradient(Plugin):
     """Which arguments of a scan, step(params, state, x), it differentiates: 0, the parameters; 1, the state in which a
     window starts, as a function `start` of the parameters; 2, what the steps read, as `Problem.inputs` gives it."""
 
+    metric_names: ClassVar[tuple[str, ...]] = ()
+    """The names of what `metrics` returns, such as `gradient_bias`; they start with `gradient_`."""
+
     def init(self, problem: Problem, params: Params, state: State) -> Memory:
         """The memory of ONE sequence that starts in `state`."""
         return Memory()
@@ -120,6 +123,10 @@ class Gradient(Plugin):
             noise: what `draw` returned for each row, leaves [B, ...].
         """
         raise NotImplementedError
+
+    def metrics(self, memory: Memory) -> dict[str, Float[Array, ""]]:
+        """What the memory tells at the end of an epoch, by the names `metric_names`: further columns of the metrics."""
+        return {}
 
     @property
     def draws(self) -> bool:

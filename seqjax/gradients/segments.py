@@ -54,12 +54,12 @@ def segment_gradient(
     def head_loss(params, floats, others):
         return loss(params, floats, start(params), others, 0, first_start)
 
-    def segment(carry, first):
-        grads, total, state, pending, _ = carry
+    def segment(carry, _):
+        first, grads, total, state, pending, _ = carry
         floats, others = _steps(window, first, size + lead)
         (more, (state, end, outputs)), (added, d_floats) = differentiate(params, floats, state, others, lead, size)
         done, pending = _add_pending(pending, d_floats, size)
-        return (_add(grads, added), total + more, state, pending, end), (done, outputs)
+        return (first + size, _add(grads, added), total + more, state, pending, end), (done, outputs)
 
     # The last two arguments of `loss` are numbers of steps, and `differentiate` is never compiled on its own.
     differentiate = jax.value_and_grad(loss, (0, 1), has_aux=True)
@@ -67,13 +67,12 @@ def segment_gradient(
     found = jax.value_and_grad(head_loss, (0, 1), has_aux=True)(params, floats, others)
     (total, (state, end, outputs)), (grads, d_floats) = found
     done, pending = _split(d_floats, first_start)
-    carry, parts = (grads, total, state, pending, end), [(done, outputs)]
+    carry, parts = (jnp.int32(first_start), grads, total, state, pending, end), [(done, outputs)]
 
     if num_segments:
-        firsts = first_start + size * jnp.arange(num_segments)
-        carry, several = jax.lax.scan(segment, carry, firsts)
+        carry, several = jax.lax.scan(segment, carry, length=num_segments)
         parts.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), several))
-    grads, total, state, pending, end = carry
+    _, grads, total, state, pending, end = carry
     if rest:
         floats, others = _steps(window, num_steps - rest - lead, rest + lead)
         (more, (_, end, outputs)), (added, d_floats) = differentiate(params, floats, state, others, lead, rest)

@@ -339,4 +339,4 @@ def _with_heldout(run, row):
     row = row | {"heldout_loss": heldout}
     if isinstance(run.spec.targets, Tokens):
         row |= {f"{part}_perplexity": perplexity(row[f"{part}_loss"]) for part in ("train", "heldout")}
-    return {name: row[name] for name in COLUMNS if name in row}
+    return {name: row[name] for name in (*COLUMNS, *row) if name in row}

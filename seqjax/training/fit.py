@@ -77,7 +77,7 @@ class GradientDescent(Fit):
         return train_in_chunks(problem, stream, self.setup, state=state, progress=progress)
 
     def row(self, state, progress):
-        return metrics_row(state, progress)
+        return metrics_row(state, progress, self.setup.gradient)
 
     def params_like(self, problem):
         return jax.eval_shape(lambda: problem.init(jax.random.key(0)))

@@ -60,8 +60,8 @@ def training(
     """Trains, and yields the state and a row of metrics after each epoch.
 
     A row has epoch, update, tokens and seconds (both since the call, without compiling), compile_seconds (of this
-    epoch), train_loss, grad_norm (mean, before clipping), learning_rate and tokens_per_second. The state that is
-    yielded is a copy, which may be kept.
+    epoch), train_loss, grad_norm (mean, before clipping), learning_rate and tokens_per_second, and the metrics of the
+    gradient strategy, such as gradient_bias of `certified`. The state that is yielded is a copy, which may be kept.
 
     Args:
         problem: the problem to train.
@@ -85,7 +85,7 @@ def training(
     )
     chunks = train_in_chunks(problem, stream, setup, params=params, state=state)
     # The next chunk reuses the buffers of the state, so the caller gets a copy.
-    return ((_copy(new), metrics_row(new, progress)) for new, progress in chunks if progress.done)
+    return ((_copy(new), metrics_row(new, progress, gradient)) for new, progress in chunks if progress.done)
 
 
 @jax.jit
@@ -276,8 +276,8 @@ def _timed_call(compiled: Any, args: tuple) -> tuple[TrainState, dict[str, np.nd
     return state, updates, (clock[1] - clock[0], clock[2] - clock[1])
 
 
-def metrics_row(state: TrainState, progress: Progress) -> dict[str, Any]:
-    """The row of metrics of a complete epoch."""
+def metrics_row(state: TrainState, progress: Progress, gradient: Gradient) -> dict[str, Any]:
+    """The row of metrics of a complete epoch, with those of the gradient strategy at its end."""
     assert progress.updates is not None
     counts = progress.updates["tokens"]
     scored = counts.sum()
@@ -291,7 +291,7 @@ def metrics_row(state: TrainState, progress: Progress) -> dict[str, Any]:
         "grad_norm": float(progress.updates["grad_norm"].mean()),
         "learning_rate": learning_rate(state.opt_state),
         "tokens_per_second": float(scored / progress.epoch_seconds),
-    }
+    } | {name: float(value) for name, value in gradient.metrics(state.memory).items()}
 
 
 def first_call(

@@ -199,3 +199,24 @@ def test_a_lag_must_lie_in_the_sequence(max_lag, every, message):
 def test_a_state_must_have_floats():
     with pytest.raises(Error, match="no float leaves"):
         jacobians(lambda p, s, x: (s + 1, x), jnp.zeros(()), jnp.zeros(1, jnp.int32), steps(4), 2)
+
+
+def test_the_norms_by_state_variable():
+    """A pair of variables that do not act on each other: each has the powers of its own factor."""
+
+    def pair(params, state, x):
+        return {"fast": params[0] * state["fast"], "slow": params[1] * state["slow"], "n": state["n"] + 1}, jnp.zeros(
+            ()
+        )
+
+    state = {"fast": jnp.ones((2, 3)), "slow": jnp.ones(2), "n": jnp.zeros(2, jnp.int32)}
+    j = jacobians(pair, (0.5, 0.9), state, steps(12, 2), 5)
+    np.testing.assert_allclose(j.by_state["fast"], 0.5 ** np.arange(1, 6), rtol=1e-12)
+    np.testing.assert_allclose(j.by_state["slow"], 0.9 ** np.arange(1, 6), rtol=1e-12)
+    np.testing.assert_allclose(j.max_norm, j.by_state["slow"], rtol=1e-12)
+    assert "state variable" in str(j)
+
+
+def test_one_variable_has_the_norms_of_the_state():
+    j = jacobians(linear, jnp.diag(jnp.array([0.5, -0.9])), jnp.ones((1, 2)), steps(8), 3)
+    np.testing.assert_array_equal(j.by_state["state"], j.max_norm)

@@ -11,7 +11,7 @@ import pytest
 import seqjax
 from seqjax import Error, Problem, Spec, Tokens, Values
 from seqjax.diagnostics import Lags
-from seqjax_gradients import Discounted
+from seqjax_gradients import Discounted, Full, Truncated
 from seqjax_models import GRU, LSTM, MLP, RNN
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -298,3 +298,106 @@ def test_the_figure_shows_norms_and_bias(report):
     assert axes.lines[0].get_label() == "norm of the part of this lag"
     np.testing.assert_allclose(axes.lines[-1].get_ydata(), report[0].bias)
     np.testing.assert_allclose(axes.lines[0].get_ydata(), report[0].norms[:-1] / report[0].norms[0])
+
+
+def two_variables():
+    """A state of two variables and a counter, and two parameters."""
+    rng = np.random.default_rng(6)
+    params = {"A": jnp.asarray(0.5 * rng.normal(size=(3, 3))), "b": jnp.asarray(rng.normal(size=3))}
+
+    def step(params, state, x):
+        v = jnp.sin(params["A"] @ state["v"] + params["b"] * state["m"]) + x
+        return {"v": v, "m": 0.9 * state["m"] + v[0], "n": state["n"] + 1}, jnp.sum(v**2) * state["m"]
+
+    state = {"v": jnp.asarray(rng.normal(size=(2, 3))), "m": jnp.ones(2), "n": jnp.zeros(2, jnp.int32)}
+    return step, params, state, jnp.asarray(rng.normal(size=(9, 2, 3)))
+
+
+def test_the_parts_by_parameter_and_by_state_variable():
+    """Against the derivatives of every loss by shifts of the state after every step."""
+    step, params, state, xs = two_variables()
+    num_steps, max_lag = len(xs), 4
+
+    def losses(shifts):
+        def body(state, inputs):
+            x, shift = inputs
+            state, losses = jax.vmap(step, (None, 0, 0))(params, state, x)
+            return state | {name: state[name] + shift[name] for name in "vm"}, losses / losses.size / num_steps
+
+        return jax.lax.scan(body, state, (xs, shifts))[1]
+
+    shifts = {"v": jnp.zeros((num_steps, 2, 3)), "m": jnp.zeros((num_steps, 2))}
+    by_step = jax.jit(jax.jacrev(lambda shifts: losses(shifts).sum(1)))(shifts)  # [T losses, T states, B, ...]
+    found = seqjax.lags(step, params, state, xs, max_lag)
+    for name, jacobian in by_step.items():
+        for k in range(1, max_lag + 1):
+            later = [range(t + k, num_steps if k == max_lag else min(t + k + 1, num_steps)) for t in range(num_steps)]
+            norms = [np.linalg.norm(sum(np.asarray(jacobian)[s, t] for s in after)) for t, after in enumerate(later)]
+            assert float(found.by_state[name].norms[k - 1]) == pytest.approx(max(norms), rel=1e-10)
+            assert int(found.by_state[name].steps[k - 1]) == int(np.argmax(norms))
+    for name, norms in found.by_param.items():
+        leaf = np.asarray(found.gradients[name]).reshape(max_lag + 1, -1)
+        np.testing.assert_allclose(norms, np.linalg.norm(leaf, axis=1), rtol=1e-12)
+    total = np.sqrt(sum(norms**2 for norms in found.by_param.values()))
+    np.testing.assert_allclose(total, found.norms, rtol=1e-12)
+    assert list(found.by_state) == ["m", "v"]
+    assert "state  v" in str(found)
+    assert found.explodes is None
+
+
+def test_the_variable_that_explodes_first_is_named():
+    """m grows by a factor of 9 in a step: 9^4 exceeds 1,000, and v only follows m."""
+
+    def step(w, state, x):
+        m = 9 * state["m"] + w * x
+        return {"m": m, "v": 0.5 * state["v"] + 1e-9 * m}, m + state["v"]
+
+    state, xs = {"m": jnp.zeros(1), "v": jnp.zeros(1)}, jnp.ones((20, 1))
+    found = seqjax.lags(step, jnp.array(1.0), state, xs, 8)
+    name, lag, at = found.explodes
+    assert (name, lag) == ("m", 5)
+    norms = np.asarray(found.by_state["m"].norms)
+    assert norms[lag - 1] > 1000 * norms[0] > norms[lag - 2]
+    assert at == int(found.by_state["m"].steps[lag - 1])
+    assert f"the gradient by m explodes first: 1,000-fold in 5 steps, largest at step {at}" in str(found)
+
+
+def test_a_variable_that_overflows_explodes():
+    def step(w, h, x):
+        return 1e30 * w * h, h
+
+    with jax.enable_x64(False):
+        found = seqjax.lags(step, jnp.float32(1.0), jnp.zeros(1), jnp.zeros((9, 1)), 5)
+    assert found.explodes[:2] == ("state", 2)
+    assert "the gradient is zero or not finite" in str(found)
+
+
+def test_a_scan_with_outputs_and_one_sequence():
+    """`has_aux`, `batched=False` and the last loss alone change the form of the arguments only."""
+    step, params, state, xs = two_variables()
+    one, x = jax.tree.map(lambda a: a[0], state), xs[:, 0]
+
+    def with_outputs(params, state, x):
+        state, loss = step(params, state, x)
+        return state, (loss, state["v"])
+
+    row = jax.tree.map(lambda a: a[:1], state)
+    weights = np.zeros((len(x), 1))
+    weights[-1] = 1
+    want = seqjax.lags(step, params, row, xs[:, :1], 3, weights=weights)
+    found = seqjax.lags(with_outputs, params, one, x, 3, weights="last", has_aux=True, batched=False)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_truncated_keeps_the_shares_of_its_segments():
+    """The mean over windows of many segments, from the lags, against the truncated gradient itself."""
+    step, params, state, xs = FOREIGN["leaky rates"]()
+    xs = jnp.tile(xs, (40, 1, 1))
+    strategy = Truncated(steps=4)
+    found = seqjax.lags(step, params, state, xs, 8)
+    full, truncated = (seqjax.value_and_grad(step, each)(params, state, xs).grads for each in (Full(), strategy))
+    flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+    bias = np.linalg.norm(flat(truncated) - flat(full)) / np.linalg.norm(flat(full))
+    assert strategy.kept(5).tolist() == [1, 0.75, 0.5, 0.25, 0, 0]
+    assert found.bias_of(strategy.kept(8)) == pytest.approx(bias, rel=0.1)

@@ -7,6 +7,7 @@ from support import strategies as planted
 from support.checks import CUTS, check_ages, check_edge_weights
 
 import seqjax
+from seqjax.testing.arguments import check_arguments
 from seqjax.testing.cases import case
 from seqjax.testing.claims import (
     check_history,
@@ -58,6 +59,10 @@ FAULTS = {
     "edge weights one step late": lambda: check_window(planted.Shifted(steps=2), CUTS[2], ONE),
     "edge weight at the window's edge": lambda: check_window(planted.CutsTheEdge(steps=2), CUTS[2], ONE),
     "learned state cut off": lambda: check_initial_state(planted.CutsTheEdge(steps=2), ONE),
+    "outputs one step late": lambda: check_arguments(planted.LateOutputs(), ["foreign"]),
+    "gradient of the state lost": lambda: check_arguments(planted.LosesTheStart(), ["foreign"]),
+    "gradient of the inputs lost": lambda: check_arguments(planted.LosesInputs(), ["foreign"]),
+    "rest of the window forgotten": lambda: check_window(planted.ForgetsTheRest(steps=4), CUTS[4], ONE),
     "memory dropped": lambda: check_history(planted.forgetful("rtrl"), ONE),
     "UORO: memory dropped": lambda: check_unbiased_history(planted.forgetful("uoro"), ["small"]),
     "UORO: another product": lambda: check_unbiased_history(planted.WrongProduct(), ["small"]),
@@ -85,6 +90,10 @@ QUICK = {
     "1/π left out of whole calls",
     "all rows draw the same",
     "edge weights one step late",
+    "outputs one step late",
+    "gradient of the state lost",
+    "gradient of the inputs lost",
+    "rest of the window forgotten",
     "learned state cut off",
     "memory dropped",
     "UORO: memory dropped",

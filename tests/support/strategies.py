@@ -127,6 +127,39 @@ class CutsTheEdge(OnePass):
         return edge_weights.at[0].set(0.0), memory
 
 
+class LateOutputs(Full):
+    """Returns the outputs of each step one step late."""
+
+    def estimate(self, *args):
+        e = super().estimate(*args)
+        return e._replace(outputs=jax.tree.map(lambda a: jnp.roll(a, 1, 0), e.outputs))
+
+
+class LosesTheStart(Full):
+    """Takes the state in which the window starts for a constant."""
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        state = start(params)
+        return super().estimate(problem, params, lambda _: state, memory, batch, noise)
+
+
+class LosesInputs(Full):
+    """Takes what the steps read for a constant."""
+
+    def gradient(self, problem, params, start, batch, edge_weights):
+        e = super().gradient(problem, params, start, batch, edge_weights)
+        return e._replace(grads=jax.tree.map(jnp.zeros_like, e.grads) if problem.has_own_inputs else e.grads)
+
+
+class ForgetsTheRest(Truncated):
+    """Leaves out the steps at the end of the window that fill no segment."""
+
+    def gradient(self, problem, params, start, batch, edge_weights):
+        whole = len(batch.weights) // self.steps * self.steps
+        weights = batch.weights.at[whole:].set(0)
+        return super().gradient(problem, params, start, batch._replace(weights=weights), edge_weights)
+
+
 def forgetful(name, **fields):
     """A strategy that starts every window with new memory."""
 
