@@ -14,33 +14,36 @@ from .truncated import Truncated
 
 
 class Measured(NamedTuple):
-    """Running means over the rows and over the windows that were measured.
+    """What has been measured.
 
     Args:
-        error: ĝ - g, like the parameters.
-        gradient: g, like the parameters.
+        error: ĝ - g of the last measured window, like the parameters.
+        gradient: g of the last measured window, like the parameters.
+        squared_error: the running mean of ‖ĝ - g‖², without the last window.
+        squared_gradient: the running mean of ‖g‖², without the last window.
         age: int32[], the number of windows since the last measurement.
     """
 
     error: Any
     gradient: Any
+    squared_error: Any
+    squared_gradient: Any
     age: Any
 
 
 @register("gradient", "certified")
 @dataclass(frozen=True)
 class Certified(Gradient):
-    """The gradient of another strategy, with a running estimate of its relative bias as a column of the metrics.
+    """The gradient of another strategy, with its relative error in the windows of training as a column of the metrics.
 
     In one of `every` windows the full gradient g of the window is computed beside the estimate ĝ. With running means
     over these windows, in which a new window has the share `forget`,
 
-        gradient_bias = ‖mean(ĝ - g)‖ / ‖mean(g)‖
+        gradient_bias = √(mean ‖ĝ - g‖² / mean ‖g‖²)
 
-    This is the relative bias of the strategy for the gradient of the window, on the windows of training, while the
-    parameters change slowly. The means are over about 1 / forget windows: where the gradient of single windows is
-    much larger than its mean, so is the mean over few of them, and the ratio is that of these windows. A random
-    strategy adds the noise of its draws. It costs one full gradient in `every` windows, and 2 P numbers.
+    For a strategy without randomness this is the relative bias in single windows, that of `lags` and of `measure` with
+    one window. A random strategy adds the variance of its draws. `certified` costs one full gradient in `every`
+    windows, and 2 P numbers for P parameters.
     """
 
     strategy: Gradient = Truncated()
@@ -73,10 +76,11 @@ class Certified(Gradient):
         return self.strategy.draws
 
     def init(self, problem, params, state):
-        """The memory of the strategy, and means of zero."""
+        """The memory of the strategy, and nothing measured."""
         memory = self.strategy.init(problem, params, state)
         zeros = jax.tree.map(jnp.zeros_like, params)
-        return memory._replace(shared=(memory.shared, Measured(zeros, zeros, jnp.zeros((), jnp.int32))))
+        measured = Measured(zeros, zeros, jnp.zeros(()), jnp.zeros(()), jnp.zeros((), jnp.int32))
+        return memory._replace(shared=(memory.shared, measured))
 
     def draw(self, key, problem, params, memory, num_steps):
         """That of the strategy."""
@@ -92,22 +96,35 @@ class Certified(Gradient):
 
         def measure(measured):
             full = window_gradient(problem, params, start, batch).grads
-
-            # Gradients are sums over rows. The mean over the rows of all devices is the mean of their means.
-            def remember(old, new):
-                return (1 - self.forget) * old + self.forget * new / num_rows
-
-            error = jax.tree.map(lambda old, a, b: remember(old, a - b), measured.error, found.grads, full)
-            return measured._replace(error=error, gradient=jax.tree.map(remember, measured.gradient, full))
+            # Gradients are sums over rows: the mean over the rows of all devices is the mean of the devices' means.
+            error = jax.tree.map(lambda a, b: (a - b) / num_rows, found.grads, full)
+            gradient = jax.tree.map(lambda a: a / num_rows, full)
+            return self._add_last(measured)._replace(error=error, gradient=gradient)
 
         measured = jax.lax.cond(memory.shared[1].age == 0, measure, lambda measured: measured, memory.shared[1])
         measured = measured._replace(age=(measured.age + 1) % self.every)
         return found._replace(memory=found.memory._replace(shared=(found.memory.shared, measured)))
 
     def metrics(self, memory):
-        """The relative bias; NaN until something has been measured."""
-        error, gradient = (jnp.linalg.norm(ravel_float(tree)[0]) for tree in memory.shared[1][:2])
-        return {"gradient_bias": error / gradient}
+        """The relative error; NaN until something has been measured."""
+        measured = self._add_last(memory.shared[1])
+        return {"gradient_bias": jnp.sqrt(measured.squared_error / measured.squared_gradient)}
+
+    def _add_last(self, measured):
+        """The running means with the last window in them. As both begin at zero, their quotient is that of means.
+
+        A window is added only when the next one is measured. By then its gradients have been averaged over devices, as
+        all that `Memory.shared` holds is: the norm of a sum over all rows cannot be found from the norms on each
+        device.
+        """
+
+        def add(old, tree):
+            return (1 - self.forget) * old + self.forget * jnp.sum(jnp.square(ravel_float(tree)[0].astype(float)))
+
+        return measured._replace(
+            squared_error=add(measured.squared_error, measured.error),
+            squared_gradient=add(measured.squared_gradient, measured.gradient),
+        )
 
 
 def _inner(memory):

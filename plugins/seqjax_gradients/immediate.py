@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 
 from seqjax import Gradient, register
-from seqjax.gradients import Estimate, combine, partition_float, weighted_sum
+from seqjax.gradients import Estimate, combine, partition_float, scored_steps, weighted_sum
 
 
 @register("gradient", "immediate")
@@ -46,7 +46,7 @@ class Immediate(Gradient):
             xs, weights = jax.tree.map(
                 lambda a: a[None], side_by_side((problem.inputs(params, batch.xs), batch.weights))
             )
-            _, losses, outputs = problem.unroll_with_outputs(params, state, xs, None, weights != 0)
+            _, losses, outputs = problem.unroll_with_outputs(params, state, xs, None, scored_steps(weights))
             return weighted_sum(weights, losses), outputs
 
         (loss, outputs), grads = jax.value_and_grad(loss, has_aux=True)(params)

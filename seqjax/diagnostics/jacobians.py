@@ -180,11 +180,11 @@ def jacobians(
         raise Error("the state has no float leaves, so that nothing travels through it")
     rows = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), scan.xs)
     found = jax.device_get(jit_of(_walk_rows, scan.problem, max_lag, every)(scan.params, scan.state, rows))
-    norms_BK, most_BK, by_state_LBK, radius_B, lyapunov_BS = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
-    lyapunov = np.sort(lyapunov_BS, axis=1)[:, ::-1].mean(0)
+    rows = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
+    lyapunov = np.sort(rows.lyapunov, axis=1)[:, ::-1].mean(0)
     names = [name for name, _ in leaf_names(partition_float(scan.state)[0], "state")]
-    by_state = {name: norms_BK.max(0) for name, norms_BK in zip(names, by_state_LBK, strict=True)}
-    return Jacobians(norms_BK.mean(0), most_BK.max(0), float(radius_B.mean()), lyapunov, T, B, by_state)
+    by_state = {name: norms_BK.max(0) for name, norms_BK in zip(names, rows.by_state, strict=True)}
+    return Jacobians(rows.norm.mean(0), rows.most.max(0), float(rows.radius.mean()), lyapunov, T, B, by_state)
 
 
 class _Carry(NamedTuple):
@@ -225,13 +225,31 @@ class _Totals(NamedTuple):
     radius: Any
 
 
+class _Row(NamedTuple):
+    """What is found along one row.
+
+    Args:
+        norm: by lag, the mean norm, [K].
+        most: by lag, the largest norm, [K].
+        by_state: for each leaf of the state and by lag, the largest norm, [K].
+        radius: the mean spectral radius of single steps.
+        lyapunov: the Lyapunov exponents, [S].
+    """
+
+    norm: Any
+    most: Any
+    by_state: Any
+    radius: Any
+    lyapunov: Any
+
+
 def _walk_rows(problem, max_lag, every, params, state, xs):
     """`_walk` for one row after another, since the products of a single row may fill the memory."""
     return jax.lax.map(lambda row: _walk(problem, max_lag, every, params, *row), (state, xs))
 
 
 def _walk(problem, K, every, params, state, xs_T):
-    """The Jacobians of one row: mean and largest norm by lag [K], mean spectral radius, Lyapunov exponents [S]."""
+    """The Jacobians of one row."""
     T = len(jax.tree.leaves(xs_T)[0])
     s, others, join = ravel_float(state)
     dtype = np.promote_types(s.dtype, np.float32)
@@ -264,7 +282,7 @@ def _walk(problem, K, every, params, state, xs_T):
     start = _Carry(s, others, zeros((K, S, S)), jnp.eye(S, dtype=dtype), zeros(S), totals)
     end, _ = jax.lax.scan(step, start, (jnp.arange(T), xs_T))
     totals = end.totals
-    return totals.norm / totals.count, totals.most, totals.by_state, totals.radius / totals.count[0], end.logs / T
+    return _Row(totals.norm / totals.count, totals.most, totals.by_state, totals.radius / totals.count[0], end.logs / T)
 
 
 def _add(ends, totals, products_KSS, t):

@@ -236,10 +236,31 @@ class Lags(NamedTuple):
     def __repr__(self) -> str:
         return str(self)  # the arrays alone are thousands of characters
 
-    def plot(self, title: str = "") -> Any:
-        """A matplotlib figure: relative bias by steps kept, and norm by lag with its fitted rate."""
+    def plot(self, title: str = "", by: str | None = None) -> Any:
+        """A matplotlib figure: relative bias by steps kept, and norm by lag with its fitted rate.
+
+        Args:
+            title: the title of the figure.
+            by: "state" or "param": the norms by lag of each state variable or parameter in their place.
+
+        Raises:
+            Error: `by` is something else.
+        """
         from seqjax.report import plot
 
+        if by is not None:
+            if by not in ("state", "param"):
+                raise Error(f'by = {by!r} must be "state", "param" or None')
+            found = {name: lags.norms for name, lags in self.by_state.items()} if by == "state" else self.by_param
+            first = 1 if by == "state" else 0
+            lines = {}
+            for name, norms in found.items():
+                norms = np.asarray(norms, np.float64)
+                lines[name] = np.arange(first, first + len(norms)), np.where(norms > 0, norms, np.nan)
+            label = "norm of ∂l / ∂variable" if by == "state" else "norm of the part of the gradient"
+            figure = plot.lines(lines, x_label="lag (steps)", y_label=label, title=title)
+            figure.axes[0].set(yscale="log")
+            return figure
         return plot.by_lag(np.asarray(self.norms), np.asarray(self.bias), self.rate, title)
 
 

@@ -34,6 +34,7 @@ from .problem import UnrolledProblem as UnrolledProblem
 from .problem import scan_rows as scan_rows
 from .scan import value_and_grad as value_and_grad
 from .scored import replace_unscored as replace_unscored
+from .scored import scored_steps as scored_steps
 from .scored import split_step as split_step
 from .segments import segment_gradient as segment_gradient
 from .unroll import EdgeWeights as EdgeWeights

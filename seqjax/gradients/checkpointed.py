@@ -10,11 +10,12 @@ from jaxtyping import Array, Float, PyTree
 from seqjax.errors import Error
 from seqjax.gradients.floats import combine, partition_float
 from seqjax.gradients.problem import Params, Problem, State, UnrolledProblem
+from seqjax.gradients.scored import scored_steps
 from seqjax.gradients.unroll import EdgeWeights
 
 MOST_LEVELS = 12
 """The largest number of levels that `levels_within` considers."""
-SLACK = 1.5
+SLACK = 1.6
 """The factor between the bytes that a compiled reverse pass needs and the bytes of its residuals, at most."""
 
 
@@ -47,18 +48,23 @@ class Checkpointed(UnrolledProblem):
         if levels == 0 or size == num_steps:
             return self.problem.unroll_with_outputs(params, state, *steps)
 
-        def segment(state, steps):
-            state, *found = self._unroll(levels - 1, params, state, steps)
+        def unroll(state, first, count):
+            part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, count), steps)
+            state, *found = self._unroll(levels - 1, params, state, part)
             return state, found
 
+        def segment(state, first):
+            return unroll(state, first, size)
+
+        # The steps are sliced inside of the scan. Reshaped to [segments, size, ...] they would be copied where `size`
+        # does not divide T. Inside a scan XLA cannot merge the second computation of a segment with the first one, so
+        # nothing is needed to prevent it.
         whole = num_steps - num_steps % size
-        segments = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), steps)
-        # Inside a scan XLA cannot merge the second computation of a segment with the first one, so nothing is needed to
-        # prevent it.
-        state, found = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), state, segments)
+        firsts = jnp.arange(0, whole, size, dtype=jnp.int32)
+        state, found = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), state, firsts)
         found = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), found)
         if whole < num_steps:
-            state, rest = segment(state, jax.tree.map(lambda a: a[whole:], steps))
+            state, rest = unroll(state, whole, num_steps - whole)
             found = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, rest)
         return state, *found
 
@@ -97,13 +103,13 @@ def levels_within(
     Raises:
         Error: no number of levels is enough. The message says how many bytes are.
     """
-    steps = xs, edge_weights, weights != 0
+    steps = xs, edge_weights, scored_steps(weights)
     num_steps = len(weights)
     one = _residual_bytes(problem, params, state, jax.tree.map(lambda a: a[:1], steps))
     two = _residual_bytes(problem, params, state, jax.tree.map(lambda a: a[:2], steps))
     of_step, of_state = max(two - one, 1), _bytes(state)
-    # The gradient that is added up and the part of one segment; the constants among the residuals; losses, weights.
-    fixed = 2 * _bytes(params) + max(one - of_step, 0) + 4 * _bytes(weights)
+    # The gradient that is added up and the part of one segment; the losses and their weights; constant residuals.
+    fixed = 2 * (_bytes(params) + _bytes(weights)) + max(one - of_step, 0)
 
     needed = [fixed + SLACK * _kept(num_steps, levels, of_step, of_state) for levels in range(MOST_LEVELS + 1)]
     enough = [levels for levels, size in enumerate(needed) if size <= budget]

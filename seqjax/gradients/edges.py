@@ -23,6 +23,7 @@ from seqjax.gradients.base import (
 )
 from seqjax.gradients.dependence import depends_on
 from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.scored import scored_steps
 from seqjax.gradients.unroll import EdgeWeights
 
 MOST_SIGNS = 20
@@ -87,9 +88,8 @@ def window_gradient(
 
     def loss(params):
         xs = problem.inputs(params, batch.xs)
-        state, losses, outputs = problem.unroll_with_outputs(
-            params, start(params), xs, edge_weights, batch.weights != 0
-        )
+        scored = scored_steps(batch.weights)
+        state, losses, outputs = problem.unroll_with_outputs(params, start(params), xs, edge_weights, scored)
         return weighted_sum(batch.weights, losses), (state, outputs)
 
     (loss, (state, outputs)), grads = jax.value_and_grad(loss, has_aux=True)(params)

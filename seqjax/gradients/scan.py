@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from seqjax.errors import Error, dtype_shape, is_whole
@@ -131,7 +132,8 @@ def _names_of_strategies(argnum: int) -> list[str]:
         except Error:
             # A broken or ambiguous plugin has its own error where it is used. Here it is only left out of a list.
             continue
-        if argnum in cls.argnums:
+        # Those of a strategy that is made of another one depend on its fields.
+        if isinstance(cls.argnums, tuple) and argnum in cls.argnums:
             found.append(name)
     return found
 
@@ -292,16 +294,22 @@ def check_scan(
         if leaf.shape[:1] != (num_rows,):
             name = jax.tree_util.keystr(path)
             raise Error(f"state{name} has shape {leaf.shape}, and xs has {num_rows} rows: state has leaves [B, ...]")
+    check_step(problem, params, state, xs, has_aux)
+    return params, state, xs, _weights(weights, num_steps, num_rows)
+
+
+def _weights(weights: Any, num_steps: int, num_rows: int) -> Any:
+    """The weights of the losses as an array."""
     if weights is None:
-        weights = jnp.full((num_steps, num_rows), 1 / (num_steps * num_rows))
+        # A numpy array shows while a function is traced that all losses count, see `scored_steps`.
+        return np.full((num_steps, num_rows), 1 / (num_steps * num_rows), jnp.zeros(()).dtype)
     if isinstance(weights, str):
         if weights != "last":
             raise Error(f'weights = {weights!r} must be "last", None, or float[T, B]')
-        weights = jnp.zeros((num_steps, num_rows)).at[-1].set(1 / num_rows)
+        return jnp.zeros((num_steps, num_rows)).at[-1].set(1 / num_rows)
     if jnp.shape(weights) != (num_steps, num_rows):
         raise Error(f"weights must be float[T, B] = [{num_steps}, {num_rows}], not {list(jnp.shape(weights))}")
-    check_step(problem, params, state, xs, has_aux)
-    return params, state, xs, jnp.asarray(weights)
+    return jnp.asarray(weights)
 
 
 def _arrays(tree: PyTree, name: str) -> PyTree:

@@ -9,11 +9,22 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 from jax.extend.core.primitives import jit_p
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from seqjax.gradients.dependence import needed_by
+
+
+def scored_steps(weights: Float[Array, "*T"]) -> Bool[Array, "*T"] | None:
+    """Which losses count, as `Problem.unroll` takes it: those whose weight is not 0. None: all of them.
+
+    Args:
+        weights: of any shape. Only weights in a numpy array are known while a function is traced, so that it can be
+            seen that none of them is 0; then nothing has to be replaced.
+    """
+    return None if isinstance(weights, np.ndarray) and weights.all() else weights != 0
 
 
 def replace_unscored(tree: PyTree, scored: Bool[Array, "..."]) -> PyTree:

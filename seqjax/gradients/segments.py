@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from seqjax.gradients.base import Batch, Estimate, Memory, Start, weighted_sum
 from seqjax.gradients.floats import combine, partition_float
 from seqjax.gradients.problem import Params, Problem
+from seqjax.gradients.scored import scored_steps
 
 
 def segment_gradient(
@@ -43,48 +45,68 @@ def segment_gradient(
     num_steps = len(batch.weights)
     head = min((size + lead) // size * size, num_steps)
     num_segments, rest = divmod(num_steps - head, size)
-    first_start = max(head - lead, 0)  # the step that the state of the first segment enters
+    entered = max(head - lead, 0)  # the step that the state of the first segment after the head enters
     floats, others, join, pull_inputs = _inputs(problem, params, batch)
-    window = floats, (others, batch.weights, edge_weights)
+    scored = scored_steps(batch.weights)
+    window = floats, (others, batch.weights, edge_weights, scored)
 
     def loss(params, floats, state, others, lead, mid):
-        xs, weights, edges = others
-        return _run(problem, params, state, join(floats, xs), weights, edges, lead, mid)
+        xs, *rest = others
+        return _run(problem, params, state, (join(floats, xs), *rest), lead, mid)
 
     def head_loss(params, floats, others):
-        return loss(params, floats, start(params), others, 0, first_start)
+        return loss(params, floats, start(params), others, 0, entered)
 
-    def segment(carry, _):
-        first, grads, total, state, pending, _ = carry
-        floats, others = _steps(window, first, size + lead)
-        (more, (state, end, outputs)), (added, d_floats) = differentiate(params, floats, state, others, lead, size)
-        done, pending = _add_pending(pending, d_floats, size)
-        return (first + size, _add(grads, added), total + more, state, pending, end), (done, outputs)
-
-    # The last two arguments of `loss` are numbers of steps, and `differentiate` is never compiled on its own.
     differentiate = jax.value_and_grad(loss, (0, 1), has_aux=True)
+
+    def segment(sums, count):
+        """Adds the next segment, of `count` steps after its lead."""
+        floats, others = _steps(window, sums.first, count + lead)
+        (loss, (state, end, outputs)), (grads, d_floats) = differentiate(
+            params, floats, sums.state, others, lead, count
+        )
+        done, pending = _add_pending(sums.pending, d_floats, count)
+        grads, loss = _add((sums.grads, sums.loss), (grads, loss))
+        return _Sums(grads, loss, sums.first + count, state, end, pending), (done, outputs)
+
     floats, others = _steps(window, 0, head)
     found = jax.value_and_grad(head_loss, (0, 1), has_aux=True)(params, floats, others)
     (total, (state, end, outputs)), (grads, d_floats) = found
-    done, pending = _split(d_floats, first_start)
-    carry, parts = (jnp.int32(first_start), grads, total, state, pending, end), [(done, outputs)]
-
+    done, pending = _split(d_floats, entered)
+    sums, parts = _Sums(grads, total, jnp.int32(entered), state, end, pending), [(done, outputs)]
     if num_segments:
-        carry, several = jax.lax.scan(segment, carry, length=num_segments)
+        sums, several = jax.lax.scan(lambda sums, _: segment(sums, size), sums, length=num_segments)
         parts.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), several))
-    _, grads, total, state, pending, end = carry
     if rest:
-        floats, others = _steps(window, num_steps - rest - lead, rest + lead)
-        (more, (_, end, outputs)), (added, d_floats) = differentiate(params, floats, state, others, lead, rest)
-        grads, total = _add(grads, added), total + more
-        done, pending = _add_pending(pending, d_floats, rest)
-        parts.append((done, outputs))
+        sums, last = segment(sums, rest)
+        parts.append(last)
 
     d_inputs, outputs = jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
+    grads = sums.grads
     if pull_inputs is not None:
-        d_inputs = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), d_inputs, pending)
+        d_inputs = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), d_inputs, sums.pending)
         grads = _add(grads, pull_inputs(d_inputs)[0])
-    return Estimate(total, grads, end, Memory(), outputs)
+    return Estimate(sums.loss, grads, sums.end, Memory(), outputs)
+
+
+class _Sums(NamedTuple):
+    """What is carried from segment to segment.
+
+    Args:
+        grads: the gradient of the segments so far, like the parameters.
+        loss: their loss.
+        first: int32[], the step at which the next segment's lead starts.
+        state: the state that enters this step.
+        end: the state after the last step so far.
+        pending: the cotangents of what the last `lead` steps read, to which the next segment adds.
+    """
+
+    grads: Any
+    loss: Any
+    first: Any
+    state: Any
+    end: Any
+    pending: Any
 
 
 def _inputs(problem: Problem, params: Params, batch: Batch) -> tuple[PyTree, PyTree, Callable, Callable | None]:
@@ -100,23 +122,23 @@ def _inputs(problem: Problem, params: Params, batch: Batch) -> tuple[PyTree, PyT
     return floats, partition_float(batch.xs)[1], combine, pull
 
 
-def _run(problem, params, state, xs, weights, edges, lead, mid):
-    """Unrolls the steps of a segment.
+def _run(problem, params, state, steps, lead, mid):
+    """Unrolls the steps of a segment, which are (what they read, weights, edge weights, which are scored).
 
     Returns:
         The loss of the steps from `lead` on; the state that enters step `mid`, the state after the last step, and the
         outputs of the steps from `lead` on.
     """
-    num_steps, totals, entering, found = len(weights), [], state, []
+    num_steps, totals, entering, found = len(steps[1]), [], state, []
     bounds = sorted({0, lead, min(mid, num_steps), num_steps})
     for first, last in itertools.pairwise(bounds):
-        xs_part, weights_part, edges_part = _steps((xs, weights, edges), first, last - first)
+        xs, weights, edges, scored = _steps(steps, first, last - first)
         if first < lead:
             # The losses of these steps belong to the segments before this one, so they are not differentiated here.
-            state, _ = problem.unroll(params, state, xs_part, edges_part)
+            state, _ = problem.unroll(params, state, xs, edges)
         else:
-            state, losses, outputs = problem.unroll_with_outputs(params, state, xs_part, edges_part, weights_part != 0)
-            totals.append(weighted_sum(weights_part, losses))
+            state, losses, outputs = problem.unroll_with_outputs(params, state, xs, edges, scored)
+            totals.append(weighted_sum(weights, losses))
             found.append(outputs)
         if last == mid:
             entering = state

@@ -341,6 +341,15 @@ def test_the_parts_by_parameter_and_by_state_variable():
     total = np.sqrt(sum(norms**2 for norms in found.by_param.values()))
     np.testing.assert_allclose(total, found.norms, rtol=1e-12)
     assert list(found.by_state) == ["m", "v"]
+    for by, names in (("state", ["m", "v"]), ("param", ["A", "b"])):
+        axes = found.plot(by=by).axes[0]
+        assert [line.get_label() for line in axes.get_lines()] == names
+        np.testing.assert_array_equal(
+            axes.get_lines()[1].get_ydata(),
+            getattr(found, f"by_{by}")[names[1]] if by == "param" else found.by_state["v"].norms,
+        )
+    with pytest.raises(Error, match='by = \'row\' must be "state", "param" or None'):
+        found.plot(by="row")
     assert "state  v" in str(found)
     assert found.explodes is None
 
@@ -359,7 +368,7 @@ def test_the_variable_that_explodes_first_is_named():
     norms = np.asarray(found.by_state["m"].norms)
     assert norms[lag - 1] > 1000 * norms[0] > norms[lag - 2]
     assert at == int(found.by_state["m"].steps[lag - 1])
-    assert f"the gradient by m explodes first: 1,000-fold in 5 steps, largest at step {at}" in str(found)
+    assert f"the gradient by m explodes first: 1,000-fold within 5 steps, largest at step {at}" in str(found)
 
 
 def test_a_variable_that_overflows_explodes():

@@ -71,15 +71,15 @@ def measured(strategy, args):
 
 def test_more_levels_take_fewer_bytes():
     args = arguments(2_000)
-    found = [measured(strategy, args) for strategy in (Full(), Full(checkpoint=True), Full(levels=2), Full(levels=3))]
+    found = [measured(strategy, args) for strategy in (Full(), Full(checkpoint=True), Full(levels=2))]
     assert found[1] == measured(Full(levels=1), args)
     assert found == sorted(found, reverse=True)
     assert found[0] > 5 * found[1] > 5 * found[2]
 
 
-@pytest.mark.parametrize("budget", ["185kB", "300kB", "1MB", "1GiB"])
+@pytest.mark.parametrize("budget", ["130kB", "300kB", "1MB", "1GiB"])
 def test_a_budget_is_kept(budget):
-    args, limit = arguments(2_000), {"185kB": 185e3, "300kB": 300e3, "1MB": 1e6, "1GiB": 2**30}[budget]
+    args, limit = arguments(2_000), {"130kB": 130e3, "300kB": 300e3, "1MB": 1e6, "1GiB": 2**30}[budget]
     assert measured(Full(budget=budget), args) <= limit
     if budget == "1GiB":
         assert measured(Full(budget=budget), args) == measured(Full(), args)
