@@ -45,12 +45,18 @@ class StateLags(NamedTuple):
 
     @property
     def growth_lag(self) -> int | None:
-        """The first lag at which the norm has grown `GROWN`-fold, or is not finite; None: there is none."""
+        """The first lag below K at which the norm has grown `GROWN`-fold, or is not finite; None: there is none.
+
+        The sum of all older parts counts as lag K only if it is not finite.
+        """
         norms = np.asarray(self.norms, np.float64)
         (known,) = np.nonzero(norms)
         if not len(known):
             return None
-        (grown,) = np.nonzero(~(norms <= GROWN * norms[known[0]]))
+        grown = ~(norms <= GROWN * norms[known[0]])
+        # The last entry is a sum over many lags, which may be large although the part of no lag is.
+        grown[-1] = not np.isfinite(norms[-1])
+        (grown,) = np.nonzero(grown)
         return int(grown[0]) + 1 if len(grown) else None
 
 

@@ -285,6 +285,21 @@ def test_large_and_small_gradients_in_float32_have_a_bias(scale):
     np.testing.assert_allclose(np.asarray(found.norms, np.float64) / scale, want.norms, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, None), (2.0, ("state", 11, 2988))])
+def test_what_explodes_is_the_gradient_of_one_lag(factor, expected):
+    """The sum of all parts from `max_lag` on is not the gradient of a lag."""
+
+    def step(theta, state, x):
+        state = factor * state + theta * x
+        return state, state
+
+    xs = 1e-300 * jnp.ones((3000, 1))
+    weights = jnp.where(jnp.arange(3000)[:, None] >= (0 if factor == 1 else 2999), 1.0, 0.0)
+    found = seqjax.lags(step, jnp.array(1.0), jnp.zeros(1), xs, 20, weights=weights)
+    assert found.by_state["state"].norms[-1] > 1_000 * found.by_state["state"].norms[0]
+    assert found.explodes == expected
+
+
 def test_half_precision_is_printed():
     found = seqjax.lags(*decaying(1.0, jnp.bfloat16), 4)
     assert "norms change by a factor of 0." in str(found)
