@@ -3,7 +3,7 @@
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import matplotlib.style
@@ -101,13 +101,23 @@ def runs(runs: Any, x: str = "update", y: str = "train_loss", title: str = "") -
     return figure
 
 
-def lines(series: Mapping[str, Any], *, x_label: str = "time step", y_label: str = "value", title: str = "") -> Figure:
+def lines(
+    series: Mapping[str, Any],
+    *,
+    x_label: str = "time step",
+    y_label: str = "value",
+    x_scale: Literal["linear", "log"] = "linear",
+    y_scale: Literal["linear", "log"] = "linear",
+    title: str = "",
+) -> Figure:
     """Series by name, against their index or against an x of their own; a value that is not a number leaves a gap.
 
     Args:
         series: name -> values, or name -> (x, values). Values are [n], [n, 1], or [n, dim] for `dim` lines; x is [n].
         x_label: the quantity along x, with its unit.
         y_label: the quantity along y, with its unit.
+        x_scale: whether the x axis is linear or logarithmic.
+        y_scale: whether the y axis is linear or logarithmic.
         title: the title of the figure.
 
     Raises:
@@ -126,7 +136,8 @@ def lines(series: Mapping[str, Any], *, x_label: str = "time step", y_label: str
                 alone = None if len(values) <= FEW else _alone(values)
                 axes.plot(x, values, _dashes(count), label=label, linewidth=1, marker=".", markevery=alone)
                 count += 1
-        if whole:
+        axes.set(xscale=x_scale, yscale=y_scale)
+        if whole and x_scale == "linear":
             _whole_ticks(axes.xaxis)
         _legend(figure, axes)
     return figure

@@ -230,6 +230,14 @@ def test_more_lines_than_colours_can_be_told_apart():
     assert len(looks) == 25
 
 
+def test_axes_may_be_logarithmic():
+    axes = plot.lines({"a": ([1, 10, 1000], [1.0, 2.0, 3.0])}, x_scale="log", y_scale="log").axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert {1, 10, 100, 1000} <= set(axes.xaxis.get_majorticklocs())
+    axes = plot.lines({"a": [1.0, 2.0]}).axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "linear")
+
+
 def test_ticks_are_whole_if_x_is_whole():
     found = ticks(plot.lines({"a": [1.0, 2.0, 3.0]}))
     np.testing.assert_array_equal(found, [0, 1, 2])
