@@ -1,6 +1,7 @@
 """Problems of the literature that show the differences between gradient strategies."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,11 @@ from seqjax.gradients.problem import Problem
 
 INFLUENCE = 0.5 * (np.eye(23) + np.eye(23, k=1)), np.where(np.arange(23) < 10, 1.0, -1.0)
 """The matrix A and the vector b of influence balancing."""
+NEURON = (
+    {"gNa": float(np.log(50)), "gK": float(np.log(5)), "gL": float(np.log(0.1))},
+    {"v": -70.0, "m": 0.0, "h": 1.0, "n": 0.0},
+)
+"""The parameters of `spiking_neuron`, logarithms of conductances in mS/cm², and its state at rest, v in mV."""
 
 
 @functools.cache
@@ -46,3 +52,48 @@ def influence_balancing(back: int = 1) -> Problem:
         return (past, n + 1), x[0] * 0.5 * (s[0] - 1) ** 2
 
     return Problem(step, lambda theta, key=None: (jnp.ones((back, 23), theta.dtype), jnp.int32(0)))
+
+
+@functools.cache
+def spiking_neuron(dt: float = 0.025) -> Callable:
+    """One step of a regular-spiking cortical neuron with sodium, potassium and leak channels.
+
+        C dv/dt = I - gNa m³ h (v - 53) - gK n⁴ (v + 90) - gL (v + 70),   dy/dt = α_y (1 - y) - β_y y   for y = m, h, n
+
+    with v in mV, t in ms and C = 1 µF/cm², and the rates α, β of Traub & Miles at a threshold of -60 mV (Pospischil et
+    al. 2008, "Minimal Hodgkin-Huxley type models for different classes of cortical and thalamic neurons"). Exponential
+    Euler updates the gates, and then v.
+
+    Args:
+        dt: the length of a step in ms.
+
+    Returns:
+        step(params, state, x) -> (state, (loss, v)) for one neuron, with parameters and state as in `NEURON`. The
+        parameters are natural logarithms, so that conductances stay positive in a fit. x = (current in µA/cm², target
+        in mV), and the loss is the squared error of the new v in (10 mV)².
+    """
+
+    def relax(value, end, rate):
+        return end + (value - end) * jnp.exp(-dt * rate)
+
+    def step(params, state, x):
+        current, target = x
+        u, conductance = state["v"] + 60, jax.tree.map(jnp.exp, params)
+        rates = {
+            "m": (1.28 * _linear_exponential((u - 13) / 4), 1.4 * _linear_exponential((40 - u) / 5)),
+            "h": (0.128 * jnp.exp((17 - u) / 18), 4 / (1 + jnp.exp((40 - u) / 5))),
+            "n": (0.16 * _linear_exponential((u - 15) / 5), 0.5 * jnp.exp((10 - u) / 40)),
+        }
+        new = {gate: relax(state[gate], a / (a + b), a + b) for gate, (a, b) in rates.items()}
+        open_share = {"gNa": new["m"] ** 3 * new["h"], "gK": new["n"] ** 4, "gL": 1.0}
+        g = jnp.stack([conductance[name] * share for name, share in open_share.items()])
+        v = relax(state["v"], (g @ jnp.array([53.0, -90.0, -70.0], g.dtype) + current) / g.sum(), g.sum())
+        return {"v": v, **new}, (((v - target) / 10) ** 2, v)
+
+    return step
+
+
+def _linear_exponential(x):
+    """x / (1 - exp(-x)), and 1 + x / 2 near 0, where the quotient is 0 / 0."""
+    near = jnp.abs(x) < 1e-3
+    return jnp.where(near, 1 + x / 2, x / -jnp.expm1(-jnp.where(near, 1, x)))
