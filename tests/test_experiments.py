@@ -26,6 +26,8 @@ TINY = {
     "online_estimators": {"seeds": 1, "updates": 20},
     "other_texts": {"dataset": TEXT, "epochs": 1, "hidden": 8, "seeds": 1, "prompt": "so "},
     "sampler_coverage": {"epochs": 3},
+    "simulator": {"neurons": 2, "lag_neurons": 1, "num_steps": 30},
+    "simulator_fit": {"neurons": 2, "num_steps": 30, "updates": 2},
     "stocks": {"epochs": 1, "seeds": 1, "hidden": 4},
     "text_statistics": {"characters": TEXT, "lines": TEXT},
     "truncation": {"dataset": TEXT, "epochs": 1, "seeds": 1, "hidden": 4, "draws": 3, "max_lag": 3, "segments": (1,)},
