@@ -23,6 +23,7 @@ from .gradients.edges import WeightedEdges as WeightedEdges
 from .gradients.problem import Problem as Problem
 from .gradients.scan import value_and_grad as value_and_grad
 from .models.cell import Cell as Cell
+from .models.from_equinox import from_equinox as from_equinox
 from .models.from_flax import from_flax as from_flax
 from .models.from_torch import from_torch as from_torch
 from .models.model import Model as Model

@@ -2,6 +2,7 @@ from .cell import Cell as Cell
 from .cell import HiddenState as HiddenState
 from .cell import recur as recur
 from .cell import sigmoid as sigmoid
+from .from_equinox import from_equinox as from_equinox
 from .from_flax import from_flax as from_flax
 from .from_torch import from_torch as from_torch
 from .initializers import init_weight as init_weight

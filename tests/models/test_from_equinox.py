@@ -1,0 +1,351 @@
+"""Equinox's cells and modules as models, against Python loops over the modules and Equinox's own gradients."""
+
+import functools
+import sys
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.shell import run
+
+import seqjax
+from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, from_equinox, training, value_and_grad
+from seqjax.data import Stream
+from seqjax.data.tokenizer import UNKNOWN
+from seqjax.training.forecast import forecast
+from seqjax_gradients import Full, Truncated
+from seqjax_optimizers import SGD
+from seqjax_samplers import Sequential
+from seqjax_tokenizers import Char
+
+HIDDEN, T, B = 4, 6, 2
+TOKENS = Spec(Tokens(5))
+VALUES = Spec(Values(3))
+CELLS = {"GRUCell": eqx.nn.GRUCell, "LSTMCell": eqx.nn.LSTMCell}
+
+
+class Net(eqx.Module):
+    """A cell with an embedding and a read-out, as a user of Equinox writes it, with leaves that are not parameters."""
+
+    embed: eqx.nn.Embedding
+    cell: eqx.nn.GRUCell
+    out: eqx.nn.Linear
+    order: jax.Array
+    activation: Callable
+    slope: float
+    name: str = eqx.field(static=True)
+
+    def __init__(self, key, order=(2, 0, 4, 1, 3), slope=0.5, name="net", size=5):
+        keys = jax.random.split(key, 3)
+        self.embed = eqx.nn.Embedding(size, 3, key=keys[0])
+        self.cell = eqx.nn.GRUCell(3, HIDDEN, key=keys[1])
+        self.out = eqx.nn.Linear(HIDDEN, size, key=keys[2])
+        self.order, self.activation, self.slope, self.name = jnp.asarray(order), jax.nn.leaky_relu, slope, name
+
+    def init_state(self):
+        return {"h": jnp.full(HIDDEN, 0.5), "seen": jnp.zeros((), jnp.int32)}
+
+    def __call__(self, state, x):
+        h = self.cell(self.embed(self.order[x]), state["h"])
+        output = self.out(self.activation(h, self.slope))
+        return {"h": h, "seen": state["seen"] + 1}, output
+
+
+def ids(*shape, seed=1):
+    return jnp.asarray(np.random.default_rng(seed).integers(0, 5, shape), jnp.int32)
+
+
+def init_rows(model, params, spec, rows=B, key=None):
+    """The initial states of some rows."""
+    keys = None if key is None else jax.random.split(key, rows)
+    return jax.vmap(functools.partial(model.init_state, params, spec), axis_size=rows)(keys)
+
+
+def loop(module, state, xs):
+    """The outputs of a module that is called step after step with one sequence."""
+    outputs = []
+    for x in xs:
+        state, output = module(state, x)
+        outputs.append(output)
+    return state, jnp.stack(outputs)
+
+
+def assert_close(a, b, atol=1e-12):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12, atol=atol), a, b)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_cell_is_equinoxs_own_in_a_loop(x64, cell):
+    module = CELLS[cell](3, HIDDEN, key=jax.random.key(0))
+    model, params = from_equinox(module)
+    xs = jnp.asarray(np.random.default_rng(1).normal(size=(T, B, 3)))
+    new, outputs = jax.jit(model.unroll)(params, init_rows(model, params, VALUES), xs)
+    for row in range(B):
+        state = jnp.zeros(HIDDEN) if cell == "GRUCell" else (jnp.zeros(HIDDEN), jnp.zeros(HIDDEN))
+        for t in range(T):
+            state = module(xs[t, row], state)
+            assert_close(outputs[t, row], state if cell == "GRUCell" else state[0])
+        assert_close(jax.tree.map(lambda a, row=row: a[row], new), state)
+
+
+def test_a_users_module_is_called_with_one_sequence(x64):
+    module = Net(jax.random.key(0))
+    model, params = from_equinox(module)
+    xs = ids(T, B)
+    new, outputs = jax.jit(model.unroll)(params, init_rows(model, params, TOKENS), xs)
+    for row in range(B):
+        state, expected = loop(module, module.init_state(), xs[:, row])
+        assert_close((jax.tree.map(lambda a, row=row: a[row], new), outputs[:, row]), (state, expected))
+
+
+def test_the_parameters_are_the_float_arrays_of_the_module():
+    module = Net(jax.random.key(0))
+    _, params = from_equinox(module)
+    assert type(params) is Net
+    assert params.order is params.activation is params.slope is None
+    assert eqx.tree_equal(params, eqx.filter(module, eqx.is_inexact_array))
+    assert eqx.tree_equal(eqx.combine(params, module), module)
+
+
+def test_gradients_are_equinoxs_own(x64):
+    module = Net(jax.random.key(0))
+    model, params = from_equinox(module)
+    problem, tokens = Problem.of(model, TOKENS), ids(T + 1, B)
+
+    @eqx.filter_jit
+    @eqx.filter_value_and_grad
+    def whole(module):
+        losses = []
+        for row in range(B):
+            _, logits = loop(module, module.init_state(), tokens[:-1, row])
+            losses.append(-jax.nn.log_softmax(logits)[jnp.arange(T), tokens[1:, row]])
+        return jnp.stack(losses).mean()
+
+    def estimate(strategy):
+        start = init_rows(model, params, TOKENS)
+        return jax.jit(value_and_grad(problem, strategy))(params, start, (tokens[:-1], tokens[1:]))
+
+    loss, grads = whole(module)
+    found = estimate(Full())
+    assert_close((found.loss, found.grads), (loss, grads))
+    cut = estimate(Truncated(steps=2)).grads
+    assert abs(cut.cell.weight_hh - grads.cell.weight_hh).max() > 1e-5
+
+
+def test_equal_modules_make_equal_models_so_that_jit_traces_them_once():
+    def model(seed=0, **fields):
+        return from_equinox(Net(jax.random.key(seed), **fields))[0]
+
+    assert model() == model(1)
+    assert hash(model()) == hash(model(1))
+    others = [model(order=(0, 1, 2, 3, 4)), model(slope=0.25), model(name="other")]
+    assert all(model() != other for other in others)
+
+
+@pytest.mark.slow
+def test_a_module_trains_and_the_trained_module_is_had_back(x64):
+    module, tokens = Net(jax.random.key(0)), np.tile(np.arange(5), 60)
+    model, params = from_equinox(module)
+    problem, stream = Problem.of(model, TOKENS), Stream(tokens[:-1], tokens[1:], np.array([0, len(tokens) - 1]))
+    setup = {"sampler": Sequential(4, 6), "gradient": Full(), "optimizer": SGD(learning_rate=1.0), "epochs": 4}
+    found = []
+    for devices in (1, 2):
+        *_, (state, metrics) = training(problem, stream, params=params, devices=devices, **setup)
+        found.append((metrics["train_loss"], jax.tree.map(np.asarray, state.params)))
+    assert_close(found[0], found[1], atol=1e-10)
+    trained = eqx.combine(state.params, module)
+    _, logits = eqx.filter_jit(loop)(trained, trained.init_state(), jnp.asarray(tokens[:50], jnp.int32))
+    losses = -jax.nn.log_softmax(logits)[np.arange(50), tokens[1:51]]
+    part = Stream(tokens[:50], tokens[1:51], np.array([0, 50]))
+    assert seqjax.evaluate(problem, state.params, part)["loss"] == pytest.approx(float(losses.mean()), rel=1e-10)
+    assert losses.mean() < 0.5 * seqjax.evaluate(problem, params, part)["loss"]
+
+
+def test_a_cell_forecasts_as_a_loop(x64):
+    module = eqx.nn.LSTMCell(3, 3, key=jax.random.key(0))
+    model, params = from_equinox(module)
+    xs = jnp.asarray(np.random.default_rng(1).normal(size=(T, 3)))
+    state = (jnp.zeros(3), jnp.zeros(3))
+    for x in xs:
+        state = module(x, state)
+    expected = [state[0]]
+    for _ in range(2):
+        state = module(state[0], state)
+        expected.append(state[0])
+    assert_close(forecast(model, VALUES, params, xs, 3), jnp.stack(expected))
+
+
+@pytest.mark.slow
+def test_a_module_generates_as_a_loop():
+    """Letter after letter, the likeliest each time."""
+    codec = Char().fit(seqjax.Text("abcde" * 9))
+    size = len(codec)
+    module = Net(jax.random.key(2), order=range(size)[::-1], size=size)
+    module = jax.tree.map(lambda leaf: 2 * leaf if eqx.is_inexact_array(leaf) else leaf, module)
+    model, params = from_equinox(module)
+    state = module.init_state()
+    read, text = codec.encode("ab"), "ab"
+    for token in read:
+        state, logits = module(state, jnp.asarray(token, jnp.int32))
+    unknown = np.array([token == UNKNOWN for token in codec.tokens])
+    for _ in range(10):
+        token = jnp.argmax(jnp.where(unknown, -jnp.inf, logits))
+        text += codec.decode([int(token)])
+        state, logits = module(state, token)
+    assert len(set(text[2:])) > 1
+    assert seqjax.generate(model, params, codec, "ab", 10) == text
+
+
+class Noisy(eqx.Module):
+    """A cell with dropout, which keeps a key in its state."""
+
+    cell: eqx.nn.GRUCell
+    dropout: eqx.nn.Dropout
+
+    def __init__(self, key):
+        self.cell, self.dropout = eqx.nn.GRUCell(3, 3, key=key), eqx.nn.Dropout(0.5)
+
+    def init_state(self, key=None):
+        return jnp.zeros(3), key
+
+    def __call__(self, state, x):
+        h, key = state
+        h = self.cell(x, h)
+        now = None
+        if key is not None:
+            key, now = jax.random.split(key)
+        return (h, key), self.dropout(h, key=now, inference=now is None)
+
+
+def test_dropout_draws_from_a_rows_key_and_is_off_without_one(x64):
+    module = Noisy(jax.random.key(0))
+    model, params = from_equinox(module)
+    assert len(jax.tree.leaves(params)) == 4, "the probability of dropout is no parameter"
+    xs = jnp.ones((T, 200, 3))
+    noisy, calm = init_rows(model, params, VALUES, 200, jax.random.key(1)), init_rows(model, params, VALUES, 200)
+    outputs, quiet = (jax.jit(model.unroll)(params, state, xs)[1] for state in (noisy, calm))
+    _, expected = loop(module, module.init_state(), xs[:, 0])
+    assert_close(quiet[:, 7], expected)
+    dropped = outputs == 0
+    np.testing.assert_allclose(outputs, jnp.where(dropped, 0, 2 * quiet), rtol=1e-12)
+    assert 0.4 < dropped.mean() < 0.6
+    assert (dropped[0] != dropped[1]).any(), "a later step draws another mask"
+    assert (dropped[:, 0] != dropped[:, 1]).any(), "rows draw their own masks"
+
+
+@pytest.mark.slow
+def test_training_draws_and_evaluation_does_not():
+    """The loss that training reports before an update is not the loss of `evaluate`, which is that of a loop."""
+    module = Noisy(jax.random.key(0))
+    model, params = from_equinox(module)
+    x = np.random.default_rng(1).normal(size=(41, 3)).astype(np.float32)
+    problem, stream = Problem.of(model, VALUES), Stream(x[:-1], x[1:], [0, 40])
+    setup = {"sampler": Sequential(1, 40), "gradient": Full(), "optimizer": SGD(1e-9), "epochs": 1}
+    *_, (_, metrics) = training(problem, stream, params=params, **setup)
+    _, outputs = eqx.filter_jit(loop)(module, module.init_state(), jnp.asarray(x[:-1]))
+    expected = float(((outputs - x[1:]) ** 2).mean())
+    assert seqjax.evaluate(problem, params, stream)["loss"] == pytest.approx(expected, rel=1e-5)
+    assert abs(metrics["train_loss"] - expected) > 1e-3
+
+
+class Learned(eqx.nn.GRUCell):
+    """A cell whose initial state is a parameter."""
+
+    start: jax.Array
+
+    def __init__(self, *, key):
+        super().__init__(3, 3, key=key)
+        self.start = jnp.full(3, 0.3)
+
+    def init_state(self):
+        return self.start
+
+
+def test_an_initial_state_may_be_learned(x64):
+    module = Learned(key=jax.random.key(0))
+    model, params = from_equinox(module)
+    np.testing.assert_array_equal(model.init_state(params, VALUES), [0.3] * 3)
+    x = jnp.arange(3.0)
+    grads = jax.grad(lambda p: model.step(p, model.init_state(p, VALUES), x)[1].sum())(params)
+    assert_close(grads.start, jax.grad(lambda h: module(x, h).sum())(module.start))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_another_precision_is_computed_in(cell):
+    model, params = from_equinox(CELLS[cell](3, 3, key=jax.random.key(0)))
+    problems = [Problem.of(model, VALUES, dtype=dtype) for dtype in (None, jnp.bfloat16)]
+    xs = tuple(jnp.asarray(np.random.default_rng(n).normal(size=(T, B, 3)), jnp.float32) for n in (1, 2))
+    starts = [problem.init_rows(params, B) for problem in problems]
+    assert [jax.tree.leaves(start)[0].dtype for start in starts] == [jnp.float32, jnp.bfloat16]
+    exact, half = (problem.unroll(params, start, xs)[1] for problem, start in zip(problems, starts, strict=True))
+    assert 0 < abs(exact - half).max() < 0.1
+
+
+class Keyed(eqx.Module):
+    """A module that holds a random key."""
+
+    key: jax.Array
+
+    def init_state(self):
+        return jnp.zeros(3)
+
+
+def test_modules_that_cannot_be_models_are_errors():
+    with pytest.raises(Error, match=r"from_equinox takes a module, such as .*, not <class 'equinox.nn._rnn.GRUCell'>"):
+        from_equinox(eqx.nn.GRUCell)
+    with pytest.raises(Error, match=r"Linear has no init_state\(\): pass eqx.nn.GRUCell or eqx.nn.LSTMCell, or give"):
+        from_equinox(eqx.nn.Linear(2, 3, key=jax.random.key(0)))
+    with pytest.raises(Error, match=r"Keyed holds a random key: keep it in the state"):
+        from_equinox(Keyed(jax.random.key(0)))
+    with pytest.raises(Error, match=r"Net holds an object that is not hashable \(.*set.*\): declare it as eqx.field"):
+        from_equinox(Net(jax.random.key(0), slope={0.5}))
+    model, _ = from_equinox(Net(jax.random.key(0), name={"net"}))  # such a field
+    assert hash(model) == hash(from_equinox(Net(jax.random.key(0), name={"net"}))[0])
+
+
+def test_a_cell_names_the_inputs_that_it_cannot_read():
+    model, params = from_equinox(eqx.nn.GRUCell(3, 5, key=jax.random.key(0)))
+    for spec in (TOKENS, Spec(Values(2))):
+        with pytest.raises(Error, match=r"GRUCell reads Values\(3\), but the inputs are (Tokens\(|Values\(dim=2)"):
+            model.init_state(params, spec)
+
+
+class Stateless(eqx.Module):
+    """A module that is called as a cell is."""
+
+    def init_state(self):
+        return jnp.zeros(3)
+
+    def __call__(self, state, x):
+        return state + x
+
+
+def test_a_module_that_returns_the_state_alone_is_an_error():
+    model, params = from_equinox(Stateless())
+    with pytest.raises(Error, match=r"Stateless\(state, x\) must return \(state, output\), not .*float32\[3\]"):
+        jax.eval_shape(model.step, params, jnp.zeros(3), jnp.zeros(3))
+
+
+def test_without_equinox_an_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "equinox", None)
+    with pytest.raises(Error, match=r"needs Equinox, which is not installed\. Type: pip install equinox"):
+        from_equinox(object())
+
+
+def test_asking_for_the_function_does_not_import_equinox(tmp_path):
+    code = "import sys, seqjax; seqjax.from_equinox; assert 'jax' in sys.modules; assert 'equinox' not in sys.modules"
+    done = run([sys.executable, "-c", code], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_experiment_says_how_else_an_equinox_module_is_trained_and_used():
+    model, _ = from_equinox(eqx.nn.GRUCell(1, 1, key=jax.random.key(0)))
+    with pytest.raises(Error, match="an Experiment needs") as caught:
+        Experiment(dataset=Series(np.sin(np.arange(60.0))), model=model, sampler=Sequential(2, 8)).run()
+    for name in ("training", "evaluate", "generate"):
+        assert f"seqjax.{name}(" in str(caught.value)
+        assert name in seqjax.__all__
