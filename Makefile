@@ -4,6 +4,7 @@
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .tools/bin/uv)
 PYTHON := .venv/bin/python
 READY := .venv/.ready
+SIMULATORS := build/simulators
 
 # The machine and the lock file decide what is installed, not the user's settings. uv does not read the settings of
 # pip, so it is given the index of pip, and the certificates of the system, which pip trusts too.
@@ -26,7 +27,7 @@ or, if your distribution has no such package:
 endef
 export NO_PYTHON
 
-.PHONY: help demo test test-all reproduce bench lint types wheel lock clean
+.PHONY: help demo test test-all simulators reproduce bench lint types wheel lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -39,6 +40,9 @@ test: $(READY)  ## run the quick tests, which cover every module; ARGS="-k name"
 
 test-all: $(READY)  ## run all tests: also the exhaustive ones, and those of all documents, experiments, claims and crashes
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
+
+simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax and diffrax, installed once in their own environment
+	@$(SIMULATORS)/bin/python -m pytest tests/simulators $(ARGS)
 
 reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 runs one at a time
 	@.venv/bin/seqjax reproduce experiments --out reports --title "The chapter, reproduced" --markdown docs/chapter.md \
@@ -57,9 +61,10 @@ types: $(READY)  ## check types with mypy
 wheel: $(READY)  ## build the wheel, install it in a new environment, and train with it
 	@$(with_index) .ci/wheel $(UV)
 
-lock: | $(UV)  ## write requirements.lock from pyproject.toml; ARGS=--upgrade takes newer versions
-	@$(with_index) $(UV) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header \
-		--group dev pyproject.toml -o requirements.lock $(ARGS)
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header pyproject.toml $(ARGS)
+lock: | $(UV)  ## write both lock files from pyproject.toml; ARGS=--upgrade takes newer versions
+	@$(with_index) $(COMPILE) --group dev -o requirements.lock
+	@$(with_index) $(COMPILE) --group simulators -c requirements.lock -o requirements-simulators.lock
 
 clean:  ## remove all files that make has made
 	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache build dist
@@ -74,6 +79,15 @@ $(READY): pyproject.toml requirements.lock | $(UV)
 	$(UV) pip sync --quiet --python $(PYTHON) --compile-bytecode --require-hashes requirements.lock; \
 	$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .; \
 	$(UV) pip check --quiet --python $(PYTHON) || { echo 'requirements.lock is older than pyproject.toml. Type: make lock' >&2; exit 2; }; \
+	touch $@
+
+# It has the versions of .venv: requirements-simulators.lock is made with requirements.lock as its constraint.
+$(SIMULATORS)/.ready: pyproject.toml requirements-simulators.lock | $(READY) $(UV)
+	@export $(with_index); set -e; echo "Setting up $(SIMULATORS) (once)"; \
+	rm -rf $(SIMULATORS); $(UV) venv --quiet --python $(PYTHON) $(SIMULATORS); \
+	$(UV) pip sync --quiet --python $(SIMULATORS)/bin/python --compile-bytecode --require-hashes requirements-simulators.lock; \
+	$(UV) pip install --quiet --python $(SIMULATORS)/bin/python --no-deps --no-build-isolation --editable .; \
+	$(UV) pip check --quiet --python $(SIMULATORS)/bin/python || { echo 'requirements-simulators.lock is older than pyproject.toml. Type: make lock' >&2; exit 2; }; \
 	touch $@
 
 .tools/bin/uv:
