@@ -62,7 +62,7 @@ def spiking_neuron(dt: float = 0.025) -> Callable:
 
     with v in mV, t in ms and C = 1 µF/cm², and the rates α, β of Traub & Miles at a threshold of -60 mV (Pospischil et
     al. 2008, "Minimal Hodgkin-Huxley type models for different classes of cortical and thalamic neurons"). Exponential
-    Euler updates the gates, and then v.
+    Euler updates m, h and n, and then v.
 
     Args:
         dt: the length of a step in ms.

@@ -10,7 +10,7 @@ from seqjax import Error, Model, Spec, Tokens, Values, value_and_grad
 from seqjax.gradients import unroll
 from seqjax.testing import check_unroll
 from seqjax.testing.cases import Elman
-from seqjax_gradients import K1K2, Full, Truncated
+from seqjax_gradients import Discounted, Full, Truncated
 from seqjax_models import MLP, NGram
 
 
@@ -78,7 +78,7 @@ def test_a_count_based_model_has_nothing_to_check():
         check_unroll(NGram(), Spec(Tokens(4)))
 
 
-@pytest.mark.parametrize("strategy", [Truncated(steps=2), K1K2(k1=2, k2=2)], ids=repr)
+@pytest.mark.parametrize("strategy", [Truncated(steps=2), Discounted(discount=0.5)], ids=repr)
 def test_a_strategy_refuses_an_unroll_that_ignores_edge_weights(strategy):
     problem = changed(lambda edge_weights: None).problem(VALUES)
     params, state = problem.init(None), jnp.zeros((1, 2))
