@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Interval
 
-from seqjax import Gradient, register
+from seqjax import Error, Gradient, register
 from seqjax.gradients import Memory, ravel_float, window_gradient
 
 from .truncated import Truncated
@@ -43,7 +43,7 @@ class Certified(Gradient):
 
     For a strategy without randomness this is the relative bias in single windows, that of `lags` and of `measure` with
     one window. A random strategy adds the variance of its draws. `certified` costs one full gradient in `every`
-    windows, and 2 P numbers for P parameters.
+    windows (in every window under `jax.vmap`), and 2 P numbers for P parameters.
     """
 
     strategy: Gradient = Truncated()
@@ -53,7 +53,18 @@ class Certified(Gradient):
     forget: Annotated[float, Interval(gt=0, le=1)] = 0.1
     """The share of the running means that a measurement replaces."""
 
-    metric_names = ("gradient_bias",)
+    def __post_init__(self):
+        super().__post_init__()
+        if self.strategy.of != "window":
+            raise Error(
+                f"Certified cannot be made: strategy = {self.strategy!r} must be of the window, whose full gradient is "
+                "computed beside it"
+            )
+
+    @property
+    def metric_names(self):  # type: ignore[override]
+        """The relative error, and the metrics of the strategy."""
+        return ("gradient_bias", *self.strategy.metric_names)
 
     @property
     def claim(self):  # type: ignore[override]
@@ -108,7 +119,8 @@ class Certified(Gradient):
     def metrics(self, memory):
         """The relative error; NaN until something has been measured."""
         measured = self._add_last(memory.shared[1])
-        return {"gradient_bias": jnp.sqrt(measured.squared_error / measured.squared_gradient)}
+        bias = jnp.sqrt(measured.squared_error / measured.squared_gradient)
+        return {"gradient_bias": bias} | self.strategy.metrics(_inner(memory))
 
     def _add_last(self, measured):
         """The running means with the last window in them. As both begin at zero, their quotient is that of means.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax import Gradient, SequenceGradient, register
+from seqjax import Error, Gradient, SequenceGradient, register
 from seqjax.gradients import Batch, Memory
 
 from .directional import slope_along
@@ -22,9 +22,9 @@ class Dodge(SequenceGradient):
 
     ĝ is the estimate of `guide`, such as a truncated gradient, and L is the loss of the window (Silver et al. 2022,
     "Learning by directional gradient descent", with directions that are learned or computed in place of random ones).
-    The slope is exact: a direction that leads upwards changes its sign, so that -g never leads upwards to first order,
-    which a truncated gradient may do. The part of the gradient that is orthogonal to d is lost. It costs what `guide`
-    costs and one forward pass with a tangent.
+    Each row has a direction of its own. The slope is exact: a direction that leads upwards changes its sign, so that -g
+    of a row never increases the loss of this row to first order, which a truncated gradient may do. The part of the
+    gradient that is orthogonal to d is lost. It costs what `guide` costs and one forward pass with a tangent.
     """
 
     guide: Gradient = Truncated()
@@ -32,6 +32,11 @@ class Dodge(SequenceGradient):
 
     claim = "biased"
     of = "window"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.guide.of != "window":
+            raise Error(f"Dodge cannot be made: guide = {self.guide!r} must be of the window, not of the history")
 
     @property
     def draws(self):

@@ -33,7 +33,7 @@ class Full(WeightedEdges):
     """The number of levels of checkpoints."""
     budget: str | None = None
     """The bytes that the backward pass may take, such as "200MB": the fewest levels are chosen that are estimated to
-    need no more. Under `jax.vmap` this is the budget of one entry."""
+    need no more. The outputs of the steps are not counted. Under `jax.vmap` this is the budget of one entry."""
 
     claim = "exact"
 

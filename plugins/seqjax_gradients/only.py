@@ -38,6 +38,15 @@ class Only(WeightedEdges):
         """Whether the strategy is random."""
         return self.strategy.draws
 
+    @property
+    def metric_names(self):  # type: ignore[override]
+        """Those of the strategy."""
+        return self.strategy.metric_names
+
+    def metrics(self, memory):
+        """Those of the strategy."""
+        return self.strategy.metrics(memory)
+
     def init(self, problem, params, state):
         """That of the strategy."""
         return self.strategy.init(problem, params, state)

@@ -44,20 +44,21 @@ class StateLags(NamedTuple):
     steps: Any
 
     @property
-    def growth_lag(self) -> int | None:
-        """The first lag below K at which the norm has grown `GROWN`-fold, or is not finite; None: there is none.
+    def first_norm(self) -> float:
+        """The norm at the smallest lag at which it is not zero; 0 if the variable has no gradient."""
+        norms = np.asarray(self.norms, np.float64)
+        return float(norms[np.argmax(norms != 0)])
+
+    def growth_lag(self, base: float) -> int | None:
+        """The first lag below K at which the norm exceeds `base` `GROWN`-fold, or is not finite; None: there is none.
 
         The sum of all older parts counts as lag K only if it is not finite.
         """
         norms = np.asarray(self.norms, np.float64)
-        (known,) = np.nonzero(norms)
-        if not len(known):
-            return None
-        grown = ~(norms <= GROWN * norms[known[0]])
+        grown = np.logical_not(norms <= GROWN * base)
         # The last entry is a sum over many lags, which may be large although the part of no lag is.
         grown[-1] = not np.isfinite(norms[-1])
-        (grown,) = np.nonzero(grown)
-        return int(grown[0]) + 1 if len(grown) else None
+        return int(np.argmax(grown)) + 1 if grown.any() else None
 
 
 class Lags(NamedTuple):
@@ -88,14 +89,19 @@ class Lags(NamedTuple):
     def explodes(self) -> tuple[str, int, int] | None:
         """The state variable whose gradient grows `GROWN`-fold within the fewest steps; None: there is none.
 
+        Growth is relative to the largest of all variables' first norms: a variable that acts on the loss only through
+        others begins with a tiny gradient, which may grow much and remain small.
+
         Returns:
             The name of the variable, the lag at which its gradient has grown so much, and the step at which it is
             largest there.
         """
-        found = [(lags.growth_lag, name) for name, lags in self.by_state.items() if lags.growth_lag is not None]
-        if not found:
+        finite = [lags.first_norm for lags in self.by_state.values() if np.isfinite(lags.first_norm)]
+        found = {name: lags.growth_lag(max(finite, default=0.0)) for name, lags in self.by_state.items()}
+        grown = [(lag, name) for name, lag in found.items() if lag is not None]
+        if not grown:
             return None
-        lag, name = min(found)
+        lag, name = min(grown)
         return name, lag, int(self.by_state[name].steps[lag - 1])
 
     def mean(self, kept: Float[Any, " K+1"]) -> Params:

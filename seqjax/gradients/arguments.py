@@ -24,7 +24,7 @@ class Arguments(NamedTuple):
 
 
 class ScanProblem(Problem):
-    """A problem whose parameters are `Arguments`; what is not differentiated is a constant of the problem.
+    """A problem whose parameters are what is differentiated; the rest of a scan's arguments are constants of it.
 
     A strategy then needs no knowledge of the arguments. The state in which the window starts is a function of the
     parameters, as a learned initial state is, and so is what the steps read.
@@ -44,7 +44,9 @@ class ScanProblem(Problem):
         self.problem, self.argnums, self.has_aux = problem, tuple(argnums), has_aux
         self.params, self.state, self.xs = params, state, xs
         parts = [partition_float(tree) if i in argnums else (None, tree) for i, tree in enumerate((params, state, xs))]
-        self.args = Arguments(*(floats for floats, _ in parts))
+        # If the parameters alone are differentiated, they are not wrapped: what a user gives a strategy, such as the
+        # directions of `directional`, is like the parameters.
+        self.args = parts[0][0] if self.argnums == (0,) else Arguments(*(floats for floats, _ in parts))
         self.others = Arguments(*(others for _, others in parts))
 
     init_state = None
@@ -103,5 +105,9 @@ class ScanProblem(Problem):
         """What the steps return beside their losses, leaves [T, B, ...], from one pass forwards."""
         return scan_rows(self.step_with_outputs, self.args, self.state, self.xs)[2]
 
-    def _join(self, args: Arguments, i: int) -> Any:
-        return combine(args[i], self.others[i]) if i in self.argnums else self.others[i]
+    def by_argument(self, args: Any) -> Arguments:
+        """Parameters of this problem, or their gradients, as `Arguments`."""
+        return Arguments(args) if self.argnums == (0,) else args
+
+    def _join(self, args: Any, i: int) -> Any:
+        return combine(self.by_argument(args)[i], self.others[i]) if i in self.argnums else self.others[i]

@@ -89,7 +89,7 @@ def levels_within(
     """The fewest levels with which the reverse pass of a window needs at most `budget` bytes besides its arguments.
 
     The bytes of a step are those of the residuals that JAX would keep, found by tracing windows of one and two steps.
-    Nothing is compiled.
+    Nothing is compiled. Outputs of the steps are not counted.
 
     Args:
         budget: the number of bytes.
@@ -109,7 +109,9 @@ def levels_within(
     two = _residual_bytes(problem, params, state, jax.tree.map(lambda a: a[:2], steps))
     of_step, of_state = max(two - one, 1), _bytes(state)
     # The gradient that is added up and the part of one segment; the losses and their weights; constant residuals.
-    fixed = 2 * (_bytes(params) + _bytes(weights)) + max(one - of_step, 0)
+    # The gradient of what the steps read is a result, and no temporary array.
+    size = _bytes(params) - (_bytes(partition_float(xs)[0]) if problem.has_own_inputs else 0)
+    fixed = 2 * (size + _bytes(weights)) + max(one - of_step, 0)
 
     needed = [fixed + SLACK * _kept(num_steps, levels, of_step, of_state) for levels in range(MOST_LEVELS + 1)]
     enough = [levels for levels, size in enumerate(needed) if size <= budget]

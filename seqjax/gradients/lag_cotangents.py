@@ -140,5 +140,5 @@ def scan_blocks(block: Callable[[Any, Any], Any], carry: Any, steps: Any, size: 
     whole = num_steps - num_steps % size
     if whole < num_steps:
         carry = block(carry, jax.tree.map(lambda a: a[whole:], steps))
-    blocks = jax.tree.map(lambda a: a[:whole].reshape(-1, size, *a.shape[1:]), steps)
+    blocks = jax.tree.map(lambda a: a[:whole].reshape(whole // size, size, *a.shape[1:]), steps)
     return jax.lax.scan(lambda carry, steps: (block(carry, steps), None), carry, blocks, reverse=True)[0]

@@ -68,7 +68,7 @@ class Problem:
             xs: what the steps read, leaves [T, B, ...].
             edge_weights: float[T] or float[T, B], see `seqjax.gradients.unroll`; None: all ones.
             scored: which losses the caller uses; None: all. An unscored loss may have any value, and it adds nothing to
-                the gradient even where it is NaN. It has to be multiplied by a weight of 0.
+                the gradient even where it is NaN. The caller has to multiply it by a weight of 0.
         """
         return scan_rows(self.step_with_outputs, params, state, xs, edge_weights, scored)[:2]
 
@@ -219,8 +219,16 @@ def scan_rows(
     if loss is None or scored is None:
         return state, between, outputs
     num_steps, num_rows = scored.shape
-    rows = jax.vmap(functools.partial(loss, params), axis_size=num_rows)
-    return state, jax.vmap(rows, axis_size=num_steps)(replace_unscored(between, scored)), outputs
+
+    def evaluate(params, between):
+        rows = jax.vmap(functools.partial(loss, params), axis_size=num_rows)
+        return jax.vmap(rows, axis_size=num_steps)(replace_unscored(between, scored))
+
+    def nothing(params, between):
+        return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(evaluate, params, between))
+
+    # Where no loss counts, there is no good value to evaluate the losses at.
+    return state, jax.lax.cond(scored.any(), evaluate, nothing, params, between), outputs
 
 
 def check_problem(caller: str, problem: Any) -> None:
@@ -237,7 +245,11 @@ def check_problem(caller: str, problem: Any) -> None:
 
 def as_problem(step_or_problem: Step | Problem) -> Problem:
     """The problem itself, or the one of a step: a scan body for one sequence, (params, state, x) -> (state, loss)."""
-    return step_or_problem if isinstance(step_or_problem, Problem) else Problem(step_or_problem)
+    if isinstance(step_or_problem, Problem):
+        return step_or_problem
+    if not callable(step_or_problem):
+        raise Error(f"a step is a function (params, state, x) -> (state, loss), not {step_or_problem!r:.80}")
+    return Problem(step_or_problem)
 
 
 def where_rows(reset: Any, new: Any, old: Any) -> Any:

@@ -99,10 +99,10 @@ def value_and_grad(
                 )
             scan = ScanProblem(problem, params, state, xs, numbers, has_aux)
             found = _estimate_arguments(strategy, scan, weights, memory, key)
-            grads = tuple(found.grads[i] for i in numbers)
+            grads = tuple(scan.by_argument(found.grads)[i] for i in numbers)
         if not batched:
             found, grads = _drop_row_axis(found, grads, numbers)
-        return found._replace(grads=grads[0] if isinstance(argnums, int) else grads)
+        return found._replace(grads=grads if isinstance(argnums, Sequence) else grads[0])
 
     return estimate
 
@@ -200,9 +200,18 @@ def _row_by_row(strategy, scan, weights, memory, key):
 
 def add_row_axis(state: State, xs: PyTree, weights: Weights) -> tuple[State, PyTree, Weights]:
     """The arguments of a scan of one sequence as those of a scan with one row."""
-    state = jax.tree.map(lambda a: jnp.asarray(a)[None], state)
-    xs = jax.tree.map(lambda a: jnp.asarray(a)[:, None], xs)
-    return state, xs, weights if weights is None or isinstance(weights, str) else jnp.asarray(weights)[:, None]
+    state, xs = _arrays(state, "state"), _arrays(xs, "xs")
+    for path, leaf in jax.tree.leaves_with_path(xs):
+        if not leaf.ndim:
+            name = jax.tree_util.keystr(path)
+            raise Error(
+                f"xs{name} is a single number: what the steps read has an axis T; close over a constant instead"
+            )
+    if weights is not None and not isinstance(weights, str):
+        if jnp.ndim(weights) != 1:
+            raise Error(f"weights must be float[T] for a single sequence, not of shape {list(jnp.shape(weights))}")
+        weights = jnp.asarray(weights)[:, None]
+    return jax.tree.map(lambda a: a[None], state), jax.tree.map(lambda a: a[:, None], xs), weights
 
 
 def _drop_row_axis(estimate: Estimate, grads: tuple, numbers: Sequence[int]) -> tuple[Estimate, tuple]:
@@ -251,6 +260,8 @@ def read_scan(
     if not batched:
         state, xs, weights = add_row_axis(state, xs, weights)
     params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux)
+    if not jax.tree.leaves(params):
+        raise Error("there are no parameters, so that there is nothing to differentiate")
     check_any_float(params)
     floats, others = partition_float(params)
     if not has_aux and not jax.tree.leaves(others):
@@ -285,7 +296,11 @@ def check_scan(
     """
     params, state, xs = combine(*partition_float(params)), _arrays(state, "state"), _arrays(xs, "xs")
     shapes = [leaf.shape for leaf in jax.tree.leaves(xs)]
-    if not shapes or min(map(len, shapes)) < 2:
+    if not shapes:
+        raise Error(
+            "xs has no arrays, so that the number of steps is not known; pass jnp.arange(T) if the step reads nothing"
+        )
+    if min(map(len, shapes)) < 2:
         raise Error(f"xs must have leaves [T, B, ...], found {shapes}; a single sequence takes batched=False")
     num_steps, num_rows = shapes[0][:2]
     if {shape[:2] for shape in shapes} != {(num_steps, num_rows)} or 0 in (num_steps, num_rows):
@@ -294,8 +309,11 @@ def check_scan(
         if leaf.shape[:1] != (num_rows,):
             name = jax.tree_util.keystr(path)
             raise Error(f"state{name} has shape {leaf.shape}, and xs has {num_rows} rows: state has leaves [B, ...]")
-    check_step(problem, params, state, xs, has_aux)
-    return params, state, xs, _weights(weights, num_steps, num_rows)
+    weights_TB = _weights(weights, num_steps, num_rows)
+    after = check_step(problem, params, state, xs, has_aux)
+    # A state of Python numbers takes the dtype that the step returns, as in `jax.lax.scan`.
+    state = jax.tree.map(lambda a, new: a if a.dtype == new.dtype else a.astype(new.dtype), state, after)
+    return params, state, xs, weights_TB
 
 
 def _weights(weights: Any, num_steps: int, num_rows: int) -> Any:
@@ -352,7 +370,7 @@ def check_any_float(params: Params) -> None:
         raise Error(f"no parameter is a float, so that there is nothing to differentiate; found {found:.200}")
 
 
-def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_aux: bool = False) -> None:
+def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_aux: bool = False) -> State:
     """Checks one step by tracing it, where `jax.lax.scan` would raise an error in its own words.
 
     Args:
@@ -361,6 +379,9 @@ def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_a
         state: leaves [B, ...].
         xs: leaves [T, B, ...].
         has_aux: whether the step returns (new state, (loss, outputs)).
+
+    Returns:
+        The shapes and dtypes of the state of one row after the step.
 
     Raises:
         Error: the step does not return (new state, loss), with the state as it went in and the loss one number.
@@ -398,6 +419,7 @@ def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_a
     if not isinstance(loss, jax.ShapeDtypeStruct) or loss.shape or not jnp.issubdtype(loss.dtype, jnp.inexact):
         aux = "; does it return (loss, outputs)? Pass has_aux=True" if isinstance(loss, tuple) else ""
         raise Error(f"a step's loss must be one number, float[], but this one is {_show(loss)}{aux}")
+    return after
 
 
 def _same_structure(one: Any, other: Any) -> bool:

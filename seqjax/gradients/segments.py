@@ -76,7 +76,7 @@ def segment_gradient(
     sums, parts = _Sums(grads, total, jnp.int32(entered), state, end, pending), [(done, outputs)]
     if num_segments:
         sums, several = jax.lax.scan(lambda sums, _: segment(sums, size), sums, length=num_segments)
-        parts.append(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), several))
+        parts.append(jax.tree.map(lambda a: a.reshape(num_segments * size, *a.shape[2:]), several))
     if rest:
         sums, last = segment(sums, rest)
         parts.append(last)

@@ -386,6 +386,25 @@ def test_the_variable_that_explodes_first_is_named():
     assert f"the gradient by m explodes first: 1,000-fold within 5 steps, largest at step {at}" in str(found)
 
 
+def test_a_chain_whose_gradient_stays_small_does_not_explode():
+    """Each mass acts on the loss through its neighbours: its gradient begins tiny, and never exceeds that of the first.
+
+    The same state in two leaves or in one leaf per mass must not differ in this.
+    """
+
+    def step(k, state, x):
+        q, p = jnp.stack(state["q"]), jnp.stack(state["p"])
+        force = -k * (2 * q - jnp.roll(q, 1).at[0].set(0) - jnp.roll(q, -1).at[-1].set(0)) - 0.1 * p
+        p = p + 0.01 * force
+        q = q + 0.01 * p
+        return {"q": tuple(q), "p": tuple(p)}, (q[0] - x) ** 2
+
+    state = {"q": (jnp.ones(1),) + (jnp.zeros(1),) * 5, "p": (jnp.zeros(1),) * 6}
+    found = seqjax.lags(step, jnp.array(1.0), state, jnp.zeros((200, 1)), 60)
+    assert max(float(lags.norms[:-1].max() / lags.first_norm) for lags in found.by_state.values()) > 1_000
+    assert found.explodes is None
+
+
 def test_a_variable_that_overflows_explodes():
     def step(w, h, x):
         return 1e30 * w * h, h

@@ -22,10 +22,35 @@ def vector_loss(params, state, x):
 XS = jnp.ones((5, 1, 1))
 
 
-@pytest.mark.parametrize("xs", [None, jnp.ones(5)])
-def test_inputs_without_time_and_rows_are_refused(xs):
-    with pytest.raises(Error, match="a single sequence takes batched=False"):
+@pytest.mark.parametrize(
+    ("xs", "message"), [(None, r"pass jnp\.arange\(T\)"), (jnp.ones(5), "a single sequence takes batched=False")]
+)
+def test_inputs_without_time_and_rows_are_refused(xs, message):
+    with pytest.raises(Error, match=message):
         value_and_grad(step, Full())(jnp.ones(1), jnp.ones((1, 1)), xs)
+
+
+def test_one_sequence_that_does_not_fit_is_named():
+    run = value_and_grad(step, Full(), batched=False)
+    with pytest.raises(Error, match=r"xs\['target'\] is a single number and has no axis T"):
+        run(jnp.ones(1), jnp.ones(1), {"u": jnp.ones(5), "target": 0.0})
+    with pytest.raises(Error, match=r"weights must be float\[T\] for a single sequence, not of shape \[\]"):
+        run(jnp.ones(1), jnp.ones(1), jnp.ones((5, 1)), weights=1.0)
+    with pytest.raises(Error, match="a step is a function"):
+        value_and_grad(3, Full())
+
+
+def test_a_state_of_python_integers_is_that_of_floats():
+    """It takes the dtype that the step returns."""
+
+    def decay(w, state, x):
+        return {"h": w * state["h"] + x}, state["h"] ** 2.0
+
+    xs = jnp.ones(4)
+    found, want = (
+        value_and_grad(decay, Full(), (0, 1), batched=False)(0.5, {"h": h}, xs).grads for h in (2, jnp.array(2.0))
+    )
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(a == b), found, want))
 
 
 FIRST = {

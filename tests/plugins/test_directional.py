@@ -44,6 +44,21 @@ def test_given_directions_project_the_gradient():
     assert_close(found.memory.shared, directions, "the directions are kept")
 
 
+def test_given_directions_of_a_step_with_outputs():
+    """They are like the float leaves of the parameters, whatever else the step and the parameters have."""
+    params, *rest = arguments()
+    directions = jax.tree.map(lambda a: a[None], params)
+
+    def with_outputs(params, h, x):
+        h, loss = step({name: params[name] for name in "Ab"}, h, x)
+        return h, (loss, h)
+
+    given = Memory(shared=directions | {"n": None})
+    found = value_and_grad(with_outputs, Directional(), has_aux=True)(params | {"n": 3}, *rest, memory=given)
+    want = value_and_grad(step, Directional())(params, *rest, memory=Memory(shared=directions))
+    assert_close(flat(found.grads), flat(want.grads), "outputs")
+
+
 def test_many_parameters_need_directions():
     with pytest.raises(seqjax.Error, match=r"10,000 parameters have too many unit vectors \(at most 4,096\)"):
         value_and_grad(lambda p, s, x: (s, p @ p), Directional())(jnp.ones(10_000), jnp.ones(1), jnp.ones((2, 1)))

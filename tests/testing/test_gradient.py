@@ -69,8 +69,11 @@ def test_a_loaded_strategy_is_checked_with_its_fields(mine, capsys):
 def test_a_failed_check_is_named_with_its_error_and_its_meaning(mine, capsys):
     assert main(["check", "gradient", "halves:weight=1.0", "--load", mine]) == 2
     out, err = capsys.readouterr()
-    assert re.findall(r"^(.+?)  +no  ", out, re.MULTILINE) == ["unbiased, over all outcomes: window's gradient"]
-    assert "'halves' (unbiased, of the window) fails 1 of 15 checks:" in err
+    assert re.findall(r"^(.+?)  +no  ", out, re.MULTILINE) == [
+        "unbiased, over all outcomes: window's gradient",
+        "gradients of params, state, xs",
+    ]
+    assert "'halves' (unbiased, of the window) fails 2 of 16 checks:" in err
     assert re.search(r"learned, row 0, window 0, \.grads\['\w+'\]: worst relative error \d\.\de[+-]\d\d > 1e-12", err)
     assert "the mean over all outcomes is not the window's gradient: reweight what survives by 1/probability" in err
 
@@ -196,7 +199,7 @@ def test_authors_are_told_what_to_change(fault):
 @pytest.mark.slow
 def test_all_failed_checks_are_named():
     nan = changed(lambda e: e._replace(grads=jax.tree.map(lambda g: g * jnp.nan, e.grads)))
-    with pytest.raises(seqjax.Error, match=r"fails \d+ of 13 checks") as caught:
+    with pytest.raises(seqjax.Error, match=r"fails \d+ of 14 checks") as caught:
         check_gradient(nan)
     named = [problem.partition(":")[0] for problem in caught.value.problems]
     assert {"exact", "state without floats", "rows are independent", "bfloat16"} <= set(named)
