@@ -32,7 +32,7 @@ def test_inputs_without_time_and_rows_are_refused(xs, message):
 
 def test_one_sequence_that_does_not_fit_is_named():
     run = value_and_grad(step, Full(), batched=False)
-    with pytest.raises(Error, match=r"xs\['target'\] is a single number and has no axis T"):
+    with pytest.raises(Error, match=r"xs\['target'\] is a single number: what the steps read has an axis T"):
         run(jnp.ones(1), jnp.ones(1), {"u": jnp.ones(5), "target": 0.0})
     with pytest.raises(Error, match=r"weights must be float\[T\] for a single sequence, not of shape \[\]"):
         run(jnp.ones(1), jnp.ones(1), jnp.ones((5, 1)), weights=1.0)
