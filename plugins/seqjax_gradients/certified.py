@@ -10,6 +10,7 @@ from annotated_types import Interval
 from seqjax import Error, Gradient, register
 from seqjax.gradients import Memory, ravel_float, window_gradient
 
+from ._wrapping import Wrapping
 from .truncated import Truncated
 
 
@@ -33,7 +34,7 @@ class Measured(NamedTuple):
 
 @register("gradient", "certified")
 @dataclass(frozen=True)
-class Certified(Gradient):
+class Certified(Wrapping):
     """The gradient of another strategy, with its relative error in the windows of training as a column of the metrics.
 
     In one of `every` windows the full gradient g of the window is computed beside the estimate ĝ. With running means
@@ -62,47 +63,28 @@ class Certified(Gradient):
             )
 
     @property
-    def metric_names(self):  # type: ignore[override]
-        """The relative error, and the metrics of the strategy."""
-        return ("gradient_bias", *self.strategy.metric_names)
-
-    @property
-    def claim(self):  # type: ignore[override]
-        """That of the strategy."""
-        return self.strategy.claim
-
-    @property
-    def of(self):  # type: ignore[override]
-        """That of the strategy."""
-        return self.strategy.of
-
-    @property
     def argnums(self):  # type: ignore[override]
         """Those of the strategy."""
         return self.strategy.argnums
 
     @property
-    def draws(self):
-        """Whether the strategy is random."""
-        return self.strategy.draws
+    def metric_names(self):  # type: ignore[override]
+        """The relative error, and the metrics of the strategy."""
+        return ("gradient_bias", *super().metric_names)
+
+    def inner(self, memory):
+        """The part of the memory that belongs to the strategy."""
+        return Memory(memory.shared[0], memory.rows)
 
     def init(self, problem, params, state):
         """The memory of the strategy, and nothing measured."""
-        memory = self.strategy.init(problem, params, state)
+        memory = super().init(problem, params, state)
         zeros = jax.tree.map(jnp.zeros_like, params)
         measured = Measured(zeros, zeros, jnp.zeros(()), jnp.zeros(()), jnp.zeros((), jnp.int32))
         return memory._replace(shared=(memory.shared, measured))
 
-    def draw(self, key, problem, params, memory, num_steps):
-        """That of the strategy."""
-        return self.strategy.draw(key, problem, params, _inner(memory), num_steps)
-
-    def outcomes(self, problem, params, memory, num_steps):
-        """Those of the strategy."""
-        return self.strategy.outcomes(problem, params, _inner(memory), num_steps)
-
     def estimate(self, problem, params, start, memory, batch, noise):
-        found = self.strategy.estimate(problem, params, start, _inner(memory), batch, noise)
+        found = self.strategy.estimate(problem, params, start, self.inner(memory), batch, noise)
         num_rows = batch.weights.shape[1]
 
         def measure(measured):
@@ -120,7 +102,7 @@ class Certified(Gradient):
         """The relative error; NaN until something has been measured."""
         measured = self._add_last(memory.shared[1])
         bias = jnp.sqrt(measured.squared_error / measured.squared_gradient)
-        return {"gradient_bias": bias} | self.strategy.metrics(_inner(memory))
+        return {"gradient_bias": bias} | super().metrics(memory)
 
     def _add_last(self, measured):
         """The running means with the last window in them. As both begin at zero, their quotient is that of means.
@@ -137,8 +119,3 @@ class Certified(Gradient):
             squared_error=add(measured.squared_error, measured.error),
             squared_gradient=add(measured.squared_gradient, measured.gradient),
         )
-
-
-def _inner(memory):
-    """The memory of the strategy."""
-    return Memory(memory.shared[0], memory.rows)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import Gradient, register
-from seqjax.gradients import UnrolledProblem, scan_rows, split_float, window_gradient
+from seqjax.gradients import UnrolledProblem, norm, scan_rows, split_float, window_gradient
 
 
 @register("gradient", "clipped")
@@ -61,7 +61,8 @@ class _ClippedProblem(UnrolledProblem):
 def clip_cotangent(by, state, limit):
     """The state of one row, unchanged; the cotangent of its float leaves is clipped in the backward pass."""
     floats, others, join = split_float(state)
-    return join(_clip(by, floats, limit), others) if floats else state
+    clip = _by_norm if by == "norm" else _by_value
+    return join(clip(floats, limit), others) if floats else state
 
 
 @jax.custom_vjp
@@ -74,25 +75,16 @@ def _by_value(floats, limit):
     return floats
 
 
-def _clip(by, floats, limit):
-    return (_by_norm if by == "norm" else _by_value)(floats, limit)
-
-
 def _keep_limit(floats, limit):
     return floats, limit
 
 
 def _norm_backward(limit, cotangents):
-    # The norm is taken of numbers of at most 1, so that no square overflows, in the highest precision of the leaves.
-    dtype = jnp.result_type(*cotangents)
-    largest = jnp.max(jnp.stack([jnp.abs(a).max(initial=0).astype(dtype) for a in cotangents]))
-    scale = jnp.where(largest > 0, largest, 1)
-    squares = sum(jnp.sum(jnp.square(a.astype(dtype) / scale)) for a in cotangents)
-    # limit / norm, where the norm is scale · √squares. An infinite cotangent has no direction: it becomes 0 · ∞ = NaN,
-    # and is set to 0.
-    factor = jnp.minimum(1, limit.astype(dtype) / scale / jnp.sqrt(jnp.where(squares > 0, squares, 1)))
-    finite = jnp.isfinite(largest)
-    return [jnp.where(finite, a * factor.astype(a.dtype), 0) for a in cotangents], jnp.zeros_like(limit)
+    size = norm(cotangents)
+    factor = jnp.where(size > limit, limit.astype(size.dtype) / jnp.where(size > 0, size, 1), 1)
+    # A cotangent with an infinite norm has no direction, and is set to 0. One that is NaN stays NaN.
+    clipped = [jnp.where(jnp.isinf(size), 0, a * factor.astype(a.dtype)) for a in cotangents]
+    return clipped, jnp.zeros_like(limit)
 
 
 def _value_backward(limit, cotangents):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 
 from seqjax import Gradient, register
-from seqjax.gradients import Estimate, combine, partition_float, scored_steps, weighted_sum
+from seqjax.gradients import Estimate, record_steps, scored_steps, split_float, weighted_sum
 
 
 @register("gradient", "immediate")
@@ -27,22 +27,19 @@ class Immediate(Gradient):
 
     def estimate(self, problem, params, start, memory, batch, noise):
         num_steps, num_rows = batch.weights.shape
-
-        def record(state, x):
-            after, _ = problem.unroll(params, state, jax.tree.map(lambda a: a[None], x))
-            return after, state
-
-        end, entering = jax.lax.scan(record, start(params), batch.xs)
+        state = start(params)
+        end, _, steps = record_steps(problem, params, state, batch.xs, batch.weights)
+        join = split_float(state)[2]
 
         def side_by_side(tree):
             """Leaves [T, B, ...] as [T B, ...]."""
             return jax.tree.map(lambda a: a.reshape(num_steps * num_rows, *a.shape[2:]), tree)
 
         def loss(params):
-            first, _ = partition_float(start(params))
-            floats, others = partition_float(entering)
-            floats = jax.tree.map(lambda a, first: a.at[0].set(first), floats, first)
-            state = side_by_side(combine(floats, others))
+            # The recorded states are constants but for the first one, which may depend on the parameters.
+            first = split_float(start(params))[0]
+            floats = [a.at[0].set(a_first) for a, a_first in zip(steps.floats, first, strict=True)]
+            state = side_by_side(join(floats, steps.others))
             xs, weights = jax.tree.map(
                 lambda a: a[None], side_by_side((problem.inputs(params, batch.xs), batch.weights))
             )

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from seqjax import Error, WeightedEdges, register
 from seqjax.gradients import UnrolledProblem, leaf_names, scan_rows, weigh_edge
 
+from ._wrapping import Wrapping
 from .truncated import Truncated
 
 
 @register("gradient", "only")
 @dataclass(frozen=True)
-class Only(WeightedEdges):
+class Only(Wrapping, WeightedEdges):
     """A strategy whose edge weights apply to some variables of the state; the gradient by the others passes unchanged.
 
     For example, the gradient of an LSTM is cut through h, and flows through c:
@@ -27,37 +28,6 @@ class Only(WeightedEdges):
     """The strategy that gives the edge weights."""
     leaves: tuple[str, ...] = ()
     """The names of the variables, such as "h" or "layers.0.h"; "h" stands for all names that end in ".h". (): all."""
-
-    @property
-    def claim(self):  # type: ignore[override]
-        """That of the strategy."""
-        return self.strategy.claim
-
-    @property
-    def draws(self):
-        """Whether the strategy is random."""
-        return self.strategy.draws
-
-    @property
-    def metric_names(self):  # type: ignore[override]
-        """Those of the strategy."""
-        return self.strategy.metric_names
-
-    def metrics(self, memory):
-        """Those of the strategy."""
-        return self.strategy.metrics(memory)
-
-    def init(self, problem, params, state):
-        """That of the strategy."""
-        return self.strategy.init(problem, params, state)
-
-    def draw(self, key, problem, params, memory, num_steps):
-        """That of the strategy."""
-        return self.strategy.draw(key, problem, params, memory, num_steps)
-
-    def outcomes(self, problem, params, memory, num_steps):
-        """Those of the strategy."""
-        return self.strategy.outcomes(problem, params, memory, num_steps)
 
     def edge_weights(self, noise, memory, num_steps):
         """Those of the strategy, for the chosen variables."""

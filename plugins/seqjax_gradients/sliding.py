@@ -24,8 +24,8 @@ class Sliding(Gradient):
     (Williams & Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network
     trajectories": BPTT(K)). K - 1 cotangents are carried back side by side, so a backward step costs K - 1 times as
     much as with the full gradient; the part of the parameters is one product for all of them. The states of all T steps
-    are kept, and the residuals of one block of `BLOCK` steps. Nothing is stored from
-    window to window, so the first K - 1 losses of a window reach back to its start and no further.
+    are kept, and the residuals of one block of `BLOCK` steps. Nothing is stored from window to window, so the first
+    K - 1 losses of a window reach back to its start and no further.
     """
 
     steps: Annotated[int, Interval(ge=1)] = 10

@@ -19,8 +19,8 @@ class Truncated(WeightedEdges):
         dh_t/dw = ∂f/∂w + ξ_t ∂f/∂h dh_{t-1}/dw,   ξ_t = 0 if t is a positive multiple of `steps`, else 1
 
     (Williams & Peng 1990). The window is a sequence of independent segments, which are differentiated one after the
-    other, so that the residuals of `steps` steps are kept. Its first step is not cut, so that a
-    learned initial state gets its gradient. Where one window ends and the next one starts is decided by the sampler.
+    other, so that the residuals of `steps` steps are kept. The first step of the window is not cut, so that a learned
+    initial state gets its gradient. The sampler decides where one window ends and the next one starts.
     """
 
     steps: Annotated[int, Interval(ge=1)] = 10
@@ -35,8 +35,8 @@ class Truncated(WeightedEdges):
     def kept(self, max_lag: int) -> np.ndarray:
         """The share of the gradient at lags 0 to `max_lag` that is kept, float64[max_lag + 1].
 
-        In a window of many segments, one in `steps` losses lies at each place of a segment, and a loss k steps after
-        the segment's first one reaches back k steps: kept_k = max(0, 1 - k / steps). `Lags.bias_of` takes it.
+        The loss of step j of a segment, j = 0, ..., steps - 1, reaches back j steps. So lag k is kept by the share
+        max(0, 1 - k / steps) of the losses. `Lags.bias_of` takes these shares.
         """
         return np.maximum(0, 1 - np.arange(max_lag + 1) / self.steps)
 

@@ -14,10 +14,10 @@ from jaxtyping import PyTree
 
 from seqjax.diagnostics.lags import listed_lags
 from seqjax.errors import Error, check_whole
+from seqjax.gradients.check_scan import read_scan
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import leaf_names, partition_float, ravel_float, split_float
 from seqjax.gradients.problem import Params, Problem, State
-from seqjax.gradients.scan import read_scan
 from seqjax.report.table import Table
 
 
@@ -135,9 +135,7 @@ class Jacobians:
         lags = np.arange(1, len(self.mean_norm) + 1)
         curves = {"mean": self.mean_norm, "max": self.max_norm, f"{self.growth:.3g} ^ lag": self.growth**lags}
         lines = {name: (lags, np.where(norms > 0, norms, np.nan)) for name, norms in curves.items()}
-        figure = plot.lines(lines, x_label="lag (steps)", y_label="norm of ∂s_t / ∂s_{t-lag}")
-        figure.axes[0].set(yscale="log")
-        return figure
+        return plot.lines(lines, x_label="lag (steps)", y_label="norm of ∂s_t / ∂s_{t-lag}", y_scale="log")
 
 
 def jacobians(

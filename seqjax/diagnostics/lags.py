@@ -1,6 +1,5 @@
 """`lags`: how much of a gradient travels how many steps back, from one backward pass over a scan."""
 
-import functools
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,11 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from seqjax.errors import Error, check_whole
+from seqjax.gradients.check_scan import Weights, read_scan
 from seqjax.gradients.compiling import jit_of
-from seqjax.gradients.floats import leaf_names, partition_float
+from seqjax.gradients.floats import leaf_names, norm, partition_float
 from seqjax.gradients.lag_cotangents import StepDerivatives, record_steps, scan_blocks
 from seqjax.gradients.problem import Params, Problem, State
-from seqjax.gradients.scan import Weights, read_scan
 from seqjax.report.table import Table
 
 BLOCK = 2**23
@@ -44,7 +43,7 @@ class StateLags(NamedTuple):
     steps: Any
 
     @property
-    def first_norm(self) -> float:
+    def firstnorm(self) -> float:
         """The norm at the smallest lag at which it is not zero; 0 if the variable has no gradient."""
         norms = np.asarray(self.norms, np.float64)
         return float(norms[np.argmax(norms != 0)])
@@ -82,7 +81,7 @@ class Lags(NamedTuple):
     def by_param(self) -> dict[str, np.ndarray]:
         """The norms of the parts of the gradient, float64[K + 1], of each parameter by its name."""
         return {
-            name: np.asarray(jax.vmap(_norm)(leaf), np.float64) for name, leaf in leaf_names(self.gradients, "params")
+            name: np.asarray(jax.vmap(norm)(leaf), np.float64) for name, leaf in leaf_names(self.gradients, "params")
         }
 
     @property
@@ -124,7 +123,7 @@ class Lags(NamedTuple):
     def bias_of(self, kept: Float[Any, " K+1"]) -> float:
         """The relative error ‖E ĝ - g‖ / ‖g‖ of the mean gradient of such an estimator; `kept` as in `mean`."""
         whole = self.mean(np.ones(len(self.norms)))
-        return float(_norm(self.mean(np.asarray(kept) - 1)) / _norm(whole))
+        return float(norm(self.mean(np.asarray(kept) - 1)) / norm(whole))
 
     def steps(self, bias: float) -> int | None:
         """The least number of kept steps for which, and for all larger numbers, the relative error is at most `bias`.
@@ -270,9 +269,7 @@ class Lags(NamedTuple):
                 norms = np.asarray(norms, np.float64)
                 lines[name] = np.arange(first, first + len(norms)), np.where(norms > 0, norms, np.nan)
             label = "norm of ∂l / ∂variable" if by == "state" else "norm of the part of the gradient"
-            figure = plot.lines(lines, x_label="lag (steps)", y_label=label, title=title)
-            figure.axes[0].set(yscale="log")
-            return figure
+            return plot.lines(lines, x_label="lag (steps)", y_label=label, y_scale="log", title=title)
         return plot.by_lag(np.asarray(self.norms), np.asarray(self.bias), self.rate, title)
 
 
@@ -343,7 +340,7 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
             t, step, q = inputs
             passed = derivatives.back(cotangents, step)
             before = jax.tree.map(lambda a, q: jnp.concatenate([q[None], a[:-1]]).at[-1].add(a[-1]), passed, q)
-            largest = [_largest(old, jax.vmap(_norm)(a), t) for old, a in zip(largest, cotangents, strict=True)]
+            largest = [_largest(old, jax.vmap(norm)(a), t) for old, a in zip(largest, cotangents, strict=True)]
             return (before, largest), cotangents
 
         carry, passed = jax.lax.scan(back, (cotangents, largest), (t, steps, q), reverse=True)
@@ -352,7 +349,7 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
 
     cotangents = jax.tree.map(lambda a: jnp.zeros((max_lag, *a.shape[1:]), a.dtype), steps.floats)
     later = jax.tree.map(lambda a, axis: jnp.zeros((*a.shape[:axis], max_lag, *a.shape[axis:]), a.dtype), params, axes)
-    nothing = [StateLags(jnp.zeros(max_lag, _norm(a).dtype), jnp.zeros(max_lag, jnp.int32)) for a in cotangents]
+    nothing = [StateLags(jnp.zeros(max_lag, norm(a).dtype), jnp.zeros(max_lag, jnp.int32)) for a in cotangents]
     carry = (cotangents, nothing), jax.tree.map(jnp.zeros_like, params), later
     numbered = jnp.arange(num_steps, dtype=jnp.int32), steps
     (_, largest), first, later = scan_blocks(block, carry, numbered, size)
@@ -363,7 +360,7 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
     # R_k = Σ_{j≥k} G_j, from the last lag to the first; ‖R_k‖ / ‖R_0‖ is the bias of keeping k steps.
     def add(tail, part):
         tail = jax.tree.map(jnp.add, tail, part)
-        return tail, (_norm(part), _norm(tail))
+        return tail, (norm(part), norm(tail))
 
     _, (norms, tails) = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), gradients, reverse=True)
     names = [name for name, _ in leaf_names(partition_float(state)[0], "state")]
@@ -374,12 +371,3 @@ def _largest(old: StateLags, norms: Float[Array, " K"], t: Int[Array, ""]) -> St
     """The larger norm of each lag, with its step. A norm that is not finite counts as larger than all others."""
     larger = ~(norms <= old.norms) & ~jnp.isnan(old.norms)
     return StateLags(jnp.where(larger, norms, old.norms), jnp.where(larger, t, old.steps))
-
-
-def _norm(tree):
-    """The norm of all leaves together, in float32 at least, scaled so that no square over- or underflows."""
-    dtype = np.result_type(np.float32, *[a.dtype for a in jax.tree.leaves(tree)])
-    leaves = [jnp.abs(a.astype(dtype)) for a in jax.tree.leaves(tree)]
-    largest = functools.reduce(jnp.maximum, [a.max(initial=0) for a in leaves])
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    return scale * jnp.sqrt(sum(jnp.sum(jnp.square(a / scale)) for a in leaves))

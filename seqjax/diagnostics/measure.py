@@ -15,10 +15,10 @@ from jaxtyping import Array, Float
 
 from seqjax.errors import Error, check_all, is_whole, nearest
 from seqjax.gradients.base import Batch, Gradient, init_memory, reset_rows, weighted_sum
+from seqjax.gradients.check_scan import Scan, read_scan
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import ravel_float
 from seqjax.gradients.problem import Params, Problem, State
-from seqjax.gradients.scan import Scan, read_scan
 from seqjax.plugin import registry
 from seqjax.plugin.base import fields_of
 from seqjax.plugin.config import describe

@@ -20,6 +20,7 @@ from .edges import sign_patterns as sign_patterns
 from .edges import window_gradient as window_gradient
 from .floats import combine as combine
 from .floats import leaf_names as leaf_names
+from .floats import norm as norm
 from .floats import partition_float as partition_float
 from .floats import ravel_float as ravel_float
 from .floats import split_float as split_float

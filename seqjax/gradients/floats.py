@@ -1,5 +1,6 @@
 """The float leaves of a tree, apart from the leaves that have no tangent: ids, counters, keys."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -80,3 +81,12 @@ def ravel_float(tree: PyTree) -> tuple[Float[Array, " n"], list, Callable[[Array
         return join_leaves(unravel(vector) if floats else [], others)
 
     return vector, others, join
+
+
+def norm(tree: PyTree) -> Float[Array, ""]:
+    """The norm of all numbers of a tree together, in float32 at least; scaled so that no square over- or underflows."""
+    dtype = np.result_type(np.float32, *[a.dtype for a in jax.tree.leaves(tree)])
+    leaves = [jnp.abs(a.astype(dtype)) for a in jax.tree.leaves(tree)]
+    largest = functools.reduce(jnp.maximum, [a.max(initial=0) for a in leaves])
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return scale * jnp.sqrt(sum(jnp.sum(jnp.square(a / scale)) for a in leaves))

@@ -148,7 +148,7 @@ class UnrolledProblem(Problem):
 
     def __init__(self, problem: Problem):
         super().__init__(problem.step, problem.init_state)
-        self.problem = problem
+        self.problem, self.warmup = problem, problem.warmup
 
     def step_with_outputs(self, params, state, x):
         """That of the other problem."""

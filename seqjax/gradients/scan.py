@@ -1,15 +1,13 @@
 """`value_and_grad`: any strategy on any scan body."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from seqjax.errors import Error, dtype_shape, is_whole
-from seqjax.gradients.arguments import ScanProblem
+from seqjax.errors import Error, is_whole
 from seqjax.gradients.base import (
     Batch,
     Estimate,
@@ -21,13 +19,14 @@ from seqjax.gradients.base import (
     check_strategy,
     init_memory,
 )
-from seqjax.gradients.floats import combine, partition_float
+from seqjax.gradients.check_scan import Weights, add_row_axis, check_any_float, check_scan
+from seqjax.gradients.floats import partition_float
 from seqjax.gradients.problem import Params, Problem, State, as_problem
+from seqjax.gradients.scan_problem import ScanProblem
 from seqjax.plugin import registry
 
 ARGUMENTS = ("params", "state", "xs")
 """The arguments of a scan by their number."""
-Weights = Float[Array, "T B"] | Float[Array, " T"] | Literal["last"] | None
 
 
 def value_and_grad(
@@ -50,8 +49,8 @@ def value_and_grad(
     - `state`: the state in which the window starts, leaves [B, ...]. No row is reset.
     - `xs`: what the steps read, leaves [T, B, ...].
     - `memory`: what the strategy carries from window to window; None: its initial memory.
-    - `weights`: float[T, B], the weights of the losses; None: 1 / (T B); "last": 1 / B for the loss of the last step
-      and 0 for all others. A loss of weight 0 may be NaN.
+    - `weights`: float[T, B], or [T] with batched=False, the weights of the losses; None: 1 / (T B); "last": 1 / B for
+      the loss of the last step and 0 for all others. A loss of weight 0 may be NaN.
     - `key`: a JAX key; a strategy that draws needs it.
 
     Args:
@@ -198,22 +197,6 @@ def _row_by_row(strategy, scan, weights, memory, key):
     return found._replace(loss=loss, grads=found.grads._replace(params=params), memory=average_shared(found.memory))
 
 
-def add_row_axis(state: State, xs: PyTree, weights: Weights) -> tuple[State, PyTree, Weights]:
-    """The arguments of a scan of one sequence as those of a scan with one row."""
-    state, xs = _arrays(state, "state"), _arrays(xs, "xs")
-    for path, leaf in jax.tree.leaves_with_path(xs):
-        if not leaf.ndim:
-            name = jax.tree_util.keystr(path)
-            raise Error(
-                f"xs{name} is a single number: what the steps read has an axis T; close over a constant instead"
-            )
-    if weights is not None and not isinstance(weights, str):
-        if jnp.ndim(weights) != 1:
-            raise Error(f"weights must be float[T] for a single sequence, not of shape {list(jnp.shape(weights))}")
-        weights = jnp.asarray(weights)[:, None]
-    return jax.tree.map(lambda a: a[None], state), jax.tree.map(lambda a: a[:, None], xs), weights
-
-
 def _drop_row_axis(estimate: Estimate, grads: tuple, numbers: Sequence[int]) -> tuple[Estimate, tuple]:
     """The results of a scan with one row as those of a scan of one sequence."""
     state = jax.tree.map(lambda a: a[0], estimate.state)
@@ -221,222 +204,3 @@ def _drop_row_axis(estimate: Estimate, grads: tuple, numbers: Sequence[int]) -> 
     without = {0: lambda a: a, 1: lambda a: a[0], 2: lambda a: a[:, 0]}
     grads = tuple(jax.tree.map(without[i], tree) for i, tree in zip(numbers, grads, strict=True))
     return estimate._replace(state=state, outputs=outputs), grads
-
-
-class Scan(NamedTuple):
-    """The arguments of a scan, checked, with float parameters only.
-
-    Args:
-        problem: the problem of the scan. Leaves of the parameters that are no floats are constants of it.
-        params: the float leaves of the parameters.
-        state: leaves [B, ...].
-        xs: leaves [T, B, ...].
-        weights: float[T, B].
-    """
-
-    problem: Problem
-    params: Any
-    state: Any
-    xs: Any
-    weights: Any
-
-
-def read_scan(
-    step_or_problem: Callable | Problem,
-    params: Params,
-    state: State,
-    xs: PyTree,
-    weights: Weights = None,
-    *,
-    has_aux: bool = False,
-    batched: bool = True,
-) -> Scan:
-    """Checks the arguments of a scan, as `value_and_grad` takes them, for a function that differentiates params.
-
-    Raises:
-        Error: the arguments, or what the step returns for them, do not fit together.
-    """
-    problem = as_problem(step_or_problem)
-    if not batched:
-        state, xs, weights = add_row_axis(state, xs, weights)
-    params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux)
-    if not jax.tree.leaves(params):
-        raise Error("there are no parameters, so that there is nothing to differentiate")
-    check_any_float(params)
-    floats, others = partition_float(params)
-    if not has_aux and not jax.tree.leaves(others):
-        return Scan(problem, params, state, xs, weights)
-
-    def step(floats, state, x):
-        new, loss = problem.step(combine(floats, others), state, x)
-        return new, loss[0] if has_aux else loss
-
-    return Scan(Problem(step), floats, state, xs, weights)
-
-
-def check_scan(
-    problem: Problem, params: Params, state: State, xs: PyTree, weights: Weights, has_aux: bool = False
-) -> tuple[Params, State, PyTree, Float[Array, "T B"]]:
-    """Checks that a scan can be differentiated. One step is traced, and nothing is computed.
-
-    Args:
-        problem: its step is traced.
-        params: the parameters.
-        state: leaves [B, ...].
-        xs: leaves [T, B, ...].
-        weights: float[T, B]; None: 1 / (T B); "last": 1 / B at the last step, else 0.
-        has_aux: whether the step returns (new state, (loss, outputs)).
-
-    Returns:
-        params, state, xs and weights. Their leaves are arrays, but for those of the parameters that cannot be.
-
-    Raises:
-        Error: a leaf of state or xs is not an array; no parameter is a float; T or B differ between leaves; the step
-            does not return (new state, loss), with the state as it went in and the loss one number.
-    """
-    params, state, xs = combine(*partition_float(params)), _arrays(state, "state"), _arrays(xs, "xs")
-    shapes = [leaf.shape for leaf in jax.tree.leaves(xs)]
-    if not shapes:
-        raise Error(
-            "xs has no arrays, so that the number of steps is not known; pass jnp.arange(T) if the step reads nothing"
-        )
-    if min(map(len, shapes)) < 2:
-        raise Error(f"xs must have leaves [T, B, ...], found {shapes}; a single sequence takes batched=False")
-    num_steps, num_rows = shapes[0][:2]
-    if {shape[:2] for shape in shapes} != {(num_steps, num_rows)} or 0 in (num_steps, num_rows):
-        raise Error(f"the leaves of xs must share T and B, at least 1 each; found {shapes}")
-    for path, leaf in jax.tree.leaves_with_path(state):
-        if leaf.shape[:1] != (num_rows,):
-            name = jax.tree_util.keystr(path)
-            raise Error(f"state{name} has shape {leaf.shape}, and xs has {num_rows} rows: state has leaves [B, ...]")
-    weights_TB = _weights(weights, num_steps, num_rows)
-    after = check_step(problem, params, state, xs, has_aux)
-    # A state of Python numbers takes the dtype that the step returns, as in `jax.lax.scan`.
-    state = jax.tree.map(lambda a, new: a if a.dtype == new.dtype else a.astype(new.dtype), state, after)
-    return params, state, xs, weights_TB
-
-
-def _weights(weights: Any, num_steps: int, num_rows: int) -> Any:
-    """The weights of the losses as an array."""
-    if weights is None:
-        # A numpy array shows while a function is traced that all losses count, see `scored_steps`.
-        return np.full((num_steps, num_rows), 1 / (num_steps * num_rows), jnp.zeros(()).dtype)
-    if isinstance(weights, str):
-        if weights != "last":
-            raise Error(f'weights = {weights!r} must be "last", None, or float[T, B]')
-        return jnp.zeros((num_steps, num_rows)).at[-1].set(1 / num_rows)
-    if jnp.shape(weights) != (num_steps, num_rows):
-        raise Error(f"weights must be float[T, B] = [{num_steps}, {num_rows}], not {list(jnp.shape(weights))}")
-    return jnp.asarray(weights)
-
-
-def _arrays(tree: PyTree, name: str) -> PyTree:
-    """The tree with its leaves as arrays; an error names a leaf that is something else."""
-
-    def leaf(path, value):
-        try:
-            return jnp.asarray(value)
-        except TypeError:
-            raise Error(
-                f"{name}{jax.tree_util.keystr(path)} is a {type(value).__name__}, not an array. Pass arrays alone and "
-                "close over the rest in the step"
-            ) from None
-
-    return jax.tree.map_with_path(leaf, tree)
-
-
-def check_params(params: Params) -> None:
-    """Checks that all parameters, arrays or their shapes and dtypes, are floats.
-
-    Raises:
-        Error: one is not; the message names it.
-    """
-    for path, leaf in jax.tree.leaves_with_path(params):
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.inexact):
-            name = jax.tree_util.keystr(path)
-            raise Error(f"params{name} is {dtype}, which has no gradient: make it a float, or close over it")
-
-
-def check_any_float(params: Params) -> None:
-    """Checks that there is a parameter that can be differentiated.
-
-    Raises:
-        Error: there are parameters, and none is a float.
-    """
-    leaves = jax.tree.leaves(params)
-    if leaves and not jax.tree.leaves(partition_float(params)[0]):
-        found = ", ".join(str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves)
-        raise Error(f"no parameter is a float, so that there is nothing to differentiate; found {found:.200}")
-
-
-def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_aux: bool = False) -> State:
-    """Checks one step by tracing it, where `jax.lax.scan` would raise an error in its own words.
-
-    Args:
-        problem: its step is traced.
-        params: the parameters. Like `state` and `xs`, they are arrays, or only their shapes and dtypes.
-        state: leaves [B, ...].
-        xs: leaves [T, B, ...].
-        has_aux: whether the step returns (new state, (loss, outputs)).
-
-    Returns:
-        The shapes and dtypes of the state of one row after the step.
-
-    Raises:
-        Error: the step does not return (new state, loss), with the state as it went in and the loss one number.
-    """
-    # Objects that are no arrays, such as functions, cannot be traced.
-    arrays = jax.tree.map(lambda leaf: leaf if hasattr(leaf, "dtype") else None, params)
-    others = jax.tree.map(lambda leaf: None if hasattr(leaf, "dtype") else leaf, params)
-
-    # A new function for each call: JAX remembers the shapes that it has found by the function, and a step may close
-    # over a value that has changed since.
-    def first_row(params, state, xs):
-        s, x = jax.tree.map(lambda a: a[0], state), jax.tree.map(lambda a: a[0, 0], xs)
-        return s, problem.step(combine(params, others), s, x)
-
-    before, found = jax.eval_shape(first_row, arrays, state, xs)
-    returns = "(new state, (loss, outputs))" if has_aux else "(new state, loss)"
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise Error(f"a step must return {returns}, but this one returns {_show(found)}")
-    after, loss = found
-    if has_aux:
-        if not isinstance(loss, tuple) or len(loss) != 2:
-            raise Error(f"with has_aux=True a step must return {returns}, but this one returns {_show(found)}")
-        loss, _ = loss
-    hint = "; does it return (loss, state)? Return (state, loss)" if _same_shapes(before, loss) else ""
-    if not _same_structure(before, after):
-        raise Error(f"the step takes the state {_show(before)} and returns the state {_show(after)}{hint}")
-    for (path, old), new in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True):
-        # JAX gives a state of weak type, such as one made of Python numbers, the dtype of the new state.
-        if old.shape != new.shape or (old.dtype != new.dtype and not old.weak_type):
-            name = f"state{jax.tree_util.keystr(path)}"
-            raise Error(
-                f"{name} goes into the step as {_show(old)} and comes out as {_show(new)}"
-                + (hint or f": keep its shape and dtype, such as with .astype({name}.dtype)")
-            )
-    if not isinstance(loss, jax.ShapeDtypeStruct) or loss.shape or not jnp.issubdtype(loss.dtype, jnp.inexact):
-        aux = "; does it return (loss, outputs)? Pass has_aux=True" if isinstance(loss, tuple) else ""
-        raise Error(f"a step's loss must be one number, float[], but this one is {_show(loss)}{aux}")
-    return after
-
-
-def _same_structure(one: Any, other: Any) -> bool:
-    return bool(jax.tree.structure(one) == jax.tree.structure(other))  # type: ignore[operator]
-
-
-def _same_shapes(one: Any, other: Any) -> bool:
-    shapes = [[a.shape for a in jax.tree.leaves(tree)] for tree in (one, other)]
-    return _same_structure(one, other) and shapes[0] == shapes[1]
-
-
-def _show(tree: Any) -> str:
-    """A tree with its leaves written as dtype[shape]."""
-    return str(jax.tree.map(lambda a: _Text(dtype_shape(a)), tree))
-
-
-class _Text(str):
-    """A text without quotation marks inside of a container."""
-
-    __repr__ = str.__str__

@@ -43,6 +43,8 @@ def segment_gradient(
         The estimate, with an empty memory.
     """
     num_steps = len(batch.weights)
+    # The first segments reach back to the start: segment j does if its lead, from j size - lead on, begins before step
+    # 1. The head holds these segments, a whole number of them.
     head = min((size + lead) // size * size, num_steps)
     num_segments, rest = divmod(num_steps - head, size)
     entered = max(head - lead, 0)  # the step that the state of the first segment after the head enters
@@ -124,6 +126,8 @@ def _inputs(problem: Problem, params: Params, batch: Batch) -> tuple[PyTree, PyT
 
 def _run(problem, params, state, steps, lead, mid):
     """Unrolls the steps of a segment, which are (what they read, weights, edge weights, which are scored).
+
+    The state that enters step `mid` is the one from which the next segment starts.
 
     Returns:
         The loss of the steps from `lead` on; the state that enters step `mid`, the state after the last step, and the

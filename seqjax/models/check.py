@@ -9,9 +9,9 @@ from seqjax.data.spec import Spec, Tokens
 from seqjax.data.stream import Stream
 from seqjax.data.windows import window
 from seqjax.errors import Error, dtype_shape
+from seqjax.gradients.check_scan import check_step
 from seqjax.gradients.dependence import depends_on
 from seqjax.gradients.problem import Params, Problem
-from seqjax.gradients.scan import check_step
 from seqjax.models.model import Model, ModelProblem
 
 
@@ -58,7 +58,7 @@ def check_bare_problem(problem: Problem, params: Params, state: Any, stream: Str
         starts: int[B], where the first window of each row starts.
 
     Raises:
-        Error: see `seqjax.gradients.scan.check_step`.
+        Error: see `seqjax.gradients.check_scan.check_step`.
     """
     if not isinstance(problem, ModelProblem):
         xs = jax.eval_shape(lambda: window(stream, starts, 1))

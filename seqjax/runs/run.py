@@ -55,8 +55,8 @@ class Run:
     metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """One row per epoch: epoch, update, tokens, seconds, compile_seconds, train_loss, heldout_loss,
     [train_perplexity, heldout_perplexity,] grad_norm, learning_rate, tokens_per_second, and the metrics of the gradient
-    strategy. Losses are means over
-    targets, in nats for tokens; tokens and seconds count from the start, without compiling and evaluating."""
+    strategy. Losses are means over targets, in nats for tokens; tokens and seconds count from the start, without
+    compiling and evaluating."""
     path: Path | None = None
     """The folder of the run, if it has one."""
     diverged: bool = False

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.gradients.arguments import Arguments, ScanProblem
 from seqjax.gradients.base import Gradient
 from seqjax.gradients.floats import combine, partition_float
 from seqjax.gradients.scan import value_and_grad
+from seqjax.gradients.scan_problem import Arguments, ScanProblem
 from seqjax.testing.calls import KEY, batch_of_row, outcome_means, quick_jit, row_of
 from seqjax.testing.cases import B, Case, T, case
 from seqjax.testing.claims import enumerable

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.gradients.arguments import Arguments
+from seqjax.gradients.scan_problem import Arguments
 from seqjax.testing.calls import quick_jit, row_of
 from seqjax.testing.cases import RESET, B, T, case
 

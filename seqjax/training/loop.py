@@ -16,8 +16,8 @@ from seqjax.data.stream import Stream, check_stream
 from seqjax.data.windows import past_warmup
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, init_memory
+from seqjax.gradients.check_scan import check_params
 from seqjax.gradients.problem import Params, Problem, check_problem
-from seqjax.gradients.scan import check_params
 from seqjax.models.check import check_bare_problem
 from seqjax.models.model import ModelProblem
 from seqjax.training.devices import make_mesh

@@ -69,7 +69,7 @@ def test_the_slope_is_exact_and_the_direction_is_that_of_the_guide(steps):
     args = arguments(rows=1)
     found, full, guide = (
         flat(value_and_grad(step, each)(*args).grads)
-        for each in (Dodge(guide=Truncated(steps=steps)), Full(), Truncated(steps=steps))
+        for each in (Dodge(strategy=Truncated(steps=steps)), Full(), Truncated(steps=steps))
     )
     unit = guide / np.linalg.norm(guide)
     assert_close(found, full @ unit * unit, f"{steps} steps")
@@ -77,10 +77,11 @@ def test_the_slope_is_exact_and_the_direction_is_that_of_the_guide(steps):
 
 
 def test_each_row_has_a_direction_of_its_own():
-    together = value_and_grad(step, Dodge(guide=Truncated(steps=2)))(*arguments())
+    together = value_and_grad(step, Dodge(strategy=Truncated(steps=2)))(*arguments())
     params, h, xs = arguments()
     alone = [
-        value_and_grad(step, Dodge(guide=Truncated(steps=2)), batched=False)(params, h[b], xs[:, b]) for b in range(B)
+        value_and_grad(step, Dodge(strategy=Truncated(steps=2)), batched=False)(params, h[b], xs[:, b])
+        for b in range(B)
     ]
     assert_close(flat(together.grads), np.mean([flat(found.grads) for found in alone], 0), "rows")
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from jaxtyping import PyTree
 
 from seqjax.gradients.floats import combine, partition_float
-from seqjax.gradients.problem import Problem, State, scan_rows
+from seqjax.gradients.problem import Problem, State, UnrolledProblem, scan_rows
 
 
 class Arguments(NamedTuple):
@@ -23,7 +23,7 @@ class Arguments(NamedTuple):
     xs: Any = None
 
 
-class ScanProblem(Problem):
+class ScanProblem(UnrolledProblem):
     """A problem whose parameters are what is differentiated; the rest of a scan's arguments are constants of it.
 
     A strategy then needs no knowledge of the arguments. The state in which the window starts is a function of the
@@ -41,6 +41,7 @@ class ScanProblem(Problem):
     def __init__(
         self, problem: Problem, params: PyTree, state: State, xs: PyTree, argnums: Sequence[int], has_aux: bool
     ):
+        # `step` is a method here, so `UnrolledProblem.__init__`, which stores that of the other problem, is not called.
         self.problem, self.argnums, self.has_aux = problem, tuple(argnums), has_aux
         self.params, self.state, self.xs = params, state, xs
         parts = [partition_float(tree) if i in argnums else (None, tree) for i, tree in enumerate((params, state, xs))]
@@ -52,16 +53,6 @@ class ScanProblem(Problem):
     init_state = None
     __hash__ = object.__hash__
     __eq__ = object.__eq__
-
-    @property
-    def has_own_unroll(self) -> bool:
-        """That of the scan's problem."""
-        return self.problem.has_own_unroll
-
-    @property
-    def has_fused_unroll(self) -> bool:
-        """That of the scan's problem."""
-        return self.problem.has_fused_unroll
 
     @property
     def has_own_inputs(self) -> bool:
@@ -96,10 +87,6 @@ class ScanProblem(Problem):
         if type(self.problem).unroll is not Problem.unroll:
             return self.problem.unroll_with_outputs(self._join(args, 0), state, xs, edge_weights, scored)
         return scan_rows(self.step_with_outputs, args, state, xs, edge_weights, scored)
-
-    def unroll(self, args, state, xs, edge_weights=None, scored=None):
-        """The state after T steps, and the losses float[T, B]."""
-        return self.unroll_with_outputs(args, state, xs, edge_weights, scored)[:2]
 
     def outputs(self) -> PyTree:
         """What the steps return beside their losses, leaves [T, B, ...], from one pass forwards."""

@@ -1,0 +1,47 @@
+"""What `only`, `certified` and `dodge` share: a strategy that is made of another one."""
+
+from typing import Any
+
+from seqjax import Gradient
+
+
+class Wrapping(Gradient):
+    """A strategy with a field `strategy`, of the window, from which it takes all that a subclass does not define."""
+
+    strategy: Any
+    of = "window"
+
+    @property
+    def claim(self):  # type: ignore[override]
+        """That of the strategy."""
+        return self.strategy.claim
+
+    @property
+    def draws(self):
+        """Whether the strategy is random."""
+        return self.strategy.draws
+
+    @property
+    def metric_names(self):  # type: ignore[override]
+        """Those of the strategy."""
+        return self.strategy.metric_names
+
+    def inner(self, memory):
+        """The part of the memory that belongs to the strategy."""
+        return memory
+
+    def init(self, problem, params, state):
+        """That of the strategy."""
+        return self.strategy.init(problem, params, state)
+
+    def draw(self, key, problem, params, memory, num_steps):
+        """That of the strategy."""
+        return self.strategy.draw(key, problem, params, self.inner(memory), num_steps)
+
+    def outcomes(self, problem, params, memory, num_steps):
+        """Those of the strategy."""
+        return self.strategy.outcomes(problem, params, self.inner(memory), num_steps)
+
+    def metrics(self, memory):
+        """Those of the strategy."""
+        return self.strategy.metrics(self.inner(memory))
