@@ -12,7 +12,7 @@ from seqjax.data.spec import Values
 from seqjax.errors import Error
 from seqjax.gradients.floats import combine
 from seqjax.gradients.problem import Params
-from seqjax.models.model import Model
+from seqjax.models.model import ForeignModel
 
 
 def from_equinox(module: Any) -> tuple["EquinoxModule", Params]:
@@ -83,7 +83,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class EquinoxModule(Model):
+class EquinoxModule(ForeignModel):
     """An Equinox module as a model; made by `from_equinox`. It has the parameters of the module."""
 
     treedef: Any = field(repr=False)
@@ -91,18 +91,7 @@ class EquinoxModule(Model):
     leaves: Any = field(repr=False)
     """The leaves of that tree, with each array as a `Constant`."""
 
-    def init(self, key, spec):
-        """Not possible: `from_equinox` returns the parameters.
-
-        Raises:
-            Error: always.
-        """
-        raise Error(
-            "the model of an Equinox module cannot make initial parameters, which an Experiment needs\n"
-            "from_equinox returned its parameters with the model. Train them with seqjax.training(problem, ..., "
-            "params=params); then use seqjax.evaluate(problem, params, stream) or "
-            "seqjax.generate(model, params, codec, prompt, length)"
-        )
+    reader = "from_equinox"
 
     def init_state(self, params, spec, key=None):
         """What the module's `init_state` returns; for a cell without one, zeros.

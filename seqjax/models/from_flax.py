@@ -10,7 +10,7 @@ from flax import nnx
 from seqjax.data.spec import Tokens
 from seqjax.errors import Error
 from seqjax.gradients.problem import Params
-from seqjax.models.model import Model
+from seqjax.models.model import ForeignModel
 
 
 class State(NamedTuple):
@@ -73,7 +73,7 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
 
 
 @dataclass(frozen=True)
-class FlaxModule(Model):
+class FlaxModule(ForeignModel):
     """A Flax NNX module as a model; made by `from_flax`. It has the parameters of the module."""
 
     graphdef: Any = field(repr=False)
@@ -81,18 +81,7 @@ class FlaxModule(Model):
     streams: Any = field(repr=False)
     """The tree structures of its random keys and of their counters."""
 
-    def init(self, key, spec):
-        """Not possible: `from_flax` returns the parameters.
-
-        Raises:
-            Error: always.
-        """
-        raise Error(
-            "the model of a Flax module cannot make initial parameters, which an Experiment needs\n"
-            "from_flax returned its parameters with the model. Train them with seqjax.training(problem, ..., "
-            "params=params); then use seqjax.evaluate(problem, params, stream) or "
-            "seqjax.generate(model, params, codec, prompt, length)"
-        )
+    reader = "from_flax"
 
     def init_state(self, params, spec, key=None):
         """The module's initial carry."""

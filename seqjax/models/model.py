@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from seqjax.data.spec import Spec, Tokens
 from seqjax.data.stream import Stream
+from seqjax.errors import Error
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scored import replace_unscored
 from seqjax.gradients.unroll import EdgeWeights, unroll
@@ -75,6 +76,26 @@ class Model(Plugin):
             dtype: the dtype of the computation, such as `jnp.bfloat16`; loss and gradients keep the parameters' dtype.
         """
         return ModelProblem(self, spec, loss, None if dtype is None else jnp.dtype(dtype))
+
+
+class ForeignModel(Model):
+    """A model that is read from a module of another library, which comes with its parameters."""
+
+    reader: ClassVar[str]
+    """The function that makes it, such as `from_flax`."""
+
+    def init(self, key, spec):
+        """Not possible: the reader returns the parameters.
+
+        Raises:
+            Error: always.
+        """
+        raise Error(
+            f"the model that {self.reader} makes cannot make initial parameters, which an Experiment needs\n"
+            f"{self.reader} returned its parameters with the model. Train them with seqjax.training(problem, ..., "
+            "params=params); then use seqjax.evaluate(problem, params, stream) or "
+            "seqjax.generate(model, params, codec, prompt, length)"
+        )
 
 
 class CountBasedModel(Model):

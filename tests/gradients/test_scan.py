@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec
 
 import seqjax
 from seqjax import value_and_grad
+from seqjax.testing.calls import quick_jit
 from seqjax.testing.compare import assert_close
 from seqjax.training.devices import ROWS, make_mesh
 
@@ -66,7 +67,7 @@ def loop(params, state, xs, weights, cut=None):
 
     arguments_state = state
     args = params, floats_of(state)[0], floats_of(xs)[0]
-    (loss, (state, outputs)), grads = jax.jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))(*args)
+    (loss, (state, outputs)), grads = quick_jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))(*args)
     return loss, grads, state, outputs
 
 
@@ -83,7 +84,7 @@ def test_all_arguments_and_outputs(name):
     strategy, cut = CASES[name]
     args = arguments()
     want = loop(*args, WEIGHTS, cut)
-    found = jax.jit(value_and_grad(step, strategy, (0, 1, 2), has_aux=True))(*args)
+    found = quick_jit(value_and_grad(step, strategy, (0, 1, 2), has_aux=True))(*args)
     assert_close((found.loss, found.grads, found.state, found.outputs), want, name)
     assert found.grads[1]["n"] is None
     assert found.grads[2]["on"] is None
@@ -94,7 +95,7 @@ def test_argnums_choose_and_order_the_gradients(argnums):
     args = arguments()
     all_of_them = loop(*args, WEIGHTS, 3)[1]
     want = tuple(all_of_them[i] for i in argnums) if isinstance(argnums, tuple) else all_of_them[argnums]
-    found = jax.jit(value_and_grad(step, truncated(3), argnums, has_aux=True))(*args)
+    found = quick_jit(value_and_grad(step, truncated(3), argnums, has_aux=True))(*args)
     assert_close(found.grads, want, f"argnums {argnums}")
 
 
@@ -104,7 +105,7 @@ def test_one_sequence_and_vmap_over_sequences():
     loss, grads, after, outputs = loop(*args, WEIGHTS, 3)
     one = value_and_grad(step, truncated(3), (0, 1, 2), has_aux=True, batched=False)
     axes = None, 0, 1
-    found = jax.jit(jax.vmap(one, axes, seqjax.gradients.Estimate(0, (0, 0, 1), 0, None, 1)))(params, state, xs)
+    found = quick_jit(jax.vmap(one, axes, seqjax.gradients.Estimate(0, (0, 0, 1), 0, None, 1)))(params, state, xs)
     of_params, *others = found.grads
     mean = jax.tree.map(lambda a: a.mean(0), of_params), *jax.tree.map(lambda a: a / B, others)
     assert_close((found.loss.mean(), mean, found.state, found.outputs), (loss, grads, after, outputs), "vmap")
@@ -142,7 +143,7 @@ def test_rows_on_two_devices(name):
         out_specs=(whole, [by_row, by_step], by_step),
         check_vma=False,
     )
-    (loss, of_params), others, outputs = jax.jit(run)(params, state, xs)
+    (loss, of_params), others, outputs = quick_jit(run)(params, state, xs)
     want = loop(*args, WEIGHTS, cut)
     assert_close((loss, (of_params, *others), outputs), (want[0], want[1], want[3]), name)
 
@@ -200,7 +201,7 @@ def test_a_state_of_flax_is_a_tree_of_parameters():
         return h, jnp.sum(h**2)
 
     h, xs = jnp.ones((B, 3)), jnp.ones((4, B, 3))
-    found = jax.jit(value_and_grad(linear, FULL))(params, h, xs)
+    found = quick_jit(value_and_grad(linear, FULL))(params, h, xs)
 
     def total(params):
         _, losses = jax.lax.scan(lambda h, x: jax.vmap(linear, (None, 0, 0))(params, h, x), h, xs)
@@ -212,7 +213,7 @@ def test_a_state_of_flax_is_a_tree_of_parameters():
 def test_memory_is_carried_with_all_arguments_of_a_window():
     """The ages of the rows pass from window to window, whatever is differentiated."""
     strategy, args = seqjax.create("gradient", "artbp", length=1e6), arguments()
-    run = jax.jit(value_and_grad(step, strategy, (0, 2), has_aux=True))
+    run = quick_jit(value_and_grad(step, strategy, (0, 2), has_aux=True))
     first = run(*args, key=jax.random.key(0))
     second = run(*args, memory=first.memory, key=jax.random.key(1))
     assert first.memory.rows.tolist() == [T] * B
