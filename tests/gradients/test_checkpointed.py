@@ -11,7 +11,7 @@ from seqjax.gradients import Checkpointed
 from seqjax.gradients.checkpointed import segment_size
 from seqjax.testing.compare import assert_close
 from seqjax_gradients import Discounted, Full
-from seqjax_models import GRU
+from seqjax_models import GRU, MLP
 
 H, B = 16, 4
 
@@ -102,3 +102,8 @@ def test_a_budget_that_is_too_small_says_what_is_needed():
 def test_wrong_fields_are_refused(fields, message):
     with pytest.raises(seqjax.Error, match=message):
         Full(**fields)
+
+
+def test_the_warm_up_of_a_problem_is_kept():
+    problem = Problem.of(MLP(lags=4, hidden=3), seqjax.Spec(seqjax.Tokens(4)))
+    assert Checkpointed(problem).warmup == problem.warmup == 3

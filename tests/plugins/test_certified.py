@@ -10,7 +10,7 @@ from seqjax.gradients import ravel_float
 from seqjax.testing.calls import KEY, call, initial_memory
 from seqjax.testing.cases import case
 from seqjax.testing.compare import assert_close
-from seqjax_gradients import Adaptive, Certified, Full, LearnedHazard, Truncated
+from seqjax_gradients import RTRL, Adaptive, Certified, Dodge, Full, LearnedHazard, Only, Truncated
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
@@ -62,3 +62,17 @@ def test_it_is_a_column_of_the_metrics(gradient, column, tmp_path):
     np.testing.assert_array_equal(values, run.metric(column))
     assert values.shape == (2,)
     assert (values >= 0).all()
+
+
+@pytest.mark.parametrize("strategy", [Only(Adaptive(max_steps=8)), Certified(Adaptive(max_steps=8))], ids=repr)
+def test_the_metrics_of_the_inner_strategy_are_kept(strategy):
+    c = case("learned")
+    memory = initial_memory(strategy, c.problem, c.params, c.state)
+    assert set(strategy.metrics(memory)) == set(strategy.metric_names)
+    assert strategy.metrics(memory)["gradient_steps"] == 8
+
+
+@pytest.mark.parametrize("wrapping", [Certified, Dodge])
+def test_the_inner_strategy_is_of_the_window(wrapping):
+    with pytest.raises(seqjax.Error, match="must be of the window"):
+        wrapping(strategy=RTRL())
