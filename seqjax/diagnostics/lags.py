@@ -43,7 +43,7 @@ class StateLags(NamedTuple):
     steps: Any
 
     @property
-    def firstnorm(self) -> float:
+    def first_norm(self) -> float:
         """The norm at the smallest lag at which it is not zero; 0 if the variable has no gradient."""
         norms = np.asarray(self.norms, np.float64)
         return float(norms[np.argmax(norms != 0)])
