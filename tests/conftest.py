@@ -42,6 +42,18 @@ def optimized():
     set_optimizations(disabled=True)
 
 
+@pytest.fixture
+def forget_local_plugins():
+    """After the test, the plugins that it has registered are unknown again; built-in ones stay, once imported."""
+    from seqjax.plugin import registry
+
+    before = set(registry._registered)
+    yield
+    for key in set(registry._registered) - before:
+        if registry._registered[key][0].distribution == registry.LOCAL:
+            del registry._registered[key]
+
+
 @pytest.fixture(scope="session")
 def time_machine_file():
     """The dataset of the chapter, where it is."""

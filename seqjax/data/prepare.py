@@ -11,10 +11,15 @@ from seqjax.data.split import split
 from seqjax.data.stream import Stream, next_stream
 from seqjax.data.tokenizer import Codec, TextCodec, Tokenizer
 from seqjax.errors import Error
+from seqjax.plugin.author import calling
 from seqjax.plugin.config import create
+from seqjax.plugin.registry import name_of
 
 DEFAULT_TOKENIZER = "seqjax/char"
 """The tokenizer of a text for which none is named: characters."""
+
+JOINED = 2000
+"""The number of characters at the start of a text on which `join` is compared with `split`."""
 
 
 class Prepared(NamedTuple):
@@ -50,13 +55,69 @@ def prepare(dataset: Dataset, train: int | float, heldout: int | float, tokenize
     Raises:
         Error: the dataset is too short for these sizes; the tokenizer is for another kind of data.
     """
-    source = dataset.load()
+    source = load(dataset)
     parts = split(source, train, heldout)
     tokenizer = resolve_tokenizer(tokenizer, source)
-    codec = tokenizer.fit(parts["train"]) if tokenizer else None
+    codec = fit(tokenizer, parts["train"]) if tokenizer else None
     spec = spec_of(source, codec)
     streams = {name: make_stream(part, codec, spec) for name, part in parts.items()}
     return Prepared(source, codec, spec, streams)
+
+
+def load(dataset: Dataset) -> Data:
+    """All data of a dataset.
+
+    Raises:
+        Error: `load` raises another exception, or returns something else.
+    """
+    with calling(dataset, "load"):
+        data = dataset.load()
+    if not isinstance(data, Data):
+        raise Error(
+            f"dataset {name_of(dataset)}: load returned {type(data).__name__}, and must return data, such as "
+            "seqjax.Text(text), seqjax.Series(values) or seqjax.Pairs(inputs, targets)"
+        )
+    return data
+
+
+def fit(tokenizer: Tokenizer, data: Data) -> Codec:
+    """The codec of a tokenizer, fitted to the training part of a dataset.
+
+    Raises:
+        Error: the tokenizer is for another kind of data; `fit`, `split` or `join` raises another exception; `fit`
+            returns something else; `join` is not the inverse of `split`.
+    """
+    name = f"tokenizer {name_of(tokenizer)}"
+    if isinstance(data, Text) and type(tokenizer).split is not Tokenizer.split:
+        check_join(tokenizer, data.text[:JOINED])
+    with calling(tokenizer, "fit"):
+        codec = tokenizer.fit(data)  # type: ignore[arg-type]
+    if not isinstance(codec, TextCodec if isinstance(data, Text) else Codec):
+        needs = "spec, tokens, split, encode, decode, to_dict and a length"
+        raise Error(f"{name}: fit returned {type(codec).__name__}, and must return a codec, which has {needs}")
+    return codec
+
+
+def check_join(tokenizer: Tokenizer, text: str) -> None:
+    """Checks that joined tokens are split into the same tokens again.
+
+    Raises:
+        Error: they are not.
+    """
+    with calling(tokenizer, "split"):
+        tokens = list(tokenizer.split(text))
+    with calling(tokenizer, "join"):
+        joined = tokenizer.join(tokens)
+    with calling(tokenizer, "split"):
+        again = list(tokenizer.split(joined)) if isinstance(joined, str) else None
+    if again != tokens:
+        n = next((i for i, (a, b) in enumerate(zip(again or (), tokens, strict=False)) if a != b), 0)
+        raise Error(
+            f"tokenizer {name_of(tokenizer)}: join is not the inverse of split: the tokens {tokens[n : n + 3]!r:.80} "
+            f"are joined to {tokenizer.join(tokens[n : n + 3])!r:.80}, which is split into other tokens\n"
+            "join(tokens) must return a text that split turns into the same tokens, so that what a model generates can "
+            "be read"
+        )
 
 
 def resolve_tokenizer(tokenizer: Tokenizer | None, data: Data) -> Tokenizer | None:

@@ -6,7 +6,9 @@ import numpy as np
 from jaxtyping import Int
 
 from seqjax.errors import Error
+from seqjax.plugin.author import calling
 from seqjax.plugin.base import Plugin
+from seqjax.plugin.registry import name_of
 
 
 class Plan(NamedTuple):
@@ -34,6 +36,11 @@ class Sampler(Plugin):
     kind: ClassVar[str] = "sampler"
     batch_size: Any
     num_steps: Any
+    most_visits: Any = None
+    """The largest number of times that an epoch trains a target; None: there is no limit.
+
+    A class attribute or a property, not a hyper-parameter.
+    """
 
     def plan(self, bounds: np.ndarray, rng: np.random.Generator) -> Plan:
         """The windows of one epoch.
@@ -66,7 +73,9 @@ def draw_plan(sampler: Sampler, bounds: Int[np.ndarray, " bounds"], seed: int, e
         Error: the documents are too short for a single batch; the sampler did not return a plan of windows inside
             documents.
     """
-    return check_plan(sampler.plan(bounds, np.random.default_rng((seed, epoch))), sampler, bounds)
+    with calling(sampler, "plan"):
+        plan = sampler.plan(bounds, np.random.default_rng((seed, epoch)))
+    return check_plan(plan, sampler, bounds)
 
 
 def check_plan(plan: Plan, sampler: Any, bounds: Int[np.ndarray, " bounds"]) -> Plan:
@@ -76,7 +85,7 @@ def check_plan(plan: Plan, sampler: Any, bounds: Int[np.ndarray, " bounds"]) -> 
         Error: shapes or dtypes that are not those of a plan; a window that is not inside one document up to its last
             scored step.
     """
-    name = f"sampler {type(sampler).__name__}"
+    name = f"sampler {name_of(sampler)}"
     if not isinstance(plan, Plan) or any(np.ndim(a) == 0 for a in plan):
         raise Error(f"{name}: plan must return seqjax.Plan(starts, scored, reset), not {plan!r:.80}")
     plan = Plan(*map(np.asarray, plan))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from seqjax.errors import Error
 from seqjax.gradients.problem import Params, Problem, State, where_rows
 from seqjax.plugin.base import Plugin
+from seqjax.plugin.registry import name_of
 
 Start = Callable[[Params], State]
 """The state in which a window starts, as a function of the parameters."""
@@ -254,9 +255,9 @@ def check_strategy(caller: str, strategy: Any) -> None:
     for attribute, choices in (("claim", ("exact", "unbiased", "biased")), ("of", ("window", "history"))):
         found = getattr(strategy, attribute, None)
         if found not in choices:
-            name = type(strategy).__name__
             says = "does not declare it" if found is None else f"says {found!r}"
-            raise Error(f"{name}.{attribute}: the class {says}; write {attribute} = one of {choices}")
+            name = f"gradient {name_of(strategy)}: {attribute}"
+            raise Error(f"{name}: the class {says}; write {attribute} = one of {choices}")
 
 
 def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*L"]) -> Float[Array, ""]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from seqjax.errors import Error
+from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.base import (
     Batch,
     Estimate,
@@ -25,6 +25,7 @@ from seqjax.gradients.dependence import depends_on
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scored import scored_steps
 from seqjax.gradients.unroll import EdgeWeights
+from seqjax.plugin.registry import name_of
 
 MOST_SIGNS = 20
 """The largest number of signs whose patterns `sign_patterns` lists."""
@@ -52,7 +53,7 @@ class WeightedEdges(Gradient):
         num_steps, num_rows = batch.weights.shape
 
         def weigh(noise, memory):
-            return self.edge_weights(noise, memory, num_steps)
+            return _check_weights(self, self.edge_weights(noise, memory, num_steps), num_steps)
 
         weights, memory = over_rows(weigh, (0, Memory(None, 0)), num_rows, out_axes=(1, 0))(noise, memory)
         if weights is not None:
@@ -68,6 +69,22 @@ class WeightedEdges(Gradient):
         A strategy overrides it if its weights allow for a faster way, such as `segment_gradient`.
         """
         return window_gradient(problem, params, start, batch, edge_weights)
+
+
+def _check_weights(strategy: WeightedEdges, result: Any, num_steps: int) -> Any:
+    """What `edge_weights` returned, if it is right."""
+    name = f"gradient {name_of(strategy)}: edge_weights"
+    wanted = f"(edge_weights, memory), where the edge weights are float[{num_steps}], or None for ones"
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise Error(f"{name} returned {type(result).__name__}, and must return {wanted}")
+    weights, _ = result
+    if weights is None:
+        return result
+    if getattr(weights, "shape", None) != (num_steps,) or not jnp.issubdtype(weights.dtype, jnp.floating):
+        raise Error(
+            f"{name} returned {dtype_shape(weights)} for a window of {num_steps} steps, and must return {wanted}"
+        )
+    return result
 
 
 def window_gradient(

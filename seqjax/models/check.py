@@ -12,39 +12,118 @@ from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.check_scan import check_step
 from seqjax.gradients.dependence import depends_on
 from seqjax.gradients.problem import Params, Problem
+from seqjax.models.cell import Cell
 from seqjax.models.model import Model, ModelProblem
+from seqjax.plugin.author import calling
+from seqjax.plugin.registry import name_of
 
 
 def check_model(model: Model, spec: Spec) -> None:
-    """Checks the results of one `init`, `init_state` and `step`.
+    """Checks the results of one `init`, `init_state`, `step` and `unroll`.
 
     Raises:
-        Error: the parameters are not a nested dict of float arrays; a step changes the structure, a shape or a dtype of
-            the state; the output does not have the shape that `spec` needs.
+        Error: a method raises another exception; the parameters are not a nested dict of float arrays; a step changes
+            the structure, a shape or a dtype of the state; the output does not have the shape that `spec` needs.
     """
-    name = type(model).__name__
-    params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
+    name = f"model {name_of(model)}"
+    with calling(model, "init", f"It is called as init(key, spec), with spec = {spec}"):
+        params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
     for keys, _ in jax.tree_util.tree_leaves_with_path(params):
         if not all(isinstance(key, jax.tree_util.DictKey) and "/" not in str(key.key) for key in keys):
-            raise Error(f"model {name}: init: parameter {keys}: parameters are a nested dict of names without '/'")
+            raise Error(f"{name}: init: parameter {keys}: parameters are a nested dict of names without '/'")
     for path, leaf in _leaves(params):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise Error(f"model {name}: init: parameter {path} is {leaf.dtype}; parameters are float arrays")
-    state = jax.eval_shape(lambda params: model.init_state(params, spec), params)
-    new, output = jax.eval_shape(model.step, params, state, _input(spec))
+            raise Error(f"{name}: init: parameter {path} is {leaf.dtype}; parameters are float arrays")
+    check_steps(model, spec, params)
+
+
+def check_steps(model: Model, spec: Spec, params: Params) -> None:
+    """Checks the results of one `init_state`, `step` and `unroll`, for parameters or their shapes and dtypes.
+
+    Raises:
+        Error: see `check_model`.
+    """
+    name = f"model {name_of(model)}"
+    with calling(model, "init_state", "It is called as init_state(params, spec, key), for one sequence"):
+        state = jax.eval_shape(lambda params: model.init_state(params, spec), params)
+    if isinstance(model, Cell):
+        check_cell(model, jnp.result_type(float))
+    x = _input(spec)
+    with calling(model, "step", f"It is called as step(params, state, x), for one sequence, with x = {dtype_shape(x)}"):
+        stepped = jax.eval_shape(model.step, params, state, x)
+    new, output = _pair(stepped, f"{name}: step")
+    _check_state(state, new, f"{name}: step")
+    _check_output(output, (spec.targets.width,), f"{name}: step")
+    if type(model).unroll is Model.unroll:
+        return
+    rows, xs = (_stacked(tree, leading) for tree, leading in ((state, (2,)), (x, (3, 2))))
+    with calling(model, "unroll", f"It is called as unroll(params, state, xs, edge_weights), xs = {dtype_shape(xs)}"):
+        unrolled = jax.eval_shape(model.unroll, params, rows, xs, None)
+    new, outputs = _pair(unrolled, f"{name}: unroll")
+    _check_state(rows, new, f"{name}: unroll")
+    _check_output(outputs, (3, 2, spec.targets.width), f"{name}: unroll")
+
+
+def check_cell(model: Cell, dtype: Any) -> None:
+    """Checks the result of one `cell`, for any leading axes.
+
+    Raises:
+        Error: `cell` raises another exception, or does not return a `State` of float[..., hidden].
+    """
+    name, width = f"model {name_of(model)}", model.blocks * model.hidden
+    for leading in ((), (2,), (3, 2)):
+        u = jax.ShapeDtypeStruct((*leading, width), dtype)
+        entry = jax.ShapeDtypeStruct((*leading, model.hidden), dtype)
+        state = model.State(*[entry] * len(model.State._fields))
+        what = f"u and v are {dtype_shape(u)}, blocks x hidden = {model.blocks} x {model.hidden} numbers"
+        advice = (
+            f"cell(u, v, state) is called with arrays of any leading axes; here {what}, and the fields of the state "
+        )
+        with calling(
+            model, "cell", f"{advice}{dtype_shape(entry)}. Set the class attribute blocks where it splits u + v"
+        ):
+            new = jax.eval_shape(model.cell, u, u, state)
+        state_name = model.State.__name__
+        if not isinstance(new, model.State):
+            found = type(new).__name__
+            raise Error(
+                f"{name}: cell returned {found}, and must return its State, {state_name}, such as "
+                f"self.State({', '.join(f'{field}={field}' for field in model.State._fields)})"
+            )
+        for field, leaf in zip(model.State._fields, new, strict=True):
+            if (getattr(leaf, "shape", None), getattr(leaf, "dtype", None)) != (entry.shape, entry.dtype):
+                raise Error(
+                    f"{name}: cell returned {state_name} with {field} = {dtype_shape(leaf)}, and must return "
+                    f"{dtype_shape(entry)}, since {what}"
+                )
+
+
+def _pair(result: Any, what: str) -> tuple[Any, Any]:
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise Error(f"{what} returned {type(result).__name__}, and must return (new state, output)")
+    return result
+
+
+def _check_state(state: Any, new: Any, what: str) -> None:
     before, after = dict(_leaves(state)), dict(_leaves(new))
     if str(jax.tree.structure(state)) != str(jax.tree.structure(new)):
-        raise Error(f"model {name}: step: the state goes in as {list(before)} and comes out as {list(after)}")
+        raise Error(
+            f"{what}: the state goes in as {list(before) or 'no array'} and comes out as {list(after) or 'no array'}"
+        )
     for path, leaf in before.items():
         if (leaf.shape, leaf.dtype) != (after[path].shape, after[path].dtype):
             raise Error(
-                f"model {name}: step: the state{path} goes in as {dtype_shape(leaf)}, comes out as "
-                f"{dtype_shape(after[path])}"
+                f"{what}: the state{path} goes in as {dtype_shape(leaf)}, comes out as {dtype_shape(after[path])}"
             )
-    if getattr(output, "shape", None) != (spec.targets.width,):
-        raise Error(
-            f"model {name}: step: the output is {dtype_shape(output)}, and not of shape ({spec.targets.width},)"
-        )
+
+
+def _check_output(output: Any, shape: tuple[int, ...], what: str) -> None:
+    if getattr(output, "shape", None) != shape:
+        raise Error(f"{what}: the output is {dtype_shape(output)}, and not of shape {shape}")
+
+
+def _stacked(tree: Any, leading: tuple[int, ...]) -> Any:
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((*leading, *a.shape), a.dtype), tree)
 
 
 def check_bare_problem(problem: Problem, params: Params, state: Any, stream: Stream, starts: Any) -> None:

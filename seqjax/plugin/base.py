@@ -9,7 +9,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin
 
 from seqjax.errors import Error, nearest
@@ -29,6 +29,17 @@ class Plugin:
 
     kind: ClassVar[str] = "plugin"
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # `dataclass`, which comes later, would advise a default_factory, for a type that no field can have.
+        for name, hint in inspect.get_annotations(cls).items():
+            default = None if "ClassVar" in str(hint) else cls.__dict__.get(name)
+            if isinstance(default, list | dict | set) or hasattr(default, "__array__"):
+                raise Error(
+                    f"{cls.__name__}.{name} = {default!r:.60}: the default of a field cannot be a "
+                    f"{type(default).__name__}; {ALLOWED}"
+                )
+
     def __post_init__(self) -> None:
         problems = []
         for field in fields_of(type(self)).values():  # type: ignore[arg-type]
@@ -37,6 +48,10 @@ class Plugin:
             problems += found
         if problems:
             raise Error(f"{type(self).__name__} cannot be made:", problems=problems)
+
+
+ALLOWED = "a field holds a bool, number or text, or a tuple of these, such as `sizes: tuple[int, ...] = ()`"
+"""What to write, for errors about fields of another type."""
 
 
 class Field(NamedTuple):
@@ -89,6 +104,29 @@ def fields_of(cls: type) -> dict[str, Field]:
         adapter = union and pydantic.TypeAdapter(union, config=pydantic.ConfigDict(allow_inf_nan=False))
         found[f.name] = Field(f.name, hint, f.default, f.default_factory, docs.get(f.name, ""), adapter)
     return found
+
+
+def check_hints(cls: type) -> None:
+    """Checks that the fields of a plugin class have types that TOML can hold.
+
+    Raises:
+        Error: a field has another type, or a type whose name is unknown.
+    """
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except NameError as fault:
+        raise Error(f"{cls.__name__}: the type of a field cannot be read: {fault}") from fault
+    for field in dataclasses.fields(cls):
+        wrong = [part for part in _parts(hints[field.name]) if not _is_allowed(part)]
+        if wrong:
+            shown = getattr(wrong[0], "__name__", None) if isinstance(wrong[0], type) else str(wrong[0])
+            raise Error(f"{cls.__name__}.{field.name}: no field can be of the type {shown}; {ALLOWED}")
+
+
+def values_of(plugin: Any) -> dict[str, Any]:
+    """The fields of a plugin: name -> value."""
+    cls: Any = type(plugin)
+    return {name: getattr(plugin, name) for name in fields_of(cls)}
 
 
 def make(cls: type, values: Mapping[str, Any]) -> Any:
@@ -167,6 +205,20 @@ def _check(field: Field, value: Any) -> tuple[Any, list[str]]:
     if became_share or (found is None and not (value is None and type(None) in options)):
         return value, [f"{field.name} = {value!r:.80}: must be {field.type}"]
     return found, []
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """The types of which a field's type is made."""
+    for member in members(hint):
+        args = get_args(member) if get_origin(member) is tuple else ()
+        yield from (part for arg in args if arg is not Ellipsis for part in _parts(arg))
+        if not args:
+            yield member
+
+
+def _is_allowed(hint: Any) -> bool:
+    scalar = hint in (bool, int, float, str, None, type(None), tuple)
+    return scalar or get_origin(hint) is Literal or _is_plugin_class(hint)
 
 
 def _range(meta: Any) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seqjax.errors import Error, nearest
+from seqjax.plugin.base import check_hints
 
 GROUPS = {
     "dataset": "seqjax.datasets",
@@ -31,6 +32,10 @@ GROUPS = {
 
 LOCAL = "local"
 """The distribution of a plugin that was defined in a file, a notebook or `__main__`."""
+
+
+BUILT_IN = "seqjax"
+"""The distribution of the built-in plugins."""
 
 
 class Entry(NamedTuple):
@@ -67,9 +72,7 @@ def register(kind: str, name: str) -> Callable[[type], type]:
         Error: unknown kind, malformed name, a class that is not a frozen dataclass, or a name that another local class
             has.
     """
-    _check_kind(kind)
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise Error(f"{kind} name {name!r}: use lower-case letters, digits and single dashes, such as 'my-{kind}'")
+    check_name(kind, name)
 
     def add(cls: type) -> type:
         params = cls.__dict__.get("__dataclass_params__")
@@ -77,6 +80,7 @@ def register(kind: str, name: str) -> Callable[[type], type]:
             raise Error(f"{kind} {name!r}: write @dataclass(frozen=True) between @register and class {cls.__name__}")
         if "plugin" in cls.__dataclass_fields__:
             raise Error(f"{kind} {name!r}: no field may be called 'plugin', which stands for the name in a table")
+        check_hints(cls)
         target = f"{cls.__module__}:{cls.__qualname__}"
         entry = next((e for e in _installed(kind) if (e.name, e.target) == (name, target)), None)
         if entry is None:
@@ -89,6 +93,17 @@ def register(kind: str, name: str) -> Callable[[type], type]:
         return cls
 
     return add
+
+
+def check_name(kind: str, name: str) -> None:
+    """Checks the kind and the form of a name.
+
+    Raises:
+        Error: unknown kind, malformed name.
+    """
+    _check_kind(kind)
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise Error(f"{kind} name {name!r}: use lower-case letters, digits and single dashes, such as 'my-{kind}'")
 
 
 def entries(kind: str) -> list[Entry]:
@@ -104,9 +119,20 @@ def names(kind: str) -> list[str]:
 
 
 def find(kind: str, name: str) -> Entry:
-    """The entry with this short name or full id. Imports no plugin."""
+    """The entry with this short name or full id. Imports no plugin.
+
+    A short name that a built-in plugin has means the built-in plugin, whatever packages are installed.
+
+    Raises:
+        Error: no plugin has this name; several have it, none of which is built in, or one of which is local.
+    """
     known = entries(kind)
     matches = [entry for entry in known if name in (entry.name, entry.id)]
+    # A package cannot take a name from the built-in plugins: its own plugin has the full id alone.
+    installed = [entry for entry in matches if entry.distribution != LOCAL]
+    built_in = [entry for entry in installed if entry.distribution == BUILT_IN]
+    if built_in and len(installed) == len(matches):
+        return built_in[0]
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -115,7 +141,18 @@ def find(kind: str, name: str) -> Entry:
     if name.startswith(f"{LOCAL}/"):
         raise Error(f"unknown {kind} {name!r}; load the file that registers it: --load FILE")
     hint = nearest(name, [*names(kind), *(entry.id for entry in known)])
-    raise Error(f"unknown {kind} {name!r}{hint}\nknown: {', '.join(names(kind)) or 'none'}")
+    misplaced = "".join(f"\n{fault}" for fault in misplaced_groups())
+    raise Error(f"unknown {kind} {name!r}{hint}\nknown: {', '.join(names(kind)) or 'none'}{misplaced}")
+
+
+def misplaced_groups() -> list[str]:
+    """The entry points in groups `seqjax.*` that seqjax does not read, one line each."""
+    return [
+        f"{point.dist.name if point.dist else LOCAL} offers {point.name!r} in the group {point.group!r}, which seqjax "
+        f"does not read{nearest(point.group, GROUPS.values())}"
+        for point in importlib.metadata.entry_points()
+        if point.group.startswith("seqjax.") and point.group not in GROUPS.values()
+    ]
 
 
 def get(kind: str, name: str) -> type:
@@ -184,7 +221,8 @@ def load_file(path: str | Path) -> None:
         del sys.modules[name]
         for key in [key for key, (_, cls) in _registered.items() if cls.__module__ == name]:
             del _registered[key]
-        raise Error(f"--load {path}: {type(cause).__name__}: {cause}") from cause
+        what = str(cause) if isinstance(cause, Error) else f"{type(cause).__name__}: {cause}"
+        raise Error(f"--load {path}: {what}") from cause
     if not any(cls.__module__ == name for _, cls in _registered.values()):
         raise Error(f"--load {path}: registers no plugin; put @seqjax.register(kind, name) above a class in it")
 
@@ -202,6 +240,17 @@ def summary(entry: Entry) -> str:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return (ast.get_docstring(node) or "").partition("\n")[0]
     return f"(no class {name} in {entry.source})"
+
+
+def clashes(kind: str) -> list[str]:
+    """The short names that several plugins of a kind have, one line each, with what such a name means."""
+    found = []
+    for name in names(kind):
+        ids = [entry.id for entry in entries(kind) if entry.name == name]
+        if len(ids) > 1:
+            meaning = f"it means {BUILT_IN}/{name}" if f"{BUILT_IN}/{name}" in ids else "write the full id"
+            found.append(f"{kind} {name!r} is the name of {', '.join(ids)}: {meaning}")
+    return found
 
 
 def _check_kind(kind: str) -> None:

@@ -16,7 +16,7 @@ from seqjax.data.windows import make_batch, past_warmup
 from seqjax.gradients.base import Gradient, Memory
 from seqjax.gradients.problem import Problem
 from seqjax.training.devices import ROWS
-from seqjax.training.optimizer import Optimizer
+from seqjax.training.optimizer import Optimizer, build
 
 
 class TrainState(NamedTuple):
@@ -124,7 +124,7 @@ class Program:
         optimizer: Any = self.optimizer
         if not isinstance(optimizer, Optimizer):
             return optimizer
-        return dataclasses.replace(optimizer, **fields).build(self.num_updates)  # type: ignore[type-var]
+        return build(dataclasses.replace(optimizer, **fields), self.num_updates)  # type: ignore[type-var]
 
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")

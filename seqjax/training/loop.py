@@ -20,9 +20,10 @@ from seqjax.gradients.check_scan import check_params
 from seqjax.gradients.problem import Params, Problem, check_problem
 from seqjax.models.check import check_bare_problem
 from seqjax.models.model import ModelProblem
+from seqjax.plugin.author import tracing
 from seqjax.training.devices import make_mesh
 from seqjax.training.epoch import Program, TrainState, compiled_epoch, compiled_epochs, to_devices
-from seqjax.training.optimizer import Optimizer
+from seqjax.training.optimizer import Optimizer, build, learning_rate
 from seqjax.training.setup import TrainingSetup
 
 CHUNK_STEPS = 2**18
@@ -172,8 +173,9 @@ def train_in_chunks(
         Diverged: a loss or gradient is not finite.
     """
     stream = check_stream(stream)
-    arguments = first_call(problem, stream, setup, params, state)
-    compiled_epoch.eval_shape(*arguments)  # finds faults of plugins in this call, before the first chunk
+    with tracing(setup.gradient, setup.optimizer, getattr(problem, "model", None)):
+        arguments = first_call(problem, stream, setup, params, state)
+        compiled_epoch.eval_shape(*arguments)  # finds faults of plugins in this call, before the first chunk
     return _train(arguments, setup, stream.bounds, progress or Progress())
 
 
@@ -383,16 +385,8 @@ def init_train_state(
     row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))
     carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)
     memory = init_memory(setup.gradient, problem, params, carry, num_rows)
-    tx = setup.optimizer.build(num_updates) if isinstance(setup.optimizer, Optimizer) else setup.optimizer
+    tx = build(setup.optimizer, num_updates) if isinstance(setup.optimizer, Optimizer) else setup.optimizer
     return TrainState(params, tx.init(params), carry, memory, key, jnp.zeros((), jnp.int32))
-
-
-def learning_rate(opt_state: Any) -> float:
-    """The learning rate that `optax.inject_hyperparams` keeps; NaN if there is none."""
-    found = [
-        rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate") if isinstance(rate, jax.Array)
-    ]  # a schedule keeps its state under this name too; it is not an array
-    return float(found[0]) if found else math.nan
 
 
 def _diverged(state: TrainState, progress: Progress, stop: int) -> Diverged:

@@ -1,5 +1,6 @@
 """`Optimizer`: a plugin that builds an optax transformation; `ScheduledOptimizer` adds clipping and a schedule."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,7 +10,10 @@ import jax.numpy as jnp
 import optax
 from annotated_types import Interval
 
+from seqjax.errors import Error
+from seqjax.plugin.author import calling
 from seqjax.plugin.base import Plugin
+from seqjax.plugin.registry import name_of
 
 
 class Optimizer(Plugin):
@@ -24,6 +28,30 @@ class Optimizer(Plugin):
         runs with different learning rates can be trained side by side.
         """
         raise NotImplementedError
+
+
+def build(optimizer: Optimizer, num_updates: int) -> optax.GradientTransformation:
+    """The transformation of an optimizer, for a training of about `num_updates` updates.
+
+    Raises:
+        Error: `build` raises another exception, or returns something else.
+    """
+    with calling(optimizer, "build", "It is called as build(num_updates)"):
+        tx = optimizer.build(num_updates)
+    if not isinstance(tx, optax.GradientTransformation):
+        raise Error(
+            f"optimizer {name_of(optimizer)}: build returned {type(tx).__name__}, and must return an optax "
+            "transformation, such as optax.adam(self.learning_rate)"
+        )
+    return tx
+
+
+def learning_rate(opt_state: Any) -> float:
+    """The learning rate that `optax.inject_hyperparams` keeps; NaN if there is none."""
+    found = [
+        rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate") if isinstance(rate, jax.Array)
+    ]  # a schedule keeps its state under this name too; it is not an array
+    return float(found[0]) if found else math.nan
 
 
 @dataclass(frozen=True)

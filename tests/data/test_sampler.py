@@ -58,7 +58,7 @@ def test_a_plan_outside_the_stream_or_the_sampler_is_refused(change):
     plan = Plan(np.array([[0, 5], [5, 0]]), np.full((2, 2, 2), [0, 5], np.int32), np.ones((2, 2), bool))
     bounds = np.array([0, 10])
     assert check_plan(plan, sampler, bounds).starts.tolist() == [[0, 5], [5, 0]]
-    with pytest.raises(Error, match="sampler Random"):
+    with pytest.raises(Error, match="sampler random"):
         check_plan(change(plan), sampler, bounds)
 
 

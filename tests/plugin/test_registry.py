@@ -280,13 +280,11 @@ def test_two_packages_with_one_short_name(site):
     assert listed.returncode == 0
     ids = {line.split()[0] for line in listed.stdout.splitlines() if line.startswith("  ")}
     assert ids >= {"seqjax-echo/echo", "seqjax-rival/echo", "seqjax/full", "seqjax-rival/full"}
-    for name, offered in {
-        "echo": ("seqjax-echo/echo", "seqjax-rival/echo"),
-        "full": ("seqjax/full", "seqjax-rival/full"),
-    }.items():
-        done = seqjax("show", "gradient", name, **env)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert all(repr(full_id) in done.stderr for full_id in offered)
+    done = seqjax("show", "gradient", "echo", **env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert all(repr(full_id) in done.stderr for full_id in ("seqjax-echo/echo", "seqjax-rival/echo"))
+    # A package cannot take the name of a built-in plugin.
+    assert seqjax("show", "gradient", "full", **env).stdout.startswith("gradient seqjax/full\n")
     for full_id in ("seqjax/full", "seqjax-rival/full"):
         assert seqjax("show", "gradient", full_id, **env).stdout.startswith(f"gradient {full_id}\n")
     # The default experiment has full ids, and does not change.
@@ -315,6 +313,30 @@ def test_a_package_that_fails_is_an_error_only_if_chosen(site, name, target, cau
         assert "Traceback" not in done.stderr
         for word in ("seqjax-broken", "9.9", target, cause):
             assert word in done.stderr
+
+
+@pytest.mark.slow
+def test_a_verbose_list_reports_failed_imports_and_several_plugins_of_one_name(site):
+    done = seqjax("list", "gradient", "--verbose", PYTHONPATH=str(site))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^ +seqjax_gradients\.full:Full, .*full\.py$", done.stdout, re.M)
+    assert "gradient 'seqjax-broken/broken' (distribution seqjax-broken 9.9" in done.stdout
+    assert "No module named 'a_dependency_that_is_not_there'" in done.stdout
+    assert "gradient 'echo' is the name of seqjax-echo/echo, seqjax-rival/echo: write the full id" in done.stdout
+    assert "gradient 'full' is the name of seqjax-rival/full, seqjax/full: it means seqjax/full" in done.stdout
+
+
+def test_an_entry_point_in_a_group_that_is_not_read_is_reported(tmp_path):
+    info = tmp_path / "seqjax_misplaced-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: seqjax-misplaced\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[seqjax.gradient]\nmisplaced = somewhere:Something\n")
+    env = {"PYTHONPATH": str(tmp_path)}
+    said = "seqjax-misplaced offers 'misplaced' in the group 'seqjax.gradient', which seqjax does not read"
+    done = seqjax("show", "gradient", "misplaced", **env)
+    assert done.returncode == 2
+    assert f"{said}; did you mean 'seqjax.gradients'" in done.stderr
+    assert said in seqjax("list", "optimizer", "--verbose", **env).stdout
 
 
 def test_a_malformed_entry_point_does_not_affect_other_plugins(tmp_path):

@@ -368,7 +368,7 @@ def test_a_problem_without_initial_values_is_an_error(problem, params, say):
     [
         ({"gradient": Full}, "instance of a strategy, such as Full"),
         ({"gradient": "full"}, "instance of a strategy"),
-        ({"gradient": type("Mine", (Full,), {"claim": None})()}, "Mine.claim: the class does not declare it"),
+        ({"gradient": type("Mine", (Full,), {"claim": None})()}, "gradient Mine: claim: the class does not declare it"),
         ({"sampler": Sequential}, "instance of a sampler"),
         ({"optimizer": optax.adam}, "instance of an optimizer"),
         ({"problem": linear}, r"takes a problem, such as Problem\(step, init_state\)"),

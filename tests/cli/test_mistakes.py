@@ -1,0 +1,173 @@
+"""Common mistakes of authors are found before training, and named: the method, what it returned, what was expected."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from seqjax.cli import main
+
+HEAD = """
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import seqjax
+
+
+@seqjax.register("{kind}", "mine")
+@dataclass(frozen=True)
+class Mine(seqjax.{base}):
+    '''Mine.'''
+"""
+MODEL = """
+    def init(self, key, spec):
+        shapes = {"U": (spec.inputs.width, 8), "W": (8, 8), "V": (8, spec.targets.width)}
+        return {name: 0.1 * jax.random.normal(key, shape) for name, shape in shapes.items()}
+
+    def init_state(self, params, spec, key=None):
+        return {"h": jnp.zeros(8)}
+"""
+STEP = """
+    def step(self, params, state, x):
+        h = jnp.tanh(params["U"][x] + state["h"] @ params["W"])
+        return {"h": h}, h @ params["V"]
+"""
+SIZES = """
+    batch_size: int = 4
+    num_steps: int = 8
+"""
+SGD = """
+    def build(self, num_updates):
+        return optax.sgd(0.1)
+"""
+MISTAKES = {
+    "a list as a default": (
+        "optimizer", "Optimizer", "    sizes: list[int] = []" + SGD,
+        r"Mine\.sizes = \[\]: the default of a field cannot be a list; a field holds .* tuple",
+    ),
+    "a list as a type": (
+        "optimizer", "Optimizer", "    sizes: list[int] = field(default_factory=list)" + SGD,
+        r"Mine\.sizes: no field can be of the type list\[int\]; a field holds .* tuple",
+    ),
+    "a field that is an array": (
+        "optimizer", "Optimizer", "    w: jax.Array = None" + SGD, r"Mine\.w: no field can be of the type Array",
+    ),
+    "an output of another shape": (
+        "model", "Model", MODEL + STEP.replace('h @ params["V"]', "h"),
+        r"model mine: step: the output is float32\[8\], and not of shape \(\d+,\)",
+    ),
+    "no pair": (
+        "model", "Model", MODEL + STEP.replace('{"h": h}, h', "h"),
+        r"model mine: step returned .*, and must return \(new state, output\)",
+    ),
+    "a state of another dtype": (
+        "model", "Model", MODEL + STEP.replace('{"h": h}', '{"h": h.astype(jnp.bfloat16)}'),
+        r"model mine: step: the state\['h'\] goes in as float32\[8\], comes out as bfloat16\[8\]",
+    ),
+    "an exception in step": (
+        "model", "Model", MODEL + STEP.replace('["W"]', '["V"]'),
+        r"model mine: step raises TypeError: .*\n.*mine\.py, line \d+: h = jnp\.tanh\(.*\n.*step\(params, state, x\)",
+    ),
+    "an unroll that ignores the edge weights": (
+        "model", "Model", MODEL + STEP + "    unroll = lambda self, params, state, xs, edge_weights=None: "
+        "super(Mine, self).unroll(params, state, xs)", r"the unroll .* ignores its edge weights",
+    ),
+    "a cell that returns a tuple": (
+        "model", "Cell", "    cell = lambda self, u, v, state: (jnp.tanh(u + v),)",
+        r"model mine: cell returned tuple, and must return its State, HiddenState, such as self\.State\(h=h\)",
+    ),
+    "blocks that are forgotten": (
+        "model", "Cell", """
+    def cell(self, u, v, state):
+        f, n = jnp.split(u + v, 2, -1)
+        return self.State((1 - f) * state.h + f * n)
+""",
+        r"model mine: cell raises TypeError: .*\n.*mine\.py, line \d+: return self\.State\(.*\n.* attribute blocks",
+    ),
+    "windows that cross documents": (
+        "sampler", "Sampler", SIZES + """
+    def plan(self, bounds, rng):
+        s = np.arange(0, bounds[-1] - 8, 7)
+        s = s[: len(s) // 4 * 4].reshape(-1, 4)
+        return seqjax.Plan(s, np.broadcast_to([0, 8], (*s.shape, 2)), np.ones(s.shape, bool))
+""",
+        r"sampler mine: \d+ of the \d+ windows of its plan cross a bound of documents",
+    ),
+    "windows that are too long": (
+        "sampler", "Sampler", SIZES + """
+    def plan(self, bounds, rng):
+        s = np.arange(bounds[-1])[-8:].reshape(-1, 4)
+        return seqjax.Plan(s, np.broadcast_to([0, 8], (*s.shape, 2)), np.ones(s.shape, bool))
+""",
+        r"sampler mine: its plan scores steps past the end of the stream",
+    ),
+    "an exception in plan": (
+        "sampler", "Sampler", SIZES + "    plan = lambda self, bounds, rng: bounds[len(bounds)]",
+        r"sampler mine: plan raises IndexError: .*\n.*mine\.py, line \d+: plan = ",
+    ),
+    "a join that is not the inverse of split": (
+        "tokenizer", "Tokenizer", """
+    split = lambda self, text: text.split()
+    join = lambda self, tokens: "".join(tokens)
+""",
+        r"tokenizer mine: join is not the inverse of split: the tokens \['so', 'it', 'goes'\] are joined to 'soitgoes'",
+    ),
+    "weights of another length": (
+        "gradient", "WeightedEdges", """
+    claim = "biased"
+    edge_weights = lambda self, noise, memory, num_steps: (jnp.ones(num_steps - 1), memory)
+""",
+        r"gradient mine: edge_weights returned float32\[34\] for a window of 35 steps, and must return",
+    ),
+    "a claim that is forgotten": (
+        "gradient", "WeightedEdges", "    edge_weights = lambda self, noise, memory, num_steps: (None, memory)",
+        r"gradient mine: claim: the class does not declare it; write claim = one of",
+    ),
+    "an exception in an estimate": (
+        "gradient", "SequenceGradient", """
+    claim, of = "exact", "window"
+    one = lambda self, problem, *rest: problem.no_such_attribute
+""",
+        r"gradient mine: .* raises AttributeError: .*\n.*mine\.py, line \d+: one = ",
+    ),
+    "a build without the number of updates": (
+        "optimizer", "Optimizer", "    build = lambda self: optax.sgd(0.1)",
+        r"optimizer mine: build raises TypeError: .*\nIt is called as build\(num_updates\)",
+    ),
+    "a build that returns something else": (
+        "optimizer", "Optimizer", "    build = lambda self, num_updates: 0.1",
+        r"optimizer mine: build returned float, and must return an optax transformation, such as optax\.adam",
+    ),
+    "a dataset that returns a string": (
+        "dataset", "Dataset", "    load = lambda self: 'so it goes ' * 1000",
+        r"dataset mine: load returned str, and must return data, such as seqjax\.Text\(text\)",
+    ),
+    "an exception in load": (
+        "dataset", "Dataset", "    load = lambda self: open('no-such-file')",
+        r"dataset mine: load raises FileNotFoundError: .*\n.*mine\.py, line \d+: load = ",
+    ),
+}  # fmt: skip
+"""Mistake -> kind, base class, body of the class, the message."""
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_before_training(mistake, tmp_path, monkeypatch, capsys, forget_local_plugins):
+    monkeypatch.chdir(tmp_path)
+    kind, base, body, message = MISTAKES[mistake]
+    Path("mine.py").write_text(HEAD.format(kind=kind, base=base) + body)
+    Path("book.txt").write_text("so it goes and on it goes\n" * 200)
+    argv = ["run", "--load", "mine.py", f"--{kind}", "mine", "--epochs", "1", "--train", "3000", "--heldout", "300"]
+    if kind != "dataset":
+        argv += ["--dataset", "text-file", "--dataset.path", "book.txt", "--dataset.documents", "lines"]
+    if kind != "gradient":
+        argv += ["--gradient", "truncated:steps=3"]
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert re.search(message, err), err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= 4
+    assert not Path("runs").exists()
