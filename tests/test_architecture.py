@@ -32,7 +32,8 @@ LAYERS = {
     "training": {"errors", "plugin", "gradients", "data", "models"},
     "analysis": {"errors", "plugin", "report", "data"},
     "runs": {"errors", "files", "plugin", "report", "gradients", "diagnostics", "data", "models", "training"},
-    "testing": {"errors", "plugin", "report", "gradients", "data", "models", "training"},
+    "testing": {"errors", "plugin", "report", "gradients", "data", "models", "training", "analysis", "runs"},
+    "templates": {"data", "models", "training"},
 }
 """Layer -> the layers that its files may import, besides its own. The command line may import all of them."""
 LAYERS["cli"] = {*LAYERS}

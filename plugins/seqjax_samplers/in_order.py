@@ -22,6 +22,8 @@ class InOrder(Sampler):
     num_steps: Annotated[int, Interval(ge=1)] = 35
     """Time steps of a window. With 1 there is an update after every step."""
 
+    most_visits = 1
+
     def plan(self, bounds, rng):
         """⌈n / num_steps⌉ windows for each document of n targets. Nothing is random."""
         return in_order(bounds, self.num_steps)

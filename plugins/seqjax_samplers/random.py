@@ -25,6 +25,8 @@ class Random(Sampler):
     num_steps: Annotated[int, Interval(ge=1)] = 35
     """Time steps of a window."""
 
+    most_visits = 1
+
     def plan(self, bounds, rng):
         """Windows from an offset of 0 to num_steps - 1 in a single document, in random order."""
         B, T = self.batch_size, self.num_steps

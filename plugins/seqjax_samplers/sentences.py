@@ -28,6 +28,8 @@ class Sentences(Sampler):
     shuffle: bool = True
     """Whether each epoch deals the documents in a random order; otherwise they are dealt in their own order."""
 
+    most_visits = 1
+
     def plan(self, bounds, rng):
         """As many batches as the longest row has windows."""
         B, T = self.batch_size, self.num_steps

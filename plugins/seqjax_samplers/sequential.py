@@ -28,6 +28,8 @@ class Sequential(Sampler):
     num_steps: Annotated[int, Interval(ge=1)] = 35
     """Time steps of a window."""
 
+    most_visits = 1
+
     def plan(self, bounds, rng):
         """(n - offset) // batch_size // num_steps windows in each row of a single document of n targets."""
         B, T, n = self.batch_size, self.num_steps, int(bounds[-1])

@@ -29,6 +29,8 @@ class Uniform(Sampler):
     num_steps: Annotated[int, Interval(ge=1)] = 35
     """Time steps of a window."""
 
+    most_visits = 1
+
     def plan(self, bounds, rng):
         """N batches, the same number in every epoch."""
         B, T = self.batch_size, self.num_steps

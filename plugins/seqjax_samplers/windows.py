@@ -26,6 +26,11 @@ class Windows(Sampler):
     shuffle: bool = True
     """Whether each epoch has the windows in a random order."""
 
+    @property
+    def most_visits(self):
+        """The number of windows that contain a target far from the ends of its document."""
+        return -(-self.num_steps // self.stride)
+
     def plan(self, bounds, rng):
         """Each of the n windows once, in ⌈n / batch_size⌉ batches."""
         B, T = self.batch_size, self.num_steps

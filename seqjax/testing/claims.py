@@ -124,7 +124,7 @@ def check_mean(strategy: Gradient, cases: Sequence[str] = ("learned", "small"), 
             windows = range(len(RESET))
             pairs = [(jax.tree.map(lambda a, w=w: a[:, w], grads), truth(name, w, w + 1).grads) for w in windows]
         for got, want in pairs:
-            worst = max(worst, _z_score(got, want, name, len(pairs) * len(cases)))
+            worst = max(worst, largest_deviation(got, want, name, len(pairs) * len(cases)))
     return worst
 
 
@@ -133,8 +133,18 @@ def _weighted(p, a):
     return np.tensordot(p, np.asarray(a), 1)
 
 
-def _z_score(samples, want, what, num_tests):
-    """The largest z-score of all entries as a share of its limit, for samples [N, ...]."""
+def largest_deviation(samples: Any, want: Any, what: str, num_tests: int) -> float:
+    """The largest z-score of the means of all entries, as a share of its limit.
+
+    Args:
+        samples: leaves [N, ...].
+        want: the true means.
+        what: what they are, for the message.
+        num_tests: the number of such comparisons, all of which a correct strategy passes, but for a chance of `ALARM`.
+
+    Raises:
+        Failed: it is above its limit.
+    """
     worst, at, count = 0.0, what, 0
     for (path, got), w in zip(jax.tree.leaves_with_path(samples), jax.tree.leaves(want), strict=True):
         floor = BOUND * (np.max(np.abs(w)) or 1.0)

@@ -4,15 +4,17 @@ It uses no scan, none of the edge weights of `seqjax.gradients`, and no strategy
 """
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.gradients.problem import Problem
 from seqjax.gradients.scan_problem import Arguments
 from seqjax.testing.calls import quick_jit, row_of
-from seqjax.testing.cases import RESET, B, T, case
+from seqjax.testing.cases import RESET, B, Case, T, case
 
 
 class Truth(NamedTuple):
@@ -49,6 +51,22 @@ def truth_of_rows(name: str, first: int, last: int, edge_weights: Any = None, nu
     edge_weights = np.ones((num_steps, 1)) if edge_weights is None else np.reshape(edge_weights, (num_steps, -1))
     edge_weights = np.broadcast_to(edge_weights, (num_steps, B))
     return _truth(name, first, last, tuple(map(tuple, edge_weights.tolist())), jax.config.read("jax_enable_x64"))
+
+
+def truth_of_scan(step: Callable, params: Any, state: Any, windows: Sequence[Any]) -> Truth:
+    """The gradient of consecutive windows of any scan of one sequence, through all of them.
+
+    Args:
+        step: (params, state, x) -> (new state, loss).
+        params: the parameters.
+        state: the state that enters the first window, a constant.
+        windows: what the steps of each window read, leaves [T, ...].
+    """
+    c = Case(Problem(step), params, state, [], step, None)
+    windows = [jax.device_get(xs) for xs in windows]
+    num_steps = len(jax.tree.leaves(windows[0])[0])
+    ones = np.ones(num_steps)
+    return _row(c, state, [(xs, ones) for xs in windows], [False] * len(windows), ones)[0]
 
 
 def arguments_of_rows(name: str, edge_weights: Any = None, num_steps: int = T) -> list[Arguments]:

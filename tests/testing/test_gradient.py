@@ -1,4 +1,4 @@
-"""`check_gradient` and `seqjax check`: the table that they print, and the errors that they raise."""
+"""`check` and `seqjax check` for a gradient strategy: the table that they print, and the errors that they raise."""
 
 import re
 from dataclasses import dataclass
@@ -12,9 +12,8 @@ import seqjax
 from seqjax import WeightedEdges
 from seqjax.cli import main
 from seqjax.gradients import Memory
-from seqjax.plugin import registry
-from seqjax.testing import check_gradient
-from seqjax.testing.gradient import run_checks
+from seqjax.testing import check
+from seqjax.testing.check import run_checks
 
 UNWEIGHTED = '''
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ class Halves(seqjax.WeightedEdges):
     """Cuts half of the edges, and forgets to reweight."""
 
     weight: float = 1.0
+    """The weight of an edge that is kept."""
 
     claim = "unbiased"
 
@@ -46,23 +46,20 @@ class Halves(seqjax.WeightedEdges):
 
 
 @pytest.fixture
-def mine(tmp_path):
-    before = set(registry._registered)
+def mine(tmp_path, forget_local_plugins):
     file = tmp_path / "mine.py"
     file.write_text(UNWEIGHTED)
-    yield str(file)
-    for key in set(registry._registered) - before:
-        del registry._registered[key]
+    return str(file)
 
 
 @pytest.mark.slow
 def test_a_loaded_strategy_is_checked_with_its_fields(mine, capsys):
     assert main(["check", "gradient", "halves:weight=2.0", "--load", mine]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("halves:weight=2.0: unbiased, of the window\ncheck ")
+    assert out.startswith("gradient halves:weight=2.0\ncheck ")
     assert not re.findall(r"  (no|not made)  ", out)
-    line = next(line for line in out.splitlines() if line.startswith("unbiased, over all outcomes"))
-    assert re.search(r" yes +\d\.\d+e-1\d +1\.000e-12  learned, foreign$", line)
+    line = next(line for line in out.splitlines() if line.startswith("unbiased: window's gradient"))
+    assert re.search(r" yes +\d\.\d+e-1\d +1\.000e-12  all outcomes, learned, foreign$", line)
 
 
 @pytest.mark.slow
@@ -70,12 +67,12 @@ def test_a_failed_check_is_named_with_its_error_and_its_meaning(mine, capsys):
     assert main(["check", "gradient", "halves:weight=1.0", "--load", mine]) == 2
     out, err = capsys.readouterr()
     assert re.findall(r"^(.+?)  +no  ", out, re.MULTILINE) == [
-        "unbiased, over all outcomes: window's gradient",
+        "unbiased: window's gradient",
         "gradients of params, state, xs",
     ]
-    assert "'halves' (unbiased, of the window) fails 2 of 16 checks:" in err
+    assert re.search(r"gradient 'halves' fails 2 of \d+ checks:", err)
     assert re.search(r"learned, row 0, window 0, \.grads\['\w+'\]: worst relative error \d\.\de[+-]\d\d > 1e-12", err)
-    assert "the mean over all outcomes is not the window's gradient: reweight what survives by 1/probability" in err
+    assert "the mean is not the window's gradient: reweight what survives by 1/probability" in err
 
 
 def test_the_command_prints_the_table_before_the_error(mine, capsys):
@@ -84,10 +81,10 @@ def test_the_command_prints_the_table_before_the_error(mine, capsys):
     file.write_text(UNWEIGHTED.replace("jnp.where(noise, self.weight, 0.0)", "[self.weight] * num_steps"))
     assert main(["check", "gradient", "halves:weight=2.0", "--load", mine]) == 2
     out, err = capsys.readouterr()
-    assert out.startswith("halves:weight=2.0: unbiased, of the window\ncheck ")
+    assert out.startswith("gradient halves:weight=2.0\ncheck ")
     assert re.search(r"^shapes and dtypes +no ", out, re.MULTILINE)
-    assert "'halves' (unbiased, of the window) fails 1 of 1 checks:" in err
-    assert "cell: raises" in err
+    assert re.search(r"gradient 'halves' fails 1 of \d+ checks:", err)
+    assert "gradient halves: edge_weights returned list for a window of 6 steps, and must return (edge_weights" in err
 
 
 @pytest.mark.parametrize(
@@ -137,10 +134,10 @@ def raise_not_implemented(self, key, problem, params, memory, num_steps):
 
 
 AUTHORS = {
-    "no strategy": (Plain, "takes an instance of a strategy, such as Full()"),
-    "no claim": (overridden(claim=None), r"Mine.claim: the class does not declare it; write claim = one of \('exact'"),
+    "no strategy": (Plain, "check takes an instance of a plugin, such as Truncated"),
+    "no claim": (overridden(claim=None), r"gradient Mine: claim: the class does not declare it; write claim = one of"),
     "a claim of another name": (overridden(claim="exactly"), "says 'exactly'; write claim = one of"),
-    "of something else": (overridden(of="weeks"), "Mine.of: the class says 'weeks'; write of = one of"),
+    "of something else": (overridden(of="weeks"), "gradient Mine: of: the class says 'weeks'; write of = one of"),
     "a loss a row": (changed(lambda e: e._replace(loss=jnp.ones(4))), r"loss is float64\[4\], not float64\[\]"),
     "gradients as a list": (
         changed(lambda e: e._replace(grads=jax.tree.leaves(e.grads))),
@@ -168,7 +165,7 @@ AUTHORS = {
     ),
     "an exception": (
         overridden(edge_weights=lambda self, noise, memory, num_steps: (jnp.ones(num_steps) @ jnp.ones(99), memory)),
-        r"cell: raises TypeError: .*\(.*test_gradient.py, line \d+\)",
+        r"cell: raises TypeError: .*test_gradient.py, line \d+: ",
     ),
     "noise of another dtype than the outcomes": (
         overridden(
@@ -192,15 +189,15 @@ AUTHORS = {
 def test_authors_are_told_what_to_change(fault):
     strategy, message = AUTHORS[fault]
     with pytest.raises(seqjax.Error, match=f"(?s){message}") as caught:
-        check_gradient(strategy)
+        check(strategy)
     assert caught.value.exit_code == 2
 
 
 @pytest.mark.slow
 def test_all_failed_checks_are_named():
     nan = changed(lambda e: e._replace(grads=jax.tree.map(lambda g: g * jnp.nan, e.grads)))
-    with pytest.raises(seqjax.Error, match=r"fails \d+ of 14 checks") as caught:
-        check_gradient(nan)
+    with pytest.raises(seqjax.Error, match=r"fails \d+ of 22 checks") as caught:
+        check(nan)
     named = [problem.partition(":")[0] for problem in caught.value.problems]
     assert {"exact", "state without floats", "rows are independent", "bfloat16"} <= set(named)
     assert "loss and state" not in named
@@ -221,12 +218,12 @@ class Choosy(Plain):
 
 @pytest.mark.slow
 def test_refused_problems_are_listed_and_one_must_remain():
-    first, *rest = run_checks(Choosy())
-    assert first.note.startswith("cell, learned; not foreign: needs a model; use another strategy; not small: ")
-    assert not [line for line in rest if line.fault]
-    made = {line.check.name: line.note for line in rest}
-    assert made["state without floats"] == "cannot be made on cell, learned"
-    assert made["rows are independent"] == "learned, cell"
-    assert made["value_and_grad of a scan"] == "refused: needs a model; use another strategy"
+    lines = {line.check.name: line for line in run_checks(Choosy())}
+    note = lines["shapes and dtypes"].note
+    assert note.startswith("cell, learned; not foreign: needs a model; use another strategy; not small: ")
+    assert {name for name, line in lines.items() if line.fault} == {"documented"}
+    assert lines["state without floats"].note == "cannot be made on cell, learned"
+    assert lines["rows are independent"].note == "learned, cell"
+    assert lines["value_and_grad of a scan"].note == "refused: needs a model; use another strategy"
     with pytest.raises(seqjax.Error, match="no problem is left to check: cell: needs a model; use another strategy"):
-        check_gradient(Choosy(models=False))
+        check(Choosy(models=False))

@@ -1,0 +1,139 @@
+"""Checks of a dataset: every load gives the same data, from which a model can be trained."""
+
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from seqjax.data.dataset import Data, Dataset, Pairs
+from seqjax.data.prepare import load, prepare
+from seqjax.data.sampler import draw_plan
+from seqjax.plugin.base import values_of
+from seqjax.runs.settings import Scalars, create_default
+from seqjax.testing.compare import Failed
+from seqjax.testing.line import Check, Found
+from seqjax.testing.process import in_another_process
+
+SEEDS = (1, 2, 3)
+"""Seeds with which the spec of a dataset is compared."""
+
+
+def checks(dataset: Dataset) -> Sequence[Check]:
+    """The checks of a dataset; the first one is that it loads."""
+    return CHECKS
+
+
+def check_load(dataset: Dataset) -> Found:
+    """Checks that it loads data, whose documents fill them."""
+    data = load(dataset)
+    if len(data) < 2:
+        raise Failed(f"load returns {len(data)} {data.unit}, and training needs at least 2")
+    return Found(note=repr(data))
+
+
+def check_deterministic(dataset: Dataset) -> Found:
+    """Checks that two loads give equal data."""
+    first, second = load(dataset), load(dataset)
+    if first.sha256 != second.sha256:
+        raise Failed(f"two loads differ, {_difference(first, second)}")
+    return Found()
+
+
+def check_processes(dataset: Dataset) -> Found:
+    """Checks that another process, in which strings have other hashes, loads equal data."""
+    found = in_another_process(dataset, "hash_of_data")
+    if found != load(dataset).sha256:
+        raise Failed("another process, in which strings have other hashes, loads other data")
+    return Found()
+
+
+def check_copy(dataset: Dataset) -> Found:
+    """Checks that a second load needs no network."""
+    load(dataset)
+    with _no_network() as asked:
+        try:
+            load(dataset)
+        except Exception as fault:
+            if asked:
+                raise Failed(f"a second load asks for the host {asked[0]}, and fails without a network") from fault
+            raise
+    if asked:
+        raise Failed(f"a second load asks for the host {asked[0]}")
+    return Found()
+
+
+def check_spec(dataset: Dataset) -> Found:
+    """Checks that some target is scored, and that the spec is the same for every seed."""
+    data = load(dataset)
+    if not isinstance(data, Pairs):
+        return Found()
+    if data.mask is not None and not data.mask.any():
+        raise Failed("the mask is False everywhere, so that no target is scored")
+    values = values_of(dataset)
+    for seed in SEEDS if "seed" in values else ():
+        other = load(type(dataset)(**values | {"seed": seed}))
+        if isinstance(other, Pairs) and other.spec != data.spec:
+            raise Failed(f"the spec is {data.spec}, and with seed = {seed} it is {other.spec}")
+    return Found(note=str(data.spec))
+
+
+def check_trained(dataset: Dataset) -> Found:
+    """Checks that the data can be split, encoded, and cut into windows by the default sampler."""
+    sampler = create_default("sampler", dataset)
+    prepared = prepare(dataset, Scalars().train, Scalars().heldout, None)
+    plan = draw_plan(sampler, prepared.streams["train"].bounds, 0, 0)
+    return Found(note=f"{len(plan.starts):,} batches an epoch, {prepared.spec}")
+
+
+CHECKS = (
+    Check("load", check_load, "load returns a Text, a Series or Pairs of at least two entries"),
+    Check(
+        "two loads are equal", check_deterministic,
+        "draw random numbers from a generator that is made in load, np.random.default_rng(self.seed)",
+    ),
+    Check(
+        "two processes are equal", check_processes,
+        "the order of a set, and hash(text), differ from process to process: sort, and use hashlib",
+    ),
+    Check(
+        "no network for a copy", check_copy,
+        "keep what was downloaded, as seqjax.data.download does",
+    ),
+    Check(
+        "spec and mask", check_spec,
+        "the mask of Pairs is True where a target counts; give Pairs a spec, such as Spec(Tokens(6)), since otherwise "
+        "the number of ids is the largest id plus one",
+    ),
+    Check(
+        "the defaults train", check_trained,
+        "training starts with the shares .9 and .1 and the default sampler: for short data, set the class attribute "
+        'sampler_fields, such as {"batch_size": 8, "num_steps": 10}',
+    ),
+)  # fmt: skip
+
+
+def _difference(first: Data, second: Data) -> str:
+    """Where two loads differ, in words."""
+    if type(first) is not type(second) or len(first) != len(second):
+        return f"{first!r} and {second!r}"
+    parts = [name for name, array in first.arrays.items() if not np.array_equal(array, second.arrays[name])]
+    return f"in their {', '.join(parts) or 'bounds'}"
+
+
+@contextlib.contextmanager
+def _no_network() -> Iterator[list[Any]]:
+    """Refuses to look up hosts, and lists those that are asked for."""
+    asked: list[Any] = []
+
+    def refuse(host, *args, **kwargs):
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "no network during this check")
+
+    def refuse_connection(self, address):
+        refuse(address[0] if isinstance(address, tuple) else address)
+
+    with mock.patch("socket.getaddrinfo", refuse), mock.patch("socket.socket.connect", refuse_connection):
+        yield asked

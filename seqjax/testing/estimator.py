@@ -1,0 +1,192 @@
+"""`check_estimator`: proves what a gradient of another library, or a loop of one's own, claims."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.errors import Error, check_all
+from seqjax.gradients.base import Gradient
+from seqjax.gradients.scan import value_and_grad
+from seqjax.report.table import Table
+from seqjax.testing.calls import quick_jit, row_of
+from seqjax.testing.cases import case
+from seqjax.testing.claims import largest_deviation
+from seqjax.testing.compare import BOUND, assert_close
+from seqjax.testing.oracle import Truth, truth_of_scan
+
+CASES = ("small", "linear")
+"""The scans: two tanh units, and a state that is linear in the parameters; 6 steps in each of three windows."""
+ROW = 2
+"""The sequence of these scans whose state and inputs are used."""
+
+
+class Scan(NamedTuple):
+    """A scan of one sequence, on which an estimator is checked.
+
+    Args:
+        step: (params, state, x) -> (new state, loss).
+        params: the parameters.
+        state: the state that enters the first window.
+        windows: what the steps of consecutive windows read, leaves [T, ...] each, equally long.
+    """
+
+    step: Callable
+    params: Any
+    state: Any
+    windows: Sequence[Any]
+
+
+def check_estimator(
+    estimator: Callable,
+    claim: Literal["exact", "unbiased", "biased"],
+    of: Literal["window", "history"] = "window",
+    *,
+    scan: Sequence[Any] | None = None,
+    like: Gradient | None = None,
+    calls: int = 2048,
+    traceable: bool = True,
+) -> Table:
+    """Proves what a function that returns a gradient of a scan claims, against the chain rule in a Python loop.
+
+    The function is called, in float64, as `estimator(step, params, state, xs, key)`, and returns the loss and its
+    gradient. `step` is (params, state, x) -> (new state, loss); the loss of a window is the sum of the losses of its
+    steps; `state` is that of one sequence, and `xs` has leaves [T, ...]. If it is of the history, it is called as
+    `estimator(step, params, state, xs, key, memory)` for one window after the other, first with None as its memory, and
+    returns loss, gradient and memory; the gradients of the windows have to add up to that of the whole sequence.
+
+    Args:
+        estimator: the function.
+        claim: how the mean of the gradient relates to the true one; `biased` is compared with `like` alone.
+        of: which gradient is estimated: that of a window whose incoming state is a constant, or that of the history.
+        scan: (step, params, state, windows) for an estimator that knows one model alone, whose step is written in plain
+            JAX here: windows is a list of what the steps read, leaves [T, ...] each. None: two scans of seqjax.
+        like: a strategy that is not random, with which every call has to agree, such as `Truncated(steps=3)`.
+        calls: the number of calls over which an unbiased claim is averaged.
+        traceable: whether the function can be traced by JAX; otherwise it is called as it is, once for each key.
+
+    Returns:
+        A table with the columns check, passed, worst error, bound, on.
+
+    Raises:
+        Error: the claim does not hold; the message says on which scan, and by how much.
+    """
+    check_all(
+        "check_estimator:",
+        {
+            f"claim = {claim!r} must be exact, unbiased or biased": claim in ("exact", "unbiased", "biased"),
+            f"of = {of!r} must be window or history": of in ("window", "history"),
+            "a biased claim needs like=, a strategy to be compared with": claim != "biased" or like is not None,
+            "like= is compared window by window: leave it out for of='history'": like is None or of == "window",
+            "like= draws at random, so that no call can agree with it": like is None or not like.draws,
+        },
+    )
+    rows: list[tuple] = []
+    with jax.enable_x64(True):
+        scans = {name: _scan_of(name) for name in CASES} if scan is None else {"scan": Scan(*scan)}
+        for name, each in scans.items():
+            truths = _truths(each)
+            keys = jax.random.split(jax.random.key(0), calls if claim == "unbiased" else 1)
+            losses, grads = _all_calls(estimator, each, truths, of, traceable, keys)
+            wanted = np.stack([truth.loss for truth in truths])
+            error = assert_close(losses[0], wanted, f"{name}, the losses of the windows")
+            rows.append(("loss", "yes", error, BOUND, name))
+            if like is not None:
+                rows.append((f"like {like!r}", "yes", _like(like, grads, each, name), BOUND, name))
+            if of == "history":
+                grads = [jax.tree.map(lambda *a: sum(a), *grads)]
+                truths = [truth_of_scan(each.step, each.params, each.state, each.windows)]
+            if claim == "exact":
+                rows.append((f"exact: {of}'s gradient", "yes", _exact(grads, truths, name), BOUND, name))
+            elif claim == "unbiased":
+                share = _unbiased(grads, truths, name, len(scans))
+                rows.append((f"unbiased: {of}'s gradient", "yes", share, 1.0, f"{name}, mean of {calls:,} calls"))
+    return Table(("check", "passed", "worst error", "bound", "on"), rows)
+
+
+def _scan_of(name: str) -> Scan:
+    """A scan of seqjax. Its steps read their weights too, so that no two losses can be exchanged."""
+    c = case(name)
+
+    def step(params, state, x):
+        x, weight = x
+        state, loss = c.step(params, state, x)
+        return state, weight * loss
+
+    windows = [jax.tree.map(lambda a: a[:, ROW], (batch.xs, batch.weights)) for batch in c.windows]
+    return Scan(step, c.params, row_of(c.state, ROW), windows)
+
+
+def _truths(scan: Scan) -> list[Truth]:
+    """The truth of each window, which starts in the state that the window before has left."""
+    found: list[Truth] = []
+    for xs in scan.windows:
+        found.append(truth_of_scan(scan.step, scan.params, found[-1].state if found else scan.state, [xs]))
+    return found
+
+
+def _all_calls(
+    estimator: Callable, scan: Scan, truths: Sequence[Truth], of: str, traceable: bool, keys: Any
+) -> tuple[np.ndarray, list[Any]]:
+    """The losses [N, W] of all windows, and the gradients of each window, leaves [N, ...]."""
+    states = [scan.state, *(truth.state for truth in truths[:-1])]
+
+    def one(key):
+        losses, grads, memory = [], [], None
+        for w, (state, xs) in enumerate(zip(states, scan.windows, strict=True)):
+            arguments = scan.step, scan.params, state, xs, jax.random.fold_in(key, w)
+            result = estimator(*arguments) if of == "window" else estimator(*arguments, memory)
+            loss, gradient, memory = _parts(result, scan.params, of)
+            losses.append(loss)
+            grads.append(gradient)
+        return losses, grads
+
+    if traceable:
+        losses, grads = quick_jit(lambda keys: jax.lax.map(one, keys, batch_size=256))(keys)
+    else:
+        losses, grads = jax.tree.map(lambda *a: np.stack(a), *[one(key) for key in keys])
+    return np.stack(losses, -1), jax.device_get(grads)
+
+
+def _parts(result: Any, params: Any, of: str) -> tuple[Any, Any, Any]:
+    """Loss, gradient and memory of a call."""
+    wanted = "(loss, gradient)" if of == "window" else "(loss, gradient, memory)"
+    if not isinstance(result, tuple) or len(result) != 2 + (of == "history"):
+        found = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+        raise Error(f"check_estimator: the function returned {found}, and must return {wanted}")
+    loss, grads, *memory = result
+    found, like = (jax.tree.map(jnp.shape, tree) for tree in (grads, params))
+    if found != like:
+        raise Error(f"check_estimator: the gradient has the shapes {found}, and the parameters {like}")
+    return loss, grads, memory[0] if memory else None
+
+
+def _exact(grads: Sequence[Any], truths: Sequence[Truth], name: str) -> float:
+    pairs = enumerate(zip(grads, truths, strict=True))
+    return max(assert_close(_first(g), truth.grads, f"{name}, window {w}, gradient, ") for w, (g, truth) in pairs)
+
+
+def _unbiased(grads: Sequence[Any], truths: Sequence[Truth], name: str, num_scans: int) -> float:
+    pairs = enumerate(zip(grads, truths, strict=True))
+    tests = len(grads) * num_scans
+    return max(largest_deviation(g, t.grads, f"{name}, window {w}, gradient, ", tests) for w, (g, t) in pairs)
+
+
+def _like(strategy: Gradient, grads: Sequence[Any], scan: Scan, name: str) -> float:
+    """The largest difference from the gradients of a strategy."""
+    worst, state = 0.0, scan.state
+    run = quick_jit(functools.partial(value_and_grad(scan.step, strategy, batched=False)))
+    for w, xs in enumerate(scan.windows):
+        # `value_and_grad` divides by the number of steps unless it is given weights.
+        found = run(scan.params, state, xs, weights=jnp.ones(len(jax.tree.leaves(xs)[0])))
+        state = found.state
+        what = f"{name}, window {w}, the gradient of {type(strategy).__name__}, "
+        worst = max(worst, assert_close(_first(grads[w]), found.grads, what))
+    return worst
+
+
+def _first(tree: Any) -> Any:
+    return jax.tree.map(lambda a: a[0], tree)

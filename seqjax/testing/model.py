@@ -1,0 +1,379 @@
+"""Checks of a model: its step is a pure function of one sequence, and `unroll` is the scan of the step."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from seqjax.data.spec import Spec, Tokens, Values
+from seqjax.data.stream import Stream, next_stream
+from seqjax.errors import Error
+from seqjax.gradients.base import Batch, init_memory
+from seqjax.gradients.edges import check_edge_weights
+from seqjax.gradients.problem import Problem
+from seqjax.models.check import check_model, check_steps
+from seqjax.models.model import CountBasedModel, Model
+from seqjax.plugin.author import Mistake, calling, cause
+from seqjax.plugin.registry import LOCAL, entries, load
+from seqjax.testing.calls import quick_jit
+from seqjax.testing.compare import BOUND, Failed, Skipped, assert_close
+from seqjax.testing.line import Check, Found
+from seqjax.training.devices import ROWS, make_mesh
+
+T, B = 6, 4
+COUNTED_STEPS = 200
+"""The length of the stream on which a count-based model is counted."""
+SPECS = {"tokens": Spec(Tokens(5)), "values": Spec(Values(2)), "pairs": Spec(Values(3), Tokens(4))}
+"""Inputs and targets on which a model is checked, as far as it takes them."""
+SINGLE_BOUND, HALF_BOUND = 1e-4, 0.3
+"""The largest relative errors of losses in float32 and in bfloat16."""
+
+
+class Sample(NamedTuple):
+    """Arguments on which a model is checked.
+
+    Args:
+        params: random parameters; those of a count-based model are counted.
+        state: the state of B rows, with noise.
+        inputs: random inputs, leaves [T, B, ...].
+        targets: random targets, leaves [T, B, ...].
+    """
+
+    params: Any
+    state: Any
+    inputs: Any
+    targets: Any
+
+
+def checks(model: Model) -> Sequence[Check]:
+    """The checks of a model; the first one is that its methods fit together. A count-based model has no gradient."""
+    found = COUNTED if isinstance(model, CountBasedModel) else TRAINED
+    return [each._replace(function=functools.partial(_in_double, each.function)) for each in found]
+
+
+def check_shapes(model: Model) -> Found:
+    """Checks the structures, shapes and dtypes of what the methods return."""
+    usable, refused = _usable(model)
+    return Found(note=", ".join(usable) + "".join(f"; not {name}: {why}" for name, why in refused.items()))
+
+
+def check_init(model: Model) -> Found:
+    """Checks that the initial parameters are a function of the key, and finite."""
+    sizes = {}
+    for name, spec in _usable(model)[0].items():
+        first, again, other = (model.init(jax.random.key(seed), spec) for seed in (0, 0, 1))
+        leaves = jax.tree.leaves(first)
+        if not _same(first, again):
+            raise Failed(f"{name}: init returns different parameters for one key")
+        if leaves and _same(first, other):
+            raise Failed(f"{name}: init returns the same parameters for different keys")
+        if not all(bool(jnp.isfinite(a).all()) for a in leaves):
+            raise Failed(f"{name}: the initial parameters are not finite")
+        sizes[name] = sum(a.size for a in leaves)
+    return Found(note="parameters: " + ", ".join(f"{size:,} ({name})" for name, size in sizes.items()))
+
+
+def check_count(model: CountBasedModel) -> Found:
+    """Checks that counting twice gives the same parameters."""
+    for name, spec in _usable(model)[0].items():
+        if not _same(_counted(model, spec), _counted(model, spec)):
+            raise Failed(f"{name}: count returns different parameters for one stream")
+    return Found()
+
+
+def check_pure(model: Model) -> Found:
+    """Checks that a step gives the same results when it is called again, compiled or not."""
+    worst = 0.0
+    for name, (params, state, inputs, _) in _samples(model):
+        args = params, jax.tree.map(lambda a: a[0], state), inputs[0, 0]
+        first = model.step(*args)
+        if not _same(first, model.step(*args)):
+            raise Failed(f"{name}: a second call of step, with the same arguments, returns something else")
+        worst = max(worst, assert_close(quick_jit(model.step)(*args), first, f"{name}: step, compiled, "))
+    return Found(worst)
+
+
+def check_causal(model: Model) -> Found:
+    """Checks that an output depends on no later input."""
+    for name, (params, state, inputs, _) in _samples(model):
+        later = inputs[T // 2 :]
+        later = (later + 1) % SPECS[name].inputs.width if jnp.issubdtype(later.dtype, jnp.integer) else later + 1
+        changed = jnp.concatenate([inputs[: T // 2], later])
+        got, want = (_unroll(model, params, state, xs)[1][: T // 2] for xs in (changed, inputs))
+        assert_close(got, want, f"{name}: outputs of the steps before those whose inputs were changed, ")
+    return Found()
+
+
+def check_rows(model: Model) -> Found:
+    """Checks that the other rows of a batch change nothing."""
+    worst = 0.0
+    for name, (params, state, inputs, _) in _samples(model):
+        new, outputs = _unroll(model, params, state, inputs)
+        for rows in (np.array([2, 0, 3, 1]), np.array([0, 1])):
+            got = _unroll(model, params, jax.tree.map(lambda a, rows=rows: a[rows], state), inputs[:, rows])
+            want = jax.tree.map(lambda a, rows=rows: a[rows], new), outputs[:, rows]
+            worst = max(worst, assert_close(got, want, f"{name}: the rows {rows.tolist()} of {B}, "))
+    return Found(worst)
+
+
+def check_chunks(model: Model) -> Found:
+    """Checks that two halves of a window, with the state carried, equal the whole."""
+    worst = 0.0
+    for name, (params, state, inputs, _) in _samples(model):
+        middle, first = _unroll(model, params, state, inputs[: T // 2])
+        end, second = _unroll(model, params, middle, inputs[T // 2 :])
+        got = end, jnp.concatenate([first, second])
+        worst = max(worst, assert_close(got, _unroll(model, params, state, inputs), f"{name}: two halves, "))
+    return Found(worst)
+
+
+def check_scan(model: Model) -> Found:
+    """Checks that `unroll` is the scan of `step`: states, losses and gradients, under edge weights as well."""
+    if type(model).unroll is Model.unroll:
+        return Found(0.0, "unroll is the scan of step")
+    rng, worst = np.random.default_rng(7), 0.0
+    weights_T, weights_TB = rng.uniform(-1, 2, T), rng.uniform(-1, 2, (T, B))
+    weights_T[2] = weights_TB[3, 1] = 0  # cuts
+    for name, sample in _samples(model):
+        problem = model.problem(SPECS[name])
+        check_edge_weights(problem, sample.params, sample.state, sample[2:])
+        for edge_weights in (None, jnp.asarray(weights_T), jnp.asarray(weights_TB)):
+            got, want = (_differentiated(unroll, problem, sample, edge_weights) for unroll in (_own, Problem.unroll))
+            shown = "None" if edge_weights is None else list(edge_weights.shape)
+            worst = max(worst, assert_close(got, want, f"{name}: unroll, edge weights {shown}, "))
+    return Found(worst, "edge weights None, [T] and [T, B]")
+
+
+def check_finite(model: Model) -> Found:
+    """Checks that the gradient at the start of a training is finite, for inputs that are zero as well."""
+    for name, spec in _usable(model)[0].items():
+        problem, params, sample = model.problem(spec), model.init(jax.random.key(0), spec), _sample(model, spec)
+
+        def loss(params, inputs, problem=problem, targets=sample.targets):
+            return problem.unroll(params, problem.init_rows(params, B), (inputs, targets))[1].sum()
+
+        for what, inputs in (("some", sample.inputs), ("zero", jnp.zeros_like(sample.inputs))):
+            for path, leaf in jax.tree.leaves_with_path(quick_jit(jax.grad(loss))(params, inputs)):
+                if not bool(jnp.isfinite(leaf).all()):
+                    where = jax.tree_util.keystr(path)
+                    raise Failed(f"{name}: the gradient by {where} is not finite at the start, for {what} inputs")
+    return Found()
+
+
+def check_devices(model: Model) -> Found:
+    """Checks that rows on two devices give the same as on one device."""
+    if len(jax.devices()) < 2:
+        raise Skipped("there is one device only")
+    worst = 0.0
+    for name, (params, state, inputs, _) in _samples(model):
+        whole, by_row, by_step = PartitionSpec(), PartitionSpec(ROWS), PartitionSpec(None, ROWS)
+        sharded = jax.shard_map(
+            functools.partial(model.unroll), mesh=make_mesh(B, 2), in_specs=(whole, by_row, by_step),
+            out_specs=(by_row, by_step), check_vma=False,
+        )  # fmt: skip
+        got = quick_jit(sharded)(params, state, inputs)
+        worst = max(worst, assert_close(got, _unroll(model, params, state, inputs), f"{name}: two devices, "))
+    return Found(worst)
+
+
+def check_seeds(model: Model) -> Found:
+    """Checks that it can be mapped over parameters, as runs side by side are."""
+    worst = 0.0
+    for name, (params, state, inputs, _) in _samples(model):
+        both = jax.tree.map(lambda a: jnp.stack([a, a]), params)
+        got = quick_jit(jax.vmap(model.unroll, (0, None, None)))(both, state, inputs)
+        got = jax.tree.map(lambda a: a[1], got)
+        worst = max(worst, assert_close(got, _unroll(model, params, state, inputs), f"{name}: vmap, "))
+    return Found(worst)
+
+
+def check_dtypes(model: Model) -> Found:
+    """Checks float32 and bfloat16 against float64."""
+    errors: dict[str, float] = {}
+    for dtype, bound in (("float32", SINGLE_BOUND), ("bfloat16", HALF_BOUND)):
+        for name, (params, state, *xs) in _samples(model):
+            spec = SPECS[name]
+
+            def run(problem, params=params, state=state, xs=tuple(xs)):
+                return quick_jit(problem.unroll)(params, state, xs)[1]
+
+            what = f"step in {dtype}: mix no dtypes, and let constants have the dtype of the parameters"
+            with calling(model, "unroll", what):
+                got = run(model.problem(spec, dtype=jnp.dtype(dtype)))
+            error = assert_close(got, run(model.problem(spec)), f"{name}: losses in {dtype}, ", bound)
+            errors[dtype] = max(error, errors.get(dtype, 0.0))
+    return Found(note=", ".join(f"{dtype}: {error:.0e}" for dtype, error in errors.items()))
+
+
+def check_strategies(model: Model) -> Found:
+    """Checks that it can be traced with every gradient strategy, or that the strategy says why not."""
+    refused, num_usable = [], 0
+    name, spec = next(iter(_usable(model)[0].items()))
+    problem, sample = model.problem(spec), _sample(model, spec)
+    batch = Batch(sample[2:], jnp.full((T, B), 1 / (T * B)), jnp.zeros(B, bool), jnp.arange(B, dtype=jnp.int32))
+
+    def estimate(strategy):
+        memory = init_memory(strategy, problem, sample.params, sample.state, B)
+        return strategy(problem, sample.params, sample.state, memory, batch, jax.random.key(0))
+
+    for entry in entries("gradient"):
+        if entry.distribution == LOCAL:
+            continue
+        try:
+            strategy = load(entry)()
+            jax.eval_shape(functools.partial(estimate, strategy))
+        except Error as why:
+            refused.append(f"{entry.name}: {why.message.partition('\n')[0]:.100}")
+        except Exception as fault:
+            raise Failed(f"{name}: with the strategy {entry.name!r} it raises {cause(model, fault)}") from fault
+        else:
+            num_usable += 1
+    return Found(note=f"{num_usable} strategies" + "".join(f"; not {why}" for why in refused))
+
+
+SHAPES = Check(
+    "shapes and dtypes", check_shapes,
+    "init(key, spec), init_state(params, spec, key) and step(params, state, x) are written for one sequence. A model "
+    "for tokens alone raises seqjax.Error in init for another spec",
+)  # fmt: skip
+STEPS = (
+    Check(
+        "step is pure", check_pure,
+        "a step depends on its arguments and on the fields alone; a random model keeps a key in its state", BOUND,
+    ),
+    Check("causal", check_causal, "an output may depend on inputs up to its own step: no flip, no mean over time"),
+    Check("rows are independent", check_rows, "no mean over rows: normalise over units", BOUND),
+    Check("halves equal the whole", check_chunks, "what a step must know of earlier steps is in the state", BOUND),
+    Check("two devices", check_devices, "write pure functions of arrays, which know nothing of devices", BOUND),
+)  # fmt: skip
+COUNTED = (SHAPES, Check("count", check_count, "count is a function of the stream"), *STEPS)
+"""The checks of a count-based model."""
+TRAINED = (
+    SHAPES,
+    Check("init", check_init, "draw the initial weights from the key, each from a key of its own (jax.random.split)"),
+    *STEPS,
+    Check(
+        "unroll is the scan of step", check_scan,
+        "unroll computes the values and gradients of step, and multiplies the tangent of the state that enters step t "
+        "by edge_weights[t], with seqjax.gradients.weigh_edge; without an unroll of your own, step is scanned", BOUND,
+    ),
+    Check(
+        "finite gradients", check_finite,
+        "the derivative of sqrt and of a norm is infinite at 0: add a small number below the root",
+    ),
+    Check("vmap over parameters", check_seeds, "write pure functions of arrays", BOUND),
+    Check("float32 and bfloat16", check_dtypes, "compute in the dtype of the parameters"),
+    Check(
+        "gradient strategies", check_strategies,
+        "strategies call step for one sequence and unroll for many, and differentiate both",
+    ),
+)  # fmt: skip
+"""The checks of a model that is trained."""
+
+
+def _in_double(function: Callable, model: Model) -> Found:
+    """The check in float64."""
+    with jax.enable_x64(True):
+        return function(model)
+
+
+def _usable(model: Model) -> tuple[dict[str, Spec], dict[str, str]]:
+    """The specs that the model takes, and why it refuses the others."""
+    usable, refused = {}, {}
+    for name, spec in SPECS.items():
+        try:
+            params = _initial(model, spec)
+        except Mistake:
+            raise
+        except Error as why:
+            refused[name] = why.message.partition("\n")[0]
+            continue
+        if isinstance(model, CountBasedModel):
+            check_steps(model, spec, params)
+        else:
+            check_model(model, spec)
+        usable[name] = spec
+    if not usable:
+        raise Failed("it takes no spec: " + "; ".join(f"{name}: {why}" for name, why in refused.items()))
+    return usable, refused
+
+
+def _initial(model: Model, spec: Spec) -> Any:
+    """The initial or the counted parameters."""
+    if isinstance(model, CountBasedModel):
+        with calling(model, "count"):
+            return _counted(model, spec)
+    with calling(model, "init"):
+        return model.init(jax.random.key(0), spec)
+
+
+def _counted(model: CountBasedModel, spec: Spec) -> Any:
+    """The parameters that are counted on a random stream."""
+    rng, bounds = np.random.default_rng(3), np.array([0, COUNTED_STEPS])
+    inputs, targets = (np.asarray(_values(rng, side, (COUNTED_STEPS,))) for side in (spec.inputs, spec.targets))
+    # A text or a series: each entry predicts the next one.
+    stream = next_stream(inputs, bounds) if spec.inputs == spec.targets else Stream(inputs, targets, bounds)
+    return jax.tree.map(jnp.asarray, model.count(stream, spec))
+
+
+def _samples(model: Model) -> list[tuple[str, Sample]]:
+    """A sample for each spec that the model takes."""
+    return [(name, _sample(model, spec)) for name, spec in _usable(model)[0].items()]
+
+
+def _sample(model: Model, spec: Spec) -> Sample:
+    rng = np.random.default_rng(7)
+
+    def noisy(a):
+        return a + 0.5 * rng.normal(size=a.shape) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+    params = _initial(model, spec)
+    if not isinstance(model, CountBasedModel):
+        params = jax.tree.map(noisy, params)
+    state = jax.tree.map(noisy, model.problem(spec).init_rows(params, B))
+    return Sample(params, state, *(_values(rng, side, (T, B)) for side in (spec.inputs, spec.targets)))
+
+
+def _values(rng: np.random.Generator, side: Tokens | Values, shape: tuple[int, ...]) -> Any:
+    """Random values of one side of a spec."""
+    if isinstance(side, Tokens):
+        return jnp.asarray(rng.integers(0, side.size, shape), jnp.int32)
+    return jnp.asarray(rng.normal(size=(*shape, side.dim)))
+
+
+@functools.partial(quick_jit, static_argnums=0)
+def _unroll(model, params, state, inputs):
+    return model.unroll(params, state, inputs)
+
+
+def _own(problem, *args):
+    return problem.unroll(*args)
+
+
+@functools.partial(quick_jit, static_argnums=(0, 1))
+def _differentiated(unroll: Callable, problem: Problem, sample: Sample, edge_weights: Any) -> Any:
+    """Losses, states and gradient. Each loss has a weight of its own, so that no two of them can be exchanged."""
+
+    def loss(params):
+        after, losses = unroll(problem, params, sample.state, tuple(sample[2:]), edge_weights)
+        return jnp.sum(losses * jnp.cos(jnp.arange(T * B, dtype=losses.dtype)).reshape(T, B)), (losses, after)
+
+    (_, found), grads = jax.value_and_grad(loss, has_aux=True)(sample.params)
+    return found, grads
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two trees have the same bits; NaN equals NaN."""
+    return str(jax.tree.structure(one)) == str(jax.tree.structure(other)) and all(
+        np.array_equal(a, b, equal_nan=True)
+        for a, b in zip(*(jax.tree.leaves(jax.tree.map(_bits, tree)) for tree in (one, other)), strict=True)
+    )
+
+
+def _bits(leaf: Any) -> np.ndarray:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)

@@ -1,0 +1,89 @@
+"""Asks for a value that a plugin computes in another process, where sets have another order."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from seqjax.data.dataset import Text
+from seqjax.errors import Error
+from seqjax.plugin import config, registry
+from seqjax.plugin.base import Plugin
+from seqjax.testing.compare import Skipped
+
+SEED = "1"
+"""The seed of the hashes of strings in the other process."""
+INSIDE = "SEQJAX_IN_ANOTHER_PROCESS"
+"""The environment variable that is set in the other process."""
+
+
+def in_another_process(plugin: Plugin, question: str, *arguments: Any) -> Any:
+    """What a function of `QUESTIONS` returns for the plugin in another process.
+
+    Args:
+        plugin: the plugin. It is made again from its table, in a process that imports its file alone.
+        question: the name of the function.
+        arguments: further arguments, which JSON can hold.
+
+    Raises:
+        Skipped: the plugin is not registered, or its file cannot be loaded on its own.
+    """
+    if INSIDE in os.environ:
+        raise Skipped("this is the other process already")  # a file that calls `check` when it is imported
+    try:
+        entry, table = registry.entry_of(plugin), config.to_table(plugin)
+    except Error as why:
+        raise Skipped(str(why)) from why
+    if entry.source is None:
+        raise Skipped(f"the file of {type(plugin).__name__} is not known")
+    file = entry.source if entry.distribution == registry.LOCAL else None
+    asked = {"file": file, "kind": entry.kind, "table": table, "question": question, "arguments": arguments}
+    done = subprocess.run(
+        [sys.executable, "-m", "seqjax.testing.process", json.dumps(asked)],
+        env=os.environ | {"PYTHONHASHSEED": SEED, INSIDE: "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise Skipped(f"its file cannot be loaded on its own: {last}")
+    return json.loads(done.stdout.rpartition("\n")[2])
+
+
+def backends(plugin: Plugin) -> list[str]:
+    """The backends of JAX that have been started."""
+    return sorted(getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", {}))
+
+
+def hash_of_data(plugin: Any) -> str:
+    """The hash of a dataset's data."""
+    return plugin.load().sha256
+
+
+def hash_of_ids(plugin: Any, text: str) -> str:
+    """The hash of a codec that is fitted to a text, and of the ids that it gives to this text."""
+    codec = plugin.fit(Text(text))
+    saved = json.dumps([codec.to_dict(), codec.encode(text).tolist()], sort_keys=True)
+    return hashlib.sha256(saved.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+QUESTIONS: dict[str, Callable] = {f.__name__: f for f in (backends, hash_of_data, hash_of_ids)}
+"""Name -> function of the plugin and the further arguments."""
+
+
+def main() -> None:
+    """Prints the answer as JSON, in the last line."""
+    asked = json.loads(sys.argv[1])
+    if asked["file"]:
+        registry.load_file(asked["file"])
+    plugin = config.from_table(asked["kind"], asked["table"])
+    answer = QUESTIONS[asked["question"]](plugin, *asked["arguments"])
+    print(f"\n{json.dumps(answer)}", end="")
+
+
+if __name__ == "__main__":
+    main()

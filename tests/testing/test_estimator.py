@@ -1,0 +1,160 @@
+"""`check_estimator` passes right gradients, and finds mistakes that libraries have shipped."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from seqjax import Error
+from seqjax.testing import check_estimator
+from seqjax_gradients import RTRL, Randomized, Truncated
+
+SEGMENT = 3
+
+
+def autodiff(step, params, state, xs, key):
+    """JAX's own reverse mode through the scan."""
+
+    def loss(params):
+        return jax.lax.scan(lambda state, x: step(params, state, x), state, xs)[1].sum()
+
+    return jax.value_and_grad(loss)(params)
+
+
+def hand_written(step, params, state, xs, key, *, detach="before the segment"):
+    """Truncated backpropagation, as it is often written: a Python loop over segments, and a detached state."""
+    total, grads = 0.0, jax.tree.map(jnp.zeros_like, params)
+    num_steps = len(jax.tree.leaves(xs)[0])
+    for first in range(0, num_steps, SEGMENT):
+
+        def loss(params, state, first=first):
+            losses = 0.0
+            for t in range(first, min(first + SEGMENT, num_steps)):
+                state, value = step(params, state, jax.tree.map(lambda a, t=t: a[t], xs))
+                if detach == "after each step":
+                    state = jax.lax.stop_gradient(state)
+                losses += value
+            return losses, state
+
+        (value, state), part = jax.value_and_grad(loss, has_aux=True)(params, state)
+        total, grads = total + value, jax.tree.map(jnp.add, grads, part)
+    return total, grads
+
+
+def test_reverse_mode_is_exact():
+    table = check_estimator(autodiff, claim="exact")
+    assert table["check"] == ["loss", "exact: window's gradient"] * 2
+    assert max(table["worst error"]) < 1e-13
+
+
+def test_a_hand_written_loop_is_the_truncated_gradient_and_not_exact():
+    table = check_estimator(hand_written, claim="biased", like=Truncated(steps=SEGMENT))
+    assert max(table["worst error"]) < 1e-13
+    with pytest.raises(Error, match=r"window 0, gradient, .*worst relative error"):
+        check_estimator(hand_written, claim="exact")
+
+
+def test_a_state_that_is_detached_at_every_step_is_found():
+    def wrong(*args):
+        return hand_written(*args, detach="after each step")
+
+    with pytest.raises(Error, match="the gradient of Truncated"):
+        check_estimator(wrong, claim="biased", like=Truncated(steps=SEGMENT))
+
+
+def cut_at_random(reweight, draw):
+    """Randomised truncation, π = .7, with some way to draw the cuts, and with or without the weight 1/π."""
+
+    def estimate(step, params, state, xs, key):
+        def loss(params):
+            def body(state, inputs):
+                x, keep = inputs
+                cut = jax.lax.stop_gradient(state)
+                weight = keep / 0.7 if reweight else keep
+                mixed = jax.tree.map(lambda a, b: b + weight * (a - b), state, cut)
+                return step(params, mixed, x)
+
+            num_steps = len(jax.tree.leaves(xs)[0])
+            keep = draw(key, num_steps).astype(float)
+            return jax.lax.scan(body, state, (xs, keep))[1].sum()
+
+        return jax.value_and_grad(loss)(params)
+
+    return estimate
+
+
+def each_step(key, num_steps):
+    return jax.random.bernoulli(key, 0.7, (num_steps,))
+
+
+def test_randomised_truncation_is_unbiased():
+    table = check_estimator(cut_at_random(True, each_step), claim="unbiased")
+    assert max(table["worst error"]) < 1
+
+
+@pytest.mark.parametrize(
+    ("reweight", "draw"),
+    [
+        pytest.param(False, each_step, id="without 1/π"),
+        pytest.param(True, lambda key, n: jnp.full(n, jax.random.bernoulli(key, 0.7)), id="one cut for all steps"),
+    ],
+)
+def test_a_biased_cut_is_found(reweight, draw):
+    with pytest.raises(Error, match="z-score"):
+        check_estimator(cut_at_random(reweight, draw), claim="unbiased")
+
+
+def online(step, params, state, xs, key, memory, *, carry=True):
+    """Forward mode through the history: the derivative of the state by the parameters is carried."""
+    if memory is None or not carry:
+        memory = jax.tree.map(lambda s: jax.tree.map(lambda p: jnp.zeros((*s.shape, *p.shape)), params), state)
+
+    def body(carry, x):
+        state, influence, grads, total = carry
+        new, loss = step(params, state, x)
+        by_params, by_state = jax.jacobian(step, 0)(params, state, x), jax.jacobian(step, 1)(params, state, x)
+
+        def through(direct, row):
+            return jax.tree.map(lambda d, i: d + jnp.tensordot(row["h"], i, 1), direct, influence["h"])
+
+        grads = jax.tree.map(jnp.add, grads, through(by_params[1], by_state[1]))
+        return (new, {"h": through(by_params[0]["h"], by_state[0]["h"])}, grads, total + loss), None
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (_, memory, grads, total), _ = jax.lax.scan(body, (state, memory, zeros, jnp.zeros(())), xs)
+    return total, grads, memory
+
+
+def test_forward_mode_with_a_carried_derivative_is_exact_of_the_history():
+    table = check_estimator(online, claim="exact", of="history")
+    assert max(table["worst error"]) < 1e-13
+    with pytest.raises(Error, match="gradient"):
+        check_estimator(lambda *args: online(*args, carry=False), claim="exact", of="history")
+
+
+def test_a_function_that_cannot_be_traced_is_called_as_it_is():
+    def plain(step, params, state, xs, key):
+        loss, grads = autodiff(step, params, state, xs, key)
+        return float(loss), grads
+
+    assert max(check_estimator(plain, claim="exact", traceable=False)["worst error"]) < 1e-13
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"claim": "right"}, "must be exact, unbiased or biased"),
+        ({"claim": "biased"}, "needs like="),
+        ({"claim": "biased", "like": Randomized()}, "draws at random"),
+        ({"claim": "exact", "of": "history", "like": RTRL()}, "leave it out"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(Error, match=message):
+        check_estimator(autodiff, **arguments)
+
+
+def test_results_of_another_form_are_named():
+    with pytest.raises(Error, match=r"returned a tuple of 2, and must return \(loss, gradient, memory\)"):
+        check_estimator(lambda *args: autodiff(*args[:5]), claim="exact", of="history")
+    with pytest.raises(Error, match="the gradient has the shapes"):
+        check_estimator(lambda *args: (autodiff(*args)[0], {"w": jnp.zeros(3)}), claim="exact")
