@@ -27,7 +27,7 @@ or, if your distribution has no such package:
 endef
 export NO_PYTHON
 
-.PHONY: help demo test test-all simulators reproduce bench lint types wheel lock clean
+.PHONY: help demo test test-all simulators reproduce bench lint types wheel authors lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -41,7 +41,7 @@ test: $(READY)  ## run the quick tests, which cover every module; ARGS="-k name"
 test-all: $(READY)  ## run all tests: also the exhaustive ones, and those of all documents, experiments, claims and crashes
 	@$(PYTHON) -m pytest -n 2 $(ARGS)
 
-simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax and diffrax, installed once in their own environment
+simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax, diffrax and braintrace, installed once in their own environment
 	@$(SIMULATORS)/bin/python -m pytest tests/simulators $(ARGS)
 
 reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 runs one at a time
@@ -65,6 +65,9 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.12 --generate
 lock: | $(UV)  ## write both lock files from pyproject.toml; ARGS=--upgrade takes newer versions
 	@$(with_index) $(COMPILE) --group dev -o requirements.lock
 	@$(with_index) $(COMPILE) --group simulators -c requirements.lock -o requirements-simulators.lock
+
+authors: $(READY)  ## write a package of each kind of plugin, install it in a new environment, and run its tests
+	@$(with_index) .ci/authors $(UV)
 
 clean:  ## remove all files that make has made
 	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache build dist

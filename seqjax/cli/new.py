@@ -1,0 +1,108 @@
+"""`seqjax new`: writes a plugin to start from."""
+
+import importlib.resources
+import keyword
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqjax.cli.parser import Parser
+from seqjax.errors import Error
+from seqjax.plugin import registry
+
+DESCRIPTION = """Write a plugin to start from: a file with a plugin that works, or with --package a folder that pip can
+install, with an entry point, tests, a README and a workflow for CI. The plugin passes its checks before a line is
+changed; docs/plugins.md explains what to change.
+
+  seqjax new model my-cell                 writes my_cell.py
+  seqjax new model my-cell --package       writes my-cell/"""
+
+TEMPLATES = importlib.resources.files("seqjax") / "templates"
+"""A working plugin of each kind, called `my-model` and so on, and the files of a package."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Writes the files, and prints what to type next."""
+    parser = Parser(prog="seqjax new", description=DESCRIPTION)
+    parser.add_argument("kind", choices=registry.GROUPS, help=f"one of {', '.join(registry.GROUPS)}", metavar="KIND")
+    parser.add_argument("name", metavar="NAME", help="the plugin's name, such as my-cell")
+    parser.add_argument("--package", action="store_true", help="write a package that pip can install")
+    parser.add_argument("--out", metavar="DIR", default=".", help="the folder to write to; default: the current one")
+    args = parser.read(argv)
+    registry.check_name(args.kind, args.name)
+    taken = [entry for entry in registry.entries(args.kind) if entry.name == args.name]
+    if taken:
+        raise Error(f"{args.kind} {args.name!r} is the name of {taken[0].id}; choose another name")
+    files = (
+        package(args.kind, args.name)
+        if args.package
+        else {f"{module_name(args.name)}.py": plugin(args.kind, args.name)}
+    )
+    write(Path(args.out), files)
+    for name in files:
+        print(f"wrote    {Path(args.out) / name}")
+    if args.package:
+        print(f"next     pip install -e {Path(args.out) / args.name}")
+        print(f"         seqjax check {args.kind} {args.name}")
+    else:
+        print(f"next     seqjax check {args.kind} {args.name} --load {Path(args.out) / next(iter(files))}")
+    return 0
+
+
+def module_name(name: str) -> str:
+    """The module of a plugin: `my_cell` of `my-cell`. A word of Python, or a module of its own, gets a prefix."""
+    module = name.replace("-", "_")
+    is_free = module.isidentifier() and not keyword.iskeyword(module) and module not in sys.stdlib_module_names
+    return module if is_free else f"seqjax_{module}"
+
+
+def class_name(name: str) -> str:
+    """The class of a plugin: `MyCell` of `my-cell`."""
+    joined = "".join(part.capitalize() for part in name.split("-"))
+    return joined if joined.isidentifier() else f"Plugin{joined}"
+
+
+def plugin(kind: str, name: str) -> str:
+    """The text of a plugin's file."""
+    return _named((TEMPLATES / f"{kind}.py").read_text("utf-8"), kind, f"my-{kind}", name)
+
+
+def package(kind: str, name: str) -> dict[str, str]:
+    """The files of a package, by their paths."""
+    module = module_name(name)
+    files = {
+        f"{module}.py": plugin(kind, name),
+        "pyproject.toml": _part("pyproject.toml", kind, name),
+        "README.md": _part("README.md", kind, name),
+        f"tests/test_{module}.py": _part("test.py.txt", kind, name),
+        ".github/workflows/test.yml": _part("ci.yml", kind, name),
+    }
+    return {f"{name}/{path}": text for path, text in files.items()}
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    """Writes files, none of which may exist.
+
+    Raises:
+        Error: one exists. Nothing was written.
+    """
+    there = [folder / name for name in files if (folder / name).exists()]
+    if there:
+        raise Error(f"{there[0]} exists, and nothing was written; choose another name, or another folder with --out")
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def _part(file: str, kind: str, name: str) -> str:
+    """The text of a file of a package."""
+    text = (TEMPLATES / "package" / file).read_text("utf-8").replace("KIND", kind)
+    return _named(text, kind, "my-kind", name)
+
+
+def _named(text: str, kind: str, old: str, name: str) -> str:
+    """A text with the names of the plugin in place of those of the template."""
+    for form in (str, module_name, class_name):
+        text = text.replace(form(old), form(name))
+    return text

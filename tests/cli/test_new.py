@@ -1,0 +1,91 @@
+"""`seqjax new` writes plugins that work. `.ci/authors` installs the packages, and runs their tests."""
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import seqjax
+from seqjax.cli import main
+from seqjax.plugin import registry
+from seqjax.testing.check import run_checks
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, forget_local_plugins):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", registry.GROUPS)
+def test_a_file_holds_a_plugin_of_the_given_name(kind, here, capsys):
+    assert main(["new", kind, "a-first-one"]) == 0
+    out = capsys.readouterr().out
+    assert out == f"wrote    a_first_one.py\nnext     seqjax check {kind} a-first-one --load a_first_one.py\n"
+    assert main(["show", kind, "a-first-one", "--load", "a_first_one.py"]) == 0
+    assert type(seqjax.create(kind, "a-first-one")).__name__ == "AFirstOne"
+    text = Path("a_first_one.py").read_text()
+    assert "my-" not in text
+    assert "My" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", registry.GROUPS)
+def test_a_new_plugin_passes_its_checks_before_a_line_is_changed(kind, here):
+    main(["new", kind, "a-first-one"])
+    registry.load_file("a_first_one.py")
+    assert [line.fault for line in run_checks(seqjax.create(kind, "a-first-one")) if line.fault] == []
+
+
+@pytest.mark.parametrize("kind", registry.GROUPS)
+def test_a_package_has_an_entry_point_tests_and_a_workflow(kind, here, capsys):
+    assert main(["new", kind, "a-first-one", "--package", "--out", "packages"]) == 0
+    folder = Path("packages/a-first-one")
+    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert written == {
+        "a_first_one.py", "pyproject.toml", "README.md", "tests/test_a_first_one.py", ".github/workflows/test.yml",
+    }  # fmt: skip
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "a-first-one"
+    assert project["entry-points"] == {registry.GROUPS[kind]: {"a-first-one": "a_first_one:AFirstOne"}}
+    ast.parse((folder / "tests/test_a_first_one.py").read_text())
+    for path in written:
+        text = (folder / path).read_text()
+        assert "KIND" not in text
+        assert "my-kind" not in text
+    assert f"seqjax check {kind} a-first-one" in (folder / "README.md").read_text()
+
+
+def test_nothing_is_overwritten(here, capsys):
+    Path("mine.py").write_text("precious")
+    assert main(["new", "model", "mine"]) == 2
+    assert "mine.py exists, and nothing was written" in capsys.readouterr().err
+    assert Path("mine.py").read_text() == "precious"
+    Path("mine").mkdir()
+    Path("mine/README.md").write_text("precious")
+    assert main(["new", "model", "mine", "--package"]) == 2
+    assert [path.name for path in Path("mine").iterdir()] == ["README.md"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["model", "My_Cell"], "use lower-case letters, digits and single dashes"),
+        (["modle", "mine"], "invalid choice: 'modle'"),
+        (["model", "gru"], "model 'gru' is the name of seqjax/gru; choose another name"),
+    ],
+)
+def test_wrong_names_are_answered(argv, message, here, capsys):
+    assert main(["new", *argv]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize("name", ["2-layers", "class", "statistics"])
+def test_a_name_that_python_uses_gets_a_prefix(name, here):
+    assert main(["new", "optimizer", name]) == 0
+    (file,) = here.iterdir()
+    assert file.stem == f"seqjax_{name.replace('-', '_')}"
+    registry.load_file(file)
+    assert seqjax.create("optimizer", name)
