@@ -3,13 +3,19 @@
 from collections.abc import Sequence
 
 from seqjax.cli.parser import Parser
+from seqjax.errors import Error
 from seqjax.plugin import registry
+
+DESCRIPTION = """List the available plugins. With --verbose, also the distribution, its version and the file of each;
+then the plugins are imported, and those that fail to import, several plugins of one name, and entry points in groups
+that seqjax does not read, are reported at the end."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints name, origin and first line of the docstring of each plugin."""
-    parser = Parser(prog="seqjax list", description="List the available plugins.")
+    parser = Parser(prog="seqjax list", description=DESCRIPTION)
     parser.add_argument("kind", nargs="?", help=f"one of {', '.join(registry.GROUPS)}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="import the plugins, and report what is wrong")
     args = parser.read(argv)
     kinds = [args.kind] if args.kind else list(registry.GROUPS)
     found = {kind: registry.entries(kind) for kind in kinds}
@@ -18,5 +24,24 @@ def main(argv: Sequence[str]) -> int:
         print(kind)
         for entry in entries:
             print(f"  {entry.id:{width}}  {entry.version:8} {registry.summary(entry)}".rstrip())
+            if args.verbose:
+                print(f"  {'':{width}}  {entry.target}, {entry.source}")
+    problems = faults(found) if args.verbose else []
+    print("".join(f"\n{problem}" for problem in problems), end="\n" if problems else "")
+    if args.verbose and not problems:
+        print("\nall plugins can be imported, and all names are unique")
     print("\nparameters and defaults: seqjax show KIND NAME")
     return 0
+
+
+def faults(found: dict[str, list[registry.Entry]]) -> list[str]:
+    """What is wrong with some plugins: failed imports, several of one name, groups that are not read."""
+    problems = []
+    for kind, entries in found.items():
+        for entry in entries:
+            try:
+                registry.load(entry)
+            except Error as fault:
+                problems.append(str(fault))
+        problems += registry.clashes(kind)
+    return [*problems, *registry.misplaced_groups()]

@@ -22,6 +22,13 @@ def test_list_has_a_line_for_each_plugin(kind):
     assert "seqjax show KIND NAME" in done.stdout
 
 
+def test_a_verbose_list_says_that_nothing_is_wrong():
+    done = call("list", "optimizer", "-v")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "seqjax_optimizers.adam:Adam, " in done.stdout
+    assert "all plugins can be imported, and all names are unique" in done.stdout
+
+
 def test_list_has_every_kind():
     headings = [line for line in call("list").stdout.splitlines()[:-2] if not line.startswith(" ")]
     assert headings == KINDS
