@@ -1,0 +1,1 @@
+"""Plugins for seqjax, one of each kind."""

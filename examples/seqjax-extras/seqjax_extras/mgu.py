@@ -1,0 +1,23 @@
+"""The model mgu."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+import seqjax
+from seqjax.models import sigmoid
+
+
+@seqjax.register("model", "mgu")
+@dataclass(frozen=True)
+class MGU(seqjax.Cell):
+    """Minimal gated unit (Zhou et al. 2016): f = σ(u_f + v_f), h_t = (1 - f) h_{t-1} + f tanh(u_n + f v_n)."""
+
+    blocks: ClassVar[int] = 2
+
+    def cell(self, u, v, state):
+        """One step of one layer."""
+        (u_f, u_n), (v_f, v_n) = jnp.split(u, 2, -1), jnp.split(v, 2, -1)
+        f = sigmoid(u_f + v_f)
+        return self.State((1 - f) * state.h + f * jnp.tanh(u_n + f * v_n))
