@@ -169,3 +169,12 @@ def test_brax(simulator_rules):
     assert list(names["report"].by_param) == ["W", "b"]
     assert {"pipeline_state.q", "pipeline_state.qd", "obs"} <= set(names["report"].by_state)
     assert_gradients(names, names["noise"], 5, 1e-5)
+
+
+def test_the_claim_of_braintrace_is_proved_where_it_holds_and_refused_where_it_does_not(simulator_rules):
+    names = run_example("braintrace")
+    table = names["check"](connected=False)
+    assert table["check"] == ["loss", "exact: window's gradient"]
+    assert max(table["worst error"]) < 1e-13
+    with pytest.raises(seqjax.Error, match=r"window 0, gradient, .*worst relative error"):
+        names["check"](connected=True)
