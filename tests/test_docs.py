@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import importlib.util
 import re
 import runpy
 import shlex
@@ -15,7 +16,12 @@ from seqjax.cli import main
 from seqjax.plugin import registry
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "plugins").glob("*/README.md")),
+]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 TINY = {"--epochs": "1", "--train": "9000", "--heldout": "500", "--model.hidden": "8"}
 NOT_RUN = ("make ", "python3.13 -m venv", "uv ", "pip install")  # .ci/run runs most of them
@@ -30,29 +36,41 @@ def blocks(language: str) -> list:
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, forget_local_plugins):
     """A working folder with the files that the documents mention."""
     monkeypatch.chdir(tmp_path)
-    before = set(registry._registered)
     text = "It was a dark and stormy night; the rain fell in torrents. " * 200
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # that of another document
     for name in ("book.txt", "my-book.txt"):
         Path(name).write_text(text)
     readme = (ROOT / "README.md").read_text("utf-8")
-    Path("mine.py").write_text(re.search(r"^```python\n(# mine.py\n.*?)^```", readme, re.M | re.S)[1])
+    as_import(re.search(r"^```python\n(# mine.py\n.*?)^```", readme, re.M | re.S)[1])
     Path("experiments").symlink_to(ROOT / "experiments")
     Path("my_question.py").write_text('"""Does it rain?   python my_question.py"""')
-    yield tmp_path
-    for key in set(registry._registered) - before:  # the plugins that a document registers last for one test
-        if registry._registered[key][0].distribution == registry.LOCAL:
-            del registry._registered[key]
+    return tmp_path
+
+
+def as_import(block: str) -> str:
+    """A block that begins with the name of a file is written to this file, and imported."""
+    name = re.match(r"# (\w+)\.py\n", block)
+    if not name:
+        return block
+    Path(f"{name[1]}.py").write_text(block)
+    return f"from {name[1]} import *\n"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_python_blocks_run_in_order(document, folder, capsys):
-    code = [block.values[1] for block in blocks("python") if block.values[0] == document]
+def test_python_blocks_run_in_order(document, folder, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
+    code = [as_import(block.values[1]) for block in blocks("python") if block.values[0] == document]
     small = "\n".join(code).replace("hidden=256", "hidden=8").replace("epochs=20", "epochs=1")
-    exec(compile(small, document.name, "exec"), {"__name__": "document"})
+    # In a file, as the classes of plugins have to be found in their module.
+    Path("document.py").write_text(small)
+    spec = importlib.util.spec_from_file_location("document", "document.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "document", module)
+    spec.loader.exec_module(module)
 
 
 @pytest.mark.slow
@@ -131,6 +149,16 @@ def test_the_walk_names_functions_of_at_most_twelve_files():
         for node in (node for node in module.body if isinstance(node, ast.ClassDef)):
             known |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
         assert {function.strip("`") for function in functions.split(", ")} <= known, name
+
+
+@pytest.mark.parametrize("kind", registry.GROUPS)
+def test_the_readme_of_a_built_in_package_lists_its_plugins(kind):
+    text = (ROOT / "plugins" / f"seqjax_{kind}s" / "README.md").read_text("utf-8")
+    rows = [tuple(cell.strip() for cell in line.strip("|").split(" | ")) for line in text.splitlines()]
+    built_in = [entry for entry in registry.entries(kind) if entry.distribution == "seqjax"]
+    classes = {entry.name: entry.target.partition(":")[2] for entry in built_in}
+    wanted = {(f"`{entry.name}`", f"`{classes[entry.name]}`", registry.summary(entry)) for entry in built_in}
+    assert {row for row in rows if len(row) == 3 and row[0].startswith("`")} == wanted
 
 
 def test_the_readme_names_every_plugin_and_experiment():
