@@ -126,7 +126,20 @@ def test_several_verbs_in_one_process():
     assert done.stdout.split()[-1] == "2"
 
 
-VERBS = ["run", "generate", "evaluate", "sweep", "compare", "lags", "measure", "check", "reproduce", "list", "show"]
+VERBS = [
+    "run",
+    "generate",
+    "evaluate",
+    "sweep",
+    "compare",
+    "lags",
+    "measure",
+    "check",
+    "new",
+    "reproduce",
+    "list",
+    "show",
+]
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])

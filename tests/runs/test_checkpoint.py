@@ -352,7 +352,7 @@ def test_a_run_whose_files_were_edited_is_exit_4_and_left_as_it_is(stopped, stat
 
 
 def test_a_tokenizer_whose_code_changed_is_exit_4(stopped, monkeypatch):
-    monkeypatch.setattr(type(TINY.run().experiment.tokenizer), "split", lambda self, text: text[::-1])
+    monkeypatch.setattr(type(TINY.run().experiment.tokenizer), "split", lambda self, text: text.replace("a", "b"))
     with pytest.raises(Error, match="its tokenizer no longer gives the ids") as caught:
         TINY.run(stopped)
     assert caught.value.exit_code == 4
