@@ -1,13 +1,16 @@
 """Every built-in plugin passes its checks, and each check rejects a plugin that is wrong."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from support.shell import run
 
 import seqjax
 from seqjax import Error
 from seqjax.plugin import entries, registry
+from seqjax.report.table import Table
 from seqjax.testing.check import checks_of, run_checks
 
 BROKEN = Path(__file__).parent / "broken"
@@ -76,6 +79,8 @@ def test_there_are_wrong_plugins_of_each_kind_for_each_check(forget_local_plugin
         registry.load_file(file)
     plugins = [registry.load(entry)() for kind in registry.GROUPS for entry in entries(kind) if entry.version == ""]
     assert len(plugins) >= 40
+    rows = [(p.kind, registry.name_of(p), ", ".join(sorted(type(p).rejected_by))) for p in plugins]
+    print(f"\n{len(plugins)} wrong plugins\n{Table(('kind', 'plugin', 'rejected by'), rows)}")
     assert {plugin.kind for plugin in plugins} == set(registry.GROUPS)
     rejected = {name for plugin in plugins for name in type(plugin).rejected_by}
     known = {check.name for plugin in plugins for check in checks_of(plugin)}
@@ -84,11 +89,37 @@ def test_there_are_wrong_plugins_of_each_kind_for_each_check(forget_local_plugin
 
 
 PROVED_ELSEWHERE = {
-    "entry point",  # tests/plugin/test_registry.py
+    "entry point",  # below
     # tests/gradients/test_faults.py
     "bfloat16", "padding has no effect", "reset rows start anew", "unscored losses may be NaN",
     "value_and_grad of a scan", "vmap over seeds",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "passed"),
+    [
+        ("seqjax.optimizers", "starts-a-backend", "yes"),
+        ("seqjax.optimizers", "start-a-backend", "no"),
+        ("seqjax.optimizer", "starts-a-backend", "no"),
+    ],
+)
+def test_an_entry_point_of_another_name_or_group_is_found(group, name, passed, tmp_path):
+    text = (BROKEN / "backend.py").read_text("utf-8").replace("jnp.full((), 0.1)", "0.1")
+    (tmp_path / "misnamed.py").write_text(text)
+    info = tmp_path / "misnamed-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misnamed\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = misnamed:StartsABackend\n")
+    code = """
+from misnamed import StartsABackend
+from seqjax.testing.check import checks_of
+from seqjax.testing.line import run_check
+(check,) = (check for check in checks_of(StartsABackend()) if check.name == "entry point")
+print(run_check(StartsABackend(), check).passed)
+"""
+    done = run([sys.executable, "-c", code], cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout.strip()) == (0, passed), done.stderr
 
 
 @pytest.mark.slow
