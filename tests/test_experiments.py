@@ -18,6 +18,7 @@ TINY = {
     "char_rnn": {"dataset": TEXT, "epochs": 2, "hidden": 8, "seeds": 1, "prompt": "so "},
     "concise": {"dataset": TEXT, "epochs": 2, "hidden": 8, "seeds": 1},
     "copy_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 4000},
+    "immediate": {"dataset": TEXT, "epochs": 1, "seeds": 1, "hidden": 4},
     "influence_balancing": {"updates": 20},
     "linear_forecast": {"epochs": 1, "seeds": 1, "num_steps": 400},
     "markov_chain": {"num_steps": 20_000, "epochs": 1, "seeds": 1},
