@@ -1,8 +1,10 @@
 """`seqjax new`: writes a plugin to start from."""
 
+import importlib.metadata
 import importlib.resources
+import importlib.util
 import keyword
-import sys
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +35,10 @@ def main(argv: Sequence[str]) -> int:
     taken = [entry for entry in registry.entries(args.kind) if entry.name == args.name]
     if taken:
         raise Error(f"{args.kind} {args.name!r} is the name of {taken[0].id}; choose another name")
+    if _is_installed(args.name):
+        raise Error(
+            f"{args.name!r} is the name of an installed package or module, which would be replaced; choose another"
+        )
     files = (
         package(args.kind, args.name)
         if args.package
@@ -42,24 +48,32 @@ def main(argv: Sequence[str]) -> int:
     for name in files:
         print(f"wrote    {Path(args.out) / name}")
     if args.package:
-        print(f"next     pip install -e {Path(args.out) / args.name}")
+        print(f"next     pip install -e {shlex.quote(str(Path(args.out) / args.name))}")
         print(f"         seqjax check {args.kind} {args.name}")
     else:
-        print(f"next     seqjax check {args.kind} {args.name} --load {Path(args.out) / next(iter(files))}")
+        file = shlex.quote(str(Path(args.out) / next(iter(files))))
+        print(f"next     seqjax check {args.kind} {args.name} --load {file}")
     return 0
 
 
+def _is_installed(name: str) -> bool:
+    """Whether a distribution has this name, or a module that can be imported, other than a file in this folder."""
+    module = module_name(name)
+    spec = None if Path(f"{module}.py").exists() else importlib.util.find_spec(module)
+    names = {dist.name.lower().replace("_", "-") for dist in importlib.metadata.distributions() if dist.name}
+    return spec is not None or name in names
+
+
 def module_name(name: str) -> str:
-    """The module of a plugin: `my_cell` of `my-cell`. A word of Python, or a module of its own, gets a prefix."""
+    """The module of a plugin: `my_cell` of `my-cell`. A name that Python does not allow gets a prefix."""
     module = name.replace("-", "_")
-    is_free = module.isidentifier() and not keyword.iskeyword(module) and module not in sys.stdlib_module_names
-    return module if is_free else f"seqjax_{module}"
+    return module if module.isidentifier() and not keyword.iskeyword(module) else f"seqjax_{module}"
 
 
 def class_name(name: str) -> str:
     """The class of a plugin: `MyCell` of `my-cell`."""
     joined = "".join(part.capitalize() for part in name.split("-"))
-    return joined if joined.isidentifier() else f"Plugin{joined}"
+    return joined if joined.isidentifier() and not keyword.iskeyword(joined) else f"Plugin{joined}"
 
 
 def plugin(kind: str, name: str) -> str:
@@ -91,8 +105,11 @@ def write(folder: Path, files: dict[str, str]) -> None:
         raise Error(f"{there[0]} exists, and nothing was written; choose another name, or another folder with --out")
     for name, text in files.items():
         path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as fault:
+            raise Error(f"{path} cannot be written: {fault.strerror}; choose another folder with --out") from fault
 
 
 def _part(file: str, kind: str, name: str) -> str:

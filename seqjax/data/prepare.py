@@ -88,7 +88,7 @@ def fit(tokenizer: Tokenizer, data: Data) -> Codec:
             returns something else; `join` is not the inverse of `split`.
     """
     name = f"tokenizer {name_of(tokenizer)}"
-    if isinstance(data, Text) and type(tokenizer).split is not Tokenizer.split:
+    if isinstance(data, Text) and type(tokenizer).join is not Tokenizer.join:
         check_join(tokenizer, data.text[:JOINED])
     with calling(tokenizer, "fit"):
         codec = tokenizer.fit(data)  # type: ignore[arg-type]
@@ -104,12 +104,12 @@ def check_join(tokenizer: Tokenizer, text: str) -> None:
     Raises:
         Error: they are not.
     """
-    with calling(tokenizer, "split"):
-        tokens = list(tokenizer.split(text))
+    tokens = _split(tokenizer, text)
     with calling(tokenizer, "join"):
         joined = tokenizer.join(tokens)
-    with calling(tokenizer, "split"):
-        again = list(tokenizer.split(joined)) if isinstance(joined, str) else None
+    if not isinstance(joined, str):
+        raise Error(f"tokenizer {name_of(tokenizer)}: join returned {type(joined).__name__}, and must return a string")
+    again = _split(tokenizer, joined)
     if again != tokens:
         n = next((i for i, (a, b) in enumerate(zip(again or (), tokens, strict=False)) if a != b), 0)
         raise Error(
@@ -118,6 +118,22 @@ def check_join(tokenizer: Tokenizer, text: str) -> None:
             "join(tokens) must return a text that split turns into the same tokens, so that what a model generates can "
             "be read"
         )
+
+
+def _split(tokenizer: Tokenizer, text: str) -> list:
+    """The tokens of a text, checked."""
+    with calling(tokenizer, "split"):
+        tokens = tokenizer.split(text)
+    if not isinstance(tokens, str | list | tuple):
+        found = type(tokens).__name__
+        raise Error(f"tokenizer {name_of(tokenizer)}: split returned {found}, and must return a list of tokens")
+    strange = [token for token in tokens if not isinstance(token, str | int | tuple)]
+    if strange:
+        found = type(strange[0]).__name__
+        raise Error(
+            f"tokenizer {name_of(tokenizer)}: split returned a token of type {found}; a token is a str or an int"
+        )
+    return list(tokens)
 
 
 def resolve_tokenizer(tokenizer: Tokenizer | None, data: Data) -> Tokenizer | None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from seqjax.errors import Error
+from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.problem import Params, Problem, State, where_rows
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.registry import name_of
@@ -161,7 +161,14 @@ class Gradient(Plugin):
 
             keys = _row_keys(jax.random.fold_in(key, 1), batch.rows)
             noise = over_rows(draw, (0, Memory(None, 0)), num_rows)(keys, memory)
-        return self.estimate(problem, params, start, memory, batch, noise)
+        found = self.estimate(problem, params, start, memory, batch, noise)
+        if not isinstance(found, Estimate) or not isinstance(found.memory, Memory):
+            returned = dtype_shape(found.memory if isinstance(found, Estimate) else found)
+            raise Error(
+                f"gradient {name_of(self)}: estimate returned {returned}, and must return "
+                "seqjax.gradients.Estimate(loss, grads, state, seqjax.gradients.Memory(shared, rows))"
+            )
+        return found
 
 
 class SequenceGradient(Gradient):
@@ -199,7 +206,13 @@ class SequenceGradient(Gradient):
             def start_row(params):
                 return jax.tree.map(lambda a: a[row], start(params))
 
-            return self.one(problem, params, start_row, memory, xs, weights, noise)
+            found = self.one(problem, params, start_row, memory, xs, weights, noise)
+            if not isinstance(found, tuple) or len(found) != 4:
+                returned = f"a tuple of {len(found)}" if isinstance(found, tuple) else dtype_shape(found)
+                raise Error(
+                    f"gradient {name_of(self)}: one returned {returned}, and must return (loss, grads, state, memory)"
+                )
+            return found
 
         num_rows = batch.weights.shape[1]
         loss, grads, state, memory = jax.vmap(one, in_axes=(0, Memory(None, 0), 1, 1, 0))(
@@ -241,7 +254,17 @@ def reset_rows(
 
 def init_memory(strategy: Gradient, problem: Problem, params: Params, state: State, num_rows: int) -> Memory:
     """The strategy's memory for `num_rows` rows that start in `state`, leaves [B, ...]."""
-    return average_shared(over_rows(functools.partial(strategy.init, problem), (None, 0), num_rows)(params, state))
+
+    def init(params, state):
+        memory = strategy.init(problem, params, state)
+        if not isinstance(memory, Memory):
+            raise Error(
+                f"gradient {name_of(strategy)}: init returned {dtype_shape(memory)}, and must return "
+                "seqjax.gradients.Memory(shared=..., rows=...)"
+            )
+        return memory
+
+    return average_shared(over_rows(init, (None, 0), num_rows)(params, state))
 
 
 def check_strategy(caller: str, strategy: Any) -> None:

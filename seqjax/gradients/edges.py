@@ -173,7 +173,13 @@ class RandomCuts(WeightedEdges):
         """
 
         def edge(age, source):
-            hazard = jnp.asarray(self.hazard(age, memory.shared), float)
+            hazard = self.hazard(age, memory.shared)
+            if not isinstance(hazard, int | float) and getattr(hazard, "shape", None) != ():
+                found = dtype_shape(hazard)
+                raise Error(
+                    f"gradient {name_of(self)}: hazard returned {found}, and must return a probability, float[]"
+                )
+            hazard = jnp.asarray(hazard, float)
             cut = is_cut(source, hazard)
             return jnp.where(cut, 0, age + 1), (cut, hazard)
 

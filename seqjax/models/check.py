@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax.data.spec import Spec, Tokens
 from seqjax.data.stream import Stream
@@ -44,16 +45,18 @@ def check_steps(model: Model, spec: Spec, params: Params) -> None:
         Error: see `check_model`.
     """
     name = f"model {name_of(model)}"
-    with calling(model, "init_state", "It is called as init_state(params, spec, key), for one sequence"):
-        state = jax.eval_shape(lambda params: model.init_state(params, spec), params)
     if isinstance(model, Cell):
         check_cell(model, jnp.result_type(float))
     x = _input(spec)
-    with calling(model, "step", f"It is called as step(params, state, x), for one sequence, with x = {dtype_shape(x)}"):
-        stepped = jax.eval_shape(model.step, params, state, x)
-    new, output = _pair(stepped, f"{name}: step")
-    _check_state(state, new, f"{name}: step")
-    _check_output(output, (spec.targets.width,), f"{name}: step")
+    what = f"It is called as step(params, state, x), for one sequence, with x = {dtype_shape(x)}"
+    for key in (jax.random.key(0), None):  # a random model has another state if there is no key
+        with calling(model, "init_state", f"It is called as init_state(params, spec, key), with key = {key}"):
+            state = jax.eval_shape(lambda params, key=key: _arrays(model.init_state(params, spec, key), name), params)
+        with calling(model, "step", what):
+            stepped = jax.eval_shape(model.step, params, state, x)
+        new, output = _pair(stepped, f"{name}: step")
+        _check_state(state, new, f"{name}: step")
+        _check_output(output, (spec.targets.width,), f"{name}: step")
     if type(model).unroll is Model.unroll:
         return
     rows, xs = (_stacked(tree, leading) for tree, leading in ((state, (2,)), (x, (3, 2))))
@@ -85,7 +88,7 @@ def check_cell(model: Cell, dtype: Any) -> None:
             new = jax.eval_shape(model.cell, u, u, state)
         state_name = model.State.__name__
         if not isinstance(new, model.State):
-            found = type(new).__name__
+            found = dtype_shape(new)
             raise Error(
                 f"{name}: cell returned {found}, and must return its State, {state_name}, such as "
                 f"self.State({', '.join(f'{field}={field}' for field in model.State._fields)})"
@@ -98,9 +101,19 @@ def check_cell(model: Cell, dtype: Any) -> None:
                 )
 
 
+def _arrays(state: Any, name: str) -> Any:
+    """The state, whose leaves must be arrays."""
+    for path, leaf in _leaves(state):
+        if not isinstance(leaf, jax.Array | np.ndarray):
+            raise Error(
+                f"{name}: init_state: the state{path} is {leaf!r:.60}, and must be an array, such as jnp.asarray(0)"
+            )
+    return state
+
+
 def _pair(result: Any, what: str) -> tuple[Any, Any]:
     if not isinstance(result, tuple) or len(result) != 2:
-        raise Error(f"{what} returned {type(result).__name__}, and must return (new state, output)")
+        raise Error(f"{what} returned {dtype_shape(result)}, and must return (new state, output)")
     return result
 
 

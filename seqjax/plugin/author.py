@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import linecache
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -38,10 +39,8 @@ def calling(plugin: Any, method: str, advice: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (Error, MemoryError):
-        raise
-    except Exception as fault:
-        if getattr(fault, "errno", None) in FULL_DISK or "RESOURCE_EXHAUSTED" in str(fault):
+    except (Exception, SystemExit) as fault:
+        if not _is_mistake(fault):
             raise
         head = f"{plugin.kind} {name_of(plugin)}: {method} raises {cause(plugin, fault)}"
         raise Mistake(f"{head}\n{advice}" if advice else head) from fault
@@ -61,15 +60,22 @@ def tracing(*plugins: Any) -> Iterator[None]:
     """
     try:
         yield
-    except (Error, MemoryError):
-        raise
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         # The innermost frame of an author shows whose mistake it is, if a strategy calls a model.
-        for frame in reversed(traceback.extract_tb(fault.__traceback__)):
+        frames = traceback.extract_tb(fault.__traceback__) if _is_mistake(fault) else []
+        for frame in reversed(frames):
             for plugin in (each for each in plugins if hasattr(each, "kind")):
                 if frame.filename in _files(plugin):
                     text = f"{plugin.kind} {name_of(plugin)}: {frame.name} raises {cause(plugin, fault)}"
                     raise Mistake(text) from fault
+        # A method with other arguments has no frame of its own: Python names it in the message.
+        called = re.match(r"([\w.<>]+)\.(\w+)\(\) (takes|missing|got)", str(fault))
+        for plugin in (each for each in plugins if called and hasattr(each, "kind")):
+            if called and called[1] in {cls.__qualname__ for cls in type(plugin).__mro__}:
+                text = f"{plugin.kind} {name_of(plugin)}: {called[2]} raises {cause(plugin, fault)}"
+                raise Mistake(
+                    f"{text}\nIts arguments are those of {type(plugin).__mro__[1].__name__}.{called[2]}"
+                ) from fault
         raise
 
 
@@ -83,6 +89,12 @@ def cause(plugin: Any, fault: BaseException) -> str:
         file, number = frames[-1].filename, frames[-1].lineno
         where = f"\n{file}, line {number}: {linecache.getline(file, number or 0).strip()}"
     return f"{type(fault).__name__}: {message}{where}"
+
+
+def _is_mistake(fault: BaseException) -> bool:
+    """Whether an author can mend it; an `Error` is meant to be read as it is."""
+    no_resources = getattr(fault, "errno", None) in FULL_DISK or "RESOURCE_EXHAUSTED" in str(fault)
+    return not isinstance(fault, Error | MemoryError) and not no_resources
 
 
 def _files(plugin: Any) -> set[str]:

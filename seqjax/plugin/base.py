@@ -34,7 +34,7 @@ class Plugin:
         # `dataclass`, which comes later, would advise a default_factory, for a type that no field can have.
         for name, hint in inspect.get_annotations(cls).items():
             default = None if "ClassVar" in str(hint) else cls.__dict__.get(name)
-            if isinstance(default, list | dict | set) or hasattr(default, "__array__"):
+            if isinstance(default, list | dict | set) or getattr(default, "shape", ()) != ():
                 raise Error(
                     f"{cls.__name__}.{name} = {default!r:.60}: the default of a field cannot be a "
                     f"{type(default).__name__}; {ALLOWED}"

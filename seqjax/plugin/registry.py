@@ -137,7 +137,7 @@ def find(kind: str, name: str) -> Entry:
         return matches[0]
     if matches:
         ids = ", ".join(repr(entry.id) for entry in matches)
-        raise Error(f"{kind} {name!r} is offered by several distributions; write the full id, one of: {ids}")
+        raise Error(f"{kind} {name!r} is the name of several plugins; write the full id, one of: {ids}")
     if name.startswith(f"{LOCAL}/"):
         raise Error(f"unknown {kind} {name!r}; load the file that registers it: --load FILE")
     hint = nearest(name, [*names(kind), *(entry.id for entry in known)])

@@ -40,7 +40,7 @@ def checks_of(value: Plugin) -> list[Check]:
     Raises:
         Error: it is not an instance of a plugin of one of the kinds.
     """
-    if not isinstance(value, Plugin) or value.kind not in CHECKS_OF_KIND:
+    if not isinstance(value, Plugin) or value.kind not in CHECKS_OF_KIND or getattr(value, "in_memory", False):
         raise Error(f"check takes an instance of a plugin, such as Truncated(steps=3), not {value!r:.80}")
     return [*plugin.CHECKS, *CHECKS_OF_KIND[value.kind](value)]
 

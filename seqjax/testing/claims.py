@@ -14,7 +14,7 @@ from seqjax.gradients.base import Gradient, Memory
 from seqjax.testing.calls import KEY, Sums, batch_of_row, estimates, initial_memory, outcome_means, quick_jit, row_of
 from seqjax.testing.cases import MAIN, RESET, B, T, case
 from seqjax.testing.compare import BOUND, Failed, assert_close
-from seqjax.testing.oracle import Truth, truth, truth_of_rows
+from seqjax.testing.oracle import Truth, truth, truth_of_rows, truth_of_scan
 
 LIMIT = 4096
 """The largest number of estimates that a check enumerates at a time."""
@@ -86,6 +86,46 @@ def check_unbiased(
                 )
                 worst = max(worst, assert_close(means, wanted, f"{name}, row {b}, window {w}, "))
     return worst
+
+
+def check_unbiased_long(strategy: Gradient, name: str = "small") -> tuple[float, int]:
+    """Checks that outcomes times probabilities sum to the gradient of a window of as many steps as can be listed.
+
+    A strategy that cuts seldom cuts a short window at most once, which does not show a wrong weight of two cuts.
+
+    Returns:
+        The worst error, and the number of steps; 0 if a longer window than those of `check_unbiased` cannot be listed.
+    """
+    c, b = case(name), 2
+    batches = [batch_of_row(window, b) for window in c.windows]
+    xs, weights = jax.tree.map(lambda *a: jnp.concatenate(a), *[(batch.xs, batch.weights) for batch in batches])
+    state = row_of(c.state, b)
+    memory = strategy.init(c.problem, c.params, state)
+
+    def count(num_steps):
+        try:
+            return jax.eval_shape(lambda m: strategy.outcomes(c.problem, c.params, m, num_steps)[1], memory).shape[0]
+        except Error:
+            return LIMIT + 1
+
+    num_steps = next((n for n in range(len(weights), T, -1) if count(n) <= LIMIT), 0)
+    if not num_steps:
+        return 0.0, 0
+    xs, weights = jax.tree.map(lambda a: a[:num_steps], (xs, weights))
+    batch = batches[0]._replace(xs=xs, weights=weights, reset=jnp.zeros(1, bool))
+    means = outcome_means(strategy, c.problem, c.params, state, jax.tree.map(lambda a: a[None], memory), batch, room=1)[
+        0
+    ]
+
+    def step(params, state, x):
+        x, weight = x
+        state, loss = c.step(params, state, x)
+        return state, weight * loss
+
+    row = jax.tree.map(lambda a: a[:, 0], (xs, weights))
+    want = truth_of_scan(step, c.params, state, [row])
+    got = jax.tree.map(lambda a: a[0], means.grads)
+    return assert_close(got, want.grads, f"{name}, a window of {num_steps} steps, "), num_steps
 
 
 def check_unbiased_history(strategy: Gradient, cases: Sequence[str] = ("small", "linear")) -> float:

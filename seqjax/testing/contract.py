@@ -23,6 +23,9 @@ def check_contract(strategy: Gradient, cases: Sequence[str] = CASES) -> None:
         memory = jax.eval_shape(init, c.params, row_of(c.state, 0))
         if not isinstance(memory, Memory):
             raise Failed(f"{name}: init returns no Memory; return seqjax.gradients.Memory(shared=..., rows=...)")
+        shown = tuple(jax.eval_shape(strategy.metrics, memory))
+        if sorted(shown) != sorted(strategy.metric_names):
+            raise Failed(f"{name}: metrics returns {shown}, and metric_names is {strategy.metric_names}")
         _check_noise(strategy, c, memory, name)
         check_estimate(strategy, c.problem, c.params, c.state, c.windows[0], name)
 

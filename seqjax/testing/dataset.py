@@ -132,8 +132,12 @@ def _no_network() -> Iterator[list[Any]]:
         asked.append(host)
         raise socket.gaierror(socket.EAI_NONAME, "no network during this check")
 
+    connect = socket.socket.connect
+
     def refuse_connection(self, address):
-        refuse(address[0] if isinstance(address, tuple) else address)
+        if not isinstance(address, tuple):  # a socket of this machine, with which processes talk
+            return connect(self, address)
+        return refuse(address[0])
 
     with mock.patch("socket.getaddrinfo", refuse), mock.patch("socket.socket.connect", refuse_connection):
         yield asked

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.errors import Error, check_all
+from seqjax.errors import Error, check_all, is_whole
 from seqjax.gradients.base import Gradient
 from seqjax.gradients.scan import value_and_grad
 from seqjax.report.table import Table
@@ -20,6 +20,8 @@ from seqjax.testing.oracle import Truth, truth_of_scan
 
 CASES = ("small", "linear")
 """The scans: two tanh units, and a state that is linear in the parameters; 6 steps in each of three windows."""
+FEWEST = 100
+"""The least number of calls over which an unbiased claim is averaged."""
 ROW = 2
 """The sequence of these scans whose state and inputs are used."""
 
@@ -63,8 +65,9 @@ def check_estimator(
         claim: how the mean of the gradient relates to the true one; `biased` is compared with `like` alone.
         of: which gradient is estimated: that of a window whose incoming state is a constant, or that of the history.
         scan: (step, params, state, windows) for an estimator that knows one model alone, whose step is written in plain
-            JAX here: windows is a list of what the steps read, leaves [T, ...] each. None: two scans of seqjax.
-        like: a strategy that is not random, with which every call has to agree, such as `Truncated(steps=3)`.
+            JAX here. Windows is a list of what the steps read, leaves [T, ...] each. Arrays become float64. None: two
+            scans of seqjax.
+        like: a strategy that is not random, with whose gradient the first call has to agree.
         calls: the number of calls over which an unbiased claim is averaged.
         traceable: whether the function can be traced by JAX; otherwise it is called as it is, once for each key.
 
@@ -79,14 +82,23 @@ def check_estimator(
         {
             f"claim = {claim!r} must be exact, unbiased or biased": claim in ("exact", "unbiased", "biased"),
             f"of = {of!r} must be window or history": of in ("window", "history"),
-            "a biased claim needs like=, a strategy to be compared with": claim != "biased" or like is not None,
+            "a biased claim of the history cannot be checked": claim != "biased" or of == "window",
+            "a biased claim needs like=, a strategy to be compared with": (
+                claim != "biased" or of == "history" or like is not None
+            ),
+            f"like = {like!r} must be a strategy, such as Truncated(steps=3)": like is None
+            or isinstance(like, Gradient),
             "like= is compared window by window: leave it out for of='history'": like is None or of == "window",
-            "like= draws at random, so that no call can agree with it": like is None or not like.draws,
+            "like= draws at random, so that no call can agree with it": not getattr(like, "draws", False),
+            f"calls = {calls!r} must be a whole number, at least {FEWEST}": is_whole(calls) and calls >= FEWEST,
+            "scan must be (step, params, state, windows), with at least one window": (
+                scan is None or (len(scan) == 4 and len(scan[3]) > 0)
+            ),
         },
     )
     rows: list[tuple] = []
     with jax.enable_x64(True):
-        scans = {name: _scan_of(name) for name in CASES} if scan is None else {"scan": Scan(*scan)}
+        scans = {name: _scan_of(name) for name in CASES} if scan is None else {"scan": _in_double(Scan(*scan))}
         for name, each in scans.items():
             truths = _truths(each)
             keys = jax.random.split(jax.random.key(0), calls if claim == "unbiased" else 1)
@@ -120,6 +132,16 @@ def _scan_of(name: str) -> Scan:
     return Scan(step, c.params, row_of(c.state, ROW), windows)
 
 
+def _in_double(scan: Scan) -> Scan:
+    """The scan with its arrays in float64."""
+
+    def double(a):
+        a = jnp.asarray(a)
+        return a.astype(float) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+    return scan._replace(**jax.tree.map(double, {name: getattr(scan, name) for name in Scan._fields[1:]}))
+
+
 def _truths(scan: Scan) -> list[Truth]:
     """The truth of each window, which starts in the state that the window before has left."""
     found: list[Truth] = []
@@ -137,7 +159,9 @@ def _all_calls(
     def one(key):
         losses, grads, memory = [], [], None
         for w, (state, xs) in enumerate(zip(states, scan.windows, strict=True)):
-            arguments = scan.step, scan.params, state, xs, jax.random.fold_in(key, w)
+            # Copies: the estimator may write into what it is given.
+            params, state, xs = jax.tree.map(jnp.array, (scan.params, state, xs))
+            arguments = scan.step, params, state, xs, jax.random.fold_in(key, w)
             result = estimator(*arguments) if of == "window" else estimator(*arguments, memory)
             loss, gradient, memory = _parts(result, scan.params, of)
             losses.append(loss)

@@ -182,7 +182,10 @@ def _exact(strategy: Gradient) -> Check:
 
 def _unbiased(strategy: Gradient) -> Check:
     """The check of a strategy that claims to be unbiased: by enumeration, if that is possible."""
-    meaning = f"the mean is not the {strategy.of}'s gradient: reweight what survives by 1/probability"
+    meaning = (
+        f"the mean is not the {strategy.of}'s gradient: reweight what survives by 1/probability, so that the product "
+    )
+    meaning += "of the weights on every path has the mean 1"
     if strategy.of == "history":
         meaning += ", and carry in memory what later windows need"
 
@@ -193,8 +196,13 @@ def _unbiased(strategy: Gradient) -> Check:
             if not listed:
                 share = claims.check_mean(strategy, cases[:2])
                 return Found(note=f"mean of many calls, {', '.join(cases[:2])}: {share:.0%} of the largest deviation")
-            by_window = strategy.of == "window"
-            function: Callable = claims.check_unbiased if by_window else claims.check_unbiased_history
-            return Found(function(strategy, cases=listed), f"all outcomes, {', '.join(listed)}")
+            if strategy.of == "history":
+                return Found(
+                    claims.check_unbiased_history(strategy, cases=listed), f"all outcomes, {', '.join(listed)}"
+                )
+            error = claims.check_unbiased(strategy, cases=listed)
+            long_error, num_steps = claims.check_unbiased_long(strategy)
+            steps = f"; a window of {num_steps} steps" if num_steps else ""
+            return Found(max(error, long_error), f"all outcomes, {', '.join(listed)}{steps}")
 
     return Check(f"unbiased: {strategy.of}'s gradient", run, meaning, BOUND)

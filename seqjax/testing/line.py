@@ -67,7 +67,7 @@ def run_check(plugin: Plugin, check: Check) -> Line:
         return Line(check, fault.error, "", str(fault), "no")
     except Error as fault:
         return Line(check, None, "", str(fault), "no")
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         return Line(check, None, "", f"raises {cause(plugin, fault)}", "no")
     return Line(check, error, note)
 

@@ -18,17 +18,22 @@ from seqjax.gradients.problem import Problem
 from seqjax.models.check import check_model, check_steps
 from seqjax.models.model import CountBasedModel, Model
 from seqjax.plugin.author import Mistake, calling, cause
-from seqjax.plugin.registry import LOCAL, entries, load
+from seqjax.plugin.registry import BUILT_IN, entries, load
 from seqjax.testing.calls import quick_jit
-from seqjax.testing.compare import BOUND, Failed, Skipped, assert_close
+from seqjax.testing.compare import BOUND, Failed, Skipped, assert_close, relative_error
 from seqjax.testing.line import Check, Found
 from seqjax.training.devices import ROWS, make_mesh
 
 T, B = 6, 4
 COUNTED_STEPS = 200
 """The length of the stream on which a count-based model is counted."""
-SPECS = {"tokens": Spec(Tokens(5)), "values": Spec(Values(2)), "pairs": Spec(Values(3), Tokens(4))}
-"""Inputs and targets on which a model is checked, as far as it takes them."""
+SPECS = {
+    "tokens": Spec(Tokens(5)), "values": Spec(Values(2)), "pairs": Spec(Values(3), Tokens(4)),
+    "one value": Spec(Values(1)), "tokens to values": Spec(Tokens(5), Values(2)),
+}  # fmt: skip
+"""Inputs and targets on which a model is checked: the first three, or if it takes none of them, the others."""
+MAIN_SPECS = 3
+"""The number of specs that every model is checked on."""
 SINGLE_BOUND, HALF_BOUND = 1e-4, 0.3
 """The largest relative errors of losses in float32 and in bfloat16."""
 
@@ -69,7 +74,8 @@ def check_init(model: Model) -> Found:
         leaves = jax.tree.leaves(first)
         if not _same(first, again):
             raise Failed(f"{name}: init returns different parameters for one key")
-        if leaves and _same(first, other):
+        constant = all(np.ptp(a) == 0 for a in map(_bits, leaves) if a.size)  # zeros, for a linear model
+        if not constant and _same(first, other):
             raise Failed(f"{name}: init returns the same parameters for different keys")
         if not all(bool(jnp.isfinite(a).all()) for a in leaves):
             raise Failed(f"{name}: the initial parameters are not finite")
@@ -100,11 +106,19 @@ def check_pure(model: Model) -> Found:
 def check_causal(model: Model) -> Found:
     """Checks that an output depends on no later input."""
     for name, (params, state, inputs, _) in _samples(model):
-        later = inputs[T // 2 :]
-        later = (later + 1) % SPECS[name].inputs.width if jnp.issubdtype(later.dtype, jnp.integer) else later + 1
-        changed = jnp.concatenate([inputs[: T // 2], later])
+        changed = jnp.concatenate([inputs[: T // 2], _changed(name, inputs)[T // 2 :]])
         got, want = (_unroll(model, params, state, xs)[1][: T // 2] for xs in (changed, inputs))
         assert_close(got, want, f"{name}: outputs of the steps before those whose inputs were changed, ")
+    return Found()
+
+
+def check_reads(model: Model) -> Found:
+    """Checks that an output depends on the input of its own step."""
+    for name, (params, state, inputs, _) in _samples(model):
+        _, outputs = _unroll(model, params, state, inputs)
+        _, others = _unroll(model, params, state, _changed(name, inputs))
+        if np.array_equal(outputs, others):
+            raise Failed(f"{name}: the outputs are the same for other inputs")
     return Found()
 
 
@@ -172,7 +186,7 @@ def check_devices(model: Model) -> Found:
     for name, (params, state, inputs, _) in _samples(model):
         whole, by_row, by_step = PartitionSpec(), PartitionSpec(ROWS), PartitionSpec(None, ROWS)
         sharded = jax.shard_map(
-            functools.partial(model.unroll), mesh=make_mesh(B, 2), in_specs=(whole, by_row, by_step),
+            model.unroll, mesh=make_mesh(B, 2), in_specs=(whole, by_row, by_step),
             out_specs=(by_row, by_step), check_vma=False,
         )  # fmt: skip
         got = quick_jit(sharded)(params, state, inputs)
@@ -184,6 +198,8 @@ def check_seeds(model: Model) -> Found:
     """Checks that it can be mapped over parameters, as runs side by side are."""
     worst = 0.0
     for name, (params, state, inputs, _) in _samples(model):
+        if not jax.tree.leaves(params):
+            raise Skipped("it has no parameters")
         both = jax.tree.map(lambda a: jnp.stack([a, a]), params)
         got = quick_jit(jax.vmap(model.unroll, (0, None, None)))(both, state, inputs)
         got = jax.tree.map(lambda a: a[1], got)
@@ -204,7 +220,13 @@ def check_dtypes(model: Model) -> Found:
             what = f"step in {dtype}: mix no dtypes, and let constants have the dtype of the parameters"
             with calling(model, "unroll", what):
                 got = run(model.problem(spec, dtype=jnp.dtype(dtype)))
-            error = assert_close(got, run(model.problem(spec)), f"{name}: losses in {dtype}, ", bound)
+            if not bool(jnp.isfinite(got).all()):
+                raise Failed(f"{name}: a loss in {dtype} is not finite")
+            if _is_random(state):
+                continue  # it draws other numbers in another dtype
+            error = relative_error(got, run(model.problem(spec)))
+            if not error <= bound:
+                raise Failed(f"{name}: losses in {dtype}: relative error {error:.1e} > {bound:.0e}", error)
             errors[dtype] = max(error, errors.get(dtype, 0.0))
     return Found(note=", ".join(f"{dtype}: {error:.0e}" for dtype, error in errors.items()))
 
@@ -214,14 +236,15 @@ def check_strategies(model: Model) -> Found:
     refused, num_usable = [], 0
     name, spec = next(iter(_usable(model)[0].items()))
     problem, sample = model.problem(spec), _sample(model, spec)
+    state = jax.vmap(problem.init_state, (None, 0))(sample.params, jax.random.split(jax.random.key(1), B))
     batch = Batch(sample[2:], jnp.full((T, B), 1 / (T * B)), jnp.zeros(B, bool), jnp.arange(B, dtype=jnp.int32))
 
     def estimate(strategy):
-        memory = init_memory(strategy, problem, sample.params, sample.state, B)
-        return strategy(problem, sample.params, sample.state, memory, batch, jax.random.key(0))
+        memory = init_memory(strategy, problem, sample.params, state, B)
+        return strategy(problem, sample.params, state, memory, batch, jax.random.key(0))
 
     for entry in entries("gradient"):
-        if entry.distribution == LOCAL:
+        if entry.distribution != BUILT_IN:
             continue
         try:
             strategy = load(entry)()
@@ -256,6 +279,7 @@ TRAINED = (
     SHAPES,
     Check("init", check_init, "draw the initial weights from the key, each from a key of its own (jax.random.split)"),
     *STEPS,
+    Check("reads its input", check_reads, "compute the output from x, or from a state that x has changed"),
     Check(
         "unroll is the scan of step", check_scan,
         "unroll computes the values and gradients of step, and multiplies the tangent of the state that enters step t "
@@ -283,8 +307,11 @@ def _in_double(function: Callable, model: Model) -> Found:
 
 def _usable(model: Model) -> tuple[dict[str, Spec], dict[str, str]]:
     """The specs that the model takes, and why it refuses the others."""
-    usable, refused = {}, {}
-    for name, spec in SPECS.items():
+    usable: dict[str, Spec] = {}
+    refused: dict[str, str] = {}
+    for number, (name, spec) in enumerate(SPECS.items()):
+        if number >= MAIN_SPECS and usable:
+            break
         try:
             params = _initial(model, spec)
         except Mistake:
@@ -338,6 +365,12 @@ def _sample(model: Model, spec: Spec) -> Sample:
     return Sample(params, state, *(_values(rng, side, (T, B)) for side in (spec.inputs, spec.targets)))
 
 
+def _changed(name: str, inputs: Any) -> Any:
+    """Other inputs, all of which differ."""
+    is_ids = jnp.issubdtype(inputs.dtype, jnp.integer)
+    return (inputs + 1) % SPECS[name].inputs.width if is_ids else inputs + 1
+
+
 def _values(rng: np.random.Generator, side: Tokens | Values, shape: tuple[int, ...]) -> Any:
     """Random values of one side of a spec."""
     if isinstance(side, Tokens):
@@ -364,6 +397,10 @@ def _differentiated(unroll: Callable, problem: Problem, sample: Sample, edge_wei
 
     (_, found), grads = jax.value_and_grad(loss, has_aux=True)(sample.params)
     return found, grads
+
+
+def _is_random(state: Any) -> bool:
+    return any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state))
 
 
 def _same(one: Any, other: Any) -> bool:

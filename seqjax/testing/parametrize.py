@@ -21,7 +21,8 @@ def parametrize_checks(plugins: Sequence[Plugin], expected_failures: Mapping[str
 
     Args:
         plugins: instances, of any kinds.
-        expected_failures: name of a check -> the reason for which it is known to fail. If it passes, its test fails.
+        expected_failures: name of a check -> the reason for which it is known to fail, for all of the plugins. If it
+            passes, its test fails.
 
     Raises:
         Error: a value is no plugin; an expected failure names no check.

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from seqjax.data.dataset import Text
 from seqjax.errors import Error
 from seqjax.plugin import config, registry
 from seqjax.plugin.base import Plugin
-from seqjax.testing.compare import Skipped
+from seqjax.testing.compare import Failed, Skipped
 
-SEED = "1"
-"""The seed of the hashes of strings in the other process."""
+SEEDS = "1", "2"
+"""Seeds of the hashes of strings in the other process, one of which differs from that of this process."""
+LOADED, ANSWER = "seqjax: the file is loaded", "seqjax: the answer is "
+"""What the other process prints, among what the plugin may print."""
 INSIDE = "SEQJAX_IN_ANOTHER_PROCESS"
 """The environment variable that is set in the other process."""
 
@@ -30,6 +33,7 @@ def in_another_process(plugin: Plugin, question: str, *arguments: Any) -> Any:
 
     Raises:
         Skipped: the plugin is not registered, or its file cannot be loaded on its own.
+        Failed: the function raises an exception there.
     """
     if INSIDE in os.environ:
         raise Skipped("this is the other process already")  # a file that calls `check` when it is imported
@@ -41,17 +45,21 @@ def in_another_process(plugin: Plugin, question: str, *arguments: Any) -> Any:
         raise Skipped(f"the file of {type(plugin).__name__} is not known")
     file = entry.source if entry.distribution == registry.LOCAL else None
     asked = {"file": file, "kind": entry.kind, "table": table, "question": question, "arguments": arguments}
+    seed = next(seed for seed in SEEDS if seed != os.environ.get("PYTHONHASHSEED"))
     done = subprocess.run(
         [sys.executable, "-m", "seqjax.testing.process", json.dumps(asked)],
-        env=os.environ | {"PYTHONHASHSEED": SEED, INSIDE: "1"},
+        env=os.environ | {"PYTHONHASHSEED": seed, INSIDE: "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        last = done.stderr.strip().rpartition("\n")[2]
+    last = done.stderr.strip().rpartition("\n")[2]
+    if LOADED not in done.stdout:
         raise Skipped(f"its file cannot be loaded on its own: {last}")
-    return json.loads(done.stdout.rpartition("\n")[2])
+    answer = re.search(f"^{ANSWER}(.*)$", done.stdout, re.MULTILINE)
+    if not answer:
+        raise Failed(f"in another process it fails: {last}")
+    return json.loads(answer[1])
 
 
 def backends(plugin: Plugin) -> list[str]:
@@ -76,13 +84,14 @@ QUESTIONS: dict[str, Callable] = {f.__name__: f for f in (backends, hash_of_data
 
 
 def main() -> None:
-    """Prints the answer as JSON, in the last line."""
+    """Prints the answer as JSON."""
     asked = json.loads(sys.argv[1])
     if asked["file"]:
         registry.load_file(asked["file"])
     plugin = config.from_table(asked["kind"], asked["table"])
+    print(f"\n{LOADED}", flush=True)
     answer = QUESTIONS[asked["question"]](plugin, *asked["arguments"])
-    print(f"\n{json.dumps(answer)}", end="")
+    print(f"\n{ANSWER}{json.dumps(answer)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -39,11 +39,15 @@ def check_plan(sampler: Sampler) -> Found:
 
 def check_seed(sampler: Sampler) -> Found:
     """Checks that the plan is a function of the generator alone."""
-    for name, bounds, plans in _plans(sampler):
-        for epoch, plan in enumerate(plans):
-            np.random.seed(epoch)
-            if not _equal(draw_plan(sampler, bounds, 0, epoch), plan):
-                raise Failed(f"{name}: two plans for the same seed and epoch differ")
+    before = np.random.get_state()
+    try:
+        for name, bounds, plans in _plans(sampler):
+            for epoch, plan in enumerate(plans):
+                np.random.seed(epoch)  # a plan must not depend on it
+                if not _equal(draw_plan(sampler, bounds, 0, epoch), plan):
+                    raise Failed(f"{name}: two plans for the same seed and epoch differ")
+    finally:
+        np.random.set_state(before)
     return Found()
 
 
@@ -59,10 +63,9 @@ def check_continues(sampler: Sampler) -> Found:
 
 def check_sizes(sampler: Sampler) -> Found:
     """Checks other sizes of batches."""
-    sizes = _sizes(sampler)
-    for each in sizes:
-        for _ in _plans(each):
-            pass
+    sizes = _sizes(sampler)[1:]
+    if not sizes:
+        raise Skipped("it takes no other sizes")
     return Found(note=", ".join(f"{each.batch_size} x {each.num_steps}" for each in sizes))
 
 
@@ -78,7 +81,7 @@ def check_batches(sampler: Sampler) -> Found:
 def check_visits(sampler: Sampler) -> Found:
     """Checks that targets are trained, and not more often in an epoch than the sampler claims."""
     notes = []
-    for each in _sizes(sampler)[:1]:
+    for each in _sizes(sampler)[:2]:
         for name, bounds, _ in _plans(each):
             found = [coverage(each, bounds, epochs=1, seed=seed) for seed in range(EPOCHS)]
             most = max(int(c.counts.max()) for c in found)
@@ -87,7 +90,8 @@ def check_visits(sampler: Sampler) -> Found:
             if each.most_visits is not None and most > each.most_visits:
                 raise Failed(f"{name}: an epoch trains a target {most} times, and most_visits = {each.most_visits}")
             share = np.mean([(c.counts > 0).mean() for c in found])
-            notes.append(f"{name}: {share:.0%} of the targets, up to {most} times")
+            if each is sampler:
+                notes.append(f"{name}: {share:.0%} of the targets, up to {most} times")
     return Found(note="; ".join(notes))
 
 
@@ -142,24 +146,34 @@ def _plans(sampler: Sampler) -> list[tuple[str, np.ndarray, list[Plan]]]:
         except Error as why:
             refused[name] = str(why)
         else:
-            found.append((name, scaled, [check_inside(plan, sampler, scaled) for plan in plans]))
+            found.append((name, scaled, [_inside(plan, sampler, scaled) for plan in plans]))
     if not found:
-        raise Failed("it takes none of the streams: " + "; ".join(f"{name}: {why}" for name, why in refused.items()))
+        raise Error("it takes none of the streams: " + "; ".join(f"{name}: {why}" for name, why in refused.items()))
     return found
 
 
+def _inside(plan: Plan, sampler: Sampler, bounds: np.ndarray) -> Plan:
+    """The plan; that it is wrong is no refusal of the stream."""
+    try:
+        return check_inside(plan, sampler, bounds)
+    except Error as fault:
+        raise Failed(str(fault)) from fault
+
+
 def _sizes(sampler: Sampler) -> list[Sampler]:
-    """The sampler with other sizes, as far as it takes them."""
-    found = []
+    """The sampler, and the sampler with other sizes, as far as it takes them."""
+    found = [sampler]
     for size in SIZES:
         values = values_of(sampler)
         values |= {name: value for name, value in size.items() if name in values}
         try:
-            found.append(type(sampler)(**values))
+            other = type(sampler)(**values)
+            if other != sampler and _plans(other):
+                found.append(other)
+        except (Mistake, Failed):
+            raise
         except Error:
-            continue  # a range of the field forbids this size
-    if not found:
-        raise Skipped("its fields allow no other sizes")
+            continue  # a field, or `plan`, forbids this size
     return found
 
 

@@ -82,10 +82,24 @@ def test_wrong_names_are_answered(argv, message, here, capsys):
     assert not list(here.iterdir())
 
 
-@pytest.mark.parametrize("name", ["2-layers", "class", "statistics"])
+@pytest.mark.parametrize("name", ["jax", "statistics", "seqjax-models", "lazy-loader"])
+def test_the_name_of_a_module_or_package_is_refused(name, here, capsys):
+    for form in ([], ["--package"]):
+        assert main(["new", "optimizer", name, *form]) == 2
+        assert f"{name!r} is the name of an installed package or module" in capsys.readouterr().err
+    assert not list(here.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named(here, capsys):
+    Path("file").write_text("precious")
+    assert main(["new", "optimizer", "mine", "--out", "file"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["2-layers", "class", "none"])
 def test_a_name_that_python_uses_gets_a_prefix(name, here):
     assert main(["new", "optimizer", name]) == 0
     (file,) = here.iterdir()
-    assert file.stem == f"seqjax_{name.replace('-', '_')}"
+    assert file.stem in (f"seqjax_{name.replace('-', '_')}", "none")
     registry.load_file(file)
     assert seqjax.create("optimizer", name)

@@ -56,8 +56,6 @@ MAY_BE_LEFT_OUT = {
     "gradient": {"draw follows outcomes", "value_and_grad of a scan", "gradients of params, state"},
     # `standardize` takes a series.
     "tokenizer": {"unknown tokens are visible", "Unicode", "empty text", "one long line", "two processes are equal"},
-    # `in-order` always has one row.
-    "sampler": {"other sizes", "rows continue"},
 }
 
 

@@ -161,7 +161,7 @@ AUTHORS = {
     ),
     "an estimate that is a tuple": (
         changed(lambda e: tuple(e)),
-        r"found tuple; return seqjax\.gradients\.Estimate\(loss, grads",
+        r"estimate returned tuple, and must return seqjax\.gradients\.Estimate\(loss, grads",
     ),
     "an exception": (
         overridden(edge_weights=lambda self, noise, memory, num_steps: (jnp.ones(num_steps) @ jnp.ones(99), memory)),

@@ -15,8 +15,10 @@ from seqjax_optimizers import SGD
 class Hides(Optimizer):
     """Its learning rate cannot be read."""
 
+    learning_rate: float = 0.1
+
     def build(self, num_updates):
-        return optax.sgd(0.1)
+        return optax.sgd(self.learning_rate)
 
 
 def cases(*args, **kwargs):

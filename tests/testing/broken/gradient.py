@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 import seqjax
-from seqjax.gradients import Memory, bit_patterns, window_gradient
+from seqjax.gradients import Memory, bit_patterns, segment_edges, window_gradient
 
 
 @dataclass(frozen=True)
@@ -164,3 +164,33 @@ class Normalises(Base):
     def estimate(self, problem, params, start, memory, batch, noise):
         e = super().estimate(problem, params, start, memory, batch, noise)
         return e._replace(grads=jax.tree.map(lambda a: a / batch.weights.sum(), e.grads))
+
+
+@seqjax.register("gradient", "one-draw-for-all-cuts")
+@dataclass(frozen=True)
+class OneDrawForAllCuts(seqjax.WeightedEdges):
+    """One random number decides all cuts of a window, each of which is reweighted as if it were drawn alone."""
+
+    rejected_by: ClassVar = {"unbiased: window's gradient"}
+    claim = "unbiased"
+
+    def draw(self, key, problem, params, memory, num_steps):
+        return jax.random.bernoulli(key, 0.5)
+
+    def outcomes(self, problem, params, memory, num_steps):
+        return jnp.array([False, True]), jnp.array([0.5, 0.5])
+
+    def edge_weights(self, noise, memory, num_steps):
+        return jnp.where(segment_edges(num_steps, 3) == 1, 1.0, jnp.where(noise, 2.0, 0.0)), memory
+
+
+@seqjax.register("gradient", "metrics-of-another-name")
+@dataclass(frozen=True)
+class MetricsOfAnotherName(Base):
+    """Its metrics have another name than it announces."""
+
+    rejected_by: ClassVar = {"shapes and dtypes"}
+    metric_names: ClassVar = ("gradient_weight",)
+
+    def metrics(self, memory):
+        return {"gradient_share": jnp.ones(())}

@@ -115,6 +115,43 @@ class SameWeightsForEveryKey(Base):
         return super().init(jax.random.key(0), spec)
 
 
+@seqjax.register("model", "does-not-read")
+@dataclass(frozen=True)
+class DoesNotRead(Base):
+    """It does not read its input."""
+
+    rejected_by: ClassVar = {"reads its input"}
+
+    def read(self, params, x):
+        return params["U"][0]
+
+
+@seqjax.register("model", "fails-with-a-key")
+@dataclass(frozen=True)
+class FailsWithAKey(Base):
+    """Training gives it a key, which it does not take."""
+
+    rejected_by: ClassVar = {"shapes and dtypes"}
+
+    def init_state(self, params, spec):
+        return {"h": jnp.zeros(self.hidden, params["W"].dtype)}
+
+
+@seqjax.register("model", "state-is-a-number")
+@dataclass(frozen=True)
+class StateIsANumber(Base):
+    """A leaf of its state is a number of Python."""
+
+    rejected_by: ClassVar = {"shapes and dtypes"}
+
+    def init_state(self, params, spec, key=None):
+        return super().init_state(params, spec) | {"n": 0}
+
+    def step(self, params, state, x):
+        new, output = super().step(params, state, x)
+        return new | {"n": state["n"] + 1}, output
+
+
 @seqjax.register("model", "counts-its-calls")
 @dataclass(frozen=True)
 class CountsItsCalls(Base):

@@ -94,9 +94,11 @@ class HidesItsLearningRate(seqjax.Optimizer):
     """Metrics cannot show its learning rate."""
 
     rejected_by: ClassVar = {"learning rate"}
+    learning_rate: Annotated[float, Interval(gt=0)] = 0.1
+    """The learning rate."""
 
     def build(self, num_updates):
-        return optax.sgd(0.1)
+        return optax.sgd(self.learning_rate)
 
 
 @seqjax.register("optimizer", "another-learning-rate")
