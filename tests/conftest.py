@@ -22,9 +22,21 @@ def set_optimizations(*, disabled):
     jax.clear_caches()  # what was compiled otherwise has other last bits
 
 
+MOST_MAPS = 25_000
+"""The number of memory maps with which a process starts another module of tests."""
+
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 set_optimizations(disabled=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Forgets compiled programs when there are many: each has memory maps, of which Linux allows a process 65,530."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -169,7 +169,10 @@ def _all_calls(
         return losses, grads
 
     if traceable:
-        losses, grads = quick_jit(lambda keys: jax.lax.map(one, keys, batch_size=256))(keys)
+        try:
+            losses, grads = quick_jit(lambda keys: jax.lax.map(one, keys, batch_size=256))(keys)
+        except jax.errors.ConcretizationTypeError as fault:
+            raise Error(f"check_estimator: {fault}\nA function that JAX cannot trace needs traceable=False") from fault
     else:
         losses, grads = jax.tree.map(lambda *a: np.stack(a), *[one(key) for key in keys])
     return np.stack(losses, -1), jax.device_get(grads)

@@ -80,7 +80,7 @@ def check_unknown(tokenizer: Tokenizer) -> Found:
     codec = _text_codec(tokenizer)
     with calling(tokenizer, "encode"):
         decoded = codec.decode(codec.encode(NEW))
-    if len(decoded.split()) < len(NEW.split()):
+    if UNKNOWN not in decoded and len(decoded.split()) < len(NEW.split()):
         raise Failed(f"{NEW!r} is encoded and decoded to {decoded!r}: unknown tokens vanish")
     return Found(note=f"{NEW!r} becomes {decoded!r}")
 

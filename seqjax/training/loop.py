@@ -23,7 +23,7 @@ from seqjax.models.model import ModelProblem
 from seqjax.plugin.author import tracing
 from seqjax.training.devices import make_mesh
 from seqjax.training.epoch import Program, TrainState, compiled_epoch, compiled_epochs, to_devices
-from seqjax.training.optimizer import Optimizer, build, learning_rate
+from seqjax.training.optimizer import Optimizer, build, check_update, learning_rate
 from seqjax.training.setup import TrainingSetup
 
 CHUNK_STEPS = 2**18
@@ -385,7 +385,10 @@ def init_train_state(
     row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))
     carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)
     memory = init_memory(setup.gradient, problem, params, carry, num_rows)
-    tx = build(setup.optimizer, num_updates) if isinstance(setup.optimizer, Optimizer) else setup.optimizer
+    tx = setup.optimizer
+    if isinstance(tx, Optimizer):
+        tx = build(setup.optimizer, num_updates)
+        check_update(setup.optimizer, tx, params)
     return TrainState(params, tx.init(params), carry, memory, key, jnp.zeros((), jnp.int32))
 
 

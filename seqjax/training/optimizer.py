@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from annotated_types import Interval
 
-from seqjax.errors import Error
+from seqjax.errors import Error, dtype_shape
 from seqjax.plugin.author import calling
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.registry import name_of
@@ -44,6 +44,26 @@ def build(optimizer: Optimizer, num_updates: int) -> optax.GradientTransformatio
             "transformation, such as optax.adam(self.learning_rate)"
         )
     return tx
+
+
+def check_update(optimizer: Optimizer, tx: optax.GradientTransformation, params: Any) -> None:
+    """Checks the result of one update of an optimizer's transformation. It is traced, and nothing is computed.
+
+    Raises:
+        Error: `update` raises an exception, or does not return (updates, state) with updates like the parameters.
+    """
+    name = f"optimizer {name_of(optimizer)}: the update of its transformation"
+    # Training calls optax under this promotion, since optax mixes dtypes.
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        calling(optimizer, "update", "It is called as update(grads, state, params)"),
+    ):
+        result = jax.eval_shape(lambda params: tx.update(params, tx.init(params), params), params)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise Error(f"{name} returned {dtype_shape(result)}, and must return (updates, state)")
+    found, like = (jax.tree.map(dtype_shape, tree) for tree in (result[0], params))
+    if found != like:
+        raise Error(f"{name} returned updates {found}, and the parameters are {like}")
 
 
 def learning_rate(opt_state: Any) -> float:

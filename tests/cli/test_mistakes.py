@@ -142,6 +142,16 @@ MISTAKES = {
         "optimizer", "Optimizer", "    build = lambda self, num_updates: 0.1",
         r"optimizer mine: build returned float, and must return an optax transformation, such as optax\.adam",
     ),
+    "an update that returns one value": (
+        "optimizer", "Optimizer", """
+    def build(self, num_updates):
+        return optax.GradientTransformation(lambda params: (), lambda grads, state, params=None: grads)
+""",
+        r"optimizer mine: the update of its transformation returned dict, and must return \(updates, state",
+    ),
+    "a sampler without its fields": (
+        "sampler", "Sampler", "    plan = lambda self, bounds, rng: None", r"sampler mine: it needs a field batch_size",
+    ),
     "a dataset that returns a string": (
         "dataset", "Dataset", "    load = lambda self: 'so it goes ' * 1000",
         r"dataset mine: load returned str, and must return data, such as seqjax\.Text\(text\)",

@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from support.shell import run
 
@@ -36,6 +37,13 @@ def instance(entry, tmp_path, request):
         fields["path"] = str(tmp_path / "book.txt")
         Path(fields["path"]).write_text("It was a dark and stormy night. " * 400)
     return cls(**fields)
+
+
+@pytest.fixture(autouse=True)
+def clear_caches():
+    """After each test, since each compiles many programs, which no other test uses."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def test_a_loaded_strategy_is_checked_with_its_fields(mine, capsys):
     assert out.startswith("gradient halves:weight=2.0\ncheck ")
     assert not re.findall(r"  (no|not made)  ", out)
     line = next(line for line in out.splitlines() if line.startswith("unbiased: window's gradient"))
-    assert re.search(r" yes +\d\.\d+e-1\d +1\.000e-12  all outcomes, learned, foreign$", line)
+    assert re.search(r" yes +\d\.\d+e-1\d +1\.000e-12  all outcomes, learned, foreign; a window of ", line)
 
 
 @pytest.mark.slow
