@@ -1,10 +1,11 @@
 """`seqjax new`: writes a plugin to start from."""
 
+import importlib.machinery
 import importlib.metadata
 import importlib.resources
-import importlib.util
 import keyword
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,9 +60,11 @@ def main(argv: Sequence[str]) -> int:
 def _is_installed(name: str) -> bool:
     """Whether a distribution has this name, or a module that can be imported, other than a file in this folder."""
     module = module_name(name)
-    spec = None if Path(f"{module}.py").exists() else importlib.util.find_spec(module)
+    # Unlike importlib.util.find_spec, the path finder does not find what this process has imported from elsewhere.
+    is_own = Path(f"{module}.py").exists()
+    found = module in sys.builtin_module_names or importlib.machinery.PathFinder.find_spec(module) is not None
     names = {dist.name.lower().replace("_", "-") for dist in importlib.metadata.distributions() if dist.name}
-    return spec is not None or name in names
+    return (found and not is_own) or name in names
 
 
 def module_name(name: str) -> str:
