@@ -3,10 +3,13 @@
 import contextlib
 import errno
 import linecache
+import os
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from seqjax.errors import Error
@@ -15,6 +18,11 @@ from seqjax.plugin.registry import name_of
 LONGEST = 300
 """The largest number of characters that are shown of a message."""
 
+LIBRARIES = tuple(
+    f"{folder}{os.sep}"
+    for folder in (Path(__file__).parents[1], *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+)
+"""The folders of seqjax, of Python and of what is installed."""
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """The errors of the system that no author can mend."""
 
@@ -50,10 +58,11 @@ def calling(plugin: Any, method: str, advice: str = "") -> Iterator[None]:
 def tracing(*plugins: Any) -> Iterator[None]:
     """Turns an exception of one of several plugins, which are traced together, into a `Mistake` that names it.
 
-    An exception that passed through no file of these plugins is raised unchanged.
+    The innermost frame outside of libraries shows whose mistake it is. If it belongs to none of these plugins, such as
+    a frame of the step that a user differentiates, the exception is raised unchanged.
 
     Args:
-        plugins: values, those of which that are no plugins are left out.
+        plugins: plugins; other values are left out.
 
     Raises:
         Mistake: a plugin raised an exception that is no `Error`.
@@ -61,34 +70,45 @@ def tracing(*plugins: Any) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as fault:
-        # The innermost frame of an author shows whose mistake it is, if a strategy calls a model.
-        frames = traceback.extract_tb(fault.__traceback__) if _is_mistake(fault) else []
-        for frame in reversed(frames):
-            for plugin in (each for each in plugins if hasattr(each, "kind")):
-                if frame.filename in _files(plugin):
-                    text = f"{plugin.kind} {name_of(plugin)}: {frame.name} raises {cause(plugin, fault)}"
-                    raise Mistake(text) from fault
-        # A method with other arguments has no frame of its own: Python names it in the message.
-        called = re.match(r"([\w.<>]+)\.(\w+)\(\) (takes|missing|got)", str(fault))
-        for plugin in (each for each in plugins if called and hasattr(each, "kind")):
-            if called and called[1] in {cls.__qualname__ for cls in type(plugin).__mro__}:
-                text = f"{plugin.kind} {name_of(plugin)}: {called[2]} raises {cause(plugin, fault)}"
-                raise Mistake(
-                    f"{text}\nIts arguments are those of {type(plugin).__mro__[1].__name__}.{called[2]}"
-                ) from fault
-        raise
+        if not _is_mistake(fault):
+            raise
+        known = [plugin for plugin in plugins if hasattr(plugin, "kind")]
+        plugin, method = _by_frame(known, fault) or _by_message(known, fault) or (None, "")
+        if plugin is None:
+            raise
+        raise Mistake(f"{plugin.kind} {name_of(plugin)}: {method} raises {cause(plugin, fault)}") from fault
 
 
 def cause(plugin: Any, fault: BaseException) -> str:
     """The type and message of an exception that a plugin raised, and the author's line that raised it."""
     message = str(fault).strip().partition("\n")[0]
     message = message if len(message) <= LONGEST else f"{message[:LONGEST]}…"
-    frames = [f for f in traceback.extract_tb(fault.__traceback__) if f.filename in _files(plugin)]
+    frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if _owns(plugin, frame.filename)]
     where = ""
     if frames:
         file, number = frames[-1].filename, frames[-1].lineno
         where = f"\n{file}, line {number}: {linecache.getline(file, number or 0).strip()}"
     return f"{type(fault).__name__}: {message}{where}"
+
+
+def _by_frame(plugins: list[Any], fault: BaseException) -> tuple[Any, str] | None:
+    """The plugin that owns the innermost frame outside of libraries, and the function of this frame."""
+    for frame in reversed(traceback.extract_tb(fault.__traceback__)):
+        for plugin in plugins:
+            if _owns(plugin, frame.filename):
+                return plugin, frame.name
+        if not frame.filename.startswith(LIBRARIES):
+            return None
+    return None
+
+
+def _by_message(plugins: list[Any], fault: BaseException) -> tuple[Any, str] | None:
+    """The plugin whose method takes other arguments. It has no frame of its own, but Python's message names it."""
+    called = re.match(r"([\w.<>]+)\.(\w+)\(\) (?:takes|missing|got)", str(fault))
+    for plugin in plugins if called else ():
+        if called and called[1] in {cls.__qualname__ for cls in type(plugin).__mro__}:
+            return plugin, called[2]
+    return None
 
 
 def _is_mistake(fault: BaseException) -> bool:
@@ -97,8 +117,14 @@ def _is_mistake(fault: BaseException) -> bool:
     return not isinstance(fault, Error | MemoryError) and not no_resources
 
 
-def _files(plugin: Any) -> set[str]:
-    """The files of the classes of a plugin that the author has written."""
-    modules = {cls.__module__ for cls in type(plugin).__mro__ if cls.__module__.partition(".")[0] != "seqjax"}
-    files = {getattr(sys.modules.get(module), "__file__", None) for module in modules}
-    return {file for file in files if file}
+def _owns(plugin: Any, file: str) -> bool:
+    """Whether a file belongs to the author of a plugin: a file of one of its classes, or of their package."""
+    for cls in type(plugin).__mro__:
+        top = cls.__module__.partition(".")[0]
+        if top in ("seqjax", "builtins"):
+            continue
+        folders = getattr(sys.modules.get(top), "__path__", ())
+        own = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        if file == own or any(file.startswith(f"{folder}{os.sep}") for folder in folders):
+            return True
+    return False

@@ -127,6 +127,12 @@ MISTAKES = {
         "gradient", "WeightedEdges", "    edge_weights = lambda self, noise, memory, num_steps: (None, memory)",
         r"gradient mine: claim: the class does not declare it; write claim = one of",
     ),
+    "a method with other arguments": (
+        "gradient",
+        "RandomCuts",
+        "    hazard = lambda self, age: 0.1",
+        r"gradient mine: .* raises TypeError: Mine\.<lambda>\(\) takes 2 positional arguments but 3 were given",
+    ),
     "an exception in an estimate": (
         "gradient", "SequenceGradient", """
     claim, of = "exact", "window"
