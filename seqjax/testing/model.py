@@ -236,12 +236,11 @@ def check_strategies(model: Model) -> Found:
     refused, num_usable = [], 0
     name, spec = next(iter(_usable(model)[0].items()))
     problem, sample = model.problem(spec), _sample(model, spec)
-    state = jax.vmap(problem.init_state, (None, 0))(sample.params, jax.random.split(jax.random.key(1), B))
     batch = Batch(sample[2:], jnp.full((T, B), 1 / (T * B)), jnp.zeros(B, bool), jnp.arange(B, dtype=jnp.int32))
 
     def estimate(strategy):
-        memory = init_memory(strategy, problem, sample.params, state, B)
-        return strategy(problem, sample.params, state, memory, batch, jax.random.key(0))
+        memory = init_memory(strategy, problem, sample.params, sample.state, B)
+        return strategy(problem, sample.params, sample.state, memory, batch, jax.random.key(0))
 
     for entry in entries("gradient"):
         if entry.distribution != BUILT_IN:
@@ -361,7 +360,9 @@ def _sample(model: Model, spec: Spec) -> Sample:
     params = _initial(model, spec)
     if not isinstance(model, CountBasedModel):
         params = jax.tree.map(noisy, params)
-    state = jax.tree.map(noisy, model.problem(spec).init_rows(params, B))
+    # Training gives each row a key, with which the state of a random model holds more.
+    keys = jax.random.split(jax.random.key(1), B)
+    state = jax.tree.map(noisy, jax.vmap(model.problem(spec).init_state, (None, 0))(params, keys))
     return Sample(params, state, *(_values(rng, side, (T, B)) for side in (spec.inputs, spec.targets)))
 
 

@@ -68,6 +68,14 @@ MAY_BE_LEFT_OUT = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [{"dropout": 0.5}, {"recurrent_dropout": 0.5, "layers": 2}], ids=str)
+def test_a_random_model_passes_its_checks(options):
+    """Training gives it a key, with which its state holds more than without one."""
+    lines = run_checks(seqjax.create("model", "gru", hidden=4, **options))
+    assert {line.check.name: line.fault for line in lines if line.fault} == {}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "kind", "name"), WRONG)
 def test_a_wrong_plugin_is_rejected_by_the_right_check(file, kind, name, forget_local_plugins):
     registry.load_file(file)
