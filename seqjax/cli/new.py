@@ -40,11 +40,7 @@ def main(argv: Sequence[str]) -> int:
         raise Error(
             f"{args.name!r} is the name of an installed package or module, which would be replaced; choose another"
         )
-    files = (
-        package(args.kind, args.name)
-        if args.package
-        else {f"{module_name(args.name)}.py": plugin(args.kind, args.name)}
-    )
+    files = (package if args.package else one_file)(args.kind, args.name)
     write(Path(args.out), files)
     for name in files:
         print(f"wrote    {Path(args.out) / name}")
@@ -58,13 +54,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _is_installed(name: str) -> bool:
-    """Whether a distribution has this name, or a module that can be imported, other than a file in this folder."""
+    """Whether a distribution has this name, or a module that can be imported."""
     module = module_name(name)
     # Unlike importlib.util.find_spec, the path finder does not find what this process has imported from elsewhere.
-    is_own = Path(f"{module}.py").exists()
     found = module in sys.builtin_module_names or importlib.machinery.PathFinder.find_spec(module) is not None
     names = {dist.name.lower().replace("_", "-") for dist in importlib.metadata.distributions() if dist.name}
-    return (found and not is_own) or name in names
+    return found or name in names
 
 
 def module_name(name: str) -> str:
@@ -79,16 +74,17 @@ def class_name(name: str) -> str:
     return joined if joined.isidentifier() and not keyword.iskeyword(joined) else f"Plugin{joined}"
 
 
-def plugin(kind: str, name: str) -> str:
-    """The text of a plugin's file."""
-    return _named((TEMPLATES / f"{kind}.py").read_text("utf-8"), kind, f"my-{kind}", name)
+def one_file(kind: str, name: str) -> dict[str, str]:
+    """The file of a plugin, by its path."""
+    text = (TEMPLATES / f"{kind}.py").read_text("utf-8")
+    return {f"{module_name(name)}.py": _named(text, f"my-{kind}", name)}
 
 
 def package(kind: str, name: str) -> dict[str, str]:
     """The files of a package, by their paths."""
     module = module_name(name)
     files = {
-        f"{module}.py": plugin(kind, name),
+        **one_file(kind, name),
         "pyproject.toml": _part("pyproject.toml", kind, name),
         "README.md": _part("README.md", kind, name),
         f"tests/test_{module}.py": _part("test.py.txt", kind, name),
@@ -118,10 +114,10 @@ def write(folder: Path, files: dict[str, str]) -> None:
 def _part(file: str, kind: str, name: str) -> str:
     """The text of a file of a package."""
     text = (TEMPLATES / "package" / file).read_text("utf-8").replace("KIND", kind)
-    return _named(text, kind, "my-kind", name)
+    return _named(text, "my-kind", name)
 
 
-def _named(text: str, kind: str, old: str, name: str) -> str:
+def _named(text: str, old: str, name: str) -> str:
     """A text with the names of the plugin in place of those of the template."""
     for form in (str, module_name, class_name):
         text = text.replace(form(old), form(name))
