@@ -50,7 +50,9 @@ def check_steps(model: Model, spec: Spec, params: Params) -> None:
     x = _input(spec)
     what = f"It is called as step(params, state, x), for one sequence, with x = {dtype_shape(x)}"
     for key in (jax.random.key(0), None):  # a random model has another state if there is no key
-        with calling(model, "init_state", f"It is called as init_state(params, spec, key), with key = {key}"):
+        with calling(
+            model, "init_state", f"It is called as init_state(params, spec, {'None' if key is None else 'key'})"
+        ):
             state = jax.eval_shape(lambda params, key=key: _arrays(model.init_state(params, spec, key), name), params)
         with calling(model, "step", what):
             stepped = jax.eval_shape(model.step, params, state, x)

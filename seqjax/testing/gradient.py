@@ -184,8 +184,8 @@ def _unbiased(strategy: Gradient) -> Check:
     """The check of a strategy that claims to be unbiased: by enumeration, if that is possible."""
     meaning = (
         f"the mean is not the {strategy.of}'s gradient: reweight what survives by 1/probability, so that the product "
+        "of the weights on every path has the mean 1"
     )
-    meaning += "of the weights on every path has the mean 1"
     if strategy.of == "history":
         meaning += ", and carry in memory what later windows need"
 

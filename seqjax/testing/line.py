@@ -24,7 +24,7 @@ class Found(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A check, which is one line of the table. Calling it with a plugin makes it.
+    """A check, which is one line of the table.
 
     Args:
         name: its name.
