@@ -104,7 +104,7 @@ def _by_frame(plugins: list[Any], fault: BaseException) -> tuple[Any, str] | Non
 
 def _by_message(plugins: list[Any], fault: BaseException) -> tuple[Any, str] | None:
     """The plugin whose method takes other arguments. It has no frame of its own, but Python's message names it."""
-    called = re.match(r"([\w.<>]+)\.(\w+)\(\) (?:takes|missing|got)", str(fault))
+    called = re.match(r"([\w.<>]+)\.([\w<>]+)\(\) (?:takes|missing|got)", str(fault))
     for plugin in plugins if called else ():
         if called and called[1] in {cls.__qualname__ for cls in type(plugin).__mro__}:
             return plugin, called[2]
