@@ -46,7 +46,7 @@ class Cell(Model):
     """A recurrent network of one or several layers. The author writes one function: `cell`.
 
         u_t = x_t W_xh + b_h,   v_t = h_{t-1} W_hh
-        state_t = cell(u_t, v_t, state_{t-1})
+        state_t = cell(u_t, v_t, state_{t-1}, **parameters of the cell)
         o_t = h_t W_hq + b_q
 
     In the lowest layer x_t is the input, and in the others it is the h_t of the layer below; o_t is read from the
@@ -55,7 +55,8 @@ class Cell(Model):
     Parameters for D inputs and Q outputs: `layer_0`, `layer_1`, ... each have `W_xh` [D or hidden, blocks hidden],
     `W_hh` [hidden, blocks hidden] and `b_h` [blocks hidden]. The read-out has `W_hq` [hidden, Q] and `b_q` [Q], and an
     embedding is `E` [D, embedding]. A layer may also have `b_hh` [blocks hidden], which is added to v; `init` makes
-    none. Biases start at zero.
+    none. Biases start at zero. If `cell` reads parameters of its own, `init_cell` returns them, and each layer has them
+    as `cell`.
 
     Dropout is active if `init_state` is given a key. `dropout` (Zaremba, Sutskever & Vinyals 2014) masks the output of
     a layer, with a new mask at every step. `recurrent_dropout` (Gal & Ghahramani 2016) masks the h_{t-1} that is
@@ -81,23 +82,39 @@ class Cell(Model):
     State: ClassVar[Any] = HiddenState
     """The NamedTuple of a layer's state, with fields float[hidden]; its field `h` is the layer's output."""
 
-    def cell(self, u: Array, v: Array, state: Any) -> Any:
+    def cell(self, u: Array, v: Array, state: Any, **own: Array) -> Any:
         """One step of one layer. The author writes it, elementwise and for any leading axes.
+
+        Elementwise means that unit i of the new state is a function of the numbers of unit i alone: those at index i of
+        the blocks of u and v, of the fields of the state, and of the last axis of the parameters.
 
         Args:
             u: float[..., blocks hidden], x_t W_xh + b_h.
             v: float[..., blocks hidden], h_{t-1} W_hh.
             state: the `State` of the previous step, with fields float[..., hidden].
+            own: the layer's parameters from `init_cell`, by name: a cell with a parameter `w` is written as
+                `cell(self, u, v, state, w)`.
 
         Returns:
             The `State` of this step.
         """
         raise NotImplementedError
 
+    def init_cell(self, key: Array) -> Params:
+        """The initial parameters that `cell` of one layer reads by name, beside W_xh, W_hh and b_h. None by default.
+
+        Args:
+            key: a typed PRNG key, another one for each layer.
+
+        Returns:
+            A dict of float[hidden], or float[n, hidden] for n numbers of each unit.
+        """
+        return {}
+
     def init(self, key, spec):
         width, outputs = spec.inputs.width, spec.targets.width
         draw = functools.partial(init_weight, self.initializer, hidden=self.hidden)
-        keys = iter(jax.random.split(key, 2 * self.layers + 2))
+        keys = iter(jax.random.split(key, 3 * self.layers + 2))
         params: Params = {"W_hq": draw(next(keys), (self.hidden, outputs)), "b_q": jnp.zeros(outputs)}
         if self.embedding is not None:
             if not isinstance(spec.inputs, Tokens):
@@ -110,6 +127,9 @@ class Cell(Model):
                 "b_h": jnp.zeros(self.blocks * self.hidden),
             }
             width = self.hidden
+        for layer in range(self.layers):
+            if own := self.init_cell(next(keys)):
+                params[f"layer_{layer}"]["cell"] = own
         return params
 
     def init_state(self, params, spec, key=None):
@@ -134,7 +154,8 @@ class Cell(Model):
         """
 
         def advance(layer, u, old, scale):
-            new = self.cell(u, recur(_scaled(old.h, scale), layer["W_hh"], layer.get("b_hh")), old)
+            v = recur(_scaled(old.h, scale), layer["W_hh"], layer.get("b_hh"))
+            new = self.cell(u, v, old, **layer.get("cell", {}))
             return new, new.h
 
         def keep(layer):
@@ -152,7 +173,8 @@ class Cell(Model):
         num_steps = len(xs)
 
         def advance(layer, u_TB, start, scale_B):
-            return scan_cell(self, layer["W_hh"], layer.get("b_hh"), u_TB, start, edge_weights, scale_B)
+            own = layer.get("cell", {})
+            return scan_cell(self, layer["W_hh"], layer.get("b_hh"), own, u_TB, start, edge_weights, scale_B)
 
         def keep(layer):
             steps_TB = state.step + jnp.arange(num_steps, dtype=jnp.int32)[:, None]
@@ -247,6 +269,7 @@ def scan_cell(
     model: Cell,
     W_hh: Float[Array, "hidden width"],
     b_hh: Float[Array, " width"] | None,
+    own: Params,
     u_TB: Float[Array, "T B width"],
     start: Any,
     edge_weights: EdgeWeights,
@@ -256,12 +279,14 @@ def scan_cell(
 
     The reverse pass of `jax.lax.scan` would add h_{t-1}ᵀ dv_t to the gradient of W_hh at every step. Here the reverse
     scan carries the cotangent of the state alone, and emits the cotangents of u_t and v_t; one matrix product after the
-    scan then gives the gradient of W_hh, Σ_t h_{t-1}ᵀ dv_t. It is differentiated in reverse only.
+    scan then gives the gradient of W_hh, Σ_t h_{t-1}ᵀ dv_t. Those of the cell's own parameters are summed over the rows
+    at each step, and after the scan over the steps. It is differentiated in reverse only.
 
     Args:
         model: the `Cell` whose function `cell` is scanned.
         W_hh: the recurrent weights.
         b_hh: a bias that is added to v, or None.
+        own: the parameters of the cell, by name.
         u_TB: x_t W_xh + b_h of all steps.
         start: the layer's state before the first step, leaves [B, hidden].
         edge_weights: float[T] or float[T, B]; see `seqjax.gradients.unroll`.
@@ -270,13 +295,16 @@ def scan_cell(
     Returns:
         The state after the last step, and h of every step.
     """
-    return _forward(model, W_hh, b_hh, u_TB, start, edge_weights, scale_B)[0]
+    return _forward(model, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B)[0]
 
 
-def _forward(model, W_hh, b_hh, u_TB, start, edge_weights, scale_B):
+def _forward(model, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B):
+    def cell(u, v, old, own):
+        return model.cell(u, v, old, **own)
+
     def body(old, u):
         # The vjp is a pytree whose leaves are the residuals of this step; the scan stacks them over time.
-        new, cell_vjp = jax.vjp(model.cell, u, recur(_scaled(old.h, scale_B), W_hh, b_hh), old)
+        new, cell_vjp = jax.vjp(cell, u, recur(_scaled(old.h, scale_B), W_hh, b_hh), old, own)
         return new, (new.h, cell_vjp)
 
     end, (h_TB, cell_vjps) = jax.lax.scan(body, start, u_TB)
@@ -292,20 +320,21 @@ def _backward(model, residuals, cotangents):
     def body(dnew, inputs):
         cell_vjp, dh, edge_weight = inputs
         # h_t reaches the loss through the next step (dnew.h) and through this step's output (dh).
-        du, dv, dold = cell_vjp(dnew._replace(h=dnew.h + dh))
+        du, dv, dold, down = cell_vjp(dnew._replace(h=dnew.h + dh))
         # h_{t-1} enters the step in v as well as in the old state.
         dold = dold._replace(h=dold.h + _scaled(dv @ W_hh_transposed, scale_B))
-        return (dold if edge_weight is None else _scale(dold, edge_weight)), (du, dv)
+        return (dold if edge_weight is None else _scale(dold, edge_weight)), (du, dv, down)
 
-    dstart, (du_TB, dv_TB) = jax.lax.scan(
+    dstart, (du_TB, dv_TB, down_T) = jax.lax.scan(
         body, dend, (residuals.cell_vjps, dh_TB, residuals.edge_weights), reverse=True
     )
     # The input of W_hh at step t is h_{t-1}; sum over t and the rows in one product of [T B, hidden] matrices.
     before_TB = _scaled(jnp.concatenate([residuals.start_h[None], residuals.h_TB])[:-1], scale_B)
     before, dv = (a.reshape(-1, a.shape[-1]) for a in (before_TB, dv_TB))
     db_hh = None if residuals.b_hh is None else dv.sum(0)
+    down = jax.tree.map(lambda a: a.sum(0), down_T)
     # One cotangent for each differentiable argument of `scan_cell`. Edge weights and dropout have none.
-    return before.T @ dv, db_hh, du_TB, dstart, None, None
+    return before.T @ dv, db_hh, down, du_TB, dstart, None, None
 
 
 def _scale(state, edge_weight):

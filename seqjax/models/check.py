@@ -70,24 +70,27 @@ def check_steps(model: Model, spec: Spec, params: Params) -> None:
 
 
 def check_cell(model: Cell, dtype: Any) -> None:
-    """Checks the result of one `cell`, for any leading axes.
+    """Checks the results of `init_cell` and of one `cell`, for any leading axes.
 
     Raises:
-        Error: `cell` raises another exception, or does not return a `State` of float[..., hidden].
+        Error: a method raises another exception; `init_cell` does not return a dict of float[..., hidden]; `cell` does
+            not return a `State` of float[..., hidden].
     """
     name, width = f"model {name_of(model)}", model.blocks * model.hidden
+    own = _own_params(model, name)
+    names = "".join(f", {name}" for name in own)
     for leading in ((), (2,), (3, 2)):
         u = jax.ShapeDtypeStruct((*leading, width), dtype)
         entry = jax.ShapeDtypeStruct((*leading, model.hidden), dtype)
         state = model.State(*[entry] * len(model.State._fields))
         what = f"u and v are {dtype_shape(u)}, blocks x hidden = {model.blocks} x {model.hidden} numbers"
         advice = (
-            f"cell(u, v, state) is called with arrays of any leading axes; here {what}, and the fields of the state "
+            f"cell(u, v, state{names}) is called with arrays of any leading axes; here {what}, and the fields of the state "
         )
         with calling(
             model, "cell", f"{advice}{dtype_shape(entry)}. Set the class attribute blocks where it splits u + v"
         ):
-            new = jax.eval_shape(model.cell, u, u, state)
+            new = jax.eval_shape(lambda u, state, own: model.cell(u, u, state, **own), u, state, own)
         state_name = model.State.__name__
         if not isinstance(new, model.State):
             found = dtype_shape(new)
@@ -101,6 +104,19 @@ def check_cell(model: Cell, dtype: Any) -> None:
                     f"{name}: cell returned {state_name} with {field} = {dtype_shape(leaf)}, and must return "
                     f"{dtype_shape(entry)}, since {what}"
                 )
+
+
+def _own_params(model: Cell, name: str) -> Params:
+    """The shapes and dtypes of the parameters that `cell` reads."""
+    with calling(model, "init_cell", "It is called as init_cell(key)"):
+        own = jax.eval_shape(model.init_cell, jax.random.key(0))
+    expected = f"a dict of float[{model.hidden}], one number for each unit, such as {{'w': jnp.zeros(self.hidden)}}"
+    if not isinstance(own, dict):
+        raise Error(f"{name}: init_cell returned {dtype_shape(own)}, and must return {expected}")
+    for key, leaf in own.items():
+        if not str(key).isidentifier() or getattr(leaf, "shape", ())[-1:] != (model.hidden,):
+            raise Error(f"{name}: init_cell returned {key!r} = {dtype_shape(leaf)}, and must return {expected}")
+    return own
 
 
 def _arrays(state: Any, name: str) -> Any:

@@ -15,6 +15,7 @@ from seqjax.errors import Error
 from seqjax.gradients.base import Batch, init_memory
 from seqjax.gradients.edges import check_edge_weights
 from seqjax.gradients.problem import Problem
+from seqjax.models.cell import Cell
 from seqjax.models.check import check_model, check_steps
 from seqjax.models.model import CountBasedModel, Model
 from seqjax.plugin.author import Mistake, calling, cause
@@ -56,7 +57,7 @@ class Sample(NamedTuple):
 
 def checks(model: Model) -> Sequence[Check]:
     """The checks of a model; the first one is that its methods fit together. A count-based model has no gradient."""
-    found = COUNTED if isinstance(model, CountBasedModel) else TRAINED
+    found = COUNTED if isinstance(model, CountBasedModel) else CELL if isinstance(model, Cell) else TRAINED
     return [each._replace(function=functools.partial(_in_double, each.function)) for each in found]
 
 
@@ -64,6 +65,30 @@ def check_shapes(model: Model) -> Found:
     """Checks the structures, shapes and dtypes of what the methods return."""
     usable, refused = _usable(model)
     return Found(note=", ".join(usable) + "".join(f"; not {name}: {why}" for name, why in refused.items()))
+
+
+def check_elementwise(model: Cell) -> Found:
+    """Checks that one half of the units has the same new state when the numbers of the other half change."""
+    half, rng = model.hidden // 2, np.random.default_rng(7)
+    if half == 0:
+        raise Skipped("it has one unit")
+
+    def draw(shape):
+        return jnp.asarray(rng.normal(size=shape))
+
+    own = jax.tree.map(lambda a: draw(a.shape), model.init_cell(jax.random.key(0)))
+    u = v = jax.ShapeDtypeStruct((model.blocks, model.hidden), float)
+    arguments = u, v, model.State(*[jax.ShapeDtypeStruct((model.hidden,), float)] * len(model.State._fields)), own
+
+    def cell(u, v, state, own):
+        return quick_jit(model.cell)(u.ravel(), v.ravel(), state, **own)
+
+    first, second = (jax.tree.map(lambda a: draw(a.shape), arguments) for _ in range(2))
+    mixed = jax.tree.map(lambda a, b: jnp.concatenate([a[..., :half], b[..., half:]], -1), first, second)
+    for which, units, alone in (("first", slice(None, half), first), ("second", slice(half, None), second)):
+        got, want = (jax.tree.map(lambda a, units=units: a[units], cell(*args)) for args in (mixed, alone))
+        assert_close(got, want, f"the new state of the {which} half of the units, when those of the others change, ")
+    return Found()
 
 
 def check_init(model: Model) -> Found:
@@ -272,6 +297,11 @@ STEPS = (
     Check("halves equal the whole", check_chunks, "what a step must know of earlier steps is in the state", BOUND),
     Check("two devices", check_devices, "write pure functions of arrays, which know nothing of devices", BOUND),
 )  # fmt: skip
+ELEMENTWISE = Check(
+    "elementwise", check_elementwise,
+    "unit i reads index i of the blocks of u and v, of the state and of the parameters. Units act on each other through "
+    "W_hh alone; for a mean, a norm or another product over units, derive from seqjax.Model",
+)  # fmt: skip
 COUNTED = (SHAPES, Check("count", check_count, "count is a function of the stream"), *STEPS)
 """The checks of a count-based model."""
 TRAINED = (
@@ -296,6 +326,8 @@ TRAINED = (
     ),
 )  # fmt: skip
 """The checks of a model that is trained."""
+CELL = (SHAPES, ELEMENTWISE, *TRAINED[1:])
+"""The checks of a `Cell`."""
 
 
 def _in_double(function: Callable, model: Model) -> Found:

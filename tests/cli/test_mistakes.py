@@ -88,6 +88,23 @@ MISTAKES = {
 """,
         r"model mine: cell raises TypeError: .*\n.*mine\.py, line \d+: return self\.State\(.*\n.* attribute blocks",
     ),
+    "a parameter of the cell that it does not take": (
+        "model", "Cell", """
+    def init_cell(self, key):
+        return {"w": jnp.zeros(self.hidden)}
+
+    def cell(self, u, v, state):
+        return self.State(jnp.tanh(u + v))
+""",
+        r"model mine: cell raises TypeError: .*unexpected keyword argument 'w'\n.*cell\(u, v, state, w\) is called with",
+    ),
+    "a parameter of the cell of another size": (
+        "model", "Cell", """
+    init_cell = lambda self, key: {"w": jnp.zeros(3)}
+    cell = lambda self, u, v, state, w: self.State(jnp.tanh(u + v))
+""",
+        r"model mine: init_cell returned 'w' = float32\[3\], and must return a dict of float\[\d+\], one number for each",
+    ),
     "windows that cross documents": (
         "sampler", "Sampler", SIZES + """
     def plan(self, bounds, rng):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
-from support.cells import MGU
+from support.cells import MGU, PeepholeLSTM
 
 from seqjax import Error, Model, Problem, Spec, Tokens, Values
 from seqjax.models.cell import CellState
@@ -43,17 +43,23 @@ def mgu(xp, u, v, h):
     return ((1 - f) * h + f * xp.tanh(u[n:] + f * v[n:]),)
 
 
-CELLS = pytest.mark.parametrize(
-    ("cls", "equations"), [(RNN, rnn), (GRU, gru), (LSTM, lstm), (MGU, mgu)], ids=["rnn", "gru", "lstm", "mgu"]
-)
+def peephole(xp, u, v, h, c, w, w_o):
+    i, f, g, o = (u + v).reshape(4, -1)
+    i, f = (1 / (1 + xp.exp(-(gate + w_c * c))) for gate, w_c in zip((i, f), w, strict=True))
+    c = f * c + i * xp.tanh(g)
+    return xp.tanh(c) / (1 + xp.exp(-(o + w_o * c))), c
+
+
+EQUATIONS = {RNN: rnn, GRU: gru, LSTM: lstm, MGU: mgu, PeepholeLSTM: peephole}
+CELLS = pytest.mark.parametrize("cls", EQUATIONS, ids=[f.__name__ for f in EQUATIONS.values()])
 CELLS_SLOW = pytest.mark.parametrize(
     ("cls", "equations"),
     [
-        pytest.param(cls, equations, marks=[pytest.mark.slow] * (cls is not LSTM), id=equations.__name__)
-        for cls, equations in ((RNN, rnn), (GRU, gru), (LSTM, lstm), (MGU, mgu))
+        pytest.param(cls, f, marks=[pytest.mark.slow] * (cls is not PeepholeLSTM), id=f.__name__)
+        for cls, f in EQUATIONS.items()
     ],
 )
-"""The cell with a state of two leaves in the quick suite; the other cells in the long one."""
+"""The cell with a state of two leaves and parameters of its own in the quick suite; the other cells in the long one."""
 SETUPS = pytest.mark.parametrize(
     ("fields", "spec"),
     [
@@ -67,9 +73,8 @@ SETUPS = pytest.mark.parametrize(
     ],
 )
 OTHERS_SLOW = pytest.mark.parametrize(
-    "cls", [LSTM, *(pytest.param(c, marks=pytest.mark.slow) for c in (RNN, GRU, MGU))]
+    "cls", [PeepholeLSTM, *(pytest.param(c, marks=pytest.mark.slow) for c in EQUATIONS if c is not PeepholeLSTM)]
 )
-"""A state of two leaves in the quick suite; the other cells in the long one."""
 
 
 def make(model, spec, hidden_bias=True):
@@ -126,7 +131,7 @@ def by_hand(xp, equations, params, layers, xs, masks, held_masks, edge_weights):
                     held = [jax.lax.stop_gradient(a) for a in old]
                     old = [s + edge_weights[t, b] * (a - s) for a, s in zip(old, held, strict=True)]
                 u, v = x @ p["W_xh"] + p["b_h"], (old[0] * held_masks[b, index]) @ p["W_hh"] + p.get("b_hh", 0)
-                layers[b][index] = equations(xp, u, v, *old)
+                layers[b][index] = equations(xp, u, v, *old, **p.get("cell", {}))
                 x = layers[b][index][0] * masks[t, b, index]
             outputs.append(x @ params["W_hq"] + params["b_q"])
     ends = [[xp.stack([layers[b][i][j] for b in range(B)]) for j in range(len(old))] for i, old in enumerate(layers[0])]
@@ -219,9 +224,11 @@ def test_fused_unroll_is_the_default_scan_with_other_edge_weights(x64, shape):
         pytest.param(GRU, jnp.float32, 1e-5, marks=pytest.mark.slow),
         pytest.param(LSTM, jnp.float32, 1e-5, marks=pytest.mark.slow),
         pytest.param(MGU, jnp.float32, 1e-5, marks=pytest.mark.slow),
+        pytest.param(PeepholeLSTM, jnp.float32, 1e-5, marks=pytest.mark.slow),
         pytest.param(LSTM, jnp.bfloat16, 0.2, marks=pytest.mark.slow),
+        pytest.param(PeepholeLSTM, jnp.bfloat16, 0.2, marks=pytest.mark.slow),
     ],
-    ids=["rnn", "gru", "lstm", "mgu", "lstm-bfloat16"],
+    ids=["rnn", "gru", "lstm", "mgu", "peephole", "lstm-bfloat16", "peephole-bfloat16"],
 )
 def test_fused_unroll_is_the_default_scan_in_lower_precision(cls, dtype, atol):
     model = cls(hidden=5)
@@ -343,24 +350,32 @@ def test_the_state_starts_at_zero_in_the_dtype_of_the_parameters(cls):
 
 @CELLS
 @SETUPS
-def test_a_cell_passes_the_check_before_training(cls, equations, fields, spec):
+def test_a_cell_passes_the_check_before_training(cls, fields, spec):
     check_model(cls(hidden=3, **fields), spec)
 
 
 @CELLS
-def test_parameters_are_as_documented(cls, equations):
+def test_parameters_are_as_documented(cls):
     model = cls(hidden=5, layers=2, embedding=3)
     params = model.init(jax.random.key(0), TOKENS)
     wide = 5 * cls.blocks
+    own = {"cell": {"w": (2, 5), "w_o": (5,)}} if cls is PeepholeLSTM else {}
     assert jax.tree.map(jnp.shape, params) == {
         "E": (V, 3),
-        "layer_0": {"W_xh": (3, wide), "W_hh": (5, wide), "b_h": (wide,)},
-        "layer_1": {"W_xh": (5, wide), "W_hh": (5, wide), "b_h": (wide,)},
+        "layer_0": {"W_xh": (3, wide), "W_hh": (5, wide), "b_h": (wide,), **own},
+        "layer_1": {"W_xh": (5, wide), "W_hh": (5, wide), "b_h": (wide,), **own},
         "W_hq": (5, V),
         "b_q": (V,),
     }
     with pytest.raises(Error, match="embedding = 3"):
         model.init(jax.random.key(0), VALUES)
+
+
+def test_each_layer_draws_the_parameters_of_its_cell():
+    params = PeepholeLSTM(hidden=5, layers=2).init(jax.random.key(0), TOKENS)
+    drawn = [params[layer]["cell"][name].ravel() for layer in ("layer_0", "layer_1") for name in ("w", "w_o")]
+    numbers = jnp.concatenate(drawn)
+    assert len(np.unique(numbers)) == numbers.size == 30
 
 
 def test_initial_weights_are_those_of_the_scheme():

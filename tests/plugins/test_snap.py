@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from support.cells import MGU
+from support.cells import MGU, PeepholeLSTM
 
 import seqjax
 from seqjax import Cell, Model, Problem, Spec, Tokens, Values
@@ -76,7 +76,7 @@ class LateReach(Cell):
         return Late(jnp.tanh(u + v) + 0.3 * state.m, 0.5 * state.m + state.h + jax.nn.relu(u - 1))
 
 
-OWN = {"mgu": MGU(hidden=H), "three leaves": ThreeLeaves(hidden=H)}
+OWN = {"mgu": MGU(hidden=H), "peephole": PeepholeLSTM(hidden=H), "three leaves": ThreeLeaves(hidden=H)}
 
 
 def make(name, spec, **fields):
@@ -122,11 +122,11 @@ def assert_same(got, want, rtol=1e-12):
 
 TOKENS, VALUES = Spec(Tokens(V)), Spec(Values(2))
 
-QUICK = {("lstm", RFLO(leak=0.3))}
+QUICK = {("peephole", RFLO(leak=0.3))}
 """SnAp is tested below as well."""
 BY_UNITS = [
     pytest.param(name, spec, strategy, marks=[pytest.mark.slow] * ((name, strategy) not in QUICK))
-    for name, spec in {"rnn": TOKENS, "gru": VALUES, "lstm": TOKENS, "mgu": VALUES, "three leaves": TOKENS}.items()
+    for name, spec in {"rnn": TOKENS, "gru": VALUES, "lstm": TOKENS, "mgu": VALUES, "three leaves": TOKENS, "peephole": TOKENS}.items()
     for strategy in (SnAp(), RFLO(leak=0.3))
 ]
 

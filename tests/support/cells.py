@@ -1,7 +1,9 @@
 """Cells that are not built in."""
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from seqjax import Cell
@@ -18,3 +20,31 @@ class MGU(Cell):
         (u_f, u_n), (v_f, v_n) = jnp.split(u, 2, -1), jnp.split(v, 2, -1)
         f = sigmoid(u_f + v_f)
         return self.State((1 - f) * state.h + f * jnp.tanh(u_n + f * v_n))
+
+
+class PeepholeState(NamedTuple):
+    """h, the output, and the memory c, float[hidden] each."""
+
+    h: Any
+    c: Any
+
+
+@dataclass(frozen=True)
+class PeepholeLSTM(Cell):
+    """An LSTM whose gates read c, each unit its own (Gers & Schmidhuber 2000)."""
+
+    blocks = 4
+    State = PeepholeState
+
+    def init_cell(self, key):
+        """w: the weights of c in the input and the forget gate, [2, hidden]; w_o: in the output gate, [hidden]."""
+        return {
+            "w": 0.1 * jax.random.normal(key, (2, self.hidden)),
+            "w_o": 0.1 * jax.random.normal(jax.random.fold_in(key, 1), (self.hidden,)),
+        }
+
+    def cell(self, u, v, state, w, w_o):
+        i, f, g, o = jnp.split(u + v, 4, -1)
+        i, f = sigmoid(i + w[0] * state.c), sigmoid(f + w[1] * state.c)
+        c = f * state.c + i * jnp.tanh(g)
+        return self.State(sigmoid(o + w_o * c) * jnp.tanh(c), c)

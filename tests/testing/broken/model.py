@@ -104,6 +104,36 @@ class BlocksForgotten(seqjax.Cell):
         return self.State(jax.nn.sigmoid(f) * jnp.tanh(g))
 
 
+@seqjax.register("model", "mean-over-units")
+@dataclass(frozen=True)
+class MeanOverUnits(seqjax.Cell):
+    """Its cell normalises over units."""
+
+    hidden: Annotated[int, Interval(ge=1)] = 4
+    """The number of units."""
+    rejected_by: ClassVar = {"elementwise"}
+
+    def cell(self, u, v, state):
+        a = u + v
+        return self.State(jnp.tanh(a - a.mean(-1, keepdims=True)))
+
+
+@seqjax.register("model", "own-weights-of-another-unit")
+@dataclass(frozen=True)
+class OwnWeightsOfAnotherUnit(seqjax.Cell):
+    """Each unit reads the weight of its neighbour."""
+
+    hidden: Annotated[int, Interval(ge=1)] = 4
+    """The number of units."""
+    rejected_by: ClassVar = {"elementwise"}
+
+    def init_cell(self, key):
+        return {"w": jnp.zeros(self.hidden)}
+
+    def cell(self, u, v, state, w):
+        return self.State(jnp.tanh(u + v + jnp.roll(w, 1) * state.h))
+
+
 @seqjax.register("model", "same-weights-for-every-key")
 @dataclass(frozen=True)
 class SameWeightsForEveryKey(Base):
