@@ -82,7 +82,8 @@ class Cell(Model):
     State: ClassVar[Any] = HiddenState
     """The NamedTuple of a layer's state, with fields float[hidden]; its field `h` is the layer's output."""
 
-    def cell(self, u: Array, v: Array, state: Any, **own: Array) -> Any:
+    # With `*_: Any, **own: Any` type checkers accept a `cell` that has no further arguments, or some by name.
+    def cell(self, u: Array, v: Array, state: Any, *_: Any, **own: Any) -> Any:
         """One step of one layer. The author writes it, elementwise and for any leading axes.
 
         Elementwise means that unit i of the new state is a function of the numbers of unit i alone: those at index i of

@@ -84,12 +84,12 @@ def check_cell(model: Cell, dtype: Any) -> None:
         entry = jax.ShapeDtypeStruct((*leading, model.hidden), dtype)
         state = model.State(*[entry] * len(model.State._fields))
         what = f"u and v are {dtype_shape(u)}, blocks x hidden = {model.blocks} x {model.hidden} numbers"
+        call = f"cell(u, v, state{names}) is called with arrays of any leading axes"
         advice = (
-            f"cell(u, v, state{names}) is called with arrays of any leading axes; here {what}, and the fields of the state "
+            f"{call}; here {what}, and the fields of the state {dtype_shape(entry)}. Set the class attribute blocks "
+            "where it splits u + v"
         )
-        with calling(
-            model, "cell", f"{advice}{dtype_shape(entry)}. Set the class attribute blocks where it splits u + v"
-        ):
+        with calling(model, "cell", advice):
             new = jax.eval_shape(lambda u, state, own: model.cell(u, u, state, **own), u, state, own)
         state_name = model.State.__name__
         if not isinstance(new, model.State):

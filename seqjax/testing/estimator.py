@@ -12,11 +12,12 @@ from seqjax.errors import Error, check_all, is_whole
 from seqjax.gradients.base import Gradient
 from seqjax.gradients.scan import value_and_grad
 from seqjax.report.table import Table
-from seqjax.testing.calls import quick_jit, row_of
-from seqjax.testing.cases import case
-from seqjax.testing.claims import largest_deviation
 from seqjax.testing.compare import BOUND, assert_close
-from seqjax.testing.oracle import Truth, truth_of_scan
+from seqjax.testing.proofs.calls import row_of
+from seqjax.testing.proofs.cases import case
+from seqjax.testing.proofs.claims import largest_deviation
+from seqjax.testing.proofs.oracle import Truth, truth_of_scan
+from seqjax.testing.quick_jit import quick_jit
 
 CASES = ("small", "linear")
 """The scans: two tanh units, and a state that is linear in the parameters; 6 steps in each of three windows."""

@@ -10,10 +10,10 @@ from seqjax.gradients.base import Gradient, check_strategy
 from seqjax.gradients.edges import WeightedEdges
 from seqjax.gradients.scan import ARGUMENTS
 from seqjax.plugin.author import cause
-from seqjax.testing import arguments, claims, contract, draws, rows, uses
-from seqjax.testing.cases import CASES, MAIN, NO_FLOATS
 from seqjax.testing.compare import BOUND, Failed, Skipped
 from seqjax.testing.line import Check, Found
+from seqjax.testing.proofs import arguments, claims, contract, draws, rows, uses
+from seqjax.testing.proofs.cases import CASES, MAIN, NO_FLOATS
 
 WITH_FLOATS = (*MAIN, "small", "linear")
 UNBIASED = ("learned", "foreign", "small", "linear")

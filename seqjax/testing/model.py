@@ -20,9 +20,9 @@ from seqjax.models.check import check_model, check_steps
 from seqjax.models.model import CountBasedModel, Model
 from seqjax.plugin.author import Mistake, calling, cause
 from seqjax.plugin.registry import BUILT_IN, entries, load
-from seqjax.testing.calls import quick_jit
 from seqjax.testing.compare import BOUND, Failed, Skipped, assert_close, relative_error
 from seqjax.testing.line import Check, Found
+from seqjax.testing.quick_jit import quick_jit
 from seqjax.training.devices import ROWS, make_mesh
 
 T, B = 6, 4
@@ -299,8 +299,8 @@ STEPS = (
 )  # fmt: skip
 ELEMENTWISE = Check(
     "elementwise", check_elementwise,
-    "unit i reads index i of the blocks of u and v, of the state and of the parameters. Units act on each other through "
-    "W_hh alone; for a mean, a norm or another product over units, derive from seqjax.Model",
+    "unit i reads index i of the blocks of u and v, of the state and of the parameters. Units act on each other "
+    "through W_hh alone; for a mean, a norm or another product over units, derive from seqjax.Model",
 )  # fmt: skip
 COUNTED = (SHAPES, Check("count", check_count, "count is a function of the stream"), *STEPS)
 """The checks of a count-based model."""

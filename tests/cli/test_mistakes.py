@@ -96,14 +96,14 @@ MISTAKES = {
     def cell(self, u, v, state):
         return self.State(jnp.tanh(u + v))
 """,
-        r"model mine: cell raises TypeError: .*unexpected keyword argument 'w'\n.*cell\(u, v, state, w\) is called with",
+        r"model mine: cell raises TypeError: .*keyword argument 'w'\n.*cell\(u, v, state, w\) is called with",
     ),
     "a parameter of the cell of another size": (
         "model", "Cell", """
     init_cell = lambda self, key: {"w": jnp.zeros(3)}
     cell = lambda self, u, v, state, w: self.State(jnp.tanh(u + v))
 """,
-        r"model mine: init_cell returned 'w' = float32\[3\], and must return a dict of float\[\d+\], one number for each",
+        r"model mine: init_cell returned 'w' = float32\[3\], and must return a dict of float\[\d+\], one number",
     ),
     "windows that cross documents": (
         "sampler", "Sampler", SIZES + """

@@ -9,9 +9,10 @@ from support.strategies import RTRL, Full, KeyAsNoise, Noisy, Open, Randomized
 import seqjax
 from seqjax import Problem, Spec, Values, value_and_grad
 from seqjax.gradients import Memory, ravel_float
-from seqjax.testing.calls import KEY, call, initial_memory, quick_jit
-from seqjax.testing.cases import B, Learned, T, case, foreign_init, foreign_step
 from seqjax.testing.compare import assert_close, assert_far
+from seqjax.testing.proofs.calls import KEY, call, initial_memory
+from seqjax.testing.proofs.cases import B, Learned, T, case, foreign_init, foreign_step
+from seqjax.testing.quick_jit import quick_jit
 
 NAMES = seqjax.names("gradient")
 

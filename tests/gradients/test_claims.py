@@ -5,11 +5,11 @@ import pytest
 from support.checks import CUTS
 
 import seqjax
-from seqjax.testing.calls import estimates
-from seqjax.testing.cases import MAIN, T, case
-from seqjax.testing.claims import check_history, check_unbiased, check_unbiased_history, check_window
 from seqjax.testing.compare import assert_far
-from seqjax.testing.oracle import truth
+from seqjax.testing.proofs.calls import estimates
+from seqjax.testing.proofs.cases import MAIN, T, case
+from seqjax.testing.proofs.claims import check_history, check_unbiased, check_unbiased_history, check_window
+from seqjax.testing.proofs.oracle import truth
 
 FULL = seqjax.create("gradient", "full")
 

@@ -10,9 +10,9 @@ from support.strategies import Full, Noisy
 
 import seqjax
 from seqjax.data import Stream
-from seqjax.testing.cases import B, T, case
 from seqjax.testing.compare import BOUND, assert_close
-from seqjax.testing.rows import check_devices
+from seqjax.testing.proofs.cases import B, T, case
+from seqjax.testing.proofs.rows import check_devices
 from seqjax.training import TrainingSetup, run_epoch
 from seqjax.training.loop import init_train_state
 

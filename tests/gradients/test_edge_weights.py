@@ -9,10 +9,10 @@ import pytest
 from support.checks import check_edge_weights
 
 from seqjax.gradients.unroll import unroll
-from seqjax.testing.calls import quick_jit
-from seqjax.testing.cases import MAIN, B, T, case
 from seqjax.testing.compare import assert_close, assert_far
-from seqjax.testing.oracle import truth
+from seqjax.testing.proofs.cases import MAIN, B, T, case
+from seqjax.testing.proofs.oracle import truth
+from seqjax.testing.quick_jit import quick_jit
 
 pytestmark = pytest.mark.usefixtures("x64")
 

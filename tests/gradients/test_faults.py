@@ -7,9 +7,9 @@ from support import strategies as planted
 from support.checks import CUTS, check_ages, check_edge_weights
 
 import seqjax
-from seqjax.testing.arguments import check_arguments
-from seqjax.testing.cases import case
-from seqjax.testing.claims import (
+from seqjax.testing.proofs.arguments import check_arguments
+from seqjax.testing.proofs.cases import case
+from seqjax.testing.proofs.claims import (
     check_history,
     check_mean,
     check_unbiased,
@@ -17,9 +17,9 @@ from seqjax.testing.claims import (
     check_values,
     check_window,
 )
-from seqjax.testing.draws import check_draw, check_rows_draw_apart
-from seqjax.testing.rows import check_initial_state, check_padding, check_reset, check_rows, check_unscored
-from seqjax.testing.uses import check_half, check_no_floats, check_scan, check_seeds
+from seqjax.testing.proofs.draws import check_draw, check_rows_draw_apart
+from seqjax.testing.proofs.rows import check_initial_state, check_padding, check_reset, check_rows, check_unscored
+from seqjax.testing.proofs.uses import check_half, check_no_floats, check_scan, check_seeds
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -10,8 +10,8 @@ from jax.sharding import PartitionSpec
 
 import seqjax
 from seqjax import value_and_grad
-from seqjax.testing.calls import quick_jit
 from seqjax.testing.compare import assert_close
+from seqjax.testing.quick_jit import quick_jit
 from seqjax.training.devices import ROWS, make_mesh
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -9,7 +9,7 @@ from seqjax import Problem, create, value_and_grad
 from seqjax.diagnostics import lags, measure
 from seqjax.gradients import replace_unscored, split_step
 from seqjax.testing.compare import assert_close
-from seqjax.testing.rows import check_unscored
+from seqjax.testing.proofs.rows import check_unscored
 from seqjax_gradients import Full
 
 T, B = 6, 2

@@ -7,9 +7,9 @@ import pytest
 from support.checks import check_ages
 from support.strategies import Adapting, Aging, Constant, Randomized, ages
 
-from seqjax.testing.cases import case
-from seqjax.testing.claims import check_mean, check_unbiased
-from seqjax.testing.draws import check_draw, check_rows_draw_apart
+from seqjax.testing.proofs.cases import case
+from seqjax.testing.proofs.claims import check_mean, check_unbiased
+from seqjax.testing.proofs.draws import check_draw, check_rows_draw_apart
 
 pytestmark = pytest.mark.usefixtures("x64")
 

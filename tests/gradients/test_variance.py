@@ -15,8 +15,8 @@ from jax.flatten_util import ravel_pytree
 
 import seqjax
 from seqjax.gradients import Batch, Memory
-from seqjax.testing.cases import RESET, T, case
 from seqjax.testing.compare import assert_close, assert_far
+from seqjax.testing.proofs.cases import RESET, T, case
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -13,10 +13,11 @@ import seqjax
 from seqjax import Problem
 from seqjax.gradients import Batch, Memory, init_memory, ravel_float
 from seqjax.plugin import get
-from seqjax.testing.calls import call, estimates, quick_jit
-from seqjax.testing.cases import B, T, case
-from seqjax.testing.claims import check_unbiased
 from seqjax.testing.compare import assert_close
+from seqjax.testing.proofs.calls import call, estimates
+from seqjax.testing.proofs.cases import B, T, case
+from seqjax.testing.proofs.claims import check_unbiased
+from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients._probe import Decay, decay_rate, lag_norms, probe, start_decay
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -7,9 +7,9 @@ import pytest
 from support.strategies import ages
 
 import seqjax
-from seqjax.testing.cases import T
-from seqjax.testing.claims import check_unbiased, check_window
 from seqjax.testing.compare import assert_close, assert_far
+from seqjax.testing.proofs.cases import T
+from seqjax.testing.proofs.claims import check_unbiased, check_window
 
 pytestmark = pytest.mark.usefixtures("x64")
 

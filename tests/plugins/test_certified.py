@@ -7,9 +7,9 @@ import pytest
 import seqjax
 from seqjax import Experiment
 from seqjax.gradients import ravel_float
-from seqjax.testing.calls import KEY, call, initial_memory
-from seqjax.testing.cases import case
 from seqjax.testing.compare import assert_close
+from seqjax.testing.proofs.calls import KEY, call, initial_memory
+from seqjax.testing.proofs.cases import case
 from seqjax_gradients import RTRL, Adaptive, Certified, Dodge, Full, LearnedHazard, Only, Truncated
 from seqjax_models import RNN
 from seqjax_samplers import Sequential

@@ -4,8 +4,8 @@ import pytest
 from support.checks import CUTS
 
 import seqjax
-from seqjax.testing.cases import T
-from seqjax.testing.claims import check_window
+from seqjax.testing.proofs.cases import T
+from seqjax.testing.proofs.claims import check_window
 
 pytestmark = pytest.mark.usefixtures("x64")
 

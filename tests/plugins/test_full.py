@@ -7,9 +7,9 @@ import pytest
 import seqjax
 from seqjax import Problem, Spec, Tokens
 from seqjax.gradients import Memory
-from seqjax.testing.cases import B, case
-from seqjax.testing.claims import check_window
 from seqjax.testing.compare import assert_close
+from seqjax.testing.proofs.cases import B, case
+from seqjax.testing.proofs.claims import check_window
 
 pytestmark = pytest.mark.usefixtures("x64")
 

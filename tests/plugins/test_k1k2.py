@@ -9,11 +9,12 @@ import pytest
 from support.checks import CUTS
 
 import seqjax
-from seqjax.testing.calls import estimates, quick_jit
-from seqjax.testing.cases import T, case
-from seqjax.testing.claims import check_window
 from seqjax.testing.compare import assert_close, assert_far
-from seqjax.testing.oracle import truth
+from seqjax.testing.proofs.calls import estimates
+from seqjax.testing.proofs.cases import T, case
+from seqjax.testing.proofs.claims import check_window
+from seqjax.testing.proofs.oracle import truth
+from seqjax.testing.quick_jit import quick_jit
 
 pytestmark = pytest.mark.usefixtures("x64")
 

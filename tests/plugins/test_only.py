@@ -7,8 +7,8 @@ import pytest
 
 import seqjax
 from seqjax import Problem, value_and_grad
-from seqjax.testing.claims import check_unbiased
 from seqjax.testing.compare import assert_close, assert_far
+from seqjax.testing.proofs.claims import check_unbiased
 from seqjax_gradients import Adaptive, Full, Only, Randomized, Truncated
 from seqjax_models import LSTM
 

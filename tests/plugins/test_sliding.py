@@ -8,8 +8,8 @@ import pytest
 import seqjax
 from seqjax import Problem, Spec, Tokens
 from seqjax.gradients import Memory
-from seqjax.testing.calls import quick_jit
-from seqjax.testing.cases import B, T, case
+from seqjax.testing.proofs.cases import B, T, case
+from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients import Full, Sliding
 from seqjax_models import RNN
 

@@ -15,7 +15,7 @@ import seqjax
 from seqjax import Cell, Model, Problem, Spec, Tokens, Values
 from seqjax.gradients import Batch, Memory, init_memory, ravel_float
 from seqjax.plugin import get
-from seqjax.testing.calls import quick_jit
+from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients import _units
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -126,7 +126,7 @@ QUICK = {("peephole", RFLO(leak=0.3))}
 """SnAp is tested below as well."""
 BY_UNITS = [
     pytest.param(name, spec, strategy, marks=[pytest.mark.slow] * ((name, strategy) not in QUICK))
-    for name, spec in {"rnn": TOKENS, "gru": VALUES, "lstm": TOKENS, "mgu": VALUES, "three leaves": TOKENS, "peephole": TOKENS}.items()
+    for name, spec in {"rnn": TOKENS, "gru": VALUES, "lstm": TOKENS, **dict.fromkeys(OWN, TOKENS)}.items()
     for strategy in (SnAp(), RFLO(leak=0.3))
 ]
 

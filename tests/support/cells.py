@@ -31,7 +31,7 @@ class PeepholeState(NamedTuple):
 
 @dataclass(frozen=True)
 class PeepholeLSTM(Cell):
-    """An LSTM whose gates read c, each unit its own (Gers & Schmidhuber 2000)."""
+    """An LSTM with peepholes: each gate of a unit reads its c (Gers & Schmidhuber 2000)."""
 
     blocks = 4
     State = PeepholeState

@@ -13,10 +13,11 @@ import seqjax
 from seqjax import Model, Plan, Problem, Sampler, Spec, Values
 from seqjax.data import Stream
 from seqjax.gradients import Memory
-from seqjax.testing.calls import KEY, call, quick_jit
-from seqjax.testing.cases import RESET, B, Learned, T, case
 from seqjax.testing.compare import Failed, assert_close
-from seqjax.testing.oracle import Truth, truth
+from seqjax.testing.proofs.calls import KEY, call
+from seqjax.testing.proofs.cases import RESET, B, Learned, T, case
+from seqjax.testing.proofs.oracle import Truth, truth
+from seqjax.testing.quick_jit import quick_jit
 
 CUTS = {k: [float(t == 0 or t % k > 0) for t in range(T)] for k in range(1, T)}
 """Edge weights that cut at positive multiples of k."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from seqjax import Problem, RandomCuts
 from seqjax.gradients import Estimate, Memory, init_memory, window_gradient
 from seqjax.plugin import get
-from seqjax.testing.cases import Learned
+from seqjax.testing.proofs.cases import Learned
 
 Randomized, Truncated, Full, RTRL, UORO = (
     get("gradient", name) for name in ("randomized", "truncated", "full", "rtrl", "uoro")

@@ -7,8 +7,8 @@ import pytest
 
 from seqjax import Error, Model, Spec, Values, value_and_grad
 from seqjax.gradients import unroll
-from seqjax.testing.cases import Elman
 from seqjax.testing.model import checks
+from seqjax.testing.proofs.cases import Elman
 from seqjax_gradients import Discounted, Full, Truncated
 
 (CHECK,) = (check.function for check in checks(Elman()) if check.name == "unroll is the scan of step")

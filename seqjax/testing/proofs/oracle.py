@@ -13,8 +13,9 @@ import numpy as np
 
 from seqjax.gradients.problem import Problem
 from seqjax.gradients.scan_problem import Arguments
-from seqjax.testing.calls import quick_jit, row_of
-from seqjax.testing.cases import RESET, B, Case, T, case
+from seqjax.testing.proofs.calls import row_of
+from seqjax.testing.proofs.cases import RESET, B, Case, T, case
+from seqjax.testing.quick_jit import quick_jit
 
 
 class Truth(NamedTuple):

@@ -12,11 +12,12 @@ from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, init_memory
 from seqjax.gradients.problem import Problem
 from seqjax.gradients.scan import value_and_grad
-from seqjax.testing.calls import KEY, call, initial_memory, quick_jit
-from seqjax.testing.cases import NO_FLOATS, B, Learned, T, case
-from seqjax.testing.claims import check_unbiased, check_values, enumerable
 from seqjax.testing.compare import Failed, Skipped, assert_close, relative_error
-from seqjax.testing.contract import check_estimate
+from seqjax.testing.proofs.calls import KEY, call, initial_memory
+from seqjax.testing.proofs.cases import NO_FLOATS, B, Learned, T, case
+from seqjax.testing.proofs.claims import check_unbiased, check_values, enumerable
+from seqjax.testing.proofs.contract import check_estimate
+from seqjax.testing.quick_jit import quick_jit
 
 HALF_BOUND = 0.1
 """The largest distance between the mean gradients in bfloat16 and in float32, relative to the norm."""

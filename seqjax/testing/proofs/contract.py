@@ -9,10 +9,10 @@ import jax
 from seqjax.errors import dtype_shape
 from seqjax.gradients.base import Batch, Estimate, Gradient, Memory, init_memory
 from seqjax.gradients.problem import Problem
-from seqjax.testing.calls import KEY, call, row_of
-from seqjax.testing.cases import CASES, B, Case, T, case
-from seqjax.testing.claims import max_steps
 from seqjax.testing.compare import Failed
+from seqjax.testing.proofs.calls import KEY, call, row_of
+from seqjax.testing.proofs.cases import CASES, B, Case, T, case
+from seqjax.testing.proofs.claims import max_steps
 
 
 def check_contract(strategy: Gradient, cases: Sequence[str] = CASES) -> None:

@@ -11,10 +11,11 @@ from scipy.special import ndtri
 
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, Memory
-from seqjax.testing.calls import KEY, Sums, batch_of_row, estimates, initial_memory, outcome_means, quick_jit, row_of
-from seqjax.testing.cases import MAIN, RESET, B, T, case
 from seqjax.testing.compare import BOUND, Failed, assert_close
-from seqjax.testing.oracle import Truth, truth, truth_of_rows, truth_of_scan
+from seqjax.testing.proofs.calls import KEY, Sums, batch_of_row, estimates, initial_memory, outcome_means, row_of
+from seqjax.testing.proofs.cases import MAIN, RESET, B, T, case
+from seqjax.testing.proofs.oracle import Truth, truth, truth_of_rows, truth_of_scan
+from seqjax.testing.quick_jit import quick_jit
 
 LIMIT = 4096
 """The largest number of estimates that a check enumerates at a time."""

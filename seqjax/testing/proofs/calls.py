@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.gradients.base import Batch, Estimate, Memory, init_memory, reset_rows
-from seqjax.testing.cases import B, Case
+from seqjax.testing.proofs.cases import B, Case
+from seqjax.testing.quick_jit import quick_jit
 
 KEY = 17
 """The seed of everything that a check draws."""
@@ -26,12 +27,6 @@ class Sums(NamedTuple):
     loss: Any
     grads: Any
     probability: Any = ()
-
-
-# These programs are so small that compiling them is all their cost, and half of it would be optimisation.
-quick_jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-)
 
 
 @functools.partial(quick_jit, static_argnums=(0, 1))

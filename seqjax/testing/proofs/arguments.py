@@ -11,11 +11,12 @@ from seqjax.gradients.base import Gradient
 from seqjax.gradients.floats import combine, partition_float
 from seqjax.gradients.scan import value_and_grad
 from seqjax.gradients.scan_problem import Arguments, ScanProblem
-from seqjax.testing.calls import KEY, batch_of_row, outcome_means, quick_jit, row_of
-from seqjax.testing.cases import B, Case, T, case
-from seqjax.testing.claims import enumerable
 from seqjax.testing.compare import Skipped, assert_close
-from seqjax.testing.oracle import arguments_of_rows
+from seqjax.testing.proofs.calls import KEY, batch_of_row, outcome_means, row_of
+from seqjax.testing.proofs.cases import B, Case, T, case
+from seqjax.testing.proofs.claims import enumerable
+from seqjax.testing.proofs.oracle import arguments_of_rows
+from seqjax.testing.quick_jit import quick_jit
 
 FEW = 2**14
 """The largest number of outcomes over which an estimate is summed."""

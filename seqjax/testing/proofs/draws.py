@@ -9,10 +9,11 @@ import numpy as np
 from scipy.special import chdtri
 
 from seqjax.gradients.base import Gradient, Memory
-from seqjax.testing.calls import KEY, call, estimates, initial_memory, quick_jit, row_of
-from seqjax.testing.cases import B, T, case
-from seqjax.testing.claims import ALARM, max_steps
 from seqjax.testing.compare import BOUND, Failed, Skipped
+from seqjax.testing.proofs.calls import KEY, call, estimates, initial_memory, row_of
+from seqjax.testing.proofs.cases import B, T, case
+from seqjax.testing.proofs.claims import ALARM, max_steps
+from seqjax.testing.quick_jit import quick_jit
 
 NUM_DRAWS = 10_000
 MOST_OUTCOMES = 256

@@ -9,9 +9,10 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from seqjax.gradients.base import Batch, Estimate, Gradient, Memory
-from seqjax.testing.calls import KEY, Sums, call, estimates, initial_memory, quick_jit, row_of, with_rows_in_order
-from seqjax.testing.cases import LEARNED_STATE, TARGETS, B, case
 from seqjax.testing.compare import Failed, Skipped, assert_close, assert_far
+from seqjax.testing.proofs.calls import KEY, Sums, call, estimates, initial_memory, row_of, with_rows_in_order
+from seqjax.testing.proofs.cases import LEARNED_STATE, TARGETS, B, case
+from seqjax.testing.quick_jit import quick_jit
 from seqjax.training.devices import ROWS, make_mesh
 
 
