@@ -4,7 +4,8 @@ import copy
 import importlib.metadata
 import inspect
 import sys
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import annotated_types
 import jax
@@ -189,13 +190,24 @@ def _text(value: Any) -> str:
 
 
 def _outside(hint: Any) -> list[float]:
-    """Values of a number's type that lie outside of its range."""
-    found: list[float] = []
-    metadata = getattr(hint, "__metadata__", ())
-    whole = getattr(hint, "__origin__", None) is int
-    for bound in (meta for meta in metadata if isinstance(meta, annotated_types.Interval)):
-        found += [bound.gt] if bound.gt is not None else []  # type: ignore[list-item]
-        found += [bound.lt] if bound.lt is not None else []  # type: ignore[list-item]
-        found += [bound.ge - 1] if bound.ge is not None else []  # type: ignore[operator]
-        found += [bound.le + 1] if bound.le is not None else []  # type: ignore[operator]
-    return [int(value) if whole else float(value) for value in found]
+    """Values of a number's type that lie outside of its range; of a union, those of the number in it."""
+    if get_origin(hint) in (Union, UnionType):
+        numbers = [part for part in get_args(hint) if get_origin(part) is Annotated]
+        return _outside(numbers[0]) if len(numbers) == 1 else []
+    if get_origin(hint) is not Annotated:
+        return []
+    number, *metadata = get_args(hint)
+    if number not in (int, float):
+        return []
+    found: list[Any] = []
+    for meta in metadata:
+        # An Interval consists of these bounds, and each may also stand alone.
+        for bound in meta if isinstance(meta, annotated_types.GroupedMetadata) else [meta]:
+            match bound:
+                case annotated_types.Gt(gt=value) | annotated_types.Lt(lt=value):
+                    found.append(number(value))
+                case annotated_types.Ge(ge=value):
+                    found.append(number(value) - 1)
+                case annotated_types.Le(le=value):
+                    found.append(number(value) + 1)
+    return found

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import optax
-from annotated_types import Interval
+from annotated_types import Ge, Interval
 
 import seqjax
 
@@ -92,6 +92,20 @@ class DoesNotCheck(Base):
 
     def __post_init__(self):
         pass
+
+
+@seqjax.register("optimizer", "checks-types-alone")
+@dataclass(frozen=True)
+class ChecksTypesAlone(Base):
+    """It takes values below the bound of a field that may be None."""
+
+    rejected_by: ClassVar = {"fields are checked"}
+    limit: Annotated[int, Ge(1)] | None = None
+    """The limit."""
+
+    def __post_init__(self):
+        if not isinstance(self.limit, int | None):
+            raise seqjax.Error("limit is an int, or None")
 
 
 @seqjax.register("optimizer", "no-summary")
