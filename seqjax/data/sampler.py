@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from seqjax.errors import Error
+from seqjax.errors import Error, dtype_shape, is_whole
 from seqjax.plugin.author import calling
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.registry import name_of
@@ -73,9 +73,22 @@ def draw_plan(sampler: Sampler, bounds: Int[np.ndarray, " bounds"], seed: int, e
         Error: the documents are too short for a single batch; the sampler did not return a plan of windows inside
             documents.
     """
+    bounds = np.asarray(bounds).view()
+    bounds.flags.writeable = False  # the view; a sampler that sorts or shifts it in place would change the stream
     with calling(sampler, "plan"):
         plan = sampler.plan(bounds, np.random.default_rng((seed, epoch)))
     return check_plan(plan, sampler, bounds)
+
+
+def check_sizes(sampler: Sampler) -> None:
+    """Checks that a sampler has its two sizes.
+
+    Raises:
+        Error: it has no field `batch_size` or `num_steps`, or one that is no whole number.
+    """
+    for field in ("batch_size", "num_steps"):
+        if not is_whole(getattr(sampler, field, None)):
+            raise Error(f"sampler {name_of(sampler)}: it needs a field {field}, such as {field}: int = 32")
 
 
 def check_plan(plan: Plan, sampler: Any, bounds: Int[np.ndarray, " bounds"]) -> Plan:
@@ -86,15 +99,24 @@ def check_plan(plan: Plan, sampler: Any, bounds: Int[np.ndarray, " bounds"]) -> 
             scored step.
     """
     name = f"sampler {name_of(sampler)}"
-    if not isinstance(plan, Plan) or any(np.ndim(a) == 0 for a in plan):
-        raise Error(f"{name}: plan must return seqjax.Plan(starts, scored, reset), not {plan!r:.80}")
+    if not isinstance(plan, Plan):
+        found = dtype_shape(plan)
+        raise Error(f"{name}: plan returned {found}, and must return seqjax.Plan(starts, scored, reset)")
     plan = Plan(*map(np.asarray, plan))
     B, T = sampler.batch_size, sampler.num_steps
-    shape = (max(1, len(plan.starts)), B)
-    good = [(a.shape, a.dtype.kind) for a in plan] == [(shape, "i"), ((*shape, 2), "i"), (shape, "b")]
-    if not good or (plan.starts < 0).any() or (plan.scored < 0).any() or (plan.scored > T).any():
-        raise Error(f"{name}: a plan is int[N, {B}], int[N, {B}, 2] up to {T}, bool[N, {B}]")
+    N = len(plan.starts) if plan.starts.ndim else 0
+    for field, found, kind, shape in zip(Plan._fields, plan, "iib", ((N, B), (N, B, 2), (N, B)), strict=True):
+        if (found.shape, found.dtype.kind) != (shape, kind):
+            wanted = {"i": "int", "b": "bool"}[kind] + str(list(shape)).replace(f"[{N}", "[N", 1)
+            raise Error(f"{name}: plan returned {field} = {dtype_shape(found)}, and must return {wanted} for N batches")
+    if not N:
+        raise Error(f"{name}: plan returned no batch; raise seqjax.Error where the documents are too short for one")
     first, last = np.moveaxis(plan.scored, -1, 0)
+    if (first < 0).any() or (last > T).any() or (first > last).any() or (plan.starts < 0).any():
+        raise Error(
+            f"{name}: plan returned windows from {plan.starts.min():,} on, scored from {first.min()} to {last.max()}; "
+            f"starts are at least 0, and 0 <= first <= last <= num_steps = {T} where steps first <= t < last are scored"
+        )
     if (plan.starts + last > bounds[-1]).any():
         raise Error(f"{name}: its plan scores steps past the end of the stream, {bounds[-1]:,}")
     # The state is carried from the first step of a window to its last scored step, so no bound may lie between them.

@@ -76,8 +76,10 @@ def _check_weights(strategy: WeightedEdges, result: Any, num_steps: int) -> Any:
     name = f"gradient {name_of(strategy)}: edge_weights"
     wanted = f"(edge_weights, memory), where the edge weights are float[{num_steps}], or None for ones"
     if not isinstance(result, tuple) or len(result) != 2:
-        raise Error(f"{name} returned {type(result).__name__}, and must return {wanted}")
-    weights, _ = result
+        raise Error(f"{name} returned {dtype_shape(result)}, and must return {wanted}")
+    weights, memory = result
+    if not isinstance(memory, Memory):
+        raise Error(f"{name} returned the memory as {dtype_shape(memory)}, and must return the Memory it was given")
     if weights is None:
         return result
     if getattr(weights, "shape", None) != (num_steps,) or not jnp.issubdtype(weights.dtype, jnp.floating):
@@ -185,6 +187,28 @@ class RandomCuts(WeightedEdges):
 
         age, (cuts_T, hazard_T) = jax.lax.scan(edge, memory.rows, source_T)
         return cuts_T, hazard_T, age
+
+
+def check_hazard(strategy: RandomCuts, shared: Any, num_steps: int) -> None:
+    """Checks that the hazards of edges are probabilities.
+
+    Args:
+        strategy: the strategy.
+        shared: `memory.shared`.
+        num_steps: the number of ages that are tried, from 0.
+
+    Raises:
+        Error: a hazard is not in [0, 1]; or is 1, and the strategy claims to be unbiased.
+    """
+    hazards = np.asarray(jax.vmap(lambda age: jnp.asarray(strategy.hazard(age, shared), float))(jnp.arange(num_steps)))
+    unbiased = strategy.claim == "unbiased"
+    wrong = np.flatnonzero(~((hazards >= 0) & (hazards < 1 if unbiased else hazards <= 1)))
+    if wrong.size:
+        wanted = "in [0, 1), since the gradient across an edge that is always cut is lost" if unbiased else "in [0, 1]"
+        raise Error(
+            f"gradient {name_of(strategy)}: hazard({wrong[0]}) = {hazards[wrong[0]]:g}, and the probability of a cut "
+            f"must be {wanted}"
+        )
 
 
 def check_edge_weights(problem: Problem, params: Params, state: State, xs: PyTree) -> None:

@@ -91,7 +91,7 @@ class Cell(Model):
 
         Args:
             u: float[..., blocks hidden], x_t W_xh + b_h.
-            v: float[..., blocks hidden], h_{t-1} W_hh.
+            v: float[..., blocks hidden], h_{t-1} W_hh, plus b_hh if there is one; with recurrent dropout h is masked.
             state: the `State` of the previous step, with fields float[..., hidden].
             own: the layer's parameters from `init_cell`, by name: a cell with a parameter `w` is written as
                 `cell(self, u, v, state, w)`.
@@ -129,7 +129,8 @@ class Cell(Model):
             }
             width = self.hidden
         for layer in range(self.layers):
-            if own := self.init_cell(next(keys)):
+            own = self.init_cell(next(keys))
+            if own:
                 params[f"layer_{layer}"]["cell"] = own
         return params
 

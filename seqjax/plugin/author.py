@@ -82,6 +82,8 @@ def tracing(*plugins: Any) -> Iterator[None]:
 def cause(plugin: Any, fault: BaseException) -> str:
     """The type and message of an exception that a plugin raised, and the author's line that raised it."""
     message = str(fault).strip().partition("\n")[0]
+    if isinstance(fault, NotImplementedError) and not message:  # a method of a base class that the author must write
+        message = f"the method {traceback.extract_tb(fault.__traceback__)[-1].name} is missing"
     message = message if len(message) <= LONGEST else f"{message[:LONGEST]}…"
     frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if _owns(plugin, frame.filename)]
     where = ""

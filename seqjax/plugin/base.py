@@ -39,6 +39,12 @@ class Plugin:
                     f"{cls.__name__}.{name} = {default!r:.60}: the default of a field cannot be a "
                     f"{type(default).__name__}; {ALLOWED}"
                 )
+            inherited = any("ClassVar" in str(inspect.get_annotations(base).get(name)) for base in cls.__mro__[1:])
+            if inherited and "ClassVar" not in str(hint):
+                raise Error(
+                    f"{cls.__name__}.{name} is a class attribute, and with a type it would become a hyper-parameter: "
+                    f"write {name} = {default!r:.60}"
+                )
 
     def __post_init__(self) -> None:
         problems = []

@@ -222,6 +222,8 @@ def load_file(path: str | Path) -> None:
         for key in [key for key, (_, cls) in _registered.items() if cls.__module__ == name]:
             del _registered[key]
         what = str(cause) if isinstance(cause, Error) else f"{type(cause).__name__}: {cause}"
+        if "inherit non-frozen dataclass" in what:
+            what += "\nWrite @dataclass(frozen=True) above the class"
         raise Error(f"--load {path}: {what}") from cause
     if not any(cls.__module__ == name for _, cls in _registered.values()):
         raise Error(f"--load {path}: registers no plugin; put @seqjax.register(kind, name) above a class in it")

@@ -1,7 +1,6 @@
 """The model my-model."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -14,7 +13,7 @@ from seqjax.models import sigmoid
 class MyModel(seqjax.Cell):
     """A recurrent network with one gate: h_t = (1 - f) h_{t-1} + f tanh(u_n + v_n), with f = σ(u_f + v_f)."""
 
-    blocks: ClassVar[int] = 2
+    blocks = 2
 
     def cell(self, u, v, state):
         """One step of one layer; u = x W_xh + b_h and v = h W_hh have two blocks of `hidden` numbers."""

@@ -49,6 +49,8 @@ def assert_close(got: Any, want: Any, what: str, bound: float = BOUND) -> float:
         error = float(np.max(np.abs(g - w)) / (np.max(np.abs(w)) or 1.0)) if w.size else 0.0
         if not error <= worst:
             worst, at = error, name
+    if np.isnan(worst):
+        raise Failed(f"{at}: not finite (NaN or infinite), and so is the value that it is compared with", worst)
     if not worst <= bound:
         raise Failed(f"{at}: worst relative error {worst:.1e} > {bound:.0e}", worst)
     return worst

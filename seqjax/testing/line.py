@@ -81,6 +81,10 @@ def as_table(lines: Sequence[Line]) -> Table:
 def failure(plugin: Plugin, lines: Sequence[Line]) -> Error:
     """The error that names every failed check."""
     failed = [line for line in lines if line.fault]
-    problems = [f"{line.check.name}: {line.fault}\n{line.check.meaning}" for line in failed]
+    # A fault of several lines says itself what to do.
+    problems = [
+        f"{line.check.name}: {line.fault}" + ("" if "\n" in str(line.fault) else f"\n{line.check.meaning}")
+        for line in failed
+    ]
     head = f"{plugin.kind} {name_of(plugin)!r} fails {len(failed)} of {len(lines)} checks:"
     return Error(head, problems=problems)

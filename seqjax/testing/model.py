@@ -1,6 +1,8 @@
 """Checks of a model: its step is a pure function of one sequence, and `unroll` is the scan of the step."""
 
 import functools
+import math
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,10 +15,11 @@ from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.stream import Stream, next_stream
 from seqjax.errors import Error
 from seqjax.gradients.base import Batch, init_memory
+from seqjax.gradients.dependence import depends_on
 from seqjax.gradients.edges import check_edge_weights
-from seqjax.gradients.problem import Problem
+from seqjax.gradients.problem import Params, Problem
 from seqjax.models.cell import Cell
-from seqjax.models.check import check_model, check_steps
+from seqjax.models.check import check_cell, check_model, check_steps
 from seqjax.models.model import CountBasedModel, Model
 from seqjax.plugin.author import Mistake, calling, cause
 from seqjax.plugin.registry import BUILT_IN, entries, load
@@ -68,27 +71,50 @@ def check_shapes(model: Model) -> Found:
 
 
 def check_elementwise(model: Cell) -> Found:
-    """Checks that one half of the units has the same new state when the numbers of the other half change."""
-    half, rng = model.hidden // 2, np.random.default_rng(7)
-    if half == 0:
+    """Checks that some units have the same new state when the numbers of the other units change.
+
+    Bit k of a unit's index says whether its numbers change. Two units differ in some bit of their indices, so each pair
+    of units is told apart.
+    """
+    hidden, rng = model.hidden, np.random.default_rng(7)
+    if hidden == 1:
         raise Skipped("it has one unit")
 
-    def draw(shape):
-        return jnp.asarray(rng.normal(size=shape))
+    def arguments(seed):
+        draw = lambda *shape: jnp.asarray(rng.normal(size=shape))
+        state = model.State(*[draw(hidden) for _ in model.State._fields])
+        return draw(model.blocks, hidden), draw(model.blocks, hidden), state, _own_params(model, seed)
 
-    own = jax.tree.map(lambda a: draw(a.shape), model.init_cell(jax.random.key(0)))
-    u = v = jax.ShapeDtypeStruct((model.blocks, model.hidden), float)
-    arguments = u, v, model.State(*[jax.ShapeDtypeStruct((model.hidden,), float)] * len(model.State._fields)), own
-
+    @quick_jit
     def cell(u, v, state, own):
-        return quick_jit(model.cell)(u.ravel(), v.ravel(), state, **own)
+        return model.cell(u.ravel(), v.ravel(), state, **own)
 
-    first, second = (jax.tree.map(lambda a: draw(a.shape), arguments) for _ in range(2))
-    mixed = jax.tree.map(lambda a, b: jnp.concatenate([a[..., :half], b[..., half:]], -1), first, second)
-    for which, units, alone in (("first", slice(None, half), first), ("second", slice(half, None), second)):
-        got, want = (jax.tree.map(lambda a, units=units: a[units], cell(*args)) for args in (mixed, alone))
-        assert_close(got, want, f"the new state of the {which} half of the units, when those of the others change, ")
-    return Found()
+    one, other = arguments(0), arguments(1)
+    want = [cell(*args) for args in (one, other)]
+    for bit in range((hidden - 1).bit_length()):
+        is_other = (jnp.arange(hidden) >> bit & 1).astype(bool)
+        got = cell(*jax.tree.map(lambda a, b, at=is_other: jnp.where(at, b, a), one, other))
+        expected = jax.tree.map(lambda a, b, at=is_other: jnp.where(at, b, a), *want)
+        assert_close(got, expected, "the new state of some units, when those of other units change, ")
+    unread = [name for name, read in _reads(model, one).items() if not read]
+    return Found(note=f"cell does not read {', '.join(unread)}" if unread else "")
+
+
+def _own_params(model: Cell, seed: int) -> Params:
+    """Parameters of a cell as `init_cell` draws them; constant ones are changed, since they may hide a fault."""
+    rng = np.random.default_rng(seed)
+
+    def varied(a):
+        return jnp.asarray(a) + (0.1 * rng.normal(size=a.shape) if np.ptp(a) == 0 else 0)
+
+    return jax.tree.map(varied, model.init_cell(jax.random.key(seed)))
+
+
+def _reads(model: Cell, arguments: tuple) -> dict[str, bool]:
+    """For each parameter of a cell, whether the new state depends on it."""
+    u, v, state, own = arguments
+    found = depends_on(lambda own: model.cell(u.ravel(), v.ravel(), state, **own), own)
+    return dict(zip(sorted(own), found, strict=True))
 
 
 def check_init(model: Model) -> Found:
@@ -105,7 +131,13 @@ def check_init(model: Model) -> Found:
         if not all(bool(jnp.isfinite(a).all()) for a in leaves):
             raise Failed(f"{name}: the initial parameters are not finite")
         sizes[name] = sum(a.size for a in leaves)
-    return Found(note="parameters: " + ", ".join(f"{size:,} ({name})" for name, size in sizes.items()))
+    fixed = [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for (path, a), b in zip(jax.tree.leaves_with_path(first), jax.tree.leaves(other), strict=True)
+        if a.size and np.ptp(_bits(a)) > 0 and _same(a, b)
+    ]
+    note = "parameters: " + ", ".join(f"{size:,} ({name})" for name, size in sizes.items())
+    return Found(note=f"{note}; the same for all keys: {', '.join(fixed)}" if fixed else note)
 
 
 def check_count(model: CountBasedModel) -> Found:
@@ -247,13 +279,15 @@ def check_dtypes(model: Model) -> Found:
                 got = run(model.problem(spec, dtype=jnp.dtype(dtype)))
             if not bool(jnp.isfinite(got).all()):
                 raise Failed(f"{name}: a loss in {dtype} is not finite")
-            if _is_random(state):
-                continue  # it draws other numbers in another dtype
+            if _is_random(state):  # it draws other numbers in another dtype
+                errors[dtype] = math.nan
+                continue
             error = relative_error(got, run(model.problem(spec)))
             if not error <= bound:
                 raise Failed(f"{name}: losses in {dtype}: relative error {error:.1e} > {bound:.0e}", error)
             errors[dtype] = max(error, errors.get(dtype, 0.0))
-    return Found(note=", ".join(f"{dtype}: {error:.0e}" for dtype, error in errors.items()))
+    shown = {dtype: "finite, and random" if math.isnan(error) else f"{error:.0e}" for dtype, error in errors.items()}
+    return Found(note=", ".join(f"{dtype}: {text}" for dtype, text in shown.items()))
 
 
 def check_strategies(model: Model) -> Found:
@@ -274,7 +308,7 @@ def check_strategies(model: Model) -> Found:
             strategy = load(entry)()
             jax.eval_shape(functools.partial(estimate, strategy))
         except Error as why:
-            refused.append(f"{entry.name}: {why.message.partition('\n')[0]:.100}")
+            refused.append(f"{entry.name}: {textwrap.shorten(why.message.partition('\n')[0], 100, placeholder=' …')}")
         except Exception as fault:
             raise Failed(f"{name}: with the strategy {entry.name!r} it raises {cause(model, fault)}") from fault
         else:
@@ -326,7 +360,10 @@ TRAINED = (
     ),
 )  # fmt: skip
 """The checks of a model that is trained."""
-CELL = (SHAPES, ELEMENTWISE, *TRAINED[1:])
+CELL = (
+    SHAPES._replace(meaning="cell(u, v, state) is written for any leading axes, and returns self.State(...)"),
+    ELEMENTWISE, *TRAINED[1:],
+)  # fmt: skip
 """The checks of a `Cell`."""
 
 
@@ -340,6 +377,8 @@ def _usable(model: Model) -> tuple[dict[str, Spec], dict[str, str]]:
     """The specs that the model takes, and why it refuses the others."""
     usable: dict[str, Spec] = {}
     refused: dict[str, str] = {}
+    if isinstance(model, Cell):
+        check_cell(model)
     for number, (name, spec) in enumerate(SPECS.items()):
         if number >= MAIN_SPECS and usable:
             break
@@ -395,7 +434,14 @@ def _sample(model: Model, spec: Spec) -> Sample:
     # Training gives each row a key, with which the state of a random model holds more.
     keys = jax.random.split(jax.random.key(1), B)
     state = jax.tree.map(noisy, jax.vmap(model.problem(spec).init_state, (None, 0))(params, keys))
-    return Sample(params, state, *(_values(rng, side, (T, B)) for side in (spec.inputs, spec.targets)))
+    sample = Sample(params, state, *(_values(rng, side, (T, B)) for side in (spec.inputs, spec.targets)))
+    is_counted = isinstance(model, CountBasedModel)
+    if not is_counted and not bool(jnp.isfinite(_unroll(model, params, state, sample.inputs)[1]).all()):
+        raise Failed(
+            "outputs are not finite when numbers from N(0, 0.25) are added to the initial parameters and states\n"
+            "Training may reach any real parameters: map them into their range, such as with jax.nn.softplus or sigmoid"
+        )
+    return sample
 
 
 def _changed(name: str, inputs: Any) -> Any:

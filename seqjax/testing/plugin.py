@@ -90,7 +90,7 @@ def check_fields(plugin: Plugin) -> Found:
                 continue
             shown = "an array" if isinstance(wrong, jax.Array) else f"{wrong!r}, outside of its range"
             raise Failed(f"the field {field.name} takes {shown}")
-    return Found(note=f"{len(fields)} fields")
+    return Found(note=f"{len(fields)} field{'s' * (len(fields) != 1)}")
 
 
 def check_documented(plugin: Plugin) -> Found:

@@ -7,7 +7,8 @@ import numpy as np
 from seqjax.analysis.coverage import coverage
 from seqjax.data.sampler import Plan, Sampler, draw_plan
 from seqjax.data.sampler import check_plan as check_inside
-from seqjax.errors import Error
+from seqjax.data.sampler import check_sizes as check_fields
+from seqjax.errors import Error, is_whole
 from seqjax.plugin.author import Mistake, calling
 from seqjax.plugin.base import values_of
 from seqjax.testing.compare import Failed, Skipped
@@ -81,6 +82,8 @@ def check_batches(sampler: Sampler) -> Found:
 def check_visits(sampler: Sampler) -> Found:
     """Checks that targets are trained, and not more often in an epoch than the sampler claims."""
     notes = []
+    if not (sampler.most_visits is None or is_whole(sampler.most_visits)):
+        raise Failed(f"most_visits = {sampler.most_visits!r}; it must be a whole number, or None for no limit")
     for each in _sizes(sampler)[:2]:
         for name, bounds, _ in _plans(each):
             found = [coverage(each, bounds, epochs=1, seed=seed) for seed in range(EPOCHS)]
@@ -133,11 +136,13 @@ CHECKS = (
 
 def _plans(sampler: Sampler) -> list[tuple[str, np.ndarray, list[Plan]]]:
     """The plans of the first epochs on all bounds that the sampler takes."""
+    check_fields(sampler)
     found, refused = [], {}
     for name, bounds in BOUNDS.items():
         # A sampler with large windows needs a longer stream.
         factor = -(-sampler.batch_size * sampler.num_steps // 15)
         scaled = np.array(bounds, np.int64) * factor
+        scaled.flags.writeable = False
         try:
             with calling(sampler, "plan"):
                 plans = [sampler.plan(scaled, np.random.default_rng((0, epoch))) for epoch in range(EPOCHS)]

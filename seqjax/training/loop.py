@@ -17,6 +17,7 @@ from seqjax.data.windows import past_warmup
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, init_memory
 from seqjax.gradients.check_scan import check_params
+from seqjax.gradients.edges import RandomCuts, check_hazard
 from seqjax.gradients.problem import Params, Problem, check_problem
 from seqjax.models.check import check_bare_problem
 from seqjax.models.model import ModelProblem
@@ -385,6 +386,8 @@ def init_train_state(
     row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))
     carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)
     memory = init_memory(setup.gradient, problem, params, carry, num_rows)
+    if isinstance(setup.gradient, RandomCuts):
+        check_hazard(setup.gradient, memory.shared, setup.sampler.num_steps)
     tx = setup.optimizer
     if isinstance(tx, Optimizer):
         tx = build(setup.optimizer, num_updates)

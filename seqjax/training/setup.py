@@ -5,10 +5,9 @@ from typing import Any
 
 import optax
 
-from seqjax.data.sampler import Sampler
-from seqjax.errors import Error, is_whole
+from seqjax.data.sampler import Sampler, check_sizes
+from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, check_strategy
-from seqjax.plugin.registry import name_of
 from seqjax.training.optimizer import Optimizer
 
 
@@ -35,9 +34,7 @@ class TrainingSetup:
         check_strategy("training", self.gradient)
         if not isinstance(self.sampler, Sampler):
             raise Error(f"training takes an instance of a sampler, such as Random(), not {self.sampler!r:.80}")
-        for field in ("batch_size", "num_steps"):
-            if not is_whole(getattr(self.sampler, field, None)):
-                raise Error(f"sampler {name_of(self.sampler)}: it needs a field {field}, such as {field}: int = 32")
+        check_sizes(self.sampler)
         if not isinstance(self.optimizer, Optimizer | optax.GradientTransformation):
             raise Error(
                 "training takes an instance of an optimizer, such as Adam() or optax.adam(0.001), not "

@@ -96,14 +96,70 @@ MISTAKES = {
     def cell(self, u, v, state):
         return self.State(jnp.tanh(u + v))
 """,
-        r"model mine: cell raises TypeError: .*keyword argument 'w'\n.*cell\(u, v, state, w\) is called with",
+        r"model mine: cell: got an unexpected keyword argument 'w'\nIt is called as cell\(u, v, state, w\), since",
     ),
     "a parameter of the cell of another size": (
         "model", "Cell", """
     init_cell = lambda self, key: {"w": jnp.zeros(3)}
     cell = lambda self, u, v, state, w: self.State(jnp.tanh(u + v))
 """,
-        r"model mine: init_cell returned 'w' = float32\[3\], and must return a dict of float\[\d+\], one number",
+        r"model mine: init_cell returned w = float32\[3\], and must return float\[256\] or float\[n, 256\]",
+    ),
+    "a name that the cell uses already": (
+        "model", "Cell", """
+    init_cell = lambda self, key: {"state": jnp.zeros(self.hidden)}
+    cell = lambda self, u, v, state: self.State(jnp.tanh(u + v))
+""",
+        r"model mine: init_cell returned a parameter of the name 'state'; cell takes it by this name",
+    ),
+    "parameters of the cell that are no dict": (
+        "model", "Cell", """
+    init_cell = lambda self, key: jnp.zeros(self.hidden)
+    cell = lambda self, u, v, state, w: self.State(jnp.tanh(u + v))
+""",
+        r"model mine: init_cell returned float32\[256\], and must return a dict of float\[256\] or float\[n, 256\]",
+    ),
+    "a state without an output": (
+        "model", "Cell", """
+    from typing import NamedTuple
+    State = NamedTuple("State", [("c", jax.Array)])
+    cell = lambda self, u, v, state: self.State(jnp.tanh(u + v))
+""",
+        r"model mine: State must be a NamedTuple with a field h, the output of the layer",
+    ),
+    "a class attribute with a type": (
+        "model", "Cell", """
+    blocks: int = 2
+    cell = lambda self, u, v, state: self.State(jnp.tanh((u + v)[..., :self.hidden]))
+""",
+        r"Mine\.blocks is a class attribute, and with a type it would become a hyper-parameter: write blocks = 2",
+    ),
+    "a method that is missing": (
+        "model", "Cell", "    pass", r"model mine: cell raises NotImplementedError: the method cell is missing",
+    ),
+    "a plan of other shapes": (
+        "sampler", "Sampler", SIZES + """
+    def plan(self, bounds, rng):
+        s = np.arange(0, bounds[-1] - 8, 8)
+        s = s[: len(s) // 4 * 4].reshape(-1, 4)
+        return seqjax.Plan(s, np.full(s.shape, 8), np.ones(s.shape, bool))
+""",
+        r"sampler mine: plan returned scored = int64\[\d+, 4\], and must return int\[N, 4, 2\] for N batches",
+    ),
+    "a plan without a batch": (
+        "sampler", "Sampler", SIZES + """
+    def plan(self, bounds, rng):
+        return seqjax.Plan(np.zeros((0, 4), int), np.zeros((0, 4, 2), int), np.zeros((0, 4), bool))
+""",
+        r"sampler mine: plan returned no batch; raise seqjax\.Error where the documents are too short",
+    ),
+    "a sampler without sizes": (
+        "sampler", "Sampler", "    plan = lambda self, bounds, rng: None",
+        r"sampler mine: it needs a field batch_size, such as batch_size: int = 32",
+    ),
+    "a hazard that is no probability": (
+        "gradient", "RandomCuts", "    hazard = lambda self, age, shared: -0.5",
+        r"gradient mine: hazard\(0\) = -0\.5, and the probability of a cut must be in \[0, 1\)",
     ),
     "windows that cross documents": (
         "sampler", "Sampler", SIZES + """

@@ -1,7 +1,6 @@
 """The model mgu."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -14,7 +13,7 @@ from seqjax.models import sigmoid
 class MGU(seqjax.Cell):
     """Minimal gated unit (Zhou et al. 2016): f = σ(u_f + v_f), h_t = (1 - f) h_{t-1} + f tanh(u_n + f v_n)."""
 
-    blocks: ClassVar[int] = 2
+    blocks = 2
 
     def cell(self, u, v, state):
         """One step of one layer."""

@@ -5,14 +5,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from seqjax.errors import dtype_shape
 from seqjax.gradients.base import Batch, Estimate, Gradient, Memory, init_memory
+from seqjax.gradients.edges import RandomCuts, check_hazard
 from seqjax.gradients.problem import Problem
 from seqjax.testing.compare import Failed
 from seqjax.testing.proofs.calls import KEY, call, row_of
 from seqjax.testing.proofs.cases import CASES, B, Case, T, case
 from seqjax.testing.proofs.claims import max_steps
+
+AGES = 1000
+"""The number of ages at which the hazard of random cuts is checked."""
 
 
 def check_contract(strategy: Gradient, cases: Sequence[str] = CASES) -> None:
@@ -26,6 +32,8 @@ def check_contract(strategy: Gradient, cases: Sequence[str] = CASES) -> None:
         shown = tuple(jax.eval_shape(strategy.metrics, memory))
         if sorted(shown) != sorted(strategy.metric_names):
             raise Failed(f"{name}: metrics returns {shown}, and metric_names is {strategy.metric_names}")
+        if isinstance(strategy, RandomCuts):
+            check_hazard(strategy, strategy.init(c.problem, c.params, row_of(c.state, 0)).shared, AGES)
         _check_noise(strategy, c, memory, name)
         check_estimate(strategy, c.problem, c.params, c.state, c.windows[0], name)
 
@@ -44,7 +52,10 @@ def check_estimate(strategy: Gradient, problem: Problem, params: Any, state: Any
     dtype = jax.tree.leaves(params)[0].dtype
     if dtype_shape(e.loss) != f"{dtype}[]":
         found = dtype_shape(e.loss)
-        raise Failed(f"{name}: loss is {found}, not {dtype}[]: return one number, the weighted sum of losses")
+        raise Failed(
+            f"{name}: the loss is {found}, not {dtype}[]: return (loss, grads, state, memory), in which the loss is "
+            "one number, the weighted sum of losses"
+        )
     _check_same(e.grads, params, f"{name}: grads", "parameters", "return the tree of the parameters, in their dtypes")
     _check_same(e.state, state, f"{name}: state", "state that went in", "return the state as the step gives it")
     advice = "keep structure, shapes and dtypes: cast with .astype what a calculation has promoted"
@@ -71,11 +82,21 @@ def _check_noise(strategy: Gradient, c: Case, memory: Memory, name: str) -> None
     if outcomes is None:
         return
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), outcomes)
+    drawn, one = _widest(drawn), _widest(one)
     _check_same(drawn, one, f"{name}: draw", "entry of outcomes", "let outcomes stack what draw returns")
     lengths = {a.shape[:1] for a in (*jax.tree.leaves(outcomes), probability)}
     if probability.ndim != 1 or len(lengths) > 1:
         shown = [a.shape for a in (*jax.tree.leaves(outcomes), probability)]
         raise Failed(f"{name}: outcomes returns leaves of shapes {shown}; return noise [M, ...] and probability [M]")
+
+
+def _widest(tree):
+    """Shapes and dtypes in which integers of all widths are the same, as they are without the 64 bits of the checks."""
+
+    def widest(a):
+        return jax.ShapeDtypeStruct(a.shape, np.int64) if jnp.issubdtype(a.dtype, jnp.signedinteger) else a
+
+    return jax.tree.map(widest, tree)
 
 
 def _check_same(got, want, what, like, advice):

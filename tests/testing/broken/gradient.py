@@ -194,3 +194,14 @@ class MetricsOfAnotherName(Base):
 
     def metrics(self, memory):
         return {"gradient_share": jnp.ones(())}
+
+
+@seqjax.register("gradient", "cuts-above-one")
+@dataclass(frozen=True)
+class CutsAboveOne(seqjax.RandomCuts):
+    """Old edges are cut with a probability above 1, after more steps than a check has."""
+
+    rejected_by: ClassVar = {"shapes and dtypes"}
+
+    def hazard(self, age, shared):
+        return jnp.where(age > 20, 1.5, 0.1)

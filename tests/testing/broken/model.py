@@ -118,6 +118,40 @@ class MeanOverUnits(seqjax.Cell):
         return self.State(jnp.tanh(a - a.mean(-1, keepdims=True)))
 
 
+@seqjax.register("model", "neighbours-swapped")
+@dataclass(frozen=True)
+class NeighboursSwapped(seqjax.Cell):
+    """Units 0 and 1 are swapped, and 2 and 3: no half of the units reads the other half."""
+
+    hidden: Annotated[int, Interval(ge=1)] = 4
+    """The number of units."""
+    rejected_by: ClassVar = {"elementwise"}
+
+    def cell(self, u, v, state):
+        swapped = state.h.reshape(*state.h.shape[:-1], -1, 2)[..., ::-1].reshape(state.h.shape)
+        return self.State(jnp.tanh(u + v + 0.5 * swapped))
+
+
+@seqjax.register("model", "outside-of-its-range")
+@dataclass(frozen=True)
+class OutsideOfItsRange(seqjax.Cell):
+    """Its time constants start in a range, and training may leave it."""
+
+    hidden: Annotated[int, Interval(ge=1)] = 4
+    """The number of units."""
+    rejected_by: ClassVar = {
+        "step is pure", "causal", "rows are independent", "halves equal the whole", "two devices", "reads its input",
+        "unroll is the scan of step", "finite gradients", "vmap over parameters", "float32 and bfloat16",
+        "gradient strategies",
+    }  # fmt: skip
+
+    def init_cell(self, key):
+        return {"a": jax.random.uniform(key, (self.hidden,), minval=0.5, maxval=0.9)}
+
+    def cell(self, u, v, state, a):
+        return self.State(a * state.h + jnp.sqrt(1 - a * a) * jnp.tanh(u + v))
+
+
 @seqjax.register("model", "own-weights-of-another-unit")
 @dataclass(frozen=True)
 class OwnWeightsOfAnotherUnit(seqjax.Cell):

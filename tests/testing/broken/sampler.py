@@ -38,6 +38,39 @@ class Base(seqjax.Sampler):
         return Plan(starts, scored, np.ones(starts.shape, bool))
 
 
+@seqjax.register("sampler", "changes-the-bounds")
+@dataclass(frozen=True)
+class ChangesTheBounds(Base):
+    """It writes into the bounds that it is given."""
+
+    rejected_by: ClassVar = {"plan"}
+
+    def plan(self, bounds, rng):
+        bounds[1:] = 0
+        return super().plan(bounds, rng)
+
+
+@seqjax.register("sampler", "ranges-backwards")
+@dataclass(frozen=True)
+class RangesBackwards(Base):
+    """Its ranges of scored steps end before they start."""
+
+    rejected_by: ClassVar = {"plan"}
+
+    def batches(self, starts):
+        plan = super().batches(starts)
+        return plan._replace(scored=plan.scored[..., ::-1])
+
+
+@seqjax.register("sampler", "most-visits-in-words")
+@dataclass(frozen=True)
+class MostVisitsInWords(Base):
+    """Its limit is no number."""
+
+    rejected_by: ClassVar = {"visits of a target"}
+    most_visits = "one"
+
+
 @seqjax.register("sampler", "knows-no-documents")
 @dataclass(frozen=True)
 class KnowsNoDocuments(Base):
