@@ -113,13 +113,13 @@ def table(heading: str) -> list[list[str]]:
 def files_with_purposes() -> dict[str, str]:
     """File -> its purpose, from the tree in CONTRIBUTING.md."""
     tree = CONTRIBUTING.partition("\n    seqjax/\n")[2].partition("\n    plugins/")[0]
-    found, folder = {}, ""
+    found, folders = {}, []
     for line in tree.splitlines():
         name, _, purpose = line.strip().partition(" ")
-        if name.endswith("/"):
-            folder = name
-        else:
-            found[folder + name] = purpose.strip()
+        depth = (len(line) - len(line.lstrip()) - 6) // 2  # `seqjax/` has 6, and each folder 2 more
+        folders[depth:] = [name] if name.endswith("/") else []
+        if not name.endswith("/"):
+            found["".join(folders) + name] = purpose.strip()
     return found
 
 
