@@ -112,10 +112,10 @@ def check_plan(plan: Plan, sampler: Any, bounds: Int[np.ndarray, " bounds"]) -> 
     if not N:
         raise Error(f"{name}: plan returned no batch; raise seqjax.Error where the documents are too short for one")
     first, last = np.moveaxis(plan.scored, -1, 0)
-    if (first < 0).any() or (last > T).any() or (first > last).any() or (plan.starts < 0).any():
+    if (plan.starts < 0).any() or (plan.scored < 0).any() or (last > T).any():
         raise Error(
-            f"{name}: plan returned windows from {plan.starts.min():,} on, scored from {first.min()} to {last.max()}; "
-            f"starts are at least 0, and 0 <= first <= last <= num_steps = {T} where steps first <= t < last are scored"
+            f"{name}: plan returned windows that start from {plan.starts.min():,} on, with scored ranges from "
+            f"{plan.scored.min()} to {last.max()}; starts are at least 0, and a range lies in 0 to num_steps = {T}"
         )
     if (plan.starts + last > bounds[-1]).any():
         raise Error(f"{name}: its plan scores steps past the end of the stream, {bounds[-1]:,}")

@@ -53,9 +53,9 @@ class ChangesTheBounds(Base):
 @seqjax.register("sampler", "ranges-backwards")
 @dataclass(frozen=True)
 class RangesBackwards(Base):
-    """Its ranges of scored steps end before they start."""
+    """Its ranges of scored steps end before they start, so that they are empty."""
 
-    rejected_by: ClassVar = {"plan"}
+    rejected_by: ClassVar = {"visits of a target"}
 
     def batches(self, starts):
         plan = super().batches(starts)
