@@ -92,7 +92,7 @@ def problems_of(strategy: Gradient) -> tuple[list[str], dict[str, str]]:
                 usable.append(name)
     if set(usable) <= set(NO_FLOATS):
         if len(reasons := set(refused.values())) == 1:
-            raise Failed(reasons.pop())
+            raise Failed(f"no problem is left to check: {reasons.pop()}")
         raise Failed("no problem is left to check: " + "; ".join(f"{name}: {why}" for name, why in refused.items()))
     return usable, refused
 
