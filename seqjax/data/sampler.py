@@ -74,17 +74,18 @@ def draw_plan(sampler: Sampler, bounds: Int[np.ndarray, " bounds"], seed: int, e
             documents.
     """
     bounds = np.asarray(bounds).view()
-    bounds.flags.writeable = False  # the view; a sampler that sorts or shifts it in place would change the stream
+    # Only the view is read-only. A sampler that sorted or shifted the bounds in place would change the stream.
+    bounds.flags.writeable = False
     with calling(sampler, "plan"):
         plan = sampler.plan(bounds, np.random.default_rng((seed, epoch)))
     return check_plan(plan, sampler, bounds)
 
 
-def check_sizes(sampler: Sampler) -> None:
-    """Checks that a sampler has its two sizes.
+def check_fields(sampler: Sampler) -> None:
+    """Checks that a sampler has the fields `batch_size` and `num_steps`.
 
     Raises:
-        Error: it has no field `batch_size` or `num_steps`, or one that is no whole number.
+        Error: one of them is missing, or is no whole number.
     """
     for field in ("batch_size", "num_steps"):
         if not is_whole(getattr(sampler, field, None)):

@@ -322,21 +322,21 @@ def _backward(model, residuals, cotangents):
     def body(dnew, inputs):
         cell_vjp, dh, edge_weight = inputs
         # h_t reaches the loss through the next step (dnew.h) and through this step's output (dh).
-        du, dv, dold, down = cell_vjp(dnew._replace(h=dnew.h + dh))
+        du, dv, dold, d_own = cell_vjp(dnew._replace(h=dnew.h + dh))
         # h_{t-1} enters the step in v as well as in the old state.
         dold = dold._replace(h=dold.h + _scaled(dv @ W_hh_transposed, scale_B))
-        return (dold if edge_weight is None else _scale(dold, edge_weight)), (du, dv, down)
+        return (dold if edge_weight is None else _scale(dold, edge_weight)), (du, dv, d_own)
 
-    dstart, (du_TB, dv_TB, down_T) = jax.lax.scan(
+    dstart, (du_TB, dv_TB, d_own_T) = jax.lax.scan(
         body, dend, (residuals.cell_vjps, dh_TB, residuals.edge_weights), reverse=True
     )
     # The input of W_hh at step t is h_{t-1}; sum over t and the rows in one product of [T B, hidden] matrices.
     before_TB = _scaled(jnp.concatenate([residuals.start_h[None], residuals.h_TB])[:-1], scale_B)
     before, dv = (a.reshape(-1, a.shape[-1]) for a in (before_TB, dv_TB))
     db_hh = None if residuals.b_hh is None else dv.sum(0)
-    down = jax.tree.map(lambda a: a.sum(0), down_T)
+    d_own = jax.tree.map(lambda a: a.sum(0), d_own_T)
     # One cotangent for each differentiable argument of `scan_cell`. Edge weights and dropout have none.
-    return before.T @ dv, db_hh, down, du_TB, dstart, None, None
+    return before.T @ dv, db_hh, d_own, du_TB, dstart, None, None
 
 
 def _scale(state, edge_weight):

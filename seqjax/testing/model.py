@@ -83,7 +83,7 @@ def check_elementwise(model: Cell) -> Found:
     def arguments(seed):
         draw = lambda *shape: jnp.asarray(rng.normal(size=shape))
         state = model.State(*[draw(hidden) for _ in model.State._fields])
-        return draw(model.blocks, hidden), draw(model.blocks, hidden), state, _own_params(model, seed)
+        return draw(model.blocks, hidden), draw(model.blocks, hidden), state, _varied_params(model, seed)
 
     @quick_jit
     def cell(u, v, state, own):
@@ -100,7 +100,7 @@ def check_elementwise(model: Cell) -> Found:
     return Found(note=f"cell does not read {', '.join(unread)}" if unread else "")
 
 
-def _own_params(model: Cell, seed: int) -> Params:
+def _varied_params(model: Cell, seed: int) -> Params:
     """Parameters of a cell as `init_cell` draws them; constant ones are changed, since they may hide a fault."""
     rng = np.random.default_rng(seed)
 
@@ -114,6 +114,7 @@ def _reads(model: Cell, arguments: tuple) -> dict[str, bool]:
     """For each parameter of a cell, whether the new state depends on it."""
     u, v, state, own = arguments
     found = depends_on(lambda own: model.cell(u.ravel(), v.ravel(), state, **own), own)
+    # The leaves of a dict are in the order of its sorted keys.
     return dict(zip(sorted(own), found, strict=True))
 
 

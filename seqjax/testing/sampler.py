@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from seqjax.analysis.coverage import coverage
-from seqjax.data.sampler import Plan, Sampler, draw_plan
+from seqjax.data.sampler import Plan, Sampler, check_fields, draw_plan
 from seqjax.data.sampler import check_plan as check_inside
-from seqjax.data.sampler import check_sizes as check_fields
 from seqjax.errors import Error, is_whole
 from seqjax.plugin.author import Mistake, calling
 from seqjax.plugin.base import values_of

@@ -386,7 +386,7 @@ def init_train_state(
     row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))
     carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)
     memory = init_memory(setup.gradient, problem, params, carry, num_rows)
-    if isinstance(setup.gradient, RandomCuts):
+    if isinstance(setup.gradient, RandomCuts):  # its values cannot be checked when it is traced
         check_hazard(setup.gradient, memory.shared, setup.sampler.num_steps)
     tx = setup.optimizer
     if isinstance(tx, Optimizer):

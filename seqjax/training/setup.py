@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from seqjax.data.sampler import Sampler, check_sizes
+from seqjax.data.sampler import Sampler, check_fields
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, check_strategy
 from seqjax.training.optimizer import Optimizer
@@ -34,7 +34,7 @@ class TrainingSetup:
         check_strategy("training", self.gradient)
         if not isinstance(self.sampler, Sampler):
             raise Error(f"training takes an instance of a sampler, such as Random(), not {self.sampler!r:.80}")
-        check_sizes(self.sampler)
+        check_fields(self.sampler)
         if not isinstance(self.optimizer, Optimizer | optax.GradientTransformation):
             raise Error(
                 "training takes an instance of an optimizer, such as Adam() or optax.adam(0.001), not "
