@@ -1,8 +1,11 @@
 from .add import Add as Add
 from .copy import Copy as Copy
+from .csv_table import CSV as CSV
 from .hf_dataset import HFDataset as HFDataset
 from .markov_chain import MarkovChain as MarkovChain
 from .noisy_sine import NoisySine as NoisySine
+from .npy import Npy as Npy
+from .npz import Npz as Npz
 from .python_docs import PythonDocs as PythonDocs
 from .stocks import Stocks as Stocks
 from .text_file import TextFile as TextFile

@@ -1,47 +1,62 @@
-"""Scales series to mean 0 and standard deviation 1."""
+"""Scales values to mean 0 and standard deviation 1."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from seqjax import Error, Series, Tokenizer, Values, register
+from seqjax import Error, Pairs, Series, Tokenizer, Values, register
+from seqjax.data import PairsCodec
 
 
 @register("tokenizer", "standardize")
 @dataclass(frozen=True)
 class Standardize(Tokenizer):
-    """Scales each column of a series to (x - mean) / std, with the mean and std of the training part.
+    """Scales each column of values to (x - mean) / std, with the mean and std of the training part.
 
-    Forecasts are decoded, and so are in the units of the series. A column that is constant in the training part is
-    divided by 1.
+    Predictions are decoded, and so are in the units of the data. Losses are those of the scaled values. The inputs and
+    the targets of pairs are scaled apart, the targets by those that are scored; ids stay as they are. A column that is
+    constant in the training part is divided by 1.
     """
 
     def fit(self, data):
-        """The codec of a series."""
-        if not isinstance(data, Series):
+        """The codec of a series, or of pairs with values."""
+        if isinstance(data, Series):
+            return _fit(data.values)
+        spec = data.spec if isinstance(data, Pairs) else None
+        if spec is None or not (isinstance(spec.inputs, Values) or isinstance(spec.targets, Values)):
             raise Error(
-                f"tokenizer standardize scales a series, and the dataset is a {type(data).__name__}\n"
+                f"tokenizer standardize scales values, and the dataset is {type(data).__name__} without any\n"
                 "Leave the tokenizer out, or choose one that splits text"
             )
-        x = data.values
-        if not len(x):
-            raise Error("tokenizer standardize: the training part is empty")
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean, std = x.mean(0), x.std(0)
-        if not np.isfinite(std).all():
-            raise Error("tokenizer standardize: the values are too large for their squares; scale them down")
-        # Rounding may give a constant column a std above 0, or a column that varies very little a std of 0.
-        varies = (x.max(0) > x.min(0)) & (std > 0)
-        return Scale(tuple(mean.tolist()), tuple(np.where(varies, std, 1.0).tolist()))
+        targets = data.targets if data.mask is None else data.targets[data.mask]
+        return PairsCodec(
+            _fit(data.inputs) if isinstance(spec.inputs, Values) else None,
+            _fit(targets) if isinstance(spec.targets, Values) else None,
+        )
 
     def load(self, saved):
         """The codec whose `to_dict` gave `saved`."""
+        if "inputs" in saved:
+            return PairsCodec(*(saved[side] and self.load(saved[side]) for side in ("inputs", "targets")))
         return Scale(tuple(saved["mean"]), tuple(saved["std"]))
+
+
+def _fit(x):
+    """The scale of values float[n, dim]."""
+    if not len(x):
+        raise Error("tokenizer standardize: the training part is empty")
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = x.mean(0), x.std(0)
+    if not np.isfinite(std).all():
+        raise Error("tokenizer standardize: the values are too large for their squares; scale them down")
+    # Rounding may give a constant column a std above 0, or a column that varies very little a std of 0.
+    varies = (x.max(0) > x.min(0)) & (std > 0)
+    return Scale(tuple(mean.tolist()), tuple(np.where(varies, std, 1.0).tolist()))
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A codec that scales series.
+    """A codec that scales values.
 
     Args:
         mean: the mean of each column.

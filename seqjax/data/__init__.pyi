@@ -16,6 +16,8 @@ from .spec import Tokens as Tokens
 from .spec import Values as Values
 from .stream import Stream as Stream
 from .tokenizer import Codec as Codec
+from .tokenizer import PairsCodec as PairsCodec
 from .tokenizer import TextCodec as TextCodec
 from .tokenizer import Tokenizer as Tokenizer
 from .tokenizer import Vocab as Vocab
+from .user_file import read_file as read_file

@@ -172,7 +172,8 @@ class Series(Data):
 class Pairs(Data):
     """Inputs and targets in memory: `targets[t]` is predicted after `inputs[t]` was read. Nothing is shifted.
 
-    Examples are the copy task, the add task, tagging, and series with covariates.
+    Examples are the copy task, the add task, tagging, and series with covariates. `Pairs.from_sequences` makes them of
+    many sequences.
 
     Args:
         inputs: ids int[n], or float[n, dim] (float[n] for dim = 1).
@@ -208,6 +209,42 @@ class Pairs(Data):
             )
         self._set(inputs=inputs, targets=targets, mask=mask, spec=Spec(inputs_spec, targets_spec))
         self._set(bounds=_check_bounds(self, len(inputs)))
+
+    @classmethod
+    def from_sequences(cls, inputs: Sequence[Any], targets: Sequence[Any], source: str = "pairs") -> "Pairs":
+        """Pairs of N sequences, each of which is a document. The sequences may have different lengths.
+
+        Args:
+            inputs: N sequences, each int[T], float[T] or float[T, dim]; or one array of them, int[N, T] or float[N, T,
+                dim].
+            targets: N sequences of the same lengths. Or one target for each sequence, int[N], float[N] or
+                float[N, dim], which is predicted after its last step; the other steps are not scored.
+            source: where they came from, for display.
+
+        Raises:
+            Error: another number of targets; a sequence and its targets have different lengths; no sequence has a step.
+        """
+        inputs, targets = ([np.asarray(each) for each in side] for side in (inputs, targets))
+        lengths = [a.shape[0] if a.ndim else -1 for a in inputs]
+        if len(inputs) != len(targets) or not inputs or min(lengths) < 1:
+            raise Error(
+                f"Pairs.from_sequences takes sequences of at least one step, found {len(inputs)} inputs of the lengths "
+                f"{lengths[:5]}…, with as many targets, found {len(targets)}"
+            )
+        bounds = np.cumsum([0, *lengths])
+        if all(a.shape[:1] == (n,) for a, n in zip(targets, lengths, strict=True)):
+            return cls(np.concatenate(inputs), np.concatenate(targets), bounds=bounds, source=source)
+        if any(a.shape != targets[0].shape or a.ndim > 1 for a in targets):
+            n = next(i for i, a in enumerate(targets) if a.shape[:1] != inputs[i].shape[:1])
+            raise Error(
+                f"Pairs.from_sequences: sequence {n} has inputs of shape {inputs[n].shape} and targets of shape "
+                f"{targets[n].shape}; give a target for each step, or one target for each sequence"
+            )
+        each = np.stack(targets)
+        all_targets = np.zeros((bounds[-1], *each.shape[1:]), each.dtype)
+        mask = np.zeros(bounds[-1], bool)
+        all_targets[bounds[1:] - 1], mask[bounds[1:] - 1] = each, True
+        return cls(np.concatenate(inputs), all_targets, mask, bounds=bounds, source=source)
 
     def _part(self, first, last, bounds):
         mask = None if self.mask is None else self.mask[first:last]

@@ -1,6 +1,6 @@
 """From a dataset to streams: loads it, splits it, fits the tokenizer, encodes the parts."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -9,7 +9,7 @@ from seqjax.data.dataset import Data, Dataset, Pairs, Series, Text
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.split import split
 from seqjax.data.stream import Stream, next_stream
-from seqjax.data.tokenizer import Codec, TextCodec, Tokenizer
+from seqjax.data.tokenizer import Codec, PairsCodec, TextCodec, Tokenizer
 from seqjax.errors import Error
 from seqjax.plugin.author import calling
 from seqjax.plugin.config import create
@@ -26,16 +26,23 @@ class Prepared(NamedTuple):
     """A dataset from which windows can be sampled.
 
     Args:
-        source: the whole dataset.
-        codec: the fitted tokenizer; None for pairs, and for a series that is read as it is.
+        sources: all data: of the `dataset`, and of `heldout` if that is a dataset of its own.
+        codec: the fitted tokenizer; None for data that are read as they are.
         spec: the inputs and outputs of a model of this dataset.
+        parts: the data of each of `PARTS`, by name.
         streams: a stream for each of `PARTS`, by name.
     """
 
-    source: Data
-    codec: Codec | None
+    sources: dict[str, Data]
+    codec: Codec | PairsCodec | None
     spec: Spec
+    parts: dict[str, Any]
     streams: dict[str, Stream]
+
+    @property
+    def source(self) -> Data:
+        """The whole dataset, of which the training part is a part."""
+        return self.sources["dataset"]
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}: {len(stream.inputs):,} steps" for name, stream in self.streams.items())
@@ -43,25 +50,43 @@ class Prepared(NamedTuple):
         return f"Prepared({self.source!r}, codec={codec}, spec={self.spec!r}, {sizes})"
 
 
-def prepare(dataset: Dataset, train: int | float, heldout: int | float, tokenizer: Tokenizer | None) -> Prepared:
+def prepare(
+    dataset: Dataset,
+    train: int | float,
+    heldout: int | float | Dataset,
+    tokenizer: Tokenizer | None,
+    codec: Codec | PairsCodec | None = None,
+) -> Prepared:
     """Loads and splits a dataset, fits the tokenizer on the training part alone, encodes all parts.
 
     Args:
         dataset: where the data comes from.
         train: the size of the training part, as `split` takes it.
-        heldout: the size of the held-out part.
+        heldout: the size of the held-out part; or a dataset that is held out, whole.
         tokenizer: None: `DEFAULT_TOKENIZER` for a text, none for other data.
+        codec: one that was fitted before, which is used in place of a new one.
 
     Raises:
-        Error: the dataset is too short for these sizes; the tokenizer is for another kind of data.
+        Error: the dataset is too short for these sizes; the tokenizer is for another kind of data; a model of the
+            dataset cannot read the one that is held out.
     """
-    source = load(dataset)
-    parts = split(source, train, heldout)
+    sources = load_all(dataset, heldout)
+    source = sources["dataset"]
+    parts = split(source, train, 0 if "heldout" in sources else heldout)  # type: ignore[arg-type]
+    if "heldout" in sources:
+        parts["heldout"] = sources["heldout"]
     tokenizer = resolve_tokenizer(tokenizer, source)
-    codec = fit(tokenizer, parts["train"]) if tokenizer else None
+    if codec is None and tokenizer is not None:
+        codec = fit(tokenizer, parts["train"])
     spec = spec_of(source, codec)
     streams = {name: make_stream(part, codec, spec) for name, part in parts.items()}
-    return Prepared(source, codec, spec, streams)
+    return Prepared(sources, codec, spec, parts, streams)
+
+
+def load_all(dataset: Dataset, heldout: int | float | Dataset) -> dict[str, Data]:
+    """The data of the `dataset`, and of `heldout` if that is a dataset of its own."""
+    own = {"heldout": heldout} if isinstance(heldout, Dataset) else {}
+    return {name: load(source) for name, source in {"dataset": dataset, **own}.items()}
 
 
 def load(dataset: Dataset) -> Data:
@@ -80,7 +105,7 @@ def load(dataset: Dataset) -> Data:
     return data
 
 
-def fit(tokenizer: Tokenizer, data: Data) -> Codec:
+def fit(tokenizer: Tokenizer, data: Data) -> Codec | PairsCodec:
     """The codec of a tokenizer, fitted to the training part of a dataset.
 
     Raises:
@@ -91,10 +116,14 @@ def fit(tokenizer: Tokenizer, data: Data) -> Codec:
     if isinstance(data, Text) and type(tokenizer).join is not Tokenizer.join:
         check_join(tokenizer, data.text[:JOINED])
     with calling(tokenizer, "fit"):
-        codec = tokenizer.fit(data)  # type: ignore[arg-type]
-    if not isinstance(codec, TextCodec if isinstance(data, Text) else Codec):
-        needs = "spec, tokens, split, encode, decode, to_dict and a length"
-        raise Error(f"{name}: fit returned {type(codec).__name__}, and must return a codec, which has {needs}")
+        codec = tokenizer.fit(data)
+    expected, needs = {
+        Text: (TextCodec, "a codec, which has spec, tokens, split, encode, decode, to_dict and a length"),
+        Series: (Codec, "a codec, which has spec, encode, decode and to_dict"),
+        Pairs: (PairsCodec, "a seqjax.data.PairsCodec"),
+    }[type(data)]
+    if not isinstance(codec, expected):
+        raise Error(f"{name}: fit returned {type(codec).__name__}, and must return {needs}")
     return codec
 
 
@@ -137,26 +166,21 @@ def _split(tokenizer: Tokenizer, text: str) -> list:
 
 
 def resolve_tokenizer(tokenizer: Tokenizer | None, data: Data) -> Tokenizer | None:
-    """The tokenizer that is used for these data: the given one, or for a text without one the default one.
-
-    Raises:
-        Error: the data are pairs, which take no tokenizer.
-    """
-    if isinstance(data, Pairs) and tokenizer is not None:
-        raise Error("pairs hold the inputs of a model already, and take no tokenizer: leave it out")
+    """The tokenizer that is used for these data: the given one, or for a text without one the default one."""
     return tokenizer or (create("tokenizer", DEFAULT_TOKENIZER) if isinstance(data, Text) else None)
 
 
-def spec_of(data: Data, codec: Codec | None) -> Spec:
+def spec_of(data: Data, codec: Codec | PairsCodec | None) -> Spec:
     """The inputs and outputs of a model of these data."""
     if isinstance(data, Pairs):
         assert data.spec is not None
         return data.spec
+    assert not isinstance(codec, PairsCodec)
     return Spec(codec.spec if codec else Values(data.values.shape[1]))  # type: ignore[attr-defined]
 
 
-def make_stream(data: Data, codec: Codec | None, spec: Spec) -> Stream:
-    """The stream of some data: pairs as they are; else each entry predicts the next one of its document.
+def make_stream(data: Data, codec: Codec | PairsCodec | None, spec: Spec) -> Stream:
+    """The stream of some data. Pairs have inputs and targets; of other data each entry predicts the next one.
 
     Args:
         data: a part of a dataset, or data of the same kind.
@@ -173,8 +197,13 @@ def make_stream(data: Data, codec: Codec | None, spec: Spec) -> Stream:
             + f"; it cannot read this {type(data).__name__}"
         )
     if isinstance(data, Pairs):
-        return Stream(data.inputs, data.targets, data.bounds, data.mask)
-    return next_stream(*encode(data, codec))
+        sides = (_encoded(data.inputs, codec and codec.inputs), _encoded(data.targets, codec and codec.targets))  # type: ignore[union-attr]
+        return Stream(*sides, data.bounds, data.mask)
+    return next_stream(*encode(data, codec))  # type: ignore[arg-type]
+
+
+def _encoded(values, codec):
+    return values if codec is None else codec.encode(values)
 
 
 def _fits(data, codec, spec):
@@ -184,7 +213,7 @@ def _fits(data, codec, spec):
     if isinstance(data, Series):
         return spec == Spec(Values(data.values.shape[1]))
     sides = ((data.spec.inputs, spec.inputs), (data.spec.targets, spec.targets))
-    return codec is None and all(
+    return isinstance(codec, PairsCodec | None) and all(
         type(found) is type(side)
         and (found.width == side.width or (isinstance(found, Tokens) and found.width < side.width))
         for found, side in sides
@@ -194,8 +223,7 @@ def _fits(data, codec, spec):
 def encode(data: Data, codec: Codec | None) -> tuple[np.ndarray, Int[np.ndarray, " bounds"]]:
     """The ids of a text or the values of a series, and int64[D + 1], where documents begin and end among them."""
     if not isinstance(data, Text):
-        values = data.values  # type: ignore[attr-defined]
-        return (codec.encode(values) if codec else values), data.bounds
+        return _encoded(data.values, codec), data.bounds  # type: ignore[attr-defined]
     assert codec is not None
     ids = [codec.encode(document) for document in data.documents]
     return np.concatenate(ids), np.cumsum([0, *map(len, ids)], dtype=np.int64)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from seqjax.data.dataset import Series, Text
+from seqjax.data.dataset import Data, Text
 from seqjax.data.spec import Tokens, Values
 from seqjax.errors import Error
 from seqjax.plugin.base import Plugin
@@ -48,6 +48,23 @@ class TextCodec(Codec, Protocol):
         """The number of ids."""
 
 
+@dataclass(frozen=True)
+class PairsCodec:
+    """The codecs of the two sides of pairs.
+
+    Args:
+        inputs: the codec of the inputs; None: they are read as they are.
+        targets: the codec of the targets; None: they are predicted as they are.
+    """
+
+    inputs: Codec | None
+    targets: Codec | None
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return {side: codec.to_dict() if codec else None for side, codec in vars(self).items()}
+
+
 class Tokenizer(Plugin):
     """Splits text into tokens. The author writes `split` and `join`; `fit` then makes a vocabulary.
 
@@ -64,21 +81,21 @@ class Tokenizer(Plugin):
         """The text of tokens: the inverse of `split`."""
         raise NotImplementedError
 
-    def fit(self, data: Text | Series) -> Codec:
-        """The codec, fitted to the training part of a dataset.
+    def fit(self, data: Data) -> Codec | PairsCodec:
+        """The codec, fitted to the training part of a dataset; that of pairs is a `PairsCodec`.
 
         Raises:
             Error: the tokenizer is for another kind of data.
         """
         if not isinstance(data, Text):
             raise Error(
-                f"tokenizer {type(self).__name__} splits text, and the dataset is a {type(data).__name__}\n"
-                "Leave the tokenizer out, or scale a series with --tokenizer standardize"
+                f"tokenizer {type(self).__name__} splits text, and the dataset is of type {type(data).__name__}\n"
+                "Leave the tokenizer out, or scale values with --tokenizer standardize"
             )
         tokens = itertools.chain.from_iterable(map(self.split, data.documents))
         return Vocab.from_tokens(tokens, tokenizer=self)
 
-    def load(self, saved: dict) -> Codec:
+    def load(self, saved: dict) -> Any:
         """The codec whose `to_dict` gave `saved`."""
         return Vocab.from_dict(saved, tokenizer=self)
 

@@ -185,6 +185,8 @@ def located(where: str, fault: Error) -> list[str]:
 
 def describe(plugin: Any) -> str:
     """A short text about a plugin: its name and the fields that are not at their defaults."""
+    if not isinstance(plugin, Plugin):  # an object of another library, such as an optax transformation
+        return type(plugin).__name__
     fields = [(field, getattr(plugin, name)) for name, field in fields_of(type(plugin)).items()]  # type: ignore[arg-type]
     changed = [f"{field.name}={value}" for field, value in fields if value != field.make_default()]
     return " ".join([registry.name_of(plugin), *changed])

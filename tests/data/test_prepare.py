@@ -71,12 +71,30 @@ def test_pairs_are_not_shifted_and_keep_mask_and_documents():
         assert found.tolist() == bounds
 
 
+def test_a_dataset_of_its_own_is_held_out_whole():
+    """The codec has seen the training part alone, and the held-out stream is read with it."""
+    data = prepare(Text("aabb"), 1.0, Text("bacb", bounds=[0, 2, 4]), Char())
+    assert data.codec.tokens == ("<unk>", "a", "b")
+    assert {name: part.text for name, part in data.parts.items()} == {"train": "aabb", "heldout": "bacb", "rest": ""}
+    assert data.streams["heldout"].inputs.tolist() == [2, 0]
+    assert data.streams["heldout"].targets.tolist() == [1, 2]
+    assert data.source.text == "aabb"
+    part = prepare(Text("aabbcc"), 4, Text("ab"), Char())
+    assert {name: each.text for name, each in part.parts.items()} == {"train": "aabb", "heldout": "ab", "rest": "cc"}
+
+
+@pytest.mark.parametrize("heldout", [Text("ab"), Pairs([0], [1]), Series(VALUES[:, :1])])
+def test_a_dataset_of_another_kind_is_not_held_out(heldout):
+    with pytest.raises(Error, match="cannot read this"):
+        prepare(Series(VALUES), 1.0, heldout, None)
+
+
 @pytest.mark.parametrize(
     ("data", "tokenizer", "say"),
     [
-        (Pairs([0, 1] * 9, [0, 1] * 9), Char(), "take no tokenizer"),
+        (Pairs([0, 1] * 9, [0, 1] * 9), Char(), "splits text"),
         (Series(VALUES), Char(), "splits text"),
-        (Text("abcdefghijkl"), Standardize(), "scales a series"),
+        (Text("abcdefghijkl"), Standardize(), "scales values"),
     ],
     ids=["pairs", "series", "text"],
 )

@@ -141,7 +141,7 @@ def test_training_is_the_same_in_every_process(codec):
 
 
 def test_wrong_data_and_sizes():
-    with pytest.raises(Error, match="splits text, and the dataset is a Series"):
+    with pytest.raises(Error, match="splits text, and the dataset is of type Series"):
         BPE().fit(Series([1.0, 2.0]))
     with pytest.raises(Error, match="vocab_size = 255"):
         BPE(vocab_size=255)

@@ -132,7 +132,7 @@ def test_a_text_file_is_kept_character_for_character(tmp_path, text):
     ("name", "say"),
     [
         ("missing.txt", "No such file"),
-        ("folder", "Is a directory"),
+        ("folder", r"no file \*\.txt is in this folder"),
         ("empty.txt", "is empty"),
         ("latin.txt", "byte 0xe9 at offset 5"),
         ("cut.txt", "byte 0xf0 at offset 6"),

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from seqjax import Error, Series, Spec, Text, Values
+from seqjax import Error, Pairs, Series, Spec, Text, Values
 from seqjax.data.prepare import prepare
 from seqjax.data.tokenizer import Codec
 from seqjax_tokenizers import Standardize
@@ -57,9 +57,34 @@ def test_a_codec_is_loaded_from_its_dict():
 
 
 def test_a_text_is_an_error_that_says_what_to_do():
-    with pytest.raises(Error, match="standardize scales a series, and the dataset is a Text") as caught:
-        Standardize().fit(Text("abc"))
-    assert "Leave the tokenizer out" in str(caught.value)
+    for data in (Text("abc"), Pairs([0, 1], [1, 0])):
+        with pytest.raises(
+            Error, match=r"standardize scales values, and the dataset is (Text|Pairs) without"
+        ) as caught:
+            Standardize().fit(data)
+        assert "Leave the tokenizer out" in str(caught.value)
+
+
+def test_inputs_and_targets_of_pairs_are_scaled_apart_by_what_is_trained_on():
+    rng = np.random.default_rng(0)
+    x, y, mask = rng.normal(5, 2, (60, 2)), rng.normal(-300, 7, (60, 1)), rng.random(60) < 0.5
+    y[~mask] = 1e9  # it is not scored, so it does not count
+    data = prepare(Pairs(x, y, mask), 40, 20, Standardize())
+    train, heldout = data.streams["train"], data.streams["heldout"]
+    np.testing.assert_allclose(train.inputs, (x[:40] - x[:40].mean(0)) / x[:40].std(0))
+    seen = y[:40][mask[:40]]
+    np.testing.assert_allclose(train.targets, (y[:40] - seen.mean(0)) / seen.std(0))
+    np.testing.assert_allclose(heldout.targets, (y[40:] - seen.mean(0)) / seen.std(0))
+    assert Standardize().load(json.loads(json.dumps(data.codec.to_dict()))) == data.codec
+
+
+@pytest.mark.parametrize("side", ["inputs", "targets"])
+def test_ids_of_pairs_stay_as_they_are(side):
+    sides = {"inputs": VALUES[:, :1], "targets": VALUES[:, 1:]} | {side: np.arange(50) % 3}
+    data = prepare(Pairs(**sides), 40, 10, Standardize())
+    assert getattr(data.codec, side) is None
+    np.testing.assert_array_equal(getattr(data.streams["train"], side), np.arange(40) % 3)
+    assert Standardize().load(data.codec.to_dict()) == data.codec
 
 
 def test_an_empty_training_part_is_an_error():

@@ -52,3 +52,50 @@ def test_a_file_of_blank_lines_has_no_documents(tmp_path, documents):
     with pytest.raises(Error, match=r"is empty$"):
         load(tmp_path, "", documents)
     assert load(tmp_path, "\n \r\n\t", "one").text == "\n \r\n\t"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, text in {"b.txt": "bee", "a.txt": "ay\n", "deep/c.txt": "", "deep/d.md": "dee"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "documents"),
+    [
+        (".", ["ay\n", "bee", ""]),
+        ("*.txt", ["ay\n", "bee"]),
+        ("[b]*", ["bee"]),
+        ("**/*.*", ["ay\n", "bee", "", "dee"]),
+        ("a.txt", ["ay\n"]),
+    ],
+)
+def test_each_file_of_a_folder_or_pattern_is_a_document(folder, path, documents):
+    assert TextFile(path=str(folder / path)).load().documents == documents
+
+
+def test_files_are_cut_apart(folder):
+    (folder / "a.txt").write_text("one\ntwo")
+    assert TextFile(path=str(folder), documents="lines").load().documents == ["one\n", "two", "bee"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_read(folder):
+    (folder / "[x].txt").write_text("x")
+    assert TextFile(path=str(folder / "[x].txt")).load().documents == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("none", "cannot be read"), ("*.rst", "no file has a path"), ("e", "no fi")]
+)
+def test_no_file_is_an_error(folder, path, message):
+    (folder / "e").mkdir()
+    with pytest.raises(Error, match=message):
+        TextFile(path=str(folder / path)).load()
+
+
+def test_a_file_that_is_not_utf_8_is_named(folder):
+    (folder / "b.txt").write_bytes(b"\xff")
+    with pytest.raises(Error, match=r"b\.txt is not UTF-8: byte 0xff at offset 0"):
+        TextFile(path=str(folder)).load()

@@ -108,5 +108,5 @@ def test_a_codec_is_loaded_from_its_dict():
 
 
 def test_a_series_has_no_words():
-    with pytest.raises(Error, match="splits text, and the dataset is a Series"):
+    with pytest.raises(Error, match="splits text, and the dataset is of type Series"):
         Word().fit(Series([1.0, 2.0]))

@@ -1,0 +1,174 @@
+"""A table of numbers in a CSV file."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from seqjax import Dataset, Error, Pairs, Series, Spec, Tokens, Values, register
+from seqjax.data import read_file
+from seqjax.errors import nearest
+
+
+@register("dataset", "csv")
+@dataclass(frozen=True)
+class CSV(Dataset):
+    """A table in a CSV file. The first line has the names of the columns, and each further line is a time step.
+
+    With `inputs`, the model reads these columns, and predicts the targets of the same line: `Pairs`. Without them, the
+    targets are a `Series`, of which each line predicts the next one. All cells that are used must be finite numbers.
+    """
+
+    path: str
+    """Path of the file, in UTF-8."""
+    inputs: tuple[str, ...] = ()
+    """The columns that the model reads. None: the targets are a series."""
+    targets: tuple[str, ...] = ()
+    """The columns that the model predicts. None: all columns but `sequence`, as a series."""
+    sequence: str | None = None
+    """The column that tells sequences apart: consecutive lines with one entry are a document, at whose start a model is
+    reset. None: one sequence."""
+    labels: tuple[str, ...] = ()
+    """The classes, if the target column holds labels: label i becomes id i. None: targets are numbers."""
+    scored: Literal["all", "last"] = "all"
+    """The targets that count: all, or the one in the last line of each sequence. The other cells may be empty then."""
+    delimiter: str = ","
+    """The character between two cells."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.inputs and not self.targets:
+            raise Error("dataset csv: inputs need targets: name the columns to predict with --dataset.targets")
+        if not self.inputs and (self.labels or self.scored != "all"):
+            raise Error("dataset csv: labels and scored need inputs: name the columns to read with --dataset.inputs")
+        if self.labels and (len(self.targets) != 1 or len(set(self.labels)) < len(self.labels)):
+            raise Error("dataset csv: labels need one target column, and differ from each other")
+        if len(self.delimiter) != 1:
+            raise Error(f"dataset csv: delimiter = {self.delimiter!r}: it must be one character")
+
+    def load(self):
+        """The columns as a `Series` or as `Pairs`."""
+        table = self._read()
+        bounds = _bounds(table, self.sequence)
+        names = self.targets or tuple(name for name in table.names if name != self.sequence)
+        if not self.inputs:
+            return Series(_numbers(table, names), names, self.path, bounds)
+        is_scored = np.ones(len(table.rows), bool)
+        if self.scored == "last":
+            is_scored[:] = False
+            is_scored[np.asarray(bounds)[1:] - 1] = True
+        if self.labels:
+            targets = _ids(table, self.targets[0], self.labels, is_scored)
+            spec = Spec(Values(len(self.inputs)), Tokens(len(self.labels)))
+        else:
+            targets = _numbers(table, names, is_scored)
+            spec = Spec(Values(len(self.inputs)), Values(len(names)))
+        mask = None if is_scored.all() else is_scored
+        return Pairs(_numbers(table, self.inputs), targets, mask, spec, bounds, self.path)
+
+    def _read(self):
+        """The table, with as many cells in every row as there are columns."""
+        data = read_file(self.path, "csv")
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as fault:
+            line = data.count(b"\n", 0, fault.start) + 1
+            raise Error(f"dataset csv: {self.path}, line {line}: it is not UTF-8; convert the file") from fault
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, strict=True)
+        try:
+            rows = [(reader.line_num, cells) for cells in reader if cells]
+        except csv.Error as fault:
+            raise Error(f"dataset csv: {self.path}, line {reader.line_num}: {fault}") from fault
+        names = [name.strip() for name in rows[0][1]] if rows else []
+        if len(rows) < 2:
+            raise Error(f"dataset csv: {self.path} needs a line of column names, and a line for each time step")
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise Error(f"dataset csv: {self.path} has several columns of the name {repeated[0]!r}")
+        for line, cells in rows:
+            if len(cells) != len(names):
+                raise Error(
+                    f"dataset csv: {self.path}, line {line}: it has {len(cells)} cells, and the first line "
+                    f"{len(names)} names\nCheck the line, or the separator: --dataset.delimiter"
+                )
+        asked = [*self.inputs, *self.targets, *([self.sequence] if self.sequence else [])]
+        if unknown := [name for name in asked if name not in names]:
+            raise Error(
+                f"dataset csv: {self.path} has no column {unknown[0]!r}{nearest(unknown[0], names)} "
+                f"(columns: {', '.join(names)})"
+            )
+        return _Table(self.path, names, [line for line, _ in rows[1:]], [cells for _, cells in rows[1:]])
+
+
+class _Table(NamedTuple):
+    """The cells of a file.
+
+    Args:
+        path: the file.
+        names: the names of the columns.
+        lines: the number of each row's last line in the file, from 1.
+        rows: the cells of each row.
+    """
+
+    path: str
+    names: list[str]
+    lines: Sequence[int]
+    rows: Sequence[list[str]]
+
+    def column(self, name: str) -> list[str]:
+        """The cells of a column."""
+        at = self.names.index(name)
+        return [row[at].strip() for row in self.rows]
+
+    def fault(self, row: int, name: str, cell: str, needed: str) -> Error:
+        """The error about a cell."""
+        found = repr(cell) if cell else "an empty cell"
+        return Error(
+            f"dataset csv: {self.path}, line {self.lines[row]}, column {name!r}: found {found}, and needs {needed}\n"
+            "Fill the gaps in the file, or leave such rows out"
+        )
+
+
+def _numbers(table: _Table, names: Sequence[str], used: Any = None) -> np.ndarray:
+    """Columns as float64[n, columns]; rows that are not used may hold anything, and become zeros."""
+    found = np.zeros((len(table.rows), len(names)))
+    for i, name in enumerate(names):
+        for row, cell in enumerate(table.column(name)):
+            if used is not None and not used[row]:
+                continue
+            try:
+                found[row, i] = float(cell)
+            except ValueError:
+                found[row, i] = np.nan
+            if not np.isfinite(found[row, i]):
+                raise table.fault(row, name, cell, "a finite number")
+    return found
+
+
+def _ids(table: _Table, name: str, labels: Sequence[str], used: np.ndarray) -> np.ndarray:
+    """The numbers of the labels in a column, int32[n]."""
+    number = {label: i for i, label in enumerate(labels)}
+    found = np.zeros(len(table.rows), np.int32)
+    for row, cell in enumerate(table.column(name)):
+        if used[row]:
+            if cell not in number:
+                raise table.fault(row, name, cell, f"one of the labels {', '.join(labels)}")
+            found[row] = number[cell]
+    return found
+
+
+def _bounds(table: _Table, sequence: str | None) -> list[int]:
+    """Where the sequences begin and end, [D + 1]."""
+    if sequence is None:
+        return [0, len(table.rows)]
+    ids = table.column(sequence)
+    starts = [row for row in range(len(ids)) if row == 0 or ids[row] != ids[row - 1]]
+    known: set[str] = set()
+    for row in starts:
+        if ids[row] in known:
+            needed = "the rows of a sequence one after the other"
+            raise table.fault(row, sequence, ids[row], f"{needed}: this entry occurs in two places; sort the file")
+        known.add(ids[row])
+    return [*starts, len(ids)]

@@ -1,0 +1,75 @@
+"""Inputs and targets in a file of numpy."""
+
+import io
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+
+from seqjax import Dataset, Error, Pairs, register
+from seqjax.data import read_file
+from seqjax.errors import nearest
+
+
+@register("dataset", "npz")
+@dataclass(frozen=True)
+class Npz(Dataset):
+    """Inputs and targets in a file of `numpy.savez`. Integers are ids, and reals are values.
+
+    The first axis of all arrays is the sequence: inputs int[N, T] or float[N, T, dim], targets of the same form. One
+    target for each sequence, int[N], float[N] or float[N, dim], is predicted after its last step. Without `sequences`,
+    the arrays are one sequence: int[n], float[n] or float[n, dim].
+    """
+
+    path: str
+    """Path of the file, `*.npz`."""
+    inputs: str = "inputs"
+    """The name of the array that the model reads."""
+    targets: str = "targets"
+    """The name of the array that the model predicts."""
+    lengths: str | None = None
+    """The name of an array int[N], the number of steps of each sequence; the steps after it are padding. None: all
+    steps."""
+    sequences: bool = True
+    """Whether the first axis is the sequence. False: it is the time step of one sequence."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.lengths and not self.sequences:
+            raise Error("dataset npz: lengths are those of sequences; leave lengths or sequences = false out")
+
+    def load(self):
+        """The pairs."""
+        arrays = self._read()
+        inputs, targets = arrays[self.inputs], arrays[self.targets]
+        if not self.sequences:
+            return Pairs(inputs, targets, source=self.path)
+        if self.lengths:
+            lengths = arrays[self.lengths]
+            if lengths.shape != inputs.shape[:1] or lengths.dtype.kind not in "iu":
+                raise Error(
+                    f"dataset npz: {self.path}: {self.lengths} must be int[{len(inputs)}], a length for each sequence, "
+                    f"and is {lengths.dtype}{list(lengths.shape)}"
+                )
+            has_steps = targets.shape[:2] == inputs.shape[:2]
+            inputs = [a[:n] for a, n in zip(inputs, lengths, strict=True)]
+            targets = [a[:n] for a, n in zip(targets, lengths, strict=True)] if has_steps else targets
+        return Pairs.from_sequences(inputs, targets, source=self.path)
+
+    def _read(self):
+        """The arrays that are used, by name."""
+        names = [name for name in (self.inputs, self.targets, self.lengths) if name]
+        try:
+            # Arrays of objects would need pickle, which can run code; np.load refuses them unless it is told otherwise.
+            file = np.load(io.BytesIO(read_file(self.path, "npz")))
+            if isinstance(file, np.ndarray):
+                raise Error(f"dataset npz: {self.path} has one array; read it with the dataset npy")
+            for name in names:
+                if name not in file.files:
+                    hint = f"{nearest(name, file.files)} (arrays: {', '.join(file.files)})"
+                    raise Error(f"dataset npz: {self.path} has no array {name!r}{hint}")
+            return {name: file[name] for name in names}
+        except Error:
+            raise
+        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as fault:
+            raise Error(f"dataset npz: {self.path} is no file that numpy.savez wrote: {fault}") from fault

@@ -1,0 +1,120 @@
+"""Tables in CSV files: columns by name, sequences, labels, and errors with line and column."""
+
+import numpy as np
+import pytest
+
+from seqjax import Error, Pairs, Series, Spec, Tokens, Values
+from seqjax_datasets import CSV
+
+TABLE = "day,a, b,y\nmon,1,2.5,0\nmon,-3,4e2,1\ntue,5,6,1\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text, **options):
+        path = tmp_path / "t.csv"
+        path.write_bytes(text.encode(**options))
+        return str(path)
+
+    return write
+
+
+def test_columns_are_taken_by_name_in_the_order_asked_for(file):
+    data = CSV(path=file(TABLE), inputs=("b", "a"), targets=("y",)).load()
+    assert isinstance(data, Pairs)
+    assert data.spec == Spec(Values(2), Values(1))
+    assert data.inputs.tolist() == [[2.5, 1], [400, -3], [6, 5]]
+    assert data.targets.tolist() == [[0], [1], [1]]
+    assert data.mask is None
+    assert data.bounds.tolist() == [0, 3]
+
+
+def test_without_inputs_the_table_is_a_series(file):
+    data = CSV(path=file(TABLE), targets=("y", "a")).load()
+    assert isinstance(data, Series)
+    assert (data.names, data.values.tolist()) == (("y", "a"), [[0, 1], [1, -3], [1, 5]])
+    whole = CSV(path=file(TABLE), sequence="day").load()
+    assert (whole.names, whole.bounds.tolist()) == (("a", "b", "y"), [0, 2, 3])
+
+
+def test_a_column_of_ids_divides_sequences_whose_last_row_alone_may_be_scored(file):
+    text = "id,x,class\n7,1,\n7,2,cat\n8,3,dog\n9,4,\n9,5,\n9,6,cat\n"
+    fields = {"inputs": ("x",), "targets": ("class",), "sequence": "id", "labels": ("dog", "cat")}
+    data = CSV(path=file(text), scored="last", **fields).load()
+    assert data.spec == Spec(Values(1), Tokens(2))
+    assert data.bounds.tolist() == [0, 2, 3, 6]
+    assert data.mask.tolist() == [False, True, True, False, False, True]
+    assert data.targets[data.mask].tolist() == [1, 0, 1]
+    with pytest.raises(
+        Error, match=r"line 2, column 'class': found an empty cell, and needs one of the labels dog, cat"
+    ):
+        CSV(path=file(text), **fields).load()
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("﻿" + TABLE, {}),  # a byte order mark, as spreadsheets write it
+        (TABLE.replace("\n", "\r\n"), {}),
+        (TABLE.replace(",", ";"), {"delimiter": ";"}),
+        (TABLE.replace("2.5", '"2.5"').replace("mon", '"mon, or\nlater"'), {}),
+        (TABLE.replace("\n", "\n\n"), {}),
+    ],
+    ids=["bom", "crlf", "semicolons", "quotes", "blank lines"],
+)
+def test_other_ways_to_write_the_same_table(file, text, options):
+    plain = CSV(path=file(TABLE), inputs=("a",), targets=("b",)).load()
+    assert CSV(path=file(text), inputs=("a",), targets=("b",), **options).load() == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "message"),
+    [
+        (TABLE, {"inputs": ("a", "zz"), "targets": ("y",)}, r"has no column 'zz' \(columns: day, a, b, y\)"),
+        (TABLE, {"inputs": ("aa",), "targets": ("y",)}, r"has no column 'aa'; did you mean 'a'"),
+        (
+            TABLE,
+            {"inputs": ("day",), "targets": ("y",)},
+            r"line 2, column 'day': found 'mon', and needs a finite number",
+        ),
+        (TABLE.replace("5,6", ",6"), {"targets": ("a",)}, r"line 4, column 'a': found an empty cell"),
+        (TABLE.replace("5,6", "nan,6"), {"targets": ("a",)}, r"line 4, column 'a': found 'nan'"),
+        (TABLE.replace("5,6", "inf,6"), {"targets": ("a",)}, r"line 4, column 'a': found 'inf'"),
+        (TABLE + "tue,1\n", {"targets": ("a",)}, r"line 5: it has 2 cells, and the first line 4 names"),
+        ("a,a\n1,2\n", {}, r"several columns of the name 'a'"),
+        ("", {}, r"needs a line of column names"),
+        ("a\n", {}, r"needs a line of column names"),
+        (TABLE + "mon,1,2,3\n", {"sequence": "day", "targets": ("a",)}, r"line 5, column 'day': found 'mon'.*sort the"),
+        ('a\n"1\n', {}, r"line 2: unexpected end of data"),
+    ],
+)
+def test_a_wrong_table_is_an_error_with_line_and_column(file, text, fields, message):
+    with pytest.raises(Error, match=message):
+        CSV(path=file(text), **fields).load()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"inputs": ("a",)}, "inputs need targets"),
+        ({"targets": ("a",), "labels": ("x",)}, "labels and scored need inputs"),
+        ({"scored": "last"}, "labels and scored need inputs"),
+        ({"inputs": ("a",), "targets": ("b", "y"), "labels": ("x",)}, "labels need one target column"),
+        ({"inputs": ("a",), "targets": ("y",), "labels": ("x", "x")}, "labels need one target column"),
+        ({"delimiter": ""}, "must be one character"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(fields, message):
+    with pytest.raises(Error, match=message):
+        CSV(path="t.csv", **fields)
+
+
+def test_a_file_that_is_no_utf_8_is_an_error_with_the_line(file):
+    with pytest.raises(Error, match=r"line 2: it is not UTF-8"):
+        CSV(path=file("a\né\n", encoding="latin-1")).load()
+
+
+def test_numbers_have_all_their_digits(file):
+    values = np.random.default_rng(0).normal(size=50)
+    text = "x\n" + "\n".join(map(repr, values.tolist()))
+    np.testing.assert_array_equal(CSV(path=file(text)).load().values[:, 0], values)

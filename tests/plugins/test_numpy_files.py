@@ -1,0 +1,111 @@
+"""The datasets npy and npz."""
+
+import numpy as np
+import pytest
+
+from seqjax import Error, Pairs, Series, Spec, Tokens, Values
+from seqjax_datasets import Npy, Npz
+
+RNG = np.random.default_rng(0)
+X, IDS, LENGTHS = RNG.normal(size=(3, 4, 2)), RNG.integers(0, 5, (3, 4)), np.array([4, 1, 3])
+
+
+@pytest.mark.parametrize(
+    ("array", "values", "bounds"),
+    [
+        (X[0, :, 0], X[0, :, :1], [0, 4]),
+        (X[0], X[0], [0, 4]),
+        (X, X.reshape(12, 2), [0, 4, 8, 12]),
+        (IDS[0], IDS[0][:, None], [0, 4]),
+    ],
+    ids=["n", "n, dim", "sequences", "whole numbers"],
+)
+def test_an_array_is_a_series(tmp_path, array, values, bounds):
+    np.save(tmp_path / "x.npy", array)
+    data = Npy(path=str(tmp_path / "x.npy")).load()
+    assert isinstance(data, Series)
+    np.testing.assert_array_equal(data.values, values)
+    assert data.bounds.tolist() == bounds
+
+
+def load(tmp_path, arrays, **fields):
+    np.savez(tmp_path / "x.npz", **arrays)
+    return Npz(path=str(tmp_path / "x.npz"), **fields).load()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "spec"),
+    [
+        (X, X[..., :1], Spec(Values(2), Values(1))),
+        (X, X[..., 0], Spec(Values(2), Values(1))),
+        (IDS, IDS % 3, Spec(Tokens(5), Tokens(3))),
+        (X, IDS, Spec(Values(2), Tokens(5))),
+    ],
+)
+def test_targets_of_every_step(tmp_path, inputs, targets, spec):
+    data = load(tmp_path, {"x": inputs, "y": targets}, inputs="x", targets="y")
+    flat = [a.reshape(12, *a.shape[2:]) for a in (inputs, targets)]
+    assert data == Pairs(*flat, None, spec, [0, 4, 8, 12])
+
+
+@pytest.mark.parametrize("targets", [np.array([0.5, 1.5, 2.5]), X[:, 0], np.array([2, 0, 1])], ids=["n", "dim", "ids"])
+def test_one_target_for_each_sequence_is_predicted_after_its_last_step(tmp_path, targets):
+    data = load(tmp_path, {"inputs": X, "targets": targets})
+    assert np.flatnonzero(data.mask).tolist() == [3, 7, 11]
+    np.testing.assert_array_equal(data.targets[data.mask].squeeze(), targets)
+
+
+def test_steps_after_the_length_of_a_sequence_are_left_out(tmp_path):
+    data = load(tmp_path, {"inputs": X, "targets": IDS, "n": LENGTHS}, lengths="n")
+    assert data.bounds.tolist() == [0, 4, 5, 8]
+    np.testing.assert_array_equal(data.inputs, np.concatenate([X[0], X[1, :1], X[2, :3]]))
+    np.testing.assert_array_equal(data.targets, np.concatenate([IDS[0], IDS[1, :1], IDS[2, :3]]))
+    last = load(tmp_path, {"inputs": X, "targets": np.array([2, 0, 1]), "n": LENGTHS}, lengths="n")
+    assert np.flatnonzero(last.mask).tolist() == [3, 4, 7]
+    assert last.targets[last.mask].tolist() == [2, 0, 1]
+
+
+def test_one_sequence(tmp_path):
+    assert load(tmp_path, {"inputs": X[0], "targets": X[0, :, 0]}, sequences=False) == Pairs(X[0], X[0, :, 0])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fields", "message"),
+    [
+        ({"inputs": X}, {}, r"has no array 'targets' \(arrays: inputs\)"),
+        ({"input": X, "targets": X}, {}, r"has no array 'inputs'; did you mean 'input'\?"),
+        ({"inputs": X, "targets": X[:2]}, {}, r"with as many targets, found 2"),
+        (
+            {"inputs": X, "targets": X[:, :3]},
+            {},
+            r"sequence 0 has inputs of shape \(4, 2\) and targets of shape \(3, 2\)",
+        ),
+        ({"inputs": X, "targets": X, "n": LENGTHS / 1}, {"lengths": "n"}, r"n must be int\[3\]"),
+        ({"inputs": X, "targets": X, "n": LENGTHS - 1}, {"lengths": "n"}, r"at least one step"),
+        ({"inputs": np.array([{}]), "targets": X}, {}, r"no file that numpy\.savez wrote"),
+    ],
+)
+def test_a_wrong_file_of_arrays_is_an_error(tmp_path, arrays, fields, message):
+    with pytest.raises(Error, match=message):
+        load(tmp_path, arrays, **fields)
+
+
+def test_a_file_of_the_other_kind_is_named(tmp_path):
+    np.save(tmp_path / "one.npy", X)
+    np.savez(tmp_path / "many.npz", X)
+    (tmp_path / "text").write_text("1 2 3")
+    with pytest.raises(Error, match="read it with the dataset npz"):
+        Npy(path=str(tmp_path / "many.npz")).load()
+    with pytest.raises(Error, match="read it with the dataset npy"):
+        Npz(path=str(tmp_path / "one.npy")).load()
+    for dataset in (Npy, Npz):
+        with pytest.raises(Error, match=r"is no (array|file)"):
+            dataset(path=str(tmp_path / "text")).load()
+        with pytest.raises(Error, match="cannot be read from the folder"):
+            dataset(path=str(tmp_path / "missing")).load()
+
+
+def test_pickled_objects_are_not_loaded(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([print], object), allow_pickle=True)
+    with pytest.raises(Error, match="is no array of numbers"):
+        Npy(path=str(tmp_path / "x.npy")).load()
