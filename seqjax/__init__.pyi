@@ -27,6 +27,7 @@ from .models.from_equinox import from_equinox as from_equinox
 from .models.from_flax import from_flax as from_flax
 from .models.from_torch import from_torch as from_torch
 from .models.model import Model as Model
+from .models.to_torch import to_torch as to_torch
 from .plugin.config import create as create
 from .plugin.registry import names as names
 from .plugin.registry import register as register

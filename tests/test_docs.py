@@ -43,6 +43,8 @@ def folder(tmp_path, monkeypatch, forget_local_plugins):
     monkeypatch.delitem(sys.modules, "mine", raising=False)  # that of another document
     for name in ("book.txt", "my-book.txt"):
         Path(name).write_text(text)
+    rows = "\n".join(f"{n % 7},{n % 5},{n % 3}" for n in range(10_000))
+    Path("measurements.csv").write_text(f"temperature,wind,power\n{rows}\n")
     readme = (ROOT / "README.md").read_text("utf-8")
     as_import(re.search(r"^```python\n(# mine.py\n.*?)^```", readme, re.M | re.S)[1])
     Path("experiments").symlink_to(ROOT / "experiments")

@@ -25,23 +25,27 @@ def main(argv: Sequence[str]) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--part", choices=PARTS, help="the part of the dataset; default: all parts")
     what.add_argument("--text", metavar="FILE", help="a UTF-8 text file to evaluate instead")
+    text = "the parameters: of the last epoch, or of the one with the lowest held-out loss (--keep best)"
+    parser.add_argument("--which", choices=("last", "best"), default="last", help=text)
     args = parser.read(argv)
 
     from seqjax.runs.run import Run
 
-    run = Run.open(args.run)
+    run = Run.open(args.run, args.which)
     if args.text:
         own = create("dataset", settings.TEXT_FILE, path=args.text).load()
         rows = {"text": run.evaluate(own)}
     else:
         rows = {part: run.evaluate(part) for part in ([args.part] if args.part else PARTS)}
-    columns = [name for name in COLUMNS if any(name in row for row in rows.values())]
+    found = dict.fromkeys(name for row in rows.values() for name in row)
+    columns = [*(name for name in COLUMNS if name in found), *(name for name in found if name not in COLUMNS)]
     print("        ", *(f"{name.replace('bits_per_character', 'bits/char'):>12}" for name in columns))
     for part, row in rows.items():
         if not row["tokens"]:
             print(f"{part:8}  has no targets")
         else:
             print(
-                f"{part:8} ", *(f"{row[name]:>12{COLUMNS[name]}}" if name in row else f"{'–':>12}" for name in columns)
+                f"{part:8} ",
+                *(f"{row[name]:>12{COLUMNS.get(name, '.4f')}}" if name in row else f"{'–':>12}" for name in columns),
             )
     return 0

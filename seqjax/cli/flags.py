@@ -25,7 +25,8 @@ def experiment_parser(prog: str, description: str) -> Parser:
             f"--{kind}", metavar="NAME", help=f"the {kind}, by short name or full id; name:field=value sets a field"
         )
     for name, field in fields_of(settings.Scalars).items():
-        text = f"{field.doc[:1].lower()}{field.doc[1:]} Default {field.default}."
+        default = "" if field.default is None else f" Default {field.default}."
+        text = f"{field.doc[:1].lower()}{field.doc[1:]}{default}"
         parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=text)
     parser.add_argument("--config", metavar="FILE", help="a TOML file to start from, such as a run's config.toml")
     parser.add_argument("--out", metavar="DIR", help="folder of the run; default: a new one under runs/")
@@ -99,7 +100,11 @@ def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
         if table:
             found = config.overlay(found, {kind: table})
     scalars = {name: text for name in fields_of(settings.Scalars) if (text := getattr(args, name)) is not None}
-    return found | config.parse_fields(settings.Scalars, scalars)
+    found |= config.parse_fields(settings.Scalars, scalars)
+    if isinstance(found.get("heldout"), str):  # not a number, but a dataset such as text-file:path=valid.txt
+        name, strings = _split_name("dataset", found["heldout"], {})
+        found["heldout"] = {"plugin": name, **_parse_table("dataset", {"plugin": name}, strings)}
+    return found
 
 
 def read_plugin(kind: str, text: str) -> Any:
@@ -140,8 +145,7 @@ def _split_name(kind: str, value: str | None, strings: dict[str, str]) -> tuple[
 def _read_file(file: str) -> dict[str, Any]:
     """The config in a file. Data that were given in memory are read from the folder of the file."""
     found = config.read_toml(file)
-    dataset = found.get("dataset")
-    if not isinstance(dataset, dict) or dataset.get("plugin") != config.IN_MEMORY:
+    if not any(isinstance(table, dict) and table.get("plugin") == config.IN_MEMORY for table in found.values()):
         return found
     from seqjax.runs.folder import with_data
 

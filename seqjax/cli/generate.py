@@ -21,11 +21,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--top-p", type=float, metavar="P", help=text)
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws; default 0")
     parser.add_argument("--unknown", action="store_true", help="allow unknown tokens in prompts, and draw <unk> too")
+    text = "the parameters: of the last epoch, or of the one with the lowest held-out loss (--keep best)"
+    parser.add_argument("--which", choices=("last", "best"), default="last", help=text)
     args = parser.read(argv)
 
     from seqjax.runs.run import Run
 
     options = {name: getattr(args, name) for name in ("top_k", "top_p", "seed", "unknown")}
-    for text in Run.open(args.run).generate(args.prompt, args.length, args.temperature, **options):
+    for text in Run.open(args.run, args.which).generate(args.prompt, args.length, args.temperature, **options):
         print(escape(text, keep="\n\t") if sys.stdout.isatty() else text)
     return 0

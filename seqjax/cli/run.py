@@ -78,6 +78,11 @@ def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
     folder = " ".join([shlex.quote(str(run.path)), *(f"--load {shlex.quote(file)}" for file in loaded)])
     if has_samples:
         print(f'sample   "{escape(run.samples["temperature 0.8"][:100])}…"')
+    if run.ending:
+        print(f"ended    {run.ending}")
+    if run.experiment.keep == "best" and run.best_epoch is not None:
+        best = run.metrics[run.best_epoch - 1]
+        print(f"best     epoch {run.best_epoch}: held-out loss {best['heldout_loss']:.4g} (--which best)")
     print(f"saved    {escape(str(run.path))}")
     if has_samples:
         prompt = run.codec.decode(run.prepared.streams["train"].inputs[:4])

@@ -75,7 +75,10 @@ def _check_comparison(args: argparse.Namespace, out: Path, planned: Sequence[Any
     check_variant(args.against, [variant or "all" for variant in [*(plan.variant for plan in planned), *kept]])
     if args.metric is not None:
         of_gradients = (name for plan in planned for name in getattr(plan.experiment.gradient, "metric_names", ()))
-        check_metric(args.metric, (*COLUMNS, *dict.fromkeys(of_gradients)))
+        own = (
+            f"{part}_{name}" for plan in planned for name in plan.experiment.metrics for part in ("train", "heldout")
+        )
+        check_metric(args.metric, (*COLUMNS, *dict.fromkeys((*of_gradients, *own))))
 
 
 def _all_runs(out: Path, runs: Any) -> Any:

@@ -9,3 +9,4 @@ from .initializers import init_weight as init_weight
 from .model import CountBasedModel as CountBasedModel
 from .model import Model as Model
 from .model import ModelProblem as ModelProblem
+from .to_torch import to_torch as to_torch

@@ -91,10 +91,9 @@ class ForeignModel(Model):
             Error: always.
         """
         raise Error(
-            f"the model that {self.reader} makes cannot make initial parameters, which an Experiment needs\n"
-            f"{self.reader} returned its parameters with the model. Train them with seqjax.training(problem, ..., "
-            "params=params); then use seqjax.evaluate(problem, params, stream) or "
-            "seqjax.generate(model, params, codec, prompt, length)"
+            f"the model that {self.reader} makes cannot make initial parameters\n{self.reader} returned its parameters "
+            "with the model. Train them with Experiment(model=model, ...).run(params=params), or with "
+            "seqjax.training(problem, ..., params=params)"
         )
 
 
@@ -157,6 +156,12 @@ class ModelProblem(Problem):
         inputs, target = self._inputs(x)
         new, output = self.model.step(self._cast(params), self._cast(state), inputs)
         return _like(state, new), self._loss(params, output, target)
+
+    def outputs(self, params: Params, state: State, inputs: Any) -> tuple[State, Any]:
+        """The state after T steps and the outputs [T, B, width] of B rows."""
+        inputs, _ = self._inputs((inputs, None))
+        new, outputs = self.model.unroll(self._cast(params), self._cast(state), inputs)
+        return _like(state, new), outputs
 
     def unroll(self, params, state, xs, edge_weights=None, scored=None):
         """The state after T steps and the losses float[T, B] of B rows."""

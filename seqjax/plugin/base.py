@@ -105,7 +105,7 @@ def fields_of(cls: type) -> dict[str, Field]:
     for f in dataclasses.fields(cls):
         hint = hints[f.name]
         options = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-        plain = tuple(option for option in options if not _is_plugin_class(option))
+        plain = tuple(option for option in options if not _is_object(option))
         union: Any = typing.Union[plain] if plain else None  # noqa: UP007
         adapter = union and pydantic.TypeAdapter(union, config=pydantic.ConfigDict(allow_inf_nan=False))
         found[f.name] = Field(f.name, hint, f.default, f.default_factory, docs.get(f.name, ""), adapter)
@@ -185,7 +185,7 @@ def type_in_words(hint: Any) -> str:
         return "none"
     if _is_plugin_class(hint):
         return f"a {hint.kind}"
-    return {bool: "true or false", str: "a string"}.get(hint, getattr(hint, "__name__", str(hint)))
+    return {bool: "true or false", str: "a string", Any: "anything"}.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def members(hint: Any) -> tuple[Any, ...]:
@@ -200,7 +200,7 @@ def members(hint: Any) -> tuple[Any, ...]:
 def _check(field: Field, value: Any) -> tuple[Any, list[str]]:
     """The value as the field holds it, and its faults. Traced values are not checked."""
     value, options = _plain(value), members(field.hint)
-    if _is_traced(value) or any(_is_plugin_class(option) and isinstance(value, option) for option in options):
+    if _is_traced(value) or any(_is_object(option) and isinstance(value, option) for option in options):
         return value, []
     try:
         found = field.adapter.validate_python(value, strict=True) if field.adapter else None
@@ -238,8 +238,8 @@ def _range(meta: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Lists as tuples, numpy and jax scalars as Python's own."""
-    if isinstance(value, list | tuple):
+    """Lists as tuples, numpy and jax scalars as Python's own. A NamedTuple is an object, and stays as it is."""
+    if type(value) in (list, tuple):
         return tuple(_plain(v) for v in value)
     if not _is_traced(value) and getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value.item()
@@ -250,6 +250,11 @@ def _is_traced(value: Any) -> bool:
     jax = sys.modules.get("jax")
     parts = value if isinstance(value, tuple) else (value,)
     return jax is not None and any(isinstance(part, jax.core.Tracer) for part in parts)
+
+
+def _is_object(hint: Any) -> bool:
+    """Whether values of this type are checked by `isinstance` alone: plugins, and objects that no TOML can hold."""
+    return isinstance(hint, type) and hint not in (Any, bool, int, float, str, tuple, type(None))
 
 
 def _is_plugin_class(hint: Any) -> bool:

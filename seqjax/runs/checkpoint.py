@@ -1,11 +1,10 @@
-"""Checkpoints of an unfinished run: one file each, with its sha256 in its name.
+"""Checkpoints of a run, and the last state of a finished one: one file each, with its sha256 in its name.
 
 A file is written under a temporary name, synced and renamed, and then the folder is synced. A kill at any moment leaves
 the previous checkpoint untouched, and the hash in the name reveals a damaged file.
 """
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,13 +111,16 @@ def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:
     return jax.tree_util.tree_map_with_path(leaf, like)
 
 
-def delete_all(run: Path) -> None:
-    """Deletes the checkpoints of a run that is finished."""
+def prune(run: Path) -> None:
+    """Deletes the checkpoints of a run that is finished, but for its last state, with which more epochs can follow."""
     with disk_errors(run):
-        for file in [*_files(run), *_parts(run)]:
+        for file in [*_files(run)[1:], *_parts(run)]:
             file.unlink()
-        if _folder(run).is_dir() and not os.listdir(_folder(run)):
-            _folder(run).rmdir()
+
+
+def is_pruned(run: Path) -> bool:
+    """Whether `prune` would delete nothing."""
+    return len(_files(run)) <= 1 and not _parts(run)
 
 
 def _folder(run: Path) -> Path:

@@ -30,8 +30,10 @@ MACHINE = ("backend", "device", "devices")
 """The entries about the machine, which change at most the last bits of a result."""
 
 
-def environment(experiment: Plugin, dataset_sha256: str, devices: int) -> dict[str, Any]:
-    """The record of a run: versions, plugin files, devices, precision, commit and hash of the dataset."""
+def environment(
+    experiment: Plugin, data_sha256: dict[str, str], devices: int, params_sha256: str | None
+) -> dict[str, Any]:
+    """The record of a run: versions, plugin files, devices, precision, commit, hashes of data and given parameters."""
     packages = ("seqjax", "jax", "jaxlib", "numpy", "optax", "flax", "tokenizers")
     return {
         "python": platform.python_version(),
@@ -43,7 +45,8 @@ def environment(experiment: Plugin, dataset_sha256: str, devices: int) -> dict[s
         **{name: getattr(jax.config, f"jax_{name}") for name in OPTIONS},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "git_commit": _git_commit(),
-        "dataset_sha256": dataset_sha256,
+        "data_sha256": data_sha256,
+        "initial_params_sha256": params_sha256,
         "plugins": [_plugin_record(entry) for entry in _entries(experiment)],
     }
 
@@ -57,7 +60,7 @@ def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ())
         but: names of entries that are left out.
     """
     flat = [
-        {name: record[name] for name in (*MACHINE, "xla_flags", *OPTIONS)}
+        {name: record[name] for name in (*MACHINE, "xla_flags", "initial_params_sha256", *OPTIONS)}
         | record["versions"]
         | {
             f"{plugin['kind']} {plugin['id']}": f"{plugin['version']} {plugin['sha256']}"

@@ -1,23 +1,28 @@
 """`Experiment`: dataset, model and training of a run, and the config that describes them."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import optax
+from annotated_types import Interval
 
 from seqjax.data.dataset import Dataset
-from seqjax.data.prepare import DEFAULT_TOKENIZER
+from seqjax.data.prepare import DEFAULT_TOKENIZER, Prepared, prepare
 from seqjax.data.sampler import Sampler
 from seqjax.data.tokenizer import Tokenizer
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient
-from seqjax.models.model import CountBasedModel, Model
+from seqjax.gradients.problem import Params
+from seqjax.models.model import CountBasedModel, ForeignModel, Model
 from seqjax.plugin import config
 from seqjax.runs import folder
 from seqjax.runs.environment import missing_plugins
 from seqjax.runs.settings import TRAINING, Scalars, create_default, resolve
 from seqjax.training.fit import Counting, Fit, GradientDescent
+from seqjax.training.metrics import check_names
 from seqjax.training.optimizer import Optimizer
 from seqjax.training.setup import TrainingSetup
 
@@ -30,6 +35,9 @@ def _default(kind: str) -> Any:
 class Experiment(Scalars):
     """The dataset, the model and the training of a run. Options that do not change the result are arguments of `run`.
 
+    A config holds plugins, numbers and texts. With anything else, such as a loss or an optax transformation, the
+    experiment runs in memory alone.
+
     Raises:
         Error: values of the wrong type or out of range, all at once.
     """
@@ -38,6 +46,9 @@ class Experiment(Scalars):
 
     dataset: Dataset = _default("dataset")
     """The dataset."""
+    heldout: Annotated[int, Interval(ge=0)] | Annotated[float, Interval(ge=0, lt=1)] | Dataset = Scalars.heldout  # type: ignore[assignment]
+    """The held-out part after the training part, which is evaluated and never trained on: characters or time steps if
+    an int, a share if a float; 0: none. Or a dataset of its own, which is held out whole."""
     tokenizer: Tokenizer | None = None
     """Converts the data to inputs of the model. None: a text becomes characters, a series stays as it is."""
     sampler: Sampler | None = None
@@ -47,11 +58,19 @@ class Experiment(Scalars):
     """The model that is trained, or counted."""
     gradient: Gradient | None = None
     """The gradient strategy; None: the default one."""
-    optimizer: Optimizer | None = None
-    """Turns the gradient into an update; None: the default one."""
+    optimizer: Optimizer | optax.GradientTransformation | None = None
+    """Turns the gradient into an update: a plugin, or any optax transformation; None: the default one."""
+    metrics: tuple[Any, ...] = ()
+    """Numbers beside the loss, computed for both parts when the held-out part is evaluated: `"accuracy"`, `"mae"`,
+    `"last_accuracy"`, `"last_mae"`, or functions (output, target) -> float; see `seqjax.evaluate`."""
+    loss: Callable[..., Any] | None = None
+    """(output, target) -> float[], the loss of one step; None: the cross-entropy of tokens, the mean squared error of
+    values."""
 
     def __post_init__(self):
         super().__post_init__()
+        if problems := check_names(self.metrics):
+            raise Error("Experiment cannot be made:", problems=problems)
         if isinstance(self.model, CountBasedModel):
             self._leave_out_training()
             return
@@ -64,6 +83,7 @@ class Experiment(Scalars):
         given = [kind for kind in TRAINING if getattr(self, kind) not in (None, create_default(kind, self.dataset))]
         if self.epochs not in (1, type(self).epochs):
             given.append("epochs")
+        given += [name for name in ("stop_after", "keep", "init_from") if getattr(self, name) not in (None, "last")]
         if given:
             raise Error(
                 f"model {type(self.model).__name__} is count-based, and takes no sampler, gradient, optimizer or "
@@ -72,6 +92,15 @@ class Experiment(Scalars):
         for kind in TRAINING:
             object.__setattr__(self, kind, None)
         object.__setattr__(self, "epochs", 1)
+
+    def prepare(self, codec: Any = None) -> Prepared:
+        """Loads and splits the data, fits the tokenizer on the training part, and encodes all parts.
+
+        Args:
+            codec: the codec of an earlier run, which is used in place of a new one.
+        """
+        assert self.train is not None  # `Scalars` has replaced None
+        return prepare(self.dataset, self.train, self.heldout, self.tokenizer, codec)
 
     def setup(self, devices: int | None = None) -> TrainingSetup:
         """How the model is trained.
@@ -93,9 +122,14 @@ class Experiment(Scalars):
             devices=devices,
         )
 
-    def fit(self, devices: int | None = None) -> Fit:
-        """How the model gets its parameters."""
-        return Counting() if isinstance(self.model, CountBasedModel) else GradientDescent(self.setup(devices))
+    def fit(self, devices: int | None = None, params: Params | None = None) -> Fit:
+        """How the model gets its parameters.
+
+        Args:
+            devices: as in `setup`.
+            params: initial parameters; None: those of the model.
+        """
+        return Counting() if isinstance(self.model, CountBasedModel) else GradientDescent(self.setup(devices), params)
 
     def run(
         self,
@@ -104,26 +138,33 @@ class Experiment(Scalars):
         devices: int | None = None,
         progress: bool = False,
         checkpoint_seconds: float = 30.0,
+        params: Params | None = None,
+        callback: Callable[[Any], Any] | None = None,
     ) -> Any:
         """Trains, and returns the `Run`. Resumes an interrupted run of the same experiment, and opens a finished one.
 
-        With a folder, Ctrl-C and SIGTERM save the state, and then raise `KeyboardInterrupt` and `SystemExit`, so that
-        the program ends with exit code 130 or 143.
+        With a larger number of epochs, a run in the folder goes on, and ends with the bits that it would have if it had
+        been asked for at once. With a folder, Ctrl-C and SIGTERM save the state, and then raise `KeyboardInterrupt` and
+        `SystemExit`, so that the program ends with exit code 130 or 143.
 
         Args:
             path: the folder of the run; None: the run stays in memory, and nothing is written.
             devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
             progress: whether to print the progress.
             checkpoint_seconds: least time from one checkpoint to the next, in seconds.
+            params: the initial parameters, such as those that `from_flax` returns with a model. They are copied.
+            callback: called with the run after each epoch, when its row is in `run.metrics`. Training ends if it
+                returns True. A resumed run calls it again for the epochs after its last checkpoint.
 
         Raises:
             Error: the folder holds another experiment, or is in use (exit code 5); training diverges (3); a file is
                 damaged, or the run was begun in another environment (4).
         """
         # Imported here, since `execute` imports `Run`, which imports this module.
-        from seqjax.runs.execute import execute
+        from seqjax.runs.execute import Options, execute
 
-        return execute(self, None if path is None else Path(path), devices, progress, checkpoint_seconds)
+        options = Options(devices, progress, checkpoint_seconds, params, callback)
+        return execute(self, None if path is None else Path(path), options)
 
     def to_toml(self) -> str:
         """The config: the scalars, then a table for each plugin, with full ids and all fields.
@@ -131,8 +172,19 @@ class Experiment(Scalars):
         Data in memory are written as their hash; `Run.open` reads them from the folder of the run.
 
         Raises:
-            Error: a plugin that is not registered.
+            Error: a plugin that is not registered; a field that holds an object of Python.
         """
+        objects = {
+            "loss": self.loss is not None,
+            "metrics": not all(isinstance(metric, str) for metric in self.metrics),
+            "optimizer": isinstance(self.optimizer, optax.GradientTransformation),
+            "model": isinstance(self.model, ForeignModel),
+        }
+        if found := [name for name, is_object in objects.items() if is_object]:
+            raise Error(
+                f"a config cannot hold what was given in Python as: {', '.join(found)}\n"
+                "Run this experiment in memory, without a folder; or write a plugin: seqjax new model my-model"
+            )
         return config.to_toml(config.to_config(self))
 
     @classmethod
@@ -167,6 +219,11 @@ def read_experiment(path: Path) -> Experiment:
         return Experiment(**resolve(folder.with_data(kept, path)))
     except Error as fault:
         raise Error(f"{path / folder.CONFIG}: {fault}", exit_code=fault.exit_code) from fault
+
+
+def goes_on(kept: Experiment, asked: Experiment) -> bool:
+    """Whether a run is asked to go on for more epochs. A count-based model has one."""
+    return asked.epochs > kept.epochs and not isinstance(kept.model, CountBasedModel)
 
 
 def differences(kept: Experiment, asked: Experiment, varied: Iterable[str] = ()) -> list[str]:

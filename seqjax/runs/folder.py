@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import socket
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,11 +25,16 @@ from seqjax.runs.arrays import as_tree, by_name, load_arrays, save_arrays, sha25
 
 CONFIG, ENVIRONMENT, METRICS, CODEC = "config.toml", "environment.json", "metrics.jsonl", "codec.json"
 PARAMS, SAMPLES, HISTORY, PLUGINS = "params.safetensors", "samples.txt", "history.png", "plugins"
-DATA, CHECKPOINTS, LOCK, DIVERGED = "data.safetensors", "checkpoints", ".lock", "diverged.txt"
-FIRST = (LOCK, ENVIRONMENT, CODEC, METRICS, PLUGINS, DATA, CONFIG)
+CHECKPOINTS, LOCK, DIVERGED, STOPPED = "checkpoints", ".lock", "diverged.txt", "stopped.txt"
+BEST = "best.safetensors"
+DATA = {"dataset": "data.safetensors", "heldout": "heldout.safetensors"}
+"""Field of an experiment -> the file of data that were given there in memory."""
+FIRST = (LOCK, ENVIRONMENT, CODEC, METRICS, PLUGINS, *DATA.values(), CONFIG)
 """The files that are written before training; the config is the last one."""
 BOUND = (CONFIG, CODEC)
 """The files whose hashes are kept in each checkpoint and beside the parameters."""
+_EPOCHS = re.compile(rb"^epochs = \d+\n", re.MULTILINE)
+"""The line of a config that says for how many epochs a run is trained, the first one of this form."""
 
 
 @contextlib.contextmanager
@@ -78,8 +84,12 @@ def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
 
 
 def binding(path: Path) -> dict[str, str]:
-    """The sha256 of each file on which the parameters of a run depend."""
-    return {name: read(path / name, lambda data: hashlib.sha256(data).hexdigest()) for name in BOUND}
+    """The sha256 of each file on which the parameters of a run depend; of the config without the number of epochs."""
+
+    def sha256(data):
+        return hashlib.sha256(_EPOCHS.sub(b"", data, count=1)).hexdigest()
+
+    return {name: read(path / name, sha256) for name in BOUND}
 
 
 def check_binding(path: Path, kept: Any, of: str) -> None:
@@ -100,39 +110,69 @@ def check_binding(path: Path, kept: Any, of: str) -> None:
         )
 
 
-def write_params(path: Path, params: Params, bound: dict[str, str]) -> None:
-    """Writes the parameters of a run: a safetensors file with a hash and the hashes of `binding`.
+def write_params(
+    path: Path, params: Params, bound: dict[str, str], file: str = PARAMS, epoch: int | None = None
+) -> None:
+    """Writes parameters of a run: a safetensors file with a hash and the hashes of `binding`.
 
     A leaf's name is its path in the nested dict, `outer/inner`.
+
+    Args:
+        path: the folder of the run.
+        params: the parameters.
+        bound: the hashes of `binding`.
+        file: `PARAMS` or `BEST`.
+        epoch: the epoch after which the run had them; None: the last one.
     """
     arrays = by_name(params)
-    write(path / PARAMS, save_arrays(arrays, {"sha256": sha256_of(arrays), "binding": bound}))
+    write(path / file, save_arrays(arrays, {"sha256": sha256_of(arrays), "binding": bound, "epoch": epoch}))
 
 
-def read_params(path: Path, like: Params | None) -> Params:
-    """The parameters of the run in a folder, in the structure of `like`; None: as a nested dict."""
+def read_params(path: Path, like: Params | None, file: str = PARAMS, epoch: int | None = None) -> Params:
+    """Parameters of the run in a folder.
+
+    Args:
+        path: the folder of the run.
+        like: their structure; None: a nested dict.
+        file: `PARAMS` or `BEST`.
+        epoch: the epoch whose parameters they must be; None: the last one.
+    """
 
     def parse(data):
         arrays, header = load_arrays(data)
         if header["sha256"] != sha256_of(arrays):
             raise ValueError("its hash is not that of its arrays")
-        check_binding(path, header["binding"], PARAMS)
+        check_binding(path, header["binding"], file)
+        if header["epoch"] != epoch:
+            raise ValueError(f"it has the parameters after epoch {header['epoch']}, and not after epoch {epoch}")
         return as_tree(arrays, like)
 
-    return read(path / PARAMS, parse)
+    return read(path / file, parse)
 
 
-def write_data(path: Path, data: Data) -> None:
-    """Writes data that were given in memory to a file of the run."""
+def write_stopped(path: Path, epoch: int) -> None:
+    """Writes that training ends after this epoch."""
+    write(path / STOPPED, f"the callback ended training after epoch {epoch}\n")
+
+
+def read_stopped(path: Path) -> int | None:
+    """The epoch after which training ends because the callback asked for it, if it did."""
+    if not (path / STOPPED).is_file():
+        return None
+    return read(path / STOPPED, lambda data: int(data.split()[-1]))
+
+
+def write_data(path: Path, field: str, data: Data) -> None:
+    """Writes data that were given in memory, as this field of the experiment, to a file of the run."""
     spec = data.spec.to_dict() if isinstance(data, Pairs) and data.spec else None
     names = list(getattr(data, "names", ()))
     header = {"form": type(data).__name__, "source": data.source, "names": names, "spec": spec}
     header["sha256"] = _text_sha256(json.dumps(header))
-    write(path / DATA, save_arrays(data.arrays | {"bounds": data.bounds}, header))
+    write(path / DATA[field], save_arrays(data.arrays | {"bounds": data.bounds}, header))
 
 
-def read_data(path: Path, sha256: str) -> Data:
-    """The data in the folder of a run; an `Error` unless they have this hash."""
+def read_data(path: Path, field: str, sha256: str) -> Data:
+    """The data that were given in memory as this field of the experiment; an `Error` unless they have this hash."""
 
     def parse(file):
         arrays, header = load_arrays(file)
@@ -152,15 +192,17 @@ def read_data(path: Path, sha256: str) -> Data:
             raise ValueError(f"its sha256 is not {sha256}")
         return found
 
-    return read(path / DATA, parse)
+    return read(path / DATA[field], parse)
 
 
 def with_data(kept: config.Config, path: Path) -> config.Config:
     """The config with data that were given in memory, which are read from the folder."""
-    table = kept.get("dataset")
-    if isinstance(table, dict) and table.get("plugin") == config.IN_MEMORY:
-        return kept | {"dataset": read_data(path, str(table.get("sha256")))}
-    return kept
+    found = dict(kept)
+    for field in DATA:
+        table = kept.get(field)
+        if isinstance(table, dict) and table.get("plugin") == config.IN_MEMORY:
+            found[field] = read_data(path, field, str(table.get("sha256")))
+    return found
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:

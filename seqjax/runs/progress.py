@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text as RichText
 
+from seqjax.data.dataset import Data, Dataset
 from seqjax.data.tokenizer import TextCodec
 from seqjax.errors import escape
 from seqjax.models.check import is_recurrent
@@ -18,6 +19,7 @@ from seqjax.plugin.config import describe
 from seqjax.runs.run import Run
 from seqjax.training.devices import num_cores
 from seqjax.training.fit import Fit
+from seqjax.training.metrics import name_of
 
 EVERY = 5.0
 """Seconds from one plain line to the next."""
@@ -59,15 +61,15 @@ class Display:
         self.began += row["compile_seconds"]  # compiling says nothing about the time left
         if not self.fit.has_curve:
             self._print("model", f"{self.fit.model_line(self.run.problem)} in {row['seconds']:.1f} s")
-            name = "ppl" if "train_perplexity" in row else "MSE"
-            self._print(name, "train {} · held out {}".format(*self._pair(row)))
+            self._print(self._kind(row), "train {} · held out {}".format(*self._pair(row)))
             return
-        first, last = self.printed == -math.inf, row["epoch"] == self.run.experiment.epochs
+        first, last = self.printed == -math.inf, self.run.finished
         if first:
             compiled = f"compiled in {row['compile_seconds']:.1f} s"
             self._print("model", f"{self.fit.model_line(self.run.problem)} · {compiled}")
-            middle = "train ppl   held-out ppl" if "train_perplexity" in row else "train MSE   held-out MSE"
-            self.console.print(f"epoch      loss   {middle}    |g|    tokens/s    left", markup=False)
+            middle = f"train {self._kind(row)}   held-out {self._kind(row)}"
+            names = "".join(f"  {name:>12}" for name in self._metrics())
+            self.console.print(f"epoch      loss   {middle}    |g|    tokens/s    left{names}", markup=False)
         late = time.monotonic() - self.printed >= EVERY
         if first or last or (late and not self.console.is_terminal):
             self.console.print(self._format(row), markup=False)
@@ -78,6 +80,12 @@ class Display:
     def _print(self, name, text):
         self.console.print(f"{name:8} {escape(text)}", markup=False)
         sys.stdout.flush()
+
+    def _kind(self, row):
+        """What the two numbers of `_pair` are."""
+        if "train_perplexity" in row:
+            return "ppl"
+        return "MSE" if self.run.experiment.loss is None else "loss"
 
     def _pair(self, row):
         """The perplexity, or the loss, of the training and of the held-out part."""
@@ -91,7 +99,12 @@ class Display:
         return (
             f"{row['epoch']:5}  {row['train_loss']:8.3f}  {train:>10}  {heldout:>13}  "
             f"{row['grad_norm']:5.2f}  {row['tokens_per_second']:10,.0f}  {left // 60:3.0f}:{left % 60:02.0f}"
+            + "".join(f"  {row[f'heldout_{name}']:>12.4g}" for name in self._metrics())
         )
+
+    def _metrics(self):
+        """The names of the experiment's metrics, which are shown for the held-out part."""
+        return list(map(name_of, self.run.experiment.metrics))
 
 
 def device_line(fit: Fit) -> str:
@@ -106,7 +119,15 @@ def device_line(fit: Fit) -> str:
 def dataset_line(run: Run) -> str:
     """Name, size and parts of the dataset."""
     source, e = run.data, run.experiment
-    parts = [f"{size:.0%}" if isinstance(size, float) else f"{size:,}" for size in (e.train, e.heldout)]
+    parts = [
+        _source_name(run.prepared.sources["heldout"]) if isinstance(size, Dataset)
+        else f"{size:.0%}" if isinstance(size, float) else f"{size:,}"
+        for size in (e.train, e.heldout)
+    ]  # fmt: skip
     codec = f" · {len(run.codec)} tokens" if isinstance(run.codec, TextCodec) else ""
-    size = f"{source.source or type(source).__name__.lower()} · {len(source):,} {source.unit}{codec}"
+    size = f"{_source_name(source)} · {len(source):,} {source.unit}{codec}"
     return f"{size} · train {parts[0]} / held out {parts[1]}"
+
+
+def _source_name(data: Data) -> str:
+    return data.source or type(data).__name__.lower()

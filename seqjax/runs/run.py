@@ -6,18 +6,19 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from seqjax.data.dataset import Data, Pairs, Series, Text, inputs_only
-from seqjax.data.prepare import Prepared, make_stream, prepare
+from seqjax.data.prepare import Prepared, encode, make_stream
 from seqjax.data.sampler import draw_plan
-from seqjax.data.spec import Spec, Tokens
-from seqjax.data.split import PARTS, split
-from seqjax.data.tokenizer import Codec, TextCodec
+from seqjax.data.spec import Spec, Tokens, Values
+from seqjax.data.split import PARTS
+from seqjax.data.stream import Stream
+from seqjax.data.tokenizer import Codec, PairsCodec, TextCodec
 from seqjax.data.windows import make_batch, past_warmup, spread_rows
 from seqjax.diagnostics.measure import WindowSequence
 from seqjax.errors import Error, nearest
@@ -46,7 +47,7 @@ class Run:
 
     experiment: Experiment
     """The experiment."""
-    codec: Codec | None
+    codec: Codec | PairsCodec | None
     """Converts between data and inputs of the model; None: the model reads the data as they are."""
     spec: Spec
     """The inputs and targets of the model."""
@@ -61,11 +62,20 @@ class Run:
     """The folder of the run, if it has one."""
     diverged: bool = False
     """Whether training ended early because a loss or gradient was not finite."""
+    stopped_at: int | None = None
+    """The epoch after which the callback ended training, if it did."""
+    best_in_memory: Params = None
+    """The parameters of the best epoch of a run without a folder; see `best_params`."""
     _prepared: Prepared | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> "Run":
+    def open(cls, path: str | Path, which: Literal["last", "best"] = "last") -> "Run":
         """The run kept in a folder.
+
+        Args:
+            path: the folder.
+            which: the parameters: those of the last epoch, or with `"best"` those of the epoch with the lowest held-out
+                loss, if the experiment has keep = "best".
 
         Raises:
             Error: the folder holds no run, or one without parameters; a local plugin must be loaded first; a file is
@@ -82,9 +92,12 @@ class Run:
         codec, spec = folder.read(path / folder.CODEC, parse)
         run = cls(experiment, codec, spec, metrics=folder.read_rows(path), path=path)
         run.diverged = (path / folder.DIVERGED).is_file()
+        run.stopped_at = folder.read_stopped(path)
         like = experiment.fit().params_like(run.problem)
         if (path / folder.PARAMS).is_file():
             run.params = folder.read_params(path, like)
+            if which != "last":
+                run.params = run.best_params
             if not (run.finished or run.diverged):
                 raise Error(
                     f"{path / folder.METRICS}: it has rows of {len(run.metrics)} epochs, but training ends "
@@ -96,6 +109,8 @@ class Run:
         last = checkpoint.newest(path)
         if last is None:
             raise Error(f"{path} is unfinished: it has no parameters yet; the command that began it resumes it")
+        if which != "last":
+            raise Error(f"{path} is unfinished: its best epoch is not known yet; the command that began it resumes it")
         run.params = last.params(like)
         run.metrics = run.metrics[: last.progress.epochs_done]
         return run
@@ -103,7 +118,7 @@ class Run:
     @property
     def problem(self) -> ModelProblem:
         """The model with its loss, as `training`, `value_and_grad` and `evaluate` take it."""
-        return self.experiment.model.problem(self.spec)
+        return self.experiment.model.problem(self.spec, self.experiment.loss)
 
     @property
     def codec_text(self) -> str:
@@ -113,8 +128,42 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs were trained."""
-        return bool(self.metrics) and self.metrics[-1]["epoch"] == self.experiment.epochs
+        """Whether training has come to its end: after all epochs, or earlier, as `ending` says."""
+        last = self.metrics[-1]["epoch"] if self.metrics else 0
+        return last == self.experiment.epochs or bool(self.ending)
+
+    @property
+    def ending(self) -> str:
+        """Why training ended before all epochs were trained; empty if it did not."""
+        last = self.metrics[-1]["epoch"] if self.metrics else 0
+        patience, best = self.experiment.stop_after, self.best_epoch
+        if last == 0 or last == self.experiment.epochs:
+            return ""
+        if last == self.stopped_at:
+            return f"the callback ended training after epoch {last}"
+        if patience is not None and best is not None and last - best >= patience:
+            return f"the held-out loss was lowest after epoch {best}, and training ended {patience} epochs later"
+        return ""
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch with the lowest held-out loss, the first of them; None if no epoch was evaluated."""
+        losses = {row["epoch"]: row["heldout_loss"] for row in self.metrics if not math.isnan(row["heldout_loss"])}
+        return min(losses, key=losses.__getitem__) if losses else None
+
+    @property
+    def best_params(self) -> Params:
+        """The parameters of `best_epoch`.
+
+        Raises:
+            Error: the experiment does not keep them.
+        """
+        if self.experiment.keep != "best" or self.best_epoch is None:
+            raise Error("this run keeps the parameters of the last epoch alone: train it with keep = 'best'")
+        if self.path is None:
+            return self.best_in_memory
+        like = self.experiment.fit().params_like(self.problem)
+        return folder.read_params(self.path, like, folder.BEST, self.best_epoch)
 
     @property
     def data(self) -> Data:
@@ -129,30 +178,29 @@ class Run:
             Error: exit code 4: the dataset is no longer the one that the run was trained on.
         """
         if self._prepared is None:
-            e = self.experiment
-            self._prepared = prepare(e.dataset, e.train, e.heldout, e.tokenizer)
-            try:
-                self.check_dataset(self._prepared.source)
-            except Error:
-                self._prepared = None
-                raise
+            prepared = self.experiment.prepare(self.codec)
+            self.check_data(prepared.sources)
+            self._prepared = prepared
         return self._prepared
 
     @functools.cached_property
-    def dataset_sha256(self) -> str:
-        """The hash of the dataset that the run was trained on."""
+    def data_hashes(self) -> dict[str, str]:
+        """The sha256 of the data that the run was made with: of the `dataset`, and of a `heldout` of its own."""
         if self.path is None:
-            return self.data.sha256
-        return folder.read(self.path / folder.ENVIRONMENT, lambda data: json.loads(data)["dataset_sha256"])
+            return {name: data.sha256 for name, data in self.prepared.sources.items()}
+        return folder.read(self.path / folder.ENVIRONMENT, lambda data: dict(json.loads(data)["data_sha256"]))
 
-    def check_dataset(self, source: Data) -> None:
-        """Raises an `Error` with exit code 4 unless this is the dataset that the run was trained on."""
-        if self.path is not None and source.sha256 != self.dataset_sha256:
-            raise Error(
-                f"{self.path}: its dataset has changed; its sha256 was {self.dataset_sha256}\n"
-                "Restore the old dataset, or train in another folder",
-                exit_code=4,
-            )
+    def check_data(self, sources: dict[str, Data]) -> None:
+        """Raises an `Error` with exit code 4 unless these are the data that the run was made with."""
+        if self.path is None:
+            return
+        for name, data in sources.items():
+            if data.sha256 != self.data_hashes.get(name):
+                raise Error(
+                    f"{self.path}: its {name} has changed; its sha256 was {self.data_hashes.get(name)}\n"
+                    "Restore the old data, or train in another folder",
+                    exit_code=4,
+                )
 
     def metric(self, name: str) -> np.ndarray:
         """One column of the metrics, float64[epochs].
@@ -176,28 +224,33 @@ class Run:
                 the run was trained on.
 
         Returns:
-            `loss`, `tokens`, and for tokens `perplexity`. For a text that the codec gives back exactly also
-            `bits_per_character`, over all characters but those of each document's first token, which is not predicted.
+            `loss`, `tokens`, for tokens `perplexity`, and the metrics of the experiment. For a text that the codec
+            gives back exactly also `bits_per_character`, over all characters but those of each document's first token,
+            which is not predicted.
 
         Raises:
             Error: there is no such part; the data are of another kind than those of the run.
         """
-        e = self.experiment
         if isinstance(data, str):
             if data not in PARTS:
                 raise Error(f"no part {data!r}; choose one of {', '.join(PARTS)}, or pass a Text(...) or Series(...)")
-            stream = self.prepared.streams[data]
-            part = split(self.data, e.train, e.heldout)[data]
+            part, stream = self.prepared.parts[data], self.prepared.streams[data]
         elif isinstance(data, Data):
             part, stream = data, make_stream(data, self.codec, self.spec)
         else:
             raise Error(f"evaluate takes one of {', '.join(PARTS)}, or a Text, Series or Pairs, not {data!r:.80}")
-        row = evaluate(self.problem, self.params, stream)
+        row = self.evaluate_stream(stream)
         if isinstance(part, Text) and row["tokens"]:
             characters = predicted_characters(self.text_codec, part)
             if characters:
                 row["bits_per_character"] = row["loss"] * row["tokens"] / math.log(2) / characters
         return row
+
+    def evaluate_stream(self, stream: Stream) -> dict[str, Any]:
+        """Loss, number of targets, perplexity and the metrics of the experiment, for a stream of this run's spec."""
+        codec = self.codec.targets if isinstance(self.codec, PairsCodec) else self.codec
+        decode = codec.decode if codec and isinstance(self.spec.targets, Values) else None
+        return evaluate(self.problem, self.params, stream, self.experiment.metrics, decode)
 
     def windows(self, count: int | None, at: str, params: Params) -> tuple[Params, WindowSequence]:
         """The parameters and the first windows of the first epoch, as `measure` takes them.
@@ -301,13 +354,14 @@ class Run:
             raise Error(f"this run was not trained on text, so it cannot generate text: use {instead}")
         return self.codec
 
-    def predict(self, x: Any, ahead: int = 1) -> np.ndarray:
+    def predict(self, x: Any, ahead: int = 1) -> Any:
         """Predictions of the model for new data, which it reads from the initial state.
 
         Args:
             x: for a run on a series: a `Series`, float[n, dim] or float[n]. For a run on pairs: inputs like those that
                 it was trained on, int[n], float[n, dim] or float[n], of one document; or `Pairs`, whose targets are not
-                used.
+                used. For a run on text: a string or a `Text`. A list of arrays, strings or data is read one by one, and
+                its elements may have different lengths.
             ahead: for a run on a series: the number of steps from the last known value to the predicted one.
 
         Returns:
@@ -315,15 +369,20 @@ class Run:
             x[0], ..., x[t - ahead]. The model reads those, and then its own predictions. The first
             ahead + model.warmup entries are NaN.
 
-            For a run on pairs: float[n, width]. Entry t is the output of the model after it read input t, which is the
-            prediction of target t. If targets are tokens, it holds the logits. The first model.warmup entries
-            of each document are NaN.
+            For a run on pairs: float[n, width], in the units of the targets. Entry t is the output of the model after
+            it read input t, which is the prediction of target t. If targets are tokens, it holds the logits. The first
+            model.warmup entries of each document are NaN.
+
+            For a run on text: float[n, tokens], the logits of the token after each of the n tokens.
+
+            For a list: a list.
 
         Raises:
-            Error: the run was trained on text; the model cannot read `x`; `ahead` is not a whole number, at least 1, or
-                is not 1 for pairs.
+            Error: the model cannot read `x`; `ahead` is not a whole number, at least 1, or is not 1 for pairs or text.
         """
-        if self._has_targets:
+        if isinstance(x, list) and any(isinstance(one, np.ndarray | jax.Array | str | Data) for one in x):
+            return [self.predict(one, ahead) for one in x]
+        if self._has_targets or isinstance(self.codec, TextCodec):
             return self._outputs(x, ahead)
         return self._continue_series(forecast.predict, x, ahead, "ahead")
 
@@ -345,7 +404,7 @@ class Run:
     def _has_targets(self) -> bool:
         """Whether the run was trained on pairs, and not to predict the next entry of what it reads."""
         if self.codec is not None:
-            return False
+            return isinstance(self.codec, PairsCodec)
         if self.spec.inputs != self.spec.targets or isinstance(self.spec.inputs, Tokens):
             return True
         # A series that is read as it is has the same spec as pairs of equal dims.
@@ -353,17 +412,26 @@ class Run:
 
     def _outputs(self, x, ahead):
         if ahead != 1:
-            raise Error(f"this run was trained on pairs, which are not predicted ahead: leave ahead = {ahead} out")
-        pairs = x if isinstance(x, Pairs) else inputs_only(x, self.spec)
-        stream = make_stream(pairs, self.codec, self.spec)
-        starts = np.zeros(len(pairs), bool)
-        starts[pairs.bounds[:-1][np.diff(pairs.bounds) > 0]] = True
-        inputs = jnp.asarray(stream.inputs, None if isinstance(self.spec.inputs, Tokens) else self._dtype)
-        return np.asarray(forecast.outputs(self.experiment.model, self.spec, self.params, inputs, starts), np.float64)
+            what = "text" if isinstance(self.codec, TextCodec) else "pairs"
+            raise Error(f"this run was trained on {what}, which is not predicted ahead: leave ahead = {ahead} out")
+        if isinstance(self.codec, TextCodec):
+            if not isinstance(x, str | Text):
+                raise Error(f"this run was trained on text, and predicts a string or a Text, not {x!r:.60}")
+            xs, bounds = encode(Text(x) if isinstance(x, str) else x, self.codec)
+        else:
+            pairs = x if isinstance(x, Pairs) else inputs_only(x, self.spec)
+            xs, bounds = make_stream(pairs, self.codec, self.spec).inputs, pairs.bounds
+        starts = np.zeros(len(xs), bool)
+        starts[bounds[:-1][np.diff(bounds) > 0]] = True
+        inputs = jnp.asarray(xs, None if isinstance(self.spec.inputs, Tokens) else self._dtype)
+        found = forecast.outputs(self.experiment.model, self.spec, self.params, inputs, starts)
+        found = np.asarray(found, np.float64)
+        return self.codec.targets.decode(found) if isinstance(self.codec, PairsCodec) and self.codec.targets else found
 
     def _continue_series(self, how, x, count, name):
         if isinstance(self.codec, TextCodec):
-            raise Error(f"this run was trained on text: use generate(prompt, length) instead of {how.__name__}")
+            raise Error("this run was trained on text: use generate(prompt, length) instead of forecast")
+        assert not isinstance(self.codec, PairsCodec)  # it is that of a run on pairs
         x = (x if isinstance(x, Series) else Series(x)).values
         forecast.check_series(self.experiment.model, self.spec, x.shape, count, name)
         values = jnp.asarray(self.codec.encode(x) if self.codec else x, self._dtype)

@@ -7,7 +7,7 @@ check.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
@@ -50,16 +50,43 @@ def create_default(kind: str, dataset: Any = None) -> Any:
 class Scalars(Plugin):
     """The fields of an `Experiment` that are not plugins."""
 
-    train: Annotated[int, Interval(ge=2)] | Annotated[float, Interval(gt=0, le=1)] = 0.9
-    """The training part, which comes first in the dataset: characters or time steps if an int, a share if a float."""
+    train: Annotated[int, Interval(ge=2)] | Annotated[float, Interval(gt=0, le=1)] | None = None
+    """The training part, which comes first in the dataset: characters or time steps if an int, a share if a float.
+    None: 0.9 of the dataset, or all of it if `heldout` is a dataset."""
     heldout: Annotated[int, Interval(ge=0)] | Annotated[float, Interval(ge=0, lt=1)] = 0.1
-    """The held-out part after it, which is evaluated and never trained on; 0: none."""
+    """The held-out part after it, which is evaluated and never trained on; 0: none. Or a dataset of its own, such as
+    text-file:path=valid.txt, which is held out whole."""
     epochs: Annotated[int, Interval(ge=1)] = 20
     """The number of passes through the training part; 1 for a count-based model."""
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
     """Seed of the parameters, of the sampler and of the gradient strategy."""
     evaluate_every: Annotated[int, Interval(ge=1)] = 1
     """The number of epochs from one held-out evaluation to the next; the last epoch is always evaluated."""
+    metrics: tuple[Literal["accuracy", "last_accuracy", "mae", "last_mae"], ...] = ()
+    """Numbers beside the loss, computed for both parts when the held-out part is evaluated: the accuracy of tokens, the
+    mean absolute error of values in the units of the data; with last_, of the last target of each document alone."""
+    stop_after: Annotated[int, Interval(ge=1)] | None = None
+    """Training stops after this many epochs without a lower held-out loss. None: it goes through all epochs."""
+    keep: Literal["last", "best"] = "last"
+    """The parameters that are kept: those of the last epoch; with best, those of the epoch with the lowest held-out
+    loss as well."""
+    init_from: str | None = None
+    """The folder of a run whose parameters training starts from. If the tokenizers are equal, its vocabulary or scale
+    is used too. None: the model draws initial parameters."""
+    init_anew: tuple[str, ...] = ()
+    """The parameters that are drawn anew nevertheless, such as W_hq,b_q, since they do not fit or shall not be used."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems = []
+        if self.heldout == 0 and (self.stop_after is not None or self.keep == "best"):
+            problems.append("heldout = 0: stop_after and keep = 'best' compare held-out losses; hold a part out")
+        if self.init_anew and self.init_from is None:
+            problems.append("init_anew: it names parameters that init_from would give; give init_from too")
+        if problems:
+            raise Error(f"{type(self).__name__} cannot be made:", problems=problems)
+        if self.train is None:
+            object.__setattr__(self, "train", 0.9 if isinstance(self.heldout, int | float) else 1.0)
 
 
 def resolve(config: Config) -> Config:
@@ -77,7 +104,14 @@ def resolve(config: Config) -> Config:
         if key not in known and key not in registry.GROUPS:
             problems.append(f"{key}: Experiment has no such field{nearest(key, [*known, *registry.GROUPS])}")
     fields = {key: value for key, value in merged.items() if key in known}
-    problems += faults(Scalars, fields)
+    if isinstance(merged.get("heldout"), Mapping | Plugin):
+        try:
+            fields["heldout"] = from_table("dataset", merged["heldout"])
+        except Error as error:
+            problems += located("[heldout]", error)
+        problems += faults(Scalars, {key: value for key, value in fields.items() if key != "heldout"})
+    else:
+        problems += faults(Scalars, fields)
     named = [kind for kind in registry.GROUPS if kind in config or (kind in merged and kind not in TRAINING)]
     tables = {kind: merged[kind] for kind in named}
     wrong = {kind: fault for kind, table in tables.items() if (fault := name_fault(kind, table))}

@@ -21,16 +21,18 @@ from seqjax.data.sampler import draw_plan
 from seqjax.errors import Error, nearest
 from seqjax.files import PART, PLAIN_NAME, write
 from seqjax.plugin import config
-from seqjax.plugin.base import Plugin, fields_of
+from seqjax.plugin.base import Plugin, fields_of, values_of
 from seqjax.plugin.config import describe
 from seqjax.report.table import Table
 from seqjax.runs import folder
+from seqjax.runs.begin import check_environment, ended_run
 from seqjax.runs.environment import MACHINE, changes
-from seqjax.runs.execute import check_environment, ended_run, execute_side_by_side, make_ready, training_chunks
-from seqjax.runs.experiment import Experiment, differences, read_experiment
+from seqjax.runs.execute import execute_side_by_side, make_ready, training_chunks
+from seqjax.runs.experiment import Experiment, differences, goes_on, read_experiment
 from seqjax.runs.run import Run
 from seqjax.training.fit import GradientDescent
 from seqjax.training.loop import Diverged
+from seqjax.training.optimizer import Optimizer
 
 INDEX = "sweep.json"
 """The file in the folder of a sweep that lists the folders of its runs."""
@@ -197,7 +199,7 @@ def check_alike(variant: str, experiments: Sequence[Experiment]) -> None:
 
 def _check_environments(variant, runs):
     """Raises an `Error` if runs of one variant differ in their dataset, code or options."""
-    if len({run.dataset_sha256 for run in runs}) > 1:
+    if len({tuple(run.data_hashes.items()) for run in runs}) > 1:
         raise Error(
             f"{variant}: these runs were trained on different datasets: {', '.join(str(run.path) for run in runs)}"
         )
@@ -377,9 +379,9 @@ def varied_floats(experiments: Sequence[Experiment]) -> dict[str, list[float]] |
     structure, as with and without a warm-up.
     """
     optimizers: list[Any] = [experiment.optimizer for experiment in experiments]
-    if len(set(map(type, optimizers))) > 1:
+    if len(set(map(type, optimizers))) > 1 or not isinstance(optimizers[0], Optimizer):
         return None
-    columns = {f.name: [getattr(o, f.name) for o in optimizers] for f in dataclasses.fields(optimizers[0])}
+    columns = {name: [getattr(o, name) for o in optimizers] for name in values_of(optimizers[0])}
     floats = {
         name: column
         for name, column in columns.items()
@@ -513,7 +515,15 @@ def _check(out, index, planned, varied, devices):
     begun = {name: out / index[name].folder for name in index if (out / index[name].folder / folder.CONFIG).is_file()}
     kept = {index[name].variant: path for name, path in reversed(begun.items())}  # one run of each variant
     known = {variant: read_experiment(path) for variant, path in kept.items()}
-    for variant, experiment in {plan.variant: plan.experiment for plan in planned.values()}.items():
+    asked = {plan.variant: plan.experiment for plan in planned.values()}
+    # A variant that is asked for again, with more epochs, will have them.
+    known = {
+        variant: dataclasses.replace(experiment, epochs=asked[variant].epochs)
+        if variant in asked and goes_on(experiment, asked[variant])
+        else experiment
+        for variant, experiment in known.items()
+    }
+    for variant, experiment in asked.items():
         if variant in known:
             check_alike(variant or "all", [known[variant], experiment])
         elif known and (problems := differences(next(iter(known.values())), experiment, [*varied, "seed"])):

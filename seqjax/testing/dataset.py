@@ -9,10 +9,11 @@ from unittest import mock
 import numpy as np
 
 from seqjax.data.dataset import Data, Dataset, Pairs
-from seqjax.data.prepare import load, prepare
+from seqjax.data.prepare import load
 from seqjax.data.sampler import draw_plan
 from seqjax.plugin.base import values_of
-from seqjax.runs.settings import Scalars, create_default
+from seqjax.runs.experiment import Experiment
+from seqjax.runs.settings import create_default
 from seqjax.testing.compare import Failed
 from seqjax.testing.line import Check, Found
 from seqjax.testing.process import in_another_process
@@ -83,7 +84,7 @@ def check_spec(dataset: Dataset) -> Found:
 def check_trained(dataset: Dataset) -> Found:
     """Checks that the data can be split, encoded, and cut into windows by the default sampler."""
     sampler = create_default("sampler", dataset)
-    prepared = prepare(dataset, Scalars().train, Scalars().heldout, None)
+    prepared = Experiment(dataset=dataset).prepare()
     plan = draw_plan(sampler, prepared.streams["train"].bounds, 0, 0)
     return Found(note=f"{len(plan.starts):,} batches an epoch, {prepared.spec}")
 

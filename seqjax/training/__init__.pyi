@@ -7,6 +7,7 @@ from .fit import GradientDescent as GradientDescent
 from .generate import generate as generate
 from .loop import Diverged as Diverged
 from .loop import training as training
+from .metrics import Metric as Metric
 from .optimizer import Optimizer as Optimizer
 from .optimizer import ScheduledOptimizer as ScheduledOptimizer
 from .setup import TrainingSetup as TrainingSetup

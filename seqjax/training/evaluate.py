@@ -1,6 +1,7 @@
 """Evaluates a stream exactly: reads it in order, and carries the state through each document."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,16 +14,24 @@ from seqjax.data.spec import Tokens
 from seqjax.data.stream import Stream, check_stream
 from seqjax.data.tokenizer import TextCodec
 from seqjax.data.windows import past_warmup, scored_steps, window
+from seqjax.errors import Error
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.problem import Params, Problem, check_problem
 from seqjax.models.check import check_bare_problem
 from seqjax.models.model import ModelProblem
+from seqjax.training.metrics import means, resolve
 
 WINDOW = 256
 """Time steps of a window. The result does not depend on it."""
 
 
-def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]:
+def evaluate(
+    problem: Problem,
+    params: Params,
+    stream: Stream,
+    metrics: Sequence[Any] = (),
+    decode: Callable[[Any], Any] | None = None,
+) -> dict[str, Any]:
     """The mean loss over all targets of a stream, each of which is read once.
 
     The state is carried from step to step, and is reset where a document starts.
@@ -31,16 +40,23 @@ def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]
         problem: the model with its loss.
         params: its parameters.
         stream: the data.
+        metrics: further numbers: `"accuracy"` of tokens, `"mae"` of values, or a function (output, target) -> float of
+            one step; their mean over all targets. `"last_accuracy"` and `"last_mae"` are of the last target of each
+            document alone; for a function this is `seqjax.training.Metric(name, function, last=True)`.
+        decode: turns values float[n, dim] that the model reads into those of the data, before metrics are computed.
 
     Returns:
-        `loss`, `tokens` (the number of targets that were scored) and, if targets are tokens, `perplexity`. The loss is
-        NaN if no target was scored.
+        `loss`, `tokens` (the number of targets that were scored) and, if targets are tokens and the loss is theirs,
+        `perplexity`; then the metrics by name. The loss is NaN if no target was scored.
 
     Raises:
-        Error: the problem has no `init_state`; its step does not return (new state, loss), with the state as it went
-            in; the bounds of the stream do not fit its sides.
+        Error: metrics of a problem without a model; a metric for other targets; the problem has no `init_state`; its
+            step does not return (new state, loss), with the state as it went in; the bounds of the stream do not fit
+            its sides.
     """
     check_problem("evaluate", problem)
+    if metrics and not isinstance(problem, ModelProblem):
+        raise Error("metrics are computed from the outputs of a model: give a problem with one, or leave metrics out")
     losses, tokens = 0.0, 0
     plan = in_order(check_stream(stream).bounds, WINDOW)
     if len(plan.starts):
@@ -50,9 +66,17 @@ def evaluate(problem: Problem, params: Params, stream: Stream) -> dict[str, Any]
         losses, tokens = np.asarray(losses, np.float64).sum().item(), int(tokens.sum())
     loss = losses / tokens if tokens else math.nan
     row = {"loss": loss, "tokens": tokens}
-    if isinstance(problem, ModelProblem) and isinstance(problem.spec.targets, Tokens):
+    if has_perplexity(problem):
         row["perplexity"] = perplexity(loss)
-    return row
+    if not metrics:
+        return row
+    assert isinstance(problem, ModelProblem)
+    return row | means(problem, params, stream, resolve(metrics, problem.spec), WINDOW, decode)
+
+
+def has_perplexity(problem: Problem) -> bool:
+    """Whether the loss is the cross-entropy of tokens, so that its exponential is a perplexity."""
+    return isinstance(problem, ModelProblem) and isinstance(problem.spec.targets, Tokens) and problem.loss is None
 
 
 def perplexity(loss: float) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from seqjax.data.stream import Stream
 from seqjax.errors import Error
 from seqjax.gradients.problem import Params
-from seqjax.models.check import check_model
+from seqjax.models.check import check_model, check_steps
 from seqjax.models.model import CountBasedModel, ModelProblem
 from seqjax.plugin.config import describe
 from seqjax.training.devices import make_mesh
@@ -30,6 +30,8 @@ class Fit:
     """Whether it goes through the data several times, so that it has a learning curve."""
     num_devices: int
     """The number of devices that it uses."""
+    params: Params | None = None
+    """The initial parameters; None: those of the model."""
 
     def train(
         self, problem: ModelProblem, stream: Stream, state: TrainState | None = None, progress: Progress | None = None
@@ -58,12 +60,14 @@ class Fit:
         return ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GradientDescent(Fit):
     """Trains by gradient descent, epoch after epoch."""
 
     setup: TrainingSetup
     """How the model is trained."""
+    params: Params | None = None
+    """The initial parameters; None: those of the model."""
 
     has_curve = True
 
@@ -73,13 +77,18 @@ class GradientDescent(Fit):
         return make_mesh(self.setup.sampler.batch_size, self.setup.devices).size
 
     def train(self, problem, stream, state=None, progress=None):
-        check_model(problem.model, problem.spec)
-        return train_in_chunks(problem, stream, self.setup, state=state, progress=progress)
+        if self.params is None:
+            check_model(problem.model, problem.spec)
+        else:
+            check_steps(problem.model, problem.spec, self.params)
+        return train_in_chunks(problem, stream, self.setup, params=self.params, state=state, progress=progress)
 
     def row(self, state, progress):
         return metrics_row(state, progress, self.setup.gradient)
 
     def params_like(self, problem):
+        if self.params is not None:
+            return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.params)
         return jax.eval_shape(lambda: problem.init(jax.random.key(0)))
 
     def model_line(self, problem):

@@ -11,6 +11,7 @@ import optax
 from annotated_types import Interval
 
 from seqjax.errors import Error, dtype_shape
+from seqjax.gradients.dependence import depends_on
 from seqjax.plugin.author import calling
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.registry import name_of
@@ -64,6 +65,27 @@ def check_update(optimizer: Optimizer, tx: optax.GradientTransformation, params:
     found, like = (jax.tree.map(dtype_shape, tree) for tree in (result[0], params))
     if found != like:
         raise Error(f"{name} returned updates {found}, and the parameters are {like}")
+
+
+def depends_on_num_updates(optimizer: Optimizer, params: Any) -> bool:
+    """Whether the updates depend on the number of updates for which the transformation is built, as with a schedule.
+
+    Args:
+        optimizer: the optimizer.
+        params: the parameters, or their shapes and dtypes.
+    """
+    params = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), params)
+
+    def update(num_updates):
+        tx = optimizer.build(num_updates)
+        state = tx.init(params)
+        return state, tx.update(params, state, params)
+
+    try:
+        with jax.numpy_dtype_promotion("standard"):
+            return any(depends_on(update, jnp.asarray(1000)))
+    except (TypeError, jax.errors.JAXTypeError):  # it reads the number in Python, so its result may depend on it
+        return True
 
 
 def learning_rate(opt_state: Any) -> float:

@@ -65,7 +65,8 @@ KINDS = list(registry.GROUPS)
         ("run --config typo.toml", ["[model]", "hiden", "'hidden'"]),
         ("run --load nowhere.py", ["--load", "nowhere.py", "no such file"]),
         ("run --dataset text-file --dataset.path nowhere.txt", ["nowhere.txt", "No such file", "--dataset.path"]),
-        ("run --dataset text-file --dataset.path .", ["Is a directory", "--dataset.path"]),
+        ("run --dataset text-file --dataset.path none.txt", ["No such file", "--dataset.path"]),
+        ("run --dataset text-file --dataset.path *.rst", ["no file has a path of this form", "--dataset.path"]),
         (
             "run --dataset text-file --dataset.path latin.toml",
             ["UTF-8", "0xfc", "offset 3", "--dataset.errors replace"],

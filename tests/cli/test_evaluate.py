@@ -103,5 +103,5 @@ def test_a_changed_dataset_is_not_evaluated(run_):
     done = call("evaluate", run_)
     Path("text.txt").write_text(TEXT, encoding="utf-8")
     assert (done.returncode, "dataset has changed" in done.stderr) == (4, True)
-    sha256 = json.loads((run_ / "environment.json").read_text())["dataset_sha256"]
+    sha256 = json.loads((run_ / "environment.json").read_text())["data_sha256"]["dataset"]
     assert sha256 in done.stderr

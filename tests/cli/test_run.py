@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,14 +31,13 @@ def test_a_folder_in_use_is_left_as_it_is(run_, out):
     if out == "notes":
         (Path(out) / "diary.txt").write_text("dear diary")
     else:
-        for file in run_.iterdir():
-            (Path(out) / file.name).write_bytes(file.read_bytes())
-    before = {file: file.read_bytes() for file in Path(out).iterdir()}
+        shutil.copytree(run_, out, dirs_exist_ok=True)
+    before = {file: file.read_bytes() for file in Path(out).rglob("*") if file.is_file()}
     done = call("run", *EXPERIMENT, *(["--model.hidden", 9] if out == "other" else []), "--out", out)
     assert (done.returncode, done.stdout) == (2, "")
     for word in (*words, "another folder"):
         assert word in done.stderr
-    assert {file: file.read_bytes() for file in Path(out).iterdir()} == before
+    assert {file: file.read_bytes() for file in Path(out).rglob("*") if file.is_file()} == before
 
 
 def test_a_run_without_parameters_is_trained_to_its_end(run_):

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import itertools
 import os
 import re
 import subprocess
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.crash import Crash, NoFigure, crash_after, results
+from support.crash import STEPS, Crash, NoFigure, crash_after, crash_at, results, watched
 
 from seqjax import Error, Experiment, Problem, Run, Spec, Text, Tokens
 from seqjax.gradients.base import Memory
@@ -267,7 +266,8 @@ def test_names_that_do_not_match_are_ignored_and_left(stopped, whole, name):
     (stopped / "checkpoints" / name).write_text("mine")
     TINY.run(stopped)
     assert results(stopped) == whole
-    assert [file.name for file in (stopped / "checkpoints").iterdir()] == [name]
+    assert (stopped / "checkpoints" / name).read_text() == "mine"
+    assert len(list((stopped / "checkpoints").iterdir())) == 2, "with the last state of the finished run"
 
 
 def test_incomplete_files_after_a_kill_are_deleted(stopped, whole):
@@ -275,7 +275,7 @@ def test_incomplete_files_after_a_kill_are_deleted(stopped, whole):
     part.write_bytes(files(stopped)[0].read_bytes()[:100])
     TINY.run(stopped)
     assert results(stopped) == whole
-    assert not (stopped / "checkpoints").exists()
+    assert list((stopped / "checkpoints").iterdir()) == files(stopped)[-1:]
 
 
 @pytest.mark.parametrize(
@@ -358,44 +358,13 @@ def test_a_tokenizer_whose_code_changed_is_exit_4(stopped, monkeypatch):
     assert caught.value.exit_code == 4
 
 
-STEPS = ("fsync", "replace", "unlink")
-
-
-@contextlib.contextmanager
-def watched(monkeypatch, do):
-    """A context in which `do(number, name, call, *args)` replaces the n-th call of a disk operation."""
-    count = itertools.count(1)
-
-    def stand_in(name):
-        real = getattr(os, name)
-        return lambda *args, **kwargs: do(next(count), name, lambda: real(*args, **kwargs), *args)
-
-    with monkeypatch.context() as patch:
-        for name in STEPS:
-            patch.setattr(os, name, stand_in(name))
-        yield
-
-
-def crash_at(n, after):
-    """A `do` that crashes at the n-th operation, before or after it."""
-
-    def do(number, name, call, *args):
-        if number == n and not after:
-            raise Crash
-        call()
-        if number == n:
-            raise Crash
-
-    return do
-
-
 @pytest.mark.slow
 def test_a_crash_at_any_step_of_the_disk_loses_nothing(whole, tmp_path, monkeypatch):
     """It crashes before or after each fsync, rename and deletion; the resumed run is interrupted in the same way."""
     seen = []
     with watched(monkeypatch, lambda number, name, call, *args: (seen.append(name), call())[1]):
         TINY.run(tmp_path / "seen", checkpoint_seconds=0)
-    assert {name: seen.count(name) for name in STEPS} == {"fsync": 32, "replace": 13, "unlink": 5}
+    assert {name: seen.count(name) for name in STEPS} == {"fsync": 35, "replace": 14, "unlink": 5}
     for n in range(1, len(seen) + 1):
         path = tmp_path / f"{n}"
         for again in (False, True):

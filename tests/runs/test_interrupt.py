@@ -14,7 +14,7 @@ from support.crash import NoFigure, experiment, results
 from support.shell import call
 
 from seqjax import Error, Experiment, Run, Text, cli, sweep
-from seqjax.runs import execute, folder
+from seqjax.runs import execute, folder, record
 from seqjax.runs.interrupt import noticed
 from seqjax.training import loop
 from seqjax_models import RNN
@@ -42,8 +42,8 @@ def chunks(monkeypatch):
     """Makes several chunks per epoch, and counts them."""
     monkeypatch.setattr(loop, "CHUNK_STEPS", 80)
     monkeypatch.setattr(Run, "plot", NoFigure)
-    made, take = [], execute.Recorder.take
-    monkeypatch.setattr(execute.Recorder, "take", lambda *args: (made.append(args[1]), take(*args))[1])
+    made, take = [], record.Recorder.take
+    monkeypatch.setattr(record.Recorder, "take", lambda *args: (made.append(args[1]), take(*args))[1])
     return made
 
 
@@ -51,17 +51,17 @@ def chunks(monkeypatch):
 SCRIPT = """
 import os, signal, sys
 from seqjax import cli
-from seqjax.runs import execute
+from seqjax.runs import execute, record
 from seqjax.training import loop
 loop.CHUNK_STEPS = 400
-take, chunks = execute.Recorder.take, []
+take, chunks = record.Recorder.take, []
 def send(*args):
     ended = take(*args)
     chunks.append(1)
     for number in [int(number) for number in os.environ["SIGNALS"].split()] if len(chunks) == 5 else []:
         os.kill(os.getpid(), number)
     return ended
-execute.Recorder.take = send
+record.Recorder.take = send
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -107,7 +107,7 @@ def test_the_second_ctrl_c_ends_at_once(place):
 
 def interrupt_after(monkeypatch, chunks, n, number=signal.SIGINT):
     """Sends a signal while the n-th chunk is recorded."""
-    take = execute.Recorder.take
+    take = record.Recorder.take
 
     def send(*args):
         ended = take(*args)
@@ -115,7 +115,7 @@ def interrupt_after(monkeypatch, chunks, n, number=signal.SIGINT):
             os.kill(os.getpid(), number)
         return ended
 
-    monkeypatch.setattr(execute.Recorder, "take", send)
+    monkeypatch.setattr(record.Recorder, "take", send)
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
@@ -156,7 +156,7 @@ def test_a_signal_when_nobody_reads_what_is_printed_still_saves(tmp_path, monkey
         flush = isatty = write
 
     interrupt_after(monkeypatch, chunks, 3)  # an epoch ends, so that a line is printed
-    send = execute.Recorder.take
+    send = record.Recorder.take
 
     def close(*args):
         if len(chunks) == 2:
@@ -164,7 +164,7 @@ def test_a_signal_when_nobody_reads_what_is_printed_still_saves(tmp_path, monkey
             monkeypatch.setattr(execute.Display, "row", lambda *args: Closed().write(""))
         return send(*args)
 
-    monkeypatch.setattr(execute.Recorder, "take", close)
+    monkeypatch.setattr(record.Recorder, "take", close)
     with pytest.raises(KeyboardInterrupt):
         experiment("gru, random").run(tmp_path, progress=True)
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from support.shell import call
 from seqjax import Error, Experiment, Run, Text, Tokenizer, register
 from seqjax.files import open_plain, write
 from seqjax.plugin import registry
-from seqjax.runs import checkpoint, folder
+from seqjax.runs import folder
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
@@ -135,7 +136,7 @@ def test_the_command_ends_well_without_samples(tmp_path, fails, monkeypatch):
 def test_files_that_a_finished_run_lacks_after_a_kill_are_made_when_it_is_opened(finished, missing):
     before = contents(finished)
     (finished / missing).unlink()
-    checkpoint._folder(finished).mkdir()
+    (finished / folder.CHECKPOINTS / f"{1:010}-{'0' * 64}.safetensors").write_text("an earlier state")
     TINY.run(finished)
     assert contents(finished) == before
 
@@ -177,6 +178,7 @@ def test_checkpoints_behind_a_link_are_neither_written_nor_deleted(finished, tmp
     other = tmp_path / "other"
     other.mkdir()
     (other / f"{7:010}-{'0' * 64}.safetensors").write_text("mine")
+    shutil.rmtree(finished / folder.CHECKPOINTS)
     (finished / folder.CHECKPOINTS).symlink_to(other)
     with pytest.raises(Error, match="is a link") as caught:
         TINY.run(finished)

@@ -18,7 +18,7 @@ from seqjax_datasets import TextFile
 from seqjax_models import MLP, RNN
 from seqjax_optimizers import Adam
 from seqjax_samplers import Random, Sequential, Windows
-from seqjax_tokenizers import Standardize
+from seqjax_tokenizers import Char, Standardize
 
 RNG = np.random.default_rng(0)
 BOUNDS = [0, 110, 110, 200, 260, 300]
@@ -124,7 +124,8 @@ def test_metrics_and_files_of_each_kind_of_data(runs, name):
     columns += ["compile_seconds", "grad_norm", "learning_rate", "tokens_per_second"]
     assert [list(row) for row in run.metrics] == [columns] * 2
     files = (
-        "config.toml environment.json metrics.jsonl codec.json params.safetensors history.png data.safetensors .lock"
+        "config.toml environment.json metrics.jsonl codec.json params.safetensors history.png data.safetensors .lock "
+        "checkpoints"
     )
     assert {file.name for file in run.path.iterdir()} == {*files.split(), *(["samples.txt"] if name == "text" else [])}
     assert ("perplexity" in run.evaluate()) == tokens
@@ -132,13 +133,13 @@ def test_metrics_and_files_of_each_kind_of_data(runs, name):
     assert [line.get_label() for line in run.plot().axes[0].lines]
     table = f'[dataset]\nplugin = "in-memory"\nsha256 = "{run.data.sha256}"\n'
     assert table in (run.path / "config.toml").read_text()
-    assert json.loads((run.path / "environment.json").read_text())["dataset_sha256"] == run.data.sha256
+    assert json.loads((run.path / "environment.json").read_text())["data_sha256"] == {"dataset": run.data.sha256}
 
 
 @pytest.mark.parametrize("name", ["text", "mixed"])
 def test_equal_data_open_the_run_and_other_data_are_another_experiment(runs, name):
     path, data = runs[name].path, EXPERIMENTS[name].dataset
-    before = {file: file.read_bytes() for file in path.iterdir()}
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     equal = dataclasses.replace(EXPERIMENTS[name], dataset=data[:])
     assert equal.run(path).metrics == runs[name].metrics, "the measured times too"
     other = Text(data.text[:-1] + "a", bounds=data.bounds) if name == "text" else Pairs(REALS, IDS, ~MASK)
@@ -149,7 +150,7 @@ def test_equal_data_open_the_run_and_other_data_are_another_experiment(runs, nam
     assert problem.startswith("dataset: ")
     assert data.sha256 in problem
     assert other.sha256 in problem
-    assert {file: file.read_bytes() for file in path.iterdir()} == before
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
 
 def test_the_spec_of_pairs_belongs_to_the_experiment(runs):
@@ -169,17 +170,17 @@ def test_an_interrupted_run_goes_on_with_its_data(runs, copied):
 def test_every_flipped_byte_of_the_data_is_exit_4(tmp_path, data):
     """Arrays, names, documents and kind of data are all checked."""
     file = tmp_path / "data.safetensors"
-    folder.write_data(tmp_path, data)
-    assert_same_data(folder.read_data(tmp_path, data.sha256), data)
+    folder.write_data(tmp_path, "dataset", data)
+    assert_same_data(folder.read_data(tmp_path, "dataset", data.sha256), data)
     good = file.read_bytes()
     for at in range(len(good)):
         file.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
         with pytest.raises(Error) as caught:
-            folder.read_data(tmp_path, data.sha256)
+            folder.read_data(tmp_path, "dataset", data.sha256)
         assert caught.value.exit_code == 4, at
     file.write_bytes(good[:-1])
     with pytest.raises(Error, match="damaged") as caught:
-        folder.read_data(tmp_path, data.sha256)
+        folder.read_data(tmp_path, "dataset", data.sha256)
     assert caught.value.exit_code == 4
 
 
@@ -286,3 +287,43 @@ def test_a_lone_surrogate_is_kept_and_a_run_with_it_can_be_opened(tmp_path):
     opened = Run.open(tmp_path / "run")
     assert opened.data == run.data
     assert "\ud800" in opened.codec.tokens
+
+
+@pytest.mark.parametrize("how", ["in memory", "in a file"])
+def test_a_held_out_dataset_belongs_to_the_experiment(tmp_path, how):
+    """Its loss is evaluated on all of it; another one is another experiment; a changed one is an error."""
+    text = "cab é" * 9
+    file = tmp_path / "valid.txt"
+    file.write_text(text)
+    heldout = Text(text) if how == "in memory" else TextFile(path=str(file))
+    experiment = Experiment(dataset=TEXT, heldout=heldout, tokenizer=Char(), **SMALL, epochs=1)
+    assert experiment.train == 1.0
+    run = experiment.run(tmp_path / "run")
+    assert run.metrics[-1]["heldout_loss"] == run.evaluate(Text(text))["loss"] == run.evaluate()["loss"]
+    assert len(run.prepared.streams["train"].inputs) == 300 - 4  # one target less in each document
+    again = Run.open(tmp_path / "run")
+    assert again.experiment == experiment
+    assert again.evaluate()["loss"] == run.evaluate()["loss"]
+    other = dataclasses.replace(experiment, heldout=Text("bac"))
+    with pytest.raises(Error, match="another experiment") as caught:
+        other.run(tmp_path / "run")
+    assert caught.value.problems[0].startswith("heldout: ")
+    if how == "in a file":
+        file.write_text(text + "a")
+        with pytest.raises(Error, match="its heldout has changed") as caught:
+            experiment.run(tmp_path / "run")
+        assert caught.value.exit_code == 4
+
+
+def test_the_command_line_names_a_held_out_dataset(tmp_path):
+    for name, text in (("train", "ab cd " * 300), ("valid", "ab " * 50)):
+        (tmp_path / f"{name}.txt").write_text(text)
+    flags = ["--dataset", "text-file", "--dataset.path", str(tmp_path / "train.txt"), "--model.hidden", "4"]
+    heldout = f"text-file:path={tmp_path / 'valid.txt'}"
+    out = str(tmp_path / "run")
+    done = call("run", *flags, "--epochs", "1", "--heldout", heldout, "--out", out)
+    assert f"train 100% / held out {tmp_path / 'valid.txt'}" in done.stdout
+    run = Run.open(out)
+    assert run.prepared.parts["heldout"].text == "ab " * 50
+    assert Experiment.from_toml(run.experiment.to_toml()) == run.experiment
+    assert call("run", "--config", f"{out}/config.toml", "--out", f"{out}-2").returncode == 0

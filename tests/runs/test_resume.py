@@ -54,7 +54,7 @@ def test_interrupted_twice_after_every_chunk(name, tmp_path, monkeypatch):
         run = e.run(path)
         assert run.finished
         assert results(path) == whole
-        assert not (path / "checkpoints").exists()
+        assert checkpoint.is_pruned(path)
 
 
 @pytest.mark.slow
@@ -239,7 +239,7 @@ def test_another_environment_is_exit_4_and_named(change, tmp_path, monkeypatch):
         "precision": ["default_matmul_precision: then None, now highest"],
         "flags": ["xla_flags: then , now --xla_cpu_enable_fast_math=true"],
         "card": ["device: then NVIDIA H100, now cpu"],
-        "dataset": ["dataset has changed", kept["dataset_sha256"]],
+        "dataset": ["dataset has changed", kept["data_sha256"]["dataset"]],
         "version": ["jaxlib: then 0.0.1"],
         "plugin": ["model seqjax/gru", "0" * 64],
         "optimizer file": ["optimizer seqjax/sgd: then None"],
@@ -354,5 +354,5 @@ def test_killed_twice_before_a_file_operation(uninterrupted, name, n, tmp_path):
     train_in_a_process(e, path, draw.randrange(1, operations - first + 20))
     assert train_in_a_process(e, path)[0] == 0
     assert results(path) == whole
-    assert not (path / "checkpoints").exists()
+    assert checkpoint.is_pruned(path)
     assert list(path.rglob("*.part")) == []

@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from seqjax import Error, Experiment, Pairs, Run, Text, sweep
 from seqjax.plugin import registry
-from seqjax.runs import execute, folder
+from seqjax.runs import folder, record
 from seqjax_datasets import TextFile
 from seqjax_gradients import Randomized
 from seqjax_models import MLP, RNN
@@ -27,6 +27,7 @@ from seqjax_tokenizers import Char, Standardize
 SENTENCE = "the cat sat on the mat. "
 TEXT = SENTENCE * 30
 FILES = {
+    "checkpoints",
     "config.toml",
     "environment.json",
     "metrics.jsonl",
@@ -69,6 +70,11 @@ def kept(experiment, tmp_path_factory):
 def copied(kept, tmp_path):
     """A copy of the folder, to be damaged."""
     return Path(shutil.copytree(kept.path, tmp_path / "cat"))
+
+
+def contents(path):
+    """The bytes of each file, and when it was written."""
+    return {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in path.rglob("*") if file.is_file()}
 
 
 def assert_same(a, b):
@@ -153,7 +159,7 @@ def test_the_config_is_resolved_and_gives_the_same_run_again(experiment, kept):
 
 def test_the_environment_says_what_a_run_depends_on(experiment, kept):
     record = json.loads((kept.path / "environment.json").read_text())
-    assert record["dataset_sha256"] == hashlib.sha256(TEXT.encode()).hexdigest()
+    assert record["data_sha256"] == {"dataset": hashlib.sha256(TEXT.encode()).hexdigest()}
     for name in ("seqjax", "jax", "jaxlib", "numpy", "optax"):
         assert record["versions"][name] == version(name)
     assert record["backend"] == jax.default_backend()
@@ -206,21 +212,21 @@ def test_a_run_plots_its_history(kept):
 
 
 def test_a_finished_run_opens_instead_of_training(experiment, kept):
-    before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in kept.path.iterdir()}
+    before = contents(kept.path)
     run = experiment.run(str(kept.path))
     assert run.metrics[-1] == kept.metrics[-1], "the measured times too"
     assert_same(run.params, kept.params)
-    assert {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in kept.path.iterdir()} == before
+    assert contents(kept.path) == before
 
 
 def test_another_experiment_is_an_error_that_names_the_difference(experiment, kept):
-    other = dataclasses.replace(experiment, epochs=11, model=RNN(hidden=33))
+    other = dataclasses.replace(experiment, epochs=9, model=RNN(hidden=33))
     with pytest.raises(Error, match="another experiment") as caught:
         other.run(kept.path)
     assert caught.value.exit_code == 2
     assert str(kept.path) in str(caught.value)
     assert len(caught.value.problems) == 2
-    for part in ("epochs", "10", "11", "hidden", "32", "33"):
+    for part in ("epochs", "10", "9", "hidden", "32", "33"):
         assert part in "\n".join(caught.value.problems)
 
 
@@ -232,6 +238,7 @@ def without_times(run):
 
 def test_a_run_that_was_interrupted_is_trained_to_its_end(experiment, kept, copied):
     (copied / "params.safetensors").unlink()
+    shutil.rmtree(copied / "checkpoints")
     with pytest.raises(Error, match="unfinished") as caught:
         Run.open(copied)
     assert caught.value.exit_code == 2
@@ -248,6 +255,7 @@ def test_a_folder_whose_setting_up_was_killed_is_begun_anew(experiment, kept, co
     """The config is written last: a folder with other files of a run, but without it, holds no begun run."""
     for name in ("config.toml", "params.safetensors", "samples.txt", "history.png"):
         (copied / name).unlink()
+    shutil.rmtree(copied / "checkpoints")
     (copied / "environment.json").write_text("{ torn")
     (copied / "config.toml.part").write_text("ep")
     run = experiment.run(copied)
@@ -261,12 +269,13 @@ def test_a_folder_with_something_else_beside_is_refused(experiment, copied, besi
     """A folder without a config, but with a file of the user or of training, is not one whose setup was killed."""
     for name in ("config.toml", "params.safetensors", "samples.txt", "history.png"):
         (copied / name).unlink()
+    shutil.rmtree(copied / "checkpoints")
     (copied / beside).write_text("precious")
-    before = {file.name: file.read_bytes() for file in copied.iterdir()}
+    before = contents(copied)
     with pytest.raises(Error, match=f"holds no run, but {beside}; choose another") as caught:
         experiment.run(copied)
     assert caught.value.exit_code == 2
-    assert {file.name: file.read_bytes() for file in copied.iterdir()} == before
+    assert contents(copied) == before
 
 
 @pytest.mark.parametrize("content", ["nothing", "a file"])
@@ -520,7 +529,7 @@ class Kill(BaseException):
 @pytest.mark.parametrize("file", ["params.safetensors", "diverged.txt"])
 def test_a_kill_while_a_diverged_run_is_kept_does_not_stall_a_sweep(tmp_path, monkeypatch, file):
     experiment = in_memory(TEXT, optimizer=SGD(learning_rate=1e38))
-    write = execute.write
+    write = record.write
 
     def killed(path, data):
         if path.name == file:
@@ -528,7 +537,7 @@ def test_a_kill_while_a_diverged_run_is_kept_does_not_stall_a_sweep(tmp_path, mo
         write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(execute, "write", killed)
+        patch.setattr(record, "write", killed)
         patch.setattr(folder, "write", killed)
         with pytest.raises(Kill):
             sweep(experiment, {"seed": [0]}, tmp_path)
@@ -539,6 +548,7 @@ def test_a_kill_while_a_diverged_run_is_kept_does_not_stall_a_sweep(tmp_path, mo
 def test_a_run_that_finishes_on_the_second_try_is_not_marked_as_diverged(experiment, kept, copied):
     rows = (copied / "metrics.jsonl").read_text().splitlines(keepends=True)
     (copied / "metrics.jsonl").write_text("".join(rows[:4]))
+    shutil.rmtree(copied / "checkpoints")
     (copied / "diverged.txt").write_text("diverged at update 50")
     assert experiment.run(copied).finished
     run = Run.open(copied)

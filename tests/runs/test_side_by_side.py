@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seqjax import Experiment, Run, Runs, Text
-from seqjax.runs import execute
+from seqjax.runs import checkpoint, record
 from seqjax.runs.execute import execute_side_by_side
 from seqjax.runs.sweep import combine, sweep, varied_floats
 from seqjax.training import loop
@@ -107,7 +107,7 @@ def test_epochs_of_different_length_are_not_made_side_by_side(like_an_accelerato
 def test_a_signal_saves_all_of_them_and_they_go_on(monkeypatch, tmp_path):
     experiments = [plan.experiment for plan in combine(BASE, {"seed": range(2)}).values()]
     paths = [tmp_path / "a", tmp_path / "b"]
-    monkeypatch.setattr(execute, "noticed", lambda: contextlib.nullcontext(lambda: 143))
+    monkeypatch.setattr(record, "noticed", lambda: contextlib.nullcontext(lambda: 143))
     with pytest.raises(SystemExit, match="143"):
         run_side_by_side(experiments, paths)
     monkeypatch.undo()
@@ -119,12 +119,12 @@ def test_a_signal_saves_all_of_them_and_they_go_on(monkeypatch, tmp_path):
 def test_a_signal_in_the_last_chunk_comes_when_they_are_finished(monkeypatch, tmp_path):
     experiments = [plan.experiment for plan in combine(replace(BASE, epochs=1), {"seed": range(2)}).values()]
     paths = [tmp_path / "a", tmp_path / "b"]
-    monkeypatch.setattr(execute, "noticed", lambda: contextlib.nullcontext(lambda: 143))
+    monkeypatch.setattr(record, "noticed", lambda: contextlib.nullcontext(lambda: 143))
     with pytest.raises(SystemExit, match="143"):
         run_side_by_side(experiments, paths)
     for path in paths:
         assert Run.open(path).finished
-        assert not (path / "checkpoints").exists()
+        assert checkpoint.is_pruned(path)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -12,7 +13,7 @@ from support.crash import NoFigure, crash_after, results
 from support.shell import call
 
 from seqjax import Error, Experiment, Run, Runs, Text, create, names, sweep
-from seqjax.runs import execute
+from seqjax.runs import record
 from seqjax.runs.sweep import combine
 from seqjax.training import loop
 from seqjax_gradients import Full, Randomized, Truncated
@@ -144,9 +145,9 @@ def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
     """After a crash inside the third of four runs, finished runs are not trained again."""
     monkeypatch.setattr(loop, "CHUNK_STEPS", 64)
     whole = sweep(BASE, AXES, tmp_path / "whole")
-    chunks, take = [], execute.Recorder.take
+    chunks, take = [], record.Recorder.take
     with monkeypatch.context() as patch:
-        patch.setattr(execute.Recorder, "take", lambda *args: (chunks.append(args[0].run.path.name), take(*args))[1])
+        patch.setattr(record.Recorder, "take", lambda *args: (chunks.append(args[0].run.path.name), take(*args))[1])
         sweep(BASE, AXES, tmp_path / "counted")
     third = chunks.index("2-steps-seed-0")
     path = tmp_path / "out"
@@ -160,7 +161,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
         Runs.open(path)
     trained = []
     with monkeypatch.context() as patch:
-        patch.setattr(execute.Recorder, "take", lambda *args: (trained.append(args[0].run.path.name), take(*args))[1])
+        patch.setattr(record.Recorder, "take", lambda *args: (trained.append(args[0].run.path.name), take(*args))[1])
         runs = sweep(BASE, AXES, path)
     assert set(trained) == {"2-steps-seed-0", "2-steps-seed-1"}
     assert trained.count("2-steps-seed-0") == chunks.count("2-steps-seed-0") - 5, "it went on from its checkpoint"
@@ -553,6 +554,7 @@ def test_an_added_seed_is_shown_with_the_earlier_ones(place):
 def test_an_added_run_is_shown_alone_while_others_are_unfinished(place):
     assert call("sweep", *EXPERIMENT, "--seeds", "0,1", "--out", "out").returncode == 0
     Path("out/seed-1/params.safetensors").unlink()
+    shutil.rmtree("out/seed-1/checkpoints")
     done = call("sweep", *EXPERIMENT, "--seeds", 2, "--out", "out")
     assert done.returncode == 0, done.stderr
     assert "1 runs are shown: out/seed-1 is unfinished" in done.stdout

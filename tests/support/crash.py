@@ -3,12 +3,13 @@
 import contextlib
 import itertools
 import json
+import os
 
 import numpy as np
 import pytest
 
 from seqjax import Experiment, Series, Text, create
-from seqjax.runs import execute
+from seqjax.runs import record
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
 from seqjax_models import GRU, LSTM, MLP, RNN
 from seqjax_optimizers import SGD, Adam, AdamW
@@ -70,7 +71,7 @@ class Crash(BaseException):
 @contextlib.contextmanager
 def crash_after(monkeypatch, chunks):
     """Within, training ends in a crash after so many chunks."""
-    take, count = execute.Recorder.take, itertools.count(1)
+    take, count = record.Recorder.take, itertools.count(1)
 
     def counted(self, outcome):
         ended = take(self, outcome)
@@ -79,21 +80,21 @@ def crash_after(monkeypatch, chunks):
         return ended
 
     with monkeypatch.context() as patch:
-        patch.setattr(execute.Recorder, "take", counted)
+        patch.setattr(record.Recorder, "take", counted)
         with pytest.raises(Crash):
             yield
 
 
 def count_chunks(monkeypatch, experiment, path):
     """Trains to the end; how many chunks there were."""
-    take, chunks = execute.Recorder.take, []
+    take, chunks = record.Recorder.take, []
 
     def noted(self, outcome):
         chunks.append(outcome[1])
         return take(self, outcome)
 
     with monkeypatch.context() as patch:
-        patch.setattr(execute.Recorder, "take", noted)
+        patch.setattr(record.Recorder, "take", noted)
         experiment.run(path)
     return chunks
 
@@ -103,3 +104,59 @@ class NoFigure:
 
     def savefig(self, file, dpi, format):
         file.write(b"")
+
+
+STEPS = ("fsync", "replace", "unlink")
+
+
+@contextlib.contextmanager
+def watched(monkeypatch, do):
+    """A context in which `do(number, name, call, *args)` replaces the n-th call of a disk operation."""
+    count = itertools.count(1)
+
+    def stand_in(name):
+        real = getattr(os, name)
+        return lambda *args, **kwargs: do(next(count), name, lambda: real(*args, **kwargs), *args)
+
+    with monkeypatch.context() as patch:
+        for name in STEPS:
+            patch.setattr(os, name, stand_in(name))
+        yield
+
+
+def crash_at(n, after):
+    """A `do` that crashes at the n-th operation, before or after it."""
+
+    def do(number, name, call, *args):
+        if number == n and not after:
+            raise Crash
+        call()
+        if number == n:
+            raise Crash
+
+    return do
+
+
+def crash_everywhere(monkeypatch, folder, train, check):
+    """Crashes at each operation on the disk, before or after it, and goes on.
+
+    Args:
+        monkeypatch: the fixture.
+        folder: a folder for the runs.
+        train: path -> what trains a run there, or resumes it.
+        check: path -> what checks the result.
+
+    Returns:
+        The number of operations.
+    """
+    seen = []
+    with watched(monkeypatch, lambda number, name, call, *args: (seen.append(name), call())[1]):
+        train(folder / "whole")
+    check(folder / "whole")
+    for n in range(1, len(seen) + 1):
+        path = folder / f"{n}"
+        with contextlib.suppress(Crash), watched(monkeypatch, crash_at(n, after=n % 2 == 1)):
+            train(path)
+        train(path)
+        check(path)
+    return len(seen)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from support.shell import run
 
@@ -36,6 +37,15 @@ def instance(entry, tmp_path, request):
     if (entry.kind, entry.name) == ("dataset", "text-file"):
         fields["path"] = str(tmp_path / "book.txt")
         Path(fields["path"]).write_text("It was a dark and stormy night. " * 400)
+    if entry.name in ("csv", "npy", "npz"):
+        fields["path"] = str(tmp_path / f"table.{entry.name}")
+        values = np.random.default_rng(0).normal(size=(3, 500, 2))
+        if entry.name == "csv":
+            np.savetxt(fields["path"], values[0], delimiter=",", header="a,b", comments="")
+        elif entry.name == "npy":
+            np.save(fields["path"], values)
+        else:
+            np.savez(fields["path"], inputs=values, targets=values[..., 0])
     return cls(**fields)
 
 

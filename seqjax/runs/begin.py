@@ -1,0 +1,164 @@
+"""Makes the folder of a run, or reads the state of one that was begun before."""
+
+import json
+import math
+from collections.abc import Container
+from pathlib import Path
+
+from seqjax.data.prepare import load_all
+from seqjax.errors import Error
+from seqjax.files import PART, disk_errors, write
+from seqjax.runs import checkpoint, folder
+from seqjax.runs.environment import changes, copy_local_plugins, environment
+from seqjax.runs.experiment import Experiment, config_bytes, differences, goes_on, read_experiment
+from seqjax.runs.run import Run
+from seqjax.runs.warm_start import sha256_of_params
+from seqjax.training.epoch import TrainState
+from seqjax.training.fit import Fit
+from seqjax.training.loop import Progress, init_train_state
+from seqjax.training.metrics import name_of
+from seqjax.training.optimizer import Optimizer, depends_on_num_updates
+
+
+def ended_run(experiment: Experiment, path: Path | None) -> Run | None:
+    """The run in a folder, if it is finished or has diverged.
+
+    Raises:
+        Error: the folder holds a run of another experiment, or other files; the dataset has changed (exit code 4).
+    """
+    if path is None or not path.is_dir() or not any(file.name != folder.LOCK for file in path.iterdir()):
+        return None
+    if not (path / folder.CONFIG).is_file():
+        strange = sorted(
+            file.name for file in path.iterdir() if file.name not in folder.FIRST and not file.name.endswith(PART)
+        )
+        if strange:
+            raise Error(f"{path} holds no run, but {', '.join(strange[:3])}; choose another folder")
+        return None
+    kept = read_experiment(path)
+    more = goes_on(kept, experiment)
+    problems = differences(kept, experiment, ["epochs"] if more else [])
+    if problems:
+        raise Error(f"{path} holds a run of another experiment; choose another folder", problems=problems)
+    if more:
+        return None
+    run = Run.open(path) if (path / folder.PARAMS).is_file() else None
+    if run is not None:
+        run.check_data(load_all(experiment.dataset, experiment.heldout))
+    return run
+
+
+def open_folder(run: Run, fit: Fit) -> tuple[TrainState | None, Progress | None]:
+    """Makes the folder of a run, or reads its last checkpoint; None: training starts at update 0."""
+    if run.path is None:
+        return None, None
+    folder.remove_parts(run.path)
+    if not (run.path / folder.CONFIG).is_file():
+        _create(run, fit)
+        return None, None
+    check_environment(run, fit)
+    kept = read_experiment(run.path)
+    more = goes_on(kept, run.experiment)
+    if more:
+        _check_goes_on(run, fit, kept.epochs)
+    state, progress = _resume(run, fit)
+    with disk_errors(run.path):
+        # A run that diverged is trained again. Its parameters are deleted before the mark that it diverged: parameters
+        # without the mark are those of a finished run, from which nothing may be deleted.
+        (run.path / folder.PARAMS).unlink(missing_ok=True)
+        (run.path / folder.DIVERGED).unlink(missing_ok=True)
+    if more:
+        # After the parameters: a folder that has them and fewer rows than epochs would be damaged. After a kill between
+        # the two, the folder holds an unfinished run, which either command finishes.
+        write(run.path / folder.CONFIG, config_bytes(run.experiment))
+    return state, progress
+
+
+def _check_goes_on(run, fit, kept_epochs):
+    """Checks that a run of fewer epochs would have the same bits if all epochs had been asked for at once.
+
+    Raises:
+        Error: its optimizer's state is not kept; its updates depend on the number of epochs; its last epoch was
+            evaluated out of turn.
+    """
+    e, why = run.experiment, None
+    evaluated_out_of_turn = kept_epochs % e.evaluate_every and (e.keep == "best" or e.stop_after is not None)
+    if (run.path / folder.PARAMS).is_file() and checkpoint.newest(run.path) is None:
+        why = f"the state of its optimizer is not kept in {folder.CHECKPOINTS}"
+    elif isinstance(e.optimizer, Optimizer) and depends_on_num_updates(e.optimizer, fit.params_like(run.problem)):
+        why = "the updates of its optimizer depend on the number of epochs, by a schedule or a warm-up"
+    elif evaluated_out_of_turn:
+        why = (
+            f"its last epoch was evaluated, and is no multiple of evaluate_every = {e.evaluate_every}: with more "
+            "epochs it would not count for the lowest held-out loss"
+        )
+    if why:
+        raise Error(
+            f"{run.path} cannot go on from {kept_epochs} to {e.epochs} epochs as if they had been asked for at once: "
+            f"{why}\nTrain {e.epochs} epochs in another folder"
+        )
+
+
+def _create(run, fit):
+    """Writes the files that precede training. The config comes last, since it marks the folder as a run."""
+    record = _environment(run, fit)
+    write(run.path / folder.ENVIRONMENT, json.dumps(record, indent=2) + "\n")
+    write(run.path / folder.CODEC, run.codec_text)
+    folder.write_rows(run.path, [])
+    copy_local_plugins(run.path, run.experiment)
+    for name, data in run.prepared.sources.items():
+        if getattr(run.experiment, name) is data:  # it was given in memory
+            folder.write_data(run.path, name, data)
+    write(run.path / folder.CONFIG, config_bytes(run.experiment))
+
+
+def _environment(run, fit):
+    hashes = {name: data.sha256 for name, data in run.prepared.sources.items()}
+    return environment(run.experiment, hashes, fit.num_devices, sha256_of_params(fit.params))
+
+
+def check_environment(run: Run, fit: Fit, but: Container[str] = ()) -> None:
+    """Raises an `Error` unless dataset and environment are those with which the run in `run.path` was begun."""
+    assert run.path is not None
+    run.check_data(run.prepared.sources)
+    now = _environment(run, fit)
+    problems = folder.read(run.path / folder.ENVIRONMENT, lambda data: changes(json.loads(data), now, but))
+    if problems:
+        raise Error(
+            f"{run.path} was begun in another environment, so that its result could change here\n"
+            "Resume it in that environment (--devices sets the number of devices), or train in another folder:",
+            problems=problems,
+            exit_code=4,
+        )
+
+
+def _resume(run, fit):
+    """Reads the last checkpoint of an interrupted run, and the rows that were written before it."""
+    last = checkpoint.newest(run.path)
+    if last is None:
+        folder.write_rows(run.path, [])
+        return None, None
+    if folder.read(run.path / folder.CODEC, lambda data: data.decode("utf-8")) != run.codec_text:
+        raise Error(f"{run.path}: its tokenizer no longer gives the ids that it was trained on", exit_code=4)
+    run.metrics = folder.read_rows(run.path)[: last.progress.epochs_done]
+    run.stopped_at = folder.read_stopped(run.path)
+    if len(run.metrics) < last.progress.epochs_done:
+        raise Error(
+            f"{run.path / folder.METRICS}: it does not have a row for each of the {last.progress.epochs_done} epochs "
+            "that were trained; train in another folder",
+            exit_code=4,
+        )
+    if run.metrics and not run.finished:
+        run.metrics[-1] = _without_early_evaluation(run, run.metrics[-1])
+    folder.write_rows(run.path, run.metrics)
+    state = checkpoint.restore(last, init_train_state(run.problem, run.experiment.setup(), 1, fit.params))
+    run.params = state.params
+    return state, last.progress
+
+
+def _without_early_evaluation(run, row):
+    """The row of an epoch that was the last one, and was evaluated for this reason alone, as if it had not been."""
+    if row["epoch"] % run.experiment.evaluate_every == 0:
+        return row
+    names = {f"{part}_{name_of(metric)}" for metric in run.experiment.metrics for part in ("train", "heldout")}
+    return {name: math.nan if name.startswith("heldout_") or name in names else row[name] for name in row}

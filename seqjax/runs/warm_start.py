@@ -1,0 +1,73 @@
+"""Starts a run from the parameters of another one."""
+
+from typing import Any
+
+from seqjax.data.tokenizer import TextCodec
+from seqjax.errors import Error, dtype_shape, nearest
+from seqjax.gradients.problem import Params
+from seqjax.models.model import ModelProblem
+from seqjax.runs.arrays import as_tree, by_name, sha256_of
+from seqjax.training.loop import init_train_state
+from seqjax.training.setup import TrainingSetup
+
+
+def params_from(
+    source: Params, problem: ModelProblem, setup: TrainingSetup, anew: tuple[str, ...], where: str
+) -> Params:
+    """The initial parameters of a run that starts from those of another one.
+
+    Args:
+        source: the parameters of the other run.
+        problem: the model of the new run.
+        setup: how it is trained; the parameters that are drawn anew are those that it would start from.
+        anew: the names of the parameters that are drawn anew, such as `layer_0/W_xh`.
+        where: the folder of the other run, for messages.
+
+    Raises:
+        Error: a name that the model does not have; parameters that do not fit, all at once.
+    """
+    own = init_train_state(problem, setup, 1).params
+    drawn, given = by_name(own), by_name(source)
+    problems = [f"{name}: the model has no such parameter{nearest(name, drawn)}" for name in anew if name not in drawn]
+    if problems:
+        raise Error(f"init_anew: the parameters are {', '.join(drawn)}", problems=problems)
+    wrong = [
+        name
+        for name, like in drawn.items()
+        if name not in anew and (name not in given or dtype_shape(given[name]) != dtype_shape(like))
+    ]
+    if wrong:
+        found = {name: dtype_shape(given[name]) if name in given else "nothing" for name in wrong}
+        raise Error(
+            f"the parameters of {where} do not fit this model\nTo draw these anew: --init-anew "
+            f"{','.join([*anew, *wrong])}",
+            problems=[f"{name}: it has {found[name]}, and needs {dtype_shape(drawn[name])}" for name in wrong],
+        )
+    return as_tree({name: drawn[name] if name in anew else given[name] for name in drawn}, own)
+
+
+def check_tokens(source: Any, own: Any, where: str) -> None:
+    """Checks that ids mean the same in two runs, where all parameters are taken over.
+
+    Args:
+        source: the codec of the other run.
+        own: that of the new run.
+        where: the folder of the other run, for messages.
+
+    Raises:
+        Error: their tokens differ.
+    """
+    if not isinstance(source, TextCodec) or not isinstance(own, TextCodec) or len(source) != len(own):
+        return
+    for id_, (there, here) in enumerate(zip(source.tokens, own.tokens, strict=True)):
+        if there != here:
+            raise Error(
+                f"the tokenizer is not that of {where}: token {id_} is {there!r} there, and {here!r} here\n"
+                "Use its tokenizer, with which its vocabulary is used too; or name the parameters that depend on "
+                "tokens: --init-anew"
+            )
+
+
+def sha256_of_params(params: Params | None) -> str | None:
+    """The hash of initial parameters that were given; None if there are none."""
+    return None if params is None else sha256_of(by_name(params))

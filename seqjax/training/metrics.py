@@ -1,0 +1,171 @@
+"""`Metric`: a number beside the loss, computed from the outputs of a model and its targets."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.data.sampler import in_order
+from seqjax.data.spec import Spec, Tokens, Values
+from seqjax.data.stream import Stream
+from seqjax.data.windows import past_warmup, scored_steps, window
+from seqjax.errors import Error, dtype_shape, nearest
+from seqjax.gradients.compiling import jit_of
+from seqjax.gradients.problem import Params
+from seqjax.models.model import ModelProblem
+
+LAST = "last_"
+"""The prefix of the name of a metric that counts the last scored step of each document alone."""
+
+
+class Metric(NamedTuple):
+    """A metric: a function of one output and its target, averaged over scored steps.
+
+    Args:
+        name: its name; the metrics of a run have the columns `train_<name>` and `heldout_<name>`.
+        function: (output, target) -> float[]: the output float[width] and the target of one step, int[] or float[dim].
+        last: whether only the last scored step of each document counts, as in the classification of sequences.
+    """
+
+    name: str
+    function: Callable[[Any, Any], Any]
+    last: bool = False
+
+
+def accuracy(output: Any, target: Any) -> Any:
+    """1 if the largest logit is that of the target, else 0."""
+    return (jnp.argmax(output).astype(target.dtype) == target).astype(float)
+
+
+def mae(output: Any, target: Any) -> Any:
+    """The mean absolute error of the values of a step."""
+    return jnp.mean(jnp.abs(output - target))
+
+
+NAMED = {"accuracy": (accuracy, Tokens), "mae": (mae, Values)}
+"""Name -> the function, and the kind of targets that it needs."""
+NAMES = (*NAMED, *(LAST + name for name in NAMED))
+"""The metrics that have a name."""
+
+
+def check_names(metrics: Sequence[Any]) -> list[str]:
+    """The problems of a list of metrics, one line each."""
+    problems = [
+        f"metrics: unknown metric {name!r}{nearest(name, NAMES)} (metrics: {', '.join(NAMES)})"
+        for name in metrics
+        if isinstance(name, str) and name not in NAMES
+    ]
+    names = [name_of(metric) for metric in metrics]
+    return problems + [f"metrics: {name!r} is given twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+def name_of(metric: Any) -> str:
+    """The name of a metric, which is given as its name, as a function or as a `Metric`."""
+    return metric if isinstance(metric, str) else getattr(metric, "name", None) or metric.__name__
+
+
+def resolve(metrics: Sequence[Any], spec: Spec) -> list[Metric]:
+    """The metrics that were given as names, as functions (output, target) -> float, or as `Metric`.
+
+    Raises:
+        Error: an unknown name; a metric for other targets; a function that raises an exception, or does not return one
+            number.
+    """
+    if problems := check_names(metrics):
+        raise Error("the metrics cannot be computed:", problems=problems)
+    found = [_resolve(metric, spec) for metric in metrics]
+    for metric in found:
+        _check_function(metric, spec)
+    return found
+
+
+def _check_function(metric: Metric, spec: Spec) -> None:
+    """Traces the function of a metric for one step."""
+    is_token = isinstance(spec.targets, Tokens)
+    dtype = jnp.result_type(float)
+    output = jax.ShapeDtypeStruct((spec.targets.width,), dtype)
+    target = jax.ShapeDtypeStruct(() if is_token else output.shape, jnp.int32 if is_token else dtype)
+    call = f"it is called as {metric.name}(output, target), with {dtype_shape(output)} and {dtype_shape(target)}"
+    try:
+        result = jax.eval_shape(metric.function, output, target)
+    except Exception as fault:
+        raise Error(f"the metric {metric.name!r} raises {type(fault).__name__}: {fault}\n{call}") from fault
+    if getattr(result, "shape", None) != ():
+        raise Error(f"the metric {metric.name!r} returned {dtype_shape(result)}, and must return one number; {call}")
+
+
+def _resolve(metric: Any, spec: Spec) -> Metric:
+    if isinstance(metric, Metric):
+        return metric
+    if not isinstance(metric, str):
+        return Metric(metric.__name__, metric)
+    function, needed = NAMED[metric.removeprefix(LAST)]
+    if not isinstance(spec.targets, needed):
+        raise Error(f"the metric {metric!r} is for targets that are {needed.__name__}, and these are {spec.targets}")
+    return Metric(metric, function, metric.startswith(LAST))
+
+
+def means(
+    problem: ModelProblem,
+    params: Params,
+    stream: Stream,
+    metrics: Sequence[Metric],
+    window_steps: int,
+    decode: Callable[[Any], Any] | None = None,
+) -> dict[str, float]:
+    """The mean of each metric over the scored targets of a stream, which is read once in order.
+
+    Args:
+        problem: the model.
+        params: its parameters.
+        stream: the data.
+        metrics: the metrics.
+        window_steps: the number of time steps that are computed at a time.
+        decode: turns values float[n, dim] that the model reads into those of the data; None: they are the same.
+
+    Returns:
+        Name -> mean; NaN if no target is scored.
+
+    Raises:
+        Error: the function of a metric raises an exception, or does not return one number.
+    """
+    plan = past_warmup(in_order(stream.bounds, window_steps), problem.warmup, window_steps)
+    if not len(plan.starts):
+        return {metric.name: np.nan for metric in metrics}
+    # Logits are as wide as the vocabulary, so that their metrics are computed window by window. Values are kept, and
+    # decoded at once: a codec decodes arrays of numpy, which cannot be traced.
+    is_kept = isinstance(problem.spec.targets, Values)
+    functions = () if is_kept else tuple(metric.function for metric in metrics)
+    found, scored_NT = jit_of(_steps, problem, window_steps, functions)(params, stream._replace(bounds=None), plan)
+    scored_NT = np.asarray(scored_NT)
+    at = (np.asarray(plan.starts) + np.arange(window_steps))[
+        scored_NT
+    ]  # in the order of the stream, as the windows are
+    picked = [np.asarray(a)[scored_NT] for a in found]
+    if is_kept:
+        outputs, targets = (decode(a) if decode else a for a in (picked[0], np.asarray(stream.targets)[at]))
+        picked = [
+            np.asarray(jax.vmap(metric.function)(jnp.asarray(outputs), jnp.asarray(targets))) for metric in metrics
+        ]
+    document = np.searchsorted(stream.bounds, at, "right")
+    is_last = np.append(document[1:] != document[:-1], True) if len(at) else np.zeros(0, bool)
+    return {
+        metric.name: float(np.mean(values[is_last] if metric.last else values, dtype=np.float64)) if len(at) else np.nan
+        for metric, values in zip(metrics, picked, strict=True)
+    }
+
+
+def _steps(problem, window_steps, functions, params, stream, plan):
+    """The metrics of each step of each window, float[N, T] each, or the outputs, [float[N, T, dim]]; what is scored."""
+
+    def one(state, plan):
+        state = problem.start(params, state, plan.reset)
+        inputs, targets = window(stream, plan.starts, window_steps)
+        state, outputs = problem.outputs(params, state, inputs)
+        found = [jax.vmap(jax.vmap(function))(outputs, targets)[:, 0] for function in functions] or [outputs[:, 0]]
+        return state, (found, scored_steps(stream, plan, window_steps)[:, 0])
+
+    state = jax.tree.map(lambda a: a[None], problem.init_state(params))
+    return jax.lax.scan(one, state, plan)[1]

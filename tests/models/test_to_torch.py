@@ -1,0 +1,57 @@
+"""`to_torch` is the inverse of `from_torch`, whose results are tested against PyTorch's equations and outputs."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from support.cells import PeepholeLSTM
+
+from seqjax import Error, Spec, Tokens, Values, from_torch, to_torch
+from seqjax_models import GRU, LSTM, MLP, RNN
+
+RECORDED = Path(__file__).parent / "recorded"
+ENDINGS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+@pytest.mark.parametrize("file", sorted(RECORDED.glob("*.safetensors")), ids=lambda file: file.stem)
+def test_weights_of_pytorch_come_back(file):
+    """The names and the arrays that PyTorch wrote; the two biases of a gate are summed."""
+    weights = {n.removeprefix("net."): a for n, a in safetensors.numpy.load_file(file).items() if n.startswith("net.")}
+    module = next(name for name in weights if "weight_ih_l0" in name).removesuffix("weight_ih_l0")
+    found = to_torch(from_torch(weights), module=module)
+    assert found.keys() == weights.keys()
+    for name, array in weights.items():
+        assert (found[name].shape, found[name].dtype) == (array.shape, array.dtype)
+        if "bias_" not in name:
+            np.testing.assert_array_equal(found[name], array)
+    for name in (name for name in weights if "bias_ih" in name):
+        other = name.replace("_ih", "_hh")
+        np.testing.assert_allclose(found[name] + found[other], weights[name] + weights[other], rtol=1e-6)
+
+
+@pytest.mark.parametrize("model", [RNN(hidden=3), GRU(hidden=3, layers=2), LSTM(hidden=3, embedding=2)], ids=str)
+def test_parameters_come_back_to_the_bit(model):
+    params = model.init(jax.random.key(0), Spec(Tokens(5)))
+    if "embedding" not in str(model):
+        params["layer_0"]["b_h"] = params["layer_0"]["b_h"] + 0.5
+    again = from_torch(to_torch(params))
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    assert jax.tree.structure(again) == jax.tree.structure(params)
+
+
+def test_other_names_and_writable_arrays():
+    params = RNN(hidden=3).init(jax.random.key(0), Spec(Values(2)))
+    found = to_torch(params, module="", readout="head.")
+    assert list(found) == [f"{name}_l0" for name in ENDINGS] + ["head.weight", "head.bias"]
+    found["head.bias"][:] = 1
+    assert not params["b_q"].any()
+
+
+@pytest.mark.parametrize("model", [MLP(lags=2), PeepholeLSTM(hidden=3)], ids=["mlp", "peephole"])
+def test_other_models_are_refused(model):
+    with pytest.raises(Error, match=r"to_torch takes the parameters of RNN, GRU or LSTM.*PyTorch has no"):
+        to_torch(model.init(jax.random.key(0), Spec(Values(2))))
+    with pytest.raises(Error, match=r"to_torch takes the parameters"):
+        to_torch({})
