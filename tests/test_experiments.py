@@ -13,6 +13,7 @@ SCRIPTS = sorted((ROOT / "experiments").glob("*.py"))
 TEXT = seqjax.Text("so it goes, and on it goes. " * 700)
 TINY = {
     "add_task": {"epochs": 1, "seeds": 1, "hidden": 4, "num_steps": 3000},
+    "adding": {"num_steps": 12, "gap": 3, "num_sequences": 150, "hidden": 4, "epochs": 1, "seeds": 1},
     "bptt_numbers": {},
     "certificate": {"dataset": TEXT, "epochs": 2, "hidden": 4, "num_steps": 8, "windows": 2},
     "char_rnn": {"dataset": TEXT, "epochs": 2, "hidden": 8, "seeds": 1, "prompt": "so "},
