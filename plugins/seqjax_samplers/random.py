@@ -35,7 +35,7 @@ class Random(Sampler):
         if counts.sum() < B:
             raise Error(
                 f"sampler random: batch_size = {B} needs as many windows of {T} targets, found {counts.sum()}\n"
-                "Use more text, or a smaller --sampler.batch-size or --sampler.num-steps"
+                "Use more data, or a smaller --sampler.batch-size or --sampler.num-steps"
             )
         # Steps that an offset may use up: those that no window needs. A single document needs only one batch.
         spare = lengths - T * (B if np.count_nonzero(lengths) == 1 else counts)

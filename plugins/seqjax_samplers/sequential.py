@@ -36,7 +36,7 @@ class Sequential(Sampler):
         if n < B * T:
             raise Error(
                 f"sampler sequential: batch_size x num_steps = {B} x {T} needs {B * T:,} targets, found {n:,}\n"
-                "Use more text, or a smaller --sampler.batch-size or --sampler.num-steps"
+                "Use more data, or a smaller --sampler.batch-size or --sampler.num-steps"
             )
         if np.count_nonzero(np.diff(bounds)) == 1:
             offset = int(rng.integers(0, min(T, n - B * T), endpoint=True))

@@ -41,7 +41,7 @@ class Uniform(Sampler):
         if total < B * T:
             raise Error(
                 f"sampler uniform: batch_size x num_steps = {B} x {T} needs {B * T:,} windows that overlap a document, "
-                f"found {total:,}\nUse more text, or a smaller --sampler.batch-size or --sampler.num-steps"
+                f"found {total:,}\nUse more data, or a smaller --sampler.batch-size or --sampler.num-steps"
             )
         size = total // (B * T) * B
         evenly = (rng.integers(total) + np.arange(size) * total // size) % total

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -26,6 +27,20 @@ class Dataset(Plugin):
     def load(self) -> "Data":
         """All of the data: a `Text`, a `Series` or `Pairs`."""
         raise NotImplementedError
+
+
+def sampler_fields_for(steps: int) -> dict[str, int]:
+    """Fields of the default sampler for a short series: fewer rows and steps, so that an epoch has about ten batches.
+
+    Args:
+        steps: the number of time steps.
+
+    Returns:
+        `batch_size`, a power of two, and `num_steps`; empty if the defaults, 32 x 35, give ten batches.
+    """
+    num_steps = max(1, min(35, steps // 20))
+    batch_size = 2 ** max(0, min(5, int(math.log2(max(1, steps / (10 * num_steps))))))
+    return {} if (batch_size, num_steps) == (32, 35) else {"batch_size": batch_size, "num_steps": num_steps}
 
 
 class Data(Dataset):
@@ -159,6 +174,11 @@ class Series(Data):
             raise Error(f"Series has {values.shape[1]} columns, but {len(names)} names: {', '.join(names)}")
         self._set(values=values, names=names, bounds=_check_bounds(self, len(values)))
 
+    @property
+    def sampler_fields(self) -> Mapping[str, int]:  # type: ignore[override]
+        """Those of a short series."""
+        return sampler_fields_for(len(self))
+
     def _part(self, first, last, bounds):
         return Series(self.values[first:last], self.names, self.source, bounds)
 
@@ -245,6 +265,11 @@ class Pairs(Data):
         mask = np.zeros(bounds[-1], bool)
         all_targets[bounds[1:] - 1], mask[bounds[1:] - 1] = each, True
         return cls(np.concatenate(inputs), all_targets, mask, bounds=bounds, source=source)
+
+    @property
+    def sampler_fields(self) -> Mapping[str, int]:  # type: ignore[override]
+        """Those of a short series."""
+        return sampler_fields_for(len(self))
 
     def _part(self, first, last, bounds):
         mask = None if self.mask is None else self.mask[first:last]

@@ -72,7 +72,7 @@ KINDS = list(registry.GROUPS)
             ["UTF-8", "0xfc", "offset 3", "--dataset.errors replace"],
         ),
         ("run --dataset text-file --dataset.path empty.txt", ["empty.txt", "empty"]),
-        ("run --dataset text-file --dataset.path short.txt", ["32 x 35", "found 1", "Use more text"]),
+        ("run --dataset text-file --dataset.path short.txt", ["32 x 35", "found 1", "Use more data"]),
         ("run --dataset text-file --dataset.path text.txt --train 9999", ["9999", "--train 0.9"]),
         (
             "run --dataset text-file --dataset.path text.txt --sampler.num-steps 999",

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from seqjax import Error, Pairs, Series, Spec, Text, Tokens, Values
+from seqjax import Error, Experiment, Pairs, Series, Spec, Text, Tokens, Values, create
 
 BOUNDS = [0, 3, 3, 8, 10]
 
@@ -230,3 +230,22 @@ def test_equal_contents_are_equal_and_a_repr_is_short():
 def test_misuse_is_an_error_that_names_it(attempt):
     with pytest.raises(Error, match=r"without a step|bounds must rise|spec must be"):
         attempt()
+
+
+@pytest.mark.parametrize("steps", [*range(20, 400, 7), 600, 899, 2_000, 4_481, 11_199, 11_200, 50_000])
+def test_the_default_sampler_of_a_series_gives_about_ten_batches(steps):
+    """Of its training part, 0.9 of it, in which each step but the last has a target."""
+    values = np.zeros(steps)
+    for data in (Series(values), Pairs(values, values)):
+        sampler = Experiment(dataset=data, model=create("model", "rnn", hidden=2)).sampler
+        count = round(0.9 * steps) - isinstance(data, Series)
+        batches = len(sampler.plan(np.array([0, count]), np.random.default_rng(0)).starts)
+        assert batches >= 7
+        assert batches <= 25 or (sampler.batch_size, sampler.num_steps) == (32, 35)
+
+
+def test_a_file_that_cannot_be_read_has_the_default_sampler():
+    """Its error comes when it is loaded."""
+    for name in ("csv", "npy", "npz"):
+        dataset = create("dataset", name, path="gone")
+        assert Experiment(dataset=dataset).sampler == create("sampler", "sequential", batch_size=32, num_steps=35)

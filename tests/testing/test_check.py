@@ -39,9 +39,9 @@ def instance(entry, tmp_path, request):
         Path(fields["path"]).write_text("It was a dark and stormy night. " * 400)
     if entry.name in ("csv", "npy", "npz"):
         fields["path"] = str(tmp_path / f"table.{entry.name}")
-        values = np.random.default_rng(0).normal(size=(3, 500, 2))
+        values = np.random.default_rng(0).normal(size=(12, 125, 2))
         if entry.name == "csv":
-            np.savetxt(fields["path"], values[0], delimiter=",", header="a,b", comments="")
+            np.savetxt(fields["path"], values[:4].reshape(-1, 2), delimiter=",", header="a,b", comments="")
         elif entry.name == "npy":
             np.save(fields["path"], values)
         else:
