@@ -20,4 +20,5 @@ from .tokenizer import PairsCodec as PairsCodec
 from .tokenizer import TextCodec as TextCodec
 from .tokenizer import Tokenizer as Tokenizer
 from .tokenizer import Vocab as Vocab
+from .user_file import FileDataset as FileDataset
 from .user_file import read_file as read_file

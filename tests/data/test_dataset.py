@@ -249,3 +249,13 @@ def test_a_file_that_cannot_be_read_has_the_default_sampler():
     for name in ("csv", "npy", "npz"):
         dataset = create("dataset", name, path="gone")
         assert Experiment(dataset=dataset).sampler == create("sampler", "sequential", batch_size=32, num_steps=35)
+
+
+def test_the_default_sampler_of_a_file_follows_its_content(tmp_path):
+    """And the file is loaded once, however many experiments read it."""
+    file = tmp_path / "x.npy"
+    np.save(file, np.zeros(600))
+    dataset = create("dataset", "npy", path=str(file))
+    assert [Experiment(dataset=dataset).sampler.batch_size for _ in range(3)] == [2, 2, 2]
+    np.save(file, np.zeros(50_000))
+    assert Experiment(dataset=dataset).sampler.batch_size == 32
