@@ -8,14 +8,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from seqjax import Dataset, Error, Pairs, Series, Spec, Tokens, Values, register
-from seqjax.data import read_file
+from seqjax import Error, Pairs, Series, Spec, Tokens, Values, register
+from seqjax.data import FileDataset, read_file
 from seqjax.errors import nearest
 
 
 @register("dataset", "csv")
 @dataclass(frozen=True)
-class CSV(Dataset):
+class CSV(FileDataset):
     """A table in a CSV file. The first line has the names of the columns, and each further line is a time step.
 
     With `inputs`, the model reads these columns, and predicts the targets of the same line: `Pairs`. Without them, the
@@ -25,14 +25,14 @@ class CSV(Dataset):
     path: str
     """Path of the file, in UTF-8."""
     inputs: tuple[str, ...] = ()
-    """The columns that the model reads. None: the targets are a series."""
+    """The columns that the model reads. Empty: the targets are a series."""
     targets: tuple[str, ...] = ()
-    """The columns that the model predicts. None: all columns but `sequence`, as a series."""
+    """The columns that the model predicts. Empty: all columns but `sequence`, as a series."""
     sequence: str | None = None
     """The column that tells sequences apart: consecutive lines with one entry are a document, at whose start a model is
     reset. None: one sequence."""
     labels: tuple[str, ...] = ()
-    """The classes, if the target column holds labels: label i becomes id i. None: targets are numbers."""
+    """The classes, if the target column holds labels: label i becomes id i. Empty: targets are numbers."""
     scored: Literal["all", "last"] = "all"
     """The targets that count: all, or the one in the last line of each sequence. The other cells may be empty then."""
     delimiter: str = ","
@@ -69,14 +69,6 @@ class CSV(Dataset):
         mask = None if is_scored.all() else is_scored
         return Pairs(_numbers(table, self.inputs), targets, mask, spec, bounds, self.path)
 
-    @property
-    def sampler_fields(self):  # type: ignore[override]
-        """Those of the data; if the file cannot be read, the error comes with `load`."""
-        try:
-            return self.load().sampler_fields
-        except Error:
-            return {}
-
     def _read(self):
         """The table, with as many cells in every row as there are columns."""
         data = read_file(self.path, "csv")
@@ -87,10 +79,14 @@ class CSV(Dataset):
             raise Error(f"dataset csv: {self.path}, line {line}: it is not UTF-8; convert the file") from fault
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, strict=True)
         try:
-            rows = [(reader.line_num, cells) for cells in reader if cells]
+            rows = [(reader.line_num, cells) for cells in reader]
         except csv.Error as fault:
             raise Error(f"dataset csv: {self.path}, line {reader.line_num}: {fault}") from fault
+        while rows and not rows[-1][1]:
+            rows.pop()
         names = [name.strip() for name in rows[0][1]] if rows else []
+        # In a table of one column, an empty line is an empty cell.
+        rows = [(line, cells or [""]) for line, cells in rows if cells or len(names) == 1]
         if len(rows) < 2:
             raise Error(f"dataset csv: {self.path} needs a line of column names, and a line for each time step")
         if repeated := [name for name in names if names.count(name) > 1]:
@@ -147,7 +143,7 @@ def _numbers(table: _Table, names: Sequence[str], used: Any = None) -> np.ndarra
             if used is not None and not used[row]:
                 continue
             try:
-                found[row, i] = float(cell)
+                found[row, i] = float(cell.replace("_", "?"))  # Python would read 1_000
             except ValueError:
                 found[row, i] = np.nan
             if not np.isfinite(found[row, i]):

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqjax import Dataset, Error, Pairs, register
-from seqjax.data import read_file
+from seqjax import Error, Pairs, register
+from seqjax.data import FileDataset, read_file
 from seqjax.errors import nearest
 
 
 @register("dataset", "npz")
 @dataclass(frozen=True)
-class Npz(Dataset):
+class Npz(FileDataset):
     """Inputs and targets in a file of `numpy.savez`. Integers are ids, and reals are values.
 
     The first axis of all arrays is the sequence: inputs int[N, T] or float[N, T, dim], targets of the same form. One
@@ -51,18 +51,15 @@ class Npz(Dataset):
                     f"dataset npz: {self.path}: {self.lengths} must be int[{len(inputs)}], a length for each sequence, "
                     f"and is {lengths.dtype}{list(lengths.shape)}"
                 )
+            if lengths.size and not (lengths.min() >= 1 and lengths.max() <= inputs.shape[1]):
+                raise Error(
+                    f"dataset npz: {self.path}: {self.lengths} are from {lengths.min()} to {lengths.max()}, and the "
+                    f"sequences have 1 to {inputs.shape[1]} steps"
+                )
             has_steps = targets.shape[:2] == inputs.shape[:2]
             inputs = [a[:n] for a, n in zip(inputs, lengths, strict=True)]
             targets = [a[:n] for a, n in zip(targets, lengths, strict=True)] if has_steps else targets
         return Pairs.from_sequences(inputs, targets, source=self.path)
-
-    @property
-    def sampler_fields(self):  # type: ignore[override]
-        """Those of the data; if the file cannot be read, the error comes with `load`."""
-        try:
-            return self.load().sampler_fields
-        except Error:
-            return {}
 
     def _read(self):
         """The arrays that are used, by name."""

@@ -85,6 +85,8 @@ def test_other_ways_to_write_the_same_table(file, text, options):
         ("", {}, r"needs a line of column names"),
         ("a\n", {}, r"needs a line of column names"),
         (TABLE + "mon,1,2,3\n", {"sequence": "day", "targets": ("a",)}, r"line 5, column 'day': found 'mon'.*sort the"),
+        ("y\n1\n2\n\n4\n", {}, r"line 4, column 'y': found an empty cell"),
+        ("y\n1_000\n2\n", {}, r"line 2, column 'y': found '1_000'"),
         ('a\n"1\n', {}, r"line 2: unexpected end of data"),
     ],
 )

@@ -81,7 +81,8 @@ def test_one_sequence(tmp_path):
             r"sequence 0 has inputs of shape \(4, 2\) and targets of shape \(3, 2\)",
         ),
         ({"inputs": X, "targets": X, "n": LENGTHS / 1}, {"lengths": "n"}, r"n must be int\[3\]"),
-        ({"inputs": X, "targets": X, "n": LENGTHS - 1}, {"lengths": "n"}, r"at least one step"),
+        ({"inputs": X, "targets": X, "n": LENGTHS - 1}, {"lengths": "n"}, "are from 0 to 3, and the"),
+        ({"inputs": X, "targets": X, "n": LENGTHS + 9}, {"lengths": "n"}, "the sequences have 1 to 4 steps"),
         ({"inputs": np.array([{}]), "targets": X}, {}, r"no file that numpy\.savez wrote"),
     ],
 )
