@@ -61,6 +61,7 @@ def open_folder(run: Run, fit: Fit) -> tuple[TrainState | None, Progress | None]
     more = goes_on(kept, run.experiment)
     if more:
         _check_goes_on(run, fit, kept.epochs)
+    # Everything is read before anything is written.
     state, progress = _resume(run, fit)
     with disk_errors(run.path):
         # A run that diverged is trained again. Its parameters are deleted before the mark that it diverged: parameters
@@ -68,9 +69,11 @@ def open_folder(run: Run, fit: Fit) -> tuple[TrainState | None, Progress | None]
         (run.path / folder.PARAMS).unlink(missing_ok=True)
         (run.path / folder.DIVERGED).unlink(missing_ok=True)
     if more:
-        # After the parameters: a folder that has them and fewer rows than epochs would be damaged. After a kill between
-        # the two, the folder holds an unfinished run, which either command finishes.
+        # The config changes after the parameters are deleted: a folder that has them and fewer rows than epochs would
+        # be damaged. After a kill between the two, the folder holds an unfinished run, which either command finishes.
         write(run.path / folder.CONFIG, config_bytes(run.experiment))
+    # The rows come last, since the last one may lose its evaluation, which belongs to a run of fewer epochs.
+    folder.write_rows(run.path, run.metrics)
     return state, progress
 
 
@@ -133,10 +136,10 @@ def check_environment(run: Run, fit: Fit, but: Container[str] = ()) -> None:
 
 
 def _resume(run, fit):
-    """Reads the last checkpoint of an interrupted run, and the rows that were written before it."""
+    """Reads the last checkpoint of an interrupted run, and the rows before it. Writes nothing."""
     last = checkpoint.newest(run.path)
     if last is None:
-        folder.write_rows(run.path, [])
+        run.metrics = []
         return None, None
     if folder.read(run.path / folder.CODEC, lambda data: data.decode("utf-8")) != run.codec_text:
         raise Error(f"{run.path}: its tokenizer no longer gives the ids that it was trained on", exit_code=4)
@@ -150,7 +153,6 @@ def _resume(run, fit):
         )
     if run.metrics and not run.finished:
         run.metrics[-1] = _without_early_evaluation(run, run.metrics[-1])
-    folder.write_rows(run.path, run.metrics)
     state = checkpoint.restore(last, init_train_state(run.problem, run.experiment.setup(), 1, fit.params))
     run.params = state.params
     return state, last.progress

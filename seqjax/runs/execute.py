@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqjax.data.prepare import DEFAULT_TOKENIZER, resolve_tokenizer
+from seqjax.data.prepare import DEFAULT_TOKENIZER, Prepared, resolve_tokenizer
+from seqjax.data.tokenizer import TextCodec
 from seqjax.errors import Error
 from seqjax.gradients.problem import Params
 from seqjax.plugin.config import create
@@ -88,10 +89,17 @@ def execute_side_by_side(
 def make_ready(experiment: Experiment, path: Path | None) -> Run:
     """A run with its data, before anything is written."""
     source = None if experiment.init_from is None else Run.open(experiment.init_from)
-    codec = source.codec if source and same_tokenizer(source.experiment, experiment) else None
-    data = experiment.prepare(codec)
+    data = experiment.prepare()
+    if source and same_tokenizer(source.experiment, experiment) and _is_alike(source, data):
+        data = experiment.prepare(source.codec)
     tokenizer = resolve_tokenizer(experiment.tokenizer, data.source)
     return Run(dataclasses.replace(experiment, tokenizer=tokenizer), data.codec, data.spec, path=path, _prepared=data)
+
+
+def _is_alike(source: Run, data: Prepared) -> bool:
+    """Whether the codec of a run can read other data: a text, or values of the same widths."""
+    is_text = isinstance(source.codec, TextCodec) and isinstance(data.codec, TextCodec)
+    return is_text or (type(source.codec) is type(data.codec) and source.spec == data.spec)
 
 
 def same_tokenizer(one: Experiment, other: Experiment) -> bool:

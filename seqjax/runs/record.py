@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax.data.tokenizer import TextCodec
 from seqjax.errors import escape
@@ -125,7 +126,7 @@ class Recorder:
         except BaseException:
             self.save()
             raise
-        if ends is True and not run.finished:
+        if isinstance(ends, bool | np.bool_) and ends and not run.finished:
             run.stopped_at = run.metrics[-1]["epoch"]
             if run.path is not None:
                 folder.write_stopped(run.path, run.stopped_at)

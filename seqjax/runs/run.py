@@ -81,6 +81,8 @@ class Run:
             Error: the folder holds no run, or one without parameters; a local plugin must be loaded first; a file is
                 damaged (exit code 4).
         """
+        if which not in ("last", "best"):
+            raise Error(f"which = {which!r}: choose 'last' or 'best'")
         path = Path(path)
         experiment = read_experiment(path)
         tokenizer = experiment.tokenizer

@@ -258,7 +258,9 @@ def _variant_name(experiment, flat, varied):
 
 
 def _at_default(plugin, field):
-    known = {} if isinstance(plugin, Data) else fields_of(type(plugin))  # type: ignore[arg-type]
+    if isinstance(plugin, Data) or not isinstance(plugin, Plugin):  # data in memory; a share that is held out
+        return False
+    known = fields_of(type(plugin))  # type: ignore[arg-type]
     return field in known and getattr(plugin, field) == known[field].make_default()
 
 

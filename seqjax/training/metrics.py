@@ -50,6 +50,10 @@ NAMES = (*NAMED, *(LAST + name for name in NAMED))
 """The metrics that have a name."""
 
 
+TAKEN = ("loss", "perplexity", "tokens")
+"""Names of metrics that would replace a column."""
+
+
 def check_names(metrics: Sequence[Any]) -> list[str]:
     """The problems of a list of metrics, one line each."""
     problems = [
@@ -57,7 +61,15 @@ def check_names(metrics: Sequence[Any]) -> list[str]:
         for name in metrics
         if isinstance(name, str) and name not in NAMES
     ]
+    problems += [
+        f"metrics: {metric!r:.80} has no name; write a function with def, or seqjax.training.Metric(name, function)"
+        for metric in metrics
+        if not isinstance(metric, str) and not hasattr(metric, "name") and not hasattr(metric, "__name__")
+    ]
+    if problems:
+        return problems
     names = [name_of(metric) for metric in metrics]
+    problems += [f"metrics: {name!r} is the name of a column that every run has" for name in names if name in TAKEN]
     return problems + [f"metrics: {name!r} is given twice" for name in dict.fromkeys(names) if names.count(name) > 1]
 
 

@@ -271,3 +271,12 @@ def test_an_unfinished_sweep_says_what_is_missing(copied):
     with pytest.raises(Error, match="unfinished: it has no run 'short, seed=1' yet") as caught:
         Runs.open(copied)
     assert caught.value.exit_code == 2
+
+
+def test_a_held_out_share_beside_a_held_out_dataset(tmp_path):
+    base = dataclasses.replace(BASE, epochs=1)
+    for name, heldout in (("share", 0.1), ("own", Text("the cat. " * 60))):
+        dataclasses.replace(base, heldout=heldout).run(tmp_path / name)
+    table = Runs.open(tmp_path / "share", tmp_path / "own").compare("train_loss")
+    assert len(table.rows) == 2
+    assert all("heldout" in variant for variant in table["variant"])

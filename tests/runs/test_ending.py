@@ -146,6 +146,11 @@ def test_a_callback_sees_each_epoch_and_ends_training(tmp_path, where):
         assert experiment.run(path).metrics == run.metrics, "it is opened, and not trained again"
 
 
+def test_a_callback_may_return_a_bool_of_numpy():
+    run = dataclasses.replace(STOPS, epochs=3, stop_after=None).run(callback=lambda run: np.float32(1) < 2)
+    assert run.ending == "the callback ended training after epoch 1"
+
+
 def test_a_callback_that_returns_something_else_ends_nothing():
     run = dataclasses.replace(STOPS, epochs=3, stop_after=None).run(callback=lambda run: run.metrics[-1])
     assert len(run.metrics) == 3

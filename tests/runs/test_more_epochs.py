@@ -102,6 +102,22 @@ def test_without_the_last_state_a_finished_run_cannot_go_on(tmp_path):
     assert contents(tmp_path / "run") == before
 
 
+def test_a_finished_run_keeps_its_files_until_everything_is_read(tmp_path, monkeypatch):
+    """The last row loses its evaluation with more epochs, and not before they are sure to come."""
+    base = longer(TINY, 4, evaluate_every=3)
+    base.run(tmp_path / "run")
+    before = contents(tmp_path / "run")
+
+    def damaged(*args):
+        raise Error("it does not fit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "restore", damaged)
+        with pytest.raises(Error, match="it does not fit"):
+            longer(base, 8).run(tmp_path / "run")
+    assert contents(tmp_path / "run") == before
+
+
 def test_a_run_that_stopped_early_stays_stopped(tmp_path):
     base = longer(TINY, 40, stop_after=1, optimizer=SGD(3.0))
     first = base.run(tmp_path / "run")

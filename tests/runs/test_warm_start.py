@@ -68,6 +68,25 @@ def test_the_scale_of_the_other_run_is_used_too(tmp_path):
     assert run.codec == Run.open(tmp_path / "source").codec
 
 
+def test_a_scale_of_other_widths_or_sides_is_not_used(tmp_path):
+    """Broadcast over other columns, it would be wrong without an error."""
+    rng = np.random.default_rng(0)
+    base = Experiment(
+        dataset=Pairs(rng.normal(size=(400, 1)), rng.normal(size=400)), tokenizer=Standardize(), model=RNN(hidden=3),
+        sampler=Sequential(2, 8), epochs=1,
+    )  # fmt: skip
+    base.run(tmp_path / "source")
+    wide = Pairs(rng.normal(size=(400, 3)) * [1, 100, 10_000], rng.normal(size=400))
+    anew = {"init_from": str(tmp_path / "source"), "init_anew": ("layer_0/W_xh",)}
+    run = dataclasses.replace(base, dataset=wide, **anew).run()
+    assert run.codec == dataclasses.replace(base, dataset=wide).run().codec
+    assert run.codec != Run.open(tmp_path / "source").codec
+    series = dataclasses.replace(base, dataset=Series(rng.normal(size=400)), init_from=str(tmp_path / "source")).run()
+    assert series.forecast(np.zeros(5), 2).shape == (2, 1)
+    with pytest.raises(Error, match="do not fit this model"):
+        dataclasses.replace(base, dataset=Text("abc " * 200), tokenizer=None, init_from=str(tmp_path / "source")).run()
+
+
 def test_what_does_not_fit_is_named_and_drawn_anew_only_if_asked(source):
     larger = dataclasses.replace(BASE, tokenizer=Word(), init_from=source)
     with pytest.raises(

@@ -1,5 +1,6 @@
 """Metrics against loops over the outputs of a model, and their columns in a run."""
 
+import functools
 import itertools
 
 import jax
@@ -114,6 +115,8 @@ def test_the_names_are_those_of_the_command_line():
         (("accurate",), r"unknown metric 'accurate'; did you mean 'accuracy'"),
         (("mae", "mae"), r"'mae' is given twice"),
         ((peak, Metric("peak", peak)), r"'peak' is given twice"),
+        ((Metric("loss", peak),), "'loss' is the name of a column"),
+        ((functools.partial(peak),), "has no name; write a function with def"),
     ],
 )
 def test_wrong_metrics_are_refused_when_the_experiment_is_made(given, message):
