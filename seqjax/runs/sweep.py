@@ -518,10 +518,11 @@ def _check(out, index, planned, varied, devices):
     kept = {index[name].variant: path for name, path in reversed(begun.items())}  # one run of each variant
     known = {variant: read_experiment(path) for variant, path in kept.items()}
     asked = {plan.variant: plan.experiment for plan in planned.values()}
-    # A variant that is asked for again, with more epochs, will have them.
+    # A variant whose runs are all asked for again, with more epochs, will have them.
+    partly = {index[name].variant for name in begun if name not in planned}
     known = {
         variant: dataclasses.replace(experiment, epochs=asked[variant].epochs)
-        if variant in asked and goes_on(experiment, asked[variant])
+        if variant in asked and variant not in partly and goes_on(experiment, asked[variant])
         else experiment
         for variant, experiment in known.items()
     }

@@ -192,20 +192,22 @@ def test_a_run_that_diverges_does_not_end_the_sweep(tmp_path, kept, capsys):
 @pytest.mark.slow
 def test_a_folder_of_something_else_is_left_alone(tmp_path, swept):
     (tmp_path / "thesis.tex").write_text("precious")
-    for path, name in ((tmp_path, "thesis.tex"), (swept[0] / "full-seed-0", "codec.json")):
-        before = {file: file.read_bytes() for file in path.iterdir()}
+    for path, name in ((tmp_path, "thesis.tex"), (swept[0] / "full-seed-0", "checkpoints, codec.json")):
+        before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
         with pytest.raises(Error, match=f"holds no sweep, but {name}") as caught:
             sweep(BASE, {"seed": [0]}, path)
         assert caught.value.exit_code == 2
-        assert {file: file.read_bytes() for file in path.iterdir()} == before
+        assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
 
 @pytest.mark.slow
 def test_another_experiment_in_the_folder_of_a_sweep_is_an_error(swept):
-    with pytest.raises(Error, match=r"full: its runs differ in more than the seed[^$]*epochs: there 2, asked for 3"):
-        sweep(dataclasses.replace(BASE, epochs=3), AXES, swept[0])
-    with pytest.raises(Error, match="differ in more than the seed"):  # other seeds of these variants exist
-        sweep(dataclasses.replace(BASE, epochs=3), AXES | {"seed": [7]}, swept[0])
+    other = dataclasses.replace(BASE, heldout=0.2)
+    with pytest.raises(Error, match=r"full: its runs differ[^$]*heldout: there .*, asked for 0.2"):
+        sweep(other, AXES, swept[0])
+    for differs in (other, dataclasses.replace(BASE, epochs=3)):  # other seeds of these variants exist
+        with pytest.raises(Error, match="differ in more than the seed"):
+            sweep(differs, AXES | {"seed": [7]}, swept[0])
     assert len(Runs.open(swept[0]).variants["full"]) < 4
 
 
