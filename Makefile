@@ -27,7 +27,7 @@ or, if your distribution has no such package:
 endef
 export NO_PYTHON
 
-.PHONY: help demo test test-all simulators reproduce bench lint types wheel authors lock clean
+.PHONY: help demo test test-all simulators slurm reproduce bench lint types wheel authors lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -43,6 +43,11 @@ test-all: $(READY)  ## run all tests: also the exhaustive ones, and those of all
 
 simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax, diffrax and braintrace, installed once in their own environment
 	@$(SIMULATORS)/bin/python -m pytest tests/simulators $(ARGS)
+
+slurm: $(READY)  ## run the tests that need a Slurm, which root installs and starts here; elsewhere they are skipped
+	@trap 'tests/slurm/stop build/slurm' EXIT; trap 'exit 130' INT TERM; \
+	line=$$(tests/slurm/start build/slurm) || [ $$? = 77 ] || exit 1; \
+	env $${line:+"$$line"} $(PYTHON) -m pytest tests/slurm $(ARGS)
 
 reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 runs one at a time
 	@.venv/bin/seqjax reproduce experiments --out reports --title "The chapter, reproduced" --markdown docs/chapter.md \

@@ -34,9 +34,11 @@ from .plugin.registry import register as register
 from .report import plot as plot
 from .report.report import Report as Report
 from .runs.experiment import Experiment as Experiment
+from .runs.launching.launcher import Launcher as Launcher
 from .runs.run import Run as Run
 from .runs.sweep import Runs as Runs
 from .runs.sweep import sweep as sweep
+from .runs.tracking.tracker import Tracker as Tracker
 from .training.evaluate import evaluate as evaluate
 from .training.generate import generate as generate
 from .training.loop import training as training

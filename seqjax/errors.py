@@ -13,7 +13,8 @@ class Error(ValueError):
         message: one or more lines. With `problems`, the line above them.
         problems: the separate faults, if several are reported at once.
         exit_code: the exit code of a command: 2 bad input, config or plugin; 3 training diverged; 4 a damaged or
-            changed file; 5 the folder is in use; 6 disk full, out of memory or no permission.
+            changed file; 5 the folder is in use; 6 disk full, out of memory or no permission; 7 another process
+            of the run has ended.
     """
 
     def __init__(self, message: str, *, problems: Iterable[str] = (), exit_code: int = 2):

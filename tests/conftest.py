@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-PACKAGES = ["seqjax", *(f"seqjax_{kind}" for kind in
-            ("datasets", "tokenizers", "samplers", "models", "gradients", "optimizers"))]  # fmt: skip
+PLUGINS = ("datasets", "tokenizers", "samplers", "models", "gradients", "optimizers", "trackers", "launchers")
+PACKAGES = ["seqjax", *(f"seqjax_{kind}" for kind in PLUGINS)]
 
 install_import_hook(PACKAGES, "enforce.enforce")
 
@@ -37,6 +37,14 @@ def few_programs():
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
         jax.clear_caches()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trackio_folder(tmp_path_factory):
+    """Runs of the tests stay out of the database of the user. Trackio reads the variable when it is imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRACKIO_DIR", str(tmp_path_factory.mktemp("trackio")))
+        yield
 
 
 @pytest.fixture

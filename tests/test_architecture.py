@@ -33,7 +33,7 @@ LAYERS = {
     "analysis": {"errors", "plugin", "report", "data"},
     "runs": {"errors", "files", "plugin", "report", "gradients", "diagnostics", "data", "models", "training"},
     "testing": {"errors", "plugin", "report", "gradients", "data", "models", "training", "analysis", "runs"},
-    "templates": {"data", "models", "training"},
+    "templates": {"data", "models", "training", "runs"},
 }
 """Layer -> the layers that its files may import, besides its own. The command line may import all of them."""
 LAYERS["cli"] = {*LAYERS}
@@ -245,7 +245,7 @@ def mentions(file: Path) -> set[str]:
     return found
 
 
-OTHER_WORDS = {"initializers.py": {"uniform"}, "report.py": {"csv"}}
+OTHER_WORDS = {"initializers.py": {"uniform"}, "report.py": {"csv"}, "registry.py": {"local"}, "join.py": {"slurm"}}
 """Words that are no plugins' names where they stand."""
 
 

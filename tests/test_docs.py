@@ -3,15 +3,19 @@
 import ast
 import contextlib
 import importlib.util
+import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.together import free_port
 from test_architecture import LAYERS
 
+from seqjax import Run
 from seqjax.cli import main
 from seqjax.plugin import registry
 
@@ -25,6 +29,8 @@ DOCUMENTS = [
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 TINY = {"--epochs": "1", "--train": "9000", "--heldout": "500", "--model.hidden": "8"}
 NOT_RUN = ("make ", "python3.13 -m venv", "uv ", "pip install")  # .ci/run runs most of them
+TOGETHER = "JAX_COORDINATOR_ADDRESS=localhost:12345 "
+"""The beginning of a command that starts one of several processes."""
 
 
 def blocks(language: str) -> list:
@@ -77,15 +83,10 @@ def test_python_blocks_run_in_order(document, folder, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_commands_run_in_order(folder, capsys, monkeypatch):
-    commands = [
-        line.removeprefix("$ ").partition("  #")[0].strip()
-        for block in blocks("console")
-        for line in block.values[1].splitlines()
-        if line.startswith("$ ")
-    ]
+    commands = console_commands()
     assert any(command.startswith("seqjax") for command in commands)
     for command in commands:
-        if command.startswith(NOT_RUN):
+        if command.startswith((*NOT_RUN, "srun ", TOGETHER)):  # the next test runs some of these
             continue
         program, *args = shlex.split(command)
         if program == "python":
@@ -95,6 +96,29 @@ def test_commands_run_in_order(folder, capsys, monkeypatch):
         tiny = TINY if args[0] in ("run", "sweep") and "--help" not in args else {}
         assert main([*args, *(part for flag in tiny if flag not in args for part in (flag, tiny[flag]))]) == 0, command
         assert "Traceback" not in capsys.readouterr().err
+
+
+def console_commands() -> list[str]:
+    return [
+        line.removeprefix("$ ").partition("  #")[0].strip()
+        for block in blocks("console")
+        for line in block.values[1].splitlines()
+        if line.startswith("$ ")
+    ]
+
+
+@pytest.mark.slow
+def test_commands_of_several_processes_run_together(folder):
+    """Each command in a terminal of its own, at a port that is free here, and with one device."""
+    commands = [command for command in console_commands() if command.startswith(TOGETHER)]
+    assert len(commands) == 2
+    flags = " ".join(f"{flag} {value}" for flag, value in TINY.items())
+    address = f"JAX_NUM_CPU_DEVICES=1 {TOGETHER.replace('12345', str(free_port()))}"
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    commands = [f"{command.replace(TOGETHER, address)} {flags}" for command in commands]
+    started = [subprocess.Popen(command, shell=True, env=env) for command in commands]
+    assert [process.wait(timeout=240) for process in started] == [0, 0]
+    assert Run.open("runs/pair").finished
 
 
 def run_script(args, monkeypatch):

@@ -10,7 +10,7 @@ from support.shell import run
 from seqjax import __all__ as public
 from seqjax.plugin import entries, registry
 
-PACKAGES = [f"seqjax_{kind}" for kind in ("datasets", "tokenizers", "samplers", "models", "gradients", "optimizers")]
+PACKAGES = [f"seqjax_{kind}s" for kind in registry.GROUPS]
 
 PROBE = """
 import json, os, sys
@@ -51,7 +51,7 @@ def shown(value: object) -> str:
     return " ".join(value) or "nothing" if isinstance(value, list) else ""
 
 
-SELDOM = {"flax", "datasets", "tokenizers", "matplotlib"}
+SELDOM = {"flax", "datasets", "tokenizers", "matplotlib", "tensorboardX", "trackio"}
 """What few runs need, and takes seconds to import."""
 HEAVY = {"jax", "jaxlib", "optax", "numpy", "pydantic", "rich", "safetensors", *SELDOM}
 

@@ -20,7 +20,7 @@ from seqjax.runs import settings
 def experiment_parser(prog: str, description: str) -> Parser:
     """A parser with the flags of an experiment. `split_fields` reads the flags of plugins' fields."""
     parser = Parser(prog=prog, description=description, add_help=False)
-    for kind in registry.GROUPS:
+    for kind in settings.KINDS:
         parser.add_argument(
             f"--{kind}", metavar="NAME", help=f"the {kind}, by short name or full id; name:field=value sets a field"
         )
@@ -38,6 +38,8 @@ def experiment_parser(prog: str, description: str) -> Parser:
     )
     text = "seconds from one checkpoint to the next; default 30"
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S", help=text)
+    text = "mirror the run for a viewer, such as tensorboard; also --tracker.FIELD"
+    parser.add_argument("--tracker", metavar="NAME", help=text)
     parser.add_argument("--print-config", action="store_true", help="print the whole config as TOML; train nothing")
     parser.add_argument("--dry-run", action="store_true", help="print shapes, updates and bytes; train nothing")
     parser.add_argument("-h", "--help", action="store_true", help="show this text and the chosen plugins' parameters")
@@ -90,7 +92,7 @@ def split_fields(argv: Sequence[str]) -> tuple[list[str], dict[str, dict[str, st
 def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> dict[str, Any]:
     """The config of the file, updated by the flags."""
     found = {} if args.config is None else _read_file(args.config)
-    for kind in registry.GROUPS:
+    for kind in settings.KINDS:
         name, strings = _split_name(kind, getattr(args, kind), fields.get(kind, {}))
         table: dict[str, Any] = {} if name is None else {"plugin": name}
         # The table that the flags of its fields change: the defaults, with the file and the name over them.
@@ -107,11 +109,27 @@ def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
     return found
 
 
-def read_plugin(kind: str, text: str) -> Any:
-    """The plugin of a text such as `truncated:steps=8`."""
-    name, strings = _split_name(kind, text, {})
+def read_plugin(kind: str, text: str, fields: dict[str, str] | None = None) -> Any:
+    """The plugin of a text such as `truncated:steps=8`.
+
+    Args:
+        kind: its kind.
+        text: its name, and perhaps fields.
+        fields: the strings of further fields.
+    """
+    name, strings = _split_name(kind, text, fields or {})
     assert name is not None
     return config.create(kind, name, **config.parse_fields(registry.get(kind, name), strings))
+
+
+def read_option(args: argparse.Namespace, fields: dict[str, dict[str, str]], kind: str) -> Any:
+    """The plugin of a flag that is not part of an experiment, such as `--tracker`; None if it was not given."""
+    text, inner = getattr(args, kind), fields.get(kind, {})
+    if text is not None:
+        return read_plugin(kind, text, inner)
+    if inner:
+        raise Error(f"--{kind}.{next(iter(inner))}: give the {kind} too, such as --{kind} {registry.names(kind)[0]}")
+    return None
 
 
 def read_plugins(kind: str, texts: Sequence[str]) -> dict[str, Any]:
@@ -167,18 +185,23 @@ def plugin_help(chosen: dict[str, Any]) -> str:
 
     text = ["parameters of the chosen plugins:"]
     for kind, table in config.overlay(settings.DEFAULTS, chosen).items():
-        if kind in registry.GROUPS:
+        if kind in settings.KINDS:
             entry = registry.find(kind, str(table.get("plugin") if isinstance(table, dict) else table))
             text += ["", f"{kind} {entry.id}", *field_lines(registry.load(entry), f"--{kind}.", table)]
     return "\n".join(text)
 
 
-def use_all_cores(devices: int | None) -> None:
-    """On a CPU, makes one device per core. Call it before jax starts its backend."""
+def use_all_cores(devices: int | None, processes: int = 1) -> None:
+    """On a CPU, makes one device per core. Call it before jax starts its backend.
+
+    Args:
+        devices: the number of devices to make; None: one per core.
+        processes: the number of processes that share these devices.
+    """
     import jax
 
     from seqjax.training.devices import num_cores
 
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         with contextlib.suppress(RuntimeError):  # it has started, and its devices are fixed
-            jax.config.update("jax_num_cpu_devices", devices or num_cores())
+            jax.config.update("jax_num_cpu_devices", max(1, devices // processes) if devices else num_cores())

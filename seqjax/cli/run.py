@@ -3,6 +3,8 @@
 import argparse
 import itertools
 import shlex
+import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from seqjax.cli.flags import (
     plugin_help,
     print_resume_command,
     read_config,
+    read_option,
     split_fields,
     use_all_cores,
 )
@@ -33,41 +36,61 @@ def main(argv: Sequence[str]) -> int:
         from seqjax.cli.sweep import main as sweep
 
         return sweep(argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, _too_early)
     plain, flags = split_fields(argv)
     parser = experiment_parser("seqjax run", DESCRIPTION)
     parser.add_argument("--seeds", metavar="0,1,2", help="several seeds: a sweep; see seqjax sweep --help")
+    parser.add_argument("--launcher", metavar="NAME", help="makes the runs of several seeds in other processes")
     args = parser.read(plain)
     config = read_config(args, flags)
     if args.help:
         parser.epilog = plugin_help(config)
         parser.print_help()
         return 0
+    if args.launcher or "launcher" in flags:
+        raise Error("--launcher makes several runs: give --seeds 0,1,2, or see seqjax sweep --help")
+    tracker = read_option(args, flags, "tracker")
     fields = settings.resolve(config)  # wrong names are found without importing jax
-    use_all_cores(args.devices)
+    from seqjax.training.join import join
+
+    use_all_cores(args.devices, join())
     from seqjax.runs.experiment import Experiment
 
     experiment = Experiment(**fields)
     if text := dry_run_or_config(args, experiment):
         print(text)
         return 0
-    run = _run(experiment, argv, args)
+    run = _run(experiment, argv, args, tracker)
     _say_what_next(run, args.load)
     return 0
 
 
-def _run(experiment: Any, argv: Sequence[str], args: argparse.Namespace) -> Any:
+def _run(experiment: Any, argv: Sequence[str], args: argparse.Namespace, tracker: Any) -> Any:
     """Runs in the folder of `--out`; without it, in the first free `runs/<dataset>-<model>-<n>`."""
     name = "-".join(registry.name_of(plugin) for plugin in (experiment.dataset, experiment.model))
+    from seqjax.training.processes import from_first
+
     for out in [args.out] if args.out else (Path("runs", f"{name}-{n}") for n in itertools.count(1)):
         try:
-            if args.out or not Path(out).exists():
-                options = {"devices": args.devices, "progress": True, "checkpoint_seconds": args.checkpoint_seconds}
+            if args.out or not from_first(Path(out).exists()):
                 with print_resume_command("run", argv, args, out):
-                    return experiment.run(out, **options)
+                    return experiment.run(
+                        out,
+                        devices=args.devices,
+                        progress=True,
+                        checkpoint_seconds=args.checkpoint_seconds,
+                        tracker=tracker,
+                    )
         except Error as fault:
             if args.out or fault.exit_code != 5:  # another run took the folder in between
                 raise
     raise AssertionError("unreachable: some folder name is always free")
+
+
+def _too_early(*_: object) -> None:
+    """Handles SIGUSR1 before training, which has a handler of its own. A cluster that sends it would do so again."""
+    raise Error("SIGUSR1 arrived before training had begun: allow the job more time, or a shorter notice")
 
 
 def _say_what_next(run: Any, loaded: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from seqjax.cli.parser import Parser
 from seqjax.plugin import config, registry
 from seqjax.plugin.base import Plugin, fields_of
+from seqjax.runs import settings
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,7 +24,10 @@ def main(argv: Sequence[str]) -> int:
     print("\n".join(field_lines(cls)) or "  none")
     print(f"\nsource        {entry.source}\ntarget        {entry.target}")
     print(f"distribution  {entry.distribution} {entry.version}".rstrip())
-    print(f"\nin a config file:\n\n{snippet(entry, cls)}")
+    if entry.kind in settings.KINDS:
+        print(f"\nin a config file:\n\n{snippet(entry, cls)}")
+    else:
+        print(f"\nno config names it; on the command line: --{entry.kind} {entry.name}")
     return 0
 
 

@@ -14,11 +14,11 @@ from seqjax.cli.flags import (
     plugin_help,
     print_resume_command,
     read_config,
+    read_option,
     split_fields,
     use_all_cores,
 )
 from seqjax.errors import Error, escape
-from seqjax.plugin import registry
 from seqjax.plugin.base import fields_of
 from seqjax.runs import settings
 
@@ -32,7 +32,10 @@ The same command resumes an interrupted sweep."""
 def main(argv: Sequence[str]) -> int:
     """Trains the missing runs, and prints their folder and a table."""
     plain, axes = _split_axes(argv)
+    plain, options = split_fields(plain)  # the fields of launcher and tracker, which are no axes
     parser = experiment_parser("seqjax sweep", DESCRIPTION)
+    text = "make the runs in other processes: local, slurm; also --launcher.FIELD"
+    parser.add_argument("--launcher", metavar="NAME", help=text)
     text = "the same as --seed 0 1 2"
     parser.add_argument("--seeds", metavar="0,1,2", help=text)
     add_comparison_flags(parser)
@@ -43,9 +46,15 @@ def main(argv: Sequence[str]) -> int:
         parser.epilog = plugin_help(next(iter(configs.values())))
         parser.print_help()
         return 0
+    tracker, launcher = (read_option(args, options, kind) for kind in ("tracker", "launcher"))
     fields = {label: settings.resolve(config) for label, config in configs.items()}
+    from seqjax.training.join import check_alone, started
+
+    check_alone("seqjax sweep", started()[0])
     use_all_cores(args.devices)
     from seqjax.runs.experiment import Experiment
+    from seqjax.runs.launching.jobs import check_jobs
+    from seqjax.runs.launching.state import states, table
     from seqjax.runs.sweep import Planned, run_all
 
     planned = {", ".join(label): Planned(_without_seed(label), Experiment(**fields[label])) for label in fields}
@@ -58,18 +67,23 @@ def main(argv: Sequence[str]) -> int:
     print(f"sweep    {escape(str(out))} · {len(planned)} runs", flush=True)
     varied = [flag[2:].replace("-", "_") for flag, values in axes.items() if len(values) > 1]
     with print_resume_command("sweep", argv, args, out):
-        runs = run_all(planned, varied, out, args.devices, progress=True, checkpoint_seconds=args.checkpoint_seconds)
+        runs = run_all(planned, varied, out, args.devices, True, args.checkpoint_seconds, tracker, launcher)
+    loads = "".join(f" --load {shlex.quote(file)}" for file in args.load)
+    if len(runs) < len(planned):
+        print(f"{table(states(out))}\nnext     seqjax status {shlex.quote(str(out))}")
+        check_jobs(out, planned)
+        return 0
     print(f"saved    {escape(str(out))}")
     print_comparison(_all_runs(out, runs), args.metric, args.against, args.figure, out / "curves.png")
-    loads = "".join(f" --load {shlex.quote(file)}" for file in args.load)
     print(f"next     seqjax compare {shlex.quote(str(out))} --metric train_loss{loads}")
     return 0
 
 
 def _check_comparison(args: argparse.Namespace, out: Path, planned: Sequence[Any]) -> None:
     """Checks before training that the metric and the variant of the comparison exist."""
+    from seqjax.runs.index import INDEX, read_index
     from seqjax.runs.run import COLUMNS, check_metric
-    from seqjax.runs.sweep import INDEX, check_variant, read_index
+    from seqjax.runs.sweep import check_variant
 
     kept = [entry.variant for entry in read_index(out).values()] if (out / INDEX).is_file() else []
     check_variant(args.against, [variant or "all" for variant in [*(plan.variant for plan in planned), *kept]])
@@ -94,7 +108,7 @@ def _all_runs(out: Path, runs: Any) -> Any:
 
 def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     """Takes the flags of an experiment, with all their values, out of the arguments."""
-    known = {f"--{name.replace('_', '-')}" for name in (*registry.GROUPS, *fields_of(settings.Scalars), "seeds")}
+    known = {f"--{name.replace('_', '-')}" for name in (*settings.KINDS, *fields_of(settings.Scalars), "seeds")}
     plain: list[str] = []
     axes: dict[str, list[str]] = {}
     into = plain  # the list that takes the values up to the next flag
@@ -104,7 +118,7 @@ def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
         if arg.startswith("--"):
             flag, equals, value = arg.partition("=")
             flag = flag.replace("_", "-")
-            is_field = flag[2:].partition(".")[0] in registry.GROUPS and "." in flag
+            is_field = flag[2:].partition(".")[0] in settings.KINDS and "." in flag
             if flag not in known and not is_field:
                 into = plain
                 plain.append(arg)
@@ -135,7 +149,7 @@ def _combine(axes: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
     for values in itertools.product(*(axes[flag] for flag in ordered)):
         flags, label = [], []
         for flag, value in zip(ordered, values, strict=True):
-            is_kind = flag[2:] in registry.GROUPS
+            is_kind = flag[2:] in settings.KINDS
             flags.append(f"{flag}={value}")
             if len(axes[flag]) > 1 or flag == "--seed":
                 label.append(value if is_kind else f"{flag[2:].replace('-', '_')}={value}")

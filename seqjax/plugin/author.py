@@ -28,7 +28,7 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Mistake(Error):  # noqa: N818
-    """A plugin's method raised an exception that is no `Error`."""
+    """A plugin's method raised an exception that is no `Error`, or returned something that it must not return."""
 
 
 @contextlib.contextmanager

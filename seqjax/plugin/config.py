@@ -26,7 +26,7 @@ def create(kind: str, name: str, /, **fields: Any) -> Any:
     """An instance of the plugin with this short name or full id.
 
     Args:
-        kind: `dataset`, `tokenizer`, `sampler`, `model`, `gradient` or `optimizer`.
+        kind: such as `model`; `seqjax list` prints all kinds.
         name: such as `"rnn"` or `"seqjax/rnn"`.
         fields: its hyper-parameters.
 
@@ -68,6 +68,14 @@ def to_table(plugin: Plugin) -> Config:
     if getattr(plugin, "in_memory", False):
         return {"plugin": IN_MEMORY, "sha256": plugin.sha256}  # type: ignore[attr-defined]
     return {"plugin": registry.entry_of(plugin).id, **to_config(plugin)}
+
+
+def flatten(table: Config, prefix: str = "") -> dict[str, object]:
+    """A nested dict with dotted keys."""
+    flat: dict[str, object] = {}
+    for key, value in table.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def to_toml(config: Config) -> str:
@@ -183,10 +191,18 @@ def located(where: str, fault: Error) -> list[str]:
     return [f"{where} {problem}" for problem in fault.problems or (str(fault),)]
 
 
-def describe(plugin: Any) -> str:
-    """A short text about a plugin: its name and the fields that are not at their defaults."""
+def describe(plugin: Any, separator: str = " ") -> str:
+    """A short text about a plugin: its name and the fields that are not at their defaults.
+
+    With ":" between them, it is the text that the command line takes.
+    """
     if not isinstance(plugin, Plugin):  # an object of another library, such as an optax transformation
         return type(plugin).__name__
     fields = [(field, getattr(plugin, name)) for name, field in fields_of(type(plugin)).items()]  # type: ignore[arg-type]
-    changed = [f"{field.name}={value}" for field, value in fields if value != field.make_default()]
-    return " ".join([registry.name_of(plugin), *changed])
+    as_flags = separator == ":"
+    changed = [
+        f"{field.name}={','.join(map(str, value)) if as_flags and isinstance(value, tuple) else value}"
+        for field, value in fields
+        if value != field.make_default()
+    ]
+    return separator.join([registry.name_of(plugin), *changed])

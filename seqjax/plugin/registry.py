@@ -27,6 +27,8 @@ GROUPS = {
     "model": "seqjax.models",
     "gradient": "seqjax.gradients",
     "optimizer": "seqjax.optimizers",
+    "tracker": "seqjax.trackers",
+    "launcher": "seqjax.launchers",
 }
 """The kinds of plugin and the entry-point group of each."""
 
@@ -65,7 +67,7 @@ def register(kind: str, name: str) -> Callable[[type], type]:
     earlier one.
 
     Args:
-        kind: `dataset`, `tokenizer`, `sampler`, `model`, `gradient` or `optimizer`.
+        kind: one of the keys of `GROUPS`, such as `model`.
         name: short kebab-case name, such as `"artbp"`.
 
     Raises:

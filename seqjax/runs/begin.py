@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Container
 from pathlib import Path
+from typing import Any
 
 from seqjax.data.prepare import load_all
 from seqjax.errors import Error
@@ -104,7 +105,7 @@ def _check_goes_on(run, fit, kept_epochs):
 
 def _create(run, fit):
     """Writes the files that precede training. The config comes last, since it marks the folder as a run."""
-    record = _environment(run, fit)
+    record = environment_of(run, fit)
     write(run.path / folder.ENVIRONMENT, json.dumps(record, indent=2) + "\n")
     write(run.path / folder.CODEC, run.codec_text)
     folder.write_rows(run.path, [])
@@ -115,7 +116,8 @@ def _create(run, fit):
     write(run.path / folder.CONFIG, config_bytes(run.experiment))
 
 
-def _environment(run, fit):
+def environment_of(run: Run, fit: Fit) -> dict[str, Any]:
+    """The record of what a run depends on here."""
     hashes = {name: data.sha256 for name, data in run.prepared.sources.items()}
     return environment(run.experiment, hashes, fit.num_devices, sha256_of_params(fit.params))
 
@@ -124,12 +126,13 @@ def check_environment(run: Run, fit: Fit, but: Container[str] = ()) -> None:
     """Raises an `Error` unless dataset and environment are those with which the run in `run.path` was begun."""
     assert run.path is not None
     run.check_data(run.prepared.sources)
-    now = _environment(run, fit)
+    now = environment_of(run, fit)
     problems = folder.read(run.path / folder.ENVIRONMENT, lambda data: changes(json.loads(data), now, but))
     if problems:
         raise Error(
             f"{run.path} was begun in another environment, so that its result could change here\n"
-            "Resume it in that environment (--devices sets the number of devices), or train in another folder:",
+            "Resume it in that environment, in as many processes (--devices sets the number of devices), or train in "
+            "another folder:",
             problems=problems,
             exit_code=4,
         )

@@ -46,13 +46,26 @@ class Checkpoint(NamedTuple):
         return as_tree(parts, like)
 
 
-def save(run: Path, state: TrainState, progress: Progress, bound: dict[str, str]) -> None:
-    """Writes a checkpoint of the run in this folder, then deletes all but the newest `KEPT`."""
+def encode(state: TrainState, progress: Progress, bound: dict[str, str]) -> bytes:
+    """The bytes of a checkpoint."""
     arrays = {leaf_name(keys): _plain(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
     updates = progress.updates or {}
     arrays |= {f"progress/{name}": values for name, values in updates.items()}
     scalars = progress._asdict() | {"updates": sorted(updates)}
-    data = save_arrays(arrays, {"progress": scalars, "binding": bound})
+    return save_arrays(arrays, {"progress": scalars, "binding": bound})
+
+
+def decode(data: bytes) -> Checkpoint:
+    """The checkpoint of these bytes."""
+    arrays, header = load_arrays(data)
+    scalars = header["progress"]
+    updates = {name: arrays.pop(f"progress/{name}") for name in scalars["updates"]}
+    return Checkpoint(arrays, Progress(**scalars | {"updates": updates or None}), header["binding"])
+
+
+def save(run: Path, state: TrainState, progress: Progress, bound: dict[str, str]) -> None:
+    """Writes a checkpoint of the run in this folder, then deletes all but the newest `KEPT`."""
+    data = encode(state, progress, bound)
     with disk_errors(run):
         _folder(run).mkdir(exist_ok=True)
         sync(run / METRICS)  # a checkpoint relies on the rows before it
@@ -148,10 +161,7 @@ def _read(file: Path) -> Checkpoint | None:
     if hashlib.sha256(data).hexdigest() != file.name[11:75]:
         return None
     try:
-        arrays, header = load_arrays(data)
-        scalars = header["progress"]
-        updates = {name: arrays.pop(f"progress/{name}") for name in scalars["updates"]}
-        return Checkpoint(arrays, Progress(**scalars | {"updates": updates or None}), header["binding"])
+        return decode(data)
     except (ValueError, LookupError, TypeError, AttributeError, SafetensorError):
         return None  # the hash is right, but this is not a checkpoint
 

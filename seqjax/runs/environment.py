@@ -26,7 +26,7 @@ from seqjax.runs.folder import ENVIRONMENT, PLUGINS, read
 
 OPTIONS = ("enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable")
 """The options of JAX that change the bits of a result."""
-MACHINE = ("backend", "device", "devices")
+MACHINE = ("backend", "device", "devices", "processes")
 """The entries about the machine, which change at most the last bits of a result."""
 
 
@@ -39,9 +39,10 @@ def environment(
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "platform": platform.platform(),
-        "device": str(jax.devices()[0].device_kind),
+        "device": str(jax.local_devices()[0].device_kind),
         "backend": jax.default_backend(),
         "devices": devices,
+        "processes": jax.process_count(),
         **{name: getattr(jax.config, f"jax_{name}") for name in OPTIONS},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "git_commit": _git_commit(),
@@ -59,6 +60,7 @@ def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ())
         now: another one.
         but: names of entries that are left out.
     """
+    records = [{"processes": 1} | record for record in (kept, now)]  # older records have no such entry
     flat = [
         {name: record[name] for name in (*MACHINE, "xla_flags", "initial_params_sha256", *OPTIONS)}
         | record["versions"]
@@ -66,7 +68,7 @@ def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ())
             f"{plugin['kind']} {plugin['id']}": f"{plugin['version']} {plugin['sha256']}"
             for plugin in record["plugins"]
         }
-        for record in (kept, now)
+        for record in records
     ]
     names = {**flat[0], **flat[1]}
     return [
@@ -84,6 +86,24 @@ def copy_local_plugins(folder: Path, experiment: Plugin) -> None:
             kept = _kept_plugin(folder, record)
             kept.parent.mkdir(exist_ok=True)
             write(kept, Path(entry.source).read_bytes())
+
+
+def local_files(*plugins: Plugin | None) -> list[str]:
+    """The files that define plugins, and those in their fields, that belong to no distribution.
+
+    Raises:
+        Error: such a plugin was defined without a file, as in a notebook.
+    """
+    files = []
+    for plugin in filter(None, plugins):
+        own = [] if plugin.kind == "experiment" else [registry.entry_of(plugin)]
+        for entry in [*own, *_entries(plugin)]:
+            if entry.distribution != registry.LOCAL:
+                continue
+            if not entry.source or not Path(entry.source).is_file():
+                raise Error(f"{entry.kind} {entry.name!r} was defined without a file, which another process could load")
+            files.append(entry.source)
+    return list(dict.fromkeys(files))
 
 
 def missing_plugins(folder: Path) -> list[str]:

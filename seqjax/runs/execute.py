@@ -12,16 +12,21 @@ from seqjax.errors import Error
 from seqjax.gradients.problem import Params
 from seqjax.plugin.config import create
 from seqjax.runs import folder
+from seqjax.runs.agreement import check_equal, share_run, share_state
 from seqjax.runs.begin import ended_run, open_folder
 from seqjax.runs.experiment import Experiment, config_bytes
 from seqjax.runs.progress import Display
 from seqjax.runs.record import complete, outcomes_of, record
 from seqjax.runs.run import Run
+from seqjax.runs.tracking.mirror import SafeMirror
+from seqjax.runs.tracking.tracker import Tracker
 from seqjax.runs.warm_start import check_tokens, params_from
 from seqjax.training.epoch import TrainState
 from seqjax.training.fit import Fit
+from seqjax.training.join import ending_together
 from seqjax.training.loop import Progress, train_side_by_side
 from seqjax.training.metrics import resolve
+from seqjax.training.processes import from_first, in_all, is_first
 
 
 class Options(NamedTuple):
@@ -32,28 +37,71 @@ class Options(NamedTuple):
     checkpoint_seconds: float = 30.0
     params: Params | None = None
     callback: Callable[[Run], Any] | None = None
+    tracker: Tracker | None = None
 
 
 def execute(experiment: Experiment, path: Path | None, options: Options) -> Run:
-    """Trains in memory or in a folder. Resumes an interrupted run, and opens a finished one."""
-    run = ended_run(experiment, path)
-    if run is not None and run.finished:
+    """Trains in memory or in a folder. Resumes an interrupted run, and opens a finished one.
+
+    Several processes may call it together. The first one reads and writes the folder, and the others have the same run
+    in memory.
+    """
+    if options.tracker is not None and not isinstance(options.tracker, Tracker):
+        raise Error(f"tracker = {options.tracker!r:.60} is no tracker; pass one, such as seqjax_trackers.TensorBoard()")
+    if options.tracker is not None and path is None:
+        raise Error("a tracker mirrors the folder of a run, and this one is in memory; give run a folder")
+    with ending_together(path):
+        if is_first():
+            return _execute(experiment, path, options)
+        return _execute(experiment, None, options._replace(progress=False, tracker=None))
+
+
+def _execute(experiment, path, options):
+    """Carries out an experiment; the path is None in all processes but the first."""
+    ended = in_all(lambda: ended_run(experiment, path))
+    if from_first(ended is not None and ended.finished):
         if options.progress:
             print(f"opened   {path}: it is finished, and was not trained again")
-        complete(run)
+        run = _opened(experiment, ended, complete)
+        mirror_finished(run, options.tracker)
         return run
-    run = make_ready(experiment, path)
-    fit = experiment.fit(options.devices, initial_params(run, options.params))
-    chunks = training_chunks(run, fit)
-    with contextlib.nullcontext() if path is None else folder.lock(path):
-        ended = ended_run(experiment, path)  # again: another process may just have released the folder
-        if ended is not None and ended.finished:
-            return ended
-        state, done = open_folder(run, fit)
+    run, fit, chunks = in_all(lambda: _ready(experiment, path, options))
+    check_equal(run, fit)
+    with contextlib.ExitStack() as locked:
+        in_all(lambda: path is None or locked.enter_context(folder.lock(path)))
+        # Again: another command may just have released the folder.
+        ended = in_all(lambda: ended_run(experiment, path))
+        if from_first(ended is not None and ended.finished):
+            return _opened(experiment, ended)
+        state, done = share_state(run, fit, *in_all(lambda: open_folder(run, fit)))
         if state is not None:
+            share_run(run)
             chunks = iter(()) if run.finished else training_chunks(run, fit, state, done)
         with Display(run, options.progress, fit) as display:
-            record([run], outcomes_of(chunks), fit, options.checkpoint_seconds, display.row, options.callback)
+            record(
+                [run],
+                outcomes_of(chunks),
+                fit,
+                options.checkpoint_seconds,
+                display.row,
+                options.callback,
+                options.tracker,
+            )
+    return run
+
+
+def _ready(experiment, path, options):
+    """The run, how it is fitted, and its chunks."""
+    run = make_ready(experiment, path)
+    fit = experiment.fit(options.devices, initial_params(run, options.params))
+    return run, fit, training_chunks(run, fit)
+
+
+def _opened(experiment, ended, finish=lambda run: None):
+    """The finished run that the first process has found, in all processes."""
+    in_all(lambda: ended is None or finish(ended))
+    run = in_all(lambda: make_ready(experiment, None) if ended is None else ended)
+    share_run(run)
     return run
 
 
@@ -62,6 +110,7 @@ def execute_side_by_side(
     paths: Sequence[Path | None],
     fields: dict[str, list[float]],
     checkpoint_seconds: float,
+    tracker: Tracker | None = None,
 ) -> list[Run] | None:
     """The runs of new experiments, trained side by side on one device; None if one of them has a checkpoint.
 
@@ -70,6 +119,7 @@ def execute_side_by_side(
         paths: the folder of each run; None: in memory.
         fields: the fields of the optimizer that differ, as `train_side_by_side` takes them.
         checkpoint_seconds: time from one checkpoint to the next, at least.
+        tracker: mirrors the runs; None: they are not mirrored.
     """
     fit = experiments[0].fit(1)
     runs = [make_ready(experiment, path) for experiment, path in zip(experiments, paths, strict=True)]
@@ -82,8 +132,14 @@ def execute_side_by_side(
             return None
         setups = [experiment.setup(1) for experiment in experiments]
         outcomes = train_side_by_side(runs[0].problem, runs[0].prepared.streams["train"], setups, fields)
-        record(runs, outcomes, fit, checkpoint_seconds)
+        record(runs, outcomes, fit, checkpoint_seconds, tracker=tracker)
     return runs
+
+
+def mirror_finished(run: Run, tracker: Tracker | None) -> None:
+    """Mirrors a run that is not trained again."""
+    with contextlib.closing(SafeMirror(tracker, run.path, len(run.metrics))) as mirror:
+        mirror.update(run.metrics)
 
 
 def make_ready(experiment: Experiment, path: Path | None) -> Run:
@@ -123,7 +179,7 @@ def initial_params(run: Run, given: Params | None) -> Params | None:
         return given
     if given is not None:
         raise Error(f"params are given, and init_from = {e.init_from!r} too; leave one of them out")
-    source = Run.open(e.init_from)
+    source = Run.open(e.init_from, e.init_which)
     if not e.init_anew:
         check_tokens(source.codec, run.codec, e.init_from)
     return params_from(source.params, run.problem, e.setup(), e.init_anew, e.init_from)

@@ -20,7 +20,9 @@ from seqjax.models.model import CountBasedModel, ForeignModel, Model
 from seqjax.plugin import config
 from seqjax.runs import folder
 from seqjax.runs.environment import missing_plugins
+from seqjax.runs.index import INDEX, run_folders
 from seqjax.runs.settings import TRAINING, Scalars, create_default, resolve
+from seqjax.runs.tracking.tracker import Tracker
 from seqjax.training.fit import Counting, Fit, GradientDescent
 from seqjax.training.metrics import check_names
 from seqjax.training.optimizer import Optimizer
@@ -140,12 +142,16 @@ class Experiment(Scalars):
         checkpoint_seconds: float = 30.0,
         params: Params | None = None,
         callback: Callable[[Any], Any] | None = None,
+        tracker: Tracker | None = None,
     ) -> Any:
         """Trains, and returns the `Run`. Resumes an interrupted run of the same experiment, and opens a finished one.
 
         With a larger number of epochs, a run in the folder goes on, and ends with the bits that it would have if it had
-        been asked for at once. With a folder, Ctrl-C and SIGTERM save the state, and then raise `KeyboardInterrupt` and
-        `SystemExit`, so that the program ends with exit code 130 or 143.
+        been asked for at once. With a folder, Ctrl-C saves the state and raises `KeyboardInterrupt`; SIGTERM and
+        SIGUSR1 save it and raise `SystemExit`. The program ends with exit code 130, 143 or 138.
+
+        After `jax.distributed.initialize()`, all processes call it together. Process 0 alone reads and writes the
+        folder; in the others the run is in memory, and its `path` is None.
 
         Args:
             path: the folder of the run; None: the run stays in memory, and nothing is written.
@@ -155,15 +161,17 @@ class Experiment(Scalars):
             params: the initial parameters, such as those that `from_flax` returns with a model. They are copied.
             callback: called with the run after each epoch, when its row is in `run.metrics`. Training ends if it
                 returns True. A resumed run calls it again for the epochs after its last checkpoint.
+            tracker: mirrors the folder of the run, for a viewer such as TensorBoard. If it raises an exception, a
+                warning is printed, and training goes on without it.
 
         Raises:
             Error: the folder holds another experiment, or is in use (exit code 5); training diverges (3); a file is
-                damaged, or the run was begun in another environment (4).
+                damaged, or the run was begun in another environment (4); another process has ended (7).
         """
         # Imported here, since `execute` imports `Run`, which imports this module.
         from seqjax.runs.execute import Options, execute
 
-        options = Options(devices, progress, checkpoint_seconds, params, callback)
+        options = Options(devices, progress, checkpoint_seconds, params, callback, tracker)
         return execute(self, None if path is None else Path(path), options)
 
     def to_toml(self) -> str:
@@ -205,6 +213,9 @@ def config_bytes(experiment: Experiment) -> bytes:
 
 def read_experiment(path: Path) -> Experiment:
     """The experiment of the run in a folder."""
+    if (path / INDEX).is_file() and not (path / folder.CONFIG).is_file():
+        runs = ", ".join(run.name for run in run_folders(path)) or "none yet"
+        raise Error(f"{path} holds a sweep; name the folder of one of its runs: {runs}")
     if not (path / folder.CONFIG).is_file():
         raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
     missing = missing_plugins(path)

@@ -8,10 +8,11 @@ import math
 import os
 import re
 import socket
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import safetensors
 
@@ -26,7 +27,7 @@ from seqjax.runs.arrays import as_tree, by_name, load_arrays, save_arrays, sha25
 CONFIG, ENVIRONMENT, METRICS, CODEC = "config.toml", "environment.json", "metrics.jsonl", "codec.json"
 PARAMS, SAMPLES, HISTORY, PLUGINS = "params.safetensors", "samples.txt", "history.png", "plugins"
 CHECKPOINTS, LOCK, DIVERGED, STOPPED = "checkpoints", ".lock", "diverged.txt", "stopped.txt"
-BEST = "best.safetensors"
+BEST, TRACKING = "best.safetensors", "tracking"
 DATA = {"dataset": "data.safetensors", "heldout": "heldout.safetensors"}
 """Field of an experiment -> the file of data that were given there in memory."""
 FIRST = (LOCK, ENVIRONMENT, CODEC, METRICS, PLUGINS, *DATA.values(), CONFIG)
@@ -48,16 +49,38 @@ def lock(path: Path) -> Iterator[None]:
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(open_plain(path / LOCK, os.O_RDWR | os.O_CREAT))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as fault:
+            if not _flock(file):
                 owner = file.read().decode("utf-8", "replace").strip() or "another process"
-                text = f"{path} is in use by {owner}; wait for it, or choose another folder"
-                raise Error(text, exit_code=5) from fault
+                raise Error(f"{path} is in use by {owner}; wait for it, or choose another folder", exit_code=5)
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             file.flush()
         yield
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a folder."""
+    if not (path / LOCK).is_file():
+        return False
+    with disk_errors(path), open_plain(path / LOCK, os.O_RDONLY) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _flock(file: IO[bytes]) -> bool:
+    """Locks a file, and returns whether it could. `is_locked` locks it for a moment too, so that it is tried again."""
+    for seconds in (0.02, 0.05, 0.1, None):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if seconds is not None:
+                time.sleep(seconds)
+        else:
+            return True
+    return False
 
 
 def remove_parts(path: Path) -> None:

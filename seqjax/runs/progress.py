@@ -41,6 +41,8 @@ class Display:
             self._print("device", device_line(self.fit))
             self._print("dataset", dataset_line(self.run))
             e = self.run.experiment
+            if e.init_from:
+                self._print("start", f"{e.init_from}, {e.init_which} epoch")
             if e.gradient and e.gradient.claim != "exact" and not is_recurrent(e.model, self.run.spec):
                 self._print(
                     "note",
@@ -108,11 +110,13 @@ class Display:
 
 
 def device_line(fit: Fit) -> str:
-    """The device, how a batch is spread over several devices, the version of jax, and the precision."""
+    """The device, the processes if there are several, how a batch is spread, the version of jax, and the precision."""
     found = jax.devices()
     cores = f"{num_cores()} cores" if jax.default_backend() == "cpu" else found[0].device_kind
     share = fit.device_share(len(found))
-    words = [f"{jax.default_backend()}, {cores}", *([share] if share else []), f"jax {jax.__version__}"]
+    count = jax.process_count()
+    processes = [f"{count} processes"] if count > 1 else []
+    words = [f"{jax.default_backend()}, {cores}", *processes, *([share] if share else []), f"jax {jax.__version__}"]
     return " · ".join([*words, str(np.dtype(jax.numpy.zeros(()).dtype))])
 
 

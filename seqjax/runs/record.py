@@ -17,11 +17,14 @@ from seqjax.files import disk_errors, sync, write
 from seqjax.runs import checkpoint, folder
 from seqjax.runs.interrupt import leave, noticed
 from seqjax.runs.run import COLUMNS, NO_SAMPLES, Run
+from seqjax.runs.tracking.mirror import SafeMirror
+from seqjax.runs.tracking.tracker import Tracker
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluate import has_perplexity, perplexity
 from seqjax.training.fit import Fit
 from seqjax.training.loop import Diverged, Outcome, Progress
 from seqjax.training.metrics import name_of
+from seqjax.training.processes import exchange, from_first, in_all, whole
 
 
 def outcomes_of(chunks: Iterable[tuple[TrainState, Progress]]) -> Iterator[list[Outcome]]:
@@ -40,8 +43,12 @@ def record(
     checkpoint_seconds: float,
     show: Callable[[dict[str, Any]], None] = lambda row: None,
     callback: Callable[[Run], Any] | None = None,
+    tracker: Tracker | None = None,
 ) -> None:
     """Trains runs until they end or are interrupted. If a single run diverges, raises `Diverged`.
+
+    If several processes train a run, its path is None in all but the first, which alone writes files. Whatever decides
+    on the next collective operation is exchanged: signals, the time of a checkpoint, the row of an epoch.
 
     Args:
         runs: the runs, one of them, or several that are trained side by side.
@@ -50,14 +57,19 @@ def record(
         checkpoint_seconds: least time from one checkpoint to the next, in seconds.
         show: shows the row of an epoch.
         callback: as in `Experiment.run`.
+        tracker: mirrors the runs; None: they are not mirrored.
     """
-    recorders = [Recorder(run, fit, checkpoint_seconds, callback) for run in runs]
-    in_folders = all(run.path is not None for run in runs)
-    where = f"{runs[0].path}" if len(runs) == 1 else f"the folders of {len(runs)} runs"
-    with noticed() if in_folders else contextlib.nullcontext(lambda: None) as interrupted:
+    recorders = [Recorder(run, fit, checkpoint_seconds, callback, tracker) for run in runs]
+    in_folders = from_first(all(run.path is not None for run in runs))
+    where = from_first(f"{runs[0].path}" if len(runs) == 1 else f"the folders of {len(runs)} runs")
+    with contextlib.ExitStack() as stack:
+        for recorder in recorders:
+            stack.callback(recorder.mirror.close)  # when the results are written, or after an error
+        interrupted = stack.enter_context(noticed() if in_folders else contextlib.nullcontext(lambda: None))
         for each in outcomes:
             ended = [recorder.take(outcome) for recorder, outcome in zip(recorders, each, strict=True)]
-            if (exit_code := interrupted()) and not all(run.finished or run.diverged for run in runs):
+            exit_code = max(exchange(interrupted() or 0))
+            if exit_code and not all(run.finished or run.diverged for run in runs):
                 for recorder in recorders:
                     recorder.save()  # before printing, which may fail
                 leave(
@@ -71,18 +83,33 @@ def record(
             if all(run.finished or run.diverged for run in runs):
                 break
         for recorder in recorders:
-            recorder.finish()
-        if exit_code := interrupted():  # these runs are complete, but no other run may follow
+            recorder.save()
+        in_all(lambda: _finish(recorders))
+        if exit_code := max(exchange(interrupted() or 0)):  # these runs are complete, but no other run may follow
             leave(f"interrupted at the end of training; the result is saved in {where}", exit_code)
+    exchange(None)  # no process leaves before the tracker of the first one has ended
     if len(runs) == 1 and recorders[0].fault:
         raise recorders[0].fault
+
+
+def _finish(recorders):
+    for recorder in recorders:
+        recorder.finish()
 
 
 class Recorder:
     """Records a run during training: its rows, its parameters and, if it has a folder, its checkpoints."""
 
-    def __init__(self, run: Run, fit: Fit, checkpoint_seconds: float, callback: Callable[[Run], Any] | None = None):
+    def __init__(
+        self,
+        run: Run,
+        fit: Fit,
+        checkpoint_seconds: float,
+        callback: Callable[[Run], Any] | None = None,
+        tracker: Tracker | None = None,
+    ):
         self.run, self.fit, self.checkpoint_seconds, self.callback = run, fit, checkpoint_seconds, callback
+        self.mirror = SafeMirror(tracker, run.path, len(run.metrics))
         self.fault: Diverged | None = None
         self.saved = time.monotonic()
         self.bound = None if run.path is None else folder.binding(run.path)
@@ -104,39 +131,44 @@ class Recorder:
         self.last = state, progress = outcome
         if progress.done:
             # A copy: the next chunk reuses the buffers of the state.
-            run.params = jax.tree.map(jnp.copy, jax.device_put(state.params, jax.devices()[0]))
-            run.metrics.append(_with_heldout(run, self.fit.row(state, progress)))
+            run.params = jax.tree.map(jnp.copy, jax.device_put(whole(state.params), jax.local_devices()[0]))
+            run.metrics.append(from_first(_with_heldout(run, self.fit.row(state, progress))))
             if run.path is not None:
                 folder.append_row(run.path, run.metrics[-1])
+            self.mirror.update(run.metrics)
             if run.experiment.keep == "best" and run.best_epoch == run.metrics[-1]["epoch"]:
                 self._keep_best()
             # Before the checkpoint: a run that goes on after it would not call it for this epoch again.
             self._call_back()
-        if time.monotonic() - self.saved >= self.checkpoint_seconds and not run.finished:
+        if from_first(time.monotonic() - self.saved >= self.checkpoint_seconds) and not run.finished:
             self.save()
         return progress.done
 
     def _call_back(self) -> None:
-        """Calls the user's function after an epoch. Training ends if it returns True."""
+        """Calls the user's function after an epoch. Training ends if it returns True in process 0."""
         run = self.run
         if self.callback is None:
             return
         try:
             ends = self.callback(run)
         except BaseException:
-            self.save()
+            if jax.process_count() == 1:  # the others would have to take part
+                self.save()
             raise
-        if isinstance(ends, bool | np.bool_) and ends and not run.finished:
+        if from_first(isinstance(ends, bool | np.bool_) and bool(ends)) and not run.finished:
             run.stopped_at = run.metrics[-1]["epoch"]
             if run.path is not None:
                 folder.write_stopped(run.path, run.stopped_at)
 
     def save(self) -> None:
-        """Writes a checkpoint, unless the run has no folder or has diverged."""
-        if self.run.path is None or self.bound is None or self.last is None or self.run.diverged:
+        """Writes a checkpoint, unless the run has no folder or has diverged. All processes call it."""
+        if self.last is None or self.run.diverged:
+            return
+        state, progress = whole(self.last[0]), self.last[1]
+        if self.run.path is None or self.bound is None:
             return
         if self.fit.has_curve:  # a count-based model has no state to go on from
-            checkpoint.save(self.run.path, *self.last, self.bound)
+            checkpoint.save(self.run.path, state, progress, self.bound)
         self.saved = time.monotonic()
 
     def _keep_best(self) -> None:
@@ -162,14 +194,13 @@ class Recorder:
         return Diverged(f"{fault}\nThe parameters before it are in {run.path / folder.PARAMS}", fault.state, run)
 
     def finish(self) -> None:
-        """Writes the results of training: its last state, with which more epochs can follow, and the parameters.
+        """Writes the results of training, after `save` has written its last state, with which more epochs can follow.
 
         A folder with parameters counts as finished. So what cannot be made from them is written before them, and all
         other files after them.
         """
         if self.run.path is None or self.bound is None or self.run.diverged:
             return
-        self.save()
         with disk_errors(self.run.path):
             sync(self.run.path / folder.METRICS)
         folder.write_params(self.run.path, self.run.params, self.bound)

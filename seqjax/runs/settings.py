@@ -12,9 +12,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from seqjax.errors import Error, nearest
-from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin, faults, fields_of
 from seqjax.plugin.config import Config, create, from_table, located, name_fault, overlay
+
+KINDS = ("dataset", "tokenizer", "sampler", "model", "gradient", "optimizer")
+"""The kinds of plugin that an experiment has. The others do not change a result, and no config has them."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "dataset": {"plugin": "seqjax/python-docs"},
@@ -73,6 +75,8 @@ class Scalars(Plugin):
     init_from: str | None = None
     """The folder of a run whose parameters training starts from. If the tokenizers are equal, its vocabulary or scale
     is used too. None: the model draws initial parameters."""
+    init_which: Literal["last", "best"] = "last"
+    """The parameters of that run: those of its last epoch, or of the one with the lowest held-out loss."""
     init_anew: tuple[str, ...] = ()
     """The parameters that are drawn anew nevertheless, such as W_hq,b_q, since they do not fit or shall not be used."""
 
@@ -81,6 +85,8 @@ class Scalars(Plugin):
         problems = []
         if self.heldout == 0 and (self.stop_after is not None or self.keep == "best"):
             problems.append("heldout = 0: stop_after and keep = 'best' compare held-out losses; hold a part out")
+        if self.init_which == "best" and self.init_from is None:
+            problems.append("init_which: it chooses the parameters of the run init_from; give init_from too")
         if self.init_anew and self.init_from is None:
             problems.append("init_anew: it names parameters that init_from would give; give init_from too")
         if problems:
@@ -101,8 +107,8 @@ def resolve(config: Config) -> Config:
     merged, problems = overlay(DEFAULTS, config), []
     known = fields_of(Scalars)
     for key in config:
-        if key not in known and key not in registry.GROUPS:
-            problems.append(f"{key}: Experiment has no such field{nearest(key, [*known, *registry.GROUPS])}")
+        if key not in known and key not in KINDS:
+            problems.append(f"{key}: Experiment has no such field{nearest(key, [*known, *KINDS])}")
     fields = {key: value for key, value in merged.items() if key in known}
     if isinstance(merged.get("heldout"), Mapping | Plugin):
         try:
@@ -112,7 +118,7 @@ def resolve(config: Config) -> Config:
         problems += faults(Scalars, {key: value for key, value in fields.items() if key != "heldout"})
     else:
         problems += faults(Scalars, fields)
-    named = [kind for kind in registry.GROUPS if kind in config or (kind in merged and kind not in TRAINING)]
+    named = [kind for kind in KINDS if kind in config or (kind in merged and kind not in TRAINING)]
     tables = {kind: merged[kind] for kind in named}
     wrong = {kind: fault for kind, table in tables.items() if (fault := name_fault(kind, table))}
     given = {kind for kind in tables if kind in config and kind not in wrong}

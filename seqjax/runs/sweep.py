@@ -19,7 +19,7 @@ import numpy as np
 from seqjax.data.dataset import Data
 from seqjax.data.sampler import draw_plan
 from seqjax.errors import Error, nearest
-from seqjax.files import PART, PLAIN_NAME, write
+from seqjax.files import PART, write
 from seqjax.plugin import config
 from seqjax.plugin.base import Plugin, fields_of, values_of
 from seqjax.plugin.config import describe
@@ -27,25 +27,22 @@ from seqjax.report.table import Table
 from seqjax.runs import folder
 from seqjax.runs.begin import check_environment, ended_run
 from seqjax.runs.environment import MACHINE, changes
-from seqjax.runs.execute import execute_side_by_side, make_ready, training_chunks
+from seqjax.runs.execute import execute_side_by_side, make_ready, mirror_finished, training_chunks
 from seqjax.runs.experiment import Experiment, differences, goes_on, read_experiment
+from seqjax.runs.index import INDEX, IndexEntry, read_index
+from seqjax.runs.launching.jobs import JobOptions, check_jobs, launch
+from seqjax.runs.launching.launcher import Launcher
+from seqjax.runs.launching.state import ENDED, states
+from seqjax.runs.record import complete
 from seqjax.runs.run import Run
+from seqjax.runs.tracking.tracker import Tracker
 from seqjax.training.fit import GradientDescent
+from seqjax.training.join import check_alone
 from seqjax.training.loop import Diverged
 from seqjax.training.optimizer import Optimizer
 
-INDEX = "sweep.json"
-"""The file in the folder of a sweep that lists the folders of its runs."""
-
 RESAMPLES = 10_000
 """The number of bootstrap samples of an interval."""
-
-
-class IndexEntry(NamedTuple):
-    """The variant of a run in a sweep, which is its name without the seed, and its folder."""
-
-    variant: str
-    folder: str
 
 
 class Runs(Mapping[str, Run]):
@@ -81,7 +78,7 @@ class Runs(Mapping[str, Run]):
         runs = {str(Path(path)): Run.open(path) for path in paths}
         if len({Path(path).resolve() for path in paths}) < len(paths):
             raise Error(f"a run is given twice: {', '.join(map(str, paths))}")
-        configs = {name: flatten(config.to_config(run.experiment)) for name, run in runs.items()}
+        configs = {name: config.flatten(config.to_config(run.experiment)) for name, run in runs.items()}
         keys = dict.fromkeys(key for flat in configs.values() for key in flat)
         varied = [key for key in keys if len({str(flat.get(key)) for flat in configs.values()}) > 1]
         return cls(runs, {name: _variant_name(run.experiment, configs[name], varied) for name, run in runs.items()})
@@ -159,25 +156,6 @@ class Runs(Mapping[str, Run]):
 
     def __repr__(self) -> str:
         return f"Runs({len(self)}: {', '.join(self._runs)})"
-
-
-def read_index(path: Path) -> dict[str, IndexEntry]:
-    """The index of the sweep in a folder.
-
-    Raises:
-        Error: the file is damaged (exit code 4), or names a folder outside that of the sweep.
-    """
-    index = folder.read(
-        path / INDEX,
-        lambda data: {
-            name: IndexEntry(str(entry["variant"]), str(entry["folder"])) for name, entry in json.loads(data).items()
-        },
-    )
-    for entry in index.values():
-        plain = re.fullmatch(PLAIN_NAME, entry.folder)
-        if not plain or (path / entry.folder).resolve().parent != path.resolve():
-            raise Error(f"{path / INDEX}: not the name of a folder inside {path}: {entry.folder!r}")
-    return index
 
 
 def check_variant(against: str | None, variants: Iterable[str]) -> None:
@@ -264,14 +242,6 @@ def _at_default(plugin, field):
     return field in known and getattr(plugin, field) == known[field].make_default()
 
 
-def flatten(table: config.Config, prefix: str = "") -> dict[str, object]:
-    """A nested dict with dotted keys."""
-    flat: dict[str, object] = {}
-    for key, value in table.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
 def sweep(
     experiment: Experiment,
     axes: Mapping[str, Iterable[Any] | Mapping[str, Any]],
@@ -280,6 +250,8 @@ def sweep(
     devices: int | None = None,
     progress: bool = False,
     checkpoint_seconds: float = 30.0,
+    tracker: Tracker | None = None,
+    launcher: Launcher | None = None,
 ) -> Runs:
     """Runs every combination of the values of some fields.
 
@@ -294,12 +266,20 @@ def sweep(
         devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
         progress: whether to print one line for each run.
         checkpoint_seconds: time from one checkpoint of a run to the next, at least.
+        tracker: mirrors each run, as in `Experiment.run`.
+        launcher: makes the runs in other processes, or as jobs of a cluster; None: in this process, one after the
+            other. A launcher may return before its jobs end; then only the runs that have ended are returned, and
+            `Runs.open(out)` opens all of them later.
 
     Raises:
         Error: an unknown field, an invalid value, two runs of one name, or a folder with runs that differ in more than
-            these fields.
+            these fields; jobs failed.
     """
-    return run_all(combine(experiment, axes), axes, out, devices, progress, checkpoint_seconds)
+    planned = combine(experiment, axes)
+    runs = run_all(planned, axes, out, devices, progress, checkpoint_seconds, tracker, launcher)
+    if launcher is not None and out is not None:
+        check_jobs(Path(out), planned)
+    return runs
 
 
 class Planned(NamedTuple):
@@ -321,6 +301,8 @@ def run_all(
     devices: int | None,
     progress: bool,
     checkpoint_seconds: float,
+    tracker: Tracker | None = None,
+    launcher: Launcher | None = None,
 ) -> Runs:
     """Makes runs that differ in some fields, each in a folder of its own.
 
@@ -331,21 +313,37 @@ def run_all(
         devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
         progress: whether to print one line for each run.
         checkpoint_seconds: time from one checkpoint of a run to the next, at least.
+        tracker: mirrors each run; None: they are not mirrored.
+        launcher: makes the runs elsewhere; None: in this process.
 
     Raises:
         Error: two runs are the same experiment; the folder holds other files, or runs that differ in other fields.
     """
+    check_alone("a sweep", jax.process_count())
     counts = Counter(plan.experiment for plan in planned.values())
     if repeated := [name for name, plan in planned.items() if counts[plan.experiment] > 1]:
         raise Error(f"sweep: these are the same experiment: {', '.join(repeated)}")
+    if launcher is not None and not isinstance(launcher, Launcher):
+        raise Error(f"launcher = {launcher!r:.60} is no launcher; pass one, such as seqjax_launchers.Local(jobs=2)")
+    if launcher is not None and out is None:
+        raise Error("sweep: a launcher makes runs in other processes, which need folders; give it out")
     paths = dict.fromkeys(planned) if out is None else _claim(Path(out), planned, varied, devices)
     runs: dict[str, Run] = {}
+    if launcher is not None and out is not None:
+        experiments = {name: plan.experiment for name, plan in planned.items()}
+        launch(Path(out), experiments, launcher, JobOptions(devices, checkpoint_seconds, tracker), progress)
+        ended = {state.name for state in states(Path(out)) if state.state in ENDED}
+        runs = {name: Run.open(path) for name, path in paths.items() if path and name in ended}
+        for run in runs.values():
+            if run.finished:
+                complete(run)  # its process may have been killed after it had written the parameters
+        return Runs(runs, {name: planned[name].variant for name in runs})
     if jax.default_backend() != "cpu" and len(jax.devices()) == 1:  # several devices share the rows of one run instead
-        runs |= _side_by_side(planned, paths, checkpoint_seconds)
+        runs |= _side_by_side(planned, paths, checkpoint_seconds, tracker)
     for n, (name, plan) in enumerate(planned.items()):
         began = time.monotonic()
         if name not in runs:
-            runs[name] = _run(plan.experiment, paths[name], devices, checkpoint_seconds)
+            runs[name] = _run(plan.experiment, paths[name], devices, checkpoint_seconds, tracker)
         if progress:
             print(
                 f"[{n + 1}/{len(planned)}] {name or 'all'}: {_result(runs[name])} ({time.monotonic() - began:.0f} s)",
@@ -354,7 +352,7 @@ def run_all(
     return Runs({name: runs[name] for name in planned}, {name: plan.variant for name, plan in planned.items()})
 
 
-def _side_by_side(planned, paths, checkpoint_seconds):
+def _side_by_side(planned, paths, checkpoint_seconds, tracker):
     """Trains side by side the new runs that differ only in the seed and in settings of the optimizer."""
     new = {
         name: plan.experiment
@@ -369,7 +367,7 @@ def _side_by_side(planned, paths, checkpoint_seconds):
         fields = varied_floats(list(group.values()))
         if fields is not None and _have_equal_epochs(list(group.values())):
             folders = [paths[name] for name in group]
-            made = execute_side_by_side(list(group.values()), folders, fields, checkpoint_seconds)
+            made = execute_side_by_side(list(group.values()), folders, fields, checkpoint_seconds, tracker)
             runs |= dict(zip(group, made or (), strict=False))
     return runs
 
@@ -539,12 +537,13 @@ def _check(out, index, planned, varied, devices):
                 check_environment(run, fit, MACHINE)
 
 
-def _run(experiment, path, devices, checkpoint_seconds):
+def _run(experiment, path, devices, checkpoint_seconds, tracker):
     ended = ended_run(experiment, path)
     if ended is not None:
+        mirror_finished(ended, tracker)
         return ended
     try:
-        return experiment.run(path, devices=devices, checkpoint_seconds=checkpoint_seconds)
+        return experiment.run(path, devices=devices, checkpoint_seconds=checkpoint_seconds, tracker=tracker)
     except Diverged as fault:
         return fault.run
 

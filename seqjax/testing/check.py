@@ -6,12 +6,13 @@ from typing import Any
 from seqjax.errors import Error
 from seqjax.plugin.base import Plugin
 from seqjax.report.table import Table
-from seqjax.testing import dataset, gradient, model, optimizer, plugin, sampler, tokenizer
+from seqjax.testing import dataset, gradient, launcher, model, optimizer, plugin, sampler, tokenizer, tracker
 from seqjax.testing.line import Check, Line, as_table, failure, run_check
 
 CHECKS_OF_KIND: dict[str, Callable[[Any], Sequence[Check]]] = {
     "dataset": dataset.checks, "tokenizer": tokenizer.checks, "sampler": sampler.checks, "model": model.checks,
-    "gradient": gradient.checks, "optimizer": optimizer.checks,
+    "gradient": gradient.checks, "optimizer": optimizer.checks, "tracker": tracker.checks,
+    "launcher": launcher.checks,
 }  # fmt: skip
 """Kind -> the checks of a plugin of this kind, the first of which is that its methods fit together."""
 

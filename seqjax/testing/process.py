@@ -6,13 +6,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from seqjax.data.dataset import Text
 from seqjax.errors import Error
 from seqjax.plugin import config, registry
-from seqjax.plugin.base import Plugin
+from seqjax.plugin.base import Plugin, values_of
 from seqjax.testing.compare import Failed, Skipped
 
 SEEDS = "1", "2"
@@ -79,7 +80,35 @@ def hash_of_ids(plugin: Any, text: str) -> str:
     return hashlib.sha256(saved.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-QUESTIONS: dict[str, Callable] = {f.__name__: f for f in (backends, hash_of_data, hash_of_ids)}
+def session_without_close(plugin: Any, run: str, config: Mapping[str, Any]) -> None:
+    """Sends a row of a run to a tracker, and does not close the session."""
+    plugin.open(Path(run), config, 0).row(1, {"train_loss": 2.0})
+
+
+def opened_by_making(plugin: Plugin) -> list[str]:
+    """What an instance opens when it is made: files that are written, databases, processes, connections."""
+    found: list[str] = []
+
+    def listen(event, args):
+        if event == "open" and "__pycache__" not in str(args[0]) and (args[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+            found.append(f"open {args[0]}")
+        elif event in ("os.mkdir", "sqlite3.connect", "subprocess.Popen", "socket.connect", "socket.getaddrinfo"):
+            found.append(" ".join(map(str, [event, *args[:1]])))
+
+    sys.addaudithook(listen)
+    type(plugin)(**values_of(plugin))
+    return list(found)
+
+
+def states_of_jobs(plugin: Any, ids: Sequence[str]) -> dict[str, str]:
+    """What a launcher says of jobs that another process has started."""
+    return dict(plugin.alive(ids))
+
+
+QUESTIONS: dict[str, Callable] = {
+    f.__name__: f
+    for f in (backends, hash_of_data, hash_of_ids, session_without_close, opened_by_making, states_of_jobs)
+}
 """Name -> function of the plugin and the further arguments."""
 
 

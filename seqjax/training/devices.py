@@ -7,29 +7,37 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from seqjax.errors import Error
+from seqjax.training.join import num_on_this_host
 
 ROWS = "rows"
 """The name of the mesh axis over which the rows of a batch are sharded."""
 
 
 def num_cores() -> int:
-    """The number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of CPU cores that this process may use: its share of those that it sees, if others run beside it."""
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = os.environ.get("SLURM_CPUS_PER_TASK", "")  # Slurm may show a job more cores than it was given
+    return min(int(own), seen) if own.isdecimal() and int(own) else max(1, seen // num_on_this_host())
 
 
 def make_mesh(batch_size: int, devices: int | None = None) -> Mesh:
-    """A mesh of the devices over which the rows of a batch are sharded.
+    """A mesh of the devices over which the rows of a batch are sharded, equally many of each process.
 
     Args:
         batch_size: the number of rows.
-        devices: the number of devices; None: the largest number that divides the batch.
+        devices: the number of devices of all processes; None: the largest number that divides the batch.
 
     Raises:
-        Error: there are fewer devices, or their number does not divide the batch.
+        Error: there are fewer devices, or their number does not divide the batch, or the processes cannot share it.
     """
-    found = jax.devices()
+    count = jax.process_count()
+    found = [jax.local_devices(process_index=n) for n in range(count)]
+    most = count * min(map(len, found))
+    usable = [n for n in range(count, most + 1, count) if batch_size % n == 0]
     if devices is None:
-        devices = max(n for n in range(1, len(found) + 1) if batch_size % n == 0)
-    if not 1 <= devices <= len(found) or batch_size % devices:
-        raise Error(f"devices = {devices} must divide batch_size = {batch_size} and be at most {len(found)}")
-    return Mesh(np.array(found[:devices]), (ROWS,), axis_types=(AxisType.Auto,))
+        devices = max(usable, default=count)
+    if devices not in usable:
+        shared = "" if count == 1 else f", and be a multiple of the number of processes, {count}"
+        raise Error(f"devices = {devices} must divide batch_size = {batch_size} and be at most {most}{shared}")
+    chosen = [device for own in found for device in own[: devices // count]]
+    return Mesh(np.array(chosen), (ROWS,), axis_types=(AxisType.Auto,))

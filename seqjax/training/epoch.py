@@ -17,6 +17,7 @@ from seqjax.gradients.base import Gradient, Memory
 from seqjax.gradients.problem import Problem
 from seqjax.training.devices import ROWS
 from seqjax.training.optimizer import Optimizer, build
+from seqjax.training.processes import place
 
 
 class TrainState(NamedTuple):
@@ -178,4 +179,7 @@ _SPECS = TrainState(
 def to_devices(value: Any, mesh: Mesh) -> Any:
     """A train state, a plan or a stream on the devices of a mesh, as `compiled_epoch` takes them."""
     specs = {TrainState: _SPECS, Plan: PartitionSpec(None, ROWS)}.get(type(value), PartitionSpec())
-    return jax.device_put(value, jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs))
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+    if mesh.is_multi_process:
+        return jax.tree.map(lambda sharding, part: jax.tree.map(lambda a: place(a, sharding), part), shardings, value)
+    return jax.device_put(value, shardings)

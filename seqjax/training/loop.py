@@ -25,6 +25,7 @@ from seqjax.plugin.author import tracing
 from seqjax.training.devices import make_mesh
 from seqjax.training.epoch import Program, TrainState, compiled_epoch, compiled_epochs, to_devices
 from seqjax.training.optimizer import Optimizer, build, check_update, learning_rate
+from seqjax.training.processes import whole
 from seqjax.training.setup import TrainingSetup
 
 CHUNK_STEPS = 2**18
@@ -294,7 +295,7 @@ def metrics_row(state: TrainState, progress: Progress, gradient: Gradient) -> di
         "grad_norm": float(progress.updates["grad_norm"].mean()),
         "learning_rate": learning_rate(state.opt_state),
         "tokens_per_second": float(scored / progress.epoch_seconds),
-    } | {name: float(value) for name, value in gradient.metrics(state.memory).items()}
+    } | {name: float(value) for name, value in gradient.metrics(whole(state.memory)).items()}
 
 
 def first_call(
@@ -405,7 +406,7 @@ def _diverged(state: TrainState, progress: Progress, stop: int) -> Diverged:
         f"gradient norm {norm:g}{after}; the state before it is kept\n"
         f"Try a smaller learning rate (it was {learning_rate(state.opt_state):g}), "
         "or clip the gradient, such as --optimizer.clip-norm 1",
-        state,
+        whole(state),
     )
 
 

@@ -260,3 +260,127 @@ def test_a_mistake_is_named_before_training(mistake, tmp_path, monkeypatch, caps
     assert "Traceback" not in err
     assert len(err.splitlines()) <= 4
     assert not Path("runs").exists()
+
+
+TRACKER_MISTAKES = {
+    "an open that returns nothing": (
+        "    open = lambda self, run, config, epochs: None",
+        r"open returned NoneType without row, text, figure, close; it must return a session with the methods",
+    ),
+    "a session without a method": (
+        "    open = lambda self, run, config, epochs: Partial()",
+        r"open returned Partial without figure; it must return",
+    ),
+    "an open with other arguments": (
+        "    open = lambda self, run: None", r"open raises TypeError: Mine\.<lambda>\(\) takes 2 .* but 4 were given",
+    ),
+    "an exception in row": (
+        "    open = lambda self, run, config, epochs: Whole(config)",
+        r"row raises KeyError: 'no-such-column'\n.*mine\.py, line \d+: self\.last = values\[",
+    ),
+}  # fmt: skip
+"""Mistake -> body of the class, the warning."""
+SESSIONS = """
+
+class Partial(seqjax.runs.Session):
+    def row(self, epoch, values):
+        pass
+
+    def text(self, name, text, epoch):
+        pass
+
+    def close(self):
+        pass
+
+
+class Whole(Partial):
+    def __init__(self, config):
+        self.config = config
+
+    def row(self, epoch, values):
+        self.last = values["no-such-column"]
+
+    def figure(self, name, file, epoch):
+        pass
+"""
+
+
+@pytest.mark.parametrize("mistake", TRACKER_MISTAKES)
+def test_a_mistake_of_a_tracker_is_a_warning_and_training_goes_on(
+    mistake, tmp_path, monkeypatch, capsys, forget_local_plugins
+):
+    monkeypatch.chdir(tmp_path)
+    body, message = TRACKER_MISTAKES[mistake]
+    head = HEAD.format(kind="tracker", base="Tracker").replace("import seqjax\n", "import seqjax.runs\n")
+    Path("mine.py").write_text(head + body + SESSIONS)
+    argv = ["run", "--load", "mine.py", "--tracker", "mine", "--epochs", "2", "--train", "3000", "--heldout", "300"]
+    assert main([*argv, "--model.hidden", "4", "--out", "a"]) == 0
+    printed = capsys.readouterr()
+    assert re.search(rf"^warning  tracker mine: {message}", printed.out, re.M), printed.out
+    assert printed.out.count("warning  tracker") == 1
+    assert "seqjax track a --to mine" in printed.out
+    assert "Traceback" not in printed.out + printed.err
+    assert Path("a/params.safetensors").exists()
+    assert main(["track", "a", "--to", "mine", "--load", "mine.py"]) == 2
+    assert re.search(rf"a: tracker mine: {message}", capsys.readouterr().err)
+
+
+LAUNCHER_MISTAKES = {
+    "a launch that returns nothing": (
+        "    launch = lambda self, jobs, show_progress: None",
+        r"launcher mine: launch returned None, and must return a dict: name of a job -> id, which is a str; \{\} if",
+    ),
+    "a launch that returns a list": (
+        "    launch = lambda self, jobs, show_progress: [job.name for job in jobs]",
+        r"launcher mine: launch returned \['seed=0', 'seed=1'\], and must return a dict: name of a job -> id",
+    ),
+    "ids that are numbers": (
+        "    launch = lambda self, jobs, show_progress: {job.name: 7 for job in jobs}",
+        r"launcher mine: launch returned \{'seed=0': 7, 'seed=1': 7\}, and must return a dict: .* which is a str",
+    ),
+    "a launch with other arguments": (
+        "    launch = lambda self, jobs: {}",
+        r"launcher mine: launch raises TypeError: .*\nIt is called as launch\(jobs, show_progress\)",
+    ),
+    "an exception in launch": (
+        "    launch = lambda self, jobs, show_progress: jobs.no_such_attribute",
+        r"launcher mine: launch raises AttributeError: .*\n.*mine\.py, line \d+: launch = ",
+    ),
+    "an alive that returns a list": (
+        """
+    launch = lambda self, jobs, show_progress: {job.name: job.name for job in jobs}
+    alive = lambda self, ids: list(ids)
+""",
+        r"launcher mine: alive returned \['seed=0', 'seed=1'\], and must return a dict: id -> 'queued' or 'running'",
+    ),
+    "another word for a state": (
+        """
+    launch = lambda self, jobs, show_progress: {job.name: job.name for job in jobs}
+    alive = lambda self, ids: dict.fromkeys(ids, "RUNNING")
+""",
+        r"launcher mine: alive returned \{'seed=0': 'RUNNING', .*\}, and must return a dict: id -> 'queued' or",
+    ),
+}  # fmt: skip
+"""Mistake -> body of the class, the message."""
+
+
+@pytest.mark.parametrize("mistake", LAUNCHER_MISTAKES)
+def test_a_mistake_of_a_launcher_is_named(mistake, tmp_path, monkeypatch, capsys, forget_local_plugins):
+    monkeypatch.chdir(tmp_path)
+    body, message = LAUNCHER_MISTAKES[mistake]
+    Path("mine.py").write_text(HEAD.format(kind="launcher", base="Launcher") + body)
+    assert main(["sweep", "--load", "mine.py", "--launcher", "mine", "--seeds", "0,1", "--out", "sweep"]) == 2
+    err = capsys.readouterr().err
+    assert re.search(message, err), err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= 4
+
+
+@pytest.mark.parametrize("kind", ["tracker", "launcher"])
+def test_a_plugin_that_is_no_frozen_dataclass_is_named(kind, tmp_path, monkeypatch, capsys, forget_local_plugins):
+    monkeypatch.chdir(tmp_path)
+    head = HEAD.format(kind=kind, base=kind.capitalize()).replace("@dataclass(frozen=True)\n", "")
+    Path("mine.py").write_text(head)
+    assert main(["show", kind, "mine", "--load", "mine.py"]) == 2
+    message = f"{kind} 'mine': write @dataclass(frozen=True) between @register and class Mine"
+    assert message in capsys.readouterr().err

@@ -46,3 +46,10 @@ def registry_doc(cls, name):
     doc = fields_of(cls)[name].doc
     assert doc, f"{cls.__name__}.{name} has no docstring under it"
     return doc
+
+
+@pytest.mark.parametrize(("kind", "name"), [("tracker", "tensorboard"), ("launcher", "local")])
+def test_show_says_that_no_config_names_a_tracker_or_a_launcher(kind, name):
+    shown = call("show", kind, name).stdout
+    assert shown.endswith(f"\nno config names it; on the command line: --{kind} {name}\n")
+    assert "in a config file" not in shown

@@ -13,7 +13,7 @@ from support.crash import NoFigure, crash_after, crash_everywhere, results
 import seqjax
 from seqjax import Error, Experiment, Pairs, Run, Series, Text
 from seqjax_models import GRU, RNN
-from seqjax_optimizers import SGD
+from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Sequential
 from seqjax_tokenizers import Char, Standardize, Word
 
@@ -85,6 +85,20 @@ def test_a_scale_of_other_widths_or_sides_is_not_used(tmp_path):
     assert series.forecast(np.zeros(5), 2).shape == (2, 1)
     with pytest.raises(Error, match="do not fit this model"):
         dataclasses.replace(base, dataset=Text("abc " * 200), tokenizer=None, init_from=str(tmp_path / "source")).run()
+
+
+def test_the_best_parameters_of_the_other_run(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = Pairs(rng.normal(size=(120, 2)), rng.normal(size=120))
+    base = Experiment(
+        dataset=noise, train=60, heldout=60, model=RNN(hidden=8), sampler=Sequential(2, 10), optimizer=Adam(0.03),
+        epochs=12, keep="best",
+    )  # fmt: skip
+    source = base.run(tmp_path / "source")
+    assert source.best_epoch < 12
+    still = dataclasses.replace(base, keep="last", epochs=1, optimizer=SGD(1e-30), init_from=str(tmp_path / "source"))
+    same(still.run().params, source.params)
+    same(dataclasses.replace(still, init_which="best").run().params, source.best_params)
 
 
 def test_what_does_not_fit_is_named_and_drawn_anew_only_if_asked(source):

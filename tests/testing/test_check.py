@@ -58,9 +58,10 @@ def clear_caches():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", BUILT_IN)
-def test_every_built_in_plugin_passes_its_checks(entry, tmp_path, request):
-    if entry.name in NEEDS_NETWORK:
-        pytest.skip("tests/plugins/test_hf_dataset.py checks it against a local server")
+def test_every_built_in_plugin_passes_its_checks(entry, tmp_path, request, monkeypatch):
+    if entry.name in NOT_HERE:
+        pytest.skip(NOT_HERE[entry.name])
+    monkeypatch.chdir(tmp_path)
     plugin = instance(entry, tmp_path, request)
     lines = run_checks(plugin)
     assert {line.check.name: line.fault for line in lines if line.fault} == {}
@@ -68,12 +69,17 @@ def test_every_built_in_plugin_passes_its_checks(entry, tmp_path, request):
     assert not_made <= MAY_BE_LEFT_OUT.get(entry.kind, set()), lines
 
 
-NEEDS_NETWORK = {"hf-dataset"}
+NOT_HERE = {
+    "hf-dataset": "tests/plugins/test_hf_dataset.py checks it against a local server",
+    "slurm": "it needs a cluster",
+}
 MAY_BE_LEFT_OUT = {
     # `es` and `pes` are biased and random, so that the gradients of arguments have no truth to be compared with.
     "gradient": {"draw follows outcomes", "value_and_grad of a scan", "gradients of params, state"},
     # `standardize` takes a series.
     "tokenizer": {"unknown tokens are visible", "Unicode", "empty text", "one long line", "two processes are equal"},
+    # `local` waits for its jobs.
+    "launcher": {"alive of running jobs"},
 }
 
 
@@ -87,7 +93,8 @@ def test_a_random_model_passes_its_checks(options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("file", "kind", "name"), WRONG)
-def test_a_wrong_plugin_is_rejected_by_the_right_check(file, kind, name, forget_local_plugins):
+def test_a_wrong_plugin_is_rejected_by_the_right_check(file, kind, name, tmp_path, monkeypatch, forget_local_plugins):
+    monkeypatch.chdir(tmp_path)
     registry.load_file(file)
     plugin = seqjax.create(kind, f"local/{name}")
     lines = run_checks(plugin)

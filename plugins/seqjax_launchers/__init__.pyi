@@ -1,0 +1,2 @@
+from .local import Local as Local
+from .slurm import Slurm as Slurm

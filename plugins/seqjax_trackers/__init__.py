@@ -1,0 +1,5 @@
+"""The built-in trackers. Asking for one imports its file alone."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

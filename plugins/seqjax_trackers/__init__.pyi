@@ -1,0 +1,2 @@
+from .tensorboard import TensorBoard as TensorBoard
+from .trackio import Trackio as Trackio

@@ -1,0 +1,32 @@
+"""`seqjax status`: shows how far the runs of a sweep are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqjax.cli.parser import Parser
+from seqjax.errors import escape
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints a table with a row for each run, and where the logs are if runs have failed."""
+    parser = Parser(
+        prog="seqjax status",
+        description="Show how far the runs of a sweep are: queued, running, finished, interrupted, diverged or failed.",
+    )
+    parser.add_argument("sweep", metavar="SWEEP", help="the folder of a sweep, or of a run")
+    args = parser.read(argv)
+
+    from seqjax.runs.index import INDEX, run_folders
+    from seqjax.runs.launching.state import JOBS, state_of, states, table
+
+    path = Path(args.sweep)
+    if (path / INDEX).is_file():
+        found = states(path)
+    else:
+        (run,) = run_folders(path)  # for its error
+        run = run.resolve()
+        found = [state_of(str(path), run, run.parent / JOBS / run.name)]
+    print(table(found))
+    if any(state.state == "failed" for state in found) and (path / JOBS).is_dir():
+        print(f"logs     {escape(str(path / JOBS))}")
+    return 0

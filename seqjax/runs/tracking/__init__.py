@@ -1,0 +1,1 @@
+"""Mirrors runs to trackers, such as TensorBoard."""

@@ -1,0 +1,201 @@
+"""Mirrors the folder of a run to a tracker, and keeps account of what was sent."""
+
+import contextlib
+import hashlib
+import json
+import math
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seqjax.errors import Error, escape
+from seqjax.files import write
+from seqjax.plugin import config
+from seqjax.plugin.author import cause
+from seqjax.plugin.config import describe
+from seqjax.plugin.registry import name_of
+from seqjax.runs import folder
+from seqjax.runs.tracking.tracker import Session, Tracker, open_session
+
+ACCOUNT = "tracked.json"
+"""The file in `folder.TRACKING` that says what was sent: tracker -> epochs, and the sha256 of each text and figure."""
+
+SECONDS = 5.0
+"""The least time from one write of the account to the next, in seconds. After a kill, what was sent since then is sent
+again."""
+
+TEXTS = {"config": folder.CONFIG, "samples": folder.SAMPLES}
+FIGURES = {"history": folder.HISTORY}
+
+
+class Mirror:
+    """Sends to a tracker what is new in the folder of a run. No two processes mirror a run at a time.
+
+    The session of the tracker is opened when there is something to send.
+
+    Args:
+        tracker: the tracker.
+        path: the folder of the run.
+        epochs: the number of rows that the run has now. Rows after it that were sent are sent again: a run that is
+            resumed trains again what came after its last checkpoint.
+
+    Raises:
+        Error: exit code 5: another process is mirroring the run.
+    """
+
+    def __init__(self, tracker: Tracker, path: Path, epochs: int):
+        self.tracker, self.path, self.name = tracker, path, describe(tracker, ":")
+        self.session: Session | None = None
+        self.written = time.monotonic()
+        self.epoch = self.rows_sent = self.files_sent = 0
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(folder.lock(path / folder.TRACKING))
+            folder.remove_parts(path / folder.TRACKING)
+            self.accounts = _read_accounts(path)
+            self.locked = stack.pop_all()
+        self.account: dict[str, Any] = self.accounts.setdefault(self.name, {"epochs": 0})
+        if epochs < self.account["epochs"]:
+            # A viewer may drop all that was sent after these epochs, also the texts and figures.
+            self.account.clear()
+            self.account["epochs"] = epochs
+
+    def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Sends the rows that are new.
+
+        Args:
+            rows: all rows of the run up to now.
+        """
+        self.epoch = len(rows)
+        new = rows[self.account["epochs"] :]
+        if new and self.session is None:
+            self._send_files()
+        for row in new:
+            values = {name: value for name, value in row.items() if name != "epoch" and not math.isnan(value)}
+            self._opened().row(row["epoch"], values)
+        self.account["epochs"] = len(rows)
+        self.rows_sent += len(new)
+        if new and time.monotonic() - self.written >= SECONDS:
+            self._write_account()
+
+    def close(self) -> None:
+        """Sends the texts and figures that are new, and ends the session."""
+        with self.locked:
+            self._send_files()
+            if self.session is not None:
+                self.session.close()
+                self._write_account()
+
+    def abandon(self) -> None:
+        """Ends the mirror without a further call of the tracker."""
+        self.locked.close()
+
+    def _opened(self) -> Session:
+        """The session, which is opened at its first use."""
+        if self.session is None:
+            text = folder.read(self.path / folder.CONFIG, lambda data: data.decode("utf-8"))
+            fields = config.flatten(config.from_toml(text))
+            self.session = open_session(self.tracker, self.path, fields, self.account["epochs"])
+        return self.session
+
+    def _send_files(self) -> None:
+        """Sends each text and figure that has changed."""
+        for name, file in {**TEXTS, **FIGURES}.items():
+            if not (self.path / file).is_file():
+                continue
+            data = folder.read(self.path / file, bytes)
+            sha256 = hashlib.sha256(data).hexdigest()
+            if self.account.get(name) == sha256:
+                continue
+            if name in TEXTS:
+                self._opened().text(name, data.decode("utf-8", "backslashreplace"), self.epoch)
+            else:
+                self._opened().figure(name, self.path / file, self.epoch)
+            self.account[name] = sha256
+            self.files_sent += 1
+
+    def _write_account(self) -> None:
+        text = json.dumps(self.accounts, indent=2) + "\n"
+        write(self.path / folder.TRACKING / ACCOUNT, text.encode("utf-8", "backslashreplace"))
+        self.written = time.monotonic()
+
+
+class SafeMirror:
+    """The mirror of a run that is being trained. If the tracker raises an exception, it prints a warning and ends.
+
+    Args:
+        tracker: the tracker; None: nothing is sent.
+        path: the folder of the run; None: it has none, and nothing is sent.
+        epochs: as for `Mirror`.
+    """
+
+    def __init__(self, tracker: Tracker | None, path: Path | None, epochs: int):
+        self.mirror: Mirror | None = None
+        if tracker is not None and path is not None:
+            try:
+                self.mirror = Mirror(tracker, path, epochs)
+            except Error as fault:
+                print(f"warning  tracker {describe(tracker)}: {fault}; training goes on without it", flush=True)
+
+    def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Sends the rows that are new."""
+        if self.mirror is not None:
+            self._guarded(self.mirror, lambda mirror: mirror.update(rows))
+
+    def close(self) -> None:
+        """Sends what else is new, and ends the session."""
+        if self.mirror is not None:
+            self._guarded(self.mirror, Mirror.close)
+        self.mirror = None
+
+    def _guarded(self, mirror: Mirror, work: Callable[[Mirror], Any]) -> None:
+        try:
+            work(mirror)
+        except (Exception, SystemExit) as fault:  # whatever the library of a tracker raises
+            mirror.abandon()
+            self.mirror = None
+            print(
+                f"warning  tracker {mirror.name}: {escape(_what(mirror.tracker, fault), keep=chr(10))}\n"
+                "         Training goes on without it. Send the rest later: "
+                f"seqjax track {shlex.quote(str(mirror.path))} --to {shlex.quote(mirror.name)}",
+                flush=True,
+            )
+
+
+def mirror_run(tracker: Tracker, path: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Mirrors a run that is not being trained here.
+
+    Returns:
+        The number of rows, and of texts and figures, that were sent.
+
+    Raises:
+        Error: the tracker raises an exception; another process is mirroring the run (exit code 5).
+    """
+    mirror = Mirror(tracker, path, len(rows))
+    try:
+        mirror.update(rows)
+        mirror.close()
+        return mirror.rows_sent, mirror.files_sent
+    except (Exception, SystemExit) as fault:
+        mirror.abandon()
+        raise Error(f"{path}: tracker {mirror.name}: {_what(tracker, fault)}\nThe run itself is safe") from fault
+
+
+def _what(tracker: Tracker, fault: BaseException) -> str:
+    """An exception of a tracker as text, without its name. An `Error` is meant to be read as it is."""
+    text = str(fault) if isinstance(fault, Error) else cause(tracker, fault)
+    return text.removeprefix(f"tracker {name_of(tracker)}: ")
+
+
+def _read_accounts(path: Path) -> dict[str, dict[str, Any]]:
+    """Tracker -> what was sent."""
+    file = path / folder.TRACKING / ACCOUNT
+
+    def parse(data):
+        accounts = json.loads(data)
+        if not all(isinstance(account["epochs"], int) for account in accounts.values()):
+            raise ValueError("a number of epochs is not a whole number")
+        return accounts
+
+    return folder.read(file, parse) if file.is_file() else {}

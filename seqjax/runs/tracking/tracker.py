@@ -1,0 +1,112 @@
+"""`Tracker`: a plugin that shows runs in a viewer or a service, such as TensorBoard."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from seqjax.plugin.author import Mistake, calling
+from seqjax.plugin.base import Plugin
+from seqjax.plugin.registry import name_of
+
+
+class Session:
+    """What a tracker opens for one run. The author writes all four methods.
+
+    Everything that is sent is in the folder of the run too, which stays the truth.
+    """
+
+    def row(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Takes the metrics after an epoch.
+
+        Args:
+            epoch: the number of epochs that are trained, from 1.
+            values: column -> value; a column without a value, such as the held-out loss of an epoch that was not
+                evaluated, is left out.
+        """
+        raise NotImplementedError
+
+    def text(self, name: str, text: str, epoch: int) -> None:
+        """Takes a text, such as `config` or `samples`."""
+        raise NotImplementedError
+
+    def figure(self, name: str, file: Path, epoch: int) -> None:
+        """Takes a figure, such as `history`, which is a PNG file."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends the session. When it returns, everything that was sent is kept."""
+        raise NotImplementedError
+
+
+class Tracker(Plugin):
+    """Shows runs in a viewer or a service. The author writes `open`.
+
+    It is not part of an experiment: it does not change a result, and the config of a run does not name it.
+    """
+
+    kind: ClassVar[str] = "tracker"
+
+    def open(self, run: Path, config: Mapping[str, Any], epochs: int) -> Session:
+        """A session for a run, a new one or one that this tracker knows.
+
+        Args:
+            run: the folder of the run.
+            config: the fields of its experiment, such as `model.hidden`.
+            epochs: the number of epochs whose rows were sent before. Those after it are sent now; some of them again,
+                if the run was killed and trains them a second time.
+        """
+        raise NotImplementedError
+
+
+METHODS = ("row", "text", "figure", "close")
+"""The methods of a session."""
+
+
+def open_session(tracker: Tracker, run: Path, config: Mapping[str, Any], epochs: int) -> Session:
+    """The session that a tracker opens. If one of its methods raises an exception, the error names the method.
+
+    Args:
+        tracker: the tracker.
+        run: the folder of the run.
+        config: the fields of its experiment.
+        epochs: the number of epochs that were sent before.
+
+    Raises:
+        Error: what `open` raises; a `Mistake` if it is no `Error`, or if it returns no session.
+    """
+    with calling(tracker, "open", "It is called as open(run, config, epochs)"):
+        session: Any = tracker.open(run, config, epochs)
+    missing = [
+        name
+        for name in METHODS
+        if not callable(getattr(session, name, None)) or getattr(type(session), name, None) is getattr(Session, name)
+    ]
+    if missing:
+        raise Mistake(
+            f"tracker {name_of(tracker)}: open returned {type(session).__name__} without {', '.join(missing)}; it must "
+            f"return a session with the methods {', '.join(METHODS)}"
+        )
+    return _Calling(tracker, session)
+
+
+class _Calling(Session):
+    """The session of a plugin, whose exceptions name the method and the line of the author."""
+
+    def __init__(self, tracker: Tracker, session: Any):
+        self.tracker, self.session = tracker, session
+
+    def row(self, epoch, values):
+        with calling(self.tracker, "row"):
+            self.session.row(epoch, values)
+
+    def text(self, name, text, epoch):
+        with calling(self.tracker, "text"):
+            self.session.text(name, text, epoch)
+
+    def figure(self, name, file, epoch):
+        with calling(self.tracker, "figure"):
+            self.session.figure(name, file, epoch)
+
+    def close(self):
+        with calling(self.tracker, "close"):
+            self.session.close()

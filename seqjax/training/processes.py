@@ -1,0 +1,128 @@
+"""What the processes that train one run exchange. With a single process, every function returns at once."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from seqjax.errors import Error
+
+
+def is_first() -> bool:
+    """Whether this is process 0, which alone reads and writes the folder of a run."""
+    return jax.process_index() == 0
+
+
+def exchange(value: Any) -> list[Any]:
+    """The values of all processes, in their order. All processes call it, each with a value that JSON can hold."""
+    if jax.process_count() == 1:
+        return [value]
+    data = json.dumps(value).encode()
+    sizes = _gather(np.array([len(data)], np.int32))[:, 0]
+    # A power of two, so that few sizes are compiled.
+    row = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
+    row[: len(data)] = np.frombuffer(data, np.uint8)
+    return [json.loads(found[:size].tobytes()) for found, size in zip(_gather(row), sizes, strict=True)]
+
+
+def from_first(value: Any) -> Any:
+    """The value of process 0, which JSON can hold. All processes call it."""
+    return exchange(value if is_first() else None)[0]
+
+
+def bytes_from_first(data: bytes) -> bytes:
+    """The bytes of process 0. All processes call it; those that the others give are ignored."""
+    if jax.process_count() == 1:
+        return data
+    row = np.zeros(from_first(len(data)), np.uint8)
+    if is_first():
+        row[:] = np.frombuffer(data, np.uint8)
+    # The sum of one row and of zeros, since to gather the rows of all processes would take the memory of all of them.
+    return np.asarray(_sum_rows(_by_process(row)).addressable_data(0)).tobytes()
+
+
+def in_all(work: Callable[[], Any]) -> Any:
+    """Calls `work` in each process. If it raises an `Error` in one of them, an equal one is raised in all.
+
+    Args:
+        work: a function without collective operations.
+    """
+    if jax.process_count() == 1:
+        return work()
+    result, fault = None, None
+    try:
+        result = work()
+    except Error as error:
+        fault = error
+    mine = None if fault is None else [fault.message, fault.problems, fault.exit_code]
+    for found in exchange(mine):
+        if found is not None:
+            message, problems, exit_code = found
+            shared = Error(message, problems=problems, exit_code=exit_code)
+            shared.in_all = True  # type: ignore[attr-defined]
+            raise shared from fault
+    return result
+
+
+def whole(tree: Any) -> Any:
+    """A tree whose arrays are each whole on a device of this process. All processes call it."""
+    sharded = [leaf for leaf in jax.tree.leaves(tree) if _is_spread(leaf) and not leaf.is_fully_replicated]
+    gathered = iter(_replicate(sharded) if sharded else ())
+
+    def one(leaf):
+        if not _is_spread(leaf):
+            return leaf
+        return (leaf if leaf.is_fully_replicated else next(gathered)).addressable_data(0)
+
+    return jax.tree.map(one, tree)
+
+
+def place(array: Any, sharding: NamedSharding) -> jax.Array:
+    """An array that is equal in all processes, on the devices of a sharding.
+
+    `jax.device_put` does the same, and compares the arrays of all processes, each time.
+    """
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    if isinstance(array, jax.Array) and jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = place(jax.random.key_data(array), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    host = np.asarray(array)
+    host = host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def _is_spread(leaf):
+    """Whether an array is on devices of several processes."""
+    return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+
+
+def _replicate(arrays):
+    (mesh,) = {array.sharding.mesh for array in arrays}
+    return jax.jit(_same, out_shardings=NamedSharding(mesh, PartitionSpec()))(arrays)
+
+
+def _same(arrays):
+    return arrays
+
+
+def _gather(row):
+    """The rows of all processes, [P, n]."""
+    return np.asarray(whole(_by_process(row)))
+
+
+def _by_process(row):
+    """A global array [P, n] with the row of each process on its first device."""
+    count = jax.process_count()
+    mesh = Mesh([jax.local_devices(process_index=n)[0] for n in range(count)], ("processes",))
+    mine = jax.device_put(row[None], jax.local_devices()[0])
+    sharding = NamedSharding(mesh, PartitionSpec("processes"))
+    return jax.make_array_from_single_device_arrays((count, *row.shape), sharding, [mine])
+
+
+def _sum_rows(rows):
+    replicated = NamedSharding(rows.sharding.mesh, PartitionSpec())
+    return jax.jit(lambda rows: rows.sum(0, dtype=rows.dtype), out_shardings=replicated)(rows)

@@ -1,0 +1,155 @@
+"""`seqjax status`, and how it tells the states of runs apart."""
+
+import json
+
+import pytest
+from support.crash import NoFigure, crash_after, experiment
+from support.shell import call
+
+from seqjax import Run, sweep
+from seqjax.runs import folder
+from seqjax.runs.launching.state import state_of
+
+NAME = "rnn, rtrl, adamw"
+
+
+@pytest.fixture(autouse=True)
+def no_figure(monkeypatch):
+    monkeypatch.setattr(Run, "plot", NoFigure)
+
+
+@pytest.fixture
+def run(tmp_path):
+    experiment(NAME).run(tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def job(tmp_path):
+    (tmp_path / "_jobs").mkdir()
+    return tmp_path / "_jobs" / "run"
+
+
+def state(run, job, waiting=None):
+    return state_of("run", run, job, waiting)[1:]
+
+
+def write(job, log=None, code=None, epochs=2):
+    job.with_suffix(".toml").write_text(f"epochs = {epochs}\n")
+    for ending, text in ((".log", log), (".code", code)):
+        job.with_suffix(ending).unlink(missing_ok=True)
+        if text is not None:
+            job.with_suffix(ending).write_text(text)
+
+
+def test_a_finished_run(run, job):
+    for waiting in (None, "queued", "running"):  # a cluster may be slow to notice
+        assert state(run, job, waiting) == ("finished", 2, 2, None, "")
+    write(job, "all is well\n", "0")
+    assert state(run, job) == ("finished", 2, 2, None, "")
+    # More epochs are asked for, and their job does not end well.
+    write(job, "all is well\n", None, epochs=4)
+    assert state(run, job, "queued") == ("queued", 2, 4, None, "")
+    write(job, "seqjax: no more disk\n  free some\n", "6", epochs=4)
+    assert state(run, job) == ("failed", 2, 4, None, "seqjax: no more disk; free some")
+    # It stopped early.
+    text = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(text.replace("epochs = 2", "epochs = 4"))
+    write(job, "ended    the held-out loss was lowest\n", "0", epochs=4)
+    assert state(run, job) == ("finished", 2, 4, None, "ended early")
+
+
+def test_more_epochs_that_were_not_trained_are_not_finished(run, job):
+    """Whatever has ended their job: nothing wrote its exit code."""
+    write(job, None, None, epochs=4)
+    assert state(run, job) == ("interrupted", 2, 4, None, "")
+    write(job, "the log of 2 epochs\n", None, epochs=4)
+    assert state(run, job) == ("failed", 2, 4, None, "the log of 2 epochs")
+    # A command without a launcher has trained more epochs than the last job.
+    write(job, "x\n", "2", epochs=1)
+    assert state(run, job) == ("finished", 2, 2, None, "")
+
+
+def test_a_run_in_training(run, job):
+    (run / "params.safetensors").unlink()
+    write(job, "epoch\n")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (run / "metrics.jsonl").write_text(json.dumps(rows[0] | {"seconds": 3.5}) + "\n" + '{"epoch": 2, "upd')
+    with folder.lock(run):
+        assert state(run, job) == ("running", 1, 2, 3.5, "")
+    assert state(run, job, "running") == ("running", 1, 2, None, "")
+    assert state(run, job, "queued") == ("queued", 1, 2, None, "")
+
+
+@pytest.mark.parametrize(
+    ("log", "code", "expected", "note"),
+    [
+        ("epoch\ninterrupted at update 7\n\n", "143", "interrupted", "interrupted at update 7"),
+        ("interrupted at update 7\nThe same\n", "138", "interrupted", "The same"),
+        ("interrupted\n", "130", "interrupted", "interrupted"),
+        ("epoch\n", "137", "failed", "ended by signal 9; epoch"),
+        ("", "137", "failed", "ended by signal 9"),
+        ("epoch\n", None, "failed", "epoch"),
+        ("a\nTraceback\n  line\nKeyError: 3\n", "1", "failed", "KeyError: 3"),
+        ("seqjax: one\nseqjax: two:\n  three\n", "2", "failed", "seqjax: two:; three"),
+        ("\ufffd\x00\x1b[2J\n", "1", "failed", "\ufffd\x00\x1b[2J"),
+        (None, None, "interrupted", ""),
+    ],
+)
+def test_a_run_that_did_not_end(run, job, log, code, expected, note):
+    (run / "params.safetensors").unlink()
+    write(job, log, code)
+    assert state(run, job) == (expected, 2, 2, None, note)
+
+
+def test_a_run_that_diverged(run, job):
+    (run / "diverged.txt").write_text("the loss is NaN\nTry a smaller one\n")
+    write(job, "x\n", "3")
+    assert state(run, job) == ("diverged", 2, 2, None, "the loss is NaN")
+    (run / "params.safetensors").unlink()  # a kill came before they were written, and the same command diverges again
+    assert state(run, job) == ("failed", 2, 2, None, "x")
+    write(job, "x\n", "")  # the exit code is being written
+    assert state(run, job) == ("failed", 2, 2, None, "x")
+
+
+def test_a_run_that_is_not_there(tmp_path, job):
+    assert state(tmp_path / "none", job) == ("not started", 0, None, None, "")
+    write(job, "seqjax: no such file\n", "2")
+    assert state(tmp_path / "none", job) == ("failed", 0, 2, None, "seqjax: no such file")
+
+
+def test_the_table_of_a_sweep_without_a_launcher(tmp_path, monkeypatch):
+    with crash_after(monkeypatch, 3):
+        sweep(experiment(NAME, epochs=2), {"seed": [0, 1, 2]}, tmp_path / "out")
+    done = call("status", tmp_path / "out")
+    assert done.returncode == 0
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [
+        ["seed=0", "finished"], ["seed=1", "interrupted"], ["seed=2", "not"],
+    ]  # fmt: skip
+
+
+def test_a_run_of_a_sweep_has_the_state_that_it_has_there(tmp_path, monkeypatch):
+    sweep(experiment(NAME, epochs=1), {"seed": [0]}, tmp_path / "out")
+    (tmp_path / "out" / "seed-0" / "params.safetensors").unlink()
+    (tmp_path / "out" / "_jobs").mkdir()
+    write(tmp_path / "out" / "_jobs" / "seed-0", "gone\n", "1", epochs=1)
+    monkeypatch.chdir(tmp_path / "out" / "seed-0")
+    for path in (".", tmp_path / "out" / "seed-0"):
+        assert "failed" in call("status", path).stdout
+
+
+def test_a_single_run_and_other_folders(run, tmp_path):
+    assert "finished" in call("status", run).stdout
+    done = call("status", tmp_path)
+    assert done.returncode == 2
+    assert "holds no run and no sweep" in done.stderr
+
+
+def test_control_characters_of_a_log_do_not_reach_the_terminal(tmp_path):
+    sweep(experiment(NAME, epochs=1), {"seed": [0]}, tmp_path / "out")
+    (tmp_path / "out" / "seed-0" / "params.safetensors").unlink()
+    (tmp_path / "out" / "_jobs").mkdir()
+    write(tmp_path / "out" / "_jobs" / "seed-0", "\x1b[2Jgone\n", "1")
+    out = call("status", tmp_path / "out").stdout
+    assert "\\x1b[2Jgone" in out
+    assert f"logs     {tmp_path / 'out' / '_jobs'}" in out

@@ -1,0 +1,63 @@
+"""`seqjax track`."""
+
+import pytest
+from support.crash import NoFigure, experiment
+from support.shell import call
+
+from seqjax import Run, sweep
+
+NAME = "rnn, rtrl, adamw"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, "plot", NoFigure)
+    monkeypatch.setattr(NoFigure, "savefig", lambda self, file, dpi, format: file.write(b"\x89PNG" + bytes(20)))
+    experiment(NAME).run(tmp_path / "run")
+    sweep(experiment(NAME, epochs=1), {"seed": [0, 1]}, tmp_path / "sweep")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_runs_and_sweeps_are_mirrored_once(place):
+    first, second = (call("track", "run", "sweep", "--to", "tensorboard") for _ in range(2))
+    assert first.returncode == second.returncode == 0
+    assert first.stdout == (
+        "run: 2 epochs, 3 texts and figures\n"
+        "sweep/seed-0: 1 epoch, 3 texts and figures\nsweep/seed-1: 1 epoch, 3 texts and figures\n"
+    )
+    assert second.stdout == "run: nothing new\nsweep/seed-0: nothing new\nsweep/seed-1: nothing new\n"
+    assert len(list(place.rglob("*tfevents*"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["run", "--to", "tensorbord"], "unknown tracker 'tensorbord'; did you mean 'tensorboard'"),
+        (["run"], "required: --to"),
+        (["nothing", "--to", "tensorboard"], "nothing holds no run and no sweep"),
+        (["run", "--to", "trackio:projekt=x"], "no such field; did you mean 'project'"),
+    ],
+)
+def test_wrong_arguments(place, argv, message):
+    done = call("track", *argv)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_a_run_that_cannot_be_mirrored_does_not_stop_the_others(place):
+    (place / "run" / "tensorboard").write_text("a file, and no folder")
+    done = call("track", "run", "sweep", "--to", "tensorboard")
+    assert done.returncode == 2
+    assert done.stdout.count("1 epoch") == 2
+    assert "1 of the runs were not mirrored:\n  run: tracker tensorboard: open raises FileExistsError" in done.stderr
+
+
+def test_a_run_with_a_tracker_of_the_command_line(place):
+    flags = ["--dataset", "markov-chain", "--model.hidden", 4, "--epochs", 1, "--train", 2000, "--heldout", 100]
+    done = call("run", *flags, "--out", "tracked", "--tracker", "tensorboard")
+    assert done.returncode == 0, done.stderr
+    assert list((place / "tracked" / "tensorboard").iterdir())
+    done = call("run", *flags, "--out", "other", "--tracker.project", "mine")
+    assert done.returncode == 2
+    assert "--tracker.project: give the tracker too" in done.stderr

@@ -1,0 +1,154 @@
+"""What the readers of TensorBoard and Trackio give back is what the folder of a run has."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.crash import NoFigure, experiment
+
+from seqjax import Error, Run
+from seqjax.runs import folder
+from seqjax.runs.tracking.mirror import Mirror, mirror_run
+from seqjax_trackers import TensorBoard, Trackio
+
+NAME = "rnn, rtrl, adamw"
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360606060000000050001"
+    "a5f645400000000049454e44ae426082"
+)
+"""A figure of one pixel."""
+
+
+@pytest.fixture(autouse=True)
+def small_figure(monkeypatch):
+    class Figure(NoFigure):
+        def savefig(self, file, dpi, format):
+            file.write(PNG)
+
+    monkeypatch.setattr(Run, "plot", Figure)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """The name of a new project."""
+    return f"{tmp_path.parent.name}-{tmp_path.name}"
+
+
+def rows_kept(path):
+    rows = map(json.loads, (path / "metrics.jsonl").read_text().splitlines())
+    return {row.pop("epoch"): {name: value for name, value in row.items() if value is not None} for row in rows}
+
+
+def read_tensorboard(path):
+    """Epoch -> column -> value, the texts and the images by name."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(path), size_guidance={"scalars": 0, "tensors": 0, "images": 0}).Reload()
+    rows = {}
+    for tag in events.Tags()["scalars"]:
+        for event in events.Scalars(tag):
+            assert tag not in rows.setdefault(event.step, {}), "a point is there twice"
+            rows[event.step][tag] = event.value
+    texts = {tag: events.Tensors(tag)[-1].tensor_proto.string_val[0].decode() for tag in events.Tags()["tensors"]}
+    images = {tag: events.Images(tag)[-1].encoded_image_string for tag in events.Tags()["images"]}
+    return rows, {tag.removesuffix("/text_summary"): text for tag, text in texts.items()}, images
+
+
+def as_float32(rows):
+    """TensorBoard keeps scalars as float32."""
+    return {epoch: {name: float(np.float32(value)) for name, value in row.items()} for epoch, row in rows.items()}
+
+
+def read_trackio(project, start):
+    """The rows and the other entries of the only run of a project, whose name starts so."""
+    from trackio.sqlite_storage import SQLiteStorage
+
+    (name,) = SQLiteStorage.get_runs(project)
+    assert name.startswith(start)
+    rows, others = {}, {}
+    for log in SQLiteStorage.get_logs(project, name):
+        step = log.pop("step")
+        del log["timestamp"]
+        if "update" in log:
+            assert step not in rows
+            rows[step] = log
+        else:
+            others |= log
+    return rows, others
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_tensorboard_reads_what_the_folder_has(tmp_path, live):
+    run = experiment(NAME, epochs=3).run(tmp_path, tracker=TensorBoard() if live else None)
+    if not live:
+        mirror_run(TensorBoard(), tmp_path, run.metrics)
+    rows, texts, images = read_tensorboard(tmp_path / "tensorboard")
+    assert rows == as_float32(rows_kept(tmp_path))
+    assert texts["config"].replace("\n    ", "\n").removeprefix("    ") == (tmp_path / "config.toml").read_text()
+    assert texts["samples"].count("\n") == (tmp_path / "samples.txt").read_text().count("\n")
+    assert images == {"history": PNG}
+    files = list((tmp_path / "tensorboard").iterdir())
+    assert mirror_run(TensorBoard(), tmp_path, run.metrics) == (0, 0)
+    assert list((tmp_path / "tensorboard").iterdir()) == files
+
+
+def test_tensorboard_drops_epochs_that_are_trained_again(tmp_path):
+    run = experiment(NAME, epochs=4).run(tmp_path)
+    killed = Mirror(TensorBoard(), tmp_path, 0)
+    killed.update([row | {"seconds": -1.0} for row in run.metrics[:3]])
+    killed.session.session.writer.close()  # which adds nothing: each row is flushed
+    killed.abandon()
+    mirror = Mirror(TensorBoard(), tmp_path, 2)
+    mirror.account["epochs"] = 2
+    mirror.update(run.metrics)
+    mirror.close()
+    rows, texts, images = read_tensorboard(tmp_path / "tensorboard")
+    want = as_float32(rows_kept(tmp_path))
+    want[1]["seconds"] = want[2]["seconds"] = -1.0
+    assert rows == want
+    assert set(texts) == {"config", "samples"}
+    assert images == {"history": PNG}
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_trackio_reads_what_the_folder_has(tmp_path, project, live):
+    path = tmp_path / "my" / "run"
+    run = experiment(NAME, epochs=3).run(path, tracker=Trackio(project) if live else None)
+    for _ in range(2):
+        mirror_run(Trackio(project), path, run.metrics)
+        rows, others = read_trackio(project, "my/run")
+        assert rows == rows_kept(path)
+        assert others["config"]["_value"].replace("\n    ", "\n").strip() == (path / "config.toml").read_text().strip()
+        assert set(others) == {"config", "samples", "history"}
+    (image,) = (Path(os.environ["TRACKIO_DIR"]) / "media" / project).rglob("*.png")
+    assert image.read_bytes() == PNG
+
+
+def test_trackio_logs_no_epoch_twice(tmp_path, project):
+    """After a kill, the account of what was sent may be older than the last rows."""
+    path = tmp_path / "run"
+    run = experiment(NAME, epochs=3).run(path)
+    mirror_run(Trackio(project), path, run.metrics[:2])
+    (path / folder.TRACKING / "tracked.json").unlink()
+    mirror_run(Trackio(project), path, run.metrics)
+    rows, _ = read_trackio(project, f"{tmp_path.name}/run")
+    assert rows == rows_kept(path)
+
+
+@pytest.mark.parametrize(
+    ("tracker", "module", "package"),
+    [(TensorBoard(), "tensorboardX.event_file_writer", "tensorboard"), (Trackio(), "trackio", "trackio")],
+)
+def test_a_missing_library_is_named(tmp_path, monkeypatch, tracker, module, package):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(Error, match=rf"pip install 'seqjax\[{package}\]'"):
+        tracker.open(tmp_path, {}, 0)
+
+
+def test_a_run_of_training_says_how_to_install_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    assert experiment(NAME, epochs=1).run(tmp_path, tracker=Trackio()).finished
+    assert "pip install 'seqjax[trackio]'" in capsys.readouterr().out
