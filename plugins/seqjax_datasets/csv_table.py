@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -109,9 +110,20 @@ class CSV(FileDataset):
         if unknown := [name for name in asked if name not in names]:
             raise Error(
                 f"dataset csv: {self.path} has no column {unknown[0]!r}{nearest(unknown[0], names)} "
-                f"(columns: {', '.join(names)})"
+                f"(columns: {', '.join(names)}){_why_unknown(names)}"
             )
         return _Table(self.path, names, [line for line, _ in rows[1:]], [cells for _, cells in rows[1:]])
+
+
+def _why_unknown(names: Sequence[str]) -> str:
+    """What may be wrong with a file whose columns have these names, as a line of a message."""
+    marks = [mark for mark in ";\t|" if len(names) == 1 and mark in names[0]]
+    if marks:
+        shown = "$'\\t'" if marks[0] == "\t" else f"'{marks[0]}'"
+        return f"\nIs the separator another one? --dataset.delimiter {shown}"
+    if all(re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", name, re.IGNORECASE) for name in names):
+        return "\nIts first line must have the names of the columns, and has numbers"
+    return ""
 
 
 class _Table(NamedTuple):

@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
 
     from seqjax.runs.sweep import Runs
 
-    print_comparison(Runs.open(*args.runs), args.metric, args.against, args.figure)
+    print_comparison(Runs.open(*args.runs), args.metric, args.against, args.which, args.figure)
     return 0
 
 
@@ -30,12 +30,19 @@ def add_comparison_flags(parser: Parser) -> None:
     text = "a column of the metrics; default: the perplexity (or loss) of the held-out part, if there is one"
     parser.add_argument("--metric", metavar="NAME", help=text)
     parser.add_argument("--against", metavar="VARIANT", help="the variant to which the others are compared")
+    text = "the value of each run: after its last epoch, or after the one with its lowest held-out loss"
+    parser.add_argument("--which", choices=("last", "best"), default="last", help=text)
     text = "draw the metric by epoch into this file (.png, .svg, .pdf); default for a sweep: a file in its folder"
     parser.add_argument("--figure", metavar="FILE", help=text)
 
 
 def print_comparison(
-    runs: Any, metric: str | None, against: str | None, figure: str | None, default_figure: Path | None = None
+    runs: Any,
+    metric: str | None,
+    against: str | None,
+    which: str,
+    figure: str | None,
+    default_figure: Path | None = None,
 ) -> None:
     """Prints the table of a comparison, and draws its figure.
 
@@ -43,14 +50,15 @@ def print_comparison(
         runs: the `Runs`.
         metric: a column of the metrics; None: the main one.
         against: the variant to which the others are compared; None: no differences.
+        which: `"last"` or `"best"`: the epoch of each run whose value is taken.
         figure: the file that the user named; None: `default_figure`.
         default_figure: the file if the user named none; None: no figure.
     """
     from seqjax.runs.sweep import main_metric
 
     metric = metric or main_metric(runs.values())
-    table = runs.compare(metric, against)
-    print(f"{metric}, last epoch\n{table}")
+    table = runs.compare(metric, against, which)
+    print(f"{metric}, {which} epoch\n{table}")
     file = figure or default_figure
     if file is not None:
         from seqjax.report import plot

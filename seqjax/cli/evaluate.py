@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--which", choices=("last", "best"), default="last", help=text)
     args = parser.read(argv)
 
+    from seqjax.data.tokenizer import TextCodec
     from seqjax.runs.run import Run
 
     run = Run.open(args.run, args.which)
@@ -39,7 +40,10 @@ def main(argv: Sequence[str]) -> int:
         rows = {part: run.evaluate(part) for part in ([args.part] if args.part else PARTS)}
     found = dict.fromkeys(name for row in rows.values() for name in row)
     columns = [*(name for name in COLUMNS if name in found), *(name for name in found if name not in COLUMNS)]
-    print("        ", *(f"{name.replace('bits_per_character', 'bits/char'):>12}" for name in columns))
+    titles = {"bits_per_character": "bits/char", "tokens": "tokens" if isinstance(run.codec, TextCodec) else "targets"}
+    if args.which == "best":
+        print(f"best epoch: {run.best_epoch}")
+    print("        ", *(f"{titles.get(name, name):>12}" for name in columns))
     for part, row in rows.items():
         if not row["tokens"]:
             print(f"{part:8}  has no targets")

@@ -94,6 +94,8 @@ def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
     found = {} if args.config is None else _read_file(args.config)
     for kind in settings.KINDS:
         name, strings = _split_name(kind, getattr(args, kind), fields.get(kind, {}))
+        if kind == "dataset":
+            _check_no_file(kind, name)
         table: dict[str, Any] = {} if name is None else {"plugin": name}
         # The table that the flags of its fields change: the defaults, with the file and the name over them.
         under_flags = config.overlay(config.overlay(settings.DEFAULTS, found), {kind: table}).get(kind)
@@ -105,8 +107,28 @@ def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
     found |= config.parse_fields(settings.Scalars, scalars)
     if isinstance(found.get("heldout"), str):  # not a number, but a dataset such as text-file:path=valid.txt
         name, strings = _split_name("dataset", found["heldout"], {})
-        found["heldout"] = {"plugin": name, **_parse_table("dataset", {"plugin": name}, strings)}
+        _check_no_file("heldout", name)
+        table = {"plugin": name, **_parse_table("dataset", {"plugin": name}, strings)}
+        found["heldout"] = {**_fields_of_same_plugin(found, name), **table}
     return found
+
+
+def _fields_of_same_plugin(chosen: dict[str, Any], name: str | None) -> dict[str, Any]:
+    """The fields of the dataset if it is of this plugin, such as the columns of a CSV file; else none."""
+    dataset = chosen.get("dataset", {})
+    try:
+        is_same = registry.find("dataset", str(name)) == registry.find("dataset", str(dataset.get("plugin")))
+    except Error:
+        return {}  # the builder reports this fault together with all others
+    return dataset if is_same else {}
+
+
+def _check_no_file(flag: str, name: str | None) -> None:
+    """Raises an `Error` if a file was given in place of a dataset."""
+    if name is not None and Path(name).is_file() and name not in registry.names("dataset"):
+        suffix = Path(name).suffix[1:]
+        reader = suffix if suffix in registry.names("dataset") else "text-file"
+        raise Error(f"--{flag} {name}: this is a file; name the dataset that reads it: --{flag} {reader}:path={name}")
 
 
 def read_plugin(kind: str, text: str, fields: dict[str, str] | None = None) -> Any:

@@ -25,10 +25,19 @@ class Parser(argparse.ArgumentParser):
         """The parsed arguments, after running the files of `--load`. An error for an unknown one names the nearest."""
         args, unknown = self.parse_known_args([_dashes(arg) for arg in argv])
         if unknown:
-            self.error(f"no such argument: {unknown[0]}{nearest(unknown[0], self._option_string_actions)}")
+            hint = _second_value(argv, unknown[0]) or nearest(unknown[0], self._option_string_actions)
+            self.error(f"no such argument: {unknown[0]}{hint}")
         for path in args.load:
             registry.load_file(path)
         return args
+
+
+def _second_value(argv: Sequence[str], unknown: str) -> str:
+    """How several values of a flag are written, if an argument follows the value of one; else nothing."""
+    for flag, value, arg in zip(argv, argv[1:], argv[2:], strict=False):
+        if arg == unknown and flag.startswith("--") and "=" not in flag and not (value + arg).startswith("-"):
+            return f"; several values of a flag are separated by commas, such as {flag} {value},{arg}"
+    return ""
 
 
 def _dashes(arg: str) -> str:

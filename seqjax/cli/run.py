@@ -116,3 +116,5 @@ def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
         print("         seqjax run --dataset text-file --dataset.path my-book.txt")
     else:
         print(f"next     seqjax evaluate {folder}")
+        if run.experiment.gradient:
+            print(f"         in Python: seqjax.Run.open({str(run.path)!r}).predict(x)")

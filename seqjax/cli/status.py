@@ -1,5 +1,6 @@
 """`seqjax status`: shows how far the runs of a sweep are."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser.read(argv)
 
     from seqjax.runs.index import INDEX, run_folders
-    from seqjax.runs.launching.state import JOBS, state_of, states, table
+    from seqjax.runs.launching.jobs import ON_ITS_WAY
+    from seqjax.runs.launching.state import ENDED, JOBS, state_of, states, table
 
     path = Path(args.sweep)
     if (path / INDEX).is_file():
@@ -29,4 +31,8 @@ def main(argv: Sequence[str]) -> int:
     print(table(found))
     if any(state.state == "failed" for state in found) and (path / JOBS).is_dir():
         print(f"logs     {escape(str(path / JOBS))}")
+    if any(state.state not in (*ENDED, *ON_ITS_WAY) for state in found):
+        print("next     the command that began it trains what is missing")
+    elif all(state.state in ENDED for state in found):
+        print(f"next     seqjax compare {shlex.quote(str(path))}")
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         check_jobs(out, planned)
         return 0
     print(f"saved    {escape(str(out))}")
-    print_comparison(_all_runs(out, runs), args.metric, args.against, args.figure, out / "curves.png")
+    print_comparison(_all_runs(out, runs), args.metric, args.against, args.which, args.figure, out / "curves.png")
     print(f"next     seqjax compare {shlex.quote(str(out))} --metric train_loss{loads}")
     return 0
 
@@ -135,11 +136,20 @@ def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
         if not values:
             raise Error(f"{flag}: expects a value\nsee seqjax sweep --help")
     if "--seeds" in axes:
+        _check_seeds(axes["--seeds"])
         axes["--seed"] = [seed for value in axes.pop("--seeds") for seed in value.split(",")]
     for flag, values in axes.items():
         if len(set(values)) < len(values):
             raise Error(f"{flag} has a value twice: {' '.join(values)}")
     return plain, axes
+
+
+def _check_seeds(values: Sequence[str]) -> None:
+    for value in values:
+        if span := re.fullmatch(r"(\d+)(?:-|:|\.\.)(\d+)", value):
+            first, last = map(int, span.groups())
+            listed = ",".join(map(str, range(first, last + 1)[:10]))
+            raise Error(f"--seeds {value}: name each seed, such as --seeds {listed or '0,1,2'}")
 
 
 def _combine(axes: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:

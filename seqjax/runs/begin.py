@@ -40,7 +40,8 @@ def ended_run(experiment: Experiment, path: Path | None) -> Run | None:
     more = goes_on(kept, experiment)
     problems = differences(kept, experiment, ["epochs"] if more else [])
     if problems:
-        raise Error(f"{path} holds a run of another experiment; choose another folder", problems=problems)
+        why = "; it can go on for more epochs, and cannot take epochs back" if kept.epochs > experiment.epochs else ""
+        raise Error(f"{path} holds a run of another experiment; choose another folder{why}", problems=problems)
     if more:
         return None
     run = Run.open(path) if (path / folder.PARAMS).is_file() else None

@@ -20,7 +20,7 @@ from seqjax.runs.record import complete, outcomes_of, record
 from seqjax.runs.run import Run
 from seqjax.runs.tracking.mirror import SafeMirror
 from seqjax.runs.tracking.tracker import Tracker
-from seqjax.runs.warm_start import check_tokens, params_from
+from seqjax.runs.warm_start import TOKENIZER, check_tokens, params_from
 from seqjax.training.epoch import TrainState
 from seqjax.training.fit import Fit
 from seqjax.training.join import ending_together
@@ -146,7 +146,8 @@ def make_ready(experiment: Experiment, path: Path | None) -> Run:
     """A run with its data, before anything is written."""
     source = None if experiment.init_from is None else Run.open(experiment.init_from)
     data = experiment.prepare()
-    if source and same_tokenizer(source.experiment, experiment) and _is_alike(source, data):
+    is_anew = TOKENIZER in experiment.init_anew
+    if source and not is_anew and same_tokenizer(source.experiment, experiment) and _is_alike(source, data):
         data = experiment.prepare(source.codec)
     tokenizer = resolve_tokenizer(experiment.tokenizer, data.source)
     return Run(dataclasses.replace(experiment, tokenizer=tokenizer), data.codec, data.spec, path=path, _prepared=data)

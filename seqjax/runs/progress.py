@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from seqjax.data.tokenizer import TextCodec
 from seqjax.errors import escape
 from seqjax.models.check import is_recurrent
 from seqjax.plugin.config import describe
+from seqjax.runs import folder
 from seqjax.runs.run import Run
 from seqjax.training.devices import num_cores
 from seqjax.training.fit import Fit
@@ -42,7 +44,7 @@ class Display:
             self._print("dataset", dataset_line(self.run))
             e = self.run.experiment
             if e.init_from:
-                self._print("start", f"{e.init_from}, {e.init_which} epoch")
+                self._print("start", start_line(self.run))
             if e.gradient and e.gradient.claim != "exact" and not is_recurrent(e.model, self.run.spec):
                 self._print(
                     "note",
@@ -70,7 +72,7 @@ class Display:
             compiled = f"compiled in {row['compile_seconds']:.1f} s"
             self._print("model", f"{self.fit.model_line(self.run.problem)} · {compiled}")
             middle = f"train {self._kind(row)}   held-out {self._kind(row)}"
-            names = "".join(f"  {name:>12}" for name in self._metrics())
+            names = "".join(f"  held-out {name}" for name in self._metrics())
             self.console.print(f"epoch      loss   {middle}    |g|    tokens/s    left{names}", markup=False)
         late = time.monotonic() - self.printed >= EVERY
         if first or last or (late and not self.console.is_terminal):
@@ -101,7 +103,7 @@ class Display:
         return (
             f"{row['epoch']:5}  {row['train_loss']:8.3f}  {train:>10}  {heldout:>13}  "
             f"{row['grad_norm']:5.2f}  {row['tokens_per_second']:10,.0f}  {left // 60:3.0f}:{left % 60:02.0f}"
-            + "".join(f"  {row[f'heldout_{name}']:>12.4g}" for name in self._metrics())
+            + "".join(f"  {row[f'heldout_{name}']:>{len('held-out ' + name)}.4g}" for name in self._metrics())
         )
 
     def _metrics(self):
@@ -118,6 +120,15 @@ def device_line(fit: Fit) -> str:
     processes = [f"{count} processes"] if count > 1 else []
     words = [f"{jax.default_backend()}, {cores}", *processes, *([share] if share else []), f"jax {jax.__version__}"]
     return " · ".join([*words, str(np.dtype(jax.numpy.zeros(()).dtype))])
+
+
+def start_line(run: Run) -> str:
+    """The run whose parameters training starts from, and whether its tokenizer is used too."""
+    e = run.experiment
+    assert e.init_from is not None
+    codec = folder.read(Path(e.init_from) / folder.CODEC, lambda data: data.decode("utf-8"))
+    shared = "its vocabulary" if isinstance(run.codec, TextCodec) else "its scale"
+    return f"{e.init_from}, {e.init_which} epoch" + (f" · {shared}" if run.codec and codec == run.codec_text else "")
 
 
 def dataset_line(run: Run) -> str:

@@ -81,8 +81,7 @@ class Run:
             Error: the folder holds no run, or one without parameters; a local plugin must be loaded first; a file is
                 damaged (exit code 4).
         """
-        if which not in ("last", "best"):
-            raise Error(f"which = {which!r}: choose 'last' or 'best'")
+        check_which(which)
         path = Path(path)
         experiment = read_experiment(path)
         tokenizer = experiment.tokenizer
@@ -477,6 +476,12 @@ def check_metric(name: str, known: Iterable[str]) -> None:
     """Raises an `Error` if there is no column of this name."""
     if name not in known:
         raise Error(f"unknown metric {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+
+
+def check_which(which: str) -> None:
+    """Raises an `Error` unless this is `"last"` or `"best"`."""
+    if which not in ("last", "best"):
+        raise Error(f"which = {which!r}: choose 'last' or 'best'")
 
 
 def _shapes(tree):

@@ -78,7 +78,8 @@ class Scalars(Plugin):
     init_which: Literal["last", "best"] = "last"
     """The parameters of that run: those of its last epoch, or of the one with the lowest held-out loss."""
     init_anew: tuple[str, ...] = ()
-    """The parameters that are drawn anew nevertheless, such as W_hq,b_q, since they do not fit or shall not be used."""
+    """The parameters that are drawn anew nevertheless, such as W_hq,b_q, since they do not fit or shall not be used.
+    With tokenizer, vocabulary or scale are those of the own data."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ from seqjax.runs.launching.jobs import JobOptions, check_jobs, launch
 from seqjax.runs.launching.launcher import Launcher
 from seqjax.runs.launching.state import ENDED, states
 from seqjax.runs.record import complete
-from seqjax.runs.run import Run
+from seqjax.runs.run import Run, check_which
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.training.fit import GradientDescent
 from seqjax.training.join import check_alone
@@ -124,8 +124,8 @@ class Runs(Mapping[str, Run]):
         n = max(map(len, columns))
         return np.stack([np.pad(column, (0, n - len(column)), constant_values=math.nan) for column in columns])
 
-    def compare(self, metric: str, against: str | None = None) -> Table:
-        """A table with a row per variant: median, lowest and highest of the last value over its seeds.
+    def compare(self, metric: str, against: str | None = None, which: Literal["last", "best"] = "last") -> Table:
+        """A table with a row per variant: median, lowest and highest value over its seeds.
 
         With `against` the table also has the mean difference to that variant, paired by seed, and its 95 % bootstrap
         interval (Efron & Tibshirani 1993, 10,000 resamples of the seeds; with few seeds the interval is too narrow). A
@@ -134,12 +134,15 @@ class Runs(Mapping[str, Run]):
         Args:
             metric: a column of the metrics, such as `"heldout_perplexity"`.
             against: the name of a variant.
+            which: the value of each run: the last one, or with `"best"` that of the epoch with its lowest held-out
+                loss.
 
         Raises:
             Error: unknown metric or variant; two runs of one variant with the same seed.
         """
+        check_which(which)
         check_variant(against, self.variants)
-        values = {variant: by_seed(variant, runs, metric) for variant, runs in self.variants.items()}
+        values = {variant: by_seed(variant, runs, metric, which) for variant, runs in self.variants.items()}
         columns = ["variant", "runs", "median", "low", "high"]
         columns += [] if against is None else ["difference", "from", "to"]
         kinds = {"diverged": lambda run: run.diverged, "unfinished": lambda run: not (run.finished or run.diverged)}
@@ -195,9 +198,10 @@ def main_metric(runs: Iterable[Run]) -> str:
     return f"{part}_perplexity" if any(f"{part}_perplexity" in row for row in rows) else f"{part}_loss"
 
 
-def by_seed(variant: str, runs: Sequence[Run], metric: str) -> dict[int, float]:
-    """Seed -> the last value of a metric, for the runs of a variant."""
-    values = {run.experiment.seed: last(run, metric) for run in runs}
+def by_seed(variant: str, runs: Sequence[Run], metric: str, which: str) -> dict[int, float]:
+    """Seed -> the value of a metric after the last or the best epoch, for the runs of a variant."""
+    value = {"last": last, "best": best}[which]
+    values = {run.experiment.seed: value(run, metric) for run in runs}
     if len(values) < len(runs):
         seeds = [run.experiment.seed for run in runs]
         raise Error(f"{variant}: {len(runs)} runs have the seeds {', '.join(map(str, seeds))}; compare one per seed")
@@ -211,6 +215,13 @@ def last(run: Run, metric: str) -> float:
     values = run.metric(metric)
     known = values[~np.isnan(values)]
     return float(known[-1]) if known.size else math.nan
+
+
+def best(run: Run, metric: str) -> float:
+    """The value of a metric after the best epoch; NaN for a run that is not finished, or was never evaluated."""
+    if not run.finished or run.best_epoch is None:
+        return math.nan
+    return float(run.metric(metric)[run.best_epoch - 1])
 
 
 def paired_difference(values: Mapping[int, float], against: Mapping[int, float]) -> list[float]:

@@ -10,6 +10,9 @@ from seqjax.runs.arrays import as_tree, by_name, sha256_of
 from seqjax.training.loop import init_train_state
 from seqjax.training.setup import TrainingSetup
 
+TOKENIZER = "tokenizer"
+"""The name in `init_anew` of the vocabulary or the scale, which is not taken from the other run then."""
+
 
 def params_from(
     source: Params, problem: ModelProblem, setup: TrainingSetup, anew: tuple[str, ...], where: str
@@ -20,7 +23,8 @@ def params_from(
         source: the parameters of the other run.
         problem: the model of the new run.
         setup: how it is trained; the parameters that are drawn anew are those that it would start from.
-        anew: the names of the parameters that are drawn anew, such as `layer_0/W_xh`.
+        anew: the names of the parameters that are drawn anew, such as `layer_0/W_xh`; `TOKENIZER` is not
+            one of them, and is ignored.
         where: the folder of the other run, for messages.
 
     Raises:
@@ -28,7 +32,11 @@ def params_from(
     """
     own = init_train_state(problem, setup, 1).params
     drawn, given = by_name(own), by_name(source)
-    problems = [f"{name}: the model has no such parameter{nearest(name, drawn)}" for name in anew if name not in drawn]
+    problems = [
+        f"{name}: the model has no such parameter{nearest(name, drawn)}"
+        for name in anew
+        if name not in (*drawn, TOKENIZER)
+    ]
     if problems:
         raise Error(f"init_anew: the parameters are {', '.join(drawn)}", problems=problems)
     wrong = [

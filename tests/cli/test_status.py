@@ -123,9 +123,12 @@ def test_the_table_of_a_sweep_without_a_launcher(tmp_path, monkeypatch):
         sweep(experiment(NAME, epochs=2), {"seed": [0, 1, 2]}, tmp_path / "out")
     done = call("status", tmp_path / "out")
     assert done.returncode == 0
-    assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:4]] == [
         ["seed=0", "finished"], ["seed=1", "interrupted"], ["seed=2", "not"],
     ]  # fmt: skip
+    assert done.stdout.endswith("\nnext     the command that began it trains what is missing\n")
+    sweep(experiment(NAME, epochs=2), {"seed": [0, 1, 2]}, tmp_path / "out")
+    assert call("status", tmp_path / "out").stdout.endswith(f"\nnext     seqjax compare {tmp_path / 'out'}\n")
 
 
 def test_a_run_of_a_sweep_has_the_state_that_it_has_there(tmp_path, monkeypatch):

@@ -125,6 +125,21 @@ def test_a_run_that_is_not_finished_has_no_value_and_is_counted():
     assert np.isnan(table.rows[1][2:8]).all()
 
 
+def test_the_best_epoch_of_each_run_is_that_with_its_lowest_held_out_loss():
+    """Every metric is taken there: train_loss is twice the held-out loss of the same epoch."""
+    curves = {"a": [[3.0, 1.0, 2.0], [5.0, 6.0, 7.0]], "b": [[math.nan, 4.0, 4.0], [9.0, 8.0, 2.5]]}
+    runs = {f"{v}, seed={n}": made(n, curve) for v, pair in curves.items() for n, curve in enumerate(pair)}
+    runs |= {"c, seed=0": made(0, [1.0, 2.0], epochs=3), "c, seed=1": made(1, [math.nan, math.nan], epochs=3)}
+    runs["c, seed=2"] = made(2, [math.nan] * 3)
+    found = Runs(runs, {name: name[0] for name in runs})
+    table = found.compare("train_loss", which="best")
+    assert [row[:5] for row in table.rows[:2]] == [("a", 2, 6.0, 2.0, 10.0), ("b", 2, 6.5, 5.0, 8.0)]
+    assert table.rows[2][1] == 0, "two are unfinished, and one was never evaluated"
+    assert [row[2:5] for row in found.compare("heldout_loss").rows[:2]] == [(4.5, 2.0, 7.0), (3.25, 2.5, 4.0)]
+    with pytest.raises(Error, match="which = 'first': choose 'last' or 'best'"):
+        found.compare("heldout_loss", which="first")
+
+
 def test_differences_are_paired_by_seed_in_whatever_order_the_runs_come():
     """Pairs differ by exactly 1, but seeds differ by hundreds, so that an unpaired interval would be wide."""
     values = {"full": [100.0, 900.0, 400.0, 200.0], "short": [101.0, 901.0, 401.0, 201.0]}

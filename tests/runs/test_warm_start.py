@@ -68,6 +68,31 @@ def test_the_scale_of_the_other_run_is_used_too(tmp_path):
     assert run.codec == Run.open(tmp_path / "source").codec
 
 
+@pytest.mark.parametrize(("anew", "mean", "shared"), [((), 0.0, " · its scale"), (("tokenizer",), 100.0, "")])
+def test_the_scale_can_be_that_of_the_own_data(tmp_path, capsys, anew, mean, shared):
+    series = np.random.default_rng(0).normal(size=400)
+    base = Experiment(
+        dataset=Series(series), tokenizer=Standardize(), model=RNN(hidden=3), sampler=Sequential(2, 8), epochs=1
+    )
+    source = base.run(tmp_path / "source")
+    experiment = dataclasses.replace(
+        base, dataset=Series(series + 100), init_from=str(source.path), init_anew=anew, optimizer=SGD(1e-30)
+    )
+    run = experiment.run(progress=True)
+    assert f"\nstart    {source.path}, last epoch{shared}\n" in capsys.readouterr().out
+    assert abs(run.codec.decode(np.zeros((1, 1))) - mean).item() < 0.2
+    same(run.params, source.params)
+
+
+def test_the_vocabulary_can_be_that_of_the_own_text(source):
+    """It has fewer tokens, so that what depends on them does not fit."""
+    experiment = dataclasses.replace(BASE, dataset=Text(OTHER * 20), init_from=source, init_anew=("tokenizer",))
+    with pytest.raises(Error, match="--init-anew tokenizer,W_hq,b_q,layer_0/W_xh"):
+        experiment.run()
+    names = ("tokenizer", "W_hq", "b_q", "layer_0/W_xh")
+    assert ";" in dataclasses.replace(experiment, init_anew=names).run().codec.tokens
+
+
 def test_a_scale_of_other_widths_or_sides_is_not_used(tmp_path):
     """Broadcast over other columns, it would be wrong without an error."""
     rng = np.random.default_rng(0)
