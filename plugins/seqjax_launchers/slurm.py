@@ -1,5 +1,6 @@
 """The launcher that submits jobs to Slurm."""
 
+import re
 import shlex
 import subprocess
 from dataclasses import dataclass
@@ -68,6 +69,15 @@ class Slurm(Launcher):
     options: tuple[str, ...] = ()
     """Further options of sbatch, such as --account=mine."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        seconds = _seconds(self.time or "")
+        if seconds and seconds <= self.notice:  # 0 is no limit
+            raise Error(
+                f"launcher slurm: time = {self.time} is {seconds} seconds, and notice = {self.notice}: each run would "
+                "be interrupted before it begins\nGive the jobs more time, or set --launcher.notice to fewer seconds"
+            )
+
     def launch(self, jobs, show_progress):
         """Submits an array with a task for each job."""
         folder = jobs[0].log.parent
@@ -105,6 +115,21 @@ class Slurm(Launcher):
             raise
         found = dict(line.split("|") for line in said.split())
         return {id_: "running" if found[id_] in RUNNING else "queued" for id_ in ids if id_ in found}
+
+
+def _seconds(time: str) -> int | None:
+    """A time limit of Slurm in seconds; None if it is none, which sbatch says.
+
+    The formats are minutes, minutes:seconds, hours:minutes:seconds, and days before a dash, which hours follow.
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+(?::\d+){0,2})", time)
+    if not match:
+        return None
+    days, numbers = int(match[1] or 0), [int(number) for number in match[2].split(":")]
+    if match[1] is None and len(numbers) < 3:
+        numbers = [0, *numbers]  # the hours are left out
+    hours, minutes, seconds = [*numbers, 0, 0][:3]
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _variables(job):

@@ -161,7 +161,7 @@ def test_arguments_and_folders_with_strange_characters(place):
     arguments = ["a b", "it's", "$HOME", "%a", 'say "so"', "back\\slash", ""]
     command = (sys.executable, "-c", "import sys; print(sys.argv[1:])", *arguments)
     job = Job("a job", command, folder / "a.log", folder / "a.code")
-    launcher = Slurm(time="1", memory="100M")
+    launcher = Slurm(time="1", memory="100M", notice=30)
     ids = launcher.launch([job], lambda: None)
     assert list(ids) == ["a job"]
     wait_for(lambda: not launcher.alive(ids.values()))
