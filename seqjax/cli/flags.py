@@ -127,7 +127,7 @@ def _check_no_file(flag: str, name: str | None) -> None:
     """Raises an `Error` if a file was given in place of a dataset."""
     if name is not None and Path(name).is_file() and name not in registry.names("dataset"):
         suffix = Path(name).suffix[1:]
-        reader = suffix if suffix in registry.names("dataset") else "text-file"
+        reader = suffix if suffix in registry.names("dataset") else settings.TEXT_FILE
         raise Error(f"--{flag} {name}: this is a file; name the dataset that reads it: --{flag} {reader}:path={name}")
 
 

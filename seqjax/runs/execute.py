@@ -47,7 +47,7 @@ def execute(experiment: Experiment, path: Path | None, options: Options) -> Run:
     in memory.
     """
     if options.tracker is not None and not isinstance(options.tracker, Tracker):
-        raise Error(f"tracker = {options.tracker!r:.60} is no tracker; pass one, such as seqjax_trackers.TensorBoard()")
+        raise Error(f"tracker = {options.tracker!r:.60} is no tracker; pass one, such as create('tracker', name)")
     if options.tracker is not None and path is None:
         raise Error("a tracker mirrors the folder of a run, and this one is in memory; give run a folder")
     with ending_together(path):

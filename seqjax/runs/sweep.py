@@ -335,7 +335,7 @@ def run_all(
     if repeated := [name for name, plan in planned.items() if counts[plan.experiment] > 1]:
         raise Error(f"sweep: these are the same experiment: {', '.join(repeated)}")
     if launcher is not None and not isinstance(launcher, Launcher):
-        raise Error(f"launcher = {launcher!r:.60} is no launcher; pass one, such as seqjax_launchers.Local(jobs=2)")
+        raise Error(f"launcher = {launcher!r:.60} is no launcher; pass one, such as create('launcher', name)")
     if launcher is not None and out is None:
         raise Error("sweep: a launcher makes runs in other processes, which need folders; give it out")
     paths = dict.fromkeys(planned) if out is None else _claim(Path(out), planned, varied, devices)

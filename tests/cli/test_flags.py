@@ -46,7 +46,8 @@ def test_a_heldout_dataset_of_another_plugin_has_its_own_fields(tables):
         (["run", *TABLE, "--heldout", "valid.csv"],
          "--heldout valid.csv: this is a file; name the dataset that reads it: --heldout csv:path=valid.csv"),
         (["run", "--dataset", "notes.md"],
-         "--dataset notes.md: this is a file; name the dataset that reads it: --dataset text-file:path=notes.md"),
+         "--dataset notes.md: this is a file; name the dataset that reads it: "
+         "--dataset seqjax/text-file:path=notes.md"),
         (["run", "--metrics", "a", "b"],
          "no such argument: b; several values of a flag are separated by commas, such as --metrics a,b"),
         (["run", "--seeds", "0-4"], "--seeds 0-4: name each seed, such as --seeds 0,1,2,3,4"),
