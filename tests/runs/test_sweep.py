@@ -404,7 +404,7 @@ def test_sweep_trains_every_combination_and_compares_them(place):
     for argv, words in (
         (["out", "--metric", "trainloss"], ["trainloss", "'train_loss'"]),
         (["out", "--against", "truncated"], ["no variant 'truncated'", "'truncated:steps=4'"]),
-        (["out", "nowhere"], ["holds no run"]),
+        (["out", "nowhere"], ["out holds a sweep; name the folder of one of its runs"]),
         (["nowhere"], ["nowhere", "holds no run"]),
         ([], ["RUN", "seqjax compare --help"]),
         ([folders[0], folders[0]], ["twice"]),

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from support.crash import NoFigure, results
+from support.shell import SEQJAX
+from support.shell import seqjax as seqjax_command
 
 import seqjax
 from seqjax import Error, Experiment, Launcher, Run, Text, cli, sweep
@@ -276,11 +278,20 @@ def test_local_processes_make_the_same_runs(tmp_path, experiment):
         assert results(runs[name].path) == results(plain[name].path)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The results of each run of an uninterrupted sweep without a launcher, by seed."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "text.txt").write_text(TEXT * 20)
+    done = seqjax_command(*SWEEP, "--epochs", "30", "--out", "once", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return [results(folder / "once" / f"seed-{seed}") for seed in (0, 1)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_the_runs_and_the_same_command_resumes_them(tmp_path, number):
+def test_a_signal_saves_the_runs_and_the_same_command_resumes_them(tmp_path, whole, number):
     (tmp_path / "text.txt").write_text(TEXT * 20)
-    once = start(*SWEEP, "--epochs", "30", "--out", "once", cwd=tmp_path)
     launching = start(*JOBS, "--epochs", "30", "--out", "out", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("out/*/checkpoints/*.safetensors")))
     launching.send_signal(number)
@@ -292,17 +303,14 @@ def test_a_signal_saves_the_runs_and_the_same_command_resumes_them(tmp_path, num
     assert "interrupted" in interrupted
     assert interrupted <= {"interrupted", "not started"}
     again = start(*JOBS, "--epochs", "30", "--out", "out", cwd=tmp_path)
-    for process in (again, once):
-        process.communicate(timeout=180)
-        assert process.returncode == 0
-    for seed in (0, 1):
-        assert results(tmp_path / "out" / f"seed-{seed}") == results(tmp_path / "once" / f"seed-{seed}")
+    again.communicate(timeout=180)
+    assert again.returncode == 0
+    assert [results(tmp_path / "out" / f"seed-{seed}") for seed in (0, 1)] == whole
 
 
 @pytest.mark.slow
-def test_a_job_that_is_killed_has_failed_and_the_others_go_on(tmp_path):
+def test_a_job_that_is_killed_has_failed_and_the_others_go_on(tmp_path, whole):
     (tmp_path / "text.txt").write_text(TEXT * 20)
-    once = start(*SWEEP, "--epochs", "30", "--out", "once", cwd=tmp_path)
     launching = start(*JOBS, "--epochs", "30", "--out", "out", cwd=tmp_path)
     run = tmp_path / "out" / "seed-1"
     wait_for(lambda: list(run.glob("checkpoints/*.safetensors")))
@@ -314,8 +322,6 @@ def test_a_job_that_is_killed_has_failed_and_the_others_go_on(tmp_path):
         "seed=0": "finished", "seed=1": "failed",
     }  # fmt: skip
     again = start(*JOBS, "--epochs", "30", "--out", "out", cwd=tmp_path)
-    for process in (again, once):
-        process.communicate(timeout=180)
-        assert process.returncode == 0
-    for seed in (0, 1):
-        assert results(tmp_path / "out" / f"seed-{seed}") == results(tmp_path / "once" / f"seed-{seed}")
+    again.communicate(timeout=180)
+    assert again.returncode == 0
+    assert [results(tmp_path / "out" / f"seed-{seed}") for seed in (0, 1)] == whole
