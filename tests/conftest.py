@@ -1,6 +1,7 @@
 """Every annotation is enforced, dtypes are never promoted silently, and warnings are errors."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -9,6 +10,16 @@ from jaxtyping import install_import_hook
 PLUGINS = ("datasets", "tokenizers", "samplers", "models", "gradients", "optimizers", "trackers", "launchers")
 PACKAGES = ["seqjax", *(f"seqjax_{kind}" for kind in PLUGINS)]
 
+COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "compiled"
+"""Compiled programs, which all tests, their child processes and later sessions share. `make clean` deletes them."""
+MOST_BYTES = 2_000_000_000
+"""The size of this folder with which a session deletes it."""
+
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 install_import_hook(PACKAGES, "enforce.enforce")
 
 import jax  # noqa: E402
@@ -20,6 +31,12 @@ def set_optimizations(*, disabled):
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(disabled)
     jax.config.update("jax_disable_most_optimizations", disabled)
     jax.clear_caches()  # what was compiled otherwise has other last bits
+
+
+def pytest_configure(config):
+    is_first = not hasattr(config, "workerinput")
+    if is_first and sum(file.stat().st_size for file in COMPILED.glob("*")) > MOST_BYTES:
+        shutil.rmtree(COMPILED)
 
 
 MOST_MAPS = 25_000
