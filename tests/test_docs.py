@@ -85,8 +85,10 @@ def test_python_blocks_run_in_order(document, folder, capsys, monkeypatch):
 def test_commands_run_in_order(folder, capsys, monkeypatch):
     commands = console_commands()
     assert any(command.startswith("seqjax") for command in commands)
-    for command in commands:
+    for n, command in enumerate(commands):
         if command.startswith((*NOT_RUN, "srun ", TOGETHER)):  # the next test runs some of these
+            continue
+        if command.startswith("seqjax check ") and command in commands[:n]:  # it takes long, and changes nothing
             continue
         program, *args = shlex.split(command)
         if program == "python":
