@@ -35,7 +35,8 @@ class Parser(argparse.ArgumentParser):
 def _second_value(argv: Sequence[str], unknown: str) -> str:
     """How several values of a flag are written, if an argument follows the value of one; else nothing."""
     for flag, value, arg in zip(argv, argv[1:], argv[2:], strict=False):
-        if arg == unknown and flag.startswith("--") and "=" not in flag and not (value + arg).startswith("-"):
+        are_values = not value.startswith("-") and not arg.startswith("-")
+        if arg == unknown and are_values and flag.startswith("--") and "=" not in flag:
             return f"; several values of a flag are separated by commas, such as {flag} {value},{arg}"
     return ""
 

@@ -52,7 +52,7 @@ def test_evaluate_of_a_series_has_its_squared_error(tmp_path):
         dataset=Series(np.sin(np.arange(90.0))), sampler=Sequential(2, 10), model=RNN(hidden=2), epochs=1
     ).run(tmp_path / "run")
     lines = call("evaluate", run.path).stdout.splitlines()
-    assert lines[0].split() == ["loss", "tokens"]
+    assert lines[0].split() == ["loss", "targets"]
     assert lines[1].split() == ["train", f"{run.evaluate('train')['loss']:.4f}", "80"]
     assert lines[2].split() == ["heldout", f"{run.evaluate('heldout')['loss']:.4f}", "8"]
     assert lines[3] == "rest      has no targets"
