@@ -283,7 +283,7 @@ def whole(tmp_path_factory):
     """The results of each run of an uninterrupted sweep without a launcher, by seed."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "text.txt").write_text(TEXT * 20)
-    done = seqjax_command(*SWEEP, "--epochs", "30", "--out", "once", cwd=folder)
+    done = seqjax_command(*SWEEP, "--epochs", "150", "--out", "once", cwd=folder)
     assert done.returncode == 0, done.stderr
     return [results(folder / "once" / f"seed-{seed}") for seed in (0, 1)]
 
@@ -292,7 +292,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_runs_and_the_same_command_resumes_them(tmp_path, whole, number):
     (tmp_path / "text.txt").write_text(TEXT * 20)
-    launching = start(*JOBS, "--epochs", "30", "--out", "out", cwd=tmp_path)
+    launching = start(*JOBS, "--epochs", "150", "--out", "out", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("out/*/checkpoints/*.safetensors")))
     launching.send_signal(number)
     said = launching.communicate(timeout=90)[0]
@@ -302,7 +302,7 @@ def test_a_signal_saves_the_runs_and_the_same_command_resumes_them(tmp_path, who
     interrupted = {state.state for state in states(tmp_path / "out")}
     assert "interrupted" in interrupted
     assert interrupted <= {"interrupted", "not started"}
-    again = start(*JOBS, "--epochs", "30", "--out", "out", cwd=tmp_path)
+    again = start(*JOBS, "--epochs", "150", "--out", "out", cwd=tmp_path)
     again.communicate(timeout=180)
     assert again.returncode == 0
     assert [results(tmp_path / "out" / f"seed-{seed}") for seed in (0, 1)] == whole
@@ -311,7 +311,7 @@ def test_a_signal_saves_the_runs_and_the_same_command_resumes_them(tmp_path, who
 @pytest.mark.slow
 def test_a_job_that_is_killed_has_failed_and_the_others_go_on(tmp_path, whole):
     (tmp_path / "text.txt").write_text(TEXT * 20)
-    launching = start(*JOBS, "--epochs", "30", "--out", "out", cwd=tmp_path)
+    launching = start(*JOBS, "--epochs", "150", "--out", "out", cwd=tmp_path)
     run = tmp_path / "out" / "seed-1"
     wait_for(lambda: list(run.glob("checkpoints/*.safetensors")))
     os.kill(int((run / ".lock").read_text().split()[1]), signal.SIGKILL)
@@ -321,7 +321,7 @@ def test_a_job_that_is_killed_has_failed_and_the_others_go_on(tmp_path, whole):
     assert {name: state.state for name, state in found(tmp_path / "out").items()} == {
         "seed=0": "finished", "seed=1": "failed",
     }  # fmt: skip
-    again = start(*JOBS, "--epochs", "30", "--out", "out", cwd=tmp_path)
+    again = start(*JOBS, "--epochs", "150", "--out", "out", cwd=tmp_path)
     again.communicate(timeout=180)
     assert again.returncode == 0
     assert [results(tmp_path / "out" / f"seed-{seed}") for seed in (0, 1)] == whole
