@@ -70,14 +70,6 @@ class CSV(FileDataset):
         mask = None if is_scored.all() else is_scored
         return Pairs(_numbers(table, self.inputs), targets, mask, spec, bounds, self.path)
 
-    @property
-    def sampler_fields(self):  # type: ignore[override]
-        """Those of the data; if the file cannot be read, the error comes with `load`."""
-        try:
-            return self.load().sampler_fields
-        except Error:
-            return {}
-
     def _read(self):
         """The table, with as many cells in every row as there are columns."""
         data = read_file(self.path, "csv")

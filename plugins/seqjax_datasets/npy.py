@@ -30,11 +30,3 @@ class Npy(FileDataset):
             return Series(values, source=self.path)
         num_sequences, num_steps, dim = values.shape
         return Series(values.reshape(-1, dim), (), self.path, np.arange(num_sequences + 1) * num_steps)
-
-    @property
-    def sampler_fields(self):  # type: ignore[override]
-        """Those of the data; if the file cannot be read, the error comes with `load`."""
-        try:
-            return self.load().sampler_fields
-        except Error:
-            return {}

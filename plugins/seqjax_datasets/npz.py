@@ -61,14 +61,6 @@ class Npz(FileDataset):
             targets = [a[:n] for a, n in zip(targets, lengths, strict=True)] if has_steps else targets
         return Pairs.from_sequences(inputs, targets, source=self.path)
 
-    @property
-    def sampler_fields(self):  # type: ignore[override]
-        """Those of the data; if the file cannot be read, the error comes with `load`."""
-        try:
-            return self.load().sampler_fields
-        except Error:
-            return {}
-
     def _read(self):
         """The arrays that are used, by name."""
         names = [name for name in (self.inputs, self.targets, self.lengths) if name]
