@@ -40,8 +40,8 @@ def ended_run(experiment: Experiment, path: Path | None) -> Run | None:
     more = goes_on(kept, experiment)
     problems = differences(kept, experiment, ["epochs"] if more else [])
     if problems:
-        why = "; it can go on for more epochs, and cannot take epochs back" if kept.epochs > experiment.epochs else ""
-        raise Error(f"{path} holds a run of another experiment; choose another folder{why}", problems=problems)
+        fewer = "\nA run can go on for more epochs, but not for fewer" if kept.epochs > experiment.epochs else ""
+        raise Error(f"{path} holds a run of another experiment; choose another folder{fewer}", problems=problems)
     if more:
         return None
     run = Run.open(path) if (path / folder.PARAMS).is_file() else None

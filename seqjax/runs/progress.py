@@ -127,7 +127,7 @@ def start_line(run: Run) -> str:
     e = run.experiment
     assert e.init_from is not None
     codec = folder.read(Path(e.init_from) / folder.CODEC, lambda data: data.decode("utf-8"))
-    shared = "its vocabulary" if isinstance(run.codec, TextCodec) else "its scale"
+    shared = "with its vocabulary" if isinstance(run.codec, TextCodec) else "with its scale"
     return f"{e.init_from}, {e.init_which} epoch" + (f" · {shared}" if run.codec and codec == run.codec_text else "")
 
 

@@ -68,7 +68,7 @@ def test_the_scale_of_the_other_run_is_used_too(tmp_path):
     assert run.codec == Run.open(tmp_path / "source").codec
 
 
-@pytest.mark.parametrize(("anew", "mean", "shared"), [((), 0.0, " · its scale"), (("tokenizer",), 100.0, "")])
+@pytest.mark.parametrize(("anew", "mean", "shared"), [((), 0.0, " · with its scale"), (("tokenizer",), 100.0, "")])
 def test_the_scale_can_be_that_of_the_own_data(tmp_path, capsys, anew, mean, shared):
     series = np.random.default_rng(0).normal(size=400)
     base = Experiment(
