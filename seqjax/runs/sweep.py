@@ -343,11 +343,7 @@ def run_all(
     if launcher is not None and out is not None:
         experiments = {name: plan.experiment for name, plan in planned.items()}
         launch(Path(out), experiments, launcher, JobOptions(devices, checkpoint_seconds, tracker), progress)
-        ended = {state.name for state in states(Path(out)) if state.state in ENDED}
-        runs = {name: Run.open(path) for name, path in paths.items() if path and name in ended}
-        for run in runs.values():
-            if run.finished:
-                complete(run)  # its process may have been killed after it had written the parameters
+        runs = _open_ended(Path(out), paths)
         return Runs(runs, {name: planned[name].variant for name in runs})
     if jax.default_backend() != "cpu" and len(jax.devices()) == 1:  # several devices share the rows of one run instead
         runs |= _side_by_side(planned, paths, checkpoint_seconds, tracker)
@@ -361,6 +357,16 @@ def run_all(
                 flush=True,
             )
     return Runs({name: runs[name] for name in planned}, {name: plan.variant for name, plan in planned.items()})
+
+
+def _open_ended(out, paths):
+    """The runs that have ended, by name, where a launcher makes them."""
+    ended = {state.name for state in states(out) if state.state in ENDED}
+    runs = {name: Run.open(path) for name, path in paths.items() if name in ended}
+    for run in runs.values():
+        if run.finished:
+            complete(run)  # its process may have been killed after it had written the parameters
+    return runs
 
 
 def _side_by_side(planned, paths, checkpoint_seconds, tracker):
