@@ -5,11 +5,13 @@
 A character model with a vocabulary of 28 tokens on 10,000 random tokens, 32 rows of 35 steps, the state carried from
 window to window, SGD with learning rate 1 and the global norm clipped at 1, float32: the same work for all. Each
 contender is a process of its own, and is idle while another one is timed. They take turns; the table shows medians over
-the turns, and in brackets the seconds of the first epoch with compiling. PyTorch is installed once, into the
+the turns, and in brackets the seconds of the first epoch with compiling. The share of the bound is that of the first
+contender: its operations per second in products, by those of one large product. PyTorch is installed once, into the
 environment build/torch; the variables of uv (UV_PYTHON, UV_FIND_LINKS, UV_INDEX) say from where.
 """
 
 import argparse
+import functools
 import json
 import platform
 import shutil
@@ -33,16 +35,20 @@ def main() -> None:
     parser.add_argument("--hidden", nargs="+", type=int, default=[128, 256, 512])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="the length of a turn")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=["seqjax", "torch", "flax"])
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--serve", choices=CONTENDERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
         return serve(args.serve)
     contenders = {name: start(name) for name in args.contenders}
     versions = [ask(process, "") for process in contenders.values()]
-    print(f"{cpu()} · {cores()} cores · Python {platform.python_version()} · {' · '.join(versions)}\n")
-    print("| tokens/s (first epoch) |" + "".join(f" {name} |" for name in contenders))
-    print("|---|" + "---|" * len(contenders))
+    peak = gemm_peak()
+    rows = []
+    print(f"{cpu()} · {cores()} cores · Python {platform.python_version()} · {' · '.join(versions)}")
+    print(f"largest product: {peak / 1e9:.0f} GFLOP/s\n")
+    print("| tokens/s (first epoch) |" + "".join(f" {name} |" for name in contenders) + " share of the bound |")
+    print("|---|" + "---|" * len(contenders) + "---|")
     for cell in args.cells:
         for hidden in args.hidden:
             turns = [
@@ -53,7 +59,13 @@ def main() -> None:
                 f" {statistics.median(turn[name][0] for turn in turns):,.0f} ({turns[0][name][1]:.1f} s) |"
                 for name in contenders
             ]
-            print(f"| {cell}, {hidden} units |" + "".join(cells), flush=True)
+            rates = {name: statistics.median(turn[name][0] for turn in turns) for name in contenders}
+            share = rates[args.contenders[0]] * operations(cell, hidden) / peak
+            print(f"| {cell}, {hidden} units |" + "".join(cells) + f" {share:.0%} |", flush=True)
+            rows.append({"cell": cell, "hidden": hidden, "tokens_per_second": rates, "share_of_bound": share})
+    if args.json:
+        found = {"cpu": cpu(), "cores": cores(), "versions": versions, "gemm_flops": peak, "training": rows}
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
     for process in contenders.values():
         process.stdin.close()
         process.wait()
@@ -81,39 +93,72 @@ def serve(name):
         print(json.dumps(answer), flush=True)
 
 
-def seqjax_contender(cell, hidden):
+def operations(cell, hidden):
+    """The floating-point operations of a token, forwards and backwards: 6 for each weight that is multiplied."""
+    blocks = {"rnn": 1, "gru": 3, "lstm": 4}[cell]
+    return 6 * hidden * (blocks * hidden + VOCABULARY)
+
+
+def gemm_peak():
+    """The operations per second of the largest product of a window, [1120, 512] [512, 2048], on all cores."""
+    code = """
+import time
+import jax, jax.numpy as jnp
+a, b = jnp.ones((1120, 512)), jnp.ones((512, 2048))
+product = jax.jit(lambda a, b: a @ b)
+product(a, b).block_until_ready()
+best = 1.0
+for _ in range(30):
+    began = time.perf_counter()
+    product(a, b).block_until_ready()
+    best = min(best, time.perf_counter() - began)
+print(2 * 1120 * 512 * 2048 / best)
+"""
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def seqjax_contender(cell, hidden, precision="float32"):
     """One call is one epoch of `seqjax.training`, on one device for each core."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", cores())
+    import seqjax
+
+    if cell is None:
+        return f"seqjax {seqjax.__version__} on jax {jax.__version__}, {len(jax.devices())} devices, {precision}"
+    epochs = seqjax_epochs(cell, hidden, precision=precision)
+    return lambda: next(epochs)
+
+
+def seqjax_epochs(cell, hidden, **how):
+    """The epochs of `seqjax.training`, with further arguments of it."""
     import numpy as np
 
     import seqjax
     from seqjax.data import Stream
 
-    if cell is None:
-        return f"seqjax {seqjax.__version__} on jax {jax.__version__}, {len(jax.devices())} devices"
     ids = random_ids(np)
-    epochs = seqjax.training(
+    return seqjax.training(
         seqjax.Problem.of(seqjax.create("model", cell, hidden=hidden), seqjax.Spec(seqjax.Tokens(VOCABULARY))),
         Stream(ids[:-1], ids[1:], np.array([0, TOKENS - 1])),
         sampler=seqjax.create("sampler", "sequential", batch_size=ROWS, num_steps=STEPS),
         gradient=seqjax.create("gradient", "full"),
         optimizer=seqjax.create("optimizer", "sgd", learning_rate=1.0, clip_norm=1.0),
         epochs=1_000_000,
+        **how,
     )
-    return lambda: next(epochs)
 
 
-def torch_contender(cell, hidden):
-    """One call is one epoch of a PyTorch loop; inputs are one-hot vectors."""
+def torch_contender(cell, hidden, precision="float32"):
+    """One call is one epoch of a PyTorch loop; inputs are one-hot vectors. With bfloat16 it is under `autocast`."""
     import numpy as np
     import torch
 
     torch.set_num_threads(cores())
     if cell is None:
-        return f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+        return f"torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}"
     torch.manual_seed(0)
+    in_precision = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
     rnn = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell](VOCABULARY, hidden)
     readout = torch.nn.Linear(hidden, VOCABULARY)
     params = [*rnn.parameters(), *readout.parameters()]
@@ -126,8 +171,9 @@ def torch_contender(cell, hidden):
         for x, y in zip(one_hot, targets, strict=True):
             if state is not None:
                 state = tuple(s.detach() for s in state) if cell == "lstm" else state.detach()
-            hs, state = rnn(x, state)
-            loss = torch.nn.functional.cross_entropy(readout(hs).flatten(0, 1), y.flatten())
+            with in_precision:
+                hs, state = rnn(x, state)
+                loss = torch.nn.functional.cross_entropy(readout(hs).flatten(0, 1), y.flatten())
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(params, 1.0)
@@ -180,7 +226,14 @@ def flax_contender(cell, hidden):
     return epoch
 
 
-CONTENDERS = {"seqjax": seqjax_contender, "torch": torch_contender, "flax": flax_contender}
+CONTENDERS = {
+    "seqjax": seqjax_contender,
+    "torch": torch_contender,
+    "flax": flax_contender,
+    "seqjax-bfloat16": functools.partial(seqjax_contender, precision="bfloat16"),
+    "torch-bfloat16": functools.partial(torch_contender, precision="bfloat16"),
+}
+"""All but the last two take part if none are named."""
 
 
 def random_ids(np):
@@ -197,7 +250,7 @@ def windows(np):
 
 def start(name):
     """Starts the process of a contender."""
-    python = torch_python() if name == "torch" else sys.executable
+    python = torch_python() if name.startswith("torch") else sys.executable
     return subprocess.Popen(
         [python, __file__, "--serve", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
