@@ -17,13 +17,13 @@ from seqjax_samplers import Sequential
 
 VARIANTS = {
     "full": Full(),
-    "10/19": K1K2(k1=10, k2=19),
-    "5/9": K1K2(k1=5, k2=9),
+    "k1=10 k2=19": K1K2(k1=10, k2=19),
+    "k1=5 k2=9": K1K2(k1=5, k2=9),
     "10 steps": Truncated(steps=10),
     "20 steps": Truncated(steps=20),
 }
 EXPECTED = {
-    "full": at_most(1.05), "10/19": at_most(1.06), "5/9": at_least(1.3), "10 steps": at_least(1.3),
+    "full": at_most(1.05), "k1=10 k2=19": at_most(1.06), "k1=5 k2=9": at_least(1.3), "10 steps": at_least(1.3),
     "20 steps": at_most(1.05),
 }  # fmt: skip
 

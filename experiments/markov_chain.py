@@ -38,7 +38,10 @@ def main(num_steps: int = 400_000, epochs: int = 8, seeds: int = 5) -> sj.Report
                markov.entropy_rate(reverse) - markov.entropy_rate(P), exactly("0.000000000"))  # fmt: skip
     path = markov.most_likely_path(P, start=0, steps=10)
     report.row("its likeliest path of ten steps from a", "".join("abcdefgh"[state] for state in path.states))
-    report.figure("transitions", sj.plot.heatmap(P, list("abcdefgh"), list("abcdefgh"), label="probability"))
+    report.figure(
+        "transitions",
+        sj.plot.heatmap(P, *[list("abcdefgh")] * 2, label="probability", x_label="next state", y_label="state"),
+    )
     return report
 
 

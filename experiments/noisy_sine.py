@@ -47,8 +47,11 @@ def main(epochs: int = 5, seeds: int = 20) -> sj.Report:
         "spread of the last 200 of 396 steps ahead", [np.std(path[-200:]) for path in far], between(0, 0.001, about=0)
     )
     ahead = (np.arange(604, 1000), far[0])
-    report.figure("multistep", sj.plot.lines({"data": x, "1 step": first.predict(x), "from 604": ahead}))
-    report.figure("k_step", sj.plot.lines({f"{k} ahead": first.predict(x, k) for k in AHEAD}))
+    report.figure(
+        "multistep", sj.plot.lines({"data": x, "1 step ahead": first.predict(x), "all ahead from 604": ahead})
+    )
+    forecasts = {f"{k} step{'s' * (k > 1)} ahead": first.predict(x, k) for k in AHEAD}
+    report.figure("k_step", sj.plot.lines(forecasts, panels=True))
     return report
 
 

@@ -30,7 +30,7 @@ def main(num_tokens: int = 10_000, epochs: int = 500) -> sj.Report:
         report.row(f"spread of how often an epoch trains a target, {name}", (result.counts / epochs).std())
         report.table(name, result)
     shares = {name: result.counts / epochs for name, result in found.items()}
-    report.figure("by_target", sj.plot.lines(shares, x_label="target", y_label="times trained an epoch"))
+    report.figure("by_target", sj.plot.lines(shares, x_label="target", y_label="trained an epoch", panels=True))
     return report
 
 

@@ -36,9 +36,9 @@ def main(neurons: int = 64, lag_neurons: int = 16, num_steps: int = 2400) -> sj.
             below = (np.maximum.accumulate(growth[name], axis=1) < 50).sum(1)
             report.row(f"gradient by {name}, largest growth", growth[name].max(1), largest)
             report.row(f"gradient by {name}, steps until 50-fold ({num_steps}: never)", below, lag)
-        medians = {name: (np.arange(1, num_steps), np.median(g, 0)[:-1]) for name, g in growth.items()}
+        by_lag = {name: (np.arange(1, num_steps), g[:, :-1]) for name, g in growth.items()}
         labels = {"x_label": "lag (steps of .025 ms)", "y_label": "gradient relative to lag 1", "y_scale": "log"}
-        report.figure("by_state", sj.plot.lines(medians, **labels))
+        report.figure("by_state", sj.plot.averages(by_lag, of="neuron", average="median", **labels))
 
         def signs(strategy):
             gradient = sj.value_and_grad(step, strategy, has_aux=True, batched=False)

@@ -8,7 +8,6 @@ error, .06. The gradient through v alone has by far the lowest median loss. With
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
@@ -33,7 +32,7 @@ def main(neurons: int = 64, num_steps: int = 2400, updates: int = 300) -> sj.Rep
         def update(carry, _):
             found = gradient(carry[0], rest, xs)
             change, moments = optimizer.update(found.grads, carry[1])
-            return (jax.tree.map(jnp.add, carry[0], change), moments), (found.loss, found.grads)
+            return (jax.tree.map(jax.numpy.add, carry[0], change), moments), (found.loss, found.grads)
 
         (params, _), (losses, grads) = jax.lax.scan(update, (params, optimizer.init(params)), None, updates)
         return params, losses, grads
@@ -50,8 +49,9 @@ def main(neurons: int = 64, num_steps: int = 2400, updates: int = 300) -> sj.Rep
                 report.row(f"{g} by the true one, {name}", np.exp(final[g] - truth[g]), between(0.85, 1.15))
                 right = float((np.sign(grads[g][:, 0]) == np.sign(start[g] - truth[g])).mean())
                 report.row(f"share of first gradients that point to the true {g}, {name}", right)
-            curves[name] = np.median(losses, 0)
-    report.figure("loss", sj.plot.lines(curves, x_label="updates", y_label="median loss ((10 mV)²)", y_scale="log"))
+            curves[name] = np.arange(1, updates + 1), losses
+    labels = {"average": "median", "of": "neuron", "x_label": "updates", "y_label": "loss ((10 mV)²)"}
+    report.figure("loss", sj.plot.averages(curves, **labels, y_scale="log"))
     return report
 
 

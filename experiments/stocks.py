@@ -38,7 +38,7 @@ def main(epochs: int = 50, seeds: int = 5, hidden: int = 16) -> sj.Report:
             report.row(f"RMSE of {form} {k} months ahead, persistence", rmse(x[first:] - x[first - k : -k]))
             report.row(f"RMSE of {form} {k} months ahead, mean before", rmse(x[first:] - x[:first].mean()))
         series = {"data": x, "1 month ahead": runs.first.predict(x)}
-        report.figure(form, sj.plot.lines(series, x_label="month", y_label=unit))
+        report.figure(form, sj.plot.lines(series, x_label="month", y_label=unit, title=f"stock index, {form}"))
     return report
 
 

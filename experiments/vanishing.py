@@ -38,12 +38,11 @@ def main(hidden: int = 64, max_lag: int = 100, num_steps: int = 600, seeds: int 
             found = [
                 sj.jacobians(step, jnp.asarray(r * W, jnp.float32), zero, xs, max_lag, every=every) for W, xs in drawn
             ]
-            norms[f"radius {r}"] = (np.arange(1, max_lag + 1), found[0].mean_norm)
+            norms[f"radius {r}"] = (np.arange(1, max_lag + 1), [norms_of.mean_norm for norms_of in found])
             expected = between(f"{r - 0.005:.3f}", f"{r + 0.005:.3f}", about=f"{r}") if name == "linear" else ""
             report.row(f"growth a step, {name}, radius {r}", [norms_of.growth for norms_of in found], expected)
-        figure = sj.plot.lines(norms, x_label="lag (steps)", y_label="norm of ∂h_t / ∂h_{t-lag}", title=name)
-        figure.axes[0].set_yscale("log")
-        report.figure(name, figure)
+        labels = {"x_label": "lag k (steps)", "y_label": r"norm of $\partial h_t\,/\,\partial h_{t-k}$"}
+        report.figure(name, sj.plot.averages(norms, **labels, y_scale="log", title=f"{name} network, {hidden} units"))
     return report
 
 
