@@ -4,7 +4,8 @@
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .tools/bin/uv)
 PYTHON := .venv/bin/python
 READY := .venv/.ready
-SIMULATORS := build/simulators
+SIMULATORS := build/env/simulators
+SPHINX := build/env/docs
 
 # The machine and the lock file decide what is installed, not the user's settings. uv does not read the settings of
 # pip, so it is given the index of pip, and the certificates of the system, which pip trusts too.
@@ -27,7 +28,7 @@ or, if your distribution has no such package:
 endef
 export NO_PYTHON
 
-.PHONY: help demo test test-all simulators slurm reproduce bench lint types wheel authors lock clean
+.PHONY: help demo test test-all simulators docs slurm browser faults reproduce notebooks bench lint types wheel authors lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -44,17 +45,32 @@ test-all: $(READY)  ## run all tests: also the exhaustive ones, and those of all
 simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax, diffrax and braintrace, installed once in their own environment
 	@$(SIMULATORS)/bin/python -m pytest tests/simulators $(ARGS)
 
+docs: $(SPHINX)/.ready  ## build the site of the documents in build/docs, and check it; warnings are errors
+	@rm -rf build/docs build/doctrees  # a second build would not repeat the warnings of the first
+	@$(SPHINX)/bin/python -m sphinx --quiet --fail-on-warning --jobs 2 --conf-dir docs -d build/doctrees . build/docs
+	@SEQJAX_SITE=build/docs $(PYTHON) -m pytest tests/docs/test_site.py $(ARGS)
+
 slurm: $(READY)  ## run the tests that need a Slurm, which root installs and starts here; elsewhere they are skipped
 	@trap 'tests/slurm/stop build/slurm' EXIT; trap 'exit 130' INT TERM; \
 	line=$$(tests/slurm/start build/slurm) || [ $$? = 77 ] || exit 1; \
 	env $${line:+"$$line"} $(PYTHON) -m pytest tests/slurm $(ARGS)
 
+browser: $(READY)  ## run the tests that need a browser, which root installs here; elsewhere they are skipped
+	@tests/browser/install || [ $$? = 77 ]; \
+	$(PYTHON) -m pytest tests/browser $(ARGS)
+
+faults: $(READY)  ## make faults on purpose (kills, power cuts, failing disks, changed files), and print how many did harm; ARGS="--only crash"
+	@$(PYTHON) tests/faults $(ARGS)
+
 reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 runs one at a time
 	@.venv/bin/seqjax reproduce experiments --out reports --title "The chapter, reproduced" --markdown docs/chapter.md \
 		--page docs/chapter.html --table experiments/README.md --jobs $(JOBS) $(ARGS)
 
-bench: $(READY) | $(UV)  ## measure training speed beside PyTorch (installed once, in its own environment) and Flax; ARGS="--cells gru"
-	@$(with_index) $(PYTHON) benchmarks/training.py $(ARGS)
+notebooks: $(READY)  ## execute the notebooks of docs/notebooks, and write their outputs into their files
+	@$(PYTHON) tests/support/notebooks.py
+
+bench: $(READY) | $(UV)  ## measure training speed beside PyTorch (installed once, in its own environment) and Flax, also into build/bench.json; ARGS="--cells gru"
+	@$(with_index) $(PYTHON) benchmarks/training.py --json build/bench.json $(ARGS)
 
 lint: $(READY)  ## check rules and format with ruff
 	@$(PYTHON) -m ruff check
@@ -67,15 +83,16 @@ wheel: $(READY)  ## build the wheel, install it in a new environment, and train 
 	@$(with_index) .ci/wheel $(UV)
 
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header pyproject.toml $(ARGS)
-lock: | $(UV)  ## write both lock files from pyproject.toml; ARGS=--upgrade takes newer versions
+lock: | $(UV)  ## write all lock files from pyproject.toml; ARGS=--upgrade takes newer versions
 	@$(with_index) $(COMPILE) --group dev -o requirements.lock
+	@$(with_index) $(COMPILE) --group docs -c requirements.lock -o requirements-docs.lock
 	@$(with_index) $(COMPILE) --group simulators -c requirements.lock -o requirements-simulators.lock
 
 authors: $(READY)  ## write a package of each kind of plugin, install it in a new environment, and run its tests
 	@$(with_index) .ci/authors $(UV)
 
 clean:  ## remove all files that make has made
-	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache build dist docs/reference
 
 # pyenv hides all Pythons but its current one, so its folders are added to the end of PATH. Bytecode is compiled here:
 # without it (PYTHONDONTWRITEBYTECODE), importing jax takes three times as long.
@@ -89,13 +106,13 @@ $(READY): pyproject.toml requirements.lock | $(UV)
 	$(UV) pip check --quiet --python $(PYTHON) || { echo 'requirements.lock is older than pyproject.toml. Type: make lock' >&2; exit 2; }; \
 	touch $@
 
-# It has the versions of .venv: requirements-simulators.lock is made with requirements.lock as its constraint.
-$(SIMULATORS)/.ready: pyproject.toml requirements-simulators.lock | $(READY) $(UV)
-	@export $(with_index); set -e; echo "Setting up $(SIMULATORS) (once)"; \
-	rm -rf $(SIMULATORS); $(UV) venv --quiet --python $(PYTHON) $(SIMULATORS); \
-	$(UV) pip sync --quiet --python $(SIMULATORS)/bin/python --compile-bytecode --require-hashes requirements-simulators.lock; \
-	$(UV) pip install --quiet --python $(SIMULATORS)/bin/python --no-deps --no-build-isolation --editable .; \
-	$(UV) pip check --quiet --python $(SIMULATORS)/bin/python || { echo 'requirements-simulators.lock is older than pyproject.toml. Type: make lock' >&2; exit 2; }; \
+# An environment beside .venv with the same versions: requirements-%.lock is made with requirements.lock as its constraint.
+build/env/%/.ready: pyproject.toml requirements-%.lock | $(READY) $(UV)
+	@export $(with_index); set -e; echo "Setting up $(@D) (once)"; \
+	rm -rf $(@D); $(UV) venv --quiet --python $(PYTHON) $(@D); \
+	$(UV) pip sync --quiet --python $(@D)/bin/python --compile-bytecode --require-hashes requirements-$*.lock; \
+	$(UV) pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation --editable .; \
+	$(UV) pip check --quiet --python $(@D)/bin/python || { echo 'requirements-$*.lock is older than pyproject.toml. Type: make lock' >&2; exit 2; }; \
 	touch $@
 
 .tools/bin/uv:

@@ -1,33 +1,50 @@
-"""`Error` and checks of arguments. Imports no other module of seqjax, so that every module may import it."""
+"""`Error`, checks of arguments, `escape`. Imports no other module of seqjax, so that every module may import it."""
 
 import difflib
 import numbers
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
+
+LINES = "\n\t"
+"""What is kept in a text of several lines."""
 
 
 class Error(ValueError):
     """An error that the user can fix. The message says what is wrong, where, what is safe and what to type next.
 
+    Its text is escaped, since Python itself prints it if nothing catches it; `message` and `problems` are not.
+
     Args:
         message: one or more lines. With `problems`, the line above them.
         problems: the separate faults, if several are reported at once.
         exit_code: the exit code of a command: 2 bad input, config or plugin; 3 training diverged; 4 a damaged or
-            changed file; 5 the folder is in use; 6 disk full, out of memory or no permission; 7 another process
-            of the run has ended.
+            changed file, or a run that is not reproduced; 5 the folder is in use; 6 disk full, out of memory or no
+            permission; 7 another process of the run has ended. A command that signal n ends has the exit code 128 + n.
     """
 
     def __init__(self, message: str, *, problems: Iterable[str] = (), exit_code: int = 2):
         self.message = message
         self.problems = tuple(problems)
         self.exit_code = exit_code
-        super().__init__("\n  ".join([message, *(problem.replace("\n", "\n    ") for problem in self.problems)]))
+        text = "\n  ".join([message, *(problem.replace("\n", "\n    ") for problem in self.problems)])
+        super().__init__(escape(text, LINES))
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`'; did you mean "x"?'` for the choices closest to `word`, or an empty string."""
     close = difflib.get_close_matches(word, sorted(choices), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def quoted(names: Iterable[str], most: int = 12) -> str:
+    """Names as a list that can be read although a name may contain commas: each in quotes, and at most `most` of them.
+
+    `'full, seed=0', 'full, seed=1' and 58 more`
+    """
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
 
 
 def dtype_shape(array: Any) -> str:
@@ -74,5 +91,22 @@ def check_whole(**values: tuple[Any, int]) -> None:
 
 
 def escape(text: str, keep: str = "") -> str:
-    """The text with control characters escaped, except those in `keep`, so that a terminal does not interpret them."""
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+    r"""The text with each character that is not printable as an escape of Python, such as `\x1b`.
+
+    `str.isprintable` decides. Not printable are all control characters (C0, DEL, C1); what is invisible or reorders a
+    line, such as U+200B, U+202A to U+202E and U+2066 to U+2069; the separators U+2028 and U+2029; lone surrogates; what
+    Unicode has not assigned. A terminal interprets none of the other characters. Spaces of all widths, and the joiners
+    U+200C and U+200D of Persian words and of emoji, stay too, since texts of many languages have them.
+
+    Args:
+        text: any text.
+        keep: characters that stay as they are, such as `LINES`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if _is_shown(c) or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    is_space = unicodedata.category(character) == "Zs"
+    return character.isprintable() or is_space or character in "\u200c\u200d"

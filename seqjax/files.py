@@ -1,6 +1,7 @@
-"""Writes files whole or not at all, and never through a link."""
+"""Writes files whole or not at all, and never through a link; reads files without waiting for a device or a pipe."""
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -9,11 +10,16 @@ from pathlib import Path
 from typing import IO
 
 from seqjax.errors import Error
+from seqjax.memory import check_memory
 
 PART = ".part"
 """The ending of a file that is being written."""
 PLAIN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """Pattern of the name of a file or folder, if the name was read from data."""
+LONGEST_PIPE = 2**30
+"""The largest number of bytes that are read from a pipe."""
+WRONG_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+"""The errors of the system about names that no file can have."""
 
 
 @contextlib.contextmanager
@@ -22,8 +28,10 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        reason = fault.strerror or fault
-        raise Error(f"{fault.filename or path} cannot be written: {reason}; try another folder", exit_code=6) from fault
+        reason, code = fault.strerror or fault, 2 if fault.errno in WRONG_NAMES else 6
+        raise Error(
+            f"{fault.filename or path} cannot be written: {reason}; try another folder", exit_code=code
+        ) from fault
 
 
 def open_plain(path: Path, flags: int) -> IO[bytes]:
@@ -51,6 +59,51 @@ def open_plain(path: Path, flags: int) -> IO[bytes]:
     return os.fdopen(descriptor, mode)
 
 
+def read_plain(path: Path) -> bytes:
+    """The bytes of a plain file, which is opened by `open_plain`.
+
+    Raises:
+        Error: exit code 4: it is not a plain file; 6: it is larger than the memory.
+        OSError: it cannot be read.
+    """
+    with open_plain(path, os.O_RDONLY) as file:
+        return _read(path, file)
+
+
+def read_named(path: str | Path) -> bytes:
+    """The bytes of a file that the user named. It may be a link, or a pipe such as `<(command)` of a shell.
+
+    Raises:
+        Error: it is a device; a pipe that nobody writes to, or that gives too much.
+        OSError: it cannot be read.
+        ValueError: it has a name that no file can have.
+    """
+    # O_NONBLOCK: opening a pipe to which no process writes would wait forever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise Error(f"{path} is a device, and not a file or a pipe")
+    with os.fdopen(descriptor, "rb") as file:
+        if stat.S_ISREG(mode):
+            return _read(path, file)
+        os.set_blocking(descriptor, True)
+        data = file.read(LONGEST_PIPE + 1)
+    if not data:
+        raise Error(f"{path} is a pipe that is empty, or that was read before; write its text to a file")
+    if len(data) > LONGEST_PIPE:
+        raise Error(f"{path} is a pipe, and gives more than {LONGEST_PIPE:,} bytes; write its text to a file")
+    return data
+
+
+def _read(path: str | Path, file: IO[bytes]) -> bytes:
+    """The bytes of a file that is open, unless they are more than the memory."""
+    check_memory(f"the bytes of {path}", os.fstat(file.fileno()).st_size, "No file was touched; use a smaller one")
+    return file.read()
+
+
 def write(path: Path, data: str | bytes) -> None:
     """Writes a file whole or not at all, and syncs it to disk.
 
@@ -68,6 +121,16 @@ def write(path: Path, data: str | bytes) -> None:
             part.unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, and syncs the folder that holds each new one to disk."""
+    if path.is_dir():
+        return
+    if not path.parent.exists():
+        make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -16,6 +16,7 @@ MOST_BYTES = 2_000_000_000
 """The size of this folder with which a session deletes it."""
 
 os.environ |= {
+    "XDG_CACHE_HOME": str(COMPILED.parent / "user"),
     "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -34,6 +35,8 @@ def set_optimizations(*, disabled):
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup; child processes would ignore it too
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     is_first = not hasattr(config, "workerinput")
     if is_first and sum(file.stat().st_size for file in COMPILED.glob("*")) > MOST_BYTES:
         shutil.rmtree(COMPILED)

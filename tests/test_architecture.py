@@ -22,16 +22,23 @@ POINTS = [point for group in registry.GROUPS.values() for point in PROJECT["entr
 
 LAYERS = {
     "errors": set(),
-    "files": {"errors"},
-    "plugin": {"errors"},
-    "report": {"errors", "files", "plugin"},
+    "memory": {"errors"},
+    "parse": set(),
+    "terminal": {"errors"},
+    "files": {"errors", "memory"},
+    "user_cache": {"errors", "files", "parse"},
+    "plugin": {"errors", "files", "parse"},
+    "report": {"errors", "terminal", "files", "parse", "plugin"},
     "gradients": {"errors", "plugin"},
     "diagnostics": {"errors", "plugin", "report", "gradients"},
-    "data": {"errors", "plugin", "gradients"},
+    "data": {"errors", "files", "user_cache", "plugin", "gradients"},
     "models": {"errors", "plugin", "gradients", "data"},
-    "training": {"errors", "plugin", "gradients", "data", "models"},
+    "training": {"errors", "memory", "files", "parse", "user_cache", "plugin", "gradients", "data", "models"},
     "analysis": {"errors", "plugin", "report", "data"},
-    "runs": {"errors", "files", "plugin", "report", "gradients", "diagnostics", "data", "models", "training"},
+    "runs": {
+        *("errors", "terminal", "files", "parse", "plugin", "report"),
+        *("gradients", "diagnostics", "data", "models", "training"),
+    },
     "testing": {"errors", "plugin", "report", "gradients", "data", "models", "training", "analysis", "runs"},
     "templates": {"data", "models", "training", "runs"},
 }
@@ -171,7 +178,7 @@ def private_imports(file: Path) -> list[str]:
             is_public = package == "seqjax" or (package.count(".") == 1 and layer(package) in LAYERS)
             is_package = is_public and MODULES[package].name == "__init__.py"
             names = exported(package) if is_package else set()
-            if package == "seqjax.errors":  # a layer of one file, whose names are all public
+            if package in ("seqjax.errors", "seqjax.user_cache"):  # layers of one file, whose names are all public
                 continue
             found += [f"{package}.{alias.name}" for alias in node.names if alias.name not in names]
     return found
@@ -222,6 +229,10 @@ def docstrings(module: ast.Module) -> set[int]:
     }
 
 
+NAMING = ("DEFAULTS", "FOR_VALUES", "DEFAULT_TOKENIZER", "TEXT_FILE", "LAUNCHER")
+"""The constants that may name built-in plugins."""
+
+
 def mentions(file: Path) -> set[str]:
     """Built-in plugins that the code of a file names: classes, and strings that are a name, an id, a module."""
     classes = {target.partition(":")[2] for _, target in POINTS}
@@ -231,7 +242,7 @@ def mentions(file: Path) -> set[str]:
     if file in (ROOT / "seqjax" / "runs" / "settings.py", ROOT / "seqjax" / "data" / "prepare.py"):
         for node in module.body:
             target = getattr(node, "target", None) or next(iter(getattr(node, "targets", ())), None)
-            if isinstance(target, ast.Name) and target.id in ("DEFAULTS", "DEFAULT_TOKENIZER", "TEXT_FILE"):
+            if isinstance(target, ast.Name) and target.id in NAMING:
                 ignored |= {id(inner) for inner in ast.walk(node)}
     found = set()
     for node in ast.walk(module):
@@ -252,8 +263,9 @@ OTHER_WORDS = {"initializers.py": {"uniform"}, "report.py": {"csv"}, "registry.p
 def test_the_core_names_no_built_in_plugin_but_the_defaults():
     found = {file.name: mentions(file) - OTHER_WORDS.get(file.name, set()) for file in CORE}
     assert {name: words for name, words in found.items() if words} == {}
-    ids = [*(table["plugin"] for table in settings.DEFAULTS.values()), DEFAULT_TOKENIZER]
-    kinds = [*settings.DEFAULTS, "tokenizer"]
+    tables = [*settings.DEFAULTS.items(), *settings.FOR_VALUES.items()]
+    ids = [*(table["plugin"] for _, table in tables), DEFAULT_TOKENIZER, settings.LAUNCHER]
+    kinds = [*(kind for kind, _ in tables), "tokenizer", "launcher"]
     assert [registry.find(kind, full_id).id for kind, full_id in zip(kinds, ids, strict=True)] == ids
 
 
@@ -327,6 +339,23 @@ def test_nothing_loads_pickle_or_evaluates_text(module):
     dynamic = {"import_module", "spec_from_file_location", "exec_module", "load_module", "run_path"}
     if module not in ("seqjax.plugin.registry", "seqjax.cli.command"):
         assert not {node.attr for node in nodes if isinstance(node, ast.Attribute)} & dynamic
+
+
+PRINTING = {"seqjax.testing.process", "seqjax.runs.interrupt"}
+"""Modules that print neither for the command line alone nor by `say`: answers for another process; fixed words."""
+
+
+def prints(module: str) -> bool:
+    """Whether a module prints by itself, or by rich, and not by what escapes control characters."""
+    calls = [node.func for node in ast.walk(tree(MODULES[module])) if isinstance(node, ast.Call)]
+    names = {getattr(call, "id", "") for call in calls}
+    writes = {ast.unparse(call) for call in calls} & {f"sys.{name}.write" for name in ("stdout", "stderr")}
+    return "print" in names or bool(writes) or bool(EVER[module] & {"rich", "rich.console", "rich.live"})
+
+
+def test_only_the_command_line_prints_without_escaping():
+    found = {module for module in MODULES if prints(module) and layer(module) not in ("cli", "terminal")}
+    assert found <= PRINTING
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -24,6 +24,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").glob("course/*.md")),
     *sorted((ROOT / "plugins").glob("*/README.md")),
 ]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -68,7 +69,7 @@ def as_import(block: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_python_blocks_run_in_order(document, folder, capsys, monkeypatch):
     monkeypatch.syspath_prepend(folder)
     code = [as_import(block.values[1]) for block in blocks("python") if block.values[0] == document]
@@ -129,6 +130,17 @@ def run_script(args, monkeypatch):
     ends = pytest.raises(SystemExit, match=r"^0$") if "--help" in args else contextlib.nullcontext()
     with ends:
         runpy.run_path(str(ROOT / args[0]), run_name="__main__")
+
+
+def test_the_course_names_commands_of_experiments_as_their_docstrings_do():
+    """They run at full size, so they are not run here; tests/test_experiments.py runs each script at a small one."""
+    pages = sorted((ROOT / "docs" / "course").glob("*.md"))
+    commands = [
+        command for page in pages for command in re.findall(r"^python experiments/.*$", page.read_text("utf-8"), re.M)
+    ]
+    titles = [path.read_text("utf-8").partition("\n")[0] for path in (ROOT / "experiments").glob("*.py")]
+    assert len(commands) > 10
+    assert set(commands) <= {title.partition("   ")[2] for title in titles}
 
 
 def table(heading: str) -> list[list[str]]:

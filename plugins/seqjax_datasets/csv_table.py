@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -65,7 +66,7 @@ class CSV(FileDataset):
             targets = _ids(table, self.targets[0], self.labels, is_scored)
             spec = Spec(Values(len(self.inputs)), Tokens(len(self.labels)))
         else:
-            targets = _numbers(table, names, is_scored)
+            targets = _numbers(table, names, is_scored, _advice(table, names, is_scored))
             spec = Spec(Values(len(self.inputs)), Values(len(names)))
         mask = None if is_scored.all() else is_scored
         return Pairs(_numbers(table, self.inputs), targets, mask, spec, bounds, self.path)
@@ -76,6 +77,8 @@ class CSV(FileDataset):
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as fault:
+            if data.startswith(b"\x93NUMPY"):
+                raise Error(f"dataset csv: {self.path} is an npy file of numpy: --dataset npy") from fault
             line = data.count(b"\n", 0, fault.start) + 1
             raise Error(f"dataset csv: {self.path}, line {line}: it is not UTF-8; convert the file") from fault
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, strict=True)
@@ -118,6 +121,10 @@ def _why_unknown(names: Sequence[str]) -> str:
     return ""
 
 
+GAPS = "Fill the gaps in the file, or leave such rows out"
+"""What to do about a cell that cannot be read."""
+
+
 class _Table(NamedTuple):
     """The cells of a file.
 
@@ -138,28 +145,42 @@ class _Table(NamedTuple):
         at = self.names.index(name)
         return [row[at].strip() for row in self.rows]
 
-    def fault(self, row: int, name: str, cell: str, needed: str) -> Error:
+    def fault(self, row: int, name: str, cell: str, needed: str, advice: str = GAPS) -> Error:
         """The error about a cell."""
         found = repr(cell) if cell else "an empty cell"
         return Error(
             f"dataset csv: {self.path}, line {self.lines[row]}, column {name!r}: found {found}, and needs {needed}\n"
-            "Fill the gaps in the file, or leave such rows out"
+            f"{advice}"
         )
 
 
-def _numbers(table: _Table, names: Sequence[str], used: Any = None) -> np.ndarray:
+def _advice(table: _Table, names: Sequence[str], used: np.ndarray) -> str:
+    """What to do about a target that is no number: to name the labels, if it is one of several words."""
+    labels = sorted({cell for cell, is_used in zip(table.column(names[0]), used, strict=True) if is_used and cell})
+    if len(names) > 1 or not labels or any(np.isfinite(_number(label)) for label in labels):
+        return GAPS
+    shown = [*labels[:5], "..."] if len(labels) > 5 else labels
+    return f"If the targets are classes, name all of them: --dataset.labels {shlex.quote(','.join(shown))}"
+
+
+def _number(cell: str) -> float:
+    """The number in a cell; NaN if there is none."""
+    try:
+        return float(cell.replace("_", "?"))  # Python would read 1_000
+    except ValueError:
+        return np.nan
+
+
+def _numbers(table: _Table, names: Sequence[str], used: Any = None, advice: str = GAPS) -> np.ndarray:
     """Columns as float64[n, columns]; rows that are not used may hold anything, and become zeros."""
     found = np.zeros((len(table.rows), len(names)))
     for i, name in enumerate(names):
         for row, cell in enumerate(table.column(name)):
             if used is not None and not used[row]:
                 continue
-            try:
-                found[row, i] = float(cell.replace("_", "?"))  # Python would read 1_000
-            except ValueError:
-                found[row, i] = np.nan
+            found[row, i] = _number(cell)
             if not np.isfinite(found[row, i]):
-                raise table.fault(row, name, cell, "a finite number")
+                raise table.fault(row, name, cell, "a finite number", advice)
     return found
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from seqjax import Dataset, Error, Text, register
+from seqjax.data import MappedText, is_large, make_piece
 from seqjax.errors import nearest
+from seqjax.user_cache import file_key, hash_of, remembered
 
 READERS = {".txt": "text", ".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
@@ -35,13 +37,16 @@ class HFDataset(Dataset):
 
     def load(self):
         """The text of all records, in order."""
-        import datasets
-
         try:
             with _quiet():
                 dataset = self._read()
-        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as fault:
+        except MemoryError:
+            raise
+        # The library raises any exception for a damaged folder, such as KeyError and TypeError.
+        except Exception as fault:
             raise self._unreadable(fault) from fault
+        if (text := self._mapped(dataset)) is not None:
+            return text
         records = self._column(dataset)
         bounds = np.cumsum([0, *map(len, records)], dtype=np.int64)
         if not bounds[-1]:
@@ -67,6 +72,21 @@ class HFDataset(Dataset):
             return datasets.load_dataset(reader, data_files=self.path, split=self.split, **options)
         return datasets.load_dataset(self.path, self.config, split=self.split, revision=self.revision)
 
+    def _mapped(self, dataset):
+        """The text of a large dataset, which stays in the Arrow files; None: it is read into memory."""
+        files = [file["filename"] for file in dataset.cache_files]
+        is_text = getattr(dataset.features.get(self.column), "dtype", None) in ("string", "large_string")
+        if not is_text or not is_large(*files):
+            return None
+        column = dataset.with_format("arrow")[:].column(self.column)
+        if column.null_count:
+            return None  # reading finds the record
+        chunks = map(_bytes, filter(len, column.chunks))
+        pieces = [make_piece(data, at, f"column {self.column!r}") for data, at in chunks]
+        key = hash_of(self.column, self.split, len(dataset), *map(file_key, files))
+        text = MappedText(pieces, self.path, key)
+        return MappedText(pieces, self.path, key, remembered("texts", hash_of(key, "sha256"), lambda: text.sha256))
+
     def _column(self, dataset):
         """The records of the column."""
         if self.column not in dataset.column_names:
@@ -88,7 +108,8 @@ class HFDataset(Dataset):
         )
 
     def _unreadable(self, fault):
-        reason = f"dataset hf-dataset: {self.path!r} cannot be read: {fault}"
+        what = fault if isinstance(fault, OSError | ValueError | RuntimeError) else repr(fault)
+        reason = f"dataset hf-dataset: {self.path!r} cannot be read: {what}"
         if fault.__cause__ is not None:
             reason += f" ({fault.__cause__})"
         if Path(self.path).exists():
@@ -102,6 +123,15 @@ class HFDataset(Dataset):
                 f"and copy the folder to this machine: --dataset hf-dataset --dataset.path {name}"
             )
         return Error(f"{reason}\n{hint}", exit_code=6 if isinstance(fault, PermissionError) else 2)
+
+
+def _bytes(chunk):
+    """The UTF-8 bytes of an Arrow array of strings, and where its strings begin and end among them, without a copy."""
+    _, offsets, data = chunk.buffers()
+    wide = str(chunk.type) == "large_string"
+    at = np.frombuffer(offsets, np.int64 if wide else np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+    found = np.frombuffer(data or b"", np.uint8)[at[0] : at[-1]]
+    return found, at.astype(np.int64) - at[0]
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ class NoisySine(Dataset):
     """Seed of the noise."""
 
     sampler_fields: ClassVar = {"batch_size": 8, "num_steps": 10}
+    of_values = True
 
     def load(self):
         """The series, float64[num_steps, 1]."""

@@ -41,6 +41,13 @@ class Npz(FileDataset):
     def load(self):
         """The pairs."""
         arrays = self._read()
+        try:
+            return self._pairs(arrays)
+        except Error as fault:
+            raise Error(f"dataset npz: {self.path}: {fault}") from fault
+
+    def _pairs(self, arrays):
+        """The pairs of these arrays."""
         inputs, targets = arrays[self.inputs], arrays[self.targets]
         if not self.sequences:
             return Pairs(inputs, targets, source=self.path)
@@ -48,13 +55,13 @@ class Npz(FileDataset):
             lengths = arrays[self.lengths]
             if lengths.shape != inputs.shape[:1] or lengths.dtype.kind not in "iu":
                 raise Error(
-                    f"dataset npz: {self.path}: {self.lengths} must be int[{len(inputs)}], a length for each sequence, "
-                    f"and is {lengths.dtype}{list(lengths.shape)}"
+                    f"{self.lengths} must be int[{len(inputs)}], a length for each sequence, and is "
+                    f"{lengths.dtype}{list(lengths.shape)}"
                 )
             if lengths.size and not (lengths.min() >= 1 and lengths.max() <= inputs.shape[1]):
                 raise Error(
-                    f"dataset npz: {self.path}: {self.lengths} are from {lengths.min()} to {lengths.max()}, and the "
-                    f"sequences have 1 to {inputs.shape[1]} steps"
+                    f"{self.lengths} are from {lengths.min()} to {lengths.max()}, and the sequences have 1 to "
+                    f"{inputs.shape[1]} steps"
                 )
             has_steps = targets.shape[:2] == inputs.shape[:2]
             inputs = [a[:n] for a, n in zip(inputs, lengths, strict=True)]
@@ -64,9 +71,12 @@ class Npz(FileDataset):
     def _read(self):
         """The arrays that are used, by name."""
         names = [name for name in (self.inputs, self.targets, self.lengths) if name]
+        data = read_file(self.path, "npz")
+        if not data.startswith((b"\x93NUMPY", b"PK\x03\x04")):  # numpy would advise to unpickle it
+            raise Error(f"dataset npz: {self.path} is no npz file\nIf it is a table in CSV: --dataset csv")
         try:
             # Arrays of objects would need pickle, which can run code; np.load refuses them unless it is told otherwise.
-            file = np.load(io.BytesIO(read_file(self.path, "npz")))
+            file = np.load(io.BytesIO(data))
             if isinstance(file, np.ndarray):
                 raise Error(f"dataset npz: {self.path} has one array; read it with the dataset npy")
             for name in names:

@@ -24,6 +24,7 @@ class Stocks(Dataset):
     """`returns` are the differences of the logarithm of the price from month to month; `prices` are the prices."""
 
     sampler_fields: ClassVar = {"batch_size": 8, "num_steps": 10}
+    of_values = True
 
     def load(self):
         """The series, float64[n, 1]."""

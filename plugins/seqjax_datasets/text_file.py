@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from seqjax import Dataset, Error, Text, register
-from seqjax.data import read_file
+from seqjax.data import is_large, map_file, read_file
 
 
 @register("dataset", "text-file")
@@ -33,7 +33,10 @@ class TextFile(Dataset):
     learn where it ends."""
 
     def load(self):
-        """The text of all files."""
+        """The text of all files. A large file that is one document is mapped into memory, and not read."""
+        path = Path(self.path)
+        if self.documents == "one" and self.errors == "strict" and path.is_file() and is_large(path):
+            return map_file(path, "dataset text-file")
         texts = [self._read(file) for file in self._files()]
         documents = (
             texts if self.documents == "one" else [part for text in texts for part in _cut(text, self.documents)]

@@ -23,6 +23,14 @@ class TimeMachine(Dataset):
     not there, it is downloaded.
     """
 
+    bibtex = """
+        @book{wells1895time,
+          author = {Wells, H. G.},
+          title = {The time machine},
+          year = {1895}
+        }
+    """
+
     path: str | None = None
     """Path of the file `timemachine.txt`. None: it is found or downloaded."""
     form: Literal["characters", "lines"] = "characters"

@@ -43,7 +43,7 @@ def zeros(problem, params, state):
 def local_jacobians(window):
     """J_t within units for all steps, float[T, L, L, hidden]."""
     problem, hidden = window.problem, window.problem.model.hidden
-    apart = _Apart(problem.model).problem(problem.spec, problem.loss, problem.dtype)
+    apart = _Apart(problem.model).problem(problem.spec, problem.loss, problem.precision)
 
     def local_jacobian(s, others, x):
         # In the derivative of `apart` no unit acts on another one. So one tangent of ones in leaf j gives column j of

@@ -22,6 +22,11 @@ class Wrapping(Gradient):
         return self.strategy.draws
 
     @property
+    def rounds(self):  # type: ignore[override]
+        """Whether the strategy may be given steps in bfloat16."""
+        return self.strategy.rounds
+
+    @property
     def metric_names(self):  # type: ignore[override]
         """Those of the strategy."""
         return self.strategy.metric_names

@@ -35,6 +35,17 @@ class Adaptive(WeightedEdges):
     updates.
     """
 
+    bibtex = """
+        @inproceedings{aicher2019adaptively,
+          author = {Aicher, Christopher and Foti, Nicholas J. and Fox, Emily B.},
+          title = {Adaptively truncating backpropagation through time to control gradient bias},
+          booktitle = {Conference on Uncertainty in Artificial Intelligence},
+          year = {2019},
+          eprint = {1905.07473},
+          archiveprefix = {arXiv}
+        }
+    """
+
     delta: Annotated[float, Interval(gt=0)] = 0.1
     """δ, the largest relative bias."""
     min_steps: Annotated[int, Interval(ge=1)] = 1

@@ -21,6 +21,18 @@ class Immediate(Gradient):
     from the first step.
     """
 
+    bibtex = """
+        @inproceedings{menick2021practical,
+          author = {Menick, Jacob and Elsen, Erich and Evci, Utku and Osindero, Simon and
+            Simonyan, Karen and Graves, Alex},
+          title = {Practical real time recurrent learning with a sparse approximation},
+          booktitle = {International Conference on Learning Representations},
+          year = {2021},
+          eprint = {2006.07232},
+          archiveprefix = {arXiv}
+        }
+    """
+
     claim = "biased"
     of = "window"
     argnums = (0, 1, 2)

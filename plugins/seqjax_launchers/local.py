@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import fcntl
 import os
 import subprocess
 import time
@@ -23,7 +24,8 @@ class Local(Launcher):
     """
 
     jobs: Annotated[int, Interval(ge=1)] | None = None
-    """The number of jobs at a time; None: one for each core."""
+    """The number of jobs at a time; None: one for each core. It decides how many cores, and so how many devices, a run
+    has. A run resumes with as many devices as before: give the same number again."""
 
     def launch(self, jobs, show_progress):
         """Starts the next job whenever one has ended."""
@@ -62,6 +64,7 @@ def _start(job, cores):
     """Starts the command of a job on these cores."""
     env = {"JAX_NUM_CPU_DEVICES": str(len(cores)), **os.environ}
     with job.log.open("ab") as log, _affinity(cores):
+        fcntl.flock(log, fcntl.LOCK_EX)  # the process has the lock too, and the run counts as running while it has
         # A session of its own: Ctrl-C of the terminal reaches this process alone, which then ends the jobs.
         return subprocess.Popen(
             job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=env

@@ -80,7 +80,12 @@ class Slurm(Launcher):
 
     def launch(self, jobs, show_progress):
         """Submits an array with a task for each job."""
-        folder = jobs[0].log.parent
+        folder = jobs[0].log.parent.absolute()  # here, since Slurm would put a folder before it that is not escaped
+        if "\\" in str(folder):
+            raise Error(
+                f"launcher slurm: {folder} has a backslash; Slurm drops each backslash from the name of a file, and "
+                "would write elsewhere; choose another folder"
+            )
         cases = "\n".join(f"{n}) {_variables(job)} ;;" for n, job in enumerate(jobs))
         script = folder / "slurm.sh"
         script.write_text(SCRIPT.format(cases=cases))
@@ -94,7 +99,7 @@ class Slurm(Launcher):
             "job-name": folder.resolve().parent.name,
             "signal": f"USR1@{self.notice}",
             "open-mode": "append",
-            # What Slurm itself says of the tasks. The folder is escaped, since Slurm replaces `%a` and the like.
+            # What Slurm itself says of the tasks. The name is escaped, since Slurm replaces `%a` and the like.
             "output": str(folder / "slurm.txt").replace("%", "%%"),
         }
         options = [f"--{name}={value}" for name, value in asked.items() if value is not None]
@@ -133,15 +138,16 @@ def _seconds(time: str) -> int | None:
 
 
 def _variables(job):
-    """The variables of the script for a job: its command line and its files."""
-    run = f"run=({shlex.join(job.command)})"
-    return f"{run} log={shlex.quote(str(job.log))} code={shlex.quote(str(job.code))}"
+    """The variables of the script for a job: its command line and its files, wherever Slurm starts it."""
+    log, code = (shlex.quote(str(file.absolute())) for file in (job.log, job.code))
+    return f"run=({shlex.join(job.command)}) log={log} code={code}"
 
 
 def _call(command):
     """The output of a command of Slurm."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # A session of its own: Ctrl-C of the terminal reaches this process alone, which then still learns the ids.
+        done = subprocess.run(command, capture_output=True, text=True, check=False, start_new_session=True)
     except FileNotFoundError as fault:
         raise Error(f"{command[0]} was not found: launcher slurm needs a machine of a Slurm cluster") from fault
     if done.returncode:

@@ -25,6 +25,26 @@ class BPE(Tokenizer):
     document.
     """
 
+    bibtex = """
+        @inproceedings{sennrich2016neural,
+          author = {Sennrich, Rico and Haddow, Barry and Birch, Alexandra},
+          title = {Neural machine translation of rare words with subword units},
+          booktitle = {Annual Meeting of the Association for Computational Linguistics},
+          pages = {1715--1725},
+          year = {2016},
+          eprint = {1508.07909},
+          archiveprefix = {arXiv}
+        }
+
+        @techreport{radford2019language,
+          author = {Radford, Alec and Wu, Jeffrey and Child, Rewon and Luan, David and Amodei, Dario and
+            Sutskever, Ilya},
+          title = {Language models are unsupervised multitask learners},
+          institution = {OpenAI},
+          year = {2019}
+        }
+    """
+
     vocab_size: Annotated[int, Interval(ge=256)] = 1024
     """Largest number of tokens. A short text has fewer pairs to merge."""
 
@@ -34,18 +54,24 @@ class BPE(Tokenizer):
 
         if not isinstance(data, Text):
             return super().fit(data)  # raises the error for other data
-        _check(data.text)
+        for document in data.documents:
+            _check(document)
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        trainer = trainers.BpeTrainer(vocab_size=self.vocab_size, initial_alphabet=alphabet, show_progress=False)
+        # The library allocates as much as it is told to. Each merge beyond the bytes takes a pair of bytes of the text.
+        most = min(self.vocab_size, len(alphabet) + 4 * len(data))
+        trainer = trainers.BpeTrainer(vocab_size=most, initial_alphabet=alphabet, show_progress=False)
         tokenizer.train_from_iterator((chunk for text in data.documents for chunk in _chunks(text)), trainer)
         return BytePairs(tokenizer.to_str())
 
     def load(self, saved):
         """The codec of the content of a `tokenizer.json`."""
-        return BytePairs(json.dumps(saved, ensure_ascii=False, separators=(",", ":")))
+        codec = BytePairs(json.dumps(saved, ensure_ascii=False, separators=(",", ":")))
+        if not len(codec):  # which reads it, so that a damaged one is an error here
+            raise Error("tokenizer bpe: it has no tokens")
+        return codec
 
 
 @dataclass(frozen=True)

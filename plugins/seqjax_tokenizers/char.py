@@ -10,6 +10,11 @@ from seqjax import Tokenizer, register
 class Char(Tokenizer):
     """Every character is a token. No character is changed."""
 
+    @property
+    def is_of_characters(self):  # type: ignore[override]
+        """Whether each character is a token; a subclass may split in another way."""
+        return type(self).split is Char.split
+
     def split(self, text):
         """The characters."""
         return text

@@ -38,6 +38,10 @@ class Standardize(Tokenizer):
         """The codec whose `to_dict` gave `saved`."""
         if "inputs" in saved:
             return PairsCodec(*(saved[side] and self.load(saved[side]) for side in ("inputs", "targets")))
+        mean, std = np.array(saved["mean"]), np.array(saved["std"])
+        is_scale = mean.dtype.kind in "if" and std.dtype.kind in "if" and mean.shape == std.shape and mean.ndim == 1
+        if not (is_scale and mean.size and np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+            raise Error("tokenizer standardize: a scale has a finite mean and a std above 0 for each column")
         return Scale(tuple(saved["mean"]), tuple(saved["std"]))
 
 

@@ -95,8 +95,8 @@ class Coverage:
         """A matplotlib figure of the number of targets by times trained."""
         from seqjax.report import plot
 
-        name = f"{self.epochs:,} epoch{'s' * (self.epochs != 1)}, {self.never:,} targets never"
-        return plot.lines({name: self.times}, x_label="times trained", y_label="targets")
+        name = f"in {self.epochs:,} epoch{'s' * (self.epochs != 1)}; {self.never:,} targets never"
+        return plot.lines({name: self.times}, x_label="times trained", y_label="number of targets")
 
 
 def coverage(sampler: Sampler, bounds: Any, epochs: int = 1, seed: int = 0, *, warmup: int = 0) -> Coverage:

@@ -182,8 +182,7 @@ def zipf_figure(by_name: Mapping[str, Frequencies], title: str = "") -> Any:
         # In a run of equal counts the line is straight, so that its two ends suffice.
         ends = (np.diff(found.counts, prepend=0) != 0) | (np.diff(found.counts, append=0) != 0)
         lines[name] = (np.flatnonzero(ends) + 1, found.counts[ends])
-    figure = plot.lines(lines, x_label="rank", y_label="count", title=title)
-    figure.axes[0].set(xscale="log", yscale="log")
+    figure = plot.lines(lines, x_label="rank", y_label="count", x_scale="log", y_scale="log", title=title)
     for line in figure.axes[0].lines:
         line.set(marker=".", markevery=[-1])
     return figure

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from seqjax.cli.flags import read_plugin, use_all_cores
 from seqjax.cli.parser import Parser
-from seqjax.plugin import registry
 
 DESCRIPTION = """Check that a plugin does what its kind asks. Prints a line for each check, with the largest error and
 its bound where it measures one. The exit code is 2 if a check fails.
@@ -16,10 +15,7 @@ Fields follow the name, each after a colon: seqjax check gradient artbp:length=8
 def main(argv: Sequence[str]) -> int:
     """Prints the table of checks."""
     parser = Parser(prog="seqjax check", description=DESCRIPTION)
-    parser.add_argument("kind", choices=registry.GROUPS, help=f"one of {', '.join(registry.GROUPS)}", metavar="KIND")
-    parser.add_argument(
-        "name", metavar="NAME", help="short name or full id; name:field=value sets a field, name:a=1:b=2 sets two"
-    )
+    parser.add_kind_and_name("short name or full id; name:field=value sets a field, name:a=1:b=2 sets two")
     args = parser.read(argv)
     plugin = read_plugin(args.kind, args.name)
     use_all_cores(2)  # some checks compare two devices with one

@@ -1,14 +1,19 @@
 """`main`: calls the module of a verb, and turns errors into exit codes."""
 
-import contextlib
 import errno
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from seqjax.cli.complete import COMPLETING, SHELLS, shell_code, verb_to_complete
+from seqjax.cli.unexpected import explained
 from seqjax.errors import Error, nearest
+from seqjax.runs.interrupt import Ended, ending_at_signals
+from seqjax.terminal.lasting import LastingStream, open_standard_files, say_that_printing_ends
+from seqjax.terminal.stream import escape_streams, unescaped
 
 VERBS = {
     "run": "train a model, and keep the run in a folder",
@@ -16,20 +21,35 @@ VERBS = {
     "evaluate": "compute loss and perplexity of a trained model",
     "sweep": "train many runs, one for every combination of some values",
     "status": "show how far the runs of a sweep are",
-    "compare": "compare runs: median and range over seeds, paired differences",
+    "compare": "compare runs: mean over seeds with its interval, paired differences",
+    "verify": "check whether runs are still what they were: files, plugins, dataset, versions",
+    "adopt": "take the files of a run as they are, after they were changed by hand",
     "track": "mirror runs for a viewer, such as TensorBoard",
     "lags": "split the gradient by how many steps back it travels, and print the bias of truncating it",
     "measure": "measure bias, variance, seconds and bytes of gradient strategies at a run's parameters",
     "check": "check that a plugin does what its kind asks",
     "new": "write a plugin to start from, as a file or as a package",
-    "reproduce": "run experiments, and write their reports; with --page, to one page",
+    "reproduce": "train a run again and compare, or run the scripts of a folder and write their reports",
     "list": "list the available plugins",
     "show": "show what a plugin does and which parameters it has",
 }
 
+COMPILING = ("run", "generate", "evaluate", "sweep", "lags", "measure", "check", "reproduce")
+"""The verbs that compile programs, and keep them for the next time."""
+TRAINING = ("run", "sweep", "reproduce")
+"""The verbs whose results are in a folder, and which go on if what they print cannot be written."""
+TEXTS = ("--help", "-h", "--print-config", "--dry-run")
+"""The flags with which they print a text instead."""
+NO_CACHE = "--no-compile-cache"
+
 HELP = """usage: seqjax VERB [OPTIONS]
 
 Train small sequence models, and choose how the gradient goes back through time.
+
+begin with:
+  seqjax run                                           train on text that comes with Python
+  seqjax run --dataset text-file --dataset.path FILE   train on your own text
+  seqjax list                                          list models, gradients and all other plugins
 
 verbs:
 {verbs}
@@ -37,24 +57,49 @@ verbs:
 options:
   --help      show this text; seqjax VERB --help shows the help of a verb
   --version   show the version
-  --debug     with any verb: show the traceback of an error"""
+  --completion SHELL
+              print what completes commands in bash, zsh or fish; for ~/.bashrc: eval "$(seqjax --completion bash)"
+  --debug     with any verb: show the traceback of an error
+  --no-compile-cache
+              with any verb: use no programs that earlier commands compiled, and keep none"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code (0 done, 2 bad input, ...: see `seqjax.Error`)."""
-    return guarded(_dispatch, sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    trains = argv[:1] and argv[0] in TRAINING and not {*argv} & {*TEXTS}
+    return guarded(_dispatch, argv, prints_result=not trains)
 
 
-def guarded(work: Callable[[list[str]], int], argv: Sequence[str]) -> int:
+def guarded(work: Callable[[list[str]], int], argv: Sequence[str], prints_result: bool = False) -> int:
     """Calls `work(argv)` and returns its exit code. For an `Error`, prints its message on stderr and returns its code.
 
-    With `--debug`, which is removed from the arguments, the error is raised instead.
+    From the call on, all that this process prints is escaped, and dropped if it cannot be written.
+
+    Args:
+        work: takes the arguments, and returns an exit code.
+        argv: the arguments. With `--debug`, which is removed from them, an error is raised instead.
+        prints_result: whether the result is what `work` prints. If not, stderr says when it cannot be written. If it
+            is, the exit code is then 6, unless its reader has gone, such as `head`.
     """
-    for stream in (sys.stdout, sys.stderr):  # a character that the terminal lacks is escaped
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    stdout = _prepare_streams()
+    stdout.note = _no_note if prints_result else say_that_printing_ends
     debug = "--debug" in argv
-    argv = [arg for arg in argv if arg != "--debug"]
+    try:
+        with ending_at_signals() as interrupted:
+            code = _exit_code(work, [arg for arg in argv if arg != "--debug"], debug, interrupted)
+            stdout.flush()
+    except KeyboardInterrupt as fault:
+        print(f"seqjax: {str(fault) or 'interrupted'}", file=sys.stderr)
+        return getattr(fault, "exit_code", 128 + signal.SIGINT)
+    if code == 0 and prints_result and stdout.fault and not stdout.is_unread:
+        print(f"seqjax: cannot write to stdout: {stdout.fault.strerror}", file=sys.stderr)
+        return 6
+    return code
+
+
+def _exit_code(work, argv, debug, interrupted):
+    """Calls `work(argv)`. Returns its exit code, or that of the exception that it raises."""
     try:
         return work(argv)
     except Error as fault:
@@ -62,26 +107,45 @@ def guarded(work: Callable[[list[str]], int], argv: Sequence[str]) -> int:
             raise
         print(f"seqjax: {fault}", file=sys.stderr)
         return fault.exit_code
-    except KeyboardInterrupt as fault:
-        with contextlib.suppress(OSError):  # stderr may have gone with the terminal
-            print(f"seqjax: {str(fault) or 'interrupted'}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader, such as `head`, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as fault:
-        if debug or fault.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
-        print(f"seqjax: cannot write: {fault.strerror}; free some space", file=sys.stderr)
-        return 6
     except Exception as fault:
-        if debug or not (isinstance(fault, MemoryError) or "RESOURCE_EXHAUSTED" in str(fault)):
+        if code := interrupted():  # XLA turns what a signal raises in a callback into an error of its own
+            raise Ended(code - 128) from fault
+        what = _what_is_full(fault)
+        if debug or what is None:
             raise
-        print("seqjax: out of memory; --dry-run prints the bytes of a run: make it smaller", file=sys.stderr)
+        print(f"seqjax: {what}", file=sys.stderr)
         return 6
+
+
+def _what_is_full(fault):
+    """The message of an exception that says that the disk or the memory is full; None for any other."""
+    if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return f"cannot write: {fault.strerror}; free some space"
+    if isinstance(fault, MemoryError) or "RESOURCE_EXHAUSTED" in str(fault):
+        return "out of memory; --dry-run prints the bytes of a run: make it smaller"
+    return None
+
+
+def _prepare_streams():
+    """Makes stdout and stderr of this process escape, and drop what cannot be written. Returns the latter of stdout."""
+    open_standard_files()
+    for name in ("stdout", "stderr"):
+        stream = unescaped(getattr(sys, name))
+        if isinstance(stream, io.TextIOWrapper):  # a character that the terminal lacks is escaped
+            stream.reconfigure(errors="backslashreplace")
+        if not isinstance(stream, LastingStream):
+            setattr(sys, name, LastingStream(stream))
+    escape_streams()
+    return unescaped(sys.stdout)
+
+
+def _no_note(reason: str) -> None:
+    """Says nothing."""
 
 
 def _dispatch(argv: list[str]) -> int:
+    if COMPLETING in os.environ:
+        return _verb_main(verb_to_complete(VERBS))([])
     verb = argv[0] if argv else "--help"
     if verb in ("--help", "-h", "help"):
         print(HELP.format(verbs="\n".join(f"  {name:10} {text}" for name, text in VERBS.items())))
@@ -91,6 +155,25 @@ def _dispatch(argv: list[str]) -> int:
 
         print(__version__)
         return 0
+    if verb == "--completion":
+        if len(argv) != 2 or argv[1] not in SHELLS:
+            raise Error(f"--completion: name a shell, one of {', '.join(SHELLS)}")
+        print(shell_code(argv[1]))
+        return 0
     if verb not in VERBS:
         raise Error(f"no verb {verb!r}{nearest(verb, VERBS)}\nverbs: {', '.join(VERBS)}; see seqjax --help")
-    return importlib.import_module(f"seqjax.cli.{verb}").main(argv[1:])
+    if verb in COMPILING:
+        from seqjax.cli.flags import check_num_devices
+
+        check_num_devices()
+    if verb in COMPILING and NO_CACHE not in argv:
+        from seqjax.training.compile_cache import keep_programs
+
+        keep_programs()
+    argv = [arg for arg in argv if arg != NO_CACHE]
+    with explained():
+        return _verb_main(verb)(argv[1:])
+
+
+def _verb_main(verb: str) -> Callable[[Sequence[str]], int]:
+    return importlib.import_module(f"seqjax.cli.{verb}").main

@@ -6,22 +6,29 @@ from typing import Any
 
 from seqjax.cli.figure import draw
 from seqjax.cli.parser import Parser
+from seqjax.terminal.stream import line
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints the table of the runs, and draws the figure of `--figure`."""
     parser = Parser(
         prog="seqjax compare",
-        description="Compare runs: median, lowest and highest value over the seeds of each variant; with --against "
-        "also the mean difference to one variant, paired by seed, with its 95 % bootstrap interval.",
+        description="Compare runs: mean over the seeds of each variant with its 95 % bootstrap interval, after the "
+        "last epoch and after the best one; with --against also the difference to one variant, paired by seed.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="the folders of runs, or the folder of a sweep")
     add_comparison_flags(parser)
+    text = "write one HTML page, which needs no network: table, curves, experiments side by side, samples and figures"
+    parser.add_argument("--page", metavar="FILE", help=text)
     args = parser.read(argv)
 
     from seqjax.runs.sweep import Runs
 
-    print_comparison(Runs.open(*args.runs), args.metric, args.against, args.which, args.figure)
+    runs = Runs.open(*args.runs)
+    print_comparison(runs, args.metric, args.against, args.which, args.figure)
+    if args.page:
+        runs.page(args.page, args.metric, args.against)
+        line("page", args.page)
     return 0
 
 
@@ -30,8 +37,8 @@ def add_comparison_flags(parser: Parser) -> None:
     text = "a column of the metrics; default: the perplexity (or loss) of the held-out part, if there is one"
     parser.add_argument("--metric", metavar="NAME", help=text)
     parser.add_argument("--against", metavar="VARIANT", help="the variant to which the others are compared")
-    text = "the value of each run: after its last epoch, or after the one with its lowest held-out loss"
-    parser.add_argument("--which", choices=("last", "best"), default="last", help=text)
+    text = "the value of each run: after its last epoch, after the one with its lowest held-out loss, or (default) both"
+    parser.add_argument("--which", choices=("last", "best", "both"), default="both", help=text)
     text = "draw the metric by epoch into this file (.png, .svg, .pdf); default for a sweep: a file in its folder"
     parser.add_argument("--figure", metavar="FILE", help=text)
 
@@ -50,7 +57,7 @@ def print_comparison(
         runs: the `Runs`.
         metric: a column of the metrics; None: the main one.
         against: the variant to which the others are compared; None: no differences.
-        which: `"last"` or `"best"`: the epoch of each run whose value is taken.
+        which: `"last"`, `"best"` or `"both"`: the epochs of each run whose value is taken.
         figure: the file that the user named; None: `default_figure`.
         default_figure: the file if the user named none; None: no figure.
     """
@@ -58,7 +65,11 @@ def print_comparison(
 
     metric = metric or main_metric(runs.values())
     table = runs.compare(metric, against, which)
-    print(f"{metric}, {which} epoch\n{table}")
+    epochs = " and ".join(epoch for epoch in ("last", "best") if epoch in table.columns)
+    print(f"{metric}, {epochs} epoch: mean over seeds, and its 95 % interval (from, to)\n{table}")
+    for name, run in runs.items():
+        if run.changed:
+            line("note", f"{name}: changed by hand: {', '.join(run.changed)}")
     file = figure or default_figure
     if file is not None:
         from seqjax.report import plot

@@ -6,17 +6,21 @@ import jax
 import numpy as np
 
 from seqjax.models.check import check_model
+from seqjax.plugin.author import tracing
 from seqjax.runs import progress
-from seqjax.runs.execute import make_ready
+from seqjax.runs.execute import initial_params, make_ready
 from seqjax.runs.experiment import Experiment
 from seqjax.training.epoch import compiled_epoch
 from seqjax.training.fit import GradientDescent
 from seqjax.training.loop import first_call
+from seqjax.training.metrics import resolve
 
 
 def dry_run_text(experiment: Experiment, devices: int | None) -> str:
     """The printed text: device, dataset, model, shapes, updates and bytes of a run."""
-    run, fit = make_ready(experiment, None), experiment.fit(devices)
+    run = make_ready(experiment, None)
+    resolve(experiment.metrics, run.spec)  # for its errors, which training would raise
+    fit = experiment.fit(devices, initial_params(run, None))
     head = [
         f"device   {progress.device_line(fit)}",
         f"dataset  {progress.dataset_line(run)}",
@@ -26,10 +30,13 @@ def dry_run_text(experiment: Experiment, devices: int | None) -> str:
         return "\n".join([*head, "nothing was counted; leave out --dry-run to count"])
     check_model(run.problem.model, run.spec)
     stream, setup = run.prepared.streams["train"], fit.setup
-    arguments = first_call(run.problem, stream, setup)
-    usage: Any = compiled_epoch.lower(*arguments).compile().memory_analysis()
-    scored = np.asarray(arguments[2].scored)
-    updates, targets = len(scored), (scored[..., 1] - scored[..., 0]).sum()
+    with tracing(setup.gradient, setup.optimizer, run.problem.model):
+        arguments = first_call(run.problem, stream, setup)
+        usage: Any = compiled_epoch.lower(*arguments).compile().memory_analysis()
+    scored = np.asarray(arguments.plan.scored)
+    updates = arguments.program.num_updates // setup.epochs
+    # The plan of a large stream is that of the first chunk, whose targets stand for those of all.
+    targets = int((scored[..., 1] - scored[..., 0]).sum() / len(scored) * updates)
     shapes = [
         f"         {jax.tree_util.keystr(keys, simple=True, separator='/'):8} {leaf.dtype}{list(leaf.shape)}"
         for keys, leaf in jax.tree_util.tree_leaves_with_path(fit.params_like(run.problem))

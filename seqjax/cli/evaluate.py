@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from seqjax.cli.open_run import open_run
 from seqjax.cli.parser import Parser
 from seqjax.data.split import PARTS
 from seqjax.plugin.config import create
@@ -30,9 +31,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser.read(argv)
 
     from seqjax.data.tokenizer import TextCodec
-    from seqjax.runs.run import Run
 
-    run = Run.open(args.run, args.which)
+    run = open_run(args.run, args.which)
     if args.text:
         own = create("dataset", settings.TEXT_FILE, path=args.text).load()
         rows = {"text": run.evaluate(own)}

@@ -1,11 +1,13 @@
 """`draw`: draws a figure into a file."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from seqjax.errors import Error
-from seqjax.files import disk_errors
+from seqjax.files import write
+from seqjax.terminal.stream import line
 
 
 def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
@@ -13,19 +15,22 @@ def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
 
     Args:
         make: makes the matplotlib figure.
-        file: the file; its ending is the format.
+        file: the file; its ending is the format, PNG if it has none.
         flag: the flag that named the file, followed by a space; for error messages.
 
     Raises:
         Error: a format that matplotlib does not know; exit code 6: the file cannot be written.
     """
+    if not file.suffix:  # matplotlib would add one, and the printed name would be that of no file
+        file = file.with_name(f"{file.name}.png")
+    image = io.BytesIO()
     try:
-        with disk_errors(file):
-            make().savefig(file, dpi=150)
-    # An `Error` of `make` or of the disk is a ValueError too.
+        make().savefig(image, format=file.suffix.removeprefix("."), dpi=150)
+    # An `Error` of `make` is a ValueError too.
     except Error:
         raise
     # matplotlib raises it for an unknown format.
     except ValueError as fault:
         raise Error(f"{flag}{file}: {fault}") from fault
-    print(f"figure   {file}")
+    write(file, image.getvalue())
+    line("figure", file)

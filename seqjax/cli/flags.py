@@ -4,26 +4,32 @@ import argparse
 import contextlib
 import os
 import re
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqjax.cli.parser import Parser
+from seqjax.cli.parser import Parser, whole
 from seqjax.errors import Error
 from seqjax.plugin import config, registry
 from seqjax.plugin.base import fields_of
 from seqjax.runs import settings
+from seqjax.terminal.shell import join, quote
+from seqjax.terminal.stream import line
+
+MANIFEST = "manifest.json"
+"""The file beside the config of a run. Its module imports JAX, which reading flags must not."""
+
+MOST_DEVICES = 1024
+"""The largest number of devices that are made on a CPU."""
 
 
 def experiment_parser(prog: str, description: str) -> Parser:
     """A parser with the flags of an experiment. `split_fields` reads the flags of plugins' fields."""
     parser = Parser(prog=prog, description=description, add_help=False)
     for kind in settings.KINDS:
-        parser.add_argument(
-            f"--{kind}", metavar="NAME", help=f"the {kind}, by short name or full id; name:field=value sets a field"
-        )
+        text = f"the {kind}, by short name or full id; name:field=value sets a field"
+        parser.add_plugin_argument(kind, f"--{kind}", metavar="NAME", help=text)
     for name, field in fields_of(settings.Scalars).items():
         default = "" if field.default is None else f" Default {field.default}."
         text = f"{field.doc[:1].lower()}{field.doc[1:]}{default}"
@@ -32,14 +38,14 @@ def experiment_parser(prog: str, description: str) -> Parser:
     parser.add_argument("--out", metavar="DIR", help="folder of the run; default: a new one under runs/")
     parser.add_argument(
         "--devices",
-        type=int,
+        type=whole,
         metavar="N",
         help="devices over which rows are sharded; default: the most that divide the batch",
     )
     text = "seconds from one checkpoint to the next; default 30"
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S", help=text)
     text = "mirror the run for a viewer, such as tensorboard; also --tracker.FIELD"
-    parser.add_argument("--tracker", metavar="NAME", help=text)
+    parser.add_plugin_argument("tracker", "--tracker", metavar="NAME", help=text)
     parser.add_argument("--print-config", action="store_true", help="print the whole config as TOML; train nothing")
     parser.add_argument("--dry-run", action="store_true", help="print shapes, updates and bytes; train nothing")
     parser.add_argument("-h", "--help", action="store_true", help="show this text and the chosen plugins' parameters")
@@ -66,7 +72,7 @@ def print_resume_command(verb: str, argv: Sequence[str], args: argparse.Namespac
         if Path(out).exists():
             named = [] if args.out else ["--out", str(out)]
             with contextlib.suppress(OSError):  # stderr may have gone with the terminal
-                print(f"next     seqjax {verb} {shlex.join([*argv, *named])}", file=sys.stderr)
+                line("next", f"seqjax {verb} {join([*argv, *named])}", sys.stderr)
         raise
 
 
@@ -96,10 +102,16 @@ def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
         name, strings = _split_name(kind, getattr(args, kind), fields.get(kind, {}))
         if kind == "dataset":
             _check_no_file(kind, name)
+            if name is None and kind not in found and "path" in strings:
+                path = strings["path"]
+                flags = f"--dataset {_reader(path)} --dataset.path {quote(path)}"
+                raise Error(f"--dataset.path {path}: name the dataset that reads this file too: {flags}")
         table: dict[str, Any] = {} if name is None else {"plugin": name}
-        # The table that the flags of its fields change: the defaults, with the file and the name over them.
-        under_flags = config.overlay(config.overlay(settings.DEFAULTS, found), {kind: table}).get(kind)
         if strings:
+            # The table that the flags of its fields change: the defaults, with the file and the name over them.
+            is_for_values = name is None and kind in settings.FOR_VALUES
+            defaults = settings.defaults_of(found) if is_for_values else settings.DEFAULTS
+            under_flags = config.overlay(config.overlay(defaults, found), {kind: table}).get(kind)
             table |= _parse_table(kind, under_flags, strings)
         if table:
             found = config.overlay(found, {kind: table})
@@ -116,6 +128,8 @@ def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
 def _fields_of_same_plugin(chosen: dict[str, Any], name: str | None) -> dict[str, Any]:
     """The fields of the dataset if it is of this plugin, such as the columns of a CSV file; else none."""
     dataset = chosen.get("dataset", {})
+    if not isinstance(dataset, dict):
+        return {}  # as below
     try:
         is_same = registry.find("dataset", str(name)) == registry.find("dataset", str(dataset.get("plugin")))
     except Error:
@@ -126,9 +140,14 @@ def _fields_of_same_plugin(chosen: dict[str, Any], name: str | None) -> dict[str
 def _check_no_file(flag: str, name: str | None) -> None:
     """Raises an `Error` if a file was given in place of a dataset."""
     if name is not None and Path(name).is_file() and name not in registry.names("dataset"):
-        suffix = Path(name).suffix[1:]
-        reader = suffix if suffix in registry.names("dataset") else settings.TEXT_FILE
-        raise Error(f"--{flag} {name}: this is a file; name the dataset that reads it: --{flag} {reader}:path={name}")
+        dataset = quote(f"{_reader(name)}:path={name}")
+        raise Error(f"--{flag} {name}: this is a file; name the dataset that reads it: --{flag} {dataset}")
+
+
+def _reader(file: str) -> str:
+    """The dataset that reads a file: the one of the name of its suffix, such as csv, or else that of text files."""
+    suffix = Path(file).suffix[1:]
+    return suffix if suffix in registry.names("dataset") else settings.TEXT_FILE.removeprefix("seqjax/")
 
 
 def read_plugin(kind: str, text: str, fields: dict[str, str] | None = None) -> Any:
@@ -184,6 +203,10 @@ def _split_name(kind: str, value: str | None, strings: dict[str, str]) -> tuple[
 
 def _read_file(file: str) -> dict[str, Any]:
     """The config in a file. Data that were given in memory are read from the folder of the file."""
+    if (Path(file).parent / MANIFEST).exists():
+        from seqjax.runs.manifest import check_config
+
+        check_config(Path(file))
     found = config.read_toml(file)
     if not any(isinstance(table, dict) and table.get("plugin") == config.IN_MEMORY for table in found.values()):
         return found
@@ -206,11 +229,21 @@ def plugin_help(chosen: dict[str, Any]) -> str:
     from seqjax.cli.show import field_lines
 
     text = ["parameters of the chosen plugins:"]
-    for kind, table in config.overlay(settings.DEFAULTS, chosen).items():
+    for kind, table in config.overlay(settings.defaults_of(chosen), chosen).items():
         if kind in settings.KINDS:
             entry = registry.find(kind, str(table.get("plugin") if isinstance(table, dict) else table))
-            text += ["", f"{kind} {entry.id}", *field_lines(registry.load(entry), f"--{kind}.", table)]
+            values = table if isinstance(table, dict) else {}
+            text += ["", f"{kind} {entry.id}", *field_lines(registry.load(entry), f"--{kind}.", values)]
     return "\n".join(text)
+
+
+def check_num_devices() -> None:
+    """Raises an `Error` unless JAX_NUM_CPU_DEVICES, if it is set, is a number of devices that JAX can make."""
+    text = os.environ.get("JAX_NUM_CPU_DEVICES")
+    if text is not None and not (text.strip().isdecimal() and 1 <= int(text.strip()[:10]) <= MOST_DEVICES):
+        raise Error(
+            f"the environment variable JAX_NUM_CPU_DEVICES is {text!r:.80}; it is a number from 1 to {MOST_DEVICES}"
+        )
 
 
 def use_all_cores(devices: int | None, processes: int = 1) -> None:
@@ -225,5 +258,7 @@ def use_all_cores(devices: int | None, processes: int = 1) -> None:
     from seqjax.training.devices import num_cores
 
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        # More devices than that would take minutes to make; that so many do not divide a batch is found later.
+        count = min(max(1, devices // processes), MOST_DEVICES) if devices else num_cores()
         with contextlib.suppress(RuntimeError):  # it has started, and its devices are fixed
-            jax.config.update("jax_num_cpu_devices", max(1, devices // processes) if devices else num_cores())
+            jax.config.update("jax_num_cpu_devices", count)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqjax.cli.figure import draw
-from seqjax.cli.parser import Parser
+from seqjax.cli.open_run import open_run
+from seqjax.cli.parser import Parser, whole
 from seqjax.errors import check_all
 
 
@@ -17,9 +18,11 @@ def main(argv: Sequence[str]) -> int:
         "The gradient by lag takes (max-lag + 1) times the bytes of the parameters.",
     )
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
-    parser.add_argument("--max-lag", type=int, default=50, metavar="K", help="largest lag that is listed (default: 50)")
-    parser.add_argument("--steps", type=int, metavar="T", help="time steps of each row (default: 4 times --max-lag)")
-    parser.add_argument("--rows", type=int, default=8, metavar="B", help="number of rows (default: 8)")
+    parser.add_argument(
+        "--max-lag", type=whole, default=50, metavar="K", help="largest lag that is listed (default: 50)"
+    )
+    parser.add_argument("--steps", type=whole, metavar="T", help="time steps of each row (default: 4 times --max-lag)")
+    parser.add_argument("--rows", type=whole, default=8, metavar="B", help="number of rows (default: 8)")
     parser.add_argument("--figure", metavar="FILE", help="file of the figure (default: lags.png in the run's folder)")
     args = parser.read(argv)
 
@@ -32,9 +35,8 @@ def main(argv: Sequence[str]) -> int:
     check_all("seqjax lags cannot run:", is_true)
 
     from seqjax.diagnostics.lags import lags
-    from seqjax.runs.run import Run
 
-    run = Run.open(args.run)
+    run = open_run(args.run)
     report = lags(run.problem, run.params, **run.scan_arguments(args.rows, steps), max_lag=args.max_lag)
     print(report)
     file = Path(args.figure or Path(args.run, "lags.png"))

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from seqjax.cli.flags import read_plugins
-from seqjax.cli.parser import Parser
-from seqjax.errors import escape
+from seqjax.cli.open_run import open_run
+from seqjax.cli.parser import Parser, whole
 from seqjax.files import disk_errors, write
+from seqjax.terminal.stream import line
 
 DESCRIPTION = """Bias, variance, direction, seconds and bytes of gradient strategies on the first windows of a run.
 
@@ -24,10 +25,10 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(prog="seqjax measure", description=DESCRIPTION)
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
     text = "the strategies; default: the run's own"
-    parser.add_argument("--gradient", nargs="+", metavar="NAME", help=text)
-    parser.add_argument("--draws", type=int, default=100, help="number of draws of each random strategy; default 100")
+    parser.add_plugin_argument("gradient", "--gradient", nargs="+", metavar="NAME", help=text)
+    parser.add_argument("--draws", type=whole, default=100, help="number of draws of each random strategy; default 100")
     text = "number of consecutive windows, between which state and memory are carried; default 3"
-    parser.add_argument("--windows", type=int, metavar="N", help=text)
+    parser.add_argument("--windows", type=whole, metavar="N", help=text)
     text = "the parameters: init, those before the first update; or end, the default, those of the run"
     parser.add_argument("--at", choices=("init", "end"), default="end", help=text)
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws; default 0")
@@ -37,16 +38,15 @@ def main(argv: Sequence[str]) -> int:
     strategies = read_plugins("gradient", args.gradient or [])
 
     from seqjax import measure
-    from seqjax.runs.run import Run
 
-    run = Run.open(args.run)
+    run = open_run(args.run)
     measured = strategies or [run.experiment.setup().gradient]
     found = measure(run, measured, draws=args.draws, windows=args.windows, at=args.at, seed=args.seed)
     print("{} windows of {} steps, {} rows".format(*found.shape))
     print(found)
     if args.out:
         _write(found, Path(args.out))
-        print(f"saved    {escape(args.out)}")
+        line("saved", args.out)
     return 0
 
 

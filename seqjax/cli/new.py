@@ -4,14 +4,16 @@ import importlib.machinery
 import importlib.metadata
 import importlib.resources
 import keyword
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from seqjax.cli.parser import Parser
 from seqjax.errors import Error
+from seqjax.files import disk_errors
 from seqjax.plugin import registry
+from seqjax.terminal.shell import argument
+from seqjax.terminal.stream import line
 
 DESCRIPTION = """Write a plugin to start from: a file with a plugin that works, or with --package a folder that pip can
 install, with an entry point, tests, a README and a workflow for CI. The plugin passes its checks before a line is
@@ -43,13 +45,13 @@ def main(argv: Sequence[str]) -> int:
     files = (package if args.package else one_file)(args.kind, args.name)
     write(Path(args.out), files)
     for name in files:
-        print(f"wrote    {Path(args.out) / name}")
+        line("wrote", Path(args.out) / name)
     if args.package:
-        print(f"next     pip install -e {shlex.quote(str(Path(args.out) / args.name))}")
-        print(f"         seqjax check {args.kind} {args.name}")
+        line("next", f"pip install -e {argument(Path(args.out) / args.name)}")
+        line("", f"seqjax check {args.kind} {args.name}")
     else:
-        file = shlex.quote(str(Path(args.out) / next(iter(files))))
-        print(f"next     seqjax check {args.kind} {args.name} --load {file}")
+        file = argument(Path(args.out) / next(iter(files)))
+        line("next", f"seqjax check {args.kind} {args.name} --load {file}")
     return 0
 
 
@@ -104,11 +106,9 @@ def write(folder: Path, files: dict[str, str]) -> None:
         raise Error(f"{there[0]} exists, and nothing was written; choose another name, or another folder with --out")
     for name, text in files.items():
         path = folder / name
-        try:
+        with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        except OSError as fault:
-            raise Error(f"{path} cannot be written: {fault.strerror}; choose another folder with --out") from fault
 
 
 def _part(file: str, kind: str, name: str) -> str:

@@ -1,12 +1,30 @@
 """`Parser`: reads the arguments of every verb."""
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from seqjax.cli.complete import COMPLETING
 from seqjax.errors import Error, nearest
 from seqjax.plugin import registry
+from seqjax.plugin.other_names import field_meant
+
+
+def whole(text: str) -> int:
+    """The whole number that a flag was given: one that the arrays of a device can hold.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        number = int(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(f"{text:.80} is no int") from fault
+    if abs(number) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text:.80} is out of range; an int is below 2^31")
+    return number
 
 
 class Parser(argparse.ArgumentParser):
@@ -14,22 +32,49 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        self.color = False  # Python 3.14 colours a help text by control characters, which would be escaped
         text = "run a Python file that registers plugins; may be repeated"
         self.add_argument("--load", action="append", default=[], metavar="FILE", help=text)
+
+    def add_plugin_argument(self, kind: str, *flags: str, **kwargs: Any) -> None:
+        """Adds an argument whose value is the name of a plugin of this kind, which a shell can complete."""
+        action: Any = self.add_argument(*flags, **kwargs)
+        action.completer = lambda **_: registry.names(kind)
+
+    def add_kind_and_name(self, text: str) -> None:
+        """Adds the kind and the name of a plugin; `text` describes the name."""
+        kind: Any = self.add_argument("kind", help=f"one of {', '.join(registry.GROUPS)}", metavar="KIND")
+        kind.completer = lambda **_: registry.GROUPS
+        name: Any = self.add_argument("name", help=text, metavar="NAME")
+        name.completer = lambda parsed_args, **_: registry.names(parsed_args.kind)
 
     def error(self, message: str) -> NoReturn:
         """Raises an `Error` instead of exiting."""
         raise Error(f"{message}\nsee {self.prog} --help")
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
-        """The parsed arguments, after running the files of `--load`. An error for an unknown one names the nearest."""
+        """The parsed arguments, after running the files of `--load`. An error for an unknown one names the nearest.
+
+        If a shell asks for completions, they are written, and the process ends.
+        """
+        if COMPLETING in os.environ:
+            from argcomplete import autocomplete
+
+            autocomplete(self)
         args, unknown = self.parse_known_args([_dashes(arg) for arg in argv])
         if unknown:
-            hint = _second_value(argv, unknown[0]) or nearest(unknown[0], self._option_string_actions)
+            hint = _second_value(argv, unknown[0]) or self._flag_meant(unknown[0])
             self.error(f"no such argument: {unknown[0]}{hint}")
         for path in args.load:
             registry.load_file(path)
         return args
+
+    def _flag_meant(self, unknown: str) -> str:
+        """A hint at the flag that was meant, such as --optimizer.learning-rate by --lr; else at the nearest ones."""
+        flags = {flag.removeprefix("--").replace("-", "_") for flag in self._option_string_actions}
+        name = unknown.partition("=")[0]
+        field = field_meant(name.removeprefix("--"), flags) if name.startswith("--") else None
+        return f"; did you mean '--{field.replace('_', '-')}'?" if field else nearest(name, self._option_string_actions)
 
 
 def _second_value(argv: Sequence[str], unknown: str) -> str:

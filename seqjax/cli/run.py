@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import shlex
 import signal
 import threading
 from collections.abc import Sequence
@@ -19,9 +18,11 @@ from seqjax.cli.flags import (
     split_fields,
     use_all_cores,
 )
-from seqjax.errors import Error, escape
+from seqjax.errors import Error
 from seqjax.plugin import registry
 from seqjax.runs import settings
+from seqjax.terminal.shell import argument, quote
+from seqjax.terminal.stream import line
 
 DESCRIPTION = """Train a model, and keep the run in a folder.
 
@@ -41,7 +42,10 @@ def main(argv: Sequence[str]) -> int:
     plain, flags = split_fields(argv)
     parser = experiment_parser("seqjax run", DESCRIPTION)
     parser.add_argument("--seeds", metavar="0,1,2", help="several seeds: a sweep; see seqjax sweep --help")
-    parser.add_argument("--launcher", metavar="NAME", help="makes the runs of several seeds in other processes")
+    layouts = "rows: some rows on each device; threads: one device; a long training measures which one is faster"
+    parser.add_argument("--layout", choices=("rows", "threads"), help=layouts)
+    words = "makes the runs of several seeds in other processes"
+    parser.add_plugin_argument("launcher", "--launcher", metavar="NAME", help=words)
     args = parser.read(plain)
     config = read_config(args, flags)
     if args.help:
@@ -61,9 +65,21 @@ def main(argv: Sequence[str]) -> int:
     if text := dry_run_or_config(args, experiment):
         print(text)
         return 0
+    args.devices = _devices(experiment, args)
     run = _run(experiment, argv, args, tracker)
     _say_what_next(run, args.load)
     return 0
+
+
+def _devices(experiment: Any, args: argparse.Namespace) -> int | None:
+    """The number of devices that `--devices` or `--layout` names; None: neither does."""
+    if args.layout is None or experiment.sampler is None:
+        return args.devices
+    if args.devices is not None:
+        raise Error("--layout and --devices both choose devices; leave one of them out")
+    from seqjax.training.devices import usable_devices
+
+    return 1 if args.layout == "threads" else max(usable_devices(experiment.sampler.batch_size))
 
 
 def _run(experiment: Any, argv: Sequence[str], args: argparse.Namespace, tracker: Any) -> Any:
@@ -98,23 +114,26 @@ def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
     from seqjax.runs.run import NO_SAMPLES
 
     has_samples = run.samples and NO_SAMPLES not in run.samples
-    folder = " ".join([shlex.quote(str(run.path)), *(f"--load {shlex.quote(file)}" for file in loaded)])
+    folder = " ".join([argument(str(run.path)), *(f"--load {argument(file)}" for file in loaded)])
     if has_samples:
-        print(f'sample   "{escape(run.samples["temperature 0.8"][:100])}…"')
+        line("sample", f'"{run.samples["temperature 0.8"][:100]}…"')
     if run.ending:
-        print(f"ended    {run.ending}")
+        line("ended", run.ending)
     if run.experiment.keep == "best" and run.best_epoch is not None:
         best = run.metrics[run.best_epoch - 1]
-        print(f"best     epoch {run.best_epoch}: held-out loss {best['heldout_loss']:.4g} (--which best)")
-    print(f"saved    {escape(str(run.path))}")
+        line("best", f"epoch {run.best_epoch}: held-out loss {best['heldout_loss']:.4g} (--which best)")
+    if run.changed:
+        line("note", f"changed by hand: {', '.join(run.changed)}")
+    line("saved", run.path)
     if has_samples:
         prompt = run.codec.decode(run.prepared.streams["train"].inputs[:4])
-        prompt = shlex.quote(prompt if prompt.isprintable() else "")
-        print(f"next     seqjax generate {folder} --prompt {prompt} --temperature 0.8")
+        # After a space, a prompt that begins with a dash would be read as a flag.
+        flag = f"--prompt{'=' if prompt.startswith('-') else ' '}{quote(prompt if prompt.isprintable() else '')}"
+        line("next", f"seqjax generate {folder} {flag} --temperature 0.8")
         if run.experiment.gradient:
-            print(f"         seqjax measure {folder} --gradient full truncated:steps=10")
-        print("         seqjax run --dataset text-file --dataset.path my-book.txt")
+            line("", f"seqjax measure {folder} --gradient full truncated:steps=10")
+        line("", "seqjax run --dataset text-file --dataset.path my-book.txt")
     else:
-        print(f"next     seqjax evaluate {folder}")
+        line("next", f"seqjax evaluate {folder}")
         if run.experiment.gradient:
-            print(f"         in Python: seqjax.Run.open({str(run.path)!r}).predict(x)")
+            line("", f"in Python: seqjax.Run.open({str(run.path)!r}).predict(x)")

@@ -15,6 +15,7 @@ from seqjax.files import disk_errors
 from seqjax.plugin import config
 from seqjax.plugin.base import Plugin, fields_of, make, members
 from seqjax.report.report import Report
+from seqjax.terminal.stream import line
 
 OWN = ("out", "help", "load", "debug")
 """Flags that every script has."""
@@ -65,7 +66,8 @@ def _run(main: Callable[..., Any], argv: Sequence[str]) -> int:
     if result is not None:
         print(result)
     if isinstance(result, Report):
-        print(f"\nsaved    {result.save(args.out)}")
+        print()
+        line("saved", result.save(args.out))
     return 0
 
 

@@ -13,17 +13,18 @@ from seqjax.runs import settings
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints docs, parameters, origin and a TOML snippet."""
+    """Prints docs, parameters, origin, BibTeX entries and a TOML snippet."""
     parser = Parser(prog="seqjax show", description="Show what a plugin does and which parameters it has.")
-    parser.add_argument("kind", help=f"one of {', '.join(registry.GROUPS)}")
-    parser.add_argument("name", help="short name or full id")
+    parser.add_kind_and_name("short name or full id")
     args = parser.read(argv)
     entry = registry.find(args.kind, args.name)
-    cls = registry.load(entry)
+    cls: Any = registry.load(entry)
     print(f"{entry.kind} {entry.id}\n\n{inspect.getdoc(cls)}\n\nparameters:")
     print("\n".join(field_lines(cls)) or "  none")
     print(f"\nsource        {entry.source}\ntarget        {entry.target}")
     print(f"distribution  {entry.distribution} {entry.version}".rstrip())
+    if cls.bibtex:
+        print(f"\nto cite it:\n\n{inspect.cleandoc(cls.bibtex)}")
     if entry.kind in settings.KINDS:
         print(f"\nin a config file:\n\n{snippet(entry, cls)}")
     else:

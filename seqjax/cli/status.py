@@ -1,11 +1,11 @@
 """`seqjax status`: shows how far the runs of a sweep are."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from seqjax.cli.parser import Parser
-from seqjax.errors import escape
+from seqjax.terminal.shell import argument
+from seqjax.terminal.stream import line
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,9 +30,9 @@ def main(argv: Sequence[str]) -> int:
         found = [state_of(str(path), run, run.parent / JOBS / run.name)]
     print(table(found))
     if any(state.state == "failed" for state in found) and (path / JOBS).is_dir():
-        print(f"logs     {escape(str(path / JOBS))}")
+        line("logs", path / JOBS)
     if any(state.state not in (*ENDED, *ON_ITS_WAY) for state in found):
-        print("next     the command that began it trains what is missing")
+        line("next", "the command that began it trains what is missing")
     elif all(state.state in ENDED for state in found):
-        print(f"next     seqjax compare {shlex.quote(str(path))}")
+        line("next", f"seqjax compare {argument(path)}")
     return 0

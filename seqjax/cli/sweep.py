@@ -2,8 +2,8 @@
 
 import argparse
 import itertools
+import os
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,14 @@ from seqjax.cli.flags import (
 )
 from seqjax.errors import Error, escape
 from seqjax.plugin.base import fields_of
+from seqjax.plugin.config import create
 from seqjax.runs import settings
+from seqjax.terminal.shell import argument
+from seqjax.terminal.stream import line
+
+MIN_OPERATIONS = 1e12
+"""The floating-point operations of a run, about ten seconds on one core, from which processes of their own pay: each of
+them takes some seconds to start."""
 
 DESCRIPTION = """Train one run for every combination of the values of some flags, and compare them.
 
@@ -35,8 +42,8 @@ def main(argv: Sequence[str]) -> int:
     plain, axes = _split_axes(argv)
     plain, options = split_fields(plain)  # the fields of launcher and tracker, which are no axes
     parser = experiment_parser("seqjax sweep", DESCRIPTION)
-    text = "make the runs in other processes: local, slurm; also --launcher.FIELD"
-    parser.add_argument("--launcher", metavar="NAME", help=text)
+    text = "make the runs in other processes: local, slurm; none: one after the other; also --launcher.FIELD"
+    parser.add_plugin_argument("launcher", "--launcher", metavar="NAME", help=text)
     text = "the same as --seed 0 1 2"
     parser.add_argument("--seeds", metavar="0,1,2", help=text)
     add_comparison_flags(parser)
@@ -47,6 +54,8 @@ def main(argv: Sequence[str]) -> int:
         parser.epilog = plugin_help(next(iter(configs.values())))
         parser.print_help()
         return 0
+    in_turn = args.launcher == "none"
+    args.launcher = None if in_turn else args.launcher
     tracker, launcher = (read_option(args, options, kind) for kind in ("tracker", "launcher"))
     fields = {label: settings.resolve(config) for label, config in configs.items()}
     from seqjax.training.join import check_alone, started
@@ -65,19 +74,46 @@ def main(argv: Sequence[str]) -> int:
         return 0
     out = Path(args.out or next(f"runs/sweep-{n}" for n in itertools.count(1) if not Path(f"runs/sweep-{n}").exists()))
     _check_comparison(args, out, list(planned.values()))
-    print(f"sweep    {escape(str(out))} · {len(planned)} runs", flush=True)
+    if launcher is None and not in_turn and args.devices is None and _pays(list(planned.values()), out):
+        launcher = create("launcher", settings.LAUNCHER)
+        line("launcher", "local, one run on each core; --launcher none makes them one after the other")
+    line("sweep", f"{out} · {len(planned)} runs")
     varied = [flag[2:].replace("-", "_") for flag, values in axes.items() if len(values) > 1]
     with print_resume_command("sweep", argv, args, out):
         runs = run_all(planned, varied, out, args.devices, True, args.checkpoint_seconds, tracker, launcher)
-    loads = "".join(f" --load {shlex.quote(file)}" for file in args.load)
+    loads = "".join(f" --load {argument(file)}" for file in args.load)
     if len(runs) < len(planned):
-        print(f"{table(states(out))}\nnext     seqjax status {shlex.quote(str(out))}")
+        print(table(states(out)))
+        line("next", f"seqjax status {argument(out)}")
         check_jobs(out, planned)
         return 0
-    print(f"saved    {escape(str(out))}")
+    line("saved", out)
     print_comparison(_all_runs(out, runs), args.metric, args.against, args.which, args.figure, out / "curves.png")
-    print(f"next     seqjax compare {shlex.quote(str(out))} --metric train_loss{loads}")
+    line("next", f"seqjax compare {argument(out)} --metric train_loss{loads}")
     return 0
+
+
+def _pays(planned: Sequence[Any], out: Path) -> bool:
+    """Whether a process on each core makes the runs in less time than one after the other on all cores.
+
+    A sweep that was begun goes on as it was begun: runs resume on as many devices as before.
+    """
+    import jax
+
+    from seqjax.runs.index import INDEX
+    from seqjax.runs.launching.state import JOBS
+    from seqjax.training.devices import num_cores
+    from seqjax.training.layout import operations
+
+    if (out / INDEX).is_file():
+        return (out / JOBS).is_dir()
+    first = planned[0].experiment
+    is_set = "JAX_NUM_CPU_DEVICES" in os.environ  # each job would have as many
+    if len(planned) < 2 or num_cores() < 2 or jax.default_backend() != "cpu" or is_set or not first.gradient:
+        return False
+    data = first.prepare()
+    work = operations(first.model.problem(data.spec, first.loss), data.streams["train"], first.setup())
+    return work >= MIN_OPERATIONS
 
 
 def _check_comparison(args: argparse.Namespace, out: Path, planned: Sequence[Any]) -> None:
@@ -103,7 +139,7 @@ def _all_runs(out: Path, runs: Any) -> Any:
     try:
         return Runs.open(out)
     except Error as fault:
-        print(f"note     only these {len(runs)} runs are shown: {escape(str(fault), keep=chr(10))}")
+        print(f"note     only these {len(runs)} runs are shown: {fault}")
         return runs
 
 

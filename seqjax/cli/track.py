@@ -16,23 +16,27 @@ def main(argv: Sequence[str]) -> int:
         "shown twice.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="the folders of runs and of sweeps")
-    parser.add_argument("--to", metavar="NAME", required=True, help="the tracker; name:field=value sets a field")
+    text = "the tracker; name:field=value sets a field"
+    parser.add_plugin_argument("tracker", "--to", metavar="NAME", required=True, help=text)
     args = parser.read(argv)
     tracker = read_plugin("tracker", args.to)
 
-    from seqjax.runs import folder
     from seqjax.runs.index import run_folders
+    from seqjax.runs.manifest import check_files
+    from seqjax.runs.rows import read_rows
     from seqjax.runs.tracking.mirror import mirror_run
 
-    problems = []
+    faults = []
     for path in (path for given in args.runs for path in run_folders(Path(given))):
         try:
-            rows, files = mirror_run(tracker, path, folder.read_rows(path))
+            check_files(path)
+            rows, files = mirror_run(tracker, path, read_rows(path))
         except Error as fault:
-            problems.append(str(fault))
+            faults.append(fault)
         else:
             sent = f"{rows} epoch{'s' * (rows != 1)}, {files} texts and figures" if rows or files else "nothing new"
             print(f"{escape(str(path))}: {sent}", flush=True)
-    if problems:
-        raise Error(f"{len(problems)} of the runs were not mirrored:", problems=problems)
+    if faults:
+        code = max(fault.exit_code for fault in faults)  # a damaged file counts more than bad input
+        raise Error(f"{len(faults)} of the runs were not mirrored:", problems=map(str, faults), exit_code=code)
     return 0

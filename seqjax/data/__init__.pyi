@@ -5,6 +5,11 @@ from .dataset import Series as Series
 from .dataset import Text as Text
 from .download import check_file as check_file
 from .download import download as download
+from .mapped_text import MappedText as MappedText
+from .mapped_text import Piece as Piece
+from .mapped_text import is_large as is_large
+from .mapped_text import make_piece as make_piece
+from .mapped_text import map_file as map_file
 from .prepare import Prepared as Prepared
 from .prepare import prepare as prepare
 from .sampler import Plan as Plan

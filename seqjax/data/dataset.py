@@ -1,5 +1,6 @@
 """`Dataset`, a source of data, and the three forms of data in memory: `Text`, `Series`, `Pairs`."""
 
+import collections
 import functools
 import hashlib
 import math
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from seqjax.data.spec import Spec, Tokens, Values
-from seqjax.errors import Error
+from seqjax.errors import Error, dtype_shape
 from seqjax.plugin.base import Plugin
 
 
@@ -22,6 +23,12 @@ class Dataset(Plugin):
     """Fields of the default sampler that are changed for this dataset, such as `{"batch_size": 8}` for a short one.
 
     They apply in an experiment that names no sampler. A class attribute, not a hyper-parameter.
+    """
+
+    of_values: ClassVar[bool] = False
+    """Whether the targets are values, and not tokens, so that the default optimizer is the one for values.
+
+    A class attribute, not a hyper-parameter.
     """
 
     def load(self) -> "Data":
@@ -138,9 +145,13 @@ class Text(Data):
         return Text(self.text[first:last], self.source, bounds)
 
     @property
-    def documents(self) -> list[str]:
+    def documents(self) -> Sequence[str]:
         """The texts of the documents."""
         return [self.text[first:last] for first, last in zip(self.bounds, self.bounds[1:], strict=False)]
+
+    def character_counts(self) -> collections.Counter:
+        """How often each character occurs, in order of first occurrence."""
+        return collections.Counter(self.text)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -161,6 +172,8 @@ class Series(Data):
     Raises:
         Error: values that are not finite numbers; another number of names; bounds that do not rise from 0 to n.
     """
+
+    of_values = True
 
     values: Any
     names: Sequence[str] = ()
@@ -221,7 +234,7 @@ class Pairs(Data):
         spec = self.spec or Spec(None, None)  # type: ignore[arg-type]
         inputs, inputs_spec = _side("inputs", self.inputs, spec.inputs)
         targets, targets_spec = _side("targets", self.targets, spec.targets)
-        mask = None if self.mask is None else _kept(np.array(self.mask))
+        mask = None if self.mask is None else _kept(_array("Pairs mask", self.mask).copy())
         if len(inputs) != len(targets) or (mask is not None and (mask.shape, mask.dtype) != ((len(inputs),), bool)):
             raise Error(
                 f"Pairs: {len(inputs)} inputs need as many targets, found {len(targets)}"
@@ -244,7 +257,10 @@ class Pairs(Data):
         Raises:
             Error: another number of targets; a sequence and its targets have different lengths; no sequence has a step.
         """
-        inputs, targets = ([np.asarray(each) for each in side] for side in (inputs, targets))
+        inputs, targets = (
+            [_array(f"Pairs.from_sequences: {name}[{n}]", each) for n, each in enumerate(side)]
+            for name, side in (("inputs", inputs), ("targets", targets))
+        )
         lengths = [a.shape[0] if a.ndim else -1 for a in inputs]
         if len(inputs) != len(targets) or not inputs or min(lengths) < 1:
             raise Error(
@@ -253,7 +269,7 @@ class Pairs(Data):
             )
         bounds = np.cumsum([0, *lengths])
         if all(a.shape[:1] == (n,) for a, n in zip(targets, lengths, strict=True)):
-            return cls(np.concatenate(inputs), np.concatenate(targets), bounds=bounds, source=source)
+            return cls(_joined("inputs", inputs), _joined("targets", targets), bounds=bounds, source=source)
         if any(a.shape != targets[0].shape or a.ndim > 1 for a in targets):
             n = next(i for i, a in enumerate(targets) if a.shape[:1] != inputs[i].shape[:1])
             raise Error(
@@ -264,12 +280,18 @@ class Pairs(Data):
         all_targets = np.zeros((bounds[-1], *each.shape[1:]), each.dtype)
         mask = np.zeros(bounds[-1], bool)
         all_targets[bounds[1:] - 1], mask[bounds[1:] - 1] = each, True
-        return cls(np.concatenate(inputs), all_targets, mask, bounds=bounds, source=source)
+        return cls(_joined("inputs", inputs), all_targets, mask, bounds=bounds, source=source)
 
     @property
     def sampler_fields(self) -> Mapping[str, int]:  # type: ignore[override]
         """Those of a short series."""
         return sampler_fields_for(len(self))
+
+    @property
+    def of_values(self) -> bool:  # type: ignore[override]
+        """Whether the targets are values."""
+        assert self.spec is not None
+        return isinstance(self.spec.targets, Values)
 
     def _part(self, first, last, bounds):
         mask = None if self.mask is None else self.mask[first:last]
@@ -300,7 +322,7 @@ def inputs_only(inputs: Any, spec: Spec) -> Pairs:
 
 def _check_bounds(data: Any, size: int) -> np.ndarray:
     """The bounds as int64[D + 1]."""
-    given = np.asarray([0, size] if data.bounds is None else data.bounds)
+    given = _array(f"{type(data).__name__} bounds", [0, size] if data.bounds is None else data.bounds)
     bounds = _kept(given.astype(np.int64) if given.dtype.kind in "biuf" else np.zeros(0, np.int64))
     inside = bounds.ndim == 1 and bounds.size > 1 and bounds[0] == 0 and bounds[-1] == size
     if not inside or (bounds != given).any() or (np.diff(bounds) < 0).any():
@@ -314,12 +336,32 @@ def _kept(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def _array(name: str, values: Any) -> np.ndarray:
+    """The values as an array, which may share their memory."""
+    try:
+        return np.asarray(values)
+    except ValueError as fault:
+        raise Error(
+            f"{name} must be one array, and its entries have different lengths\n"
+            "Sequences of different lengths make Pairs.from_sequences(inputs, targets); or join them, and pass bounds"
+        ) from fault
+
+
+def _joined(name: str, sequences: list[np.ndarray]) -> np.ndarray:
+    """The inputs or the targets of several sequences, one sequence after the other."""
+    first, *others = (a.shape[1:] for a in sequences)
+    for n, shape in enumerate(others, 1):
+        if shape != first:
+            raise Error(
+                f"Pairs.from_sequences: a step of {name}[{n}] has the shape {list(shape)}, and one of {name}[0] "
+                f"{list(first)}; all sequences need the same"
+            )
+    return np.concatenate(sequences)
+
+
 def _real(name: str, values: Any) -> np.ndarray:
     """Finite reals as float64[n, dim], a copy."""
-    try:
-        found = np.asarray(values)
-    except ValueError as fault:  # rows of different length
-        raise Error(f"{name} must be numbers: {fault}") from fault
+    found = _array(name, values)
     if found.dtype.kind not in "biuf" or np.ma.is_masked(values):
         reason = "has masked entries" if np.ma.is_masked(values) else f"is of dtype {found.dtype}"
         raise Error(f"{name} must be real numbers, and this {reason}; convert it, and drop or fill missing values")
@@ -335,14 +377,17 @@ def _real(name: str, values: Any) -> np.ndarray:
 
 def _side(name: str, values: Any, spec: Tokens | Values | None) -> tuple[np.ndarray, Tokens | Values]:
     """The inputs or the targets of pairs, copied, and their half of the spec."""
-    found = np.asarray(values)
+    found = _array(f"Pairs {name}", values)
     if isinstance(spec, Values) or (spec is None and found.dtype.kind not in "biu"):
         found = _real(f"Pairs {name}", values)
         if spec and spec.width != found.shape[1]:
             raise Error(f"Pairs {name} are of dim {found.shape[1]}, but the spec says {spec}")
         return found, Values(found.shape[1])
     size = spec.width if spec else int(found.max(initial=0)) + 1
-    whole = found.dtype.kind in "biu" and found.ndim == 1 and size < 2**31
-    if not whole or (found.size and not 0 <= found.min() <= found.max() < size):
-        raise Error(f"Pairs {name} must be ids int[n] from 0 to {min(size, 2**31) - 1}")
+    limit = min(size, 2**31 - 1)
+    whole = found.dtype.kind in "biu" and found.ndim == 1
+    bad = np.flatnonzero((found < 0) | (found >= limit)) if whole else np.zeros(0, int)
+    if not whole or bad.size:
+        given = f"row {bad[0]} is {found[bad[0]]}" if whole else f"they are {dtype_shape(found)}"
+        raise Error(f"Pairs {name} must be ids int[n] from 0 to {limit - 1}; {given}")
     return _kept(found.astype(np.int32)), Tokens(size)

@@ -37,6 +37,19 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
             raise
 
     _require_https(url, url)
+
+    def save(url, output_file, _):
+        # Counted as they arrive, and decoded: what a server says about the size may be false, and gzip makes it larger.
+        size, hooks = 0, {"response": check_response}
+        with requests.get(url, stream=True, timeout=30, headers={"Accept-Encoding": "identity"}, hooks=hooks) as answer:
+            answer.raise_for_status()
+            with open(output_file, "wb") as file:
+                for chunk in answer.iter_content(2**16):
+                    size += len(chunk)
+                    if size > LIMIT:
+                        raise Error(f"download {url}: refused: it has more than {LIMIT:,} bytes", exit_code=4)
+                    file.write(chunk)
+
     pooch.get_logger().setLevel("WARNING")
     try:
         file = pooch.retrieve(
@@ -44,7 +57,7 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
             known_hash=known_hash,
             fname=url.rpartition("/")[2],
             path=folder or pooch.os_cache("seqjax"),
-            downloader=pooch.HTTPDownloader(timeout=30, hooks={"response": check_response}),
+            downloader=save,
         )
     except requests.exceptions.ChunkedEncodingError as fault:
         raise Error(f"download {url}: the connection broke off; nothing was kept. Try again", exit_code=4) from fault

@@ -1,17 +1,21 @@
 """From a dataset to streams: loads it, splits it, fits the tokenizer, encodes the parts."""
 
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
 from seqjax.data.dataset import Data, Dataset, Pairs, Series, Text
+from seqjax.data.id_files import id_stream
+from seqjax.data.mapped_text import MappedText
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.split import split
 from seqjax.data.stream import Stream, next_stream
 from seqjax.data.tokenizer import Codec, PairsCodec, TextCodec, Tokenizer
 from seqjax.errors import Error
-from seqjax.plugin.author import calling
+from seqjax.plugin.author import calling, cause
 from seqjax.plugin.config import create
 from seqjax.plugin.registry import name_of
 
@@ -20,6 +24,30 @@ DEFAULT_TOKENIZER = "seqjax/char"
 
 JOINED = 2000
 """The number of characters at the start of a text on which `join` is compared with `split`."""
+
+
+class Streams(Mapping[str, Stream]):
+    """Streams by name, each of which is made when it is first asked for.
+
+    Most commands do not read the rest, which may be nearly all of a large dataset.
+
+    Args:
+        make: name -> function that makes the stream.
+    """
+
+    def __init__(self, make: dict[str, Callable[[], Stream]]):
+        self._make, self.made = make, dict[str, Stream]()
+
+    def __getitem__(self, name: str) -> Stream:
+        if name not in self.made:
+            self.made[name] = self._make[name]()
+        return self.made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._make)
+
+    def __len__(self) -> int:
+        return len(self._make)
 
 
 class Prepared(NamedTuple):
@@ -37,7 +65,7 @@ class Prepared(NamedTuple):
     codec: Codec | PairsCodec | None
     spec: Spec
     parts: dict[str, Any]
-    streams: dict[str, Stream]
+    streams: Streams
 
     @property
     def source(self) -> Data:
@@ -45,7 +73,7 @@ class Prepared(NamedTuple):
         return self.sources["dataset"]
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{name}: {len(stream.inputs):,} steps" for name, stream in self.streams.items())
+        sizes = ", ".join(f"{name}: {len(stream.inputs):,} steps" for name, stream in self.streams.made.items())
         codec = type(self.codec).__name__ if self.codec else None
         return f"Prepared({self.source!r}, codec={codec}, spec={self.spec!r}, {sizes})"
 
@@ -57,7 +85,7 @@ def prepare(
     tokenizer: Tokenizer | None,
     codec: Codec | PairsCodec | None = None,
 ) -> Prepared:
-    """Loads and splits a dataset, fits the tokenizer on the training part alone, encodes all parts.
+    """Loads and splits a dataset, fits the tokenizer on the training part alone, encodes the parts but for the rest.
 
     Args:
         dataset: where the data comes from.
@@ -79,7 +107,9 @@ def prepare(
     if codec is None and tokenizer is not None:
         codec = fit(tokenizer, parts["train"])
     spec = spec_of(source, codec)
-    streams = {name: make_stream(part, codec, spec) for name, part in parts.items()}
+    streams = Streams({name: partial(make_stream, part, codec, spec) for name, part in parts.items()})
+    for name in ("train", "heldout"):
+        streams[name]  # for its errors, which come before training
     return Prepared(sources, codec, spec, parts, streams)
 
 
@@ -114,16 +144,33 @@ def fit(tokenizer: Tokenizer, data: Data) -> Codec | PairsCodec:
     """
     name = f"tokenizer {name_of(tokenizer)}"
     if isinstance(data, Text) and type(tokenizer).join is not Tokenizer.join:
-        check_join(tokenizer, data.text[:JOINED])
+        check_join(tokenizer, data[:JOINED].text)
     with calling(tokenizer, "fit"):
         codec = tokenizer.fit(data)
-    expected, needs = {
+    kinds = {
         Text: (TextCodec, "a codec, which has spec, tokens, split, encode, decode, to_dict and a length"),
         Series: (Codec, "a codec, which has spec, encode, decode and to_dict"),
         Pairs: (PairsCodec, "a seqjax.data.PairsCodec"),
-    }[type(data)]
+    }
+    expected, needs = next(kinds[kind] for kind in kinds if isinstance(data, kind))
     if not isinstance(codec, expected):
         raise Error(f"{name}: fit returned {type(codec).__name__}, and must return {needs}")
+    return codec
+
+
+def load_codec(tokenizer: Tokenizer, saved: Any) -> Codec | PairsCodec:
+    """The codec of a tokenizer whose `to_dict` gave `saved`.
+
+    Raises:
+        ValueError: `load` raises any exception, since what was saved may be damaged; or it returns something else.
+    """
+    try:
+        codec = tokenizer.load(saved)
+        kind = codec.spec if isinstance(codec, Codec) else None
+    except Exception as fault:
+        raise ValueError(f"tokenizer {name_of(tokenizer)}: load raises {cause(tokenizer, fault)}") from fault
+    if kind is None and not isinstance(codec, PairsCodec):
+        raise ValueError(f"tokenizer {name_of(tokenizer)}: load returned {type(codec).__name__}, which is no codec")
     return codec
 
 
@@ -199,6 +246,9 @@ def make_stream(data: Data, codec: Codec | PairsCodec | None, spec: Spec) -> Str
     if isinstance(data, Pairs):
         sides = (_encoded(data.inputs, codec and codec.inputs), _encoded(data.targets, codec and codec.targets))  # type: ignore[union-attr]
         return Stream(*sides, data.bounds, data.mask)
+    if isinstance(data, MappedText):
+        assert isinstance(codec, TextCodec)  # `_fits` has checked it
+        return id_stream(data, codec)
     return next_stream(*encode(data, codec))  # type: ignore[arg-type]
 
 

@@ -58,27 +58,45 @@ class Sampler(Plugin):
         raise NotImplementedError
 
 
-def draw_plan(sampler: Sampler, bounds: Int[np.ndarray, " bounds"], seed: int, epoch: int) -> Plan:
-    """Draws the plan of one epoch, and checks it.
+SHARD = 2**26
+"""About the number of targets that are planned at a time: a plan takes about as many bytes as windows have steps."""
 
-    It is a function of the seed and the epoch alone, so that the plan of any epoch can be drawn again.
+
+def shard_edges(bounds: Int[np.ndarray, " bounds"]) -> np.ndarray:
+    """int64[S + 1], where a long stream is cut into shards, which are planned one after the other.
+
+    A short stream is one shard. A document that is cut goes on in a new sequence.
+    """
+    count = max(1, round(int(bounds[-1]) / SHARD))
+    return int(bounds[-1]) * np.arange(count + 1) // count
+
+
+def draw_plan(sampler: Sampler, bounds: Int[np.ndarray, " bounds"], seed: int, epoch: int, shard: int = 0) -> Plan:
+    """Draws the plan of one epoch, or of one shard of it, and checks it.
+
+    It is a function of the seed, the epoch and the shard alone, so that any plan can be drawn again.
 
     Args:
         sampler: chooses the windows.
         bounds: int64[D + 1], where the documents of the stream begin and end.
         seed: the seed of the run.
         epoch: the number of the epoch, from 0.
+        shard: the number of the shard of `shard_edges`, from 0.
 
     Raises:
         Error: the documents are too short for a single batch; the sampler did not return a plan of windows inside
             documents.
     """
-    bounds = np.asarray(bounds).view()
+    edges = shard_edges(bounds)
+    first, last = edges[shard : shard + 2]
+    inside = bounds[np.searchsorted(bounds, first, "right") : np.searchsorted(bounds, last)]
+    bounds = np.asarray(bounds).view() if len(edges) == 2 else np.concatenate([[first], inside, [last]]) - first
     # Only the view is read-only. A sampler that sorted or shifted the bounds in place would change the stream.
     bounds.flags.writeable = False
     with calling(sampler, "plan"):
-        plan = sampler.plan(bounds, np.random.default_rng((seed, epoch)))
-    return check_plan(plan, sampler, bounds)
+        plan = sampler.plan(bounds, np.random.default_rng((seed, epoch, *([shard] if len(edges) > 2 else []))))
+    plan = check_plan(plan, sampler, bounds)
+    return plan._replace(starts=plan.starts + first) if first else plan
 
 
 def check_fields(sampler: Sampler) -> None:

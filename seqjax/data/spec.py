@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from seqjax.errors import Error, is_whole
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -51,7 +53,14 @@ class Spec:
 
     @classmethod
     def from_dict(cls, saved: dict[str, dict[str, int]]) -> "Spec":
-        """The spec whose `to_dict` gave `saved`."""
+        """The spec whose `to_dict` gave `saved`.
+
+        Raises:
+            ValueError, AttributeError or TypeError: it is no such dict.
+        """
         kinds = {"Tokens": Tokens, "Values": Values}
-        sides = {side: kinds[kind](width) for side, value in saved.items() for kind, width in value.items()}
-        return cls(**sides)
+        for value in saved.values():
+            ((kind, width),) = value.items()
+            if kind not in kinds or not is_whole(width) or not 1 <= width < 2**31:
+                raise Error(f"no such side of a spec: {value!r:.80}")
+        return cls(**{side: kinds[kind](width) for side, value in saved.items() for kind, width in value.items()})

@@ -50,9 +50,23 @@ def split(source: Any, train: int | float, heldout: int | float) -> dict[str, An
                 f"{name}: no document is left for {part}, since documents are not cut: train = {train} and heldout = "
                 f"{heldout} end at {asked[1]:,} and {asked[2]:,} of {total:,} {source.unit}, and the nearest bounds of "
                 f"documents are {cuts[1]:,} and {cuts[2]:,}\n"
-                "Use other sizes, or a dataset of more documents"
+                f"Use other sizes, such as {_sizes(sizes, source.bounds)}, or a dataset of more documents"
             )
     return {part: source[first:last] for part, first, last in zip(PARTS, cuts, cuts[1:], strict=False)}
+
+
+def _sizes(asked, bounds):
+    """Flags with the sizes nearest to those asked for that end at a bound: shares if round ones do, else counts."""
+    total = int(bounds[-1])
+    edge = min((bound for bound in bounds.tolist() if 0 < bound < total), key=lambda bound: abs(bound - asked[0]))
+    edge = max(edge, 2)  # the least size of the training part
+    train, heldout = edge, total - edge
+    for digits in (2, 1):
+        share = round(edge / total, digits)
+        size = round(share * total)
+        if size >= 2 and _move_to_bounds([size], bounds)[0] == edge:
+            train, heldout = share, round(1 - share, digits)
+    return f"--train {train}" + (f" --heldout {heldout}" if asked[1] else "")
 
 
 def _move_to_bounds(cuts, bounds):

@@ -3,6 +3,7 @@
 import collections
 import functools
 import itertools
+import sys
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -11,7 +12,7 @@ import numpy as np
 
 from seqjax.data.dataset import Data, Text
 from seqjax.data.spec import Tokens, Values
-from seqjax.errors import Error
+from seqjax.errors import Error, is_whole
 from seqjax.plugin.base import Plugin
 
 
@@ -72,6 +73,8 @@ class Tokenizer(Plugin):
     """
 
     kind: ClassVar[str] = "tokenizer"
+    is_of_characters: ClassVar[bool] = False
+    """Whether `split` returns the text itself, so that each character is a token. Such texts are encoded by tables."""
 
     def split(self, text: str) -> Any:
         """The tokens of a text, in order."""
@@ -92,6 +95,8 @@ class Tokenizer(Plugin):
                 f"tokenizer {type(self).__name__} splits text, and the dataset is of type {type(data).__name__}\n"
                 "Leave the tokenizer out, or scale values with --tokenizer standardize"
             )
+        if self.is_of_characters:
+            return Vocab.from_tokens(data.character_counts(), tokenizer=self)
         tokens = itertools.chain.from_iterable(map(self.split, data.documents))
         return Vocab.from_tokens(tokens, tokenizer=self)
 
@@ -176,7 +181,24 @@ class Vocab:
 
     def encode(self, text: str) -> np.ndarray:
         """Ids int32[n] of a text."""
+        if self.is_of_characters:
+            points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+            return self.character_ids[points].astype(np.int32)
         return self[self.split(text)]
+
+    @property
+    def is_of_characters(self) -> bool:
+        """Whether each character of a text is a token."""
+        return self.tokenizer is None or self.tokenizer.is_of_characters
+
+    @functools.cached_property
+    def character_ids(self) -> np.ndarray:
+        """The id of each character, by its number, in the smallest integer type; 0 for unknown ones."""
+        ids = np.zeros(sys.maxunicode + 1, np.min_scalar_type(len(self)))
+        for token, i in self._ids.items():
+            if isinstance(token, str) and len(token) == 1:
+                ids[ord(token)] = i
+        return ids
 
     def decode(self, ids: Any) -> str:
         """The text of ids."""
@@ -189,11 +211,20 @@ class Vocab:
 
     @classmethod
     def from_dict(cls, saved: dict, tokenizer: Tokenizer | None = None) -> "Vocab":
-        """The vocabulary whose `to_dict` gave `saved`."""
+        """The vocabulary whose `to_dict` gave `saved`.
+
+        Raises:
+            Error, TypeError or LookupError: it is no such dict.
+        """
 
         def hashable(token):
             # JSON turns tuples into lists.
             return tuple(map(hashable, token)) if isinstance(token, list) else token
 
         freqs = collections.Counter({hashable(token): n for token, n in saved["freqs"]})
-        return cls(tuple(map(hashable, saved["tokens"])), freqs, tokenizer)
+        tokens = tuple(map(hashable, saved["tokens"]))
+        # In a type such as dict, a token would not be found again; a bool equals a number.
+        strange = [token for token in (*tokens, *freqs) if not isinstance(token, str | int | tuple)]
+        if strange or not all(is_whole(n) and n >= 0 for n in freqs.values()) or len({*tokens}) < max(1, len(tokens)):
+            raise Error("a vocabulary has different tokens, each a text or a whole number, and how often each occurs")
+        return cls(tokens, freqs, tokenizer)

@@ -7,30 +7,42 @@ from pathlib import Path
 
 from seqjax.data.dataset import Dataset
 from seqjax.errors import Error
+from seqjax.files import read_named
+from seqjax.plugin.author import calling
 
 
 class FileDataset(Dataset):
-    """A dataset in the file of its field `path`, whose default sampler depends on the length of the data."""
+    """A dataset in the file of its field `path`, whose default sampler and optimizer depend on the data."""
 
     path: str
 
     @property
     def sampler_fields(self) -> Mapping[str, int]:  # type: ignore[override]
         """Those of the data. If the file cannot be read, there are none, and the error comes with `load`."""
+        return self._of_data()[0]
+
+    @property
+    def of_values(self) -> bool:  # type: ignore[override]
+        """Whether the targets in the file are values; False if it cannot be read."""
+        return self._of_data()[1]
+
+    def _of_data(self) -> tuple[Mapping[str, int], bool]:
         try:
             found = os.stat(self.path)
         except (OSError, ValueError):
-            return {}
-        return _sampler_fields(self, found.st_mtime_ns, found.st_size)
+            return {}, False
+        return _of_file(self, found.st_mtime_ns, found.st_size)
 
 
 @functools.lru_cache(maxsize=16)
-def _sampler_fields(dataset: FileDataset, changed: int, size: int) -> Mapping[str, int]:
-    """The fields of a file in this state, so that the many experiments of a sweep load it once."""
+def _of_file(dataset: FileDataset, changed: int, size: int) -> tuple[Mapping[str, int], bool]:
+    """What depends on a file in this state, so that the many experiments of a sweep load it once."""
     try:
-        return dataset.load().sampler_fields
+        with calling(dataset, "load"):
+            data = dataset.load()
     except Error:
-        return {}
+        return {}, False
+    return data.sampler_fields, data.of_values
 
 
 def read_file(path: str | Path, dataset: str) -> bytes:
@@ -41,10 +53,10 @@ def read_file(path: str | Path, dataset: str) -> bytes:
         dataset: the name of the dataset, for messages.
 
     Raises:
-        Error: the file cannot be read; it may not be read (exit code 6).
+        Error: the file cannot be read, or is a device; it may not be read (exit code 6).
     """
     try:
-        return Path(path).read_bytes()
+        return read_named(path)
     except PermissionError as fault:
         raise Error(f"dataset {dataset}: {path} may not be read: {fault.strerror}", exit_code=6) from fault
     except (OSError, ValueError) as fault:

@@ -41,6 +41,24 @@ def window(stream: Stream, starts: Int[Array, " B"], num_steps: int) -> Any:
     return tuple(jnp.asarray(side).at[at_TB].get(mode="clip") for side in (stream.inputs, stream.targets))
 
 
+def gather_windows(stream: Stream, plan: Plan, num_steps: int) -> tuple[Stream, Plan]:
+    """The windows of a plan as a short stream, one after the other, and the plan that reads them there.
+
+    A large stream then stays where it is, such as in a file. The batches are the same.
+
+    Args:
+        stream: the data, on the host.
+        plan: some batches.
+        num_steps: T.
+    """
+    last = len(stream.inputs) - 1
+    at = np.minimum(plan.starts[..., None] + np.arange(num_steps), last).ravel()
+    sides = (None if side is None else np.asarray(side)[at] for side in (stream.inputs, stream.targets, stream.mask))
+    inputs, targets, mask = sides
+    starts = num_steps * np.arange(plan.starts.size, dtype=np.int64).reshape(plan.starts.shape)
+    return Stream(inputs, targets, np.array([0, len(at)], np.int64), mask), plan._replace(starts=starts)
+
+
 def scored_steps(stream: Stream, plan: Plan, num_steps: int) -> Bool[Array, "T B"]:
     """The steps of one batch that are scored: they lie in the plan's scored range, and the stream's mask is True."""
     t_T1 = jnp.arange(num_steps, dtype=jnp.int32)[:, None]
@@ -88,7 +106,9 @@ def spread_rows(stream: Stream, num_rows: int, num_steps: int, warmup: int = 0) 
     starts = starts[np.linspace(0, len(starts) - 1, num_rows).astype(int)]
     scored = np.tile(np.array([warmup, num_steps], np.int32), (num_rows, 1))
     plan = Plan(starts, scored, np.ones(num_rows, bool))
-    batch, count = make_batch(stream, plan, num_steps, jnp.arange(num_rows, dtype=jnp.int32))
+    batch, count = make_batch(
+        *gather_windows(stream, plan, num_steps), num_steps, jnp.arange(num_rows, dtype=jnp.int32)
+    )
     if not count:
         raise Error(
             f"no target in these {num_rows} windows of {num_steps} steps is scored: all are masked, or among the first "

@@ -18,6 +18,7 @@ from seqjax.gradients.check_scan import read_scan
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import leaf_names, partition_float, ravel_float, split_float
 from seqjax.gradients.problem import Params, Problem, State
+from seqjax.report import notebook
 from seqjax.report.table import Table
 
 
@@ -110,13 +111,19 @@ class Jacobians:
         return Table(("state variable", *(f"lag {lag}" for lag in lags)), rows)
 
     def __str__(self) -> str:
+        states = [str(self.state_table)] if len(self.by_state) > 1 else []
+        return "\n".join([self._size(), str(self._few_lags()), *states, self._conclusion()])
+
+    def _size(self) -> str:
+        return f"{self.num_steps} steps, {self.num_rows} rows, {len(self.lyapunov)} state numbers"
+
+    def _few_lags(self) -> Table:
+        return Table(self.columns, [self.rows[lag - 1] for lag in listed_lags(len(self.rows))])
+
+    def _conclusion(self) -> str:
         exponents = self.lyapunov
-        shown = [self.rows[lag - 1] for lag in listed_lags(len(self.rows))]
         return (
-            f"{self.num_steps} steps, {self.num_rows} rows, {len(self.lyapunov)} state numbers\n"
-            f"{Table(self.columns, shown)}\n"
-            + (f"{self.state_table}\n" if len(self.by_state) > 1 else "")
-            + f"spectral radius of a step   {self.spectral_radius:.4g}, mean\n"
+            f"spectral radius of a step   {self.spectral_radius:.4g}, mean\n"
             f"Lyapunov exponents per step {exponents[0]:.4g} to {exponents[-1]:.4g}, sum {exponents.sum():.4g}\n"
             f"growth per step ρ           {self.growth:.4g}\n"
             + (
@@ -128,14 +135,25 @@ class Jacobians:
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        return notebook.show(
+            lambda: notebook.note(self._size()),
+            lambda: notebook.text(self._conclusion(), "pre"),
+            lambda: notebook.image(self.plot(), "Norms of products of Jacobians by lag"),
+            lambda: self._few_lags().to_html(),
+            lambda: self.state_table.to_html() if len(self.by_state) > 1 else "",
+        )
+
     def plot(self) -> Any:
-        """A matplotlib figure of the norms by lag, with ρ^lag for comparison."""
+        """A matplotlib figure of the norms by lag, their mean and maximum over the steps, with ρ^lag for comparison."""
         from seqjax.report import plot
 
         lags = np.arange(1, len(self.mean_norm) + 1)
-        curves = {"mean": self.mean_norm, "max": self.max_norm, f"{self.growth:.3g} ^ lag": self.growth**lags}
+        power = f"$\\rho^k$ with $\\rho$ = {self.growth:.3g}"
+        curves = {"mean over t": self.mean_norm, "maximum over t": self.max_norm, power: self.growth**lags}
         lines = {name: (lags, np.where(norms > 0, norms, np.nan)) for name, norms in curves.items()}
-        return plot.lines(lines, x_label="lag (steps)", y_label="norm of ∂s_t / ∂s_{t-lag}", y_scale="log")
+        label = r"norm of $\partial s_t\,/\,\partial s_{t-k}$"
+        return plot.lines(lines, x_label="lag k (steps)", y_label=label, y_scale="log")
 
 
 def jacobians(

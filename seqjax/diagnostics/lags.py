@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from seqjax.errors import Error, check_whole
+from seqjax.errors import Error, check_whole, dtype_shape
 from seqjax.gradients.check_scan import Weights, read_scan
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import leaf_names, norm, partition_float
 from seqjax.gradients.lag_cotangents import StepDerivatives, record_steps, scan_blocks
 from seqjax.gradients.problem import Params, Problem, State
+from seqjax.report import notebook
 from seqjax.report.table import Table
 
 BLOCK = 2**23
@@ -137,9 +138,20 @@ class Lags(NamedTuple):
     @property
     def rate(self) -> float:
         """ρ of the fit ‖G_k‖ ∝ ρ^k over the lags from 1 on: the decay per step, by least squares on the logarithms."""
-        norms = np.asarray(self.norms, np.float64)[1:-1]
-        (k,) = np.nonzero(norms > np.finfo(np.asarray(self.norms).dtype).eps * norms.max(initial=0))
-        return float(np.exp(np.polyfit(k, np.log(norms[k]), 1)[0])) if len(k) > 1 else float("nan")
+        fit = self._fit
+        (k,) = np.nonzero(~np.isnan(fit))
+        return float((fit[k[-1]] / fit[k[0]]) ** (1 / (k[-1] - k[0]))) if len(k) > 1 else float("nan")
+
+    @property
+    def _fit(self) -> np.ndarray:
+        """The fit ‖G_k‖ ∝ ρ^k, float64[K + 1], NaN at lags that were not fitted: 0, K, and those of rounding errors."""
+        norms = np.asarray(self.norms, np.float64)
+        eps = np.finfo(np.asarray(self.norms).dtype).eps
+        (k,) = np.nonzero(norms[1:-1] > eps * norms[1:-1].max(initial=0))
+        fit = np.full(len(norms), np.nan)
+        if len(k) > 1:
+            fit[k + 1] = np.exp(np.polyval(np.polyfit(k, np.log(norms[k + 1]), 1), k))
+        return fit
 
     def variance(self, hazard: float | Sequence[float]) -> float:
         """The variance, relative to ‖g‖², of a gradient that is cut at one random lag and reweighted.
@@ -224,31 +236,46 @@ class Lags(NamedTuple):
         return Table(("of", "name", *(f"lag {k}" for k in lags)), rows)
 
     def __str__(self) -> str:
-        text = self._summary()
-        if len(self.by_state) > 1 or len(self.by_param) > 1:
-            text += f"\n{self.leaf_table}"
-        if self.explodes:
-            name, lag, step = self.explodes
-            text += (
-                f"\nthe gradient by {name} explodes first: {GROWN:,}-fold within {lag} steps, largest at step {step}"
-            )
-        return text
+        several = len(self.by_state) > 1 or len(self.by_param) > 1
+        parts = (str(self.table), self._conclusion(), str(self.leaf_table) if several else "", self._explosion())
+        return "\n".join(filter(None, parts))
 
-    def _summary(self) -> str:
+    def _conclusion(self) -> str:
         if not np.isfinite(self.bias).all():
-            return f"{self.table}\nthe gradient is zero or not finite"
+            return "the gradient is zero or not finite"
         if not np.any(self.norms[1:]):
-            return f"{self.table}\nno part of the gradient travels back: the state does not depend on the parameters"
+            return "no part of the gradient travels back: the state does not depend on the parameters"
         needed = [(share, self.steps(share)) for share in (0.1, 0.01)]
         words = [f"{share:.0%} from {steps} steps on" for share, steps in needed if steps]
         rate = f"norms change by a factor of {self.rate:.4g} a step"
-        return f"{self.table}\n{rate}; bias within {', '.join(words) or 'no bound'}"
+        return f"{rate}; bias within {', '.join(words) or 'no bound'}"
+
+    def _explosion(self) -> str:
+        """Which state variable's gradient explodes; empty if none does."""
+        if not self.explodes:
+            return ""
+        name, lag, step = self.explodes
+        return f"the gradient by {name} explodes first: {GROWN:,}-fold within {lag} steps, largest at step {step}"
 
     def __repr__(self) -> str:
-        return str(self)  # the arrays alone are thousands of characters
+        if np.ndim(self.norms) != 1 or isinstance(self.norms, jax.core.Tracer):
+            return f"Lags(norms: {dtype_shape(self.norms)})"  # inside `jit`, or of several scans at a time by `vmap`
+        return f"Lags({len(self.bias)} lags: {self._conclusion()})"  # the arrays alone are thousands of characters
+
+    def _repr_html_(self) -> str | None:
+        if np.ndim(self.norms) != 1 or isinstance(self.norms, jax.core.Tracer):
+            return None  # a notebook shows the text above
+        return notebook.show(
+            lambda: "".join(map(notebook.text, filter(None, (self._conclusion(), self._explosion())))),
+            lambda: notebook.image(self.plot(), "Bias by steps kept, and norm of the gradient by lag"),
+            lambda: self.table.to_html(),
+            lambda: notebook.details("by parameter and state variable", self.leaf_table.to_html()),
+        )
 
     def plot(self, title: str = "", by: str | None = None) -> Any:
-        """A matplotlib figure: relative bias by steps kept, and norm by lag with its fitted rate.
+        """A matplotlib figure: the norms by lag with their fitted rate, and the relative bias by steps kept.
+
+        The line of the fit is drawn over the lags where it holds; see `seqjax.plot.by_lag`.
 
         Args:
             title: the title of the figure.
@@ -270,7 +297,7 @@ class Lags(NamedTuple):
                 lines[name] = np.arange(first, first + len(norms)), np.where(norms > 0, norms, np.nan)
             label = "norm of ∂l / ∂variable" if by == "state" else "norm of the part of the gradient"
             return plot.lines(lines, x_label="lag (steps)", y_label=label, y_scale="log", title=title)
-        return plot.by_lag(np.asarray(self.norms), np.asarray(self.bias), self.rate, title)
+        return plot.by_lag(np.asarray(self.norms), np.asarray(self.bias), self._fit, title)
 
 
 def listed_lags(num_lags: int) -> list[int]:

@@ -22,6 +22,7 @@ from seqjax.gradients.problem import Params, Problem, State
 from seqjax.plugin import registry
 from seqjax.plugin.base import fields_of
 from seqjax.plugin.config import describe
+from seqjax.report import notebook
 from seqjax.report.table import Table
 
 LABELS = {"bias": "relative bias", "snr": "signal-to-noise ratio", "seconds": "time of an update (s)"}
@@ -148,6 +149,13 @@ class Measures:
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        windows, steps, rows = self.shape
+        return notebook.show(
+            lambda: notebook.note(f"windows {windows} · steps {steps} · rows {rows}"),
+            lambda: Table(self.columns, self.rows).to_html(),
+        )
+
     def _repr_markdown_(self) -> str:
         return Table(self.columns, self.rows).to_markdown()
 
@@ -167,11 +175,9 @@ class Measures:
             return plot.heatmap(self.alignment, self.names, self.names, label="cosine of mean gradients")
         if what == "cost":
             points = zip(self.names, self.seconds, self.temp_bytes, strict=True)
-            front = {name: ([1e3 * seconds], [size / 1e6]) for name, seconds, size in points}
-            figure = plot.lines(front, x_label="time of an update (ms)", y_label="temporary bytes (MB)")
-            _log_where_wide(figure.axes[0].set_xscale, self.seconds)
-            _log_where_wide(figure.axes[0].set_yscale, self.temp_bytes)
-            return figure
+            front = {name: (1e3 * seconds, size / 1e6) for name, seconds, size in points}
+            scales = {"x_scale": _scale(self.seconds), "y_scale": _scale(self.temp_bytes)}
+            return plot.points(front, x_label="time of an update (ms)", y_label="temporary bytes (MB)", **scales)
         return _by_field(self, what)
 
 
@@ -514,12 +520,15 @@ def _error(along_K, apart_KK):
 def _by_field(measures, what):
     """A figure of one column: a line per class, by the number in which its strategies differ; level lines for the rest.
 
-    If there is no such class, there is a point per strategy.
+    If there is no such class, there is a point per strategy. Gray bars are one standard error to either side. A value
+    that is not positive, as the bias of an exact strategy may be, is given in the legend alone.
     """
     from seqjax.report import plot
 
     values = getattr(measures, what)
-    values = np.where(np.isfinite(values) & (values > 0), values, np.nan)  # a logarithmic axis shows no others
+    is_shown = np.isfinite(values) & (values > 0)  # a logarithmic axis shows no others
+    names = [name if is_shown[n] else f"{name}: {values[n]:.3g}" for n, name in enumerate(measures.names)]
+    values = np.where(is_shown, values, np.nan)
     errors = getattr(measures, f"{what}_error", np.zeros_like(values))
     x_S, lines, fields_seen = np.full(len(values), np.nan), {}, []
     for indices in _by_class(measures.strategies):
@@ -528,29 +537,28 @@ def _by_field(measures, what):
         if field:
             indices = [indices[n] for n in np.argsort(numbers)]
             x_S[indices] = sorted(numbers)
-            lines[f"{registry.name_of(strategies[0])}, by {field}"] = (x_S[indices], values[indices])
+            name = f"{registry.name_of(strategies[0])}, by {field}"
+            lines[name if is_shown[indices].any() else f"{name}: no positive number"] = (x_S[indices], values[indices])
             fields_seen.append(field)
-    labels = {"x_label": ", ".join(dict.fromkeys(fields_seen)) or "strategy", "y_label": LABELS.get(what, what)}
+    labels = {"y_label": LABELS.get(what, what.replace("_", " ")), "y_scale": _scale(values)}
     if lines:
         low, high = np.nanmin(x_S), np.nanmax(x_S)
-        rest = {name: (np.array([low, high]), np.repeat(values[n], 2)) for n, name in enumerate(measures.names)}
+        rest = {name: (np.array([low, high]), np.repeat(values[n], 2)) for n, name in enumerate(names)}
         lines |= {name: line for (name, line), x in zip(rest.items(), x_S, strict=True) if np.isnan(x)}
-        figure = plot.lines(lines, **labels)
-        _log_where_wide(figure.axes[0].set_xscale, x_S)
+        figure = plot.lines(lines, x_label=", ".join(dict.fromkeys(fields_seen)), x_scale=_scale(x_S), **labels)
     else:
         x_S = np.arange(len(values))
-        figure = plot.lines({name: ([n], [values[n]]) for n, name in enumerate(measures.names)}, **labels)
-        figure.axes[0].set_xticks([])
+        points = {name: (float(x), float(value)) for name, x, value in zip(names, x_S, values, strict=True)}
+        figure = plot.points(points, x_label="strategy", **labels)
+        figure.axes[0].set(xticks=[], xlim=(-0.5, len(values) - 0.5))
     figure.axes[0].vlines(x_S, np.maximum(values - errors, values / 100), values + errors, colors="gray", zorder=0)
-    _log_where_wide(figure.axes[0].set_yscale, values)
     return figure
 
 
-def _log_where_wide(set_scale, values):
-    """Makes an axis logarithmic if its values differ by more than a factor of 3."""
+def _scale(values):
+    """The scale of an axis: logarithmic if its values differ by more than a factor of 3."""
     known = values[values > 0]
-    if known.size and known.max() > 3 * known.min():
-        set_scale("log")
+    return "log" if known.size and known.max() > 3 * known.min() else "linear"
 
 
 def _by_class(strategies):

@@ -87,6 +87,10 @@ class Gradient(Plugin):
     """Which arguments of a scan, step(params, state, x), it differentiates: 0, the parameters; 1, the state in which a
     window starts, as a function `start` of the parameters; 2, what the steps read, as `Problem.inputs` gives it."""
 
+    rounds: ClassVar[bool] = True
+    """Whether it may be given steps that are computed in bfloat16. False: it carries sums of products from step to step
+    or compares steps that differ little, so that rounding would grow; its steps are computed in float32 always."""
+
     metric_names: ClassVar[tuple[str, ...]] = ()
     """The names of what `metrics` returns, such as `gradient_bias`; they start with `gradient_`."""
 
@@ -172,7 +176,12 @@ class Gradient(Plugin):
 
 
 class SequenceGradient(Gradient):
-    """A strategy of any kind, written for ONE sequence: the author writes `one`. Rows are summed, not averaged."""
+    """A strategy of any kind, written for ONE sequence: the author writes `one`. Rows are summed, not averaged.
+
+    Such strategies carry derivatives forwards, or compare perturbed steps, so their steps are computed in float32.
+    """
+
+    rounds = False
 
     def one(
         self,

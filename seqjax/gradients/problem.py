@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from seqjax.errors import Error
+from seqjax.gradients.precision import Precision, step_in_bfloat16
 from seqjax.gradients.scored import replace_unscored, split_step
 from seqjax.gradients.unroll import EdgeWeights, unroll
 
@@ -48,9 +49,22 @@ class Problem:
         self.init_state = init_state
 
     @staticmethod
-    def of(model: Any, spec: Any, loss: Callable | None = None, dtype: Any = None) -> Any:
-        """The problem of a model, in which x = (input, target). The same as `model.problem(spec, loss, dtype)`."""
-        return model.problem(spec, loss, dtype)
+    def of(model: Any, spec: Any, loss: Callable | None = None, precision: Precision = "float32") -> Any:
+        """The problem of a model, in which x = (input, target). The same as `model.problem(spec, loss, precision)`."""
+        return model.problem(spec, loss, precision)
+
+    def in_bfloat16(self) -> "Problem":
+        """The same problem, whose step gets its float arguments in bfloat16; what it returns is cast back.
+
+        Raises:
+            Error: the problem is computed in a way of its own, so that it is not known how to round it.
+        """
+        if type(self) is not Problem:
+            raise Error(
+                f"precision = 'bfloat16' takes a step, Problem(step, init_state) or the problem of a model, not a "
+                f"{type(self).__name__}: give this class a method `in_bfloat16`, or leave precision out"
+            )
+        return Problem(step_in_bfloat16(self.step), self.init_state)
 
     def unroll(
         self,

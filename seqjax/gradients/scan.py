@@ -21,6 +21,7 @@ from seqjax.gradients.base import (
 )
 from seqjax.gradients.check_scan import Weights, add_row_axis, check_any_float, check_scan
 from seqjax.gradients.floats import partition_float
+from seqjax.gradients.precision import Precision, check_precision
 from seqjax.gradients.problem import Params, Problem, State, as_problem
 from seqjax.gradients.scan_problem import ScanProblem
 from seqjax.plugin import registry
@@ -35,6 +36,7 @@ def value_and_grad(
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     batched: bool = True,
+    precision: Precision = "float32",
 ) -> Callable[..., Estimate]:
     """Like `jax.value_and_grad`, for a scan: returns a function that differentiates T steps by a strategy.
 
@@ -60,13 +62,20 @@ def value_and_grad(
             read. With a sequence of them, `grads` is a tuple in their order.
         has_aux: whether the step returns (new state, (loss, outputs)). `outputs` then has leaves [T, B, ...].
         batched: False: a single sequence, whose arguments and results have no axis B. The memory keeps it.
+        precision: "bfloat16": the float arguments of the step are rounded to bfloat16. The state between steps, the
+            losses and the gradients keep their dtypes, and gradients are summed over the steps in these. Weights of
+            edges and losses, such as 1/π, are never rounded. Strategies with `rounds = False`, such as `rtrl` and
+            `uoro`, compute in float32 all the same: rounding would grow in what they carry from step to step.
 
     Raises:
         Error: `strategy` is not an instance of a strategy, or cannot differentiate one of the arguments. The returned
             function raises one where its arguments, or what the step returns for them, do not fit together.
     """
-    problem = as_problem(step_or_problem)
     check_strategy("value_and_grad", strategy)
+    problem = as_problem(step_or_problem)
+    check_precision(precision)
+    if precision == "bfloat16" and strategy.rounds:
+        problem = problem.in_bfloat16()
     numbers = _check_argnums(strategy, argnums)
     if has_aux and problem.has_own_unroll:
         raise Error("has_aux=True takes a step that returns (new state, (loss, outputs)), not a problem with an unroll")

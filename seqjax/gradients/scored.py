@@ -77,9 +77,8 @@ def split_step(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> tupl
         x: what one step reads, or its shapes and dtypes.
 
     Returns:
-        advance: (params, state, x) -> (new state, between), where `between` holds all values besides the parameters
-            that the loss depends on.
-        loss: (params, between) -> float[].
+        Two functions, advance(params, state, x) -> (new state, between) and loss(params, between) -> float[], where
+        `between` holds all values besides the parameters that the loss depends on.
     """
     # A new function for each call: JAX remembers what it has traced by the function, and a step may close over a value
     # that has changed since.

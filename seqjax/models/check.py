@@ -1,6 +1,8 @@
 """Static checks of a model, or of a problem without one, before training, by tracing: nothing is computed."""
 
+import contextlib
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,6 +19,7 @@ from seqjax.gradients.problem import Params, Problem
 from seqjax.models.cell import Cell
 from seqjax.models.model import Model, ModelProblem
 from seqjax.plugin.author import calling
+from seqjax.plugin.config import describe
 from seqjax.plugin.registry import name_of
 
 
@@ -39,6 +42,57 @@ def check_model(model: Model, spec: Spec) -> None:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise Error(f"{name}: init: parameter {path} is {leaf.dtype}; parameters are float arrays")
     check_steps(model, spec, params)
+
+
+def misfits(given: Params, own: Params) -> dict[str, str]:
+    """The parameters of a model that are missing among given ones, or have another shape or dtype there.
+
+    Args:
+        given: the parameters that were given.
+        own: those of the model, or their shapes and dtypes.
+
+    Returns:
+        Name, such as `layer_0/W_xh` -> what is given and what is needed, in words.
+    """
+    found, needed = (
+        {
+            jax.tree_util.keystr(keys, simple=True, separator="/"): dtype_shape(leaf)
+            for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (given, own)
+    )
+    return {
+        name: f"it has {found.get(name, 'nothing')}, and needs {needs}"
+        for name, needs in needed.items()
+        if found.get(name) != needs
+    }
+
+
+@contextlib.contextmanager
+def fitting(problem: Problem, params: Params) -> Iterator[None]:
+    """Explains an exception that is raised with these parameters, if they are not those of the problem's model.
+
+    They are compared after an exception alone: other dtypes than those that `init` makes may do as well.
+
+    Raises:
+        Error: an exception was raised, and the parameters do not fit the model. Otherwise it is raised unchanged.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError) as fault:
+        if not isinstance(problem, ModelProblem):
+            raise
+        own = None
+        with contextlib.suppress(Exception):  # a model of another library does not make parameters
+            own = jax.eval_shape(lambda: problem.init(jax.random.key(0)))
+        wrong, spec = misfits(params, own), problem.spec
+        if not wrong:
+            raise
+        raise Error(
+            f"the parameters do not fit the model {describe(problem.model)} with {spec.inputs} as inputs and "
+            f"{spec.targets} as targets\nPass parameters of this model, such as run.params of its run:",
+            problems=[f"{name}: {why}" for name, why in wrong.items()],
+        ) from fault
 
 
 def check_steps(model: Model, spec: Spec, params: Params) -> None:

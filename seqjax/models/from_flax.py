@@ -36,7 +36,7 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
     `nnx.update(module, state.params)` stores them in the module.
 
     The model computes in the dtype of its parameters, whatever `dtype` the layers of the module have;
-    `Problem.of(model, spec, dtype=jnp.bfloat16)` chooses another dtype. Dropout draws from a key in each sequence's
+    `Problem.of(model, spec, precision="bfloat16")` computes in bfloat16. Dropout draws from a key in each sequence's
     state. Without a key the module is in its evaluation mode.
 
     Args:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from seqjax.data.spec import Spec, Tokens
 from seqjax.data.stream import Stream
 from seqjax.errors import Error
+from seqjax.gradients.precision import Precision, cast_float, cast_like, check_precision, step_in_bfloat16
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scored import replace_unscored
 from seqjax.gradients.unroll import EdgeWeights, unroll
@@ -62,20 +63,37 @@ class Model(Plugin):
         """
         return unroll(functools.partial(self.step, params), state, xs, edge_weights)
 
+    def unroll_in_bfloat16(
+        self, params: Params, state: State, xs: PyTree, edge_weights: EdgeWeights = None
+    ) -> tuple[State, Any]:
+        """`unroll`, computed in bfloat16: the state and the outputs have the dtypes that `unroll` would return.
+
+        By default parameters, state and inputs are rounded. Override it if the model can round its products alone.
+        """
+        step = step_in_bfloat16(self.step)
+        if not self.has_own_unroll:
+            return unroll(functools.partial(step, params), state, xs, edge_weights)
+        first = jax.tree.map(lambda a: a[0, 0], xs)
+        output = jax.eval_shape(step, params, jax.tree.map(lambda a: a[0], state), first)[1]
+        params, low, xs = cast_float((params, state, xs), jnp.bfloat16)
+        new, outputs = self.unroll(params, low, xs, edge_weights)
+        return cast_like(new, state), cast_like(outputs, output)
+
     @property
     def has_own_unroll(self) -> bool:
         """Whether a subclass has its own `unroll`, so that it is not known whether it reads the edge weights."""
         return type(self).unroll is not Model.unroll
 
-    def problem(self, spec: Spec, loss: Callable | None = None, dtype: Any = None) -> "ModelProblem":
+    def problem(self, spec: Spec, loss: Callable | None = None, precision: Precision = "float32") -> "ModelProblem":
         """The model with a loss, as gradient strategies and `training` take it: x = (input, target).
 
         Args:
             spec: what goes in and what comes out.
             loss: (output, target) -> float[], one sequence, one step; None: the loss of `spec.targets`.
-            dtype: the dtype of the computation, such as `jnp.bfloat16`; loss and gradients keep the parameters' dtype.
+            precision: "bfloat16": the model is computed in bfloat16. The loss is computed, and gradients are summed
+                over the steps, in the dtype of the parameters.
         """
-        return ModelProblem(self, spec, loss, None if dtype is None else jnp.dtype(dtype))
+        return ModelProblem(self, spec, loss, precision)
 
 
 class ForeignModel(Model):
@@ -116,9 +134,10 @@ class CountBasedModel(Model):
 class ModelProblem(Problem):
     """The problem of a model with a loss; made by `Model.problem`. It uses the model's own `unroll`."""
 
-    def __init__(self, model: Model, spec: Spec, loss: Callable | None = None, dtype: Any = None):
+    def __init__(self, model: Model, spec: Spec, loss: Callable | None = None, precision: Precision = "float32"):
         # `step` and `init_state` are methods here, so `Problem.__init__`, which stores functions, is not called.
-        self.model, self.spec, self.loss, self.dtype = model, spec, loss, dtype
+        check_precision(precision)
+        self.model, self.spec, self.loss, self.precision = model, spec, loss, precision
 
     def __repr__(self) -> str:
         return f"ModelProblem({self.model!r}, {self.spec!r})"
@@ -149,58 +168,47 @@ class ModelProblem(Problem):
 
     def init_state(self, params: Params, key: jax.Array | None = None) -> State:
         """The state in which one sequence starts."""
-        return self.model.init_state(self._cast(params), self.spec, key)
+        return self.model.init_state(params, self.spec, key)
+
+    def in_bfloat16(self) -> "ModelProblem":
+        """The same problem, with the model computed in bfloat16."""
+        return self.model.problem(self.spec, self.loss, "bfloat16")
 
     def step(self, params: Params, state: State, x: Any) -> tuple[State, Float[Array, ""]]:
         """One sequence, one time step."""
         inputs, target = self._inputs(x)
-        new, output = self.model.step(self._cast(params), self._cast(state), inputs)
-        return _like(state, new), self._loss(params, output, target)
+        step = self.model.step if self.precision == "float32" else step_in_bfloat16(self.model.step)
+        new, output = step(params, state, inputs)
+        return new, self._loss(output, target)
 
     def outputs(self, params: Params, state: State, inputs: Any) -> tuple[State, Any]:
         """The state after T steps and the outputs [T, B, width] of B rows."""
         inputs, _ = self._inputs((inputs, None))
-        new, outputs = self.model.unroll(self._cast(params), self._cast(state), inputs)
-        return _like(state, new), outputs
+        return self._unroll(params, state, inputs)
 
     def unroll(self, params, state, xs, edge_weights=None, scored=None):
         """The state after T steps and the losses float[T, B] of B rows."""
         inputs, targets = self._inputs(xs)
-        new, outputs = self.model.unroll(self._cast(params), self._cast(state), inputs, edge_weights)
+        new, outputs = self._unroll(params, state, inputs, edge_weights)
         if scored is not None:
             outputs, targets = replace_unscored((outputs, targets), scored)
-        losses = jax.vmap(jax.vmap(functools.partial(self._loss, params)))(outputs, targets)
-        return _like(state, new), losses
+        return new, jax.vmap(jax.vmap(self._loss))(outputs, targets)
 
     def __hash__(self) -> int:
-        return hash((self.model, self.spec, self.loss, self.dtype))
+        return hash((self.model, self.spec, self.loss, self.precision))
 
     __eq__ = Problem.__eq__
 
-    def _loss(self, params, output, target):
-        loss = self.spec.targets.loss if self.loss is None else self.loss
-        if self.dtype is not None:
-            floats = [a.dtype for a in jax.tree.leaves(params) if jnp.issubdtype(a.dtype, jnp.inexact)]
-            output = _cast(output, jnp.result_type(*(floats or [float])))
-        return loss(output, target)
+    def _unroll(self, params, state, inputs, edge_weights=None):
+        run = self.model.unroll if self.precision == "float32" else self.model.unroll_in_bfloat16
+        return run(params, state, inputs, edge_weights)
+
+    def _loss(self, output, target):
+        return (self.spec.targets.loss if self.loss is None else self.loss)(output, target)
 
     def _inputs(self, xs):
         """The inputs and targets, with ids as int32: a state may hold ids, and must keep its dtype in a scan."""
         inputs, targets = xs
         if isinstance(self.spec.inputs, Tokens):
             inputs = inputs.astype(jnp.int32)
-        elif self.dtype is not None:
-            inputs = _cast(inputs, self.dtype)
         return inputs, targets
-
-    def _cast(self, tree):
-        return tree if self.dtype is None else _cast(tree, self.dtype)
-
-
-def _cast(tree: PyTree, dtype: Any) -> PyTree:
-    return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.inexact) else a, tree)
-
-
-def _like(state: State, new: State) -> State:
-    """`new` in the dtypes of `state`: a scan carries a state of one dtype, while `dtype` may be another."""
-    return jax.tree.map(lambda a, b: b.astype(a.dtype) if jnp.issubdtype(a.dtype, jnp.inexact) else b, state, new)

@@ -30,9 +30,11 @@ def to_torch(
         multiplies.
 
     Raises:
-        Error: they are the parameters of another model.
+        Error: they are no parameters, or those of another model.
     """
-    layers = [name for name in params if re.fullmatch(r"layer_\d+", name)] if isinstance(params, dict) else []
+    if not isinstance(params, dict):
+        raise Error(f"to_torch takes the parameters of a model, such as run.params, not {type(params).__name__}")
+    layers = [name for name in params if re.fullmatch(r"layer_\d+", name)]
     others = {"W_hq", "b_q", "E"} & set(params)
     known = {"W_xh", "W_hh", "b_h", "b_hh"}
     strange = [name for name in params if name not in {*layers, *others}]

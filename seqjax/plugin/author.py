@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjax.errors import Error
+from seqjax.plugin import registry
 from seqjax.plugin.registry import name_of
 
 LONGEST = 300
@@ -23,6 +24,8 @@ LIBRARIES = tuple(
     for folder in (Path(__file__).parents[1], *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
 )
 """The folders of seqjax, of Python and of what is installed."""
+EXITS = ("_sitebuiltins.py", "<frozen _sitebuiltins>")
+"""The files of `exit` and `quit`."""
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """The errors of the system that no author can mend."""
 
@@ -79,13 +82,39 @@ def tracing(*plugins: Any) -> Iterator[None]:
         raise Mistake(f"{plugin.kind} {name_of(plugin)}: {method} raises {cause(plugin, fault)}") from fault
 
 
+def mistake_of_any(fault: BaseException) -> Mistake | None:
+    """The mistake of the plugin whose own line raised an exception; None if it is the line of no plugin.
+
+    It is for places that no `calling` and no `tracing` covers. Built-in plugins count as seqjax itself.
+    """
+    if not _is_mistake(fault):
+        return None
+    known = [registry.class_of(entry) for kind in registry.GROUPS for entry in registry.entries(kind)]
+    others = [cls for cls in known if cls is not None and registry.entry_of(cls).distribution != registry.BUILT_IN]
+    for frame in reversed(traceback.extract_tb(fault.__traceback__)):
+        if os.path.basename(frame.filename) in EXITS:
+            continue
+        for cls in others:
+            if _owns(cls, frame.filename):
+                entry = registry.entry_of(cls)
+                return Mistake(f"{entry.kind} {entry.name}: {frame.name} raises {_described(fault, cls)}")
+        # A signal may arrive within any line: an exit is that of a plugin only if the innermost frame is.
+        if isinstance(fault, SystemExit) or not frame.filename.startswith(LIBRARIES):
+            return None
+    return None
+
+
 def cause(plugin: Any, fault: BaseException) -> str:
     """The type and message of an exception that a plugin raised, and the author's line that raised it."""
+    return _described(fault, type(plugin))
+
+
+def _described(fault: BaseException, cls: type) -> str:
     message = str(fault).strip().partition("\n")[0]
     if isinstance(fault, NotImplementedError) and not message:  # a method of a base class that the author must write
         message = f"the method {traceback.extract_tb(fault.__traceback__)[-1].name} is missing"
     message = message if len(message) <= LONGEST else f"{message[:LONGEST]}…"
-    frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if _owns(plugin, frame.filename)]
+    frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if _owns(cls, frame.filename)]
     where = ""
     if frames:
         file, number = frames[-1].filename, frames[-1].lineno
@@ -97,7 +126,7 @@ def _by_frame(plugins: list[Any], fault: BaseException) -> tuple[Any, str] | Non
     """The plugin that owns the innermost frame outside of libraries, and the function of this frame."""
     for frame in reversed(traceback.extract_tb(fault.__traceback__)):
         for plugin in plugins:
-            if _owns(plugin, frame.filename):
+            if _owns(type(plugin), frame.filename):
                 return plugin, frame.name
         if not frame.filename.startswith(LIBRARIES):
             return None
@@ -119,9 +148,9 @@ def _is_mistake(fault: BaseException) -> bool:
     return not isinstance(fault, Error | MemoryError) and not no_resources
 
 
-def _owns(plugin: Any, file: str) -> bool:
+def _owns(plugin: type, file: str) -> bool:
     """Whether a file belongs to the author of a plugin: a file of one of its classes, or of their package."""
-    for cls in type(plugin).__mro__:
+    for cls in plugin.__mro__:
         top = cls.__module__.partition(".")[0]
         if top in ("seqjax", "builtins"):
             continue

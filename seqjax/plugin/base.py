@@ -10,9 +10,10 @@ import textwrap
 import types
 import typing
 from collections.abc import Container, Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
 
-from seqjax.errors import Error, nearest
+from seqjax.errors import Error, is_whole
+from seqjax.plugin.other_names import nearest_field
 
 
 class Plugin:
@@ -28,6 +29,8 @@ class Plugin:
     """
 
     kind: ClassVar[str] = "plugin"
+    bibtex: ClassVar[str] = ""
+    """The BibTeX entries of the papers that the docstring cites; `seqjax show` prints them."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -46,6 +49,13 @@ class Plugin:
                     f"write {name} = {default!r:.60}"
                 )
 
+    def __new__(cls, /, *args: Any, **kwargs: Any) -> Self:
+        known = getattr(cls, "__dataclass_fields__", kwargs)
+        if unknown := {name: value for name, value in kwargs.items() if name not in known}:
+            # The TypeError of `__init__` would not say what was meant.
+            raise Error(f"{cls.__name__} cannot be made:", problems=faults(cls, unknown, given=known))
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         problems = []
         for field in fields_of(type(self)).values():  # type: ignore[arg-type]
@@ -60,6 +70,18 @@ ALLOWED = "a field holds a bool, number or text, or a tuple of these, such as `s
 """What to write, for errors about fields of another type."""
 
 
+COMPUTED = ("sampler", "model", "gradient", "optimizer")
+"""The kinds of plugin whose numbers become entries or sizes of arrays, in which a whole number has 32 bits."""
+
+
+MADE_BY = {
+    "dataset": "Text(text), Series(values), Pairs(inputs, targets) or create('dataset', 'csv', path='x.csv')",
+    "model": "create('model', 'gru'); from_flax(module) and from_equinox(module) return one with its parameters",
+    "optimizer": "create('optimizer', 'adam') or optax.adam(0.001)",
+}
+"""Kind of plugin -> what to write, for errors about values that are none of this kind."""
+
+
 class Field(NamedTuple):
     """One hyper-parameter of a plugin class.
 
@@ -70,6 +92,7 @@ class Field(NamedTuple):
         factory: makes its default; `dataclasses.MISSING` if there is none.
         doc: the docstring under it.
         adapter: the pydantic adapter that checks values; None: values are not checked.
+        bits: a whole number is below 2^bits.
     """
 
     name: str
@@ -78,6 +101,7 @@ class Field(NamedTuple):
     factory: Any
     doc: str
     adapter: Any
+    bits: int = 63
 
     def make_default(self) -> Any:
         """The default; `dataclasses.MISSING` if a value is required."""
@@ -100,7 +124,7 @@ def fields_of(cls: type) -> dict[str, Field]:
     import pydantic
 
     hints = typing.get_type_hints(cls, include_extras=True)
-    docs = _field_docs(cls)
+    docs, bits = _field_docs(cls), 31 if getattr(cls, "kind", "") in COMPUTED else 63
     found = {}
     for f in dataclasses.fields(cls):
         hint = hints[f.name]
@@ -108,7 +132,7 @@ def fields_of(cls: type) -> dict[str, Field]:
         plain = tuple(option for option in options if not _is_object(option))
         union: Any = typing.Union[plain] if plain else None  # noqa: UP007
         adapter = union and pydantic.TypeAdapter(union, config=pydantic.ConfigDict(allow_inf_nan=False))
-        found[f.name] = Field(f.name, hint, f.default, f.default_factory, docs.get(f.name, ""), adapter)
+        found[f.name] = Field(f.name, hint, f.default, f.default_factory, docs.get(f.name, ""), adapter, bits)
     return found
 
 
@@ -161,7 +185,7 @@ def faults(cls: type, values: Mapping[str, Any], given: Container[str] | None = 
             found += _check(known[name], value)[1]
         else:
             fields = ", ".join(known) or "none"
-            found.append(f"{name}: {cls.__name__} has no such field{nearest(name, known)} (fields: {fields})")
+            found.append(f"{name}: {cls.__name__} has no such field{nearest_field(name, known)} (fields: {fields})")
     for field in known.values():
         if field.required and field.name not in (values if given is None else given):
             found.append(f"{field.name}: missing; must be {field.type}")
@@ -184,7 +208,7 @@ def type_in_words(hint: Any) -> str:
     if hint in (None, type(None)):
         return "none"
     if _is_plugin_class(hint):
-        return f"a {hint.kind}"
+        return f"an {hint.kind}" if hint.kind[0] in "aeiou" else f"a {hint.kind}"
     return {bool: "true or false", str: "a string", Any: "anything"}.get(hint, getattr(hint, "__name__", str(hint)))
 
 
@@ -206,11 +230,19 @@ def _check(field: Field, value: Any) -> tuple[Any, list[str]]:
         found = field.adapter.validate_python(value, strict=True) if field.adapter else None
     except ValueError:
         found = None
+    if any(is_whole(part) and abs(part) >= 2**field.bits for part in (value if isinstance(value, tuple) else (value,))):
+        return value, [f"{field.name} = {value!r:.80}: a whole number is below 2^{field.bits}"]
     # The whole number 1 means one entry. It must not become the share 1.0, which means all of them.
     became_share = type(value) is int and isinstance(found, float) and int in options
     if became_share or (found is None and not (value is None and type(None) in options)):
-        return value, [f"{field.name} = {value!r:.80}: must be {field.type}"]
+        return value, [f"{field.name} = {value!r:.80}: must be {field.type}{_made_by(options)}"]
     return found, []
+
+
+def _made_by(options: tuple[Any, ...]) -> str:
+    """What to write for a field that takes a plugin; empty for another one."""
+    kinds = [option.kind for option in options if _is_plugin_class(option)]
+    return f", such as {MADE_BY.get(kinds[0], f'create({kinds[0]!r}, name)')}" if kinds else ""
 
 
 def _parts(hint: Any) -> Iterator[Any]:

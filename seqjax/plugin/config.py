@@ -4,15 +4,15 @@ A plugin is a table with its name under `plugin` and its fields beside it. All f
 """
 
 import dataclasses
-import tomllib
 import typing
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
 
-from seqjax.errors import Error
+from seqjax.errors import LINES, Error
+from seqjax.files import read_named
+from seqjax.parse import from_toml as parse_toml
 from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin, faults, fields_of, make, members
 
@@ -79,25 +79,35 @@ def flatten(table: Config, prefix: str = "") -> dict[str, object]:
 
 
 def to_toml(config: Config) -> str:
-    """TOML with the scalars first, then a table for each plugin."""
+    """TOML with the scalars first, then a table for each plugin. It has no control characters but newlines and tabs."""
     scalars = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
-    return tomli_w.dumps({**scalars, **config})
+    return "".join(map(_printable, tomli_w.dumps({**scalars, **config})))
+
+
+def _printable(character: str) -> str:
+    """A character of a TOML text: one that a terminal might interpret, which stands in quotes, as an escape of TOML."""
+    is_surrogate = "\ud800" <= character <= "\udfff"  # it cannot be written as TOML, which the caller notices
+    if character.isprintable() or character in LINES or is_surrogate:
+        return character
+    return f"\\u{ord(character):04x}" if character <= "\uffff" else f"\\U{ord(character):08x}"
 
 
 def from_toml(text: str) -> Config:
     """The nested dict of a TOML text."""
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
+        return parse_toml(text)
+    except ValueError as fault:
         raise Error(f"not valid TOML: {fault}") from fault
 
 
 def read_toml(path: str) -> Config:
     """The nested dict of a TOML file that the user named."""
     try:
-        return from_toml(Path(path).read_text(encoding="utf-8"))
+        return from_toml(read_named(path).decode("utf-8"))
     except (OSError, ValueError) as fault:
-        raise Error(f"--config {path}: cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
+        code = 6 if isinstance(fault, PermissionError) else 2
+        reason = getattr(fault, "strerror", None) or fault
+        raise Error(f"--config {path}: cannot be read: {reason}", exit_code=code) from fault
 
 
 def parse_fields(cls: type, strings: Mapping[str, str]) -> Config:

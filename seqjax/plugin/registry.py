@@ -10,8 +10,10 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -171,8 +173,10 @@ def load(entry: Entry) -> type:
         try:
             cls: Any = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
         except (Exception, SystemExit) as cause:
+            if is_of_jax(cause):
+                raise
             raise Error(
-                f"{origin} fails to import: {type(cause).__name__}: {cause}\n"
+                f"{origin} fails to import: {type(cause).__name__}: {cause}{_line_of(cause, _locate(module))}\n"
                 f"The other plugins are not affected. Repair it or uninstall it: pip uninstall {entry.distribution}"
             ) from cause
         local = _registered.get((entry.kind, f"{LOCAL}/{entry.name}"))
@@ -183,6 +187,12 @@ def load(entry: Entry) -> type:
             decorator = f'@seqjax.register("{entry.kind}", "{entry.name}")'
             raise Error(f"{origin} imports, but registers no such plugin: its class needs {decorator}")
     return _registered[key][1]
+
+
+def class_of(entry: Entry) -> type | None:
+    """The class of an entry, if its module was imported."""
+    found = _registered.get((entry.kind, entry.id))
+    return found and found[1]
 
 
 def entry_of(plugin: object) -> Entry:
@@ -223,12 +233,32 @@ def load_file(path: str | Path) -> None:
         del sys.modules[name]
         for key in [key for key, (_, cls) in _registered.items() if cls.__module__ == name]:
             del _registered[key]
-        what = str(cause) if isinstance(cause, Error) else f"{type(cause).__name__}: {cause}"
+        if is_of_jax(cause):
+            raise
+        where = _line_of(cause, str(path))
+        what = str(cause) if isinstance(cause, Error) else f"{type(cause).__name__}: {cause}{where}"
         if "inherit non-frozen dataclass" in what:
             what += "\nWrite @dataclass(frozen=True) above the class"
         raise Error(f"--load {path}: {what}") from cause
     if not any(cls.__module__ == name for _, cls in _registered.values()):
         raise Error(f"--load {path}: registers no plugin; put @seqjax.register(kind, name) above a class in it")
+
+
+def is_of_jax(fault: BaseException) -> bool:
+    """Whether importing JAX itself has failed, as with an environment variable that it cannot read."""
+    files = [frame.filename.replace(os.sep, "/") for frame in traceback.extract_tb(fault.__traceback__)]
+    return any(file.endswith("/jax/__init__.py") for file in files)
+
+
+def _line_of(fault: BaseException, file: str | None) -> str:
+    """The line of a file that raised an exception, below its message; empty for a fault of its syntax, and of others.
+
+    Python's message about the syntax has the line.
+    """
+    frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if frame.filename == file]
+    if not frames or isinstance(fault, SyntaxError):
+        return ""
+    return f"\n{file}, line {frames[-1].lineno}: {frames[-1].line}"
 
 
 def summary(entry: Entry) -> str:
@@ -238,7 +268,7 @@ def summary(entry: Entry) -> str:
     name = entry.target.rpartition(":")[2].rpartition(".")[2]
     try:
         tree = ast.parse(Path(entry.source).read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, UnicodeDecodeError) as fault:
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as fault:
         return f"(cannot be read: {type(fault).__name__}: {fault})"
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and node.name == name:

@@ -4,7 +4,7 @@ import ast
 import csv
 import hashlib
 import io
-import json
+import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seqjax.errors import Error
+from seqjax.files import PLAIN_NAME, open_plain
+from seqjax.parse import from_json
 from seqjax.report.report import REPORT, ROWS, Report
+from seqjax.report.table import csv_text, plain
+from seqjax.terminal.shell import argument, join
 
 DONE = "done.json"
 """The file that says which script was run to its end, when, and on what."""
+IMAGE = r"^!\[(.*?)\]\((.*?)\)$"
+"""The pattern of a line of a report that shows an image."""
 
 
 class Finding(NamedTuple):
@@ -40,30 +46,32 @@ class Finding(NamedTuple):
     @property
     def report(self) -> str:
         """The report as Markdown, under the script's present docstring."""
-        text = (self.folder / REPORT).read_text("utf-8")
+        text = read_file(self.folder / REPORT).decode("utf-8")
         results = text.removeprefix(self.head)
         return Report(self.script).to_markdown() + results if text.startswith(self.head) else text
 
     @property
     def title(self) -> str:
         """The question that the script asks."""
-        return self.report.partition("\n")[0].removeprefix("# ")
+        return plain(self.report.partition("\n")[0].removeprefix("# "))
 
     @property
     def command(self) -> str:
         """The command that was run."""
-        return shlex.join(["python", str(self.script), *flags(self.script)])
+        return f"python {argument(self.script)} {join(flags(self.script))}".rstrip()
 
     @property
     def figures(self) -> list[Path]:
-        """The files of the figures that the report shows."""
-        return [self.folder / name for name in re.findall(r"^!\[.*?\]\((.*?)\)$", self.report, re.MULTILINE)]
+        """The files of the figures that the report shows. An image elsewhere than in its folder is none of them."""
+        names = re.findall(IMAGE, self.report, re.MULTILINE)
+        return [self.folder / name for _, name in names if re.fullmatch(PLAIN_NAME, name)]
 
     @property
     def results(self) -> list[dict[str, str]]:
         """The results by the columns of `Report.results`; none if the report has only tables and figures."""
         file = self.folder / ROWS
-        return list(csv.DictReader(io.StringIO(file.read_text("utf-8"), newline=""))) if file.is_file() else []
+        rows = csv.DictReader(io.StringIO(read_file(file).decode("utf-8"), newline="")) if file.is_file() else []
+        return [{name: csv_text(cell or "") for name, cell in row.items() if name is not None} for row in rows]
 
     @property
     def met(self) -> list[str]:
@@ -82,10 +90,11 @@ def found(scripts: Iterable[Path], out: Path) -> list[Finding]:
     for script in scripts:
         folder = out / script.stem
         try:
-            done = json.loads((folder / DONE).read_text("utf-8"))
+            done = from_json(read_file(folder / DONE))
             kept = str(done["head"]), float(done["began"]), float(done["seconds"]), str(done["made_with"])
             finding = Finding(script, folder, *kept)
-            if done["sha256"] == sha256(script) and all(file.is_file() for file in finding.figures):
+            files = [*finding.figures, *folder.glob(ROWS)]
+            if done["sha256"] == sha256(script) and all(map(_is_plain, files)):
                 findings.append(finding)
         # A script that was never run to its end, or whose files are damaged, is run again.
         except (Error, OSError, ValueError, KeyError, TypeError):
@@ -107,6 +116,17 @@ def flags(script: Path) -> list[str]:
     if command and words[:1] != ["python"]:
         raise Error(f"{script}: the command in its docstring, `{command}`, does not begin with python")
     return words[2:]
+
+
+def _is_plain(file: Path) -> bool:
+    """Whether there is a file that is no link."""
+    return file.is_file() and not file.is_symlink()
+
+
+def read_file(file: Path) -> bytes:
+    """The bytes of a file of a report; an `Error` for a link, which might lead out of the folder."""
+    with open_plain(file, os.O_RDONLY) as opened:
+        return opened.read()
 
 
 def sha256(script: Path) -> str:

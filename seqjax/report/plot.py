@@ -1,23 +1,31 @@
 """Figures: every function returns one, and writes no file."""
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter
 
 from seqjax.errors import Error
+from seqjax.report.bootstrap import interval
+from seqjax.report.figure import Figure
+from seqjax.report.plot_layout import add_legend, colours_of_style, factor_entries, line_entries, new_figure, plain
+from seqjax.report.plot_style import DASHES, column_width, current
+from seqjax.report.plot_style import style as style
+from seqjax.report.ticks import PlainNumbers, log_ticks, whole_ticks
+from seqjax.report.variant_labels import shared_plugins, variant_labels
 
-STYLE = "petroff10"
-FEW = 40
+FEW = 12
 """A line of at most this many points has a marker at each of them."""
+CELL_FONT = 0.8
+"""The size of the numbers in cells, relative to that of other texts."""
+MARKERS = "os^Dv<>Pp*X"
+"""The markers of points, in the order in which they are used."""
+HOLDS = 1.25
+"""A fit of norms by lag holds where the norms differ from it by less than this factor."""
 LABELS = {
     "epoch": "epoch",
     "update": "updates",
@@ -29,14 +37,20 @@ LABELS = {
     "tokens_per_second": "tokens per second",
 }
 """The labels of axes by metric."""
+DURING = "mean during the epoch"
+"""What the metrics of the training part are: the model changes while they are summed."""
 
 
-def history(rows: Sequence[dict[str, Any]], title: str = "") -> Figure:
+def history(rows: Sequence[dict[str, Any]], title: str = "", whole: bool = False) -> Figure:
     """Training and held-out perplexity (or loss) of a run by epoch.
+
+    The training curve is the mean during an epoch, in which the model changes. The held-out curve is measured after it.
+    The y axis has the range of `runs`.
 
     Args:
         rows: the metrics of the run, one row for each epoch.
         title: the title of the figure.
+        whole: whether the y axis includes the start of the training in any case.
 
     Raises:
         Error: there are no rows.
@@ -44,61 +58,112 @@ def history(rows: Sequence[dict[str, Any]], title: str = "") -> Figure:
     if not rows:
         raise Error("nothing to plot: the run did not reach the end of its first epoch")
     measure = "perplexity" if "train_perplexity" in rows[0] else "loss"
-    with matplotlib.style.context(STYLE):
-        figure, axes = _figure("epoch", measure, title)
-        for part, label in (("train", "training"), ("heldout", "held out")):
+    with current():
+        figure, (axes,) = new_figure("epoch", measure, title)
+        values: list[np.ndarray] = []
+        for part, label in (("train", f"training, {DURING}"), ("heldout", "held out, after the epoch")):
             points = [
                 (row["epoch"], row[f"{part}_{measure}"]) for row in rows if not math.isnan(row[f"{part}_{measure}"])
             ]
-            axes.plot(*zip(*points, strict=True) if points else ([], []), label=label, marker=_marker(len(points)))
-        _whole_ticks(axes.xaxis)
+            x, y = np.array(points, np.float64).reshape(-1, 2).T
+            axes.plot(x, y, label=label, marker=_marker(len(points)), linestyle=DASHES[len(values)])
+            values.append(y[None])
+        whole_ticks(axes.xaxis)
         if measure == "perplexity":
-            _log_scale(axes)
-        axes.legend()
+            log_ticks(axes.yaxis)
+        hidden = "" if whole else _show_end(axes, values)
+        add_legend(figure, axes, line_entries(axes), caption=hidden)
     return figure
 
 
-def runs(runs: Any, x: str = "update", y: str = "train_loss", title: str = "") -> Figure:
-    """One line for each variant: the median over its seeds, in a band from the lowest to the highest value.
+def runs(
+    runs: Any,
+    x: str = "update",
+    y: str = "train_loss",
+    title: str | None = None,
+    *,
+    average: Literal["mean", "median"] = "mean",
+    band: Literal["interval", "range"] = "interval",
+    whole: bool = False,
+) -> Figure:
+    """One line for each variant: the mean over its seeds, in a band that is the 95 % bootstrap interval of this mean.
+
+    The legend says what is drawn. Where variants differ in two ways, such as `"gradient"` and
+    `"optimizer.learning_rate"`, the first is shown by the colour and the second by the line style. Lines are drawn from
+    wide to narrow, so that those which coincide can be seen.
 
     A point is an epoch. If `x` differs between seeds, as seconds do, the point is at their median. Epochs that were not
     evaluated are left out, and so are runs that ended before others of their variant, which the legend counts.
+
+    The range of the y axis is that of the second half of all curves, with half as much again for the first half, if the
+    first half would otherwise take most of the axis; the legend then says what lies outside. The data of the lines are
+    whole.
 
     Args:
         runs: a `Runs`; or runs by name, each of which is a variant of its own.
         x: the column of the metrics along x.
         y: the column of the metrics along y.
-        title: the title of the figure.
+        title: the title of the figure; None: dataset, model and what else all runs share.
+        average: the line: `"mean"` or `"median"` over the seeds.
+        band: `"interval"`: the 95 % bootstrap interval of the average, as `seqjax.report.bootstrap.interval` computes
+            it; `"range"`: from the lowest to the highest value. A single seed has no band, and two have the range.
+        whole: whether the y axis includes the start of the training in any case.
 
     Raises:
-        Error: no runs; no such metric.
+        Error: no runs; no such metric; an unknown `average` or `band`.
     """
+    _check_choice("average", average, ("mean", "median"))
+    _check_choice("band", band, ("interval", "range"))
     variants: Mapping[str, Sequence[Any]]
     variants = runs.variants if hasattr(runs, "variants") else {name: [runs[name]] for name in runs}
     if not variants:
         raise Error("nothing to plot: there are no runs")
+    every = [run for group in variants.values() for run in group]
     # Only runs on tokens have a perplexity; the loss of the others is a squared error.
-    tokens = all("train_perplexity" in run.metrics[0] for group in variants.values() for run in group if run.metrics)
-    with matplotlib.style.context(STYLE):
-        figure, axes = _figure(_label(x, tokens), _label(y, tokens), title)
-        for n, (name, group) in enumerate(variants.items()):
-            epochs = max(len(run.metrics) for run in group)
-            whole = [run for run in group if run.metrics and len(run.metrics) == epochs]
-            seeds = f"{len(whole)} seed{'s' * (len(whole) != 1)}"
-            if len(whole) < len(group):
-                seeds += f", {len(group) - len(whole)} ended early"
-            columns = (np.array([run.metric(metric) for run in whole]) for metric in (x, y))
+    tokens = all("train_perplexity" in run.metrics[0] for run in every if run.metrics)
+    labels = variant_labels(list(variants))
+    title = title_of([run.experiment for run in every], labels.shared) if title is None else title
+    groups = {name: _complete(group) for name, group in variants.items()}
+    counts = {name: _count(whole, variants[name]) for name, whole in groups.items()}
+    # The legend has the number of seeds once, and again at the variants that have another one.
+    usual = max(counts.values(), key=list(counts.values()).count)
+    with current():
+        figure, (axes,) = new_figure(_label(x, tokens), _label(y, tokens), title)
+        drawn = []
+        for look, (name, group) in zip(_looks(len(groups), labels.factors), groups.items(), strict=True):
             # [seeds S, epochs N], also where there are none.
-            x_SN, y_SN = (column.reshape(len(whole), epochs) for column in columns)
-            _band(axes, f"{name} ({seeds})" if name else seeds, x_SN, y_SN, _dashes(n))
+            epochs = len(group[0].metrics) if group else 0
+            x_SN, y_SN = (np.array([run.metric(each) for run in group]).reshape(len(group), epochs) for each in (x, y))
+            drawn.append(_band(axes, name or counts[name], x_SN, y_SN, look, average, band))
         if x in ("epoch", "update"):
-            _whole_ticks(axes.xaxis)
+            whole_ticks(axes.xaxis)
         elif x == "tokens":
             axes.xaxis.set_major_formatter(EngFormatter())
         if y.endswith("perplexity"):
-            _log_scale(axes)
-        _legend(figure, axes)
+            log_ticks(axes.yaxis)
+        caption = _caption(usual, [len(group) for group in groups.values()], average, band)
+        hidden = "" if whole else _show_end(axes, drawn)
+        if labels.factors and len(set(counts.values())) == 1:
+            entries = factor_entries(*labels.factors)
+        else:
+            lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+            texts = [
+                short if count == usual else f"{short} ({count})"
+                for short, count in zip(labels.short, counts.values(), strict=True)
+            ]
+            entries = [[(line, plain(text)) for line, text in zip(lines, texts, strict=True) if text]]
+        add_legend(figure, axes, entries, caption="\n".join(filter(None, (caption, hidden))))
     return figure
+
+
+def title_of(experiments: Sequence[Any], shared: Sequence[str] = ()) -> str:
+    """The title of a figure of experiments: the dataset, model, gradient strategy and optimizer that all have.
+
+    Args:
+        experiments: at least one.
+        shared: what else they share, in words.
+    """
+    return plain(" · ".join(dict.fromkeys([*shared_plugins(experiments), *shared])))
 
 
 def lines(
@@ -109,6 +174,7 @@ def lines(
     x_scale: Literal["linear", "log"] = "linear",
     y_scale: Literal["linear", "log"] = "linear",
     title: str = "",
+    panels: bool = False,
 ) -> Figure:
     """Series by name, against their index or against an x of their own; a value that is not a number leaves a gap.
 
@@ -119,27 +185,129 @@ def lines(
         x_scale: whether the x axis is linear or logarithmic.
         y_scale: whether the y axis is linear or logarithmic.
         title: the title of the figure.
+        panels: whether each series has a panel of its own, one below the other with the same axes, so that no series
+            hides another.
 
     Raises:
         Error: no series; values of another shape; x and values differ in length.
     """
     if not isinstance(series, Mapping) or not series:
         raise Error("nothing to plot: there are no series")
-    with matplotlib.style.context(STYLE):
-        figure, axes = _figure(x_label, y_label, title)
-        whole, count = True, 0
-        for name, given in series.items():
+    with current():
+        figure, every = new_figure(x_label, y_label, title, len(series) if panels else 1, sharey=True)
+        whole = True
+        looks = iter(matplotlib.rcParams["axes.prop_cycle"]())
+        for number, (name, given) in enumerate(series.items()):
+            axes = every[number if panels else 0]
             x, columns = _series(name, given)
             whole = whole and np.issubdtype(x.dtype, np.integer)
             for n, values in enumerate(columns):
                 label = name if len(columns) == 1 else f"{name}, {n}"
+                # A point without a neighbour has a marker, since a line alone would not show it.
                 alone = None if len(values) <= FEW else _alone(values)
-                axes.plot(x, values, _dashes(count), label=label, linewidth=1, marker=".", markevery=alone)
-                count += 1
-        axes.set(xscale=x_scale, yscale=y_scale)
-        if whole and x_scale == "linear":
-            _whole_ticks(axes.xaxis)
-        _legend(figure, axes)
+                marks: dict[str, Any] = {"marker": "" if alone == [] else ".", "markevery": alone}
+                width = 0.7 * matplotlib.rcParams["lines.linewidth"]
+                axes.plot(x, values, label=label, linewidth=width, **marks, **next(looks))
+        for axes in every:
+            if x_scale == "log":
+                log_ticks(axes.xaxis)
+            elif whole:
+                whole_ticks(axes.xaxis)
+            if y_scale == "log":
+                log_ticks(axes.yaxis)
+            add_legend(figure, axes, line_entries(axes))
+    return figure
+
+
+def averages(
+    series: Mapping[str, Any],
+    *,
+    of: str = "seed",
+    x_label: str = "time step",
+    y_label: str = "value",
+    x_scale: Literal["linear", "log"] = "linear",
+    y_scale: Literal["linear", "log"] = "linear",
+    title: str = "",
+    average: Literal["mean", "median"] = "mean",
+    band: Literal["interval", "range"] = "interval",
+) -> Figure:
+    """Averages of repeated series by name, each in a band as `runs` draws it; the legend says what is drawn.
+
+    Args:
+        series: name -> (x, values), x [n] and values [S, n], one row for each repetition. An x at which a value is not
+            a number is left out.
+        of: what the rows of `values` are, in the singular.
+        x_label: the quantity along x, with its unit.
+        y_label: the quantity along y, with its unit.
+        x_scale: whether the x axis is linear or logarithmic.
+        y_scale: whether the y axis is linear or logarithmic.
+        title: the title of the figure.
+        average: the line: `"mean"` or `"median"` of the rows.
+        band: `"interval"` or `"range"`, as in `runs`.
+
+    Raises:
+        Error: no series; values of another shape; x and values differ in length; an unknown `average` or `band`.
+    """
+    _check_choice("average", average, ("mean", "median"))
+    _check_choice("band", band, ("interval", "range"))
+    if not series:
+        raise Error("nothing to plot: there are no series")
+    with current():
+        figure, (axes,) = new_figure(x_label, y_label, title)
+        counts = []
+        for look, (name, (x, values)) in zip(_looks(len(series)), series.items(), strict=True):
+            x, y_SN = np.asarray(x), _floats(name, values)
+            if y_SN.ndim != 2 or x.shape != y_SN.shape[1:]:
+                shapes = f"{list(x.shape)} and {list(y_SN.shape)}"
+                raise Error(f"{name}: an average is drawn of x [n] and values [S, n], not of {shapes}")
+            _band(axes, name, np.tile(x, (len(y_SN), 1)), y_SN, look, average, band)
+            counts.append(len(y_SN))
+        for axis, scale in ((axes.xaxis, x_scale), (axes.yaxis, y_scale)):
+            if scale == "log":
+                log_ticks(axis)
+        seeds = _number(counts[0], of) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} {of}s"
+        add_legend(figure, axes, line_entries(axes), caption=_caption(seeds, counts, average, band, of))
+    return figure
+
+
+def points(
+    points: Mapping[str, tuple[float, float]],
+    *,
+    x_label: str = "",
+    y_label: str = "",
+    x_scale: Literal["linear", "log"] = "linear",
+    y_scale: Literal["linear", "log"] = "linear",
+    title: str = "",
+) -> Figure:
+    """Single points by name, each with a marker of its own; one that is not a number is in the legend alone.
+
+    Args:
+        points: name -> (x, y).
+        x_label: the quantity along x, with its unit.
+        y_label: the quantity along y, with its unit.
+        x_scale: whether the x axis is linear or logarithmic.
+        y_scale: whether the y axis is linear or logarithmic.
+        title: the title of the figure.
+
+    Raises:
+        Error: no points.
+    """
+    if not points:
+        raise Error("nothing to plot: there are no points")
+    with current():
+        figure, (axes,) = new_figure(x_label, y_label, title)
+        colours = colours_of_style()
+        for n, (name, (x, y)) in enumerate(points.items()):
+            look: dict[str, Any] = {
+                "color": colours[n % len(colours)],
+                "marker": MARKERS[n % len(MARKERS)],
+                "linestyle": "none",
+            }
+            axes.plot([x], [y], label=name, **look)
+        for axis, scale in ((axes.xaxis, x_scale), (axes.yaxis, y_scale)):
+            if scale == "log":
+                log_ticks(axis)
+        add_legend(figure, axes, line_entries(axes))
     return figure
 
 
@@ -176,10 +344,9 @@ def heatmap(
         if names is not None and len(names) != size:
             raise Error(f"{what}: {len(names)} names for {size} {what}")
     small = max(values.shape) <= 16
-    with matplotlib.style.context(STYLE):
-        figure, axes = _figure(x_label, y_label, title)
-        if small:
-            figure.set_size_inches(2.5 + 0.65 * values.shape[1], 1.5 + 0.45 * values.shape[0])
+    with current():
+        figure, (axes,) = new_figure(x_label, y_label, title)
+        room = _size_by_cells(figure, values.shape) if small else 0.0
         axes.set_facecolor("lightgray")
         finite = np.abs(values[np.isfinite(values)])
         limit = finite.max() if finite.size and np.nanmin(values) < 0 else None
@@ -187,91 +354,199 @@ def heatmap(
         image = axes.imshow(values, aspect="auto", interpolation="nearest", **colours)
         for axis, names in ((axes.yaxis, rows), (axes.xaxis, columns)):
             if names is None:
-                _whole_ticks(axis)
+                whole_ticks(axis)
             else:
                 axis.set_ticks(range(len(names)), [str(name) for name in names])
         if columns is not None and sum(len(str(name)) + 2 for name in columns) > 9 * len(columns):
             for tick in axes.get_xticklabels():
                 tick.set(rotation=45, ha="right", rotation_mode="anchor")
         figure.colorbar(image, ax=axes, label=label)
-        if small:
+        # A number of three digits takes about four times the size of its font.
+        if room >= 4 * matplotlib.rcParams["font.size"] * CELL_FONT / 72:
             _write_cells(axes, image, values)
     return figure
 
 
-def by_lag(norms: Any, bias: Any, rate: float, title: str = "") -> Figure:
-    """The norms of the parts of a gradient by lag, their rate of decay, and the bias of truncating the gradient.
+def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
+    """The norms of the parts of a gradient by lag, and the bias of truncating the gradient, in two panels.
+
+    The upper panel has the norms relative to that of lag 0, and a fit of their decay. The line of the fit is drawn over
+    the longest range of lags in which it differs from the norms by less than the factor `HOLDS`; if this range has
+    fewer than three lags, there is no line. The lower panel has the bias, relative to the norm of the whole gradient.
 
     Args:
         norms: [K + 1], the norms of the parts that travel 0, ..., K - 1 and at least K steps back.
         bias: [K], the relative bias of a gradient that keeps the last 1, ..., K steps of each loss.
-        rate: the factor by which the norm decays in a step, drawn as a line through the norms; NaN: no line.
+        fit: [K + 1], norms that decay by the same factor in each step, NaN at lags that were not fitted; None: no fit.
         title: the title of the figure.
     """
     norms, bias = _floats("norms", norms), _floats("bias", bias)
+    fit = np.full(len(norms), np.nan) if fit is None else _floats("fit", fit)
     k = np.arange(len(norms))
-    with matplotlib.style.context(STYLE):
-        figure, axes = _figure("steps back", "relative to the gradient of lag 0", title)
-        axes.plot(k[:-1], norms[:-1] / norms[0], label="norm of the part of this lag", marker=_marker(len(k)))
-        if math.isfinite(rate) and len(k) > 2:
-            # The rate is the slope of a fit to the logarithms of the norms of lags 1 to K - 1, without norms of zero.
-            # The line goes through their mean.
-            inner = norms[1:-1] > 0
-            level = np.mean(np.log(norms[1:-1][inner]) - math.log(rate) * k[1:-1][inner])
-            axes.plot(k[:-1], np.exp(level) * rate ** k[:-1] / norms[0], "--", label=f"{rate:.3g} a step")
-        axes.plot(k[1:], bias, label="relative bias if cut before it", marker=_marker(len(k)))
-        axes.set_yscale("log")
-        _whole_ticks(axes.xaxis)
-        _legend(figure, axes)
+    with current():
+        figure, (upper, lower) = new_figure("lag k (steps)", "", title, panels=2)
+        upper.set_ylabel("norm of part k,\nrelative to part 0")
+        lower.set_ylabel("relative bias if\nonly lags < k are kept")
+        marker = _marker(len(k))
+        upper.plot(k[:-1], _positive(norms[:-1] / norms[0]), label="part of the gradient from lag k", marker=marker)
+        held = _longest(np.abs(np.log(_positive(norms[:-1]) / fit[:-1])) < math.log(HOLDS))
+        if held.stop - held.start >= 3:
+            factor = math.exp(np.mean(np.diff(np.log(fit[held]))))
+            percent = f"{100 * (HOLDS - 1):.0f}\u202f%"
+            label = f"fit: ×{factor:.3g} a step, within {percent} from lag {held.start} to {held.stop - 1}"
+            upper.plot(k[held], fit[held] / norms[0], "--", color="black", label=label)
+        lower.plot(k[1:], _positive(bias), label="_relative bias", marker=marker)
+        for axes in (upper, lower):
+            log_ticks(axes.yaxis)
+            whole_ticks(axes.xaxis)
+        add_legend(figure, upper, line_entries(upper))
     return figure
 
 
-def _figure(x_label: str, y_label: str, title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.set(xlabel=x_label, ylabel=y_label)
-    if title:
-        figure.suptitle(title, fontsize="medium")
-    return figure, axes
+def _size_by_cells(figure: Figure, shape: tuple[int, ...]) -> float:
+    """Makes a figure as large as the cells of a matrix need, if the style allows it; returns the width of a cell."""
+    limit, size = column_width(), matplotlib.rcParams["font.size"] / 10
+    width = 2.5 + 0.65 * shape[1]
+    cell = 0.65 if limit is None else min(0.65 * size, (limit - 2.5 * size) / shape[1])
+    figure.set_size_inches(width if limit is None else limit, (1.5 + 0.45 * shape[0]) * size)
+    return cell
 
 
-def _whole_ticks(axis: Axis) -> None:
-    """Ticks at whole numbers only: there is no epoch 1.5."""
-    axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-
-
-def _log_scale(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers, between the powers of ten as well."""
-    axes.set_yscale("log")
-    # Perplexities often span less than a power of ten, where the default formatter labels nothing.
-    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        set_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+def _check_choice(name: str, given: str, choices: Sequence[str]) -> None:
+    if given not in choices:
+        raise Error(f"{name} = {given!r} must be {' or '.join(map(repr, choices))}")
 
 
 def _label(metric: str, tokens: bool) -> str:
     """The label of a metric's axis, with its unit."""
+    part = "training" if metric.startswith("train_") else "held-out"
     if metric in ("train_loss", "heldout_loss"):
-        part = "training" if metric == "train_loss" else "held-out"
-        return f"{part} loss (nats)" if tokens else f"{part} mean squared error"
-    words = LABELS.get(metric, metric.replace("_", " "))
-    return words if tokens else words.replace("tokens", "targets")
+        words = f"{part} loss (nats)" if tokens else f"{part} mean squared error"
+    else:
+        words = LABELS.get(metric, metric.replace("_", " "))
+        words = words if tokens else words.replace("tokens", "targets")
+    return f"{words},\n{DURING}" if metric in ("train_loss", "train_perplexity") else words
 
 
-def _band(axes: Axes, label: str, x_SN: np.ndarray, y_SN: np.ndarray, dashes: str) -> None:
-    """The median over S seeds by N epochs, and the range around it."""
+def _positive(values: np.ndarray) -> np.ndarray:
+    """The values for a logarithmic axis, which shows no others than positive ones."""
+    return np.where(values > 0, values, np.nan)
+
+
+def _longest(is_true: np.ndarray) -> slice:
+    """The longest range of entries that are all true."""
+    edges = np.flatnonzero(np.diff(np.pad(is_true, 1).astype(int)))
+    starts, stops = edges[::2], edges[1::2]
+    longest = np.argmax(stops - starts) if len(starts) else None
+    return slice(0, 0) if longest is None else slice(int(starts[longest]), int(stops[longest]))
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def _complete(group: Sequence[Any]) -> list[Any]:
+    """The runs of a variant that have as many epochs as the longest of them."""
+    epochs = max(len(run.metrics) for run in group)
+    return [run for run in group if run.metrics and len(run.metrics) == epochs]
+
+
+def _count(whole: Sequence[Any], group: Sequence[Any]) -> str:
+    early = f", {len(group) - len(whole)} ended early" if len(whole) < len(group) else ""
+    return _number(len(whole), "seed") + early
+
+
+def _caption(seeds: str, counts: Sequence[int], average: str, band: str, of: str = "seed") -> str:
+    """What lines and bands are: averages of `seeds`, such as "3 seeds", of variants with these numbers of seeds."""
+    if max(counts) < 2:
+        return seeds
+    what = f"{average} of {seeds}; band: "
+    if band == "range" or max(counts) == 2:
+        return what + "lowest to highest"
+    of_two = f" (of 2 {of}s: lowest to highest)" if 2 in counts else ""
+    return f"{what}95\u202f% bootstrap interval of the {average}{of_two}"
+
+
+def _looks(count: int, factors: tuple[Sequence[str], Sequence[str]] | None = None) -> list[dict[str, Any]]:
+    """The colour, line style and width of each line, by two factors if they are given."""
+    colours, width = colours_of_style(), matplotlib.rcParams["lines.linewidth"]
+    first: Sequence[int]
+    if factors is None:
+        # After as many lines as there are colours and styles, the same colour gets another style.
+        period = math.lcm(len(colours), len(DASHES))
+        first, second = range(count), [n + n // period for n in range(count)]
+    else:
+        first, second = ([list(dict.fromkeys(column)).index(value) for value in column] for column in factors)
+    # Variants of one line style may coincide: the ones that are drawn first are wider, and so remain visible.
+    wide = max(first) if factors else 0
+    return [
+        {
+            "color": colours[a % len(colours)],
+            "linestyle": DASHES[b % len(DASHES)],
+            "linewidth": width * (1 + 1.0 * (wide - a) / max(1, wide)) if factors else width,
+        }
+        for a, b in zip(first, second, strict=True)
+    ]
+
+
+def _band(
+    axes: Axes, label: str, x_SN: np.ndarray, y_SN: np.ndarray, look: dict[str, Any], average: str, band: str
+) -> np.ndarray:
+    """The average over S seeds by N epochs, and the band around it; returns all that was drawn along y, [lines, N]."""
     # An epoch is drawn if it was evaluated with all seeds.
     known = ~np.isnan(x_SN + y_SN).any(0)
     x_SN, y_SN = x_SN[:, known], y_SN[:, known]
-    x, y = (np.median(values, 0) if values.size else np.zeros(0) for values in (x_SN, y_SN))
-    (line,) = axes.plot(x, y, dashes, label=label, marker=_marker(len(x)))
-    if len(y_SN) > 1:
-        low, high = y_SN.min(0), y_SN.max(0)
-        axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=len(x) == 1)
-        # The edges are lines as well, so that they are among the data of a saved report. The leading "_" keeps them out
-        # of the legend. Where there is a single point, the band has no width, and its ends are dashes.
-        for edge, what in ((low, "lowest"), (high, "highest")):
-            (outline,) = axes.plot(x, edge, color=line.get_color(), alpha=0.5, linewidth=0.5, label=f"_{label}, {what}")
-            outline.set_marker("_" if len(x) == 1 else "")
+    if not y_SN.size:
+        axes.plot([], [], label=label, **look)
+        return np.zeros((0, 0))
+    x, y = np.median(x_SN, 0), (np.mean if average == "mean" else np.median)(y_SN, 0)
+    axes.plot(x, y, label=label, marker=_marker(len(x)), **look)
+    if len(y_SN) == 1:
+        return y[None]
+    if band == "range" or len(y_SN) == 2:
+        low, high, names = y_SN.min(0), y_SN.max(0), ("lowest", "highest")
+    else:
+        low, high = interval(y_SN, average)  # type: ignore[arg-type]
+        names = (f"95 % interval of the {average}, low", f"95 % interval of the {average}, high")
+    colour = look["color"]
+    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=len(x) == 1)
+    # The edges are lines as well, so that they are among the data of a saved report. The leading "_" keeps them out
+    # of the legend. Where there is a single point, the band has no width, and its ends are dashes.
+    for edge, what in zip((low, high), names, strict=True):
+        (outline,) = axes.plot(x, edge, color=colour, alpha=0.5, linewidth=0.5, label=f"_{label}, {what}")
+        outline.set(linestyle="-", marker="_" if len(x) == 1 else "")
+    return np.stack([y, low, high])
+
+
+def _show_end(axes: Axes, drawn: Sequence[np.ndarray]) -> str:
+    """Limits the y axis to the end of the training, if its start would take most of it; returns what is left out.
+
+    The range is that of the last half of the points of each curve, and half of it again on the side of the start.
+    """
+    to_axis = axes.yaxis.get_transform().transform
+    drawn = [values for values in drawn if values.shape[-1] >= 4]
+    if not drawn:
+        return ""
+    with np.errstate(all="ignore"):
+        every = to_axis(np.concatenate([values.ravel() for values in drawn]))
+        last = to_axis(np.concatenate([values[:, values.shape[1] // 2 :].ravel() for values in drawn]))
+    every, last = every[np.isfinite(every)], last[np.isfinite(last)]
+    if not last.size or not 0 < 3 * (last.max() - last.min()) < every.max() - every.min():
+        return ""
+    height, back = last.max() - last.min(), axes.yaxis.get_transform().inverted().transform
+    low, high, hidden = last.min() - 0.05 * height, last.max() + 0.05 * height, []
+    if every.max() > high:
+        high += 0.5 * height
+        hidden.append(f"up to {_three_digits(back(every.max()))}")
+    if every.min() < low:
+        low -= 0.5 * height
+        hidden.append(f"down to {_three_digits(back(every.min()))}")
+    axes.set_ylim(*map(float, back(np.array([low, high]))))
+    return f"start outside the axis: {' and '.join(hidden)}"
+
+
+def _three_digits(number: Any) -> str:
+    return PlainNumbers()(float(f"{float(number):.3g}"))
 
 
 def _series(name: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -286,6 +561,11 @@ def _series(name: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
     if x.shape != values.shape[:1]:
         raise Error(f"{name}: x of shape {list(x.shape)} for {len(values)} values; give one x for each value")
     return x, values.T
+
+
+def axis_label(metric: str, tokens: bool) -> str:
+    """The label of a metric on one line, with its unit; `tokens`: whether the targets of the runs are tokens."""
+    return " ".join(_label(metric, tokens).split())
 
 
 def _floats(name: str, given: Any) -> np.ndarray:
@@ -305,27 +585,12 @@ def _marker(points: int) -> str:
     return "." if points <= FEW else ""
 
 
-def _dashes(n: int) -> str:
-    """The dashes of the n-th line: the colours of the style repeat after ten lines, and then the dashes change."""
-    return ("-", "--", "-.", ":")[n // 10 % 4]
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """The names above the axes, where they hide nothing; the figure grows with them."""
-    # About 64 characters fit beside each other in 6 inches, of which a line's sample takes 6; 90 fill a row alone.
-    handles, labels = axes.get_legend_handles_labels()
-    per_row = max(1, min(len(labels), 64 // (6 + max(map(len, labels), default=0))))
-    labels = [textwrap.fill(label, 90) for label in labels]
-    legend = axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=per_row, frameon=False)
-    box = legend.get_window_extent()
-    figure.set_size_inches(max(6, 1.2 + box.width / figure.dpi), 4 + box.height / figure.dpi)
-
-
 def _write_cells(axes: Axes, image: Any, values: np.ndarray) -> None:
     """The numbers of a matrix in its cells, white on dark colours and black on light ones."""
+    size = CELL_FONT * matplotlib.rcParams["font.size"]
     for (i, j), value in np.ndenumerate(values):
         if not math.isnan(value):
             red, green, blue, _ = image.cmap(image.norm(value))
             # The luminance of a colour, as television weighs it (ITU-R BT.601, rounded).
             dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-            axes.text(j, i, f"{value:.3g}", ha="center", va="center", color="white" if dark else "black")
+            axes.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=size, color="white" if dark else "black")

@@ -1,26 +1,29 @@
 """`Report`: the results of an experiment beside what they should be, with its tables and figures."""
 
 import ast
-import io
 import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from seqjax.errors import Error
+from seqjax.errors import LINES, Error, escape
 from seqjax.files import PLAIN_NAME, disk_errors, write
-from seqjax.report.table import Table, format_cell
+from seqjax.report import notebook
+from seqjax.report.figure import image_bytes
+from seqjax.report.table import Table, format_cell, markdown
 
 REPORT, ROWS = "report.md", "rows.csv"
 """The files with the whole report and with the results alone."""
+MOST_LETTERS = 60
+"""The length of a folder's name that is made of a title."""
 
 
 @dataclass(frozen=True)
@@ -96,24 +99,38 @@ def more_than(limit: float | str) -> Expected:
 class Report:
     """Numbers, tables and figures of an experiment, as text, as Markdown and as a folder of files.
 
-    The first line of the script's docstring is the title. The command may follow it after two or more spaces. The rest
-    of the docstring is the text.
+    A report is about a script, `Report(__file__)`, or has a title, `Report(title="Does it rain?")`, as in a notebook.
+    Of a script, the first line of the docstring is the title. The command may follow it after two or more spaces. The
+    rest of the docstring is the text.
 
     Args:
         file: the script, `__file__`; it is read, not run.
-        folder: where `save` writes by default; None: `reports/<name of the script>`.
+        folder: where `save` writes by default; None: `reports/<name of the script>`, or `reports/<words of the title>`.
+        title: the title of a report without a script.
+        text: the text of a report without a script, as Markdown.
 
     Raises:
-        Error: a file that cannot be read as Python.
+        Error: a file that cannot be read as Python; both a script and a title or text; neither a script nor a title.
     """
 
-    def __init__(self, file: str | Path, folder: str | Path | None = None):
-        doc = _docstring(Path(file))
-        first, _, text = doc.partition("\n")
-        self.title, *command = re.split(r"\s{2,}", first.strip() or Path(file).stem, maxsplit=1)
-        self.command = command[0] if command else ""
-        self.text = text.strip()
-        self.folder = Path("reports", Path(file).stem) if folder is None else Path(folder)
+    def __init__(
+        self, file: str | Path | None = None, folder: str | Path | None = None, *, title: str = "", text: str = ""
+    ):
+        command: list[str] = []
+        if file is None and title:
+            title = " ".join(title.split())
+            name = re.sub(r"\W+", "-", title.lower()).strip("-")[:MOST_LETTERS] or "report"
+        elif file is not None and not (title or text):
+            first, _, text = _docstring(Path(file)).partition("\n")
+            name = Path(file).stem
+            title, *command = re.split(r"\s{2,}", first.strip() or name, maxsplit=1)
+        else:
+            raise Error(
+                "a report is about a script, whose docstring has its title and its text: Report(__file__); "
+                'or it is given both: Report(title="...", text="...")'
+            )
+        self.title, self.command, self.text = title, "".join(command), text.strip()
+        self.folder = Path("reports", name) if folder is None else Path(folder)
         self.tables: dict[str, Table] = {}
         self.figures: dict[str, Figure] = {}
         self._rows: list[tuple[Any, ...]] = []
@@ -164,7 +181,7 @@ class Report:
         return Table(("what", "got", "low", "high", "n", "shown", "expected", "met"), self._rows)
 
     def __str__(self) -> str:
-        parts = [self.title]
+        parts = [escape(self.title)]
         if self._rows:
             parts.append(str(self._summary()))
         parts += [f"{name}\n{table}" for name, table in self.tables.items()]
@@ -172,13 +189,17 @@ class Report:
             parts.append(f"figures: {', '.join(self.figures)}")
         return "\n\n".join(parts)
 
+    def __repr__(self) -> str:
+        parts = {"results": self._rows, "tables": self.tables, "figures": self.figures}
+        return f"Report({self.title!r}, {', '.join(f'{name} {len(found)}' for name, found in parts.items())})"
+
     def to_markdown(self) -> str:
         """The report as Markdown, which refers to the files that `save` puts beside it."""
-        parts = [f"# {self.title}"]
+        parts = [f"# {markdown(self.title)}"]
         if self.command:
-            parts.append(f"    {self.command}")
+            parts.append(f"    {escape(self.command)}")
         if self.text:
-            parts.append(self.text)
+            parts.append(escape(self.text, LINES))
         if self._rows:
             parts.append(f"{self._summary().to_markdown()}\nIn full: [{ROWS}]({ROWS})")
         for name, table in self.tables.items():
@@ -214,14 +235,22 @@ class Report:
         for name, figure in self.figures.items():
             if _has_data(figure):
                 write(folder / f"{name}.csv", _data(figure).to_csv())
-            write(folder / f"{name}.png", _image(figure, "png"))
-            write(folder / f"{name}.svg", _image(figure, "svg"))
+            write(folder / f"{name}.png", image_bytes(figure, "png"))
+            write(folder / f"{name}.svg", image_bytes(figure, "svg"))
         # Last, so that a folder with a report has all files that the report refers to.
         write(folder / REPORT, markdown)
         return folder
 
-    def _repr_markdown_(self) -> str:
-        return self.to_markdown()
+    def _repr_html_(self) -> str:
+        from markdown_it import MarkdownIt
+
+        return notebook.show(
+            lambda: notebook.text(self.title, "h3"),
+            lambda: MarkdownIt("commonmark", {"html": False}).render(self.text),
+            lambda: self._summary().to_html() if self._rows else "",
+            *(partial(_named, name, table.to_html) for name, table in self.tables.items()),
+            *(partial(_named, name, partial(notebook.image, shown, name)) for name, shown in self.figures.items()),
+        )
 
     def _summary(self) -> Table:
         """The results for a reader."""
@@ -294,17 +323,9 @@ def _results(what: str, got: Any) -> np.ndarray:
     return values
 
 
-def _image(figure: Figure, kind: str) -> bytes:
-    """The figure as a file, without a date and with identifiers that do not change."""
-    data = io.BytesIO()
-    metadata = {"Date" if kind == "svg" else "Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "seqjax"}):
-        # The layout of a drawing starts from that of the last one. After two it has settled, so that a figure gives the
-        # same bytes however often it was drawn before.
-        for _ in range(2):
-            figure.draw_without_rendering()
-        figure.savefig(data, format=kind, dpi=150, metadata=metadata)
-    return data.getvalue()
+def _named(name: str, inner: Callable[[], str]) -> str:
+    """A table or a figure as HTML, under its name."""
+    return notebook.text(name, "h4") + inner()
 
 
 def _has_data(figure: Figure) -> bool:

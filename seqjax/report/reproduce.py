@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from seqjax.errors import Error
 from seqjax.files import disk_errors, write
+from seqjax.report.board import Board
 from seqjax.report.finding import DONE, Finding, flags, found, sha256
 from seqjax.report.report import REPORT, ROWS, Report
 
@@ -41,7 +42,6 @@ def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
     if jobs < 1:
         raise Error(f"jobs = {jobs} must be at least 1")
     kept = found(scripts, out)
-    _print_met(kept)
     waiting = [script for script in scripts if script not in {finding.script for finding in kept}]
     jobs = max(1, min(jobs, len(waiting)))
     shares = _shares_of_cores(jobs)
@@ -54,7 +54,7 @@ def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
         command = [sys.executable, str(script), *flags(script), "--out", str(folder)]
         done = _provenance(script, len(thread.cores), jobs)
         with _empty(folder) as log:
-            print(f"runs     {script} (prints into {folder / LOG})", flush=True)
+            board.start(script, folder / LOG)
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         if thread.cores:
             os.sched_setaffinity(process.pid, thread.cores)
@@ -62,11 +62,19 @@ def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
         # If the main thread stopped all processes before the line above, it did not see this one.
         if stopped.is_set():
             process.kill()
-        _finish(script, folder, process.wait(), done)
-        _print_met(found([script], out))
+        try:
+            _finish(script, folder, process.wait(), done)
+        except Error as fault:
+            board.end(script, str(fault), failed=True)
+            raise
+        changed = f"{folder}: {script} has changed since it was started; the same command runs it again"
+        board.end(script, next(map(_met, found([script], out)), changed))
 
     faults = []
-    with ThreadPoolExecutor(jobs, initializer=lambda: setattr(thread, "cores", shares.pop())) as pool:
+    start = lambda: setattr(thread, "cores", shares.pop())
+    with Board(len(scripts)) as board, ThreadPoolExecutor(jobs, initializer=start) as pool:
+        for finding in kept:
+            board.end(finding.script, _met(finding))
         try:
             for future in [pool.submit(run, script) for script in waiting]:
                 try:
@@ -118,13 +126,13 @@ def _finish(script: Path, folder: Path, code: int, done: dict[str, Any]) -> None
     """Notes what was run, if it ended well."""
     if code:
         last = (folder / LOG).read_text("utf-8", "replace").strip().rpartition("\n")[2]
-        raise Error(f"{script} ended with {code}: {last}; see {folder / LOG}", exit_code=max(code, 1))
+        raise Error(f"{script} ended with {code}: {last}; see {folder / LOG}", exit_code=code if code > 1 else 2)
     if not (folder / REPORT).is_file():
         raise Error(f"{script} left no report: it should end with sj.script(main), and main return a Report")
     write(folder / DONE, json.dumps(done | {"seconds": time.time() - done["began"]}) + "\n")
 
 
-def _print_met(findings: Sequence[Finding]) -> None:
-    for finding in findings:
-        met = f"{finding.met.count('yes')} of {len(finding.met)} as expected"
-        print(f"done     {finding.folder}: {met}, {finding.seconds:.0f} s", flush=True)
+def _met(finding: Finding) -> str:
+    """How many results of a script are as expected, and how long it took."""
+    met = f"{finding.met.count('yes')} of {len(finding.met)} as expected"
+    return f"{finding.folder}: {met}, {finding.seconds:.0f} s"

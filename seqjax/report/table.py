@@ -1,4 +1,4 @@
-"""`Table`: named columns and rows, as text for a terminal, Markdown or CSV."""
+"""`Table`: named columns and rows, as text for a terminal, Markdown, LaTeX, CSV or a data frame."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from seqjax.errors import Error, escape, nearest
+from seqjax.report import notebook
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,56 @@ class Table:
     def to_markdown(self) -> str:
         """The table as GitHub's Markdown, with the digits of `str`."""
         rule = ["---:" if right else "---" for right in self._are_numbers()]
-        lines = [map(_markdown, self.columns), rule, *(map(_markdown, map(format_cell, row)) for row in self.rows)]
+        lines = [map(markdown, self.columns), rule, *(map(markdown, map(format_cell, row)) for row in self.rows)]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
+    def to_html(self) -> str:
+        """The table as HTML, with the digits of `str`; of a long one the first and the last rows."""
+        return notebook.table(self.columns, [tuple(map(format_cell, row)) for row in self.rows], self._are_numbers())
+
+    def _repr_html_(self) -> str:
+        return notebook.show(self.to_html)
+
+    # Where a notebook is converted to LaTeX, this one is read.
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
 
     def to_csv(self) -> str:
-        """The table as CSV (RFC 4180) with all digits; NaN is `nan`, None is empty."""
+        """The table as CSV (RFC 4180) with all digits; NaN is `nan`, None is empty.
+
+        A text in which a spreadsheet would see a formula, since it begins with `=`, `+`, `-` or `@`, gets an apostrophe
+        in front (https://owasp.org/www-community/attacks/CSV_Injection), which `csv_text` takes away. Numbers stay as
+        they are, and so do texts of numbers. Control characters but newlines are escaped.
+        """
         text = io.StringIO()
-        csv.writer(text).writerows([self.columns, *self.rows])
+        csv.writer(text).writerows([map(_csv_cell, row) for row in (self.columns, *self.rows)])
         return text.getvalue()
+
+    def to_latex(self) -> str:
+        r"""The table as a `tabular` of LaTeX, with the digits of `str`; it needs `\usepackage{booktabs}`.
+
+        Columns of numbers are aligned to the right. Characters that LaTeX would interpret are escaped; letters outside
+        of ASCII stay as they are.
+        """
+        columns = "".join("r" if right else "l" for right in self._are_numbers())
+        head, *lines = [map(_latex, self.columns), *(map(_latex_cell, row) for row in self.rows)]
+        body = "".join(f"{' & '.join(line)} \\\\\n" for line in lines)
+        return (
+            f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
+            f"{body}\\bottomrule\n\\end{{tabular}}\n"
+        )
+
+    def to_pandas(self) -> Any:
+        """The table as a `pandas.DataFrame` with all digits; None in a column of numbers becomes NaN.
+
+        Raises:
+            Error: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as cause:
+            raise Error("to_pandas needs pandas, which is not installed: pip install pandas") from cause
+        return pandas.DataFrame(list(self.rows), columns=list(self.columns))
 
     def _are_numbers(self) -> list[bool]:
         """For each column, whether it holds numbers (and empty cells) only."""
@@ -118,9 +158,71 @@ def _pad(text: str, width: int, right: bool) -> str:
     return space + text if right else text + space
 
 
-def _markdown(text: str) -> str:
+def csv_text(cell: str) -> str:
+    """The text of a cell that was read from what `Table.to_csv` has written."""
+    return cell.removeprefix("'") if FORMULA.match(cell) else cell
+
+
+def markdown(text: str) -> str:
     """A text of which no character has a meaning in Markdown or HTML."""
     text = escape(text, keep="\n")
-    # A "~" before a space strikes nothing out.
-    text = re.sub(r"[\\`*_\[|<&]|~(?! )", r"\\\g<0>", text)
+    # A "~" before a space strikes nothing out, and a "&" before one begins no entity.
+    text = re.sub(r"[\\`*_\[|<]|&(?=[#\w])|~(?! )", r"\\\g<0>", text)
     return text.replace("\n", "<br>")
+
+
+def plain(text: str) -> str:
+    """The text of one line that `markdown` was given."""
+    return re.sub(r"\\([\\`*_\[|<&~])", r"\1", text)
+
+
+FORMULA = re.compile(r"[\s']*[=+@\uff1d\uff0b\uff0d\uff20-]")
+"""The start of a text that a spreadsheet may evaluate. It includes apostrophes: `csv_text` undoes `_csv_cell`."""
+
+
+def _csv_cell(value: Any) -> Any:
+    """A value as the module csv writes it: a text as it is, unless it would be a formula."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = escape(str(value), keep="\n")
+    return f"'{text}" if FORMULA.match(text) and not _is_text_of_number(text) else text
+
+
+def _is_text_of_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # After the end of a row, LaTeX reads a star or a bracket as an argument of this end.
+    "*": "{*}",
+    "[": "{[}",
+    "\n": " ",
+}
+"""Character -> what stands for it in LaTeX."""
+
+
+def _latex(text: str) -> str:
+    """A text of which no character has a meaning in LaTeX."""
+    text = "".join(LATEX.get(sign, sign) for sign in escape(text, keep="\n"))
+    # LaTeX would join two dashes, quotes or commas to one character.
+    return re.sub(r"[-'`,!?](?=[-'`,])", r"\g<0>{}", text)
+
+
+def _latex_cell(value: Any) -> str:
+    """A cell in LaTeX; a number is set as mathematics, so that its sign is a minus and not a hyphen."""
+    text = format_cell(value)
+    if not _is_number(value) or not math.isfinite(value):
+        return _latex(text)
+    digits, _, exponent = text.replace(",", "{,}").partition("e")
+    return f"${digits}$" if not exponent else rf"${digits} \times 10^{{{int(exponent)}}}$"

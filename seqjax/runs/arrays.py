@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from seqjax.errors import Error
+from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.problem import Params
+from seqjax.parse import from_json
 
 _DTYPES = {
     "BF16": np.dtype(jax.dtypes.bfloat16),  # the numpy loader of safetensors lacks it
@@ -31,12 +32,12 @@ def save_arrays(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
 
 def load_arrays(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and header of a file that `save_arrays` made."""
-    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    metadata = from_json(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
     arrays = {
         name: np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
         for name, entry in safetensors.deserialize(data)
     }
-    return arrays, json.loads(metadata["seqjax"])
+    return arrays, from_json(metadata["seqjax"])
 
 
 def sha256_of(arrays: dict[str, np.ndarray]) -> str:
@@ -66,11 +67,17 @@ def as_tree(arrays: dict[str, np.ndarray], like: Params | None) -> Params:
     """
     if like is None:
         return _nested(arrays)
-    shapes = {name: array.shape for name, array in arrays.items()}
-    expected = {leaf_name(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
-    if shapes != expected:
-        raise ValueError(f"it has the arrays {shapes}, but the model has {expected}")
+    needed = {leaf_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
+    if _forms(arrays) != _forms(needed):
+        there, here = ({name: dtype_shape(array) for name, array in each.items()} for each in (arrays, needed))
+        raise ValueError(f"it has the arrays {there}, but the model has {here}")
     return jax.tree_util.tree_map_with_path(lambda keys, _: jax.numpy.asarray(arrays[leaf_name(keys)]), like)
+
+
+def _forms(arrays):
+    """Shape of each array, and whether it has floats, of which another size is converted: float64 may be off or on."""
+    is_float = lambda array: bool(jax.numpy.issubdtype(array.dtype, jax.numpy.floating))
+    return {name: (tuple(array.shape), is_float(array)) for name, array in arrays.items()}
 
 
 def _nested(arrays):

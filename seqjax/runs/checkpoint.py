@@ -4,6 +4,7 @@ A file is written under a temporary name, synced and renamed, and then the folde
 the previous checkpoint untouched, and the hash in the name reveals a damaged file.
 """
 
+import contextlib
 import hashlib
 import re
 from pathlib import Path
@@ -14,10 +15,11 @@ import numpy as np
 from safetensors import SafetensorError
 
 from seqjax.errors import Error, dtype_shape
-from seqjax.files import PART, disk_errors, sync, write
+from seqjax.files import PART, disk_errors, make_folder, sync, write
 from seqjax.gradients.problem import Params
 from seqjax.runs.arrays import as_tree, leaf_name, load_arrays, save_arrays
-from seqjax.runs.folder import CHECKPOINTS, METRICS, check_binding, read
+from seqjax.runs.binding import check_binding
+from seqjax.runs.folder import CHECKPOINTS, METRICS, read
 from seqjax.training.epoch import TrainState
 from seqjax.training.loop import Progress
 
@@ -60,31 +62,49 @@ def decode(data: bytes) -> Checkpoint:
     arrays, header = load_arrays(data)
     scalars = header["progress"]
     updates = {name: arrays.pop(f"progress/{name}") for name in scalars["updates"]}
-    return Checkpoint(arrays, Progress(**scalars | {"updates": updates or None}), header["binding"])
+    progress = Progress(**scalars | {"updates": updates or None})
+    kinds = {name: type(value) for name, value in Progress()._asdict().items() if name != "updates"}
+    forms = {(array.ndim, array.dtype, len(array)) for array in updates.values()}
+    if any(type(getattr(progress, name)) is not kind for name, kind in kinds.items()) or len(forms) > 1:
+        raise ValueError("its progress has entries of other types")
+    return Checkpoint(arrays, progress, header["binding"])
 
 
 def save(run: Path, state: TrainState, progress: Progress, bound: dict[str, str]) -> None:
     """Writes a checkpoint of the run in this folder, then deletes all but the newest `KEPT`."""
     data = encode(state, progress, bound)
-    with disk_errors(run):
-        _folder(run).mkdir(exist_ok=True)
-        sync(run / METRICS)  # a checkpoint relies on the rows before it
-    write(_folder(run) / f"{int(state.update):010}-{hashlib.sha256(data).hexdigest()}.safetensors", data)
+    try:
+        with disk_errors(run):
+            make_folder(_folder(run))
+            sync(run / METRICS)  # a checkpoint relies on the rows before it
+        write(_folder(run) / f"{int(state.update):010}-{hashlib.sha256(data).hexdigest()}.safetensors", data)
+    except Error:
+        with contextlib.suppress(OSError):
+            (run / CHECKPOINTS).rmdir()  # if it is empty
+        raise
     with disk_errors(run):
         for old in [*_files(run)[KEPT:], *_parts(run)]:
             old.unlink()
 
 
-def newest(run: Path) -> Checkpoint | None:
+def newest(run: Path, check: bool = True) -> Checkpoint | None:
     """The newest checkpoint of the run in this folder, if there is one.
+
+    Args:
+        run: the folder.
+        check: whether it must belong to the run.
 
     Raises:
         Error: exit code 4: it is damaged (the message names the newest intact one), or it belongs to another run.
     """
     files = _files(run)
+    found = _read(files[0]) if files else None
+    # A process that trains the run deletes old checkpoints, perhaps between the two lines above.
+    while files and not found and not files[0].exists():
+        files = _files(run)
+        found = _read(files[0]) if files else None
     if not files:
         return None
-    found = _read(files[0])
     if found is None:
         good = next((file for file in files[1:] if _read(file)), None)
         then = (
@@ -95,7 +115,32 @@ def newest(run: Path) -> Checkpoint | None:
             f"Delete it and type the same command again: {then}, and gives the same result",
             exit_code=4,
         )
-    check_binding(run, found.bound, f"{CHECKPOINTS}/{files[0].name[:10]}")
+    if check:
+        check_binding(run, found.bound, f"{CHECKPOINTS}/{files[0].name[:10]}")
+    return found
+
+
+def check_all(run: Path, check: bool = True) -> dict[str, str]:
+    """Checks the hash and the content of every checkpoint of the run in a folder.
+
+    Args:
+        run: the folder.
+        check: whether they must belong to the run.
+
+    Returns:
+        The name of each checkpoint -> what is wrong with it; empty if nothing is.
+    """
+    found = {}
+    for file in _files(run):
+        kept, name = _read(file), f"{CHECKPOINTS}/{file.name}"
+        if kept is None and not file.exists():  # the process that trains the run has deleted it
+            continue
+        found[name] = "" if kept else "its hash is not that in its name"
+        if kept and check:
+            try:
+                check_binding(run, kept.bound, name)
+            except Error as fault:
+                found[name] = str(fault)
     return found
 
 
@@ -131,6 +176,13 @@ def prune(run: Path) -> None:
             file.unlink()
 
 
+def remove_parts(run: Path) -> None:
+    """Removes incomplete checkpoints that a kill has left. The caller must hold the lock of the run."""
+    with disk_errors(run):
+        for file in _parts(run):
+            file.unlink()
+
+
 def is_pruned(run: Path) -> bool:
     """Whether `prune` would delete nothing."""
     return len(_files(run)) <= 1 and not _parts(run)
@@ -156,8 +208,13 @@ def _parts(run: Path) -> list[Path]:
 
 
 def _read(file: Path) -> Checkpoint | None:
-    """The checkpoint in a file; None if the file is damaged."""
-    data = read(file, bytes)
+    """The checkpoint in a file; None if the file is damaged or was deleted."""
+    try:
+        data = read(file, bytes)
+    except Error:
+        if file.exists():
+            raise
+        return None
     if hashlib.sha256(data).hexdigest() != file.name[11:75]:
         return None
     try:

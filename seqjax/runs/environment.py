@@ -3,12 +3,10 @@
 import hashlib
 import importlib.metadata
 import inspect
-import json
 import linecache
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Container
@@ -18,11 +16,14 @@ from typing import Any
 import jax
 
 from seqjax.data.dataset import Data
-from seqjax.errors import Error
-from seqjax.files import PLAIN_NAME, write
+from seqjax.errors import Error, is_whole
+from seqjax.files import PLAIN_NAME, make_folder, write
+from seqjax.parse import from_json
 from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin
 from seqjax.runs.folder import ENVIRONMENT, PLUGINS, read
+from seqjax.terminal.shell import argument
+from seqjax.training.layout import Layout
 
 OPTIONS = ("enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable")
 """The options of JAX that change the bits of a result."""
@@ -31,9 +32,22 @@ MACHINE = ("backend", "device", "devices", "processes")
 
 
 def environment(
-    experiment: Plugin, data_sha256: dict[str, str], devices: int, params_sha256: str | None
+    experiment: Plugin, data_sha256: dict[str, str], layout: Layout, params_sha256: str | None
 ) -> dict[str, Any]:
     """The record of a run: versions, plugin files, devices, precision, commit, hashes of data and given parameters."""
+    return {
+        **installation(),
+        **layout._asdict(),
+        "processes": jax.process_count(),
+        "git_commit": _git_commit(),
+        "data_sha256": data_sha256,
+        "initial_params_sha256": params_sha256,
+        "plugins": [plugin_record(entry) for entry in _entries(experiment)],
+    }
+
+
+def installation() -> dict[str, Any]:
+    """The part of a record that is the same for all runs: versions, machine, options of JAX."""
     packages = ("seqjax", "jax", "jaxlib", "numpy", "optax", "flax", "tokenizers")
     return {
         "python": platform.python_version(),
@@ -41,15 +55,42 @@ def environment(
         "platform": platform.platform(),
         "device": str(jax.local_devices()[0].device_kind),
         "backend": jax.default_backend(),
-        "devices": devices,
-        "processes": jax.process_count(),
         **{name: getattr(jax.config, f"jax_{name}") for name in OPTIONS},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "git_commit": _git_commit(),
-        "data_sha256": data_sha256,
-        "initial_params_sha256": params_sha256,
-        "plugins": [_plugin_record(entry) for entry in _entries(experiment)],
     }
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """The record of the run in a folder.
+
+    Raises:
+        Error: exit code 4: it is missing, or is not a record of `environment`.
+    """
+
+    def parse(data):
+        record = dict(from_json(data))
+        plugins = [dict(plugin) for plugin in record["plugins"]]
+        texts = [
+            *(record[name] for name in ("python", "platform", "device", "backend", "xla_flags")),
+            *(text for name in ("versions", "data_sha256") for text in dict(record[name]).values()),
+            *(plugin[name] for plugin in plugins for name in ("kind", "id", "version")),
+            *(plugin[name] or "" for plugin in plugins for name in ("file", "sha256")),
+            *(record[name] or "" for name in ("git_commit", "initial_params_sha256")),
+        ]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("an entry is no text")
+        counts = [record["devices"], record.get("processes", 1)]
+        if not all(is_whole(count) and 1 <= count < 2**31 for count in counts):
+            raise ValueError("a number of devices or processes is no whole number from 1 on")
+        if record.get("precision", "float32") not in ("float32", "bfloat16"):
+            raise ValueError("there is no such precision")
+        missing = [name for name in (*OPTIONS, "jax") if name not in {*record, *record["versions"]}]
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return record | {"plugins": plugins}
+
+    found: dict[str, Any] = read(folder / ENVIRONMENT, parse)
+    return found
 
 
 def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ()) -> list[str]:
@@ -60,9 +101,10 @@ def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ())
         now: another one.
         but: names of entries that are left out.
     """
-    records = [{"processes": 1} | record for record in (kept, now)]  # older records have no such entry
+    older: dict[str, Any] = {"processes": 1, "precision": "float32"}  # entries that older records do not have
+    records = [older | record for record in (kept, now)]
     flat = [
-        {name: record[name] for name in (*MACHINE, "xla_flags", "initial_params_sha256", *OPTIONS)}
+        {name: record[name] for name in (*MACHINE, "precision", "xla_flags", "initial_params_sha256", *OPTIONS)}
         | record["versions"]
         | {
             f"{plugin['kind']} {plugin['id']}": f"{plugin['version']} {plugin['sha256']}"
@@ -81,10 +123,10 @@ def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ())
 def copy_local_plugins(folder: Path, experiment: Plugin) -> None:
     """Copies the files of plugins that belong to no distribution into the folder of a run."""
     for entry in _entries(experiment):
-        record = _plugin_record(entry)
+        record = plugin_record(entry)
         if entry.distribution == registry.LOCAL and entry.source and record["file"]:
-            kept = _kept_plugin(folder, record)
-            kept.parent.mkdir(exist_ok=True)
+            kept = kept_plugin(folder, record)
+            make_folder(kept.parent)
             write(kept, Path(entry.source).read_bytes())
 
 
@@ -108,7 +150,7 @@ def local_files(*plugins: Plugin | None) -> list[str]:
 
 def missing_plugins(folder: Path) -> list[str]:
     """The plugin files to load, quoted for a shell, before the run in a folder can be opened."""
-    records = read(folder / ENVIRONMENT, lambda data: [dict(record) for record in json.loads(data)["plugins"]])
+    records = read_environment(folder)["plugins"]
     known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
     files = []
     for record in records:
@@ -116,17 +158,17 @@ def missing_plugins(folder: Path) -> list[str]:
         entry = known.get((kind, id_))
         if not str(id_).startswith(f"{registry.LOCAL}/"):
             continue
-        if entry and sha256 not in (None, _plugin_record(entry)["sha256"]):
+        if entry and sha256 not in (None, plugin_record(entry)["sha256"]):
             raise Error(f"{folder} was made with another {kind} {id_!r} than the loaded one", exit_code=4)
         if not entry and not file:
             raise Error(f"{folder} needs {kind} {id_!r}, which was defined without a file: define it again first")
         if not entry:
-            kept = read(folder / ENVIRONMENT, lambda _: _kept_plugin(folder, record))  # noqa: B023
-            files.append(shlex.quote(str(kept)))
+            kept = read(folder / ENVIRONMENT, lambda _: kept_plugin(folder, record))  # noqa: B023
+            files.append(argument(kept))
     return list(dict.fromkeys(files))
 
 
-def _kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
+def kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
     """The run's copy of the file of a local plugin; the hash distinguishes files of one name."""
     name = f"{record['sha256'][:8]}_{record['file']}"
     if not re.fullmatch(PLAIN_NAME, name):
@@ -140,7 +182,8 @@ def _entries(plugin: Plugin) -> list[registry.Entry]:
     return [entry for value in inner for entry in (registry.entry_of(value), *_entries(value))]
 
 
-def _plugin_record(entry: registry.Entry) -> dict[str, Any]:
+def plugin_record(entry: registry.Entry) -> dict[str, Any]:
+    """The record of a plugin: where it comes from, its version, and the sha256 of its file."""
     file = Path(entry.source) if entry.source and Path(entry.source).is_file() else None
     source = file.read_bytes() if file else _source_of(registry.load(entry))
     return {

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from seqjax.data.prepare import DEFAULT_TOKENIZER, Prepared, resolve_tokenizer
 from seqjax.data.tokenizer import TextCodec
 from seqjax.errors import Error
@@ -13,7 +15,7 @@ from seqjax.gradients.problem import Params
 from seqjax.plugin.config import create
 from seqjax.runs import folder
 from seqjax.runs.agreement import check_equal, share_run, share_state
-from seqjax.runs.begin import ended_run, open_folder
+from seqjax.runs.begin import begun_layout, ended_run, open_folder
 from seqjax.runs.experiment import Experiment, config_bytes
 from seqjax.runs.progress import Display
 from seqjax.runs.record import complete, outcomes_of, record
@@ -21,16 +23,28 @@ from seqjax.runs.run import Run
 from seqjax.runs.tracking.mirror import SafeMirror
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.runs.warm_start import TOKENIZER, check_tokens, params_from
+from seqjax.terminal.stream import line
 from seqjax.training.epoch import TrainState
 from seqjax.training.fit import Fit
 from seqjax.training.join import ending_together
+from seqjax.training.layout import Layout
 from seqjax.training.loop import Progress, train_side_by_side
 from seqjax.training.metrics import resolve
 from seqjax.training.processes import from_first, in_all, is_first
 
 
+def check_seconds(checkpoint_seconds: float) -> None:
+    """Raises an `Error` unless this is a time from one checkpoint to the next: a number from 0 on, which may be ∞."""
+    is_number = isinstance(checkpoint_seconds, int | float | np.number) and not isinstance(checkpoint_seconds, bool)
+    if not (is_number and checkpoint_seconds >= 0):  # NaN is not
+        raise Error(f"checkpoint_seconds = {checkpoint_seconds!r:.80} must be a number, at least 0")
+
+
 class Options(NamedTuple):
-    """The options of `Experiment.run`, which has their documentation."""
+    """The options of `Experiment.run`, which has their documentation.
+
+    `layout` is where and how a run is computed that begins; None: where it is fastest.
+    """
 
     devices: int | None = None
     progress: bool = False
@@ -38,6 +52,7 @@ class Options(NamedTuple):
     params: Params | None = None
     callback: Callable[[Run], Any] | None = None
     tracker: Tracker | None = None
+    layout: Layout | None = None
 
 
 def execute(experiment: Experiment, path: Path | None, options: Options) -> Run:
@@ -46,10 +61,13 @@ def execute(experiment: Experiment, path: Path | None, options: Options) -> Run:
     Several processes may call it together. The first one reads and writes the folder, and the others have the same run
     in memory.
     """
+    check_seconds(options.checkpoint_seconds)
     if options.tracker is not None and not isinstance(options.tracker, Tracker):
         raise Error(f"tracker = {options.tracker!r:.60} is no tracker; pass one, such as create('tracker', name)")
     if options.tracker is not None and path is None:
         raise Error("a tracker mirrors the folder of a run, and this one is in memory; give run a folder")
+    if options.callback is not None and not callable(options.callback):
+        raise Error(f"callback = {options.callback!r:.60} is no function; pass one that takes the run")
     with ending_together(path):
         if is_first():
             return _execute(experiment, path, options)
@@ -61,7 +79,7 @@ def _execute(experiment, path, options):
     ended = in_all(lambda: ended_run(experiment, path))
     if from_first(ended is not None and ended.finished):
         if options.progress:
-            print(f"opened   {path}: it is finished, and was not trained again")
+            line("opened", f"{path}: it is finished, and was not trained again")
         run = _opened(experiment, ended, complete)
         mirror_finished(run, options.tracker)
         return run
@@ -84,6 +102,7 @@ def _execute(experiment, path, options):
                 fit,
                 options.checkpoint_seconds,
                 display.row,
+                display.part,
                 options.callback,
                 options.tracker,
             )
@@ -94,6 +113,7 @@ def _ready(experiment, path, options):
     """The run, how it is fitted, and its chunks."""
     run = make_ready(experiment, path)
     fit = experiment.fit(options.devices, initial_params(run, options.params))
+    fit = fit.in_layout(run.problem, run.prepared.streams["train"], begun_layout(path) or options.layout)
     return run, fit, training_chunks(run, fit)
 
 
@@ -143,7 +163,13 @@ def mirror_finished(run: Run, tracker: Tracker | None) -> None:
 
 
 def make_ready(experiment: Experiment, path: Path | None) -> Run:
-    """A run with its data, before anything is written."""
+    """A run with its data, before anything is written.
+
+    Raises:
+        Error: the data cannot be read, or the run cannot be saved in its folder.
+    """
+    if path is not None:
+        config_bytes(experiment)
     source = None if experiment.init_from is None else Run.open(experiment.init_from)
     data = experiment.prepare()
     is_anew = TOKENIZER in experiment.init_anew
@@ -194,9 +220,7 @@ def training_chunks(
     It is called before the folder of a new run is made, so that an experiment with an error leaves no folder behind.
 
     Raises:
-        Error: the run cannot be trained, or cannot be saved in its folder.
+        Error: the run cannot be trained.
     """
-    if run.path is not None:
-        config_bytes(run.experiment)
     resolve(run.experiment.metrics, run.spec)
     return fit.train(run.problem, run.prepared.streams["train"], state, progress)

@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import optax
 from annotated_types import Interval
 
-from seqjax.data.dataset import Dataset
+from seqjax.data.dataset import Data, Dataset
 from seqjax.data.prepare import DEFAULT_TOKENIZER, Prepared, prepare
 from seqjax.data.sampler import Sampler
 from seqjax.data.tokenizer import Tokenizer
@@ -18,10 +18,15 @@ from seqjax.gradients.base import Gradient
 from seqjax.gradients.problem import Params
 from seqjax.models.model import CountBasedModel, ForeignModel, Model
 from seqjax.plugin import config
+from seqjax.plugin.base import Plugin
+from seqjax.plugin.config import name_fault
+from seqjax.report import notebook
+from seqjax.report.table import Table
 from seqjax.runs import folder
 from seqjax.runs.environment import missing_plugins
 from seqjax.runs.index import INDEX, run_folders
-from seqjax.runs.settings import TRAINING, Scalars, create_default, resolve
+from seqjax.runs.manifest import check_files
+from seqjax.runs.settings import KINDS, TRAINING, Scalars, create_default, resolve
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.training.fit import Counting, Fit, GradientDescent
 from seqjax.training.metrics import check_names
@@ -85,7 +90,11 @@ class Experiment(Scalars):
         given = [kind for kind in TRAINING if getattr(self, kind) not in (None, create_default(kind, self.dataset))]
         if self.epochs not in (1, type(self).epochs):
             given.append("epochs")
-        given += [name for name in ("stop_after", "keep", "init_from") if getattr(self, name) not in (None, "last")]
+        given += [
+            name
+            for name in ("stop_after", "keep", "init_from", "precision")
+            if getattr(self, name) not in (None, "last", "float32")
+        ]
         if given:
             raise Error(
                 f"model {type(self.model).__name__} is count-based, and takes no sampler, gradient, optimizer or "
@@ -122,6 +131,7 @@ class Experiment(Scalars):
             epochs=self.epochs,
             seed=self.seed,
             devices=devices,
+            precision=self.precision,
         )
 
     def fit(self, devices: int | None = None, params: Params | None = None) -> Fit:
@@ -132,6 +142,17 @@ class Experiment(Scalars):
             params: initial parameters; None: those of the model.
         """
         return Counting() if isinstance(self.model, CountBasedModel) else GradientDescent(self.setup(devices), params)
+
+    @property
+    def overview(self) -> Table:
+        """The plugins, the sizes of the parts, epochs and seed; and of all other fields those not at their defaults."""
+        usual = (*KINDS, "train", "heldout", "epochs", "seed")
+        others = [f.name for f in fields(self) if f.name not in usual and getattr(self, f.name) != f.default]
+        known = [(name, getattr(self, name)) for name in (*usual, *others)]
+        return Table(("field", "value"), [(name, _in_short(value)) for name, value in known if value is not None])
+
+    def _repr_html_(self) -> str:
+        return notebook.show(lambda: self.overview.to_html())
 
     def run(
         self,
@@ -147,8 +168,10 @@ class Experiment(Scalars):
         """Trains, and returns the `Run`. Resumes an interrupted run of the same experiment, and opens a finished one.
 
         With a larger number of epochs, a run in the folder goes on, and ends with the bits that it would have if it had
-        been asked for at once. With a folder, Ctrl-C saves the state and raises `KeyboardInterrupt`; SIGTERM and
-        SIGUSR1 save it and raise `SystemExit`. The program ends with exit code 130, 143 or 138.
+        been asked for at once. With a folder, Ctrl-C saves the state and raises `KeyboardInterrupt`; SIGTERM, SIGHUP
+        and SIGUSR1 save it and raise `SystemExit`. The program ends with exit code 130, 143, 129 or 138. Before the
+        first update is computed, as while JAX compiles, there is nothing to save, and a signal but SIGUSR1 does what it
+        does elsewhere in the program.
 
         After `jax.distributed.initialize()`, all processes call it together. Process 0 alone reads and writes the
         folder; in the others the run is in memory, and its `path` is None.
@@ -189,9 +212,13 @@ class Experiment(Scalars):
             "model": isinstance(self.model, ForeignModel),
         }
         if found := [name for name, is_object in objects.items() if is_object]:
+            # A loss or a metric is no plugin.
+            kinds = found if {*found} <= {"model", "optimizer"} else []
+            plugins = ", ".join(f"seqjax new {kind} my-{kind}" for kind in kinds)
             raise Error(
                 f"a config cannot hold what was given in Python as: {', '.join(found)}\n"
-                "Run this experiment in memory, without a folder; or write a plugin: seqjax new model my-model"
+                "Run this experiment in memory, without a folder"
+                + (f"; or write a plugin: {plugins}" if plugins else "")
             )
         return config.to_toml(config.to_config(self))
 
@@ -199,6 +226,15 @@ class Experiment(Scalars):
     def from_toml(cls, text: str) -> "Experiment":
         """The experiment of a config; fields that it leaves out are at their defaults."""
         return cls(**resolve(config.from_toml(text)))
+
+
+def _in_short(value: Any) -> str:
+    """The value of a field as a short text."""
+    if isinstance(value, Plugin):
+        return repr(value) if isinstance(value, Data) else config.describe(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(_in_short, value))
+    return str(value) if isinstance(value, int | float | str) else getattr(value, "__name__", type(value).__name__)
 
 
 def config_bytes(experiment: Experiment) -> bytes:
@@ -218,6 +254,7 @@ def read_experiment(path: Path) -> Experiment:
         raise Error(f"{path} holds a sweep; name the folder of one of its runs: {runs}")
     if not (path / folder.CONFIG).is_file():
         raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
+    check_files(path)
     missing = missing_plugins(path)
     if missing:
         loads = " ".join(f"--load {file}" for file in missing)
@@ -226,10 +263,14 @@ def read_experiment(path: Path) -> Experiment:
             f"Loading a file runs it, so read them first, and then add: {loads}"
         )
     kept = folder.read(path / folder.CONFIG, lambda data: config.from_toml(data.decode("utf-8")))
+    kept = folder.with_data(kept, path)
     try:
-        return Experiment(**resolve(folder.with_data(kept, path)))
+        return Experiment(**resolve(kept))
     except Error as fault:
-        raise Error(f"{path / folder.CONFIG}: {fault}", exit_code=fault.exit_code) from fault
+        # A plugin that is not installed is no damage.
+        unknown = any(name_fault(kind, kept[kind]) for kind in KINDS if kind in kept)
+        code = 4 if fault.exit_code == 2 and not unknown else fault.exit_code
+        raise Error(f"{path / folder.CONFIG}: {fault}", exit_code=code) from fault
 
 
 def goes_on(kept: Experiment, asked: Experiment) -> bool:

@@ -1,12 +1,15 @@
 """The index of a sweep: its runs, and their folders."""
 
+import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from seqjax.errors import Error
-from seqjax.files import PLAIN_NAME
+from seqjax.files import PLAIN_NAME, write
+from seqjax.parse import from_json
 from seqjax.runs import folder
 
 INDEX = "sweep.json"
@@ -26,17 +29,36 @@ def read_index(path: Path) -> dict[str, IndexEntry]:
     Raises:
         Error: the file is damaged (exit code 4), or names a folder outside that of the sweep.
     """
-    index = folder.read(
-        path / INDEX,
-        lambda data: {
-            name: IndexEntry(str(entry["variant"]), str(entry["folder"])) for name, entry in json.loads(data).items()
-        },
-    )
+
+    def parse(data):
+        found = from_json(data)
+        is_hashed = isinstance(found.get("sha256"), str)  # it is not in the index of an earlier version of seqjax
+        runs = found["runs"] if is_hashed else found
+        index = {name: IndexEntry(str(entry["variant"]), str(entry["folder"])) for name, entry in runs.items()}
+        if is_hashed and data != _encode(index):
+            raise ValueError("its hash is not that of its content")
+        return index
+
+    index = folder.read(path / INDEX, parse)
     for entry in index.values():
         plain = re.fullmatch(PLAIN_NAME, entry.folder)
         if not plain or (path / entry.folder).resolve().parent != path.resolve():
             raise Error(f"{path / INDEX}: not the name of a folder inside {path}: {entry.folder!r}")
     return index
+
+
+def write_index(path: Path, index: Mapping[str, IndexEntry]) -> None:
+    """Writes the index of the sweep in a folder."""
+    write(path / INDEX, _encode(index))
+
+
+def _encode(index):
+    """The only bytes that an index can have: an entry is the hash of the others."""
+    runs = {name: entry._asdict() for name, entry in index.items()}
+    sha256 = hashlib.sha256(json.dumps(runs).encode()).hexdigest()
+    text = json.dumps({"runs": runs, "sha256": sha256}, indent=2, ensure_ascii=False) + "\n"
+    # A lone surrogate, which UTF-8 cannot encode, is written as an escape of JSON.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def run_folders(path: Path) -> list[Path]:
@@ -51,3 +73,21 @@ def run_folders(path: Path) -> list[Path]:
     if not (path / folder.CONFIG).is_file():
         raise Error(f"{path} holds no run and no sweep: it has neither {folder.CONFIG} nor {INDEX}")
     return [path]
+
+
+def folder_name(name: str) -> str:
+    """The name of the folder of a run: the letters, digits and dots of a run's name, with dashes between them.
+
+    If this loses more than separators, a hash is appended, so that different names have different folders.
+    """
+    slug = re.sub("[^A-Za-z0-9.]+", "-", name).strip("-.")[:90]
+    if not name:
+        return "all"
+    if slug and _letters(slug) == _letters(name):
+        return slug
+    return f"{slug}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}".strip("-")
+
+
+def _letters(name: str) -> str:
+    """A name without its separators. A dash after a letter, digit or dot is a separator; otherwise it is a sign."""
+    return re.sub("[ ,:=_]|(?<=[A-Za-z0-9.])-", "", name)

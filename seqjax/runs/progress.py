@@ -1,16 +1,12 @@
-"""Prints the progress of a run: a live line on a terminal, otherwise a plain line every few seconds."""
+"""Prints the progress of a run: a live line on a terminal or in a notebook, else a plain line every few seconds."""
 
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text as RichText
 
 from seqjax.data.dataset import Data, Dataset
 from seqjax.data.tokenizer import TextCodec
@@ -18,13 +14,17 @@ from seqjax.errors import escape
 from seqjax.models.check import is_recurrent
 from seqjax.plugin.config import describe
 from seqjax.runs import folder
+from seqjax.runs.live_output import open_output
 from seqjax.runs.run import Run
 from seqjax.training.devices import num_cores
 from seqjax.training.fit import Fit
+from seqjax.training.loop import Progress
 from seqjax.training.metrics import name_of
 
 EVERY = 5.0
 """Seconds from one plain line to the next."""
+PART_EVERY = 30.0
+"""Seconds from one plain line to the next within an epoch."""
 
 
 class Display:
@@ -32,15 +32,17 @@ class Display:
 
     def __init__(self, run: Run, show: bool, fit: Fit):
         self.run, self.show, self.fit = run, show, fit
-        self.console = Console(highlight=False, soft_wrap=True, quiet=not show)
-        self.live = Live(RichText("compiling"), console=self.console, auto_refresh=False, transient=True)
+        self.console, self.live = open_output("compiling", show)
         self.began = time.monotonic()
-        self.printed = -math.inf
+        self.printed = self.shown = -math.inf
+        self.last_epoch = 0
         self.epochs_before = len(run.metrics)
 
     def __enter__(self) -> "Display":
         if self.show:
             self._print("device", device_line(self.fit))
+            if line := self.fit.layout_line():
+                self._print("layout", line)
             self._print("dataset", dataset_line(self.run))
             e = self.run.experiment
             if e.init_from:
@@ -73,17 +75,36 @@ class Display:
             self._print("model", f"{self.fit.model_line(self.run.problem)} · {compiled}")
             middle = f"train {self._kind(row)}   held-out {self._kind(row)}"
             names = "".join(f"  held-out {name}" for name in self._metrics())
-            self.console.print(f"epoch      loss   {middle}    |g|    tokens/s    left{names}", markup=False)
+            self.console.print(f"epoch      loss   {middle}    |g|    tokens/s    left{names}")
         late = time.monotonic() - self.printed >= EVERY
         if first or last or (late and not self.console.is_terminal):
-            self.console.print(self._format(row), markup=False)
+            if not first and row["epoch"] > self.last_epoch + 1:
+                self.console.print(self._skipped(row["epoch"]))
+            self.console.print(self._format(row))
+            self.last_epoch = row["epoch"]
             self.printed = time.monotonic()
         else:
-            self.live.update(RichText(self._format(row)), refresh=self.live.is_started)
+            self.live.update(self._format(row), refresh=self.live.is_started)
+
+    def part(self, progress: Progress) -> None:
+        """Shows how far an epoch is, if it takes long: on a terminal as the live line, else as a line now and then."""
+        now, every = time.monotonic(), EVERY if self.console.is_terminal else PART_EVERY
+        if not self.show or progress.done or progress.updates is None or now - max(self.shown, self.began) < every:
+            return
+        self.shown = now
+        loss, tokens = progress.updates["loss"], progress.updates["tokens"]
+        share = tokens.sum() / max(1, len(self.run.prepared.streams["train"].targets))
+        text = (
+            f"epoch {progress.epoch + 1}: {share:.0%} · {len(loss):,} updates · loss {loss[-100:].mean():.3f} · "
+            f"{tokens.sum() / progress.epoch_seconds:,.0f} tokens/s"
+        )
+        if self.console.is_terminal:
+            self.live.update(text, refresh=self.live.is_started)
+        else:
+            self._print("part", text)
 
     def _print(self, name, text):
-        self.console.print(f"{name:8} {escape(text)}", markup=False)
-        sys.stdout.flush()
+        self.console.print(f"{name:8} {escape(text)}")
 
     def _kind(self, row):
         """What the two numbers of `_pair` are."""
@@ -106,6 +127,13 @@ class Display:
             + "".join(f"  {row[f'heldout_{name}']:>{len('held-out ' + name)}.4g}" for name in self._metrics())
         )
 
+    def _skipped(self, epoch):
+        """The line in place of the rows between the last one and that of an epoch."""
+        first, last = self.last_epoch + 1, epoch - 1
+        where = "run.metrics" if self.run.path is None else self.run.path / folder.METRICS
+        are = f"epoch {first} is" if first == last else f"epochs {first} to {last} are"
+        return f"    …  {are} in {escape(str(where))}"
+
     def _metrics(self):
         """The names of the experiment's metrics, which are shown for the held-out part."""
         return list(map(name_of, self.run.experiment.metrics))
@@ -119,7 +147,8 @@ def device_line(fit: Fit) -> str:
     count = jax.process_count()
     processes = [f"{count} processes"] if count > 1 else []
     words = [f"{jax.default_backend()}, {cores}", *processes, *([share] if share else []), f"jax {jax.__version__}"]
-    return " · ".join([*words, str(np.dtype(jax.numpy.zeros(()).dtype))])
+    dtype = fit.precision if fit.precision != "float32" else np.dtype(jax.numpy.zeros(()).dtype)
+    return " · ".join([*words, str(dtype)])
 
 
 def start_line(run: Run) -> str:

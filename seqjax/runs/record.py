@@ -11,18 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.data.tokenizer import TextCodec
-from seqjax.errors import escape
 from seqjax.files import disk_errors, sync, write
 from seqjax.runs import checkpoint, folder
+from seqjax.runs.binding import binding
 from seqjax.runs.interrupt import leave, noticed
+from seqjax.runs.manifest import RESULTS, add_files, read_manifest
+from seqjax.runs.params_file import write_params
+from seqjax.runs.rows import append_row, last_hash
 from seqjax.runs.run import COLUMNS, NO_SAMPLES, Run
 from seqjax.runs.tracking.mirror import SafeMirror
 from seqjax.runs.tracking.tracker import Tracker
+from seqjax.terminal.stream import line
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluate import has_perplexity, perplexity
 from seqjax.training.fit import Fit
-from seqjax.training.loop import Diverged, Outcome, Progress
+from seqjax.training.loop import Diverged, Outcome, Progress, stepping
 from seqjax.training.metrics import name_of
 from seqjax.training.processes import exchange, from_first, in_all, whole
 
@@ -42,6 +45,7 @@ def record(
     fit: Fit,
     checkpoint_seconds: float,
     show: Callable[[dict[str, Any]], None] = lambda row: None,
+    show_part: Callable[[Progress], None] = lambda progress: None,
     callback: Callable[[Run], Any] | None = None,
     tracker: Tracker | None = None,
 ) -> None:
@@ -56,6 +60,7 @@ def record(
         fit: how they are fitted.
         checkpoint_seconds: least time from one checkpoint to the next, in seconds.
         show: shows the row of an epoch.
+        show_part: shows how far an epoch is, after each chunk that does not end it.
         callback: as in `Experiment.run`.
         tracker: mirrors the runs; None: they are not mirrored.
     """
@@ -65,7 +70,14 @@ def record(
     with contextlib.ExitStack() as stack:
         for recorder in recorders:
             stack.callback(recorder.mirror.close)  # when the results are written, or after an error
-        interrupted = stack.enter_context(noticed() if in_folders else contextlib.nullcontext(lambda: None))
+        stepping.clear()
+
+        def can_lose():
+            """Whether updates were begun that no checkpoint has; other processes would not end with this one."""
+            is_begun = stepping.is_set() or any(recorder.last is not None for recorder in recorders)
+            return is_begun or jax.process_count() > 1
+
+        interrupted = stack.enter_context(noticed(can_lose) if in_folders else contextlib.nullcontext(lambda: None))
         for each in outcomes:
             ended = [recorder.take(outcome) for recorder, outcome in zip(recorders, each, strict=True)]
             exit_code = max(exchange(interrupted() or 0))
@@ -80,6 +92,8 @@ def record(
             for run, has_ended in zip(runs, ended, strict=True):
                 if has_ended:
                     show(run.metrics[-1])
+            if recorders[0].last is not None and not ended[0]:
+                show_part(recorders[0].last[1])
             if all(run.finished or run.diverged for run in runs):
                 break
         for recorder in recorders:
@@ -112,7 +126,8 @@ class Recorder:
         self.mirror = SafeMirror(tracker, run.path, len(run.metrics))
         self.fault: Diverged | None = None
         self.saved = time.monotonic()
-        self.bound = None if run.path is None else folder.binding(run.path)
+        self.bound = None if run.path is None else binding(run.path)
+        self.row_hash = "" if run.path is None else last_hash(run.path)
         self.last: tuple[TrainState, Progress] | None = None
 
     @property
@@ -129,12 +144,13 @@ class Recorder:
             self.fault = self._keep_last_good(outcome)
             return False
         self.last = state, progress = outcome
+        self._check_lock()
         if progress.done:
             # A copy: the next chunk reuses the buffers of the state.
             run.params = jax.tree.map(jnp.copy, jax.device_put(whole(state.params), jax.local_devices()[0]))
             run.metrics.append(from_first(_with_heldout(run, self.fit.row(state, progress))))
             if run.path is not None:
-                folder.append_row(run.path, run.metrics[-1])
+                self.row_hash = append_row(run.path, run.metrics[-1], self.row_hash)
             self.mirror.update(run.metrics)
             if run.experiment.keep == "best" and run.best_epoch == run.metrics[-1]["epoch"]:
                 self._keep_best()
@@ -159,6 +175,7 @@ class Recorder:
             run.stopped_at = run.metrics[-1]["epoch"]
             if run.path is not None:
                 folder.write_stopped(run.path, run.stopped_at)
+                add_files(run.path, folder.STOPPED)
 
     def save(self) -> None:
         """Writes a checkpoint, unless the run has no folder or has diverged. All processes call it."""
@@ -167,6 +184,7 @@ class Recorder:
         state, progress = whole(self.last[0]), self.last[1]
         if self.run.path is None or self.bound is None:
             return
+        self._check_lock()
         if self.fit.has_curve:  # a count-based model has no state to go on from
             checkpoint.save(self.run.path, state, progress, self.bound)
         self.saved = time.monotonic()
@@ -177,7 +195,9 @@ class Recorder:
         if run.path is None or self.bound is None:
             run.best_in_memory = run.params
         else:
-            folder.write_params(run.path, run.params, self.bound, folder.BEST, run.best_epoch)
+            with disk_errors(run.path):
+                sync(run.path / folder.METRICS)  # they rely on the row of their epoch
+            write_params(run.path, run.params, self.bound, folder.BEST, run.best_epoch)
 
     def _keep_last_good(self, fault: Diverged) -> Diverged:
         """Saves the run as it was before the update that diverged, and returns the error with this run.
@@ -189,43 +209,56 @@ class Recorder:
         run.params, run.diverged = fault.state.params, True
         if run.path is None or self.bound is None:
             return Diverged(str(fault), fault.state, run)
+        self._check_lock()
         write(run.path / folder.DIVERGED, f"{fault}\n")
-        folder.write_params(run.path, run.params, self.bound)
+        write_params(run.path, run.params, self.bound)
+        add_files(run.path, *RESULTS)
         return Diverged(f"{fault}\nThe parameters before it are in {run.path / folder.PARAMS}", fault.state, run)
 
     def finish(self) -> None:
         """Writes the results of training, after `save` has written its last state, with which more epochs can follow.
 
-        A folder with parameters counts as finished. So what cannot be made from them is written before them, and all
-        other files after them.
+        A folder with parameters counts as finished. So what cannot be made from them is written before them, all other
+        files after them, and the manifest of all results last.
         """
         if self.run.path is None or self.bound is None or self.run.diverged:
             return
+        self._check_lock()
         with disk_errors(self.run.path):
             sync(self.run.path / folder.METRICS)
-        folder.write_params(self.run.path, self.run.params, self.bound)
+        write_params(self.run.path, self.run.params, self.bound)
         _write_views(self.run)
+        add_files(self.run.path, folder.STOPPED, *RESULTS)
         checkpoint.prune(self.run.path)
+
+    def _check_lock(self) -> None:
+        """Raises an `Error` if another process may write to the folder."""
+        if self.run.path is not None:
+            folder.check_lock(self.run.path)
 
 
 def complete(run: Run) -> None:
-    """Writes the files that a finished run lacks after a kill, and removes all checkpoints but the last one."""
+    """Writes the files that an ended run lacks after a kill, and removes all checkpoints but the last one.
+
+    A run that diverged has no samples and no learning curve, and keeps its checkpoints.
+    """
     assert run.path is not None
-    has_all = (run.path / folder.HISTORY).exists() or not run.experiment.fit().has_curve
-    has_all &= (run.path / folder.SAMPLES).exists() or not isinstance(run.codec, TextCodec)
-    if has_all and checkpoint.is_pruned(run.path):
+    if folder.PARAMS in read_manifest(run.path).files and (run.diverged or checkpoint.is_pruned(run.path)):
         return
     with folder.lock(run.path):
         folder.remove_parts(run.path)
-        _write_views(run)
-        checkpoint.prune(run.path)
+        if not run.diverged:
+            _write_views(run)
+        add_files(run.path, folder.STOPPED, *RESULTS)
+        if not run.diverged:
+            checkpoint.prune(run.path)
 
 
 def _write_views(run):
     """Writes samples and learning curve. If no samples can be made, their file holds the reason."""
     if run.samples:
         if NO_SAMPLES in run.samples:
-            print(f"warning  {NO_SAMPLES}: {escape(run.samples[NO_SAMPLES])}; the parameters are saved")
+            line("warning", f"{NO_SAMPLES}: {run.samples[NO_SAMPLES]}; the parameters are saved")
         text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())
         write(run.path / folder.SAMPLES, (text + "\n").encode("utf-8", "backslashreplace"))
     if run.experiment.fit().has_curve:

@@ -13,20 +13,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.data.dataset import Data, Pairs, Series, Text, inputs_only
-from seqjax.data.prepare import Prepared, encode, make_stream
+from seqjax.data.prepare import Prepared, encode, load_codec, make_stream
 from seqjax.data.sampler import draw_plan
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.split import PARTS
 from seqjax.data.stream import Stream
 from seqjax.data.tokenizer import Codec, PairsCodec, TextCodec
-from seqjax.data.windows import make_batch, past_warmup, spread_rows
+from seqjax.data.windows import gather_windows, make_batch, past_warmup, spread_rows
 from seqjax.diagnostics.measure import WindowSequence
 from seqjax.errors import Error, nearest
 from seqjax.gradients.problem import Params
+from seqjax.models.check import check_steps
 from seqjax.models.model import ModelProblem
-from seqjax.plugin import registry
+from seqjax.parse import from_json
+from seqjax.plugin.config import describe
+from seqjax.report import notebook
+from seqjax.report.table import Table
 from seqjax.runs import checkpoint, folder
+from seqjax.runs.environment import read_environment
 from seqjax.runs.experiment import Experiment, read_experiment
+from seqjax.runs.manifest import read_manifest
+from seqjax.runs.params_file import read_params
+from seqjax.runs.rows import read_rows
 from seqjax.training import forecast
 from seqjax.training.evaluate import evaluate, predicted_characters
 from seqjax.training.generate import generate
@@ -37,6 +45,8 @@ COLUMNS = (
     *("compile_seconds", "grad_norm", "learning_rate", "tokens_per_second"),
 )
 """The columns of a run's metrics; perplexities where targets are tokens."""
+LOSSES = {"heldout_loss": "held-out loss", "train_loss": "training loss"}
+"""The losses of both parts, with the names that a reader sees."""
 NO_SAMPLES = "no samples could be made"
 """The name under which `Run.samples` has the reason why there are none."""
 
@@ -64,6 +74,8 @@ class Run:
     """Whether training ended early because a loss or gradient was not finite."""
     stopped_at: int | None = None
     """The epoch after which the callback ended training, if it did."""
+    changed: list[str] = dataclasses.field(default_factory=list)
+    """The names of the files that were changed by hand and adopted; see `seqjax adopt`."""
     best_in_memory: Params = None
     """The parameters of the best epoch of a run without a folder; see `best_params`."""
     _prepared: Prepared | None = None
@@ -85,18 +97,27 @@ class Run:
         path = Path(path)
         experiment = read_experiment(path)
         tokenizer = experiment.tokenizer
+        # Before the rows are read: a process that trains the run writes the last row, and then the parameters.
+        has_params = (path / folder.PARAMS).is_file()
 
         def parse(data):
-            saved = json.loads(data)
-            return tokenizer.load(saved["codec"]) if tokenizer else None, Spec.from_dict(saved["spec"])
+            saved = from_json(data)
+            codec = load_codec(tokenizer, saved["codec"]) if tokenizer else None
+            spec = Spec.from_dict(saved["spec"])
+            if codec is not None and not isinstance(codec, PairsCodec) and spec != Spec(codec.spec):
+                raise ValueError(f"its codec is of {codec.spec}, and its spec is {spec}")
+            return codec, spec
 
         codec, spec = folder.read(path / folder.CODEC, parse)
-        run = cls(experiment, codec, spec, metrics=folder.read_rows(path), path=path)
+        run = cls(experiment, codec, spec, metrics=read_rows(path), path=path)
+        run.changed = read_manifest(path).changed
         run.diverged = (path / folder.DIVERGED).is_file()
         run.stopped_at = folder.read_stopped(path)
         like = experiment.fit().params_like(run.problem)
-        if (path / folder.PARAMS).is_file():
-            run.params = folder.read_params(path, like)
+        if has_params:
+            run.params = read_params(path, like)
+            if like is None:
+                _check_counts(run)
             if which != "last":
                 run.params = run.best_params
             if not (run.finished or run.diverged):
@@ -137,11 +158,12 @@ class Run:
     def ending(self) -> str:
         """Why training ended before all epochs were trained; empty if it did not."""
         last = self.metrics[-1]["epoch"] if self.metrics else 0
-        patience, best = self.experiment.stop_after, self.best_epoch
+        patience = self.experiment.stop_after
         if last == 0 or last == self.experiment.epochs:
             return ""
         if last == self.stopped_at:
             return f"the callback ended training after epoch {last}"
+        best = None if patience is None else self.best_epoch  # which looks at all rows
         if patience is not None and best is not None and last - best >= patience:
             return f"the held-out loss was lowest after epoch {best}, and training ended {patience} epochs later"
         return ""
@@ -160,11 +182,15 @@ class Run:
             Error: the experiment does not keep them.
         """
         if self.experiment.keep != "best" or self.best_epoch is None:
-            raise Error("this run keeps the parameters of the last epoch alone: train it with keep = 'best'")
+            name = "this run" if self.path is None else f"the run {self.path}"
+            raise Error(
+                f"{name} keeps the parameters of the last epoch alone: train it with keep = 'best' (--keep best), in "
+                "another folder"
+            )
         if self.path is None:
             return self.best_in_memory
         like = self.experiment.fit().params_like(self.problem)
-        return folder.read_params(self.path, like, folder.BEST, self.best_epoch)
+        return read_params(self.path, like, folder.BEST, self.best_epoch)
 
     @property
     def data(self) -> Data:
@@ -189,7 +215,7 @@ class Run:
         """The sha256 of the data that the run was made with: of the `dataset`, and of a `heldout` of its own."""
         if self.path is None:
             return {name: data.sha256 for name, data in self.prepared.sources.items()}
-        return folder.read(self.path / folder.ENVIRONMENT, lambda data: dict(json.loads(data)["data_sha256"]))
+        return dict(read_environment(self.path)["data_sha256"])
 
     def check_data(self, sources: dict[str, Data]) -> None:
         """Raises an `Error` with exit code 4 unless these are the data that the run was made with."""
@@ -276,9 +302,8 @@ class Run:
             raise Error(f"windows = {count} must be from 1 to {len(plan.starts)}, which is an epoch of this run")
         plan = past_warmup(plan, problem.warmup, num_steps)
         rows_B = jnp.arange(setup.sampler.batch_size, dtype=jnp.int32)
-        batches = jax.vmap(lambda plan: make_batch(stream, plan, num_steps, rows_B)[0])(
-            jax.tree.map(lambda a: jnp.asarray(a[:count]), plan)
-        )
+        stream, plan = gather_windows(stream, jax.tree.map(lambda a: np.asarray(a[:count]), plan), num_steps)
+        batches = jax.vmap(lambda plan: make_batch(stream, plan, num_steps, rows_B)[0])(jax.tree.map(jnp.asarray, plan))
         return params, WindowSequence(problem.init_rows(params, setup.sampler.batch_size), batches)
 
     def scan_arguments(self, num_rows: int, num_steps: int) -> dict[str, Any]:
@@ -444,11 +469,10 @@ class Run:
         return jax.tree.leaves(self.params)[0].dtype
 
     def plot(self) -> Any:
-        """A matplotlib figure of training and held-out perplexity (or loss) by epoch."""
+        """A matplotlib figure of training and held-out perplexity (or loss) by epoch; see `seqjax.plot.history`."""
         from seqjax.report import plot
 
-        plugins = filter(None, (self.experiment.model, self.experiment.gradient))
-        return plot.history(self.metrics, title=" · ".join(map(registry.name_of, plugins)))
+        return plot.history(self.metrics, title=plot.title_of([self.experiment]))
 
     @functools.cached_property
     def samples(self) -> dict[str, str]:
@@ -466,10 +490,40 @@ class Run:
         except Exception as fault:  # whatever a tokenizer's `join` or a model's `step` raises
             return {NO_SAMPLES: f"{type(fault).__name__}: {fault}"}
 
+    def _repr_html_(self) -> str:
+        return notebook.show(
+            lambda: notebook.text(self._headline()),
+            lambda: self._losses().to_html() if self.metrics else "",
+            lambda: notebook.curves({label: [row[name] for row in self.metrics] for name, label in LOSSES.items()}),
+            lambda: notebook.details("experiment", self.experiment.overview.to_html()),
+        )
+
+    def _headline(self) -> str:
+        """What was run, how far it went, and where it is kept."""
+        e = self.experiment
+        words = [*map(describe, filter(None, (e.model, e.gradient))), f"{len(self.metrics)} of {e.epochs} epochs"]
+        words += ["diverged"] if self.diverged else []
+        words += [self.ending] if self.ending else []
+        words += [f"changed by hand: {', '.join(self.changed)}"] if self.changed else []
+        return " · ".join([*words, *([] if self.path is None else [str(self.path)])])
+
+    def _losses(self) -> Table:
+        """The metrics of both parts after the last and the best epoch."""
+        last, best = len(self.metrics), self.best_epoch
+        epochs = {f"last epoch, {last}": last} | ({} if best in (None, last) else {f"best epoch, {best}": best})
+        rows = [
+            (f"{label} {name.removeprefix(part)}", *(self.metrics[epoch - 1][name] for epoch in epochs.values()))
+            for part, label in (("heldout_", "held-out"), ("train_", "training"))
+            for name in self.metrics[0]
+            if name.startswith(part)
+        ]
+        return Table(("", *epochs), rows)
+
     def __repr__(self) -> str:
         last = f", heldout_loss={self.metrics[-1]['heldout_loss']:.4g}" if self.metrics else ""
-        path = None if self.path is None else str(self.path)
-        return f"Run({len(self.metrics)} of {self.experiment.epochs} epochs{last}, path={path!r})"
+        path = "" if self.path is None else f", path={str(self.path)!r}"
+        changed = f", changed={self.changed}" if self.changed else ""
+        return f"Run({len(self.metrics)} of {self.experiment.epochs} epochs{last}{path}{changed})"
 
 
 def check_metric(name: str, known: Iterable[str]) -> None:
@@ -482,6 +536,14 @@ def check_which(which: str) -> None:
     """Raises an `Error` unless this is `"last"` or `"best"`."""
     if which not in ("last", "best"):
         raise Error(f"which = {which!r}: choose 'last' or 'best'")
+
+
+def _check_counts(run):
+    """Raises an `Error` unless a count-based model, whose parameters have no fixed form, can read those of its run."""
+    try:
+        check_steps(run.experiment.model, run.spec, run.params)
+    except Error as fault:
+        raise Error(f"{run.path / folder.PARAMS} has no parameters of this model: {fault}", exit_code=4) from fault
 
 
 def _shapes(tree):

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from seqjax.errors import Error, nearest
+from seqjax.errors import Error
 from seqjax.plugin.base import Plugin, faults, fields_of
 from seqjax.plugin.config import Config, create, from_table, located, name_fault, overlay
+from seqjax.plugin.other_names import nearest_field
 
 KINDS = ("dataset", "tokenizer", "sampler", "model", "gradient", "optimizer")
 """The kinds of plugin that an experiment has. The others do not change a result, and no config has them."""
@@ -27,8 +28,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """The plugins of an experiment that names no others."""
 
+FOR_VALUES: dict[str, dict[str, Any]] = {
+    "optimizer": {"plugin": "seqjax/adam", "learning_rate": 0.001, "clip_norm": 1.0}
+}
+"""The plugins in place of those of `DEFAULTS` on a dataset of values: the errors have any scale, and Adam has none."""
+
 TRAINING = ("sampler", "gradient", "optimizer")
 """The kinds of plugin that only trained models need; a count-based model has none of them."""
+
+LAUNCHER = "seqjax/local"
+"""The launcher of a sweep on a CPU whose runs are long."""
 
 TEXT_FILE = "seqjax/text-file"
 """The dataset of `seqjax evaluate --text`, which reads a text file."""
@@ -37,9 +46,20 @@ TEXT_FILE = "seqjax/text-file"
 def default_table(kind: str, dataset: Any) -> dict[str, Any]:
     """The default table of a kind of plugin, for an experiment on this dataset.
 
-    It is that of `DEFAULTS`, in which the dataset's `sampler_fields` replace fields of the sampler.
+    It is that of `FOR_VALUES` or of `DEFAULTS`, in which the dataset's `sampler_fields` replace fields of the sampler.
     """
-    return {**DEFAULTS[kind], **dataset.sampler_fields} if kind == "sampler" else DEFAULTS[kind]
+    if kind == "sampler":
+        return {**DEFAULTS[kind], **dataset.sampler_fields}
+    return FOR_VALUES[kind] if kind in FOR_VALUES and dataset.of_values else DEFAULTS[kind]
+
+
+def defaults_of(config: Config) -> Config:
+    """The default tables for the dataset that a config names; those of `DEFAULTS` if it cannot be made."""
+    try:
+        dataset = from_table("dataset", overlay(DEFAULTS, config)["dataset"])
+    except Error:
+        return DEFAULTS
+    return {kind: default_table(kind, dataset) for kind in DEFAULTS}
 
 
 def create_default(kind: str, dataset: Any = None) -> Any:
@@ -62,6 +82,9 @@ class Scalars(Plugin):
     """The number of passes through the training part; 1 for a count-based model."""
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = 0
     """Seed of the parameters, of the sampler and of the gradient strategy."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """The precision in which training computes the model. bfloat16: products are computed in bfloat16. Parameters, the
+    optimizer, losses and sums over time stay in float32. Strategies such as rtrl and uoro are computed in float32."""
     evaluate_every: Annotated[int, Interval(ge=1)] = 1
     """The number of epochs from one held-out evaluation to the next; the last epoch is always evaluated."""
     metrics: tuple[Literal["accuracy", "last_accuracy", "mae", "last_mae"], ...] = ()
@@ -109,7 +132,7 @@ def resolve(config: Config) -> Config:
     known = fields_of(Scalars)
     for key in config:
         if key not in known and key not in KINDS:
-            problems.append(f"{key}: Experiment has no such field{nearest(key, [*known, *KINDS])}")
+            problems.append(f"{key}: Experiment has no such field{nearest_field(key, [*known, *KINDS])}")
     fields = {key: value for key, value in merged.items() if key in known}
     if isinstance(merged.get("heldout"), Mapping | Plugin):
         try:
@@ -128,7 +151,7 @@ def resolve(config: Config) -> Config:
         if kind in wrong:
             problems.append(f"[{kind}] {wrong[kind]}")
         elif not wrong or (kind in given and import_given):
-            if kind == "sampler" and "dataset" in fields and isinstance(config[kind], Mapping):
+            if kind in TRAINING and "dataset" in fields and isinstance(config[kind], Mapping):
                 table = overlay({kind: default_table(kind, fields["dataset"])}, {kind: config[kind]})[kind]
             try:
                 fields[kind] = from_table(kind, table)

@@ -1,11 +1,8 @@
 """Many runs of an experiment: trained in variants by `sweep`, kept and compared as `Runs`."""
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import math
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,31 +15,32 @@ import numpy as np
 
 from seqjax.data.dataset import Data
 from seqjax.data.sampler import draw_plan
-from seqjax.errors import Error, nearest
-from seqjax.files import PART, write
+from seqjax.errors import Error, escape, nearest, quoted
+from seqjax.files import PART
 from seqjax.plugin import config
 from seqjax.plugin.base import Plugin, fields_of, values_of
 from seqjax.plugin.config import describe
+from seqjax.plugin.other_names import nearest_field
+from seqjax.report import notebook
+from seqjax.report.bootstrap import interval
 from seqjax.report.table import Table
 from seqjax.runs import folder
 from seqjax.runs.begin import check_environment, ended_run
-from seqjax.runs.environment import MACHINE, changes
-from seqjax.runs.execute import execute_side_by_side, make_ready, mirror_finished, training_chunks
+from seqjax.runs.environment import MACHINE, changes, read_environment
+from seqjax.runs.execute import check_seconds, execute_side_by_side, make_ready, mirror_finished, training_chunks
 from seqjax.runs.experiment import Experiment, differences, goes_on, read_experiment
-from seqjax.runs.index import INDEX, IndexEntry, read_index
-from seqjax.runs.launching.jobs import JobOptions, check_jobs, launch
+from seqjax.runs.index import INDEX, IndexEntry, folder_name, read_index, write_index
+from seqjax.runs.launching.jobs import JobOptions, check_jobs, job_configs, launch
 from seqjax.runs.launching.launcher import Launcher
-from seqjax.runs.launching.state import ENDED, states
+from seqjax.runs.launching.state import ENDED, JOBS, states
 from seqjax.runs.record import complete
-from seqjax.runs.run import Run, check_which
+from seqjax.runs.run import Run
 from seqjax.runs.tracking.tracker import Tracker
+from seqjax.terminal.stream import say
 from seqjax.training.fit import GradientDescent
 from seqjax.training.join import check_alone
 from seqjax.training.loop import Diverged
 from seqjax.training.optimizer import Optimizer
-
-RESAMPLES = 10_000
-"""The number of bootstrap samples of an interval."""
 
 
 class Runs(Mapping[str, Run]):
@@ -59,7 +57,7 @@ class Runs(Mapping[str, Run]):
 
     def __init__(self, runs: Mapping[str, Run], variant_of: Mapping[str, str]):
         if missing := [name for name in runs if name not in variant_of]:
-            raise Error(f"Runs: these have no variant: {', '.join(missing)}; give each its name without the seed")
+            raise Error(f"Runs: these have no variant: {quoted(missing)}; give each its name without the seed")
         self._runs = dict(runs)
         self._variant_of = {name: variant or "all" for name, variant in variant_of.items()}
         for variant, group in self.variants.items():
@@ -94,7 +92,7 @@ class Runs(Mapping[str, Run]):
 
     def __getitem__(self, name: str) -> Run:
         if name not in self._runs:
-            raise KeyError(f"no run {name!r}{nearest(name, self._runs)}; there are {', '.join(self._runs)}")
+            raise KeyError(f"no run {name!r}{nearest(name, self._runs)}; there are {quoted(self._runs)}")
         return self._runs[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -124,48 +122,82 @@ class Runs(Mapping[str, Run]):
         n = max(map(len, columns))
         return np.stack([np.pad(column, (0, n - len(column)), constant_values=math.nan) for column in columns])
 
-    def compare(self, metric: str, against: str | None = None, which: Literal["last", "best"] = "last") -> Table:
-        """A table with a row per variant: median, lowest and highest value over its seeds.
+    def compare(
+        self, metric: str, against: str | None = None, which: Literal["last", "best", "both"] = "both"
+    ) -> Table:
+        """A table with a row per variant: the mean over its seeds, and the 95 % bootstrap interval of the mean.
 
-        With `against` the table also has the mean difference to that variant, paired by seed, and its 95 % bootstrap
-        interval (Efron & Tibshirani 1993, 10,000 resamples of the seeds; with few seeds the interval is too narrow). A
-        run that diverged or is unfinished has no value; the table counts such runs where there are any.
+        The column `last` has the value after the last epoch, `best` that after the epoch with the lowest held-out loss;
+        each is followed by the two ends of its interval. With `against` there is also the mean difference to that
+        variant, paired by seed, and its interval (Efron & Tibshirani 1993, 10,000 resamples of the seeds; with few
+        seeds an interval is too narrow, and with one there is none). A run that diverged or is unfinished has no value;
+        the table counts such runs where there are any.
 
         Args:
             metric: a column of the metrics, such as `"heldout_perplexity"`.
             against: the name of a variant.
-            which: the value of each run: the last one, or with `"best"` that of the epoch with its lowest held-out
-                loss.
+            which: `"last"` or `"best"`: only this epoch of each run. With `"both"`, `best` is left out if no run was
+                evaluated on a held-out part.
 
         Raises:
             Error: unknown metric or variant; two runs of one variant with the same seed.
         """
-        check_which(which)
+        if which not in ("last", "best", "both"):
+            raise Error(f"which = {which!r}: choose 'last', 'best' or 'both'")
         check_variant(against, self.variants)
-        values = {variant: by_seed(variant, runs, metric, which) for variant, runs in self.variants.items()}
-        columns = ["variant", "runs", "median", "low", "high"]
-        columns += [] if against is None else ["difference", "from", "to"]
+        epochs = [which] if which != "both" else ["last", *["best"] * any(run.best_epoch for run in self.values())]
+        values = {
+            epoch: {variant: by_seed(variant, runs, metric, epoch) for variant, runs in self.variants.items()}
+            for epoch in epochs
+        }
+        ends = ("", " from", " to")
+        columns = ["variant", "runs", *(epoch + end for epoch in epochs for end in ends)]
+        columns += [] if against is None else [f"{epoch} difference{end}" for epoch in epochs for end in ends]
         kinds = {"diverged": lambda run: run.diverged, "unfinished": lambda run: not (run.finished or run.diverged)}
         without = {name: is_so for name, is_so in kinds.items() if any(map(is_so, self._runs.values()))}
         rows = []
-        for variant, found in values.items():
-            good = [value for value in found.values() if not math.isnan(value)]
-            summary = (np.median(good), min(good), max(good)) if good else (math.nan,) * 3
-            row = [variant, len(good), *map(float, summary)]
+        for variant, runs in self.variants.items():
+            found = [values[epoch][variant] for epoch in epochs]
+            row = [variant, int(np.sum(~np.isnan(list(found[0].values()))))]
+            row += [number for of_seed in found for number in mean_interval(list(of_seed.values()))]
             if against is not None:
-                row += [None] * 3 if variant == against else paired_difference(found, values[against])
-            rows.append(row + [sum(map(is_so, self.variants[variant])) for is_so in without.values()])
+                for epoch, of_seed in zip(epochs, found, strict=True):
+                    base = values[epoch][against]
+                    row += [None] * 3 if variant == against else paired_difference(of_seed, base)
+            rows.append(row + [sum(map(is_so, runs)) for is_so in without.values()])
         return Table([*columns, *without], rows)
 
+    def page(self, file: str | Path, metric: str | None = None, against: str | None = None) -> None:
+        """Writes one HTML file with the results, curves, experiments, samples and figures of these runs.
+
+        Args:
+            file: is written. It contains all that it shows, and needs no network.
+            metric: the metric that is shown first; None: the main one.
+            against: as in `compare`.
+
+        Raises:
+            Error: as in `compare`; exit code 6: the file cannot be written.
+        """
+        from seqjax.runs.page import write_page
+
+        write_page(self, Path(file), metric or main_metric(self.values()), against)
+
+    def _repr_html_(self) -> str:
+        metric = main_metric(self.values())
+        return notebook.show(
+            lambda: notebook.text(f"{len(self)} runs, {len(self.variants)} variants, {metric}"),
+            lambda: self.compare(metric).to_html(),
+        )
+
     def __repr__(self) -> str:
-        return f"Runs({len(self)}: {', '.join(self._runs)})"
+        return f"Runs({len(self)}: {quoted(self, 4)})"
 
 
 def check_variant(against: str | None, variants: Iterable[str]) -> None:
     """Raises an `Error` if there is no variant of this name."""
     known = dict.fromkeys(variants)
     if against is not None and against not in known:
-        raise Error(f"no variant {against!r}{nearest(against, known)}; there are {', '.join(known)}")
+        raise Error(f"no variant {against!r}{nearest(against, known)}; there are {quoted(known)}")
 
 
 def check_alike(variant: str, experiments: Sequence[Experiment]) -> None:
@@ -184,7 +216,7 @@ def _check_environments(variant, runs):
         raise Error(
             f"{variant}: these runs were trained on different datasets: {', '.join(str(run.path) for run in runs)}"
         )
-    records = [folder.read(run.path / folder.ENVIRONMENT, lambda data: json.loads(data)) for run in runs]
+    records = [read_environment(run.path) for run in runs]
     for run, record in zip(runs[1:], records[1:], strict=True):
         if problems := changes(records[0], record, MACHINE):
             text = f"{variant}: {runs[0].path} and {run.path} have different environments; compare them separately:"
@@ -224,15 +256,22 @@ def best(run: Run, metric: str) -> float:
     return float(run.metric(metric)[run.best_epoch - 1])
 
 
-def paired_difference(values: Mapping[int, float], against: Mapping[int, float]) -> list[float]:
-    """Mean of values - against over common seeds, and its 95 % bootstrap interval; NaN if there are too few."""
-    d = np.array([values[seed] - against[seed] for seed in values if seed in against])
-    d = d[~np.isnan(d)]
-    if d.size == 0:
-        return [math.nan] * 3
-    means = np.random.default_rng(0).choice(d, (RESAMPLES, d.size)).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5]) if d.size > 1 else (math.nan, math.nan)
-    return [float(d.mean()), float(low), float(high)]
+def paired_difference(values: Mapping[int, float], against: Mapping[int, float]) -> list[float | None]:
+    """Mean of values - against over common seeds, and its 95 % bootstrap interval, as in `mean_interval`."""
+    return mean_interval([values[seed] - against[seed] for seed in values if seed in against])
+
+
+def mean_interval(values: Sequence[float]) -> list[float | None]:
+    """The mean of the values that are not NaN, and its 95 % bootstrap interval.
+
+    The mean is NaN if there are no values, and the ends are None if there are fewer than two.
+    """
+    known = np.array(values, np.float64)
+    known = known[~np.isnan(known)]
+    if known.size == 0:
+        return [math.nan, None, None]
+    ends = [end.item() for end in interval(known[:, None])] if known.size > 1 else [None, None]
+    return [float(known.mean()), *ends]
 
 
 def _variant_name(experiment, flat, varied):
@@ -331,20 +370,27 @@ def run_all(
         Error: two runs are the same experiment; the folder holds other files, or runs that differ in other fields.
     """
     check_alone("a sweep", jax.process_count())
+    check_seconds(checkpoint_seconds)
     counts = Counter(plan.experiment for plan in planned.values())
     if repeated := [name for name, plan in planned.items() if counts[plan.experiment] > 1]:
-        raise Error(f"sweep: these are the same experiment: {', '.join(repeated)}")
+        raise Error(f"sweep: these are the same experiment: {quoted(repeated)}")
     if launcher is not None and not isinstance(launcher, Launcher):
         raise Error(f"launcher = {launcher!r:.60} is no launcher; pass one, such as create('launcher', name)")
     if launcher is not None and out is None:
         raise Error("sweep: a launcher makes runs in other processes, which need folders; give it out")
-    paths = dict.fromkeys(planned) if out is None else _claim(Path(out), planned, varied, devices)
-    runs: dict[str, Run] = {}
+    if out is not None:
+        _check(Path(out), planned, varied, devices)
     if launcher is not None and out is not None:
         experiments = {name: plan.experiment for name, plan in planned.items()}
-        launch(Path(out), experiments, launcher, JobOptions(devices, checkpoint_seconds, tracker), progress)
-        runs = _open_ended(Path(out), paths)
-        return Runs(runs, {name: planned[name].variant for name in runs})
+        configs = job_configs(experiments)
+        with folder.lock(Path(out) / JOBS):  # first: a sweep that is refused adds no runs to the index
+            paths = _claim(Path(out), planned)
+            options = JobOptions(devices, checkpoint_seconds, tracker)
+            launch(Path(out), experiments, configs, launcher, options, progress)
+        ended = _open_ended(Path(out), paths)
+        return Runs(ended, {name: planned[name].variant for name in ended})
+    paths = dict.fromkeys(planned) if out is None else _claim(Path(out), planned)
+    runs: dict[str, Run] = {}
     if jax.default_backend() != "cpu" and len(jax.devices()) == 1:  # several devices share the rows of one run instead
         runs |= _side_by_side(planned, paths, checkpoint_seconds, tracker)
     for n, (name, plan) in enumerate(planned.items()):
@@ -352,10 +398,8 @@ def run_all(
         if name not in runs:
             runs[name] = _run(plan.experiment, paths[name], devices, checkpoint_seconds, tracker)
         if progress:
-            print(
-                f"[{n + 1}/{len(planned)}] {name or 'all'}: {_result(runs[name])} ({time.monotonic() - began:.0f} s)",
-                flush=True,
-            )
+            done, seconds = f"[{n + 1}/{len(planned)}]", time.monotonic() - began
+            say(f"{done} {escape(name or 'all')}: {_result(runs[name])} ({seconds:.0f} s)")
     return Runs({name: runs[name] for name in planned}, {name: plan.variant for name, plan in planned.items()})
 
 
@@ -364,8 +408,7 @@ def _open_ended(out, paths):
     ended = {state.name for state in states(out) if state.state in ENDED}
     runs = {name: Run.open(path) for name, path in paths.items() if name in ended}
     for run in runs.values():
-        if run.finished:
-            complete(run)  # its process may have been killed after it had written the parameters
+        complete(run)  # its process may have been killed after it had written the parameters
     return runs
 
 
@@ -450,9 +493,8 @@ def replace_field(plugin: Any, field: str, value: Any) -> Any:
     outer, _, inner = field.partition(".")
     known = fields_of(type(plugin))  # type: ignore[arg-type]
     if outer not in known:
-        raise Error(
-            f"sweep: {type(plugin).__name__} has no field {outer!r}{nearest(outer, known)}; it has {', '.join(known)}"
-        )
+        hint = f"{nearest_field(outer, known)} (fields: {', '.join(known)})"
+        raise Error(f"sweep: {type(plugin).__name__} has no field {outer!r}{hint}")
     if inner:
         if not isinstance(getattr(plugin, outer), Plugin):
             raise Error(f"sweep: {field!r}: {outer} of {type(plugin).__name__} has no fields of its own")
@@ -469,7 +511,7 @@ def _labelled(field, values):
     values = list(values)
     found = {f"{field}={_label(value)}": value for value in values}
     if len(found) < len(values):
-        raise Error(f"sweep: {field} has a value twice: {', '.join(found)}")
+        raise Error(f"sweep: {field} has a value twice: {quoted(found)}")
     return found
 
 
@@ -480,55 +522,32 @@ def _label(value):
     return describe(value) if isinstance(value, Plugin) else value
 
 
-def _claim(out, planned, varied, devices):
-    """Adds the runs to the index of the sweep, and returns the folder of each.
-
-    Nothing is written if a run cannot be trained, or does not belong to the sweep in the folder.
-    """
-    files = {file.name for file in out.iterdir()} if out.is_dir() else set()
-    strange = sorted(name for name in files if name != folder.LOCK and not name.endswith(PART))
-    if strange and INDEX not in strange:
-        raise Error(f"{out} holds no sweep, but {', '.join(strange[:3])}; choose another folder")
-    _check(out, _index(out, planned), planned, varied, devices)
+def _claim(out, planned):
+    """Adds the runs to the index of the sweep, and returns the folder of each."""
     with folder.lock(out):
         folder.remove_parts(out)
-        index = _index(out, planned)  # again: another process may just have added to it
-        text = json.dumps({name: entry._asdict() for name, entry in index.items()}, indent=2, ensure_ascii=False)
-        # A lone surrogate, which UTF-8 cannot encode, is written as an escape of JSON.
-        write(out / INDEX, (text + "\n").encode("utf-8", "backslashreplace"))
+        index = _index(out, planned)
+        write_index(out, index)
     return {name: out / index[name].folder for name in planned}
 
 
 def _index(out, planned):
     """The index of the folder with these runs in it."""
     index = read_index(out) if (out / INDEX).is_file() else {}
-    index |= {name: IndexEntry(plan.variant, _slug(name)) for name, plan in planned.items() if name not in index}
+    index |= {name: IndexEntry(plan.variant, folder_name(name)) for name, plan in planned.items() if name not in index}
     counts = Counter(entry.folder for entry in index.values())
     if alike := [name for name, entry in index.items() if counts[entry.folder] > 1]:
-        raise Error(f"these names give the same folder: {', '.join(alike)}")
+        raise Error(f"these names give the same folder: {quoted(alike)}")
     return index
 
 
-def _slug(name):
-    """The name of a folder: the letters, digits and dots of a run's name, with dashes between them.
-
-    If this loses more than separators, a hash is appended, so that different names have different folders.
-    """
-    slug = re.sub("[^A-Za-z0-9.]+", "-", name).strip("-.")[:90]
-    if not name:
-        return "all"
-    if slug and _letters(slug) == _letters(name):
-        return slug
-    return f"{slug}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}".strip("-")
-
-
-def _letters(name):
-    """A name without its separators. A dash after a letter, digit or dot is a separator; otherwise it is a sign."""
-    return re.sub("[ ,:=_]|(?<=[A-Za-z0-9.])-", "", name)
-
-
-def _check(out, index, planned, varied, devices):
-    """Raises an `Error` if a variant cannot be trained, or does not belong to the sweep in the folder."""
+def _check(out, planned, varied, devices):
+    """Raises an `Error`, and writes nothing, if a variant cannot be trained or does not belong to the sweep there."""
+    files = {file.name for file in out.iterdir()} if out.is_dir() else set()
+    strange = sorted(name for name in files if name not in (folder.LOCK, JOBS) and not name.endswith(PART))
+    if strange and INDEX not in strange:
+        raise Error(f"{out} holds no sweep, but {', '.join(strange[:3])}; choose another folder")
+    index = _index(out, planned)
     begun = {name: out / index[name].folder for name in index if (out / index[name].folder / folder.CONFIG).is_file()}
     kept = {index[name].variant: path for name, path in reversed(begun.items())}  # one run of each variant
     known = {variant: read_experiment(path) for variant, path in kept.items()}
@@ -551,12 +570,14 @@ def _check(out, index, planned, varied, devices):
             run, fit = make_ready(experiment, kept.get(variant, out)), experiment.fit(devices)
             training_chunks(run, fit)  # for its errors: nothing is trained before the first chunk is taken
             if variant in kept:
-                check_environment(run, fit, MACHINE)
+                # The precision in which a run is computed is measured when it begins.
+                check_environment(run, fit, (*MACHINE, "precision"))
 
 
 def _run(experiment, path, devices, checkpoint_seconds, tracker):
     ended = ended_run(experiment, path)
     if ended is not None:
+        complete(ended)
         mirror_finished(ended, tracker)
         return ended
     try:

@@ -3,8 +3,9 @@
 from typing import Any
 
 from seqjax.data.tokenizer import TextCodec
-from seqjax.errors import Error, dtype_shape, nearest
+from seqjax.errors import Error, nearest
 from seqjax.gradients.problem import Params
+from seqjax.models.check import misfits
 from seqjax.models.model import ModelProblem
 from seqjax.runs.arrays import as_tree, by_name, sha256_of
 from seqjax.training.loop import init_train_state
@@ -39,17 +40,12 @@ def params_from(
     ]
     if problems:
         raise Error(f"init_anew: the parameters are {', '.join(drawn)}", problems=problems)
-    wrong = [
-        name
-        for name, like in drawn.items()
-        if name not in anew and (name not in given or dtype_shape(given[name]) != dtype_shape(like))
-    ]
+    wrong = {name: why for name, why in misfits(source, own).items() if name not in anew}
     if wrong:
-        found = {name: dtype_shape(given[name]) if name in given else "nothing" for name in wrong}
         raise Error(
             f"the parameters of {where} do not fit this model\nTo draw these anew: --init-anew "
             f"{','.join([*anew, *wrong])}",
-            problems=[f"{name}: it has {found[name]}, and needs {dtype_shape(drawn[name])}" for name in wrong],
+            problems=[f"{name}: {why}" for name, why in wrong.items()],
         )
     return as_tree({name: drawn[name] if name in anew else given[name] for name in drawn}, own)
 

@@ -21,6 +21,8 @@ class MyDataset(seqjax.Dataset):
     seed: Annotated[int, Interval(ge=0)] = 0
     """The seed of the steps."""
 
+    of_values = True
+
     def load(self):
         """The walk, float64[num_steps, 1]; a Text or Pairs would do as well."""
         steps = np.random.default_rng(self.seed).normal(0, self.scale, self.num_steps)

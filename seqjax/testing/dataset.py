@@ -11,6 +11,7 @@ import numpy as np
 from seqjax.data.dataset import Data, Dataset, Pairs
 from seqjax.data.prepare import load
 from seqjax.data.sampler import draw_plan
+from seqjax.data.spec import Values
 from seqjax.plugin.base import values_of
 from seqjax.runs.experiment import Experiment
 from seqjax.runs.settings import create_default
@@ -82,9 +83,13 @@ def check_spec(dataset: Dataset) -> Found:
 
 
 def check_trained(dataset: Dataset) -> Found:
-    """Checks that the data can be split, encoded, and cut into windows by the default sampler."""
+    """Checks that the data can be split, encoded, and cut into windows by the defaults, which are for its kind."""
     sampler = create_default("sampler", dataset)
     prepared = Experiment(dataset=dataset).prepare()
+    if dataset.of_values != (found := isinstance(prepared.spec.targets, Values)):
+        raise Failed(
+            f"of_values is {dataset.of_values}, and the targets are {prepared.spec.targets}: set it to {found}"
+        )
     plan = draw_plan(sampler, prepared.streams["train"].bounds, 0, 0)
     return Found(note=f"{len(plan.starts):,} batches an epoch, {prepared.spec}")
 

@@ -17,6 +17,7 @@ from seqjax.errors import Error
 from seqjax.gradients.base import Batch, init_memory
 from seqjax.gradients.dependence import depends_on
 from seqjax.gradients.edges import check_edge_weights
+from seqjax.gradients.precision import cast_float
 from seqjax.gradients.problem import Params, Problem
 from seqjax.models.cell import Cell
 from seqjax.models.check import check_cell, check_model, check_steps
@@ -272,18 +273,19 @@ def check_dtypes(model: Model) -> Found:
         for name, (params, state, *xs) in _samples(model):
             spec = SPECS[name]
 
-            def run(problem, params=params, state=state, xs=tuple(xs)):
-                return quick_jit(problem.unroll)(params, state, xs)[1]
+            def run(precision="float32", dtype=None, arguments=(params, state, tuple(xs)), spec=spec):
+                arguments = arguments if dtype is None else cast_float(arguments, dtype)
+                return quick_jit(model.problem(spec, precision=precision).unroll)(*arguments)[1]
 
             what = f"step in {dtype}: mix no dtypes, and let constants have the dtype of the parameters"
             with calling(model, "unroll", what):
-                got = run(model.problem(spec, dtype=jnp.dtype(dtype)))
+                got = run("bfloat16") if dtype == "bfloat16" else run(dtype=dtype)
             if not bool(jnp.isfinite(got).all()):
                 raise Failed(f"{name}: a loss in {dtype} is not finite")
             if _is_random(state):  # it draws other numbers in another dtype
                 errors[dtype] = math.nan
                 continue
-            error = relative_error(got, run(model.problem(spec)))
+            error = relative_error(got, run())
             if not error <= bound:
                 raise Failed(f"{name}: losses in {dtype}: relative error {error:.1e} > {bound:.0e}", error)
             errors[dtype] = max(error, errors.get(dtype, 0.0))

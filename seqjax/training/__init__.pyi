@@ -1,3 +1,4 @@
+from .compile_cache import keep_programs as keep_programs
 from .epoch import TrainState as TrainState
 from .epoch import run_epoch as run_epoch
 from .evaluate import evaluate as evaluate

@@ -20,6 +20,13 @@ def num_cores() -> int:
     return min(int(own), seen) if own.isdecimal() and int(own) else max(1, seen // num_on_this_host())
 
 
+def usable_devices(batch_size: int) -> list[int]:
+    """The numbers of devices that divide a batch, equally many of each process."""
+    count = jax.process_count()
+    most = count * min(len(jax.local_devices(process_index=n)) for n in range(count))
+    return [n for n in range(count, most + 1, count) if batch_size % n == 0]
+
+
 def make_mesh(batch_size: int, devices: int | None = None) -> Mesh:
     """A mesh of the devices over which the rows of a batch are sharded, equally many of each process.
 
@@ -33,7 +40,7 @@ def make_mesh(batch_size: int, devices: int | None = None) -> Mesh:
     count = jax.process_count()
     found = [jax.local_devices(process_index=n) for n in range(count)]
     most = count * min(map(len, found))
-    usable = [n for n in range(count, most + 1, count) if batch_size % n == 0]
+    usable = usable_devices(batch_size)
     if devices is None:
         devices = max(usable, default=count)
     if devices not in usable:

@@ -15,8 +15,9 @@ from seqjax.data.stream import Stream
 from seqjax.data.windows import make_batch, past_warmup
 from seqjax.gradients.base import Gradient, Memory
 from seqjax.gradients.problem import Problem
+from seqjax.plugin.base import values_of
 from seqjax.training.devices import ROWS
-from seqjax.training.optimizer import Optimizer, build
+from seqjax.training.optimizer import NUM_UPDATES, Optimizer, build_with
 from seqjax.training.processes import place
 
 
@@ -110,60 +111,96 @@ class Program:
 
     problem: Problem
     gradient: Gradient
-    optimizer: Optimizer | optax.GradientTransformation
-    num_updates: int
+    optimizer: Optimizer | optax.GradientTransformation = dataclasses.field(compare=False)
     num_steps: int
     mesh: Mesh
+    num_updates: int = dataclasses.field(compare=False)
+    traced: tuple[str, ...] = ()
+    """The numbers of the optimizer, see `numbers_of`, that are arguments of the compiled epoch. Two programs that
+    differ in them alone are equal."""
     identity: object = None
+    constants: object = None
 
     def __post_init__(self) -> None:
         if not self.problem.is_value:
             object.__setattr__(self, "identity", object())
+        constants: Any = self.optimizer
+        if isinstance(constants, Optimizer):
+            values = {NUM_UPDATES: self.num_updates} | values_of(constants)
+            rest = tuple((name, value) for name, value in values.items() if name not in self.traced)
+            constants = (type(constants), rest)
+        object.__setattr__(self, "constants", constants)
 
-    def transformation(self, **fields: Any) -> optax.GradientTransformation:
-        """The optax transformation, with other values of some fields of its plugin."""
-        optimizer: Any = self.optimizer
-        if not isinstance(optimizer, Optimizer):
-            return optimizer
-        return build(dataclasses.replace(optimizer, **fields), self.num_updates)  # type: ignore[type-var]
+    def numbers(self) -> dict[str, jax.Array]:
+        """The values of the numbers that are traced."""
+        values = {NUM_UPDATES: self.num_updates} | values_of(self.optimizer) if self.traced else {}
+        return {name: jnp.asarray(values[name], type(values[name])) for name in self.traced}
+
+    def transformation(self, numbers: dict[str, Any]) -> optax.GradientTransformation:
+        """The optax transformation, with other values of some numbers."""
+        if not isinstance(self.optimizer, Optimizer):
+            return self.optimizer
+        return build_with(self.optimizer, numbers, self.num_updates)
+
+
+class Arguments(NamedTuple):
+    """The arguments of `compiled_epoch` and of `compiled_epochs`.
+
+    Args:
+        state: the state before the batches; it is donated.
+        stream: the data, without bounds.
+        plan: the batches.
+        numbers: `Program.numbers`.
+        program: what is compiled.
+    """
+
+    state: Any
+    stream: Any
+    plan: Any
+    numbers: Any
+    program: Program
 
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
 def compiled_epoch(
-    state: TrainState, stream: Stream, plan: Plan, program: Program
+    state: TrainState, stream: Stream, plan: Plan, numbers: dict[str, Any], program: Program
 ) -> tuple[TrainState, dict[str, Any]]:
     """`run_epoch` with the rows sharded over the program's mesh; `state` is donated."""
-    tx = program.transformation()
 
-    def local(state, stream, plan):
+    def local(state, stream, plan, numbers):
+        tx = program.transformation(numbers)
         return run_epoch(program.problem, program.gradient, tx, state, stream, plan, program.num_steps, ROWS)
 
     everywhere, by_row = PartitionSpec(), PartitionSpec(None, ROWS)
     sharded = jax.shard_map(
-        local, mesh=program.mesh, in_specs=(_SPECS, everywhere, by_row), out_specs=(_SPECS, everywhere), check_vma=False
+        local,
+        mesh=program.mesh,
+        in_specs=(_SPECS, everywhere, by_row, everywhere),
+        out_specs=(_SPECS, everywhere),
+        check_vma=False,
     )
-    return sharded(state, stream, plan)
+    return sharded(state, stream, plan, numbers)
 
 
-@functools.partial(jax.jit, static_argnames="program", donate_argnames="states")
+@functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
 def compiled_epochs(
-    states: TrainState, fields: dict[str, Any], stream: Stream, plans: Plan, program: Program
+    state: TrainState, stream: Stream, plan: Plan, numbers: dict[str, Any], program: Program
 ) -> tuple[TrainState, dict[str, Any]]:
-    """`run_epoch` of R runs side by side on one device; `states` is donated.
+    """`run_epoch` of R runs side by side on one device; `state` is donated.
 
     Args:
-        states: the states of the runs, leaves [R, ...].
-        fields: name -> float[R], fields of the optimizer that differ between the runs.
+        state: the states of the runs, leaves [R, ...].
         stream: the data, which all runs share.
-        plans: the plans of the runs, leaves [R, ...]; all have the same number of batches.
+        plan: the plans of the runs, leaves [R, ...]; all have the same number of batches.
+        numbers: the numbers of each run, leaves [R].
         program: the program, which all runs share.
     """
 
-    def one(state, fields, plan):
-        tx = program.transformation(**fields)
+    def one(state, plan, numbers):
+        tx = program.transformation(numbers)
         return run_epoch(program.problem, program.gradient, tx, state, stream, plan, program.num_steps)
 
-    return jax.vmap(one)(states, fields, plans)
+    return jax.vmap(one)(state, plan, numbers)
 
 
 _SPECS = TrainState(

@@ -17,7 +17,7 @@ from seqjax.data.windows import past_warmup, scored_steps, window
 from seqjax.errors import Error
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.problem import Params, Problem, check_problem
-from seqjax.models.check import check_bare_problem
+from seqjax.models.check import check_bare_problem, fitting
 from seqjax.models.model import ModelProblem
 from seqjax.training.metrics import means, resolve
 
@@ -52,7 +52,7 @@ def evaluate(
     Raises:
         Error: metrics of a problem without a model; a metric for other targets; the problem has no `init_state`; its
             step does not return (new state, loss), with the state as it went in; the bounds of the stream do not fit
-            its sides.
+            its sides; the parameters do not fit the model.
     """
     check_problem("evaluate", problem)
     if metrics and not isinstance(problem, ModelProblem):
@@ -60,9 +60,10 @@ def evaluate(
     losses, tokens = 0.0, 0
     plan = in_order(check_stream(stream).bounds, WINDOW)
     if len(plan.starts):
-        state = jax.eval_shape(lambda: problem.init_rows(params, 1))
-        check_bare_problem(problem, params, state, stream, plan.starts[0])
-        losses, tokens = jit_of(_sums, problem)(params, stream._replace(bounds=None), plan)
+        with fitting(problem, params):
+            state = jax.eval_shape(lambda: problem.init_rows(params, 1))
+            check_bare_problem(problem, params, state, stream, plan.starts[0])
+            losses, tokens = jit_of(_sums, problem)(params, stream._replace(bounds=None), plan)
         losses, tokens = np.asarray(losses, np.float64).sum().item(), int(tokens.sum())
     loss = losses / tokens if tokens else math.nan
     row = {"loss": loss, "tokens": tokens}

@@ -1,5 +1,6 @@
 """`Fit`: how a model gets its parameters from a stream, by gradient descent or by counting."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterator
@@ -12,13 +13,16 @@ import numpy as np
 
 from seqjax.data.stream import Stream
 from seqjax.errors import Error
+from seqjax.gradients.compiling import jit_of
+from seqjax.gradients.precision import Precision
 from seqjax.gradients.problem import Params
-from seqjax.models.check import check_model, check_steps
+from seqjax.models.check import check_model, check_steps, fitting
 from seqjax.models.model import CountBasedModel, ModelProblem
 from seqjax.plugin.config import describe
-from seqjax.training.devices import make_mesh
+from seqjax.training.devices import make_mesh, usable_devices
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluate import evaluate
+from seqjax.training.layout import Choice, Layout, choose_layout
 from seqjax.training.loop import Progress, metrics_row, train_in_chunks
 from seqjax.training.setup import TrainingSetup
 
@@ -30,6 +34,8 @@ class Fit:
     """Whether it goes through the data several times, so that it has a learning curve."""
     num_devices: int
     """The number of devices that it uses."""
+    precision: Precision = "float32"
+    """The precision in which it is computed."""
     params: Params | None = None
     """The initial parameters; None: those of the model."""
 
@@ -59,6 +65,14 @@ class Fit:
         """A few words on how a batch is spread over the devices; empty for a single device."""
         return ""
 
+    def layout_line(self) -> str:
+        """A line about a layout that was chosen by measuring; empty for the default one."""
+        return ""
+
+    def in_layout(self, problem: ModelProblem, stream: Stream, begun: Layout | None) -> "Fit":
+        """The same, in the layout in which it was begun, or else in the fastest one."""
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class GradientDescent(Fit):
@@ -68,6 +82,8 @@ class GradientDescent(Fit):
     """How the model is trained."""
     params: Params | None = None
     """The initial parameters; None: those of the model."""
+    choice: Choice | None = None
+    """The layout, if it was chosen."""
 
     has_curve = True
 
@@ -76,11 +92,36 @@ class GradientDescent(Fit):
         """The number of devices over which the rows of a batch are sharded."""
         return make_mesh(self.setup.sampler.batch_size, self.setup.devices).size
 
-    def train(self, problem, stream, state=None, progress=None):
+    @property
+    def precision(self) -> Precision:  # type: ignore[override]
+        """The precision in which it is computed."""
+        return self.setup.precision if self.setup.gradient.rounds else "float32"
+
+    def in_layout(self, problem, stream, begun):
+        self._check(problem)  # before the parameters are counted
+        setup = self.setup
+        if begun is None:
+            choice = choose_layout(problem, stream, setup, self.params)
+        else:
+            can_go_on = setup.devices is None and begun.devices in usable_devices(setup.sampler.batch_size)
+            layout = begun if can_go_on else begun._replace(devices=self.num_devices)
+            choice = Choice(layout, layout)
+        changed = dataclasses.replace(setup, **choice.layout._asdict())
+        return dataclasses.replace(self, setup=changed, choice=choice)
+
+    def layout_line(self):
+        return str(self.choice or "")
+
+    def _check(self, problem):
         if self.params is None:
             check_model(problem.model, problem.spec)
         else:
-            check_steps(problem.model, problem.spec, self.params)
+            with fitting(problem, self.params):
+                check_steps(problem.model, problem.spec, self.params)
+
+    def train(self, problem, stream, state=None, progress=None):
+        if self.choice is None:  # otherwise `in_layout` has checked it
+            self._check(problem)
         return train_in_chunks(problem, stream, self.setup, params=self.params, state=state, progress=progress)
 
     def row(self, state, progress):
@@ -89,7 +130,7 @@ class GradientDescent(Fit):
     def params_like(self, problem):
         if self.params is not None:
             return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.params)
-        return jax.eval_shape(lambda: problem.init(jax.random.key(0)))
+        return jit_of(_init, problem).eval_shape(jax.random.key(0))
 
     def model_line(self, problem):
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.params_like(problem)))
@@ -141,3 +182,7 @@ class Counting(Fit):
 
     def model_line(self, problem):
         return f"{describe(problem.model)} · counted"
+
+
+def _init(problem, key):
+    return problem.init(key)

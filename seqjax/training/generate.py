@@ -13,7 +13,13 @@ from seqjax.data.spec import Spec
 from seqjax.data.tokenizer import UNKNOWN, TextCodec
 from seqjax.errors import Error, check_all, is_whole
 from seqjax.gradients.problem import Params
+from seqjax.models.check import fitting
 from seqjax.models.model import Model
+
+STEPS = 64
+"""Tokens that one call of the compiled program reads or chooses."""
+HOTTEST = 1e30
+"""The temperature at which, and above which, all tokens are equally likely; float32 has no number for some above."""
 
 
 def generate(
@@ -48,7 +54,8 @@ def generate(
         unknown: whether `<unk>` may be chosen, and whether a prompt may have unknown tokens, which are read as `<unk>`.
 
     Raises:
-        Error: the prompt has tokens that are not in the vocabulary; an argument has a wrong type or is out of range.
+        Error: the prompt has tokens that are not in the vocabulary; an argument has a wrong type or is out of range;
+            the parameters do not fit the model.
     """
     _check(prompt, length, temperature, top_k, top_p, seed)
     ids = np.asarray(codec.encode(prompt), np.int32)
@@ -59,12 +66,17 @@ def generate(
     if length == 0:
         return prompt
     read = ids if len(ids) else np.zeros(1, np.int32)
-    # The length is padded to a power of two, so that prompts of many lengths share one compiled program.
-    padded = np.pad(read, (0, 2 ** math.ceil(math.log2(len(read))) - len(read)))
-    key = None if temperature == 0 else jax.random.key(seed)
     # Only the limit ∞ filters nothing: rounded sums reach 1 before the last of the likeliest tokens.
-    limits = (len(codec) if top_k is None else top_k, math.inf if top_p in (None, 1) else top_p)
-    added = _continue(model, Spec(codec.spec), length, params, padded, len(read), allowed, key, temperature, limits)
+    limits = (len(codec) if top_k is None else min(top_k, len(codec)), math.inf if top_p in (None, 1) else top_p)
+    options = (len(read), allowed, jax.random.key(seed), float(min(temperature, HOTTEST)), limits)
+    spec, found = Spec(codec.spec), []
+    with fitting(model.problem(spec), params):
+        carry = _begin(model, spec, params)
+        for first in range(0, len(read) + length, STEPS):
+            given = read[first : first + STEPS]
+            carry, tokens = _go_on(model, params, carry, first, np.pad(given, (0, STEPS - len(given))), *options)
+            found.append(tokens)
+    added = np.concatenate(jax.device_get(found))[len(read) : len(read) + length]
     return codec.decode(np.concatenate([ids, added]))
 
 
@@ -74,7 +86,9 @@ def _check(prompt, length, temperature, top_k, top_p, seed):
         "generate:",
         {
             f"prompt = {prompt!r:.80} must be a text": isinstance(prompt, str),
-            f"length = {length!r} must be a whole number, at least 0": is_whole(length) and length >= 0,
+            f"length = {length!r:.80} must be a whole number, at least 0, and below 2^31": (
+                is_whole(length) and 0 <= length < 2**31
+            ),
             f"temperature = {temperature!r} must be a number, at least 0, and finite": (
                 _is_number(temperature) and 0 <= temperature < math.inf
             ),
@@ -89,43 +103,60 @@ def _is_number(value):
     return is_whole(value) or isinstance(value, float | np.floating)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _continue(
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _begin(model: Model, spec: Spec, params: Params) -> tuple[Any, Float[Array, " V"]]:
+    """The state of the model before its first token, and logits that are never used."""
+    state = model.init_state(params, spec)
+    logits = jax.eval_shape(model.step, params, state, jnp.zeros((), jnp.int32))[1]
+    return state, jnp.zeros(logits.shape, logits.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _go_on(
     model: Model,
-    spec: Spec,
-    length: int,
     params: Params,
-    ids: Int[Array, " n"],
+    carry: tuple[Any, Float[Array, " V"]],
+    first: Any,
+    given: Int[Array, " STEPS"],
     count: Any,
     allowed: Bool[Array, " V"],
-    key: jax.Array | None,
+    key: jax.Array,
     temperature: Any,
     limits: tuple[Any, Any],
-) -> Int[Array, " length"]:
-    """Reads the first `count` ids, and returns the `length` ids that are chosen after them."""
-    step = functools.partial(model.step, params)
+) -> tuple[tuple[Any, Float[Array, " V"]], Int[Array, " STEPS"]]:
+    """`STEPS` tokens from step `first` on, each of which the model reads: the `count` given ones, then chosen ones.
 
-    def read(carry, inputs):
-        # Padding must not change the state, so from step `count` on the old state and logits are kept.
-        t, x = inputs
-        return jax.tree.map(lambda new, old: jnp.where(t < count, new, old), step(carry[0], x), carry), None
+    One program serves prompts and continuations of all lengths.
 
-    state = model.init_state(params, spec)
-    logits = jnp.zeros_like(jax.eval_shape(step, state, ids[0])[1])
-    carry, _ = jax.lax.scan(read, (state, logits), (jnp.arange(len(ids)), ids))
+    Args:
+        model: the model.
+        params: its parameters.
+        carry: the state of the model, and the logits of the next token.
+        first: the number of tokens before these.
+        given: the given tokens among these.
+        count: the number of all given tokens.
+        allowed: the tokens that may be chosen.
+        key: chosen token i draws from `fold_in(key, i)`.
+        temperature: 0 chooses the likeliest token.
+        limits: `top_k` and `top_p`.
+    """
 
-    def go_on(carry, t):
-        state, logits = carry
+    def choose(logits, i):
         logits = jnp.where(allowed, logits, -jnp.inf)
-        if key is None:
-            token = jnp.argmax(logits)
-        else:
-            logits = _likeliest(logits / jnp.maximum(temperature, 1e-30), *limits)
-            token = jax.random.categorical(jax.random.fold_in(key, t), logits)
-        token = token.astype(jnp.int32)
-        return step(state, token), token
 
-    return jax.lax.scan(go_on, carry, jnp.arange(length))[1]
+        def draw():
+            likely = _likeliest(logits / jnp.maximum(temperature, 1e-30), *limits)
+            return jax.random.categorical(jax.random.fold_in(key, i), likely)
+
+        return jax.lax.cond(temperature == 0, lambda: jnp.argmax(logits), draw).astype(jnp.int32)
+
+    def body(carry, i):
+        state, logits = carry
+        step = first + i
+        token = jax.lax.cond(step < count, lambda: given[i], lambda: choose(logits, step - count))
+        return model.step(params, state, token), token
+
+    return jax.lax.scan(body, carry, jnp.arange(STEPS))
 
 
 def _likeliest(logits: Float[Array, " V"], top_k: Any, top_p: Any) -> Float[Array, " V"]:
@@ -138,5 +169,6 @@ def _likeliest(logits: Float[Array, " V"], top_k: Any, top_p: Any) -> Float[Arra
     p = jax.nn.softmax(among_k)
     # Rounding may leave a sum that equals top_p a few ulp below it, and must not let in another token.
     almost = top_p * (1 - 8 * jnp.finfo(p.dtype).eps)
-    kept = jnp.where(jnp.cumsum(p) - p < almost, among_k, -jnp.inf)
+    # The likeliest token may be drawn in any case, also where `almost` is rounded to zero.
+    kept = jnp.where((jnp.cumsum(p) - p < almost).at[0].set(True), among_k, -jnp.inf)
     return jnp.zeros_like(logits).at[order].set(kept)

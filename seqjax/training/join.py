@@ -88,8 +88,11 @@ def join() -> int:
         + _resumed("its folder")
     )
     atexit.register(_leave_at_once)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # at the exit of Python, JAX would wait for the others
+            signal.signal(number, lambda number, _: os._exit(128 + number))
     if index:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return count
 
 
@@ -101,9 +104,6 @@ def _initialize(count, index):
         step = int(os.environ["SLURM_JOB_ID"]) * 64 + int(os.environ.get("SLURM_STEP_ID", 0))
         os.environ.setdefault("JAX_COORDINATOR_PORT", str(61440 + step % 4096))
     port = address.rpartition(":")[2] if address else os.environ["JAX_COORDINATOR_PORT"]
-    ctrl_c = signal.getsignal(signal.SIGINT)
-    if ctrl_c is signal.default_int_handler:  # it could not interrupt the wait for the other processes
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         if index == 0:  # JAX would share a port that is in use, and the processes of two runs would meet
             socket.create_server(("", int(port))).close()
@@ -122,7 +122,6 @@ def _initialize(count, index):
             f"process {index} of {count} cannot join the others at port {port}: {fault}\nIf the port is in use, choose "
             "another one: in JAX_COORDINATOR_ADDRESS, or with Slurm in JAX_COORDINATOR_PORT"
         ) from fault
-    signal.signal(signal.SIGINT, ctrl_c)
 
 
 def _own_gpus():

@@ -1,7 +1,9 @@
 """The training loop: an epoch is split into chunks, and each chunk is one compiled call that donates its state."""
 
+import dataclasses
 import functools
 import math
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,25 +13,30 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from seqjax.data.sampler import Plan, Sampler, draw_plan
+from seqjax.data.sampler import Sampler, draw_plan, shard_edges
 from seqjax.data.stream import Stream, check_stream
-from seqjax.data.windows import past_warmup
+from seqjax.data.windows import gather_windows, past_warmup
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, init_memory
 from seqjax.gradients.check_scan import check_params
+from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.edges import RandomCuts, check_hazard
+from seqjax.gradients.precision import Precision
 from seqjax.gradients.problem import Params, Problem, check_problem
+from seqjax.memory import check_memory
 from seqjax.models.check import check_bare_problem
 from seqjax.models.model import ModelProblem
 from seqjax.plugin.author import tracing
+from seqjax.plugin.config import describe
 from seqjax.training.devices import make_mesh
-from seqjax.training.epoch import Program, TrainState, compiled_epoch, compiled_epochs, to_devices
-from seqjax.training.optimizer import Optimizer, build, check_update, learning_rate
+from seqjax.training.epoch import Arguments, Program, TrainState, compiled_epoch, compiled_epochs, to_devices
+from seqjax.training.feed import chunks, feed, is_large, on_devices
+from seqjax.training.optimizer import Optimizer, build, check_update, learning_rate, numbers_of
 from seqjax.training.processes import whole
 from seqjax.training.setup import TrainingSetup
 
-CHUNK_STEPS = 2**18
-"""Time steps of a chunk, summed over its rows. Training may be interrupted, and its state saved, after each chunk."""
+stepping = threading.Event()
+"""Is set when updates are about to be computed, after compiling. Whoever waits for them clears it before."""
 
 
 class Diverged(Error):  # noqa: N818
@@ -58,7 +65,7 @@ def training(
     params: Params | None = None,
     state: TrainState | None = None,
     devices: int | None = None,
-    dtype: Any = None,
+    precision: Precision = "float32",
 ) -> Iterator[tuple[TrainState, dict[str, Any]]]:
     """Trains, and yields the state and a row of metrics after each epoch.
 
@@ -77,14 +84,21 @@ def training(
         params: initial parameters; None: those of the model. Required if the problem has no model.
         state: the state to resume from, which an earlier call yielded with the other arguments equal.
         devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
-        dtype: dtype of the model's computation, such as `jnp.bfloat16`; None: that of the parameters.
+        precision: "bfloat16": steps are computed in bfloat16. Parameters, the optimizer, losses and the sums of
+            gradients over time stay in float32, and so does all of strategies with `rounds = False`, such as `rtrl`.
 
     Raises:
         Error: the problem cannot be trained. It is raised by the call.
         Diverged: a loss or gradient is not finite.
     """
     setup = TrainingSetup(
-        sampler=sampler, gradient=gradient, optimizer=optimizer, epochs=epochs, seed=seed, devices=devices, dtype=dtype
+        sampler=sampler,
+        gradient=gradient,
+        optimizer=optimizer,
+        epochs=epochs,
+        seed=seed,
+        devices=devices,
+        precision=precision,
     )
     chunks = train_in_chunks(problem, stream, setup, params=params, state=state)
     # The next chunk reuses the buffers of the state, so the caller gets a copy.
@@ -178,17 +192,17 @@ def train_in_chunks(
     with tracing(setup.gradient, setup.optimizer, getattr(problem, "model", None)):
         arguments = first_call(problem, stream, setup, params, state)
         compiled_epoch.eval_shape(*arguments)  # finds faults of plugins in this call, before the first chunk
-    return _train(arguments, setup, stream.bounds, progress or Progress())
+    return _train(arguments, setup, stream, progress or Progress())
 
 
-def _train(arguments, setup, bounds, progress):
+def _train(arguments, setup, stream, progress):
     """The generator of `train_in_chunks`."""
-    state, stream, _, program = arguments
-    for chunk in _chunks(setup, bounds, program.problem.warmup, 1, int(state.update)):
+    program, state = arguments.program, arguments.state
+    found = chunks(setup, stream.bounds, program.problem.warmup, done=int(state.update))
+    for chunk, part, plan in feed(found, stream, program.num_steps, program.mesh):
         if progress.done:
             progress = progress.next_epoch(chunk.epoch)
-        plan = to_devices(chunk.plan, program.mesh)
-        state, updates, seconds = _timed_call(compiled_epoch, (state, stream, plan, program))
+        state, updates, seconds = _timed_call(compiled_epoch, arguments._replace(state=state, stream=part, plan=plan))
         progress = progress.add(updates, seconds, chunk.is_last)
         if int(state.update) != chunk.stop:
             raise _diverged(state, progress, chunk.stop)
@@ -214,18 +228,20 @@ def train_side_by_side(
         For each run: state and progress; the error if it diverged in this chunk; None if it diverged before.
     """
     stream = check_stream(stream)
-    problem = _in_dtype(problem, setups[0].dtype)
+    problem = _in_precision(problem, setups[0])
     _, program = _plan_program(problem, stream, setups[0])
-    on_device = to_devices(stream._replace(bounds=None), program.mesh)
-    values = {name: jnp.asarray(column) for name, column in fields.items()}
-    states = _stack([init_train_state(problem, setup, program.num_updates) for setup in setups])
+    whole = on_devices(stream, program.mesh)
+    each = [init_train_state(problem, setup, program.num_updates) for setup in setups]
+    program, states = _with_numbers(program, each[0].params), _stack(each)
+    shared = {name: jnp.full(len(setups), value) for name, value in program.numbers().items()}
+    numbers = shared | {name: jnp.asarray(column) for name, column in fields.items()}
     progresses, good = [Progress()] * len(setups), [True] * len(setups)
-    each = (_chunks(setup, stream.bounds, problem.warmup, len(setups)) for setup in setups)
-    for chunks in zip(*each, strict=True):
-        plans = _stack([chunk.plan for chunk in chunks])
-        states, updates, seconds = _timed_call(compiled_epochs, (states, values, on_device, plans, program))
+    all_chunks = (chunks(setup, stream.bounds, problem.warmup, len(setups)) for setup in setups)
+    for together in zip(*all_chunks, strict=True):
+        plans = _stack([chunk.plan for chunk in together])
+        states, updates, seconds = _timed_call(compiled_epochs, Arguments(states, whole, plans, numbers, program))
         outcomes: list[Outcome] = []
-        for i, chunk in enumerate(chunks):
+        for i, chunk in enumerate(together):
             if not good[i]:
                 outcomes.append(None)
                 continue
@@ -239,40 +255,12 @@ def train_side_by_side(
         yield outcomes
 
 
-class _Chunk(NamedTuple):
-    """Some batches of an epoch: its number, their plan, the update count after them, whether they complete it."""
-
-    epoch: int
-    plan: Plan
-    stop: int
-    is_last: bool
-
-
-def _chunks(setup, bounds, warmup, num_runs, done=0):
-    """The chunks of all epochs from update `done` on. Those of n runs side by side have 1/n of the length."""
-    sampler = setup.sampler
-    size = max(1, CHUNK_STEPS // (num_runs * sampler.batch_size * sampler.num_steps))
-    first = 0
-    for epoch in range(setup.epochs):
-        plan = draw_plan(sampler, bounds, setup.seed, epoch)
-        # Before chunking: a chunk cannot see earlier resets, from which the warm-up counts.
-        plan = past_warmup(plan, warmup, sampler.num_steps) if warmup else plan
-        last = first + len(plan.starts)
-        while done < last:
-            # Chunks end at multiples of `size` from the start of the epoch, so that a resumed run is cut into the same
-            # chunks as an uninterrupted one.
-            stop = min(last, first + (done - first) // size * size + size)
-            batches = slice(done - first, stop - first)
-            yield _Chunk(epoch, jax.tree.map(lambda a, rows=batches: a[rows], plan), stop, stop == last)
-            done = stop
-        first = last
-
-
 def _timed_call(compiled: Any, args: tuple) -> tuple[TrainState, dict[str, np.ndarray], tuple[float, float]]:
     """Calls a jitted function. Returns state, updates (float64), and the seconds of compiling and of the rest."""
     clock = [time.perf_counter()]
     compiled.lower(*args).compile()  # compiled here to be timed; the call below uses the same program
     clock.append(time.perf_counter())
+    stepping.set()
     state, updates = compiled(*args)
     updates = jax.device_get(updates)  # Ctrl-C interrupts this wait; it does not interrupt np.asarray
     clock.append(time.perf_counter())
@@ -304,22 +292,18 @@ def first_call(
     setup: TrainingSetup,
     params: Params | None = None,
     state: TrainState | None = None,
-) -> tuple[TrainState, Stream, Plan, Program]:
-    """The arguments of `compiled_epoch` for the whole first epoch, on the devices."""
-    problem = _in_dtype(problem, setup.dtype)
+) -> Arguments:
+    """The arguments of `compiled_epoch` for the whole first epoch, or for the first chunk of a large stream."""
     check_problem("training", problem)
+    problem = _in_precision(problem, setup)
     plan, program = _plan_program(problem, stream, setup)
     arguments = _placed(stream, plan, program, setup, params, state)
     check_bare_problem(problem, arguments[0].params, arguments[0].carry, stream, plan.starts[0])
     return arguments
 
 
-def _in_dtype(problem, dtype):
-    if dtype is None:
-        return problem
-    if not isinstance(problem, ModelProblem):
-        raise Error(f"dtype = {dtype}: only a problem with a model can be computed in another dtype; leave it out")
-    return problem.model.problem(problem.spec, problem.loss, dtype)
+def _in_precision(problem, setup):
+    return problem.in_bfloat16() if setup.precision == "bfloat16" and setup.gradient.rounds else problem
 
 
 def _plan_program(problem, stream, setup):
@@ -335,11 +319,17 @@ def _plan_program(problem, stream, setup):
             f"and no window of num_steps = {sampler.num_steps} is longer\n"
             "Use longer windows (--sampler.num-steps), or a model with less warm-up, such as fewer --model.lags"
         )
+    num_updates = setup.epochs * (len(shard_edges(stream.bounds)) - 1) * len(plan.starts)
+    if num_updates >= 2**31:
+        raise Error(
+            f"epochs = {setup.epochs} of {num_updates // setup.epochs:,} updates are {num_updates:,} updates; training "
+            "counts them below 2^31"
+        )
     program = Program(
         problem=problem,
         gradient=setup.gradient,
         optimizer=setup.optimizer,
-        num_updates=setup.epochs * len(plan.starts),
+        num_updates=num_updates,
         num_steps=sampler.num_steps,
         mesh=mesh,
     )
@@ -360,9 +350,22 @@ def _scored_windows(problem, stream, plan, num_steps):
 def _placed(stream, plan, program, setup, params=None, state=None):
     if state is None:
         state = init_train_state(program.problem, setup, program.num_updates, params)
-    state = jax.tree.map(jnp.copy, state)  # the copy is donated, so the caller's arrays stay valid
-    mesh = program.mesh
-    return to_devices(state, mesh), to_devices(stream._replace(bounds=None), mesh), to_devices(plan, mesh), program
+    state = _copy(state)  # the copy is donated, so the caller's arrays stay valid
+    program = _with_numbers(program, state.params)
+    if is_large(stream):
+        plan = next(chunks(setup, stream.bounds, program.problem.warmup)).plan
+        stream, plan = gather_windows(stream, plan, program.num_steps)
+    stream = stream._replace(bounds=None)
+    place = functools.partial(to_devices, mesh=program.mesh)
+    return Arguments(place(state), place(stream), place(plan), place(program.numbers()), program)
+
+
+def _with_numbers(program, params):
+    """The program whose numbers are arguments, as far as the optimizer allows it."""
+    if not isinstance(program.optimizer, Optimizer):
+        return program
+    found = numbers_of(program.optimizer, program.num_updates, params)
+    return dataclasses.replace(program, traced=tuple(found))
 
 
 def init_train_state(
@@ -376,17 +379,16 @@ def init_train_state(
         num_updates: the number of updates of the whole training, on which schedules depend.
         params: the parameters; None: the initial ones of the model.
     """
-    init_key, carry_key, key = jax.random.split(jax.random.key(setup.seed), 3)
-    if params is None:
-        if not isinstance(problem, ModelProblem):
-            raise Error("a problem without a model has no initial parameters: pass params=")
-        params = problem.init(init_key)
+    if params is not None:
+        check_params(params)
+    elif not isinstance(problem, ModelProblem):
+        raise Error("a problem without a model has no initial parameters: pass params=")
+    arguments = setup.gradient, setup.sampler.batch_size
+    # Compiled as one program, where it can be kept: a program for each operation would take a second of a short run.
+    init = jit_of(_init, problem, *arguments) if problem.is_value else functools.partial(_init, problem, *arguments)
+    _check_memory(jax.eval_shape(init, jax.random.key(setup.seed), params), problem, setup)
+    params, carry, memory, key = init(jax.random.key(setup.seed), params)
     check_params(params)
-    assert problem.init_state is not None  # `first_call` has checked it
-    num_rows = setup.sampler.batch_size
-    row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))
-    carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)
-    memory = init_memory(setup.gradient, problem, params, carry, num_rows)
     if isinstance(setup.gradient, RandomCuts):  # its values cannot be checked when it is traced
         check_hazard(setup.gradient, memory.shared, setup.sampler.num_steps)
     tx = setup.optimizer
@@ -394,6 +396,30 @@ def init_train_state(
         tx = build(setup.optimizer, num_updates)
         check_update(setup.optimizer, tx, params)
     return TrainState(params, tx.init(params), carry, memory, key, jnp.zeros((), jnp.int32))
+
+
+def _check_memory(state, problem, setup):
+    """Raises an `Error` if a CPU has less memory than the state before update 0 takes."""
+    if jax.default_backend() != "cpu":
+        return
+    of = describe(problem.model) if isinstance(problem, ModelProblem) else type(problem).__name__
+    parts = ("parameters", "state", "memory of the strategy", "key")
+    sizes = [sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(part)) for part in state]
+    largest = parts[sizes.index(max(sizes))]
+    check_memory(
+        f"parameters and state of {of} with gradient {describe(setup.gradient)}",
+        sum(sizes),
+        f"Most of it is for the {largest}: make the model or the batch smaller, or choose another strategy",
+    )
+
+
+def _init(problem, gradient, num_rows, key, params):
+    """The parameters, if they are not given; the recurrent state, the memory, and the key of all updates."""
+    init_key, carry_key, key = jax.random.split(key, 3)
+    params = problem.init(init_key) if params is None else params
+    row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))
+    carry = jax.vmap(problem.init_state, (None, 0))(params, row_keys)
+    return params, carry, init_memory(gradient, problem, params, carry, num_rows), key
 
 
 def _diverged(state: TrainState, progress: Progress, stop: int) -> Diverged:

@@ -1,5 +1,7 @@
 """`Optimizer`: a plugin that builds an optax transformation; `ScheduledOptimizer` adds clipping and a schedule."""
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +15,15 @@ from annotated_types import Interval
 from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.dependence import depends_on
 from seqjax.plugin.author import calling
-from seqjax.plugin.base import Plugin
+from seqjax.plugin.base import Plugin, values_of
 from seqjax.plugin.registry import name_of
 
 
 class Optimizer(Plugin):
-    """Turns gradients into updates of the parameters. The author writes `build`."""
+    """Turns gradients into updates of the parameters. The author writes `build`.
+
+    If `build` also works for numbers that are traced, runs that differ in them share one compiled program.
+    """
 
     kind: ClassVar[str] = "optimizer"
 
@@ -45,6 +50,19 @@ def build(optimizer: Optimizer, num_updates: int) -> optax.GradientTransformatio
             "transformation, such as optax.adam(self.learning_rate)"
         )
     return tx
+
+
+def build_with(optimizer: Optimizer, numbers: dict[str, Any], num_updates: int) -> optax.GradientTransformation:
+    """The transformation of an optimizer with other numbers, which may be traced.
+
+    Args:
+        optimizer: the optimizer.
+        numbers: name -> value, some of its fields and, as `NUM_UPDATES`, the number of updates.
+        num_updates: the number of updates, unless `numbers` has it.
+    """
+    fields = {name: value for name, value in numbers.items() if name != NUM_UPDATES}
+    changed: Any = dataclasses.replace(optimizer, **fields)  # type: ignore[type-var]
+    return build(changed, numbers.get(NUM_UPDATES, num_updates))
 
 
 def check_update(optimizer: Optimizer, tx: optax.GradientTransformation, params: Any) -> None:
@@ -88,12 +106,66 @@ def depends_on_num_updates(optimizer: Optimizer, params: Any) -> bool:
         return True
 
 
+NUM_UPDATES = "num_updates"
+"""The name of the number of updates among those that `numbers_of` returns."""
+
+
+def numbers_of(optimizer: Optimizer, num_updates: int, params: Any) -> dict[str, float | int]:
+    """The numbers that a transformation is built from and that may be traced, so that no program depends on them.
+
+    These are the number of updates and the float fields, unless the author's code reads them in Python. A field that is
+    0 is left out: it often switches something off, which would be computed if the number were not known.
+
+    Args:
+        optimizer: the optimizer.
+        num_updates: the number of updates.
+        params: the parameters, or their shapes and dtypes.
+
+    Returns:
+        name -> value, with `NUM_UPDATES` for the number of updates; empty if none may be traced.
+    """
+    count: dict[str, float | int] = {NUM_UPDATES: num_updates}
+    floats = {name: value for name, value in values_of(optimizer).items() if isinstance(value, float) and value}
+    choices = (count | floats, count, floats)
+    return next((found for found in choices if _may_be_traced(optimizer, found, num_updates, params)), {})
+
+
+def _may_be_traced(optimizer, numbers, num_updates, params):
+    """Whether the transformation can be built of these numbers as tracers, with a state like that of known numbers."""
+
+    def init_and_update(params, numbers):
+        tx = build_with(optimizer, numbers, num_updates)
+        state = tx.init(params)
+        return state, tx.update(params, state, params)
+
+    try:
+        with jax.numpy_dtype_promotion("standard"):
+            traced = jax.eval_shape(init_and_update, params, numbers)
+            known = jax.eval_shape(functools.partial(init_and_update, numbers={}), params)
+    except (TypeError, jax.errors.JAXTypeError, Error):  # it reads a number in Python
+        return False
+    found, like = (jax.tree.map(dtype_shape, tree) for tree in (traced, known))
+    return bool(found == like)
+
+
 def learning_rate(opt_state: Any) -> float:
     """The learning rate that `optax.inject_hyperparams` keeps; NaN if there is none."""
     found = [
         rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate") if isinstance(rate, jax.Array)
     ]  # a schedule keeps its state under this name too; it is not an array
     return float(found[0]) if found else math.nan
+
+
+def with_numbers_of(opt_state: Any, like: Any) -> Any:
+    """A state with the numbers that `optax.inject_hyperparams` keeps in another state of the same structure."""
+
+    def is_injected(node):
+        return isinstance(node, optax.InjectStatefulHyperparamsState)
+
+    def replaced(node, like):
+        return node._replace(hyperparams=like.hyperparams) if is_injected(node) else node
+
+    return jax.tree.map(replaced, opt_state, like, is_leaf=is_injected)
 
 
 @dataclass(frozen=True)

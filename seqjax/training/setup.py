@@ -1,13 +1,13 @@
 """`TrainingSetup`: how a problem is trained, in one value."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import optax
 
 from seqjax.data.sampler import Sampler, check_fields
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, check_strategy
+from seqjax.gradients.precision import Precision, check_precision
 from seqjax.training.optimizer import Optimizer
 
 
@@ -27,11 +27,12 @@ class TrainingSetup:
     """Seed of the parameters, of the sampler and of the gradient strategy."""
     devices: int | None = None
     """The number of devices over which rows are sharded; None: the largest number that divides the batch."""
-    dtype: Any = None
-    """Dtype of the model's computation, such as `jnp.bfloat16`; None: that of the parameters."""
+    precision: Precision = "float32"
+    """The precision in which steps are computed; strategies with `rounds = False` compute in float32 always."""
 
     def __post_init__(self) -> None:
         check_strategy("training", self.gradient)
+        check_precision(self.precision)
         if not isinstance(self.sampler, Sampler):
             raise Error(f"training takes an instance of a sampler, such as Random(), not {self.sampler!r:.80}")
         check_fields(self.sampler)

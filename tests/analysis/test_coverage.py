@@ -102,7 +102,7 @@ def test_the_figure_is_targets_by_times_trained(tmp_path):
         assert targets == (found.counts == times).sum() > 0
     assert sum(line.get_ydata()) == 71
     assert figure.axes[0].get_xlabel() == "times trained"
-    assert line.get_label() == f"20 epochs, {found.never} targets never"
+    assert line.get_label() == f"in 20 epochs; {found.never} targets never"
     report = Report(__file__)
     report.table("coverage", found)
     report.figure("times", figure)

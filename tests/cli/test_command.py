@@ -26,8 +26,8 @@ KINDS = list(registry.GROUPS)
         ("list models", ["unknown kind 'models'", "'model'"]),
         ("list model rnn", ["rnn", "seqjax list --help"]),
         ("list --kind model", ["--kind", "seqjax list --help"]),
-        ("show", ["kind, name", "seqjax show --help"]),
-        ("show model", ["name", "seqjax show --help"]),
+        ("show", ["KIND, NAME", "seqjax show --help"]),
+        ("show model", ["NAME", "seqjax show --help"]),
         ("show modle rnn", ["unknown kind 'modle'", "'model'", *KINDS]),
         ("show model rnm", ["unknown model 'rnm'", "'rnn'", "known: "]),
         ("show model seqjax/rnm", ["'seqjax/rnn'"]),
@@ -134,6 +134,8 @@ VERBS = [
     "sweep",
     "status",
     "compare",
+    "verify",
+    "adopt",
     "track",
     "lags",
     "measure",
@@ -149,7 +151,12 @@ VERBS = [
 def test_help_has_the_verbs(argv):
     done = call(*argv)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.findall(r"^  (\w+) ", done.stdout, re.MULTILINE) == VERBS
+    assert re.findall(r"^  (\w+) ", done.stdout.partition("verbs:")[2], re.MULTILINE) == VERBS
+    assert re.findall(r"^  seqjax .*?(?=   )", done.stdout, re.MULTILINE) == [
+        "  seqjax run",
+        "  seqjax run --dataset text-file --dataset.path FILE",
+        "  seqjax list",
+    ]
 
 
 @pytest.mark.parametrize("verb", VERBS)

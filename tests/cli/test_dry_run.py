@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from support.shell import call
 from support.small_run import EXPERIMENT
 
@@ -27,3 +28,21 @@ def test_dry_run_describes_a_run_and_makes_none(run_, tmp_path, monkeypatch):
     assert len(memory) == 2
     assert "nothing was trained" in done.stdout
     assert "tokens/s" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--metrics", "mae"),
+        ("--metrics", "mae", "--model", "ngram"),
+        ("--init-from", "run", "--model.hidden", 5),
+        ("--init-from", "run", "--init-which", "best"),
+    ],
+    ids=lambda flags: " ".join(map(str, flags)),
+)
+def test_what_the_run_refuses_is_refused_by_its_dry_run(run_, flags):
+    flags = [*(EXPERIMENT[:8] if "ngram" in flags else EXPERIMENT), *flags, "--out", "other"]
+    dry, done = (call("run", *flags, *more) for more in (["--dry-run"], []))
+    assert dry.returncode == done.returncode == 2
+    assert dry.stderr == done.stderr != ""
+    assert not Path("other").exists()

@@ -1,5 +1,7 @@
 """The flags of an experiment: what they make of held-out datasets, files and several values."""
 
+import shlex
+import shutil
 import tomllib
 
 import pytest
@@ -47,7 +49,7 @@ def test_a_heldout_dataset_of_another_plugin_has_its_own_fields(tables):
          "--heldout valid.csv: this is a file; name the dataset that reads it: --heldout csv:path=valid.csv"),
         (["run", "--dataset", "notes.md"],
          "--dataset notes.md: this is a file; name the dataset that reads it: "
-         "--dataset seqjax/text-file:path=notes.md"),
+         "--dataset text-file:path=notes.md"),
         (["run", "--metrics", "a", "b"],
          "no such argument: b; several values of a flag are separated by commas, such as --metrics a,b"),
         (["run", "--seeds", "0-4"], "--seeds 0-4: name each seed, such as --seeds 0,1,2,3,4"),
@@ -59,3 +61,65 @@ def test_what_to_type_instead(tables, argv, message):
     done = call(*argv)
     assert done.returncode == 2
     assert done.stderr.startswith(f"seqjax: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--lr", "--optimizer.learning-rate"),
+        ("--batch-size", "--sampler.batch-size"),
+        ("--batch_size", "--sampler.batch-size"),
+        ("--batch", "--sampler.batch-size"),
+        ("--hidden", "--model.hidden"),
+        ("--hidden-size", "--model.hidden"),
+        ("--seq-len", "--sampler.num-steps"),
+        ("--bptt", "--sampler.num-steps"),
+        ("--num-steps", "--sampler.num-steps"),
+        ("--num-epochs", "--epochs"),
+        ("--epoch", "--epochs"),
+        ("--optimiser", "--optimizer"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "sweep"])
+def test_the_flag_that_was_meant(verb, flag, meant):
+    for argv in ([flag, "8"], [f"{flag}=8"]):
+        done = call(verb, *argv)
+        assert done.returncode == 2
+        assert f"no such argument: {argv[0].replace('_', '-')}; did you mean '{meant}'" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "dataset"), [("my book.txt", "text-file"), ("t.csv", "csv"), ("x.npy", "npy")])
+def test_a_path_without_a_dataset_names_the_dataset_that_reads_it(name, dataset):
+    done = call("run", "--dataset.path", name)
+    flags = f"--dataset {dataset} --dataset.path {shlex.quote(name)}"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"seqjax: --dataset.path {name}: name the dataset that reads this file too: {flags}\n"
+
+
+def test_the_path_of_a_config_can_be_changed(tables):
+    (tables / "a.toml").write_text('[dataset]\nplugin = "csv"\npath = "t.csv"\ninputs = ["b"]\ntargets = ["y"]\n')
+    done = call("run", "--config", "a.toml", "--dataset.path", "valid.csv", "--print-config")
+    assert tomllib.loads(done.stdout)["dataset"]["path"] == "valid.csv"
+
+
+def test_the_config_of_a_run_that_was_changed_is_not_used(run_, tmp_path):
+    copy = shutil.copytree(run_, tmp_path / "run")
+    config = copy / "config.toml"
+    begin = ["--config", config, "--print-config"]
+    assert call("run", *begin, "--seed", 1).returncode == 0
+    text = config.read_text()
+    config.write_text(text.replace("learning_rate = 1.0", "learning_rate = 1.5"))
+    for verb in ("run", "sweep"):
+        done = call(verb, *begin, "--seed", 1)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert f"{config} has changed since the run beside it was made\n" in done.stderr
+        assert "copy it to another folder" in done.stderr
+        assert f"seqjax adopt {copy}" in done.stderr
+    (tmp_path / "elsewhere.toml").write_bytes(config.read_bytes())
+    config.rename(copy / "other.toml")
+    config.write_text(text)
+    for file in (tmp_path / "elsewhere.toml", copy / "other.toml"):
+        assert "learning_rate = 1.5" in call("run", "--config", file, "--print-config").stdout
+    config.write_bytes((copy / "other.toml").read_bytes())
+    assert call("adopt", copy).returncode == 0
+    assert call("run", *begin).returncode == 0

@@ -92,7 +92,7 @@ def test_the_name_of_a_module_or_package_is_refused(name, here, capsys):
 
 def test_a_folder_that_cannot_be_written_is_named(here, capsys):
     Path("file").write_text("precious")
-    assert main(["new", "optimizer", "mine", "--out", "file"]) == 2
+    assert main(["new", "optimizer", "mine", "--out", "file"]) == 6
     assert "cannot be written" in capsys.readouterr().err
 
 

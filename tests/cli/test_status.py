@@ -1,14 +1,16 @@
 """`seqjax status`, and how it tells the states of runs apart."""
 
-import json
+import os
 
 import pytest
-from support.crash import NoFigure, crash_after, experiment
+from support.crash import NoFigure, crash_after, experiment, forget_results
 from support.shell import call
 
 from seqjax import Run, sweep
-from seqjax.runs import folder
+from seqjax.runs import Job, folder
 from seqjax.runs.launching.state import state_of
+from seqjax.runs.rows import read_rows, write_rows
+from seqjax_launchers import local
 
 NAME = "rnn, rtrl, adamw"
 
@@ -60,21 +62,24 @@ def test_a_finished_run(run, job):
 
 
 def test_more_epochs_that_were_not_trained_are_not_finished(run, job):
-    """Whatever has ended their job: nothing wrote its exit code."""
+    """Whatever has ended their job: nothing wrote its exit code, as after a second Ctrl-C."""
     write(job, None, None, epochs=4)
     assert state(run, job) == ("interrupted", 2, 4, None, "")
     write(job, "the log of 2 epochs\n", None, epochs=4)
-    assert state(run, job) == ("failed", 2, 4, None, "the log of 2 epochs")
+    assert state(run, job) == ("interrupted", 2, 4, None, "the log of 2 epochs")
     # A command without a launcher has trained more epochs than the last job.
     write(job, "x\n", "2", epochs=1)
     assert state(run, job) == ("finished", 2, 2, None, "")
 
 
 def test_a_run_in_training(run, job):
+    forget_results(run)
     (run / "params.safetensors").unlink()
     write(job, "epoch\n")
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    (run / "metrics.jsonl").write_text(json.dumps(rows[0] | {"seconds": 3.5}) + "\n" + '{"epoch": 2, "upd')
+    rows = read_rows(run)
+    write_rows(run, [rows[0] | {"seconds": 3.5}])
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "upd')
     with folder.lock(run):
         assert state(run, job) == ("running", 1, 2, 3.5, "")
     assert state(run, job, "running") == ("running", 1, 2, None, "")
@@ -85,11 +90,19 @@ def test_a_run_in_training(run, job):
     ("log", "code", "expected", "note"),
     [
         ("epoch\ninterrupted at update 7\n\n", "143", "interrupted", "interrupted at update 7"),
-        ("interrupted at update 7\nThe same\n", "138", "interrupted", "The same"),
+        (
+            "interrupted at update 7\nepoch\nseqjax: interrupted at update 1,234, and saved in s/run\nThe same\n"
+            "next     seqjax run --config s/_jobs/run.toml\n",
+            "130",
+            "interrupted",
+            "interrupted at update 1,234",
+        ),
+        ("interrupted at update 7, and saved in run\nThe same\n", None, "interrupted", "interrupted at update 7"),
+        ("interrupted at update 7, and saved in run\nepoch\n", "137", "failed", "ended by signal 9; epoch"),
         ("interrupted\n", "130", "interrupted", "interrupted"),
         ("epoch\n", "137", "failed", "ended by signal 9; epoch"),
         ("", "137", "failed", "ended by signal 9"),
-        ("epoch\n", None, "failed", "epoch"),
+        ("epoch\n", None, "interrupted", "epoch"),
         ("a\nTraceback\n  line\nKeyError: 3\n", "1", "failed", "KeyError: 3"),
         ("seqjax: one\nseqjax: two:\n  three\n", "2", "failed", "seqjax: two:; three"),
         ("\ufffd\x00\x1b[2J\n", "1", "failed", "\ufffd\x00\x1b[2J"),
@@ -97,25 +110,42 @@ def test_a_run_in_training(run, job):
     ],
 )
 def test_a_run_that_did_not_end(run, job, log, code, expected, note):
+    forget_results(run)
     (run / "params.safetensors").unlink()
     write(job, log, code)
     assert state(run, job) == (expected, 2, 2, None, note)
+
+
+def test_a_local_job_is_running_until_its_process_has_ended(tmp_path, job):
+    """Also before it has locked the folder of its run, and after the process that waits for it was killed."""
+    os.mkfifo(tmp_path / "go")
+    write(job)
+    command = ("cat", str(tmp_path / "go"))
+    process = local._start(Job("run", command, job.with_suffix(".log"), job.with_suffix(".code")), local._cores())
+    found = state(tmp_path / "none", job)
+    (tmp_path / "go").write_text("")
+    assert process.wait() == 0
+    assert found == ("running", 0, 2, None, "")
+    assert state(tmp_path / "none", job) == ("not started", 0, 2, None, "")
 
 
 def test_a_run_that_diverged(run, job):
     (run / "diverged.txt").write_text("the loss is NaN\nTry a smaller one\n")
     write(job, "x\n", "3")
     assert state(run, job) == ("diverged", 2, 2, None, "the loss is NaN")
+    forget_results(run)
     (run / "params.safetensors").unlink()  # a kill came before they were written, and the same command diverges again
     assert state(run, job) == ("failed", 2, 2, None, "x")
     write(job, "x\n", "")  # the exit code is being written
-    assert state(run, job) == ("failed", 2, 2, None, "x")
+    assert state(run, job) == ("interrupted", 2, 2, None, "x")
 
 
 def test_a_run_that_is_not_there(tmp_path, job):
     assert state(tmp_path / "none", job) == ("not started", 0, None, None, "")
     write(job, "seqjax: no such file\n", "2")
     assert state(tmp_path / "none", job) == ("failed", 0, 2, None, "seqjax: no such file")
+    write(job, "Importing\n", None)
+    assert state(tmp_path / "none", job) == ("not started", 0, 2, None, "Importing")
 
 
 def test_the_table_of_a_sweep_without_a_launcher(tmp_path, monkeypatch):
@@ -133,6 +163,7 @@ def test_the_table_of_a_sweep_without_a_launcher(tmp_path, monkeypatch):
 
 def test_a_run_of_a_sweep_has_the_state_that_it_has_there(tmp_path, monkeypatch):
     sweep(experiment(NAME, epochs=1), {"seed": [0]}, tmp_path / "out")
+    forget_results(tmp_path / "out" / "seed-0")
     (tmp_path / "out" / "seed-0" / "params.safetensors").unlink()
     (tmp_path / "out" / "_jobs").mkdir()
     write(tmp_path / "out" / "_jobs" / "seed-0", "gone\n", "1", epochs=1)
@@ -150,6 +181,7 @@ def test_a_single_run_and_other_folders(run, tmp_path):
 
 def test_control_characters_of_a_log_do_not_reach_the_terminal(tmp_path):
     sweep(experiment(NAME, epochs=1), {"seed": [0]}, tmp_path / "out")
+    forget_results(tmp_path / "out" / "seed-0")
     (tmp_path / "out" / "seed-0" / "params.safetensors").unlink()
     (tmp_path / "out" / "_jobs").mkdir()
     write(tmp_path / "out" / "_jobs" / "seed-0", "\x1b[2Jgone\n", "1")

@@ -53,6 +53,12 @@ def test_a_run_that_cannot_be_mirrored_does_not_stop_the_others(place):
     assert "1 of the runs were not mirrored:\n  run: tracker tensorboard: open raises FileExistsError" in done.stderr
 
 
+def test_a_damaged_run_is_exit_4_as_elsewhere(place):
+    metrics = place / "run" / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes().replace(b'"epoch": 1', b'"epoch": 7'))
+    assert call("track", "sweep", "run", "--to", "tensorboard").returncode == 4
+
+
 def test_a_run_with_a_tracker_of_the_command_line(place):
     flags = ["--dataset", "markov-chain", "--model.hidden", 4, "--epochs", 1, "--train", 2000, "--heldout", 100]
     done = call("run", *flags, "--out", "tracked", "--tracker", "tensorboard")

@@ -157,10 +157,10 @@ def test_pairs_infer_their_spec():
 @pytest.mark.parametrize(
     ("inputs", "targets", "spec", "say"),
     [
-        ([0, 5], [0, 1], Spec(Tokens(5)), "inputs must be ids .* from 0 to 4"),
-        ([0, 1], [0, -1], None, "targets must be ids"),
-        ([[0, 1]], [[0, 1]], None, "inputs must be ids"),
-        ([0.0, 1.0], [0, 1], Spec(Tokens(5)), "inputs must be ids"),
+        ([0, 5], [0, 1], Spec(Tokens(5)), "inputs must be ids .* from 0 to 4; row 1 is 5"),
+        ([0, 1, 2], [3, -7, -1], None, "targets must be ids .* from 0 to 3; row 1 is -7"),
+        ([[0, 1]], [[0, 1]], None, r"inputs must be ids .*; they are int64\[1, 2\]"),
+        ([0.0, 1.0], [0, 1], Spec(Tokens(5)), r"inputs must be ids .*; they are float64\[2\]"),
         ([0.0, 1.0], [0.0, 1.0], Spec(Values(2)), "inputs are of dim 1, but the spec says"),
         (["a", "b"], [0, 1], None, "inputs must be real numbers"),
     ],
@@ -204,12 +204,45 @@ def test_values_that_are_not_real_numbers_are_refused(values):
         Series(values)
 
 
+RAGGED = [[1, 2], [3]]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "named"),
+    [
+        (lambda: Series(RAGGED), "Series values must be one array"),
+        (lambda: Series([1, 2], bounds=RAGGED), "Series bounds must be one array"),
+        (lambda: Pairs(RAGGED, [1, 2]), "Pairs inputs must be one array"),
+        (lambda: Pairs([1, 2], RAGGED), "Pairs targets must be one array"),
+        (lambda: Pairs([1, 2], RAGGED, spec=Spec(Tokens(3), Values(1))), "Pairs targets must be one array"),
+        (lambda: Pairs([1, 2], [1, 2], RAGGED), "Pairs mask must be one array"),
+        (lambda: Pairs.from_sequences([[1], RAGGED], [0, 1]), r"inputs\[1\] must be one array"),
+        (lambda: Pairs.from_sequences([[1], [2]], [RAGGED, [1]]), r"targets\[0\] must be one array"),
+    ],
+)
+def test_entries_of_different_lengths_are_refused_by_the_name_of_the_argument(attempt, named):
+    with pytest.raises(Error, match=f"{named}, and its entries have different lengths"):
+        attempt()
+
+
+def test_sequences_whose_steps_have_other_shapes_are_refused_by_their_number():
+    two, three = np.ones((3, 2)), np.ones((3, 3))
+    for targets in ([0, 1, 2], [[0] * 3] * 3):
+        with pytest.raises(Error, match=r"a step of inputs\[2\] has the shape \[3\], and one of inputs\[0\] \[2\]"):
+            Pairs.from_sequences([two, two, three], targets)
+    with pytest.raises(Error, match=r"a step of targets\[1\] has the shape \[\], and one of targets\[0\] \[2\]"):
+        Pairs.from_sequences([two, two], [two, [0, 1, 2]])
+
+
 def test_ids_are_whole_numbers_that_fit_into_32_bits():
     bits = Pairs([True, False], [False, True])
     assert bits.spec == Spec(Tokens(2))
     np.testing.assert_array_equal(bits.inputs, [1, 0])
-    with pytest.raises(Error, match="ids int"):
-        Pairs([2**40 + 5, 1], [0, 1])
+    with pytest.raises(Error, match=r"ids int\[n\] .*; row 1 is 1099511627781"):
+        Pairs([1, 2**40 + 5], [0, 1])
+    with pytest.raises(Error, match=r"ids int\[n\] .*; row 0 is 2147483647"):
+        Pairs([2**31 - 1, 1], [0, 1])
+    assert Pairs([2**31 - 2, 1], [0, 1]).spec.inputs == Tokens(2**31 - 1)
 
 
 def test_equal_contents_are_equal_and_a_repr_is_short():

@@ -1,7 +1,10 @@
+import contextlib
 import gc
+import gzip
 import hashlib
 import http.server
 import socket
+import sys
 import threading
 from functools import partial
 
@@ -11,6 +14,8 @@ from seqjax import Error
 from seqjax.data.download import LIMIT, check_file, download
 
 BODY = b"It was the best of times, it was the worst of times.\n" * 100
+MANY = 2_000_000
+"""The bytes of a body that is larger than the server says."""
 HASH = f"sha1:{hashlib.sha1(BODY).hexdigest()}"
 
 
@@ -43,6 +48,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def huge(self, _):
         self.reply(BODY, Content_Length=LIMIT + 1)
+
+    def bomb(self, _):
+        self.reply(gzip.compress(bytes(MANY)), Content_Encoding="gzip", Content_Length=len(gzip.compress(bytes(MANY))))
+
+    def chunks(self, _):
+        """A false length beside chunks, which have more bytes."""
+        self.send_response(200)
+        self.send_header("Content-Length", "10")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):  # the client has seen enough
+            for _ in range(0, MANY, 1000):
+                self.wfile.write(b"3e8\r\n" + bytes(1000) + b"\r\n")
+            self.wfile.write(b"0\r\n\r\n")
 
     def gone(self, _):
         self.reply(b"", 404, Content_Length=0)
@@ -118,6 +137,18 @@ def test_a_wrong_file_is_refused_and_nothing_is_left(get, kind):
     say = {"other": HASH.partition(":")[2], "broken": "broke off", "unsized": "size", "huge": f"{LIMIT:,}"}
     assert say[kind] in str(caught.value)
     assert list(get.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["bomb", "chunks"])
+def test_no_more_bytes_are_kept_than_the_limit_whatever_the_server_says(get, server, kind, monkeypatch):
+    monkeypatch.setattr(sys.modules[download.__module__], "LIMIT", MANY // 2)
+    url, hash_ = f"http://127.0.0.1:{server.server_port}/{kind}/book.txt", hashlib.sha1(bytes(MANY)).hexdigest()
+    with pytest.raises(Error, match=f"more than {MANY // 2:,} bytes") as caught:
+        download(url, f"sha1:{hash_}", get.folder)
+    assert caught.value.exit_code == 4
+    assert list(get.folder.iterdir()) == []
+    monkeypatch.setattr(sys.modules[download.__module__], "LIMIT", MANY)
+    assert download(url, f"sha1:{hash_}", get.folder).read_bytes() == bytes(MANY)
 
 
 def test_a_good_copy_in_the_cache_is_never_replaced(get):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Pairs, Series, Spec, Text, Tokenizer, Tokens, Values
+from seqjax.data import Vocab
 from seqjax.data.prepare import encode, prepare
 from seqjax_tokenizers import Char, Standardize
 
@@ -102,3 +103,15 @@ def test_a_tokenizer_for_other_data_is_an_error(data, tokenizer, say):
     with pytest.raises(Error, match=say) as caught:
         prepare(data, 8, 3, tokenizer)
     assert caught.value.exit_code == 2
+
+
+def test_the_rest_is_encoded_when_it_is_asked_for(monkeypatch):
+    """It may be nearly all of a large text, of which most commands read no more than the first parts."""
+    encoded = []
+    encode = Vocab.encode
+    monkeypatch.setattr(Vocab, "encode", lambda self, text: encoded.append(text) or encode(self, text))
+    data = prepare(Text("abcdefgh" * 4), 8, 8, None)
+    assert encoded == ["abcdefgh"] * 2
+    assert len(data.streams["rest"].inputs) == len(data.streams["rest"].inputs) == 15
+    assert encoded == ["abcdefgh"] * 2 + ["abcdefgh" * 2]
+    assert list(data.streams) == ["train", "heldout", "rest"]

@@ -1,6 +1,7 @@
 """The parts of a dataset: their sizes, and that no document is cut."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -64,6 +65,23 @@ def edges_of(parts):
     return np.cumsum([len(part) for part in parts.values()]).tolist()
 
 
+def check_advice(data, error, heldout):
+    """With the sizes that the error names, the parts that were asked for have a document."""
+    found = dict(re.findall(r"--(train|heldout) ([\d.]+\d|\d)", str(error)))
+    sizes = {name: float(size) if "." in size else int(size) for name, size in found.items()}
+    assert set(sizes) == ({"train", "heldout"} if heldout else {"train"})
+    parts = split(data, **{"heldout": 0} | sizes)
+    assert all(len(parts[name]) for name in sizes)
+
+
+def test_six_documents_of_similar_length_have_sizes_that_work():
+    data = Text("x" * 606, "mine", [0, 100, 201, 303, 403, 504, 606])
+    for train, heldout in [(0.92, 0.08), (0.95, 0.05)]:
+        with pytest.raises(Error, match=r"such as --train 0\.8 --heldout 0\.2, or") as caught:
+            split(data, train, heldout)
+        check_advice(data, caught.value, heldout)
+
+
 @pytest.mark.parametrize("lengths", [[30] * 10, [5, 0, 1, 7, 0, 0, 2, 9, 3], [1, 100], [4, 0, 4]])
 def test_each_edge_is_the_bound_of_a_document_nearest_to_the_given_size(lengths):
     bounds, total, count = np.cumsum([0, *lengths]), sum(lengths), 0
@@ -73,8 +91,9 @@ def test_each_edge_is_the_bound_of_a_document_nearest_to_the_given_size(lengths)
             asked = (train, train + heldout, total)
             nearest = [min(bounds.tolist(), key=lambda bound, edge=edge: (abs(bound - edge), bound)) for edge in asked]
             if nearest[0] == 0 or (heldout and nearest[0] == nearest[1]):
-                with pytest.raises(Error, match="no document is left for"):
+                with pytest.raises(Error, match="no document is left for") as caught:
                     split(data, train, heldout)
+                check_advice(data, caught.value, heldout)
                 continue
             parts = split(data, train, heldout)
             assert edges_of(parts) == nearest

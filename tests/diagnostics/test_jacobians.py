@@ -183,8 +183,8 @@ def test_it_can_be_printed_and_drawn():
     assert [line.split()[0] for line in text.splitlines()[2:7]] == ["1", "2", "5", "10", "12"]
     assert len(j.rows) == 12
     lines = {line.get_label(): line.get_ydata() for line in j.plot().axes[0].lines}
-    np.testing.assert_allclose(lines["mean"], j.mean_norm)
-    np.testing.assert_allclose(lines["0.8 ^ lag"], 0.8 ** np.arange(1, 13))
+    np.testing.assert_allclose(lines["mean over t"], j.mean_norm)
+    np.testing.assert_allclose(lines[r"$\rho^k$ with $\rho$ = 0.8"], 0.8 ** np.arange(1, 13))
 
 
 @pytest.mark.parametrize(

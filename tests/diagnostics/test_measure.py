@@ -371,6 +371,14 @@ def test_cost_and_alignment_are_drawn(many):
 def test_strategies_without_a_number_are_drawn_side_by_side(many):
     two = replace(many, strategies={"a": Full(), "b": Truncated()}, bias=np.ones(2), bias_error=np.zeros(2))
     assert [line.get_label() for line in two.plot().axes[0].lines] == ["a", "b"]
+    exact = replace(two, bias=np.array([0.0, 0.5]))
+    assert [line.get_label() for line in exact.plot().axes[0].lines] == ["a: 0", "b"]
+
+
+def test_what_a_logarithmic_axis_cannot_show_is_in_the_legend(many):
+    none = replace(many, snr=np.array([np.inf, np.inf, np.inf, np.inf, 7]))
+    found = [line.get_label() for line in none.plot("snr").axes[0].lines]
+    assert found == ["truncated, by steps: no positive number", "full: inf", "random"]
 
 
 @pytest.mark.parametrize(

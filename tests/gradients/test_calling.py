@@ -80,7 +80,7 @@ def test_a_strategy_that_draws_has_to_list_its_outcomes():
 @pytest.mark.parametrize("kept", ["parameters", "half"])
 def test_half_precision_keeps_the_dtype_of_loss_and_gradient(kept):
     c, key = case("learned"), jax.random.key(KEY)
-    half = Problem.of(Learned(), Spec(Values(2), Values(1)), dtype=jnp.bfloat16)
+    half = Problem.of(Learned(), Spec(Values(2), Values(1)), precision="bfloat16")
     float_dtype = jnp.bfloat16 if kept == "half" else jnp.float32
     state = c.state | {"h": c.state["h"].astype(float_dtype)}
     got, want = (

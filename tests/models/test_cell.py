@@ -241,6 +241,42 @@ def test_fused_unroll_is_the_default_scan_in_lower_precision(cls, dtype, atol):
     assert_close(fused, plain, atol)
 
 
+@pytest.mark.parametrize("cls", [pytest.param(RNN, marks=pytest.mark.slow), LSTM], ids=["rnn", "lstm"])
+def test_products_in_bfloat16_are_near_those_in_float32(cls):
+    """Not equal, since operands are rounded. State, outputs and gradients keep float32."""
+    model = cls(hidden=16, layers=2)
+    inputs = make(model, VALUES)
+    low, exact = (
+        jax.jit(functools.partial(differentiate, f))(*inputs, edge_weights_of(T))
+        for f in (model.unroll_in_bfloat16, model.unroll)
+    )
+    assert_close(low, exact, 0.1)
+    grads = [found[1][0]["layer_0"]["W_hh"] for found in (low, exact)]
+    assert abs(grads[0] - grads[1]).max() > 1e-4
+
+
+def test_in_bfloat16_small_steps_of_a_state_are_not_lost():
+    """c of an LSTM grows by 0.001 at each of 500 steps. A c in bfloat16 would stop at 0.25, since 0.25 + 0.001 rounds
+    to it. The gradient of W_hh is a sum over the steps, in float32 too."""
+    model = LSTM(hidden=2)
+    spec = Spec(Values(1), Values(1))
+    params = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0), spec))
+    i, f, g, o = 10.0, 20.0, 0.001, 0.0
+    params["layer_0"]["b_h"] = jnp.repeat(jnp.array([i, f, g, o]), 2)
+    state = jax.tree.map(lambda a: a[None], model.init_state(params, spec))
+    xs = jnp.zeros((500, 1, 1))
+
+    def score(run, params):
+        new, _ = run(params, state, xs)
+        return new.layers[0].c.sum(), new
+
+    (low, new), grads = jax.value_and_grad(functools.partial(score, model.unroll_in_bfloat16), has_aux=True)(params)
+    np.testing.assert_allclose(new.layers[0].c, 0.5, rtol=1e-3)
+    (exact, _), wanted = jax.value_and_grad(functools.partial(score, model.unroll), has_aux=True)(params)
+    assert low == pytest.approx(float(exact), rel=1e-3)
+    np.testing.assert_allclose(grads["layer_0"]["W_hh"], wanted["layer_0"]["W_hh"], rtol=0.02)
+
+
 def test_inputs_have_a_gradient(x64):
     model = LSTM(hidden=5)
     params, state, xs = make(model, VALUES)
@@ -415,7 +451,7 @@ def test_the_bias_of_forget_gates_and_the_scale_of_embeddings():
 
 def test_a_problem_trains_a_cell_with_dropout_in_bfloat16():
     """Computed in bfloat16, returned in float32; the key stays in the state."""
-    problem = Problem.of(LSTM(hidden=4, dropout=0.5), TOKENS, dtype=jnp.bfloat16)
+    problem = Problem.of(LSTM(hidden=4, dropout=0.5), TOKENS, precision="bfloat16")
     params, state, xs = make(problem.model, TOKENS, hidden_bias=False)
     new, losses = jax.jit(problem.unroll)(params, state, (xs, xs))
     assert losses.dtype == jnp.float32

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 from support.cells import PeepholeLSTM
 
-from seqjax import Error, Spec, Tokens, Values, from_torch, to_torch
+from seqjax import Error, Experiment, Run, Spec, Tokens, Values, from_torch, to_torch
 from seqjax_models import GRU, LSTM, MLP, RNN
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -55,3 +55,10 @@ def test_other_models_are_refused(model):
         to_torch(model.init(jax.random.key(0), Spec(Values(2))))
     with pytest.raises(Error, match=r"to_torch takes the parameters"):
         to_torch({})
+
+
+def test_a_run_in_place_of_its_parameters_is_refused():
+    run = Run(Experiment(), None, Spec(Values(2)), {})
+    for given in (run, None, [1.0]):
+        with pytest.raises(Error, match=rf"such as run\.params, not {type(given).__name__}"):
+            to_torch(given)

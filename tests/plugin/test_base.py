@@ -10,10 +10,12 @@ from typing import Annotated, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from annotated_types import Gt, Interval
+from flax import nnx
 
-from seqjax import Error
+from seqjax import Error, Experiment, Optimizer, create
 from seqjax.plugin import Plugin
 from seqjax.plugin.base import fields_of, members, type_in_words
 
@@ -68,7 +70,7 @@ class Whole(Plugin):
         ("count", np.int64(3), 3),
         ("count", np.array(3), 3),
         ("count", jnp.array(3), 3),
-        ("count", 10**30, 10**30),
+        ("count", 2**62, 2**62),
         ("flag", np.bool_(True), True),
         ("word", np.str_("ü"), "ü"),
         ("choice", "b", "b"),
@@ -114,6 +116,24 @@ def test_another_type_or_range_is_refused(name, value):
     assert len(caught.value.problems) == 1
     assert fields_of(Whole)[name].type in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "advice"),
+    [
+        ("model", nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)), r"from_flax\(module\) and from_equinox"),
+        ("model", "gru", r"create\('model', 'gru'\)"),
+        ("model", Small, r"create\('model', 'gru'\)"),
+        ("dataset", "some text", r"Text\(text\)"),
+        ("dataset", np.ones((3, 2)), r"Series\(values\), Pairs\(inputs, targets\)"),
+        ("heldout", np.ones((3, 2)), r"Series\(values\), Pairs\(inputs, targets\)"),
+        ("optimizer", optax.adam, r"optax\.adam\(0\.001\)"),
+        ("gradient", "full", r"create\('gradient', name\)"),
+    ],
+)
+def test_what_is_no_plugin_is_refused_with_what_makes_one(field, value, advice):
+    with pytest.raises(Error, match=f"{field} = (.|\n)*: must be .*, such as .*{advice}"):
+        Experiment(**{field: value})
 
 
 def test_one_step_is_not_read_as_the_whole():
@@ -294,6 +314,7 @@ def test_a_class_without_source_works_without_docs():
         (tuple[int, str], "a tuple (int, a string)"),
         (Share | tuple[Share, ...], "float in (0, 1] or a tuple of float in (0, 1]"),
         (Small, "a model"),
+        (Optimizer, "an optimizer"),
         (Part | None, "a model or none"),
         (Annotated[int, Interval(ge=0, lt=2**32)], "int in [0, 4294967296)"),
     ],
@@ -306,3 +327,14 @@ def test_members_are_the_alternatives_without_ranges():
     assert members(Share | tuple[Share, ...] | None) == (float, tuple[Share, ...], type(None))
     assert members(Annotated[Share | int, "note"]) == (float, int)
     assert members(str) == (str,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "field", "bits"),
+    [("gradient", "truncated", "steps", 31), ("model", "rnn", "hidden", 31), ("dataset", "copy", "num_steps", 63)],
+)
+def test_a_whole_number_has_no_more_bits_than_what_it_becomes(kind, name, field, bits):
+    for number in (2**bits, 10**400):
+        with pytest.raises(Error, match=rf"{field} = .*: a whole number is below 2\^{bits}"):
+            create(kind, name, **{field: number})
+    assert getattr(create(kind, name, **{field: 2**bits - 1}), field) == 2**bits - 1

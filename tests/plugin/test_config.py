@@ -13,7 +13,7 @@ from support.shell import call
 
 from seqjax import Error, Experiment, Model, Run, create
 from seqjax.plugin import registry
-from seqjax.plugin.config import overlay, parse
+from seqjax.plugin.config import from_toml, overlay, parse, to_toml
 from seqjax.plugin.registry import register
 from seqjax_datasets import PythonDocs, TextFile, TimeMachine
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
@@ -457,3 +457,12 @@ def test_the_config_of_a_run_gives_the_same_run_again(tmp_path):
     other = call("run", "--config", tmp_path / "first" / "config.toml", "--seed", 4, "--out", tmp_path / "other")
     assert other.returncode == 0, other.stderr
     assert Run.open(tmp_path / "other").metrics[-1]["train_loss"] != one.metrics[-1]["train_loss"]
+
+
+def test_toml_has_no_control_characters_and_reads_back():
+    """TOML allows most of them in a text; a terminal or an editor would interpret them."""
+    characters = "".join(map(chr, [*range(0x300), *range(0x2000, 0x2100), 0xE000, 0xFEFF, 0xE0001, 0x1F389]))
+    found = {f"key {characters}": characters, "table": {"list": [characters, "a\n\tb"]}}
+    text = to_toml(found)
+    assert from_toml(text) == found
+    assert all(character.isprintable() or character in "\n\t" for character in text)

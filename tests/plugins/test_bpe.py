@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Series, Text, Tokens
+from seqjax.data.prepare import load_codec
 from seqjax.data.tokenizer import TextCodec
 from seqjax_datasets import PythonDocs
 from seqjax_tokenizers import BPE, bpe
@@ -145,3 +146,18 @@ def test_wrong_data_and_sizes():
         BPE().fit(Series([1.0, 2.0]))
     with pytest.raises(Error, match="vocab_size = 255"):
         BPE(vocab_size=255)
+
+
+def test_the_library_is_not_asked_for_more_tokens_than_the_text_can_have():
+    """It would end the process, since it allocates them."""
+    text = PythonDocs().load()[:2000]
+    most = BPE(vocab_size=2**31).fit(text)
+    assert most.saved == BPE(vocab_size=5000).fit(text).saved
+    assert len(most) < 5000
+
+
+@pytest.mark.parametrize("saved", [None, 3, [], {}, {"model": {"type": "BPE", "vocab": {}, "merges": []}}])
+def test_a_damaged_codec_is_an_error_when_it_is_loaded(codec, saved):
+    with pytest.raises(ValueError, match="tokenizer bpe: load raises"):
+        load_codec(BPE(), saved)
+    assert len(BPE().load(codec.to_dict())) == len(codec)

@@ -1,9 +1,12 @@
 """Tables in CSV files: columns by name, sequences, labels, and errors with line and column."""
 
+import shlex
+
 import numpy as np
 import pytest
 
 from seqjax import Error, Pairs, Series, Spec, Tokens, Values
+from seqjax.plugin.config import parse
 from seqjax_datasets import CSV
 
 TABLE = "day,a, b,y\nmon,1,2.5,0\nmon,-3,4e2,1\ntue,5,6,1\n"
@@ -117,6 +120,25 @@ def test_fields_that_contradict_each_other_are_refused(fields, message):
 def test_a_file_that_is_no_utf_8_is_an_error_with_the_line(file):
     with pytest.raises(Error, match=r"line 2: it is not UTF-8"):
         CSV(path=file("a\né\n", encoding="latin-1")).load()
+
+
+def test_targets_that_are_words_need_labels_which_the_error_names(file):
+    """The flag that it names is the one with which the table is read."""
+    text = "x,y\n1,dog\n2,big cat\n3,dog\n"
+    with pytest.raises(Error, match=r"column 'y': found 'dog'.*\n.*--dataset\.labels 'big cat,dog'") as caught:
+        CSV(path=file(text), inputs=("x",), targets=("y",)).load()
+    (flag,) = shlex.split(str(caught.value).partition("--dataset.labels ")[2])
+    data = CSV(path=file(text), inputs=("x",), targets=("y",), labels=parse(tuple[str, ...], flag)).load()
+    assert data.targets.tolist() == [1, 0, 1]
+    for other in ("x,y\n1,0\n2,n/a\n", "x,y\n1,\n2,0\n", "x,y\n1,\n"):
+        with pytest.raises(Error, match="Fill the gaps"):
+            CSV(path=file(other), inputs=("x",), targets=("y",)).load()
+
+
+def test_a_file_of_numpy_is_named_with_its_dataset(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones(3))
+    with pytest.raises(Error, match=r"x\.npy is an npy file of numpy: --dataset npy"):
+        CSV(path=str(tmp_path / "x.npy")).load()
 
 
 def test_numbers_have_all_their_digits(file):

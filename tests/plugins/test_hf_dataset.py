@@ -137,7 +137,7 @@ def test_a_path_that_is_not_a_data_set_is_an_error_with_the_reason(folder, name,
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("path", ["user/name", "no-such.csv", "../elsewhere"])
+@pytest.mark.parametrize("path", ["user/name", "no-such.csv", "../no-such"])
 def test_an_unreachable_data_set_is_an_error_that_says_how_to_get_it(path, folder):
     with pytest.raises(Error, match=f"'{path}' cannot be read") as caught:
         HFDataset(path=path).load()
@@ -223,3 +223,25 @@ def test_a_data_set_comes_from_the_hub_and_then_from_the_cache(folder):
     assert (done.stdout, done.stderr) == ("['from the hub', 'second']\n", "")
     assert "'user/other' cannot be read: Dataset 'user/other' doesn't exist on the Hub" in missing.stderr
     assert run("user/name", HF_HUB_OFFLINE="1").stdout == done.stdout
+
+
+@pytest.mark.parametrize("state", ["{}", '{"_data_files": []}', "[]", '{"_data_files": [3]}'])
+def test_a_folder_without_data_is_an_error_with_the_reason(tmp_path, state):
+    (tmp_path / "dataset_info.json").write_text("{}")
+    (tmp_path / "state.json").write_text(state)
+    with pytest.raises(Error, match="cannot be read"):
+        HFDataset(str(tmp_path)).load()
+
+
+def test_a_folder_of_no_splits_or_of_no_records_is_an_error(tmp_path):
+    import datasets
+
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "dataset_dict.json").write_text('{"splits": []}')
+    with pytest.raises(Error, match="there is no split 'train'"):
+        HFDataset(str(tmp_path / "none")).load()
+    datasets.Dataset.from_dict({"text": []}, datasets.Features({"text": datasets.Value("string")})).save_to_disk(
+        str(tmp_path / "empty")
+    )
+    with pytest.raises(Error, match="cannot be read"):  # the library finds no shard in it
+        HFDataset(str(tmp_path / "empty")).load()

@@ -153,7 +153,7 @@ def test_an_mlp_computes_in_the_dtype_of_its_parameters(x64, spec, dtype):
     targets = xs[..., : spec.targets.width] if isinstance(spec.targets, Values) else xs
     coarse, exact = (
         jax.grad(lambda p, problem=problem: problem.unroll(p, state, (xs, targets))[1].mean())(params)
-        for problem in (Problem.of(model, spec, dtype=dtype), Problem.of(model, spec))
+        for problem in (Problem.of(model, spec, precision="bfloat16"), Problem.of(model, spec))
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0.1, atol=0.2), coarse, exact)
 

@@ -28,6 +28,24 @@ def test_an_array_is_a_series(tmp_path, array, values, bounds):
     assert data.bounds.tolist() == bounds
 
 
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([1, np.nan]), r"must be finite; row 1 is \[nan\]"),
+        (np.full((2, 3, 1), np.inf), r"must be finite; row 0"),
+        (np.array(["a"]), "must be real numbers"),
+        (np.zeros((2, 3, 4, 5)), r"shape \[2, 3, 4, 5\], and must have float\[n\], .* float\[sequences, n, dim\]"),
+        (np.array(1.0), r"shape \[\], and must have float\[n\]"),
+        (np.zeros((0, 2, 0)), "float"),
+    ],
+    ids=["nan", "inf", "words", "four axes", "no axis", "no column"],
+)
+def test_an_array_that_is_no_series_is_an_error_with_the_file(tmp_path, array, message):
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(Error, match=rf"dataset npy: .*x\.npy.*{message}"):
+        Npy(path=str(tmp_path / "x.npy")).load()
+
+
 def load(tmp_path, arrays, **fields):
     np.savez(tmp_path / "x.npz", **arrays)
     return Npz(path=str(tmp_path / "x.npz"), **fields).load()
@@ -83,11 +101,13 @@ def test_one_sequence(tmp_path):
         ({"inputs": X, "targets": X, "n": LENGTHS / 1}, {"lengths": "n"}, r"n must be int\[3\]"),
         ({"inputs": X, "targets": X, "n": LENGTHS - 1}, {"lengths": "n"}, "are from 0 to 3, and the"),
         ({"inputs": X, "targets": X, "n": LENGTHS + 9}, {"lengths": "n"}, "the sequences have 1 to 4 steps"),
+        ({"inputs": X * np.nan, "targets": X}, {}, r"inputs must be finite; row 0"),
+        ({"inputs": IDS, "targets": -1 - IDS}, {}, r"targets must be ids"),
         ({"inputs": np.array([{}]), "targets": X}, {}, r"no file that numpy\.savez wrote"),
     ],
 )
 def test_a_wrong_file_of_arrays_is_an_error(tmp_path, arrays, fields, message):
-    with pytest.raises(Error, match=message):
+    with pytest.raises(Error, match=rf"dataset npz: .*x\.npz.*{message}"):
         load(tmp_path, arrays, **fields)
 
 
@@ -100,10 +120,18 @@ def test_a_file_of_the_other_kind_is_named(tmp_path):
     with pytest.raises(Error, match="read it with the dataset npy"):
         Npz(path=str(tmp_path / "one.npy")).load()
     for dataset in (Npy, Npz):
-        with pytest.raises(Error, match=r"is no (array|file)"):
+        with pytest.raises(Error, match=r"is no np[yz] file"):
             dataset(path=str(tmp_path / "text")).load()
         with pytest.raises(Error, match="cannot be read from the folder"):
             dataset(path=str(tmp_path / "missing")).load()
+
+
+@pytest.mark.parametrize("dataset", [Npy, Npz])
+def test_a_table_is_no_file_of_numpy_and_nobody_is_advised_to_unpickle_it(tmp_path, dataset):
+    (tmp_path / "x").write_text("PK,b\n1,2\n")
+    with pytest.raises(Error, match=rf"x is no {dataset.__name__.lower()} file\n.*--dataset csv") as caught:
+        dataset(path=str(tmp_path / "x")).load()
+    assert "pickle" not in str(caught.value)
 
 
 def test_pickled_objects_are_not_loaded(tmp_path):

@@ -3,10 +3,12 @@ import csv
 import matplotlib.cbook
 import numpy as np
 import pytest
+from support.shell import call
 
-from seqjax import Error, Experiment, Series
+from seqjax import Error, Experiment, Pairs, Series, Text
 from seqjax.runs.settings import resolve
-from seqjax_datasets import NoisySine, Stocks
+from seqjax_datasets import CSV, NoisySine, Npy, PythonDocs, Stocks
+from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Random, Sequential
 
 
@@ -97,3 +99,60 @@ def test_a_short_dataset_trains_with_the_default_sampler(name):
 
 def test_the_default_sampler_of_a_long_dataset_is_unchanged():
     assert Experiment().sampler == Experiment(**resolve({})).sampler == Sequential(batch_size=32, num_steps=35)
+
+
+PAIRS = {
+    "values of ids": (Pairs(np.arange(300) % 5, np.arange(300.0)), True),
+    "ids of values": (Pairs(np.arange(300.0), np.arange(300) % 5), False),
+}
+"""Name -> pairs, and whether their targets are values."""
+
+
+@pytest.mark.parametrize(
+    ("dataset", "of_values"),
+    [(NoisySine(), True), (Stocks(), True), (Series(np.arange(300.0)), True), (Text("so it goes " * 200), False),
+     (PythonDocs(), False), *PAIRS.values()],
+    ids=["noisy-sine", "stocks", "series", "text", "python-docs", *PAIRS],
+)  # fmt: skip
+def test_the_default_optimizer_depends_on_whether_targets_are_values(dataset, of_values):
+    expected = Adam(learning_rate=0.001, clip_norm=1.0) if of_values else SGD(learning_rate=1.0, clip_norm=1.0)
+    assert Experiment(dataset=dataset).optimizer == expected
+    named = Experiment(dataset=dataset, optimizer=SGD())
+    assert named.optimizer == SGD(), "an optimizer that is named has its own defaults"
+
+
+def test_a_table_without_the_name_of_an_optimizer_changes_the_default_one_of_the_dataset():
+    table = {"dataset": {"plugin": "noisy-sine"}, "optimizer": {"b1": 0.8}}
+    assert Experiment(**resolve(table)).optimizer == Adam(learning_rate=0.001, b1=0.8, clip_norm=1.0)
+    typed = call("run", "--dataset", "noisy-sine", "--optimizer.b1", "0.8", "--print-config").stdout
+    assert Experiment.from_toml(typed).optimizer == Adam(learning_rate=0.001, b1=0.8, clip_norm=1.0)
+    shown = call("run", "--dataset", "noisy-sine", "--help").stdout
+    assert "optimizer seqjax/adam" in shown
+    assert "--sampler.batch-size   int >= 1; default 8\n" in shown
+
+
+@pytest.mark.parametrize(("suffix", "of_values"), [("npy", True), ("csv", False)])
+def test_the_default_optimizer_of_a_file_depends_on_its_data(tmp_path, suffix, of_values):
+    file = tmp_path / f"x.{suffix}"
+    if suffix == "npy":
+        np.save(file, np.arange(3000.0))
+        dataset = Npy(path=str(file))
+    else:
+        file.write_text("x,y\n" + "1.5,up\n2.5,down\n" * 1000)
+        dataset = CSV(path=str(file), inputs=("x",), targets=("y",), labels=("down", "up"))
+    assert dataset.of_values == of_values
+    assert isinstance(Experiment(dataset=dataset).optimizer, Adam if of_values else SGD)
+    file.unlink()
+    assert not dataset.of_values, "the error comes with load"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dataset", "predictor"), [(NoisySine(), "persistence"), (Stocks(), "mean")])
+def test_the_defaults_learn(dataset, predictor):
+    """A sine is forecast better than by its last value; returns are noise, and no worse than their mean."""
+    run = Experiment(dataset=dataset).run()
+    x = dataset.load().values[:, 0]
+    n = len(run.prepared.parts["train"])
+    last, mean = np.mean((x[n:] - x[n - 1 : -1]) ** 2), np.mean((x[n:] - x[:n].mean()) ** 2)
+    bound = 0.75 * last if predictor == "persistence" else 1.05 * mean
+    assert run.metrics[-1]["heldout_loss"] < bound

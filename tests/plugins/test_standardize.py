@@ -90,3 +90,21 @@ def test_ids_of_pairs_stay_as_they_are(side):
 def test_an_empty_training_part_is_an_error():
     with pytest.raises(Error, match="empty"):
         Standardize().fit(Series(np.zeros((0, 2))))
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {"mean": [1.0], "std": [0.0]},
+        {"mean": [1.0], "std": [-1.0]},
+        {"mean": [1.0, 2.0], "std": [1.0]},
+        {"mean": [], "std": []},
+        {"mean": 1.0, "std": 1.0},
+        {"mean": ["1"], "std": [1.0]},
+        {"mean": [float("nan")], "std": [1.0]},
+    ],
+    ids=str,
+)
+def test_a_damaged_scale_is_an_error_when_it_is_loaded(saved):
+    with pytest.raises(Error, match="a scale has"):
+        Standardize().load(saved)

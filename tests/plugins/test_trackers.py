@@ -1,6 +1,6 @@
 """What the readers of TensorBoard and Trackio give back is what the folder of a run has."""
 
-import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ from support.crash import NoFigure, experiment
 
 from seqjax import Error, Run
 from seqjax.runs import folder
+from seqjax.runs.rows import read_rows
 from seqjax.runs.tracking.mirror import Mirror, mirror_run
 from seqjax_trackers import TensorBoard, Trackio
 
@@ -38,8 +39,10 @@ def project(tmp_path):
 
 
 def rows_kept(path):
-    rows = map(json.loads, (path / "metrics.jsonl").read_text().splitlines())
-    return {row.pop("epoch"): {name: value for name, value in row.items() if value is not None} for row in rows}
+    return {
+        row.pop("epoch"): {name: value for name, value in row.items() if not math.isnan(value)}
+        for row in read_rows(path)
+    }
 
 
 def read_tensorboard(path):

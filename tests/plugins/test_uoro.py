@@ -118,6 +118,7 @@ def test_one_draw_follows_the_equations():
     theta = jax.flatten_util.ravel_pytree(p)[0]
     I = jax.jacobian(lambda theta: init_state(unravel(theta))["h"])(theta)
     s, u, t, J, grad = init_state(p), np.zeros(S), np.zeros(theta.size), np.eye(S), 0
+    norm_t = 0.0
     for i in range(5):
         if i:
             x, weight = batch.xs[i - 1, 0], batch.weights[i - 1, 0]
@@ -127,11 +128,14 @@ def test_one_draw_follows_the_equations():
             I, J = jax.jacobian(new, (0, 1))(theta, s["h"])
             s = step(p, s, x)[0]
         u, w = J @ u, nu_TS[i] @ I
-        root = lambda a, b: np.sqrt((np.linalg.norm(a) + 1e-7) / (np.linalg.norm(b) + 1e-7))
-        rho_0, rho_1 = root(t, u), root(w, nu_TS[i])
+        root = lambda a, b: np.sqrt((a + 1e-7) / (np.linalg.norm(b) + 1e-7))
+        rho_0, rho_1 = root(norm_t, u), root(np.linalg.norm(w), nu_TS[i])
         u, t = rho_0 * u + rho_1 * nu_TS[i], t / rho_0 + w / rho_1
+        # In the window the norm is its mean over the signs; at the start it is that of θ̃ itself.
+        norm_t = np.hypot(norm_t / rho_0, np.linalg.norm(w) / rho_1) if i else np.linalg.norm(t)
     np.testing.assert_allclose(jax.flatten_util.ravel_pytree(got.grads)[0], grad, rtol=1e-11)
     np.testing.assert_allclose(got.memory.rows[0][0], u, rtol=1e-11)
+    np.testing.assert_allclose(jax.flatten_util.ravel_pytree(got.memory.rows[1])[0], t, rtol=1e-11)
 
 
 def test_signs_are_balanced_and_independent():

@@ -14,6 +14,9 @@ from matplotlib.figure import Figure
 
 from seqjax import Error
 from seqjax.report import plot
+from seqjax_datasets import Copy
+from seqjax_gradients import Full
+from seqjax_models import RNN
 
 
 class Run(SimpleNamespace):
@@ -46,7 +49,8 @@ def run(seed=0, epochs=4, level=1.0, tokens=True, evaluate_every=1):
         if tokens:
             row |= {"train_perplexity": math.exp(loss), "heldout_perplexity": math.exp(heldout)}
         rows.append(row)
-    return Run(metrics=rows, experiment=SimpleNamespace(seed=seed))
+    plugins = {"dataset": Copy(), "model": RNN(hidden=8), "gradient": Full(), "optimizer": None}
+    return Run(metrics=rows, experiment=SimpleNamespace(seed=seed, **plugins))
 
 
 def sweep(seeds=3, **kwargs):
@@ -55,7 +59,11 @@ def sweep(seeds=3, **kwargs):
 
 
 def legend(figure):
-    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    return [text.get_text() for text in figure.axes[0].get_legend().get_texts() if text.get_text()]
+
+
+def caption(figure):
+    return figure.axes[0].get_legend().get_title().get_text().replace("\u202f", " ").split("\n")
 
 
 def visible(figure):
@@ -75,9 +83,10 @@ def ticks(figure):
 
 def test_a_variant_is_shown_as_its_median_within_its_range():
     runs = sweep()
-    figure = plot.runs(runs)
-    assert legend(figure) == ["full (3 seeds)", "8 steps (3 seeds)"]
-    assert labels(figure) == ("updates", "training loss (nats)")
+    figure = plot.runs(runs, average="median", band="range")
+    assert legend(figure) == ["full", "8 steps"]
+    assert caption(figure) == ["median of 3 seeds; band: lowest to highest"]
+    assert labels(figure) == ("updates", "training loss (nats),\nmean during the epoch")
     for line, variant in zip(visible(figure), ("full", "8 steps"), strict=True):
         middle = runs[f"{variant}, seed=1"]  # the losses grow with the seed
         np.testing.assert_array_equal(line.get_xdata(), [8, 16, 24, 32])
@@ -89,14 +98,137 @@ def test_a_variant_is_shown_as_its_median_within_its_range():
             assert set(zip(run.metric("update"), run.metric("train_loss").round(9), strict=True)) <= corners
         edges = {line.get_label(): line for line in figure.axes[0].lines}
         for seed, edge in ((0, "lowest"), (2, "highest")):
-            line = edges[f"_{variant} (3 seeds), {edge}"]
+            line = edges[f"_{variant}, {edge}"]
             np.testing.assert_array_equal(line.get_ydata(), runs[f"{variant}, seed={seed}"].metric("train_loss"))
 
 
-def test_the_median_of_two_seeds_is_their_mean():
+@pytest.mark.parametrize("average", ["mean", "median"])
+def test_the_default_band_is_a_bootstrap_interval(average):
+    runs = sweep(seeds=9)
+    figure = plot.runs(runs, y="heldout_loss", average=average)
+    assert " ".join(caption(figure)) == f"{average} of 9 seeds; band: 95 % bootstrap interval of the {average}"
+    found = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    for variant in ("full", "8 steps"):
+        losses = np.stack([runs[f"{variant}, seed={seed}"].metric("heldout_loss") for seed in range(9)])
+        np.testing.assert_allclose(found[variant], getattr(np, average)(losses, 0))
+        ends = [found[f"_{variant}, 95 % interval of the {average}, {end}"] for end in ("low", "high")]
+        rng = np.random.default_rng(5)
+        resampled = [getattr(np, average)(losses[rng.integers(9, size=9)], 0) for _ in range(4000)]
+        expected = np.percentile(resampled, [2.5, 97.5], axis=0)
+        np.testing.assert_allclose(ends, expected, atol=0.101 if average == "median" else 0.02)
+
+
+def test_two_seeds_have_a_range():
     runs = Runs({"a, seed=0": run(0), "a, seed=1": run(1)})
-    (line,) = visible(plot.runs(runs))
+    figure = plot.runs(runs)
+    (line,) = visible(figure)
     np.testing.assert_allclose(line.get_ydata(), run(0).metric("train_loss") + 0.05)
+    assert caption(figure)[0] == "mean of 2 seeds; band: lowest to highest"
+    found = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    np.testing.assert_array_equal(found["_a, highest"], run(1).metric("train_loss"))
+    mixed = runs | {f"b, seed={seed}": run(seed) for seed in range(4)}
+    figure = plot.runs(Runs(mixed))
+    assert legend(figure) == ["a", "b (4 seeds)"]
+    text = "mean of 2 seeds; band: 95 % bootstrap interval of the mean (of 2 seeds: lowest to highest)"
+    assert " ".join(caption(figure)).startswith(text)
+
+
+@pytest.mark.parametrize("option", ["average", "band"])
+def test_an_average_or_a_band_that_does_not_exist(option):
+    with pytest.raises(Error, match=f"{option} = 'no' must be '"):
+        plot.runs(sweep(), **{option: "no"})
+
+
+def test_two_fields_are_shown_by_colour_and_by_line_style():
+    names = [f"{gradient}, optimizer.learning_rate={lr}" for gradient in ("full", "cut", "rtrl") for lr in (0.5, 2.0)]
+    figure = plot.runs(Runs({f"{name}, seed={s}": run(s, level=n) for n, name in enumerate(names) for s in (0, 1, 2)}))
+    assert legend(figure) == ["full", "cut", "rtrl", "lr 0.5", "lr 2.0"]
+    lines = {line.get_label(): line for line in visible(figure)}
+    assert list(lines) == names, "the data of the lines keep the whole names"
+    for line_style, lr in (("-", "0.5"), ("--", "2.0")):
+        alike = [lines[name] for name in names if name.endswith(lr)]
+        assert {line.get_linestyle() for line in alike} == {line_style}
+        assert len({line.get_color() for line in alike}) == 3
+        assert alike[0].get_linewidth() > alike[1].get_linewidth() > alike[2].get_linewidth()
+    for name in names[::2]:
+        other = name.replace("0.5", "2.0")
+        assert lines[name].get_color() == lines[other].get_color()
+    shown = {text.get_text(): handle for handle, text in zip(
+        figure.axes[0].get_legend().legend_handles, figure.axes[0].get_legend().get_texts(), strict=True)}  # fmt: skip
+    assert shown["cut"].get_color() == lines[names[2]].get_color()
+    assert shown["lr 2.0"].get_linestyle() == "--"
+
+
+def test_a_run_that_ended_early_is_counted_at_its_own_variant():
+    names = [f"{gradient}, model.hidden={size}" for gradient in ("full", "cut") for size in (8, 16)]
+    runs = {f"{name}, seed={s}": run(s) for name in names for s in (0, 1)}
+    runs["cut, model.hidden=16, seed=1"] = run(1, epochs=2)
+    found = legend(plot.runs(Runs(runs)))
+    assert found[0] == "full, hidden 8"
+    assert found[3] == "cut, hidden 16 (1 seed, 1 ended early)"
+
+
+def test_the_title_has_what_all_runs_share():
+    assert plot.runs(sweep()).get_suptitle() == "copy · rnn, hidden 8 · full"
+    assert plot.runs(sweep(), title="T").get_suptitle() == "T"
+    assert plot.runs(sweep(), title="").get_suptitle() == ""
+    shared = Runs({f"{name}, epochs=4, seed=0": run() for name in ("a", "b")})
+    assert plot.runs(shared).get_suptitle() == "copy · rnn, hidden 8 · full · epochs 4"
+    long = plot.runs(sweep(), title=" · ".join(["a long part of a title"] * 8))
+    long.draw_without_rendering()
+    box = long._suptitle.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= long.bbox.x1
+
+
+def test_a_dollar_sign_in_a_name_is_no_formula():
+    figure = plot.runs({r"a $\frac$ b": run(0), r"$\oops{": run(1)})
+    figure.draw_without_rendering()
+    assert legend(figure)[1] == r"\$\oops{"
+    assert visible(figure)[1].get_label() == r"$\oops{"
+
+
+def steep(level):
+    """The losses of 20 epochs, which fall from 8 to about `level`."""
+    made = run(0, epochs=20)
+    for row in made.metrics:
+        row["train_loss"] = level + 7 * 0.4 ** (row["epoch"] - 1)
+        row["train_perplexity"] = math.exp(row["train_loss"])
+    return made
+
+
+def test_the_end_of_training_fills_the_axis():
+    runs = {"a": steep(1.0), "b": steep(1.1)}
+    figure = plot.runs(runs)
+    low, high = figure.axes[0].get_ylim()
+    last = np.concatenate([run.metric("train_loss")[10:] for run in runs.values()])
+    assert low < last.min()
+    assert last.max() < high < last.max() + 0.6 * np.ptp(last)
+    assert np.ptp(last) > 0.5 * (high - low)
+    assert caption(figure)[-1] == "start outside the axis: up to 8.1"
+    np.testing.assert_array_equal(visible(figure)[0].get_ydata(), runs["a"].metric("train_loss"))
+    whole = plot.runs(runs, whole=True)
+    assert whole.axes[0].get_ylim()[1] > 8
+    assert "outside" not in caption(whole)[-1]
+    rising = {name: copy.deepcopy(run) for name, run in runs.items()}
+    for made in rising.values():
+        for row in made.metrics:
+            row["grad_norm"] = -row["train_loss"]
+    figure = plot.runs(rising, y="grad_norm")
+    assert caption(figure)[-1] == "start outside the axis: down to -8.1"
+    np.testing.assert_allclose(figure.axes[0].get_ylim(), (-high, -low), rtol=1e-6)
+    figure = plot.runs(runs, y="train_perplexity")  # on a logarithmic axis
+    np.testing.assert_allclose(np.log(figure.axes[0].get_ylim()), (low, high), rtol=1e-6)
+
+
+def test_a_start_that_takes_less_of_the_axis_stays():
+    figure = plot.runs(sweep(epochs=4))
+    low, high = figure.axes[0].get_ylim()
+    assert low < 1.25
+    assert high > 3.2
+    history = plot.history(steep(1.0).metrics)
+    assert "outside" in caption(history)[-1]
+    assert caption(plot.history(steep(1.0).metrics, whole=True)) == [""]
 
 
 def test_points_are_at_the_median_time_of_the_seeds():
@@ -108,18 +240,22 @@ def test_points_are_at_the_median_time_of_the_seeds():
 
 def test_one_seed_has_no_band():
     figure = plot.runs(sweep(seeds=1), x="epoch")
-    assert legend(figure) == ["full (1 seed)", "8 steps (1 seed)"]
+    assert legend(figure) == ["full", "8 steps"]
+    assert caption(figure) == ["1 seed"]
     assert len(figure.axes[0].lines) == 2
     assert not figure.axes[0].collections
 
 
 def test_runs_by_name_are_variants_of_their_own():
     figure = plot.runs({"a": run(0), "b": run(1)})
-    assert legend(figure) == ["a (1 seed)", "b (1 seed)"]
+    assert legend(figure) == ["a", "b"]
 
 
 def test_a_sweep_over_seeds_alone_has_one_variant_without_a_name():
-    assert legend(plot.runs(Runs({", seed=0": run(0), ", seed=1": run(1)}))) == ["2 seeds"]
+    figure = plot.runs(Runs({", seed=0": run(0), ", seed=1": run(1)}))
+    assert legend(figure) == []
+    assert caption(figure)[0] == "mean of 2 seeds; band: lowest to highest"
+    assert [line.get_label() for line in visible(figure)] == ["2 seeds"]
 
 
 def test_epochs_that_were_not_evaluated_are_left_out():
@@ -127,7 +263,8 @@ def test_epochs_that_were_not_evaluated_are_left_out():
     figure = plot.runs(runs, x="epoch", y="heldout_perplexity")
     line = visible(figure)[0]
     np.testing.assert_array_equal(line.get_xdata(), [3, 6])
-    np.testing.assert_array_equal(line.get_ydata(), runs["full, seed=1"].metric("heldout_perplexity")[[2, 5]])
+    columns = [runs[f"full, seed={seed}"].metric("heldout_perplexity")[[2, 5]] for seed in range(3)]
+    np.testing.assert_allclose(line.get_ydata(), np.mean(columns, 0))
     assert labels(figure) == ("epoch", "held-out perplexity")
     mixed = Runs({"a, seed=0": run(0), "a, seed=1": run(1, evaluate_every=2)})
     (line,) = visible(plot.runs(mixed, x="epoch", y="heldout_loss"))
@@ -165,7 +302,8 @@ def test_runs_that_ended_early_are_counted_and_left_out():
     runs = Runs({f"a, seed={seed}": run(seed, epochs=epochs) for seed, epochs in enumerate((3, 2, 3, 0))})
     runs["b, seed=0"] = run(0, epochs=0)
     figure = plot.runs(runs, x="epoch")
-    assert legend(figure) == ["a (2 seeds, 2 ended early)", "b (0 seeds, 1 ended early)"]
+    assert legend(figure) == ["a", "b (0 seeds, 1 ended early)"]
+    assert caption(figure) == ["mean of 2 seeds, 2 ended early; band: lowest to highest"]
     a, b = visible(figure)
     np.testing.assert_allclose(a.get_ydata(), run(1, epochs=3).metric("train_loss"))  # midway between seeds 0 and 2
     assert len(b.get_xdata()) == 0
@@ -220,7 +358,9 @@ def test_gaps_stay_and_a_single_point_has_a_marker():
     np.testing.assert_array_equal(line.get_ydata(), values)
     assert line.get_marker() == "."
     assert line.get_markevery() == [1, 98]
-    (short,) = plot.lines({"a": values[:20]}).axes[0].lines
+    (whole,) = plot.lines({"a": np.arange(100.0)}).axes[0].lines
+    assert whole.get_marker() == ""
+    (short,) = plot.lines({"a": values[:12]}).axes[0].lines
     assert short.get_markevery() is None
 
 
@@ -331,12 +471,62 @@ def test_matrices_that_cannot_be_drawn(matrix, kwargs, words):
         plot.heatmap(matrix, **kwargs)
 
 
+def test_series_in_panels_share_their_axes():
+    figure = plot.lines({"a": [1.0, 2.0], "b": [5.0, 9.0]}, panels=True, x_label="t", y_label="v")
+    assert [[line.get_label() for line in axes.lines] for axes in figure.axes] == [["a"], ["b"]]
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "t"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["v", "v"]
+
+
+def test_averages_of_other_things_than_seeds():
+    values = np.random.default_rng(0).normal(size=(5, 30))
+    figure = plot.averages({"v": (np.arange(30), values), "n": (np.arange(30), values + 1)}, of="neuron")
+    assert caption(figure) == ["mean of 5 neurons; band: 95 % bootstrap interval of the mean"]
+    assert legend(figure) == ["v", "n"]
+    for line, level in zip(visible(figure), (0, 1), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), values.mean(0) + level)
+    with pytest.raises(Error, match=r"v: an average is drawn of x \[n\] and values \[S, n\], not of \[2\] and \[2\]"):
+        plot.averages({"v": ([1, 2], [1.0, 2.0])})
+    with pytest.raises(Error, match="no series"):
+        plot.averages({})
+
+
+def test_points_have_markers_of_their_own():
+    figure = plot.points({"a": (1, 10), "b": (2, 3000), "none": (3, math.nan)}, y_scale="log", x_label="x")
+    assert legend(figure) == ["a", "b", "none"]
+    assert len({line.get_marker() for line in figure.axes[0].lines}) == 3
+    assert [line.get_ydata().item() for line in figure.axes[0].lines[:2]] == [10, 3000]
+    with pytest.raises(Error, match="no points"):
+        plot.points({})
+
+
+def test_a_fit_is_drawn_where_it_holds():
+    k = np.arange(21)
+    norms = 5 * 0.5**k
+    norms[:6] *= np.array([9, 8, 7, 6, 4, 2])
+    fit = np.where((k > 0) & (k < 20), 5 * 0.5**k, np.nan)
+    figure = plot.by_lag(norms, np.linspace(0.9, 0.1, 20), fit)
+    upper, lower = figure.axes
+    part, line = upper.lines
+    np.testing.assert_allclose(part.get_ydata(), norms[:-1] / norms[0])
+    np.testing.assert_array_equal(line.get_xdata(), range(6, 20))
+    np.testing.assert_allclose(line.get_ydata(), fit[6:20] / norms[0])
+    text = line.get_label().replace("\u202f", " ")
+    assert text == "fit: ×0.5 a step, within 25 % from lag 6 to 19"
+    np.testing.assert_array_equal(lower.lines[0].get_xydata(), np.stack([range(1, 21), np.linspace(0.9, 0.1, 20)], 1))
+    assert upper.get_ylabel() == "norm of part k,\nrelative to part 0"
+    assert lower.get_ylabel() == "relative bias if\nonly lags < k are kept"
+    assert len(plot.by_lag(norms, np.ones(20)).axes[0].lines) == 1
+    assert len(plot.by_lag(norms, np.ones(20), 10 * fit).axes[0].lines) == 1, "this fit holds nowhere"
+
+
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_a_history_has_whole_epochs(epochs):
     figure = plot.history(run(epochs=epochs).metrics, "rnn")
     np.testing.assert_array_equal(ticks(figure), range(1, epochs + 1))
     assert labels(figure) == ("epoch", "perplexity")
-    assert legend(figure) == ["training", "held out"]
+    assert legend(figure) == ["training, mean during the epoch", "held out, after the epoch"]
     assert figure.get_suptitle() == "rnn"
 
 
@@ -344,7 +534,10 @@ def test_a_history_has_whole_epochs(epochs):
     "draw",
     [
         lambda: plot.runs(sweep(), y="train_perplexity"),
-        lambda: plot.lines({"a": [1, 2]}),
+        lambda: plot.lines({"a": [1, 2]}, panels=True),
+        lambda: plot.averages({"a": ([1, 2], np.ones((3, 2)))}),
+        lambda: plot.points({"a": (1, 2)}),
+        lambda: plot.by_lag(np.ones(4), np.ones(3)),
         lambda: plot.heatmap([[1, 2]]),
         lambda: plot.history(run().metrics),
     ],

@@ -57,6 +57,24 @@ def test_the_docstring_is_read_and_the_script_is_not_run(file):
     assert Report(file).command == "python x.py  --seeds 5"
 
 
+def test_a_report_without_a_script_has_its_own_title_and_text(tmp_path):
+    report = Report(title="Does it\n  rain?   Often!", text="\nIn *most* years.\n")
+    assert (report.title, report.command, report.text) == ("Does it rain? Often!", "", "In *most* years.")
+    assert report.folder == Path("reports", "does-it-rain-often")
+    assert report.to_markdown() == "# Does it rain? Often!\n\nIn *most* years.\n"
+    assert Report(title="¿?").folder == Path("reports", "report")
+    assert Report(title="../../" + "x" * 300).folder == Path("reports", "x" * 60)
+    assert Report(None, tmp_path, title="x").save() == tmp_path
+    report.row("a4", 28, exactly(28))
+    assert repr(report) == "Report('Does it rain? Often!', results 1, tables 0, figures 0)"
+
+
+def test_a_report_has_one_title_and_one_text(file):
+    for arguments in ({}, {"text": "x"}, {"file": file, "title": "x"}, {"file": file, "text": "x"}):
+        with pytest.raises(Error, match=r"Report\(__file__\); or it is given both: Report\(title="):
+            Report(**arguments)
+
+
 def test_a_script_without_a_docstring_has_its_name_for_a_title(tmp_path):
     (tmp_path / "copy.py").write_text("x = 1\n")
     report = Report(tmp_path / "copy.py")
@@ -185,7 +203,6 @@ def test_markdown_refers_to_the_files_beside_it(file, tmp_path):
     folder = report.save(tmp_path / "out")
     links = re.findall(r"\]\((.*?)\)", text)
     assert {*links, "report.md"} == {path.name for path in folder.iterdir()}
-    assert report._repr_markdown_() == text
 
 
 def test_a_report_as_files(file, tmp_path):
@@ -198,7 +215,7 @@ def test_a_report_as_files(file, tmp_path):
     shown = "0.05380 (0.04710 to 0.06170, n = 3)"
     assert read_csv(folder / "rows.csv") == [
         ["what", "got", "low", "high", "n", "shown", "expected", "met"],
-        ["a4", "28", "", "", "", "28", "= 28", "yes"],
+        ["a4", "28", "", "", "", "28", "'= 28", "yes"],
         ["MSE", "0.0538", "0.0471", "0.0617", "3", shown, "~ .0538 (.0471 to .0617)", "yes"],
         ["sample", "the <unk>", "", "", "", "the <unk>", "", ""],
     ]
@@ -222,7 +239,7 @@ def test_the_data_of_a_figure(file, tmp_path):
     ]
 
 
-def test_the_data_of_a_band_are_its_median_and_edges(file, tmp_path):
+def test_the_data_of_a_band_are_its_average_and_edges(file, tmp_path):
     class Seed:
         metrics = ({}, {})
 
@@ -236,12 +253,13 @@ def test_the_data_of_a_band_are_its_median_and_edges(file, tmp_path):
         variants = {"full": [Seed(0), Seed(1), Seed(2)]}  # noqa: RUF012
 
     report = Report(file)
-    report.figure("loss", plot.runs(Runs(), x="epoch"))
+    report.figure("loss", plot.runs(Runs(), x="epoch", title=""))
     rows = read_csv(report.save(tmp_path / "out") / "loss.csv")[1:]
     assert rows == [
-        *(["full (3 seeds)", "1.0", "5.0"], ["full (3 seeds)", "2.0", "4.0"]),
-        *(["full (3 seeds), lowest", "1.0", "4.0"], ["full (3 seeds), lowest", "2.0", "3.0"]),
-        *(["full (3 seeds), highest", "1.0", "6.0"], ["full (3 seeds), highest", "2.0", "5.0"]),
+        *(["full", "1.0", "5.0"], ["full", "2.0", "4.0"]),
+        # The interval of three seeds is their range.
+        *(["full, 95 % interval of the mean, low", x, low] for x, low in (("1.0", "4.0"), ("2.0", "3.0"))),
+        *(["full, 95 % interval of the mean, high", x, high] for x, high in (("1.0", "6.0"), ("2.0", "5.0"))),
     ]
 
 

@@ -14,7 +14,7 @@ import pytest
 from seqjax import Error
 from seqjax.cli import main
 from seqjax.report.finding import Finding, found
-from seqjax.report.page import conclusion
+from seqjax.report.page.findings import conclusion
 from seqjax.report.reproduce import reproduce
 
 SCRIPT = '''"""{title}   python experiments/{name}.py
@@ -131,7 +131,7 @@ def test_the_pages(folder):
     assert (Path("docs/all/two-line.png")).read_bytes() == Path("reports/two/line.png").read_bytes()
     page = Page(Path("docs/all.html").read_text())
     assert page.open == []
-    assert page.ids == ["two", "one"]
+    assert page.ids == ["two", "two-heading", "one", "one-heading"]
     assert all(source.startswith(("#", "data:image/png;base64,")) for source in page.sources), "it needs no other file"
     assert sum(source.startswith("data:") for source in page.sources) == 2
     assert [cell for cell in page.cells if "sum" in cell] == ["two | sum", "one | sum"]
@@ -150,7 +150,7 @@ def test_the_pages_name_the_scripts_that_were_not_run(folder):
     for page in pages:
         page.write_text("old")
     assert main([*command, "--jobs", "0"]) == 2
-    assert main([*command, "--only", "one"]) == 1
+    assert main([*command, "--only", "one"]) == 2
     assert [page.read_text() for page in pages] == ["old"] * 3, "without results they are left alone"
     assert main([*command, "--only", "two"]) == 0
     assert all("Not run: one." in page.read_text() for page in pages)
@@ -211,11 +211,13 @@ def test_comments_and_layout_may_change(folder):
     assert len(found([script], Path("out"))) == 1
 
 
-def test_a_script_that_changed_while_it_ran_is_run_again(folder):
+def test_a_script_that_changed_while_it_ran_is_run_again(folder, capsys):
     script = folder / "one.py"
     edit(script, "# work", "Path(__file__).open('a').write('1 + 1')")
     reproduce([script], Path("out"))
     assert found([script], Path("out")) == []
+    words = "experiments/one.py has changed since it was started; the same command runs it again"
+    assert capsys.readouterr().out.splitlines()[-1] == f"done     [1/1] out/one: {words}"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +286,7 @@ def test_the_cores_of_this_process_stay_as_they_are(folder):
 
 def test_a_failure_is_reported_and_other_findings_are_kept(folder, capsys):
     edit(folder / "one.py", "# work", "import sys; sys.exit('no luck')")
-    assert main(["reproduce", "experiments", "--out", "out", "--table", "all.md"]) == 1
+    assert main(["reproduce", "experiments", "--out", "out", "--table", "all.md"]) == 2
     assert "one.py ended with 1: no luck; see out/one/log.txt" in capsys.readouterr().err
     assert "Why so many?" in Path("all.md").read_text(), "the other script was run, and is on the page"
     edit(folder / "one.py", "import sys; sys.exit('no luck')", "")
@@ -354,7 +356,7 @@ def test_names_that_are_not_scripts_are_errors(folder, capsys):
     assert "has no script at all" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_kills_all_scripts(folder, hears_ctrl_c, number, code):
     """A third script, which waits for its turn, is not started."""
     pids = [Path(f"pid of {name}") for name in ("one", "two")]
@@ -381,3 +383,21 @@ def test_a_signal_kills_all_scripts(folder, hears_ctrl_c, number, code):
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid.read_text()), 0)
     assert not Path("zero ran").exists()
+
+
+def test_each_event_has_a_line_that_counts(folder, capsys):
+    edit(folder / "two.py", "# work", "1 / 0")
+    command = ["reproduce", "experiments", "--only", "one,two"]
+    assert main(command) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert re.sub(r"\d+ s$", "0 s", "\n".join(lines)).splitlines() == [
+        "runs     experiments/one.py (prints into reports/one/log.txt)",
+        "done     [1/2] reports/one: 1 of 1 as expected, 0 s",
+        "runs     experiments/two.py (prints into reports/two/log.txt)",
+        "failed   [2/2] experiments/two.py ended with 1: ZeroDivisionError: division by zero; see reports/two/log.txt",
+    ]
+    edit(folder / "two.py", "1 / 0", "1")
+    assert main(command) == 0
+    assert [line[:14] for line in capsys.readouterr().out.splitlines()] == [
+        "done     [1/2]", "runs     exper", "done     [2/2]",
+    ]  # fmt: skip

@@ -1,15 +1,21 @@
-"""Tables as values, as text, as Markdown and as CSV."""
+"""Tables as values, as text, as Markdown, LaTeX, CSV and data frames."""
 
 import csv
+import html
 import io
 import math
+import shutil
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from seqjax import Error
 from seqjax.report import Table
+from seqjax.report.table import csv_text, markdown, plain
 
 TABLE = Table(
     ["variant", "updates", "loss", "note"],
@@ -93,6 +99,47 @@ def test_csv_keeps_all_digits_and_reads_back():
     assert int(rows[3][1]) == 10**20
 
 
+FORMULAS = [
+    "=1+1",
+    "+1+1",
+    "-1+1",
+    "@SUM(A1)",
+    " =1",
+    "\n=1",
+    "'=1",
+    "'' -x",
+    "\uff1d1",
+    "=cmd|' /C calc'!A0",
+    "-",
+    "--x",
+]
+TEXTS = ["a", "a=1", "it's", "'a'", "", "-3.5", "+1e5", "-inf", " 7 ", "1-2", "a\tb"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_no_text_is_a_formula_in_a_spreadsheet(text):
+    """A spreadsheet reads a cell as a text if it begins with an apostrophe."""
+    ((column,), (cell,)) = csv.reader(io.StringIO(Table([text], [[text]]).to_csv(), newline=""))
+    assert column == cell == f"'{text}"
+    assert csv_text(cell) == text
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_other_texts_and_texts_of_numbers_stay_in_csv(text):
+    ((_,), (cell,)) = csv.reader(io.StringIO(Table(["x"], [[text]]).to_csv(), newline=""))
+    assert cell == text.replace("\t", "\\t")
+    assert csv_text(cell) == cell
+
+
+def test_numbers_stay_numbers_in_csv():
+    table = Table(["a", "b", "c"], [[-1, -0.5, True], [np.float32(-2), -math.inf, None]])
+    assert table.to_csv() == "a,b,c\r\n-1,-0.5,True\r\n-2.0,-inf,\r\n"
+
+
+def test_csv_has_no_control_characters():
+    assert Table(["a\x1b"], [["\x9b\u202e\r\x00"]]).to_csv() == "a\\x1b\r\n\\x9b\\u202e\\r\\x00\r\n"
+
+
 def test_markdown():
     assert TABLE.to_markdown().splitlines() == [
         "| variant | updates | loss | note |",
@@ -110,3 +157,67 @@ def test_special_characters_of_markdown_html_and_terminals_are_escaped():
     assert Table(["a"], [["[x](y) _it_"]]).to_markdown().splitlines()[2] == r"| \[x](y) \_it\_ |"
     assert Table(["a"], [["x &lt; ~~y~~ ~ 5"]]).to_markdown().splitlines()[2] == r"| x \&lt; \~\~y\~~ ~ 5 |"
     assert "\x1b" not in nasty.to_markdown() + str(nasty)
+
+
+@pytest.mark.parametrize("text", ["a", "<b> & `c` | *d* [e](f) _g_ \\\\ ~~h~~ \\ &lt;", "R&D", "AT & T ~ 5"])
+def test_plain_gives_back_what_markdown_was_given(text):
+    assert plain(markdown(text)) == text
+    rendered = MarkdownIt("commonmark", {"html": True}).enable("strikethrough").render(f"# {markdown(text)}")
+    assert rendered == f"<h1>{html.escape(text, quote=False)}</h1>\n"
+
+
+def test_latex():
+    assert TABLE.to_latex().splitlines() == [
+        r"\begin{tabular}{lrrl}",
+        r"\toprule",
+        r"variant & updates & loss & note \\",
+        r"\midrule",
+        r"full & $4{,}000$ & $1.500$ &  \\",
+        r"8 steps & $123$ & nan & cut\textbar{}off \\",
+        r"語 & $-1$ & $-216{,}928$ & a b \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    assert r"$9.876 \times 10^{-5}$" in Table(["a"], [[9.876e-5]]).to_latex()
+
+
+def test_special_characters_of_latex_are_escaped():
+    """Those that LaTeX lists as special, those that OT1 lacks, those that are read after `\\\\`, and ligatures."""
+    nasty = Table([r"\a{b}_^~"], [["[x] *y*"], ["100% & $1 #2"], ["<unk>|\x1b"], ["--lr ''a'' ?`b ---"]])
+    assert nasty.to_latex().splitlines()[2:-2] == [
+        r"\textbackslash{}a\{b\}\_\textasciicircum{}\textasciitilde{} \\",
+        r"\midrule",
+        r"{[}x] {*}y{*} \\",
+        r"100\% \& \$1 \#2 \\",
+        r"\textless{}unk\textgreater{}\textbar{}\textbackslash{}x1b \\",
+        r"-{}-lr '{}'a'{}' ?{}`b -{}-{}- \\",
+    ]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_pdflatex_reads_every_printable_character_of_ascii(tmp_path):
+    signs = "".join(map(chr, range(33, 127)))
+    rows = [[signs, -1.5], [f"[{signs}", 1e-9], [f"*{signs}", math.inf]]
+    document = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
+    (tmp_path / "a.tex").write_text(f"{document}\n{Table(['a_b', 'c'], rows).to_latex()}\\end{{document}}\n")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=batchmode", "-halt-on-error", "a.tex"], cwd=tmp_path, capture_output=True
+    )
+    assert done.returncode == 0, (tmp_path / "a.log").read_text()
+
+
+def test_a_data_frame_keeps_all_digits():
+    table = Table(["name", "n", "x"], [["a", 1, 0.1 + 0.2], ["b, c", 10**12, None]])
+    frame = table.to_pandas()
+    assert list(frame.columns) == ["name", "n", "x"]
+    assert frame["name"].tolist() == ["a", "b, c"]
+    assert frame["n"].tolist() == [1, 10**12]
+    assert frame["x"][0] == 0.1 + 0.2
+    assert math.isnan(frame["x"][1])
+    assert Table(["a", "b"], []).to_pandas().shape == (0, 2)
+
+
+def test_a_data_frame_without_pandas_is_an_error_that_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(Error, match=r"to_pandas needs pandas, which is not installed: pip install pandas"):
+        TABLE.to_pandas()

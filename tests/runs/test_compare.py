@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Experiment, Run, Runs, Spec, Text, Tokens, sweep
+from seqjax.runs.index import read_index, write_index
 from seqjax.runs.sweep import paired_difference
 from seqjax_gradients import Full, Truncated
 from seqjax_models import RNN
@@ -61,13 +62,24 @@ def test_runs_are_a_mapping_in_the_order_in_which_they_were_made():
 
 
 def test_a_run_without_a_variant_is_an_error():
-    with pytest.raises(Error, match="these have no variant: b"):
+    with pytest.raises(Error, match="these have no variant: 'b'"):
         Runs({"a": made(0, [1.0]), "b": made(1, [1.0])}, {"a": ""})
 
 
 def test_an_unknown_name_is_a_key_error_with_the_nearest():
     with pytest.raises(KeyError, match="did you mean 'full, seed=0'"):
         runs_of({"full": [1.0]})["fulll, seed=0"]
+
+
+def test_names_with_commas_are_quoted_and_long_lists_are_cut():
+    runs = runs_of({"full": np.ones(30)})
+    with pytest.raises(KeyError) as caught:
+        runs["x"]
+    assert caught.value.args[0].startswith("no run 'x'; there are 'full, seed=0', 'full, seed=1', 'full, seed=2', ")
+    assert caught.value.args[0].endswith("'full, seed=11' and 18 more")
+    with pytest.raises(Error, match=r"no variant 'x'; there are 'a, b', 'c'$"):
+        runs_of({"a, b": [1.0], "c": [1.0]}).compare("heldout_loss", against="x")
+    assert repr(runs) == "Runs(30: 'full, seed=0', 'full, seed=1', 'full, seed=2', 'full, seed=3' and 26 more)"
 
 
 def test_a_column_of_every_run_is_an_array_padded_with_nan():
@@ -96,16 +108,39 @@ def test_an_unknown_metric_or_variant_is_an_error_with_the_nearest(ask, words):
         assert word in str(caught.value)
 
 
-def test_a_comparison_has_median_lowest_and_highest_of_the_last_epoch():
-    table = runs_of(LOSSES).compare("heldout_loss")
-    assert table.columns == ("variant", "runs", "median", "low", "high")
-    for row, (variant, losses) in zip(table.rows, LOSSES.items(), strict=True):
-        assert row == (variant, 4, np.quantile(losses, 0.5), np.sort(losses)[0], np.sort(losses)[-1])
+def test_a_comparison_has_mean_and_interval_of_the_last_and_of_the_best_epoch():
+    """The best epoch of each run is the second one, but for the last seed of "full" that of `made`, whose loss is 9."""
+    table = runs_of({**LOSSES, "full": [1.0, 1.5, 1.1, 14.0]}).compare("heldout_loss")
+    assert table.columns == ("variant", "runs", "last", "last from", "last to", "best", "best from", "best to")
+    best = {**LOSSES, "full": [1.0, 1.5, 1.1, 9.0]}
+    lasts = {**LOSSES, "full": [1.0, 1.5, 1.1, 14.0]}
+    for row, variant in zip(table.rows, LOSSES, strict=True):
+        assert row[:2] == (variant, 4)
+        for shown, losses in ((row[2:5], lasts[variant]), (row[5:], best[variant])):
+            assert shown[0] == pytest.approx(np.mean(losses))
+            assert_interval_of_all_resamples(losses, *shown[1:])
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_one_epoch_alone_has_the_numbers_of_both(which):
+    """In two runs the first epoch, with the loss 9, is the best one."""
+    runs = runs_of({"full": [1.0, 14.0, 1.1], "short": [2.0, 2.5, 30.0]})
+    both, one = (runs.compare("heldout_loss", "full", choice) for choice in ("both", which))
+    assert [name for name in both.columns if name in ("variant", "runs") or name.startswith(which)] == [*one.columns]
+    for name in one.columns:
+        assert one[name] == both[name]
+
+
+def test_without_a_held_out_part_there_is_no_best_epoch():
+    runs = Runs({"a": made(0, [math.nan, math.nan])}, {"a": ""})
+    assert runs.compare("heldout_loss").columns == ("variant", "runs", "last", "last from", "last to")
 
 
 def test_the_last_value_is_the_last_that_was_measured():
     runs = Runs({"a": made(0, [3.0, 2.0, math.nan])}, {"a": ""})
-    assert runs.compare("heldout_loss").rows == (("all", 1, 2.0, 2.0, 2.0),)
+    table = runs.compare("heldout_loss", which="last")
+    assert table.rows[0][:3] == ("all", 1, 2.0)
+    assert table.rows[0][3:] == (None, None), "one seed has no interval"
 
 
 def test_a_run_that_is_not_finished_has_no_value_and_is_counted():
@@ -113,16 +148,16 @@ def test_a_run_that_is_not_finished_has_no_value_and_is_counted():
     for seed, rows in enumerate([[9.0, 9.0, 5.0], [0.5], []]):
         runs[f"wild, seed={seed}"] = made(seed, rows, epochs=3)
     runs["wild, seed=1"].diverged = True
-    table = Runs(runs, {name: name.partition(",")[0] for name in runs}).compare("heldout_loss", against="full")
+    table = Runs(runs, {name: name.partition(",")[0] for name in runs}).compare("heldout_loss", "full", "last")
     assert table["diverged"] == [0, 1]
     assert table["unfinished"] == [0, 1]
     assert table["runs"] == [3, 1]
-    assert table.rows[1][2:6] == (5.0, 5.0, 5.0, 4.0), "the pairs that are left"
+    assert (table["last"][1], table["last difference"][1]) == (5.0, 4.0), "the pairs that are left"
     for name in list(runs)[3:]:
         runs[name] = made(runs[name].experiment.seed, [], epochs=3)
     table = Runs(runs, {name: name.partition(",")[0] for name in runs}).compare("heldout_loss", against="full")
     assert table["unfinished"] == [0, 3]
-    assert np.isnan(table.rows[1][2:8]).all()
+    assert str(table.rows[1][2:8]) == str((math.nan, None, None) * 2)
 
 
 def test_the_best_epoch_of_each_run_is_that_with_its_lowest_held_out_loss():
@@ -133,10 +168,10 @@ def test_the_best_epoch_of_each_run_is_that_with_its_lowest_held_out_loss():
     runs["c, seed=2"] = made(2, [math.nan] * 3)
     found = Runs(runs, {name: name[0] for name in runs})
     table = found.compare("train_loss", which="best")
-    assert [row[:5] for row in table.rows[:2]] == [("a", 2, 6.0, 2.0, 10.0), ("b", 2, 6.5, 5.0, 8.0)]
+    assert [row[:3] for row in table.rows[:2]] == [("a", 2, 6.0), ("b", 2, 6.5)]
     assert table.rows[2][1] == 0, "two are unfinished, and one was never evaluated"
-    assert [row[2:5] for row in found.compare("heldout_loss").rows[:2]] == [(4.5, 2.0, 7.0), (3.25, 2.5, 4.0)]
-    with pytest.raises(Error, match="which = 'first': choose 'last' or 'best'"):
+    assert found.compare("heldout_loss")["last"][:2] == [4.5, 3.25]
+    with pytest.raises(Error, match="which = 'first': choose 'last', 'best' or 'both'"):
         found.compare("heldout_loss", which="first")
 
 
@@ -147,7 +182,7 @@ def test_differences_are_paired_by_seed_in_whatever_order_the_runs_come():
     names = list(runs)
     for order in (names, names[:4] + names[:3:-1], [names[i] for i in (6, 0, 3, 5, 1, 7, 2, 4)]):
         mixed = Runs({name: runs[name] for name in order}, {name: name.partition(",")[0] for name in order})
-        table = mixed.compare("heldout_loss", against="full")
+        table = mixed.compare("heldout_loss", "full", "last")
         rows = {row[0]: row[5:] for row in table.rows}
         assert rows == {"full": (None, None, None), "short": (1.0, 1.0, 1.0)}
 
@@ -155,17 +190,16 @@ def test_differences_are_paired_by_seed_in_whatever_order_the_runs_come():
 def test_only_seeds_that_both_have_are_paired():
     runs = {f"full, seed={n}": made(n, [float(n)]) for n in (0, 1, 2)}
     runs |= {f"short, seed={n}": made(n, [n + 10.0]) for n in (1, 2, 3)}
-    table = Runs(runs, {name: name.partition(",")[0] for name in runs}).compare("heldout_loss", against="full")
+    table = Runs(runs, {name: name.partition(",")[0] for name in runs}).compare("heldout_loss", "full", "last")
     assert table.rows[1][5:] == (10.0, 10.0, 10.0)
     alone = {name: run for name, run in runs.items() if name in ("full, seed=0", "short, seed=3")}
-    table = Runs(alone, {name: name.partition(",")[0] for name in alone}).compare("heldout_loss", against="full")
-    assert np.isnan(table.rows[1][5:]).all()
+    table = Runs(alone, {name: name.partition(",")[0] for name in alone}).compare("heldout_loss", "full", "last")
+    assert str(table.rows[1][5:]) == str((math.nan, None, None))
 
 
 def test_one_pair_has_a_difference_and_no_interval():
-    row = runs_of({"full": [1.0], "short": [3.0]}).compare("heldout_loss", against="full").rows[1]
-    assert row[5] == 2.0
-    assert np.isnan(row[6:]).all()
+    row = runs_of({"full": [1.0], "short": [3.0]}).compare("heldout_loss", "full", "last").rows[1]
+    assert row[5:] == (2.0, None, None)
 
 
 def enumerated_interval(d, level):
@@ -174,23 +208,27 @@ def enumerated_interval(d, level):
     return np.quantile(means, level, method="inverted_cdf")
 
 
-@pytest.mark.parametrize("d", [[1.0, 2.0, 4.0], [-3.0, 0.5, 10.0], [0.0, 0.0, 1.0, 5.0], [1.0, 2.0, 3.0, 5.0, 8.0]])
-def test_the_interval_is_that_of_all_resamples(d):
+def assert_interval_of_all_resamples(d, low, high):
     """With 10,000 draws the level of a quantile has a standard error of .0016; 5 standard errors are allowed."""
-    seeds = range(len(d))
-    mean, low, high = paired_difference(dict(zip(seeds, d, strict=True)), dict.fromkeys(seeds, 0.0))
-    assert mean == pytest.approx(np.mean(d))
     for found, level in ((low, 0.025), (high, 0.975)):
         error = 5 * math.sqrt(level * (1 - level) / 10_000)
         lowest, highest = (enumerated_interval(d, level + sign * error) for sign in (-1, 1))
         assert lowest <= found <= highest
+
+
+@pytest.mark.parametrize("d", [[1.0, 2.0, 4.0], [-3.0, 0.5, 10.0], [0.0, 0.0, 1.0, 5.0], [1.0, 2.0, 3.0, 5.0, 8.0]])
+def test_the_interval_is_that_of_all_resamples(d):
+    seeds = range(len(d))
+    mean, low, high = paired_difference(dict(zip(seeds, d, strict=True)), dict.fromkeys(seeds, 0.0))
+    assert mean == pytest.approx(np.mean(d))
+    assert_interval_of_all_resamples(d, low, high)
     assert [low, high] == paired_difference(dict(zip(seeds, d, strict=True)), dict.fromkeys(seeds, 0.0))[1:]
 
 
 def test_the_sign_of_a_difference_is_that_of_the_variant_minus_the_one_compared_to():
     runs = runs_of({"full": [1.0, 1.0, 1.0], "worse": [2.0, 3.0, 4.0]})
-    _, worse = runs.compare("heldout_loss", against="full").rows
-    better, _ = runs.compare("heldout_loss", against="worse").rows
+    _, worse = runs.compare("heldout_loss", "full", "last").rows
+    better, _ = runs.compare("heldout_loss", "worse", "last").rows
     assert worse[5] == 2.0 == -better[5]
     assert worse[6] > 0
     assert worse[6:] == tuple(-value for value in better[:5:-1])
@@ -240,7 +278,7 @@ def test_single_runs_are_told_apart_by_what_differs(swept):
         "gradient=truncated, gradient.steps=2": [0, 1],
     }
     assert list(Runs.open(*folders[:2]).variants) == ["all"]
-    assert opened.compare("train_loss")["median"] == runs.compare("train_loss")["median"]
+    assert opened.compare("train_loss")["last"] == runs.compare("train_loss")["last"]
 
 
 @pytest.mark.parametrize("twice", ["{path}/full-seed-0", "{path}/full-seed-0/", "{path}/short-seed-0/../full-seed-0"])
@@ -261,9 +299,8 @@ def test_a_folder_without_runs_is_an_error(swept, tmp_path):
 def test_a_folder_in_the_index_must_lie_inside_the_sweep(copied, tmp_path, name):
     (tmp_path / "elsewhere").mkdir()
     (copied / "link").symlink_to(tmp_path / "elsewhere")
-    index = json.loads((copied / "sweep.json").read_text())
-    index["full, seed=0"]["folder"] = name
-    (copied / "sweep.json").write_text(json.dumps(index))
+    index = read_index(copied)
+    write_index(copied, index | {"full, seed=0": index["full, seed=0"]._replace(folder=name)})
     for attempt in (lambda: Runs.open(copied), lambda: sweep(BASE, {"seed": [7]}, copied)):
         with pytest.raises(Error, match="not the name of a folder inside") as caught:
             attempt()
@@ -279,6 +316,22 @@ def test_a_damaged_index_is_exit_4(copied, data):
         Runs.open(copied)
     assert caught.value.exit_code == 4
     assert str(copied / "sweep.json") in str(caught.value)
+
+
+def test_a_flipped_bit_of_the_index_is_exit_4(copied):
+    data = (copied / "sweep.json").read_bytes()
+    for at in range(len(data)):
+        (copied / "sweep.json").write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+        with pytest.raises(Error, match=r"sweep\.json") as caught:
+            read_index(copied)
+        assert caught.value.exit_code == 4
+
+
+def test_an_index_of_an_earlier_version_has_no_hash(copied):
+    index = read_index(copied)
+    plain = {name: entry._asdict() for name, entry in index.items()}
+    (copied / "sweep.json").write_text(json.dumps(plain))
+    assert read_index(copied) == index
 
 
 def test_an_unfinished_sweep_says_what_is_missing(copied):

@@ -127,7 +127,7 @@ def test_data_that_cannot_be_counted_leave_no_folder_behind(tmp_path):
 
 def test_its_integer_parameters_do_not_set_the_precision_of_the_output():
     params, spec = {"counts": {"all": jnp.array([1, 2, 6], jnp.int32)}}, Spec(Tokens(3))
-    problem = Problem.of(Frequencies(), spec, dtype=jnp.bfloat16)
+    problem = Problem.of(Frequencies(), spec, precision="bfloat16")
     _, loss = problem.step(params, (), (jnp.int32(0), jnp.int32(2)))
     assert loss == pytest.approx(-math.log(7 / 12), rel=0.01)
 

@@ -2,15 +2,19 @@
 
 import dataclasses
 import math
+import re
 
 import jax
 import numpy as np
 import pytest
-from support.crash import Crash, NoFigure, crash_after, crash_everywhere, results
+from support.crash import Crash, NoFigure, crash_after
 
 import seqjax
 from seqjax import Error, Experiment, Pairs, Run
 from seqjax.runs import folder
+from seqjax.runs.binding import binding
+from seqjax.runs.manifest import add_files
+from seqjax.runs.params_file import write_params
 from seqjax.runs.settings import Scalars
 from seqjax_models import RNN
 from seqjax_optimizers import Adam
@@ -87,8 +91,9 @@ def test_the_parameters_of_the_best_epoch_are_kept_beside_the_last_ones(tmp_path
 
 def test_asking_for_the_best_of_a_run_that_did_not_keep_it_is_an_error(tmp_path):
     run = dataclasses.replace(STOPS, keep="last").run(tmp_path / "run")
-    for use in (lambda: run.best_params, lambda: Run.open(run.path, which="best")):
-        with pytest.raises(Error, match="train it with keep = 'best'"):
+    start = dataclasses.replace(STOPS, init_from=str(run.path), init_which="best")
+    for use in (lambda: run.best_params, lambda: Run.open(run.path, which="best"), start.run):
+        with pytest.raises(Error, match=rf"the run {run.path} keeps .* train it with keep = 'best' \(--keep best\)"):
             use()
 
 
@@ -99,9 +104,26 @@ def test_an_unfinished_run_has_no_best_epoch_yet(tmp_path, monkeypatch):
         Run.open(tmp_path / "run", which="best")
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: re.sub(rb'(epoch\\": )\d', rb"\g<1>9", data)], ids=["cut", "epoch"]
+)
+def test_damaged_best_parameters_of_an_unfinished_run_are_exit_4(tmp_path, monkeypatch, damage):
+    with crash_after(monkeypatch, 5):
+        dataclasses.replace(STOPS, stop_after=None).run(tmp_path / "run", checkpoint_seconds=0)
+    file = tmp_path / "run" / folder.BEST
+    changed = damage(file.read_bytes())
+    assert changed != file.read_bytes()
+    file.write_bytes(changed)
+    with pytest.raises(Error, match=r"best\.safetensors") as caught:
+        dataclasses.replace(STOPS, stop_after=None).run(tmp_path / "run")
+    assert caught.value.exit_code == 4
+    assert file.read_bytes() == changed
+
+
 def test_best_parameters_of_another_epoch_are_noticed(tmp_path):
     run = STOPS.run(tmp_path / "run")
-    folder.write_params(run.path, run.params, folder.binding(run.path), folder.BEST, run.best_epoch + 1)
+    write_params(run.path, run.params, binding(run.path), folder.BEST, run.best_epoch + 1)
+    add_files(run.path, folder.BEST)
     with pytest.raises(
         Error, match=f"after epoch {run.best_epoch + 1}, and not after epoch {run.best_epoch}"
     ) as caught:
@@ -156,6 +178,12 @@ def test_a_callback_that_returns_something_else_ends_nothing():
     assert len(run.metrics) == 3
 
 
+def test_a_callback_that_is_no_function_is_refused_before_training(tmp_path):
+    with pytest.raises(Error, match="callback = 3 is no function; pass one that takes the run"):
+        STOPS.run(tmp_path / "run", callback=3)
+    assert not (tmp_path / "run").exists()
+
+
 def test_after_an_exception_of_a_callback_the_run_goes_on_from_there(tmp_path):
     def callback(run):
         raise Crash
@@ -164,21 +192,3 @@ def test_after_an_exception_of_a_callback_the_run_goes_on_from_there(tmp_path):
         STOPS.run(tmp_path / "run", callback=callback)
     assert len(Run.open(tmp_path / "run").metrics) == 1
     assert STOPS.run(tmp_path / "run").metric("heldout_loss").tolist() == STOPS.run().metric("heldout_loss").tolist()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["early", "callback"])
-def test_a_crash_at_any_step_of_the_disk_changes_no_bit(tmp_path, monkeypatch, how):
-    experiment = STOPS if how == "early" else dataclasses.replace(STOPS, stop_after=None)
-    callback = None if how == "early" else lambda run: run.metrics[-1]["epoch"] == 4
-    known = {}
-
-    def check(path):
-        run = Run.open(path, which="best")
-        found = results(path), run.ending, (path / folder.BEST).read_bytes()
-        assert known.setdefault("whole", found) == found
-
-    def train(path):
-        experiment.run(path, checkpoint_seconds=0, callback=callback)
-
-    assert crash_everywhere(monkeypatch, tmp_path, train, check) > 40

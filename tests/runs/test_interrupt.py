@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, and two processes that want one folder."""
+"""Ctrl-C, SIGTERM, SIGHUP, and two processes that want one folder."""
 
 import contextlib
 import os
@@ -16,7 +16,8 @@ from support.shell import call
 from seqjax import Error, Experiment, Run, Text, cli, sweep
 from seqjax.runs import execute, folder, record
 from seqjax.runs.interrupt import noticed
-from seqjax.training import loop
+from seqjax.runs.rows import read_rows
+from seqjax.training import feed, loop
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
@@ -40,7 +41,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def chunks(monkeypatch):
     """Makes several chunks per epoch, and counts them."""
-    monkeypatch.setattr(loop, "CHUNK_STEPS", 80)
+    monkeypatch.setattr(feed, "CHUNK_STEPS", 80)
     monkeypatch.setattr(Run, "plot", NoFigure)
     made, take = [], record.Recorder.take
     monkeypatch.setattr(record.Recorder, "take", lambda *args: (made.append(args[1]), take(*args))[1])
@@ -52,8 +53,8 @@ SCRIPT = """
 import os, signal, sys
 from seqjax import cli
 from seqjax.runs import execute, record
-from seqjax.training import loop
-loop.CHUNK_STEPS = 400
+from seqjax.training import feed, loop
+feed.CHUNK_STEPS = 400
 take, chunks = record.Recorder.take, []
 def send(*args):
     ended = take(*args)
@@ -79,20 +80,20 @@ def run(place, signals, **kwargs):
 
 
 @pytest.mark.slow
-def test_signals_end_a_command_with_130_and_143_and_it_goes_on(place, monkeypatch):
-    """After Ctrl-C and SIGTERM, the finished run has the bits of a run without signals."""
+def test_signals_end_a_command_with_128_and_their_number_and_it_goes_on(place, monkeypatch):
+    """After Ctrl-C, SIGTERM and SIGHUP, the finished run has the bits of a run without signals."""
     monkeypatch.chdir(place)
-    monkeypatch.setattr(loop, "CHUNK_STEPS", 400)
+    monkeypatch.setattr(feed, "CHUNK_STEPS", 400)
     assert call("run", *FLAGS).returncode == 0
     (place / "run").rename(place / "whole")
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         done = run(place, str(int(number)))
         assert done.returncode == code, done.stderr
         for words in ("finishing this step", "interrupted at update", "saved in run", "resumes from there"):
             assert words in done.stderr
         assert "Traceback" not in done.stderr
         assert not (place / "run" / "params.safetensors").exists()
-    assert len(folder.read_rows(place / "run")) >= 1
+    assert len(read_rows(place / "run")) >= 1
     assert call("run", *FLAGS).returncode == 0
     assert results(place / "run") == results(place / "whole")
 
@@ -170,6 +171,146 @@ def test_a_signal_when_nobody_reads_what_is_printed_still_saves(tmp_path, monkey
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
 
 
+HANG = """
+import ctypes, os, signal, sys, threading
+from seqjax.runs import interrupt
+interrupt.GRACE = 0.1
+
+def hang(*numbers):
+    for n, number in enumerate(numbers):
+        threading.Timer(0.1 + 0.4 * n, os.kill, (os.getpid(), number)).start()
+    mutex = ctypes.create_string_buffer(64)  # a mutex of pthread, which is initialized to zeros
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+"""
+"""`hang` sends signals to its own process, while the main thread waits in C forever, as a compiler may."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("work", "count"),
+    [
+        ("with interrupt.ending_at_signals(): hang({0})", 1),
+        ("with interrupt.ending_at_signals(), interrupt.noticed(lambda: False): hang({0})", 1),
+        ("with interrupt.ending_at_signals(), interrupt.noticed(): hang({0}, {0})", 2),
+        ("with interrupt.noticed(): hang({0}, {0})", 2),
+    ],
+    ids=["command", "nothing to lose", "step in a command", "step in Python"],
+)
+def test_a_process_that_hangs_in_c_ends_at_a_signal(number, work, count):
+    """At the first one if nothing can be lost, else at the second, of which the message tells."""
+    done = subprocess.run([sys.executable, "-c", HANG + work.format(int(number))], stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 128 + number
+    assert (b"the same signal again" in done.stderr) == (count == 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_in_python_a_signal_that_nothing_handles_ends_a_compile_that_hangs(number):
+    work = f"with interrupt.noticed(lambda: False): hang({int(number)})"
+    assert subprocess.run([sys.executable, "-c", HANG + work], timeout=60).returncode == 128 + number
+
+
+IMPORTS = """
+import os, sys
+class Finder:
+    def find_spec(name, *_):
+        if name == "jax":
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Finder)
+from seqjax.cli import main
+sys.exit(main(["run", "--out", "run"]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_during_imports_has_its_exit_code_and_leaves_nothing(tmp_path, number, code):
+    script = IMPORTS.format(number=int(number))
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, list(tmp_path.iterdir())) == (code, [])
+    assert done.stderr == f"seqjax: {'interrupted' if code == 130 else 'ended by ' + number.name}\n"
+
+
+def test_a_compile_is_left_at_once_and_the_same_call_begins_anew(tmp_path, monkeypatch, chunks):
+    """Nothing was trained, so that the handler outside of training is called, here that of Python."""
+    with monkeypatch.context() as patch:
+        compiled = loop.compiled_epoch
+        stop = lambda *args: (os.kill(os.getpid(), signal.SIGINT), compiled.lower(*args))[1]
+        patch.setattr(loop, "compiled_epoch", Lowers(compiled, stop))
+        with pytest.raises(KeyboardInterrupt) as caught:
+            experiment("gru, random").run(tmp_path / "run")
+    assert str(caught.value) == ""
+    assert chunks == []
+    experiment("gru, random").run(tmp_path / "run")
+    experiment("gru, random").run(tmp_path / "whole")
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
+class Lowers:
+    """A compiled function with another `lower`."""
+
+    def __init__(self, compiled, lower):
+        self.eval_shape, self.call, self.lower = compiled.eval_shape, compiled, lower
+
+    def __call__(self, *args):
+        return self.call(*args)
+
+
+@pytest.fixture
+def heard():
+    """The numbers of the signals that reach the handlers outside of training."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    found = []
+    before = {number: signal.signal(number, lambda number, _: found.append(number)) for number in numbers}
+    yield found
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_while_nothing_can_be_lost_a_signal_does_what_it_does_elsewhere(heard, number):
+    with noticed(lambda: False) as interrupted:
+        signal.raise_signal(number)
+        assert interrupted() is None
+    assert heard == [number]
+    with noticed(lambda: True) as interrupted:
+        signal.raise_signal(number)
+        assert interrupted() == 128 + number
+    assert heard == [number], "whoever asked ends the program"
+
+
+def test_sigusr1_waits_for_a_step_that_can_be_saved(heard):
+    """A job that it restarted each time before the first step would never get further."""
+    with noticed(lambda: False) as interrupted:
+        signal.raise_signal(signal.SIGUSR1)
+        assert interrupted() == 128 + signal.SIGUSR1
+    assert heard == []
+
+
+def test_a_signal_after_the_last_question_is_not_lost(heard):
+    with noticed() as interrupted:
+        assert interrupted() is None
+        signal.raise_signal(signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
+
+
+def test_signals_of_others_reach_who_watched_them_before():
+    """Such as the event loop of a notebook."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer)
+    other = signal.signal(signal.SIGWINCH, lambda *_: None)
+    try:
+        with noticed():
+            signal.raise_signal(signal.SIGWINCH)
+        assert os.read(reader, 9) == bytes([signal.SIGWINCH])
+        assert signal.set_wakeup_fd(before) == writer
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGWINCH, other)
+        os.close(reader)
+        os.close(writer)
+
+
 def test_in_a_thread_nothing_is_installed():
     found = []
 
@@ -199,7 +340,7 @@ def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
     e = Experiment(
         dataset=Text("ab" * 300_000), train=1.0, heldout=0, model=RNN(hidden=64), sampler=Sequential(1, 100), epochs=1
     )
-    monkeypatch.setattr(loop, "CHUNK_STEPS", 2**40)
+    monkeypatch.setattr(feed, "CHUNK_STEPS", 2**40)
     call, waited_for = loop._timed_call, []
 
     def interrupt(compiled, args):
@@ -292,7 +433,7 @@ def test_a_signal_that_is_ignored_stays_so():
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_command_without_a_folder_prints_how_to_resume(place, monkeypatch, chunks, capfd, number, code):
     monkeypatch.chdir(place)
-    monkeypatch.setattr(loop, "CHUNK_STEPS", 400)
+    monkeypatch.setattr(feed, "CHUNK_STEPS", 400)
     interrupt_after(monkeypatch, chunks, 2, number)
     with contextlib.suppress(SystemExit):
         assert cli.main(["run", *map(str, FLAGS[:-2])]) == code

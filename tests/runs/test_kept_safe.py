@@ -9,12 +9,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from support.crash import contents, forget_results
 from support.shell import call
 
 from seqjax import Error, Experiment, Run, Text, Tokenizer, register
 from seqjax.files import open_plain, write
 from seqjax.plugin import registry
-from seqjax.runs import folder
+from seqjax.runs import begin, folder
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
@@ -32,10 +33,6 @@ TINY = Experiment(
 @pytest.fixture
 def finished(tmp_path):
     return TINY.run(tmp_path / "run").path
-
-
-def contents(path):
-    return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 DAMAGE = {
@@ -135,6 +132,7 @@ def test_the_command_ends_well_without_samples(tmp_path, fails, monkeypatch):
 @pytest.mark.parametrize("missing", [folder.SAMPLES, folder.HISTORY])
 def test_files_that_a_finished_run_lacks_after_a_kill_are_made_when_it_is_opened(finished, missing):
     before = contents(finished)
+    forget_results(finished)
     (finished / missing).unlink()
     (finished / folder.CHECKPOINTS / f"{1:010}-{'0' * 64}.safetensors").write_text("an earlier state")
     TINY.run(finished)
@@ -162,13 +160,13 @@ def test_a_link_in_the_place_of_a_file_is_refused_and_not_followed(tmp_path, els
 @pytest.mark.parametrize("name", [folder.HISTORY, folder.SAMPLES, folder.PARAMS, folder.DIVERGED])
 def test_a_link_in_the_place_of_a_result_is_replaced_and_not_followed(tmp_path, elsewhere, name, monkeypatch):
     path = tmp_path / "run"
-    create = folder.write_rows
+    copy = begin.copy_local_plugins
 
     def link(*args):
-        create(*args)
+        copy(*args)
         (path / name).symlink_to(elsewhere)
 
-    monkeypatch.setattr(folder, "write_rows", link)
+    monkeypatch.setattr(begin, "copy_local_plugins", link)
     with contextlib.suppress(Error):
         TINY.run(path)
     assert elsewhere.read_text() == "mine"
@@ -206,7 +204,7 @@ def test_only_plain_files_are_opened(tmp_path, elsewhere, kind):
 
 def test_a_run_shows_its_folder_or_that_it_has_none(finished):
     assert repr(Run.open(finished)).endswith(f"path={str(finished)!r})")
-    assert repr(replace(TINY, epochs=1).run()).endswith("path=None)")
+    assert "path" not in repr(replace(TINY, epochs=1).run())
 
 
 def test_a_prepared_dataset_shows_sizes_and_no_arrays(finished):

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from support.crash import NoFigure, crash_after, crash_everywhere, experiment, results
+from support.crash import NoFigure, contents, crash_after, experiment, results
 from support.shell import call
 
 import seqjax
@@ -67,10 +67,6 @@ def test_the_last_epoch_of_the_shorter_run_counts_as_not_evaluated(tmp_path):
     assert results(tmp_path / "run") == results(tmp_path / "once")
 
 
-def contents(path):
-    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
-
-
 @pytest.mark.parametrize(
     ("fields", "more", "reason"),
     [
@@ -128,6 +124,29 @@ def test_a_run_that_stopped_early_stays_stopped(tmp_path):
     assert results(tmp_path / "run") == results(longer(base, 60).run(tmp_path / "once").path)
 
 
+def test_a_run_that_stopped_early_is_that_of_every_number_of_epochs_after_its_end(tmp_path):
+    """So that the command that made it still opens it, after one that asked for more epochs."""
+    base = longer(TINY, 40, stop_after=1, optimizer=SGD(3.0))
+    count = len(base.run(tmp_path / "run").metrics)
+    longer(base, 60).run(tmp_path / "run")
+    before = contents(tmp_path / "run")
+    for epochs in (40, count + 1):
+        run = longer(base, epochs).run(tmp_path / "run")
+        assert (len(run.metrics), run.finished) == (count, True)
+        assert results(tmp_path / "run") == results(longer(base, epochs).run(tmp_path / f"{epochs}").path)
+    for epochs, more in ((count, {}), (count - 1, {}), (40, {"seed": 1})):
+        with pytest.raises(Error, match="holds a run of another experiment"):
+            longer(base, epochs, **more).run(tmp_path / "run")
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_run_that_stopped_early_under_a_schedule_is_that_of_its_number_of_epochs_alone(tmp_path):
+    base = longer(TINY, 40, stop_after=1, optimizer=SGD(3.0, schedule="cosine"))
+    assert base.run(tmp_path / "run").ending
+    with pytest.raises(Error, match="but not for fewer"):
+        longer(base, 39).run(tmp_path / "run")
+
+
 def test_a_count_based_model_has_one_epoch(tmp_path):
     base = Experiment(dataset=TINY.dataset, model=seqjax.create("model", "ngram"))
     base.run(tmp_path / "run")
@@ -152,19 +171,3 @@ def test_the_command_line_goes_on(tmp_path, monkeypatch):
     assert call("run", *flags, "--epochs", "3").returncode == 0
     assert len(Run.open("run").metrics) == 3
     assert "it is finished" in call("run", *flags, "--epochs", "3").stdout
-
-
-@pytest.mark.slow
-def test_a_crash_at_any_step_of_the_disk_changes_no_bit(tmp_path, monkeypatch):
-    once = results(longer(TINY).run(tmp_path / "once").path)
-
-    def train(path):
-        if not (path / "config.toml").exists() or "epochs = 2" in (path / "config.toml").read_text():
-            TINY.run(path, checkpoint_seconds=0)
-        longer(TINY).run(path, checkpoint_seconds=0)
-
-    def check(path):
-        assert results(path) == once
-        assert checkpoint.is_pruned(path)
-
-    assert crash_everywhere(monkeypatch, tmp_path / "runs", train, check) > 60

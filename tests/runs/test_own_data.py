@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from support.crash import forget_results
 from support.shell import call
 
 from seqjax import Error, Experiment, Pairs, Run, Series, Spec, Text, Tokens, Values
@@ -124,8 +125,8 @@ def test_metrics_and_files_of_each_kind_of_data(runs, name):
     columns += ["compile_seconds", "grad_norm", "learning_rate", "tokens_per_second"]
     assert [list(row) for row in run.metrics] == [columns] * 2
     files = (
-        "config.toml environment.json metrics.jsonl codec.json params.safetensors history.png data.safetensors .lock "
-        "checkpoints"
+        "config.toml manifest.json environment.json metrics.jsonl codec.json params.safetensors history.png "
+        "data.safetensors .lock checkpoints"
     )
     assert {file.name for file in run.path.iterdir()} == {*files.split(), *(["samples.txt"] if name == "text" else [])}
     assert ("perplexity" in run.evaluate()) == tokens
@@ -161,6 +162,7 @@ def test_the_spec_of_pairs_belongs_to_the_experiment(runs):
 
 
 def test_an_interrupted_run_goes_on_with_its_data(runs, copied):
+    forget_results(copied)
     (copied / "params.safetensors").unlink()
     run = EXPERIMENTS["tags"].run(copied)
     jax.tree.map(np.testing.assert_array_equal, run.params, runs["tags"].params)

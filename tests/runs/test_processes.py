@@ -1,11 +1,13 @@
 """Two processes train one run: it has one writer, comes back after every ending, and ends with any of its processes."""
 
+import contextlib
 import json
 import signal
+import socket
 
 import pytest
 from support.crash import TEXT, results
-from support.together import DRIVER, by_srun, finish, sends, start
+from support.together import DRIVER, by_hand, by_srun, finish, sends, start
 
 from seqjax.cli import main
 from seqjax.runs import Run, folder
@@ -216,6 +218,22 @@ def test_a_process_without_the_others_says_so(places):
         assert code == 7
         assert f"did not find each other within 3 seconds; this is process {n}" in errors
     assert [files(place) for place in places] == [["book.txt"]] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_wait_for_the_others(places, hears_ctrl_c, number):
+    """JAX waits in C, where no handler of Python is called."""
+    ports = []
+    alone = lambda n, count, port: (ports.append(port), by_hand(n, 2, port))[1]
+    (waits,) = start(["-c", DRIVER, "run", *FLAGS, "--out", "run"], places[:1], variables=alone)
+    while waits.poll() is None:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("localhost", ports[0])):
+            break
+    waits.send_signal(number)
+    ((code, _, errors),) = finish([waits])
+    assert code == 128 + number, errors
+    assert files(places[0]) == ["book.txt"]
 
 
 def test_a_sweep_is_for_one_process(monkeypatch, capsys):

@@ -39,6 +39,7 @@ def test_without_a_terminal_plain_lines_say_what_happens(capsys, monkeypatch):
     assert re.search(r"rnn hidden=3 · 96 parameters · gradient full · sgd .* · compiled in [\d.]+ s", model)
     assert header.split() == ["epoch", "loss", "train", "ppl", "held-out", "ppl", "|g|", "tokens/s", "left"]
     # the first and the last epoch are always shown, others only after some seconds
+    assert rows.pop(1) == "    …  epoch 2 is in run.metrics"
     assert [row.split()[0] for row in rows] == ["1", "3"]
     for row, metrics in zip(rows, (run.metrics[0], run.metrics[2]), strict=True):
         numbers = re.fullmatch(NUMBERS, row).groups()
@@ -98,3 +99,22 @@ def test_a_plugin_is_described_by_its_name_and_the_fields_not_at_their_defaults(
     assert describe(RNN(hidden=7)) == "rnn hidden=7"
     assert describe(Randomized(keep_prob=(0.5, 1.0))) == "randomized keep_prob=(0.5, 1.0)"
     assert describe(Sequential(batch_size=4)) == "sequential batch_size=4"
+
+
+def test_the_epochs_that_are_not_shown_are_named_with_the_file_that_has_them(capsys, tmp_path):
+    path = tmp_path / "run"
+    dataclasses.replace(EXPERIMENT, epochs=4).run(path, progress=True)
+    rows = capsys.readouterr().out.splitlines()[4:]
+    assert [row.split()[0] for row in rows] == ["1", "…", "4"]
+    assert rows[1] == f"    …  epochs 2 to 3 are in {path / 'metrics.jsonl'}"
+    dataclasses.replace(EXPERIMENT, epochs=2).run(progress=True)
+    assert [row.split()[0] for row in capsys.readouterr().out.splitlines()[4:]] == ["1", "2"], "none is left out"
+
+
+def test_reprs_are_one_short_line():
+    run = dataclasses.replace(EXPERIMENT, epochs=1).run()
+    last = run.metrics[-1]["heldout_loss"]
+    assert repr(run) == f"Run(1 of 1 epochs, heldout_loss={last:.4g})"
+    assert len(repr(run.prepared)) < 300
+    assert "\n" not in repr(run.prepared)
+    assert "array" not in repr(run.prepared)

@@ -13,10 +13,11 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from support.crash import forget_results
 
 from seqjax import Error, Experiment, Pairs, Run, Text, sweep
 from seqjax.plugin import registry
-from seqjax.runs import folder, record
+from seqjax.runs import params_file, record
 from seqjax_datasets import TextFile
 from seqjax_gradients import Randomized
 from seqjax_models import MLP, RNN
@@ -29,6 +30,7 @@ TEXT = SENTENCE * 30
 FILES = {
     "checkpoints",
     "config.toml",
+    "manifest.json",
     "environment.json",
     "metrics.jsonl",
     "codec.json",
@@ -237,6 +239,7 @@ def without_times(run):
 
 
 def test_a_run_that_was_interrupted_is_trained_to_its_end(experiment, kept, copied):
+    forget_results(copied)
     (copied / "params.safetensors").unlink()
     shutil.rmtree(copied / "checkpoints")
     with pytest.raises(Error, match="unfinished") as caught:
@@ -538,7 +541,7 @@ def test_a_kill_while_a_diverged_run_is_kept_does_not_stall_a_sweep(tmp_path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(record, "write", killed)
-        patch.setattr(folder, "write", killed)
+        patch.setattr(params_file, "write", killed)
         with pytest.raises(Kill):
             sweep(experiment, {"seed": [0]}, tmp_path)
     assert sweep(experiment, {"seed": [0]}, tmp_path)["seed=0"].diverged
@@ -546,6 +549,7 @@ def test_a_kill_while_a_diverged_run_is_kept_does_not_stall_a_sweep(tmp_path, mo
 
 
 def test_a_run_that_finishes_on_the_second_try_is_not_marked_as_diverged(experiment, kept, copied):
+    forget_results(copied)
     rows = (copied / "metrics.jsonl").read_text().splitlines(keepends=True)
     (copied / "metrics.jsonl").write_text("".join(rows[:4]))
     shutil.rmtree(copied / "checkpoints")

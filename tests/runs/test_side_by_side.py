@@ -12,7 +12,7 @@ from seqjax import Experiment, Run, Runs, Text
 from seqjax.runs import checkpoint, record
 from seqjax.runs.execute import execute_side_by_side
 from seqjax.runs.sweep import combine, sweep, varied_floats
-from seqjax.training import loop
+from seqjax.training import feed
 from seqjax_models import RNN
 from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Random, Sequential
@@ -63,7 +63,7 @@ def test_seeds_and_learning_rates_side_by_side_equal_each_alone(like_an_accelera
 def test_the_epochs_of_several_chunks_equal_those_of_one(monkeypatch):
     experiments = [plan.experiment for plan in combine(BASE, {"seed": range(2)}).values()]
     whole = run_side_by_side(experiments)
-    monkeypatch.setattr(loop, "CHUNK_STEPS", 2 * 4 * 10 * 3)
+    monkeypatch.setattr(feed, "CHUNK_STEPS", 2 * 4 * 10 * 3)
     for run, other in zip(run_side_by_side(experiments), whole, strict=True):
         assert_same(run, other)
 
@@ -107,7 +107,7 @@ def test_epochs_of_different_length_are_not_made_side_by_side(like_an_accelerato
 def test_a_signal_saves_all_of_them_and_they_go_on(monkeypatch, tmp_path):
     experiments = [plan.experiment for plan in combine(BASE, {"seed": range(2)}).values()]
     paths = [tmp_path / "a", tmp_path / "b"]
-    monkeypatch.setattr(record, "noticed", lambda: contextlib.nullcontext(lambda: 143))
+    monkeypatch.setattr(record, "noticed", lambda _: contextlib.nullcontext(lambda: 143))
     with pytest.raises(SystemExit, match="143"):
         run_side_by_side(experiments, paths)
     monkeypatch.undo()
@@ -119,7 +119,7 @@ def test_a_signal_saves_all_of_them_and_they_go_on(monkeypatch, tmp_path):
 def test_a_signal_in_the_last_chunk_comes_when_they_are_finished(monkeypatch, tmp_path):
     experiments = [plan.experiment for plan in combine(replace(BASE, epochs=1), {"seed": range(2)}).values()]
     paths = [tmp_path / "a", tmp_path / "b"]
-    monkeypatch.setattr(record, "noticed", lambda: contextlib.nullcontext(lambda: 143))
+    monkeypatch.setattr(record, "noticed", lambda _: contextlib.nullcontext(lambda: 143))
     with pytest.raises(SystemExit, match="143"):
         run_side_by_side(experiments, paths)
     for path in paths:

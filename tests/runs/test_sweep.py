@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import math
 import re
 import shutil
 from pathlib import Path
@@ -9,13 +10,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from support.crash import NoFigure, crash_after, results
+from support.crash import NoFigure, crash_after, forget_results, results
 from support.shell import call
 
 from seqjax import Error, Experiment, Run, Runs, Text, create, names, sweep
 from seqjax.runs import record
 from seqjax.runs.sweep import combine
-from seqjax.training import loop
+from seqjax.training import feed
 from seqjax_gradients import Full, Randomized, Truncated
 from seqjax_models import GRU, RNN
 from seqjax_optimizers import SGD
@@ -93,7 +94,7 @@ def test_each_variant_has_its_values():
         ({"seed": []}, ["seed has no values"]),
         ({"seed": [1, 1]}, ["seed has a value twice"]),
         ({"epochs": {"a, b": 1, "a": 2}, "seed": {"c": 0, "b, c": 1}}, ["two runs", "'a, b, c'"]),
-        ({"gradient": {"k=1": Full(), "k-1": Truncated(steps=2)}}, ["give the same folder", "k=1, k-1"]),
+        ({"gradient": {"k=1": Full(), "k-1": Truncated(steps=2)}}, ["give the same folder", "'k=1', 'k-1'"]),
     ],
 )
 def test_what_cannot_be_swept_is_an_error_before_anything_is_trained(axes, words, tmp_path):
@@ -143,7 +144,7 @@ def test_a_sweep_can_be_repeated_and_extended(swept, tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_sweep_goes_on(tmp_path, monkeypatch):
     """After a crash inside the third of four runs, finished runs are not trained again."""
-    monkeypatch.setattr(loop, "CHUNK_STEPS", 64)
+    monkeypatch.setattr(feed, "CHUNK_STEPS", 64)
     whole = sweep(BASE, AXES, tmp_path / "whole")
     chunks, take = [], record.Recorder.take
     with monkeypatch.context() as patch:
@@ -184,7 +185,7 @@ def test_a_run_that_diverges_does_not_end_the_sweep(tmp_path, kept, capsys):
         table = found.compare("heldout_perplexity", against="tame")
         assert table["diverged"] == [0, 2]
         assert table["runs"] == [2, 0]
-        assert np.isnan(table.rows[1][2:8]).all()
+        assert str(table.rows[1][2:8]) == str((math.nan, None, None) * 2)
         assert np.isnan(found.metric("train_loss")).tolist() == [[False, False]] * 2 + [[True, True]] * 2
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found["wild, seed=0"].params))
 
@@ -251,7 +252,7 @@ SHORT = dataclasses.replace(BASE, epochs=1)
 @pytest.mark.parametrize(
     ("base", "axes", "words"),
     [
-        (SHORT, {"gradient": {"8-steps": Truncated(steps=4)}}, ["give the same folder", "8 steps, 8-steps"]),
+        (SHORT, {"gradient": {"8-steps": Truncated(steps=4)}}, ["give the same folder", "'8 steps', '8-steps'"]),
         (SHORT, {"gradient": {"8 steps": Truncated(steps=4)}}, ["8 steps: its runs differ in more than the seed"]),
         (SHORT, {"gradient": {"9 steps": Truncated(steps=9)}, "train": {"too many": 100_000}}, ["100,000"]),
         (
@@ -317,7 +318,7 @@ def test_an_experiment_of_each_variant_is_read_once_before_a_sweep_goes_on(tmp_p
 
 
 def test_one_experiment_twice_is_an_error():
-    with pytest.raises(Error, match="the same experiment: a, b"):
+    with pytest.raises(Error, match="these are the same experiment: 'a', 'b'"):
         sweep(BASE, {"model": {"a": RNN(hidden=3), "b": RNN(hidden=3)}})
 
 
@@ -351,23 +352,39 @@ def planned(place, monkeypatch):
     """Runs the command without training, and returns the variants by name."""
     found = {}
 
-    class Planned(Exception):  # noqa: N818
-        pass
-
     def take(variants, *args, **options):
         found.update(variants)
-        raise Planned
+        raise KeyboardInterrupt
 
     def plan(*argv):
         found.clear()
         monkeypatch.setattr(sweeps, "run_all", take)
-        try:
-            done = call(*argv)
-        except Planned:
-            return dict(found)
-        raise AssertionError(done.stderr)
+        done = call(*argv)
+        assert done.returncode == 130, done.stderr
+        return dict(found)
 
     return plan
+
+
+@pytest.mark.slow
+def test_long_runs_on_a_cpu_get_a_process_on_each_core(place, monkeypatch):
+    """Each has the bits of a run alone on one device. A sweep goes on as it was begun."""
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
+    command = importlib.import_module("seqjax.cli.sweep")
+    monkeypatch.setattr(command, "MIN_OPERATIONS", 0)
+    argv = ["sweep", *EXPERIMENT, "--seeds", "0,1"]
+    done = call(*argv, "--out", "apart")
+    assert done.returncode == 0, done.stderr
+    assert "launcher local, one run on each core" in done.stdout
+    done = call(*argv, "--launcher", "none", "--devices", 1, "--out", "in-turn")
+    assert done.returncode == 0, done.stderr
+    assert "launcher" not in done.stdout
+    for n in range(2):
+        assert results(place / "apart" / f"seed-{n}") == results(place / "in-turn" / f"seed-{n}")
+    assert "launcher local" not in call(*argv, "--out", "in-turn").stdout
+    monkeypatch.setattr(command, "MIN_OPERATIONS", 1e30)
+    assert "launcher local" in call(*argv, "--out", "apart").stdout
+    assert "launcher local" not in call(*argv, "--out", "new").stdout
 
 
 @pytest.mark.slow
@@ -380,14 +397,15 @@ def test_sweep_trains_every_combination_and_compares_them(place):
     assert list(runs) == [f"{variant}, seed={n}" for variant in variants for n in range(3)]
     assert [run.experiment.gradient for run in runs.values()] == [Full()] * 3 + [Truncated(steps=4)] * 3
     table = str(runs.compare("heldout_perplexity", against="full"))
-    assert f"heldout_perplexity, last epoch\n{table}\n" in done.stdout
+    assert f"{table}\n" in done.stdout
     for n, (name, run) in enumerate(runs.items()):
         assert f"[{n + 1}/6] {name}: held-out perplexity {run.metrics[-1]['heldout_perplexity']:.4g} (" in done.stdout
     alone = call("run", *EXPERIMENT, "--gradient", "truncated", "--gradient.steps", 4, "--seed", 1, "--out", "alone")
     assert alone.returncode == 0, alone.stderr
     assert results(place / "alone") == results(runs["truncated:steps=4, seed=1"].path)
     command = next(line for line in done.stdout.splitlines() if line.startswith("next")).split()[2:]
-    assert call(*command).stdout == f"train_loss, last epoch\n{runs.compare('train_loss')}\n"
+    head = "train_loss, last and best epoch: mean over seeds, and its 95 % interval (from, to)"
+    assert call(*command).stdout == f"{head}\n{runs.compare('train_loss')}\n"
     before = {file: file.stat().st_mtime_ns for file in Path("out").glob("*/*")}
     again = call(*argv)
     assert again.returncode == 0
@@ -536,7 +554,7 @@ def test_without_a_held_out_part_the_training_loss_is_compared(place):
     assert done.returncode == 0, done.stderr
     last = Runs.open("out").first.metrics[-1]["train_perplexity"]
     assert f"] all: train perplexity {last:.4g} (" in done.stdout
-    assert "\ntrain_perplexity, last epoch\n" in done.stdout
+    assert "\ntrain_perplexity, last epoch: mean over seeds, " in done.stdout
     assert "nan" not in done.stdout
     assert Path("out/curves.png").stat().st_size > 0
     done = call("compare", "out", "--metric", "heldout_loss", "--figure", "curves.xyz")
@@ -550,11 +568,12 @@ def test_an_added_seed_is_shown_with_the_earlier_ones(place):
     assert done.returncode == 0, done.stderr
     table = Runs.open("out").compare("heldout_perplexity", against="all")
     assert table["runs"] == [3]
-    assert f"heldout_perplexity, last epoch\n{table}\n" in done.stdout
+    assert f"{table}\n" in done.stdout
 
 
 def test_an_added_run_is_shown_alone_while_others_are_unfinished(place):
     assert call("sweep", *EXPERIMENT, "--seeds", "0,1", "--out", "out").returncode == 0
+    forget_results(Path("out/seed-1"))
     Path("out/seed-1/params.safetensors").unlink()
     shutil.rmtree("out/seed-1/checkpoints")
     done = call("sweep", *EXPERIMENT, "--seeds", 2, "--out", "out")

@@ -155,9 +155,11 @@ def test_what_slurm_refuses_is_said(place, launcher, message):
         launcher.launch([job], lambda: None)
 
 
-def test_arguments_and_folders_with_strange_characters(place):
-    folder = place / "50% of 'it' $HOME"
-    folder.mkdir()
+def test_arguments_and_folders_with_strange_characters(place, monkeypatch):
+    """Slurm replaces `%a`, also in the name of the current folder."""
+    (place / "100%a" / "50% of 'it' $HOME").mkdir(parents=True)
+    monkeypatch.chdir("100%a")
+    folder = Path("50% of 'it' $HOME")
     arguments = ["a b", "it's", "$HOME", "%a", 'say "so"', "back\\slash", ""]
     command = (sys.executable, "-c", "import sys; print(sys.argv[1:])", *arguments)
     job = Job("a job", command, folder / "a.log", folder / "a.code")
@@ -167,6 +169,8 @@ def test_arguments_and_folders_with_strange_characters(place):
     wait_for(lambda: not launcher.alive(ids.values()))
     assert job.log.read_text() == f"{arguments}\n"
     assert job.code.read_text() == "0\n"
+    assert (folder / "slurm.txt").exists()
+    assert [each.name for each in place.glob("100*")] == ["100%a"]
 
 
 def test_the_launcher_does_what_its_kind_asks(place):

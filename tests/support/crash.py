@@ -3,13 +3,14 @@
 import contextlib
 import itertools
 import json
-import os
 
 import numpy as np
 import pytest
 
 from seqjax import Experiment, Series, Text, create
 from seqjax.runs import record
+from seqjax.runs.manifest import remove_results
+from seqjax.runs.rows import HASH
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
 from seqjax_models import GRU, LSTM, MLP, RNN
 from seqjax_optimizers import SGD, Adam, AdamW
@@ -59,9 +60,19 @@ def experiment(name, **fields):
 def results(path):
     """What has to be identical: the parameters' file, the rows but for the times, the samples."""
     rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    rows = [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
+    rows = [{key: value for key, value in row.items() if key not in (*TIMING, HASH)} for row in rows]
     samples = path / "samples.txt"
     return rows, samples.read_bytes() if samples.is_file() else None, (path / "params.safetensors").read_bytes()
+
+
+def contents(path):
+    """Name of each file in a folder, and in the folders of it -> its bytes."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def forget_results(path):
+    """Makes the manifest of a finished run that of a run whose results are not complete."""
+    remove_results(path, (path / "config.toml").read_bytes())
 
 
 class Crash(BaseException):
@@ -104,59 +115,3 @@ class NoFigure:
 
     def savefig(self, file, dpi, format):
         file.write(b"")
-
-
-STEPS = ("fsync", "replace", "unlink")
-
-
-@contextlib.contextmanager
-def watched(monkeypatch, do):
-    """A context in which `do(number, name, call, *args)` replaces the n-th call of a disk operation."""
-    count = itertools.count(1)
-
-    def stand_in(name):
-        real = getattr(os, name)
-        return lambda *args, **kwargs: do(next(count), name, lambda: real(*args, **kwargs), *args)
-
-    with monkeypatch.context() as patch:
-        for name in STEPS:
-            patch.setattr(os, name, stand_in(name))
-        yield
-
-
-def crash_at(n, after):
-    """A `do` that crashes at the n-th operation, before or after it."""
-
-    def do(number, name, call, *args):
-        if number == n and not after:
-            raise Crash
-        call()
-        if number == n:
-            raise Crash
-
-    return do
-
-
-def crash_everywhere(monkeypatch, folder, train, check):
-    """Crashes at each operation on the disk, before or after it, and goes on.
-
-    Args:
-        monkeypatch: the fixture.
-        folder: a folder for the runs.
-        train: path -> what trains a run there, or resumes it.
-        check: path -> what checks the result.
-
-    Returns:
-        The number of operations.
-    """
-    seen = []
-    with watched(monkeypatch, lambda number, name, call, *args: (seen.append(name), call())[1]):
-        train(folder / "whole")
-    check(folder / "whole")
-    for n in range(1, len(seen) + 1):
-        path = folder / f"{n}"
-        with contextlib.suppress(Crash), watched(monkeypatch, crash_at(n, after=n % 2 == 1)):
-            train(path)
-        train(path)
-        check(path)
-    return len(seen)

@@ -14,10 +14,10 @@ DRIVER = """
 import os, sys
 from seqjax.cli import main
 from seqjax.runs import Run, record
-from seqjax.training import join, loop
+from seqjax.training import feed, join
 from support.crash import NoFigure
 
-loop.CHUNK_STEPS = 80
+feed.CHUNK_STEPS = 80
 Run.plot = NoFigure
 join.JOIN_SECONDS = int(os.environ.get("JOIN_SECONDS", 60))
 take, chunks = record.Recorder.take, []

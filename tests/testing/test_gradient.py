@@ -92,7 +92,7 @@ def test_the_command_prints_the_table_before_the_error(mine, capsys):
     [
         (["gradient", "trunkated"], "unknown gradient 'trunkated'; did you mean 'truncated'"),
         (["gradient", "truncated:stepz=3"], "stepz: Truncated has no such field; did you mean 'steps'"),
-        (["gradiant", "full"], "invalid choice: 'gradiant'"),
+        (["gradiant", "full"], "unknown kind 'gradiant'"),
         (["gradient"], "NAME"),
     ],
 )

@@ -12,7 +12,7 @@ from seqjax import Error, Experiment, Model, Pairs, Problem, Run, Series, Spec, 
 from seqjax.data import Stream
 from seqjax.data.prepare import make_stream
 from seqjax.training.evaluate import WINDOW, evaluate, perplexity
-from seqjax_models import RNN
+from seqjax_models import GRU, RNN
 from seqjax_tokenizers import BPE, Char, Standardize, Word
 
 
@@ -119,6 +119,14 @@ def test_a_step_that_swaps_loss_and_state_is_an_error():
     problem = Problem(lambda params, state, x: (params * state.sum(), state), lambda params, key=None: jnp.zeros(2))
     with pytest.raises(Error, match=r"Return \(state, loss\)|a step's loss must be one number|comes out as"):
         evaluate(problem, jnp.ones(()), tokens(3, (4,)))
+
+
+def test_parameters_of_another_model_are_named():
+    spec = Spec(Tokens(5))
+    params = RNN(hidden=4).init(jax.random.key(0), spec)
+    with pytest.raises(Error, match="the parameters do not fit the model gru hidden=4 with Tokens") as caught:
+        evaluate(GRU(hidden=4).problem(spec), params, tokens(5, [9]))
+    assert caught.value.problems[0] == "layer_0/W_hh: it has float32[4, 4], and needs float32[4, 12]"
 
 
 def test_a_stream_within_the_warmup_has_no_loss():

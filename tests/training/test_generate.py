@@ -1,4 +1,6 @@
+import importlib
 import itertools
+import logging
 from dataclasses import dataclass
 
 import jax
@@ -7,8 +9,8 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Experiment, Model, Run, Spec, Text, Tokens
-from seqjax.training.generate import _likeliest, generate
-from seqjax_models import RNN
+from seqjax.training.generate import STEPS, _likeliest, generate
+from seqjax_models import GRU, RNN
 from seqjax_tokenizers import BPE, Char, Word
 
 CODEC = Char().fit(Text("aaaabbbccd "))
@@ -233,6 +235,27 @@ def test_the_draws_depend_on_the_seed():
     assert len(set(texts)) == 3
 
 
+def test_one_program_serves_all_lengths_and_temperatures(caplog):
+    """The second call compiles nothing. Lengths are on both sides of the tokens of one call."""
+    generate(*model_and_weights(), CODEC, "ab", 1, 0.5)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        texts = [
+            generate(*model_and_weights(), CODEC, "ab" * n, length, temperature)
+            for n, length, temperature in [(1, 5, 0.0), (50, 200, 0.5), (STEPS // 2, STEPS, 1.0)]
+        ]
+    assert [len(text) for text in texts] == [7, 300, 2 * STEPS]
+    assert not [message for message in caplog.messages if "Compiling" in message and "_go_on" in message]
+
+
+def test_a_text_does_not_depend_on_how_it_is_cut_into_calls(monkeypatch):
+    module = importlib.import_module("seqjax.training.generate")
+    expected = generate(*model_and_weights(), CODEC, "abba", 100, 0.9, seed=3)
+    monkeypatch.setattr(module, "STEPS", 7)
+    jax.clear_caches()
+    assert generate(*model_and_weights(), CODEC, "abba", 100, 0.9, seed=3) == expected
+    jax.clear_caches()
+
+
 def test_a_longer_text_begins_like_the_shorter_one():
     model, params = model_and_weights()
     assert generate(model, params, CODEC, "ab", 40, 1.0).startswith(generate(model, params, CODEC, "ab", 7, 1.0))
@@ -307,3 +330,38 @@ def test_a_vocabulary_of_one_character():
     for temperature in (0.0, 1.0):
         assert generate(Fixed(), params, codec, "", 5, temperature) == "xxxxx"
     assert codec.spec == Tokens(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "only"),
+    [
+        ({"temperature": 10**400}, None),
+        ({"temperature": 1e300}, None),
+        ({"temperature": 1.0, "top_k": 2**40}, None),
+        ({"temperature": 1.0, "top_p": 1e-46}, "b"),
+        ({"temperature": 1e-300}, "b"),
+    ],
+    ids=str,
+)
+def test_numbers_that_float32_cannot_hold(options, only):
+    codec = Char().fit(Text("abc" * 9))
+    params = {"logits": jnp.asarray([1.0 * (token == "b") for token in codec.tokens], jnp.float32)}
+    text = generate(Fixed(), params, codec, "", 60, **options)
+    assert set(text) == set(only or "abc")
+
+
+def test_parameters_of_another_model_are_named():
+    _, params = model_and_weights()
+    with pytest.raises(Error, match="the parameters do not fit the model gru hidden=8 with Tokens") as caught:
+        generate(GRU(hidden=8), params, CODEC, "a", 3)
+    assert caught.value.problems[0] == "layer_0/W_hh: it has float32[8, 8], and needs float32[8, 24]"
+
+
+def test_an_exception_of_a_model_with_its_own_parameters_is_not_explained_by_them():
+    @dataclass(frozen=True)
+    class Broken(Fixed):
+        def step(self, params, state, x):
+            raise TypeError("mine")
+
+    with pytest.raises(TypeError, match="mine"):
+        generate(Broken(), {"logits": jnp.zeros(6)}, CODEC, "a", 3)

@@ -11,9 +11,10 @@ import pytest
 
 from seqjax import Error, Problem, Spec, Tokens, training
 from seqjax.data import Stream
-from seqjax.training import TrainingSetup, run_epoch
+from seqjax.training import Optimizer, TrainingSetup, run_epoch
 from seqjax.training.loop import init_train_state
-from seqjax_gradients import RTRL, Full, Randomized
+from seqjax.training.optimizer import numbers_of
+from seqjax_gradients import RTRL, Certified, Dodge, Full, Randomized
 from seqjax_models import MLP, RNN
 from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Random, Sequential, Windows
@@ -221,15 +222,23 @@ def test_the_states_that_are_yielded_can_be_kept():
         assert_same(state, expected)
 
 
-def test_the_dtype_of_the_computation_can_be_chosen():
-    half = Problem.of(RNN(hidden=3), SPEC, dtype=jnp.bfloat16)
+def test_the_precision_of_the_computation_can_be_chosen():
+    half = Problem.of(RNN(hidden=3), SPEC, precision="bfloat16")
     expected, rows = [list(column) for column in zip(*training(half, tokens(200), **DEFAULTS), strict=True)]
-    states, same = train(dtype=jnp.bfloat16)
+    states, same = train(precision="bfloat16")
     assert_same(states, expected)
     assert [row["train_loss"] for row in rows] == [row["train_loss"] for row in same]
-    assert rows[0]["train_loss"] != train()[1][0]["train_loss"]
-    with pytest.raises(Error, match="only a problem with a model"):
-        training(Problem(lambda p, s, x: (s, 0.0 * p)), tokens(200), **DEFAULTS, dtype=jnp.bfloat16)
+    assert (states[-1].params["W_hq"] != train()[0][-1].params["W_hq"]).any()
+    with pytest.raises(Error, match="precision = 'half' must be one of: float32, bfloat16"):
+        train(precision="half")
+
+
+@pytest.mark.parametrize("gradient", [Full(), RTRL(), Certified(), Dodge()], ids=lambda g: type(g).__name__)
+def test_a_strategy_that_does_not_round_trains_in_float32(gradient):
+    """The bits are those of float32, or not, as its `rounds` says."""
+    low, exact = (train(gradient=gradient, precision=p)[0][-1].params["W_hq"] for p in ("bfloat16", "float32"))
+    assert gradient.rounds == isinstance(gradient, Full | Certified)
+    assert gradient.rounds != bool((low == exact).all())
 
 
 @pytest.mark.slow
@@ -472,21 +481,23 @@ class Counting(RNN):
 
 
 def test_an_epoch_compiles_once_and_an_equal_experiment_not_again(caplog):
-    """Epochs of one length share a compilation; new but equal plugins, and another seed, share it too."""
+    """Epochs of one length share a compilation; new but equal plugins, and another seed, share it too. So do other
+    numbers of epochs, on which the schedule depends, and other numbers of the optimizer."""
     stream = tokens(200)
     sampler = {"batch_size": B, "num_steps": T}
     lengths = {
         len(Sequential(**sampler).plan(stream.bounds, np.random.default_rng((0, epoch))).starts) for epoch in range(6)
     }
 
-    def compiled():
+    def compiled(epochs=6, **numbers):
         """How often an epoch was compiled, and how often the cell was traced."""
         caplog.clear()
         Counting.traces.clear()
         problem = Problem.of(Counting(hidden=3), Spec(Tokens(V)))
-        options = {"sampler": Sequential(**sampler), "gradient": Randomized(), "optimizer": SGD(learning_rate=0.5)}
+        optimizer = SGD(**({"learning_rate": 0.5, "clip_norm": 1.0, "schedule": "cosine"} | numbers))
+        options = {"sampler": Sequential(**sampler), "gradient": Randomized(), "optimizer": optimizer}
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            assert len(list(training(problem, stream, epochs=6, **options))) == 6
+            assert len(list(training(problem, stream, epochs=epochs, **options))) == epochs
         messages = [record.getMessage() for record in caplog.records]
         return sum("Compiling" in m and "_epoch" in m for m in messages), len(Counting.traces)
 
@@ -494,6 +505,44 @@ def test_an_epoch_compiles_once_and_an_equal_experiment_not_again(caplog):
     assert compilations == len(lengths)
     assert 0 < traces <= 2 * len(lengths)
     assert compiled() == (0, 0)
+    assert compiled(epochs=7, learning_rate=0.1, clip_norm=2.0)[0] == 0
+    assert compiled(schedule="constant")[0] == len(lengths), "a choice is no number"
+
+
+@dataclass(frozen=True)
+class Stepwise(Optimizer):
+    """Reads the number of updates in Python."""
+
+    learning_rate: float = 0.1
+    power: float = 0.0
+
+    def build(self, num_updates):
+        if num_updates < 5:
+            return optax.sgd(self.learning_rate / 2)
+        return optax.sgd(self.learning_rate * num_updates**self.power)
+
+
+def test_numbers_that_an_optimizer_reads_in_python_are_constants():
+    params = {"w": jnp.ones(3)}
+    assert numbers_of(Stepwise(), 10, params) == {"learning_rate": 0.1}
+    every = {"num_updates": 10, "learning_rate": 0.1, "clip_norm": 1.0}
+    assert numbers_of(SGD(clip_norm=1.0), 10, params) == every
+    assert numbers_of(SGD(clip_norm=1.0, warmup=0.5), 10, params) == every | {"warmup": 0.5}
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [Adam(learning_rate=0.01, clip_norm=0.1, schedule="cosine", warmup=0.3), SGD(clip_norm=0.1), Stepwise(power=0.1)],
+    ids=str,
+)
+def test_numbers_as_arguments_give_the_updates_of_optax(optimizer):
+    """The same steps with the transformation that has all numbers as constants."""
+    states, rows = train(optimizer=optimizer)
+    updates = rows[-1]["update"]
+    expected, _ = train(optimizer=optimizer.build(updates))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), states[-1].params, expected[-1].params
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 import functools
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import nnx
 
 import seqjax
 from seqjax import Error, Experiment, Pairs, Series, Text, Tokens
@@ -156,11 +159,29 @@ def test_a_loss_of_ones_own_is_trained_and_has_no_perplexity():
     assert rows[0][1]["train_loss"] < rows[0][0]["train_loss"]
 
 
-@pytest.mark.parametrize("name", ["loss", "metrics"])
-def test_functions_cannot_be_kept_in_a_folder(tmp_path, name):
-    experiment = Experiment(dataset=Pairs(X, X[:, 0]), **{name: peak if name == "loss" else (peak,)})
+MODULE = seqjax.from_flax(nnx.GRUCell(2, 2, rngs=nnx.Rngs(0)))[0]
+ADAM = optax.chain(optax.clip(1.0), optax.adam(0.01))
+
+
+@pytest.mark.parametrize(
+    ("fields", "advised"),
+    [
+        ({"loss": peak}, []),
+        ({"metrics": (peak,)}, []),
+        ({"optimizer": ADAM}, ["optimizer"]),
+        ({"model": MODULE}, ["model"]),
+        ({"model": MODULE, "optimizer": ADAM}, ["optimizer", "model"]),
+        ({"loss": peak, "optimizer": ADAM}, []),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_what_no_config_can_hold_runs_in_memory_or_as_a_plugin_of_its_kind(tmp_path, fields, advised):
+    experiment = Experiment(dataset=Pairs(X, X[:, 0]), **fields)
     with pytest.raises(
-        Error, match=f"a config cannot hold what was given in Python as: {name}\nRun this experiment in"
-    ):
-        experiment.run(tmp_path / "run")
+        Error, match=r"a config cannot hold .*\nRun this experiment in memory, without a folder"
+    ) as caught:
+        experiment.run(tmp_path / "run", params={} if "model" in fields else None)
+    text = str(caught.value)
+    assert all(name in text for name in fields)
+    assert re.findall("seqjax new (\\w+) ", text) == advised
     assert not (tmp_path / "run").exists()

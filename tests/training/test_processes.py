@@ -21,14 +21,14 @@ if together := "JAX_PROCESS_ID" in os.environ:
 
 from seqjax import Series, Text
 from seqjax.runs.arrays import by_name
-from seqjax.training import loop
+from seqjax.training import feed, loop
 from seqjax_gradients import Certified, Full, Randomized, Truncated
 from seqjax_models import GRU, LSTM, RNN
 from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Random, Sequential
 from seqjax import Experiment
 
-loop.CHUNK_STEPS = 80
+feed.CHUNK_STEPS = 80
 text = Text("the cat sat on the mat and the dog sat on the log. " * 5)
 cases = {
     "full": (RNN(hidden=4), Full(), Sequential(4, 5)),

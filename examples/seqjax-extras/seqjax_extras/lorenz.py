@@ -19,6 +19,8 @@ class Lorenz(seqjax.Dataset):
     dt: Annotated[float, Interval(gt=0, le=0.05)] = 0.02
     """The length of a time step."""
 
+    of_values = True
+
     def load(self):
         """x, y and z divided by 20, float64[num_steps, 3]."""
         points = [np.array([1.0, 1.0, 25.0])]

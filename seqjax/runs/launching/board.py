@@ -5,12 +5,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text as RichText
-
 from seqjax.errors import escape
 from seqjax.runs.launching.state import RunState, states
+from seqjax.runs.live_output import open_output
 
 NOT_RUNNING = ("finished", "diverged", "failed", "interrupted")
 """The states of a run whose job has ended."""
@@ -31,8 +28,7 @@ class Board:
 
     def __init__(self, out: Path, names: Sequence[str], show: bool):
         self.out, self.names, self.show = out, names, show
-        self.console = Console(highlight=False, soft_wrap=True, quiet=not show)
-        self.live = Live(RichText(""), console=self.console, auto_refresh=False, transient=True)
+        self.console, self.live = open_output("", show)
         self.looked, self.printed = -math.inf, time.monotonic()
         self.ended: set[str] = set()
 
@@ -58,13 +54,13 @@ class Board:
             if state.state in NOT_RUNNING and state.name not in self.ended:
                 self.ended.add(state.name)
                 head = f"[{len(self.ended)}/{len(self.names)}]"
-                self.console.print(f"{head} {escape(state.name or 'all')}: {_describe(state)}", markup=False)
+                self.console.print(f"{head} {escape(state.name or 'all')}: {_describe(state)}")
         text = "\n".join(f"{escape(s.name or 'all')}: {_describe(s)}" for s in found if s.state == "running")
         if self.console.is_terminal:
-            self.live.update(RichText(text), refresh=self.live.is_started)
+            self.live.update(text, refresh=self.live.is_started)
         elif text and time.monotonic() - self.printed >= EVERY_LINE:
             self.printed = time.monotonic()
-            self.console.print(text, markup=False)
+            self.console.print(text)
 
 
 def _describe(state: RunState) -> str:

@@ -1,16 +1,19 @@
 """Makes the runs of a sweep in other processes, through a launcher."""
 
 import json
+import os
 import signal
 import sys
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from seqjax.data.dataset import Data
 from seqjax.errors import Error
-from seqjax.files import write
+from seqjax.files import disk_errors, write
 from seqjax.plugin import config
+from seqjax.plugin.author import Mistake
 from seqjax.runs import folder
 from seqjax.runs.environment import local_files
 from seqjax.runs.experiment import Experiment, config_bytes
@@ -18,8 +21,9 @@ from seqjax.runs.index import read_index
 from seqjax.runs.interrupt import leave, noticed
 from seqjax.runs.launching.board import Board
 from seqjax.runs.launching.launcher import Job, Launcher, start
-from seqjax.runs.launching.state import ENDED, JOBS, LAUNCHED, read_launched, states
+from seqjax.runs.launching.state import ENDED, JOBS, LAUNCHED, START, read_launched, states
 from seqjax.runs.tracking.tracker import Tracker
+from seqjax.terminal.shell import argument
 
 ON_ITS_WAY = ("queued", "running")
 """The states of a run that has a job."""
@@ -33,43 +37,93 @@ class JobOptions(NamedTuple):
     tracker: Tracker | None
 
 
+def job_configs(experiments: Mapping[str, Experiment]) -> dict[str, bytes]:
+    """The config of each job, by name of its run.
+
+    Raises:
+        Error: an experiment has data in memory, which another process does not see, or another object of Python.
+    """
+    for name, experiment in experiments.items():
+        for field in ("dataset", "heldout"):
+            if isinstance(getattr(experiment, field), Data):
+                raise Error(
+                    f"{name or 'all'}: its {field} is in memory, and the process of a job reads it from a file\n"
+                    "Write it to a file, and use one of the datasets text-file, csv, npy and npz"
+                )
+    return {name: config_bytes(experiment) for name, experiment in experiments.items()}
+
+
 def launch(
-    out: Path, experiments: Mapping[str, Experiment], launcher: Launcher, options: JobOptions, progress: bool
+    out: Path,
+    experiments: Mapping[str, Experiment],
+    configs: Mapping[str, bytes],
+    launcher: Launcher,
+    options: JobOptions,
+    progress: bool,
 ) -> None:
     """Starts a job for each run that is neither finished nor on its way. Waits for them if the launcher does.
+
+    The caller has locked the folder `JOBS`, so that no other process launches jobs of this sweep.
 
     Args:
         out: the folder of the sweep, whose index has the runs.
         experiments: the experiments by name of their run.
+        configs: what `job_configs` returns for them.
         launcher: starts the jobs.
         options: the options of all jobs.
         progress: whether to print the progress of jobs that are waited for.
 
     Raises:
-        Error: an experiment cannot be written into a config; the launcher cannot start jobs; another process is
-            launching jobs of this sweep (exit code 5).
+        Error: the launcher cannot start jobs.
     """
-    texts = {name: _config(name, experiment) for name, experiment in experiments.items()}
-    with folder.lock(out / JOBS):
-        folder.remove_parts(out / JOBS)
-        known = {state.name: state for state in states(out, is_launching=False)}
-        missing = [name for name, e in experiments.items() if _is_missing(known[name], e)]
-        index = read_index(out)
-        jobs = []
-        for name in missing:
-            base = out / JOBS / index[name].folder
-            files = {ending: base.with_name(f"{base.name}.{ending}") for ending in ("toml", "log", "code")}
-            write(files["toml"], texts[name])
-            files["code"].unlink(missing_ok=True)
-            command = _command(experiments[name], files["toml"], out / index[name].folder, options)
-            jobs.append(Job(name, command, files["log"], files["code"]))
+    folder.remove_parts(out / JOBS)
+    known = {state.name: state for state in states(out, is_launching=False)}
+    missing = [name for name, e in experiments.items() if _is_missing(known[name], e)]
+    index = read_index(out)
+    jobs, restores = [], []
+    for name in missing:
+        base = out / JOBS / index[name].folder
+        toml, log, code = (base.with_name(f"{base.name}.{ending}") for ending in ("toml", "log", "code"))
+        job = Job(name, _command(experiments[name], toml, out / index[name].folder, options), log, code)
+        jobs.append(job)
+        restores.append(_write_files(job, toml, configs[name]))
+    try:
         if jobs:
             _launch(out, jobs, launcher, progress)
+    except Error:
+        for restore in restores:
+            restore()
+        raise
+
+
+def _write_files(job, toml, text):
+    """Writes the files of a new job. Returns a function that restores those before, unless the job has begun."""
+    before = {file: file.read_bytes() if file.is_file() else None for file in (toml, job.code)}
+    write(toml, text)
+    job.code.unlink(missing_ok=True)
+    with disk_errors(job.log), job.log.open("ab") as log:
+        size = log.tell()
+        separator = "\n" if size else ""  # a kill may have cut the last line
+        log.write(f"{separator}{START}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
+    new_size = job.log.stat().st_size
+
+    def restore():
+        if job.code.exists() or job.log.stat().st_size != new_size:
+            return
+        os.truncate(job.log, size)
+        for file, data in before.items():
+            if data is None:
+                file.unlink(missing_ok=True)
+            else:
+                write(file, data)
+
+    return restore
 
 
 def _launch(out, jobs, launcher, progress):
     """Starts jobs, and keeps their ids."""
-    table, launched = config.to_table(launcher), read_launched(out)
+    table = config.to_table(launcher)
+    launched = {name: job for name, job in read_launched(out).items() if job["id"]}  # the others were waited for
 
     def write_launched(ids):
         for job in jobs:
@@ -77,21 +131,28 @@ def _launch(out, jobs, launcher, progress):
         write(out / JOBS / LAUNCHED, json.dumps(launched, indent=2) + "\n")
 
     write_launched({})  # first, since a launcher may wait for its jobs
-    with noticed() as interrupted, Board(out, [job.name for job in jobs], progress) as board:
+    with noticed() as interrupted:
+        with Board(out, [job.name for job in jobs], progress) as board:
 
-        def show_progress():
-            board.update()
-            if interrupted():
-                raise KeyboardInterrupt
+            def show_progress():
+                board.update()
+                if interrupted():
+                    raise KeyboardInterrupt
 
-        try:
-            ids = start(launcher, jobs, show_progress)
-        except KeyboardInterrupt:
-            text = f"interrupted; the runs are saved in {out}\nThe same command resumes them"
-            leave(text, interrupted() or 128 + signal.SIGINT)
-    write_launched(ids)
-    if exit_code := interrupted():
-        leave(f"interrupted; the jobs are started, and seqjax status {out} shows how far they are", exit_code)
+            try:
+                ids = start(launcher, jobs, show_progress)
+            except KeyboardInterrupt:
+                text = f"interrupted; the runs are saved in {out}\nThe same command resumes them"
+                leave(text, interrupted() or 128 + signal.SIGINT)
+            except Mistake:
+                raise
+            except Error as fault:
+                advice = "No run is lost: mend this, or change the launcher's fields, and type the same command again"
+                raise Error(f"{fault}\n{advice}", exit_code=fault.exit_code) from fault
+        write_launched(ids)
+        if exit_code := interrupted():
+            text = f"interrupted; the jobs are started, and seqjax status {argument(out)} shows how far they are"
+            leave(text, exit_code)
 
 
 def check_jobs(out: Path, names: Collection[str]) -> None:
@@ -127,14 +188,3 @@ def _command(experiment, toml, run, options):
     for file in local_files(experiment, options.tracker):
         command += ["--load", file]
     return tuple(command)
-
-
-def _config(name, experiment):
-    """The config of a job; an `Error` if it has data in memory, which another process does not see."""
-    for field in ("dataset", "heldout"):
-        if isinstance(getattr(experiment, field), Data):
-            raise Error(
-                f"{name or 'all'}: its {field} is in memory, and the process of a job reads it from a file\n"
-                "Write it to a file, and use one of the datasets text-file, csv, npy and npz"
-            )
-    return config_bytes(experiment)

@@ -15,7 +15,8 @@ class Job(NamedTuple):
     Args:
         name: the name of the run in its sweep.
         command: the program and its arguments. It has to be started in the current folder.
-        log: the file to which stdout and stderr are appended.
+        log: the file to which stdout and stderr are appended. A launcher may hand it to the command locked by `flock`:
+            then the run counts as running until the command has ended, even if the launcher has ended before.
         code: the file into which the launcher writes the exit code of the command as a decimal number, 128 + n if
             signal n ended it.
     """
@@ -30,7 +31,7 @@ class Launcher(Plugin):
     """Starts the runs of a sweep. The author writes `launch`, and `alive` if it returns before its jobs end.
 
     It is not part of an experiment: it does not change a result, and the config of a run does not name it. A command
-    that gets SIGTERM or SIGUSR1 saves its run, and the same command resumes it.
+    that gets SIGTERM, SIGHUP or SIGUSR1 saves its run, and the same command resumes it.
     """
 
     kind: ClassVar[str] = "launcher"

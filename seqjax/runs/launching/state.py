@@ -1,29 +1,35 @@
 """The state of each run of a sweep: queued, running, finished, failed."""
 
 import json
-import signal
-import tomllib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seqjax.errors import is_whole
+from seqjax.parse import from_json, from_toml
 from seqjax.plugin import config
 from seqjax.report.table import Table
 from seqjax.runs import folder
 from seqjax.runs.index import read_index
+from seqjax.runs.interrupt import TO_SAVE
 from seqjax.runs.launching.launcher import still_alive
+from seqjax.runs.manifest import read_manifest
+from seqjax.runs.rows import last_row
 
 JOBS = "_jobs"
 """The folder in that of a sweep with the config, the log and the exit code of each job. No run has such a name."""
 LAUNCHED = "launched.json"
-"""The file in `JOBS` that says which jobs were started: name -> launcher and id."""
+"""The file in `JOBS` that says which jobs were started: name -> launcher and id. The id is empty while they are being
+launched, and of jobs that are waited for."""
 
 ENDED = ("finished", "diverged")
 """The states of a run that is not made again."""
-SAVED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGUSR1)
+SAVED = tuple(128 + number for number in TO_SAVE)
 """The exit codes of a command that a signal has interrupted, after it has saved its run."""
 
-
+START = "=== seqjax sweep starts a job of this run"
+"""How the line in the log of a job begins that separates what an earlier job of the run has printed."""
 LONGEST = 10_000
 """The number of bytes at the end of a log in which its last words are looked for."""
 
@@ -34,11 +40,11 @@ class RunState(NamedTuple):
     Args:
         name: its name in the sweep.
         state: "not started", "queued", "running", "interrupted" (it was begun, and no process trains it), "finished",
-            "diverged" or "failed".
+            "diverged" or "failed" (the exit code of its job says so, or it has ended before it began).
         epoch: the number of epochs that are trained.
         epochs: the number of epochs that were asked for; None: not known yet.
         seconds_left: the time that a running run needs for the other epochs; None: not known.
-        note: why it has failed, diverged or ended early: the last words of its log.
+        note: why it has failed, diverged or ended early, or where it was interrupted: the last words of its log.
     """
 
     name: str
@@ -72,15 +78,15 @@ def states(out: Path, is_launching: bool | None = None) -> list[RunState]:
     asked = {
         name: job for name, job in launched.items() if name in found and job["id"] and found[name].state not in ENDED
     }
-    alive = _alive(asked)
+    alive, launching = _alive(asked), {name for name, job in launched.items() if not job["id"]}
     for name in found:
         if name in alive:
             found[name] = state(name, alive[name])
-        elif name in launched and is_launching and found[name].state not in ENDED:
+        elif is_launching and name in launching and _exit_code(out / JOBS / index[name].folder) is None:
             found[name] = state(name, "queued")
         elif name in asked and found[name].state == "not started":
-            note = "its job ended before it began: it may have been cancelled"
-            found[name] = found[name]._replace(state="failed", note=note)
+            note = f"its job, {asked[name]['id']}, ended before it began: it may have been cancelled, or did not start"
+            found[name] = found[name]._replace(state="failed", note=found[name].note or note)
     return list(found.values())
 
 
@@ -93,7 +99,9 @@ def state_of(name: str, run: Path, job: Path, waiting: str | None = None) -> Run
         job: its config, log and exit code, without their endings .toml, .log and .code.
         waiting: what its launcher says of its job, "queued" or "running"; None: the job has ended, or there is none.
     """
-    row, kept, asked = _last_row(run), _epochs(run / folder.CONFIG), _epochs(job.with_name(f"{job.name}.toml"))
+    if (run / folder.CONFIG).is_file():
+        read_manifest(run)  # for its error, if an earlier seqjax has made the run
+    row, kept, asked = last_row(run), _epochs(run / folder.CONFIG), _epochs(job.with_name(f"{job.name}.toml"))
     epochs = max(filter(None, (kept, asked)), default=None)
     state = RunState(name, "", int(row.get("epoch", 0)), epochs)
     if (run / folder.PARAMS).is_file():
@@ -102,17 +110,18 @@ def state_of(name: str, run: Path, job: Path, waiting: str | None = None) -> Run
             return state._replace(state="diverged", note=reason)
         if kept == epochs:  # otherwise more epochs were asked for, which a job has to train
             return state._replace(state="finished", note="" if state.epoch == epochs else "ended early")
-    if folder.is_locked(run):
+    log = job.with_name(f"{job.name}.log")
+    if folder.is_locked(run) or folder.is_file_locked(log):
         return state._replace(state="running", seconds_left=_seconds_left(row, epochs))
     if waiting:
         return state._replace(state=waiting)
-    log, code = job.with_name(f"{job.name}.log"), _exit_code(job)
-    if code in SAVED:
-        return state._replace(state="interrupted", note=_last_words(log))
-    if log.is_file():
-        ended = f"ended by signal {code - 128}" if code is not None and code > 128 else ""
-        return state._replace(state="failed", note="; ".join(filter(None, [ended, _last_words(log)])))
-    return state._replace(state="interrupted" if kept else "not started")
+    code, lines = _exit_code(job), _lines_of_job(log)
+    if code is None or code in SAVED:  # without an exit code, the launcher has ended before the job
+        saved = re.findall(r"^(?:seqjax: )?(interrupted at update [\d,]*\d)", "\n".join(lines), re.MULTILINE)
+        note = saved[-1] if saved else _last_words(lines)
+        return state._replace(state="interrupted" if code or kept else "not started", note=note)
+    ended = f"ended by signal {code - 128}" if code > 128 else ""
+    return state._replace(state="failed", note="; ".join(filter(None, [ended, _last_words(lines)])))
 
 
 def table(found: Sequence[RunState]) -> Table:
@@ -130,7 +139,7 @@ def read_launched(out: Path) -> dict[str, dict[str, Any]]:
 
     def parse(data):
         return {
-            name: {"launcher": dict(job["launcher"]), "id": str(job["id"])} for name, job in json.loads(data).items()
+            name: {"launcher": dict(job["launcher"]), "id": str(job["id"])} for name, job in from_json(data).items()
         }
 
     return folder.read(file, parse) if file.is_file() else {}
@@ -143,7 +152,7 @@ def _alive(launched: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     for name, job in launched.items():
         by_launcher.setdefault(json.dumps(job["launcher"], sort_keys=True), {})[job["id"]] = name
     for text, names in by_launcher.items():
-        launcher = config.from_table("launcher", json.loads(text))
+        launcher = config.from_table("launcher", from_json(text))
         found |= {names[id_]: state for id_, state in still_alive(launcher, list(names)).items() if id_ in names}
     return found
 
@@ -152,15 +161,15 @@ def _epochs(config: Path) -> int | None:
     """The number of epochs that a config asks for; None if there is no such file."""
     if not config.is_file():
         return None
-    return int(folder.read(config, lambda data: tomllib.loads(data.decode("utf-8"))["epochs"]))
 
+    def parse(data):
+        epochs = from_toml(data.decode("utf-8"))["epochs"]
+        if not (is_whole(epochs) and epochs >= 1):
+            raise ValueError(f"epochs = {epochs!r} is no whole number from 1 on")
+        return int(epochs)
 
-def _last_row(run: Path) -> dict[str, Any]:
-    """The last complete row of the metrics of a run, which may be in training."""
-    if not (run / folder.METRICS).is_file():
-        return {}
-    lines = folder.read(run / folder.METRICS, lambda data: data.rpartition(b"\n")[0].splitlines())
-    return folder.read(run / folder.METRICS, lambda _: json.loads(lines[-1])) if lines else {}
+    found: int = folder.read(config, parse)
+    return found
 
 
 def _seconds_left(row: Mapping[str, Any], epochs: int | None) -> float | None:
@@ -177,12 +186,18 @@ def _exit_code(job: Path) -> int | None:
     return folder.read(file, lambda data: int(data) if data.strip() else None) if file.is_file() else None
 
 
-def _last_words(file: Path) -> str:
-    """The last line of a log that is not empty; if it belongs to an error of seqjax, all lines of the error."""
+def _lines_of_job(file: Path) -> list[str]:
+    """The lines at the end of a log that the last job has printed, without empty ones."""
     if not file.is_file():
-        return ""
+        return []
     with file.open("rb") as log:
         log.seek(max(0, file.stat().st_size - LONGEST))
         lines = [line.strip() for line in log.read().decode("utf-8", "replace").split("\n") if line.strip()]
+    starts = [n for n, line in enumerate(lines) if line.startswith(START)]
+    return lines[starts[-1] + 1 :] if starts else lines
+
+
+def _last_words(lines: Sequence[str]) -> str:
+    """The last one of the lines that a job has printed; if it belongs to an error of seqjax, the whole error."""
     errors = [n for n, line in enumerate(lines) if line.startswith("seqjax: ")]
     return "; ".join(lines[errors[-1] if errors else -1 :])

@@ -4,20 +4,23 @@ import contextlib
 import hashlib
 import json
 import math
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqjax.errors import Error, escape
+from seqjax.errors import Error, escape, is_whole
 from seqjax.files import write
+from seqjax.parse import from_json
 from seqjax.plugin import config
 from seqjax.plugin.author import cause
 from seqjax.plugin.config import describe
 from seqjax.plugin.registry import name_of
 from seqjax.runs import folder
+from seqjax.runs.environment import local_files
 from seqjax.runs.tracking.tracker import Session, Tracker, open_session
+from seqjax.terminal.shell import argument, quote
+from seqjax.terminal.stream import say
 
 ACCOUNT = "tracked.json"
 """The file in `folder.TRACKING` that says what was sent: tracker -> epochs, and the sha256 of each text and figure."""
@@ -51,7 +54,8 @@ class Mirror:
         self.written = time.monotonic()
         self.epoch = self.rows_sent = self.files_sent = 0
         with contextlib.ExitStack() as stack:
-            stack.enter_context(folder.lock(path / folder.TRACKING))
+            advice = "seqjax track sends the rest when it has ended"
+            stack.enter_context(folder.lock(path / folder.TRACKING, advice))
             folder.remove_parts(path / folder.TRACKING)
             self.accounts = _read_accounts(path)
             self.locked = stack.pop_all()
@@ -136,7 +140,7 @@ class SafeMirror:
             try:
                 self.mirror = Mirror(tracker, path, epochs)
             except Error as fault:
-                print(f"warning  tracker {describe(tracker)}: {fault}; training goes on without it", flush=True)
+                say(f"warning  tracker {escape(describe(tracker))}: {fault}; training goes on without it")
 
     def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Sends the rows that are new."""
@@ -155,11 +159,13 @@ class SafeMirror:
         except (Exception, SystemExit) as fault:  # whatever the library of a tracker raises
             mirror.abandon()
             self.mirror = None
-            print(
-                f"warning  tracker {mirror.name}: {escape(_what(mirror.tracker, fault), keep=chr(10))}\n"
+            loads: list[str] = []
+            with contextlib.suppress(Error):  # it was defined without a file
+                loads = [f" --load {argument(file)}" for file in local_files(mirror.tracker)]
+            say(
+                f"warning  tracker {escape(mirror.name)}: {_what(mirror.tracker, fault)}\n"
                 "         Training goes on without it. Send the rest later: "
-                f"seqjax track {shlex.quote(str(mirror.path))} --to {shlex.quote(mirror.name)}",
-                flush=True,
+                f"seqjax track {argument(mirror.path)} --to {quote(mirror.name)}{''.join(loads)}"
             )
 
 
@@ -193,8 +199,8 @@ def _read_accounts(path: Path) -> dict[str, dict[str, Any]]:
     file = path / folder.TRACKING / ACCOUNT
 
     def parse(data):
-        accounts = json.loads(data)
-        if not all(isinstance(account["epochs"], int) for account in accounts.values()):
+        accounts = from_json(data)
+        if not all(is_whole(account["epochs"]) and account["epochs"] >= 0 for account in accounts.values()):
             raise ValueError("a number of epochs is not a whole number")
         return accounts
 

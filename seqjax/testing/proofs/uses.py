@@ -70,7 +70,7 @@ def check_half(strategy: Gradient, cases: Sequence[str] = ("learned",)) -> float
     with jax.enable_x64(False):
         c, spec = case("learned"), Spec(Values(2), Values(1))
         half = c.state | {"h": c.state["h"].astype(jnp.bfloat16)}
-        problem = Problem.of(Learned(), spec, dtype=jnp.bfloat16)
+        problem = Problem.of(Learned(), spec, precision="bfloat16")
         check_estimate(strategy, problem, c.params, half, c.windows[0], "learned, bfloat16")
         means = [
             jax.device_get(_mean_over_keys(strategy, p, c.params, s, c.windows[0]))

@@ -20,6 +20,7 @@ import seqjax
 from seqjax import Error, Experiment, Launcher, Run, Text, cli, sweep
 from seqjax.plugin import config
 from seqjax.runs import Job, folder
+from seqjax.runs.index import read_index
 from seqjax.runs.launching import jobs
 from seqjax.runs.launching.state import states
 from seqjax_datasets import TextFile
@@ -66,6 +67,36 @@ class Cluster(Launcher):
         return {id_: state for id_, state in json.loads(Path(self.file).read_text()).items() if id_ in ids and state}
 
 
+@dataclass(frozen=True)
+class Watched(Launcher):
+    """Starts nothing, and keeps how far the runs are while it waits for jobs that `codes` says to have ended."""
+
+    codes: tuple[int | None, ...] = ()
+
+    def launch(self, jobs, show_progress):
+        for job, code in zip(jobs, self.codes, strict=False):
+            if code is not None:
+                job.code.write_text(str(code))
+        SEEN[:] = [(state.name, state.state, state.note) for state in states(jobs[0].log.parents[1])]
+        show_progress()
+        return {}
+
+
+@dataclass(frozen=True)
+class Refusing(Inline):
+    """Makes some of the runs; then the cluster refuses the others."""
+
+    first: int = 0
+
+    def launch(self, jobs, show_progress):
+        super().launch(jobs[: self.first], show_progress)
+        raise Error("invalid partition")
+
+
+SEEN: list[tuple[str, str, str]] = []
+"""The name, state and note of each run, as the launcher `Watched` saw them."""
+
+
 @pytest.fixture(autouse=True)
 def no_figure(monkeypatch):
     monkeypatch.setattr(Run, "plot", NoFigure)
@@ -76,6 +107,8 @@ def registered(forget_local_plugins):
     """Registers the launchers of these tests, for the time of each of them."""
     seqjax.register("launcher", "test-inline")(Inline)
     seqjax.register("launcher", "test-cluster")(Cluster)
+    seqjax.register("launcher", "test-watched")(Watched)
+    seqjax.register("launcher", "test-refusing")(Refusing)
 
 
 @pytest.fixture
@@ -147,6 +180,56 @@ def test_a_job_that_fails_is_named_with_the_last_line_of_its_log(tmp_path, exper
     assert logs(tmp_path / "out") == dict.fromkeys(("here-seed-0", "here-seed-1", "gone-seed-0", "gone-seed-1"), 1)
 
 
+def test_a_job_that_has_ended_is_shown_while_others_wait(tmp_path, experiment, capsys):
+    with pytest.raises(Error, match="1 of 3 runs failed"):
+        sweep(experiment, {"seed": [0, 1, 2]}, tmp_path / "out", progress=True, launcher=Watched((137, 143)))
+    assert SEEN == [
+        ("seed=0", "failed", "ended by signal 9"), ("seed=1", "interrupted", ""), ("seed=2", "queued", ""),
+    ]  # fmt: skip
+    assert "[1/3] seed=0: failed, 0 of 2 epochs: ended by signal 9\n" in capsys.readouterr().out
+
+
+def test_jobs_of_an_earlier_launch_are_not_queued_in_this_one(tmp_path, experiment):
+    """Nothing has written their exit codes, as after a kill of the process that waited for them."""
+    sweep(experiment, {"seed": [0]}, tmp_path / "out", launcher=Watched())
+    sweep(experiment, {"seed": [2]}, tmp_path / "out", launcher=Watched())
+    assert SEEN == [("seed=0", "not started", ""), ("seed=2", "queued", "")]
+
+
+def test_the_note_of_a_job_is_of_its_last_start(tmp_path, experiment):
+    gone = replace(experiment, dataset=TextFile(path=str(tmp_path / "gone.txt")))
+    (tmp_path / "gone.txt").write_text(TEXT)
+    with pytest.raises(Error, match="1 of 1 runs failed"):
+        sweep(gone, {"seed": [0]}, tmp_path / "out", launcher=Inline(deletes=str(tmp_path / "gone.txt")))
+    log = tmp_path / "out" / "_jobs" / "seed-0.log"
+    before = log.read_text() + "a line that a kill has cut"
+    log.write_text(before)
+    assert "gone.txt" in found(tmp_path / "out")["seed=0"].note
+    (tmp_path / "gone.txt").write_text(TEXT)
+    with pytest.raises(Error, match=r"\n  seed=0: ended by signal 9$"):
+        sweep(gone, {"seed": [0]}, tmp_path / "out", launcher=Watched((137,)))
+    assert found(tmp_path / "out")["seed=0"].note == "ended by signal 9"
+    assert log.read_text().startswith(before)
+
+
+def test_jobs_that_are_refused_change_no_state(tmp_path, experiment):
+    out = tmp_path / "out"
+    sweep(experiment, {"seed": [0, 1]}, out, launcher=Inline())
+    with pytest.raises(Error, match="1 of 1 runs failed"):
+        sweep(experiment, {"seed": [2]}, out, launcher=Watched((137,)))
+    before, texts = states(out), {file.name: file.read_text() for file in (out / "_jobs").glob("seed-*")}
+    more = replace(experiment, epochs=3)
+    with pytest.raises(Error, match=r"invalid partition\n.*type the same command again"):
+        sweep(more, {"seed": [0, 1, 2]}, out, launcher=Refusing())
+    assert states(out) == before
+    assert {file.name: file.read_text() for file in (out / "_jobs").glob("seed-*")} == texts
+    # A job that was started before keeps what it has written.
+    with pytest.raises(Error, match="invalid partition"):
+        sweep(more, {"seed": [0, 1, 2]}, out, launcher=Refusing(first=1))
+    assert states(out) == [before[0]._replace(epoch=3, epochs=3), *before[1:]]
+    assert logs(out) == {"seed-0": 2, "seed-1": 1, "seed-2": 0}
+
+
 def test_a_run_that_diverges_is_no_failed_job(tmp_path, experiment):
     axes = {"optimizer": {"wild": SGD(learning_rate=1e38), "tame": SGD(learning_rate=0.1)}}
     out = tmp_path / "out"
@@ -169,7 +252,7 @@ def test_a_launcher_that_does_not_wait(tmp_path, experiment):
     assert len(json.loads(queue.read_text())) == 3
     queue.write_text(json.dumps({"job 0": "queued", "job 1": "running", "job 2": None}))
     assert [state.state for state in states(out)] == ["queued", "running", "failed"]
-    assert "may have been cancelled" in found(out)["seed=2"].note
+    assert "its job, job 2, ended before it began: it may have been cancelled" in found(out)["seed=2"].note
     with pytest.raises(Error, match="1 of 3 runs failed"):
         jobs.check_jobs(out, ["seed=0", "seed=1", "seed=2"])
     assert len(sweep(experiment, axes, out, launcher=launcher)) == 0
@@ -188,7 +271,7 @@ def test_a_launcher_that_does_not_wait(tmp_path, experiment):
 def test_what_a_process_cannot_see_is_an_error_before_anything_starts(tmp_path, experiment, changes, message):
     with pytest.raises(Error, match=message):
         sweep(replace(experiment, **changes), {"seed": [0]}, tmp_path / "out", launcher=Inline())
-    assert not (tmp_path / "out" / "_jobs" / "launched.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_launcher_needs_a_folder(experiment):
@@ -198,10 +281,12 @@ def test_a_launcher_needs_a_folder(experiment):
 
 def test_one_process_launches_at_a_time(tmp_path, experiment):
     out = tmp_path / "out"
+    (out / "_jobs").mkdir(parents=True)  # a kill may come before the index is written
     sweep(experiment, {"seed": [0]}, out, launcher=Inline())
     with folder.lock(out / "_jobs"), pytest.raises(Error, match="in use by process") as caught:
         sweep(experiment, {"seed": [0, 1]}, out, launcher=Inline())
     assert caught.value.exit_code == 5
+    assert list(read_index(out)) == ["seed=0"]
 
 
 def test_a_job_loads_the_files_of_local_plugins(tmp_path, experiment):
@@ -289,7 +374,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_the_runs_and_the_same_command_resumes_them(tmp_path, whole, number):
     (tmp_path / "text.txt").write_text(TEXT * 20)
     launching = start(*JOBS, "--epochs", "150", "--out", "out", cwd=tmp_path)

@@ -1,6 +1,7 @@
 """A tracker gets what is in the folder of a run, once, and a broken one does not change a training."""
 
 import json
+import math
 import os
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ from support.crash import NoFigure, crash_after, experiment, results
 
 import seqjax
 from seqjax import Error, Run, Tracker, sweep
-from seqjax.runs import Session, folder
+from seqjax.runs import Session
+from seqjax.runs.rows import read_rows
 from seqjax.runs.tracking import mirror
 from seqjax.runs.tracking.mirror import Mirror, mirror_run
 
@@ -74,9 +76,11 @@ def rows_sent(path):
 
 
 def rows_kept(path):
-    """The rows in the folder; null is a number that is not known."""
-    rows = map(json.loads, (path / "metrics.jsonl").read_text().splitlines())
-    return {row.pop("epoch"): {name: value for name, value in row.items() if value is not None} for row in rows}
+    """The rows in the folder, without the numbers that are not known."""
+    return {
+        row.pop("epoch"): {name: value for name, value in row.items() if not math.isnan(value)}
+        for row in read_rows(path)
+    }
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -84,7 +88,7 @@ def test_a_tracker_gets_everything_once(tmp_path, live):
     e = experiment(NAME, epochs=3)
     e.run(tmp_path, tracker=Lines() if live else None)
     if not live:
-        assert mirror_run(Lines(), tmp_path, folder.read_rows(tmp_path)) == (3, 3)
+        assert mirror_run(Lines(), tmp_path, read_rows(tmp_path)) == (3, 3)
     found = lines(tmp_path)
     assert rows_sent(tmp_path) == rows_kept(tmp_path)
     assert [line[0] for line in found].count("row") == 3
@@ -98,7 +102,7 @@ def test_a_tracker_gets_everything_once(tmp_path, live):
     assert found[0][1] == {**found[0][1], "model.plugin": "seqjax/rnn", "model.hidden": 3, "epochs": 3, "seed": 0}
     assert [line[0] for line in found].count("open") == [line[0] for line in found].count("close") == 1
     # Nothing is new, so that no session is opened.
-    assert mirror_run(Lines(), tmp_path, folder.read_rows(tmp_path)) == (0, 0)
+    assert mirror_run(Lines(), tmp_path, read_rows(tmp_path)) == (0, 0)
     e.run(tmp_path, tracker=Lines())
     assert lines(tmp_path) == found
 
@@ -160,6 +164,18 @@ def test_a_broken_tracker_warns_and_changes_no_result(tmp_path, capsys, call, le
     assert "raise" in str(caught.value)  # the author's line
 
 
+def test_the_command_for_later_loads_the_file_of_the_tracker(tmp_path, capsys):
+    file = tmp_path / "my bad.py"
+    file.write_text(
+        "from dataclasses import dataclass\nimport seqjax\n"
+        "@seqjax.register('tracker', 'bad')\n@dataclass(frozen=True)\nclass Bad(seqjax.Tracker):\n"
+        "    def open(self, run, config, epochs):\n        raise RuntimeError('no open')\n"
+    )
+    seqjax.plugin.registry.load_file(file)
+    experiment(NAME, epochs=1).run(tmp_path / "run", tracker=seqjax.create("tracker", "bad"))
+    assert f"seqjax track {tmp_path / 'run'} --to bad --load '{file}'\n" in capsys.readouterr().out
+
+
 def test_a_run_is_mirrored_by_one_process_at_a_time(tmp_path, capsys):
     e = experiment(NAME, epochs=1)
     e.run(tmp_path)
@@ -167,10 +183,11 @@ def test_a_run_is_mirrored_by_one_process_at_a_time(tmp_path, capsys):
     with pytest.raises(Error, match=f"in use by process {os.getpid()}") as caught:
         mirror_run(Lines(), tmp_path, [])
     assert caught.value.exit_code == 5
+    assert str(caught.value).endswith("; seqjax track sends the rest when it has ended")
     experiment(NAME, epochs=2).run(tmp_path, tracker=Lines())
     assert "warning  tracker test-lines: " in capsys.readouterr().out
     other.abandon()
-    assert mirror_run(Lines(), tmp_path, folder.read_rows(tmp_path)) == (2, 3)
+    assert mirror_run(Lines(), tmp_path, read_rows(tmp_path)) == (2, 3)
 
 
 def test_each_run_of_a_sweep_is_mirrored(tmp_path):

@@ -42,6 +42,7 @@ class OtherNoiseEachTime(seqjax.Dataset):
     """Its generator has no seed."""
 
     rejected_by: ClassVar = {"two loads are equal", "two processes are equal"}
+    of_values = True
 
     def load(self):
         return Series(np.random.default_rng().normal(size=2000))
@@ -64,6 +65,7 @@ class AsksEachTime(seqjax.Dataset):
     """It looks up a host at every load."""
 
     rejected_by: ClassVar = {"no network for a copy"}
+    of_values = True
 
     def load(self):
         try:
@@ -79,6 +81,7 @@ class NothingScored(seqjax.Dataset):
     """Its mask is the wrong way round."""
 
     rejected_by: ClassVar = {"spec and mask"}
+    of_values = True
 
     def load(self):
         return Pairs(LONG, LONG, mask=np.zeros(2000, bool))
@@ -104,6 +107,7 @@ class TooShortForTheDefaults(seqjax.Dataset):
     """It has 100 steps, and the default sampler needs 1,120."""
 
     rejected_by: ClassVar = {"the defaults train"}
+    of_values = True
 
     def load(self):
         return Series(LONG[:100])
@@ -119,3 +123,14 @@ class WrongFieldOfTheSampler(seqjax.Dataset):
 
     def load(self):
         return Pairs(np.arange(2000) % 5, np.arange(2000) % 5, spec=Spec(Tokens(5)))
+
+
+@seqjax.register("dataset", "values-without-a-word")
+@dataclass(frozen=True)
+class ValuesWithoutAWord(seqjax.Dataset):
+    """Its targets are values, and the default optimizer is the one for tokens."""
+
+    rejected_by: ClassVar = {"the defaults train"}
+
+    def load(self):
+        return Series(LONG)

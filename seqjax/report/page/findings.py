@@ -1,23 +1,14 @@
 """What several scripts found, as one Markdown file or as one HTML page that needs no other file."""
 
-import base64
-import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from seqjax.files import disk_errors, write
-from seqjax.report.finding import Finding
-from seqjax.report.table import Table
-
-STYLE = """
-body { font: 17px/1.5 Georgia, serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-h1, h2, h3, nav, table { font-family: system-ui, sans-serif } h2 { margin-top: 3rem; border-top: 1px solid #ccc }
-img { max-width: 100%; height: auto } .wide { overflow-x: auto } pre { overflow-x: auto; background: #f6f6f6 }
-table { border-collapse: collapse; font-size: .8rem } td, th { padding: .2rem .6rem; border-bottom: 1px solid #ddd }
-th { text-align: left } tr:has(td.no) { background: #fdecea }
-@media (max-width: 30rem) { table { font-size: .7rem } td, th { padding: .2rem .3rem } }
-"""
+from seqjax.report.finding import IMAGE, Finding, read_file
+from seqjax.report.page.template import Section, image_source, page, scrolling, text
+from seqjax.report.table import Table, markdown
 
 
 def order(finding: Finding) -> tuple[bool, int, int, str]:
@@ -55,11 +46,11 @@ def write_markdown(findings: Sequence[Finding], file: Path, title: str, missing:
     folder = file.with_suffix("")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {title}", conclusion(findings, missing)]
+    parts = [f"# {markdown(title)}", markdown(conclusion(findings, missing))]
     for finding in findings:
         for image in finding.figures:
-            write(folder / f"{finding.script.stem}-{image.name}", image.read_bytes())
-        parts.append(_section(finding, f"{folder.name}/{finding.script.stem}-"))
+            write(folder / f"{finding.script.stem}-{image.name}", read_file(image))
+        parts.append(_section(finding, quote(f"{folder.name}/{finding.script.stem}-", errors="surrogateescape")))
     write(file, "\n\n".join(parts) + "\n")
 
 
@@ -68,33 +59,27 @@ def write_html(findings: Sequence[Finding], file: Path, title: str, missing: Seq
     from markdown_it import MarkdownIt
 
     render = MarkdownIt("commonmark", {"html": False}).enable("table").render
-    links, sections = [], []
+    sections = []
     for finding in findings:
-        anchor = finding.script.stem
-        links.append(f'<li><a href="#{anchor}">{html.escape(finding.title)}</a></li>')
-        # HTML is switched off in the Markdown; <br> alone is let through, which ends a line in a cell of a table.
-        text = render(_section(finding, "")).replace("&lt;br&gt;", "<br>")
+        # The template writes the heading. HTML is switched off in the Markdown; <br> alone is let through, which ends a
+        # line in a cell of a table.
+        body = render(_section(finding, "").partition("\n")[2]).replace("&lt;br&gt;", "<br>")
         for image in finding.figures:
-            data = base64.b64encode(image.read_bytes()).decode()
-            text = text.replace(f'src="{image.name}"', f'src="data:image/png;base64,{data}"')
-        sections.append(f'<section id="{anchor}">\n{text}</section>')
-    body = "\n".join(sections).replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-    body = re.sub("<table>.*?</table>", _mark_unmet, body, flags=re.S)
-    write(
-        file,
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
-        f"<body><h1>{html.escape(title)}</h1>\n<p>{html.escape(conclusion(findings, missing))}</p>\n"
-        f"<nav><ol>{''.join(links)}</ol></nav>\n{body}\n</body></html>\n",
-    )
+            body = body.replace(f'src="{image.name}"', f'src="{image_source(read_file(image))}"')
+        body = re.sub("<table>.*?</table>", _finish_table, body, flags=re.S)
+        sections.append(Section(finding.script.stem, finding.title, body))
+    write(file, page(title, f"<p>{text(conclusion(findings, missing))}</p>", sections))
 
 
-def _mark_unmet(table: re.Match[str]) -> str:
-    """A table of HTML. If it is one of results, whose last column is "met", each "no" in this column gets a colour."""
-    text = table[0]
-    if "<th>met</th>\n</tr>" not in text:
-        return text
-    return text.replace("<td>no</td>\n</tr>", '<td class="no">no</td>\n</tr>')
+def _finish_table(table: re.Match[str]) -> str:
+    """A table of HTML in a box that scrolls, without styles, which the policy of the page forbids.
+
+    If it is one of results, whose last column is "met", each "no" in this column gets a colour.
+    """
+    body = table[0].replace(' style="text-align:right"', ' class="number"')
+    if "<th>met</th>\n</tr>" in body:
+        body = body.replace("<td>no</td>\n</tr>", '<td class="no">no</td>\n</tr>')
+    return scrolling(body, "table")
 
 
 def conclusion(findings: Sequence[Finding], missing: Sequence[str] = ()) -> str:
@@ -115,11 +100,20 @@ def conclusion(findings: Sequence[Finding], missing: Sequence[str] = ()) -> str:
 
 
 def _section(finding: Finding, prefix: str) -> str:
-    """A report under a heading of the second level, without links to files; `prefix` goes before names of figures."""
-    lines = []
+    """A report under a heading of the second level, without links to files; `prefix` goes before names of figures.
+
+    In place of an image that is not in the folder of the report, there is a sentence: no page shows another file.
+    """
+    lines, names = [], {figure.name for figure in finding.figures}
+
+    def image(match: re.Match[str]) -> str:
+        if match[2] in names:
+            return f"![{match[1]}]({prefix}{match[2]})"
+        return f"Left out: the image {markdown(match[2])}, which is not in the folder of the report."
+
     for line in finding.report.splitlines():
         if line.startswith(("In full: ", "Also: ")):
             continue
         line = f"#{line}" if line.startswith("#") else line
-        lines.append(re.sub(r"^!\[(.*?)\]\((.*?)\)$", lambda m: f"![{m[1]}]({prefix}{m[2]})", line))
+        lines.append(re.sub(IMAGE, image, line))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))

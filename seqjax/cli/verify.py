@@ -1,0 +1,58 @@
+"""`seqjax verify`: checks whether runs are still what they were."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqjax.cli.flags import use_all_cores
+from seqjax.cli.parser import Parser
+from seqjax.errors import Error, escape
+from seqjax.terminal.shell import argument
+
+DESCRIPTION = """Check whether runs are still what they were: all files, the hashes inside of metrics, parameters and
+checkpoints, the files of the plugins, the dataset, which is loaded again, and the versions of packages. Nothing is
+written. All faults of all runs are printed. The exit code is 4 if a file, a plugin or the dataset has changed or is
+missing. Other versions and other devices are printed, and are no fault."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints a table for each run."""
+    parser = Parser(prog="seqjax verify", description=DESCRIPTION)
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="the folders of runs and of sweeps")
+    args = parser.read(argv)
+    use_all_cores(None)
+
+    from seqjax.report.table import Table
+    from seqjax.runs.verify import DAMAGED, Line, folders_to_verify, verify
+
+    damaged: list[Path] = []
+    unread: list[Error] = []
+    hashes: dict[str, str] = {}
+    count = 0
+    for given in args.runs:
+        try:
+            folders = folders_to_verify(Path(given))
+        except Error as fault:
+            unread.append(fault)
+            continue
+        for path in folders:
+            lines = verify(path, hashes)
+            faults = sum(line.state in DAMAGED for line in lines)
+            damaged += [path] if faults else []
+            count += 1
+            verdict = f"{faults} fault{'s' * (faults != 1)}" if faults else "no fault"
+            print(f"{escape(str(path))}: {verdict}\n{Table(Line._fields, lines)}\n", flush=True)
+    if damaged or unread:
+        raise _failure(count, damaged, unread)
+    return 0
+
+
+def _failure(count: int, damaged: Sequence[Path], unread: Sequence[Error]) -> Error:
+    """The error that ends the command if not all runs are what they were."""
+    lines = []
+    if damaged:
+        lines = [
+            f"{len(damaged)} of {count} runs have faults: {' '.join(map(argument, damaged))}",
+            "No file was touched. Restore the old files; or, if a change is meant, type: seqjax adopt RUN",
+        ]
+    code = 4 if damaged else max(fault.exit_code for fault in unread)
+    return Error("\n".join([*lines, *map(str, unread)]), exit_code=code)

@@ -1,0 +1,71 @@
+"""Parses JSON and TOML that anybody may have written. Whatever the text is, the only exception is a `ValueError`.
+
+Both formats allow nesting that exhausts Python's stack where the value is used, and numbers that no array can hold.
+"""
+
+import json
+import math
+import re
+import tomllib
+from typing import Any
+
+DEEPEST = 32
+"""The largest number of tables and lists inside each other; seqjax itself writes 4."""
+LARGEST = 2**63
+"""The bound of whole numbers, which is that of TOML."""
+
+_MAY_BE_LARGE = re.compile(r"\d{19}|\d[eE]\+?\d{3}")
+
+
+def from_json(data: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, is nested too deeply, or has a number that is too large or is not finite.
+    """
+    text = data.decode("utf-8") if isinstance(data, bytes) else data
+    try:
+        found = json.loads(text, parse_constant=_refuse)
+    except RecursionError as fault:
+        raise ValueError(_TOO_DEEP) from fault
+    # A row of metrics has neither, and a run may have a million of them.
+    if text.count("{") + text.count("[") > DEEPEST or _MAY_BE_LARGE.search(text):
+        _check(found, infinite=False)
+    return found
+
+
+def from_toml(text: str) -> dict[str, Any]:
+    """The nested dict of a TOML text.
+
+    Raises:
+        ValueError: it is not TOML, is nested too deeply, or has a number that is too large.
+    """
+    try:
+        found = tomllib.loads(text)
+    except RecursionError as fault:
+        raise ValueError(_TOO_DEEP) from fault
+    _check(found, infinite=True)
+    return found
+
+
+_TOO_DEEP = f"more than {DEEPEST} tables or lists are nested in each other"
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number of JSON")
+
+
+def _check(value: Any, infinite: bool) -> None:
+    """Checks depth and numbers, without recursion; `infinite`: whether the format has a word for infinity."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > DEEPEST + 1:  # the innermost level has the values of the deepest table
+            raise ValueError(_TOO_DEEP)
+        for number in level:
+            if isinstance(number, int) and not -LARGEST <= number < LARGEST:
+                raise ValueError("a whole number has more than 64 bits")
+            if isinstance(number, float) and math.isinf(number) and not infinite:
+                raise ValueError("a number is too large for a float")
+        tables = [entry for entry in level if isinstance(entry, dict | list)]
+        level = [each for entry in tables for each in (entry.values() if isinstance(entry, dict) else entry)]

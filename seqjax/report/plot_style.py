@@ -1,0 +1,101 @@
+"""`style`: the sizes, colours and line styles of figures."""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import matplotlib
+import matplotlib.style
+from cycler import cycler
+
+from seqjax.errors import Error, nearest
+
+DASHES = ("-", "--", "-.", ":")
+"""The line styles, in the order in which they are used."""
+PETROFF = matplotlib.style.library["petroff10"]["axes.prop_cycle"]
+"""Ten colours for the colour-blind (Petroff 2021, arXiv:2107.02270)."""
+PAPER = ("#003F8A", "#DCA52A", "#C03A5B", "#279A91", "#000000")
+"""Five colours that also differ in luminance, by at least 11 of the 100 units of CIE L*."""
+
+STYLES: dict[str, dict[Any, Any]] = {
+    "default": {
+        "figure.figsize": (6, 4),
+        "axes.prop_cycle": cycler(linestyle=DASHES) * PETROFF,
+        "axes.formatter.useoffset": False,
+    },
+    "paper": {
+        "figure.figsize": (3.25, 2.3),
+        "axes.prop_cycle": cycler(color=PAPER * 4) + cycler(linestyle=DASHES * 5),
+        "axes.formatter.useoffset": False,
+        "font.size": 8,
+        "axes.labelsize": 8,
+        "axes.titlesize": 8,
+        "figure.titlesize": 8,
+        "legend.fontsize": 7,
+        "legend.title_fontsize": 7,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "lines.linewidth": 1.1,
+        "lines.markersize": 4,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "legend.handlelength": 2.4,
+        "legend.columnspacing": 1.2,
+        "legend.labelspacing": 0.3,
+        "pdf.fonttype": 42,
+        "ps.fonttype": 42,
+        "savefig.format": "pdf",
+        "savefig.dpi": 300,
+    },
+}
+"""The settings of matplotlib by the name of a style."""
+
+_current: ContextVar[str] = ContextVar("style", default="default")
+
+
+@contextlib.contextmanager
+def style(name: str) -> Iterator[None]:
+    """A context in which figures are drawn in a style, and in which they are to be saved.
+
+        with sj.plot.style("paper"):
+            sj.plot.runs(runs).savefig("curves.pdf")
+
+    Settings of matplotlib are restored at the end. A setting that is changed inside the context, as with
+    `matplotlib.rc("font", family="serif")`, holds inside it.
+
+    Args:
+        name: `"paper"`: 3.25 inches wide, the column of most two-column papers, with texts of 7 and 8 points; vector
+            output (PDF by default) whose fonts are TrueType, so that its text can be edited and searched; five colours
+            for the colour-blind which also differ in luminance, with four line styles. `"default"`: 6 inches wide, with
+            ten colours for the colour-blind.
+
+    Raises:
+        Error: there is no such style.
+    """
+    if name not in STYLES:
+        raise Error(f"no style {name!r}{nearest(name, STYLES)}; choose one of {', '.join(STYLES)}")
+    token = _current.set(name)
+    try:
+        with matplotlib.rc_context(STYLES[name]):
+            yield
+    finally:
+        _current.reset(token)
+
+
+@contextlib.contextmanager
+def current() -> Iterator[None]:
+    """The style in which a figure is drawn: that of `style`, or the default one."""
+    if _current.get() == "default":
+        with style("default"):
+            yield
+    else:
+        yield
+
+
+def column_width() -> float | None:
+    """The width in inches that no figure of the current style exceeds; None: a figure may be wider."""
+    return None if _current.get() == "default" else matplotlib.rcParams["figure.figsize"][0]

@@ -1,0 +1,89 @@
+"""`variant_labels`: short labels of the variants of a sweep, without what they share."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from seqjax.errors import escape
+from seqjax.plugin.config import describe
+from seqjax.report.plot_style import DASHES
+
+KINDS = ("dataset", "tokenizer", "sampler", "model", "gradient", "optimizer")
+"""The fields of an experiment whose values are plugins, whose names need no field in front of them."""
+SHORT = {"learning_rate": "lr", "learning-rate": "lr"}
+"""The fields that have a shorter word of their own."""
+
+
+class Labels(NamedTuple):
+    """The labels of several variants.
+
+    Args:
+        shared: what all variants have in common.
+        short: the label of each variant, without what all have in common.
+        factors: where variants differ in two ways, the label of each variant in the first, which is shown by a colour,
+            and in the second, which is shown by a line style; None: they differ in one way, or in too many.
+    """
+
+    shared: tuple[str, ...]
+    short: tuple[str, ...]
+    factors: tuple[tuple[str, ...], tuple[str, ...]] | None
+
+
+def variant_labels(names: Sequence[str]) -> Labels:
+    """The labels of variants such as `"full, optimizer.learning_rate=0.5"`: shared parts, and "full, lr 0.5"."""
+    # A comma in parentheses belongs to a value, such as (1, 2).
+    split = [re.split(r", (?![^()]*\))", name) for name in names]
+    if len(set(map(len, split))) > 1:
+        return Labels((), tuple(", ".join(map(_part, parts)) for parts in split), None)
+    columns = [tuple(map(_part, parts)) for parts in zip(*split, strict=True)]
+    varied = [column for column in columns if len(set(column)) > 1]
+    shared = tuple(column[0] for column in columns if len(set(column)) == 1 and column[0])
+    return Labels(shared, _joined(varied, len(names)), _factors(varied, len(names)))
+
+
+def shared_plugins(experiments: Sequence[object]) -> list[str]:
+    """The dataset, model, gradient strategy and optimizer of experiments, those of them that are the same in all."""
+    found: list[str] = []
+    for kind in ("dataset", "model", "gradient", "optimizer"):
+        plugins = [getattr(experiment, kind) for experiment in experiments]
+        if len(set(map(repr, plugins))) == 1 and plugins[0] is not None:
+            found.append(_describe(plugins[0]))
+    return found
+
+
+def readable(text: str) -> str:
+    """The text of a plugin for people: `"truncated:steps=5"` or `"truncated steps=5"` as "truncated, steps 5"."""
+    return re.sub(r"[ :]([A-Za-z][\w-]*)=", lambda match: f", {_word(match[1])} ", text)
+
+
+def _describe(plugin: object) -> str:
+    # Data in memory has no name but that of its source.
+    if hasattr(plugin, "source"):
+        return escape(plugin.source or type(plugin).__name__.lower())
+    return readable(describe(plugin))
+
+
+def _part(part: str) -> str:
+    """One part of a variant's name: `"optimizer.learning_rate=0.5"` as "lr 0.5", `"gradient=full"` as "full"."""
+    match = re.fullmatch(r"([a-z_]+(?:\.[a-z_]+)*)=(.*)", part)
+    if match is None:
+        return readable(part)
+    field, value = match.groups()
+    return readable(value) if field in KINDS else f"{_word(field.rpartition('.')[2])} {value}"
+
+
+def _word(field: str) -> str:
+    return SHORT.get(field, field.replace("_", " ").replace("-", " "))
+
+
+def _joined(columns: Iterable[tuple[str, ...]], count: int) -> tuple[str, ...]:
+    return tuple(map(", ".join, zip(*columns, strict=True))) or ("",) * count
+
+
+def _factors(varied: Sequence[tuple[str, ...]], count: int) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    if len(varied) < 2:
+        return None
+    first, rest = varied[0], _joined(varied[1:], count)
+    if len(set(rest)) > len(DASHES):
+        first, rest = rest, first
+    return None if len(set(rest)) > len(DASHES) else (first, rest)

@@ -1,0 +1,181 @@
+"""The manifest of a run: the sha256 of each of its files, so that a file that has changed is found before it is used.
+
+It is written before the config, which marks the folder as a run, and again after the last of the results. In between,
+each state that training leaves carries hashes of its own: a checkpoint in its name, parameters in their header, and
+each row of the metrics in the row. A manifest protects from damage and from edits that were forgotten, and not from
+somebody who can write to the folder and computes the hashes again.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seqjax.errors import Error
+from seqjax.files import PLAIN_NAME, write
+from seqjax.parse import from_json
+from seqjax.runs import folder
+from seqjax.terminal.shell import argument
+
+RESULTS = (folder.METRICS, folder.PARAMS, folder.BEST, folder.SAMPLES, folder.HISTORY, folder.DIVERGED)
+"""The files that are added when training has ended."""
+_NAME = re.compile(rf"({folder.PLUGINS}/)?{PLAIN_NAME}")
+
+
+class Manifest(NamedTuple):
+    """What is known of the files of a run.
+
+    Args:
+        files: name of a file -> the hashes that it may have: two while it is being replaced.
+        changed: the names of the files that were changed by hand, and adopted.
+        bound: the hashes of `folder.binding` under which states were saved before files were changed by hand.
+    """
+
+    files: dict[str, list[str]]
+    changed: list[str]
+    bound: list[dict[str, str]]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the run in a folder.
+
+    Raises:
+        Error: exit code 4: there is none, or it is damaged.
+    """
+    if not (path / folder.MANIFEST).exists():
+        raise Error(
+            f"{path} has no {folder.MANIFEST}: it was lost, or an earlier seqjax has made this run\n"
+            f"Look at its files; this then writes the manifest of what is there: seqjax adopt {argument(path)}",
+            exit_code=4,
+        )
+
+    def parse(data):
+        found = from_json(data)
+        manifest = Manifest(
+            {str(name): [str(sha256) for sha256 in hashes] for name, hashes in found["files"].items()},
+            [str(name) for name in found["changed"]],
+            [{name: str(bound[name]) for name in folder.BOUND} for bound in found["bound"]],
+        )
+        if data != _encode(manifest):
+            raise ValueError("its hash is not that of its content")
+        for name in [*manifest.files, *manifest.changed]:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"not the name of a file of a run: {name!r}")
+        return manifest
+
+    found: Manifest = folder.read(path / folder.MANIFEST, parse)
+    return found
+
+
+def begin_manifest(path: Path, config: bytes) -> None:
+    """Writes the manifest of a run that is about to begin: of all files that are there, and of its config."""
+    files = first_hashes(path) | {folder.CONFIG: [hashlib.sha256(config).hexdigest()]}
+    write_manifest(path, Manifest(files, [], []))
+
+
+def first_hashes(path: Path) -> dict[str, list[str]]:
+    """The hashes of the files that a run has before training and that training does not change, but for its config."""
+    names = [folder.ENVIRONMENT, folder.CODEC, *folder.DATA.values()]
+    names += [f"{folder.PLUGINS}/{file.name}" for file in sorted((path / folder.PLUGINS).glob("*"))]
+    return hashes(path, names)
+
+
+def add_files(path: Path, *names: str) -> None:
+    """Adds files to the manifest of a run as they are now, or replaces their hashes. Missing files are left out."""
+    manifest = read_manifest(path)
+    write_manifest(path, manifest._replace(files=manifest.files | hashes(path, names)))
+
+
+def remove_results(path: Path, config: bytes) -> None:
+    """Removes the results from the manifest of a run that goes on, before they are replaced.
+
+    Args:
+        path: the folder of the run.
+        config: the config that the run is about to have. Until it is added, the old one is right too.
+    """
+    manifest = read_manifest(path)
+    files = {name: hashes for name, hashes in manifest.files.items() if name not in RESULTS}
+    new = hashlib.sha256(config).hexdigest()
+    files[folder.CONFIG] = list(dict.fromkeys([*files[folder.CONFIG], new]))
+    write_manifest(path, manifest._replace(files=files))
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes a manifest."""
+    write(path / folder.MANIFEST, _encode(manifest))
+
+
+def check_files(path: Path) -> Manifest:
+    """Checks that each file in the manifest of a run is there, and is the one that the manifest was made of.
+
+    Raises:
+        Error: exit code 4; the message names all files that are missing or have changed.
+    """
+    manifest, problems = compare_files(path)
+    if problems:
+        missing = [name for name in problems if not (path / name).exists()]
+        raise Error(
+            f"{path}: some files are missing, or have changed since they were written. None was touched\n"
+            f"Restore them; or, if the change is meant, type: seqjax adopt {argument(path)}",
+            problems=[f"{path / name} {'is missing' if name in missing else 'has changed'}" for name in problems],
+            exit_code=4,
+        )
+    return manifest
+
+
+def compare_files(path: Path) -> tuple[Manifest, list[str]]:
+    """The manifest of a run, which may be in training, and the names of its files that are missing or have changed.
+
+    Raises:
+        Error: exit code 4: there is no manifest, or it is damaged.
+    """
+    manifest = read_manifest(path)
+    changed = changed_files(path, manifest)
+    # A process that trains the run may have replaced files and then the manifest after it was read here.
+    while changed and manifest != (manifest := read_manifest(path)):
+        changed = changed_files(path, manifest)
+    return manifest, changed
+
+
+def check_config(file: Path) -> None:
+    """Checks that a config in the folder of a run is the one that the run was made with.
+
+    Raises:
+        Error: exit code 4: it has changed, or the manifest is damaged.
+    """
+    manifest = read_manifest(file.parent)
+    if file.name in manifest.files and file.name in changed_files(file.parent, manifest):
+        raise Error(
+            f"{file} has changed since the run beside it was made\n"
+            "To begin another run with the changed config, copy it to another folder and restore this one; if the "
+            f"change belongs to the run, type: seqjax adopt {file.parent}",
+            exit_code=4,
+        )
+
+
+def changed_files(path: Path, manifest: Manifest) -> list[str]:
+    """The names in a manifest whose files are missing or have another hash."""
+    return [
+        name
+        for name, hashes in manifest.files.items()
+        if not (path / name).exists() or file_sha256(path / name) not in hashes
+    ]
+
+
+def file_sha256(file: Path) -> str:
+    """The sha256 of a file of a run."""
+    return str(folder.read(file, lambda data: hashlib.sha256(data).hexdigest()))
+
+
+def hashes(path: Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """The hashes of those files that are there."""
+    return {name: [file_sha256(path / name)] for name in names if (path / name).exists()}
+
+
+def _encode(manifest: Manifest) -> bytes:
+    """The only bytes that a manifest can have: an entry is the hash of all others."""
+    content: dict[str, Any] = manifest._asdict()
+    sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return (json.dumps(content | {"sha256": sha256}, indent=1, sort_keys=True) + "\n").encode()

@@ -1,0 +1,304 @@
+"""The page of several runs: one HTML file with their results, curves, experiments, samples and figures."""
+
+import dataclasses
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optax
+
+from seqjax.data.dataset import Data
+from seqjax.files import write
+from seqjax.plugin import registry
+from seqjax.plugin.base import Plugin
+from seqjax.report import plot
+from seqjax.report.bootstrap import interval
+from seqjax.report.page.template import Section, image_source, page, scrolling, table, text
+from seqjax.report.table import Table
+from seqjax.runs import folder
+from seqjax.runs.environment import read_environment
+from seqjax.runs.run import Run
+
+ALONG = ("epoch", "update", "tokens", "seconds")
+"""The columns of the metrics that the x axis may show."""
+MOST_EPOCHS = 400
+"""The number of epochs of a curve that a page keeps at most."""
+MOST_BYTES = 1_000_000
+"""The size in bytes of all figures on a page, at most."""
+ABSENT = "–"
+"""What is shown for a field that an experiment does not have."""
+
+Variants = Mapping[str, Sequence[Run]]
+
+
+def write_page(runs: Any, file: Path, metric: str, against: str | None) -> None:
+    """Writes the page of some runs; see `Runs.page`.
+
+    Args:
+        runs: a `Runs`.
+        file: is written.
+        metric: the metric that is shown first.
+        against: the variant that the others are compared with; None: no differences.
+    """
+    variants, labels = runs.variants, _labels(runs)
+    result = table(runs.compare(metric, against), f"The {labels.get(metric, metric)} of each variant")
+    data = curves(variants, metric, labels)
+    names = {id(run): name for name, run in runs.items()}
+    # Runs of one variant differ in the seed alone: one of them is shown.
+    first = {names[id(group[0])]: group[0] for group in variants.values()}
+    sections = [
+        Section("result", "Result", result),
+        Section("curves", "Curves", _chart(data)),
+        Section("experiments", "Experiments side by side", _experiments(variants, against)),
+        Section("runs", "Runs", table(_each_run(runs, metric, labels), "Each run by itself")),
+        Section("samples", "Samples", _samples(first)),
+        Section("figures", "Figures", _figures(first)),
+    ]
+    title = f"{len(runs)} run{'s' * (len(runs) != 1)} of {_subject(runs)}"
+    scripts = ["tables.js", *(["curves.js"] if data["metrics"] else [])]
+    write(file, page(title, _lead(runs, variants), [each for each in sections if each.body], scripts, data))
+
+
+def curves(variants: Variants, metric: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """What `curves.js` draws: for each variant and metric the mean over its seeds, and a band around it.
+
+    Numbers have five significant digits. Runs that ended before others of their variant are left out, and the legend
+    counts them. An epoch that was not evaluated with all seeds is None.
+
+    Args:
+        variants: the runs of each variant.
+        metric: the metric that is shown first.
+        labels: a label for each column of the metrics.
+
+    Returns:
+        `metric`, `labels`, `along` (columns for the x axis), `metrics` (columns for the y axis), and `variants`, each
+        with `name`, `legend`, `along` (column -> median of each epoch) and `metrics` (column -> `middle`, `low` and
+        `high` of each epoch; a single run has no band).
+    """
+    along = [name for name in ALONG if name in labels]
+    names = [name for name in labels if name not in ALONG]
+    found = [_curve(variant, group, metric, along, names) for variant, group in variants.items()]
+    return {"metric": metric, "labels": labels, "along": along, "metrics": names, "variants": found}
+
+
+def _curve(variant: str, group: Sequence[Run], metric: str, along: list[str], names: list[str]) -> dict[str, Any]:
+    epochs = max(len(run.metrics) for run in group)
+    whole = [run for run in group if len(run.metrics) == epochs > 0]
+    legend = f"{len(whole)} seed{'s' * (len(whole) != 1)}"
+    legend += f", {len(group) - len(whole)} ended early" if len(whole) < len(group) else ""
+    found: dict[str, Any] = {"name": variant, "legend": f"{variant} ({legend})", "along": {}, "metrics": {}}
+    if not whole:
+        return found
+    kept = _kept_epochs(_column(whole, metric))
+    for name in along:
+        found["along"][name] = _numbers(np.median(_column(whole, name)[:, kept], axis=0))
+    for name in names:
+        values_SN = _column(whole, name)[:, kept]
+        if np.isnan(values_SN).all():
+            continue
+        found["metrics"][name] = {"middle": _numbers(np.mean(values_SN, axis=0))}
+        if len(whole) > 1:
+            low, high = interval(values_SN)
+            found["metrics"][name] |= {"low": _numbers(low), "high": _numbers(high)}
+    return found
+
+
+def _column(runs: Sequence[Run], name: str) -> np.ndarray:
+    """A column of the metrics of runs that are equally long, float64[runs, epochs]; NaN where a run has none."""
+    return np.array([[row.get(name, math.nan) for row in run.metrics] for run in runs], np.float64)
+
+
+def _kept_epochs(values_SN: np.ndarray) -> np.ndarray:
+    """The indices of the epochs that a page keeps: all; of a long run some of those that were evaluated."""
+    if values_SN.shape[1] <= MOST_EPOCHS:
+        return np.arange(values_SN.shape[1])
+    known = np.flatnonzero(~np.isnan(values_SN).any(axis=0))
+    known = known if known.size else np.arange(values_SN.shape[1])
+    return known[np.unique(np.linspace(0, len(known) - 1, MOST_EPOCHS).round().astype(int))]
+
+
+def _numbers(values: np.ndarray) -> list[float | int | None]:
+    """Numbers with five significant digits; whole ones are exact, and those that are not finite are None."""
+    return [
+        None if not math.isfinite(value) else int(value) if value.is_integer() else float(f"{value:.5g}")
+        for value in values.tolist()
+    ]
+
+
+def _labels(runs: Mapping[str, Run]) -> dict[str, str]:
+    """A label for each column of the metrics of any run."""
+    columns = dict.fromkeys(name for run in runs.values() for row in run.metrics[:1] for name in row)
+    # Only runs on tokens have a perplexity; the loss of the others is a squared error.
+    tokens = all("train_perplexity" in run.metrics[0] for run in runs.values() if run.metrics)
+    return {name: plot.axis_label(name, tokens) for name in columns}
+
+
+def _subject(runs: Mapping[str, Run]) -> str:
+    """The datasets and the models of the runs."""
+    pairs = [(run.experiment.model, run.experiment.dataset) for run in runs.values()]
+    models, datasets = (", ".join(dict.fromkeys(map(registry.name_of, column))) for column in zip(*pairs, strict=True))
+    return f"{models} on {datasets}"
+
+
+def _lead(runs: Mapping[str, Run], variants: Variants) -> str:
+    """How many variants there are, and with which versions and devices the runs in folders were made."""
+    made_with: dict[str, None] = {}
+    for run in runs.values():
+        if run.path is not None:
+            record = read_environment(run.path)
+            versions = ", ".join(f"{name} {record['versions'][name]}" for name in ("seqjax", "jax"))
+            made_with[f"{versions} on {record['device']}"] = None
+    made = f" Made with {'; '.join(made_with)}." if made_with else ""
+    return f"<p>{len(variants)} variant{'s' * (len(variants) != 1)}.{text(made)} This page needs no network.</p>"
+
+
+def _chart(data: dict[str, Any]) -> str:
+    """The figure, which `curves.js` draws, with its controls."""
+    if not data["metrics"]:
+        return "<p>No run has finished its first epoch.</p>"
+    banded = any("low" in column for variant in data["variants"] for column in variant["metrics"].values())
+    band = "; its band is the 95 % bootstrap interval of the mean" * banded
+    return f"""<noscript><p>The curves need JavaScript. The tables show their last values.</p></noscript>
+<div id="figure" hidden>
+<div class="controls"><label>Metric <select id="metric"></select></label>
+<label>Along x <select id="along"></select></label>
+<label><input type="checkbox" id="log"> Logarithmic</label></div>
+<div><svg class="chart" id="chart" role="img"></svg></div>
+<p class="readout" id="readout"></p>
+<div class="legend" id="legend" role="group" aria-label="Variants: press one to hide or show it"></div>
+<div class="controls"><button type="button" id="all">Show all variants</button>
+<button type="button" id="none">Hide all variants</button></div>
+<div class="controls"><label>From <input type="range" id="from" min="0" max="1000" value="0"></label>
+<label>To <input type="range" id="to" min="0" max="1000" value="1000"></label>
+<span id="range"></span><button type="button" id="whole">Zoom out</button></div>
+<p class="note">A line is the mean over the seeds of a variant{band}. Drag over the figure, or move From and To, to
+zoom in. Press a variant to hide it.</p>
+<details><summary>The values of the figure as a table</summary>
+{scrolling("", "The values of the figure").replace("<div", '<div id="values"', 1)}</details>
+</div>"""
+
+
+def _experiments(variants: Variants, against: str | None) -> str:
+    """The fields in which the variants differ, one column for each variant, and then the fields that they share."""
+    fields = {variant: _fields(group[0].experiment) for variant, group in variants.items()}
+    names = dict.fromkeys(name for found in fields.values() for name in found if name != "seed")
+    varied = [name for name in names if len({found.get(name) for found in fields.values()}) > 1]
+    shared = [
+        (name, found) for name, found in next(iter(fields.values())).items() if name in names and name not in varied
+    ]
+    reference = against or next(iter(fields))
+    rows = [[name, *(found.get(name, ABSENT) for found in fields.values())] for name in varied]
+    marked = {
+        (n, variant)
+        for n, name in enumerate(varied)
+        for variant, found in fields.items()
+        if name in found and found[name] != fields[reference].get(name)
+    }
+    seeds = [", ".join(str(run.experiment.seed) for run in group) for group in variants.values()]
+    what = f"The fields that differ; what is not as in {reference} is marked" if varied else "No field differs"
+    return (
+        table(Table(["", *fields], [*rows, ["seed", *seeds]]), what, marked)
+        + f"<details><summary>The {len(shared)} fields that all variants share</summary>"
+        + table(Table(["field", "value"], shared), "The fields that all variants share")
+        + "</details>"
+    )
+
+
+def _fields(plugin: Any, prefix: str = "") -> dict[str, str]:
+    """Dotted names of the fields of an experiment -> their values as texts."""
+    found = {}
+    for field in dataclasses.fields(plugin):
+        value, name = getattr(plugin, field.name), prefix + field.name
+        found[name] = _value(value)
+        if isinstance(value, Plugin) and not isinstance(value, Data):
+            found |= _fields(value, f"{name}.")
+    return found
+
+
+def _value(value: Any) -> str:
+    """A value as a text; an object of Python is named by its function or class."""
+    if isinstance(value, Data):
+        return f"{type(value).__name__} {value.sha256[:8]}"
+    if isinstance(value, Plugin):
+        return registry.name_of(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return str(value)
+    if isinstance(value, tuple) and not isinstance(value, optax.GradientTransformation):
+        return ", ".join(map(_value, value))
+    return getattr(value, "__name__", type(value).__name__)
+
+
+def _each_run(runs: Mapping[str, Run], metric: str, labels: Mapping[str, str]) -> Table:
+    """The runs, one for each row, with the metric after the last and after the best epoch."""
+    label, rows = labels.get(metric, metric), []
+    for name, run in runs.items():
+        state = "diverged" if run.diverged else "finished" if run.finished else "unfinished"
+        state += f"; changed by hand: {', '.join(run.changed)}" if run.changed else ""
+        last = run.metrics[-1] if run.metrics else {}
+        best = run.metrics[run.best_epoch - 1] if run.best_epoch else {}
+        values = [last.get("epoch"), last.get(metric), best.get("epoch"), best.get(metric), last.get("seconds")]
+        rows.append([name, run.experiment.seed, state, *values])
+    columns = (
+        "run",
+        "seed",
+        "state",
+        "epochs",
+        f"{label}, last epoch",
+        "best epoch",
+        f"{label}, best epoch",
+        "time (s)",
+    )
+    return Table(columns, rows)
+
+
+def _samples(runs: Mapping[str, Run]) -> str:
+    """A card for each run on text, with the texts that it generated."""
+    cards = [
+        f"<figcaption>{text(name)}</figcaption><pre>{text(found)}</pre>"
+        for name, run in runs.items()
+        if (found := _sample(run))
+    ]
+    return _cards(cards)
+
+
+def _sample(run: Run) -> str:
+    """The generated texts of a run: those in its folder; empty if it has none."""
+    if run.path is None:
+        return "\n\n".join(f"--- {how} ---\n{sample}" for how, sample in run.samples.items())
+    file = run.path / folder.SAMPLES
+    return folder.read(file, lambda data: data.decode("utf-8", "replace")) if file.is_file() else ""
+
+
+def _figures(runs: Mapping[str, Run]) -> str:
+    """A card for each figure of the runs. Figures for which the page has no room are counted."""
+    cards, room, left_out = [], MOST_BYTES, 0
+    for name, run in runs.items():
+        for figure, png in _pngs(run).items():
+            source = image_source(png)
+            room -= len(source)
+            if room < 0:
+                left_out += 1
+                continue
+            caption = text(f"{name}: {figure}")
+            cards.append(f'<figcaption>{caption}</figcaption><img loading="lazy" alt="{caption}" src="{source}">')
+    note = f"<p>{left_out} more figures are in the folders of the runs: they would make this page too large.</p>"
+    return _cards(cards) + note * bool(left_out)
+
+
+def _pngs(run: Run) -> dict[str, bytes]:
+    """The PNG files in the folder of a run by name; for a run in memory its learning curve."""
+    if run.path is not None:
+        return {file.name: folder.read(file, bytes) for file in sorted(run.path.glob("*.png"))}
+    if not run.metrics or not run.experiment.fit().has_curve:
+        return {}
+    image = io.BytesIO()
+    run.plot().savefig(image, dpi=100, format="png")
+    return {folder.HISTORY: image.getvalue()}
+
+
+def _cards(cards: Sequence[str]) -> str:
+    """Cards side by side."""
+    return f'<div class="cards">{"".join(f"<figure>{card}</figure>" for card in cards)}</div>' if cards else ""

@@ -1,0 +1,60 @@
+"""The console of rich for lines that stay above a live line."""
+
+import sys
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.file_proxy import FileProxy
+from rich.live import Live as RichLive
+from rich.text import Text
+
+from seqjax.errors import LINES, escape
+from seqjax.terminal.lasting import lasting
+from seqjax.terminal.stream import EscapedStream, unescaped
+
+
+class Console(RichConsole):
+    """Prints plain lines, whose control characters are escaped; those of rich itself, for the live line, are not.
+
+    While a live line is shown, rich passes here also what other code prints.
+
+    Args:
+        show: False: nothing is printed.
+    """
+
+    def __init__(self, show: bool = True):
+        stream: Any = lasting(unescaped(sys.stdout))
+        super().__init__(file=stream, highlight=False, soft_wrap=True, quiet=not show)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints texts, in which nothing is markup."""
+        super().print(*map(_escaped, objects), **options)
+
+
+class Live(RichLive):
+    """A live line below the lines of a console, which goes away at the end. It is escaped, and has no markup."""
+
+    def __init__(self, text: str, console: Console, **options: Any):
+        super().__init__(_escaped(text), console=console, transient=True, **options)
+
+    def start(self, refresh: bool = False) -> None:
+        """Shows the live line. From here on, rich prints above it what other code prints."""
+        super().start(refresh)
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            # Otherwise rich would take control characters as styles. It puts back the stream of before at the end.
+            if isinstance(stream, FileProxy):
+                setattr(sys, name, EscapedStream(stream))
+
+    def update(self, renderable: Any, *, refresh: bool = False) -> None:
+        """Replaces the text of the live line."""
+        super().update(_escaped(renderable), refresh=refresh)
+
+    def get_renderable(self) -> Any:
+        """What rich shows; `get_renderable` among the options returns a text."""
+        return _escaped(super().get_renderable())
+
+
+def _escaped(shown: Any) -> Any:
+    """A text without control characters and styles; what else rich prints is its own."""
+    return Text(escape(str(shown), LINES)) if isinstance(shown, str | Text) else shown

@@ -1,0 +1,105 @@
+"""Brings the data of one chunk of training after the other to the devices."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from seqjax.data.sampler import Plan, draw_plan, shard_edges
+from seqjax.data.stream import Stream
+from seqjax.data.windows import gather_windows, past_warmup
+from seqjax.training.epoch import to_devices
+from seqjax.training.setup import TrainingSetup
+
+CHUNK_STEPS = 2**18
+"""Time steps of a chunk, summed over its rows. Training may be interrupted, and its state saved, after each chunk."""
+DEVICE_BYTES = 2**28
+"""The size in bytes from which a stream stays on the host, and the windows of one chunk at a time go to the devices."""
+
+
+class Chunk(NamedTuple):
+    """Some batches of an epoch.
+
+    Args:
+        epoch: its number.
+        plan: the batches.
+        stop: the number of updates after them.
+        is_last: whether they complete the epoch.
+    """
+
+    epoch: int
+    plan: Plan
+    stop: int
+    is_last: bool
+
+
+def chunks(setup: TrainingSetup, bounds: Any, warmup: int, num_runs: int = 1, done: int = 0) -> Iterator[Chunk]:
+    """The chunks of all epochs from update `done` on.
+
+    Args:
+        setup: how the model is trained.
+        bounds: those of the stream.
+        warmup: the number of steps after a reset that are not scored.
+        num_runs: the number of runs side by side, whose chunks have this share of the length.
+        done: the number of updates that were made before.
+    """
+    sampler = setup.sampler
+    size = max(1, CHUNK_STEPS // (num_runs * sampler.batch_size * sampler.num_steps))
+    first, num_shards = 0, len(shard_edges(bounds)) - 1
+    for epoch in range(setup.epochs):
+        for shard in range(num_shards):
+            plan = draw_plan(sampler, bounds, setup.seed, epoch, shard)
+            # Before chunking: a chunk cannot see earlier resets, from which the warm-up counts.
+            plan = past_warmup(plan, warmup, sampler.num_steps) if warmup else plan
+            last = first + len(plan.starts)
+            while done < last:
+                # Chunks end at multiples of `size` from the start of the plan, so that a resumed run is cut into the
+                # same chunks as an uninterrupted one.
+                stop = min(last, first + (done - first) // size * size + size)
+                batches = slice(done - first, stop - first)
+                part = jax.tree.map(lambda a, rows=batches: a[rows], plan)
+                yield Chunk(epoch, part, stop, stop == last and shard == num_shards - 1)
+                done = stop
+            first = last
+
+
+def is_large(stream: Stream) -> bool:
+    """Whether a stream stays on the host."""
+    return sum(side.nbytes for side in stream if side is not None) > DEVICE_BYTES
+
+
+def feed(found: Iterator[Chunk], stream: Stream, num_steps: int, mesh: Mesh) -> Iterator[tuple[Chunk, Stream, Plan]]:
+    """The chunks with the data and the plan that a compiled epoch reads, on the devices.
+
+    The windows of a large stream are read while the devices compute the chunk before them.
+
+    Args:
+        found: the chunks.
+        stream: the data.
+        num_steps: T.
+        mesh: the devices.
+    """
+    if not is_large(stream):
+        whole = on_devices(stream, mesh)
+        for chunk in found:
+            yield chunk, whole, to_devices(chunk.plan, mesh)
+        return
+
+    def read():
+        chunk = next(found, None)
+        return None if chunk is None else (chunk, *gather_windows(stream, chunk.plan, num_steps))
+
+    # Not `with`: a generator that is still open when Python ends is closed after the module of threads is gone.
+    pool = ThreadPoolExecutor(1)
+    ahead = pool.submit(read)
+    while (one := ahead.result()) is not None:
+        ahead = pool.submit(read)
+        chunk, part, plan = one
+        yield chunk, on_devices(part, mesh), to_devices(plan, mesh)
+
+
+def on_devices(stream: Stream, mesh: Mesh) -> Stream:
+    """A stream without its bounds, on the devices of a mesh."""
+    return to_devices(stream._replace(bounds=None), mesh)

@@ -1,0 +1,38 @@
+"""`seqjax compare`: the page of runs in folders."""
+
+import base64
+import json
+
+from support.html_page import HTMLPage
+from support.shell import call
+
+from seqjax.runs.folder import HISTORY, SAMPLES
+
+
+def test_the_page_has_the_metrics_samples_and_figures_of_the_folder(run_, tmp_path):
+    file = tmp_path / "page.html"
+    done = call("compare", run_, "--metric", "train_loss", "--page", file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"page     {file}\n")
+    found = HTMLPage(file.read_text("utf-8"))
+    data = json.loads(found.texts["script"][0])
+    assert data["metric"] == "train_loss"
+    (variant,) = data["variants"]
+    rows = [json.loads(line) for line in (run_ / "metrics.jsonl").read_text().splitlines()]
+    assert variant["metrics"]["train_loss"]["middle"] == [float(f"{row['train_loss']:.5g}") for row in rows]
+    assert variant["along"]["update"] == [row["update"] for row in rows]
+    # The last "pre" is that of the samples; what a terminal would interpret is escaped.
+    assert found.texts["pre"][-1].splitlines()[0] == "--- greedy ---"
+    assert found.texts["pre"][-1].count("quick") == (run_ / SAMPLES).read_text("utf-8").count("quick")
+    assert found.attributes("src") == [
+        f"data:image/png;base64,{base64.b64encode((run_ / HISTORY).read_bytes()).decode()}"
+    ]
+    assert "text-file" in found.texts["h1"][0]
+    assert "Made with seqjax" in found.texts["p"][0]
+
+
+def test_a_page_that_cannot_be_written_is_an_error(run_):
+    done = call("compare", run_, "--page", "nowhere/page.html")
+    assert done.returncode == 6
+    assert "nowhere" in done.stderr
+    assert "cannot be written" in done.stderr

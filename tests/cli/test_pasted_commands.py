@@ -1,0 +1,139 @@
+"""Commands that are printed do what they say when they are pasted, whatever the names of files and folders are."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.shell import call
+
+NAME = "-a 'b' \"c\" \\\n$(touch pwned) `touch pwned` ; touch pwned #\x1b[8m é"
+"""Begins like a flag, and has all that a shell would interpret."""
+TEXT = "- one\n- two 'three' $(touch pwned)\n" * 40
+TEXT_RUN = ["--dataset", "text-file", "--dataset.path", "text.txt", "--train", 800, "--heldout", 100]
+NGRAM = [*TEXT_RUN, "--model", "ngram", "--model.order", 2]
+
+PLUGIN = '''
+from dataclasses import dataclass
+import seqjax
+
+@seqjax.register("tracker", "mine")
+@dataclass(frozen=True)
+class Mine(seqjax.Tracker):
+    """Fails."""
+    name: str = ""
+
+    def open(self, run, config, epochs):
+        raise RuntimeError("no")
+
+@seqjax.register("tokenizer", "mine")
+@dataclass(frozen=True)
+class Stops(seqjax.Tokenizer):
+    """Ends as by Ctrl-C, or splits into characters."""
+    stops: bool = False
+
+    def split(self, text):
+        if self.stops:
+            raise KeyboardInterrupt
+        return list(text)
+
+    def join(self, tokens):
+        return "".join(tokens)
+'''
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch, forget_local_plugins):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT)
+    Path(f"{NAME}.py").write_text(PLUGIN)
+    yield tmp_path
+    assert not Path("pwned").exists()
+
+
+def commands(printed: str) -> list[list[str]]:
+    """The words of the commands in a text, as bash reads them."""
+    found = re.findall(r"(?:^next     |^         |: |; )((?:seqjax|pip) .*)$", printed, re.MULTILINE)
+    shell = 'seqjax() { printf "%s\\0" "$@"; echo; }; pip() { seqjax "$@"; }\n'
+    done = subprocess.run(["bash", "-c", shell + "\n".join(found)], capture_output=True, check=True)
+    assert done.stderr == b""
+    return [line.removesuffix("\0").split("\0") for line in done.stdout.decode().split("\0\n")[:-1]]
+
+
+def test_the_commands_after_a_run():
+    done = call("run", *NGRAM, f"--out={NAME}")
+    assert done.returncode == 0
+    assert "saved    -a 'b'" in done.stdout
+    generate, *others = commands(done.stdout)
+    assert generate == ["generate", f"./{NAME}", "--prompt=- on", "--temperature", "0.8"]
+    assert [words[0] for words in others] == ["run"]
+    again = call(*generate)
+    assert again.returncode == 0
+    assert again.stdout.startswith("- on")
+
+
+def test_the_commands_after_a_sweep():
+    done = call("sweep", *NGRAM, "--seeds", "0,1", "--launcher", "none", f"--out={NAME}")
+    assert done.returncode == 0
+    assert commands(done.stdout) == [["compare", f"./{NAME}", "--metric", "train_loss"]]
+    assert commands(call("status", f"./{NAME}").stdout) == [["compare", f"./{NAME}"]]
+
+
+def test_the_commands_about_changed_files():
+    assert call("run", *NGRAM, f"--out={NAME}").returncode == 0
+    Path(NAME, "samples.txt").write_text("mine")
+    refused = call("evaluate", f"./{NAME}")
+    assert refused.returncode == 4
+    assert commands(refused.stderr) == [["adopt", f"./{NAME}"]]
+    assert commands(call("adopt", f"./{NAME}").stdout) == [["verify", f"./{NAME}"]]
+
+
+def test_the_command_that_resumes():
+    Path(NAME).mkdir()
+    flags = ["--tokenizer", "mine:stops=true", f"--load=./{NAME}.py", f"--out={NAME}"]
+    done = call("run", *NGRAM, *flags)
+    assert done.returncode == 130
+    assert commands(done.stderr) == [["run", *map(str, NGRAM), *flags]]
+
+
+def test_the_command_that_sends_to_a_tracker_again():
+    done = call("run", *NGRAM, f"--tracker=mine:name={NAME}", f"--load=./{NAME}.py", f"--out={NAME}")
+    assert done.returncode == 0
+    again, generate, _ = commands(done.stdout)
+    assert again[:4] == ["track", f"./{NAME}", "--to", f"mine:name={NAME}"]
+    assert again[4] == "--load"
+    assert Path(again[5]).samefile(f"{NAME}.py")
+    assert generate[:4] == ["generate", f"./{NAME}", "--load", f"./{NAME}.py"]
+
+
+def test_the_file_of_a_plugin_that_a_run_needs(forget_local_plugins):
+    assert call("run", *NGRAM, "--tokenizer", "mine", f"--load=./{NAME}.py", f"--out={NAME}").returncode == 0
+    from seqjax.plugin import registry
+
+    for key in [key for key, (entry, _) in registry._registered.items() if entry.distribution == registry.LOCAL]:
+        del registry._registered[key]
+    refused = call("evaluate", f"./{NAME}")
+    (load,) = re.findall(r"and then add: (.*)$", refused.stderr, re.MULTILINE)
+    ((_, flag, file),) = commands(f"next     seqjax evaluate {load}")
+    assert flag == "--load"
+    assert call("evaluate", f"./{NAME}", flag, file).returncode == 0
+
+
+@pytest.mark.parametrize("package", [[], ["--package"]])
+def test_the_commands_after_a_new_plugin(package):
+    done = call("new", "model", "my-cell", *package, f"--out={NAME}")
+    assert done.returncode == 0
+    expected = [["install", "-e", f"./{NAME}/my-cell"], ["check", "model", "my-cell"]]
+    assert commands(done.stdout) == (
+        expected if package else [["check", "model", "my-cell", "--load", f"./{NAME}/my_cell.py"]]
+    )
+
+
+def test_the_flags_for_a_file_in_place_of_a_dataset():
+    Path(NAME).write_text("a")
+    refused = call("run", f"--dataset={NAME}")
+    (flags,) = re.findall(r"reads it: (.*)$", refused.stderr, re.MULTILINE)
+    assert commands(f"next     seqjax run {flags}") == [["run", "--dataset", f"text-file:path={NAME}"]]
+    refused = call("run", f"--dataset.path={NAME}")
+    (flags,) = re.findall(r"reads this file too: (.*)$", refused.stderr, re.MULTILINE)
+    assert commands(f"next     seqjax run {flags}") == [["run", "--dataset", "text-file", "--dataset.path", NAME]]

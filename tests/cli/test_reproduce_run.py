@@ -1,0 +1,152 @@
+"""`seqjax reproduce RUN`: its table, its exit code, and where it trains."""
+
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+from support.shell import call
+from support.small_run import EXPERIMENT
+
+from seqjax import Run
+from seqjax.plugin import registry
+from seqjax.runs import folder, record
+from seqjax.runs.adopt import adopt
+
+PLUGIN = '''
+from dataclasses import dataclass
+
+import seqjax
+from seqjax_models import RNN
+
+
+@seqjax.register("model", "mine")
+@dataclass(frozen=True)
+class Mine(RNN):
+    """An RNN."""
+'''
+
+
+@pytest.fixture
+def made(folder, monkeypatch):
+    """A run that was trained in this process: the small one was compiled with other optimizations."""
+    monkeypatch.chdir(folder)
+    if not Path("here").exists():
+        assert call("run", *EXPERIMENT, "--out", "here").returncode == 0
+    return Path("here")
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The folder for temporary files, which is empty."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return tmp_path / "temporary"
+
+
+def changed(made, tmp_path):
+    """A copy of a run whose config has another learning rate, adopted."""
+    copy = shutil.copytree(made, tmp_path / "changed")
+    text = (copy / folder.CONFIG).read_text()
+    (copy / folder.CONFIG).write_text(text.replace("learning_rate = 1.0", "learning_rate = 0.5"))
+    assert adopt(copy)
+    return copy
+
+
+def test_a_run_is_trained_again_in_a_folder_that_is_removed(made, temporary):
+    files = {file: file.read_bytes() for file in made.rglob("*") if file.is_file()}
+    done = call("reproduce", made)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("result   bitwise equal\n")
+    for part in ("parameters", "train_loss", "heldout_perplexity", "samples"):
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"{part} ")]
+        assert " yes" in line
+    assert not [line for line in done.stdout.splitlines() if line.startswith(("tokens_per_second ", "seconds "))]
+    assert [*temporary.iterdir()] == []
+    assert {file: file.read_bytes() for file in made.rglob("*") if file.is_file()} == files
+
+
+def test_a_run_that_differs_is_exit_4_and_the_other_run_can_be_kept(made, tmp_path):
+    copy = changed(made, tmp_path)
+    done = call("reproduce", copy, "--out", tmp_path / "other")
+    assert done.returncode == 4
+    assert "note     changed by hand: config.toml\nresult   different\n" in done.stdout
+    assert f"{copy} is not reproduced" in done.stderr
+    assert "in the first 0 epochs" in done.stderr
+    assert f"The other run is in {tmp_path / 'other'}" in done.stderr
+    assert Run.open(tmp_path / "other").experiment.optimizer.learning_rate == 0.5
+    done = call("reproduce", copy, "--out", tmp_path / "other")
+    assert (done.returncode, "holds a run that has ended" in done.stderr) == (2, True)
+
+
+def test_within_tolerance_it_says_which_and_why(made, tmp_path):
+    copy = shutil.copytree(made, tmp_path / "copy")
+    (copy / folder.SAMPLES).write_text("another text")
+    adopt(copy)
+    done = call("reproduce", copy)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "result   equal within tolerance\n" in done.stdout
+    assert "more than 0.01 of its largest\nentry" in done.stdout
+
+
+def test_a_run_with_a_local_plugin_needs_its_file(folder, tmp_path, monkeypatch, forget_local_plugins):
+    monkeypatch.chdir(folder)
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(PLUGIN)
+    path = tmp_path / "run"
+    assert call("run", *EXPERIMENT, "--load", plugin, "--model", "mine", "--out", path).returncode == 0
+    del registry._registered["model", "local/mine"]
+    done = call("reproduce", path)
+    assert done.returncode == 2
+    (kept,) = (path / "plugins").iterdir()
+    assert f"--load {kept}" in done.stderr
+    done = call("reproduce", path, "--load", kept)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "result   bitwise equal")
+
+
+def test_a_run_that_its_callback_has_ended_is_told(made, tmp_path):
+    experiment = Run.open(made).experiment
+    experiment.run(tmp_path / "run", callback=lambda run: len(run.metrics) == 2)
+    done = call("reproduce", tmp_path / "run")
+    assert done.returncode == 0
+    assert "note     its callback ended training after epoch 2" in done.stdout
+    assert done.stdout.endswith("result   bitwise equal\n")
+
+
+@pytest.mark.parametrize("out", [[], ["--out", "again"]])
+def test_ctrl_c_says_whether_the_training_can_go_on(made, temporary, tmp_path, monkeypatch, hears_ctrl_c, out):
+    take = record.Recorder.take
+
+    def interrupt(*args):
+        ended = take(*args)
+        os.kill(os.getpid(), signal.SIGINT)
+        return ended
+
+    shutil.rmtree("again", ignore_errors=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(record.Recorder, "take", interrupt)
+        done = call("reproduce", made, *out)
+    assert done.returncode == 130
+    assert [*temporary.iterdir()] == []
+    if out:
+        assert f"next     seqjax reproduce {made} --out again" in done.stderr
+        done = call("reproduce", made, *out)
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "result   bitwise equal")
+    else:
+        assert "with --out DIR" in done.stderr
+        assert "saved in" not in done.stderr
+
+
+def test_folders_that_hold_no_single_run(made, tmp_path):
+    done = call("reproduce", made, "--jobs", 2, "--page", "page.html")
+    assert done.returncode == 2
+    assert f"{made} holds a run, and --jobs, --page are for folders of scripts" in done.stderr
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    done = call("reproduce", tmp_path / "sweep")
+    assert (done.returncode, "holds a sweep" in done.stderr) == (2, True)
+    (tmp_path / "sweep" / "sweep.json").unlink()
+    done = call("reproduce", tmp_path / "sweep")
+    assert (done.returncode, "has no script at all" in done.stderr) == (2, True)

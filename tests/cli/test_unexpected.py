@@ -1,0 +1,131 @@
+"""What a command says about exceptions that no code expected."""
+
+import errno
+import os
+import sys
+
+import pytest
+from support.shell import call, run, seqjax
+
+from seqjax import Error
+from seqjax.cli import show
+from seqjax.cli.unexpected import explained
+
+PLUGIN = """
+from dataclasses import dataclass
+import seqjax
+
+@seqjax.register("model", "mine")
+@dataclass(frozen=True)
+class Mine(seqjax.Cell):
+    def __post_init__(self):
+        {line}
+"""
+
+
+def raised(fault):
+    """The `Error` that an exception becomes."""
+    with pytest.raises(Error) as caught, explained():
+        raise fault
+    assert caught.value.__cause__ is fault
+    return caught.value
+
+
+def test_a_fault_of_seqjax_is_exit_1_with_its_place_and_debug_shows_the_traceback(monkeypatch):
+    def broken(argv):
+        raise KeyError("lost")
+
+    monkeypatch.setattr(show, "main", broken)
+    done = call("show", "model", "rnn")
+    assert done.returncode == 1
+    assert done.stderr.startswith("seqjax: a fault of seqjax itself, and not of your input: KeyError: 'lost' (")
+    assert "test_unexpected.py, line" in done.stderr
+    assert "--debug" in done.stderr
+    assert "Traceback" not in done.stderr
+    with pytest.raises(Error) as caught:
+        call("show", "model", "rnn", "--debug")
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "f"), 6, "f: Permission denied"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2, "aaa': File name too long"),
+        (OSError(errno.ELOOP, "Too many levels of symbolic links", "f"), 2, "'f': Too many levels"),
+        (OverflowError("Python int too large to convert to int32"), 2, "a number is too large"),
+        (RuntimeError("Unable to initialize backend 'x'"), 2, "JAX does not start: Unable to initialize backend 'x'"),
+    ],
+)
+def test_what_the_user_can_change_is_no_fault_of_seqjax(fault, code, words):
+    error = raised(fault)
+    assert error.exit_code == code
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Error("x"),
+        KeyboardInterrupt(),
+        SystemExit(143),
+        BrokenPipeError(),
+        MemoryError(),
+        OSError(errno.ENOSPC, "x"),
+        RuntimeError("RESOURCE_EXHAUSTED: x"),
+    ],
+    ids=repr,
+)
+def test_what_the_caller_handles_passes_unchanged(fault):
+    with pytest.raises(type(fault)) as caught, explained():
+        raise fault
+    assert caught.value is fault
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("quit()", "SystemExit: None"),
+        ("[][1]", "IndexError: list index out of range"),
+    ],
+)
+def test_what_a_plugin_raises_is_shown_as_its_mistake_with_its_line(
+    tmp_path, monkeypatch, line, shown, forget_local_plugins
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(PLUGIN.format(line=line))
+    done = call("run", "--load", "mine.py", "--model", "mine", "--dry-run")
+    assert done.returncode == 2
+    assert f"model mine: __post_init__ raises {shown}\n" in done.stderr
+    assert f"mine.py, line 9: {line}" in done.stderr
+
+
+@pytest.mark.parametrize("line", ["raise SystemExit(0)", "quit()", "1 / 0"])
+def test_what_a_loaded_file_raises_is_shown_with_its_line(tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(f"x = 1\n{line}\n")
+    done = call("list", "--load", "mine.py")
+    assert done.returncode == 2
+    assert f"mine.py, line 2: {line}" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "value"), [("JAX_ENABLE_X64", "perhaps"), ("JAX_PLATFORMS", "abacus")])
+def test_a_setting_that_jax_cannot_read_is_named(tmp_path, name, value):
+    done = seqjax("run", "--dry-run", "--train", "2000", cwd=tmp_path, **{name: value})
+    assert done.returncode == 2, done.stderr
+    assert "JAX does not start" in done.stderr
+    assert name in done.stderr
+    assert "uninstall" not in done.stderr
+
+
+def test_a_missing_permission_is_exit_6(tmp_path):
+    if os.geteuid() == 0 and not os.path.exists("/usr/bin/setpriv"):
+        pytest.skip("root may read everything, and there is no setpriv")
+    (tmp_path / "closed").mkdir(mode=0o700)
+    os.chmod(tmp_path, 0o755)
+    drop = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    program = "import sys; from seqjax.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = run([*drop, sys.executable, "-c", program, "evaluate", tmp_path / "closed" / "run"], cwd="/")
+    assert done.returncode == 6, done.stderr
+    assert "Permission denied" in done.stderr

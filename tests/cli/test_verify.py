@@ -1,0 +1,74 @@
+"""`seqjax verify`: its table and its exit code."""
+
+import json
+import shutil
+
+import pytest
+from support.shell import call
+
+from seqjax.runs import folder
+from seqjax.runs.adopt import adopt
+
+
+@pytest.fixture
+def copy(run_, tmp_path):
+    """A copy of the small run; the working folder has its text."""
+    return shutil.copytree(run_, tmp_path / "copy")
+
+
+def rows(text):
+    """What -> state, in the tables that were printed."""
+    lines = [line for line in text.splitlines() if line and ": " not in line.partition("  ")[0]]
+    return {line.split("  ")[0]: line.split("  ", 1)[1].split()[0] for line in lines if not line.startswith("what ")}
+
+
+def test_a_run_that_was_not_touched(run_):
+    done = call("verify", run_)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{run_}: no fault\nwhat ")
+    assert set(rows(done.stdout).values()) == {"ok"}
+
+
+def test_all_faults_of_all_runs_are_printed(run_, copy, tmp_path):
+    other = shutil.copytree(run_, tmp_path / "other")
+    (copy / folder.SAMPLES).write_text("mine")
+    (other / folder.HISTORY).unlink()
+    (other / folder.CODEC).write_text("{}")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    done = call("verify", copy, run_, other)
+    assert done.returncode == 4
+    assert f"{copy}: 1 fault\n" in done.stdout
+    assert f"{run_}: no fault\n" in done.stdout
+    assert f"{other}: 2 faults\n" in done.stdout
+    found = rows(done.stdout)
+    assert (found[folder.SAMPLES], found[folder.HISTORY], found[folder.CODEC]) == ("changed", "missing", "changed")
+    assert f"2 of 3 runs have faults: {copy} {other}\n" in done.stderr
+    assert "seqjax adopt" in done.stderr
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_what_differs_is_printed_with_exit_code_0(copy):
+    record = json.loads((copy / folder.ENVIRONMENT).read_text())
+    record["versions"]["optax"] = "0.0.1"
+    (copy / folder.ENVIRONMENT).write_text(json.dumps(record))
+    adopt(copy)
+    done = call("verify", copy)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (rows(done.stdout)["optax"], rows(done.stdout)[folder.ENVIRONMENT]) == ("differs", "differs")
+    assert "changed by hand, and adopted" in done.stdout
+
+
+def test_a_changed_dataset_is_exit_4(run_, tmp_path, monkeypatch):
+    text = (run_ / ".." / "text.txt").read_text()
+    copy = shutil.copytree(run_, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(text.replace("fox", "cat"))
+    done = call("verify", copy)
+    assert (done.returncode, rows(done.stdout)["dataset"]) == (4, "changed")
+
+
+def test_a_folder_that_holds_no_run_is_exit_2_and_the_others_are_checked(run_, tmp_path):
+    done = call("verify", tmp_path, run_)
+    assert done.returncode == 2
+    assert f"{run_}: no fault" in done.stdout
+    assert f"{tmp_path} holds no run and no sweep" in done.stderr

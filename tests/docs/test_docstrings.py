@@ -1,0 +1,58 @@
+"""Docstrings as reStructuredText: what is plain text stays plain, and what is code is shown as code."""
+
+import pytest
+from docstrings import escape, to_rst
+
+LINKS = {"Gradient": "seqjax.Gradient"}
+
+
+def test_an_indented_block_is_literal_and_its_characters_are_kept():
+    text = """Forward mode.
+
+    M_t = J_t M_{t-1} * I_
+
+    |M| = 1
+
+It costs |M|.
+
+Args:
+    x: a number,
+        or two.
+    y: another one.
+
+        y = x_"""
+    assert to_rst(text.splitlines(), {}) == [
+        "Forward mode.",
+        "",
+        "::",
+        "",
+        "    M_t = J_t M_{t-1} * I_",
+        "",
+        "    |M| = 1",
+        "",
+        r"It costs \|M\|.",
+        "",
+        "Args:",
+        "    x: a number,",
+        "        or two.",
+        "    y: another one.",
+        "",
+        "    ::",
+        "",
+        "        y = x_",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("plain", "rst"),
+    [
+        ("a * b and **kwargs", r"a \* b and \*\*kwargs"),
+        ("the norm |g| of h_t, not h_", r"the norm \|g\| of h_t, not h\_"),
+        ("`a * b_` and `x`", "``a * b_`` and ``x``"),
+        ("every `steps`-th of `Error`s", r"every ``steps``-th of ``Error``\ s"),
+        ("a `Gradient`, as `Gradients`", "a :py:obj:`Gradient <seqjax.Gradient>`, as ``Gradients``"),
+        ("B.", r"B\."),
+    ],
+)
+def test_backticks_alone_are_markup(plain, rst):
+    assert escape(plain, LINKS) == rst

@@ -1,0 +1,266 @@
+"""The kinds of run on which faults are tried: tiny ones, of commands and of Python."""
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+from support.crash import TIMING
+from support.shell import call
+
+from faults.disk import Tree, read_tree
+from seqjax import Error, Experiment, Run, Series, Text, create
+from seqjax.plugin import registry
+from seqjax.runs import checkpoint, environment, folder
+from seqjax.training import feed, fit, loop
+
+TEXT = "the cat sat on the mat and the dog sat on the log. " * 5
+
+PLUGIN = """
+from dataclasses import dataclass
+import optax
+from seqjax import Optimizer, register
+
+@register("optimizer", "halves")
+@dataclass(frozen=True)
+class Halves(Optimizer):
+    learning_rate: float = 0.5
+    def build(self, num_updates):
+        return optax.chain(optax.trace(0.5), optax.scale(-self.learning_rate))
+"""
+
+
+class Ended(NamedTuple):
+    """How a command ended: its exit code, and the message of its error."""
+
+    code: int
+    message: str
+
+
+class Kind(NamedTuple):
+    """A kind of run.
+
+    Args:
+        name: its name.
+        command: (folder with the data, folder of the run) -> how it ended. It begins a run, or resumes it.
+        before: the same: makes what is in the folder before the command. None: there is no folder.
+        code: the exit code of the command.
+        source: whether it needs another run, in the folder `source` of the data.
+    """
+
+    name: str
+    command: Callable[[Path, Path], Ended]
+    before: Callable[[Path, Path], Ended] | None = None
+    code: int = 0
+    source: bool = False
+
+
+def command(verb: str, *flags: Any) -> Callable[[Path, Path], Ended]:
+    """A command line, in which DATA stands for the folder of the data."""
+
+    def run(data, out):
+        words = [str(flag).replace("DATA", str(data)) for flag in flags]
+        done = call(verb, *words, "--checkpoint-seconds", "0", "--out", out)
+        return Ended(done.returncode, done.stderr)
+
+    return run
+
+
+def in_python(make: Callable[[Path], Experiment], callback: Any = None) -> Callable[[Path, Path], Ended]:
+    """An experiment that is run in Python."""
+
+    def run(data, out):
+        try:
+            make(data).run(out, checkpoint_seconds=0, callback=callback)
+        except Error as fault:
+            return Ended(fault.exit_code, str(fault))
+        return Ended(0, "")
+
+    return run
+
+
+SMALL = [
+    *("--dataset", "text-file", "--dataset.path", "DATA/text.txt", "--train", 180, "--heldout", 60),
+    *("--sampler", "sequential", "--sampler.batch-size", 4, "--sampler.num-steps", 5, "--epochs", 2),
+]
+RNN = [*SMALL, "--model", "rnn", "--model.hidden", 3]
+IN_MEMORY = {"train": 60, "heldout": 30, "sampler": create("sampler", "sequential", batch_size=2, num_steps=5)}
+
+
+def _series(data):
+    values = np.stack([np.sin(np.arange(90) / 3), np.cos(np.arange(90) / 5)], 1)
+    model, optimizer = create("model", "gru", hidden=3), create("optimizer", "adam")
+    return Experiment(dataset=Series(values), model=model, optimizer=optimizer, epochs=2, **IN_MEMORY)
+
+
+def _stopped(data):
+    return Experiment(dataset=Text(TEXT), model=create("model", "rnn", hidden=2), epochs=5, **IN_MEMORY)
+
+
+KINDS = [
+    Kind("rnn", command("run", *RNN)),
+    Kind(
+        "lstm, dropout, truncated, adam",
+        command(
+            *("run", *SMALL, "--model", "lstm", "--model.hidden", 3, "--model.dropout", 0.3),
+            *("--gradient", "truncated:steps=2", "--optimizer", "adam:schedule=cosine:warmup=0.2"),
+        ),
+    ),
+    Kind("ngram", command("run", *SMALL[:8], "--model", "ngram")),
+    Kind("sweep of two", command("sweep", *RNN, "--seeds", "0,1", "--launcher", "none")),
+    Kind("uoro", command("run", *RNN, "--gradient", "uoro")),
+    Kind("pes", command("run", *RNN, "--gradient", "pes")),
+    Kind("randomized", command("run", *RNN, "--gradient", "randomized:keep_prob=0.8", "--optimizer", "adam")),
+    Kind("learned hazard", command("run", *RNN, "--gradient", "learned-hazard")),
+    Kind("local plugin", command("run", *RNN, "--load", "DATA/halves.py", "--optimizer", "halves")),
+    Kind(
+        "series",
+        command(
+            *("run", "--dataset", "noisy-sine", "--tokenizer", "standardize", "--model", "mlp", "--model.lags", 3),
+            *("--model.hidden", 4, "--sampler", "windows", "--sampler.batch-size", 4, "--sampler.num-steps", 6),
+            *("--train", 60, "--heldout", 20, "--epochs", 2),
+        ),
+    ),
+    Kind(
+        "diverges",
+        # The learning rate rises, until the squares of the parameters are too large for float32.
+        command("run", *RNN, "--optimizer", "sgd:clip_norm=none:warmup=0.9", "--optimizer.learning-rate", "3e19"),
+        code=3,
+    ),
+    Kind(
+        "keep best, stop after",
+        command(
+            *("run", *RNN, "--epochs", 9, "--keep", "best", "--stop-after", 1),
+            *("--optimizer", "adam", "--optimizer.learning-rate", 0.5),
+        ),
+    ),
+    Kind("more epochs", command("run", *RNN, "--epochs", 3), before=command("run", *RNN)),
+    Kind("init from", command("run", *RNN, "--init-from", "DATA/source"), source=True),
+    Kind("data in memory", in_python(_series)),
+    Kind("ended by a callback", in_python(_stopped, callback=lambda run: len(run.metrics) == 3)),
+]
+BY_NAME = {kind.name: kind for kind in KINDS}
+
+
+class Figure:
+    """Stands for the figure of a run, which takes longer than the training here."""
+
+    def __init__(self, run: Run):
+        self.text = json.dumps([row["train_loss"] for row in run.metrics])
+
+    def savefig(self, file, dpi, format):
+        file.write(self.text.encode())
+
+
+@contextlib.contextmanager
+def tiny() -> Iterator[None]:
+    """A context in which an epoch has several chunks, with a checkpoint after each.
+
+    What takes longer than the training, and neither reads nor writes the folder of a run, is done once or not at all:
+    figures, versions of packages, the checks that trace a model and an optimizer before training.
+    """
+    patches = [
+        mock.patch.object(feed, "CHUNK_STEPS", 80),
+        mock.patch.object(Run, "plot", lambda run: Figure(run)),
+        mock.patch.object(environment, "_git_commit", return_value=None),
+        mock.patch.object(importlib.metadata, "version", functools.cache(importlib.metadata.version)),
+        mock.patch.object(fit, "check_model"),
+        mock.patch.object(loop, "check_update"),
+        mock.patch.object(loop, "check_bare_problem"),
+        mock.patch.object(loop, "numbers_of", _once(loop.numbers_of, 2)),
+        mock.patch.object(fit.GradientDescent, "params_like", _once(fit.GradientDescent.params_like, 2)),
+    ]
+    with contextlib.ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
+        yield
+
+
+def _once(function, count):
+    """The function, which is called once for each text of its first arguments."""
+    known = {}
+
+    def call(*args):
+        name = tuple(map(repr, args[:count]))
+        if name not in known:
+            known[name] = function(*args)
+        return known[name]
+
+    return call
+
+
+def make_data(kind: Kind, data: Path) -> None:
+    """Makes the folder of the data of a kind of run."""
+    data.mkdir(parents=True)
+    (data / "text.txt").write_text(TEXT)
+    (data / "halves.py").write_text(PLUGIN)
+    if kind.source:
+        ended = carry_out(command("run", *RNN, "--seed", 7), data, data / "source")
+        assert ended.code == 0, ended.message
+
+
+def carry_out(run: Callable[[Path, Path], Ended], data: Path, out: Path) -> Ended:
+    """Runs a command as a process of its own would: without the local plugins that an earlier one has loaded."""
+    before = set(registry._registered)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # an incomplete last line is left out with a warning
+            return run(data, out)
+    except Exception:
+        return Ended(1, traceback.format_exc())
+    finally:
+        for name in set(registry._registered) - before:
+            if registry._registered[name][0].distribution == registry.LOCAL:
+                del registry._registered[name]
+
+
+def results(path: Path) -> dict[str, Any]:
+    """What has to be the same after a fault: all files of a run or a sweep, without times and what depends on them."""
+    tree = read_tree(path)
+    return dict(item for name, data in tree.items() for item in _plain(tree, name, data))
+
+
+def _plain(tree: Tree, name: str, data: bytes | None) -> Iterator[tuple[str, Any]]:
+    """A file without times."""
+    last = os.path.basename(name)
+    if data is None or last == folder.LOCK:
+        yield name, None
+    elif last == folder.METRICS:
+        rows = [json.loads(line) for line in data.splitlines()]
+        yield name, [{key: row[key] for key in row if key not in (*TIMING, "hash")} for row in rows]
+    elif last == folder.MANIFEST:
+        found = json.loads(data)
+        files = {file: hashes for file, hashes in found["files"].items() if file != folder.METRICS}
+        # Metrics hold times, so that their hash is another one. It has to be that of the file.
+        yield name, [files, found["changed"], found["bound"], _has_hash(tree, name, found)]
+    elif match := re.fullmatch(r"(.*checkpoints/\d+)-[0-9a-f]{64}\.safetensors", name):
+        saved = checkpoint.decode(data)
+        progress = saved.progress._replace(compile_seconds=0.0, epoch_seconds=0.0, seconds=0.0)._asdict()
+        arrays = {**saved.arrays, **(progress.pop("updates") or {})}
+        yield match[1], [{key: (str(a.dtype), a.shape, a.tobytes()) for key, a in arrays.items()}, progress]
+    else:
+        yield name, data
+
+
+def _has_hash(tree, name, found):
+    metrics = tree[os.path.join(os.path.dirname(name), folder.METRICS)]
+    hashes = found["files"].get(folder.METRICS)
+    return hashes is None or hashes == [hashlib.sha256(metrics or b"").hexdigest()]
+
+
+def difference(path: Path, whole: dict[str, Any]) -> str | None:
+    """Which results in a folder are not those of a run without a fault."""
+    found = results(path)
+    names = [
+        name for name in {**whole, **found} if name not in found or name not in whole or found[name] != whole[name]
+    ]
+    return f"other bits in {', '.join(names)}" if names else None

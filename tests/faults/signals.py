@@ -1,0 +1,367 @@
+"""Signals at each moment of a command, readers that go away, and what is lost by them.
+
+Each case is a process of its own, which is forked after jax is imported and before it has started its threads. It sends
+itself a signal at a named function. Then the same command is typed again, and has to end with the bits of a command
+without a signal.
+"""
+
+import ctypes
+import functools
+import importlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from support.crash import NoFigure, results
+
+from faults.part import Part, part
+from seqjax import cli
+from seqjax.runs import Run
+from seqjax.training import feed, loop
+
+FLAGS = [
+    *("--dataset", "text-file", "--dataset.path", "text.txt", "--train", "180", "--heldout", "60", "--epochs", "2"),
+    *("--sampler", "sequential", "--sampler.batch-size", "4", "--sampler.num-steps", "5", "--model.hidden", "3"),
+    *("--checkpoint-seconds", "1e9"),
+]
+"""Two epochs of five chunks, with a checkpoint only at a signal and at the end."""
+SWEEP = ("--seeds", "0,1", "--launcher", "none")
+SECONDS = 120
+"""Time after which a process counts as one that hangs."""
+COUNT = 2
+"""The number of processes at a time."""
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STEP = "jax:device_get"
+MOMENTS = {
+    "prepare": ("seqjax.runs.experiment:Experiment.prepare", 1),
+    "begin": ("seqjax.runs.execute:open_folder", 1),
+    "compile": ("jax.stages:Lowered.compile", 1),
+    "first step": (STEP, 1),
+    "later step": (STEP, 7),
+    "evaluate": ("seqjax.runs.run:Run.evaluate_stream", 1),
+    "save": ("seqjax.runs.checkpoint:save", 1),
+    "in a save": ("os:replace", 8),
+    "finish": ("seqjax.runs.record:Recorder.finish", 1),
+    "in the finish": ("seqjax.runs.record:_write_views", 1),
+    "after it": ("seqjax.cli.run:_say_what_next", 1),
+}
+"""Name -> a function, and the number of its call at which the signal arrives."""
+QUICK = ("SIGHUP, later step", "SIGTERM, a compile that hangs", "run, a reader of stdout that goes away")
+"""The cases that are tried with the other tests."""
+
+
+class Case(NamedTuple):
+    """A command that is disturbed.
+
+    Args:
+        name: what happens to it.
+        code: the exit code that it must have.
+        disturb: is called in its process before the command.
+        may_lose: whether chunks since the last checkpoint may be lost.
+        verb: the verb.
+        flags: its other arguments.
+    """
+
+    name: str
+    code: int
+    disturb: Callable[[], Any]
+    may_lose: bool = False
+    verb: str = "run"
+    flags: tuple[str, ...] = ()
+
+
+def parts(quick: bool) -> Iterator[Part]:
+    """The rows of the table."""
+    yield part("signals during imports", [during_imports(number) for number in NUMBERS])
+    groups = {
+        "signals at a moment, then resumed": at_moments(),
+        "signals while C code hangs, then resumed": hanging(),
+        "stdout or stderr that cannot be written": unread(),
+    }
+    for what, cases in groups.items():
+        chosen = [case for case in cases if not quick or case.name in QUICK]
+        yield part(what, list(tried(chosen)))
+
+
+def at_moments() -> Iterator[Case]:
+    """One signal at each moment, and the same one twice during a step."""
+    for moment in MOMENTS:
+        for number in NUMBERS:
+            yield Case(f"{number.name}, {moment}", 128 + number, at(*MOMENTS[moment], send(number)))
+    for number in NUMBERS:
+        twice = at(STEP, 7, lambda number=number: (send(number)(), time.sleep(1), send(number)(), hang()))
+        yield Case(f"{number.name} twice, later step", 128 + number, twice, may_lose=True)
+    yield Case("SIGUSR1, later step", 138, at(STEP, 7, send(signal.SIGUSR1)))
+    ignored = lambda: (signal.signal(signal.SIGHUP, signal.SIG_IGN), at(STEP, 7, send(signal.SIGHUP))())
+    yield Case("SIGHUP that nohup ignores", 0, ignored)
+
+
+def hanging() -> Iterator[Case]:
+    """A signal while the main thread never returns from C."""
+    for number in NUMBERS:
+        first = at("jax.stages:Lowered.compile", 1, lambda number=number: (later(number, 0.2), hang()))
+        yield Case(f"{number.name}, a compile that hangs", 128 + number, first)
+        both = lambda number=number: (later(number, 0.2), later(number, 0.7), hang())
+        yield Case(f"{number.name} twice, a step that hangs", 128 + number, at(STEP, 7, both), may_lose=True)
+
+
+def unread() -> Iterator[Case]:
+    """Outputs that cannot be written: training goes on to its end."""
+    ways = {
+        "a reader of stdout that goes away": lambda: redirect(closed_pipe(), 1),
+        "a closed stdout": lambda: close(1),
+        "stdout on a full device": lambda: redirect(full_device(), 1),
+        "a reader of both that goes away": lambda: redirect(closed_pipe(), 1, 2),
+        "both closed": lambda: close(1, 2),
+        "stdin, stdout and stderr closed": lambda: close(0, 1, 2),
+    }
+    for what, disturb in ways.items():
+        yield Case(f"run, {what}", 0, disturb)
+        yield Case(f"sweep, {what}", 0, disturb, verb="sweep", flags=SWEEP)
+
+
+def tried(cases: Iterable[Case], plant: Callable[[], Any] = lambda: None) -> Iterator[str | None]:
+    """What does not hold in each case; None if all does.
+
+    Args:
+        cases: the cases.
+        plant: is called in each process before the command: it plants a fault.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+
+        @functools.cache
+        def whole(verb, flags):
+            place = make_place(root / verb)
+            code = ended(start(Case(verb, 0, nothing, verb=verb, flags=flags), place))
+            assert code == 0, (place / "said").read_text()
+            return all_results(place), chunks(place)
+
+        waiting, running = iter(enumerate(cases)), {}
+        while True:
+            while len(running) < COUNT and (one := next(waiting, None)) is not None:
+                n, case = one
+                place = make_place(root / f"{n}")
+                running[start(case, place, plant)] = case, place
+            if not running:
+                return
+            pid = next(iter(running))
+            case, place = running.pop(pid)
+            yield judge(case, place, ended(pid), *whole(case.verb, case.flags))
+
+
+def judge(case: Case, place: Path, code: int, whole: Any, count: int) -> str | None:
+    """What does not hold in a case, after its process has ended; None if all does."""
+    said = (place / "said").read_text()
+    if code != case.code:
+        return f"{case.name}: exit code {code} in place of {case.code}: {said[-400:]}"
+    if "Traceback" in said or "Exception ignored" in said:
+        return f"{case.name}: {said[-400:]}"
+    again = ended(start(case._replace(disturb=nothing), place))
+    if again != 0:
+        return f"{case.name}: resumed, exit code {again}: {(place / 'said').read_text()[-400:]}"
+    if all_results(place) != whole:
+        return f"{case.name}: resumed, other bits"
+    if (lost := chunks(place) - count) and not case.may_lose:
+        return f"{case.name}: {lost} chunks were lost, and trained twice"
+    if parts_left := list(place.rglob("*.part")):
+        return f"{case.name}: {parts_left[0]} is left"
+    return None
+
+
+def make_place(path: Path) -> Path:
+    """A folder with a text."""
+    path.mkdir()
+    (path / "text.txt").write_text("the cat sat on the mat and the dog sat on the log. " * 5)
+    (path / "chunks").touch()
+    return path
+
+
+def all_results(place: Path) -> list[Any]:
+    """The results of the run, or of the runs of the sweep."""
+    found = [results(file.parent) for file in sorted(place.glob("out/**/params.safetensors"))]
+    # The running hash of the rows has the times.
+    return [([row | {"hash": ""} for row in rows], *others) for rows, *others in found]
+
+
+def chunks(place: Path) -> int:
+    """The number of chunks that were trained in a folder."""
+    return (place / "chunks").stat().st_size
+
+
+def nothing() -> None:
+    """Disturbs nothing."""
+
+
+def start(case: Case, place: Path, plant: Callable[[], Any] = nothing) -> int:
+    """Forks a process that carries out a command, and returns its id."""
+    if pid := os.fork():
+        return pid
+    code = 99
+    try:
+        os.chdir(place)
+        redirect(os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1, 2)
+        for number in NUMBERS:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        feed.CHUNK_STEPS = 40
+        Run.plot, Run.samples = NoFigure, {}  # which take longer than the training here
+        count_chunks(place / "chunks")
+        plant()
+        case.disturb()
+        sys.stdout, sys.stderr = (open_stream(number) for number in (1, 2))
+        code = command([case.verb, *FLAGS, *case.flags, "--out", "out"])
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(code)
+
+
+def command(argv: list[str]) -> int:
+    """The exit code of a command."""
+    try:
+        return cli.main(argv)
+    except SystemExit as leaving:
+        return leaving.code
+    except BaseException:
+        traceback.print_exc()
+        return 1
+
+
+def open_stream(number: int) -> Any:
+    """A stream as Python opens it at its start; None if it is closed."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return None
+    return open(number, "w", encoding="utf-8", closefd=False)
+
+
+def count_chunks(file: Path) -> None:
+    """Makes each chunk that is trained add a byte to a file."""
+    real = loop._timed_call
+
+    def counted(*args):
+        result = real(*args)
+        with file.open("ab") as counts:
+            counts.write(b".")
+        return result
+
+    loop._timed_call = counted
+
+
+def ended(pid: int) -> int:
+    """The exit code of a process, -n if signal n has ended it."""
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def at(where: str, n: int, do: Callable[[], Any]) -> Callable[[], None]:
+    """What makes a function call `do` before its n-th call."""
+
+    def set_up():
+        module, _, path = where.partition(":")
+        *outer, name = path.split(".")
+        owner = functools.reduce(getattr, outer, importlib.import_module(module))
+        real, count = getattr(owner, name), itertools.count(1)
+
+        @functools.wraps(real)
+        def replacement(*args, **kwargs):
+            if next(count) == n:
+                do()
+            return real(*args, **kwargs)
+
+        setattr(owner, name, replacement)
+
+    return set_up
+
+
+def send(number: int) -> Callable[[], None]:
+    """What sends this process a signal."""
+    return lambda: os.kill(os.getpid(), number)
+
+
+def later(number: int, seconds: float) -> None:
+    """Sends this process a signal after some time."""
+    timer = threading.Timer(seconds, send(number))
+    timer.daemon = True
+    timer.start()
+
+
+def hang() -> None:
+    """Waits in C forever, as a compiler may: without the lock of Python, and through all signals."""
+    mutex = ctypes.create_string_buffer(64)  # a mutex of pthread is initialized to zeros
+    lock = ctypes.CDLL(None).pthread_mutex_lock
+    lock(mutex)
+    lock(mutex)
+
+
+def redirect(file: int, *numbers: int) -> None:
+    """Makes a file the one that these numbers stand for."""
+    for number in numbers:
+        os.dup2(file, number)
+
+
+def close(*numbers: int) -> None:
+    """Closes files."""
+    for number in numbers:
+        os.close(number)
+
+
+def closed_pipe() -> int:
+    """The end of a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def full_device() -> int:
+    """A device that is full."""
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+IMPORTS = """
+import os, sys
+class Finder:
+    @staticmethod
+    def find_spec(name, *_):
+        if name == "jax":
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Finder)
+from seqjax.cli import main
+sys.exit(main())
+"""
+"""The command, which sends itself a signal when jax is imported."""
+
+
+def during_imports(number: signal.Signals) -> str | None:
+    """What does not hold if a signal arrives during imports; None if all does."""
+    with tempfile.TemporaryDirectory() as name:
+        place = make_place(Path(name) / "place")
+        done = subprocess.run(
+            [sys.executable, "-c", IMPORTS.format(number=int(number)), "run", *FLAGS, "--out", "out"],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        left = {file.name for file in place.iterdir()} - {"text.txt", "chunks"}
+    if done.returncode != 128 + number or "Traceback" in done.stderr or left:
+        return f"{number.name} during imports: exit code {done.returncode}, left {left}: {done.stderr[-400:]}"
+    return None

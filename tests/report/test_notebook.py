@@ -1,0 +1,201 @@
+"""HTML for notebooks: well-formed, escaped, and shown whatever an object holds."""
+
+import dataclasses
+import math
+import re
+from html.parser import HTMLParser
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqjax
+from seqjax import Experiment, Report, Text
+from seqjax.report import Table, at_most, notebook, plot
+from seqjax_gradients import Full, Truncated
+from seqjax_models import RNN, NGram
+from seqjax_samplers import Sequential
+
+EVIL = '<script>alert("1")</script>&amp;"><img src=x onerror=alert(1)>`a`|b'
+EXPERIMENT = Experiment(
+    dataset=Text("the cat sat on the mat. " * 30, EVIL),
+    sampler=Sequential(batch_size=4, num_steps=12),
+    model=RNN(hidden=3),
+    epochs=3,
+    metrics=("accuracy",),
+)
+VOID = {"img", "br"}
+
+
+class Page(HTMLParser):
+    """The texts and tags of HTML; an element that is not closed where it should be is an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.texts = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.open += [tag] * (tag not in VOID)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def names(self):
+        return {tag for tag, _ in self.tags}
+
+
+def page(shown):
+    """The page of an object or of HTML, which has no script and no part that could not be shown."""
+    text = shown if isinstance(shown, str) else shown._repr_html_()
+    found = Page(text)
+    assert not found.names() & {"script", "style", "iframe", "object"}
+    assert not {name for _, attrs in found.tags for name in attrs if name.startswith("on")}
+    assert "cannot be shown" not in text
+    return found
+
+
+def columns_of(html):
+    """The cells of each row of a table, read back from its HTML."""
+    rows = re.findall(r"<tr>(.*?)</tr>", html, re.S)
+    return [[re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return seqjax.sweep(EXPERIMENT, {"gradient": {EVIL: Full(), "short": Truncated(steps=2)}, "seed": [0, 1]})
+
+
+def test_a_table_has_the_cells_of_its_text():
+    table = Table(["variant", "loss"], [["full", 0.25], ["8 steps", math.nan], ["a\nb", None]])
+    assert columns_of(table._repr_html_()) == [["variant", "loss"], ["full", "0.2500"], ["8 steps", "nan"], ["ab", ""]]
+    sides = [attrs["style"].rpartition(" ")[2] for tag, attrs in page(table).tags if tag in ("td", "th")]
+    assert sides == ["left", "right"] * 4
+
+
+def test_a_long_table_shows_its_ends():
+    rows = columns_of(Table(["n"], [[n] for n in range(1000)])._repr_html_())
+    assert [row[0] for row in rows[1:31]] == [str(n) for n in range(30)]
+    assert rows[31] == ["… 940 more rows …"]
+    assert [row[0] for row in rows[32:]] == [str(n) for n in range(970, 1000)]
+    assert columns_of(Table(["n"], [])._repr_html_()) == [["n"]]
+
+
+def test_what_data_hold_is_text():
+    found = page(Table([EVIL], [[EVIL + "\x1b[31m"]]))
+    assert found.texts == [EVIL, EVIL + r"\x1b[31m"]
+
+
+def test_an_experiment_shows_its_plugins_and_what_differs_from_the_defaults():
+    found = dict(columns_of(EXPERIMENT._repr_html_())[1:])
+    assert EVIL in "".join(page(EXPERIMENT).texts)
+    assert found["model"] == "rnn hidden=3"
+    assert found["sampler"] == "sequential batch_size=4 num_steps=12"
+    assert found["epochs"] == "3"
+    assert found["metrics"] == "accuracy"
+    assert not {"keep", "stop_after", "loss"} & set(found)
+    counted = Experiment(dataset=Text("so it goes " * 20), model=NGram(order=2), loss=None)
+    assert "optimizer" not in dict(columns_of(counted._repr_html_()))
+    own = dataclasses.replace(EXPERIMENT, loss=lambda output, target: 0.0, keep="best")
+    assert dict(columns_of(own._repr_html_()))["keep"] == "best"
+    assert dict(columns_of(own._repr_html_()))["loss"] == "&lt;lambda&gt;"
+
+
+def test_a_run_shows_its_last_and_its_best_epoch(runs):
+    run = dataclasses.replace(runs.first, metrics=[dict(row) for row in runs.first.metrics])
+    for row, loss in zip(run.metrics, (0.5, 0.25, math.nan), strict=True):
+        row["heldout_loss"] = loss
+    head, *rows = columns_of(run._repr_html_().partition("<details>")[0])
+    assert head == ["", "last epoch, 3", "best epoch, 2"]
+    found = {name: values for name, *values in rows}
+    assert found["held-out loss"] == ["nan", "0.2500"]
+    assert found["training accuracy"] == [f"{run.metrics[n]['train_accuracy']:#.4g}" for n in (2, 1)]
+    assert {"svg", "details"} <= page(run).names()
+    assert EVIL in "".join(page(run).texts)
+
+
+def test_a_run_without_metrics_or_curve_is_shown(runs):
+    assert "0 of 3 epochs" in "".join(page(dataclasses.replace(runs.first, metrics=[])).texts)
+    first = dataclasses.replace(runs.first, metrics=runs.first.metrics[:1], diverged=True)
+    assert "svg" not in page(first).names()
+    assert "diverged" in "".join(page(first).texts)
+
+
+def test_runs_show_their_comparison(runs):
+    found = columns_of(runs._repr_html_())
+    assert found == columns_of(runs.compare("heldout_perplexity")._repr_html_())
+    assert EVIL in page(runs).texts
+
+
+def test_lags_jacobians_and_measures_are_shown(runs):
+    run = runs.first
+    scan = run.scan_arguments(2, 10)
+    lags = seqjax.lags(run.problem, run.params, max_lag=6, **scan)
+    found = page(lags)
+    assert [tag for tag, _ in found.tags].count("img") == 1
+    assert columns_of(lags._repr_html_())[: len(lags.table.rows) + 1] == columns_of(lags.table._repr_html_())
+    jacobians = seqjax.jacobians(run.problem, run.params, scan["state"], scan["xs"], 4)
+    assert f"growth per step ρ           {jacobians.growth:.4g}" in "".join(page(jacobians).texts)
+    measures = seqjax.measure(run, {EVIL: Full()}, windows=1)
+    assert EVIL in page(measures).texts
+    assert columns_of(measures._repr_html_())[0] == list(measures.columns)
+
+
+def test_lags_of_several_scans_or_without_a_gradient_are_shown():
+    lags = lambda state: seqjax.lags(
+        lambda p, s, x: (p * s + x, s**2), jnp.asarray(0.5), state, jnp.ones(9), 4, batched=False
+    )
+    together = jax.vmap(lags)(jnp.ones(3))
+    assert repr(together) == "Lags(norms: float32[3, 5])"
+    assert together._repr_html_() is None
+    undefined = lags(jnp.asarray(math.nan))
+    assert "the gradient is zero or not finite" in Page(undefined._repr_html_()).texts
+
+
+def test_a_report_shows_its_parts():
+    report = Report(title=f"Is it {EVIL}?", text=f"*So* {EVIL}\n\nit goes.")
+    report.row(f"loss {EVIL}", 3.0, at_most(2))
+    report.table("held_out", Table([EVIL], [[1]]))
+    report.figure("steps", plot.lines({EVIL: [1.0, 2.0]}))
+    found = page(report)
+    assert {"h3", "em", "table", "img"} <= found.names()
+    assert [text for text in found.texts if EVIL in text] == [f"Is it {EVIL}?", f"loss {EVIL}", EVIL]
+    assert 'alert("1")' in "".join(found.texts)
+
+
+def test_a_part_that_fails_says_why_and_the_others_are_shown():
+    def fails():
+        raise ZeroDivisionError(EVIL)
+
+    found = Page(notebook.show(lambda: notebook.text("before"), fails, lambda: notebook.text("after")))
+    assert found.texts == ["before", f"This part cannot be shown: ZeroDivisionError: {EVIL}", "after"]
+
+
+def test_curves_are_drawn_to_scale():
+    """The ends of a curve lie at the edges, and equal steps of values are equal steps on the screen."""
+    html = notebook.curves({"a": [4.0, math.nan, 2.0, 0.0], EVIL: [1.0, 1.0, math.inf, 1.0]})
+    found = page(html)
+    assert EVIL in found.texts
+    first, second = (attrs["points"] for tag, attrs in found.tags if tag == "polyline")
+    points = np.array([list(map(float, point.split(","))) for point in first.split()])
+    np.testing.assert_allclose(points[:, 0] / points[-1, 0], [2 / 298, (2 + 296 * 2 / 3) / 298, 1], atol=1e-3)
+    np.testing.assert_allclose(points[:, 1], [2, 2 + 86 / 2, 88])
+    assert {point.split(",")[1] for point in second.split()} == {"66.5"}
+    assert notebook.curves({"a": [1.0], "b": [math.nan, 2.0]}) == ""
+
+
+def test_a_curve_of_many_values_has_as_many_points_as_there_is_room_for():
+    values = np.linspace(3.0, 1.0, 100_001)
+    (points,) = (
+        attrs["points"].split() for tag, attrs in page(notebook.curves({"a": values})).tags if tag == "polyline"
+    )
+    assert 150 <= len(points) <= 301
+    assert points[0] == "2.0,2.0"
+    assert points[-1] == "298.0,88.0"

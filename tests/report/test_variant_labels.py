@@ -1,0 +1,71 @@
+"""Labels of variants: what is shared, and what differs."""
+
+from types import SimpleNamespace
+
+import pytest
+
+import seqjax as sj
+from seqjax.report.variant_labels import readable, shared_plugins, variant_labels
+from seqjax_gradients import Full, Truncated
+from seqjax_models import RNN
+from seqjax_optimizers import SGD
+
+
+def test_two_fields_are_two_factors():
+    names = [
+        f"{gradient}, optimizer.learning_rate={lr}" for gradient in ("full", "truncated:steps=5") for lr in (0.5, 1)
+    ]
+    found = variant_labels(names)
+    assert found.shared == ()
+    assert found.short == ("full, lr 0.5", "full, lr 1", "truncated, steps 5, lr 0.5", "truncated, steps 5, lr 1")
+    assert found.factors == (
+        ("full", "full", "truncated, steps 5", "truncated, steps 5"),
+        ("lr 0.5", "lr 1", "lr 0.5", "lr 1"),
+    )
+
+
+def test_what_all_share_is_left_out():
+    found = variant_labels(["gradient=full, model=rnn hidden=8", "gradient=truncated steps=3, model=rnn hidden=8"])
+    assert found == (("rnn, hidden 8",), ("full", "truncated, steps 3"), None)
+    assert variant_labels(["full"]) == (("full",), ("",), None)
+    assert variant_labels([""]) == ((), ("",), None)
+
+
+def test_names_of_the_user_stay_as_they_are():
+    assert variant_labels(["full", "truncated, 10 steps"]).short == ("full", "truncated, 10 steps")
+    assert variant_labels(["a (1, 2)", "a (1, 3)"]).short == ("a (1, 2)", "a (1, 3)")
+
+
+@pytest.mark.parametrize(
+    ("names", "styles"),
+    [
+        # The factor with more values than there are line styles is shown by colours.
+        ([f"{a}, {b}" for a in "xy" for b in "abcdefg"], {"x", "y"}),
+        ([f"{a}, {b}, {c}" for a in "pqrst" for b in "xy" for c in "vw"], {"x, v", "x, w", "y, v", "y, w"}),
+    ],
+)
+def test_line_styles_are_for_the_factor_of_few_values(names, styles):
+    assert set(variant_labels(names).factors[1]) == styles
+
+
+def test_too_many_values_are_no_factors():
+    found = variant_labels([f"{a}, {b}" for a in "pqrst" for b in "abcdefg"])
+    assert found.factors is None
+    assert found.short[1] == "p, b"
+
+
+def test_the_text_of_a_plugin():
+    assert readable("artbp:length=8:alpha=3") == "artbp, length 8, alpha 3"
+    assert readable("sgd learning_rate=0.5 clip_norm=1.0") == "sgd, lr 0.5, clip norm 1.0"
+
+
+def test_the_plugins_that_all_experiments_share():
+    text = sj.Text("so it goes. " * 9, source="goes.txt")
+    first, second = (
+        SimpleNamespace(dataset=text, model=RNN(hidden=8), gradient=gradient, optimizer=SGD())
+        for gradient in (Full(), Truncated(steps=3))
+    )
+    assert shared_plugins([first, second]) == ["goes.txt", "rnn, hidden 8", "sgd"]
+    assert shared_plugins([first]) == ["goes.txt", "rnn, hidden 8", "full", "sgd"]
+    first.optimizer = None
+    assert shared_plugins([first]) == ["goes.txt", "rnn, hidden 8", "full"]

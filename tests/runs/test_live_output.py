@@ -1,0 +1,82 @@
+"""The output of a notebook's cell during training. A real kernel shows it in tests/test_notebooks.py."""
+
+import math
+
+import pytest
+
+from seqjax.runs import live_output
+from seqjax.runs.live_output import CellOutput, open_output
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The texts that IPython is asked to show: the first as an output, the others in its place."""
+    found = []
+
+    class Handle:
+        def update(self, data, raw):
+            found.append(data["text/plain"])
+
+    def display(data, raw, display_id):
+        assert found == [], "a second output"
+        found.append(data["text/plain"])
+        return Handle()
+
+    monkeypatch.setattr("IPython.display.display", display)
+    return found
+
+
+def test_lines_stay_and_the_live_line_below_them_is_replaced(shown, monkeypatch):
+    monkeypatch.setattr(live_output, "EVERY", 0.0)
+    cell = CellOutput("compiling", show=True)
+    cell.print("device")
+    cell.start(refresh=True)
+    cell.print("[bold]epoch 1")
+    cell.update("epoch 2", refresh=cell.is_started)
+    cell.update("epoch 3", refresh=cell.is_started)
+    cell.stop()
+    first, lines = "device", "device\n[bold]epoch 1"
+    assert shown == [
+        first,
+        f"{first}\ncompiling",
+        f"{lines}\ncompiling",
+        f"{lines}\nepoch 2",
+        f"{lines}\nepoch 3",
+        lines,
+    ]
+
+
+def test_fast_changes_are_left_out_and_the_next_line_shows_the_last_of_them(shown, monkeypatch):
+    monkeypatch.setattr(live_output, "EVERY", math.inf)
+    cell = CellOutput("compiling", show=True)
+    cell.start()
+    for epoch in range(1000):
+        cell.update(f"epoch {epoch}", refresh=True)
+    assert shown == ["compiling"]
+    cell.print("line")
+    assert shown == ["compiling", "line\nepoch 999"]
+
+
+def test_nothing_is_shown_unless_it_is_asked_for(shown):
+    cell = CellOutput("compiling", show=False)
+    cell.print("device")
+    cell.start()
+    cell.update("epoch 2", refresh=True)
+    cell.stop()
+    CellOutput("compiling", show=True).stop()
+    assert shown == []
+
+
+def test_a_cell_has_no_control_characters(shown):
+    cell = CellOutput("compiling", show=True)
+    cell.print("a\x1b[8m\n\tb")
+    cell.update("c\u202e")
+    cell.start()
+    assert shown == ["a\\x1b[8m\n\tb", "a\\x1b[8m\n\tb\nc\\u202e"]
+
+
+def test_outside_of_a_notebook_rich_prints(capsys):
+    console, live = open_output("compiling", show=True)
+    console.print("device")
+    assert not live.is_started
+    assert capsys.readouterr().out == "device\n"
