@@ -35,8 +35,10 @@ def set_optimizations(*, disabled):
 
 
 def pytest_configure(config):
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup; child processes would ignore it too
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # A background job ignores Ctrl-C, and one under nohup the end of the terminal; child processes would ignore both.
+    for number, handler in {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     is_first = not hasattr(config, "workerinput")
     if is_first and sum(file.stat().st_size for file in COMPILED.glob("*")) > MOST_BYTES:
         shutil.rmtree(COMPILED)
@@ -101,11 +103,3 @@ def time_machine_file():
     if "SEQJAX_DATA" not in os.environ or not file.is_file():
         pytest.skip("SEQJAX_DATA does not name a folder with timemachine.txt")
     return file
-
-
-@pytest.fixture
-def hears_ctrl_c():
-    """Ctrl-C raises KeyboardInterrupt, here and in child processes. In a background job it would be ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)

@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from seqjax.parse import DEEPEST, from_json, from_toml
+from seqjax.parse import DEEPEST, from_json, from_toml, objects_from_json
 
 ODD_JSON = {
     "deep list": "[" * 10**6,
@@ -61,3 +61,28 @@ def test_other_json_is_read_as_json_does(value):
 def test_other_toml_is_read_as_tomllib_does():
     text = 'a = 9223372036854775807\nb = inf\n[c]\nplugin = "x/y"\nd = [1.5, 2]\n'
     assert from_toml(text) == tomllib.loads(text)
+
+
+ODD_LINES = {
+    "two objects": [b'{"a": 1}, {"a": 2}'],
+    "an object in two lines": [b'{"a": 1', b'"b": 2}'],
+    "no object": [b'{"a": 1}', b"[1]"],
+    "nothing": [b""],
+    "a number that is too large": [b'{"a": 1}', b'{"a": 18446744073709551616}'],
+    "not a number": [b'{"a": NaN}'],
+    "deep": [b'{"a":' * 10**6],
+}
+
+
+@pytest.mark.parametrize("name", ODD_LINES)
+def test_odd_lines_are_a_value_error(name):
+    with pytest.raises(ValueError):  # noqa: PT011
+        objects_from_json(ODD_LINES[name])
+
+
+@pytest.mark.parametrize("number", [0, 1, 100])
+def test_other_lines_are_read_as_json_does(number):
+    lines = [
+        json.dumps({"epoch": each, "loss": each / 7, "none": None, "hash": "[{"}).encode() for each in range(number)
+    ]
+    assert objects_from_json(lines) == [json.loads(line) for line in lines]

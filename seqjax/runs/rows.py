@@ -10,7 +10,7 @@ from typing import Any
 
 from seqjax.errors import escape
 from seqjax.files import disk_errors, open_plain, write
-from seqjax.parse import from_json
+from seqjax.parse import objects_from_json
 from seqjax.runs.binding import binding
 from seqjax.runs.folder import METRICS, read
 
@@ -119,8 +119,7 @@ def _row(line):
 
 
 def _rows(lines):
-    """The rows of lines of JSON, which are read at once, since that is much faster than one by one."""
-    rows = from_json(b"[" + b",".join(lines) + b"]")
+    rows = objects_from_json(lines)
     for row, line in zip(rows, lines, strict=True):
         row.pop(HASH, None)
         if not (row.keys() >= NEEDED and {*map(type, row.values())} <= _NUMBERS):

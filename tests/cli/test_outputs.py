@@ -138,7 +138,7 @@ def test_an_exit_code_other_than_0_stays(prints_result):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_is_the_exit_code_also_if_a_library_turns_it_into_an_error(hears_ctrl_c, number, code):
+def test_a_signal_is_the_exit_code_also_if_a_library_turns_it_into_an_error(number, code):
     before = signal.getsignal(number)
 
     def turned(argv):

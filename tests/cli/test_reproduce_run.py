@@ -116,7 +116,7 @@ def test_a_run_that_its_callback_has_ended_is_told(made, tmp_path):
 
 
 @pytest.mark.parametrize("out", [[], ["--out", "again"]])
-def test_ctrl_c_says_whether_the_training_can_go_on(made, temporary, tmp_path, monkeypatch, hears_ctrl_c, out):
+def test_ctrl_c_says_whether_the_training_can_go_on(made, temporary, tmp_path, monkeypatch, out):
     take = record.Recorder.take
 
     def interrupt(*args):

@@ -42,7 +42,7 @@ def test_other_limits_are_left_to_slurm(time):
     assert Slurm(time=time).time == time
 
 
-def test_ctrl_c_while_sbatch_runs_loses_no_job(tmp_path, program, hears_ctrl_c):
+def test_ctrl_c_while_sbatch_runs_loses_no_job(tmp_path, program):
     program("sbatch", "kill -INT -$PPID\necho 7")  # as the terminal does, which signals all processes of the group
     (tmp_path / "book.txt").write_text("it was a dark and stormy night. " * 50)
     command = [SEQJAX, "sweep", "--dataset", "text-file:path=book.txt", "--model.hidden", "4", "--seeds", "0,1"]

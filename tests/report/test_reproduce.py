@@ -357,7 +357,7 @@ def test_names_that_are_not_scripts_are_errors(folder, capsys):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_a_signal_kills_all_scripts(folder, hears_ctrl_c, number, code):
+def test_a_signal_kills_all_scripts(folder, number, code):
     """A third script, which waits for its turn, is not started."""
     pids = [Path(f"pid of {name}") for name in ("one", "two")]
     for name in ("one", "two"):

@@ -144,11 +144,13 @@ def test_a_run_of_an_earlier_version_is_adopted(copied, finished):
     assert (copied / folder.METRICS).read_bytes() == (finished / folder.METRICS).read_bytes()
 
 
-@pytest.mark.parametrize("name", [folder.PARAMS, folder.METRICS])
-def test_damage_is_not_adopted(copied, name):
-    data = bytearray((copied / name).read_bytes())
-    data[-20:] = b"\xff" * 20
-    (copied / name).write_bytes(data)
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [(folder.PARAMS, b"\xff" * 20), (folder.METRICS, b"\xff" * 20), (folder.METRICS, b'"}\n[{"a": 1}]\n')],
+)
+def test_damage_is_not_adopted(copied, name, end):
+    data = (copied / name).read_bytes()
+    (copied / name).write_bytes(data[: -len(end)] + end)
     before = contents(copied)
     with pytest.raises(Error) as caught:
         adopt(copied)

@@ -23,7 +23,6 @@ from seqjax_samplers import Sequential
 
 pytestmark = pytest.mark.usefixtures("optimized")
 
-pytestmark = pytest.mark.usefixtures("hears_ctrl_c")
 
 FLAGS = [
     *("--dataset", "text-file", "--dataset.path", "text.txt", "--train", 4000, "--heldout", 200, "--epochs", 4),

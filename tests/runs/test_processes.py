@@ -222,7 +222,7 @@ def test_a_process_without_the_others_says_so(places):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_wait_for_the_others(places, hears_ctrl_c, number):
+def test_a_signal_ends_the_wait_for_the_others(places, number):
     """JAX waits in C, where no handler of Python is called."""
     ports = []
     alone = lambda n, count, port: (ports.append(port), by_hand(n, 2, port))[1]
