@@ -1,5 +1,6 @@
 """`seqjax evaluate`: loss and perplexity of a trained model."""
 
+import sys
 from collections.abc import Sequence
 
 from seqjax.cli.open_run import open_run
@@ -7,6 +8,7 @@ from seqjax.cli.parser import Parser
 from seqjax.data.split import PARTS
 from seqjax.plugin.config import create
 from seqjax.runs import settings
+from seqjax.terminal.stream import line
 
 COLUMNS = {"loss": ".4f", "perplexity": ".4f", "bits_per_character": ".4f", "tokens": ","}
 """The printed columns and their formats."""
@@ -30,12 +32,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--which", choices=("last", "best"), default="last", help=text)
     args = parser.read(argv)
 
-    from seqjax.data.tokenizer import TextCodec
+    from seqjax.data.prepare import make_stream
+    from seqjax.data.tokenizer import TextCodec, unknown_share
 
     run = open_run(args.run, args.which)
     if args.text:
         own = create("dataset", settings.TEXT_FILE, path=args.text).load()
         rows = {"text": run.evaluate(own)}
+        if share := unknown_share(run.codec, make_stream(own, run.codec, run.spec).inputs):
+            line("note", f"{share:.2%} of {args.text} is unknown to the vocabulary of the run", sys.stderr)
     else:
         rows = {part: run.evaluate(part) for part in ([args.part] if args.part else PARTS)}
     found = dict.fromkeys(name for row in rows.values() for name in row)

@@ -1,6 +1,7 @@
 """The flags of an experiment, which `run` and `sweep` share, and the config that they describe."""
 
 import argparse
+import collections
 import contextlib
 import os
 import re
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqjax.cli.parser import Parser, whole
+from seqjax.cli.parser import Parser, several_values, whole
 from seqjax.errors import Error
 from seqjax.plugin import config, registry
 from seqjax.plugin.base import fields_of
@@ -80,17 +81,20 @@ def split_fields(argv: Sequence[str]) -> tuple[list[str], dict[str, dict[str, st
     """Takes the flags of plugins' fields, `--kind.field value`, out of the arguments."""
     plain: list[str] = []
     fields: dict[str, dict[str, str]] = {}
-    rest = iter(argv)
-    for arg in rest:
+    rest = collections.deque(argv)
+    while rest:
+        arg = rest.popleft()
         match = re.fullmatch(rf"--({'|'.join(registry.GROUPS)})\.([^=]+)(=(.*))?", arg, re.DOTALL)
         if not match:
             plain.append(arg)
             continue
         kind, name, equals, value = match.groups()
         if not equals:
-            value = next(rest, None)
-            if value is None:
+            if not rest:
                 raise Error(f"{arg}: expects a value\nsee --help")
+            value = rest.popleft()
+            if rest and not rest[0].startswith("-"):
+                raise Error(several_values(arg, value, rest[0]))
         fields.setdefault(kind, {})[name.replace("-", "_")] = value
     return plain, fields
 

@@ -82,8 +82,14 @@ def _second_value(argv: Sequence[str], unknown: str) -> str:
     for flag, value, arg in zip(argv, argv[1:], argv[2:], strict=False):
         are_values = not value.startswith("-") and not arg.startswith("-")
         if arg == unknown and are_values and flag.startswith("--") and "=" not in flag:
-            return f"; several values of a flag are separated by commas, such as {flag} {value},{arg}"
+            return f"; {several_values(flag, value, arg)}"
     return ""
+
+
+def several_values(flag: str, first: str, second: str) -> str:
+    """How two values of a flag are written, which were given as two arguments."""
+    both = f"{first.rstrip(',')},{second.lstrip(',')}"
+    return f"several values of a flag are separated by commas, without spaces: {flag} {both}"
 
 
 def _dashes(arg: str) -> str:

@@ -126,7 +126,7 @@ def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
         line("note", f"changed by hand: {', '.join(run.changed)}")
     line("saved", run.path)
     if has_samples:
-        prompt = run.codec.decode(run.prepared.streams["train"].inputs[:4])
+        prompt = run.first_tokens(4)
         # After a space, a prompt that begins with a dash would be read as a flag.
         flag = f"--prompt{'=' if prompt.startswith('-') else ' '}{quote(prompt if prompt.isprintable() else '')}"
         line("next", f"seqjax generate {folder} {flag} --temperature 0.8")

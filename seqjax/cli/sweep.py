@@ -171,6 +171,10 @@ def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     for flag, values in axes.items():
         if not values:
             raise Error(f"{flag}: expects a value\nsee seqjax sweep --help")
+        joined = [value for value in values if "," in value.partition(":")[0]]
+        if joined and flag[2:] in settings.KINDS:  # no name of a plugin has a comma
+            apart = " ".join(joined[0].split(","))
+            raise Error(f"{flag} {joined[0]}: the values of a sweep are separated by spaces: {flag} {apart}")
     if "--seeds" in axes:
         _check_seeds(axes["--seeds"])
         axes["--seed"] = [seed for value in axes.pop("--seeds") for seed in value.split(",")]

@@ -6,6 +6,7 @@ from pathlib import Path
 from seqjax.cli.flags import read_plugin
 from seqjax.cli.parser import Parser
 from seqjax.errors import Error, escape
+from seqjax.terminal.stream import line
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,12 +22,13 @@ def main(argv: Sequence[str]) -> int:
     args = parser.read(argv)
     tracker = read_plugin("tracker", args.to)
 
+    from seqjax.runs.folder import TRACKING
     from seqjax.runs.index import run_folders
     from seqjax.runs.manifest import check_files
     from seqjax.runs.rows import read_rows
-    from seqjax.runs.tracking.mirror import mirror_run
+    from seqjax.runs.tracking.mirror import ACCOUNT, mirror_run
 
-    faults = []
+    faults, is_known = [], False
     for path in (path for given in args.runs for path in run_folders(Path(given))):
         try:
             check_files(path)
@@ -34,8 +36,13 @@ def main(argv: Sequence[str]) -> int:
         except Error as fault:
             faults.append(fault)
         else:
+            is_known = is_known or not (rows or files)
             sent = f"{rows} epoch{'s' * (rows != 1)}, {files} texts and figures" if rows or files else "nothing new"
             print(f"{escape(str(path))}: {sent}", flush=True)
+    if is_known:
+        line(
+            "note", f"what was sent is listed in {TRACKING}/{ACCOUNT} of each run; without this file all is sent again"
+        )
     if faults:
         code = max(fault.exit_code for fault in faults)  # a damaged file counts more than bad input
         raise Error(f"{len(faults)} of the runs were not mirrored:", problems=map(str, faults), exit_code=code)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int
 
 from seqjax.data.dataset import Data, Text
 from seqjax.data.spec import Tokens, Values
@@ -228,3 +229,14 @@ class Vocab:
         if strange or not all(is_whole(n) and n >= 0 for n in freqs.values()) or len({*tokens}) < max(1, len(tokens)):
             raise Error("a vocabulary has different tokens, each a text or a whole number, and how often each occurs")
         return cls(tokens, freqs, tokenizer)
+
+
+SEEN = 1_000_000
+"""The number of ids at the beginning of a stream in which unknown tokens are counted."""
+
+
+def unknown_share(codec: Any, ids: Int[np.ndarray, " n"]) -> float:
+    """The share of unknown tokens among the first `SEEN` ids of a text; 0 if the codec has no `<unk>`."""
+    if not isinstance(codec, TextCodec) or len(ids) == 0 or UNKNOWN not in codec.tokens:
+        return 0.0
+    return float(np.mean(ids[:SEEN] == list(codec.tokens).index(UNKNOWN)))

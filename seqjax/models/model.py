@@ -110,8 +110,8 @@ class ForeignModel(Model):
         """
         raise Error(
             f"the model that {self.reader} makes cannot make initial parameters\n{self.reader} returned its parameters "
-            "with the model. Train them with Experiment(model=model, ...).run(params=params), or with "
-            "seqjax.training(problem, ..., params=params)"
+            "with the model. Pass these to what trains the model: Experiment(model=model, ...).run(params=params), "
+            "seqjax.sweep(..., params=params) or seqjax.training(problem, ..., params=params)"
         )
 
 

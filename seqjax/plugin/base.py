@@ -202,7 +202,7 @@ def type_in_words(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(repr(arg) for arg in args)
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        return f"a tuple of {type_in_words(args[0])}"
+        return "a tuple" if args[0] is Any else f"a tuple of {type_in_words(args[0])}"
     if origin is tuple:
         return f"a tuple ({', '.join(map(type_in_words, args))})"
     if hint in (None, type(None)):

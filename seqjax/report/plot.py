@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
 from seqjax.errors import Error
-from seqjax.report.bootstrap import interval
 from seqjax.report.figure import Figure
 from seqjax.report.plot_layout import add_legend, colours_of_style, factor_entries, line_entries, new_figure, plain
 from seqjax.report.plot_style import DASHES, column_width, current
 from seqjax.report.plot_style import style as style
+from seqjax.report.seeds import average_and_band, seeds_of
 from seqjax.report.ticks import PlainNumbers, log_ticks, whole_ticks
 from seqjax.report.variant_labels import shared_plugins, variant_labels
 
@@ -93,7 +93,8 @@ def runs(
     wide to narrow, so that those which coincide can be seen.
 
     A point is an epoch. If `x` differs between seeds, as seconds do, the point is at their median. Epochs that were not
-    evaluated are left out, and so are runs that ended before others of their variant, which the legend counts.
+    evaluated are left out, and so are runs that diverged or are unfinished, if others of their variant trained longer;
+    the legend counts them. After the end of a run that stopped early, the average is that of the seeds that trained on.
 
     The range of the y axis is that of the second half of all curves, with half as much again for the first half, if the
     first half would otherwise take most of the axis; the legend then says what lies outside. The data of the lines are
@@ -119,29 +120,32 @@ def runs(
     if not variants:
         raise Error("nothing to plot: there are no runs")
     every = [run for group in variants.values() for run in group]
+    for run in every:
+        for name in (x, y) if run.metrics else ():
+            run.metric(name)  # for its error
     # Only runs on tokens have a perplexity; the loss of the others is a squared error.
     tokens = all("train_perplexity" in run.metrics[0] for run in every if run.metrics)
     labels = variant_labels(list(variants))
     title = title_of([run.experiment for run in every], labels.shared) if title is None else title
-    groups = {name: _complete(group) for name, group in variants.items()}
-    counts = {name: _count(whole, variants[name]) for name, whole in groups.items()}
+    groups = {name: seeds_of(group) for name, group in variants.items()}
+    counts = {name: seeds.in_words for name, seeds in groups.items()}
     # The legend has the number of seeds once, and again at the variants that have another one.
     usual = max(counts.values(), key=list(counts.values()).count)
     with current():
         figure, (axes,) = new_figure(_label(x, tokens), _label(y, tokens), title)
         drawn = []
-        for look, (name, group) in zip(_looks(len(groups), labels.factors), groups.items(), strict=True):
-            # [seeds S, epochs N], also where there are none.
-            epochs = len(group[0].metrics) if group else 0
-            x_SN, y_SN = (np.array([run.metric(each) for run in group]).reshape(len(group), epochs) for each in (x, y))
-            drawn.append(_band(axes, name or counts[name], x_SN, y_SN, look, average, band))
+        for look, (name, seeds) in zip(_looks(len(groups), labels.factors), groups.items(), strict=True):
+            x_SN, y_SN = seeds.column(x), seeds.column(y)
+            drawn.append(_band(axes, name or counts[name], x_SN, y_SN, seeds.lengths, look, average, band))
         if x in ("epoch", "update"):
             whole_ticks(axes.xaxis)
         elif x == "tokens":
             axes.xaxis.set_major_formatter(EngFormatter())
         if y.endswith("perplexity"):
             log_ticks(axes.yaxis)
-        caption = _caption(usual, [len(group) for group in groups.values()], average, band)
+        caption = _caption(usual, [n for seeds in groups.values() for n in _counts(seeds.lengths)], average, band)
+        if any(len({*seeds.lengths}) > 1 for seeds in groups.values()):
+            caption += "\nafter the end of a seed: of those that trained on"
         hidden = "" if whole else _show_end(axes, drawn)
         if labels.factors and len(set(counts.values())) == 1:
             entries = factor_entries(*labels.factors)
@@ -260,7 +264,8 @@ def averages(
             if y_SN.ndim != 2 or x.shape != y_SN.shape[1:]:
                 shapes = f"{list(x.shape)} and {list(y_SN.shape)}"
                 raise Error(f"{name}: an average is drawn of x [n] and values [S, n], not of {shapes}")
-            _band(axes, name, np.tile(x, (len(y_SN), 1)), y_SN, look, average, band)
+            lengths = [len(x)] * len(y_SN)
+            _band(axes, name, np.tile(x, (len(y_SN), 1)), y_SN, lengths, look, average, band)
             counts.append(len(y_SN))
         for axis, scale in ((axes.xaxis, x_scale), (axes.yaxis, y_scale)):
             if scale == "log":
@@ -445,15 +450,9 @@ def _number(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-def _complete(group: Sequence[Any]) -> list[Any]:
-    """The runs of a variant that have as many epochs as the longest of them."""
-    epochs = max(len(run.metrics) for run in group)
-    return [run for run in group if run.metrics and len(run.metrics) == epochs]
-
-
-def _count(whole: Sequence[Any], group: Sequence[Any]) -> str:
-    early = f", {len(group) - len(whole)} ended early" if len(whole) < len(group) else ""
-    return _number(len(whole), "seed") + early
+def _counts(lengths: Sequence[int]) -> list[int]:
+    """The numbers of seeds over which a line is averaged, from its first epoch to its last one."""
+    return [sum(length >= end for length in lengths) for end in sorted({*lengths})] or [0]
 
 
 def _caption(seeds: str, counts: Sequence[int], average: str, band: str, of: str = "seed") -> str:
@@ -490,24 +489,32 @@ def _looks(count: int, factors: tuple[Sequence[str], Sequence[str]] | None = Non
 
 
 def _band(
-    axes: Axes, label: str, x_SN: np.ndarray, y_SN: np.ndarray, look: dict[str, Any], average: str, band: str
+    axes: Axes,
+    label: str,
+    x_SN: np.ndarray,
+    y_SN: np.ndarray,
+    lengths: Sequence[int],
+    look: dict[str, Any],
+    average: Any,
+    band: Any,
 ) -> np.ndarray:
-    """The average over S seeds by N epochs, and the band around it; returns all that was drawn along y, [lines, N]."""
-    # An epoch is drawn if it was evaluated with all seeds.
-    known = ~np.isnan(x_SN + y_SN).any(0)
-    x_SN, y_SN = x_SN[:, known], y_SN[:, known]
-    if not y_SN.size:
+    """The average over S seeds of the given numbers of epochs, at most N, and the band around it.
+
+    Returns all that was drawn along y, [lines, N].
+    """
+    x, _, _ = average_and_band(x_SN, lengths, "median", "range")
+    y, low, high = average_and_band(y_SN, lengths, average, band)
+    # An epoch is drawn if it was evaluated with all seeds that have it.
+    known = ~np.isnan(x + y)
+    x, y, low, high = x[known], y[known], low[known], high[known]
+    if not y.size:
         axes.plot([], [], label=label, **look)
         return np.zeros((0, 0))
-    x, y = np.median(x_SN, 0), (np.mean if average == "mean" else np.median)(y_SN, 0)
     axes.plot(x, y, label=label, marker=_marker(len(x)), **look)
-    if len(y_SN) == 1:
+    if np.isnan(low).all():
         return y[None]
-    if band == "range" or len(y_SN) == 2:
-        low, high, names = y_SN.min(0), y_SN.max(0), ("lowest", "highest")
-    else:
-        low, high = interval(y_SN, average)  # type: ignore[arg-type]
-        names = (f"95 % interval of the {average}, low", f"95 % interval of the {average}, high")
+    is_range = band == "range" or len(y_SN) == 2
+    names = ("lowest", "highest") if is_range else [f"95 % interval of the {average}, {end}" for end in ("low", "high")]
     colour = look["color"]
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=len(x) == 1)
     # The edges are lines as well, so that they are among the data of a saved report. The leading "_" keeps them out

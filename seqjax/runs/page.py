@@ -15,8 +15,8 @@ from seqjax.files import write
 from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin
 from seqjax.report import plot
-from seqjax.report.bootstrap import interval
 from seqjax.report.page.template import Section, image_source, page, scrolling, table, text
+from seqjax.report.seeds import average_and_band, seeds_of
 from seqjax.report.table import Table
 from seqjax.runs import folder
 from seqjax.runs.environment import read_environment
@@ -65,8 +65,9 @@ def write_page(runs: Any, file: Path, metric: str, against: str | None) -> None:
 def curves(variants: Variants, metric: str, labels: Mapping[str, str]) -> dict[str, Any]:
     """What `curves.js` draws: for each variant and metric the mean over its seeds, and a band around it.
 
-    Numbers have five significant digits. Runs that ended before others of their variant are left out, and the legend
-    counts them. An epoch that was not evaluated with all seeds is None.
+    Numbers have five significant digits. Runs that diverged or are unfinished are left out if others of their variant
+    trained longer, and the legend counts them. After the end of a run that stopped early, the mean is that of the seeds
+    that trained on. An epoch that was not evaluated with all seeds that have it is None.
 
     Args:
         variants: the runs of each variant.
@@ -85,38 +86,30 @@ def curves(variants: Variants, metric: str, labels: Mapping[str, str]) -> dict[s
 
 
 def _curve(variant: str, group: Sequence[Run], metric: str, along: list[str], names: list[str]) -> dict[str, Any]:
-    epochs = max(len(run.metrics) for run in group)
-    whole = [run for run in group if len(run.metrics) == epochs > 0]
-    legend = f"{len(whole)} seed{'s' * (len(whole) != 1)}"
-    legend += f", {len(group) - len(whole)} ended early" if len(whole) < len(group) else ""
-    found: dict[str, Any] = {"name": variant, "legend": f"{variant} ({legend})", "along": {}, "metrics": {}}
-    if not whole:
+    seeds = seeds_of(group)
+    found: dict[str, Any] = {"name": variant, "legend": f"{variant} ({seeds.in_words})", "along": {}, "metrics": {}}
+    if not seeds.runs:
         return found
-    kept = _kept_epochs(_column(whole, metric))
+    kept = _kept_epochs(average_and_band(seeds.column(metric), seeds.lengths, "mean", "range")[0])
     for name in along:
-        found["along"][name] = _numbers(np.median(_column(whole, name)[:, kept], axis=0))
+        middle, _, _ = average_and_band(seeds.column(name), seeds.lengths, "median", "range")
+        found["along"][name] = _numbers(middle[kept])
     for name in names:
-        values_SN = _column(whole, name)[:, kept]
-        if np.isnan(values_SN).all():
+        middle, low, high = average_and_band(seeds.column(name), seeds.lengths, "mean", "interval")[:, kept]
+        if np.isnan(middle).all():
             continue
-        found["metrics"][name] = {"middle": _numbers(np.mean(values_SN, axis=0))}
-        if len(whole) > 1:
-            low, high = interval(values_SN)
+        found["metrics"][name] = {"middle": _numbers(middle)}
+        if len(seeds.runs) > 1:
             found["metrics"][name] |= {"low": _numbers(low), "high": _numbers(high)}
     return found
 
 
-def _column(runs: Sequence[Run], name: str) -> np.ndarray:
-    """A column of the metrics of runs that are equally long, float64[runs, epochs]; NaN where a run has none."""
-    return np.array([[row.get(name, math.nan) for row in run.metrics] for run in runs], np.float64)
-
-
-def _kept_epochs(values_SN: np.ndarray) -> np.ndarray:
+def _kept_epochs(average: np.ndarray) -> np.ndarray:
     """The indices of the epochs that a page keeps: all; of a long run some of those that were evaluated."""
-    if values_SN.shape[1] <= MOST_EPOCHS:
-        return np.arange(values_SN.shape[1])
-    known = np.flatnonzero(~np.isnan(values_SN).any(axis=0))
-    known = known if known.size else np.arange(values_SN.shape[1])
+    if len(average) <= MOST_EPOCHS:
+        return np.arange(len(average))
+    known = np.flatnonzero(~np.isnan(average))
+    known = known if known.size else np.arange(len(average))
     return known[np.unique(np.linspace(0, len(known) - 1, MOST_EPOCHS).round().astype(int))]
 
 

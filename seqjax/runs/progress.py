@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from seqjax.data.dataset import Data, Dataset
-from seqjax.data.tokenizer import TextCodec
+from seqjax.data.tokenizer import TextCodec, unknown_share
 from seqjax.errors import escape
 from seqjax.models.check import is_recurrent
 from seqjax.plugin.config import describe
@@ -152,12 +152,16 @@ def device_line(fit: Fit) -> str:
 
 
 def start_line(run: Run) -> str:
-    """The run whose parameters training starts from, and whether its tokenizer is used too."""
+    """The run whose parameters training starts from, whether its tokenizer is used, and what share is unknown to it."""
     e = run.experiment
     assert e.init_from is not None
     codec = folder.read(Path(e.init_from) / folder.CODEC, lambda data: data.decode("utf-8"))
-    shared = "with its vocabulary" if isinstance(run.codec, TextCodec) else "with its scale"
-    return f"{e.init_from}, {e.init_which} epoch" + (f" · {shared}" if run.codec and codec == run.codec_text else "")
+    words = [f"{e.init_from}, {e.init_which} epoch"]
+    if run.codec and codec == run.codec_text:
+        words.append("with its vocabulary" if isinstance(run.codec, TextCodec) else "with its scale")
+        if share := unknown_share(run.codec, run.prepared.streams["train"].inputs):
+            words.append(f"{share:.2%} of the text is unknown to it (--init-anew tokenizer fits a new one)")
+    return " · ".join(words)
 
 
 def dataset_line(run: Run) -> str:

@@ -18,7 +18,7 @@ from seqjax.data.sampler import draw_plan
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.split import PARTS
 from seqjax.data.stream import Stream
-from seqjax.data.tokenizer import Codec, PairsCodec, TextCodec
+from seqjax.data.tokenizer import Codec, PairsCodec, TextCodec, unknown_share
 from seqjax.data.windows import gather_windows, make_batch, past_warmup, spread_rows
 from seqjax.diagnostics.measure import WindowSequence
 from seqjax.errors import Error, nearest
@@ -35,6 +35,7 @@ from seqjax.runs.experiment import Experiment, read_experiment
 from seqjax.runs.manifest import read_manifest
 from seqjax.runs.params_file import read_params
 from seqjax.runs.rows import read_rows
+from seqjax.terminal.shell import argument
 from seqjax.training import forecast
 from seqjax.training.evaluate import evaluate, predicted_characters
 from seqjax.training.generate import generate
@@ -76,6 +77,8 @@ class Run:
     """The epoch after which the callback ended training, if it did."""
     changed: list[str] = dataclasses.field(default_factory=list)
     """The names of the files that were changed by hand and adopted; see `seqjax adopt`."""
+    which: Literal["last", "best"] = "last"
+    """The epoch of the parameters: the last one, or the one with the lowest held-out loss."""
     best_in_memory: Params = None
     """The parameters of the best epoch of a run without a folder; see `best_params`."""
     _prepared: Prepared | None = None
@@ -119,7 +122,7 @@ class Run:
             if like is None:
                 _check_counts(run)
             if which != "last":
-                run.params = run.best_params
+                run.params, run.which = run.best_params, which
             if not (run.finished or run.diverged):
                 raise Error(
                     f"{path / folder.METRICS}: it has rows of {len(run.metrics)} epochs, but training ends "
@@ -181,8 +184,10 @@ class Run:
         Raises:
             Error: the experiment does not keep them.
         """
-        if self.experiment.keep != "best" or self.best_epoch is None:
-            name = "this run" if self.path is None else f"the run {self.path}"
+        name = "this run" if self.path is None else f"the run {self.path}"
+        if self.best_epoch is None:
+            raise Error(f"{name} has no best epoch: training ended before the held-out part was evaluated")
+        if self.experiment.keep != "best":
             raise Error(
                 f"{name} keeps the parameters of the last epoch alone: train it with keep = 'best' (--keep best), in "
                 "another folder"
@@ -205,7 +210,15 @@ class Run:
             Error: exit code 4: the dataset is no longer the one that the run was trained on.
         """
         if self._prepared is None:
-            prepared = self.experiment.prepare(self.codec)
+            try:
+                prepared = self.experiment.prepare(self.codec)
+            except Error as fault:
+                if self.path is None or fault.exit_code != 2:
+                    raise
+                raise Error(
+                    f"{fault}\nThe data are named in {self.path / folder.CONFIG}. If a file was moved, write its new "
+                    f"place there, and then type: seqjax adopt {argument(self.path)}"
+                ) from fault
             self.check_data(prepared.sources)
             self._prepared = prepared
         return self._prepared
@@ -484,11 +497,17 @@ class Run:
         if not isinstance(self.codec, TextCodec):
             return {}
         try:
-            prompt = self.codec.decode(self.prepared.streams["train"].inputs[:12])
+            prompt = self.first_tokens(12)
             greedy, drawn = self.generate(prompt, 200), self.generate(prompt, 200, temperature=0.8)
             return {"greedy": greedy, "temperature 0.8": drawn}
         except Exception as fault:  # whatever a tokenizer's `join` or a model's `step` raises
             return {NO_SAMPLES: f"{type(fault).__name__}: {fault}"}
+
+    def first_tokens(self, count: int) -> str:
+        """The text of the first tokens of the training part, as a prompt; empty if the vocabulary lacks one of them."""
+        codec = self.text_codec
+        text = codec.decode(self.prepared.streams["train"].inputs[:count])
+        return "" if unknown_share(codec, codec.encode(text)) else text
 
     def _repr_html_(self) -> str:
         return notebook.show(
@@ -504,6 +523,7 @@ class Run:
         words = [*map(describe, filter(None, (e.model, e.gradient))), f"{len(self.metrics)} of {e.epochs} epochs"]
         words += ["diverged"] if self.diverged else []
         words += [self.ending] if self.ending else []
+        words += [f"parameters of epoch {self.best_epoch}"] if self.which == "best" else []
         words += [f"changed by hand: {', '.join(self.changed)}"] if self.changed else []
         return " · ".join([*words, *([] if self.path is None else [str(self.path)])])
 
@@ -522,6 +542,7 @@ class Run:
     def __repr__(self) -> str:
         last = f", heldout_loss={self.metrics[-1]['heldout_loss']:.4g}" if self.metrics else ""
         path = "" if self.path is None else f", path={str(self.path)!r}"
+        path += f", which='best' of epoch {self.best_epoch}" if self.which == "best" else ""
         changed = f", changed={self.changed}" if self.changed else ""
         return f"Run({len(self.metrics)} of {self.experiment.epochs} epochs{last}{path}{changed})"
 

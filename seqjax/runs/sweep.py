@@ -17,6 +17,7 @@ from seqjax.data.dataset import Data
 from seqjax.data.sampler import draw_plan
 from seqjax.errors import Error, escape, nearest, quoted
 from seqjax.files import PART
+from seqjax.gradients.problem import Params
 from seqjax.plugin import config
 from seqjax.plugin.base import Plugin, fields_of, values_of
 from seqjax.plugin.config import describe
@@ -36,6 +37,7 @@ from seqjax.runs.launching.state import ENDED, JOBS, states
 from seqjax.runs.record import complete
 from seqjax.runs.run import Run
 from seqjax.runs.tracking.tracker import Tracker
+from seqjax.terminal.shell import join
 from seqjax.terminal.stream import say
 from seqjax.training.fit import GradientDescent
 from seqjax.training.join import check_alone
@@ -86,7 +88,11 @@ class Runs(Mapping[str, Run]):
         index = read_index(path)
         missing = [name for name, entry in index.items() if not (path / entry.folder / folder.CONFIG).is_file()]
         if missing:
-            raise Error(f"{path} is unfinished: it has no run {missing[0]!r} yet; the command that began it resumes it")
+            there = [str(path / entry.folder) for name, entry in index.items() if name not in missing]
+            these = f"\nTo open only those that are there, name their folders: {join(there)}" if there else ""
+            raise Error(
+                f"{path} is unfinished: it has no run {missing[0]!r} yet; the command that began it resumes it{these}"
+            )
         runs = {name: Run.open(path / entry.folder) for name, entry in index.items()}
         return cls(runs, {name: entry.variant for name, entry in index.items()})
 
@@ -302,6 +308,7 @@ def sweep(
     checkpoint_seconds: float = 30.0,
     tracker: Tracker | None = None,
     launcher: Launcher | None = None,
+    params: Params | None = None,
 ) -> Runs:
     """Runs every combination of the values of some fields.
 
@@ -320,13 +327,17 @@ def sweep(
         launcher: makes the runs in other processes, or as jobs of a cluster; None: in this process, one after the
             other. A launcher may return before its jobs end; then only the runs that have ended are returned, and
             `Runs.open(out)` opens all of them later.
+        params: the initial parameters of all runs, as in `Experiment.run`, such as those that `from_flax` returns with
+            a model. All seeds start from them then. They cannot be given to a launcher.
 
     Raises:
         Error: an unknown field, an invalid value, two runs of one name, or a folder with runs that differ in more than
             these fields; jobs failed.
     """
     planned = combine(experiment, axes)
-    runs = run_all(planned, axes, out, devices, progress, checkpoint_seconds, tracker, launcher)
+    if launcher is not None and params is not None:
+        raise Error("sweep: params cannot be sent to the processes of a launcher; leave out the launcher")
+    runs = run_all(planned, axes, out, devices, progress, checkpoint_seconds, tracker, launcher, params)
     if launcher is not None and out is not None:
         check_jobs(Path(out), planned)
     return runs
@@ -353,6 +364,7 @@ def run_all(
     checkpoint_seconds: float,
     tracker: Tracker | None = None,
     launcher: Launcher | None = None,
+    params: Params | None = None,
 ) -> Runs:
     """Makes runs that differ in some fields, each in a folder of its own.
 
@@ -365,6 +377,7 @@ def run_all(
         checkpoint_seconds: time from one checkpoint of a run to the next, at least.
         tracker: mirrors each run; None: they are not mirrored.
         launcher: makes the runs elsewhere; None: in this process.
+        params: the initial parameters of all runs, if they are made in this process; None: each run draws its own.
 
     Raises:
         Error: two runs are the same experiment; the folder holds other files, or runs that differ in other fields.
@@ -391,12 +404,13 @@ def run_all(
         return Runs(ended, {name: planned[name].variant for name in ended})
     paths = dict.fromkeys(planned) if out is None else _claim(Path(out), planned)
     runs: dict[str, Run] = {}
-    if jax.default_backend() != "cpu" and len(jax.devices()) == 1:  # several devices share the rows of one run instead
+    on_one_device = jax.default_backend() != "cpu" and len(jax.devices()) == 1  # several share the rows of one run
+    if on_one_device and params is None:
         runs |= _side_by_side(planned, paths, checkpoint_seconds, tracker)
     for n, (name, plan) in enumerate(planned.items()):
         began = time.monotonic()
         if name not in runs:
-            runs[name] = _run(plan.experiment, paths[name], devices, checkpoint_seconds, tracker)
+            runs[name] = _run(plan.experiment, paths[name], devices, checkpoint_seconds, tracker, params)
         if progress:
             done, seconds = f"[{n + 1}/{len(planned)}]", time.monotonic() - began
             say(f"{done} {escape(name or 'all')}: {_result(runs[name])} ({seconds:.0f} s)")
@@ -574,14 +588,16 @@ def _check(out, planned, varied, devices):
                 check_environment(run, fit, (*MACHINE, "precision"))
 
 
-def _run(experiment, path, devices, checkpoint_seconds, tracker):
+def _run(experiment, path, devices, checkpoint_seconds, tracker, params):
     ended = ended_run(experiment, path)
     if ended is not None:
         complete(ended)
         mirror_finished(ended, tracker)
         return ended
     try:
-        return experiment.run(path, devices=devices, checkpoint_seconds=checkpoint_seconds, tracker=tracker)
+        return experiment.run(
+            path, devices=devices, checkpoint_seconds=checkpoint_seconds, tracker=tracker, params=params
+        )
     except Diverged as fault:
         return fault.run
 

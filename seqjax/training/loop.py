@@ -431,7 +431,7 @@ def _diverged(state: TrainState, progress: Progress, stop: int) -> Diverged:
         f"diverged at update {int(state.update) + 1} (epoch {progress.epoch + 1}): loss {loss:g}, "
         f"gradient norm {norm:g}{after}; the state before it is kept\n"
         f"Try a smaller learning rate (it was {learning_rate(state.opt_state):g}), "
-        "or clip the gradient, such as --optimizer.clip-norm 1",
+        "or clip the gradient to a smaller norm (--optimizer.clip-norm)",
         whole(state),
     )
 

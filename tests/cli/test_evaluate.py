@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,10 @@ def test_evaluate_prints_every_part_that_has_targets(run_):
 
 
 def test_evaluate_reads_a_text_file(run_):
-    Path("own.txt").write_text("the lazy fox, und Ä", encoding="utf-8")  # with characters that the vocabulary lacks
-    assert "bits/char" not in call("evaluate", run_, "--text", "own.txt").stdout
+    Path("own.txt").write_text("the lazy föx, und Ä", encoding="utf-8")  # with characters that the vocabulary lacks
+    done = call("evaluate", run_, "--text", "own.txt")
+    assert "bits/char" not in done.stdout
+    assert done.stderr == "note     5.56% of own.txt is unknown to the vocabulary of the run\n"  # one of 18 inputs
     Path("own.txt").write_text("the lazy fox", encoding="utf-8")
     head, line = call("evaluate", run_, "--text", "own.txt").stdout.splitlines()
     row = Run.open(run_).evaluate(Text("the lazy fox"))
@@ -96,6 +99,21 @@ def test_a_damaged_run_is_named_with_its_file(run_, name, data):
     assert done.returncode in ((2, 4) if name == "config.toml" else (4,)), done.stderr
     assert done.stdout == ""
     assert f"{copy}/{name}" in done.stderr
+
+
+def test_a_dataset_that_was_moved_is_named_in_the_config_and_adopted(run_):
+    copy = Path("copy")
+    shutil.copytree(run_, copy)
+    Path("text.txt").rename("moved.txt")
+    try:
+        done = call("evaluate", copy)
+        assert (done.returncode, f"seqjax adopt {copy}" in done.stderr) == (2, True)
+        config = copy / "config.toml"
+        config.write_text(config.read_text().replace("text.txt", "moved.txt"))
+        assert call("adopt", copy).returncode == 0
+        assert call("evaluate", copy).returncode == 0
+    finally:
+        Path("moved.txt").rename("text.txt")
 
 
 def test_a_changed_dataset_is_not_evaluated(run_):

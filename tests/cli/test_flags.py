@@ -51,7 +51,11 @@ def test_a_heldout_dataset_of_another_plugin_has_its_own_fields(tables):
          "--dataset notes.md: this is a file; name the dataset that reads it: "
          "--dataset text-file:path=notes.md"),
         (["run", "--metrics", "a", "b"],
-         "no such argument: b; several values of a flag are separated by commas, such as --metrics a,b"),
+         "no such argument: b; several values of a flag are separated by commas, without spaces: --metrics a,b"),
+        (["run", *TABLE, "--dataset.inputs", "a,", "b"],
+         "several values of a flag are separated by commas, without spaces: --dataset.inputs a,b"),
+        (["sweep", "--gradient", "full,truncated"],
+         "--gradient full,truncated: the values of a sweep are separated by spaces: --gradient full truncated"),
         (["run", "--seeds", "0-4"], "--seeds 0-4: name each seed, such as --seeds 0,1,2,3,4"),
         (["sweep", "--seeds", "4..2"], "--seeds 4..2: name each seed, such as --seeds 0,1,2"),
     ],

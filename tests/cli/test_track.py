@@ -26,7 +26,10 @@ def test_runs_and_sweeps_are_mirrored_once(place):
         "run: 2 epochs, 3 texts and figures\n"
         "sweep/seed-0: 1 epoch, 3 texts and figures\nsweep/seed-1: 1 epoch, 3 texts and figures\n"
     )
-    assert second.stdout == "run: nothing new\nsweep/seed-0: nothing new\nsweep/seed-1: nothing new\n"
+    assert second.stdout == (
+        "run: nothing new\nsweep/seed-0: nothing new\nsweep/seed-1: nothing new\n"
+        "note     what was sent is listed in tracking/tracked.json of each run; without this file all is sent again\n"
+    )
     assert len(list(place.rglob("*tfevents*"))) == 3
 
 

@@ -50,7 +50,7 @@ def run(seed=0, epochs=4, level=1.0, tokens=True, evaluate_every=1):
             row |= {"train_perplexity": math.exp(loss), "heldout_perplexity": math.exp(heldout)}
         rows.append(row)
     plugins = {"dataset": Copy(), "model": RNN(hidden=8), "gradient": Full(), "optimizer": None}
-    return Run(metrics=rows, experiment=SimpleNamespace(seed=seed, **plugins))
+    return Run(metrics=rows, ending="", experiment=SimpleNamespace(seed=seed, **plugins))
 
 
 def sweep(seeds=3, **kwargs):
@@ -165,7 +165,7 @@ def test_a_run_that_ended_early_is_counted_at_its_own_variant():
     runs["cut, model.hidden=16, seed=1"] = run(1, epochs=2)
     found = legend(plot.runs(Runs(runs)))
     assert found[0] == "full, hidden 8"
-    assert found[3] == "cut, hidden 16 (1 seed, 1 ended early)"
+    assert found[3] == "cut, hidden 16 (1 seed, 1 left out)"
 
 
 def test_the_title_has_what_all_runs_share():
@@ -298,12 +298,28 @@ def test_epochs_and_updates_have_whole_ticks(epochs, x):
     np.testing.assert_array_equal(found, np.round(found))
 
 
-def test_runs_that_ended_early_are_counted_and_left_out():
+def test_seeds_that_stopped_early_are_part_of_the_average_up_to_their_end():
+    runs = Runs({f"a, seed={seed}": run(seed, epochs=epochs) for seed, epochs in enumerate((3, 6, 5, 2))})
+    for each in (runs["a, seed=0"], runs["a, seed=2"]):
+        each.ending = "the held-out loss was lowest after epoch 1"
+    figure = plot.runs(runs, x="epoch", whole=True)
+    (mean,) = visible(figure)
+    seeds = [1, 1, 1, 1.5, 1.5, 1]  # seed 3 is left out; seeds 0, 2 and 1 end one after the other
+    np.testing.assert_allclose(mean.get_ydata(), [1 + 0.1 * s + 1 / n for n, s in enumerate(seeds, 1)])
+    low, high = (line.get_ydata() for line in figure.axes[0].lines if line.get_label().startswith("_a, "))
+    np.testing.assert_allclose(high - low, [0.2, 0.2, 0.2, 0.1, 0.1, math.nan], atol=1e-12)
+    assert " ".join(caption(figure)) == (
+        "mean of 3 seeds, 1 left out; band: 95 % bootstrap interval of the mean (of 2 seeds: lowest to highest) "
+        "after the end of a seed: of those that trained on"
+    )
+
+
+def test_runs_that_diverged_are_counted_and_left_out():
     runs = Runs({f"a, seed={seed}": run(seed, epochs=epochs) for seed, epochs in enumerate((3, 2, 3, 0))})
     runs["b, seed=0"] = run(0, epochs=0)
     figure = plot.runs(runs, x="epoch")
-    assert legend(figure) == ["a", "b (0 seeds, 1 ended early)"]
-    assert caption(figure) == ["mean of 2 seeds, 2 ended early; band: lowest to highest"]
+    assert legend(figure) == ["a", "b (0 seeds, 1 left out)"]
+    assert caption(figure) == ["mean of 2 seeds, 2 left out; band: lowest to highest"]
     a, b = visible(figure)
     np.testing.assert_allclose(a.get_ydata(), run(1, epochs=3).metric("train_loss"))  # midway between seeds 0 and 2
     assert len(b.get_xdata()) == 0

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shlex
 import shutil
 
 import numpy as np
@@ -339,6 +340,8 @@ def test_an_unfinished_sweep_says_what_is_missing(copied):
     with pytest.raises(Error, match="unfinished: it has no run 'short, seed=1' yet") as caught:
         Runs.open(copied)
     assert caught.value.exit_code == 2
+    command = str(caught.value).partition("name their folders: ")[2]
+    assert "short, seed=1" not in Runs.open(*shlex.split(command))
 
 
 def test_a_held_out_share_beside_a_held_out_dataset(tmp_path):

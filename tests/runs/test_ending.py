@@ -84,9 +84,12 @@ def test_the_parameters_of_the_best_epoch_are_kept_beside_the_last_ones(tmp_path
     same(run.best_params, best.params)
     if path:
         opened = Run.open(path, which="best")
+        best_epoch = run.best_epoch
         same(opened.params, best.params)
         assert opened.evaluate()["loss"] == min(run.metric("heldout_loss"))
         same(Run.open(path).params, last.params)
+        assert f"which='best' of epoch {best_epoch}" in repr(opened)
+        assert "best" not in repr(Run.open(path))
 
 
 def test_asking_for_the_best_of_a_run_that_did_not_keep_it_is_an_error(tmp_path):

@@ -96,10 +96,10 @@ def test_the_marks_refer_to_the_variant_of_against(tmp_path):
     assert found.texts["mark"] == fields
 
 
-def test_runs_that_ended_early_are_left_out_and_counted():
+def test_unfinished_runs_are_left_out_and_counted():
     group = [made_run(0, 0), made_run(0, 1), made_run(0, 2, epochs=3)]
     (variant,) = curves({"a": group}, "train_loss", LABELS)["variants"]
-    assert variant["legend"] == "a (2 seeds, 1 ended early)"
+    assert variant["legend"] == "a (2 seeds, 1 left out)"
     assert variant["metrics"]["train_loss"]["middle"][2] == pytest.approx((loss(0, 0, 3) + loss(0, 1, 3)) / 2, rel=1e-4)
 
 

@@ -591,3 +591,13 @@ def test_a_dry_run_prints_several_experiments(place):
     texts = re.split("^# .*$", done.stdout, flags=re.MULTILINE)[1:]
     assert [Experiment.from_toml(text).gradient for text in texts] == [Full(), Truncated(steps=4)]
     assert [file.name for file in place.iterdir()] == ["text.txt"]
+
+
+def test_runs_of_a_sweep_start_from_given_parameters():
+    """With a learning rate so small that nothing changes, they end with them."""
+    params = BASE.run().params
+    found = sweep(dataclasses.replace(BASE, optimizer=SGD(1e-30)), AXES, params=params)
+    for name in NAMES:
+        jax.tree.map(np.testing.assert_array_equal, found[name].params, params)
+    with pytest.raises(Error, match="params cannot be sent"):
+        sweep(BASE, AXES, "out", params=params, launcher=create("launcher", "local"))

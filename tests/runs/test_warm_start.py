@@ -12,6 +12,7 @@ from support.crash import NoFigure, crash_after
 
 import seqjax
 from seqjax import Error, Experiment, Pairs, Run, Series, Text
+from seqjax.runs.progress import start_line
 from seqjax_models import GRU, RNN
 from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Sequential
@@ -45,6 +46,20 @@ def test_a_run_starts_from_the_parameters_of_another_one(source):
     assert run.metrics[0]["train_loss"] == pytest.approx(
         seqjax.evaluate(run.problem, run.params, run.prepared.streams["train"])["loss"], rel=0.1
     )
+
+
+def test_the_share_of_a_text_that_the_vocabulary_does_not_know_is_said(source):
+    text = "the cat; " * 60  # an unknown character in nine
+    run = dataclasses.replace(BASE, dataset=Text(text), init_from=source).run()
+    assert re.fullmatch(
+        rf"{source}, last epoch · with its vocabulary · 11\.\d+% of the text is unknown to it \(--init-anew .*\)",
+        start_line(run),
+    )
+    assert run.first_tokens(7) == "the cat"
+    assert run.first_tokens(8) == ""
+    assert set(run.samples) == {"greedy", "temperature 0.8"}, "with an empty prompt"
+    known = dataclasses.replace(BASE, seed=1, init_from=source).run()
+    assert start_line(known) == f"{source}, last epoch · with its vocabulary"
 
 
 def test_another_text_is_read_with_the_vocabulary_of_the_other_run(source):

@@ -71,7 +71,7 @@
   }
 
   const withBand = (point, banded) =>
-    banded ? `${short(point.y)} (${short(point.low)} to ${short(point.high)})` : short(point.y);
+    banded && point.high > point.low ? `${short(point.y)} (${short(point.low)} to ${short(point.high)})` : short(point.y);
 
   // ---- the figure
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,7 +122,8 @@ def state_of(name: str, run: Path, job: Path, waiting: str | None = None) -> Run
         note = saved[-1] if saved else _last_words(lines)
         return state._replace(state="interrupted" if code or kept else "not started", note=note)
     ended = f"ended by signal {code - 128}" if code > 128 else ""
-    return state._replace(state="failed", note="; ".join(filter(None, [ended, _last_words(lines)])))
+    last = "" if code == 128 + signal.SIGKILL else _last_words(lines)  # the job could not say anything about SIGKILL
+    return state._replace(state="failed", note="; ".join(filter(None, [ended, last])))
 
 
 def table(found: Sequence[RunState]) -> Table:

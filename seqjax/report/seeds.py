@@ -1,0 +1,79 @@
+"""The average over the seeds of a variant, which may have trained different numbers of epochs."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from seqjax.report.bootstrap import interval
+
+
+class Seeds(NamedTuple):
+    """The runs of a variant that are drawn.
+
+    Args:
+        runs: those that trained as long as the longest one, and those that ended early on purpose, by early stopping or
+            by a callback.
+        left_out: the number of others, which diverged or are unfinished.
+    """
+
+    runs: list[Any]
+    left_out: int
+
+    @property
+    def in_words(self) -> str:
+        """How many runs are drawn and left out, in words."""
+        out = f", {self.left_out} left out" if self.left_out else ""
+        return f"{len(self.runs)} seed{'s' * (len(self.runs) != 1)}{out}"
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of epochs of each run."""
+        return [len(run.metrics) for run in self.runs]
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of the metrics, float64[seeds, epochs]; NaN after the end of a run, and where it has no value."""
+        values = np.full((len(self.runs), max(self.lengths, default=0)), math.nan)
+        for row, run in zip(values, self.runs, strict=True):
+            row[: len(run.metrics)] = [each.get(name, math.nan) for each in run.metrics]
+        return values
+
+
+def seeds_of(group: Sequence[Any]) -> Seeds:
+    """The runs of a variant that are drawn.
+
+    An average without a run that diverged would say too little of its variant, so the legend counts those left out.
+    """
+    longest = max(len(run.metrics) for run in group)
+    drawn = [run for run in group if run.metrics and (len(run.metrics) == longest or run.ending)]
+    return Seeds(drawn, len(group) - len(drawn))
+
+
+def average_and_band(
+    values_SN: np.ndarray,
+    lengths: Sequence[int],
+    average: Literal["mean", "median"],
+    band: Literal["interval", "range"],
+) -> np.ndarray:
+    """The average over the seeds that have an epoch, and the band around it.
+
+    Args:
+        values_SN: float64[S, N], one row for each seed.
+        lengths: the number of epochs of each seed; what follows them in its row is not read.
+        average: `"mean"` or `"median"`.
+        band: `"interval"`, as `interval` computes it; or `"range"`, from the lowest to the highest value.
+
+    Returns:
+        float64[3, N]: the average, and the lower and the upper end of the band; NaN where a seed that has the epoch has
+        no finite value. Where a single seed is left, the band is NaN.
+    """
+    found = np.full((3, values_SN.shape[1]), math.nan)
+    begin = 0
+    for end in sorted({*lengths}):  # between two ends, the seeds are the same
+        part = values_SN[np.array(lengths) >= end, begin:end]
+        found[0, begin:end] = (np.mean if average == "mean" else np.median)(part, 0)
+        if len(part) > 1:
+            found[1:, begin:end] = interval(part, average) if band == "interval" else (part.min(0), part.max(0))
+        begin = end
+    return found
