@@ -34,6 +34,11 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from fault
 
 
+def not_plain(path: Path) -> Error:
+    """The error about a path that is no plain file."""
+    return Error(f"{path} is not a plain file, and is left as it is; remove it, or choose another folder", exit_code=4)
+
+
 def open_plain(path: Path, flags: int) -> IO[bytes]:
     """Opens a plain file. Links, devices and pipes are errors, so that nothing outside the folder is touched.
 
@@ -45,16 +50,13 @@ def open_plain(path: Path, flags: int) -> IO[bytes]:
         Error: exit code 4: the path is not a plain file.
         OSError: the file cannot be opened.
     """
-    not_plain = Error(
-        f"{path} is not a plain file, and is left as it is; remove it, or choose another folder", exit_code=4
-    )
     if path.is_symlink():
-        raise not_plain
+        raise not_plain(path)
     # O_NOFOLLOW: the file may become a link after the test above. O_NONBLOCK: opening a pipe may wait forever.
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise not_plain
+        raise not_plain(path)
     mode = "rb" if flags & os.O_ACCMODE == os.O_RDONLY else "ab" if flags & os.O_APPEND else "r+b"
     return os.fdopen(descriptor, mode)
 
@@ -111,6 +113,9 @@ def write(path: Path, data: str | bytes) -> None:
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
     with disk_errors(path):
+        # Otherwise a device, such as /dev/null, or a pipe would be replaced by a file.
+        if stat.S_IFMT(_mode(path)) not in (0, stat.S_IFREG, stat.S_IFLNK):
+            raise not_plain(path)
         try:
             with open_plain(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
                 file.write(data.encode("utf-8") if isinstance(data, str) else data)
@@ -121,6 +126,14 @@ def write(path: Path, data: str | bytes) -> None:
             part.unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def _mode(path: Path) -> int:
+    """What is at a path, as `os.lstat` says it; 0 if nothing is."""
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def make_folder(path: Path) -> None:

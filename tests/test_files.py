@@ -2,11 +2,12 @@
 
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
 from seqjax import Error
-from seqjax.files import disk_errors, read_named, read_plain
+from seqjax.files import disk_errors, read_named, read_plain, write
 from seqjax.memory import memory_bytes
 
 
@@ -58,3 +59,13 @@ def test_a_name_that_no_file_can_have_is_bad_input(tmp_path):
     with pytest.raises(Error, match="name too long") as caught, disk_errors(tmp_path):
         (tmp_path / ("a" * 300)).mkdir()
     assert caught.value.exit_code == 2
+
+
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Error, match="not a plain file"):
+        write(tmp_path / "pipe", "text")
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(Error, match="not a plain file"):
+        write(Path("/dev/full"), "text")
+    assert Path("/dev/full").is_char_device()

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from seqjax import Error, Tracker, register
-from seqjax.runs import Session
+from seqjax.runs import Session, inner_folder
 
 
 @register("tracker", "tensorboard")
@@ -24,7 +24,7 @@ class TensorBoard(Tracker):
             from tensorboardX.proto.event_pb2 import Event, SessionLog
         except ImportError as fault:
             raise Error(f"{fault}; type: pip install 'seqjax[tensorboard]'") from fault
-        folder = run / "tensorboard"
+        folder = inner_folder(run, "tensorboard")
         folder.mkdir(exist_ok=True)
         # This writer is synchronous: what was flushed outlives a kill. `SummaryWriter` has a queue, whose flush does
         # not wait for it. The suffix gives each session a file of its own, even two within a second.

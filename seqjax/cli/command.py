@@ -64,6 +64,12 @@ options:
               with any verb: use no programs that earlier commands compiled, and keep none"""
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""The errors of the system about a disk that takes no more."""
+FAILING = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.EMFILE, errno.ENFILE)
+"""The errors of the system about a disk that fails, and about too many open files."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code (0 done, 2 bad input, ...: see `seqjax.Error`)."""
     argv = sys.argv[1:] if argv is None else argv
@@ -118,9 +124,11 @@ def _exit_code(work, argv, debug, interrupted):
 
 
 def _what_is_full(fault):
-    """The message of an exception that says that the disk or the memory is full; None for any other."""
-    if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    """The message of an exception that says that the disk or the memory is full or fails; None for any other."""
+    if isinstance(fault, OSError) and fault.errno in FULL:
         return f"cannot write: {fault.strerror}; free some space"
+    if isinstance(fault, OSError) and fault.errno in FAILING:
+        return f"{fault.filename or 'a file'}: {fault.strerror}; the same command goes on when this is mended"
     if isinstance(fault, MemoryError) or "RESOURCE_EXHAUSTED" in str(fault):
         return "out of memory; --dry-run prints the bytes of a run: make it smaller"
     return None

@@ -9,17 +9,19 @@ from pathlib import Path
 
 from seqjax.cli.flags import print_resume_command, use_all_cores
 from seqjax.errors import Error
-from seqjax.terminal.stream import line
+from seqjax.runs.interrupt import Ended
+from seqjax.terminal.stream import line, say
 
 WITHIN = """No leaf of the parameters and no column of the metrics differs by more than {tolerance:g} of its largest
 entry. Another number of devices, another processor or another version of jax adds numbers in another order, and
 training enlarges the difference: with 64 units, one device in place of two gave 0.006 after 445 updates, and a learning
 rate of 1.001 in place of 1 gave 0.2."""
 
-DIFFERENT = """{path} is not reproduced: a leaf or a column differs by more than {tolerance:g} of its largest entry, or
-the runs ended otherwise
-The metrics are equal within this tolerance in the first {epochs} epochs. A difference in the first epoch has another
-cause than rounding, such as another learning rate; a long training may enlarge a rounding beyond the tolerance
+DIFFERENT = """{path} is not reproduced: {parts} differ by more than the tolerance, {tolerance:g} of the largest entry
+Number of epochs from the first one in which all metrics are equal within it: {epochs}. A difference in the first epoch
+has another cause than rounding, such as another learning rate; a long training may enlarge a rounding beyond it
+{where}"""
+OTHERWISE = """{path} is not reproduced: {parts} differ, and all numbers are equal within the tolerance
 {where}"""
 
 
@@ -65,8 +67,12 @@ def reproduce_run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         return 0
     line("result", "different")
     where = f"The other run is in {args.out}" if args.out else "With --out DIR, the other run is kept"
-    text = DIFFERENT.format(path=path, tolerance=TOLERANCE, epochs=found.equal_epochs, where=where)
-    raise Error(text, exit_code=4)
+    wrong = found.different
+    text = DIFFERENT if any(part.relative is not None for part in wrong) else OTHERWISE
+    parts = ", ".join(part.part for part in wrong)
+    raise Error(
+        text.format(path=path, parts=parts, tolerance=TOLERANCE, epochs=found.equal_epochs, where=where), exit_code=4
+    )
 
 
 @contextlib.contextmanager
@@ -81,8 +87,8 @@ def _folder(args: argparse.Namespace, argv: Sequence[str]) -> Iterator[Path]:
             yield Path(made, "run")
         except (KeyboardInterrupt, SystemExit) as fault:
             words = "the temporary folder is removed; with --out DIR, the same command goes on after an interruption"
-            if isinstance(fault, KeyboardInterrupt):
-                raise KeyboardInterrupt(f"interrupted: {words}") from fault
-            with contextlib.suppress(OSError):  # stderr may have gone with the terminal
-                print(words, file=sys.stderr)
+            if isinstance(fault, KeyboardInterrupt):  # its text may say that the run is saved in this folder
+                fault.args = (f"{fault if isinstance(fault, Ended) else 'interrupted'}: {words}",)
+            else:
+                say(words, sys.stderr)
             raise

@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.read(argv)
 
     from seqjax.runs.index import INDEX, run_folders
-    from seqjax.runs.launching.jobs import ON_ITS_WAY
+    from seqjax.runs.launching.jobs import ON_ITS_WAY, check_damage
     from seqjax.runs.launching.state import ENDED, JOBS, state_of, states, table
 
     path = Path(args.sweep)
@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
     print(table(found))
     if any(state.state == "failed" for state in found) and (path / JOBS).is_dir():
         line("logs", path / JOBS)
+    check_damage(path, found)
     if any(state.state not in (*ENDED, *ON_ITS_WAY) for state in found):
         line("next", "the command that began it trains what is missing")
     elif all(state.state in ENDED for state in found):

@@ -1,6 +1,6 @@
 """`seqjax verify`: checks whether runs are still what they were."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seqjax.cli.flags import use_all_cores
@@ -22,37 +22,36 @@ def main(argv: Sequence[str]) -> int:
     use_all_cores(None)
 
     from seqjax.report.table import Table
-    from seqjax.runs.verify import DAMAGED, Line, folders_to_verify, verify
+    from seqjax.runs.verify import DAMAGED, UNREADABLE, Line, folders_to_verify, verify
 
-    damaged: list[Path] = []
+    damaged: dict[Path, int] = {}
     unread: list[Error] = []
     hashes: dict[str, str] = {}
     count = 0
     for given in args.runs:
-        try:
-            folders = folders_to_verify(Path(given))
-        except Error as fault:
-            unread.append(fault)
-            continue
+        folders, fault = folders_to_verify(Path(given))
+        unread += [fault] if fault else []
         for path in folders:
             lines = verify(path, hashes)
-            faults = sum(line.state in DAMAGED for line in lines)
-            damaged += [path] if faults else []
+            faults = [line.state for line in lines if line.state in (*DAMAGED, UNREADABLE)]
+            if faults:
+                damaged[path] = 4 if {*faults} & {*DAMAGED} else 6
             count += 1
-            verdict = f"{faults} fault{'s' * (faults != 1)}" if faults else "no fault"
+            verdict = f"{len(faults)} fault{'s' * (len(faults) != 1)}" if faults else "no fault"
             print(f"{escape(str(path))}: {verdict}\n{Table(Line._fields, lines)}\n", flush=True)
     if damaged or unread:
         raise _failure(count, damaged, unread)
     return 0
 
 
-def _failure(count: int, damaged: Sequence[Path], unread: Sequence[Error]) -> Error:
-    """The error that ends the command if not all runs are what they were."""
+def _failure(count: int, damaged: Mapping[Path, int], unread: Sequence[Error]) -> Error:
+    """The error that ends the command if not all runs are what they were; `damaged`: exit code by folder."""
     lines = []
     if damaged:
         lines = [
-            f"{len(damaged)} of {count} runs have faults: {' '.join(map(argument, damaged))}",
+            f"runs with faults: {len(damaged)} of {count}: {' '.join(map(argument, damaged))}",
             "No file was touched. Restore the old files; or, if a change is meant, type: seqjax adopt RUN",
         ]
-    code = 4 if damaged else max(fault.exit_code for fault in unread)
+    codes = [*damaged.values(), *(fault.exit_code for fault in unread)]
+    code = 4 if 4 in codes else max(codes)
     return Error("\n".join([*lines, *map(str, unread)]), exit_code=code)

@@ -1,4 +1,5 @@
 from .experiment import Experiment as Experiment
+from .folder import inner_folder as inner_folder
 from .launching.launcher import Job as Job
 from .launching.launcher import Launcher as Launcher
 from .run import Run as Run

@@ -15,7 +15,7 @@ from seqjax.runs.environment import changes, copy_local_plugins, environment, re
 from seqjax.runs.experiment import Experiment, config_bytes, differences, goes_on, read_experiment
 from seqjax.runs.manifest import add_files, begin_manifest, read_manifest, remove_results
 from seqjax.runs.params_file import check_params
-from seqjax.runs.rows import read_rows, write_rows
+from seqjax.runs.rows import check_count, read_rows, write_rows
 from seqjax.runs.run import Run
 from seqjax.runs.warm_start import sha256_of_params
 from seqjax.training.epoch import TrainState
@@ -183,12 +183,7 @@ def _resume(run, fit):
     rows = read_rows(run.path)
     run.metrics = rows[: last.progress.epochs_done]
     run.stopped_at = folder.read_stopped(run.path)
-    if len(run.metrics) < last.progress.epochs_done:
-        raise Error(
-            f"{run.path / folder.METRICS}: it does not have a row for each of the {last.progress.epochs_done} epochs "
-            "that were trained; train in another folder",
-            exit_code=4,
-        )
+    check_count(run.path, rows, last.progress.epochs_done)
     if run.best_epoch is not None and run.experiment.keep == "best":
         # Epochs after the checkpoint are trained again, and their parameters are kept again.
         up_to = (dataclasses.replace(run, metrics=rows[:n]) for n in range(last.progress.epochs_done, len(rows) + 1))

@@ -19,7 +19,7 @@ from seqjax.files import PART, disk_errors, make_folder, sync, write
 from seqjax.gradients.problem import Params
 from seqjax.runs.arrays import as_tree, leaf_name, load_arrays, save_arrays
 from seqjax.runs.binding import check_binding
-from seqjax.runs.folder import CHECKPOINTS, METRICS, read
+from seqjax.runs.folder import CHECKPOINTS, METRICS, inner_folder, read
 from seqjax.training.epoch import TrainState
 from seqjax.training.loop import Progress
 
@@ -135,7 +135,7 @@ def check_all(run: Path, check: bool = True) -> dict[str, str]:
         kept, name = _read(file), f"{CHECKPOINTS}/{file.name}"
         if kept is None and not file.exists():  # the process that trains the run has deleted it
             continue
-        found[name] = "" if kept else "its hash is not that in its name"
+        found[name] = "" if kept else "its content is not what its name says"
         if kept and check:
             try:
                 check_binding(run, kept.bound, name)
@@ -189,11 +189,7 @@ def is_pruned(run: Path) -> bool:
 
 
 def _folder(run: Path) -> Path:
-    """The folder of the checkpoints. A link is an error, so that no file outside the run is written or deleted."""
-    found = run / CHECKPOINTS
-    if found.is_symlink():
-        raise Error(f"{found} is a link, and is left as it is; remove it, or choose another folder", exit_code=4)
-    return found
+    return inner_folder(run, CHECKPOINTS)
 
 
 def _files(run: Path) -> list[Path]:
@@ -218,7 +214,8 @@ def _read(file: Path) -> Checkpoint | None:
     if hashlib.sha256(data).hexdigest() != file.name[11:75]:
         return None
     try:
-        return decode(data)
+        found = decode(data)
+        return found if int(found.arrays["update"]) == int(file.name[:10]) else None
     except (ValueError, LookupError, TypeError, AttributeError, SafetensorError):
         return None  # the hash is right, but this is not a checkpoint
 

@@ -21,7 +21,7 @@ from seqjax.files import PLAIN_NAME, make_folder, write
 from seqjax.parse import from_json
 from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin
-from seqjax.runs.folder import ENVIRONMENT, PLUGINS, read
+from seqjax.runs.folder import ENVIRONMENT, PLUGINS, inner_folder, read
 from seqjax.terminal.shell import argument
 from seqjax.training.layout import Layout
 
@@ -173,7 +173,7 @@ def kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
     name = f"{record['sha256'][:8]}_{record['file']}"
     if not re.fullmatch(PLAIN_NAME, name):
         raise ValueError(f"not a plain file name: {name!r}")
-    return folder / PLUGINS / name
+    return inner_folder(folder, PLUGINS) / name
 
 
 def _entries(plugin: Plugin) -> list[registry.Entry]:

@@ -40,6 +40,18 @@ _held: dict[Path, IO[bytes]] = {}
 """The folders that this process has locked -> the open files of their locks."""
 
 
+def inner_folder(path: Path, name: str) -> Path:
+    """A folder inside that of a run or a sweep, which need not exist.
+
+    Raises:
+        Error: exit code 4: it is a link, through which files elsewhere would be written or deleted.
+    """
+    found = path / name
+    if found.is_symlink():
+        raise Error(f"{found} is a link, and is left as it is; remove it, or choose another folder", exit_code=4)
+    return found
+
+
 @contextlib.contextmanager
 def lock(path: Path, advice: str = "wait for it, or choose another folder") -> Iterator[None]:
     """Makes and locks a folder; the kernel releases the lock when this process ends.
@@ -61,8 +73,8 @@ def lock(path: Path, advice: str = "wait for it, or choose another folder") -> I
                 owner = file.read().decode("utf-8", "replace").strip() or "another process"
                 raise Error(f"{path} is in use by {owner}; {advice}", exit_code=5)
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-            file.flush()
+            # Without the buffer of the file, which would be written again, in vain, when the file is closed.
+            os.pwrite(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             if not _excludes(path):
                 warnings.warn(
                     f"{path}: this file system keeps no locks, so that a second process could train this run at the "
@@ -157,10 +169,19 @@ def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
         return parse(read_plain(path))
     except PermissionError as fault:
         raise Error(f"{path} may not be read: {fault.strerror}; no file was touched", exit_code=6) from fault
+    except FileNotFoundError as fault:
+        raise Error(
+            f"{path} is missing; no file was touched. Restore it, or choose another folder", exit_code=4
+        ) from fault
     except DAMAGED as fault:
         if isinstance(fault, Error) and fault.exit_code in (4, 6):
             raise
-        raise Error(f"{path}: missing, damaged or written by another installation: {fault!r}", exit_code=4) from fault
+        reason = str(fault) if type(fault) is ValueError else f"{type(fault).__name__}: {fault}"
+        raise Error(
+            f"{path} is damaged, or another version of seqjax has written it ({reason})\n"
+            "No file was touched. Restore the old file, or choose another folder",
+            exit_code=4,
+        ) from fault
 
 
 def write_stopped(path: Path, epoch: int) -> None:

@@ -90,15 +90,45 @@ def ending_at_signals() -> Iterator[Callable[[], int | None]]:
             os.write(2, f"seqjax: {Ended(number)}\n".encode())
             os._exit(128 + number)
 
+    def again(number):
+        answered.remove(number)
+        if number in seen:  # otherwise this would be the second signal, which ends the process at once
+            seen.remove(number)
+        os.kill(
+            os.getpid(), number
+        )  # unlike `raise_signal`, it ends a call of the system in which the main thread waits
+
     before = _hear(ENDING, answer)
     try:
-        with _watching(lambda number, _: see(number)):
+        with _watching(lambda number, _: see(number)), _raising_again(again):
             yield lambda: 128 + answered[0] if answered else None
     finally:
         for timer in timers:
             timer.cancel()
         _restore(before)
         _end_at_once_at_exit()
+
+
+@contextlib.contextmanager
+def _raising_again(again: Callable[[int], Any]) -> Iterator[None]:
+    """A context that calls `again(number)` if Python has ignored the `Ended` of this signal.
+
+    Python ignores exceptions in destructors and in callbacks of the garbage collector, of which JAX has one. The call
+    is made a moment later by a thread, since the callback has not returned yet.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable):
+        if isinstance(unraisable.exc_value, Ended):
+            threading.Timer(0.01, again, [unraisable.exc_value.exit_code - 128]).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager

@@ -20,7 +20,9 @@ from seqjax.runs import folder
 from seqjax.terminal.shell import argument
 
 RESULTS = (folder.METRICS, folder.PARAMS, folder.BEST, folder.SAMPLES, folder.HISTORY, folder.DIVERGED)
-"""The files that are added when training has ended."""
+"""The files that are added when training has ended, and removed when it goes on."""
+ENDING = (folder.STOPPED, *RESULTS)
+"""The files of a run that has ended which it did not have before training."""
 _NAME = re.compile(rf"({folder.PLUGINS}/)?{PLAIN_NAME}")
 
 
@@ -36,6 +38,18 @@ class Manifest(NamedTuple):
     files: dict[str, list[str]]
     changed: list[str]
     bound: list[dict[str, str]]
+
+
+class Fault(NamedTuple):
+    """What is wrong with a file of a run.
+
+    Args:
+        words: such as "has changed".
+        exit_code: that of the error: 4, or 6 for a file that may not be read.
+    """
+
+    words: str
+    exit_code: int = 4
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -60,6 +74,8 @@ def read_manifest(path: Path) -> Manifest:
         )
         if data != _encode(manifest):
             raise ValueError("its hash is not that of its content")
+        if folder.CONFIG not in manifest.files:
+            raise ValueError(f"it does not have {folder.CONFIG}")
         for name in [*manifest.files, *manifest.changed]:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"not the name of a file of a run: {name!r}")
@@ -78,8 +94,9 @@ def begin_manifest(path: Path, config: bytes) -> None:
 def first_hashes(path: Path) -> dict[str, list[str]]:
     """The hashes of the files that a run has before training and that training does not change, but for its config."""
     names = [folder.ENVIRONMENT, folder.CODEC, *folder.DATA.values()]
-    names += [f"{folder.PLUGINS}/{file.name}" for file in sorted((path / folder.PLUGINS).glob("*"))]
-    return hashes(path, names)
+    plugins = folder.inner_folder(path, folder.PLUGINS)
+    copies = [file for file in sorted(plugins.glob("*")) if re.fullmatch(PLAIN_NAME, file.name) and file.is_file()]
+    return hashes(path, [*names, *(f"{folder.PLUGINS}/{file.name}" for file in copies)])
 
 
 def add_files(path: Path, *names: str) -> None:
@@ -113,20 +130,19 @@ def check_files(path: Path) -> Manifest:
     Raises:
         Error: exit code 4; the message names all files that are missing or have changed.
     """
-    manifest, problems = compare_files(path)
-    if problems:
-        missing = [name for name in problems if not (path / name).exists()]
+    manifest, faults = compare_files(path)
+    if faults:
         raise Error(
             f"{path}: some files are missing, or have changed since they were written. None was touched\n"
             f"Restore them; or, if the change is meant, type: seqjax adopt {argument(path)}",
-            problems=[f"{path / name} {'is missing' if name in missing else 'has changed'}" for name in problems],
-            exit_code=4,
+            problems=[f"{path / name} {fault.words}" for name, fault in faults.items()],
+            exit_code=min(fault.exit_code for fault in faults.values()),  # damage counts more than a permission
         )
     return manifest
 
 
-def compare_files(path: Path) -> tuple[Manifest, list[str]]:
-    """The manifest of a run, which may be in training, and the names of its files that are missing or have changed.
+def compare_files(path: Path) -> tuple[Manifest, dict[str, Fault]]:
+    """The manifest of a run, which may be in training, and the faults of its files by name.
 
     Raises:
         Error: exit code 4: there is no manifest, or it is damaged.
@@ -150,18 +166,28 @@ def check_config(file: Path) -> None:
         raise Error(
             f"{file} has changed since the run beside it was made\n"
             "To begin another run with the changed config, copy it to another folder and restore this one; if the "
-            f"change belongs to the run, type: seqjax adopt {file.parent}",
+            f"change belongs to the run, type: seqjax adopt {argument(file.parent)}",
             exit_code=4,
         )
 
 
-def changed_files(path: Path, manifest: Manifest) -> list[str]:
-    """The names in a manifest whose files are missing or have another hash."""
-    return [
-        name
-        for name, hashes in manifest.files.items()
-        if not (path / name).exists() or file_sha256(path / name) not in hashes
-    ]
+def changed_files(path: Path, manifest: Manifest) -> dict[str, Fault]:
+    """The faults of the files of a run by name: of those in its manifest, and of results that it does not have."""
+    found = {name: _fault(path / name, hashes) for name, hashes in manifest.files.items()}
+    if folder.PARAMS in manifest.files:
+        new = [name for name in ENDING if name not in manifest.files and (path / name).exists()]
+        found |= dict.fromkeys(new, Fault(f"is not in {folder.MANIFEST}"))
+    return {name: fault for name, fault in found.items() if fault}
+
+
+def _fault(file: Path, hashes: list[str]) -> Fault | None:
+    """What is wrong with a file that may have these hashes; None: nothing is."""
+    if not file.exists():
+        return Fault("is missing")
+    try:
+        return None if file_sha256(file) in hashes else Fault("has changed")
+    except Error as fault:
+        return Fault("may not be read" if fault.exit_code == 6 else "is not a plain file", fault.exit_code)
 
 
 def file_sha256(file: Path) -> str:

@@ -70,10 +70,16 @@ class Reproduction(NamedTuple):
 
         Samples may differ, since a rounding may change which token is the likeliest.
         """
-        return all(
-            part.equal or part.part == "samples" or (part.relative is not None and part.relative <= TOLERANCE)
+        return not self.different
+
+    @property
+    def different(self) -> list[Part]:
+        """The parts that are not equal within `TOLERANCE`."""
+        return [
+            part
             for part in self.parts
-        )
+            if not (part.equal or part.part == "samples" or (part.relative is not None and part.relative <= TOLERANCE))
+        ]
 
 
 def check_reproducible(run: Run, out: Path) -> None:

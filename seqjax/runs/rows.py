@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from seqjax.errors import escape
+from seqjax.errors import Error, escape
 from seqjax.files import disk_errors, open_plain, write
 from seqjax.parse import objects_from_json
 from seqjax.runs.binding import binding
@@ -80,6 +80,20 @@ def rewrite_rows(path: Path) -> None:
     write_rows(path, read(path / METRICS, parse))
 
 
+def check_count(path: Path, rows: list[dict[str, Any]], epochs: int) -> None:
+    """Checks that the metrics of a run have a row for each epoch that was trained before its last checkpoint.
+
+    Raises:
+        Error: exit code 4: rows are missing.
+    """
+    if len(rows) < epochs:
+        raise Error(
+            f"{path / METRICS}: it does not have a row for each of the {epochs} epochs that were trained\n"
+            "No file was touched. Restore it, or train in another folder",
+            exit_code=4,
+        )
+
+
 def last_row(path: Path) -> dict[str, Any]:
     """The last complete row of the metrics of a run, which may be in training; empty if there is none.
 
@@ -95,7 +109,7 @@ def last_row(path: Path) -> dict[str, Any]:
             return {}
         hash_ = before[-_DIGITS - 2 : -2].decode("ascii") if before else first_hash(path)
         if line[-_TAIL:] != _tail(_hash(line[:-_TAIL], hash_)):
-            raise ValueError("its last line has changed")
+            raise ValueError("its last line has changed, or belongs to another run")
         return _row(line)
 
     found: dict[str, Any] = read(path / METRICS, parse)
@@ -124,6 +138,8 @@ def _rows(lines):
         row.pop(HASH, None)
         if not (row.keys() >= NEEDED and {*map(type, row.values())} <= _NUMBERS):
             raise ValueError(f"a row has another form than {', '.join(sorted(NEEDED))} and other names, with numbers")
+        if row.keys() != rows[0].keys():
+            raise ValueError(f"the row of epoch {row['epoch']!r} has other columns than the first one")
         if not (type(row["epoch"]) is int and row["epoch"] >= 1):
             raise ValueError(f"epoch = {row['epoch']!r} is no whole number from 1 on")
         if b"null" in line:

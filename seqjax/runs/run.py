@@ -34,7 +34,7 @@ from seqjax.runs.environment import read_environment
 from seqjax.runs.experiment import Experiment, read_experiment
 from seqjax.runs.manifest import read_manifest
 from seqjax.runs.params_file import read_params
-from seqjax.runs.rows import read_rows
+from seqjax.runs.rows import check_count, read_rows
 from seqjax.terminal.shell import argument
 from seqjax.training import forecast
 from seqjax.training.evaluate import evaluate, predicted_characters
@@ -136,6 +136,7 @@ class Run:
             raise Error(f"{path} is unfinished: it has no parameters yet; the command that began it resumes it")
         if which != "last":
             raise Error(f"{path} is unfinished: its best epoch is not known yet; the command that began it resumes it")
+        check_count(path, run.metrics, last.progress.epochs_done)
         run.params = last.params(like)
         run.metrics = run.metrics[: last.progress.epochs_done]
         return run

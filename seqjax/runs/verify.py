@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +17,14 @@ from seqjax.runs import checkpoint, folder
 from seqjax.runs.binding import check_binding
 from seqjax.runs.environment import OPTIONS, installation, kept_plugin, plugin_record, read_environment
 from seqjax.runs.index import INDEX, read_index, run_folders
-from seqjax.runs.manifest import RESULTS, Manifest, compare_files, file_sha256
+from seqjax.runs.manifest import ENDING, Manifest, compare_files, file_sha256, read_manifest
 from seqjax.runs.params_file import read_arrays
 from seqjax.runs.rows import read_rows
 
 OK, CHANGED, MISSING, DIFFERS, UNKNOWN = "ok", "changed", "missing", "differs", "not checked"
 """The states of what is checked. What differs is told, and is no damage, such as another version of a package."""
+UNREADABLE = "unreadable"
+"""The state of a file that this user may not read."""
 DAMAGED = (CHANGED, MISSING)
 """The states of what is no longer as the run was made with or has left it."""
 
@@ -40,16 +43,21 @@ class Line(NamedTuple):
     note: str = ""
 
 
-def folders_to_verify(path: Path) -> list[Path]:
+def folders_to_verify(path: Path) -> tuple[list[Path], Error | None]:
     """The folders of the runs of a sweep that have begun; for the folder of a run, this one.
 
-    Raises:
-        Error: the folder holds neither; the index of the sweep is damaged (exit code 4).
+    Returns:
+        The folders, and the error if the folder holds neither (exit code 2), or the index of the sweep is damaged (4);
+        the folders are then those that hold runs.
     """
-    if (path / INDEX).is_file():
-        return [path / entry.folder for entry in read_index(path).values() if _is_begun(path / entry.folder)]
-    # A run without its config is one whose config was lost.
-    return [path] if _is_begun(path) else run_folders(path)
+    try:
+        if not os.path.isfile(path / INDEX):
+            # A run without its config is one whose config was lost.
+            return ([path] if _is_begun(path) else run_folders(path)), None
+        return [path / entry.folder for entry in read_index(path).values() if _is_begun(path / entry.folder)], None
+    except Error as fault:
+        inside = sorted(path.iterdir()) if path.is_dir() else []
+        return [each for each in inside if (each / folder.CONFIG).is_file()], fault
 
 
 def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
@@ -89,9 +97,16 @@ def _guarded(what: str, check: Callable[[], list[Line]]) -> list[Line]:
     try:
         return check()
     except Error as fault:
-        return [Line(what, CHANGED, _first_line(fault))]
-    except (ValueError, LookupError, TypeError, AttributeError) as fault:  # the content of a file is of another form
+        return [_line_of(what, fault)]
+    except PermissionError as fault:
+        return [Line(what, UNREADABLE, f"{fault.filename} may not be read")]
+    except folder.DAMAGED as fault:  # the content of a file is of another form
         return [Line(what, CHANGED, f"{type(fault).__name__}: {fault}")]
+
+
+def _line_of(what: str, fault: Error) -> Line:
+    """The line of something that could not be checked because of an error."""
+    return Line(what, UNREADABLE if fault.exit_code == 6 else CHANGED, _first_line(fault))
 
 
 def _first_line(fault: Error) -> str:
@@ -103,20 +118,22 @@ def _files(path: Path) -> tuple[list[Line], list[str]]:
     if not (path / folder.MANIFEST).exists():
         return [Line(folder.MANIFEST, MISSING, "it was lost, or an earlier seqjax has made this run")], []
     try:
-        manifest, damaged = compare_files(path)
+        manifest, faults = compare_files(path)
     except Error as fault:
-        return [Line(folder.MANIFEST, CHANGED, _first_line(fault))], []
-    intact = len(manifest.files) - len(damaged)
+        return [_line_of(folder.MANIFEST, fault)], []
+    intact = len(set(manifest.files) - set(faults))
     lines = [Line("files", OK, f"{_count(intact, 'file')} as in {folder.MANIFEST}")]
-    lines += [Line(name, CHANGED if (path / name).exists() else MISSING) for name in damaged]
-    return [*lines, *_unlisted(path, manifest)], damaged
+    for name, found in faults.items():
+        damage = CHANGED if (path / name).exists() else MISSING
+        lines.append(Line(name, UNREADABLE if found.exit_code == 6 else damage, found.words))
+    return [*lines, *_unlisted(path, manifest)], list(faults)
 
 
 def _unlisted(path: Path, manifest: Manifest) -> list[Line]:
-    """Lines for the files that the manifest does not have, and for those that were changed by hand."""
-    new = [name for name in RESULTS if name not in manifest.files and (path / name).exists()]
+    """Lines for the results of a run that has not ended, and for the files that were changed by hand."""
+    new = [name for name in ENDING if name not in manifest.files and (path / name).exists()]
     lines = []
-    if new:
+    if new and folder.PARAMS not in manifest.files:
         lines.append(Line(", ".join(new), UNKNOWN, f"{folder.MANIFEST} has them when training has ended"))
     if manifest.changed:
         lines.append(Line(", ".join(manifest.changed), DIFFERS, "changed by hand, and adopted"))
@@ -134,7 +151,7 @@ def _metrics(path: Path, bound: list[str]) -> list[Line]:
     with contextlib.suppress(Error):  # a damaged checkpoint, or that of another run, has a line of its own
         last = checkpoint.newest(path)
         if last and last.progress.epochs_done > len(rows):
-            return [Line("metrics", CHANGED, f"{_count(len(rows), 'epoch')} of {last.progress.epochs_done}")]
+            return [Line(folder.METRICS, CHANGED, f"{_count(len(rows), 'epoch')} of {last.progress.epochs_done}")]
     return [Line("metrics", OK, f"{_count(len(rows), 'epoch')}{note}")]
 
 
@@ -162,16 +179,21 @@ def _checkpoints(path: Path, bound: list[str]) -> list[Line]:
     found = checkpoint.check_all(path, not bound)
     lines = [Line(name, CHANGED, fault.partition("\n")[0]) for name, fault in found.items() if fault]
     intact = len(found) - len(lines)
+    if not found and not (path / folder.PARAMS).is_file():
+        lines.append(Line("checkpoints", UNKNOWN, "there is none, so that training would begin anew"))
     return [*([Line("checkpoints", OK, _count(intact, "checkpoint"))] if intact else []), *lines]
 
 
 def _plugins(path: Path, record: dict[str, Any]) -> list[Line]:
     """The files of the plugins: those that are installed or loaded here, and the copies of local ones."""
     known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
+    adopted: list[str] = []
+    with contextlib.suppress(Error):  # it has a line of its own
+        adopted = read_manifest(path).changed
     lines = []
     for kept in record["plugins"]:
         entry = known.get((kept["kind"], kept["id"]))
-        line = _copy(path, kept) if _has_copy(kept) else None
+        line = _copy(path, kept, adopted) if _has_copy(kept) else None
         if line is None or (entry and line.state == OK):
             line = _plugin(kept, entry)
         lines.append(line)
@@ -184,13 +206,15 @@ def _has_copy(kept: dict[str, Any]) -> bool:
     return bool(kept["file"]) and str(kept["id"]).startswith(f"{registry.LOCAL}/")
 
 
-def _copy(path: Path, kept: dict[str, Any]) -> Line:
-    """The line of a run's copy of the file of a local plugin."""
+def _copy(path: Path, kept: dict[str, Any], adopted: Sequence[str]) -> Line:
+    """The line of a run's copy of the file of a local plugin, unless it was changed by hand and adopted."""
     what, file = f"{kept['kind']} {kept['id']}", kept_plugin(path, kept)
     if not file.exists():
         return Line(what, MISSING, f"{file} is not there")
-    sha256 = file_sha256(file)
-    return Line(what, OK) if sha256 == kept["sha256"] else Line(what, CHANGED, f"{file} is not the file of the run")
+    if file_sha256(file) == kept["sha256"]:
+        return Line(what, OK)
+    state = DIFFERS if f"{folder.PLUGINS}/{file.name}" in adopted else CHANGED
+    return Line(what, state, f"{file} is not the file of the run")
 
 
 def _plugin(kept: dict[str, Any], entry: registry.Entry | None) -> Line:

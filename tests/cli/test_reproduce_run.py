@@ -74,7 +74,7 @@ def test_a_run_that_differs_is_exit_4_and_the_other_run_can_be_kept(made, tmp_pa
     assert done.returncode == 4
     assert "note     changed by hand: config.toml\nresult   different\n" in done.stdout
     assert f"{copy} is not reproduced" in done.stderr
-    assert "in the first 0 epochs" in done.stderr
+    assert "in which all metrics are equal within it: 0." in done.stderr
     assert f"The other run is in {tmp_path / 'other'}" in done.stderr
     assert Run.open(tmp_path / "other").experiment.optimizer.learning_rate == 0.5
     done = call("reproduce", copy, "--out", tmp_path / "other")

@@ -188,3 +188,14 @@ def test_control_characters_of_a_log_do_not_reach_the_terminal(tmp_path):
     out = call("status", tmp_path / "out").stdout
     assert "\\x1b[2Jgone" in out
     assert f"logs     {tmp_path / 'out' / '_jobs'}" in out
+
+
+def test_a_damaged_run_of_a_sweep_does_not_hide_the_others(tmp_path):
+    sweep(experiment(NAME), {"seed": [0, 1]}, tmp_path / "out")
+    metrics = tmp_path / "out" / "seed-0" / folder.METRICS
+    metrics.write_text(metrics.read_text().replace('"epoch": 2', '"epoch": 3'))
+    done = call("status", tmp_path / "out")
+    assert done.returncode == 4
+    first, second = (line.split() for line in done.stdout.splitlines() if line.startswith("seed="))
+    assert (first[1], second[1]) == ("damaged", "finished")
+    assert f"seqjax verify {tmp_path / 'out'}" in done.stderr

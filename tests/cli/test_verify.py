@@ -42,7 +42,7 @@ def test_all_faults_of_all_runs_are_printed(run_, copy, tmp_path):
     assert f"{other}: 2 faults\n" in done.stdout
     found = rows(done.stdout)
     assert (found[folder.SAMPLES], found[folder.HISTORY], found[folder.CODEC]) == ("changed", "missing", "changed")
-    assert f"2 of 3 runs have faults: {copy} {other}\n" in done.stderr
+    assert f"runs with faults: 2 of 3: {copy} {other}\n" in done.stderr
     assert "seqjax adopt" in done.stderr
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 

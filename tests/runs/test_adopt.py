@@ -159,6 +159,58 @@ def test_damage_is_not_adopted(copied, name, end):
     assert contents(copied) == before
 
 
+def test_an_edited_row_of_an_interrupted_run_is_adopted(tmp_path, monkeypatch):
+    """Before training ends, the metrics are not in the manifest."""
+    path = tmp_path / "run"
+    with crash_after(monkeypatch, 2):
+        tiny().run(path, checkpoint_seconds=0)
+    assert adopt(path) == []
+    edit(path / folder.METRICS, '"epoch": 2, "update": ', '"epoch": 2, "update": 1')
+    with pytest.raises(Error, match=r"metrics\.jsonl"):
+        tiny().run(path)
+    assert adopt(path) == [folder.METRICS]
+    assert tiny().run(path).metrics[1]["update"] > 100
+
+
+def test_a_state_of_another_run_is_adopted_when_asked_for(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    with crash_after(monkeypatch, 2):
+        tiny().run(path, checkpoint_seconds=0)
+    with crash_after(monkeypatch, 2):
+        tiny(0.25).run(tmp_path / "other", checkpoint_seconds=0)
+    shutil.rmtree(path / folder.CHECKPOINTS)
+    shutil.copytree(tmp_path / "other" / folder.CHECKPOINTS, path / folder.CHECKPOINTS)
+    with pytest.raises(Error, match="belongs to another run"):
+        tiny().run(path)
+    assert adopt(path) == [folder.CHECKPOINTS]
+    assert tiny().run(path).finished
+
+
+def test_a_damaged_manifest_is_written_anew(copied):
+    (copied / folder.MANIFEST).write_text("{}")
+    assert adopt(copied) == [folder.MANIFEST]
+    assert Run.open(copied).changed == [folder.MANIFEST]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "named"),
+    [
+        (folder.CONFIG, "epochs = 3", "epochs = 4", folder.METRICS),
+        (folder.CONFIG, "hidden = 3", "hidden = 4", folder.PARAMS),
+        (folder.CONFIG, "epochs = 3", "epochs", folder.CONFIG),
+        (folder.METRICS, '"epoch": 2, ', '"epoch": 2, "mine": 1, ', folder.METRICS),
+    ],
+)
+def test_files_that_no_command_could_use_are_not_adopted(copied, name, old, new, named):
+    edit(copied / name, old, new)
+    before = contents(copied)
+    with pytest.raises(Error) as caught:
+        adopt(copied)
+    assert caught.value.exit_code == 4
+    assert str(copied / named) in str(caught.value)
+    assert contents(copied) == before
+
+
 def test_a_run_in_use_is_exit_5(copied):
     with folder.lock(copied), pytest.raises(Error, match="is in use") as caught:
         adopt(copied)

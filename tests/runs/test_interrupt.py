@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM, SIGHUP, and two processes that want one folder."""
 
 import contextlib
+import gc
 import os
 import shlex
 import signal
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from support.crash import NoFigure, experiment, results
@@ -15,7 +17,7 @@ from support.shell import call
 
 from seqjax import Error, Experiment, Run, Text, cli, sweep
 from seqjax.runs import execute, folder, record
-from seqjax.runs.interrupt import noticed
+from seqjax.runs.interrupt import Ended, ending_at_signals, noticed
 from seqjax.runs.rows import read_rows
 from seqjax.training import feed, loop
 from seqjax_models import RNN
@@ -308,6 +310,31 @@ def test_signals_of_others_reach_who_watched_them_before():
         signal.signal(signal.SIGWINCH, other)
         os.close(reader)
         os.close(writer)
+
+
+def _collect():
+    with ending_at_signals():
+        gc.collect()
+        time.sleep(10)
+
+
+def test_a_signal_whose_exception_python_ignores_is_raised_again():
+    """As in a callback of the garbage collector, of which JAX has one."""
+    ignored = []
+
+    def in_the_callback(phase, info):
+        if not ignored:
+            ignored.append(phase)
+            signal.raise_signal(signal.SIGTERM)
+
+    gc.callbacks.append(in_the_callback)
+    try:
+        with pytest.raises(Ended) as caught:
+            _collect()
+    finally:
+        gc.callbacks.remove(in_the_callback)
+    assert ignored
+    assert caught.value.exit_code == 143
 
 
 def test_in_a_thread_nothing_is_installed():

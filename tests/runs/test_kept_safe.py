@@ -12,10 +12,11 @@ import pytest
 from support.crash import contents, forget_results
 from support.shell import call
 
-from seqjax import Error, Experiment, Run, Text, Tokenizer, register
+from seqjax import Error, Experiment, Run, Text, Tokenizer, create, register, sweep
 from seqjax.files import open_plain, write
 from seqjax.plugin import registry
 from seqjax.runs import begin, folder
+from seqjax.runs.launching.state import JOBS
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
@@ -182,6 +183,48 @@ def test_checkpoints_behind_a_link_are_neither_written_nor_deleted(finished, tmp
         TINY.run(finished)
     assert caught.value.exit_code == 4
     assert [file.read_text() for file in other.iterdir()] == ["mine"]
+
+
+@pytest.fixture
+def victim(tmp_path):
+    """A folder of the user, outside that of any run, with a file whose name ends like those that a kill leaves."""
+    path = tmp_path / "victim"
+    path.mkdir()
+    (path / "thesis.part").write_text("mine")
+    yield path
+    assert contents(path) == {"thesis.part": b"mine"}
+
+
+@pytest.mark.parametrize("name", [folder.TRACKING, "tensorboard"])
+def test_a_tracker_writes_and_deletes_nothing_behind_a_link(finished, victim, name):
+    (finished / name).symlink_to(victim)
+    done = call("track", finished, "--to", "tensorboard")
+    assert done.returncode in (2, 4)
+    assert f"{finished / name} is a link" in done.stderr
+
+
+def test_copies_of_plugins_are_not_written_behind_a_link(tmp_path, victim, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("the cat sat on the mat. " * 30)
+    Path("mine.py").write_text(
+        "import dataclasses\nimport seqjax\nfrom seqjax_tokenizers import Char\n\n\n"
+        "@seqjax.register('tokenizer', 'behind-a-link')\n@dataclasses.dataclass(frozen=True)\n"
+        "class Mine(Char):\n    pass\n"
+    )
+    Path("run").mkdir()
+    Path("run", folder.PLUGINS).symlink_to(victim)
+    command = ["run", "--dataset", "text-file", "--dataset.path", "text.txt", "--out", "run", "--load", "mine.py"]
+    done = call(*command, "--tokenizer", "behind-a-link", "--sampler.batch-size", 2, "--sampler.num-steps", 8)
+    assert (done.returncode, "is a link" in done.stderr) == (4, True)
+
+
+def test_jobs_are_not_written_behind_a_link(tmp_path, victim):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / JOBS).symlink_to(victim)
+    experiment = replace(TINY, dataset=create("dataset", "python-docs"))
+    with pytest.raises(Error, match="is a link") as caught:
+        sweep(experiment, {"seed": [0, 1]}, tmp_path / "out", launcher=create("launcher", "local"))
+    assert caught.value.exit_code == 4
 
 
 def test_the_name_of_a_file_that_is_being_written_cannot_be_guessed(tmp_path, monkeypatch):

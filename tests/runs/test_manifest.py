@@ -9,7 +9,7 @@ from support.crash import NoFigure, contents, crash_after, experiment
 
 from seqjax import Error, Experiment, Run, Text
 from seqjax.runs import folder
-from seqjax.runs.manifest import Manifest, check_files, read_manifest, write_manifest
+from seqjax.runs.manifest import Manifest, check_files, first_hashes, read_manifest, write_manifest
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
@@ -103,7 +103,7 @@ def test_each_flipped_bit_and_each_truncation_of_the_manifest_is_exit_4(copied):
 @pytest.mark.parametrize("name", ["../elsewhere", "/etc/hostname", "plugins/../../x", ".lock", "a/b"])
 def test_a_name_that_leads_out_of_the_run_is_refused(copied, name):
     (copied / "plugins").mkdir()
-    write_manifest(copied, Manifest({name: ["0" * 64]}, [], []))
+    write_manifest(copied, Manifest({folder.CONFIG: ["0" * 64], name: ["0" * 64]}, [], []))
     with pytest.raises(Error, match="not the name of a file of a run") as caught:
         check_files(copied)
     assert caught.value.exit_code == 4
@@ -136,3 +136,19 @@ def test_more_epochs_replace_config_and_results_in_it(finished, tmp_path, monkey
     assert {folder.CONFIG, folder.METRICS, folder.PARAMS}.isdisjoint(same)
     assert {folder.CODEC, folder.ENVIRONMENT} <= same
     assert all(len(hashes) == 1 for hashes in after.values())
+
+
+def test_a_manifest_without_the_config_is_damaged(copied):
+    write_manifest(copied, Manifest({}, [], []))
+    with pytest.raises(Error, match=r"it does not have config\.toml") as caught:
+        check_files(copied)
+    assert caught.value.exit_code == 4
+
+
+def test_only_copies_of_plugins_are_in_the_manifest(copied):
+    """An editor or a file manager may leave others, whose names no manifest could have."""
+    (copied / folder.PLUGINS).mkdir()
+    for name in (".DS_Store", "my mine.py", "a.py~", "a.py"):
+        (copied / folder.PLUGINS / name).write_text("")
+    (copied / folder.PLUGINS / "__pycache__").mkdir()
+    assert [name for name in first_hashes(copied) if folder.PLUGINS in name] == [f"{folder.PLUGINS}/a.py"]

@@ -1,6 +1,7 @@
 """`verify`: every changed file is named, whatever else has changed, and what only differs is no fault."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ from seqjax import Error, Experiment, Run, Text, create, sweep
 from seqjax.plugin import registry
 from seqjax.runs import folder
 from seqjax.runs.adopt import adopt
-from seqjax.runs.verify import CHANGED, DAMAGED, DIFFERS, MISSING, OK, UNKNOWN, folders_to_verify, verify
+from seqjax.runs.verify import CHANGED, DAMAGED, DIFFERS, MISSING, OK, UNKNOWN, UNREADABLE, folders_to_verify, verify
 from seqjax.training import feed
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
@@ -171,7 +172,7 @@ def test_the_states_of_an_unfinished_run_have_hashes_of_their_own(unfinished):
         f"{folder.CHECKPOINTS}/{previous.name}": CHANGED,
     }
     (unfinished / folder.METRICS).write_text(text.splitlines(keepends=True)[0])
-    assert "metrics" in faults(unfinished), "an epoch that a checkpoint counts has no row"
+    assert folder.METRICS in faults(unfinished), "an epoch that a checkpoint counts has no row"
 
 
 def test_a_torn_last_line_of_an_unfinished_run_is_told_and_is_no_fault(unfinished):
@@ -255,7 +256,7 @@ def test_the_dataset_is_loaded_again(tmp_path, monkeypatch):
     file.write_text(TEXT * 20)
     dataset = create("dataset", "text-file", path=str(file))
     sweep(Experiment(**vars(TINY) | {"dataset": dataset, "epochs": 1}), {"seed": [0, 1]}, tmp_path / "sweep")
-    paths, loads = folders_to_verify(tmp_path / "sweep"), []
+    paths, loads = folders_to_verify(tmp_path / "sweep")[0], []
     load = type(dataset).load
     monkeypatch.setattr(type(dataset), "load", lambda self: (loads.append(self), load(self))[1])
     hashes = {}
@@ -274,11 +275,36 @@ def test_the_runs_of_a_sweep_that_have_begun(tmp_path, run):
     sweep(Experiment(**vars(TINY) | {"epochs": 1}), {"seed": [0, 1, 2]}, tmp_path / "sweep")
     shutil.rmtree(tmp_path / "sweep" / "seed-1")
     (tmp_path / "sweep" / "seed-2" / folder.CONFIG).unlink()
-    assert [path.name for path in folders_to_verify(tmp_path / "sweep")] == ["seed-0", "seed-2"]
+    folders, fault = folders_to_verify(tmp_path / "sweep")
+    assert ([path.name for path in folders], fault) == (["seed-0", "seed-2"], None)
     assert faults(tmp_path / "sweep" / "seed-2")[folder.CONFIG] == MISSING
-    assert folders_to_verify(run) == [run]
-    with pytest.raises(Error, match="holds no run and no sweep"):
-        folders_to_verify(tmp_path)
+    assert folders_to_verify(run) == ([run], None)
+    folders, fault = folders_to_verify(tmp_path / "sweep" / "seed-0" / folder.CHECKPOINTS)
+    assert (folders, "holds no run and no sweep" in str(fault)) == ([], True)
+    (tmp_path / "sweep" / "sweep.json").write_text("{")
+    folders, fault = folders_to_verify(tmp_path / "sweep")
+    assert [path.name for path in folders] == ["seed-0"], "those that hold runs are checked all the same"
+    assert fault.exit_code == 4
+
+
+def test_a_result_that_was_added_to_an_ended_run_is_a_fault(run):
+    (run / folder.STOPPED).write_text("the callback ended training after epoch 1\n")
+    assert faults(run) == {folder.STOPPED: CHANGED}
+    with pytest.raises(Error, match=rf"{folder.STOPPED} is not in manifest\.json") as caught:
+        Run.open(run)
+    assert caught.value.exit_code == 4
+
+
+def test_a_checkpoint_has_the_update_of_its_name(run):
+    (file,) = (run / folder.CHECKPOINTS).glob("*.safetensors")
+    renamed = file.rename(file.with_name(f"9999999999{file.name[10:]}"))
+    assert faults(run) == {f"{folder.CHECKPOINTS}/{renamed.name}": CHANGED}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read_is_no_damage(run):
+    (run / folder.CODEC).chmod(0)
+    assert {line.what: line.state for line in verify(run)}[folder.CODEC] == UNREADABLE
 
 
 def test_nothing_is_written(run):

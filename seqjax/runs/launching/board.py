@@ -9,7 +9,7 @@ from seqjax.errors import escape
 from seqjax.runs.launching.state import RunState, states
 from seqjax.runs.live_output import open_output
 
-NOT_RUNNING = ("finished", "diverged", "failed", "interrupted")
+NOT_RUNNING = ("finished", "diverged", "failed", "interrupted", "damaged")
 """The states of a run whose job has ended."""
 EVERY = 0.5
 """Seconds from one look at the folders to the next."""

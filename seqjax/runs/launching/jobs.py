@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from seqjax.runs.index import read_index
 from seqjax.runs.interrupt import leave, noticed
 from seqjax.runs.launching.board import Board
 from seqjax.runs.launching.launcher import Job, Launcher, start
-from seqjax.runs.launching.state import ENDED, JOBS, LAUNCHED, START, read_launched, states
+from seqjax.runs.launching.state import ENDED, JOBS, LAUNCHED, START, RunState, read_launched, states
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.terminal.shell import argument
 
@@ -156,13 +156,15 @@ def _launch(out, jobs, launcher, progress):
 
 
 def check_jobs(out: Path, names: Collection[str]) -> None:
-    """Raises an `Error` if jobs have failed.
+    """Raises an `Error` if jobs have failed, with exit code 4 if runs are damaged.
 
     Args:
         out: the folder of the sweep.
         names: the names of the runs that are looked at.
     """
-    failed = [state for state in states(out) if state.state == "failed" and state.name in names]
+    found = [state for state in states(out) if state.name in names]
+    check_damage(out, found)
+    failed = [state for state in found if state.state == "failed"]
     if failed:
         raise Error(
             f"{len(failed)} of {len(names)} runs failed; their logs are in {out / JOBS}\n"
@@ -171,10 +173,22 @@ def check_jobs(out: Path, names: Collection[str]) -> None:
         )
 
 
+def check_damage(out: Path, found: Sequence[RunState]) -> None:
+    """Raises an `Error` with exit code 4 if some of these runs of a sweep are damaged."""
+    damaged = [state for state in found if state.state == "damaged"]
+    if damaged:
+        raise Error(
+            f"{len(damaged)} of {len(found)} runs are damaged, and are left as they are\n"
+            f"To see all that has changed, type: seqjax verify {argument(out)}",
+            problems=[f"{state.name or 'all'}: {state.note}" for state in damaged],
+            exit_code=4,
+        )
+
+
 def _is_missing(state, experiment):
     """Whether a job has to make or resume a run."""
     is_done = state.state in ENDED and state.epochs == experiment.epochs
-    return not is_done and state.state not in ON_ITS_WAY
+    return not is_done and state.state not in (*ON_ITS_WAY, "damaged")
 
 
 def _command(experiment, toml, run, options):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqjax.errors import is_whole
+from seqjax.errors import Error, is_whole
 from seqjax.parse import from_json, from_toml
 from seqjax.plugin import config
 from seqjax.report.table import Table
@@ -41,11 +41,13 @@ class RunState(NamedTuple):
     Args:
         name: its name in the sweep.
         state: "not started", "queued", "running", "interrupted" (it was begun, and no process trains it), "finished",
-            "diverged" or "failed" (the exit code of its job says so, or it has ended before it began).
+            "diverged", "failed" (the exit code of its job says so, or it has ended before it began), or "damaged" (a
+            file has changed or is missing).
         epoch: the number of epochs that are trained.
         epochs: the number of epochs that were asked for; None: not known yet.
         seconds_left: the time that a running run needs for the other epochs; None: not known.
-        note: why it has failed, diverged or ended early, or where it was interrupted: the last words of its log.
+        note: why it has failed, diverged or ended early, what is damaged, or where it was interrupted: the last words
+            of its log.
     """
 
     name: str
@@ -65,14 +67,17 @@ def states(out: Path, is_launching: bool | None = None) -> list[RunState]:
             one has locked the folder of the jobs.
 
     Raises:
-        Error: the folder holds no sweep; a file is damaged (exit code 4).
+        Error: the folder holds no sweep; its index is damaged (exit code 4).
     """
     index, launched = read_index(out), read_launched(out)
     if is_launching is None:
         is_launching = folder.is_locked(out / JOBS)
 
     def state(name, waiting=None):
-        return state_of(name, out / index[name].folder, out / JOBS / index[name].folder, waiting)
+        try:
+            return state_of(name, out / index[name].folder, out / JOBS / index[name].folder, waiting)
+        except Error as fault:  # the other runs are intact
+            return RunState(name, "damaged", note=fault.message.partition("\n")[0])
 
     found = {name: state(name) for name in index}
     # A launcher is asked only for jobs whose end is not in the folder.

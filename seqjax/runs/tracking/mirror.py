@@ -55,8 +55,9 @@ class Mirror:
         self.epoch = self.rows_sent = self.files_sent = 0
         with contextlib.ExitStack() as stack:
             advice = "seqjax track sends the rest when it has ended"
-            stack.enter_context(folder.lock(path / folder.TRACKING, advice))
-            folder.remove_parts(path / folder.TRACKING)
+            tracking = folder.inner_folder(path, folder.TRACKING)
+            stack.enter_context(folder.lock(tracking, advice))
+            folder.remove_parts(tracking)
             self.accounts = _read_accounts(path)
             self.locked = stack.pop_all()
         self.account: dict[str, Any] = self.accounts.setdefault(self.name, {"epochs": 0})
