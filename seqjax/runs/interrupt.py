@@ -94,9 +94,8 @@ def ending_at_signals() -> Iterator[Callable[[], int | None]]:
         answered.remove(number)
         if number in seen:  # otherwise this would be the second signal, which ends the process at once
             seen.remove(number)
-        os.kill(
-            os.getpid(), number
-        )  # unlike `raise_signal`, it ends a call of the system in which the main thread waits
+        # Unlike `raise_signal`, it ends a call of the system in which the main thread waits.
+        os.kill(os.getpid(), number)
 
     before = _hear(ENDING, answer)
     try:
