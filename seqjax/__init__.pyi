@@ -36,7 +36,7 @@ from .report.report import Report as Report
 from .runs.experiment import Experiment as Experiment
 from .runs.launching.launcher import Launcher as Launcher
 from .runs.run import Run as Run
-from .runs.sweep import Runs as Runs
+from .runs.runs import Runs as Runs
 from .runs.sweep import sweep as sweep
 from .runs.tracking.tracker import Tracker as Tracker
 from .training.evaluate import evaluate as evaluate

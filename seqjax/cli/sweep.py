@@ -120,7 +120,7 @@ def _check_comparison(args: argparse.Namespace, out: Path, planned: Sequence[Any
     """Checks before training that the metric and the variant of the comparison exist."""
     from seqjax.runs.index import INDEX, read_index
     from seqjax.runs.run import COLUMNS, check_metric
-    from seqjax.runs.sweep import check_variant
+    from seqjax.runs.runs import check_variant
 
     kept = [entry.variant for entry in read_index(out).values()] if (out / INDEX).is_file() else []
     check_variant(args.against, [variant or "all" for variant in [*(plan.variant for plan in planned), *kept]])
@@ -134,7 +134,7 @@ def _check_comparison(args: argparse.Namespace, out: Path, planned: Sequence[Any
 
 def _all_runs(out: Path, runs: Any) -> Any:
     """All runs in the folder. If one of them cannot be opened, prints why, and returns those of this command."""
-    from seqjax.runs.sweep import Runs
+    from seqjax.runs.runs import Runs
 
     try:
         return Runs.open(out)

@@ -14,7 +14,7 @@ from seqjax.report.figure import Figure
 from seqjax.report.plot_layout import add_legend, colours_of_style, factor_entries, line_entries, new_figure, plain
 from seqjax.report.plot_style import DASHES, column_width, current
 from seqjax.report.plot_style import style as style
-from seqjax.report.seeds import average_and_band, seeds_of
+from seqjax.report.seeds import average_and_band, caption_of, counts_of, number, seeds_of
 from seqjax.report.ticks import PlainNumbers, log_ticks, whole_ticks
 from seqjax.report.variant_labels import shared_plugins, variant_labels
 
@@ -143,7 +143,7 @@ def runs(
             axes.xaxis.set_major_formatter(EngFormatter())
         if y.endswith("perplexity"):
             log_ticks(axes.yaxis)
-        caption = _caption(usual, [n for seeds in groups.values() for n in _counts(seeds.lengths)], average, band)
+        caption = caption_of(usual, [n for seeds in groups.values() for n in counts_of(seeds.lengths)], average, band)
         if any(len({*seeds.lengths}) > 1 for seeds in groups.values()):
             caption += "\nafter the end of a seed: of those that trained on"
         hidden = "" if whole else _show_end(axes, drawn)
@@ -270,8 +270,8 @@ def averages(
         for axis, scale in ((axes.xaxis, x_scale), (axes.yaxis, y_scale)):
             if scale == "log":
                 log_ticks(axis)
-        seeds = _number(counts[0], of) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} {of}s"
-        add_legend(figure, axes, line_entries(axes), caption=_caption(seeds, counts, average, band, of))
+        seeds = number(counts[0], of) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} {of}s"
+        add_legend(figure, axes, line_entries(axes), caption=caption_of(seeds, counts, average, band, of))
     return figure
 
 
@@ -444,26 +444,6 @@ def _longest(is_true: np.ndarray) -> slice:
     starts, stops = edges[::2], edges[1::2]
     longest = np.argmax(stops - starts) if len(starts) else None
     return slice(0, 0) if longest is None else slice(int(starts[longest]), int(stops[longest]))
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
-
-
-def _counts(lengths: Sequence[int]) -> list[int]:
-    """The numbers of seeds over which a line is averaged, from its first epoch to its last one."""
-    return [sum(length >= end for length in lengths) for end in sorted({*lengths})] or [0]
-
-
-def _caption(seeds: str, counts: Sequence[int], average: str, band: str, of: str = "seed") -> str:
-    """What lines and bands are: averages of `seeds`, such as "3 seeds", of variants with these numbers of seeds."""
-    if max(counts) < 2:
-        return seeds
-    what = f"{average} of {seeds}; band: "
-    if band == "range" or max(counts) == 2:
-        return what + "lowest to highest"
-    of_two = f" (of 2 {of}s: lowest to highest)" if 2 in counts else ""
-    return f"{what}95\u202f% bootstrap interval of the {average}{of_two}"
 
 
 def _looks(count: int, factors: tuple[Sequence[str], Sequence[str]] | None = None) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ class Seeds(NamedTuple):
     def in_words(self) -> str:
         """How many runs are drawn and left out, in words."""
         out = f", {self.left_out} left out" if self.left_out else ""
-        return f"{len(self.runs)} seed{'s' * (len(self.runs) != 1)}{out}"
+        return number(len(self.runs), "seed") + out
 
     @property
     def lengths(self) -> list[int]:
@@ -77,3 +77,24 @@ def average_and_band(
             found[1:, begin:end] = interval(part, average) if band == "interval" else (part.min(0), part.max(0))
         begin = end
     return found
+
+
+def counts_of(lengths: Sequence[int]) -> list[int]:
+    """The numbers of seeds over which a line is averaged, from its first epoch to its last one."""
+    return [sum(length >= end for length in lengths) for end in sorted({*lengths})] or [0]
+
+
+def caption_of(seeds: str, counts: Sequence[int], average: str, band: str, of: str = "seed") -> str:
+    """What lines and bands are: averages of `seeds`, such as "3 seeds", of variants with these numbers of seeds."""
+    if max(counts) < 2:
+        return seeds
+    what = f"{average} of {seeds}; band: "
+    if band == "range" or max(counts) == 2:
+        return what + "lowest to highest"
+    of_two = f" (of 2 {of}s: lowest to highest)" if 2 in counts else ""
+    return f"{what}95\u202f% bootstrap interval of the {average}{of_two}"
+
+
+def number(count: int, noun: str) -> str:
+    """A number and what is counted, such as `3 seeds`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -3,7 +3,7 @@ from .folder import inner_folder as inner_folder
 from .launching.launcher import Job as Job
 from .launching.launcher import Launcher as Launcher
 from .run import Run as Run
-from .sweep import Runs as Runs
+from .runs import Runs as Runs
 from .sweep import sweep as sweep
 from .tracking.tracker import Session as Session
 from .tracking.tracker import Tracker as Tracker

@@ -12,7 +12,7 @@ import pytest
 
 from seqjax import Error, Experiment, Run, Runs, Spec, Text, Tokens, sweep
 from seqjax.runs.index import read_index, write_index
-from seqjax.runs.sweep import paired_difference
+from seqjax.runs.runs import paired_difference
 from seqjax_gradients import Full, Truncated
 from seqjax_models import RNN
 from seqjax_optimizers import SGD

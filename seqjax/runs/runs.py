@@ -1,0 +1,276 @@
+"""`Runs`: many runs of an experiment by name, in variants that are compared."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from seqjax.data.dataset import Data
+from seqjax.errors import Error, nearest, quoted
+from seqjax.plugin import config
+from seqjax.plugin.base import Plugin, fields_of
+from seqjax.report import notebook
+from seqjax.report.bootstrap import interval
+from seqjax.report.table import Table
+from seqjax.runs import folder
+from seqjax.runs.environment import MACHINE, changes, read_environment
+from seqjax.runs.experiment import Experiment, differences
+from seqjax.runs.index import INDEX, read_index
+from seqjax.runs.run import Run
+from seqjax.terminal.shell import join
+
+
+class Runs(Mapping[str, Run]):
+    """Runs by name, as `sweep` returns them. A name has the variant, then the seed: `"full, seed=0"`.
+
+    Args:
+        runs: the runs by name.
+        variant_of: name -> variant. Runs of one variant differ only in the seed. "" stands for "all".
+
+    Raises:
+        Error: a run without a variant; runs of one variant that differ in more than the seed, such as in their dataset
+            or in JAX's precision.
+    """
+
+    def __init__(self, runs: Mapping[str, Run], variant_of: Mapping[str, str]):
+        if missing := [name for name in runs if name not in variant_of]:
+            raise Error(f"Runs: these have no variant: {quoted(missing)}; give each its name without the seed")
+        self._runs = dict(runs)
+        self._variant_of = {name: variant or "all" for name, variant in variant_of.items()}
+        for variant, group in self.variants.items():
+            check_alike(variant, [run.experiment for run in group])
+            _check_environments(variant, [run for run in group if run.path is not None])
+
+    @classmethod
+    def open(cls, *paths: str | Path) -> "Runs":
+        """The runs in the folder of a sweep, or in folders of single runs, whose variants name the fields that differ.
+
+        Raises:
+            Error: a folder holds neither.
+        """
+        if len(paths) == 1 and (Path(paths[0]) / INDEX).is_file():
+            return cls._open_sweep(Path(paths[0]))
+        runs = {str(Path(path)): Run.open(path) for path in paths}
+        if len({Path(path).resolve() for path in paths}) < len(paths):
+            raise Error(f"a run is given twice: {', '.join(map(str, paths))}")
+        configs = {name: config.flatten(config.to_config(run.experiment)) for name, run in runs.items()}
+        keys = dict.fromkeys(key for flat in configs.values() for key in flat)
+        varied = [key for key in keys if len({str(flat.get(key)) for flat in configs.values()}) > 1]
+        return cls(runs, {name: _variant_name(run.experiment, configs[name], varied) for name, run in runs.items()})
+
+    @classmethod
+    def _open_sweep(cls, path):
+        index = read_index(path)
+        missing = [name for name, entry in index.items() if not (path / entry.folder / folder.CONFIG).is_file()]
+        if missing:
+            there = [str(path / entry.folder) for name, entry in index.items() if name not in missing]
+            these = f"\nTo open only those that are there, name their folders: {join(there)}" if there else ""
+            raise Error(
+                f"{path} is unfinished: it has no run {missing[0]!r} yet; the command that began it resumes it{these}"
+            )
+        runs = {name: Run.open(path / entry.folder) for name, entry in index.items()}
+        return cls(runs, {name: entry.variant for name, entry in index.items()})
+
+    def __getitem__(self, name: str) -> Run:
+        if name not in self._runs:
+            raise KeyError(f"no run {name!r}{nearest(name, self._runs)}; there are {quoted(self._runs)}")
+        return self._runs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._runs)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @property
+    def first(self) -> Run:
+        """The first run."""
+        return next(iter(self._runs.values()))
+
+    @property
+    def variants(self) -> dict[str, list[Run]]:
+        """The runs of each variant, which differ only in the seed."""
+        found: dict[str, list[Run]] = {}
+        for name, run in self._runs.items():
+            found.setdefault(self._variant_of[name], []).append(run)
+        return found
+
+    def metric(self, name: str) -> np.ndarray:
+        """One column of the metrics of every run, float64[runs, n]; NaN after the end of a shorter run."""
+        if not any(run.metrics for run in self._runs.values()):
+            raise Error("these runs have no metrics: none finished its first epoch")
+        columns = [run.metric(name) if run.metrics else np.zeros(0) for run in self._runs.values()]
+        n = max(map(len, columns))
+        return np.stack([np.pad(column, (0, n - len(column)), constant_values=math.nan) for column in columns])
+
+    def compare(
+        self, metric: str, against: str | None = None, which: Literal["last", "best", "both"] = "both"
+    ) -> Table:
+        """A table with a row per variant: the mean over its seeds, and the 95 % bootstrap interval of the mean.
+
+        The column `last` has the value after the last epoch, `best` that after the epoch with the lowest held-out loss;
+        each is followed by the two ends of its interval. With `against` there is also the mean difference to that
+        variant, paired by seed, and its interval (Efron & Tibshirani 1993, 10,000 resamples of the seeds; with few
+        seeds an interval is too narrow, and with one there is none). A run that diverged or is unfinished has no value;
+        the table counts such runs where there are any.
+
+        Args:
+            metric: a column of the metrics, such as `"heldout_perplexity"`.
+            against: the name of a variant.
+            which: `"last"` or `"best"`: only this epoch of each run. With `"both"`, `best` is left out if no run was
+                evaluated on a held-out part.
+
+        Raises:
+            Error: unknown metric or variant; two runs of one variant with the same seed.
+        """
+        if which not in ("last", "best", "both"):
+            raise Error(f"which = {which!r}: choose 'last', 'best' or 'both'")
+        check_variant(against, self.variants)
+        epochs = [which] if which != "both" else ["last", *["best"] * any(run.best_epoch for run in self.values())]
+        values = {
+            epoch: {variant: by_seed(variant, runs, metric, epoch) for variant, runs in self.variants.items()}
+            for epoch in epochs
+        }
+        ends = ("", " from", " to")
+        columns = ["variant", "runs", *(epoch + end for epoch in epochs for end in ends)]
+        columns += [] if against is None else [f"{epoch} difference{end}" for epoch in epochs for end in ends]
+        kinds = {"diverged": lambda run: run.diverged, "unfinished": lambda run: not (run.finished or run.diverged)}
+        without = {name: is_so for name, is_so in kinds.items() if any(map(is_so, self._runs.values()))}
+        rows = []
+        for variant, runs in self.variants.items():
+            found = [values[epoch][variant] for epoch in epochs]
+            row = [variant, int(np.sum(~np.isnan(list(found[0].values()))))]
+            row += [number for of_seed in found for number in mean_interval(list(of_seed.values()))]
+            if against is not None:
+                for epoch, of_seed in zip(epochs, found, strict=True):
+                    base = values[epoch][against]
+                    row += [None] * 3 if variant == against else paired_difference(of_seed, base)
+            rows.append(row + [sum(map(is_so, runs)) for is_so in without.values()])
+        return Table([*columns, *without], rows)
+
+    def page(self, file: str | Path, metric: str | None = None, against: str | None = None) -> None:
+        """Writes one HTML file with the results, curves, experiments, samples and figures of these runs.
+
+        Args:
+            file: is written. It contains all that it shows, and needs no network.
+            metric: the metric that is shown first; None: the main one.
+            against: as in `compare`.
+
+        Raises:
+            Error: as in `compare`; exit code 6: the file cannot be written.
+        """
+        from seqjax.runs.page import write_page
+
+        write_page(self, Path(file), metric or main_metric(self.values()), against)
+
+    def _repr_html_(self) -> str:
+        metric = main_metric(self.values())
+        return notebook.show(
+            lambda: notebook.text(f"{len(self)} runs, {len(self.variants)} variants, {metric}"),
+            lambda: self.compare(metric).to_html(),
+        )
+
+    def __repr__(self) -> str:
+        return f"Runs({len(self)}: {quoted(self, 4)})"
+
+
+def check_variant(against: str | None, variants: Iterable[str]) -> None:
+    """Raises an `Error` if there is no variant of this name."""
+    known = dict.fromkeys(variants)
+    if against is not None and against not in known:
+        raise Error(f"no variant {against!r}{nearest(against, known)}; there are {quoted(known)}")
+
+
+def check_alike(variant: str, experiments: Sequence[Experiment]) -> None:
+    """Raises an `Error` if experiments of one variant differ in more than the seed."""
+    first, *others = (dataclasses.replace(experiment, seed=0) for experiment in experiments)
+    for other in others:
+        if problems := differences(first, other):
+            raise Error(
+                f"{variant}: its runs differ in more than the seed; compare them separately:", problems=problems
+            )
+
+
+def _check_environments(variant, runs):
+    """Raises an `Error` if runs of one variant differ in their dataset, code or options."""
+    if len({tuple(run.data_hashes.items()) for run in runs}) > 1:
+        raise Error(
+            f"{variant}: these runs were trained on different datasets: {', '.join(str(run.path) for run in runs)}"
+        )
+    records = [read_environment(run.path) for run in runs]
+    for run, record in zip(runs[1:], records[1:], strict=True):
+        if problems := changes(records[0], record, MACHINE):
+            text = f"{variant}: {runs[0].path} and {run.path} have different environments; compare them separately:"
+            raise Error(text, problems=problems)
+
+
+def main_metric(runs: Iterable[Run]) -> str:
+    """The default metric: perplexity (or loss) of the held-out part, or of the training part if there is none."""
+    rows = [row for run in runs for row in run.metrics]
+    part = "heldout" if not rows or any(not math.isnan(row["heldout_loss"]) for row in rows) else "train"
+    return f"{part}_perplexity" if any(f"{part}_perplexity" in row for row in rows) else f"{part}_loss"
+
+
+def by_seed(variant: str, runs: Sequence[Run], metric: str, which: str) -> dict[int, float]:
+    """Seed -> the value of a metric after the last or the best epoch, for the runs of a variant."""
+    value = {"last": last, "best": best}[which]
+    values = {run.experiment.seed: value(run, metric) for run in runs}
+    if len(values) < len(runs):
+        seeds = [run.experiment.seed for run in runs]
+        raise Error(f"{variant}: {len(runs)} runs have the seeds {', '.join(map(str, seeds))}; compare one per seed")
+    return values
+
+
+def last(run: Run, metric: str) -> float:
+    """The last value of a metric that is not NaN; NaN for a run that is not finished."""
+    if not run.finished:
+        return math.nan
+    values = run.metric(metric)
+    known = values[~np.isnan(values)]
+    return float(known[-1]) if known.size else math.nan
+
+
+def best(run: Run, metric: str) -> float:
+    """The value of a metric after the best epoch; NaN for a run that is not finished, or was never evaluated."""
+    if not run.finished or run.best_epoch is None:
+        return math.nan
+    return float(run.metric(metric)[run.best_epoch - 1])
+
+
+def paired_difference(values: Mapping[int, float], against: Mapping[int, float]) -> list[float | None]:
+    """Mean of values - against over common seeds, and its 95 % bootstrap interval, as in `mean_interval`."""
+    return mean_interval([values[seed] - against[seed] for seed in values if seed in against])
+
+
+def mean_interval(values: Sequence[float]) -> list[float | None]:
+    """The mean of the values that are not NaN, and its 95 % bootstrap interval.
+
+    The mean is NaN if there are no values, and the ends are None if there are fewer than two.
+    """
+    known = np.array(values, np.float64)
+    known = known[~np.isnan(known)]
+    if known.size == 0:
+        return [math.nan, None, None]
+    ends = [end.item() for end in interval(known[:, None])] if known.size > 1 else [None, None]
+    return [float(known.mean()), *ends]
+
+
+def _variant_name(experiment, flat, varied):
+    """The varied fields of a config, as a name. If the plugins of a kind differ, their default fields are left out."""
+    words = []
+    for key in varied:
+        kind, _, field = key.partition(".")
+        is_inner = field != "plugin" and f"{kind}.plugin" in varied
+        if key != "seed" and not (is_inner and (key not in flat or _at_default(getattr(experiment, kind), field))):
+            words.append(f"{key.removesuffix('.plugin')}={str(flat.get(key, 'none')).removeprefix('seqjax/')}")
+    return ", ".join(words)
+
+
+def _at_default(plugin, field):
+    if isinstance(plugin, Data) or not isinstance(plugin, Plugin):  # data in memory; a share that is held out
+        return False
+    known = fields_of(type(plugin))  # type: ignore[arg-type]
+    return field in known and getattr(plugin, field) == known[field].make_default()
