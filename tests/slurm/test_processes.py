@@ -1,6 +1,5 @@
 """`srun` starts the processes of one run on a real Slurm."""
 
-import json
 import signal
 import sys
 from pathlib import Path
@@ -9,6 +8,8 @@ import pytest
 from support.crash import TEXT, results
 from support.shell import run
 from support.together import DRIVER
+
+from seqjax.runs.rows import read_rows
 
 FLAGS = (
     *("--dataset", "text-file", "--dataset.path", "book.txt", "--model.hidden", "4", "--gradient", "truncated:steps=3"),
@@ -34,19 +35,14 @@ def two(out, killed=None):
     return run(["srun", "--ntasks=2", "bash", "-c", f'{kill}exec "$@"', "bash", *command], JAX_NUM_CPU_DEVICES="1")
 
 
-def rows(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-
 def test_two_tasks_have_the_metrics_of_one_process_with_two_devices(place):
     done = two("two")
     assert done.returncode == 0, done.stderr
     assert "2 processes" in done.stdout
     one = run([sys.executable, "-c", DRIVER, "run", *FLAGS, "--out", "one"], JAX_NUM_CPU_DEVICES="2")
     assert one.returncode == 0, one.stderr
-    names = [name for name in rows(place / "one")[0] if "second" not in name]
-    for here, there in zip(rows(place / "two"), rows(place / "one"), strict=True):
-        for name in names:
+    for here, there in zip(read_rows(place / "two"), read_rows(place / "one"), strict=True):
+        for name in (name for name in there if "second" not in name):
             assert here[name] == pytest.approx(there[name], rel=1e-12, abs=0), name
 
 
