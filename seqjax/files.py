@@ -113,8 +113,8 @@ def write(path: Path, data: str | bytes) -> None:
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
     with disk_errors(path):
-        # Otherwise a device, such as /dev/null, or a pipe would be replaced by a file.
-        if stat.S_IFMT(_mode(path)) not in (0, stat.S_IFREG, stat.S_IFLNK):
+        # Otherwise a device, such as /dev/null, or a pipe would be replaced by a file. A folder cannot be replaced.
+        if stat.S_IFMT(_mode(path)) not in (0, stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):
             raise not_plain(path)
         try:
             with open_plain(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:

@@ -1,7 +1,6 @@
 """`Experiment`: dataset, model and training of a run, and the config that describes them."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -250,10 +249,10 @@ def config_bytes(experiment: Experiment) -> bytes:
 
 def read_experiment(path: Path) -> Experiment:
     """The experiment of the run in a folder."""
-    if os.path.isfile(path / INDEX) and not os.path.isfile(path / folder.CONFIG):
+    if (path / INDEX).is_file() and not (path / folder.CONFIG).is_file():
         runs = ", ".join(run.name for run in run_folders(path)) or "none yet"
         raise Error(f"{path} holds a sweep; name the folder of one of its runs: {runs}")
-    if not os.path.isfile(path / folder.CONFIG):  # unlike `Path.is_file`, it takes a name of any length
+    if not (path / folder.CONFIG).is_file():
         raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
     check_files(path)
     missing = missing_plugins(path)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,7 +50,7 @@ def folders_to_verify(path: Path) -> tuple[list[Path], Error | None]:
         the folders are then those that hold runs.
     """
     try:
-        if not os.path.isfile(path / INDEX):
+        if not (path / INDEX).is_file():
             # A run without its config is one whose config was lost.
             return ([path] if _is_begun(path) else run_folders(path)), None
         return [path / entry.folder for entry in read_index(path).values() if _is_begun(path / entry.folder)], None

@@ -29,7 +29,7 @@ from seqjax.plugin import registry
 from seqjax.report import Table, exactly
 from seqjax.runs import folder
 from seqjax.runs.adopt import adopt
-from seqjax.runs.manifest import remove_results
+from seqjax.runs.manifest import add_files, remove_results
 from seqjax.runs.rows import read_rows, write_rows
 from seqjax_models import RNN, NGram
 from seqjax_samplers import Sequential
@@ -604,7 +604,7 @@ def environment_of_a_run(place, change):
     record = json.loads(run.read_text())
     change(record)
     run.write_text(json.dumps(record))
-    adopt(run.parent)
+    add_files(run.parent, run.name)
     return run.parent
 
 

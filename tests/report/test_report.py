@@ -241,13 +241,11 @@ def test_the_data_of_a_figure(file, tmp_path):
 
 def test_the_data_of_a_band_are_its_average_and_edges(file, tmp_path):
     class Seed:
-        metrics = ({}, {})
-
         def __init__(self, seed):
-            self.seed = seed
+            self.metrics = [{"epoch": n, "train_loss": 5.0 - n + seed} for n in (1.0, 2.0)]
 
         def metric(self, name):
-            return np.array([1.0, 2.0]) if name == "epoch" else np.array([4.0, 3.0]) + self.seed
+            return np.array([row[name] for row in self.metrics])
 
     class Runs:
         variants = {"full": [Seed(0), Seed(1), Seed(2)]}  # noqa: RUF012

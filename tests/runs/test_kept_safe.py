@@ -203,7 +203,7 @@ def test_a_tracker_writes_and_deletes_nothing_behind_a_link(finished, victim, na
     assert f"{finished / name} is a link" in done.stderr
 
 
-def test_copies_of_plugins_are_not_written_behind_a_link(tmp_path, victim, monkeypatch):
+def test_copies_of_plugins_are_not_written_behind_a_link(tmp_path, victim, monkeypatch, forget_local_plugins):
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text("the cat sat on the mat. " * 30)
     Path("mine.py").write_text(

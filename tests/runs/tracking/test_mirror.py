@@ -207,6 +207,6 @@ def test_a_run_in_memory_has_no_folder_to_mirror():
 def test_a_damaged_account_ends_no_training(tmp_path, capsys):
     (tmp_path / "tracking").mkdir(parents=True)
     (tmp_path / "tracking" / "tracked.json").write_text('{"test-lines": {"epochs": "three"}}')
-    with pytest.raises(Error, match=r"tracked\.json: missing, damaged") as caught:
+    with pytest.raises(Error, match=r"tracked\.json is damaged") as caught:
         Mirror(Lines(), tmp_path, 1)
     assert caught.value.exit_code == 4
