@@ -70,7 +70,8 @@ def open_folder(run: Run, fit: Fit) -> tuple[TrainState | None, Progress | None]
     """Makes the folder of a run, or reads its last checkpoint; None: training starts at update 0."""
     if run.path is None:
         return None, None
-    folder.remove_parts(run.path)
+    for path in (run.path, folder.inner_folder(run.path, folder.PLUGINS)):
+        folder.remove_parts(path)
     checkpoint.remove_parts(run.path)
     if not (run.path / folder.CONFIG).is_file():
         _create(run, fit)

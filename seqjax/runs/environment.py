@@ -1,5 +1,6 @@
 """Records what a run depends on besides its config: versions, devices and plugins."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import inspect
@@ -126,8 +127,13 @@ def copy_local_plugins(folder: Path, experiment: Plugin) -> None:
         record = plugin_record(entry)
         if entry.distribution == registry.LOCAL and entry.source and record["file"]:
             kept = kept_plugin(folder, record)
-            make_folder(kept.parent)
-            write(kept, Path(entry.source).read_bytes())
+            try:
+                make_folder(kept.parent)
+                write(kept, Path(entry.source).read_bytes())
+            except (Error, OSError):
+                with contextlib.suppress(OSError):
+                    kept.parent.rmdir()  # if it is empty
+                raise
 
 
 def local_files(*plugins: Plugin | None) -> list[str]:

@@ -73,8 +73,9 @@ def lock(path: Path, advice: str = "wait for it, or choose another folder") -> I
                 owner = file.read().decode("utf-8", "replace").strip() or "another process"
                 raise Error(f"{path} is in use by {owner}; {advice}", exit_code=5)
             file.truncate(0)
-            # Without the buffer of the file, which would be written again, in vain, when the file is closed.
-            os.pwrite(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            # Without the buffer of the file: what it cannot write would be written again when the file is closed.
+            raw: IO[bytes] = file.raw  # type: ignore[attr-defined]
+            raw.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             if not _excludes(path):
                 warnings.warn(
                     f"{path}: this file system keeps no locks, so that a second process could train this run at the "

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seqjax.errors import Error
-from seqjax.files import PLAIN_NAME, write
+from seqjax.files import PART, PLAIN_NAME, write
 from seqjax.parse import from_json
 from seqjax.runs import folder
 from seqjax.terminal.shell import argument
@@ -95,8 +95,8 @@ def first_hashes(path: Path) -> dict[str, list[str]]:
     """The hashes of the files that a run has before training and that training does not change, but for its config."""
     names = [folder.ENVIRONMENT, folder.CODEC, *folder.DATA.values()]
     plugins = folder.inner_folder(path, folder.PLUGINS)
-    copies = [file for file in sorted(plugins.glob("*")) if re.fullmatch(PLAIN_NAME, file.name) and file.is_file()]
-    return hashes(path, [*names, *(f"{folder.PLUGINS}/{file.name}" for file in copies)])
+    copies = [file.name for file in sorted(plugins.glob("*")) if file.is_file() and not file.name.endswith(PART)]
+    return hashes(path, [*names, *(f"{folder.PLUGINS}/{name}" for name in copies if re.fullmatch(PLAIN_NAME, name))])
 
 
 def add_files(path: Path, *names: str) -> None:

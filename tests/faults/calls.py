@@ -93,11 +93,11 @@ def watched(root: Path, before: Watch, after: Watch = ignore) -> Iterator[None]:
     def replace(source, target, **kwargs):
         return make("replace", within(target), lambda: real["replace"](source, target, **kwargs))
 
-    # To delete what is not there, or to make a folder that is there, changes nothing.
+    # To delete what is not there or is not empty, or to make a folder that is there, changes nothing.
     def of_path(name, function, is_there):
         def call(path, *args, **kwargs):
-            found = within(path) if os.path.lexists(path) == is_there else None
-            return make(name, found, lambda: function(path, *args, **kwargs))
+            changes = os.path.lexists(path) == is_there and not (name == "rmdir" and os.listdir(path))
+            return make(name, within(path) if changes else None, lambda: function(path, *args, **kwargs))
 
         return call
 

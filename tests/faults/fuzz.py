@@ -328,7 +328,8 @@ def _problem(case: Case, outcome: Any, before: dict[str, Any], after: dict[str, 
     expected = _expected(case)
     if expected and outcome.code not in expected:
         return f"exit code {outcome.code} in place of {' or '.join(map(str, expected))}: {last}"
-    is_writing = case.words[0] in ("run", "sweep") and "--dry-run" not in case.words and outcome.code == 0
+    # With exit code 3, a run that has diverged was trained again.
+    is_writing = case.words[0] in ("run", "sweep") and "--dry-run" not in case.words and outcome.code in (0, 3)
     changed = [name for name in before if after.get(name) != before[name] and not WRITTEN.search(name)]
     if case.sort == "adopted" or case.words[0] == "adopt":
         changed = [name for name in changed if not name.endswith(("manifest.json", "metrics.jsonl"))]
