@@ -11,7 +11,7 @@ import pytest
 
 from faults import crash, errors, flips
 from faults.kinds import BY_NAME
-from seqjax.runs import checkpoint, folder, params_file, record
+from seqjax.runs import checkpoint, folder, manifest, params_file
 from seqjax.runs.manifest import read_manifest, write_manifest
 
 pytestmark = [
@@ -110,13 +110,15 @@ def test_rows_that_are_not_synced_before_a_checkpoint_are_caught_by_power_cuts(p
 
 
 def test_a_file_that_is_left_out_of_the_manifest_is_caught_by_flips(place):
-    def without_samples(results):
-        return tuple(name for name in results if name != folder.SAMPLES)
+    def without_environment(first_hashes):
+        return lambda path: {name: found for name, found in first_hashes(path).items() if name != folder.ENVIRONMENT}
 
-    kind = planted("rnn", (record, "RESULTS", without_samples))
-    found = flips.flips_of(kind, place, every=50, only=folder.SAMPLES)
+    kind = planted("rnn", (manifest, "first_hashes", without_environment))
+    found = flips.flips_of(kind, place, every=50, only=folder.ENVIRONMENT)
     assert problems(found)
-    assert all("samples.txt" in problem and "silent" in problem for problem in problems(found))
+    # Some changes make another error, such as that of JSON.
+    assert any("silent" in problem for problem in problems(found)), problems(found)[:5]
+    assert all("environment.json" in problem for problem in problems(found)), problems(found)[:5]
 
 
 def test_a_temporary_file_that_stays_is_caught_by_errors(place):
