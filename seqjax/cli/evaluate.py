@@ -32,14 +32,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--which", choices=("last", "best"), default="last", help=text)
     args = parser.read(argv)
 
-    from seqjax.data.prepare import make_stream
-    from seqjax.data.tokenizer import TextCodec, unknown_share
+    from seqjax.data.tokenizer import SEEN, TextCodec, unknown_share
 
     run = open_run(args.run, args.which)
     if args.text:
         own = create("dataset", settings.TEXT_FILE, path=args.text).load()
         rows = {"text": run.evaluate(own)}
-        if share := unknown_share(run.codec, make_stream(own, run.codec, run.spec).inputs):
+        if share := unknown_share(run.codec, run.text_codec.encode(own[:SEEN].text)):
             line("note", f"{share:.2%} of {args.text} is unknown to the vocabulary of the run", sys.stderr)
     else:
         rows = {part: run.evaluate(part) for part in ([args.part] if args.part else PARTS)}
