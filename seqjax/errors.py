@@ -47,6 +47,11 @@ def quoted(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(map(repr, names[:most])) + more
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and what is counted, such as `3 seeds`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def dtype_shape(array: Any) -> str:
     """The dtype and shape of an array as an error shows them, such as `float32[3, 4]`; the type of anything else."""
     return f"{array.dtype}{list(array.shape)}" if hasattr(array, "dtype") else type(array).__name__

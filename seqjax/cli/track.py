@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.runs.rows import read_rows
     from seqjax.runs.tracking.mirror import ACCOUNT, mirror_run
 
-    faults, is_known = [], False
+    faults, was_sent = [], False
     for path in (path for given in args.runs for path in run_folders(Path(given))):
         try:
             check_files(path)
@@ -36,10 +36,10 @@ def main(argv: Sequence[str]) -> int:
         except Error as fault:
             faults.append(fault)
         else:
-            is_known = is_known or not (rows or files)
+            was_sent = was_sent or not (rows or files)
             sent = f"{rows} epoch{'s' * (rows != 1)}, {files} texts and figures" if rows or files else "nothing new"
             print(f"{escape(str(path))}: {sent}", flush=True)
-    if is_known:
+    if was_sent:
         line(
             "note", f"what was sent is listed in {TRACKING}/{ACCOUNT} of each run; without this file all is sent again"
         )

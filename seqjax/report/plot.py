@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from seqjax.errors import Error
+from seqjax.errors import Error, counted
 from seqjax.report.figure import Figure
 from seqjax.report.plot_layout import add_legend, colours_of_style, factor_entries, line_entries, new_figure, plain
 from seqjax.report.plot_style import DASHES, column_width, current
 from seqjax.report.plot_style import style as style
-from seqjax.report.seeds import average_and_band, caption_of, counts_of, number, seeds_of
+from seqjax.report.seeds import average_and_band, caption_of, counts_of, seeds_of
 from seqjax.report.ticks import PlainNumbers, log_ticks, whole_ticks
 from seqjax.report.variant_labels import shared_plugins, variant_labels
 
@@ -270,7 +270,7 @@ def averages(
         for axis, scale in ((axes.xaxis, x_scale), (axes.yaxis, y_scale)):
             if scale == "log":
                 log_ticks(axis)
-        seeds = number(counts[0], of) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} {of}s"
+        seeds = counted(counts[0], of) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} {of}s"
         add_legend(figure, axes, line_entries(axes), caption=caption_of(seeds, counts, average, band, of))
     return figure
 

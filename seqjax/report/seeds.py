@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from seqjax.errors import counted
 from seqjax.report.bootstrap import interval
 
 
@@ -25,7 +26,7 @@ class Seeds(NamedTuple):
     def in_words(self) -> str:
         """How many runs are drawn and left out, in words."""
         out = f", {self.left_out} left out" if self.left_out else ""
-        return number(len(self.runs), "seed") + out
+        return counted(len(self.runs), "seed") + out
 
     @property
     def lengths(self) -> list[int]:
@@ -93,8 +94,3 @@ def caption_of(seeds: str, counts: Sequence[int], average: str, band: str, of: s
         return what + "lowest to highest"
     of_two = f" (of 2 {of}s: lowest to highest)" if 2 in counts else ""
     return f"{what}95\u202f% bootstrap interval of the {average}{of_two}"
-
-
-def number(count: int, noun: str) -> str:
-    """A number and what is counted, such as `3 seeds`."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -21,7 +21,7 @@ from seqjax.terminal.shell import argument
 
 RESULTS = (folder.METRICS, folder.PARAMS, folder.BEST, folder.SAMPLES, folder.HISTORY, folder.DIVERGED)
 """The files that are added when training has ended, and removed when it goes on."""
-ENDING = (folder.STOPPED, *RESULTS)
+AFTER_TRAINING = (folder.STOPPED, *RESULTS)
 """The files of a run that has ended which it did not have before training."""
 _NAME = re.compile(rf"({folder.PLUGINS}/)?{PLAIN_NAME}")
 
@@ -175,7 +175,7 @@ def changed_files(path: Path, manifest: Manifest) -> dict[str, Fault]:
     """The faults of the files of a run by name: of those in its manifest, and of results that it does not have."""
     found = {name: _fault(path / name, hashes) for name, hashes in manifest.files.items()}
     if folder.PARAMS in manifest.files:
-        new = [name for name in ENDING if name not in manifest.files and (path / name).exists()]
+        new = [name for name in AFTER_TRAINING if name not in manifest.files and (path / name).exists()]
         found |= dict.fromkeys(new, Fault(f"is not in {folder.MANIFEST}"))
     return {name: fault for name, fault in found.items() if fault}
 

@@ -15,7 +15,7 @@ from seqjax.files import disk_errors, sync, write
 from seqjax.runs import checkpoint, folder
 from seqjax.runs.binding import binding
 from seqjax.runs.interrupt import leave, noticed
-from seqjax.runs.manifest import ENDING, add_files, read_manifest
+from seqjax.runs.manifest import AFTER_TRAINING, add_files, read_manifest
 from seqjax.runs.params_file import write_params
 from seqjax.runs.rows import append_row, last_hash
 from seqjax.runs.run import COLUMNS, NO_SAMPLES, Run
@@ -212,7 +212,7 @@ class Recorder:
         self._check_lock()
         write(run.path / folder.DIVERGED, f"{fault}\n")
         write_params(run.path, run.params, self.bound)
-        add_files(run.path, *ENDING)
+        add_files(run.path, *AFTER_TRAINING)
         return Diverged(f"{fault}\nThe parameters before it are in {run.path / folder.PARAMS}", fault.state, run)
 
     def finish(self) -> None:
@@ -228,7 +228,7 @@ class Recorder:
             sync(self.run.path / folder.METRICS)
         write_params(self.run.path, self.run.params, self.bound)
         _write_views(self.run)
-        add_files(self.run.path, *ENDING)
+        add_files(self.run.path, *AFTER_TRAINING)
         checkpoint.prune(self.run.path)
 
     def _check_lock(self) -> None:
@@ -249,7 +249,7 @@ def complete(run: Run) -> None:
         folder.remove_parts(run.path)
         if not run.diverged:
             _write_views(run)
-        add_files(run.path, *ENDING)
+        add_files(run.path, *AFTER_TRAINING)
         if not run.diverged:
             checkpoint.prune(run.path)
 

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import jax
 
 from seqjax.data.prepare import load
-from seqjax.errors import Error
+from seqjax.errors import Error, counted
 from seqjax.plugin import config, registry
 from seqjax.runs import checkpoint, folder
 from seqjax.runs.binding import check_binding
 from seqjax.runs.environment import OPTIONS, installation, kept_plugin, plugin_record, read_environment
 from seqjax.runs.index import INDEX, read_index, run_folders
-from seqjax.runs.manifest import ENDING, Manifest, compare_files, file_sha256, read_manifest
+from seqjax.runs.manifest import AFTER_TRAINING, Manifest, compare_files, file_sha256, read_manifest
 from seqjax.runs.params_file import read_arrays
 from seqjax.runs.rows import read_rows
 
@@ -121,7 +121,7 @@ def _files(path: Path) -> tuple[list[Line], list[str]]:
     except Error as fault:
         return [_line_of(folder.MANIFEST, fault)], []
     intact = len(set(manifest.files) - set(faults))
-    lines = [Line("files", OK, f"{_count(intact, 'file')} as in {folder.MANIFEST}")]
+    lines = [Line("files", OK, f"{counted(intact, 'file')} as in {folder.MANIFEST}")]
     for name, found in faults.items():
         damage = CHANGED if (path / name).exists() else MISSING
         lines.append(Line(name, UNREADABLE if found.exit_code == 6 else damage, found.words))
@@ -130,7 +130,7 @@ def _files(path: Path) -> tuple[list[Line], list[str]]:
 
 def _unlisted(path: Path, manifest: Manifest) -> list[Line]:
     """Lines for the results of a run that has not ended, and for the files that were changed by hand."""
-    new = [name for name in ENDING if name not in manifest.files and (path / name).exists()]
+    new = [name for name in AFTER_TRAINING if name not in manifest.files and (path / name).exists()]
     lines = []
     if new and folder.PARAMS not in manifest.files:
         lines.append(Line(", ".join(new), UNKNOWN, f"{folder.MANIFEST} has them when training has ended"))
@@ -150,8 +150,8 @@ def _metrics(path: Path, bound: list[str]) -> list[Line]:
     with contextlib.suppress(Error):  # a damaged checkpoint, or that of another run, has a line of its own
         last = checkpoint.newest(path)
         if last and last.progress.epochs_done > len(rows):
-            return [Line(folder.METRICS, CHANGED, f"{_count(len(rows), 'epoch')} of {last.progress.epochs_done}")]
-    return [Line("metrics", OK, f"{_count(len(rows), 'epoch')}{note}")]
+            return [Line(folder.METRICS, CHANGED, f"{counted(len(rows), 'epoch')} of {last.progress.epochs_done}")]
+    return [Line("metrics", OK, f"{counted(len(rows), 'epoch')}{note}")]
 
 
 def _params(path: Path, bound: list[str]) -> list[Line]:
@@ -180,7 +180,7 @@ def _checkpoints(path: Path, bound: list[str]) -> list[Line]:
     intact = len(found) - len(lines)
     if not found and not (path / folder.PARAMS).is_file():
         lines.append(Line("checkpoints", UNKNOWN, "there is none, so that training would begin anew"))
-    return [*([Line("checkpoints", OK, _count(intact, "checkpoint"))] if intact else []), *lines]
+    return [*([Line("checkpoints", OK, counted(intact, "checkpoint"))] if intact else []), *lines]
 
 
 def _plugins(path: Path, record: dict[str, Any]) -> list[Line]:
@@ -264,7 +264,3 @@ def _versions(record: dict[str, Any]) -> list[Line]:
     if record["devices"] > jax.device_count():
         lines.append(Line("devices", DIFFERS, f"then {record['devices']}, now {jax.device_count()}"))
     return lines or [Line("versions", OK, f"seqjax {now['versions']['seqjax']}, jax {now['versions']['jax']}")]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
