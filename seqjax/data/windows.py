@@ -1,6 +1,5 @@
 """From a plan to batches: reads the windows of a stream and marks the steps that are scored."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,22 +14,22 @@ from seqjax.gradients.base import Batch
 
 
 def make_batch(
-    stream: Stream, plan: Plan, num_steps: int, rows: Int[Array, " B"], over_devices: Callable = lambda count: count
+    stream: Stream, plan: Plan, num_steps: int, rows: Int[Array, " B"], count: Int[Array, ""] | None = None
 ) -> tuple[Batch, Int[Array, ""]]:
-    """One batch, in which each of the n scored steps has the weight 1 / n.
+    """One batch, in which each scored step has the weight 1 / n.
 
     Args:
         stream: the data.
         plan: one batch of a plan, leaves [B, ...].
         num_steps: T.
         rows: int32[B], global row numbers.
-        over_devices: sums a number over the devices if rows are sharded, so that n counts the rows of all devices.
+        count: int32[], n, the number of scored steps on all devices; None: that of these rows.
 
     Returns:
         The batch, and n, int32[].
     """
     scored_TB = scored_steps(stream, plan, num_steps)
-    count = over_devices(scored_TB.sum())
+    count = scored_TB.sum() if count is None else count
     weights_TB = jnp.where(scored_TB, 1 / jnp.maximum(count, 1), 0.0)
     return Batch(window(stream, plan.starts, num_steps), weights_TB, plan.reset, rows), count
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seqjax.data.sampler import Plan
 from seqjax.data.stream import Stream
-from seqjax.data.windows import make_batch, past_warmup
+from seqjax.data.windows import make_batch, past_warmup, scored_steps
 from seqjax.gradients.base import Gradient, Memory
 from seqjax.gradients.problem import Problem
 from seqjax.plugin.base import values_of
@@ -78,9 +78,10 @@ def run_epoch(
     def over_devices(collective, tree):
         return tree if axis is None else collective(tree, axis)
 
-    def update(carry, plan):
+    def update(carry, inputs):
         state, good = carry
-        batch, tokens = make_batch(stream, plan, num_steps, rows, functools.partial(over_devices, jax.lax.psum))
+        plan, count = inputs
+        batch, tokens = make_batch(stream, plan, num_steps, rows, count)
         key = jax.random.fold_in(state.key, state.update)
         estimate = gradient(problem, state.params, state.carry, state.memory, batch, key)
         loss, grads = over_devices(jax.lax.psum, (estimate.loss, estimate.grads))
@@ -97,7 +98,10 @@ def run_epoch(
         return (state, good), {"loss": loss, "tokens": tokens, "grad_norm": grad_norm}
 
     plan = past_warmup(jax.tree.map(jnp.asarray, plan), problem.warmup, num_steps)
-    (state, _), updates = jax.lax.scan(update, (state, jnp.array(True)), plan)
+    # Counted for all batches at once: a sum over devices in each update would make them wait for each other once more.
+    counts_N = jax.vmap(lambda plan: scored_steps(stream, plan, num_steps).sum())(plan)
+    counts_N = over_devices(jax.lax.psum, counts_N)
+    (state, _), updates = jax.lax.scan(update, (state, jnp.array(True)), (plan, counts_N))
     return state, updates
 
 
