@@ -1,12 +1,14 @@
 """`Cell`: a recurrent model made from one elementwise function, with a fast scan that all such models share."""
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from annotated_types import Interval
 from jaxtyping import Array, Float
 
@@ -175,7 +177,7 @@ class Cell(Model):
         return self._unroll(params, state, xs, edge_weights, None)
 
     def unroll_in_bfloat16(self, params, state, xs, edge_weights=None):
-        """`unroll` with the operands and results of its products in bfloat16; all else keeps its dtype.
+        """`unroll` with the operands of its products in bfloat16, forwards and backwards; all else keeps its dtype.
 
         The state above all: c of an LSTM is a sum over many steps, to which bfloat16 would add no small number.
         """
@@ -255,9 +257,40 @@ def product(x: Array, W: Array, dtype: Any = None) -> Array:
     Args:
         x: float[..., n].
         W: float[n, m].
-        dtype: the dtype to which operands and result are rounded; None: that of W.
+        dtype: the dtype to which the operands are rounded, here and in the reverse pass; None: that of W.
     """
-    return x @ W if dtype is None else (x.astype(dtype) @ W.astype(dtype)).astype(W.dtype)
+    return x @ W if dtype is None else _rounded_product(dtype, x, W)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _rounded_product(dtype, x, W):
+    """x W with operands that are rounded to `dtype`. JAX's own derivative would multiply dy, which is not rounded."""
+    return _accurate(x.astype(dtype), W.astype(dtype), W.dtype)
+
+
+def _rounded_product_forward(dtype, x, W):
+    return _rounded_product(dtype, x, W), (x, W)
+
+
+def _rounded_product_backward(dtype, residuals, dy):
+    x, W = residuals
+    dx = _accurate(dy.astype(dtype), W.astype(dtype), x.dtype, axis=1)
+    rows, dy_rows = (a.reshape(-1, a.shape[-1]).astype(dtype) for a in (x, dy))
+    return dx, _accurate(_transposed(rows), dy_rows, W.dtype)
+
+
+_rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
+
+
+def _accurate(x, W, dtype, axis=0):
+    """x W, or x Wᵀ if axis is 1, in `dtype`, with sums in float32 at least.
+
+    On a CPU, XLA computes bfloat16 as such only if the result of the product is float32, and if neither operand is a
+    view that `W.T` or `x.T` makes; otherwise it converts the operands to float32.
+    """
+    contracted = ((x.ndim - 1,), (axis,)), ((), ())
+    sums = np.result_type(x.dtype, np.float32)
+    return jax.lax.dot_general(x, W, contracted, preferred_element_type=sums).astype(dtype)
 
 
 def _scaled(h, scale):
@@ -314,8 +347,8 @@ def scan_cell(
 
     Args:
         model: the `Cell` whose function `cell` is scanned.
-        dtype: the dtype to which operands and results of the products are rounded; None: that of `W_hh`. The gradient
-            of W_hh is summed in the dtype of W_hh.
+        dtype: the dtype to which the operands of the products are rounded; None: that of `W_hh`. The results, and the
+            sums in the gradient of W_hh, are in float32 at least.
         W_hh: the recurrent weights.
         b_hh: a bias that is added to v, or None.
         own: the parameters of the cell, by name.
@@ -340,7 +373,7 @@ def _forward(model, dtype, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B):
 
     def body(old, u):
         # The vjp is a pytree whose leaves are the residuals of this step; the scan stacks them over time.
-        v = _times(_scaled(old.h, scale_B), W_hh, W_hh_transposed)
+        v = _times(_scaled(old.h, scale_B), W_hh, W_hh_transposed, axis=0)
         new, cell_vjp = jax.vjp(cell, u, v if b_hh is None else v + b_hh, old, own)
         return new, (new.h, cell_vjp)
 
@@ -349,31 +382,42 @@ def _forward(model, dtype, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B):
 
 
 def _transposed(W):
-    """A copy of Wᵀ. Without the barrier XLA would merge it into the products, which then take longer on a CPU."""
-    return jax.lax.optimization_barrier(W.T)
+    """A copy of Wᵀ. Without the barrier XLA would merge it into the products, which then take longer on a CPU.
+
+    XLA's loop reads a column of W, whose numbers lie far apart, and often in the same few lines of the cache. Each
+    panel of 16 rows is therefore transposed first, which takes a third to a fifth of the time. The barriers are around
+    vectors: around a matrix, XLA would take the copy for a view of W, and compute a product of bfloat16 in float32.
+    """
+    n, m = W.shape
+    k = math.gcd(n, 16)
+    copied = jax.lax.optimization_barrier
+    panels = copied(W.reshape(n // k, k, m).swapaxes(1, 2).reshape(-1)).reshape(n // k, m, k)
+    return copied(panels.swapaxes(0, 1).reshape(-1)).reshape(m, n)
 
 
-def _times(x, W, W_transposed):
-    """x W in the dtype of x, computed in that of W, x [B, n].
+def _times(x, W, W_transposed, axis):
+    """x W, or x Wᵀ if axis is 1, in the dtype of x, with operands in that of W, x [B, n].
 
-    On a CPU a product with few rows is faster as (Wᵀ xᵀ)ᵀ, although xᵀ and the result are copied: XLA's product reads a
-    wide second operand slowly. With 16 rows on one core of an AMD EPYC, [16, 512] [512, 2048] runs at 56 GFLOP/s and
-    [2048, 512] [512, 16] at 84; the gradient of 35 steps takes .71 of the time for an LSTM of 512 units, .77 for a GRU,
-    .88 for an RNN, and .88 for an LSTM of 256. With fewer than 8 or more than 32 rows, or smaller matrices, it takes 1
-    to 1.2 times as long.
+    On a CPU a product in float32 with few rows is faster as (Wᵀ xᵀ)ᵀ, although xᵀ and the result are copied: XLA's
+    product reads a wide second operand slowly. With 16 rows on one core of an AMD EPYC, [16, 512] [512, 2048] runs at
+    56 GFLOP/s and [2048, 512] [512, 16] at 84; the gradient of 35 steps takes .71 of the time for an LSTM of 512 units,
+    .77 for a GRU, .88 for an RNN, and .88 for an LSTM of 256. With fewer than 8 or more than 32 rows, or smaller
+    matrices, it takes 1 to 1.2 times as long.
     """
 
-    def turned(x, W, W_transposed):
+    def turned(x, right, left):
         barrier = jax.lax.optimization_barrier
-        return barrier(W_transposed @ barrier(x.T)).T
+        return barrier(left @ barrier(x.T)).T
 
-    def plain(x, W, W_transposed):
-        return x @ W
+    def plain(x, right, left):
+        return x @ right
 
-    arguments = x.astype(W.dtype), W, W_transposed
+    if x.dtype != W.dtype:
+        return _accurate(x.astype(W.dtype), W, x.dtype, axis)
+    right, left = (W, W_transposed) if axis == 0 else (W_transposed, W)
     if 8 <= len(x) <= 32 and W.size >= 2**17:
-        return jax.lax.platform_dependent(*arguments, cpu=turned, default=plain).astype(x.dtype)
-    return plain(*arguments).astype(x.dtype)
+        return jax.lax.platform_dependent(x, right, left, cpu=turned, default=plain)
+    return plain(x, right, left)
 
 
 def _backward(model, dtype, residuals, cotangents):
@@ -386,7 +430,7 @@ def _backward(model, dtype, residuals, cotangents):
         # h_t reaches the loss through the next step (dnew.h) and through this step's output (dh).
         du, dv, dold, d_own = cell_vjp(dnew._replace(h=dnew.h + dh))
         # h_{t-1} enters the step in v as well as in the old state.
-        dold = dold._replace(h=dold.h + _scaled(_times(dv, W_hh_transposed, residuals.W_hh), scale_B))
+        dold = dold._replace(h=dold.h + _scaled(_times(dv, residuals.W_hh, W_hh_transposed, axis=1), scale_B))
         return (dold if edge_weight is None else _scale(dold, edge_weight)), (du, dv, d_own)
 
     dstart, (du_TB, dv_TB, d_own_T) = jax.lax.scan(
@@ -397,7 +441,7 @@ def _backward(model, dtype, residuals, cotangents):
     before, dv = (a.reshape(-1, a.shape[-1]) for a in (before_TB, dv_TB))
     low = residuals.W_hh.dtype
     # Without the copy, [560, 512]ᵀ [560, 2048] takes 28 ms on one core of an AMD EPYC, and with it 15 ms.
-    dW_hh = jnp.matmul(_transposed(before.astype(low)), dv.astype(low), preferred_element_type=dv.dtype)
+    dW_hh = _accurate(_transposed(before.astype(low)), dv.astype(low), dv.dtype)
     db_hh = None if residuals.b_hh is None else dv.sum(0)
     d_own = jax.tree.map(lambda a: a.sum(0), d_own_T)
     # One cotangent for each differentiable argument of `scan_cell`. Edge weights and dropout have none.

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 from support.cells import MGU, PeepholeLSTM
 
 from seqjax import Error, Model, Problem, Spec, Tokens, Values
-from seqjax.models.cell import CellState
+from seqjax.models.cell import CellState, product, scan_cell
 from seqjax.models.check import check_model
 from seqjax.training.devices import ROWS, make_mesh
 from seqjax_models import GRU, LSTM, RNN
@@ -253,6 +253,42 @@ def test_products_in_bfloat16_are_near_those_in_float32(cls):
     assert_close(low, exact, 0.1)
     grads = [found[1][0]["layer_0"]["W_hh"] for found in (low, exact)]
     assert abs(grads[0] - grads[1]).max() > 1e-4
+
+
+def test_a_product_in_bfloat16_rounds_its_operands_and_nothing_else():
+    """Forwards and backwards it is the product in float64 of the rounded operands. Rounding the results, or the sums,
+    would change them by up to 1 in 256."""
+    rng = np.random.default_rng(0)
+    x, W, dy = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 3, 50), (50, 4), (2, 3, 4)))
+    y, vjp = jax.vjp(functools.partial(product, dtype=jnp.bfloat16), x, W)
+    low = [a.astype(jnp.bfloat16).astype(np.float64) for a in (x, W, dy)]
+    wanted = low[0] @ low[1], low[2] @ low[1].T, np.einsum("tbi,tbj->ij", low[0], low[2])
+    for got, exact in zip((y, *vjp(dy)), wanted, strict=True):
+        assert got.dtype == jnp.float32
+        np.testing.assert_allclose(got, exact, rtol=1e-5, atol=1e-5)
+
+
+def test_a_recurrence_in_bfloat16_rounds_the_operands_of_its_products_and_nothing_else():
+    """The gradients of two steps h_2 = tanh(u_2 + tanh(u_1) W), written out in float64 with rounded operands."""
+    rng = np.random.default_rng(1)
+    W, u, dh = (rng.normal(size=shape).astype(np.float32) for shape in ((32, 32), (2, 3, 32), (3, 32)))
+
+    def low(a):
+        return a.astype(jnp.bfloat16).astype(np.float64)
+
+    def last(W, u):
+        zero = RNN.State(jnp.zeros((3, 32)))
+        return scan_cell(RNN(hidden=32), jnp.bfloat16, W, None, {}, u, zero, jnp.ones(2))[0].h
+
+    got, vjp = jax.vjp(last, W, u)
+    dW, du = vjp(dh)
+    h_1 = np.tanh(u[0].astype(np.float64))
+    h_2 = np.tanh(u[1] + low(h_1) @ low(W))
+    dv_2 = dh * (1 - h_2**2)
+    dv_1 = (low(dv_2) @ low(W).T) * (1 - h_1**2)
+    for found, exact in ((got, h_2), (du[1], dv_2), (du[0], dv_1), (dW, low(h_1).T @ low(dv_2))):
+        # An operand next to the middle of two bfloat16 numbers may be rounded to the other one; its product is 1 of 32.
+        np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-3)
 
 
 def test_in_bfloat16_small_steps_of_a_state_are_not_lost():
