@@ -5,7 +5,7 @@
 
 Each sweep is a process of `seqjax sweep` with text that comes with Python. All of them find their compiled programs in
 the cache, where a short sweep has left them. "Equal" says whether the parameters of each seed are the same bits as in
-the first sweep; one device and several round differently.
+the first sweep: a run depends on the number of its cores, since sums are split among their threads and devices.
 """
 
 import argparse
@@ -19,8 +19,10 @@ from pathlib import Path
 
 from machine import cores, cpu
 
+ONE_CORE = "one after the other, one core"
 SWEEPS = {
     "a process on each core": ["--launcher", "local"],
+    ONE_CORE: ["--launcher", "none", "--devices", "1"],
     "one after the other, one device": ["--launcher", "none", "--devices", "1"],
     "one after the other, all devices": ["--launcher", "none"],
 }
@@ -55,12 +57,15 @@ def main() -> None:
 def sweep(folder, name, flags):
     """The seconds of a sweep, and the parameters of its runs as bytes, by the run's name."""
     out = Path(folder, name.replace(" ", "-").replace(",", ""))
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(own)} if name.endswith(ONE_CORE) else own)
     begin = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "seqjax", "sweep", *flags, "--out", str(out)],
         env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}, stdout=subprocess.DEVNULL, check=True,
     )  # fmt: skip
     seconds = time.perf_counter() - begin
+    os.sched_setaffinity(0, own)
     return seconds, {file.parent.name: file.read_bytes() for file in sorted(out.glob("*/params.safetensors"))}
 
 
