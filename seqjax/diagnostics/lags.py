@@ -223,14 +223,15 @@ class Lags(NamedTuple):
 
     @property
     def table(self) -> Table:
-        """Bias and norm at a few lags."""
-        rows = [(k, float(self.bias[k - 1]), float(self.norms[k])) for k in listed_lags(len(self.bias))]
+        """Bias and norm at a few lags; none in the last row, since older lags are not told apart."""
+        K = len(self.bias)
+        rows = [(k, float(self.bias[k - 1]), float(self.norms[k]) if k < K else None) for k in listed_lags(K)]
         return Table(("steps kept", "relative bias", "norm of the next lag"), rows)
 
     @property
     def leaf_table(self) -> Table:
         """The norms of each parameter and of each state variable at a few lags."""
-        lags = listed_lags(len(self.bias))
+        lags = [k for k in listed_lags(len(self.bias)) if k < len(self.bias)]  # the last norm is of all older lags
         rows = [("param", name, *(float(norms[k]) for k in lags)) for name, norms in self.by_param.items()]
         rows += [("state", name, *(float(found.norms[k - 1]) for k in lags)) for name, found in self.by_state.items()]
         return Table(("of", "name", *(f"lag {k}" for k in lags)), rows)

@@ -1,7 +1,7 @@
 """Figures: every function returns one, and writes no file."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib
@@ -123,8 +123,7 @@ def runs(
     for run in every:
         for name in (x, y) if run.metrics else ():
             run.metric(name)  # for its error
-    # Only runs on tokens have a perplexity; the loss of the others is a squared error.
-    tokens = all("train_perplexity" in run.metrics[0] for run in every if run.metrics)
+    tokens = are_on_tokens(every)
     labels = variant_labels(list(variants))
     title = title_of([run.experiment for run in every], labels.shared) if title is None else title
     groups = {name: seeds_of(group) for name, group in variants.items()}
@@ -422,11 +421,18 @@ def _check_choice(name: str, given: str, choices: Sequence[str]) -> None:
         raise Error(f"{name} = {given!r} must be {' or '.join(map(repr, choices))}")
 
 
-def _label(metric: str, tokens: bool) -> str:
+def are_on_tokens(runs: Iterable[Any]) -> bool | None:
+    """Whether the targets of runs are tokens; None: those of some runs only, so that their losses have two units."""
+    # Only runs on tokens have a perplexity; the loss of the others is a squared error.
+    kinds = {"train_perplexity" in run.metrics[0] for run in runs if run.metrics} or {True}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _label(metric: str, tokens: bool | None) -> str:
     """The label of a metric's axis, with its unit."""
     part = "training" if metric.startswith("train_") else "held-out"
     if metric in ("train_loss", "heldout_loss"):
-        words = f"{part} loss (nats)" if tokens else f"{part} mean squared error"
+        words = f"{part} {({True: 'loss (nats)', False: 'mean squared error', None: 'loss'})[tokens]}"
     else:
         words = LABELS.get(metric, metric.replace("_", " "))
         words = words if tokens else words.replace("tokens", "targets")
@@ -550,8 +556,8 @@ def _series(name: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
     return x, values.T
 
 
-def axis_label(metric: str, tokens: bool) -> str:
-    """The label of a metric on one line, with its unit; `tokens`: whether the targets of the runs are tokens."""
+def axis_label(metric: str, tokens: bool | None) -> str:
+    """The label of a metric on one line, with its unit; `tokens`: see `are_on_tokens`."""
     return " ".join(_label(metric, tokens).split())
 
 

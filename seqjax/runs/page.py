@@ -44,7 +44,8 @@ def write_page(runs: Any, file: Path, metric: str, against: str | None) -> None:
         against: the variant that the others are compared with; None: no differences.
     """
     variants, labels = runs.variants, _labels(runs)
-    result = table(runs.compare(metric, against), f"The {labels.get(metric, metric)} of each variant")
+    when = "after the last epoch and after the best one, which has the lowest held-out loss"
+    result = table(runs.compare(metric, against), f"The {labels.get(metric, metric)} of each variant, {when}")
     data = curves(variants, metric, labels)
     names = {id(run): name for name, run in runs.items()}
     # Runs of one variant differ in the seed alone: one of them is shown.
@@ -124,8 +125,7 @@ def _numbers(values: np.ndarray) -> list[float | int | None]:
 def _labels(runs: Mapping[str, Run]) -> dict[str, str]:
     """A label for each column of the metrics of any run."""
     columns = dict.fromkeys(name for run in runs.values() for row in run.metrics[:1] for name in row)
-    # Only runs on tokens have a perplexity; the loss of the others is a squared error.
-    tokens = all("train_perplexity" in run.metrics[0] for run in runs.values() if run.metrics)
+    tokens = plot.are_on_tokens(runs.values())
     return {name: plot.axis_label(name, tokens) for name in columns}
 
 
@@ -153,7 +153,7 @@ def _chart(data: dict[str, Any]) -> str:
     if not data["metrics"]:
         return "<p>No run has finished its first epoch.</p>"
     banded = any("low" in column for variant in data["variants"] for column in variant["metrics"].values())
-    band = "; its band is the 95 % bootstrap interval of the mean" * banded
+    band = "; its band is the 95 % bootstrap interval of the mean, which for two seeds is their range" * banded
     return f"""<noscript><p>The curves need JavaScript. The tables show their last values.</p></noscript>
 <div id="figure" hidden>
 <div class="controls"><label>Metric <select id="metric"></select></label>
@@ -191,9 +191,10 @@ def _experiments(variants: Variants, against: str | None) -> str:
         if name in found and found[name] != fields[reference].get(name)
     }
     seeds = [", ".join(str(run.experiment.seed) for run in group) for group in variants.values()]
-    what = f"The fields that differ; what is not as in {reference} is marked" if varied else "No field differs"
+    differ = [*rows, *([["seed", *seeds]] if len(set(seeds)) > 1 else [])]
+    what = f"The fields that differ. Marked: other than in {reference}" if differ else "No field differs"
     return (
-        table(Table(["", *fields], [*rows, ["seed", *seeds]]), what, marked)
+        table(Table(["", *fields], differ), what, marked)
         + f"<details><summary>The {len(shared)} fields that all variants share</summary>"
         + table(Table(["field", "value"], shared), "The fields that all variants share")
         + "</details>"
@@ -242,7 +243,7 @@ def _each_run(runs: Mapping[str, Run], metric: str, labels: Mapping[str, str]) -
         f"{label}, last epoch",
         "best epoch",
         f"{label}, best epoch",
-        "time (s)",
+        "training time (s)",
     )
     return Table(columns, rows)
 

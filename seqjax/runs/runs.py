@@ -208,10 +208,13 @@ def _check_environments(variant, runs):
 
 
 def main_metric(runs: Iterable[Run]) -> str:
-    """The default metric: perplexity (or loss) of the held-out part, or of the training part if there is none."""
+    """The default metric: of the held-out part, or of the training part if there is none.
+
+    It is the perplexity if all runs have one, and otherwise the loss.
+    """
     rows = [row for run in runs for row in run.metrics]
     part = "heldout" if not rows or any(not math.isnan(row["heldout_loss"]) for row in rows) else "train"
-    return f"{part}_perplexity" if any(f"{part}_perplexity" in row for row in rows) else f"{part}_loss"
+    return f"{part}_perplexity" if rows and all(f"{part}_perplexity" in row for row in rows) else f"{part}_loss"
 
 
 def by_seed(variant: str, runs: Sequence[Run], metric: str, which: str) -> dict[int, float]:

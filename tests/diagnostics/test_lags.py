@@ -231,6 +231,8 @@ def test_rate_and_steps():
     assert [found.steps(bias) for bias in (0.6, 0.4, 0.1, 0.01, 0.001)] == [1, 2, 4, 4, None]
     assert "norms change by a factor of 0.8 a step; bias within 10% from 4 steps on, 1% from 4 steps on" in str(found)
     assert found.table["steps kept"] == [1, 2, 5, 10, 20]
+    # The last norm, 7, is that of all older lags together, and not that of lag 20.
+    assert found.table["norm of the next lag"] == [*(norms[k] for k in (1, 2, 5, 10)), None]
 
 
 def test_wrong_hazards_are_refused(report):

@@ -283,6 +283,11 @@ def test_perplexity_is_on_a_log_axis_with_plain_numbers():
     assert plot.runs(sweep()).axes[0].get_yscale() == "linear"
 
 
+def test_a_loss_in_two_units_is_only_called_a_loss():
+    mixed = Runs(sweep(1) | {"series, seed=0": run(tokens=False)})
+    assert labels(plot.runs(mixed, y="heldout_loss"))[1] == "held-out loss"
+
+
 def test_without_tokens_the_loss_is_a_squared_error():
     figure = plot.runs(sweep(tokens=False), x="tokens", y="heldout_loss")
     assert labels(figure) == ("targets", "held-out mean squared error")

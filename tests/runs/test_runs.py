@@ -12,7 +12,7 @@ import pytest
 
 from seqjax import Error, Experiment, Run, Runs, Spec, Text, Tokens, sweep
 from seqjax.runs.index import read_index, write_index
-from seqjax.runs.runs import paired_difference
+from seqjax.runs.runs import main_metric, paired_difference
 from seqjax_gradients import Full, Truncated
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
@@ -351,3 +351,15 @@ def test_a_held_out_share_beside_a_held_out_dataset(tmp_path):
     table = Runs.open(tmp_path / "share", tmp_path / "own").compare("train_loss")
     assert len(table.rows) == 2
     assert all("heldout" in variant for variant in table["variant"])
+
+
+def test_runs_on_tokens_and_runs_on_numbers_are_compared_by_their_loss():
+    """Only the first kind has a perplexity."""
+
+    class Found:
+        def __init__(self, *names):
+            self.metrics = [dict.fromkeys(("heldout_loss", "train_loss", *names), 1.0)]
+
+    tokens, numbers = Found("heldout_perplexity", "train_perplexity"), Found()
+    assert main_metric([tokens, tokens]) == "heldout_perplexity"
+    assert main_metric([tokens, numbers]) == "heldout_loss"
