@@ -106,7 +106,7 @@ def test_the_committed_pages_show_the_docstring(script):
     assert f"\n#{report.to_markdown()}" in (ROOT / "docs" / "chapter.md").read_text("utf-8")
     table = (ROOT / "experiments" / "README.md").read_text("utf-8").replace("\\_", "_")
     assert f"\n| {report.title} | {report.command} | " in table
-    assert f'<section id="{script.stem}">' in (ROOT / "docs" / "chapter.html").read_text("utf-8")
+    assert f'<section id="{script.stem}" ' in (ROOT / "docs" / "chapter.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
