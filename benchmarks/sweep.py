@@ -19,13 +19,15 @@ from pathlib import Path
 
 from machine import cores, cpu
 
-ONE_CORE = "one after the other, one core"
+from seqjax_launchers.local import affinity, own_cores
+
 SWEEPS = {
-    "a process on each core": ["--launcher", "local"],
-    ONE_CORE: ["--launcher", "none", "--devices", "1"],
-    "one after the other, one device": ["--launcher", "none", "--devices", "1"],
-    "one after the other, all devices": ["--launcher", "none"],
+    "a process on each core": (cores(), ["--launcher", "local"]),
+    "one after the other, one core": (1, ["--launcher", "none", "--devices", "1"]),
+    "one after the other, one device": (cores(), ["--launcher", "none", "--devices", "1"]),
+    "one after the other, all devices": (cores(), ["--launcher", "none"]),
 }
+"""Name of a sweep -> the number of cores that it may use, and its flags."""
 
 
 def main() -> None:
@@ -42,10 +44,10 @@ def main() -> None:
     rows, model = [], ["--model", args.model, "--model.hidden", str(args.hidden)]
     flags = [*model, "--epochs", str(args.epochs), "--seeds", ",".join(map(str, range(args.seeds)))]
     with tempfile.TemporaryDirectory() as folder:
-        for name, how in SWEEPS.items():
-            sweep(Path(folder), f"short {name}", [*model, "--epochs", "1", "--seeds", "0", *how])
-        for name, how in SWEEPS.items():
-            seconds, params = sweep(Path(folder), name, [*flags, *how])
+        for name, (count, how) in SWEEPS.items():
+            sweep(Path(folder), f"short {name}", count, [*model, "--epochs", "1", "--seeds", "0", *how])
+        for name, (count, how) in SWEEPS.items():
+            seconds, params = sweep(Path(folder), name, count, [*flags, *how])
             rows.append({"sweep": name, "seconds": seconds, "params": params})
             equal = "yes" if params == rows[0]["params"] else "no"
             print(f"| {name} | {seconds:.1f} | {seconds / rows[0]['seconds']:.2f} | {equal} |", flush=True)
@@ -54,18 +56,16 @@ def main() -> None:
         args.json.write_text(json.dumps({"cpu": cpu(), "cores": cores(), "sweeps": shown}, indent=2) + "\n")
 
 
-def sweep(folder, name, flags):
-    """The seconds of a sweep, and the parameters of its runs as bytes, by the run's name."""
+def sweep(folder, name, count, flags):
+    """The seconds of a sweep on some cores, and the parameters of its runs as bytes, by the run's name."""
     out = Path(folder, name.replace(" ", "-").replace(",", ""))
-    own = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(own)} if name.endswith(ONE_CORE) else own)
     begin = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "seqjax", "sweep", *flags, "--out", str(out)],
-        env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}, stdout=subprocess.DEVNULL, check=True,
-    )  # fmt: skip
+    with affinity(own_cores()[:count]):
+        subprocess.run(
+            [sys.executable, "-m", "seqjax", "sweep", *flags, "--out", str(out)],
+            env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}, stdout=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
     seconds = time.perf_counter() - begin
-    os.sched_setaffinity(0, own)
     return seconds, {file.parent.name: file.read_bytes() for file in sorted(out.glob("*/params.safetensors"))}
 
 

@@ -29,7 +29,7 @@ class Local(Launcher):
 
     def launch(self, jobs, show_progress):
         """Starts the next job whenever one has ended."""
-        cores = _cores()
+        cores = own_cores()
         count = self.jobs or len(cores)
         # The share does not depend on the number of jobs: a run that goes on has to have as many devices as before.
         size = max(1, len(cores) // count)
@@ -55,7 +55,7 @@ class Local(Launcher):
         return {}
 
 
-def _cores():
+def own_cores():
     """The cores that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
@@ -63,7 +63,7 @@ def _cores():
 def _start(job, cores):
     """Starts the command of a job on these cores."""
     env = {"JAX_NUM_CPU_DEVICES": str(len(cores)), **os.environ}
-    with job.log.open("ab") as log, _affinity(cores):
+    with job.log.open("ab") as log, affinity(cores):
         fcntl.flock(log, fcntl.LOCK_EX)  # the process has the lock too, and the run counts as running while it has
         # A session of its own: Ctrl-C of the terminal reaches this process alone, which then ends the jobs.
         return subprocess.Popen(
@@ -72,7 +72,7 @@ def _start(job, cores):
 
 
 @contextlib.contextmanager
-def _affinity(cores: Iterable[int]) -> Iterator[None]:
+def affinity(cores: Iterable[int]) -> Iterator[None]:
     """Within it, a new process gets these cores: it has the affinity of the thread that starts it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
