@@ -80,8 +80,8 @@ def run_epoch(
 
     def update(carry, inputs):
         state, good = carry
-        plan, count = inputs
-        batch, tokens = make_batch(stream, plan, num_steps, rows, count)
+        plan, tokens = inputs
+        batch, _ = make_batch(stream, plan, num_steps, rows, tokens)
         key = jax.random.fold_in(state.key, state.update)
         estimate = gradient(problem, state.params, state.carry, state.memory, batch, key)
         loss, grads = over_devices(jax.lax.psum, (estimate.loss, estimate.grads))
@@ -99,7 +99,8 @@ def run_epoch(
 
     plan = past_warmup(jax.tree.map(jnp.asarray, plan), problem.warmup, num_steps)
     # Counted for all batches at once: a sum over devices in each update would make them wait for each other once more.
-    counts_N = jax.vmap(lambda plan: scored_steps(stream, plan, num_steps).sum())(plan)
+    # One batch after the other, since the masks of all batches together can be larger than the data.
+    counts_N = jax.lax.map(lambda plan: scored_steps(stream, plan, num_steps).sum(), plan)
     counts_N = over_devices(jax.lax.psum, counts_N)
     (state, _), updates = jax.lax.scan(update, (state, jnp.array(True)), (plan, counts_N))
     return state, updates
