@@ -223,7 +223,7 @@ class Lags(NamedTuple):
 
     @property
     def table(self) -> Table:
-        """Bias and norm at a few lags; none in the last row, since older lags are not told apart."""
+        """Bias and norm at a few lags. The last row has no norm: the lags from there on are known as one sum alone."""
         K = len(self.bias)
         rows = [(k, float(self.bias[k - 1]), float(self.norms[k]) if k < K else None) for k in listed_lags(K)]
         return Table(("steps kept", "relative bias", "norm of the next lag"), rows)

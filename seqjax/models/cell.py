@@ -265,7 +265,7 @@ def product(x: Array, W: Array, dtype: Any = None) -> Array:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _rounded_product(dtype, x, W):
     """x W with operands that are rounded to `dtype`. JAX's own derivative would multiply dy, which is not rounded."""
-    return _accurate(x.astype(dtype), W.astype(dtype), W.dtype)
+    return _matmul(x.astype(dtype), W.astype(dtype), W.dtype)
 
 
 def _rounded_product_forward(dtype, x, W):
@@ -274,15 +274,15 @@ def _rounded_product_forward(dtype, x, W):
 
 def _rounded_product_backward(dtype, residuals, dy):
     x, W = residuals
-    dx = _accurate(dy.astype(dtype), W.astype(dtype), x.dtype, axis=1)
+    dx = _matmul(dy.astype(dtype), W.astype(dtype), x.dtype, axis=1)
     rows, dy_rows = (a.reshape(-1, a.shape[-1]).astype(dtype) for a in (x, dy))
-    return dx, _accurate(_transposed(rows), dy_rows, W.dtype)
+    return dx, _matmul(_transposed(rows), dy_rows, W.dtype)
 
 
 _rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
 
 
-def _accurate(x, W, dtype, axis=0):
+def _matmul(x, W, dtype, axis=0):
     """x W, or x Wᵀ if axis is 1, in `dtype`, with sums in float32 at least.
 
     On a CPU, XLA computes bfloat16 as such only if the result of the product is float32, and if neither operand is a
@@ -413,7 +413,7 @@ def _times(x, W, W_transposed, axis):
         return x @ right
 
     if x.dtype != W.dtype:
-        return _accurate(x.astype(W.dtype), W, x.dtype, axis)
+        return _matmul(x.astype(W.dtype), W, x.dtype, axis)
     right, left = (W, W_transposed) if axis == 0 else (W_transposed, W)
     if 8 <= len(x) <= 32 and W.size >= 2**17:
         return jax.lax.platform_dependent(x, right, left, cpu=turned, default=plain)
@@ -441,7 +441,7 @@ def _backward(model, dtype, residuals, cotangents):
     before, dv = (a.reshape(-1, a.shape[-1]) for a in (before_TB, dv_TB))
     low = residuals.W_hh.dtype
     # Without the copy, [560, 512]ᵀ [560, 2048] takes 28 ms on one core of an AMD EPYC, and with it 15 ms.
-    dW_hh = _accurate(_transposed(before.astype(low)), dv.astype(low), dv.dtype)
+    dW_hh = _matmul(_transposed(before.astype(low)), dv.astype(low), dv.dtype)
     db_hh = None if residuals.b_hh is None else dv.sum(0)
     d_own = jax.tree.map(lambda a: a.sum(0), d_own_T)
     # One cotangent for each differentiable argument of `scan_cell`. Edge weights and dropout have none.

@@ -421,6 +421,10 @@ def _check_choice(name: str, given: str, choices: Sequence[str]) -> None:
         raise Error(f"{name} = {given!r} must be {' or '.join(map(repr, choices))}")
 
 
+LOSSES = {True: "loss (nats)", False: "mean squared error", None: "loss"}
+"""The name of a loss, with its unit, by the result of `are_on_tokens`."""
+
+
 def are_on_tokens(runs: Iterable[Any]) -> bool | None:
     """Whether the targets of runs are tokens; None: those of some runs only, so that their losses have two units."""
     # Only runs on tokens have a perplexity; the loss of the others is a squared error.
@@ -432,7 +436,7 @@ def _label(metric: str, tokens: bool | None) -> str:
     """The label of a metric's axis, with its unit."""
     part = "training" if metric.startswith("train_") else "held-out"
     if metric in ("train_loss", "heldout_loss"):
-        words = f"{part} {({True: 'loss (nats)', False: 'mean squared error', None: 'loss'})[tokens]}"
+        words = f"{part} {LOSSES[tokens]}"
     else:
         words = LABELS.get(metric, metric.replace("_", " "))
         words = words if tokens else words.replace("tokens", "targets")
