@@ -3,7 +3,7 @@
 Three ways to differentiate the same 256 steps: all of them, in segments of 10, and cut at random with the rest
 reweighted, so that the mean is the full gradient. Estimators are measured before the first update, half way, and at the
 end of the first full run. After 40 epochs perplexities differ by no more than seeds do. A gradient in segments takes
-half of the time of the full one and a fifteenth of its bytes; random cuts save nothing. In the one window that was
+.6 of the time of the full one and a fifteenth of its bytes; random cuts save nothing. In the one window that was
 measured, the truncated gradient, whose bias grows, still points nearly where the full one does. About more epochs, or
 tasks with longer lags (copy_task.py), this says nothing.
 """
