@@ -121,7 +121,7 @@ def test_a_local_job_is_running_until_its_process_has_ended(tmp_path, job):
     os.mkfifo(tmp_path / "go")
     write(job)
     command = ("cat", str(tmp_path / "go"))
-    process = local._start(Job("run", command, job.with_suffix(".log"), job.with_suffix(".code")), local._cores())
+    process = local._start(Job("run", command, job.with_suffix(".log"), job.with_suffix(".code")), local.own_cores())
     found = state(tmp_path / "none", job)
     (tmp_path / "go").write_text("")
     assert process.wait() == 0

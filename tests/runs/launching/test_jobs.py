@@ -337,7 +337,7 @@ JOBS = [*SWEEP, "--launcher", "local", "--launcher.jobs", "2", "--checkpoint-sec
 @pytest.mark.parametrize(("jobs", "size"), [(None, 1), (1, 4), (2, 2), (3, 1), (9, 1)])
 def test_the_share_of_the_cores_does_not_depend_on_what_is_missing(tmp_path, monkeypatch, jobs, size):
     """A run that goes on has to have as many devices as before."""
-    monkeypatch.setattr(local, "_cores", lambda: [3, 5, 6, 7])
+    monkeypatch.setattr(local, "own_cores", lambda: [3, 5, 6, 7])
     shares = []
 
     class Ended:
