@@ -245,12 +245,15 @@ def test_fused_unroll_is_the_default_scan_in_lower_precision(cls, dtype, atol):
 def test_products_in_bfloat16_are_near_those_in_float32(cls):
     """Not equal, since operands are rounded. State, outputs and gradients keep float32."""
     model = cls(hidden=16, layers=2)
-    inputs = make(model, VALUES)
+    params, *others = make(model, VALUES)
+    # The random weights of `make` expand differences of the state by 2.8 a step; these contract them, so that the
+    # distance measures the rounding of the products and not its growth over the steps.
+    inputs = jax.tree.map(lambda a: 0.3 * a, params), *others
     low, exact = (
         jax.jit(functools.partial(differentiate, f))(*inputs, edge_weights_of(T))
         for f in (model.unroll_in_bfloat16, model.unroll)
     )
-    assert_close(low, exact, 0.1)
+    assert_close(low, exact, 0.03)
     grads = [found[1][0]["layer_0"]["W_hh"] for found in (low, exact)]
     assert abs(grads[0] - grads[1]).max() > 1e-4
 
