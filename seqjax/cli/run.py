@@ -18,6 +18,7 @@ from seqjax.cli.flags import (
     split_fields,
     use_all_cores,
 )
+from seqjax.cli.importing import quick_imports
 from seqjax.errors import Error
 from seqjax.plugin import registry
 from seqjax.runs import settings
@@ -55,11 +56,12 @@ def main(argv: Sequence[str]) -> int:
     if args.launcher or "launcher" in flags:
         raise Error("--launcher makes several runs: give --seeds 0,1,2, or see seqjax sweep --help")
     tracker = read_option(args, flags, "tracker")
-    fields = settings.resolve(config)  # wrong names are found without importing jax
-    from seqjax.training.join import join
+    with quick_imports():
+        fields = settings.resolve(config)  # wrong names are found without importing jax
+        from seqjax.training.join import join
 
-    use_all_cores(args.devices, join())
-    from seqjax.runs.experiment import Experiment
+        use_all_cores(args.devices, join())
+        from seqjax.runs.experiment import Experiment
 
     experiment = Experiment(**fields)
     if text := dry_run_or_config(args, experiment):

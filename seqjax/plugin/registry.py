@@ -86,7 +86,7 @@ def register(kind: str, name: str) -> Callable[[type], type]:
             raise Error(f"{kind} {name!r}: no field may be called 'plugin', which stands for the name in a table")
         check_hints(cls)
         target = f"{cls.__module__}:{cls.__qualname__}"
-        entry = next((e for e in _installed(kind) if (e.name, e.target) == (name, target)), None)
+        entry = next((e for e in _installed()[kind] if (e.name, e.target) == (name, target)), None)
         if entry is None:
             source = getattr(sys.modules.get(cls.__module__), "__file__", None)
             entry = Entry(kind, name, LOCAL, "", target, source)
@@ -114,7 +114,7 @@ def entries(kind: str) -> list[Entry]:
     """Every known plugin of one kind, sorted by name. Imports no plugin."""
     _check_kind(kind)
     local = [entry for entry, _ in _registered.values() if (entry.kind, entry.distribution) == (kind, LOCAL)]
-    return sorted([*_installed(kind), *local], key=lambda entry: (entry.name, entry.id))
+    return sorted([*_installed()[kind], *local], key=lambda entry: (entry.name, entry.id))
 
 
 def names(kind: str) -> list[str]:
@@ -293,15 +293,19 @@ def _check_kind(kind: str) -> None:
 
 
 @functools.cache
-def _installed(kind: str) -> tuple[Entry, ...]:
-    found = {}
-    for point in importlib.metadata.entry_points(group=GROUPS[kind]):
-        dist = point.dist
-        name, version = (dist.name, dist.version) if dist else (LOCAL, "")
-        found[name, point.name] = Entry(
-            kind, point.name, name, version, point.value, _locate(point.value.partition(":")[0])
-        )
-    return tuple(found.values())
+def _installed() -> dict[str, tuple[Entry, ...]]:
+    """The plugins of installed packages, by kind. All kinds are read at once, since one reading takes 30 ms."""
+    kinds = {group: kind for kind, group in GROUPS.items()}
+    found: dict[str, dict[tuple[str, str], Entry]] = {kind: {} for kind in GROUPS}
+    # Each access to the name or the version of a package parses its metadata anew.
+    name_and_version = functools.cache(lambda dist: (dist.name, dist.version) if dist else (LOCAL, ""))
+    for point in importlib.metadata.entry_points():
+        if (kind := kinds.get(point.group)) is None:
+            continue
+        name, version = name_and_version(point.dist)
+        file = _locate(point.value.partition(":")[0])
+        found[kind][name, point.name] = Entry(kind, point.name, name, version, point.value, file)
+    return {kind: tuple(plugins.values()) for kind, plugins in found.items()}
 
 
 def _locate(module: str) -> str | None:
