@@ -55,13 +55,13 @@ def main() -> None:
                 {name: ask(process, [cell, hidden, args.seconds]) for name, process in contenders.items()}
                 for _ in range(args.turns)
             ]
-            cells = [
-                f" {statistics.median(turn[name][0] for turn in turns):,.0f} ({turns[0][name][1]:.1f} s) |"
-                for name in contenders
-            ]
-            rates = {name: statistics.median(turn[name][0] for turn in turns) for name in contenders}
-            share = rates[args.contenders[0]] * operations(cell, hidden) / peak
-            print(f"| {cell}, {hidden} units |" + "".join(cells) + f" {share:.0%} |", flush=True)
+            able = [name for name in contenders if turns[0][name]]
+            rates = {name: statistics.median(turn[name][0] for turn in turns) for name in able}
+            cells = [f"{rates[name]:,.0f} ({turns[0][name][1]:.1f} s)" if name in able else "–" for name in contenders]
+            first = rates.get(args.contenders[0])
+            share = first and first * operations(cell, hidden) / peak
+            cells.append(f"{share:.0%}" if share else "–")
+            print(f"| {cell}, {hidden} units | {' | '.join(cells)} |", flush=True)
             rows.append({"cell": cell, "hidden": hidden, "tokens_per_second": rates, "share_of_bound": share})
     if args.json:
         found = {"cpu": cpu(), "cores": cores(), "versions": versions, "gemm_flops": peak, "training": rows}
@@ -72,25 +72,39 @@ def main() -> None:
 
 
 def serve(name):
-    """Answers each line of stdin: with the versions, or with tokens per second and seconds of the first epoch."""
-    make, made = CONTENDERS[name], {}
+    """Answers each line of stdin: with the versions, or with tokens per second and seconds of the first epoch.
+
+    The answer is null if the library cannot train such a cell; stderr has the reason.
+    """
+    make, made, compiled = CONTENDERS[name], {}, 0.0
     for line in sys.stdin:
         if not (request := json.loads(line)):
             answer = make(None, None)
         else:
             cell, hidden, seconds = request
-            begin = time.perf_counter()
-            if (cell, hidden) not in made:
+            try:
+                if (cell, hidden) not in made:
+                    begin = time.perf_counter()
+                    made.clear()
+                    made[cell, hidden] = make(cell, hidden)
+                    made[cell, hidden]()
+                    compiled = time.perf_counter() - begin
+                answer = speed(made[cell, hidden], seconds), compiled
+            # PyTorch has no LSTM in bfloat16 on some processors.
+            except RuntimeError as fault:
+                print(f"{name} cannot train {cell} {hidden}: {fault}", file=sys.stderr)
                 made.clear()
-                made[cell, hidden] = make(cell, hidden)
-                made[cell, hidden]()
-            compiled = time.perf_counter() - begin
-            begin, epochs = time.perf_counter(), 0
-            while time.perf_counter() - begin < seconds:
-                made[cell, hidden]()
-                epochs += 1
-            answer = epochs * WINDOWS * ROWS * STEPS / (time.perf_counter() - begin), compiled
+                answer = None
         print(json.dumps(answer), flush=True)
+
+
+def speed(epoch, seconds):
+    """Tokens per second of whole epochs that take at least so many seconds."""
+    begin, epochs = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        epoch()
+        epochs += 1
+    return epochs * WINDOWS * ROWS * STEPS / (time.perf_counter() - begin)
 
 
 def operations(cell, hidden):
