@@ -6,7 +6,10 @@ from pathlib import Path
 from seqjax.cli.figure import draw
 from seqjax.cli.open_run import open_run
 from seqjax.cli.parser import Parser, whole
-from seqjax.errors import check_all
+from seqjax.errors import check_all, counted
+
+ROWS = 8
+"""The number of rows, if the training part has as many."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,22 +25,33 @@ def main(argv: Sequence[str]) -> int:
         "--max-lag", type=whole, default=50, metavar="K", help="largest lag that is listed (default: 50)"
     )
     parser.add_argument("--steps", type=whole, metavar="T", help="time steps of each row (default: 4 times --max-lag)")
-    parser.add_argument("--rows", type=whole, default=8, metavar="B", help="number of rows (default: 8)")
+    text = f"number of rows (default: {ROWS}, or fewer where the training part is short)"
+    parser.add_argument("--rows", type=whole, metavar="B", help=text)
     parser.add_argument("--figure", metavar="FILE", help="file of the figure (default: lags.png in the run's folder)")
     args = parser.read(argv)
 
     steps = 4 * args.max_lag if args.steps is None else args.steps
     is_true = {
         f"--max-lag {args.max_lag}: must be at least 1": args.max_lag >= 1,
-        f"--rows {args.rows}: must be at least 1": args.rows >= 1,
+        f"--rows {args.rows}: must be at least 1": args.rows is None or args.rows >= 1,
         f"--steps {steps}: must be more than --max-lag {args.max_lag}": steps > args.max_lag or args.max_lag < 1,
     }
     check_all("seqjax lags cannot run:", is_true)
 
+    from seqjax.data.windows import whole_windows
     from seqjax.diagnostics.lags import lags
 
     run = open_run(args.run)
-    report = lags(run.problem, run.params, **run.scan_arguments(args.rows, steps), max_lag=args.max_lag)
+    found = len(whole_windows(run.prepared.streams["train"], steps))
+    rows = min(ROWS, found) if args.rows is None else args.rows
+    is_true = {
+        f"--steps {steps}: no document of the training part is so long; give a smaller --steps or --max-lag": found > 0,
+        f"--rows {rows}: the training part has {found} windows of {steps} steps; give at most {found}, or a smaller "
+        "--steps": rows <= found or not found,
+    }
+    check_all("seqjax lags cannot run:", is_true)
+    report = lags(run.problem, run.params, **run.scan_arguments(rows, steps), max_lag=args.max_lag)
+    print(f"{counted(rows, 'row')} of {steps} steps")
     print(report)
     file = Path(args.figure or Path(args.run, "lags.png"))
     draw(lambda: report.plot(str(args.run)), file, "--figure " if args.figure else "")

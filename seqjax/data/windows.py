@@ -82,6 +82,12 @@ def past_warmup(plan: Plan, warmup: int, num_steps: int) -> Plan:
     return plan._replace(scored=jnp.stack([first_NB.astype(jnp.int32), plan.scored[..., 1]], -1))
 
 
+def whole_windows(stream: Stream, num_steps: int) -> Int[np.ndarray, " N"]:
+    """The starts of consecutive windows of T steps, as many as fit into each document of a stream."""
+    starts, lengths, _ = cut_windows(stream.bounds[:-1], stream.bounds[1:], num_steps)
+    return starts[lengths == num_steps]
+
+
 def spread_rows(stream: Stream, num_rows: int, num_steps: int, warmup: int = 0) -> Batch:
     """A batch of B windows that are evenly spread over a stream. Each is reset, and none crosses a document.
 
@@ -95,8 +101,7 @@ def spread_rows(stream: Stream, num_rows: int, num_steps: int, warmup: int = 0) 
         Error: the stream has fewer windows, or no step in them is scored.
     """
     check_whole(rows=(num_rows, 1), steps=(num_steps, 1))
-    starts, lengths, _ = cut_windows(stream.bounds[:-1], stream.bounds[1:], num_steps)
-    starts = starts[lengths == num_steps]
+    starts = whole_windows(stream, num_steps)
     if len(starts) < num_rows:
         raise Error(
             f"the documents of this part have {len(starts)} windows of {num_steps} steps, fewer than {num_rows}; "

@@ -10,7 +10,8 @@ from support.small_run import EXPERIMENT, TEXT
     [
         (["--max-lag", 0, "--rows", 0], ["--max-lag 0: must be at least 1", "--rows 0: must be at least 1"]),
         (["--max-lag", 10, "--steps", 10], ["--steps 10: must be more than --max-lag 10"]),
-        (["--max-lag", 2000], ["0 windows of 8000 steps", "fewer steps"]),
+        (["--max-lag", 2000], ["--steps 8000: no document of the training part is so long"]),
+        (["--max-lag", 3, "--rows", 9999], ["--rows 9999: the training part has", "windows of 12 steps", "at most"]),
         (["--max-lag", 3, "--figure", "x.foo"], ["--figure x.foo", "foo"]),
     ],
 )
@@ -18,6 +19,14 @@ def test_lags_names_the_wrong_flags(run_, arguments, words):
     done = call("lags", run_, *arguments)
     assert done.returncode == 2
     assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_lags_takes_fewer_rows_of_a_short_training_part(run_, tmp_path):
+    done = call("lags", run_, "--max-lag", 3, "--steps", 300, "--figure", tmp_path / "lags.png")
+    assert done.returncode == 0, done.stderr
+    rows, words = done.stdout.splitlines()[0].split(maxsplit=1)
+    assert 0 < int(rows) < 8
+    assert words in ("row of 300 steps", "rows of 300 steps")
 
 
 @pytest.mark.slow
