@@ -25,9 +25,26 @@ MOST_DEVICES = 1024
 """The largest number of devices that are made on a CPU."""
 
 
+class ExperimentParser(Parser):
+    """A parser of the flags of an experiment, whose hints know the chosen plugins and files."""
+
+    def flag_meant(self, unknown: str, known: argparse.Namespace) -> str:
+        """A hint at the field of a chosen plugin, such as --gradient.steps by --steps, or at the flag of a file."""
+        if Path(unknown).is_file():
+            is_config = Path(unknown).suffix == ".toml"
+            flag = f"--config {quote(unknown)}" if is_config else f"--dataset {_reading(unknown)}"
+            return f"; to read this file: {flag}"
+        name = unknown.partition("=")[0].removeprefix("--").replace("-", "_")
+        for kind in settings.KINDS:
+            plugin, _ = _split_name(kind, getattr(known, kind), {})
+            if plugin in registry.names(kind) and name in fields_of(registry.get(kind, plugin)):
+                return f"; did you mean '--{kind}.{name.replace('_', '-')}'?"
+        return super().flag_meant(unknown, known)
+
+
 def experiment_parser(prog: str, description: str) -> Parser:
     """A parser with the flags of an experiment. `split_fields` reads the flags of plugins' fields."""
-    parser = Parser(prog=prog, description=description, add_help=False)
+    parser = ExperimentParser(prog=prog, description=description, add_help=False)
     for kind in settings.KINDS:
         text = f"the {kind}, by short name or full id; name:field=value sets a field"
         parser.add_plugin_argument(kind, f"--{kind}", metavar="NAME", help=text)
@@ -142,10 +159,14 @@ def _fields_of_same_plugin(chosen: dict[str, Any], name: str | None) -> dict[str
 
 
 def _check_no_file(flag: str, name: str | None) -> None:
-    """Raises an `Error` if a file was given in place of a dataset."""
-    if name is not None and Path(name).is_file() and name not in registry.names("dataset"):
-        dataset = quote(f"{_reader(name)}:path={name}")
-        raise Error(f"--{flag} {name}: this is a file; name the dataset that reads it: --{flag} {dataset}")
+    """Raises an `Error` if a file, or a name with the suffix of a file, was given in place of a dataset."""
+    if name is not None and name not in registry.names("dataset") and (Path(name).is_file() or Path(name).suffix):
+        raise Error(f"--{flag} {name}: a file needs the name of the dataset that reads it: --{flag} {_reading(name)}")
+
+
+def _reading(file: str) -> str:
+    """The dataset that reads a file, as a flag names it with its path."""
+    return quote(f"{_reader(file)}:path={file}")
 
 
 def _reader(file: str) -> str:

@@ -63,14 +63,19 @@ class Parser(argparse.ArgumentParser):
             autocomplete(self)
         args, unknown = self.parse_known_args([_dashes(arg) for arg in argv])
         if unknown:
-            hint = _second_value(argv, unknown[0]) or self._flag_meant(unknown[0])
+            hint = _second_value(argv, unknown[0]) or self.flag_meant(unknown[0], args)
             self.error(f"no such argument: {unknown[0]}{hint}")
         for path in args.load:
             registry.load_file(path)
         return args
 
-    def _flag_meant(self, unknown: str) -> str:
-        """A hint at the flag that was meant, such as --optimizer.learning-rate by --lr; else at the nearest ones."""
+    def flag_meant(self, unknown: str, known: argparse.Namespace) -> str:
+        """A hint at the flag that was meant, such as --optimizer.learning-rate by --lr; else at the nearest ones.
+
+        Args:
+            unknown: the argument that is not known.
+            known: the values of the known arguments.
+        """
         flags = {flag.removeprefix("--").replace("-", "_") for flag in self._option_string_actions}
         name = unknown.partition("=")[0]
         field = field_meant(name.removeprefix("--"), flags) if name.startswith("--") else None

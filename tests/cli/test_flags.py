@@ -46,10 +46,19 @@ def test_a_heldout_dataset_of_another_plugin_has_its_own_fields(tables):
     ("argv", "message"),
     [
         (["run", *TABLE, "--heldout", "valid.csv"],
-         "--heldout valid.csv: this is a file; name the dataset that reads it: --heldout csv:path=valid.csv"),
+         "--heldout valid.csv: a file needs the name of the dataset that reads it: --heldout csv:path=valid.csv"),
         (["run", "--dataset", "notes.md"],
-         "--dataset notes.md: this is a file; name the dataset that reads it: "
+         "--dataset notes.md: a file needs the name of the dataset that reads it: "
          "--dataset text-file:path=notes.md"),
+        (["run", "--dataset", "no such file.npy"],
+         "--dataset no such file.npy: a file needs the name of the dataset that reads it: "
+         "--dataset 'npy:path=no such file.npy'"),
+        (["run", "notes.md"], "no such argument: notes.md; to read this file: --dataset text-file:path=notes.md"),
+        (["sweep", "a.toml"], "no such argument: a.toml; to read this file: --config a.toml"),
+        (["run", "--gradient", "truncated", "--steps=8"],
+         "no such argument: --steps=8; did you mean '--gradient.steps'?"),
+        (["sweep", "--gradient", "k1k2", "full", "--lr", "1"],
+         "no such argument: --lr; did you mean '--optimizer.learning-rate'?"),
         (["run", "--metrics", "a", "b"],
          "no such argument: b; several values of a flag are separated by commas, without spaces: --metrics a,b"),
         (["run", *TABLE, "--dataset.inputs", "a,", "b"],
@@ -62,6 +71,7 @@ def test_a_heldout_dataset_of_another_plugin_has_its_own_fields(tables):
 )  # fmt: skip
 def test_what_to_type_instead(tables, argv, message):
     (tables / "notes.md").write_text("a text")
+    (tables / "a.toml").write_text("epochs = 1")
     done = call(*argv)
     assert done.returncode == 2
     assert done.stderr.startswith(f"seqjax: {message}\n")
