@@ -29,9 +29,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as fault:
         reason, code = fault.strerror or fault, 2 if fault.errno in WRONG_NAMES else 6
-        raise Error(
-            f"{fault.filename or path} cannot be written: {reason}; try another folder", exit_code=code
-        ) from fault
+        # The temporary name of `write` says nothing to a user.
+        name = path if str(fault.filename or PART).endswith(PART) else fault.filename
+        raise Error(f"{name} cannot be written: {reason}; try another folder", exit_code=code) from fault
 
 
 def not_plain(path: Path) -> Error:

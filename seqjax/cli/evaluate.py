@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from seqjax.cli.open_run import open_run
 from seqjax.cli.parser import Parser
 from seqjax.data.split import PARTS
+from seqjax.errors import Error
 from seqjax.plugin.config import create
 from seqjax.runs import settings
 from seqjax.terminal.stream import line
@@ -36,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
 
     run = open_run(args.run, args.which)
     if args.text:
+        if not Path(args.text).exists():
+            raise Error(f"--text {args.text}: there is no such file")
         own = create("dataset", settings.TEXT_FILE, path=args.text).load()
         rows = {"text": run.evaluate(own)}
         if share := unknown_share(run.codec, run.text_codec.encode(own[:SEEN].text)):
