@@ -375,8 +375,9 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
     """The norms of the parts of a gradient by lag, and the bias of truncating the gradient, in two panels.
 
     The upper panel has the norms relative to that of lag 0, and a fit of their decay. The line of the fit is drawn over
-    the longest range of lags in which it differs from the norms by less than the factor `HOLDS`; if this range has
-    fewer than three lags, there is no line. The lower panel has the bias, relative to the norm of the whole gradient.
+    the longest range of lags in which it differs from the norms by less than the factor `HOLDS`, which may be shorter
+    than the range that was fitted; the legend has both. If the first range has fewer than three lags, there is no line.
+    The lower panel has the bias, relative to the norm of the whole gradient.
 
     Args:
         norms: [K + 1], the norms of the parts that travel 0, ..., K - 1 and at least K steps back.
@@ -397,7 +398,11 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
         if held.stop - held.start >= 3:
             factor = math.exp(np.mean(np.diff(np.log(fit[held]))))
             percent = f"{100 * (HOLDS - 1):.0f}\u202f%"
-            label = f"fit: ×{factor:.3g} a step, within {percent} from lag {held.start} to {held.stop - 1}"
+            fitted = np.flatnonzero(~np.isnan(fit))
+            label = (
+                f"fit to lags {fitted[0]} to {fitted[-1]}: ×{factor:.3g} a step, "
+                f"drawn within {percent}, lags {held.start} to {held.stop - 1}"
+            )
             upper.plot(k[held], fit[held] / norms[0], "--", color="black", label=label)
         lower.plot(k[1:], _positive(bias), label="_relative bias", marker=marker)
         for axes in (upper, lower):
@@ -518,7 +523,9 @@ def _band(
 def _show_end(axes: Axes, drawn: Sequence[np.ndarray]) -> str:
     """Limits the y axis to the end of the training, if its start would take most of it; returns what is left out.
 
-    The range is that of the last half of the points of each curve, and half of it again on the side of the start.
+    The range is that of the last half of the points of each curve, and half of it again on the side of the start. What
+    lies outside is a start only: the range includes all points of a curve from the first one on that lies in it, or
+    beyond it on the other side, so that a minimum before the end can be seen.
     """
     to_axis = axes.yaxis.get_transform().transform
     drawn = [values for values in drawn if values.shape[-1] >= 4]
@@ -527,7 +534,12 @@ def _show_end(axes: Axes, drawn: Sequence[np.ndarray]) -> str:
     with np.errstate(all="ignore"):
         every = to_axis(np.concatenate([values.ravel() for values in drawn]))
         last = to_axis(np.concatenate([values[:, values.shape[1] // 2 :].ravel() for values in drawn]))
+        curves = [to_axis(curve) for values in drawn for curve in values]
+    curves = [curve[np.isfinite(curve)] for curve in curves]
     every, last = every[np.isfinite(every)], last[np.isfinite(last)]
+    # Points that are included may widen the range, so that it includes further points.
+    while last.size and len(shown := _after_start(curves, last.min(), last.max())) > len(last):
+        last = shown
     if not last.size or not 0 < 3 * (last.max() - last.min()) < every.max() - every.min():
         return ""
     height, back = last.max() - last.min(), axes.yaxis.get_transform().inverted().transform
@@ -540,6 +552,16 @@ def _show_end(axes: Axes, drawn: Sequence[np.ndarray]) -> str:
         hidden.append(f"down to {_three_digits(back(every.min()))}")
     axes.set_ylim(*map(float, back(np.array([low, high]))))
     return f"start outside the axis: {' and '.join(hidden)}"
+
+
+def _after_start(curves: Sequence[np.ndarray], low: float, high: float) -> np.ndarray:
+    """The points of curves from the first one on that does not lie on the same side of a range as the start."""
+    kept = []
+    for curve in curves:
+        side = (curve > high).astype(int) - (curve < low)
+        starts_outside = side.size and side[0]
+        kept.append(curve[np.argmax(side != side[0]) if starts_outside else 0 :])
+    return np.concatenate(kept)
 
 
 def _three_digits(number: Any) -> str:

@@ -52,8 +52,11 @@ def shared_plugins(experiments: Sequence[object]) -> list[str]:
 
 
 def readable(text: str) -> str:
-    """The text of a plugin for people: `"truncated:steps=5"` or `"truncated steps=5"` as "truncated, steps 5"."""
-    return re.sub(r"[ :]([A-Za-z][\w-]*)=", lambda match: f", {_word(match[1])} ", text)
+    """The text of a plugin for people: `"truncated:steps=5"` or `"truncated steps=5"` as "truncated, steps 5".
+
+    A text that begins with a field, such as `"k1=10 k2=19"`, is "k1 10, k2 19".
+    """
+    return re.sub(r"(^|[ :])([A-Za-z][\w-]*)=", lambda match: f"{', ' if match[1] else ''}{_word(match[2])} ", text)
 
 
 def _describe(plugin: object) -> str:

@@ -221,6 +221,19 @@ def test_the_end_of_training_fills_the_axis():
     np.testing.assert_allclose(np.log(figure.axes[0].get_ylim()), (low, high), rtol=1e-6)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_minimum_in_the_first_half_is_inside_the_axis(sign):
+    made = steep(1.0)
+    losses = [40, 9, 4, 3, 4, 5, 6, 7, *np.linspace(8, 9, 12)]  # the range of the last half alone is from 8 to 9
+    for row, loss in zip(made.metrics, losses, strict=True):
+        row["grad_norm"] = sign * loss
+    figure = plot.runs({"a": made}, y="grad_norm")
+    assert caption(figure)[-1] == f"start outside the axis: {'up to 40' if sign == 1 else 'down to -40'}"
+    low, high = sorted(sign * np.array(figure.axes[0].get_ylim()))
+    assert 2 < low < 3
+    assert 9 < high < 13
+
+
 def test_a_start_that_takes_less_of_the_axis_stays():
     figure = plot.runs(sweep(epochs=4))
     low, high = figure.axes[0].get_ylim()
@@ -534,7 +547,7 @@ def test_a_fit_is_drawn_where_it_holds():
     np.testing.assert_array_equal(line.get_xdata(), range(6, 20))
     np.testing.assert_allclose(line.get_ydata(), fit[6:20] / norms[0])
     text = line.get_label().replace("\u202f", " ")
-    assert text == "fit: ×0.5 a step, within 25 % from lag 6 to 19"
+    assert text == "fit to lags 1 to 19: ×0.5 a step, drawn within 25 %, lags 6 to 19"
     np.testing.assert_array_equal(lower.lines[0].get_xydata(), np.stack([range(1, 21), np.linspace(0.9, 0.1, 20)], 1))
     assert upper.get_ylabel() == "norm of part k,\nrelative to part 0"
     assert lower.get_ylabel() == "relative bias if\nonly lags < k are kept"

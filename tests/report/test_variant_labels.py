@@ -57,6 +57,7 @@ def test_too_many_values_are_no_factors():
 def test_the_text_of_a_plugin():
     assert readable("artbp:length=8:alpha=3") == "artbp, length 8, alpha 3"
     assert readable("sgd learning_rate=0.5 clip_norm=1.0") == "sgd, lr 0.5, clip norm 1.0"
+    assert readable("k1=10 k2=19") == "k1 10, k2 19"
 
 
 def test_the_plugins_that_all_experiments_share():
