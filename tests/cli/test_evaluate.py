@@ -42,7 +42,8 @@ def test_evaluate_reads_a_text_file(run_):
     expected = [f"{row[name]:.4f}" for name in ("loss", "perplexity", "bits_per_character")]
     assert line.split() == ["text", *expected, "11"]
     Path("own.txt").write_bytes(b"t\xfcr")
-    for file, words in {"own.txt": ["UTF-8", "own.txt"], "nowhere.txt": ["--text nowhere.txt: there is no such file"]}.items():
+    missing = "--text nowhere.txt: there is no such file"
+    for file, words in {"own.txt": ["UTF-8", "own.txt"], "nowhere.txt": [missing]}.items():
         done = call("evaluate", run_, "--text", file)
         assert (done.returncode, done.stdout) == (2, "")
         for word in words:
