@@ -65,8 +65,9 @@ def print_comparison(
 
     metric = metric or main_metric(runs.values())
     table = runs.compare(metric, against, which)
-    epochs = " and ".join(epoch for epoch in ("last", "best") if epoch in table.columns)
-    print(f"{metric}, {epochs} epoch: mean over seeds, and its 95 % interval (from, to)\n{table}")
+    words = {"last": "last epoch", "best": "best epoch (that with the lowest held-out loss)"}
+    epochs = " and ".join(words[epoch] for epoch in words if epoch in table.columns)
+    print(f"{metric}, {epochs}: mean over seeds, and its 95 % interval (from, to)\n{table}")
     for name, run in runs.items():
         if run.changed:
             line("note", f"{name}: changed by hand: {', '.join(run.changed)}")

@@ -1,5 +1,6 @@
 """Figures: every function returns one, and writes no file."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -199,18 +200,23 @@ def lines(
     with current():
         figure, every = new_figure(x_label, y_label, title, len(series) if panels else 1, sharey=True)
         whole = True
-        looks = iter(matplotlib.rcParams["axes.prop_cycle"]())
+        looks = zip(matplotlib.rcParams["axes.prop_cycle"](), itertools.cycle(MARKERS), strict=False)
         for number, (name, given) in enumerate(series.items()):
             axes = every[number if panels else 0]
             x, columns = _series(name, given)
             whole = whole and np.issubdtype(x.dtype, np.integer)
             for n, values in enumerate(columns):
                 label = name if len(columns) == 1 else f"{name}, {n}"
-                # A point without a neighbour has a marker, since a line alone would not show it.
-                alone = None if len(values) <= FEW else _alone(values)
-                marks: dict[str, Any] = {"marker": "" if alone == [] else ".", "markevery": alone}
+                look, marker = next(looks)
+                if len(values) <= FEW:
+                    # Markers of their own tell lines apart in print without colours.
+                    marks: dict[str, Any] = {"marker": marker, "markersize": 4}
+                else:
+                    # A point without a neighbour has a marker, since a line alone would not show it.
+                    alone = _alone(values)
+                    marks = {"marker": "." if alone else "", "markevery": alone}
                 width = 0.7 * matplotlib.rcParams["lines.linewidth"]
-                axes.plot(x, values, label=label, linewidth=width, **marks, **next(looks))
+                axes.plot(x, values, label=label, linewidth=width, **marks, **look)
         for axes in every:
             if x_scale == "log":
                 log_ticks(axes.xaxis)

@@ -398,6 +398,11 @@ def test_gaps_stay_and_a_single_point_has_a_marker():
     assert short.get_markevery() is None
 
 
+def test_short_lines_have_markers_of_their_own():
+    lines = plot.lines({"a": [1.0, 2.0], "b": ([1, 2], np.ones((2, 2))), "c": np.arange(100.0)}).axes[0].lines
+    assert [line.get_marker() for line in lines] == ["o", "s", "^", ""]
+
+
 def test_more_lines_than_colours_can_be_told_apart():
     figure = plot.lines({str(n): [0.0, n] for n in range(25)})
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}

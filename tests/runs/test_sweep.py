@@ -404,7 +404,8 @@ def test_sweep_trains_every_combination_and_compares_them(place):
     assert alone.returncode == 0, alone.stderr
     assert results(place / "alone") == results(runs["truncated:steps=4, seed=1"].path)
     command = next(line for line in done.stdout.splitlines() if line.startswith("next")).split()[2:]
-    head = "train_loss, last and best epoch: mean over seeds, and its 95 % interval (from, to)"
+    best = "best epoch (that with the lowest held-out loss)"
+    head = f"train_loss, last epoch and {best}: mean over seeds, and its 95 % interval (from, to)"
     assert call(*command).stdout == f"{head}\n{runs.compare('train_loss')}\n"
     before = {file: file.stat().st_mtime_ns for file in Path("out").glob("*/*")}
     again = call(*argv)
