@@ -111,6 +111,8 @@ def write(path: Path, data: str | bytes) -> None:
 
     The temporary name cannot be guessed, and a link at `path` is replaced, not followed.
     """
+    if not path.name:
+        raise Error(f"{path} is a folder; name a file in it")
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
     with disk_errors(path):
         # Otherwise a device, such as /dev/null, or a pipe would be replaced by a file. A folder cannot be replaced.

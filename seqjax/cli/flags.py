@@ -26,7 +26,7 @@ MOST_DEVICES = 1024
 
 
 class ExperimentParser(Parser):
-    """A parser of the flags of an experiment, whose hints know the chosen plugins and files."""
+    """A parser of the flags of an experiment, whose hints know the plugins that its flags choose, and files."""
 
     def flag_meant(self, unknown: str, known: argparse.Namespace) -> str:
         """A hint at the field of a chosen plugin, such as --gradient.steps by --steps, or at the flag of a file."""
@@ -36,9 +36,10 @@ class ExperimentParser(Parser):
             return f"; to read this file: {flag}"
         name = unknown.partition("=")[0].removeprefix("--").replace("-", "_")
         for kind in settings.KINDS:
-            plugin, _ = _split_name(kind, getattr(known, kind), {})
-            if plugin in registry.names(kind) and name in fields_of(registry.get(kind, plugin)):
-                return f"; did you mean '--{kind}.{name.replace('_', '-')}'?"
+            with contextlib.suppress(Error):  # a wrong name or field of a plugin is not what is reported here
+                plugin, _ = _split_name(kind, getattr(known, kind), {})
+                if plugin is not None and name in fields_of(registry.get(kind, plugin)):
+                    return f"; did you mean '--{kind}.{name.replace('_', '-')}'?"
         return super().flag_meant(unknown, known)
 
 
@@ -160,8 +161,13 @@ def _fields_of_same_plugin(chosen: dict[str, Any], name: str | None) -> dict[str
 
 def _check_no_file(flag: str, name: str | None) -> None:
     """Raises an `Error` if a file, or a name with the suffix of a file, was given in place of a dataset."""
-    if name is not None and name not in registry.names("dataset") and (Path(name).is_file() or Path(name).suffix):
-        raise Error(f"--{flag} {name}: a file needs the name of the dataset that reads it: --{flag} {_reading(name)}")
+    if name is None or name in registry.names("dataset"):
+        return
+    is_file = Path(name).is_file()
+    if is_file or re.fullmatch(r"[^:]+\.[A-Za-z]+", name):
+        missing = "" if is_file else "there is no such file, and "
+        words = f"{missing}a file needs the name of the dataset that reads it: --{flag} {_reading(name)}"
+        raise Error(f"--{flag} {name}: {words}")
 
 
 def _reading(file: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from seqjax.cli.figure import draw
 from seqjax.cli.open_run import open_run
 from seqjax.cli.parser import Parser, whole
-from seqjax.errors import check_all, counted
+from seqjax.errors import Error, check_all, counted
 
 ROWS = 8
 """The number of rows, if the training part has as many."""
@@ -42,14 +42,15 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.diagnostics.lags import lags
 
     run = open_run(args.run)
-    found = len(whole_windows(run.prepared.streams["train"], steps))
+    stream = run.prepared.streams["train"]
+    found = len(whole_windows(stream, steps))
+    if not found:
+        longest = max(stream.bounds[1:] - stream.bounds[:-1])
+        flags = f"--max-lag {max(1, longest // 2)} --steps {longest}"
+        raise Error(f"no document of the training part has {steps} steps, as each row does; give {flags}")
     rows = min(ROWS, found) if args.rows is None else args.rows
-    is_true = {
-        f"--steps {steps}: no document of the training part is so long; give a smaller --steps or --max-lag": found > 0,
-        f"--rows {rows}: the training part has {found} windows of {steps} steps; give at most {found}, or a smaller "
-        "--steps": rows <= found or not found,
-    }
-    check_all("seqjax lags cannot run:", is_true)
+    if rows > found:
+        raise Error(f"--rows {rows}: the training part has {counted(found, 'window')} of {steps} steps; give no more")
     report = lags(run.problem, run.params, **run.scan_arguments(rows, steps), max_lag=args.max_lag)
     print(f"{counted(rows, 'row')} of {steps} steps")
     print(report)

@@ -19,7 +19,7 @@ from seqjax.cli.flags import (
     split_fields,
     use_all_cores,
 )
-from seqjax.errors import Error, escape
+from seqjax.errors import Error, counted, escape
 from seqjax.plugin.base import fields_of
 from seqjax.plugin.config import create
 from seqjax.runs import settings
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
     if launcher is None and not in_turn and args.devices is None and _pays(list(planned.values()), out):
         launcher = create("launcher", settings.LAUNCHER)
         line("launcher", "local, one run on each core; --launcher none makes them one after the other")
-    line("sweep", f"{out} · {len(planned)} runs")
+    line("sweep", f"{out} · {counted(len(planned), 'run')}")
     varied = [flag[2:].replace("-", "_") for flag, values in axes.items() if len(values) > 1]
     with print_resume_command("sweep", argv, args, out):
         runs = run_all(planned, varied, out, args.devices, True, args.checkpoint_seconds, tracker, launcher)

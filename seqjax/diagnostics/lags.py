@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from seqjax.errors import Error, check_whole, dtype_shape
+from seqjax.errors import Error, check_whole, counted, dtype_shape
 from seqjax.gradients.check_scan import Weights, read_scan
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import leaf_names, norm, partition_float
@@ -237,7 +237,7 @@ class Lags(NamedTuple):
         return Table(("of", "name", *(f"lag {k}" for k in lags)), rows)
 
     def __str__(self) -> str:
-        several = len(self.by_state) > 1 or len(self.by_param) > 1
+        several = len(self.bias) > 1 and (len(self.by_state) > 1 or len(self.by_param) > 1)
         parts = (str(self.table), self._conclusion(), str(self.leaf_table) if several else "", self._explosion())
         return "\n".join(filter(None, parts))
 
@@ -247,9 +247,10 @@ class Lags(NamedTuple):
         if not np.any(self.norms[1:]):
             return "no part of the gradient travels back: the state does not depend on the parameters"
         needed = [(share, self.steps(share)) for share in (0.1, 0.01)]
-        words = [f"{share:.0%} from {steps} steps on" for share, steps in needed if steps]
-        rate = f"norms change by a factor of {self.rate:.4g} a step"
-        return f"{rate}; bias within {', '.join(words) or 'no bound'}"
+        words = [f"{share:.0%} from {counted(steps, 'step')} on" for share, steps in needed if steps]
+        # One lag alone has no rate.
+        rate = "" if np.isnan(self.rate) else f"norms change by a factor of {self.rate:.4g} a step; "
+        return f"{rate}bias within {', '.join(words) or 'no bound'}"
 
     def _explosion(self) -> str:
         """Which state variable's gradient explodes; empty if none does."""

@@ -111,8 +111,10 @@ def _part_or_fault(part: Callable[[], str]) -> str:
 
 def _row(tag: str, cells: Sequence[str], right: Sequence[bool] | None) -> str:
     sides = ["right" if is_right else "left" for is_right in right or [False] * len(cells)]
+    # A number is not broken at its minus sign.
+    look = {"left": CELL, "right": f"white-space: nowrap; {CELL}"}
     inner = "".join(
-        f'<{tag} style="{CELL} {side}">{_escape(cell).replace(LINE_END, "<br>")}</{tag}>'
+        f'<{tag} style="{look[side]} {side}">{_escape(cell).replace(LINE_END, "<br>")}</{tag}>'
         for cell, side in zip(cells, sides, strict=True)
     )
     return f"<tr>{inner}</tr>"

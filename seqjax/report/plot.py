@@ -382,8 +382,8 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
 
     The upper panel has the norms relative to that of lag 0, and a fit of their decay. The line of the fit is drawn over
     the longest range of lags in which it differs from the norms by less than the factor `HOLDS`, which may be shorter
-    than the range that was fitted; the legend has both. If the first range has fewer than three lags, there is no line.
-    The lower panel has the bias, relative to the norm of the whole gradient.
+    than the range that was fitted; the legend has both. If there are fewer than three such lags, there is no line. The
+    lower panel has the bias, relative to the norm of the whole gradient.
 
     Args:
         norms: [K + 1], the norms of the parts that travel 0, ..., K - 1 and at least K steps back.
@@ -405,14 +405,15 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
             factor = math.exp(np.mean(np.diff(np.log(fit[held]))))
             percent = f"{100 * (HOLDS - 1):.0f}\u202f%"
             fitted = np.flatnonzero(~np.isnan(fit))
-            label = (
-                f"fit to lags {fitted[0]} to {fitted[-1]}: ×{factor:.3g} a step, "
-                f"drawn within {percent}, lags {held.start} to {held.stop - 1}"
-            )
+            label = f"fit to lags {fitted[0]} to {fitted[-1]}: ×{factor:.3g} a step, within {percent}"
+            if (fitted[0], fitted[-1]) != (held.start, held.stop - 1):
+                label += f" from lag {held.start} to {held.stop - 1}"
             upper.plot(k[held], fit[held] / norms[0], "--", color="black", label=label)
         lower.plot(k[1:], _positive(bias), label="_relative bias", marker=marker)
-        for axes in (upper, lower):
-            log_ticks(axes.yaxis)
+        for axes, values in ((upper, norms), (lower, bias)):
+            # An axis without positive values, as of a state that no gradient passes, cannot be logarithmic.
+            if (values > 0).any():
+                log_ticks(axes.yaxis)
             whole_ticks(axes.xaxis)
         add_legend(figure, upper, line_entries(upper))
     return figure
@@ -529,23 +530,22 @@ def _band(
 def _show_end(axes: Axes, drawn: Sequence[np.ndarray]) -> str:
     """Limits the y axis to the end of the training, if its start would take most of it; returns what is left out.
 
-    The range is that of the last half of the points of each curve, and half of it again on the side of the start. What
-    lies outside is a start only: the range includes all points of a curve from the first one on that lies in it, or
-    beyond it on the other side, so that a minimum before the end can be seen.
+    The range is that of the last half of the points of each curve, and half of it again on the side of the start. It
+    includes all points of a curve that lie beyond it on the other side than the start of the curve, such as the lowest
+    loss of a run that overfits.
     """
     to_axis = axes.yaxis.get_transform().transform
     drawn = [values for values in drawn if values.shape[-1] >= 4]
     if not drawn:
         return ""
     with np.errstate(all="ignore"):
-        every = to_axis(np.concatenate([values.ravel() for values in drawn]))
-        last = to_axis(np.concatenate([values[:, values.shape[1] // 2 :].ravel() for values in drawn]))
         curves = [to_axis(curve) for values in drawn for curve in values]
-    curves = [curve[np.isfinite(curve)] for curve in curves]
+    every = np.concatenate(curves)
+    last = np.concatenate([curve[len(curve) // 2 :] for curve in curves])
     every, last = every[np.isfinite(every)], last[np.isfinite(last)]
-    # Points that are included may widen the range, so that it includes further points.
-    while last.size and len(shown := _after_start(curves, last.min(), last.max())) > len(last):
-        last = shown
+    if last.size:
+        far = [_beyond(curve[np.isfinite(curve)], last.min(), last.max()) for curve in curves]
+        last = np.concatenate([last, *far])
     if not last.size or not 0 < 3 * (last.max() - last.min()) < every.max() - every.min():
         return ""
     height, back = last.max() - last.min(), axes.yaxis.get_transform().inverted().transform
@@ -560,14 +560,10 @@ def _show_end(axes: Axes, drawn: Sequence[np.ndarray]) -> str:
     return f"start outside the axis: {' and '.join(hidden)}"
 
 
-def _after_start(curves: Sequence[np.ndarray], low: float, high: float) -> np.ndarray:
-    """The points of curves from the first one on that does not lie on the same side of a range as the start."""
-    kept = []
-    for curve in curves:
-        side = (curve > high).astype(int) - (curve < low)
-        starts_outside = side.size and side[0]
-        kept.append(curve[np.argmax(side != side[0]) if starts_outside else 0 :])
-    return np.concatenate(kept)
+def _beyond(curve: np.ndarray, low: float, high: float) -> np.ndarray:
+    """The points of a curve outside a range, but for those on the side on which the curve starts."""
+    starts_above, starts_below = curve[:1] > high, curve[:1] < low
+    return curve[((curve < low) & ~starts_below) | ((curve > high) & ~starts_above)]
 
 
 def _three_digits(number: Any) -> str:

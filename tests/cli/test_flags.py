@@ -51,14 +51,15 @@ def test_a_heldout_dataset_of_another_plugin_has_its_own_fields(tables):
          "--dataset notes.md: a file needs the name of the dataset that reads it: "
          "--dataset text-file:path=notes.md"),
         (["run", "--dataset", "no such file.npy"],
-         "--dataset no such file.npy: a file needs the name of the dataset that reads it: "
+         "--dataset no such file.npy: there is no such file, and a file needs the name of the dataset that reads it: "
          "--dataset 'npy:path=no such file.npy'"),
         (["run", "notes.md"], "no such argument: notes.md; to read this file: --dataset text-file:path=notes.md"),
         (["sweep", "a.toml"], "no such argument: a.toml; to read this file: --config a.toml"),
         (["run", "--gradient", "truncated", "--steps=8"],
          "no such argument: --steps=8; did you mean '--gradient.steps'?"),
-        (["sweep", "--gradient", "k1k2", "full", "--lr", "1"],
-         "no such argument: --lr; did you mean '--optimizer.learning-rate'?"),
+        (["run", "--gradient", "seqjax/k1k2", "--k2", "8"], "no such argument: --k2; did you mean '--gradient.k2'?"),
+        (["run", "--gradient", "truncated:steps=3:steps=4", "--epoch"],
+         "no such argument: --epoch; did you mean '--epochs' or '--keep' or '--out'?"),
         (["run", "--metrics", "a", "b"],
          "no such argument: b; several values of a flag are separated by commas, without spaces: --metrics a,b"),
         (["run", *TABLE, "--dataset.inputs", "a,", "b"],

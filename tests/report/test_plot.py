@@ -234,6 +234,31 @@ def test_a_minimum_in_the_first_half_is_inside_the_axis(sign):
     assert 9 < high < 13
 
 
+def test_a_spike_on_the_side_of_the_start_does_not_hide_the_end():
+    made = steep(1.0)
+    for row, loss in zip(made.metrics, [40, 1.0001, 500, 200, 50], strict=False):
+        row["train_loss"] = loss
+    figure = plot.runs({"a": made})
+    assert caption(figure)[-1] == "start outside the axis: up to 500"
+    assert figure.axes[0].get_ylim()[1] < 1.2
+
+
+def test_seeds_that_stopped_at_the_start_do_not_hide_the_end_of_the_others():
+    seeds = [steep(level) for level in (1.0, 1.01, 1.02)]
+    for made in seeds[1:]:
+        del made.metrics[4:]
+        made.ending = "stopped early"
+    figure = plot.runs(Runs({f"a, seed={n}": made for n, made in enumerate(seeds)}))
+    assert caption(figure)[-1].startswith("start outside the axis: up to 8")
+    assert figure.axes[0].get_ylim()[1] < 1.5
+
+
+def test_lags_without_a_gradient_through_time_have_an_empty_panel():
+    figure = plot.by_lag(np.array([1.0, 0.0, 0.0]), np.zeros(2), None)
+    figure.draw_without_rendering()
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear"]
+
+
 def test_a_start_that_takes_less_of_the_axis_stays():
     figure = plot.runs(sweep(epochs=4))
     low, high = figure.axes[0].get_ylim()
@@ -552,7 +577,7 @@ def test_a_fit_is_drawn_where_it_holds():
     np.testing.assert_array_equal(line.get_xdata(), range(6, 20))
     np.testing.assert_allclose(line.get_ydata(), fit[6:20] / norms[0])
     text = line.get_label().replace("\u202f", " ")
-    assert text == "fit to lags 1 to 19: ×0.5 a step, drawn within 25 %, lags 6 to 19"
+    assert text == "fit to lags 1 to 19: ×0.5 a step, within 25 % from lag 6 to 19"
     np.testing.assert_array_equal(lower.lines[0].get_xydata(), np.stack([range(1, 21), np.linspace(0.9, 0.1, 20)], 1))
     assert upper.get_ylabel() == "norm of part k,\nrelative to part 0"
     assert lower.get_ylabel() == "relative bias if\nonly lags < k are kept"
