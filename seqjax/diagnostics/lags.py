@@ -250,7 +250,8 @@ class Lags(NamedTuple):
         words = [f"{share:.0%} from {counted(steps, 'step')} on" for share, steps in needed if steps]
         # One lag alone has no rate.
         rate = "" if np.isnan(self.rate) else f"norms change by a factor of {self.rate:.4g} a step; "
-        return f"{rate}bias within {', '.join(words) or 'no bound'}"
+        bias = f"within {', '.join(words)}" if words else f"above 10% up to {counted(len(self.bias), 'step')}"
+        return f"{rate}bias {bias}"
 
     def _explosion(self) -> str:
         """Which state variable's gradient explodes; empty if none does."""

@@ -235,6 +235,11 @@ def test_rate_and_steps():
     assert found.table["norm of the next lag"] == [*(norms[k] for k in (1, 2, 5, 10)), None]
 
 
+def test_one_lag_has_no_rate_and_no_table_by_variable():
+    found = Lags({"a": np.ones((2, 3)), "b": np.ones((2, 3))}, np.array([1.0, 0.5]), np.array([0.4]))
+    assert str(found).splitlines()[2:] == ["bias above 10% up to 1 step"]
+
+
 def test_wrong_hazards_are_refused(report):
     found, (problem, params, state, xs) = report
     with pytest.raises(Error, match="a single sequence takes batched=False"):
