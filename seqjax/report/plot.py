@@ -13,10 +13,11 @@ from matplotlib.ticker import EngFormatter
 from seqjax.errors import Error, counted
 from seqjax.report.figure import Figure
 from seqjax.report.plot_layout import add_legend, colours_of_style, factor_entries, line_entries, new_figure, plain
+from seqjax.report.plot_range import show_end
 from seqjax.report.plot_style import DASHES, column_width, current
 from seqjax.report.plot_style import style as style
 from seqjax.report.seeds import average_and_band, caption_of, counts_of, seeds_of
-from seqjax.report.ticks import PlainNumbers, log_ticks, whole_ticks
+from seqjax.report.ticks import log_ticks, whole_ticks
 from seqjax.report.variant_labels import shared_plugins, variant_labels
 
 FEW = 12
@@ -72,7 +73,7 @@ def history(rows: Sequence[dict[str, Any]], title: str = "", whole: bool = False
         whole_ticks(axes.xaxis)
         if measure == "perplexity":
             log_ticks(axes.yaxis)
-        hidden = "" if whole else _show_end(axes, values)
+        hidden = "" if whole else show_end(axes, values)
         add_legend(figure, axes, line_entries(axes), caption=hidden)
     return figure
 
@@ -146,7 +147,7 @@ def runs(
         caption = caption_of(usual, [n for seeds in groups.values() for n in counts_of(seeds.lengths)], average, band)
         if any(len({*seeds.lengths}) > 1 for seeds in groups.values()):
             caption += "\nafter the end of a seed: of those that trained on"
-        hidden = "" if whole else _show_end(axes, drawn)
+        hidden = "" if whole else show_end(axes, drawn)
         if labels.factors and len(set(counts.values())) == 1:
             entries = factor_entries(*labels.factors)
         else:
@@ -525,49 +526,6 @@ def _band(
         (outline,) = axes.plot(x, edge, color=colour, alpha=0.5, linewidth=0.5, label=f"_{label}, {what}")
         outline.set(linestyle="-", marker="_" if len(x) == 1 else "")
     return np.stack([y, low, high])
-
-
-def _show_end(axes: Axes, drawn: Sequence[np.ndarray]) -> str:
-    """Limits the y axis to the end of the training, if its start would take most of it; returns what is left out.
-
-    The range is that of the last half of the points of each curve, and half of it again on the side of the start. It
-    includes all points of a curve that lie beyond it on the other side than the start of the curve, such as the lowest
-    loss of a run that overfits.
-    """
-    to_axis = axes.yaxis.get_transform().transform
-    drawn = [values for values in drawn if values.shape[-1] >= 4]
-    if not drawn:
-        return ""
-    with np.errstate(all="ignore"):
-        curves = [to_axis(curve) for values in drawn for curve in values]
-    every = np.concatenate(curves)
-    last = np.concatenate([curve[len(curve) // 2 :] for curve in curves])
-    every, last = every[np.isfinite(every)], last[np.isfinite(last)]
-    if last.size:
-        far = [_beyond(curve[np.isfinite(curve)], last.min(), last.max()) for curve in curves]
-        last = np.concatenate([last, *far])
-    if not last.size or not 0 < 3 * (last.max() - last.min()) < every.max() - every.min():
-        return ""
-    height, back = last.max() - last.min(), axes.yaxis.get_transform().inverted().transform
-    low, high, hidden = last.min() - 0.05 * height, last.max() + 0.05 * height, []
-    if every.max() > high:
-        high += 0.5 * height
-        hidden.append(f"up to {_three_digits(back(every.max()))}")
-    if every.min() < low:
-        low -= 0.5 * height
-        hidden.append(f"down to {_three_digits(back(every.min()))}")
-    axes.set_ylim(*map(float, back(np.array([low, high]))))
-    return f"start outside the axis: {' and '.join(hidden)}"
-
-
-def _beyond(curve: np.ndarray, low: float, high: float) -> np.ndarray:
-    """The points of a curve outside a range, but for those on the side on which the curve starts."""
-    starts_above, starts_below = curve[:1] > high, curve[:1] < low
-    return curve[((curve < low) & ~starts_below) | ((curve > high) & ~starts_above)]
-
-
-def _three_digits(number: Any) -> str:
-    return PlainNumbers()(float(f"{float(number):.3g}"))
 
 
 def _series(name: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
