@@ -211,8 +211,7 @@ def start(case: Case, place: Path, plant: Callable[[], Any] = nothing) -> int:
     try:
         os.chdir(place)
         redirect(os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1, 2)
-        for number in NUMBERS:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        handle_by_default()
         feed.CHUNK_STEPS = 40
         Run.plot, Run.samples = NoFigure, {}  # which take longer than the training here
         count_chunks(place / "chunks")
@@ -323,6 +322,12 @@ def close(*numbers: int) -> None:
         os.close(number)
 
 
+def handle_by_default() -> None:
+    """Handles signals as in a new terminal: `nohup` ignores SIGHUP, and shells ignore SIGINT in the background."""
+    for number in NUMBERS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
 def closed_pipe() -> int:
     """The end of a pipe that nobody reads."""
     reader, writer = os.pipe()
@@ -359,7 +364,7 @@ def during_imports(number: signal.Signals) -> str | None:
             capture_output=True,
             text=True,
             timeout=SECONDS,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=handle_by_default,
         )
         left = {file.name for file in place.iterdir()} - {"text.txt", "chunks"}
     if done.returncode != 128 + number or "Traceback" in done.stderr or left:
