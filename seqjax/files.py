@@ -30,7 +30,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as fault:
         reason, code = fault.strerror or fault, 2 if fault.errno in WRONG_NAMES else 6
         # The temporary name of `write` says nothing to a user.
-        name = path if str(fault.filename or PART).endswith(PART) else fault.filename
+        is_known = fault.filename is not None and not str(fault.filename).endswith(PART)
+        name = fault.filename if is_known else path
         raise Error(f"{name} cannot be written: {reason}; try another folder", exit_code=code) from fault
 
 

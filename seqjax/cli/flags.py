@@ -32,7 +32,7 @@ class ExperimentParser(Parser):
         """A hint at the field of a chosen plugin, such as --gradient.steps by --steps, or at the flag of a file."""
         if Path(unknown).is_file():
             is_config = Path(unknown).suffix == ".toml"
-            flag = f"--config {quote(unknown)}" if is_config else f"--dataset {_reading(unknown)}"
+            flag = f"--config {quote(unknown)}" if is_config else f"--dataset {_dataset_of(unknown)}"
             return f"; to read this file: {flag}"
         name = unknown.partition("=")[0].removeprefix("--").replace("-", "_")
         for kind in settings.KINDS:
@@ -166,11 +166,11 @@ def _check_no_file(flag: str, name: str | None) -> None:
     is_file = Path(name).is_file()
     if is_file or re.fullmatch(r"[^:]+\.[A-Za-z]+", name):
         missing = "" if is_file else "there is no such file, and "
-        words = f"{missing}a file needs the name of the dataset that reads it: --{flag} {_reading(name)}"
+        words = f"{missing}a file needs the name of the dataset that reads it: --{flag} {_dataset_of(name)}"
         raise Error(f"--{flag} {name}: {words}")
 
 
-def _reading(file: str) -> str:
+def _dataset_of(file: str) -> str:
     """The dataset that reads a file, as a flag names it with its path."""
     return quote(f"{_reader(file)}:path={file}")
 

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     stream = run.prepared.streams["train"]
     found = len(whole_windows(stream, steps))
     if not found:
-        longest = max(stream.bounds[1:] - stream.bounds[:-1])
+        longest = (stream.bounds[1:] - stream.bounds[:-1]).max()
         flags = f"--max-lag {max(1, longest // 2)} --steps {longest}"
         raise Error(f"no document of the training part has {steps} steps, as each row does; give {flags}")
     rows = min(ROWS, found) if args.rows is None else args.rows

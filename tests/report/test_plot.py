@@ -221,38 +221,6 @@ def test_the_end_of_training_fills_the_axis():
     np.testing.assert_allclose(np.log(figure.axes[0].get_ylim()), (low, high), rtol=1e-6)
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_a_minimum_in_the_first_half_is_inside_the_axis(sign):
-    made = steep(1.0)
-    losses = [40, 9, 4, 3, 4, 5, 6, 7, *np.linspace(8, 9, 12)]  # the range of the last half alone is from 8 to 9
-    for row, loss in zip(made.metrics, losses, strict=True):
-        row["grad_norm"] = sign * loss
-    figure = plot.runs({"a": made}, y="grad_norm")
-    assert caption(figure)[-1] == f"start outside the axis: {'up to 40' if sign == 1 else 'down to -40'}"
-    low, high = sorted(sign * np.array(figure.axes[0].get_ylim()))
-    assert 2 < low < 3
-    assert 9 < high < 13
-
-
-def test_a_spike_on_the_side_of_the_start_does_not_hide_the_end():
-    made = steep(1.0)
-    for row, loss in zip(made.metrics, [40, 1.0001, 500, 200, 50], strict=False):
-        row["train_loss"] = loss
-    figure = plot.runs({"a": made})
-    assert caption(figure)[-1] == "start outside the axis: up to 500"
-    assert figure.axes[0].get_ylim()[1] < 1.2
-
-
-def test_seeds_that_stopped_at_the_start_do_not_hide_the_end_of_the_others():
-    seeds = [steep(level) for level in (1.0, 1.01, 1.02)]
-    for made in seeds[1:]:
-        del made.metrics[4:]
-        made.ending = "stopped early"
-    figure = plot.runs(Runs({f"a, seed={n}": made for n, made in enumerate(seeds)}))
-    assert caption(figure)[-1].startswith("start outside the axis: up to 8")
-    assert figure.axes[0].get_ylim()[1] < 1.5
-
-
 def test_lags_without_a_gradient_through_time_have_an_empty_panel():
     figure = plot.by_lag(np.array([1.0, 0.0, 0.0]), np.zeros(2), None)
     figure.draw_without_rendering()
