@@ -25,7 +25,8 @@ def test_a_minimum_in_the_first_half_is_inside_the_axis(sign):
 
 
 def test_a_minimum_of_a_curve_that_starts_in_the_range_is_inside_the_axis():
-    _, low, _ = shown([8.5, 5, 3, 5, 7, 8, 8.2, 8.4, 8.6, 8.8], np.linspace(40, 8.5, 10))
+    text, low, _ = shown([8.5, 5, 3, 5, 7, 8, 8.2, 8.4, 8.6, 8.8], [40, 12, 9, *[8.5] * 7])
+    assert text == "start outside the axis: up to 40"
     assert low < 3
 
 
