@@ -28,7 +28,7 @@ from seqjax_datasets import TextFile
 from seqjax_tokenizers import Char
 if sys.argv[2] == "memory":
     import_module("seqjax.data.mapped_text").MAPPED_BYTES = 2**60
-prepare = import_module("seqjax.data.prepare")
+prepare = import_module("seqjax.data.preparing")
 found = prepare.prepare(TextFile(sys.argv[1]), 0.999, 0.0001, Char())
 prepared = time.perf_counter() - began
 import jax

@@ -132,7 +132,7 @@ print(2 * 1120 * 512 * 2048 / best)
 
 
 def seqjax_contender(cell, hidden, precision="float32"):
-    """One call is one epoch of `seqjax.training`, on one device for each core."""
+    """One call is one epoch of `seqjax.train`, on one device for each core."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", cores())
@@ -145,14 +145,14 @@ def seqjax_contender(cell, hidden, precision="float32"):
 
 
 def seqjax_epochs(cell, hidden, **how):
-    """The epochs of `seqjax.training`, with further arguments of it."""
+    """The epochs of `seqjax.train`, with further arguments of it."""
     import numpy as np
 
     import seqjax
     from seqjax.data import Stream
 
     ids = random_ids(np)
-    return seqjax.training(
+    return seqjax.train(
         seqjax.Problem.of(seqjax.create("model", cell, hidden=hidden), seqjax.Spec(seqjax.Tokens(VOCABULARY))),
         Stream(ids[:-1], ids[1:], np.array([0, TOKENS - 1])),
         sampler=seqjax.create("sampler", "sequential", batch_size=ROWS, num_steps=STEPS),

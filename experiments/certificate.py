@@ -26,7 +26,7 @@ def main(
     problem, strategy, max_lag = run.problem, Truncated(steps=4), num_steps - 1
     both = [jax.jit(sj.value_and_grad(problem, each)) for each in (Full(), strategy)]
     certified, stream = Certified(strategy, every=2, forget=0.05), run.prepared.streams["train"]
-    training = sj.training(problem, stream, gradient=certified, epochs=epochs, **base)
+    training = sj.train(problem, stream, gradient=certified, epochs=epochs, **base)
     rows = []
     for trained, row in training:
         (params, (state, batches)), squares = run.windows(windows, "end", trained.params), []

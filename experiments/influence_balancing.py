@@ -33,7 +33,7 @@ def final_loss(updates, T, last, back, learning_rate):
     stream = Stream(c, c, np.array([0, len(c)]), (np.arange(len(c)) % T == T - 1) | (not last))
     how = {"sampler": InOrder(num_steps=T), "gradient": Full(), "optimizer": SGD(learning_rate), "epochs": 1}
     problem = sj.testing.influence_balancing(back)
-    state, _ = next(sj.training(problem, stream, **how, params=jax.numpy.array(0.5)))
+    state, _ = next(sj.train(problem, stream, **how, params=jax.numpy.array(0.5)))
     return 0.5 * (6 * float(state.params) + 1) ** 2  # in the end s[0] = -6 θ
 
 

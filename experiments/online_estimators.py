@@ -43,7 +43,7 @@ def final_loss(name, seed, updates, strategy, learning_rate):
     stream = Stream(c.ravel(), c.ravel(), np.array([0, c.size]), c.ravel() > 0)
     how = {"sampler": InOrder(num_steps=c.shape[1]), "gradient": strategy, "optimizer": SGD(learning_rate)}
     how |= {"epochs": 1, "seed": seed, "params": jax.numpy.array(0.5)}
-    state, _ = next(sj.training(sj.testing.influence_balancing(), stream, **how))
+    state, _ = next(sj.train(sj.testing.influence_balancing(), stream, **how))
     return 0.5 * (6 * float(state.params) + 1) ** 2  # in the end s[0] = -6 θ
 
 

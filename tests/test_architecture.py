@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seqjax.data.prepare import DEFAULT_TOKENIZER
+from seqjax.data.preparing import DEFAULT_TOKENIZER
 from seqjax.plugin import registry
 from seqjax.runs import settings
 

@@ -140,9 +140,7 @@ def module_page(name: str) -> str:
             elsewhere.append(f":py:{role}:`{inner} <{home(full)}>`")
     also = [f"Also in this module, and documented elsewhere: {', '.join(elsewhere)}."] if elsewhere else []
     text = to_rst(inspect.cleandoc(module.__doc__ or "").splitlines(), links())
-    # `seqjax.training` is a module, and also a function, which has the entry in the index.
-    directive = "py:currentmodule" if is_ours(named().get(name)) else "py:module"
-    return page(name, f".. {directive}:: {name}", "\n".join(text), *also, *here)
+    return page(name, f".. py:module:: {name}", "\n".join(text), *also, *here)
 
 
 def described(full: str, value: Any) -> str:

@@ -4,8 +4,8 @@ from .csv_table import CSV as CSV
 from .hf_dataset import HFDataset as HFDataset
 from .markov_chain import MarkovChain as MarkovChain
 from .noisy_sine import NoisySine as NoisySine
-from .npy import Npy as Npy
-from .npz import Npz as Npz
+from .npy import NPY as NPY
+from .npz import NPZ as NPZ
 from .python_docs import PythonDocs as PythonDocs
 from .stocks import Stocks as Stocks
 from .text_file import TextFile as TextFile

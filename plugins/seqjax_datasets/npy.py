@@ -12,7 +12,7 @@ from seqjax.data import FileDataset, read_file
 
 @register("dataset", "npy")
 @dataclass(frozen=True)
-class Npy(FileDataset):
+class NPY(FileDataset):
     """A series in a file of `numpy.save`: float[n] or float[n, dim], or float[sequences, n, dim], each a document."""
 
     path: str

@@ -13,7 +13,7 @@ from seqjax.errors import nearest
 
 @register("dataset", "npz")
 @dataclass(frozen=True)
-class Npz(FileDataset):
+class NPZ(FileDataset):
     """Inputs and targets in a file of `numpy.savez`. Integers are ids, and reals are values.
 
     The first axis of all arrays is the sequence: inputs int[N, T] or float[N, T, dim], targets of the same form. One

@@ -1,8 +1,8 @@
 from . import linear as linear
 from . import markov as markov
-from .coverage import Coverage as Coverage
-from .coverage import coverage as coverage
-from .frequencies import Frequencies as Frequencies
-from .frequencies import frequencies as frequencies
-from .frequencies import zipf_figure as zipf_figure
+from .ngram_frequencies import Frequencies as Frequencies
+from .ngram_frequencies import frequencies as frequencies
+from .ngram_frequencies import zipf_figure as zipf_figure
 from .ngrams import count_ngrams as count_ngrams
+from .sampler_coverage import Coverage as Coverage
+from .sampler_coverage import coverage as coverage

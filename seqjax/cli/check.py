@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     plugin = read_plugin(args.kind, args.name)
     use_all_cores(2)  # some checks compare two devices with one
 
-    from seqjax.testing.check import run_checks
+    from seqjax.testing.checking import run_checks
     from seqjax.testing.line import as_table, failure
 
     lines = run_checks(plugin)

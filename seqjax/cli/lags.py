@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     check_all("seqjax lags cannot run:", is_true)
 
     from seqjax.data.windows import whole_windows
-    from seqjax.diagnostics.lags import lags
+    from seqjax.diagnostics.gradient_by_lag import lags
 
     run = open_run(args.run)
     stream = run.prepared.streams["train"]

@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.runs.experiment import Experiment
     from seqjax.runs.launching.jobs import check_jobs
     from seqjax.runs.launching.state import states, table
-    from seqjax.runs.sweep import Planned, run_all
+    from seqjax.runs.sweeping import Planned, run_all
 
     planned = {", ".join(label): Planned(_without_seed(label), Experiment(**fields[label])) for label in fields}
     if args.print_config or args.dry_run:

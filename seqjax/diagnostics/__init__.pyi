@@ -1,8 +1,8 @@
-from .jacobians import Jacobians as Jacobians
-from .jacobians import jacobians as jacobians
-from .lags import Lags as Lags
-from .lags import lags as lags
-from .measure import HasWindows as HasWindows
-from .measure import Measures as Measures
-from .measure import WindowSequence as WindowSequence
-from .measure import measure as measure
+from .gradient_by_lag import Lags as Lags
+from .gradient_by_lag import lags as lags
+from .measuring import HasWindows as HasWindows
+from .measuring import Measures as Measures
+from .measuring import WindowSequence as WindowSequence
+from .measuring import measure as measure
+from .state_jacobians import Jacobians as Jacobians
+from .state_jacobians import jacobians as jacobians

@@ -38,6 +38,6 @@ from .scored import replace_unscored as replace_unscored
 from .scored import scored_steps as scored_steps
 from .scored import split_step as split_step
 from .segments import segment_gradient as segment_gradient
-from .unroll import EdgeWeights as EdgeWeights
-from .unroll import unroll as unroll
-from .unroll import weigh_edge as weigh_edge
+from .unrolling import EdgeWeights as EdgeWeights
+from .unrolling import unroll as unroll
+from .unrolling import weigh_edge as weigh_edge

@@ -11,7 +11,7 @@ from seqjax.errors import Error
 from seqjax.gradients.floats import combine, partition_float
 from seqjax.gradients.problem import Params, Problem, State, UnrolledProblem
 from seqjax.gradients.scored import scored_steps
-from seqjax.gradients.unroll import EdgeWeights
+from seqjax.gradients.unrolling import EdgeWeights
 
 MOST_LEVELS = 12
 """The largest number of levels that `levels_within` considers."""

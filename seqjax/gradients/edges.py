@@ -24,7 +24,7 @@ from seqjax.gradients.base import (
 from seqjax.gradients.dependence import depends_on
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scored import scored_steps
-from seqjax.gradients.unroll import EdgeWeights
+from seqjax.gradients.unrolling import EdgeWeights
 from seqjax.plugin.registry import name_of
 
 MOST_SIGNS = 20

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from seqjax.errors import Error
 from seqjax.gradients.precision import Precision, step_in_bfloat16
 from seqjax.gradients.scored import replace_unscored, split_step
-from seqjax.gradients.unroll import EdgeWeights, unroll
+from seqjax.gradients.unrolling import EdgeWeights, unroll
 
 Params = Any
 """A pytree of float arrays, such as a nested dict."""

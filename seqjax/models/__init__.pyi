@@ -2,11 +2,11 @@ from .cell import Cell as Cell
 from .cell import HiddenState as HiddenState
 from .cell import recur as recur
 from .cell import sigmoid as sigmoid
-from .from_equinox import from_equinox as from_equinox
-from .from_flax import from_flax as from_flax
-from .from_torch import from_torch as from_torch
+from .equinox_modules import from_equinox as from_equinox
+from .flax_modules import from_flax as from_flax
 from .initializers import init_weight as init_weight
 from .model import CountBasedModel as CountBasedModel
 from .model import Model as Model
 from .model import ModelProblem as ModelProblem
-from .to_torch import to_torch as to_torch
+from .torch_weights import from_torch as from_torch
+from .torch_weights import to_torch as to_torch

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from seqjax.data.spec import Tokens
 from seqjax.errors import Error
 from seqjax.gradients.problem import Params
-from seqjax.gradients.unroll import EdgeWeights
+from seqjax.gradients.unrolling import EdgeWeights
 from seqjax.models.initializers import Scheme, init_weight
 from seqjax.models.model import Model
 

@@ -14,7 +14,7 @@ from seqjax.errors import Error
 from seqjax.gradients.precision import Precision, cast_float, cast_like, check_precision, step_in_bfloat16
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scored import replace_unscored
-from seqjax.gradients.unroll import EdgeWeights, unroll
+from seqjax.gradients.unrolling import EdgeWeights, unroll
 from seqjax.plugin.base import Plugin
 
 
@@ -111,7 +111,7 @@ class ForeignModel(Model):
         raise Error(
             f"the model that {self.reader} makes cannot make initial parameters\n{self.reader} returned its parameters "
             "with the model. Pass these to what trains the model: Experiment(model=model, ...).run(params=params), "
-            "seqjax.sweep(..., params=params) or seqjax.training(problem, ..., params=params)"
+            "seqjax.sweep(..., params=params) or seqjax.train(problem, ..., params=params)"
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-from seqjax.data.prepare import load_all
+from seqjax.data.preparing import load_all
 from seqjax.errors import Error
 from seqjax.files import PART, disk_errors, sync, write
 from seqjax.runs import checkpoint, folder

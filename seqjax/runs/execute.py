@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqjax.data.prepare import DEFAULT_TOKENIZER, Prepared, resolve_tokenizer
+from seqjax.data.preparing import DEFAULT_TOKENIZER, Prepared, resolve_tokenizer
 from seqjax.data.tokenizer import TextCodec
 from seqjax.errors import Error
 from seqjax.gradients.problem import Params

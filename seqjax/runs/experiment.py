@@ -10,7 +10,7 @@ import optax
 from annotated_types import Interval
 
 from seqjax.data.dataset import Data, Dataset
-from seqjax.data.prepare import DEFAULT_TOKENIZER, Prepared, prepare
+from seqjax.data.preparing import DEFAULT_TOKENIZER, Prepared, prepare
 from seqjax.data.sampler import Sampler
 from seqjax.data.tokenizer import Tokenizer
 from seqjax.errors import Error

@@ -23,7 +23,7 @@ from seqjax.runs.tracking.mirror import SafeMirror
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.terminal.stream import line
 from seqjax.training.epoch import TrainState
-from seqjax.training.evaluate import has_perplexity, perplexity
+from seqjax.training.evaluating import has_perplexity, perplexity
 from seqjax.training.fit import Fit
 from seqjax.training.loop import Diverged, Outcome, Progress, stepping
 from seqjax.training.metrics import name_of

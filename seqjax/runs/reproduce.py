@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqjax.data.prepare import load_all
+from seqjax.data.preparing import load_all
 from seqjax.errors import Error
 from seqjax.runs import folder
 from seqjax.runs.arrays import by_name

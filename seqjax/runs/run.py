@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.data.dataset import Data, Pairs, Series, Text, inputs_only
-from seqjax.data.prepare import Prepared, encode, load_codec, make_stream
+from seqjax.data.preparing import Prepared, encode, load_codec, make_stream
 from seqjax.data.sampler import draw_plan
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.split import PARTS
 from seqjax.data.stream import Stream
 from seqjax.data.tokenizer import Codec, PairsCodec, TextCodec, unknown_share
 from seqjax.data.windows import gather_windows, make_batch, past_warmup, spread_rows
-from seqjax.diagnostics.measure import WindowSequence
+from seqjax.diagnostics.measuring import WindowSequence
 from seqjax.errors import Error, nearest
 from seqjax.gradients.problem import Params
 from seqjax.models.check import check_steps
@@ -37,8 +37,8 @@ from seqjax.runs.params_file import read_params
 from seqjax.runs.rows import check_count, read_rows
 from seqjax.terminal.shell import argument
 from seqjax.training import forecast
-from seqjax.training.evaluate import evaluate, predicted_characters
-from seqjax.training.generate import generate
+from seqjax.training.evaluating import evaluate, predicted_characters
+from seqjax.training.generating import generate
 from seqjax.training.loop import init_train_state
 
 COLUMNS = (

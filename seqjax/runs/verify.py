@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from seqjax.data.prepare import load
+from seqjax.data.preparing import load
 from seqjax.errors import Error, counted
 from seqjax.plugin import config, registry
 from seqjax.runs import checkpoint, folder

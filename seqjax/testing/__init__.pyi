@@ -1,4 +1,4 @@
-from .check import check as check
+from .checking import check as check
 from .estimator import check_estimator as check_estimator
 from .parametrize import parametrize_checks as parametrize_checks
 from .problems import INFLUENCE as INFLUENCE

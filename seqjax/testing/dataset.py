@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 
 from seqjax.data.dataset import Data, Dataset, Pairs
-from seqjax.data.prepare import load
+from seqjax.data.preparing import load
 from seqjax.data.sampler import draw_plan
 from seqjax.data.spec import Values
 from seqjax.plugin.base import values_of

@@ -6,7 +6,7 @@ from typing import Any
 from seqjax.errors import Error, nearest
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.config import describe
-from seqjax.testing.check import checks_of
+from seqjax.testing.checking import checks_of
 from seqjax.testing.line import failure, run_check
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seqjax.analysis.coverage import coverage
+from seqjax.analysis.sampler_coverage import coverage
 from seqjax.data.sampler import Plan, Sampler, check_fields, draw_plan
 from seqjax.data.sampler import check_plan as check_inside
 from seqjax.errors import Error, is_whole

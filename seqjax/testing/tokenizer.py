@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seqjax.data.dataset import Series, Text
-from seqjax.data.prepare import check_join, fit
+from seqjax.data.preparing import check_join, fit
 from seqjax.data.spec import Tokens, Values
 from seqjax.data.tokenizer import UNKNOWN, TextCodec, Tokenizer
 from seqjax.errors import Error

@@ -1,13 +1,13 @@
 from .compile_cache import keep_programs as keep_programs
 from .epoch import TrainState as TrainState
 from .epoch import run_epoch as run_epoch
-from .evaluate import evaluate as evaluate
+from .evaluating import evaluate as evaluate
 from .fit import Counting as Counting
 from .fit import Fit as Fit
 from .fit import GradientDescent as GradientDescent
-from .generate import generate as generate
+from .generating import generate as generate
 from .loop import Diverged as Diverged
-from .loop import training as training
+from .loop import train as train
 from .metrics import Metric as Metric
 from .optimizer import Optimizer as Optimizer
 from .optimizer import ScheduledOptimizer as ScheduledOptimizer

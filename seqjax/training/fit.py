@@ -21,7 +21,7 @@ from seqjax.models.model import CountBasedModel, ModelProblem
 from seqjax.plugin.config import describe
 from seqjax.training.devices import make_mesh, usable_devices
 from seqjax.training.epoch import TrainState
-from seqjax.training.evaluate import evaluate
+from seqjax.training.evaluating import evaluate
 from seqjax.training.layout import Choice, Layout, choose_layout
 from seqjax.training.loop import Progress, metrics_row, train_in_chunks
 from seqjax.training.setup import TrainingSetup

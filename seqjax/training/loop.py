@@ -53,7 +53,7 @@ class Diverged(Error):  # noqa: N818
         self.run = run
 
 
-def training(
+def train(
     problem: Problem,
     stream: Stream,
     *,
@@ -294,7 +294,7 @@ def first_call(
     state: TrainState | None = None,
 ) -> Arguments:
     """The arguments of `compiled_epoch` for the whole first epoch, or for the first chunk of a large stream."""
-    check_problem("training", problem)
+    check_problem("train", problem)
     problem = _in_precision(problem, setup)
     plan, program = _plan_program(problem, stream, setup)
     arguments = _placed(stream, plan, program, setup, params, state)

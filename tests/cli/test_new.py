@@ -9,7 +9,7 @@ import pytest
 import seqjax
 from seqjax.cli import main
 from seqjax.plugin import registry
-from seqjax.testing.check import run_checks
+from seqjax.testing.checking import run_checks
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from seqjax import Error, Experiment, Text, user_cache
 from seqjax.data import MappedText, Vocab, id_files, make_piece, mapped_text
-from seqjax.data.prepare import fit, make_stream, spec_of
+from seqjax.data.preparing import fit, make_stream, spec_of
 from seqjax.data.tokenizer import Tokenizer
 from seqjax.training import feed
 from seqjax.user_cache import hash_of, remembered

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from seqjax import Experiment
-from seqjax_datasets import CSV, Npy, Npz
+from seqjax_datasets import CSV, NPY, NPZ
 
 
-@pytest.mark.parametrize("cls", [CSV, Npy, Npz])
+@pytest.mark.parametrize("cls", [CSV, NPY, NPZ])
 def test_the_default_samplers_of_many_experiments_load_a_file_once(cls, tmp_path, monkeypatch):
     path = tmp_path / "data"
     values = np.random.default_rng(0).normal(size=(1, 200, 2))
     with path.open("wb") as file:
         if cls is CSV:
             np.savetxt(file, values[0], delimiter=",", header="a,b", comments="")
-        elif cls is Npy:
+        elif cls is NPY:
             np.save(file, values)
         else:
             np.savez(file, inputs=values, targets=values)

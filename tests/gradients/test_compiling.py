@@ -30,7 +30,7 @@ CALLS = {
     "jacobians": lambda: sj.jacobians(step, *ARGS, 3).mean_norm,
     "measure": lambda: np.array([*measured().norms.values()]),
     "evaluate": lambda: np.array(sj.evaluate(PROBLEM, ARGS[0], STREAM)["loss"]),
-    "training": lambda: np.array(trained()["train_loss"]),
+    "train": lambda: np.array(trained()["train_loss"]),
 }
 
 
@@ -40,7 +40,7 @@ STREAM = Stream(np.ones(8, np.float32), np.ones(8, np.float32), np.array([0, 8])
 
 def trained():
     options = {"sampler": Sequential(2, 4), "gradient": Full(), "optimizer": SGD(0.1), "epochs": 1}
-    ((_, row),) = sj.training(PROBLEM, STREAM, params=ARGS[0], **options)
+    ((_, row),) = sj.train(PROBLEM, STREAM, params=ARGS[0], **options)
     return row
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.checks import check_edge_weights
 
-from seqjax.gradients.unroll import unroll
+from seqjax.gradients.unrolling import unroll
 from seqjax.testing.compare import assert_close, assert_far
 from seqjax.testing.proofs.cases import MAIN, B, T, case
 from seqjax.testing.proofs.oracle import truth

@@ -10,7 +10,7 @@ from support.strategies import RTRL, Full, Randomized, Truncated
 
 from seqjax import Problem, value_and_grad
 from seqjax.gradients import Batch, Memory
-from seqjax.gradients.unroll import unroll
+from seqjax.gradients.unrolling import unroll
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from seqjax import Problem, training, value_and_grad
+from seqjax import Problem, train, value_and_grad
 from seqjax.data import Stream
 from seqjax.plugin.author import Mistake, calling, tracing
 from seqjax_gradients import Immediate, Truncated
@@ -26,7 +26,7 @@ def test_the_step_of_a_user_is_no_mistake_of_the_strategy(strategy):
     assert not isinstance(caught.value, Mistake)
     problem = Problem(fails, lambda params, key=None: jnp.zeros(2))
     with pytest.raises(TypeError) as caught:
-        training(
+        train(
             problem, STREAM, sampler=Sequential(2, 5), gradient=strategy, optimizer=SGD(), epochs=1, params=jnp.ones(2)
         )
     assert not isinstance(caught.value, Mistake)

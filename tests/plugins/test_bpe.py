@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Series, Text, Tokens
-from seqjax.data.prepare import load_codec
+from seqjax.data.preparing import load_codec
 from seqjax.data.tokenizer import TextCodec
 from seqjax_datasets import PythonDocs
 from seqjax_tokenizers import BPE, bpe

@@ -7,9 +7,9 @@ import pytest
 from support.specs import for_specs
 
 import seqjax
-from seqjax import Error, Problem, Spec, Tokens, Values, training, value_and_grad
+from seqjax import Error, Problem, Spec, Tokens, Values, train, value_and_grad
 from seqjax.data import Stream
-from seqjax.gradients.unroll import unroll
+from seqjax.gradients.unrolling import unroll
 from seqjax.models.check import check_model
 from seqjax_gradients import Full, Randomized, Truncated
 from seqjax_models import MLP
@@ -135,7 +135,7 @@ def test_outputs_from_a_window_that_is_not_full_are_not_scored():
     stream = Stream(np.arange(12.0)[:, None], np.arange(1.0, 13)[:, None], np.array([0, 12]))
     problem = Problem.of(MLP(lags=3), Spec(Values(1)))
     options = {"sampler": Sequential(batch_size=1, num_steps=3), "gradient": Full(), "epochs": 1}
-    _, row = next(training(problem, stream, optimizer=seqjax.create("optimizer", "sgd"), **options))
+    _, row = next(train(problem, stream, optimizer=seqjax.create("optimizer", "sgd"), **options))
     assert row["tokens"] % 3 == 1, "a window of three steps gives one, each later one three"
 
 
@@ -260,7 +260,7 @@ def test_outputs_with_too_little_history_are_not_scored():
     stream = Stream(np.arange(40.0)[:, None], np.arange(1.0, 41)[:, None], np.array([0, 40]))
     problem = Problem.of(MLP(lags=2, stride=4, pool=3), Spec(Values(1)))
     options = {"sampler": Windows(batch_size=1, num_steps=9), "gradient": Full(), "epochs": 1}
-    _, row = next(training(problem, stream, optimizer=seqjax.create("optimizer", "sgd", learning_rate=1e-6), **options))
+    _, row = next(train(problem, stream, optimizer=seqjax.create("optimizer", "sgd", learning_rate=1e-6), **options))
     assert row["tokens"] == 32 * (9 - 6), "32 windows, of each of which 6 outputs have too little history"
 
 

@@ -12,10 +12,10 @@ import seqjax
 from seqjax import Error, Problem, Spec, Tokens, Values
 from seqjax.analysis import count_ngrams
 from seqjax.data import Stream
-from seqjax.data.prepare import make_stream
+from seqjax.data.preparing import make_stream
 from seqjax.data.stream import next_stream
-from seqjax.training.evaluate import evaluate
-from seqjax.training.generate import generate
+from seqjax.training.evaluating import evaluate
+from seqjax.training.generating import generate
 from seqjax_datasets import TimeMachine
 from seqjax_models import NGram
 from seqjax_tokenizers import Char, Word

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Pairs, Series, Spec, Tokens, Values
-from seqjax_datasets import Npy, Npz
+from seqjax_datasets import NPY, NPZ
 
 RNG = np.random.default_rng(0)
 X, IDS, LENGTHS = RNG.normal(size=(3, 4, 2)), RNG.integers(0, 5, (3, 4)), np.array([4, 1, 3])
@@ -22,7 +22,7 @@ X, IDS, LENGTHS = RNG.normal(size=(3, 4, 2)), RNG.integers(0, 5, (3, 4)), np.arr
 )
 def test_an_array_is_a_series(tmp_path, array, values, bounds):
     np.save(tmp_path / "x.npy", array)
-    data = Npy(path=str(tmp_path / "x.npy")).load()
+    data = NPY(path=str(tmp_path / "x.npy")).load()
     assert isinstance(data, Series)
     np.testing.assert_array_equal(data.values, values)
     assert data.bounds.tolist() == bounds
@@ -43,12 +43,12 @@ def test_an_array_is_a_series(tmp_path, array, values, bounds):
 def test_an_array_that_is_no_series_is_an_error_with_the_file(tmp_path, array, message):
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(Error, match=rf"dataset npy: .*x\.npy.*{message}"):
-        Npy(path=str(tmp_path / "x.npy")).load()
+        NPY(path=str(tmp_path / "x.npy")).load()
 
 
 def load(tmp_path, arrays, **fields):
     np.savez(tmp_path / "x.npz", **arrays)
-    return Npz(path=str(tmp_path / "x.npz"), **fields).load()
+    return NPZ(path=str(tmp_path / "x.npz"), **fields).load()
 
 
 @pytest.mark.parametrize(
@@ -116,17 +116,17 @@ def test_a_file_of_the_other_kind_is_named(tmp_path):
     np.savez(tmp_path / "many.npz", X)
     (tmp_path / "text").write_text("1 2 3")
     with pytest.raises(Error, match="read it with the dataset npz"):
-        Npy(path=str(tmp_path / "many.npz")).load()
+        NPY(path=str(tmp_path / "many.npz")).load()
     with pytest.raises(Error, match="read it with the dataset npy"):
-        Npz(path=str(tmp_path / "one.npy")).load()
-    for dataset in (Npy, Npz):
+        NPZ(path=str(tmp_path / "one.npy")).load()
+    for dataset in (NPY, NPZ):
         with pytest.raises(Error, match=r"is no np[yz] file"):
             dataset(path=str(tmp_path / "text")).load()
         with pytest.raises(Error, match="cannot be read from the folder"):
             dataset(path=str(tmp_path / "missing")).load()
 
 
-@pytest.mark.parametrize("dataset", [Npy, Npz])
+@pytest.mark.parametrize("dataset", [NPY, NPZ])
 def test_a_table_is_no_file_of_numpy_and_nobody_is_advised_to_unpickle_it(tmp_path, dataset):
     (tmp_path / "x").write_text("PK,b\n1,2\n")
     with pytest.raises(Error, match=rf"x is no {dataset.__name__.lower()} file\n.*--dataset csv") as caught:
@@ -137,4 +137,4 @@ def test_a_table_is_no_file_of_numpy_and_nobody_is_advised_to_unpickle_it(tmp_pa
 def test_pickled_objects_are_not_loaded(tmp_path):
     np.save(tmp_path / "x.npy", np.array([print], object), allow_pickle=True)
     with pytest.raises(Error, match="is no array of numbers"):
-        Npy(path=str(tmp_path / "x.npy")).load()
+        NPY(path=str(tmp_path / "x.npy")).load()

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from seqjax import Error, Problem, training
+from seqjax import Error, Problem, train
 from seqjax.data import Stream
 from seqjax_gradients import Full
 from seqjax_optimizers import SGD, Adam, AdamW
@@ -130,7 +130,7 @@ def test_the_metrics_show_the_learning_rate_of_the_last_update(schedule, warmup)
 
     problem = Problem(step, lambda params, key=None: jnp.zeros(()))
     stream = Stream(np.zeros(9, np.float32), np.ones(9, np.float32), [0, 9])
-    rows = training(
+    rows = train(
         problem, stream, sampler=Windows(batch_size=2, num_steps=3, stride=3), gradient=Full(), epochs=6,
         optimizer=SGD(learning_rate=0.05, schedule=schedule, warmup=warmup), params={"w": jnp.zeros(())}, devices=1,
     )  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Spec, Tokens
-from seqjax.data.prepare import prepare
+from seqjax.data.preparing import prepare
 from seqjax_datasets import Add, Copy
 
 SEGMENTS = [

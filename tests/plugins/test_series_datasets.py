@@ -7,7 +7,7 @@ from support.shell import call
 
 from seqjax import Error, Experiment, Pairs, Series, Text
 from seqjax.runs.settings import resolve
-from seqjax_datasets import CSV, NoisySine, Npy, PythonDocs, Stocks
+from seqjax_datasets import CSV, NPY, NoisySine, PythonDocs, Stocks
 from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Random, Sequential
 
@@ -136,7 +136,7 @@ def test_the_default_optimizer_of_a_file_depends_on_its_data(tmp_path, suffix, o
     file = tmp_path / f"x.{suffix}"
     if suffix == "npy":
         np.save(file, np.arange(3000.0))
-        dataset = Npy(path=str(file))
+        dataset = NPY(path=str(file))
     else:
         file.write_text("x,y\n" + "1.5,up\n2.5,down\n" * 1000)
         dataset = CSV(path=str(file), inputs=("x",), targets=("y",), labels=("down", "up"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Pairs, Series, Spec, Text, Values
-from seqjax.data.prepare import prepare
+from seqjax.data.preparing import prepare
 from seqjax.data.tokenizer import Codec
 from seqjax_tokenizers import Standardize
 

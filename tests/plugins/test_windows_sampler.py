@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Plan
-from seqjax.data.prepare import prepare
+from seqjax.data.preparing import prepare
 from seqjax.data.sampler import draw_plan
 from seqjax_datasets import NoisySine
 from seqjax_samplers import Windows

@@ -224,7 +224,7 @@ def test_a_module_of_equinox_is_trained_in_an_experiment():
     run = experiment.run(params=params)
     losses = run.metric("train_loss")
     assert losses[-1] < losses[0]
-    *_, (state, _) = seqjax.training(
+    *_, (state, _) = seqjax.train(
         run.problem, run.prepared.streams["train"], sampler=experiment.sampler, gradient=experiment.gradient,
         optimizer=experiment.optimizer, epochs=3, params=params,
     )  # fmt: skip

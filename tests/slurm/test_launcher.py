@@ -14,7 +14,7 @@ from seqjax import Error
 from seqjax.runs import Job
 from seqjax.runs.index import read_index
 from seqjax.runs.launching.state import read_launched, states
-from seqjax.testing.check import run_checks
+from seqjax.testing.checking import run_checks
 from seqjax_launchers import Slurm
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 400

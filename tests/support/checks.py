@@ -91,7 +91,7 @@ def train(strategy, sampler: str, devices: int, model: Model = LEARNED) -> tuple
     """State and metrics after three updates."""
     problem = Problem.of(model, Spec(Values(2), Values(1)))
     options = {"sampler": three_batches(sampler), "gradient": strategy, "optimizer": SGD, "epochs": 1}
-    return next(seqjax.training(problem, stream(), **options, devices=devices))
+    return next(seqjax.train(problem, stream(), **options, devices=devices))
 
 
 def check_training_on_devices(strategy, sampler: str, model: Model = LEARNED) -> float:

@@ -13,7 +13,7 @@ from seqjax import WeightedEdges
 from seqjax.cli import main
 from seqjax.gradients import Memory
 from seqjax.testing import check
-from seqjax.testing.check import run_checks
+from seqjax.testing.checking import run_checks
 
 UNWEIGHTED = '''
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ import pytest
 
 from seqjax import Error, Optimizer
 from seqjax.testing import parametrize_checks
-from seqjax.testing.check import checks_of
+from seqjax.testing.checking import checks_of
 from seqjax_optimizers import SGD
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from seqjax import Error, Problem, Spec, Tokens, training
+from seqjax import Error, Problem, Spec, Tokens, train
 from seqjax.data import Stream
 from seqjax.training import Optimizer, TrainingSetup, run_epoch
 from seqjax.training.loop import init_train_state
@@ -39,9 +39,9 @@ def weights():
     return jax.tree.map(lambda a: 50 * a + 0.1, params)
 
 
-def train(stream=None, **options):
+def train_twice(stream=None, **options):
     """A copy of the state after each epoch of a training, and its rows: two epochs of 8 updates by default."""
-    epochs = training(PROBLEM, tokens(200) if stream is None else stream, **(DEFAULTS | options))
+    epochs = train(PROBLEM, tokens(200) if stream is None else stream, **(DEFAULTS | options))
     states, rows = [], []
     for state, row in epochs:
         states.append(copy(state))
@@ -123,7 +123,7 @@ def test_training_is_what_a_loop_by_hand_gives(x64, optimizer, devices):
     expected, updates = train_by_hand(params, stream, optimizer, epochs=2)
     if optimizer.clip_norm is not None:
         assert 0 < (updates[:, 3] > optimizer.clip_norm).mean() < 1, "some updates are clipped, some are not"
-    states, rows = train(stream, optimizer=optimizer, params=params, devices=devices)
+    states, rows = train_twice(stream, optimizer=optimizer, params=params, devices=devices)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), states[-1].params, expected)
     for epoch, row in enumerate(rows):
         _, losses, counts, norms = updates[updates[:, 0] == epoch].T
@@ -136,7 +136,7 @@ def test_training_is_what_a_loop_by_hand_gives(x64, optimizer, devices):
 
 
 def test_a_row_has_what_is_documented():
-    states, rows = train()
+    states, rows = train_twice()
     names = "epoch update tokens seconds compile_seconds train_loss grad_norm learning_rate tokens_per_second"
     assert [set(row) for row in rows] == [set(names.split())] * 2
     assert all(type(value) in (int, float) for row in rows for value in row.values())
@@ -158,7 +158,7 @@ def test_a_row_has_what_is_documented():
     ids=["plugin", "raw", "schedule"],
 )
 def test_any_optax_transformation_trains_and_its_learning_rate_is_reported_if_it_has_one(optimizer, rate):
-    states, rows = train(tokens(800), epochs=1, optimizer=optimizer)
+    states, rows = train_twice(tokens(800), epochs=1, optimizer=optimizer)
     assert rows[0]["update"] in (32, 33)
     assert np.isfinite(rows[0]["train_loss"])
     assert states[0].params["layer_0"]["W_hh"].any()
@@ -167,16 +167,16 @@ def test_any_optax_transformation_trains_and_its_learning_rate_is_reported_if_it
 
 
 def test_a_raw_transformation_gives_what_the_plugin_gives():
-    raw, plugin = train(optimizer=optax.sgd(0.5))[0][-1], train()[0][-1]
+    raw, plugin = train_twice(optimizer=optax.sgd(0.5))[0][-1], train_twice()[0][-1]
     jax.tree.map(np.testing.assert_array_equal, raw.params, plugin.params)
 
 
 def test_the_seed_draws_parameters_plans_and_edge_weights():
     options = {"gradient": Randomized(keep_prob=0.5)}
-    first, again, other = (train(**options, seed=seed)[0][0] for seed in (0, 0, 1))
+    first, again, other = (train_twice(**options, seed=seed)[0][0] for seed in (0, 0, 1))
     assert_same(first, again)
     assert not np.allclose(first.params["layer_0"]["W_hh"], other.params["layer_0"]["W_hh"])
-    first, other = (train(**options, seed=seed, params=weights())[0][0] for seed in (0, 1))
+    first, other = (train_twice(**options, seed=seed, params=weights())[0][0] for seed in (0, 1))
     assert not np.allclose(first.params["layer_0"]["W_hh"], other.params["layer_0"]["W_hh"], atol=1e-4), (
         "from the same parameters"
     )
@@ -190,19 +190,19 @@ def test_the_seed_draws_parameters_plans_and_edge_weights():
 def test_resuming_from_a_yielded_state_gives_the_same_bits(gradient, optimizer):
     """With the same devices; optimizer, key, carried state and memory are part of the state."""
     options = {"gradient": gradient, "optimizer": optimizer, "epochs": 4}
-    states, rows = train(**options)
-    resumed, more = train(**options, state=states[1])
+    states, rows = train_twice(**options)
+    resumed, more = train_twice(**options, state=states[1])
     assert [row["epoch"] for row in more] == [3, 4]
     for name in ("update", "train_loss", "grad_norm", "learning_rate"):
         assert [row[name] for row in more] == [row[name] for row in rows[2:]]
     assert_same(resumed[-1], states[-1])
-    assert train(**options, state=states[-1]) == ([], []), "nothing is left to do"
+    assert train_twice(**options, state=states[-1]) == ([], []), "nothing is left to do"
 
 
 def test_the_callers_arrays_survive_the_donation():
     params = weights()
-    states, _ = train(params=params)
-    train(state=states[0])
+    states, _ = train_twice(params=params)
+    train_twice(state=states[0])
     copied = jax.tree.map(np.array, (params, states[0].params, states[0].carry))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(copied))
     assert_same(params, weights())
@@ -211,32 +211,32 @@ def test_the_callers_arrays_survive_the_donation():
 def test_a_stream_may_live_on_the_device_and_have_any_integer_type():
     stream = tokens(200)
     moved = stream._replace(inputs=jnp.asarray(stream.inputs, jnp.int16), targets=stream.targets.astype(np.uint8))
-    assert_same(train(moved)[0], train(stream)[0])
+    assert_same(train_twice(moved)[0], train_twice(stream)[0])
 
 
 def test_the_states_that_are_yielded_can_be_kept():
     """The next epoch donates its own buffers, and not those of a state that the caller has kept."""
-    kept = [state for state, _ in training(PROBLEM, tokens(200), **DEFAULTS)]
-    states, _ = train()
+    kept = [state for state, _ in train(PROBLEM, tokens(200), **DEFAULTS)]
+    states, _ = train_twice()
     for state, expected in zip(kept, states, strict=True):
         assert_same(state, expected)
 
 
 def test_the_precision_of_the_computation_can_be_chosen():
     half = Problem.of(RNN(hidden=3), SPEC, precision="bfloat16")
-    expected, rows = [list(column) for column in zip(*training(half, tokens(200), **DEFAULTS), strict=True)]
-    states, same = train(precision="bfloat16")
+    expected, rows = [list(column) for column in zip(*train(half, tokens(200), **DEFAULTS), strict=True)]
+    states, same = train_twice(precision="bfloat16")
     assert_same(states, expected)
     assert [row["train_loss"] for row in rows] == [row["train_loss"] for row in same]
-    assert (states[-1].params["W_hq"] != train()[0][-1].params["W_hq"]).any()
+    assert (states[-1].params["W_hq"] != train_twice()[0][-1].params["W_hq"]).any()
     with pytest.raises(Error, match="precision = 'half' must be one of: float32, bfloat16"):
-        train(precision="half")
+        train_twice(precision="half")
 
 
 @pytest.mark.parametrize("gradient", [Full(), RTRL(), Certified(), Dodge()], ids=lambda g: type(g).__name__)
 def test_a_strategy_that_does_not_round_trains_in_float32(gradient):
     """The bits are those of float32, or not, as its `rounds` says."""
-    low, exact = (train(gradient=gradient, precision=p)[0][-1].params["W_hq"] for p in ("bfloat16", "float32"))
+    low, exact = (train_twice(gradient=gradient, precision=p)[0][-1].params["W_hq"] for p in ("bfloat16", "float32"))
     assert gradient.rounds == isinstance(gradient, Full | Certified)
     assert gradient.rounds != bool((low == exact).all())
 
@@ -246,7 +246,7 @@ def test_run_epoch_is_pure_and_can_be_vmapped_over_seeds():
     """Without jit and on numpy arrays, then vmapped: both equal `training` of one seed after the other."""
     stream, gradient, optimizer = tokens(200), Randomized(), SGD(learning_rate=0.5, clip_norm=0.2)
     plan, tx = SAMPLER.plan(stream.bounds, np.random.default_rng((0, 0))), optimizer.build(1)
-    (expected, *_), (row, *_) = train(stream, gradient=gradient, optimizer=optimizer)
+    (expected, *_), (row, *_) = train_twice(stream, gradient=gradient, optimizer=optimizer)
 
     def epoch(state):
         return run_epoch(PROBLEM, gradient, tx, state, stream, plan)
@@ -300,7 +300,7 @@ def test_rows_that_fill_up_a_batch_change_nothing(x64):
 def test_uniform_logits_lose_the_logarithm_of_the_vocabulary():
     """Zero weights give no gradient to the hidden layers; the first update's loss is log |V| exactly."""
     params = jax.tree.map(jnp.zeros_like, weights())
-    _, rows = train(tokens(T * B), params=params, epochs=1)
+    _, rows = train_twice(tokens(T * B), params=params, epochs=1)
     assert rows[0]["update"] == 1
     assert math.exp(rows[0]["train_loss"]) == pytest.approx(V, rel=1e-6)
 
@@ -316,9 +316,9 @@ def test_the_warmup_of_the_model_is_not_scored():
     problem = Problem.of(Lagged(hidden=3), SPEC)
     stream = tokens(100)
     options = {"sampler": Random(batch_size=B, num_steps=T), "gradient": Full(), "optimizer": SGD(), "epochs": 1}
-    ((_, row),) = training(problem, stream, **options)
+    ((_, row),) = train(problem, stream, **options)
     assert row["tokens"] == (T - 4) * B * row["update"]
-    ((_, row),) = training(problem, stream, **options | {"sampler": SAMPLER})
+    ((_, row),) = train(problem, stream, **options | {"sampler": SAMPLER})
     assert row["tokens"] == B * (T * row["update"] - 4), "a carried state is past its warm-up"
 
 
@@ -352,7 +352,7 @@ def filtered(n=400, seed=0):
 
 def train_foreign(stream, problem=FOREIGN, **options):
     defaults = {"sampler": SAMPLER, "gradient": Full(), "optimizer": SGD(learning_rate=0.1), "epochs": 5}
-    return training(problem, stream, **(defaults | {"params": START} | options))
+    return train(problem, stream, **(defaults | {"params": START} | options))
 
 
 def test_a_scan_body_without_a_model_trains():
@@ -404,7 +404,7 @@ def named_update(fault):
 
 def test_too_large_a_learning_rate_stops_with_the_last_good_state():
     with pytest.raises(Error, match="diverged") as caught:
-        train(optimizer=SGD(learning_rate=1e38))
+        train_twice(optimizer=SGD(learning_rate=1e38))
     assert caught.value.exit_code == 3
     state = caught.value.state
     assert named_update(caught.value) == int(state.update) + 1
@@ -497,7 +497,7 @@ def test_an_epoch_compiles_once_and_an_equal_experiment_not_again(caplog):
         optimizer = SGD(**({"learning_rate": 0.5, "clip_norm": 1.0, "schedule": "cosine"} | numbers))
         options = {"sampler": Sequential(**sampler), "gradient": Randomized(), "optimizer": optimizer}
         with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            assert len(list(training(problem, stream, epochs=epochs, **options))) == epochs
+            assert len(list(train(problem, stream, epochs=epochs, **options))) == epochs
         messages = [record.getMessage() for record in caplog.records]
         return sum("Compiling" in m and "_epoch" in m for m in messages), len(Counting.traces)
 
@@ -537,9 +537,9 @@ def test_numbers_that_an_optimizer_reads_in_python_are_constants():
 )
 def test_numbers_as_arguments_give_the_updates_of_optax(optimizer):
     """The same steps with the transformation that has all numbers as constants."""
-    states, rows = train(optimizer=optimizer)
+    states, rows = train_twice(optimizer=optimizer)
     updates = rows[-1]["update"]
-    expected, _ = train(optimizer=optimizer.build(updates))
+    expected, _ = train_twice(optimizer=optimizer.build(updates))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), states[-1].params, expected[-1].params
     )
@@ -563,8 +563,8 @@ def test_training_on_nothing_is_an_error(warmup, num_steps, mask, say):
     sampler = Windows(1, num_steps, stride=num_steps)
     options = {"sampler": sampler, "gradient": Full(), "optimizer": SGD(0.1), "epochs": 1}
     if say is None:
-        assert next(training(problem, stream, **options))[1]["tokens"] == 10
+        assert next(train(problem, stream, **options))[1]["tokens"] == 10
         return
     with pytest.raises(Error, match=f"nothing is scored: .*{say}") as caught:
-        training(problem, stream, **options)
+        train(problem, stream, **options)
     assert caught.value.exit_code == 2

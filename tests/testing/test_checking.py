@@ -13,7 +13,7 @@ import seqjax
 from seqjax import Error
 from seqjax.plugin import entries, registry
 from seqjax.report.table import Table
-from seqjax.testing.check import checks_of, run_checks
+from seqjax.testing.checking import checks_of, run_checks
 from seqjax.testing.line import run_check
 
 BROKEN = Path(__file__).parent / "broken"
@@ -144,7 +144,7 @@ def test_an_entry_point_of_another_name_or_group_is_found(group, name, passed, t
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = misnamed:StartsABackend\n")
     code = """
 from misnamed import StartsABackend
-from seqjax.testing.check import checks_of
+from seqjax.testing.checking import checks_of
 from seqjax.testing.line import run_check
 (check,) = (check for check in checks_of(StartsABackend()) if check.name == "entry point")
 print(run_check(StartsABackend(), check).passed)

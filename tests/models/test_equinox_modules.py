@@ -12,7 +12,7 @@ import pytest
 from support.shell import run
 
 import seqjax
-from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, from_equinox, training, value_and_grad
+from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, from_equinox, train, value_and_grad
 from seqjax.data import Stream
 from seqjax.data.tokenizer import UNKNOWN
 from seqjax.training.forecast import forecast
@@ -154,7 +154,7 @@ def test_a_module_trains_and_the_trained_module_is_had_back(x64):
     setup = {"sampler": Sequential(4, 6), "gradient": Full(), "optimizer": SGD(learning_rate=1.0), "epochs": 4}
     found = []
     for devices in (1, 2):
-        *_, (state, metrics) = training(problem, stream, params=params, devices=devices, **setup)
+        *_, (state, metrics) = train(problem, stream, params=params, devices=devices, **setup)
         found.append((metrics["train_loss"], jax.tree.map(np.asarray, state.params)))
     assert_close(found[0], found[1], atol=1e-10)
     trained = eqx.combine(state.params, module)
@@ -245,7 +245,7 @@ def test_training_draws_and_evaluation_does_not():
     x = np.random.default_rng(1).normal(size=(41, 3)).astype(np.float32)
     problem, stream = Problem.of(model, VALUES), Stream(x[:-1], x[1:], [0, 40])
     setup = {"sampler": Sequential(1, 40), "gradient": Full(), "optimizer": SGD(1e-9), "epochs": 1}
-    *_, (_, metrics) = training(problem, stream, params=params, **setup)
+    *_, (_, metrics) = train(problem, stream, params=params, **setup)
     _, outputs = eqx.filter_jit(loop)(module, module.init_state(), jnp.asarray(x[:-1]))
     expected = float(((outputs - x[1:]) ** 2).mean())
     assert seqjax.evaluate(problem, params, stream)["loss"] == pytest.approx(expected, rel=1e-5)
@@ -345,5 +345,5 @@ def test_an_experiment_says_how_else_an_equinox_module_is_trained_and_used():
     model, _ = from_equinox(eqx.nn.GRUCell(1, 1, key=jax.random.key(0)))
     with pytest.raises(Error, match="cannot make initial parameters") as caught:
         Experiment(dataset=Series(np.sin(np.arange(60.0))), model=model, sampler=Sequential(2, 8)).run()
-    for call in (".run(params=params)", "seqjax.training("):
+    for call in (".run(params=params)", "seqjax.train("):
         assert call in str(caught.value)

@@ -22,7 +22,7 @@ def from_equinox(module: Any) -> tuple["EquinoxModule", Params]:
         problem = seqjax.Problem.of(model, seqjax.Spec(seqjax.Values(3)))
 
     The model cannot make initial parameters, so an `Experiment` cannot train it: pass its parameters on, as in
-    `training(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and
+    `train(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and
     `eqx.combine(state.params, module)` is the trained module.
 
     Args:

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from seqjax import Error, Spec, Tokens, Values, from_torch
-from seqjax.gradients.unroll import unroll
+from seqjax.gradients.unrolling import unroll
 from seqjax_models import GRU, LSTM, RNN
 
 HIDDEN, T, B, D, Q = 4, 6, 3, 5, 7

@@ -10,8 +10,8 @@ import pytest
 
 from seqjax import Error, Experiment, Model, Pairs, Problem, Run, Series, Spec, Text, Tokens, Values
 from seqjax.data import Stream
-from seqjax.data.prepare import make_stream
-from seqjax.training.evaluate import WINDOW, evaluate, perplexity
+from seqjax.data.preparing import make_stream
+from seqjax.training.evaluating import WINDOW, evaluate, perplexity
 from seqjax_models import GRU, RNN
 from seqjax_tokenizers import BPE, Char, Standardize, Word
 

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from seqjax import Error
-from seqjax.data.download import LIMIT, check_file, download
+from seqjax.data.downloading import LIMIT, check_file, download
 
 BODY = b"It was the best of times, it was the worst of times.\n" * 100
 MANY = 2_000_000

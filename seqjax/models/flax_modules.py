@@ -32,7 +32,7 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
         problem = seqjax.Problem.of(model, seqjax.Spec(seqjax.Values(3)))
 
     The model cannot make initial parameters, so an `Experiment` cannot train it: pass its parameters on, as in
-    `training(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and
+    `train(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and
     `nnx.update(module, state.params)` stores them in the module.
 
     The model computes in the dtype of its parameters, whatever `dtype` the layers of the module have;

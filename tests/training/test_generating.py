@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Experiment, Model, Run, Spec, Text, Tokens
-from seqjax.training.generate import STEPS, _likeliest, generate
+from seqjax.training.generating import STEPS, _likeliest, generate
 from seqjax_models import GRU, RNN
 from seqjax_tokenizers import BPE, Char, Word
 
@@ -248,7 +248,7 @@ def test_one_program_serves_all_lengths_and_temperatures(caplog):
 
 
 def test_a_text_does_not_depend_on_how_it_is_cut_into_calls(monkeypatch):
-    module = importlib.import_module("seqjax.training.generate")
+    module = importlib.import_module("seqjax.training.generating")
     expected = generate(*model_and_weights(), CODEC, "abba", 100, 0.9, seed=3)
     monkeypatch.setattr(module, "STEPS", 7)
     jax.clear_caches()

@@ -145,7 +145,7 @@ def test_a_model_with_uneven_weights_in_blocks(model, spec, monkeypatch):
     weights = np.random.default_rng(1).normal(size=(11, 2))
     jacobian = jacobians(problem.step, params, state, xs, weights)
     numbers = 1 if isinstance(model, LSTM) else 3 * 4 * 2 * 3
-    monkeypatch.setattr(importlib.import_module("seqjax.diagnostics.lags"), "BLOCK", numbers)
+    monkeypatch.setattr(importlib.import_module("seqjax.diagnostics.gradient_by_lag"), "BLOCK", numbers)
     found = seqjax.lags(problem, params, state, xs, 4, weights=jnp.asarray(weights))
     assert_are_parts(found, jacobian, 4)
     if isinstance(model, MLP):

@@ -11,9 +11,9 @@ import pytest
 
 import seqjax as sj
 from seqjax.cli import main
-from seqjax.data.prepare import prepare
+from seqjax.data.preparing import prepare
 from seqjax.diagnostics import Measures
-from seqjax.diagnostics.measure import Moments, add_draws, summarize
+from seqjax.diagnostics.measuring import Moments, add_draws, summarize
 from seqjax.gradients import Batch, Memory, init_memory
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
 from seqjax_models import RNN

@@ -11,7 +11,7 @@ from flax import nnx
 from support.shell import run
 
 import seqjax
-from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, create, from_flax, training, value_and_grad
+from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, create, from_flax, train, value_and_grad
 from seqjax.data import Stream
 from seqjax.models.check import check_model
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
@@ -243,7 +243,7 @@ def test_a_module_trains_on_two_devices_as_on_one(x64, dropout):
         problem = Problem.of(model, TOKENS)
         rows = [
             (row["train_loss"], jax.tree.map(np.asarray, state.params))
-            for state, row in training(problem, stream, params=params, devices=devices, **options)
+            for state, row in train(problem, stream, params=params, devices=devices, **options)
         ]
         found.append(rows)
     assert found[0][-1][0] < (0.5 if dropout == 0 else 0.9) * found[0][0][0]
@@ -322,7 +322,7 @@ def test_an_experiment_says_how_else_a_flax_module_is_trained_and_used():
     problem = Problem.of(model, Spec(Values(1)))
     stream = Stream(x[:-1, None], x[1:, None], [0, 59])
     setup = {"sampler": Sequential(2, 8), "gradient": Full(), "optimizer": SGD(0.1), "epochs": 2}
-    *_, (state, _) = training(problem, stream, **setup, params=params)
+    *_, (state, _) = train(problem, stream, **setup, params=params)
     assert seqjax.evaluate(problem, state.params, stream)["loss"] < seqjax.evaluate(problem, params, stream)["loss"]
-    for call in (".run(params=params)", "seqjax.training("):
+    for call in (".run(params=params)", "seqjax.train("):
         assert call in str(caught.value)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from seqjax.diagnostics.lags import listed_lags
+from seqjax.diagnostics.gradient_by_lag import listed_lags
 from seqjax.errors import Error, check_whole
 from seqjax.gradients.check_scan import read_scan
 from seqjax.gradients.compiling import jit_of

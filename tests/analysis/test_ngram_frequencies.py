@@ -7,7 +7,7 @@ import pytest
 
 from seqjax import Error
 from seqjax.analysis import Frequencies, frequencies, zipf_figure
-from seqjax.analysis.frequencies import STOP_WORDS
+from seqjax.analysis.ngram_frequencies import STOP_WORDS
 from seqjax.data import Vocab
 from seqjax_datasets import TimeMachine
 from seqjax_tokenizers import Word
