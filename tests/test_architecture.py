@@ -239,7 +239,7 @@ def mentions(file: Path) -> set[str]:
     strings = {form for short, _ in POINTS for form in (short, f"seqjax/{short}")} | classes
     module = tree(file)
     ignored = docstrings(module)
-    if file in (ROOT / "seqjax" / "runs" / "settings.py", ROOT / "seqjax" / "data" / "prepare.py"):
+    if file in (ROOT / "seqjax" / "runs" / "settings.py", ROOT / "seqjax" / "data" / "preparing.py"):
         for node in module.body:
             target = getattr(node, "target", None) or next(iter(getattr(node, "targets", ())), None)
             if isinstance(target, ast.Name) and target.id in NAMING:
