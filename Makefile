@@ -37,10 +37,10 @@ demo: $(READY)  ## train a small model on text that comes with Python, and let i
 	@.venv/bin/seqjax run
 
 test: $(READY)  ## run the quick tests, which cover every module; ARGS="-k name" chooses some of them
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
 test-all: $(READY)  ## run all tests: also the exhaustive ones, and those of all documents, experiments, claims and crashes
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal -o faulthandler_timeout=1200 $(ARGS)
 
 simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax, diffrax and braintrace, installed once in their own environment
 	@$(SIMULATORS)/bin/python -m pytest tests/simulators $(ARGS)

@@ -13,7 +13,6 @@ from seqjax.cli import main
 from seqjax.runs import Run, folder
 from seqjax.runs.environment import changes
 
-pytestmark = pytest.mark.xdist_group("a run in two processes")  # all share an uninterrupted run
 FLAGS = (
     *("--dataset", "text-file", "--dataset.path", "book.txt", "--train", "0.8", "--heldout", "0.2"),
     *("--model", "lstm", "--model.hidden", "4", "--model.dropout", "0.3", "--optimizer", "adam"),

@@ -77,7 +77,6 @@ if together:  # nothing that one process knows alone may decide on what both com
         assert "multiple of the number of processes, 2" in str(fault)
 json.dump(found, open(sys.argv[1], "w"))
 """
-pytestmark = pytest.mark.xdist_group("training in two processes")  # which share the fixture below
 TIMES = ("seconds", "compile_seconds", "tokens_per_second")
 
 
