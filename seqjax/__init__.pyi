@@ -33,8 +33,8 @@ from .plugin.registry import names as names
 from .plugin.registry import register as register
 from .report import plot as plot
 from .report.report import Report as Report
-from .runs.experiment import Experiment as Experiment
 from .runs.launching.launcher import Launcher as Launcher
+from .runs.run import Experiment as Experiment
 from .runs.run import Run as Run
 from .runs.runs import Runs as Runs
 from .runs.sweeping import sweep as sweep

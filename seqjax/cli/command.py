@@ -23,7 +23,6 @@ VERBS = {
     "status": "show how far the runs of a sweep are",
     "compare": "compare runs: mean over seeds with its interval, paired differences",
     "verify": "check whether runs are still what they were: files, plugins, dataset, versions",
-    "adopt": "take the files of a run as they are, after they were changed by hand",
     "track": "mirror runs for a viewer, such as TensorBoard",
     "lags": "split the gradient by how many steps back it travels, and print the bias of truncating it",
     "measure": "measure bias, variance, seconds and bytes of gradient strategies at a run's parameters",

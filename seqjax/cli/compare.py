@@ -68,9 +68,6 @@ def print_comparison(
     words = {"last": "last epoch", "best": "best epoch (that with the lowest held-out loss)"}
     epochs = " and ".join(words[epoch] for epoch in words if epoch in table.columns)
     print(f"{metric}, {epochs}: mean over seeds, and its 95 % interval (from, to)\n{table}")
-    for name, run in runs.items():
-        if run.changed:
-            line("note", f"{name}: changed by hand: {', '.join(run.changed)}")
     file = figure or default_figure
     if file is not None:
         from seqjax.report import plot

@@ -8,8 +8,8 @@ import numpy as np
 from seqjax.models.check import check_model
 from seqjax.plugin.author import tracing
 from seqjax.runs import progress
-from seqjax.runs.execute import initial_params, make_ready
-from seqjax.runs.experiment import Experiment
+from seqjax.runs.execute import initial_params, prepare_run
+from seqjax.runs.run import Experiment, Run
 from seqjax.training.epoch import compiled_epoch
 from seqjax.training.fit import GradientDescent
 from seqjax.training.loop import first_call
@@ -18,7 +18,7 @@ from seqjax.training.metrics import resolve
 
 def dry_run_text(experiment: Experiment, devices: int | None) -> str:
     """The printed text: device, dataset, model, shapes, updates and bytes of a run."""
-    run = make_ready(experiment, None)
+    run = prepare_run(experiment, None, Run)
     resolve(experiment.metrics, run.spec)  # for its errors, which training would raise
     fit = experiment.fit(devices, initial_params(run, None))
     head = [

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqjax.cli.open_run import open_run
 from seqjax.cli.parser import Parser
 from seqjax.data.split import PARTS
 from seqjax.errors import Error
@@ -35,8 +34,9 @@ def main(argv: Sequence[str]) -> int:
     args = parser.read(argv)
 
     from seqjax.data.tokenizer import SEEN, TextCodec, unknown_share
+    from seqjax.runs.run import Run
 
-    run = open_run(args.run, args.which)
+    run = Run.open(args.run, args.which)
     if args.text:
         if not Path(args.text).exists():
             raise Error(f"--text {args.text}: there is no such file")

@@ -235,13 +235,14 @@ def _split_name(kind: str, value: str | None, strings: dict[str, str]) -> tuple[
 def _read_file(file: str) -> dict[str, Any]:
     """The config in a file. Data that were given in memory are read from the folder of the file."""
     if (Path(file).parent / MANIFEST).exists():
-        from seqjax.runs.manifest import check_config
+        from seqjax.runs.files.folder import DATA
+        from seqjax.runs.files.manifest import check_files
 
-        check_config(Path(file))
+        check_files(Path(file).parent, [Path(file).name, *DATA.values()])
     found = config.read_toml(file)
     if not any(isinstance(table, dict) and table.get("plugin") == config.IN_MEMORY for table in found.values()):
         return found
-    from seqjax.runs.folder import with_data
+    from seqjax.runs.files.data import with_data
 
     return with_data(found, Path(file).parent)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from seqjax.cli.open_run import open_run
 from seqjax.cli.parser import Parser, whole
 
 
@@ -28,7 +27,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--which", choices=("last", "best"), default="last", help=text)
     args = parser.read(argv)
 
+    from seqjax.runs.run import Run
+
     options = {name: getattr(args, name) for name in ("top_k", "top_p", "seed", "unknown")}
-    for text in open_run(args.run, args.which).generate(args.prompt, args.length, args.temperature, **options):
+    for text in Run.open(args.run, args.which).generate(args.prompt, args.length, args.temperature, **options):
         print(text)
     return 0

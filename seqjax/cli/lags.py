@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqjax.cli.figure import draw
-from seqjax.cli.open_run import open_run
 from seqjax.cli.parser import Parser, whole
 from seqjax.errors import Error, check_all, counted
 
@@ -30,6 +29,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--figure", metavar="FILE", help="file of the figure (default: lags.png in the run's folder)")
     args = parser.read(argv)
 
+    from seqjax.runs.run import Run
+
     steps = 4 * args.max_lag if args.steps is None else args.steps
     is_true = {
         f"--max-lag {args.max_lag}: must be at least 1": args.max_lag >= 1,
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.data.windows import whole_windows
     from seqjax.diagnostics.gradient_by_lag import lags
 
-    run = open_run(args.run)
+    run = Run.open(args.run)
     stream = run.prepared.streams["train"]
     found = len(whole_windows(stream, steps))
     if not found:

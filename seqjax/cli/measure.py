@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from seqjax.cli.flags import read_plugins
-from seqjax.cli.open_run import open_run
 from seqjax.cli.parser import Parser, whole
 from seqjax.files import disk_errors, write
 from seqjax.terminal.stream import line
@@ -35,11 +34,14 @@ def main(argv: Sequence[str]) -> int:
     text = "folder for measures.csv, measures.json and the figures; default: they are not written"
     parser.add_argument("--out", metavar="DIR", help=text)
     args = parser.read(argv)
+
+    from seqjax.runs.run import Run
+
     strategies = read_plugins("gradient", args.gradient or [])
 
     from seqjax import measure
 
-    run = open_run(args.run)
+    run = Run.open(args.run)
     measured = strategies or [run.experiment.setup().gradient]
     found = measure(run, measured, draws=args.draws, windows=args.windows, at=args.at, seed=args.seed)
     print("{} windows of {} steps, {} rows".format(*found.shape))

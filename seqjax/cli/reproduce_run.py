@@ -56,8 +56,6 @@ def reproduce_run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     print(f"\n{Table(['part', 'compared', 'equal', 'largest difference', 'relative'], rows)}\n")
     for change in found.environment:
         line("differs", change)
-    if run.changed:
-        line("note", f"changed by hand: {', '.join(run.changed)}")
     if found.is_bitwise:
         line("result", "bitwise equal")
         return 0

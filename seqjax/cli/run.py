@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         from seqjax.training.join import join
 
         use_all_cores(args.devices, join())
-        from seqjax.runs.experiment import Experiment
+        from seqjax.runs.run import Experiment
 
     experiment = Experiment(**fields)
     if text := dry_run_or_config(args, experiment):
@@ -113,7 +113,7 @@ def _too_early(*_: object) -> None:
 
 def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
     """Prints a sample, the folder of the run, and commands to type next."""
-    from seqjax.runs.run import NO_SAMPLES
+    from seqjax.runs.trained import NO_SAMPLES
 
     has_samples = run.samples and NO_SAMPLES not in run.samples
     folder = " ".join([argument(str(run.path)), *(f"--load {argument(file)}" for file in loaded)])
@@ -124,8 +124,6 @@ def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
     if run.experiment.keep == "best" and run.best_epoch is not None:
         best = run.metrics[run.best_epoch - 1]
         line("best", f"epoch {run.best_epoch}: held-out loss {best['heldout_loss']:.4g} (--which best)")
-    if run.changed:
-        line("note", f"changed by hand: {', '.join(run.changed)}")
     line("saved", run.path)
     if has_samples:
         prompt = run.first_tokens(4)

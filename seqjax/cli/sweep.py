@@ -62,9 +62,9 @@ def main(argv: Sequence[str]) -> int:
 
     check_alone("seqjax sweep", started()[0])
     use_all_cores(args.devices)
-    from seqjax.runs.experiment import Experiment
     from seqjax.runs.launching.jobs import check_jobs
     from seqjax.runs.launching.state import states, table
+    from seqjax.runs.run import Experiment
     from seqjax.runs.sweeping import Planned, run_all
 
     planned = {", ".join(label): Planned(_without_seed(label), Experiment(**fields[label])) for label in fields}
@@ -118,8 +118,9 @@ def _pays(planned: Sequence[Any], out: Path) -> bool:
 
 def _check_comparison(args: argparse.Namespace, out: Path, planned: Sequence[Any]) -> None:
     """Checks before training that the metric and the variant of the comparison exist."""
+    from seqjax.columns import BY_NAME
     from seqjax.runs.index import INDEX, read_index
-    from seqjax.runs.run import COLUMNS, check_metric
+    from seqjax.runs.run import check_metric
     from seqjax.runs.runs import check_variant
 
     kept = [entry.variant for entry in read_index(out).values()] if (out / INDEX).is_file() else []
@@ -129,7 +130,7 @@ def _check_comparison(args: argparse.Namespace, out: Path, planned: Sequence[Any
         own = (
             f"{part}_{name}" for plan in planned for name in plan.experiment.metrics for part in ("train", "heldout")
         )
-        check_metric(args.metric, (*COLUMNS, *dict.fromkeys((*of_gradients, *own))))
+        check_metric(args.metric, (*BY_NAME, *dict.fromkeys((*of_gradients, *own))))
 
 
 def _all_runs(out: Path, runs: Any) -> Any:

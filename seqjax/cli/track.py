@@ -22,10 +22,10 @@ def main(argv: Sequence[str]) -> int:
     args = parser.read(argv)
     tracker = read_plugin("tracker", args.to)
 
-    from seqjax.runs.folder import TRACKING
+    from seqjax.runs.files.folder import TRACKING
+    from seqjax.runs.files.manifest import check_files
+    from seqjax.runs.files.rows import read_rows
     from seqjax.runs.index import run_folders
-    from seqjax.runs.manifest import check_files
-    from seqjax.runs.rows import read_rows
     from seqjax.runs.tracking.mirror import ACCOUNT, mirror_run
 
     faults, was_sent = [], False

@@ -8,10 +8,10 @@ from seqjax.cli.parser import Parser
 from seqjax.errors import Error, escape
 from seqjax.terminal.shell import argument
 
-DESCRIPTION = """Check whether runs are still what they were: all files, the hashes inside of metrics, parameters and
-checkpoints, the files of the plugins, the dataset, which is loaded again, and the versions of packages. Nothing is
-written. All faults of all runs are printed. The exit code is 4 if a file, a plugin or the dataset has changed or is
-missing. Other versions and other devices are printed, and are no fault."""
+DESCRIPTION = """Check whether runs are still what they were: all files that their manifest lists, the files of the
+plugins, the dataset, which is loaded again, and the versions of packages. Nothing is written. All faults of all runs
+are printed. The exit code is 4 if a file, a plugin or the dataset has changed or is missing. Other versions and other
+devices are printed, and are no fault."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -50,7 +50,7 @@ def _failure(count: int, damaged: Mapping[Path, int], unread: Sequence[Error]) -
     if damaged:
         lines = [
             f"runs with faults: {len(damaged)} of {count}: {' '.join(map(argument, damaged))}",
-            "No file was touched. Restore the old files; or, if a change is meant, type: seqjax adopt RUN",
+            "No file was touched. Restore the old files, or train in another folder",
         ]
     codes = [*damaged.values(), *(fault.exit_code for fault in unread)]
     code = 4 if 4 in codes else max(codes)

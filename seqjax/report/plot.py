@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
+from seqjax import columns
 from seqjax.errors import Error, counted
 from seqjax.report.figure import Figure
 from seqjax.report.plot_layout import add_legend, colours_of_style, factor_entries, line_entries, new_figure, plain
@@ -28,17 +29,6 @@ MARKERS = "os^Dv<>Pp*X"
 """The markers of points, in the order in which they are used."""
 HOLDS = 1.25
 """A fit of norms by lag holds where the norms differ from it by less than this factor."""
-LABELS = {
-    "epoch": "epoch",
-    "update": "updates",
-    "tokens": "tokens",
-    "seconds": "time (s)",
-    "train_perplexity": "training perplexity",
-    "heldout_perplexity": "held-out perplexity",
-    "grad_norm": "gradient norm",
-    "tokens_per_second": "tokens per second",
-}
-"""The labels of axes by metric."""
 DURING = "mean during the epoch"
 """What the metrics of the training part are: the model changes while they are summed."""
 
@@ -434,10 +424,6 @@ def _check_choice(name: str, given: str, choices: Sequence[str]) -> None:
         raise Error(f"{name} = {given!r} must be {' or '.join(map(repr, choices))}")
 
 
-LOSSES = {True: "loss (nats)", False: "mean squared error", None: "loss"}
-"""The name of a loss, with its unit, by the result of `are_on_tokens`."""
-
-
 def are_on_tokens(runs: Iterable[Any]) -> bool | None:
     """Whether the targets of runs are tokens; None: those of some runs only, so that their losses have two units."""
     # Only runs on tokens have a perplexity; the loss of the others is a squared error.
@@ -447,13 +433,8 @@ def are_on_tokens(runs: Iterable[Any]) -> bool | None:
 
 def _label(metric: str, tokens: bool | None) -> str:
     """The label of a metric's axis, with its unit."""
-    part = "training" if metric.startswith("train_") else "held-out"
-    if metric in ("train_loss", "heldout_loss"):
-        words = f"{part} {LOSSES[tokens]}"
-    else:
-        words = LABELS.get(metric, metric.replace("_", " "))
-        words = words if tokens else words.replace("tokens", "targets")
-    return f"{words},\n{DURING}" if metric in ("train_loss", "train_perplexity") else words
+    words = columns.label_of(metric, tokens)
+    return f"{words},\n{DURING}" if metric in columns.BY_NAME and columns.BY_NAME[metric].during else words
 
 
 def _positive(values: np.ndarray) -> np.ndarray:

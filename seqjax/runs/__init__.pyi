@@ -1,7 +1,7 @@
-from .experiment import Experiment as Experiment
-from .folder import inner_folder as inner_folder
+from .files.folder import inner_folder as inner_folder
 from .launching.launcher import Job as Job
 from .launching.launcher import Launcher as Launcher
+from .run import Experiment as Experiment
 from .run import Run as Run
 from .runs import Runs as Runs
 from .sweeping import sweep as sweep

@@ -1,25 +1,33 @@
 """Brings the processes that train one run to the same state. With a single process, nothing is to be done."""
 
 import socket
+from collections.abc import Mapping
 
 import jax
 
 from seqjax.errors import Error
-from seqjax.gradients.problem import Params
 from seqjax.plugin import config
-from seqjax.runs import checkpoint
-from seqjax.runs.arrays import as_tree, by_name, load_arrays, save_arrays
 from seqjax.runs.begin import environment_of
 from seqjax.runs.environment import changes
-from seqjax.runs.experiment import Experiment
-from seqjax.runs.run import Run
-from seqjax.training.epoch import TrainState
+from seqjax.runs.experiment import ExperimentFields
+from seqjax.runs.state import RunState
 from seqjax.training.fit import Fit
-from seqjax.training.loop import Progress, init_train_state
 from seqjax.training.processes import bytes_from_first, exchange, from_first, is_first
 
 
-def check_equal(run: Run, fit: Fit) -> None:
+def share_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files that the first process has read, in all processes, by name."""
+    if jax.process_count() == 1:
+        return dict(files)
+    sizes = from_first({name: len(data) for name, data in files.items()})
+    whole, shared, at = bytes_from_first(b"".join(files.values()) if is_first() else b""), {}, 0
+    for name, size in sizes.items():
+        shared[name] = whole[at : at + size]
+        at += size
+    return shared
+
+
+def check_equal(run: RunState, fit: Fit) -> None:
     """Checks that all processes have the same experiment, see the same data, and run in the same environment.
 
     An experiment that no config can hold is compared by its data alone. GPUs may be of different kinds.
@@ -30,10 +38,10 @@ def check_equal(run: Run, fit: Fit) -> None:
     if jax.process_count() == 1:
         return
     record = environment_of(run, fit)
-    found = exchange({"host": socket.gethostname(), "config": _config(run.experiment), "environment": record})
-    names = [f"process {n} on {each['host']}" for n, each in enumerate(found)]
-    first, problems, exit_code = found[0], [], 4
-    for name, each in zip(names, found, strict=True):
+    of_each = exchange({"host": socket.gethostname(), "config": _config(run.experiment), "environment": record})
+    names = [f"process {n} on {each['host']}" for n, each in enumerate(of_each)]
+    first, problems, exit_code = of_each[0], [], 4
+    for name, each in zip(names, of_each, strict=True):
         for field in {**first["config"], **each["config"]}:
             here, there = each["config"].get(field), first["config"].get(field)
             if here != there:
@@ -53,41 +61,9 @@ def check_equal(run: Run, fit: Fit) -> None:
         )
 
 
-def share_run(run: Run) -> None:
-    """Gives the run of all processes what the first one has read from the folder: rows, ending and parameters."""
-    if jax.process_count() == 1:
-        return
-    run.metrics, run.stopped_at, run.diverged = from_first([run.metrics, run.stopped_at, run.diverged])
-    like = run.experiment.fit().params_like(run.problem)
-    run.params = _share_params(run.params, like)
-    # The file of the best epoch may be newer than the checkpoint of a run that was killed.
-    if run.finished and run.experiment.keep == "best" and run.best_epoch is not None:
-        run.best_in_memory = _share_params(run.best_params if is_first() else None, like)
-
-
-def share_state(
-    run: Run, fit: Fit, state: TrainState | None, progress: Progress | None
-) -> tuple[TrainState | None, Progress | None]:
-    """The state and the progress that the first process has read from the folder, and the same in all others."""
-    if jax.process_count() == 1 or not from_first(state is not None):
-        return state, progress
-    data = checkpoint.encode(state, progress, {}) if state is not None and progress is not None else b""
-    found = checkpoint.decode(bytes_from_first(data))
-    like = init_train_state(run.problem, run.experiment.setup(), 1, fit.params)
-    return checkpoint.restore(found, like), found.progress
-
-
-def _config(experiment: Experiment) -> config.Config:
+def _config(experiment: ExperimentFields) -> config.Config:
     """The config of an experiment; empty if it holds objects of Python."""
     try:
         return config.from_toml(experiment.to_toml())
     except Error:
         return {}
-
-
-def _share_params(params: Params, like: Params | None) -> Params:
-    """The parameters of the first process."""
-    if not from_first(params is not None):
-        return None
-    data = save_arrays(by_name(params), {}) if is_first() else b""
-    return as_tree(load_arrays(bytes_from_first(data))[0], like)

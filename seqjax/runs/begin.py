@@ -1,168 +1,169 @@
-"""Makes the folder of a run, or reads the state of one that was begun before."""
+"""Finds what the folder of a run holds, and makes the folder of a new run or prepares an old one to continue.
 
-import dataclasses
+| the folder holds | the same command | with more epochs |
+|---|---|---|
+| nothing | begins | |
+| a run that has begun | continues from the last checkpoint | the same |
+| a run that has ended | opens it | continues, if the result is that of a run given that number from the start |
+| a run that has diverged | raises the same error | an error |
+| another experiment, or other files | an error | an error |
+"""
+
 import json
-import math
 from collections.abc import Container
 from pathlib import Path
-from typing import Any
 
-from seqjax.data.preparing import load_all
 from seqjax.errors import Error
-from seqjax.files import PART, disk_errors, sync, write
-from seqjax.runs import checkpoint, folder
-from seqjax.runs.environment import changes, copy_local_plugins, environment, read_environment
-from seqjax.runs.experiment import Experiment, config_bytes, differences, goes_on, read_experiment
-from seqjax.runs.manifest import add_files, begin_manifest, read_manifest, remove_results
-from seqjax.runs.params_file import check_params
-from seqjax.runs.rows import check_count, read_rows, write_rows
-from seqjax.runs.run import Run
-from seqjax.runs.warm_start import sha256_of_params
-from seqjax.training.epoch import TrainState
+from seqjax.files import PART, write
+from seqjax.runs import stored
+from seqjax.runs.environment import Record, changes, copy_local_plugins, environment, read_environment
+from seqjax.runs.experiment import config_bytes, differences, goes_on
+from seqjax.runs.files import checkpoint, folder
+from seqjax.runs.files.arrays import by_name, sha256_of
+from seqjax.runs.files.data import write_data
+from seqjax.runs.files.manifest import Manifest, hashes, read_manifest, sha256, write_manifest
+from seqjax.runs.files.rows import write_rows
+from seqjax.runs.state import RunState
+from seqjax.runs.stored import Training
 from seqjax.training.fit import Fit
 from seqjax.training.layout import Layout
-from seqjax.training.loop import Progress, init_train_state
-from seqjax.training.metrics import name_of
-from seqjax.training.optimizer import Optimizer, depends_on_num_updates, with_numbers_of
+from seqjax.training.optimizer import Optimizer, depends_on_num_updates
 
 
-def ended_run(experiment: Experiment, path: Path | None) -> Run | None:
-    """The run in a folder, if it is finished or has diverged.
+def find(run: RunState) -> dict[str, bytes]:
+    """The files in the folder of a run that have what training has left; empty: the run begins there.
 
     Raises:
-        Error: the folder holds a run of another experiment, or other files; the dataset has changed (exit code 4).
+        Error: the folder holds a run of another experiment, one that cannot continue, or other files; a file of it is
+            damaged, or the dataset has changed (exit code 4).
     """
-    if path is None or not path.is_dir() or not any(file.name != folder.LOCK for file in path.iterdir()):
-        return None
-    if not (path / folder.CONFIG).is_file():
-        strange = sorted(
-            file.name for file in path.iterdir() if file.name not in folder.FIRST and not file.name.endswith(PART)
-        )
-        if strange:
-            raise Error(f"{path} holds no run, but {', '.join(strange[:3])}; choose another folder")
-        return None
-    kept = read_experiment(path)
-    more, fewer = goes_on(kept, experiment), kept.epochs > experiment.epochs
-    same = fewer and _ended_before(path, experiment.epochs)
-    problems = differences(kept, experiment, ["epochs"] if more or same else [])
-    if problems:
-        advice = "\nA run can go on for more epochs, but not for fewer" if fewer and not same else ""
+    path, asked = run.path, run.experiment
+    if path is None or not is_begun(path):
+        return {}
+    manifest, kept = stored.read_experiment(path, type(asked))
+    more = goes_on(kept, asked)
+    if problems := differences(kept, asked, ["epochs"] if more else []):
+        advice = "\nA run can continue for more epochs, and not for fewer" if kept.epochs > asked.epochs else ""
         raise Error(f"{path} holds a run of another experiment; choose another folder{advice}", problems=problems)
+    stored.check_data(path, run.prepared.sources)
     if more:
-        return None
-    run = Run.open(path) if (path / folder.PARAMS).is_file() else None
-    if run is not None:
-        run.check_data(load_all(experiment.dataset, experiment.heldout))
-    return run
+        _check_goes_on(run, kept.epochs, manifest)
+    return stored.read_files(path, manifest)
 
 
-def _ended_before(path, epochs):
-    """Whether the run in a folder ended early, and would be the same if it had been asked for this many epochs."""
-    if not (path / folder.PARAMS).is_file():
-        return False
-    run = Run.open(path)
-    optimizer = run.experiment.optimizer
-    depends = isinstance(optimizer, Optimizer) and depends_on_num_updates(optimizer, run.params)
-    return bool(run.ending) and len(run.metrics) < epochs and not depends
-
-
-def open_folder(run: Run, fit: Fit) -> tuple[TrainState | None, Progress | None]:
-    """Makes the folder of a run, or reads its last checkpoint; None: training starts at update 0."""
-    if run.path is None:
-        return None, None
-    for path in (run.path, folder.inner_folder(run.path, folder.PLUGINS)):
-        folder.remove_parts(path)
-    checkpoint.remove_parts(run.path)
-    if not (run.path / folder.CONFIG).is_file():
-        _create(run, fit)
-        return None, None
-    check_environment(run, fit)
-    kept = read_experiment(run.path)
-    run.changed = read_manifest(run.path).changed
-    more = goes_on(kept, run.experiment)
-    if more:
-        _check_goes_on(run, fit, kept.epochs)
-    # Everything is read before anything is written.
-    state, progress = _resume(run, fit)
-    # Before the results: until they are new, none of them is in the manifest.
-    remove_results(run.path, config_bytes(run.experiment))
-    with disk_errors(run.path):
-        # A run that diverged is trained again. Its parameters are deleted before the mark that it diverged: parameters
-        # without the mark are those of a finished run, from which nothing may be deleted.
-        (run.path / folder.PARAMS).unlink(missing_ok=True)
-        sync(run.path)  # otherwise a power cut could undo this deletion, and not what follows
-        (run.path / folder.DIVERGED).unlink(missing_ok=True)
-    if more:
-        # The config changes after the parameters are deleted: a folder that has them and fewer rows than epochs would
-        # be damaged. After a kill between the two, the folder holds an unfinished run, which either command finishes.
-        write(run.path / folder.CONFIG, config_bytes(run.experiment))
-    add_files(run.path, folder.CONFIG)
-    # The rows come last, since the last one may lose its evaluation, which belongs to a run of fewer epochs.
-    write_rows(run.path, run.metrics)
-    return state, progress
-
-
-def _check_goes_on(run, fit, kept_epochs):
-    """Checks that a run of fewer epochs would have the same bits if all epochs had been asked for at once.
+def is_begun(path: Path) -> bool:
+    """Whether a folder holds a run.
 
     Raises:
-        Error: its optimizer's state is not kept; its updates depend on the number of epochs; its last epoch was
-            evaluated out of turn.
+        Error: it holds files that are not those of a run.
     """
+    if not path.is_dir() or (path / folder.CONFIG).is_file():
+        return path.is_dir()
+    names = sorted(file.name for file in path.iterdir())
+    strange = [name for name in names if name not in folder.FIRST and not name.endswith(PART)]
+    if strange:
+        raise Error(f"{path} holds no run, but {', '.join(strange[:3])}; choose another folder")
+    return False
+
+
+def _check_goes_on(run: RunState, kept_epochs: int, manifest: Manifest) -> None:
+    """Checks that a run of fewer epochs would have the same bits if all epochs had been asked for at once."""
     e, why = run.experiment, None
-    evaluated_out_of_turn = kept_epochs % e.evaluate_every and (e.keep == "best" or e.stop_after is not None)
-    if (run.path / folder.PARAMS).is_file() and checkpoint.newest(run.path) is None:
+    if manifest.ended == "diverged":
+        why = "it has diverged"
+    elif manifest.ended and not manifest.checkpoints:
         why = f"the state of its optimizer is not kept in {folder.CHECKPOINTS}"
-    elif isinstance(e.optimizer, Optimizer) and depends_on_num_updates(e.optimizer, fit.params_like(run.problem)):
+    elif isinstance(e.optimizer, Optimizer) and depends_on_num_updates(e.optimizer, e.fit().params_like(run.problem)):
         why = "the updates of its optimizer depend on the number of epochs, by a schedule or a warm-up"
-    elif evaluated_out_of_turn:
-        why = (
-            f"its last epoch was evaluated, and is no multiple of evaluate_every = {e.evaluate_every}: with more "
-            "epochs it would not count for the lowest held-out loss"
-        )
+    elif manifest.ended and kept_epochs % e.evaluate_every:
+        why = f"its last epoch was evaluated, and is no multiple of evaluate_every = {e.evaluate_every}"
     if why:
         raise Error(
-            f"{run.path} cannot go on from {kept_epochs} to {e.epochs} epochs as if they had been asked for at once: "
-            f"{why}\nTrain {e.epochs} epochs in another folder"
+            f"{run.path} cannot continue from {kept_epochs} to {e.epochs} epochs as if they had been asked for at "
+            f"once: {why}\nTrain {e.epochs} epochs in another folder"
         )
 
 
-def _create(run, fit):
+def open_folder(run: RunState, fit: Fit, kept: Training | None) -> None:
+    """Makes the folder of a new run, or prepares that of a run to continue. The caller holds its lock.
+
+    Args:
+        run: the run.
+        fit: how it is fitted.
+        kept: what training has left, as it was read before the folder was locked; None: nothing.
+
+    Raises:
+        Error: another process has changed the folder in between (exit code 5); the run was begun in another
+            environment (4).
+    """
+    assert run.path is not None
+    now = read_manifest(run.path) if is_begun(run.path) else None
+    if now != (kept.manifest if kept else None):
+        raise Error(f"{run.path} was changed by another process just now; type the same command again", exit_code=5)
+    for path in (run.path, folder.inner_folder(run.path, folder.PLUGINS)):
+        folder.remove_parts(path)
+    if kept is None:
+        _begin(run, fit)
+    else:
+        _go_on(run, fit, kept)
+
+
+def _begin(run: RunState, fit: Fit) -> None:
     """Writes the files that precede training. The config comes last, since it marks the folder as a run."""
-    record = environment_of(run, fit)
-    write(run.path / folder.ENVIRONMENT, json.dumps(record, indent=2) + "\n")
+    assert run.path is not None
+    write(run.path / folder.ENVIRONMENT, json.dumps(environment_of(run, fit), indent=2) + "\n")
     write(run.path / folder.CODEC, run.codec_text)
     write(run.path / folder.METRICS, b"")
-    copy_local_plugins(run.path, run.experiment)
-    for name, data in run.prepared.sources.items():
-        if getattr(run.experiment, name) is data:  # it was given in memory
-            folder.write_data(run.path, name, data)
-    begin_manifest(run.path, config_bytes(run.experiment))
-    write(run.path / folder.CONFIG, config_bytes(run.experiment))
+    copies = copy_local_plugins(run.path, run.experiment)
+    in_memory = {name: data for name, data in run.prepared.sources.items() if getattr(run.experiment, name) is data}
+    for name, data in in_memory.items():
+        write_data(run.path, name, data)
+    config = config_bytes(run.experiment)
+    names = [folder.ENVIRONMENT, folder.CODEC, *copies, *(folder.DATA[name] for name in in_memory)]
+    write_manifest(run.path, Manifest(hashes(run.path, names) | {folder.CONFIG: sha256(config)}))
+    write(run.path / folder.CONFIG, config)
 
 
-def environment_of(run: Run, fit: Fit) -> dict[str, Any]:
+def _go_on(run: RunState, fit: Fit, kept: Training) -> None:
+    """Prepares the folder of a run that continues: it has the rows before the checkpoint, and no results."""
+    assert run.path is not None
+    check_environment(run, fit)
+    if folder.read_text(run.path / folder.CODEC) != run.codec_text:
+        raise Error(f"{run.path}: its tokenizer no longer gives the ids that it was trained on", exit_code=4)
+    config = config_bytes(run.experiment)
+    files = {name: hash_ for name, hash_ in kept.manifest.files.items() if name not in folder.RESULTS}
+    goes_on = kept.manifest._replace(files=files | {folder.CONFIG: sha256(config)}, ended="", next_config="")
+    if kept.manifest.files[folder.CONFIG] != sha256(config):
+        # While the config is replaced, the old one and the new one are both right.
+        write_manifest(run.path, goes_on._replace(files=files, next_config=sha256(config)))
+        write(run.path / folder.CONFIG, config)
+    write_manifest(run.path, goes_on)
+    for name in folder.RESULTS[1:]:  # those of fewer epochs, which the manifest no longer lists
+        (run.path / name).unlink(missing_ok=True)
+    write_rows(run.path, kept.rows)
+    checkpoint.remove_others(run.path, goes_on)
+
+
+def environment_of(run: RunState, fit: Fit) -> Record:
     """The record of what a run depends on here."""
-    hashes = {name: data.sha256 for name, data in run.prepared.sources.items()}
-    layout = Layout(fit.num_devices, fit.precision)
-    return environment(run.experiment, hashes, layout, sha256_of_params(fit.params))
+    data = {name: data.sha256 for name, data in run.prepared.sources.items()}
+    given = None if fit.params is None else sha256_of(by_name(fit.params))
+    return environment(run.experiment, data, Layout(fit.num_devices, fit.precision), given)
 
 
 def begun_layout(path: Path | None) -> Layout | None:
     """The layout in which the run in a folder was begun; None: there is no run."""
     if path is None or not (path / folder.CONFIG).is_file():
         return None
-
     record = read_environment(path)
-    return Layout(record["devices"], record.get("precision", "float32"))
+    return Layout(record["devices"], record["precision"])
 
 
-def check_environment(run: Run, fit: Fit, but: Container[str] = ()) -> None:
+def check_environment(run: RunState, fit: Fit, but: Container[str] = ()) -> None:
     """Raises an `Error` unless dataset and environment are those with which the run in `run.path` was begun."""
     assert run.path is not None
-    run.check_data(run.prepared.sources)
-    now = environment_of(run, fit)
-    problems = changes(read_environment(run.path), now, but)
+    stored.check_data(run.path, run.prepared.sources)
+    problems = changes(read_environment(run.path), environment_of(run, fit), but)
     if problems:
         raise Error(
             f"{run.path} was begun in another environment, so that its result could change here\n"
@@ -171,37 +172,3 @@ def check_environment(run: Run, fit: Fit, but: Container[str] = ()) -> None:
             problems=problems,
             exit_code=4,
         )
-
-
-def _resume(run, fit):
-    """Reads the last checkpoint of an interrupted run, and the rows before it. Writes nothing."""
-    last = checkpoint.newest(run.path)
-    if last is None:
-        run.metrics = []
-        return None, None
-    if folder.read(run.path / folder.CODEC, lambda data: data.decode("utf-8")) != run.codec_text:
-        raise Error(f"{run.path}: its tokenizer no longer gives the ids that it was trained on", exit_code=4)
-    rows = read_rows(run.path)
-    run.metrics = rows[: last.progress.epochs_done]
-    run.stopped_at = folder.read_stopped(run.path)
-    check_count(run.path, rows, last.progress.epochs_done)
-    if run.best_epoch is not None and run.experiment.keep == "best":
-        # Epochs after the checkpoint are trained again, and their parameters are kept again.
-        up_to = (dataclasses.replace(run, metrics=rows[:n]) for n in range(last.progress.epochs_done, len(rows) + 1))
-        check_params(run.path, folder.BEST, [each.best_epoch for each in up_to])
-    if run.metrics and not run.finished:
-        run.metrics[-1] = _without_early_evaluation(run, run.metrics[-1])
-    like = init_train_state(run.problem, run.experiment.setup(), 1, fit.params)
-    state = checkpoint.restore(last, like)
-    if folder.CONFIG in read_manifest(run.path).changed:  # otherwise they are equal
-        state = state._replace(opt_state=with_numbers_of(state.opt_state, like.opt_state))
-    run.params = state.params
-    return state, last.progress
-
-
-def _without_early_evaluation(run, row):
-    """The row of an epoch that was the last one, and was evaluated for this reason alone, as if it had not been."""
-    if row["epoch"] % run.experiment.evaluate_every == 0:
-        return row
-    names = {f"{part}_{name_of(metric)}" for metric in run.experiment.metrics for part in ("train", "heldout")}
-    return {name: math.nan if name.startswith("heldout_") or name in names else row[name] for name in row}

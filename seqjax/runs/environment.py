@@ -1,6 +1,5 @@
 """Records what a run depends on besides its config: versions, devices and plugins."""
 
-import contextlib
 import hashlib
 import importlib.metadata
 import inspect
@@ -12,17 +11,18 @@ import shutil
 import subprocess
 from collections.abc import Container
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
 import jax
+from annotated_types import Interval
+from pydantic import TypeAdapter
 
 from seqjax.data.dataset import Data
-from seqjax.errors import Error, is_whole
-from seqjax.files import PLAIN_NAME, make_folder, write
-from seqjax.parse import from_json
+from seqjax.errors import Error
+from seqjax.files import PLAIN_NAME, disk_errors, make_folder, write
 from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin
-from seqjax.runs.folder import ENVIRONMENT, PLUGINS, inner_folder, read
+from seqjax.runs.files.folder import ENVIRONMENT, PLUGINS, inner_folder, read_json, reading
 from seqjax.terminal.shell import argument
 from seqjax.training.layout import Layout
 
@@ -32,9 +32,11 @@ MACHINE = ("backend", "device", "devices", "processes")
 """The entries about the machine, which change at most the last bits of a result."""
 
 
-def environment(
-    experiment: Plugin, data_sha256: dict[str, str], layout: Layout, params_sha256: str | None
-) -> dict[str, Any]:
+Record = dict[str, Any]
+"""What a run depends on besides its config; `_Form` has its entries."""
+
+
+def environment(experiment: Plugin, data_sha256: dict[str, str], layout: Layout, params_sha256: str | None) -> Record:
     """The record of a run: versions, plugin files, devices, precision, commit, hashes of data and given parameters."""
     return {
         **installation(),
@@ -61,40 +63,53 @@ def installation() -> dict[str, Any]:
     }
 
 
-def read_environment(folder: Path) -> dict[str, Any]:
+class _Plugin(TypedDict):
+    """The record of a plugin; see `plugin_record`."""
+
+    kind: str
+    id: str
+    version: str
+    target: str
+    file: str | None
+    sha256: str | None
+
+
+class _Form(TypedDict):
+    """The record of a run; see `environment`. A count has to fit into the arrays of JAX."""
+
+    python: str
+    versions: dict[str, str]
+    platform: str
+    device: str
+    backend: str
+    enable_x64: bool
+    default_matmul_precision: str | None
+    default_prng_impl: str
+    threefry_partitionable: bool
+    xla_flags: str
+    devices: Annotated[int, Interval(ge=1, lt=2**31)]
+    precision: Literal["float32", "bfloat16"]
+    processes: Annotated[int, Interval(ge=1, lt=2**31)]
+    git_commit: str | None
+    data_sha256: dict[str, str]
+    initial_params_sha256: str | None
+    plugins: list[_Plugin]
+
+
+_RECORD = TypeAdapter(_Form)
+
+
+def read_environment(folder: Path) -> Record:
     """The record of the run in a folder.
 
     Raises:
         Error: exit code 4: it is missing, or is not a record of `environment`.
     """
-
-    def parse(data):
-        record = dict(from_json(data))
-        plugins = [dict(plugin) for plugin in record["plugins"]]
-        texts = [
-            *(record[name] for name in ("python", "platform", "device", "backend", "xla_flags")),
-            *(text for name in ("versions", "data_sha256") for text in dict(record[name]).values()),
-            *(plugin[name] for plugin in plugins for name in ("kind", "id", "version")),
-            *(plugin[name] or "" for plugin in plugins for name in ("file", "sha256")),
-            *(record[name] or "" for name in ("git_commit", "initial_params_sha256")),
-        ]
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("an entry is no text")
-        counts = [record["devices"], record.get("processes", 1)]
-        if not all(is_whole(count) and 1 <= count < 2**31 for count in counts):
-            raise ValueError("a number of devices or processes is no whole number from 1 on")
-        if record.get("precision", "float32") not in ("float32", "bfloat16"):
-            raise ValueError("there is no such precision")
-        missing = [name for name in (*OPTIONS, "jax") if name not in {*record, *record["versions"]}]
-        if missing:
-            raise ValueError(f"it lacks {', '.join(missing)}")
-        return record | {"plugins": plugins}
-
-    found: dict[str, Any] = read(folder / ENVIRONMENT, parse)
-    return found
+    record: Any = read_json(folder / ENVIRONMENT, _RECORD)
+    return dict(record)
 
 
-def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ()) -> list[str]:
+def changes(kept: Record, now: Record, but: Container[str] = ()) -> list[str]:
     """The differences between two records that may change the bits of a result, one line each.
 
     Args:
@@ -102,8 +117,6 @@ def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ())
         now: another one.
         but: names of entries that are left out.
     """
-    older: dict[str, Any] = {"processes": 1, "precision": "float32"}  # entries that older records do not have
-    records = [older | record for record in (kept, now)]
     flat = [
         {name: record[name] for name in (*MACHINE, "precision", "xla_flags", "initial_params_sha256", *OPTIONS)}
         | record["versions"]
@@ -111,7 +124,7 @@ def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ())
             f"{plugin['kind']} {plugin['id']}": f"{plugin['version']} {plugin['sha256']}"
             for plugin in record["plugins"]
         }
-        for record in records
+        for record in (kept, now)
     ]
     names = {**flat[0], **flat[1]}
     return [
@@ -121,19 +134,18 @@ def changes(kept: dict[str, Any], now: dict[str, Any], but: Container[str] = ())
     ]
 
 
-def copy_local_plugins(folder: Path, experiment: Plugin) -> None:
-    """Copies the files of plugins that belong to no distribution into the folder of a run."""
+def copy_local_plugins(folder: Path, experiment: Plugin) -> list[str]:
+    """Copies the files of plugins that belong to no distribution into the folder of a run, and returns their names."""
+    names = []
     for entry in _entries(experiment):
         record = plugin_record(entry)
         if entry.distribution == registry.LOCAL and entry.source and record["file"]:
             kept = kept_plugin(folder, record)
-            try:
+            with disk_errors(folder):
                 make_folder(kept.parent)
-                write(kept, Path(entry.source).read_bytes())
-            except (Error, OSError):
-                with contextlib.suppress(OSError):
-                    kept.parent.rmdir()  # if it is empty
-                raise
+            write(kept, Path(entry.source).read_bytes())
+            names.append(f"{PLUGINS}/{kept.name}")
+    return names
 
 
 def local_files(*plugins: Plugin | None) -> list[str]:
@@ -169,8 +181,8 @@ def missing_plugins(folder: Path) -> list[str]:
         if not entry and not file:
             raise Error(f"{folder} needs {kind} {id_!r}, which was defined without a file: define it again first")
         if not entry:
-            kept = read(folder / ENVIRONMENT, lambda _: kept_plugin(folder, record))  # noqa: B023
-            files.append(argument(kept))
+            with reading(folder / ENVIRONMENT):
+                files.append(argument(kept_plugin(folder, record)))
     return list(dict.fromkeys(files))
 
 

@@ -1,10 +1,9 @@
-"""`Experiment`: dataset, model and training of a run, and the config that describes them."""
+"""`ExperimentFields`: dataset, model and training of a run, as a value that knows nothing of folders."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import optax
 from annotated_types import Interval
@@ -19,15 +18,9 @@ from seqjax.gradients.problem import Params
 from seqjax.models.model import CountBasedModel, ForeignModel, Model
 from seqjax.plugin import config
 from seqjax.plugin.base import Plugin
-from seqjax.plugin.config import name_fault
 from seqjax.report import notebook
 from seqjax.report.table import Table
-from seqjax.runs import folder
-from seqjax.runs.environment import missing_plugins
-from seqjax.runs.index import INDEX, run_folders
-from seqjax.runs.manifest import check_files
 from seqjax.runs.settings import KINDS, TRAINING, Scalars, create_default, resolve
-from seqjax.runs.tracking.tracker import Tracker
 from seqjax.training.fit import Counting, Fit, GradientDescent
 from seqjax.training.metrics import check_names
 from seqjax.training.optimizer import Optimizer
@@ -39,11 +32,8 @@ def _default(kind: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment(Scalars):
-    """The dataset, the model and the training of a run. Options that do not change the result are arguments of `run`.
-
-    A config holds plugins, numbers and texts. With anything else, such as a loss or an optax transformation, the
-    experiment runs in memory alone.
+class ExperimentFields(Scalars):
+    """The fields of an experiment, and what follows from them; see `Experiment`.
 
     Raises:
         Error: values of the wrong type or out of range, all at once.
@@ -154,49 +144,6 @@ class Experiment(Scalars):
     def _repr_html_(self) -> str:
         return notebook.show(lambda: self.overview.to_html())
 
-    def run(
-        self,
-        path: str | Path | None = None,
-        *,
-        devices: int | None = None,
-        progress: bool = False,
-        checkpoint_seconds: float = 30.0,
-        params: Params | None = None,
-        callback: Callable[[Any], Any] | None = None,
-        tracker: Tracker | None = None,
-    ) -> Any:
-        """Trains, and returns the `Run`. Resumes an interrupted run of the same experiment, and opens a finished one.
-
-        With a larger number of epochs, a run in the folder goes on, and ends with the bits that it would have if it had
-        been asked for at once. With a folder, Ctrl-C saves the state and raises `KeyboardInterrupt`; SIGTERM, SIGHUP
-        and SIGUSR1 save it and raise `SystemExit`. The program ends with exit code 130, 143, 129 or 138. Before the
-        first update is computed, as while JAX compiles, there is nothing to save, and a signal but SIGUSR1 does what it
-        does elsewhere in the program.
-
-        After `jax.distributed.initialize()`, all processes call it together. Process 0 alone reads and writes the
-        folder; in the others the run is in memory, and its `path` is None.
-
-        Args:
-            path: the folder of the run; None: the run stays in memory, and nothing is written.
-            devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
-            progress: whether to print the progress.
-            checkpoint_seconds: least time from one checkpoint to the next, in seconds.
-            params: the initial parameters, such as those that `from_flax` returns with a model. They are copied.
-            callback: called with the run after each epoch, when its row is in `run.metrics`. Training ends if it
-                returns True. A resumed run calls it again for the epochs after its last checkpoint.
-            tracker: mirrors the folder of the run, for a viewer such as TensorBoard. If it raises an exception, a
-                warning is printed, and training goes on without it.
-
-        Raises:
-            Error: the folder holds another experiment, or is in use (exit code 5); training diverges (3); a file is
-                damaged, or the run was begun in another environment (4); another process has ended (7).
-        """
-        # Imported here, since `execute` imports `Run`, which imports this module.
-        from seqjax.runs.execute import Options, execute
-
-        options = Options(devices, progress, checkpoint_seconds, params, callback, tracker)
-        return execute(self, None if path is None else Path(path), options)
-
     def to_toml(self) -> str:
         """The config: the scalars, then a table for each plugin, with full ids and all fields.
 
@@ -223,7 +170,7 @@ class Experiment(Scalars):
         return config.to_toml(config.to_config(self))
 
     @classmethod
-    def from_toml(cls, text: str) -> "Experiment":
+    def from_toml(cls, text: str) -> Self:
         """The experiment of a config; fields that it leaves out are at their defaults."""
         return cls(**resolve(config.from_toml(text)))
 
@@ -237,7 +184,7 @@ def _in_short(value: Any) -> str:
     return str(value) if isinstance(value, int | float | str) else getattr(value, "__name__", type(value).__name__)
 
 
-def config_bytes(experiment: Experiment) -> bytes:
+def config_bytes(experiment: ExperimentFields) -> bytes:
     """The config file of a run; an `Error` if UTF-8 cannot encode it."""
     text = experiment.to_toml()
     try:
@@ -247,38 +194,12 @@ def config_bytes(experiment: Experiment) -> bytes:
         raise Error(f"the config cannot be saved as UTF-8: {line!a}…; choose another name") from fault
 
 
-def read_experiment(path: Path) -> Experiment:
-    """The experiment of the run in a folder."""
-    if (path / INDEX).is_file() and not (path / folder.CONFIG).is_file():
-        runs = ", ".join(run.name for run in run_folders(path)) or "none yet"
-        raise Error(f"{path} holds a sweep; name the folder of one of its runs: {runs}")
-    if not (path / folder.CONFIG).is_file():
-        raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
-    check_files(path)
-    missing = missing_plugins(path)
-    if missing:
-        loads = " ".join(f"--load {file}" for file in missing)
-        raise Error(
-            f"{path} needs local plugins that are not loaded; it keeps copies of their files\n"
-            f"Loading a file runs it, so read them first, and then add: {loads}"
-        )
-    kept = folder.read(path / folder.CONFIG, lambda data: config.from_toml(data.decode("utf-8")))
-    kept = folder.with_data(kept, path)
-    try:
-        return Experiment(**resolve(kept))
-    except Error as fault:
-        # A plugin that is not installed is no damage.
-        unknown = any(name_fault(kind, kept[kind]) for kind in KINDS if kind in kept)
-        code = 4 if fault.exit_code == 2 and not unknown else fault.exit_code
-        raise Error(f"{path / folder.CONFIG}: {fault}", exit_code=code) from fault
-
-
-def goes_on(kept: Experiment, asked: Experiment) -> bool:
+def goes_on(kept: ExperimentFields, asked: ExperimentFields) -> bool:
     """Whether a run is asked to go on for more epochs. A count-based model has one."""
     return asked.epochs > kept.epochs and not isinstance(kept.model, CountBasedModel)
 
 
-def differences(kept: Experiment, asked: Experiment, varied: Iterable[str] = ()) -> list[str]:
+def differences(kept: ExperimentFields, asked: ExperimentFields, varied: Iterable[str] = ()) -> list[str]:
     """The differences between two experiments, one line each.
 
     Args:

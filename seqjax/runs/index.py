@@ -10,7 +10,7 @@ from typing import NamedTuple
 from seqjax.errors import Error
 from seqjax.files import PLAIN_NAME, write
 from seqjax.parse import from_json
-from seqjax.runs import folder
+from seqjax.runs.files import folder
 
 INDEX = "sweep.json"
 """The file in the folder of a sweep that lists the folders of its runs."""

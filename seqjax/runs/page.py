@@ -18,8 +18,8 @@ from seqjax.report import plot
 from seqjax.report.page.template import Section, image_source, page, scrolling, table, text
 from seqjax.report.seeds import average_and_band, seeds_of
 from seqjax.report.table import Table
-from seqjax.runs import folder
 from seqjax.runs.environment import read_environment
+from seqjax.runs.files import folder
 from seqjax.runs.run import Run
 
 ALONG = ("epoch", "update", "tokens", "seconds")
@@ -230,7 +230,6 @@ def _each_run(runs: Mapping[str, Run], metric: str, labels: Mapping[str, str]) -
     label, rows = labels.get(metric, metric), []
     for name, run in runs.items():
         state = "diverged" if run.diverged else "finished" if run.finished else "unfinished"
-        state += f"; changed by hand: {', '.join(run.changed)}" if run.changed else ""
         last = run.metrics[-1] if run.metrics else {}
         best = run.metrics[run.best_epoch - 1] if run.best_epoch else {}
         values = [last.get("epoch"), last.get(metric), best.get("epoch"), best.get(metric), last.get("seconds")]

@@ -8,14 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from seqjax.columns import printed
 from seqjax.data.dataset import Data, Dataset
 from seqjax.data.tokenizer import TextCodec, unknown_share
 from seqjax.errors import escape
 from seqjax.models.check import is_recurrent
 from seqjax.plugin.config import describe
-from seqjax.runs import folder
+from seqjax.runs.files import folder
 from seqjax.runs.live_output import open_output
-from seqjax.runs.run import Run
+from seqjax.runs.state import RunState
 from seqjax.training.devices import num_cores
 from seqjax.training.fit import Fit
 from seqjax.training.loop import Progress
@@ -30,7 +31,7 @@ PART_EVERY = 30.0
 class Display:
     """A context manager that prints the progress of a run; with `show` False it prints nothing."""
 
-    def __init__(self, run: Run, show: bool, fit: Fit):
+    def __init__(self, run: RunState, show: bool, fit: Fit):
         self.run, self.show, self.fit = run, show, fit
         self.console, self.live = open_output("compiling", show)
         self.began = time.monotonic()
@@ -67,15 +68,15 @@ class Display:
         self.began += row["compile_seconds"]  # compiling says nothing about the time left
         if not self.fit.has_curve:
             self._print("model", f"{self.fit.model_line(self.run.problem)} in {row['seconds']:.1f} s")
-            self._print(self._kind(row), "train {} · held out {}".format(*self._pair(row)))
+            texts = printed(row, self._metrics()).items()
+            known = [f"{title.strip()} {text.strip()}" for title, text in texts if text.strip() != "nan"]
+            self._print("result", " · ".join(known))
             return
         first, last = self.printed == -math.inf, self.run.finished
         if first:
             compiled = f"compiled in {row['compile_seconds']:.1f} s"
             self._print("model", f"{self.fit.model_line(self.run.problem)} · {compiled}")
-            middle = f"train {self._kind(row)}   held-out {self._kind(row)}"
-            names = "".join(f"  held-out {name}" for name in self._metrics())
-            self.console.print(f"epoch      loss   {middle}    |g|    tokens/s    left{names}")
+            self.console.print("  ".join([*printed(row, self._metrics()), "  left"]))
         late = time.monotonic() - self.printed >= EVERY
         if first or last or (late and not self.console.is_terminal):
             if not first and row["epoch"] > self.last_epoch + 1:
@@ -106,26 +107,10 @@ class Display:
     def _print(self, name, text):
         self.console.print(f"{name:8} {escape(text)}")
 
-    def _kind(self, row):
-        """What the two numbers of `_pair` are."""
-        if "train_perplexity" in row:
-            return "ppl"
-        return "MSE" if self.run.experiment.loss is None else "loss"
-
-    def _pair(self, row):
-        """The perplexity, or the loss, of the training and of the held-out part."""
-        kind, form = ("perplexity", ".2f") if "train_perplexity" in row else ("loss", ".4g")
-        return [format(row[f"{part}_{kind}"], form) for part in ("train", "heldout")]
-
     def _format(self, row):
-        train, heldout = self._pair(row)
         here = row["epoch"] - self.epochs_before
         left = (time.monotonic() - self.began) / here * (self.run.experiment.epochs - row["epoch"])
-        return (
-            f"{row['epoch']:5}  {row['train_loss']:8.3f}  {train:>10}  {heldout:>13}  "
-            f"{row['grad_norm']:5.2f}  {row['tokens_per_second']:10,.0f}  {left // 60:3.0f}:{left % 60:02.0f}"
-            + "".join(f"  {row[f'heldout_{name}']:>{len('held-out ' + name)}.4g}" for name in self._metrics())
-        )
+        return "  ".join([*printed(row, self._metrics()).values(), f"{left // 60:3.0f}:{left % 60:02.0f}"])
 
     def _skipped(self, epoch):
         """The line in place of the rows between the last one and that of an epoch."""
@@ -136,7 +121,7 @@ class Display:
 
     def _metrics(self):
         """The names of the experiment's metrics, which are shown for the held-out part."""
-        return list(map(name_of, self.run.experiment.metrics))
+        return tuple(map(name_of, self.run.experiment.metrics))
 
 
 def device_line(fit: Fit) -> str:
@@ -151,7 +136,7 @@ def device_line(fit: Fit) -> str:
     return " · ".join([*words, str(dtype)])
 
 
-def start_line(run: Run) -> str:
+def start_line(run: RunState) -> str:
     """The run whose parameters training starts from, whether its tokenizer is used, and what share is unknown to it."""
     e = run.experiment
     assert e.init_from is not None
@@ -164,7 +149,7 @@ def start_line(run: Run) -> str:
     return " · ".join(words)
 
 
-def dataset_line(run: Run) -> str:
+def dataset_line(run: RunState) -> str:
     """Name, size and parts of the dataset."""
     source, e = run.data, run.experiment
     parts = [

@@ -8,17 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqjax.columns import COLUMNS
 from seqjax.data.preparing import load_all
 from seqjax.errors import Error
-from seqjax.runs import folder
-from seqjax.runs.arrays import by_name
+from seqjax.runs import stored
 from seqjax.runs.begin import begun_layout
 from seqjax.runs.environment import changes, read_environment
 from seqjax.runs.execute import Options, execute
+from seqjax.runs.files import folder
+from seqjax.runs.files.arrays import by_name
 from seqjax.runs.run import Run
 from seqjax.training.loop import Diverged
 
-TIMES = ("seconds", "compile_seconds", "tokens_per_second")
+TIMES = [column.name for column in COLUMNS if column.is_time]
 """The columns of the metrics that measure time, which are not compared."""
 
 TOLERANCE = 0.01
@@ -100,7 +102,7 @@ def check_reproducible(run: Run, out: Path) -> None:
         )
     if out.resolve() == run.path.resolve() or (out / folder.PARAMS).exists():
         raise Error(f"{out} holds a run that has ended; choose another folder for the one that is trained again")
-    run.check_data(load_all(run.experiment.dataset, run.experiment.heldout))
+    stored.check_data(run.path, load_all(run.experiment.dataset, run.experiment.heldout))
 
 
 def reproduce(run: Run, out: Path, progress: bool = False) -> Reproduction:
@@ -121,7 +123,7 @@ def reproduce(run: Run, out: Path, progress: bool = False) -> Reproduction:
     callback = None if stop is None else lambda made: made.metrics[-1]["epoch"] == stop
     options = Options(progress=progress, callback=callback, layout=begun_layout(run.path))
     with contextlib.suppress(Diverged):  # the folder has the results before it
-        execute(run.experiment, out, options)
+        execute(run.experiment, out, options, Run)
     made = Run.open(out)  # numbers that are not finite are equal in the file alone
     differing = changes(read_environment(run.path), read_environment(out))
     return Reproduction(compare(run, made), differing, _equal_epochs(run.metrics, made.metrics))

@@ -15,9 +15,9 @@ from seqjax.plugin.base import Plugin, fields_of
 from seqjax.report import notebook
 from seqjax.report.bootstrap import interval
 from seqjax.report.table import Table
-from seqjax.runs import folder
 from seqjax.runs.environment import MACHINE, changes, read_environment
-from seqjax.runs.experiment import Experiment, differences
+from seqjax.runs.experiment import ExperimentFields, differences
+from seqjax.runs.files import folder
 from seqjax.runs.index import INDEX, read_index
 from seqjax.runs.run import Run
 from seqjax.terminal.shell import join
@@ -184,7 +184,7 @@ def check_variant(against: str | None, variants: Iterable[str]) -> None:
         raise Error(f"no variant {against!r}{nearest(against, known)}; there are {quoted(known)}")
 
 
-def check_alike(variant: str, experiments: Sequence[Experiment]) -> None:
+def check_alike(variant: str, experiments: Sequence[ExperimentFields]) -> None:
     """Raises an `Error` if experiments of one variant differ in more than the seed."""
     first, *others = (dataclasses.replace(experiment, seed=0) for experiment in experiments)
     for other in others:

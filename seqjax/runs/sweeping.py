@@ -19,17 +19,17 @@ from seqjax.gradients.problem import Params
 from seqjax.plugin.base import Plugin, fields_of, values_of
 from seqjax.plugin.config import describe
 from seqjax.plugin.other_names import nearest_field
-from seqjax.runs import folder
-from seqjax.runs.begin import check_environment, ended_run
+from seqjax.runs import stored
+from seqjax.runs.begin import check_environment
 from seqjax.runs.environment import MACHINE
-from seqjax.runs.execute import check_seconds, execute_side_by_side, make_ready, mirror_finished, training_chunks
-from seqjax.runs.experiment import Experiment, differences, goes_on, read_experiment
+from seqjax.runs.execute import check_seconds, execute_side_by_side, prepare_run, training_chunks
+from seqjax.runs.experiment import differences, goes_on
+from seqjax.runs.files import folder
 from seqjax.runs.index import INDEX, IndexEntry, folder_name, read_index, write_index
 from seqjax.runs.launching.jobs import JobOptions, check_jobs, job_configs, launch
 from seqjax.runs.launching.launcher import Launcher
 from seqjax.runs.launching.state import ENDED, JOBS, states
-from seqjax.runs.record import complete
-from seqjax.runs.run import Run
+from seqjax.runs.run import Experiment, Run
 from seqjax.runs.runs import Runs, check_alike, main_metric
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.terminal.stream import say
@@ -163,10 +163,7 @@ def run_all(
 def _open_ended(out, paths):
     """The runs that have ended, by name, where a launcher makes them."""
     ended = {state.name for state in states(out) if state.state in ENDED}
-    runs = {name: Run.open(path) for name, path in paths.items() if name in ended}
-    for run in runs.values():
-        complete(run)  # its process may have been killed after it had written the parameters
-    return runs
+    return {name: Run.open(path) for name, path in paths.items() if name in ended}
 
 
 def _side_by_side(planned, paths, checkpoint_seconds, tracker):
@@ -184,8 +181,8 @@ def _side_by_side(planned, paths, checkpoint_seconds, tracker):
         fields = varied_floats(list(group.values()))
         if fields is not None and _have_equal_epochs(list(group.values())):
             folders = [paths[name] for name in group]
-            made = execute_side_by_side(list(group.values()), folders, fields, checkpoint_seconds, tracker)
-            runs |= dict(zip(group, made or (), strict=False))
+            made = execute_side_by_side(list(group.values()), folders, fields, checkpoint_seconds, tracker, Run)
+            runs |= dict(zip(group, made, strict=True))
     return runs
 
 
@@ -218,7 +215,7 @@ def varied_floats(experiments: Sequence[Experiment]) -> dict[str, list[float]] |
 def _have_equal_epochs(experiments):
     """Whether every epoch has the same number of batches in all experiments, which share their data."""
     setup = experiments[0].setup()
-    bounds = make_ready(experiments[0], None).prepared.streams["train"].bounds
+    bounds = prepare_run(experiments[0], None, Run).prepared.streams["train"].bounds
     return all(
         len({len(draw_plan(setup.sampler, bounds, e.seed, epoch).starts) for e in experiments}) == 1
         for epoch in range(setup.epochs)
@@ -307,7 +304,7 @@ def _check(out, planned, varied, devices):
     index = _index(out, planned)
     begun = {name: out / index[name].folder for name in index if (out / index[name].folder / folder.CONFIG).is_file()}
     kept = {index[name].variant: path for name, path in reversed(begun.items())}  # one run of each variant
-    known = {variant: read_experiment(path) for variant, path in kept.items()}
+    known = {variant: stored.read_experiment(path, Experiment)[1] for variant, path in kept.items()}
     asked = {plan.variant: plan.experiment for plan in planned.values()}
     # A variant whose runs are all asked for again, with more epochs, will have them.
     partly = {index[name].variant for name in begun if name not in planned}
@@ -324,7 +321,7 @@ def _check(out, planned, varied, devices):
             what = f"{out} holds runs that differ from {variant or 'these'} in fields that are not varied"
             raise Error(f"{what}; choose another folder:", problems=problems)
         if any(plan.variant == variant and name not in begun for name, plan in planned.items()):
-            run, fit = make_ready(experiment, kept.get(variant, out)), experiment.fit(devices)
+            run, fit = prepare_run(experiment, kept.get(variant, out), Run), experiment.fit(devices)
             training_chunks(run, fit)  # for its errors: nothing is trained before the first chunk is taken
             if variant in kept:
                 # The precision in which a run is computed is measured when it begins.
@@ -332,11 +329,6 @@ def _check(out, planned, varied, devices):
 
 
 def _run(experiment, path, devices, checkpoint_seconds, tracker, params):
-    ended = ended_run(experiment, path)
-    if ended is not None:
-        complete(ended)
-        mirror_finished(ended, tracker)
-        return ended
     try:
         return experiment.run(
             path, devices=devices, checkpoint_seconds=checkpoint_seconds, tracker=tracker, params=params

@@ -1,9 +1,8 @@
 """`verify`: checks all that a run consists of and depends on, and reports every fault."""
 
-import contextlib
+import functools
 import json
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +11,12 @@ import jax
 from seqjax.data.preparing import load
 from seqjax.errors import Error, counted
 from seqjax.plugin import config, registry
-from seqjax.runs import checkpoint, folder
-from seqjax.runs.binding import check_binding
-from seqjax.runs.environment import OPTIONS, installation, kept_plugin, plugin_record, read_environment
+from seqjax.runs.environment import OPTIONS, Record, installation, kept_plugin, plugin_record, read_environment
+from seqjax.runs.files import folder
+from seqjax.runs.files.data import read_data
+from seqjax.runs.files.manifest import Fault, Manifest, compare_files, file_sha256
 from seqjax.runs.index import INDEX, read_index, run_folders
-from seqjax.runs.manifest import AFTER_TRAINING, Manifest, compare_files, file_sha256, read_manifest
-from seqjax.runs.params_file import read_arrays
-from seqjax.runs.rows import read_rows
+from seqjax.runs.stored import decode_training, read_files
 
 OK, CHANGED, MISSING, DIFFERS, UNKNOWN = "ok", "changed", "missing", "differs", "not checked"
 """The states of what is checked. What differs is told, and is no damage, such as another version of a package."""
@@ -60,30 +58,29 @@ def folders_to_verify(path: Path) -> tuple[list[Path], Error | None]:
 
 
 def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
-    """Checks the run in a folder. Writes nothing, and imports no plugin but that of the dataset.
-
-    It checks the files against the manifest; the hashes inside of metrics, parameters and checkpoints; the plugins, the
-    dataset, which is loaded again, and the versions against `environment.json`.
+    """Checks files, plugins, dataset and versions of the run in a folder. Writes nothing.
 
     Args:
         path: the folder.
         hashes: the sha256 of datasets that were loaded for other runs, by their tables in the config; it is updated.
     """
-    lines, damaged = _files(path)
-    if any(line.state == MISSING and line.what == folder.MANIFEST for line in lines):
-        lines.append(Line("metrics, parameters", UNKNOWN, f"there is no {folder.MANIFEST}"))
-    else:
-        bound = [name for name in folder.BOUND if name in damaged]
-        lines += _guarded("metrics", lambda: _metrics(path, bound))
-        lines += _guarded("parameters", lambda: _params(path, bound))
-        lines += _guarded("checkpoints", lambda: _checkpoints(path, bound))
     try:
-        record = read_environment(path)
+        manifest, faults = compare_files(path)
     except Error as fault:
-        return [*lines, Line("plugins, dataset, versions", UNKNOWN, _first_line(fault))]
-    lines += _guarded("plugins", lambda: _plugins(path, record))
-    lines += _guarded("dataset", lambda: _data(path, record, {} if hashes is None else hashes))
-    lines += _guarded("versions", lambda: _versions(record))
+        return [_line_of(folder.MANIFEST, fault), Line("all other files", UNKNOWN, "the manifest has their hashes")]
+    lines = _files(path, manifest, faults)
+    checks: dict[str, Callable[[Record], list[Line]]] = {
+        "plugins": lambda record: _plugins(path, record),
+        "dataset": lambda record: _data(path, record, {} if hashes is None else hashes),
+        "versions": _versions,
+    }
+    if folder.ENVIRONMENT in faults:
+        return [*lines, *(Line(what, UNKNOWN, f"{folder.ENVIRONMENT} is damaged") for what in checks)]
+    if not faults:
+        lines += _guarded("training", lambda: _training(path, manifest))
+    record = read_environment(path)
+    for what, check in checks.items():
+        lines += _guarded(what, functools.partial(check, record))
     return lines
 
 
@@ -94,13 +91,10 @@ def _is_begun(run: Path) -> bool:
 def _guarded(what: str, check: Callable[[], list[Line]]) -> list[Line]:
     """The lines of a check; if it cannot be made because a file is damaged, a line that says so."""
     try:
-        return check()
+        with folder.reading(Path(what)):
+            return check()
     except Error as fault:
         return [_line_of(what, fault)]
-    except PermissionError as fault:
-        return [Line(what, UNREADABLE, f"{fault.filename} may not be read")]
-    except folder.DAMAGED as fault:  # the content of a file is of another form
-        return [Line(what, CHANGED, f"{type(fault).__name__}: {fault}")]
 
 
 def _line_of(what: str, fault: Error) -> Line:
@@ -112,87 +106,35 @@ def _first_line(fault: Error) -> str:
     return fault.message.partition("\n")[0]
 
 
-def _files(path: Path) -> tuple[list[Line], list[str]]:
-    """The lines of the manifest and of its files, and the names of the files that are damaged."""
-    if not (path / folder.MANIFEST).exists():
-        return [Line(folder.MANIFEST, MISSING, "it was lost, or an earlier seqjax has made this run")], []
-    try:
-        manifest, faults = compare_files(path)
-    except Error as fault:
-        return [_line_of(folder.MANIFEST, fault)], []
-    intact = len(set(manifest.files) - set(faults))
-    lines = [Line("files", OK, f"{counted(intact, 'file')} as in {folder.MANIFEST}")]
-    for name, found in faults.items():
+def _files(path: Path, manifest: Manifest, faults: Mapping[str, Fault]) -> list[Line]:
+    """The lines of the files that the manifest lists, and of results that it does not list."""
+    lines = [Line("files", OK, f"{counted(len(manifest.files) - len(faults), 'file')} as in {folder.MANIFEST}")]
+    for name, fault in faults.items():
         damage = CHANGED if (path / name).exists() else MISSING
-        lines.append(Line(name, UNREADABLE if found.exit_code == 6 else damage, found.words))
-    return [*lines, *_unlisted(path, manifest)], list(faults)
-
-
-def _unlisted(path: Path, manifest: Manifest) -> list[Line]:
-    """Lines for the results of a run that has not ended, and for the files that were changed by hand."""
-    new = [name for name in AFTER_TRAINING if name not in manifest.files and (path / name).exists()]
-    lines = []
-    if new and folder.PARAMS not in manifest.files:
-        lines.append(Line(", ".join(new), UNKNOWN, f"{folder.MANIFEST} has them when training has ended"))
-    if manifest.changed:
-        lines.append(Line(", ".join(manifest.changed), DIFFERS, "changed by hand, and adopted"))
+        lines.append(Line(name, UNREADABLE if fault.exit_code == 6 else damage, fault.words))
+    others = [name for name in folder.RESULTS[1:] if name not in manifest.files and (path / name).exists()]
+    if others:
+        lines.append(Line(", ".join(others), UNKNOWN, f"not listed in {folder.MANIFEST}, so no part of the run"))
     return lines
 
 
-def _metrics(path: Path, bound: list[str]) -> list[Line]:
-    """The running hash of the rows."""
-    if bound:
-        return [Line("metrics", UNKNOWN, f"their hashes depend on {', '.join(bound)}")]
-    with warnings.catch_warnings(record=True) as torn:
-        warnings.simplefilter("always")
-        rows = read_rows(path)
-    note = "; the last line is incomplete, and is not used" if torn else ""
-    with contextlib.suppress(Error):  # a damaged checkpoint, or that of another run, has a line of its own
-        last = checkpoint.newest(path)
-        if last and last.progress.epochs_done > len(rows):
-            return [Line(folder.METRICS, CHANGED, f"{counted(len(rows), 'epoch')} of {last.progress.epochs_done}")]
-    return [Line("metrics", OK, f"{counted(len(rows), 'epoch')}{note}")]
+def _training(path: Path, manifest: Manifest) -> list[Line]:
+    """What training has left."""
+    kept = decode_training(path, read_files(path, manifest))
+    lines = [Line("metrics", OK, counted(len(kept.rows), "epoch"))]
+    if not kept.params:
+        return [*lines, Line("checkpoints", UNKNOWN, "there is none, so that training would begin anew")]
+    size = sum(array.size for array in kept.params.values())
+    return [*lines, Line("parameters", OK, f"{len(kept.params)} leaves, {size:,} numbers")]
 
 
-def _params(path: Path, bound: list[str]) -> list[Line]:
-    """The hash of the parameters, and whether they belong to the run."""
-    lines = []
-    for file in (folder.PARAMS, folder.BEST):
-        if not (path / file).is_file():
-            continue
-        try:
-            arrays, header = read_arrays(path, file)
-            if not bound:
-                check_binding(path, header["binding"], file)
-        except Error as fault:
-            lines.append(Line(f"parameters in {file}", CHANGED, _first_line(fault)))
-        else:
-            size = sum(array.size for array in arrays.values())
-            unbound = f", not compared with {', '.join(bound)}" if bound else ""
-            lines.append(Line(f"parameters in {file}", OK, f"{len(arrays)} leaves, {size:,} numbers{unbound}"))
-    return lines
-
-
-def _checkpoints(path: Path, bound: list[str]) -> list[Line]:
-    """The hashes of the checkpoints, and whether they belong to the run."""
-    found = checkpoint.check_all(path, not bound)
-    lines = [Line(name, CHANGED, fault.partition("\n")[0]) for name, fault in found.items() if fault]
-    intact = len(found) - len(lines)
-    if not found and not (path / folder.PARAMS).is_file():
-        lines.append(Line("checkpoints", UNKNOWN, "there is none, so that training would begin anew"))
-    return [*([Line("checkpoints", OK, counted(intact, "checkpoint"))] if intact else []), *lines]
-
-
-def _plugins(path: Path, record: dict[str, Any]) -> list[Line]:
+def _plugins(path: Path, record: Record) -> list[Line]:
     """The files of the plugins: those that are installed or loaded here, and the copies of local ones."""
     known = {(kind, entry.id): entry for kind in registry.GROUPS for entry in registry.entries(kind)}
-    adopted: list[str] = []
-    with contextlib.suppress(Error):  # it has a line of its own
-        adopted = read_manifest(path).changed
     lines = []
     for kept in record["plugins"]:
         entry = known.get((kept["kind"], kept["id"]))
-        line = _copy(path, kept, adopted) if _has_copy(kept) else None
+        line = _copy(path, kept) if _has_copy(kept) else None
         if line is None or (entry and line.state == OK):
             line = _plugin(kept, entry)
         lines.append(line)
@@ -205,15 +147,14 @@ def _has_copy(kept: dict[str, Any]) -> bool:
     return bool(kept["file"]) and str(kept["id"]).startswith(f"{registry.LOCAL}/")
 
 
-def _copy(path: Path, kept: dict[str, Any], adopted: Sequence[str]) -> Line:
-    """The line of a run's copy of the file of a local plugin, unless it was changed by hand and adopted."""
+def _copy(path: Path, kept: dict[str, Any]) -> Line:
+    """The line of a run's copy of the file of a local plugin."""
     what, file = f"{kept['kind']} {kept['id']}", kept_plugin(path, kept)
     if not file.exists():
         return Line(what, MISSING, f"{file} is not there")
     if file_sha256(file) == kept["sha256"]:
         return Line(what, OK)
-    state = DIFFERS if f"{folder.PLUGINS}/{file.name}" in adopted else CHANGED
-    return Line(what, state, f"{file} is not the file of the run")
+    return Line(what, CHANGED, f"{file} is not the file of the run")
 
 
 def _plugin(kept: dict[str, Any], entry: registry.Entry | None) -> Line:
@@ -232,7 +173,7 @@ def _plugin(kept: dict[str, Any], entry: registry.Entry | None) -> Line:
     return Line(what, OK)
 
 
-def _data(path: Path, record: dict[str, Any], hashes: dict[str, str]) -> list[Line]:
+def _data(path: Path, record: Record, hashes: dict[str, str]) -> list[Line]:
     """The data, which are loaded again."""
     kept = folder.read(path / folder.CONFIG, lambda data: config.from_toml(data.decode("utf-8")))
     return [_dataset(path, field, kept[field], sha256, hashes) for field, sha256 in record["data_sha256"].items()]
@@ -241,7 +182,7 @@ def _data(path: Path, record: dict[str, Any], hashes: dict[str, str]) -> list[Li
 def _dataset(path: Path, field: str, table: Any, sha256: str, hashes: dict[str, str]) -> Line:
     """The line of the data of one field of the experiment."""
     if table["plugin"] == config.IN_MEMORY:
-        folder.read_data(path, field, sha256)
+        read_data(path, field, sha256)
         return Line(field, OK, f"in {folder.DATA[field]}")
     key = json.dumps(table, sort_keys=True)
     try:
@@ -255,7 +196,7 @@ def _dataset(path: Path, field: str, table: Any, sha256: str, hashes: dict[str, 
     return Line(field, OK, f"{table['plugin']}, sha256 {sha256}")
 
 
-def _versions(record: dict[str, Any]) -> list[Line]:
+def _versions(record: Record) -> list[Line]:
     """The versions, the options of JAX and the devices."""
     now = installation()
     pairs = {name: (record[name], now[name]) for name in ("python", "backend", "device", "xla_flags", *OPTIONS)}

@@ -7,7 +7,7 @@ from seqjax.errors import Error, nearest
 from seqjax.gradients.problem import Params
 from seqjax.models.check import misfits
 from seqjax.models.model import ModelProblem
-from seqjax.runs.arrays import as_tree, by_name, sha256_of
+from seqjax.runs.files.arrays import as_tree, by_name
 from seqjax.training.loop import init_train_state
 from seqjax.training.setup import TrainingSetup
 
@@ -70,8 +70,3 @@ def check_tokens(source: Any, own: Any, where: str) -> None:
                 "Use its tokenizer, with which its vocabulary is used too; or name the parameters that depend on "
                 "tokens: --init-anew"
             )
-
-
-def sha256_of_params(params: Params | None) -> str | None:
-    """The hash of initial parameters that were given; None if there are none."""
-    return None if params is None else sha256_of(by_name(params))

@@ -13,7 +13,7 @@ from seqjax.data.preparing import load
 from seqjax.data.sampler import draw_plan
 from seqjax.data.spec import Values
 from seqjax.plugin.base import values_of
-from seqjax.runs.experiment import Experiment
+from seqjax.runs.run import Experiment
 from seqjax.runs.settings import create_default
 from seqjax.testing.compare import Failed
 from seqjax.testing.line import Check, Found

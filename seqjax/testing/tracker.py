@@ -13,7 +13,8 @@ from typing import Any
 from seqjax.errors import Error
 from seqjax.plugin import config
 from seqjax.plugin.author import Mistake
-from seqjax.runs import folder, settings
+from seqjax.runs import settings
+from seqjax.runs.files import folder
 from seqjax.runs.tracking.tracker import Session, Tracker, open_session
 from seqjax.testing.compare import Failed, Skipped
 from seqjax.testing.line import Check, Found
@@ -173,7 +174,7 @@ CHECKS = (
 
 OF_SEQJAX = {
     folder.CONFIG, folder.ENVIRONMENT, folder.METRICS, folder.CODEC, folder.PARAMS, folder.SAMPLES, folder.HISTORY,
-    folder.PLUGINS, folder.CHECKPOINTS, folder.LOCK, folder.DIVERGED, folder.STOPPED, folder.BEST, folder.TRACKING,
+    folder.PLUGINS, folder.CHECKPOINTS, folder.LOCK, folder.MANIFEST, folder.BEST, folder.TRACKING,
     *folder.DATA.values(),
 }  # fmt: skip
 """The names that seqjax uses in the folder of a run."""

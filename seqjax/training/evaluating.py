@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.columns import perplexity
 from seqjax.data.dataset import Text
 from seqjax.data.sampler import in_order
 from seqjax.data.spec import Tokens
@@ -78,14 +79,6 @@ def evaluate(
 def has_perplexity(problem: Problem) -> bool:
     """Whether the loss is the cross-entropy of tokens, so that its exponential is a perplexity."""
     return isinstance(problem, ModelProblem) and isinstance(problem.spec.targets, Tokens) and problem.loss is None
-
-
-def perplexity(loss: float) -> float:
-    """exp(loss), the perplexity of a mean cross-entropy in nats.
-
-    It is 1 if every token was certain, and |V| if all tokens were equally likely. Above 700 nats it is ∞.
-    """
-    return math.inf if loss > 700 else math.exp(loss)
 
 
 def predicted_characters(codec: TextCodec, text: Text) -> int:

@@ -5,12 +5,12 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.columns import Epoch
 from seqjax.data.stream import Stream
 from seqjax.errors import Error
 from seqjax.gradients.compiling import jit_of
@@ -23,7 +23,7 @@ from seqjax.training.devices import make_mesh, usable_devices
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluating import evaluate
 from seqjax.training.layout import Choice, Layout, choose_layout
-from seqjax.training.loop import Progress, metrics_row, train_in_chunks
+from seqjax.training.loop import Progress, end_of_epoch, gradient_metrics, train_in_chunks
 from seqjax.training.setup import TrainingSetup
 
 
@@ -49,9 +49,13 @@ class Fit:
         """
         raise NotImplementedError
 
-    def row(self, state: TrainState, progress: Progress) -> dict[str, Any]:
-        """The row of metrics of a complete epoch."""
+    def end_of_epoch(self, state: TrainState, progress: Progress) -> Epoch:
+        """What is known at the end of an epoch."""
         raise NotImplementedError
+
+    def own_metrics(self, state: TrainState) -> dict[str, float]:
+        """The metrics of the gradient strategy at the end of an epoch."""
+        return {}
 
     def params_like(self, problem: ModelProblem) -> Params | None:
         """The structure and shapes of the parameters; None: they depend on the data."""
@@ -124,8 +128,11 @@ class GradientDescent(Fit):
             self._check(problem)
         return train_in_chunks(problem, stream, self.setup, params=self.params, state=state, progress=progress)
 
-    def row(self, state, progress):
-        return metrics_row(state, progress, self.setup.gradient)
+    def end_of_epoch(self, state, progress):
+        return end_of_epoch(state, progress)
+
+    def own_metrics(self, state):
+        return gradient_metrics(self.setup.gradient, state)
 
     def params_like(self, problem):
         if self.params is not None:
@@ -163,19 +170,10 @@ class Counting(Fit):
         state = TrainState(params, (), (), (), (), jnp.zeros((), jnp.int32))
         yield state, Progress(done=True, updates=updates, epoch_seconds=seconds)
 
-    def row(self, state, progress):
+    def end_of_epoch(self, state, progress):
         (loss,), (tokens,) = progress.updates["loss"].tolist(), progress.updates["tokens"].tolist()
-        return {
-            "epoch": 1,
-            "update": 0,
-            "tokens": tokens,
-            "seconds": progress.epoch_seconds,
-            "compile_seconds": 0.0,
-            "train_loss": loss,
-            "grad_norm": math.nan,
-            "learning_rate": math.nan,
-            "tokens_per_second": tokens / progress.epoch_seconds,
-        }
+        seconds = progress.epoch_seconds
+        return Epoch(1, 0, tokens, seconds, 0.0, tokens, seconds, loss, grad_norm=math.nan, learning_rate=math.nan)
 
     def params_like(self, problem):
         return None

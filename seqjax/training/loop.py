@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from seqjax.columns import Epoch, row_of
 from seqjax.data.sampler import Sampler, draw_plan, shard_edges
 from seqjax.data.stream import Stream, check_stream
 from seqjax.data.windows import gather_windows, past_warmup
@@ -43,11 +44,11 @@ class Diverged(Error):  # noqa: N818
     """A loss or gradient was not finite.
 
     Attributes:
-        state: the last good state, before that update.
+        state: the last good state, before that update; None: it diverged in an earlier process.
         run: the `Run` that was trained, if any.
     """
 
-    def __init__(self, message: str, state: TrainState, run: Any = None):
+    def __init__(self, message: str, state: TrainState | None, run: Any = None):
         super().__init__(message, exit_code=3)
         self.state = state
         self.run = run
@@ -102,7 +103,11 @@ def train(
     )
     chunks = train_in_chunks(problem, stream, setup, params=params, state=state)
     # The next chunk reuses the buffers of the state, so the caller gets a copy.
-    return ((_copy(new), metrics_row(new, progress, gradient)) for new, progress in chunks if progress.done)
+    return (
+        (_copy(new), row_of(end_of_epoch(new, progress)) | gradient_metrics(gradient, new))
+        for new, progress in chunks
+        if progress.done
+    )
 
 
 @jax.jit
@@ -268,22 +273,28 @@ def _timed_call(compiled: Any, args: tuple) -> tuple[TrainState, dict[str, np.nd
     return state, updates, (clock[1] - clock[0], clock[2] - clock[1])
 
 
-def metrics_row(state: TrainState, progress: Progress, gradient: Gradient) -> dict[str, Any]:
-    """The row of metrics of a complete epoch, with those of the gradient strategy at its end."""
+def end_of_epoch(state: TrainState, progress: Progress) -> Epoch:
+    """What is known at the end of an epoch, from which the columns of its row are computed."""
     assert progress.updates is not None
     counts = progress.updates["tokens"]
     scored = counts.sum()
-    return {
-        "epoch": progress.epoch + 1,
-        "update": int(state.update),
-        "tokens": progress.tokens + int(scored),
-        "seconds": progress.seconds + progress.epoch_seconds,
-        "compile_seconds": progress.compile_seconds,
-        "train_loss": float((progress.updates["loss"] * counts).sum() / scored) if scored else math.nan,
-        "grad_norm": float(progress.updates["grad_norm"].mean()),
-        "learning_rate": learning_rate(state.opt_state),
-        "tokens_per_second": float(scored / progress.epoch_seconds),
-    } | {name: float(value) for name, value in gradient.metrics(whole(state.memory)).items()}
+    return Epoch(
+        epoch=progress.epoch + 1,
+        update=int(state.update),
+        tokens=progress.tokens + int(scored),
+        seconds=progress.seconds + progress.epoch_seconds,
+        compile_seconds=progress.compile_seconds,
+        epoch_tokens=int(scored),
+        epoch_seconds=progress.epoch_seconds,
+        train_loss=float((progress.updates["loss"] * counts).sum() / scored) if scored else math.nan,
+        grad_norm=float(progress.updates["grad_norm"].mean()),
+        learning_rate=learning_rate(state.opt_state),
+    )
+
+
+def gradient_metrics(gradient: Gradient, state: TrainState) -> dict[str, float]:
+    """The metrics of a gradient strategy after an epoch."""
+    return {name: float(value) for name, value in gradient.metrics(whole(state.memory)).items()}
 
 
 def first_call(

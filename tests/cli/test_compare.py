@@ -6,7 +6,7 @@ import json
 from support.html_page import HTMLPage
 from support.shell import call
 
-from seqjax.runs.folder import HISTORY, SAMPLES
+from seqjax.runs.files.folder import HISTORY, SAMPLES
 
 
 def test_the_page_has_the_metrics_samples_and_figures_of_the_folder(run_, tmp_path):

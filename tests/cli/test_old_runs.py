@@ -8,7 +8,7 @@ from support.shell import call
 from support.small_run import EXPERIMENT
 
 from seqjax import Error, Run
-from seqjax.runs import folder
+from seqjax.runs.files import folder
 from seqjax.runs.index import INDEX
 
 

@@ -7,7 +7,7 @@ from support.html_page import HTMLPage
 from support.shell import call
 from support.small_run import EXPERIMENT
 
-from seqjax.runs import folder
+from seqjax.runs.files import folder
 from seqjax.runs.adopt import adopt
 
 

@@ -9,7 +9,7 @@ from support.shell import call
 from seqjax import Run, sweep
 from seqjax.runs import Job, folder
 from seqjax.runs.launching.state import state_of
-from seqjax.runs.rows import read_rows, write_rows
+from seqjax.runs.files.rows import read_rows, write_rows
 from seqjax_launchers import local
 
 NAME = "rnn, rtrl, adamw"

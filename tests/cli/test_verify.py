@@ -6,7 +6,7 @@ import shutil
 import pytest
 from support.shell import call
 
-from seqjax.runs import folder
+from seqjax.runs.files import folder
 from seqjax.runs.adopt import adopt
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faults.calls import Call
-from seqjax.runs.folder import LOCK
+from seqjax.runs.files.folder import LOCK
 
 Tree = dict[str, bytes | None]
 """Path of a file -> its bytes; path of a folder -> None."""

@@ -27,10 +27,10 @@ from seqjax import Experiment, Report, Text, create, script, sweep
 from seqjax.cli import main
 from seqjax.plugin import registry
 from seqjax.report import Table, exactly
-from seqjax.runs import folder
+from seqjax.runs.files import folder
 from seqjax.runs.adopt import adopt
-from seqjax.runs.manifest import add_files, remove_results
-from seqjax.runs.rows import read_rows, write_rows
+from seqjax.runs.files.manifest import add_files, remove_results
+from seqjax.runs.files.rows import read_rows, write_rows
 from seqjax_models import RNN, NGram
 from seqjax_samplers import Sequential
 

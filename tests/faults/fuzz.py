@@ -271,7 +271,7 @@ def _run_of(file: Path) -> Path:
 def sign(file: Path, kept: Any) -> None:
     """Gives the files of a run hashes that are right after one of them was changed, as somebody could on purpose."""
     from seqjax.runs import folder, rows
-    from seqjax.runs.manifest import Manifest, write_manifest
+    from seqjax.runs.files.manifest import Manifest, write_manifest
 
     run = _run_of(file)
     if file.parent.name == folder.CHECKPOINTS:

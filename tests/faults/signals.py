@@ -49,7 +49,7 @@ MOMENTS = {
     "first step": (STEP, 1),
     "later step": (STEP, 7),
     "evaluate": ("seqjax.runs.run:Run.evaluate_stream", 1),
-    "save": ("seqjax.runs.checkpoint:save", 1),
+    "save": ("seqjax.runs.files.checkpoint:save", 1),
     "in a save": ("os:replace", 8),
     "finish": ("seqjax.runs.record:Recorder.finish", 1),
     "in the finish": ("seqjax.runs.record:_write_views", 1),

@@ -12,7 +12,7 @@ import pytest
 from faults import crash, errors, flips
 from faults.kinds import BY_NAME
 from seqjax.runs import checkpoint, folder, manifest, params_file
-from seqjax.runs.manifest import read_manifest, write_manifest
+from seqjax.runs.files.manifest import read_manifest, write_manifest
 
 pytestmark = [
     pytest.mark.slow,

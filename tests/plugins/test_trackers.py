@@ -10,8 +10,8 @@ import pytest
 from support.crash import NoFigure, experiment
 
 from seqjax import Error, Run
-from seqjax.runs import folder
-from seqjax.runs.rows import read_rows
+from seqjax.runs.files import folder
+from seqjax.runs.files.rows import read_rows
 from seqjax.runs.tracking.mirror import Mirror, mirror_run
 from seqjax_trackers import TensorBoard, Trackio
 

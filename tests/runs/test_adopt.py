@@ -10,9 +10,9 @@ from support.crash import NoFigure, contents, crash_after, results
 from support.shell import call
 
 from seqjax import Error, Experiment, Run, Text
-from seqjax.runs import folder
+from seqjax.runs.files import folder
 from seqjax.runs.adopt import adopt
-from seqjax.runs.manifest import check_files, read_manifest
+from seqjax.runs.files.manifest import check_files, read_manifest
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential

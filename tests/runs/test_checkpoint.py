@@ -19,7 +19,7 @@ from support.crash import NoFigure, crash_after, results
 from seqjax import Error, Experiment, Problem, Run, Spec, Text, Tokens
 from seqjax.gradients.base import Memory
 from seqjax.runs import checkpoint, execute, folder
-from seqjax.runs.arrays import load_arrays, save_arrays
+from seqjax.runs.files.arrays import load_arrays, save_arrays
 from seqjax.runs.binding import binding
 from seqjax.runs.params_file import read_params, write_params
 from seqjax.training import TrainingSetup, feed

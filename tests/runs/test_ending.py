@@ -11,9 +11,9 @@ from support.crash import Crash, NoFigure, crash_after
 
 import seqjax
 from seqjax import Error, Experiment, Pairs, Run
-from seqjax.runs import folder
+from seqjax.runs.files import folder
 from seqjax.runs.binding import binding
-from seqjax.runs.manifest import add_files
+from seqjax.runs.files.manifest import add_files
 from seqjax.runs.params_file import write_params
 from seqjax.runs.settings import Scalars
 from seqjax_models import RNN

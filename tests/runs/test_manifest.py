@@ -8,8 +8,8 @@ import pytest
 from support.crash import NoFigure, contents, crash_after, experiment
 
 from seqjax import Error, Experiment, Run, Text
-from seqjax.runs import folder
-from seqjax.runs.manifest import Manifest, check_files, first_hashes, read_manifest, write_manifest
+from seqjax.runs.files import folder
+from seqjax.runs.files.manifest import Manifest, check_files, first_hashes, read_manifest, write_manifest
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 

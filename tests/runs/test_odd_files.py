@@ -13,7 +13,7 @@ from faults.fuzz import sign
 from seqjax import Error, Experiment, Run, Text
 from seqjax.cli import main
 from seqjax.runs import checkpoint, environment, folder
-from seqjax.runs.arrays import save_arrays, sha256_of
+from seqjax.runs.files.arrays import save_arrays, sha256_of
 from seqjax.runs.binding import binding
 from seqjax.runs.params_file import read_arrays
 from seqjax_models import RNN, NGram

@@ -14,7 +14,7 @@ from support.crash import forget_results
 from support.shell import call
 
 from seqjax import Error, Experiment, Pairs, Run, Series, Spec, Text, Tokens, Values
-from seqjax.runs import folder
+from seqjax.runs.files import folder
 from seqjax_datasets import TextFile
 from seqjax_models import MLP, RNN
 from seqjax_optimizers import Adam

@@ -10,7 +10,8 @@ from support.crash import TEXT, results
 from support.together import DRIVER, by_hand, by_srun, finish, sends, start
 
 from seqjax.cli import main
-from seqjax.runs import Run, folder
+from seqjax.runs import Run
+from seqjax.runs.files import folder
 from seqjax.runs.environment import changes
 
 FLAGS = (

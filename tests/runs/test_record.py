@@ -6,7 +6,7 @@ from support.crash import Crash, NoFigure
 
 from seqjax import Error, Experiment, Pairs, Run, Runs, Text, sweep
 from seqjax.runs import folder, record
-from seqjax.runs.manifest import RESULTS, read_manifest
+from seqjax.runs.files.manifest import RESULTS, read_manifest
 from seqjax.runs.verify import OK, verify
 from seqjax.training import feed
 from seqjax_models import RNN

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from seqjax import Error
-from seqjax.runs.rows import append_row, first_hash, last_hash, last_row, read_rows, write_rows
+from seqjax.runs.files.rows import append_row, first_hash, last_hash, last_row, read_rows, write_rows
 
 ROWS = [
     {

@@ -9,7 +9,7 @@ from support.crash import TEXT, results
 from support.shell import run
 from support.together import DRIVER
 
-from seqjax.runs.rows import read_rows
+from seqjax.runs.files.rows import read_rows
 
 FLAGS = (
     *("--dataset", "text-file", "--dataset.path", "book.txt", "--model.hidden", "4", "--gradient", "truncated:steps=3"),

@@ -9,8 +9,8 @@ import pytest
 
 from seqjax import Experiment, Series, Text, create
 from seqjax.runs import record
-from seqjax.runs.manifest import remove_results
-from seqjax.runs.rows import HASH
+from seqjax.runs.files.manifest import remove_results
+from seqjax.runs.files.rows import HASH
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
 from seqjax_models import GRU, LSTM, MLP, RNN
 from seqjax_optimizers import SGD, Adam, AdamW

@@ -14,9 +14,9 @@ from seqjax.errors import Error
 from seqjax.files import disk_errors, write
 from seqjax.plugin import config
 from seqjax.plugin.author import Mistake
-from seqjax.runs import folder
 from seqjax.runs.environment import local_files
-from seqjax.runs.experiment import Experiment, config_bytes
+from seqjax.runs.experiment import ExperimentFields, config_bytes
+from seqjax.runs.files import folder
 from seqjax.runs.index import read_index
 from seqjax.runs.interrupt import leave, noticed
 from seqjax.runs.launching.board import Board
@@ -37,7 +37,7 @@ class JobOptions(NamedTuple):
     tracker: Tracker | None
 
 
-def job_configs(experiments: Mapping[str, Experiment]) -> dict[str, bytes]:
+def job_configs(experiments: Mapping[str, ExperimentFields]) -> dict[str, bytes]:
     """The config of each job, by name of its run.
 
     Raises:
@@ -55,7 +55,7 @@ def job_configs(experiments: Mapping[str, Experiment]) -> dict[str, bytes]:
 
 def launch(
     out: Path,
-    experiments: Mapping[str, Experiment],
+    experiments: Mapping[str, ExperimentFields],
     configs: Mapping[str, bytes],
     launcher: Launcher,
     options: JobOptions,

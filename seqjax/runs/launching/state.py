@@ -11,12 +11,12 @@ from seqjax.errors import Error, is_whole
 from seqjax.parse import from_json, from_toml
 from seqjax.plugin import config
 from seqjax.report.table import Table
-from seqjax.runs import folder
+from seqjax.runs.files import folder
+from seqjax.runs.files.manifest import read_manifest
+from seqjax.runs.files.rows import last_row
 from seqjax.runs.index import read_index
 from seqjax.runs.interrupt import TO_SAVE
 from seqjax.runs.launching.launcher import still_alive
-from seqjax.runs.manifest import read_manifest
-from seqjax.runs.rows import last_row
 
 JOBS = "_jobs"
 """The folder in that of a sweep with the config, the log and the exit code of each job. No run has such a name."""
@@ -105,17 +105,14 @@ def state_of(name: str, run: Path, job: Path, waiting: str | None = None) -> Run
         job: its config, log and exit code, without their endings .toml, .log and .code.
         waiting: what its launcher says of its job, "queued" or "running"; None: the job has ended, or there is none.
     """
-    if (run / folder.CONFIG).is_file():
-        read_manifest(run)  # for its error, if an earlier seqjax has made the run
+    manifest = read_manifest(run) if (run / folder.CONFIG).is_file() else None
     row, kept, asked = last_row(run), _epochs(run / folder.CONFIG), _epochs(job.with_name(f"{job.name}.toml"))
     epochs = max(filter(None, (kept, asked)), default=None)
     state = RunState(name, "", int(row.get("epoch", 0)), epochs)
-    if (run / folder.PARAMS).is_file():
-        if (run / folder.DIVERGED).is_file():
-            reason = folder.read(run / folder.DIVERGED, lambda data: data.decode("utf-8").partition("\n")[0])
-            return state._replace(state="diverged", note=reason)
-        if kept == epochs:  # otherwise more epochs were asked for, which a job has to train
-            return state._replace(state="finished", note="" if state.epoch == epochs else "ended early")
+    if manifest and manifest.ended == "diverged":
+        return state._replace(state="diverged", note=manifest.note.partition("\n")[0])
+    if manifest and manifest.ended and kept == epochs:  # otherwise a job has to train more epochs, which were asked for
+        return state._replace(state="finished", note="" if state.epoch == epochs else "ended early")
     log = job.with_name(f"{job.name}.log")
     if folder.is_locked(run) or folder.is_file_locked(log):
         return state._replace(state="running", seconds_left=_seconds_left(row, epochs))

@@ -16,8 +16,8 @@ from seqjax.plugin import config
 from seqjax.plugin.author import cause
 from seqjax.plugin.config import describe
 from seqjax.plugin.registry import name_of
-from seqjax.runs import folder
 from seqjax.runs.environment import local_files
+from seqjax.runs.files import folder
 from seqjax.runs.tracking.tracker import Session, Tracker, open_session
 from seqjax.terminal.shell import argument, quote
 from seqjax.terminal.stream import say

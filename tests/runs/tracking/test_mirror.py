@@ -11,7 +11,7 @@ from support.crash import NoFigure, crash_after, experiment, results
 import seqjax
 from seqjax import Error, Run, Tracker, sweep
 from seqjax.runs import Session
-from seqjax.runs.rows import read_rows
+from seqjax.runs.files.rows import read_rows
 from seqjax.runs.tracking import mirror
 from seqjax.runs.tracking.mirror import Mirror, mirror_run
 

@@ -30,14 +30,14 @@ def save_arrays(arrays: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
     return safetensors.numpy.save({name: np.asarray(a, order="C") for name, a in arrays.items()}, metadata)
 
 
-def load_arrays(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and header of a file that `save_arrays` made."""
+def load_arrays(data: bytes) -> tuple[dict[str, np.ndarray], str]:
+    """Arrays and the JSON text of the header of a file that `save_arrays` made."""
     metadata = from_json(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
     arrays = {
         name: np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
         for name, entry in safetensors.deserialize(data)
     }
-    return arrays, from_json(metadata["seqjax"])
+    return arrays, metadata["seqjax"]
 
 
 def sha256_of(arrays: dict[str, np.ndarray]) -> str:

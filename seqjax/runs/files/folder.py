@@ -1,41 +1,34 @@
-"""The folder of a run: the names of its files, and functions that write and read them."""
+"""The folder of a run: the names of its files, its lock, and how a file in it is read."""
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import os
 import socket
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import safetensors
+from pydantic import TypeAdapter, ValidationError
 
-from seqjax.data.dataset import Data, Pairs, Series, Text
-from seqjax.data.spec import Spec
 from seqjax.errors import Error
-from seqjax.files import PART, disk_errors, make_folder, open_plain, read_plain, write
-from seqjax.plugin import config
-from seqjax.runs.arrays import load_arrays, save_arrays
+from seqjax.files import PART, disk_errors, make_folder, open_plain, read_plain
 
-CONFIG, ENVIRONMENT, METRICS, CODEC = "config.toml", "environment.json", "metrics.jsonl", "codec.json"
-PARAMS, SAMPLES, HISTORY, PLUGINS = "params.safetensors", "samples.txt", "history.png", "plugins"
-CHECKPOINTS, LOCK, DIVERGED, STOPPED = "checkpoints", ".lock", "diverged.txt", "stopped.txt"
-BEST, TRACKING, MANIFEST = "best.safetensors", "tracking", "manifest.json"
+CONFIG, ENVIRONMENT, CODEC, METRICS = "config.toml", "environment.json", "codec.json", "metrics.jsonl"
+PARAMS, BEST, SAMPLES, HISTORY = "params.safetensors", "best.safetensors", "samples.txt", "history.png"
+MANIFEST, LOCK, CHECKPOINTS, PLUGINS, TRACKING = "manifest.json", ".lock", "checkpoints", "plugins", "tracking"
 DATA = {"dataset": "data.safetensors", "heldout": "heldout.safetensors"}
 """Field of an experiment -> the file of data that were given there in memory."""
 FIRST = (LOCK, ENVIRONMENT, CODEC, METRICS, PLUGINS, *DATA.values(), MANIFEST, CONFIG)
-"""The files that are written before training; the config is the last one."""
+"""The files that are written before training; the config is the last one, and marks the folder as a run."""
+RESULTS = (METRICS, PARAMS, BEST, SAMPLES, HISTORY)
+"""The files of a run that has ended. The manifest lists them from the end of training on."""
 DAMAGED = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError),
     safetensors.SafetensorError,
 )
 """What reading a damaged file may raise."""
-BOUND = (CONFIG, CODEC)
-"""The files whose hashes are kept in each checkpoint and beside the parameters."""
 _held: dict[Path, IO[bytes]] = {}
 """The folders that this process has locked -> the open files of their locks."""
 
@@ -46,10 +39,10 @@ def inner_folder(path: Path, name: str) -> Path:
     Raises:
         Error: exit code 4: it is a link, through which files elsewhere would be written or deleted.
     """
-    found = path / name
-    if found.is_symlink():
-        raise Error(f"{found} is a link, and is left as it is; remove it, or choose another folder", exit_code=4)
-    return found
+    inner = path / name
+    if inner.is_symlink():
+        raise Error(f"{inner} is a link, and is left as it is; remove it, or choose another folder", exit_code=4)
+    return inner
 
 
 @contextlib.contextmanager
@@ -61,7 +54,7 @@ def lock(path: Path, advice: str = "wait for it, or choose another folder") -> I
         advice: what the error says to do.
 
     Raises:
-        Error: exit code 5: another process has locked it.
+        Error: exit code 5: another process has locked it; 4: the lock is a link.
     """
     with contextlib.ExitStack() as stack:
         if not path.is_dir():
@@ -69,6 +62,8 @@ def lock(path: Path, advice: str = "wait for it, or choose another folder") -> I
         with disk_errors(path):
             make_folder(path)
             file = stack.enter_context(open_plain(path / LOCK, os.O_RDWR | os.O_CREAT))
+            if os.fstat(file.fileno()).st_nlink > 1:  # the file of the other name would be overwritten
+                raise Error(f"{path / LOCK} has a second name elsewhere, and is left as it is; remove it", exit_code=4)
             if not _flock(file):
                 owner = file.read().decode("utf-8", "replace").strip() or "another process"
                 raise Error(f"{path} is in use by {owner}; {advice}", exit_code=5)
@@ -76,12 +71,6 @@ def lock(path: Path, advice: str = "wait for it, or choose another folder") -> I
             # Without the buffer of the file: what it cannot write would be written again when the file is closed.
             raw: IO[bytes] = file.raw  # type: ignore[attr-defined]
             raw.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-            if not _excludes(path):
-                warnings.warn(
-                    f"{path}: this file system keeps no locks, so that a second process could train this run at the "
-                    "same time, and spoil it: start only one",
-                    stacklevel=3,
-                )
         _held[path] = file
         stack.callback(_held.pop, path)
         check_lock(path)  # its file may have been deleted after it was opened, and before it was locked
@@ -102,7 +91,7 @@ def check_lock(path: Path) -> None:
     raise Error(
         f"{path}: its file {LOCK} was deleted while this process used the folder, so that another process may use it "
         "too\nNothing was written since this was found. If no other process trains the run, type the same command "
-        "again: it goes on from the last checkpoint",
+        "again: it continues from the last checkpoint",
         exit_code=5,
     )
 
@@ -143,16 +132,6 @@ def _remove_if_empty(path: Path) -> None:
         path.rmdir()
 
 
-def _excludes(path: Path) -> bool:
-    """Whether the lock that this process has on a folder keeps others out: some network file systems ignore locks."""
-    with open_plain(path / LOCK, os.O_RDWR) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
 def remove_parts(path: Path) -> None:
     """Removes incomplete files that a kill has left. The caller must hold the lock."""
     with disk_errors(path):
@@ -160,14 +139,15 @@ def remove_parts(path: Path) -> None:
             part.unlink()
 
 
-def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
-    """Reads a file of a saved run, and returns the result of `parse`.
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """A context in which a file of a saved run is read and parsed.
 
     Raises:
         Error: exit code 4: the file is missing or damaged; 6: it may not be read, or is larger than the memory.
     """
     try:
-        return parse(read_plain(path))
+        yield
     except PermissionError as fault:
         raise Error(f"{path} may not be read: {fault.strerror}; no file was touched", exit_code=6) from fault
     except FileNotFoundError as fault:
@@ -185,60 +165,26 @@ def read(path: Path, parse: Callable[[bytes], Any]) -> Any:
         ) from fault
 
 
-def write_stopped(path: Path, epoch: int) -> None:
-    """Writes that training ends after this epoch."""
-    write(path / STOPPED, f"the callback ended training after epoch {epoch}\n")
+def read[T](path: Path, parse: Callable[[bytes], T]) -> T:
+    """Reads a file of a saved run, and returns the result of `parse`. Raises what `reading` does."""
+    with reading(path):
+        return parse(read_plain(path))
 
 
-def read_stopped(path: Path) -> int | None:
-    """The epoch after which training ends because the callback asked for it, if it did."""
-    if not (path / STOPPED).is_file():
-        return None
-    return read(path / STOPPED, lambda data: int(data.split()[-1]))
+def read_text(path: Path) -> str:
+    """The text of a file of a saved run, as `read` reads it."""
+    return read(path, lambda data: data.decode("utf-8"))
 
 
-def write_data(path: Path, field: str, data: Data) -> None:
-    """Writes data that were given in memory, as this field of the experiment, to a file of the run."""
-    spec = data.spec.to_dict() if isinstance(data, Pairs) and data.spec else None
-    names = list(getattr(data, "names", ()))
-    header = {"form": type(data).__name__, "source": data.source, "names": names, "spec": spec}
-    header["sha256"] = _text_sha256(json.dumps(header))
-    write(path / DATA[field], save_arrays(data.arrays | {"bounds": data.bounds}, header))
+def read_json[T](path: Path, form: TypeAdapter[T]) -> T:
+    """The value of a JSON file of a saved run, as `read` reads it."""
+    return read(path, lambda data: from_json(form, data))
 
 
-def read_data(path: Path, field: str, sha256: str) -> Data:
-    """The data that were given in memory as this field of the experiment; an `Error` unless they have this hash."""
-
-    def parse(file):
-        arrays, header = load_arrays(file)
-        plain = {name: header[name] for name in ("form", "source", "names", "spec")}
-        if header["sha256"] != _text_sha256(json.dumps(plain)):
-            raise ValueError("its header has another hash")
-        bounds = arrays["bounds"]
-        found: Data
-        if header["form"] == "Text":
-            found = Text(arrays["text"].tobytes().decode("utf-8", "surrogatepass"), header["source"], bounds)
-        elif header["form"] == "Series":
-            found = Series(arrays["values"], header["names"], header["source"], bounds)
-        else:
-            spec = Spec.from_dict(header["spec"])
-            found = Pairs(arrays["inputs"], arrays["targets"], arrays.get("mask"), spec, bounds, header["source"])
-        if found.sha256 != sha256:
-            raise ValueError(f"its sha256 is not {sha256}")
-        return found
-
-    return read(path / DATA[field], parse)
-
-
-def with_data(kept: config.Config, path: Path) -> config.Config:
-    """The config with data that were given in memory, which are read from the folder."""
-    found = dict(kept)
-    for field in DATA:
-        table = kept.get(field)
-        if isinstance(table, dict) and table.get("plugin") == config.IN_MEMORY:
-            found[field] = read_data(path, field, str(table.get("sha256")))
-    return found
-
-
-def _text_sha256(text):
-    return hashlib.sha256(text.encode()).hexdigest()
+def from_json[T](form: TypeAdapter[T], data: bytes | str) -> T:
+    """The value of a JSON text; a `ValueError` of one line if it is of another form."""
+    try:
+        return form.validate_json(data, strict=True)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        raise ValueError(f"{'/'.join(map(str, first['loc']))}: {first['msg']}") from fault

@@ -1,0 +1,148 @@
+"""Checkpoints of a run: one file each, with all that training needs to continue. The manifest has their hashes."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from pydantic import TypeAdapter
+
+from seqjax.errors import Error, dtype_shape
+from seqjax.files import PART, disk_errors, make_folder, write
+from seqjax.gradients.problem import Params
+from seqjax.runs.files.arrays import by_name, leaf_name, load_arrays, save_arrays
+from seqjax.runs.files.folder import CHECKPOINTS, from_json, inner_folder
+from seqjax.runs.files.manifest import Manifest, read_manifest, sha256, write_manifest
+from seqjax.runs.files.rows import Counted, sync_rows
+from seqjax.training.epoch import TrainState
+from seqjax.training.loop import Progress
+
+KEPT = 2
+"""The number of checkpoints that are kept: the newest and the previous one."""
+_NAME = re.compile(r"\d{10}\.safetensors")
+_PROGRESS, _BEST, _PARAMS = "progress/", "best/", "params/"
+"""What the names of arrays begin with: updates of the epoch, parameters of the best epoch, parameters."""
+
+
+class Checkpoint(NamedTuple):
+    """The content of a checkpoint.
+
+    Args:
+        arrays: the leaves of the train state by name.
+        progress: how far training had come.
+        rows: the rows of the metrics that came before it.
+        best: the parameters of the best epoch by name; empty if they are not kept.
+    """
+
+    arrays: dict[str, np.ndarray]
+    progress: Progress
+    rows: Counted
+    best: dict[str, np.ndarray]
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:
+        """The parameters alone, by name."""
+        return _below(_PARAMS, self.arrays)
+
+
+class _Header(NamedTuple):
+    """The header of the file of a checkpoint: its rows, and its progress without the updates."""
+
+    rows: Counted
+    epoch: int
+    done: bool
+    compile_seconds: float
+    epoch_seconds: float
+    tokens: int
+    seconds: float
+
+
+_HEADER = TypeAdapter(_Header)
+
+
+def encode(state: TrainState, progress: Progress, rows: Counted, best: Params = None) -> bytes:
+    """The bytes of a checkpoint; `best`: the parameters of the best epoch, if they are kept."""
+    arrays = {leaf_name(keys): _plain(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
+    arrays |= {_PROGRESS + name: values for name, values in (progress.updates or {}).items()}
+    arrays |= {_BEST + name: array for name, array in ({} if best is None else by_name(best)).items()}
+    scalars = {name: value for name, value in progress._asdict().items() if name != "updates"}
+    return save_arrays(arrays, _Header(rows, **scalars)._asdict())
+
+
+def decode(data: bytes) -> Checkpoint:
+    """The checkpoint of these bytes."""
+    arrays, text = load_arrays(data)
+    header = from_json(_HEADER, text)
+    updates = _below(_PROGRESS, arrays)
+    progress = Progress(updates=updates or None, **{n: v for n, v in header._asdict().items() if n != "rows"})
+    state = {name: array for name, array in arrays.items() if not name.startswith((_PROGRESS, _BEST))}
+    return Checkpoint(state, progress, header.rows, _below(_BEST, arrays))
+
+
+def save(path: Path, state: TrainState, progress: Progress, rows: Counted, best: Params = None) -> Manifest:
+    """Writes a checkpoint of the run in this folder, and then the manifest that lists it and the one before it."""
+    name = f"{CHECKPOINTS}/{int(state.update):010}.safetensors"
+    manifest = read_manifest(path)
+    if name in manifest.files:  # no update was made since
+        return manifest
+    data = encode(state, progress, rows, best)
+    sync_rows(path)
+    with disk_errors(path):
+        make_folder(inner_folder(path, CHECKPOINTS))
+    write(path / name, data)
+    kept = [name, *(file for file in manifest.checkpoints if (path / file).exists())][:KEPT]
+    others = {file: hash_ for file, hash_ in manifest.files.items() if file not in manifest.checkpoints or file in kept}
+    manifest = manifest._replace(files=others | {name: sha256(data)})
+    write_manifest(path, manifest)
+    remove_others(path, manifest)
+    return manifest
+
+
+def remove_others(path: Path, manifest: Manifest) -> None:
+    """Deletes the checkpoints that the manifest does not list, and incomplete ones, which a kill has left."""
+    checkpoints = inner_folder(path, CHECKPOINTS)
+    with disk_errors(path):
+        for file in checkpoints.iterdir() if checkpoints.is_dir() else ():
+            is_known = f"{CHECKPOINTS}/{file.name}" in manifest.files
+            if not is_known and (_NAME.fullmatch(file.name) or file.name.endswith(PART)):
+                file.unlink()
+
+
+def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:
+    """The train state of a checkpoint, in the structure of `like`.
+
+    Raises:
+        Error: exit code 4: it has other leaves, or leaves of other shapes or dtypes.
+    """
+    leaves = {leaf_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
+    expected = {name: dtype_shape(_plain(leaf)) for name, leaf in leaves.items()}
+    there = {name: dtype_shape(array) for name, array in checkpoint.arrays.items()}
+    problems = [
+        f"{name}: it has {there.get(name, 'nothing')}, and needs {expected.get(name, 'nothing')}"
+        for name in {**expected, **there}
+        if there.get(name) != expected.get(name)
+    ]
+    if problems:
+        text = "the checkpoint does not fit this experiment; train in another folder:"
+        raise Error(text, problems=problems, exit_code=4)
+
+    def leaf(keys, like):
+        value = jax.numpy.asarray(checkpoint.arrays[leaf_name(keys)])
+        return jax.random.wrap_key_data(value, impl=jax.random.key_impl(like)) if _is_key(like) else value
+
+    return jax.tree_util.tree_map_with_path(leaf, like)
+
+
+def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    """A leaf as a numpy array; for a key, its data."""
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)

@@ -1,0 +1,181 @@
+"""The manifest of a run: the sha256 of each of its files, and how far the run is. It alone says what a run consists of.
+
+It is the last file that each change of a run writes, so that a kill before it leaves the run as it was: the files that
+the manifest does not list are not part of the run. It is written before the config, which marks the folder as a run;
+after each checkpoint; and after the results. The rows of the metrics are appended in between: a checkpoint has the
+number and the hash of the rows before it, and rows after the last checkpoint are trained again.
+
+A manifest reveals damage and edits that were forgotten, and not somebody who can write to the folder and computes the
+hashes again.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import TypeAdapter
+
+from seqjax.errors import Error
+from seqjax.files import PLAIN_NAME, write
+from seqjax.runs.files import folder
+from seqjax.runs.files.folder import CHECKPOINTS, CONFIG, MANIFEST, PLUGINS
+
+_NAME = re.compile(rf"(({PLUGINS}|{CHECKPOINTS})/)?{PLAIN_NAME}")
+
+
+class Manifest(NamedTuple):
+    """What a run consists of, and how far it is.
+
+    Args:
+        files: name of a file -> its sha256.
+        ended: how training has ended: "finished" or "diverged"; "" while it has not.
+        note: the error message of a run that diverged.
+        stopped_at: the epoch after which a callback ended training, if it did.
+        next_config: the sha256 of the config that is about to replace the present one, so that both are right; "".
+    """
+
+    files: dict[str, str]
+    ended: str = ""
+    note: str = ""
+    stopped_at: int | None = None
+    next_config: str = ""
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The names of the checkpoints, the newest first."""
+        return sorted((name for name in self.files if name.startswith(f"{CHECKPOINTS}/")), reverse=True)
+
+
+class _File(NamedTuple):
+    """The content of the file of a manifest: the hash is that of the manifest."""
+
+    manifest: Manifest
+    sha256: str
+
+
+_FORM = TypeAdapter(_File)
+
+
+class Fault(NamedTuple):
+    """What is wrong with a file of a run.
+
+    Args:
+        words: such as "has changed".
+        exit_code: that of the error: 4, or 6 for a file that may not be read.
+    """
+
+    words: str
+    exit_code: int = 4
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the run in a folder.
+
+    Raises:
+        Error: exit code 4: it is missing or damaged.
+    """
+    return folder.read(path / MANIFEST, decode_manifest)
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """The manifest of the bytes of its file."""
+    manifest, _ = folder.from_json(_FORM, data)
+    if data != _encode(manifest):
+        raise ValueError("its hash is not that of its content")
+    strange = [name for name in manifest.files if not _NAME.fullmatch(name)]
+    if strange or CONFIG not in manifest.files:
+        raise ValueError(f"its names of files are not those of a run: {', '.join(strange)}")
+    return manifest
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes the manifest of a run, unless this process has lost the lock of the folder."""
+    folder.check_lock(path)
+    write(path / MANIFEST, _encode(manifest))
+
+
+def check_files(path: Path, names: Iterable[str] | None = None) -> Manifest:
+    """Checks that the files of a run are there, and are those that the manifest lists.
+
+    Args:
+        path: the folder of the run, which may be in training.
+        names: the names of the files; None: all that the manifest lists.
+
+    Raises:
+        Error: exit code 4: files are missing or have changed; 6: they may not be read. The message names all of them.
+    """
+    manifest, faults = compare_files(path)
+    faults = faults if names is None else {name: faults[name] for name in names if name in faults}
+    if faults:
+        another_is_intact = {*faults} < {*manifest.checkpoints}
+        advice = (
+            "Delete it and type the same command again: training continues from the other checkpoint, and gives the "
+            "same result"
+            if another_is_intact
+            else "Restore them, or train in another folder"
+        )
+        raise Error(
+            f"{path}: some files are missing, or have changed since they were written. None was touched\n{advice}",
+            problems=[f"{path / name} {fault.words}" for name, fault in faults.items()],
+            exit_code=min(fault.exit_code for fault in faults.values()),  # damage counts more than a permission
+        )
+    return manifest
+
+
+def compare_files(path: Path) -> tuple[Manifest, dict[str, Fault]]:
+    """The manifest of a run, which may be in training, and the faults of its files by name.
+
+    Raises:
+        Error: exit code 4: the manifest is missing or damaged.
+    """
+    manifest = read_manifest(path)
+    faults = _faults(path, manifest)
+    # A process that trains the run may have replaced files and then the manifest after it was read here.
+    while faults and manifest != (manifest := read_manifest(path)):
+        faults = _faults(path, manifest)
+    return manifest, faults
+
+
+def _faults(path: Path, manifest: Manifest) -> dict[str, Fault]:
+    found = {name: _fault(path / name, sha256) for name, sha256 in manifest.files.items()}
+    if found[CONFIG] and manifest.next_config:
+        found[CONFIG] = _fault(path / CONFIG, manifest.next_config)
+    # A checkpoint may be missing if another one is there: a damaged one is deleted by hand.
+    there = [name for name in manifest.checkpoints if (path / name).exists()]
+    may_lack = {*manifest.checkpoints} - {*there} if there else set()
+    return {name: fault for name, fault in found.items() if fault and name not in may_lack}
+
+
+def _fault(file: Path, sha256: str) -> Fault | None:
+    """What is wrong with a file that has to have this hash; None: nothing is."""
+    if not file.exists():
+        return Fault("is missing")
+    try:
+        return None if file_sha256(file) == sha256 else Fault("has changed")
+    except Error as fault:
+        return Fault("may not be read" if fault.exit_code == 6 else "is not a plain file", fault.exit_code)
+
+
+def file_sha256(file: Path) -> str:
+    """The sha256 of a file of a run."""
+    return folder.read(file, sha256)
+
+
+def hashes(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """The hashes of those files that are there."""
+    return {name: file_sha256(path / name) for name in names if (path / name).exists()}
+
+
+def sha256(data: bytes) -> str:
+    """The sha256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _encode(manifest: Manifest) -> bytes:
+    """The only bytes that the file of a manifest can have."""
+    content = manifest._asdict()
+    own = sha256(json.dumps(content, sort_keys=True).encode())
+    return (json.dumps({"manifest": content, "sha256": own}, indent=1, sort_keys=True) + "\n").encode()

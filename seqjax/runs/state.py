@@ -1,0 +1,78 @@
+"""`RunState`: what a run has done so far."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from seqjax.errors import Error
+from seqjax.gradients.problem import Params
+from seqjax.runs.trained import Trained
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class RunState(Trained):
+    """A trained model with the metrics of its training, the folder of the run, and how training ended."""
+
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """One row per epoch; see `seqjax.runs.columns`."""
+    path: Path | None = None
+    """The folder of the run, if it has one."""
+    diverged: bool = False
+    """Whether training ended early because a loss or gradient was not finite."""
+    stopped_at: int | None = None
+    """The epoch after which the callback ended training, if it did."""
+    which: Literal["last", "best"] = "last"
+    """The epoch of the parameters: the last one, or the one with the lowest held-out loss."""
+    kept_best: Params = None
+    """The parameters of the best epoch, if the experiment keeps them; see `Run.best_params`."""
+
+    @property
+    def codec_text(self) -> str:
+        """Codec and spec as the folder keeps them."""
+        saved = {"spec": self.spec.to_dict(), "codec": self.codec.to_dict() if self.codec else None}
+        return json.dumps(saved) + "\n"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has come to its end: after all epochs, or earlier, as `ending` says."""
+        last = self.metrics[-1]["epoch"] if self.metrics else 0
+        return last == self.experiment.epochs or bool(self.ending)
+
+    @property
+    def ending(self) -> str:
+        """Why training ended before all epochs were trained; empty if it did not."""
+        last = self.metrics[-1]["epoch"] if self.metrics else 0
+        patience = self.experiment.stop_after
+        if last == 0 or last == self.experiment.epochs:
+            return ""
+        if last == self.stopped_at:
+            return f"the callback ended training after epoch {last}"
+        best = None if patience is None else self.best_epoch  # which looks at all rows
+        if patience is not None and best is not None and last - best >= patience:
+            return f"the held-out loss was lowest after epoch {best}, and training ended {patience} epochs later"
+        return ""
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch with the lowest held-out loss, the first of them; None if no epoch was evaluated."""
+        losses = {row["epoch"]: row["heldout_loss"] for row in self.metrics if not math.isnan(row["heldout_loss"])}
+        return min(losses, key=losses.__getitem__) if losses else None
+
+    @property
+    def best_params(self) -> Params:
+        """The parameters of `best_epoch`.
+
+        Raises:
+            Error: the experiment does not keep them.
+        """
+        name = "this run" if self.path is None else f"the run {self.path}"
+        if self.best_epoch is None:
+            raise Error(f"{name} has no best epoch: training ended before the held-out part was evaluated")
+        if self.experiment.keep != "best":
+            raise Error(
+                f"{name} keeps the parameters of the last epoch alone: train it with keep = 'best' (--keep best), in "
+                "another folder"
+            )
+        return self.kept_best

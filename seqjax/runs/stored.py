@@ -1,0 +1,159 @@
+"""Reads a run from its folder: the experiment, the codec, and what training has left."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from seqjax.data.dataset import Data
+from seqjax.data.preparing import load_codec
+from seqjax.data.spec import Spec
+from seqjax.data.tokenizer import Codec, PairsCodec, Tokenizer
+from seqjax.errors import Error
+from seqjax.models.check import check_steps
+from seqjax.parse import from_json
+from seqjax.plugin import config
+from seqjax.plugin.config import name_fault
+from seqjax.runs.environment import missing_plugins, read_environment
+from seqjax.runs.experiment import ExperimentFields
+from seqjax.runs.files import folder
+from seqjax.runs.files.arrays import as_tree, load_arrays
+from seqjax.runs.files.checkpoint import Checkpoint
+from seqjax.runs.files.checkpoint import decode as decode_checkpoint
+from seqjax.runs.files.data import with_data
+from seqjax.runs.files.manifest import Manifest, check_files, decode_manifest
+from seqjax.runs.files.rows import Row, decode_rows
+from seqjax.runs.index import INDEX, run_folders
+from seqjax.runs.settings import KINDS, resolve
+from seqjax.runs.state import RunState
+
+
+class Training(NamedTuple):
+    """What training has left in the folder of a run.
+
+    Args:
+        manifest: the manifest of the run.
+        rows: the metrics; of a run that has not ended, those before the checkpoint.
+        checkpoint: the newest checkpoint; None: there is none.
+        params: the parameters by name; empty if there are none yet.
+        best: the parameters of the best epoch by name; empty if they are not kept.
+    """
+
+    manifest: Manifest
+    rows: list[Row]
+    checkpoint: Checkpoint | None
+    params: dict[str, np.ndarray]
+    best: dict[str, np.ndarray]
+
+
+def open_run[R: RunState](path: Path, which: str, run_class: type[R], experiment_class: type[ExperimentFields]) -> R:
+    """The run in a folder, as `Run.open` opens it, as a value of the classes that are given."""
+    if which not in ("last", "best"):
+        raise Error(f"which = {which!r}: choose 'last' or 'best'")
+    manifest, experiment = read_experiment(path, experiment_class)
+    run = run_class(experiment, *read_codec(path, experiment.tokenizer), path=path)
+    training = decode_training(path, read_files(path, manifest))
+    if training.manifest.ended or training.checkpoint:
+        restore(run, training)
+    else:
+        raise Error(f"{path} is unfinished: it has no parameters yet; the command that began it resumes it")
+    if which == "best":
+        if not manifest.ended:
+            raise Error(f"{path} is unfinished: its best epoch is not known yet; the command that began it resumes it")
+        run.params, run.which = run.best_params, "best"
+    return run
+
+
+def read_experiment[E: ExperimentFields](path: Path, cls: type[E]) -> tuple[Manifest, E]:
+    """The manifest and the experiment of the run in a folder, whose files are intact.
+
+    Args:
+        path: the folder.
+        cls: the class of the experiment.
+
+    Raises:
+        Error: the folder holds no run; local plugins are not loaded; exit code 4: a file is damaged.
+    """
+    if (path / INDEX).is_file() and not (path / folder.CONFIG).is_file():
+        runs = ", ".join(run.name for run in run_folders(path)) or "none yet"
+        raise Error(f"{path} holds a sweep; name the folder of one of its runs: {runs}")
+    if not (path / folder.CONFIG).is_file():
+        raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
+    manifest = check_files(path)
+    missing = missing_plugins(path)
+    if missing:
+        loads = " ".join(f"--load {file}" for file in missing)
+        raise Error(
+            f"{path} needs local plugins that are not loaded; it keeps copies of their files\n"
+            f"Loading a file runs it, so read them first, and then add: {loads}"
+        )
+    kept = folder.read(path / folder.CONFIG, lambda data: config.from_toml(data.decode("utf-8")))
+    kept = with_data(kept, path)
+    try:
+        return manifest, cls(**resolve(kept))
+    except Error as fault:
+        # A plugin that is not installed is no damage.
+        unknown = any(name_fault(kind, kept[kind]) for kind in KINDS if kind in kept)
+        code = 4 if fault.exit_code == 2 and not unknown else fault.exit_code
+        raise Error(f"{path / folder.CONFIG}: {fault}", exit_code=code) from fault
+
+
+def read_codec(path: Path, tokenizer: Tokenizer | None) -> tuple[Codec | PairsCodec | None, Spec]:
+    """The codec and the spec of the run in a folder."""
+
+    def parse(data):
+        saved = from_json(data)
+        return load_codec(tokenizer, saved["codec"]) if tokenizer else None, Spec.from_dict(saved["spec"])
+
+    return folder.read(path / folder.CODEC, parse)
+
+
+def read_files(path: Path, manifest: Manifest) -> dict[str, bytes]:
+    """The files of a run that have what training has left, by name."""
+    last = [name for name in manifest.checkpoints if (path / name).exists()][:1]
+    results = [name for name in (folder.PARAMS, folder.BEST) if name in manifest.files]
+    names = [folder.MANIFEST, folder.METRICS, *last, *results]
+    return {name: folder.read(path / name, bytes) for name in names}
+
+
+def decode_training(path: Path, files: Mapping[str, bytes]) -> Training:
+    """What training has left, from the bytes of its files."""
+    with folder.reading(path):
+        manifest = decode_manifest(files[folder.MANIFEST])
+        arrays = {name: load_arrays(files[name])[0] for name in (folder.PARAMS, folder.BEST) if name in files}
+        last = next((decode_checkpoint(data) for name, data in files.items() if name in manifest.checkpoints), None)
+        if manifest.ended:
+            rows = decode_rows(files[folder.METRICS])
+            return Training(manifest, rows, last, arrays[folder.PARAMS], arrays.get(folder.BEST, {}))
+        if last is None:
+            return Training(manifest, [], None, {}, {})
+        return Training(manifest, decode_rows(files[folder.METRICS], last.rows), last, last.params, last.best)
+
+
+def restore(run: RunState, kept: Training) -> None:
+    """Gives a run what training has left."""
+    like = run.experiment.fit().params_like(run.problem)
+    run.metrics, run.stopped_at = kept.rows, kept.manifest.stopped_at
+    run.diverged = kept.manifest.ended == "diverged"
+    try:
+        run.params = as_tree(kept.params, like)
+        run.kept_best = as_tree(kept.best, like) if kept.best else None
+        if like is None:  # the parameters of a count-based model have no fixed form
+            check_steps(run.experiment.model, run.spec, run.params)
+    except (Error, ValueError) as fault:
+        raise Error(f"{run.path or 'the run'} has no parameters of this model: {fault}", exit_code=4) from fault
+
+
+def check_data(path: Path | None, sources: Mapping[str, Data]) -> None:
+    """Raises an `Error` with exit code 4 unless these are the data that the run in a folder was made with."""
+    if path is None:
+        return
+    kept = read_environment(path)["data_sha256"]
+    for name, data in sources.items():
+        if data.sha256 != kept.get(name):
+            raise Error(
+                f"{path}: its {name} has changed; its sha256 was {kept.get(name)}\n"
+                "Restore the old data, or train in another folder",
+                exit_code=4,
+            )
