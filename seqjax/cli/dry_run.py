@@ -8,8 +8,7 @@ import numpy as np
 from seqjax.models.check import check_model
 from seqjax.plugin.author import tracing
 from seqjax.runs import progress
-from seqjax.runs.execute import initial_params, prepare_run
-from seqjax.runs.run import Experiment, Run
+from seqjax.runs.run import Experiment, prepared
 from seqjax.training.epoch import compiled_epoch
 from seqjax.training.fit import GradientDescent
 from seqjax.training.loop import first_call
@@ -18,9 +17,8 @@ from seqjax.training.metrics import resolve
 
 def dry_run_text(experiment: Experiment, devices: int | None) -> str:
     """The printed text: device, dataset, model, shapes, updates and bytes of a run."""
-    run = prepare_run(experiment, None, Run)
+    run, fit = prepared(experiment, devices)
     resolve(experiment.metrics, run.spec)  # for its errors, which training would raise
-    fit = experiment.fit(devices, initial_params(run, None))
     head = [
         f"device   {progress.device_line(fit)}",
         f"dataset  {progress.dataset_line(run)}",

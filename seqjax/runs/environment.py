@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from seqjax.data.dataset import Data
 from seqjax.errors import Error
-from seqjax.files import PLAIN_NAME, disk_errors, make_folder, write
+from seqjax.files import PLAIN_NAME
 from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin
 from seqjax.runs.files.folder import ENVIRONMENT, PLUGINS, inner_folder, read_json, reading
@@ -134,18 +134,14 @@ def changes(kept: Record, now: Record, but: Container[str] = ()) -> list[str]:
     ]
 
 
-def copy_local_plugins(folder: Path, experiment: Plugin) -> list[str]:
-    """Copies the files of plugins that belong to no distribution into the folder of a run, and returns their names."""
-    names = []
+def local_plugins(experiment: Plugin) -> dict[str, bytes]:
+    """The files of plugins that belong to no distribution, by the name of the copy that a run keeps."""
+    copies = {}
     for entry in _entries(experiment):
         record = plugin_record(entry)
         if entry.distribution == registry.LOCAL and entry.source and record["file"]:
-            kept = kept_plugin(folder, record)
-            with disk_errors(folder):
-                make_folder(kept.parent)
-            write(kept, Path(entry.source).read_bytes())
-            names.append(f"{PLUGINS}/{kept.name}")
-    return names
+            copies[copy_name(record)] = Path(entry.source).read_bytes()
+    return copies
 
 
 def local_files(*plugins: Plugin | None) -> list[str]:
@@ -187,11 +183,16 @@ def missing_plugins(folder: Path) -> list[str]:
 
 
 def kept_plugin(folder: Path, record: dict[str, Any]) -> Path:
-    """The run's copy of the file of a local plugin; the hash distinguishes files of one name."""
+    """The run's copy of the file of a local plugin."""
+    return inner_folder(folder, PLUGINS) / copy_name(record).removeprefix(f"{PLUGINS}/")
+
+
+def copy_name(record: dict[str, Any]) -> str:
+    """The name of the copy of the file of a local plugin; the hash distinguishes files of one name."""
     name = f"{record['sha256'][:8]}_{record['file']}"
     if not re.fullmatch(PLAIN_NAME, name):
         raise ValueError(f"not a plain file name: {name!r}")
-    return inner_folder(folder, PLUGINS) / name
+    return f"{PLUGINS}/{name}"
 
 
 def _entries(plugin: Plugin) -> list[registry.Entry]:

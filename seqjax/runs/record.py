@@ -13,13 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.columns import row_of
-from seqjax.files import write
-from seqjax.gradients.problem import Params
 from seqjax.report import plot
-from seqjax.runs.files import checkpoint, folder
+from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.files.arrays import by_name, save_arrays
-from seqjax.runs.files.manifest import hashes, read_manifest, write_manifest
-from seqjax.runs.files.rows import Counted, Row, append_row, encode_rows, sync_rows
+from seqjax.runs.files.manifest import Manifest
+from seqjax.runs.files.rows import Counted, Row, append_row, encode_rows
 from seqjax.runs.interrupt import leave, noticed
 from seqjax.runs.state import RunState
 from seqjax.runs.tracking.mirror import SafeMirror
@@ -181,54 +179,39 @@ class Recorder:
         state, progress = whole(self.last[0]), self.last[1]
         if run.path is not None:
             rows = Counted(len(run.metrics), self.lines.hexdigest())
-            checkpoint.save(run.path, state, progress, rows, run.kept_best)
+            store.save_checkpoint(run.path, self.update, checkpoint.encode(state, progress, rows, run.kept_best))
 
     def finish(self) -> None:
-        """Writes the results of a run that has ended, and then the manifest that lists them."""
+        """Writes the results of a run that has ended."""
         run = self.run
         if run.path is not None:
-            _write_params(run, folder.PARAMS, run.params)
-            if run.kept_best is not None:
-                _write_params(run, folder.BEST, run.kept_best)
-            if not run.diverged:
-                _write_views(run)
-            sync_rows(run.path)
-            manifest = read_manifest(run.path)
-            manifest = manifest._replace(
-                files=manifest.files | hashes(run.path, folder.RESULTS),
-                ended="diverged" if run.diverged else "finished",
-                note=str(self.fault or ""),
-                stopped_at=run.stopped_at,
-            )
-            if not run.diverged:  # the last state alone is kept, with which more epochs can follow
-                others = manifest.checkpoints[1:]
-                files = {name: sha256 for name, sha256 in manifest.files.items() if name not in others}
-                manifest = manifest._replace(files=files)
-            write_manifest(run.path, manifest)
-            checkpoint.remove_others(run.path, manifest)
+            ended = Manifest({}, "diverged" if run.diverged else "finished", str(self.fault or ""), run.stopped_at)
+            store.end(run.path, result_files(run), ended)
         if self.fault is not None:
             where = "" if run.path is None else f"\nThe parameters before it are in {run.path / folder.PARAMS}"
             self.fault = Diverged(f"{self.fault}{where}", self.fault.state, run)
 
 
-def _write_params(run: RunState, file: str, params: Params) -> None:
-    assert run.path is not None
-    folder.check_lock(run.path)
-    write(run.path / file, save_arrays(by_name(params), {}))
+def result_files(run: RunState) -> dict[str, bytes]:
+    """The files with the results of a run, by name: parameters, samples and learning curve.
 
-
-def _write_views(run: RunState) -> None:
-    """Writes samples and learning curve. If no samples can be made, their file holds the reason."""
-    assert run.path is not None
+    A run that diverged has the parameters alone. If no samples can be made, their file holds the reason.
+    """
+    files = {folder.PARAMS: save_arrays(by_name(run.params), {})}
+    if run.kept_best is not None:
+        files[folder.BEST] = save_arrays(by_name(run.kept_best), {})
+    if run.diverged:
+        return files
     if run.samples:
         if NO_SAMPLES in run.samples:
             line("warning", f"{NO_SAMPLES}: {run.samples[NO_SAMPLES]}; the parameters are saved")
         text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())
-        write(run.path / folder.SAMPLES, (text + "\n").encode("utf-8", "backslashreplace"))
+        files[folder.SAMPLES] = (text + "\n").encode("utf-8", "backslashreplace")
     if run.experiment.fit().has_curve:
         image = io.BytesIO()
         plot.history(run.metrics, title=plot.title_of([run.experiment])).savefig(image, dpi=150, format="png")
-        write(run.path / folder.HISTORY, image.getvalue())
+        files[folder.HISTORY] = image.getvalue()
+    return files
 
 
 def _row(run: RunState, fit: Fit, state: TrainState, progress: Progress) -> Row:

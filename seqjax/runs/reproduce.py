@@ -14,10 +14,10 @@ from seqjax.errors import Error
 from seqjax.runs import stored
 from seqjax.runs.begin import begun_layout
 from seqjax.runs.environment import changes, read_environment
-from seqjax.runs.execute import Options, execute
+from seqjax.runs.execute import Options
 from seqjax.runs.files import folder
 from seqjax.runs.files.arrays import by_name
-from seqjax.runs.run import Run
+from seqjax.runs.run import Run, run_in
 from seqjax.training.loop import Diverged
 
 TIMES = [column.name for column in COLUMNS if column.is_time]
@@ -123,7 +123,7 @@ def reproduce(run: Run, out: Path, progress: bool = False) -> Reproduction:
     callback = None if stop is None else lambda made: made.metrics[-1]["epoch"] == stop
     options = Options(progress=progress, callback=callback, layout=begun_layout(run.path))
     with contextlib.suppress(Diverged):  # the folder has the results before it
-        execute(run.experiment, out, options, Run)
+        run_in(run.experiment, out, options)
     made = Run.open(out)  # numbers that are not finite are equal in the file alone
     differing = changes(read_environment(run.path), read_environment(out))
     return Reproduction(compare(run, made), differing, _equal_epochs(run.metrics, made.metrics))

@@ -20,6 +20,7 @@ from seqjax.runs.environment import read_environment
 from seqjax.runs.execute import Options, execute
 from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files import folder
+from seqjax.runs.ready import Ready, get_ready
 from seqjax.runs.state import RunState
 from seqjax.runs.tracking.tracker import Tracker
 
@@ -72,8 +73,8 @@ class Experiment(ExperimentFields):
             Error: the folder holds another experiment, or is in use (exit code 5); training diverges (3); a file is
                 damaged, or the run was begun in another environment (4); another process has ended (7).
         """
-        options = Options(devices, progress, checkpoint_seconds, params, callback, tracker)
-        return execute(self, None if path is None else Path(path), options, Run)
+        options = Options(progress, checkpoint_seconds, callback, tracker)
+        return run_in(self, None if path is None else Path(path), options, devices, params)
 
 
 class Run(RunState):
@@ -104,7 +105,8 @@ class Run(RunState):
                 f"{fault}\nThe data are named in {self.path / folder.CONFIG}. If a file was moved, put it back, or a "
                 "link to it"
             ) from fault
-        stored.check_data(self.path, prepared.sources)
+        if self.path is not None:
+            stored.check_data(self.path, prepared.sources)
         return prepared
 
     @functools.cached_property
@@ -167,6 +169,23 @@ class Run(RunState):
         path = "" if self.path is None else f", path={str(self.path)!r}"
         path += f", which='best' of epoch {self.best_epoch}" if self.which == "best" else ""
         return f"Run({len(self.metrics)} of {self.experiment.epochs} epochs{last}{path})"
+
+
+def run_in(
+    experiment: ExperimentFields,
+    path: Path | None,
+    options: Options,
+    devices: int | None = None,
+    params: Params | None = None,
+) -> Run:
+    """The run of an experiment in a folder, as `Experiment.run` makes it."""
+    return execute(experiment, path, options, lambda: prepared(experiment, devices, params))
+
+
+def prepared(experiment: ExperimentFields, devices: int | None = None, params: Params | None = None) -> Ready[Run]:
+    """A run in memory with its data, and how it is fitted; arguments as in `Experiment.run`."""
+    source = None if experiment.init_from is None else Run.open(experiment.init_from, experiment.init_which)
+    return get_ready(experiment, Run, source, devices, params)
 
 
 def check_metric(name: str, known: Iterable[str]) -> None:

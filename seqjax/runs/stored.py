@@ -22,8 +22,9 @@ from seqjax.runs.files.arrays import as_tree, load_arrays
 from seqjax.runs.files.checkpoint import Checkpoint
 from seqjax.runs.files.checkpoint import decode as decode_checkpoint
 from seqjax.runs.files.data import with_data
-from seqjax.runs.files.manifest import Manifest, check_files, decode_manifest
+from seqjax.runs.files.manifest import Manifest, decode_manifest
 from seqjax.runs.files.rows import Row, decode_rows
+from seqjax.runs.files.store import read_run
 from seqjax.runs.index import INDEX, run_folders
 from seqjax.runs.settings import KINDS, resolve
 from seqjax.runs.state import RunState
@@ -34,6 +35,7 @@ class Training(NamedTuple):
 
     Args:
         manifest: the manifest of the run.
+        epochs: the number of epochs that were asked for.
         rows: the metrics; of a run that has not ended, those before the checkpoint.
         checkpoint: the newest checkpoint; None: there is none.
         params: the parameters by name; empty if there are none yet.
@@ -41,6 +43,7 @@ class Training(NamedTuple):
     """
 
     manifest: Manifest
+    epochs: int
     rows: list[Row]
     checkpoint: Checkpoint | None
     params: dict[str, np.ndarray]
@@ -51,36 +54,37 @@ def open_run[R: RunState](path: Path, which: str, run_class: type[R], experiment
     """The run in a folder, as `Run.open` opens it, as a value of the classes that are given."""
     if which not in ("last", "best"):
         raise Error(f"which = {which!r}: choose 'last' or 'best'")
-    manifest, experiment = read_experiment(path, experiment_class)
+    check_is_run(path)
+    training = decode_training(path, read_run(path))
+    experiment = read_experiment(path, experiment_class)
     run = run_class(experiment, *read_codec(path, experiment.tokenizer), path=path)
-    training = decode_training(path, read_files(path, manifest))
     if training.manifest.ended or training.checkpoint:
         restore(run, training)
     else:
         raise Error(f"{path} is unfinished: it has no parameters yet; the command that began it resumes it")
     if which == "best":
-        if not manifest.ended:
+        if not training.manifest.ended:
             raise Error(f"{path} is unfinished: its best epoch is not known yet; the command that began it resumes it")
         run.params, run.which = run.best_params, "best"
     return run
 
 
-def read_experiment[E: ExperimentFields](path: Path, cls: type[E]) -> tuple[Manifest, E]:
-    """The manifest and the experiment of the run in a folder, whose files are intact.
-
-    Args:
-        path: the folder.
-        cls: the class of the experiment.
-
-    Raises:
-        Error: the folder holds no run; local plugins are not loaded; exit code 4: a file is damaged.
-    """
-    if (path / INDEX).is_file() and not (path / folder.CONFIG).is_file():
+def check_is_run(path: Path) -> None:
+    """Raises an `Error` if a folder holds a sweep, or no run."""
+    if (path / folder.CONFIG).is_file():
+        return
+    if (path / INDEX).is_file():
         runs = ", ".join(run.name for run in run_folders(path)) or "none yet"
         raise Error(f"{path} holds a sweep; name the folder of one of its runs: {runs}")
-    if not (path / folder.CONFIG).is_file():
-        raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
-    manifest = check_files(path)
+    raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
+
+
+def read_experiment[E: ExperimentFields](path: Path, cls: type[E]) -> E:
+    """The experiment of the run in a folder, as a value of this class.
+
+    Raises:
+        Error: local plugins are not loaded; exit code 4: its config is damaged.
+    """
     missing = missing_plugins(path)
     if missing:
         loads = " ".join(f"--load {file}" for file in missing)
@@ -91,7 +95,7 @@ def read_experiment[E: ExperimentFields](path: Path, cls: type[E]) -> tuple[Mani
     kept = folder.read(path / folder.CONFIG, lambda data: config.from_toml(data.decode("utf-8")))
     kept = with_data(kept, path)
     try:
-        return manifest, cls(**resolve(kept))
+        return cls(**resolve(kept))
     except Error as fault:
         # A plugin that is not installed is no damage.
         unknown = any(name_fault(kind, kept[kind]) for kind in KINDS if kind in kept)
@@ -109,26 +113,20 @@ def read_codec(path: Path, tokenizer: Tokenizer | None) -> tuple[Codec | PairsCo
     return folder.read(path / folder.CODEC, parse)
 
 
-def read_files(path: Path, manifest: Manifest) -> dict[str, bytes]:
-    """The files of a run that have what training has left, by name."""
-    last = [name for name in manifest.checkpoints if (path / name).exists()][:1]
-    results = [name for name in (folder.PARAMS, folder.BEST) if name in manifest.files]
-    names = [folder.MANIFEST, folder.METRICS, *last, *results]
-    return {name: folder.read(path / name, bytes) for name in names}
-
-
 def decode_training(path: Path, files: Mapping[str, bytes]) -> Training:
     """What training has left, from the bytes of its files."""
     with folder.reading(path):
         manifest = decode_manifest(files[folder.MANIFEST])
+        epochs = int(config.from_toml(files[folder.CONFIG].decode("utf-8"))["epochs"])
         arrays = {name: load_arrays(files[name])[0] for name in (folder.PARAMS, folder.BEST) if name in files}
         last = next((decode_checkpoint(data) for name, data in files.items() if name in manifest.checkpoints), None)
         if manifest.ended:
             rows = decode_rows(files[folder.METRICS])
-            return Training(manifest, rows, last, arrays[folder.PARAMS], arrays.get(folder.BEST, {}))
+            return Training(manifest, epochs, rows, last, arrays[folder.PARAMS], arrays.get(folder.BEST, {}))
         if last is None:
-            return Training(manifest, [], None, {}, {})
-        return Training(manifest, decode_rows(files[folder.METRICS], last.rows), last, last.params, last.best)
+            return Training(manifest, epochs, [], None, {}, {})
+        rows = decode_rows(files[folder.METRICS], last.rows)
+        return Training(manifest, epochs, rows, last, last.params, last.best)
 
 
 def restore(run: RunState, kept: Training) -> None:
@@ -145,13 +143,16 @@ def restore(run: RunState, kept: Training) -> None:
         raise Error(f"{run.path or 'the run'} has no parameters of this model: {fault}", exit_code=4) from fault
 
 
-def check_data(path: Path | None, sources: Mapping[str, Data]) -> None:
+def check_data(path: Path, sources: Mapping[str, Data]) -> None:
     """Raises an `Error` with exit code 4 unless these are the data that the run in a folder was made with."""
-    if path is None:
-        return
-    kept = read_environment(path)["data_sha256"]
-    for name, data in sources.items():
-        if data.sha256 != kept.get(name):
+    now = {name: data.sha256 for name, data in sources.items()}
+    check_hashes(path, read_environment(path)["data_sha256"], now)
+
+
+def check_hashes(path: Path, kept: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raises an `Error` with exit code 4 unless the data of a run have the same sha256 as then, by field."""
+    for name, sha256 in now.items():
+        if sha256 != kept.get(name):
             raise Error(
                 f"{path}: its {name} has changed; its sha256 was {kept.get(name)}\n"
                 "Restore the old data, or train in another folder",

@@ -20,16 +20,17 @@ from seqjax.plugin.base import Plugin, fields_of, values_of
 from seqjax.plugin.config import describe
 from seqjax.plugin.other_names import nearest_field
 from seqjax.runs import stored
-from seqjax.runs.begin import check_environment
+from seqjax.runs.begin import check_environment, environment_of
 from seqjax.runs.environment import MACHINE
-from seqjax.runs.execute import check_seconds, execute_side_by_side, prepare_run, training_chunks
-from seqjax.runs.experiment import differences, goes_on
+from seqjax.runs.execute import check_seconds, execute_side_by_side, training_chunks
+from seqjax.runs.experiment import config_bytes, differences, goes_on
 from seqjax.runs.files import folder
+from seqjax.runs.files.manifest import check_files
 from seqjax.runs.index import INDEX, IndexEntry, folder_name, read_index, write_index
 from seqjax.runs.launching.jobs import JobOptions, check_jobs, job_configs, launch
 from seqjax.runs.launching.launcher import Launcher
 from seqjax.runs.launching.state import ENDED, JOBS, states
-from seqjax.runs.run import Experiment, Run
+from seqjax.runs.run import Experiment, Run, prepared
 from seqjax.runs.runs import Runs, check_alike, main_metric
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.terminal.stream import say
@@ -215,7 +216,7 @@ def varied_floats(experiments: Sequence[Experiment]) -> dict[str, list[float]] |
 def _have_equal_epochs(experiments):
     """Whether every epoch has the same number of batches in all experiments, which share their data."""
     setup = experiments[0].setup()
-    bounds = prepare_run(experiments[0], None, Run).prepared.streams["train"].bounds
+    bounds = experiments[0].prepare().streams["train"].bounds
     return all(
         len({len(draw_plan(setup.sampler, bounds, e.seed, epoch).starts) for e in experiments}) == 1
         for epoch in range(setup.epochs)
@@ -304,7 +305,9 @@ def _check(out, planned, varied, devices):
     index = _index(out, planned)
     begun = {name: out / index[name].folder for name in index if (out / index[name].folder / folder.CONFIG).is_file()}
     kept = {index[name].variant: path for name, path in reversed(begun.items())}  # one run of each variant
-    known = {variant: stored.read_experiment(path, Experiment)[1] for variant, path in kept.items()}
+    for path in kept.values():
+        check_files(path)
+    known = {variant: stored.read_experiment(path, Experiment) for variant, path in kept.items()}
     asked = {plan.variant: plan.experiment for plan in planned.values()}
     # A variant whose runs are all asked for again, with more epochs, will have them.
     partly = {index[name].variant for name in begun if name not in planned}
@@ -321,11 +324,12 @@ def _check(out, planned, varied, devices):
             what = f"{out} holds runs that differ from {variant or 'these'} in fields that are not varied"
             raise Error(f"{what}; choose another folder:", problems=problems)
         if any(plan.variant == variant and name not in begun for name, plan in planned.items()):
-            run, fit = prepare_run(experiment, kept.get(variant, out), Run), experiment.fit(devices)
+            config_bytes(experiment)
+            run, fit = prepared(experiment, devices)
             training_chunks(run, fit)  # for its errors: nothing is trained before the first chunk is taken
             if variant in kept:
                 # The precision in which a run is computed is measured when it begins.
-                check_environment(run, fit, (*MACHINE, "precision"))
+                check_environment(kept[variant], environment_of(run, fit), (*MACHINE, "precision"))
 
 
 def _run(experiment, path, devices, checkpoint_seconds, tracker, params):

@@ -15,8 +15,9 @@ from seqjax.runs.environment import OPTIONS, Record, installation, kept_plugin, 
 from seqjax.runs.files import folder
 from seqjax.runs.files.data import read_data
 from seqjax.runs.files.manifest import Fault, Manifest, compare_files, file_sha256
+from seqjax.runs.files.store import read_run
 from seqjax.runs.index import INDEX, read_index, run_folders
-from seqjax.runs.stored import decode_training, read_files
+from seqjax.runs.stored import decode_training
 
 OK, CHANGED, MISSING, DIFFERS, UNKNOWN = "ok", "changed", "missing", "differs", "not checked"
 """The states of what is checked. What differs is told, and is no damage, such as another version of a package."""
@@ -77,7 +78,7 @@ def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
     if folder.ENVIRONMENT in faults:
         return [*lines, *(Line(what, UNKNOWN, f"{folder.ENVIRONMENT} is damaged") for what in checks)]
     if not faults:
-        lines += _guarded("training", lambda: _training(path, manifest))
+        lines += _guarded("training", lambda: _training(path))
     record = read_environment(path)
     for what, check in checks.items():
         lines += _guarded(what, functools.partial(check, record))
@@ -118,9 +119,9 @@ def _files(path: Path, manifest: Manifest, faults: Mapping[str, Fault]) -> list[
     return lines
 
 
-def _training(path: Path, manifest: Manifest) -> list[Line]:
+def _training(path: Path) -> list[Line]:
     """What training has left."""
-    kept = decode_training(path, read_files(path, manifest))
+    kept = decode_training(path, read_run(path))
     lines = [Line("metrics", OK, counted(len(kept.rows), "epoch"))]
     if not kept.params:
         return [*lines, Line("checkpoints", UNKNOWN, "there is none, so that training would begin anew")]

@@ -1,7 +1,6 @@
 """Checkpoints of a run: one file each, with all that training needs to continue. The manifest has their hashes."""
 
 import re
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -9,18 +8,15 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from seqjax.errors import Error, dtype_shape
-from seqjax.files import PART, disk_errors, make_folder, write
 from seqjax.gradients.problem import Params
 from seqjax.runs.files.arrays import by_name, leaf_name, load_arrays, save_arrays
-from seqjax.runs.files.folder import CHECKPOINTS, from_json, inner_folder
-from seqjax.runs.files.manifest import Manifest, read_manifest, sha256, write_manifest
-from seqjax.runs.files.rows import Counted, sync_rows
+from seqjax.runs.files.folder import CHECKPOINTS, from_json
+from seqjax.runs.files.rows import Counted
 from seqjax.training.epoch import TrainState
 from seqjax.training.loop import Progress
 
-KEPT = 2
-"""The number of checkpoints that are kept: the newest and the previous one."""
-_NAME = re.compile(r"\d{10}\.safetensors")
+NAME = re.compile(r"\d{10}\.safetensors")
+"""The form of the name of a checkpoint in its folder."""
 _PROGRESS, _BEST, _PARAMS = "progress/", "best/", "params/"
 """What the names of arrays begin with: updates of the epoch, parameters of the best epoch, parameters."""
 
@@ -61,6 +57,11 @@ class _Header(NamedTuple):
 _HEADER = TypeAdapter(_Header)
 
 
+def checkpoint_name(update: int) -> str:
+    """The name of the checkpoint after this update."""
+    return f"{CHECKPOINTS}/{update:010}.safetensors"
+
+
 def encode(state: TrainState, progress: Progress, rows: Counted, best: Params = None) -> bytes:
     """The bytes of a checkpoint; `best`: the parameters of the best epoch, if they are kept."""
     arrays = {leaf_name(keys): _plain(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
@@ -78,35 +79,6 @@ def decode(data: bytes) -> Checkpoint:
     progress = Progress(updates=updates or None, **{n: v for n, v in header._asdict().items() if n != "rows"})
     state = {name: array for name, array in arrays.items() if not name.startswith((_PROGRESS, _BEST))}
     return Checkpoint(state, progress, header.rows, _below(_BEST, arrays))
-
-
-def save(path: Path, state: TrainState, progress: Progress, rows: Counted, best: Params = None) -> Manifest:
-    """Writes a checkpoint of the run in this folder, and then the manifest that lists it and the one before it."""
-    name = f"{CHECKPOINTS}/{int(state.update):010}.safetensors"
-    manifest = read_manifest(path)
-    if name in manifest.files:  # no update was made since
-        return manifest
-    data = encode(state, progress, rows, best)
-    sync_rows(path)
-    with disk_errors(path):
-        make_folder(inner_folder(path, CHECKPOINTS))
-    write(path / name, data)
-    kept = [name, *(file for file in manifest.checkpoints if (path / file).exists())][:KEPT]
-    others = {file: hash_ for file, hash_ in manifest.files.items() if file not in manifest.checkpoints or file in kept}
-    manifest = manifest._replace(files=others | {name: sha256(data)})
-    write_manifest(path, manifest)
-    remove_others(path, manifest)
-    return manifest
-
-
-def remove_others(path: Path, manifest: Manifest) -> None:
-    """Deletes the checkpoints that the manifest does not list, and incomplete ones, which a kill has left."""
-    checkpoints = inner_folder(path, CHECKPOINTS)
-    with disk_errors(path):
-        for file in checkpoints.iterdir() if checkpoints.is_dir() else ():
-            is_known = f"{CHECKPOINTS}/{file.name}" in manifest.files
-            if not is_known and (_NAME.fullmatch(file.name) or file.name.endswith(PART)):
-                file.unlink()
 
 
 def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:

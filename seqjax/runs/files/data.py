@@ -7,7 +7,6 @@ from pydantic import TypeAdapter
 
 from seqjax.data.dataset import Data, Pairs, Series, Text
 from seqjax.data.spec import Spec
-from seqjax.files import write
 from seqjax.plugin import config
 from seqjax.runs.files.arrays import load_arrays, save_arrays
 from seqjax.runs.files.folder import DATA, from_json, read
@@ -25,11 +24,11 @@ class _Header(NamedTuple):
 _HEADER = TypeAdapter(_Header)
 
 
-def write_data(path: Path, field: str, data: Data) -> None:
-    """Writes data that were given in memory, as this field of the experiment, to a file of the run."""
+def encode_data(data: Data) -> bytes:
+    """The bytes of a file with data that were given in memory."""
     spec = data.spec.to_dict() if isinstance(data, Pairs) and data.spec else None
     header = _Header(type(data).__name__, data.source, list(getattr(data, "names", ())), spec)
-    write(path / DATA[field], save_arrays(data.arrays | {"bounds": data.bounds}, header._asdict()))
+    return save_arrays(data.arrays | {"bounds": data.bounds}, header._asdict())
 
 
 def read_data(path: Path, field: str, sha256: str) -> Data:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqjax.files import disk_errors, open_plain, sync, write
+from seqjax.files import disk_errors, open_plain
 from seqjax.parse import objects_from_json
 from seqjax.runs.files.folder import METRICS, check_lock, read
 
@@ -38,17 +38,6 @@ def append_row(path: Path, row: Row) -> bytes:
     with disk_errors(path / METRICS), open_plain(path / METRICS, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
         file.write(line)
     return line
-
-
-def sync_rows(path: Path) -> None:
-    """Syncs the rows to disk, before a file is written that relies on them."""
-    with disk_errors(path):
-        sync(path / METRICS)
-
-
-def write_rows(path: Path, rows: list[Row]) -> None:
-    """Writes the metrics of a run: these rows and no others."""
-    write(path / METRICS, encode_rows(rows))
 
 
 def read_rows(path: Path) -> list[Row]:
