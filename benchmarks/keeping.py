@@ -22,7 +22,7 @@ from machine import cores, cpu
 
 import seqjax as sj
 from seqjax.runs import binding, checkpoint, execute, folder, manifest, params_file, record, rows, verify
-from seqjax.runs.index import INDEX
+from seqjax.sweeps.index import INDEX
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 

@@ -33,12 +33,12 @@ from .plugin.registry import names as names
 from .plugin.registry import register as register
 from .report import plot as plot
 from .report.report import Report as Report
-from .runs.launching.launcher import Launcher as Launcher
 from .runs.run import Experiment as Experiment
 from .runs.run import Run as Run
-from .runs.runs import Runs as Runs
-from .runs.sweeping import sweep as sweep
 from .runs.tracking.tracker import Tracker as Tracker
+from .sweeps.launching.launcher import Launcher as Launcher
+from .sweeps.runs import Runs as Runs
+from .sweeps.sweeping import sweep as sweep
 from .training.evaluating import evaluate as evaluate
 from .training.generating import generate as generate
 from .training.loop import train as train

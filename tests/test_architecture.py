@@ -341,7 +341,7 @@ def test_nothing_loads_pickle_or_evaluates_text(module):
         assert not {node.attr for node in nodes if isinstance(node, ast.Attribute)} & dynamic
 
 
-PRINTING = {"seqjax.testing.process", "seqjax.runs.interrupt"}
+PRINTING = {"seqjax.testing.process", "seqjax.signals"}
 """Modules that print neither for the command line alone nor by `say`: answers for another process; fixed words."""
 
 

@@ -114,7 +114,7 @@ def test_no_package_exports_a_name_that_is_also_one_of_its_modules():
 
 def test_modules_can_be_imported_under_a_name_of_ones_own():
     code = (
-        "import seqjax.training.loop as l, seqjax.training as t, seqjax.runs.sweeping as s; l.train, t.train, s.sweep"
+        "import seqjax.training.loop as l, seqjax.training as t, seqjax.sweeps.sweeping as s; l.train, t.train, s.sweep"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

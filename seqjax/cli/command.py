@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from seqjax.cli.complete import COMPLETING, SHELLS, shell_code, verb_to_complete
 from seqjax.cli.unexpected import explained
 from seqjax.errors import Error, nearest
-from seqjax.runs.interrupt import Ended, ending_at_signals
+from seqjax.signals import Ended, ending_at_signals
 from seqjax.terminal.lasting import LastingStream, open_standard_files, say_that_printing_ends
 from seqjax.terminal.stream import escape_streams, unescaped
 

@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--page", metavar="FILE", help=text)
     args = parser.read(argv)
 
-    from seqjax.runs.runs import Runs
+    from seqjax.sweeps.runs import Runs
 
     runs = Runs.open(*args.runs)
     print_comparison(runs, args.metric, args.against, args.which, args.figure)
@@ -61,7 +61,7 @@ def print_comparison(
         figure: the file that the user named; None: `default_figure`.
         default_figure: the file if the user named none; None: no figure.
     """
-    from seqjax.runs.runs import main_metric
+    from seqjax.sweeps.runs import main_metric
 
     metric = metric or main_metric(runs.values())
     table = runs.compare(metric, against, which)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seqjax.cli.flags import print_resume_command, use_all_cores
 from seqjax.errors import Error
-from seqjax.runs.interrupt import Ended
+from seqjax.signals import Ended
 from seqjax.terminal.stream import line, say
 
 WITHIN = """No leaf of the parameters and no column of the metrics differs by more than {tolerance:g} of its largest

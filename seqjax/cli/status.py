@@ -17,9 +17,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("sweep", metavar="SWEEP", help="the folder of a sweep, or of a run")
     args = parser.read(argv)
 
-    from seqjax.runs.index import INDEX, run_folders
-    from seqjax.runs.launching.jobs import ON_ITS_WAY, check_damage
-    from seqjax.runs.launching.state import ENDED, JOBS, state_of, states, table
+    from seqjax.runs.files.folder import INDEX
+    from seqjax.sweeps.index import run_folders
+    from seqjax.sweeps.launching.jobs import ON_ITS_WAY, check_damage
+    from seqjax.sweeps.launching.state import ENDED, JOBS, state_of, states, table
 
     path = Path(args.sweep)
     if (path / INDEX).is_file():

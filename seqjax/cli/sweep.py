@@ -62,10 +62,10 @@ def main(argv: Sequence[str]) -> int:
 
     check_alone("seqjax sweep", started()[0])
     use_all_cores(args.devices)
-    from seqjax.runs.launching.jobs import check_jobs
-    from seqjax.runs.launching.state import states, table
     from seqjax.runs.run import Experiment
-    from seqjax.runs.sweeping import Planned, run_all
+    from seqjax.sweeps.launching.jobs import check_jobs
+    from seqjax.sweeps.launching.state import states, table
+    from seqjax.sweeps.sweeping import Planned, run_all
 
     planned = {", ".join(label): Planned(_without_seed(label), Experiment(**fields[label])) for label in fields}
     if args.print_config or args.dry_run:
@@ -100,8 +100,8 @@ def _pays(planned: Sequence[Any], out: Path) -> bool:
     """
     import jax
 
-    from seqjax.runs.index import INDEX
-    from seqjax.runs.launching.state import JOBS
+    from seqjax.runs.files.folder import INDEX
+    from seqjax.sweeps.launching.state import JOBS
     from seqjax.training.devices import num_cores
     from seqjax.training.layout import operations
 
@@ -119,9 +119,10 @@ def _pays(planned: Sequence[Any], out: Path) -> bool:
 def _check_comparison(args: argparse.Namespace, out: Path, planned: Sequence[Any]) -> None:
     """Checks before training that the metric and the variant of the comparison exist."""
     from seqjax.columns import BY_NAME
-    from seqjax.runs.index import INDEX, read_index
+    from seqjax.runs.files.folder import INDEX
     from seqjax.runs.run import check_metric
-    from seqjax.runs.runs import check_variant
+    from seqjax.sweeps.index import read_index
+    from seqjax.sweeps.runs import check_variant
 
     kept = [entry.variant for entry in read_index(out).values()] if (out / INDEX).is_file() else []
     check_variant(args.against, [variant or "all" for variant in [*(plan.variant for plan in planned), *kept]])
@@ -135,7 +136,7 @@ def _check_comparison(args: argparse.Namespace, out: Path, planned: Sequence[Any
 
 def _all_runs(out: Path, runs: Any) -> Any:
     """All runs in the folder. If one of them cannot be opened, prints why, and returns those of this command."""
-    from seqjax.runs.runs import Runs
+    from seqjax.sweeps.runs import Runs
 
     try:
         return Runs.open(out)

@@ -25,8 +25,8 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.runs.files.folder import TRACKING
     from seqjax.runs.files.manifest import check_files
     from seqjax.runs.files.rows import read_rows
-    from seqjax.runs.index import run_folders
     from seqjax.runs.tracking.mirror import ACCOUNT, mirror_run
+    from seqjax.sweeps.index import run_folders
 
     faults, was_sent = [], False
     for path in (path for given in args.runs for path in run_folders(Path(given))):

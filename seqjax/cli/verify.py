@@ -22,7 +22,8 @@ def main(argv: Sequence[str]) -> int:
     use_all_cores(None)
 
     from seqjax.report.table import Table
-    from seqjax.runs.verify import DAMAGED, UNREADABLE, Line, folders_to_verify, verify
+    from seqjax.runs.verify import DAMAGED, UNREADABLE, Line, verify
+    from seqjax.sweeps.index import folders_to_verify
 
     damaged: dict[Path, int] = {}
     unread: list[Error] = []

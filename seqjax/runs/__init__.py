@@ -1,4 +1,4 @@
-"""Experiments, their runs, and sweeps of many runs."""
+"""Experiments and their runs."""
 
 import lazy_loader
 

@@ -1,9 +1,5 @@
 from .files.folder import inner_folder as inner_folder
-from .launching.launcher import Job as Job
-from .launching.launcher import Launcher as Launcher
 from .run import Experiment as Experiment
 from .run import Run as Run
-from .runs import Runs as Runs
-from .sweeping import sweep as sweep
 from .tracking.tracker import Session as Session
 from .tracking.tracker import Tracker as Tracker

@@ -15,8 +15,8 @@ from seqjax.errors import escape
 from seqjax.models.check import is_recurrent
 from seqjax.plugin.config import describe
 from seqjax.runs.files import folder
-from seqjax.runs.live_output import open_output
 from seqjax.runs.state import RunState
+from seqjax.terminal.live import open_output
 from seqjax.training.devices import num_cores
 from seqjax.training.fit import Fit
 from seqjax.training.loop import Progress

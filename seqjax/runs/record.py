@@ -18,11 +18,11 @@ from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.files.arrays import by_name, save_arrays
 from seqjax.runs.files.manifest import Manifest
 from seqjax.runs.files.rows import Counted, Row, append_row, encode_rows
-from seqjax.runs.interrupt import leave, noticed
 from seqjax.runs.state import RunState
 from seqjax.runs.tracking.mirror import SafeMirror
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.runs.trained import NO_SAMPLES
+from seqjax.signals import leave, noticed
 from seqjax.terminal.stream import line
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluating import has_perplexity

@@ -25,7 +25,6 @@ from seqjax.runs.files.data import with_data
 from seqjax.runs.files.manifest import Manifest, decode_manifest
 from seqjax.runs.files.rows import Row, decode_rows
 from seqjax.runs.files.store import read_run
-from seqjax.runs.index import INDEX, run_folders
 from seqjax.runs.settings import KINDS, resolve
 from seqjax.runs.state import RunState
 
@@ -73,9 +72,8 @@ def check_is_run(path: Path) -> None:
     """Raises an `Error` if a folder holds a sweep, or no run."""
     if (path / folder.CONFIG).is_file():
         return
-    if (path / INDEX).is_file():
-        runs = ", ".join(run.name for run in run_folders(path)) or "none yet"
-        raise Error(f"{path} holds a sweep; name the folder of one of its runs: {runs}")
+    if (path / folder.INDEX).is_file():
+        raise Error(f"{path} holds a sweep; name the folder of one of its runs")
     raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
 
 

@@ -16,7 +16,6 @@ from seqjax.runs.files import folder
 from seqjax.runs.files.data import read_data
 from seqjax.runs.files.manifest import Fault, Manifest, compare_files, file_sha256
 from seqjax.runs.files.store import read_run
-from seqjax.runs.index import INDEX, read_index, run_folders
 from seqjax.runs.stored import decode_training
 
 OK, CHANGED, MISSING, DIFFERS, UNKNOWN = "ok", "changed", "missing", "differs", "not checked"
@@ -39,23 +38,6 @@ class Line(NamedTuple):
     what: str
     state: str
     note: str = ""
-
-
-def folders_to_verify(path: Path) -> tuple[list[Path], Error | None]:
-    """The folders of the runs of a sweep that have begun; for the folder of a run, this one.
-
-    Returns:
-        The folders, and the error if the folder holds neither (exit code 2), or the index of the sweep is damaged (4);
-        the folders are then those that hold runs.
-    """
-    try:
-        if not (path / INDEX).is_file():
-            # A run without its config is one whose config was lost.
-            return ([path] if _is_begun(path) else run_folders(path)), None
-        return [path / entry.folder for entry in read_index(path).values() if _is_begun(path / entry.folder)], None
-    except Error as fault:
-        inside = sorted(path.iterdir()) if path.is_dir() else []
-        return [each for each in inside if (each / folder.CONFIG).is_file()], fault
 
 
 def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
@@ -83,10 +65,6 @@ def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
     for what, check in checks.items():
         lines += _guarded(what, functools.partial(check, record))
     return lines
-
-
-def _is_begun(run: Path) -> bool:
-    return any((run / name).exists() for name in (folder.CONFIG, folder.PARAMS, folder.CHECKPOINTS))
 
 
 def _guarded(what: str, check: Callable[[], list[Line]]) -> list[Line]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seqjax.errors import Error
 from seqjax.plugin.author import Mistake
-from seqjax.runs.launching.launcher import Job, Launcher, start, still_alive
+from seqjax.sweeps.launching.launcher import Job, Launcher, start, still_alive
 from seqjax.testing.compare import Failed, Skipped
 from seqjax.testing.line import Check, Found
 from seqjax.testing.process import in_another_process

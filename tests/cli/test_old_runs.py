@@ -9,7 +9,7 @@ from support.small_run import EXPERIMENT
 
 from seqjax import Error, Run
 from seqjax.runs.files import folder
-from seqjax.runs.index import INDEX
+from seqjax.sweeps.index import INDEX
 
 
 @pytest.fixture

@@ -848,7 +848,7 @@ from pathlib import Path
 from unittest import mock
 from seqjax.cli.command import guarded
 from seqjax.report.board import Board
-from seqjax.runs.live_output import open_output
+from seqjax.terminal.live import open_output
 EVIL = {EVIL!r}
 
 def work(argv):

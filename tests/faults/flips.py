@@ -20,7 +20,7 @@ from faults.processes import each
 from seqjax import Error, Run, Runs
 from seqjax.plugin import registry
 from seqjax.runs import begin, checkpoint, execute, folder
-from seqjax.runs.index import INDEX
+from seqjax.sweeps.index import INDEX
 
 EXIT_CODE = 4
 EVERY_BYTE = 20_000

@@ -8,8 +8,8 @@ import pytest
 from support.shell import SEQJAX
 
 from seqjax import Error
-from seqjax.runs import Job
-from seqjax.runs.launching.state import read_launched
+from seqjax.sweeps import Job
+from seqjax.sweeps.launching.state import read_launched
 from seqjax_launchers import Slurm
 
 

@@ -16,7 +16,7 @@ from seqjax import Error, Experiment, Run, Text, Tokenizer, create, register, sw
 from seqjax.files import open_plain, write
 from seqjax.plugin import registry
 from seqjax.runs import begin, folder
-from seqjax.runs.launching.state import JOBS
+from seqjax.sweeps.launching.state import JOBS
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential

@@ -11,9 +11,9 @@ from support.crash import results
 from support.shell import SEQJAX, run
 
 from seqjax import Error
-from seqjax.runs import Job
-from seqjax.runs.index import read_index
-from seqjax.runs.launching.state import read_launched, states
+from seqjax.sweeps import Job
+from seqjax.sweeps.index import read_index
+from seqjax.sweeps.launching.state import read_launched, states
 from seqjax.testing.checking import run_checks
 from seqjax_launchers import Slurm
 

@@ -17,6 +17,8 @@ from seqjax.files import PART, disk_errors, make_folder, open_plain, read_plain
 
 CONFIG, ENVIRONMENT, CODEC, METRICS = "config.toml", "environment.json", "codec.json", "metrics.jsonl"
 PARAMS, BEST, SAMPLES, HISTORY = "params.safetensors", "best.safetensors", "samples.txt", "history.png"
+INDEX = "sweep.json"
+"""The file in the folder of a sweep that lists the folders of its runs."""
 MANIFEST, LOCK, CHECKPOINTS, PLUGINS, TRACKING = "manifest.json", ".lock", "checkpoints", "plugins", "tracking"
 DATA = {"dataset": "data.safetensors", "heldout": "heldout.safetensors"}
 """Field of an experiment -> the file of data that were given there in memory."""

@@ -15,7 +15,7 @@ from support.shell import call
 
 from seqjax import Error, Experiment, Run, Runs, Text, create, names, sweep
 from seqjax.runs import record
-from seqjax.runs.sweeping import combine
+from seqjax.sweeps.sweeping import combine
 from seqjax.training import feed
 from seqjax_gradients import Full, Randomized, Truncated
 from seqjax_models import GRU, RNN
@@ -25,7 +25,7 @@ from seqjax_samplers import Sequential
 pytestmark = pytest.mark.usefixtures("optimized")
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 12
-sweeps = importlib.import_module("seqjax.runs.sweeping")  # `seqjax.runs.sweep` is the function
+sweeps = importlib.import_module("seqjax.sweeps.sweeping")  # `seqjax.runs.sweep` is the function
 
 BASE = Experiment(
     dataset=Text(TEXT), model=RNN(hidden=3), sampler=Sequential(2, 8), optimizer=SGD(0.5, clip_norm=1.0), epochs=2

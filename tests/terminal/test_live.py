@@ -5,7 +5,7 @@ import math
 import pytest
 
 from seqjax.runs import live_output
-from seqjax.runs.live_output import CellOutput, open_output
+from seqjax.terminal.live import CellOutput, open_output
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from support.shell import seqjax as seqjax_command
 import seqjax
 from seqjax import Error, Experiment, Launcher, Run, Text, cli, sweep
 from seqjax.plugin import config
-from seqjax.runs import Job, folder
-from seqjax.runs.index import read_index
-from seqjax.runs.launching import jobs
-from seqjax.runs.launching.state import states
+from seqjax.sweeps import Job, folder
+from seqjax.sweeps.index import read_index
+from seqjax.sweeps.launching import jobs
+from seqjax.sweeps.launching.state import states
 from seqjax_datasets import TextFile
 from seqjax_launchers import Local, local
 from seqjax_models import RNN

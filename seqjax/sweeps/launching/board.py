@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqjax.errors import escape
-from seqjax.runs.launching.state import RunState, states
-from seqjax.runs.live_output import open_output
+from seqjax.sweeps.launching.state import RunState, states
+from seqjax.terminal.live import open_output
 
 NOT_RUNNING = ("finished", "diverged", "failed", "interrupted", "damaged")
 """The states of a run whose job has ended."""

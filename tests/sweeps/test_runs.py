@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Experiment, Run, Runs, Spec, Text, Tokens, sweep
-from seqjax.runs.index import read_index, write_index
-from seqjax.runs.runs import main_metric, paired_difference
+from seqjax.sweeps.index import read_index, write_index
+from seqjax.sweeps.runs import main_metric, paired_difference
 from seqjax_gradients import Full, Truncated
 from seqjax_models import RNN
 from seqjax_optimizers import SGD

@@ -25,14 +25,15 @@ from seqjax.runs.environment import MACHINE
 from seqjax.runs.execute import check_seconds, execute_side_by_side, training_chunks
 from seqjax.runs.experiment import config_bytes, differences, goes_on
 from seqjax.runs.files import folder
+from seqjax.runs.files.folder import INDEX
 from seqjax.runs.files.manifest import check_files
-from seqjax.runs.index import INDEX, IndexEntry, folder_name, read_index, write_index
-from seqjax.runs.launching.jobs import JobOptions, check_jobs, job_configs, launch
-from seqjax.runs.launching.launcher import Launcher
-from seqjax.runs.launching.state import ENDED, JOBS, states
 from seqjax.runs.run import Experiment, Run, prepared
-from seqjax.runs.runs import Runs, check_alike, main_metric
 from seqjax.runs.tracking.tracker import Tracker
+from seqjax.sweeps.index import IndexEntry, folder_name, read_index, write_index
+from seqjax.sweeps.launching.jobs import JobOptions, check_jobs, job_configs, launch
+from seqjax.sweeps.launching.launcher import Launcher
+from seqjax.sweeps.launching.state import ENDED, JOBS, states
+from seqjax.sweeps.runs import Runs, check_alike, main_metric
 from seqjax.terminal.stream import say
 from seqjax.training.fit import GradientDescent
 from seqjax.training.join import check_alone

@@ -10,7 +10,7 @@ from support.made_runs import EPOCHS, GRADIENTS, SCRIPT, loss, made_run, made_ru
 
 from seqjax import Error, Runs
 from seqjax.runs import page
-from seqjax.runs.page import curves
+from seqjax.sweeps.page import curves
 
 LABELS = dict.fromkeys(made_run(0, 0).metrics[0], "a label")
 

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import TypeAdapter
+
 from seqjax.errors import Error
 from seqjax.files import PLAIN_NAME, write
-from seqjax.parse import from_json
 from seqjax.runs.files import folder
-
-INDEX = "sweep.json"
-"""The file in the folder of a sweep that lists the folders of its runs."""
 
 
 class IndexEntry(NamedTuple):
@@ -21,6 +19,16 @@ class IndexEntry(NamedTuple):
 
     variant: str
     folder: str
+
+
+class _File(NamedTuple):
+    """The content of the file of an index: the hash is that of the runs."""
+
+    runs: dict[str, IndexEntry]
+    sha256: str
+
+
+_FORM = TypeAdapter(_File)
 
 
 def read_index(path: Path) -> dict[str, IndexEntry]:
@@ -31,25 +39,22 @@ def read_index(path: Path) -> dict[str, IndexEntry]:
     """
 
     def parse(data):
-        found = from_json(data)
-        is_hashed = isinstance(found.get("sha256"), str)  # it is not in the index of an earlier version of seqjax
-        runs = found["runs"] if is_hashed else found
-        index = {name: IndexEntry(str(entry["variant"]), str(entry["folder"])) for name, entry in runs.items()}
-        if is_hashed and data != _encode(index):
+        runs, _ = folder.from_json(_FORM, data)
+        if data != _encode(runs):
             raise ValueError("its hash is not that of its content")
-        return index
+        return runs
 
-    index = folder.read(path / INDEX, parse)
+    index = folder.read(path / folder.INDEX, parse)
     for entry in index.values():
         plain = re.fullmatch(PLAIN_NAME, entry.folder)
         if not plain or (path / entry.folder).resolve().parent != path.resolve():
-            raise Error(f"{path / INDEX}: not the name of a folder inside {path}: {entry.folder!r}")
+            raise Error(f"{path / folder.INDEX}: not the name of a folder inside {path}: {entry.folder!r}")
     return index
 
 
 def write_index(path: Path, index: Mapping[str, IndexEntry]) -> None:
     """Writes the index of the sweep in a folder."""
-    write(path / INDEX, _encode(index))
+    write(path / folder.INDEX, _encode(index))
 
 
 def _encode(index):
@@ -67,11 +72,11 @@ def run_folders(path: Path) -> list[Path]:
     Raises:
         Error: the folder holds neither a run nor a sweep; the index of the sweep is damaged (exit code 4).
     """
-    if (path / INDEX).is_file():
+    if (path / folder.INDEX).is_file():
         found = [path / entry.folder for entry in read_index(path).values()]
         return [run for run in found if (run / folder.CONFIG).is_file()]
     if not (path / folder.CONFIG).is_file():
-        raise Error(f"{path} holds no run and no sweep: it has neither {folder.CONFIG} nor {INDEX}")
+        raise Error(f"{path} holds no run and no sweep: it has neither {folder.CONFIG} nor {folder.INDEX}")
     return [path]
 
 
@@ -91,3 +96,24 @@ def folder_name(name: str) -> str:
 def _letters(name: str) -> str:
     """A name without its separators. A dash after a letter, digit or dot is a separator; otherwise it is a sign."""
     return re.sub("[ ,:=_]|(?<=[A-Za-z0-9.])-", "", name)
+
+
+def folders_to_verify(path: Path) -> tuple[list[Path], Error | None]:
+    """The folders of the runs of a sweep that have begun; for the folder of a run, this one.
+
+    Returns:
+        The folders, and the error if the folder holds neither (exit code 2), or the index of the sweep is damaged (4);
+        the folders are then those that hold runs.
+    """
+    try:
+        if not (path / folder.INDEX).is_file():
+            # A run without its config is one whose config was lost.
+            return ([path] if _is_begun(path) else run_folders(path)), None
+        return [path / entry.folder for entry in read_index(path).values() if _is_begun(path / entry.folder)], None
+    except Error as fault:
+        inside = sorted(path.iterdir()) if path.is_dir() else []
+        return [each for each in inside if (each / folder.CONFIG).is_file()], fault
+
+
+def _is_begun(run: Path) -> bool:
+    return any((run / name).exists() for name in (folder.CONFIG, folder.PARAMS, folder.CHECKPOINTS))

@@ -11,7 +11,7 @@ import pytest
 from seqjax import Experiment, Run, Runs, Text
 from seqjax.runs import checkpoint, record
 from seqjax.runs.execute import execute_side_by_side
-from seqjax.runs.sweeping import combine, sweep, varied_floats
+from seqjax.sweeps.sweeping import combine, sweep, varied_floats
 from seqjax.training import feed
 from seqjax_models import RNN
 from seqjax_optimizers import SGD, Adam
@@ -98,7 +98,7 @@ def test_what_can_share_a_compiled_call(others, floats):
 def test_epochs_of_different_length_are_not_made_side_by_side(like_an_accelerator, monkeypatch):
     base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), dataset=Text("abcdefgh " * 50), train=365)
     refuse = lambda *args: pytest.fail("their epochs differ in length")
-    monkeypatch.setattr(importlib.import_module("seqjax.runs.sweeping"), "execute_side_by_side", refuse)
+    monkeypatch.setattr(importlib.import_module("seqjax.sweeps.sweeping"), "execute_side_by_side", refuse)
     runs = sweep(base, {"seed": range(4)})
     assert len({run.metrics[0]["update"] for run in runs.values()}) > 1
     assert all(run.finished for run in runs.values())

@@ -14,9 +14,9 @@ from seqjax.report.table import Table
 from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import read_manifest
 from seqjax.runs.files.rows import last_row
-from seqjax.runs.index import read_index
-from seqjax.runs.interrupt import TO_SAVE
-from seqjax.runs.launching.launcher import still_alive
+from seqjax.signals import TO_SAVE
+from seqjax.sweeps.index import read_index
+from seqjax.sweeps.launching.launcher import still_alive
 
 JOBS = "_jobs"
 """The folder in that of a sweep with the config, the log and the exit code of each job. No run has such a name."""

@@ -18,8 +18,9 @@ from seqjax.report.table import Table
 from seqjax.runs.environment import MACHINE, changes, read_environment
 from seqjax.runs.experiment import ExperimentFields, differences
 from seqjax.runs.files import folder
-from seqjax.runs.index import INDEX, read_index
+from seqjax.runs.files.folder import INDEX
 from seqjax.runs.run import Run
+from seqjax.sweeps.index import read_index
 from seqjax.terminal.shell import join
 
 
@@ -162,7 +163,7 @@ class Runs(Mapping[str, Run]):
         Raises:
             Error: as in `compare`; exit code 6: the file cannot be written.
         """
-        from seqjax.runs.page import write_page
+        from seqjax.sweeps.page import write_page
 
         write_page(self, Path(file), metric or main_metric(self.values()), against)
 

@@ -17,12 +17,12 @@ from seqjax.plugin.author import Mistake
 from seqjax.runs.environment import local_files
 from seqjax.runs.experiment import ExperimentFields, config_bytes
 from seqjax.runs.files import folder
-from seqjax.runs.index import read_index
-from seqjax.runs.interrupt import leave, noticed
-from seqjax.runs.launching.board import Board
-from seqjax.runs.launching.launcher import Job, Launcher, start
-from seqjax.runs.launching.state import ENDED, JOBS, LAUNCHED, START, RunState, read_launched, states
 from seqjax.runs.tracking.tracker import Tracker
+from seqjax.signals import leave, noticed
+from seqjax.sweeps.index import read_index
+from seqjax.sweeps.launching.board import Board
+from seqjax.sweeps.launching.launcher import Job, Launcher, start
+from seqjax.sweeps.launching.state import ENDED, JOBS, LAUNCHED, START, RunState, read_launched, states
 from seqjax.terminal.shell import argument
 
 ON_ITS_WAY = ("queued", "running")

@@ -1,0 +1,5 @@
+"""Many runs: sweeps, launchers that make them in other processes, and comparisons."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
