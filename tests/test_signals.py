@@ -17,8 +17,8 @@ from support.shell import call
 
 from seqjax import Error, Experiment, Run, Text, cli, sweep
 from seqjax.runs import execute, folder, record
-from seqjax.signals import Ended, ending_at_signals, noticed
 from seqjax.runs.files.rows import read_rows
+from seqjax.signals import Ended, ending_at_signals, noticed
 from seqjax.training import feed, loop
 from seqjax_models import RNN
 from seqjax_samplers import Sequential

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.columns import row_of
-from seqjax.report import plot
 from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.files.arrays import by_name, save_arrays
 from seqjax.runs.files.manifest import Manifest
@@ -208,6 +207,9 @@ def result_files(run: RunState) -> dict[str, bytes]:
         text = "\n\n".join(f"--- {how} ---\n{text}" for how, text in run.samples.items())
         files[folder.SAMPLES] = (text + "\n").encode("utf-8", "backslashreplace")
     if run.experiment.fit().has_curve:
+        # Imported here: matplotlib would delay the start of a command.
+        from seqjax.report import plot
+
         image = io.BytesIO()
         plot.history(run.metrics, title=plot.title_of([run.experiment])).savefig(image, dpi=150, format="png")
         files[folder.HISTORY] = image.getvalue()

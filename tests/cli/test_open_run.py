@@ -3,12 +3,12 @@
 import shutil
 
 import pytest
+from seqjax.runs.adopt import adopt
 from support.html_page import HTMLPage
 from support.shell import call
 from support.small_run import EXPERIMENT
 
 from seqjax.runs.files import folder
-from seqjax.runs.adopt import adopt
 
 
 @pytest.fixture

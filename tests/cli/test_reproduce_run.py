@@ -7,13 +7,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from seqjax.runs.adopt import adopt
 from support.shell import call
 from support.small_run import EXPERIMENT
 
 from seqjax import Run
 from seqjax.plugin import registry
 from seqjax.runs import folder, record
-from seqjax.runs.adopt import adopt
 
 PLUGIN = '''
 from dataclasses import dataclass

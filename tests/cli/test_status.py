@@ -7,9 +7,9 @@ from support.crash import NoFigure, crash_after, experiment, forget_results
 from support.shell import call
 
 from seqjax import Run, sweep
+from seqjax.runs.files.rows import read_rows, write_rows
 from seqjax.sweeps import Job, folder
 from seqjax.sweeps.launching.state import state_of
-from seqjax.runs.files.rows import read_rows, write_rows
 from seqjax_launchers import local
 
 NAME = "rnn, rtrl, adamw"

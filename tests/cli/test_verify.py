@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
+from seqjax.runs.adopt import adopt
 from support.shell import call
 
 from seqjax.runs.files import folder
-from seqjax.runs.adopt import adopt
 
 
 @pytest.fixture

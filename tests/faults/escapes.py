@@ -21,6 +21,7 @@ from pathlib import Path
 from unittest import mock
 
 import jax
+from seqjax.runs.adopt import adopt
 
 from faults.part import Part, part
 from seqjax import Experiment, Report, Text, create, script, sweep
@@ -28,7 +29,6 @@ from seqjax.cli import main
 from seqjax.plugin import registry
 from seqjax.report import Table, exactly
 from seqjax.runs.files import folder
-from seqjax.runs.adopt import adopt
 from seqjax.runs.files.manifest import add_files, remove_results
 from seqjax.runs.files.rows import read_rows, write_rows
 from seqjax_models import RNN, NGram

@@ -102,7 +102,13 @@ def _import_all():
         importlib.import_module(f"seqjax.cli.{verb}")
     for name in ("matplotlib.pyplot", "seqjax.runs.sweep", "seqjax.diagnostics", "seqjax.cli.dry_run", "tensorboardX"):
         importlib.import_module(name)
-    for name in ("seqjax.sweeps.page", "seqjax.training.join", "seqjax.testing.check", "tokenizers", "seqjax.runs.adopt"):
+    for name in (
+        "seqjax.sweeps.page",
+        "seqjax.training.join",
+        "seqjax.testing.check",
+        "tokenizers",
+        "seqjax.runs.adopt",
+    ):
         importlib.import_module(name)
     for kind in registry.GROUPS:
         for entry in registry.entries(kind):
@@ -254,8 +260,9 @@ def _carry_out(case: Case) -> int:
 
 def _binding(run: Path) -> Any:
     """The binding of a run before it is changed."""
-    from seqjax import Error
     from seqjax.runs.binding import binding
+
+    from seqjax import Error
 
     try:
         return binding(run)

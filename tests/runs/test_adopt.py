@@ -6,12 +6,12 @@ import os
 import shutil
 
 import pytest
+from seqjax.runs.adopt import adopt
 from support.crash import NoFigure, contents, crash_after, results
 from support.shell import call
 
 from seqjax import Error, Experiment, Run, Text
 from seqjax.runs.files import folder
-from seqjax.runs.adopt import adopt
 from seqjax.runs.files.manifest import check_files, read_manifest
 from seqjax_models import RNN
 from seqjax_optimizers import SGD

@@ -14,14 +14,14 @@ import numpy as np
 import optax
 import pytest
 from faults.calls import watched
+from seqjax.runs.binding import binding
+from seqjax.runs.params_file import read_params, write_params
 from support.crash import NoFigure, crash_after, results
 
 from seqjax import Error, Experiment, Problem, Run, Spec, Text, Tokens
 from seqjax.gradients.base import Memory
 from seqjax.runs import checkpoint, execute, folder
 from seqjax.runs.files.arrays import load_arrays, save_arrays
-from seqjax.runs.binding import binding
-from seqjax.runs.params_file import read_params, write_params
 from seqjax.training import TrainingSetup, feed
 from seqjax.training.epoch import TrainState
 from seqjax.training.loop import Progress, init_train_state

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import tomli_w
 from faults.fuzz import sign
+from seqjax.runs.binding import binding
+from seqjax.runs.params_file import read_arrays
 
 from seqjax import Error, Experiment, Run, Text
 from seqjax.cli import main
 from seqjax.runs import checkpoint, environment, folder
 from seqjax.runs.files.arrays import save_arrays, sha256_of
-from seqjax.runs.binding import binding
-from seqjax.runs.params_file import read_arrays
 from seqjax_models import RNN, NGram
 from seqjax_samplers import Sequential
 
