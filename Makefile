@@ -28,7 +28,7 @@ or, if your distribution has no such package:
 endef
 export NO_PYTHON
 
-.PHONY: help demo test test-all simulators docs slurm browser faults reproduce notebooks bench lint types wheel authors lock clean
+.PHONY: help demo test test-all simulators docs slurm browser faults reproduce notebooks bench lint types wheel authors lock tree nightly clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -71,6 +71,9 @@ notebooks: $(READY)  ## execute the notebooks of docs/notebooks, and write their
 
 bench: $(READY) | $(UV)  ## measure training speed beside PyTorch (installed once, in its own environment) and Flax, also into build/bench.json; ARGS="--cells gru"
 	@$(with_index) $(PYTHON) benchmarks/training.py --json build/bench.json $(ARGS)
+
+tree: $(READY)  ## print every file of seqjax with its purpose
+	@$(PYTHON) tests/support/tree.py
 
 lint: $(READY)  ## check rules and format with ruff
 	@$(PYTHON) -m ruff check
