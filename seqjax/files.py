@@ -131,6 +131,32 @@ def write(path: Path, data: str | bytes) -> None:
         sync(path.parent)
 
 
+def replace(path: Path, data: bytes, mark: bytes) -> None:
+    """Writes a file that is made for people, such as a page. It replaces an earlier one of its kind, and nothing else.
+
+    Args:
+        path: the file.
+        data: its content.
+        mark: what all files of its kind have among their first 1,000 bytes.
+
+    Raises:
+        Error: the path is that of another file.
+    """
+    check_replaceable(path, mark)
+    write(path, data)
+
+
+def check_replaceable(path: Path, mark: bytes) -> None:
+    """Raises an `Error` if `replace` would: it is called before work that takes long."""
+    with disk_errors(path):
+        head = b""
+        if path.is_file():
+            with path.open("rb") as file:
+                head = file.read(1000)
+    if head and mark not in head:
+        raise Error(f"{path} exists, and is another kind of file; name a new file, or remove this one first")
+
+
 def _mode(path: Path) -> int:
     """What is at a path, as `os.lstat` says it; 0 if nothing is."""
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjax.errors import Error
-from seqjax.files import write
+from seqjax.files import replace
 from seqjax.terminal.stream import line
 
 
@@ -23,6 +23,8 @@ def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
     """
     if not file.suffix:  # matplotlib would add one, and the printed name would be that of no file
         file = file.with_name(f"{file.name}.png")
+    from seqjax.runs.files.folder import HISTORY, MANIFEST
+
     image = io.BytesIO()
     try:
         make().savefig(image, format=file.suffix.removeprefix("."), dpi=150)
@@ -32,5 +34,7 @@ def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
     # matplotlib raises it for an unknown format.
     except ValueError as fault:
         raise Error(f"{flag}{file}: {fault}") from fault
-    write(file, image.getvalue())
+    if file.name == HISTORY and (file.parent / MANIFEST).exists():
+        raise Error(f"{flag}{file} is a file of the run in this folder; name another file")
+    replace(file, image.getvalue(), mark=image.getvalue()[:4])  # it may replace a figure of the same format
     line("figure", file)

@@ -51,12 +51,17 @@ def main(argv: Sequence[str]) -> int:
         known = ", ".join(scripts) or "none"
         raise Error(f"{args.folder} has no script {', '.join(missing) or 'at all'} (scripts: {known})")
 
-    from seqjax.files import write
+    from seqjax.files import check_replaceable, replace
     from seqjax.report.finding import found
-    from seqjax.report.page.findings import conclusion, order, summary, write_html, write_markdown
+    from seqjax.report.page.findings import MARK_MARKDOWN, conclusion, order, summary, write_html, write_markdown
+    from seqjax.report.page.template import MARK
     from seqjax.report.reproduce import reproduce
     from seqjax.report.table import markdown
 
+    marks = {args.markdown: MARK_MARKDOWN, args.page: MARK, args.table: MARK_MARKDOWN}
+    for name, mark in marks.items():
+        if name:
+            check_replaceable(Path(name), mark)
     failed = None
     try:
         reproduce([scripts[name] for name in names], Path(args.out), args.jobs)
@@ -70,8 +75,9 @@ def main(argv: Sequence[str]) -> int:
         if args.page:
             write_html(findings, Path(args.page), args.title, missing)
         if args.table:
-            parts = markdown(args.title), markdown(conclusion(findings, missing)), summary(findings).to_markdown()
-            write(Path(args.table), "# " + "\n\n".join(parts))
+            parts = [f"# {markdown(args.title)}", MARK_MARKDOWN.decode(), markdown(conclusion(findings, missing))]
+            text = "\n\n".join([*parts, summary(findings).to_markdown()])
+            replace(Path(args.table), text.encode(), MARK_MARKDOWN)
         for file in filter(None, (args.markdown, args.page, args.table)):
             line("saved", file)
     if failed:

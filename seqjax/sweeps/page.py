@@ -11,11 +11,11 @@ import numpy as np
 import optax
 
 from seqjax.data.dataset import Data
-from seqjax.files import write
+from seqjax.files import replace
 from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin
 from seqjax.report import plot
-from seqjax.report.page.template import Section, image_source, page, scrolling, table, text
+from seqjax.report.page.template import MARK, Section, image_source, page, scrolling, table, text
 from seqjax.report.seeds import average_and_band, seeds_of
 from seqjax.report.table import Table
 from seqjax.runs.environment import read_environment
@@ -60,7 +60,8 @@ def write_page(runs: Any, file: Path, metric: str, against: str | None) -> None:
     ]
     title = f"{len(runs)} run{'s' * (len(runs) != 1)} of {_subject(runs)}"
     scripts = ["tables.js", *(["curves.js"] if data["metrics"] else [])]
-    write(file, page(title, _lead(runs, variants), [each for each in sections if each.body], scripts, data))
+    content = page(title, _lead(runs, variants), [each for each in sections if each.body], scripts, data)
+    replace(file, content, MARK)
 
 
 def curves(variants: Variants, metric: str, labels: Mapping[str, str]) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from seqjax.files import disk_errors, write
+from seqjax.files import disk_errors, replace, write
 from seqjax.report.finding import IMAGE, Finding, read_file
-from seqjax.report.page.template import Section, image_source, page, scrolling, text
+from seqjax.report.page.template import MARK, Section, image_source, page, scrolling, text
 from seqjax.report.table import Table, markdown
 
 
@@ -31,6 +31,10 @@ def summary(findings: Sequence[Finding]) -> Table:
     return Table(("question", "command", "what", "got", "expected", "met", "minutes"), rows)
 
 
+MARK_MARKDOWN = b"<!-- made by `seqjax reproduce` -->"
+"""What each file of Markdown has after its title, so that it replaces no other file."""
+
+
 def write_markdown(findings: Sequence[Finding], file: Path, title: str, missing: Sequence[str] = ()) -> None:
     """All reports as one Markdown file, with their figures in a folder of the same name beside it.
 
@@ -46,12 +50,12 @@ def write_markdown(findings: Sequence[Finding], file: Path, title: str, missing:
     folder = file.with_suffix("")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {markdown(title)}", markdown(conclusion(findings, missing))]
+    parts = [f"# {markdown(title)}", MARK_MARKDOWN.decode(), markdown(conclusion(findings, missing))]
     for finding in findings:
         for image in finding.figures:
             write(folder / f"{finding.script.stem}-{image.name}", read_file(image))
         parts.append(_section(finding, quote(f"{folder.name}/{finding.script.stem}-", errors="surrogateescape")))
-    write(file, "\n\n".join(parts) + "\n")
+    replace(file, ("\n\n".join(parts) + "\n").encode(), MARK_MARKDOWN)
 
 
 def write_html(findings: Sequence[Finding], file: Path, title: str, missing: Sequence[str] = ()) -> None:
@@ -68,7 +72,7 @@ def write_html(findings: Sequence[Finding], file: Path, title: str, missing: Seq
             body = body.replace(f'src="{image.name}"', f'src="{image_source(read_file(image))}"')
         body = re.sub("<table>.*?</table>", _finish_table, body, flags=re.S)
         sections.append(Section(finding.script.stem, finding.title, body))
-    write(file, page(title, f"<p>{text(conclusion(findings, missing))}</p>", sections))
+    replace(file, page(title, f"<p>{text(conclusion(findings, missing))}</p>", sections), MARK)
 
 
 def _finish_table(table: re.Match[str]) -> str:

@@ -14,6 +14,8 @@ from seqjax.report.table import Table, format_cell
 
 FILES = importlib.resources.files("seqjax.report") / "page"
 """The folder of the style sheet and of the scripts."""
+MARK = b'name="generator" content="seqjax"'
+"""What each page has near its start, so that a page replaces no other file than a page."""
 NUMBER = ' class="number"'
 """The class of a cell that holds a number, and of the heading above it."""
 
@@ -54,7 +56,7 @@ def page(
     parts = [
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{text(title)}</title>',
         f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}; base-uri 'none'; form-action 'none'\">",
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta {MARK.decode()}><meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta name="color-scheme" content="light dark"><style>{style}</style></head>',
         f"<body><main><h1>{text(title)}</h1>\n{lead}\n",
         f'<nav aria-label="Contents"><ol>{links}</ol></nav>',
