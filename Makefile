@@ -28,7 +28,7 @@ or, if your distribution has no such package:
 endef
 export NO_PYTHON
 
-.PHONY: help demo test test-all simulators docs slurm browser faults reproduce notebooks bench lint types wheel authors lock tree nightly clean
+.PHONY: help demo test test-all documents simulators docs slurm browser faults reproduce notebooks bench lint types wheel authors lock tree nightly clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -37,10 +37,15 @@ demo: $(READY)  ## train a small model on text that comes with Python, and let i
 	@.venv/bin/seqjax run
 
 test: $(READY)  ## run the quick tests, which cover every module; ARGS="-k name" chooses some of them
-	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow" --durations=10 $(ARGS)
 
 test-all: $(READY)  ## run all tests: also the exhaustive ones, and those of all documents, experiments, claims and crashes
 	@$(PYTHON) -m pytest -n 2 --dist worksteal -o faulthandler_timeout=1200 $(ARGS)
+
+documents: $(READY)  ## run every command and code block of README.md and docs, the notebooks and the experiments at a small size
+	@$(PYTHON) -m pytest -n 2 --dist worksteal -o faulthandler_timeout=1200 tests/test_docs.py tests/test_notebooks.py tests/test_experiments.py $(ARGS)
+
+nightly: test-all authors slurm browser faults simulators  ## run everything that takes longer than `.ci/run` may
 
 simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax, diffrax and braintrace, installed once in their own environment
 	@$(SIMULATORS)/bin/python -m pytest tests/simulators $(ARGS)

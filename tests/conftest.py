@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from collections import Counter
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -42,6 +43,17 @@ def pytest_configure(config):
     is_first = not hasattr(config, "workerinput")
     if is_first and sum(file.stat().st_size for file in COMPILED.glob("*")) > MOST_BYTES:
         shutil.rmtree(COMPILED)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints the seconds of tests by folder, so that a folder that grows is seen."""
+    seconds = Counter()
+    for report in (each for reports in terminalreporter.stats.values() for each in reports):
+        if hasattr(report, "duration"):
+            parts = report.nodeid.partition("::")[0].split("/")
+            seconds["/".join(parts[:2])] += report.duration
+    terminalreporter.section("seconds of tests by folder")
+    terminalreporter.write_line(", ".join(f"{folder} {time:.0f}" for folder, time in seconds.most_common(20)))
 
 
 MOST_MAPS = 25_000
