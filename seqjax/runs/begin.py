@@ -27,15 +27,18 @@ from seqjax.training.layout import Layout
 from seqjax.training.optimizer import Optimizer, depends_on_num_updates
 
 
-def check_experiment(asked: ExperimentFields, path: Path) -> bool:
+def check_experiment(asked: ExperimentFields, path: Path | None) -> None:
     """Checks that a folder can hold an experiment: there is no run, or one of this experiment, up to more epochs.
 
-    Returns:
-        True.
+    Args:
+        asked: the experiment.
+        path: the folder; None: the run stays in memory.
 
     Raises:
-        Error: it holds another experiment, or no config can hold this one.
+        Error: the folder holds another experiment, or no config can hold this one.
     """
+    if path is None:
+        return
     config_bytes(asked)
     if store.is_begun(path):
         kept = stored.read_experiment(path, type(asked))
@@ -43,7 +46,6 @@ def check_experiment(asked: ExperimentFields, path: Path) -> bool:
             is_less = kept.epochs > asked.epochs
             advice = "\nA run can continue for more epochs, and not for fewer" if is_less else ""
             raise Error(f"{path} holds a run of another experiment; choose another folder{advice}", problems=problems)
-    return True
 
 
 def check_goes_on(run: RunState, kept: Training) -> None:

@@ -1,4 +1,4 @@
-"""Carries out an experiment: prepare the data, find what the folder holds, train, record, finish."""
+"""Carries out an experiment: read the folder, prepare, open or begin, train and record."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,7 +62,7 @@ def execute[R: RunState](
         path, options = None, options._replace(progress=False, tracker=None)
     with ending_together(path), contextlib.ExitStack() as stack:
         files = share_files(in_all(lambda: store.read_run(path)))
-        in_all(lambda: path is None or check_experiment(experiment, path))
+        in_all(lambda: check_experiment(experiment, path))
         run, fit = in_all(prepare)
         run.path = path
         kept = in_all(lambda: _take_up(path, run, files))
@@ -70,7 +70,7 @@ def execute[R: RunState](
             return _opened(run, kept, options)
         fit, chunks = in_all(lambda: _chunks(run, fit, kept, begun_layout(path) or options.layout))
         check_equal(run, fit)
-        in_all(lambda: path is None or _open(path, run, fit, kept, stack))
+        in_all(lambda: _open(path, run, fit, kept, stack))
         display = stack.enter_context(Display(run, options.progress, fit))
         record(
             [run],
@@ -99,10 +99,11 @@ def _take_up(path: Path | None, run: RunState, files: Mapping[str, bytes]) -> Tr
     return kept
 
 
-def _open(path: Path, run: RunState, fit: Fit, kept: Training | None, stack: contextlib.ExitStack) -> bool:
-    stack.enter_context(folder.lock(path))
-    open_folder(path, run, fit, kept)
-    return True
+def _open(path: Path | None, run: RunState, fit: Fit, kept: Training | None, stack: contextlib.ExitStack) -> None:
+    """Locks the folder of a run, if it has one, and makes it or prepares it to continue."""
+    if path is not None:
+        stack.enter_context(folder.lock(path))
+        open_folder(path, run, fit, kept)
 
 
 def _opened[R: RunState](run: R, kept: Training, options: Options) -> R:
@@ -174,8 +175,7 @@ def execute_side_by_side[R: RunState](
     with contextlib.ExitStack() as locks:
         for run, path in zip(runs, paths, strict=True):
             run.path = path
-            if path is not None:
-                _open(path, run, fit, None, locks)
+            _open(path, run, fit, None, locks)
         setups = [experiment.setup(1) for experiment in experiments]
         outcomes = train_side_by_side(runs[0].problem, runs[0].prepared.streams["train"], setups, fields)
         record(runs, outcomes, fit, checkpoint_seconds, tracker=tracker)

@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.experimental.multihost_utils import broadcast_one_to_all, process_allgather
+from jax.sharding import NamedSharding, PartitionSpec
 
 from seqjax.errors import Error
 
@@ -21,11 +22,12 @@ def exchange(value: Any) -> list[Any]:
     if jax.process_count() == 1:
         return [value]
     data = json.dumps(value).encode()
-    sizes = _gather(np.array([len(data)], np.int32))[:, 0]
+    sizes = process_allgather(np.int32(len(data)))
     # A power of two, so that few sizes are compiled.
     row = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
     row[: len(data)] = np.frombuffer(data, np.uint8)
-    return [json.loads(found[:size].tobytes()) for found, size in zip(_gather(row), sizes, strict=True)]
+    rows = process_allgather(row)
+    return [json.loads(rows[n, :size].tobytes()) for n, size in enumerate(sizes)]
 
 
 def from_first(value: Any) -> Any:
@@ -40,8 +42,7 @@ def bytes_from_first(data: bytes) -> bytes:
     row = np.zeros(from_first(len(data)), np.uint8)
     if is_first():
         row[:] = np.frombuffer(data, np.uint8)
-    # The sum of one row and of zeros, since to gather the rows of all processes would take the memory of all of them.
-    return np.asarray(_sum_rows(_by_process(row)).addressable_data(0)).tobytes()
+    return np.asarray(broadcast_one_to_all(row)).tobytes()
 
 
 def in_all(work: Callable[[], Any]) -> Any:
@@ -107,22 +108,3 @@ def _replicate(arrays):
 
 def _same(arrays):
     return arrays
-
-
-def _gather(row):
-    """The rows of all processes, [P, n]."""
-    return np.asarray(whole(_by_process(row)))
-
-
-def _by_process(row):
-    """A global array [P, n] with the row of each process on its first device."""
-    count = jax.process_count()
-    mesh = Mesh([jax.local_devices(process_index=n)[0] for n in range(count)], ("processes",))
-    mine = jax.device_put(row[None], jax.local_devices()[0])
-    sharding = NamedSharding(mesh, PartitionSpec("processes"))
-    return jax.make_array_from_single_device_arrays((count, *row.shape), sharding, [mine])
-
-
-def _sum_rows(rows):
-    replicated = NamedSharding(rows.sharding.mesh, PartitionSpec())
-    return jax.jit(lambda rows: rows.sum(0, dtype=rows.dtype), out_shardings=replicated)(rows)

@@ -72,7 +72,9 @@ def begin(path: Path, files: Mapping[str, bytes]) -> None:
 def go_on(path: Path, manifest: Manifest, config: bytes, rows: list[Row]) -> None:
     """Prepares a run to continue: it has this config, the rows before its checkpoint, and no results."""
     _remove_parts(path)
-    new = {name: hash_ for name, hash_ in manifest.files.items() if name not in RESULTS} | {CONFIG: sha256(config)}
+    lacking = {name for name in manifest.checkpoints if not (path / name).exists()}  # a damaged one is deleted by hand
+    new = {name: hash_ for name, hash_ in manifest.files.items() if name not in {*RESULTS, *lacking}}
+    new |= {CONFIG: sha256(config)}
     continued = manifest._replace(files=new, ended="", next_config="")
     if manifest.files[CONFIG] != new[CONFIG]:
         # While the config is replaced, the old one and the new one are both right.
