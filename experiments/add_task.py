@@ -1,10 +1,10 @@
 """How far back must a gradient reach to learn a lag?   python experiments/add_task.py --seeds 3
 
-The target depends on the inputs 4 and 6 steps before. A model that learns neither lag reaches .6616 nats, one that
-learns the nearer lag .5192, and one that learns both .4545. The gradient of K steps reaches no lag of K or more. K = 5
-ends below .5192 all the same, but not because of its gradient: a state echoes older inputs than the gradient reaches,
-and the read-out, which every gradient trains, can learn from the echo. A reference implementation reports the same of
-K = 3, which learns nothing here.
+The target of a step depends on the inputs 4 and 6 steps before it. A model that learns neither lag has a loss of .6616
+nats, a model that learns only the nearer lag has .5192, and a model that learns both has .4545. A gradient of K steps
+contains no lag of K or more. Nevertheless, the loss ends below .5192 with K = 5. This is not due to the gradient: the
+state still contains traces of inputs that are older than the gradient reaches, and the read-out, which every gradient
+trains, can learn from them. A reference implementation reports the same for K = 3, with which nothing is learned here.
 """
 
 import seqjax as sj
@@ -15,24 +15,41 @@ from seqjax_models import RNN
 from seqjax_optimizers import Adam
 from seqjax_samplers import Sequential
 
-VARIANTS = {"full": Full(), **{f"{k} steps": Truncated(steps=k) for k in (1, 3, 5, 7, 10)}}
+GRADIENTS = {
+    "full": Full(),
+    "1 steps": Truncated(steps=1),
+    "3 steps": Truncated(steps=3),
+    "5 steps": Truncated(steps=5),
+    "7 steps": Truncated(steps=7),
+    "10 steps": Truncated(steps=10),
+}
 EXPECTED = {
-    "full": between(.4445, .4645, about=.4545), "1 steps": at_least(.65), "3 steps": "reference .496",
-    "5 steps": between(.4457, .4657, about=.4557), "7 steps": between(.4445, .4645, about=.4545),
-}  # fmt: skip
+    "full": between(0.4445, 0.4645, about=0.4545),
+    "1 steps": at_least(0.65),
+    # A remark beside the result, which is not compared with it.
+    "3 steps": "reference .496",
+    "5 steps": between(0.4457, 0.4657, about=0.4557),
+    "7 steps": between(0.4445, 0.4645, about=0.4545),
+}
 
 
 def main(epochs: int = 58, seeds: int = 3, hidden: int = 32, num_steps: int = 100_000) -> sj.Report:
     base = sj.Experiment(
-        dataset=Add(num_steps=num_steps, t1=4, t2=6), sampler=Sequential(32, 40), model=RNN(hidden=hidden),
-        optimizer=Adam(learning_rate=0.001), epochs=epochs,
-    )  # fmt: skip
-    runs = sj.sweep(base, {"gradient": VARIANTS, "seed": range(seeds)})
+        dataset=Add(num_steps=num_steps, t1=4, t2=6),
+        sampler=Sequential(batch_size=32, num_steps=40),
+        model=RNN(hidden=hidden),
+        optimizer=Adam(learning_rate=0.001),
+        epochs=epochs,
+    )
+
+    runs = sj.sweep(base, {"gradient": GRADIENTS, "seed": range(seeds)})
+
     report = sj.Report(__file__)
     for name, expected in EXPECTED.items():
         losses = [run.metric("heldout_loss")[-1] for run in runs.variants[name]]
         report.row(f"held-out loss, {name} (nats)", losses, expected)
     report.table("held_out", runs.compare("heldout_loss", against="full"))
+
     report.figure("by_epoch", sj.plot.runs(runs, x="epoch", y="heldout_loss"))
     return report
 

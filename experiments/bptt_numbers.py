@@ -1,7 +1,8 @@
 """Backpropagation through time in numbers small enough to check by hand (8.7)   python experiments/bptt_numbers.py
 
-The recurrence a_t = b_t + c_t a_{t-1}; a network of one unit without a bias, whose three steps are differentiated by
-hand in the chapter; and the direction towards which powers of a matrix turn every vector.
+There are three examples: the recurrence a_t = b_t + c_t a_{t-1}; a network of one unit without a bias, whose gradient
+over three steps is derived by hand in the chapter; and powers of a matrix, which turn a vector towards the eigenvector
+with the largest eigenvalue.
 """
 
 import jax.numpy as jnp
@@ -11,32 +12,54 @@ import seqjax as sj
 from seqjax.report import exactly
 from seqjax_gradients import Full
 
+GRADIENT = {"w_q": 0.5260417, "w_x": 1.052083, "w_h": 0.4166667}
+STATE_GRADIENTS = (0.3645833, 0.3958333, 0.2916667)  # dL/dh_1, dL/dh_2, dL/dh_3
+COSINES = {1: 0.948683, 5: 0.9999915}
 
-def unit(params, h, x):
-    """h = w_x x + w_h h + e_t, o = w_q h; e_t is zero, and its derivative is that of the loss by h_t."""
-    t, x, y = x
+
+def recurrence(bs: tuple[float, ...], cs: tuple[float, ...]) -> float:
+    """The last a_t of a_t = b_t + c_t a_{t-1}, from a_0 = 0."""
+    a = 0.0
+    for b, c in zip(bs, cs, strict=True):
+        a = b + c * a
+    return a
+
+
+def unit(params, h, inputs):
+    """h_t = w_x x_t + w_h h_{t-1} + e_t, o_t = w_q h_t, and the loss ½ (o_t - y_t)².
+
+    e_t is zero. It is a parameter because the derivative of the loss by e_t is that by h_t.
+    """
+    t, x, y = inputs
     h = params["w_x"] * x + params["w_h"] * h + params["e"][t]
     return h, 0.5 * (params["w_q"] * h - y) ** 2
 
 
+def cosine_of_power(k: int) -> float:
+    """The cosine between M^k x and the eigenvector of M with the largest eigenvalue, for x = (1, 0)."""
+    M = np.array([[2.0, 1.0], [1.0, 2.0]])
+    eigenvector = np.ones(2) / 2**0.5
+    v = np.linalg.matrix_power(M, k) @ [1.0, 0.0]
+    return v @ eigenvector / np.linalg.norm(v)
+
+
 def main() -> sj.Report:
-    report = sj.Report(__file__)
-    a = 0.0
-    for b, c in zip((1, 2, 3, 4), (9, 0.5, 2, 3), strict=True):
-        a = b + c * a
-    report.row("a_4 of a_t = b_t + c_t a_{t-1}", a, exactly(28))
     params = {"w_x": jnp.array(0.5), "w_h": jnp.array(0.5), "w_q": jnp.array(1.0), "e": jnp.zeros(3)}
-    xs = jnp.arange(3)[:, None], jnp.ones((3, 1)), jnp.zeros((3, 1))
-    found = sj.value_and_grad(unit, Full())(params, jnp.zeros(1), xs)
+    t = jnp.arange(3)[:, None]
+    x = jnp.ones((3, 1))
+    y = jnp.zeros((3, 1))
+
+    found = sj.value_and_grad(unit, Full())(params, jnp.zeros(1), (t, x, y))
+
+    report = sj.Report(__file__)
+    report.row("a_4 of a_t = b_t + c_t a_{t-1}", recurrence(bs=(1, 2, 3, 4), cs=(9, 0.5, 2, 3)), exactly(28))
     report.row("L, the mean of ½ o_t² over three steps", float(found.loss), exactly(0.2630208))
-    for name, expected in (("w_q", 0.5260417), ("w_x", 1.052083), ("w_h", 0.4166667)):
+    for name, expected in GRADIENT.items():
         report.row(f"dL/d{name}", float(found.grads[name]), exactly(expected))
-    for t, expected in enumerate((0.3645833, 0.3958333, 0.2916667)):
-        report.row(f"dL/dh_{t + 1}", float(found.grads["e"][t]), exactly(expected))
-    M, top = np.array([[2.0, 1.0], [1.0, 2.0]]), np.ones(2) / 2**0.5
-    for k, expected in ((1, 0.948683), (5, 0.9999915)):
-        v = np.linalg.matrix_power(M, k) @ [1.0, 0.0]
-        report.row(f"cosine of M^{k} x with the top eigenvector", v @ top / np.linalg.norm(v), exactly(expected))
+    for step, expected in enumerate(STATE_GRADIENTS):
+        report.row(f"dL/dh_{step + 1}", float(found.grads["e"][step]), exactly(expected))
+    for k, expected in COSINES.items():
+        report.row(f"cosine of M^{k} x with the top eigenvector", cosine_of_power(k), exactly(expected))
     return report
 
 

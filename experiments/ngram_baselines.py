@@ -1,9 +1,11 @@
 """Is a network better than counting? (8.3, 8.5, 8.6)   python experiments/ngram_baselines.py --seeds 3
 
-All models are trained on the first 10,000 characters. The next 5,000 select n, up to 6, and have selected the dropout;
-the 5,000 after these are used once. Networks that are trained as in the chapter memorise their text and learn little
-else. With dropout (also while its training perplexity is measured) of h on its way to the read-out and, with one mask
-for each sequence, on its way to the next step, a GRU beats the best n-grams of all smoothings but Kneser and Ney's.
+All models are trained on the first 10,000 characters. The next 5,000 characters are held out: n, up to 6, is selected
+on them, and the dropout was selected on them earlier. The 5,000 characters after these are the test text, which is used
+once. Networks that are trained as in the chapter memorise their text and learn little else. A GRU with dropout is
+better than the best n-grams of all smoothings except that of Kneser and Ney. Dropout acts on h on its way to the
+read-out and, with one mask for each sequence, on its way to the next step; it also acts while the training perplexity
+is measured.
 """
 
 import numpy as np
@@ -14,43 +16,67 @@ from seqjax_datasets import TimeMachine
 from seqjax_models import GRU, LSTM, RNN, NGram
 from seqjax_optimizers import Adam
 
-EXPECTED = {
-    "witten-bell": (between(5.85, 5.88, about=5.86), between(7.95, 7.99, about=7.97)),
-    "kneser-ney": (between(5.11, 5.14, about=5.12), between(6.63, 6.65, about=6.64)),
-}
-TRAINING = {"rnn": "", "gru": between(1.04, 1.12, about=1.08), "lstm": between(1.08, 1.25, about=1.15)}
+SMOOTHINGS = ("none", "additive", "laplace", "witten-bell", "kneser-ney")
+# The perplexities of the best n-gram.
+HELDOUT = {"witten-bell": between(5.85, 5.88, about=5.86), "kneser-ney": between(5.11, 5.14, about=5.12)}
+TEST = {"witten-bell": between(7.95, 7.99, about=7.97), "kneser-ney": between(6.63, 6.65, about=6.64)}
+# The perplexities of networks.
+NETWORK_TRAINING = {"gru": between(1.04, 1.12, about=1.08), "lstm": between(1.08, 1.25, about=1.15)}
+NETWORK_TEST = {"gru with dropout": at_most(7.8)}
+
+
+def train_networks(text: dict, epochs: int, hidden: int, seeds: int) -> dict[str, list[sj.Run]]:
+    """The runs of each network, one for each seed."""
+    models = {"rnn": RNN(hidden=hidden), "gru": GRU(hidden=hidden), "lstm": LSTM(hidden=hidden)}
+    as_in_chapter = sj.Experiment(**text, epochs=epochs, evaluate_every=max(1, epochs // 20))
+    with_dropout = sj.Experiment(
+        **text,
+        model=GRU(hidden=hidden, dropout=0.3, recurrent_dropout=0.7),
+        optimizer=Adam(learning_rate=0.002, clip_norm=1.0),
+        epochs=max(1, 3 * epochs // 10),
+        evaluate_every=10,
+    )
+    runs = sj.sweep(as_in_chapter, {"model": models, "seed": range(seeds)})
+    runs_with_dropout = sj.sweep(with_dropout, {"seed": range(seeds)})
+    return {**runs.variants, "gru with dropout": list(runs_with_dropout.values())}
 
 
 def main(
     dataset: sj.Dataset | None = None, epochs: int = 500, hidden: int = 256, seeds: int = 3, max_order: int = 6
 ) -> sj.Report:
-    dataset, report, table = dataset or TimeMachine(), sj.Report(__file__), []
-    test = sj.Text(dataset.load().text[15_000:20_000])
+    dataset = dataset or TimeMachine()
     text = {"dataset": dataset, "train": 10_000, "heldout": 5_000}
-    for smoothing in ("none", "additive", "laplace", "witten-bell", "kneser-ney"):
-        found = []
+    test = sj.Text(dataset.load().text[15_000:20_000])
+
+    report = sj.Report(__file__)
+    perplexities = []  # model, held out, test
+    for smoothing in SMOOTHINGS:
+        by_order = []
         for order in range(1, max_order + 1):
             run = sj.Experiment(**text, model=NGram(order=order, smoothing=smoothing)).run()
-            found.append((run.metric("heldout_perplexity")[0], run.evaluate(test)["perplexity"], order))
-            table.append((f"{order}-gram, {smoothing}", *found[-1][:2]))
-        *chosen, order = min(found)
-        for part, got, expected in zip(("held-out", "test"), chosen, EXPECTED.get(smoothing, ("", "")), strict=True):
-            report.row(f"{part} perplexity, {order}-gram, {smoothing}", got, expected)
-    table.append(("uniform", *[float(len(run.codec))] * 2))
-    models = {"rnn": RNN(hidden=hidden), "gru": GRU(hidden=hidden), "lstm": LSTM(hidden=hidden)}
-    base = sj.Experiment(**text, epochs=epochs, evaluate_every=max(1, epochs // 20))
-    runs = dict(sj.sweep(base, {"model": models, "seed": range(seeds)}).variants)
-    dropout = {"model": GRU(hidden=hidden, dropout=0.3, recurrent_dropout=0.7), "optimizer": Adam(0.002, clip_norm=1.0)}
-    best = sj.Experiment(**text, **dropout, epochs=max(1, 3 * epochs // 10), evaluate_every=10)
-    runs["gru with dropout"] = list(sj.sweep(best, {"seed": range(seeds)}).values())
-    for name, group in runs.items():
-        heldout = [run.metric("heldout_perplexity")[-1] for run in group]
-        tested = [run.evaluate(test)["perplexity"] for run in group]
-        table.append((name, np.median(heldout), np.median(tested)))
-        trained = [np.median(run.metric("train_perplexity")[-20:]) for run in group]
-        report.row(f"training perplexity, {name}", trained, TRAINING.get(name, ""))
-        report.row(f"test perplexity, {name}", tested, at_most(7.8) if name not in TRAINING else "")
-    rows = [(*row, np.log2(row[2])) for row in sorted(table, key=lambda row: row[1])]
+            heldout_perplexity = run.metric("heldout_perplexity")[0]
+            test_perplexity = run.evaluate(test)["perplexity"]
+            by_order.append((heldout_perplexity, test_perplexity, order))
+            perplexities.append((f"{order}-gram, {smoothing}", heldout_perplexity, test_perplexity))
+        # The order with the lowest held-out perplexity, which comes first in each tuple.
+        best_heldout, best_test, order = min(by_order)
+        report.row(f"held-out perplexity, {order}-gram, {smoothing}", best_heldout, HELDOUT.get(smoothing, ""))
+        report.row(f"test perplexity, {order}-gram, {smoothing}", best_test, TEST.get(smoothing, ""))
+
+    # A model to which all tokens are equally likely has the size of the vocabulary as its perplexity.
+    vocab_size = float(len(run.codec))
+    perplexities.append(("uniform", vocab_size, vocab_size))
+
+    for name, runs in train_networks(text, epochs, hidden, seeds).items():
+        heldout_perplexities = [run.metric("heldout_perplexity")[-1] for run in runs]
+        test_perplexities = [run.evaluate(test)["perplexity"] for run in runs]
+        train_perplexities = [np.median(run.metric("train_perplexity")[-20:]) for run in runs]
+        perplexities.append((name, np.median(heldout_perplexities), np.median(test_perplexities)))
+        report.row(f"training perplexity, {name}", train_perplexities, NETWORK_TRAINING.get(name, ""))
+        report.row(f"test perplexity, {name}", test_perplexities, NETWORK_TEST.get(name, ""))
+
+    perplexities.sort(key=lambda row: row[1])
+    rows = [(name, heldout, tested, np.log2(tested)) for name, heldout, tested in perplexities]
     report.table("perplexity", Table(("model", "held out", "test", "bits per character, test"), rows))
     return report
 

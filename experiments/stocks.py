@@ -1,8 +1,8 @@
 """Does an RNN forecast a stock index better than persistence?   python experiments/stocks.py --seeds 5
 
-Persistence says that the next value equals the last one. Monthly returns are nearly independent, so that their mean is
-the better forecast, and an RNN at best comes near it. Prices grow out of the range of the training data, and
-persistence wins.
+Persistence is the forecast that the next value equals the last one. Monthly returns are nearly independent, so that
+their mean is a better forecast, and an RNN at best comes near it. Prices grow beyond the range of the training data,
+and persistence is the best forecast.
 """
 
 import numpy as np
@@ -15,28 +15,40 @@ from seqjax_samplers import Windows
 from seqjax_tokenizers import Standardize
 
 UNITS = {"returns": "log return a month", "prices": "index points"}
+AHEAD = (1, 3, 12)
 
 
-def rmse(errors):
+def rmse(errors: np.ndarray) -> float:
+    """The root mean squared error."""
     return np.sqrt(np.mean(errors**2))
 
 
 def main(epochs: int = 50, seeds: int = 5, hidden: int = 16) -> sj.Report:
     report = sj.Report(__file__)
     for form, unit in UNITS.items():
-        base = sj.Experiment(
-            dataset=Stocks(form=form), train=0.7, heldout=0.3, tokenizer=Standardize(),
-            sampler=Windows(batch_size=16, num_steps=24), model=RNN(hidden=hidden, initializer="glorot"),
-            optimizer=Adam(learning_rate=0.001, clip_norm=1.0), epochs=epochs,
-        )  # fmt: skip
-        runs = sj.sweep(base, {"seed": range(seeds)})
+        experiment = sj.Experiment(
+            dataset=Stocks(form=form),
+            train=0.7,
+            heldout=0.3,
+            tokenizer=Standardize(),
+            sampler=Windows(batch_size=16, num_steps=24),
+            model=RNN(hidden=hidden, initializer="glorot"),
+            optimizer=Adam(learning_rate=0.001, clip_norm=1.0),
+            epochs=epochs,
+        )
+
+        runs = sj.sweep(experiment, {"seed": range(seeds)})
+
         x = runs.first.data.values
         first = round(0.7 * len(x))  # of the held-out months
-        for k in (1, 3, 12):
-            errors = [rmse((run.predict(x, k) - x)[first:]) for run in runs.values()]
-            report.row(f"RMSE of {form} {k} months ahead, RNN ({unit})", errors)
-            report.row(f"RMSE of {form} {k} months ahead, persistence", rmse(x[first:] - x[first - k : -k]))
-            report.row(f"RMSE of {form} {k} months ahead, mean before", rmse(x[first:] - x[:first].mean()))
+        heldout = x[first:]
+        mean_before = x[:first].mean()
+        for k in AHEAD:
+            rnn_errors = [rmse((run.predict(x, k) - x)[first:]) for run in runs.values()]
+            report.row(f"RMSE of {form} {k} months ahead, RNN ({unit})", rnn_errors)
+            report.row(f"RMSE of {form} {k} months ahead, persistence", rmse(heldout - x[first - k : -k]))
+            report.row(f"RMSE of {form} {k} months ahead, mean before", rmse(heldout - mean_before))
+
         series = {"data": x, "1 month ahead": runs.first.predict(x)}
         report.figure(form, sj.plot.lines(series, x_label="month", y_label=unit, title=f"stock index, {form}"))
     return report

@@ -1,9 +1,11 @@
 """How does a character RNN learn with other parts? (8.5, exercises)   python experiments/variants.py --seeds 3
 
-Embeddings in place of one-hot vectors, two layers, rectified units, gradients that are not clipped, and windows eight
-times as long, with the state detached as often as before or not at all. Embeddings, whose initial vectors are longer,
-memorise the text fastest and are worst on held-out text. Nothing diverges in 200 epochs. Long windows make few updates:
-after 400 epochs they know hardly more than what follows one character (9.9; two: 5.2), so detaching did not matter yet.
+The variants are embeddings in place of one-hot vectors, two layers, rectified units, gradients that are not clipped,
+and windows that are eight times as long, in which the state is detached as often as before or not at all. The model
+with embeddings, whose initial vectors are longer than one-hot vectors, memorises the text fastest and is the worst on
+held-out text. No run diverges in 200 epochs. Long windows make few updates: after 400 epochs, the training perplexity
+is hardly below that of the frequencies of what follows one character (9.9; two characters: 5.2), so that it does not
+matter yet whether the state is detached.
 """
 
 from dataclasses import dataclass, replace
@@ -28,24 +30,32 @@ class ReLU(sj.Cell):
 
 
 def main(dataset: sj.Dataset | None = None, epochs: int = 200, hidden: int = 256, seeds: int = 3) -> sj.Report:
-    base = sj.Experiment(
-        dataset=dataset or TimeMachine(), train=10_000, heldout=5_000, model=RNN(hidden=hidden), epochs=epochs,
+    one_hot = sj.Experiment(
+        dataset=dataset or TimeMachine(),
+        train=10_000,
+        heldout=5_000,
+        model=RNN(hidden=hidden),
+        epochs=epochs,
         evaluate_every=max(1, epochs // 20),
-    )  # fmt: skip
-    not_clipped, long = SGD(learning_rate=1.0), {"sampler": Sequential(32, 280), "epochs": 2 * epochs}
+    )
+    relu = replace(one_hot, model=ReLU(hidden=hidden))
+    long_windows = replace(one_hot, sampler=Sequential(batch_size=32, num_steps=280), epochs=2 * epochs)
+    not_clipped = SGD(learning_rate=1.0)
     variants = {
-        "one-hot": base,
-        "embedding of 32": replace(base, model=RNN(hidden=hidden, embedding=32)),
-        "two layers": replace(base, model=RNN(hidden=hidden, layers=2)),
-        "not clipped": replace(base, optimizer=not_clipped),
-        "relu": replace(base, model=ReLU(hidden=hidden)),
-        "relu, not clipped": replace(base, model=ReLU(hidden=hidden), optimizer=not_clipped),
-        "280 steps, detached every 35": replace(base, **long, gradient=Truncated(steps=35)),
-        "280 steps, not detached": replace(base, **long),
+        "one-hot": one_hot,
+        "embedding of 32": replace(one_hot, model=RNN(hidden=hidden, embedding=32)),
+        "two layers": replace(one_hot, model=RNN(hidden=hidden, layers=2)),
+        "not clipped": replace(one_hot, optimizer=not_clipped),
+        "relu": relu,
+        "relu, not clipped": replace(relu, optimizer=not_clipped),
+        "280 steps, detached every 35": replace(long_windows, gradient=Truncated(steps=35)),
+        "280 steps, not detached": long_windows,
     }
+
     report = sj.Report(__file__)
     for name, experiment in variants.items():
         runs = sj.sweep(experiment, {"seed": range(seeds)})
+
         diverged = sum(run.diverged for run in runs.values())
         report.row(f"diverged, {name}", f"{diverged} of {seeds}")
         if not diverged:

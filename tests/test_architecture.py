@@ -368,8 +368,3 @@ def prints(module: str) -> bool:
 def test_only_the_command_line_prints_without_escaping():
     found = {module for module in MODULES if prints(module) and layer(module) not in ("cli", "terminal")}
     assert found <= PRINTING
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_no_file_is_longer_than_600_lines(module):
-    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= 600

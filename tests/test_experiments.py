@@ -1,4 +1,4 @@
-"""Every experiment runs at a tiny size, is short, and has the results that do not depend on its size."""
+"""Every experiment runs at a tiny size, and has the results that do not depend on its size."""
 
 import ast
 import importlib.util
@@ -110,13 +110,11 @@ def test_the_committed_pages_show_the_docstring(script):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_is_short_and_composes(script):
-    """Under 60 lines, with no training loop, loss, metric or plot of its own; and what it imports exists."""
-    source = script.read_text("utf-8")
-    assert len(source.splitlines()) < 60
+def test_a_script_composes(script):
+    """It has no training loop, loss, metric or plot of its own; and what it imports exists."""
     imported = {
         name.name.partition(".")[0] if isinstance(node, ast.Import) else node.module.partition(".")[0]
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(ast.parse(script.read_text("utf-8")))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in node.names
     }
