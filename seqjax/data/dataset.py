@@ -16,7 +16,18 @@ from seqjax.plugin.base import Plugin
 
 
 class Dataset(Plugin):
-    """A source of data. The author writes `load`."""
+    """A source of data. The author writes `load`.
+
+    >>> from dataclasses import dataclass
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Countdown(sj.Dataset):
+    ...     start: int = 3
+    ...     def load(self):
+    ...         return sj.Text(" ".join(map(str, range(self.start, 0, -1))))
+    >>> Countdown(start=5).load().text
+    '5 4 3 2 1'
+    """
 
     kind: ClassVar[str] = "dataset"
     sampler_fields: ClassVar[Mapping[str, int]] = {}
@@ -121,6 +132,13 @@ class Data(Dataset):
 class Text(Data):
     """A text in memory; `Experiment(dataset=Text("..."))` works.
 
+    >>> import seqjax as sj
+    >>> text = sj.Text("to be, or not to be", bounds=[0, 7, 19])
+    >>> text.documents
+    ['to be, ', 'or not to be']
+    >>> text[3:10].documents
+    ['be, ', 'or ']
+
     Args:
         text: the characters.
         source: where they came from, for display.
@@ -162,6 +180,13 @@ class Text(Data):
 @dataclass(frozen=True, eq=False, repr=False)
 class Series(Data):
     """A series of real vectors in memory; `Experiment(dataset=Series(values))` works.
+
+    >>> import seqjax as sj
+    >>> series = sj.Series([20.0, 21.5, 19.0], names=["temperature"])
+    >>> series.values.shape
+    (3, 1)
+    >>> series[1:].values.tolist()
+    [[21.5], [19.0]]
 
     Args:
         values: float[n, dim], or float[n] for dim = 1. All must be finite.
@@ -207,6 +232,12 @@ class Pairs(Data):
 
     Examples are the copy task, the add task, tagging, and series with covariates. `Pairs.from_sequences` makes them of
     many sequences.
+
+    >>> import seqjax as sj
+    >>> sj.Pairs(inputs=[0, 1, 1, 0], targets=[0.0, 1.0, 2.0, 1.0]).spec
+    Spec(inputs=Tokens(size=2), targets=Values(dim=1))
+    >>> sj.Pairs.from_sequences([[1.0, 2.0], [3.0]], [[10.0, 20.0], [30.0]]).bounds.tolist()
+    [0, 2, 3]
 
     Args:
         inputs: ids int[n], or float[n, dim] (float[n] for dim = 1).

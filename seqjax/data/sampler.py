@@ -14,6 +14,14 @@ from seqjax.plugin.registry import name_of
 class Plan(NamedTuple):
     """One epoch of windows: N batches of B rows, each a window of T steps.
 
+    >>> import numpy as np
+    >>> from seqjax_samplers import Sequential
+    >>> plan = Sequential(batch_size=2, num_steps=3).plan(np.array([0, 12]), np.random.default_rng(0))
+    >>> plan.starts.tolist()  # one batch of two windows
+    [[3, 7]]
+    >>> plan.scored.tolist(), plan.reset.tolist()
+    ([[[0, 3], [0, 3]]], [[True, True]])
+
     Args:
         starts: int64[N, B]. A window reads `inputs[s : s + T]` and `targets[s : s + T]`.
         scored: int32[N, B, 2]. The steps first <= t < last of a window are scored. Windows with an empty range fill up
@@ -31,6 +39,19 @@ class Sampler(Plugin):
 
     The author writes `plan`, and the fields `batch_size` (B, the number of rows) and `num_steps` (T, the length of a
     window).
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> import seqjax as sj
+    >>> from seqjax.data import in_order
+    >>> @dataclass(frozen=True)
+    ... class OneRow(sj.Sampler):
+    ...     num_steps: int = 3
+    ...     batch_size = 1
+    ...     def plan(self, bounds, rng):
+    ...         return in_order(bounds, self.num_steps)
+    >>> OneRow().plan(np.array([0, 5, 8]), np.random.default_rng(0)).starts.tolist()
+    [[0], [3], [5]]
     """
 
     kind: ClassVar[str] = "sampler"

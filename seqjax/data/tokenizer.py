@@ -71,6 +71,20 @@ class Tokenizer(Plugin):
     """Splits text into tokens. The author writes `split` and `join`; `fit` then makes a vocabulary.
 
     A tokenizer whose codec is not a vocabulary overrides `fit` and `load` instead.
+
+    >>> from dataclasses import dataclass
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Commas(sj.Tokenizer):
+    ...     def split(self, text):
+    ...         return text.split(",")
+    ...     def join(self, tokens):
+    ...         return ",".join(tokens)
+    >>> vocab = Commas().fit(sj.Text("red,green,red"))
+    >>> vocab.tokens
+    ('<unk>', 'red', 'green')
+    >>> vocab.encode("green,red,blue").tolist(), vocab.decode([2, 1])
+    ([2, 1, 0], 'green,red')
     """
 
     kind: ClassVar[str] = "tokenizer"

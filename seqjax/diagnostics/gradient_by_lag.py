@@ -325,6 +325,17 @@ def lags(
     Time: about max_lag / 2 times that of one gradient, on a CPU. Bytes: those of (max_lag + 1) · P numbers for P
     parameters, the same again while they are added up, and a few times `BLOCK` numbers.
 
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> def step(w, s, x):
+    ...     s = 0.5 * s + w * x
+    ...     return s, s
+    >>> found = sj.lags(step, jnp.array(1.0), jnp.zeros(1), jnp.ones((4, 1)), max_lag=3, weights="last")
+    >>> found.norms.tolist()  # each step back halves the gradient
+    [1.0, 0.5, 0.25, 0.125]
+    >>> found.steps(bias=0.1)  # a truncation to 3 steps has a bias of at most 10 %
+    3
+
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
         params: the parameters at which to differentiate.

@@ -207,6 +207,17 @@ def measure(
     without dropout. The draws from a random strategy are one compiled call, which holds the gradients of `together`
     draws and 20 means; a deterministic strategy is evaluated once.
 
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> from seqjax_gradients import Full, Truncated
+    >>> def step(w, s, x):
+    ...     s = 0.5 * s + w * x
+    ...     return s, s
+    >>> scan = {"params": jnp.array(1.0), "state": jnp.zeros(1), "xs": jnp.ones((4, 1)), "weights": "last"}
+    >>> measures = sj.measure(step, {"full": Full(), "2 steps": Truncated(steps=2)}, **scan)
+    >>> dict(zip(measures.names, measures.bias.round(3).tolist()))
+    {'full': 0.0, '2 steps': 0.2}
+
     Args:
         run_or_problem: a run; a Problem; or a scan body for one sequence, step(params, state, x) -> (new state, loss).
         strategies: a dict of strategies by name; or a list, or a single one, which are named by their config.

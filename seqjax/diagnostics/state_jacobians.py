@@ -173,6 +173,17 @@ def jacobians(
     the size of the state. Each step takes max_lag products of S³ multiplications and a QR decomposition, and each
     `every`-th step max_lag + 1 eigenvalue problems.
 
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> def step(w, s, x):
+    ...     s = 0.5 * s + w * x
+    ...     return s, s
+    >>> found = sj.jacobians(step, jnp.array(1.0), jnp.zeros(1), jnp.ones((4, 1)), max_lag=3)
+    >>> found.max_norm.tolist()
+    [0.5, 0.25, 0.125]
+    >>> round(found.growth, 4), round(found.largest_hazard, 4)
+    (0.5, 0.75)
+
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
         params: its parameters.

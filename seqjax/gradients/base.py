@@ -75,6 +75,18 @@ class Gradient(Plugin):
     Most strategies derive from `WeightedEdges`, `RandomCuts` or `SequenceGradient` instead, whose authors write one
     function for one sequence. Random numbers are drawn apart from the estimate, so that a claim can be proved by
     summing `estimate` over `outcomes`.
+
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> from seqjax_gradients import RTRL
+    >>> strategy = RTRL()
+    >>> strategy.claim, strategy.of
+    ('exact', 'history')
+    >>> def step(w, s, x):
+    ...     return s + w * x, s
+    >>> estimate = sj.value_and_grad(step, strategy)(jnp.array(2.0), jnp.zeros(1), jnp.ones((3, 1)))
+    >>> float(estimate.loss), float(estimate.grads)
+    (2.0, 1.0)
     """
 
     kind: ClassVar[str] = "gradient"
@@ -179,6 +191,25 @@ class SequenceGradient(Gradient):
     """A strategy of any kind, written for ONE sequence: the author writes `one`. Rows are summed, not averaged.
 
     Such strategies carry derivatives forwards, or compare perturbed steps, so their steps are computed in float32.
+
+    >>> from dataclasses import dataclass
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Forward(sj.SequenceGradient):
+    ...     claim, of = "exact", "window"
+    ...     def one(self, problem, params, start, memory, xs, weights, noise):
+    ...         def loss(params):
+    ...             state, losses = jax.lax.scan(lambda s, x: problem.step(params, s, x), start(params), xs)
+    ...             return losses @ weights, (losses @ weights, state)
+    ...         grads, (loss, state) = jax.jacfwd(loss, has_aux=True)(params)
+    ...         return loss, grads, state, memory
+    >>> def step(w, s, x):
+    ...     s = s + w * x
+    ...     return s, s
+    >>> float(sj.value_and_grad(step, Forward())(jnp.array(1.0), jnp.zeros(1), jnp.ones((3, 1))).grads)
+    2.0
     """
 
     rounds = False

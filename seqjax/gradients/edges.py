@@ -32,7 +32,23 @@ MOST_SIGNS = 20
 
 
 class WeightedEdges(Gradient):
-    """Reverse mode with weights on the edges between steps. The author writes `edge_weights`, for ONE sequence."""
+    """Reverse mode with weights on the edges between steps. The author writes `edge_weights`, for ONE sequence.
+
+    >>> from dataclasses import dataclass
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Half(sj.WeightedEdges):
+    ...     claim = "biased"
+    ...     def edge_weights(self, noise, memory, num_steps):
+    ...         return jnp.full(num_steps, 0.5), memory
+    >>> def step(w, s, x):
+    ...     s = s + w * x
+    ...     return s, s
+    >>> scan = jnp.array(1.0), jnp.zeros(1), jnp.ones((3, 1))
+    >>> float(sj.value_and_grad(step, Half())(*scan, weights="last").grads)  # 1 + 1/2 + 1/4
+    1.75
+    """
 
     of = "window"
     argnums = (0, 1, 2)
@@ -120,6 +136,23 @@ class RandomCuts(WeightedEdges):
 
     The author writes `hazard`; edge weights, ages and outcomes follow from it. The age of a row persists from window to
     window (Tallec & Ollivier 2017, "Unbiasing truncated backpropagation through time", arXiv:1705.08209).
+
+    >>> from dataclasses import dataclass
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Coin(sj.RandomCuts):
+    ...     def hazard(self, age, shared):
+    ...         return 0.5
+    >>> def step(w, s, x):
+    ...     s = s + w * x
+    ...     return s, s
+    >>> estimate = sj.value_and_grad(step, Coin())
+    >>> scan = jnp.array(1.0), jnp.zeros(1), jnp.ones((3, 1))
+    >>> grads = [float(estimate(*scan, weights="last", key=jax.random.key(n)).grads) for n in range(8)]
+    >>> sorted(set(grads))  # 1, 1 + 2 or 1 + 2 + 4, with the mean 3
+    [1.0, 3.0, 7.0]
     """
 
     claim = "unbiased"

@@ -27,6 +27,17 @@ class Problem:
 
     Two problems are equal if they are of one class and have the same `step` and `init_state`.
 
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> def step(w, s, x):
+    ...     s = s + w * x
+    ...     return s, s
+    >>> problem = sj.Problem(step, init_state=lambda w, key=None: jnp.zeros(()))
+    >>> w = jnp.array(2.0)
+    >>> state, losses = problem.unroll(w, problem.init_rows(w, 1), jnp.ones((3, 1)))
+    >>> losses.tolist()
+    [[2.0], [4.0], [6.0]]
+
     Args:
         step: (params, state, x) -> (new state, loss), one sequence, one time step, pure; the loss is float[].
         init_state: (params, key=None) -> the state in which a sequence starts. Without it, a row that is reset keeps

@@ -40,9 +40,19 @@ def value_and_grad(
 ) -> Callable[..., Estimate]:
     """Like `jax.value_and_grad`, for a scan: returns a function that differentiates T steps by a strategy.
 
-        estimate = value_and_grad(step, Truncated(steps=50), argnums=(0, 1, 2), has_aux=True)(params, state, xs)
-        estimate.grads     # of the parameters, of the initial state, of the inputs
-        estimate.outputs   # what the step returned beside the loss
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> from seqjax_gradients import Truncated
+    >>> def step(w, s, x):
+    ...     s = s + w * x
+    ...     return s, (s, -s)  # the loss, and an output
+    >>> gradient = sj.value_and_grad(step, Truncated(steps=2), argnums=(0, 1), has_aux=True)
+    >>> estimate = gradient(jnp.array(1.0), jnp.zeros(1), jnp.ones((4, 1)), weights="last")
+    >>> estimate.loss.item(), estimate.outputs.ravel().tolist()
+    (4.0, [-1.0, -2.0, -3.0, -4.0])
+    >>> w, s = estimate.grads  # of the parameters, of the initial state
+    >>> w.item(), s.tolist()  # the edge into the last two steps is cut
+    (2.0, [0.0])
 
     The returned function takes `(params, state, xs, *, memory=None, weights=None, key=None)` and returns an `Estimate`.
 

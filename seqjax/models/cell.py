@@ -64,6 +64,18 @@ class Cell(Model):
     a layer, with a new mask at every step. `recurrent_dropout` (Gal & Ghahramani 2016) masks the h_{t-1} that is
     multiplied by W_hh, with one mask for all steps of a sequence. A mask depends on the key and the layer, and the
     first kind also on the number of the step.
+
+    >>> from dataclasses import dataclass
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class ReLU(sj.Cell):
+    ...     def cell(self, u, v, state):
+    ...         return state._replace(h=jax.nn.relu(u + v))
+    >>> params = ReLU(hidden=4).init(jax.random.key(0), sj.Spec(sj.Tokens(3)))
+    >>> jax.tree.map(jnp.shape, params)
+    {'W_hq': (4, 3), 'b_q': (3,), 'layer_0': {'W_hh': (4, 4), 'W_xh': (3, 4), 'b_h': (4,)}}
     """
 
     hidden: Annotated[int, Interval(ge=1)] = 256

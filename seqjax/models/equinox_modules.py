@@ -18,8 +18,16 @@ from seqjax.models.model import ForeignModel
 def from_equinox(module: Any) -> tuple["EquinoxModule", Params]:
     """An Equinox module as a model.
 
-        model, params = seqjax.from_equinox(eqx.nn.GRUCell(3, 3, key=jax.random.key(0)))
-        problem = seqjax.Problem.of(model, seqjax.Spec(seqjax.Values(3)))
+    >>> import equinox as eqx
+    >>> import jax
+    >>> import numpy as np
+    >>> import seqjax as sj
+    >>> from seqjax.data import Stream
+    >>> model, params = sj.from_equinox(eqx.nn.GRUCell(3, 3, key=jax.random.key(0)))
+    >>> problem = sj.Problem.of(model, sj.Spec(sj.Values(3)))
+    >>> zeros = np.zeros((5, 3))
+    >>> sj.evaluate(problem, params, Stream(zeros, zeros, bounds=[0, 5]))["tokens"]
+    5
 
     The model cannot make initial parameters, so an `Experiment` cannot train it: pass its parameters on, as in
     `train(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and

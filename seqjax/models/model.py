@@ -23,6 +23,25 @@ class Model(Plugin):
 
     The results of these methods depend on their arguments and on the fields of the model alone. A program that was
     compiled for a model serves all equal models, so that a global variable which a method reads must not change.
+
+    >>> from dataclasses import dataclass
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Average(sj.Model):
+    ...     def init(self, key, spec):
+    ...         return {"keep": jnp.array(0.5)}
+    ...     def init_state(self, params, spec, key=None):
+    ...         return jnp.zeros(spec.inputs.dim)
+    ...     def step(self, params, state, x):
+    ...         state = params["keep"] * state + (1 - params["keep"]) * x
+    ...         return state, state
+    >>> model, spec = Average(), sj.Spec(sj.Values(1))
+    >>> params = model.init(jax.random.key(0), spec)
+    >>> state, output = model.step(params, model.init_state(params, spec), jnp.ones(1))
+    >>> output.tolist()
+    [0.5]
     """
 
     kind: ClassVar[str] = "model"

@@ -17,8 +17,17 @@ _BLOCKS = {1: "nn.RNN", 3: "nn.GRU", 4: "nn.LSTM"}
 def from_torch(state_dict: Mapping[str, Any], prefix: str = "") -> Params:
     """The parameters of `RNN`, `GRU` or `LSTM` from the state dict of a PyTorch network.
 
-        params = seqjax.from_torch(net.state_dict())
-        params = seqjax.from_torch(safetensors.numpy.load_file("net.safetensors"))
+    >>> import numpy as np
+    >>> import seqjax as sj
+    >>> state_dict = {  # or net.state_dict(), or safetensors.numpy.load_file("net.safetensors")
+    ...     "rnn.weight_ih_l0": np.ones((4, 3), np.float32),
+    ...     "rnn.weight_hh_l0": np.ones((4, 4), np.float32),
+    ...     "linear.weight": np.ones((3, 4), np.float32),
+    ...     "linear.bias": np.ones(3, np.float32),
+    ... }
+    >>> params = sj.from_torch(state_dict)
+    >>> {name: array.shape for name, array in params["layer_0"].items()}
+    {'W_xh': (3, 4), 'W_hh': (4, 4), 'b_h': (4,)}
 
     The network has one `nn.RNN` (with tanh), `nn.GRU` or `nn.LSTM` with any number of layers. It may have one linear
     read-out (a `*.weight` with its `*.bias`) and one embedding (a `*.weight` alone). Without a read-out, `W_hq` is the
@@ -143,11 +152,18 @@ def to_torch(
 ) -> dict[str, np.ndarray]:
     """The parameters of `RNN`, `GRU` or `LSTM` under the names and in the shapes of PyTorch.
 
-        arrays = seqjax.to_torch(run.params)
-        net.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    >>> import jax
+    >>> import seqjax as sj
+    >>> from seqjax_models import GRU
+    >>> params = GRU(hidden=4).init(jax.random.key(0), sj.Spec(sj.Tokens(3)))  # or run.params
+    >>> arrays = sj.to_torch(params)
+    >>> arrays["rnn.weight_hh_l0"].shape, arrays["linear.weight"].shape
+    ((12, 4), (3, 4))
 
     It is the inverse of `from_torch`. The network has an `nn.RNN` (with tanh), `nn.GRU` or `nn.LSTM`, a linear
-    read-out, and an embedding if the model has one; otherwise ids are read as one-hot vectors.
+    read-out, and an embedding if the model has one; otherwise ids are read as one-hot vectors. It loads the arrays by
+
+        net.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
 
     Args:
         params: the parameters, such as those of a run.

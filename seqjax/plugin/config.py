@@ -25,6 +25,10 @@ Config = dict[str, Any]
 def create(kind: str, name: str, /, **fields: Any) -> Any:
     """An instance of the plugin with this short name or full id.
 
+    >>> import seqjax as sj
+    >>> sj.create("gradient", "truncated", steps=8)
+    Truncated(steps=8)
+
     Args:
         kind: such as `model`; `seqjax list` prints all kinds.
         name: such as `"rnn"` or `"seqjax/rnn"`.

@@ -68,6 +68,17 @@ def register(kind: str, name: str) -> Callable[[type], type]:
     Place it outermost, above `@dataclass(frozen=True)`. Running it again for the same module and class replaces the
     earlier one.
 
+    >>> from dataclasses import dataclass
+    >>> import seqjax as sj
+    >>> @sj.register("gradient", "mine")
+    ... @dataclass(frozen=True)
+    ... class Mine(sj.RandomCuts):
+    ...     n: int = 10
+    ...     def hazard(self, age, shared):
+    ...         return 1 / self.n
+    >>> sj.create("gradient", "mine", n=20)
+    Mine(n=20)
+
     Args:
         kind: one of the keys of `GROUPS`, such as `model`.
         name: short kebab-case name, such as `"artbp"`.
@@ -118,7 +129,12 @@ def entries(kind: str) -> list[Entry]:
 
 
 def names(kind: str) -> list[str]:
-    """The sorted short names of one kind. Imports no plugin."""
+    """The sorted short names of one kind. Imports no plugin.
+
+    >>> import seqjax as sj
+    >>> [name for name in sj.names("gradient") if name.startswith("r")]
+    ['randomized', 'rflo', 'rtrl']
+    """
     return sorted({entry.name for entry in entries(kind)})
 
 

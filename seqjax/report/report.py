@@ -103,6 +103,18 @@ class Report:
     Of a script, the first line of the docstring is the title. The command may follow it after two or more spaces. The
     rest of the docstring is the text.
 
+    >>> import seqjax as sj
+    >>> from seqjax.report import at_most, exactly
+    >>> report = sj.Report(title="Does it rain?")
+    >>> report.row("wet days", [3, 5, 4], exactly(4))
+    >>> report.row("relative bias", 0.03, at_most(0.05))
+    >>> print(report)
+    Does it rain?
+    <BLANKLINE>
+    what           got                    expected  met
+    wet days       4.000 (3 to 5, n = 3)  = 4       yes
+    relative bias  0.03000                <= .05    yes
+
     Args:
         file: the script, `__file__`; it is read, not run.
         folder: where `save` writes by default; None: `reports/<name of the script>`, or `reports/<words of the title>`.

@@ -45,6 +45,21 @@ class Experiment(Scalars):
     A config holds plugins, numbers and texts. With anything else, such as a loss or an optax transformation, the
     experiment runs in memory alone.
 
+    >>> import seqjax as sj
+    >>> from seqjax_models import RNN
+    >>> from seqjax_optimizers import Adam
+    >>> from seqjax_samplers import Sequential
+    >>> experiment = sj.Experiment(
+    ...     dataset=sj.Text("abc" * 100),
+    ...     model=RNN(hidden=8),
+    ...     sampler=Sequential(batch_size=4, num_steps=5),
+    ...     optimizer=Adam(learning_rate=0.1),
+    ...     epochs=3,
+    ... )
+    >>> run = experiment.run()
+    >>> run.generate("ab", 7)
+    'abcabcabc'
+
     Raises:
         Error: values of the wrong type or out of range, all at once.
     """

@@ -54,7 +54,20 @@ NO_SAMPLES = "no samples could be made"
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Run:
-    """An experiment with its parameters and metrics."""
+    """An experiment with its parameters and metrics.
+
+    >>> import tempfile
+    >>> import seqjax as sj
+    >>> from seqjax_models import NGram
+    >>> experiment = sj.Experiment(dataset=sj.Text("abc" * 100), model=NGram(order=3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     finished = experiment.run(folder).finished
+    ...     run = sj.Run.open(folder)
+    >>> finished, run.generate("ab", 7)
+    (True, 'abcabcabc')
+    >>> round(run.evaluate(sj.Text("abcabc"))["perplexity"], 1)
+    1.0
+    """
 
     experiment: Experiment
     """The experiment."""

@@ -61,6 +61,16 @@ def check_estimator(
     `estimator(step, params, state, xs, key, memory)` for one window after the other, first with None as its memory, and
     returns loss, gradient and memory; the gradients of the windows have to add up to that of the whole sequence.
 
+    >>> import jax
+    >>> import seqjax as sj
+    >>> def mine(step, params, state, xs, key):
+    ...     def loss(params):
+    ...         return jax.lax.scan(lambda s, x: step(params, s, x), state, xs)[1].sum()
+    ...     return jax.value_and_grad(loss)(params)
+    >>> table = sj.testing.check_estimator(mine, claim="exact", of="window")
+    >>> table["check"], set(table["passed"])
+    (['loss', "exact: window's gradient", 'loss', "exact: window's gradient"], {'yes'})
+
     Args:
         estimator: the function.
         claim: how the mean of the gradient relates to the true one; `biased` is compared with `like` alone.

@@ -40,6 +40,18 @@ def generate(
     The model reads the prompt, and then each token that was chosen. If the prompt is empty, the model reads token 0
     first, which is not part of the result. Equal arguments give equal texts.
 
+    >>> import seqjax as sj
+    >>> from seqjax.data import Stream
+    >>> from seqjax_models import NGram
+    >>> from seqjax_tokenizers import Char
+    >>> text = sj.Text("abc" * 40)
+    >>> vocab = Char().fit(text)
+    >>> ids = vocab.encode(text.text)
+    >>> model = NGram(order=2)
+    >>> params = model.count(Stream(ids[:-1], ids[1:], bounds=[0, 119]), sj.Spec(vocab.spec))
+    >>> sj.generate(model, params, vocab, "ab", 7)
+    'abcabcabc'
+
     Args:
         model: a model of tokens.
         params: its parameters.

@@ -73,6 +73,24 @@ def train(
     epoch), train_loss, grad_norm (mean, before clipping), learning_rate and tokens_per_second, and the metrics of the
     gradient strategy, such as gradient_bias of `certified`. The state that is yielded is a copy, which may be kept.
 
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> import optax
+    >>> import seqjax as sj
+    >>> from seqjax.data import Stream
+    >>> from seqjax_gradients import Full
+    >>> from seqjax_samplers import Sequential
+    >>> def step(w, s, x):
+    ...     return s, (w * x[0] - x[1]) ** 2
+    >>> problem = sj.Problem(step, init_state=lambda w, key=None: ())
+    >>> x = np.linspace(-1, 1, 60)
+    >>> stream = Stream(x, 3 * x, bounds=[0, 60])
+    >>> parts = {"sampler": Sequential(batch_size=2, num_steps=3), "gradient": Full(), "optimizer": optax.adam(1.0)}
+    >>> for state, metrics in sj.train(problem, stream, **parts, epochs=10, params=jnp.zeros(())):
+    ...     pass
+    >>> metrics["epoch"], round(float(state.params), 1)
+    (10, 3.0)
+
     Args:
         problem: the problem to train.
         stream: the data.

@@ -23,6 +23,20 @@ class Optimizer(Plugin):
     """Turns gradients into updates of the parameters. The author writes `build`.
 
     If `build` also works for numbers that are traced, runs that differ in them share one compiled program.
+
+    >>> from dataclasses import dataclass
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Lion(sj.Optimizer):
+    ...     learning_rate: float = 0.5
+    ...     def build(self, num_updates):
+    ...         return optax.inject_hyperparams(optax.lion)(self.learning_rate)
+    >>> tx = Lion().build(num_updates=100)
+    >>> updates, _ = tx.update(jnp.array([3.0, -2.0]), tx.init(jnp.zeros(2)), jnp.zeros(2))
+    >>> updates.tolist()
+    [-0.5, 0.5]
     """
 
     kind: ClassVar[str] = "optimizer"
