@@ -23,16 +23,7 @@ class Copy(Dataset):
     layout alone has the perplexity 4^((m - 1) / 2m), which is 1.866 for m = 10.
     """
 
-    bibtex = """
-        @inproceedings{aicher2019adaptively,
-          author = {Aicher, Christopher and Foti, Nicholas J. and Fox, Emily B.},
-          title = {Adaptively truncating backpropagation through time to control gradient bias},
-          booktitle = {Conference on Uncertainty in Artificial Intelligence},
-          year = {2019},
-          eprint = {1905.07473},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("aicher2019adaptively",)
 
     num_steps: Annotated[int, Interval(ge=1)] = 10_000
     """Length of the stream. The last segment may be incomplete."""

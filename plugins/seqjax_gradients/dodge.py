@@ -27,14 +27,7 @@ class Dodge(Wrapping, SequenceGradient):
     gradient that is orthogonal to d is lost. It costs what `strategy` costs and one forward pass with a tangent.
     """
 
-    bibtex = """
-        @inproceedings{silver2022learning,
-          author = {Silver, David and Goyal, Anirudh and Danihelka, Ivo and Hessel, Matteo and van Hasselt, Hado},
-          title = {Learning by directional gradient descent},
-          booktitle = {International Conference on Learning Representations},
-          year = {2022}
-        }
-    """
+    cites = ("silver2022learning",)
 
     strategy: Gradient = Truncated()
     """The strategy that gives the direction of each row; its `of` is the window."""

@@ -71,39 +71,7 @@ class NGram(CountBasedModel):
     `entries`           0, 1, ..., up to the largest number of entries of a context.
     """
 
-    bibtex = """
-        @article{witten1991zero,
-          author = {Witten, Ian H. and Bell, Timothy C.},
-          title = {The zero-frequency problem: estimating the probabilities of novel events in adaptive
-            text compression},
-          journal = {IEEE Transactions on Information Theory},
-          volume = {37},
-          number = {4},
-          pages = {1085--1094},
-          year = {1991},
-          doi = {10.1109/18.87000}
-        }
-
-        @inproceedings{kneser1995improved,
-          author = {Kneser, Reinhard and Ney, Hermann},
-          title = {Improved backing-off for m-gram language modeling},
-          booktitle = {International Conference on Acoustics, Speech, and Signal Processing},
-          volume = {1},
-          pages = {181--184},
-          year = {1995},
-          doi = {10.1109/ICASSP.1995.479394}
-        }
-
-        @article{chen1999empirical,
-          author = {Chen, Stanley F. and Goodman, Joshua},
-          title = {An empirical study of smoothing techniques for language modeling},
-          journal = {Computer Speech and Language},
-          volume = {13},
-          number = {4},
-          pages = {359--394},
-          year = {1999}
-        }
-    """
+    cites = ("witten1991zero", "kneser1995improved", "chen1999empirical")
 
     order: Annotated[int, Interval(ge=1)] = 4
     """n: a token is predicted from the n - 1 tokens before it."""

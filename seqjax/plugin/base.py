@@ -29,8 +29,10 @@ class Plugin:
     """
 
     kind: ClassVar[str] = "plugin"
+    cites: ClassVar[tuple[str, ...]] = ()
+    """The works that the docstring cites, as keys of `references.bib` beside this file; `seqjax show` prints them."""
     bibtex: ClassVar[str] = ""
-    """The BibTeX entries of the papers that the docstring cites; `seqjax show` prints them."""
+    """The BibTeX entries of cited works that are not in `references.bib`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
