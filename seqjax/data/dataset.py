@@ -295,8 +295,8 @@ class Pairs(Data):
         lengths = [a.shape[0] if a.ndim else -1 for a in inputs]
         if len(inputs) != len(targets) or not inputs or min(lengths) < 1:
             raise Error(
-                f"Pairs.from_sequences takes sequences of at least one step, found {len(inputs)} inputs of the lengths "
-                f"{lengths[:5]}…, with as many targets, found {len(targets)}"
+                f"Pairs.from_sequences takes as many targets as inputs, each of at least one step; found {len(inputs)} "
+                f"inputs of the lengths {lengths[:5]}… and {len(targets)} targets"
             )
         bounds = np.cumsum([0, *lengths])
         if all(a.shape[:1] == (n,) for a, n in zip(targets, lengths, strict=True)):
@@ -374,7 +374,7 @@ def _array(name: str, values: Any) -> np.ndarray:
     except ValueError as fault:
         raise Error(
             f"{name} must be one array, and its entries have different lengths\n"
-            "Sequences of different lengths make Pairs.from_sequences(inputs, targets); or join them, and pass bounds"
+            "Pass sequences of different lengths to Pairs.from_sequences(inputs, targets), or join them and pass bounds"
         ) from fault
 
 
@@ -407,7 +407,7 @@ def _real(name: str, values: Any) -> np.ndarray:
 
 
 def _side(name: str, values: Any, spec: Tokens | Values | None) -> tuple[np.ndarray, Tokens | Values]:
-    """The inputs or the targets of pairs, copied, and their half of the spec."""
+    """The inputs or the targets of pairs, copied, and their side of the spec."""
     found = _array(f"Pairs {name}", values)
     if isinstance(spec, Values) or (spec is None and found.dtype.kind not in "biu"):
         found = _real(f"Pairs {name}", values)

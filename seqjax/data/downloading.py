@@ -39,7 +39,8 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
     _require_https(url, url)
 
     def save(url, output_file, _):
-        # Counted as they arrive, and decoded: what a server says about the size may be false, and gzip makes it larger.
+        # Bytes are counted when they arrive, after decoding: the size in the header may be false, and gzip files
+        # expand.
         size, hooks = 0, {"response": check_response}
         with requests.get(url, stream=True, timeout=30, headers={"Accept-Encoding": "identity"}, hooks=hooks) as answer:
             answer.raise_for_status()

@@ -58,7 +58,7 @@ def id_stream(text: MappedText, codec: TextCodec) -> Stream:
 
 
 def _ends(bounds):
-    """Where documents begin and end among the targets, from where they do among the ids."""
+    """The bounds of the documents among the targets, from their bounds among the ids."""
     return np.cumsum(np.concatenate([[0], np.maximum(np.diff(bounds) - 1, 0)]), dtype=np.int64)
 
 
@@ -117,7 +117,7 @@ def _write(text, codec, dtype, sides, bounds):
     """Writes the ids of one document, or the inputs and the targets of several; then where documents begin and end.
 
     Inputs are all ids but the last of each document, and targets all but the first. The files are renamed at the end,
-    that of the bounds last, so that they are whole if it is there.
+    the one with the bounds last: if it exists, all files are complete.
     """
     parts = [file.with_name(f"{file.name}.{secrets.token_hex(8)}{PART}") for file in (*sides, bounds)]
     try:
@@ -143,8 +143,8 @@ def _encoded(text: MappedText, codec: TextCodec) -> Iterator[tuple[Any, Any, Any
     """The ids of one block of the text after the other, and where documents begin and end in it.
 
     Yields:
-        The ids; the positions among them at which a document begins, and at which one ends; the numbers of ids of
-        documents, in order, which the first block may give for all.
+        The ids; the positions among them at which a document begins, and at which one ends; the number of ids of each
+        document in order; the first block may give those of all documents.
     """
     if isinstance(codec, Vocab) and codec.is_of_characters:
         counts, at = np.diff(text.bounds), 0

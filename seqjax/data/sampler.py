@@ -86,7 +86,7 @@ SHARD = 2**26
 def shard_edges(bounds: Int[np.ndarray, " bounds"]) -> np.ndarray:
     """int64[S + 1], where a long stream is cut into shards, which are planned one after the other.
 
-    A short stream is one shard. A document that is cut goes on in a new sequence.
+    A short stream is one shard. A document that is cut continues as a new sequence.
     """
     count = max(1, round(int(bounds[-1]) / SHARD))
     return int(bounds[-1]) * np.arange(count + 1) // count

@@ -76,11 +76,11 @@ class Spec:
         """The spec whose `to_dict` gave `saved`.
 
         Raises:
-            ValueError, AttributeError or TypeError: it is no such dict.
+            ValueError, AttributeError or TypeError: `saved` is not such a dict.
         """
         kinds = {"Tokens": Tokens, "Values": Values}
         for value in saved.values():
             ((kind, width),) = value.items()
             if kind not in kinds or not is_whole(width) or not 1 <= width < 2**31:
-                raise Error(f"no such side of a spec: {value!r:.80}")
+                raise Error(f"not a side of a spec: {value!r:.80}")
         return cls(**{side: kinds[kind](width) for side, value in saved.items() for kind, width in value.items()})

@@ -229,7 +229,7 @@ class Vocab:
         """The vocabulary whose `to_dict` gave `saved`.
 
         Raises:
-            Error, TypeError or LookupError: it is no such dict.
+            Error, TypeError or LookupError: `saved` is not such a dict.
         """
 
         def hashable(token):
@@ -238,10 +238,10 @@ class Vocab:
 
         freqs = collections.Counter({hashable(token): n for token, n in saved["freqs"]})
         tokens = tuple(map(hashable, saved["tokens"]))
-        # In a type such as dict, a token would not be found again; a bool equals a number.
+        # A token of a type such as dict is not hashable, and a bool equals a number.
         strange = [token for token in (*tokens, *freqs) if not isinstance(token, str | int | tuple)]
         if strange or not all(is_whole(n) and n >= 0 for n in freqs.values()) or len({*tokens}) < max(1, len(tokens)):
-            raise Error("a vocabulary has different tokens, each a text or a whole number, and how often each occurs")
+            raise Error("a vocabulary needs distinct tokens, each a text or a whole number, and the frequency of each")
         return cls(tokens, freqs, tokenizer)
 
 

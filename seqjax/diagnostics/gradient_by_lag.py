@@ -19,7 +19,7 @@ from seqjax.report import notebook
 from seqjax.report.table import Table
 
 BLOCK = 2**23
-"""How many numbers the cotangents of a block of time steps may have."""
+"""The largest number of entries that the cotangents of a block of time steps may have."""
 GROWN = 1_000
 """A gradient that grows by this factor on its way back explodes."""
 LARGEST_HAZARD = 0.9
@@ -33,7 +33,7 @@ class StateLags(NamedTuple):
 
         norms[k - 1] = max_t ‖λ^(k)_t‖,   steps[k - 1] = argmax_t ‖λ^(k)_t‖
 
-    The last entry is that of the sum of all older parts.
+    The last entry belongs to the sum of all older parts.
 
     Args:
         norms: float[K], the largest norm.
@@ -56,17 +56,18 @@ class StateLags(NamedTuple):
         """
         norms = np.asarray(self.norms, np.float64)
         grown = np.logical_not(norms <= GROWN * base)
-        # The last entry is a sum over many lags, which may be large although the part of no lag is.
+        # The last entry is a sum over many lags, which may be large even if the part of each lag is small.
         grown[-1] = not np.isfinite(norms[-1])
         return int(np.argmax(grown)) + 1 if grown.any() else None
 
 
 class Lags(NamedTuple):
-    """The gradient of a scan by how many steps back it travels; K = max_lag.
+    """The parts of the gradient of a scan by the number of steps that they travel back; K = max_lag.
 
     Args:
         gradients: like the parameters, with a leading axis [K + 1]: entry k is the part that travels exactly k steps
-            back, entry 0 the direct part, and the last entry all that is older. They sum to the gradient.
+            back, entry 0 the direct part, and the last entry the sum of all older parts. The entries sum to the
+            gradient.
         norms: float[K + 1], the norms of these parts.
         bias: float[K]; bias[k - 1] is the relative error of the gradient that keeps the last k steps of each loss, lags
             0 to k - 1, as a sliding truncation does.
@@ -93,8 +94,8 @@ class Lags(NamedTuple):
         others begins with a tiny gradient, which may grow much and remain small.
 
         Returns:
-            The name of the variable, the lag at which its gradient has grown so much, and the step at which it is
-            largest there.
+            The name of the variable, the lag at which its gradient has grown `GROWN`-fold, and the step with the
+            largest gradient at this lag.
         """
         finite = [lags.first_norm for lags in self.by_state.values() if np.isfinite(lags.first_norm)]
         found = {name: lags.growth_lag(max(finite, default=0.0)) for name, lags in self.by_state.items()}
@@ -111,14 +112,14 @@ class Lags(NamedTuple):
         `ARTBP(cap=...).kept(K)` gives the shares that a cap leaves.
 
         Args:
-            kept: float[K + 1], the last entry for all that is older.
+            kept: float[K + 1], the last entry for all older parts.
 
         Raises:
             Error: `kept` has another length.
         """
         kept = jnp.asarray(kept, self.norms.dtype)
         if kept.shape != self.norms.shape:
-            raise Error(f"kept has a share for each of {len(self.norms)} lags, the last of all that is older")
+            raise Error(f"kept must have {len(self.norms)} entries, one for each lag and the last for all older lags")
         return jax.tree.map(lambda a: jnp.tensordot(kept.astype(a.dtype), a, 1), self.gradients)
 
     def bias_of(self, kept: Float[Any, " K+1"]) -> float:
@@ -127,7 +128,7 @@ class Lags(NamedTuple):
         return float(norm(self.mean(np.asarray(kept) - 1)) / norm(whole))
 
     def steps(self, bias: float) -> int | None:
-        """The least number of kept steps for which, and for all larger numbers, the relative error is at most `bias`.
+        """The smallest n for which keeping n or more steps has a relative error of at most `bias`.
 
         None: more than max_lag.
         """
@@ -185,8 +186,8 @@ class Lags(NamedTuple):
         the variance between sequences plus the variance that cutting adds, times the mean number of steps. With
         noise = 1 this is E‖ĝ‖² Σ_k q_k, and a gradient that decays as ρ^k is cut with c = 1 - ρ. The minimum over all
         survival probabilities has q_k ∝ √(‖R_k‖² - ‖R_{k+1}‖²) (Beatson & Adams 2019, "Efficient optimization of loops
-        and limits with randomized telescoping sums", arXiv:1905.07006). Edges along a sequence cannot follow it, unless
-        it is constant: a hazard by age counts from the last cut, and each loss sees another part of it.
+        and limits with randomized telescoping sums", arXiv:1905.07006). Cuts of edges along a sequence follow it only
+        if the hazard is constant: a hazard by age counts from the last cut, whose distance differs from loss to loss.
 
         Args:
             noise: the variance of the exact gradient from sequence to sequence, relative to its squared norm.
@@ -195,7 +196,7 @@ class Lags(NamedTuple):
             Error: `noise` is not positive; the gradient is zero or not finite.
         """
         if noise <= 0:
-            raise Error("noise must be positive: without any, the full gradient's variance × cost is 0, the minimum")
+            raise Error("noise must be positive: at noise = 0 the full gradient has variance × cost = 0, the minimum")
         if not np.isfinite(self._drops).all():
             raise Error("the gradient is zero or not finite, so that no hazard is better than another")
         rest = np.concatenate([[1.0], self.bias])  # ‖R_k‖ / ‖g‖, of which the smallest are rounding errors
@@ -223,7 +224,7 @@ class Lags(NamedTuple):
 
     @property
     def table(self) -> Table:
-        """Bias and norm at a few lags. The last row has no norm: the lags from there on are known as one sum alone."""
+        """Bias and norm at a few lags. The last row has no norm, because the older lags are known only as a sum."""
         K = len(self.bias)
         rows = [(k, float(self.bias[k - 1]), float(self.norms[k]) if k < K else None) for k in listed_lags(K)]
         return Table(("steps kept", "relative bias", "norm of the next lag"), rows)
@@ -282,7 +283,7 @@ class Lags(NamedTuple):
 
         Args:
             title: the title of the figure.
-            by: "state" or "param": the norms by lag of each state variable or parameter in their place.
+            by: "state" or "param" shows the norms by lag of each state variable or parameter instead.
 
         Raises:
             Error: `by` is something else.
@@ -320,7 +321,7 @@ def lags(
     has_aux: bool = False,
     batched: bool = True,
 ) -> Lags:
-    """The gradient by how many steps back it travels, from one backward pass.
+    """The parts of a gradient by the number of steps that they travel back, from one backward pass.
 
     Time: about max_lag / 2 times that of one gradient, on a CPU. Bytes: those of (max_lag + 1) · P numbers for P
     parameters, the same again while they are added up, and a few times `BLOCK` numbers.
@@ -341,7 +342,7 @@ def lags(
         params: the parameters at which to differentiate.
         state: the state in which the window starts, a constant; leaves [B, ...].
         xs: what the steps read, leaves [T, B, ...].
-        max_lag: K ≥ 1, up to which lag the parts are kept apart.
+        max_lag: K ≥ 1; the parts of lags from K on are summed.
         weights: float[T, B], the weights of the losses; None: 1 / (T B); "last": only the last loss counts. A loss of
             weight 0 may be NaN.
         has_aux: whether the step returns (new state, (loss, outputs)).

@@ -47,7 +47,7 @@ class WindowSequence(NamedTuple):
 
 @runtime_checkable
 class HasWindows(Protocol):
-    """What `measure` needs of a run; `seqjax.Run` has it. Diagnostics know nothing else of runs."""
+    """The part of a `seqjax.Run` that `measure` uses."""
 
     @property
     def problem(self) -> Any:
@@ -59,10 +59,10 @@ class HasWindows(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Measures:
-    """S strategies, measured on the same windows. It can be printed, given to `Report.table`, or used by its arrays.
+    """S strategies, measured on the same windows. Print it, pass it to `Report.table`, or read its arrays.
 
-    With ĝ_1 ... ĝ_n the draws, m their mean, s² = Σ ‖ĝ_i - m‖² / (n - 1), and g the true gradient that the strategy
-    estimates by its `of`, that of the windows or that of the history:
+    With ĝ_1 ... ĝ_n the draws, m their mean, s² = Σ ‖ĝ_i - m‖² / (n - 1), and g the true gradient, of the windows or of
+    the history as the strategy's `of` says:
 
         bias         √max(b, 0) / ‖g‖,   b = ‖m - g‖² - s²/n
         bias_error   its standard error: half the distance from the bias to the farther end of
@@ -72,16 +72,16 @@ class Measures:
         cosine       mean of ĝ_i·g / ‖ĝ_i‖‖g‖
         mean_cosine  m·g / ‖m‖‖g‖
 
-    E‖m - g‖² = ‖E m - g‖² + s²/n: noise makes the distance of a mean too long. b subtracts it, so that E b is the
-    squared bias. With β = E m - g and Σ the covariance of m, Var b = 4 βᵀΣβ + 2 tr Σ². e² estimates it from the means
-    m_k of K groups of draws: 4/K Var_k (m_k·(m - g)) estimates 4 βᵀΣβ + 4 tr Σ², and tr Σ² is estimated from the sample
-    covariance S of the m_k with ν = K - 1 degrees of freedom, ν² / (ν - 1)(ν + 2) (tr S² - (tr S)²/ν) / K² (Bai &
-    Saranadasa 1996).
+    E‖m - g‖² = ‖E m - g‖² + s²/n: noise adds s²/n to the squared distance of a mean. b subtracts this term, so that E b
+    is the squared bias. With β = E m - g and Σ the covariance of m, Var b = 4 βᵀΣβ + 2 tr Σ². e² estimates it from the
+    means m_k of K groups of draws: 4/K Var_k (m_k·(m - g)) estimates 4 βᵀΣβ + 4 tr Σ², and tr Σ² is estimated from the
+    sample covariance S of the m_k with ν = K - 1 degrees of freedom, ν² / (ν - 1)(ν + 2) (tr S² - (tr S)²/ν) / K² (Bai
+    & Saranadasa 1996).
 
-    A bias of less than three standard errors is not distinct from zero, and neither is a bias of a few rounding errors,
-    1e-6 in float32. Where rare draws dominate the mean, as beyond the bound of `Jacobians.check_hazard`, neither the
-    bias nor its error can be trusted. A deterministic strategy has no spread: its error and variance are 0, and its snr
-    is infinite.
+    A bias of less than three standard errors cannot be distinguished from zero, nor can a bias of a few rounding
+    errors, 1e-6 in float32. Where rare draws dominate the mean, as beyond the bound of `Jacobians.check_hazard`,
+    neither the bias nor its error can be trusted. A deterministic strategy has no spread: its error and variance are 0,
+    and its snr is infinite.
     """
 
     strategies: dict[str, Gradient]
@@ -257,7 +257,7 @@ def measure(
     true = {of: jit_of(_true_gradient, problem, of)(params, windows_N) for of in OF}
     norms = {of: float(np.linalg.norm(np.asarray(g_P, np.float64))) for of, g_P in true.items()}
     if not all(0 < norm < np.inf for norm in norms.values()):
-        raise Error(f"the true gradient is zero or not finite, so that nothing can be relative to it: {norms}")
+        raise Error(f"the true gradient is zero or not finite, so that relative errors are undefined: {norms}")
     rows, means, updates = [], [], []
     for index, strategy in enumerate(named.values()):
         keys = _keys(jax.random.fold_in(jax.random.key(seed), index), draws if strategy.draws else 1, together)
@@ -354,7 +354,7 @@ def _update(problem, strategy, params, carry, batch, key):
 
 
 class Moments(NamedTuple):
-    """The moments of a group of draws, as far as it has been drawn.
+    """The moments of the draws of a group so far.
 
     Args:
         count: the number of draws.
@@ -407,8 +407,8 @@ def _moments(problem, strategy, params, windows, true_P, norm, keys_KCb):
 def add_draws(moments: Moments, new_bP: Float[Array, "b P"], true_P: Float[Array, " P"]) -> Moments:
     """The moments with b more draws (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
 
-    The sum of squares minus the square of the sum would cancel where the spread is small beside the mean. Distances
-    from the mean do not: those of the new draws from their own mean, plus that of the two means from each other.
+    The sum of squares minus the square of the sum would cancel if the spread is small compared with the mean. Instead,
+    the squared distances of the new draws from their own mean are added, and that between the two means.
     """
     count, mean_P, squares, cosines = moments
     b = len(new_bP)
@@ -529,10 +529,10 @@ def _error(along_K, apart_KK):
 
 
 def _by_field(measures, what):
-    """A figure of one column: a line per class, by the number in which its strategies differ; level lines for the rest.
+    """A figure of one column: a line per class whose strategies differ in one numeric field, else level lines.
 
-    If there is no such class, there is a point per strategy. Gray bars are one standard error to either side. A value
-    that is not positive, as the bias of an exact strategy may be, is given in the legend alone.
+    If there is no such class, there is a point per strategy. Grey bars show one standard error to either side. A value
+    that is not positive, such as the bias of an exact strategy, appears in the legend only.
     """
     from seqjax.report import plot
 
@@ -581,7 +581,7 @@ def _by_class(strategies):
 
 
 def _varied(strategies):
-    """The only field in which strategies of a class differ, and its values; None unless there is one, of numbers."""
+    """The field and its values if strategies of a class differ in exactly one numeric field, otherwise None and []."""
     known = fields_of(type(strategies[0]))  # type: ignore[arg-type]
     tables = {name: [getattr(strategy, name) for strategy in strategies] for name in known}
     varied = {name: found for name, found in tables.items() if len(set(found)) > 1}

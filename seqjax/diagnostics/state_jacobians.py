@@ -34,7 +34,7 @@ class Jacobians:
         lyapunov[i]                         1/T Σ_t ln |R_t|_ii,   Q_t R_t = J_t Q_{t-1},   Q_0 = I
 
     where means and the maximum are over steps and rows. The Lyapunov exponents (Benettin et al. 1980) are natural
-    logarithms per step, the largest first; those of a short sequence still show the transient.
+    logarithms per step, the largest first; over a short sequence they still contain the transient.
     """
 
     mean_norm: np.ndarray
@@ -204,7 +204,7 @@ def jacobians(
     if max_lag > T:
         raise Error(f"max_lag = {max_lag} must be at most {T}, the number of steps in xs")
     if not ravel_float(scan.state)[0].size:
-        raise Error("the state has no float leaves, so that nothing travels through it")
+        raise Error("the state has no float leaves, so that it has no Jacobians")
     rows = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), scan.xs)
     found = jax.device_get(jit_of(_walk_rows, scan.problem, max_lag, every)(scan.params, scan.state, rows))
     rows = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
@@ -253,7 +253,7 @@ class _Totals(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """What is found along one row.
+    """The results for one row.
 
     Args:
         norm: by lag, the mean norm, [K].
@@ -296,7 +296,7 @@ def _walk(problem, K, every, params, state, xs_T):
         # directions Q orthogonal, and the growth along each of them is on the diagonal of R.
         Q_SS, R_SS = jnp.linalg.qr(J_SS @ carry.Q)
         logs_S = carry.logs + jnp.log(jnp.abs(jnp.diagonal(R_SS)))
-        # The last step is always taken, since only there the largest lags are sure to lie inside the sequence.
+        # The last step is always included, because only there the largest lags are sure to lie inside the sequence.
         taken = (T - 1 - t) % every == 0
         add = functools.partial(_add, ends)
         totals = jax.lax.cond(taken, add, lambda totals, *_: totals, carry.totals, products_KSS, t)

@@ -58,8 +58,8 @@ class Estimate(NamedTuple):
         grads: the estimated gradient, like the parameters.
         state: the state after the last step, leaves [B, ...].
         memory: the memory for the next window.
-        outputs: what the steps returned beside their losses, leaves [T, B, ...]; None: nothing, or the strategy does
-            not return it.
+        outputs: what the steps returned beside their losses, leaves [T, B, ...]; None: there are none, or the strategy
+            does not return them.
     """
 
     loss: Any
@@ -129,7 +129,7 @@ class Gradient(Plugin):
     def estimate(
         self, problem: Problem, params: Params, start: Start, memory: Memory, batch: Batch, noise: Noise
     ) -> Estimate:
-        """Loss and gradient of one window, without any randomness of its own.
+        """Loss and gradient of one window. All of its randomness is in `noise`.
 
         Args:
             problem: gives `step` and `unroll`.
@@ -142,7 +142,7 @@ class Gradient(Plugin):
         raise NotImplementedError
 
     def metrics(self, memory: Memory) -> dict[str, Float[Array, ""]]:
-        """What the memory tells at the end of an epoch, by the names `metric_names`: further columns of the metrics."""
+        """Metrics that are computed from the memory at the end of an epoch, by the names in `metric_names`."""
         return {}
 
     @property
@@ -165,7 +165,7 @@ class Gradient(Plugin):
     def draw_and_estimate(
         self, problem: Problem, params: Params, start: Start, memory: Memory, batch: Batch, key: jax.Array | None = None
     ) -> Estimate:
-        """The part of `__call__` that follows after rows have been reset."""
+        """`__call__` without the reset of rows."""
         num_steps, num_rows = batch.weights.shape
         noise: Noise = ()
         if self.draws:
@@ -311,7 +311,7 @@ def check_strategy(caller: str, strategy: Any) -> None:
     """Checks that a caller was given an instance of a gradient strategy that declares its claim.
 
     Raises:
-        Error: it is something else, such as the class; its class does not say what it claims, and of which gradient.
+        Error: `strategy` is no instance of a strategy, such as its class; its class does not declare `claim` and `of`.
     """
     if not isinstance(strategy, Gradient):
         raise Error(f"{caller} takes an instance of a strategy, such as Full(), not {strategy!r:.80}")
@@ -342,7 +342,8 @@ def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*L"]) -> Flo
 def over_rows(f: Callable, in_axes: Any, num_rows: int, out_axes: Any = 0) -> Callable:
     """`f`, written for one row, mapped over `num_rows` rows.
 
-    `jax.vmap` finds the number of rows in the arguments. Here it is given, since they may be trees without leaves.
+    `jax.vmap` finds the number of rows in the arguments. Here the number is an argument, because the other arguments
+    may have no leaves.
 
     Args:
         f: the function.
@@ -354,7 +355,7 @@ def over_rows(f: Callable, in_axes: Any, num_rows: int, out_axes: Any = 0) -> Ca
 
 
 def average_shared(memory: Memory) -> Memory:
-    """The memory with the leaves [B, ...] of `shared` averaged over the rows. For what `over_rows` returns."""
+    """A memory that `over_rows` returned, with the leaves [B, ...] of `shared` averaged over the rows."""
     return memory._replace(shared=jax.tree.map(lambda a: a.mean(0).astype(a.dtype), memory.shared))
 
 

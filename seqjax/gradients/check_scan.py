@@ -19,7 +19,7 @@ class Scan(NamedTuple):
     """The arguments of a scan, checked, with float parameters only.
 
     Args:
-        problem: the problem of the scan. Leaves of the parameters that are no floats are constants of it.
+        problem: the problem of the scan. It holds the parameters that are not floats as constants.
         params: the float leaves of the parameters.
         state: leaves [B, ...].
         xs: leaves [T, B, ...].
@@ -80,7 +80,8 @@ def check_scan(
         has_aux: whether the step returns (new state, (loss, outputs)).
 
     Returns:
-        params, state, xs and weights. Their leaves are arrays, but for those of the parameters that cannot be.
+        params, state, xs and weights. All leaves are arrays, except parameters that cannot be converted, such as
+        functions.
 
     Raises:
         Error: a leaf of state or xs is not an array; no parameter is a float; T or B differ between leaves; the step
@@ -111,7 +112,7 @@ def check_scan(
 def _weights(weights: Any, num_steps: int, num_rows: int) -> Any:
     """The weights of the losses as an array."""
     if weights is None:
-        # A numpy array shows while a function is traced that all losses count, see `scored_steps`.
+        # A numpy array is known during tracing, so that `scored_steps` sees that all losses count.
         return np.full((num_steps, num_rows), 1 / (num_steps * num_rows), jnp.zeros(()).dtype)
     if isinstance(weights, str):
         if weights != "last":
@@ -163,7 +164,7 @@ def check_any_float(params: Params) -> None:
 
 
 def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_aux: bool = False) -> State:
-    """Checks one step by tracing it, where `jax.lax.scan` would raise an error in its own words.
+    """Checks one step by tracing it, with clearer errors than those of `jax.lax.scan`.
 
     Args:
         problem: its step is traced.
@@ -182,8 +183,8 @@ def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_a
     arrays = jax.tree.map(lambda leaf: leaf if hasattr(leaf, "dtype") else None, params)
     others = jax.tree.map(lambda leaf: None if hasattr(leaf, "dtype") else leaf, params)
 
-    # A new function for each call: JAX remembers the shapes that it has found by the function, and a step may close
-    # over a value that has changed since.
+    # A new function for each call: JAX caches shapes by the function object, and a step may close over a value that has
+    # changed since.
     def first_row(params, state, xs):
         s, x = jax.tree.map(lambda a: a[0], state), jax.tree.map(lambda a: a[0, 0], xs)
         return s, problem.step(combine(params, others), s, x)
@@ -229,7 +230,7 @@ def _show(tree: Any) -> str:
 
 
 class _Text(str):
-    """A text without quotation marks inside of a container."""
+    """A text whose `repr` has no quotation marks."""
 
     __repr__ = str.__str__
 

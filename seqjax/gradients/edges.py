@@ -88,7 +88,7 @@ class WeightedEdges(Gradient):
 
 
 def _check_weights(strategy: WeightedEdges, result: Any, num_steps: int) -> Any:
-    """What `edge_weights` returned, if it is right."""
+    """Checks what `edge_weights` returned, and returns it."""
     name = f"gradient {name_of(strategy)}: edge_weights"
     wanted = f"(edge_weights, memory), where the edge weights are float[{num_steps}], or None for ones"
     if not isinstance(result, tuple) or len(result) != 2:
@@ -190,8 +190,8 @@ class RandomCuts(WeightedEdges):
     def edge_weights(self, noise, memory, num_steps):
         """0 at a cut, else 1 / (1 - hazard)."""
         cuts_T, hazard_T, age = self._walk(memory, noise, lambda cut, hazard: cut)
-        # An edge of hazard 1 cannot survive, but `outcomes` lists that it does, with probability 0. Its weight must be
-        # finite all the same, since 0 times infinity is NaN.
+        # `outcomes` also lists that an edge of hazard 1 survives, with probability 0. The weight of this edge must be
+        # finite, because 0 times infinity is NaN.
         kept_T = ~cuts_T & (hazard_T < 1)
         return jnp.where(kept_T, 1 / jnp.where(kept_T, 1 - hazard_T, 1), 0), memory._replace(rows=age)
 

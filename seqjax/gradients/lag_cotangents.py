@@ -131,7 +131,7 @@ def scan_blocks(block: Callable[[Any, Any], Any], carry: Any, steps: Any, size: 
         block: (carry, steps of a block) -> carry.
         carry: what enters the last block.
         steps: leaves [T, ...], such as `RecordedSteps`.
-        size: the number of steps of a block; steps at the end of the window that fill no block come first.
+        size: the number of steps of a block; an incomplete block lies at the end of the window, and is processed first.
 
     Returns:
         The carry after the first block.

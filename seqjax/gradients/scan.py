@@ -71,7 +71,7 @@ def value_and_grad(
         argnums: what is differentiated: 0, the parameters; 1, the state in which the window starts; 2, what the steps
             read. With a sequence of them, `grads` is a tuple in their order.
         has_aux: whether the step returns (new state, (loss, outputs)). `outputs` then has leaves [T, B, ...].
-        batched: False: a single sequence, whose arguments and results have no axis B. The memory keeps it.
+        batched: False: a single sequence, whose arguments and results have no axis B. The memory keeps this axis.
         precision: "bfloat16": the float arguments of the step are rounded to bfloat16. The state between steps, the
             losses and the gradients keep their dtypes, and gradients are summed over the steps in these. Weights of
             edges and losses, such as 1/π, are never rounded. Strategies with `rounds = False`, such as `rtrl` and
@@ -79,7 +79,7 @@ def value_and_grad(
 
     Raises:
         Error: `strategy` is not an instance of a strategy, or cannot differentiate one of the arguments. The returned
-            function raises one where its arguments, or what the step returns for them, do not fit together.
+            function raises an `Error` if its arguments and the results of the step do not fit together.
     """
     check_strategy("value_and_grad", strategy)
     problem = as_problem(step_or_problem)
@@ -105,7 +105,7 @@ def value_and_grad(
         if 0 in numbers:
             check_any_float(params)
         if numbers == (0,) and not has_aux and not jax.tree.leaves(partition_float(params)[1]):
-            # A strategy may know more of the problem itself, such as that it is made of a `Cell`.
+            # Some strategies use the structure of the problem itself, such as that of a `Cell`.
             found = _estimate(strategy, problem, params, lambda _: state, xs, weights, memory, key)
             grads = (found.grads,)
         else:
@@ -148,9 +148,9 @@ def _names_of_strategies(argnum: int) -> list[str]:
         try:
             cls: Any = registry.get("gradient", name)
         except Error:
-            # A broken or ambiguous plugin has its own error where it is used. Here it is only left out of a list.
+            # A broken or ambiguous plugin is left out of the list; it raises its own error when it is used.
             continue
-        # Those of a strategy that is made of another one depend on its fields.
+        # The `argnums` of a strategy that wraps another one are a property, which depends on its fields.
         if isinstance(cls.argnums, tuple) and argnum in cls.argnums:
             found.append(name)
     return found
@@ -167,7 +167,7 @@ def _estimate(
     key: jax.Array | None,
     first_row: Int[Array, ""] | int = 0,
 ) -> Estimate:
-    """One window of rows that are numbered from `first_row` on, none of which is reset."""
+    """The estimate of one window without resets, whose rows are numbered from `first_row` on."""
     num_rows = weights.shape[1]
     if memory is None:
         memory = init_memory(strategy, problem, params, start(params), num_rows)
@@ -179,22 +179,22 @@ def _estimate(
 def _estimate_arguments(
     strategy: Gradient, scan: ScanProblem, weights: Float[Array, "T B"], memory: Memory | None, key: jax.Array | None
 ) -> Estimate:
-    """One window, whose gradient is `Arguments`."""
+    """The estimate of one window, with its gradient as `Arguments`."""
     if 1 in scan.argnums and isinstance(strategy, SequenceGradient):
         found = _row_by_row(strategy, scan, weights, memory, key)
     else:
         found = _estimate(strategy, scan, scan.args, scan.start_of, scan.xs, weights, memory, key)
     if scan.has_aux and found.outputs is None:
-        # The strategy computes the steps in a way of its own. One more pass forwards gives the outputs.
+        # The strategy returns no outputs, so that one more forward pass computes them.
         found = found._replace(outputs=scan.outputs())
     return found
 
 
 def _row_by_row(strategy, scan, weights, memory, key):
-    """The same for a strategy that is written for one sequence.
+    """`_estimate_arguments` for a strategy that is written for one sequence.
 
-    Such a strategy stores numbers for each parameter and each row. The state of a row concerns this row alone, so it is
-    a parameter of this row alone.
+    Such a strategy stores numbers for each parameter and each row. The initial state of a row acts on this row alone,
+    so each row is a problem of its own, with its initial state among the parameters.
     """
 
     def one(row, state, xs, weights, memory):

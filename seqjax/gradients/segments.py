@@ -43,11 +43,11 @@ def segment_gradient(
         The estimate, with an empty memory.
     """
     num_steps = len(batch.weights)
-    # The first segments reach back to the start: segment j does if its lead, from j size - lead on, begins before step
-    # 1. The head holds these segments, a whole number of them.
+    # Segment j reaches back to the start of the window if its lead begins before step 1: j size - lead < 1. The head
+    # consists of these segments.
     head = min((size + lead) // size * size, num_steps)
     num_segments, rest = divmod(num_steps - head, size)
-    entered = max(head - lead, 0)  # the step that the state of the first segment after the head enters
+    entered = max(head - lead, 0)  # the step at which the lead of the first segment after the head starts
     floats, others, join, pull_inputs = _inputs(problem, params, batch)
     scored = scored_steps(batch.weights)
     window = floats, (others, batch.weights, edge_weights, scored)
@@ -163,7 +163,7 @@ def _add(one, other):
 
 
 def _add_pending(pending, cotangents, size):
-    """Adds the cotangents of the inputs of one segment to those that the segments before left for its first steps.
+    """Adds the input cotangents of one segment to the pending ones of its first steps.
 
     Returns:
         The cotangents of the first `size` steps, to which no later segment adds, and those of the others.
