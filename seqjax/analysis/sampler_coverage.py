@@ -100,7 +100,7 @@ class Coverage:
 
 
 def coverage(sampler: Sampler, bounds: Any, epochs: int = 1, seed: int = 0, *, warmup: int = 0) -> Coverage:
-    """Counts how often each target is trained, in the plans that `training` draws for this seed.
+    """Counts how often each target is trained, in the plans that `train` draws for this seed.
 
     A target is trained if it lies in the scored range of a window. The mask of the stream is not considered.
 
@@ -118,7 +118,7 @@ def coverage(sampler: Sampler, bounds: Any, epochs: int = 1, seed: int = 0, *, w
     check_whole(epochs=(epochs, 1), seed=(seed, 0), warmup=(warmup, 0))
     bounds = np.asarray(bounds)
     if bounds.ndim != 1 or bounds.dtype.kind not in "iu" or (np.diff(bounds, prepend=0) < 0).any() or bounds[:1] != [0]:
-        raise Error(f"bounds = {bounds} must be whole numbers that rise from 0 to the number of targets: [0, 9999]")
+        raise Error(f"bounds = {bounds} must be whole numbers that rise from 0 to the number of targets, as [0, 9999]")
     bounds = bounds.astype(np.int64)
     n, batches = int(bounds[-1]), 0
     # A range first <= t < last adds 1 at `first` and subtracts 1 at `last`; the cumulative sum gives the counts.

@@ -45,8 +45,8 @@ def from_equinox(module: Any) -> tuple["EquinoxModule", Params]:
         `eqx.filter(module, eqx.is_inexact_array)` returns it. The rest is a part of the model.
 
     Raises:
-        Error: Equinox is not installed; `module` is not a module of Equinox; it has no `init_state`, and is none of the
-            two cells; it holds a random key, or an object that is not hashable.
+        Error: Equinox is not installed; `module` is not a module of Equinox; it has no `init_state`, and is neither of
+            the two cells; it holds a random key, or an object that is not hashable.
     """
     eqx = _equinox()
     name = type(module).__name__

@@ -172,11 +172,11 @@ def to_torch(
         embedding: the name of the embedding.
 
     Returns:
-        Name -> array, in the dtypes of the parameters. `bias_hh` is zero, but for the part of a GRU that the reset gate
-        multiplies.
+        Name -> array, in the dtypes of the parameters. `bias_hh` is zero, except for the part of a GRU that the reset
+        gate multiplies.
 
     Raises:
-        Error: they are no parameters, or those of another model.
+        Error: `params` are not the parameters of such a model.
     """
     if not isinstance(params, dict):
         raise Error(f"to_torch takes the parameters of a model, such as run.params, not {type(params).__name__}")

@@ -14,7 +14,7 @@ ROWS = "rows"
 
 
 def num_cores() -> int:
-    """The number of CPU cores that this process may use: its share of those that it sees, if others run beside it."""
+    """The number of CPU cores for this process: its share, if other processes of the run are on the same host."""
     seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     own = os.environ.get("SLURM_CPUS_PER_TASK", "")  # Slurm may show a job more cores than it was given
     return min(int(own), seen) if own.isdecimal() and int(own) else max(1, seen // num_on_this_host())

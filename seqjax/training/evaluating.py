@@ -53,9 +53,9 @@ def evaluate(
         problem: the model with its loss.
         params: its parameters.
         stream: the data.
-        metrics: further numbers: `"accuracy"` of tokens, `"mae"` of values, or a function (output, target) -> float of
-            one step; their mean over all targets. `"last_accuracy"` and `"last_mae"` are of the last target of each
-            document alone; for a function this is `seqjax.training.Metric(name, function, last=True)`.
+        metrics: numbers beside the loss, averaged over all targets: `"accuracy"` of tokens, `"mae"` of values, or a
+            function (output, target) -> float of one step. `"last_accuracy"` and `"last_mae"` average over the last
+            target of each document only, and so does `seqjax.training.Metric(name, function, last=True)`.
         decode: turns values float[n, dim] that the model reads into those of the data, before metrics are computed.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Brings the data of one chunk of training after the other to the devices."""
+"""Brings the data of a training to the devices, chunk by chunk."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +42,7 @@ def chunks(setup: TrainingSetup, bounds: Any, warmup: int, num_runs: int = 1, do
         setup: how the model is trained.
         bounds: those of the stream.
         warmup: the number of steps after a reset that are not scored.
-        num_runs: the number of runs side by side, whose chunks have this share of the length.
+        num_runs: the number of runs side by side; chunks are shorter by this factor.
         done: the number of updates that were made before.
     """
     sampler = setup.sampler
@@ -91,7 +91,7 @@ def feed(found: Iterator[Chunk], stream: Stream, num_steps: int, mesh: Mesh) -> 
         chunk = next(found, None)
         return None if chunk is None else (chunk, *gather_windows(stream, chunk.plan, num_steps))
 
-    # Not `with`: a generator that is still open when Python ends is closed after the module of threads is gone.
+    # Not `with`: if the generator is still open when Python ends, it is closed after the module of threads.
     pool = ThreadPoolExecutor(1)
     ahead = pool.submit(read)
     while (one := ahead.result()) is not None:

@@ -70,7 +70,7 @@ class Fit:
         return ""
 
     def in_layout(self, problem: ModelProblem, stream: Stream, begun: Layout | None) -> "Fit":
-        """The same, in the layout in which it was begun, or else in the fastest one."""
+        """A copy that uses the layout recorded in the run, or else the fastest."""
         return self
 
 

@@ -19,7 +19,7 @@ from seqjax.models.model import Model
 STEPS = 64
 """Tokens that one call of the compiled program reads or chooses."""
 HOTTEST = 1e30
-"""The temperature at which, and above which, all tokens are equally likely; float32 has no number for some above."""
+"""The temperature from which on all tokens are equally likely; float32 cannot hold all higher ones."""
 
 
 def generate(
@@ -78,7 +78,7 @@ def generate(
     if length == 0:
         return prompt
     read = ids if len(ids) else np.zeros(1, np.int32)
-    # Only the limit ∞ filters nothing: rounded sums reach 1 before the last of the likeliest tokens.
+    # The limit ∞ keeps all tokens. A limit of 1 would not, because rounded sums may reach 1 before the last token.
     limits = (len(codec) if top_k is None else min(top_k, len(codec)), math.inf if top_p in (None, 1) else top_p)
     options = (len(read), allowed, jax.random.key(seed), float(min(temperature, HOTTEST)), limits)
     spec, found = Spec(codec.spec), []
@@ -136,7 +136,7 @@ def _go_on(
     temperature: Any,
     limits: tuple[Any, Any],
 ) -> tuple[tuple[Any, Float[Array, " V"]], Int[Array, " STEPS"]]:
-    """`STEPS` tokens from step `first` on, each of which the model reads: the `count` given ones, then chosen ones.
+    """`STEPS` tokens from step `first` on, which the model reads: first the `count` given ones, then chosen ones.
 
     One program serves prompts and continuations of all lengths.
 

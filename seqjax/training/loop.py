@@ -36,7 +36,7 @@ from seqjax.training.processes import whole
 from seqjax.training.setup import TrainingSetup
 
 stepping = threading.Event()
-"""Is set when updates are about to be computed, after compiling. Whoever waits for them clears it before."""
+"""Set after compiling, before updates are computed. A caller that waits for it clears it first."""
 
 
 class Diverged(Error):  # noqa: N818
@@ -232,8 +232,8 @@ def train_side_by_side(
 ) -> Iterator[list[Outcome]]:
     """Trains R runs on one device in one compiled call, and yields their outcomes after every chunk.
 
-    On an accelerator a small model leaves most of the device idle, and R runs take little longer than one. On a CPU
-    nothing is gained. The time of a chunk is divided equally among the runs.
+    On an accelerator a small model leaves most of the device idle, and R runs take little longer than one. On a CPU it
+    is not faster. The time of a chunk is divided equally among the runs.
 
     Args:
         problem: the problem to train.
@@ -325,7 +325,7 @@ def _in_precision(problem, setup):
 
 
 def _plan_program(problem, stream, setup):
-    """The plan of the first epoch, and the program of all of them; an error unless some step is scored."""
+    """The plan of the first epoch, and the program of all epochs; an error if no step is scored."""
     sampler = setup.sampler
     if stream.mask is not None and not np.any(stream.mask):
         raise Error("nothing is scored: the mask of the training part is False everywhere")
@@ -379,7 +379,7 @@ def _placed(stream, plan, program, setup, params=None, state=None):
 
 
 def _with_numbers(program, params):
-    """The program whose numbers are arguments, as far as the optimizer allows it."""
+    """The program that takes the optimizer's numbers as arguments, as far as the optimizer allows it."""
     if not isinstance(program.optimizer, Optimizer):
         return program
     found = numbers_of(program.optimizer, program.num_updates, params)
@@ -402,7 +402,7 @@ def init_train_state(
     elif not isinstance(problem, ModelProblem):
         raise Error("a problem without a model has no initial parameters: pass params=")
     arguments = setup.gradient, setup.sampler.batch_size
-    # Compiled as one program, where it can be kept: a program for each operation would take a second of a short run.
+    # One compiled program, which the cache can keep: a program for each operation would take a second of a short run.
     init = jit_of(_init, problem, *arguments) if problem.is_value else functools.partial(_init, problem, *arguments)
     _check_memory(jax.eval_shape(init, jax.random.key(setup.seed), params), problem, setup)
     params, carry, memory, key = init(jax.random.key(setup.seed), params)

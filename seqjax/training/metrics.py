@@ -170,7 +170,7 @@ def means(
 
 
 def _steps(problem, window_steps, functions, params, stream, plan):
-    """The metrics of each step of each window, float[N, T] each, or the outputs, [float[N, T, dim]]; what is scored."""
+    """The metrics of each step, float[N, T] each, or the outputs, [float[N, T, dim]]; and which steps are scored."""
 
     def one(state, plan):
         state = problem.start(params, state, plan.reset)

@@ -125,10 +125,10 @@ NUM_UPDATES = "num_updates"
 
 
 def numbers_of(optimizer: Optimizer, num_updates: int, params: Any) -> dict[str, float | int]:
-    """The numbers that a transformation is built from and that may be traced, so that no program depends on them.
+    """The numbers of a transformation that may be traced, so that compiled programs do not depend on them.
 
     These are the number of updates and the float fields, unless the author's code reads them in Python. A field that is
-    0 is left out: it often switches something off, which would be computed if the number were not known.
+    0 is left out: it often switches off a computation, which a traced number could not.
 
     Args:
         optimizer: the optimizer.

@@ -40,7 +40,7 @@ def bytes_from_first(data: bytes) -> bytes:
     row = np.zeros(from_first(len(data)), np.uint8)
     if is_first():
         row[:] = np.frombuffer(data, np.uint8)
-    # The sum of one row and of zeros, since to gather the rows of all processes would take the memory of all of them.
+    # A sum of one row and of zeros: gathering the rows of all processes would take the memory of all of them.
     return np.asarray(_sum_rows(_by_process(row)).addressable_data(0)).tobytes()
 
 
@@ -83,7 +83,7 @@ def whole(tree: Any) -> Any:
 def place(array: Any, sharding: NamedSharding) -> jax.Array:
     """An array that is equal in all processes, on the devices of a sharding.
 
-    `jax.device_put` does the same, and compares the arrays of all processes, each time.
+    `jax.device_put` would also compare the arrays of all processes at each call.
     """
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding)
