@@ -100,8 +100,8 @@ class Gradient(Plugin):
     window starts, as a function `start` of the parameters; 2, what the steps read, as `Problem.inputs` gives it."""
 
     rounds: ClassVar[bool] = True
-    """Whether it may be given steps that are computed in bfloat16. False: it carries sums of products from step to step
-    or compares steps that differ little, so that rounding would grow; its steps are computed in float32 always."""
+    """Whether its steps may be computed in bfloat16. False: always in float32, because rounding errors would grow in
+    what it carries from step to step, or exceed the small differences that it compares."""
 
     metric_names: ClassVar[tuple[str, ...]] = ()
     """The names of what `metrics` returns, such as `gradient_bias`; they start with `gradient_`."""

@@ -36,7 +36,7 @@ class Plugin:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # `dataclass`, which comes later, would advise a default_factory, for a type that no field can have.
+        # `dataclass`, which runs later, would suggest a default_factory, but no field can have such a type.
         for name, hint in inspect.get_annotations(cls).items():
             default = None if "ClassVar" in str(hint) else cls.__dict__.get(name)
             if isinstance(default, list | dict | set) or getattr(default, "shape", ()) != ():
@@ -81,7 +81,7 @@ MADE_BY = {
     "model": "create('model', 'gru'); from_flax(module) and from_equinox(module) return one with its parameters",
     "optimizer": "create('optimizer', 'adam') or optax.adam(0.001)",
 }
-"""Kind of plugin -> what to write, for errors about values that are none of this kind."""
+"""Kind of plugin -> what to write, for errors about values that are not of this kind."""
 
 
 class Field(NamedTuple):

@@ -89,7 +89,7 @@ def to_toml(config: Config) -> str:
 
 
 def _printable(character: str) -> str:
-    """A character of a TOML text: one that a terminal might interpret, which stands in quotes, as an escape of TOML."""
+    """A character of a TOML text; one that a terminal might interpret, which only occurs in quotes, as an escape."""
     is_surrogate = "\ud800" <= character <= "\udfff"  # it cannot be written as TOML, which the caller notices
     if character.isprintable() or character in LINES or is_surrogate:
         return character

@@ -267,9 +267,9 @@ def is_of_jax(fault: BaseException) -> bool:
 
 
 def _line_of(fault: BaseException, file: str | None) -> str:
-    """The line of a file that raised an exception, below its message; empty for a fault of its syntax, and of others.
+    """The line of a file that raised an exception, as the end of a message.
 
-    Python's message about the syntax has the line.
+    It is empty if no line of this file did, and for a syntax error, whose message has the line.
     """
     frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if frame.filename == file]
     if not frames or isinstance(fault, SyntaxError):

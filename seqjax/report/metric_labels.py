@@ -15,13 +15,13 @@ LABELS = {
 }
 """The labels of axes by metric."""
 DURING = "mean during the epoch"
-"""What the metrics of the training part are: the model changes while they are summed."""
+"""The words for a metric of the training part, which is averaged while the model changes."""
 LOSSES = {True: "loss (nats)", False: "mean squared error", None: "loss"}
 """The name of a loss, with its unit, by the result of `are_on_tokens`."""
 
 
 def are_on_tokens(runs: Iterable[Any]) -> bool | None:
-    """Whether the targets of runs are tokens; None: those of some runs only, so that their losses have two units."""
+    """Whether the targets of runs are tokens; None: only those of some runs, so that the losses have two units."""
     # Only runs on tokens have a perplexity; the loss of the others is a squared error.
     kinds = {"train_perplexity" in run.metrics[0] for run in runs if run.metrics} or {True}
     return kinds.pop() if len(kinds) == 1 else None

@@ -20,14 +20,14 @@ SMALL = 'style="opacity: 0.7; font-size: 90%"'
 def show(*parts: Callable[[], str]) -> str:
     """The HTML of an object, from functions that each return a part of it.
 
-    An error in a part, such as a figure of values that are not finite, is shown in its place: an object has to be
-    shown whatever it holds, or nobody could find out what is wrong with it.
+    An error in a part, such as a figure of values that are not finite, is shown in place of this part, so that the user
+    sees the rest of the object and what is wrong with it.
     """
     return f'<div class="seqjax">{"".join(map(_part_or_fault, parts))}</div>'
 
 
 def text(words: str, tag: str = "p") -> str:
-    """A text as an element, such as `p` or `pre`; lines that are indented or aligned belong into `pre`."""
+    """A text as an element, such as `p` or `pre`; lines that are indented or aligned belong in `pre`."""
     return f"<{tag}>{_escape(words)}</{tag}>"
 
 
@@ -125,7 +125,7 @@ def _escape(words: str) -> str:
 
 
 def _finite(values: Sequence[float]) -> list[tuple[int, float]]:
-    """The known values with their index; of many only as many as a curve has room for, with the last one."""
+    """The finite values with their indices, thinned to as many as a curve has room for; the last one is kept."""
     found = [(x, float(y)) for x, y in enumerate(values) if math.isfinite(y)]
     every = -(-len(found) // WIDTH)
     return found[:-1][:: every or 1] + found[-1:]

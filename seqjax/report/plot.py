@@ -102,9 +102,8 @@ def runs(
     evaluated are left out, and so are runs that diverged or are unfinished, if others of their variant trained longer;
     the legend counts them. After the end of a run that stopped early, the average is that of the seeds that trained on.
 
-    The range of the y axis is that of the second half of all curves, with half as much again for the first half, if the
-    first half would otherwise take most of the axis; the legend then says what lies outside. The data of the lines are
-    whole.
+    If the first half of the curves would take most of the y axis, the axis has the range of the second half plus 50 %
+    of headroom, and the legend says what lies outside. The lines keep all of their data.
 
     >>> import seqjax as sj
     >>> from seqjax_models import NGram
@@ -142,7 +141,7 @@ def runs(
     title = title_of([run.experiment for run in every], labels.shared) if title is None else title
     groups = {name: seeds_of(group) for name, group in variants.items()}
     counts = {name: seeds.in_words for name, seeds in groups.items()}
-    # The legend has the number of seeds once, and again at the variants that have another one.
+    # The legend has the usual number of seeds once, and other numbers at their variants.
     usual = max(counts.values(), key=list(counts.values()).count)
     with current():
         figure, (axes,) = new_figure(axis_label(x, tokens), axis_label(y, tokens), title)
@@ -158,7 +157,7 @@ def runs(
             log_ticks(axes.yaxis)
         caption = caption_of(usual, [n for seeds in groups.values() for n in counts_of(seeds.lengths)], average, band)
         if any(len({*seeds.lengths}) > 1 for seeds in groups.values()):
-            caption += "\nafter the end of a seed: of those that trained on"
+            caption += "\nafter a seed ends: average of the others"
         hidden = "" if whole else show_end(axes, drawn)
         if labels.factors and len(set(counts.values())) == 1:
             entries = factor_entries(*labels.factors)
@@ -315,7 +314,7 @@ def points(
     y_scale: Literal["linear", "log"] = "linear",
     title: str = "",
 ) -> Figure:
-    """Single points by name, each with a marker of its own; one that is not a number is in the legend alone.
+    """Single points by name, each with a marker of its own; one that is not a number appears only in the legend.
 
     >>> import seqjax as sj
     >>> figure = sj.plot.points({"full": (1.0, 8.0), "8 steps": (0.9, 2.0)}, x_label="ms", y_label="MB")
@@ -453,7 +452,7 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
             upper.plot(k[held], fit[held] / norms[0], "--", color="black", label=label)
         lower.plot(k[1:], _positive(bias), label="_relative bias", marker=marker)
         for axes, values in ((upper, norms), (lower, bias)):
-            # An axis without positive values, as of a state that no gradient passes, cannot be logarithmic.
+            # An axis without positive values, as for a state that no gradient passes, cannot be logarithmic.
             if (values > 0).any():
                 log_ticks(axes.yaxis)
             whole_ticks(axes.xaxis)
@@ -476,7 +475,7 @@ def _check_choice(name: str, given: str, choices: Sequence[str]) -> None:
 
 
 def _positive(values: np.ndarray) -> np.ndarray:
-    """The values for a logarithmic axis, which shows no others than positive ones."""
+    """The values with NaN in place of those that a logarithmic axis cannot show."""
     return np.where(values > 0, values, np.nan)
 
 

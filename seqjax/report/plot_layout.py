@@ -34,7 +34,7 @@ def new_figure(
 
 
 def add_legend(figure: Figure, axes: Axes, groups: Sequence[Sequence[tuple[Line2D, str]]], caption: str = "") -> None:
-    """The names above the axes, where they hide nothing, below a caption; the figure becomes higher by them.
+    """Puts a caption and the names of the lines above the axes, and makes the figure higher by their height.
 
     There are as few rows as fit into the width of the figure. Each group has columns of its own.
     """

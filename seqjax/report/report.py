@@ -324,7 +324,7 @@ def _results(what: str, got: Any) -> np.ndarray:
     """A number [] or numbers [n]; integers stay integers."""
     try:
         values = np.asarray(got)
-        # Some float types of JAX, such as bfloat16, are of no kind that numpy can take a median of.
+        # Numpy cannot take the median of some float types of JAX, such as bfloat16.
         values = values if values.dtype.kind in "biuOSUc" else values.astype(np.float64)
     except (TypeError, ValueError) as fault:
         raise Error(f"row {what!r}: a number, a text or a list of numbers, not {got!r:.80}") from fault

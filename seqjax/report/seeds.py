@@ -44,7 +44,7 @@ class Seeds(NamedTuple):
 def seeds_of(group: Sequence[Any]) -> Seeds:
     """The runs of a variant that are drawn.
 
-    An average without a run that diverged would say too little of its variant, so the legend counts those left out.
+    The legend counts the runs that are left out, because an average without the diverged runs would be misleading.
     """
     longest = max(len(run.metrics) for run in group)
     drawn = [run for run in group if run.metrics and (len(run.metrics) == longest or run.ending)]
@@ -86,7 +86,7 @@ def counts_of(lengths: Sequence[int]) -> list[int]:
 
 
 def caption_of(seeds: str, counts: Sequence[int], average: str, band: str, of: str = "seed") -> str:
-    """What lines and bands are: averages of `seeds`, such as "3 seeds", of variants with these numbers of seeds."""
+    """What lines and bands show: averages of `seeds`, such as "3 seeds"; variants have these numbers of seeds."""
     if max(counts) < 2:
         return seeds
     what = f"{average} of {seeds}; band: "

@@ -29,7 +29,7 @@ def checks(dataset: Dataset) -> Sequence[Check]:
 
 
 def check_load(dataset: Dataset) -> Found:
-    """Checks that it loads data, whose documents fill them."""
+    """Checks that `load` returns data, and that their documents cover all entries."""
     data = load(dataset)
     if len(data) < 2:
         raise Failed(f"load returns {len(data)} {data.unit}, and training needs at least 2")

@@ -57,7 +57,7 @@ def check_estimator(
 
     The function is called, in float64, as `estimator(step, params, state, xs, key)`, and returns the loss and its
     gradient. `step` is (params, state, x) -> (new state, loss); the loss of a window is the sum of the losses of its
-    steps; `state` is that of one sequence, and `xs` has leaves [T, ...]. If it is of the history, it is called as
+    steps; `state` is that of one sequence, and `xs` has leaves [T, ...]. With of="history" it is called as
     `estimator(step, params, state, xs, key, memory)` for one window after the other, first with None as its memory, and
     returns loss, gradient and memory; the gradients of the windows have to add up to that of the whole sequence.
 
@@ -75,9 +75,9 @@ def check_estimator(
         estimator: the function.
         claim: how the mean of the gradient relates to the true one; `biased` is compared with `like` alone.
         of: which gradient is estimated: that of a window whose incoming state is a constant, or that of the history.
-        scan: (step, params, state, windows) for an estimator that knows one model alone, whose step is written in plain
-            JAX here. Windows is a list of what the steps read, leaves [T, ...] each. Arrays become float64. None: two
-            scans of seqjax.
+        scan: (step, params, state, windows) for an estimator that works for one model only, whose step is written in
+            plain JAX here. Windows is a list of what the steps read, leaves [T, ...] each. Arrays become float64. None:
+            two scans of seqjax.
         like: a strategy that is not random, with whose gradient the first call has to agree.
         calls: the number of calls over which an unbiased claim is averaged.
         traceable: whether the function can be traced by JAX; otherwise it is called as it is, once for each key.

@@ -40,7 +40,7 @@ def checks(strategy: Gradient) -> list[Check]:
     # The gradient of any other random strategy is right in the mean only, so that a single call shows nothing.
     if not strategy.draws or isinstance(strategy, WeightedEdges):
         found.append(INITIAL)
-    # The arguments are told by the name, since each strategy differentiates its own.
+    # The name of the check lists the arguments, since they differ from strategy to strategy.
     names = ", ".join(ARGUMENTS[i] for i in strategy.argnums)
     return found + [check._replace(name=check.name.format(names)) for check in OTHERS]
 

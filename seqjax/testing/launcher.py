@@ -19,7 +19,7 @@ from seqjax.testing.process import in_another_process
 DEADLINE = 600.0
 """Seconds after which jobs that need less than one have to be done; a cluster may have a queue."""
 DELAY = 10.0
-"""Seconds that the exit code of a job may be late after `alive` leaves it out, or early before: a cluster is slow."""
+"""Seconds by which the exit code of a job may come before or after `alive` leaves the job out: a cluster is slow."""
 
 BEGIN = """
 import json, os, signal, sys, time
@@ -96,7 +96,7 @@ def check_started(launcher: Launcher) -> Found:
 
 
 def check_log(launcher: Launcher) -> Found:
-    """Checks that stdout and stderr are appended to the log, where that of an earlier start may be."""
+    """Checks that stdout and stderr are appended to the log, which may hold the output of an earlier start."""
     with _folder() as folder:
         job = _job(folder, "job", PRINTS)
         job.log.write_text("what an earlier start has printed\n")

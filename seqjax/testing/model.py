@@ -74,8 +74,8 @@ def check_shapes(model: Model) -> Found:
 def check_elementwise(model: Cell) -> Found:
     """Checks that some units have the same new state when the numbers of the other units change.
 
-    Bit k of a unit's index says whether its numbers change. Two units differ in some bit of their indices, so each pair
-    of units is told apart.
+    In round k the numbers of the units change whose index has bit k. The indices of two units differ in some bit, so
+    that each pair of units is separated in some round.
     """
     hidden, rng = model.hidden, np.random.default_rng(7)
     if hidden == 1:
@@ -434,7 +434,7 @@ def _sample(model: Model, spec: Spec) -> Sample:
     params = _initial(model, spec)
     if not isinstance(model, CountBasedModel):
         params = jax.tree.map(noisy, params)
-    # Training gives each row a key, with which the state of a random model holds more.
+    # Training gives each row a key, which the state of a random model holds.
     keys = jax.random.split(jax.random.key(1), B)
     state = jax.tree.map(noisy, jax.vmap(model.problem(spec).init_state, (None, 0))(params, keys))
     sample = Sample(params, state, *(_values(rng, side, (T, B)) for side in (spec.inputs, spec.targets)))

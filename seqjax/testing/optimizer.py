@@ -43,7 +43,7 @@ def check_jit(optimizer: Optimizer) -> Found:
 
 
 def check_state(optimizer: Optimizer) -> Found:
-    """Checks that training goes on to the same bits, with a transformation that is built again and a saved state."""
+    """Checks that training continues to the same bits with a saved state and a transformation that is built again."""
     (tx, again), params = (build(optimizer, UPDATES) for _ in range(2)), _params()
     state = jax.jit(tx.update)(_grads(), tx.init(params), params)[1]
     saved = jax.tree.map(np.asarray, state)

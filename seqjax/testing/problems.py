@@ -54,7 +54,7 @@ def influence_balancing(back: int = 1) -> Problem:
         now, _ = again(past[-1], True, theta)
         taken = jnp.arange(back, dtype=jnp.int32) + n >= back - 1
         s, _ = jax.lax.scan(functools.partial(again, theta=theta), past[0], taken)
-        # The replayed state may be that of older parameters: the loss gets its derivative, and the true state's value.
+        # The loss gets the value of the true state, and the derivative of the replayed one, which may differ from it.
         s = now if back == 1 else jax.lax.stop_gradient(now - s) + s
         past = jnp.where(x[0] > 0, jnp.concatenate([past[1:], now[None]]), past)
         return (past, n + 1), x[0] * 0.5 * (s[0] - 1) ** 2

@@ -157,7 +157,7 @@ def _plans(sampler: Sampler) -> list[tuple[str, np.ndarray, list[Plan]]]:
 
 
 def _inside(plan: Plan, sampler: Sampler, bounds: np.ndarray) -> Plan:
-    """The plan; that it is wrong is no refusal of the stream."""
+    """The plan, checked; a wrong plan is a failure, and not a refusal of the stream."""
     try:
         return check_inside(plan, sampler, bounds)
     except Error as fault:

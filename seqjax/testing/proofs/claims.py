@@ -181,7 +181,8 @@ def largest_deviation(samples: Any, want: Any, what: str, num_tests: int) -> flo
         samples: leaves [N, ...].
         want: the true means.
         what: what they are, for the message.
-        num_tests: the number of such comparisons, all of which a correct strategy passes, but for a chance of `ALARM`.
+        num_tests: the number of such comparisons; a correct strategy passes all of them with the probability 1 -
+            `ALARM`.
 
     Raises:
         Failed: it is above its limit.
