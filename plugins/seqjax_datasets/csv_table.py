@@ -31,8 +31,8 @@ class CSV(FileDataset):
     targets: tuple[str, ...] = ()
     """The columns that the model predicts. Empty: all columns but `sequence`, as a series."""
     sequence: str | None = None
-    """The column that tells sequences apart: consecutive lines with one entry are a document, at whose start a model is
-    reset. None: one sequence."""
+    """The column that names the sequence of a line: consecutive lines with the same entry are a document, at whose
+    start a model is reset. None: one sequence."""
     labels: tuple[str, ...] = ()
     """The classes, if the target column holds labels: label i becomes id i. Empty: targets are numbers."""
     scored: Literal["all", "last"] = "all"

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, and files and folders that its library `datasets` reads."""
+"""Datasets of the Hugging Face hub, and files and folders that its library `datasets` reads."""
 
 import contextlib
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ READERS = {".txt": "text", ".csv": "csv", ".json": "json", ".jsonl": "json", ".p
 class HFDataset(Dataset):
     """A text column of a Hugging Face dataset; each record is a document.
 
-    Data sets are read with the library `datasets`, which caches downloaded and converted data (`$HF_HOME`). No code of
-    a dataset is run.
+    Datasets are read with the library `datasets`, which caches downloaded and converted data (`$HF_HOME`). No code of a
+    dataset is run.
     """
 
     path: str

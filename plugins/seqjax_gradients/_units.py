@@ -100,7 +100,7 @@ def through(M, J_T, q_TS, window):
 
 
 def through_masked(M, seen, J_T, q_TS, window):
-    """The same for the masked matrix of SnAp-1, and which entries of it parameters reach.
+    """`through` for the masked matrix of SnAp-1; it also returns which entries the parameters reach.
 
         M_t = seen_t ∘ (J_t M_{t-1} + I_t),   seen_t = seen_{t-1} or I_t ≠ 0
 
@@ -157,7 +157,7 @@ def _backwards(J_T, q_T):
     L = J_T.shape[1]
     zeros, ones = jnp.zeros_like(q_T[0, 0]), jnp.ones_like(q_T[0, 0])
 
-    # The entries are lists of separate arrays [hidden]. As one array, whose axes of size L are that small, the same
+    # The entries are lists of separate arrays [hidden]. With one array, whose axes of size L are small, the same
     # product takes thirty times as long on a CPU.
     def back(rows, inputs):
         J, q = inputs

@@ -105,10 +105,10 @@ class Certified(Wrapping):
         return {"gradient_bias": bias} | super().metrics(memory)
 
     def _add_last(self, measured):
-        """The running means with the last window in them. As both begin at zero, their quotient is that of means.
+        """The running means with the last window added. Their zero initialisation cancels in the ratio.
 
-        A window is added only when the next one is measured. By then its gradients have been averaged over devices, as
-        all that `Memory.shared` holds is: the norm of a sum over all rows cannot be found from the norms on each
+        A window is added only when the next one is measured. By then its gradients, like everything in `Memory.shared`,
+        have been averaged over devices: the norm of a sum over all rows cannot be computed from the norms on each
         device.
         """
 

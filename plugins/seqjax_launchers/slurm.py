@@ -123,7 +123,7 @@ class Slurm(Launcher):
 
 
 def _seconds(time: str) -> int | None:
-    """A time limit of Slurm in seconds; None if it is none, which sbatch says.
+    """A time limit of Slurm in seconds; None if it is malformed, which sbatch then reports.
 
     The formats are minutes, minutes:seconds, hours:minutes:seconds, and days before a dash, which hours follow.
     """

@@ -13,7 +13,7 @@ from seqjax.training import ScheduledOptimizer
 @register("optimizer", "adam")
 @dataclass(frozen=True)
 class Adam(ScheduledOptimizer):
-    """Adam: steps along a running mean of the gradient, divided by the root of one of its square (Kingma & Ba 2015)."""
+    """Adam: a running mean of the gradient, divided by the root of a running mean of its square (Kingma & Ba 2015)."""
 
     cites = ("kingma2015adam",)
 
