@@ -87,15 +87,15 @@ def through(M, J_T, q_TS, window):
 
     def leaf(M, sums):
         """For M [L, n, hidden] and sums [1 + L, n, hidden] of one parameter array: (M_T, Σ_t q_t M_{t-1})."""
-        found = [
+        rows = [
             part + sum(a.astype(M.dtype) * M[i] for i, a in enumerate(row))
             for part, row in zip(sums, first, strict=True)
         ]
-        return jnp.stack(found[1:]), found[0]
+        return jnp.stack(rows[1:]), rows[0]
 
     leaves, structure = jax.tree.flatten(M)
-    found = [leaf(*each) for each in zip(leaves, jax.tree.leaves(sums), strict=True)]
-    M, grads = (jax.tree.unflatten(structure, part) for part in zip(*found, strict=True))
+    pairs = [leaf(*each) for each in zip(leaves, jax.tree.leaves(sums), strict=True)]
+    M, grads = (jax.tree.unflatten(structure, part) for part in zip(*pairs, strict=True))
     return M, _like_params(window.params, grads)
 
 
@@ -133,9 +133,9 @@ def through_masked(M, seen, J_T, q_TS, window):
             seen = seen | (I != 0)
             return jnp.where(seen, jnp.einsum("ijh,jnh->inh", J.astype(M.dtype), M) + I, 0), seen, grads
 
-        found = [leaf(*each) for each in zip(*map(jax.tree.leaves, (M, seen, I, grads)), strict=True)]
+        triples = [leaf(*each) for each in zip(*map(jax.tree.leaves, (M, seen, I, grads)), strict=True)]
         structure = jax.tree.structure(M)
-        return tuple(jax.tree.unflatten(structure, part) for part in zip(*found, strict=True)), None
+        return tuple(jax.tree.unflatten(structure, part) for part in zip(*triples, strict=True)), None
 
     nothing = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), M)
     q_TLH = q_TS.reshape(len(q_TS), L, hidden)

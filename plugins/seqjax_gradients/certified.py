@@ -84,19 +84,19 @@ class Certified(Wrapping):
         return memory._replace(shared=(memory.shared, measured))
 
     def estimate(self, problem, params, start, memory, batch, noise):
-        found = self.strategy.estimate(problem, params, start, self.inner(memory), batch, noise)
+        estimate = self.strategy.estimate(problem, params, start, self.inner(memory), batch, noise)
         num_rows = batch.weights.shape[1]
 
         def measure(measured):
             full = window_gradient(problem, params, start, batch).grads
             # Gradients are sums over rows: the mean over the rows of all devices is the mean of the devices' means.
-            error = jax.tree.map(lambda a, b: (a - b) / num_rows, found.grads, full)
+            error = jax.tree.map(lambda a, b: (a - b) / num_rows, estimate.grads, full)
             gradient = jax.tree.map(lambda a: a / num_rows, full)
             return self._add_last(measured)._replace(error=error, gradient=gradient)
 
         measured = jax.lax.cond(memory.shared[1].age == 0, measure, lambda measured: measured, memory.shared[1])
         measured = measured._replace(age=(measured.age + 1) % self.every)
-        return found._replace(memory=found.memory._replace(shared=(found.memory.shared, measured)))
+        return estimate._replace(memory=estimate.memory._replace(shared=(estimate.memory.shared, measured)))
 
     def metrics(self, memory):
         """The relative error; NaN until something has been measured."""

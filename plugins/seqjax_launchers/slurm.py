@@ -118,8 +118,8 @@ class Slurm(Launcher):
             if "Invalid job id" in str(fault):  # Slurm forgets jobs some minutes after their end
                 return {}
             raise
-        found = dict(line.split("|") for line in said.split())
-        return {id_: "running" if found[id_] in RUNNING else "queued" for id_ in ids if id_ in found}
+        state_of = dict(line.split("|") for line in said.split())
+        return {id_: "running" if state_of[id_] in RUNNING else "queued" for id_ in ids if id_ in state_of}
 
 
 def _seconds(time: str) -> int | None:

@@ -144,8 +144,8 @@ class NGram(CountBasedModel):
         def longer(k, carry):
             # From c_{k-1} to c_k, whose oldest token is last[n - 1 - k]. If c_{k-1} was never seen, c_k was not either.
             p, context, seen = carry
-            context, found = _child(tree, context, last[self.order - 1 - k], size)
-            seen &= found
+            context, was_seen = _child(tree, context, last[self.order - 1 - k], size)
+            seen &= was_seen
             counts = jnp.where(seen, _row(tree, context, size), 0).astype(p.dtype)
             p = jnp.where(k <= known, self._mix(epsilons[k], counts, p, single), p)
             return p, context, seen
@@ -196,8 +196,8 @@ def _child(tree, parent, older, size):
         middle = low + (high - low) // 2
         right = (low < high) & (tree["older"][middle] < older)
         low, high = jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
-    found = (low < end) & (tree["older"][low] == older)
-    return jnp.where(found, low, 0), found
+    was_seen = (low < end) & (tree["older"][low] == older)
+    return jnp.where(was_seen, low, 0), was_seen
 
 
 def _row(tree, context, size):

@@ -271,9 +271,9 @@ def _normalized(rows: np.ndarray) -> np.ndarray:
 
 def _check_ids(ids: Any, size: int) -> np.ndarray:
     check_whole(size=(size, 1))
-    found = np.asarray(ids)
-    if found.ndim != 1 or found.dtype.kind not in "iu" or not found.size:
-        raise Error(f"states must be int[n], not {found.dtype}{list(found.shape)}")
-    if found.min() < 0 or found.max() >= size:
-        raise Error(f"states must be from 0 to {size - 1}, and are from {found.min()} to {found.max()}")
-    return found.astype(np.int64)
+    states = np.asarray(ids)
+    if states.ndim != 1 or states.dtype.kind not in "iu" or not states.size:
+        raise Error(f"states must be int[n], not {states.dtype}{list(states.shape)}")
+    if states.min() < 0 or states.max() >= size:
+        raise Error(f"states must be from 0 to {size - 1}, and are from {states.min()} to {states.max()}")
+    return states.astype(np.int64)

@@ -178,10 +178,10 @@ def zipf_figure(by_name: Mapping[str, Frequencies], title: str = "") -> Any:
     from seqjax.report import plot
 
     lines = {}
-    for name, found in by_name.items():
+    for name, grams in by_name.items():
         # In a run of equal counts the line is straight, so that its two ends suffice.
-        ends = (np.diff(found.counts, prepend=0) != 0) | (np.diff(found.counts, append=0) != 0)
-        lines[name] = (np.flatnonzero(ends) + 1, found.counts[ends])
+        ends = (np.diff(grams.counts, prepend=0) != 0) | (np.diff(grams.counts, append=0) != 0)
+        lines[name] = (np.flatnonzero(ends) + 1, grams.counts[ends])
     figure = plot.lines(lines, x_label="rank", y_label="count", x_scale="log", y_scale="log", title=title)
     for line in figure.axes[0].lines:
         line.set(marker=".", markevery=[-1])

@@ -71,13 +71,13 @@ class Coverage:
         first = max(1, int(times[0]))  # targets that were never trained have their own row
         width = 1 if len(times) <= MOST_ROWS else -(-(int(times[-1]) - first + 1) // MOST_ROWS)
         group = np.where(times == 0, -1, (times - first) // width)
-        found = []
+        rows = []
         for number in np.unique(group):
             inside = times[group == number].tolist()
             name = f"{inside[0]}" if len(inside) == 1 else f"{inside[0]} to {inside[-1]}"
             count = int(targets[group == number].sum())
-            found.append((name, count, count / len(self.counts)))
-        return tuple(found)
+            rows.append((name, count, count / len(self.counts)))
+        return tuple(rows)
 
     def __str__(self) -> str:
         n, m = len(self.counts), self.epochs

@@ -392,33 +392,33 @@ def _joined(name: str, sequences: list[np.ndarray]) -> np.ndarray:
 
 def _real(name: str, values: Any) -> np.ndarray:
     """Finite reals as float64[n, dim], a copy."""
-    found = _array(name, values)
-    if found.dtype.kind not in "biuf" or np.ma.is_masked(values):
-        reason = "has masked entries" if np.ma.is_masked(values) else f"is of dtype {found.dtype}"
+    array = _array(name, values)
+    if array.dtype.kind not in "biuf" or np.ma.is_masked(values):
+        reason = "has masked entries" if np.ma.is_masked(values) else f"is of dtype {array.dtype}"
         raise Error(f"{name} must be real numbers, and this {reason}; convert it, and drop or fill missing values")
-    found = found.astype(np.float64)
-    found = found[:, None] if found.ndim == 1 else found
-    if found.ndim != 2 or not found.shape[1]:
-        raise Error(f"{name} must be float[n, dim] or float[n], not of shape {found.shape}")
-    bad, _ = np.nonzero(~np.isfinite(found))
+    array = array.astype(np.float64)
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2 or not array.shape[1]:
+        raise Error(f"{name} must be float[n, dim] or float[n], not of shape {array.shape}")
+    bad, _ = np.nonzero(~np.isfinite(array))
     if bad.size:
-        raise Error(f"{name} must be finite; row {bad[0]} is {found[bad[0]].tolist()}; drop or fill such rows")
-    return _kept(found)
+        raise Error(f"{name} must be finite; row {bad[0]} is {array[bad[0]].tolist()}; drop or fill such rows")
+    return _kept(array)
 
 
 def _side(name: str, values: Any, spec: Tokens | Values | None) -> tuple[np.ndarray, Tokens | Values]:
     """The inputs or the targets of pairs, copied, and their side of the spec."""
-    found = _array(f"Pairs {name}", values)
-    if isinstance(spec, Values) or (spec is None and found.dtype.kind not in "biu"):
-        found = _real(f"Pairs {name}", values)
-        if spec and spec.width != found.shape[1]:
-            raise Error(f"Pairs {name} are of dim {found.shape[1]}, but the spec says {spec}")
-        return found, Values(found.shape[1])
-    size = spec.width if spec else int(found.max(initial=0)) + 1
+    array = _array(f"Pairs {name}", values)
+    if isinstance(spec, Values) or (spec is None and array.dtype.kind not in "biu"):
+        array = _real(f"Pairs {name}", values)
+        if spec and spec.width != array.shape[1]:
+            raise Error(f"Pairs {name} are of dim {array.shape[1]}, but the spec says {spec}")
+        return array, Values(array.shape[1])
+    size = spec.width if spec else int(array.max(initial=0)) + 1
     limit = min(size, 2**31 - 1)
-    whole = found.dtype.kind in "biu" and found.ndim == 1
-    bad = np.flatnonzero((found < 0) | (found >= limit)) if whole else np.zeros(0, int)
+    whole = array.dtype.kind in "biu" and array.ndim == 1
+    bad = np.flatnonzero((array < 0) | (array >= limit)) if whole else np.zeros(0, int)
     if not whole or bad.size:
-        given = f"row {bad[0]} is {found[bad[0]]}" if whole else f"they are {dtype_shape(found)}"
+        given = f"row {bad[0]} is {array[bad[0]]}" if whole else f"they are {dtype_shape(array)}"
         raise Error(f"Pairs {name} must be ids int[n] from 0 to {limit - 1}; {given}")
-    return _kept(found.astype(np.int32)), Tokens(size)
+    return _kept(array.astype(np.int32)), Tokens(size)

@@ -96,9 +96,9 @@ def check_file(file: Path, known_hash: str) -> Path:
     algorithm, _, expected = known_hash.partition(":")
     if not file.is_file():
         raise Error(f"{file}: no such file")
-    found = pooch.file_hash(str(file), alg=algorithm)
-    if found != expected:
+    actual = pooch.file_hash(str(file), alg=algorithm)
+    if actual != expected:
         raise Error(
-            f"{file}: its {algorithm} is {found}, not {expected}: it is another file, or it is damaged", exit_code=4
+            f"{file}: its {algorithm} is {actual}, not {expected}: it is another file, or it is damaged", exit_code=4
         )
     return file

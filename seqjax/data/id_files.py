@@ -65,13 +65,13 @@ def _ends(bounds):
 def _are_whole(sides, dtype, bounds, num_bounds):
     """Whether the files are there in their full lengths: anybody may delete or cut files of a cache."""
     try:
-        found = np.load(bounds)
+        kept = np.load(bounds)
         sizes = [file.stat().st_size for file in sides]
     except (OSError, ValueError, EOFError):
         return False
-    if found.shape != (num_bounds,):
+    if kept.shape != (num_bounds,):
         return False
-    length = found[-1] if len(sides) == 1 else _ends(found)[-1]
+    length = kept[-1] if len(sides) == 1 else _ends(kept)[-1]
     return sizes == [length * np.dtype(dtype).itemsize] * len(sides)
 
 
@@ -92,7 +92,7 @@ def _identity(codec: TextCodec) -> list[Any]:
 
 def _code(file: str, module: str) -> set[str]:
     """The file of a class, and those beside it from which its module imports, directly or through others."""
-    folder, found, todo = Path(file).parent, {file}, [module]
+    folder, files, todo = Path(file).parent, {file}, [module]
     seen = set(todo)
     while todo:
         values = list(vars(sys.modules.get(todo.pop(), object)).values())
@@ -102,10 +102,10 @@ def _code(file: str, module: str) -> set[str]:
         for name in {name for name in named if isinstance(name, str)} - seen:
             other = getattr(sys.modules.get(name), "__file__", None)
             if other and folder in Path(other).parents:
-                found.add(other)
+                files.add(other)
                 todo.append(name)
                 seen.add(name)
-    return found
+    return files
 
 
 def _mapped(file: Path, dtype: Any) -> np.ndarray:

@@ -168,9 +168,9 @@ def make_piece(data: np.ndarray, at: Any = None, name: str = "") -> Piece:
         before = np.cumsum(np.concatenate([[0], (part & 0xC0) != 0x80]))  # bytes that begin a character
         return before[inside], size
 
-    found = list(in_threads(characters, blocks))
-    sizes = np.cumsum([0, *(size for _, size in found)])
-    bounds = [inside + size for (inside, _), size in zip(found, sizes, strict=False)]
+    counted = list(in_threads(characters, blocks))
+    sizes = np.cumsum([0, *(size for _, size in counted)])
+    bounds = [inside + size for (inside, _), size in zip(counted, sizes, strict=False)]
     ends = np.full(np.count_nonzero(at == len(data)), sizes[-1])  # those at the end lie in no block
     return Piece(data, at, np.concatenate([*bounds, ends]).astype(np.int64))
 
@@ -203,9 +203,9 @@ def map_file(path: str | Path, name: str) -> MappedText:
         piece = make_piece(data, name=f"{name}: {path}")
         return {"sha256": MappedText([piece], "", "").sha256, "characters": int(piece.bounds[-1])}
 
-    found = remembered("texts", file_key(path), read)
-    whole = [np.array([0, n], np.int64) for n in (len(data), found["characters"])]
-    return MappedText([Piece(data, *whole)], str(path), found["sha256"], found["sha256"])
+    kept = remembered("texts", file_key(path), read)
+    whole = [np.array([0, n], np.int64) for n in (len(data), kept["characters"])]
+    return MappedText([Piece(data, *whole)], str(path), kept["sha256"], kept["sha256"])
 
 
 def _bytes_of(piece, characters):

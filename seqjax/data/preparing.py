@@ -201,13 +201,13 @@ def _split(tokenizer: Tokenizer, text: str) -> list:
     with calling(tokenizer, "split"):
         tokens = tokenizer.split(text)
     if not isinstance(tokens, str | list | tuple):
-        found = type(tokens).__name__
-        raise Error(f"tokenizer {name_of(tokenizer)}: split returned {found}, and must return a list of tokens")
+        returned = type(tokens).__name__
+        raise Error(f"tokenizer {name_of(tokenizer)}: split returned {returned}, and must return a list of tokens")
     strange = [token for token in tokens if not isinstance(token, str | int | tuple)]
     if strange:
-        found = type(strange[0]).__name__
+        returned = type(strange[0]).__name__
         raise Error(
-            f"tokenizer {name_of(tokenizer)}: split returned a token of type {found}; a token is a str or an int"
+            f"tokenizer {name_of(tokenizer)}: split returned a token of type {returned}; a token is a str or an int"
         )
     return list(tokens)
 
@@ -264,9 +264,9 @@ def _fits(data, codec, spec):
         return spec == Spec(Values(data.values.shape[1]))
     sides = ((data.spec.inputs, spec.inputs), (data.spec.targets, spec.targets))
     return isinstance(codec, PairsCodec | None) and all(
-        type(found) is type(side)
-        and (found.width == side.width or (isinstance(found, Tokens) and found.width < side.width))
-        for found, side in sides
+        type(given) is type(side)
+        and (given.width == side.width or (isinstance(given, Tokens) and given.width < side.width))
+        for given, side in sides
     )
 
 

@@ -140,15 +140,15 @@ def check_plan(plan: Plan, sampler: Any, bounds: Int[np.ndarray, " bounds"]) -> 
     """
     name = f"sampler {name_of(sampler)}"
     if not isinstance(plan, Plan):
-        found = dtype_shape(plan)
-        raise Error(f"{name}: plan returned {found}, and must return seqjax.Plan(starts, scored, reset)")
+        returned = dtype_shape(plan)
+        raise Error(f"{name}: plan returned {returned}, and must return seqjax.Plan(starts, scored, reset)")
     plan = Plan(*map(np.asarray, plan))
     B, T = sampler.batch_size, sampler.num_steps
     N = len(plan.starts) if plan.starts.ndim else 0
-    for field, found, kind, shape in zip(Plan._fields, plan, "iib", ((N, B), (N, B, 2), (N, B)), strict=True):
-        if (found.shape, found.dtype.kind) != (shape, kind):
+    for field, array, kind, shape in zip(Plan._fields, plan, "iib", ((N, B), (N, B, 2), (N, B)), strict=True):
+        if (array.shape, array.dtype.kind) != (shape, kind):
             wanted = {"i": "int", "b": "bool"}[kind] + str(list(shape)).replace(f"[{N}", "[N", 1)
-            raise Error(f"{name}: plan returned {field} = {dtype_shape(found)}, and must return {wanted} for N batches")
+            raise Error(f"{name}: plan returned {field} = {dtype_shape(array)}, and must return {wanted} for N batches")
     if not N:
         raise Error(f"{name}: plan returned no batch; raise seqjax.Error where the documents are too short for one")
     first, last = np.moveaxis(plan.scored, -1, 0)

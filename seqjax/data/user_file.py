@@ -28,10 +28,10 @@ class FileDataset(Dataset):
 
     def _of_data(self) -> tuple[Mapping[str, int], bool]:
         try:
-            found = os.stat(self.path)
+            status = os.stat(self.path)
         except (OSError, ValueError):
             return {}, False
-        return _of_file(self, found.st_mtime_ns, found.st_size)
+        return _of_file(self, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=16)

@@ -98,8 +98,8 @@ class Lags(NamedTuple):
             largest gradient at this lag.
         """
         finite = [lags.first_norm for lags in self.by_state.values() if np.isfinite(lags.first_norm)]
-        found = {name: lags.growth_lag(max(finite, default=0.0)) for name, lags in self.by_state.items()}
-        grown = [(lag, name) for name, lag in found.items() if lag is not None]
+        growth_lags = {name: lags.growth_lag(max(finite, default=0.0)) for name, lags in self.by_state.items()}
+        grown = [(lag, name) for name, lag in growth_lags.items() if lag is not None]
         if not grown:
             return None
         lag, name = min(grown)
@@ -234,7 +234,10 @@ class Lags(NamedTuple):
         """The norms of each parameter and of each state variable at a few lags."""
         lags = [k for k in listed_lags(len(self.bias)) if k < len(self.bias)]  # the last norm is of all older lags
         rows = [("param", name, *(float(norms[k]) for k in lags)) for name, norms in self.by_param.items()]
-        rows += [("state", name, *(float(found.norms[k - 1]) for k in lags)) for name, found in self.by_state.items()]
+        rows += [
+            ("state", name, *(float(state_lags.norms[k - 1]) for k in lags))
+            for name, state_lags in self.by_state.items()
+        ]
         return Table(("of", "name", *(f"lag {k}" for k in lags)), rows)
 
     def __str__(self) -> str:
@@ -293,10 +296,10 @@ class Lags(NamedTuple):
         if by is not None:
             if by not in ("state", "param"):
                 raise Error(f'by = {by!r} must be "state", "param" or None')
-            found = {name: lags.norms for name, lags in self.by_state.items()} if by == "state" else self.by_param
+            norms_of = {name: lags.norms for name, lags in self.by_state.items()} if by == "state" else self.by_param
             first = 1 if by == "state" else 0
             lines = {}
-            for name, norms in found.items():
+            for name, norms in norms_of.items():
                 norms = np.asarray(norms, np.float64)
                 lines[name] = np.arange(first, first + len(norms)), np.where(norms > 0, norms, np.nan)
             label = "norm of ∂l / ∂variable" if by == "state" else "norm of the part of the gradient"

@@ -136,13 +136,15 @@ class Measures:
 
     def to_json(self) -> str:
         """All numbers by name; a number that is infinite or undefined is null."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
-        arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
         plain = {
             name: np.where(np.isfinite(a), a.astype(object), np.array(None)).tolist() for name, a in arrays.items()
         }
         plugins = {name: {"plugin": repr(s), "claim": s.claim, "of": s.of} for name, s in self.strategies.items()}
-        return json.dumps({"strategies": plugins} | found | plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return (
+            json.dumps({"strategies": plugins} | values | plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        )
 
     def __str__(self) -> str:
         return str(Table(self.columns, self.rows))
@@ -473,13 +475,15 @@ def summarize(
         true: the gradients float[P] of the windows and of the history.
         of: which of them the strategy estimates.
     """
-    found = {name: jax.device_get(_products(means_KP, g_P)) for name, g_P in true.items()}
-    found = {name: jax.tree.map(lambda a: np.asarray(a, np.float64), products) for name, products in found.items()}
-    own = found[of]
+    products_of = {name: jax.device_get(_products(means_KP, g_P)) for name, g_P in true.items()}
+    products_of = {
+        name: jax.tree.map(lambda a: np.asarray(a, np.float64), products) for name, products in products_of.items()
+    }
+    own = products_of[of]
     total = np.asarray(squares_K, np.float64).sum() + draws / len(means_KP) * np.trace(own["apart_KK"])
     variance = total / (draws - 1) if draws > 1 else 0.0
     bias, bias_error = _bias(own, variance / draws)
-    history_bias, history_bias_error = _bias(found["history"], variance / draws)
+    history_bias, history_bias_error = _bias(products_of["history"], variance / draws)
     signal = max(own["mean"] - variance / draws, 0.0)
     return {
         "draws": draws,
@@ -584,9 +588,9 @@ def _varied(strategies):
     """The field and its values if strategies of a class differ in exactly one numeric field, otherwise None and []."""
     known = fields_of(type(strategies[0]))  # type: ignore[arg-type]
     tables = {name: [getattr(strategy, name) for strategy in strategies] for name in known}
-    varied = {name: found for name, found in tables.items() if len(set(found)) > 1}
+    varied = {name: values for name, values in tables.items() if len(set(values)) > 1}
     if len(varied) == 1:
-        ((name, found),) = varied.items()
-        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):
-            return name, found
+        ((name, values),) = varied.items()
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            return name, values
     return None, []

@@ -206,8 +206,8 @@ def jacobians(
     if not ravel_float(scan.state)[0].size:
         raise Error("the state has no float leaves, so that it has no Jacobians")
     rows = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), scan.xs)
-    found = jax.device_get(jit_of(_walk_rows, scan.problem, max_lag, every)(scan.params, scan.state, rows))
-    rows = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
+    results = jax.device_get(jit_of(_walk_rows, scan.problem, max_lag, every)(scan.params, scan.state, rows))
+    rows = jax.tree.map(lambda a: np.asarray(a, np.float64), results)
     lyapunov = np.sort(rows.lyapunov, axis=1)[:, ::-1].mean(0)
     names = [name for name, _ in leaf_names(partition_float(scan.state)[0], "state")]
     by_state = {name: norms_BK.max(0) for name, norms_BK in zip(names, rows.by_state, strict=True)}

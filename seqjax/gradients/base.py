@@ -177,14 +177,14 @@ class Gradient(Plugin):
 
             keys = _row_keys(jax.random.fold_in(key, 1), batch.rows)
             noise = over_rows(draw, (0, Memory(None, 0)), num_rows)(keys, memory)
-        found = self.estimate(problem, params, start, memory, batch, noise)
-        if not isinstance(found, Estimate) or not isinstance(found.memory, Memory):
-            returned = dtype_shape(found.memory if isinstance(found, Estimate) else found)
+        estimate = self.estimate(problem, params, start, memory, batch, noise)
+        if not isinstance(estimate, Estimate) or not isinstance(estimate.memory, Memory):
+            returned = dtype_shape(estimate.memory if isinstance(estimate, Estimate) else estimate)
             raise Error(
                 f"gradient {name_of(self)}: estimate returned {returned}, and must return "
                 "seqjax.gradients.Estimate(loss, grads, state, seqjax.gradients.Memory(shared, rows))"
             )
-        return found
+        return estimate
 
 
 class SequenceGradient(Gradient):
@@ -246,13 +246,13 @@ class SequenceGradient(Gradient):
             def start_row(params):
                 return jax.tree.map(lambda a: a[row], start(params))
 
-            found = self.one(problem, params, start_row, memory, xs, weights, noise)
-            if not isinstance(found, tuple) or len(found) != 4:
-                returned = f"a tuple of {len(found)}" if isinstance(found, tuple) else dtype_shape(found)
+            result = self.one(problem, params, start_row, memory, xs, weights, noise)
+            if not isinstance(result, tuple) or len(result) != 4:
+                returned = f"a tuple of {len(result)}" if isinstance(result, tuple) else dtype_shape(result)
                 raise Error(
                     f"gradient {name_of(self)}: one returned {returned}, and must return (loss, grads, state, memory)"
                 )
-            return found
+            return result
 
         num_rows = batch.weights.shape[1]
         loss, grads, state, memory = jax.vmap(one, in_axes=(0, Memory(None, 0), 1, 1, 0))(
@@ -316,9 +316,9 @@ def check_strategy(caller: str, strategy: Any) -> None:
     if not isinstance(strategy, Gradient):
         raise Error(f"{caller} takes an instance of a strategy, such as Full(), not {strategy!r:.80}")
     for attribute, choices in (("claim", ("exact", "unbiased", "biased")), ("of", ("window", "history"))):
-        found = getattr(strategy, attribute, None)
-        if found not in choices:
-            says = "does not declare it" if found is None else f"says {found!r}"
+        value = getattr(strategy, attribute, None)
+        if value not in choices:
+            says = "does not declare it" if value is None else f"says {value!r}"
             name = f"gradient {name_of(strategy)}: {attribute}"
             raise Error(f"{name}: the class {says}; write {attribute} = one of {choices}")
 

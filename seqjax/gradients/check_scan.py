@@ -159,8 +159,8 @@ def check_any_float(params: Params) -> None:
     """
     leaves = jax.tree.leaves(params)
     if leaves and not jax.tree.leaves(partition_float(params)[0]):
-        found = ", ".join(str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves)
-        raise Error(f"no parameter is a float, so that there is nothing to differentiate; found {found:.200}")
+        dtypes = ", ".join(str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves)
+        raise Error(f"no parameter is a float, so that there is nothing to differentiate; found {dtypes:.200}")
 
 
 def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_aux: bool = False) -> State:
@@ -189,14 +189,14 @@ def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_a
         s, x = jax.tree.map(lambda a: a[0], state), jax.tree.map(lambda a: a[0, 0], xs)
         return s, problem.step(combine(params, others), s, x)
 
-    before, found = jax.eval_shape(first_row, arrays, state, xs)
+    before, result = jax.eval_shape(first_row, arrays, state, xs)
     returns = "(new state, (loss, outputs))" if has_aux else "(new state, loss)"
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise Error(f"a step must return {returns}, but this one returns {_show(found)}")
-    after, loss = found
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise Error(f"a step must return {returns}, but this one returns {_show(result)}")
+    after, loss = result
     if has_aux:
         if not isinstance(loss, tuple) or len(loss) != 2:
-            raise Error(f"with has_aux=True a step must return {returns}, but this one returns {_show(found)}")
+            raise Error(f"with has_aux=True a step must return {returns}, but this one returns {_show(result)}")
         loss, _ = loss
     hint = "; does it return (loss, state)? Return (state, loss)" if _same_shapes(before, loss) else ""
     if not _same_structure(before, after):

@@ -50,8 +50,8 @@ class Checkpointed(UnrolledProblem):
 
         def unroll(state, first, count):
             part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, count), steps)
-            state, *found = self._unroll(levels - 1, params, state, part)
-            return state, found
+            state, *results = self._unroll(levels - 1, params, state, part)
+            return state, results
 
         def segment(state, first):
             return unroll(state, first, size)
@@ -61,12 +61,12 @@ class Checkpointed(UnrolledProblem):
         # nothing is needed to prevent it.
         whole = num_steps - num_steps % size
         firsts = jnp.arange(0, whole, size, dtype=jnp.int32)
-        state, found = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), state, firsts)
-        found = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), found)
+        state, results = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), state, firsts)
+        results = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), results)
         if whole < num_steps:
             state, rest = unroll(state, whole, num_steps - whole)
-            found = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, rest)
-        return state, *found
+            results = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, rest)
+        return state, *results
 
 
 def segment_size(num_steps: int, levels: int) -> int:

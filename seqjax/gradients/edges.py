@@ -210,9 +210,9 @@ class RandomCuts(WeightedEdges):
         def edge(age, source):
             hazard = self.hazard(age, memory.shared)
             if not isinstance(hazard, int | float) and getattr(hazard, "shape", None) != ():
-                found = dtype_shape(hazard)
+                returned = dtype_shape(hazard)
                 raise Error(
-                    f"gradient {name_of(self)}: hazard returned {found}, and must return a probability, float[]"
+                    f"gradient {name_of(self)}: hazard returned {returned}, and must return a probability, float[]"
                 )
             hazard = jnp.asarray(hazard, float)
             cut = is_cut(source, hazard)

@@ -106,8 +106,8 @@ def value_and_grad(
             check_any_float(params)
         if numbers == (0,) and not has_aux and not jax.tree.leaves(partition_float(params)[1]):
             # Some strategies use the structure of the problem itself, such as that of a `Cell`.
-            found = _estimate(strategy, problem, params, lambda _: state, xs, weights, memory, key)
-            grads = (found.grads,)
+            result = _estimate(strategy, problem, params, lambda _: state, xs, weights, memory, key)
+            grads = (result.grads,)
         else:
             if memory is not None and strategy.of == "history" and numbers != (0,):
                 raise Error(
@@ -116,11 +116,11 @@ def value_and_grad(
                     "differentiate the parameters only, argnums=0"
                 )
             scan = ScanProblem(problem, params, state, xs, numbers, has_aux)
-            found = _estimate_arguments(strategy, scan, weights, memory, key)
-            grads = tuple(scan.by_argument(found.grads)[i] for i in numbers)
+            result = _estimate_arguments(strategy, scan, weights, memory, key)
+            grads = tuple(scan.by_argument(result.grads)[i] for i in numbers)
         if not batched:
-            found, grads = _drop_row_axis(found, grads, numbers)
-        return found._replace(grads=grads if isinstance(argnums, Sequence) else grads[0])
+            result, grads = _drop_row_axis(result, grads, numbers)
+        return result._replace(grads=grads if isinstance(argnums, Sequence) else grads[0])
 
     return estimate
 
@@ -143,7 +143,7 @@ def _check_argnums(strategy: Gradient, argnums: Any) -> tuple[int, ...]:
 
 def _names_of_strategies(argnum: int) -> list[str]:
     """The names of the registered strategies that differentiate an argument."""
-    found = []
+    names = []
     for name in registry.names("gradient"):
         try:
             cls: Any = registry.get("gradient", name)
@@ -152,8 +152,8 @@ def _names_of_strategies(argnum: int) -> list[str]:
             continue
         # The `argnums` of a strategy that wraps another one are a property, which depends on its fields.
         if isinstance(cls.argnums, tuple) and argnum in cls.argnums:
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def _estimate(
@@ -181,13 +181,13 @@ def _estimate_arguments(
 ) -> Estimate:
     """The estimate of one window, with its gradient as `Arguments`."""
     if 1 in scan.argnums and isinstance(strategy, SequenceGradient):
-        found = _row_by_row(strategy, scan, weights, memory, key)
+        estimate = _row_by_row(strategy, scan, weights, memory, key)
     else:
-        found = _estimate(strategy, scan, scan.args, scan.start_of, scan.xs, weights, memory, key)
-    if scan.has_aux and found.outputs is None:
+        estimate = _estimate(strategy, scan, scan.args, scan.start_of, scan.xs, weights, memory, key)
+    if scan.has_aux and estimate.outputs is None:
         # The strategy returns no outputs, so that one more forward pass computes them.
-        found = found._replace(outputs=scan.outputs())
-    return found
+        estimate = estimate._replace(outputs=scan.outputs())
+    return estimate
 
 
 def _row_by_row(strategy, scan, weights, memory, key):
@@ -202,18 +202,20 @@ def _row_by_row(strategy, scan, weights, memory, key):
         own = ScanProblem(scan.problem, scan.params, state, xs, scan.argnums, scan.has_aux)
         if memory is not None:
             memory = memory._replace(rows=jax.tree.map(lambda a: a[None], memory.rows))
-        found = _estimate(strategy, own, own.args, own.start_of, xs, weights, memory, key, row)
-        return found._replace(
-            grads=found.grads._replace(state=jax.tree.map(lambda a: a[0], found.grads.state)),
-            state=jax.tree.map(lambda a: a[0], found.state),
-            memory=found.memory._replace(rows=jax.tree.map(lambda a: a[0], found.memory.rows)),
+        estimate = _estimate(strategy, own, own.args, own.start_of, xs, weights, memory, key, row)
+        return estimate._replace(
+            grads=estimate.grads._replace(state=jax.tree.map(lambda a: a[0], estimate.grads.state)),
+            state=jax.tree.map(lambda a: a[0], estimate.state),
+            memory=estimate.memory._replace(rows=jax.tree.map(lambda a: a[0], estimate.memory.rows)),
         )
 
     num_rows = weights.shape[1]
     in_axes = (0, 0, 1, 1, None if memory is None else Memory(None, 0))
-    found = jax.vmap(one, in_axes)(jnp.arange(num_rows, dtype=jnp.int32), scan.state, scan.xs, weights, memory)
-    loss, params = jax.tree.map(lambda a: a.sum(0), (found.loss, found.grads.params))
-    return found._replace(loss=loss, grads=found.grads._replace(params=params), memory=average_shared(found.memory))
+    estimates = jax.vmap(one, in_axes)(jnp.arange(num_rows, dtype=jnp.int32), scan.state, scan.xs, weights, memory)
+    loss, params = jax.tree.map(lambda a: a.sum(0), (estimates.loss, estimates.grads.params))
+    return estimates._replace(
+        loss=loss, grads=estimates.grads._replace(params=params), memory=average_shared(estimates.memory)
+    )
 
 
 def _drop_row_axis(estimate: Estimate, grads: tuple, numbers: Sequence[int]) -> tuple[Estimate, tuple]:

@@ -54,7 +54,7 @@ def misfits(given: Params, own: Params) -> dict[str, str]:
     Returns:
         Name, such as `layer_0/W_xh` -> what is given and what is needed, in words.
     """
-    found, needed = (
+    present, needed = (
         {
             jax.tree_util.keystr(keys, simple=True, separator="/"): dtype_shape(leaf)
             for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -62,9 +62,9 @@ def misfits(given: Params, own: Params) -> dict[str, str]:
         for tree in (given, own)
     )
     return {
-        name: f"it has {found.get(name, 'nothing')}, and needs {needs}"
+        name: f"it has {present.get(name, 'nothing')}, and needs {needs}"
         for name, needs in needed.items()
-        if found.get(name) != needs
+        if present.get(name) != needs
     }
 
 

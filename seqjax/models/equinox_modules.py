@@ -129,10 +129,10 @@ class EquinoxModule(ForeignModel):
         if _is_cell(module):
             state = module(x, state)
             return state, state[0] if isinstance(state, tuple) else state
-        found = module(state, x)
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise Error(f"{type(module).__name__}(state, x) must return (state, output), not {found!r:.80}")
-        return found
+        result = module(state, x)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise Error(f"{type(module).__name__}(state, x) must return (state, output), not {result!r:.80}")
+        return result
 
     def _module(self, params):
         leaves = [leaf.array if isinstance(leaf, Constant) else leaf for leaf in self.leaves]

@@ -207,8 +207,8 @@ def load(entry: Entry) -> type:
 
 def class_of(entry: Entry) -> type | None:
     """The class of an entry, if its module was imported."""
-    found = _registered.get((entry.kind, entry.id))
-    return found and found[1]
+    known = _registered.get((entry.kind, entry.id))
+    return known and known[1]
 
 
 def entry_of(plugin: object) -> Entry:
@@ -294,13 +294,13 @@ def summary(entry: Entry) -> str:
 
 def clashes(kind: str) -> list[str]:
     """The short names that several plugins of a kind have, one line each, with what such a name means."""
-    found = []
+    lines = []
     for name in names(kind):
         ids = [entry.id for entry in entries(kind) if entry.name == name]
         if len(ids) > 1:
             meaning = f"it means {BUILT_IN}/{name}" if f"{BUILT_IN}/{name}" in ids else "write the full id"
-            found.append(f"{kind} {name!r} is the name of {', '.join(ids)}: {meaning}")
-    return found
+            lines.append(f"{kind} {name!r} is the name of {', '.join(ids)}: {meaning}")
+    return lines
 
 
 def _check_kind(kind: str) -> None:
@@ -312,7 +312,7 @@ def _check_kind(kind: str) -> None:
 def _installed() -> dict[str, tuple[Entry, ...]]:
     """The plugins of installed packages, by kind. All kinds are read at once, since one reading takes 30 ms."""
     kinds = {group: kind for kind, group in GROUPS.items()}
-    found: dict[str, dict[tuple[str, str], Entry]] = {kind: {} for kind in GROUPS}
+    plugins_of: dict[str, dict[tuple[str, str], Entry]] = {kind: {} for kind in GROUPS}
     # Each access to the name or the version of a package parses its metadata anew.
     name_and_version = functools.cache(lambda dist: (dist.name, dist.version) if dist else (LOCAL, ""))
     for point in importlib.metadata.entry_points():
@@ -320,8 +320,8 @@ def _installed() -> dict[str, tuple[Entry, ...]]:
             continue
         name, version = name_and_version(point.dist)
         file = _locate(point.value.partition(":")[0])
-        found[kind][name, point.name] = Entry(kind, point.name, name, version, point.value, file)
-    return {kind: tuple(plugins.values()) for kind, plugins in found.items()}
+        plugins_of[kind][name, point.name] = Entry(kind, point.name, name, version, point.value, file)
+    return {kind: tuple(plugins.values()) for kind, plugins in plugins_of.items()}
 
 
 def _locate(module: str) -> str | None:

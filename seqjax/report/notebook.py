@@ -80,17 +80,17 @@ def curves(lines: Mapping[str, Sequence[float]]) -> str:
         Nothing if fewer than two values of a curve are known.
     """
     points = {name: _finite(values) for name, values in lines.items()}
-    points = {name: found for name, found in points.items() if len(found) > 1}
+    points = {name: pairs for name, pairs in points.items() if len(pairs) > 1}
     if not points:
         return ""
-    known = [value for found in points.values() for _, value in found]
+    known = [value for pairs in points.values() for _, value in pairs]
     low, high = min(known), max(known)
-    most = max(x for found in points.values() for x, _ in found)
+    most = max(x for pairs in points.values() for x, _ in pairs)
     shapes = []
-    for n, (name, found) in enumerate(points.items()):
+    for n, (name, pairs) in enumerate(points.items()):
         places = " ".join(
             f"{2 + (WIDTH - 4) * x / most:.1f},{2 + (HEIGHT - 4) * (high - y) / ((high - low) or 1):.1f}"
-            for x, y in found
+            for x, y in pairs
         )
         dashes = ' stroke-dasharray="5 4" opacity="0.7"' if n else ""
         shapes.append(f'<polyline points="{places}"{dashes}><title>{_escape(name)}</title></polyline>')
@@ -126,6 +126,6 @@ def _escape(words: str) -> str:
 
 def _finite(values: Sequence[float]) -> list[tuple[int, float]]:
     """The finite values with their indices, thinned to as many as a curve has room for; the last one is kept."""
-    found = [(x, float(y)) for x, y in enumerate(values) if math.isfinite(y)]
-    every = -(-len(found) // WIDTH)
-    return found[:-1][:: every or 1] + found[-1:]
+    points = [(x, float(y)) for x, y in enumerate(values) if math.isfinite(y)]
+    every = -(-len(points) // WIDTH)
+    return points[:-1][:: every or 1] + points[-1:]

@@ -166,14 +166,14 @@ class Report:
                 f"row {what!r}: expected is exactly({expected}), at_most({expected}), ... or a remark in quotes"
             )
         if isinstance(got, str):
-            found: tuple[Any, ...] = (got, None, None, None)
+            numbers: tuple[Any, ...] = (got, None, None, None)
         elif (values := _results(what, got)).ndim == 0:
-            found = (values.item(), None, None, None)
+            numbers = (values.item(), None, None, None)
         else:
-            found = (np.median(values).item(), values.min(), values.max(), len(values))
-        met = "" if isinstance(expected, str) else "yes" if expected.is_met(found[0]) else "no"
+            numbers = (np.median(values).item(), values.min(), values.max(), len(values))
+        met = "" if isinstance(expected, str) else "yes" if expected.is_met(numbers[0]) else "no"
         digits = "" if isinstance(expected, str) else expected.digits
-        self._rows.append((what, *found, _shown(found, digits), str(expected), met))
+        self._rows.append((what, *numbers, _shown(numbers, digits), str(expected), met))
 
     def table(self, name: str, table: Any) -> None:
         """Adds a `Table`, or anything with columns and rows; it is saved as `<name>.csv`."""
@@ -203,7 +203,7 @@ class Report:
 
     def __repr__(self) -> str:
         parts = {"results": self._rows, "tables": self.tables, "figures": self.figures}
-        return f"Report({self.title!r}, {', '.join(f'{name} {len(found)}' for name, found in parts.items())})"
+        return f"Report({self.title!r}, {', '.join(f'{name} {len(part)}' for name, part in parts.items())})"
 
     def to_markdown(self) -> str:
         """The report as Markdown, which refers to the files that `save` puts beside it."""
@@ -301,9 +301,9 @@ def _limit(value: float | str) -> float:
         raise Error(f"{value!r} cannot be a limit of a result, since it is not a number") from fault
 
 
-def _shown(found: tuple[Any, ...], digits: str) -> str:
+def _shown(numbers: tuple[Any, ...], digits: str) -> str:
     """A result, or a median with its range, such as `0.05380 (0.04710 to 0.06170, n = 20)`."""
-    got, low, high, n = found
+    got, low, high, n = numbers
     if n is not None:
         return f"{format_cell(got)} ({format_cell(low)} to {format_cell(high)}, n = {n})"
     return format(got, digits) if digits and not isinstance(got, str) else format_cell(got)

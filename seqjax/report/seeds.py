@@ -69,15 +69,15 @@ def average_and_band(
         float64[3, N]: the average, and the lower and the upper end of the band; NaN where a seed that has the epoch has
         no finite value. Where a single seed is left, the band is NaN.
     """
-    found = np.full((3, values_SN.shape[1]), math.nan)
+    curves = np.full((3, values_SN.shape[1]), math.nan)
     begin = 0
     for end in sorted({*lengths}):  # between two ends, the seeds are the same
         part = values_SN[np.array(lengths) >= end, begin:end]
-        found[0, begin:end] = (np.mean if average == "mean" else np.median)(part, 0)
+        curves[0, begin:end] = (np.mean if average == "mean" else np.median)(part, 0)
         if len(part) > 1:
-            found[1:, begin:end] = interval(part, average) if band == "interval" else (part.min(0), part.max(0))
+            curves[1:, begin:end] = interval(part, average) if band == "interval" else (part.min(0), part.max(0))
         begin = end
-    return found
+    return curves
 
 
 def counts_of(lengths: Sequence[int]) -> list[int]:

@@ -167,10 +167,10 @@ def _in_double(scan: Scan) -> Scan:
 
 def _truths(scan: Scan) -> list[Truth]:
     """The truth of each window, which starts in the state that the window before has left."""
-    found: list[Truth] = []
+    truths: list[Truth] = []
     for xs in scan.windows:
-        found.append(truth_of_scan(scan.step, scan.params, found[-1].state if found else scan.state, [xs]))
-    return found
+        truths.append(truth_of_scan(scan.step, scan.params, truths[-1].state if truths else scan.state, [xs]))
+    return truths
 
 
 def _all_calls(
@@ -205,12 +205,12 @@ def _parts(result: Any, params: Any, of: str) -> tuple[Any, Any, Any]:
     """Loss, gradient and memory of a call."""
     wanted = "(loss, gradient)" if of == "window" else "(loss, gradient, memory)"
     if not isinstance(result, tuple) or len(result) != 2 + (of == "history"):
-        found = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
-        raise Error(f"check_estimator: the function returned {found}, and must return {wanted}")
+        returned = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+        raise Error(f"check_estimator: the function returned {returned}, and must return {wanted}")
     loss, grads, *memory = result
-    found, like = (jax.tree.map(jnp.shape, tree) for tree in (grads, params))
-    if found != like:
-        raise Error(f"check_estimator: the gradient has the shapes {found}, and the parameters {like}")
+    returned, like = (jax.tree.map(jnp.shape, tree) for tree in (grads, params))
+    if returned != like:
+        raise Error(f"check_estimator: the gradient has the shapes {returned}, and the parameters {like}")
     return loss, grads, memory[0] if memory else None
 
 
@@ -231,10 +231,10 @@ def _like(strategy: Gradient, grads: Sequence[Any], scan: Scan, name: str) -> fl
     run = quick_jit(functools.partial(value_and_grad(scan.step, strategy, batched=False)))
     for w, xs in enumerate(scan.windows):
         # `value_and_grad` divides by the number of steps unless it is given weights.
-        found = run(scan.params, state, xs, weights=jnp.ones(len(jax.tree.leaves(xs)[0])))
-        state = found.state
+        estimate = run(scan.params, state, xs, weights=jnp.ones(len(jax.tree.leaves(xs)[0])))
+        state = estimate.state
         what = f"{name}, window {w}, the gradient of {type(strategy).__name__}, "
-        worst = max(worst, assert_close(_first(grads[w]), found.grads, what))
+        worst = max(worst, assert_close(_first(grads[w]), estimate.grads, what))
     return worst
 
 

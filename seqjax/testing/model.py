@@ -61,8 +61,8 @@ class Sample(NamedTuple):
 
 def checks(model: Model) -> Sequence[Check]:
     """The checks of a model; the first one is that its methods fit together. A count-based model has no gradient."""
-    found = COUNTED if isinstance(model, CountBasedModel) else CELL if isinstance(model, Cell) else TRAINED
-    return [each._replace(function=functools.partial(_in_double, each.function)) for each in found]
+    chosen = COUNTED if isinstance(model, CountBasedModel) else CELL if isinstance(model, Cell) else TRAINED
+    return [each._replace(function=functools.partial(_in_double, each.function)) for each in chosen]
 
 
 def check_shapes(model: Model) -> Found:
@@ -114,9 +114,9 @@ def _varied_params(model: Cell, seed: int) -> Params:
 def _reads(model: Cell, arguments: tuple) -> dict[str, bool]:
     """For each parameter of a cell, whether the new state depends on it."""
     u, v, state, own = arguments
-    found = depends_on(lambda own: model.cell(u.ravel(), v.ravel(), state, **own), own)
+    are_read = depends_on(lambda own: model.cell(u.ravel(), v.ravel(), state, **own), own)
     # The leaves of a dict are in the order of its sorted keys.
-    return dict(zip(sorted(own), found, strict=True))
+    return dict(zip(sorted(own), are_read, strict=True))
 
 
 def check_init(model: Model) -> Found:
@@ -477,8 +477,8 @@ def _differentiated(unroll: Callable, problem: Problem, sample: Sample, edge_wei
         after, losses = unroll(problem, params, sample.state, tuple(sample[2:]), edge_weights)
         return jnp.sum(losses * jnp.cos(jnp.arange(T * B, dtype=losses.dtype)).reshape(T, B)), (losses, after)
 
-    (_, found), grads = jax.value_and_grad(loss, has_aux=True)(sample.params)
-    return found, grads
+    (_, results), grads = jax.value_and_grad(loss, has_aux=True)(sample.params)
+    return results, grads
 
 
 def _is_random(state: Any) -> bool:

@@ -162,12 +162,12 @@ def _train(optimizer: Optimizer, updates: int, jit: Callable, num_updates: int =
 
 def _updates(optimizer: Optimizer, grads: list[Any]) -> list[Any]:
     """The updates for a sequence of gradients."""
-    tx, params, found = build(optimizer, UPDATES), _params(), []
+    tx, params, all_updates = build(optimizer, UPDATES), _params(), []
     state = tx.init(params)
     for g in grads:
         updates, state = tx.update(g, state, params)
-        found.append(updates)
-    return found
+        all_updates.append(updates)
+    return all_updates
 
 
 def _same(got: Any, want: Any, what: str, like: str) -> None:

@@ -70,8 +70,8 @@ def _is_private(folder: Path) -> bool:
     """Whether nobody but this user may write into a folder."""
     if not hasattr(os, "getuid"):
         return True
-    found = folder.stat()
-    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    status = folder.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _programs(folder: Path) -> list[Path]:
@@ -90,10 +90,10 @@ def _hash(file: Path) -> str:
 def _seals(folder: Path) -> dict[str, str]:
     """Name -> hash; empty if the file is missing or damaged."""
     try:
-        found = from_json(read_plain(folder / SEALS))
+        seals = from_json(read_plain(folder / SEALS))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return seals if isinstance(seals, dict) else {}
 
 
 def _delete_unsealed(folder):

@@ -70,25 +70,25 @@ def is_large(stream: Stream) -> bool:
     return sum(side.nbytes for side in stream if side is not None) > DEVICE_BYTES
 
 
-def feed(found: Iterator[Chunk], stream: Stream, num_steps: int, mesh: Mesh) -> Iterator[tuple[Chunk, Stream, Plan]]:
+def feed(planned: Iterator[Chunk], stream: Stream, num_steps: int, mesh: Mesh) -> Iterator[tuple[Chunk, Stream, Plan]]:
     """The chunks with the data and the plan that a compiled epoch reads, on the devices.
 
     The windows of a large stream are read while the devices compute the chunk before them.
 
     Args:
-        found: the chunks.
+        planned: the chunks.
         stream: the data.
         num_steps: T.
         mesh: the devices.
     """
     if not is_large(stream):
         whole = on_devices(stream, mesh)
-        for chunk in found:
+        for chunk in planned:
             yield chunk, whole, to_devices(chunk.plan, mesh)
         return
 
     def read():
-        chunk = next(found, None)
+        chunk = next(planned, None)
         return None if chunk is None else (chunk, *gather_windows(stream, chunk.plan, num_steps))
 
     # Not `with`: if the generator is still open when Python ends, it is closed after the module of threads.

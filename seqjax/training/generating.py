@@ -81,14 +81,14 @@ def generate(
     # The limit ∞ keeps all tokens. A limit of 1 would not, because rounded sums may reach 1 before the last token.
     limits = (len(codec) if top_k is None else min(top_k, len(codec)), math.inf if top_p in (None, 1) else top_p)
     options = (len(read), allowed, jax.random.key(seed), float(min(temperature, HOTTEST)), limits)
-    spec, found = Spec(codec.spec), []
+    spec, pieces = Spec(codec.spec), []
     with fitting(model.problem(spec), params):
         carry = _begin(model, spec, params)
         for first in range(0, len(read) + length, STEPS):
             given = read[first : first + STEPS]
             carry, tokens = _go_on(model, params, carry, first, np.pad(given, (0, STEPS - len(given))), *options)
-            found.append(tokens)
-    added = np.concatenate(jax.device_get(found))[len(read) : len(read) + length]
+            pieces.append(tokens)
+    added = np.concatenate(jax.device_get(pieces))[len(read) : len(read) + length]
     return codec.decode(np.concatenate([ids, added]))
 
 

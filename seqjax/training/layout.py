@@ -108,8 +108,8 @@ def _others(default, setup, is_long):
     """The layouts that are compared with the default one."""
     devices = {default.devices, *([1] if is_long and setup.devices is None else [])}
     precisions = {default.precision, "float32"}
-    found = [Layout(n, p) for n in sorted(devices, reverse=True) for p in sorted(precisions)]
-    return [layout for layout in found if layout != default]
+    layouts = [Layout(n, p) for n in sorted(devices, reverse=True) for p in sorted(precisions)]
+    return [layout for layout in layouts if layout != default]
 
 
 def operations(problem: ModelProblem, stream: Stream, setup: TrainingSetup, params: Any = None) -> float:

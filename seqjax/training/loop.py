@@ -216,8 +216,8 @@ def train_in_chunks(
 def _train(arguments, setup, stream, progress):
     """The generator of `train_in_chunks`."""
     program, state = arguments.program, arguments.state
-    found = chunks(setup, stream.bounds, program.problem.warmup, done=int(state.update))
-    for chunk, part, plan in feed(found, stream, program.num_steps, program.mesh):
+    planned = chunks(setup, stream.bounds, program.problem.warmup, done=int(state.update))
+    for chunk, part, plan in feed(planned, stream, program.num_steps, program.mesh):
         if progress.done:
             progress = progress.next_epoch(chunk.epoch)
         state, updates, seconds = _timed_call(compiled_epoch, arguments._replace(state=state, stream=part, plan=plan))
@@ -382,8 +382,8 @@ def _with_numbers(program, params):
     """The program that takes the optimizer's numbers as arguments, as far as the optimizer allows it."""
     if not isinstance(program.optimizer, Optimizer):
         return program
-    found = numbers_of(program.optimizer, program.num_updates, params)
-    return dataclasses.replace(program, traced=tuple(found))
+    numbers = numbers_of(program.optimizer, program.num_updates, params)
+    return dataclasses.replace(program, traced=tuple(numbers))
 
 
 def init_train_state(

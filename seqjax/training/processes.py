@@ -25,7 +25,7 @@ def exchange(value: Any) -> list[Any]:
     # A power of two, so that few sizes are compiled.
     row = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
     row[: len(data)] = np.frombuffer(data, np.uint8)
-    return [json.loads(found[:size].tobytes()) for found, size in zip(_gather(row), sizes, strict=True)]
+    return [json.loads(sent[:size].tobytes()) for sent, size in zip(_gather(row), sizes, strict=True)]
 
 
 def from_first(value: Any) -> Any:
@@ -58,9 +58,9 @@ def in_all(work: Callable[[], Any]) -> Any:
     except Error as error:
         fault = error
     mine = None if fault is None else [fault.message, fault.problems, fault.exit_code]
-    for found in exchange(mine):
-        if found is not None:
-            message, problems, exit_code = found
+    for theirs in exchange(mine):
+        if theirs is not None:
+            message, problems, exit_code = theirs
             shared = Error(message, problems=problems, exit_code=exit_code)
             shared.in_all = True  # type: ignore[attr-defined]
             raise shared from fault
