@@ -39,7 +39,7 @@ def file_key(path: str | Path) -> str:
     return hash_of(str(Path(path).resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-def remembered(folder: str, key: str, make: Callable[[], Any]) -> Any:
+def remembered[T](folder: str, key: str, make: Callable[[], T]) -> T:
     """What `make` returned at the first call with this key, now or in an earlier process.
 
     Args:

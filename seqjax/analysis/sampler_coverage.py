@@ -1,7 +1,7 @@
 """Counts how often a sampler trains each target of a stream."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +10,9 @@ from seqjax.data.sampler import Plan, Sampler, draw_plan
 from seqjax.data.windows import past_warmup
 from seqjax.errors import Error, check_whole
 from seqjax.report.table import Table
+
+if TYPE_CHECKING:  # matplotlib takes long to import
+    import seqjax.report.figure
 
 MOST_ROWS = 12
 """If there are more different counts than this, the table groups them into ranges."""
@@ -91,7 +94,7 @@ class Coverage:
 
     __repr__ = __str__
 
-    def plot(self) -> Any:
+    def plot(self) -> "seqjax.report.figure.Figure":
         """A matplotlib figure of the number of targets by times trained."""
         from seqjax.report import plot
 

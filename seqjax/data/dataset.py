@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -81,7 +81,7 @@ class Data(Dataset):
     def __len__(self) -> int:
         return int(self.bounds[-1])
 
-    def __getitem__(self, part: slice) -> Any:
+    def __getitem__(self, part: slice) -> Self:
         first, last, step = part.indices(len(self)) if isinstance(part, slice) else (0, 0, 0)
         if step != 1:
             raise Error(f"{type(self).__name__}: a part is data[first:last], without a step")
@@ -89,7 +89,7 @@ class Data(Dataset):
         inside = self.bounds[(self.bounds > first) & (self.bounds < last)]
         return self._part(first, last, np.concatenate([[first], inside, [last]]) - first)
 
-    def _part(self, first: int, last: int, bounds: np.ndarray) -> Any:
+    def _part(self, first: int, last: int, bounds: np.ndarray) -> Self:
         raise NotImplementedError
 
     @property

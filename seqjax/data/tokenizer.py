@@ -28,7 +28,7 @@ class Codec(Protocol):
     def encode(self, data: Any) -> np.ndarray:
         """Ids int32[n] of a text, or scaled values float[n, dim] of the values of a series."""
 
-    def decode(self, encoded: Any) -> Any:
+    def decode(self, encoded: Any) -> str | np.ndarray:
         """The text of ids, or the values of a series in its own units."""
 
     def to_dict(self) -> dict:
@@ -40,11 +40,14 @@ class TextCodec(Codec, Protocol):
     """A codec between text and ids. Unknown tokens become `<unk>` if the vocabulary has it."""
 
     @property
-    def tokens(self) -> Any:
+    def tokens(self) -> Sequence[Hashable]:
         """The token of each id."""
 
-    def split(self, text: str) -> Any:
+    def split(self, text: str) -> Sequence[Hashable]:
         """The tokens of a text, one for each id of `encode`; some may be unknown."""
+
+    def decode(self, encoded: Any) -> str:
+        """The text of ids."""
 
     def __len__(self) -> int:
         """The number of ids."""
@@ -91,7 +94,7 @@ class Tokenizer(Plugin):
     is_of_characters: ClassVar[bool] = False
     """Whether `split` returns the text itself, so that each character is a token. Such texts are encoded by tables."""
 
-    def split(self, text: str) -> Any:
+    def split(self, text: str) -> Sequence[Hashable]:
         """The tokens of a text, in order."""
         raise NotImplementedError
 
@@ -115,7 +118,7 @@ class Tokenizer(Plugin):
         tokens = itertools.chain.from_iterable(map(self.split, data.documents))
         return Vocab.from_tokens(tokens, tokenizer=self)
 
-    def load(self, saved: dict) -> Any:
+    def load(self, saved: dict) -> Codec | PairsCodec:
         """The codec whose `to_dict` gave `saved`."""
         return Vocab.from_dict(saved, tokenizer=self)
 

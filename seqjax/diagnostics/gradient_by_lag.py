@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,9 @@ from seqjax.gradients.lag_cotangents import StepDerivatives, record_steps, scan_
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.report import notebook
 from seqjax.report.table import Table
+
+if TYPE_CHECKING:  # matplotlib takes long to import
+    import seqjax.report.figure
 
 BLOCK = 2**23
 """The largest number of entries that the cotangents of a block of time steps may have."""
@@ -279,7 +282,7 @@ class Lags(NamedTuple):
             lambda: notebook.details("by parameter and state variable", self.leaf_table.to_html()),
         )
 
-    def plot(self, title: str = "", by: str | None = None) -> Any:
+    def plot(self, title: str = "", by: str | None = None) -> "seqjax.report.figure.Figure":
         """A matplotlib figure: the norms by lag with their fitted rate, and the relative bias by steps kept.
 
         The line of the fit is drawn over the lags where it holds; see `seqjax.plot.by_lag`.

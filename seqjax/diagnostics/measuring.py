@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,9 @@ from seqjax.plugin.base import fields_of
 from seqjax.plugin.config import describe
 from seqjax.report import notebook
 from seqjax.report.table import Table
+
+if TYPE_CHECKING:  # matplotlib takes long to import
+    import seqjax.report.figure
 
 LABELS = {"bias": "relative bias", "snr": "signal-to-noise ratio", "seconds": "time of an update (s)"}
 GROUPS = 20
@@ -50,7 +53,7 @@ class HasWindows(Protocol):
     """The part of a `seqjax.Run` that `measure` uses."""
 
     @property
-    def problem(self) -> Any:
+    def problem(self) -> Problem:
         """The problem that was trained."""
 
     def windows(self, count: int | None, at: str, params: Params) -> tuple[Params, WindowSequence]:
@@ -161,7 +164,7 @@ class Measures:
     def _repr_markdown_(self) -> str:
         return Table(self.columns, self.rows).to_markdown()
 
-    def plot(self, what: str = "bias") -> Any:
+    def plot(self, what: str = "bias") -> "seqjax.report.figure.Figure":
         """A matplotlib figure.
 
         Args:

@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from seqjax.gradients.floats import leaf_names, partition_float, ravel_float, sp
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.report import notebook
 from seqjax.report.table import Table
+
+if TYPE_CHECKING:  # matplotlib takes long to import
+    import seqjax.report.figure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -144,7 +147,7 @@ class Jacobians:
             lambda: self.state_table.to_html() if len(self.by_state) > 1 else "",
         )
 
-    def plot(self) -> Any:
+    def plot(self) -> "seqjax.report.figure.Figure":
         """A matplotlib figure of the norms by lag, their mean and maximum over the steps, with ρ^lag for comparison."""
         from seqjax.report import plot
 

@@ -157,7 +157,7 @@ class RandomCuts(WeightedEdges):
 
     claim = "unbiased"
 
-    def hazard(self, age: Int[Array, ""], shared: Any) -> Any:
+    def hazard(self, age: Int[Array, ""], shared: Any) -> Float[Array, ""] | float:
         """The probability that this edge is cut.
 
         An edge of hazard 1 is always cut: the gradient that would cross it is lost, so the strategy is biased.

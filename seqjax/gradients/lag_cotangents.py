@@ -124,7 +124,7 @@ class StepDerivatives(NamedTuple):
         return split_float(self._rows(params, floats, others, x)[0])[0]
 
 
-def scan_blocks(block: Callable[[Any, Any], Any], carry: Any, steps: Any, size: int) -> Any:
+def scan_blocks[T](block: Callable[[T, Any], T], carry: T, steps: Any, size: int) -> T:
     """Passes a carry backwards through blocks of consecutive steps, so that only one block is worked on at a time.
 
     Args:

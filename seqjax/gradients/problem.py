@@ -277,7 +277,7 @@ def as_problem(step_or_problem: Step | Problem) -> Problem:
     return Problem(step_or_problem)
 
 
-def where_rows(reset: Any, new: Any, old: Any) -> Any:
+def where_rows[T](reset: Any, new: T, old: T) -> T:
     """Row by row: `new` where `reset` is True, else `old`; in the dtypes of `old`.
 
     Args:

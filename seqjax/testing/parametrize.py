@@ -1,7 +1,6 @@
 """`parametrize_checks`: each check of some plugins as a test of pytest."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from seqjax.errors import Error, nearest
 from seqjax.plugin.base import Plugin
@@ -10,7 +9,7 @@ from seqjax.testing.checking import checks_of
 from seqjax.testing.line import failure, run_check
 
 
-def parametrize_checks(plugins: Sequence[Plugin], expected_failures: Mapping[str, str] = {}) -> Any:
+def parametrize_checks(plugins: Sequence[Plugin], expected_failures: Mapping[str, str] = {}) -> Callable:
     """A decorator that turns a test into one test for each plugin and each of its checks.
 
     >>> import seqjax as sj

@@ -121,7 +121,7 @@ def check_saved(tokenizer: Tokenizer) -> Found:
     with calling(tokenizer, "to_dict"):
         saved = json.loads(json.dumps(codec.to_dict()))
     with calling(tokenizer, "load", "load(saved) makes the codec whose to_dict gave `saved`"):
-        again = tokenizer.load(saved)
+        again: Any = tokenizer.load(saved)
     if isinstance(data, Series):
         assert_close(again.encode(data.values), codec.encode(data.values), "a saved codec's encode", bound=0)
         return Found()

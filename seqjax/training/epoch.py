@@ -218,7 +218,7 @@ _SPECS = TrainState(
 )
 
 
-def to_devices(value: Any, mesh: Mesh) -> Any:
+def to_devices[T](value: T, mesh: Mesh) -> T:
     """A train state, a plan or a stream on the devices of a mesh, as `compiled_epoch` takes them."""
     specs = {TrainState: _SPECS, Plan: PartitionSpec(None, ROWS)}.get(type(value), PartitionSpec())
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from seqjax.data.sampler import in_order
 from seqjax.data.spec import Spec, Tokens, Values
@@ -34,12 +35,12 @@ class Metric(NamedTuple):
     last: bool = False
 
 
-def accuracy(output: Any, target: Any) -> Any:
+def accuracy(output: Any, target: Any) -> Float[Array, ""]:
     """1 if the largest logit is that of the target, else 0."""
     return (jnp.argmax(output).astype(target.dtype) == target).astype(float)
 
 
-def mae(output: Any, target: Any) -> Any:
+def mae(output: Any, target: Any) -> Float[Array, ""]:
     """The mean absolute error of the values of a step."""
     return jnp.mean(jnp.abs(output - target))
 

@@ -170,7 +170,7 @@ def learning_rate(opt_state: Any) -> float:
     return float(rates[0]) if rates else math.nan
 
 
-def with_numbers_of(opt_state: Any, like: Any) -> Any:
+def with_numbers_of[T](opt_state: T, like: T) -> T:
     """A state with the numbers that `optax.inject_hyperparams` keeps in another state of the same structure."""
 
     def is_injected(node):

@@ -44,7 +44,7 @@ def bytes_from_first(data: bytes) -> bytes:
     return np.asarray(_sum_rows(_by_process(row)).addressable_data(0)).tobytes()
 
 
-def in_all(work: Callable[[], Any]) -> Any:
+def in_all[T](work: Callable[[], T]) -> T:
     """Calls `work` in each process. If it raises an `Error` in one of them, an equal one is raised in all.
 
     Args:
@@ -52,7 +52,7 @@ def in_all(work: Callable[[], Any]) -> Any:
     """
     if jax.process_count() == 1:
         return work()
-    result, fault = None, None
+    fault: Error | None = None
     try:
         result = work()
     except Error as error:
@@ -64,10 +64,10 @@ def in_all(work: Callable[[], Any]) -> Any:
             shared = Error(message, problems=problems, exit_code=exit_code)
             shared.in_all = True  # type: ignore[attr-defined]
             raise shared from fault
-    return result
+    return result  # `work` has returned, since an error of this process would have been raised above
 
 
-def whole(tree: Any) -> Any:
+def whole[T](tree: T) -> T:
     """A tree whose arrays are each whole on a device of this process. All processes call it."""
     sharded = [leaf for leaf in jax.tree.leaves(tree) if _is_spread(leaf) and not leaf.is_fully_replicated]
     gathered = iter(_replicate(sharded) if sharded else ())

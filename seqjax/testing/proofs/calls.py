@@ -96,7 +96,7 @@ def batch_of_row(batch: Batch, b: int) -> Batch:
     return Batch(xs, weights, batch.reset[b : b + 1], batch.rows[b : b + 1])
 
 
-def row_of(tree: Any, b: Any) -> Any:
+def row_of[T](tree: T, b: Any) -> T:
     """Row b of leaves [B, ...]; or several rows, where b is an array."""
     return jax.tree.map(lambda a: a[b], tree)
 
