@@ -41,4 +41,5 @@ html_copy_source = html_show_copyright = html_show_sphinx = False
 highlight_language = "text"  # of equations, and of blocks that name no language
 html_math_renderer = "mathml"
 smartquotes = False
-copybutton_prompt_text = "$ "
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True

@@ -15,6 +15,15 @@ class Error(ValueError):
 
     Its text is escaped, since Python itself prints it if nothing catches it; `message` and `problems` are not.
 
+    >>> import seqjax as sj
+    >>> try:
+    ...     sj.create("optimizer", "adam", learning_rate=-1.0, clip_norm=0.0)
+    ... except sj.Error as error:
+    ...     print(error)
+    optimizer 'adam' cannot be made:
+      learning_rate = -1.0: must be float > 0
+      clip_norm = 0.0: must be float > 0 or none
+
     Args:
         message: one or more lines. With `problems`, the line above them.
         problems: the separate faults, if several are reported at once.

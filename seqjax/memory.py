@@ -12,10 +12,10 @@ _LIMIT_OF_GROUP = Path("/sys/fs/cgroup/memory.max")
 
 def memory_bytes() -> int:
     """The bytes of memory of this machine, or of the container in which this process runs."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     with contextlib.suppress(OSError, ValueError):
-        found.append(int(_LIMIT_OF_GROUP.read_text()))
-    return min(found)
+        limits.append(int(_LIMIT_OF_GROUP.read_text()))
+    return min(limits)
 
 
 def check_memory(what: str, needed: int, advice: str) -> None:

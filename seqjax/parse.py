@@ -24,11 +24,11 @@ def from_json(data: str | bytes) -> Any:
         ValueError: it is not JSON, is nested too deeply, or has a number that is too large or is not finite.
     """
     text = data.decode("utf-8") if isinstance(data, bytes) else data
-    found = _loads(text)
+    value = _loads(text)
     # These tests are much faster than the check, which few texts need.
     if text.count("{") + text.count("[") > DEEPEST or _MAY_BE_LARGE.search(text):
-        _check(found, infinite=False)
-    return found
+        _check(value, infinite=False)
+    return value
 
 
 def objects_from_json(lines: list[bytes]) -> list[dict[str, Any]]:
@@ -40,12 +40,12 @@ def objects_from_json(lines: list[bytes]) -> list[dict[str, Any]]:
         ValueError: a line is not one object, or has a number that is too large or is not finite.
     """
     text = (b"[" + b",".join(lines) + b"]").decode("utf-8")
-    found = _loads(text)
-    if len(found) != len(lines) or not all(isinstance(each, dict) for each in found):
+    objects = _loads(text)
+    if len(objects) != len(lines) or not all(isinstance(each, dict) for each in objects):
         raise ValueError("a line is not one object of JSON")
     if _MAY_BE_LARGE.search(text):
-        _check(found, infinite=False)
-    return found
+        _check(objects, infinite=False)
+    return objects
 
 
 def from_toml(text: str) -> dict[str, Any]:
@@ -55,11 +55,11 @@ def from_toml(text: str) -> dict[str, Any]:
         ValueError: it is not TOML, is nested too deeply, or has a number that is too large.
     """
     try:
-        found = tomllib.loads(text)
+        table = tomllib.loads(text)
     except RecursionError as fault:
         raise ValueError(_TOO_DEEP) from fault
-    _check(found, infinite=True)
-    return found
+    _check(table, infinite=True)
+    return table
 
 
 _TOO_DEEP = f"more than {DEEPEST} tables or lists are nested in each other"

@@ -35,11 +35,11 @@ def hash_of(*parts: Any) -> str:
 
 def file_key(path: str | Path) -> str:
     """A key for the contents of a file in its present state: its path, size, and the time at which it was changed."""
-    found = os.stat(path)
-    return hash_of(str(Path(path).resolve()), found.st_size, found.st_mtime_ns, found.st_ino)
+    status = os.stat(path)
+    return hash_of(str(Path(path).resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-def remembered(folder: str, key: str, make: Callable[[], Any]) -> Any:
+def remembered[T](folder: str, key: str, make: Callable[[], T]) -> T:
     """What `make` returned at the first call with this key, now or in an earlier process.
 
     Args:
@@ -54,10 +54,10 @@ def remembered(folder: str, key: str, make: Callable[[], Any]) -> Any:
         kept = None
     if isinstance(kept, dict) and kept.keys() == {"key", "value"} and kept["key"] == key:
         return kept["value"]
-    found = make()
+    value = make()
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write(file, json.dumps({"key": key, "value": found}))
+        write(file, json.dumps({"key": key, "value": value}))
     except (OSError, Error):  # it is computed again the next time
         pass
-    return found
+    return value

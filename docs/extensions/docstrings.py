@@ -1,7 +1,7 @@
 """Docstrings as reStructuredText.
 
-The docstrings of seqjax are plain text: backticks mark code, an indented block is an equation or code, and nothing else
-is markup.
+The docstrings of seqjax are plain text: backticks mark code, lines from `>>>` to the next empty line are an example, an
+indented block is an equation or code, and nothing else is markup.
 """
 
 import re
@@ -9,24 +9,32 @@ from collections.abc import Mapping, Sequence
 
 
 def to_rst(lines: Sequence[str], links: Mapping[str, str]) -> list[str]:
-    """The lines of a docstring, in which the indented blocks are literal and no other character is markup.
+    """The lines of a docstring, in which examples and indented blocks are literal and no other character is markup.
 
     Args:
         lines: the docstring.
         links: name -> full name, of what a name in backticks is linked to.
     """
-    found: list[str] = []
+    rst: list[str] = []
     previous, block = "", None  # the last line with text; how far the current literal block is indented
+    is_example = False
     for line in lines:
         indent = _indent(line)
         if line.strip() and block is not None and indent < block:
             block = None
-        if line.strip() and block is None and _begins_block(found, previous, indent):
+        if line.lstrip().startswith(">>>") and block is None and not is_example:
+            is_example = True
+            rst += [" " * indent + ".. code-block:: pycon", ""]
+        is_example = is_example and bool(line.strip())
+        if is_example:
+            rst.append(f"    {line}")
+            continue
+        if line.strip() and block is None and _begins_block(rst, previous, indent):
             block = indent
-            found += [" " * _indent(previous) + "::", ""]
-        found.append(line if block is not None else escape(line, links))
+            rst += [" " * _indent(previous) + "::", ""]
+        rst.append(line if block is not None else escape(line, links))
         previous = line if line.strip() else previous
-    return found
+    return rst
 
 
 def _indent(line: str) -> int:

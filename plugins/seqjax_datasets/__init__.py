@@ -1,4 +1,4 @@
-"""The built-in datasets. Asking for one imports its file alone."""
+"""The built-in datasets. Accessing one imports only its file."""
 
 import lazy_loader
 

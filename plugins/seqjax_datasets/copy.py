@@ -19,20 +19,11 @@ class Copy(Dataset):
 
     A segment is a start token and m - 1 random data tokens. The input is a segment and then m blanks, and the target
     is m blanks and then the segment, so that a target that is not blank is the input exactly m steps before. This is
-    repeated up to the end of the stream. The tokens are 0 blank, 1 start, 2 to 5 data. A model that has learned the
-    layout alone has the perplexity 4^((m - 1) / 2m), which is 1.866 for m = 10.
+    repeated up to the end of the stream. The tokens are 0 blank, 1 start, 2 to 5 data. A model that has only learned
+    the layout has the perplexity 4^((m - 1) / 2m), which is 1.866 for m = 10.
     """
 
-    bibtex = """
-        @inproceedings{aicher2019adaptively,
-          author = {Aicher, Christopher and Foti, Nicholas J. and Fox, Emily B.},
-          title = {Adaptively truncating backpropagation through time to control gradient bias},
-          booktitle = {Conference on Uncertainty in Artificial Intelligence},
-          year = {2019},
-          eprint = {1905.07473},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("aicher2019adaptively",)
 
     num_steps: Annotated[int, Interval(ge=1)] = 10_000
     """Length of the stream. The last segment may be incomplete."""

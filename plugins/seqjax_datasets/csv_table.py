@@ -31,8 +31,8 @@ class CSV(FileDataset):
     targets: tuple[str, ...] = ()
     """The columns that the model predicts. Empty: all columns but `sequence`, as a series."""
     sequence: str | None = None
-    """The column that tells sequences apart: consecutive lines with one entry are a document, at whose start a model is
-    reset. None: one sequence."""
+    """The column that names the sequence of a line: consecutive lines with the same entry are a document, at whose
+    start a model is reset. None: one sequence."""
     labels: tuple[str, ...] = ()
     """The classes, if the target column holds labels: label i becomes id i. Empty: targets are numbers."""
     scored: Literal["all", "last"] = "all"
@@ -147,9 +147,9 @@ class _Table(NamedTuple):
 
     def fault(self, row: int, name: str, cell: str, needed: str, advice: str = GAPS) -> Error:
         """The error about a cell."""
-        found = repr(cell) if cell else "an empty cell"
+        shown = repr(cell) if cell else "an empty cell"
         return Error(
-            f"dataset csv: {self.path}, line {self.lines[row]}, column {name!r}: found {found}, and needs {needed}\n"
+            f"dataset csv: {self.path}, line {self.lines[row]}, column {name!r}: found {shown}, and needs {needed}\n"
             f"{advice}"
         )
 
@@ -173,27 +173,27 @@ def _number(cell: str) -> float:
 
 def _numbers(table: _Table, names: Sequence[str], used: Any = None, advice: str = GAPS) -> np.ndarray:
     """Columns as float64[n, columns]; rows that are not used may hold anything, and become zeros."""
-    found = np.zeros((len(table.rows), len(names)))
+    numbers = np.zeros((len(table.rows), len(names)))
     for i, name in enumerate(names):
         for row, cell in enumerate(table.column(name)):
             if used is not None and not used[row]:
                 continue
-            found[row, i] = _number(cell)
-            if not np.isfinite(found[row, i]):
+            numbers[row, i] = _number(cell)
+            if not np.isfinite(numbers[row, i]):
                 raise table.fault(row, name, cell, "a finite number", advice)
-    return found
+    return numbers
 
 
 def _ids(table: _Table, name: str, labels: Sequence[str], used: np.ndarray) -> np.ndarray:
     """The numbers of the labels in a column, int32[n]."""
     number = {label: i for i, label in enumerate(labels)}
-    found = np.zeros(len(table.rows), np.int32)
+    ids = np.zeros(len(table.rows), np.int32)
     for row, cell in enumerate(table.column(name)):
         if used[row]:
             if cell not in number:
                 raise table.fault(row, name, cell, f"one of the labels {', '.join(labels)}")
-            found[row] = number[cell]
-    return found
+            ids[row] = number[cell]
+    return ids
 
 
 def _bounds(table: _Table, sequence: str | None) -> list[int]:

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, and files and folders that its library `datasets` reads."""
+"""Datasets of the Hugging Face hub, and files and folders that its library `datasets` reads."""
 
 import contextlib
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ READERS = {".txt": "text", ".csv": "csv", ".json": "json", ".jsonl": "json", ".p
 class HFDataset(Dataset):
     """A text column of a Hugging Face dataset; each record is a document.
 
-    Data sets are read with the library `datasets`, which caches downloaded and converted data (`$HF_HOME`). No code of
-    a dataset is run.
+    Datasets are read with the library `datasets`, which caches downloaded and converted data (`$HF_HOME`). No code of a
+    dataset is run.
     """
 
     path: str
@@ -59,8 +59,8 @@ class HFDataset(Dataset):
 
         path = Path(self.path)
         if path.is_dir():
-            found = datasets.load_from_disk(self.path)
-            splits = found if isinstance(found, dict) else {str(found.split or "train"): found}
+            loaded = datasets.load_from_disk(self.path)
+            splits = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
             if self.split not in splits:
                 raise ValueError(f"there is no split {self.split!r}{nearest(self.split, splits)} in {sorted(splits)}")
             return splits[self.split]
@@ -130,8 +130,8 @@ def _bytes(chunk):
     _, offsets, data = chunk.buffers()
     wide = str(chunk.type) == "large_string"
     at = np.frombuffer(offsets, np.int64 if wide else np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-    found = np.frombuffer(data or b"", np.uint8)[at[0] : at[-1]]
-    return found, at.astype(np.int64) - at[0]
+    characters = np.frombuffer(data or b"", np.uint8)[at[0] : at[-1]]
+    return characters, at.astype(np.int64) - at[0]
 
 
 @contextlib.contextmanager

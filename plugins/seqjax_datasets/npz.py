@@ -36,7 +36,7 @@ class NPZ(FileDataset):
     def __post_init__(self):
         super().__post_init__()
         if self.lengths and not self.sequences:
-            raise Error("dataset npz: lengths are those of sequences; leave lengths or sequences = false out")
+            raise Error("dataset npz: lengths need sequences; leave out lengths, or sequences = false")
 
     def load(self):
         """The pairs."""

@@ -33,7 +33,7 @@ class TextFile(Dataset):
     learn where it ends."""
 
     def load(self):
-        """The text of all files. A large file that is one document is mapped into memory, and not read."""
+        """The text of all files. A large file that is one document is mapped into memory instead of being read."""
         path = Path(self.path)
         if self.documents == "one" and self.errors == "strict" and path.is_file() and is_large(path):
             return map_file(path, "dataset text-file")

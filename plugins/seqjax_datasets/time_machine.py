@@ -23,13 +23,7 @@ class TimeMachine(Dataset):
     not there, it is downloaded.
     """
 
-    bibtex = """
-        @book{wells1895time,
-          author = {Wells, H. G.},
-          title = {The time machine},
-          year = {1895}
-        }
-    """
+    cites = ("wells1895time",)
 
     path: str | None = None
     """Path of the file `timemachine.txt`. None: it is found or downloaded."""

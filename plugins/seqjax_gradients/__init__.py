@@ -1,4 +1,4 @@
-"""The built-in gradients. Asking for one imports its file alone."""
+"""The built-in gradients. Accessing one imports only its file."""
 
 import lazy_loader
 

@@ -87,20 +87,20 @@ def through(M, J_T, q_TS, window):
 
     def leaf(M, sums):
         """For M [L, n, hidden] and sums [1 + L, n, hidden] of one parameter array: (M_T, Σ_t q_t M_{t-1})."""
-        found = [
+        rows = [
             part + sum(a.astype(M.dtype) * M[i] for i, a in enumerate(row))
             for part, row in zip(sums, first, strict=True)
         ]
-        return jnp.stack(found[1:]), found[0]
+        return jnp.stack(rows[1:]), rows[0]
 
     leaves, structure = jax.tree.flatten(M)
-    found = [leaf(*each) for each in zip(leaves, jax.tree.leaves(sums), strict=True)]
-    M, grads = (jax.tree.unflatten(structure, part) for part in zip(*found, strict=True))
+    pairs = [leaf(*each) for each in zip(leaves, jax.tree.leaves(sums), strict=True)]
+    M, grads = (jax.tree.unflatten(structure, part) for part in zip(*pairs, strict=True))
     return M, _like_params(window.params, grads)
 
 
 def through_masked(M, seen, J_T, q_TS, window):
-    """The same for the masked matrix of SnAp-1, and which entries of it parameters reach.
+    """`through` for the masked matrix of SnAp-1; it also returns which entries the parameters reach.
 
         M_t = seen_t ∘ (J_t M_{t-1} + I_t),   seen_t = seen_{t-1} or I_t ≠ 0
 
@@ -133,9 +133,9 @@ def through_masked(M, seen, J_T, q_TS, window):
             seen = seen | (I != 0)
             return jnp.where(seen, jnp.einsum("ijh,jnh->inh", J.astype(M.dtype), M) + I, 0), seen, grads
 
-        found = [leaf(*each) for each in zip(*map(jax.tree.leaves, (M, seen, I, grads)), strict=True)]
+        triples = [leaf(*each) for each in zip(*map(jax.tree.leaves, (M, seen, I, grads)), strict=True)]
         structure = jax.tree.structure(M)
-        return tuple(jax.tree.unflatten(structure, part) for part in zip(*found, strict=True)), None
+        return tuple(jax.tree.unflatten(structure, part) for part in zip(*triples, strict=True)), None
 
     nothing = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), M)
     q_TLH = q_TS.reshape(len(q_TS), L, hidden)
@@ -157,7 +157,7 @@ def _backwards(J_T, q_T):
     L = J_T.shape[1]
     zeros, ones = jnp.zeros_like(q_T[0, 0]), jnp.ones_like(q_T[0, 0])
 
-    # The entries are lists of separate arrays [hidden]. As one array, whose axes of size L are that small, the same
+    # The entries are lists of separate arrays [hidden]. With one array, whose axes of size L are small, the same
     # product takes thirty times as long on a CPU.
     def back(rows, inputs):
         J, q = inputs

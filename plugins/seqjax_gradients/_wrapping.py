@@ -6,7 +6,7 @@ from seqjax import Gradient
 
 
 class Wrapping(Gradient):
-    """A strategy with a field `strategy`, of the window, from which it takes all that a subclass does not define."""
+    """A strategy that delegates all that a subclass does not define to its field `strategy`, one of the window."""
 
     strategy: Any
     of = "window"

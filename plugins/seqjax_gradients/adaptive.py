@@ -35,16 +35,7 @@ class Adaptive(WeightedEdges):
     updates.
     """
 
-    bibtex = """
-        @inproceedings{aicher2019adaptively,
-          author = {Aicher, Christopher and Foti, Nicholas J. and Fox, Emily B.},
-          title = {Adaptively truncating backpropagation through time to control gradient bias},
-          booktitle = {Conference on Uncertainty in Artificial Intelligence},
-          year = {2019},
-          eprint = {1905.07473},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("aicher2019adaptively",)
 
     delta: Annotated[float, Interval(gt=0)] = 0.1
     """δ, the largest relative bias."""

@@ -28,16 +28,7 @@ class ARTBP(RandomCuts):
     With a constant hazard the variance is finite only if c < 1 - ρ², where ρ is the decay of the gradient per lag.
     """
 
-    bibtex = """
-        @article{tallec2017unbiasing,
-          author = {Tallec, Corentin and Ollivier, Yann},
-          title = {Unbiasing truncated backpropagation through time},
-          journal = {arXiv:1705.08209},
-          year = {2017},
-          eprint = {1705.08209},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("tallec2017unbiasing",)
 
     length: Annotated[float, Interval(gt=1)] = 16.0
     """L_0, the mean number of steps from one cut to the next."""

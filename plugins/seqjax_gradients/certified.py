@@ -84,19 +84,19 @@ class Certified(Wrapping):
         return memory._replace(shared=(memory.shared, measured))
 
     def estimate(self, problem, params, start, memory, batch, noise):
-        found = self.strategy.estimate(problem, params, start, self.inner(memory), batch, noise)
+        estimate = self.strategy.estimate(problem, params, start, self.inner(memory), batch, noise)
         num_rows = batch.weights.shape[1]
 
         def measure(measured):
             full = window_gradient(problem, params, start, batch).grads
             # Gradients are sums over rows: the mean over the rows of all devices is the mean of the devices' means.
-            error = jax.tree.map(lambda a, b: (a - b) / num_rows, found.grads, full)
+            error = jax.tree.map(lambda a, b: (a - b) / num_rows, estimate.grads, full)
             gradient = jax.tree.map(lambda a: a / num_rows, full)
             return self._add_last(measured)._replace(error=error, gradient=gradient)
 
         measured = jax.lax.cond(memory.shared[1].age == 0, measure, lambda measured: measured, memory.shared[1])
         measured = measured._replace(age=(measured.age + 1) % self.every)
-        return found._replace(memory=found.memory._replace(shared=(found.memory.shared, measured)))
+        return estimate._replace(memory=estimate.memory._replace(shared=(estimate.memory.shared, measured)))
 
     def metrics(self, memory):
         """The relative error; NaN until something has been measured."""
@@ -105,10 +105,10 @@ class Certified(Wrapping):
         return {"gradient_bias": bias} | super().metrics(memory)
 
     def _add_last(self, measured):
-        """The running means with the last window in them. As both begin at zero, their quotient is that of means.
+        """The running means with the last window added. Their zero initialisation cancels in the ratio.
 
-        A window is added only when the next one is measured. By then its gradients have been averaged over devices, as
-        all that `Memory.shared` holds is: the norm of a sum over all rows cannot be found from the norms on each
+        A window is added only when the next one is measured. By then its gradients, like everything in `Memory.shared`,
+        have been averaged over devices: the norm of a sum over all rows cannot be computed from the norms on each
         device.
         """
 

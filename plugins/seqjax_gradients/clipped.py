@@ -24,16 +24,7 @@ class Clipped(Gradient):
     losses, so that it does not depend on the numbers of steps and rows.
     """
 
-    bibtex = """
-        @article{graves2013generating,
-          author = {Graves, Alex},
-          title = {Generating sequences with recurrent neural networks},
-          journal = {arXiv:1308.0850},
-          year = {2013},
-          eprint = {1308.0850},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("graves2013generating",)
 
     limit: Annotated[float, Interval(gt=0)] = 1.0
     """The largest norm of the gradient by the state, or the largest absolute value of its entries."""

@@ -27,14 +27,7 @@ class Dodge(Wrapping, SequenceGradient):
     gradient that is orthogonal to d is lost. It costs what `strategy` costs and one forward pass with a tangent.
     """
 
-    bibtex = """
-        @inproceedings{silver2022learning,
-          author = {Silver, David and Goyal, Anirudh and Danihelka, Ivo and Hessel, Matteo and van Hasselt, Hado},
-          title = {Learning by directional gradient descent},
-          booktitle = {International Conference on Learning Representations},
-          year = {2022}
-        }
-    """
+    cites = ("silver2022learning",)
 
     strategy: Gradient = Truncated()
     """The strategy that gives the direction of each row; its `of` is the window."""
@@ -54,16 +47,16 @@ class Dodge(Wrapping, SequenceGradient):
         xs_T1, weights_T1 = jax.tree.map(lambda a: a[:, None], (xs, weights))
         batch = Batch(xs_T1, weights_T1, jnp.zeros(1, bool), jnp.zeros(1, jnp.int32))
         rows = Memory(memory.shared, _as_row(memory.rows))
-        found = self.strategy.estimate(
+        estimate = self.strategy.estimate(
             problem, params, lambda params: _as_row(start(params)), rows, batch, _as_row(noise)
         )
 
-        size = norm(found.grads)
+        size = norm(estimate.grads)
         scale = 1 / jnp.where(size > 0, size, 1)
-        direction = jax.tree.map(lambda a: a * scale.astype(a.dtype), found.grads)
+        direction = jax.tree.map(lambda a: a * scale.astype(a.dtype), estimate.grads)
         slope, loss, state = slope_along(problem, params, start, xs, weights, direction)
         grads = jax.tree.map(lambda d: slope.astype(d.dtype) * d, direction)
-        return loss, grads, state, found.memory._replace(rows=jax.tree.map(lambda a: a[0], found.memory.rows))
+        return loss, grads, state, estimate.memory._replace(rows=jax.tree.map(lambda a: a[0], estimate.memory.rows))
 
 
 def _as_row(tree):

@@ -29,18 +29,7 @@ class ES(SequenceGradient):
     can be listed.
     """
 
-    bibtex = """
-        @inproceedings{metz2019understanding,
-          author = {Metz, Luke and Maheswaranathan, Niru and Nixon, Jeremy and
-            Freeman, C. Daniel and Sohl-Dickstein, Jascha},
-          title = {Understanding and correcting pathologies in the training of learned optimizers},
-          booktitle = {International Conference on Machine Learning},
-          pages = {4556--4565},
-          year = {2019},
-          eprint = {1810.10180},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("metz2019understanding",)
 
     particles: Annotated[int, Interval(ge=2), MultipleOf(2)] = 32
     """N, the number of perturbed copies of a row. It is even, since they come in pairs."""

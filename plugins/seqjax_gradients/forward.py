@@ -24,23 +24,7 @@ class Forward(SequenceGradient):
     loss and its slope. The variance is about P |∂L/∂θ|², for P parameters.
     """
 
-    bibtex = """
-        @article{baydin2022gradients,
-          author = {Baydin, A. G. and Pearlmutter, B. A. and Syme, D. and Wood, F. and Torr, P.},
-          title = {Gradients without backpropagation},
-          journal = {arXiv:2202.08587},
-          year = {2022},
-          eprint = {2202.08587},
-          archiveprefix = {arXiv}
-        }
-
-        @inproceedings{silver2022learning,
-          author = {Silver, David and Goyal, Anirudh and Danihelka, Ivo and Hessel, Matteo and van Hasselt, Hado},
-          title = {Learning by directional gradient descent},
-          booktitle = {International Conference on Learning Representations},
-          year = {2022}
-        }
-    """
+    cites = ("baydin2022gradients", "silver2022learning")
 
     claim = "unbiased"
     of = "window"

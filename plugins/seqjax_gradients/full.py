@@ -27,18 +27,7 @@ class Full(WeightedEdges):
     `budget`.
     """
 
-    bibtex = """
-        @article{werbos1990backpropagation,
-          author = {Werbos, Paul J.},
-          title = {Backpropagation through time: what it does and how to do it},
-          journal = {Proceedings of the IEEE},
-          volume = {78},
-          number = {10},
-          pages = {1550--1560},
-          year = {1990},
-          doi = {10.1109/5.58337}
-        }
-    """
+    cites = ("werbos1990backpropagation",)
 
     checkpoint: bool = False
     """Keep every √T-th state only, and compute the steps between them again in the backward pass: `levels` = 1."""

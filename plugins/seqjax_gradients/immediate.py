@@ -21,17 +21,7 @@ class Immediate(Gradient):
     from the first step.
     """
 
-    bibtex = """
-        @inproceedings{menick2021practical,
-          author = {Menick, Jacob and Elsen, Erich and Evci, Utku and Osindero, Simon and
-            Simonyan, Karen and Graves, Alex},
-          title = {Practical real time recurrent learning with a sparse approximation},
-          booktitle = {International Conference on Learning Representations},
-          year = {2021},
-          eprint = {2006.07232},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("menick2021practical",)
 
     claim = "biased"
     of = "window"

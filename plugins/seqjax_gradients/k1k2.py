@@ -29,18 +29,7 @@ class K1K2(Gradient):
     step is computed k2/k1 times.
     """
 
-    bibtex = """
-        @article{williams1990efficient,
-          author = {Williams, Ronald J. and Peng, Jing},
-          title = {An efficient gradient-based algorithm for on-line training of recurrent network trajectories},
-          journal = {Neural Computation},
-          volume = {2},
-          number = {4},
-          pages = {490--501},
-          year = {1990},
-          doi = {10.1162/neco.1990.2.4.490}
-        }
-    """
+    cites = ("williams1990efficient",)
 
     k1: NumSteps = 10
     """The number of steps from one differentiation to the next."""

@@ -28,16 +28,7 @@ class LearnedHazard(RandomCuts):
     k. A measurement is used in later windows only, so that the estimate of every window is unbiased.
     """
 
-    bibtex = """
-        @inproceedings{beatson2019efficient,
-          author = {Beatson, Alex and Adams, Ryan P.},
-          title = {Efficient optimization of loops and limits with randomized telescoping sums},
-          booktitle = {International Conference on Machine Learning},
-          year = {2019},
-          eprint = {1905.07006},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("beatson2019efficient",)
 
     initial: Annotated[float, Interval(ge=0, lt=1)] = 0.1
     """c until something has been measured."""

@@ -32,17 +32,7 @@ class PES(SequenceGradient):
     windows.
     """
 
-    bibtex = """
-        @inproceedings{vicol2021unbiased,
-          author = {Vicol, Paul and Metz, Luke and Sohl-Dickstein, Jascha},
-          title = {Unbiased gradient estimation in unrolled computation graphs with persistent evolution strategies},
-          booktitle = {International Conference on Machine Learning},
-          pages = {10553--10563},
-          year = {2021},
-          eprint = {2112.13835},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("vicol2021unbiased",)
 
     particles: Annotated[int, Interval(ge=2), MultipleOf(2)] = 32
     """N, the number of perturbed copies of a row. It is even, since they come in pairs."""

@@ -23,16 +23,7 @@ class Randomized(WeightedEdges):
     so E[ξ_t] = 1 and E[z_t] = dh_t/dw (Tallec & Ollivier 2017, arXiv:1705.08209).
     """
 
-    bibtex = """
-        @article{tallec2017unbiasing,
-          author = {Tallec, Corentin and Ollivier, Yann},
-          title = {Unbiasing truncated backpropagation through time},
-          journal = {arXiv:1705.08209},
-          year = {2017},
-          eprint = {1705.08209},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("tallec2017unbiasing",)
 
     keep_prob: Probability | tuple[Probability, ...] = 0.9
     """π_t, the probability that the gradient passes from step t to step t - 1: one number, or one for each step."""

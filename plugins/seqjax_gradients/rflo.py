@@ -32,17 +32,7 @@ class RFLO(Influence):
     parameter and leaf of the state; otherwise M is float[S, P], for S state units and P parameters.
     """
 
-    bibtex = """
-        @article{murray2019local,
-          author = {Murray, James M.},
-          title = {Local online learning in recurrent networks with random feedback},
-          journal = {eLife},
-          volume = {8},
-          pages = {e43299},
-          year = {2019},
-          doi = {10.7554/eLife.43299}
-        }
-    """
+    cites = ("murray2019local",)
 
     leak: Annotated[float, Interval(ge=0, le=1)] = 0.1
     """The share of a unit's state that is lost in a step; its inverse is the time constant, in steps."""

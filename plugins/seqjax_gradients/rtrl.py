@@ -21,18 +21,7 @@ class RTRL(Influence):
     and step, for S state units and P parameters.
     """
 
-    bibtex = """
-        @article{williams1989learning,
-          author = {Williams, Ronald J. and Zipser, David},
-          title = {A learning algorithm for continually running fully recurrent neural networks},
-          journal = {Neural Computation},
-          volume = {1},
-          number = {2},
-          pages = {270--280},
-          year = {1989},
-          doi = {10.1162/neco.1989.1.2.270}
-        }
-    """
+    cites = ("williams1989learning",)
 
     claim = "exact"
 

@@ -28,18 +28,7 @@ class Sliding(Gradient):
     K - 1 losses of a window reach back to its start and no further.
     """
 
-    bibtex = """
-        @article{williams1990efficient,
-          author = {Williams, Ronald J. and Peng, Jing},
-          title = {An efficient gradient-based algorithm for on-line training of recurrent network trajectories},
-          journal = {Neural Computation},
-          volume = {2},
-          number = {4},
-          pages = {490--501},
-          year = {1990},
-          doi = {10.1162/neco.1990.2.4.490}
-        }
-    """
+    cites = ("williams1990efficient",)
 
     steps: Annotated[int, Interval(ge=1)] = 10
     """K, the number of steps that each loss is differentiated through, including its own."""

@@ -34,17 +34,7 @@ class SnAp(Influence):
     longer. That shows the effect of n on the gradient; it is not an efficient implementation.
     """
 
-    bibtex = """
-        @inproceedings{menick2021practical,
-          author = {Menick, Jacob and Elsen, Erich and Evci, Utku and Osindero, Simon and
-            Simonyan, Karen and Graves, Alex},
-          title = {Practical real time recurrent learning with a sparse approximation},
-          booktitle = {International Conference on Learning Representations},
-          year = {2021},
-          eprint = {2006.07232},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("menick2021practical",)
 
     n: Annotated[int, Interval(ge=1)] = 1
     """The number of steps within which a state unit must be reached for its entry to be kept."""

@@ -23,18 +23,7 @@ class Truncated(WeightedEdges):
     initial state gets its gradient. The sampler decides where one window ends and the next one starts.
     """
 
-    bibtex = """
-        @article{williams1990efficient,
-          author = {Williams, Ronald J. and Peng, Jing},
-          title = {An efficient gradient-based algorithm for on-line training of recurrent network trajectories},
-          journal = {Neural Computation},
-          volume = {2},
-          number = {4},
-          pages = {490--501},
-          year = {1990},
-          doi = {10.1162/neco.1990.2.4.490}
-        }
-    """
+    cites = ("williams1990efficient",)
 
     steps: Annotated[int, Interval(ge=1)] = 10
     """The length of a segment in time steps."""

@@ -36,16 +36,7 @@ class UORO(SequenceGradient):
     states of the window, for S state units and P parameters.
     """
 
-    bibtex = """
-        @inproceedings{tallec2018unbiased,
-          author = {Tallec, Corentin and Ollivier, Yann},
-          title = {Unbiased online recurrent optimization},
-          booktitle = {International Conference on Learning Representations},
-          year = {2018},
-          eprint = {1702.05043},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("tallec2018unbiased",)
 
     claim = "unbiased"
     of = "history"

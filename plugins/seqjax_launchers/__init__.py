@@ -1,4 +1,4 @@
-"""The built-in launchers. Asking for one imports its file alone."""
+"""The built-in launchers. Accessing one imports only its file."""
 
 import lazy_loader
 

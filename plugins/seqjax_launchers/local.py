@@ -73,7 +73,7 @@ def _start(job, cores):
 
 @contextlib.contextmanager
 def affinity(cores: Iterable[int]) -> Iterator[None]:
-    """Within it, a new process gets these cores: it has the affinity of the thread that starts it."""
+    """A context in which a new process gets these cores: it inherits the affinity of the thread that starts it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

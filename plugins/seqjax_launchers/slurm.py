@@ -118,12 +118,12 @@ class Slurm(Launcher):
             if "Invalid job id" in str(fault):  # Slurm forgets jobs some minutes after their end
                 return {}
             raise
-        found = dict(line.split("|") for line in said.split())
-        return {id_: "running" if found[id_] in RUNNING else "queued" for id_ in ids if id_ in found}
+        state_of = dict(line.split("|") for line in said.split())
+        return {id_: "running" if state_of[id_] in RUNNING else "queued" for id_ in ids if id_ in state_of}
 
 
 def _seconds(time: str) -> int | None:
-    """A time limit of Slurm in seconds; None if it is none, which sbatch says.
+    """A time limit of Slurm in seconds; None if it is malformed, which sbatch then reports.
 
     The formats are minutes, minutes:seconds, hours:minutes:seconds, and days before a dash, which hours follow.
     """

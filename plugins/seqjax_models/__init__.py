@@ -1,4 +1,4 @@
-"""The built-in models. Asking for one imports its file alone."""
+"""The built-in models. Accessing one imports only its file."""
 
 import lazy_loader
 

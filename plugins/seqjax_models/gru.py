@@ -21,18 +21,7 @@ class GRU(Cell):
     The blocks of u, v and the weights are r, z, n.
     """
 
-    bibtex = r"""
-        @inproceedings{cho2014learning,
-          author = {Cho, Kyunghyun and van Merri{\"e}nboer, Bart and Gulcehre, Caglar and Bahdanau, Dzmitry and
-            Bougares, Fethi and Schwenk, Holger and Bengio, Yoshua},
-          title = {Learning phrase representations using {RNN} encoder--decoder for statistical machine translation},
-          booktitle = {Conference on Empirical Methods in Natural Language Processing},
-          pages = {1724--1734},
-          year = {2014},
-          eprint = {1406.1078},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("cho2014learning",)
 
     blocks = 3
 

@@ -29,28 +29,7 @@ class LSTM(Cell):
     The blocks of u, v and the weights are i, f, g, o.
     """
 
-    bibtex = r"""
-        @article{hochreiter1997long,
-          author = {Hochreiter, Sepp and Schmidhuber, J{\"u}rgen},
-          title = {Long short-term memory},
-          journal = {Neural Computation},
-          volume = {9},
-          number = {8},
-          pages = {1735--1780},
-          year = {1997}
-        }
-
-        @article{gers2000learning,
-          author = {Gers, Felix A. and Schmidhuber, J{\"u}rgen and Cummins, Fred},
-          title = {Learning to forget: continual prediction with {LSTM}},
-          journal = {Neural Computation},
-          volume = {12},
-          number = {10},
-          pages = {2451--2471},
-          year = {2000},
-          doi = {10.1162/089976600300015015}
-        }
-    """
+    cites = ("hochreiter1997long", "gers2000learning")
 
     forget_bias: float = 0.0
     """Initial value of the forget gates' bias."""

@@ -38,23 +38,7 @@ class MLP(Model):
     biases at zero.
     """
 
-    bibtex = r"""
-        @article{bengio2003neural,
-          author = {Bengio, Yoshua and Ducharme, R{\'e}jean and Vincent, Pascal and Jauvin, Christian},
-          title = {A neural probabilistic language model},
-          journal = {Journal of Machine Learning Research},
-          volume = {3},
-          pages = {1137--1155},
-          year = {2003}
-        }
-
-        @inproceedings{glorot2010understanding,
-          author = {Glorot, Xavier and Bengio, Yoshua},
-          title = {Understanding the difficulty of training deep feedforward neural networks},
-          booktitle = {International Conference on Artificial Intelligence and Statistics},
-          year = {2010}
-        }
-    """
+    cites = ("bengio2003neural", "glorot2010understanding")
 
     lags: Annotated[int, Interval(ge=1)] = 4
     """Number of features, each an input or a mean of inputs."""

@@ -71,39 +71,7 @@ class NGram(CountBasedModel):
     `entries`           0, 1, ..., up to the largest number of entries of a context.
     """
 
-    bibtex = """
-        @article{witten1991zero,
-          author = {Witten, Ian H. and Bell, Timothy C.},
-          title = {The zero-frequency problem: estimating the probabilities of novel events in adaptive
-            text compression},
-          journal = {IEEE Transactions on Information Theory},
-          volume = {37},
-          number = {4},
-          pages = {1085--1094},
-          year = {1991},
-          doi = {10.1109/18.87000}
-        }
-
-        @inproceedings{kneser1995improved,
-          author = {Kneser, Reinhard and Ney, Hermann},
-          title = {Improved backing-off for m-gram language modeling},
-          booktitle = {International Conference on Acoustics, Speech, and Signal Processing},
-          volume = {1},
-          pages = {181--184},
-          year = {1995},
-          doi = {10.1109/ICASSP.1995.479394}
-        }
-
-        @article{chen1999empirical,
-          author = {Chen, Stanley F. and Goodman, Joshua},
-          title = {An empirical study of smoothing techniques for language modeling},
-          journal = {Computer Speech and Language},
-          volume = {13},
-          number = {4},
-          pages = {359--394},
-          year = {1999}
-        }
-    """
+    cites = ("witten1991zero", "kneser1995improved", "chen1999empirical")
 
     order: Annotated[int, Interval(ge=1)] = 4
     """n: a token is predicted from the n - 1 tokens before it."""
@@ -176,8 +144,8 @@ class NGram(CountBasedModel):
         def longer(k, carry):
             # From c_{k-1} to c_k, whose oldest token is last[n - 1 - k]. If c_{k-1} was never seen, c_k was not either.
             p, context, seen = carry
-            context, found = _child(tree, context, last[self.order - 1 - k], size)
-            seen &= found
+            context, was_seen = _child(tree, context, last[self.order - 1 - k], size)
+            seen &= was_seen
             counts = jnp.where(seen, _row(tree, context, size), 0).astype(p.dtype)
             p = jnp.where(k <= known, self._mix(epsilons[k], counts, p, single), p)
             return p, context, seen
@@ -228,8 +196,8 @@ def _child(tree, parent, older, size):
         middle = low + (high - low) // 2
         right = (low < high) & (tree["older"][middle] < older)
         low, high = jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
-    found = (low < end) & (tree["older"][low] == older)
-    return jnp.where(found, low, 0), found
+    was_seen = (low < end) & (tree["older"][low] == older)
+    return jnp.where(was_seen, low, 0), was_seen
 
 
 def _row(tree, context, size):

@@ -15,18 +15,7 @@ class RNN(Cell):
     h_t = tanh(x_t W_xh + h_{t-1} W_hh + b_h)
     """
 
-    bibtex = """
-        @article{elman1990finding,
-          author = {Elman, Jeffrey L.},
-          title = {Finding structure in time},
-          journal = {Cognitive Science},
-          volume = {14},
-          number = {2},
-          pages = {179--211},
-          year = {1990},
-          doi = {10.1207/s15516709cog1402_1}
-        }
-    """
+    cites = ("elman1990finding",)
 
     def cell(self, u, v, state):
         return self.State(jnp.tanh(u + v))

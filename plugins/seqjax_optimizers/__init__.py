@@ -1,4 +1,4 @@
-"""The built-in optimizers. Asking for one imports its file alone."""
+"""The built-in optimizers. Accessing one imports only its file."""
 
 import lazy_loader
 

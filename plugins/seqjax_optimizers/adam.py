@@ -13,18 +13,9 @@ from seqjax.training import ScheduledOptimizer
 @register("optimizer", "adam")
 @dataclass(frozen=True)
 class Adam(ScheduledOptimizer):
-    """Adam: steps along a running mean of the gradient, divided by the root of one of its square (Kingma & Ba 2015)."""
+    """Adam: a running mean of the gradient, divided by the root of a running mean of its square (Kingma & Ba 2015)."""
 
-    bibtex = """
-        @inproceedings{kingma2015adam,
-          author = {Kingma, Diederik P. and Ba, Jimmy},
-          title = {Adam: a method for stochastic optimization},
-          booktitle = {International Conference on Learning Representations},
-          year = {2015},
-          eprint = {1412.6980},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("kingma2015adam",)
 
     learning_rate: Annotated[float, Interval(gt=0)] = 0.001
     b1: Annotated[float, Interval(ge=0, lt=1)] = 0.9

@@ -18,16 +18,7 @@ class AdamW(ScheduledOptimizer):
     η is the learning rate of the update, so that the decay follows the schedule. Clipping does not change the decay.
     """
 
-    bibtex = """
-        @inproceedings{loshchilov2019decoupled,
-          author = {Loshchilov, Ilya and Hutter, Frank},
-          title = {Decoupled weight decay regularization},
-          booktitle = {International Conference on Learning Representations},
-          year = {2019},
-          eprint = {1711.05101},
-          archiveprefix = {arXiv}
-        }
-    """
+    cites = ("loshchilov2019decoupled",)
 
     learning_rate: Annotated[float, Interval(gt=0)] = 0.001
     b1: Annotated[float, Interval(ge=0, lt=1)] = 0.9

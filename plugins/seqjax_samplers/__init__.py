@@ -1,4 +1,4 @@
-"""The built-in samplers. Asking for one imports its file alone."""
+"""The built-in samplers. Accessing one imports only its file."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""The built-in tokenizers. Asking for one imports its file alone."""
+"""The built-in tokenizers. Accessing one imports only its file."""
 
 import lazy_loader
 

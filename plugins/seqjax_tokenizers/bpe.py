@@ -25,25 +25,7 @@ class BPE(Tokenizer):
     document.
     """
 
-    bibtex = """
-        @inproceedings{sennrich2016neural,
-          author = {Sennrich, Rico and Haddow, Barry and Birch, Alexandra},
-          title = {Neural machine translation of rare words with subword units},
-          booktitle = {Annual Meeting of the Association for Computational Linguistics},
-          pages = {1715--1725},
-          year = {2016},
-          eprint = {1508.07909},
-          archiveprefix = {arXiv}
-        }
-
-        @techreport{radford2019language,
-          author = {Radford, Alec and Wu, Jeffrey and Child, Rewon and Luan, David and Amodei, Dario and
-            Sutskever, Ilya},
-          title = {Language models are unsupervised multitask learners},
-          institution = {OpenAI},
-          year = {2019}
-        }
-    """
+    cites = ("sennrich2016neural", "radford2019language")
 
     vocab_size: Annotated[int, Interval(ge=256)] = 1024
     """Largest number of tokens. A short text has fewer pairs to merge."""

@@ -1,4 +1,4 @@
-"""The built-in trackers. Asking for one imports its file alone."""
+"""The built-in trackers. Accessing one imports only its file."""
 
 import lazy_loader
 

@@ -103,8 +103,8 @@ def _moments(autocovariance: Autocovariance, lags: int, ahead: int) -> tuple[np.
     """Γ [lags, lags] and γ_k [lags]."""
     check_whole(lags=(lags, 1), ahead=(ahead, 1))
     needed = lags + ahead
-    found = autocovariance(np.arange(needed)) if callable(autocovariance) else autocovariance
-    gamma = np.asarray(found, np.float64)
+    given = autocovariance(np.arange(needed)) if callable(autocovariance) else autocovariance
+    gamma = np.asarray(given, np.float64)
     if gamma.ndim != 1 or len(gamma) < needed or not np.isfinite(gamma[:needed]).all():
         raise Error(
             f"autocovariance: lags = {lags} and ahead = {ahead} need {needed} finite numbers, of lags 0 to "

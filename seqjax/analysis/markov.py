@@ -133,7 +133,7 @@ def stationary(P: Any) -> np.ndarray:
 
 
 def reverse(P: Any, pi: Any = None) -> np.ndarray:
-    """The transition matrix of the chain read backwards, P(x_t | x_{t+1}), of which (8.1.5) consists.
+    """The transition matrix of the chain read backwards, P(x_t | x_{t+1}), whose entries are the factors in (8.1.5).
 
         R[j, i] = π_i P[i, j] / Σ_i π_i P[i, j]                                                 (Bayes' rule)
 
@@ -249,7 +249,7 @@ def _check_matrix(P: Any) -> np.ndarray:
 
 
 def _check_distributions(name: str, rows: np.ndarray, size: int) -> np.ndarray:
-    """The rows, normalised, once each was found to be a distribution over `size` states."""
+    """Checks that each row is a distribution over `size` states, and returns the rows normalised."""
     if rows.shape[1:] != (size,):
         raise Error(
             f"{name} must have {size} entries in a row, one for each state; it has the shape {list(rows.shape)}"
@@ -271,9 +271,9 @@ def _normalized(rows: np.ndarray) -> np.ndarray:
 
 def _check_ids(ids: Any, size: int) -> np.ndarray:
     check_whole(size=(size, 1))
-    found = np.asarray(ids)
-    if found.ndim != 1 or found.dtype.kind not in "iu" or not found.size:
-        raise Error(f"states must be int[n], not {found.dtype}{list(found.shape)}")
-    if found.min() < 0 or found.max() >= size:
-        raise Error(f"states must be from 0 to {size - 1}, and are from {found.min()} to {found.max()}")
-    return found.astype(np.int64)
+    states = np.asarray(ids)
+    if states.ndim != 1 or states.dtype.kind not in "iu" or not states.size:
+        raise Error(f"states must be int[n], not {states.dtype}{list(states.shape)}")
+    if states.min() < 0 or states.max() >= size:
+        raise Error(f"states must be from 0 to {size - 1}, and are from {states.min()} to {states.max()}")
+    return states.astype(np.int64)

@@ -6,7 +6,7 @@ The numbers of equations are those of Zhang et al., "Dive into Deep Learning", c
 import functools
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from seqjax.analysis.ngrams import number_ngrams
 from seqjax.data.tokenizer import UNKNOWN
 from seqjax.errors import Error, check_whole, is_whole
 from seqjax.report.table import Table
+
+if TYPE_CHECKING:  # matplotlib takes long to import
+    import seqjax.report.figure
 
 _FUNCTION_WORDS = """
     a an the this that these those each every all both any some no such what which whose
@@ -163,7 +166,7 @@ def frequencies(tokens: Any, n: int = 1, *, bounds: Any = None) -> Frequencies:
     return Frequencies(distinct, ids[at[:, None] + np.arange(n)], counts[order].astype(np.int64))
 
 
-def zipf_figure(by_name: Mapping[str, Frequencies], title: str = "") -> Any:
+def zipf_figure(by_name: Mapping[str, Frequencies], title: str = "") -> "seqjax.report.figure.Figure":
     """A figure of counts by rank, both on logarithmic axes, where Zipf's law is a straight line.
 
     The dot at the end of each line shows the number of distinct n-grams, and the count of the rarest.
@@ -178,10 +181,10 @@ def zipf_figure(by_name: Mapping[str, Frequencies], title: str = "") -> Any:
     from seqjax.report import plot
 
     lines = {}
-    for name, found in by_name.items():
+    for name, grams in by_name.items():
         # In a run of equal counts the line is straight, so that its two ends suffice.
-        ends = (np.diff(found.counts, prepend=0) != 0) | (np.diff(found.counts, append=0) != 0)
-        lines[name] = (np.flatnonzero(ends) + 1, found.counts[ends])
+        ends = (np.diff(grams.counts, prepend=0) != 0) | (np.diff(grams.counts, append=0) != 0)
+        lines[name] = (np.flatnonzero(ends) + 1, grams.counts[ends])
     figure = plot.lines(lines, x_label="rank", y_label="count", x_scale="log", y_scale="log", title=title)
     for line in figure.axes[0].lines:
         line.set(marker=".", markevery=[-1])

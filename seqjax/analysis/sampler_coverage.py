@@ -1,7 +1,7 @@
 """Counts how often a sampler trains each target of a stream."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +10,9 @@ from seqjax.data.sampler import Plan, Sampler, draw_plan
 from seqjax.data.windows import past_warmup
 from seqjax.errors import Error, check_whole
 from seqjax.report.table import Table
+
+if TYPE_CHECKING:  # matplotlib takes long to import
+    import seqjax.report.figure
 
 MOST_ROWS = 12
 """If there are more different counts than this, the table groups them into ranges."""
@@ -71,13 +74,13 @@ class Coverage:
         first = max(1, int(times[0]))  # targets that were never trained have their own row
         width = 1 if len(times) <= MOST_ROWS else -(-(int(times[-1]) - first + 1) // MOST_ROWS)
         group = np.where(times == 0, -1, (times - first) // width)
-        found = []
+        rows = []
         for number in np.unique(group):
             inside = times[group == number].tolist()
             name = f"{inside[0]}" if len(inside) == 1 else f"{inside[0]} to {inside[-1]}"
             count = int(targets[group == number].sum())
-            found.append((name, count, count / len(self.counts)))
-        return tuple(found)
+            rows.append((name, count, count / len(self.counts)))
+        return tuple(rows)
 
     def __str__(self) -> str:
         n, m = len(self.counts), self.epochs
@@ -91,7 +94,7 @@ class Coverage:
 
     __repr__ = __str__
 
-    def plot(self) -> Any:
+    def plot(self) -> "seqjax.report.figure.Figure":
         """A matplotlib figure of the number of targets by times trained."""
         from seqjax.report import plot
 
@@ -100,7 +103,7 @@ class Coverage:
 
 
 def coverage(sampler: Sampler, bounds: Any, epochs: int = 1, seed: int = 0, *, warmup: int = 0) -> Coverage:
-    """Counts how often each target is trained, in the plans that `training` draws for this seed.
+    """Counts how often each target is trained, in the plans that `train` draws for this seed.
 
     A target is trained if it lies in the scored range of a window. The mask of the stream is not considered.
 
@@ -118,7 +121,7 @@ def coverage(sampler: Sampler, bounds: Any, epochs: int = 1, seed: int = 0, *, w
     check_whole(epochs=(epochs, 1), seed=(seed, 0), warmup=(warmup, 0))
     bounds = np.asarray(bounds)
     if bounds.ndim != 1 or bounds.dtype.kind not in "iu" or (np.diff(bounds, prepend=0) < 0).any() or bounds[:1] != [0]:
-        raise Error(f"bounds = {bounds} must be whole numbers that rise from 0 to the number of targets: [0, 9999]")
+        raise Error(f"bounds = {bounds} must be whole numbers that rise from 0 to the number of targets, as [0, 9999]")
     bounds = bounds.astype(np.int64)
     n, batches = int(bounds[-1]), 0
     # A range first <= t < last adds 1 at `first` and subtracts 1 at `last`; the cumulative sum gives the counts.

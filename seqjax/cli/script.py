@@ -28,6 +28,14 @@ def script(main: Callable[..., Any]) -> None:
     `Annotated[int, Interval(ge=1)]` is a range. An option becomes a flag if its type is bool, int, float, str, a
     Literal, or a tuple or union of these. An option of another type keeps its default.
 
+    >>> import sys
+    >>> import seqjax as sj
+    >>> def main(seeds: int = 3) -> str:
+    ...     return f"{seeds} seeds"
+    >>> sys.argv = ["question.py", "--seeds", "5"]  # python question.py --seeds 5
+    >>> sj.script(main)
+    5 seeds
+
     Args:
         main: the function. A `Report` that it returns is printed and saved; anything else but None is printed.
 

@@ -9,6 +9,7 @@ from typing import Any
 from seqjax.cli.parser import Parser
 from seqjax.plugin import config, registry
 from seqjax.plugin.base import Plugin, fields_of
+from seqjax.plugin.citing import bibtex_of
 from seqjax.runs import settings
 
 
@@ -23,8 +24,8 @@ def main(argv: Sequence[str]) -> int:
     print("\n".join(field_lines(cls)) or "  none")
     print(f"\nsource        {entry.source}\ntarget        {entry.target}")
     print(f"distribution  {entry.distribution} {entry.version}".rstrip())
-    if cls.bibtex:
-        print(f"\nto cite it:\n\n{inspect.cleandoc(cls.bibtex)}")
+    if entries := bibtex_of(cls):
+        print(f"\nto cite it:\n\n{entries}")
     if entry.kind in settings.KINDS:
         print(f"\nin a config file:\n\n{snippet(entry, cls)}")
     else:

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -16,7 +16,18 @@ from seqjax.plugin.base import Plugin
 
 
 class Dataset(Plugin):
-    """A source of data. The author writes `load`."""
+    """A source of data. The author writes `load`.
+
+    >>> from dataclasses import dataclass
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Countdown(sj.Dataset):
+    ...     start: int = 3
+    ...     def load(self):
+    ...         return sj.Text(" ".join(map(str, range(self.start, 0, -1))))
+    >>> Countdown(start=5).load().text
+    '5 4 3 2 1'
+    """
 
     kind: ClassVar[str] = "dataset"
     sampler_fields: ClassVar[Mapping[str, int]] = {}
@@ -70,7 +81,7 @@ class Data(Dataset):
     def __len__(self) -> int:
         return int(self.bounds[-1])
 
-    def __getitem__(self, part: slice) -> Any:
+    def __getitem__(self, part: slice) -> Self:
         first, last, step = part.indices(len(self)) if isinstance(part, slice) else (0, 0, 0)
         if step != 1:
             raise Error(f"{type(self).__name__}: a part is data[first:last], without a step")
@@ -78,7 +89,7 @@ class Data(Dataset):
         inside = self.bounds[(self.bounds > first) & (self.bounds < last)]
         return self._part(first, last, np.concatenate([[first], inside, [last]]) - first)
 
-    def _part(self, first: int, last: int, bounds: np.ndarray) -> Any:
+    def _part(self, first: int, last: int, bounds: np.ndarray) -> Self:
         raise NotImplementedError
 
     @property
@@ -121,6 +132,13 @@ class Data(Dataset):
 class Text(Data):
     """A text in memory; `Experiment(dataset=Text("..."))` works.
 
+    >>> import seqjax as sj
+    >>> text = sj.Text("to be, or not to be", bounds=[0, 7, 19])
+    >>> text.documents
+    ['to be, ', 'or not to be']
+    >>> text[3:10].documents
+    ['be, ', 'or ']
+
     Args:
         text: the characters.
         source: where they came from, for display.
@@ -162,6 +180,13 @@ class Text(Data):
 @dataclass(frozen=True, eq=False, repr=False)
 class Series(Data):
     """A series of real vectors in memory; `Experiment(dataset=Series(values))` works.
+
+    >>> import seqjax as sj
+    >>> series = sj.Series([20.0, 21.5, 19.0], names=["temperature"])
+    >>> series.values.shape
+    (3, 1)
+    >>> series[1:].values.tolist()
+    [[21.5], [19.0]]
 
     Args:
         values: float[n, dim], or float[n] for dim = 1. All must be finite.
@@ -207,6 +232,12 @@ class Pairs(Data):
 
     Examples are the copy task, the add task, tagging, and series with covariates. `Pairs.from_sequences` makes them of
     many sequences.
+
+    >>> import seqjax as sj
+    >>> sj.Pairs(inputs=[0, 1, 1, 0], targets=[0.0, 1.0, 2.0, 1.0]).spec
+    Spec(inputs=Tokens(size=2), targets=Values(dim=1))
+    >>> sj.Pairs.from_sequences([[1.0, 2.0], [3.0]], [[10.0, 20.0], [30.0]]).bounds.tolist()
+    [0, 2, 3]
 
     Args:
         inputs: ids int[n], or float[n, dim] (float[n] for dim = 1).
@@ -264,8 +295,8 @@ class Pairs(Data):
         lengths = [a.shape[0] if a.ndim else -1 for a in inputs]
         if len(inputs) != len(targets) or not inputs or min(lengths) < 1:
             raise Error(
-                f"Pairs.from_sequences takes sequences of at least one step, found {len(inputs)} inputs of the lengths "
-                f"{lengths[:5]}…, with as many targets, found {len(targets)}"
+                f"Pairs.from_sequences takes as many targets as inputs, each of at least one step; found {len(inputs)} "
+                f"inputs of the lengths {lengths[:5]}… and {len(targets)} targets"
             )
         bounds = np.cumsum([0, *lengths])
         if all(a.shape[:1] == (n,) for a, n in zip(targets, lengths, strict=True)):
@@ -343,7 +374,7 @@ def _array(name: str, values: Any) -> np.ndarray:
     except ValueError as fault:
         raise Error(
             f"{name} must be one array, and its entries have different lengths\n"
-            "Sequences of different lengths make Pairs.from_sequences(inputs, targets); or join them, and pass bounds"
+            "Pass sequences of different lengths to Pairs.from_sequences(inputs, targets), or join them and pass bounds"
         ) from fault
 
 
@@ -361,33 +392,33 @@ def _joined(name: str, sequences: list[np.ndarray]) -> np.ndarray:
 
 def _real(name: str, values: Any) -> np.ndarray:
     """Finite reals as float64[n, dim], a copy."""
-    found = _array(name, values)
-    if found.dtype.kind not in "biuf" or np.ma.is_masked(values):
-        reason = "has masked entries" if np.ma.is_masked(values) else f"is of dtype {found.dtype}"
+    array = _array(name, values)
+    if array.dtype.kind not in "biuf" or np.ma.is_masked(values):
+        reason = "has masked entries" if np.ma.is_masked(values) else f"is of dtype {array.dtype}"
         raise Error(f"{name} must be real numbers, and this {reason}; convert it, and drop or fill missing values")
-    found = found.astype(np.float64)
-    found = found[:, None] if found.ndim == 1 else found
-    if found.ndim != 2 or not found.shape[1]:
-        raise Error(f"{name} must be float[n, dim] or float[n], not of shape {found.shape}")
-    bad, _ = np.nonzero(~np.isfinite(found))
+    array = array.astype(np.float64)
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2 or not array.shape[1]:
+        raise Error(f"{name} must be float[n, dim] or float[n], not of shape {array.shape}")
+    bad, _ = np.nonzero(~np.isfinite(array))
     if bad.size:
-        raise Error(f"{name} must be finite; row {bad[0]} is {found[bad[0]].tolist()}; drop or fill such rows")
-    return _kept(found)
+        raise Error(f"{name} must be finite; row {bad[0]} is {array[bad[0]].tolist()}; drop or fill such rows")
+    return _kept(array)
 
 
 def _side(name: str, values: Any, spec: Tokens | Values | None) -> tuple[np.ndarray, Tokens | Values]:
-    """The inputs or the targets of pairs, copied, and their half of the spec."""
-    found = _array(f"Pairs {name}", values)
-    if isinstance(spec, Values) or (spec is None and found.dtype.kind not in "biu"):
-        found = _real(f"Pairs {name}", values)
-        if spec and spec.width != found.shape[1]:
-            raise Error(f"Pairs {name} are of dim {found.shape[1]}, but the spec says {spec}")
-        return found, Values(found.shape[1])
-    size = spec.width if spec else int(found.max(initial=0)) + 1
+    """The inputs or the targets of pairs, copied, and their side of the spec."""
+    array = _array(f"Pairs {name}", values)
+    if isinstance(spec, Values) or (spec is None and array.dtype.kind not in "biu"):
+        array = _real(f"Pairs {name}", values)
+        if spec and spec.width != array.shape[1]:
+            raise Error(f"Pairs {name} are of dim {array.shape[1]}, but the spec says {spec}")
+        return array, Values(array.shape[1])
+    size = spec.width if spec else int(array.max(initial=0)) + 1
     limit = min(size, 2**31 - 1)
-    whole = found.dtype.kind in "biu" and found.ndim == 1
-    bad = np.flatnonzero((found < 0) | (found >= limit)) if whole else np.zeros(0, int)
+    whole = array.dtype.kind in "biu" and array.ndim == 1
+    bad = np.flatnonzero((array < 0) | (array >= limit)) if whole else np.zeros(0, int)
     if not whole or bad.size:
-        given = f"row {bad[0]} is {found[bad[0]]}" if whole else f"they are {dtype_shape(found)}"
+        given = f"row {bad[0]} is {array[bad[0]]}" if whole else f"they are {dtype_shape(array)}"
         raise Error(f"Pairs {name} must be ids int[n] from 0 to {limit - 1}; {given}")
-    return _kept(found.astype(np.int32)), Tokens(size)
+    return _kept(array.astype(np.int32)), Tokens(size)

@@ -39,7 +39,8 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
     _require_https(url, url)
 
     def save(url, output_file, _):
-        # Counted as they arrive, and decoded: what a server says about the size may be false, and gzip makes it larger.
+        # Bytes are counted when they arrive, after decoding: the size in the header may be false, and gzip files
+        # expand.
         size, hooks = 0, {"response": check_response}
         with requests.get(url, stream=True, timeout=30, headers={"Accept-Encoding": "identity"}, hooks=hooks) as answer:
             answer.raise_for_status()
@@ -95,9 +96,9 @@ def check_file(file: Path, known_hash: str) -> Path:
     algorithm, _, expected = known_hash.partition(":")
     if not file.is_file():
         raise Error(f"{file}: no such file")
-    found = pooch.file_hash(str(file), alg=algorithm)
-    if found != expected:
+    actual = pooch.file_hash(str(file), alg=algorithm)
+    if actual != expected:
         raise Error(
-            f"{file}: its {algorithm} is {found}, not {expected}: it is another file, or it is damaged", exit_code=4
+            f"{file}: its {algorithm} is {actual}, not {expected}: it is another file, or it is damaged", exit_code=4
         )
     return file

@@ -58,20 +58,20 @@ def id_stream(text: MappedText, codec: TextCodec) -> Stream:
 
 
 def _ends(bounds):
-    """Where documents begin and end among the targets, from where they do among the ids."""
+    """The bounds of the documents among the targets, from their bounds among the ids."""
     return np.cumsum(np.concatenate([[0], np.maximum(np.diff(bounds) - 1, 0)]), dtype=np.int64)
 
 
 def _are_whole(sides, dtype, bounds, num_bounds):
     """Whether the files are there in their full lengths: anybody may delete or cut files of a cache."""
     try:
-        found = np.load(bounds)
+        kept = np.load(bounds)
         sizes = [file.stat().st_size for file in sides]
     except (OSError, ValueError, EOFError):
         return False
-    if found.shape != (num_bounds,):
+    if kept.shape != (num_bounds,):
         return False
-    length = found[-1] if len(sides) == 1 else _ends(found)[-1]
+    length = kept[-1] if len(sides) == 1 else _ends(kept)[-1]
     return sizes == [length * np.dtype(dtype).itemsize] * len(sides)
 
 
@@ -92,7 +92,7 @@ def _identity(codec: TextCodec) -> list[Any]:
 
 def _code(file: str, module: str) -> set[str]:
     """The file of a class, and those beside it from which its module imports, directly or through others."""
-    folder, found, todo = Path(file).parent, {file}, [module]
+    folder, files, todo = Path(file).parent, {file}, [module]
     seen = set(todo)
     while todo:
         values = list(vars(sys.modules.get(todo.pop(), object)).values())
@@ -102,10 +102,10 @@ def _code(file: str, module: str) -> set[str]:
         for name in {name for name in named if isinstance(name, str)} - seen:
             other = getattr(sys.modules.get(name), "__file__", None)
             if other and folder in Path(other).parents:
-                found.add(other)
+                files.add(other)
                 todo.append(name)
                 seen.add(name)
-    return found
+    return files
 
 
 def _mapped(file: Path, dtype: Any) -> np.ndarray:
@@ -117,7 +117,7 @@ def _write(text, codec, dtype, sides, bounds):
     """Writes the ids of one document, or the inputs and the targets of several; then where documents begin and end.
 
     Inputs are all ids but the last of each document, and targets all but the first. The files are renamed at the end,
-    that of the bounds last, so that they are whole if it is there.
+    the one with the bounds last: if it exists, all files are complete.
     """
     parts = [file.with_name(f"{file.name}.{secrets.token_hex(8)}{PART}") for file in (*sides, bounds)]
     try:
@@ -143,8 +143,8 @@ def _encoded(text: MappedText, codec: TextCodec) -> Iterator[tuple[Any, Any, Any
     """The ids of one block of the text after the other, and where documents begin and end in it.
 
     Yields:
-        The ids; the positions among them at which a document begins, and at which one ends; the numbers of ids of
-        documents, in order, which the first block may give for all.
+        The ids; the positions among them at which a document begins, and at which one ends; the number of ids of each
+        document in order; the first block may give those of all documents.
     """
     if isinstance(codec, Vocab) and codec.is_of_characters:
         counts, at = np.diff(text.bounds), 0

@@ -37,14 +37,14 @@ class Piece(NamedTuple):
 
 
 class MappedText(Text):
-    """A text that may be larger than memory. It is the same as the `Text` of its characters in all but this.
+    """A text that may be larger than memory. Otherwise it behaves like the `Text` of its characters.
 
     Its bytes are mapped files; `text` and `documents` decode them when they are asked for.
 
     Args:
         pieces: the documents, in order.
         source: where they came from, for display.
-        key: names the contents, such as their hash; parts of the text have keys made of it.
+        key: identifies the contents, such as their hash; the keys of parts are derived from it.
         sha256: the hash that a `Text` of the same characters and documents has; None: it is computed if it is needed.
     """
 
@@ -62,7 +62,7 @@ class MappedText(Text):
 
     @property
     def text(self) -> str:
-        """All characters, decoded anew at each use: use it for a short part alone."""
+        """All characters, decoded at each use: use it only for short parts."""
         return "".join(bytes(piece.data).decode("utf-8") for piece in self.pieces)
 
     @property
@@ -168,9 +168,9 @@ def make_piece(data: np.ndarray, at: Any = None, name: str = "") -> Piece:
         before = np.cumsum(np.concatenate([[0], (part & 0xC0) != 0x80]))  # bytes that begin a character
         return before[inside], size
 
-    found = list(in_threads(characters, blocks))
-    sizes = np.cumsum([0, *(size for _, size in found)])
-    bounds = [inside + size for (inside, _), size in zip(found, sizes, strict=False)]
+    counted = list(in_threads(characters, blocks))
+    sizes = np.cumsum([0, *(size for _, size in counted)])
+    bounds = [inside + size for (inside, _), size in zip(counted, sizes, strict=False)]
     ends = np.full(np.count_nonzero(at == len(data)), sizes[-1])  # those at the end lie in no block
     return Piece(data, at, np.concatenate([*bounds, ends]).astype(np.int64))
 
@@ -183,7 +183,7 @@ def _cut(piece, first, last, begin, end):
 
 
 def is_large(*files: str | Path) -> bool:
-    """Whether the built-in datasets map the text of files of this size, and do not read it."""
+    """Whether the built-in datasets map files of this size into memory instead of reading them."""
     return sum(map(os.path.getsize, files)) >= MAPPED_BYTES
 
 
@@ -203,9 +203,9 @@ def map_file(path: str | Path, name: str) -> MappedText:
         piece = make_piece(data, name=f"{name}: {path}")
         return {"sha256": MappedText([piece], "", "").sha256, "characters": int(piece.bounds[-1])}
 
-    found = remembered("texts", file_key(path), read)
-    whole = [np.array([0, n], np.int64) for n in (len(data), found["characters"])]
-    return MappedText([Piece(data, *whole)], str(path), found["sha256"], found["sha256"])
+    kept = remembered("texts", file_key(path), read)
+    whole = [np.array([0, n], np.int64) for n in (len(data), kept["characters"])]
+    return MappedText([Piece(data, *whole)], str(path), kept["sha256"], kept["sha256"])
 
 
 def _bytes_of(piece, characters):
@@ -237,7 +237,8 @@ def block_edges(data: np.ndarray) -> list[int]:
     edges = [0]
     while edges[-1] < len(data):
         end = min(edges[-1] + BLOCK, len(data))
-        # A character has at most 4 bytes. Where none of them begins one, this is not UTF-8, which decoding reports.
+        # A character has at most 4 bytes. If none of 4 bytes begins a character, decoding reports that this is not
+        # UTF-8.
         starts = [at for at in range(end, max(end - 4, edges[-1]), -1) if at == len(data) or data[at] & 0xC0 != 0x80]
         edges.append(starts[0] if starts else end)
     return edges

@@ -85,18 +85,18 @@ def prepare(
     tokenizer: Tokenizer | None,
     codec: Codec | PairsCodec | None = None,
 ) -> Prepared:
-    """Loads and splits a dataset, fits the tokenizer on the training part alone, encodes the parts but for the rest.
+    """Loads and splits a dataset, fits the tokenizer on the training part, and encodes all parts except the rest.
 
     Args:
         dataset: where the data comes from.
         train: the size of the training part, as `split` takes it.
         heldout: the size of the held-out part; or a dataset that is held out, whole.
         tokenizer: None: `DEFAULT_TOKENIZER` for a text, none for other data.
-        codec: one that was fitted before, which is used in place of a new one.
+        codec: a codec that was fitted before, which is used instead of a new one.
 
     Raises:
         Error: the dataset is too short for these sizes; the tokenizer is for another kind of data; a model of the
-            dataset cannot read the one that is held out.
+            dataset cannot read the held-out dataset.
     """
     sources = load_all(dataset, heldout)
     source = sources["dataset"]
@@ -109,7 +109,7 @@ def prepare(
     spec = spec_of(source, codec)
     streams = Streams({name: partial(make_stream, part, codec, spec) for name, part in parts.items()})
     for name in ("train", "heldout"):
-        streams[name]  # for its errors, which come before training
+        streams[name]  # raises its errors before training
     return Prepared(sources, codec, spec, parts, streams)
 
 
@@ -162,7 +162,7 @@ def load_codec(tokenizer: Tokenizer, saved: Any) -> Codec | PairsCodec:
     """The codec of a tokenizer whose `to_dict` gave `saved`.
 
     Raises:
-        ValueError: `load` raises any exception, since what was saved may be damaged; or it returns something else.
+        ValueError: `load` raises an exception, since the saved codec may be damaged, or returns something else.
     """
     try:
         codec = tokenizer.load(saved)
@@ -201,13 +201,13 @@ def _split(tokenizer: Tokenizer, text: str) -> list:
     with calling(tokenizer, "split"):
         tokens = tokenizer.split(text)
     if not isinstance(tokens, str | list | tuple):
-        found = type(tokens).__name__
-        raise Error(f"tokenizer {name_of(tokenizer)}: split returned {found}, and must return a list of tokens")
+        returned = type(tokens).__name__
+        raise Error(f"tokenizer {name_of(tokenizer)}: split returned {returned}, and must return a list of tokens")
     strange = [token for token in tokens if not isinstance(token, str | int | tuple)]
     if strange:
-        found = type(strange[0]).__name__
+        returned = type(strange[0]).__name__
         raise Error(
-            f"tokenizer {name_of(tokenizer)}: split returned a token of type {found}; a token is a str or an int"
+            f"tokenizer {name_of(tokenizer)}: split returned a token of type {returned}; a token is a str or an int"
         )
     return list(tokens)
 
@@ -232,7 +232,7 @@ def make_stream(data: Data, codec: Codec | PairsCodec | None, spec: Spec) -> Str
     Args:
         data: a part of a dataset, or data of the same kind.
         codec: the fitted tokenizer, if any.
-        spec: the inputs and outputs of the model that shall read the stream.
+        spec: the inputs and outputs of the model that reads the stream.
 
     Raises:
         Error: the model cannot read such data.
@@ -264,9 +264,9 @@ def _fits(data, codec, spec):
         return spec == Spec(Values(data.values.shape[1]))
     sides = ((data.spec.inputs, spec.inputs), (data.spec.targets, spec.targets))
     return isinstance(codec, PairsCodec | None) and all(
-        type(found) is type(side)
-        and (found.width == side.width or (isinstance(found, Tokens) and found.width < side.width))
-        for found, side in sides
+        type(given) is type(side)
+        and (given.width == side.width or (isinstance(given, Tokens) and given.width < side.width))
+        for given, side in sides
     )
 
 

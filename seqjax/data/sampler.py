@@ -14,6 +14,14 @@ from seqjax.plugin.registry import name_of
 class Plan(NamedTuple):
     """One epoch of windows: N batches of B rows, each a window of T steps.
 
+    >>> import numpy as np
+    >>> from seqjax_samplers import Sequential
+    >>> plan = Sequential(batch_size=2, num_steps=3).plan(np.array([0, 12]), np.random.default_rng(0))
+    >>> plan.starts.tolist()  # one batch of two windows
+    [[3, 7]]
+    >>> plan.scored.tolist(), plan.reset.tolist()
+    ([[[0, 3], [0, 3]]], [[True, True]])
+
     Args:
         starts: int64[N, B]. A window reads `inputs[s : s + T]` and `targets[s : s + T]`.
         scored: int32[N, B, 2]. The steps first <= t < last of a window are scored. Windows with an empty range fill up
@@ -31,6 +39,19 @@ class Sampler(Plugin):
 
     The author writes `plan`, and the fields `batch_size` (B, the number of rows) and `num_steps` (T, the length of a
     window).
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> import seqjax as sj
+    >>> from seqjax.data import in_order
+    >>> @dataclass(frozen=True)
+    ... class OneRow(sj.Sampler):
+    ...     num_steps: int = 3
+    ...     batch_size = 1
+    ...     def plan(self, bounds, rng):
+    ...         return in_order(bounds, self.num_steps)
+    >>> OneRow().plan(np.array([0, 5, 8]), np.random.default_rng(0)).starts.tolist()
+    [[0], [3], [5]]
     """
 
     kind: ClassVar[str] = "sampler"
@@ -65,7 +86,7 @@ SHARD = 2**26
 def shard_edges(bounds: Int[np.ndarray, " bounds"]) -> np.ndarray:
     """int64[S + 1], where a long stream is cut into shards, which are planned one after the other.
 
-    A short stream is one shard. A document that is cut goes on in a new sequence.
+    A short stream is one shard. A document that is cut continues as a new sequence.
     """
     count = max(1, round(int(bounds[-1]) / SHARD))
     return int(bounds[-1]) * np.arange(count + 1) // count
@@ -119,15 +140,15 @@ def check_plan(plan: Plan, sampler: Any, bounds: Int[np.ndarray, " bounds"]) -> 
     """
     name = f"sampler {name_of(sampler)}"
     if not isinstance(plan, Plan):
-        found = dtype_shape(plan)
-        raise Error(f"{name}: plan returned {found}, and must return seqjax.Plan(starts, scored, reset)")
+        returned = dtype_shape(plan)
+        raise Error(f"{name}: plan returned {returned}, and must return seqjax.Plan(starts, scored, reset)")
     plan = Plan(*map(np.asarray, plan))
     B, T = sampler.batch_size, sampler.num_steps
     N = len(plan.starts) if plan.starts.ndim else 0
-    for field, found, kind, shape in zip(Plan._fields, plan, "iib", ((N, B), (N, B, 2), (N, B)), strict=True):
-        if (found.shape, found.dtype.kind) != (shape, kind):
+    for field, array, kind, shape in zip(Plan._fields, plan, "iib", ((N, B), (N, B, 2), (N, B)), strict=True):
+        if (array.shape, array.dtype.kind) != (shape, kind):
             wanted = {"i": "int", "b": "bool"}[kind] + str(list(shape)).replace(f"[{N}", "[N", 1)
-            raise Error(f"{name}: plan returned {field} = {dtype_shape(found)}, and must return {wanted} for N batches")
+            raise Error(f"{name}: plan returned {field} = {dtype_shape(array)}, and must return {wanted} for N batches")
     if not N:
         raise Error(f"{name}: plan returned no batch; raise seqjax.Error where the documents are too short for one")
     first, last = np.moveaxis(plan.scored, -1, 0)

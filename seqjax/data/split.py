@@ -56,7 +56,7 @@ def split(source: Any, train: int | float, heldout: int | float) -> dict[str, An
 
 
 def _sizes(asked, bounds):
-    """Flags with the sizes nearest to those asked for that end at a bound: shares if round ones do, else counts."""
+    """Flags with the nearest sizes that end at a bound: round shares if there are such, else counts."""
     total = int(bounds[-1])
     edge = min((bound for bound in bounds.tolist() if 0 < bound < total), key=lambda bound: abs(bound - asked[0]))
     edge = max(edge, 2)  # the least size of the training part

@@ -46,12 +46,12 @@ def check_stream(stream: Stream) -> Stream:
         Error: it is not a `Stream`; sides of different lengths; bounds that do not rise from 0 to this length.
     """
     if not isinstance(stream, Stream):
-        raise Error(f"data are a seqjax.data.Stream(inputs, targets, bounds), not {stream!r:.80}")
+        raise Error(f"the data must be a seqjax.data.Stream(inputs, targets, bounds), not {stream!r:.80}")
     bounds = np.asarray(stream.bounds, np.int64)
     sizes = {name: len(side) for name, side in stream._asdict().items() if name != "bounds" and side is not None}
     rise_from_0 = bounds.ndim == 1 and bounds.size > 0 and bounds[0] == 0 and (np.diff(bounds) >= 0).all()
     if len(set(sizes.values())) != 1 or not rise_from_0:
-        raise Error(f"a stream's sides must have one length, and its bounds rise from 0: {sizes}, {bounds}")
+        raise Error(f"a stream's sides must have equal lengths, and its bounds must rise from 0: {sizes}, {bounds}")
     if bounds[-1] != sizes["inputs"]:
         raise Error(f"a stream's bounds must end at its length, {sizes['inputs']:,}; they end at {bounds[-1]:,}")
     return stream._replace(bounds=bounds)

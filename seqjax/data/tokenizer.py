@@ -28,7 +28,7 @@ class Codec(Protocol):
     def encode(self, data: Any) -> np.ndarray:
         """Ids int32[n] of a text, or scaled values float[n, dim] of the values of a series."""
 
-    def decode(self, encoded: Any) -> Any:
+    def decode(self, encoded: Any) -> str | np.ndarray:
         """The text of ids, or the values of a series in its own units."""
 
     def to_dict(self) -> dict:
@@ -40,11 +40,14 @@ class TextCodec(Codec, Protocol):
     """A codec between text and ids. Unknown tokens become `<unk>` if the vocabulary has it."""
 
     @property
-    def tokens(self) -> Any:
+    def tokens(self) -> Sequence[Hashable]:
         """The token of each id."""
 
-    def split(self, text: str) -> Any:
+    def split(self, text: str) -> Sequence[Hashable]:
         """The tokens of a text, one for each id of `encode`; some may be unknown."""
+
+    def decode(self, encoded: Any) -> str:
+        """The text of ids."""
 
     def __len__(self) -> int:
         """The number of ids."""
@@ -71,13 +74,27 @@ class Tokenizer(Plugin):
     """Splits text into tokens. The author writes `split` and `join`; `fit` then makes a vocabulary.
 
     A tokenizer whose codec is not a vocabulary overrides `fit` and `load` instead.
+
+    >>> from dataclasses import dataclass
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Commas(sj.Tokenizer):
+    ...     def split(self, text):
+    ...         return text.split(",")
+    ...     def join(self, tokens):
+    ...         return ",".join(tokens)
+    >>> vocab = Commas().fit(sj.Text("red,green,red"))
+    >>> vocab.tokens
+    ('<unk>', 'red', 'green')
+    >>> vocab.encode("green,red,blue").tolist(), vocab.decode([2, 1])
+    ([2, 1, 0], 'green,red')
     """
 
     kind: ClassVar[str] = "tokenizer"
     is_of_characters: ClassVar[bool] = False
     """Whether `split` returns the text itself, so that each character is a token. Such texts are encoded by tables."""
 
-    def split(self, text: str) -> Any:
+    def split(self, text: str) -> Sequence[Hashable]:
         """The tokens of a text, in order."""
         raise NotImplementedError
 
@@ -101,7 +118,7 @@ class Tokenizer(Plugin):
         tokens = itertools.chain.from_iterable(map(self.split, data.documents))
         return Vocab.from_tokens(tokens, tokenizer=self)
 
-    def load(self, saved: dict) -> Any:
+    def load(self, saved: dict) -> Codec | PairsCodec:
         """The codec whose `to_dict` gave `saved`."""
         return Vocab.from_dict(saved, tokenizer=self)
 
@@ -215,7 +232,7 @@ class Vocab:
         """The vocabulary whose `to_dict` gave `saved`.
 
         Raises:
-            Error, TypeError or LookupError: it is no such dict.
+            Error, TypeError or LookupError: `saved` is not such a dict.
         """
 
         def hashable(token):
@@ -224,10 +241,10 @@ class Vocab:
 
         freqs = collections.Counter({hashable(token): n for token, n in saved["freqs"]})
         tokens = tuple(map(hashable, saved["tokens"]))
-        # In a type such as dict, a token would not be found again; a bool equals a number.
+        # A token of a type such as dict is not hashable, and a bool equals a number.
         strange = [token for token in (*tokens, *freqs) if not isinstance(token, str | int | tuple)]
         if strange or not all(is_whole(n) and n >= 0 for n in freqs.values()) or len({*tokens}) < max(1, len(tokens)):
-            raise Error("a vocabulary has different tokens, each a text or a whole number, and how often each occurs")
+            raise Error("a vocabulary needs distinct tokens, each a text or a whole number, and the frequency of each")
         return cls(tokens, freqs, tokenizer)
 
 

@@ -18,7 +18,7 @@ class FileDataset(Dataset):
 
     @property
     def sampler_fields(self) -> Mapping[str, int]:  # type: ignore[override]
-        """Those of the data. If the file cannot be read, there are none, and the error comes with `load`."""
+        """Those of the data; empty if the file cannot be read: `load` then raises the error."""
         return self._of_data()[0]
 
     @property
@@ -28,15 +28,15 @@ class FileDataset(Dataset):
 
     def _of_data(self) -> tuple[Mapping[str, int], bool]:
         try:
-            found = os.stat(self.path)
+            status = os.stat(self.path)
         except (OSError, ValueError):
             return {}, False
-        return _of_file(self, found.st_mtime_ns, found.st_size)
+        return _of_file(self, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=16)
 def _of_file(dataset: FileDataset, changed: int, size: int) -> tuple[Mapping[str, int], bool]:
-    """What depends on a file in this state, so that the many experiments of a sweep load it once."""
+    """`sampler_fields` and `of_values` of a file, cached so that the experiments of a sweep load it once."""
     try:
         with calling(dataset, "load"):
             data = dataset.load()
@@ -53,7 +53,7 @@ def read_file(path: str | Path, dataset: str) -> bytes:
         dataset: the name of the dataset, for messages.
 
     Raises:
-        Error: the file cannot be read, or is a device; it may not be read (exit code 6).
+        Error: the file cannot be read, or is a device; permission is denied (exit code 6).
     """
     try:
         return read_named(path)

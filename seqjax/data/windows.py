@@ -1,7 +1,5 @@
 """From a plan to batches: reads the windows of a stream and marks the steps that are scored."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +32,7 @@ def make_batch(
     return Batch(window(stream, plan.starts, num_steps), weights_TB, plan.reset, rows), count
 
 
-def window(stream: Stream, starts: Int[Array, " B"], num_steps: int) -> Any:
+def window(stream: Stream, starts: Int[Array, " B"], num_steps: int) -> tuple[Array, ...]:
     """(inputs, targets) of T steps from each start, leaves [T, B, ...]; past the end the last entry is repeated."""
     at_TB = _positions(starts, num_steps)
     return tuple(jnp.asarray(side).at[at_TB].get(mode="clip") for side in (stream.inputs, stream.targets))

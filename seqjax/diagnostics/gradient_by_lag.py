@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,11 @@ from seqjax.gradients.problem import Params, Problem, State
 from seqjax.report import notebook
 from seqjax.report.table import Table
 
+if TYPE_CHECKING:  # matplotlib takes long to import
+    import seqjax.report.figure
+
 BLOCK = 2**23
-"""How many numbers the cotangents of a block of time steps may have."""
+"""The largest number of entries that the cotangents of a block of time steps may have."""
 GROWN = 1_000
 """A gradient that grows by this factor on its way back explodes."""
 LARGEST_HAZARD = 0.9
@@ -33,7 +36,7 @@ class StateLags(NamedTuple):
 
         norms[k - 1] = max_t ‖λ^(k)_t‖,   steps[k - 1] = argmax_t ‖λ^(k)_t‖
 
-    The last entry is that of the sum of all older parts.
+    The last entry belongs to the sum of all older parts.
 
     Args:
         norms: float[K], the largest norm.
@@ -56,17 +59,18 @@ class StateLags(NamedTuple):
         """
         norms = np.asarray(self.norms, np.float64)
         grown = np.logical_not(norms <= GROWN * base)
-        # The last entry is a sum over many lags, which may be large although the part of no lag is.
+        # The last entry is a sum over many lags, which may be large even if the part of each lag is small.
         grown[-1] = not np.isfinite(norms[-1])
         return int(np.argmax(grown)) + 1 if grown.any() else None
 
 
 class Lags(NamedTuple):
-    """The gradient of a scan by how many steps back it travels; K = max_lag.
+    """The parts of the gradient of a scan by the number of steps that they travel back; K = max_lag.
 
     Args:
         gradients: like the parameters, with a leading axis [K + 1]: entry k is the part that travels exactly k steps
-            back, entry 0 the direct part, and the last entry all that is older. They sum to the gradient.
+            back, entry 0 the direct part, and the last entry the sum of all older parts. The entries sum to the
+            gradient.
         norms: float[K + 1], the norms of these parts.
         bias: float[K]; bias[k - 1] is the relative error of the gradient that keeps the last k steps of each loss, lags
             0 to k - 1, as a sliding truncation does.
@@ -93,12 +97,12 @@ class Lags(NamedTuple):
         others begins with a tiny gradient, which may grow much and remain small.
 
         Returns:
-            The name of the variable, the lag at which its gradient has grown so much, and the step at which it is
-            largest there.
+            The name of the variable, the lag at which its gradient has grown `GROWN`-fold, and the step with the
+            largest gradient at this lag.
         """
         finite = [lags.first_norm for lags in self.by_state.values() if np.isfinite(lags.first_norm)]
-        found = {name: lags.growth_lag(max(finite, default=0.0)) for name, lags in self.by_state.items()}
-        grown = [(lag, name) for name, lag in found.items() if lag is not None]
+        growth_lags = {name: lags.growth_lag(max(finite, default=0.0)) for name, lags in self.by_state.items()}
+        grown = [(lag, name) for name, lag in growth_lags.items() if lag is not None]
         if not grown:
             return None
         lag, name = min(grown)
@@ -111,14 +115,14 @@ class Lags(NamedTuple):
         `ARTBP(cap=...).kept(K)` gives the shares that a cap leaves.
 
         Args:
-            kept: float[K + 1], the last entry for all that is older.
+            kept: float[K + 1], the last entry for all older parts.
 
         Raises:
             Error: `kept` has another length.
         """
         kept = jnp.asarray(kept, self.norms.dtype)
         if kept.shape != self.norms.shape:
-            raise Error(f"kept has a share for each of {len(self.norms)} lags, the last of all that is older")
+            raise Error(f"kept must have {len(self.norms)} entries, one for each lag and the last for all older lags")
         return jax.tree.map(lambda a: jnp.tensordot(kept.astype(a.dtype), a, 1), self.gradients)
 
     def bias_of(self, kept: Float[Any, " K+1"]) -> float:
@@ -127,7 +131,7 @@ class Lags(NamedTuple):
         return float(norm(self.mean(np.asarray(kept) - 1)) / norm(whole))
 
     def steps(self, bias: float) -> int | None:
-        """The least number of kept steps for which, and for all larger numbers, the relative error is at most `bias`.
+        """The smallest n for which keeping n or more steps has a relative error of at most `bias`.
 
         None: more than max_lag.
         """
@@ -185,8 +189,8 @@ class Lags(NamedTuple):
         the variance between sequences plus the variance that cutting adds, times the mean number of steps. With
         noise = 1 this is E‖ĝ‖² Σ_k q_k, and a gradient that decays as ρ^k is cut with c = 1 - ρ. The minimum over all
         survival probabilities has q_k ∝ √(‖R_k‖² - ‖R_{k+1}‖²) (Beatson & Adams 2019, "Efficient optimization of loops
-        and limits with randomized telescoping sums", arXiv:1905.07006). Edges along a sequence cannot follow it, unless
-        it is constant: a hazard by age counts from the last cut, and each loss sees another part of it.
+        and limits with randomized telescoping sums", arXiv:1905.07006). Cuts of edges along a sequence follow it only
+        if the hazard is constant: a hazard by age counts from the last cut, whose distance differs from loss to loss.
 
         Args:
             noise: the variance of the exact gradient from sequence to sequence, relative to its squared norm.
@@ -195,7 +199,7 @@ class Lags(NamedTuple):
             Error: `noise` is not positive; the gradient is zero or not finite.
         """
         if noise <= 0:
-            raise Error("noise must be positive: without any, the full gradient's variance × cost is 0, the minimum")
+            raise Error("noise must be positive: at noise = 0 the full gradient has variance × cost = 0, the minimum")
         if not np.isfinite(self._drops).all():
             raise Error("the gradient is zero or not finite, so that no hazard is better than another")
         rest = np.concatenate([[1.0], self.bias])  # ‖R_k‖ / ‖g‖, of which the smallest are rounding errors
@@ -223,7 +227,7 @@ class Lags(NamedTuple):
 
     @property
     def table(self) -> Table:
-        """Bias and norm at a few lags. The last row has no norm: the lags from there on are known as one sum alone."""
+        """Bias and norm at a few lags. The last row has no norm, because the older lags are known only as a sum."""
         K = len(self.bias)
         rows = [(k, float(self.bias[k - 1]), float(self.norms[k]) if k < K else None) for k in listed_lags(K)]
         return Table(("steps kept", "relative bias", "norm of the next lag"), rows)
@@ -233,7 +237,10 @@ class Lags(NamedTuple):
         """The norms of each parameter and of each state variable at a few lags."""
         lags = [k for k in listed_lags(len(self.bias)) if k < len(self.bias)]  # the last norm is of all older lags
         rows = [("param", name, *(float(norms[k]) for k in lags)) for name, norms in self.by_param.items()]
-        rows += [("state", name, *(float(found.norms[k - 1]) for k in lags)) for name, found in self.by_state.items()]
+        rows += [
+            ("state", name, *(float(state_lags.norms[k - 1]) for k in lags))
+            for name, state_lags in self.by_state.items()
+        ]
         return Table(("of", "name", *(f"lag {k}" for k in lags)), rows)
 
     def __str__(self) -> str:
@@ -275,14 +282,14 @@ class Lags(NamedTuple):
             lambda: notebook.details("by parameter and state variable", self.leaf_table.to_html()),
         )
 
-    def plot(self, title: str = "", by: str | None = None) -> Any:
+    def plot(self, title: str = "", by: str | None = None) -> "seqjax.report.figure.Figure":
         """A matplotlib figure: the norms by lag with their fitted rate, and the relative bias by steps kept.
 
         The line of the fit is drawn over the lags where it holds; see `seqjax.plot.by_lag`.
 
         Args:
             title: the title of the figure.
-            by: "state" or "param": the norms by lag of each state variable or parameter in their place.
+            by: "state" or "param" shows the norms by lag of each state variable or parameter instead.
 
         Raises:
             Error: `by` is something else.
@@ -292,10 +299,10 @@ class Lags(NamedTuple):
         if by is not None:
             if by not in ("state", "param"):
                 raise Error(f'by = {by!r} must be "state", "param" or None')
-            found = {name: lags.norms for name, lags in self.by_state.items()} if by == "state" else self.by_param
+            norms_of = {name: lags.norms for name, lags in self.by_state.items()} if by == "state" else self.by_param
             first = 1 if by == "state" else 0
             lines = {}
-            for name, norms in found.items():
+            for name, norms in norms_of.items():
                 norms = np.asarray(norms, np.float64)
                 lines[name] = np.arange(first, first + len(norms)), np.where(norms > 0, norms, np.nan)
             label = "norm of ∂l / ∂variable" if by == "state" else "norm of the part of the gradient"
@@ -320,17 +327,28 @@ def lags(
     has_aux: bool = False,
     batched: bool = True,
 ) -> Lags:
-    """The gradient by how many steps back it travels, from one backward pass.
+    """The parts of a gradient by the number of steps that they travel back, from one backward pass.
 
     Time: about max_lag / 2 times that of one gradient, on a CPU. Bytes: those of (max_lag + 1) · P numbers for P
     parameters, the same again while they are added up, and a few times `BLOCK` numbers.
+
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> def step(w, s, x):
+    ...     s = 0.5 * s + w * x
+    ...     return s, s
+    >>> found = sj.lags(step, jnp.array(1.0), jnp.zeros(1), jnp.ones((4, 1)), max_lag=3, weights="last")
+    >>> found.norms.tolist()  # each step back halves the gradient
+    [1.0, 0.5, 0.25, 0.125]
+    >>> found.steps(bias=0.1)  # a truncation to 3 steps has a bias of at most 10 %
+    3
 
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
         params: the parameters at which to differentiate.
         state: the state in which the window starts, a constant; leaves [B, ...].
         xs: what the steps read, leaves [T, B, ...].
-        max_lag: K ≥ 1, up to which lag the parts are kept apart.
+        max_lag: K ≥ 1; the parts of lags from K on are summed.
         weights: float[T, B], the weights of the losses; None: 1 / (T B); "last": only the last loss counts. A loss of
             weight 0 may be NaN.
         has_aux: whether the step returns (new state, (loss, outputs)).

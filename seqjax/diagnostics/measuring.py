@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,9 @@ from seqjax.plugin.base import fields_of
 from seqjax.plugin.config import describe
 from seqjax.report import notebook
 from seqjax.report.table import Table
+
+if TYPE_CHECKING:  # matplotlib takes long to import
+    import seqjax.report.figure
 
 LABELS = {"bias": "relative bias", "snr": "signal-to-noise ratio", "seconds": "time of an update (s)"}
 GROUPS = 20
@@ -47,10 +50,10 @@ class WindowSequence(NamedTuple):
 
 @runtime_checkable
 class HasWindows(Protocol):
-    """What `measure` needs of a run; `seqjax.Run` has it. Diagnostics know nothing else of runs."""
+    """The part of a `seqjax.Run` that `measure` uses."""
 
     @property
-    def problem(self) -> Any:
+    def problem(self) -> Problem:
         """The problem that was trained."""
 
     def windows(self, count: int | None, at: str, params: Params) -> tuple[Params, WindowSequence]:
@@ -59,10 +62,10 @@ class HasWindows(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Measures:
-    """S strategies, measured on the same windows. It can be printed, given to `Report.table`, or used by its arrays.
+    """S strategies, measured on the same windows. Print it, pass it to `Report.table`, or read its arrays.
 
-    With ĝ_1 ... ĝ_n the draws, m their mean, s² = Σ ‖ĝ_i - m‖² / (n - 1), and g the true gradient that the strategy
-    estimates by its `of`, that of the windows or that of the history:
+    With ĝ_1 ... ĝ_n the draws, m their mean, s² = Σ ‖ĝ_i - m‖² / (n - 1), and g the true gradient, of the windows or of
+    the history as the strategy's `of` says:
 
         bias         √max(b, 0) / ‖g‖,   b = ‖m - g‖² - s²/n
         bias_error   its standard error: half the distance from the bias to the farther end of
@@ -72,16 +75,16 @@ class Measures:
         cosine       mean of ĝ_i·g / ‖ĝ_i‖‖g‖
         mean_cosine  m·g / ‖m‖‖g‖
 
-    E‖m - g‖² = ‖E m - g‖² + s²/n: noise makes the distance of a mean too long. b subtracts it, so that E b is the
-    squared bias. With β = E m - g and Σ the covariance of m, Var b = 4 βᵀΣβ + 2 tr Σ². e² estimates it from the means
-    m_k of K groups of draws: 4/K Var_k (m_k·(m - g)) estimates 4 βᵀΣβ + 4 tr Σ², and tr Σ² is estimated from the sample
-    covariance S of the m_k with ν = K - 1 degrees of freedom, ν² / (ν - 1)(ν + 2) (tr S² - (tr S)²/ν) / K² (Bai &
-    Saranadasa 1996).
+    E‖m - g‖² = ‖E m - g‖² + s²/n: noise adds s²/n to the squared distance of a mean. b subtracts this term, so that E b
+    is the squared bias. With β = E m - g and Σ the covariance of m, Var b = 4 βᵀΣβ + 2 tr Σ². e² estimates it from the
+    means m_k of K groups of draws: 4/K Var_k (m_k·(m - g)) estimates 4 βᵀΣβ + 4 tr Σ², and tr Σ² is estimated from the
+    sample covariance S of the m_k with ν = K - 1 degrees of freedom, ν² / (ν - 1)(ν + 2) (tr S² - (tr S)²/ν) / K² (Bai
+    & Saranadasa 1996).
 
-    A bias of less than three standard errors is not distinct from zero, and neither is a bias of a few rounding errors,
-    1e-6 in float32. Where rare draws dominate the mean, as beyond the bound of `Jacobians.check_hazard`, neither the
-    bias nor its error can be trusted. A deterministic strategy has no spread: its error and variance are 0, and its snr
-    is infinite.
+    A bias of less than three standard errors cannot be distinguished from zero, nor can a bias of a few rounding
+    errors, 1e-6 in float32. Where rare draws dominate the mean, as beyond the bound of `Jacobians.check_hazard`,
+    neither the bias nor its error can be trusted. A deterministic strategy has no spread: its error and variance are 0,
+    and its snr is infinite.
     """
 
     strategies: dict[str, Gradient]
@@ -136,13 +139,15 @@ class Measures:
 
     def to_json(self) -> str:
         """All numbers by name; a number that is infinite or undefined is null."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
-        arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
         plain = {
             name: np.where(np.isfinite(a), a.astype(object), np.array(None)).tolist() for name, a in arrays.items()
         }
         plugins = {name: {"plugin": repr(s), "claim": s.claim, "of": s.of} for name, s in self.strategies.items()}
-        return json.dumps({"strategies": plugins} | found | plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return (
+            json.dumps({"strategies": plugins} | values | plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        )
 
     def __str__(self) -> str:
         return str(Table(self.columns, self.rows))
@@ -159,7 +164,7 @@ class Measures:
     def _repr_markdown_(self) -> str:
         return Table(self.columns, self.rows).to_markdown()
 
-    def plot(self, what: str = "bias") -> Any:
+    def plot(self, what: str = "bias") -> "seqjax.report.figure.Figure":
         """A matplotlib figure.
 
         Args:
@@ -207,6 +212,17 @@ def measure(
     without dropout. The draws from a random strategy are one compiled call, which holds the gradients of `together`
     draws and 20 means; a deterministic strategy is evaluated once.
 
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> from seqjax_gradients import Full, Truncated
+    >>> def step(w, s, x):
+    ...     s = 0.5 * s + w * x
+    ...     return s, s
+    >>> scan = {"params": jnp.array(1.0), "state": jnp.zeros(1), "xs": jnp.ones((4, 1)), "weights": "last"}
+    >>> measures = sj.measure(step, {"full": Full(), "2 steps": Truncated(steps=2)}, **scan)
+    >>> dict(zip(measures.names, measures.bias.round(3).tolist()))
+    {'full': 0.0, '2 steps': 0.2}
+
     Args:
         run_or_problem: a run; a Problem; or a scan body for one sequence, step(params, state, x) -> (new state, loss).
         strategies: a dict of strategies by name; or a list, or a single one, which are named by their config.
@@ -246,7 +262,7 @@ def measure(
     true = {of: jit_of(_true_gradient, problem, of)(params, windows_N) for of in OF}
     norms = {of: float(np.linalg.norm(np.asarray(g_P, np.float64))) for of, g_P in true.items()}
     if not all(0 < norm < np.inf for norm in norms.values()):
-        raise Error(f"the true gradient is zero or not finite, so that nothing can be relative to it: {norms}")
+        raise Error(f"the true gradient is zero or not finite, so that relative errors are undefined: {norms}")
     rows, means, updates = [], [], []
     for index, strategy in enumerate(named.values()):
         keys = _keys(jax.random.fold_in(jax.random.key(seed), index), draws if strategy.draws else 1, together)
@@ -343,7 +359,7 @@ def _update(problem, strategy, params, carry, batch, key):
 
 
 class Moments(NamedTuple):
-    """The moments of a group of draws, as far as it has been drawn.
+    """The moments of the draws of a group so far.
 
     Args:
         count: the number of draws.
@@ -396,8 +412,8 @@ def _moments(problem, strategy, params, windows, true_P, norm, keys_KCb):
 def add_draws(moments: Moments, new_bP: Float[Array, "b P"], true_P: Float[Array, " P"]) -> Moments:
     """The moments with b more draws (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance").
 
-    The sum of squares minus the square of the sum would cancel where the spread is small beside the mean. Distances
-    from the mean do not: those of the new draws from their own mean, plus that of the two means from each other.
+    The sum of squares minus the square of the sum would cancel if the spread is small compared with the mean. Instead,
+    the squared distances of the new draws from their own mean are added, and that between the two means.
     """
     count, mean_P, squares, cosines = moments
     b = len(new_bP)
@@ -462,13 +478,15 @@ def summarize(
         true: the gradients float[P] of the windows and of the history.
         of: which of them the strategy estimates.
     """
-    found = {name: jax.device_get(_products(means_KP, g_P)) for name, g_P in true.items()}
-    found = {name: jax.tree.map(lambda a: np.asarray(a, np.float64), products) for name, products in found.items()}
-    own = found[of]
+    products_of = {name: jax.device_get(_products(means_KP, g_P)) for name, g_P in true.items()}
+    products_of = {
+        name: jax.tree.map(lambda a: np.asarray(a, np.float64), products) for name, products in products_of.items()
+    }
+    own = products_of[of]
     total = np.asarray(squares_K, np.float64).sum() + draws / len(means_KP) * np.trace(own["apart_KK"])
     variance = total / (draws - 1) if draws > 1 else 0.0
     bias, bias_error = _bias(own, variance / draws)
-    history_bias, history_bias_error = _bias(found["history"], variance / draws)
+    history_bias, history_bias_error = _bias(products_of["history"], variance / draws)
     signal = max(own["mean"] - variance / draws, 0.0)
     return {
         "draws": draws,
@@ -518,10 +536,10 @@ def _error(along_K, apart_KK):
 
 
 def _by_field(measures, what):
-    """A figure of one column: a line per class, by the number in which its strategies differ; level lines for the rest.
+    """A figure of one column: a line per class whose strategies differ in one numeric field, else level lines.
 
-    If there is no such class, there is a point per strategy. Gray bars are one standard error to either side. A value
-    that is not positive, as the bias of an exact strategy may be, is given in the legend alone.
+    If there is no such class, there is a point per strategy. Grey bars show one standard error to either side. A value
+    that is not positive, such as the bias of an exact strategy, appears in the legend only.
     """
     from seqjax.report import plot
 
@@ -570,12 +588,12 @@ def _by_class(strategies):
 
 
 def _varied(strategies):
-    """The only field in which strategies of a class differ, and its values; None unless there is one, of numbers."""
+    """The field and its values if strategies of a class differ in exactly one numeric field, otherwise None and []."""
     known = fields_of(type(strategies[0]))  # type: ignore[arg-type]
     tables = {name: [getattr(strategy, name) for strategy in strategies] for name in known}
-    varied = {name: found for name, found in tables.items() if len(set(found)) > 1}
+    varied = {name: values for name, values in tables.items() if len(set(values)) > 1}
     if len(varied) == 1:
-        ((name, found),) = varied.items()
-        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):
-            return name, found
+        ((name, values),) = varied.items()
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            return name, values
     return None, []

@@ -5,7 +5,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,9 @@ from seqjax.gradients.problem import Params, Problem, State
 from seqjax.report import notebook
 from seqjax.report.table import Table
 
+if TYPE_CHECKING:  # matplotlib takes long to import
+    import seqjax.report.figure
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Jacobians:
@@ -34,7 +37,7 @@ class Jacobians:
         lyapunov[i]                         1/T Σ_t ln |R_t|_ii,   Q_t R_t = J_t Q_{t-1},   Q_0 = I
 
     where means and the maximum are over steps and rows. The Lyapunov exponents (Benettin et al. 1980) are natural
-    logarithms per step, the largest first; those of a short sequence still show the transient.
+    logarithms per step, the largest first; over a short sequence they still contain the transient.
     """
 
     mean_norm: np.ndarray
@@ -144,7 +147,7 @@ class Jacobians:
             lambda: self.state_table.to_html() if len(self.by_state) > 1 else "",
         )
 
-    def plot(self) -> Any:
+    def plot(self) -> "seqjax.report.figure.Figure":
         """A matplotlib figure of the norms by lag, their mean and maximum over the steps, with ρ^lag for comparison."""
         from seqjax.report import plot
 
@@ -173,6 +176,17 @@ def jacobians(
     the size of the state. Each step takes max_lag products of S³ multiplications and a QR decomposition, and each
     `every`-th step max_lag + 1 eigenvalue problems.
 
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> def step(w, s, x):
+    ...     s = 0.5 * s + w * x
+    ...     return s, s
+    >>> found = sj.jacobians(step, jnp.array(1.0), jnp.zeros(1), jnp.ones((4, 1)), max_lag=3)
+    >>> found.max_norm.tolist()
+    [0.5, 0.25, 0.125]
+    >>> round(found.growth, 4), round(found.largest_hazard, 4)
+    (0.5, 0.75)
+
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
         params: its parameters.
@@ -193,10 +207,10 @@ def jacobians(
     if max_lag > T:
         raise Error(f"max_lag = {max_lag} must be at most {T}, the number of steps in xs")
     if not ravel_float(scan.state)[0].size:
-        raise Error("the state has no float leaves, so that nothing travels through it")
+        raise Error("the state has no float leaves, so that it has no Jacobians")
     rows = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), scan.xs)
-    found = jax.device_get(jit_of(_walk_rows, scan.problem, max_lag, every)(scan.params, scan.state, rows))
-    rows = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
+    results = jax.device_get(jit_of(_walk_rows, scan.problem, max_lag, every)(scan.params, scan.state, rows))
+    rows = jax.tree.map(lambda a: np.asarray(a, np.float64), results)
     lyapunov = np.sort(rows.lyapunov, axis=1)[:, ::-1].mean(0)
     names = [name for name, _ in leaf_names(partition_float(scan.state)[0], "state")]
     by_state = {name: norms_BK.max(0) for name, norms_BK in zip(names, rows.by_state, strict=True)}
@@ -242,7 +256,7 @@ class _Totals(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """What is found along one row.
+    """The results for one row.
 
     Args:
         norm: by lag, the mean norm, [K].
@@ -285,7 +299,7 @@ def _walk(problem, K, every, params, state, xs_T):
         # directions Q orthogonal, and the growth along each of them is on the diagonal of R.
         Q_SS, R_SS = jnp.linalg.qr(J_SS @ carry.Q)
         logs_S = carry.logs + jnp.log(jnp.abs(jnp.diagonal(R_SS)))
-        # The last step is always taken, since only there the largest lags are sure to lie inside the sequence.
+        # The last step is always included, because only there the largest lags are sure to lie inside the sequence.
         taken = (T - 1 - t) % every == 0
         add = functools.partial(_add, ends)
         totals = jax.lax.cond(taken, add, lambda totals, *_: totals, carry.totals, products_KSS, t)

@@ -58,8 +58,8 @@ class Estimate(NamedTuple):
         grads: the estimated gradient, like the parameters.
         state: the state after the last step, leaves [B, ...].
         memory: the memory for the next window.
-        outputs: what the steps returned beside their losses, leaves [T, B, ...]; None: nothing, or the strategy does
-            not return it.
+        outputs: what the steps returned beside their losses, leaves [T, B, ...]; None: there are none, or the strategy
+            does not return them.
     """
 
     loss: Any
@@ -75,6 +75,18 @@ class Gradient(Plugin):
     Most strategies derive from `WeightedEdges`, `RandomCuts` or `SequenceGradient` instead, whose authors write one
     function for one sequence. Random numbers are drawn apart from the estimate, so that a claim can be proved by
     summing `estimate` over `outcomes`.
+
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> from seqjax_gradients import RTRL
+    >>> strategy = RTRL()
+    >>> strategy.claim, strategy.of
+    ('exact', 'history')
+    >>> def step(w, s, x):
+    ...     return s + w * x, s
+    >>> estimate = sj.value_and_grad(step, strategy)(jnp.array(2.0), jnp.zeros(1), jnp.ones((3, 1)))
+    >>> float(estimate.loss), float(estimate.grads)
+    (2.0, 1.0)
     """
 
     kind: ClassVar[str] = "gradient"
@@ -88,8 +100,8 @@ class Gradient(Plugin):
     window starts, as a function `start` of the parameters; 2, what the steps read, as `Problem.inputs` gives it."""
 
     rounds: ClassVar[bool] = True
-    """Whether it may be given steps that are computed in bfloat16. False: it carries sums of products from step to step
-    or compares steps that differ little, so that rounding would grow; its steps are computed in float32 always."""
+    """Whether its steps may be computed in bfloat16. False: always in float32, because rounding errors would grow in
+    what it carries from step to step, or exceed the small differences that it compares."""
 
     metric_names: ClassVar[tuple[str, ...]] = ()
     """The names of what `metrics` returns, such as `gradient_bias`; they start with `gradient_`."""
@@ -117,7 +129,7 @@ class Gradient(Plugin):
     def estimate(
         self, problem: Problem, params: Params, start: Start, memory: Memory, batch: Batch, noise: Noise
     ) -> Estimate:
-        """Loss and gradient of one window, without any randomness of its own.
+        """Loss and gradient of one window. All of its randomness is in `noise`.
 
         Args:
             problem: gives `step` and `unroll`.
@@ -130,7 +142,7 @@ class Gradient(Plugin):
         raise NotImplementedError
 
     def metrics(self, memory: Memory) -> dict[str, Float[Array, ""]]:
-        """What the memory tells at the end of an epoch, by the names `metric_names`: further columns of the metrics."""
+        """Metrics that are computed from the memory at the end of an epoch, by the names in `metric_names`."""
         return {}
 
     @property
@@ -153,7 +165,7 @@ class Gradient(Plugin):
     def draw_and_estimate(
         self, problem: Problem, params: Params, start: Start, memory: Memory, batch: Batch, key: jax.Array | None = None
     ) -> Estimate:
-        """The part of `__call__` that follows after rows have been reset."""
+        """`__call__` without the reset of rows."""
         num_steps, num_rows = batch.weights.shape
         noise: Noise = ()
         if self.draws:
@@ -165,20 +177,39 @@ class Gradient(Plugin):
 
             keys = _row_keys(jax.random.fold_in(key, 1), batch.rows)
             noise = over_rows(draw, (0, Memory(None, 0)), num_rows)(keys, memory)
-        found = self.estimate(problem, params, start, memory, batch, noise)
-        if not isinstance(found, Estimate) or not isinstance(found.memory, Memory):
-            returned = dtype_shape(found.memory if isinstance(found, Estimate) else found)
+        estimate = self.estimate(problem, params, start, memory, batch, noise)
+        if not isinstance(estimate, Estimate) or not isinstance(estimate.memory, Memory):
+            returned = dtype_shape(estimate.memory if isinstance(estimate, Estimate) else estimate)
             raise Error(
                 f"gradient {name_of(self)}: estimate returned {returned}, and must return "
                 "seqjax.gradients.Estimate(loss, grads, state, seqjax.gradients.Memory(shared, rows))"
             )
-        return found
+        return estimate
 
 
 class SequenceGradient(Gradient):
     """A strategy of any kind, written for ONE sequence: the author writes `one`. Rows are summed, not averaged.
 
     Such strategies carry derivatives forwards, or compare perturbed steps, so their steps are computed in float32.
+
+    >>> from dataclasses import dataclass
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Forward(sj.SequenceGradient):
+    ...     claim, of = "exact", "window"
+    ...     def one(self, problem, params, start, memory, xs, weights, noise):
+    ...         def loss(params):
+    ...             state, losses = jax.lax.scan(lambda s, x: problem.step(params, s, x), start(params), xs)
+    ...             return losses @ weights, (losses @ weights, state)
+    ...         grads, (loss, state) = jax.jacfwd(loss, has_aux=True)(params)
+    ...         return loss, grads, state, memory
+    >>> def step(w, s, x):
+    ...     s = s + w * x
+    ...     return s, s
+    >>> float(sj.value_and_grad(step, Forward())(jnp.array(1.0), jnp.zeros(1), jnp.ones((3, 1))).grads)
+    2.0
     """
 
     rounds = False
@@ -215,13 +246,13 @@ class SequenceGradient(Gradient):
             def start_row(params):
                 return jax.tree.map(lambda a: a[row], start(params))
 
-            found = self.one(problem, params, start_row, memory, xs, weights, noise)
-            if not isinstance(found, tuple) or len(found) != 4:
-                returned = f"a tuple of {len(found)}" if isinstance(found, tuple) else dtype_shape(found)
+            result = self.one(problem, params, start_row, memory, xs, weights, noise)
+            if not isinstance(result, tuple) or len(result) != 4:
+                returned = f"a tuple of {len(result)}" if isinstance(result, tuple) else dtype_shape(result)
                 raise Error(
                     f"gradient {name_of(self)}: one returned {returned}, and must return (loss, grads, state, memory)"
                 )
-            return found
+            return result
 
         num_rows = batch.weights.shape[1]
         loss, grads, state, memory = jax.vmap(one, in_axes=(0, Memory(None, 0), 1, 1, 0))(
@@ -280,14 +311,14 @@ def check_strategy(caller: str, strategy: Any) -> None:
     """Checks that a caller was given an instance of a gradient strategy that declares its claim.
 
     Raises:
-        Error: it is something else, such as the class; its class does not say what it claims, and of which gradient.
+        Error: `strategy` is no instance of a strategy, such as its class; its class does not declare `claim` and `of`.
     """
     if not isinstance(strategy, Gradient):
         raise Error(f"{caller} takes an instance of a strategy, such as Full(), not {strategy!r:.80}")
     for attribute, choices in (("claim", ("exact", "unbiased", "biased")), ("of", ("window", "history"))):
-        found = getattr(strategy, attribute, None)
-        if found not in choices:
-            says = "does not declare it" if found is None else f"says {found!r}"
+        value = getattr(strategy, attribute, None)
+        if value not in choices:
+            says = "does not declare it" if value is None else f"says {value!r}"
             name = f"gradient {name_of(strategy)}: {attribute}"
             raise Error(f"{name}: the class {says}; write {attribute} = one of {choices}")
 
@@ -311,7 +342,8 @@ def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*L"]) -> Flo
 def over_rows(f: Callable, in_axes: Any, num_rows: int, out_axes: Any = 0) -> Callable:
     """`f`, written for one row, mapped over `num_rows` rows.
 
-    `jax.vmap` finds the number of rows in the arguments. Here it is given, since they may be trees without leaves.
+    `jax.vmap` finds the number of rows in the arguments. Here the number is an argument, because the other arguments
+    may have no leaves.
 
     Args:
         f: the function.
@@ -323,7 +355,7 @@ def over_rows(f: Callable, in_axes: Any, num_rows: int, out_axes: Any = 0) -> Ca
 
 
 def average_shared(memory: Memory) -> Memory:
-    """The memory with the leaves [B, ...] of `shared` averaged over the rows. For what `over_rows` returns."""
+    """A memory that `over_rows` returned, with the leaves [B, ...] of `shared` averaged over the rows."""
     return memory._replace(shared=jax.tree.map(lambda a: a.mean(0).astype(a.dtype), memory.shared))
 
 

@@ -19,7 +19,7 @@ class Scan(NamedTuple):
     """The arguments of a scan, checked, with float parameters only.
 
     Args:
-        problem: the problem of the scan. Leaves of the parameters that are no floats are constants of it.
+        problem: the problem of the scan. It holds the parameters that are not floats as constants.
         params: the float leaves of the parameters.
         state: leaves [B, ...].
         xs: leaves [T, B, ...].
@@ -80,7 +80,8 @@ def check_scan(
         has_aux: whether the step returns (new state, (loss, outputs)).
 
     Returns:
-        params, state, xs and weights. Their leaves are arrays, but for those of the parameters that cannot be.
+        params, state, xs and weights. All leaves are arrays, except parameters that cannot be converted, such as
+        functions.
 
     Raises:
         Error: a leaf of state or xs is not an array; no parameter is a float; T or B differ between leaves; the step
@@ -111,7 +112,7 @@ def check_scan(
 def _weights(weights: Any, num_steps: int, num_rows: int) -> Any:
     """The weights of the losses as an array."""
     if weights is None:
-        # A numpy array shows while a function is traced that all losses count, see `scored_steps`.
+        # A numpy array is known during tracing, so that `scored_steps` sees that all losses count.
         return np.full((num_steps, num_rows), 1 / (num_steps * num_rows), jnp.zeros(()).dtype)
     if isinstance(weights, str):
         if weights != "last":
@@ -158,12 +159,12 @@ def check_any_float(params: Params) -> None:
     """
     leaves = jax.tree.leaves(params)
     if leaves and not jax.tree.leaves(partition_float(params)[0]):
-        found = ", ".join(str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves)
-        raise Error(f"no parameter is a float, so that there is nothing to differentiate; found {found:.200}")
+        dtypes = ", ".join(str(getattr(leaf, "dtype", type(leaf).__name__)) for leaf in leaves)
+        raise Error(f"no parameter is a float, so that there is nothing to differentiate; found {dtypes:.200}")
 
 
 def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_aux: bool = False) -> State:
-    """Checks one step by tracing it, where `jax.lax.scan` would raise an error in its own words.
+    """Checks one step by tracing it, with clearer errors than those of `jax.lax.scan`.
 
     Args:
         problem: its step is traced.
@@ -182,20 +183,20 @@ def check_step(problem: Problem, params: Params, state: State, xs: PyTree, has_a
     arrays = jax.tree.map(lambda leaf: leaf if hasattr(leaf, "dtype") else None, params)
     others = jax.tree.map(lambda leaf: None if hasattr(leaf, "dtype") else leaf, params)
 
-    # A new function for each call: JAX remembers the shapes that it has found by the function, and a step may close
-    # over a value that has changed since.
+    # A new function for each call: JAX caches shapes by the function object, and a step may close over a value that has
+    # changed since.
     def first_row(params, state, xs):
         s, x = jax.tree.map(lambda a: a[0], state), jax.tree.map(lambda a: a[0, 0], xs)
         return s, problem.step(combine(params, others), s, x)
 
-    before, found = jax.eval_shape(first_row, arrays, state, xs)
+    before, result = jax.eval_shape(first_row, arrays, state, xs)
     returns = "(new state, (loss, outputs))" if has_aux else "(new state, loss)"
-    if not isinstance(found, tuple) or len(found) != 2:
-        raise Error(f"a step must return {returns}, but this one returns {_show(found)}")
-    after, loss = found
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise Error(f"a step must return {returns}, but this one returns {_show(result)}")
+    after, loss = result
     if has_aux:
         if not isinstance(loss, tuple) or len(loss) != 2:
-            raise Error(f"with has_aux=True a step must return {returns}, but this one returns {_show(found)}")
+            raise Error(f"with has_aux=True a step must return {returns}, but this one returns {_show(result)}")
         loss, _ = loss
     hint = "; does it return (loss, state)? Return (state, loss)" if _same_shapes(before, loss) else ""
     if not _same_structure(before, after):
@@ -229,7 +230,7 @@ def _show(tree: Any) -> str:
 
 
 class _Text(str):
-    """A text without quotation marks inside of a container."""
+    """A text whose `repr` has no quotation marks."""
 
     __repr__ = str.__str__
 

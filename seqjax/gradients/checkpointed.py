@@ -22,11 +22,11 @@ SLACK = 1.6
 class Checkpointed(UnrolledProblem):
     """A problem whose reverse pass keeps the states at the start of segments only. It composes with edge weights.
 
-    With one level, T steps are cut into about √T segments of √T steps. The reverse pass keeps the states between them,
-    computes one segment after the other again, and keeps what it needs of this segment alone (Chen et al. 2016,
+    With one level, T steps are cut into about √T segments of √T steps. The reverse pass keeps the states between
+    segments, recomputes the segments one by one, and keeps the residuals of one segment at a time (Chen et al. 2016,
     "Training deep nets with sublinear memory cost", arXiv:1604.06174). With n levels each segment is itself cut into
     segments with n - 1 levels: about (n + 1) T^(1 / (n + 1)) states are kept, and each step is computed n + 1 times
-    forwards (Griewank & Walther 2000, "Algorithm 799: revolve", for the schedules that are optimal).
+    forwards (Griewank & Walther 2000, "Algorithm 799: revolve", derive the optimal schedules).
 
     Args:
         problem: the problem.
@@ -42,7 +42,7 @@ class Checkpointed(UnrolledProblem):
         return self._unroll(self.levels, params, state, (xs, edge_weights, scored))
 
     def _unroll(self, levels, params, state, steps):
-        """The same with a number of levels; `steps` are (xs, edge_weights, scored)."""
+        """`unroll_with_outputs` with `levels` levels; `steps` are (xs, edge_weights, scored)."""
         num_steps = len(jax.tree.leaves(steps[0])[0])
         size = segment_size(num_steps, levels)
         if levels == 0 or size == num_steps:
@@ -50,8 +50,8 @@ class Checkpointed(UnrolledProblem):
 
         def unroll(state, first, count):
             part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, count), steps)
-            state, *found = self._unroll(levels - 1, params, state, part)
-            return state, found
+            state, *results = self._unroll(levels - 1, params, state, part)
+            return state, results
 
         def segment(state, first):
             return unroll(state, first, size)
@@ -61,12 +61,12 @@ class Checkpointed(UnrolledProblem):
         # nothing is needed to prevent it.
         whole = num_steps - num_steps % size
         firsts = jnp.arange(0, whole, size, dtype=jnp.int32)
-        state, found = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), state, firsts)
-        found = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), found)
+        state, results = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), state, firsts)
+        results = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), results)
         if whole < num_steps:
             state, rest = unroll(state, whole, num_steps - whole)
-            found = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, rest)
-        return state, *found
+            results = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, rest)
+        return state, *results
 
 
 def segment_size(num_steps: int, levels: int) -> int:
@@ -101,14 +101,14 @@ def levels_within(
         weights: the weights of the losses.
 
     Raises:
-        Error: no number of levels is enough. The message says how many bytes are.
+        Error: no number of levels fits into the budget; the message says how many bytes are needed.
     """
     steps = xs, edge_weights, scored_steps(weights)
     num_steps = len(weights)
     one = _residual_bytes(problem, params, state, jax.tree.map(lambda a: a[:1], steps))
     two = _residual_bytes(problem, params, state, jax.tree.map(lambda a: a[:2], steps))
     of_step, of_state = max(two - one, 1), _bytes(state)
-    # The gradient that is added up and the part of one segment; the losses and their weights; constant residuals.
+    # Counted are the sum of the gradient, the part of one segment, the losses, their weights, and constant residuals.
     # The gradient of what the steps read is a result, and no temporary array.
     size = _bytes(params) - (_bytes(partition_float(xs)[0]) if problem.has_own_inputs else 0)
     fixed = 2 * (size + _bytes(weights)) + max(one - of_step, 0)

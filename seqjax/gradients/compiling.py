@@ -12,7 +12,7 @@ MOST_KEPT = 64
 """How many compiled functions are kept."""
 
 
-def jit_of(function: Callable, problem: Problem, *static: Any) -> Any:
+def jit_of(function: Callable, problem: Problem, *static: Any) -> jax.stages.Wrapped:
     """`function(problem, *static, ...)` compiled, as a function of its other arguments.
 
     `jax.jit` keeps what it has compiled by the identity of a function. A step is often a function in a notebook, which

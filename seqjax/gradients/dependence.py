@@ -8,7 +8,7 @@ from jax.extend.core import Jaxpr, Literal, Var
 
 
 def needed_by(outputs: Sequence[Any], jaxpr: Jaxpr) -> set[Var]:
-    """The variables of a jaxpr that some of its variables depend on, and these themselves.
+    """The variables of a jaxpr on which `outputs` depend, including `outputs`.
 
     The equations are followed back from `outputs`. An equation that holds a jaxpr of its own, such as a scan, counts as
     one step: each of its outputs is taken to depend on all of its inputs.

@@ -32,7 +32,23 @@ MOST_SIGNS = 20
 
 
 class WeightedEdges(Gradient):
-    """Reverse mode with weights on the edges between steps. The author writes `edge_weights`, for ONE sequence."""
+    """Reverse mode with weights on the edges between steps. The author writes `edge_weights`, for ONE sequence.
+
+    >>> from dataclasses import dataclass
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Half(sj.WeightedEdges):
+    ...     claim = "biased"
+    ...     def edge_weights(self, noise, memory, num_steps):
+    ...         return jnp.full(num_steps, 0.5), memory
+    >>> def step(w, s, x):
+    ...     s = s + w * x
+    ...     return s, s
+    >>> scan = jnp.array(1.0), jnp.zeros(1), jnp.ones((3, 1))
+    >>> float(sj.value_and_grad(step, Half())(*scan, weights="last").grads)  # 1 + 1/2 + 1/4
+    1.75
+    """
 
     of = "window"
     argnums = (0, 1, 2)
@@ -72,7 +88,7 @@ class WeightedEdges(Gradient):
 
 
 def _check_weights(strategy: WeightedEdges, result: Any, num_steps: int) -> Any:
-    """What `edge_weights` returned, if it is right."""
+    """Checks what `edge_weights` returned, and returns it."""
     name = f"gradient {name_of(strategy)}: edge_weights"
     wanted = f"(edge_weights, memory), where the edge weights are float[{num_steps}], or None for ones"
     if not isinstance(result, tuple) or len(result) != 2:
@@ -120,11 +136,28 @@ class RandomCuts(WeightedEdges):
 
     The author writes `hazard`; edge weights, ages and outcomes follow from it. The age of a row persists from window to
     window (Tallec & Ollivier 2017, "Unbiasing truncated backpropagation through time", arXiv:1705.08209).
+
+    >>> from dataclasses import dataclass
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Coin(sj.RandomCuts):
+    ...     def hazard(self, age, shared):
+    ...         return 0.5
+    >>> def step(w, s, x):
+    ...     s = s + w * x
+    ...     return s, s
+    >>> estimate = sj.value_and_grad(step, Coin())
+    >>> scan = jnp.array(1.0), jnp.zeros(1), jnp.ones((3, 1))
+    >>> grads = [float(estimate(*scan, weights="last", key=jax.random.key(n)).grads) for n in range(8)]
+    >>> sorted(set(grads))  # 1, 1 + 2 or 1 + 2 + 4, with the mean 3
+    [1.0, 3.0, 7.0]
     """
 
     claim = "unbiased"
 
-    def hazard(self, age: Int[Array, ""], shared: Any) -> Any:
+    def hazard(self, age: Int[Array, ""], shared: Any) -> Float[Array, ""] | float:
         """The probability that this edge is cut.
 
         An edge of hazard 1 is always cut: the gradient that would cross it is lost, so the strategy is biased.
@@ -157,8 +190,8 @@ class RandomCuts(WeightedEdges):
     def edge_weights(self, noise, memory, num_steps):
         """0 at a cut, else 1 / (1 - hazard)."""
         cuts_T, hazard_T, age = self._walk(memory, noise, lambda cut, hazard: cut)
-        # An edge of hazard 1 cannot survive, but `outcomes` lists that it does, with probability 0. Its weight must be
-        # finite all the same, since 0 times infinity is NaN.
+        # `outcomes` also lists that an edge of hazard 1 survives, with probability 0. The weight of this edge must be
+        # finite, because 0 times infinity is NaN.
         kept_T = ~cuts_T & (hazard_T < 1)
         return jnp.where(kept_T, 1 / jnp.where(kept_T, 1 - hazard_T, 1), 0), memory._replace(rows=age)
 
@@ -177,9 +210,9 @@ class RandomCuts(WeightedEdges):
         def edge(age, source):
             hazard = self.hazard(age, memory.shared)
             if not isinstance(hazard, int | float) and getattr(hazard, "shape", None) != ():
-                found = dtype_shape(hazard)
+                returned = dtype_shape(hazard)
                 raise Error(
-                    f"gradient {name_of(self)}: hazard returned {found}, and must return a probability, float[]"
+                    f"gradient {name_of(self)}: hazard returned {returned}, and must return a probability, float[]"
                 )
             hazard = jnp.asarray(hazard, float)
             cut = is_cut(source, hazard)

@@ -1,4 +1,4 @@
-"""The float leaves of a tree, apart from the leaves that have no tangent: ids, counters, keys."""
+"""Separates the float leaves of a tree from leaves without a tangent, such as ids, counters and keys."""
 
 import functools
 from collections.abc import Callable
@@ -32,14 +32,14 @@ def split_float(tree: PyTree) -> tuple[list[Float[Array, "..."]], list[Any], Cal
 
 
 def partition_float(tree: PyTree) -> tuple[PyTree, PyTree]:
-    """Splits a tree into two of its structure, with None in place of the leaves that the other one has.
+    """Splits a tree into two trees of its structure: one with the float leaves, one with the others, None elsewhere.
 
     Args:
         tree: any pytree. Its leaves may be arrays, Python numbers, or objects that are no arrays at all.
 
     Returns:
-        The tree of the float leaves as arrays, in which a Python float is one too, as in `jax.grad`; and the tree of
-        the other leaves.
+        The tree of the float leaves as arrays, among them Python floats as in `jax.grad`; and the tree of the other
+        leaves.
     """
 
     def is_float(leaf):
@@ -56,7 +56,7 @@ def combine(floats: PyTree, others: PyTree) -> PyTree:
 
 
 def leaf_names(tree: PyTree, name: str) -> list[tuple[str, Any]]:
-    """The leaves of a tree with their names, such as "layer_0.W"; `name` is that of a tree that is a single leaf."""
+    """The leaves of a tree with their names, such as "layer_0.W"; a tree that is a single leaf is called `name`."""
     return [
         (jax.tree_util.keystr(path, simple=True, separator=".") or name, leaf)
         for path, leaf in jax.tree.leaves_with_path(tree)
@@ -71,7 +71,7 @@ def ravel_float(tree: PyTree) -> tuple[Float[Array, " n"], list, Callable[[Array
 
     Returns:
         The vector, the other leaves, and a function `join(vector, others)` that puts them together again, each float
-        leaf in its own dtype. A vector of leaves of several precisions has the highest of them.
+        leaf in its own dtype. If the leaves differ in precision, the vector has the highest one.
     """
     floats, others, join_leaves = split_float(tree)
     with jax.numpy_dtype_promotion("standard"):

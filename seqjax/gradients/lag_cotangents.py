@@ -124,14 +124,14 @@ class StepDerivatives(NamedTuple):
         return split_float(self._rows(params, floats, others, x)[0])[0]
 
 
-def scan_blocks(block: Callable[[Any, Any], Any], carry: Any, steps: Any, size: int) -> Any:
+def scan_blocks[T](block: Callable[[T, Any], T], carry: T, steps: Any, size: int) -> T:
     """Passes a carry backwards through blocks of consecutive steps, so that only one block is worked on at a time.
 
     Args:
         block: (carry, steps of a block) -> carry.
         carry: what enters the last block.
         steps: leaves [T, ...], such as `RecordedSteps`.
-        size: the number of steps of a block; steps at the end of the window that fill no block come first.
+        size: the number of steps of a block; an incomplete block lies at the end of the window, and is processed first.
 
     Returns:
         The carry after the first block.

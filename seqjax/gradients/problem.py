@@ -27,6 +27,17 @@ class Problem:
 
     Two problems are equal if they are of one class and have the same `step` and `init_state`.
 
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> def step(w, s, x):
+    ...     s = s + w * x
+    ...     return s, s
+    >>> problem = sj.Problem(step, init_state=lambda w, key=None: jnp.zeros(()))
+    >>> w = jnp.array(2.0)
+    >>> state, losses = problem.unroll(w, problem.init_rows(w, 1), jnp.ones((3, 1)))
+    >>> losses.tolist()
+    [[2.0], [4.0], [6.0]]
+
     Args:
         step: (params, state, x) -> (new state, loss), one sequence, one time step, pure; the loss is float[].
         init_state: (params, key=None) -> the state in which a sequence starts. Without it, a row that is reset keeps
@@ -57,7 +68,7 @@ class Problem:
         """The same problem, whose step gets its float arguments in bfloat16; what it returns is cast back.
 
         Raises:
-            Error: the problem is computed in a way of its own, so that it is not known how to round it.
+            Error: the class computes the problem in its own way, and does not say how to round it.
         """
         if type(self) is not Problem:
             raise Error(
@@ -99,16 +110,16 @@ class Problem:
         edge_weights: EdgeWeights = None,
         scored: Bool[Array, "T B"] | None = None,
     ) -> tuple[State, Losses, PyTree]:
-        """What `unroll` returns, and what the steps return beside the loss, leaves [T, B, ...]; None: nothing.
+        """The results of `unroll`, and the outputs of the steps, leaves [T, B, ...]; None: there are no outputs.
 
         A strategy that calls it in place of `unroll` can return the outputs in its `Estimate`.
         """
         return *self.unroll(params, state, xs, edge_weights, scored), None
 
     def inputs(self, params: Params, xs: PyTree) -> PyTree:
-        """What the steps read, leaves [T, B, ...], as a function of the parameters; `xs` itself where it is data.
+        """What the steps read, leaves [T, B, ...]: `xs`, unless it depends on the parameters.
 
-        A strategy that differentiates the inputs calls it inside of the differentiated function.
+        A strategy calls it inside of the differentiated function, so that the inputs are differentiated too.
         """
         return xs
 
@@ -119,12 +130,12 @@ class Problem:
 
     @property
     def has_own_unroll(self) -> bool:
-        """Whether a subclass has its own `unroll`, so that it is not known whether it reads the edge weights."""
+        """Whether a subclass overrides `unroll`, which may then ignore the edge weights."""
         return type(self).unroll is not Problem.unroll
 
     @property
     def has_fused_unroll(self) -> bool:
-        """Whether a subclass replaces the scan of its step by another `unroll`, such as a faster one."""
+        """Whether `unroll` is something else than the scan of the step, such as a faster function."""
         return self.has_own_unroll
 
     def start(self, params: Params, state: State, reset: Any, keys: jax.Array | None = None) -> State:
@@ -154,7 +165,7 @@ class Problem:
 
 
 class UnrolledProblem(Problem):
-    """A problem with the steps of another one, unrolled in another way. A subclass has its own `unroll_with_outputs`.
+    """Another problem with a different `unroll`. The author of a subclass writes `unroll_with_outputs`.
 
     Args:
         problem: the other problem.
@@ -241,7 +252,7 @@ def scan_rows(
     def nothing(params, between):
         return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(evaluate, params, between))
 
-    # Where no loss counts, there is no good value to evaluate the losses at.
+    # If no loss counts, there are no values at which the losses are sure to be finite.
     return state, jax.lax.cond(scored.any(), evaluate, nothing, params, between), outputs
 
 
@@ -258,7 +269,7 @@ def check_problem(caller: str, problem: Any) -> None:
 
 
 def as_problem(step_or_problem: Step | Problem) -> Problem:
-    """The problem itself, or the one of a step: a scan body for one sequence, (params, state, x) -> (state, loss)."""
+    """A problem as it is, or the problem of a step (params, state, x) -> (state, loss)."""
     if isinstance(step_or_problem, Problem):
         return step_or_problem
     if not callable(step_or_problem):
@@ -266,7 +277,7 @@ def as_problem(step_or_problem: Step | Problem) -> Problem:
     return Problem(step_or_problem)
 
 
-def where_rows(reset: Any, new: Any, old: Any) -> Any:
+def where_rows[T](reset: Any, new: T, old: T) -> T:
     """Row by row: `new` where `reset` is True, else `old`; in the dtypes of `old`.
 
     Args:

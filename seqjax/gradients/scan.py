@@ -40,9 +40,19 @@ def value_and_grad(
 ) -> Callable[..., Estimate]:
     """Like `jax.value_and_grad`, for a scan: returns a function that differentiates T steps by a strategy.
 
-        estimate = value_and_grad(step, Truncated(steps=50), argnums=(0, 1, 2), has_aux=True)(params, state, xs)
-        estimate.grads     # of the parameters, of the initial state, of the inputs
-        estimate.outputs   # what the step returned beside the loss
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> from seqjax_gradients import Truncated
+    >>> def step(w, s, x):
+    ...     s = s + w * x
+    ...     return s, (s, -s)  # the loss, and an output
+    >>> gradient = sj.value_and_grad(step, Truncated(steps=2), argnums=(0, 1), has_aux=True)
+    >>> estimate = gradient(jnp.array(1.0), jnp.zeros(1), jnp.ones((4, 1)), weights="last")
+    >>> estimate.loss.item(), estimate.outputs.ravel().tolist()
+    (4.0, [-1.0, -2.0, -3.0, -4.0])
+    >>> w, s = estimate.grads  # of the parameters, of the initial state
+    >>> w.item(), s.tolist()  # the edge into the last two steps is cut
+    (2.0, [0.0])
 
     The returned function takes `(params, state, xs, *, memory=None, weights=None, key=None)` and returns an `Estimate`.
 
@@ -61,7 +71,7 @@ def value_and_grad(
         argnums: what is differentiated: 0, the parameters; 1, the state in which the window starts; 2, what the steps
             read. With a sequence of them, `grads` is a tuple in their order.
         has_aux: whether the step returns (new state, (loss, outputs)). `outputs` then has leaves [T, B, ...].
-        batched: False: a single sequence, whose arguments and results have no axis B. The memory keeps it.
+        batched: False: a single sequence, whose arguments and results have no axis B. The memory keeps this axis.
         precision: "bfloat16": the float arguments of the step are rounded to bfloat16. The state between steps, the
             losses and the gradients keep their dtypes, and gradients are summed over the steps in these. Weights of
             edges and losses, such as 1/π, are never rounded. Strategies with `rounds = False`, such as `rtrl` and
@@ -69,7 +79,7 @@ def value_and_grad(
 
     Raises:
         Error: `strategy` is not an instance of a strategy, or cannot differentiate one of the arguments. The returned
-            function raises one where its arguments, or what the step returns for them, do not fit together.
+            function raises an `Error` if its arguments and the results of the step do not fit together.
     """
     check_strategy("value_and_grad", strategy)
     problem = as_problem(step_or_problem)
@@ -95,9 +105,9 @@ def value_and_grad(
         if 0 in numbers:
             check_any_float(params)
         if numbers == (0,) and not has_aux and not jax.tree.leaves(partition_float(params)[1]):
-            # A strategy may know more of the problem itself, such as that it is made of a `Cell`.
-            found = _estimate(strategy, problem, params, lambda _: state, xs, weights, memory, key)
-            grads = (found.grads,)
+            # Some strategies use the structure of the problem itself, such as that of a `Cell`.
+            result = _estimate(strategy, problem, params, lambda _: state, xs, weights, memory, key)
+            grads = (result.grads,)
         else:
             if memory is not None and strategy.of == "history" and numbers != (0,):
                 raise Error(
@@ -106,11 +116,11 @@ def value_and_grad(
                     "differentiate the parameters only, argnums=0"
                 )
             scan = ScanProblem(problem, params, state, xs, numbers, has_aux)
-            found = _estimate_arguments(strategy, scan, weights, memory, key)
-            grads = tuple(scan.by_argument(found.grads)[i] for i in numbers)
+            result = _estimate_arguments(strategy, scan, weights, memory, key)
+            grads = tuple(scan.by_argument(result.grads)[i] for i in numbers)
         if not batched:
-            found, grads = _drop_row_axis(found, grads, numbers)
-        return found._replace(grads=grads if isinstance(argnums, Sequence) else grads[0])
+            result, grads = _drop_row_axis(result, grads, numbers)
+        return result._replace(grads=grads if isinstance(argnums, Sequence) else grads[0])
 
     return estimate
 
@@ -133,17 +143,17 @@ def _check_argnums(strategy: Gradient, argnums: Any) -> tuple[int, ...]:
 
 def _names_of_strategies(argnum: int) -> list[str]:
     """The names of the registered strategies that differentiate an argument."""
-    found = []
+    names = []
     for name in registry.names("gradient"):
         try:
             cls: Any = registry.get("gradient", name)
         except Error:
-            # A broken or ambiguous plugin has its own error where it is used. Here it is only left out of a list.
+            # A broken or ambiguous plugin is left out of the list; it raises its own error when it is used.
             continue
-        # Those of a strategy that is made of another one depend on its fields.
+        # The `argnums` of a strategy that wraps another one are a property, which depends on its fields.
         if isinstance(cls.argnums, tuple) and argnum in cls.argnums:
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def _estimate(
@@ -157,7 +167,7 @@ def _estimate(
     key: jax.Array | None,
     first_row: Int[Array, ""] | int = 0,
 ) -> Estimate:
-    """One window of rows that are numbered from `first_row` on, none of which is reset."""
+    """The estimate of one window without resets, whose rows are numbered from `first_row` on."""
     num_rows = weights.shape[1]
     if memory is None:
         memory = init_memory(strategy, problem, params, start(params), num_rows)
@@ -169,22 +179,22 @@ def _estimate(
 def _estimate_arguments(
     strategy: Gradient, scan: ScanProblem, weights: Float[Array, "T B"], memory: Memory | None, key: jax.Array | None
 ) -> Estimate:
-    """One window, whose gradient is `Arguments`."""
+    """The estimate of one window, with its gradient as `Arguments`."""
     if 1 in scan.argnums and isinstance(strategy, SequenceGradient):
-        found = _row_by_row(strategy, scan, weights, memory, key)
+        estimate = _row_by_row(strategy, scan, weights, memory, key)
     else:
-        found = _estimate(strategy, scan, scan.args, scan.start_of, scan.xs, weights, memory, key)
-    if scan.has_aux and found.outputs is None:
-        # The strategy computes the steps in a way of its own. One more pass forwards gives the outputs.
-        found = found._replace(outputs=scan.outputs())
-    return found
+        estimate = _estimate(strategy, scan, scan.args, scan.start_of, scan.xs, weights, memory, key)
+    if scan.has_aux and estimate.outputs is None:
+        # The strategy returns no outputs, so that one more forward pass computes them.
+        estimate = estimate._replace(outputs=scan.outputs())
+    return estimate
 
 
 def _row_by_row(strategy, scan, weights, memory, key):
-    """The same for a strategy that is written for one sequence.
+    """`_estimate_arguments` for a strategy that is written for one sequence.
 
-    Such a strategy stores numbers for each parameter and each row. The state of a row concerns this row alone, so it is
-    a parameter of this row alone.
+    Such a strategy stores numbers for each parameter and each row. The initial state of a row acts on this row alone,
+    so each row is a problem of its own, with its initial state among the parameters.
     """
 
     def one(row, state, xs, weights, memory):
@@ -192,18 +202,20 @@ def _row_by_row(strategy, scan, weights, memory, key):
         own = ScanProblem(scan.problem, scan.params, state, xs, scan.argnums, scan.has_aux)
         if memory is not None:
             memory = memory._replace(rows=jax.tree.map(lambda a: a[None], memory.rows))
-        found = _estimate(strategy, own, own.args, own.start_of, xs, weights, memory, key, row)
-        return found._replace(
-            grads=found.grads._replace(state=jax.tree.map(lambda a: a[0], found.grads.state)),
-            state=jax.tree.map(lambda a: a[0], found.state),
-            memory=found.memory._replace(rows=jax.tree.map(lambda a: a[0], found.memory.rows)),
+        estimate = _estimate(strategy, own, own.args, own.start_of, xs, weights, memory, key, row)
+        return estimate._replace(
+            grads=estimate.grads._replace(state=jax.tree.map(lambda a: a[0], estimate.grads.state)),
+            state=jax.tree.map(lambda a: a[0], estimate.state),
+            memory=estimate.memory._replace(rows=jax.tree.map(lambda a: a[0], estimate.memory.rows)),
         )
 
     num_rows = weights.shape[1]
     in_axes = (0, 0, 1, 1, None if memory is None else Memory(None, 0))
-    found = jax.vmap(one, in_axes)(jnp.arange(num_rows, dtype=jnp.int32), scan.state, scan.xs, weights, memory)
-    loss, params = jax.tree.map(lambda a: a.sum(0), (found.loss, found.grads.params))
-    return found._replace(loss=loss, grads=found.grads._replace(params=params), memory=average_shared(found.memory))
+    estimates = jax.vmap(one, in_axes)(jnp.arange(num_rows, dtype=jnp.int32), scan.state, scan.xs, weights, memory)
+    loss, params = jax.tree.map(lambda a: a.sum(0), (estimates.loss, estimates.grads.params))
+    return estimates._replace(
+        loss=loss, grads=estimates.grads._replace(params=params), memory=average_shared(estimates.memory)
+    )
 
 
 def _drop_row_axis(estimate: Estimate, grads: tuple, numbers: Sequence[int]) -> tuple[Estimate, tuple]:

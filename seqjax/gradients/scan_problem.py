@@ -24,9 +24,9 @@ class Arguments(NamedTuple):
 
 
 class ScanProblem(UnrolledProblem):
-    """A problem whose parameters are what is differentiated; the rest of a scan's arguments are constants of it.
+    """A problem whose parameters are the differentiated arguments of a scan; it holds the others as constants.
 
-    A strategy then needs no knowledge of the arguments. The state in which the window starts is a function of the
+    A strategy then differentiates parameters only. The state in which the window starts is a function of the
     parameters, as a learned initial state is, and so is what the steps read.
 
     Args:
@@ -45,8 +45,8 @@ class ScanProblem(UnrolledProblem):
         self.problem, self.argnums, self.has_aux = problem, tuple(argnums), has_aux
         self.params, self.state, self.xs = params, state, xs
         parts = [partition_float(tree) if i in argnums else (None, tree) for i, tree in enumerate((params, state, xs))]
-        # If the parameters alone are differentiated, they are not wrapped: what a user gives a strategy, such as the
-        # directions of `directional`, is like the parameters.
+        # If only the parameters are differentiated, they are not wrapped: values that a user passes to a strategy, such
+        # as the directions of `directional`, have the structure of the parameters.
         self.args = parts[0][0] if self.argnums == (0,) else Arguments(*(floats for floats, _ in parts))
         self.others = Arguments(*(others for _, others in parts))
 
@@ -71,7 +71,7 @@ class ScanProblem(UnrolledProblem):
         return (new, outputs), loss
 
     def start(self, params, state, reset, keys=None):
-        """The state in which the window starts, whatever row is reset."""
+        """The state in which the window starts; resets are ignored."""
         return self.start_of(params)
 
     def start_of(self, args: Arguments) -> State:

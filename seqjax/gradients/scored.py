@@ -2,7 +2,7 @@
 
 A weight of 0 is not enough: 0 times NaN is NaN, and the backward pass multiplies the cotangent 0 of such a loss by
 derivatives that are NaN. So a loss that does not count is evaluated at the values of a step whose loss does count. Its
-value and its derivatives are then as good as those of that step, and 0 times them is 0.
+value and its derivatives are then finite if those of that step are, and 0 times them is 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +21,8 @@ def scored_steps(weights: Float[Array, "*T"]) -> Bool[Array, "*T"] | None:
     """Which losses count, as `Problem.unroll` takes it: those whose weight is not 0. None: all of them.
 
     Args:
-        weights: of any shape. Only weights in a numpy array are known while a function is traced, so that it can be
-            seen that none of them is 0; then nothing has to be replaced.
+        weights: of any shape. Only a numpy array is known during tracing; if it has no zeros, nothing has to be
+            replaced.
     """
     return None if isinstance(weights, np.ndarray) and weights.all() else weights != 0
 
@@ -54,7 +54,7 @@ def _choose(scored, a, example):
 
 
 # Tangents and cotangents pass unchanged. Those of a replaced value are multiplied by the weight 0 of its loss, so that
-# choosing among them as well would only cost time.
+# masking them too would only cost time.
 @jax.custom_jvp
 def _replace(a, example, scored):
     return _choose(scored, a, example)
@@ -68,7 +68,7 @@ def _unchanged_tangent(primals, tangents):
 def split_step(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> tuple[Callable, Callable]:
     """A step in two parts: one gives the next state, the other one the loss.
 
-    A loss can be evaluated at other values than the state only where the two are computed apart.
+    The loss can be evaluated at replaced values only if it is computed separately from the state.
 
     Args:
         step: (params, state, x) -> (new state, loss), one sequence, one step.
@@ -80,14 +80,14 @@ def split_step(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> tupl
         Two functions, advance(params, state, x) -> (new state, between) and loss(params, between) -> float[], where
         `between` holds all values besides the parameters that the loss depends on.
     """
-    # A new function for each call: JAX remembers what it has traced by the function, and a step may close over a value
-    # that has changed since.
+    # A new function for each call: JAX caches traces by the function object, and a step may close over a value that has
+    # changed since.
     closed, shapes = jax.make_jaxpr(lambda *args: step(*args), return_shape=True)(params, state, x)
     closed = jax.make_jaxpr(lambda *values: _evaluate(closed, values))(*closed.in_avals)
     jaxpr, num_params = closed.jaxpr, len(jax.tree.leaves(params))
     *after, loss = jaxpr.outvars
 
-    # The equations that the new state does not need serve the loss alone.
+    # Equations that the new state does not need belong to the loss.
     needed = needed_by(after, jaxpr)
     first = [equation for equation in jaxpr.eqns if needed.intersection(equation.outvars)]
     second = [equation for equation in jaxpr.eqns if not needed.intersection(equation.outvars)]
@@ -98,8 +98,8 @@ def split_step(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> tupl
     between = [v for v in dict.fromkeys(read) if v not in made and v not in known]
 
     if any(v not in needed and v not in jaxpr.invars for v in between):
-        # One equation, such as a step inside of jax.checkpoint, computes values for the state and others for the loss,
-        # so that the equations cannot be told apart. The loss is then the whole step, evaluated once more.
+        # One equation, such as a step inside of jax.checkpoint, computes values for the state and for the loss, so that
+        # the equations cannot be separated. The whole step is then evaluated again for the loss.
         return lambda params, state, x: (step(params, state, x)[0], (state, x)), (
             lambda params, between: step(params, *between)[1]
         )

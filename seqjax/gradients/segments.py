@@ -43,11 +43,11 @@ def segment_gradient(
         The estimate, with an empty memory.
     """
     num_steps = len(batch.weights)
-    # The first segments reach back to the start: segment j does if its lead, from j size - lead on, begins before step
-    # 1. The head holds these segments, a whole number of them.
+    # Segment j reaches back to the start of the window if its lead begins before step 1: j size - lead < 1. The head
+    # consists of these segments.
     head = min((size + lead) // size * size, num_steps)
     num_segments, rest = divmod(num_steps - head, size)
-    entered = max(head - lead, 0)  # the step that the state of the first segment after the head enters
+    entered = max(head - lead, 0)  # the step at which the lead of the first segment after the head starts
     floats, others, join, pull_inputs = _inputs(problem, params, batch)
     scored = scored_steps(batch.weights)
     window = floats, (others, batch.weights, edge_weights, scored)
@@ -72,8 +72,8 @@ def segment_gradient(
         return _Sums(grads, loss, sums.first + count, state, end, pending), (done, outputs)
 
     floats, others = _steps(window, 0, head)
-    found = jax.value_and_grad(head_loss, (0, 1), has_aux=True)(params, floats, others)
-    (total, (state, end, outputs)), (grads, d_floats) = found
+    result = jax.value_and_grad(head_loss, (0, 1), has_aux=True)(params, floats, others)
+    (total, (state, end, outputs)), (grads, d_floats) = result
     done, pending = _split(d_floats, entered)
     sums, parts = _Sums(grads, total, jnp.int32(entered), state, end, pending), [(done, outputs)]
     if num_segments:
@@ -133,7 +133,7 @@ def _run(problem, params, state, steps, lead, mid):
         The loss of the steps from `lead` on; the state that enters step `mid`, the state after the last step, and the
         outputs of the steps from `lead` on.
     """
-    num_steps, totals, entering, found = len(steps[1]), [], state, []
+    num_steps, totals, entering, outputs_of_parts = len(steps[1]), [], state, []
     bounds = sorted({0, lead, min(mid, num_steps), num_steps})
     for first, last in itertools.pairwise(bounds):
         xs, weights, edges, scored = _steps(steps, first, last - first)
@@ -143,10 +143,10 @@ def _run(problem, params, state, steps, lead, mid):
         else:
             state, losses, outputs = problem.unroll_with_outputs(params, state, xs, edges, scored)
             totals.append(weighted_sum(weights, losses))
-            found.append(outputs)
+            outputs_of_parts.append(outputs)
         if last == mid:
             entering = state
-    return sum(totals), (entering, state, jax.tree.map(lambda *a: jnp.concatenate(a), *found))
+    return sum(totals), (entering, state, jax.tree.map(lambda *a: jnp.concatenate(a), *outputs_of_parts))
 
 
 def _steps(tree, first, count):
@@ -163,7 +163,7 @@ def _add(one, other):
 
 
 def _add_pending(pending, cotangents, size):
-    """Adds the cotangents of the inputs of one segment to those that the segments before left for its first steps.
+    """Adds the input cotangents of one segment to the pending ones of its first steps.
 
     Returns:
         The cotangents of the first `size` steps, to which no later segment adds, and those of the others.

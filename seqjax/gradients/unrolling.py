@@ -24,7 +24,7 @@ def _weighted_tangent(primals, tangents):
     return x, dx * weight
 
 
-def weigh_edge(state: Any, weight: Float[Array, "..."]) -> Any:
+def weigh_edge[T](state: T, weight: Float[Array, "..."]) -> T:
     """The same state, with the tangents of its float leaves multiplied by `weight`.
 
     Args:
@@ -40,7 +40,7 @@ def weigh_edge(state: Any, weight: Float[Array, "..."]) -> Any:
     return jax.tree.map(leaf, state)
 
 
-def unroll(step: Callable, state: Any, xs: PyTree, edge_weights: EdgeWeights = None) -> Any:
+def unroll[T](step: Callable, state: T, xs: PyTree, edge_weights: EdgeWeights = None) -> tuple[T, Any]:
     """Scans a step that is written for one sequence over time, for B rows side by side.
 
     Args:

@@ -64,12 +64,24 @@ class Cell(Model):
     a layer, with a new mask at every step. `recurrent_dropout` (Gal & Ghahramani 2016) masks the h_{t-1} that is
     multiplied by W_hh, with one mask for all steps of a sequence. A mask depends on the key and the layer, and the
     first kind also on the number of the step.
+
+    >>> from dataclasses import dataclass
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class ReLU(sj.Cell):
+    ...     def cell(self, u, v, state):
+    ...         return state._replace(h=jax.nn.relu(u + v))
+    >>> params = ReLU(hidden=4).init(jax.random.key(0), sj.Spec(sj.Tokens(3)))
+    >>> jax.tree.map(jnp.shape, params)
+    {'W_hq': (4, 3), 'b_q': (3,), 'layer_0': {'W_hh': (4, 4), 'W_xh': (3, 4), 'b_h': (4,)}}
     """
 
     hidden: Annotated[int, Interval(ge=1)] = 256
     """Number of hidden units in a layer."""
     layers: Annotated[int, Interval(ge=1, le=1000)] = 1
-    """Number of layers. Each of them is compiled, so that many of them take long."""
+    """Number of layers. The compile time grows with it."""
     embedding: Annotated[int, Interval(ge=1)] | None = None
     """Size of the embedding vectors of ids, which start as N(0, 1). None: ids select rows of W_xh."""
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
@@ -104,10 +116,10 @@ class Cell(Model):
         raise NotImplementedError
 
     def init_cell(self, key: Array) -> Params:
-        """The initial parameters that `cell` of one layer reads by name, beside W_xh, W_hh and b_h. None by default.
+        """The initial parameters that `cell` of one layer reads by name, beside W_xh, W_hh and b_h. By default none.
 
         Args:
-            key: a typed PRNG key, another one for each layer.
+            key: a typed PRNG key, which differs from layer to layer.
 
         Returns:
             A dict of float[hidden], or float[n, hidden] for n numbers of each unit.
@@ -170,7 +182,7 @@ class Cell(Model):
 
     @property
     def has_own_unroll(self):
-        """Whether a subclass replaces the unroll of cells, which reads the edge weights."""
+        """Whether a subclass overrides `Cell.unroll`, which reads the edge weights."""
         return type(self).unroll is not Cell.unroll
 
     def unroll(self, params, state, xs, edge_weights=None):
@@ -179,7 +191,8 @@ class Cell(Model):
     def unroll_in_bfloat16(self, params, state, xs, edge_weights=None):
         """`unroll` with the operands of its products in bfloat16, forwards and backwards; all else keeps its dtype.
 
-        The state above all: c of an LSTM is a sum over many steps, to which bfloat16 would add no small number.
+        The state in particular is not rounded: c of an LSTM is a sum over many steps, in which bfloat16 would lose
+            small terms.
         """
         if self.has_own_unroll:
             return super().unroll_in_bfloat16(params, state, xs, edge_weights)
@@ -264,7 +277,7 @@ def product(x: Array, W: Array, dtype: Any = None) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _rounded_product(dtype, x, W):
-    """x W with operands that are rounded to `dtype`. JAX's own derivative would multiply dy, which is not rounded."""
+    """x W with operands that are rounded to `dtype`. JAX's own derivative would not round dy."""
     return _matmul(x.astype(dtype), W.astype(dtype), W.dtype)
 
 
@@ -341,7 +354,7 @@ def scan_cell(
     """One layer over time, with a reverse pass that is faster than that of `jax.lax.scan`.
 
     The reverse pass of `jax.lax.scan` would add h_{t-1}ᵀ dv_t to the gradient of W_hh at every step. Here the reverse
-    scan carries the cotangent of the state alone, and emits the cotangents of u_t and v_t; one matrix product after the
+    scan carries only the cotangent of the state, and emits the cotangents of u_t and v_t; one matrix product after the
     scan then gives the gradient of W_hh, Σ_t h_{t-1}ᵀ dv_t. Those of the cell's own parameters are summed over the rows
     at each step, and after the scan over the steps. It is differentiated in reverse only.
 
@@ -384,8 +397,8 @@ def _forward(model, dtype, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B):
 def _transposed(W):
     """A copy of Wᵀ. Without the barrier XLA would merge it into the products, which then take longer on a CPU.
 
-    XLA's loop reads a column of W, whose numbers lie far apart, and often in the same few lines of the cache. Each
-    panel of 16 rows is therefore transposed first, which takes a third to a fifth of the time. The barriers are around
+    XLA's loop would read columns of W, whose numbers lie far apart and often share few lines of the cache. Each panel
+    of 16 rows is therefore transposed first, which takes a third to a fifth of the time. The barriers are around
     vectors: around a matrix, XLA would take the copy for a view of W, and compute a product of bfloat16 in float32.
     """
     n, m = W.shape

@@ -45,7 +45,7 @@ def check_model(model: Model, spec: Spec) -> None:
 
 
 def misfits(given: Params, own: Params) -> dict[str, str]:
-    """The parameters of a model that are missing among given ones, or have another shape or dtype there.
+    """The parameters of a model that are missing from the given ones, or differ from them in shape or dtype.
 
     Args:
         given: the parameters that were given.
@@ -54,7 +54,7 @@ def misfits(given: Params, own: Params) -> dict[str, str]:
     Returns:
         Name, such as `layer_0/W_xh` -> what is given and what is needed, in words.
     """
-    found, needed = (
+    present, needed = (
         {
             jax.tree_util.keystr(keys, simple=True, separator="/"): dtype_shape(leaf)
             for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -62,9 +62,9 @@ def misfits(given: Params, own: Params) -> dict[str, str]:
         for tree in (given, own)
     )
     return {
-        name: f"it has {found.get(name, 'nothing')}, and needs {needs}"
+        name: f"it has {present.get(name, 'nothing')}, and needs {needs}"
         for name, needs in needed.items()
-        if found.get(name) != needs
+        if present.get(name) != needs
     }
 
 
@@ -72,7 +72,7 @@ def misfits(given: Params, own: Params) -> dict[str, str]:
 def fitting(problem: Problem, params: Params) -> Iterator[None]:
     """Explains an exception that is raised with these parameters, if they are not those of the problem's model.
 
-    They are compared after an exception alone: other dtypes than those that `init` makes may do as well.
+    They are compared only after an exception, because other dtypes than those of `init` may also work.
 
     Raises:
         Error: an exception was raised, and the parameters do not fit the model. Otherwise it is raised unchanged.
@@ -181,8 +181,8 @@ def _own_params(model: Cell, name: str) -> Params:
     for key, leaf in own.items():
         if not (isinstance(key, str) and key.isidentifier()) or key in ("self", "u", "v", "state"):
             raise Error(
-                f"{name}: init_cell returned a parameter of the name {key!r}; cell takes it by this name, which must "
-                "be a name of Python, and none of self, u, v, state"
+                f"{name}: init_cell returned a parameter named {key!r}; cell takes it by its name, which must be a "
+                "Python identifier other than self, u, v and state"
             )
         shape: tuple[int, ...] = getattr(leaf, "shape", ())
         if len(shape) not in (1, 2) or shape[-1] != model.hidden or not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -258,7 +258,7 @@ def check_bare_problem(problem: Problem, params: Params, state: Any, stream: Str
 def is_recurrent(model: Model, spec: Spec) -> bool:
     """Whether the state depends on the parameters, so that a gradient flows through time.
 
-    The state of an MLP, which holds inputs alone, does not.
+    The state of an MLP, which only holds inputs, does not.
     """
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
     x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), _input(spec))

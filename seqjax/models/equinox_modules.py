@@ -18,8 +18,16 @@ from seqjax.models.model import ForeignModel
 def from_equinox(module: Any) -> tuple["EquinoxModule", Params]:
     """An Equinox module as a model.
 
-        model, params = seqjax.from_equinox(eqx.nn.GRUCell(3, 3, key=jax.random.key(0)))
-        problem = seqjax.Problem.of(model, seqjax.Spec(seqjax.Values(3)))
+    >>> import equinox as eqx
+    >>> import jax
+    >>> import numpy as np
+    >>> import seqjax as sj
+    >>> from seqjax.data import Stream
+    >>> model, params = sj.from_equinox(eqx.nn.GRUCell(3, 3, key=jax.random.key(0)))
+    >>> problem = sj.Problem.of(model, sj.Spec(sj.Values(3)))
+    >>> zeros = np.zeros((5, 3))
+    >>> sj.evaluate(problem, params, Stream(zeros, zeros, bounds=[0, 5]))["tokens"]
+    5
 
     The model cannot make initial parameters, so an `Experiment` cannot train it: pass its parameters on, as in
     `train(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and
@@ -37,8 +45,8 @@ def from_equinox(module: Any) -> tuple["EquinoxModule", Params]:
         `eqx.filter(module, eqx.is_inexact_array)` returns it. The rest is a part of the model.
 
     Raises:
-        Error: Equinox is not installed; `module` is not a module of Equinox; it has no `init_state`, and is none of the
-            two cells; it holds a random key, or an object that is not hashable.
+        Error: Equinox is not installed; `module` is not a module of Equinox; it has no `init_state`, and is neither of
+            the two cells; it holds a random key, or an object that is not hashable.
     """
     eqx = _equinox()
     name = type(module).__name__
@@ -121,10 +129,10 @@ class EquinoxModule(ForeignModel):
         if _is_cell(module):
             state = module(x, state)
             return state, state[0] if isinstance(state, tuple) else state
-        found = module(state, x)
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise Error(f"{type(module).__name__}(state, x) must return (state, output), not {found!r:.80}")
-        return found
+        result = module(state, x)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise Error(f"{type(module).__name__}(state, x) must return (state, output), not {result!r:.80}")
+        return result
 
     def _module(self, params):
         leaves = [leaf.array if isinstance(leaf, Constant) else leaf for leaf in self.leaves]

@@ -28,8 +28,15 @@ class State(NamedTuple):
 def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
     """A Flax NNX module as a model.
 
-        model, params = seqjax.from_flax(nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)))
-        problem = seqjax.Problem.of(model, seqjax.Spec(seqjax.Values(3)))
+    >>> import numpy as np
+    >>> import seqjax as sj
+    >>> from flax import nnx
+    >>> from seqjax.data import Stream
+    >>> model, params = sj.from_flax(nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)))
+    >>> problem = sj.Problem.of(model, sj.Spec(sj.Values(3)))
+    >>> zeros = np.zeros((5, 3))
+    >>> sj.evaluate(problem, params, Stream(zeros, zeros, bounds=[0, 5]))["tokens"]
+    5
 
     The model cannot make initial parameters, so an `Experiment` cannot train it: pass its parameters on, as in
     `train(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and

@@ -21,8 +21,27 @@ from seqjax.plugin.base import Plugin
 class Model(Plugin):
     """A sequence model: one step. The author writes `init`, `init_state` and `step`.
 
-    The results of these methods depend on their arguments and on the fields of the model alone. A program that was
-    compiled for a model serves all equal models, so that a global variable which a method reads must not change.
+    The results of these methods must depend only on their arguments and on the fields of the model. A program that was
+    compiled for a model is used for all equal models, so a global variable that a method reads must not change.
+
+    >>> from dataclasses import dataclass
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Average(sj.Model):
+    ...     def init(self, key, spec):
+    ...         return {"keep": jnp.array(0.5)}
+    ...     def init_state(self, params, spec, key=None):
+    ...         return jnp.zeros(spec.inputs.dim)
+    ...     def step(self, params, state, x):
+    ...         state = params["keep"] * state + (1 - params["keep"]) * x
+    ...         return state, state
+    >>> model, spec = Average(), sj.Spec(sj.Values(1))
+    >>> params = model.init(jax.random.key(0), spec)
+    >>> state, output = model.step(params, model.init_state(params, spec), jnp.ones(1))
+    >>> output.tolist()
+    [0.5]
     """
 
     kind: ClassVar[str] = "model"
@@ -68,7 +87,8 @@ class Model(Plugin):
     ) -> tuple[State, Any]:
         """`unroll`, computed in bfloat16: the state and the outputs have the dtypes that `unroll` would return.
 
-        By default parameters, state and inputs are rounded. Override it if the model can round its products alone.
+        By default parameters, state and inputs are rounded. Override it if the model can round only the operands of
+        products.
         """
         step = step_in_bfloat16(self.step)
         if not self.has_own_unroll:
@@ -81,11 +101,11 @@ class Model(Plugin):
 
     @property
     def has_own_unroll(self) -> bool:
-        """Whether a subclass has its own `unroll`, so that it is not known whether it reads the edge weights."""
+        """Whether a subclass overrides `unroll`, which may then ignore the edge weights."""
         return type(self).unroll is not Model.unroll
 
     def problem(self, spec: Spec, loss: Callable | None = None, precision: Precision = "float32") -> "ModelProblem":
-        """The model with a loss, as gradient strategies and `training` take it: x = (input, target).
+        """The model with a loss, as gradient strategies and `train` take it: x = (input, target).
 
         Args:
             spec: what goes in and what comes out.
@@ -110,7 +130,7 @@ class ForeignModel(Model):
         """
         raise Error(
             f"the model that {self.reader} makes cannot make initial parameters\n{self.reader} returned its parameters "
-            "with the model. Pass these to what trains the model: Experiment(model=model, ...).run(params=params), "
+            "with the model. Pass them on when you train it: Experiment(model=model, ...).run(params=params), "
             "seqjax.sweep(..., params=params) or seqjax.train(problem, ..., params=params)"
         )
 
@@ -149,7 +169,7 @@ class ModelProblem(Problem):
 
     @property
     def is_value(self) -> bool:  # type: ignore[override]
-        """Whether equal problems compute the same. A loss of the user's own is a function, which may not."""
+        """Whether equal problems compute the same. A user's loss is a function, which may read a changing value."""
         return self.loss is None
 
     @property

@@ -17,8 +17,17 @@ _BLOCKS = {1: "nn.RNN", 3: "nn.GRU", 4: "nn.LSTM"}
 def from_torch(state_dict: Mapping[str, Any], prefix: str = "") -> Params:
     """The parameters of `RNN`, `GRU` or `LSTM` from the state dict of a PyTorch network.
 
-        params = seqjax.from_torch(net.state_dict())
-        params = seqjax.from_torch(safetensors.numpy.load_file("net.safetensors"))
+    >>> import numpy as np
+    >>> import seqjax as sj
+    >>> state_dict = {  # or net.state_dict(), or safetensors.numpy.load_file("net.safetensors")
+    ...     "rnn.weight_ih_l0": np.ones((4, 3), np.float32),
+    ...     "rnn.weight_hh_l0": np.ones((4, 4), np.float32),
+    ...     "linear.weight": np.ones((3, 4), np.float32),
+    ...     "linear.bias": np.ones(3, np.float32),
+    ... }
+    >>> params = sj.from_torch(state_dict)
+    >>> {name: array.shape for name, array in params["layer_0"].items()}
+    {'W_xh': (3, 4), 'W_hh': (4, 4), 'b_h': (4,)}
 
     The network has one `nn.RNN` (with tanh), `nn.GRU` or `nn.LSTM` with any number of layers. It may have one linear
     read-out (a `*.weight` with its `*.bias`) and one embedding (a `*.weight` alone). Without a read-out, `W_hq` is the
@@ -47,8 +56,12 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "") -> Params:
     leaves = {name: match for name in arrays if (match := _LEAF.fullmatch(name))}
     modules = sorted({match["module"] for match in leaves.values()})
     if len(modules) != 1:
-        found = f"several recurrent modules ({', '.join(modules)}); choose with prefix=" if modules else _listed(arrays)
-        raise Error(f"from_torch needs weight_ih_l0, weight_hh_l0, ... of one module under prefix={prefix!r}: {found}")
+        problem = (
+            f"several recurrent modules ({', '.join(modules)}); choose with prefix=" if modules else _listed(arrays)
+        )
+        raise Error(
+            f"from_torch needs weight_ih_l0, weight_hh_l0, ... of one module under prefix={prefix!r}: {problem}"
+        )
     _refuse_variants(leaves)
     layers = {int(match["layer"]) for match in leaves.values()}
     params, width = {}, None
@@ -84,10 +97,10 @@ def _layer(arrays, module, layer, width):
         if name not in arrays:
             raise Error(f"from_torch: {name} is missing; {_listed(arrays)}")
         shape = (rows,) if leaf.startswith("bias") else (rows, columns)
-        found = arrays[name].shape
-        if len(found) != len(shape) or any(n is not None and n != m for n, m in zip(shape, found, strict=True)):
+        actual = arrays[name].shape
+        if len(actual) != len(shape) or any(n is not None and n != m for n, m in zip(shape, actual, strict=True)):
             expected = ", ".join("any" if n is None else str(n) for n in shape)
-            raise Error(f"from_torch: {name} has shape {list(found)}, expected [{expected}]")
+            raise Error(f"from_torch: {name} has shape {list(actual)}, expected [{expected}]")
         return arrays[name]
 
     W_hh = take("weight_hh", None)
@@ -121,12 +134,12 @@ def _readout_and_embedding(arrays, params):
             problems=[f"{name} {list(array.shape)}" for name, array in arrays.items()],
         )
     dtype = params["layer_0"]["W_hh"].dtype
-    found: Params = {"W_hq": np.eye(hidden, dtype=dtype), "b_q": np.zeros(hidden, dtype)}
+    readout: Params = {"W_hq": np.eye(hidden, dtype=dtype), "b_q": np.zeros(hidden, dtype)}
     for name in linear:
-        found |= {"W_hq": _transposed(arrays[name]), "b_q": np.array(arrays[bias_of[name]])}
+        readout |= {"W_hq": _transposed(arrays[name]), "b_q": np.array(arrays[bias_of[name]])}
     for name in tables:
-        found |= {"E": np.array(arrays[name])}
-    return found
+        readout |= {"E": np.array(arrays[name])}
+    return readout
 
 
 def _transposed(array):
@@ -143,11 +156,18 @@ def to_torch(
 ) -> dict[str, np.ndarray]:
     """The parameters of `RNN`, `GRU` or `LSTM` under the names and in the shapes of PyTorch.
 
-        arrays = seqjax.to_torch(run.params)
-        net.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    >>> import jax
+    >>> import seqjax as sj
+    >>> from seqjax_models import GRU
+    >>> params = GRU(hidden=4).init(jax.random.key(0), sj.Spec(sj.Tokens(3)))  # or run.params
+    >>> arrays = sj.to_torch(params)
+    >>> arrays["rnn.weight_hh_l0"].shape, arrays["linear.weight"].shape
+    ((12, 4), (3, 4))
 
     It is the inverse of `from_torch`. The network has an `nn.RNN` (with tanh), `nn.GRU` or `nn.LSTM`, a linear
-    read-out, and an embedding if the model has one; otherwise ids are read as one-hot vectors.
+    read-out, and an embedding if the model has one; otherwise ids are read as one-hot vectors. It loads the arrays by
+
+        net.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
 
     Args:
         params: the parameters, such as those of a run.
@@ -156,11 +176,11 @@ def to_torch(
         embedding: the name of the embedding.
 
     Returns:
-        Name -> array, in the dtypes of the parameters. `bias_hh` is zero, but for the part of a GRU that the reset gate
-        multiplies.
+        Name -> array, in the dtypes of the parameters. `bias_hh` is zero, except for the part of a GRU that the reset
+        gate multiplies.
 
     Raises:
-        Error: they are no parameters, or those of another model.
+        Error: `params` are not the parameters of such a model.
     """
     if not isinstance(params, dict):
         raise Error(f"to_torch takes the parameters of a model, such as run.params, not {type(params).__name__}")
@@ -174,14 +194,14 @@ def to_torch(
             "to_torch takes the parameters of RNN, GRU or LSTM: layer_0, layer_1, ..., W_hq, b_q and E"
             + (f"; PyTorch has no {', '.join(strange)}" if strange else "")
         )
-    found = {}
+    arrays = {}
     for number, layer in enumerate(sorted(layers, key=lambda name: int(name.removeprefix("layer_")))):
         weights = {name: np.asarray(array) for name, array in params[layer].items()}
-        found[f"{module}weight_ih_l{number}"] = weights["W_xh"].T
-        found[f"{module}weight_hh_l{number}"] = weights["W_hh"].T
-        found[f"{module}bias_ih_l{number}"] = weights["b_h"]
-        found[f"{module}bias_hh_l{number}"] = weights.get("b_hh", np.zeros_like(weights["b_h"]))
-    found[f"{readout}weight"], found[f"{readout}bias"] = np.asarray(params["W_hq"]).T, np.asarray(params["b_q"])
+        arrays[f"{module}weight_ih_l{number}"] = weights["W_xh"].T
+        arrays[f"{module}weight_hh_l{number}"] = weights["W_hh"].T
+        arrays[f"{module}bias_ih_l{number}"] = weights["b_h"]
+        arrays[f"{module}bias_hh_l{number}"] = weights.get("b_hh", np.zeros_like(weights["b_h"]))
+    arrays[f"{readout}weight"], arrays[f"{readout}bias"] = np.asarray(params["W_hq"]).T, np.asarray(params["b_q"])
     if "E" in params:
-        found[f"{embedding}weight"] = np.asarray(params["E"])
-    return {name: np.array(array, order="C") for name, array in found.items()}  # copies, which torch may write to
+        arrays[f"{embedding}weight"] = np.asarray(params["E"])
+    return {name: np.array(array, order="C") for name, array in arrays.items()}  # copies, which torch may write to

@@ -98,7 +98,7 @@ def mistake_of_any(fault: BaseException) -> Mistake | None:
             if _owns(cls, frame.filename):
                 entry = registry.entry_of(cls)
                 return Mistake(f"{entry.kind} {entry.name}: {frame.name} raises {_described(fault, cls)}")
-        # A signal may arrive within any line: an exit is that of a plugin only if the innermost frame is.
+        # A signal may arrive at any line: an exit counts as that of a plugin only if it owns the innermost frame.
         if isinstance(fault, SystemExit) or not frame.filename.startswith(LIBRARIES):
             return None
     return None

@@ -29,12 +29,14 @@ class Plugin:
     """
 
     kind: ClassVar[str] = "plugin"
+    cites: ClassVar[tuple[str, ...]] = ()
+    """The works that the docstring cites, as keys of `references.bib` beside this file; `seqjax show` prints them."""
     bibtex: ClassVar[str] = ""
-    """The BibTeX entries of the papers that the docstring cites; `seqjax show` prints them."""
+    """The BibTeX entries of cited works that are not in `references.bib`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # `dataclass`, which comes later, would advise a default_factory, for a type that no field can have.
+        # `dataclass`, which runs later, would suggest a default_factory, but no field can have such a type.
         for name, hint in inspect.get_annotations(cls).items():
             default = None if "ClassVar" in str(hint) else cls.__dict__.get(name)
             if isinstance(default, list | dict | set) or getattr(default, "shape", ()) != ():
@@ -59,9 +61,9 @@ class Plugin:
     def __post_init__(self) -> None:
         problems = []
         for field in fields_of(type(self)).values():  # type: ignore[arg-type]
-            value, found = _check(field, getattr(self, field.name))
+            value, wrong = _check(field, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-            problems += found
+            problems += wrong
         if problems:
             raise Error(f"{type(self).__name__} cannot be made:", problems=problems)
 
@@ -79,7 +81,7 @@ MADE_BY = {
     "model": "create('model', 'gru'); from_flax(module) and from_equinox(module) return one with its parameters",
     "optimizer": "create('optimizer', 'adam') or optax.adam(0.001)",
 }
-"""Kind of plugin -> what to write, for errors about values that are none of this kind."""
+"""Kind of plugin -> what to write, for errors about values that are not of this kind."""
 
 
 class Field(NamedTuple):
@@ -125,15 +127,15 @@ def fields_of(cls: type) -> dict[str, Field]:
 
     hints = typing.get_type_hints(cls, include_extras=True)
     docs, bits = _field_docs(cls), 31 if getattr(cls, "kind", "") in COMPUTED else 63
-    found = {}
+    fields = {}
     for f in dataclasses.fields(cls):
         hint = hints[f.name]
         options = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
         plain = tuple(option for option in options if not _is_object(option))
         union: Any = typing.Union[plain] if plain else None  # noqa: UP007
         adapter = union and pydantic.TypeAdapter(union, config=pydantic.ConfigDict(allow_inf_nan=False))
-        found[f.name] = Field(f.name, hint, f.default, f.default_factory, docs.get(f.name, ""), adapter, bits)
-    return found
+        fields[f.name] = Field(f.name, hint, f.default, f.default_factory, docs.get(f.name, ""), adapter, bits)
+    return fields
 
 
 def check_hints(cls: type) -> None:
@@ -179,17 +181,17 @@ def faults(cls: type, values: Mapping[str, Any], given: Container[str] | None = 
         values: by the names of its fields.
         given: fields that are not reported as missing; None: those in `values`.
     """
-    known, found = fields_of(cls), []
+    known, problems = fields_of(cls), []
     for name, value in values.items():
         if name in known:
-            found += _check(known[name], value)[1]
+            problems += _check(known[name], value)[1]
         else:
             fields = ", ".join(known) or "none"
-            found.append(f"{name}: {cls.__name__} has no such field{nearest_field(name, known)} (fields: {fields})")
+            problems.append(f"{name}: {cls.__name__} has no such field{nearest_field(name, known)} (fields: {fields})")
     for field in known.values():
         if field.required and field.name not in (values if given is None else given):
-            found.append(f"{field.name}: missing; must be {field.type}")
-    return found
+            problems.append(f"{field.name}: missing; must be {field.type}")
+    return problems
 
 
 def type_in_words(hint: Any) -> str:
@@ -227,16 +229,16 @@ def _check(field: Field, value: Any) -> tuple[Any, list[str]]:
     if _is_traced(value) or any(_is_object(option) and isinstance(value, option) for option in options):
         return value, []
     try:
-        found = field.adapter.validate_python(value, strict=True) if field.adapter else None
+        checked = field.adapter.validate_python(value, strict=True) if field.adapter else None
     except ValueError:
-        found = None
+        checked = None
     if any(is_whole(part) and abs(part) >= 2**field.bits for part in (value if isinstance(value, tuple) else (value,))):
         return value, [f"{field.name} = {value!r:.80}: a whole number is below 2^{field.bits}"]
     # The whole number 1 means one entry. It must not become the share 1.0, which means all of them.
-    became_share = type(value) is int and isinstance(found, float) and int in options
-    if became_share or (found is None and not (value is None and type(None) in options)):
+    became_share = type(value) is int and isinstance(checked, float) and int in options
+    if became_share or (checked is None and not (value is None and type(None) in options)):
         return value, [f"{field.name} = {value!r:.80}: must be {field.type}{_made_by(options)}"]
-    return found, []
+    return checked, []
 
 
 def _made_by(options: tuple[Any, ...]) -> str:

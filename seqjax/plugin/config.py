@@ -25,6 +25,10 @@ Config = dict[str, Any]
 def create(kind: str, name: str, /, **fields: Any) -> Any:
     """An instance of the plugin with this short name or full id.
 
+    >>> import seqjax as sj
+    >>> sj.create("gradient", "truncated", steps=8)
+    Truncated(steps=8)
+
     Args:
         kind: such as `model`; `seqjax list` prints all kinds.
         name: such as `"rnn"` or `"seqjax/rnn"`.
@@ -85,7 +89,7 @@ def to_toml(config: Config) -> str:
 
 
 def _printable(character: str) -> str:
-    """A character of a TOML text: one that a terminal might interpret, which stands in quotes, as an escape of TOML."""
+    """A character of a TOML text; one that a terminal might interpret, which only occurs in quotes, as an escape."""
     is_surrogate = "\ud800" <= character <= "\udfff"  # it cannot be written as TOML, which the caller notices
     if character.isprintable() or character in LINES or is_surrogate:
         return character

@@ -68,6 +68,17 @@ def register(kind: str, name: str) -> Callable[[type], type]:
     Place it outermost, above `@dataclass(frozen=True)`. Running it again for the same module and class replaces the
     earlier one.
 
+    >>> from dataclasses import dataclass
+    >>> import seqjax as sj
+    >>> @sj.register("gradient", "mine")
+    ... @dataclass(frozen=True)
+    ... class Mine(sj.RandomCuts):
+    ...     n: int = 10
+    ...     def hazard(self, age, shared):
+    ...         return 1 / self.n
+    >>> sj.create("gradient", "mine", n=20)
+    Mine(n=20)
+
     Args:
         kind: one of the keys of `GROUPS`, such as `model`.
         name: short kebab-case name, such as `"artbp"`.
@@ -118,7 +129,12 @@ def entries(kind: str) -> list[Entry]:
 
 
 def names(kind: str) -> list[str]:
-    """The sorted short names of one kind. Imports no plugin."""
+    """The sorted short names of one kind. Imports no plugin.
+
+    >>> import seqjax as sj
+    >>> [name for name in sj.names("gradient") if name.startswith("r")]
+    ['randomized', 'rflo', 'rtrl']
+    """
     return sorted({entry.name for entry in entries(kind)})
 
 
@@ -191,8 +207,8 @@ def load(entry: Entry) -> type:
 
 def class_of(entry: Entry) -> type | None:
     """The class of an entry, if its module was imported."""
-    found = _registered.get((entry.kind, entry.id))
-    return found and found[1]
+    known = _registered.get((entry.kind, entry.id))
+    return known and known[1]
 
 
 def entry_of(plugin: object) -> Entry:
@@ -251,9 +267,9 @@ def is_of_jax(fault: BaseException) -> bool:
 
 
 def _line_of(fault: BaseException, file: str | None) -> str:
-    """The line of a file that raised an exception, below its message; empty for a fault of its syntax, and of others.
+    """The line of a file that raised an exception, as the end of a message.
 
-    Python's message about the syntax has the line.
+    It is empty if no line of this file did, and for a syntax error, whose message has the line.
     """
     frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if frame.filename == file]
     if not frames or isinstance(fault, SyntaxError):
@@ -278,13 +294,13 @@ def summary(entry: Entry) -> str:
 
 def clashes(kind: str) -> list[str]:
     """The short names that several plugins of a kind have, one line each, with what such a name means."""
-    found = []
+    lines = []
     for name in names(kind):
         ids = [entry.id for entry in entries(kind) if entry.name == name]
         if len(ids) > 1:
             meaning = f"it means {BUILT_IN}/{name}" if f"{BUILT_IN}/{name}" in ids else "write the full id"
-            found.append(f"{kind} {name!r} is the name of {', '.join(ids)}: {meaning}")
-    return found
+            lines.append(f"{kind} {name!r} is the name of {', '.join(ids)}: {meaning}")
+    return lines
 
 
 def _check_kind(kind: str) -> None:
@@ -296,7 +312,7 @@ def _check_kind(kind: str) -> None:
 def _installed() -> dict[str, tuple[Entry, ...]]:
     """The plugins of installed packages, by kind. All kinds are read at once, since one reading takes 30 ms."""
     kinds = {group: kind for kind, group in GROUPS.items()}
-    found: dict[str, dict[tuple[str, str], Entry]] = {kind: {} for kind in GROUPS}
+    plugins_of: dict[str, dict[tuple[str, str], Entry]] = {kind: {} for kind in GROUPS}
     # Each access to the name or the version of a package parses its metadata anew.
     name_and_version = functools.cache(lambda dist: (dist.name, dist.version) if dist else (LOCAL, ""))
     for point in importlib.metadata.entry_points():
@@ -304,8 +320,8 @@ def _installed() -> dict[str, tuple[Entry, ...]]:
             continue
         name, version = name_and_version(point.dist)
         file = _locate(point.value.partition(":")[0])
-        found[kind][name, point.name] = Entry(kind, point.name, name, version, point.value, file)
-    return {kind: tuple(plugins.values()) for kind, plugins in found.items()}
+        plugins_of[kind][name, point.name] = Entry(kind, point.name, name, version, point.value, file)
+    return {kind: tuple(plugins.values()) for kind, plugins in plugins_of.items()}
 
 
 def _locate(module: str) -> str | None:

@@ -31,12 +31,12 @@ class Board:
         self.live.stop()
 
     def start(self, script: Path, log: Path) -> None:
-        """Says that a script runs, and into which file it prints."""
+        """Prints that a script was started, and into which file its output goes."""
         self.began[script] = self.clock()
         self._print("runs", f"{script} (prints into {log})")
 
     def end(self, script: Path, text: str, failed: bool = False) -> None:
-        """Says how a script ended, or how it had ended before."""
+        """Prints how a script ended, now or in an earlier call."""
         self.began.pop(script, None)
         self.done += 1
         self._print("failed" if failed else "done", f"[{self.done}/{self.total}] {text}")

@@ -17,7 +17,7 @@ def interval(
 
     The seeds are drawn with replacement `RESAMPLES` times, and the average of each draw is taken. The share `level` of
     these averages lies in the interval. The draws are the same in every call. With few seeds the interval is too
-    narrow: that of the mean of three seeds is their range, and so is that of the median of five.
+    narrow: for the mean of three seeds, or the median of five, it is the range of the seeds.
 
     Args:
         values: float[S, N], one row for each seed.

@@ -37,8 +37,8 @@ def image_bytes(figure: matplotlib.figure.Figure, kind: str, dpi: int = FILE_DPI
     data = io.BytesIO()
     metadata = {"Date" if kind == "svg" else "Software": None}
     with matplotlib.rc_context({"svg.hashsalt": "seqjax"}):
-        # The layout of a drawing starts from that of the last one. After two it has settled, so that a figure gives the
-        # same bytes however often it was drawn before.
+        # Each drawing starts from the layout of the last one. After two drawings the layout has settled, so that a
+        # figure gives the same bytes however often it was drawn before.
         for _ in range(2):
             figure.draw_without_rendering()
         figure.savefig(data, format=kind, dpi=dpi, metadata=metadata)

@@ -25,7 +25,7 @@ IMAGE = r"^!\[(.*?)\]\((.*?)\)$"
 
 
 class Finding(NamedTuple):
-    """What one script found.
+    """The results of one script.
 
     Args:
         script: its file.
@@ -62,7 +62,7 @@ class Finding(NamedTuple):
 
     @property
     def figures(self) -> list[Path]:
-        """The files of the figures that the report shows. An image elsewhere than in its folder is none of them."""
+        """The files of the figures that the report shows. Images outside the folder are ignored."""
         names = re.findall(IMAGE, self.report, re.MULTILINE)
         return [self.folder / name for _, name in names if re.fullmatch(PLAIN_NAME, name)]
 
@@ -75,7 +75,7 @@ class Finding(NamedTuple):
 
     @property
     def met(self) -> list[str]:
-        """Yes or no for each result of which the report says what it should be."""
+        """Yes or no for each result that has an expectation."""
         return [row["met"] for row in self.results if row["met"]]
 
 

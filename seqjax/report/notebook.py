@@ -20,14 +20,14 @@ SMALL = 'style="opacity: 0.7; font-size: 90%"'
 def show(*parts: Callable[[], str]) -> str:
     """The HTML of an object, from functions that each return a part of it.
 
-    An error in a part, such as a figure of values that are not finite, is shown in its place: an object has to be
-    shown whatever it holds, or nobody could find out what is wrong with it.
+    An error in a part, such as a figure of values that are not finite, is shown in place of this part, so that the user
+    sees the rest of the object and what is wrong with it.
     """
     return f'<div class="seqjax">{"".join(map(_part_or_fault, parts))}</div>'
 
 
 def text(words: str, tag: str = "p") -> str:
-    """A text as an element, such as `p` or `pre`; lines that are indented or aligned belong into `pre`."""
+    """A text as an element, such as `p` or `pre`; lines that are indented or aligned belong in `pre`."""
     return f"<{tag}>{_escape(words)}</{tag}>"
 
 
@@ -80,17 +80,17 @@ def curves(lines: Mapping[str, Sequence[float]]) -> str:
         Nothing if fewer than two values of a curve are known.
     """
     points = {name: _finite(values) for name, values in lines.items()}
-    points = {name: found for name, found in points.items() if len(found) > 1}
+    points = {name: pairs for name, pairs in points.items() if len(pairs) > 1}
     if not points:
         return ""
-    known = [value for found in points.values() for _, value in found]
+    known = [value for pairs in points.values() for _, value in pairs]
     low, high = min(known), max(known)
-    most = max(x for found in points.values() for x, _ in found)
+    most = max(x for pairs in points.values() for x, _ in pairs)
     shapes = []
-    for n, (name, found) in enumerate(points.items()):
+    for n, (name, pairs) in enumerate(points.items()):
         places = " ".join(
             f"{2 + (WIDTH - 4) * x / most:.1f},{2 + (HEIGHT - 4) * (high - y) / ((high - low) or 1):.1f}"
-            for x, y in found
+            for x, y in pairs
         )
         dashes = ' stroke-dasharray="5 4" opacity="0.7"' if n else ""
         shapes.append(f'<polyline points="{places}"{dashes}><title>{_escape(name)}</title></polyline>')
@@ -125,7 +125,7 @@ def _escape(words: str) -> str:
 
 
 def _finite(values: Sequence[float]) -> list[tuple[int, float]]:
-    """The known values with their index; of many only as many as a curve has room for, with the last one."""
-    found = [(x, float(y)) for x, y in enumerate(values) if math.isfinite(y)]
-    every = -(-len(found) // WIDTH)
-    return found[:-1][:: every or 1] + found[-1:]
+    """The finite values with their indices, thinned to as many as a curve has room for; the last one is kept."""
+    points = [(x, float(y)) for x, y in enumerate(values) if math.isfinite(y)]
+    every = -(-len(points) // WIDTH)
+    return points[:-1][:: every or 1] + points[-1:]

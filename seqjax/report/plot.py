@@ -1,8 +1,17 @@
-"""Figures: every function returns one, and writes no file."""
+"""Figures: every function returns one, and writes no file.
+
+>>> import io
+>>> import seqjax as sj
+>>> figure = sj.plot.lines({"rnn": [3.0, 2.0, 1.5]}, x_label="epoch", y_label="loss (nats)")
+>>> file = io.BytesIO()  # or a name such as "loss.png"
+>>> figure.savefig(file, format="png")
+>>> file.getvalue()[1:4]
+b'PNG'
+"""
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib
@@ -10,16 +19,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from seqjax import columns
 from seqjax.errors import Error, counted
 from seqjax.report.figure import Figure
+from seqjax.report.metric_labels import DURING, are_on_tokens, axis_label
 from seqjax.report.plot_layout import add_legend, colours_of_style, factor_entries, line_entries, new_figure, plain
 from seqjax.report.plot_range import show_end
-from seqjax.report.plot_style import DASHES, column_width, current
-from seqjax.report.plot_style import style as style
+from seqjax.report.plot_style import DASHES, column_width, current, style
 from seqjax.report.seeds import average_and_band, caption_of, counts_of, seeds_of
 from seqjax.report.ticks import log_ticks, whole_ticks
 from seqjax.report.variant_labels import shared_plugins, variant_labels
+
+__all__ = ("averages", "by_lag", "heatmap", "history", "lines", "points", "runs", "style")
 
 FEW = 12
 """A line of at most this many points has a marker at each of them."""
@@ -29,8 +39,6 @@ MARKERS = "os^Dv<>Pp*X"
 """The markers of points, in the order in which they are used."""
 HOLDS = 1.25
 """A fit of norms by lag holds where the norms differ from it by less than this factor."""
-DURING = "mean during the epoch"
-"""What the metrics of the training part are: the model changes while they are summed."""
 
 
 def history(rows: Sequence[dict[str, Any]], title: str = "", whole: bool = False) -> Figure:
@@ -38,6 +46,12 @@ def history(rows: Sequence[dict[str, Any]], title: str = "", whole: bool = False
 
     The training curve is the mean during an epoch, in which the model changes. The held-out curve is measured after it.
     The y axis has the range of `runs`.
+
+    >>> import seqjax as sj
+    >>> rows = [{"epoch": n, "train_loss": 3 / n, "heldout_loss": 3.5 / n} for n in (1, 2, 3)]
+    >>> figure = sj.plot.history(rows)  # or run.plot()
+    >>> [line.get_ydata().tolist() for line in figure.axes[0].lines]
+    [[3.0, 1.5, 1.0], [3.5, 1.75, 1.1666666666666667]]
 
     Args:
         rows: the metrics of the run, one row for each epoch.
@@ -88,9 +102,16 @@ def runs(
     evaluated are left out, and so are runs that diverged or are unfinished, if others of their variant trained longer;
     the legend counts them. After the end of a run that stopped early, the average is that of the seeds that trained on.
 
-    The range of the y axis is that of the second half of all curves, with half as much again for the first half, if the
-    first half would otherwise take most of the axis; the legend then says what lies outside. The data of the lines are
-    whole.
+    If the first half of the curves would take most of the y axis, the axis has the range of the second half plus 50 %
+    of headroom, and the legend says what lies outside. The lines keep all of their data.
+
+    >>> import seqjax as sj
+    >>> from seqjax_models import NGram
+    >>> text = sj.Text("abc" * 40)
+    >>> runs = {f"order {n}": sj.Experiment(dataset=text, model=NGram(order=n)).run() for n in (1, 2)}
+    >>> figure = sj.plot.runs(runs, x="epoch", y="heldout_perplexity")
+    >>> figure.axes[0].get_ylabel(), [line.get_label() for line in figure.axes[0].lines]
+    ('held-out perplexity', ['order 1', 'order 2'])
 
     Args:
         runs: a `Runs`; or runs by name, each of which is a variant of its own.
@@ -120,10 +141,10 @@ def runs(
     title = title_of([run.experiment for run in every], labels.shared) if title is None else title
     groups = {name: seeds_of(group) for name, group in variants.items()}
     counts = {name: seeds.in_words for name, seeds in groups.items()}
-    # The legend has the number of seeds once, and again at the variants that have another one.
+    # The legend has the usual number of seeds once, and other numbers at their variants.
     usual = max(counts.values(), key=list(counts.values()).count)
     with current():
-        figure, (axes,) = new_figure(_label(x, tokens), _label(y, tokens), title)
+        figure, (axes,) = new_figure(axis_label(x, tokens), axis_label(y, tokens), title)
         drawn = []
         for look, (name, seeds) in zip(_looks(len(groups), labels.factors), groups.items(), strict=True):
             x_SN, y_SN = seeds.column(x), seeds.column(y)
@@ -136,7 +157,7 @@ def runs(
             log_ticks(axes.yaxis)
         caption = caption_of(usual, [n for seeds in groups.values() for n in counts_of(seeds.lengths)], average, band)
         if any(len({*seeds.lengths}) > 1 for seeds in groups.values()):
-            caption += "\nafter the end of a seed: of those that trained on"
+            caption += "\nafter a seed ends: average of the others"
         hidden = "" if whole else show_end(axes, drawn)
         if labels.factors and len(set(counts.values())) == 1:
             entries = factor_entries(*labels.factors)
@@ -172,6 +193,13 @@ def lines(
     panels: bool = False,
 ) -> Figure:
     """Series by name, against their index or against an x of their own; a value that is not a number leaves a gap.
+
+    >>> import numpy as np
+    >>> import seqjax as sj
+    >>> t = np.arange(50)
+    >>> figure = sj.plot.lines({"sine": np.sin(0.1 * t), "cosine": (0.1 * t, np.cos(0.1 * t))}, x_label="time (s)")
+    >>> [len(line.get_xdata()) for line in figure.axes[0].lines]
+    [50, 50]
 
     Args:
         series: name -> values, or name -> (x, values). Values are [n], [n, 1], or [n, dim] for `dim` lines; x is [n].
@@ -233,6 +261,12 @@ def averages(
 ) -> Figure:
     """Averages of repeated series by name, each in a band as `runs` draws it; the legend says what is drawn.
 
+    >>> import seqjax as sj
+    >>> losses = [[3.0, 2.0, 1.0], [5.0, 4.0, 3.0], [4.0, 3.0, 2.0]]  # of three seeds
+    >>> figure = sj.plot.averages({"rnn": ([1, 2, 3], losses)}, x_label="epoch", y_label="loss", band="range")
+    >>> [line.get_ydata().tolist() for line in figure.axes[0].lines]  # the mean, and the edges of the band
+    [[4.0, 3.0, 2.0], [3.0, 2.0, 1.0], [5.0, 4.0, 3.0]]
+
     Args:
         series: name -> (x, values), x [n] and values [S, n], one row for each repetition. An x at which a value is not
             a number is left out.
@@ -280,7 +314,12 @@ def points(
     y_scale: Literal["linear", "log"] = "linear",
     title: str = "",
 ) -> Figure:
-    """Single points by name, each with a marker of its own; one that is not a number is in the legend alone.
+    """Single points by name, each with a marker of its own; one that is not a number appears only in the legend.
+
+    >>> import seqjax as sj
+    >>> figure = sj.plot.points({"full": (1.0, 8.0), "8 steps": (0.9, 2.0)}, x_label="ms", y_label="MB")
+    >>> [line.get_label() for line in figure.axes[0].lines]
+    ['full', '8 steps']
 
     Args:
         points: name -> (x, y).
@@ -325,6 +364,12 @@ def heatmap(
     """A matrix as coloured cells, with its first row on top. Up to 16 x 16, the numbers are written in the cells.
 
     If there are negative entries, the colours are symmetric around 0. An entry that is not a number is grey.
+
+    >>> import seqjax as sj
+    >>> names = ["full", "8 steps"]
+    >>> figure = sj.plot.heatmap([[1.0, 0.5], [0.5, 1.0]], rows=names, columns=names, label="cosine")
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['1', '0.5', '0.5', '1']
 
     Args:
         matrix: [rows, columns].
@@ -376,6 +421,11 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
     than the range that was fitted; the legend has both. If there are fewer than three such lags, there is no line. The
     lower panel has the bias, relative to the norm of the whole gradient.
 
+    >>> import seqjax as sj
+    >>> figure = sj.plot.by_lag(norms=[1.0, 0.5, 0.25, 0.125], bias=[0.467, 0.2, 0.067])
+    >>> [axes.lines[0].get_ydata().tolist() for axes in figure.axes]
+    [[1.0, 0.5, 0.25], [0.467, 0.2, 0.067]]
+
     Args:
         norms: [K + 1], the norms of the parts that travel 0, ..., K - 1 and at least K steps back.
         bias: [K], the relative bias of a gradient that keeps the last 1, ..., K steps of each loss.
@@ -402,7 +452,7 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
             upper.plot(k[held], fit[held] / norms[0], "--", color="black", label=label)
         lower.plot(k[1:], _positive(bias), label="_relative bias", marker=marker)
         for axes, values in ((upper, norms), (lower, bias)):
-            # An axis without positive values, as of a state that no gradient passes, cannot be logarithmic.
+            # An axis without positive values, as for a state that no gradient passes, cannot be logarithmic.
             if (values > 0).any():
                 log_ticks(axes.yaxis)
             whole_ticks(axes.xaxis)
@@ -424,21 +474,8 @@ def _check_choice(name: str, given: str, choices: Sequence[str]) -> None:
         raise Error(f"{name} = {given!r} must be {' or '.join(map(repr, choices))}")
 
 
-def are_on_tokens(runs: Iterable[Any]) -> bool | None:
-    """Whether the targets of runs are tokens; None: those of some runs only, so that their losses have two units."""
-    # Only runs on tokens have a perplexity; the loss of the others is a squared error.
-    kinds = {"train_perplexity" in run.metrics[0] for run in runs if run.metrics} or {True}
-    return kinds.pop() if len(kinds) == 1 else None
-
-
-def _label(metric: str, tokens: bool | None) -> str:
-    """The label of a metric's axis, with its unit."""
-    words = columns.label_of(metric, tokens)
-    return f"{words},\n{DURING}" if metric in columns.BY_NAME and columns.BY_NAME[metric].during else words
-
-
 def _positive(values: np.ndarray) -> np.ndarray:
-    """The values for a logarithmic axis, which shows no others than positive ones."""
+    """The values with NaN in place of those that a logarithmic axis cannot show."""
     return np.where(values > 0, values, np.nan)
 
 
@@ -521,11 +558,6 @@ def _series(name: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
     if x.shape != values.shape[:1]:
         raise Error(f"{name}: x of shape {list(x.shape)} for {len(values)} values; give one x for each value")
     return x, values.T
-
-
-def axis_label(metric: str, tokens: bool | None) -> str:
-    """The label of a metric on one line, with its unit; `tokens`: see `are_on_tokens`."""
-    return " ".join(_label(metric, tokens).split())
 
 
 def _floats(name: str, given: Any) -> np.ndarray:

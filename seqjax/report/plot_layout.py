@@ -34,7 +34,7 @@ def new_figure(
 
 
 def add_legend(figure: Figure, axes: Axes, groups: Sequence[Sequence[tuple[Line2D, str]]], caption: str = "") -> None:
-    """The names above the axes, where they hide nothing, below a caption; the figure becomes higher by them.
+    """Puts a caption and the names of the lines above the axes, and makes the figure higher by their height.
 
     There are as few rows as fit into the width of the figure. Each group has columns of its own.
     """
@@ -98,13 +98,13 @@ def plain(text: str) -> str:
 
 def _wrapped(title: str, width: int) -> str:
     """A title in lines of at most `width` characters, which end at a " · " where possible."""
-    found: list[str] = []
+    lines: list[str] = []
     for part in title.split(" · "):
-        if found and len(found[-1]) + 3 + len(part) <= width:
-            found[-1] += f" · {part}"
+        if lines and len(lines[-1]) + 3 + len(part) <= width:
+            lines[-1] += f" · {part}"
         else:
-            found += textwrap.wrap(part, width) or [""]
-    return "\n".join(found)
+            lines += textwrap.wrap(part, width) or [""]
+    return "\n".join(lines)
 
 
 def _fitting(width: float, font_size: float) -> int:

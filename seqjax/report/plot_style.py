@@ -61,8 +61,14 @@ _current: ContextVar[str] = ContextVar("style", default="default")
 def style(name: str) -> Iterator[None]:
     """A context in which figures are drawn in a style, and in which they are to be saved.
 
-        with sj.plot.style("paper"):
-            sj.plot.runs(runs).savefig("curves.pdf")
+    >>> import io
+    >>> import seqjax as sj
+    >>> file = io.BytesIO()  # or a name such as "curves.pdf"
+    >>> with sj.plot.style("paper"):
+    ...     figure = sj.plot.lines({"rnn": [3.0, 2.0, 1.5]})
+    ...     figure.savefig(file)
+    >>> float(figure.get_figwidth()), file.getvalue()[:4]
+    (3.25, b'%PDF')
 
     Settings of matplotlib are restored at the end. A setting that is changed inside the context, as with
     `matplotlib.rc("font", family="serif")`, holds inside it.

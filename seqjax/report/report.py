@@ -103,6 +103,18 @@ class Report:
     Of a script, the first line of the docstring is the title. The command may follow it after two or more spaces. The
     rest of the docstring is the text.
 
+    >>> import seqjax as sj
+    >>> from seqjax.report import at_most, exactly
+    >>> report = sj.Report(title="Does it rain?")
+    >>> report.row("wet days", [3, 5, 4], exactly(4))
+    >>> report.row("relative bias", 0.03, at_most(0.05))
+    >>> print(report)
+    Does it rain?
+    <BLANKLINE>
+    what           got                    expected  met
+    wet days       4.000 (3 to 5, n = 3)  = 4       yes
+    relative bias  0.03000                <= .05    yes
+
     Args:
         file: the script, `__file__`; it is read, not run.
         folder: where `save` writes by default; None: `reports/<name of the script>`, or `reports/<words of the title>`.
@@ -154,14 +166,14 @@ class Report:
                 f"row {what!r}: expected is exactly({expected}), at_most({expected}), ... or a remark in quotes"
             )
         if isinstance(got, str):
-            found: tuple[Any, ...] = (got, None, None, None)
+            numbers: tuple[Any, ...] = (got, None, None, None)
         elif (values := _results(what, got)).ndim == 0:
-            found = (values.item(), None, None, None)
+            numbers = (values.item(), None, None, None)
         else:
-            found = (np.median(values).item(), values.min(), values.max(), len(values))
-        met = "" if isinstance(expected, str) else "yes" if expected.is_met(found[0]) else "no"
+            numbers = (np.median(values).item(), values.min(), values.max(), len(values))
+        met = "" if isinstance(expected, str) else "yes" if expected.is_met(numbers[0]) else "no"
         digits = "" if isinstance(expected, str) else expected.digits
-        self._rows.append((what, *found, _shown(found, digits), str(expected), met))
+        self._rows.append((what, *numbers, _shown(numbers, digits), str(expected), met))
 
     def table(self, name: str, table: Any) -> None:
         """Adds a `Table`, or anything with columns and rows; it is saved as `<name>.csv`."""
@@ -191,7 +203,7 @@ class Report:
 
     def __repr__(self) -> str:
         parts = {"results": self._rows, "tables": self.tables, "figures": self.figures}
-        return f"Report({self.title!r}, {', '.join(f'{name} {len(found)}' for name, found in parts.items())})"
+        return f"Report({self.title!r}, {', '.join(f'{name} {len(part)}' for name, part in parts.items())})"
 
     def to_markdown(self) -> str:
         """The report as Markdown, which refers to the files that `save` puts beside it."""
@@ -289,9 +301,9 @@ def _limit(value: float | str) -> float:
         raise Error(f"{value!r} cannot be a limit of a result, since it is not a number") from fault
 
 
-def _shown(found: tuple[Any, ...], digits: str) -> str:
+def _shown(numbers: tuple[Any, ...], digits: str) -> str:
     """A result, or a median with its range, such as `0.05380 (0.04710 to 0.06170, n = 20)`."""
-    got, low, high, n = found
+    got, low, high, n = numbers
     if n is not None:
         return f"{format_cell(got)} ({format_cell(low)} to {format_cell(high)}, n = {n})"
     return format(got, digits) if digits and not isinstance(got, str) else format_cell(got)
@@ -312,7 +324,7 @@ def _results(what: str, got: Any) -> np.ndarray:
     """A number [] or numbers [n]; integers stay integers."""
     try:
         values = np.asarray(got)
-        # Some float types of JAX, such as bfloat16, are of no kind that numpy can take a median of.
+        # Numpy cannot take the median of some float types of JAX, such as bfloat16.
         values = values if values.dtype.kind in "biuOSUc" else values.astype(np.float64)
     except (TypeError, ValueError) as fault:
         raise Error(f"row {what!r}: a number, a text or a list of numbers, not {got!r:.80}") from fault

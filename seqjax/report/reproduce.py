@@ -23,7 +23,7 @@ LOG = "log.txt"
 
 
 def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
-    """Runs each script whose present code was not run yet, as a process of its own, and prints what happens.
+    """Runs each script whose current code was not run yet in a process of its own, and prints the progress.
 
     A script is run with the flags of the command in the first line of its docstring: `Is it so?   python so.py --n 5`.
     It is run again if its code or these flags have changed. The other words of its docstring may change, as when the
@@ -100,7 +100,7 @@ def _shares_of_cores(jobs: int) -> list[list[int]]:
 
 
 def _provenance(script: Path, cores: int, jobs: int) -> dict[str, Any]:
-    """What is noted about a script before it runs, since its file may change meanwhile."""
+    """The record of a script, made before it runs because its file may change meanwhile."""
     n = cores or os.cpu_count() or 1
     at_a_time = f" each, {jobs} at a time" if jobs > 1 else ""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("seqjax", "jax")]
@@ -123,7 +123,7 @@ def _empty(folder: Path) -> BinaryIO:
 
 
 def _finish(script: Path, folder: Path, code: int, done: dict[str, Any]) -> None:
-    """Notes what was run, if it ended well."""
+    """Writes the record of a script that ended well; an error if it failed."""
     if code:
         last = (folder / LOG).read_text("utf-8", "replace").strip().rpartition("\n")[2]
         raise Error(f"{script} ended with {code}: {last}; see {folder / LOG}", exit_code=code if code > 1 else 2)

@@ -44,7 +44,7 @@ class Seeds(NamedTuple):
 def seeds_of(group: Sequence[Any]) -> Seeds:
     """The runs of a variant that are drawn.
 
-    An average without a run that diverged would say too little of its variant, so the legend counts those left out.
+    The legend counts the runs that are left out, because an average without the diverged runs would be misleading.
     """
     longest = max(len(run.metrics) for run in group)
     drawn = [run for run in group if run.metrics and (len(run.metrics) == longest or run.ending)]
@@ -69,15 +69,15 @@ def average_and_band(
         float64[3, N]: the average, and the lower and the upper end of the band; NaN where a seed that has the epoch has
         no finite value. Where a single seed is left, the band is NaN.
     """
-    found = np.full((3, values_SN.shape[1]), math.nan)
+    curves = np.full((3, values_SN.shape[1]), math.nan)
     begin = 0
     for end in sorted({*lengths}):  # between two ends, the seeds are the same
         part = values_SN[np.array(lengths) >= end, begin:end]
-        found[0, begin:end] = (np.mean if average == "mean" else np.median)(part, 0)
+        curves[0, begin:end] = (np.mean if average == "mean" else np.median)(part, 0)
         if len(part) > 1:
-            found[1:, begin:end] = interval(part, average) if band == "interval" else (part.min(0), part.max(0))
+            curves[1:, begin:end] = interval(part, average) if band == "interval" else (part.min(0), part.max(0))
         begin = end
-    return found
+    return curves
 
 
 def counts_of(lengths: Sequence[int]) -> list[int]:
@@ -86,7 +86,7 @@ def counts_of(lengths: Sequence[int]) -> list[int]:
 
 
 def caption_of(seeds: str, counts: Sequence[int], average: str, band: str, of: str = "seed") -> str:
-    """What lines and bands are: averages of `seeds`, such as "3 seeds", of variants with these numbers of seeds."""
+    """What lines and bands show: averages of `seeds`, such as "3 seeds"; variants have these numbers of seeds."""
     if max(counts) < 2:
         return seeds
     what = f"{average} of {seeds}; band: "

@@ -76,7 +76,7 @@ class Table:
     def _repr_html_(self) -> str:
         return notebook.show(self.to_html)
 
-    # Where a notebook is converted to LaTeX, this one is read.
+    # This one is used when a notebook is converted to LaTeX.
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
 

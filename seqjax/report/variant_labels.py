@@ -43,12 +43,12 @@ def variant_labels(names: Sequence[str]) -> Labels:
 
 def shared_plugins(experiments: Sequence[object]) -> list[str]:
     """The dataset, model, gradient strategy and optimizer of experiments, those of them that are the same in all."""
-    found: list[str] = []
+    shared: list[str] = []
     for kind in ("dataset", "model", "gradient", "optimizer"):
         plugins = [getattr(experiment, kind) for experiment in experiments]
         if len(set(map(repr, plugins))) == 1 and plugins[0] is not None:
-            found.append(_describe(plugins[0]))
-    return found
+            shared.append(_describe(plugins[0]))
+    return shared
 
 
 def readable(text: str) -> str:

@@ -32,6 +32,21 @@ class Experiment(ExperimentFields):
     A config holds plugins, numbers and texts. With anything else, such as a loss or an optax transformation, the
     experiment runs in memory alone.
 
+    >>> import seqjax as sj
+    >>> from seqjax_models import RNN
+    >>> from seqjax_optimizers import Adam
+    >>> from seqjax_samplers import Sequential
+    >>> experiment = sj.Experiment(
+    ...     dataset=sj.Text("abc" * 100),
+    ...     model=RNN(hidden=8),
+    ...     sampler=Sequential(batch_size=4, num_steps=5),
+    ...     optimizer=Adam(learning_rate=0.1),
+    ...     epochs=3,
+    ... )
+    >>> run = experiment.run()
+    >>> run.generate("ab", 7)
+    'abcabcabc'
+
     Raises:
         Error: values of the wrong type or out of range, all at once.
     """
@@ -78,7 +93,20 @@ class Experiment(ExperimentFields):
 
 
 class Run(RunState):
-    """An experiment with its parameters and metrics."""
+    """An experiment with its parameters and metrics.
+
+    >>> import tempfile
+    >>> import seqjax as sj
+    >>> from seqjax_models import NGram
+    >>> experiment = sj.Experiment(dataset=sj.Text("abc" * 100), model=NGram(order=3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     finished = experiment.run(folder).finished
+    ...     run = sj.Run.open(folder)
+    >>> finished, run.generate("ab", 7)
+    (True, 'abcabcabc')
+    >>> round(run.evaluate(sj.Text("abcabc"))["perplexity"], 1)
+    1.0
+    """
 
     @classmethod
     def open(cls, path: str | Path, which: Literal["last", "best"] = "last") -> Self:

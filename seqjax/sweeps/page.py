@@ -14,7 +14,7 @@ from seqjax.data.dataset import Data
 from seqjax.files import replace
 from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin
-from seqjax.report import plot
+from seqjax.report.metric_labels import are_on_tokens, axis_label
 from seqjax.report.page.template import MARK, Section, image_source, page, scrolling, table, text
 from seqjax.report.seeds import average_and_band, seeds_of
 from seqjax.report.table import Table
@@ -126,8 +126,8 @@ def _numbers(values: np.ndarray) -> list[float | int | None]:
 def _labels(runs: Mapping[str, Run]) -> dict[str, str]:
     """A label for each column of the metrics of any run."""
     columns = dict.fromkeys(name for run in runs.values() for row in run.metrics[:1] for name in row)
-    tokens = plot.are_on_tokens(runs.values())
-    return {name: plot.axis_label(name, tokens) for name in columns}
+    tokens = are_on_tokens(runs.values())
+    return {name: " ".join(axis_label(name, tokens).split()) for name in columns}
 
 
 def _subject(runs: Mapping[str, Run]) -> str:

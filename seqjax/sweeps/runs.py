@@ -27,6 +27,17 @@ from seqjax.terminal.shell import join
 class Runs(Mapping[str, Run]):
     """Runs by name, as `sweep` returns them. A name has the variant, then the seed: `"full, seed=0"`.
 
+    >>> import seqjax as sj
+    >>> from seqjax_models import NGram
+    >>> base = sj.Experiment(dataset=sj.Text("abc" * 100), model=NGram())
+    >>> runs = sj.sweep(base, {"model.order": [1, 2], "seed": [0, 1]})
+    >>> list(runs.variants)
+    ['model.order=1', 'model.order=2']
+    >>> runs.metric("train_perplexity").shape
+    (4, 1)
+    >>> runs.compare("train_perplexity", which="last").columns
+    ('variant', 'runs', 'last', 'last from', 'last to')
+
     Args:
         runs: the runs by name.
         variant_of: name -> variant. Runs of one variant differ only in the seed. "" stands for "all".

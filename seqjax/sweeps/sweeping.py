@@ -58,6 +58,15 @@ def sweep(
     Every run equals the one that is made alone; on an accelerator, runs that are trained side by side equal it up to
     rounding. An interrupted sweep is resumed, and a finished one is opened. A run that diverges does not end the sweep.
 
+    >>> import seqjax as sj
+    >>> from seqjax_models import NGram
+    >>> base = sj.Experiment(dataset=sj.Text("abc" * 100))
+    >>> runs = sj.sweep(base, {"model": {"pairs": NGram(order=2), "triples": NGram(order=3)}, "seed": [0, 1]})
+    >>> list(runs)
+    ['pairs, seed=0', 'pairs, seed=1', 'triples, seed=0', 'triples, seed=1']
+    >>> runs["triples, seed=1"].generate("ab", 4)
+    'abcabc'
+
     Args:
         experiment: the experiment whose fields are varied.
         axes: field -> values; `"optimizer.learning_rate"` is a field of a plugin. Values in a dict are named variants;

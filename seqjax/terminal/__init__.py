@@ -1,1 +1,1 @@
-"""Text that leaves for a terminal: no character of it is a command to the terminal."""
+"""Text for a terminal, without characters that control the terminal."""

@@ -42,7 +42,8 @@ class Live(RichLive):
         super().start(refresh)
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
-            # Otherwise rich would take control characters as styles. It puts back the stream of before at the end.
+            # Otherwise rich would interpret control characters as styles. At the end, rich restores the previous
+            # stream.
             if isinstance(stream, FileProxy):
                 setattr(sys, name, EscapedStream(stream))
 
@@ -56,5 +57,5 @@ class Live(RichLive):
 
 
 def _escaped(shown: Any) -> Any:
-    """A text without control characters and styles; what else rich prints is its own."""
+    """A text without control characters and styles; other objects, which are rich's own, are returned as they are."""
     return Text(escape(str(shown), LINES)) if isinstance(shown, str | Text) else shown

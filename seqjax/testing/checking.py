@@ -20,6 +20,12 @@ CHECKS_OF_KIND: dict[str, Callable[[Any], Sequence[Check]]] = {
 def check(value: Plugin) -> Table:
     """Proves that a plugin does what its kind asks. docs/plugins.md lists the checks of each kind.
 
+    >>> import seqjax as sj
+    >>> from seqjax_tokenizers import Char
+    >>> table = sj.testing.check(Char())
+    >>> table["check"][:3], table["passed"][:3]
+    (['equal instances', 'can be copied', 'TOML and back'], ['yes', 'yes', 'yes'])
+
     Args:
         value: an instance of any kind, such as `Truncated(steps=3)` or `GRU(hidden=8)`.
 

@@ -29,7 +29,7 @@ def checks(dataset: Dataset) -> Sequence[Check]:
 
 
 def check_load(dataset: Dataset) -> Found:
-    """Checks that it loads data, whose documents fill them."""
+    """Checks that `load` returns data, and that their documents cover all entries."""
     data = load(dataset)
     if len(data) < 2:
         raise Failed(f"load returns {len(data)} {data.unit}, and training needs at least 2")
@@ -46,8 +46,8 @@ def check_deterministic(dataset: Dataset) -> Found:
 
 def check_processes(dataset: Dataset) -> Found:
     """Checks that another process, in which strings have other hashes, loads equal data."""
-    found = in_another_process(dataset, "hash_of_data")
-    if found != load(dataset).sha256:
+    there = in_another_process(dataset, "hash_of_data")
+    if there != load(dataset).sha256:
         raise Failed("another process, in which strings have other hashes, loads other data")
     return Found()
 
@@ -86,9 +86,9 @@ def check_trained(dataset: Dataset) -> Found:
     """Checks that the data can be split, encoded, and cut into windows by the defaults, which are for its kind."""
     sampler = create_default("sampler", dataset)
     prepared = Experiment(dataset=dataset).prepare()
-    if dataset.of_values != (found := isinstance(prepared.spec.targets, Values)):
+    if dataset.of_values != (has_values := isinstance(prepared.spec.targets, Values)):
         raise Failed(
-            f"of_values is {dataset.of_values}, and the targets are {prepared.spec.targets}: set it to {found}"
+            f"of_values is {dataset.of_values}, and the targets are {prepared.spec.targets}: set it to {has_values}"
         )
     plan = draw_plan(sampler, prepared.streams["train"].bounds, 0, 0)
     return Found(note=f"{len(plan.starts):,} batches an epoch, {prepared.spec}")

@@ -57,17 +57,27 @@ def check_estimator(
 
     The function is called, in float64, as `estimator(step, params, state, xs, key)`, and returns the loss and its
     gradient. `step` is (params, state, x) -> (new state, loss); the loss of a window is the sum of the losses of its
-    steps; `state` is that of one sequence, and `xs` has leaves [T, ...]. If it is of the history, it is called as
+    steps; `state` is that of one sequence, and `xs` has leaves [T, ...]. With of="history" it is called as
     `estimator(step, params, state, xs, key, memory)` for one window after the other, first with None as its memory, and
     returns loss, gradient and memory; the gradients of the windows have to add up to that of the whole sequence.
+
+    >>> import jax
+    >>> import seqjax as sj
+    >>> def mine(step, params, state, xs, key):
+    ...     def loss(params):
+    ...         return jax.lax.scan(lambda s, x: step(params, s, x), state, xs)[1].sum()
+    ...     return jax.value_and_grad(loss)(params)
+    >>> table = sj.testing.check_estimator(mine, claim="exact", of="window")
+    >>> table["check"], set(table["passed"])
+    (['loss', "exact: window's gradient", 'loss', "exact: window's gradient"], {'yes'})
 
     Args:
         estimator: the function.
         claim: how the mean of the gradient relates to the true one; `biased` is compared with `like` alone.
         of: which gradient is estimated: that of a window whose incoming state is a constant, or that of the history.
-        scan: (step, params, state, windows) for an estimator that knows one model alone, whose step is written in plain
-            JAX here. Windows is a list of what the steps read, leaves [T, ...] each. Arrays become float64. None: two
-            scans of seqjax.
+        scan: (step, params, state, windows) for an estimator that works for one model only, whose step is written in
+            plain JAX here. Windows is a list of what the steps read, leaves [T, ...] each. Arrays become float64. None:
+            two scans of seqjax.
         like: a strategy that is not random, with whose gradient the first call has to agree.
         calls: the number of calls over which an unbiased claim is averaged.
         traceable: whether the function can be traced by JAX; otherwise it is called as it is, once for each key.
@@ -157,10 +167,10 @@ def _in_double(scan: Scan) -> Scan:
 
 def _truths(scan: Scan) -> list[Truth]:
     """The truth of each window, which starts in the state that the window before has left."""
-    found: list[Truth] = []
+    truths: list[Truth] = []
     for xs in scan.windows:
-        found.append(truth_of_scan(scan.step, scan.params, found[-1].state if found else scan.state, [xs]))
-    return found
+        truths.append(truth_of_scan(scan.step, scan.params, truths[-1].state if truths else scan.state, [xs]))
+    return truths
 
 
 def _all_calls(
@@ -195,12 +205,12 @@ def _parts(result: Any, params: Any, of: str) -> tuple[Any, Any, Any]:
     """Loss, gradient and memory of a call."""
     wanted = "(loss, gradient)" if of == "window" else "(loss, gradient, memory)"
     if not isinstance(result, tuple) or len(result) != 2 + (of == "history"):
-        found = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
-        raise Error(f"check_estimator: the function returned {found}, and must return {wanted}")
+        returned = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+        raise Error(f"check_estimator: the function returned {returned}, and must return {wanted}")
     loss, grads, *memory = result
-    found, like = (jax.tree.map(jnp.shape, tree) for tree in (grads, params))
-    if found != like:
-        raise Error(f"check_estimator: the gradient has the shapes {found}, and the parameters {like}")
+    returned, like = (jax.tree.map(jnp.shape, tree) for tree in (grads, params))
+    if returned != like:
+        raise Error(f"check_estimator: the gradient has the shapes {returned}, and the parameters {like}")
     return loss, grads, memory[0] if memory else None
 
 
@@ -221,10 +231,10 @@ def _like(strategy: Gradient, grads: Sequence[Any], scan: Scan, name: str) -> fl
     run = quick_jit(functools.partial(value_and_grad(scan.step, strategy, batched=False)))
     for w, xs in enumerate(scan.windows):
         # `value_and_grad` divides by the number of steps unless it is given weights.
-        found = run(scan.params, state, xs, weights=jnp.ones(len(jax.tree.leaves(xs)[0])))
-        state = found.state
+        estimate = run(scan.params, state, xs, weights=jnp.ones(len(jax.tree.leaves(xs)[0])))
+        state = estimate.state
         what = f"{name}, window {w}, the gradient of {type(strategy).__name__}, "
-        worst = max(worst, assert_close(_first(grads[w]), found.grads, what))
+        worst = max(worst, assert_close(_first(grads[w]), estimate.grads, what))
     return worst
 
 

@@ -31,18 +31,18 @@ def checks(strategy: Gradient) -> list[Check]:
         Error: its class does not say what it claims.
     """
     check_strategy("check", strategy)
-    found = [CONTRACT, VALUES]
+    chosen = [CONTRACT, VALUES]
     if strategy.claim != "biased":
-        found.append(_exact(strategy) if strategy.claim == "exact" else _unbiased(strategy))
-    found.append(NO_CUT)
+        chosen.append(_exact(strategy) if strategy.claim == "exact" else _unbiased(strategy))
+    chosen.append(NO_CUT)
     if strategy.draws:
-        found += DRAWS
+        chosen += DRAWS
     # The gradient of any other random strategy is right in the mean only, so that a single call shows nothing.
     if not strategy.draws or isinstance(strategy, WeightedEdges):
-        found.append(INITIAL)
-    # The arguments are told by the name, since each strategy differentiates its own.
+        chosen.append(INITIAL)
+    # The name of the check lists the arguments, since they differ from strategy to strategy.
     names = ", ".join(ARGUMENTS[i] for i in strategy.argnums)
-    return found + [check._replace(name=check.name.format(names)) for check in OTHERS]
+    return chosen + [check._replace(name=check.name.format(names)) for check in OTHERS]
 
 
 def on_cases(

@@ -19,7 +19,7 @@ from seqjax.testing.process import in_another_process
 DEADLINE = 600.0
 """Seconds after which jobs that need less than one have to be done; a cluster may have a queue."""
 DELAY = 10.0
-"""Seconds that the exit code of a job may be late after `alive` leaves it out, or early before: a cluster is slow."""
+"""Seconds by which the exit code of a job may come before or after `alive` leaves the job out: a cluster is slow."""
 
 BEGIN = """
 import json, os, signal, sys, time
@@ -96,7 +96,7 @@ def check_started(launcher: Launcher) -> Found:
 
 
 def check_log(launcher: Launcher) -> Found:
-    """Checks that stdout and stderr are appended to the log, where that of an earlier start may be."""
+    """Checks that stdout and stderr are appended to the log, which may hold the output of an earlier start."""
     with _folder() as folder:
         job = _job(folder, "job", PRINTS)
         job.log.write_text("what an earlier start has printed\n")
@@ -123,8 +123,8 @@ def check_arguments(launcher: Launcher) -> Found:
         jobs = [_job(folder, name, ARGUMENTS, *GIVEN) for name in ("", "gradient=full, seed=0", "50%/j: ü")]
         _check_codes(jobs, _run(launcher, jobs), [0] * len(jobs))
         for job in jobs:
-            found = json.loads(_read(_file(job, "arguments")).partition("\n")[0])
-            for got, want in zip([*found, None], [*GIVEN, None], strict=False):
+            arguments = json.loads(_read(_file(job, "arguments")).partition("\n")[0])
+            for got, want in zip([*arguments, None], [*GIVEN, None], strict=False):
                 if got != want:
                     raise Failed(f"the argument {want!r} of a job becomes {got!r}")
     return Found()
@@ -180,9 +180,9 @@ def check_interrupt(launcher: Launcher) -> Found:
 def check_unknown(launcher: Launcher) -> Found:
     """Checks that `alive` takes ids that it does not know, or knows no longer."""
     for ids in ([], [""], ["no-such-job", "0"]):
-        found = still_alive(launcher, ids)
-        if found:
-            raise Failed(f"alive({ids}) returned {found}, and no such job was started")
+        states = still_alive(launcher, ids)
+        if states:
+            raise Failed(f"alive({ids}) returned {states}, and no such job was started")
     return Found()
 
 
@@ -201,9 +201,9 @@ def check_alive(launcher: Launcher) -> Found:
         try:
             here = still_alive(launcher, list(ids.values()))
             there = in_another_process(launcher, "states_of_jobs", list(ids.values()))
-            for where, found in (("alive", here), ("in another process, alive", there)):
-                if found.keys() != set(ids.values()):
-                    raise Failed(f"{where} returned {found} for the jobs {list(ids.values())}, which have not ended")
+            for where, states in (("alive", here), ("in another process, alive", there)):
+                if states.keys() != set(ids.values()):
+                    raise Failed(f"{where} returned {states} for the jobs {list(ids.values())}, which have not ended")
         finally:
             go()
             _finish(launcher, jobs, ids)
@@ -336,9 +336,9 @@ def _code(job: Job, delay: float) -> int:
         raise Failed(f"the .code file of a job has {text!r:.40}, and must have its exit code") from fault
 
 
-def _check_codes(jobs: Sequence[Job], found: Sequence[int], wanted: Sequence[int]) -> None:
+def _check_codes(jobs: Sequence[Job], actual: Sequence[int], wanted: Sequence[int]) -> None:
     """Checks the exit codes of jobs."""
-    for job, got, want in zip(jobs, found, wanted, strict=True):
+    for job, got, want in zip(jobs, actual, wanted, strict=True):
         if got != want:
             text = job.log.read_text("utf-8", "replace").strip() if job.log.is_file() else ""
             last = text.rpartition("\n")[2] or "empty"

@@ -12,7 +12,7 @@ from seqjax.testing.compare import Failed, Skipped
 
 
 class Found(NamedTuple):
-    """What a check that passed has found.
+    """The result of a check that passed.
 
     Args:
         error: the largest error; None: the check measures no error.

@@ -61,8 +61,8 @@ class Sample(NamedTuple):
 
 def checks(model: Model) -> Sequence[Check]:
     """The checks of a model; the first one is that its methods fit together. A count-based model has no gradient."""
-    found = COUNTED if isinstance(model, CountBasedModel) else CELL if isinstance(model, Cell) else TRAINED
-    return [each._replace(function=functools.partial(_in_double, each.function)) for each in found]
+    chosen = COUNTED if isinstance(model, CountBasedModel) else CELL if isinstance(model, Cell) else TRAINED
+    return [each._replace(function=functools.partial(_in_double, each.function)) for each in chosen]
 
 
 def check_shapes(model: Model) -> Found:
@@ -74,8 +74,8 @@ def check_shapes(model: Model) -> Found:
 def check_elementwise(model: Cell) -> Found:
     """Checks that some units have the same new state when the numbers of the other units change.
 
-    Bit k of a unit's index says whether its numbers change. Two units differ in some bit of their indices, so each pair
-    of units is told apart.
+    In round k the numbers of the units change whose index has bit k. The indices of two units differ in some bit, so
+    that each pair of units is separated in some round.
     """
     hidden, rng = model.hidden, np.random.default_rng(7)
     if hidden == 1:
@@ -114,9 +114,9 @@ def _varied_params(model: Cell, seed: int) -> Params:
 def _reads(model: Cell, arguments: tuple) -> dict[str, bool]:
     """For each parameter of a cell, whether the new state depends on it."""
     u, v, state, own = arguments
-    found = depends_on(lambda own: model.cell(u.ravel(), v.ravel(), state, **own), own)
+    are_read = depends_on(lambda own: model.cell(u.ravel(), v.ravel(), state, **own), own)
     # The leaves of a dict are in the order of its sorted keys.
-    return dict(zip(sorted(own), found, strict=True))
+    return dict(zip(sorted(own), are_read, strict=True))
 
 
 def check_init(model: Model) -> Found:
@@ -434,7 +434,7 @@ def _sample(model: Model, spec: Spec) -> Sample:
     params = _initial(model, spec)
     if not isinstance(model, CountBasedModel):
         params = jax.tree.map(noisy, params)
-    # Training gives each row a key, with which the state of a random model holds more.
+    # Training gives each row a key, which the state of a random model holds.
     keys = jax.random.split(jax.random.key(1), B)
     state = jax.tree.map(noisy, jax.vmap(model.problem(spec).init_state, (None, 0))(params, keys))
     sample = Sample(params, state, *(_values(rng, side, (T, B)) for side in (spec.inputs, spec.targets)))
@@ -477,8 +477,8 @@ def _differentiated(unroll: Callable, problem: Problem, sample: Sample, edge_wei
         after, losses = unroll(problem, params, sample.state, tuple(sample[2:]), edge_weights)
         return jnp.sum(losses * jnp.cos(jnp.arange(T * B, dtype=losses.dtype)).reshape(T, B)), (losses, after)
 
-    (_, found), grads = jax.value_and_grad(loss, has_aux=True)(sample.params)
-    return found, grads
+    (_, results), grads = jax.value_and_grad(loss, has_aux=True)(sample.params)
+    return results, grads
 
 
 def _is_random(state: Any) -> bool:

@@ -43,7 +43,7 @@ def check_jit(optimizer: Optimizer) -> Found:
 
 
 def check_state(optimizer: Optimizer) -> Found:
-    """Checks that training goes on to the same bits, with a transformation that is built again and a saved state."""
+    """Checks that training continues to the same bits with a saved state and a transformation that is built again."""
     (tx, again), params = (build(optimizer, UPDATES) for _ in range(2)), _params()
     state = jax.jit(tx.update)(_grads(), tx.init(params), params)[1]
     saved = jax.tree.map(np.asarray, state)
@@ -162,12 +162,12 @@ def _train(optimizer: Optimizer, updates: int, jit: Callable, num_updates: int =
 
 def _updates(optimizer: Optimizer, grads: list[Any]) -> list[Any]:
     """The updates for a sequence of gradients."""
-    tx, params, found = build(optimizer, UPDATES), _params(), []
+    tx, params, all_updates = build(optimizer, UPDATES), _params(), []
     state = tx.init(params)
     for g in grads:
         updates, state = tx.update(g, state, params)
-        found.append(updates)
-    return found
+        all_updates.append(updates)
+    return all_updates
 
 
 def _same(got: Any, want: Any, what: str, like: str) -> None:

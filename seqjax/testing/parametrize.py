@@ -1,7 +1,6 @@
 """`parametrize_checks`: each check of some plugins as a test of pytest."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from seqjax.errors import Error, nearest
 from seqjax.plugin.base import Plugin
@@ -10,12 +9,17 @@ from seqjax.testing.checking import checks_of
 from seqjax.testing.line import failure, run_check
 
 
-def parametrize_checks(plugins: Sequence[Plugin], expected_failures: Mapping[str, str] = {}) -> Any:
+def parametrize_checks(plugins: Sequence[Plugin], expected_failures: Mapping[str, str] = {}) -> Callable:
     """A decorator that turns a test into one test for each plugin and each of its checks.
 
-        @seqjax.testing.parametrize_checks([Mine(), Mine(option=2)])
-        def test_plugin(check):
-            check()
+    >>> import seqjax as sj
+    >>> from seqjax_samplers import InOrder
+    >>> @sj.testing.parametrize_checks([InOrder(num_steps=4), InOrder(num_steps=8)])
+    ... def test_plugin(check):
+    ...     check()
+    >>> (mark,) = test_plugin.pytestmark
+    >>> mark.args[1][0].id
+    'sampler in-order num_steps=4: equal instances'
 
     A check that cannot be made here is skipped.
 

@@ -72,9 +72,9 @@ def check_flags(plugin: Plugin) -> Found:
         if isinstance(value, Plugin):
             continue
         text = ",".join(map(_text, value)) if isinstance(value, tuple) else _text(value)
-        if value != () and (found := config.parse(field.hint, text)) != value:
+        if value != () and (parsed := config.parse(field.hint, text)) != value:
             raise Failed(
-                f"{field.name} = {value!r}, and the flag --{plugin.kind}.{field.name} {text!r} gives {found!r}"
+                f"{field.name} = {value!r}, and the flag --{plugin.kind}.{field.name} {text!r} gives {parsed!r}"
             )
     return Found()
 
@@ -199,15 +199,15 @@ def _outside(hint: Any) -> list[float]:
     number, *metadata = get_args(hint)
     if number not in (int, float):
         return []
-    found: list[Any] = []
+    values: list[Any] = []
     for meta in metadata:
         # An Interval consists of these bounds, and each may also stand alone.
         for bound in meta if isinstance(meta, annotated_types.GroupedMetadata) else [meta]:
             match bound:
                 case annotated_types.Gt(gt=value) | annotated_types.Lt(lt=value):
-                    found.append(number(value))
+                    values.append(number(value))
                 case annotated_types.Ge(ge=value):
-                    found.append(number(value) - 1)
+                    values.append(number(value) - 1)
                 case annotated_types.Le(le=value):
-                    found.append(number(value) + 1)
-    return found
+                    values.append(number(value) + 1)
+    return values

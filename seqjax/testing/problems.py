@@ -28,6 +28,14 @@ def influence_balancing(back: int = 1) -> Problem:
     Within K steps θ moves s[0] by S_K = Σ_{k<K} (A^k b)[0]. This sum is positive up to K = 40 and converges to -6, so
     that the loss has its minimum, 0, at θ = -1/6.
 
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> problem = sj.testing.influence_balancing()
+    >>> theta = jnp.array(-1 / 6)
+    >>> _, losses = problem.unroll(theta, problem.init_rows(theta, 1), (jnp.ones((200, 1)), None))
+    >>> bool(losses[-1, 0] < 1e-9)
+    True
+
     Args:
         back: each loss is differentiated through the last `back` steps, which are replayed with the current parameter
             from a stored state. This is independent of what a strategy does with the state that enters a step.
@@ -46,7 +54,7 @@ def influence_balancing(back: int = 1) -> Problem:
         now, _ = again(past[-1], True, theta)
         taken = jnp.arange(back, dtype=jnp.int32) + n >= back - 1
         s, _ = jax.lax.scan(functools.partial(again, theta=theta), past[0], taken)
-        # The replayed state may be that of older parameters: the loss gets its derivative, and the true state's value.
+        # The loss gets the value of the true state, and the derivative of the replayed one, which may differ from it.
         s = now if back == 1 else jax.lax.stop_gradient(now - s) + s
         past = jnp.where(x[0] > 0, jnp.concatenate([past[1:], now[None]]), past)
         return (past, n + 1), x[0] * 0.5 * (s[0] - 1) ** 2
@@ -63,6 +71,16 @@ def spiking_neuron(dt: float = 0.025) -> Callable:
     with v in mV, t in ms and C = 1 µF/cm², and the rates α, β of Traub & Miles at a threshold of -60 mV (Pospischil et
     al. 2008, "Minimal Hodgkin-Huxley type models for different classes of cortical and thalamic neurons"). Exponential
     Euler updates m, h and n, and then v.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> step = sj.testing.spiking_neuron()
+    >>> params, rest = jax.tree.map(jnp.float32, sj.testing.NEURON)
+    >>> current, target = jnp.full(4000, 5.0), jnp.zeros(4000)  # 100 ms
+    >>> _, (_, v) = jax.lax.scan(lambda s, x: step(params, s, x), rest, (current, target))
+    >>> int(((v[1:] > 0) & (v[:-1] <= 0)).sum())  # spikes
+    14
 
     Args:
         dt: the length of a step in ms.

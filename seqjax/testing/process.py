@@ -87,17 +87,17 @@ def session_without_close(plugin: Any, run: str, config: Mapping[str, Any]) -> N
 
 def opened_by_making(plugin: Plugin) -> list[str]:
     """What an instance opens when it is made: files that are written, databases, processes, connections."""
-    found: list[str] = []
+    opened: list[str] = []
 
     def listen(event, args):
         if event == "open" and "__pycache__" not in str(args[0]) and (args[2] or 0) & (os.O_WRONLY | os.O_RDWR):
-            found.append(f"open {args[0]}")
+            opened.append(f"open {args[0]}")
         elif event in ("os.mkdir", "sqlite3.connect", "subprocess.Popen", "socket.connect", "socket.getaddrinfo"):
-            found.append(" ".join(map(str, [event, *args[:1]])))
+            opened.append(" ".join(map(str, [event, *args[:1]])))
 
     sys.addaudithook(listen)
     type(plugin)(**values_of(plugin))
-    return list(found)
+    return list(opened)
 
 
 def states_of_jobs(plugin: Any, ids: Sequence[str]) -> dict[str, str]:

@@ -85,13 +85,13 @@ def check_visits(sampler: Sampler) -> Found:
         raise Failed(f"most_visits = {sampler.most_visits!r}; it must be a whole number, or None for no limit")
     for each in _sizes(sampler)[:2]:
         for name, bounds, _ in _plans(each):
-            found = [coverage(each, bounds, epochs=1, seed=seed) for seed in range(EPOCHS)]
-            most = max(int(c.counts.max()) for c in found)
+            coverages = [coverage(each, bounds, epochs=1, seed=seed) for seed in range(EPOCHS)]
+            most = max(int(c.counts.max()) for c in coverages)
             if not most:
                 raise Failed(f"{name}: no target is trained")
             if each.most_visits is not None and most > each.most_visits:
                 raise Failed(f"{name}: an epoch trains a target {most} times, and most_visits = {each.most_visits}")
-            share = np.mean([(c.counts > 0).mean() for c in found])
+            share = np.mean([(c.counts > 0).mean() for c in coverages])
             if each is sampler:
                 notes.append(f"{name}: {share:.0%} of the targets, up to {most} times")
     return Found(note="; ".join(notes))
@@ -136,7 +136,7 @@ CHECKS = (
 def _plans(sampler: Sampler) -> list[tuple[str, np.ndarray, list[Plan]]]:
     """The plans of the first epochs on all bounds that the sampler takes."""
     check_fields(sampler)
-    found, refused = [], {}
+    plans_of, refused = [], {}
     for name, bounds in BOUNDS.items():
         # A sampler with large windows needs a longer stream.
         factor = -(-sampler.batch_size * sampler.num_steps // 15)
@@ -150,14 +150,14 @@ def _plans(sampler: Sampler) -> list[tuple[str, np.ndarray, list[Plan]]]:
         except Error as why:
             refused[name] = str(why)
         else:
-            found.append((name, scaled, [_inside(plan, sampler, scaled) for plan in plans]))
-    if not found:
+            plans_of.append((name, scaled, [_inside(plan, sampler, scaled) for plan in plans]))
+    if not plans_of:
         raise Error("it takes none of the streams: " + "; ".join(f"{name}: {why}" for name, why in refused.items()))
-    return found
+    return plans_of
 
 
 def _inside(plan: Plan, sampler: Sampler, bounds: np.ndarray) -> Plan:
-    """The plan; that it is wrong is no refusal of the stream."""
+    """The plan, checked; a wrong plan is a failure, and not a refusal of the stream."""
     try:
         return check_inside(plan, sampler, bounds)
     except Error as fault:
@@ -166,19 +166,19 @@ def _inside(plan: Plan, sampler: Sampler, bounds: np.ndarray) -> Plan:
 
 def _sizes(sampler: Sampler) -> list[Sampler]:
     """The sampler, and the sampler with other sizes, as far as it takes them."""
-    found = [sampler]
+    samplers = [sampler]
     for size in SIZES:
         values = values_of(sampler)
         values |= {name: value for name, value in size.items() if name in values}
         try:
             other = type(sampler)(**values)
             if other != sampler and _plans(other):
-                found.append(other)
+                samplers.append(other)
         except (Mistake, Failed):
             raise
         except Error:
             continue  # a field, or `plan`, forbids this size
-    return found
+    return samplers
 
 
 def _check_continues(plan: Plan, num_steps: int, name: str) -> int:

@@ -64,9 +64,9 @@ def check_ids(tokenizer: Tokenizer) -> Found:
     """Checks dtypes and shapes, that ids lie below the size of the codec, and that each id has a token."""
     data, codec = _fitted(tokenizer)
     if isinstance(data, Series):
-        found = codec.encode(data.values)
-        if found.ndim != 2 or found.dtype != np.float64 or codec.spec != Values(found.shape[1]):
-            raise Failed(f"encode returns {found.dtype}{list(found.shape)}, and the spec is {codec.spec}")
+        encoded = codec.encode(data.values)
+        if encoded.ndim != 2 or encoded.dtype != np.float64 or codec.spec != Values(encoded.shape[1]):
+            raise Failed(f"encode returns {encoded.dtype}{list(encoded.shape)}, and the spec is {codec.spec}")
         return Found()
     for text in (data.text, NEW):
         _check_ids(codec, text)
@@ -121,7 +121,7 @@ def check_saved(tokenizer: Tokenizer) -> Found:
     with calling(tokenizer, "to_dict"):
         saved = json.loads(json.dumps(codec.to_dict()))
     with calling(tokenizer, "load", "load(saved) makes the codec whose to_dict gave `saved`"):
-        again = tokenizer.load(saved)
+        again: Any = tokenizer.load(saved)
     if isinstance(data, Series):
         assert_close(again.encode(data.values), codec.encode(data.values), "a saved codec's encode", bound=0)
         return Found()
@@ -200,8 +200,8 @@ def _check_text(tokenizer: Tokenizer, codec: Any, text: str, name: str) -> str:
 def _check_ids(codec: Any, text: str) -> None:
     ids = codec.encode(text)
     if not isinstance(ids, np.ndarray) or ids.dtype != np.int32 or ids.ndim != 1:
-        found = f"{ids.dtype}{list(ids.shape)}" if isinstance(ids, np.ndarray) else type(ids).__name__
-        raise Failed(f"encode returns {found}, and must return a numpy array int32[n]")
+        returned = f"{ids.dtype}{list(ids.shape)}" if isinstance(ids, np.ndarray) else type(ids).__name__
+        raise Failed(f"encode returns {returned}, and must return a numpy array int32[n]")
     if ids.size and not 0 <= ids.min() <= ids.max() < len(codec):
         raise Failed(f"ids go from {ids.min()} to {ids.max()}, and must lie below {len(codec)}")
     num_tokens = len(list(codec.split(text)))

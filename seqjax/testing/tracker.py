@@ -59,7 +59,7 @@ def check_unusual(tracker: Tracker) -> Found:
 
 
 def check_no_epochs(tracker: Tracker) -> Found:
-    """Checks a run that has ended before its first epoch, and has a config alone."""
+    """Checks a run that has ended before its first epoch, and only has a config."""
     with _run("no-epochs") as run, contextlib.closing(_open(tracker, run)) as session:
         session.text("config", (run / folder.CONFIG).read_text("utf-8"), 0)
     return Found()

@@ -18,7 +18,7 @@ from seqjax.user_cache import cache_folder, machine_key
 
 MOST_BYTES = 250_000_000
 """The size of the cache in bytes; beyond it, JAX deletes the programs that have not been used for the longest time.
-Each start hashes all of them, which takes .3 s for these."""
+Each start hashes all programs, which takes .3 s at this size."""
 SEALS = "blake2b.json"
 """The file with the hash of each program: JAX itself may not notice that a file has changed."""
 LOCK = ".lockfile"
@@ -39,12 +39,11 @@ def keep_programs() -> bool:
 
     Call it before jax is imported; later it does nothing. A program is used only if its hash is the one that was
     recorded when the process that compiled it ended; others are deleted. They are in the folder `compiled` of the
-    user's cache folder for seqjax, apart for each kind of processor.
+    user's cache folder for seqjax, with a folder for each kind of processor.
 
     Returns:
-        Whether the cache is used. It is not if JAX_COMPILATION_CACHE_DIR or JAX_ENABLE_COMPILATION_CACHE is set, so
-        that the user has chosen, nor if the folder cannot be written, or if others may write into it: a program is code
-        that is run.
+        Whether the cache is used. It is not used if JAX_COMPILATION_CACHE_DIR or JAX_ENABLE_COMPILATION_CACHE is set,
+        if the folder cannot be written, or if other users may write into it: a program is code that is run.
     """
     # A program for another processor may use instructions that this one lacks.
     folder = cache_folder("compiled") / machine_key()
@@ -71,8 +70,8 @@ def _is_private(folder: Path) -> bool:
     """Whether nobody but this user may write into a folder."""
     if not hasattr(os, "getuid"):
         return True
-    found = folder.stat()
-    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    status = folder.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _programs(folder: Path) -> list[Path]:
@@ -84,21 +83,21 @@ def _time_of_use(program: Path) -> Path:
 
 
 def _hash(file: Path) -> str:
-    # On processors without instructions for SHA-256 this is the faster one.
+    # On processors without instructions for SHA-256, BLAKE2b is faster.
     return hashlib.blake2b(file.read_bytes(), digest_size=32).hexdigest()
 
 
 def _seals(folder: Path) -> dict[str, str]:
     """Name -> hash; empty if the file is missing or damaged."""
     try:
-        found = from_json(read_plain(folder / SEALS))
+        seals = from_json(read_plain(folder / SEALS))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return seals if isinstance(seals, dict) else {}
 
 
 def _delete_unsealed(folder):
-    """Deletes programs whose hash is another one, or was not recorded since the process that wrote them was killed."""
+    """Deletes programs whose hash is not the recorded one, or was not recorded before their process was killed."""
     seals = _seals(folder)
     for file in _programs(folder):
         if seals.get(file.name) != _hash(file):
@@ -106,10 +105,10 @@ def _delete_unsealed(folder):
 
 
 def _seal(folder):
-    """Records the hashes of the whole programs that have none.
+    """Records the hashes of complete programs that have none.
 
-    JAX writes the time of use of a program after the program. Where this file is missing, a process was killed in
-    between or before, and the program may be half written; it is deleted at the next start.
+    JAX writes the time of use of a program after the program. If this file is missing, a process was killed before it
+    was written, and the program may be incomplete; the next start deletes it.
     """
     with contextlib.suppress(OSError, Error, filelock.Timeout), filelock.FileLock(folder / LOCK, timeout=LOCK_SECONDS):
         seals = _seals(folder)

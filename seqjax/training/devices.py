@@ -14,7 +14,7 @@ ROWS = "rows"
 
 
 def num_cores() -> int:
-    """The number of CPU cores that this process may use: its share of those that it sees, if others run beside it."""
+    """The number of CPU cores for this process: its share, if other processes of the run are on the same host."""
     seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     own = os.environ.get("SLURM_CPUS_PER_TASK", "")  # Slurm may show a job more cores than it was given
     return min(int(own), seen) if own.isdecimal() and int(own) else max(1, seen // num_on_this_host())
@@ -38,13 +38,13 @@ def make_mesh(batch_size: int, devices: int | None = None) -> Mesh:
         Error: there are fewer devices, or their number does not divide the batch, or the processes cannot share it.
     """
     count = jax.process_count()
-    found = [jax.local_devices(process_index=n) for n in range(count)]
-    most = count * min(map(len, found))
+    by_process = [jax.local_devices(process_index=n) for n in range(count)]
+    most = count * min(map(len, by_process))
     usable = usable_devices(batch_size)
     if devices is None:
         devices = max(usable, default=count)
     if devices not in usable:
         shared = "" if count == 1 else f", and be a multiple of the number of processes, {count}"
         raise Error(f"devices = {devices} must divide batch_size = {batch_size} and be at most {most}{shared}")
-    chosen = [device for own in found for device in own[: devices // count]]
+    chosen = [device for own in by_process for device in own[: devices // count]]
     return Mesh(np.array(chosen), (ROWS,), axis_types=(AxisType.Auto,))

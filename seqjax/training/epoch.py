@@ -98,8 +98,8 @@ def run_epoch(
         return (state, good), {"loss": loss, "tokens": tokens, "grad_norm": grad_norm}
 
     plan = past_warmup(jax.tree.map(jnp.asarray, plan), problem.warmup, num_steps)
-    # Counted for all batches at once: a sum over devices in each update would make them wait for each other once more.
-    # One batch after the other, since the masks of all batches together can be larger than the data.
+    # Counted for all batches at once: a sum over devices in each update would be one more synchronisation. One batch
+    # after the other, since the masks of all batches together can be larger than the data.
     counts_N = jax.lax.map(lambda plan: scored_steps(stream, plan, num_steps).sum(), plan)
     counts_N = over_devices(jax.lax.psum, counts_N)
     (state, _), updates = jax.lax.scan(update, (state, jnp.array(True)), (plan, counts_N))
@@ -122,7 +122,7 @@ class Program:
     num_updates: int = dataclasses.field(compare=False)
     traced: tuple[str, ...] = ()
     """The numbers of the optimizer, see `numbers_of`, that are arguments of the compiled epoch. Two programs that
-    differ in them alone are equal."""
+    differ only in them are equal."""
     identity: object = None
     constants: object = None
 
@@ -218,7 +218,7 @@ _SPECS = TrainState(
 )
 
 
-def to_devices(value: Any, mesh: Mesh) -> Any:
+def to_devices[T](value: T, mesh: Mesh) -> T:
     """A train state, a plan or a stream on the devices of a mesh, as `compiled_epoch` takes them."""
     specs = {TrainState: _SPECS, Plan: PartitionSpec(None, ROWS)}.get(type(value), PartitionSpec())
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)

@@ -37,13 +37,26 @@ def evaluate(
 
     The state is carried from step to step, and is reset where a document starts.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> import seqjax as sj
+    >>> from seqjax.data import Stream
+    >>> from seqjax_models import RNN
+    >>> problem = sj.Problem.of(RNN(hidden=4), sj.Spec(sj.Tokens(4)))
+    >>> params = jax.tree.map(jnp.zeros_like, problem.init(jax.random.key(0)))  # four equally likely tokens
+    >>> ids = np.arange(8) % 4
+    >>> found = sj.evaluate(problem, params, Stream(ids[:-1], ids[1:], bounds=[0, 7]))
+    >>> found["tokens"], round(found["perplexity"], 3)
+    (7, 4.0)
+
     Args:
         problem: the model with its loss.
         params: its parameters.
         stream: the data.
-        metrics: further numbers: `"accuracy"` of tokens, `"mae"` of values, or a function (output, target) -> float of
-            one step; their mean over all targets. `"last_accuracy"` and `"last_mae"` are of the last target of each
-            document alone; for a function this is `seqjax.training.Metric(name, function, last=True)`.
+        metrics: numbers beside the loss, averaged over all targets: `"accuracy"` of tokens, `"mae"` of values, or a
+            function (output, target) -> float of one step. `"last_accuracy"` and `"last_mae"` average over the last
+            target of each document only, and so does `seqjax.training.Metric(name, function, last=True)`.
         decode: turns values float[n, dim] that the model reads into those of the data, before metrics are computed.
 
     Returns:

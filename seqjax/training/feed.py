@@ -1,4 +1,4 @@
-"""Brings the data of one chunk of training after the other to the devices."""
+"""Brings the data of a training to the devices, chunk by chunk."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +42,7 @@ def chunks(setup: TrainingSetup, bounds: Any, warmup: int, num_runs: int = 1, do
         setup: how the model is trained.
         bounds: those of the stream.
         warmup: the number of steps after a reset that are not scored.
-        num_runs: the number of runs side by side, whose chunks have this share of the length.
+        num_runs: the number of runs side by side; chunks are shorter by this factor.
         done: the number of updates that were made before.
     """
     sampler = setup.sampler
@@ -70,28 +70,28 @@ def is_large(stream: Stream) -> bool:
     return sum(side.nbytes for side in stream if side is not None) > DEVICE_BYTES
 
 
-def feed(found: Iterator[Chunk], stream: Stream, num_steps: int, mesh: Mesh) -> Iterator[tuple[Chunk, Stream, Plan]]:
+def feed(planned: Iterator[Chunk], stream: Stream, num_steps: int, mesh: Mesh) -> Iterator[tuple[Chunk, Stream, Plan]]:
     """The chunks with the data and the plan that a compiled epoch reads, on the devices.
 
     The windows of a large stream are read while the devices compute the chunk before them.
 
     Args:
-        found: the chunks.
+        planned: the chunks.
         stream: the data.
         num_steps: T.
         mesh: the devices.
     """
     if not is_large(stream):
         whole = on_devices(stream, mesh)
-        for chunk in found:
+        for chunk in planned:
             yield chunk, whole, to_devices(chunk.plan, mesh)
         return
 
     def read():
-        chunk = next(found, None)
+        chunk = next(planned, None)
         return None if chunk is None else (chunk, *gather_windows(stream, chunk.plan, num_steps))
 
-    # Not `with`: a generator that is still open when Python ends is closed after the module of threads is gone.
+    # Not `with`: if the generator is still open when Python ends, it is closed after the module of threads.
     pool = ThreadPoolExecutor(1)
     ahead = pool.submit(read)
     while (one := ahead.result()) is not None:

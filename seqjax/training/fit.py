@@ -74,7 +74,7 @@ class Fit:
         return ""
 
     def in_layout(self, problem: ModelProblem, stream: Stream, begun: Layout | None) -> "Fit":
-        """The same, in the layout in which it was begun, or else in the fastest one."""
+        """A copy that uses the layout recorded in the run, or else the fastest."""
         return self
 
 
@@ -137,7 +137,7 @@ class GradientDescent(Fit):
     def params_like(self, problem):
         if self.params is not None:
             return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.params)
-        return jit_of(_init, problem).eval_shape(jax.random.key(0))
+        return jax.eval_shape(jit_of(_init, problem), jax.random.key(0))
 
     def model_line(self, problem):
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.params_like(problem)))

@@ -19,7 +19,7 @@ from seqjax.models.model import Model
 STEPS = 64
 """Tokens that one call of the compiled program reads or chooses."""
 HOTTEST = 1e30
-"""The temperature at which, and above which, all tokens are equally likely; float32 has no number for some above."""
+"""The temperature from which on all tokens are equally likely; float32 cannot hold all higher ones."""
 
 
 def generate(
@@ -39,6 +39,18 @@ def generate(
 
     The model reads the prompt, and then each token that was chosen. If the prompt is empty, the model reads token 0
     first, which is not part of the result. Equal arguments give equal texts.
+
+    >>> import seqjax as sj
+    >>> from seqjax.data import Stream
+    >>> from seqjax_models import NGram
+    >>> from seqjax_tokenizers import Char
+    >>> text = sj.Text("abc" * 40)
+    >>> vocab = Char().fit(text)
+    >>> ids = vocab.encode(text.text)
+    >>> model = NGram(order=2)
+    >>> params = model.count(Stream(ids[:-1], ids[1:], bounds=[0, 119]), sj.Spec(vocab.spec))
+    >>> sj.generate(model, params, vocab, "ab", 7)
+    'abcabcabc'
 
     Args:
         model: a model of tokens.
@@ -66,17 +78,17 @@ def generate(
     if length == 0:
         return prompt
     read = ids if len(ids) else np.zeros(1, np.int32)
-    # Only the limit ∞ filters nothing: rounded sums reach 1 before the last of the likeliest tokens.
+    # The limit ∞ keeps all tokens. A limit of 1 would not, because rounded sums may reach 1 before the last token.
     limits = (len(codec) if top_k is None else min(top_k, len(codec)), math.inf if top_p in (None, 1) else top_p)
     options = (len(read), allowed, jax.random.key(seed), float(min(temperature, HOTTEST)), limits)
-    spec, found = Spec(codec.spec), []
+    spec, pieces = Spec(codec.spec), []
     with fitting(model.problem(spec), params):
         carry = _begin(model, spec, params)
         for first in range(0, len(read) + length, STEPS):
             given = read[first : first + STEPS]
             carry, tokens = _go_on(model, params, carry, first, np.pad(given, (0, STEPS - len(given))), *options)
-            found.append(tokens)
-    added = np.concatenate(jax.device_get(found))[len(read) : len(read) + length]
+            pieces.append(tokens)
+    added = np.concatenate(jax.device_get(pieces))[len(read) : len(read) + length]
     return codec.decode(np.concatenate([ids, added]))
 
 
@@ -124,7 +136,7 @@ def _go_on(
     temperature: Any,
     limits: tuple[Any, Any],
 ) -> tuple[tuple[Any, Float[Array, " V"]], Int[Array, " STEPS"]]:
-    """`STEPS` tokens from step `first` on, each of which the model reads: the `count` given ones, then chosen ones.
+    """`STEPS` tokens from step `first` on, which the model reads: first the `count` given ones, then chosen ones.
 
     One program serves prompts and continuations of all lengths.
 

@@ -30,7 +30,7 @@ _LOST = re.compile("Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|coordination service
 _leaving: list[int] = []
 """The exit code of this process, once it has to end without the others, and the user has been told why."""
 _at_abort: list[Any] = []
-"""The handler of an abort, which C keeps no reference to."""
+"""The handler of an abort, kept here because C holds no reference to it."""
 
 
 def is_by_hand() -> bool:
@@ -75,7 +75,7 @@ def join() -> int:
     if count == 1:
         return 1
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # Otherwise JAX handles SIGTERM, which would no longer end a process before training begins.
+    # Otherwise JAX would handle SIGTERM, which could then not end a process before training begins.
     jax.config.update("jax_enable_preemption_service", False)
     _say_at_abort(
         f"the {count} processes of this run did not find each other within {JOIN_SECONDS} seconds; this is process "
@@ -184,7 +184,7 @@ def _resumed(where):
 
 
 def _leave_at_once():
-    """At exit, skips the farewell of JAX if the others do not end with this process: JAX would wait, and then abort."""
+    """At exit, skips JAX's shutdown barrier if the other processes go on: JAX would wait for them, and then abort."""
     if _leaving:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # closed, or its reader has gone

@@ -20,9 +20,10 @@ from seqjax.training.setup import TrainingSetup
 from seqjax.user_cache import hash_of, machine_key, remembered
 
 MIN_OPERATIONS = 1e13
-"""The floating-point operations, about two minutes of work, from which a training is measured: each layout compiles."""
+"""The least number of floating-point operations of a measured training, about two minutes: each layout has to
+compile."""
 MIN_GAIN = 1.05
-"""How many times as fast another layout must be to be chosen: differences below are noise."""
+"""The least speed-up for which another layout is chosen; smaller differences are noise."""
 BATCHES = 4
 """The number of batches that are timed at once."""
 REPEATS = 5
@@ -74,7 +75,7 @@ def choose_layout(problem: ModelProblem, stream: Stream, setup: TrainingSetup, p
     """The layout in which a training is fastest on this machine, unless its setup names the devices.
 
     On a CPU with several devices, long trainings are measured for some milliseconds in each layout. A training in
-    bfloat16 is measured on any CPU, and computed in float32 where that is faster. What was measured is kept for equal
+    bfloat16 is measured on any CPU, and computed in float32 where that is faster. The results are kept for equal
     trainings on this machine.
 
     Args:
@@ -107,8 +108,8 @@ def _others(default, setup, is_long):
     """The layouts that are compared with the default one."""
     devices = {default.devices, *([1] if is_long and setup.devices is None else [])}
     precisions = {default.precision, "float32"}
-    found = [Layout(n, p) for n in sorted(devices, reverse=True) for p in sorted(precisions)]
-    return [layout for layout in found if layout != default]
+    layouts = [Layout(n, p) for n in sorted(devices, reverse=True) for p in sorted(precisions)]
+    return [layout for layout in layouts if layout != default]
 
 
 def operations(problem: ModelProblem, stream: Stream, setup: TrainingSetup, params: Any = None) -> float:

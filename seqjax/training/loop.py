@@ -37,7 +37,7 @@ from seqjax.training.processes import whole
 from seqjax.training.setup import TrainingSetup
 
 stepping = threading.Event()
-"""Is set when updates are about to be computed, after compiling. Whoever waits for them clears it before."""
+"""Set after compiling, before updates are computed. A caller that waits for it clears it first."""
 
 
 class Diverged(Error):  # noqa: N818
@@ -73,6 +73,24 @@ def train(
     A row has epoch, update, tokens and seconds (both since the call, without compiling), compile_seconds (of this
     epoch), train_loss, grad_norm (mean, before clipping), learning_rate and tokens_per_second, and the metrics of the
     gradient strategy, such as gradient_bias of `certified`. The state that is yielded is a copy, which may be kept.
+
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> import optax
+    >>> import seqjax as sj
+    >>> from seqjax.data import Stream
+    >>> from seqjax_gradients import Full
+    >>> from seqjax_samplers import Sequential
+    >>> def step(w, s, x):
+    ...     return s, (w * x[0] - x[1]) ** 2
+    >>> problem = sj.Problem(step, init_state=lambda w, key=None: ())
+    >>> x = np.linspace(-1, 1, 60)
+    >>> stream = Stream(x, 3 * x, bounds=[0, 60])
+    >>> parts = {"sampler": Sequential(batch_size=2, num_steps=3), "gradient": Full(), "optimizer": optax.adam(1.0)}
+    >>> for state, metrics in sj.train(problem, stream, **parts, epochs=10, params=jnp.zeros(())):
+    ...     pass
+    >>> metrics["epoch"], round(float(state.params), 1)
+    (10, 3.0)
 
     Args:
         problem: the problem to train.
@@ -203,8 +221,8 @@ def train_in_chunks(
 def _train(arguments, setup, stream, progress):
     """The generator of `train_in_chunks`."""
     program, state = arguments.program, arguments.state
-    found = chunks(setup, stream.bounds, program.problem.warmup, done=int(state.update))
-    for chunk, part, plan in feed(found, stream, program.num_steps, program.mesh):
+    planned = chunks(setup, stream.bounds, program.problem.warmup, done=int(state.update))
+    for chunk, part, plan in feed(planned, stream, program.num_steps, program.mesh):
         if progress.done:
             progress = progress.next_epoch(chunk.epoch)
         state, updates, seconds = _timed_call(compiled_epoch, arguments._replace(state=state, stream=part, plan=plan))
@@ -219,8 +237,8 @@ def train_side_by_side(
 ) -> Iterator[list[Outcome]]:
     """Trains R runs on one device in one compiled call, and yields their outcomes after every chunk.
 
-    On an accelerator a small model leaves most of the device idle, and R runs take little longer than one. On a CPU
-    nothing is gained. The time of a chunk is divided equally among the runs.
+    On an accelerator a small model leaves most of the device idle, and R runs take little longer than one. On a CPU it
+    is not faster. The time of a chunk is divided equally among the runs.
 
     Args:
         problem: the problem to train.
@@ -318,7 +336,7 @@ def _in_precision(problem, setup):
 
 
 def _plan_program(problem, stream, setup):
-    """The plan of the first epoch, and the program of all of them; an error unless some step is scored."""
+    """The plan of the first epoch, and the program of all epochs; an error if no step is scored."""
     sampler = setup.sampler
     if stream.mask is not None and not np.any(stream.mask):
         raise Error("nothing is scored: the mask of the training part is False everywhere")
@@ -372,11 +390,11 @@ def _placed(stream, plan, program, setup, params=None, state=None):
 
 
 def _with_numbers(program, params):
-    """The program whose numbers are arguments, as far as the optimizer allows it."""
+    """The program that takes the optimizer's numbers as arguments, as far as the optimizer allows it."""
     if not isinstance(program.optimizer, Optimizer):
         return program
-    found = numbers_of(program.optimizer, program.num_updates, params)
-    return dataclasses.replace(program, traced=tuple(found))
+    numbers = numbers_of(program.optimizer, program.num_updates, params)
+    return dataclasses.replace(program, traced=tuple(numbers))
 
 
 def init_train_state(
@@ -395,7 +413,7 @@ def init_train_state(
     elif not isinstance(problem, ModelProblem):
         raise Error("a problem without a model has no initial parameters: pass params=")
     arguments = setup.gradient, setup.sampler.batch_size
-    # Compiled as one program, where it can be kept: a program for each operation would take a second of a short run.
+    # One compiled program, which the cache can keep: a program for each operation would take a second of a short run.
     init = jit_of(_init, problem, *arguments) if problem.is_value else functools.partial(_init, problem, *arguments)
     _check_memory(jax.eval_shape(init, jax.random.key(setup.seed), params), problem, setup)
     params, carry, memory, key = init(jax.random.key(setup.seed), params)

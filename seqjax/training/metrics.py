@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from seqjax.data.sampler import in_order
 from seqjax.data.spec import Spec, Tokens, Values
@@ -34,12 +35,12 @@ class Metric(NamedTuple):
     last: bool = False
 
 
-def accuracy(output: Any, target: Any) -> Any:
+def accuracy(output: Any, target: Any) -> Float[Array, ""]:
     """1 if the largest logit is that of the target, else 0."""
     return (jnp.argmax(output).astype(target.dtype) == target).astype(float)
 
 
-def mae(output: Any, target: Any) -> Any:
+def mae(output: Any, target: Any) -> Float[Array, ""]:
     """The mean absolute error of the values of a step."""
     return jnp.mean(jnp.abs(output - target))
 
@@ -87,10 +88,10 @@ def resolve(metrics: Sequence[Any], spec: Spec) -> list[Metric]:
     """
     if problems := check_names(metrics):
         raise Error("the metrics cannot be computed:", problems=problems)
-    found = [_resolve(metric, spec) for metric in metrics]
-    for metric in found:
+    resolved = [_resolve(metric, spec) for metric in metrics]
+    for metric in resolved:
         _check_function(metric, spec)
-    return found
+    return resolved
 
 
 def _check_function(metric: Metric, spec: Spec) -> None:
@@ -150,12 +151,12 @@ def means(
     # decoded at once: a codec decodes arrays of numpy, which cannot be traced.
     is_kept = isinstance(problem.spec.targets, Values)
     functions = () if is_kept else tuple(metric.function for metric in metrics)
-    found, scored_NT = jit_of(_steps, problem, window_steps, functions)(params, stream._replace(bounds=None), plan)
+    arrays, scored_NT = jit_of(_steps, problem, window_steps, functions)(params, stream._replace(bounds=None), plan)
     scored_NT = np.asarray(scored_NT)
     at = (np.asarray(plan.starts) + np.arange(window_steps))[
         scored_NT
     ]  # in the order of the stream, as the windows are
-    picked = [np.asarray(a)[scored_NT] for a in found]
+    picked = [np.asarray(a)[scored_NT] for a in arrays]
     if is_kept:
         outputs, targets = (decode(a) if decode else a for a in (picked[0], np.asarray(stream.targets)[at]))
         picked = [
@@ -170,14 +171,14 @@ def means(
 
 
 def _steps(problem, window_steps, functions, params, stream, plan):
-    """The metrics of each step of each window, float[N, T] each, or the outputs, [float[N, T, dim]]; what is scored."""
+    """The metrics of each step, float[N, T] each, or the outputs, [float[N, T, dim]]; and which steps are scored."""
 
     def one(state, plan):
         state = problem.start(params, state, plan.reset)
         inputs, targets = window(stream, plan.starts, window_steps)
         state, outputs = problem.outputs(params, state, inputs)
-        found = [jax.vmap(jax.vmap(function))(outputs, targets)[:, 0] for function in functions] or [outputs[:, 0]]
-        return state, (found, scored_steps(stream, plan, window_steps)[:, 0])
+        values = [jax.vmap(jax.vmap(function))(outputs, targets)[:, 0] for function in functions] or [outputs[:, 0]]
+        return state, (values, scored_steps(stream, plan, window_steps)[:, 0])
 
     state = jax.tree.map(lambda a: a[None], problem.init_state(params))
     return jax.lax.scan(one, state, plan)[1]

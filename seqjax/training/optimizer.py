@@ -23,6 +23,20 @@ class Optimizer(Plugin):
     """Turns gradients into updates of the parameters. The author writes `build`.
 
     If `build` also works for numbers that are traced, runs that differ in them share one compiled program.
+
+    >>> from dataclasses import dataclass
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Lion(sj.Optimizer):
+    ...     learning_rate: float = 0.5
+    ...     def build(self, num_updates):
+    ...         return optax.inject_hyperparams(optax.lion)(self.learning_rate)
+    >>> tx = Lion().build(num_updates=100)
+    >>> updates, _ = tx.update(jnp.array([3.0, -2.0]), tx.init(jnp.zeros(2)), jnp.zeros(2))
+    >>> updates.tolist()
+    [-0.5, 0.5]
     """
 
     kind: ClassVar[str] = "optimizer"
@@ -80,9 +94,9 @@ def check_update(optimizer: Optimizer, tx: optax.GradientTransformation, params:
         result = jax.eval_shape(lambda params: tx.update(params, tx.init(params), params), params)
     if not isinstance(result, tuple) or len(result) != 2:
         raise Error(f"{name} returned {dtype_shape(result)}, and must return (updates, state)")
-    found, like = (jax.tree.map(dtype_shape, tree) for tree in (result[0], params))
-    if found != like:
-        raise Error(f"{name} returned updates {found}, and the parameters are {like}")
+    shapes, like = (jax.tree.map(dtype_shape, tree) for tree in (result[0], params))
+    if shapes != like:
+        raise Error(f"{name} returned updates {shapes}, and the parameters are {like}")
 
 
 def depends_on_num_updates(optimizer: Optimizer, params: Any) -> bool:
@@ -111,10 +125,10 @@ NUM_UPDATES = "num_updates"
 
 
 def numbers_of(optimizer: Optimizer, num_updates: int, params: Any) -> dict[str, float | int]:
-    """The numbers that a transformation is built from and that may be traced, so that no program depends on them.
+    """The numbers of a transformation that may be traced, so that compiled programs do not depend on them.
 
     These are the number of updates and the float fields, unless the author's code reads them in Python. A field that is
-    0 is left out: it often switches something off, which would be computed if the number were not known.
+    0 is left out: it often switches off a computation, which a traced number could not.
 
     Args:
         optimizer: the optimizer.
@@ -127,7 +141,7 @@ def numbers_of(optimizer: Optimizer, num_updates: int, params: Any) -> dict[str,
     count: dict[str, float | int] = {NUM_UPDATES: num_updates}
     floats = {name: value for name, value in values_of(optimizer).items() if isinstance(value, float) and value}
     choices = (count | floats, count, floats)
-    return next((found for found in choices if _may_be_traced(optimizer, found, num_updates, params)), {})
+    return next((numbers for numbers in choices if _may_be_traced(optimizer, numbers, num_updates, params)), {})
 
 
 def _may_be_traced(optimizer, numbers, num_updates, params):
@@ -144,19 +158,19 @@ def _may_be_traced(optimizer, numbers, num_updates, params):
             known = jax.eval_shape(functools.partial(init_and_update, numbers={}), params)
     except (TypeError, jax.errors.JAXTypeError, Error):  # it reads a number in Python
         return False
-    found, like = (jax.tree.map(dtype_shape, tree) for tree in (traced, known))
-    return bool(found == like)
+    shapes, like = (jax.tree.map(dtype_shape, tree) for tree in (traced, known))
+    return bool(shapes == like)
 
 
 def learning_rate(opt_state: Any) -> float:
     """The learning rate that `optax.inject_hyperparams` keeps; NaN if there is none."""
-    found = [
+    rates = [
         rate for _, rate in optax.tree.get_all_with_path(opt_state, "learning_rate") if isinstance(rate, jax.Array)
     ]  # a schedule keeps its state under this name too; it is not an array
-    return float(found[0]) if found else math.nan
+    return float(rates[0]) if rates else math.nan
 
 
-def with_numbers_of(opt_state: Any, like: Any) -> Any:
+def with_numbers_of[T](opt_state: T, like: T) -> T:
     """A state with the numbers that `optax.inject_hyperparams` keeps in another state of the same structure."""
 
     def is_injected(node):

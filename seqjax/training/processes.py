@@ -45,7 +45,7 @@ def bytes_from_first(data: bytes) -> bytes:
     return np.asarray(broadcast_one_to_all(row)).tobytes()
 
 
-def in_all(work: Callable[[], Any]) -> Any:
+def in_all[T](work: Callable[[], T]) -> T:
     """Calls `work` in each process. If it raises an `Error` in one of them, an equal one is raised in all.
 
     Args:
@@ -53,22 +53,22 @@ def in_all(work: Callable[[], Any]) -> Any:
     """
     if jax.process_count() == 1:
         return work()
-    result, fault = None, None
+    fault: Error | None = None
     try:
         result = work()
     except Error as error:
         fault = error
     mine = None if fault is None else [fault.message, fault.problems, fault.exit_code]
-    for found in exchange(mine):
-        if found is not None:
-            message, problems, exit_code = found
+    for theirs in exchange(mine):
+        if theirs is not None:
+            message, problems, exit_code = theirs
             shared = Error(message, problems=problems, exit_code=exit_code)
             shared.in_all = True  # type: ignore[attr-defined]
             raise shared from fault
-    return result
+    return result  # `work` has returned, since an error of this process would have been raised above
 
 
-def whole(tree: Any) -> Any:
+def whole[T](tree: T) -> T:
     """A tree whose arrays are each whole on a device of this process. All processes call it."""
     sharded = [leaf for leaf in jax.tree.leaves(tree) if _is_spread(leaf) and not leaf.is_fully_replicated]
     gathered = iter(_replicate(sharded) if sharded else ())
@@ -84,7 +84,7 @@ def whole(tree: Any) -> Any:
 def place(array: Any, sharding: NamedSharding) -> jax.Array:
     """An array that is equal in all processes, on the devices of a sharding.
 
-    `jax.device_put` does the same, and compares the arrays of all processes, each time.
+    `jax.device_put` would also compare the arrays of all processes at each call.
     """
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding)

@@ -110,7 +110,7 @@ MISTAKES = {
     init_cell = lambda self, key: {"state": jnp.zeros(self.hidden)}
     cell = lambda self, u, v, state: self.State(jnp.tanh(u + v))
 """,
-        r"model mine: init_cell returned a parameter of the name 'state'; cell takes it by this name",
+        r"model mine: init_cell returned a parameter named 'state'; cell takes it by its name",
     ),
     "parameters of the cell that are no dict": (
         "model", "Cell", """

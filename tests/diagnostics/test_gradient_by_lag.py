@@ -179,7 +179,7 @@ def test_keeping_the_last_steps_has_the_reported_bias(report):
     found, _ = report
     for k in range(1, 9):
         assert found.bias_of(np.arange(9) < k) == pytest.approx(float(found.bias[k - 1]), rel=1e-10)
-    with pytest.raises(Error, match="a share for each of 9 lags"):
+    with pytest.raises(Error, match="kept must have 9 entries"):
         found.mean(np.ones(8))
 
 

@@ -43,6 +43,39 @@ Args:
     ]
 
 
+def test_an_example_is_a_block_of_python_up_to_an_empty_line():
+    text = """A sum.
+
+>>> f(*x_)
+x_ * |y|
+
+It costs *.
+
+Args:
+    x: a number.
+
+        >>> f(1)
+        1"""
+    assert to_rst(text.splitlines(), {}) == [
+        "A sum.",
+        "",
+        ".. code-block:: pycon",
+        "",
+        "    >>> f(*x_)",
+        "    x_ * |y|",
+        "",
+        r"It costs \*.",
+        "",
+        "Args:",
+        "    x: a number.",
+        "",
+        "        .. code-block:: pycon",
+        "",
+        "            >>> f(1)",
+        "            1",
+    ]
+
+
 @pytest.mark.parametrize(
     ("plain", "rst"),
     [

@@ -1,5 +1,6 @@
 """The BibTeX entries of plugins: those of the papers that their docstrings cite, and no others."""
 
+import collections
 import importlib
 import inspect
 import re
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 from support.shell import call
 
+from seqjax import Error
 from seqjax.plugin import registry
+from seqjax.plugin.base import Plugin
+from seqjax.plugin.citing import REFERENCES, bibtex_of
 
 EXTRAS = Path(__file__).parents[2] / "examples" / "seqjax-extras"
 BUILT_IN = {
@@ -35,9 +39,8 @@ def text_of(cls):
     return " ".join(inspect.getdoc(cls).split())
 
 
-def entries_of(cls):
+def entries_in(text):
     """The entries: one dict of fields each, with the kind of entry and its key. Nothing else is in the text."""
-    text = inspect.cleandoc(cls.bibtex)
     assert not ENTRY.sub("", text).strip(), "more than entries of the form @kind{key, fields}"
     found = []
     for kind, key, body in ENTRY.findall(text):
@@ -51,7 +54,7 @@ def entries_of(cls):
 
 def check_entries(cls):
     """Compares the entries of a class with what its docstring cites: names, years, numbers of arXiv, DOIs, titles."""
-    text, entries = text_of(cls), entries_of(cls)
+    text, entries = text_of(cls), entries_in(bibtex_of(cls))
     cited = sorted({(name, year) for name, year in CITED.findall(text)})
     assert sorted((entry["author"].partition(",")[0], entry["year"]) for entry in entries) == cited
     for entry in entries:
@@ -69,12 +72,43 @@ def test_the_entries_are_those_of_the_papers_that_the_docstring_cites(name):
     check_entries(registry.load(BUILT_IN[name]))
 
 
-def test_a_key_stands_for_one_entry_in_all_plugins():
-    """Someone who cites several plugins puts their entries into one file."""
-    entries = [entry for named in BUILT_IN.values() for entry in entries_of(registry.load(named))]
-    assert len(entries) >= 28
-    for entry in entries:
-        assert all(other == entry for other in entries if other["key"] == entry["key"])
+def repeated(values):
+    return [value for value, count in collections.Counter(values).items() if count > 1]
+
+
+def test_a_work_stands_once_and_is_cited():
+    entries = entries_in(REFERENCES.read_text("utf-8"))
+    keys = [entry["key"] for entry in entries]
+    assert keys == sorted(keys)
+    assert repeated(keys) == []
+    assert repeated(re.sub(r"\W", "", entry["title"]).lower() for entry in entries) == []
+    classes = [registry.load(entry) for entry in BUILT_IN.values()]
+    assert {key for cls in classes for key in cls.cites} == set(keys)
+    assert [cls.__name__ for cls in classes if cls.bibtex] == []
+
+
+def test_a_repeated_work_is_found():
+    assert repeated(["doe2020", "roe2021", "doe2020"]) == ["doe2020"]
+
+
+def test_a_plugin_may_cite_a_known_work_and_one_of_its_own():
+    class Mine(Plugin):
+        cites = ("elman1990finding",)
+        bibtex = """
+            @misc{doe2020,
+              title = {Data}
+            }
+        """
+
+    assert [entry["key"] for entry in entries_in(bibtex_of(Mine))] == ["elman1990finding", "doe2020"]
+
+
+def test_an_unknown_key_is_an_error():
+    class Mine(Plugin):
+        cites = ("elman1990",)
+
+    with pytest.raises(Error, match="cites 'elman1990', which seqjax does not know; did you mean 'elman1990finding'"):
+        bibtex_of(Mine)
 
 
 def test_every_citation_is_found():

@@ -92,7 +92,7 @@ def test_one_sequence(tmp_path):
     [
         ({"inputs": X}, {}, r"has no array 'targets' \(arrays: inputs\)"),
         ({"input": X, "targets": X}, {}, r"has no array 'inputs'; did you mean 'input'\?"),
-        ({"inputs": X, "targets": X[:2]}, {}, r"with as many targets, found 2"),
+        ({"inputs": X, "targets": X[:2]}, {}, r"found 3 inputs .* and 2 targets"),
         (
             {"inputs": X, "targets": X[:, :3]},
             {},

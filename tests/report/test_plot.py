@@ -321,7 +321,7 @@ def test_seeds_that_stopped_early_are_part_of_the_average_up_to_their_end():
     np.testing.assert_allclose(high - low, [0.2, 0.2, 0.2, 0.1, 0.1, math.nan], atol=1e-12)
     assert " ".join(caption(figure)) == (
         "mean of 3 seeds, 1 left out; band: 95 % bootstrap interval of the mean (of 2 seeds: lowest to highest) "
-        "after the end of a seed: of those that trained on"
+        "after a seed ends: average of the others"
     )
 
 

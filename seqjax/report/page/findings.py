@@ -65,8 +65,8 @@ def write_html(findings: Sequence[Finding], file: Path, title: str, missing: Seq
     render = MarkdownIt("commonmark", {"html": False}).enable("table").render
     sections = []
     for finding in findings:
-        # The template writes the heading. HTML is switched off in the Markdown; <br> alone is let through, which ends a
-        # line in a cell of a table.
+        # The template writes the heading. HTML is switched off in the Markdown, except <br>, which ends a line in a
+        # cell of a table.
         body = render(_section(finding, "").partition("\n")[2]).replace("&lt;br&gt;", "<br>")
         for image in finding.figures:
             body = body.replace(f'src="{image.name}"', f'src="{image_source(read_file(image))}"')

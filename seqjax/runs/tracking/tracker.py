@@ -42,6 +42,26 @@ class Tracker(Plugin):
     """Shows runs in a viewer or a service. The author writes `open`.
 
     It is not part of an experiment: it does not change a result, and the config of a run does not name it.
+
+    >>> import tempfile
+    >>> from dataclasses import dataclass
+    >>> import seqjax as sj
+    >>> from seqjax.runs import Session
+    >>> from seqjax_models import NGram
+    >>> class Printing(Session):
+    ...     def row(self, epoch, values):
+    ...         print("epoch", epoch, "loss", round(values["train_loss"], 1))
+    ...     def text(self, name, text, epoch): ...
+    ...     def figure(self, name, file, epoch): ...
+    ...     def close(self): ...
+    >>> @dataclass(frozen=True)
+    ... class Printer(sj.Tracker):
+    ...     def open(self, run, config, epochs):
+    ...         return Printing()
+    >>> experiment = sj.Experiment(dataset=sj.Text("abc" * 100), model=NGram(order=3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = experiment.run(folder, tracker=Printer())
+    epoch 1 loss 0.0
     """
 
     kind: ClassVar[str] = "tracker"

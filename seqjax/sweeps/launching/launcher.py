@@ -32,6 +32,25 @@ class Launcher(Plugin):
 
     It is not part of an experiment: it does not change a result, and the config of a run does not name it. A command
     that gets SIGTERM, SIGHUP or SIGUSR1 saves its run, and the same command resumes it.
+
+    >>> import subprocess, sys, tempfile
+    >>> from dataclasses import dataclass
+    >>> from pathlib import Path
+    >>> import seqjax as sj
+    >>> from seqjax.sweeps import Job
+    >>> @dataclass(frozen=True)
+    ... class Here(sj.Launcher):
+    ...     def launch(self, jobs, show_progress):
+    ...         for job in jobs:
+    ...             with job.log.open("a") as log:
+    ...                 done = subprocess.run(job.command, stdout=log, stderr=log)
+    ...             job.code.write_text(str(done.returncode))
+    ...         return {}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log, code = Path(folder, "log"), Path(folder, "code")
+    ...     ids = Here().launch([Job("a", (sys.executable, "-c", "print('trained')"), log, code)], lambda: None)
+    ...     print(ids, log.read_text().strip(), code.read_text())
+    {} trained 0
     """
 
     kind: ClassVar[str] = "launcher"

@@ -56,8 +56,8 @@ def _check_outputs(strategy: Gradient, name: str) -> float:
         state, (_, output) = rows(c.params, state, jax.tree.map(lambda a, t=t: a[t], xs))
         outputs.append(output)
     want = jax.tree.map(lambda *a: jnp.stack(a), *outputs), state
-    found = quick_jit(value_and_grad(step, strategy, has_aux=True))(c.params, c.state, xs, key=key)
-    return assert_close((found.outputs, found.state), want, f"{name}, outputs, ")
+    estimate = quick_jit(value_and_grad(step, strategy, has_aux=True))(c.params, c.state, xs, key=key)
+    return assert_close((estimate.outputs, estimate.state), want, f"{name}, outputs, ")
 
 
 def _check_exact(strategy: Gradient, name: str) -> float:

@@ -43,11 +43,11 @@ def initial_memory(strategy, problem, params, state):
 
 def estimates(strategy: Any, c: Case, windows: list[Batch] | None = None) -> list[Estimate]:
     """One estimate per window, each with a key of its own. State and memory are carried from window to window."""
-    state, memory, found = c.state, initial_memory(strategy, c.problem, c.params, c.state), []
+    state, memory, made = c.state, initial_memory(strategy, c.problem, c.params, c.state), []
     for i, batch in enumerate(c.windows if windows is None else windows):
-        found.append(call(strategy, c.problem, c.params, state, memory, batch, jax.random.key(KEY + i)))
-        state, memory = found[-1].state, found[-1].memory
-    return found
+        made.append(call(strategy, c.problem, c.params, state, memory, batch, jax.random.key(KEY + i)))
+        state, memory = made[-1].state, made[-1].memory
+    return made
 
 
 @functools.partial(quick_jit, static_argnums=(0, 1), static_argnames="room")
@@ -96,7 +96,7 @@ def batch_of_row(batch: Batch, b: int) -> Batch:
     return Batch(xs, weights, batch.reset[b : b + 1], batch.rows[b : b + 1])
 
 
-def row_of(tree: Any, b: Any) -> Any:
+def row_of[T](tree: T, b: Any) -> T:
     """Row b of leaves [B, ...]; or several rows, where b is an array."""
     return jax.tree.map(lambda a: a[b], tree)
 

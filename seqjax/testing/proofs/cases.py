@@ -58,7 +58,7 @@ class Case(NamedTuple):
 
 @functools.cache
 def _case(name: str, num_steps: int, x64: bool) -> Case:
-    # `x64` is a part of the key of the cache alone: the arrays have other dtypes under it.
+    # `x64` is only a part of the cache key: it changes the dtypes of the arrays.
     make = {
         "cell": _cell, "learned": _learned, "foreign": _foreign, "small": _small, "linear": _linear, "ids": _ids,
         "nothing": _nothing,

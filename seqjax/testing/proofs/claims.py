@@ -58,9 +58,9 @@ def check_history(strategy: Gradient, cases: Sequence[str] = MAIN) -> float:
     """Checks that the gradients of three windows add up to that of the whole sequence."""
     worst = 0.0
     for name in cases:
-        found = estimates(strategy, case(name))
-        loss, grads = jax.tree.map(lambda *a: sum(a), *[(e.loss, e.grads) for e in found])
-        got, want = Truth(loss, grads, found[-1].state), truth(name, 0, len(found))
+        made = estimates(strategy, case(name))
+        loss, grads = jax.tree.map(lambda *a: sum(a), *[(e.loss, e.grads) for e in made])
+        got, want = Truth(loss, grads, made[-1].state), truth(name, 0, len(made))
         worst = max(worst, assert_close(got, want, f"{name}, sum of three windows, "))
     return worst
 
@@ -181,7 +181,8 @@ def largest_deviation(samples: Any, want: Any, what: str, num_tests: int) -> flo
         samples: leaves [N, ...].
         want: the true means.
         what: what they are, for the message.
-        num_tests: the number of such comparisons, all of which a correct strategy passes, but for a chance of `ALARM`.
+        num_tests: the number of such comparisons; a correct strategy passes all of them with the probability 1 -
+            `ALARM`.
 
     Raises:
         Failed: it is above its limit.
@@ -277,13 +278,13 @@ def _max_steps(strategy, name, of):
 
 def max_steps(strategy: Gradient, name: str, few: Callable[[int], bool]) -> int:
     """The largest number of steps for which `few(number of outcomes)` is True; 0 if there is none."""
-    found = 0
+    most = 0
     for n in range(1, T + 1):
         count = num_outcomes(strategy, name, n)
         if count and not few(count):
             break
-        found = n if count else found
-    return found
+        most = n if count else most
+    return most
 
 
 def num_outcomes(strategy: Gradient, name: str, num_steps: int) -> int:

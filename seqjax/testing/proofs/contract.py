@@ -44,16 +44,16 @@ def check_estimate(strategy: Gradient, problem: Problem, params: Any, state: Any
     key = jax.random.key(KEY)
     e = call.eval_shape(strategy, problem, params, state, memory, batch, key)
     if not isinstance(e, Estimate) or not isinstance(e.memory, Memory):
-        found = type(e if not isinstance(e, Estimate) else e.memory).__name__
+        returned = type(e if not isinstance(e, Estimate) else e.memory).__name__
         raise Failed(
-            f"{name}: found {found}; return seqjax.gradients.Estimate(loss, grads, state, "
+            f"{name}: found {returned}; return seqjax.gradients.Estimate(loss, grads, state, "
             "seqjax.gradients.Memory(shared, rows))"
         )
     dtype = jax.tree.leaves(params)[0].dtype
     if dtype_shape(e.loss) != f"{dtype}[]":
-        found = dtype_shape(e.loss)
+        returned = dtype_shape(e.loss)
         raise Failed(
-            f"{name}: the loss is {found}, not {dtype}[]: return (loss, grads, state, memory), in which the loss is "
+            f"{name}: the loss is {returned}, not {dtype}[]: return (loss, grads, state, memory), in which the loss is "
             "one number, the weighted sum of losses"
         )
     _check_same(e.grads, params, f"{name}: grads", "parameters", "return the tree of the parameters, in their dtypes")
@@ -104,6 +104,6 @@ def _check_same(got, want, what, like, advice):
     if str(jax.tree.structure(got)) != str(jax.tree.structure(want)):
         raise Failed(f"{what} is {jax.tree.structure(got)}, and the {like} {jax.tree.structure(want)}; {advice}")
     for (path, g), w in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True):
-        found, wanted = dtype_shape(g), dtype_shape(w)
-        if found != wanted:
-            raise Failed(f"{what}{jax.tree_util.keystr(path)} is {found}, and the {like} {wanted}; {advice}")
+        actual, wanted = dtype_shape(g), dtype_shape(w)
+        if actual != wanted:
+            raise Failed(f"{what}{jax.tree_util.keystr(path)} is {actual}, and the {like} {wanted}; {advice}")

@@ -61,16 +61,18 @@ def check_rows_draw_apart(strategy: Gradient, cases: Sequence[str] = ("learned",
     state, memory = alike(c.state, 0), initial_memory(strategy, c.problem, c.params, c.state)
     memory = memory._replace(rows=alike(memory.rows, 0))
     batch = c.windows[0]._replace(xs=alike(c.windows[0].xs, 1), reset=jnp.zeros(B, bool))
-    found = []
+    gradients = []
     for key in jax.random.split(jax.random.key(KEY), num_calls):
         for b in range(B):
             row = batch._replace(weights=jnp.where(jnp.arange(B) == b, 1 / T, jnp.zeros((T, B))))
             grads = call(strategy, c.problem, c.params, state, memory, row, key).grads
             grads = np.concatenate([np.ravel(a) for a in jax.tree.leaves(jax.device_get(grads))])
-            found.append(grads.astype(np.float32).tobytes())  # equal float64 gradients may differ in their last bits
-    if len(set(found)) == 1 and _has_no_effect(strategy, c, state, memory, batch):
+            gradients.append(
+                grads.astype(np.float32).tobytes()
+            )  # equal float64 gradients may differ in their last bits
+    if len(set(gradients)) == 1 and _has_no_effect(strategy, c, state, memory, batch):
         raise Skipped(f"in windows of {T} steps, every draw gives the same gradient; check it with other fields too")
-    by_row = [tuple(found[b::B]) for b in range(B)]
+    by_row = [tuple(gradients[b::B]) for b in range(B)]
     if len(set(by_row)) < B:
         raise Failed(f"rows that differ only in their number get the same gradients in each of {num_calls} calls")
     if any(len(set(row)) == 1 for row in by_row):
@@ -107,17 +109,17 @@ def _drawn(strategy, problem, num_steps, params, keys, memory):
     return flat(drawn), flat(outcomes), probability
 
 
-def _chi_square(found, num_tests):
+def _chi_square(draws, num_tests):
     """The statistic as a share of the limit that a correct strategy exceeds with probability `ALARM`."""
-    drawn, outcomes, probability = jax.device_get(found)
+    drawn, outcomes, probability = jax.device_get(draws)
     index = {row.tobytes(): i for i, row in enumerate(np.asarray(outcomes))}
     if len(index) < len(outcomes):
         raise Failed("outcomes lists one outcome twice")
-    found = [index.get(row.tobytes(), -1) for row in np.asarray(drawn)]
-    if min(found) < 0:
-        raise Failed(f"draw gave {np.asarray(drawn)[found.index(-1)]}, which is not one of the outcomes")
-    counts = np.bincount(found, minlength=len(outcomes))
-    expected = len(found) * np.asarray(probability, np.float64)
+    indices = [index.get(row.tobytes(), -1) for row in np.asarray(drawn)]
+    if min(indices) < 0:
+        raise Failed(f"draw gave {np.asarray(drawn)[indices.index(-1)]}, which is not one of the outcomes")
+    counts = np.bincount(indices, minlength=len(outcomes))
+    expected = len(indices) * np.asarray(probability, np.float64)
     if counts[expected == 0].any():
         raise Failed("draw gave an outcome of probability 0")
     rare = expected < RARE
@@ -126,5 +128,5 @@ def _chi_square(found, num_tests):
     statistic = float(np.sum((counts - expected) ** 2 / expected))
     share = statistic / float(chdtri(max(len(expected) - 1, 1), ALARM / num_tests))
     if not share <= 1:
-        raise Failed(f"chi-square {statistic:.1f} of {len(found)} draws is {share:.1f} times its limit", share)
+        raise Failed(f"chi-square {statistic:.1f} of {len(indices)} draws is {share:.1f} times its limit", share)
     return share

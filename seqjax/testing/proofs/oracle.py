@@ -93,7 +93,7 @@ def arguments_of_rows(name: str, edge_weights: Any = None, num_steps: int = T) -
 
 @functools.cache
 def _truth(name, first, last, edge_weights, x64):
-    # `x64` is a part of the key of the cache alone: the arrays have other dtypes under it.
+    # `x64` is only a part of the cache key: it changes the dtypes of the arrays.
     num_steps = len(edge_weights)
     c = case(name, num_steps)
     state = c.state if first == 0 else truth(name, 0, first, num_steps=num_steps).state
