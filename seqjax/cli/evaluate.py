@@ -46,8 +46,8 @@ def main(argv: Sequence[str]) -> int:
             line("note", f"{share:.2%} of {args.text} is unknown to the vocabulary of the run", sys.stderr)
     else:
         rows = {part: run.evaluate(part) for part in ([args.part] if args.part else PARTS)}
-    found = dict.fromkeys(name for row in rows.values() for name in row)
-    columns = [*(name for name in COLUMNS if name in found), *(name for name in found if name not in COLUMNS)]
+    names = dict.fromkeys(name for row in rows.values() for name in row)
+    columns = [*(name for name in COLUMNS if name in names), *(name for name in names if name not in COLUMNS)]
     titles = {"bits_per_character": "bits/char", "tokens": "tokens" if isinstance(run.codec, TextCodec) else "targets"}
     if args.which == "best":
         print(f"best epoch: {run.best_epoch}")

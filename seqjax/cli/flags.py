@@ -119,12 +119,12 @@ def split_fields(argv: Sequence[str]) -> tuple[list[str], dict[str, dict[str, st
 
 def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> dict[str, Any]:
     """The config of the file, updated by the flags."""
-    found = {} if args.config is None else _read_file(args.config)
+    chosen = {} if args.config is None else _read_file(args.config)
     for kind in settings.KINDS:
         name, strings = _split_name(kind, getattr(args, kind), fields.get(kind, {}))
         if kind == "dataset":
             _check_no_file(kind, name)
-            if name is None and kind not in found and "path" in strings:
+            if name is None and kind not in chosen and "path" in strings:
                 path = strings["path"]
                 flags = f"--dataset {_reader(path)} --dataset.path {quote(path)}"
                 raise Error(f"--dataset.path {path}: name the dataset that reads this file too: {flags}")
@@ -132,19 +132,19 @@ def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
         if strings:
             # The table that the flags of its fields change: the defaults, with the file and the name over them.
             is_for_values = name is None and kind in settings.FOR_VALUES
-            defaults = settings.defaults_of(found) if is_for_values else settings.DEFAULTS
-            under_flags = config.overlay(config.overlay(defaults, found), {kind: table}).get(kind)
+            defaults = settings.defaults_of(chosen) if is_for_values else settings.DEFAULTS
+            under_flags = config.overlay(config.overlay(defaults, chosen), {kind: table}).get(kind)
             table |= _parse_table(kind, under_flags, strings)
         if table:
-            found = config.overlay(found, {kind: table})
+            chosen = config.overlay(chosen, {kind: table})
     scalars = {name: text for name in fields_of(settings.Scalars) if (text := getattr(args, name)) is not None}
-    found |= config.parse_fields(settings.Scalars, scalars)
-    if isinstance(found.get("heldout"), str):  # not a number, but a dataset such as text-file:path=valid.txt
-        name, strings = _split_name("dataset", found["heldout"], {})
+    chosen |= config.parse_fields(settings.Scalars, scalars)
+    if isinstance(chosen.get("heldout"), str):  # not a number, but a dataset such as text-file:path=valid.txt
+        name, strings = _split_name("dataset", chosen["heldout"], {})
         _check_no_file("heldout", name)
         table = {"plugin": name, **_parse_table("dataset", {"plugin": name}, strings)}
-        found["heldout"] = {**_fields_of_same_plugin(found, name), **table}
-    return found
+        chosen["heldout"] = {**_fields_of_same_plugin(chosen, name), **table}
+    return chosen
 
 
 def _fields_of_same_plugin(chosen: dict[str, Any], name: str | None) -> dict[str, Any]:
@@ -206,17 +206,17 @@ def read_option(args: argparse.Namespace, fields: dict[str, dict[str, str]], kin
 
 def read_plugins(kind: str, texts: Sequence[str]) -> dict[str, Any]:
     """The plugins of several texts, by text."""
-    found, problems = {}, []
+    plugins, problems = {}, []
     for text in texts:
         try:
-            found[text] = read_plugin(kind, text)
+            plugins[text] = read_plugin(kind, text)
         except Error as fault:
             problems.append(str(fault))
     if len(set(texts)) < len(texts):
         problems.append("a value is given twice")
     if problems:
         raise Error(f"--{kind} {' '.join(texts)}:", problems=problems)
-    return found
+    return plugins
 
 
 def _split_name(kind: str, value: str | None, strings: dict[str, str]) -> tuple[str | None, dict[str, str]]:
@@ -239,12 +239,12 @@ def _read_file(file: str) -> dict[str, Any]:
         from seqjax.runs.files.manifest import check_files
 
         check_files(Path(file).parent, [Path(file).name, *DATA.values()])
-    found = config.read_toml(file)
-    if not any(isinstance(table, dict) and table.get("plugin") == config.IN_MEMORY for table in found.values()):
-        return found
+    content = config.read_toml(file)
+    if not any(isinstance(table, dict) and table.get("plugin") == config.IN_MEMORY for table in content.values()):
+        return content
     from seqjax.runs.files.data import with_data
 
-    return with_data(found, Path(file).parent)
+    return with_data(content, Path(file).parent)
 
 
 def _parse_table(kind: str, below: Any, strings: dict[str, str]) -> dict[str, Any]:

@@ -44,14 +44,14 @@ def main(argv: Sequence[str]) -> int:
 
     run = Run.open(args.run)
     stream = run.prepared.streams["train"]
-    found = len(whole_windows(stream, steps))
-    if not found:
+    windows = len(whole_windows(stream, steps))
+    if not windows:
         longest = (stream.bounds[1:] - stream.bounds[:-1]).max()
         flags = f"--max-lag {max(1, longest // 2)} --steps {longest}"
         raise Error(f"no document of the training part has {steps} steps, as each row does; give {flags}")
-    rows = min(ROWS, found) if args.rows is None else args.rows
-    if rows > found:
-        raise Error(f"--rows {rows}: the training part has {counted(found, 'window')} of {steps} steps; give no more")
+    rows = min(ROWS, windows) if args.rows is None else args.rows
+    if rows > windows:
+        raise Error(f"--rows {rows}: the training part has {counted(windows, 'window')} of {steps} steps; give no more")
     report = lags(run.problem, run.params, **run.scan_arguments(rows, steps), max_lag=args.max_lag)
     print(f"{counted(rows, 'row')} of {steps} steps")
     print(report)

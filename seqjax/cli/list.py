@@ -18,15 +18,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="import the plugins, and report what is wrong")
     args = parser.read(argv)
     kinds = [args.kind] if args.kind else list(registry.GROUPS)
-    found = {kind: registry.entries(kind) for kind in kinds}
-    width = max((len(entry.id) for entries in found.values() for entry in entries), default=0)
-    for kind, entries in found.items():
+    listed = {kind: registry.entries(kind) for kind in kinds}
+    width = max((len(entry.id) for entries in listed.values() for entry in entries), default=0)
+    for kind, entries in listed.items():
         print(kind)
         for entry in entries:
             print(f"  {entry.id:{width}}  {entry.version:8} {registry.summary(entry)}".rstrip())
             if args.verbose:
                 print(f"  {'':{width}}  {entry.target}, {entry.source}")
-    problems = faults(found) if args.verbose else []
+    problems = faults(listed) if args.verbose else []
     print("".join(f"\n{problem}" for problem in problems), end="\n" if problems else "")
     if args.verbose and not problems:
         print("\nall plugins can be imported, and all names are unique")
@@ -34,10 +34,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def faults(found: dict[str, list[registry.Entry]]) -> list[str]:
+def faults(listed: dict[str, list[registry.Entry]]) -> list[str]:
     """What is wrong with some plugins: failed imports, several of one name, groups that are not read."""
     problems = []
-    for kind, entries in found.items():
+    for kind, entries in listed.items():
         for entry in entries:
             try:
                 registry.load(entry)

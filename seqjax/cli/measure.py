@@ -43,16 +43,16 @@ def main(argv: Sequence[str]) -> int:
 
     run = Run.open(args.run)
     measured = strategies or [run.experiment.setup().gradient]
-    found = measure(run, measured, draws=args.draws, windows=args.windows, at=args.at, seed=args.seed)
-    print("{} windows of {} steps, {} rows".format(*found.shape))
-    print(found)
+    measures = measure(run, measured, draws=args.draws, windows=args.windows, at=args.at, seed=args.seed)
+    print("{} windows of {} steps, {} rows".format(*measures.shape))
+    print(measures)
     if args.out:
-        _write(found, Path(args.out))
+        _write(measures, Path(args.out))
         line("saved", args.out)
     return 0
 
 
-def _write(found: Any, out: Path) -> None:
+def _write(measures: Any, out: Path) -> None:
     """Writes table, numbers and figures into a folder."""
     from seqjax.report import Table
 
@@ -60,6 +60,6 @@ def _write(found: Any, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         for name in FIGURES:
             for kind in ("png", "svg"):
-                found.plot(name).savefig(out / f"{name}.{kind}", dpi=150)
-    write(out / "measures.csv", Table(found.columns, found.rows).to_csv())
-    write(out / "measures.json", found.to_json())
+                measures.plot(name).savefig(out / f"{name}.{kind}", dpi=150)
+    write(out / "measures.csv", Table(measures.columns, measures.rows).to_csv())
+    write(out / "measures.json", measures.to_json())

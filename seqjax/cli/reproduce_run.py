@@ -48,28 +48,28 @@ def reproduce_run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         check_reproducible(run, made)
         if run.stopped_at is not None:
             line("note", f"its callback ended training after epoch {run.stopped_at}, and so this training ends there")
-        found = reproduce(run, made, progress=True)
+        compared = reproduce(run, made, progress=True)
     rows = [
         [part.part, part.compared, "yes" if part.equal else "no", part.absolute or None, part.relative or None]
-        for part in found.parts
+        for part in compared.parts
     ]
     print(f"\n{Table(['part', 'compared', 'equal', 'largest difference', 'relative'], rows)}\n")
-    for change in found.environment:
+    for change in compared.environment:
         line("differs", change)
-    if found.is_bitwise:
+    if compared.is_bitwise:
         line("result", "bitwise equal")
         return 0
-    if found.is_within_tolerance:
+    if compared.is_within_tolerance:
         line("result", "equal within tolerance")
         print(WITHIN.format(tolerance=TOLERANCE))
         return 0
     line("result", "different")
     where = f"The other run is in {args.out}" if args.out else "With --out DIR, the other run is kept"
-    wrong = found.different
+    wrong = compared.different
     text = DIFFERENT if any(part.relative is not None for part in wrong) else OTHERWISE
     parts = ", ".join(part.part for part in wrong)
     raise Error(
-        text.format(path=path, parts=parts, tolerance=TOLERANCE, epochs=found.equal_epochs, where=where), exit_code=4
+        text.format(path=path, parts=parts, tolerance=TOLERANCE, epochs=compared.equal_epochs, where=where), exit_code=4
     )
 
 

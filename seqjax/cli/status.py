@@ -24,17 +24,17 @@ def main(argv: Sequence[str]) -> int:
 
     path = Path(args.sweep)
     if (path / INDEX).is_file():
-        found = states(path)
+        runs = states(path)
     else:
         (run,) = run_folders(path)  # for its error
         run = run.resolve()
-        found = [state_of(str(path), run, run.parent / JOBS / run.name)]
-    print(table(found))
-    if any(state.state == "failed" for state in found) and (path / JOBS).is_dir():
+        runs = [state_of(str(path), run, run.parent / JOBS / run.name)]
+    print(table(runs))
+    if any(state.state == "failed" for state in runs) and (path / JOBS).is_dir():
         line("logs", path / JOBS)
-    check_damage(path, found)
-    if any(state.state not in (*ENDED, *ON_ITS_WAY) for state in found):
+    check_damage(path, runs)
+    if any(state.state not in (*ENDED, *ON_ITS_WAY) for state in runs):
         line("next", "the command that began it trains what is missing")
-    elif all(state.state in ENDED for state in found):
+    elif all(state.state in ENDED for state in runs):
         line("next", f"seqjax compare {argument(path)}")
     return 0

@@ -197,7 +197,7 @@ def _check_seeds(values: Sequence[str]) -> None:
 def _combine(axes: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
     """The flags of each combination, by the labels of those that vary; the seed comes last."""
     ordered = sorted(axes, key=lambda flag: flag == "--seed")
-    found = {}
+    flags_of = {}
     for values in itertools.product(*(axes[flag] for flag in ordered)):
         flags, label = [], []
         for flag, value in zip(ordered, values, strict=True):
@@ -205,8 +205,8 @@ def _combine(axes: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
             flags.append(f"{flag}={value}")
             if len(axes[flag]) > 1 or flag == "--seed":
                 label.append(value if is_kind else f"{flag[2:].replace('-', '_')}={value}")
-        found[tuple(label)] = flags
-    return found
+        flags_of[tuple(label)] = flags
+    return flags_of
 
 
 def _without_seed(label: tuple[str, ...]) -> str:

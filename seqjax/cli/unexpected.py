@@ -26,9 +26,9 @@ def explained() -> Iterator[None]:
     except (Error, KeyboardInterrupt, BrokenPipeError, MemoryError):
         raise
     except BaseException as fault:
-        found = mistake_of_any(fault) or _of_surroundings(fault)
-        if found is not None:
-            raise found from fault
+        known = mistake_of_any(fault) or _of_surroundings(fault)
+        if known is not None:
+            raise known from fault
         # Python itself ends with such an exit code; a full disk or memory is the caller's.
         if isinstance(fault, OSError | SystemExit) or "RESOURCE_EXHAUSTED" in str(fault):
             raise

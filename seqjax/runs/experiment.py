@@ -158,12 +158,12 @@ class ExperimentFields(Scalars):
             "optimizer": isinstance(self.optimizer, optax.GradientTransformation),
             "model": isinstance(self.model, ForeignModel),
         }
-        if found := [name for name, is_object in objects.items() if is_object]:
+        if names := [name for name, is_object in objects.items() if is_object]:
             # A loss or a metric is no plugin.
-            kinds = found if {*found} <= {"model", "optimizer"} else []
+            kinds = names if {*names} <= {"model", "optimizer"} else []
             plugins = ", ".join(f"seqjax new {kind} my-{kind}" for kind in kinds)
             raise Error(
-                f"a config cannot hold what was given in Python as: {', '.join(found)}\n"
+                f"a config cannot hold what was given in Python as: {', '.join(names)}\n"
                 "Run this experiment in memory, without a folder"
                 + (f"; or write a plugin: {plugins}" if plugins else "")
             )

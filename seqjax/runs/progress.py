@@ -126,9 +126,9 @@ class Display:
 
 def device_line(fit: Fit) -> str:
     """The device, the processes if there are several, how a batch is spread, the version of jax, and the precision."""
-    found = jax.devices()
-    cores = f"{num_cores()} cores" if jax.default_backend() == "cpu" else found[0].device_kind
-    share = fit.device_share(len(found))
+    devices = jax.devices()
+    cores = f"{num_cores()} cores" if jax.default_backend() == "cpu" else devices[0].device_kind
+    share = fit.device_share(len(devices))
     count = jax.process_count()
     processes = [f"{count} processes"] if count > 1 else []
     words = [f"{jax.default_backend()}, {cores}", *processes, *([share] if share else []), f"jax {jax.__version__}"]

@@ -153,13 +153,13 @@ def _params(name: str, params: Any, made: Any) -> Part:
     compared = f"{len(old)} leaves, {sum(leaf.size for leaf in old.values()):,} numbers"
     if old.keys() != new.keys():
         return Part(name, compared, False, math.inf, math.inf)
-    found = [difference(old[leaf], new[leaf]) for leaf in old]
+    leaves = [difference(old[leaf], new[leaf]) for leaf in old]
     return Part(
         name,
         compared,
-        all(equal for equal, _, _ in found),
-        max((absolute for _, absolute, _ in found), default=0.0),
-        max((relative for _, _, relative in found), default=0.0),
+        all(equal for equal, _, _ in leaves),
+        max((absolute for _, absolute, _ in leaves), default=0.0),
+        max((relative for _, _, relative in leaves), default=0.0),
     )
 
 

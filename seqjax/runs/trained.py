@@ -276,9 +276,10 @@ class Trained:
         starts = np.zeros(len(xs), bool)
         starts[bounds[:-1][np.diff(bounds) > 0]] = True
         inputs = jnp.asarray(xs, None if isinstance(self.spec.inputs, Tokens) else self._dtype)
-        found = forecast.outputs(self.experiment.model, self.spec, self.params, inputs, starts)
-        found = np.asarray(found, np.float64)
-        return self.codec.targets.decode(found) if isinstance(self.codec, PairsCodec) and self.codec.targets else found
+        outputs = forecast.outputs(self.experiment.model, self.spec, self.params, inputs, starts)
+        outputs = np.asarray(outputs, np.float64)
+        codec = self.codec.targets if isinstance(self.codec, PairsCodec) else None
+        return codec.decode(outputs) if codec else outputs
 
     def _continue_series(self, how, x, count, name):
         if isinstance(self.codec, TextCodec):
@@ -287,8 +288,8 @@ class Trained:
         x = (x if isinstance(x, Series) else Series(x)).values
         forecast.check_series(self.experiment.model, self.spec, x.shape, count, name)
         values = jnp.asarray(self.codec.encode(x) if self.codec else x, self._dtype)
-        found = np.asarray(how(self.experiment.model, self.spec, self.params, values, count), np.float64)
-        return self.codec.decode(found) if self.codec else found
+        values_after = np.asarray(how(self.experiment.model, self.spec, self.params, values, count), np.float64)
+        return self.codec.decode(values_after) if self.codec else values_after
 
     @property
     def _dtype(self):

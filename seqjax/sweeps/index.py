@@ -73,8 +73,8 @@ def run_folders(path: Path) -> list[Path]:
         Error: the folder holds neither a run nor a sweep; the index of the sweep is damaged (exit code 4).
     """
     if (path / folder.INDEX).is_file():
-        found = [path / entry.folder for entry in read_index(path).values()]
-        return [run for run in found if (run / folder.CONFIG).is_file()]
+        runs = [path / entry.folder for entry in read_index(path).values()]
+        return [run for run in runs if (run / folder.CONFIG).is_file()]
     if not (path / folder.CONFIG).is_file():
         raise Error(f"{path} holds no run and no sweep: it has neither {folder.CONFIG} nor {folder.INDEX}")
     return [path]

@@ -83,27 +83,27 @@ def curves(variants: Variants, metric: str, labels: Mapping[str, str]) -> dict[s
     """
     along = [name for name in ALONG if name in labels]
     names = [name for name in labels if name not in ALONG]
-    found = [_curve(variant, group, metric, along, names) for variant, group in variants.items()]
-    return {"metric": metric, "labels": labels, "along": along, "metrics": names, "variants": found}
+    drawn = [_curve(variant, group, metric, along, names) for variant, group in variants.items()]
+    return {"metric": metric, "labels": labels, "along": along, "metrics": names, "variants": drawn}
 
 
 def _curve(variant: str, group: Sequence[Run], metric: str, along: list[str], names: list[str]) -> dict[str, Any]:
     seeds = seeds_of(group)
-    found: dict[str, Any] = {"name": variant, "legend": f"{variant} ({seeds.in_words})", "along": {}, "metrics": {}}
+    curve: dict[str, Any] = {"name": variant, "legend": f"{variant} ({seeds.in_words})", "along": {}, "metrics": {}}
     if not seeds.runs:
-        return found
+        return curve
     kept = _kept_epochs(average_and_band(seeds.column(metric), seeds.lengths, "mean", "range")[0])
     for name in along:
         middle, _, _ = average_and_band(seeds.column(name), seeds.lengths, "median", "range")
-        found["along"][name] = _numbers(middle[kept])
+        curve["along"][name] = _numbers(middle[kept])
     for name in names:
         middle, low, high = average_and_band(seeds.column(name), seeds.lengths, "mean", "interval")[:, kept]
         if np.isnan(middle).all():
             continue
-        found["metrics"][name] = {"middle": _numbers(middle)}
+        curve["metrics"][name] = {"middle": _numbers(middle)}
         if len(seeds.runs) > 1:
-            found["metrics"][name] |= {"low": _numbers(low), "high": _numbers(high)}
-    return found
+            curve["metrics"][name] |= {"low": _numbers(low), "high": _numbers(high)}
+    return curve
 
 
 def _kept_epochs(average: np.ndarray) -> np.ndarray:
@@ -178,18 +178,16 @@ zoom in. Press a variant to hide it.</p>
 def _experiments(variants: Variants, against: str | None) -> str:
     """The fields in which the variants differ, one column for each variant, and then the fields that they share."""
     fields = {variant: _fields(group[0].experiment) for variant, group in variants.items()}
-    names = dict.fromkeys(name for found in fields.values() for name in found if name != "seed")
-    varied = [name for name in names if len({found.get(name) for found in fields.values()}) > 1]
-    shared = [
-        (name, found) for name, found in next(iter(fields.values())).items() if name in names and name not in varied
-    ]
+    names = dict.fromkeys(name for own in fields.values() for name in own if name != "seed")
+    varied = [name for name in names if len({own.get(name) for own in fields.values()}) > 1]
+    shared = [(name, own) for name, own in next(iter(fields.values())).items() if name in names and name not in varied]
     reference = against or next(iter(fields))
-    rows = [[name, *(found.get(name, ABSENT) for found in fields.values())] for name in varied]
+    rows = [[name, *(own.get(name, ABSENT) for own in fields.values())] for name in varied]
     marked = {
         (n, variant)
         for n, name in enumerate(varied)
-        for variant, found in fields.items()
-        if name in found and found[name] != fields[reference].get(name)
+        for variant, own in fields.items()
+        if name in own and own[name] != fields[reference].get(name)
     }
     seeds = [", ".join(str(run.experiment.seed) for run in group) for group in variants.values()]
     differ = [*rows, *([["seed", *seeds]] if len(set(seeds)) > 1 else [])]
@@ -204,13 +202,13 @@ def _experiments(variants: Variants, against: str | None) -> str:
 
 def _fields(plugin: Any, prefix: str = "") -> dict[str, str]:
     """Dotted names of the fields of an experiment -> their values as texts."""
-    found = {}
+    texts = {}
     for field in dataclasses.fields(plugin):
         value, name = getattr(plugin, field.name), prefix + field.name
-        found[name] = _value(value)
+        texts[name] = _value(value)
         if isinstance(value, Plugin) and not isinstance(value, Data):
-            found |= _fields(value, f"{name}.")
-    return found
+            texts |= _fields(value, f"{name}.")
+    return texts
 
 
 def _value(value: Any) -> str:
@@ -251,9 +249,9 @@ def _each_run(runs: Mapping[str, Run], metric: str, labels: Mapping[str, str]) -
 def _samples(runs: Mapping[str, Run]) -> str:
     """A card for each run on text, with the texts that it generated."""
     cards = [
-        f"<figcaption>{text(name)}</figcaption><pre>{text(found)}</pre>"
+        f"<figcaption>{text(name)}</figcaption><pre>{text(sample)}</pre>"
         for name, run in runs.items()
-        if (found := _sample(run))
+        if (sample := _sample(run))
     ]
     return _cards(cards)
 

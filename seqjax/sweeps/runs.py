@@ -105,10 +105,10 @@ class Runs(Mapping[str, Run]):
     @property
     def variants(self) -> dict[str, list[Run]]:
         """The runs of each variant, which differ only in the seed."""
-        found: dict[str, list[Run]] = {}
+        groups: dict[str, list[Run]] = {}
         for name, run in self._runs.items():
-            found.setdefault(self._variant_of[name], []).append(run)
-        return found
+            groups.setdefault(self._variant_of[name], []).append(run)
+        return groups
 
     def metric(self, name: str) -> np.ndarray:
         """One column of the metrics of every run, float64[runs, n]; NaN after the end of a shorter run."""
@@ -153,11 +153,11 @@ class Runs(Mapping[str, Run]):
         without = {name: is_so for name, is_so in kinds.items() if any(map(is_so, self._runs.values()))}
         rows = []
         for variant, runs in self.variants.items():
-            found = [values[epoch][variant] for epoch in epochs]
-            row = [variant, int(np.sum(~np.isnan(list(found[0].values()))))]
-            row += [number for of_seed in found for number in mean_interval(list(of_seed.values()))]
+            by_epoch = [values[epoch][variant] for epoch in epochs]
+            row = [variant, int(np.sum(~np.isnan(list(by_epoch[0].values()))))]
+            row += [number for of_seed in by_epoch for number in mean_interval(list(of_seed.values()))]
             if against is not None:
-                for epoch, of_seed in zip(epochs, found, strict=True):
+                for epoch, of_seed in zip(epochs, by_epoch, strict=True):
                     base = values[epoch][against]
                     row += [None] * 3 if variant == against else paired_difference(of_seed, base)
             rows.append(row + [sum(map(is_so, runs)) for is_so in without.values()])

@@ -240,17 +240,17 @@ def combine(experiment: Experiment, axes: Mapping[str, Iterable[Any] | Mapping[s
     for field, choice in zip(ordered, choices, strict=True):
         if not choice:
             raise Error(f"sweep: {field} has no values")
-    found = {}
+    plans = {}
     for combination in itertools.product(*(choice.items() for choice in choices)):
         changed = experiment
         for field, (_, value) in zip(ordered, combination, strict=True):
             changed = replace_field(changed, field, value)
         labels = [label for label, _ in combination]
         name, variant = (", ".join(labels[:n]) for n in (len(labels), len(labels) - ("seed" in axes)))
-        if name in found:
+        if name in plans:
             raise Error(f"sweep: two runs would have the name {name!r}; give the values other names")
-        found[name] = Planned(variant, changed)
-    return found
+        plans[name] = Planned(variant, changed)
+    return plans
 
 
 def replace_field(plugin: Any, field: str, value: Any) -> Any:
@@ -274,10 +274,10 @@ def _labelled(field, values):
     if isinstance(values, Mapping):
         return {str(label): value for label, value in values.items()}
     values = list(values)
-    found = {f"{field}={_label(value)}": value for value in values}
-    if len(found) < len(values):
-        raise Error(f"sweep: {field} has a value twice: {quoted(found)}")
-    return found
+    labelled = {f"{field}={_label(value)}": value for value in values}
+    if len(labelled) < len(values):
+        raise Error(f"sweep: {field} has a value twice: {quoted(labelled)}")
+    return labelled
 
 
 def _label(value):

@@ -82,10 +82,10 @@ def _forms(arrays):
 
 def _nested(arrays):
     """Arrays by names such as `outer/inner` as a nested dict."""
-    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     for name, array in arrays.items():
-        table, (*outer, inner) = found, name.split("/")
+        table, (*outer, inner) = nested, name.split("/")
         for key in outer:
             table = table.setdefault(key, {})
         table[inner] = jax.numpy.asarray(array)
-    return found
+    return nested

@@ -140,13 +140,13 @@ def compare_files(path: Path) -> tuple[Manifest, dict[str, Fault]]:
 
 
 def _faults(path: Path, manifest: Manifest) -> dict[str, Fault]:
-    found = {name: _fault(path / name, sha256) for name, sha256 in manifest.files.items()}
-    if found[CONFIG] and manifest.next_config:
-        found[CONFIG] = _fault(path / CONFIG, manifest.next_config)
+    faults = {name: _fault(path / name, sha256) for name, sha256 in manifest.files.items()}
+    if faults[CONFIG] and manifest.next_config:
+        faults[CONFIG] = _fault(path / CONFIG, manifest.next_config)
     # A checkpoint may be missing if another one is there: a damaged one is deleted by hand.
     there = [name for name in manifest.checkpoints if (path / name).exists()]
     may_lack = {*manifest.checkpoints} - {*there} if there else set()
-    return {name: fault for name, fault in found.items() if fault and name not in may_lack}
+    return {name: fault for name, fault in faults.items() if fault and name not in may_lack}
 
 
 def _fault(file: Path, sha256: str) -> Fault | None:

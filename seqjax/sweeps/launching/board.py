@@ -49,13 +49,13 @@ class Board:
 
     def _look(self) -> None:
         self.looked = time.monotonic()
-        found = [state for state in states(self.out) if state.name in self.names]
-        for state in found:
+        shown = [state for state in states(self.out) if state.name in self.names]
+        for state in shown:
             if state.state in NOT_RUNNING and state.name not in self.ended:
                 self.ended.add(state.name)
                 head = f"[{len(self.ended)}/{len(self.names)}]"
                 self.console.print(f"{head} {escape(state.name or 'all')}: {_describe(state)}")
-        text = "\n".join(f"{escape(s.name or 'all')}: {_describe(s)}" for s in found if s.state == "running")
+        text = "\n".join(f"{escape(s.name or 'all')}: {_describe(s)}" for s in shown if s.state == "running")
         if self.console.is_terminal:
             self.live.update(text, refresh=self.live.is_started)
         elif text and time.monotonic() - self.printed >= EVERY_LINE:

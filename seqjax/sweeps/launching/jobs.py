@@ -162,9 +162,9 @@ def check_jobs(out: Path, names: Collection[str]) -> None:
         out: the folder of the sweep.
         names: the names of the runs that are looked at.
     """
-    found = [state for state in states(out) if state.name in names]
-    check_damage(out, found)
-    failed = [state for state in found if state.state == "failed"]
+    runs = [state for state in states(out) if state.name in names]
+    check_damage(out, runs)
+    failed = [state for state in runs if state.state == "failed"]
     if failed:
         raise Error(
             f"{len(failed)} of {len(names)} runs failed; their logs are in {out / JOBS}\n"
@@ -173,12 +173,12 @@ def check_jobs(out: Path, names: Collection[str]) -> None:
         )
 
 
-def check_damage(out: Path, found: Sequence[RunState]) -> None:
+def check_damage(out: Path, runs: Sequence[RunState]) -> None:
     """Raises an `Error` with exit code 4 if some of these runs of a sweep are damaged."""
-    damaged = [state for state in found if state.state == "damaged"]
+    damaged = [state for state in runs if state.state == "damaged"]
     if damaged:
         raise Error(
-            f"{len(damaged)} of {len(found)} runs are damaged, and are left as they are\n"
+            f"{len(damaged)} of {len(runs)} runs are damaged, and are left as they are\n"
             f"To see all that has changed, type: seqjax verify {argument(out)}",
             problems=[f"{state.name or 'all'}: {state.note}" for state in damaged],
             exit_code=4,

@@ -79,21 +79,21 @@ def states(out: Path, is_launching: bool | None = None) -> list[RunState]:
         except Error as fault:  # the other runs are intact
             return RunState(name, "damaged", note=fault.message.partition("\n")[0])
 
-    found = {name: state(name) for name in index}
+    known = {name: state(name) for name in index}
     # A launcher is asked only for jobs whose end is not in the folder.
     asked = {
-        name: job for name, job in launched.items() if name in found and job["id"] and found[name].state not in ENDED
+        name: job for name, job in launched.items() if name in known and job["id"] and known[name].state not in ENDED
     }
     alive, launching = _alive(asked), {name for name, job in launched.items() if not job["id"]}
-    for name in found:
+    for name in known:
         if name in alive:
-            found[name] = state(name, alive[name])
+            known[name] = state(name, alive[name])
         elif is_launching and name in launching and _exit_code(out / JOBS / index[name].folder) is None:
-            found[name] = state(name, "queued")
-        elif name in asked and found[name].state == "not started":
+            known[name] = state(name, "queued")
+        elif name in asked and known[name].state == "not started":
             note = f"its job, {asked[name]['id']}, ended before it began: it may have been cancelled, or did not start"
-            found[name] = found[name]._replace(state="failed", note=found[name].note or note)
-    return list(found.values())
+            known[name] = known[name]._replace(state="failed", note=known[name].note or note)
+    return list(known.values())
 
 
 def state_of(name: str, run: Path, job: Path, waiting: str | None = None) -> RunState:
@@ -128,10 +128,10 @@ def state_of(name: str, run: Path, job: Path, waiting: str | None = None) -> Run
     return state._replace(state="failed", note="; ".join(filter(None, [ended, last])))
 
 
-def table(found: Sequence[RunState]) -> Table:
+def table(runs: Sequence[RunState]) -> Table:
     """States as a table."""
     rows = []
-    for each in found:
+    for each in runs:
         left = "" if each.seconds_left is None else f"{each.seconds_left // 60:.0f}:{each.seconds_left % 60:02.0f}"
         rows.append([each.name or "all", each.state, f"{each.epoch} of {each.epochs or '?'}", left, each.note[:200]])
     return Table(["run", "state", "epoch", "left", "note"], rows)
@@ -151,14 +151,14 @@ def read_launched(out: Path) -> dict[str, dict[str, Any]]:
 
 def _alive(launched: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Name of a run -> "queued" or "running", for the jobs that have not ended."""
-    found: dict[str, str] = {}
+    alive: dict[str, str] = {}
     by_launcher: dict[str, dict[str, str]] = {}
     for name, job in launched.items():
         by_launcher.setdefault(json.dumps(job["launcher"], sort_keys=True), {})[job["id"]] = name
     for text, names in by_launcher.items():
         launcher = config.from_table("launcher", from_json(text))
-        found |= {names[id_]: state for id_, state in still_alive(launcher, list(names)).items() if id_ in names}
-    return found
+        alive |= {names[id_]: state for id_, state in still_alive(launcher, list(names)).items() if id_ in names}
+    return alive
 
 
 def _epochs(config: Path) -> int | None:
@@ -172,8 +172,8 @@ def _epochs(config: Path) -> int | None:
             raise ValueError(f"epochs = {epochs!r} is no whole number from 1 on")
         return int(epochs)
 
-    found: int = folder.read(config, parse)
-    return found
+    epochs: int = folder.read(config, parse)
+    return epochs
 
 
 def _seconds_left(row: Mapping[str, Any], epochs: int | None) -> float | None:
