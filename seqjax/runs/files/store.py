@@ -44,7 +44,14 @@ def read_run(path: Path | None) -> dict[str, bytes]:
     manifest = check_files(path)
     last = [name for name in manifest.checkpoints if (path / name).exists()][:1]
     results = [name for name in (folder.PARAMS, folder.BEST) if name in manifest.files]
-    return {name: folder.read(path / name, bytes) for name in [MANIFEST, CONFIG, METRICS, *last, *results]}
+    try:
+        files = {name: folder.read(path / name, bytes) for name in [MANIFEST, CONFIG, METRICS, *last, *results]}
+    except Error:
+        if read_manifest(path) == manifest:
+            raise
+        return read_run(path)
+    # A process that trains the run may have written files and then the manifest after it was read here.
+    return files if read_manifest(path) == manifest else read_run(path)
 
 
 def check_unchanged(path: Path, manifest: Manifest | None) -> None:
