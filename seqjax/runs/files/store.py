@@ -78,6 +78,7 @@ def begin(path: Path, files: Mapping[str, bytes]) -> None:
 
 def go_on(path: Path, manifest: Manifest, config: bytes, rows: list[Row]) -> None:
     """Prepares a run to continue: it has this config, the rows before its checkpoint, and no results."""
+    folder.inner_folder(path, CHECKPOINTS)  # for its error, before the results are deleted
     _remove_parts(path)
     # A checkpoint that was deleted by hand is written again, with other bytes.
     left_out = {*RESULTS, *(name for name in manifest.checkpoints if not (path / name).exists())}
