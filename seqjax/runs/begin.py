@@ -79,14 +79,12 @@ def open_folder(path: Path, run: RunState, fit: Fit, kept: Training | None) -> N
         kept: what training has left, as it was read before the folder was locked; None: there is no run.
 
     Raises:
-        Error: another process has changed the folder in between (exit code 5); the run was begun in another
-            environment (4).
+        Error: another process has changed the folder in between (exit code 5); the tokenizer has changed (4).
     """
     store.check_unchanged(path, kept.manifest if kept else None)
     if kept is None:
         store.begin(path, first_files(run, fit))
         return
-    check_environment(path, environment_of(run, fit))
     if folder.read_text(path / folder.CODEC) != run.codec_text:
         raise Error(f"{path}: its tokenizer no longer gives the ids that it was trained on", exit_code=4)
     store.go_on(path, kept.manifest, config_bytes(run.experiment), kept.rows)
