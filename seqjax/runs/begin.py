@@ -60,7 +60,7 @@ def check_goes_on(run: RunState, kept: Training) -> None:
         why = f"the state of its optimizer is not kept in {folder.CHECKPOINTS}"
     elif isinstance(e.optimizer, Optimizer) and depends_on_num_updates(e.optimizer, e.fit().params_like(run.problem)):
         why = "the updates of its optimizer depend on the number of epochs, by a schedule or a warm-up"
-    elif kept.manifest.ended and kept.epochs % e.evaluate_every:
+    elif len(kept.rows) == kept.epochs and kept.epochs % e.evaluate_every:  # which may be before the results are there
         why = f"its last epoch was evaluated, and is no multiple of evaluate_every = {e.evaluate_every}"
     if why:
         raise Error(
