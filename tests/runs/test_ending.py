@@ -7,14 +7,14 @@ import re
 import jax
 import numpy as np
 import pytest
+from seqjax.runs.binding import binding
+from seqjax.runs.params_file import write_params
 from support.crash import Crash, NoFigure, crash_after
 
 import seqjax
 from seqjax import Error, Experiment, Pairs, Run
 from seqjax.runs.files import folder
-from seqjax.runs.binding import binding
 from seqjax.runs.files.manifest import add_files
-from seqjax.runs.params_file import write_params
 from seqjax.runs.settings import Scalars
 from seqjax_models import RNN
 from seqjax_optimizers import Adam

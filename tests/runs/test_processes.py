@@ -11,8 +11,8 @@ from support.together import DRIVER, by_hand, by_srun, finish, sends, start
 
 from seqjax.cli import main
 from seqjax.runs import Run
-from seqjax.runs.files import folder
 from seqjax.runs.environment import changes
+from seqjax.runs.files import folder
 
 FLAGS = (
     *("--dataset", "text-file", "--dataset.path", "book.txt", "--train", "0.8", "--heldout", "0.2"),

@@ -7,11 +7,11 @@ import shutil
 
 import numpy as np
 import pytest
+from seqjax.runs.adopt import adopt
 from support.crash import NoFigure, crash_after, experiment
 
 from seqjax import Error, Experiment, Pairs, Run, Text, create
 from seqjax.runs import folder, rows
-from seqjax.runs.adopt import adopt
 from seqjax.runs.reproduce import TOLERANCE, check_reproducible, compare, difference, reproduce
 from seqjax.runs.run import COLUMNS
 from seqjax.training import feed

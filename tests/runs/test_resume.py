@@ -8,11 +8,11 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from seqjax.runs.adopt import adopt
 from support.crash import EXPERIMENTS, TEXT, NoFigure, count_chunks, crash_after, experiment, results
 
 from seqjax import Error, Experiment, Run, create
 from seqjax.runs import checkpoint, execute
-from seqjax.runs.adopt import adopt
 from seqjax.training import feed
 from seqjax_models import MLP
 from seqjax_samplers import Sequential

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from seqjax.runs.adopt import adopt
 from support.crash import crash_after
 
 from seqjax import Error, Experiment, Run, Text, create, sweep
 from seqjax.plugin import registry
 from seqjax.runs.files import folder
-from seqjax.runs.adopt import adopt
 from seqjax.runs.verify import CHANGED, DAMAGED, DIFFERS, MISSING, OK, UNKNOWN, UNREADABLE, folders_to_verify, verify
 from seqjax.training import feed
 from seqjax_models import RNN
