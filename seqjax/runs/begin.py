@@ -62,7 +62,7 @@ def check_goes_on(run: RunState, kept: Training) -> None:
         why = f"the state of its optimizer is not kept in {folder.CHECKPOINTS}"
     elif isinstance(e.optimizer, Optimizer) and depends_on_num_updates(e.optimizer, e.fit().params_like(run.problem)):
         why = "the updates of its optimizer depend on the number of epochs, by a schedule or a warm-up"
-    elif kept.manifest.ended and kept.epochs % e.evaluate_every:
+    elif len(kept.rows) == kept.epochs and kept.epochs % e.evaluate_every:  # which may be before the results are there
         why = f"its last epoch was evaluated, and is no multiple of evaluate_every = {e.evaluate_every}"
     if why:
         raise Error(
@@ -81,14 +81,12 @@ def open_folder(path: Path, run: RunState, fit: Fit, kept: Training | None) -> N
         kept: what training has left, as it was read before the folder was locked; None: there is no run.
 
     Raises:
-        Error: another process has changed the folder in between (exit code 5); the run was begun in another
-            environment (4).
+        Error: another process has changed the folder in between (exit code 5); the tokenizer has changed (4).
     """
     store.check_unchanged(path, kept.manifest if kept else None)
     if kept is None:
         store.begin(path, first_files(run, fit))
         return
-    check_environment(path, environment_of(run, fit))
     if folder.read_text(path / folder.CODEC) != run.codec_text:
         raise Error(f"{path}: its tokenizer no longer gives the ids that it was trained on", exit_code=4)
     store.go_on(path, kept.manifest, config_bytes(run.experiment), kept.rows)

@@ -10,7 +10,14 @@ import numpy as np
 from seqjax.errors import Error
 from seqjax.runs import stored
 from seqjax.runs.agreement import check_equal, share_files
-from seqjax.runs.begin import begun_layout, check_experiment, check_goes_on, open_folder
+from seqjax.runs.begin import (
+    begun_layout,
+    check_environment,
+    check_experiment,
+    check_goes_on,
+    environment_of,
+    open_folder,
+)
 from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.progress import Display
@@ -123,9 +130,11 @@ def _chunks(
     """How a run is fitted in its layout, and the chunks of its training that are left. Nothing is written.
 
     Raises:
-        Error: the run cannot be trained.
+        Error: the run cannot be trained; it was begun in another environment (exit code 4).
     """
     fit = fit.in_layout(run.problem, run.prepared.streams["train"], layout)
+    if kept is not None and run.path is not None:  # before the checkpoint, whose dtypes may differ there
+        check_environment(run.path, environment_of(run, fit))
     if kept is None or kept.checkpoint is None:
         return fit, training_chunks(run, fit)
     like = init_train_state(run.problem, run.experiment.setup(), 1, fit.params)

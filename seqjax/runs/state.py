@@ -16,7 +16,7 @@ class RunState(Trained):
     """A trained model with the metrics of its training, the folder of the run, and how training ended."""
 
     metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """One row per epoch; see `seqjax.runs.columns`."""
+    """One row per epoch; see `seqjax.columns`."""
     path: Path | None = None
     """The folder of the run, if it has one."""
     diverged: bool = False

@@ -1,6 +1,6 @@
 """Reads a run from its folder: the experiment, the codec, and what training has left."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,18 +113,23 @@ def read_codec(path: Path, tokenizer: Tokenizer | None) -> tuple[Codec | PairsCo
 
 def decode_training(path: Path, files: Mapping[str, bytes]) -> Training:
     """What training has left, from the bytes of its files."""
-    with folder.reading(path):
-        manifest = decode_manifest(files[folder.MANIFEST])
-        epochs = int(config.from_toml(files[folder.CONFIG].decode("utf-8"))["epochs"])
-        arrays = {name: load_arrays(files[name])[0] for name in (folder.PARAMS, folder.BEST) if name in files}
-        last = next((decode_checkpoint(data) for name, data in files.items() if name in manifest.checkpoints), None)
-        if manifest.ended:
-            rows = decode_rows(files[folder.METRICS])
-            return Training(manifest, epochs, rows, last, arrays[folder.PARAMS], arrays.get(folder.BEST, {}))
-        if last is None:
-            return Training(manifest, epochs, [], None, {}, {})
-        rows = decode_rows(files[folder.METRICS], last.rows)
-        return Training(manifest, epochs, rows, last, last.params, last.best)
+
+    def parse[T](name: str, decode: Callable[[bytes], T]) -> T:
+        with folder.reading(path / name):
+            return decode(files[name])
+
+    manifest = parse(folder.MANIFEST, decode_manifest)
+    epochs = parse(folder.CONFIG, lambda data: int(config.from_toml(data.decode("utf-8"))["epochs"]))
+    last = next((parse(name, decode_checkpoint) for name in files if name in manifest.checkpoints), None)
+    if manifest.ended:
+        rows = parse(folder.METRICS, decode_rows)
+        params = parse(folder.PARAMS, lambda data: load_arrays(data)[0])
+        best = parse(folder.BEST, lambda data: load_arrays(data)[0]) if folder.BEST in files else {}
+        return Training(manifest, epochs, rows, last, params, best)
+    if last is None:
+        return Training(manifest, epochs, [], None, {}, {})
+    rows = parse(folder.METRICS, lambda data: decode_rows(data, last.rows))
+    return Training(manifest, epochs, rows, last, last.params, last.best)
 
 
 def restore(run: RunState, kept: Training) -> None:

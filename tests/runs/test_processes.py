@@ -11,7 +11,6 @@ from support.together import DRIVER, by_hand, by_srun, finish, sends, start
 
 from seqjax.cli import main
 from seqjax.runs import Run
-from seqjax.runs.environment import changes
 from seqjax.runs.files import folder
 
 FLAGS = (
@@ -198,14 +197,6 @@ def test_a_run_goes_on_in_as_many_processes_only(places, monkeypatch, capsys):
     monkeypatch.chdir(places[0])
     assert main(["run", *FLAGS, "--epochs", "3", "--out", "run", "--devices", "2"]) == 4
     assert "processes: then 2, now 1" in capsys.readouterr().err
-
-
-def test_an_older_record_is_of_one_process():
-    names = ("backend", "device", "devices", "xla_flags", "initial_params_sha256")
-    names += ("enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable")
-    old = dict.fromkeys(names) | {"versions": {}, "plugins": []}
-    assert changes(old, old | {"processes": 1}) == []
-    assert changes(old, old | {"processes": 2}) == ["processes: then 1, now 2"]
 
 
 @pytest.mark.slow

@@ -44,7 +44,14 @@ def read_run(path: Path | None) -> dict[str, bytes]:
     manifest = check_files(path)
     last = [name for name in manifest.checkpoints if (path / name).exists()][:1]
     results = [name for name in (folder.PARAMS, folder.BEST) if name in manifest.files]
-    return {name: folder.read(path / name, bytes) for name in [MANIFEST, CONFIG, METRICS, *last, *results]}
+    try:
+        files = {name: folder.read(path / name, bytes) for name in [MANIFEST, CONFIG, METRICS, *last, *results]}
+    except Error:
+        if read_manifest(path) == manifest:
+            raise
+        return read_run(path)
+    # A process that trains the run may have written files and then the manifest after it was read here.
+    return files if read_manifest(path) == manifest else read_run(path)
 
 
 def check_unchanged(path: Path, manifest: Manifest | None) -> None:
@@ -71,10 +78,11 @@ def begin(path: Path, files: Mapping[str, bytes]) -> None:
 
 def go_on(path: Path, manifest: Manifest, config: bytes, rows: list[Row]) -> None:
     """Prepares a run to continue: it has this config, the rows before its checkpoint, and no results."""
+    folder.inner_folder(path, CHECKPOINTS)  # for its error, before the results are deleted
     _remove_parts(path)
-    lacking = {name for name in manifest.checkpoints if not (path / name).exists()}  # a damaged one is deleted by hand
-    new = {name: hash_ for name, hash_ in manifest.files.items() if name not in {*RESULTS, *lacking}}
-    new |= {CONFIG: sha256(config)}
+    # A checkpoint that was deleted by hand is written again, with other bytes.
+    left_out = {*RESULTS, *(name for name in manifest.checkpoints if not (path / name).exists())}
+    new = {name: hash_ for name, hash_ in manifest.files.items() if name not in left_out} | {CONFIG: sha256(config)}
     continued = manifest._replace(files=new, ended="", next_config="")
     if manifest.files[CONFIG] != new[CONFIG]:
         # While the config is replaced, the old one and the new one are both right.
@@ -89,8 +97,15 @@ def go_on(path: Path, manifest: Manifest, config: bytes, rows: list[Row]) -> Non
     _remove_other_checkpoints(path, continued)
 
 
-def save_checkpoint(path: Path, update: int, data: bytes) -> None:
-    """Writes a checkpoint after this update, and then the manifest that lists it and the one before it."""
+def save_checkpoint(path: Path, update: int, data: bytes, stopped_at: int | None = None) -> None:
+    """Writes a checkpoint after this update, and then the manifest that lists it and the one before it.
+
+    Args:
+        path: the folder.
+        update: the number of updates made.
+        data: the bytes of the checkpoint.
+        stopped_at: the epoch after which a callback ended training, if it did: it is not called again for this epoch.
+    """
     name, manifest = checkpoint_name(update), read_manifest(path)
     if name in manifest.files:  # no update was made since
         return
@@ -98,7 +113,7 @@ def save_checkpoint(path: Path, update: int, data: bytes) -> None:
         sync(path / METRICS)  # it relies on the rows before it
     _write(path, name, data)
     there = [file for file in manifest.checkpoints if (path / file).exists()]
-    _list(path, manifest, {name: sha256(data)}, there[: KEPT - 1])
+    _list(path, manifest._replace(stopped_at=stopped_at), {name: sha256(data)}, there[: KEPT - 1])
 
 
 def end(path: Path, files: Mapping[str, bytes], ended: Manifest) -> None:
