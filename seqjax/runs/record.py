@@ -179,7 +179,8 @@ class Recorder:
         state, progress = whole(self.last[0]), self.last[1]
         if run.path is not None:
             rows = Counted(len(run.metrics), self.lines.hexdigest())
-            store.save_checkpoint(run.path, self.update, checkpoint.encode(state, progress, rows, run.kept_best))
+            data = checkpoint.encode(state, progress, rows, run.kept_best)
+            store.save_checkpoint(run.path, self.update, data, run.stopped_at)
 
     def finish(self) -> None:
         """Writes the results of a run that has ended."""

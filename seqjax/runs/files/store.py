@@ -87,8 +87,15 @@ def go_on(path: Path, manifest: Manifest, config: bytes, rows: list[Row]) -> Non
     _remove_other_checkpoints(path, continued)
 
 
-def save_checkpoint(path: Path, update: int, data: bytes) -> None:
-    """Writes a checkpoint after this update, and then the manifest that lists it and the one before it."""
+def save_checkpoint(path: Path, update: int, data: bytes, stopped_at: int | None = None) -> None:
+    """Writes a checkpoint after this update, and then the manifest that lists it and the one before it.
+
+    Args:
+        path: the folder.
+        update: the number of updates made.
+        data: the bytes of the checkpoint.
+        stopped_at: the epoch after which a callback ended training, if it did: it is not called again for this epoch.
+    """
     name, manifest = checkpoint_name(update), read_manifest(path)
     if name in manifest.files:  # no update was made since
         return
@@ -96,7 +103,7 @@ def save_checkpoint(path: Path, update: int, data: bytes) -> None:
         sync(path / METRICS)  # it relies on the rows before it
     _write(path, name, data)
     there = [file for file in manifest.checkpoints if (path / file).exists()]
-    _list(path, manifest, {name: sha256(data)}, there[: KEPT - 1])
+    _list(path, manifest._replace(stopped_at=stopped_at), {name: sha256(data)}, there[: KEPT - 1])
 
 
 def end(path: Path, files: Mapping[str, bytes], ended: Manifest) -> None:
