@@ -13,12 +13,13 @@ TESTS = Path(__file__).parents[1]
 DRIVER = """
 import os, sys
 from seqjax.cli import main
-from seqjax.runs import Run, record
+from seqjax.report import plot
+from seqjax.runs import record
 from seqjax.training import feed, join
 from support.crash import NoFigure
 
 feed.CHUNK_STEPS = 80
-Run.plot = NoFigure
+plot.history = NoFigure
 join.JOIN_SECONDS = int(os.environ.get("JOIN_SECONDS", 60))
 take, chunks = record.Recorder.take, []
 

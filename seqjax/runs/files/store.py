@@ -72,7 +72,9 @@ def begin(path: Path, files: Mapping[str, bytes]) -> None:
 def go_on(path: Path, manifest: Manifest, config: bytes, rows: list[Row]) -> None:
     """Prepares a run to continue: it has this config, the rows before its checkpoint, and no results."""
     _remove_parts(path)
-    new = {name: hash_ for name, hash_ in manifest.files.items() if name not in RESULTS} | {CONFIG: sha256(config)}
+    # A checkpoint that was deleted by hand is written again, with other bytes.
+    left_out = {*RESULTS, *(name for name in manifest.checkpoints if not (path / name).exists())}
+    new = {name: hash_ for name, hash_ in manifest.files.items() if name not in left_out} | {CONFIG: sha256(config)}
     continued = manifest._replace(files=new, ended="", next_config="")
     if manifest.files[CONFIG] != new[CONFIG]:
         # While the config is replaced, the old one and the new one are both right.
