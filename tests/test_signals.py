@@ -14,12 +14,13 @@ import threading
 import time
 from pathlib import Path
 
+import jax
 import pytest
 from support.crash import results
-from support.quick import BASE, CHUNKS, FLAGS, TEXT, quick
+from support.quick import BASE, CHUNKS, FLAGS, TEXT, quick, refused
 from support.shell import call
 
-from seqjax import Error, Experiment, Run, Text, sweep
+from seqjax import Experiment, Run, Text, sweep
 from seqjax.runs import execute, record
 from seqjax.runs.files import folder
 from seqjax.signals import Ended, ending_at_signals, noticed
@@ -51,17 +52,11 @@ def chunks(monkeypatch):
     return made
 
 
-def interrupt_after(monkeypatch, chunks, n, number=signal.SIGINT):
-    """Sends a signal while the n-th chunk is recorded."""
+def after(monkeypatch, chunks, n, do=lambda: signal.raise_signal(signal.SIGINT)):
+    """Calls a function when the n-th chunk was recorded, by default one that sends Ctrl-C."""
     take = record.Recorder.take
-
-    def send(*args):
-        ended = take(*args)
-        if len(chunks) == n:
-            signal.raise_signal(number)
-        return ended
-
-    monkeypatch.setattr(record.Recorder, "take", send)
+    stand_in = lambda *args: (take(*args), do() if len(chunks) == n else None)[0]
+    monkeypatch.setattr(record.Recorder, "take", stand_in)
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
@@ -69,12 +64,12 @@ def test_a_signal_is_an_exception_and_the_handlers_are_restored(
     tmp_path, monkeypatch, chunks, whole, capfd, number, kind
 ):
     before = [signal.getsignal(one) for one in SIGNALS]
-    interrupt_after(monkeypatch, chunks, 2, number)
+    after(monkeypatch, chunks, 2, lambda: signal.raise_signal(number))
     with pytest.raises(kind) as caught:
         BASE.run(tmp_path / "run")
     assert type(caught.value) is kind, "Python ends with 130 after exactly a KeyboardInterrupt"
-    assert str(caught.value) == "143" or "update 8, and saved in" in str(caught.value)
-    assert kind is KeyboardInterrupt or "update 8, and saved in" in capfd.readouterr().err
+    assert str(caught.value) == "143" or "update 4, and saved in" in str(caught.value)
+    assert kind is KeyboardInterrupt or "update 4, and saved in" in capfd.readouterr().err
     assert len(chunks) == 2, "the current step was the last"
     assert [signal.getsignal(one) for one in SIGNALS] == before
     assert results(BASE.run(tmp_path / "run").path) == whole
@@ -84,7 +79,7 @@ def test_a_signal_is_an_exception_and_the_handlers_are_restored(
 
 def test_a_signal_in_the_last_step_ends_the_program_when_the_run_is_finished(tmp_path, monkeypatch, chunks):
     """A sweep does not begin its next run."""
-    interrupt_after(monkeypatch, chunks, 2 * CHUNKS)
+    after(monkeypatch, chunks, 2 * CHUNKS)
     with pytest.raises(KeyboardInterrupt, match="at the end of training"):
         sweep(BASE, {"seed": range(3)}, tmp_path)
     assert Run.open(tmp_path / "seed-0").finished
@@ -100,16 +95,12 @@ def test_a_signal_when_nobody_reads_what_is_printed_still_saves(tmp_path, monkey
 
         flush = isatty = write
 
-    interrupt_after(monkeypatch, chunks, CHUNKS)  # an epoch ends, so that a line is printed
-    send = record.Recorder.take
+    def close():
+        monkeypatch.setattr(sys, "stderr", Closed())
+        monkeypatch.setattr(execute.Display, "row", lambda *args: Closed().write(""))
 
-    def close(*args):
-        if len(chunks) == 2:
-            monkeypatch.setattr(sys, "stderr", Closed())
-            monkeypatch.setattr(execute.Display, "row", lambda *args: Closed().write(""))
-        return send(*args)
-
-    monkeypatch.setattr(record.Recorder, "take", close)
+    after(monkeypatch, chunks, 2, close)
+    after(monkeypatch, chunks, CHUNKS)  # an epoch ends, so that a line is printed
     with pytest.raises(KeyboardInterrupt):
         BASE.run(tmp_path, progress=True)
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
@@ -135,7 +126,7 @@ def test_a_compile_is_left_at_once_and_the_same_call_begins_anew(tmp_path, monke
 
 
 FORKING = """
-import ctypes, json, os, signal, sys, tempfile, threading
+import contextlib, ctypes, json, os, signal, sys, tempfile, threading
 from seqjax import cli, signals
 from seqjax.signals import ending_at_signals, noticed
 signals.GRACE = 0.1
@@ -155,29 +146,35 @@ def importing(number):
     sys.meta_path.insert(0, Finder)
     return cli.main(["run", "--out", "run"])
 
-def command(number):
-    with ending_at_signals(): hang(number)
-def nothing_to_lose_in_a_command(number):
-    with ending_at_signals(), noticed(lambda: False): hang(number)
-def nothing_to_lose_in_python(number):
-    with noticed(lambda: False): hang(number)
-def step_in_a_command(number):
-    with ending_at_signals(), noticed(): hang(number, number)
-def step_in_python(number):
-    with noticed(): hang(number, number)
+def hanging(*contexts):
+    def work(number):
+        with contextlib.ExitStack() as stack:
+            for context in contexts:
+                stack.enter_context(context())
+            hang(*[number] * (2 if contexts[-1] is noticed else 1))
+    return work
 
+nothing_to_lose = lambda: noticed(lambda: False)
+works = {
+    "importing": importing,
+    "command": hanging(ending_at_signals),
+    "command, nothing to lose": hanging(ending_at_signals, nothing_to_lose),
+    "Python, nothing to lose": hanging(nothing_to_lose),
+    "step in a command": hanging(ending_at_signals, noticed),
+    "step in Python": hanging(noticed),
+}
 children = []
-for name, numbers in json.loads(sys.argv[1]):
-    for number in numbers:
+for name, work in works.items():
+    for number in signals.ENDING[name == "Python, nothing to lose":]:  # Ctrl-C waits there until Python raises it
         said = tempfile.TemporaryFile()
         if (pid := os.fork()) == 0:
             os.dup2(said.fileno(), 2)
-            os._exit(globals()[name](number))
-        children.append((pid, said))
-for pid, said in children:
+            os._exit(work(number))
+        children.append((name, number, pid, said))
+for name, number, pid, said in children:
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     said.seek(0)
-    print(json.dumps([code, said.read().decode()]))
+    print(json.dumps([name, number, code, said.read().decode()]))
 """
 """Calls functions with signals, each call in a process of its own, and prints its exit code and what it has said.
 
@@ -186,22 +183,13 @@ for pid, said in children:
 
 def test_a_process_that_hangs_or_imports_ends_at_a_signal(tmp_path):
     """At the first one if nothing can be lost, else at the second, of which the message tells."""
-    cases = {
-        "importing": ENDING,
-        "command": ENDING,
-        "nothing_to_lose_in_a_command": ENDING,
-        "nothing_to_lose_in_python": ENDING[1:],  # Ctrl-C waits there for Python to raise its exception
-        "step_in_a_command": ENDING,
-        "step_in_python": ENDING,
-    }
-    argv = [sys.executable, "-c", FORKING, json.dumps([*cases.items()])]
-    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", FORKING], cwd=tmp_path, capture_output=True, text=True, timeout=100)
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    expected = [(name, number) for name, numbers in cases.items() for number in numbers]
-    for (name, number), (code, said) in zip(expected, found, strict=True):
-        assert code == 128 + number, (name, number, said)
+    assert len(found) == 6 * 3 - 1
+    for name, number, code, said in found:
+        assert code == 128 + number, (name, said)
         assert ("the same signal again" in said) == name.startswith("step"), (name, said)
-        if name in ("importing", "command", "nothing_to_lose_in_a_command"):
+        if name.startswith(("importing", "command")):
             assert said == f"seqjax: {Ended(number)}\n"
     assert list(tmp_path.iterdir()) == []
 
@@ -216,24 +204,18 @@ def heard():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", ENDING)
+@pytest.mark.parametrize("number", SIGNALS)
 def test_while_nothing_can_be_lost_a_signal_does_what_it_does_elsewhere(heard, number):
+    """But SIGUSR1 waits for a step that can be saved: a job that it restarted each time before would get nowhere."""
+    is_passed_on = number != signal.SIGUSR1
     with noticed(lambda: False) as interrupted:
         signal.raise_signal(number)
-        assert interrupted() is None
-    assert heard == [number]
+        assert interrupted() == (None if is_passed_on else 128 + number)
+    assert heard == [number] * is_passed_on
     with noticed(lambda: True) as interrupted:
         signal.raise_signal(number)
         assert interrupted() == 128 + number
-    assert heard == [number], "whoever asked ends the program"
-
-
-def test_sigusr1_waits_for_a_step_that_can_be_saved(heard):
-    """A job that it restarted each time before the first step would never get further."""
-    with noticed(lambda: False) as interrupted:
-        signal.raise_signal(signal.SIGUSR1)
-        assert interrupted() == 128 + signal.SIGUSR1
-    assert heard == []
+    assert heard == [number] * is_passed_on, "whoever asked ends the program"
 
 
 def test_a_signal_after_the_last_question_is_not_lost(heard):
@@ -248,21 +230,17 @@ def test_signals_of_others_reach_who_watched_them_before(heard, number):
     """Such as the event loop of a notebook, also with a signal that does what it does outside of training."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    before = signal.set_wakeup_fd(writer)
-    other = signal.signal(signal.SIGWINCH, lambda *_: None)
+    before, other = signal.set_wakeup_fd(writer), signal.signal(signal.SIGWINCH, lambda *_: None)
     try:
         with noticed(lambda: False):
             signal.raise_signal(number)
         assert os.read(reader, 9) == bytes([number])
-        assert signal.set_wakeup_fd(before) == writer
     finally:
-        signal.set_wakeup_fd(before)
+        assert signal.set_wakeup_fd(before) == writer
         signal.signal(signal.SIGWINCH, other)
-        os.close(reader)
-        os.close(writer)
 
 
-def collect(number, work=lambda: time.sleep(10)):
+def collect(number):
     """Sends a signal in a callback of the garbage collector, of which JAX has one: Python ignores its exceptions."""
     ignored = []
 
@@ -277,7 +255,7 @@ def collect(number, work=lambda: time.sleep(10)):
     finally:
         gc.callbacks.remove(in_the_callback)
     assert ignored
-    return work()
+    time.sleep(10)
 
 
 @pytest.mark.parametrize("inner", [contextlib.nullcontext, lambda: noticed(lambda: False)])
@@ -321,69 +299,50 @@ def test_after_training_sigusr1_loses_nothing(tmp_path, monkeypatch, heard):
 
 
 def test_in_a_thread_nothing_is_installed():
-    found = []
+    found, before = [], [signal.getsignal(one) for one in SIGNALS]
 
     def look():
         with ending_at_signals() as ended, noticed() as interrupted:
             found.extend([*map(signal.getsignal, SIGNALS), ended(), interrupted()])
 
-    before = [signal.getsignal(one) for one in SIGNALS]
     thread = threading.Thread(target=look)
     thread.start()
     thread.join()
     assert found == [*before, None, None]
 
 
-def test_handlers_are_restored_after_an_error():
-    before = [signal.getsignal(one) for one in SIGNALS]
-    with contextlib.suppress(ZeroDivisionError), noticed() as interrupted:
-        assert interrupted() is None
-        assert signal.getsignal(signal.SIGINT) != before[0]
-        raise ZeroDivisionError
-    assert [signal.getsignal(one) for one in SIGNALS] == before
-
-
-def test_a_signal_that_is_ignored_stays_so():
+def test_a_signal_that_is_ignored_stays_so(heard):
     """Such as Ctrl-C in a background job, and signals that nohup blocks."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with noticed() as interrupted:
-            signal.raise_signal(signal.SIGINT)
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-            assert interrupted() is None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(ZeroDivisionError), noticed() as interrupted:
+        signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
+        assert interrupted() is None
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupted() == 143
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    signal.raise_signal(signal.SIGTERM)
+    assert heard == [signal.SIGTERM], "after an error the handlers are restored, too"
 
 
 @pytest.mark.slow
 def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
     """During a chunk that takes minutes, the exception is raised before its end, in the main thread."""
-    e = Experiment(
+    long = Experiment(
         dataset=Text("ab" * 300_000), train=1.0, heldout=0, model=RNN(hidden=64), sampler=Sequential(1, 100), epochs=1
     )
     monkeypatch.setattr(feed, "CHUNK_STEPS", 2**40)
-    call, waited_for = loop._timed_call, []
+    wait, waited_for = jax.device_get, []
 
-    def interrupt(compiled, args):
-        compiled.lower(*args).compile()
+    def interrupt(updates):
+        waited_for.append(updates["loss"])
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return wait(updates)
 
-        class Interrupting:
-            def lower(self, *args):
-                return compiled.lower(*args)
-
-            def __call__(self, *args):
-                state, updates = compiled(*args)
-                waited_for.append(updates["loss"])
-                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-                return state, updates
-
-        return call(Interrupting(), args)
-
-    monkeypatch.setattr(loop, "_timed_call", interrupt)
+    monkeypatch.setattr(jax, "device_get", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        e.run()
+        long.run()
     assert not waited_for[0].is_ready(), "the step was over before Ctrl-C was heard"
     waited_for[0].block_until_ready()
 
@@ -392,7 +351,7 @@ def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
 def test_a_command_without_a_folder_prints_how_to_resume(tmp_path, monkeypatch, chunks, whole, number, code):
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text(TEXT)
-    interrupt_after(monkeypatch, chunks, 2, number)
+    after(monkeypatch, chunks, 2, lambda: signal.raise_signal(number))
     done = call("run", *FLAGS)
     assert done.returncode == code
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("next"))
@@ -425,6 +384,5 @@ def test_a_file_system_without_locks_is_exit_6(tmp_path, monkeypatch):
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(folder.fcntl, "flock", refuse)
-    with pytest.raises(Error, match="No locks available") as caught, folder.lock(tmp_path):
+    with refused("No locks available", exit_code=6), folder.lock(tmp_path):
         pass
-    assert caught.value.exit_code == 6

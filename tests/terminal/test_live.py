@@ -51,21 +51,14 @@ def test_fast_changes_are_left_out_and_the_next_line_shows_the_last_of_them(show
     assert shown == ["compiling", "line\nepoch 999"]
 
 
-def test_nothing_is_shown_unless_it_is_asked_for(shown):
-    cell = CellOutput("compiling", show=False)
-    cell.print("device")
-    cell.start()
-    cell.update("epoch 2", refresh=True)
-    cell.stop()
-    CellOutput("compiling", show=True).stop()
-    assert shown == []
-
-
-def test_a_cell_has_no_control_characters(shown):
-    cell = CellOutput("compiling", show=True)
-    cell.print("a\x1b[8m\n\tb")
-    cell.update("c\u202e")
-    cell.start()
+def test_what_is_asked_for_is_shown_without_control_characters(shown):
+    for show in (False, True):
+        cell = CellOutput("compiling", show)
+        cell.stop()
+        cell.print("a\x1b[8m\n\tb")
+        cell.update("c\u202e", refresh=True)
+        assert len(shown) == show
+        cell.start()
     assert shown == ["a\\x1b[8m\n\tb", "a\\x1b[8m\n\tb\nc\\u202e"]
 
 
