@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -60,9 +61,7 @@ def after(monkeypatch, chunks, n, do=lambda: signal.raise_signal(signal.SIGINT))
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_a_signal_is_an_exception_and_the_handlers_are_restored(
-    tmp_path, monkeypatch, chunks, whole, capfd, number, kind
-):
+def test_a_signal_is_an_exception_and_handlers_are_restored(tmp_path, monkeypatch, chunks, whole, capfd, number, kind):
     before = [signal.getsignal(one) for one in SIGNALS]
     after(monkeypatch, chunks, 2, lambda: signal.raise_signal(number))
     with pytest.raises(kind) as caught:
@@ -89,15 +88,12 @@ def test_a_signal_in_the_last_step_ends_the_program_when_the_run_is_finished(tmp
 def test_a_signal_when_nobody_reads_what_is_printed_still_saves(tmp_path, monkeypatch, chunks):
     """Ctrl-C also ends the other commands of a pipe, such as `seqjax run 2>&1 | tee log`."""
 
-    class Closed:
-        def write(self, text):
-            raise BrokenPipeError
-
-        flush = isatty = write
+    def refuse(*_):
+        raise BrokenPipeError
 
     def close():
-        monkeypatch.setattr(sys, "stderr", Closed())
-        monkeypatch.setattr(execute.Display, "row", lambda *args: Closed().write(""))
+        monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=refuse, flush=refuse, isatty=refuse))
+        monkeypatch.setattr(execute.Display, "row", refuse)
 
     after(monkeypatch, chunks, 2, close)
     after(monkeypatch, chunks, CHUNKS)  # an epoch ends, so that a line is printed
@@ -110,15 +106,9 @@ def test_a_compile_is_left_at_once_and_the_same_call_begins_anew(tmp_path, monke
     """Nothing was trained, so that the handler outside of training is called, here that of Python."""
     compiled = loop.compiled_epoch
 
-    class Interrupted:
-        eval_shape = compiled.eval_shape
-
-        def lower(self, *args):
-            signal.raise_signal(signal.SIGINT)
-            return compiled.lower(*args)
-
+    lower = lambda *args: (signal.raise_signal(signal.SIGINT), compiled.lower(*args))
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "compiled_epoch", Interrupted())
+        patch.setattr(loop, "compiled_epoch", SimpleNamespace(eval_shape=compiled.eval_shape, lower=lower))
         with pytest.raises(KeyboardInterrupt) as caught:
             BASE.run(tmp_path)
     assert (str(caught.value), chunks) == ("", [])
@@ -198,7 +188,8 @@ def test_a_process_that_hangs_or_imports_ends_at_a_signal(tmp_path):
 def heard():
     """The numbers of the signals that reach the handlers outside of training."""
     found = []
-    before = {number: signal.signal(number, lambda number, _: found.append(number)) for number in SIGNALS}
+    numbers = (*SIGNALS, signal.SIGWINCH)
+    before = {number: signal.signal(number, lambda number, _: found.append(number)) for number in numbers}
     yield found
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -230,14 +221,13 @@ def test_signals_of_others_reach_who_watched_them_before(heard, number):
     """Such as the event loop of a notebook, also with a signal that does what it does outside of training."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    before, other = signal.set_wakeup_fd(writer), signal.signal(signal.SIGWINCH, lambda *_: None)
+    before = signal.set_wakeup_fd(writer)
     try:
         with noticed(lambda: False):
             signal.raise_signal(number)
         assert os.read(reader, 9) == bytes([number])
     finally:
         assert signal.set_wakeup_fd(before) == writer
-        signal.signal(signal.SIGWINCH, other)
 
 
 def collect(number):

@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -238,17 +239,14 @@ def test_single_runs_are_told_apart_by_what_differs(swept):
     assert opened.compare("train_loss")["last"] == runs.compare("train_loss")["last"]
 
 
-def test_a_run_given_twice_is_an_error(swept):
-    path, _ = swept
-    for twice in ("fast-seed-0", "slow-seed-0/../fast-seed-0"):
-        with refused("twice"):
-            Runs.open(path / "fast-seed-0", path / twice)
-
-
-def test_a_folder_without_runs_is_an_error(swept, tmp_path):
-    for paths in ([tmp_path], [tmp_path / "missing"], [swept[0] / "fast-seed-0", tmp_path]):
+def test_folders_without_runs_and_a_run_given_twice_are_errors(swept, tmp_path):
+    run = swept[0] / "fast-seed-0"
+    for paths in ([tmp_path], [tmp_path / "missing"], [run, tmp_path]):
         with refused("holds no run"):
             Runs.open(*paths)
+    for twice in (run, swept[0] / "slow-seed-0/../fast-seed-0"):
+        with refused("twice"):
+            Runs.open(run, twice)
 
 
 def test_a_folder_in_the_index_must_lie_inside_the_sweep(tmp_path):
@@ -316,11 +314,7 @@ def test_a_held_out_share_beside_a_held_out_dataset(tmp_path):
 
 def test_runs_on_tokens_and_runs_on_numbers_are_compared_by_their_loss():
     """Only the first kind has a perplexity."""
-
-    class Found:
-        def __init__(self, *names):
-            self.metrics = [dict.fromkeys(("heldout_loss", "train_loss", *names), 1.0)]
-
-    tokens, numbers = Found("heldout_perplexity", "train_perplexity"), Found()
+    numbers = SimpleNamespace(metrics=[{"heldout_loss": 1.0, "train_loss": 1.0}])
+    tokens = SimpleNamespace(metrics=[{**numbers.metrics[0], "heldout_perplexity": 1.0, "train_perplexity": 1.0}])
     assert main_metric([tokens, tokens]) == "heldout_perplexity"
     assert main_metric([tokens, numbers]) == "heldout_loss"

@@ -16,7 +16,7 @@ from support.shell import call
 from seqjax import Error, Experiment, Run, Runs, Text, create, sweep
 from seqjax.files import PLAIN_NAME
 from seqjax.runs import record
-from seqjax.runs.files.folder import FIRST, METRICS
+from seqjax.runs.files.folder import CODEC, CONFIG, ENVIRONMENT
 from seqjax.runs.files.manifest import Manifest, read_manifest, write_manifest
 from seqjax.sweeps import sweeping
 from seqjax.sweeps.index import folder_name, write_index
@@ -53,12 +53,8 @@ def test_each_variant_has_its_values():
     for name, rate, seed in (("low", 0.1, 5), ("low", 0.1, 6), ("high", 2.0, 5), ("high", 2.0, 6)):
         planned = dataclasses.replace(BASE, epochs=7, seed=seed, optimizer=SGD(rate, clip_norm=1.0))
         assert found[f"{name}, epochs=7, seed={seed}"] == (f"{name}, epochs=7", planned)
-
-
-def test_data_in_memory_are_named_by_their_hash():
-    found = [*combine(BASE, {"dataset": [Text("ab" * 90), Text("ba" * 90)]})]
-    assert len(found) == 2
-    assert all(name.startswith("dataset=Text ") for name in found)
+    of_data = [*combine(BASE, {"dataset": [Text("ab" * 90), Text("ba" * 90)]})]
+    assert [name[:13] for name in of_data] == ["dataset=Text "] * 2
 
 
 @pytest.mark.parametrize(
@@ -130,14 +126,12 @@ def test_an_interrupted_sweep_goes_on(tmp_path, swept, monkeypatch):
         assert results(runs[name].path) == results(swept[1][name].path)
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_a_run_that_diverges_does_not_end_the_sweep(tmp_path, kept, capsys):
-    runs = sweep(BASE, WILD, tmp_path if kept else None, progress=True)
+def test_a_run_that_diverges_does_not_end_the_sweep(tmp_path, capsys):
+    runs = sweep(BASE, WILD, tmp_path, progress=True)
     lines = capsys.readouterr().out.splitlines()
     assert [line[:6] for line in lines] == [f"[{n}/4] " for n in range(1, 5)]
     assert ["diverged" in line for line in lines] == [False, False, True, True]
-    opened = [runs, Runs.open(tmp_path)] if kept else [runs]
-    for found in opened:
+    for found in (runs, Runs.open(tmp_path), sweep(BASE, WILD)):
         table = found.compare("heldout_perplexity", against="tame")
         assert table["diverged"] == [0, 2]
         assert table["runs"] == [2, 0]
@@ -294,8 +288,6 @@ def test_sweep_trains_every_combination_and_compares_them(place):
 
 
 def test_run_with_seeds_is_a_sweep_whose_runs_can_be_added_to(place):
-    done = call("run", *FLAGS, "--seeds", "0,1", "--epochs", 1)
-    assert (done.returncode, "--epochs is given twice" in done.stderr) == (2, True)
     done = call("run", *FLAGS, "--seeds", "0,1")
     assert done.returncode == 0, done.stderr
     out = Path("runs/sweep-1")
@@ -304,14 +296,12 @@ def test_run_with_seeds_is_a_sweep_whose_runs_can_be_added_to(place):
     for text in (done.stdout, call("compare", out / "seed-0", out / "seed-1").stdout):
         assert "\nall " in text
     done = call("sweep", *FLAGS, "--seeds", 2, "--out", out, "--against", "all")
-    assert done.returncode == 0, done.stderr
     table = Runs.open(out).compare("heldout_perplexity", against="all")
     assert table["runs"] == [3]
     assert f"{table}\n" in done.stdout
-    first = {name: sha256 for name, sha256 in read_manifest(out / "seed-1").files.items() if name in FIRST}
-    write_manifest(out / "seed-1", Manifest({name: first[name] for name in first if name != METRICS}))
+    files = read_manifest(out / "seed-1").files
+    write_manifest(out / "seed-1", Manifest({name: files[name] for name in (CONFIG, CODEC, ENVIRONMENT)}))
     done = call("sweep", *FLAGS, "--seeds", 2, "--out", out)
-    assert done.returncode == 0, done.stderr
     assert f"only these 1 runs are shown: {out / 'seed-1'} is unfinished" in done.stdout
 
 
@@ -332,7 +322,6 @@ def test_without_a_held_out_part_the_training_loss_is_compared(place):
         (["--seeds", "3", "5"], ["seed=3", "seed=5"]),
         (["--model.hidden=64", "128", "--seeds", 1], ["model.hidden=64, seed=1", "model.hidden=128, seed=1"]),
         (["--model", "rnn", "gru:hidden=5:layers=2"], ["rnn", "gru:hidden=5:layers=2"]),
-        (["--gradient", "randomized:keep_prob=0.9,0.8"], [""]),
         (["--sampler.batch_size", "2", "4"], ["sampler.batch_size=2", "sampler.batch_size=4"]),
         (["--devices", "2", "--seeds", "1"], ["seed=1"]),
     ],
@@ -349,7 +338,6 @@ def test_values_are_read_by_the_type_of_their_field(planned):
     assert one("--gradient", "randomized:keep_prob=0.9,0.8").gradient == Randomized(keep_prob=(0.9, 0.8))
     assert one("--dataset", "text-file:path=a:b.txt").dataset.path == "a:b.txt"
     assert one("--optimizer", "sgd:learning_rate=1e-2:clip_norm=none").optimizer == SGD(0.01)
-    assert one("--model.hidden", 5).model.hidden == 5
     found = planned("sweep", "--model", "gru:hidden=5", "rnn", "--model.layers", 2)
     assert [e.model for _, e in found.values()] == [GRU(hidden=5, layers=2), RNN(layers=2)]
 
@@ -376,6 +364,7 @@ def test_flags_override_a_config_and_a_loaded_file(planned, forget_local_plugins
         ("sweep --gradient", ["--gradient: expects a value", "seqjax sweep --help"]),
         ("sweep --seeds 0,", ["seed = ''"]),
         ("sweep --seeds 0,0", ["--seed has a value twice"]),
+        ("run --seeds 0,1 --epochs 1 --epochs 2", ["--epochs is given twice"]),
         ("sweep --seeds 0 --seed 1", ["--seeds and --seed"]),
         ("sweep --gradient full truncated:steps=4 --gradient.steps 8", ["--gradient.steps", "truncated:steps=4"]),
         ("sweep --model gru:hidden=5 --model.hidden 3 4", ["--model.hidden is given twice", "gru:hidden=5"]),
