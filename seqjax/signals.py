@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn
 
 from seqjax.errors import LINES, escape
 from seqjax.terminal.stream import say
@@ -29,12 +29,34 @@ class Ended(KeyboardInterrupt):
     """Ends a command at a signal. Like Ctrl-C it is no `Exception`, so that no library takes it for its own.
 
     Attributes:
-        exit_code: the exit code of the command, 128 + the number of the signal.
+        number: the number of the signal.
+        exit_code: the exit code of the command, by default 128 + the number of the signal.
     """
 
-    def __init__(self, number: int):
-        super().__init__("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")
-        self.exit_code = 128 + number
+    def __init__(self, number: int, message: str = "", exit_code: int | None = None):
+        words = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        super().__init__(message or words)
+        self.number, self.exit_code = number, 128 + number if exit_code is None else exit_code
+
+
+class _Context(NamedTuple):
+    """What the signals of a context do.
+
+    Args:
+        before: signal -> its handler outside of the context.
+        see: is called by the thread at the first signal of each number; whether those outside have to see it too.
+        seen: the numbers of the signals that it has seen. The second signal of one number ends the process.
+    """
+
+    before: dict[int, Any]
+    see: Callable[[int], bool]
+    seen: set[int]
+
+
+_contexts: list[_Context] = []
+"""The contexts that are entered, the innermost last."""
+_raised: list[Ended] = []
+"""The exception that ends the command, when a signal was answered."""
 
 
 def leave(message: str, exit_code: int) -> NoReturn:
@@ -51,7 +73,7 @@ def leave(message: str, exit_code: int) -> NoReturn:
 
 
 @contextlib.contextmanager
-def ending_at_signals() -> Iterator[Callable[[], int | None]]:
+def ending_at_signals() -> Iterator[Callable[[], Ended | None]]:
     """A context in which a command ends at Ctrl-C, SIGTERM and SIGHUP: `Ended` is raised in the main thread.
 
     If the main thread does not return to Python within `GRACE` seconds, as while it compiles, the process ends there.
@@ -59,75 +81,79 @@ def ending_at_signals() -> Iterator[Callable[[], int | None]]:
     `nohup`, and Ctrl-C in a background job.
 
     Yields:
-        A function that returns the exit code for the first signal that was answered, or None before one was.
+        A function that returns the exception for the first signal that was answered, or None before one was.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    answered: list[int] = []
-    seen: list[int] = []
-    timers: list[threading.Timer] = []
+    _raised.clear()
+    with contextlib.ExitStack() as stack:
 
-    def answer(number, frame):
-        if number in answered:
-            os._exit(128 + number)
-        answered.append(number)
-        if len(answered) == 1:
-            raise Ended(number)
+        def see(number):
+            timer = threading.Timer(GRACE, end_stuck, [number])
+            timer.daemon = True
+            stack.callback(timer.cancel)
+            timer.start()
+            return False
 
-    def see(number):
-        if number not in before:
-            return
-        if number in seen:
-            os._exit(128 + number)
-        seen.append(number)
-        timers.append(threading.Timer(GRACE, end_stuck, [number]))
-        timers[-1].daemon = True
-        timers[-1].start()
+        def end_stuck(number):
+            if not _raised:
+                os.write(2, f"seqjax: {Ended(number)}\n".encode())
+                os._exit(128 + number)
 
-    def end_stuck(number):
-        if not answered:
-            os.write(2, f"seqjax: {Ended(number)}\n".encode())
-            os._exit(128 + number)
-
-    def again(number):
-        answered.remove(number)
-        if number in seen:  # otherwise this would be the second signal, which ends the process at once
-            seen.remove(number)
-        # Unlike `raise_signal`, it ends a call of the system in which the main thread waits.
-        os.kill(os.getpid(), number)
-
-    before = _hear(ENDING, answer)
-    try:
-        with _watching(lambda number, _: see(number)), _raising_again(again):
-            yield lambda: 128 + answered[0] if answered else None
-    finally:
-        for timer in timers:
-            timer.cancel()
-        _restore(before)
-        _end_at_once_at_exit()
+        stack.callback(_end_at_once_at_exit)
+        stack.callback(setattr, sys, "unraisablehook", sys.unraisablehook)
+        sys.unraisablehook = functools.partial(_send_again, sys.unraisablehook)
+        stack.enter_context(_hearing(ENDING, lambda number, _: _end(Ended(number)), see))
+        yield lambda: _raised[0] if _raised else None
 
 
 @contextlib.contextmanager
-def _raising_again(again: Callable[[int], Any]) -> Iterator[None]:
-    """A context that calls `again(number)` if Python has ignored the `Ended` of this signal.
+def too_early_to_save() -> Iterator[None]:
+    """A context of a command before its training: SIGUSR1 ends it with exit code 2, since nothing can be saved.
 
-    Python ignores exceptions in destructors and in callbacks of the garbage collector, of which JAX has one. The call
-    is made a moment later by a thread, since the callback has not returned yet.
+    A cluster that sent SIGUSR1 then, and starts the job again, would do so each time. From the training on, which
+    `noticed` saves, and at the latest from the end of this context on, SIGUSR1 does nothing.
     """
-    before = sys.unraisablehook
-
-    def hook(unraisable):
-        if isinstance(unraisable.exc_value, Ended):
-            threading.Timer(0.01, again, [unraisable.exc_value.exit_code - 128]).start()
-        else:
-            before(unraisable)
-
-    sys.unraisablehook = hook
+    heard = _handlers([signal.SIGUSR1])
+    _set(dict.fromkeys(heard, _too_early))
     try:
         yield
     finally:
-        sys.unraisablehook = before
+        _set(dict.fromkeys(heard, _all_is_saved))
+
+
+def _too_early(number: int, frame: Any) -> None:
+    text = "SIGUSR1 arrived before training had begun: allow the job more time, or a shorter notice"
+    _end(Ended(number, text, exit_code=2))
+
+
+def _all_is_saved(number: int, frame: Any) -> None:
+    """Handles SIGUSR1 after training."""
+
+
+def _end(ended: Ended) -> None:
+    """Raises the first exception that ends the command. Another signal while it ends changes nothing."""
+    if not _raised:
+        _raised.append(ended)
+        raise ended
+
+
+def _send_again(report: Callable[[Any], Any], unraisable: Any) -> None:
+    """Sends a signal again whose `Ended` Python has ignored; reports any other exception that it has ignored.
+
+    Python ignores exceptions in destructors and in callbacks of the garbage collector, of which JAX has one. The signal
+    is sent a moment later by a thread, since the callback has not returned yet.
+    """
+
+    def send(number):
+        _raised.clear()
+        for context in _contexts:  # otherwise this would be the second signal, which ends the process at once
+            context.seen.discard(number)
+        # Unlike `raise_signal`, it ends a call of the system in which the main thread waits.
+        os.kill(os.getpid(), number)
+
+    if isinstance(unraisable.exc_value, Ended):
+        threading.Timer(0.01, send, [unraisable.exc_value.number]).start()
+    else:
+        report(unraisable)
 
 
 @contextlib.contextmanager
@@ -145,93 +171,93 @@ def noticed(can_lose: Callable[[], bool] = lambda: True) -> Iterator[Callable[[]
     Yields:
         A function that returns the exit code for the first signal that has arrived, or None before one has.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    codes: list[int] = []
-    seen: list[int] = []
+    noted: list[int] = []
     passed_on: dict[int, bool] = {}
-    was_asked: list[bool] = []
+    was_told = False
 
     def is_passed_on(number):
         """Decided once for each signal, by the handler or the thread, whichever is first."""
         return passed_on.setdefault(number, number in ENDING and not can_lose())
 
-    def note(number, frame):
-        if is_passed_on(number):
-            _call(before[number], number, frame)
-        elif 128 + number in codes:
-            os._exit(128 + number)
-        else:
-            codes.append(128 + number)
+    def answer(number, frame):
+        if not is_passed_on(number):
+            noted.append(number)
+        elif callable(before[number]):
+            before[number](number, frame)
 
-    def see(number, pass_on):
-        if number not in before:
-            pass_on()
-            return
-        if number in seen:
+    def see(number):
+        if is_passed_on(number) and not callable(before[number]):  # outside, the kernel ends the process
             os._exit(128 + number)
-        seen.append(number)
         if not is_passed_on(number):
             _say("finishing this step and saving; the same signal again ends at once")
-        elif callable(before[number]):
-            pass_on()
-        else:
-            _call(before[number], number, None)
+        return is_passed_on(number)
 
     def code():
-        was_asked.append(bool(codes))
-        return codes[0] if codes else None
+        nonlocal was_told
+        was_told = was_told or bool(noted)
+        return 128 + noted[0] if noted else None
 
-    before = _hear(TO_SAVE, note)
-    try:
-        with _watching(see):
-            yield code
-    finally:
-        _restore(before)
-    if codes and not any(was_asked) and codes[0] - 128 in ENDING:  # it arrived after the last question
-        signal.raise_signal(codes[0] - 128)
-
-
-def _hear(numbers: Iterable[int], handler: Any) -> dict[int, Any]:
-    """Sets the handler of those signals that are not ignored, and returns the handlers before."""
-    heard = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    return {number: signal.signal(number, handler) for number in heard}
+    with _hearing(TO_SAVE, answer, see) as before:
+        if before.get(signal.SIGUSR1) is _too_early:
+            before[signal.SIGUSR1] = _all_is_saved  # when this context ends
+        yield code
+    if noted and not was_told and noted[0] in ENDING:  # it arrived after the last question
+        signal.raise_signal(noted[0])
 
 
-def _restore(handlers: dict[int, Any]) -> None:
+@contextlib.contextmanager
+def _hearing(
+    numbers: Iterable[int], answer: Callable[[int, Any], Any], see: Callable[[int], bool]
+) -> Iterator[dict[int, Any]]:
+    """A context with a handler of signals, and with a thread that sees them; in another than the main thread, neither.
+
+    Args:
+        numbers: the signals. Those that are ignored stay so.
+        answer: the handler, which is called in the main thread when that is in Python.
+        see: see `_Context`.
+
+    Yields:
+        Signal -> the handler that the end of the context restores.
+    """
+    before: dict[int, Any] = {}
+    if threading.current_thread() is not threading.main_thread():
+        yield before
+        return
+    with contextlib.ExitStack() as stack:
+        _contexts.append(_Context(before, see, set()))
+        stack.callback(_contexts.pop)
+        if len(_contexts) == 1:
+            stack.enter_context(_watching())
+        before |= _handlers(numbers)
+        stack.callback(_set, before)
+        _set(dict.fromkeys(before, answer))
+        yield before
+
+
+def _handlers(numbers: Iterable[int]) -> dict[int, Any]:
+    """The handlers of those signals that are not ignored."""
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    return {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+
+
+def _set(handlers: Mapping[int, Any]) -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
-def _call(handler: Any, number: int, frame: Any) -> None:
-    """Does what a handler does; where the kernel would end the process, it ends with the exit code of this signal."""
-    if callable(handler):
-        handler(number, frame)
-    else:
-        os._exit(128 + number)
-
-
 @contextlib.contextmanager
-def _watching(see: Callable[[int, Callable[[], Any]], Any]) -> Iterator[None]:
-    """A context in which a thread calls `see(number, pass_on)` at each signal that has a handler in Python.
-
-    Args:
-        see: its second argument is a function that passes the signal on to what has watched before.
-    """
+def _watching() -> Iterator[None]:
+    """A context in which a thread sees each signal that has a handler in Python."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
-    def pass_on(number):
-        if before >= 0:
-            with contextlib.suppress(OSError):
-                os.write(before, bytes([number]))
-
     def watch():
         while numbers := os.read(reader, 64):
             for number in numbers:
-                see(number, functools.partial(pass_on, number))
+                if _see(number) and before >= 0:
+                    with contextlib.suppress(OSError):
+                        os.write(before, bytes([number]))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -244,10 +270,22 @@ def _watching(see: Callable[[int, Callable[[], Any]], Any]) -> Iterator[None]:
         os.close(reader)
 
 
+def _see(number: int) -> bool:
+    """Lets the contexts see a signal, the innermost first. Returns whether what has watched before has to see it."""
+    for context in reversed(_contexts):
+        if number in context.before:
+            if number in context.seen:
+                os._exit(128 + number)
+            context.seen.add(number)
+            if not context.see(number):
+                return False
+    return True
+
+
 @functools.cache
 def _end_at_once_at_exit() -> None:
     """From the exit of Python on, a signal ends the process at once, with the exit code of the signal."""
-    atexit.register(_hear, ENDING, lambda number, _: os._exit(128 + number))
+    atexit.register(lambda: _set(dict.fromkeys(_handlers(ENDING), lambda number, _: os._exit(128 + number))))
 
 
 def _say(text: str) -> None:

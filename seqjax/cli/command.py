@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from seqjax.cli.complete import COMPLETING, SHELLS, shell_code, verb_to_complete
 from seqjax.cli.unexpected import explained
 from seqjax.errors import Error, nearest
-from seqjax.signals import Ended, ending_at_signals
+from seqjax.signals import ending_at_signals
 from seqjax.terminal.lasting import LastingStream, open_standard_files, say_that_printing_ends
 from seqjax.terminal.stream import escape_streams, unescaped
 
@@ -113,8 +113,8 @@ def _exit_code(work, argv, debug, interrupted):
         print(f"seqjax: {fault}", file=sys.stderr)
         return fault.exit_code
     except Exception as fault:
-        if code := interrupted():  # XLA turns what a signal raises in a callback into an error of its own
-            raise Ended(code - 128) from fault
+        if ended := interrupted():  # XLA turns what a signal raises in a callback into an error of its own
+            raise ended from fault
         what = _what_is_full(fault)
         if debug or what is None:
             raise

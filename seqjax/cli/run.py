@@ -2,8 +2,6 @@
 
 import argparse
 import itertools
-import signal
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from seqjax.cli.importing import quick_imports
 from seqjax.errors import Error
 from seqjax.plugin import registry
 from seqjax.runs import settings
+from seqjax.signals import too_early_to_save
 from seqjax.terminal.shell import argument, quote
 from seqjax.terminal.stream import line
 
@@ -38,8 +37,15 @@ def main(argv: Sequence[str]) -> int:
         from seqjax.cli.sweep import main as sweep
 
         return sweep(argv)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGUSR1, _too_early)
+    with too_early_to_save():
+        run, args = _train(argv)
+    if run is not None:
+        _say_what_next(run, args.load)
+    return 0
+
+
+def _train(argv: Sequence[str]) -> tuple[Any, argparse.Namespace]:
+    """The run that the flags describe, and the flags. If they ask for a text, it is printed, and the run is None."""
     plain, flags = split_fields(argv)
     parser = experiment_parser("seqjax run", DESCRIPTION)
     parser.add_argument("--seeds", metavar="0,1,2", help="several seeds: a sweep; see seqjax sweep --help")
@@ -52,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     if args.help:
         parser.epilog = plugin_help(config)
         parser.print_help()
-        return 0
+        return None, args
     if args.launcher or "launcher" in flags:
         raise Error("--launcher makes several runs: give --seeds 0,1,2, or see seqjax sweep --help")
     tracker = read_option(args, flags, "tracker")
@@ -66,11 +72,9 @@ def main(argv: Sequence[str]) -> int:
     experiment = Experiment(**fields)
     if text := dry_run_or_config(args, experiment):
         print(text)
-        return 0
+        return None, args
     args.devices = _devices(experiment, args)
-    run = _run(experiment, argv, args, tracker)
-    _say_what_next(run, args.load)
-    return 0
+    return _run(experiment, argv, args, tracker), args
 
 
 def _devices(experiment: Any, args: argparse.Namespace) -> int | None:
@@ -104,11 +108,6 @@ def _run(experiment: Any, argv: Sequence[str], args: argparse.Namespace, tracker
             if args.out or fault.exit_code != 5:  # another run took the folder in between
                 raise
     raise AssertionError("unreachable: some folder name is always free")
-
-
-def _too_early(*_: object) -> None:
-    """Handles SIGUSR1 before training, which has a handler of its own. A cluster that sends it would do so again."""
-    raise Error("SIGUSR1 arrived before training had begun: allow the job more time, or a shorter notice")
 
 
 def _say_what_next(run: Any, loaded: Sequence[str]) -> None:

@@ -6,25 +6,16 @@ import json
 import math
 import shlex
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.quick import AXES, BASE, NAMES, TEXT, refused
 
-from seqjax import Error, Experiment, Run, Runs, Spec, Text, Tokens, sweep
-from seqjax.sweeps.index import read_index, write_index
+from seqjax import Error, Run, Runs, Spec, Text, Tokens, sweep
+from seqjax.runs.files.manifest import file_sha256, read_manifest, write_manifest
+from seqjax.sweeps.index import IndexEntry, read_index, write_index
 from seqjax.sweeps.runs import main_metric, paired_difference
-from seqjax_gradients import Full, Truncated
-from seqjax_models import RNN
-from seqjax_optimizers import SGD
-from seqjax_samplers import Sequential
-
-BASE = Experiment(
-    dataset=Text("the cat sat on the mat. " * 20),
-    model=RNN(hidden=3),
-    sampler=Sequential(2, 8),
-    optimizer=SGD(0.5, clip_norm=1.0),
-    epochs=2,
-)
 
 
 def made(seed, values, epochs=None, **fields):
@@ -49,31 +40,18 @@ LOSSES = {"full": [1.0, 1.5, 1.1, 4.0], "short": [2.0, 2.25, 2.5, 2.0], "other":
 
 def test_runs_are_a_mapping_in_the_order_in_which_they_were_made():
     runs = runs_of(LOSSES)
-    names = [f"{variant}, seed={seed}" for variant in LOSSES for seed in range(4)]
-    assert list(runs) == list(runs.keys()) == names
+    assert list(runs) == [f"{variant}, seed={seed}" for variant in LOSSES for seed in range(4)]
     assert len(runs) == 12
     assert runs.first is runs["full, seed=0"] is next(iter(runs.values()))
-    assert "short, seed=3" in runs
-    assert "short" not in runs
     assert runs.get("short") is None
-    assert dict(runs.items()) == {name: runs[name] for name in names}
     assert list(runs.variants) == list(LOSSES)
     assert all([run.experiment.seed for run in found] == [0, 1, 2, 3] for found in runs.variants.values())
-    assert "12" in repr(runs)
-
-
-def test_a_run_without_a_variant_is_an_error():
-    with pytest.raises(Error, match="these have no variant: 'b'"):
-        Runs({"a": made(0, [1.0]), "b": made(1, [1.0])}, {"a": ""})
-
-
-def test_an_unknown_name_is_a_key_error_with_the_nearest():
-    with pytest.raises(KeyError, match="did you mean 'full, seed=0'"):
-        runs_of({"full": [1.0]})["fulll, seed=0"]
 
 
 def test_names_with_commas_are_quoted_and_long_lists_are_cut():
     runs = runs_of({"full": np.ones(30)})
+    with pytest.raises(KeyError, match="did you mean 'full, seed=0'"):
+        runs["fulll, seed=0"]
     with pytest.raises(KeyError) as caught:
         runs["x"]
     assert caught.value.args[0].startswith("no run 'x'; there are 'full, seed=0', 'full, seed=1', 'full, seed=2', ")
@@ -93,20 +71,18 @@ def test_a_column_of_every_run_is_an_array_padded_with_nan():
     np.testing.assert_array_equal(found, [[6, 4, 2], [10, math.nan, math.nan], [math.nan] * 3])
 
 
-@pytest.mark.parametrize(
-    ("ask", "words"),
-    [
-        (lambda runs: runs.metric("heldoutloss"), ["heldoutloss", "'heldout_loss'"]),
-        (lambda runs: runs.compare("trainloss"), ["trainloss", "'train_loss'"]),
-        (lambda runs: runs.compare("train_loss", against="ful"), ["no variant 'ful'", "'full'", "short"]),
-        (lambda runs: Runs({"c": made(0, [])}, {"c": ""}).metric("train_loss"), ["no metrics"]),
-    ],
-)
-def test_an_unknown_metric_or_variant_is_an_error_with_the_nearest(ask, words):
-    with pytest.raises(Error) as caught:
-        ask(runs_of(LOSSES))
-    for word in words:
-        assert word in str(caught.value)
+def test_what_there_is_not_is_an_error_with_the_nearest():
+    runs = runs_of(LOSSES)
+    for ask, *words in (
+        (lambda: runs.metric("heldoutloss"), "heldoutloss", "'heldout_loss'"),
+        (lambda: runs.compare("trainloss"), "trainloss", "'train_loss'"),
+        (lambda: runs.compare("train_loss", against="ful"), "no variant 'ful'", "'full'", "short"),
+        (lambda: runs.compare("heldout_loss", which="first"), "which = 'first': choose 'last', 'best' or 'both'"),
+        (lambda: Runs({"c": made(0, [])}, {"c": ""}).metric("train_loss"), "no metrics"),
+        (lambda: Runs({"a": made(0, [1.0]), "b": made(1, [1.0])}, {"a": ""}), "these have no variant: 'b'"),
+    ):
+        with refused(*words):
+            ask()
 
 
 def test_a_comparison_has_mean_and_interval_of_the_last_and_of_the_best_epoch():
@@ -172,8 +148,6 @@ def test_the_best_epoch_of_each_run_is_that_with_its_lowest_held_out_loss():
     assert [row[:3] for row in table.rows[:2]] == [("a", 2, 6.0), ("b", 2, 6.5)]
     assert table.rows[2][1] == 0, "two are unfinished, and one was never evaluated"
     assert found.compare("heldout_loss")["last"][:2] == [4.5, 3.25]
-    with pytest.raises(Error, match="which = 'first': choose 'last', 'best' or 'both'"):
-        found.compare("heldout_loss", which="first")
 
 
 def test_differences_are_paired_by_seed_in_whatever_order_the_runs_come():
@@ -242,31 +216,14 @@ def test_two_runs_of_one_variant_with_one_seed_are_an_error():
         runs.compare("heldout_loss")
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory):
-    path = tmp_path_factory.mktemp("sweep") / "out"
-    return path, sweep(BASE, {"gradient": {"full": Full(), "short": Truncated(steps=2)}, "seed": [0, 1]}, path)
-
-
-@pytest.fixture
-def copied(swept, tmp_path):
-    return shutil.copytree(swept[0], tmp_path / "copy")
-
-
-def assert_same_runs(a, b):
-    assert list(a) == list(b)
-    assert {variant: len(runs) for variant, runs in a.variants.items()} == {
-        variant: len(runs) for variant, runs in b.variants.items()
-    }
-    for name in ("train_loss", "heldout_loss", "seconds"):
-        np.testing.assert_array_equal(a.metric(name), b.metric(name))
-    assert str(a.compare("heldout_loss")) == str(b.compare("heldout_loss"))
-
-
 def test_an_opened_sweep_equals_the_one_that_was_made(swept):
     path, runs = swept
-    assert_same_runs(Runs.open(path), runs)
-    assert_same_runs(Runs.open(str(path)), runs)
+    opened = Runs.open(str(path))
+    assert list(opened) == list(runs) == NAMES
+    assert {name: len(found) for name, found in opened.variants.items()} == {"fast": 2, "slow": 2}
+    for name in ("train_loss", "heldout_loss", "seconds"):
+        np.testing.assert_array_equal(opened.metric(name), runs.metric(name))
+    assert str(opened.compare("heldout_loss")) == str(runs.compare("heldout_loss"))
 
 
 def test_single_runs_are_told_apart_by_what_differs(swept):
@@ -275,79 +232,81 @@ def test_single_runs_are_told_apart_by_what_differs(swept):
     opened = Runs.open(*folders)
     assert list(opened) == list(map(str, folders))
     assert {variant: [run.experiment.seed for run in found] for variant, found in opened.variants.items()} == {
-        "gradient=full": [0, 1],
-        "gradient=truncated, gradient.steps=2": [0, 1],
+        "optimizer.learning_rate=0.5": [0, 1],
+        "optimizer.learning_rate=0.1": [0, 1],
     }
     assert list(Runs.open(*folders[:2]).variants) == ["all"]
     assert opened.compare("train_loss")["last"] == runs.compare("train_loss")["last"]
 
 
-@pytest.mark.parametrize("twice", ["{path}/full-seed-0", "{path}/full-seed-0/", "{path}/short-seed-0/../full-seed-0"])
-def test_a_run_given_twice_is_an_error(swept, twice):
-    path, _ = swept
-    with pytest.raises(Error, match="twice"):
-        Runs.open(path / "full-seed-0", twice.format(path=path))
-
-
-def test_a_folder_without_runs_is_an_error(swept, tmp_path):
-    for paths in ([tmp_path], [tmp_path / "missing"], [swept[0] / "full-seed-0", tmp_path]):
-        with pytest.raises(Error, match="holds no run") as caught:
+def test_folders_without_runs_and_a_run_given_twice_are_errors(swept, tmp_path):
+    run = swept[0] / "fast-seed-0"
+    for paths in ([tmp_path], [tmp_path / "missing"], [run, tmp_path]):
+        with refused("holds no run"):
             Runs.open(*paths)
-        assert caught.value.exit_code == 2
+    for twice in (run, swept[0] / "slow-seed-0/../fast-seed-0"):
+        with refused("twice"):
+            Runs.open(run, twice)
 
 
-@pytest.mark.parametrize("name", ["../copy/full-seed-0", "/etc", "..", ".", "", "a/b", "x" * 101, "link", "-rf", "a\n"])
-def test_a_folder_in_the_index_must_lie_inside_the_sweep(copied, tmp_path, name):
+def test_a_folder_in_the_index_must_lie_inside_the_sweep(tmp_path):
+    path = tmp_path / "sweep"
+    path.mkdir()
     (tmp_path / "elsewhere").mkdir()
-    (copied / "link").symlink_to(tmp_path / "elsewhere")
-    index = read_index(copied)
-    write_index(copied, index | {"full, seed=0": index["full, seed=0"]._replace(folder=name)})
-    for attempt in (lambda: Runs.open(copied), lambda: sweep(BASE, {"seed": [7]}, copied)):
-        with pytest.raises(Error, match="not the name of a folder inside") as caught:
-            attempt()
-        assert caught.value.exit_code == 2
-        assert str(copied / "sweep.json") in str(caught.value)
-    assert not (copied / "seed-7").exists()
+    (path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("../elsewhere", "/etc", "..", ".", "", "a/b", "x" * 101, "link", "-rf", "a\n"):
+        write_index(path, {"seed=0": IndexEntry("", name)})
+        for attempt in (lambda: Runs.open(path), lambda: sweep(BASE, {"seed": [7]}, path)):
+            with refused("not the name of a folder inside", str(path / "sweep.json")):
+                attempt()
+    assert {file.name for file in path.iterdir()} == {"sweep.json", "link"}
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b'{"a": {}}', b'{"a": {"variant": 1}}', b'{"a": 3}'])
-def test_a_damaged_index_is_exit_4(copied, data):
-    (copied / "sweep.json").write_bytes(data)
-    with pytest.raises(Error) as caught:
-        Runs.open(copied)
-    assert caught.value.exit_code == 4
-    assert str(copied / "sweep.json") in str(caught.value)
-
-
-def test_a_flipped_bit_of_the_index_is_exit_4(copied):
-    data = (copied / "sweep.json").read_bytes()
-    for at in range(len(data)):
-        (copied / "sweep.json").write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
-        with pytest.raises(Error, match=r"sweep\.json") as caught:
-            read_index(copied)
-        assert caught.value.exit_code == 4
-
-
-def test_an_index_of_an_earlier_version_has_no_hash(copied):
-    index = read_index(copied)
-    plain = {name: entry._asdict() for name, entry in index.items()}
-    (copied / "sweep.json").write_text(json.dumps(plain))
-    assert read_index(copied) == index
+def test_a_damaged_index_is_exit_4(tmp_path):
+    """Each flipped bit is found, too, and so is an index without a hash."""
+    write_index(tmp_path, {"fast, seed=0": IndexEntry("fast", "fast-seed-0")})
+    data = (tmp_path / "sweep.json").read_bytes()
+    damaged = [b"", b"\xff", b"[]", b'{"a": {}}', b'{"a": {"variant": "", "folder": "a"}}', b'{"a": 3}']
+    damaged += [data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :] for at in range(len(data))]
+    for each in damaged:
+        (tmp_path / "sweep.json").write_bytes(each)
+        with refused("sweep.json", exit_code=4):
+            read_index(tmp_path)
 
 
 def test_an_unfinished_sweep_says_what_is_missing(copied):
-    shutil.rmtree(copied / "short-seed-1")
-    with pytest.raises(Error, match="unfinished: it has no run 'short, seed=1' yet") as caught:
+    shutil.rmtree(copied / "slow-seed-1")
+    with pytest.raises(Error, match="unfinished: it has no run 'slow, seed=1' yet") as caught:
         Runs.open(copied)
     assert caught.value.exit_code == 2
     command = str(caught.value).partition("name their folders: ")[2]
-    assert "short, seed=1" not in Runs.open(*shlex.split(command))
+    assert len(Runs.open(*shlex.split(command))) == 3
+
+
+def test_runs_of_one_variant_have_one_environment(copied):
+    """Another version of jax may give other results. Another machine is no error."""
+    environment = copied / "slow-seed-0" / "environment.json"
+    record = json.loads(environment.read_text())
+
+    def change(**fields):
+        environment.write_text(json.dumps(record | fields))
+        manifest = read_manifest(environment.parent)
+        files = manifest.files | {environment.name: file_sha256(environment)}
+        write_manifest(environment.parent, manifest._replace(files=files))
+
+    change(device="another")
+    assert len(Runs.open(copied)) == 4
+    change(versions=record["versions"] | {"jax": "0"})
+    with refused("slow: ", "have different environments; compare them separately:", "jax"):
+        Runs.open(copied)
+    with refused("was begun in another environment", "jax", exit_code=4):
+        sweep(BASE, AXES | {"seed": [2]}, copied)
+    assert not (copied / "slow-seed-2").exists()
 
 
 def test_a_held_out_share_beside_a_held_out_dataset(tmp_path):
-    base = dataclasses.replace(BASE, epochs=1)
-    for name, heldout in (("share", 0.1), ("own", Text("the cat. " * 60))):
-        dataclasses.replace(base, heldout=heldout).run(tmp_path / name)
+    for name, heldout in (("share", 60), ("own", Text(TEXT[:60]))):
+        dataclasses.replace(BASE, heldout=heldout).run(tmp_path / name)
     table = Runs.open(tmp_path / "share", tmp_path / "own").compare("train_loss")
     assert len(table.rows) == 2
     assert all("heldout" in variant for variant in table["variant"])
@@ -355,11 +314,7 @@ def test_a_held_out_share_beside_a_held_out_dataset(tmp_path):
 
 def test_runs_on_tokens_and_runs_on_numbers_are_compared_by_their_loss():
     """Only the first kind has a perplexity."""
-
-    class Found:
-        def __init__(self, *names):
-            self.metrics = [dict.fromkeys(("heldout_loss", "train_loss", *names), 1.0)]
-
-    tokens, numbers = Found("heldout_perplexity", "train_perplexity"), Found()
+    numbers = SimpleNamespace(metrics=[{"heldout_loss": 1.0, "train_loss": 1.0}])
+    tokens = SimpleNamespace(metrics=[{**numbers.metrics[0], "heldout_perplexity": 1.0, "train_perplexity": 1.0}])
     assert main_metric([tokens, tokens]) == "heldout_perplexity"
     assert main_metric([tokens, numbers]) == "heldout_loss"

@@ -1,39 +1,41 @@
 """Runs that are trained side by side equal the same runs trained alone."""
 
 import contextlib
-import importlib
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
+from support.quick import BASE, CHUNKS
 
-from seqjax import Experiment, Run, Runs, Text
-from seqjax.runs import checkpoint, record
+from seqjax import Run, Runs, Text
+from seqjax.runs import record
 from seqjax.runs.execute import execute_side_by_side
-from seqjax.sweeps.sweeping import combine, sweep, varied_floats
-from seqjax.training import feed
+from seqjax.runs.files.manifest import read_manifest
+from seqjax.sweeps import sweeping
+from seqjax.sweeps.sweeping import sweep, varied_floats
 from seqjax_models import RNN
 from seqjax_optimizers import SGD, Adam
-from seqjax_samplers import Random, Sequential
+from seqjax_samplers import Random
 
-BASE = Experiment(
-    dataset=Text("the cat sat on the mat. " * 60),
-    model=RNN(hidden=8),
-    sampler=Sequential(batch_size=4, num_steps=10),
-    optimizer=SGD(learning_rate=1.0, clip_norm=1.0),
-    epochs=2,
-)  # fmt: skip
-AXES = {"optimizer.learning_rate": [0.5, 2.0], "seed": range(2)}
+PAIR = [replace(BASE, seed=1), replace(BASE, seed=2, optimizer=SGD(0.1, clip_norm=1.0))]
+"""One compiled call trains both: they differ in the seed and in the learning rate."""
+
+
+@pytest.fixture(scope="module")
+def alone(small_chunks):
+    """The runs of `PAIR`, each trained alone."""
+    return [experiment.run() for experiment in PAIR]
 
 
 @pytest.fixture
 def like_an_accelerator(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
 
 
 def run_side_by_side(experiments, paths=(None, None)):
-    return execute_side_by_side(experiments, paths, varied_floats(experiments), 30.0)
+    return execute_side_by_side(experiments, paths, varied_floats(experiments), 30.0, None, Run)
 
 
 def assert_same(together: Run, alone: Run):
@@ -43,49 +45,41 @@ def assert_same(together: Run, alone: Run):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), together.params, alone.params)
 
 
-@pytest.mark.slow
-def test_seeds_and_learning_rates_side_by_side_equal_each_alone(like_an_accelerator, tmp_path):
-    runs = sweep(BASE, AXES, tmp_path)
-    assert list(runs) == [
-        "optimizer.learning_rate=0.5, seed=0", "optimizer.learning_rate=0.5, seed=1",
-        "optimizer.learning_rate=2.0, seed=0", "optimizer.learning_rate=2.0, seed=1",
-    ]  # fmt: skip
-    for run in runs.values():
-        assert_same(run, run.experiment.run(devices=1))
-        assert Run.open(run.path).finished
-    again = Runs.open(tmp_path)
-    assert list(again) == list(runs)
+def test_seeds_and_learning_rates_side_by_side_equal_each_alone(alone):
+    for together, one in zip(run_side_by_side(PAIR), alone, strict=True):
+        assert_same(together, one)
+
+
+def test_a_sweep_trains_new_runs_side_by_side(like_an_accelerator, tmp_path, monkeypatch):
+    made, together = [], sweeping.execute_side_by_side
+    monkeypatch.setattr(sweeping, "execute_side_by_side", lambda *args: (made.append(args[0]), together(*args))[1])
+    for seeds in ([1], [1, 2]):
+        runs = sweep(BASE, {"optimizer.learning_rate": [0.5, 0.1], "seed": seeds}, tmp_path)
+        assert [(e.optimizer.learning_rate, e.seed) for e in made.pop()] == [(0.5, seeds[-1]), (0.1, seeds[-1])]
+        assert made == []
+    assert list(runs) == [f"optimizer.learning_rate={rate}, seed={seed}" for rate in (0.5, 0.1) for seed in (1, 2)]
+    opened = Runs.open(tmp_path)
     for name in runs:
-        assert again[name].metrics == runs[name].metrics
+        assert opened[name].metrics == runs[name].metrics
 
 
-@pytest.mark.slow
-def test_the_epochs_of_several_chunks_equal_those_of_one(monkeypatch):
-    experiments = [plan.experiment for plan in combine(BASE, {"seed": range(2)}).values()]
-    whole = run_side_by_side(experiments)
-    monkeypatch.setattr(feed, "CHUNK_STEPS", 2 * 4 * 10 * 3)
-    for run, other in zip(run_side_by_side(experiments), whole, strict=True):
-        assert_same(run, other)
-
-
-@pytest.mark.slow
-def test_a_run_that_diverges_leaves_the_others_alone():
-    experiments = [plan.experiment for plan in combine(BASE, {"optimizer.learning_rate": [1e30, 0.5]}).values()]
-    experiments = [replace(e, optimizer=SGD(e.optimizer.learning_rate)) for e in experiments]
-    bad, good = run_side_by_side(experiments)
+def test_a_run_that_diverges_leaves_the_others_alone(alone):
+    bad, good = run_side_by_side([replace(BASE, optimizer=SGD(1e38, clip_norm=1.0)), PAIR[1]])
+    assert bad.diverged
     assert not bad.finished
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(bad.params))
-    assert_same(good, experiments[1].run(devices=1))
+    assert_same(good, alone[1])
 
 
 @pytest.mark.parametrize(
     ("others", "floats"),
     [
         ([{"seed": 3}], {}),
-        ([{"optimizer": SGD(2.0, clip_norm=1.0)}], {"learning_rate": [1.0, 2.0]}),
-        ([{"optimizer": SGD(1.0, clip_norm=2.0), "seed": 1}], {"clip_norm": [1.0, 2.0]}),
-        ([{"optimizer": SGD(1.0)}], None),  # one that clips and one that does not
-        ([{"optimizer": Adam(1.0)}], None),
+        ([{"optimizer": SGD(2.0, clip_norm=1.0)}], {"learning_rate": [0.5, 2.0]}),
+        ([{"optimizer": SGD(0.5, clip_norm=2.0), "seed": 1}], {"clip_norm": [1.0, 2.0]}),
+        ([{"optimizer": SGD(0.5)}], None),  # one that clips and one that does not
+        ([{"optimizer": SGD(0.5, clip_norm=1.0, warmup=0.5)}], None),  # one that counts its updates
+        ([{"optimizer": Adam(0.5)}], None),
         ([{"model": RNN(hidden=9)}], None),
         ([{"epochs": 3}], None),
     ],
@@ -94,46 +88,33 @@ def test_what_can_share_a_compiled_call(others, floats):
     assert varied_floats([BASE, *(replace(BASE, **other) for other in others)]) == floats
 
 
-@pytest.mark.slow
+def test_all_that_count_their_updates_can_share_a_compiled_call():
+    optimizers = [SGD(0.5, warmup=share) for share in (0.5, 0.25)]
+    assert varied_floats([replace(BASE, optimizer=one) for one in optimizers]) == {"warmup": [0.5, 0.25]}
+
+
 def test_epochs_of_different_length_are_not_made_side_by_side(like_an_accelerator, monkeypatch):
-    base = replace(BASE, sampler=Random(batch_size=4, num_steps=10), dataset=Text("abcdefgh " * 50), train=365)
-    refuse = lambda *args: pytest.fail("their epochs differ in length")
-    monkeypatch.setattr(importlib.import_module("seqjax.sweeps.sweeping"), "execute_side_by_side", refuse)
-    runs = sweep(base, {"seed": range(4)})
-    assert len({run.metrics[0]["update"] for run in runs.values()}) > 1
-    assert all(run.finished for run in runs.values())
+    e = replace(BASE, sampler=Random(batch_size=4, num_steps=10), train=365, dataset=Text("abcdefgh " * 50))
+    assert sweeping._have_equal_epochs([replace(BASE, seed=seed) for seed in range(4)])
+    assert not sweeping._have_equal_epochs([replace(e, seed=seed) for seed in range(4)])
+    made = lambda *args: pytest.fail("their epochs differ in length")
+    monkeypatch.setattr(sweeping, "execute_side_by_side", made)
+    planned = {f"{seed}": sweeping.Planned("", replace(e, seed=seed)) for seed in range(4)}
+    assert sweeping._side_by_side(planned, dict.fromkeys(planned), 30.0, None) == {}
 
 
-def test_a_signal_saves_all_of_them_and_they_go_on(monkeypatch, tmp_path):
-    experiments = [plan.experiment for plan in combine(BASE, {"seed": range(2)}).values()]
-    paths = [tmp_path / "a", tmp_path / "b"]
-    monkeypatch.setattr(record, "noticed", lambda _: contextlib.nullcontext(lambda: 143))
-    with pytest.raises(SystemExit, match="143"):
-        run_side_by_side(experiments, paths)
-    monkeypatch.undo()
-    for experiment, path in zip(experiments, paths, strict=True):
-        assert not (path / "params.safetensors").exists()
-        assert_same(experiment.run(path, devices=1), experiment.run(devices=1))
-
-
-def test_a_signal_in_the_last_chunk_comes_when_they_are_finished(monkeypatch, tmp_path):
-    experiments = [plan.experiment for plan in combine(replace(BASE, epochs=1), {"seed": range(2)}).values()]
-    paths = [tmp_path / "a", tmp_path / "b"]
-    monkeypatch.setattr(record, "noticed", lambda _: contextlib.nullcontext(lambda: 143))
-    with pytest.raises(SystemExit, match="143"):
-        run_side_by_side(experiments, paths)
-    for path in paths:
-        assert Run.open(path).finished
-        assert checkpoint.is_pruned(path)
-
-
-@pytest.mark.slow
-def test_runs_with_and_without_a_warm_up_have_states_of_their_own(like_an_accelerator, tmp_path):
-    """Each can also be resumed alone from its checkpoint."""
-    runs = sweep(BASE, {"optimizer.warmup": [0.0, 0.5, 0.25], "seed": range(2)}, tmp_path)
-    for run in runs.values():
-        assert_same(run, run.experiment.run(devices=1))
-    optimizers = [replace(BASE.optimizer, warmup=share) for share in (0.0, 0.25, 0.5)]
-    none, some, more = [replace(BASE, optimizer=optimizer) for optimizer in optimizers]
-    assert varied_floats([none, some]) is None
-    assert varied_floats([some, more]) == {"warmup": [0.25, 0.5]}
+@pytest.mark.parametrize("chunk", [1, 4 * CHUNKS])
+def test_a_signal_saves_all_of_them_and_they_go_on(monkeypatch, tmp_path, alone, chunk):
+    """In the last chunk it comes when they are finished. A chunk of two runs has half as many updates of each."""
+    paths, taken, take = [tmp_path / "a", tmp_path / "b"], [], record.Recorder.take
+    with monkeypatch.context() as patch:
+        patch.setattr(record.Recorder, "take", lambda *args: (taken.append(args[0]), take(*args))[1])
+        is_there = lambda _: contextlib.nullcontext(lambda: 143 if len(taken) >= len(paths) * chunk else None)
+        patch.setattr(record, "noticed", is_there)
+        with pytest.raises(SystemExit, match="143"):
+            run_side_by_side(PAIR, paths)
+    for experiment, path, one in zip(PAIR, paths, alone, strict=True):
+        manifest = read_manifest(path)
+        assert manifest.ended == ("" if chunk == 1 else "finished")
+        assert len(manifest.checkpoints) == 1
+        assert_same(experiment.run(path, devices=1), one)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from seqjax.runs import live_output
+from seqjax.terminal import live
 from seqjax.terminal.live import CellOutput, open_output
 
 
@@ -27,7 +27,7 @@ def shown(monkeypatch):
 
 
 def test_lines_stay_and_the_live_line_below_them_is_replaced(shown, monkeypatch):
-    monkeypatch.setattr(live_output, "EVERY", 0.0)
+    monkeypatch.setattr(live, "EVERY", 0.0)
     cell = CellOutput("compiling", show=True)
     cell.print("device")
     cell.start(refresh=True)
@@ -35,19 +35,13 @@ def test_lines_stay_and_the_live_line_below_them_is_replaced(shown, monkeypatch)
     cell.update("epoch 2", refresh=cell.is_started)
     cell.update("epoch 3", refresh=cell.is_started)
     cell.stop()
-    first, lines = "device", "device\n[bold]epoch 1"
-    assert shown == [
-        first,
-        f"{first}\ncompiling",
-        f"{lines}\ncompiling",
-        f"{lines}\nepoch 2",
-        f"{lines}\nepoch 3",
-        lines,
-    ]
+    lines = "device\n[bold]epoch 1"
+    below = [f"{lines}\n{live_line}" for live_line in ("compiling", "epoch 2", "epoch 3")]
+    assert shown == ["device", "device\ncompiling", *below, lines]
 
 
 def test_fast_changes_are_left_out_and_the_next_line_shows_the_last_of_them(shown, monkeypatch):
-    monkeypatch.setattr(live_output, "EVERY", math.inf)
+    monkeypatch.setattr(live, "EVERY", math.inf)
     cell = CellOutput("compiling", show=True)
     cell.start()
     for epoch in range(1000):
@@ -57,26 +51,19 @@ def test_fast_changes_are_left_out_and_the_next_line_shows_the_last_of_them(show
     assert shown == ["compiling", "line\nepoch 999"]
 
 
-def test_nothing_is_shown_unless_it_is_asked_for(shown):
-    cell = CellOutput("compiling", show=False)
-    cell.print("device")
-    cell.start()
-    cell.update("epoch 2", refresh=True)
-    cell.stop()
-    CellOutput("compiling", show=True).stop()
-    assert shown == []
-
-
-def test_a_cell_has_no_control_characters(shown):
-    cell = CellOutput("compiling", show=True)
-    cell.print("a\x1b[8m\n\tb")
-    cell.update("c\u202e")
-    cell.start()
+def test_what_is_asked_for_is_shown_without_control_characters(shown):
+    for show in (False, True):
+        cell = CellOutput("compiling", show)
+        cell.stop()
+        cell.print("a\x1b[8m\n\tb")
+        cell.update("c\u202e", refresh=True)
+        assert len(shown) == show
+        cell.start()
     assert shown == ["a\\x1b[8m\n\tb", "a\\x1b[8m\n\tb\nc\\u202e"]
 
 
 def test_outside_of_a_notebook_rich_prints(capsys):
-    console, live = open_output("compiling", show=True)
+    console, live_line = open_output("compiling", show=True)
     console.print("device")
-    assert not live.is_started
+    assert not live_line.is_started
     assert capsys.readouterr().out == "device\n"

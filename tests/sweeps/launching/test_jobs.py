@@ -12,41 +12,43 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from support.crash import NoFigure, results
+from support.crash import results
+from support.quick import BASE, FLAGS, TEXT, refused
 from support.shell import SEQJAX
 from support.shell import seqjax as seqjax_command
 
 import seqjax
-from seqjax import Error, Experiment, Launcher, Run, Text, cli, sweep
+from seqjax import Error, Launcher, Text, cli, sweep
 from seqjax.plugin import config
-from seqjax.sweeps import Job, folder
+from seqjax.runs.files import folder
+from seqjax.runs.files.manifest import read_manifest
+from seqjax.sweeps import Job
 from seqjax.sweeps.index import read_index
 from seqjax.sweeps.launching import jobs
 from seqjax.sweeps.launching.state import states
 from seqjax_datasets import TextFile
 from seqjax_launchers import Local, local
-from seqjax_models import RNN
-from seqjax_optimizers import SGD
-from seqjax_samplers import Sequential
-
-TEXT = "the cat sat on the mat and the dog sat on the log. " * 20
 
 
 @dataclass(frozen=True)
 class Inline(Launcher):
-    """Makes the runs in this process, one after the other. First it deletes a file, as someone may do meanwhile."""
+    """Makes the runs in this process, one after the other, perhaps only the first ones before the cluster refuses."""
 
     deletes: str = ""
+    """A file that someone deletes meanwhile."""
+    most: int | None = None
 
     def launch(self, jobs, show_progress):
         if self.deletes:
             Path(self.deletes).unlink()
-        for job in jobs:
+        for job in jobs[: self.most]:
             assert job.command[:3] == (sys.executable, "-m", "seqjax")
             with job.log.open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 code = cli.main(job.command[3:])
             job.code.write_text(str(code))
             show_progress()
+        if self.most is not None:
+            raise Error("invalid partition")
         return {}
 
 
@@ -77,46 +79,32 @@ class Watched(Launcher):
         for job, code in zip(jobs, self.codes, strict=False):
             if code is not None:
                 job.code.write_text(str(code))
+        COMMANDS[:] = [job.command for job in jobs]
         SEEN[:] = [(state.name, state.state, state.note) for state in states(jobs[0].log.parents[1])]
         show_progress()
         return {}
 
 
-@dataclass(frozen=True)
-class Refusing(Inline):
-    """Makes some of the runs; then the cluster refuses the others."""
-
-    first: int = 0
-
-    def launch(self, jobs, show_progress):
-        super().launch(jobs[: self.first], show_progress)
-        raise Error("invalid partition")
-
-
 SEEN: list[tuple[str, str, str]] = []
-"""The name, state and note of each run, as the launcher `Watched` saw them."""
-
-
-@pytest.fixture(autouse=True)
-def no_figure(monkeypatch):
-    monkeypatch.setattr(Run, "plot", NoFigure)
+COMMANDS: list[tuple[str, ...]] = []
+"""The name, state and note of each run, and the commands of the jobs, as the launcher `Watched` saw them."""
 
 
 @pytest.fixture(autouse=True)
 def registered(forget_local_plugins):
     """Registers the launchers of these tests, for the time of each of them."""
-    seqjax.register("launcher", "test-inline")(Inline)
-    seqjax.register("launcher", "test-cluster")(Cluster)
-    seqjax.register("launcher", "test-watched")(Watched)
-    seqjax.register("launcher", "test-refusing")(Refusing)
+    for cls in (Inline, Cluster, Watched):
+        seqjax.register("launcher", f"test-{cls.__name__.lower()}")(cls)
 
 
 @pytest.fixture
 def experiment(tmp_path):
-    (tmp_path / "text.txt").write_text(TEXT)
-    return Experiment(
-        dataset=TextFile(path=str(tmp_path / "text.txt")), model=RNN(hidden=4), sampler=Sequential(4, 10), epochs=2
-    )
+    return replace(BASE, dataset=data(tmp_path / "text.txt"))
+
+
+def data(file):
+    file.write_text(TEXT)
+    return TextFile(path=str(file))
 
 
 def found(out):
@@ -127,65 +115,62 @@ def logs(out):
     return {file.stem: file.read_text().count("saved    ") for file in (out / "_jobs").glob("*.log")}
 
 
-def test_the_runs_are_those_without_a_launcher(tmp_path, experiment):
-    axes = {"model.hidden": [4, 5], "seed": [0, 1]}
-    plain = sweep(experiment, axes, tmp_path / "plain", devices=1)
-    runs = sweep(experiment, axes, tmp_path / "jobs", devices=1, launcher=Inline())
-    assert list(runs) == list(plain)
-    for name in plain:
-        assert results(runs[name].path) == results(plain[name].path)
-    assert {state.state for state in states(tmp_path / "jobs")} == {"finished"}
-    assert set(logs(tmp_path / "jobs").values()) == {1}
+def test_the_runs_are_those_without_a_launcher(tmp_path, experiment, swept):
+    out, axes = tmp_path / "jobs", {"optimizer.learning_rate": {"fast": 0.5, "slow": 0.1}}
+    runs = sweep(experiment, {**axes, "seed": [0]}, out, launcher=Inline())
+    assert list(runs) == ["fast, seed=0", "slow, seed=0"]
+    for name in runs:
+        assert results(runs[name].path) == results(swept[1][name].path)
+    assert {state.state for state in states(out)} == {"finished"}
     # Nothing is missing, so that no job is started.
-    sweep(experiment, axes, tmp_path / "jobs", devices=1, launcher=Inline())
-    assert set(logs(tmp_path / "jobs").values()) == {1}
+    sweep(experiment, {**axes, "seed": [0]}, out, launcher=Inline())
+    assert [*logs(out).values()] == [1] * 2
     # A new value is.
-    sweep(experiment, axes | {"seed": [0, 1, 2]}, tmp_path / "jobs", devices=1, launcher=Inline())
-    assert len(logs(tmp_path / "jobs")) == 6
+    sweep(experiment, {"optimizer.learning_rate": {"fast": 0.5}, "seed": [0, 1]}, out, launcher=Inline())
+    assert [*logs(out).values()] == [1] * 3
 
 
 def test_more_epochs_go_on_through_a_launcher(tmp_path, experiment):
-    once = sweep(replace(experiment, epochs=3), {"seed": [0]}, tmp_path / "once", launcher=Inline())
+    """If their jobs fail, the runs of fewer epochs are there, and are no result of this sweep."""
+    once = replace(experiment, epochs=3).run(tmp_path / "once")
     sweep(experiment, {"seed": [0]}, tmp_path / "more", launcher=Inline())
     runs = sweep(replace(experiment, epochs=3), {"seed": [0]}, tmp_path / "more", launcher=Inline())
-    assert results(runs["seed=0"].path) == results(once["seed=0"].path)
+    assert results(runs["seed=0"].path) == results(once.path)
     assert logs(tmp_path / "more") == {"seed-0": 2}
+    e = replace(experiment, evaluate_every=3)
+    sweep(e, {"seed": [0]}, tmp_path / "out", launcher=Inline())
+    with pytest.raises(Error, match=r"1 of 1 runs failed.*\n(.*\n)+.*cannot continue from 2 to 4 epochs"):
+        sweep(replace(e, epochs=4), {"seed": [0]}, tmp_path / "out", launcher=Inline())
+    assert [state.state for state in states(tmp_path / "out")] == ["failed"]
 
 
-def test_more_epochs_whose_jobs_fail_are_not_shown_as_saved(tmp_path, experiment):
-    """The runs of fewer epochs are there, and are no result of this sweep."""
-    e = replace(experiment, optimizer=SGD(schedule="cosine"))
-    sweep(e, {"seed": [0, 1]}, tmp_path / "out", launcher=Inline())
-    with pytest.raises(Error, match=r"2 of 2 runs failed.*\n(.*\n)+.*cannot go on from 2 to 4 epochs"):
-        sweep(replace(e, epochs=4), {"seed": [0, 1]}, tmp_path / "out", launcher=Inline())
-    assert [state.state for state in states(tmp_path / "out")] == ["failed", "failed"]
-
-
-def test_a_job_that_fails_is_named_with_the_last_line_of_its_log(tmp_path, experiment):
-    axes = {"dataset": {"here": experiment.dataset, "gone": TextFile(path=str(tmp_path / "gone.txt"))}, "seed": [0, 1]}
-    (tmp_path / "gone.txt").write_text(TEXT)
-    with pytest.raises(Error, match=r"2 of 4 runs failed.*\n.*same command again.*\n.*gone, seed=0: .*") as caught:
-        sweep(experiment, axes, tmp_path / "out", launcher=Inline(deletes=str(tmp_path / "gone.txt")))
-    last = (tmp_path / "out" / "_jobs" / "gone-seed-0.log").read_text().splitlines()[-1]
-    assert last.strip() in str(caught.value)
-    state = found(tmp_path / "out")
-    assert {name: each.state for name, each in state.items()} == {
-        "here, seed=0": "finished", "here, seed=1": "finished", "gone, seed=0": "failed", "gone, seed=1": "failed",
-    }  # fmt: skip
-    assert re.fullmatch(rf"seqjax: .*gone\.txt.*; {re.escape(last.strip())}", state["gone, seed=1"].note)
-    # With the file back, the same sweep starts these two.
-    (tmp_path / "gone.txt").write_text(TEXT)
-    runs = sweep(experiment, axes, tmp_path / "out", launcher=Inline())
-    assert len(runs) == 4
-    assert logs(tmp_path / "out") == dict.fromkeys(("here-seed-0", "here-seed-1", "gone-seed-0", "gone-seed-1"), 1)
+def test_a_job_that_fails_is_named_with_the_last_line_of_its_last_log(tmp_path, experiment):
+    out, gone = tmp_path / "out", tmp_path / "gone.txt"
+    axes = {"dataset": {"here": experiment.dataset, "gone": data(gone)}, "seed": [0]}
+    with pytest.raises(Error, match=r"1 of 2 runs failed.*\n.*same command again.*\n.*gone, seed=0: .*") as caught:
+        sweep(experiment, axes, out, launcher=Inline(deletes=str(gone)))
+    log = out / "_jobs" / "gone-seed-0.log"
+    last = log.read_text().splitlines()[-1].strip()
+    assert last in str(caught.value)
+    assert [state.state for state in states(out)] == ["finished", "failed"]
+    assert re.fullmatch(rf"seqjax: .*gone\.txt.*; {re.escape(last)}", states(out)[1].note)
+    before = log.read_text() + "a line that a kill has cut"
+    log.write_text(before)
+    gone.write_text(TEXT)
+    with pytest.raises(Error, match=r"\n  gone, seed=0: ended by signal 9$"):
+        sweep(experiment, axes, out, launcher=Watched((137,)))
+    assert states(out)[1].note == "ended by signal 9"
+    assert log.read_text().startswith(before)
+    # With the file back, the same sweep starts this one.
+    assert len(sweep(experiment, axes, out, launcher=Inline())) == 2
+    assert logs(out) == {"here-seed-0": 1, "gone-seed-0": 1}
 
 
 def test_a_job_that_has_ended_is_shown_while_others_wait(tmp_path, experiment, capsys):
     with pytest.raises(Error, match="1 of 3 runs failed"):
         sweep(experiment, {"seed": [0, 1, 2]}, tmp_path / "out", progress=True, launcher=Watched((137, 143)))
-    assert SEEN == [
-        ("seed=0", "failed", "ended by signal 9"), ("seed=1", "interrupted", ""), ("seed=2", "queued", ""),
-    ]  # fmt: skip
+    states_and_notes = [("failed", "ended by signal 9"), ("interrupted", ""), ("queued", "")]
+    assert [(f"seed={n}", *state) for n, state in enumerate(states_and_notes)] == SEEN
     assert "[1/3] seed=0: failed, 0 of 2 epochs: ended by signal 9\n" in capsys.readouterr().out
 
 
@@ -196,22 +181,6 @@ def test_jobs_of_an_earlier_launch_are_not_queued_in_this_one(tmp_path, experime
     assert SEEN == [("seed=0", "not started", ""), ("seed=2", "queued", "")]
 
 
-def test_the_note_of_a_job_is_of_its_last_start(tmp_path, experiment):
-    gone = replace(experiment, dataset=TextFile(path=str(tmp_path / "gone.txt")))
-    (tmp_path / "gone.txt").write_text(TEXT)
-    with pytest.raises(Error, match="1 of 1 runs failed"):
-        sweep(gone, {"seed": [0]}, tmp_path / "out", launcher=Inline(deletes=str(tmp_path / "gone.txt")))
-    log = tmp_path / "out" / "_jobs" / "seed-0.log"
-    before = log.read_text() + "a line that a kill has cut"
-    log.write_text(before)
-    assert "gone.txt" in found(tmp_path / "out")["seed=0"].note
-    (tmp_path / "gone.txt").write_text(TEXT)
-    with pytest.raises(Error, match=r"\n  seed=0: ended by signal 9$"):
-        sweep(gone, {"seed": [0]}, tmp_path / "out", launcher=Watched((137,)))
-    assert found(tmp_path / "out")["seed=0"].note == "ended by signal 9"
-    assert log.read_text().startswith(before)
-
-
 def test_jobs_that_are_refused_change_no_state(tmp_path, experiment):
     out = tmp_path / "out"
     sweep(experiment, {"seed": [0, 1]}, out, launcher=Inline())
@@ -220,26 +189,23 @@ def test_jobs_that_are_refused_change_no_state(tmp_path, experiment):
     before, texts = states(out), {file.name: file.read_text() for file in (out / "_jobs").glob("seed-*")}
     more = replace(experiment, epochs=3)
     with pytest.raises(Error, match=r"invalid partition\n.*type the same command again"):
-        sweep(more, {"seed": [0, 1, 2]}, out, launcher=Refusing())
+        sweep(more, {"seed": [0, 1, 2]}, out, launcher=Inline(most=0))
     assert states(out) == before
     assert {file.name: file.read_text() for file in (out / "_jobs").glob("seed-*")} == texts
     # A job that was started before keeps what it has written.
     with pytest.raises(Error, match="invalid partition"):
-        sweep(more, {"seed": [0, 1, 2]}, out, launcher=Refusing(first=1))
+        sweep(more, {"seed": [0, 1, 2]}, out, launcher=Inline(most=1))
     assert states(out) == [before[0]._replace(epoch=3, epochs=3), *before[1:]]
     assert logs(out) == {"seed-0": 2, "seed-1": 1, "seed-2": 0}
 
 
 def test_a_run_that_diverges_is_no_failed_job(tmp_path, experiment):
-    axes = {"optimizer": {"wild": SGD(learning_rate=1e38), "tame": SGD(learning_rate=0.1)}}
-    out = tmp_path / "out"
-    runs = sweep(experiment, axes, out, launcher=Inline())
-    assert runs["wild"].diverged
-    assert {name: state.state for name, state in found(out).items()} == {"wild": "diverged", "tame": "finished"}
-    assert found(out)["wild"].note == (out / "wild" / "diverged.txt").read_text().splitlines()[0]
-    before = (out / "_jobs" / "wild.log").read_text()
-    sweep(experiment, axes, out, launcher=Inline())
-    assert (out / "_jobs" / "wild.log").read_text() == before
+    axes, out = {"optimizer.learning_rate": {"wild": 1e38}}, tmp_path / "out"
+    for _ in range(2):
+        assert sweep(experiment, axes, out, launcher=Inline())["wild"].diverged
+        (state,) = states(out)
+        assert (state.state, state.note) == ("diverged", read_manifest(out / "wild").note.splitlines()[0])
+    assert (out / "_jobs" / "wild.log").read_text().count("starts a job") == 1
 
 
 def test_a_launcher_that_does_not_wait(tmp_path, experiment):
@@ -260,22 +226,16 @@ def test_a_launcher_that_does_not_wait(tmp_path, experiment):
     assert [state.state for state in states(out)] == ["queued", "running", "queued"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"dataset": Text(TEXT)}, "its dataset is in memory.*\n.*text-file, csv"),
+def test_what_a_process_cannot_see_is_an_error_before_anything_starts(tmp_path, experiment):
+    for changes, *words in (
+        ({"dataset": Text(TEXT)}, "its dataset is in memory", "text-file, csv"),
         ({"heldout": Text(TEXT)}, "its heldout is in memory"),
         ({"loss": lambda output, target: output.sum()}, "a config cannot hold what was given in Python as: loss"),
-    ],
-)
-def test_what_a_process_cannot_see_is_an_error_before_anything_starts(tmp_path, experiment, changes, message):
-    with pytest.raises(Error, match=message):
-        sweep(replace(experiment, **changes), {"seed": [0]}, tmp_path / "out", launcher=Inline())
+    ):
+        with refused(*words):
+            sweep(replace(experiment, **changes), {"seed": [0]}, tmp_path / "out", launcher=Inline())
     assert not (tmp_path / "out").exists()
-
-
-def test_a_launcher_needs_a_folder(experiment):
-    with pytest.raises(Error, match="which need folders"):
+    with refused("which need folders"):
         sweep(experiment, {"seed": [0]}, launcher=Inline())
 
 
@@ -283,9 +243,8 @@ def test_one_process_launches_at_a_time(tmp_path, experiment):
     out = tmp_path / "out"
     (out / "_jobs").mkdir(parents=True)  # a kill may come before the index is written
     sweep(experiment, {"seed": [0]}, out, launcher=Inline())
-    with folder.lock(out / "_jobs"), pytest.raises(Error, match="in use by process") as caught:
+    with folder.lock(out / "_jobs"), refused("in use by process", exit_code=5):
         sweep(experiment, {"seed": [0, 1]}, out, launcher=Inline())
-    assert caught.value.exit_code == 5
     assert list(read_index(out)) == ["seed=0"]
 
 
@@ -298,40 +257,18 @@ def test_a_job_loads_the_files_of_local_plugins(tmp_path, experiment):
     )
     seqjax.plugin.registry.load_file(file)
     model = config.create("model", "mine-in-jobs", hidden=3)
-    commands = []
-
-    @seqjax.register("launcher", "test-commands")
-    @dataclass(frozen=True)
-    class Commands(Launcher):
-        def launch(self, jobs, show_progress):
-            commands.extend(job.command for job in jobs)
-            return {}
-
-    sweep(replace(experiment, model=model), {"seed": [0]}, tmp_path / "out", devices=1, launcher=Commands())
-    assert commands[0][-2:] == ("--load", str(file))
-    verb, toml, out, seconds = commands[0][3:10:2]
-    assert (verb, toml) == ("run", str(tmp_path / "out" / "_jobs" / "seed-0.toml"))
-    assert (out, seconds) == (str(tmp_path / "out" / "seed-0"), "30.0")
+    sweep(replace(experiment, model=model), {"seed": [0]}, tmp_path / "out", devices=1, launcher=Watched())
+    out, jobs = tmp_path / "out" / "seed-0", tmp_path / "out" / "_jobs"
+    flags = ["--config", f"{jobs / 'seed-0.toml'}", "--out", f"{out}", "--checkpoint-seconds", "30.0", "--devices", "1"]
+    assert [(sys.executable, "-m", "seqjax", "run", *flags, "--load", str(file))] == COMMANDS
 
 
 def start(*argv, cwd):
     return subprocess.Popen([SEQJAX, *argv], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def wait_for(condition, seconds=90):
-    """Polls until a condition holds; fails after some time."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
-    return result
-
-
-SWEEP = [
-    *("sweep", "--dataset", "text-file", "--dataset.path", "text.txt", "--model.hidden", "4"),
-    *("--sampler.batch-size", "4", "--sampler.num-steps", "10", "--seeds", "0,1", "--devices", "1"),
-]
-JOBS = [*SWEEP, "--launcher", "local", "--launcher.jobs", "2", "--checkpoint-seconds", "0"]
+SWEEP = ["sweep", *FLAGS[:-1], "150", "--seeds", "0,1", "--devices", "1"]
+JOBS = [*SWEEP, "--launcher", "local", "--launcher.jobs", "2", "--checkpoint-seconds", "0", "--out", "out"]
 
 
 @pytest.mark.parametrize(("jobs", "size"), [(None, 1), (1, 4), (2, 2), (3, 1), (9, 1)])
@@ -355,58 +292,30 @@ def test_the_share_of_the_cores_does_not_depend_on_what_is_missing(tmp_path, mon
 
 
 @pytest.mark.slow
-def test_local_processes_make_the_same_runs(tmp_path, experiment):
-    axes = {"model.hidden": [4, 5], "seed": [0, 1]}
-    plain = sweep(experiment, axes, tmp_path / "plain", devices=1)
-    runs = sweep(experiment, axes, tmp_path / "jobs", devices=1, launcher=Local(jobs=3))
-    for name in plain:
-        assert results(runs[name].path) == results(plain[name].path)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The results of each run of an uninterrupted sweep without a launcher, by seed."""
-    folder = tmp_path_factory.mktemp("whole")
-    (folder / "text.txt").write_text(TEXT * 20)
-    done = seqjax_command(*SWEEP, "--epochs", "150", "--out", "once", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return [results(folder / "once" / f"seed-{seed}") for seed in (0, 1)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_saves_the_runs_and_the_same_command_resumes_them(tmp_path, whole, number):
-    (tmp_path / "text.txt").write_text(TEXT * 20)
-    launching = start(*JOBS, "--epochs", "150", "--out", "out", cwd=tmp_path)
-    wait_for(lambda: list(tmp_path.glob("out/*/checkpoints/*.safetensors")))
-    launching.send_signal(number)
-    said = launching.communicate(timeout=90)[0]
-    assert launching.returncode == 128 + number
-    assert "The same command resumes them" in said
-    assert "next     seqjax sweep" in said
-    interrupted = {state.state for state in states(tmp_path / "out")}
-    assert "interrupted" in interrupted
-    assert interrupted <= {"interrupted", "not started"}
-    again = start(*JOBS, "--epochs", "150", "--out", "out", cwd=tmp_path)
-    again.communicate(timeout=180)
-    assert again.returncode == 0
-    assert [results(tmp_path / "out" / f"seed-{seed}") for seed in (0, 1)] == whole
-
-
-@pytest.mark.slow
-def test_a_job_that_is_killed_has_failed_and_the_others_go_on(tmp_path, whole):
-    (tmp_path / "text.txt").write_text(TEXT * 20)
-    launching = start(*JOBS, "--epochs", "150", "--out", "out", cwd=tmp_path)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_local_jobs_are_resumed_after_a_signal(tmp_path, number):
+    """Of the command, which ends its jobs; SIGKILL is sent to one job, and the other one goes on."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    launching = start(*JOBS, cwd=tmp_path)
     run = tmp_path / "out" / "seed-1"
-    wait_for(lambda: list(run.glob("checkpoints/*.safetensors")))
-    os.kill(int((run / ".lock").read_text().split()[1]), signal.SIGKILL)
+    while not list(run.glob("checkpoints/*.safetensors")):
+        assert launching.poll() is None
+        time.sleep(0.05)
+    job = int((run / ".lock").read_text().split()[1])
+    os.kill(job if number == signal.SIGKILL else launching.pid, number)
     said = launching.communicate(timeout=180)[0]
-    assert launching.returncode == 2
-    assert "seed=1: ended by signal 9" in said
-    assert {name: state.state for name, state in found(tmp_path / "out").items()} == {
-        "seed=0": "finished", "seed=1": "failed",
-    }  # fmt: skip
-    again = start(*JOBS, "--epochs", "150", "--out", "out", cwd=tmp_path)
-    again.communicate(timeout=180)
-    assert again.returncode == 0
-    assert [results(tmp_path / "out" / f"seed-{seed}") for seed in (0, 1)] == whole
+    found = [state.state for state in states(tmp_path / "out")]
+    if number == signal.SIGKILL:
+        assert launching.returncode == 2
+        assert "seed=1: ended by signal 9" in said
+        assert found == ["finished", "failed"]
+    else:
+        assert launching.returncode == 128 + number
+        assert "The same command resumes them" in said
+        assert "next     seqjax sweep" in said
+        assert found[1] == "interrupted"
+        assert found[0] in ("interrupted", "not started")
+    for command in (JOBS, [*SWEEP, "--launcher", "none", "--out", "whole"]):
+        assert seqjax_command(*command, cwd=tmp_path).returncode == 0
+    for seed in (0, 1):
+        assert results(tmp_path / "out" / f"seed-{seed}") == results(tmp_path / "whole" / f"seed-{seed}")
