@@ -3,9 +3,8 @@
 import json
 import sys
 
-from support.shell import run
-
 from seqjax.plugin import registry
+from support.shell import run
 
 PACKAGES = [f"seqjax_{kind}s" for kind in registry.GROUPS]
 PROGRAM = """
