@@ -10,7 +10,7 @@ from support.shell import call
 NAME = "-a 'b' \"c\" \\\n$(touch pwned) `touch pwned` ; touch pwned #\x1b[8m é"
 """Begins like a flag, and has all that a shell would interpret."""
 TEXT = "- one\n- two 'three' $(touch pwned)\n" * 40
-TEXT_RUN = ["--dataset", "text-file", "--dataset.path", "text.txt", "--train", 800, "--heldout", 100]
+TEXT_RUN = ["--dataset", "text-file", "--dataset.path", "text.txt", "--train", 800, "--heldout", 0]
 NGRAM = [*TEXT_RUN, "--model", "ngram", "--model.order", 2]
 
 PLUGIN = '''

@@ -12,7 +12,7 @@ from seqjax.runs.launching.state import state_of
 from seqjax.runs.rows import read_rows, write_rows
 from seqjax_launchers import local
 
-NAME = "rnn, rtrl, adamw"
+NAME = "mlp, windows"
 
 
 @pytest.fixture(autouse=True)
