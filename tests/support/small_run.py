@@ -13,6 +13,26 @@ NGRAM = [*EXPERIMENT[:8], "--model", "ngram", "--model.order", 2]
 """The same with a model that is counted, which takes less time."""
 
 
+TOKENIZER = '''
+from dataclasses import dataclass
+
+import seqjax
+
+
+@seqjax.register("tokenizer", "mine")
+@dataclass(frozen=True)
+class Mine(seqjax.Tokenizer):
+    """Characters."""
+
+    def split(self, text):
+        return list(text)
+
+    def join(self, tokens):
+        return "".join(tokens)
+'''
+"""A file with a plugin that changes nothing."""
+
+
 def damage(run_, name, data):
     """A copy of the run in which one file is changed or missing."""
     copy = Path(f"damaged-{name}-{abs(hash(data)) % 10**8}")
