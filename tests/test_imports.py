@@ -97,7 +97,7 @@ def test_only_the_chosen_plugins_are_imported_without_what_few_runs_need_and_no_
         "from seqjax_gradients import Truncated": {"seqjax_gradients.truncated"},
         "import seqjax.training.loop as l, seqjax.training as t; l.train, t.train": set(),
         f"import seqjax\nfor name in {light}: getattr(seqjax, name)": set(),
-        f"import seqjax\nfor name in {drawing}: getattr(seqjax, name)": set(),
+        f"import seqjax\nfor name in {drawing}: getattr(seqjax, name)\nseqjax.plot.lines({{'a': [1, 2]}})": set(),
         **{f"{ENDS}\nends({line!r}, {code})": allowed for line, code, allowed in ALLOWED},
         f"{ENDS}\nfor line in {shown}: ends(line, 0)": {name for name in targets if name.partition(".")[0] in PACKAGES},
         "import jax; jax.devices()": set(),
@@ -109,4 +109,5 @@ def test_only_the_chosen_plugins_are_imported_without_what_few_runs_need_and_no_
         public = {name for name in plugin_modules(modules) if "._" not in name}
         assert public == allowed if "ends('run" not in statement else public <= allowed, statement
         assert backends == [], statement
+        assert "matplotlib.pyplot" not in modules
         assert not modules & (SELDOM - {"flax", "matplotlib"} if "from_flax" in statement else SELDOM), statement
