@@ -1,5 +1,7 @@
 """From a plan to batches: reads the windows of a stream and marks the steps that are scored."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,11 +75,17 @@ def past_warmup(plan: Plan, warmup: int, num_steps: int) -> Plan:
         warmup: the number of steps.
         num_steps: T.
     """
-    n_N1 = jnp.arange(len(plan.reset), dtype=jnp.int32)[:, None]
+    return plan._replace(scored=_scored_past_warmup(plan.scored, plan.reset, warmup, num_steps))
+
+
+# Compiled as one program, where it can be kept: a program for each operation would take a part of a second.
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _scored_past_warmup(scored, reset, warmup, num_steps):
+    n_N1 = jnp.arange(len(reset), dtype=jnp.int32)[:, None]
     # Rows that are never reset are past the warm-up: for them the last reset lies more than `warmup` batches back.
-    last_reset_NB = jax.lax.cummax(jnp.where(plan.reset, n_N1, -warmup - 1), axis=0)
-    first_NB = jnp.maximum(plan.scored[..., 0], warmup - num_steps * (n_N1 - last_reset_NB))
-    return plan._replace(scored=jnp.stack([first_NB.astype(jnp.int32), plan.scored[..., 1]], -1))
+    last_reset_NB = jax.lax.cummax(jnp.where(reset, n_N1, -warmup - 1), axis=0)
+    first_NB = jnp.maximum(scored[..., 0], warmup - num_steps * (n_N1 - last_reset_NB))
+    return jnp.stack([first_NB.astype(jnp.int32), scored[..., 1]], -1)
 
 
 def whole_windows(stream: Stream, num_steps: int) -> Int[np.ndarray, " N"]:

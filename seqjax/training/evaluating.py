@@ -78,7 +78,7 @@ def evaluate(
             state = jax.eval_shape(lambda: problem.init_rows(params, 1))
             check_bare_problem(problem, params, state, stream, plan.starts[0])
             losses, tokens = jit_of(_sums, problem)(params, stream._replace(bounds=None), plan)
-        losses, tokens = np.asarray(losses, np.float64).sum().item(), int(tokens.sum())
+        losses, tokens = np.asarray(losses, np.float64).sum().item(), int(np.asarray(tokens).sum())
     loss = losses / tokens if tokens else math.nan
     row = {"loss": loss, "tokens": tokens}
     if has_perplexity(problem):

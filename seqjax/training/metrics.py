@@ -144,7 +144,7 @@ def means(
     Raises:
         Error: the function of a metric raises an exception, or does not return one number.
     """
-    plan = past_warmup(in_order(stream.bounds, window_steps), problem.warmup, window_steps)
+    plan = in_order(stream.bounds, window_steps)
     if not len(plan.starts):
         return {metric.name: np.nan for metric in metrics}
     # Logits are as wide as the vocabulary, so that their metrics are computed window by window. Values are kept, and
@@ -181,4 +181,4 @@ def _steps(problem, window_steps, functions, params, stream, plan):
         return state, (values, scored_steps(stream, plan, window_steps)[:, 0])
 
     state = jax.tree.map(lambda a: a[None], problem.init_state(params))
-    return jax.lax.scan(one, state, plan)[1]
+    return jax.lax.scan(one, state, past_warmup(plan, problem.warmup, window_steps))[1]

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support.small_run import NGRAM, TEXT
 
 from seqjax.cli import main
 
@@ -313,8 +314,8 @@ def test_a_mistake_of_a_tracker_is_a_warning_and_training_goes_on(
     body, message = TRACKER_MISTAKES[mistake]
     head = HEAD.format(kind="tracker", base="Tracker").replace("import seqjax\n", "import seqjax.runs\n")
     Path("mine.py").write_text(head + body + SESSIONS)
-    argv = ["run", "--load", "mine.py", "--tracker", "mine", "--epochs", "2", "--train", "3000", "--heldout", "300"]
-    assert main([*argv, "--model.hidden", "4", "--out", "a"]) == 0
+    Path("text.txt").write_text(TEXT, encoding="utf-8")
+    assert main(["run", "--load", "mine.py", "--tracker", "mine", *map(str, NGRAM), "--out", "a"]) == 0
     printed = capsys.readouterr()
     assert re.search(rf"^warning  tracker mine: {message}", printed.out, re.M), printed.out
     assert printed.out.count("warning  tracker") == 1

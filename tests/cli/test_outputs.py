@@ -8,12 +8,12 @@ import subprocess
 import sys
 
 import pytest
-from support.crash import experiment, results
+from support.crash import NoFigure, experiment, results
 from support.shell import SEQJAX
 from support.small_run import EXPERIMENT, TEXT
 
-from seqjax import sweep
-from seqjax.cli.command import guarded
+from seqjax import Run, sweep
+from seqjax.cli.command import guarded, main
 from seqjax.terminal.lasting import LastingStream
 from seqjax.terminal.stream import unescaped
 
@@ -36,17 +36,25 @@ def shell(place, words, ending):
     return done
 
 
-@pytest.mark.parametrize("ending", ["reader", "closed", "both"])
-@pytest.mark.parametrize("words", ["list", "show model rnn", "--help"])
+@pytest.mark.parametrize(("words", "ending"), [("list", "reader"), ("--help", "closed"), ("list gradient", "both")])
 def test_a_text_that_nobody_reads_is_no_error(tmp_path, words, ending):
     done = shell(tmp_path, words, GONE[ending])
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("words", ["list", "--help", "run --help", "run --print-config", "sweep --seeds 0 --dry-run"])
-def test_a_text_that_a_full_device_loses_is_exit_6(tmp_path, words):
-    done = shell(tmp_path, words, "> /dev/full")
-    assert (done.returncode, done.stderr) == (6, "seqjax: cannot write to stdout: No space left on device\n")
+FULL = "seqjax: cannot write to stdout: No space left on device\n"
+
+
+def test_a_text_that_a_full_device_loses_is_exit_6(tmp_path):
+    done = shell(tmp_path, "list", "> /dev/full")
+    assert (done.returncode, done.stderr) == (6, FULL)
+
+
+@pytest.mark.parametrize("words", ["--help", "run --help", "run --print-config", "sweep --seeds 0 --dry-run"])
+def test_the_text_of_a_verb_that_trains_is_a_result_too(words):
+    with streams(Fails(28, 0)) as stderr:
+        assert main(words.split()) == 6
+    assert stderr.getvalue() == FULL
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +118,14 @@ class Fails(io.StringIO):
         return super().write(text)
 
 
-@pytest.mark.parametrize("number", [32, 28, 5], ids=os.strerror)
-def test_in_python_progress_that_cannot_be_printed_ends_no_training(tmp_path, monkeypatch, capsys, number):
-    e = experiment("gru, random")
+def test_in_python_progress_that_cannot_be_printed_ends_no_training(tmp_path, monkeypatch, capsys):
+    e = experiment("mlp, windows")
+    monkeypatch.setattr(Run, "plot", NoFigure)
     e.run(tmp_path / "whole")
-    monkeypatch.setattr(sys, "stdout", Fails(number, 2))
+    monkeypatch.setattr(sys, "stdout", Fails(28, 2))
     e.run(tmp_path / "run", progress=True)
     e.run(tmp_path / "run", progress=True)  # it says that it is finished
-    runs = sweep(e, {"seed": [0, 1]}, tmp_path / "sweep", progress=True)
+    runs = sweep(e, {"seed": [0]}, tmp_path / "sweep", progress=True)
     assert capsys.readouterr().err.count(NOTE) == 1
     assert results(tmp_path / "run") == results(runs["seed=0"].path) == results(tmp_path / "whole")
     assert sys.stdout.getvalue().startswith("device ")

@@ -4,38 +4,15 @@ import os
 import shutil
 import signal
 import tempfile
-from pathlib import Path
 
 import pytest
 from seqjax.runs.adopt import adopt
 from support.shell import call
-from support.small_run import EXPERIMENT
+from support.small_run import NGRAM, TOKENIZER
 
 from seqjax import Run
 from seqjax.plugin import registry
 from seqjax.runs import folder, record
-
-PLUGIN = '''
-from dataclasses import dataclass
-
-import seqjax
-from seqjax_models import RNN
-
-
-@seqjax.register("model", "mine")
-@dataclass(frozen=True)
-class Mine(RNN):
-    """An RNN."""
-'''
-
-
-@pytest.fixture
-def made(folder, monkeypatch):
-    """A run that was trained in this process: the small one was compiled with other optimizations."""
-    monkeypatch.chdir(folder)
-    if not Path("here").exists():
-        assert call("run", *EXPERIMENT, "--out", "here").returncode == 0
-    return Path("here")
 
 
 @pytest.fixture
@@ -46,18 +23,18 @@ def temporary(tmp_path, monkeypatch):
     return tmp_path / "temporary"
 
 
-def changed(made, tmp_path):
+def changed(run_, tmp_path):
     """A copy of a run whose config has another learning rate, adopted."""
-    copy = shutil.copytree(made, tmp_path / "changed")
+    copy = shutil.copytree(run_, tmp_path / "changed")
     text = (copy / folder.CONFIG).read_text()
     (copy / folder.CONFIG).write_text(text.replace("learning_rate = 1.0", "learning_rate = 0.5"))
     assert adopt(copy)
     return copy
 
 
-def test_a_run_is_trained_again_in_a_folder_that_is_removed(made, temporary):
-    files = {file: file.read_bytes() for file in made.rglob("*") if file.is_file()}
-    done = call("reproduce", made)
+def test_a_run_is_trained_again_in_a_folder_that_is_removed(run_, temporary):
+    files = {file: file.read_bytes() for file in run_.rglob("*") if file.is_file()}
+    done = call("reproduce", run_)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("result   bitwise equal\n")
     for part in ("parameters", "train_loss", "heldout_perplexity", "samples"):
@@ -65,11 +42,11 @@ def test_a_run_is_trained_again_in_a_folder_that_is_removed(made, temporary):
         assert " yes" in line
     assert not [line for line in done.stdout.splitlines() if line.startswith(("tokens_per_second ", "seconds "))]
     assert [*temporary.iterdir()] == []
-    assert {file: file.read_bytes() for file in made.rglob("*") if file.is_file()} == files
+    assert {file: file.read_bytes() for file in run_.rglob("*") if file.is_file()} == files
 
 
-def test_a_run_that_differs_is_exit_4_and_the_other_run_can_be_kept(made, tmp_path):
-    copy = changed(made, tmp_path)
+def test_a_run_that_differs_is_exit_4_and_the_other_run_can_be_kept(run_, tmp_path):
+    copy = changed(run_, tmp_path)
     done = call("reproduce", copy, "--out", tmp_path / "other")
     assert done.returncode == 4
     assert "note     changed by hand: config.toml\nresult   different\n" in done.stdout
@@ -81,8 +58,8 @@ def test_a_run_that_differs_is_exit_4_and_the_other_run_can_be_kept(made, tmp_pa
     assert (done.returncode, "holds a run that has ended" in done.stderr) == (2, True)
 
 
-def test_within_tolerance_it_says_which_and_why(made, tmp_path):
-    copy = shutil.copytree(made, tmp_path / "copy")
+def test_within_tolerance_it_says_which_and_why(run_, tmp_path):
+    copy = shutil.copytree(run_, tmp_path / "copy")
     (copy / folder.SAMPLES).write_text("another text")
     adopt(copy)
     done = call("reproduce", copy)
@@ -94,10 +71,10 @@ def test_within_tolerance_it_says_which_and_why(made, tmp_path):
 def test_a_run_with_a_local_plugin_needs_its_file(folder, tmp_path, monkeypatch, forget_local_plugins):
     monkeypatch.chdir(folder)
     plugin = tmp_path / "mine.py"
-    plugin.write_text(PLUGIN)
+    plugin.write_text(TOKENIZER)
     path = tmp_path / "run"
-    assert call("run", *EXPERIMENT, "--load", plugin, "--model", "mine", "--out", path).returncode == 0
-    del registry._registered["model", "local/mine"]
+    assert call("run", *NGRAM, "--load", plugin, "--tokenizer", "mine", "--out", path).returncode == 0
+    del registry._registered["tokenizer", "local/mine"]
     done = call("reproduce", path)
     assert done.returncode == 2
     (kept,) = (path / "plugins").iterdir()
@@ -106,8 +83,8 @@ def test_a_run_with_a_local_plugin_needs_its_file(folder, tmp_path, monkeypatch,
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "result   bitwise equal")
 
 
-def test_a_run_that_its_callback_has_ended_is_told(made, tmp_path):
-    experiment = Run.open(made).experiment
+def test_a_run_that_its_callback_has_ended_is_told(run_, tmp_path):
+    experiment = Run.open(run_).experiment
     experiment.run(tmp_path / "run", callback=lambda run: len(run.metrics) == 2)
     done = call("reproduce", tmp_path / "run")
     assert done.returncode == 0
@@ -116,7 +93,7 @@ def test_a_run_that_its_callback_has_ended_is_told(made, tmp_path):
 
 
 @pytest.mark.parametrize("out", [[], ["--out", "again"]])
-def test_ctrl_c_says_whether_the_training_can_go_on(made, temporary, tmp_path, monkeypatch, out):
+def test_ctrl_c_says_whether_the_training_can_go_on(run_, temporary, tmp_path, monkeypatch, out):
     take = record.Recorder.take
 
     def interrupt(*args):
@@ -127,22 +104,22 @@ def test_ctrl_c_says_whether_the_training_can_go_on(made, temporary, tmp_path, m
     shutil.rmtree("again", ignore_errors=True)
     with monkeypatch.context() as patch:
         patch.setattr(record.Recorder, "take", interrupt)
-        done = call("reproduce", made, *out)
+        done = call("reproduce", run_, *out)
     assert done.returncode == 130
     assert [*temporary.iterdir()] == []
     if out:
-        assert f"next     seqjax reproduce {made} --out again" in done.stderr
-        done = call("reproduce", made, *out)
+        assert f"next     seqjax reproduce {run_} --out again" in done.stderr
+        done = call("reproduce", run_, *out)
         assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "result   bitwise equal")
     else:
         assert "with --out DIR" in done.stderr
         assert "saved in" not in done.stderr
 
 
-def test_folders_that_hold_no_single_run(made, tmp_path):
-    done = call("reproduce", made, "--jobs", 2, "--page", "page.html")
+def test_folders_that_hold_no_single_run(run_, tmp_path):
+    done = call("reproduce", run_, "--jobs", 2, "--page", "page.html")
     assert done.returncode == 2
-    assert f"{made} holds a run, and --jobs, --page are for folders of scripts" in done.stderr
+    assert f"{run_} holds a run, and --jobs, --page are for folders of scripts" in done.stderr
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "sweep.json").write_text("{}")
     done = call("reproduce", tmp_path / "sweep")

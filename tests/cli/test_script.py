@@ -55,10 +55,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def call(*argv, file="count.py"):
-    return run([sys.executable, file, *argv])
-
-
 @pytest.fixture
 def quick(folder, monkeypatch, capsys):
     """Runs the script in this process. Returns exit code, stdout and stderr."""
@@ -81,7 +77,7 @@ def quick(folder, monkeypatch, capsys):
 
 
 def test_a_report_is_printed_and_saved(folder):
-    done = call("--steps", "7")
+    done = run([sys.executable, "count.py", "--steps", "7"])
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "Does it count? 100 % of it",
@@ -182,11 +178,11 @@ def test_help_is_the_docstring_and_the_flags(quick):
 
 
 @pytest.mark.parametrize(("name", "code", "words"), [("error", 3, "it diverged"), ("stop", 130, "interrupted")])
-def test_an_error_ends_the_script_with_its_exit_code(folder, name, code, words):
-    done = call("--name", name)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+def test_an_error_ends_the_script_with_its_exit_code(quick, name, code, words):
+    ended, out, err = quick("--name", name)
+    assert (ended, out) == (code, "")
+    assert words in err
+    assert "Traceback" not in err
 
 
 def test_debug_shows_the_traceback(quick):
@@ -194,10 +190,9 @@ def test_debug_shows_the_traceback(quick):
         quick("--name", "error", "--debug")
 
 
-def test_a_bug_keeps_its_traceback(folder):
-    done = call("--name", "bug")
-    assert done.returncode == 1
-    assert "ZeroDivisionError: a bug" in done.stderr
+def test_a_bug_keeps_its_traceback(quick):
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        quick("--name", "bug")
 
 
 def test_another_result_is_printed_and_not_saved(quick, folder):

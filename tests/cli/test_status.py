@@ -12,7 +12,7 @@ from seqjax.sweeps import Job, folder
 from seqjax.sweeps.launching.state import state_of
 from seqjax_launchers import local
 
-NAME = "rnn, rtrl, adamw"
+NAME = "mlp, windows"
 
 
 @pytest.fixture(autouse=True)

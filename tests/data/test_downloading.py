@@ -80,6 +80,7 @@ def server():
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
+    gc.collect()  # a connection that was left open is the fault of this module, not of a later one
 
 
 @pytest.fixture
@@ -106,8 +107,7 @@ def get(server, hosts, tmp_path):
     server.asked.clear()
     get = partial(_get, server, tmp_path)
     get.folder, get.asked = tmp_path, server.asked
-    yield get
-    gc.collect()  # a connection that was left open is the fault of this test, not of a later one
+    return get
 
 
 def _get(server, folder, path):

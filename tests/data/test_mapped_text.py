@@ -8,8 +8,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from support.crash import NoFigure
 
-from seqjax import Error, Experiment, Text, user_cache
+from seqjax import Error, Experiment, Run, Text, user_cache
 from seqjax.data import MappedText, Vocab, id_files, make_piece, mapped_text
 from seqjax.data.preparing import fit, make_stream, spec_of
 from seqjax.data.tokenizer import Tokenizer
@@ -64,8 +65,8 @@ def test_it_is_the_text_of_its_characters(per_piece):
 @pytest.mark.parametrize("per_piece", [1, 8])
 def test_every_slice_is_that_of_the_text(per_piece):
     got, want = mapped(DOCUMENTS, per_piece), in_memory(DOCUMENTS)
-    for first in range(0, len(want), 5):
-        for last in range(first, len(want) + 1, 7):
+    for first in range(0, len(want), 9):
+        for last in range(first, len(want) + 1, 11):
             part, expected = got[first:last], want[first:last]
             assert part.text == expected.text
             assert [d for d in part.documents if d] == [d for d in expected.documents if d]
@@ -149,16 +150,23 @@ def test_what_is_remembered_is_computed_again_if_its_file_is_damaged(tmp_path):
         assert len(calls) == n
 
 
-@pytest.mark.parametrize("documents", [[WORDS * 3], DOCUMENTS])
-@pytest.mark.parametrize("end", ["inputs", "targets", "bounds.npy"])
-def test_id_files_that_are_gone_or_cut_are_written_again(tmp_path, documents, end):
+@pytest.mark.parametrize(
+    ("documents", "ends"),
+    [([WORDS * 3], ["npy", "inputs"]), (DOCUMENTS, ["npy", "inputs", "targets"])],
+    ids=["one", "many"],
+)
+def test_id_files_that_are_gone_or_cut_are_written_again(tmp_path, documents, ends):
     text, codec = mapped(documents, 3), Char().fit(in_memory(documents))
     want = id_files.id_stream(text, codec)
     inputs, targets = want.inputs.tolist(), want.targets.tolist()
-    for file in (tmp_path / "texts").glob(f"*.{end}"):
+    files = sorted((tmp_path / "texts").iterdir())
+    assert [file.name.rpartition(".")[2] for file in files] == ends
+    for file in files:
         good = file.read_bytes()
-        for damage in (lambda: file.unlink(), lambda: file.write_bytes(good[:-1]), lambda: file.write_bytes(b"")):  # noqa: B023
-            damage()
+        for damaged in (None, good[:-1], b""):
+            file.unlink()
+            if damaged is not None:
+                file.write_bytes(damaged)
             found = id_files.id_stream(text, codec)
             assert (found.inputs.tolist(), found.targets.tolist()) == (inputs, targets)
             assert file.read_bytes() == good
@@ -219,38 +227,38 @@ def test_a_large_hugging_face_dataset_stays_in_its_arrow_files(tmp_path, monkeyp
     assert got.bounds.tolist() == want.bounds.tolist()
 
 
-@pytest.mark.parametrize("sampler", [Sequential(4, 5), Random(4, 5)], ids=["sequential", "random"])
-@pytest.mark.parametrize("num_shards", [1, 3])
-def test_training_from_a_file_has_the_bits_of_training_in_memory(tmp_path, monkeypatch, sampler, num_shards):
-    """Streamed chunk by chunk or on the device, and in shards or not. More chunks end at other places."""
-    from seqjax.data import sampler as module
-
-    (tmp_path / "a.txt").write_text(WORDS * 40)
-    if num_shards > 1:
-        monkeypatch.setattr(module, "SHARD", len(WORDS * 40) * 9 // 10 // num_shards)
-    experiment = Experiment(
-        dataset=TextFile(str(tmp_path / "a.txt")), model=RNN(hidden=4), sampler=sampler, epochs=2, heldout=100
+def experiment(tmp_path, sampler, num_shards):
+    """Trains on a text in a file, whose epochs have 20 batches for each shard: chunks of one length."""
+    (tmp_path / "a.txt").write_text((WORDS * 40)[: 410 * num_shards + 1])
+    return Experiment(
+        dataset=TextFile(str(tmp_path / "a.txt")), model=RNN(hidden=4), sampler=sampler, epochs=2, train=1.0, heldout=0
     )
+
+
+@pytest.mark.parametrize("sampler", [Sequential(4, 5), Random(4, 5)], ids=["sequential", "random"])
+@pytest.mark.parametrize("num_shards", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_training_from_a_file_has_the_bits_of_training_in_memory(tmp_path, monkeypatch, sampler, num_shards):
+    """Streamed chunk by chunk or on the device, and in shards or not."""
+    if num_shards > 1:
+        monkeypatch.setattr("seqjax.data.sampler.SHARD", 411)
     found = []
     for device_bytes, mapped_bytes in ((2**40, 2**40), (0, 2**40), (0, 1), (2**40, 1)):
         monkeypatch.setattr(feed, "CHUNK_STEPS", 100)
         monkeypatch.setattr(feed, "DEVICE_BYTES", device_bytes)
         monkeypatch.setattr(mapped_text, "MAPPED_BYTES", mapped_bytes)
-        run = experiment.run()
+        run = experiment(tmp_path, sampler, num_shards).run()
         assert isinstance(run.data, MappedText) == (mapped_bytes == 1)
         found.append((run.metric("train_loss").tolist(), np.asarray(run.params["W_hq"]).tolist()))
     assert found[1:] == found[:1] * 3
 
 
 def test_an_interrupted_epoch_of_a_file_goes_on_to_the_same_bits(tmp_path, monkeypatch):
-    (tmp_path / "a.txt").write_text(WORDS * 40)
     monkeypatch.setattr(feed, "CHUNK_STEPS", 100)
     monkeypatch.setattr(feed, "DEVICE_BYTES", 0)
-    monkeypatch.setattr("seqjax.data.sampler.SHARD", 300)
-    experiment = Experiment(
-        dataset=TextFile(str(tmp_path / "a.txt")), model=RNN(hidden=4), sampler=Sequential(4, 5), epochs=2, heldout=100
-    )
-    want = experiment.run()
+    monkeypatch.setattr("seqjax.data.sampler.SHARD", 411)
+    monkeypatch.setattr(Run, "plot", NoFigure)
+    trained = experiment(tmp_path, Sequential(4, 5), 3)
+    want = trained.run()
     loop, calls = importlib.import_module("seqjax.training.loop"), []
     timed = loop._timed_call
 
@@ -263,8 +271,8 @@ def test_an_interrupted_epoch_of_a_file_goes_on_to_the_same_bits(tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_timed_call", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            experiment.run(tmp_path / "run", checkpoint_seconds=0)
-    got = experiment.run(tmp_path / "run")
+            trained.run(tmp_path / "run", checkpoint_seconds=0)
+    got = trained.run(tmp_path / "run")
     assert len(calls) == 6
     assert got.metric("train_loss").tolist() == want.metric("train_loss").tolist()
     assert (np.asarray(got.params["W_hq"]) == np.asarray(want.params["W_hq"])).all()

@@ -8,12 +8,13 @@ from html.parser import HTMLParser
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
+from support.made_runs import SCRIPT, made_run, made_runs
 
 import seqjax
 from seqjax import Experiment, Report, Text
+from seqjax.diagnostics import Jacobians, Measures
 from seqjax.report import Table, at_most, notebook, plot
-from seqjax_gradients import Full, Truncated
+from seqjax_gradients import Full
 from seqjax_models import RNN, NGram
 from seqjax_samplers import Sequential
 
@@ -68,11 +69,6 @@ def columns_of(html):
     return [[re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)] for row in rows]
 
 
-@pytest.fixture(scope="module")
-def runs():
-    return seqjax.sweep(EXPERIMENT, {"gradient": {EVIL: Full(), "short": Truncated(steps=2)}, "seed": [0, 1]})
-
-
 def test_a_table_has_the_cells_of_its_text():
     table = Table(["variant", "loss"], [["full", 0.25], ["8 steps", math.nan], ["a\nb", None]])
     assert columns_of(table._repr_html_()) == [["variant", "loss"], ["full", "0.2500"], ["8 steps", "nan"], ["ab", ""]]
@@ -108,50 +104,50 @@ def test_an_experiment_shows_its_plugins_and_what_differs_from_the_defaults():
     assert dict(columns_of(own._repr_html_()))["loss"] == "&lt;lambda&gt;"
 
 
-def test_a_run_shows_its_last_and_its_best_epoch(runs):
-    run = dataclasses.replace(runs.first, metrics=[dict(row) for row in runs.first.metrics])
-    for row, loss in zip(run.metrics, (0.5, 0.25, math.nan), strict=True):
-        row["heldout_loss"] = loss
+def test_a_run_shows_its_last_and_its_best_epoch():
+    run = made_run(1, 0)
+    run.metrics[6]["heldout_loss"], run.metrics[-1]["heldout_loss"] = 0.25, math.nan
     head, *rows = columns_of(run._repr_html_().partition("<details>")[0])
-    assert head == ["", "last epoch, 3", "best epoch, 2"]
+    assert head == ["", "last epoch, 12", "best epoch, 7"]
     found = {name: values for name, *values in rows}
     assert found["held-out loss"] == ["nan", "0.2500"]
-    assert found["training accuracy"] == [f"{run.metrics[n]['train_accuracy']:#.4g}" for n in (2, 1)]
+    assert found["training loss"] == [f"{run.metrics[n]['train_loss']:#.4g}" for n in (11, 6)]
     assert {"svg", "details"} <= page(run).names()
-    assert EVIL in "".join(page(run).texts)
 
 
-def test_a_run_without_metrics_or_curve_is_shown(runs):
-    assert "0 of 3 epochs" in "".join(page(dataclasses.replace(runs.first, metrics=[])).texts)
-    first = dataclasses.replace(runs.first, metrics=runs.first.metrics[:1], diverged=True)
+def test_a_run_without_metrics_or_curve_is_shown():
+    run = made_run(0, 0, epochs=1)
+    assert "0 of 12 epochs" in "".join(page(dataclasses.replace(run, metrics=[])).texts)
+    first = dataclasses.replace(run, diverged=True)
     assert "svg" not in page(first).names()
     assert "diverged" in "".join(page(first).texts)
 
 
-def test_runs_show_their_comparison(runs):
+def test_runs_show_their_comparison():
+    runs = made_runs(seeds=2)
     found = columns_of(runs._repr_html_())
     assert found == columns_of(runs.compare("heldout_perplexity")._repr_html_())
-    assert EVIL in page(runs).texts
+    assert SCRIPT in page(runs).texts
 
 
-def test_lags_jacobians_and_measures_are_shown(runs):
-    run = runs.first
-    scan = run.scan_arguments(2, 10)
-    lags = seqjax.lags(run.problem, run.params, max_lag=6, **scan)
-    found = page(lags)
-    assert [tag for tag, _ in found.tags].count("img") == 1
-    assert columns_of(lags._repr_html_())[: len(lags.table.rows) + 1] == columns_of(lags.table._repr_html_())
-    jacobians = seqjax.jacobians(run.problem, run.params, scan["state"], scan["xs"], 4)
-    assert f"growth per step ρ           {jacobians.growth:.4g}" in "".join(page(jacobians).texts)
-    measures = seqjax.measure(run, {EVIL: Full()}, windows=1)
+def test_jacobians_and_measures_are_shown():
+    jacobians = Jacobians(np.array([0.5, 0.2]), np.array([0.9, 0.3]), 0.7, np.log([0.25, 0.1]), 9, 2)
+    assert "growth per step ρ           0.25" in "".join(page(jacobians).texts)
+    arrays = {name: np.ones(1) for name in Measures.__annotations__}
+    arrays |= {"strategies": {EVIL: Full()}, "shape": (1, 12, 4), "norms": {"window": 1.0, "history": 1.0}}
+    measures = Measures(**arrays)
     assert EVIL in page(measures).texts
+    assert "windows 1 · steps 12 · rows 4" in page(measures).texts
     assert columns_of(measures._repr_html_())[0] == list(measures.columns)
 
 
-def test_lags_of_several_scans_or_without_a_gradient_are_shown():
+def test_lags_of_one_scan_are_shown_of_several_or_without_a_gradient_not():
     lags = lambda state: seqjax.lags(
-        lambda p, s, x: (p * s + x, s**2), jnp.asarray(0.5), state, jnp.ones(9), 4, batched=False
+        lambda p, s, x: (p * s + x, (p * s) ** 2), jnp.asarray(0.5), state, jnp.ones(9), 4, batched=False
     )
+    one = lags(jnp.asarray(1.0))
+    assert [tag for tag, _ in page(one).tags].count("img") == 1
+    assert columns_of(one._repr_html_())[: len(one.table.rows) + 1] == columns_of(one.table._repr_html_())
     together = jax.vmap(lags)(jnp.ones(3))
     assert repr(together) == "Lags(norms: float32[3, 5])"
     assert together._repr_html_() is None

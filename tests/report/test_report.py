@@ -124,14 +124,10 @@ def test_a_single_result_is_itself(file, got, kept, shown):
     assert re.search(rf"^x +{re.escape(shown)}$", str(report), re.M)
 
 
-def test_one_seed_is_shown_as_one(file):
+def test_one_seed_is_shown_as_one_and_a_seed_that_is_nan_is_not_hidden(file):
     report = Report(file)
     report.row("x", [0.5])
     assert report.results.rows == (("x", 0.5, 0.5, 0.5, 1, "0.5000 (0.5000 to 0.5000, n = 1)", "", ""),)
-
-
-def test_a_seed_that_is_nan_is_not_hidden(file):
-    report = Report(file)
     report.row("x", [1.0, math.nan, 2.0])
     assert "nan (nan to nan, n = 3)" in str(report)
 
@@ -157,13 +153,12 @@ def test_anything_with_columns_and_rows_is_a_table(file):
 BAD_NAMES = ["", "../x", "a/b", ".hidden", "-x", "a b", "é", "x\n", "a" * 101, "/x", "rows", "Report"]
 
 
-@pytest.mark.parametrize("name", BAD_NAMES)
-def test_names_that_are_not_names_of_plain_files(file, name):
+def test_names_that_are_not_names_of_plain_files(file):
     report = Report(file)
-    with pytest.raises(Error, match="name"):
-        report.table(name, Table(["a"], []))
-    with pytest.raises(Error, match="name"):
-        report.figure(name, Figure())
+    for name in BAD_NAMES:
+        for add in (lambda name: report.table(name, Table(["a"], [])), lambda name: report.figure(name, Figure())):
+            with pytest.raises(Error, match="name"):
+                add(name)
 
 
 def test_two_parts_cannot_have_one_name(file):
@@ -193,23 +188,30 @@ def test_a_report_as_text(file):
     ]
 
 
-def test_markdown_refers_to_the_files_beside_it(file, tmp_path):
-    report = full(file)
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The full report, and the folder in which it was saved, beside another file."""
+    place = tmp_path_factory.mktemp("saved")
+    (place / "forecast.py").write_text(SCRIPT, encoding="utf-8")
+    (place / "deep" / "out").mkdir(parents=True)
+    (place / "deep" / "out" / "notes.txt").write_text("mine")
+    report = full(place / "forecast.py")
+    folder = report.save(place / "deep" / "out")
+    assert folder == place / "deep" / "out"
+    return report, folder
+
+
+def test_a_report_as_files(saved):
+    report, folder = saved
     text = report.to_markdown()
     head = ["# Does it forecast? (8.1)", "", "    python forecast.py --seeds 5", "", "With four lags", "it does."]
     assert text.splitlines()[:6] == head
     assert "| sample | the \\<unk> |  |  |" in text
     assert "| full | 0.3000 |" in text
-    folder = report.save(tmp_path / "out")
     links = re.findall(r"\]\((.*?)\)", text)
-    assert {*links, "report.md"} == {path.name for path in folder.iterdir()}
-
-
-def test_a_report_as_files(file, tmp_path):
-    report = full(file)
-    folder = report.save(tmp_path / "deep" / "out")
-    assert folder == tmp_path / "deep" / "out"
-    assert (folder / "report.md").read_text("utf-8") == report.to_markdown()
+    assert {*links, "report.md", "notes.txt"} == {path.name for path in folder.iterdir()}
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "report.md").read_text("utf-8") == text
     losses = [["full", "0.30000000000000004"], ["8 steps", "nan"]]
     assert read_csv(folder / "held_out.csv") == [["variant", "loss"], *losses]
     shown = "0.05380 (0.04710 to 0.06170, n = 3)"
@@ -219,15 +221,15 @@ def test_a_report_as_files(file, tmp_path):
         ["MSE", "0.0538", "0.0471", "0.0617", "3", shown, "~ .0538 (.0471 to .0617)", "yes"],
         ["sample", "the <unk>", "", "", "", "the <unk>", "", ""],
     ]
-    width, height = full(file).figures["steps"].get_size_inches()
+
+
+def test_the_figures_of_a_report_and_their_data(saved):
+    report, folder = saved
+    width, height = report.figures["steps"].get_size_inches()
     assert imread(folder / "steps.png").shape[:2] == (int(height * 150), int(width * 150))
     svg = (folder / "steps.svg").read_text("utf-8")
     assert svg.startswith("<?xml")
     assert "dc:date" not in svg
-
-
-def test_the_data_of_a_figure(file, tmp_path):
-    folder = full(file).save(tmp_path / "out")
     assert read_csv(folder / "steps.csv") == [
         ["name", "x", "y"],
         *(["data", "0", "1.0"], ["data", "1", "nan"], ["data", "2", "0.25"]),
@@ -288,13 +290,6 @@ def test_the_same_report_gives_the_same_bytes(file, tmp_path):
     assert others == [first, first]
     report.save(tmp_path / "a")
     assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == first, "written over"
-
-
-def test_other_files_in_the_folder_are_left_alone(file, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "notes.txt").write_text("mine")
-    full(file).save(tmp_path / "out")
-    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
 def test_the_folder_in_which_a_report_is_saved(file, tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from hatchling.build import build_wheel
+
 PACKAGES = Path(__file__).parents[1] / "packages"
 SEQJAX = Path(sys.executable).with_name("seqjax")
 """The console script: unlike `python -m seqjax` it does not put the working folder on sys.path."""
@@ -16,10 +18,10 @@ SEQJAX = Path(sys.executable).with_name("seqjax")
 def install(name: str, site: Path) -> None:
     """Builds the package in the folder `name` offline and unpacks its wheel into `site`."""
     dist = site / "wheels" / name
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist)]
-    subprocess.run(build, cwd=PACKAGES / name, check=True, capture_output=True)
-    (wheel,) = dist.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(site)
+    dist.mkdir(parents=True)
+    with contextlib.chdir(PACKAGES / name):
+        wheel = build_wheel(str(dist))
+    zipfile.ZipFile(dist / wheel).extractall(site)
 
 
 def run(command: list, *, cwd: Path | None = None, **env: str | None) -> subprocess.CompletedProcess:

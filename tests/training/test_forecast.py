@@ -76,12 +76,14 @@ def untrained(model, dim=1, codec=None, scale=1.0):
     return Run(Experiment(dataset=Series(series(9, dim)), tokenizer=tokenizer, model=model), codec, spec, params)
 
 
-MODELS = [RNN(hidden=5, initializer="glorot"), GRU(hidden=4, layers=2, initializer="glorot"), MLP(lags=3, hidden=6)]
+X = series(20, 2)
+"""The series of most tests, so that they share programs."""
+models = pytest.mark.parametrize(
+    "model", [GRU(hidden=4, layers=2, initializer="glorot"), MLP(lags=3, hidden=6)], ids=["gru", "mlp"]
+)
 
 
-@pytest.mark.parametrize("warmup", [0, 2])
-@pytest.mark.parametrize("ahead", [1, 2, 5, 30])
-@pytest.mark.parametrize("n", [3, 12])
+@pytest.mark.parametrize(("warmup", "ahead", "n"), [(0, 1, 3), (0, 5, 12), (2, 2, 12), (2, 2, 3)])
 def test_a_prediction_equals_a_loop_over_the_values_known_then(x64, warmup, ahead, n):
     """It is NaN if fewer than warmup + 1 values up to t - ahead are known."""
     run, x = untrained(Leaky(warmup), 2), series(n, 2)
@@ -96,7 +98,7 @@ def test_a_prediction_equals_a_loop_over_the_values_known_then(x64, warmup, ahea
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("n", "steps"), [(1, 1), (4, 1), (7, 25)])
+@pytest.mark.parametrize(("n", "steps"), [(1, 1), (7, 25)])
 def test_a_forecast_is_the_models_own_outputs_fed_back(x64, n, steps):
     run, x = untrained(Leaky(), 2), series(n, 2)
     expected = go_on(jax.tree.map(np.asarray, run.params), x, steps)
@@ -110,51 +112,52 @@ def test_a_column_may_be_given_as_a_plain_list():
     assert run.forecast(x, 3).shape == (3, 1)
 
 
-@pytest.mark.parametrize("model", MODELS, ids=repr)
+@models
 def test_one_step_ahead_is_the_models_output_of_the_step_before(model):
-    run, x = untrained(model, 2, scale=3), series(20, 2)
+    run = untrained(model, 2, scale=3)
     state = jax.tree.map(lambda a: a[None], model.init_state(run.params, run.spec))
-    _, outputs = model.unroll(run.params, state, jnp.asarray(x[:, None], jnp.float32))
-    found = run.predict(x, 1)
+    _, outputs = model.unroll(run.params, state, jnp.asarray(X[:, None], jnp.float32))
+    found = run.predict(X, 1)
     assert np.isnan(found[: 1 + model.warmup]).all()
     np.testing.assert_allclose(found[1 + model.warmup :], outputs[model.warmup : -1, 0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", MODELS, ids=repr)
+@models
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_a_prediction_does_not_depend_on_later_values(model, ahead):
     """Values after x[t - ahead] do not change it, but x[t - ahead] does."""
-    run, x = untrained(model, scale=5), series(24)
-    before, t = run.predict(x, ahead), 15
-    changed = x.copy()
+    run = untrained(model, 2, scale=5)
+    before, t = run.predict(X, ahead), 15
+    changed = X.copy()
     changed[t - ahead + 1 :] += 100.0
     np.testing.assert_array_equal(run.predict(changed, ahead)[: t + 1], before[: t + 1])
     changed[t - ahead] += 1.0
     after = run.predict(changed, ahead)
     np.testing.assert_array_equal(after[:t], before[:t])
-    assert abs(after[t] - before[t]) > 1e-4
+    assert np.abs(after[t] - before[t]).min() > 1e-4
 
 
-@pytest.mark.parametrize("model", MODELS, ids=repr)
+@models
 def test_a_forecast_is_the_prediction_of_the_values_that_follow(model):
-    run, x, n = untrained(model, 2, scale=3), series(20, 2), 12
-    ahead = run.forecast(x[:n], 8)
-    for steps in (1, 2, 8):
-        np.testing.assert_allclose(ahead[steps - 1], run.predict(x, steps)[n + steps - 1], rtol=1e-5, atol=1e-6)
+    run, n = untrained(model, 2, scale=3), 12
+    ahead = run.forecast(X[:n], 4)
+    for steps in (1, 3):
+        np.testing.assert_allclose(ahead[steps - 1], run.predict(X, steps)[n + steps - 1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", MODELS, ids=repr)
+@models
 def test_results_are_in_the_units_of_the_series(model):
     """The same series in other units, a x + b, has the same predictions in those units."""
-    x, a, b = series(30, 2), np.array([250.0, 0.03]), np.array([-1e3, 7.0])
-    runs = [untrained(model, 2, Standardize().fit(Series(values)), scale=3) for values in (x, a * x + b)]
-    for count in (1, 4):
-        plain, scaled = (run.predict(values, count) for run, values in zip(runs, (x, a * x + b), strict=True))
+    a, b = np.array([250.0, 0.03]), np.array([-1e3, 7.0])
+    runs = [(values, untrained(model, 2, Standardize().fit(Series(values)), scale=3)) for values in (X, a * X + b)]
+    for ask in (
+        lambda values, run: run.predict(values, 1),
+        lambda values, run: run.predict(values, 3),
+        lambda values, run: run.forecast(values[:12], 4),
+    ):
+        plain, scaled = (ask(*each) for each in runs)
         np.testing.assert_allclose((scaled - b) / a, plain, rtol=1e-4, atol=1e-5)
-        assert np.isfinite(plain).any()
-    plain, scaled = (run.forecast(values, 6) for run, values in zip(runs, (x, a * x + b), strict=True))
-    np.testing.assert_allclose((scaled - b) / a, plain, rtol=1e-4, atol=1e-5)
-    assert np.abs(plain - plain[0]).max() > 1e-3, "a constant would prove little"
+        assert np.ptp(plain[np.isfinite(plain)]) > 1e-3, "a constant would prove little"
 
 
 @pytest.mark.slow

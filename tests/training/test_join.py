@@ -35,12 +35,17 @@ def test_the_environment_says_how_many_were_started(clean):
 
 
 @pytest.mark.parametrize(
-    "wrong", [("", "2", "1"), ("host:1", "2", ""), ("host:1", "", "0"), ("host:1", "2", "2"), ("host", "2", "0")]
+    "wrong",
+    [
+        *(("", "2", "1"), ("host:1", "2", ""), ("host:1", "", "0"), ("host:1", "2", "2"), ("host", "2", "0")),
+        *(("host:0", "2", "0"), ("host:65536", "2", "0")),
+    ],
 )
-def test_incomplete_variables_are_an_error(clean, wrong):
+def test_incomplete_variables_are_an_error_that_shows_them(clean, wrong):
     for name, value in zip(join.BY_HAND, wrong, strict=True):
         clean.setenv(name, value)
-    with pytest.raises(Error, match="JAX_PROCESS_ID"):
+    given = "JAX_COORDINATOR_ADDRESS={}, JAX_NUM_PROCESSES={}, JAX_PROCESS_ID={}".format(*wrong)
+    with pytest.raises(Error, match=f"\nThere is {given}\n"):
         join.started()
 
 

@@ -6,8 +6,9 @@ import json
 import jax
 import numpy as np
 import pytest
+from support.crash import NoFigure
 
-from seqjax import Experiment, Problem, Spec, Text, Tokens, user_cache
+from seqjax import Experiment, Problem, Run, Spec, Text, Tokens, user_cache
 from seqjax.data import Stream
 from seqjax.training import feed, layout
 from seqjax.training.layout import Choice, Layout, choose_layout
@@ -81,23 +82,25 @@ def test_every_layout_is_measured_as_it_trains(monkeypatch, tmp_path):
     """With real times: the candidates compile, and the caller's state and parameters can still be used."""
     monkeypatch.setattr(layout, "MIN_OPERATIONS", 0)
     monkeypatch.setattr(user_cache, "cache_folder", lambda name: tmp_path / name)
-    assert choose(precision="bfloat16").layout.devices in (1, 2)
+    assert choose().layout.devices in (1, 2)
     (file,) = (tmp_path / "layouts").glob("*.json")
     seconds = json.loads(file.read_text())["value"]
-    assert len(seconds) == 4
+    assert len(seconds) == 2
     assert all(0 < t < 60 for t in seconds)
 
 
-def test_an_interrupted_run_goes_on_in_its_own_layout(timed, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_in_the_layout_that_was_chosen_and_printed(timed, tmp_path, monkeypatch, capsys):
     timed[0].update({(1, "float32"): 0.5})
     monkeypatch.setattr(feed, "CHUNK_STEPS", 80)
+    monkeypatch.setattr(Run, "plot", NoFigure)
     want = EXPERIMENT.run()
 
     def interrupt(run):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        EXPERIMENT.run(tmp_path / "run", callback=interrupt, checkpoint_seconds=0)
+        EXPERIMENT.run(tmp_path / "run", callback=interrupt, checkpoint_seconds=0, progress=True)
+    assert "layout   one device with threads: measured 2.00 times as fast here as 2 devices" in capsys.readouterr().out
     record = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert (record["devices"], record["precision"]) == (1, "float32")
     timed[0].update({(1, "float32"): 2.0})
@@ -105,12 +108,6 @@ def test_an_interrupted_run_goes_on_in_its_own_layout(timed, tmp_path, monkeypat
         file.unlink()
     got = EXPERIMENT.run(tmp_path / "run")
     assert (np.asarray(got.params["W_hq"]) == np.asarray(want.params["W_hq"])).all()
-
-
-def test_the_layout_that_was_chosen_is_printed(timed, tmp_path, capsys):
-    timed[0].update({(1, "float32"): 0.5})
-    EXPERIMENT.run(tmp_path / "run", progress=True)
-    assert "layout   one device with threads: measured 2.00 times as fast here as 2 devices" in capsys.readouterr().out
 
 
 def test_operations_count_parameters_and_targets():

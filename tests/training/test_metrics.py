@@ -10,66 +10,58 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from support.documents import is_scored, scan_documents
 
 import seqjax
-from seqjax import Error, Experiment, Pairs, Series, Text, Tokens
+from seqjax import Error, Experiment, Pairs, Run, Series, Spec, Text, Tokens, Values
 from seqjax.runs.settings import Scalars
 from seqjax.training import Metric, metrics
-from seqjax_models import GRU, MLP
+from seqjax_models import MLP, RNN
 from seqjax_samplers import Random
 from seqjax_tokenizers import Standardize
 
 RNG = np.random.default_rng(0)
-BOUNDS = [0, 3, 3, 400, 700, 701]
+BOUNDS = [0, 3, 3, 300, 400, 401]
 """Documents that are empty, of one step, and longer than the windows that are computed at a time."""
-MASK = RNG.random(701) < 0.5
-X, Y, IDS = RNG.normal(size=(701, 2)), RNG.normal(5, 3, (701, 3)), RNG.integers(0, 4, 701)
+MASK = RNG.random(401) < 0.5
+X, Y, IDS = RNG.normal(size=(401, 2)), RNG.normal(5, 3, (401, 3)), RNG.integers(0, 4, 401)
+
+SPEC = Spec(Values(2))
 
 
 def peak(output, target):
     return jnp.max(jnp.abs(output - target))
 
 
-def by_hand(model, params, data, name, score, last):
-    """The mean of a score, step by step; `last`: of the last scored step of each document alone."""
-    found = []
-    step = jax.jit(model.step)
-    for first, end in itertools.pairwise(data.bounds):
-        state, scores = model.init_state(params, data.spec), []
-        for t in range(first, end):
-            x = jnp.asarray(data.inputs[t])
-            state, output = step(params, state, x)
-            if t - first >= model.warmup and (data.mask is None or data.mask[t]):
-                scores.append(float(score(np.asarray(output), data.targets[t])))
-        found += scores[-1:] if last else scores
-    return np.mean(found) if found else np.nan
-
-
-@pytest.mark.parametrize("model", [GRU(hidden=3), MLP(lags=4, hidden=3)], ids=["gru", "mlp with a warm-up"])
-@pytest.mark.parametrize("mask", [None, MASK], ids=["all", "some"])
 @pytest.mark.parametrize(
-    ("targets", "name", "score"),
+    ("model", "targets", "name", "score"),
     [
-        (IDS, "accuracy", lambda output, target: np.argmax(output) == target),
-        (Y, "mae", lambda output, target: np.abs(output - target).mean()),
+        (RNN(hidden=3), IDS, "accuracy", lambda output, target: np.argmax(output) == target),
+        (MLP(lags=4, hidden=3), Y, "mae", lambda output, target: np.abs(output - target).mean()),
     ],
-    ids=["accuracy", "mae"],
+    ids=["accuracy", "mae with a warm-up"],
 )
-def test_a_metric_is_a_mean_over_scored_steps(x64, model, mask, targets, name, score):
-    data = Pairs(X, targets, mask, bounds=BOUNDS)
+def test_a_metric_is_a_mean_over_scored_steps(x64, model, targets, name, score):
+    """Equals one scan over the documents; the metric `last_` counts the last scored step of each."""
+    data = Pairs(X, targets, MASK, bounds=BOUNDS)
     problem = model.problem(data.spec)
     params = jax.tree.map(lambda a: a + 0.3 * RNG.normal(size=a.shape), problem.init(jax.random.key(0)))
+    step = lambda state, x: model.step(params, state, x)
+    outputs = scan_documents(step, model.init_state(params, data.spec), data.inputs, data.bounds)
+    counts = is_scored(data, model.warmup)
+    scores = np.array([score(output, target) for output, target in zip(outputs, targets, strict=True)])
+    documents = [scores[a:b][counts[a:b]] for a, b in itertools.pairwise(BOUNDS)]
     stream = seqjax.data.Stream(data.inputs, data.targets, data.bounds, data.mask)
     row = seqjax.evaluate(problem, params, stream, metrics=(name, f"last_{name}"))
     assert list(row)[-2:] == [name, f"last_{name}"]
-    for key, last in ((name, False), (f"last_{name}", True)):
-        assert row[key] == pytest.approx(by_hand(model, params, data, key, score, last), rel=1e-12)
+    assert row[name] == pytest.approx(np.concatenate(documents).mean(), rel=1e-12)
+    assert row[f"last_{name}"] == pytest.approx(np.mean([found[-1] for found in documents if len(found)]), rel=1e-12)
 
 
 def test_metrics_of_a_run_are_in_the_units_of_the_data():
     """They are what `predict` gives for the same part, and columns of both parts."""
     experiment = Experiment(
-        dataset=Pairs(X, 1000 + 50 * X[:, 0]), tokenizer=Standardize(), model=GRU(hidden=4), epochs=2,
+        dataset=Pairs(X, 1000 + 50 * X[:, 0]), tokenizer=Standardize(), model=RNN(hidden=4), epochs=2,
         sampler=Random(batch_size=4, num_steps=10), metrics=("mae", peak, Metric("end", peak, last=True)),
     )  # fmt: skip
     run = experiment.run()
@@ -85,25 +77,30 @@ def test_metrics_of_a_run_are_in_the_units_of_the_data():
     assert run.evaluate()["mae"] == run.metrics[-1]["heldout_mae"]
 
 
-@pytest.mark.parametrize("tokenizer", [None, Standardize()])
-def test_metrics_of_a_series(tokenizer):
-    series = Series(np.cumsum(X, 0) * 100)
-    sampler = Random(batch_size=4, num_steps=10)
-    fields = {"tokenizer": tokenizer, "sampler": sampler, "model": GRU(hidden=3), "epochs": 1, "metrics": ("mae",)}
-    run = Experiment(dataset=series, **fields).run()
-    part = run.prepared.parts["heldout"]
-    error = np.abs(run.predict(part.values) - part.values)[1:]
-    assert run.metrics[-1]["heldout_mae"] == pytest.approx(error.mean(), rel=1e-4)
+def test_metrics_of_a_series():
+    series, model = Series(np.cumsum(X, 0) * 100), RNN(hidden=4)
+    run = Run(
+        Experiment(dataset=series, tokenizer=Standardize(), model=model, metrics=("mae",)),
+        Standardize().fit(series), SPEC, model.init(jax.random.key(0), SPEC),
+    )  # fmt: skip
+    error = np.abs(run.predict(series.values) - series.values)[1:]
+    assert run.evaluate(series)["mae"] == pytest.approx(error.mean(), rel=1e-4)
 
 
-def test_metrics_are_missing_where_nothing_is_evaluated():
-    run = Experiment(dataset=Text("ab " * 500), model=GRU(hidden=3), epochs=3, evaluate_every=2, metrics=("accuracy",))
-    trained = run.run()
+def test_a_loss_of_ones_own_is_trained_and_has_no_perplexity():
+    """The losses are twice those of the default loss. Metrics are missing where nothing is evaluated."""
+    fields = {"dataset": Text("ab " * 500), "model": RNN(hidden=4), "epochs": 3, "metrics": ("accuracy",)}
+    loss = lambda output, target: 2 * Tokens(4).loss(output, target)
+    run = Experiment(**fields, loss=loss, evaluate_every=2).run()
+    default = Run(Experiment(**fields), run.codec, run.spec, run.params)
+    assert run.metric("train_loss")[-1] < run.metric("train_loss")[0]
     for name in ("train_accuracy", "heldout_accuracy", "heldout_loss"):
-        assert np.isnan(trained.metric(name)).tolist() == [True, False, False]
-    empty = Experiment(dataset=Text("ab " * 500), heldout=0, model=GRU(hidden=3), epochs=1, metrics=("accuracy",)).run()
-    assert np.isnan(empty.metrics[-1]["heldout_accuracy"])
-    assert 0 <= empty.metrics[-1]["train_accuracy"] <= 1
+        assert np.isnan(run.metric(name)).tolist() == [True, False, False]
+    own, usual = run.evaluate("heldout"), default.evaluate("heldout")
+    assert own["loss"] == pytest.approx(2 * usual["loss"], rel=1e-5)
+    assert (own.pop("accuracy"), "perplexity" in own) == (usual["accuracy"], False)
+    assert usual["perplexity"] == pytest.approx(np.exp(usual["loss"]))
+    assert np.isnan(default.evaluate(Text(""))["accuracy"])
 
 
 def test_the_names_are_those_of_the_command_line():
@@ -145,18 +142,6 @@ def test_a_problem_without_a_model_has_no_outputs():
     stream = seqjax.data.Stream(np.ones(3), np.ones(3), np.array([0, 3]))
     with pytest.raises(Error, match="metrics are computed from the outputs of a model"):
         seqjax.evaluate(problem, jnp.ones(()), stream, metrics=("mae",))
-
-
-def test_a_loss_of_ones_own_is_trained_and_has_no_perplexity():
-    """With the loss as a constant times the own one, the losses are those of the default one times the constant."""
-    fields = {"dataset": Text("abc " * 500), "model": GRU(hidden=3), "epochs": 2, "metrics": ("accuracy",)}
-    own = Experiment(**fields, loss=lambda output, target: 2 * Tokens(5).loss(output, target))
-    half = Experiment(**fields, optimizer=seqjax.create("optimizer", "sgd", learning_rate=1.0))
-    rows = [experiment.run().metrics for experiment in (own, half)]
-    assert "heldout_perplexity" not in rows[0][0]
-    assert "heldout_perplexity" in rows[1][0]
-    assert rows[0][0]["train_loss"] > 1.9 * rows[1][0]["train_loss"]
-    assert rows[0][1]["train_loss"] < rows[0][0]["train_loss"]
 
 
 MODULE = seqjax.from_flax(nnx.GRUCell(2, 2, rngs=nnx.Rngs(0)))[0]

@@ -1,0 +1,49 @@
+"""What statements import, each in a process that is forked from an interpreter of its own."""
+
+import json
+import sys
+
+from seqjax.plugin import registry
+from support.shell import run
+
+PACKAGES = [f"seqjax_{kind}s" for kind in registry.GROUPS]
+PROGRAM = """
+import json, os, sys
+{base}
+for n, statement in enumerate(json.load(open("statements.json"))):
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        continue
+    exec(statement, {{}})
+    jax_backends = getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", {{}})
+    with open(f"{{n}}.json", "w") as file:
+        json.dump([sorted(sys.modules), sorted(jax_backends)], file)
+    os._exit(0)  # without the end of Python, which takes longer than most statements
+"""
+"""A statement that fails prints its traceback, and leaves no file."""
+ENDS = """
+import sys
+from seqjax.cli import main
+
+def ends(line, code):
+    try:
+        found = main(line.split())
+    except SystemExit as leaving:
+        found = leaving.code or 0
+    assert found == code, (line, found)
+"""
+"""A function that runs a command, and checks its exit code."""
+
+
+def imported(statements: list[str], tmp_path, base: str = "") -> list[tuple[set[str], list[str]]]:
+    """The modules that an interpreter has after `base` and one of the statements, and the backends that jax started."""
+    (tmp_path / "statements.json").write_text(json.dumps(statements))
+    done = run([sys.executable, "-c", PROGRAM.format(base=base)], cwd=tmp_path)
+    files = [tmp_path / f"{n}.json" for n in range(len(statements))]
+    assert all(file.exists() for file in files), done.stderr
+    return [(set(modules), backends) for modules, backends in (json.loads(file.read_text()) for file in files)]
+
+
+def plugin_modules(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.partition(".")[0] in PACKAGES and "." in name}
