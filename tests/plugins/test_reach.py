@@ -25,11 +25,11 @@ QUICK = [
     (Immediate(), lambda t, u: t == u or (t, u) == (0, -1)),
     (Discounted(discount=0.7), lambda t, u: 0.7 ** (t - u)),
     (ARTBP(cap=1), lambda t, u: t == u),
+    (Directional(), lambda t, u: 1),
 ]
 SLOW = [
     (Full(), lambda t, u: 1),
     (Full(checkpoint=True), lambda t, u: 1),
-    (Directional(), lambda t, u: 1),
     *((Truncated(steps=k), segments(k)) for k in (1, 2, T, T + 3)),
     *((K1K2(k1, k2), chunks(k1, k2)) for k1, k2 in ((1, 3), (2, 3), (4, 4), (4, 5), (5, 6), (5, T + 4))),
     *((Sliding(steps=k), lambda t, u, k=k: t - u < k) for k in (1, 2, T + 1)),

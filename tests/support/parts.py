@@ -64,7 +64,7 @@ def derivatives(c: Case) -> list[Derivatives]:
 
     rows, state, found = quick_jit(jax.vmap(row, (0, 1, 0))), c.state, []
     for window in c.windows:
-        found.append(jax.device_get(rows(state, window.xs, window.reset)))
+        found.append(jax.tree.map(np.array, rows(state, window.xs, window.reset)))
         state = found[-1].state
     return found
 
