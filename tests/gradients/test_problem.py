@@ -47,14 +47,13 @@ def test_a_state_of_python_integers_is_that_of_floats():
         return {"h": w * state["h"] + x}, state["h"] ** 2.0
 
     xs = jnp.ones(4)
-    found, want = (
-        value_and_grad(decay, Full(), (0, 1), batched=False)(0.5, {"h": h}, xs).grads for h in (2, jnp.array(2.0))
-    )
+    run = jax.jit(value_and_grad(decay, Full(), (0, 1), batched=False))
+    found, want = (run(0.5, {"h": h}, xs).grads for h in (2, jnp.array(2.0)))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(a == b), found, want))
 
 
 FIRST = {
-    "value_and_grad": lambda step, *args: value_and_grad(step, Full())(*args),
+    "value_and_grad": lambda step, *args: jax.eval_shape(lambda: value_and_grad(step, Full())(*args)),
     "lags": lambda step, *args: lags(step, *args, 2),
     "jacobians": lambda step, *args: jacobians(step, *args, 2),
     "measure": lambda step, params, state, xs: measure(step, [Full()], params=params, state=state, xs=xs),
@@ -118,7 +117,7 @@ def test_a_state_that_is_no_array_is_named(call):
         FIRST[call](step, jnp.ones(1), state, XS)
 
 
-@pytest.mark.parametrize("call", FIRST)
+@pytest.mark.parametrize("call", [pytest.param(c, marks=[pytest.mark.slow] * (c == "measure")) for c in FIRST])
 def test_parameters_may_hold_what_is_no_array(call):
     """They are constants of the step."""
     cell = eqx.nn.MLP(1, 1, 2, 1, key=jax.random.key(0))
@@ -135,7 +134,8 @@ def test_a_state_of_weak_type_takes_the_dtype_of_the_step():
     """Such as a state that is made of Python numbers."""
     state = jnp.broadcast_to(2.0, (1,))
     assert state.weak_type
-    found = value_and_grad(lambda p, s, x: (s * p, s * p), Full())(jnp.bfloat16(0.5), state, XS)
+    run = value_and_grad(lambda p, s, x: (s * p, s * p), Full())
+    found = jax.eval_shape(lambda: run(jnp.bfloat16(0.5), state, XS))
     assert found.state.dtype == jnp.bfloat16
 
 

@@ -13,42 +13,31 @@ from seqjax.testing.proofs.draws import check_draw, check_rows_draw_apart
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-PER_STEP = (0.9, 0.3, 1.0, 0.6, 0.5, 0.8)
+PER_STEP = Randomized(keep_prob=(0.9, 0.3, 1.0, 0.6, 0.5, 0.8))
 
 
-@pytest.mark.parametrize(
-    ("strategy", "starts"),
-    [
-        pytest.param(Randomized(keep_prob=0.4), (), marks=pytest.mark.slow),
-        (Randomized(keep_prob=PER_STEP), ()),
-        pytest.param(Constant(), (0, 5), marks=pytest.mark.slow),
-        (Aging(), (0, 5)),
-        pytest.param(Adapting(), (0, 5), marks=pytest.mark.slow),
-    ],
-    ids=repr,
-)
-def test_outcomes_sum_to_the_gradient_for_any_memory(strategy, starts):
-    check_unbiased(strategy, ages(*starts), cases=["learned", "foreign"] if strategy == Aging() else ["learned"])
+def quick(strategy, *others):
+    """One strategy in the quick suite, the others in the long one."""
+    return pytest.mark.parametrize(
+        "strategy", [strategy, *(pytest.param(each, marks=pytest.mark.slow) for each in others)], ids=repr
+    )
 
 
-@pytest.mark.parametrize(
-    ("strategy", "age"),
-    [
-        (Randomized(keep_prob=PER_STEP), 0),
-        (Aging(), 5),
-        pytest.param(Randomized(keep_prob=0.4), 0, marks=pytest.mark.slow),
-        pytest.param(Constant(), 5, marks=pytest.mark.slow),
-    ],
-    ids=repr,
-)
-def test_draw_follows_the_probabilities(strategy, age):
-    check_draw(strategy, ages(age))
+@quick(PER_STEP, Randomized(keep_prob=0.4), Constant(), Aging(), Adapting())
+def test_outcomes_sum_to_the_gradient_for_any_memory(strategy):
+    starts = () if isinstance(strategy, Randomized) else (0, 5)
+    check_unbiased(strategy, ages(*starts), cases=["small"])
+
+
+@quick(PER_STEP, Aging(), Constant())
+def test_draw_follows_the_probabilities(strategy):
+    check_draw(strategy, ages(0 if isinstance(strategy, Randomized) else 5))
 
 
 @pytest.mark.parametrize("start", [0, 5])
 def test_ages_count_the_edges_kept_since_the_last_cut_and_persist(start):
-    strategy, (memory,), c = Aging(), ages(start), case("learned")
-    cuts_MT, _ = strategy.outcomes(c.problem, c.params, memory, 4)
+    strategy, (memory,), c = Aging(), ages(start), case("small")
+    cuts_MT = np.asarray(strategy.outcomes(c.problem, c.params, memory, 4)[0])
     edge_weights_MT, after = jax.vmap(lambda cuts_T: strategy.edge_weights(cuts_T, memory, 4))(jnp.asarray(cuts_MT))
     want_MT, want = np.zeros(cuts_MT.shape), np.full(len(cuts_MT), start)
     for t, cut in enumerate(cuts_MT.T):
@@ -59,14 +48,12 @@ def test_ages_count_the_edges_kept_since_the_last_cut_and_persist(start):
     np.testing.assert_array_equal(after.rows, want)
 
 
+@pytest.mark.slow
 def test_reset_rows_start_at_age_0_and_the_others_keep_theirs():
     check_ages(Constant())
 
 
-@pytest.mark.parametrize("strategy", [Randomized(keep_prob=0.5), Aging()], ids=["randomized", "aging"])
-def test_calls_average_to_the_gradient(strategy):
+@quick(Aging(), PER_STEP)
+def test_calls_average_to_the_gradient_and_rows_draw_apart(strategy):
     check_mean(strategy, ["small"])
-
-
-def test_rows_and_calls_draw_apart():
-    check_rows_draw_apart(Randomized(keep_prob=0.5))
+    check_rows_draw_apart(strategy, ["small"])

@@ -4,59 +4,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
+from support.parts import ravel, shared_gradients
 
 import seqjax
 from seqjax import value_and_grad
-from seqjax.gradients import Memory, ravel_float
+from seqjax.gradients import Memory
 from seqjax.testing.compare import assert_close
-from seqjax_gradients import Directional, Dodge, Full, Truncated
-
-pytestmark = pytest.mark.usefixtures("x64")
-
-T, B, P = 6, 2, 6
-
-
-def step(params, h, x):
-    h = jnp.sin(params["A"] @ h + params["b"] * x)
-    return h, jnp.sum(h**3)
+from seqjax.testing.proofs.calls import estimates
+from seqjax.testing.proofs.cases import B, case, small_step
+from seqjax.testing.quick_jit import quick_jit
+from seqjax_gradients import Directional, Dodge, Truncated
 
 
-def arguments(rows=B):
-    rng = np.random.default_rng(0)
-    params = {"A": jnp.asarray(rng.normal(size=(2, 2))), "b": jnp.asarray(rng.normal(size=2))}
-    return params, jnp.asarray(rng.normal(size=(B, 2)))[:rows], jnp.asarray(rng.normal(size=(T, B)))[:, :rows]
+def test_given_directions_project_the_gradient(x64):
+    """Orthonormal directions; they are like the float leaves of the parameters, whatever the step returns besides."""
+    c, rows = case("small"), slice(2, B)  # no sequence starts in these
+    xs, weights = jax.tree.map(lambda a: a[:, rows], (c.windows[0].xs, c.windows[0].weights))
+    D = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 3)))[0].T
+    directions = jax.vmap(ravel_pytree(c.params)[1])(D)
 
+    def step(params, state, x):
+        state, loss = small_step({name: params[name] for name in "bw"}, state, x)
+        return state, (loss, state)
 
-def flat(grads):
-    return np.asarray(ravel_float(grads)[0])
+    @quick_jit
+    def run(params, directions):
+        params, memory = params | {"n": 3}, Memory(shared=directions | {"n": None})
+        estimate = value_and_grad(step, Directional(), has_aux=True)
+        found = estimate(params, {"h": c.state["h"][rows]}, xs, memory=memory, weights=weights)
+        return {name: found.grads[name] for name in "bw"}, found.memory.shared
 
-
-def test_given_directions_project_the_gradient():
-    """Orthonormal directions, against the projection of the full gradient."""
-    rng = np.random.default_rng(1)
-    D = np.linalg.qr(rng.normal(size=(P, 3)))[0].T
-    params, *rest = arguments()
-    directions = jax.vmap(jax.flatten_util.ravel_pytree(params)[1])(jnp.asarray(D))
-    found = jax.jit(value_and_grad(step, Directional()))(params, *rest, memory=Memory(shared=directions))
-    full = value_and_grad(step, Full())(params, *rest)
-    assert_close(flat(found.grads), D.T @ D @ flat(full.grads), "projection")
-    assert_close((found.loss, found.state), (full.loss, full.state), "loss and state")
-    assert_close(found.memory.shared, directions, "the directions are kept")
-
-
-def test_given_directions_of_a_step_with_outputs():
-    """They are like the float leaves of the parameters, whatever else the step and the parameters have."""
-    params, *rest = arguments()
-    directions = jax.tree.map(lambda a: a[None], params)
-
-    def with_outputs(params, h, x):
-        h, loss = step({name: params[name] for name in "Ab"}, h, x)
-        return h, (loss, h)
-
-    given = Memory(shared=directions | {"n": None})
-    found = value_and_grad(with_outputs, Directional(), has_aux=True)(params | {"n": 3}, *rest, memory=given)
-    want = value_and_grad(step, Directional())(params, *rest, memory=Memory(shared=directions))
-    assert_close(flat(found.grads), flat(want.grads), "outputs")
+    grads, kept = run(c.params, directions)
+    full = shared_gradients(lambda t, u: 1, rows=rows)[0]
+    assert_close(ravel(grads), D.T @ D @ full, "projection")
+    assert_close(ravel(kept), ravel(directions), "the directions are kept", 0)
 
 
 def test_many_parameters_need_directions():
@@ -64,28 +46,20 @@ def test_many_parameters_need_directions():
         value_and_grad(lambda p, s, x: (s, p @ p), Directional())(jnp.ones(10_000), jnp.ones(1), jnp.ones((2, 1)))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 9])
-def test_the_slope_is_exact_and_the_direction_is_that_of_the_guide(steps):
-    args = arguments(rows=1)
-    found, full, guide = (
-        flat(value_and_grad(step, each)(*args).grads)
-        for each in (Dodge(strategy=Truncated(steps=steps)), Full(), Truncated(steps=steps))
-    )
-    unit = guide / np.linalg.norm(guide)
-    assert_close(found, full @ unit * unit, f"{steps} steps")
-    assert found @ full >= 0
-
-
-def test_each_row_has_a_direction_of_its_own():
-    together = value_and_grad(step, Dodge(strategy=Truncated(steps=2)))(*arguments())
-    params, h, xs = arguments()
-    alone = [
-        value_and_grad(step, Dodge(strategy=Truncated(steps=2)), batched=False)(params, h[b], xs[:, b])
-        for b in range(B)
-    ]
-    assert_close(flat(together.grads), np.mean([flat(found.grads) for found in alone], 0), "rows")
+@pytest.mark.parametrize("steps", [2, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 9))])
+def test_the_slope_is_exact_and_the_direction_of_each_row_is_that_of_the_guide(steps, x64):
+    want = 0.0
+    for b in range(B):
+        full, guide = (
+            np.array(shared_gradients(share, rows=[b]))
+            for share in (lambda t, u: 1, lambda t, u: t // steps == max(u, 0) // steps)
+        )
+        unit = guide / np.linalg.norm(guide, axis=1, keepdims=True)
+        want = want + np.sum(full * unit, 1, keepdims=True) * unit
+    found = estimates(Dodge(strategy=Truncated(steps=steps)), case("small"))
+    assert_close([ravel(e.grads) for e in found], [*want], f"{steps} steps")
 
 
 def test_no_gradient_is_no_direction():
-    found = value_and_grad(lambda p, s, x: (s, 0 * p), Dodge())(jnp.array(2.0), jnp.ones(1), jnp.ones((3, 1)))
-    assert found.grads == 0
+    run = quick_jit(value_and_grad(lambda p, s, x: (s, 0 * p), Dodge()))
+    assert run(np.float32(2), np.ones(1, np.float32), np.ones((3, 1), np.float32)).grads == 0

@@ -1,30 +1,32 @@
+"""The RNN of the chapter; tests/models tests what all cells share."""
+
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.specs import for_specs
 
 from seqjax import Problem, Spec, Tokens, Values
 from seqjax.models.check import check_model
+from seqjax.testing.quick_jit import quick_jit
 from seqjax_models import RNN
 
-TOKENS = Spec(Tokens(7))
-VALUES = Spec(Values(3))
-COVARIATES = Spec(Values(2), Values(1))
-SPECS = for_specs(TOKENS, VALUES, COVARIATES)
+TOKENS, VALUES, COVARIATES = Spec(Tokens(7)), Spec(Values(3)), Spec(Values(2), Values(1))
+SPECS = pytest.mark.parametrize(
+    "spec", [TOKENS, COVARIATES, pytest.param(VALUES, marks=pytest.mark.slow)], ids=["tokens", "covariates", "values"]
+)
 
 
-def make(spec, hidden=5, T=6, B=2, scale=1.0):
-    """A model with random weights, and inputs xs [T, B, ...]."""
+def make(spec, hidden=5, T=6, B=2):
+    """A model with random weights and state, and inputs xs [T, B, ...]."""
     model, rng = RNN(hidden=hidden), np.random.default_rng(0)
-    params = model.init(jax.random.key(0), spec)
-    params = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape, scale=scale), a.dtype), params)
-    state = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=(B, *a.shape)), a.dtype), model.init_state(params, spec))
+    random = lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype)
+    params = jax.tree.map(random, jax.eval_shape(lambda key: model.init(key, spec), jax.random.key(0)))
+    state = jax.eval_shape(jax.vmap(lambda _: model.init_state(params, spec)), jnp.arange(B))
     if isinstance(spec.inputs, Tokens):
-        return model, params, state, jnp.asarray(rng.integers(0, spec.inputs.size, (T, B)), jnp.int32)
-    return model, params, state, jnp.asarray(rng.normal(size=(T, B, spec.inputs.dim)), params["b_q"].dtype)
+        return model, params, jax.tree.map(random, state), rng.integers(0, spec.inputs.size, (T, B)).astype(np.int32)
+    return model, params, jax.tree.map(random, state), random(jnp.zeros((T, B, spec.inputs.dim)))
 
 
 def hidden_of(state):
@@ -47,116 +49,88 @@ def by_hand(params, h, xs):
 
 @SPECS
 def test_rnn_is_the_chapters_equations(x64, spec):
+    """Chunks with a carried state equal one unroll; later inputs, other rows and edge weights change no output."""
     model, params, state, xs = make(spec)
-    new, outputs = model.unroll(params, state, xs)
+    unroll = quick_jit(functools.partial(model.unroll, params))
+    new, outputs = unroll(state, xs, np.full((6, 2), 0.3))
     h, expected = by_hand(params, hidden_of(state), xs)
     np.testing.assert_allclose(hidden_of(new), h, atol=1e-13)
     np.testing.assert_allclose(outputs, expected, atol=1e-13)
+    middle, first = unroll(state, xs[:3], np.ones((3, 2)))
+    last, second = unroll(middle, xs[3:], np.ones((3, 2)))
+    np.testing.assert_allclose(np.concatenate([first, second]), expected, atol=1e-13)
+    np.testing.assert_allclose(hidden_of(last), h, atol=1e-13)
+
+
+@SPECS
+def test_step_is_the_chapters_equations(x64, spec):
+    model, params, state, xs = make(spec, T=1)
+    new, output = quick_jit(model.step)(params, jax.tree.map(lambda a: a[1], state), xs[0, 1])
+    h, expected = by_hand(params, hidden_of(state), xs)
+    np.testing.assert_allclose(output, expected[0, 1], atol=1e-14)
+    np.testing.assert_allclose(hidden_of(new), h[1], atol=1e-14)
 
 
 def test_the_sum_of_two_products_is_the_product_of_the_concatenation(x64):
     """Equation (8.4.5), on the chapter's batch of ids X (2, 5) as one-hot vectors (5, 2, 28)."""
     model, params, state, _ = make(Spec(Tokens(28)), hidden=16)
-    X = jnp.arange(10, dtype=jnp.int32).reshape(2, 5)
-    one_hot = jax.nn.one_hot(X.T, 28, dtype=float)
-    assert one_hot.shape == (5, 2, 28)
-    layer = params["layer_0"]
+    X = np.arange(10, dtype=np.int32).reshape(2, 5)
+    layer = jax.tree.map(np.asarray, params["layer_0"])
     W = np.concatenate([layer["W_xh"], layer["W_hh"]])
     H = np.asarray(hidden_of(state))
-    for x in one_hot:
+    for x in np.eye(28)[X.T]:
         H = np.tanh(np.concatenate([x, H], axis=1) @ W + layer["b_h"])
-    new, outputs = model.unroll(params, state, X.T)
+    new, outputs = quick_jit(model.unroll)(params, state, X.T)
     assert outputs.shape == (5, 2, 28)
     np.testing.assert_allclose(hidden_of(new), H, atol=1e-14)
-    np.testing.assert_allclose(hidden_of(model.unroll(params, state, one_hot)[0]), H, atol=1e-14)
 
 
-@pytest.mark.parametrize(("hidden", "size"), [(512, 291_356), (256, 80_412 - 256)])
+@pytest.mark.parametrize(("hidden", "size"), [(512, 291_356), pytest.param(256, 80_412 - 256, marks=pytest.mark.slow)])
 def test_parameter_counts_and_initial_weights_of_the_chapter(hidden, size):
     """The chapter's 80,412 counts the second bias vector of torch.nn.RNN, which adds nothing to the first."""
-    params = RNN(hidden=hidden).init(jax.random.key(0), Spec(Tokens(28)))
+    init = jax.jit(lambda key: RNN(hidden=hidden).init(key, Spec(Tokens(28))))
+    params, other = (jax.tree.map(np.asarray, init(jax.random.key(seed))) for seed in (0, 1))
     layer = params["layer_0"]
     assert sum(a.size for a in jax.tree.leaves(params)) == size
-    assert jax.tree.map(jnp.shape, params) == {
+    assert jax.tree.map(np.shape, params) == {
         "layer_0": {"W_xh": (28, hidden), "W_hh": (hidden, hidden), "b_h": (hidden,)},
         "W_hq": (hidden, 28),
         "b_q": (28,),
     }
     assert not layer["b_h"].any()
     assert not params["b_q"].any()
-    weights = [np.asarray(w).ravel() for w in (layer["W_xh"], layer["W_hh"], params["W_hq"])]
+    weights = [w.ravel() for w in (layer["W_xh"], layer["W_hh"], params["W_hq"])]
     for w in weights:  # four standard errors of the mean and of the standard deviation
         assert abs(w.mean()) < 4 * 0.01 / w.size**0.5
         assert abs(w.std() - 0.01) < 4 * 0.01 / (2 * w.size) ** 0.5
     assert abs(np.corrcoef(weights[0], weights[2])[0, 1]) < 0.1, "the weights are drawn from different keys"
-    other = RNN(hidden=hidden).init(jax.random.key(1), Spec(Tokens(28)))
     assert (other["layer_0"]["W_hh"] != layer["W_hh"]).mean() > 0.99
 
 
 def test_the_initial_state_is_zero():
-    model = RNN(hidden=4)
-    state = model.init_state(model.init(jax.random.key(0), TOKENS), TOKENS)
-    assert hidden_of(state).tolist() == [0, 0, 0, 0]
+    assert hidden_of(RNN(hidden=4).init_state({"W_hq": np.zeros((4, 7), np.float32)}, TOKENS)).tolist() == [0, 0, 0, 0]
 
 
-@SPECS
-def test_step_is_unroll(x64, spec):
-    model, params, state, xs = make(spec)
-    new, outputs = model.unroll(params, state, xs)
-    for b in range(2):
-        row = jax.tree.map(lambda a, b=b: a[b], state)
-        for t, x in enumerate(xs[:, b]):
-            row, output = model.step(params, row, x)
-            np.testing.assert_allclose(output, outputs[t, b], atol=1e-14)
-        np.testing.assert_allclose(hidden_of(row), hidden_of(new)[b], atol=1e-14)
-
-
-@SPECS
-def test_properties_of_an_unroll(x64, spec):
-    """Chunks with a carried state equal one unroll; later inputs, other rows and edge weights change no output."""
-    model, params, state, xs = make(spec)
-    unroll = jax.jit(functools.partial(model.unroll, params))
-    new, outputs = unroll(state, xs)
-    for cut in (1, 4):
-        middle, first = unroll(state, xs[:cut])
-        last, second = unroll(middle, xs[cut:])
-        np.testing.assert_allclose(np.concatenate([first, second]), outputs, atol=1e-14)
-        np.testing.assert_allclose(hidden_of(last), hidden_of(new), atol=1e-14)
-    changed = xs.at[3, 0].set((xs[3, 0] + 1) % 7)
-    _, others = unroll(state, changed)
-    assert (others[:3] == outputs[:3]).all(), "a step saw the future"
-    assert (others[:, 1] == outputs[:, 1]).all(), "a row saw another"
-    assert (others[3:, 0] != outputs[3:, 0]).all()
-    for edge_weights in (jnp.zeros(6), jnp.full((6, 2), 0.3)):
-        np.testing.assert_allclose(unroll(state, xs, edge_weights)[1], outputs, atol=1e-14)
-
-
-def test_a_problem_gives_the_loss_of_each_step(x64):
-    """Cross-entropy in nats for tokens, the squared error averaged over dimensions for values."""
+@pytest.mark.parametrize(
+    "integer", [np.uint8, *(pytest.param(t, marks=pytest.mark.slow) for t in (np.uint16, np.int64))]
+)
+def test_a_problem_gives_the_loss_of_each_step(x64, integer):
+    """Cross-entropy in nats for tokens, in any integer type; the squared error averaged over dimensions for values."""
     model, params, state, xs = make(TOKENS)
-    targets = jnp.roll(xs, -1, axis=0)
+    targets = np.roll(xs, -1, axis=0)
     logits = by_hand(params, hidden_of(state), xs)[1]
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    losses = Problem.of(model, TOKENS).unroll(params, state, (xs, targets))[1]
-    np.testing.assert_allclose(losses, -np.log(np.take_along_axis(p, np.asarray(targets)[..., None], -1))[..., 0])
+    run = quick_jit(Problem.of(model, TOKENS).unroll)
+    losses = run(params, state, (xs.astype(integer), targets.astype(integer)))[1]
+    np.testing.assert_allclose(losses, -np.log(np.take_along_axis(p, targets[..., None], -1))[..., 0])
 
     model, params, state, xs = make(VALUES)
     targets = xs[::-1]
-    losses = Problem.of(model, VALUES).unroll(params, state, (xs, targets))[1]
+    losses = quick_jit(Problem.of(model, VALUES).unroll)(params, state, (xs, targets))[1]
     np.testing.assert_allclose(losses, ((by_hand(params, hidden_of(state), xs)[1] - targets) ** 2).mean(-1))
 
 
-@pytest.mark.parametrize("integer", [np.uint8, np.int64, pytest.param(np.uint16, marks=pytest.mark.slow)])
-def test_ids_may_come_in_any_integer_type(integer):
-    model, params, state, xs = make(TOKENS)
-    problem = Problem.of(model, TOKENS)
-    narrow = np.asarray(xs).astype(integer)
-    expected = problem.unroll(params, state, (xs, xs))[1]
-    np.testing.assert_array_equal(
-        problem.unroll(params, state, (jnp.asarray(narrow), jnp.asarray(narrow)))[1], expected
-    )
-
-
+@pytest.mark.slow
 def test_a_problem_computes_in_another_precision_and_keeps_the_parameters(x64):
     tolerance = 0.05
     model, params, state, xs = make(TOKENS)

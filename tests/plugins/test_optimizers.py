@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +43,7 @@ def adam_by_hand(learning_rate, clip_norm, b1, b2, eps, weight_decay=0.0):
 
 
 def apply(optimizer):
+    """The parameters and the state after an update with each gradient."""
     tx = optimizer.build(len(GRADS))
     with jax.numpy_dtype_promotion("standard"):
         params = jax.tree.map(jnp.asarray, PARAMS)
@@ -51,35 +54,33 @@ def apply(optimizer):
     return params, state
 
 
+def assert_close(found, want, rtol=1e-12):
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=rtol), found, want)
+
+
 @pytest.mark.parametrize("clip_norm", [None, 1.0, 5.0, 100.0])
 def test_sgd_is_the_step_down_the_clipped_gradient(x64, clip_norm):
-    params, _ = apply(SGD(learning_rate=0.5, clip_norm=clip_norm))
-    jax.tree.map(np.testing.assert_allclose, params, sgd_by_hand(0.5, clip_norm))
+    params, state = apply(SGD(learning_rate=0.5, clip_norm=clip_norm))
+    assert_close(params, sgd_by_hand(0.5, clip_norm))
+    assert optax.tree.get(state, "learning_rate") == 0.5
+
+
+ADAM = {"learning_rate": 0.01, "b1": 0.8, "b2": 0.95, "eps": 1e-3}
 
 
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
-def test_adam_is_the_step_by_the_corrected_moments(x64, clip_norm):
-    fields = {"learning_rate": 0.01, "b1": 0.8, "b2": 0.95, "eps": 1e-3}
-    params, _ = apply(Adam(clip_norm=clip_norm, **fields))
-    jax.tree.map(
-        lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-12), params, adam_by_hand(clip_norm=clip_norm, **fields)
-    )
-
-
-@pytest.mark.parametrize("clip_norm", [None, 1.0])
-@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_adamw_decays_every_weight_separately_from_the_moments(x64, clip_norm, weight_decay):
-    fields = {"learning_rate": 0.01, "b1": 0.8, "b2": 0.95, "eps": 1e-3, "weight_decay": weight_decay}
-    params, _ = apply(AdamW(clip_norm=clip_norm, **fields))
-    expected = adam_by_hand(clip_norm=clip_norm, **fields)
-    jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-12), params, expected)
+@pytest.mark.parametrize("decay", [{}, {"weight_decay": 0.0}, {"weight_decay": 0.3}], ids=str)
+def test_adam_is_the_step_by_the_corrected_moments_and_adamw_decays_every_weight_apart_from_them(x64, clip_norm, decay):
+    params, state = apply((AdamW if decay else Adam)(clip_norm=clip_norm, **ADAM, **decay))
+    assert_close(params, adam_by_hand(clip_norm=clip_norm, **ADAM, **decay))
+    assert optax.tree.get(state, "learning_rate") == 0.01
 
 
 def test_the_decay_of_adamw_follows_the_schedule(x64):
     fields = {"b1": 0.8, "b2": 0.95, "eps": 1e-3, "weight_decay": 0.3}
     params, _ = apply(AdamW(learning_rate=0.1, schedule="cosine", warmup=0.5, **fields))
-    expected = adam_by_hand(lambda n: rate_by_hand(n, len(GRADS), 0.1, "cosine", 0.5), None, **fields)
-    jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-12), params, expected)
+    rate = lambda n: rate_by_hand(n, len(GRADS), 0.1, "cosine", 0.5)
+    assert_close(params, adam_by_hand(rate, None, **fields))
 
 
 def rate_by_hand(n, total, peak, schedule, warmup):
@@ -91,21 +92,9 @@ def rate_by_hand(n, total, peak, schedule, warmup):
     return peak * 0.5 * (1 + np.cos(np.pi * (n - rising) / (total - rising)))
 
 
-SCHEDULES = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     ("schedule", "warmup"), [("constant", 0.0), ("constant", 0.25), ("cosine", 0.0), ("cosine", 0.25), ("cosine", 0.33)]
 )
-FEW_SCHEDULES = pytest.mark.parametrize(
-    ("schedule", "warmup"),
-    [
-        pytest.param("constant", 0.0, marks=pytest.mark.slow),
-        pytest.param("constant", 0.25, marks=pytest.mark.slow),
-        pytest.param("cosine", 0.0, marks=pytest.mark.slow),
-        ("cosine", 0.25),
-    ],
-)
-
-
-@SCHEDULES
 def test_the_steps_are_those_of_the_schedule(x64, schedule, warmup):
     """A step of SGD along a gradient of 1 is the learning rate, which stays constant after the end."""
     tx, params = SGD(learning_rate=0.5, schedule=schedule, warmup=warmup).build(12), jnp.array(0.0)
@@ -123,8 +112,9 @@ def test_the_steps_are_those_of_the_schedule(x64, schedule, warmup):
         assert rates[3] == max(rates) == 0.5, "the whole rate right after the rise"
 
 
-@FEW_SCHEDULES
-def test_the_metrics_show_the_learning_rate_of_the_last_update(schedule, warmup):
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_metrics_show_the_learning_rate_of_the_last_update(schedule):
     def step(params, state, x):
         return state, jnp.square(params["w"] - x[1])
 
@@ -132,74 +122,41 @@ def test_the_metrics_show_the_learning_rate_of_the_last_update(schedule, warmup)
     stream = Stream(np.zeros(9, np.float32), np.ones(9, np.float32), [0, 9])
     rows = train(
         problem, stream, sampler=Windows(batch_size=2, num_steps=3, stride=3), gradient=Full(), epochs=6,
-        optimizer=SGD(learning_rate=0.05, schedule=schedule, warmup=warmup), params={"w": jnp.zeros(())}, devices=1,
+        optimizer=SGD(learning_rate=0.05, schedule=schedule, warmup=0.25), params={"w": jnp.zeros(())}, devices=1,
     )  # fmt: skip
     found = [(row["update"], row["learning_rate"]) for _, row in rows]
     assert [update for update, _ in found] == [2, 4, 6, 8, 10, 12]
-    expected = [rate_by_hand(update - 1, 12, 0.05, schedule, warmup) for update, _ in found]
+    expected = [rate_by_hand(update - 1, 12, 0.05, schedule, 0.25) for update, _ in found]
     np.testing.assert_allclose([rate for _, rate in found], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
-@FEW_SCHEDULES
-def test_trainings_side_by_side_are_the_trainings_one_by_one(cls, schedule, warmup):
-    """Learning rates as traced values, over several updates."""
-    params, grads = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (PARAMS, GRADS))
-
-    def train(rate):
-        tx = cls(learning_rate=rate, schedule=schedule, warmup=warmup, clip_norm=1.0).build(len(grads))
-        state, here = tx.init(params), params
-        with jax.numpy_dtype_promotion("standard"):
-            for g in grads:
-                updates, state = tx.update(g, state, here)
-                here = optax.apply_updates(here, updates)
-        return here
-
-    rates = (0.01, 0.3)
-    together = jax.jit(jax.vmap(train))(jnp.array(rates))
-    for i, rate in enumerate(rates):
-        alone = train(rate)
-        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-5), together, alone)
+NUMBERS = {"learning_rate": [0.1, 0.3], "warmup": [0.1, 0.5], "clip_norm": [1.0, 5.0], "weight_decay": [0.3, 0.0],
+           "b1": [0.8, 0.9]}  # fmt: skip
 
 
-@pytest.mark.parametrize("field", ["warmup", "clip_norm", "weight_decay", "b1"])
-def test_every_number_may_be_traced(field):
-    params = {"a": jnp.array([1.0, 2.0])}
-
-    def first_update(value):
-        tx = AdamW(**{"learning_rate": 0.1, field: value}).build(4)
-        with jax.numpy_dtype_promotion("standard"):
-            return tx.update({"a": jnp.array([3.0, -1.0])}, tx.init(params), params)[0]
-
-    together = jax.vmap(first_update)(jnp.array([0.1, 0.5]))
-    for i, value in enumerate((0.1, 0.5)):
-        alone = first_update(value)
-        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-5), together, alone)
+def test_every_number_may_be_traced(x64):
+    """Trainings side by side, over several updates."""
+    run = lambda numbers: apply(AdamW(schedule="cosine", b2=0.95, eps=1e-3, **numbers))[0]
+    together = jax.jit(jax.vmap(run))(jax.tree.map(np.asarray, NUMBERS, is_leaf=lambda a: isinstance(a, list)))
+    for i in range(2):
+        rate, warmup, clip_norm, weight_decay, b1 = (values[i] for values in NUMBERS.values())
+        schedule = lambda n, rate=rate, warmup=warmup: rate_by_hand(n, len(GRADS), rate, "cosine", warmup)
+        want = adam_by_hand(schedule, clip_norm, b1, 0.95, 1e-3, weight_decay)
+        assert_close(jax.tree.map(lambda a, i=i: a[i], together), want)
 
 
-@pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
-@pytest.mark.parametrize("clip_norm", [None, 1.0])
-def test_the_learning_rate_can_be_read_from_the_state(cls, clip_norm):
-    _, state = apply(cls(learning_rate=0.25, clip_norm=clip_norm))
-    assert optax.tree.get(state, "learning_rate") == 0.25
-
-
-@pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
-@pytest.mark.parametrize("traced", ["field", "state"])
-def test_learning_rates_can_be_trained_side_by_side(cls, traced):
-    """A field may be a traced value, and a learning rate that is set in the state is used."""
+@pytest.mark.parametrize("cls", [SGD, *(pytest.param(cls, marks=pytest.mark.slow) for cls in (Adam, AdamW))])
+def test_a_learning_rate_that_is_set_in_the_state_is_used(cls):
     params, grads = jax.tree.map(jnp.asarray, (PARAMS, GRADS[0]))
 
     def first_update(rate):
-        tx = cls(learning_rate=rate if traced == "field" else 1.0, clip_norm=1.0).build(1)
+        tx = cls(learning_rate=1.0, clip_norm=1.0).build(1)
         with jax.numpy_dtype_promotion("standard"):
-            state = tx.init(params)
-            state = optax.tree.set(state, learning_rate=rate) if traced == "state" else state
-            return tx.update(grads, state, params)[0]
+            return tx.update(grads, optax.tree.set(tx.init(params), learning_rate=rate), params)[0]
 
-    unit, together = first_update(1.0), jax.vmap(first_update)(jnp.array([0.1, 0.7]))
-    for i, rate in enumerate((0.1, 0.7)):
-        jax.tree.map(lambda a, b, i=i, rate=rate: np.testing.assert_allclose(a[i], rate * b, rtol=1e-5), together, unit)
+    unit, *others = zip(*jax.tree.leaves(jax.jit(jax.vmap(first_update))(np.array([1.0, 0.1, 0.7]))), strict=True)
+    for rate, other in zip((0.1, 0.7), others, strict=True):
+        assert_close(other, tuple(rate * np.asarray(a) for a in unit), 1e-5)
 
 
 @pytest.mark.parametrize(

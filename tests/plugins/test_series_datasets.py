@@ -82,7 +82,7 @@ def test_a_gap_is_an_error_that_says_where(tmp_path, monkeypatch):
         Stocks(column="A").load()
 
 
-@pytest.mark.parametrize("name", ["noisy-sine", "stocks"])
+@pytest.mark.parametrize("name", ["noisy-sine", pytest.param("stocks", marks=pytest.mark.slow)])
 def test_a_short_dataset_trains_with_the_default_sampler(name):
     """As typed: `seqjax run --dataset noisy-sine`. The config has the smaller sampler."""
     table = {"dataset": {"plugin": name}, "model": {"hidden": 4}, "epochs": 1}

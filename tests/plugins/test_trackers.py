@@ -13,9 +13,11 @@ from seqjax import Error, Run
 from seqjax.runs.files import folder
 from seqjax.runs.files.rows import read_rows
 from seqjax.runs.tracking.mirror import Mirror, mirror_run
+from seqjax_gradients import Full
+from seqjax_optimizers import SGD
 from seqjax_trackers import TensorBoard, Trackio
 
-NAME = "rnn, rtrl, adamw"
+SHORT = {"gradient": Full(), "optimizer": SGD(0.5)}
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360606060000000050001"
     "a5f645400000000049454e44ae426082"
@@ -85,7 +87,7 @@ def read_trackio(project, start):
 
 @pytest.mark.parametrize("live", [True, False])
 def test_tensorboard_reads_what_the_folder_has(tmp_path, live):
-    run = experiment(NAME, epochs=3).run(tmp_path, tracker=TensorBoard() if live else None)
+    run = experiment("rnn, rtrl, adamw", **SHORT, epochs=3).run(tmp_path, tracker=TensorBoard() if live else None)
     if not live:
         mirror_run(TensorBoard(), tmp_path, run.metrics)
     rows, texts, images = read_tensorboard(tmp_path / "tensorboard")
@@ -99,7 +101,7 @@ def test_tensorboard_reads_what_the_folder_has(tmp_path, live):
 
 
 def test_tensorboard_drops_epochs_that_are_trained_again(tmp_path):
-    run = experiment(NAME, epochs=4).run(tmp_path)
+    run = experiment("rnn, rtrl, adamw", **SHORT, epochs=4).run(tmp_path)
     killed = Mirror(TensorBoard(), tmp_path, 0)
     killed.update([row | {"seconds": -1.0} for row in run.metrics[:3]])
     killed.session.session.writer.close()  # which adds nothing: each row is flushed
@@ -119,7 +121,7 @@ def test_tensorboard_drops_epochs_that_are_trained_again(tmp_path):
 @pytest.mark.parametrize("live", [True, False])
 def test_trackio_reads_what_the_folder_has(tmp_path, project, live):
     path = tmp_path / "my" / "run"
-    run = experiment(NAME, epochs=3).run(path, tracker=Trackio(project) if live else None)
+    run = experiment("rnn, rtrl, adamw", **SHORT, epochs=3).run(path, tracker=Trackio(project) if live else None)
     for _ in range(2):
         mirror_run(Trackio(project), path, run.metrics)
         rows, others = read_trackio(project, "my/run")
@@ -133,7 +135,7 @@ def test_trackio_reads_what_the_folder_has(tmp_path, project, live):
 def test_trackio_logs_no_epoch_twice(tmp_path, project):
     """After a kill, the account of what was sent may be older than the last rows."""
     path = tmp_path / "run"
-    run = experiment(NAME, epochs=3).run(path)
+    run = experiment("rnn, rtrl, adamw", **SHORT, epochs=3).run(path)
     mirror_run(Trackio(project), path, run.metrics[:2])
     (path / folder.TRACKING / "tracked.json").unlink()
     mirror_run(Trackio(project), path, run.metrics)
@@ -153,5 +155,5 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch, tracker, module, pack
 
 def test_a_run_of_training_says_how_to_install_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "trackio", None)
-    assert experiment(NAME, epochs=1).run(tmp_path, tracker=Trackio()).finished
+    assert experiment("rnn, rtrl, adamw", **SHORT, epochs=1).run(tmp_path, tracker=Trackio()).finished
     assert "pip install 'seqjax[trackio]'" in capsys.readouterr().out

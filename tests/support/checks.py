@@ -25,7 +25,7 @@ CUTS = {k: [float(t == 0 or t % k > 0) for t in range(T)] for k in range(1, T)}
 
 def check_ages(strategy, num_calls=60) -> None:
     """If no edge is cut, the age of a carried row grows by T, and that of a reset row is T."""
-    c = case("learned")
+    c = case("small")
     memory = Memory(rows=jnp.array([3, 100, 200, 7], jnp.int32))
     keys = jax.random.split(jax.random.key(KEY), num_calls)
     after = [call(strategy, c.problem, c.params, c.state, memory, c.windows[0], key).memory.rows for key in keys]
@@ -42,7 +42,7 @@ def check_edge_weights(problem: Problem, name: str) -> float:
     rng = np.random.default_rng(3)
     edge_weights_T, edge_weights_TB = rng.uniform(-1, 2, T), rng.uniform(-1, 2, (T, B))
     edge_weights_T[2] = edge_weights_TB[4, 1] = 0
-    for edge_weights in (None, edge_weights_T, np.repeat(edge_weights_T[:, None], B, 1), edge_weights_TB):
+    for edge_weights in (None, edge_weights_T, edge_weights_TB):
         array = None if edge_weights is None else jnp.asarray(edge_weights)
         got = _differentiated(problem, c.params, entering, c.windows[1], array)
         what = f"{name}, edge weights {np.shape(edge_weights)}"

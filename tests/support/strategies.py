@@ -294,23 +294,14 @@ class SharedDraw(Randomized):
         return super().__call__(problem, params, state, memory, batch._replace(rows=jnp.zeros_like(batch.rows)), key)
 
 
-class SumOfWeights(Full):
-    """Returns the sum of the weights as the loss, and checks the dtypes of the batch."""
-
-    def estimate(self, problem, params, start, memory, batch, noise):
-        assert batch.weights.dtype == jnp.zeros(()).dtype
-        assert (batch.reset.dtype, batch.rows.dtype) == (bool, jnp.int32)
-        zero = jax.tree.map(jnp.zeros_like, params)
-        return Estimate(batch.weights.sum(), zero, start(params), memory)
-
-
 class NoiseAsLoss(Randomized):
-    """Returns the kept edges of all rows as the loss, read as a binary number."""
+    """Returns the kept edges of all rows as the loss, read as a binary number; a row has its digits by its number."""
 
     def estimate(self, problem, params, start, memory, batch, noise):
-        powers = jnp.exp2(jnp.arange(noise.size, dtype=float))
+        steps = jnp.arange(noise.shape[1], dtype=jnp.int32)
+        powers = jnp.exp2((steps + len(steps) * batch.rows[:, None]).astype(float))
         zero = jax.tree.map(jnp.zeros_like, params)
-        return Estimate(powers @ noise.ravel().astype(float), zero, start(params), memory)
+        return Estimate(jnp.sum(jnp.where(noise, powers, 0)), zero, start(params), memory)
 
 
 class KeyAsNoise(Full):
