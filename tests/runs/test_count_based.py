@@ -1,6 +1,6 @@
 """Count-based models, which are not trained: experiment, run and command line."""
 
-import dataclasses
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -9,16 +9,17 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.shell import call
+from support.tiny import TEXT, TINY, changed, copy, refused, replace_file
 
-from seqjax import Error, Experiment, Problem, Run, Series, Spec, Text, Tokens, measure, register, sweep
-from seqjax.cli import main
+from seqjax import Experiment, Problem, Run, Series, Spec, Text, Tokens, measure, register, sweep
 from seqjax.models import CountBasedModel
-from seqjax.plugin import registry
+from seqjax.runs.files import folder
+from seqjax.runs.files.arrays import load_arrays, save_arrays
 from seqjax_gradients import Full, Truncated
-from seqjax_models import RNN, NGram
+from seqjax_models import NGram
 from seqjax_samplers import Random
 
-TEXT = "the cat sat on the mat and the dog sat on the log. " * 8
 FILE = """
 from dataclasses import dataclass
 
@@ -43,17 +44,6 @@ class Letters(CountBasedModel):
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def registered():
-    """The models of this module, known while its tests run."""
-    before = set(registry._registered)
-    register("model", "frequencies")(Frequencies)
-    yield
-    for key in set(registry._registered) - before:
-        if registry._registered[key][0].distribution == registry.LOCAL:
-            del registry._registered[key]
-
-
 @dataclass(frozen=True)
 class Frequencies(CountBasedModel):
     """The probability of an id is proportional to its count plus `more`, whatever came before."""
@@ -73,16 +63,32 @@ class Frequencies(CountBasedModel):
         return state, jnp.log(params["counts"]["all"].astype(float) + self.more)
 
 
+@pytest.fixture(autouse=True)
+def registered(forget_local_plugins):
+    register("model", "frequencies")(Frequencies)
+
+
 def experiment(**fields):
     return Experiment(**{"dataset": Text(TEXT), "train": 300, "heldout": 90, "model": Frequencies()} | fields)
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory):
+    register("model", "frequencies")(Frequencies)
+    return experiment().run(tmp_path_factory.mktemp("counted") / "run")
 
 
 def test_it_has_no_training_plugins():
     e = experiment()
     assert (e.sampler, e.gradient, e.optimizer, e.epochs) == (None, None, None, 1)
     assert "[sampler]" not in e.to_toml()
-    assert dataclasses.replace(e, seed=3) == experiment(seed=3)
-    assert Experiment(dataset=Text(TEXT)).sampler is not None
+    assert changed(e, seed=3) == experiment(seed=3)
+    default = Experiment()
+    trained = changed(TINY, sampler=None, gradient=None, optimizer=None)
+    assert None not in (default.sampler, default.gradient, default.optimizer)
+    assert (trained.sampler, trained.gradient, trained.optimizer) == (
+        default.sampler, default.gradient, default.optimizer,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -90,37 +96,42 @@ def test_it_has_no_training_plugins():
     [({"sampler": Random(4, 10)}, "sampler"), ({"gradient": Truncated(steps=3), "epochs": 5}, "gradient, epochs")],
 )
 def test_giving_it_training_plugins_is_an_error(fields, named):
-    with pytest.raises(Error, match=f"Frequencies is count-based, and takes no sampler.*leave out: {named}"):
+    with refused(f"Frequencies is count-based, and takes no sampler.*leave out: {named}", 2):
         experiment(**fields)
 
 
-def test_a_trained_model_has_the_default_training_plugins():
-    e = Experiment(dataset=Text(TEXT), model=RNN(hidden=3), sampler=None, gradient=None, optimizer=None)
-    default = Experiment()
-    assert (e.sampler, e.gradient, e.optimizer) == (default.sampler, default.gradient, default.optimizer)
-
-
-def test_a_run_counts_evaluates_and_is_opened_again(tmp_path):
-    run = experiment().run(tmp_path / "run")
-    ids = run.codec.encode(TEXT[:390])
-    counts = np.bincount(ids[1:300], minlength=len(run.codec)) + 1.0
+def test_a_run_counts_evaluates_and_is_opened_again(counted):
+    ids = counted.codec.encode(TEXT[:390])
+    counts = np.bincount(ids[1:300], minlength=len(counted.codec)) + 1.0
     p = counts / counts.sum()
-    row = run.metrics[-1]
+    row = counted.metrics[-1]
     assert row["train_loss"] == pytest.approx(-np.log(p[ids[1:300]]).mean(), rel=1e-6)
     assert row["heldout_perplexity"] == pytest.approx(math.exp(-np.log(p[ids[301:390]]).mean()), rel=1e-6)
     assert (row["epoch"], row["update"], row["tokens"]) == (1, 0, 299)
-    opened = Run.open(tmp_path / "run")
-    assert opened.experiment == run.experiment
+    assert row["tokens_per_second"] == pytest.approx(299 / row["seconds"])
+    opened = Run.open(counted.path)
+    assert opened.experiment == counted.experiment
     np.testing.assert_array_equal(opened.params["counts"]["all"], counts - 1)
     assert opened.params["counts"]["all"].dtype == jnp.int32
     assert opened.evaluate("heldout")["loss"] == row["heldout_loss"]
     assert opened.generate("the ", 3) == "the    "  # a space is the likeliest
-    assert experiment().run(tmp_path / "run").metrics == run.metrics, "it is finished, and is not counted again"
+    assert experiment().run(counted.path).metrics == counted.metrics, "it is finished, and is not counted again"
+    assert {file.name for file in counted.path.iterdir()}.isdisjoint({folder.CHECKPOINTS, folder.HISTORY})
+
+
+def test_counts_of_other_names_or_types_are_exit_4(counted, tmp_path):
+    """Their form depends on the data, so that the model itself is asked."""
+    path = copy(counted.path, tmp_path / "run")
+    arrays, header = load_arrays((path / folder.PARAMS).read_bytes())
+    for other in ({"letters": arrays["counts/all"]}, {"counts/all": arrays["counts/all"][:3]}):
+        replace_file(path, folder.PARAMS, save_arrays(other, json.loads(header)))
+        with refused(f"{path} has no parameters of this model: "):
+            Run.open(path)
 
 
 def test_data_that_cannot_be_counted_leave_no_folder_behind(tmp_path):
     series = Experiment(dataset=Series(np.arange(50.0)), model=NGram())
-    with pytest.raises(Error, match="the model ngram predicts the next of the tokens"):
+    with refused("the model ngram predicts the next of the tokens", 2):
         series.run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -132,36 +143,29 @@ def test_its_integer_parameters_do_not_set_the_precision_of_the_output():
     assert loss == pytest.approx(-math.log(7 / 12), rel=0.01)
 
 
-def test_counted_and_trained_models_are_compared(tmp_path):
-    runs = sweep(
-        experiment(), {"model": {"some": Frequencies(), "more": Frequencies(more=9.0)}, "seed": [0, 1]}, tmp_path
-    )
-    assert list(runs) == ["some, seed=0", "some, seed=1", "more, seed=0", "more, seed=1"]
-    table = runs.compare("heldout_loss", against="some")
-    assert len(table.rows) == 2
+def test_counted_models_are_compared(tmp_path):
+    runs = sweep(experiment(), {"seed": [0, 1]}, tmp_path)
+    assert runs.compare("heldout_loss").rows[0][:2] == ("all", 2)
 
 
-def test_it_has_no_gradient_to_measure():
-    with pytest.raises(Error, match="Frequencies is count-based: it is not trained, and has no gradient"):
-        measure(experiment().run(), [Full()])
-    with pytest.raises(Error, match="Frequencies is count-based: it is not trained, and has no gradient"):
-        experiment().run().scan_arguments(1, 10)
+def test_it_has_no_gradient_to_measure(counted):
+    for use in (lambda: measure(counted, [Full()]), lambda: counted.scan_arguments(1, 10)):
+        with refused("Frequencies is count-based: it is not trained, and has no gradient", 2):
+            use()
 
 
-def test_the_command_line(tmp_path, monkeypatch, capsys):
+def test_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(FILE)
-    (tmp_path / "text.txt").write_text(TEXT)
+    Path("mine.py").write_text(FILE)
+    Path("text.txt").write_text(TEXT)
     flags = ["--load", "mine.py", "--dataset", "text-file", "--dataset.path", "text.txt", "--model", "letters"]
-    assert main(["run", *flags, "--dry-run"]) == 0
-    assert "letters · counted\nnothing was counted" in capsys.readouterr().out
-    assert main(["run", *flags, "--epochs", "3"]) == 2
-    assert "Letters is count-based" in capsys.readouterr().err
-    assert main(["run", *flags, "--out", "run"]) == 0
-    out = capsys.readouterr().out
-    assert re.search(r"letters · counted in \d\.\d s\nppl +train \d+\.\d\d · held out \d+\.\d\d\n", out)
-    assert not Path("run/history.png").exists(), "nothing was learned epoch by epoch"
+    assert "letters · counted\nnothing was counted" in call("run", *flags, "--dry-run").stdout
+    done = call("run", *flags, "--epochs", "3")
+    assert (done.returncode, "Letters is count-based" in done.stderr) == (2, True)
+    out = call("run", *flags, "--out", "run").stdout
+    numbers = r"epoch 1 · loss \d\.\d+ · train ppl \d+\.\d\d · held-out ppl \d+\.\d\d · tokens/s [\d,]+\n"
+    assert re.search(rf"letters · counted in \d\.\d s\nresult   {numbers}", out), out
     assert "seqjax measure" not in out
-    assert main(["evaluate", "run", "--load", "mine.py"]) == 0
-    assert main(["measure", "run", "--load", "mine.py"]) == 2
-    assert "count-based: it is not trained, and has no gradient" in capsys.readouterr().err
+    assert call("evaluate", "run", "--load", "mine.py").returncode == 0
+    done = call("measure", "run", "--load", "mine.py")
+    assert (done.returncode, "it is not trained, and has no gradient" in done.stderr) == (2, True)

@@ -1,154 +1,161 @@
 """The manifest of a run: each file is in it, and each change of a file or of the manifest is noticed."""
 
-import dataclasses
-import json
-import shutil
+import os
+import random
 
 import pytest
-from support.crash import NoFigure, contents, crash_after, experiment
+from support.crash import contents
+from support.tiny import FULL, changed, flip, refused
 
-from seqjax import Error, Experiment, Run, Text
+from seqjax import Run
 from seqjax.runs.files import folder
-from seqjax.runs.files.manifest import Manifest, check_files, first_hashes, read_manifest, write_manifest
-from seqjax_models import RNN
-from seqjax_samplers import Sequential
-
-EXPERIMENT = Experiment(
-    dataset=Text("the cat sat on the mat. " * 20),
-    heldout=Text("a dog sat on a log. " * 3),
-    model=RNN(hidden=3),
-    sampler=Sequential(4, 5),
-    epochs=3,
-    keep="best",
+from seqjax.runs.files.manifest import (
+    Manifest,
+    check_files,
+    compare_files,
+    hashes,
+    read_manifest,
+    sha256,
+    write_manifest,
 )
+from seqjax.runs.verify import UNREADABLE, verify
+
+HASH = "0" * 64
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "finished"
-    EXPERIMENT.run(path, callback=lambda run: len(run.metrics) == 2)
-    return path
+def test_it_lists_every_file_of_a_run_that_has_ended(whole):
+    manifest = read_manifest(whole.path)
+    assert {*manifest.files} == contents(whole.path).keys() - {folder.LOCK, folder.MANIFEST}
+    assert {*folder.DATA.values(), *folder.RESULTS} <= {*manifest.files}
+    assert (manifest.ended, manifest.note, manifest.stopped_at, manifest.next_config) == ("finished", "", None, "")
+    assert len(manifest.checkpoints) == 1
+    for name, expected in manifest.files.items():
+        assert sha256((whole.path / name).read_bytes()) == expected
 
 
-@pytest.fixture
-def copied(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "run")
+def test_it_lists_the_files_of_an_unfinished_run_that_training_does_not_change(half):
+    manifest = read_manifest(half)
+    first = {folder.CONFIG, folder.CODEC, folder.ENVIRONMENT, *folder.DATA.values()}
+    assert {*manifest.files} - {*manifest.checkpoints} == first
+    assert manifest.checkpoints == sorted(manifest.checkpoints, reverse=True)
+    assert (len(manifest.checkpoints), manifest.ended) == (2, "")
 
 
-def names(path):
-    return {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+@pytest.mark.parametrize("change", ["flipped", "cut", "longer", "missing", "empty"])
+def test_a_change_of_any_file_is_exit_4_and_named(finished, change):
+    """Of each file, one byte is flipped; tests/faults flips each of them."""
+    good, draw = contents(finished), random.Random(0)
+    for name in read_manifest(finished).files:
+        data = good[name]
+        changes = {"cut": data[:-1], "longer": data + b"\n", "empty": b""}
+        if change == "missing":
+            (finished / name).unlink()
+        elif change == "flipped":
+            flip(finished / name, draw.randrange(len(data)))
+        elif changes[change] == data:
+            continue
+        else:
+            (finished / name).write_bytes(changes[change])
+        before, is_run = contents(finished), (finished / folder.CONFIG).exists()
+        for use in (Run.open, FULL.run, check_files) if is_run else (check_files,):
+            with refused("some files are missing, or have changed since they were written. None was touched") as caught:
+                use(finished)
+            word = "is missing" if change == "missing" else "has changed"
+            assert caught.value.problems == (f"{finished / name} {word}",)
+        assert contents(finished) == before
+        (finished / name).write_bytes(good[name])
+    assert Run.open(finished).finished
 
 
-def test_every_file_of_a_finished_run_is_in_it_or_has_its_hash_in_its_name(finished):
-    others = {name for name in names(finished) if name.startswith(f"{folder.CHECKPOINTS}/")}
-    listed = set(read_manifest(finished).files)
-    assert names(finished) - others - listed == {folder.LOCK, folder.MANIFEST}
-    assert {folder.CONFIG, folder.PARAMS, folder.BEST, folder.STOPPED, *folder.DATA.values()} <= listed
+def test_all_changed_files_are_named_at_once_or_only_those_that_were_asked_for(finished):
+    for name in (folder.CODEC, folder.SAMPLES):
+        flip(finished / name)
+    (finished / folder.HISTORY).unlink()
+    with refused("Restore them, or train in another folder") as caught:
+        check_files(finished)
+    assert len(caught.value.problems) == 3
+    with refused("some files") as caught:
+        check_files(finished, [folder.CONFIG, folder.CODEC])
+    assert caught.value.problems == (f"{finished / folder.CODEC} has changed",)
+    assert check_files(finished, [folder.CONFIG, folder.PARAMS]) == read_manifest(finished)
 
 
-def test_an_unfinished_run_lists_the_files_that_training_does_not_change(tmp_path, monkeypatch):
-    with crash_after(monkeypatch, 1):
-        experiment("gru, random").run(tmp_path / "run", checkpoint_seconds=0)
-    listed = set(read_manifest(tmp_path / "run").files)
-    assert listed == {folder.CONFIG, folder.CODEC, folder.ENVIRONMENT, folder.DATA["dataset"]}
+def test_a_checkpoint_may_be_missing_if_another_one_is_there(stopped):
+    newest, other = read_manifest(stopped).checkpoints
+    (stopped / newest).unlink()
+    assert compare_files(stopped)[1] == {}
+    (stopped / other).unlink()
+    assert compare_files(stopped)[1].keys() == {newest, other}
 
 
-@pytest.mark.parametrize("change", ["first", "middle", "last", "cut", "longer", "missing", "empty"])
-def test_a_change_of_any_file_is_exit_4_and_named(copied, change):
-    good = contents(copied)
-    for name in read_manifest(copied).files.keys() - {folder.CONFIG}:
-        data = bytearray((copied / name).read_bytes())
-        where = {"first": 0, "middle": len(data) // 2, "last": -1}.get(change)
-        if where is not None:
-            data[where] ^= 1
-        changed = {"cut": data[:-1], "longer": data + b"\n", "empty": b""}.get(change, data)
-        (copied / name).unlink() if change == "missing" else (copied / name).write_bytes(changed)
-        with pytest.raises(Error, match="seqjax adopt") as caught:
-            Run.open(copied)
-        assert caught.value.exit_code == 4
-        word = "is missing" if change == "missing" else "has changed"
-        assert caught.value.problems == (f"{copied / name} {word}",)
-        (copied / name).write_bytes(good[name])
-    assert Run.open(copied).finished
-
-
-def test_a_change_of_the_config_is_exit_4_and_named(copied):
-    """A flipped bit in each byte; a cut at each byte."""
-    file = copied / folder.CONFIG
+@pytest.mark.parametrize("kind", ["flipped", "cut"])
+def test_a_change_of_the_manifest_is_exit_4(stopped, kind):
+    file = stopped / folder.MANIFEST
     good = file.read_bytes()
-    damaged = [good[:n] for n in range(0, len(good), 5)]
-    damaged += [good[:n] + bytes([good[n] ^ 1 << n % 8]) + good[n + 1 :] for n in range(len(good))]
-    for data in damaged:
-        file.write_bytes(data)
-        with pytest.raises(Error) as caught:
-            check_files(copied)
-        assert (caught.value.exit_code, caught.value.problems) == (4, (f"{file} has changed",))
+    for n in range(0, len(good), 5):
+        file.write_bytes(good[:n] + (bytes([good[n] ^ 1 << n % 8]) + good[n + 1 :] if kind == "flipped" else b""))
+        with refused(f"{file} is damaged"):
+            read_manifest(stopped)
+    file.unlink()
+    for use in (Run.open, FULL.run, check_files):
+        with refused(f"{file} is missing; no file was touched"):
+            use(stopped)
 
 
-def test_each_flipped_bit_and_each_truncation_of_the_manifest_is_exit_4(copied):
-    file = copied / folder.MANIFEST
-    good = file.read_bytes()
-    damaged = [good[:n] for n in range(len(good))]
-    damaged += [
-        good[:n] + bytes([good[n] ^ 1 << bit]) + good[n + 1 :] for n in range(0, len(good), 7) for bit in range(8)
-    ]
-    for data in damaged:
-        file.write_bytes(data)
-        with pytest.raises(Error) as caught:
-            read_manifest(copied)
-        assert caught.value.exit_code == 4
-        assert str(file) in str(caught.value)
+@pytest.mark.parametrize("name", ["../elsewhere", "/etc/hostname", "plugins/../../x", ".lock", "a/b", "plugins/"])
+def test_a_name_that_leads_out_of_the_run_is_refused(tmp_path, name):
+    write_manifest(tmp_path, Manifest({folder.CONFIG: HASH, name: HASH}))
+    with refused(f"its names of files are not those of a run: {name}"):
+        check_files(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "/etc/hostname", "plugins/../../x", ".lock", "a/b"])
-def test_a_name_that_leads_out_of_the_run_is_refused(copied, name):
-    (copied / "plugins").mkdir()
-    write_manifest(copied, Manifest({folder.CONFIG: ["0" * 64], name: ["0" * 64]}, [], []))
-    with pytest.raises(Error, match="not the name of a file of a run") as caught:
-        check_files(copied)
-    assert caught.value.exit_code == 4
+def test_a_manifest_without_the_config_is_damaged(tmp_path):
+    write_manifest(tmp_path, Manifest({folder.CODEC: HASH}))
+    with refused("its names of files are not those of a run"):
+        check_files(tmp_path)
 
 
-def test_while_a_file_is_replaced_both_contents_are_right(copied):
-    manifest = read_manifest(copied)
-    both = [*manifest.files[folder.SAMPLES], "1" * 64]
-    write_manifest(copied, manifest._replace(files=manifest.files | {folder.SAMPLES: both}))
-    check_files(copied)
+def test_while_the_config_is_replaced_both_are_right(finished):
+    manifest, longer = read_manifest(finished), changed(FULL, epochs=3).run(finished.parent / "longer").path
+    config = (longer / folder.CONFIG).read_bytes()
+    write_manifest(finished, manifest._replace(next_config=sha256(config)))
+    check_files(finished)
+    (finished / folder.CONFIG).write_bytes(config)
+    check_files(finished)
+    flip(finished / folder.CONFIG)
+    with refused("config.toml has changed"):
+        check_files(finished)
 
 
-def test_a_run_without_a_manifest_says_in_one_line_what_to_do(copied):
-    (copied / folder.MANIFEST).unlink()
-    with pytest.raises(Error, match=r"has no manifest\.json: it was lost, or an earlier seqjax") as caught:
-        Run.open(copied)
-    assert caught.value.exit_code == 4
-    assert f"seqjax adopt {copied}" in str(caught.value)
+def test_the_hashes_of_files_that_are_there(finished):
+    found = hashes(finished, [folder.CODEC, "nothing"])
+    assert found == {folder.CODEC: read_manifest(finished).files[folder.CODEC]}
 
 
-def test_more_epochs_replace_config_and_results_in_it(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(Run, "plot", NoFigure)
-    e = dataclasses.replace(EXPERIMENT, keep="last")
-    e.run(tmp_path / "run")
-    before = json.loads((tmp_path / "run" / folder.MANIFEST).read_text())["files"]
-    dataclasses.replace(e, epochs=4).run(tmp_path / "run")
-    after = json.loads((tmp_path / "run" / folder.MANIFEST).read_text())["files"]
-    same = {name for name in before if before[name] == after[name]}
-    assert before.keys() == after.keys()
-    assert {folder.CONFIG, folder.METRICS, folder.PARAMS}.isdisjoint(same)
-    assert {folder.CODEC, folder.ENVIRONMENT} <= same
-    assert all(len(hashes) == 1 for hashes in after.values())
+def test_files_that_it_does_not_list_are_no_part_of_the_run(finished):
+    (finished / "notes.txt").write_text("mine")
+    (finished / folder.PLUGINS).mkdir()
+    (finished / folder.PLUGINS / ".DS_Store").write_text("")
+    assert Run.open(finished).finished
+    assert FULL.run(finished).finished
+    assert (finished / "notes.txt").read_text() == "mine"
 
 
-def test_a_manifest_without_the_config_is_damaged(copied):
-    write_manifest(copied, Manifest({}, [], []))
-    with pytest.raises(Error, match=r"it does not have config\.toml") as caught:
-        check_files(copied)
-    assert caught.value.exit_code == 4
+def test_a_file_that_may_not_be_read_is_exit_6_and_damage_counts_more(finished, monkeypatch):
+    """The system is asked through a stand-in, since root may read every file."""
+    opened = os.open
 
+    def closed(path, *args, **kwargs):
+        if str(path).endswith(folder.PARAMS):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **kwargs)
 
-def test_only_copies_of_plugins_are_in_the_manifest(copied):
-    """An editor or a file manager may leave others, whose names no manifest could have."""
-    (copied / folder.PLUGINS).mkdir()
-    for name in (".DS_Store", "my mine.py", "a.py~", "a.py"):
-        (copied / folder.PLUGINS / name).write_text("")
-    (copied / folder.PLUGINS / "__pycache__").mkdir()
-    assert [name for name in first_hashes(copied) if folder.PLUGINS in name] == [f"{folder.PLUGINS}/a.py"]
+    monkeypatch.setattr(os, "open", closed)
+    for use in (Run.open, FULL.run):
+        with refused("some files", 6) as caught:
+            use(finished)
+        assert caught.value.problems == (f"{finished / folder.PARAMS} may not be read",)
+    assert (folder.PARAMS, UNREADABLE) in [line[:2] for line in verify(finished)]
+    flip(finished / folder.CODEC)
+    with refused("some files", 4):
+        Run.open(finished)

@@ -5,29 +5,37 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from support.tiny import changed, refused
 
-from seqjax import Error, Experiment, Pairs, Run, Series, Text
-from seqjax_models import GRU, MLP
-from seqjax_samplers import Sequential
+from seqjax import Pairs, Series, Text
+from seqjax.runs.run import prepared
+from seqjax_models import MLP
 from seqjax_tokenizers import Standardize
 
 X = np.random.default_rng(0).normal(size=(120, 2))
-SMALL = {"sampler": Sequential(2, 8), "epochs": 1}
+
+
+def untrained(**fields):
+    """A run with the initial parameters of its model."""
+    run = prepared(changed(**fields)).run
+    run.params = run.problem.init(jax.random.key(0))
+    return run
 
 
 @pytest.fixture(scope="module")
 def on_text():
-    return Experiment(dataset=Text("the cat sat. " * 20), model=GRU(hidden=3), **SMALL).run()
+    return untrained()
 
 
 def test_a_text_gives_the_logits_after_each_token(on_text):
     """As a loop over the model's step, anew in each document."""
     text = Text("the mat? ace", bounds=[0, 4, 4, 12])
     ids, expected = on_text.codec.encode(text.text), []
+    step = jax.jit(on_text.experiment.model.step)
     for first, last in itertools.pairwise(text.bounds):
         state = on_text.experiment.model.init_state(on_text.params, on_text.spec)
         for i in ids[first:last]:
-            state, output = on_text.experiment.model.step(on_text.params, state, jax.numpy.asarray(i))
+            state, output = step(on_text.params, state, jax.numpy.asarray(i))
             expected.append(output)
     found = on_text.predict(text)
     assert found.shape == (12, len(on_text.codec))
@@ -36,27 +44,36 @@ def test_a_text_gives_the_logits_after_each_token(on_text):
     assert [len(each) for each in on_text.predict(["the ", "", "cat sat"])] == [4, 0, 7]
 
 
-@pytest.mark.parametrize(("x", "message"), [(X, "predicts a string or a Text"), (Series(X), "predicts a string")])
-def test_other_data_are_refused_by_a_run_on_text(on_text, x, message):
-    with pytest.raises(Error, match=message):
+@pytest.mark.parametrize("x", [X, Series(X), 3])
+def test_other_data_are_refused_by_a_run_on_text(on_text, x):
+    with refused("predicts a string or a Text", 2):
         on_text.predict(x)
-    with pytest.raises(Error, match="text, which is not predicted ahead: leave ahead = 2 out"):
+    with refused("text, which is not predicted ahead: leave ahead = 2 out", 2):
         on_text.predict("the", ahead=2)
+    with refused(r"use generate\(prompt, length\) instead of forecast", 2):
+        on_text.forecast("the", 2)
 
 
-@pytest.mark.parametrize("model", [GRU(hidden=3), MLP(lags=3, hidden=3)], ids=["gru", "mlp with a warm-up"])
-def test_a_list_is_read_one_by_one_in_the_units_of_the_data(model):
-    pairs = Pairs(X, 1000 + 50 * X[:, :1])
-    run = Experiment(dataset=pairs, tokenizer=Standardize(), model=model, **SMALL).run()
+def test_a_list_is_read_one_by_one_in_the_units_of_the_data():
+    run = untrained(
+        dataset=Pairs(X, 1000 + 50 * X[:, :1]), tokenizer=Standardize(), model=MLP(lags=3, hidden=3)
+    )  # which has a warm-up
     found = run.predict([X[:7], X[7:30]])
     for each, part in zip(found, (X[:7], X[7:30]), strict=True):
         np.testing.assert_array_equal(each, run.predict(part))
     whole = run.predict(Pairs(X[:30], X[:30, :1], bounds=[0, 7, 30]))
     np.testing.assert_allclose(np.concatenate(found), whole, rtol=1e-6)
+    assert np.isnan(whole[[0, 1, 7, 8]]).all()
+    assert not np.isnan(whole[[2, 9]]).any()
     assert abs(np.nanmean(whole) - 1000) < 100
+    for use in (lambda: run.predict(X, ahead=2), lambda: run.forecast(X, 2), lambda: run.generate("a")):
+        with refused("trained on pairs|not trained on text", 2):
+            use()
 
 
-def test_a_list_of_numbers_is_one_series(tmp_path):
-    run = Experiment(dataset=Series(X[:, 0]), model=GRU(hidden=3), **SMALL).run(tmp_path / "run")
+def test_a_list_of_numbers_is_one_series():
+    run = untrained(dataset=Series(X[:, 0]))
     values = X[:20, 0].tolist()
-    np.testing.assert_array_equal(run.predict(values), Run.open(tmp_path / "run").predict(np.array(values)))
+    np.testing.assert_array_equal(run.predict(values), run.predict(np.array(values)))
+    assert run.predict(values).shape == (20, 1)
+    assert run.forecast(values, 3).shape == (3, 1)

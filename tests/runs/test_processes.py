@@ -12,7 +12,6 @@ from support.together import DRIVER, by_hand, by_srun, finish, sends, start
 from seqjax.cli import main
 from seqjax.runs import Run
 from seqjax.runs.files import folder
-from seqjax.runs.environment import changes
 
 FLAGS = (
     *("--dataset", "text-file", "--dataset.path", "book.txt", "--train", "0.8", "--heldout", "0.2"),
@@ -131,21 +130,13 @@ def test_another_dataset_in_one_process_is_exit_4(places):
 
 
 @pytest.mark.slow
-def test_another_heldout_dataset_in_one_process_is_exit_4(places):
+def test_another_experiment_heldout_dataset_or_precision_in_one_process_is_an_error(places):
+    refused(places, 2, "seed: 1 in process 1 on", "the same command", shares={1: (["--seed", "1"], {})})
+    refused(places, 4, "enable_x64: then False, now True", shares={1: ([], {"JAX_ENABLE_X64": "1"})})
     for n, place in enumerate(places):
         (place / "other.txt").write_text(TEXT * (n + 1))
     flags = ["--heldout", "text-file:path=other.txt"]
     refused(places, 4, "heldout: sha256", "process 1 on", shares={n: (flags, {}) for n in (0, 1)})
-
-
-@pytest.mark.slow
-def test_another_experiment_in_one_process_is_exit_2(places):
-    refused(places, 2, "seed: 1 in process 1 on", "the same command", shares={1: (["--seed", "1"], {})})
-
-
-@pytest.mark.slow
-def test_another_precision_in_one_process_is_exit_4(places):
-    refused(places, 4, "enable_x64: then False, now True", shares={1: ([], {"JAX_ENABLE_X64": "1"})})
 
 
 @pytest.mark.slow
@@ -198,14 +189,6 @@ def test_a_run_goes_on_in_as_many_processes_only(places, monkeypatch, capsys):
     monkeypatch.chdir(places[0])
     assert main(["run", *FLAGS, "--epochs", "3", "--out", "run", "--devices", "2"]) == 4
     assert "processes: then 2, now 1" in capsys.readouterr().err
-
-
-def test_an_older_record_is_of_one_process():
-    names = ("backend", "device", "devices", "xla_flags", "initial_params_sha256")
-    names += ("enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable")
-    old = dict.fromkeys(names) | {"versions": {}, "plugins": []}
-    assert changes(old, old | {"processes": 1}) == []
-    assert changes(old, old | {"processes": 2}) == ["processes: then 1, now 2"]
 
 
 @pytest.mark.slow

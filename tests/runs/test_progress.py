@@ -1,46 +1,47 @@
-import dataclasses
+"""What is printed while a run is trained."""
+
 import re
 
 import numpy as np
 import pytest
+from support.tiny import TEXT, changed
 
-from seqjax import Experiment, Pairs, Series, Text
+from seqjax import Pairs, Series, Text
 from seqjax.errors import escape
 from seqjax.plugin.config import describe
-from seqjax_gradients import Randomized
-from seqjax_models import RNN
+from seqjax.runs import progress
+from seqjax.runs.progress import Display, dataset_line
+from seqjax.runs.run import prepared
+from seqjax.training.loop import Progress
+from seqjax_gradients import Randomized, Truncated
+from seqjax_models import MLP, RNN
 from seqjax_samplers import Sequential
 
-TEXT = "the cat sat on the mat. " * 30
-EXPERIMENT = Experiment(
-    dataset=Text(TEXT, "evil\x1b[31m\r\n[bold]name"),
-    train=480,
-    heldout=120,
-    sampler=Sequential(batch_size=4, num_steps=12),
-    model=RNN(hidden=3),
-    epochs=3,
-    evaluate_every=2,
-)
+EXPERIMENT = changed(dataset=Text(TEXT, "evil\x1b[31m\r\n[bold]name"), epochs=3, evaluate_every=2)
 NUMBERS = r"\s*(\d+)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+|nan)\s+([\d.]+)\s+([\d,]+)\s+(\d+:\d\d)"
 
 
-def test_without_a_terminal_plain_lines_say_what_happens(capsys, monkeypatch):
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch):
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_without_a_terminal_plain_lines_say_what_happens(capsys):
     run = EXPERIMENT.run(progress=True)
     out, err = capsys.readouterr()
     assert err == ""
     assert out.endswith("\n")
     assert all(line.isprintable() for line in out.split("\n")), "no control characters, no carriage returns"
     device, dataset, model, header, *rows = out.splitlines()
-    assert device.startswith("device   ")
-    assert "jax " in device
-    assert r"evil\x1b[31m\r\n[bold]name · 720 characters · 12 tokens · train 480 / held out 120" in dataset
-    assert re.search(r"rnn hidden=3 · 96 parameters · gradient full · sgd .* · compiled in [\d.]+ s", model)
+    assert re.fullmatch(r"device   cpu, \d+ cores · batch of 2 over 2 of 2 devices · jax [\d.]+ · float32", device)
+    assert r"evil\x1b[31m\r\n[bold]name · 480 characters · 12 tokens · train 90% / held out 10%" in dataset
+    assert re.search(r"rnn hidden=8 · 276 parameters · gradient full · adam .* · compiled in [\d.]+ s", model)
     assert header.split() == ["epoch", "loss", "train", "ppl", "held-out", "ppl", "|g|", "tokens/s", "left"]
     # the first and the last epoch are always shown, others only after some seconds
     assert rows.pop(1) == "    …  epoch 2 is in run.metrics"
     assert [row.split()[0] for row in rows] == ["1", "3"]
+    assert {len(row) for row in rows} == {len(header)}
     for row, metrics in zip(rows, (run.metrics[0], run.metrics[2]), strict=True):
         numbers = re.fullmatch(NUMBERS, row).groups()
         names = ("epoch", "train_loss", "train_perplexity", "heldout_perplexity", "grad_norm")
@@ -50,32 +51,60 @@ def test_without_a_terminal_plain_lines_say_what_happens(capsys, monkeypatch):
     assert rows[-1].endswith("0:00")
 
 
-def test_a_series_shows_squared_errors_and_its_steps(capsys):
-    """Errors have four digits, so that .0538 is not shown as .05."""
-    x = np.sin(np.arange(300.0))[:, None] * [1, 0.01]
-    experiment = dataclasses.replace(
-        EXPERIMENT, dataset=Series(0.01 * x, source="waves"), train=0.8, heldout=0.2, epochs=1
-    )
-    run = experiment.run(progress=True)
-    _, dataset, _, header, row = capsys.readouterr().out.splitlines()
-    assert dataset == "dataset  waves · 300 time steps · train 80% / held out 20%"
-    assert header.split() == ["epoch", "loss", "train", "MSE", "held-out", "MSE", "|g|", "tokens/s", "left"]
-    found = [float(number) for number in row.split()[2:4]]
-    np.testing.assert_allclose(found, [run.metrics[0][f"{part}_loss"] for part in ("train", "heldout")], rtol=1e-3)
-    assert 0 < found[1] < 1e-4
+def test_the_epochs_that_are_not_shown_are_named_with_the_file_that_has_them(capsys, tmp_path, monkeypatch):
+    changed(epochs=4).run(tmp_path / "run", progress=True)
+    rows = capsys.readouterr().out.splitlines()[4:]
+    assert [row.split()[0] for row in rows] == ["1", "…", "4"]
+    assert rows[1] == f"    …  epochs 2 to 3 are in {tmp_path / 'run' / 'metrics.jsonl'}"
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    changed(metrics=("accuracy",)).run(progress=True)
+    header, *rows = capsys.readouterr().out.splitlines()[3:]
+    assert header.split()[-4:] == ["tokens/s", "held-out", "accuracy", "left"]
+    assert [row.split()[0] for row in rows] == ["1", "2"], "none is left out"
 
 
-def test_pairs_of_tokens_show_perplexities(capsys):
-    ids = np.arange(300) % 7
-    experiment = dataclasses.replace(EXPERIMENT, dataset=Pairs(ids, ids), train=0.8, heldout=0.2, epochs=1)
-    experiment.run(progress=True)
-    _, dataset, _, header, _ = capsys.readouterr().out.splitlines()
-    assert dataset == "dataset  pairs · 300 time steps · train 80% / held out 20%"
-    assert "train ppl   held-out ppl" in header
+def test_the_parts_of_a_long_epoch_are_shown(capsys, monkeypatch):
+    run, fit = prepared(changed())
+    with Display(run, True, fit) as display:
+        capsys.readouterr()
+        updates = {"loss": np.array([9.0] * 50 + [2.0] * 100), "tokens": np.full(150, 1.0), "grad_norm": np.ones(150)}
+        part = Progress(2, False, updates, epoch_seconds=3.0)
+        display.part(part)
+        monkeypatch.setattr(progress, "PART_EVERY", 0.0)
+        display.part(part._replace(done=True))
+        display.part(part._replace(updates=None))
+        assert capsys.readouterr().out == "", "it is too early, done, or has made no update"
+        display.part(part)
+    assert capsys.readouterr().out == "part     epoch 3: 35% · 150 updates · loss 2.000 · 50 tokens/s\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (Series(np.zeros(300), source="waves"), "waves · 300 time steps · train 80% / held out 60"),
+        (Pairs(np.arange(300) % 7, np.arange(300) % 7), "pairs · 300 time steps · train 80% / held out 60"),
+    ],
+)
+def test_the_line_of_the_dataset(data, line):
+    run = prepared(changed(dataset=data, train=0.8, heldout=60)).run
+    assert dataset_line(run) == line
+    heldout = prepared(changed(heldout=Text("the mat", "mats"))).run
+    assert dataset_line(heldout) == "text · 480 characters · 12 tokens · train 90% / held out mats"
+
+
+def test_a_gradient_that_cuts_nothing_is_noted(capsys):
+    """The state of a window of inputs takes no gradient."""
+    run, fit = prepared(changed(dataset=Series(np.zeros(300)), model=MLP(lags=3), gradient=Truncated(steps=2)))
+    with Display(run, True, fit):
+        assert "note     the state of mlp lags=3 holds inputs only" in capsys.readouterr().out
+    with Display(run, False, fit) as display:
+        display.row({})
+        display.part(Progress())
+    assert capsys.readouterr() == ("", "")
 
 
 def test_progress_is_silent_unless_asked_for(capsys):
-    dataclasses.replace(EXPERIMENT, epochs=1).run()
+    changed(epochs=1).run()
     assert capsys.readouterr() == ("", "")
 
 
@@ -99,22 +128,3 @@ def test_a_plugin_is_described_by_its_name_and_the_fields_not_at_their_defaults(
     assert describe(RNN(hidden=7)) == "rnn hidden=7"
     assert describe(Randomized(keep_prob=(0.5, 1.0))) == "randomized keep_prob=(0.5, 1.0)"
     assert describe(Sequential(batch_size=4)) == "sequential batch_size=4"
-
-
-def test_the_epochs_that_are_not_shown_are_named_with_the_file_that_has_them(capsys, tmp_path):
-    path = tmp_path / "run"
-    dataclasses.replace(EXPERIMENT, epochs=4).run(path, progress=True)
-    rows = capsys.readouterr().out.splitlines()[4:]
-    assert [row.split()[0] for row in rows] == ["1", "…", "4"]
-    assert rows[1] == f"    …  epochs 2 to 3 are in {path / 'metrics.jsonl'}"
-    dataclasses.replace(EXPERIMENT, epochs=2).run(progress=True)
-    assert [row.split()[0] for row in capsys.readouterr().out.splitlines()[4:]] == ["1", "2"], "none is left out"
-
-
-def test_reprs_are_one_short_line():
-    run = dataclasses.replace(EXPERIMENT, epochs=1).run()
-    last = run.metrics[-1]["heldout_loss"]
-    assert repr(run) == f"Run(1 of 1 epochs, heldout_loss={last:.4g})"
-    assert len(repr(run.prepared)) < 300
-    assert "\n" not in repr(run.prepared)
-    assert "array" not in repr(run.prepared)

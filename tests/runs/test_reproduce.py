@@ -1,50 +1,21 @@
 """`reproduce`: runs of every kind are equal to the last bit, and results that were changed are not."""
 
-import dataclasses
 import json
 import math
-import shutil
 
 import numpy as np
 import pytest
-from support.crash import NoFigure, crash_after, experiment
+from support.crash import experiment
+from support.tiny import FULL, TEXT, TINY, changed, copy, refused, replace_file
 
-from seqjax import Error, Experiment, Pairs, Run, Text, create
-from seqjax.runs import folder, rows
-from seqjax.runs.adopt import adopt
+from seqjax import Experiment, Pairs, Run, create
+from seqjax.runs.files import folder
+from seqjax.runs.files.rows import encode_rows, read_rows
 from seqjax.runs.reproduce import TOLERANCE, check_reproducible, compare, difference, reproduce
-from seqjax.runs.run import COLUMNS
-from seqjax.training import feed
 from seqjax.training.loop import Diverged
 from seqjax_models import RNN, NGram
 from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Sequential
-
-TEXT = Text("the cat sat on the mat. " * 20)
-TINY = Experiment(dataset=TEXT, model=RNN(hidden=2), sampler=Sequential(2, 8), optimizer=SGD(0.5), epochs=3)
-NOISE = np.random.default_rng(0).normal(size=(120, 3))
-STOPS = Experiment(
-    dataset=Pairs(NOISE[:, :2], NOISE[:, 2]), train=60, heldout=60, model=RNN(hidden=8), sampler=Sequential(2, 10),
-    optimizer=Adam(0.03), epochs=30, stop_after=3, keep="best",
-)  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def no_figure(monkeypatch):
-    monkeypatch.setattr(Run, "plot", NoFigure)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "plot", NoFigure)
-        return TINY.run(tmp_path_factory.mktemp("whole") / "run").path
-
-
-@pytest.fixture
-def path(whole, tmp_path):
-    """A copy of a finished run."""
-    return shutil.copytree(whole, tmp_path / "run")
 
 
 def again(path, tmp_path):
@@ -75,25 +46,22 @@ def test_the_difference_of_two_arrays():
 
 
 EXPERIMENTS = {
-    "text in memory": TINY,
+    "best epoch": FULL,
     "lstm, dropout, randomized, adam": experiment("lstm, dropout, randomized, adam"),
     "series": experiment("mlp, windows"),
-    "counted": Experiment(dataset=TEXT, model=NGram(order=2), epochs=1),
-    "stopped early": STOPS,
+    "counted": Experiment(dataset=TINY.dataset, model=NGram(order=2), epochs=1),
 }
 
 
-SLOW = ("lstm, dropout, randomized, adam", "series")
-
-
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in EXPERIMENTS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "best epoch")) for name in EXPERIMENTS]
 )
 def test_a_run_is_bitwise_equal(tmp_path, name):
     run = EXPERIMENTS[name].run(tmp_path / "run")
     found = again(run.path, tmp_path)
     assert found.is_bitwise, found
-    assert found.environment == []
+    assert found.is_within_tolerance
+    assert (found.environment, found.equal_epochs) == ([], len(run.metrics))
     parts = {part.part: part for part in found.parts}
     times = {"seconds", "compile_seconds", "tokens_per_second"}
     assert {part for part in parts if part in run.metrics[0]} == {*run.metrics[0]} - times
@@ -101,43 +69,48 @@ def test_a_run_is_bitwise_equal(tmp_path, name):
     assert any(part.startswith("parameters of epoch") for part in parts) == (run.experiment.keep == "best")
 
 
-def test_an_interrupted_run_that_went_on_is_bitwise_equal(tmp_path, monkeypatch):
-    monkeypatch.setattr(feed, "CHUNK_STEPS", 40)
-    with crash_after(monkeypatch, 4):
-        TINY.run(tmp_path / "run", checkpoint_seconds=0)
-    TINY.run(tmp_path / "run")
-    assert again(tmp_path / "run", tmp_path).is_bitwise
+def test_an_interrupted_run_that_continued_is_bitwise_equal(stopped, tmp_path):
+    FULL.run(stopped)
+    found = again(stopped, tmp_path)
+    assert found.is_bitwise
+    assert [part.part for part in found.parts if part.part.startswith("parameters")] == [
+        "parameters", "parameters of epoch 1",
+    ]  # fmt: skip
+    assert found.parts[2].compared == "5 leaves, 276 numbers"
 
 
 def test_a_run_that_its_callback_has_ended(tmp_path):
-    run = TINY.run(tmp_path / "run", callback=lambda run: len(run.metrics) == 2)
-    assert (len(run.metrics), run.ending) == (2, "the callback ended training after epoch 2")
-    assert again(run.path, tmp_path).is_bitwise
+    run = changed(epochs=3).run(tmp_path / "run", callback=lambda run: len(run.metrics) == 2)
+    found = again(run.path, tmp_path)
+    assert (found.is_bitwise, len(Run.open(tmp_path / "again").metrics)) == (True, 2)
 
 
-def test_a_run_that_diverged(tmp_path):
-    values = np.sin(np.arange(200.0))
-    diverges = Experiment(
-        dataset=Pairs(values, 1e5 * values), model=RNN(hidden=2), sampler=Sequential(2, 8), optimizer=SGD(10.0),
-        epochs=3,
-    )  # fmt: skip
+VALUES = np.sin(np.arange(200.0))
+DIVERGES = {
+    "at once": changed(optimizer=Adam(1e38, clip_norm=1.0)),
+    "after some epochs": changed(dataset=Pairs(VALUES, 1e5 * VALUES), model=RNN(hidden=2), optimizer=SGD(10.0)),
+}
+
+
+@pytest.mark.parametrize("when", ["at once", pytest.param("after some epochs", marks=pytest.mark.slow)])
+def test_a_run_that_diverged(tmp_path, when):
     with pytest.raises(Diverged):
-        diverges.run(tmp_path / "run")
+        DIVERGES[when].run(tmp_path / "run")
     found = again(tmp_path / "run", tmp_path)
     assert [part for part in found.parts if not part.equal] == []
-    assert found.parts[0].compared.endswith("diverged")
+    assert found.parts[0].compared.endswith(", diverged")
 
 
 @pytest.mark.slow
-def test_a_run_that_starts_from_another_one(path, tmp_path):
-    tuned = dataclasses.replace(TINY, seed=1, init_from=str(path), epochs=1).run(tmp_path / "tuned")
+def test_a_run_that_starts_from_another_one(whole, tmp_path):
+    tuned = changed(FULL, seed=1, init_from=str(whole.path), epochs=1).run(tmp_path / "tuned")
     assert again(tuned.path, tmp_path).is_bitwise
 
 
 @pytest.mark.slow
 def test_the_layout_of_the_run_is_used(tmp_path):
     """One device and two round differently, if a batch has enough rows."""
-    wide = dataclasses.replace(TINY, sampler=Sequential(8, 8), model=RNN(hidden=32))
+    wide = changed(sampler=Sequential(8, 8), model=RNN(hidden=32))
     one, two = (wide.run(tmp_path / f"{n}", devices=n) for n in (1, 2))
     assert not all(part.equal for part in compare(one, two))
     for run in (one, two):
@@ -146,45 +119,52 @@ def test_the_layout_of_the_run_is_used(tmp_path):
         assert json.loads((out / folder.ENVIRONMENT).read_text())["devices"] == int(run.path.name)
 
 
-def test_other_versions_are_named(path, tmp_path):
-    record = json.loads((path / folder.ENVIRONMENT).read_text())
+def test_other_versions_are_named(finished, tmp_path):
+    record = json.loads((finished / folder.ENVIRONMENT).read_text())
     then, record["versions"]["jaxlib"] = record["versions"]["jaxlib"], "0.0.1"
-    (path / folder.ENVIRONMENT).write_text(json.dumps(record))
-    adopt(path)
-    found = again(path, tmp_path)
+    replace_file(finished, folder.ENVIRONMENT, json.dumps(record).encode())
+    found = again(finished, tmp_path)
     assert found.is_bitwise
     assert found.environment == [f"jaxlib: then 0.0.1, now {then}"]
 
 
+def with_rows(path, change):
+    """The run in a folder whose rows were changed."""
+    rows = read_rows(path)
+    for row in rows:
+        change(row)
+    replace_file(path, folder.METRICS, encode_rows(rows))
+    return Run.open(path)
+
+
 @pytest.mark.parametrize(("factor", "within"), [(1 + TOLERANCE / 2, True), (1 + 2 * TOLERANCE, False)])
-def test_a_changed_loss_is_within_tolerance_or_different(path, tmp_path, factor, within):
-    changed = rows.read_rows(path)
-    largest = max(row["train_loss"] for row in changed)
-    for row in changed:
-        row["train_loss"] = row["train_loss"] * factor if row["train_loss"] == largest else row["train_loss"]
-    rows.write_rows(path, changed)
-    adopt(path)
-    found = again(path, tmp_path)
+def test_a_changed_loss_is_within_tolerance_or_different(finished, tmp_path, factor, within):
+    largest = max(row["train_loss"] for row in read_rows(finished))
+    with_rows(finished, lambda row: row.update(train_loss=row["train_loss"] * (factor if row["epoch"] == 1 else 1)))
+    found = again(finished, tmp_path)
     (part,) = [part for part in found.parts if not part.equal]
     assert part.part == "train_loss"
     assert part.absolute == pytest.approx(largest * (factor - 1))
     assert part.relative == pytest.approx((factor - 1) / factor)
-    assert (found.is_bitwise, found.is_within_tolerance) == (False, within)
+    assert (found.is_bitwise, found.is_within_tolerance, found.equal_epochs) == (False, within, 2 if within else 0)
+    assert found.different == ([] if within else [part])
 
 
-@pytest.mark.parametrize("column", ["seconds", "compile_seconds", "tokens_per_second"])
-def test_times_are_not_compared(path, tmp_path, column):
-    assert column in COLUMNS
-    rows.write_rows(path, [row | {column: 1e9} for row in rows.read_rows(path)])
-    adopt(path)
-    assert again(path, tmp_path).is_bitwise
+def test_times_are_not_compared_and_epochs_before_the_first_difference_are_counted(finished, tmp_path):
+    def change(row):
+        row |= dict.fromkeys(["seconds", "compile_seconds", "tokens_per_second"], 1e9)
+        row["grad_norm"] *= 10.0 ** (row["epoch"] == 2)
+
+    with_rows(finished, change)
+    found = again(finished, tmp_path)
+    assert [part.part for part in found.parts if not part.equal] == ["grad_norm"]
+    assert (found.is_within_tolerance, found.equal_epochs) == (False, 1)
 
 
-def test_a_changed_learning_rate_is_different(path, tmp_path):
-    text = (path / folder.CONFIG).read_text()
-    (path / folder.CONFIG).write_text(text.replace("learning_rate = 0.5", "learning_rate = 0.6"))
-    adopt(path)
-    found = again(path, tmp_path)
+def test_another_training_is_different(finished, tmp_path):
+    text = (finished / folder.CONFIG).read_text()
+    replace_file(finished, folder.CONFIG, text.replace("learning_rate = 0.05", "learning_rate = 0.06").encode())
+    found = again(finished, tmp_path)
     assert not found.is_within_tolerance
     parts = {part.part: part for part in found.parts}
     assert parts["parameters"].relative > TOLERANCE
@@ -192,46 +172,33 @@ def test_a_changed_learning_rate_is_different(path, tmp_path):
     assert found.equal_epochs == 0
 
 
-@pytest.mark.parametrize("first", [1, 2, 3])
-def test_the_epochs_before_the_first_difference_are_counted(path, tmp_path, first):
-    changed = rows.read_rows(path)
-    for row in changed[first - 1 :]:
-        row["grad_norm"] *= 10 ** row["epoch"]
-    rows.write_rows(path, changed)
-    adopt(path)
-    found = again(path, tmp_path)
-    assert (found.is_within_tolerance, found.equal_epochs) == (False, first - 1)
-
-
-def test_samples_may_differ_within_tolerance_and_epochs_may_not(path, tmp_path):
-    (path / folder.SAMPLES).write_text("another text")
-    adopt(path)
-    found = again(path, tmp_path)
+def test_samples_may_differ_within_tolerance_and_epochs_endings_and_leaves_may_not(finished, whole, tmp_path):
+    replace_file(finished, folder.SAMPLES, b"another text")
+    found = again(finished, tmp_path)
     assert [part.part for part in found.parts if not part.equal] == ["samples"]
     assert (found.is_bitwise, found.is_within_tolerance) == (False, True)
-    shorter = dataclasses.replace(Run.open(path), metrics=Run.open(path).metrics[:2])
-    assert not compare(shorter, Run.open(path))[0].equal
+    run = Run.open(finished)
+    shorter = changed(run, metrics=run.metrics[:1])
+    assert (compare(shorter, run)[0].compared, compare(shorter, run)[0].equal) == ("1 and 2", False)
+    assert not compare(changed(run, diverged=True), run)[0].equal
+    fewer = changed(run, params={"W_hq": run.params["W_hq"]})
+    assert compare(run, fewer)[2][2:] == (False, math.inf, math.inf)
 
 
-def test_what_cannot_be_trained_again_is_refused(path, tmp_path, monkeypatch):
-    run = Run.open(path)
+def test_what_cannot_be_trained_again_is_refused(whole, half, tmp_path):
     link = tmp_path / "link"
-    link.symlink_to(path)
-    shutil.copytree(path, tmp_path / "copy")
-    for out in (path, link, tmp_path / "copy"):
-        with pytest.raises(Error, match="holds a run that has ended"):
-            check_reproducible(run, out)
-    given = TINY.run(tmp_path / "given", params=run.params)
-    with pytest.raises(Error, match="parameters that were given in Python"):
+    link.symlink_to(whole.path)
+    for out in (whole.path, link, copy(whole.path, tmp_path / "copy")):
+        with refused("holds a run that has ended", 2):
+            check_reproducible(whole, out)
+    given = TINY.run(tmp_path / "given", params=whole.params)
+    with refused("parameters that were given in Python", 2):
         check_reproducible(given, tmp_path / "again")
-    with crash_after(monkeypatch, 2):
-        TINY.run(tmp_path / "unfinished", checkpoint_seconds=0)
-    with pytest.raises(Error, match="is unfinished"):
-        check_reproducible(Run.open(tmp_path / "unfinished"), tmp_path / "again")
+    with refused("is unfinished", 2):
+        check_reproducible(Run.open(half), tmp_path / "again")
     file = tmp_path / "text.txt"
-    file.write_text(TEXT.text)
-    own = dataclasses.replace(TINY, dataset=create("dataset", "text-file", path=str(file))).run(tmp_path / "own")
-    file.write_text(TEXT.text.replace("mat", "rat"))
-    with pytest.raises(Error, match="dataset has changed") as caught:
+    file.write_text(TEXT)
+    own = changed(dataset=create("dataset", "text-file", path=str(file)), epochs=1).run(tmp_path / "own")
+    file.write_text(TEXT.replace("mat", "rat"))
+    with refused("dataset has changed"):
         check_reproducible(Run.open(own.path), tmp_path / "again")
-    assert caught.value.exit_code == 4

@@ -1,13 +1,14 @@
-"""The rows of a run in its file, with their running hash."""
+"""The rows of a run in its file."""
 
 import hashlib
 import json
 import math
 
 import pytest
+from support.tiny import refused
 
-from seqjax import Error
-from seqjax.runs.files.rows import append_row, first_hash, last_hash, last_row, read_rows, write_rows
+from seqjax.runs.files.folder import METRICS
+from seqjax.runs.files.rows import Counted, append_row, decode_rows, encode_rows, last_row, read_rows
 
 ROWS = [
     {
@@ -16,88 +17,63 @@ ROWS = [
     }
     for n in (1, 2, 3)
 ]
-
-
-@pytest.fixture
-def path(tmp_path):
-    (tmp_path / "config.toml").write_text("epochs = 3\nseed = 0\n")
-    (tmp_path / "codec.json").write_text("{}\n")
-    write_rows(tmp_path, ROWS)
-    return tmp_path
+LINES = encode_rows(ROWS).splitlines(keepends=True)
 
 
 def same(found, rows):
     return json.dumps(found) == json.dumps(rows)
 
 
-def test_rows_come_back(path):
-    assert same(read_rows(path), ROWS)
-    assert same(last_row(path), ROWS[-1])
+def test_rows_come_back(tmp_path):
+    assert last_row(tmp_path) == {}
+    (tmp_path / METRICS).touch()
+    assert (read_rows(tmp_path), last_row(tmp_path)) == ([], {})
+    for n, row in enumerate(ROWS, 1):
+        assert append_row(tmp_path, row) == LINES[n - 1]
+        assert same(read_rows(tmp_path), ROWS[:n])
+        assert same(last_row(tmp_path), row)
+    assert (tmp_path / METRICS).read_bytes() == b"".join(LINES)
+    (tmp_path / METRICS).write_bytes(b"".join(LINES) + LINES[0][:9])  # a line that is being written
+    assert same(read_rows(tmp_path), ROWS)
+    assert same(last_row(tmp_path), ROWS[-1])
 
 
-def test_rows_that_are_appended_are_those_that_are_written_at_once(path):
-    whole = (path / "metrics.jsonl").read_bytes()
-    write_rows(path, [])
-    assert read_rows(path) == []
-    assert last_row(path) == {}
-    hash_ = last_hash(path)
-    for row in ROWS:
-        hash_ = append_row(path, row, hash_)
-        assert hash_ == last_hash(path)
-        assert same(last_row(path), row)
-    assert (path / "metrics.jsonl").read_bytes() == whole
+def test_numbers_that_are_not_finite_are_null():
+    row = ROWS[0] | {"train_loss": math.inf}
+    assert json.loads(encode_rows([row]))["train_loss"] is None
+    assert math.isnan(decode_rows(encode_rows([row]))[0]["train_loss"])
 
 
-def test_each_hash_is_that_of_its_row_and_of_all_before(path):
-    before = first_hash(path)
-    for line in (path / "metrics.jsonl").read_text().splitlines():
-        text, _, tail = line.rpartition(", ")
-        before = hashlib.sha256((before + text).encode()).hexdigest()[:16]
-        assert tail == f'"hash": "{before}"}}'
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_only_the_rows_before_a_checkpoint_count_there(number):
+    counted = Counted(number, hashlib.sha256(b"".join(LINES[:number])).hexdigest())
+    for after in (b"", LINES[0], b"[]\n", b"\xff\n", b'{"torn'):
+        assert same(decode_rows(b"".join(LINES[:number]) + after, counted), ROWS[:number])
+    changed = [b"".join(LINES[:number])[:-1], b"\n" + b"".join(LINES)] if number else []
+    for data in changed:
+        with pytest.raises(ValueError, match=f"its first {number} lines are not those that were written"):
+            decode_rows(data, counted)
 
 
-def test_each_flipped_bit_and_each_truncation_is_exit_4_or_leaves_rows_out(path):
-    file = path / "metrics.jsonl"
-    good = file.read_bytes()
-    ends = [n + 1 for n, byte in enumerate(good) if byte == ord("\n")]
-    for n in range(len(good)):
-        file.write_bytes(good[:n])
-        if n in (0, *ends):
-            assert same(read_rows(path), ROWS[: [0, *ends].index(n)]), "whoever reads it counts the rows"
-        else:
-            with pytest.warns(UserWarning, match="incomplete"):
-                assert same(read_rows(path), ROWS[: sum(end <= n for end in ends)])
-        for bit in range(8):
-            file.write_bytes(good[:n] + bytes([good[n] ^ 1 << bit]) + good[n + 1 :])
-            if n == len(good) - 1:
-                with pytest.warns(UserWarning, match="incomplete"):
-                    assert same(read_rows(path), ROWS[:2])
-                continue
-            with pytest.raises(Error) as caught:
-                read_rows(path)
-            assert caught.value.exit_code == 4
-            assert str(file) in str(caught.value)
-            if n >= ends[1]:
-                with pytest.raises(Error):
-                    last_row(path)
+VALUES = {"epoch": ["2", True, None, 2.0, 0, 1, 3], "train_loss": [[]], "seconds": [{}, True], "another": [1.0]}
+ODD = {text: text.encode("latin") for text in ("[]", "1", '"x"', "{", "\x00", '{"epoch": 2}', "", "\xff")} | {
+    f"{name} {value}": json.dumps(ROWS[1] | {name: value}).encode() for name in VALUES for value in VALUES[name]
+}
 
 
-@pytest.mark.parametrize("order", [(0, 2), (1, 0, 2), (0, 1, 1), (1, 2), (0, 1, 2, 2)])
-def test_lines_that_are_missing_or_twice_or_swapped_are_exit_4(path, order):
-    lines = (path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
-    (path / "metrics.jsonl").write_bytes(b"".join(lines[n] for n in order))
-    with pytest.raises(Error, match=r"line \d has changed, or belongs to another run") as caught:
-        read_rows(path)
-    assert caught.value.exit_code == 4
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_no_row_is_exit_4(tmp_path, name):
+    (tmp_path / METRICS).write_bytes(LINES[0] + ODD[name] + b"\n" + LINES[2])
+    with refused(f"{tmp_path / METRICS} is damaged"):
+        read_rows(tmp_path)
+    (tmp_path / METRICS).write_bytes(LINES[0] + ODD[name] + b"\n")
+    if name not in ("", "epoch 1", "epoch 3", "another 1.0"):  # which are rows, but not beside the others
+        with refused(f"{tmp_path / METRICS} is damaged"):
+            last_row(tmp_path)
 
 
-@pytest.mark.parametrize(("file", "text"), [("config.toml", "epochs = 3\nseed = 1\n"), ("codec.json", "[]\n")])
-def test_rows_of_another_run_are_exit_4(path, file, text):
-    (path / file).write_text(text)
-    with pytest.raises(Error, match="line 1 has changed, or belongs to another run"):
-        read_rows(path)
-
-
-def test_the_number_of_epochs_may_change(path):
-    (path / "config.toml").write_text("epochs = 5\nseed = 0\n")
-    assert same(read_rows(path), ROWS)
+@pytest.mark.parametrize("order", [(0, 2), (1, 0, 2), (0, 1, 1), (1, 2)])
+def test_lines_that_are_missing_or_twice_or_swapped_are_exit_4(tmp_path, order):
+    (tmp_path / METRICS).write_bytes(b"".join(LINES[n] for n in order))
+    with refused(r"its rows are not those of epochs 1, 2, \.\.\."):
+        read_rows(tmp_path)

@@ -1,0 +1,188 @@
+"""The table of states in `seqjax.runs.begin`: what a command does with what a folder holds."""
+
+import contextlib
+import re
+import shutil
+
+import pytest
+from support.crash import contents, count_chunks, crash_after
+from support.tiny import FULL, TINY, changed, copy, left, refused
+
+from seqjax import Run
+from seqjax.runs import begin, execute, stored
+from seqjax.runs.files import folder
+from seqjax.runs.files.store import read_run
+from seqjax.runs.run import prepared
+from seqjax.training.loop import Diverged
+from seqjax_models import RNN
+from seqjax_optimizers import SGD, Adam
+
+LONGER = changed(FULL, epochs=3)
+DIVERGES = changed(optimizer=Adam(1e38, clip_norm=1.0))
+ASKED = {"the same": FULL, "more epochs": LONGER}
+EPOCH = 2
+"""The chunks of an epoch."""
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """A run of more epochs that were asked for at once."""
+    return LONGER.run(tmp_path_factory.mktemp("once") / "run").path
+
+
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory):
+    path = tmp_path_factory.mktemp("diverged") / "run"
+    with pytest.raises(Diverged):
+        DIVERGES.run(path)
+    return path
+
+
+@pytest.mark.parametrize("held", ["no folder", "an empty folder", "files before the config"])
+def test_in_nothing_a_run_begins(whole, tmp_path, held):
+    path = tmp_path / "run"
+    if held == "an empty folder":
+        path.mkdir()
+    elif held == "files before the config":
+        copy(whole.path, path)
+        for name in (folder.CONFIG, folder.PARAMS, folder.BEST, folder.SAMPLES, folder.HISTORY):
+            (path / name).unlink()
+        shutil.rmtree(path / folder.CHECKPOINTS)
+        (path / folder.ENVIRONMENT).write_text("{ torn")
+        (path / "config.toml.part").write_text("ep")
+    FULL.run(path)
+    assert left(path) == left(whole.path)
+    assert contents(path).keys() == contents(whole.path).keys()
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize(("killed", "done"), [(3, 2), (1, 0)], ids=["with a checkpoint", "before the first one"])
+def test_a_run_that_has_begun_continues_from_its_last_checkpoint(
+    whole, once, tmp_path, monkeypatch, killed, done, asked
+):
+    with crash_after(monkeypatch, killed):
+        FULL.run(tmp_path, checkpoint_seconds=0 if done else 1e9)
+    assert Run.open(tmp_path).metrics[-1]["epoch"] == 1 if done else not (tmp_path / folder.CHECKPOINTS).exists()
+    chunks = count_chunks(monkeypatch, ASKED[asked], tmp_path)
+    assert len(chunks) == EPOCH * ASKED[asked].epochs - done
+    assert left(tmp_path) == left({"the same": whole.path, "more epochs": once}[asked])
+
+
+def test_a_run_that_has_ended_is_opened(whole, capsys):
+    before = contents(whole.path)
+    run = FULL.run(str(whole.path), progress=True)
+    assert f"opened   {whole.path}: it is finished, and was not trained again" in capsys.readouterr().out
+    assert run.metrics == whole.metrics, "the measured times too"
+    assert contents(whole.path) == before
+
+
+def test_a_run_that_has_ended_continues_for_more_epochs(finished, once, monkeypatch):
+    assert len(count_chunks(monkeypatch, LONGER, finished)) == EPOCH
+    assert left(finished) == left(once)
+
+
+WOULD_DIFFER = {
+    "schedule": ({"optimizer": SGD(0.5, schedule="cosine")}, "depend on the number of epochs, by a schedule"),
+    "warm-up": ({"optimizer": SGD(0.5, warmup=0.1)}, "depend on the number of epochs, by a schedule"),
+    "evaluation": ({"evaluate_every": 3}, "its last epoch was evaluated, and is no multiple of evaluate_every = 3"),
+}
+
+
+@pytest.mark.parametrize("why", WOULD_DIFFER)
+def test_it_does_not_continue_if_more_epochs_at_once_would_give_other_bits(whole, why):
+    fields, words = WOULD_DIFFER[why]
+    kept = stored.decode_training(whole.path, read_run(whole.path))
+    run = prepared(changed(LONGER, **fields)).run
+    run.path = whole.path
+    for manifest in (kept.manifest, kept.manifest._replace(ended="")):  # a kill may come before the results
+        with refused(f"cannot continue from 2 to 3 epochs .*{words}", 2):
+            begin.check_goes_on(run, kept._replace(manifest=manifest))
+    if why == "evaluation":
+        begin.check_goes_on(run, kept._replace(rows=kept.rows[:1]))
+
+
+def test_an_error_before_training_leaves_a_run_that_has_ended_as_it_was(tmp_path):
+    uneven = changed(epochs=1, evaluate_every=2)
+    path = uneven.run(tmp_path / "run").path
+    before = contents(path)
+    with refused("no multiple of evaluate_every = 2", 2):
+        changed(uneven, epochs=2).run(path)
+    assert contents(path) == before
+
+
+def test_a_run_that_stopped_early_is_that_of_every_number_of_epochs_after_its_end(tmp_path):
+    experiment = changed(FULL, epochs=9, stop_after=1)
+    count = len(experiment.run(tmp_path / "run").metrics)
+    assert count < 4
+    before = contents(tmp_path / "run")
+    assert len(changed(experiment, epochs=20).run(tmp_path / "run").metrics) == count
+    with refused("A run can continue for more epochs, and not for fewer", 2):
+        changed(experiment, epochs=8).run(tmp_path / "run")
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_run_that_has_diverged_raises_its_error_again(diverged):
+    before = contents(diverged)
+    with refused(r"^diverged at update 1 \(epoch 1\)", 3) as caught:
+        DIVERGES.run(diverged)
+    assert caught.value.run.diverged
+    with refused("as if they had been asked for at once: it has diverged", 2):
+        changed(DIVERGES, epochs=3).run(diverged)
+    assert contents(diverged) == before
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("state", ["begun", "ended", "diverged"])
+def test_a_run_of_another_experiment_is_refused(whole, half, diverged, state, asked):
+    path = {"begun": half, "ended": whole.path, "diverged": diverged}[state]
+    before = contents(path)
+    other = changed(DIVERGES if state == "diverged" else FULL, model=RNN(hidden=9), epochs=ASKED[asked].epochs)
+    with refused(f"{path} holds a run of another experiment", 2) as caught:
+        other.run(path)
+    (problem,) = caught.value.problems
+    assert re.match("model: there .*'hidden': 8.*, asked for .*'hidden': 9", problem)
+    assert contents(path) == before
+
+
+def test_fewer_epochs_are_another_experiment(whole):
+    with refused("not for fewer", 2) as caught:
+        changed(FULL, epochs=1).run(whole.path)
+    assert caught.value.problems == ("epochs: there 2, asked for 1",)
+
+
+@pytest.mark.parametrize("beside", ["thesis.tex", folder.PARAMS, f"{folder.CHECKPOINTS}/0000000027.safetensors"])
+def test_other_files_are_refused(tmp_path, beside):
+    """Parameters and checkpoints without a config may belong to another experiment of the same shapes."""
+    (tmp_path / beside).parent.mkdir(exist_ok=True)
+    (tmp_path / beside).write_text("precious")
+    (tmp_path / folder.CODEC).write_text("{}")
+    before = contents(tmp_path)
+    for use in (TINY.run, changed(epochs=3).run):
+        with refused(f"holds no run, but {beside.partition('/')[0]}; choose another", 2):
+            use(tmp_path)
+    for path in (tmp_path, tmp_path / "missing"):
+        with refused("holds no run: it has no config.toml", 2):
+            Run.open(path)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("held", ["nothing", "a run"])
+def test_a_folder_that_another_process_has_changed_meanwhile_is_left_to_it(stopped, tmp_path, monkeypatch, held):
+    """It is read before it is locked."""
+    path = stopped if held == "a run" else tmp_path / "new"
+    lock = execute.folder.lock
+
+    @contextlib.contextmanager
+    def lock_late(path):
+        monkeypatch.setattr(execute.folder, "lock", lock)
+        FULL.run(path)
+        states.append(contents(path))
+        with lock(path):
+            yield
+
+    states = []
+    monkeypatch.setattr(execute.folder, "lock", lock_late)
+    with refused(f"{path} was changed by another process just now; type the same command again", 5):
+        FULL.run(path)
+    assert {**contents(path), folder.LOCK: b""} == {**states[0], folder.LOCK: b""}
+    assert FULL.run(path).finished

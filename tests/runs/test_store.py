@@ -1,0 +1,190 @@
+"""How the folder of a run is written: what is synced before what, and what a full disk leaves."""
+
+import contextlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from faults.calls import watched
+from support.crash import contents, crash_after
+from support.tiny import FULL, TINY, changed, refused
+
+from seqjax import Error, Run
+from seqjax.files import make_folder
+from seqjax.runs.files import folder, store
+from seqjax.runs.files.manifest import check_files, read_manifest
+
+
+def checkpoints(path):
+    return sorted(file.name for file in (path / folder.CHECKPOINTS).iterdir())
+
+
+def test_a_checkpoint_is_deleted_only_when_two_newer_ones_and_the_manifest_are_on_the_disk(tmp_path):
+    path, log = tmp_path / "run", []
+
+    def note(call):
+        log.append((call.name, call.path.name, checkpoints(path) if (path / folder.CHECKPOINTS).is_dir() else []))
+
+    with watched(path, note):
+        changed(epochs=3).run(path, checkpoint_seconds=0)
+    deletions = [n for n, (name, file, _) in enumerate(log) if name == "unlink" and file.endswith(".safetensors")]
+    for n in deletions[:-1]:
+        _, file, there = log[n]
+        assert (file, len(there)) == (there[0], 3), "the oldest of three"
+    assert len(deletions) == 5, "of six, the last one stays"
+    replaced = [file for name, file, _ in log if name == "replace"]
+    assert replaced[-3:] == [folder.SAMPLES, folder.HISTORY, folder.MANIFEST]
+    # Each file is synced before it is in its place, and its folder after that.
+    for n, (name, file, _) in enumerate(log):
+        if name == "replace":
+            assert [log[n - 1][0], log[n + 1][:2]] == ["fsync", ("fsync", (path / file).parent.name)] or (
+                log[n + 1][:2] == ("fsync", folder.CHECKPOINTS)
+            )
+            assert log[n - 1][1].startswith(f"{file}.")
+
+
+def test_rows_are_on_the_disk_before_the_checkpoint_and_the_result_that_rely_on_them(tmp_path, monkeypatch):
+    """Otherwise a power cut could leave these without their rows."""
+    order, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (order.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name), real(fd)))
+    TINY.run(tmp_path / "run", checkpoint_seconds=0)
+    written = [n for n, name in enumerate(order) if name.endswith(".part") and name[0].isdigit()]
+    assert len(written) == 4
+    assert all(folder.METRICS in order[n - 2 : n] for n in written)
+    assert [order[n + 1] for n in written] == [folder.CHECKPOINTS] * 4
+    results = next(n for n, name in enumerate(order) if name.startswith(folder.PARAMS))
+    assert order[results - 1] == folder.METRICS
+
+
+def test_each_new_folder_is_synced_in_the_one_that_holds_it(tmp_path, monkeypatch):
+    """Otherwise a power cut could lose the folder of a run with all that was synced inside."""
+    synced, run = [], tmp_path / "c" / "run"
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert synced == [str(tmp_path), str(tmp_path / "a")]
+    synced.clear()
+    TINY.run(run, checkpoint_seconds=0)
+    assert synced[:2] == [str(tmp_path), str(tmp_path / "c")]
+    first = next(n for n, name in enumerate(synced) if name.startswith(f"{run / folder.CHECKPOINTS}/"))
+    assert str(run) in synced[first - 2 : first]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
+
+
+def test_a_checkpoint_without_a_new_update_is_not_written(stopped):
+    newest, _ = read_manifest(stopped).checkpoints
+    before = contents(stopped)
+    store.save_checkpoint(stopped, int(Path(newest).stem), b"other bytes")
+    assert contents(stopped) == before
+
+
+def test_names_that_are_no_checkpoints_are_left_and_incomplete_ones_are_deleted(stopped):
+    mine = ["99.safetensors", f"{99:010}.safetensors.bak", f"{99:011}.safetensors", f"{99:010}.npz", "notes.txt"]
+    parts = [f"{99:010}.safetensors.0123.part", "../config.toml.0123.part"]
+    for name in (*mine, *parts, f"{99:010}.safetensors"):
+        (stopped / folder.CHECKPOINTS / name).write_text("mine")
+    FULL.run(stopped)
+    (last,) = read_manifest(stopped).checkpoints
+    assert checkpoints(stopped) == sorted([*mine, Path(last).name])
+    assert not list(stopped.glob("*.part"))
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_is_exit_6_and_the_run_is_kept_as_it_was(stopped, monkeypatch, call):
+    before, real = contents(stopped), getattr(os, call)
+
+    def full(*args):
+        if call == "replace" or os.readlink(f"/proc/self/fd/{args[0]}").endswith(".part"):
+            raise OSError(28, "No space left on device", str(stopped))
+        return real(*args)
+
+    monkeypatch.setattr(os, call, full)
+    with refused("No space left on device", 6) as caught:
+        store.save_checkpoint(stopped, 99, b"a checkpoint")
+    assert str(stopped) in str(caught.value)
+    assert contents(stopped) == before
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """The folder of a file system of 256 kB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", path], capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system")
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk, monkeypatch):
+    """It fills up after the first checkpoint; when space is free again, the same command continues."""
+    filler, add = small_disk / "filler", store.save_checkpoint
+
+    def fill(*args):
+        add(*args)
+        with contextlib.suppress(OSError), filler.open("wb", 0) as file:
+            while True:
+                file.write(bytes(1024))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "save_checkpoint", fill)
+        with refused("No space left on device", 6):
+            TINY.run(small_disk / "run", checkpoint_seconds=0)
+    assert len(checkpoints(small_disk / "run")) == 1
+    filler.unlink()
+    assert TINY.run(small_disk / "run").finished
+    check_files(small_disk / "run")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with refused("Read-only file system", 6):
+        TINY.run(small_disk / "new")
+
+
+@pytest.mark.parametrize("path", ["file", "file/run", "file/deep/run"])
+def test_a_path_that_cannot_be_a_folder_is_exit_6(tmp_path, path):
+    (tmp_path / "file").write_text("in the way")
+    with refused(str(tmp_path / "file"), 6):
+        TINY.run(tmp_path / path)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_folder_that_may_not_be_written_is_exit_6(tmp_path):
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user, root, may write everywhere")
+    with refused("cannot be written", 6):
+        TINY.run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("then", ["ends", "deletes what was read"])
+def test_a_reader_that_another_process_overtakes_reads_the_run_again(whole, half, tmp_path, monkeypatch, then):
+    """The process that trains the run replaces its files between the check and the reading."""
+    path, check = tmp_path / "run", store.check_files
+    with monkeypatch.context() as patch, crash_after(patch, 3):
+        FULL.run(path, checkpoint_seconds=0)
+
+    def check_then_train(path):
+        manifest = check(path)
+        monkeypatch.setattr(store, "check_files", check)
+        FULL.run(path, checkpoint_seconds=0 if then == "deletes what was read" else 1e9)
+        return manifest
+
+    monkeypatch.setattr(store, "check_files", check_then_train)
+    run = Run.open(path)
+    assert run.finished
+    assert run.metric("heldout_loss").tolist() == whole.metric("heldout_loss").tolist()
+
+
+def test_a_file_that_is_really_missing_is_no_reason_to_read_again(stopped, monkeypatch):
+    check = store.check_files
+
+    def check_then_lose(path):
+        manifest = check(path)
+        (path / folder.METRICS).unlink(missing_ok=True)
+        return manifest
+
+    monkeypatch.setattr(store, "check_files", check_then_lose)
+    with pytest.raises(Error, match=r"metrics\.jsonl is missing"):
+        Run.open(stopped)
