@@ -18,6 +18,7 @@ from seqjax.runs.files.manifest import (
     sha256,
     write_manifest,
 )
+from seqjax.runs.verify import UNREADABLE, verify
 
 HASH = "0" * 64
 
@@ -154,6 +155,7 @@ def test_a_file_that_may_not_be_read_is_exit_6_and_damage_counts_more(finished, 
         with refused("some files", 6) as caught:
             use(finished)
         assert caught.value.problems == (f"{finished / folder.PARAMS} may not be read",)
+    assert (folder.PARAMS, UNREADABLE) in [line[:2] for line in verify(finished)]
     flip(finished / folder.CODEC)
     with refused("some files", 4):
         Run.open(finished)

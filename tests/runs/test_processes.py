@@ -130,21 +130,13 @@ def test_another_dataset_in_one_process_is_exit_4(places):
 
 
 @pytest.mark.slow
-def test_another_heldout_dataset_in_one_process_is_exit_4(places):
+def test_another_experiment_heldout_dataset_or_precision_in_one_process_is_an_error(places):
+    refused(places, 2, "seed: 1 in process 1 on", "the same command", shares={1: (["--seed", "1"], {})})
+    refused(places, 4, "enable_x64: then False, now True", shares={1: ([], {"JAX_ENABLE_X64": "1"})})
     for n, place in enumerate(places):
         (place / "other.txt").write_text(TEXT * (n + 1))
     flags = ["--heldout", "text-file:path=other.txt"]
     refused(places, 4, "heldout: sha256", "process 1 on", shares={n: (flags, {}) for n in (0, 1)})
-
-
-@pytest.mark.slow
-def test_another_experiment_in_one_process_is_exit_2(places):
-    refused(places, 2, "seed: 1 in process 1 on", "the same command", shares={1: (["--seed", "1"], {})})
-
-
-@pytest.mark.slow
-def test_another_precision_in_one_process_is_exit_4(places):
-    refused(places, 4, "enable_x64: then False, now True", shares={1: ([], {"JAX_ENABLE_X64": "1"})})
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from seqjax.runs.files.rows import encode_rows, read_rows
 from seqjax.runs.reproduce import TOLERANCE, check_reproducible, compare, difference, reproduce
 from seqjax.training.loop import Diverged
 from seqjax_models import RNN, NGram
-from seqjax_optimizers import SGD
+from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Sequential
 
 
@@ -85,17 +85,20 @@ def test_a_run_that_its_callback_has_ended(tmp_path):
     assert (found.is_bitwise, len(Run.open(tmp_path / "again").metrics)) == (True, 2)
 
 
-def test_a_run_that_diverged_after_some_epochs(tmp_path):
-    values = np.sin(np.arange(200.0))
-    diverges = Experiment(
-        dataset=Pairs(values, 1e5 * values), model=RNN(hidden=2), sampler=Sequential(2, 8), optimizer=SGD(10.0),
-        epochs=3,
-    )  # fmt: skip
+VALUES = np.sin(np.arange(200.0))
+DIVERGES = {
+    "at once": changed(optimizer=Adam(1e38, clip_norm=1.0)),
+    "after some epochs": changed(dataset=Pairs(VALUES, 1e5 * VALUES), model=RNN(hidden=2), optimizer=SGD(10.0)),
+}
+
+
+@pytest.mark.parametrize("when", ["at once", pytest.param("after some epochs", marks=pytest.mark.slow)])
+def test_a_run_that_diverged(tmp_path, when):
     with pytest.raises(Diverged):
-        diverges.run(tmp_path / "run")
+        DIVERGES[when].run(tmp_path / "run")
     found = again(tmp_path / "run", tmp_path)
     assert [part for part in found.parts if not part.equal] == []
-    assert found.parts[0].compared.endswith("diverged")
+    assert found.parts[0].compared.endswith(", diverged")
 
 
 @pytest.mark.slow

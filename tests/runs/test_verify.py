@@ -1,10 +1,7 @@
 """`verify`: every changed file is named, whatever else has changed, and what only differs is no fault."""
 
-import errno
 import json
-import os
 import shutil
-from pathlib import Path
 
 from support.crash import contents, crash_after
 from support.tiny import FULL, TEXT, changed, flip, refused, replace_file
@@ -14,7 +11,7 @@ from seqjax.plugin import registry
 from seqjax.runs import verify as module
 from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import read_manifest
-from seqjax.runs.verify import CHANGED, DAMAGED, DIFFERS, MISSING, OK, UNKNOWN, UNREADABLE, verify
+from seqjax.runs.verify import CHANGED, DAMAGED, DIFFERS, MISSING, OK, UNKNOWN, verify
 
 PLUGIN = '''
 from dataclasses import dataclass
@@ -167,17 +164,3 @@ def test_the_dataset_is_loaded_again(tmp_path, monkeypatch):
     assert len(loads) == 1, "runs of one dataset load it once"
     file.unlink()
     assert faults(paths[0]) == {"dataset": MISSING}
-
-
-def test_a_file_that_may_not_be_read_is_no_damage(finished, monkeypatch):
-    """The system is asked through a stand-in, since root may read every file."""
-    real = os.open
-
-    def refuse(path, *args, **kwargs):
-        if Path(path).name == folder.CODEC:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return real(path, *args, **kwargs)
-
-    monkeypatch.setattr(os, "open", refuse)
-    assert {line.what: line.state for line in verify(finished)}[folder.CODEC] == UNREADABLE
-    assert faults(finished) == {}

@@ -84,29 +84,35 @@ SCALED = Experiment(
 )
 
 
-def test_the_scale_of_the_other_run_is_used_or_that_of_the_own_data(tmp_path, capsys):
-    source = SCALED.run(tmp_path / "source")
-    base = changed(SCALED, dataset=Series(SERIES + 100), init_from=str(source.path))
-    codec, params = starts(base)
-    assert codec == Run.open(source.path).codec
+def untrained(experiment):
+    """A run with the initial parameters of its model."""
+    run = prepared(experiment).run
+    run.params = run.problem.init(jax.random.key(0))
+    return run
+
+
+def test_the_scale_of_the_other_run_is_used_or_that_of_the_own_data(tmp_path):
+    source = untrained(SCALED)
+    (tmp_path / "codec.json").write_text(source.codec_text)
+    base = changed(SCALED, dataset=Series(SERIES + 100), init_from=str(tmp_path))
+    codec, params = starts(base, source)
+    assert codec == source.codec
     same(params, source.params)
-    base.run(progress=True)
-    assert f"\nstart    {source.path}, last epoch · with its scale\n" in capsys.readouterr().out
+    assert start_line(get_ready(base, Run, source).run) == f"{tmp_path}, last epoch · with its scale"
     anew = changed(base, init_anew=("tokenizer",))
-    own, params = starts(anew)
+    own, params = starts(anew, source)
     assert own == changed(base, init_from=None).prepare().codec != codec
     same(params, source.params)
-    assert start_line(prepared(anew).run) == f"{source.path}, last epoch"
+    assert start_line(get_ready(anew, Run, source).run) == f"{tmp_path}, last epoch"
     # Pairs of the same widths have scales of two sides.
-    pairs = starts(changed(base, dataset=Pairs(SERIES, 2 * SERIES)))[0]
-    assert pairs == changed(base, dataset=Pairs(SERIES, 2 * SERIES), init_from=None).prepare().codec
+    pairs = changed(base, dataset=Pairs(SERIES, 2 * SERIES))
+    assert starts(pairs, source)[0] == changed(pairs, init_from=None).prepare().codec
 
 
 def test_a_scale_of_other_widths_is_not_used():
     """Broadcast over other columns, it would be wrong without an error."""
     rng = np.random.default_rng(0)
-    source = prepared(changed(SCALED, dataset=Pairs(rng.normal(size=(400, 1)), SERIES))).run
-    source.params = source.problem.init(jax.random.key(0))
+    source = untrained(changed(SCALED, dataset=Pairs(rng.normal(size=(400, 1)), SERIES)))
     wide = Pairs(rng.normal(size=(400, 3)) * [1, 100, 10_000], SERIES)
     base = changed(SCALED, init_from="there", init_anew=("layer_0/W_xh",))
     codec, _ = starts(changed(base, dataset=wide), source)
@@ -194,11 +200,24 @@ def test_given_parameters_belong_to_the_run_although_its_config_does_not_hold_th
         assert "layer_0/W_hh" in "\n".join(caught.value.problems)
 
 
+def of_equinox():
+    model, params = seqjax.from_equinox(eqx.nn.GRUCell(3, 3, key=jax.random.key(0)))
+    x = np.random.default_rng(0).normal(size=(300, 3))
+    return Experiment(dataset=Pairs(x, np.roll(x, 1, 0)), model=model, sampler=Sequential(2, 8), epochs=3), params
+
+
+def test_a_module_of_equinox_needs_its_own_parameters_and_has_no_config():
+    experiment, params = of_equinox()
+    with refused(r"cannot make initial parameters\n.*run\(params=params\)", 2):
+        experiment.run()
+    with refused("a config cannot hold what was given in Python as: model", 2):
+        experiment.run("nowhere", params=params)
+
+
+@pytest.mark.slow
 def test_a_module_of_equinox_is_trained_in_an_experiment():
     """The same as by `train`, from the module's own parameters."""
-    x = np.random.default_rng(0).normal(size=(300, 3))
-    model, params = seqjax.from_equinox(eqx.nn.GRUCell(3, 3, key=jax.random.key(0)))
-    experiment = Experiment(dataset=Pairs(x, np.roll(x, 1, 0)), model=model, sampler=Sequential(2, 8), epochs=3)
+    experiment, params = of_equinox()
     run = experiment.run(params=params)
     losses = run.metric("train_loss")
     assert losses[-1] < losses[0]
@@ -207,7 +226,4 @@ def test_a_module_of_equinox_is_trained_in_an_experiment():
         optimizer=experiment.optimizer, epochs=3, params=params,
     )  # fmt: skip
     same(run.params, state.params)
-    with refused(r"cannot make initial parameters\n.*run\(params=params\)", 2):
-        experiment.run()
-    with refused("a config cannot hold what was given in Python as: model", 2):
-        experiment.run("nowhere", params=params)
+    assert run.predict(experiment.dataset.inputs).shape == (300, 3)

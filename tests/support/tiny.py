@@ -14,12 +14,13 @@ import pytest
 
 from seqjax import Error, Experiment, Text
 from seqjax.report import plot
-from seqjax.runs.files.manifest import read_manifest, sha256, write_manifest
+from seqjax.runs.files import folder
+from seqjax.runs.files.manifest import check_files, read_manifest, sha256, write_manifest
 from seqjax.training import feed
 from seqjax_models import RNN
 from seqjax_optimizers import Adam
 from seqjax_samplers import Sequential
-from support.crash import NoFigure
+from support.crash import NoFigure, results
 
 SENTENCE = "the cat sat on the mat. "
 TEXT = SENTENCE * 20
@@ -52,6 +53,13 @@ def small_chunks() -> Iterator[None]:
 
 def copy(path: Path, to: Path) -> Path:
     return Path(shutil.copytree(path, to))
+
+
+def left(path: Path) -> tuple:
+    """What a command has to leave in the folder of a run, whatever came before: files that are intact, and the same."""
+    manifest, best = check_files(path), path / folder.BEST
+    texts = (path / folder.CONFIG).read_text(), best.read_bytes() if best.exists() else None
+    return results(path), texts, manifest._replace(files={}), {*manifest.files}
 
 
 def replace_file(path: Path, name: str, data: bytes) -> None:

@@ -78,11 +78,13 @@ def rows_kept(path):
     }
 
 
-@pytest.mark.parametrize("live", [True, False])
-def test_a_tracker_gets_everything_once(tmp_path, live):
+@pytest.mark.parametrize("when", ["in training", "when it is opened", "later"])
+def test_a_tracker_gets_everything_once(tmp_path, when):
     e = changed(epochs=3, evaluate_every=2)
-    e.run(tmp_path, tracker=Lines() if live else None)
-    if not live:
+    e.run(tmp_path, tracker=Lines() if when == "in training" else None)
+    if when == "when it is opened":
+        e.run(tmp_path, tracker=Lines())
+    elif when == "later":
         assert mirror_run(Lines(), tmp_path, read_rows(tmp_path)) == (3, 3)
     found = lines(tmp_path)
     assert rows_sent(tmp_path) == rows_kept(tmp_path)
