@@ -123,7 +123,8 @@ def decode_training(path: Path, files: Mapping[str, bytes]) -> Training:
             return Training(manifest, epochs, rows, last, arrays[folder.PARAMS], arrays.get(folder.BEST, {}))
         if last is None:
             return Training(manifest, epochs, [], None, {}, {})
-        rows = decode_rows(files[folder.METRICS], last.rows)
+        with folder.reading(path / folder.METRICS):
+            rows = decode_rows(files[folder.METRICS], last.rows)
         return Training(manifest, epochs, rows, last, last.params, last.best)
 
 
