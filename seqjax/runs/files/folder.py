@@ -60,7 +60,7 @@ def lock(path: Path, advice: str = "wait for it, or choose another folder") -> I
     """
     with contextlib.ExitStack() as stack:
         if not path.is_dir():
-            stack.callback(_remove_if_empty, path)
+            stack.callback(remove_if_empty, path)
         with disk_errors(path):
             make_folder(path)
             file = stack.enter_context(open_plain(path / LOCK, os.O_RDWR | os.O_CREAT))
@@ -128,7 +128,7 @@ def _flock(file: IO[bytes]) -> bool:
     return False
 
 
-def _remove_if_empty(path: Path) -> None:
+def remove_if_empty(path: Path) -> None:
     """Removes a folder in which nothing could be written."""
     with contextlib.suppress(OSError):
         path.rmdir()

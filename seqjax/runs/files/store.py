@@ -150,7 +150,11 @@ def _write(path: Path, name: str, data: bytes) -> None:
     inner = folder.inner_folder(path, str(Path(name).parent)) if "/" in name else path
     with disk_errors(path):
         make_folder(inner)
-    write(path / name, data)
+    try:
+        write(path / name, data)
+    except BaseException:
+        folder.remove_if_empty(inner)
+        raise
 
 
 def _remove_parts(path: Path) -> None:
