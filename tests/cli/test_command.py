@@ -121,7 +121,7 @@ def test_debug_shows_the_traceback():
 
 
 VERBS = [
-    *("run", "generate", "evaluate", "sweep", "status", "compare", "verify", "adopt"),
+    *("run", "generate", "evaluate", "sweep", "status", "compare", "verify"),
     *("track", "lags", "measure", "check", "new", "reproduce", "list", "show"),
 ]
 

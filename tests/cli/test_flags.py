@@ -121,14 +121,9 @@ def test_the_config_of_a_run_that_was_changed_is_not_used(run_, tmp_path):
     for verb in ("run", "sweep"):
         done = call(verb, *begin, "--seed", 1)
         assert (done.returncode, done.stdout) == (4, "")
-        assert f"{config} has changed since the run beside it was made\n" in done.stderr
-        assert "copy it to another folder" in done.stderr
-        assert f"seqjax adopt {copy}" in done.stderr
+        assert f"{config} has changed" in done.stderr
     (tmp_path / "elsewhere.toml").write_bytes(config.read_bytes())
     config.rename(copy / "other.toml")
     config.write_text(text)
     for file in (tmp_path / "elsewhere.toml", copy / "other.toml"):
         assert "learning_rate = 1.5" in call("run", "--config", file, "--print-config").stdout
-    config.write_bytes((copy / "other.toml").read_bytes())
-    assert call("adopt", copy).returncode == 0
-    assert call("run", *begin).returncode == 0

@@ -77,15 +77,6 @@ def test_the_commands_after_a_sweep():
     assert commands(call("status", f"./{NAME}").stdout) == [["compare", f"./{NAME}"]]
 
 
-def test_the_commands_about_changed_files():
-    assert call("run", *NGRAM, f"--out={NAME}").returncode == 0
-    Path(NAME, "samples.txt").write_text("mine")
-    refused = call("evaluate", f"./{NAME}")
-    assert refused.returncode == 4
-    assert commands(refused.stderr) == [["adopt", f"./{NAME}"]]
-    assert commands(call("adopt", f"./{NAME}").stdout) == [["verify", f"./{NAME}"]]
-
-
 def test_the_command_that_resumes():
     Path(NAME).mkdir()
     flags = ["--tokenizer", "mine:stops=true", f"--load=./{NAME}.py", f"--out={NAME}"]

@@ -7,8 +7,9 @@ from support.crash import NoFigure, crash_after, experiment, forget_results
 from support.shell import call
 
 from seqjax import Run, sweep
-from seqjax.runs.files.rows import read_rows, write_rows
-from seqjax.sweeps import Job, folder
+from seqjax.runs.files import folder
+from seqjax.runs.files.rows import encode_rows, read_rows
+from seqjax.sweeps import Job
 from seqjax.sweeps.launching.state import state_of
 from seqjax_launchers import local
 
@@ -77,7 +78,7 @@ def test_a_run_in_training(run, job):
     (run / "params.safetensors").unlink()
     write(job, "epoch\n")
     rows = read_rows(run)
-    write_rows(run, [rows[0] | {"seconds": 3.5}])
+    (run / folder.METRICS).write_bytes(encode_rows([rows[0] | {"seconds": 3.5}]))
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 2, "upd')
     with folder.lock(run):
