@@ -12,10 +12,12 @@ from faults.fuzz import sign
 
 from seqjax import Error, Experiment, Run, Text
 from seqjax.cli import main
+from seqjax.parse import LONGEST_TOML
 from seqjax.runs import checkpoint, environment, folder
 from seqjax.runs.arrays import save_arrays, sha256_of
 from seqjax.runs.binding import binding
 from seqjax.runs.params_file import read_arrays
+from seqjax_datasets import CSV
 from seqjax_models import RNN, NGram
 from seqjax_samplers import Sequential
 
@@ -160,6 +162,18 @@ def in_toml(**values):
 def test_a_config_that_is_not_valid_is_damage(finished, change):
     replaced(finished / folder.CONFIG, change)
     assert is_refused(finished, folder.CONFIG)
+
+
+def test_a_config_that_is_too_long_to_be_read_is_damage(finished):
+    replaced(finished / folder.CONFIG, lambda data: data + b"#" * LONGEST_TOML)
+    assert is_refused(finished, folder.CONFIG)
+
+
+def test_a_config_that_would_be_too_long_to_be_read_is_refused_before_training(tmp_path):
+    dataset = CSV("t.csv", inputs=("x",), targets=("y",), labels=tuple(map(str, range(200_000))))
+    with pytest.raises(Error, match=r"config would have 2,\d+,\d+ characters.*shorten .* dataset\.labels"):
+        Experiment(dataset=dataset).run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_config_of_a_plugin_that_is_not_installed_is_bad_input(finished):
