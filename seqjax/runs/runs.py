@@ -164,7 +164,7 @@ class Runs(Mapping[str, Run]):
         """
         from seqjax.runs.page import write_page
 
-        write_page(self, Path(file), metric or main_metric(self.values()), against)
+        write_page(self, Path(file), main_metric(self.values()) if metric is None else metric, against)
 
     def _repr_html_(self) -> str:
         metric = main_metric(self.values())
