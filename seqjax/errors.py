@@ -1,8 +1,10 @@
-"""`Error`, checks of arguments, `escape`. Imports no other module of seqjax, so that every module may import it."""
+"""`Error`, `warn`, checks of arguments, `escape`. Imports no module of seqjax, so that every module may import it."""
 
 import difflib
 import numbers
+import os
 import unicodedata
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,6 +31,12 @@ class Error(ValueError):
         self.exit_code = exit_code
         text = "\n  ".join([message, *(problem.replace("\n", "\n    ") for problem in self.problems)])
         super().__init__(escape(text, LINES))
+
+
+def warn(message: str) -> None:
+    """Warns about what is allowed and seldom meant. The warning names the line outside of seqjax that led to it."""
+    own = os.path.dirname(__file__) + os.sep
+    warnings.warn(escape(message, LINES), UserWarning, skip_file_prefixes=(own,))
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -200,7 +200,10 @@ def test_an_opened_run_is_the_run(kept):
 
 def test_a_run_evaluates_any_text(kept):
     assert kept.evaluate(Text(TEXT[480:600]))["loss"] == pytest.approx(kept.evaluate("heldout")["loss"])
-    assert kept.evaluate(Text("xyz"))["loss"] > 2, "what is unknown counts too"
+    with pytest.warns(UserWarning, match=r"75\.00% of the text is unknown to the vocabulary"):
+        assert kept.evaluate(Text("xyzt"))["loss"] > 2, "what is unknown counts too"
+    with pytest.raises(Error, match=r"xyz\.txt has no token of the vocabulary .*\n.* whose tokens are ' ', "):
+        kept.evaluate(Text("xyz" * 50, "xyz.txt"))
     assert math.isnan(kept.evaluate(Text("t"))["loss"])
     with pytest.raises(Error, match="no part 'the cat'"):
         kept.evaluate("the cat")
