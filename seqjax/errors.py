@@ -50,9 +50,14 @@ def quoted(names: Iterable[str], most: int = 12) -> str:
 
     `'full, seed=0', 'full, seed=1' and 58 more`
     """
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
+    return few(map(repr, names), most)
+
+
+def few(words: Iterable[str], most: int = 12) -> str:
+    """Words as a list, of which at most `most` are shown: `a, b, c and 17 more`."""
+    words = list(words)
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def counted(count: int, noun: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from seqjax import Error, Pairs, Series, Spec, Tokens, Values, register
 from seqjax.data import FileDataset, read_file
-from seqjax.errors import nearest
+from seqjax.errors import few, nearest
 
 
 @register("dataset", "csv")
@@ -48,8 +48,9 @@ class CSV(FileDataset):
             raise Error("dataset csv: labels and scored need inputs: name the columns to read with --dataset.inputs")
         if self.labels and (len(self.targets) != 1 or len(set(self.labels)) < len(self.labels)):
             raise Error("dataset csv: labels need one target column, and differ from each other")
-        if len(self.delimiter) != 1:
-            raise Error(f"dataset csv: delimiter = {self.delimiter!r}: it must be one character")
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+            what = "it must be one character, and neither a quote nor the end of a line"
+            raise Error(f"dataset csv: delimiter = {self.delimiter!r}: {what}")
 
     def load(self):
         """The columns as a `Series` or as `Pairs`."""
@@ -105,7 +106,7 @@ class CSV(FileDataset):
         if unknown := [name for name in asked if name not in names]:
             raise Error(
                 f"dataset csv: {self.path} has no column {unknown[0]!r}{nearest(unknown[0], names)} "
-                f"(columns: {', '.join(names)}){_why_unknown(names)}"
+                f"(columns: {few(names)}){_why_unknown(names)}"
             )
         return _Table(self.path, names, [line for line, _ in rows[1:]], [cells for _, cells in rows[1:]])
 

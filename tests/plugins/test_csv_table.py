@@ -110,6 +110,8 @@ def test_a_wrong_table_is_an_error_with_line_and_column(file, text, fields, mess
         ({"inputs": ("a",), "targets": ("b", "y"), "labels": ("x",)}, "labels need one target column"),
         ({"inputs": ("a",), "targets": ("y",), "labels": ("x", "x")}, "labels need one target column"),
         ({"delimiter": ""}, "must be one character"),
+        ({"delimiter": '"'}, "neither a quote nor"),
+        ({"delimiter": "\n"}, "nor the end of a line"),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(fields, message):
@@ -139,6 +141,26 @@ def test_a_file_of_numpy_is_named_with_its_dataset(tmp_path):
     np.save(tmp_path / "x.npy", np.ones(3))
     with pytest.raises(Error, match=r"x\.npy is an npy file of numpy: --dataset npy"):
         CSV(path=str(tmp_path / "x.npy")).load()
+
+
+def test_a_file_of_which_any_byte_was_changed_is_read_or_is_an_error_with_its_name(tmp_path):
+    data, file, messages = TABLE.replace("mon", '"mon"').encode(), tmp_path / "t.csv", []
+    for at, byte in enumerate(data):
+        for other in {*b'\x00\xff",\n\r', byte ^ 1, byte ^ 128} - {byte}:
+            file.write_bytes(data[:at] + bytes([other]) + data[at + 1 :])
+            try:
+                CSV(path=str(file), inputs=("a",), targets=("y",), sequence="day").load()
+            except Error as fault:
+                messages.append(str(fault))
+    assert len(messages) > len(data)
+    assert all(str(file) in message for message in messages)
+
+
+def test_an_unknown_column_of_many_is_an_error_with_the_nearest_and_some_of_them(file):
+    names = [f"x{n}" for n in range(2_000)]
+    with pytest.raises(Error, match=r"did you mean 'x777'.*\(columns: x0, x1, .*, x11 and 1,988 more\)") as caught:
+        CSV(path=file(",".join(names) + "\n" + ",".join("1" * 2_000)), targets=("xx777",)).load()
+    assert len(str(caught.value)) < 400
 
 
 def test_numbers_have_all_their_digits(file):
