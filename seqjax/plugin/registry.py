@@ -152,9 +152,9 @@ def find(kind: str, name: str) -> Entry:
 def misplaced_groups() -> list[str]:
     """The entry points in groups `seqjax.*` that seqjax does not read, one line each."""
     return [
-        f"{point.dist.name if point.dist else LOCAL} offers {point.name!r} in the group {point.group!r}, which seqjax "
-        f"does not read{nearest(point.group, GROUPS.values())}"
-        for point in importlib.metadata.entry_points()
+        f"{_name_and_version(point)[0]} offers {point.name!r} in the group {point.group!r}, which seqjax does not read"
+        f"{nearest(point.group, GROUPS.values())}"
+        for point in _entry_points()
         if point.group.startswith("seqjax.") and point.group not in GROUPS.values()
     ]
 
@@ -297,15 +297,54 @@ def _installed() -> dict[str, tuple[Entry, ...]]:
     """The plugins of installed packages, by kind. All kinds are read at once, since one reading takes 30 ms."""
     kinds = {group: kind for kind, group in GROUPS.items()}
     found: dict[str, dict[tuple[str, str], Entry]] = {kind: {} for kind in GROUPS}
-    # Each access to the name or the version of a package parses its metadata anew.
-    name_and_version = functools.cache(lambda dist: (dist.name, dist.version) if dist else (LOCAL, ""))
-    for point in importlib.metadata.entry_points():
+    for point in _entry_points():
         if (kind := kinds.get(point.group)) is None:
             continue
-        name, version = name_and_version(point.dist)
+        name, version = _name_and_version(point)
         file = _locate(point.value.partition(":")[0])
         found[kind][name, point.name] = Entry(kind, point.name, name, version, point.value, file)
     return {kind: tuple(plugins.values()) for kind, plugins in found.items()}
+
+
+def _entry_points() -> importlib.metadata.EntryPoints:
+    """The entry points of all installed packages.
+
+    Raises:
+        Error: the file that lists those of a package is damaged. JAX, which reads them too, would not start either.
+    """
+    try:
+        return importlib.metadata.entry_points()
+    except Exception as cause:
+        for dist in importlib.metadata.distributions():
+            try:
+                list(dist.entry_points)
+            except Exception as fault:
+                raise Error(
+                    f"entry_points.txt of the installed package {dist.name} is damaged: {type(fault).__name__}: {fault}"
+                    f"\nInstall it again: pip install --force-reinstall {dist.name}"
+                ) from cause
+        raise
+
+
+def _name_and_version(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
+    """The name and the version of the package of an entry point. A package that does not say its name has its module's.
+
+    A package without files, which a program has made in memory, is local.
+    """
+    if point.dist is None:
+        return LOCAL, ""
+    name, version = _name_and_version_of(point.dist)
+    return name or re.split(r"[.:]", point.value)[0], version or ""
+
+
+@functools.cache
+def _name_and_version_of(dist: importlib.metadata.Distribution) -> tuple[str | None, str | None]:
+    """The name and the version in METADATA, which each access to them would parse anew."""
+    try:
+        found = dist.metadata
+    except (OSError, ValueError):  # it is missing, or no UTF-8
+        return None, None
+    return found.get("Name"), found.get("Version")
 
 
 def _locate(module: str) -> str | None:
