@@ -39,9 +39,9 @@ def warn(message: str) -> None:
     warnings.warn(escape(message, LINES), UserWarning, skip_file_prefixes=(own,))
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def nearest(word: object, choices: Iterable[str]) -> str:
     """`'; did you mean "x"?'` for the choices closest to `word`, or an empty string."""
-    close = difflib.get_close_matches(word, sorted(choices), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(str(word), sorted(choices), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
@@ -85,24 +85,42 @@ def check_all(what: str, is_true: dict[str, bool]) -> None:
         raise Error(what, problems=problems)
 
 
+def check_type(name: str, value: Any, kind: Any, expected: str) -> None:
+    """Checks the type of an argument.
+
+    Args:
+        name: the name of the argument, such as "sweep: axes".
+        value: its value.
+        kind: the type that it must have, or a union of types.
+        expected: what to pass, in words.
+
+    Raises:
+        Error: it has another type.
+    """
+    if not isinstance(value, kind):
+        raise Error(f"{name} = {value!r:.80}: pass {expected}")
+
+
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number of Python or numpy; booleans are excluded."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def check_whole(**values: tuple[Any, int]) -> None:
+def check_whole(*, below_2_to: int | None = None, **values: tuple[Any, int]) -> None:
     """Checks that arguments are whole numbers, and large enough: `check_whole(lags=(lags, 1), seed=(seed, 0))`.
 
     Args:
+        below_2_to: the number of bits of the largest values that are allowed; None: there is no largest value.
         values: for each argument its value and the least value that is allowed.
 
     Raises:
-        Error: some values are not whole numbers or are too small; the message names all of them.
+        Error: some values are not whole numbers, or are too small or too large; the message names all of them.
     """
+    bound = "" if below_2_to is None else f", and below 2^{below_2_to}"
     problems = [
-        f"{name} = {value!r} must be a whole number, at least {least}"
+        f"{name} = {value!r:.80} must be a whole number, at least {least}{bound}"
         for name, (value, least) in values.items()
-        if not is_whole(value) or value < least
+        if not is_whole(value) or value < least or (below_2_to is not None and value >= 2**below_2_to)
     ]
     if problems:
         raise Error("\n".join(problems))

@@ -14,7 +14,7 @@ from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.split import split
 from seqjax.data.stream import Stream, next_stream
 from seqjax.data.tokenizer import SEEN, UNKNOWN, Codec, PairsCodec, TextCodec, Tokenizer, unknown_share
-from seqjax.errors import Error, quoted, warn
+from seqjax.errors import Error, check_type, quoted, warn
 from seqjax.plugin.author import calling, cause
 from seqjax.plugin.config import create
 from seqjax.plugin.registry import name_of
@@ -100,6 +100,7 @@ def prepare(
         Error: the dataset is too short for these sizes; the tokenizer is for another kind of data; a model of the
             dataset cannot read the one that is held out, or knows none of its tokens.
     """
+    check_type("codec", codec, Codec | PairsCodec | None, "that of an earlier run, run.codec, or None")
     sources = load_all(dataset, heldout)
     source = sources["dataset"]
     parts = split(source, train, 0 if "heldout" in sources else heldout)  # type: ignore[arg-type]

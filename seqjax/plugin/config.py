@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import tomli_w
 
-from seqjax.errors import LINES, Error
+from seqjax.errors import LINES, Error, check_type
 from seqjax.files import read_named
 from seqjax.parse import LONGEST_TOML
 from seqjax.parse import from_toml as parse_toml
@@ -106,6 +106,7 @@ def _printable(character: str) -> str:
 
 def from_toml(text: str) -> Config:
     """The nested dict of a TOML text."""
+    check_type("a config", text, str, "a text of TOML, such as that of Experiment.to_toml()")
     try:
         return parse_toml(text)
     except ValueError as fault:

@@ -19,7 +19,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqjax.errors import Error, nearest
+from seqjax.errors import Error, check_type, nearest
 from seqjax.plugin.base import check_hints
 
 GROUPS = {
@@ -79,6 +79,7 @@ def register(kind: str, name: str) -> Callable[[type], type]:
     check_name(kind, name)
 
     def add(cls: type) -> type:
+        check_type(f"{kind} {name!r}", cls, type, "a class: write @register above it")
         params = cls.__dict__.get("__dataclass_params__")
         if not is_dataclass(cls) or params is None or not params.frozen:
             raise Error(f"{kind} {name!r}: write @dataclass(frozen=True) between @register and class {cls.__name__}")
@@ -106,6 +107,7 @@ def check_name(kind: str, name: str) -> None:
         Error: unknown kind, malformed name.
     """
     _check_kind(kind)
+    check_type(f"the name of a {kind}", name, str, f"a text, such as 'my-{kind}'")
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise Error(f"{kind} name {name!r}: use lower-case letters, digits and single dashes, such as 'my-{kind}'")
 
@@ -131,6 +133,7 @@ def find(kind: str, name: str) -> Entry:
         Error: no plugin has this name; several have it, none of which is built in, or one of which is local.
     """
     known = entries(kind)
+    check_type(f"the name of a {kind}", name, str, f"a text, one of seqjax.names({kind!r})")
     matches = [entry for entry in known if name in (entry.name, entry.id)]
     # A package cannot take a name from the built-in plugins: its own plugin has the full id alone.
     installed = [entry for entry in matches if entry.distribution != LOCAL]
@@ -288,7 +291,7 @@ def clashes(kind: str) -> list[str]:
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in GROUPS:
+    if kind not in list(GROUPS):  # a list has no value that it cannot compare
         raise Error(f"unknown kind {kind!r}{nearest(kind, GROUPS)}\nkinds: {', '.join(GROUPS)}")
 
 

@@ -14,6 +14,7 @@ from seqjax.data.preparing import DEFAULT_TOKENIZER, Prepared, prepare
 from seqjax.data.sampler import Sampler
 from seqjax.data.tokenizer import Tokenizer
 from seqjax.errors import Error
+from seqjax.files import path_of
 from seqjax.gradients.base import Gradient
 from seqjax.gradients.problem import Params
 from seqjax.models.model import CountBasedModel, ForeignModel, Model
@@ -195,7 +196,7 @@ class Experiment(Scalars):
         from seqjax.runs.execute import Options, execute
 
         options = Options(devices, progress, checkpoint_seconds, params, callback, tracker)
-        return execute(self, None if path is None else Path(path), options)
+        return execute(self, None if path is None else path_of("path", path), options)
 
     def to_toml(self) -> str:
         """The config: the scalars, then a table for each plugin, with full ids and all fields.

@@ -22,6 +22,7 @@ from seqjax.data.tokenizer import Codec, PairsCodec, TextCodec, unknown_share
 from seqjax.data.windows import gather_windows, make_batch, past_warmup, spread_rows
 from seqjax.diagnostics.measuring import WindowSequence
 from seqjax.errors import Error, nearest
+from seqjax.files import path_of
 from seqjax.gradients.problem import Params
 from seqjax.models.check import check_steps
 from seqjax.models.model import ModelProblem
@@ -97,7 +98,7 @@ class Run:
                 damaged (exit code 4).
         """
         check_which(which)
-        path = Path(path)
+        path = path_of("path", path)
         experiment = read_experiment(path)
         tokenizer = experiment.tokenizer
         # Before the rows are read: a process that trains the run writes the last row, and then the parameters.
@@ -552,7 +553,7 @@ class Run:
 
 def check_metric(name: str, known: Iterable[str]) -> None:
     """Raises an `Error` if there is no column of this name."""
-    if name not in known:
+    if name not in list(known):  # a list has no value that it cannot compare
         raise Error(f"unknown metric {name!r}{nearest(name, known)}; there are {', '.join(known)}")
 
 
