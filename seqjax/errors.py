@@ -1,8 +1,10 @@
-"""`Error`, checks of arguments, `escape`. Imports no other module of seqjax, so that every module may import it."""
+"""`Error`, `warn`, checks of arguments, `escape`. Imports no module of seqjax, so that every module may import it."""
 
 import difflib
 import numbers
+import os
 import unicodedata
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,9 +42,15 @@ class Error(ValueError):
         super().__init__(escape(text, LINES))
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def warn(message: str) -> None:
+    """Warns about what is allowed and seldom meant. The warning names the line outside of seqjax that led to it."""
+    own = os.path.dirname(__file__) + os.sep
+    warnings.warn(escape(message, LINES), UserWarning, skip_file_prefixes=(own,))
+
+
+def nearest(word: object, choices: Iterable[str]) -> str:
     """`'; did you mean "x"?'` for the choices closest to `word`, or an empty string."""
-    close = difflib.get_close_matches(word, sorted(choices), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(str(word), sorted(choices), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
@@ -51,9 +59,14 @@ def quoted(names: Iterable[str], most: int = 12) -> str:
 
     `'full, seed=0', 'full, seed=1' and 58 more`
     """
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
+    return few(map(repr, names), most)
+
+
+def few(words: Iterable[str], most: int = 12) -> str:
+    """Words as a list, of which at most `most` are shown: `a, b, c and 17 more`."""
+    words = list(words)
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def counted(count: int, noun: str) -> str:
@@ -81,24 +94,42 @@ def check_all(what: str, is_true: dict[str, bool]) -> None:
         raise Error(what, problems=problems)
 
 
+def check_type(name: str, value: Any, kind: Any, expected: str) -> None:
+    """Checks the type of an argument.
+
+    Args:
+        name: the name of the argument, such as "sweep: axes".
+        value: its value.
+        kind: the type that it must have, or a union of types.
+        expected: what to pass, in words.
+
+    Raises:
+        Error: it has another type.
+    """
+    if not isinstance(value, kind):
+        raise Error(f"{name} = {value!r:.80}: pass {expected}")
+
+
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number of Python or numpy; booleans are excluded."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def check_whole(**values: tuple[Any, int]) -> None:
+def check_whole(*, below_2_to: int | None = None, **values: tuple[Any, int]) -> None:
     """Checks that arguments are whole numbers, and large enough: `check_whole(lags=(lags, 1), seed=(seed, 0))`.
 
     Args:
+        below_2_to: the number of bits of the largest values that are allowed; None: there is no largest value.
         values: for each argument its value and the least value that is allowed.
 
     Raises:
-        Error: some values are not whole numbers or are too small; the message names all of them.
+        Error: some values are not whole numbers, or are too small or too large; the message names all of them.
     """
+    bound = "" if below_2_to is None else f", and below 2^{below_2_to}"
     problems = [
-        f"{name} = {value!r} must be a whole number, at least {least}"
+        f"{name} = {value!r:.80} must be a whole number, at least {least}{bound}"
         for name, (value, least) in values.items()
-        if not is_whole(value) or value < least
+        if not is_whole(value) or value < least or (below_2_to is not None and value >= 2**below_2_to)
     ]
     if problems:
         raise Error("\n".join(problems))

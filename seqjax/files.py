@@ -7,9 +7,9 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from seqjax.errors import Error
+from seqjax.errors import Error, check_type
 from seqjax.memory import check_memory
 
 PART = ".part"
@@ -33,6 +33,28 @@ def disk_errors(path: Path) -> Iterator[None]:
         is_known = fault.filename is not None and not str(fault.filename).endswith(PART)
         name = fault.filename if is_known else path
         raise Error(f"{name} cannot be written: {reason}; try another folder", exit_code=code) from fault
+
+
+def path_of(name: str, path: Any) -> Path:
+    """The path that an argument names. There need not be a file.
+
+    Args:
+        name: the name of the argument, for messages.
+        path: its value.
+
+    Raises:
+        Error: it is no path, or one that no file can have.
+    """
+    check_type(name, path, str | os.PathLike, "the path of a file or a folder, as a text or a pathlib.Path")
+    if not os.fspath(path):
+        raise Error(f"{name} = {path!r}: pass a path that is not empty")
+    try:
+        os.lstat(path)
+    except (OSError, ValueError) as fault:
+        if isinstance(fault, ValueError) or fault.errno in WRONG_NAMES:
+            reason = getattr(fault, "strerror", None) or fault
+            raise Error(f"{name} = {str(path)!r:.80}: {reason}; choose another name") from fault
+    return Path(path)
 
 
 def not_plain(path: Path) -> Error:

@@ -13,6 +13,8 @@ DEEPEST = 32
 """The largest number of tables and lists inside each other; seqjax itself writes 4."""
 LARGEST = 2**63
 """The bound of whole numbers, which is that of TOML."""
+LONGEST_TOML = 2**20
+"""The largest number of characters of a TOML text; a config of seqjax has some thousands."""
 
 _MAY_BE_LARGE = re.compile(r"\d{19}|\d[eE]\+?\d{3}")
 
@@ -52,8 +54,14 @@ def from_toml(text: str) -> dict[str, Any]:
     """The nested dict of a TOML text.
 
     Raises:
-        ValueError: it is not TOML, is nested too deeply, or has a number that is too large.
+        ValueError: it is not TOML, is longer than `LONGEST_TOML`, is nested too deeply, or has a number that is too
+            large.
     """
+    if len(text) > LONGEST_TOML:
+        raise ValueError(f"it has {len(text):,} characters, more than {LONGEST_TOML:,}")
+    # `tomllib` takes a time that is quadratic in the number of parts of a key.
+    if _DEEP_KEY.search(_QUOTED_OR_COMMENT.sub("", text)):
+        raise ValueError(_TOO_DEEP)
     try:
         table = tomllib.loads(text)
     except RecursionError as fault:
@@ -62,6 +70,21 @@ def from_toml(text: str) -> dict[str, Any]:
     return table
 
 
+_QUOTED_OR_COMMENT = re.compile(
+    "|".join(
+        [
+            r""""{3}(?:\\.|[^\\])*?(?:"{3,5}|\Z)""",
+            r"""'{3}.*?(?:'{3,5}|\Z)""",
+            r""""(?:\\.|[^"\\\n])*+"?""",
+            r"""'[^'\n]*+'?""",
+            r"#[^\n]*+",
+        ]
+    ),
+    re.DOTALL,
+)
+"""The texts, quoted keys and comments of TOML. One without an end reaches to where `tomllib` refuses it, or further."""
+_DEEP_KEY = re.compile(rf"(?:\.[^.=,\[\]{{}}\n]*+){{{DEEPEST}}}")
+"""A key of more than `DEEPEST` parts, in a text without quoted parts: nothing else of TOML has as many dots."""
 _TOO_DEEP = f"more than {DEEPEST} tables or lists are nested in each other"
 
 

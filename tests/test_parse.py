@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from seqjax.parse import DEEPEST, from_json, from_toml, objects_from_json
+from seqjax.parse import DEEPEST, LONGEST_TOML, from_json, from_toml, objects_from_json
 
 ODD_JSON = {
     "deep list": "[" * 10**6,
@@ -25,7 +25,8 @@ ODD_TOML = {
     "deep list": f"a = {'[' * 10**5}",
     "deep list that ends": f"a = {'[' * 5000}{']' * 5000}",
     "deep table": f"a = {'{a = ' * 900}1{'}' * 900}",
-    "long name": f"{'.'.join('a' * 5000)} = 1",
+    "long name": f"{'.'.join('a' * (DEEPEST + 1))} = 1",
+    "long text": f"# {'x' * LONGEST_TOML}",
     "64 bits, without a sign": f"a = {2**63}",
     "400 digits in a list": f"a = [1, {'9' * 400}]",
     "5000 digits": f"a = {'9' * 5000}",
@@ -60,6 +61,54 @@ def test_other_json_is_read_as_json_does(value):
 
 def test_other_toml_is_read_as_tomllib_does():
     text = 'a = 9223372036854775807\nb = inf\n[c]\nplugin = "x/y"\nd = [1.5, 2]\n'
+    assert from_toml(text) == tomllib.loads(text)
+
+
+KEY = ".".join("a" * 5000)
+DEEP_KEYS = {
+    "bare": KEY,
+    "spaces": KEY.replace(".", " .\t"),
+    "quoted": KEY.replace("a", '"a"'),
+    "in apostrophes": KEY.replace("a", "'a'"),
+    "in a header": f"[{KEY}]\n[",
+    "of an array of tables": f"[[{KEY}]]\n[",
+    "in an inline table": "a = {" + KEY,
+    "after quotes at the end of a text": 'a = {b = """x"""", ' + KEY + ' = ""',
+    "after apostrophes at the end of a text": "a = {b = '''x'''', " + KEY + " = ''",
+    "after an escaped quote": 'a = {b = "x\\"", ' + KEY + ' = ""',
+}
+
+
+@pytest.mark.parametrize("name", DEEP_KEYS)
+def test_the_parts_of_a_key_are_counted_before_the_text_is_parsed(name):
+    """Parsing them takes a quadratic time. The end of the text is no TOML, which only parsing finds."""
+    text = f"{DEEP_KEYS[name]} = @"
+    with pytest.raises(tomllib.TOMLDecodeError):
+        tomllib.loads(text)
+    with pytest.raises(ValueError, match="nested in each other"):
+        from_toml(text)
+
+
+DOTS = "a." * 100
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'a = "{DOTS}"',
+        f"a = '{DOTS}'",
+        f'a = """\n"{DOTS}\n\\"""{DOTS}"""""\nb = "x"',
+        f"a = '''\n{DOTS}\n'{DOTS}'''''",
+        f'a = "\\"" # "{DOTS}',
+        f'"{DOTS}" = 1',
+        f"a = [{'1.5, ' * 100}]",
+        "a = [" + "1.5\n," * 100 + "]",
+        "a = 1.5\n" + "\n".join(f"a{n}.b = {n}.5" for n in range(100)),
+        "x." * (DEEPEST - 1) + "x = 1.5",
+    ],
+    ids=range(10),
+)
+def test_dots_that_are_in_no_key_are_read_as_tomllib_does(text):
     assert from_toml(text) == tomllib.loads(text)
 
 

@@ -1,4 +1,4 @@
-"""A table of numbers in a CSV file."""
+"""A table of numbers in a file: CSV, Parquet or JSON lines."""
 
 import csv
 import io
@@ -6,37 +6,39 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from seqjax import Error, Pairs, Series, Spec, Tokens, Values, register
 from seqjax.data import FileDataset, read_file
-from seqjax.errors import nearest
+from seqjax.errors import few, nearest
 
 
 @register("dataset", "csv")
 @dataclass(frozen=True)
 class CSV(FileDataset):
-    """A table in a CSV file. The first line has the names of the columns, and each further line is a time step.
+    """A table in a file of CSV, Parquet (`*.parquet`) or JSON lines (`*.jsonl`), in which each row is a time step.
 
-    With `inputs`, the model reads these columns, and predicts the targets of the same line: `Pairs`. Without them, the
-    targets are a `Series`, of which each line predicts the next one. All cells that are used must be finite numbers.
+    The first line of a CSV file has the names of the columns. With `inputs`, the model reads these columns, and
+    predicts the targets of the same row: `Pairs`. Without them, the targets are a `Series`, of which each row predicts
+    the next one. All cells that are used must be finite numbers.
     """
 
     path: str
-    """Path of the file, in UTF-8."""
+    """Path of the file. What ends neither in .parquet nor in .jsonl is read as CSV, in UTF-8."""
     inputs: tuple[str, ...] = ()
     """The columns that the model reads. Empty: the targets are a series."""
     targets: tuple[str, ...] = ()
     """The columns that the model predicts. Empty: all columns but `sequence`, as a series."""
     sequence: str | None = None
-    """The column that names the sequence of a line: consecutive lines with the same entry are a document, at whose
-    start a model is reset. None: one sequence."""
+    """The column that names the sequence of a row: consecutive rows with the same entry are a document, at whose start
+    a model is reset. None: one sequence."""
     labels: tuple[str, ...] = ()
     """The classes, if the target column holds labels: label i becomes id i. Empty: targets are numbers."""
     scored: Literal["all", "last"] = "all"
-    """The targets that count: all, or the one in the last line of each sequence. The other cells may be empty then."""
+    """The targets that count: all, or the one in the last row of each sequence. The other cells may be empty then."""
     delimiter: str = ","
     """The character between two cells."""
 
@@ -48,8 +50,9 @@ class CSV(FileDataset):
             raise Error("dataset csv: labels and scored need inputs: name the columns to read with --dataset.inputs")
         if self.labels and (len(self.targets) != 1 or len(set(self.labels)) < len(self.labels)):
             raise Error("dataset csv: labels need one target column, and differ from each other")
-        if len(self.delimiter) != 1:
-            raise Error(f"dataset csv: delimiter = {self.delimiter!r}: it must be one character")
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+            what = "it must be one character, and neither a quote nor the end of a line"
+            raise Error(f"dataset csv: delimiter = {self.delimiter!r}: {what}")
 
     def load(self):
         """The columns as a `Series` or as `Pairs`."""
@@ -72,30 +75,15 @@ class CSV(FileDataset):
         return Pairs(_numbers(table, self.inputs), targets, mask, spec, bounds, self.path)
 
     def _read(self):
-        """The table, with as many cells in every row as there are columns."""
-        data = read_file(self.path, "csv")
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as fault:
-            if data.startswith(b"\x93NUMPY"):
-                raise Error(f"dataset csv: {self.path} is an npy file of numpy: --dataset npy") from fault
-            line = data.count(b"\n", 0, fault.start) + 1
-            raise Error(f"dataset csv: {self.path}, line {line}: it is not UTF-8; convert the file") from fault
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, strict=True)
-        try:
-            rows = [(reader.line_num, cells) for cells in reader]
-        except csv.Error as fault:
-            raise Error(f"dataset csv: {self.path}, line {reader.line_num}: {fault}") from fault
-        while rows and not rows[-1][1]:
-            rows.pop()
-        names = [name.strip() for name in rows[0][1]] if rows else []
-        # In a table of one column, an empty line is an empty cell.
-        rows = [(line, cells or [""]) for line, cells in rows if cells or len(names) == 1]
-        if len(rows) < 2:
-            raise Error(f"dataset csv: {self.path} needs a line of column names, and a line for each time step")
+        """The table, in which the columns that are asked for are known."""
+        if Path(self.path).suffix.lower() in ARROW:
+            table = _read_arrow(self.path)
+        else:
+            table = _read_csv(self.path, self.delimiter)
+        names = table.names
         if repeated := [name for name in names if names.count(name) > 1]:
             raise Error(f"dataset csv: {self.path} has several columns of the name {repeated[0]!r}")
-        for line, cells in rows:
+        for line, cells in zip(table.lines, table.rows, strict=True):
             if len(cells) != len(names):
                 raise Error(
                     f"dataset csv: {self.path}, line {line}: it has {len(cells)} cells, and the first line "
@@ -105,9 +93,9 @@ class CSV(FileDataset):
         if unknown := [name for name in asked if name not in names]:
             raise Error(
                 f"dataset csv: {self.path} has no column {unknown[0]!r}{nearest(unknown[0], names)} "
-                f"(columns: {', '.join(names)}){_why_unknown(names)}"
+                f"(columns: {few(names)}){_why_unknown(names)}"
             )
-        return _Table(self.path, names, [line for line, _ in rows[1:]], [cells for _, cells in rows[1:]])
+        return table
 
 
 def _why_unknown(names: Sequence[str]) -> str:
@@ -131,14 +119,16 @@ class _Table(NamedTuple):
     Args:
         path: the file.
         names: the names of the columns.
-        lines: the number of each row's last line in the file, from 1.
+        lines: the number of each row in the file, from 1; in a CSV file, that of its last line.
         rows: the cells of each row.
+        unit: what is numbered.
     """
 
     path: str
     names: list[str]
     lines: Sequence[int]
     rows: Sequence[list[str]]
+    unit: str = "line"
 
     def column(self, name: str) -> list[str]:
         """The cells of a column."""
@@ -147,11 +137,67 @@ class _Table(NamedTuple):
 
     def fault(self, row: int, name: str, cell: str, needed: str, advice: str = GAPS) -> Error:
         """The error about a cell."""
-        shown = repr(cell) if cell else "an empty cell"
-        return Error(
-            f"dataset csv: {self.path}, line {self.lines[row]}, column {name!r}: found {shown}, and needs {needed}\n"
-            f"{advice}"
-        )
+        shown = f"{cell!r:.80}" if cell else "an empty cell"
+        where = f"{self.path}, {self.unit} {self.lines[row]}, column {name!r}"
+        return Error(f"dataset csv: {where}: found {shown}, and needs {needed}\n{advice}")
+
+
+def _read_csv(path: str, delimiter: str) -> _Table:
+    """The table in a CSV file."""
+    data = read_file(path, "csv")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        if data.startswith(b"\x93NUMPY"):
+            raise Error(f"dataset csv: {path} is an npy file of numpy: --dataset npy") from fault
+        line = data.count(b"\n", 0, fault.start) + 1
+        raise Error(f"dataset csv: {path}, line {line}: it is not UTF-8; convert the file") from fault
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        rows = [(reader.line_num, cells) for cells in reader]
+    except csv.Error as fault:
+        raise Error(f"dataset csv: {path}, line {reader.line_num}: {fault}") from fault
+    while rows and not rows[-1][1]:
+        rows.pop()
+    names = [name.strip() for name in rows[0][1]] if rows else []
+    # In a table of one column, an empty line is an empty cell.
+    rows = [(line, cells or [""]) for line, cells in rows[1:] if cells or len(names) == 1]
+    if not rows:
+        raise Error(f"dataset csv: {path} needs a line of column names, and a line for each time step")
+    return _Table(path, names, [line for line, _ in rows], [cells for _, cells in rows])
+
+
+ARROW = (".parquet", ".jsonl")
+"""The endings of the files that are read by the library pyarrow."""
+
+
+def _read_arrow(path: str) -> _Table:
+    """The table in a Parquet file, or in a file of JSON lines. Its cells become texts, as those of a CSV file are."""
+    import pyarrow.json
+    import pyarrow.parquet
+
+    data = io.BytesIO(read_file(path, "csv"))
+    try:
+        is_json = Path(path).suffix.lower() == ".jsonl"
+        table = pyarrow.json.read_json(data) if is_json else pyarrow.parquet.read_table(data)
+        columns = [list(map(_text, column.to_pylist())) for column in table.columns]
+    # The library raises any exception for a damaged file, such as OSError and NotImplementedError.
+    except Exception as fault:
+        kind = "file of JSON lines" if is_json else "Parquet file"
+        raise Error(
+            f"dataset csv: {path} is damaged, or no {kind}: {fault!s:.200}\nWrite it again, or give it another ending"
+        ) from fault
+    rows = [list(cells) for cells in zip(*columns, strict=True)]
+    if not rows:
+        raise Error(f"dataset csv: {path} has no rows; it needs one for each time step")
+    return _Table(path, table.column_names, range(1, len(rows) + 1), rows, "row")
+
+
+def _text(value: Any) -> str:
+    """A value of a table as the text of a cell in a CSV file."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _advice(table: _Table, names: Sequence[str], used: np.ndarray) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from seqjax import Dataset, Error, Text, register
 from seqjax.data import MappedText, is_large, make_piece
-from seqjax.errors import nearest
+from seqjax.errors import few, nearest
 from seqjax.user_cache import file_key, hash_of, remembered
 
 READERS = {".txt": "text", ".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -103,7 +103,7 @@ class HFDataset(Dataset):
             )
         kinds = (f"{name} ({getattr(kind, 'dtype', kind)})" for name, kind in dataset.features.items())
         raise Error(
-            f"dataset hf-dataset: {self.path}: {fault}\nIts columns: {', '.join(kinds)}; "
+            f"dataset hf-dataset: {self.path}: {fault}\nIts columns: {few(kinds)}; "
             "choose one of type string with --dataset.column"
         )
 

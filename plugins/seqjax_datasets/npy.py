@@ -1,13 +1,12 @@
 """A series in a file of numpy."""
 
-import io
-import zipfile
 from dataclasses import dataclass
 
 import numpy as np
 
 from seqjax import Error, Series, register
-from seqjax.data import FileDataset, read_file
+from seqjax.data import FileDataset
+from seqjax_datasets._numpy_file import read_numpy
 
 
 @register("dataset", "npy")
@@ -20,13 +19,7 @@ class NPY(FileDataset):
 
     def load(self):
         """The series."""
-        data = read_file(self.path, "npy")
-        if not data.startswith((b"\x93NUMPY", b"PK\x03\x04")):  # numpy would advise to unpickle it
-            raise Error(f"dataset npy: {self.path} is no npy file\nIf it is a table in CSV: --dataset csv")
-        try:
-            values = np.load(io.BytesIO(data))
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as fault:
-            raise Error(f"dataset npy: {self.path} is no array of numbers that numpy.save wrote: {fault}") from fault
+        values = read_numpy(self.path, "npy", lambda found: found, "numpy.save(path, array)")
         if not isinstance(values, np.ndarray):
             raise Error(f"dataset npy: {self.path} has several arrays; read it with the dataset npz")
         if values.ndim not in (1, 2, 3):

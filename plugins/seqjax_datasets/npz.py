@@ -1,14 +1,13 @@
 """Inputs and targets in a file of numpy."""
 
-import io
-import zipfile
 from dataclasses import dataclass
 
 import numpy as np
 
 from seqjax import Error, Pairs, register
-from seqjax.data import FileDataset, read_file
-from seqjax.errors import nearest
+from seqjax.data import FileDataset
+from seqjax.errors import few, nearest
+from seqjax_datasets._numpy_file import read_numpy
 
 
 @register("dataset", "npz")
@@ -40,7 +39,7 @@ class NPZ(FileDataset):
 
     def load(self):
         """The pairs."""
-        arrays = self._read()
+        arrays = read_numpy(self.path, "npz", self._pick, "numpy.savez(path, inputs=x, targets=y)")
         try:
             return self._pairs(arrays)
         except Error as fault:
@@ -68,23 +67,13 @@ class NPZ(FileDataset):
             targets = [a[:n] for a, n in zip(targets, lengths, strict=True)] if has_steps else targets
         return Pairs.from_sequences(inputs, targets, source=self.path)
 
-    def _read(self):
-        """The arrays that are used, by name."""
+    def _pick(self, file):
+        """The arrays of a file that are used, by name."""
+        if isinstance(file, np.ndarray):
+            raise Error(f"dataset npz: {self.path} has one array; read it with the dataset npy")
         names = [name for name in (self.inputs, self.targets, self.lengths) if name]
-        data = read_file(self.path, "npz")
-        if not data.startswith((b"\x93NUMPY", b"PK\x03\x04")):  # numpy would advise to unpickle it
-            raise Error(f"dataset npz: {self.path} is no npz file\nIf it is a table in CSV: --dataset csv")
-        try:
-            # Arrays of objects would need pickle, which can run code; np.load refuses them unless it is told otherwise.
-            file = np.load(io.BytesIO(data))
-            if isinstance(file, np.ndarray):
-                raise Error(f"dataset npz: {self.path} has one array; read it with the dataset npy")
-            for name in names:
-                if name not in file.files:
-                    hint = f"{nearest(name, file.files)} (arrays: {', '.join(file.files)})"
-                    raise Error(f"dataset npz: {self.path} has no array {name!r}{hint}")
-            return {name: file[name] for name in names}
-        except Error:
-            raise
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as fault:
-            raise Error(f"dataset npz: {self.path} is no file that numpy.savez wrote: {fault}") from fault
+        for name in names:
+            if name not in file.files:
+                hint = f"{nearest(name, file.files)} (arrays: {few(file.files)})"
+                raise Error(f"dataset npz: {self.path} has no array {name!r}{hint}")
+        return {name: file[name] for name in names}

@@ -6,14 +6,16 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from seqjax.cli.complete import COMPLETING, SHELLS, shell_code, verb_to_complete
 from seqjax.cli.unexpected import explained
 from seqjax.errors import Error, nearest
 from seqjax.signals import ending_at_signals
 from seqjax.terminal.lasting import LastingStream, open_standard_files, say_that_printing_ends
-from seqjax.terminal.stream import escape_streams, unescaped
+from seqjax.terminal.stream import escape_streams, line, unescaped
 
 VERBS = {
     "run": "train a model, and keep the run in a folder",
@@ -79,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def guarded(work: Callable[[list[str]], int], argv: Sequence[str], prints_result: bool = False) -> int:
     """Calls `work(argv)` and returns its exit code. For an `Error`, prints its message on stderr and returns its code.
 
-    From the call on, all that this process prints is escaped, and dropped if it cannot be written.
+    From the call on, all that this process prints is escaped, and dropped if it cannot be written; a warning for users
+    is printed as a note, without the line of the program that it is about.
 
     Args:
         work: takes the arguments, and returns an exit code.
@@ -89,6 +92,7 @@ def guarded(work: Callable[[list[str]], int], argv: Sequence[str], prints_result
     """
     stdout = _prepare_streams()
     stdout.note = _no_note if prints_result else say_that_printing_ends
+    warnings.showwarning = _show_warning
     debug = "--debug" in argv
     try:
         with ending_at_signals() as interrupted:
@@ -144,6 +148,14 @@ def _prepare_streams():
             setattr(sys, name, LastingStream(stream))
     escape_streams()
     return unescaped(sys.stdout)
+
+
+def _show_warning(message: Any, category: type, *where: Any, **more: Any) -> None:
+    """Prints a warning as Python's own function does, or as a note if it is for users."""
+    if category is UserWarning:
+        line("note", message, sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, *where[:2]), end="", file=sys.stderr)
 
 
 def _no_note(reason: str) -> None:

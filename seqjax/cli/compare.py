@@ -63,7 +63,7 @@ def print_comparison(
     """
     from seqjax.sweeps.runs import main_metric
 
-    metric = metric or main_metric(runs.values())
+    metric = main_metric(runs.values()) if metric is None else metric
     table = runs.compare(metric, against, which)
     words = {"last": "last epoch", "best": "best epoch (that with the lowest held-out loss)"}
     epochs = " and ".join(words[epoch] for epoch in words if epoch in table.columns)

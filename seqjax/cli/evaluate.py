@@ -1,6 +1,5 @@
 """`seqjax evaluate`: loss and perplexity of a trained model."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,6 @@ from seqjax.data.split import PARTS
 from seqjax.errors import Error
 from seqjax.plugin.config import create
 from seqjax.runs import settings
-from seqjax.terminal.stream import line
 
 COLUMNS = {"loss": ".4f", "perplexity": ".4f", "bits_per_character": ".4f", "tokens": ","}
 """The printed columns and their formats."""
@@ -33,17 +31,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--which", choices=("last", "best"), default="last", help=text)
     args = parser.read(argv)
 
-    from seqjax.data.tokenizer import SEEN, TextCodec, unknown_share
+    from seqjax.data.tokenizer import TextCodec
     from seqjax.runs.run import Run
 
     run = Run.open(args.run, args.which)
     if args.text:
         if not Path(args.text).exists():
             raise Error(f"--text {args.text}: there is no such file")
-        own = create("dataset", settings.TEXT_FILE, path=args.text).load()
-        rows = {"text": run.evaluate(own)}
-        if share := unknown_share(run.codec, run.text_codec.encode(own[:SEEN].text)):
-            line("note", f"{share:.2%} of {args.text} is unknown to the vocabulary of the run", sys.stderr)
+        rows = {"text": run.evaluate(create("dataset", settings.TEXT_FILE, path=args.text).load())}
     else:
         rows = {part: run.evaluate(part) for part in ([args.part] if args.part else PARTS)}
     names = dict.fromkeys(name for row in rows.values() for name in row)

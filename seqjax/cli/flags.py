@@ -21,6 +21,9 @@ from seqjax.terminal.stream import line
 MANIFEST = "manifest.json"
 """The file beside the config of a run. Its module imports JAX, which reading flags must not."""
 
+TABLES = ("parquet", "jsonl")
+"""The suffixes of the files that the dataset csv reads too."""
+
 MOST_DEVICES = 1024
 """The largest number of devices that are made on a CPU."""
 
@@ -176,8 +179,10 @@ def _dataset_of(file: str) -> str:
 
 
 def _reader(file: str) -> str:
-    """The dataset that reads a file: the one of the name of its suffix, such as csv, or else that of text files."""
+    """The dataset that reads a file: that of tables, the one of the name of its suffix, or else that of text files."""
     suffix = Path(file).suffix[1:]
+    if suffix in TABLES:
+        return "csv"
     return suffix if suffix in registry.names("dataset") else settings.TEXT_FILE.removeprefix("seqjax/")
 
 

@@ -27,6 +27,10 @@ def whole(text: str) -> int:
     return number
 
 
+NAMING = ("FILE", "DIR", "FOLDER", "RUN", "SWEEP", "KIND", "NAME", "VARIANT")
+"""What a flag or an argument names, and no empty text is."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises an `Error` with the nearest flag. It reads `_` in a flag as `-`."""
 
@@ -65,6 +69,11 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             hint = _second_value(argv, unknown[0]) or self.flag_meant(unknown[0], args)
             self.error(f"no such argument: {unknown[0]}{hint}")
+        for action in self._actions:
+            given = getattr(args, action.dest, None)
+            if action.metavar in NAMING and (given == "" or (isinstance(given, list) and "" in given)):
+                flag = "".join(f"{flag} " for flag in action.option_strings[-1:])
+                self.error(f"{flag}'': an empty text is given as {action.metavar}")
         for path in args.load:
             registry.load_file(path)
         return args

@@ -4,14 +4,14 @@ import collections
 import functools
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from seqjax.data.spec import Spec, Tokens, Values
-from seqjax.errors import Error, dtype_shape
+from seqjax.errors import Error, check_type, dtype_shape
 from seqjax.plugin.base import Plugin
 
 
@@ -207,6 +207,7 @@ class Series(Data):
 
     def __post_init__(self) -> None:
         values = _real("Series values", self.values)
+        check_type("Series names", self.names, Iterable, "a list of texts")
         names = tuple(map(str, self.names))
         if names and len(names) != values.shape[1]:
             raise Error(f"Series has {values.shape[1]} columns, but {len(names)} names: {', '.join(names)}")
@@ -288,9 +289,12 @@ class Pairs(Data):
         Raises:
             Error: another number of targets; a sequence and its targets have different lengths; no sequence has a step.
         """
+        sides = {"inputs": inputs, "targets": targets}
+        for name, side in sides.items():
+            check_type(f"Pairs.from_sequences: {name}", side, Iterable, "a list of sequences, or one array of them")
         inputs, targets = (
             [_array(f"Pairs.from_sequences: {name}[{n}]", each) for n, each in enumerate(side)]
-            for name, side in (("inputs", inputs), ("targets", targets))
+            for name, side in sides.items()
         )
         lengths = [a.shape[0] if a.ndim else -1 for a in inputs]
         if len(inputs) != len(targets) or not inputs or min(lengths) < 1:

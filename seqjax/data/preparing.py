@@ -13,8 +13,8 @@ from seqjax.data.mapped_text import MappedText
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.split import split
 from seqjax.data.stream import Stream, next_stream
-from seqjax.data.tokenizer import Codec, PairsCodec, TextCodec, Tokenizer
-from seqjax.errors import Error
+from seqjax.data.tokenizer import SEEN, UNKNOWN, Codec, PairsCodec, TextCodec, Tokenizer, unknown_share
+from seqjax.errors import Error, check_type, quoted, warn
 from seqjax.plugin.author import calling, cause
 from seqjax.plugin.config import create
 from seqjax.plugin.registry import name_of
@@ -87,6 +87,8 @@ def prepare(
 ) -> Prepared:
     """Loads and splits a dataset, fits the tokenizer on the training part, and encodes all parts except the rest.
 
+    It warns if the held-out part is equal to the training part, or has tokens that the vocabulary lacks.
+
     Args:
         dataset: where the data comes from.
         train: the size of the training part, as `split` takes it.
@@ -96,8 +98,9 @@ def prepare(
 
     Raises:
         Error: the dataset is too short for these sizes; the tokenizer is for another kind of data; a model of the
-            dataset cannot read the held-out dataset.
+            dataset cannot read the held-out dataset, or knows none of its tokens.
     """
+    check_type("codec", codec, Codec | PairsCodec | None, "that of an earlier run, run.codec, or None")
     sources = load_all(dataset, heldout)
     source = sources["dataset"]
     parts = split(source, train, 0 if "heldout" in sources else heldout)  # type: ignore[arg-type]
@@ -110,6 +113,10 @@ def prepare(
     streams = Streams({name: partial(make_stream, part, codec, spec) for name, part in parts.items()})
     for name in ("train", "heldout"):
         streams[name]  # raises its errors before training
+    if "heldout" in sources:
+        check_known(sources["heldout"], codec)
+    if len(parts["heldout"]) == len(parts["train"]) and parts["heldout"] == parts["train"]:
+        warn("the held-out part is equal to the training part, so that its loss says nothing about other data")
     return Prepared(sources, codec, spec, parts, streams)
 
 
@@ -250,6 +257,29 @@ def make_stream(data: Data, codec: Codec | PairsCodec | None, spec: Spec) -> Str
         assert isinstance(codec, TextCodec)  # `_fits` has checked it
         return id_stream(data, codec)
     return next_stream(*encode(data, codec))  # type: ignore[arg-type]
+
+
+def check_known(data: Data, codec: Codec | PairsCodec | None) -> None:
+    """Warns about the share of a text that is unknown to a vocabulary, among its first `SEEN` characters.
+
+    Args:
+        data: data that were not used to fit the codec; nothing is checked unless they are a text.
+        codec: the codec that reads them.
+
+    Raises:
+        Error: all of these characters are unknown.
+    """
+    if not isinstance(data, Text) or not isinstance(codec, TextCodec):
+        return
+    share, name = unknown_share(codec, codec.encode(data[:SEEN].text)), data.source or "the text"
+    if share == 1:
+        known = [token for token in codec.tokens if token != UNKNOWN]
+        raise Error(
+            f"{name} has no token of the vocabulary of the run, so that a model would read nothing but {UNKNOWN}\n"
+            f"Choose a text of the same kind as that of the training, whose tokens are {quoted(map(str, known))}"
+        )
+    if share:
+        warn(f"{share:.2%} of {name} is unknown to the vocabulary of the run")
 
 
 def _encoded(values, codec):

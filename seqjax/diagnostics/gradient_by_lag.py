@@ -357,7 +357,7 @@ def lags(
     Raises:
         Error: `max_lag` is not a whole number from 1 on; the arguments, or what the step returns, do not fit together.
     """
-    check_whole(max_lag=(max_lag, 1))
+    check_whole(below_2_to=31, max_lag=(max_lag, 1))
     problem, *arrays = read_scan(step_or_problem, params, state, xs, weights, has_aux=has_aux, batched=batched)
     return jit_of(_by_lag, problem, max_lag, BLOCK)(*arrays)
 

@@ -4,7 +4,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -304,13 +304,15 @@ def _named(strategies):
     """The strategies by name."""
     if isinstance(strategies, Gradient):
         strategies = [strategies]
+    if isinstance(strategies, str) or not isinstance(strategies, Iterable):
+        strategies = {repr(strategies): None}
     if not isinstance(strategies, Mapping):
         strategies = list(strategies)
         names = [describe(s) if isinstance(s, Gradient) else repr(s) for s in strategies]
         if len(set(names)) < len(names):
             raise Error(f"some strategies are given twice: {', '.join(names)}; name them in a dict")
         strategies = dict(zip(names, strategies, strict=True))
-    wrong = [name for name, strategy in strategies.items() if not isinstance(strategy, Gradient)]
+    wrong = [f"{name!s:.80}" for name, strategy in strategies.items() if not isinstance(strategy, Gradient)]
     if wrong or not strategies:
         raise Error(f"measure takes strategies such as Full(), by name or in a list, not {', '.join(wrong) or 'none'}")
     return dict(strategies)

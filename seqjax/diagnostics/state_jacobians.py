@@ -2,6 +2,7 @@
 
 import functools
 import math
+import numbers
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -79,8 +80,8 @@ class Jacobians:
         Raises:
             Error: `hazard` is not a probability below 1.
         """
-        if not 0 <= hazard < 1:
-            raise Error(f"hazard = {hazard} must be a probability below 1")
+        if not isinstance(hazard, numbers.Real) or not 0 <= hazard < 1:
+            raise Error(f"hazard = {hazard!r:.80} must be a probability below 1")
         finite = hazard == 0 or hazard < self.largest_hazard
         if not finite:
             bound = (
@@ -203,7 +204,7 @@ def jacobians(
     """
     scan = read_scan(step_or_problem, params, state, xs, has_aux=has_aux, batched=batched)
     T, B = scan.weights.shape
-    check_whole(max_lag=(max_lag, 1), every=(every, 1))
+    check_whole(below_2_to=31, max_lag=(max_lag, 1), every=(every, 1))
     if max_lag > T:
         raise Error(f"max_lag = {max_lag} must be at most {T}, the number of steps in xs")
     if not ravel_float(scan.state)[0].size:

@@ -134,6 +134,8 @@ def _arrays(tree: PyTree, name: str) -> PyTree:
                 f"{name}{jax.tree_util.keystr(path)} is a {type(value).__name__}, not an array. Pass arrays alone and "
                 "close over the rest in the step"
             ) from None
+        except OverflowError as fault:
+            raise Error(f"{name}{jax.tree_util.keystr(path)} = {value!r:.80}: {fault}; pass a float") from fault
 
     return jax.tree.map_with_path(leaf, tree)
 
@@ -145,9 +147,12 @@ def check_params(params: Params) -> None:
         Error: one is not; the message names it.
     """
     for path, leaf in jax.tree.leaves_with_path(params):
-        dtype = jnp.result_type(leaf)
+        name = jax.tree_util.keystr(path)
+        try:
+            dtype = jnp.result_type(leaf)
+        except TypeError as fault:
+            raise Error(f"params{name} is a {type(leaf).__name__}, and must be an array of floats") from fault
         if not jnp.issubdtype(dtype, jnp.inexact):
-            name = jax.tree_util.keystr(path)
             raise Error(f"params{name} is {dtype}, which has no gradient: make it a float, or close over it")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.errors import Error
+from seqjax.errors import Error, check_type
 from seqjax.gradients.problem import Params
 
 _LEAF = re.compile(r"(?P<module>.*?)(?P<leaf>(weight|bias)_(ih|hh|hr)_l(?P<layer>\d+)(_reverse)?)")
@@ -52,6 +52,9 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "") -> Params:
     """
     if not isinstance(state_dict, Mapping):
         raise Error(f"from_torch takes a mapping of names to arrays, such as net.state_dict(), not {state_dict!r:.80}")
+    check_type("from_torch: prefix", prefix, str, "the beginning of names, such as 'decoder.'")
+    for name in state_dict:
+        check_type("from_torch: a name", name, str, "arrays by texts, such as net.state_dict()")
     arrays = {name: _array(name, value) for name, value in state_dict.items() if name.startswith(prefix)}
     leaves = {name: match for name in arrays if (match := _LEAF.fullmatch(name))}
     modules = sorted({match["module"] for match in leaves.values()})
@@ -184,7 +187,7 @@ def to_torch(
     """
     if not isinstance(params, dict):
         raise Error(f"to_torch takes the parameters of a model, such as run.params, not {type(params).__name__}")
-    layers = [name for name in params if re.fullmatch(r"layer_\d+", name)]
+    layers = [name for name in params if re.fullmatch(r"layer_\d+", str(name))]
     others = {"W_hq", "b_q", "E"} & set(params)
     known = {"W_xh", "W_hh", "b_h", "b_hh"}
     strange = [name for name in params if name not in {*layers, *others}]
@@ -192,7 +195,7 @@ def to_torch(
     if not layers or strange or not {"W_hq", "b_q"} <= others:
         raise Error(
             "to_torch takes the parameters of RNN, GRU or LSTM: layer_0, layer_1, ..., W_hq, b_q and E"
-            + (f"; PyTorch has no {', '.join(strange)}" if strange else "")
+            + (f"; PyTorch has no {', '.join(map(str, strange))}" if strange else "")
         )
     arrays = {}
     for number, layer in enumerate(sorted(layers, key=lambda name: int(name.removeprefix("layer_")))):

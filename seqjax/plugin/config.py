@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import tomli_w
 
-from seqjax.errors import LINES, Error
+from seqjax.errors import LINES, Error, check_type
 from seqjax.files import read_named
+from seqjax.parse import LONGEST_TOML
 from seqjax.parse import from_toml as parse_toml
 from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin, faults, fields_of, make, members
@@ -83,9 +84,20 @@ def flatten(table: Config, prefix: str = "") -> dict[str, object]:
 
 
 def to_toml(config: Config) -> str:
-    """TOML with the scalars first, then a table for each plugin. It has no control characters but newlines and tabs."""
+    """TOML with the scalars first, then a table for each plugin. It has no control characters but newlines and tabs.
+
+    Raises:
+        Error: the text would be longer than `from_toml` reads.
+    """
     scalars = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
-    return "".join(map(_printable, tomli_w.dumps({**scalars, **config})))
+    text = "".join(map(_printable, tomli_w.dumps({**scalars, **config})))
+    if len(text) > LONGEST_TOML:
+        sizes = {name: len(str(value)) for name, value in flatten(config).items()}
+        raise Error(
+            f"the config would have {len(text):,} characters, more than {LONGEST_TOML:,}; shorten its longest field, "
+            f"{max(sizes, key=sizes.__getitem__)}"
+        )
+    return text
 
 
 def _printable(character: str) -> str:
@@ -98,6 +110,7 @@ def _printable(character: str) -> str:
 
 def from_toml(text: str) -> Config:
     """The nested dict of a TOML text."""
+    check_type("a config", text, str, "a text of TOML, such as that of Experiment.to_toml()")
     try:
         return parse_toml(text)
     except ValueError as fault:

@@ -19,7 +19,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqjax.errors import Error, nearest
+from seqjax.errors import Error, check_type, nearest
 from seqjax.plugin.base import check_hints
 
 GROUPS = {
@@ -90,6 +90,7 @@ def register(kind: str, name: str) -> Callable[[type], type]:
     check_name(kind, name)
 
     def add(cls: type) -> type:
+        check_type(f"{kind} {name!r}", cls, type, "a class: write @register above it")
         params = cls.__dict__.get("__dataclass_params__")
         if not is_dataclass(cls) or params is None or not params.frozen:
             raise Error(f"{kind} {name!r}: write @dataclass(frozen=True) between @register and class {cls.__name__}")
@@ -117,6 +118,7 @@ def check_name(kind: str, name: str) -> None:
         Error: unknown kind, malformed name.
     """
     _check_kind(kind)
+    check_type(f"the name of a {kind}", name, str, f"a text, such as 'my-{kind}'")
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise Error(f"{kind} name {name!r}: use lower-case letters, digits and single dashes, such as 'my-{kind}'")
 
@@ -147,6 +149,7 @@ def find(kind: str, name: str) -> Entry:
         Error: no plugin has this name; several have it, none of which is built in, or one of which is local.
     """
     known = entries(kind)
+    check_type(f"the name of a {kind}", name, str, f"a text, one of seqjax.names({kind!r})")
     matches = [entry for entry in known if name in (entry.name, entry.id)]
     # A package cannot take a name from the built-in plugins: its own plugin has the full id alone.
     installed = [entry for entry in matches if entry.distribution != LOCAL]
@@ -168,9 +171,9 @@ def find(kind: str, name: str) -> Entry:
 def misplaced_groups() -> list[str]:
     """The entry points in groups `seqjax.*` that seqjax does not read, one line each."""
     return [
-        f"{point.dist.name if point.dist else LOCAL} offers {point.name!r} in the group {point.group!r}, which seqjax "
-        f"does not read{nearest(point.group, GROUPS.values())}"
-        for point in importlib.metadata.entry_points()
+        f"{_name_and_version(point)[0]} offers {point.name!r} in the group {point.group!r}, which seqjax does not read"
+        f"{nearest(point.group, GROUPS.values())}"
+        for point in _entry_points()
         if point.group.startswith("seqjax.") and point.group not in GROUPS.values()
     ]
 
@@ -304,7 +307,7 @@ def clashes(kind: str) -> list[str]:
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in GROUPS:
+    if kind not in list(GROUPS):  # a list has no value that it cannot compare
         raise Error(f"unknown kind {kind!r}{nearest(kind, GROUPS)}\nkinds: {', '.join(GROUPS)}")
 
 
@@ -313,15 +316,54 @@ def _installed() -> dict[str, tuple[Entry, ...]]:
     """The plugins of installed packages, by kind. All kinds are read at once, since one reading takes 30 ms."""
     kinds = {group: kind for kind, group in GROUPS.items()}
     plugins_of: dict[str, dict[tuple[str, str], Entry]] = {kind: {} for kind in GROUPS}
-    # Each access to the name or the version of a package parses its metadata anew.
-    name_and_version = functools.cache(lambda dist: (dist.name, dist.version) if dist else (LOCAL, ""))
-    for point in importlib.metadata.entry_points():
+    for point in _entry_points():
         if (kind := kinds.get(point.group)) is None:
             continue
-        name, version = name_and_version(point.dist)
+        name, version = _name_and_version(point)
         file = _locate(point.value.partition(":")[0])
         plugins_of[kind][name, point.name] = Entry(kind, point.name, name, version, point.value, file)
     return {kind: tuple(plugins.values()) for kind, plugins in plugins_of.items()}
+
+
+def _entry_points() -> importlib.metadata.EntryPoints:
+    """The entry points of all installed packages.
+
+    Raises:
+        Error: the file that lists those of a package is damaged. JAX, which reads them too, would not start either.
+    """
+    try:
+        return importlib.metadata.entry_points()
+    except Exception as cause:
+        for dist in importlib.metadata.distributions():
+            try:
+                list(dist.entry_points)
+            except Exception as fault:
+                raise Error(
+                    f"entry_points.txt of the installed package {dist.name} is damaged: {type(fault).__name__}: {fault}"
+                    f"\nInstall it again: pip install --force-reinstall {dist.name}"
+                ) from cause
+        raise
+
+
+def _name_and_version(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
+    """The name and the version of the package of an entry point. A package that does not say its name has its module's.
+
+    A package without files, which a program has made in memory, is local.
+    """
+    if point.dist is None:
+        return LOCAL, ""
+    name, version = _name_and_version_of(point.dist)
+    return name or re.split(r"[.:]", point.value)[0], version or ""
+
+
+@functools.cache
+def _name_and_version_of(dist: importlib.metadata.Distribution) -> tuple[str | None, str | None]:
+    """The name and the version in METADATA, which each access to them would parse anew."""
+    try:
+        metadata = dist.metadata
+    except (OSError, ValueError):  # it is missing, or no UTF-8
+        return None, None
+    return metadata.get("Name"), metadata.get("Version")
 
 
 def _locate(module: str) -> str | None:

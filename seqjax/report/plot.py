@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from seqjax.errors import Error, counted
+from seqjax.errors import Error, check_type, counted
 from seqjax.report.figure import Figure
 from seqjax.report.metric_labels import DURING, are_on_tokens, axis_label
 from seqjax.report.plot_layout import add_legend, colours_of_style, factor_entries, line_entries, new_figure, plain
@@ -61,6 +61,7 @@ def history(rows: Sequence[dict[str, Any]], title: str = "", whole: bool = False
     Raises:
         Error: there are no rows.
     """
+    check_type("plot.history: rows", rows, Sequence, "the rows of a run, such as run.metrics")
     if not rows:
         raise Error("nothing to plot: the run did not reach the end of its first epoch")
     measure = "perplexity" if "train_perplexity" in rows[0] else "loss"
@@ -129,6 +130,8 @@ def runs(
     _check_choice("average", average, ("mean", "median"))
     _check_choice("band", band, ("interval", "range"))
     variants: Mapping[str, Sequence[Any]]
+    if not hasattr(runs, "variants"):
+        check_type("plot.runs: runs", runs, Mapping, "a Runs, or a dict of names and runs")
     variants = runs.variants if hasattr(runs, "variants") else {name: [runs[name]] for name in runs}
     if not variants:
         raise Error("nothing to plot: there are no runs")
@@ -284,6 +287,7 @@ def averages(
     """
     _check_choice("average", average, ("mean", "median"))
     _check_choice("band", band, ("interval", "range"))
+    check_type("plot.averages: series", series, Mapping, "a dict of names and (x, values)")
     if not series:
         raise Error("nothing to plot: there are no series")
     with current():
@@ -332,6 +336,7 @@ def points(
     Raises:
         Error: no points.
     """
+    check_type("plot.points: points", points, Mapping, "a dict of names and (x, y)")
     if not points:
         raise Error("nothing to plot: there are no points")
     with current():

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from seqjax.errors import Error, escape, nearest
+from seqjax.errors import Error, escape, few, nearest
 from seqjax.report import notebook
 
 
@@ -50,7 +50,7 @@ class Table:
         """The values of one column, from top to bottom."""
         if column not in self.columns:
             hint = nearest(str(column), self.columns)
-            raise Error(f"no column {column!r}{hint} (columns: {', '.join(self.columns)})")
+            raise Error(f"no column {column!r}{hint} (columns: {few(self.columns)})")
         index = self.columns.index(column)
         return [row[index] for row in self.rows]
 

@@ -11,6 +11,7 @@ import numpy as np
 from seqjax.columns import PARTS
 from seqjax.data.preparing import Prepared
 from seqjax.errors import Error, nearest
+from seqjax.files import path_of
 from seqjax.gradients.problem import Params
 from seqjax.plugin.config import describe
 from seqjax.report import notebook
@@ -89,7 +90,7 @@ class Experiment(ExperimentFields):
                 damaged, or the run was begun in another environment (4); another process has ended (7).
         """
         options = Options(progress, checkpoint_seconds, callback, tracker)
-        return run_in(self, None if path is None else Path(path), options, devices, params)
+        return run_in(self, None if path is None else path_of("path", path), options, devices, params)
 
 
 class Run(RunState):
@@ -121,7 +122,7 @@ class Run(RunState):
             Error: the folder holds no run, or one without parameters; a local plugin must be loaded first; a file is
                 damaged (exit code 4).
         """
-        return stored.open_run(Path(path), which, cls, Experiment)
+        return stored.open_run(path_of("path", path), which, cls, Experiment)
 
     def _prepare(self) -> Prepared:
         try:
@@ -218,5 +219,5 @@ def prepared(experiment: ExperimentFields, devices: int | None = None, params: P
 
 def check_metric(name: str, known: Iterable[str]) -> None:
     """Raises an `Error` if there is no column of this name."""
-    if name not in known:
+    if name not in list(known):  # a list has no value that it cannot compare
         raise Error(f"unknown metric {name!r}{nearest(name, known)}; there are {', '.join(known)}")

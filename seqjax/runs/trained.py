@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.data.dataset import Data, Pairs, Series, Text, inputs_only
-from seqjax.data.preparing import Prepared, encode, make_stream
+from seqjax.data.preparing import Prepared, check_known, encode, make_stream
 from seqjax.data.sampler import draw_plan
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.split import PARTS
@@ -82,7 +82,8 @@ class Trained:
             which is not predicted.
 
         Raises:
-            Error: there is no such part; the data are of another kind than those of the run.
+            Error: there is no such part; the data are of another kind than those of the run, or a text of which the
+                vocabulary has no token. If it lacks some of them, a warning says which share.
         """
         if isinstance(data, str):
             if data not in PARTS:
@@ -90,6 +91,7 @@ class Trained:
             part, stream = self.prepared.parts[data], self.prepared.streams[data]
         elif isinstance(data, Data):
             part, stream = data, make_stream(data, self.codec, self.spec)
+            check_known(data, self.codec)
         else:
             raise Error(f"evaluate takes one of {', '.join(PARTS)}, or a Text, Series or Pairs, not {data!r:.80}")
         row = self.evaluate_stream(stream)

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from seqjax.data.dataset import Data
-from seqjax.errors import Error, nearest, quoted
+from seqjax.errors import Error, check_type, nearest, quoted
+from seqjax.files import path_of
 from seqjax.plugin import config
 from seqjax.plugin.base import Plugin, fields_of
 from seqjax.report import notebook
@@ -22,6 +23,12 @@ from seqjax.runs.files.folder import INDEX
 from seqjax.runs.run import Run
 from seqjax.sweeps.index import read_index
 from seqjax.terminal.shell import join
+
+
+class UnknownRun(Error, KeyError):  # noqa: N818
+    """There is no run of this name. It is a `KeyError` too, as those of other mappings are."""
+
+    __str__ = Exception.__str__  # that of `KeyError` would quote the message
 
 
 class Runs(Mapping[str, Run]):
@@ -48,6 +55,8 @@ class Runs(Mapping[str, Run]):
     """
 
     def __init__(self, runs: Mapping[str, Run], variant_of: Mapping[str, str]):
+        for name, value in {"runs": runs, "variant_of": variant_of}.items():
+            check_type(f"Runs: {name}", value, Mapping, "a dict whose keys are the names of the runs")
         if missing := [name for name in runs if name not in variant_of]:
             raise Error(f"Runs: these have no variant: {quoted(missing)}; give each its name without the seed")
         self._runs = dict(runs)
@@ -63,11 +72,12 @@ class Runs(Mapping[str, Run]):
         Raises:
             Error: a folder holds neither.
         """
-        if len(paths) == 1 and (Path(paths[0]) / INDEX).is_file():
-            return cls._open_sweep(Path(paths[0]))
-        runs = {str(Path(path)): Run.open(path) for path in paths}
-        if len({Path(path).resolve() for path in paths}) < len(paths):
-            raise Error(f"a run is given twice: {', '.join(map(str, paths))}")
+        folders = [path_of("path", path) for path in paths]
+        if len(folders) == 1 and (folders[0] / INDEX).is_file():
+            return cls._open_sweep(folders[0])
+        runs = {str(path): Run.open(path) for path in folders}
+        if len({path.resolve() for path in folders}) < len(folders):
+            raise Error(f"a run is given twice: {', '.join(map(str, folders))}")
         configs = {name: config.flatten(config.to_config(run.experiment)) for name, run in runs.items()}
         keys = dict.fromkeys(key for flat in configs.values() for key in flat)
         varied = [key for key in keys if len({str(flat.get(key)) for flat in configs.values()}) > 1]
@@ -87,9 +97,11 @@ class Runs(Mapping[str, Run]):
         return cls(runs, {name: entry.variant for name, entry in index.items()})
 
     def __getitem__(self, name: str) -> Run:
-        if name not in self._runs:
-            raise KeyError(f"no run {name!r}{nearest(name, self._runs)}; there are {quoted(self._runs)}")
-        return self._runs[name]
+        try:
+            return self._runs[name]
+        except (KeyError, TypeError) as fault:  # a list, which no dict has as a key, is a TypeError
+            known = f"{nearest(name, self._runs)}; there are {quoted(self._runs)}"
+            raise UnknownRun(f"no run {name!r:.80}{known}") from fault
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._runs)
@@ -176,7 +188,7 @@ class Runs(Mapping[str, Run]):
         """
         from seqjax.sweeps.page import write_page
 
-        write_page(self, Path(file), metric or main_metric(self.values()), against)
+        write_page(self, path_of("file", file), main_metric(self.values()) if metric is None else metric, against)
 
     def _repr_html_(self) -> str:
         metric = main_metric(self.values())
@@ -191,7 +203,7 @@ class Runs(Mapping[str, Run]):
 
 def check_variant(against: str | None, variants: Iterable[str]) -> None:
     """Raises an `Error` if there is no variant of this name."""
-    known = dict.fromkeys(variants)
+    known = list(dict.fromkeys(variants))
     if against is not None and against not in known:
         raise Error(f"no variant {against!r}{nearest(against, known)}; there are {quoted(known)}")
 

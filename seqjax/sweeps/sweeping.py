@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from seqjax.data.dataset import Data
 from seqjax.data.sampler import draw_plan
-from seqjax.errors import Error, escape, quoted
-from seqjax.files import PART
+from seqjax.errors import Error, check_type, escape, quoted
+from seqjax.files import PART, path_of
 from seqjax.gradients.problem import Params
 from seqjax.plugin.base import Plugin, fields_of, values_of
 from seqjax.plugin.config import describe
@@ -87,6 +87,7 @@ def sweep(
             these fields; jobs failed.
     """
     planned = combine(experiment, axes)
+    out = None if out is None else path_of("sweep: out", out)
     if launcher is not None and params is not None:
         raise Error("sweep: params cannot be sent to the processes of a launcher; leave out the launcher")
     runs = run_all(planned, axes, out, devices, progress, checkpoint_seconds, tracker, launcher, params)
@@ -235,6 +236,10 @@ def _have_equal_epochs(experiments):
 
 def combine(experiment: Experiment, axes: Mapping[str, Iterable[Any] | Mapping[str, Any]]) -> dict[str, Planned]:
     """The planned runs by name: all combinations of the values of the axes."""
+    check_type("sweep: experiment", experiment, Experiment, "an Experiment")
+    check_type("sweep: axes", axes, Mapping, 'a dict of fields and their values, such as {"seed": [0, 1, 2]}')
+    for field in axes:
+        check_type("sweep: a field", field, str, 'the name of a field of the experiment, such as "model.hidden"')
     ordered = sorted(axes, key=lambda field: field == "seed")  # the seed comes last; the others keep their order
     choices = [_labelled(field, axes[field]) for field in ordered]
     for field, choice in zip(ordered, choices, strict=True):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from seqjax.errors import Error
+from seqjax.errors import Error, is_whole
 from seqjax.training.join import num_on_this_host
 
 ROWS = "rows"
@@ -43,8 +43,11 @@ def make_mesh(batch_size: int, devices: int | None = None) -> Mesh:
     usable = usable_devices(batch_size)
     if devices is None:
         devices = max(usable, default=count)
-    if devices not in usable:
+    if not is_whole(devices) or devices not in usable:
         shared = "" if count == 1 else f", and be a multiple of the number of processes, {count}"
-        raise Error(f"devices = {devices} must divide batch_size = {batch_size} and be at most {most}{shared}")
+        raise Error(
+            f"devices = {devices!r:.80} must be a whole number that divides batch_size = {batch_size}, and be at most "
+            f"{most}{shared}"
+        )
     chosen = [device for own in by_process for device in own[: devices // count]]
     return Mesh(np.array(chosen), (ROWS,), axis_types=(AxisType.Auto,))

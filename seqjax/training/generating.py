@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from seqjax.data.spec import Spec
 from seqjax.data.tokenizer import UNKNOWN, TextCodec
-from seqjax.errors import Error, check_all, is_whole
+from seqjax.errors import Error, check_all, check_type, is_whole
 from seqjax.gradients.problem import Params
 from seqjax.models.check import fitting
 from seqjax.models.model import Model
@@ -69,7 +69,9 @@ def generate(
         Error: the prompt has tokens that are not in the vocabulary; an argument has a wrong type or is out of range;
             the parameters do not fit the model.
     """
-    _check(prompt, length, temperature, top_k, top_p, seed)
+    check_type("generate: model", model, Model, "a model, such as run.experiment.model")
+    check_type("generate: codec", codec, TextCodec, "the codec of a text, such as run.codec")
+    _check(prompt, length, temperature, top_k, top_p, seed, unknown)
     ids = np.asarray(codec.encode(prompt), np.int32)
     allowed = np.array([unknown or token != UNKNOWN for token in codec.tokens])
     strange = dict.fromkeys(token for token, i in zip(codec.split(prompt), ids, strict=True) if not allowed[i])
@@ -92,7 +94,7 @@ def generate(
     return codec.decode(np.concatenate([ids, added]))
 
 
-def _check(prompt, length, temperature, top_k, top_p, seed):
+def _check(prompt, length, temperature, top_k, top_p, seed, unknown):
     """Raises an `Error` with all faults of the arguments."""
     check_all(
         "generate:",
@@ -107,6 +109,7 @@ def _check(prompt, length, temperature, top_k, top_p, seed):
             f"top_k = {top_k!r} must be a whole number, at least 1": top_k is None or (is_whole(top_k) and top_k >= 1),
             f"top_p = {top_p!r} must be a number in (0, 1]": top_p is None or (_is_number(top_p) and 0 < top_p <= 1),
             f"seed = {seed!r} must be a whole number, at least 0, and below 2^32": is_whole(seed) and 0 <= seed < 2**32,
+            f"unknown = {unknown!r:.80} must be True or False": isinstance(unknown, bool),
         },
     )
 

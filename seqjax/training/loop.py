@@ -1,5 +1,6 @@
 """The training loop: an epoch is split into chunks, and each chunk is one compiled call that donates its state."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -17,7 +18,7 @@ from seqjax.columns import Epoch, row_of
 from seqjax.data.sampler import Sampler, draw_plan, shard_edges
 from seqjax.data.stream import Stream, check_stream
 from seqjax.data.windows import gather_windows, past_warmup
-from seqjax.errors import Error
+from seqjax.errors import Error, check_type
 from seqjax.gradients.base import Gradient, init_memory
 from seqjax.gradients.check_scan import check_params
 from seqjax.gradients.compiling import jit_of
@@ -25,7 +26,7 @@ from seqjax.gradients.edges import RandomCuts, check_hazard
 from seqjax.gradients.precision import Precision
 from seqjax.gradients.problem import Params, Problem, check_problem
 from seqjax.memory import check_memory
-from seqjax.models.check import check_bare_problem
+from seqjax.models.check import check_bare_problem, fitting
 from seqjax.models.model import ModelProblem
 from seqjax.plugin.author import tracing
 from seqjax.plugin.config import describe
@@ -110,6 +111,7 @@ def train(
         Error: the problem cannot be trained. It is raised by the call.
         Diverged: a loss or gradient is not finite.
     """
+    check_type("train: state", state, TrainState | None, "a state that an earlier call has yielded, or None")
     setup = TrainingSetup(
         sampler=sampler,
         gradient=gradient,
@@ -326,8 +328,9 @@ def first_call(
     check_problem("train", problem)
     problem = _in_precision(problem, setup)
     plan, program = _plan_program(problem, stream, setup)
-    arguments = _placed(stream, plan, program, setup, params, state)
-    check_bare_problem(problem, arguments[0].params, arguments[0].carry, stream, plan.starts[0])
+    with fitting(problem, params) if params is not None else contextlib.nullcontext():
+        arguments = _placed(stream, plan, program, setup, params, state)
+        check_bare_problem(problem, arguments[0].params, arguments[0].carry, stream, plan.starts[0])
     return arguments
 
 

@@ -1,6 +1,6 @@
 """`Metric`: a number beside the loss, computed from the outputs of a model and its targets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ from seqjax.data.sampler import in_order
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.stream import Stream
 from seqjax.data.windows import past_warmup, scored_steps, window
-from seqjax.errors import Error, dtype_shape, nearest
+from seqjax.errors import Error, check_type, dtype_shape, nearest
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.problem import Params
 from seqjax.models.model import ModelProblem
@@ -86,6 +86,7 @@ def resolve(metrics: Sequence[Any], spec: Spec) -> list[Metric]:
         Error: an unknown name; a metric for other targets; a function that raises an exception, or does not return one
             number.
     """
+    check_type("metrics", metrics, Iterable, 'a list, such as ["accuracy"]')
     if problems := check_names(metrics):
         raise Error("the metrics cannot be computed:", problems=problems)
     resolved = [_resolve(metric, spec) for metric in metrics]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import optax
 
 from seqjax.data.sampler import Sampler, check_fields
-from seqjax.errors import Error
+from seqjax.errors import Error, check_whole
 from seqjax.gradients.base import Gradient, check_strategy
 from seqjax.gradients.precision import Precision, check_precision
 from seqjax.training.optimizer import Optimizer
@@ -33,6 +33,7 @@ class TrainingSetup:
     def __post_init__(self) -> None:
         check_strategy("training", self.gradient)
         check_precision(self.precision)
+        check_whole(epochs=(self.epochs, 1), seed=(self.seed, 0))
         if not isinstance(self.sampler, Sampler):
             raise Error(f"training takes an instance of a sampler, such as Random(), not {self.sampler!r:.80}")
         check_fields(self.sampler)

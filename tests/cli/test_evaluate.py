@@ -29,6 +29,7 @@ def test_evaluate_prints_every_part_that_has_targets(run_):
     assert call("evaluate", run_, "--part", "heldout").stdout.splitlines() == [lines[0], lines[2]]
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
 def test_evaluate_reads_a_text_file(run_):
     Path("own.txt").write_text("the lazy föx, und Ä", encoding="utf-8")  # with characters that the vocabulary lacks
     done = call("evaluate", run_, "--text", "own.txt")

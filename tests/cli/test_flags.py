@@ -53,6 +53,9 @@ def test_a_heldout_dataset_of_another_plugin_has_its_own_fields(tables):
         (["run", "--dataset", "no such file.npy"],
          "--dataset no such file.npy: there is no such file, and a file needs the name of the dataset that reads it: "
          "--dataset 'npy:path=no such file.npy'"),
+        (["run", "--dataset", "t.parquet"],
+         "--dataset t.parquet: there is no such file, and a file needs the name of the dataset that reads it: "
+         "--dataset csv:path=t.parquet"),
         (["run", "notes.md"], "no such argument: notes.md; to read this file: --dataset text-file:path=notes.md"),
         (["sweep", "a.toml"], "no such argument: a.toml; to read this file: --config a.toml"),
         (["run", "--gradient", "truncated", "--steps=8"],

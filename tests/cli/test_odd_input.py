@@ -39,10 +39,17 @@ WORDS = " ".join(map(str, EXPERIMENT))
         (f"lags run --max-lag {10**20}", 2, "--max-lag"),
         (f"measure run --draws {10**20}", 2, "--draws"),
         (f"measure run --seed {10**20}", 2, "seed"),
+        ("compare run --page ''", 2, "--page '': an empty text is given as FILE"),
+        ("compare run --metric ''", 2, "--metric '': an empty text is given as NAME"),
+        ("evaluate run --text ''", 2, "--text ''"),
+        ("measure run --gradient full ''", 2, "--gradient ''"),
+        ("run --load ''", 2, "--load ''"),
+        ("adopt ''", 2, "'': an empty text is given as RUN"),
         ("reproduce empty", 2, "has no script at all"),
         ("run --config pipe", 2, "is a pipe that is empty"),
         ("run --config /dev/zero", 2, "is a device"),
         ("run --config deep.toml", 2, "nested in each other"),
+        ("run --config key.toml", 2, "key.toml: cannot be read: not valid TOML: more than 32 tables .* in each other"),
         ("run --config tables.toml", 2, "must be a table"),
         ("run --config tables.toml --help", 2, "unknown dataset '3'"),
         ("run --config tables.toml --heldout text-file:path=text.txt", 2, "must be a table"),
@@ -56,7 +63,12 @@ WORDS = " ".join(map(str, EXPERIMENT))
     ],
 )
 def test_odd_input_ends_with_a_message(run_, command, code, words):
-    for name, text in {"deep.toml": f"a = {'[' * 10**4}", "tables.toml": 'model = "rnn"\ndataset = 3\n'}.items():
+    configs = {
+        "deep.toml": f"a = {'[' * 10**4}",
+        "key.toml": f"{'a.' * 5000}a = @",
+        "tables.toml": 'model = "rnn"\ndataset = 3\n',
+    }
+    for name, text in configs.items():
         Path(name).write_text(text)
     if not Path("pipe").exists():
         os.mkfifo("pipe")

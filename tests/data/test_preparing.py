@@ -74,7 +74,8 @@ def test_pairs_are_not_shifted_and_keep_mask_and_documents():
 
 def test_a_dataset_of_its_own_is_held_out_whole():
     """The codec has seen the training part alone, and the held-out stream is read with it."""
-    data = prepare(Text("aabb"), 1.0, Text("bacb", bounds=[0, 2, 4]), Char())
+    with pytest.warns(UserWarning, match="25.00% of the text is unknown"):
+        data = prepare(Text("aabb"), 1.0, Text("bacb", bounds=[0, 2, 4]), Char())
     assert data.codec.tokens == ("<unk>", "a", "b")
     assert {name: part.text for name, part in data.parts.items()} == {"train": "aabb", "heldout": "bacb", "rest": ""}
     assert data.streams["heldout"].inputs.tolist() == [2, 0]
@@ -82,6 +83,20 @@ def test_a_dataset_of_its_own_is_held_out_whole():
     assert data.source.text == "aabb"
     part = prepare(Text("aabbcc"), 4, Text("ab"), Char())
     assert {name: each.text for name, each in part.parts.items()} == {"train": "aabb", "heldout": "ab", "rest": "cc"}
+
+
+@pytest.mark.parametrize("data", [Text("abcabc"), Series(np.ones((6, 1))), Pairs(np.ones(6), np.ones(6))])
+def test_a_held_out_part_that_is_the_training_part_is_noted(data):
+    for dataset, parts in {data[:6]: (0.5, 0.5), data[:3]: (1.0, data[3:])}.items():
+        with pytest.warns(UserWarning, match="the held-out part is equal to the training part"):
+            prepare(dataset, *parts, None)
+
+
+def test_a_held_out_dataset_of_which_tokens_are_unknown():
+    with pytest.warns(UserWarning, match=r"33\.33% of valid\.txt is unknown"):
+        prepare(Text("abab"), 1.0, Text("abc", "valid.txt"), Char())
+    with pytest.raises(Error, match=r"valid\.txt has no token of the vocabulary"):
+        prepare(Text("abab"), 1.0, Text("cd", "valid.txt"), Char())
 
 
 @pytest.mark.parametrize("heldout", [Text("ab"), Pairs([0], [1]), Series(VALUES[:, :1])])
@@ -110,8 +125,8 @@ def test_the_rest_is_encoded_when_it_is_asked_for(monkeypatch):
     encoded = []
     encode = Vocab.encode
     monkeypatch.setattr(Vocab, "encode", lambda self, text: encoded.append(text) or encode(self, text))
-    data = prepare(Text("abcdefgh" * 4), 8, 8, None)
-    assert encoded == ["abcdefgh"] * 2
+    data = prepare(Text("abcdefgh" + "hgfedcba" + "abcdefgh" * 2), 8, 8, None)
+    assert encoded == ["abcdefgh", "hgfedcba"]
     assert len(data.streams["rest"].inputs) == len(data.streams["rest"].inputs) == 15
-    assert encoded == ["abcdefgh"] * 2 + ["abcdefgh" * 2]
+    assert encoded == ["abcdefgh", "hgfedcba", "abcdefgh" * 2]
     assert list(data.streams) == ["train", "heldout", "rest"]

@@ -348,6 +348,37 @@ def test_an_entry_point_in_a_group_that_is_not_read_is_reported(tmp_path, add_si
     assert said in call("list", "optimizer", "--verbose").stdout
 
 
+def info(site, name, metadata, entry_points):
+    """The folder of an installed package; metadata may be None."""
+    folder = site / f"{name}-1.0.dist-info"
+    folder.mkdir()
+    (folder / "entry_points.txt").write_bytes(entry_points)
+    if metadata is not None:
+        (folder / "METADATA").write_bytes(metadata)
+
+
+def test_a_package_whose_metadata_are_damaged_has_the_name_of_its_module(tmp_path, add_site):
+    damaged = {"empty": b"", "absent": None, "latin": b"Name: caf\xe9\n"}
+    for name, metadata in damaged.items():
+        info(tmp_path, name, metadata, f"[seqjax.models]\nx = module_{name}.inner:X\n[seqjax.odd]\ny = a:b\n".encode())
+    add_site(tmp_path)
+    done = call("list", "model", "--verbose")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in damaged:
+        assert f"  module_{name}/x " in done.stdout
+    assert "a offers 'y' in the group 'seqjax.odd'" in done.stdout
+
+
+@pytest.mark.parametrize("entry_points", [b"[seqjax.models]\nmodule:X\n", b"[a]\ncaf\xe9 = a:b\n"])
+def test_a_package_whose_entry_points_are_damaged_is_named(tmp_path, add_site, entry_points):
+    info(tmp_path, "odd", b"Name: odd-package\nVersion: 1\n", entry_points)
+    add_site(tmp_path)
+    done = call("list")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "entry_points.txt of the installed package odd-package is damaged" in done.stderr
+    assert "pip install --force-reinstall odd-package" in done.stderr
+
+
 def test_a_malformed_entry_point_does_not_affect_other_plugins(tmp_path, add_site):
     install("malformed", tmp_path)
     add_site(tmp_path)

@@ -1,8 +1,11 @@
-"""Tables in CSV files: columns by name, sequences, labels, and errors with line and column."""
+"""Tables in files: columns by name, sequences, labels, and errors with line and column."""
 
+import json
 import shlex
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from seqjax import Error, Pairs, Series, Spec, Tokens, Values
@@ -110,6 +113,8 @@ def test_a_wrong_table_is_an_error_with_line_and_column(file, text, fields, mess
         ({"inputs": ("a",), "targets": ("b", "y"), "labels": ("x",)}, "labels need one target column"),
         ({"inputs": ("a",), "targets": ("y",), "labels": ("x", "x")}, "labels need one target column"),
         ({"delimiter": ""}, "must be one character"),
+        ({"delimiter": '"'}, "neither a quote nor"),
+        ({"delimiter": "\n"}, "nor the end of a line"),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(fields, message):
@@ -141,7 +146,99 @@ def test_a_file_of_numpy_is_named_with_its_dataset(tmp_path):
         CSV(path=str(tmp_path / "x.npy")).load()
 
 
+def test_a_file_of_which_any_byte_was_changed_is_read_or_is_an_error_with_its_name(tmp_path):
+    data, file, messages = TABLE.replace("mon", '"mon"').encode(), tmp_path / "t.csv", []
+    for at, byte in enumerate(data):
+        for other in {*b'\x00\xff",\n\r', byte ^ 1, byte ^ 128} - {byte}:
+            file.write_bytes(data[:at] + bytes([other]) + data[at + 1 :])
+            try:
+                CSV(path=str(file), inputs=("a",), targets=("y",), sequence="day").load()
+            except Error as fault:
+                messages.append(str(fault))
+    assert len(messages) > len(data)
+    assert all(str(file) in message for message in messages)
+
+
+def test_an_unknown_column_of_many_is_an_error_with_the_nearest_and_some_of_them(file):
+    names = [f"x{n}" for n in range(2_000)]
+    with pytest.raises(Error, match=r"did you mean 'x777'.*\(columns: x0, x1, .*, x11 and 1,988 more\)") as caught:
+        CSV(path=file(",".join(names) + "\n" + ",".join("1" * 2_000)), targets=("xx777",)).load()
+    assert len(str(caught.value)) < 400
+
+
 def test_numbers_have_all_their_digits(file):
     values = np.random.default_rng(0).normal(size=50)
     text = "x\n" + "\n".join(map(repr, values.tolist()))
     np.testing.assert_array_equal(CSV(path=file(text)).load().values[:, 0], values)
+
+
+ROWS = {
+    "id": ["mon", "mon", "tue"],
+    "n": [7, 2**40, -3],
+    "x": [0.1, -1e-300, 123456.789],
+    "word": ["dog", "a, cat", "dog"],
+    "gap": [None, 1, 2],
+    "flag": [True, False, True],
+}
+
+
+def write_rows(path, columns):
+    """Writes a table in the format of the ending of a path, and returns the path."""
+    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    if path.suffix == ".parquet":
+        pa.parquet.write_table(pa.table(columns), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        quoted = [["" if cell is None else json.dumps(cell) for cell in row.values()] for row in rows]
+        path.write_text("\n".join(map(",".join, [list(columns), *quoted])))
+    return str(path)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"targets": ("x", "n")},
+        {"targets": ("n",), "sequence": "id"},
+        {"inputs": ("n", "x"), "targets": ("word",), "labels": ("a, cat", "dog"), "sequence": "id"},
+        {"inputs": ("x",), "targets": ("gap",), "sequence": "id", "scored": "last"},
+        {"inputs": ("x",), "targets": ("flag",), "labels": ("false", "true")},
+    ],
+    ids=["series", "sequences", "words", "last", "truth values"],
+)
+def test_a_table_in_another_format_is_that_in_csv(tmp_path, ending, fields):
+    plain, other = (CSV(path=write_rows(tmp_path / f"t{end}", ROWS), **fields).load() for end in (".csv", ending))
+    assert type(other) is type(plain)
+    assert other == plain
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl"])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"targets": ("gap",)}, r"row 1, column 'gap': found an empty cell, and needs a finite number"),
+        ({"targets": ("word",)}, r"row 1, column 'word': found 'dog'"),
+        ({"targets": ("words",)}, r"has no column 'words'; did you mean 'word'"),
+    ],
+)
+def test_a_wrong_table_in_another_format_is_an_error_with_row_and_column(tmp_path, ending, fields, message):
+    path = write_rows(tmp_path / f"t{ending}", ROWS)
+    with pytest.raises(Error, match=rf"dataset csv: {path}.*{message}"):
+        CSV(path=path, **fields).load()
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".PARQUET"])
+def test_a_damaged_or_empty_file_in_another_format_is_an_error_with_its_name(tmp_path, ending):
+    whole = write_rows(tmp_path / f"whole{ending.lower()}", ROWS)
+    file = tmp_path / f"t{ending}"
+    for data in (b"", b"x,y\n1,2\n", (tmp_path / whole).read_bytes()[:-20], b"\x93NUMPY"):
+        file.write_bytes(data)
+        with pytest.raises(Error, match=rf"{file} is damaged, or no .*\nWrite it again, or give it another ending"):
+            CSV(path=str(file)).load()
+    file.unlink()
+    with pytest.raises(Error, match="cannot be read from the folder"):
+        CSV(path=str(file)).load()
+    write_rows(tmp_path / "t.parquet", {"x": pa.array([], "float64")})
+    with pytest.raises(Error, match=r"t\.parquet has no rows"):
+        CSV(path=str(tmp_path / "t.parquet")).load()

@@ -12,10 +12,12 @@ from support.crash import contents
 from support.tiny import FULL, refused, replace_file
 
 from seqjax import Experiment, Run
+from seqjax.parse import LONGEST_TOML
 from seqjax.runs import environment, stored
 from seqjax.runs.files import folder
 from seqjax.runs.files.arrays import load_arrays, save_arrays
 from seqjax.runs.files.manifest import read_manifest
+from seqjax_datasets import CSV
 from seqjax_tokenizers import Char
 
 
@@ -164,3 +166,14 @@ def test_what_is_no_plain_file_is_refused_at_once(finished, kind):
         file.rmdir() if kind == "folder" else file.unlink()
         (finished.parent / "kept").rename(file)
     assert Run.open(finished).finished
+
+
+def test_a_config_that_is_too_long_to_be_read_is_damage(finished):
+    is_refused(finished, folder.CONFIG, lambda data: data + b"#" * LONGEST_TOML)
+
+
+def test_a_config_that_would_be_too_long_to_be_read_is_refused_before_training(tmp_path):
+    dataset = CSV("t.csv", inputs=("x",), targets=("y",), labels=tuple(map(str, range(200_000))))
+    with refused(r"config would have 2,\d+,\d+ characters.*shorten .* dataset\.labels", 2):
+        Experiment(dataset=dataset).run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()

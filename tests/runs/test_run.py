@@ -206,7 +206,10 @@ def test_an_unfinished_run_has_the_parameters_and_rows_of_its_last_checkpoint(ha
 
 def test_a_run_evaluates_any_text(kept):
     assert kept.evaluate(Text(LONG[432:480]))["loss"] == pytest.approx(kept.evaluate("heldout")["loss"])
-    assert kept.evaluate(Text("xyz"))["loss"] > 2, "what is unknown counts too"
+    with pytest.warns(UserWarning, match=r"75\.00% of the text is unknown to the vocabulary"):
+        assert kept.evaluate(Text("xyzt"))["loss"] > 2, "what is unknown counts too"
+    with pytest.raises(Error, match=r"xyz\.txt has no token of the vocabulary .*\n.* whose tokens are ' ', "):
+        kept.evaluate(Text("xyz" * 50, "xyz.txt"))
     assert math.isnan(kept.evaluate(Text("t"))["loss"])
     row = kept.evaluate(Text(LONG[:48]))
     assert row["bits_per_character"] == pytest.approx(row["loss"] / math.log(2))

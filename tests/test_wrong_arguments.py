@@ -1,0 +1,174 @@
+"""Arguments of a wrong type are an `Error` that says what was passed and what is expected.
+
+The calls are made in a process of their own, in which no annotation is enforced, as in that of a user.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import seqjax as sj
+from seqjax_gradients import Full
+from seqjax_models import RNN
+from seqjax_optimizers import SGD
+from seqjax_samplers import Sequential
+
+FIELDS = {"model": RNN(hidden=2), "sampler": Sequential(2, 8), "epochs": 1}
+TEXT = sj.Experiment(dataset=sj.Text("the cat sat on the mat. " * 20), **FIELDS)
+SERIES = sj.Experiment(dataset=sj.Series(np.sin(np.arange(90.0))), **FIELDS)
+
+MESSAGES = {
+    "path as long as no name": r"^path = 'xxx.*: File name too long; choose another name",
+    "path with a null": r"^path = 'a\\x00b': .*null.*; choose another name",
+    "path that is empty": r"^path = '': pass a path that is not empty",
+    "path of a number": r"^path = 3: pass the path of a file or a folder",
+    "devices": r"^devices = 1\.0 must be a whole number",
+    "open none": r"^path = None: pass the path of a file or a folder",
+    "open a list": r"^path = \[\]: pass the path of a file or a folder",
+    "page": r"^file = 3: pass the path",
+    "runs of a number": r"^Runs: runs = 3: pass a dict",
+    "a run by its number": r"^no run 0; there are 'run'$",
+    "a run by a list": r"^no run \[\]; there are 'run'$",
+    "metric": r"^unknown metric 3; there are epoch, ",
+    "metric of runs": r"^unknown metric \[\]; there are epoch, ",
+    "against": r"^no variant \[\]; there are 'all'",
+    "codec": r"^codec = 3: pass that of an earlier run",
+    "toml": r"^a config = 3: pass a text of TOML",
+    "experiment of a sweep": r"^sweep: experiment = 3: pass an Experiment",
+    "axes": r"^sweep: axes = None: pass a dict of fields and their values",
+    "axis": r"^sweep: a field = 1: pass the name of a field",
+    "out": r"^sweep: out = 3: pass the path",
+    "kind": r"^unknown kind \[\]\nkinds: ",
+    "names": r"^unknown kind 3\nkinds: ",
+    "name": r"^the name of a model = 3: pass a text",
+    "register": r"^the name of a model = None: pass a text",
+    "register above": r"^model 'abc' = 3: pass a class",
+    "figure of runs": r"^plot\.runs: runs = 3: pass a Runs",
+    "sequences": r"^Pairs\.from_sequences: inputs = 3: pass a list of sequences",
+    "names of columns": r"^Series names = 3: pass a list of texts",
+    "steps": r"^steps = 1000000000000 must be a whole number, at least 1, and below 2\^31",
+    "strategy by name": r"^measure takes strategies such as Full\(\), by name or in a list, not 'full'$",
+    "strategy": r"^measure takes strategies such as Full\(\), by name or in a list, not 3$",
+    "strategies": r"^measure takes strategies such as Full\(\), by name or in a list, not 1$",
+    "lags": r"^max_lag = 1000000000000 must be a whole number, at least 1, and below 2\^31",
+    "every": r"^every = 1000000000000 must be a whole number, at least 1, and below 2\^31",
+    "hazard": r"^hazard = 'x' must be a probability below 1",
+    "state of a scan": r"^state = 1000000000000: .*too large.*; pass a float",
+    "metrics": r"^metrics = 3: pass a list",
+    "generating model": r"^generate: model = 3: pass a model",
+    "generating codec": r"^generate: codec = None: pass the codec of a text",
+    "unknown": r"unknown = 'x' must be True or False",
+    "epochs": r"^epochs = 'x' must be a whole number, at least 1",
+    "state": r"^train: state = 3: pass a state that an earlier call has yielded",
+    "params": r"^the parameters do not fit the model rnn",
+    "params of a text": r"^the parameters do not fit the model rnn",
+    "torch": r"^from_torch: a name = 1: pass arrays by texts",
+    "to torch": r"PyTorch has no 1$",
+}
+
+
+def calls():
+    """Name -> a wrong call."""
+    folder = Path(tempfile.mkdtemp())
+    run, series = TEXT.run(folder / "run"), SERIES.run()
+    runs = sj.Runs({"run": run}, {"run": ""})
+    problem, stream, scan = run.problem, run.prepared.streams["train"], run.scan_arguments(2, 8)
+    state, xs = scan["state"], scan["xs"]
+
+    def train(**wrong):
+        options = {"sampler": Sequential(2, 8), "gradient": Full(), "optimizer": SGD(learning_rate=0.1), "epochs": 1}
+        return sj.train(problem, stream, **options | wrong)
+
+    return {
+        "path as long as no name": lambda: TEXT.run("x" * 300),
+        "path with a null": lambda: TEXT.run("a\0b"),
+        "path that is empty": lambda: TEXT.run(""),
+        "path of a number": lambda: TEXT.run(3),
+        "devices": lambda: TEXT.run(devices=1.0),
+        "open none": lambda: sj.Run.open(None),
+        "open a list": lambda: sj.Runs.open([]),
+        "page": lambda: runs.page(3),
+        "runs of a number": lambda: sj.Runs(3, {}),
+        "a run by its number": lambda: runs[0],
+        "a run by a list": lambda: runs[[]],
+        "metric": lambda: run.metric(3),
+        "metric of runs": lambda: runs.compare([]),
+        "against": lambda: runs.compare("train_loss", against=[]),
+        "codec": lambda: TEXT.prepare(3),
+        "toml": lambda: sj.Experiment.from_toml(3),
+        "experiment of a sweep": lambda: sj.sweep(3, {"seed": [0]}),
+        "axes": lambda: sj.sweep(TEXT, None),
+        "axis": lambda: sj.sweep(TEXT, {1: [2]}),
+        "out": lambda: sj.sweep(TEXT, {"seed": [0]}, 3),
+        "kind": lambda: sj.create([], "rnn"),
+        "names": lambda: sj.names(3),
+        "name": lambda: sj.create("model", 3),
+        "register": lambda: sj.register("model", None),
+        "register above": lambda: sj.register("model", "abc")(3),
+        "figure of runs": lambda: sj.plot.runs(3),
+        "sequences": lambda: sj.Pairs.from_sequences(3, [1]),
+        "names of columns": lambda: sj.Series([1.0, 2.0], names=3),
+        "steps": lambda: series.forecast([1.0], 10**12),
+        "strategy by name": lambda: sj.measure(run, "full"),
+        "strategy": lambda: sj.measure(run, 3),
+        "strategies": lambda: sj.measure(run, {1: [2]}),
+        "lags": lambda: sj.lags(problem, run.params, state, xs, 10**12),
+        "every": lambda: sj.jacobians(problem, run.params, state, xs, 3, every=10**12),
+        "hazard": lambda: sj.jacobians(problem, run.params, state, xs, 3).check_hazard("x"),
+        "state of a scan": lambda: sj.lags(problem, run.params, 10**12, xs, 3),
+        "metrics": lambda: sj.evaluate(problem, run.params, stream, 3),
+        "generating model": lambda: sj.generate(3, run.params, run.codec, "the", 3),
+        "generating codec": lambda: sj.generate(TEXT.model, run.params, None, "the", 3),
+        "unknown": lambda: run.generate("the", unknown="x"),
+        "epochs": lambda: train(epochs="x"),
+        "state": lambda: train(state=3),
+        "params": lambda: train(params={}),
+        "params of a text": lambda: train(params="x"),
+        "torch": lambda: sj.from_torch({1: 2}),
+        "to torch": lambda: sj.to_torch({1: 2}),
+    }
+
+
+def main():
+    found = {}
+    for name, call in calls().items():
+        try:
+            call()
+            found[name] = "nothing was raised"
+        except sj.Error as fault:
+            found[name] = str(fault)
+        except Exception as fault:
+            found[name] = f"{type(fault).__name__}, which is no Error: {fault}"
+    print(json.dumps(found))
+
+
+@pytest.fixture(scope="module")
+def found():
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_every_call_has_a_message(found):
+    assert list(found) == list(MESSAGES)
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_wrong_argument_is_an_error_that_says_what_is_expected(found, name):
+    assert re.search(MESSAGES[name], found[name]), found[name]
+
+
+def test_a_run_that_is_not_there_is_a_key_error_too():
+    runs = sj.Runs({}, {})
+    assert "x" not in runs
+    assert runs.get("x") is None
+
+
+if __name__ == "__main__":
+    main()
