@@ -1,32 +1,32 @@
 """Flax's cells and modules as models, against Flax itself and against our own cells with the same weights."""
 
 import functools
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from support.shell import run
 
 import seqjax
 from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, create, from_flax, train, value_and_grad
 from seqjax.data import Stream
 from seqjax.models.check import check_model
+from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
 from seqjax_models import GRU, LSTM, RNN, FlaxCell
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
 
-HIDDEN, T, B = 4, 6, 2
+HIDDEN, T, B = 4, 3, 2
 TOKENS = Spec(Tokens(5))
 VALUES = Spec(Values(3))
 SPECS = pytest.mark.parametrize(
     "spec", [TOKENS, pytest.param(VALUES, marks=pytest.mark.slow)], ids=["tokens", "values"]
 )
+NAMES = ("SimpleCell", "GRUCell", "LSTMCell", "OptimizedLSTMCell")
 CELLS = pytest.mark.parametrize(
-    "cell", [pytest.param("SimpleCell", marks=pytest.mark.slow), "GRUCell", "LSTMCell", "OptimizedLSTMCell"]
+    "cell", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("SimpleCell", "OptimizedLSTMCell"))) for n in NAMES]
 )
 
 
@@ -46,8 +46,8 @@ def inputs(spec, *shape):
 def make(cell, spec):
     """A model, random weights and a random state, and inputs xs [T, B, ...]."""
     model = FlaxCell(cell=cell, hidden=HIDDEN)
-    params = randomize(model.init(jax.random.key(0), spec))
-    return model, params, randomize(model.init_state(params, spec), B), inputs(spec, T, B)
+    params = randomize(jax.eval_shape(lambda key: model.init(key, spec), jax.random.key(0)))
+    return model, params, randomize(jax.eval_shape(lambda p: model.init_state(p, spec), params), B), inputs(spec, T, B)
 
 
 def assert_close(a, b, atol=1e-12):
@@ -59,18 +59,21 @@ def assert_close(a, b, atol=1e-12):
 @CELLS
 def test_a_cell_is_flaxs_own_in_a_loop(x64, cell, spec):
     model, params, state, xs = make(cell, spec)
-    vectors = jax.nn.one_hot(xs, spec.inputs.width, dtype=float) if spec is TOKENS else xs
-    options = {"dtype": float, "param_dtype": float, "rngs": nnx.Rngs(0)}
-    module = getattr(nnx, cell)(spec.inputs.width, HIDDEN, **options)
-    nnx.update(module, params["cell"])
-    carry, expected = state.carry, []
-    for x in vectors:
-        carry, h = module(carry, x)
-        expected.append(h @ params["W_hq"] + params["b_q"])
-    new, outputs = jax.jit(model.unroll)(params, state, xs)
-    assert_close((new.carry, outputs), (carry, jnp.stack(expected)))
+
+    @quick_jit
+    def by_flax(params, carry):
+        module = getattr(nnx, cell)(spec.inputs.width, HIDDEN, dtype=float, param_dtype=float, rngs=nnx.Rngs(0))
+        nnx.update(module, params["cell"])
+        expected = []
+        for x in jax.nn.one_hot(xs, spec.inputs.width, dtype=float) if spec is TOKENS else xs:
+            carry, h = module(carry, x)
+            expected.append(h @ params["W_hq"] + params["b_q"])
+        return carry, jnp.stack(expected)
+
+    new, outputs = quick_jit(model.unroll)(params, state, xs)
+    assert_close((new.carry, outputs), by_flax(params, state.carry))
     row, (first, output) = jax.tree.map(lambda a: a[0], state), (xs[0, 0], outputs[0, 0])
-    assert_close(model.step(params, row, first)[1], output)
+    assert_close(quick_jit(model.step)(params, row, first)[1], output)
 
 
 def as_our_cell(cell, params):
@@ -94,8 +97,9 @@ def as_our_cell(cell, params):
     return {"layer_0": layer, "W_hq": params["W_hq"], "b_q": params["b_q"]}
 
 
+@pytest.mark.slow
 @SPECS
-@CELLS
+@pytest.mark.parametrize("cell", NAMES)
 def test_a_cell_is_ours_with_the_same_weights_in_outputs_and_gradients(x64, cell, spec):
     model, params, state, xs = make(cell, spec)
     ours = {"SimpleCell": RNN, "GRUCell": GRU}.get(cell, LSTM)(hidden=HIDDEN)
@@ -123,7 +127,8 @@ def test_a_cell_is_ours_with_the_same_weights_in_outputs_and_gradients(x64, cell
 )
 def test_parameters_are_flaxs_own_initial_weights(cell):
     model = FlaxCell(cell=cell, hidden=64)
-    params = model.init(jax.random.key(0), TOKENS)
+    init = quick_jit(lambda key: model.init(key, TOKENS))
+    params, other = (jax.tree.map(np.asarray, init(jax.random.key(seed))) for seed in (0, 1))
     check_model(model, TOKENS)
     assert set(params) == {"cell", "W_hq", "b_q"}
     names = {path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(params["cell"])}
@@ -132,35 +137,32 @@ def test_parameters_are_flaxs_own_initial_weights(cell):
         np.testing.assert_allclose(W_hh @ W_hh.T, np.eye(64) * (W_hh @ W_hh.T)[0, 0], atol=1e-5)
     assert 0.8 < params["W_hq"].std() * 64**0.5 < 1.2
     assert not any(a.any() for a in jax.tree.leaves(params) if a.ndim == 1), "biases start at zero"
-    other = model.init(jax.random.key(1), TOKENS)
     assert all((a != b).mean() > 0.9 for a, b in zip(*map(jax.tree.leaves, (params, other)), strict=True) if a.ndim > 1)
 
 
-@pytest.mark.parametrize(
-    "dtype", [jnp.bfloat16, *(pytest.param(d, marks=pytest.mark.slow) for d in (jnp.float32, jnp.float64))]
-)
-@CELLS
-def test_dtypes_follow_the_parameters(x64, cell, dtype):
-    model, params, _, xs = make(cell, TOKENS)
-    params = jax.tree.map(lambda a: a.astype(dtype), params)
-    state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, TOKENS))
-    new, outputs = model.unroll(params, state, xs)
-    assert {a.dtype for a in jax.tree.leaves((state, new, outputs))} == {np.dtype(dtype)}
-    exact = model.unroll(*jax.tree.map(lambda a: a.astype(float), (params, state)), xs)[1]
-    error = abs(outputs.astype(float) - exact).max()
-    assert error <= 50 * float(jnp.finfo(dtype).eps)
-    assert error > 0 or dtype == jnp.float64, "and it is computed in them"
+@pytest.mark.parametrize("cell", NAMES)
+def test_dtypes_follow_the_parameters(x64, cell):
+    model, params, state, xs = make(cell, TOKENS)
+    low = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jnp.bfloat16), (params, state))
+    start = jax.eval_shape(lambda params: model.init_state(params, TOKENS), low[0])
+    found = start, jax.eval_shape(model.unroll, *low, xs)
+    assert {a.dtype for a in jax.tree.leaves(found)} == {np.dtype(jnp.bfloat16)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize("cell", NAMES)
+def test_a_cell_is_computed_in_the_dtype_of_its_parameters(x64, cell, dtype):
+    model, *exact, xs = make(cell, TOKENS)
+    low = jax.tree.map(lambda a: a.astype(dtype), exact)
+    rounded = jax.tree.map(lambda a: a.astype(float), low)
+    error = abs(model.unroll(*low, xs)[1].astype(float) - model.unroll(*rounded, xs)[1]).max()
+    assert 0 < error <= 50 * float(jnp.finfo(dtype).eps)
 
 
 def test_an_unknown_cell_is_an_error_that_lists_the_four():
     with pytest.raises(Error, match="cell = 'GRU': must be 'SimpleCell' or 'GRUCell' or 'LSTMCell' or 'OptimizedLSTM"):
         create("model", "flax-cell", cell="GRU")
-
-
-def test_choosing_a_cell_does_not_import_flax(tmp_path):
-    code = "import sys; from seqjax_models import FlaxCell; FlaxCell(cell='LSTMCell'); assert 'flax' not in sys.modules"
-    done = run([sys.executable, "-c", code], cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
 
 
 class Net(nnx.Module):
@@ -181,10 +183,10 @@ class Net(nnx.Module):
         return self.cell.initialize_carry(shape, rngs) + 0.5
 
 
-def adapt(module, spec=TOKENS, rows=B, key=None):
+def adapt(module, spec=TOKENS, rows=B, key=None, params=None):
     """The model of a module, its parameters in the default precision, and the initial states of some rows."""
-    model, params = from_flax(module)
-    params = jax.tree.map(lambda a: a.astype(float), params)
+    model, own = from_flax(module)
+    params = jax.tree.map(lambda a: np.asarray(a, float), own) if params is None else params
     keys = None if key is None else jax.random.split(key, rows)
     state = jax.vmap(functools.partial(model.init_state, params, spec), axis_size=rows)(keys)
     return model, params, state
@@ -200,12 +202,15 @@ def test_a_users_module_is_called_with_one_sequence_and_computes_in_its_paramete
         u = p["embed"]["embedding"][x] @ cell["dense_i"]["kernel"] + cell["dense_i"]["bias"]
         h = np.tanh(u + h @ cell["dense_h"]["kernel"])
         expected.append(h @ p["layers"][0]["kernel"] + p["layers"][0]["bias"])
-    new, outputs = model.unroll(params, state, jnp.asarray(xs))
+    new, outputs = quick_jit(model.unroll)(params, state, xs)
     assert_close((new.carry, outputs), (h, np.stack(expected)))
 
 
 def test_equal_modules_make_equal_models_so_that_jit_traces_them_once():
-    models = [from_flax(Net(nnx.Rngs(seed), dropout))[0] for seed, dropout in ((0, 0.1), (1, 0.1), (1, 0.2))]
+    modules = [
+        nnx.eval_shape(lambda each=each: Net(nnx.Rngs(each[0]), each[1])) for each in ((0, 0.1), (1, 0.1), (1, 0.2))
+    ]
+    models = [from_flax(module)[0] for module in modules]
     assert models[0] == models[1] != models[2]
     assert hash(models[0]) == hash(models[1])
 
@@ -255,27 +260,19 @@ def test_a_module_trains_on_two_devices_as_on_one(x64, dropout):
 
 
 def test_dropout_draws_from_a_rows_key_and_is_off_without_one(x64):
-    module = Net(nnx.Rngs(0), dropout=0.5)
-    model, params, state = adapt(module, rows=200, key=jax.random.key(1))
-    xs = jnp.zeros((T, 200), jnp.int32)
+    model, params, state = adapt(Net(nnx.Rngs(0), dropout=0.5), rows=200, key=jax.random.key(1))
+    xs, run = np.zeros((T, 200), np.int32), quick_jit(model.unroll)
     assert set(params) == {"embed", "cell", "layers"}, "the random streams are no parameters"
-    new, outputs = model.unroll(params, state, xs)
-    again = model.unroll(params, state, xs)[1]
-    np.testing.assert_array_equal(outputs, again)
-    calm_model, _, calm = adapt(module, rows=200)
-    assert calm_model == model
-    quiet = model.unroll(params, calm, xs)[1]
-    assert_close(quiet, adapt_without_dropout(params, xs))
+    new, outputs = run(params, state, xs)
+    np.testing.assert_array_equal(outputs, run(params, state, xs)[1])
+    last = np.asarray(run(params, new._replace(carry=state.carry), xs)[1])
+    plain, _, calm = adapt(nnx.eval_shape(lambda: Net(nnx.Rngs(0))), rows=200, params=params)
+    outputs, quiet = map(np.asarray, (outputs, quick_jit(plain.unroll)(params, calm, xs)[1]))
+    np.testing.assert_allclose(run(params, calm, xs)[1], quiet, rtol=1e-12, atol=1e-12)
     assert len(np.unique(outputs[0, :, 0])) > 10, "rows draw their own masks"
     assert abs(outputs.mean(1) - quiet.mean(1)).max() < 6 * outputs.std(1).max() / 200**0.5, "scaled by 1 / (1 - p)"
-    last = model.unroll(params, new._replace(carry=state.carry), xs)[1]
     assert (last != outputs).mean() > 0.5, "the counter goes on, so later steps draw other masks"
     assert (outputs[1] != quiet[1]).mean() > 0.5
-
-
-def adapt_without_dropout(params, xs):
-    model, _, state = adapt(Net(nnx.Rngs(0)), rows=xs.shape[1])
-    return model.unroll(params, state, xs)[1]
 
 
 class Learned(nnx.GRUCell):
@@ -294,29 +291,35 @@ def test_an_initial_carry_may_be_learned(x64):
     model, params, _ = adapt(Learned(nnx.Rngs(0)), VALUES)
     params["start"] = jnp.arange(3.0)
     np.testing.assert_array_equal(model.init_state(params, VALUES).carry, [0, 1, 2])
-    grads = jax.grad(lambda p: model.step(p, model.init_state(p, VALUES), jnp.ones(3))[1].sum())(params)
-    assert (grads["start"] != 0).all()
+    run = quick_jit(jax.grad(lambda p: model.step(p, model.init_state(p, VALUES), jnp.ones(3))[1].sum()))
+    assert (run(params)["start"] != 0).all()
 
 
 def test_modules_that_cannot_be_models_are_errors():
     with pytest.raises(Error, match="Linear has no initialize_carry"):
-        from_flax(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
-    net = Net(nnx.Rngs(0))
+        from_flax(nnx.eval_shape(lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0))))
+    net = nnx.eval_shape(lambda: Net(nnx.Rngs(0)))
     net.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
     with pytest.raises(Error, match=r"(?s)neither nnx.Param nor.*norm.mean: BatchStat\n.*norm.var: BatchStat"):
         from_flax(net)
-    net = Net(nnx.Rngs(0))
+    net = nnx.eval_shape(lambda: Net(nnx.Rngs(0)))
     net.sizes = {"unhashable"}
     with pytest.raises(Error, match=r"attribute of Net is not hashable \(.*set.*\)"):
         from_flax(net)
 
 
-def test_an_experiment_says_how_else_a_flax_module_is_trained_and_used():
-    """What the message names exists, and takes parameters."""
+def test_an_experiment_says_how_else_a_flax_module_is_trained():
+    model, _ = from_flax(nnx.eval_shape(lambda: nnx.GRUCell(1, 1, rngs=nnx.Rngs(0))))
+    with pytest.raises(Error, match="cannot make initial parameters") as caught:
+        Experiment(dataset=Series(np.sin(np.arange(60.0))), model=model, sampler=Sequential(2, 8)).run()
+    for call in (".run(params=params)", "seqjax.train("):
+        assert call in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_flax_module_is_trained_and_used_as_an_experiment_says():
     model, params = from_flax(nnx.GRUCell(1, 1, rngs=nnx.Rngs(0)))
     x = np.sin(np.arange(60.0))
-    with pytest.raises(Error, match="cannot make initial parameters") as caught:
-        Experiment(dataset=Series(x), model=model, sampler=Sequential(2, 8)).run()
     run = Experiment(dataset=Series(x), model=model, sampler=Sequential(2, 8), epochs=2).run(params=params)
     assert run.metrics[1]["train_loss"] < run.metrics[0]["train_loss"]
     problem = Problem.of(model, Spec(Values(1)))
@@ -324,5 +327,3 @@ def test_an_experiment_says_how_else_a_flax_module_is_trained_and_used():
     setup = {"sampler": Sequential(2, 8), "gradient": Full(), "optimizer": SGD(0.1), "epochs": 2}
     *_, (state, _) = train(problem, stream, **setup, params=params)
     assert seqjax.evaluate(problem, state.params, stream)["loss"] < seqjax.evaluate(problem, params, stream)["loss"]
-    for call in (".run(params=params)", "seqjax.train("):
-        assert call in str(caught.value)

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from seqjax import Error, Spec, Tokens, Values, from_torch
-from seqjax.gradients.unrolling import unroll
+from seqjax.testing.quick_jit import quick_jit
 from seqjax_models import GRU, LSTM, RNN
 
 HIDDEN, T, B, D, Q = 4, 6, 3, 5, 7
@@ -75,28 +75,17 @@ def by_hand(kind, weights, xs, layers, module="rnn."):
 def outputs_of(model, params, xs, spec):
     params = jax.tree.map(jnp.asarray, params)
     state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, spec))
-
-    @jax.jit
-    def both(params, state, xs):
-        by_step = unroll(lambda state, x: model.step(params, state, x), state, xs)[1]
-        return by_step, model.unroll(params, state, xs)[1]
-
-    by_step, at_once = both(params, state, xs)
-    np.testing.assert_allclose(by_step, at_once, atol=1e-12)
-    return at_once
+    return quick_jit(model.unroll)(params, state, xs)[1]
 
 
 def values():
     return np.random.default_rng(1).normal(size=(T, B, D))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layers", "bias"),
-    [
-        pytest.param(1, True, marks=pytest.mark.slow, id="1"),
-        pytest.param(2, True, id="2"),
-        pytest.param(2, False, marks=pytest.mark.slow, id="2-no-bias"),
-    ],
+    [pytest.param(1, True, id="1"), pytest.param(2, True, id="2"), pytest.param(2, False, id="2-no-bias")],
 )
 @KINDS
 def test_the_models_compute_what_pytorch_documents(x64, kind, layers, bias):
@@ -216,7 +205,7 @@ def test_outputs_and_gradients_are_pytorchs(kind, layers):
     state = jax.tree.map(lambda a: jnp.stack([a] * B), problem.init_state(params))
     xs = (found["xs"], found["targets"])
 
-    @jax.jit
+    @quick_jit
     def results(params):
         loss, grads = jax.value_and_grad(lambda params: problem.unroll(params, state, xs)[1].mean())(params)
         return loss, grads, problem.model.unroll(params, state, jnp.asarray(found["xs"]))[1]
@@ -237,7 +226,7 @@ def test_outputs_and_gradients_are_pytorchs(kind, layers):
     assert max(abs(grad).max() for grad in theirs.values()) > 0.01, "gradients of zero would agree with anything"
 
 
-@KINDS
+@pytest.mark.parametrize("kind", ["LSTM", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("RNN", "GRU"))])
 def test_without_a_linear_layer_the_outputs_are_those_of_the_recurrent_module(kind):
     net, found = recorded(kind, 2)
     alone = {name: array for name, array in net.items() if name.startswith("rnn.")}
@@ -249,5 +238,5 @@ def test_without_a_linear_layer_the_outputs_are_those_of_the_recurrent_module(ki
     }
     params = jax.tree.map(jnp.asarray, params)
     state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, spec))
-    _, outputs = model.unroll(params, state, jnp.asarray(found["xs"]))
+    _, outputs = quick_jit(model.unroll)(params, state, found["xs"])
     np.testing.assert_allclose(outputs, found["hidden"], atol=1e-5)
