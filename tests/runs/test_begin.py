@@ -164,6 +164,9 @@ def test_other_files_are_refused(tmp_path, beside):
         with refused("holds no run: it has no config.toml", 2):
             Run.open(path)
     assert contents(tmp_path) == before
+    (tmp_path / folder.INDEX).write_text("{}")
+    with refused("holds a sweep; name the folder of one of its runs", 2):
+        Run.open(tmp_path)
 
 
 @pytest.mark.parametrize("held", ["nothing", "a run"])

@@ -127,6 +127,14 @@ def test_while_the_config_is_replaced_both_are_right(finished):
         check_files(finished)
 
 
+def test_a_manifest_that_is_replaced_while_the_files_are_compared_is_read_again(stopped, monkeypatch):
+    before = [read_manifest(stopped)]
+    FULL.run(stopped)
+    late = lambda path: before.pop() if before else read_manifest(path)
+    monkeypatch.setattr("seqjax.runs.files.manifest.read_manifest", late)
+    assert compare_files(stopped) == (read_manifest(stopped), {})
+
+
 def test_the_hashes_of_files_that_are_there(finished):
     found = hashes(finished, [folder.CODEC, "nothing"])
     assert found == {folder.CODEC: read_manifest(finished).files[folder.CODEC]}

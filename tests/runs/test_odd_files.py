@@ -113,6 +113,11 @@ def test_an_environment_of_other_types(finished, change):
     assert is_refused(finished, folder.ENVIRONMENT, in_json(*change), environment.read_environment)
 
 
+def test_the_name_of_a_plugin_file_that_leads_out_of_the_run(finished):
+    plugin = {"kind": "model", "id": "local/x", "version": "1", "target": "x:X", "file": "../x.py", "sha256": "0" * 64}
+    assert is_refused(finished, folder.ENVIRONMENT, in_json("plugins", [plugin]), Run.open)
+
+
 @pytest.mark.parametrize("values", CONFIGS, ids=str)
 def test_a_config_that_is_not_valid_is_damage(finished, values):
     read = lambda path: stored.read_experiment(path, Experiment)

@@ -44,6 +44,11 @@ def codes(ended):
     return [code for code, _, _ in ended]
 
 
+def comes_back(places, whole):
+    """Whether the same command continues the run, to the results of one without an interruption."""
+    return codes(train(places)) == [0, 0] and results(places[0] / "run") == whole
+
+
 def files(place):
     return sorted(file.name for file in place.iterdir())
 
@@ -79,8 +84,7 @@ def test_killed_together_a_run_comes_back_with_the_same_bits(places, whole):
     assert -SIGKILL in codes(ended)
     assert not (places[0] / "run" / "params.safetensors").exists()
     assert list((places[0] / "run" / "checkpoints").iterdir())
-    assert codes(train(places)) == [0, 0]
-    assert results(places[0] / "run") == whole
+    assert comes_back(places, whole)
 
 
 @pytest.mark.slow
@@ -94,8 +98,7 @@ def test_one_killed_ends_the_other_with_a_message(places, whole, killed):
     assert "another process of this run has ended" in errors
     assert "the same command in all processes resumes it" in errors
     assert "Traceback" not in errors
-    assert codes(train(places)) == [0, 0]
-    assert results(places[0] / "run") == whole
+    assert comes_back(places, whole)
 
 
 @pytest.mark.slow
@@ -105,8 +108,7 @@ def test_sigterm_to_one_saves_and_ends_both(places, whole, process):
     assert codes(ended) == [128 + SIGTERM] * 2, ended
     assert all("saved in run" in errors for _, _, errors in ended)
     assert len(list((places[0] / "run" / "checkpoints").iterdir())) == 1
-    assert codes(train(places)) == [0, 0]
-    assert results(places[0] / "run") == whole
+    assert comes_back(places, whole)
 
 
 def refused(places, exit_code, *words, **arguments):
@@ -161,8 +163,7 @@ def test_a_finished_run_is_opened_or_goes_on(places, whole):
     assert codes(opened) == [0, 0]
     assert "was not trained again" in opened[0][1]
     assert params.stat().st_mtime_ns == before
-    assert codes(train(places)) == [0, 0]
-    assert results(places[0] / "run") == whole
+    assert comes_back(places, whole)
 
 
 @pytest.mark.slow

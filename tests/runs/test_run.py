@@ -19,6 +19,7 @@ from support.tiny import FULL, NOISE, SENTENCE, TEXT, TINY, changed, copy, refus
 from seqjax import Error, Experiment, Pairs, Run, Text
 from seqjax.plugin import registry
 from seqjax.report import plot
+from seqjax.runs.environment import local_files
 from seqjax.runs.execute import check_seconds
 from seqjax.runs.files import folder
 from seqjax.runs.run import prepared
@@ -299,6 +300,7 @@ def test_a_run_in_memory_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = changed(epochs=1).run()
     assert (run.path, run.finished, list(tmp_path.iterdir())) == (None, True, [])
+    assert run.data_hashes == {"dataset": TINY.dataset.sha256}
 
 
 def test_the_sample_is_prompted_from_the_training_part_alone():
@@ -347,6 +349,9 @@ def test_every_field_of_an_experiment_out_of_range_is_reported_at_once():
     with pytest.raises(Error) as caught:
         Experiment(train=0, heldout=-0.1, epochs=0, seed=-1, evaluate_every=0)
     assert len(caught.value.problems) == 5
+    with refused("Experiment cannot be made", 2) as caught:
+        Experiment(metrics=("speed",))
+    assert "speed" in caught.value.problems[0]
 
 
 def test_one_character_is_not_all_of_them():
@@ -440,6 +445,11 @@ def test_a_class_of_a_notebook_that_was_changed_is_another_plugin(tmp_path, forg
     other = define_in_a_notebook(CELL.replace("SCALE = 2", "SCALE = 3"), "<cell 3>")
     with refused("another model 'local/mine'"):
         changed(base, model=other()).run(tmp_path / "run")
+    with refused("model 'mine' was defined without a file, which another process could load", 2):
+        local_files(changed(base, model=other()))
+    registry._registered.pop(("model", "local/mine"))
+    with refused("needs model 'local/mine', which was defined without a file: define it again first", 2):
+        Run.open(tmp_path / "run")
 
 
 def test_an_experiment_that_no_file_can_keep_is_an_error_before_training(tmp_path):

@@ -150,28 +150,32 @@ def test_a_path_that_cannot_be_a_folder_is_exit_6(tmp_path, path):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_a_folder_that_may_not_be_written_is_exit_6(tmp_path):
-    tmp_path.chmod(0o500)
-    if os.access(tmp_path, os.W_OK):
-        pytest.skip("this user, root, may write everywhere")
-    with refused("cannot be written", 6):
-        TINY.run(tmp_path / "run")
-
-
-@pytest.mark.parametrize("then", ["ends", "deletes what was read"])
-def test_a_reader_that_another_process_overtakes_reads_the_run_again(whole, half, tmp_path, monkeypatch, then):
-    """The process that trains the run replaces its files between the check and the reading."""
-    path, check = tmp_path / "run", store.check_files
+@pytest.mark.parametrize("when", ["after the check", "while it is read"])
+def test_a_reader_that_another_process_overtakes_reads_the_run_again(whole, tmp_path, monkeypatch, when):
+    """The process that trains the run writes and deletes files meanwhile."""
+    path, check, read = tmp_path / "run", store.check_files, folder.read
     with monkeypatch.context() as patch, crash_after(patch, 3):
         FULL.run(path, checkpoint_seconds=0)
 
-    def check_then_train(path):
-        manifest = check(path)
+    def train():
         monkeypatch.setattr(store, "check_files", check)
-        FULL.run(path, checkpoint_seconds=0 if then == "deletes what was read" else 1e9)
+        monkeypatch.setattr(folder, "read", read)
+        FULL.run(path)
+
+    def check_late(path):
+        manifest = check(path)
+        train()
         return manifest
 
-    monkeypatch.setattr(store, "check_files", check_then_train)
+    def read_late(file, parse):
+        if parse is bytes and file.parent.name == folder.CHECKPOINTS:
+            train()
+        return read(file, parse)
+
+    if when == "after the check":
+        monkeypatch.setattr(store, "check_files", check_late)
+    else:
+        monkeypatch.setattr(folder, "read", read_late)
     run = Run.open(path)
     assert run.finished
     assert run.metric("heldout_loss").tolist() == whole.metric("heldout_loss").tolist()

@@ -15,7 +15,7 @@ from support.tiny import FULL, TEXT, changed, refused
 
 import seqjax
 from seqjax import Experiment, Pairs, Run, Series, Text
-from seqjax.runs.progress import start_line
+from seqjax.runs.progress import Display, start_line
 from seqjax.runs.ready import get_ready
 from seqjax.runs.run import prepared
 from seqjax.training.loop import init_train_state
@@ -54,7 +54,7 @@ def test_a_run_starts_from_the_parameters_of_another_one(source):
     assert run.metrics[0]["train_loss"] < other.metrics[0]["train_loss"] - 0.5, "it has learned already"
 
 
-def test_the_share_of_a_text_that_the_vocabulary_does_not_know_is_said(source):
+def test_the_share_of_a_text_that_the_vocabulary_does_not_know_is_said(source, capsys):
     text = "the cat; " * 60  # an unknown character in nine
     run = prepared(changed(BASE, dataset=Text(text), init_from=source)).run
     assert re.fullmatch(
@@ -65,8 +65,9 @@ def test_the_share_of_a_text_that_the_vocabulary_does_not_know_is_said(source):
     assert run.first_tokens(8) == ""
     run.params = Run.open(source).params
     assert set(run.samples) == {"greedy", "temperature 0.8"}, "with an empty prompt"
-    known = prepared(changed(BASE, seed=1, init_from=source)).run
-    assert start_line(known) == f"{source}, last epoch · with its vocabulary"
+    known = prepared(changed(BASE, seed=1, init_from=source))
+    with Display(known.run, True, known.fit):
+        assert f"\nstart    {source}, last epoch · with its vocabulary\n" in capsys.readouterr().out
 
 
 def test_another_text_is_read_with_the_vocabulary_of_the_other_run(source):
