@@ -241,7 +241,7 @@ def docstrings(module: ast.Module) -> set[int]:
     }
 
 
-NAMING = ("DEFAULTS", "FOR_VALUES", "DEFAULT_TOKENIZER", "TEXT_FILE", "LAUNCHER")
+NAMING = ("DEFAULTS", "FOR_VALUES", "DEFAULT_TOKENIZER", "TABLE_FILE", "TEXT_FILE", "LAUNCHER")
 """The constants that may name built-in plugins."""
 
 

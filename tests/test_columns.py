@@ -44,7 +44,7 @@ def test_what_is_printed():
     }
     assert {len(title) - len(text) for title, text in printed(ROW).items()} == {0}
     values = row_of(EPOCH._replace(has_perplexity=False)) | {"heldout_mae": 0.123456}
-    titles = ["epoch", "loss", "held-out", "|g|", "tokens/s", "held-out mae"]
+    titles = ["epoch", "loss", "held-out loss", "|g|", "tokens/s", "held-out mae"]
     assert [*map(str.strip, printed(values, ["mae"]))] == titles
     assert printed(values, ["mae"])["held-out mae"].strip() == "0.1235"
 

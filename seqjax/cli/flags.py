@@ -182,7 +182,7 @@ def _reader(file: str) -> str:
     """The dataset that reads a file: that of tables, the one of the name of its suffix, or else that of text files."""
     suffix = Path(file).suffix[1:]
     if suffix in TABLES:
-        return "csv"
+        return settings.TABLE_FILE.removeprefix("seqjax/")
     return suffix if suffix in registry.names("dataset") else settings.TEXT_FILE.removeprefix("seqjax/")
 
 

@@ -39,6 +39,9 @@ TRAINING = ("sampler", "gradient", "optimizer")
 LAUNCHER = "seqjax/local"
 """The launcher of a sweep on a CPU whose runs are long."""
 
+TABLE_FILE = "seqjax/csv"
+"""The dataset that reads tables, whatever the suffix of their file is."""
+
 TEXT_FILE = "seqjax/text-file"
 """The dataset of `seqjax evaluate --text`, which reads a text file."""
 

@@ -44,7 +44,6 @@ WORDS = " ".join(map(str, EXPERIMENT))
         ("evaluate run --text ''", 2, "--text ''"),
         ("measure run --gradient full ''", 2, "--gradient ''"),
         ("run --load ''", 2, "--load ''"),
-        ("adopt ''", 2, "'': an empty text is given as RUN"),
         ("reproduce empty", 2, "has no script at all"),
         ("run --config pipe", 2, "is a pipe that is empty"),
         ("run --config /dev/zero", 2, "is a device"),

@@ -43,7 +43,7 @@ def test_a_folder_in_use_is_left_as_it_is(run_, out):
 def test_a_run_without_parameters_is_trained_to_its_end(run_):
     """Until then the other verbs report that it is unfinished."""
     out = damage(run_, "params.safetensors", None)
-    forget_results(out)
+    forget_results(out, checkpoints=True)
     done = call("generate", out)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{out} is unfinished" in done.stderr

@@ -8,6 +8,7 @@ from support.shell import call
 
 from seqjax import Run, sweep
 from seqjax.runs.files import folder
+from seqjax.runs.files.manifest import read_manifest, write_manifest
 from seqjax.runs.files.rows import encode_rows, read_rows
 from seqjax.sweeps import Job
 from seqjax.sweeps.launching.state import state_of
@@ -131,7 +132,7 @@ def test_a_local_job_is_running_until_its_process_has_ended(tmp_path, job):
 
 
 def test_a_run_that_diverged(run, job):
-    (run / "diverged.txt").write_text("the loss is NaN\nTry a smaller one\n")
+    write_manifest(run, read_manifest(run)._replace(ended="diverged", note="the loss is NaN\nTry a smaller one\n"))
     write(job, "x\n", "3")
     assert state(run, job) == ("diverged", 2, 2, None, "the loss is NaN")
     forget_results(run)

@@ -14,7 +14,8 @@ import pytest
 from seqjax import Error
 from seqjax.cli import main
 from seqjax.report.finding import Finding, found
-from seqjax.report.page.findings import conclusion
+from seqjax.report.page.findings import MARK_MARKDOWN, conclusion
+from seqjax.report.page.template import MARK
 from seqjax.report.reproduce import reproduce
 
 SCRIPT = '''"""{title}   python experiments/{name}.py
@@ -118,7 +119,8 @@ def test_the_pages(folder):
     assert main(["reproduce", "experiments", *files]) == 0
     text = Path("docs/all.md").read_text()
     assert re.match(
-        r"# All & more\n\n2 of 3 results are as expected \(with several seeds, the median counts\)\. "
+        r"# All & more\n\n<!-- made by `seqjax reproduce` -->\n\n"
+        r"2 of 3 results are as expected \(with several seeds, the median counts\)\. "
         r"The scripts took \d+ minutes on \d+ cores?, seqjax \d",
         text,
     )
@@ -146,11 +148,12 @@ def test_the_pages_name_the_scripts_that_were_not_run(folder):
     pages = [Path("all.md"), Path("all.html"), Path("table.md")]
     command = ["reproduce", "experiments", "--markdown", "all.md", "--page", "all.html", "--table", "table.md"]
     (folder / "one.py").write_text("1 / 0")
-    for page in pages:
-        page.write_text("old")
+    marks = [MARK_MARKDOWN, MARK, MARK_MARKDOWN]
+    for page, mark in zip(pages, marks, strict=True):
+        page.write_bytes(mark)
     assert main([*command, "--jobs", "0"]) == 2
     assert main([*command, "--only", "one"]) == 2
-    assert [page.read_text() for page in pages] == ["old"] * 3, "without results they are left alone"
+    assert [page.read_bytes() for page in pages] == marks, "without results they are left alone"
     assert main([*command, "--only", "two"]) == 0
     assert all("Not run: one." in page.read_text() for page in pages)
 

@@ -5,17 +5,19 @@ from support.crash import crash_after
 from support.tiny import FULL, copy, small_chunks
 
 
-@pytest.fixture(scope="package", autouse=True)
+# For each module: a folder without `__init__.py` is no package, so that a wider scope would last for all other tests.
+@pytest.fixture(scope="module", autouse=True)
 def small():
     """The chunks of all tests here."""
     with small_chunks():
         yield
 
 
-@pytest.fixture(scope="package")
-def whole(small, tmp_path_factory):
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
     """A run that was trained to its end."""
-    return FULL.run(tmp_path_factory.mktemp("whole") / "run")
+    with small_chunks():
+        return FULL.run(tmp_path_factory.mktemp("whole") / "run")
 
 
 @pytest.fixture
@@ -24,11 +26,11 @@ def finished(whole, tmp_path):
     return copy(whole.path, tmp_path / "finished")
 
 
-@pytest.fixture(scope="package")
-def half(small, tmp_path_factory):
+@pytest.fixture(scope="session")
+def half(tmp_path_factory):
     """The folder of the same run, killed in its second epoch: two checkpoints, a row before them, and one after."""
     path = tmp_path_factory.mktemp("half") / "run"
-    with pytest.MonkeyPatch.context() as patch, crash_after(patch, 4):
+    with small_chunks(), pytest.MonkeyPatch.context() as patch, crash_after(patch, 4):
         FULL.run(path, checkpoint_seconds=0)
     return path
 

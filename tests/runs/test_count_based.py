@@ -14,6 +14,7 @@ from support.tiny import TEXT, TINY, changed, copy, refused, replace_file
 
 from seqjax import Experiment, Problem, Run, Series, Spec, Text, Tokens, measure, register, sweep
 from seqjax.models import CountBasedModel
+from seqjax.plugin import registry
 from seqjax.runs.files import folder
 from seqjax.runs.files.arrays import load_arrays, save_arrays
 from seqjax_gradients import Full, Truncated
@@ -63,9 +64,11 @@ class Frequencies(CountBasedModel):
         return state, jnp.log(params["counts"]["all"].astype(float) + self.more)
 
 
-@pytest.fixture(autouse=True)
-def registered(forget_local_plugins):
+@pytest.fixture(scope="module", autouse=True)
+def registered():
     register("model", "frequencies")(Frequencies)
+    yield
+    del registry._registered["model", "local/frequencies"]
 
 
 def experiment(**fields):
@@ -73,8 +76,7 @@ def experiment(**fields):
 
 
 @pytest.fixture(scope="module")
-def counted(tmp_path_factory):
-    register("model", "frequencies")(Frequencies)
+def counted(registered, tmp_path_factory):
     return experiment().run(tmp_path_factory.mktemp("counted") / "run")
 
 

@@ -70,10 +70,11 @@ def contents(path):
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
-def forget_results(path):
-    """Makes the manifest of a finished run that of a run whose results are not complete."""
+def forget_results(path, checkpoints=False):
+    """Makes the manifest of a finished run that of a run whose results are not complete; `checkpoints`: nor saved."""
     manifest = read_manifest(path)
-    files = {name: sha256 for name, sha256 in manifest.files.items() if name not in RESULTS}
+    gone = {*RESULTS, *(manifest.checkpoints if checkpoints else ())}
+    files = {name: sha256 for name, sha256 in manifest.files.items() if name not in gone}
     write_manifest(path, manifest._replace(files=files, ended=""))
 
 

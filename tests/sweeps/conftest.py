@@ -8,17 +8,19 @@ from support.quick import AXES, BASE, quick
 from seqjax import sweep
 
 
-@pytest.fixture(scope="package", autouse=True)
+# For each module: a folder without `__init__.py` is no package, so that a wider scope would last for all other tests.
+@pytest.fixture(scope="module", autouse=True)
 def small_chunks():
     with quick():
         yield
 
 
-@pytest.fixture(scope="package")
-def swept(small_chunks, tmp_path_factory):
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory):
     """The folder of a sweep, and its runs."""
     path = tmp_path_factory.mktemp("sweep") / "out"
-    return path, sweep(BASE, AXES, path)
+    with quick():
+        return path, sweep(BASE, AXES, path)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from seqjax.parse import from_json, from_toml
 from seqjax.plugin import config
 from seqjax.report.table import Table
 from seqjax.runs.files import folder
-from seqjax.runs.files.manifest import read_manifest
+from seqjax.runs.files.manifest import check_files, read_manifest
 from seqjax.runs.files.rows import last_row
 from seqjax.signals import TO_SAVE
 from seqjax.sweeps.index import read_index
@@ -106,6 +106,8 @@ def state_of(name: str, run: Path, job: Path, waiting: str | None = None) -> Run
         waiting: what its launcher says of its job, "queued" or "running"; None: the job has ended, or there is none.
     """
     manifest = read_manifest(run) if (run / folder.CONFIG).is_file() else None
+    if manifest and manifest.ended:
+        check_files(run, [folder.METRICS])
     row, kept, asked = last_row(run), _epochs(run / folder.CONFIG), _epochs(job.with_name(f"{job.name}.toml"))
     epochs = max(filter(None, (kept, asked)), default=None)
     state = RunState(name, "", int(row.get("epoch", 0)), epochs)
