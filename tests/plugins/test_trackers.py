@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.crash import NoFigure, experiment
 
-from seqjax import Error, Run
+from seqjax import Error
 from seqjax.runs.files import folder
 from seqjax.runs.files.rows import read_rows
 from seqjax.runs.tracking.mirror import Mirror, mirror_run
@@ -31,7 +31,7 @@ def small_figure(monkeypatch):
         def savefig(self, file, dpi, format):
             file.write(PNG)
 
-    monkeypatch.setattr(Run, "plot", Figure)
+    monkeypatch.setattr("seqjax.report.plot.history", Figure)
 
 
 @pytest.fixture
