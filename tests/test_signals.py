@@ -158,6 +158,7 @@ for name, work in works.items():
     for number in signals.ENDING[name == "Python, nothing to lose":]:  # Ctrl-C waits there until Python raises it
         said = tempfile.TemporaryFile()
         if (pid := os.fork()) == 0:
+            signal.alarm(30)  # ends it if no signal does
             os.dup2(said.fileno(), 2)
             os._exit(work(number))
         children.append((name, number, pid, said))

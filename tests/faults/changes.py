@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import struct
 import tomllib
 from collections.abc import Callable, Iterator
@@ -12,10 +11,20 @@ from typing import Any, NamedTuple
 import tomli_w
 from hypothesis import strategies as st
 
+from seqjax.runs.files.manifest import file_sha256, read_manifest, write_manifest
+
+EVIL = "\x1b[8mZ\x1b]0;Z\x07\x9b8mZ\x7f\u202eZ\u2066Z\u2028Z"
+"""Hides what follows, sets the title of the window, begins a C1 sequence, deletes, reorders, ends the line."""
 SHARED = [
     *("true", "-1", "0", "1", "1.5", "[]", "{}", "[1, [2]]", "2147483648", "9223372036854775807"),
     *("9" * 25, "9" * 400, "9" * 5000, "1e400", "-0.0", '""', '"1"', '"../x"', f'"{"a" * 300}"', '"nan"'),
-    *('"a\\u0000b"', '"\\u001b[31m"', '"\\u202e"', '"/dev/zero"', f"{'[' * 33}{']' * 33}", f"{'[' * 5000}{']' * 5000}"),
+    *(
+        '"a\\u0000b"',
+        '"\\u001b[8mZ\\u009b\\u202e"',
+        '"/dev/zero"',
+        f"{'[' * 33}{']' * 33}",
+        f"{'[' * 5000}{']' * 5000}",
+    ),
 ]
 JSON = [*SHARED, "null", "NaN", "-Infinity", '"\\ud800"', '{"a": 1}', '{"a":' * 900 + "1" + "}" * 900, "[" * 100_000]
 TOML = [*SHARED, "nan", "inf", "{a = 1}", "1979-05-27", '{plugin = "seqjax/rnn"}', '{plugin = "local/halves"}']
@@ -152,6 +161,8 @@ def _places(tree: Any, before: tuple = ()) -> Iterator[tuple]:
         yield from _places(value, (*before, key))
 
 
-def copy(source: Path, target: Path) -> None:
-    """A copy of a folder."""
-    shutil.copytree(source, target, symlinks=True)
+def sign(run: Path) -> None:
+    """Makes the manifest list the files of a run as they are now, as somebody could on purpose."""
+    manifest = read_manifest(run)
+    there = [name for name in manifest.files if (run / name).is_file()]
+    write_manifest(run, manifest._replace(files={name: file_sha256(run / name) for name in there}))

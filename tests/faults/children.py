@@ -4,6 +4,10 @@ A process is forked after jax and seqjax are imported, and before JAX starts its
 and whatever happens to it, such as an abort, happens to it alone.
 """
 
+import contextlib
+import importlib
+import json
+import multiprocessing
 import os
 import resource
 import select
@@ -13,6 +17,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -41,11 +46,19 @@ class Outcome(NamedTuple):
     hung: bool
 
 
-def outcomes[T](tasks: Iterable[tuple[T, Path, Callable[[], int]]]) -> Iterator[tuple[T, Outcome]]:
+class _Child(NamedTuple):
+    name: Any
+    pid: int
+    texts: list[IO[bytes]]
+    end: float
+
+
+def outcomes[T](tasks: Iterable[tuple[T, Path, Callable[[], int]]], seconds: float = 0) -> Iterator[tuple[T, Outcome]]:
     """Calls functions, each in a process of its own.
 
     Args:
         tasks: for each function a name, the folder in which it is called, and the function, which returns an exit code.
+        seconds: the time limit; 0: `SECONDS`.
     """
     waiting, running = iter(tasks), {}
     while True:
@@ -53,7 +66,7 @@ def outcomes[T](tasks: Iterable[tuple[T, Path, Callable[[], int]]]) -> Iterator[
             name, folder, work = task
             texts = [tempfile.TemporaryFile() for _ in ("stdout", "stderr")]  # noqa: SIM115
             pid = _fork(folder, work, [text.fileno() for text in texts])
-            running[os.pidfd_open(pid)] = _Child(name, pid, texts, time.monotonic() + SECONDS)
+            running[os.pidfd_open(pid)] = _Child(name, pid, texts, time.monotonic() + (seconds or SECONDS))
         if not running:
             return
         poll = select.poll()
@@ -72,18 +85,46 @@ def outcomes[T](tasks: Iterable[tuple[T, Path, Callable[[], int]]]) -> Iterator[
                 yield child.name, Outcome(code, *map(_text, child.texts), late)
 
 
-class _Child(NamedTuple):
-    name: Any
-    pid: int
-    texts: list[IO[bytes]]
-    end: float
+def in_child(work: Callable[[], Any]) -> Outcome:
+    """How a process ended that calls a function."""
+    return next(outcomes([(None, Path(), lambda: work() and 0)]))[1]
+
+
+def each(tasks: Iterable[Callable[[], Any]]) -> Iterator[Any]:
+    """The results of functions, which JSON can hold. Each is called in a process of its own."""
+    works = ((None, Path(), lambda task=task: print(json.dumps(task()))) for task in tasks)
+    for _, outcome in outcomes(works, seconds=3600):
+        if outcome.code:
+            raise RuntimeError(outcome.err)
+        yield json.loads(outcome.out.splitlines()[-1])
+
+
+def in_new_process(work: Callable[..., Any], *args: Any) -> Any:
+    """The result of a function of a module, which is called in a new process: one in which JAX has not started."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *args).result()
+
+
+def import_all() -> None:
+    """Imports what commands import, so that no child has to."""
+    from seqjax.cli.command import VERBS
+    from seqjax.plugin import registry
+
+    modules = [f"seqjax.cli.{verb}" for verb in VERBS]
+    modules += ["matplotlib.pyplot", "seqjax.sweeps.sweeping", "seqjax.sweeps.page", "seqjax.diagnostics"]
+    modules += ["seqjax.cli.dry_run", "seqjax.training.join", "seqjax.testing.checking", "tensorboardX", "tokenizers"]
+    for name in modules:
+        importlib.import_module(name)
+    for kind in registry.GROUPS:
+        for entry in registry.entries(kind):
+            registry.load(entry)
 
 
 def _text(file):
     """What was written to a file, which is closed."""
     with file:
         file.seek(0)
-        return file.read().decode("utf-8", "replace")
+        return file.read().decode("utf-8", "surrogateescape")
 
 
 def _fork(folder, work, descriptors):
@@ -101,7 +142,7 @@ def _fork(folder, work, descriptors):
         sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
         resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        sys.addaudithook(_no_pickle)
+        sys.addaudithook(lambda event, _: event == "pickle.find_class" and os._exit(UNPICKLED))
         os.chdir(folder)
         code = work()
     except SystemExit as leaving:
@@ -109,11 +150,7 @@ def _fork(folder, work, descriptors):
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def _no_pickle(event, args):
-    if event == "pickle.find_class":
-        os._exit(UNPICKLED)
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code or 0)

@@ -4,7 +4,6 @@ import functools
 import itertools
 import os
 import random
-import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from faults.calls import Call, watched
+from faults.children import in_child
 from faults.disk import Disk, Tree, key, read_tree, write_tree
 from faults.kinds import KINDS, Ended, Kind, carry_out, difference, make_data, results, tiny
-from faults.part import Part, part, together
-from faults.processes import each, in_child
+from faults.part import Part, part, parts_of_tasks
 
 MOST_CUTS = 30
 """The number of states after a power cut that are tried for a kind of run, drawn from those that no kill leaves."""
@@ -48,7 +47,7 @@ class Place:
         begin: calls the function that makes what is there before the command, here or in another process.
     """
 
-    def __init__(self, kind: Kind, root: Path, begin: Callable[[Callable[[], None]], None] = lambda work: work()):
+    def __init__(self, kind: Kind, root: Path, begin: Callable[[Callable[[], None]], Any] = lambda work: work()):
         self.kind, self.data, self.root = kind, root / "data", root / "runs"
         self.out = self.root / "run"
         begin(self._begin)
@@ -147,27 +146,22 @@ def processes_of(kind: Kind, root: Path) -> list[Part]:
     """Processes that are really killed: each resumes what the one before has left."""
     with tiny():
         place = Place(kind, root, in_child)
-        calls, whole = in_child(lambda: _count(place))
+        write_tree(place.first, place.root)
+        ended = in_child(lambda: print(_run_killed(place, 0)))
+        calls, whole = int(ended.out), results(place.out)
         draw, found = random.Random(kind.name), []
         for _ in range(PROCESSES):
             write_tree(place.first, place.root)
             at = draw.randrange(1, calls + 1), draw.randrange(1, calls + 1)
             for n in at:
                 in_child(lambda n=n: _run_killed(place, n))
-            found.append(in_child(lambda at=at: place.problem(place.run(), whole, f"processes killed at calls {at}")))
+            ended = in_child(lambda at=at: print(place.problem(place.run(), whole, f"processes killed at calls {at}")))
+            found.append(None if ended.out == "None\n" else ended.out + ended.err)
         return [part("SIGKILL of a process, twice, resumed", found)]
 
 
-def _count(place):
-    calls = []
-    write_tree(place.first, place.root)
-    with watched(place.root, calls.append):
-        place.run()
-    return len(calls), results(place.out)
-
-
 def _run_killed(place, n):
-    """Carries out the command, and kills this process before the n-th call. It may end before."""
+    """Carries out the command, and kills this process before the n-th call. Returns how many calls there were."""
     calls = itertools.count(1)
 
     def before(call):
@@ -176,18 +170,16 @@ def _run_killed(place, n):
 
     with watched(place.root, before):
         place.run()
+    return next(calls) - 1
 
 
 def parts(quick: bool) -> Iterator[Part]:
     """All kinds of run; quick: some states of the first one, in this process."""
-    root = Path(tempfile.mkdtemp())
-    try:
-        if quick:
-            yield from states_of(KINDS[0], root / "quick", 4, 4)
-            return
-        yield from together([found for of_kind in each(_tasks(root)) for found in of_kind])
-    finally:
-        shutil.rmtree(root)
+    if not quick:
+        yield from parts_of_tasks(_tasks)
+        return
+    with tempfile.TemporaryDirectory() as root:
+        yield from states_of(KINDS[0], Path(root, "quick"), 4, 4)
 
 
 def _tasks(root):

@@ -4,7 +4,6 @@ import errno
 import functools
 import itertools
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,7 @@ from faults.calls import Call, watched
 from faults.crash import Place
 from faults.disk import read_tree, write_tree
 from faults.kinds import BY_NAME, Kind, results, tiny
-from faults.part import Part, part, together
-from faults.processes import each
+from faults.part import Part, part, parts_of_tasks, together
 
 EXIT_CODE = 6
 
@@ -106,14 +104,11 @@ def errors_of(kind: Kind, root: Path, failures: list[Failure], every: int = 1) -
 
 def parts(quick: bool) -> Iterator[Part]:
     """All failures; quick: two of them at a few calls, in this process."""
-    root = Path(tempfile.mkdtemp())
-    try:
-        if quick:
-            yield from errors_of(BY_NAME[WHOLE], root / "quick", FAILURES[:2], every=20)
-            return
-        yield from together([found for of_kind in each(_tasks(root)) for found in of_kind])
-    finally:
-        shutil.rmtree(root)
+    if not quick:
+        yield from parts_of_tasks(_tasks)
+        return
+    with tempfile.TemporaryDirectory() as root:
+        yield from errors_of(BY_NAME[WHOLE], Path(root, "quick"), FAILURES[:2], every=20)
 
 
 def _tasks(root):

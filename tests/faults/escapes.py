@@ -1,13 +1,14 @@
 r"""Control characters in every place where data can carry them: none may reach the terminal.
 
-`PLACES` has a function for each place. It puts `EVIL` there, and calls a verb as a user would. Then nothing that was
-printed on stdout or stderr may be a control character, and `\x1b[8m` shows that the text was printed at all.
+`PLACES` has a function for each place. It puts `EVIL` there, and calls a verb as a user would, in a process of its own.
+Then nothing that was printed on stdout or stderr may be a control character, and `\x1b[8m` shows that the text was
+printed at all.
 """
 
 import contextlib
 import fcntl
+import functools
 import json
-import logging
 import os
 import pty
 import re
@@ -15,29 +16,27 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 from unittest import mock
 
-import jax
-from seqjax.runs.adopt import adopt
-
-from faults.part import Part, part
-from seqjax import Experiment, Report, Text, create, script, sweep
+from faults.changes import EVIL, sign
+from faults.children import in_new_process, outcomes
+from faults.lines import VERBS, flags_of
+from faults.part import Part, control_character, part
+from seqjax import Experiment, Report, Text, script, sweep
 from seqjax.cli import main
-from seqjax.plugin import registry
 from seqjax.report import Table, exactly
 from seqjax.runs.files import folder
-from seqjax.runs.files.manifest import add_files, remove_results
-from seqjax.runs.files.rows import read_rows, write_rows
+from seqjax.runs.files.manifest import read_manifest, write_manifest
+from seqjax.runs.files.rows import encode_rows, read_rows
+from seqjax.sweeps.index import IndexEntry, write_index
 from seqjax_models import RNN, NGram
 from seqjax_samplers import Sequential
 
-EVIL = "\x1b[8mZ\x1b]0;Z\x07\x9b8mZ\x7f\u202eZ\u2066Z\u2028Z"
-"""Hides what follows, sets the title of the window, begins a C1 sequence, deletes, reorders, ends the line."""
 SHOWN = r"\x1b[8mZ"
-"""What is printed in place of its beginning."""
+"""What is printed in place of the beginning of `EVIL`."""
 IS_SHOWN = re.compile(r"(x|u00)1b\[8mZ")
 """The same, in TOML and JSON too."""
 TEXT = f"the quick {EVIL} brown fox jumps over the lazy dog.\n" * 20
@@ -67,37 +66,6 @@ class Evil(seqjax.Tokenizer):
         raise {{"error": RuntimeError, "ctrl-c": KeyboardInterrupt}}[self.fault](EVIL)
 
 
-@seqjax.register("tokenizer", "late")
-@dataclass(frozen=True)
-class Late(seqjax.Tokenizer):
-    """Cannot decode."""
-
-    def split(self, text):
-        return list(text)
-
-    def join(self, tokens):
-        raise RuntimeError(EVIL)
-
-
-@seqjax.register("tracker", "evil")
-@dataclass(frozen=True)
-class Tracker(seqjax.Tracker):
-    """Fails."""
-    name: str = ""
-
-    def open(self, run, config, epochs):
-        raise RuntimeError(EVIL)
-
-
-@seqjax.register("launcher", "evil")
-@dataclass(frozen=True)
-class Launcher(seqjax.Launcher):
-    """Fails."""
-
-    def launch(self, jobs, show_progress):
-        raise RuntimeError(EVIL)
-
-
 @seqjax.register("launcher", "echo")
 @dataclass(frozen=True)
 class Echo(seqjax.Launcher):
@@ -108,744 +76,328 @@ class Echo(seqjax.Launcher):
             job.log.write_text("seqjax: " + EVIL)
             job.code.write_text("2")
         return {{}}
+''' + "".join(
+    f'''
 
-
-@seqjax.register("model", "evil")
+@seqjax.register("{kind}", "{name}")
 @dataclass(frozen=True)
-class Model(seqjax.Model):
+class {name.capitalize()}{kind.capitalize()}(seqjax.{kind.capitalize()}):
     """Fails."""
+    name: str = ""
+    split = lambda self, text: list(text)
 
-    def init(self, key, spec):
+    def {method}(self, *args):
         raise RuntimeError(EVIL)
 '''
+    for kind, name, method in (
+        *(("tokenizer", "late", "join"), ("tracker", "evil", "open")),
+        *(("launcher", "evil", "launch"), ("model", "evil", "init")),
+    )
+)
 
-EXPERIMENT_SCRIPT = '''"""{title}   python {name}
+SCRIPT = '''"""Is it {evil}?   python a.py
 
-{text}
+{evil}
 """
 import sys
 from pathlib import Path
-from unittest import mock
 out = Path(sys.argv[sys.argv.index("--out") + 1])
 {code}
 '''
 
 
-class Place:
-    """A folder for one case, what was printed there, and runs that cases share.
+class Place(NamedTuple):
+    """A place.
 
     Args:
-        path: the folder, which is the working folder during the case.
-        shared: the folder of the shared runs.
+        work: is called in a folder that has `text.txt`, a text of an evil name, and `mine.py` with plugins.
+        words: are printed, too.
+        is_slow: whether the quick part leaves it out.
+        is_shown: whether it is known that `EVIL` is shown.
     """
 
-    def __init__(self, path: Path, shared: Path):
-        self.path, self.shared, self.printed = path, shared, ""
-
-    def seqjax(self, *argv: object) -> None:
-        """Calls `seqjax ARGV`; what nothing catches is printed as Python prints it."""
-        self.call(main, [str(arg) for arg in argv])
-
-    def call(self, work: Callable, *arguments: object) -> None:
-        """Calls a function, and keeps what reaches the file descriptors of stdout and stderr."""
-        with tempfile.TemporaryFile() as file:
-            with _standard_files(file.fileno()):
-                try:
-                    work(*arguments)
-                except SystemExit as leaving:
-                    if isinstance(leaving.code, str):
-                        print(leaving.code, file=sys.stderr)
-                except BaseException:
-                    sys.excepthook(*sys.exc_info())
-            file.seek(0)
-            self.printed += file.read().decode("utf-8", "surrogateescape")
-
-    def python(self, code: str) -> None:
-        """Runs Python code in a process of its own."""
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
-        self.printed += (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
-
-    def file(self, name: str, content: str | bytes = TEXT) -> Path:
-        """Writes a file."""
-        Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
-        return Path(name)
-
-    def plugins(self) -> list[object]:
-        """The flags that load the plugins above. What loading prints is looked at as well."""
-        return ["--load", self.file("mine.py", PLUGINS)]
-
-    def run(self) -> Path:
-        """A copy of a run of an n-gram model, in a folder of an evil name."""
-        return self._copy("run", lambda path: _ngram().run(path))
-
-    def trained(self) -> Path:
-        """A copy of a run of a trained model."""
-        return self._copy("trained", lambda path: _rnn().run(path))
-
-    def runs(self) -> Path:
-        """A copy of a sweep of two variants with evil names and two seeds."""
-        values = {f"{EVIL} 2": 2, f"{EVIL} 3": 3}
-        return self._copy("runs", lambda path: sweep(_ngram(), {"model.order": values, "seed": [0, 1]}, path))
-
-    def _copy(self, name, make):
-        path = self.shared / name
-        if not path.exists():
-            make(path)
-        return Path(shutil.copytree(path, f"{name} {EVIL}"))
+    work: Callable[[], Any]
+    words: tuple[str, ...] = ()
+    is_slow: bool = False
+    is_shown: bool = True
 
 
-def _ngram():
+PLACES: dict[str, Place] = {}
+"""What is evil -> the place."""
+
+
+def case(*words: str, is_slow: bool = False) -> Callable[[Callable[[], None]], None]:
+    """Adds a place; the name of the function says what is evil."""
+
+    def add(work):
+        PLACES[work.__name__.replace("_", " ")] = Place(work, words, is_slow)
+
+    return add
+
+
+def seqjax(*argv: object) -> None:
+    """Calls `seqjax ARGV`. `RUN` stands for a copy of a run, and `RUNS` for one of a sweep."""
+    copies = {word: copy(word) for word in argv if word in ("RUN", "RUNS")}
+    main([str(copies.get(word, word)) for word in argv])
+
+
+def copy(kind: str) -> Path:
+    """A copy of a run or of a sweep, in a folder of an evil name."""
+    path = Path(f"{kind} {EVIL}")
+    return path if path.exists() else Path(shutil.copytree(Path("..", kind), path))
+
+
+def ngram() -> Experiment:
+    """An experiment of a count-based model."""
     return Experiment(dataset=Text(TEXT, f"{EVIL}.txt"), model=NGram(order=2), train=800, heldout=100)
 
 
-def _rnn(**fields):
-    parts = {"model": RNN(hidden=3), "sampler": Sequential(2, 8)}
-    return Experiment(dataset=Text(TEXT, f"{EVIL}.txt"), **parts, epochs=1, train=800, heldout=100, **fields)
+VARIANTS = {"model.order": {f"{EVIL} 2": 2, f"{EVIL} 3": 3}}
+SIZES = ("--train", 800, "--heldout", 100, "--model", "ngram", "--model.order", 2)
+RUN_TEXT = ("run", "--dataset", "text-file", "--dataset.path")
+NGRAM = (*RUN_TEXT, "text.txt", *SIZES)
+OUT = ("--out", f"out {EVIL}")
+MINE = ("--load", "mine.py")
+LINES: dict[str, tuple] = {
+    "unknown verb": (EVIL,),
+    "unknown flag": ("run", f"--{EVIL}"),
+    "flag of a field": ("run", f"--model.{EVIL}", "3"),
+    "value of a field": ("run", "--model.hidden", EVIL),
+    "seeds": ("run", "--seeds", EVIL),
+    "printed config": (*RUN_TEXT, f"{EVIL}.txt", "--print-config"),
+    "missing text file": (*RUN_TEXT, f"missing {EVIL}.txt"),
+    "file in place of a dataset": ("run", "--dataset", f"{EVIL}.txt"),
+    "path without a dataset": ("run", "--dataset.path", f"{EVIL}.txt"),
+    "name that is not UTF-8": ("status", os.fsdecode(b"\x9b\x1b[8mZ")),
+    "docstring of a plugin": ("show", "tokenizer", "evil", *MINE),
+    "tokenizer that raises": (*NGRAM, *MINE, "--tokenizer", "evil"),
+    "tokenizer that cannot decode": (*NGRAM, *MINE, "--tokenizer", "late"),
+    "model that raises": (*NGRAM, *MINE, "--model", "evil"),
+    "launcher that raises": (*NGRAM, *MINE, "--launcher", "evil", "--seeds", "0,1", *OUT),
+    "tracker of a run": ("track", "RUN", "--to", f"evil:name={EVIL}", *MINE),
+    "names of variants": ("sweep", *RUN_TEXT[1:], "text.txt", f"{EVIL}.txt", *SIZES, "--launcher", "none", *OUT),
+    "unknown variant": ("compare", "RUNS", "--against", "x"),
+    "comparison of folders": ("compare", "RUN", "RUN"),
+    "state of a sweep": ("status", "RUNS"),
+    "generated text": ("generate", "RUN", "--prompt", EVIL, "--length", 100, "--temperature", 1),
+    "missing file to evaluate": ("evaluate", "RUN", "--text", f"missing {EVIL}.txt"),
+    "unknown strategies": ("measure", "x", "--gradient", EVIL, f"truncated:steps={EVIL}"),
+    "folder of a new plugin": ("new", "model", "my-cell", "--out", EVIL),
+    "folder of a new package": ("new", "model", "my-cell", "--package", "--out", EVIL),
+    "name of a new plugin": ("new", "model", EVIL),
+    "check of a plugin": ("check", "tokenizer", "evil", *MINE),
+    "dry run": (*RUN_TEXT, f"{EVIL}.txt", *SIZES, "--dry-run"),
+    "text file": (*RUN_TEXT, f"{EVIL}.txt", *SIZES, *OUT),
+    "page and figure": ("compare", "RUNS", "--page", f"{EVIL}.html", "--figure", f"{EVIL}.png"),
+    **{
+        f"argument of {verb}": (verb, EVIL)
+        for verb in VERBS
+        if verb not in ("run", "sweep", "show", "check", "new", "track")
+    },
+}
+"""What is evil -> a command line."""
+SLOW_LINES = ("check of a plugin", "dry run", "text file", "page and figure")
+CSV = ("run", "--dataset", "csv", "--dataset.path", "a.csv")
+LIST = ("list", "--load", f"{EVIL}.py")
+FILES: dict[str, tuple[str, str, tuple]] = {
+    "plugin that raises": (f"{EVIL}.py", f"raise RuntimeError({EVIL!r})", LIST),
+    "plugin that raises an error": (f"{EVIL}.py", f"import seqjax; raise seqjax.Error({EVIL!r})", LIST),
+    "plugin that leaves": (f"{EVIL}.py", f"raise SystemExit({EVIL!r})", LIST),
+    "plugin that is not Python": (f"{EVIL}.py", f'a = "{EVIL}', LIST),
+    "name of a registered plugin": (f"{EVIL}.py", f"import seqjax\nseqjax.register('model', {EVIL!r})", LIST),
+    "column of a CSV file": ("a.csv", f'"{EVIL}",b\n1,2\n', (*CSV, "--dataset.targets", "c")),
+    "cell of a CSV file": ("a.csv", f'a,b\n1,"{EVIL}"\n', CSV),
+    "text that is no array": (f"{EVIL}.npy", "x", ("run", "--dataset", "npy", "--dataset.path", f"{EVIL}.npy")),
+    "other file in the folder": (f"out/{EVIL}", "", (*NGRAM, "--out", "out")),
+    "unknown script": (f"scripts/{EVIL}.py", "", ("reproduce", "scripts", "--only", f"x{EVIL}")),
+}
+"""What is evil -> a file, its content, and a command line."""
+
+
+def _with_file(name, content, words):
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text(content)
+    seqjax(*words)
+
+
+def _flag(verb, flag):
+    """An evil value of a flag, of which not all are printed."""
+    arguments = {"run": [*NGRAM[1:], "--dry-run"], "list": ["model"], "check": ["model", "rnn"]}
+    arguments |= {"sweep": arguments["run"], "show": arguments["check"], "new": ["model", "mine"], "reproduce": ["."]}
+    seqjax(verb, *arguments.get(verb, ["RUN"]), flag, EVIL)
+
+
+def _entries(name, key):
+    """Evil texts in one entry of a JSON file of a run, which the manifest lists as it is."""
+
+    def evil(tree):
+        if isinstance(tree, dict):
+            return {each: evil(value) for each, value in tree.items()}
+        return [*map(evil, tree)] if isinstance(tree, list) else EVIL if isinstance(tree, str) else tree
+
+    file = copy("RUN") / name
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {key: evil(record.get(key, ""))}))
+    with contextlib.suppress(ValueError):  # the manifest cannot be listed in itself
+        sign(file.parent)
+    for verb in ("compare", "evaluate", "verify", "status"):
+        seqjax(verb, file.parent)
+
+
+for name, words in LINES.items():
+    PLACES[name] = Place(functools.partial(seqjax, *words), is_slow=name in SLOW_LINES)
+for name, entry in FILES.items():
+    PLACES[name] = Place(functools.partial(_with_file, *entry))
+for verb in VERBS:
+    for flag in flags_of(verb):
+        PLACES[f"{flag} of {verb}"] = Place(functools.partial(_flag, verb, flag), is_slow=True, is_shown=False)
+for name, keys in {
+    folder.ENVIRONMENT: ("python", "versions", "backend", "device", "plugins", "git_commit", "data_sha256", "x"),
+    folder.CODEC: ("codec", "spec", EVIL),
+    folder.MANIFEST: ("manifest", "sha256", EVIL),
+}.items():
+    for key in keys:
+        PLACES[f"{key[:9]!a} in {name}"] = Place(functools.partial(_entries, name, key), is_slow=key != "versions")
 
 
-PLACES: dict[str, Callable[[Place], None]] = {}
-"""What is evil -> a function that puts it there and calls a verb."""
-SLOW: list[str] = []
-"""The places that need a trained model, a library that is imported slowly, or a process of their own."""
+@case("printed", "to stderr", "warned", "logged")
+def list_of_plugins():
+    seqjax("list", "tokenizer", "--verbose", *MINE)
 
 
-def case(work: Callable[[Place], None]) -> Callable[[Place], None]:
-    """Adds a place; the name of the function says what is evil."""
-    PLACES[work.__name__.replace("_", " ")] = work
-    return work
+@case("Traceback")
+def traceback():
+    seqjax(*NGRAM, *MINE, "--tokenizer", "evil", "--debug")
 
 
-def slow(work: Callable[[Place], None]) -> Callable[[Place], None]:
-    """Adds a place that the quick part leaves out."""
-    SLOW.append(work.__name__.replace("_", " "))
-    return case(work)
-
-
-# The command line.
-
-
-@case
-def unknown_verb(place):
-    place.seqjax(EVIL)
-
-
-@case
-def unknown_flag(place):
-    place.seqjax("run", f"--{EVIL}")
-
-
-@case
-def value_that_is_no_number(place):
-    place.seqjax("run", "--epochs", EVIL)
-
-
-@case
-def value_that_argparse_refuses(place):
-    place.seqjax("generate", "x", "--length", EVIL)
-
-
-@case
-def name_of_a_plugin(place):
-    place.seqjax("run", "--model", EVIL)
-
-
-@case
-def flag_of_a_field(place):
-    place.seqjax("run", f"--model.{EVIL}", "3")
-
-
-@case
-def value_of_a_field(place):
-    place.seqjax("run", "--model.hidden", EVIL)
-
-
-@case
-def seeds(place):
-    place.seqjax("run", "--seeds", EVIL)
-
-
-@case
-def kind_of_a_plugin(place):
-    place.seqjax("list", EVIL)
-
-
-# Configs.
-
-
-def config(place, text):
-    place.seqjax("run", "--config", place.file("config.toml", text))
-
-
-@case
-def unknown_key_of_a_config(place):
-    config(place, '"\\u001b[8mZ\\u009b\\u202e" = 1')
-
-
-@case
-def unknown_field_in_a_config(place):
-    config(place, '[model]\nplugin = "rnn"\n"\\u001b[8mZ\\u009b\\u202e" = 1')
-
-
-@case
-def value_in_a_config(place):
-    config(place, 'epochs = "\\u001b[8mZ\\u009b\\u202e"')
-
-
-@case
-def plugin_in_a_config(place):
-    config(place, '[model]\nplugin = "\\u001b[8mZ\\u009b\\u202e"')
-
-
-@case
-def table_in_a_config(place):
-    config(place, '["\\u001b[8mZ\\u009b\\u202e"]\na = 1')
-
-
-@case
-def config_that_is_not_toml(place):
-    config(place, f"{EVIL} = ")
-    place.printed += SHOWN  # tomllib says where it is, and does not repeat it
-
-
-@case
-def name_of_a_config(place):
-    place.seqjax("run", "--config", f"{EVIL}.toml")
-
-
-@case
-def printed_config(place):
-    place.file(f"{EVIL}.txt")
-    place.seqjax("run", "--dataset", "text-file", "--dataset.path", f"{EVIL}.txt", "--print-config")
-
-
-# Datasets.
-
-
-@slow
-def text_file(place):
-    place.file(f"{EVIL}.txt")
-    flags = ["--dataset", "text-file", "--dataset.path", f"{EVIL}.txt", "--train", 800, "--heldout", 100]
-    place.seqjax("run", *flags, "--model", "ngram", "--model.order", 2, "--dry-run")
-    assert SHOWN in place.printed
-    place.seqjax("run", *flags, "--model", "ngram", "--model.order", 2, "--out", f"out {EVIL}")
-    place.seqjax("run", *flags, "--model", "ngram", "--model.order", 2, "--out", f"out {EVIL}")
-
-
-@case
-def missing_text_file(place):
-    place.seqjax("run", "--dataset", "text-file", "--dataset.path", f"{EVIL}.txt")
-
-
-@case
-def text_file_that_is_not_utf_8(place):
-    place.file(f"{EVIL}.txt", b"\x9b")
-    place.seqjax("run", "--dataset", "text-file", "--dataset.path", f"{EVIL}.txt")
-
-
-@case
-def file_in_place_of_a_dataset(place):
-    place.file(f"{EVIL}.txt")
-    place.seqjax("run", "--dataset", f"{EVIL}.txt")
-
-
-@case
-def path_without_a_dataset(place):
-    place.seqjax("run", "--dataset.path", f"{EVIL}.txt")
-
-
-@case
-def name_that_is_not_utf_8(place):
-    name = os.fsdecode(b"\x9b\x1b[8mZ")
-    Path(name).mkdir()
-    place.seqjax("status", name)
-
-
-@case
-def column_of_a_csv_file(place):
-    place.file("a.csv", f'"{EVIL}",b\n1,2\n')
-    place.seqjax("run", "--dataset", "csv", "--dataset.path", "a.csv", "--dataset.targets", "c")
-
-
-@case
-def cell_of_a_csv_file(place):
-    place.file("a.csv", f'a,b\n1,"{EVIL}"\n')
-    place.seqjax("run", "--dataset", "csv", "--dataset.path", "a.csv")
-
-
-@case
-def array_of_an_npz_file(place):
-    import numpy as np
-
-    np.savez("a.npz", **{f"Z{EVIL}": np.zeros(3)})
-    place.seqjax("run", "--dataset", "npz", "--dataset.path", "a.npz")
-
-
-@slow
-def hugging_face_folder(place):
-    Path(f"{EVIL}").mkdir()
-    place.seqjax("run", "--dataset", "hf-dataset", "--dataset.path", EVIL)
-
-
-# Plugins.
-
-
-@case
-def missing_plugin_file(place):
-    place.seqjax("list", "--load", f"{EVIL}.py")
-
-
-@case
-def plugin_that_raises(place, error="RuntimeError"):
-    place.file(f"{EVIL}.py", f"raise {error}({EVIL!r})")
-    place.seqjax("list", "--load", f"{EVIL}.py")
-
-
-@case
-def plugin_that_raises_an_error(place):
-    plugin_that_raises(place, "__import__('seqjax').Error")
-
-
-@case
-def plugin_that_leaves(place):
-    plugin_that_raises(place, "SystemExit")
-
-
-@case
-def plugin_that_is_not_python(place):
-    place.file(f"{EVIL}.py", f'a = "{EVIL}')
-    place.seqjax("list", "--load", f"{EVIL}.py")
-
-
-@case
-def plugin_of_a_name(place):
-    place.file("a.py", f"import seqjax\nseqjax.register('model', {EVIL!r})")
-    place.seqjax("list", "--load", "a.py")
-
-
-@case
-def list_of_plugins(place):
-    place.seqjax("list", "tokenizer", "--verbose", *place.plugins())
-    assert all(word in place.printed for word in ("printed", "to stderr", "warned", "logged"))
-
-
-@case
-def docstring_of_a_plugin(place):
-    place.seqjax("show", "tokenizer", "evil", *place.plugins())
-
-
-@slow
-def check_of_a_plugin(place):
-    place.seqjax("check", "tokenizer", "evil", *place.plugins())
-
-
-def tokenizer_that_raises(place, *flags):
-    place.file("text.txt")
-    run = ["run", "--dataset", "text-file", "--dataset.path", "text.txt", "--train", 800, "--heldout", 100]
-    place.seqjax(*run, "--model", "ngram", "--model.order", 2, *place.plugins(), *flags)
-
-
-@case
-def tokenizer(place):
-    tokenizer_that_raises(place, "--tokenizer", "evil")
-
-
-@case
-def traceback(place):
-    tokenizer_that_raises(place, "--tokenizer", "evil", "--debug")
-    assert "Traceback" in place.printed
-
-
-@case
-def interruption(place):
+@case("next ")
+def interruption():
     Path(f"out {EVIL}").mkdir()
-    tokenizer_that_raises(place, "--tokenizer", "evil:fault=ctrl-c", "--out", f"out {EVIL}")
-    assert "next " in place.printed
+    seqjax(*NGRAM, *MINE, "--tokenizer", "evil:fault=ctrl-c", *OUT)
 
 
-@case
-def tokenizer_that_cannot_decode(place):
-    tokenizer_that_raises(place, "--tokenizer", "late")
+@case("seqjax track")
+def tracker_in_training():
+    seqjax(*NGRAM, *MINE, "--tracker", f"evil:name={EVIL}", *OUT)
 
 
-@case
-def model_that_raises(place):
-    tokenizer_that_raises(place, "--model", "evil")
+@case("failed")
+def job_that_fails():
+    seqjax(*NGRAM, *MINE, "--launcher", "echo", "--seeds", "0,1", *OUT)
+    seqjax("status", f"out {EVIL}")
 
 
-@case
-def tracker_in_training(place):
-    tokenizer_that_raises(place, "--tracker", f"evil:name={EVIL}", "--out", f"out {EVIL}")
-    assert "seqjax track" in place.printed
-
-
-@case
-def tracker_of_a_run(place):
-    place.seqjax("track", place.run(), "--to", f"evil:name={EVIL}", *place.plugins())
-
-
-@case
-def account_of_a_tracker(place):
-    run = place.run()
-    (run / "tracking").mkdir()
-    (run / "tracking" / "tracked.json").write_text(json.dumps({EVIL: {"epochs": EVIL}}))
-    place.seqjax("track", run, "--to", "evil", *place.plugins())
-
-
-@case
-def launcher_that_raises(place):
-    tokenizer_that_raises(place, "--launcher", "evil", "--seeds", "0,1", "--out", f"out {EVIL}")
-
-
-@case
-def job_that_fails(place):
-    tokenizer_that_raises(place, "--launcher", "echo", "--seeds", "0,1", "--out", f"out {EVIL}")
-    place.printed = place.printed.partition("sweep ")[2]
-    place.seqjax("status", f"out {EVIL}")
-
-
-@case
-def slurm(place):
+@case()
+def slurm():
     """sbatch and squeue print it, and the id of a job has it."""
-    place.file("text.txt")
     for name, code in (("sbatch", 0), ("squeue", 1)):
-        place.file(name, f"#!/bin/sh\nprintf '%s' '{EVIL}'\nprintf '%s' '{EVIL}' >&2\nexit {code}\n").chmod(0o755)
-    before = os.environ["PATH"]
-    os.environ["PATH"] = f"{place.path}:{before}"
-    try:
-        flags = ["--dataset", "text-file", "--dataset.path", "text.txt", "--train", 800, "--heldout", 100]
-        flags += ["--model", "ngram", "--model.order", 2, "--launcher", "slurm", "--out", "out"]
-        place.seqjax("sweep", *flags, "--seeds", "0,1")
-        place.seqjax("status", "out")
-    finally:
-        os.environ["PATH"] = before
+        Path(name).write_text(f"#!/bin/sh\nprintf '%s' '{EVIL}'\nprintf '%s' '{EVIL}' >&2\nexit {code}\n")
+        Path(name).chmod(0o755)
+    with mock.patch.dict(os.environ, PATH=f"{Path.cwd()}:{os.environ['PATH']}"):
+        seqjax("sweep", *NGRAM[1:], "--launcher", "slurm", "--out", "out", "--seeds", "0,1")
+        seqjax("status", "out")
 
 
-# Folders of runs and of sweeps.
+@case("diverged")
+def reason_of_a_divergence():
+    run = copy("RUN")
+    write_manifest(run, read_manifest(run)._replace(ended="diverged", note=EVIL))
+    seqjax("status", run)
 
 
-@case
-def names_of_variants(place):
-    for name in ("a", EVIL):
-        place.file(f"{name}.txt")
-    flags = ["--train", 800, "--heldout", 100, "--model", "ngram", "--model.order", 2, "--launcher", "none"]
-    paths = ["--dataset.path", "a.txt", f"{EVIL}.txt"]
-    place.seqjax("sweep", "--dataset", "text-file", *paths, *flags, "--out", f"out {EVIL}")
-
-
-@slow
-def comparison(place):
-    place.seqjax("compare", place.runs(), "--page", f"{EVIL}.html", "--figure", f"{EVIL}.png")
-
-
-@case
-def unknown_metric(place):
-    place.seqjax("compare", place.runs(), "--metric", EVIL)
-
-
-@case
-def unknown_variant(place):
-    place.seqjax("compare", place.runs(), "--against", "x")
-
-
-@case
-def format_of_a_figure(place):
-    place.seqjax("compare", place.runs(), "--figure", f"x.{EVIL}")
-
-
-@case
-def comparison_of_folders(place):
-    run = place.run()
-    place.seqjax("compare", run, run)
-
-
-@case
-def comparison_of_single_runs(place):
-    for n in range(2):
-        dataset = create("dataset", "text-file", path=str(place.file(f"{EVIL}{n}.txt")))
-        Experiment(dataset=dataset, model=NGram(order=2), train=800, heldout=100).run(f"{EVIL} {n}")
-    place.seqjax("compare", f"{EVIL} 0", f"{EVIL} 1")
-
-
-@case
-def state_of_a_sweep(place):
-    place.seqjax("status", place.runs())
-
-
-@case
-def state_of_a_run(place):
-    place.seqjax("status", place.run())
-
-
-@case
-def reason_of_a_divergence(place):
-    run = place.run()
-    (run / folder.DIVERGED).write_text(EVIL)
-    place.seqjax("status", run)
-
-
-@case
-def folder_in_the_index_of_a_sweep(place):
-    index(place, {"a": {"variant": "a", "folder": EVIL}})
-
-
-@case
-def run_in_the_index_of_a_sweep(place):
-    index(place, {EVIL: {"variant": EVIL, "folder": "a"}})
-
-
-def index(place, record):
+@case("not the name of a folder", "it has no run")
+def index_of_a_sweep():
     Path("out").mkdir()
-    place.file("out/sweep.json", json.dumps(record))
-    place.seqjax("compare", "out")
+    for index in ({"a": IndexEntry("a", EVIL)}, {EVIL: IndexEntry(EVIL, "a")}):
+        write_index(Path("out"), index)
+        seqjax("compare", "out")
 
 
-def environment_of_a_run(place, change):
-    run = next((place.runs()).glob("*/environment.json"))
-    record = json.loads(run.read_text())
-    change(record)
-    run.write_text(json.dumps(record))
-    add_files(run.parent, run.name)
-    return run.parent
+@case("unknown metric")
+def metric():
+    run = copy("RUN")
+    rows = [row | {f"train_{EVIL}": 1.0} for row in read_rows(run)]
+    (run / folder.METRICS).write_bytes(encode_rows(rows))
+    sign(run)
+    seqjax("compare", run, "--metric", "x")
 
 
-@case
-def version_in_the_environment(place):
-    run = environment_of_a_run(place, lambda record: record["versions"].update(jax=EVIL))
-    place.seqjax("compare", run.parent)
-
-
-@case
-def plugin_in_the_environment(place):
-    evil = {"kind": EVIL, "id": f"local/{EVIL}", "file": None, "sha256": None}
-    run = environment_of_a_run(place, lambda record: record["plugins"].append(evil))
-    place.seqjax("evaluate", run)
-
-
-@case
-def device_in_the_environment(place):
-    environment_of_a_run(place, lambda record: record.update(device=EVIL, backend=EVIL))
-    place.seqjax("compare", f"runs {EVIL}", "--page", f"{EVIL}.html")
-
-
-@case
-def codec(place):
-    run = place.run()
-    (run / folder.CODEC).write_text(json.dumps({EVIL: 1}))
-    place.seqjax("evaluate", run)
-
-
-@case
-def manifest(place):
-    run = place.run()
-    record = json.loads((run / folder.MANIFEST).read_text())
-    (run / folder.MANIFEST).write_text(json.dumps({**record, "files": {EVIL: EVIL}}))
-    place.seqjax("evaluate", run)
-
-
-@case
-def metric(place):
-    run = place.run()
-    rows = read_rows(run)
-    write_rows(run, [row | {f"train_{EVIL}": 1.0} for row in rows])
-    adopt(run)
-    place.printed = ""
-    place.seqjax("compare", run, "--metric", "x")
-
-
-@slow
-def metric_in_training(place):
+@case(is_slow=True)
+def metric_in_training():
     evil = lambda output, target: 0.0 * output[0]
     evil.__name__ = EVIL
-    place.call(lambda: _rnn(metrics=(evil,)).run(progress=True))
+    fields = {"model": RNN(hidden=3), "sampler": Sequential(2, 8), "train": 800, "heldout": 100, "epochs": 1}
+    Experiment(dataset=Text(TEXT, f"{EVIL}.txt"), **fields, metrics=(evil,)).run(progress=True)
 
 
-@case
-def torn_metrics(place):
-    run = place.run()
-    remove_results(run, (run / folder.CONFIG).read_bytes())  # otherwise the manifest tells that a line was added
-    with (run / folder.METRICS).open("ab") as file:
-        file.write(b"{")
-    place.seqjax("track", run, "--to", "evil", *place.plugins())
-    assert "incomplete" in place.printed
-
-
-@case
-def owner_of_a_lock(place):
+@case("in use by")
+def owner_of_a_lock():
     Path("out").mkdir()
     with Path("out", folder.LOCK).open("w") as file:
         file.write(EVIL)
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
-        flags = ["--dataset", "text-file", "--dataset.path", place.file("text.txt"), "--train", 800]
-        place.seqjax("run", *flags, "--model", "ngram", "--model.order", 2, "--out", "out")
+        seqjax(*NGRAM, "--out", "out")
 
 
-@case
-def other_files_in_the_folder(place):
-    Path("out").mkdir()
-    place.file(f"out/{EVIL}")
-    flags = ["--dataset", "text-file", "--dataset.path", place.file("text.txt"), "--train", 800]
-    place.seqjax("run", *flags, "--model", "ngram", "--model.order", 2, "--out", "out")
-
-
-@case
-def files_changed_by_hand(place):
-    run = place.run()
-    (run / folder.SAMPLES).write_text(EVIL)
-    place.seqjax("evaluate", run)
-    place.seqjax("adopt", run)
-    place.seqjax("adopt", run)
-
-
-@case
-def folder_to_start_from(place):
-    place.seqjax("run", "--init-from", EVIL)
-
-
-@slow
-def missing_folder(place):
-    for verb in ("adopt", "compare", "evaluate", "generate", "lags", "measure", "status"):
-        place.seqjax(verb, EVIL)
-    place.seqjax("track", EVIL, "--to", "tensorboard")
-
-
-# Texts.
-
-
-@case
-def generated_text(place):
-    place.seqjax("generate", place.run(), "--prompt", EVIL, "--length", 100, "--temperature", 1)
-
-
-@case
-def unknown_character_in_a_prompt(place):
-    place.seqjax("generate", place.run(), "--prompt", "\x1c", EVIL.replace("Z", "\x1d"))
-    place.printed += SHOWN if r"\x1c" in place.printed else ""
-
-
-@case
-def file_to_evaluate(place):
-    run = place.run()
-    place.seqjax("evaluate", run, "--text", place.file(f"{EVIL}.txt"))
-    place.seqjax("evaluate", run, "--text", f"missing {EVIL}.txt")
-
-
-# Diagnostics.
-
-
-@slow
-def measured_strategies(place):
-    flags = ["--draws", 3, "--windows", 1, "--out", f"out {EVIL}"]
-    with mock.patch("seqjax.cli.measure.FIGURES", ()):  # drawing them takes seconds
-        place.seqjax("measure", place.trained(), *flags)
-
-
-@case
-def unknown_strategies(place):
-    place.seqjax("measure", "x", "--gradient", EVIL, f"truncated:steps={EVIL}")
-
-
-@slow
-def figure_of_lags(place):
-    place.seqjax("lags", place.trained(), "--max-lag", 2, "--rows", 1)
-
-
-# New plugins, scripts, reports.
-
-
-@case
-def folder_of_a_new_plugin(place):
-    place.seqjax("new", "model", "my-cell", "--out", EVIL)
-    place.seqjax("new", "model", "my-cell", "--package", "--out", EVIL)
-
-
-@case
-def name_of_a_new_plugin(place):
-    place.seqjax("new", "model", EVIL)
-
-
-@case
-def scripts_of_a_folder(place):
+@case("saved")
+def scripts_of_a_folder():
     Path(EVIL).mkdir()
     report = f'(out / "report.md").write_text("# x " + {EVIL!r})'
     for name, code in ((f"a{EVIL}", report), (f"b{EVIL}", f"sys.exit('x ' + {EVIL!r})"), ("c", "")):
-        words = {"title": f"Is it {EVIL}?", "text": EVIL, "name": "a.py", "code": code}
-        text = EXPERIMENT_SCRIPT.format(**words).replace("\x07", "")
-        place.file(f"{EVIL}/{name}.py", text)
+        Path(EVIL, f"{name}.py").write_text(SCRIPT.format(evil=EVIL, code=code).replace("\x07", ""))
     outputs = ["--page", f"{EVIL}.html", "--markdown", f"{EVIL}.md", "--table", f"table {EVIL}.md"]
-    place.seqjax("reproduce", EVIL, "--out", f"out {EVIL}", *outputs, "--title", EVIL)
-    assert "saved" in place.printed
+    seqjax("reproduce", EVIL, *OUT, *outputs, "--title", EVIL)
 
 
-@case
-def unknown_script(place):
-    Path(EVIL).mkdir()
-    place.file(f"{EVIL}/{EVIL}.py")
-    place.seqjax("reproduce", EVIL, "--only", f"x{EVIL}")
+@case("usage")
+def printed_report():
+    def report() -> Report:
+        found = Report(title=EVIL, text=EVIL)
+        found.row(EVIL, EVIL, exactly(EVIL))
+        found.table("table", Table([EVIL], [[EVIL]]))
+        return found
+
+    for flags in (OUT, ["--help"]):
+        with mock.patch.object(sys, "argv", [f"{EVIL}.py", *flags]), contextlib.suppress(SystemExit):
+            script(report)
 
 
-def evil_report() -> Report:
-    """A report whose names and texts are evil."""
-    report = Report(title=EVIL, text=EVIL)
-    report.row(EVIL, EVIL, exactly(EVIL))
-    report.table("table", Table([EVIL], [[EVIL]]))
-    return report
-
-
-@case
-def printed_report(place):
-    before, sys.argv = sys.argv, [f"{EVIL}.py", "--out", f"out {EVIL}"]
-    try:
-        place.call(script, evil_report)
-        sys.argv = [f"{EVIL}.py", "--help"]
-        place.call(script, evil_report)
-    finally:
-        sys.argv = before
-
-
-# Without the command.
-
-
-@case
-def progress_in_a_script(place):
+@case("opened")
+def progress_in_a_script():
     """Modules that scripts use print by themselves, where no stream is escaped."""
-    place.call(lambda: _ngram().run(f"run {EVIL}", progress=True))
-    place.call(lambda: _ngram().run(f"run {EVIL}", progress=True))
-    values = {f"{EVIL} 2": 2, f"{EVIL} 3": 3}
-    place.call(lambda: sweep(_ngram(), {"model.order": values}, f"runs {EVIL}", progress=True))
+    for _ in range(2):
+        ngram().run(f"run {EVIL}", progress=True)
+    sweep(ngram(), VARIANTS, f"runs {EVIL}", progress=True)
 
 
-@case
-def error_in_a_script(place):
-    place.python(f"from seqjax.errors import Error; raise Error({EVIL!r}, problems=[{EVIL!r}])")
-    assert "Traceback" in place.printed
+@case("Traceback")
+def error_in_a_script():
+    subprocess.run(
+        [sys.executable, "-c", f"from seqjax.errors import Error; raise Error({EVIL!r}, problems=[{EVIL!r}])"]
+    )
 
 
-@slow
-def live_line_of_a_terminal(place):
+@case(*(f"{word} {SHOWN}" for word in ("line", "live", "library", "board")), is_slow=True)
+def live_line_of_a_terminal():
     """On a terminal: what rich prints to move the cursor is taken out, and nothing else may be left."""
-    place.file("show.py", LIVE)
     terminal, other_end = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "show.py"], env=os.environ | {"TERM": "xterm"}, stdin=other_end, stdout=other_end, stderr=2
+        [sys.executable, "-c", LIVE], env=os.environ | {"TERM": "xterm"}, stdin=other_end, stdout=other_end, stderr=2
     )
     os.close(other_end)
     shown = b""
     with contextlib.suppress(OSError):  # the end of a terminal on Linux
         while found := os.read(terminal, 4096):
             shown += found
-    os.close(terminal)
     assert process.wait() == 0
     assert b"\x1b[?25l" in shown, "no live line"
-    printed = re.sub(r"\x1b\[(?:\?25[lh]|[12]?[KA])|\r", "", shown.decode("utf-8", "surrogateescape"))
-    assert all(f"{word} {SHOWN}" in printed for word in ("line", "live", "library", "board"))
-    place.printed += printed
+    os.write(1, re.sub(rb"\x1b\[(?:\?25[lh]|[12]?[KA])|\r", b"", shown))
 
 
 LIVE = f"""
 import sys
 from pathlib import Path
-from unittest import mock
 from seqjax.cli.command import guarded
 from seqjax.report.board import Board
 from seqjax.terminal.live import open_output
@@ -856,8 +408,8 @@ def work(argv):
     live.start(refresh=True)
     console.print("line " + EVIL)
     live.update("live [bold]" + EVIL, refresh=True)
-    print("library", EVIL)
-    print("library", EVIL, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        print("library", EVIL, file=stream)
     live.stop()
     with Board(1) as board:
         board.start(Path("board " + EVIL), Path("log"))
@@ -870,69 +422,50 @@ guarded(work, [])
 
 def parts(quick: bool) -> Iterator[Part]:
     """One row: the places from which no control character is printed."""
-    names = [name for name in PLACES if not (quick and name in SLOW)]
-    with tempfile.TemporaryDirectory() as root, _quick_compiling():
-        yield part("control characters in data: none printed", [problem(name, Path(root)) for name in names])
+    names = [name for name, place in PLACES.items() if not (quick and place.is_slow)]
+    yield part("control characters in data: none printed", in_new_process(problems, names))
 
 
-def problem(name: str, root: Path) -> str | None:
-    """What is wrong with a place; None if nothing is."""
-    before, path = Path.cwd(), root / f"{list(PLACES).index(name)}"
+def problems(names: list[str], plant: Callable[[], Any] = lambda: None) -> list[str | None]:
+    """What is wrong with places; None if nothing is.
+
+    Args:
+        names: their names.
+        plant: is called in the process of each place: it plants a fault.
+    """
+    with tempfile.TemporaryDirectory() as root:
+        makes = {
+            "RUN": lambda: ngram().run("RUN"),
+            "RUNS": lambda: sweep(ngram(), {**VARIANTS, "seed": [0, 1]}, "RUNS"),
+        }
+        for _, outcome in outcomes((name, Path(root), lambda make=make: make() and 0) for name, make in makes.items()):
+            assert outcome.code == 0, outcome
+        works = ((name, _folder(Path(root)), lambda name=name: _carry_out(name, plant)) for name in names)
+        return [_problem(name, PLACES[name], outcome) for name, outcome in outcomes(works)]
+
+
+def _folder(root):
+    """A new folder for a place."""
+    path = root / f"{len([*root.iterdir()])}"
     path.mkdir()
-    os.chdir(path)
-    place = Place(path, root)
+    for name, content in {"text.txt": TEXT, f"{EVIL}.txt": TEXT, "mine.py": PLUGINS}.items():
+        (path / name).write_text(content)
+    return path
+
+
+def _carry_out(name, plant):
+    plant()
     try:
-        PLACES[name](place)
-    except Exception as fault:
-        return f"{name}: {fault!r} after {place.printed!r:.2000}"
-    finally:
-        os.chdir(before)
-        for key, (entry, _) in list(registry._registered.items()):
-            if entry.distribution == registry.LOCAL:
-                del registry._registered[key]
-    raw = [n for n, character in enumerate(place.printed) if not (character.isprintable() or character in "\n\t")]
-    if raw:
-        return f"{name}: printed {place.printed[max(0, raw[0] - 60) : raw[0] + 60]!r}"
-    return None if IS_SHOWN.search(place.printed) else f"{name}: it is not shown in {place.printed!r:.2000}"
+        PLACES[name].work()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    return 0
 
 
-@contextlib.contextmanager
-def _quick_compiling() -> Iterator[None]:
-    """Programs are hardly optimized, and are forgotten at the end: their last bits do not matter here alone."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    try:
-        jax.config.update("jax_disable_most_optimizations", True)
-        jax.clear_caches()
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
-        jax.clear_caches()
-
-
-@contextlib.contextmanager
-def _standard_files(target: int) -> Iterator[None]:
-    """stdout and stderr as of a new process, whose file descriptors are copies of this one."""
-    kept = {number: os.dup(number) for number in (1, 2)}
-    streams, hook, handlers = (sys.stdout, sys.stderr), sys.excepthook, logging.root.handlers
-    try:
-        for number in kept:
-            os.dup2(target, number)
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-        logging.root.handlers = []
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.showwarning = _show_warning
-            yield
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        (sys.stdout, sys.stderr), sys.excepthook, logging.root.handlers = streams, hook, handlers
-        for number, copy in kept.items():
-            os.dup2(copy, number)
-            os.close(copy)
-
-
-def _show_warning(message, category, filename, lineno, file=None, line=None):
-    """As Python shows a warning, where pytest has replaced that."""
-    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+def _problem(name, place, outcome):
+    printed = outcome.out + outcome.err
+    if raw := control_character(printed):
+        return f"{name}: printed {raw}"
+    if missing := [word for word in place.words if word not in printed]:
+        return f"{name}: {missing} are not printed in {printed!r:.2000}"
+    return None if IS_SHOWN.search(printed) or not place.is_shown else f"{name}: it is not shown in {printed!r:.2000}"

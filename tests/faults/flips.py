@@ -4,9 +4,7 @@ import contextlib
 import copy
 import functools
 import os
-import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +13,11 @@ from unittest import mock
 from faults import crash
 from faults.disk import Tree, write_tree
 from faults.kinds import BY_NAME, Kind, tiny
-from faults.part import Part, part, together
-from faults.processes import each
+from faults.part import Part, part, parts_of_tasks, together
 from seqjax import Error, Run, Runs
 from seqjax.plugin import registry
-from seqjax.runs import begin, checkpoint, execute, folder
-from seqjax.sweeps.index import INDEX
+from seqjax.runs import execute
+from seqjax.runs.files import checkpoint, folder, store
 
 EXIT_CODE = 4
 EVERY_BYTE = 20_000
@@ -29,7 +26,6 @@ number, and one in `STRIDE` of the others."""
 STRIDE = 97
 ALL_BITS = 1_000
 """The size in bytes up to which each bit is flipped; in larger files one bit of each byte."""
-TORN = "last line is incomplete"
 
 
 class Held(NamedTuple):
@@ -39,7 +35,7 @@ class Held(NamedTuple):
         name: what it is.
         tree: its files.
         names: the files that are changed.
-        read: reads what is there, as a command does; an `Error` if something is wrong. None: nothing was read of it.
+        read: reads what is there, as a command does; an `Error` if something is wrong.
         finish: what is wrong with the results if the change is not noticed; None: a change that is not noticed is wrong
             in itself.
     """
@@ -61,46 +57,40 @@ def changes(data: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"cut to {length} bytes", data[:length]
 
 
-def try_file(held: Held, root: Path, name: str, every: int = 1) -> Part:
-    """All changes of one file."""
+def try_file(held: Held, root: Path, name: str, every: int = 1) -> list[Part]:
+    """All changes of one file. Those that are not noticed, and change no result, are counted in a part of their own."""
     write_tree(held.tree, root)
-    data, found = held.tree[name], []
-    for n, (what, changed) in enumerate(changes(data)):
+    data, found, unnoticed = held.tree[name], [], []
+    for n, (what, changed) in enumerate(changes(data or b"")):
         if n % every:
             continue
         (root / name).write_bytes(changed)
-        problem = _problem(held, root, name)
-        found.append(problem and f"{held.name}: {name}: {what}: {problem}")
-    inner = name.removeprefix("run/")
-    return part(f"changed {inner.partition('/')[0]}", found)
+        is_noticed, problem = _outcome(held, root, name)
+        (found if is_noticed else unnoticed).append(problem and f"{held.name}: {name}: {what}: {problem}")
+    inner = name.removeprefix("run/").partition("/")[0]
+    harmless = [part(f"changed {inner} of an unfinished run, not noticed: same bits", unnoticed)] * bool(unnoticed)
+    return [part(f"changed {inner}", found), *harmless]
 
 
-def _problem(held, root, name):
-    """What is wrong with how a change was taken; None: nothing."""
+def _outcome(held, root, name):
+    """Whether a change is noticed, and what is wrong with how it was taken."""
     try:
-        with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
-            held.read(root)
+        held.read(root)
     except Error as fault:
         if fault.exit_code != EXIT_CODE:
-            return f"exit code {fault.exit_code}: {fault}"
-        return None if os.path.basename(name) in str(fault) else f"the message does not name the file: {fault}"
+            return True, f"exit code {fault.exit_code}: {fault}"
+        return True, None if os.path.basename(name) in str(fault) else f"the message does not name the file: {fault}"
     except Exception as fault:
-        return f"a traceback: {fault!r}"
+        return True, f"a traceback: {fault!r}"
     if held.finish is None:
-        return "silent"
+        return True, "silent"
     problem = held.finish()
-    said = any(TORN in str(warning.message) for warning in warned)
     write_tree(held.tree, root)
-    return problem and f"{'said' if said else 'silent'}: {problem}"
+    return False, problem and f"silent: {problem}"
 
 
 class _Read(BaseException):
     """Ends a command when it has read everything and is about to write."""
-
-
-def _stop(*args):
-    raise _Read
 
 
 def _finished(place: crash.Place, states: crash.States) -> Held:
@@ -111,49 +101,42 @@ def _finished(place: crash.Place, states: crash.States) -> Held:
         run = Run.open(root / "run")
         if run.experiment.keep == "best":
             Run.open(root / "run", "best")
-        # With more epochs, it goes on from its last state.
-        checkpoint.newest(root / "run")
 
     return Held(f"finished, {place.kind.name}", tree, _files(tree), read)
 
 
-def _unfinished(place: crash.Place, states: crash.States) -> Held:
-    """A run that was killed after the row of an epoch, and before the checkpoint of it."""
+def _unfinished(place: crash.Place, states: crash.States) -> list[Held]:
+    """A run that was killed between the row of an epoch and its checkpoint; also without its newest checkpoint."""
     tree = max(filter(_is_unfinished, states.kills), key=_rows_ahead)
     write_tree(tree, place.root)
     ready = _ready(place)
 
     def read(root):
         run, fit = ready
-        begin.ended_run(run.experiment, run.path)
-        with mock.patch.object(begin, "remove_results", _stop), contextlib.suppress(_Read):
-            begin.open_folder(copy.copy(run), fit)
+        run = copy.copy(run)
+        kept = execute._take_up(run.path, run, store.read_run(run.path))
+        with mock.patch.object(store, "go_on", side_effect=_Read), contextlib.suppress(_Read):
+            execute.open_folder(run.path, run, fit, kept)
 
     def finish():
         return place.problem(place.run(), states.whole, "finished")
 
-    older = sorted(name for name in tree if "checkpoints/" in name)[0]
-    names = [name for name in _files(tree) if name != older]
-    return Held(f"unfinished, {place.kind.name}", tree, names, read, finish)
-
-
-def _older_checkpoint(held: Held) -> Held:
-    """The same without the newest checkpoint, so that the older one is read."""
-    older, newest = sorted(name for name in held.tree if "checkpoints/" in name)
-    tree = {name: data for name, data in held.tree.items() if name != newest}
-    return held._replace(name=f"{held.name}, newest checkpoint deleted", tree=tree, names=[older])
+    older, newest = sorted(name for name in tree if "checkpoints/" in name)
+    held = Held(f"unfinished, {place.kind.name}", tree, _files(tree), read, finish)
+    without = {name: data for name, data in tree.items() if name != newest}
+    return [held, held._replace(name=f"{held.name}, newest checkpoint deleted", tree=without, names=[older])]
 
 
 def _sweep(place: crash.Place, states: crash.States) -> Held:
     tree = states.kills[-1]
-    return Held(f"finished, {place.kind.name}", tree, [f"run/{INDEX}"], lambda root: Runs.open(root / "run"))
+    return Held(f"finished, {place.kind.name}", tree, [f"run/{folder.INDEX}"], lambda root: Runs.open(root / "run"))
 
 
 def _ready(place):
     """The run and its fit, as a command has them when it opens the folder."""
     found = []
 
-    def stop(run, fit):
+    def stop(path, run, fit, kept):
         found.append((run, fit))
         raise _Read
 
@@ -181,27 +164,24 @@ def _rows_ahead(tree):
 
 
 SPECIAL = {
-    "keep best, stop after": (None, 6),
+    "keep best, stop after": ("", 6),
     "local plugin": ("plugins/", 1),
     "data in memory": ("data.safetensors", 1),
-    "diverges": (folder.DIVERGED, 1),
-    "ended by a callback": (folder.STOPPED, 1),
-    "sweep of two": (INDEX, 1),
+    "diverges": (folder.MANIFEST, 1),
+    "ended by a callback": (folder.MANIFEST, 1),
+    "sweep of two": (folder.INDEX, 1),
 }
-"""Kind of run -> a part of the names of the files that are changed (None: all files), and among how many tasks they are
-divided."""
+"""Kind of run -> a part of the names of the files that are changed, and among how many tasks they are divided."""
 
 
-def flips_of(
-    kind: Kind, root: Path, every: int = 1, only: str | None = None, share: tuple[int, int] = (0, 1)
-) -> list[Part]:
+def flips_of(kind: Kind, root: Path, every: int = 1, only: str = "", share: tuple[int, int] = (0, 1)) -> list[Part]:
     """The parts of one kind of run.
 
     Args:
         kind: the kind.
         root: a folder that does not exist.
         every: each change is tried, or one in so many.
-        only: a part of the names of the files that are changed; None: all files.
+        only: a part of the names of the files that are changed.
         share: (i, n): the files i, i + n, i + 2 n, ... of these.
     """
     with tiny():
@@ -214,22 +194,19 @@ def flips_of(
         else:
             cases = [_finished(place, states)]
             if any(map(_is_unfinished, states.kills)):
-                unfinished = _unfinished(place, states)
-                cases += [unfinished, _older_checkpoint(unfinished)]
-        chosen = [(case, name) for case in cases for name in sorted(case.names) if only is None or only in name]
-        return together([try_file(case, place.root, name, every) for case, name in chosen[share[0] :: share[1]]])
+                cases += _unfinished(place, states)
+        chosen = [(case, name) for case in cases for name in sorted(case.names) if only in name]
+        tried = [try_file(case, place.root, name, every) for case, name in chosen[share[0] :: share[1]]]
+        return together(one for parts in tried for one in parts)
 
 
 def parts(quick: bool) -> Iterator[Part]:
     """All changes; quick: some of them, in this process."""
-    root = Path(tempfile.mkdtemp())
-    try:
-        if quick:
-            yield from flips_of(BY_NAME["rnn"], root / "quick", every=500)
-            return
-        yield from together([found for of_kind in each(_tasks(root)) for found in of_kind])
-    finally:
-        shutil.rmtree(root)
+    if not quick:
+        yield from parts_of_tasks(_tasks)
+        return
+    with tempfile.TemporaryDirectory() as root:
+        yield from flips_of(BY_NAME["rnn"], Path(root, "quick"), every=500)
 
 
 def _tasks(root):

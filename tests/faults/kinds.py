@@ -6,9 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import re
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +17,11 @@ from support.crash import TIMING
 from support.shell import call
 
 from faults.disk import Tree, read_tree
-from seqjax import Error, Experiment, Run, Series, Text, create
+from seqjax import Error, Experiment, Series, Text, create
 from seqjax.plugin import registry
-from seqjax.runs import checkpoint, environment, folder
+from seqjax.report import plot
+from seqjax.runs import environment
+from seqjax.runs.files import checkpoint, folder
 from seqjax.training import feed, fit, loop
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 5
@@ -53,6 +53,7 @@ class Kind(NamedTuple):
     Args:
         name: its name.
         command: (folder with the data, folder of the run) -> how it ended. It begins a run, or resumes it.
+        words: the words of the command, if it is one, in which DATA stands for the folder of the data.
         before: the same: makes what is in the folder before the command. None: there is no folder.
         code: the exit code of the command.
         source: whether it needs another run, in the folder `source` of the data.
@@ -60,20 +61,26 @@ class Kind(NamedTuple):
 
     name: str
     command: Callable[[Path, Path], Ended]
+    words: tuple[str, ...] = ()
     before: Callable[[Path, Path], Ended] | None = None
     code: int = 0
     source: bool = False
 
 
-def command(verb: str, *flags: Any) -> Callable[[Path, Path], Ended]:
-    """A command line, in which DATA stands for the folder of the data."""
+def command(*words: str) -> Callable[[Path, Path], Ended]:
+    """A command line."""
 
     def run(data, out):
-        words = [str(flag).replace("DATA", str(data)) for flag in flags]
-        done = call(verb, *words, "--checkpoint-seconds", "0", "--out", out)
+        there = [word.replace("DATA", str(data)) for word in words]
+        done = call(*there, "--checkpoint-seconds", "0", "--out", out)
         return Ended(done.returncode, done.stderr)
 
     return run
+
+
+def of_words(name: str, *words: str, **fields: Any) -> Kind:
+    """The kind of a command line."""
+    return Kind(name, command(*words), words, **fields)
 
 
 def in_python(make: Callable[[Path], Experiment], callback: Any = None) -> Callable[[Path, Path], Ended]:
@@ -89,15 +96,21 @@ def in_python(make: Callable[[Path], Experiment], callback: Any = None) -> Calla
     return run
 
 
-SMALL = [
-    *("--dataset", "text-file", "--dataset.path", "DATA/text.txt", "--train", 180, "--heldout", 60),
-    *("--sampler", "sequential", "--sampler.batch-size", 4, "--sampler.num-steps", 5, "--epochs", 2),
-]
-RNN = [*SMALL, "--model", "rnn", "--model.hidden", 3]
+OF_TEXT = (
+    *("run", "--dataset", "text-file", "--dataset.path", "DATA/text.txt", "--train", "180", "--heldout", "60"),
+    *("--sampler", "sequential", "--sampler.batch-size", "4", "--sampler.num-steps", "5", "--epochs", "2"),
+)
+RNN = (*OF_TEXT, "--model", "rnn", "--model.hidden", "3")
+SERIES = (
+    *("run", "--dataset", "noisy-sine", "--tokenizer", "standardize", "--model", "mlp", "--model.lags", "3"),
+    *("--model.hidden", "4", "--sampler", "windows", "--sampler.batch-size", "4", "--sampler.num-steps", "6"),
+    *("--train", "60", "--heldout", "20", "--epochs", "2"),
+)
 IN_MEMORY = {"train": 60, "heldout": 30, "sampler": create("sampler", "sequential", batch_size=2, num_steps=5)}
 
 
-def _series(data):
+def of_series(data: Path) -> Experiment:
+    """An experiment on data in memory."""
     values = np.stack([np.sin(np.arange(90) / 3), np.cos(np.arange(90) / 5)], 1)
     model, optimizer = create("model", "gru", hidden=3), create("optimizer", "adam")
     return Experiment(dataset=Series(values), model=model, optimizer=optimizer, epochs=2, **IN_MEMORY)
@@ -108,55 +121,40 @@ def _stopped(data):
 
 
 KINDS = [
-    Kind("rnn", command("run", *RNN)),
-    Kind(
-        "lstm, dropout, truncated, adam",
-        command(
-            *("run", *SMALL, "--model", "lstm", "--model.hidden", 3, "--model.dropout", 0.3),
-            *("--gradient", "truncated:steps=2", "--optimizer", "adam:schedule=cosine:warmup=0.2"),
-        ),
+    of_words("rnn", *RNN),
+    of_words(
+        *("lstm, dropout, truncated, adam", *OF_TEXT, "--model", "lstm", "--model.hidden", "3", "--model.dropout"),
+        *("0.3", "--gradient", "truncated:steps=2", "--optimizer", "adam:schedule=cosine:warmup=0.2"),
     ),
-    Kind("ngram", command("run", *SMALL[:8], "--model", "ngram")),
-    Kind("sweep of two", command("sweep", *RNN, "--seeds", "0,1", "--launcher", "none")),
-    Kind("uoro", command("run", *RNN, "--gradient", "uoro")),
-    Kind("pes", command("run", *RNN, "--gradient", "pes")),
-    Kind("randomized", command("run", *RNN, "--gradient", "randomized:keep_prob=0.8", "--optimizer", "adam")),
-    Kind("learned hazard", command("run", *RNN, "--gradient", "learned-hazard")),
-    Kind("local plugin", command("run", *RNN, "--load", "DATA/halves.py", "--optimizer", "halves")),
-    Kind(
-        "series",
-        command(
-            *("run", "--dataset", "noisy-sine", "--tokenizer", "standardize", "--model", "mlp", "--model.lags", 3),
-            *("--model.hidden", 4, "--sampler", "windows", "--sampler.batch-size", 4, "--sampler.num-steps", 6),
-            *("--train", 60, "--heldout", 20, "--epochs", 2),
-        ),
+    of_words("ngram", *OF_TEXT[:9], "--model", "ngram"),
+    of_words("sweep of two", "sweep", *RNN[1:], "--seeds", "0,1", "--launcher", "none"),
+    of_words("uoro", *RNN, "--gradient", "uoro"),
+    of_words("pes", *RNN, "--gradient", "pes"),
+    of_words("randomized", *RNN, "--gradient", "randomized:keep_prob=0.8", "--optimizer", "adam"),
+    of_words("learned hazard", *RNN, "--gradient", "learned-hazard"),
+    of_words("local plugin", *RNN, "--load", "DATA/halves.py", "--optimizer", "halves"),
+    of_words("series", *SERIES),
+    # The learning rate rises, until the squares of the parameters are too large for float32.
+    of_words(
+        *("diverges", *RNN, "--optimizer", "sgd:clip_norm=none:warmup=0.9", "--optimizer.learning-rate", "3e19"), code=3
     ),
-    Kind(
-        "diverges",
-        # The learning rate rises, until the squares of the parameters are too large for float32.
-        command("run", *RNN, "--optimizer", "sgd:clip_norm=none:warmup=0.9", "--optimizer.learning-rate", "3e19"),
-        code=3,
+    of_words(
+        *("keep best, stop after", *RNN, "--epochs", "9", "--keep", "best", "--stop-after", "1"),
+        *("--optimizer", "adam", "--optimizer.learning-rate", "0.5"),
     ),
-    Kind(
-        "keep best, stop after",
-        command(
-            *("run", *RNN, "--epochs", 9, "--keep", "best", "--stop-after", 1),
-            *("--optimizer", "adam", "--optimizer.learning-rate", 0.5),
-        ),
-    ),
-    Kind("more epochs", command("run", *RNN, "--epochs", 3), before=command("run", *RNN)),
-    Kind("init from", command("run", *RNN, "--init-from", "DATA/source"), source=True),
-    Kind("data in memory", in_python(_series)),
+    of_words("more epochs", *RNN, "--epochs", "3", before=command(*RNN)),
+    of_words("init from", *RNN, "--init-from", "DATA/source", source=True),
+    Kind("data in memory", in_python(of_series)),
     Kind("ended by a callback", in_python(_stopped, callback=lambda run: len(run.metrics) == 3)),
 ]
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 
 class Figure:
-    """Stands for the figure of a run, which takes longer than the training here."""
+    """Stands for the learning curve, which takes longer than the training here."""
 
-    def __init__(self, run: Run):
-        self.text = json.dumps([row["train_loss"] for row in run.metrics])
+    def __init__(self, metrics: list[dict[str, Any]], title: str):
+        self.text = json.dumps([row["train_loss"] for row in metrics])
 
     def savefig(self, file, dpi, format):
         file.write(self.text.encode())
@@ -171,7 +169,7 @@ def tiny() -> Iterator[None]:
     """
     patches = [
         mock.patch.object(feed, "CHUNK_STEPS", 80),
-        mock.patch.object(Run, "plot", lambda run: Figure(run)),
+        mock.patch.object(plot, "history", Figure),
         mock.patch.object(environment, "_git_commit", return_value=None),
         mock.patch.object(importlib.metadata, "version", functools.cache(importlib.metadata.version)),
         mock.patch.object(fit, "check_model"),
@@ -205,7 +203,7 @@ def make_data(kind: Kind, data: Path) -> None:
     (data / "text.txt").write_text(TEXT)
     (data / "halves.py").write_text(PLUGIN)
     if kind.source:
-        ended = carry_out(command("run", *RNN, "--seed", 7), data, data / "source")
+        ended = carry_out(command(*RNN, "--seed", "7"), data, data / "source")
         assert ended.code == 0, ended.message
 
 
@@ -213,8 +211,7 @@ def carry_out(run: Callable[[Path, Path], Ended], data: Path, out: Path) -> Ende
     """Runs a command as a process of its own would: without the local plugins that an earlier one has loaded."""
     before = set(registry._registered)
     try:
-        with warnings.catch_warnings(action="ignore"):  # an incomplete last line is left out with a warning
-            return run(data, out)
+        return run(data, out)
     except Exception:
         return Ended(1, traceback.format_exc())
     finally:
@@ -224,43 +221,47 @@ def carry_out(run: Callable[[Path, Path], Ended], data: Path, out: Path) -> Ende
 
 
 def results(path: Path) -> dict[str, Any]:
-    """What has to be the same after a fault: all files of a run or a sweep, without times and what depends on them."""
+    """What has to be the same after a fault: the files of a run or a sweep, without times and what depends on them.
+
+    A checkpoint that the manifest does not list, which a fault has kept from being deleted, is no part of a run.
+    """
     tree = read_tree(path)
-    return dict(item for name, data in tree.items() for item in _plain(tree, name, data))
+    return {name: _plain(tree, name, data) for name, data in tree.items() if _is_part(tree, name)}
 
 
-def _plain(tree: Tree, name: str, data: bytes | None) -> Iterator[tuple[str, Any]]:
-    """A file without times."""
-    last = os.path.basename(name)
+def _is_part(tree, name):
+    """Whether a file is none of the checkpoints that the manifest does not list."""
+    where, last = os.path.split(name)
+    manifest = tree.get(os.path.join(os.path.dirname(where), folder.MANIFEST))
+    is_checkpoint = os.path.basename(where) == folder.CHECKPOINTS and manifest
+    return not is_checkpoint or f"{folder.CHECKPOINTS}/{last}" in json.loads(manifest)["manifest"]["files"]
+
+
+def _plain(tree: Tree, name: str, data: bytes | None) -> Any:
+    """The content of a file without times."""
+    where, last = os.path.split(name)
     if data is None or last == folder.LOCK:
-        yield name, None
-    elif last == folder.METRICS:
+        return None
+    if last == folder.METRICS:
         rows = [json.loads(line) for line in data.splitlines()]
-        yield name, [{key: row[key] for key in row if key not in (*TIMING, "hash")} for row in rows]
-    elif last == folder.MANIFEST:
-        found = json.loads(data)
-        files = {file: hashes for file, hashes in found["files"].items() if file != folder.METRICS}
-        # Metrics hold times, so that their hash is another one. It has to be that of the file.
-        yield name, [files, found["changed"], found["bound"], _has_hash(tree, name, found)]
-    elif match := re.fullmatch(r"(.*checkpoints/\d+)-[0-9a-f]{64}\.safetensors", name):
+        return [{key: row[key] for key in row if key not in TIMING} for row in rows]
+    if last == folder.MANIFEST:
+        manifest = json.loads(data)["manifest"]
+        # Metrics and checkpoints hold times, so that their hashes are others. They have to be those of the files.
+        of = {file: tree.get(os.path.join(where, file)) or b"" for file in manifest["files"]}
+        hashes = {file: hashlib.sha256(content).hexdigest() for file, content in of.items()}
+        return [sorted(hashes), hashes == manifest["files"], {**manifest, "files": None}]
+    if os.path.basename(where) == folder.CHECKPOINTS:
         saved = checkpoint.decode(data)
         progress = saved.progress._replace(compile_seconds=0.0, epoch_seconds=0.0, seconds=0.0)._asdict()
-        arrays = {**saved.arrays, **(progress.pop("updates") or {})}
-        yield match[1], [{key: (str(a.dtype), a.shape, a.tobytes()) for key, a in arrays.items()}, progress]
-    else:
-        yield name, data
-
-
-def _has_hash(tree, name, found):
-    metrics = tree[os.path.join(os.path.dirname(name), folder.METRICS)]
-    hashes = found["files"].get(folder.METRICS)
-    return hashes is None or hashes == [hashlib.sha256(metrics or b"").hexdigest()]
+        arrays = {**saved.arrays, **saved.best, **(progress.pop("updates") or {})}
+        plain = {key: (str(array.dtype), array.shape, array.tobytes()) for key, array in arrays.items()}
+        return [plain, progress, saved.rows.number, len(saved.best)]
+    return data
 
 
 def difference(path: Path, whole: dict[str, Any]) -> str | None:
     """Which results in a folder are not those of a run without a fault."""
     found = results(path)
-    names = [
-        name for name in {**whole, **found} if name not in found or name not in whole or found[name] != whole[name]
-    ]
+    names = [name for name in {**whole, **found} if found.get(name, ...) != whole.get(name, ...)]
     return f"other bits in {', '.join(names)}" if names else None

@@ -1,6 +1,11 @@
 """What each module of this folder reports."""
 
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
+
+from faults.children import each
 
 
 class Part(NamedTuple):
@@ -25,12 +30,26 @@ def part(what: str, found: list[str | None]) -> Part:
     return Part(what, len(found), len(found) - len(problems), problems)
 
 
-def together(parts: list[Part]) -> list[Part]:
+def together(parts: Iterable[Part]) -> list[Part]:
     """Parts of the same name as one, in the order in which the names come first."""
     found: dict[str, Part] = {}
-    for one in parts:
-        before = found.get(one.what, Part(one.what, 0, 0, []))
-        found[one.what] = Part(
-            one.what, before.tried + one.tried, before.held + one.held, before.problems + one.problems
-        )
+    for what, *counts in parts:
+        before = found.get(what, Part(what, 0, 0, []))
+        found[what] = Part(what, *(a + b for a, b in zip(before[1:], counts, strict=True)))
     return list(found.values())
+
+
+def parts_of_tasks(tasks: Callable[[Path], Iterable[Callable[[], list[Part]]]]) -> Iterator[Part]:
+    """The parts of functions, each of which is called in a process of its own.
+
+    Args:
+        tasks: makes the functions for the folder in which they work.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        yield from together(Part(*one) for parts in each(tasks(Path(name))) for one in parts)
+
+
+def control_character(printed: str) -> str:
+    """What is around the first control character in a text that was printed; empty if there is none."""
+    raw = [n for n, character in enumerate(printed) if not (character.isprintable() or character in "\n\t")]
+    return repr(printed[max(0, raw[0] - 60) : raw[0] + 60]) if raw else ""

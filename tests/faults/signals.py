@@ -23,36 +23,33 @@ from typing import Any, NamedTuple
 
 from support.crash import NoFigure, results
 
+from faults.children import outcomes
+from faults.kinds import RNN, TEXT
 from faults.part import Part, part
 from seqjax import cli
+from seqjax.report import plot
 from seqjax.runs import Run
 from seqjax.training import feed, loop
 
-FLAGS = [
-    *("--dataset", "text-file", "--dataset.path", "text.txt", "--train", "180", "--heldout", "60", "--epochs", "2"),
-    *("--sampler", "sequential", "--sampler.batch-size", "4", "--sampler.num-steps", "5", "--model.hidden", "3"),
-    *("--checkpoint-seconds", "1e9"),
-]
+FLAGS = [*(word.replace("DATA/", "") for word in RNN[1:]), "--checkpoint-seconds", "1e9", "--out", "out"]
 """Two epochs of five chunks, with a checkpoint only at a signal and at the end."""
 SWEEP = ("--seeds", "0,1", "--launcher", "none")
 SECONDS = 120
 """Time after which a process counts as one that hangs."""
-COUNT = 2
-"""The number of processes at a time."""
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STEP = "jax:device_get"
 MOMENTS = {
-    "prepare": ("seqjax.runs.experiment:Experiment.prepare", 1),
+    "prepare": ("seqjax.runs.experiment:ExperimentFields.prepare", 1),
     "begin": ("seqjax.runs.execute:open_folder", 1),
     "compile": ("jax.stages:Lowered.compile", 1),
     "first step": (STEP, 1),
     "later step": (STEP, 7),
     "evaluate": ("seqjax.runs.run:Run.evaluate_stream", 1),
-    "save": ("seqjax.runs.files.checkpoint:save", 1),
-    "in a save": ("os:replace", 8),
+    "save": ("seqjax.runs.files.store:save_checkpoint", 1),
+    "in a save": ("os:replace", 5),
     "finish": ("seqjax.runs.record:Recorder.finish", 1),
-    "in the finish": ("seqjax.runs.record:_write_views", 1),
+    "in the finish": ("seqjax.runs.record:result_files", 1),
     "after it": ("seqjax.cli.run:_say_what_next", 1),
 }
 """Name -> a function, and the number of its call at which the signal arrives."""
@@ -95,13 +92,14 @@ def parts(quick: bool) -> Iterator[Part]:
 
 def at_moments() -> Iterator[Case]:
     """One signal at each moment, and the same one twice during a step."""
-    for moment in MOMENTS:
-        for number in NUMBERS:
-            yield Case(f"{number.name}, {moment}", 128 + number, at(*MOMENTS[moment], send(number)))
+    for moment, number in itertools.product(MOMENTS, (*NUMBERS, signal.SIGUSR1)):
+        code = 128 + number
+        if number == signal.SIGUSR1:  # before training it is an error, and after it nothing is lost
+            code = {"prepare": 2, "begin": 2, "after it": 0}.get(moment, code)
+        yield Case(f"{number.name}, {moment}", code, at(*MOMENTS[moment], send(number)))
     for number in NUMBERS:
         twice = at(STEP, 7, lambda number=number: (send(number)(), time.sleep(1), send(number)(), hang()))
         yield Case(f"{number.name} twice, later step", 128 + number, twice, may_lose=True)
-    yield Case("SIGUSR1, later step", 138, at(STEP, 7, send(signal.SIGUSR1)))
     ignored = lambda: (signal.signal(signal.SIGHUP, signal.SIG_IGN), at(STEP, 7, send(signal.SIGHUP))())
     yield Case("SIGHUP that nohup ignores", 0, ignored)
 
@@ -119,18 +117,22 @@ def unread() -> Iterator[Case]:
     """Outputs that cannot be written: training goes on to its end."""
     ways = {
         "a reader of stdout that goes away": lambda: redirect(closed_pipe(), 1),
-        "a closed stdout": lambda: close(1),
-        "stdout on a full device": lambda: redirect(full_device(), 1),
+        "a closed stdout": lambda: os.close(1),
+        "stdout on a full device": lambda: redirect(os.open("/dev/full", os.O_WRONLY), 1),
         "a reader of both that goes away": lambda: redirect(closed_pipe(), 1, 2),
-        "both closed": lambda: close(1, 2),
-        "stdin, stdout and stderr closed": lambda: close(0, 1, 2),
+        "both closed": lambda: os.closerange(1, 3),
+        "stdin, stdout and stderr closed": lambda: os.closerange(0, 3),
     }
     for what, disturb in ways.items():
         yield Case(f"run, {what}", 0, disturb)
         yield Case(f"sweep, {what}", 0, disturb, verb="sweep", flags=SWEEP)
 
 
-def tried(cases: Iterable[Case], plant: Callable[[], Any] = lambda: None) -> Iterator[str | None]:
+def nothing() -> None:
+    """Disturbs nothing."""
+
+
+def tried(cases: Iterable[Case], plant: Callable[[], Any] = nothing) -> Iterator[str | None]:
     """What does not hold in each case; None if all does.
 
     Args:
@@ -138,38 +140,31 @@ def tried(cases: Iterable[Case], plant: Callable[[], Any] = lambda: None) -> Ite
         plant: is called in each process before the command: it plants a fault.
     """
     with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-
-        @functools.cache
-        def whole(verb, flags):
+        root, whole = Path(name), {}
+        cases = list(cases)
+        for verb, flags in dict.fromkeys((case.verb, case.flags) for case in cases):
             place = make_place(root / verb)
-            code = ended(start(Case(verb, 0, nothing, verb=verb, flags=flags), place))
-            assert code == 0, (place / "said").read_text()
-            return all_results(place), chunks(place)
-
-        waiting, running = iter(enumerate(cases)), {}
-        while True:
-            while len(running) < COUNT and (one := next(waiting, None)) is not None:
-                n, case = one
-                place = make_place(root / f"{n}")
-                running[start(case, place, plant)] = case, place
-            if not running:
-                return
-            pid = next(iter(running))
-            case, place = running.pop(pid)
-            yield judge(case, place, ended(pid), *whole(case.verb, case.flags))
+            ((_, outcome),) = outcomes([(None, place, lambda: carry_out(Case("", 0, nothing, False, verb, flags)))])  # noqa: B023
+            assert outcome.code == 0, outcome
+            whole[verb] = all_results(place), chunks(place)
+        places = [make_place(root / f"{n}") for n in range(len(cases))]
+        works = [functools.partial(carry_out, case, plant) for case in cases]
+        first = dict(outcomes(zip(itertools.count(), places, works, strict=False), SECONDS))
+        works = [functools.partial(carry_out, case._replace(disturb=nothing)) for case in cases]
+        again = dict(outcomes(zip(itertools.count(), places, works, strict=False), SECONDS))
+        for n, case in enumerate(cases):
+            yield judge(case, places[n], first[n], again[n], *whole[case.verb])
 
 
-def judge(case: Case, place: Path, code: int, whole: Any, count: int) -> str | None:
-    """What does not hold in a case, after its process has ended; None if all does."""
-    said = (place / "said").read_text()
-    if code != case.code:
-        return f"{case.name}: exit code {code} in place of {case.code}: {said[-400:]}"
+def judge(case: Case, place: Path, outcome: Any, again: Any, whole: Any, count: int) -> str | None:
+    """What does not hold in a case after both commands; None if all does."""
+    said = outcome.out + outcome.err
+    if outcome.code != case.code:
+        return f"{case.name}: exit code {outcome.code} in place of {case.code}: {said[-400:]}"
     if "Traceback" in said or "Exception ignored" in said:
         return f"{case.name}: {said[-400:]}"
-    again = ended(start(case._replace(disturb=nothing), place))
-    if again != 0:
-        return f"{case.name}: resumed, exit code {again}: {(place / 'said').read_text()[-400:]}"
+    if again.code != 0:
+        return f"{case.name}: resumed, exit code {again.code}: {(again.out + again.err)[-400:]}"
     if all_results(place) != whole:
         return f"{case.name}: resumed, other bits"
     if (lost := chunks(place) - count) and not case.may_lose:
@@ -182,16 +177,14 @@ def judge(case: Case, place: Path, code: int, whole: Any, count: int) -> str | N
 def make_place(path: Path) -> Path:
     """A folder with a text."""
     path.mkdir()
-    (path / "text.txt").write_text("the cat sat on the mat and the dog sat on the log. " * 5)
+    (path / "text.txt").write_text(TEXT)
     (path / "chunks").touch()
     return path
 
 
 def all_results(place: Path) -> list[Any]:
     """The results of the run, or of the runs of the sweep."""
-    found = [results(file.parent) for file in sorted(place.glob("out/**/params.safetensors"))]
-    # The running hash of the rows has the times.
-    return [([row | {"hash": ""} for row in rows], *others) for rows, *others in found]
+    return [results(file.parent) for file in sorted(place.glob("out/**/params.safetensors"))]
 
 
 def chunks(place: Path) -> int:
@@ -199,36 +192,25 @@ def chunks(place: Path) -> int:
     return (place / "chunks").stat().st_size
 
 
-def nothing() -> None:
-    """Disturbs nothing."""
+def carry_out(case: Case, plant: Callable[[], Any] = nothing) -> int:
+    """The exit code of a command in this process, which is disturbed."""
+    handle_by_default()
+    feed.CHUNK_STEPS = 40
+    plot.history, Run.samples = NoFigure, {}  # which take longer than the training here
+    real = loop._timed_call
 
+    def counted(*args):
+        result = real(*args)
+        with Path("chunks").open("ab") as counts:
+            counts.write(b".")
+        return result
 
-def start(case: Case, place: Path, plant: Callable[[], Any] = nothing) -> int:
-    """Forks a process that carries out a command, and returns its id."""
-    if pid := os.fork():
-        return pid
-    code = 99
+    loop._timed_call = counted
+    plant()
+    case.disturb()
+    sys.stdout, sys.stderr = (open_stream(number) for number in (1, 2))
     try:
-        os.chdir(place)
-        redirect(os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1, 2)
-        handle_by_default()
-        feed.CHUNK_STEPS = 40
-        Run.plot, Run.samples = NoFigure, {}  # which take longer than the training here
-        count_chunks(place / "chunks")
-        plant()
-        case.disturb()
-        sys.stdout, sys.stderr = (open_stream(number) for number in (1, 2))
-        code = command([case.verb, *FLAGS, *case.flags, "--out", "out"])
-    except BaseException:
-        os.write(2, traceback.format_exc().encode())
-    finally:
-        os._exit(code)
-
-
-def command(argv: list[str]) -> int:
-    """The exit code of a command."""
-    try:
-        return cli.main(argv)
+        return cli.main([case.verb, *FLAGS, *case.flags])
     except SystemExit as leaving:
         return leaving.code
     except BaseException:
@@ -243,31 +225,6 @@ def open_stream(number: int) -> Any:
     except OSError:
         return None
     return open(number, "w", encoding="utf-8", closefd=False)
-
-
-def count_chunks(file: Path) -> None:
-    """Makes each chunk that is trained add a byte to a file."""
-    real = loop._timed_call
-
-    def counted(*args):
-        result = real(*args)
-        with file.open("ab") as counts:
-            counts.write(b".")
-        return result
-
-    loop._timed_call = counted
-
-
-def ended(pid: int) -> int:
-    """The exit code of a process, -n if signal n has ended it."""
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def at(where: str, n: int, do: Callable[[], Any]) -> Callable[[], None]:
@@ -316,18 +273,6 @@ def redirect(file: int, *numbers: int) -> None:
         os.dup2(file, number)
 
 
-def close(*numbers: int) -> None:
-    """Closes files."""
-    for number in numbers:
-        os.close(number)
-
-
-def handle_by_default() -> None:
-    """Handles signals as in a new terminal: `nohup` ignores SIGHUP, and shells ignore SIGINT in the background."""
-    for number in NUMBERS:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-
 def closed_pipe() -> int:
     """The end of a pipe that nobody reads."""
     reader, writer = os.pipe()
@@ -335,9 +280,10 @@ def closed_pipe() -> int:
     return writer
 
 
-def full_device() -> int:
-    """A device that is full."""
-    return os.open("/dev/full", os.O_WRONLY)
+def handle_by_default() -> None:
+    """Handles signals as in a new terminal: `nohup` ignores SIGHUP, and shells ignore SIGINT in the background."""
+    for number in NUMBERS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 IMPORTS = """
@@ -359,7 +305,7 @@ def during_imports(number: signal.Signals) -> str | None:
     with tempfile.TemporaryDirectory() as name:
         place = make_place(Path(name) / "place")
         done = subprocess.run(
-            [sys.executable, "-c", IMPORTS.format(number=int(number)), "run", *FLAGS, "--out", "out"],
+            [sys.executable, "-c", IMPORTS.format(number=int(number)), "run", *FLAGS],
             cwd=place,
             capture_output=True,
             text=True,

@@ -93,14 +93,17 @@ def test_all_that_count_their_updates_can_share_a_compiled_call():
     assert varied_floats([replace(BASE, optimizer=one) for one in optimizers]) == {"warmup": [0.5, 0.25]}
 
 
-def test_epochs_of_different_length_are_not_made_side_by_side(like_an_accelerator, monkeypatch):
+def test_epochs_of_different_length_and_given_parameters_are_not_made_side_by_side(
+    like_an_accelerator, monkeypatch, alone
+):
     e = replace(BASE, sampler=Random(batch_size=4, num_steps=10), train=365, dataset=Text("abcdefgh " * 50))
     assert sweeping._have_equal_epochs([replace(BASE, seed=seed) for seed in range(4)])
     assert not sweeping._have_equal_epochs([replace(e, seed=seed) for seed in range(4)])
-    made = lambda *args: pytest.fail("their epochs differ in length")
+    made = lambda *args: pytest.fail("they are made side by side")
     monkeypatch.setattr(sweeping, "execute_side_by_side", made)
     planned = {f"{seed}": sweeping.Planned("", replace(e, seed=seed)) for seed in range(4)}
     assert sweeping._side_by_side(planned, dict.fromkeys(planned), 30.0, None) == {}
+    assert sweep(BASE, {"seed": [1, 2]}, params=alone[0].params).first.finished
 
 
 @pytest.mark.parametrize("chunk", [1, 4 * CHUNKS])

@@ -74,6 +74,7 @@ class Watched(Launcher):
     """Starts nothing, and keeps how far the runs are while it waits for jobs that `codes` says to have ended."""
 
     codes: tuple[int | None, ...] = ()
+    refuses: bool = False
 
     def launch(self, jobs, show_progress):
         for job, code in zip(jobs, self.codes, strict=False):
@@ -82,6 +83,8 @@ class Watched(Launcher):
         COMMANDS[:] = [job.command for job in jobs]
         SEEN[:] = [(state.name, state.state, state.note) for state in states(jobs[0].log.parents[1])]
         show_progress()
+        if self.refuses:
+            raise Error("invalid partition")
         return {}
 
 
@@ -171,7 +174,7 @@ def test_a_job_that_has_ended_is_shown_while_others_wait(tmp_path, experiment, c
         sweep(experiment, {"seed": [0, 1, 2]}, tmp_path / "out", progress=True, launcher=Watched((137, 143)))
     states_and_notes = [("failed", "ended by signal 9"), ("interrupted", ""), ("queued", "")]
     assert [(f"seed={n}", *state) for n, state in enumerate(states_and_notes)] == SEEN
-    assert "[1/3] seed=0: failed, 0 of 2 epochs: ended by signal 9\n" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("[1/3] seed=0: failed, 0 of 2 epochs: ended by signal 9\n") == 1
 
 
 def test_jobs_of_an_earlier_launch_are_not_queued_in_this_one(tmp_path, experiment):
@@ -179,6 +182,7 @@ def test_jobs_of_an_earlier_launch_are_not_queued_in_this_one(tmp_path, experime
     sweep(experiment, {"seed": [0]}, tmp_path / "out", launcher=Watched())
     sweep(experiment, {"seed": [2]}, tmp_path / "out", launcher=Watched())
     assert SEEN == [("seed=0", "not started", ""), ("seed=2", "queued", "")]
+    assert [state.state for state in states(tmp_path / "out")] == ["not started"] * 2
 
 
 def test_jobs_that_are_refused_change_no_state(tmp_path, experiment):
@@ -197,6 +201,9 @@ def test_jobs_that_are_refused_change_no_state(tmp_path, experiment):
         sweep(more, {"seed": [0, 1, 2]}, out, launcher=Inline(most=1))
     assert states(out) == [before[0]._replace(epoch=3, epochs=3), *before[1:]]
     assert logs(out) == {"seed-0": 2, "seed-1": 1, "seed-2": 0}
+    with pytest.raises(Error, match="invalid partition"):
+        sweep(more, {"seed": [2]}, out, launcher=Watched((139,), refuses=True))
+    assert states(out)[2].note == "ended by signal 11"
 
 
 def test_a_run_that_diverges_is_no_failed_job(tmp_path, experiment):
@@ -271,24 +278,18 @@ SWEEP = ["sweep", *FLAGS[:-1], "150", "--seeds", "0,1", "--devices", "1"]
 JOBS = [*SWEEP, "--launcher", "local", "--launcher.jobs", "2", "--checkpoint-seconds", "0", "--out", "out"]
 
 
-@pytest.mark.parametrize(("jobs", "size"), [(None, 1), (1, 4), (2, 2), (3, 1), (9, 1)])
-def test_the_share_of_the_cores_does_not_depend_on_what_is_missing(tmp_path, monkeypatch, jobs, size):
+def test_the_share_of_the_cores_does_not_depend_on_what_is_missing(tmp_path, monkeypatch):
     """A run that goes on has to have as many devices as before."""
     monkeypatch.setattr(local, "own_cores", lambda: [3, 5, 6, 7])
-    shares = []
-
-    class Ended:
-        returncode = 0
-
-        def poll(self):
-            return 0
-
-    monkeypatch.setattr(local, "_start", lambda job, share: (shares.append(share), Ended())[1])
-    for count in (1, 2, 5):
-        names = [Job(f"{n}", (), tmp_path / "log", tmp_path / "code") for n in range(count)]
-        assert Local(jobs=jobs).launch(names, lambda: None) == {}
-    assert {len(share) for share in shares} == {size}
-    assert {core for share in shares for core in share} <= {3, 5, 6, 7}
+    shares, ended = [], type("Ended", (), {"returncode": 0, "poll": lambda self: 0})
+    monkeypatch.setattr(local, "_start", lambda job, share: (shares.append(share), ended())[1])
+    for number, size in ((None, 1), (1, 4), (2, 2), (3, 1), (9, 1)):
+        for count in (1, 2, 5):
+            names = [Job(f"{n}", (), tmp_path / "log", tmp_path / "code") for n in range(count)]
+            assert Local(jobs=number).launch(names, lambda: None) == {}
+        assert {len(share) for share in shares} == {size}
+        assert {core for share in shares for core in share} <= {3, 5, 6, 7}
+        shares.clear()
 
 
 @pytest.mark.slow
