@@ -1,5 +1,7 @@
-"""`measure` against enumeration, Python loops and planted faults."""
+"""`measure` against enumeration, sums over the derivatives of the steps, and planted faults."""
 
+import functools
+import itertools
 import json
 import math
 from dataclasses import dataclass, replace
@@ -8,13 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.parts import derivatives, parts_by_step
 
 import seqjax as sj
 from seqjax.cli import main
 from seqjax.data.preparing import prepare
 from seqjax.diagnostics import Measures
 from seqjax.diagnostics.measuring import Moments, add_draws, summarize
-from seqjax.gradients import Batch, Memory, init_memory
+from seqjax.gradients import Batch
+from seqjax.testing.proofs.cases import Case
 from seqjax_gradients import RTRL, Full, Randomized, Truncated
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
@@ -24,36 +28,30 @@ T, B, WINDOWS = 4, 2, 3
 
 def step(params, state, x):
     """A tanh network with a counter and a key in its state, whose loss reads the new state."""
-    h = jnp.tanh(params["W"] @ state["h"] + params["b"] * x * jnp.cos(state["n"].astype(x.dtype)))
+    h = jnp.tanh(params["w"] * state["h"][::-1] + params["b"] * x * jnp.cos(state["n"].astype(x.dtype)))
     return state | {"h": h, "n": state["n"] + 1}, jnp.sum((h - 0.5) ** 2)
 
 
 def setting():
     rng = np.random.default_rng(3)
-    params = {"W": jnp.asarray(rng.normal(size=(2, 2))), "b": jnp.asarray(rng.normal(size=2))}
+    params = {name: jnp.asarray(rng.normal(size=2)) for name in "bw"}
     state = {"h": rng.normal(size=(B, 2)), "n": np.zeros(B, np.int32), "key": jax.random.split(jax.random.key(0), B)}
     return params, jax.tree.map(jnp.asarray, state), jnp.asarray(rng.normal(size=(T * WINDOWS, B)))
 
 
-def flat(tree):
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
-
-
-def loop_gradient(cuts):
-    """The gradient by a Python loop over rows and steps. The state that enters a step in `cuts` is a constant."""
+@functools.cache
+def parts():
+    """The part of the mean loss of each step that each step adds to the gradient, [B, steps, 1 + steps, P]."""
     params, state, xs = setting()
+    window = Batch(xs, None, jnp.zeros(B, bool), None)
+    (d,) = derivatives(Case(sj.Problem(step), params, state, [window], step, None))
+    return parts_by_step(d) / xs.size
 
-    def loss(params):
-        total = 0.0
-        for b in range(B):
-            s = jax.tree.map(lambda a, b=b: a[b], state)
-            for t in range(T * WINDOWS):
-                s = s | {"h": jax.lax.stop_gradient(s["h"])} if t in cuts else s
-                s, found = step(params, s, xs[t, b])
-                total = total + found / (T * WINDOWS * B)
-        return total
 
-    return flat(jax.grad(loss)(params))
+def gradient(cuts):
+    """The gradient if the state that enters a step in `cuts` is a constant."""
+    segment = np.searchsorted(sorted(cuts), np.arange(T * WINDOWS), side="right")
+    return np.einsum("btup,tu->p", parts()[:, :, 1:], segment[:, None] == segment)
 
 
 EDGES = {T, 2 * T}
@@ -64,15 +62,6 @@ def relative(one, other):
 
 
 @dataclass(frozen=True)
-class Forgetful(RTRL):
-    """Forgets the influence matrix between windows."""
-
-    def one(self, problem, params, start, memory, xs, weights, noise):
-        *found, after = super().one(problem, params, start, memory, xs, weights, noise)
-        return *found, jax.tree.map(jnp.zeros_like, after)
-
-
-@dataclass(frozen=True)
 class Unweighted(Randomized):
     """The weight 1/π is left out."""
 
@@ -80,7 +69,8 @@ class Unweighted(Randomized):
         return jnp.where(noise, 1.0, 0.0), memory
 
 
-DETERMINISTIC = {"full": Full(), "2 steps": Truncated(steps=2), "rtrl": RTRL(), "forgetful": Forgetful()}
+DETERMINISTIC = {"2 steps": Truncated(steps=2), "rtrl": RTRL()}
+RANDOM = {"half": Randomized(keep_prob=0.5), "fault": Unweighted(0.5)}
 
 
 @pytest.fixture(scope="module")
@@ -93,62 +83,54 @@ def windows():
 
 @pytest.fixture(scope="module")
 def enumerated():
-    """Random strategies, measured over one window, and all their gradients with probabilities, by name."""
-    strategies = {"half": Randomized(keep_prob=0.5), "fault": Unweighted(0.5)}
-    with jax.enable_x64(True):
-        params, state, xs = setting()
-        state, xs = jax.tree.map(lambda a: a[:1], state), xs[:6, :1]  # one row of six steps has 64 patterns
-        found = sj.measure(step, strategies, params=params, state=state, xs=xs, draws=2000, seed=1, together=5)
-        exact = {name: enumerate_all(strategy, params, state, xs) for name, strategy in strategies.items()}
-        return found, exact
+    """A function of the name of a random strategy: its measures over one window, all its gradients, probabilities."""
+
+    @functools.cache
+    def of(name):
+        with jax.enable_x64(True):
+            params, state, xs = setting()
+            state, xs = jax.tree.map(lambda a: a[:1], state), xs[:6, :1]  # one row of six steps has 64 patterns
+            options = {"params": params, "state": state, "xs": xs, "draws": 2000, "seed": 1, "together": 5}
+            found = sj.measure(step, {name: RANDOM[name]}, **options)
+            return found, enumerate_all(2.0 if name == "half" else 1.0), np.full(64, 1 / 64)
+
+    return of
 
 
-def enumerate_all(strategy, params, state, xs):
-    """All gradients [M, P] and their probabilities [M]."""
-    problem, num_steps = sj.Problem(step), len(xs)
-    memory = init_memory(strategy, problem, params, state, 1)
-    noise, probability = strategy.outcomes(problem, params, Memory(), num_steps)
-    batch = Batch(xs, jnp.full(xs.shape, 1 / num_steps), jnp.zeros(1, bool), jnp.zeros(1, jnp.int32))
-
-    def one(noise):
-        return strategy.estimate(problem, params, lambda _: state, memory, batch, noise[None]).grads
-
-    grads = jax.vmap(one)(jnp.asarray(noise))
-    columns = [np.asarray(leaf).reshape(len(noise), -1) for leaf in jax.tree.leaves(grads)]
-    return np.concatenate(columns, axis=1), np.asarray(probability)
+def enumerate_all(weight):
+    """The gradients [64, P] of six steps of one row for all patterns of edges, which survive with this weight."""
+    edges = weight * np.array([*itertools.product([0, 1], repeat=6)])
+    found = np.zeros((64, 4))
+    for t, u in zip(*np.tril_indices(6), strict=True):
+        found += np.prod(edges[:, u + 1 : t + 1], 1)[:, None] * parts()[0, t, 1 + u] * (T * WINDOWS * B / 6)
+    return found
 
 
 @pytest.mark.usefixtures("x64")
 def test_deterministic_strategies_are_measured_exactly(windows):
-    own, whole = loop_gradient(EDGES), loop_gradient(set())
-    cut = loop_gradient(set(range(2, T * WINDOWS, 2)))
+    own, whole, cut = gradient(EDGES), gradient(set()), gradient(set(range(2, T * WINDOWS, 2)))
     assert relative(own, whole) > 0.01  # the carried state matters
     assert windows.norms["window"] == pytest.approx(np.linalg.norm(own), rel=1e-12)
     assert windows.norms["history"] == pytest.approx(np.linalg.norm(whole), rel=1e-12)
-    np.testing.assert_allclose(windows.bias[:3], [0, relative(cut, own), 0], atol=1e-12)
-    np.testing.assert_allclose(windows.history_bias[:3], [relative(own, whole), relative(cut, whole), 0], atol=1e-12)
+    np.testing.assert_allclose(windows.bias, [relative(cut, own), 0], atol=1e-12)
+    np.testing.assert_allclose(windows.history_bias, [relative(cut, whole), 0], atol=1e-12)
     for name in ("bias_error", "history_bias_error", "variance"):
-        assert getattr(windows, name).tolist() == [0, 0, 0, 0]
-    assert windows.snr.tolist() == [math.inf] * 4
-    assert windows.draws.tolist() == [1, 1, 1, 1]
-    angle = cut @ own / np.linalg.norm(cut) / np.linalg.norm(own)
-    np.testing.assert_allclose([windows.cosine[1], windows.mean_cosine[1], windows.alignment[0, 1]], angle, atol=1e-12)
-    assert windows.cosine[2] == pytest.approx(1, rel=1e-12)  # RTRL with the gradient of the history
+        assert getattr(windows, name).tolist() == [0, 0]
+    assert windows.snr.tolist() == [math.inf] * 2
+    assert windows.draws.tolist() == [1, 1]
+    angle, between = (cut @ g / np.linalg.norm(cut) / np.linalg.norm(g) for g in (own, whole))
+    np.testing.assert_allclose([windows.cosine[0], windows.mean_cosine[0]], angle, atol=1e-12)
+    assert windows.alignment[0, 1] == pytest.approx(between, rel=1e-12)
+    assert windows.cosine[1] == pytest.approx(1, rel=1e-12)  # RTRL with the gradient of the history
     np.testing.assert_allclose(np.diag(windows.alignment), 1, atol=1e-12)
     np.testing.assert_allclose(windows.alignment, windows.alignment.T, atol=1e-15)
 
 
 @pytest.mark.usefixtures("x64")
-def test_memory_that_is_lost_between_windows_is_a_bias(windows):
-    """RTRL that forgets gives the gradient of the windows, and claims that of the history."""
-    assert windows.bias[3] == pytest.approx(relative(loop_gradient(EDGES), loop_gradient(set())), rel=1e-10)
-
-
-@pytest.mark.parametrize("name", ["half", "fault"])
+@pytest.mark.parametrize("name", ["half", pytest.param("fault", marks=pytest.mark.slow)])
 def test_random_strategies_against_enumeration(enumerated, name):
-    found, exact = enumerated
-    index = found.names.index(name)
-    (grads_MP, p_M), true_P = exact[name], (exact["half"][1] @ exact["half"][0])
+    (found, grads_MP, p_M), index = enumerated(name), 0
+    true_P = enumerate_all(2.0).mean(0)
     norm, n = np.linalg.norm(true_P), found.draws[index]
     assert n == 2000
     assert found.norms["window"] == pytest.approx(norm, rel=1e-12)
@@ -168,11 +150,11 @@ def test_random_strategies_against_enumeration(enumerated, name):
     assert found.mean_cosine[index] == pytest.approx(mean_P @ true_P / norm / np.linalg.norm(mean_P), abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_planted_bias_stands_out(enumerated):
-    found, _ = enumerated
-    significance = found.bias / found.bias_error
-    assert significance[1] > 8
-    assert significance[0] <= 2.5
+    significance = {name: (enumerated(name)[0].bias / enumerated(name)[0].bias_error)[0] for name in RANDOM}
+    assert significance["fault"] > 8
+    assert significance["half"] <= 2.5
 
 
 def simulated(bias, replicates, draws=60, groups=20, seed=0):
@@ -328,13 +310,14 @@ def test_the_table_goes_into_a_report(windows, tmp_path):
 
 
 def test_one_window_is_the_whole_history(enumerated):
-    assert "history_bias" not in enumerated[0].columns
-    np.testing.assert_array_equal(enumerated[0].history_bias, enumerated[0].bias)
+    found = enumerated("half")[0]
+    assert "history_bias" not in found.columns
+    np.testing.assert_array_equal(found.history_bias, found.bias)
 
 
 def test_json_is_strict(windows):
     found = json.loads(windows.to_json(), parse_constant=pytest.fail)
-    assert found["snr"] == [None] * 4
+    assert found["snr"] == [None] * 2
     assert found["bias"] == windows.bias.tolist()
     assert found["shape"] == [WINDOWS, T, B]
     assert found["strategies"]["2 steps"] == {"plugin": "Truncated(steps=2)", "claim": "biased", "of": "window"}
@@ -393,7 +376,7 @@ def test_what_a_logarithmic_axis_cannot_show_is_in_the_legend(many):
         ([Full()], {"at": "middle"}, "'middle' must be"),
         ([Full()], {"seed": 2**32}, r"below 2\^32"),
         ([Full()], {"params": None}, "needs params"),
-        ([Full()], {"weights": jnp.zeros((12, 2))}, "true gradient is zero"),
+        pytest.param([Full()], {"weights": jnp.zeros((12, 2))}, "true gradient is zero", marks=pytest.mark.slow),
     ],
 )
 def test_arguments_that_cannot_be_measured_are_refused(strategies, options, words):
@@ -402,6 +385,7 @@ def test_arguments_that_cannot_be_measured_are_refused(strategies, options, word
         sj.measure(step, strategies, **({"params": params, "state": state, "xs": xs} | options))
 
 
+@pytest.mark.slow
 def test_a_run_has_windows_of_its_own(run):
     with pytest.raises(sj.Error, match="a run has its own windows"):
         sj.measure(run, [Full()], xs=jnp.zeros((4, 1)))
@@ -428,17 +412,30 @@ def test_the_verb_prints_a_table_and_writes_files(run, tmp_path, capsys):
     [
         (["--gradient", "ful"], ["unknown gradient 'ful'", "'full'"]),
         (["--gradient", "truncated:step=3"], ["'steps'"]),
-        (["--gradient", "full", "full"], ["twice"]),
         (["--at", "middle"], ["--at"]),
-        (["--draws", "1"], ["draws = 1"]),
         (
             ["--gradient", "truncated:steps=x", "full:a=b", "nope"],
             ["steps = 'x'", "a: Full has no", "unknown gradient 'nope'"],
         ),
+    ],
+)
+def test_wrong_arguments_are_named(capsys, arguments, words):
+    """Before the run is opened."""
+    assert main(["measure", "none", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert all(word in told for word in words), told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--gradient", "full", "full"], ["twice"]),
+        (["--draws", "1"], ["draws = 1"]),
         (["--seed", "9" * 30], ["seed = 99"]),
     ],
 )
-def test_wrong_arguments_are_named(run, capsys, arguments, words):
+def test_arguments_that_do_not_fit_a_run_are_named(run, capsys, arguments, words):
     assert main(["measure", str(run.path), *arguments]) == 2
     told = capsys.readouterr().err
     assert all(word in told for word in words), told

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.parts import derivatives
 
 from seqjax import Error, Problem, Spec, Tokens, create, jacobians
 from seqjax.diagnostics import Jacobians
+from seqjax.testing.proofs.cases import T, case
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -34,6 +36,7 @@ def test_a_diagonal_system_decays_by_its_entries():
     np.testing.assert_allclose(j.lyapunov, np.log([0.9, 0.5, 0.2]), rtol=1e-12)
     assert j.spectral_radius == pytest.approx(0.9, rel=1e-12)
     assert j.growth == pytest.approx(0.9, rel=1e-12)
+    np.testing.assert_array_equal(j.by_state["state"], j.max_norm)
 
 
 def test_a_norm_is_not_a_spectral_radius():
@@ -56,6 +59,7 @@ def test_the_henon_map():
     assert j.lyapunov.sum() == pytest.approx(np.log(0.3), rel=1e-10)  # the determinant is -b everywhere
 
 
+@pytest.mark.slow
 def test_the_logistic_map():
     def logistic(params, state, x):
         return params * state * (1 - state), jnp.zeros(())
@@ -66,35 +70,28 @@ def test_the_logistic_map():
 
 @pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_network_against_a_loop(every):
-    """Products of different Jacobians in numpy, for two rows and all lags."""
-    T, B, S, K = 8, 2, 3, 4
-    rng = np.random.default_rng(0)
-    W, h, xs = (jnp.asarray(rng.normal(size=shape)) for shape in ((S, S), (B, S), (T, B, S)))
-
-    def step(W, h, x):
-        h = jnp.tanh(W @ h + x)
-        return h, h.sum()
-
-    j = jacobians(step, W, h, xs, K, every=every)
-    norms, radii = [[] for _ in range(K)], []
-    for b in range(B):
-        state, factors = h[b], []
+    """Products of different Jacobians in numpy, for four rows and all lags."""
+    c, K = case("small"), 4
+    factors = derivatives(c._replace(initial=None, windows=c.windows[:1]))[0].J
+    found = jacobians(c.step, c.params, c.state, c.windows[0].xs, K, every=every)
+    norms, radii, exponents = [[] for _ in range(K)], [], []
+    for J in factors:
+        Q = np.eye(2)
+        diagonals = []
         for t in range(T):
-            factors.append(np.asarray(jax.jacfwd(lambda s, x=xs[t, b]: step(W, s, x)[0])(state)))
-            state = step(W, state, xs[t, b])[0]
+            Q, R = np.linalg.qr(J[t] @ Q)
+            diagonals.append(np.log(np.abs(np.diag(R))))
             if (T - 1 - t) % every == 0:
-                radii.append(np.abs(np.linalg.eigvals(factors[t])).max())
-                product = np.eye(S)
+                radii.append(np.abs(np.linalg.eigvals(J[t])).max())
+                product = np.eye(2)
                 for k in range(min(K, t + 1)):
-                    product = product @ factors[t - k]
+                    product = product @ J[t - k]
                     norms[k].append(np.linalg.norm(product, 2))
-    np.testing.assert_allclose(j.mean_norm, [np.mean(values) for values in norms], rtol=1e-10)
-    np.testing.assert_allclose(j.max_norm, [max(values) for values in norms], rtol=1e-10)
-    assert j.spectral_radius == pytest.approx(np.mean(radii), rel=1e-10)
-    # The exponents are the mean of those of the single rows.
-    alone = jacobians(step, W, h[:1], xs[:, :1], K)
-    other = jacobians(step, W, h[1:], xs[:, 1:], K)
-    np.testing.assert_allclose(j.lyapunov, (alone.lyapunov + other.lyapunov) / 2, rtol=1e-10)
+        exponents.append(np.sort(np.mean(diagonals, 0))[::-1])
+    np.testing.assert_allclose(found.mean_norm, [np.mean(values) for values in norms], rtol=1e-10)
+    np.testing.assert_allclose(found.max_norm, [max(values) for values in norms], rtol=1e-10)
+    assert found.spectral_radius == pytest.approx(np.mean(radii), rel=1e-10)
+    np.testing.assert_allclose(found.lyapunov, np.mean(exponents, 0), rtol=1e-10)
 
 
 def test_counters_and_keys_are_carried_along():
@@ -112,6 +109,7 @@ def test_counters_and_keys_are_carried_along():
     np.testing.assert_allclose(j.max_norm, [2.0, 1.0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_model_of_ours_in_float32():
     with jax.enable_x64(False):
         model, spec = create("model", "lstm", hidden=3), Spec(Tokens(5))
@@ -131,6 +129,7 @@ def test_norms_do_not_underflow():
     np.testing.assert_allclose(j.mean_norm, [1e-12, 1e-24, 1e-36], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_norm_that_overflows_is_infinite():
     with jax.enable_x64(False):
         j = jacobians(linear, jnp.array([[1e20]]), jnp.ones((1, 1)), steps(3), 3)
@@ -157,6 +156,7 @@ def test_a_hazard_is_finite_below_one_minus_growth_squared():
         j.check_hazard(1.0)
 
 
+@pytest.mark.slow
 def test_the_condition_is_that_of_the_variance():
     """s_t = ρ s_{t-1} + θ: the exact variance of a gradient with random cuts converges or grows with T."""
 
@@ -215,8 +215,3 @@ def test_the_norms_by_state_variable():
     np.testing.assert_allclose(j.by_state["slow"], 0.9 ** np.arange(1, 6), rtol=1e-12)
     np.testing.assert_allclose(j.max_norm, j.by_state["slow"], rtol=1e-12)
     assert "state variable" in str(j)
-
-
-def test_one_variable_has_the_norms_of_the_state():
-    j = jacobians(linear, jnp.diag(jnp.array([0.5, -0.9])), jnp.ones((1, 2)), steps(8), 3)
-    np.testing.assert_array_equal(j.by_state["state"], j.max_norm)

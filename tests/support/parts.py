@@ -64,7 +64,8 @@ def derivatives(c: Case) -> list[Derivatives]:
 
     rows, state, found = quick_jit(jax.vmap(row, (0, 1, 0))), c.state, []
     for window in c.windows:
-        found.append(jax.tree.map(np.array, rows(state, window.xs, window.reset)))
+        d = rows(state, window.xs, window.reset)
+        found.append(Derivatives(*map(np.array, d[:-1]), d.state))
         state = found[-1].state
     return found
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from seqjax import Error
@@ -9,6 +10,16 @@ from seqjax.testing import check_estimator
 from seqjax_gradients import RTRL, Randomized, Truncated
 
 SEGMENT = 3
+
+
+def step(params, state, x):
+    h = jnp.tanh(params["w"] * state["h"][::-1] + x)
+    return {"h": h}, jnp.sum(h) ** 2 + params["w"][0] * x
+
+
+XS = np.random.default_rng(0).normal(size=(2, 4))
+SCAN = step, {"w": np.array([0.7, -1.1])}, {"h": np.array([0.3, 0.5])}, [*XS]
+"""A scan of one's own, which is smaller than those of seqjax: two windows of four steps."""
 
 
 def autodiff(step, params, state, xs, key):
@@ -47,10 +58,10 @@ def test_reverse_mode_is_exact():
 
 
 def test_a_hand_written_loop_is_the_truncated_gradient_and_not_exact():
-    table = check_estimator(hand_written, claim="biased", like=Truncated(steps=SEGMENT))
+    table = check_estimator(hand_written, claim="biased", like=Truncated(steps=SEGMENT), scan=SCAN)
     assert max(table["worst error"]) < 1e-13
     with pytest.raises(Error, match=r"window 0, gradient, .*worst relative error"):
-        check_estimator(hand_written, claim="exact")
+        check_estimator(hand_written, claim="exact", scan=SCAN)
 
 
 def test_a_state_that_is_detached_at_every_step_is_found():
@@ -58,7 +69,7 @@ def test_a_state_that_is_detached_at_every_step_is_found():
         return hand_written(*args, detach="after each step")
 
     with pytest.raises(Error, match="the gradient of Truncated"):
-        check_estimator(wrong, claim="biased", like=Truncated(steps=SEGMENT))
+        check_estimator(wrong, claim="biased", like=Truncated(steps=SEGMENT), scan=SCAN)
 
 
 def cut_at_random(reweight, draw):
@@ -87,7 +98,7 @@ def each_step(key, num_steps):
 
 
 def test_randomised_truncation_is_unbiased():
-    table = check_estimator(cut_at_random(True, each_step), claim="unbiased")
+    table = check_estimator(cut_at_random(True, each_step), claim="unbiased", scan=SCAN)
     assert max(table["worst error"]) < 1
 
 
@@ -100,7 +111,7 @@ def test_randomised_truncation_is_unbiased():
 )
 def test_a_biased_cut_is_found(reweight, draw):
     with pytest.raises(Error, match="z-score"):
-        check_estimator(cut_at_random(reweight, draw), claim="unbiased")
+        check_estimator(cut_at_random(reweight, draw), claim="unbiased", scan=SCAN)
 
 
 def online(step, params, state, xs, key, memory, *, carry=True):
@@ -125,10 +136,10 @@ def online(step, params, state, xs, key, memory, *, carry=True):
 
 
 def test_forward_mode_with_a_carried_derivative_is_exact_of_the_history():
-    table = check_estimator(online, claim="exact", of="history")
+    table = check_estimator(online, claim="exact", of="history", scan=SCAN)
     assert max(table["worst error"]) < 1e-13
     with pytest.raises(Error, match="gradient"):
-        check_estimator(lambda *args: online(*args, carry=False), claim="exact", of="history")
+        check_estimator(lambda *args: online(*args, carry=False), claim="exact", of="history", scan=SCAN)
 
 
 def test_a_function_that_cannot_be_traced_is_called_as_it_is():
@@ -136,7 +147,7 @@ def test_a_function_that_cannot_be_traced_is_called_as_it_is():
         loss, grads = autodiff(step, params, state, xs, key)
         return float(loss), grads
 
-    assert max(check_estimator(plain, claim="exact", traceable=False)["worst error"]) < 1e-13
+    assert max(check_estimator(plain, claim="exact", scan=SCAN, traceable=False)["worst error"]) < 1e-13
 
 
 @pytest.mark.parametrize(
@@ -155,6 +166,6 @@ def test_wrong_arguments_are_refused(arguments, message):
 
 def test_results_of_another_form_are_named():
     with pytest.raises(Error, match=r"returned a tuple of 2, and must return \(loss, gradient, memory\)"):
-        check_estimator(lambda *args: autodiff(*args[:5]), claim="exact", of="history")
+        check_estimator(lambda *args: autodiff(*args[:5]), claim="exact", of="history", scan=SCAN)
     with pytest.raises(Error, match="the gradient has the shapes"):
-        check_estimator(lambda *args: (autodiff(*args)[0], {"w": jnp.zeros(3)}), claim="exact")
+        check_estimator(lambda *args: (autodiff(*args)[0], {"w": jnp.zeros(3)}), claim="exact", scan=SCAN)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -72,4 +73,4 @@ def test_a_strategy_refuses_an_unroll_that_ignores_edge_weights(strategy):
     xs = jnp.ones((4, 1, 2)), jnp.ones((4, 1, 2))
     with pytest.raises(Error, match="the unroll of this problem ignores its edge weights"):
         value_and_grad(problem, strategy)(params, state, xs)
-    assert value_and_grad(problem, Full())(params, state, xs).loss > 0  # it cuts nothing
+    jax.eval_shape(lambda: value_and_grad(problem, Full())(params, state, xs))  # it cuts nothing

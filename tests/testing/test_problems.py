@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import seqjax
+from seqjax.testing.quick_jit import quick_jit
 
 TRUE, REST = seqjax.testing.NEURON
 
@@ -40,13 +40,13 @@ def test_the_spikes_of_the_neuron_are_those_of_its_equations():
     assert np.abs(found - expected).max() < 0.5
 
 
-@pytest.mark.parametrize("v", [-47.0, -45.0, -20.0])
-def test_the_neuron_has_a_derivative_where_a_rate_is_0_by_0(v):
+def test_the_neuron_has_a_derivative_where_a_rate_is_0_by_0():
     def loss(v):
         state, _ = seqjax.testing.spiking_neuron()(TRUE, {**REST, "v": v, "m": 0.3, "n": 0.2}, (4.0, 0.0))
         return sum(jax.tree.leaves(state))
 
     with jax.enable_x64(True):
-        h = 1e-2
-        difference = float(loss(v + h) - loss(v - h)) / (2 * h)
-        assert float(jax.grad(loss)(v)) == pytest.approx(difference, rel=1e-3)
+        v, h = np.array([-47.0, -45.0, -20.0]), 1e-2
+        losses, slopes = quick_jit(jax.vmap(jax.value_and_grad(loss)))(np.concatenate([v, v + h, v - h]))
+    difference = np.subtract(losses[3:6], losses[6:]) / (2 * h)
+    np.testing.assert_allclose(slopes[:3], difference, rtol=1e-3)
