@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support import tree
+from support.shell import call
 from support.together import free_port
 from test_architecture import LAYERS
 
@@ -69,6 +70,24 @@ def as_import(block: str) -> str:
     return f"from {name[1]} import *\n"
 
 
+def names_of(code: str) -> set[str]:
+    """The names of seqjax, and of its packages of plugins, that some code imports or reads from `sj`."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("seqjax"):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("sj", "seqjax"):
+            found.add(f"seqjax.{node.attr}")
+    return found
+
+
+@pytest.mark.parametrize(("document", "block"), blocks("python"))
+def test_python_blocks_can_be_read_and_name_what_there_is(document, block):
+    """The next test runs them, which takes long."""
+    for module, _, name in (full.rpartition(".") for full in names_of(block)):
+        assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_python_blocks_run_in_order(document, folder, capsys, monkeypatch):
@@ -81,6 +100,20 @@ def test_python_blocks_run_in_order(document, folder, capsys, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "document", module)
     spec.loader.exec_module(module)
+
+
+def test_commands_have_verbs_and_flags_that_there_are(folder):
+    """The next test runs them, which takes long."""
+    commands = [shlex.split(command)[1:] for command in console_commands() if command.startswith("seqjax ")]
+    assert len(commands) > 30
+    for verb, *args in commands:
+        flags = [arg.partition("=")[0] for arg in args if arg.startswith("--")]
+        if verb in ("run", "sweep"):  # which read all flags before they print their help
+            done = call(verb, *args, "--help")
+            assert done.returncode == 0 or "o such file" in done.stderr, (args, done.stderr)
+        elif verb != "--version":
+            help_ = call(verb, "--help").stdout
+            assert [flag for flag in flags if not re.search(rf"{flag}\b", help_)] == [], (verb, args)
 
 
 @pytest.mark.slow

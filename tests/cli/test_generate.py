@@ -45,13 +45,8 @@ def test_generate_takes_unknown_characters_with_the_flag(run_):
     ("argv", "words"),
     [
         (["--prompt", "the €uro ¥"], ["prompt", "'€'", "'¥'"]),
-        (["--length", -1], ["length = -1"]),
         (["--length", "long"], ["--length", "int"]),
-        (["--temperature", -0.5], ["temperature = -0.5"]),
-        (["--temperature", "nan"], ["temperature = nan"]),
-        (["--top-k", 0], ["top_k = 0"]),
         (["--top-k", 2.5], ["--top-k", "int"]),
-        (["--top-p", 0], ["top_p = 0.0"]),
         (["--top-p", 1.5, "--top-k", -1], ["top_p = 1.5", "top_k = -1"]),
         (["--prompt", "the", "a €"], ["'€'"]),
         (["--seed", 10**30], ["seed"]),

@@ -229,9 +229,6 @@ MISTAKES = {
 """,
         r"optimizer mine: the update of its transformation returned dict, and must return \(updates, state",
     ),
-    "a sampler without its fields": (
-        "sampler", "Sampler", "    plan = lambda self, bounds, rng: None", r"sampler mine: it needs a field batch_size",
-    ),
     "a dataset that returns a string": (
         "dataset", "Dataset", "    load = lambda self: 'so it goes ' * 1000",
         r"dataset mine: load returned str, and must return data, such as seqjax\.Text\(text\)",
@@ -330,10 +327,6 @@ LAUNCHER_MISTAKES = {
     "a launch that returns nothing": (
         "    launch = lambda self, jobs, show_progress: None",
         r"launcher mine: launch returned None, and must return a dict: name of a job -> id, which is a str; \{\} if",
-    ),
-    "a launch that returns a list": (
-        "    launch = lambda self, jobs, show_progress: [job.name for job in jobs]",
-        r"launcher mine: launch returned \['seed=0', 'seed=1'\], and must return a dict: name of a job -> id",
     ),
     "ids that are numbers": (
         "    launch = lambda self, jobs, show_progress: {job.name: 7 for job in jobs}",

@@ -22,20 +22,14 @@ WORDS = " ".join(map(str, EXPERIMENT))
         (f"run {WORDS} --model lstm --model.layers 1000000000 --dry-run", 2, r"must be int in \[1, 1000\]"),
         (f"run {WORDS} --gradient truncated:steps={10**20} --dry-run", 2, f"steps = {10**20}: a whole number is below"),
         (f"run {WORDS} --epochs {2**62} --dry-run", 2, r"below 2\^31"),
-        (f"run {WORDS} --epochs {10**400} --dry-run", 2, "a whole number is below"),
-        (f"run {WORDS} --train {10**20} --dry-run", 2, "a whole number is below"),
-        (f"run {WORDS} --sampler.batch-size {2**40} --dry-run", 2, "a whole number is below"),
         (f"run {WORDS} --devices {10**20} --dry-run", 2, "out of range"),
         (f"run {WORDS} --checkpoint-seconds nan --out nan", 2, "checkpoint_seconds = nan must be a number"),
-        (f"run {WORDS} --checkpoint-seconds -1 --out nan", 2, "checkpoint_seconds = -1.0 must be a number"),
         (f"sweep {WORDS} --seeds 0,1 --checkpoint-seconds nan --out nan", 2, "checkpoint_seconds = nan"),
         (f"run {WORDS} --out {'a' * 300}", 2, "File name too long"),
         (f"run --config {'a' * 300}", 2, "File name too long"),
-        (f"generate {'a' * 300}", 2, "File name too long"),
         (f"run --load {'a' * 5000}", 2, "File name too long"),
         (f"generate run --length {10**12}", 2, "--length"),
         (f"generate run --length {2**31 - 1} --top-k {2**32}", 2, "--top-k"),
-        ("generate run --length 3 --temperature nan", 2, "temperature = nan"),
         (f"lags run --max-lag {10**20}", 2, "--max-lag"),
         (f"measure run --draws {10**20}", 2, "--draws"),
         (f"measure run --seed {10**20}", 2, "seed"),
@@ -56,8 +50,6 @@ WORDS = " ".join(map(str, EXPERIMENT))
         ("run --dataset text-file --dataset.path pipe", 2, "is a pipe that is empty"),
         ("run --dataset text-file --dataset.path /dev/zero", 2, "is a device"),
         ("run --dataset csv --dataset.path pipe", 2, "is a pipe that is empty"),
-        ("run --dataset npy --dataset.path /dev/zero", 2, "is a device"),
-        ("run --dataset npz --dataset.path pipe", 2, "is a pipe that is empty"),
         ("evaluate run --text pipe", 2, "is a pipe that is empty"),
     ],
 )
@@ -71,7 +63,6 @@ def test_odd_input_ends_with_a_message(run_, command, code, words):
         Path(name).write_text(text)
     if not Path("pipe").exists():
         os.mkfifo("pipe")
-    Path("empty").mkdir(exist_ok=True)
     before = sorted(Path().rglob("*"))
     done = call(*shlex.split(command))
     assert done.returncode == code, done.stderr

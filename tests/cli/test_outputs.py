@@ -10,7 +10,7 @@ import sys
 import pytest
 from support.crash import NoFigure, experiment, results
 from support.shell import SEQJAX
-from support.small_run import EXPERIMENT, TEXT
+from support.small_run import EXPERIMENT, NGRAM, TEXT
 
 from seqjax import Run, sweep
 from seqjax.cli.command import guarded, main
@@ -50,10 +50,12 @@ def test_a_text_that_a_full_device_loses_is_exit_6(tmp_path):
     assert (done.returncode, done.stderr) == (6, FULL)
 
 
-@pytest.mark.parametrize("words", ["--help", "run --help", "run --print-config", "sweep --seeds 0 --dry-run"])
-def test_the_text_of_a_verb_that_trains_is_a_result_too(words):
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["run", "--help"], ["run", "--print-config"], ["sweep", *NGRAM, "--seeds", "0", "--dry-run"]]
+)
+def test_the_text_of_a_verb_that_trains_is_a_result_too(run_, argv):
     with streams(Fails(28, 0)) as stderr:
-        assert main(words.split()) == 6
+        assert main(list(map(str, argv))) == 6
     assert stderr.getvalue() == FULL
 
 

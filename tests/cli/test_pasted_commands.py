@@ -5,13 +5,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support import small_run
 from support.shell import call
 
 NAME = "-a 'b' \"c\" \\\n$(touch pwned) `touch pwned` ; touch pwned #\x1b[8m é"
 """Begins like a flag, and has all that a shell would interpret."""
-TEXT = "- one\n- two 'three' $(touch pwned)\n" * 40
-TEXT_RUN = ["--dataset", "text-file", "--dataset.path", "text.txt", "--train", 800, "--heldout", 0]
-NGRAM = [*TEXT_RUN, "--model", "ngram", "--model.order", 2]
+TEXT = small_run.TEXT.translate(str.maketrans("th eon", "- noeh"))
+"""The text of the small run with other characters, of which the first ones are a dash, a space and "on"."""
+NGRAM = small_run.NGRAM
 
 PLUGIN = '''
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Stops(seqjax.Tokenizer):
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch, forget_local_plugins):
     monkeypatch.chdir(tmp_path)
-    Path("text.txt").write_text(TEXT)
+    Path("text.txt").write_text(TEXT, encoding="utf-8")
     Path(f"{NAME}.py").write_text(PLUGIN)
     yield tmp_path
     assert not Path("pwned").exists()

@@ -101,23 +101,15 @@ def test_a_report_is_saved_in_the_folder_of_out(quick, folder):
     ("argv", "index", "value"),
     [
         ([], 0, 5),
-        (["--steps", 9], 0, 9),
         (["--steps=9"], 0, 9),
-        (["--rate", "0.5"], 1, 0.5),
         (["--rate", "2"], 1, 2.0),
         (["--rate", "-0.5"], 1, -0.5),
-        (["--rate=-1e-3"], 1, -1e-3),
         (["--keep"], 3, True),
-        (["--keep", "true"], 3, True),
         (["--keep", "false"], 3, False),
-        (["--lags", "2"], 4, [2]),
         (["--lags", "2,3,5"], 4, [2, 3, 5]),
-        (["--share", "3"], 5, 3),
         (["--share", "3.0"], 5, 3.0),
         (["--how", "mean"], 6, "mean"),
-        (["--limit", "0.5"], 7, 0.5),
         (["--limit", "none"], 7, None),
-        (["--learning-rate", "0.2"], 9, 0.2),
         (["--learning_rate", "0.2"], 9, 0.2),
     ],
 )
@@ -129,18 +121,15 @@ def test_the_type_of_an_option_decides_how_its_flag_is_read(quick, argv, index, 
     assert type(got[index]) is type(value)
 
 
-def test_options_may_be_required(quick):
+def test_options_may_be_required_and_annotations_strings(quick):
+    text = "from __future__ import annotations\ndef main(steps: int = 1):\n    return steps + 1\n"
+    assert quick("--steps", "3", text=text) == (0, "4\n", "")
     text = "def main(steps: int, rate: float = 0.5):\n    return steps * rate\n"
     assert quick("--steps", "3", text=text) == (0, "1.5\n", "")
     assert quick("--steps", "0", text=text) == (0, "0.0\n", "")
     code, out, err = quick(text=text)
     assert (code, out) == (2, "")
     assert "steps: missing; must be int" in err
-
-
-def test_annotations_may_be_strings(quick):
-    text = "from __future__ import annotations\ndef main(steps: int = 1):\n    return steps + 1\n"
-    assert quick("--steps", "3", text=text) == (0, "4\n", "")
 
 
 @pytest.mark.parametrize(
@@ -151,10 +140,6 @@ def test_annotations_may_be_strings(quick):
         (["3"], ["no such argument: 3"]),
         (["--steps"], ["--steps", "expected one argument"]),
         (["--steps", "0", "--rate", "fast", "--lags", "1,x"], ["steps = 0: must be int >= 1", "rate = 'fast'", "lags"]),
-        (["--steps", "2.5"], ["steps = '2.5'"]),
-        (["--rate", "nan"], ["rate = nan"]),
-        (["--keep", "maybe"], ["keep = 'maybe': must be true or false"]),
-        (["--how", "max"], ["how = 'max'", "'sum' or 'mean'"]),
         (["--load", "nowhere.py"], ["nowhere.py", "no such file"]),
     ],
 )

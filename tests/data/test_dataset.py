@@ -64,10 +64,9 @@ def test_open_ends_and_the_properties_that_a_part_keeps(kind):
 
 @KINDS
 def test_a_part_with_a_step_is_refused(kind):
-    with pytest.raises(Error, match="without a step"):
-        make(kind)[::2]
-    with pytest.raises(Error, match="without a step"):
-        make(kind)[::-1]
+    for step in (2, -1):
+        with pytest.raises(Error, match="without a step"):
+            make(kind)[::step]
 
 
 @KINDS
@@ -109,9 +108,7 @@ def test_the_hash_tells_values_shapes_sides_and_masks_apart():
     assert Series(np.array([[1, 2], [3, 4]], order="F")).sha256 == Series([[1, 2], [3, 4]]).sha256
 
 
-def test_a_text_is_a_string():
-    with pytest.raises(Error, match="takes a string, not bytes"):
-        Text(b"abc")
+def test_a_text_has_its_documents():
     assert Text("").bounds.tolist() == [0, 0]
     assert Text("abcd", "", [0, 1, 1, 4]).documents == ["a", "", "bcd"]
 
@@ -123,10 +120,57 @@ def test_a_series_is_float64_by_column(values):
     assert series.values.tolist() == [[1.0], [2.0]]
 
 
-@pytest.mark.parametrize("values", [3.0, np.zeros((2, 2, 2)), np.zeros((3, 0)), "abc", ["a", "b"], [[1], [1, 2]], None])
-def test_values_that_are_not_a_series_are_refused(values):
-    with pytest.raises(Error, match="Series values must be"):
-        Series(values)
+NOT_A_SERIES = [3.0, np.zeros((2, 2, 2)), np.zeros((3, 0)), "abc", ["a", "b"], [[1], [1, 2]], None]
+NOT_REAL = [["1", "2"], np.array(["2020-01-01"], "datetime64[D]"), [1 + 2j], np.ma.masked_equal([1.0, -9.0], -9.0)]
+RAGGED = [[1, 2], [3]]
+RAGGED_WORDS = ", and its entries have different lengths"
+TWO, THREE = np.ones((3, 2)), np.ones((3, 3))
+REFUSED = [
+    (lambda: Text(b"abc"), "takes a string, not bytes"),
+    *((lambda values=values: Series(values), "Series values must be") for values in NOT_A_SERIES),
+    *((lambda values=values: Series(values), "must be real numbers") for values in NOT_REAL),
+    (lambda: Series(np.zeros((4, 2)), ("a", "b", "c")), "2 columns, but 3 names: a, b, c"),
+    (lambda: Pairs([0, 5], [0, 1], spec=Spec(Tokens(5))), "inputs must be ids .* from 0 to 4; row 1 is 5"),
+    (lambda: Pairs([0, 1, 2], [3, -7, -1]), "targets must be ids .* from 0 to 3; row 1 is -7"),
+    (lambda: Pairs([[0, 1]], [[0, 1]]), r"inputs must be ids .*; they are int64\[1, 2\]"),
+    (lambda: Pairs([0.0, 1.0], [0, 1], spec=Spec(Tokens(5))), r"inputs must be ids .*; they are float64\[2\]"),
+    (lambda: Pairs([0.0, 1.0], [0.0, 1.0], spec=Spec(Values(2))), "inputs are of dim 1, but the spec says"),
+    (lambda: Pairs(["a", "b"], [0, 1]), "inputs must be real numbers"),
+    (lambda: Pairs([1, 2**40 + 5], [0, 1]), r"ids int\[n\] .*; row 1 is 1099511627781"),
+    (lambda: Pairs([2**31 - 1, 1], [0, 1]), r"ids int\[n\] .*; row 0 is 2147483647"),
+    (lambda: Pairs([0, 1, 2], [0, 1]), "3 inputs need as many targets, found 2"),
+    (lambda: Pairs([0, 1, 2], [0, 1, 2], [True, False]), r"a mask bool\[3\], found bool\[2\]"),
+    (lambda: Pairs([0, 1, 2], [0, 1, 2], [1, 0, 1]), r"a mask bool\[3\], found int64\[3\]"),
+    (lambda: Series(RAGGED), f"Series values must be one array{RAGGED_WORDS}"),
+    (lambda: Series([1, 2], bounds=RAGGED), f"Series bounds must be one array{RAGGED_WORDS}"),
+    (lambda: Pairs(RAGGED, [1, 2]), f"Pairs inputs must be one array{RAGGED_WORDS}"),
+    (lambda: Pairs([1, 2], RAGGED), f"Pairs targets must be one array{RAGGED_WORDS}"),
+    (lambda: Pairs([1, 2], RAGGED, spec=Spec(Tokens(3), Values(1))), f"Pairs targets must be one array{RAGGED_WORDS}"),
+    (lambda: Pairs([1, 2], [1, 2], RAGGED), f"Pairs mask must be one array{RAGGED_WORDS}"),
+    (lambda: Pairs.from_sequences([[1], RAGGED], [0, 1]), rf"inputs\[1\] must be one array{RAGGED_WORDS}"),
+    (lambda: Pairs.from_sequences([[1], [2]], [RAGGED, [1]]), rf"targets\[0\] must be one array{RAGGED_WORDS}"),
+    *(
+        (
+            lambda targets=targets: Pairs.from_sequences([TWO, TWO, THREE], targets),
+            r"a step of inputs\[2\] has the shape \[3\], and one of inputs\[0\] \[2\]",
+        )
+        for targets in ([0, 1, 2], [[0] * 3] * 3)
+    ),
+    (
+        lambda: Pairs.from_sequences([TWO, TWO], [TWO, [0, 1, 2]]),
+        r"a step of targets\[1\] has the shape \[\], and one of targets\[0\] \[2\]",
+    ),
+    (lambda: Text("abc")[0], "without a step"),
+    (lambda: list(Text("abc")), "without a step"),
+    (lambda: Text("abc", bounds="abc"), "bounds must rise"),
+    (lambda: Pairs([0, 1], [1, 0], spec=Tokens(2)), "spec must be"),
+]
+
+
+@pytest.mark.parametrize(("attempt", "words"), REFUSED)
+def test_what_is_no_data_is_refused(attempt, words):
+    with pytest.raises(Error, match=words):
+        attempt()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -138,11 +182,6 @@ def test_a_value_that_is_not_finite_is_refused_with_its_row(bad):
             make(values)
 
 
-def test_each_column_needs_a_name():
-    with pytest.raises(Error, match="2 columns, but 3 names: a, b, c"):
-        Series(np.zeros((4, 2)), ("a", "b", "c"))
-
-
 def test_pairs_infer_their_spec():
     assert Pairs([0, 4, 2], [1.0, 2.0, 3.0]).spec == Spec(Tokens(5), Values(1))
     assert Pairs(np.zeros((3, 2)), np.zeros((3, 4))).spec == Spec(Values(2), Values(4))
@@ -152,35 +191,6 @@ def test_pairs_infer_their_spec():
     pairs = Pairs([0, 1], [3, 4], spec=spec)
     assert pairs.spec == spec
     assert pairs.targets.tolist() == [[3.0], [4.0]], "integers may be values"
-
-
-@pytest.mark.parametrize(
-    ("inputs", "targets", "spec", "say"),
-    [
-        ([0, 5], [0, 1], Spec(Tokens(5)), "inputs must be ids .* from 0 to 4; row 1 is 5"),
-        ([0, 1, 2], [3, -7, -1], None, "targets must be ids .* from 0 to 3; row 1 is -7"),
-        ([[0, 1]], [[0, 1]], None, r"inputs must be ids .*; they are int64\[1, 2\]"),
-        ([0.0, 1.0], [0, 1], Spec(Tokens(5)), r"inputs must be ids .*; they are float64\[2\]"),
-        ([0.0, 1.0], [0.0, 1.0], Spec(Values(2)), "inputs are of dim 1, but the spec says"),
-        (["a", "b"], [0, 1], None, "inputs must be real numbers"),
-    ],
-)
-def test_sides_that_do_not_fit_the_spec_are_refused(inputs, targets, spec, say):
-    with pytest.raises(Error, match=say):
-        Pairs(inputs, targets, spec=spec)
-
-
-@pytest.mark.parametrize(
-    ("targets", "mask", "say"),
-    [
-        ([0, 1], None, "3 inputs need as many targets, found 2"),
-        ([0, 1, 2], [True, False], r"a mask bool\[3\], found bool\[2\]"),
-        ([0, 1, 2], [1, 0, 1], r"a mask bool\[3\], found int64\[3\]"),
-    ],
-)
-def test_sides_of_different_lengths_are_refused(targets, mask, say):
-    with pytest.raises(Error, match=say):
-        Pairs([0, 1, 2], targets, mask)
 
 
 def test_hashed_arrays_cannot_change():
@@ -195,53 +205,10 @@ def test_hashed_arrays_cannot_change():
             array[0] = 0
 
 
-@pytest.mark.parametrize(
-    "values",
-    [["1", "2"], np.array(["2020-01-01"], "datetime64[D]"), [1 + 2j], np.ma.masked_equal([1.0, -9999.0], -9999.0)],
-)
-def test_values_that_are_not_real_numbers_are_refused(values):
-    with pytest.raises(Error, match="must be real numbers"):
-        Series(values)
-
-
-RAGGED = [[1, 2], [3]]
-
-
-@pytest.mark.parametrize(
-    ("attempt", "named"),
-    [
-        (lambda: Series(RAGGED), "Series values must be one array"),
-        (lambda: Series([1, 2], bounds=RAGGED), "Series bounds must be one array"),
-        (lambda: Pairs(RAGGED, [1, 2]), "Pairs inputs must be one array"),
-        (lambda: Pairs([1, 2], RAGGED), "Pairs targets must be one array"),
-        (lambda: Pairs([1, 2], RAGGED, spec=Spec(Tokens(3), Values(1))), "Pairs targets must be one array"),
-        (lambda: Pairs([1, 2], [1, 2], RAGGED), "Pairs mask must be one array"),
-        (lambda: Pairs.from_sequences([[1], RAGGED], [0, 1]), r"inputs\[1\] must be one array"),
-        (lambda: Pairs.from_sequences([[1], [2]], [RAGGED, [1]]), r"targets\[0\] must be one array"),
-    ],
-)
-def test_entries_of_different_lengths_are_refused_by_the_name_of_the_argument(attempt, named):
-    with pytest.raises(Error, match=f"{named}, and its entries have different lengths"):
-        attempt()
-
-
-def test_sequences_whose_steps_have_other_shapes_are_refused_by_their_number():
-    two, three = np.ones((3, 2)), np.ones((3, 3))
-    for targets in ([0, 1, 2], [[0] * 3] * 3):
-        with pytest.raises(Error, match=r"a step of inputs\[2\] has the shape \[3\], and one of inputs\[0\] \[2\]"):
-            Pairs.from_sequences([two, two, three], targets)
-    with pytest.raises(Error, match=r"a step of targets\[1\] has the shape \[\], and one of targets\[0\] \[2\]"):
-        Pairs.from_sequences([two, two], [two, [0, 1, 2]])
-
-
 def test_ids_are_whole_numbers_that_fit_into_32_bits():
     bits = Pairs([True, False], [False, True])
     assert bits.spec == Spec(Tokens(2))
     np.testing.assert_array_equal(bits.inputs, [1, 0])
-    with pytest.raises(Error, match=r"ids int\[n\] .*; row 1 is 1099511627781"):
-        Pairs([1, 2**40 + 5], [0, 1])
-    with pytest.raises(Error, match=r"ids int\[n\] .*; row 0 is 2147483647"):
-        Pairs([2**31 - 1, 1], [0, 1])
     assert Pairs([2**31 - 2, 1], [0, 1]).spec.inputs == Tokens(2**31 - 1)
 
 
@@ -251,21 +218,7 @@ def test_equal_contents_are_equal_and_a_repr_is_short():
     assert len(repr(Text("a" * 10_000))) < 100
 
 
-@pytest.mark.parametrize(
-    "attempt",
-    [
-        lambda: Text("abc")[0],
-        lambda: list(Text("abc")),
-        lambda: Text("abc", bounds="abc"),
-        lambda: Pairs([0, 1], [1, 0], spec=Tokens(2)),
-    ],
-)
-def test_misuse_is_an_error_that_names_it(attempt):
-    with pytest.raises(Error, match=r"without a step|bounds must rise|spec must be"):
-        attempt()
-
-
-@pytest.mark.parametrize("steps", [*range(20, 400, 7), 600, 899, 2_000, 4_481, 11_199, 11_200, 50_000])
+@pytest.mark.parametrize("steps", [*range(20, 400, 17), 600, 4_481, 11_199, 11_200, 50_000])
 def test_the_default_sampler_of_a_series_gives_about_ten_batches(steps):
     """Of its training part, 0.9 of it, in which each step but the last has a target."""
     values = np.zeros(steps)

@@ -12,7 +12,7 @@ from support.documents import is_scored, scan_documents
 from seqjax import Error, Experiment, Model, Pairs, Problem, Run, Series, Spec, Text, Tokens, Values
 from seqjax.data import Stream
 from seqjax.data.preparing import make_stream
-from seqjax.training.evaluating import WINDOW, evaluate, perplexity
+from seqjax.training.evaluating import WINDOW, evaluate, perplexity, predicted_characters
 from seqjax_models import GRU, RNN
 from seqjax_tokenizers import BPE, Char, Standardize, Word
 
@@ -150,37 +150,26 @@ def runs():
     }
 
 
-def test_a_text_that_is_not_decoded_exactly_has_no_bits_per_character():
-    """Words lose the white space, and unknown characters are lost, so that characters cannot be counted."""
-    with pytest.warns(UserWarning, match="is unknown"):
-        assert "bits_per_character" not in untrained(BOOK, Word()).evaluate(BOOK)
-    with pytest.warns(UserWarning, match="is unknown"):
-        assert "bits_per_character" not in runs()["text"].evaluate(Text("☂" + DOCUMENTS[0]))
+def test_characters_are_counted_where_tokens_are_decoded_exactly():
+    """Words lose the white space, and unknown characters are lost. Of 日, the first of three bytes is given."""
+    count = lambda tokenizer, text, fitted=BOOK: predicted_characters(tokenizer.fit(fitted), text)
+    assert count(Word(), BOOK) == count(Char(), Text("☂" + DOCUMENTS[0])) == 0
+    assert count(Char(), BOOK) == sum(max(0, len(document) - 1) for document in DOCUMENTS)
+    assert count(BPE(vocab_size=256), Text("日")) == 1
 
 
-def test_a_character_that_is_predicted_in_part_counts():
-    """The first of three bytes is given, and the other two determine the character."""
-    run = untrained(BOOK, BPE(vocab_size=256))
-    nats = run.evaluate(Text("日"))
-    assert nats["tokens"] == 2
-    assert nats["bits_per_character"] == pytest.approx(2 * nats["loss"] / math.log(2))
-
-
-@pytest.mark.parametrize("tokenizer", [Char(), BPE(vocab_size=275)], ids=["char", "bpe"])
-def test_bits_per_character_count_the_characters_that_are_predicted(tokenizer):
+def test_bits_per_character_count_the_characters_that_are_predicted():
     """The sum of bits over the number of characters, without those of each document's first token."""
-    run = untrained(BOOK, tokenizer)
+    run = untrained(BOOK, BPE(vocab_size=275))
     loss, count = loss_by_hand(run.problem, run.params, make_stream(BOOK, run.codec, run.spec))
     characters = sum(len(text) - len(run.codec.decode(run.codec.encode(text)[:1])) for text in DOCUMENTS)
+    assert characters > 1.5 * count, "tokens of several characters, or the test says little"
     row = run.evaluate(BOOK)
     assert row["tokens"] == count
     assert row["loss"] == pytest.approx(loss, rel=1e-5)
     assert row["perplexity"] == pytest.approx(math.exp(loss), rel=1e-5)
     assert row["bits_per_character"] == pytest.approx(loss * count / math.log(2) / characters, rel=1e-5)
-    if isinstance(tokenizer, Char):
-        assert characters == count
-    else:
-        assert characters > 1.5 * count, "tokens of several characters, or the test says little"
+    assert "bits_per_character" not in untrained(BOOK, Char()).evaluate(Text("☂" * 9))
 
 
 def test_uniform_logits_need_the_logarithm_of_the_vocabulary_in_bits():

@@ -106,7 +106,7 @@ def test_a_forecast_is_the_models_own_outputs_fed_back(x64, n, steps):
 
 
 def test_a_column_may_be_given_as_a_plain_list():
-    run, x = untrained(RNN(hidden=3), scale=50), series(6)
+    run, x = untrained(Leaky()), series(6)
     np.testing.assert_array_equal(run.predict(x[:, 0].tolist(), 2), run.predict(x, 2))
     np.testing.assert_array_equal(run.forecast(x[:, 0], 3), run.forecast(x, 3))
     assert run.forecast(x, 3).shape == (3, 1)

@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 from support.crash import NoFigure
 
-from seqjax import Experiment, Problem, Run, Spec, Text, Tokens, user_cache
-from seqjax.data import Stream
-from seqjax.training import feed, layout
+from seqjax import Experiment, Problem, Run, Text, user_cache
+from seqjax.data.preparing import prepare
+from seqjax.training import layout
 from seqjax.training.layout import Choice, Layout, choose_layout
 from seqjax_gradients import RTRL, Full
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
 EXPERIMENT = Experiment(
-    dataset=Text("the cat sat on the mat. " * 40), model=RNN(hidden=4), sampler=Sequential(4, 5), epochs=2
-)
+    dataset=Text("the cat sat on the mat. " * 40), model=RNN(hidden=4), sampler=Sequential(4, 5), epochs=2,
+    train=1.0, heldout=0,
+)  # fmt: skip
+DATA = prepare(EXPERIMENT.dataset, 1.0, 0, None)
 
 
 @pytest.fixture
@@ -39,8 +41,7 @@ def timed(monkeypatch, tmp_path):
 
 def choose(**changes):
     setup = dataclasses.replace(EXPERIMENT.setup(), **changes)
-    problem, ids = Problem.of(EXPERIMENT.model, Spec(Tokens(5))), np.zeros(500, np.int32)
-    return choose_layout(problem, Stream(ids, ids, np.array([0, 500])), setup)
+    return choose_layout(Problem.of(EXPERIMENT.model, DATA.spec), DATA.streams["train"], setup)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,6 @@ def test_every_layout_is_measured_as_it_trains(monkeypatch, tmp_path):
 
 def test_an_interrupted_run_goes_on_in_the_layout_that_was_chosen_and_printed(timed, tmp_path, monkeypatch, capsys):
     timed[0].update({(1, "float32"): 0.5})
-    monkeypatch.setattr(feed, "CHUNK_STEPS", 80)
     monkeypatch.setattr(Run, "plot", NoFigure)
     want = EXPERIMENT.run()
 
@@ -111,7 +111,7 @@ def test_an_interrupted_run_goes_on_in_the_layout_that_was_chosen_and_printed(ti
 
 
 def test_operations_count_parameters_and_targets():
-    problem, ids = Problem.of(RNN(hidden=4), Spec(Tokens(5))), np.zeros(500, np.int32)
+    problem, stream = Problem.of(EXPERIMENT.model, DATA.spec), DATA.streams["train"]
     setup = dataclasses.replace(EXPERIMENT.setup(), gradient=Full(), epochs=3)
     size = sum(a.size for a in jax.tree.leaves(problem.init(jax.random.key(0))))
-    assert layout.operations(problem, Stream(ids, ids, np.array([0, 500])), setup) == 6 * size * 500 * 3
+    assert layout.operations(problem, stream, setup) == 6 * size * len(stream.targets) * 3
