@@ -71,6 +71,11 @@ def registered():
     del registry._registered["model", "local/frequencies"]
 
 
+@pytest.fixture(autouse=True)
+def others_are_forgotten(registered, forget_local_plugins):
+    """The plugins of files that a test loads."""
+
+
 def experiment(**fields):
     return Experiment(**{"dataset": Text(TEXT), "train": 300, "heldout": 90, "model": Frequencies()} | fields)
 
