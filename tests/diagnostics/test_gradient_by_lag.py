@@ -189,7 +189,7 @@ def test_the_gradient_is_taken_apart_by_lag(report):
 def test_keeping_the_last_steps_has_the_reported_bias(report):
     for k in range(1, 9):
         assert report.bias_of(np.arange(9) < k) == pytest.approx(float(report.bias[k - 1]), rel=1e-10)
-    with pytest.raises(Error, match="a share for each of 9 lags"):
+    with pytest.raises(Error, match="kept must have 9 entries, one for each lag"):
         report.mean(np.ones(8))
 
 
