@@ -148,9 +148,9 @@ def _write(path: Path, name: str, data: bytes) -> None:
     """Writes a file of a run, whose folder may be missing."""
     folder.check_lock(path)
     inner = folder.inner_folder(path, str(Path(name).parent)) if "/" in name else path
-    with disk_errors(path):
-        make_folder(inner)
     try:
+        with disk_errors(path):
+            make_folder(inner)
         write(path / name, data)
     except BaseException:
         folder.remove_if_empty(inner)
