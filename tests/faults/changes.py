@@ -15,16 +15,12 @@ from seqjax.runs.files.manifest import file_sha256, read_manifest, write_manifes
 
 EVIL = "\x1b[8mZ\x1b]0;Z\x07\x9b8mZ\x7f\u202eZ\u2066Z\u2028Z"
 """Hides what follows, sets the title of the window, begins a C1 sequence, deletes, reorders, ends the line."""
+EVIL_TEXT = '"\\u001b[8mZ\\u009b\\u202e"'
+"""The same as JSON and TOML have it."""
 SHARED = [
-    *("true", "-1", "0", "1", "1.5", "[]", "{}", "[1, [2]]", "2147483648", "9223372036854775807"),
-    *("9" * 25, "9" * 400, "9" * 5000, "1e400", "-0.0", '""', '"1"', '"../x"', f'"{"a" * 300}"', '"nan"'),
-    *(
-        '"a\\u0000b"',
-        '"\\u001b[8mZ\\u009b\\u202e"',
-        '"/dev/zero"',
-        f"{'[' * 33}{']' * 33}",
-        f"{'[' * 5000}{']' * 5000}",
-    ),
+    *("true", "-1", "0", "1", "1.5", "[]", "{}", "[1, [2]]", "2147483648", "9223372036854775807", "9" * 25),
+    *("9" * 400, "9" * 5000, "1e400", "-0.0", '""', '"1"', '"../x"', f'"{"a" * 300}"', '"nan"', '"a\\u0000b"'),
+    *(EVIL_TEXT, EVIL_TEXT, EVIL_TEXT, '"/dev/zero"', "[" * 33 + "]" * 33, "[" * 5000 + "]" * 5000),
 ]
 JSON = [*SHARED, "null", "NaN", "-Infinity", '"\\ud800"', '{"a": 1}', '{"a":' * 900 + "1" + "}" * 900, "[" * 100_000]
 TOML = [*SHARED, "nan", "inf", "{a = 1}", "1979-05-27", '{plugin = "seqjax/rnn"}', '{plugin = "local/halves"}']
@@ -83,19 +79,14 @@ def of_bytes(draw: Any, name: str, data: bytes) -> Change:
 def of_file(draw: Any, name: str, data: bytes) -> Change:
     """Something else in the place of the file."""
 
-    def large(path):
-        path.touch()
-        os.truncate(path, 2**40)
-
     kinds: dict[str, Callable[[Path], Any]] = {
         "missing": lambda path: None,
         "a folder": Path.mkdir,
         "a pipe": os.mkfifo,
         "a link to a file elsewhere": lambda path: path.symlink_to(path.parents[1] / "elsewhere"),
         "a link to /dev/zero": lambda path: path.symlink_to("/dev/zero"),
-        "a link to nothing": lambda path: path.symlink_to("nothing"),
         "a link to itself": lambda path: path.symlink_to(path.name),
-        "2^40 zeros": large,
+        "2^40 zeros": lambda path: (path.touch(), os.truncate(path, 2**40)),
     }
     what = draw(st.sampled_from([*kinds]))
 
@@ -118,22 +109,19 @@ def of_values(draw: Any, name: str, data: bytes) -> Change:
     outer = tree
     for key in where[:-1]:
         outer = outer[key]
-    value = outer[where[-1]] if where else tree
-    if not where or how == "replaced":
-        odd_tree = MARK if not where else tree
-        if where:
-            outer[where[-1]] = MARK
-        tree, what = odd_tree, f"{'.'.join(map(str, where))} replaced by {odd:.20}"
+    if not where:
+        tree, how = MARK, "replaced"
+    elif how == "replaced":
+        outer[where[-1]] = MARK
     elif how == "deleted":
         del outer[where[-1]]
-        what = f"{'.'.join(map(str, where))} deleted"
     elif isinstance(outer, list):
-        outer.insert(where[-1], value)
-        what = f"{'.'.join(map(str, where))} twice"
+        outer.insert(where[-1], outer[where[-1]])
+    elif how == "twice":
+        outer[f"{where[-1]}_"] = outer[where[-1]]
     else:
-        new = "plugin" if how == "renamed" else f"{where[-1]}_"
-        outer[new] = outer.pop(where[-1]) if how == "renamed" else value
-        what = f"{'.'.join(map(str, where))} {how} as {new}"
+        outer["plugin"] = outer.pop(where[-1])
+    what = f"{'.'.join(map(str, where))} {how}, {odd:.20}"
     found = json.dumps(tree) if tree == MARK or not is_toml else tomli_w.dumps(tree)
     new = begin + found.replace(f'"{MARK}"', odd).encode("utf-8", "surrogatepass") + end
     if name.endswith(".safetensors"):

@@ -8,7 +8,6 @@ printed at all.
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import pty
 import re
@@ -65,17 +64,6 @@ class Evil(seqjax.Tokenizer):
     def split(self, text):
         raise {{"error": RuntimeError, "ctrl-c": KeyboardInterrupt}}[self.fault](EVIL)
 
-
-@seqjax.register("launcher", "echo")
-@dataclass(frozen=True)
-class Echo(seqjax.Launcher):
-    """Each job fails, with a message in its log."""
-
-    def launch(self, jobs, show_progress):
-        for job in jobs:
-            job.log.write_text("seqjax: " + EVIL)
-            job.code.write_text("2")
-        return {{}}
 ''' + "".join(
     f'''
 
@@ -165,35 +153,23 @@ LINES: dict[str, tuple] = {
     "value of a field": ("run", "--model.hidden", EVIL),
     "seeds": ("run", "--seeds", EVIL),
     "printed config": (*RUN_TEXT, f"{EVIL}.txt", "--print-config"),
-    "missing text file": (*RUN_TEXT, f"missing {EVIL}.txt"),
-    "file in place of a dataset": ("run", "--dataset", f"{EVIL}.txt"),
     "path without a dataset": ("run", "--dataset.path", f"{EVIL}.txt"),
     "name that is not UTF-8": ("status", os.fsdecode(b"\x9b\x1b[8mZ")),
     "docstring of a plugin": ("show", "tokenizer", "evil", *MINE),
-    "tokenizer that raises": (*NGRAM, *MINE, "--tokenizer", "evil"),
     "tokenizer that cannot decode": (*NGRAM, *MINE, "--tokenizer", "late"),
     "model that raises": (*NGRAM, *MINE, "--model", "evil"),
     "launcher that raises": (*NGRAM, *MINE, "--launcher", "evil", "--seeds", "0,1", *OUT),
     "tracker of a run": ("track", "RUN", "--to", f"evil:name={EVIL}", *MINE),
     "names of variants": ("sweep", *RUN_TEXT[1:], "text.txt", f"{EVIL}.txt", *SIZES, "--launcher", "none", *OUT),
-    "unknown variant": ("compare", "RUNS", "--against", "x"),
     "comparison of folders": ("compare", "RUN", "RUN"),
-    "state of a sweep": ("status", "RUNS"),
     "generated text": ("generate", "RUN", "--prompt", EVIL, "--length", 100, "--temperature", 1),
-    "missing file to evaluate": ("evaluate", "RUN", "--text", f"missing {EVIL}.txt"),
-    "unknown strategies": ("measure", "x", "--gradient", EVIL, f"truncated:steps={EVIL}"),
     "folder of a new plugin": ("new", "model", "my-cell", "--out", EVIL),
-    "folder of a new package": ("new", "model", "my-cell", "--package", "--out", EVIL),
     "name of a new plugin": ("new", "model", EVIL),
     "check of a plugin": ("check", "tokenizer", "evil", *MINE),
     "dry run": (*RUN_TEXT, f"{EVIL}.txt", *SIZES, "--dry-run"),
     "text file": (*RUN_TEXT, f"{EVIL}.txt", *SIZES, *OUT),
     "page and figure": ("compare", "RUNS", "--page", f"{EVIL}.html", "--figure", f"{EVIL}.png"),
-    **{
-        f"argument of {verb}": (verb, EVIL)
-        for verb in VERBS
-        if verb not in ("run", "sweep", "show", "check", "new", "track")
-    },
+    **{f"argument of {verb}": (verb, EVIL) for verb in ("list", "status", "compare", "verify", "evaluate", "lags")},
 }
 """What is evil -> a command line."""
 SLOW_LINES = ("check of a plugin", "dry run", "text file", "page and figure")
@@ -201,13 +177,11 @@ CSV = ("run", "--dataset", "csv", "--dataset.path", "a.csv")
 LIST = ("list", "--load", f"{EVIL}.py")
 FILES: dict[str, tuple[str, str, tuple]] = {
     "plugin that raises": (f"{EVIL}.py", f"raise RuntimeError({EVIL!r})", LIST),
-    "plugin that raises an error": (f"{EVIL}.py", f"import seqjax; raise seqjax.Error({EVIL!r})", LIST),
     "plugin that leaves": (f"{EVIL}.py", f"raise SystemExit({EVIL!r})", LIST),
     "plugin that is not Python": (f"{EVIL}.py", f'a = "{EVIL}', LIST),
     "name of a registered plugin": (f"{EVIL}.py", f"import seqjax\nseqjax.register('model', {EVIL!r})", LIST),
     "column of a CSV file": ("a.csv", f'"{EVIL}",b\n1,2\n', (*CSV, "--dataset.targets", "c")),
     "cell of a CSV file": ("a.csv", f'a,b\n1,"{EVIL}"\n', CSV),
-    "text that is no array": (f"{EVIL}.npy", "x", ("run", "--dataset", "npy", "--dataset.path", f"{EVIL}.npy")),
     "other file in the folder": (f"out/{EVIL}", "", (*NGRAM, "--out", "out")),
     "unknown script": (f"scripts/{EVIL}.py", "", ("reproduce", "scripts", "--only", f"x{EVIL}")),
 }
@@ -227,23 +201,6 @@ def _flag(verb, flag):
     seqjax(verb, *arguments.get(verb, ["RUN"]), flag, EVIL)
 
 
-def _entries(name, key):
-    """Evil texts in one entry of a JSON file of a run, which the manifest lists as it is."""
-
-    def evil(tree):
-        if isinstance(tree, dict):
-            return {each: evil(value) for each, value in tree.items()}
-        return [*map(evil, tree)] if isinstance(tree, list) else EVIL if isinstance(tree, str) else tree
-
-    file = copy("RUN") / name
-    record = json.loads(file.read_text())
-    file.write_text(json.dumps(record | {key: evil(record.get(key, ""))}))
-    with contextlib.suppress(ValueError):  # the manifest cannot be listed in itself
-        sign(file.parent)
-    for verb in ("compare", "evaluate", "verify", "status"):
-        seqjax(verb, file.parent)
-
-
 for name, words in LINES.items():
     PLACES[name] = Place(functools.partial(seqjax, *words), is_slow=name in SLOW_LINES)
 for name, entry in FILES.items():
@@ -251,13 +208,6 @@ for name, entry in FILES.items():
 for verb in VERBS:
     for flag in flags_of(verb):
         PLACES[f"{flag} of {verb}"] = Place(functools.partial(_flag, verb, flag), is_slow=True, is_shown=False)
-for name, keys in {
-    folder.ENVIRONMENT: ("python", "versions", "backend", "device", "plugins", "git_commit", "data_sha256", "x"),
-    folder.CODEC: ("codec", "spec", EVIL),
-    folder.MANIFEST: ("manifest", "sha256", EVIL),
-}.items():
-    for key in keys:
-        PLACES[f"{key[:9]!a} in {name}"] = Place(functools.partial(_entries, name, key), is_slow=key != "versions")
 
 
 @case("printed", "to stderr", "warned", "logged")
@@ -279,12 +229,6 @@ def interruption():
 @case("seqjax track")
 def tracker_in_training():
     seqjax(*NGRAM, *MINE, "--tracker", f"evil:name={EVIL}", *OUT)
-
-
-@case("failed")
-def job_that_fails():
-    seqjax(*NGRAM, *MINE, "--launcher", "echo", "--seeds", "0,1", *OUT)
-    seqjax("status", f"out {EVIL}")
 
 
 @case()

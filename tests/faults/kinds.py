@@ -164,10 +164,11 @@ class Figure:
 def tiny() -> Iterator[None]:
     """A context in which an epoch has several chunks, with a checkpoint after each.
 
-    What takes longer than the training, and neither reads nor writes the folder of a run, is done once or not at all:
+    What takes longer than the training, and changes nothing in the folder of a run, is done once or not at all: syncs,
     figures, versions of packages, the checks that trace a model and an optimizer before training.
     """
     patches = [
+        mock.patch.object(os, "fsync", bool),
         mock.patch.object(feed, "CHUNK_STEPS", 80),
         mock.patch.object(plot, "history", Figure),
         mock.patch.object(environment, "_git_commit", return_value=None),

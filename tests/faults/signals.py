@@ -11,13 +11,12 @@ import importlib
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +46,7 @@ MOMENTS = {
     "later step": (STEP, 7),
     "evaluate": ("seqjax.runs.run:Run.evaluate_stream", 1),
     "save": ("seqjax.runs.files.store:save_checkpoint", 1),
-    "in a save": ("os:replace", 5),
+    "in a save": ("seqjax.runs.files.store:_list", 1),
     "finish": ("seqjax.runs.record:Recorder.finish", 1),
     "in the finish": ("seqjax.runs.record:result_files", 1),
     "after it": ("seqjax.cli.run:_say_what_next", 1),
@@ -79,7 +78,6 @@ class Case(NamedTuple):
 
 def parts(quick: bool) -> Iterator[Part]:
     """The rows of the table."""
-    yield part("signals during imports", [during_imports(number) for number in NUMBERS])
     groups = {
         "signals at a moment, then resumed": at_moments(),
         "signals while C code hangs, then resumed": hanging(),
@@ -88,6 +86,11 @@ def parts(quick: bool) -> Iterator[Part]:
     for what, cases in groups.items():
         chosen = [case for case in cases if not quick or case.name in QUICK]
         yield part(what, list(tried(chosen)))
+
+
+def problems(names: Sequence[str], plant: Callable[[], Any] = lambda: None) -> list[str | None]:
+    """What does not hold in the cases of these names, in each of which a fault is planted."""
+    return list(tried([case for case in (*at_moments(), *hanging(), *unread()) if case.name in names], plant))
 
 
 def at_moments() -> Iterator[Case]:
@@ -139,21 +142,21 @@ def tried(cases: Iterable[Case], plant: Callable[[], Any] = nothing) -> Iterator
         cases: the cases.
         plant: is called in each process before the command: it plants a fault.
     """
+    cases = list(cases)
+    wholes = {case.verb: Case("", 0, nothing, verb=case.verb, flags=case.flags) for case in cases}
     with tempfile.TemporaryDirectory() as name:
-        root, whole = Path(name), {}
-        cases = list(cases)
-        for verb, flags in dict.fromkeys((case.verb, case.flags) for case in cases):
-            place = make_place(root / verb)
-            ((_, outcome),) = outcomes([(None, place, lambda: carry_out(Case("", 0, nothing, False, verb, flags)))])  # noqa: B023
-            assert outcome.code == 0, outcome
-            whole[verb] = all_results(place), chunks(place)
-        places = [make_place(root / f"{n}") for n in range(len(cases))]
-        works = [functools.partial(carry_out, case, plant) for case in cases]
-        first = dict(outcomes(zip(itertools.count(), places, works, strict=False), SECONDS))
-        works = [functools.partial(carry_out, case._replace(disturb=nothing)) for case in cases]
-        again = dict(outcomes(zip(itertools.count(), places, works, strict=False), SECONDS))
-        for n, case in enumerate(cases):
-            yield judge(case, places[n], first[n], again[n], *whole[case.verb])
+        places = {case: make_place(Path(name, f"{n}")) for n, case in enumerate([*cases, *wholes.values()])}
+
+        def carried_out(chosen, change=lambda case: case):
+            works = ((case, places[case], functools.partial(carry_out, change(case), plant)) for case in chosen)
+            return dict(outcomes(works, SECONDS))
+
+        first = carried_out(cases)
+        plant = nothing
+        again = carried_out([*cases, *wholes.values()], lambda case: case._replace(disturb=nothing))
+        for case in cases:
+            whole = places[wholes[case.verb]]
+            yield judge(case, places[case], first[case], again[case], all_results(whole), chunks(whole))
 
 
 def judge(case: Case, place: Path, outcome: Any, again: Any, whole: Any, count: int) -> str | None:
@@ -284,35 +287,3 @@ def handle_by_default() -> None:
     """Handles signals as in a new terminal: `nohup` ignores SIGHUP, and shells ignore SIGINT in the background."""
     for number in NUMBERS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-
-IMPORTS = """
-import os, sys
-class Finder:
-    @staticmethod
-    def find_spec(name, *_):
-        if name == "jax":
-            os.kill(os.getpid(), {number})
-sys.meta_path.insert(0, Finder)
-from seqjax.cli import main
-sys.exit(main())
-"""
-"""The command, which sends itself a signal when jax is imported."""
-
-
-def during_imports(number: signal.Signals) -> str | None:
-    """What does not hold if a signal arrives during imports; None if all does."""
-    with tempfile.TemporaryDirectory() as name:
-        place = make_place(Path(name) / "place")
-        done = subprocess.run(
-            [sys.executable, "-c", IMPORTS.format(number=int(number)), "run", *FLAGS],
-            cwd=place,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            preexec_fn=handle_by_default,
-        )
-        left = {file.name for file in place.iterdir()} - {"text.txt", "chunks"}
-    if done.returncode != 128 + number or "Traceback" in done.stderr or left:
-        return f"{number.name} during imports: exit code {done.returncode}, left {left}: {done.stderr[-400:]}"
-    return None

@@ -19,69 +19,56 @@ def write(path, data, sync):
             os.fsync(file.fileno())
 
 
-def states(root, work):
-    """What a power cut can leave after `work`."""
-    disk = Disk(root)
-    with watched(root, disk.before, disk.after):
-        work()
-    return {key(state) for state in disk.states()}
+def sync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
-def test_a_file_that_was_not_synced_may_be_missing_empty_cut_or_zeros(tmp_path):
-    found = states(tmp_path, lambda: write(tmp_path / "a", b"data", sync=False))
-    assert found == {(), *((("a", data),) for data in (b"data", b"", b"da", b"\x00\x00\x00\x00"))}
+def append(root):
+    with os.fdopen(os.open(root / "a", os.O_WRONLY | os.O_APPEND), "ab") as file:
+        file.write(b"new.")
 
 
-def test_a_file_that_was_synced_is_whole_or_missing(tmp_path):
-    found = states(tmp_path, lambda: write(tmp_path / "a", b"data", sync=True))
-    assert found == {(), (("a", b"data"),)}
+def replace(root, is_synced):
+    write(root / "b", b"new.", is_synced)
+    os.replace(root / "b", root / "a")
 
 
-@pytest.mark.parametrize("sync", [True, False])
-def test_a_rename_leaves_the_old_file_or_the_new_one_which_is_whole_only_if_it_was_synced(tmp_path, sync):
-    (tmp_path / "a").write_bytes(b"old.")
-
-    def work():
-        write(tmp_path / "a.part", b"new.", sync)
-        os.replace(tmp_path / "a.part", tmp_path / "a")
-
-    found = states(tmp_path, work)
-    torn = set() if sync else {(("a", data),) for data in (b"", b"ne", bytes(4))}
-    assert found == {(("a", b"old."),), (("a", b"new."),), *torn}
+def in_a_folder(root):
+    (root / "b").mkdir()
+    write(root / "b" / "a", b"data", sync=True)
 
 
-def test_after_an_fsync_of_the_folder_there_is_one_state(tmp_path):
-    def work():
-        write(tmp_path / "a", b"data", sync=True)
-        folder = os.open(tmp_path, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-
-    assert states(tmp_path, work) == {(("a", b"data"),)}
+def of_a(*contents):
+    """The states in which there is a file `a` with this content; None: in which there is none."""
+    return {() if data is None else (("a", data),) for data in contents}
 
 
-def test_what_was_appended_may_be_lost_and_what_was_synced_before_is_kept(tmp_path):
-    (tmp_path / "a").write_bytes(b"old.")
-
-    def work():
-        with os.fdopen(os.open(tmp_path / "a", os.O_WRONLY | os.O_APPEND), "ab") as file:
-            file.write(b"new.")
-
-    expected = (b"old.", b"old.new.", b"old.ne", b"old." + bytes(4))
-    assert states(tmp_path, work) == {(("a", data),) for data in expected}
-
-
-def test_a_deleted_file_may_be_there_still(tmp_path):
-    (tmp_path / "a").write_bytes(b"old.")
-    assert states(tmp_path, (tmp_path / "a").unlink) == {(), (("a", b"old."),)}
-
-
-def test_a_folder_that_was_not_synced_may_be_missing_with_what_is_in_it(tmp_path):
-    def work():
-        (tmp_path / "b").mkdir()
-        write(tmp_path / "b" / "a", b"data", sync=True)
-
-    assert states(tmp_path, work) == {(), (("b", None),), (("b", None), ("b/a", b"data"))}
+@pytest.mark.parametrize(
+    ("before", "work", "expected"),
+    [
+        (None, lambda root: write(root / "a", b"data", False), of_a(None, b"data", b"", b"da", bytes(4))),
+        (None, lambda root: write(root / "a", b"data", True), of_a(None, b"data")),
+        (None, lambda root: (write(root / "a", b"data", True), sync(root)), of_a(b"data")),
+        (b"old.", lambda root: replace(root, True), of_a(b"old.", b"new.")),
+        (b"old.", lambda root: replace(root, False), of_a(b"old.", b"new.", b"", b"ne", bytes(4))),
+        (b"old.", append, of_a(b"old.", b"old.new.", b"old.ne", b"old." + bytes(4))),
+        (b"old.", lambda root: (root / "a").unlink(), of_a(b"old.", None)),
+        (None, in_a_folder, {(), (("b", None),), (("b", None), ("b/a", b"data"))}),
+    ],
+    ids=[
+        *("not synced: missing, whole, empty, cut or zeros", "synced: whole or missing", "synced, and its folder"),
+        *("a rename: old or new", "a rename, not synced", "appended, not synced", "deleted", "in a new folder"),
+    ],
+)
+def test_what_a_power_cut_may_leave(tmp_path, before, work, expected):
+    if before is not None:
+        (tmp_path / "a").write_bytes(before)
+    disk = Disk(tmp_path)
+    with watched(tmp_path, disk.before, disk.after):
+        work(tmp_path)
+    assert {key(state) for state in disk.states()} == expected
 
 
 def test_calls_are_seen_in_their_order_and_a_write_counts_as_two(tmp_path):

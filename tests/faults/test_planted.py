@@ -3,22 +3,26 @@
 import contextlib
 import hashlib
 import os
+import pickle
 import sys
+import time
+from pathlib import Path
 from unittest import mock
 
 import jax
 import pytest
 
-from faults import crash, errors, flips
+from faults import children, crash, errors, escapes, flips, fuzz, signals
+from faults.children import Outcome, in_new_process
 from faults.kinds import BY_NAME
-from seqjax.runs import checkpoint, folder, manifest, params_file
+from seqjax.cli import command, new, run
+from seqjax.runs import record
+from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.files.manifest import read_manifest, write_manifest
+from seqjax.terminal.lasting import LastingStream
+from seqjax.terminal.stream import unescaped
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.usefixtures("optimized"),
-    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.fixture
@@ -38,10 +42,6 @@ def planted(name, *faults):
             return kind.command(data, out)
 
     return kind._replace(command=command)
-
-
-def problems(parts):
-    return [problem for part in parts for problem in part.problems]
 
 
 def late_fsync():
@@ -64,67 +64,198 @@ def late_fsync():
     return (os, "replace", replace), (os, "fsync", fsync)
 
 
-def test_a_rename_before_the_fsync_is_caught_by_power_cuts(place):
-    found = crash.states_of(planted("rnn", *late_fsync()), place, most_kills=0, most_cuts=60)
-    assert any("exit code 4" in problem for problem in problems(found))
+def manifest_first(real):
+    """The manifest lists a file before it is written."""
+
+    def write(path, name, data):
+        if name not in folder.FIRST:
+            manifest = read_manifest(path)
+            write_manifest(path, manifest._replace(files=manifest.files | {name: hashlib.sha256(data).hexdigest()}))
+        real(path, name, data)
+
+    return write
 
 
-def test_a_manifest_before_the_results_is_caught_by_kills(place):
-    def manifest_first(real):
-        def write(path, data):
-            if path.name == folder.PARAMS:
-                manifest = read_manifest(path.parent)
-                hashes = {path.name: [hashlib.sha256(data).hexdigest()]}
-                write_manifest(path.parent, manifest._replace(files=manifest.files | hashes))
-            real(path, data)
+def config_at_once(real):
+    """The config is replaced without a manifest that says so."""
+    return lambda path, manifest: manifest.next_config or real(path, manifest)
+
+
+def unlisted(name):
+    """A file is left out of the manifest; it begins with this name."""
+
+    def leave_out(real):
+        def write(path, manifest):
+            real(path, manifest._replace(files={n: h for n, h in manifest.files.items() if not n.startswith(name)}))
 
         return write
 
-    found = crash.states_of(planted("rnn", (params_file, "write", manifest_first)), place, most_cuts=0)
-    assert any("params.safetensors is missing" in problem for problem in problems(found))
+    return store, "write_manifest", leave_out
 
 
 def restored(change):
     return checkpoint, "restore", lambda real: lambda *args: change(real(*args))
 
 
+def but_metrics(real):
+    return lambda path: None if path.name == folder.METRICS else real(path)
+
+
+KILLS, CUTS = {"most_cuts": 0}, {"most_kills": 0, "most_cuts": 200}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize(
-    ("name", "change"),
+    ("name", "faults", "tried", "words"),
     [
-        ("lstm, dropout, truncated, adam", lambda state: state._replace(key=jax.random.split(state.key)[0])),
-        ("rnn", lambda state: state._replace(update=state.update + 1)),
+        ("rnn", late_fsync(), CUTS, "exit code 4"),
+        ("rnn", [(store, "_write", manifest_first)], KILLS, "0000000004.safetensors is missing"),
+        ("rnn", [(store, "_write", manifest_first)], KILLS, "params.safetensors is missing"),
+        ("more epochs", [(store, "write_manifest", config_at_once)], KILLS, "config.toml has changed"),
+        ("rnn", [unlisted("checkpoints/")], KILLS, "other bits in"),
+        ("rnn", [(store, "sync", but_metrics)], CUTS, "metrics.jsonl"),
+        (
+            "lstm, dropout, truncated, adam",
+            [restored(lambda state: state._replace(key=jax.random.split(state.key)[0]))],
+            *(KILLS, "params.safetensors"),
+        ),
+        ("rnn", [restored(lambda state: state._replace(update=state.update + 1))], KILLS, "params.safetensors"),
     ],
-    ids=["a key drawn twice", "a cursor off by one"],
+    ids=[
+        *("a rename before the fsync", "a manifest before the checkpoint", "a manifest before the results"),
+        *("a config without next_config", "a checkpoint that is not listed", "rows that are not synced"),
+        *("a key drawn twice", "a cursor off by one"),
+    ],
 )
-def test_a_resume_from_another_state_is_caught_by_kills(place, name, change):
-    found = crash.states_of(planted(name, restored(change)), place, most_kills=20, most_cuts=0)
-    assert any("other bits in" in problem and "params.safetensors" in problem for problem in problems(found))
+def test_a_fault_is_caught_by_kills_or_power_cuts(place, name, faults, tried, words):
+    found = crash.states_of(planted(name, *faults), place, **tried)
+    assert any(words in problem for part in found for problem in part.problems), found
 
 
-def test_rows_that_are_not_synced_before_a_checkpoint_are_caught_by_power_cuts(place):
-    def but_metrics(real):
-        return lambda path: None if path.name == folder.METRICS else real(path)
-
-    found = crash.states_of(planted("rnn", (checkpoint, "sync", but_metrics)), place, most_kills=0, most_cuts=200)
-    assert any("metrics.jsonl" in problem for problem in problems(found))
-
-
+@pytest.mark.slow
 def test_a_file_that_is_left_out_of_the_manifest_is_caught_by_flips(place):
-    def without_environment(first_hashes):
-        return lambda path: {name: found for name, found in first_hashes(path).items() if name != folder.ENVIRONMENT}
-
-    kind = planted("rnn", (manifest, "first_hashes", without_environment))
-    found = flips.flips_of(kind, place, every=50, only=folder.ENVIRONMENT)
-    assert problems(found)
+    found = flips.flips_of(planted("rnn", unlisted(folder.ENVIRONMENT)), place, every=50, only=folder.ENVIRONMENT)
+    problems = [problem for part in found for problem in part.problems]
     # Some changes make another error, such as that of JSON.
-    assert any("silent" in problem for problem in problems(found)), problems(found)[:5]
-    assert all("environment.json" in problem for problem in problems(found)), problems(found)[:5]
+    assert any("silent" in problem for problem in problems), problems[:5]
+    assert all("environment.json" in problem for problem in problems), problems[:5]
 
 
+@pytest.mark.slow
 def test_a_temporary_file_that_stays_is_caught_by_errors(place):
     def keep_parts(real):
         return lambda path, **kwargs: None if os.fspath(path).endswith(".part") else real(path, **kwargs)
 
-    kind = planted("rnn", (os, "unlink", keep_parts))
-    found = errors.errors_of(kind, place, errors.FAILURES[:1], every=4)
-    assert any("left over" in problem and ".part" in problem for problem in problems(found))
+    found = errors.errors_of(planted("rnn", (os, "unlink", keep_parts)), place, errors.FAILURES[:1], every=4)
+    problems = [problem for part in found for problem in part.problems]
+    assert any("left over" in problem and ".part" in problem for problem in problems)
+
+
+def no_handler():
+    record.noticed = lambda _: contextlib.nullcontext(lambda: None)
+
+
+def no_handler_before_training():
+    command.ending_at_signals = lambda: contextlib.nullcontext(lambda: None)
+
+
+def no_handler_after_training():
+    run.too_early_to_save = contextlib.nullcontext
+
+
+def no_checkpoint():
+    record.Recorder.save = lambda self: None
+
+
+def a_write_that_fails():
+    LastingStream._try = lambda self, work: work(self.stream)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "plant", "words"),
+    [
+        ("SIGTERM, later step", no_handler, "chunks were lost"),
+        ("SIGHUP, later step", no_checkpoint, "chunks were lost"),
+        ("SIGTERM, prepare", no_handler_before_training, "exit code -15 in place of 143"),
+        ("SIGUSR1, after it", no_handler_after_training, "exit code -10 in place of 0"),
+        ("run, a reader of stdout that goes away", a_write_that_fails, "exit code "),
+    ],
+)
+def test_a_fault_is_caught_by_signals(name, plant, words):
+    (problem,) = in_new_process(signals.problems, [name], plant)
+    assert problem.startswith(name)
+    assert words in problem
+
+
+def raw_lines():
+    new.line = lambda label, text: unescaped(sys.stdout).write(f"{label:8} {text}\n")
+
+
+def raw_streams():
+    command.escape_streams = lambda: None
+
+
+def silence():
+    escapes.main = lambda argv: 0
+
+
+@pytest.mark.parametrize(
+    ("name", "plant", "words"),
+    [
+        ("folder of a new plugin", raw_lines, "printed "),
+        ("docstring of a plugin", raw_streams, "printed "),
+        ("unknown verb", silence, "it is not shown"),
+    ],
+)
+def test_a_fault_is_caught_by_escapes(name, plant, words):
+    (problem,) = in_new_process(escapes.problems, [name], plant)
+    assert problem.startswith(f"{name}: {words}")
+
+
+CASE = fuzz.Case("changed", ["evaluate", "rnn"], ["rnn"], "rnn/codec.json", type("Any", (), {"keeps_file": True}))
+SAID = Outcome(4, "", "seqjax: it is damaged\n", False)
+
+
+def test_what_does_not_hold_is_caught_by_the_fuzzer():
+    there = {"rnn/codec.json": "a", "text.txt": "a", "rnn/.lock": "a"}
+    for change, words in (
+        ({"hung": True, "code": -9}, "hangs"),
+        ({"code": children.UNPICKLED}, "unpickles"),
+        ({"code": -6}, "exit code -6"),
+        ({"code": 2}, "exit code 2 in place of 4"),
+        ({"code": 0}, "exit code 0 in place of 4"),
+        ({"err": ""}, "without a message"),
+        ({"err": "Traceback (most recent call last):\n  x\nKeyError: 1\n"}, "a traceback: KeyError: 1"),
+        ({"code": 1, "err": "seqjax: a fault of seqjax itself"}, "a traceback"),
+        ({"out": "\x9b"}, "a control character"),
+    ):
+        assert words in fuzz.problem_of(CASE, SAID._replace(**change), there, there)
+    for after in ({**there, "text.txt": "b"}, {"rnn/codec.json": "a"}):
+        assert "it changed text.txt" in fuzz.problem_of(CASE, SAID, there, after)
+    assert fuzz.problem_of(CASE, SAID, there, {**there, "rnn/.lock": "b"}) is None
+
+
+def endings():
+    """How processes end."""
+    children.SECONDS = 1.0
+    works = {
+        "ends": lambda: print("out") or 3,
+        "raises": lambda: 1 / 0,
+        "aborts": os.abort,
+        "hangs": lambda: time.sleep(60),
+        "unpickles": lambda: pickle.loads(pickle.dumps(Path("x"))) and 0,
+    }
+    found = children.outcomes((name, Path(), work) for name, work in works.items())
+    return {name: (outcome.code, outcome.hung, "Traceback" in outcome.err, outcome.out) for name, outcome in found}
+
+
+def test_how_a_process_ended_is_seen():
+    assert in_new_process(endings) == {
+        "ends": (3, False, False, "out\n"),
+        "raises": (1, False, True, ""),
+        "aborts": (-6, False, False, ""),
+        "hangs": (-9, True, False, ""),
+        "unpickles": (children.UNPICKLED, False, False, ""),
+    }
