@@ -21,18 +21,19 @@ import jax
 from machine import cores, cpu
 
 import seqjax as sj
-from seqjax.runs import binding, checkpoint, execute, folder, manifest, params_file, record, rows, verify
-from seqjax.sweeps.index import INDEX
+from seqjax.runs import execute, record, verify
+from seqjax.runs.files import checkpoint, folder, rows, store
+from seqjax.runs.files.manifest import file_sha256, read_manifest, write_manifest
+from seqjax.sweeps.index import IndexEntry, write_index
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
 
 PARTS = {
     "files before training": [(execute, "open_folder")],
-    "checkpoints": [(checkpoint, "save"), (checkpoint, "prune")],
-    "rows with running hashes": [(record, "append_row")],
-    "parameters": [(record, "write_params")],
-    "manifest": [(record, "add_files")],
-    "samples and learning curve": [(record, "_write_views")],
+    "checkpoints": [(checkpoint, "encode"), (store, "save_checkpoint")],
+    "rows": [(record, "append_row")],
+    "results and manifest": [(store, "end")],
+    "samples and learning curve": [(record, "result_files")],
 }
 """Part of keeping a run -> the functions, where they are called, that do it."""
 NOT_KEEPING = "samples and learning curve"
@@ -106,7 +107,8 @@ def opening(where, num_rows, num_runs):
     run = sj.Experiment(dataset=data, model=RNN(hidden=4), sampler=Sequential(2, 8), epochs=2).run(where / "tiny")
     sweep = where / "sweep"
     copies(run, sweep, num_runs)
-    rows.write_rows(run.path, [run.metrics[-1] | {"epoch": n} for n in range(1, num_rows + 1)])
+    many = [run.metrics[-1] | {"epoch": n} for n in range(1, num_rows + 1)]
+    (run.path / folder.METRICS).write_bytes(rows.encode_rows(many))
     work = {
         f"metrics of {num_rows:,} epochs": lambda: rows.read_rows(run.path),
         f"the last of {num_rows:,} rows (`seqjax status`)": lambda: rows.last_row(run.path),
@@ -128,15 +130,11 @@ def copies(run, sweep, count):
     for seed in range(count):
         path = sweep / f"seed-{seed}"
         shutil.copytree(run.path, path)
-        config = text.replace("\nseed = 0\n", f"\nseed = {seed}\n").encode()
-        (path / folder.CONFIG).write_bytes(config)
-        rows.write_rows(path, run.metrics)
-        params_file.write_params(path, run.params, binding.binding(path))
-        shutil.rmtree(path / folder.CHECKPOINTS)
-        manifest.begin_manifest(path, config)
-        manifest.add_files(path, *manifest.RESULTS)
-        index[f"seed={seed}"] = {"variant": "", "folder": path.name}
-    (sweep / INDEX).write_text(json.dumps(index))
+        (path / folder.CONFIG).write_text(text.replace("\nseed = 0\n", f"\nseed = {seed}\n"), "utf-8")
+        manifest = read_manifest(path)
+        write_manifest(path, manifest._replace(files={name: file_sha256(path / name) for name in manifest.files}))
+        index[f"seed={seed}"] = IndexEntry("", path.name)
+    write_index(sweep, index)
 
 
 if __name__ == "__main__":
