@@ -13,14 +13,6 @@ def ar1(phi):
     return lambda lags: phi**lags / (1 - phi**2)
 
 
-def ar2(first, second, count=60):
-    """The autocovariance of an autoregression, by the Yule-Walker recursion, with innovations of variance 1."""
-    rho = [1.0, first / (1 - second)]
-    while len(rho) < count:
-        rho.append(first * rho[-1] + second * rho[-2])
-    return np.array(rho) / (1 - first * rho[1] - second * rho[2])
-
-
 @pytest.mark.parametrize(
     ("lags", "mse"),
     [(1, 0.077083), (2, 0.059339), (4, 0.050109), (8, 0.045904), (16, 0.045005), (32, 0.044295), (64, 0.042417),
@@ -61,16 +53,6 @@ def test_it_is_the_least_squares_fit_over_all_phases_and_noises(frequency, noise
     assert found.mse == pytest.approx(((rows @ expected - labels) ** 2).sum() + noise**2, rel=1e-11)
 
 
-def test_one_step_errors_are_ratios_of_determinants():
-    """mse(τ) = det Γ_{τ+1} / det Γ_τ, for the autocovariance of a moving average."""
-    weights = np.array([1.0, -0.6, 0.3, 0.8])
-    gamma = np.array([weights[: len(weights) - h] @ weights[h:] if h < 4 else 0.0 for h in range(12)])
-    i = np.arange(11)
-    determinants = [np.linalg.det(gamma[abs(i[:n, None] - i[:n])]) for n in range(1, 11)]
-    for lags in range(1, 9):
-        assert best_linear(gamma, lags).mse == pytest.approx(determinants[lags] / determinants[lags - 1], rel=1e-12)
-
-
 @pytest.mark.parametrize("predict", [best_linear, iterated])
 def test_an_autoregression_of_order_1(predict):
     for ahead in (1, 2, 7):
@@ -91,22 +73,6 @@ def test_forecasts_of_forecasts_by_hand():
         weights = np.concatenate([[1.0], np.zeros(ahead - 1), -history[0]])  # of the error, the latest first
         i = np.arange(len(weights))
         assert found.mse == pytest.approx(weights @ gamma[abs(i[:, None] - i)] @ weights, rel=1e-12)
-
-
-def test_direct_and_iterated_forecasts_agree_if_the_lags_suffice():
-    gamma = ar2(0.5, 0.3)
-    np.testing.assert_allclose(best_linear(gamma, 2).coefficients, [0.5, 0.3], atol=1e-13)
-    assert best_linear(gamma, 2).mse == pytest.approx(1)
-    for lags, ahead in ((2, 5), (4, 3)):
-        direct, by_itself = best_linear(gamma, lags, ahead), iterated(gamma, lags, ahead)
-        np.testing.assert_allclose(by_itself.coefficients, direct.coefficients, atol=1e-12)
-
-
-def test_more_lags_and_direct_forecasts_are_never_worse():
-    for ahead in (1, 5, 40):
-        errors = [best_linear(SINE, lags, ahead).mse for lags in (1, 2, 3, 5, 9, 33)]
-        assert (np.diff(errors) < 0).all()
-        assert best_linear(SINE, 4, ahead).mse <= iterated(SINE, 4, ahead).mse + 1e-15
 
 
 @pytest.mark.parametrize("lags", [3, 4, 64, 256])

@@ -34,9 +34,11 @@ def by_hand(sampler, bounds, epochs, seed, warmup=0):
     [Random(2, 5), Sequential(2, 5), Uniform(3, 5), Sentences(1, 4), Windows(4, 5), InOrder(num_steps=6)],
     ids=lambda sampler: type(sampler).__name__,
 )
-@pytest.mark.parametrize("bounds", [[0, 47], DOCUMENTS], ids=["one document", "documents"])
-@pytest.mark.parametrize("warmup", [0, 2, 7])
+@pytest.mark.parametrize(
+    ("bounds", "warmup"), [([0, 47], 7), (DOCUMENTS, 0), (DOCUMENTS, 2)], ids=["one document", "documents", "warm-up"]
+)
 def test_counts_are_those_of_a_loop_over_the_windows(sampler, bounds, warmup):
+    """Steps soon after a reset do not count in a warm-up."""
     for epochs, seed in ((1, 0), (4, 3)):
         found = coverage(sampler, bounds, epochs, seed, warmup=warmup)
         np.testing.assert_array_equal(found.counts, by_hand(sampler, bounds, epochs, seed, warmup))
@@ -113,8 +115,6 @@ def test_windows_that_are_not_scored_do_not_count():
     """603 targets: 600 windows of 4, of which the last batch of 16 holds 8."""
     found = coverage(Windows(batch_size=16, num_steps=4), [0, 603])
     assert found.counts.tolist() == [1, 2, 3, *[4] * 597, 3, 2, 1]
-    last_only = coverage(Windows(batch_size=16, num_steps=4), [0, 603], warmup=3)
-    assert last_only.counts.tolist() == [*[0] * 3, *[1] * 600]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,84 +4,20 @@ import functools
 import importlib
 import re
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.parts import derivatives, parts_by_step, ravel
+from support.parts import derivatives, parts_by_step
 
 import seqjax
-from seqjax import Error, Problem, Spec, Tokens, Values
+from seqjax import Error, Problem
 from seqjax.diagnostics import Lags
 from seqjax.gradients import Batch
 from seqjax.testing.proofs.cases import Case, case
-from seqjax_gradients import Full, Truncated
-from seqjax_models import GRU, LSTM, MLP, RNN
+from seqjax_gradients import Truncated
 
 pytestmark = pytest.mark.usefixtures("x64")
-
-
-def rows(problem, num_steps, num_rows):
-    """Parameters and states of a problem that are not zero, and what it reads."""
-    rng, inputs, targets = np.random.default_rng(0), problem.spec.inputs, problem.spec.targets
-    params = jax.eval_shape(problem.init, jax.random.key(0))
-    params = jax.tree.map(lambda a: jnp.asarray(0.5 * rng.normal(size=a.shape)), params)
-    state = jax.vmap(lambda _: problem.init_state(params))(jnp.arange(num_rows))
-    state = jax.tree.map(lambda a: a + 0.5 * rng.normal(size=a.shape) if a.dtype == float else a, state)
-    if isinstance(inputs, Tokens):
-        ids = rng.integers(0, inputs.size, (num_steps + 1, num_rows))
-        return params, state, (jnp.asarray(ids[:-1]), jnp.asarray(ids[1:]))
-    return params, state, tuple(jnp.asarray(rng.normal(size=(num_steps, num_rows, n.dim))) for n in (inputs, targets))
-
-
-def equinox_gru():
-    """An unchanged cell of Equinox, with a read-out."""
-    model = {"cell": eqx.nn.GRUCell(2, 4, key=jax.random.key(1)), "out": eqx.nn.Linear(4, 1, key=jax.random.key(2))}
-    params, rest = eqx.partition(model, eqx.is_array)
-    rng = np.random.default_rng(3)
-
-    def step(params, h, x):
-        model = eqx.combine(params, rest)
-        h = model["cell"](x["in"], h)
-        return h, jnp.sum((model["out"](h) - x["out"]) ** 2)
-
-    xs = {"in": jnp.asarray(rng.normal(size=(12, 3, 2))), "out": jnp.asarray(rng.normal(size=(12, 3, 1)))}
-    return step, params, jnp.asarray(rng.normal(size=(3, 4))), xs
-
-
-def unrolled_sgd():
-    """200 steps of training, differentiated by the learning rate through all of them."""
-    rng = np.random.default_rng(4)
-    true = rng.normal(size=5)
-
-    def loss(weights, data):
-        return jnp.mean((jnp.tanh(data["in"] @ weights) - data["out"]) ** 2)
-
-    def step(rate, weights, data):
-        return weights - jnp.exp(rate) * jax.grad(loss)(weights, data), loss(weights, data)
-
-    inputs = rng.normal(size=(200, 1, 8, 5))
-    xs = {"in": jnp.asarray(inputs), "out": jnp.asarray(np.tanh(inputs @ true))}
-    return step, jnp.log(0.05), jnp.asarray(rng.normal(size=(1, 5))), xs
-
-
-def leaky_rates():
-    """A leaky network of firing rates, with a counter and a key in its state."""
-    rng = np.random.default_rng(5)
-    params = {"W": jnp.asarray(rng.normal(size=(6, 6))), "b": jnp.asarray(rng.normal(size=6)), "tau": jnp.array(3.0)}
-
-    def step(params, state, x):
-        voltage = state["v"] + (params["W"] @ jnp.tanh(state["v"]) + params["b"] + x - state["v"]) / params["tau"]
-        noise = jax.random.normal(jax.random.fold_in(state["key"], state["n"]), (), voltage.dtype)
-        return {"v": voltage, "n": state["n"] + 1, "key": state["key"]}, voltage[0] ** 2 + 0.1 * noise * voltage[1]
-
-    state = {"v": jnp.asarray(rng.normal(size=(2, 6))), "n": jnp.zeros(2, jnp.int32)}
-    state["key"] = jax.random.split(jax.random.key(6), 2)
-    return step, params, state, jnp.asarray(rng.normal(size=(15, 2, 6)))
-
-
-FOREIGN = {"equinox GRU": equinox_gru, "unrolled SGD": unrolled_sgd, "leaky rates": leaky_rates}
 
 
 def derivatives_of_scan(step, params, state, xs):
@@ -112,41 +48,6 @@ def assert_are_parts(found, want):
     np.testing.assert_allclose(found.norms, np.linalg.norm(want, axis=1), atol=1e-12 * whole)
     bias = [np.linalg.norm(want[k:].sum(0)) / whole for k in range(1, len(want))]
     np.testing.assert_allclose(found.bias, bias, rtol=0, atol=1e-12)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FOREIGN)
-def test_a_scan_that_knows_nothing_of_seqjax(name):
-    scan = FOREIGN[name]()
-    num_steps, num_rows = jax.tree.leaves(scan[3])[0].shape[:2]
-    max_lag = {"equinox GRU": num_steps // 2, "unrolled SGD": 50, "leaky rates": num_steps + 2}[name]
-    even = np.full((num_steps, num_rows), 1 / (num_steps * num_rows))
-    assert_are_parts(seqjax.lags(*scan, max_lag), by_lag(derivatives_of_scan(*scan), even, max_lag))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("model", "spec"),
-    [
-        (RNN(hidden=3), Spec(Tokens(5))),
-        (MLP(lags=3, hidden=4), Spec(Tokens(5))),
-        (GRU(hidden=3, layers=2), Spec(Tokens(5))),
-        (LSTM(hidden=3), Spec(Tokens(5))),
-        (MLP(lags=3, hidden=4), Spec(Values(2))),
-    ],
-    ids=["rnn", "mlp on tokens", "gru", "lstm", "mlp on values"],
-)
-def test_a_model_with_uneven_weights_in_blocks(model, spec, monkeypatch):
-    """Blocks of one step, or of several steps with a rest. A state that holds only inputs has only lag 0."""
-    problem = Problem.of(model, spec)
-    params, state, xs = rows(problem, 11, 2)
-    weights = np.random.default_rng(1).normal(size=(11, 2))
-    numbers = 1 if isinstance(model, LSTM) else 3 * 4 * 2 * 3
-    monkeypatch.setattr(BY_LAG, "BLOCK", numbers)
-    found = seqjax.lags(problem, params, state, xs, 4, weights=jnp.asarray(weights))
-    assert_are_parts(found, by_lag(derivatives_of_scan(problem.step, params, state, xs), weights, 4))
-    if isinstance(model, MLP):
-        assert (np.asarray(found.norms)[1:] == 0).all()
 
 
 def test_a_state_that_holds_only_inputs_has_only_lag_0():
@@ -334,15 +235,16 @@ def test_the_figure_shows_norms_and_bias(report):
 
 
 def two_variables():
-    """A state of two variables and a counter, and two parameters."""
+    """A state of two variables, a counter and a key, and two parameters."""
     rng = np.random.default_rng(6)
     params = {name: jnp.asarray(rng.normal(size=2)) for name in "ab"}
 
     def step(params, state, x):
         v = jnp.sin(params["a"] * state["v"][::-1] + params["b"] * state["m"]) + x
-        return {"v": v, "m": 0.9 * state["m"] + v[0], "n": state["n"] + 1}, jnp.sum(v**2) * state["m"]
+        return state | {"v": v, "m": 0.9 * state["m"] + v[0], "n": state["n"] + 1}, jnp.sum(v**2) * state["m"]
 
     state = {"v": jnp.asarray(rng.normal(size=(2, 2))), "m": jnp.ones(2), "n": jnp.zeros(2, jnp.int32)}
+    state["key"] = jax.random.split(jax.random.key(6), 2)
     return step, params, state, jnp.asarray(rng.normal(size=(9, 2, 2)))
 
 
@@ -430,7 +332,7 @@ def test_a_variable_that_overflows_explodes():
 
 
 def test_a_scan_with_outputs_and_one_sequence():
-    """`has_aux`, `batched=False` and the last loss alone change the form of the arguments only."""
+    """`has_aux`, `batched=False` and the last loss alone change the form of the arguments. All lags are kept apart."""
     step, params, state, xs = two_variables()
 
     def with_outputs(params, state, x):
@@ -440,20 +342,8 @@ def test_a_scan_with_outputs_and_one_sequence():
     last = np.zeros((len(xs), 2))
     last[-1, 0] = 1
     one = jax.tree.map(lambda a: a[0], state)
-    found = seqjax.lags(with_outputs, params, one, xs[:, 0], 3, weights="last", has_aux=True, batched=False)
-    assert_are_parts(found, by_lag(derivatives_of_scan(step, params, state, xs), last, 3))
-
-
-@pytest.mark.slow
-def test_truncated_keeps_the_shares_of_its_segments():
-    """The mean over windows of many segments, from the lags, against the truncated gradient itself."""
-    step, params, state, xs = FOREIGN["leaky rates"]()
-    xs = jnp.tile(xs, (40, 1, 1))
-    strategy = Truncated(steps=4)
-    found = seqjax.lags(step, params, state, xs, 8)
-    full, truncated = (seqjax.value_and_grad(step, each)(params, state, xs).grads for each in (Full(), strategy))
-    bias = np.linalg.norm(ravel(truncated) - ravel(full)) / np.linalg.norm(ravel(full))
-    assert found.bias_of(strategy.kept(8)) == pytest.approx(bias, rel=0.1)
+    found = seqjax.lags(with_outputs, params, one, xs[:, 0], 11, weights="last", has_aux=True, batched=False)
+    assert_are_parts(found, by_lag(derivatives_of_scan(step, params, state, xs), last, 11))
 
 
 def test_truncated_keeps_a_falling_share_of_each_lag():

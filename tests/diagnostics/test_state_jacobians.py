@@ -59,15 +59,6 @@ def test_the_henon_map():
     assert j.lyapunov.sum() == pytest.approx(np.log(0.3), rel=1e-10)  # the determinant is -b everywhere
 
 
-@pytest.mark.slow
-def test_the_logistic_map():
-    def logistic(params, state, x):
-        return params * state * (1 - state), jnp.zeros(())
-
-    j = jacobians(logistic, 4.0, jnp.array([0.3]), steps(20_000), 1, every=1000)
-    assert j.lyapunov.tolist() == [pytest.approx(np.log(2), abs=0.005)]
-
-
 @pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_network_against_a_loop(every):
     """Products of different Jacobians in numpy, for four rows and all lags."""
@@ -154,25 +145,6 @@ def test_a_hazard_is_finite_below_one_minus_growth_squared():
     assert "no constant hazard has finite variance" in str(found(1.1))
     with pytest.raises(Error, match=r"hazard = 1\.0"):
         j.check_hazard(1.0)
-
-
-@pytest.mark.slow
-def test_the_condition_is_that_of_the_variance():
-    """s_t = ρ s_{t-1} + θ: the exact variance of a gradient with random cuts converges or grows with T."""
-
-    def variance(rho, c, T):
-        moments = [1.0, 1.0]  # the means of the tangent M = ξ ρ M + 1 and of its square
-        for _ in range(T):
-            first, second = moments
-            moments = [rho * first + 1, rho**2 / (1 - c) * second + 2 * rho * first + 1]
-        return moments[1] - moments[0] ** 2
-
-    for rho, c in ((0.8, 0.3), (0.8, 0.42), (0.5, 0.7), (0.5, 0.8)):
-        bounded = variance(rho, c, 800) < 1.01 * variance(rho, c, 400)
-        j = jacobians(linear, jnp.array([[rho]]), jnp.ones((1, 1)), steps(20), 3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            assert j.check_hazard(c) == bounded
 
 
 def test_it_can_be_printed_and_drawn():

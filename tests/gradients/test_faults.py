@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 from support import strategies as planted
-from support.checks import CUTS, check_ages, check_edge_weights
+from support.checks import CUTS
 
 import seqjax
 from seqjax.testing.proofs.arguments import check_arguments
-from seqjax.testing.proofs.cases import case
 from seqjax.testing.proofs.claims import (
     check_history,
     check_mean,
@@ -69,43 +68,31 @@ FAULTS = {
     "one gradient for all seeds": lambda: check_seeds(MergesSeeds(), SMALL),
 }
 """One fault for each check."""
-MORE = {
-    "1/(1 - hazard) left out": lambda: check_unbiased(planted.UnweightedCuts(), cases=LEARNED),
-    "edges weighed at another age": lambda: check_unbiased(planted.YoungWeights(), cases=LEARNED),
-    "age dropped": lambda: check_ages(planted.ForgetsAge()),
-    "drawn at another age": lambda: check_draw(planted.YoungDraw()),
-    "drawn once for all steps": lambda: check_draw(planted.RepeatedDraw(keep_prob=0.5)),
-    "edge weight at the window's edge": lambda: check_window(planted.CutsTheEdge(steps=2), CUTS[2], LEARNED),
-    "rest of the window forgotten": lambda: check_window(planted.ForgetsTheRest(steps=4), CUTS[4], LEARNED),
-    "UORO: another product": lambda: check_unbiased_history(planted.WrongProduct(), SMALL),
-    "UORO: one sign for all units": lambda: check_draw(planted.OneSign()),
-    "PES: accumulator dropped": lambda: check_unbiased_history(planted.forgetful("pes", particles=2), ["linear"]),
-    "memory of reset rows kept": lambda: check_history(planted.NeverResets(), LEARNED),
-    "reset rows started outside": lambda: check_window(planted.StartsOutside(), cases=LEARNED),
-    "weights ignored": lambda: check_window(planted.Unweighed(), cases=LEARNED),
-    "the same at every call": lambda: check_rows_draw_apart(planted.FixedDraw(keep_prob=0.5)),
-    "drawn by local row": lambda: check_rows(planted.LocalRows(keep_prob=0.5), LEARNED),
-}
 SEEN = "worst relative error|not finite|chi-square|z-score|gradient|ages after|not one of the outcomes|bfloat16"
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, *(pytest.param(fault, marks=pytest.mark.slow) for fault in MORE)])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_planted_fault_is_seen(fault):
     with pytest.raises(seqjax.Error, match=SEEN):
-        (FAULTS | MORE)[fault]()
+        FAULTS[fault]()
+
+
+def test_a_correct_strategy_passes():
+    """The sum over three windows, of which some start anew."""
+    assert check_history(planted.RTRL(), SMALL) < 1e-12
+
+
+MORE = {
+    "drawn once for all steps": lambda: check_draw(planted.RepeatedDraw(keep_prob=0.5)),
+    "PES: accumulator dropped": lambda: check_unbiased_history(planted.forgetful("pes", particles=2), ["linear"]),
+    "memory of reset rows kept": lambda: check_history(planted.NeverResets(), LEARNED),
+    "reset rows started outside": lambda: check_window(planted.StartsOutside(), cases=LEARNED),
+    "drawn by local row": lambda: check_rows(planted.LocalRows(keep_prob=0.5), LEARNED),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda edge_weights: jnp.roll(edge_weights, 1, 0),
-        jnp.ones_like,
-        lambda edge_weights: jnp.roll(edge_weights, 1, 1) if edge_weights.ndim == 2 else edge_weights,
-        jnp.sign,
-    ],
-    ids=["one step late", "ignored", "of another row", "rounded to cuts"],
-)
-def test_planted_fault_in_an_unroll_is_seen(change):
-    with pytest.raises(seqjax.Error, match="worst relative error"):
-        check_edge_weights(planted.FaultyUnroll(case("learned").problem, change), "learned")
+@pytest.mark.parametrize("fault", MORE)
+def test_other_planted_faults_are_seen(fault):
+    with pytest.raises(seqjax.Error, match=SEEN):
+        MORE[fault]()

@@ -5,14 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
-from jax.sharding import PartitionSpec
 
 import seqjax
 from seqjax import create, value_and_grad
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax.training.devices import ROWS, make_mesh
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -107,27 +104,6 @@ def test_the_last_loss_alone():
     assert_close((found.loss, found.grads, found.outputs), (loss, grads[:2], outputs), "rtrl")
 
 
-@pytest.mark.slow
-def test_rows_on_two_devices():
-    def local(params, state, xs):
-        found = value_and_grad(step, FULL, (0, 1, 2), has_aux=True)(params, state, xs)
-        of_params, *others = found.grads
-        # Each device takes the mean over its own rows.
-        return jax.lax.pmean((found.loss, of_params), ROWS), jax.tree.map(lambda a: a / 2, others), found.outputs
-
-    whole, by_row, by_step = PartitionSpec(), PartitionSpec(ROWS), PartitionSpec(None, ROWS)
-    run = jax.shard_map(
-        local,
-        mesh=make_mesh(B, 2),
-        in_specs=(whole, by_row, by_step),
-        out_specs=(whole, [by_row, by_step], by_step),
-        check_vma=False,
-    )
-    (loss, of_params), others, outputs = quick_jit(run)(*arguments())
-    want = wanted()
-    assert_close((loss, (of_params, *others), outputs), (want[0], want[1], want[3]), "two devices")
-
-
 class Cell(eqx.Module):
     """A module with an activation function, an integer, a key and a number among its leaves."""
 
@@ -167,26 +143,6 @@ def test_parameters_are_any_pytree(name):
 
     assert_close(found.grads.linear, want(cell).linear, name)
     assert found.grads.scale.shape == ()
-
-
-@pytest.mark.slow
-def test_a_state_of_flax_is_a_tree_of_parameters():
-    graph, params = nnx.split(nnx.Linear(3, 3, rngs=nnx.Rngs(0), param_dtype=jnp.float64))
-
-    def linear(params, h, x):
-        h = jnp.tanh(nnx.merge(graph, params, copy=True)(h)) + x
-        return h, jnp.sum(h**2)
-
-    h, xs = jnp.ones((B, 3)), jnp.ones((4, B, 3))
-    found = quick_jit(value_and_grad(linear, FULL))(params, h, xs)
-
-    @quick_jit
-    @jax.grad
-    def want(params):
-        _, losses = jax.lax.scan(lambda h, x: jax.vmap(linear, (None, 0, 0))(params, h, x), h, xs)
-        return losses.mean()
-
-    assert_close(nnx.to_pure_dict(found.grads), nnx.to_pure_dict(want(params)), "flax")
 
 
 def test_memory_is_carried_with_all_arguments_of_a_window():

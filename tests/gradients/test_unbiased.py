@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.checks import check_ages
 from support.strategies import Adapting, Aging, Constant, Randomized, ages
 
 from seqjax.testing.proofs.cases import case
@@ -46,11 +45,6 @@ def test_ages_count_the_edges_kept_since_the_last_cut_and_persist(start):
     np.testing.assert_allclose(edge_weights_MT, want_MT, rtol=1e-6)  # an int32 age divides in float32
     assert after.rows.dtype == jnp.int32
     np.testing.assert_array_equal(after.rows, want)
-
-
-@pytest.mark.slow
-def test_reset_rows_start_at_age_0_and_the_others_keep_theirs():
-    check_ages(Constant())
 
 
 @quick(Aging(), PER_STEP)

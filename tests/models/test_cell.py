@@ -6,14 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
 from support.cells import MGU, PeepholeLSTM
 
 from seqjax import Error, Model, Problem, Spec, Tokens, Values
 from seqjax.models.cell import CellState, product, scan_cell
 from seqjax.models.check import check_model
 from seqjax.testing.quick_jit import quick_jit
-from seqjax.training.devices import ROWS, make_mesh
 from seqjax_models import GRU, LSTM, RNN
 
 T, B, V = 5, 2, 7
@@ -191,34 +189,6 @@ def test_values_are_those_of_a_loop_over_the_equations_and_gradients_those_of_th
 
 
 @pytest.mark.slow
-@CELLS
-@SETUPS
-def test_without_a_bias_of_the_hidden_side_the_fused_unroll_is_the_default_scan(x64, cls, fields, spec):
-    model = cls(hidden=5, **fields)
-    assert_close(*fused_and_scanned(model, edge_weights_of(T, B), *make(model, spec, hidden_bias=False)), 1e-12)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("shape", [None, (T,)], ids=["none", "by step"])
-def test_fused_unroll_is_the_default_scan_with_other_edge_weights(x64, shape):
-    model, edge_weights = LSTM(hidden=5), None if shape is None else edge_weights_of(*shape)
-    assert_close(*fused_and_scanned(model, edge_weights, *make(model, VALUES)), 1e-12)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("cls", "dtype", "atol"),
-    [*((cls, jnp.float32, 1e-5) for cls in EQUATIONS), *((cls, jnp.bfloat16, 0.2) for cls in (LSTM, PeepholeLSTM))],
-)
-def test_fused_unroll_is_the_default_scan_in_lower_precision(cls, dtype, atol):
-    model = cls(hidden=5)
-    inputs = jax.tree.map(lambda a: a.astype(dtype), make(model, VALUES))
-    fused, scanned = fused_and_scanned(model, edge_weights_of(T), *inputs)
-    assert {leaf.dtype for leaf in jax.tree.leaves(fused)} == {jnp.dtype(dtype)}
-    assert_close(fused, scanned, atol)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("cls", [RNN, LSTM])
 def test_products_in_bfloat16_are_near_those_in_float32(cls):
     """Not equal, since operands are rounded. State, outputs and gradients keep float32."""
@@ -270,108 +240,6 @@ def test_a_recurrence_in_bfloat16_rounds_the_operands_of_its_products_and_nothin
     for found, exact in ((got, h_2), (du[1], dv_2), (du[0], dv_1), (dW, low(h_1).T @ low(dv_2))):
         # An operand next to the middle of two bfloat16 numbers may be rounded to the other one; its product is 1 of 32.
         np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.slow
-def test_in_bfloat16_small_steps_of_a_state_are_not_lost():
-    """c of an LSTM grows by 0.001 at each of 500 steps. A c in bfloat16 would stop at 0.25, since 0.25 + 0.001 rounds
-    to it. The gradient of W_hh is a sum over the steps, in float32 too."""
-    model = LSTM(hidden=2)
-    spec = Spec(Values(1), Values(1))
-    params = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0), spec))
-    i, f, g, o = 10.0, 20.0, 0.001, 0.0
-    params["layer_0"]["b_h"] = jnp.repeat(jnp.array([i, f, g, o]), 2)
-    state = jax.tree.map(lambda a: a[None], model.init_state(params, spec))
-    xs = jnp.zeros((500, 1, 1))
-
-    def score(run, params):
-        new, _ = run(params, state, xs)
-        return new.layers[0].c.sum(), new
-
-    (low, new), grads = jax.value_and_grad(functools.partial(score, model.unroll_in_bfloat16), has_aux=True)(params)
-    np.testing.assert_allclose(new.layers[0].c, 0.5, rtol=1e-3)
-    (exact, _), wanted = jax.value_and_grad(functools.partial(score, model.unroll), has_aux=True)(params)
-    assert low == pytest.approx(float(exact), rel=1e-3)
-    np.testing.assert_allclose(grads["layer_0"]["W_hh"], wanted["layer_0"]["W_hh"], rtol=0.02)
-
-
-@pytest.mark.slow
-@CELLS
-def test_under_vmap_over_parameters_and_shard_map_over_rows(x64, cls):
-    """The same results as one model on one device."""
-    model = cls(hidden=5, layers=2)
-    (params, state, xs), edge_weights = make(model, TOKENS), edge_weights_of(T, B)
-
-    def total(params, layers, xs, edge_weights):
-        new, outputs = model.unroll(params, state._replace(layers=layers), xs, edge_weights)
-        return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves((new, outputs))), (new, outputs)
-
-    def run(params, layers, xs, edge_weights):
-        (_, values), grads = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(params, layers, xs, edge_weights)
-        return values, grads
-
-    alone = jax.jit(run)
-    expected = alone(params, state.layers, xs, edge_weights)
-    other = jax.tree.map(lambda a: 0.5 * a, params)
-    pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), params, other)
-    both = jax.jit(jax.vmap(run, in_axes=(0, None, None, None)))(pair, state.layers, xs, edge_weights)
-    for index, one in enumerate((expected, alone(other, state.layers, xs, edge_weights))):
-        assert_close(jax.tree.map(lambda a, index=index: a[index], both), one, 1e-12)
-
-    def local(*args):
-        values, (grads, start_grads) = run(*args)
-        return values, (jax.lax.psum(grads, ROWS), start_grads)
-
-    rows, time_rows, everywhere = PartitionSpec(ROWS), PartitionSpec(None, ROWS), PartitionSpec()
-    sharded = jax.shard_map(
-        local,
-        mesh=make_mesh(B, 2),
-        in_specs=(everywhere, rows, time_rows, time_rows),
-        out_specs=((rows, time_rows), (everywhere, rows)),
-        check_vma=False,
-    )
-    assert_close(jax.jit(sharded)(params, state.layers, xs, edge_weights), expected, 1e-12)
-
-
-@pytest.mark.slow
-@CELLS
-def test_dropout_agrees_in_steps_in_chunks_and_in_any_order_of_rows(x64, cls):
-    model = cls(hidden=8, layers=2, dropout=0.4)
-    params, state, xs = make(model, TOKENS)
-    xs, T = xs[:4], 4
-    run = jax.jit(functools.partial(model.unroll, params))
-    new, outputs = run(state, xs)
-    assert (new.step - state.step).tolist() == [T] * B
-    middle, first = run(state, xs[:2])
-    last, second = run(middle, xs[2:])
-    assert_close((last, jnp.concatenate([first, second])), (new, outputs), 1e-13)
-    swapped = run(jax.tree.map(lambda a: a[::-1], state), xs[:, ::-1])[1]
-    np.testing.assert_allclose(swapped[:, ::-1], outputs, atol=1e-13)
-    row, step = jax.tree.map(lambda a: a[1], state), jax.jit(functools.partial(model.step, params))
-    for t in range(T):
-        row, output = step(row, xs[t, 1])
-        np.testing.assert_allclose(output, outputs[t, 1], atol=1e-13)
-
-
-@pytest.mark.slow
-def test_dropout_masks_outputs_and_not_the_state():
-    model = RNN(hidden=400, dropout=0.3)
-    params = model.init(jax.random.key(0), TOKENS)
-    params |= {"W_hq": jnp.eye(400), "b_q": jnp.zeros(400), "layer_0": params["layer_0"] | {"b_h": jnp.ones(400)}}
-    xs = jnp.zeros((20, 2), jnp.int32)
-    noisy, silent = (
-        jax.tree.map(lambda *a: jnp.stack(a), *[model.init_state(params, TOKENS, key) for key in keys])
-        for keys in (jax.random.split(jax.random.key(1)), (None, None))
-    )
-    assert silent.key == silent.step == ()
-    (end, up), (plain_end, h) = (jax.jit(model.unroll)(params, state, xs) for state in (noisy, silent))
-    np.testing.assert_array_equal(end.layers[0].h, plain_end.layers[0].h)
-    kept = up != 0
-    np.testing.assert_allclose(up[kept], h[kept] / 0.7, rtol=1e-6)
-    assert abs(kept.mean() - 0.7) < 5 * (0.3 * 0.7 / kept.size) ** 0.5
-    masks = np.asarray(kept, float).reshape(-1, 400)
-    assert abs(np.corrcoef(masks) - np.eye(len(masks))).max() < 0.3, "each step and row has a mask of its own"
-    assert RNN(hidden=4).init_state({"W_hq": jnp.zeros((4, 1))}, TOKENS, jax.random.key(0)).key == ()
 
 
 @QUICK_CELL

@@ -14,13 +14,11 @@ from support.shell import run
 import seqjax
 from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, from_equinox, train, value_and_grad
 from seqjax.data import Stream
-from seqjax.data.tokenizer import UNKNOWN
 from seqjax.testing.quick_jit import quick_jit
 from seqjax.training.forecast import forecast
 from seqjax_gradients import Full
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
-from seqjax_tokenizers import Char
 
 HIDDEN, T, B = 4, 3, 2
 TOKENS = Spec(Tokens(5))
@@ -190,27 +188,6 @@ def test_a_cell_forecasts_as_a_loop(x64):
     assert_close(forecast(model, VALUES, params, xs, 3), np.stack(expected))
 
 
-@pytest.mark.slow
-def test_a_module_generates_as_a_loop():
-    """Letter after letter, the likeliest each time."""
-    codec = Char().fit(seqjax.Text("abcde" * 9))
-    size = len(codec)
-    module = Net(jax.random.key(2), order=range(size)[::-1], size=size)
-    module = jax.tree.map(lambda leaf: 2 * leaf if eqx.is_inexact_array(leaf) else leaf, module)
-    model, params = from_equinox(module)
-    state = module.init_state()
-    read, text = codec.encode("ab"), "ab"
-    for token in read:
-        state, logits = module(state, jnp.asarray(token, jnp.int32))
-    unknown = np.array([token == UNKNOWN for token in codec.tokens])
-    for _ in range(10):
-        token = jnp.argmax(jnp.where(unknown, -jnp.inf, logits))
-        text += codec.decode([int(token)])
-        state, logits = module(state, token)
-    assert len(set(text[2:])) > 1
-    assert seqjax.generate(model, params, codec, "ab", 10) == text
-
-
 class Noisy(eqx.Module):
     """A cell with dropout, which keeps a key in its state."""
 
@@ -246,21 +223,6 @@ def test_dropout_draws_from_a_rows_key_and_is_off_without_one(x64):
     assert 0.4 < dropped.mean() < 0.6
     assert (dropped[0] != dropped[1]).any(), "a later step draws another mask"
     assert (dropped[:, 0] != dropped[:, 1]).any(), "rows draw their own masks"
-
-
-@pytest.mark.slow
-def test_training_draws_and_evaluation_does_not():
-    """The loss that training reports before an update is not the loss of `evaluate`, which is that of a loop."""
-    module = Noisy(jax.random.key(0))
-    model, params = from_equinox(module)
-    x = np.random.default_rng(1).normal(size=(41, 3)).astype(np.float32)
-    problem, stream = Problem.of(model, VALUES), Stream(x[:-1], x[1:], [0, 40])
-    setup = {"sampler": Sequential(1, 40), "gradient": Full(), "optimizer": SGD(1e-9), "epochs": 1}
-    *_, (_, metrics) = train(problem, stream, params=params, **setup)
-    _, outputs = eqx.filter_jit(loop)(module, module.init_state(), jnp.asarray(x[:-1]))
-    expected = float(((outputs - x[1:]) ** 2).mean())
-    assert seqjax.evaluate(problem, params, stream)["loss"] == pytest.approx(expected, rel=1e-5)
-    assert abs(metrics["train_loss"] - expected) > 1e-3
 
 
 class Learned(eqx.nn.GRUCell):

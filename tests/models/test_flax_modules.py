@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import seqjax
-from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, create, from_flax, train, value_and_grad
+from seqjax import Error, Experiment, Problem, Series, Spec, Tokens, Values, create, from_flax, train
 from seqjax.data import Stream
 from seqjax.models.check import check_model
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import RTRL, Full, Randomized, Truncated
-from seqjax_models import GRU, LSTM, RNN, FlaxCell
+from seqjax_gradients import Full
+from seqjax_models import FlaxCell
 from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
 
@@ -76,51 +75,6 @@ def test_a_cell_is_flaxs_own_in_a_loop(x64, cell, spec):
     assert_close(quick_jit(model.step)(params, row, first)[1], output)
 
 
-def as_our_cell(cell, params):
-    """The parameters, or gradients, of `FlaxCell` in the layout of our own cells."""
-    kernels, join = params["cell"], lambda *parts: jnp.concatenate(parts, axis=-1)
-    if cell == "LSTMCell":
-        gates = "ifgo"
-        names = [("i" + gate + "_" * (gate == "f"), "h" + gate) for gate in gates]
-        layer = {
-            "W_xh": join(*(kernels[x]["kernel"] for x, _ in names)),
-            "W_hh": join(*(kernels[h]["kernel"] for _, h in names)),
-            "b_h": join(*(kernels[h]["bias"] for _, h in names)),
-        }
-    else:
-        side = "dense_h" if cell == "OptimizedLSTMCell" else "dense_i"
-        layer = {
-            "W_xh": kernels["dense_i"]["kernel"],
-            "W_hh": kernels["dense_h"]["kernel"],
-            "b_h": kernels[side]["bias"],
-        }
-    return {"layer_0": layer, "W_hq": params["W_hq"], "b_q": params["b_q"]}
-
-
-@pytest.mark.slow
-@SPECS
-@pytest.mark.parametrize("cell", NAMES)
-def test_a_cell_is_ours_with_the_same_weights_in_outputs_and_gradients(x64, cell, spec):
-    model, params, state, xs = make(cell, spec)
-    ours = {"SimpleCell": RNN, "GRUCell": GRU}.get(cell, LSTM)(hidden=HIDDEN)
-    start = ours.init_state(as_our_cell(cell, params), spec)
-    if isinstance(ours, LSTM):
-        c, h = state.carry
-        start = start._replace(layers=(start.layers[0]._replace(h=h, c=c),))
-    else:
-        start = start._replace(layers=(start.layers[0]._replace(h=state.carry),))
-    edge_weights = jnp.asarray(np.random.default_rng(2).uniform(size=(T, B)))
-
-    def loss(model, params, start):
-        _, outputs = model.unroll(params, start, xs, edge_weights)
-        return jnp.sum(jnp.sin(outputs)), outputs
-
-    differentiate = functools.partial(jax.value_and_grad, has_aux=True)
-    (_, outputs), grads = differentiate(functools.partial(loss, model))(params, state)
-    (_, expected), our_grads = differentiate(functools.partial(loss, ours))(as_our_cell(cell, params), start)
-    assert_close((outputs, as_our_cell(cell, grads)), (expected, our_grads))
-
-
 @pytest.mark.parametrize(
     "cell",
     ["GRUCell", *(pytest.param(c, marks=pytest.mark.slow) for c in ("SimpleCell", "LSTMCell", "OptimizedLSTMCell"))],
@@ -147,17 +101,6 @@ def test_dtypes_follow_the_parameters(x64, cell):
     start = jax.eval_shape(lambda params: model.init_state(params, TOKENS), low[0])
     found = start, jax.eval_shape(model.unroll, *low, xs)
     assert {a.dtype for a in jax.tree.leaves(found)} == {np.dtype(jnp.bfloat16)}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
-@pytest.mark.parametrize("cell", NAMES)
-def test_a_cell_is_computed_in_the_dtype_of_its_parameters(x64, cell, dtype):
-    model, *exact, xs = make(cell, TOKENS)
-    low = jax.tree.map(lambda a: a.astype(dtype), exact)
-    rounded = jax.tree.map(lambda a: a.astype(float), low)
-    error = abs(model.unroll(*low, xs)[1].astype(float) - model.unroll(*rounded, xs)[1]).max()
-    assert 0 < error <= 50 * float(jnp.finfo(dtype).eps)
 
 
 def test_an_unknown_cell_is_an_error_that_lists_the_four():
@@ -213,26 +156,6 @@ def test_equal_modules_make_equal_models_so_that_jit_traces_them_once():
     models = [from_flax(module)[0] for module in modules]
     assert models[0] == models[1] != models[2]
     assert hash(models[0]) == hash(models[1])
-
-
-@pytest.mark.slow
-def test_strategies_differentiate_a_module(x64):
-    model, params, state = adapt(Net(nnx.Rngs(0)))
-    problem, ids = Problem.of(model, TOKENS), inputs(TOKENS, T + 1, B)
-    xs = (ids[:-1], ids[1:])
-
-    def loss(params):
-        return problem.unroll(params, state, xs)[1].mean()
-
-    def estimate(strategy):
-        found = jax.jit(value_and_grad(problem, strategy))(params, state, xs, key=jax.random.key(0))
-        return found.loss, found.grads
-
-    expected, grads = jax.jit(jax.value_and_grad(loss))(params)
-    for strategy in (RTRL(), Randomized(keep_prob=1.0)):
-        assert_close(estimate(strategy), (expected, grads))
-    _, cut = estimate(Truncated(steps=2))
-    assert abs(cut["cell"]["dense_h"]["kernel"] - grads["cell"]["dense_h"]["kernel"]).max() > 1e-4
 
 
 @pytest.mark.slow
@@ -314,16 +237,3 @@ def test_an_experiment_says_how_else_a_flax_module_is_trained():
         Experiment(dataset=Series(np.sin(np.arange(60.0))), model=model, sampler=Sequential(2, 8)).run()
     for call in (".run(params=params)", "seqjax.train("):
         assert call in str(caught.value)
-
-
-@pytest.mark.slow
-def test_a_flax_module_is_trained_and_used_as_an_experiment_says():
-    model, params = from_flax(nnx.GRUCell(1, 1, rngs=nnx.Rngs(0)))
-    x = np.sin(np.arange(60.0))
-    run = Experiment(dataset=Series(x), model=model, sampler=Sequential(2, 8), epochs=2).run(params=params)
-    assert run.metrics[1]["train_loss"] < run.metrics[0]["train_loss"]
-    problem = Problem.of(model, Spec(Values(1)))
-    stream = Stream(x[:-1, None], x[1:, None], [0, 59])
-    setup = {"sampler": Sequential(2, 8), "gradient": Full(), "optimizer": SGD(0.1), "epochs": 2}
-    *_, (state, _) = train(problem, stream, **setup, params=params)
-    assert seqjax.evaluate(problem, state.params, stream)["loss"] < seqjax.evaluate(problem, params, stream)["loss"]

@@ -35,82 +35,33 @@ def state_dict(kind, layers=1, module="rnn.", dtype=float, bias=True, readout=Tr
     return found
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def layer_by_hand(kind, w, xs_TBD):
-    """The equations in the documentation of torch.nn.RNN, GRU and LSTM, with the blocks of each gate by name."""
-    gates = {"RNN": "h", "GRU": "rzn", "LSTM": "ifgo"}[kind]
-    part = {gate: slice(n * HIDDEN, (n + 1) * HIDDEN) for n, gate in enumerate(gates)}
-
-    h = c = np.zeros((xs_TBD.shape[1], HIDDEN))
-    outputs = []
-    for x in xs_TBD:
-        of_x = {gate: x @ w["weight_ih"][rows].T + w["bias_ih"][rows] for gate, rows in part.items()}
-        of_h = {gate: h @ w["weight_hh"][rows].T + w["bias_hh"][rows] for gate, rows in part.items()}
-        if kind == "RNN":
-            h = np.tanh(of_x["h"] + of_h["h"])
-        elif kind == "GRU":
-            r, z = (sigmoid(of_x[gate] + of_h[gate]) for gate in "rz")
-            n = np.tanh(of_x["n"] + r * of_h["n"])
-            h = (1 - z) * n + z * h
-        else:
-            i, f, o = (sigmoid(of_x[gate] + of_h[gate]) for gate in "ifo")
-            g = np.tanh(of_x["g"] + of_h["g"])
-            c = f * c + i * g
-            h = o * np.tanh(c)
-        outputs.append(h)
-    return np.stack(outputs)
-
-
-def by_hand(kind, weights, xs, layers, module="rnn."):
-    zeros = np.zeros(BLOCKS[kind] * HIDDEN)
-    for layer in range(layers):
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        xs = layer_by_hand(kind, {name: weights.get(f"{module}{name}_l{layer}", zeros) for name in names}, xs)
-    return xs @ weights["linear.weight"].T + weights["linear.bias"]
-
-
 def outputs_of(model, params, xs, spec):
     params = jax.tree.map(jnp.asarray, params)
     state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, spec))
     return quick_jit(model.unroll)(params, state, xs)[1]
 
 
-def values():
-    return np.random.default_rng(1).normal(size=(T, B, D))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("layers", "bias"),
-    [pytest.param(1, True, id="1"), pytest.param(2, True, id="2"), pytest.param(2, False, id="2-no-bias")],
-)
-@KINDS
-def test_the_models_compute_what_pytorch_documents(x64, kind, layers, bias):
-    weights, xs = state_dict(kind, layers, bias=bias), values()
-    params = from_torch(weights)
-    model, spec = MODELS[kind](hidden=HIDDEN, layers=layers), Spec(Values(D), Values(Q))
-    found = outputs_of(model, params, jnp.asarray(xs), spec)
-    np.testing.assert_allclose(found, by_hand(kind, weights, xs, layers), rtol=1e-12, atol=1e-12)
-    shapes = jax.tree.map(np.shape, model.init(jax.random.key(0), spec))
-    for layer in shapes.values():
-        if kind == "GRU" and bias and isinstance(layer, dict):
-            layer["b_hh"] = (3 * HIDDEN,)
-    assert jax.tree.map(np.shape, params) == shapes
-
-
 @pytest.mark.parametrize("kind", ["GRU", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("RNN", "LSTM"))])
 def test_ids_pick_rows_or_embeddings(x64, kind):
     ids = np.random.default_rng(1).integers(0, D, (T, B)).astype(np.int32)
-    weights = state_dict(kind)
-    one_hot = outputs_of(MODELS[kind](hidden=HIDDEN), from_torch(weights), jnp.asarray(ids), Spec(Tokens(D)))
-    np.testing.assert_allclose(one_hot, by_hand(kind, weights, np.eye(D)[ids], 1), atol=1e-12)
+    weights, model = state_dict(kind), MODELS[kind](hidden=HIDDEN)
+    params = from_torch(weights)
+    one_hot, values = (
+        outputs_of(model, params, xs, Spec(side(D))) for xs, side in ((ids, Tokens), (np.eye(D)[ids], Values))
+    )
+    np.testing.assert_allclose(one_hot, values, atol=1e-12)
     table = np.random.default_rng(2).normal(size=(11, D))
-    params = from_torch(weights | {"embed.weight": table})
-    found = outputs_of(MODELS[kind](hidden=HIDDEN, embedding=D), params, jnp.asarray(ids), Spec(Tokens(11)))
-    np.testing.assert_allclose(found, by_hand(kind, weights, table[ids], 1), atol=1e-12)
+    embedded = from_torch(weights | {"embed.weight": table})
+    found = outputs_of(MODELS[kind](hidden=HIDDEN, embedding=D), embedded, ids, Spec(Tokens(11)))
+    np.testing.assert_allclose(found, outputs_of(model, params, table[ids], Spec(Values(D))), atol=1e-12)
+
+
+@KINDS
+def test_a_module_without_biases_has_biases_of_zero(kind):
+    weights = state_dict(kind, layers=2)
+    zeros = {name: 0 * array if ".bias_" in name else array for name, array in weights.items()}
+    without = {name: array for name, array in weights.items() if ".bias_" not in name}
+    jax.tree.map(np.testing.assert_array_equal, from_torch(without), from_torch(zeros))
 
 
 def test_a_gru_keeps_the_bias_inside_its_reset_product_unless_it_is_zero():

@@ -120,15 +120,6 @@ def test_adaptive_reads_the_lags_before_the_tail_as_they_are():
     assert len(set(found)) == 4
 
 
-@pytest.mark.parametrize("decay", [0.7, 0.3])
-def test_adaptive_truncates_a_geometric_decay_where_the_tail_is_small(decay):
-    tail = lambda K: decay ** (K - 1) / (1 - decay)  # in units of φ_1; φ_0 counts as φ_1
-    total = max(1 + (1 - decay ** (n - 1)) / (1 - decay) - tail(n) for n in range(1, 12))
-    for delta in (0.9, 0.5, 0.1, 0.01):
-        want = next((K for K in range(2, 12) if tail(K) <= delta * total), 11)
-        assert int(steps(Memory(measured(decay ** np.arange(11))), delta)) == want
-
-
 @pytest.mark.parametrize(
     ("phi", "K"),
     [(np.ones(11), 11), (1.5 ** np.arange(11), 11), (np.zeros(11), 2), (np.eye(11)[0], 2), (None, 11)],
@@ -173,15 +164,3 @@ def test_outcomes_sum_to_the_gradient_whatever_was_measured():
             return super().init(problem, params, state)._replace(shared=measured(0.36 ** np.arange(4)))
 
     check_unbiased(Measured(max_lag=4, every=1), ages(5), cases=["small"])
-
-
-def test_the_optimal_survival():
-    """q_k ∝ √D_k attains the bound, no other survival that is tried costs less, and the hazard of ρ^k is 1 - ρ."""
-    rng, rho = np.random.default_rng(0), 0.7
-    tails = rho ** np.arange(60)  # ‖Σ_{j≥k} G_j‖
-    D = np.append(tails[:-1] ** 2 - tails[1:] ** 2, tails[-1] ** 2)[:-1]
-    cost = lambda q: np.sum(D / q) * np.sum(q)
-    best = rho ** np.arange(59)
-    np.testing.assert_allclose(cost(best), np.sum(np.sqrt(D)) ** 2, rtol=1e-12)
-    others = np.cumprod(np.append(np.ones((200, 1)), rng.uniform(0.4, 1, (200, 58)), axis=1), axis=1)
-    assert min(map(cost, others)) > cost(best)

@@ -20,7 +20,8 @@ CODE = """
 import hashlib
 from seqjax_datasets import PythonDocs
 from seqjax_tokenizers import BPE
-print(hashlib.sha256(BPE(vocab_size=400).fit(PythonDocs().load()[:50_000]).saved.encode()).hexdigest())
+text = PythonDocs().load()
+print(text.sha256, hashlib.sha256(BPE(vocab_size=400).fit(text[:50_000]).saved.encode()).hexdigest())
 """
 
 
@@ -134,10 +135,11 @@ def test_it_is_saved_as_the_standard_file_and_loaded_from_it(codec, tmp_path):
     assert isinstance(codec, TextCodec)
 
 
-def test_training_is_the_same_in_every_process(codec):
+def test_text_and_training_are_the_same_in_every_process(codec):
+    text = PythonDocs().load().text
     env = {**os.environ, "PYTHONHASHSEED": "1", "RAYON_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=env, check=True)
-    assert done.stdout.strip() == hashlib.sha256(codec.saved.encode()).hexdigest()
+    assert done.stdout.split() == [hashlib.sha256(each.encode()).hexdigest() for each in (text, codec.saved)]
     assert done.stderr == ""
 
 

@@ -71,20 +71,6 @@ def test_step_is_the_chapters_equations(x64, spec):
     np.testing.assert_allclose(hidden_of(new), h[1], atol=1e-14)
 
 
-def test_the_sum_of_two_products_is_the_product_of_the_concatenation(x64):
-    """Equation (8.4.5), on the chapter's batch of ids X (2, 5) as one-hot vectors (5, 2, 28)."""
-    model, params, state, _ = make(Spec(Tokens(28)), hidden=16)
-    X = np.arange(10, dtype=np.int32).reshape(2, 5)
-    layer = jax.tree.map(np.asarray, params["layer_0"])
-    W = np.concatenate([layer["W_xh"], layer["W_hh"]])
-    H = np.asarray(hidden_of(state))
-    for x in np.eye(28)[X.T]:
-        H = np.tanh(np.concatenate([x, H], axis=1) @ W + layer["b_h"])
-    new, outputs = quick_jit(model.unroll)(params, state, X.T)
-    assert outputs.shape == (5, 2, 28)
-    np.testing.assert_allclose(hidden_of(new), H, atol=1e-14)
-
-
 @pytest.mark.parametrize(("hidden", "size"), [(512, 291_356), pytest.param(256, 80_412 - 256, marks=pytest.mark.slow)])
 def test_parameter_counts_and_initial_weights_of_the_chapter(hidden, size):
     """The chapter's 80,412 counts the second bias vector of torch.nn.RNN, which adds nothing to the first."""

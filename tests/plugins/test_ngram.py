@@ -1,7 +1,6 @@
 import collections
 import functools
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +9,10 @@ import pytest
 
 import seqjax
 from seqjax import Error, Problem, Spec, Tokens, Values
-from seqjax.analysis import count_ngrams
 from seqjax.data import Stream
 from seqjax.data.preparing import make_stream
 from seqjax.data.stream import next_stream
 from seqjax.training.evaluating import evaluate
-from seqjax.training.generating import generate
 from seqjax_datasets import TimeMachine
 from seqjax_models import NGram
 from seqjax_tokenizers import Char, Word
@@ -85,7 +82,7 @@ def counted(model, documents=DOCUMENTS):
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-@pytest.mark.parametrize("order", [3, *(pytest.param(order, marks=pytest.mark.slow) for order in (1, 2, 4))])
+@pytest.mark.parametrize("order", [1, 3, *(pytest.param(order, marks=pytest.mark.slow) for order in (2, 4))])
 def test_probabilities_are_the_equations_and_sum_to_one(order, smoothing):
     """For seen and unseen contexts, shorter and longer than those of the model, and with other numbers of tokens."""
     other = np.array([2, 0, 3, 1])
@@ -99,12 +96,6 @@ def test_probabilities_are_the_equations_and_sum_to_one(order, smoothing):
             assert p.dtype == np.float64
             if len(c) < 3:
                 np.testing.assert_allclose(model.probabilities(renamed, other[list(c)])[other], p, rtol=1e-12)
-
-
-@pytest.mark.parametrize("smoothing", SMOOTHINGS)
-def test_a_model_of_single_tokens_knows_no_context(smoothing):
-    model = NGram(order=1, smoothing=smoothing)
-    np.testing.assert_allclose(model.probabilities(counted(model), [1]), ByHand(model, DOCUMENTS, V)([]), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -165,9 +156,7 @@ def test_no_ngram_crosses_documents():
     np.testing.assert_allclose(model.probabilities(params, [3]), [0, 1, 0, 0])
 
 
-@pytest.mark.parametrize(
-    "smoothing", [pytest.param(each, marks=[pytest.mark.slow] * (each != "kneser-ney")) for each in SMOOTHINGS]
-)
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
 def test_documents_shorter_than_the_model(smoothing):
     """No context of three tokens occurs."""
     model, documents = NGram(order=4, smoothing=smoothing), [[1, 2], [2, 2]]
@@ -175,19 +164,6 @@ def test_documents_shorter_than_the_model(smoothing):
     for t in range(4):
         context = [1, 2, 2, 3][: t + 1]
         np.testing.assert_allclose(model.probabilities(params, context), by_hand(context), rtol=1e-12, atol=1e-15)
-
-
-@pytest.mark.slow
-def test_a_memorised_text_is_generated():
-    text = seqjax.Text("the quick brown fox jumps over a lazy dog")
-    codec = Char().fit(text)
-    model, spec = NGram(order=5, smoothing="witten-bell"), Spec(codec.spec)
-    params = model.count(make_stream(text, codec, spec), spec)
-    assert generate(model, params, codec, "the qu", 35) == text.text
-    loss = evaluate(Problem.of(model, spec), params, make_stream(text, codec, spec))["loss"]
-    ids = codec.encode(text.text)
-    expected = [-math.log(model.probabilities(params, ids[:t])[ids[t]]) for t in range(1, len(ids))]
-    assert loss == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 @pytest.mark.slow
@@ -209,11 +185,6 @@ def test_laplace_smoothing_of_the_chapter(time_machine_file):
     after, single = np.bincount(ids[1:][ids[:-1] == man], minlength=len(vocab)), model.probabilities(params, [])
     assert (ids[-1], (ids == man).sum(), after.sum()) == (man, 70, 69), "as printed, the sum given `man` is 70/71"
     np.testing.assert_allclose(model.probabilities(params, [man]), (after + single) / (69 + 1), rtol=1e-12)
-    for smoothing in SMOOTHINGS:
-        model = NGram(order=3, smoothing=smoothing)
-        params = model.count(make_stream(text, vocab, spec), spec)
-        for context in ("man", "of man", "the time", "man man", "xyz", "xyz of", "i was in"):
-            assert abs(model.probabilities(params, vocab[context.split()]).sum() - 1) < 1e-12
 
 
 @pytest.fixture(scope="module")
@@ -226,15 +197,6 @@ def characters(time_machine_file):
 MEMORISED = [17.415, 9.865, 5.176, 2.697, 1.737, 1.372, 1.198, 1.111, 1.069, 1.047, 1.034]
 """Perplexity of the first 10,000 characters under their own frequencies given the last k characters, over all
 characters that have k before them. 1.047 is 1.04646, rounded twice."""
-
-
-def test_memorised_characters_from_counts(characters):
-    codec, ids = characters
-    for k, expected in enumerate(MEMORISED):
-        grams, counts = count_ngrams(ids[:10_000], k + 1, len(codec))
-        _, at = np.unique(grams[:, :k], axis=0, return_inverse=True)
-        losses = -counts @ np.log(counts / np.bincount(at.ravel(), counts)[at.ravel()])
-        assert math.exp(losses / (10_000 - k)) == pytest.approx(expected, abs=5.5e-4)
 
 
 @pytest.mark.parametrize("k", [4, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 9))])

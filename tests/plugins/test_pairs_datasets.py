@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import pytest
 
@@ -84,22 +82,6 @@ def test_before_the_start_the_inputs_of_add_are_0():
     first = np.array([Add(num_steps=10, t1=4, t2=6, seed=seed).load().targets[:4].tolist() for seed in range(1000)])
     assert (abs(first.sum(0) - 500) < 5 * np.sqrt(250)).all()
     assert Add(num_steps=3, t1=9, t2=5).load().targets.shape == (3,)
-
-
-def entropy(p):
-    return -sum(q * np.log(q) for q in (p, 1 - p) if q > 0)
-
-
-def test_the_lowest_losses_in_the_docstring_of_add():
-    table = {(a, b): 0.5 + 0.5 * a - 0.25 * b for a, b in itertools.product((0, 1), repeat=2)}
-    floors = [
-        entropy(np.mean(list(table.values()))),
-        np.mean([entropy(np.mean([table[a, b] for a in (0, 1)])) for b in (0, 1)]),
-        np.mean([entropy(np.mean([table[a, b] for b in (0, 1)])) for a in (0, 1)]),
-        np.mean([entropy(p) for p in table.values()]),
-    ]
-    assert [f"{floor:.4f}"[1:] for floor in floors] == [".6616", ".6277", ".5192", ".4545"]
-    assert all(f"{floor:.4f}"[1:] in (Add.__doc__ or "") for floor in floors)
 
 
 @pytest.mark.parametrize("dataset", [Copy(num_steps=200), Add(num_steps=200)])

@@ -61,11 +61,6 @@ def test_stocks_are_the_monthly_prices_since_a_company_was_listed(name, months, 
     np.testing.assert_allclose(prices[0] * np.exp(np.cumsum(returns)), prices[1:], rtol=1e-12)
 
 
-def test_the_first_price_of_the_index():
-    """S&P 500 at the end of January 1990: 329.08."""
-    assert Stocks(form="prices").load().values[0, 0] == pytest.approx(329.08, abs=0.005)
-
-
 def test_an_unknown_column_is_an_error_that_lists_them():
     with pytest.raises(Error, match=r"no column 'GSPC'; did you mean '\^GSPC'") as caught:
         Stocks(column="GSPC").load()

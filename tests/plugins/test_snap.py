@@ -39,28 +39,6 @@ class Whole(Model):
         return self.inner.step(params, state, x)
 
 
-class Three(NamedTuple):
-    """A state of three leaves."""
-
-    h: Any
-    a: Any
-    b: Any
-
-
-@dataclass(frozen=True)
-class ThreeLeaves(Cell):
-    """Parameters of the first block reach all three leaves, those of the second a and b, those of the third b."""
-
-    blocks = 3
-    State = Three
-
-    def cell(self, u, v, state):
-        first, second, third = jnp.split(jnp.tanh(u + v), 3, -1)
-        h = 0.5 * state.h + first
-        a = 0.3 * state.a + h * second - 0.2 * state.b
-        return Three(h + 0.1 * state.a, a, 0.6 * state.b + a + third)
-
-
 class Late(NamedTuple):
     """A state of two leaves."""
 
@@ -78,7 +56,7 @@ class LateReach(Cell):
         return Late(jnp.tanh(u + v) + 0.3 * state.m, 0.5 * state.m + state.h + jax.nn.relu(u - 1))
 
 
-OWN = {"mgu": MGU, "peephole": PeepholeLSTM, "three leaves": ThreeLeaves, "late": LateReach}
+OWN = {"mgu": MGU, "peephole": PeepholeLSTM, "late": LateReach}
 
 
 def make(name, **fields):
@@ -211,13 +189,6 @@ def test_networks_whose_parameters_feed_many_units_do_not_fit(fields):
     problem = Problem.of(make("rnn", **fields), TOKENS)
     assert not _units.fits(problem, None)
     assert not _units.fits(Problem.of(Whole(make("rnn")), TOKENS), None)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("fields", [{"embedding": 2}, {"layers": 2}], ids=repr)
-def test_networks_whose_parameters_feed_many_units_are_stored_whole(fields):
-    c, steps = of_model(make("rnn", **fields), TOKENS)
-    assert_close(run(SnAp(), c), by_hand(c, steps, snap(1)), str(fields))
 
 
 @pytest.mark.parametrize(

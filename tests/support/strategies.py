@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from seqjax import Problem, RandomCuts
+from seqjax import RandomCuts
 from seqjax.gradients import Estimate, Memory, init_memory, window_gradient
 from seqjax.plugin import get
 from seqjax.testing.proofs.cases import Learned
@@ -58,36 +58,6 @@ class Unweighted(Randomized):
 
     def edge_weights(self, noise, memory, num_steps):
         return jnp.where(noise, 1.0, 0.0), memory
-
-
-class UnweightedCuts(Aging):
-    """The weight 1 / (1 - hazard) is left out."""
-
-    def edge_weights(self, noise, memory, num_steps):
-        edge_weights, memory = super().edge_weights(noise, memory, num_steps)
-        return jnp.where(edge_weights > 0, 1.0, 0.0), memory
-
-
-class YoungWeights(Aging):
-    """Weighs each edge as if the window's first edge had age 0."""
-
-    def edge_weights(self, noise, memory, num_steps):
-        return super().edge_weights(noise, memory._replace(rows=jnp.zeros_like(memory.rows)), num_steps)
-
-
-class ForgetsAge(Constant):
-    """Leaves age 0 to the next window."""
-
-    def edge_weights(self, noise, memory, num_steps):
-        edge_weights, after = super().edge_weights(noise, memory, num_steps)
-        return edge_weights, after._replace(rows=jnp.zeros_like(after.rows))
-
-
-class YoungDraw(Aging):
-    """Draws as if the window's first edge had age 0."""
-
-    def draw(self, key, problem, params, memory, num_steps):
-        return super().draw(key, problem, params, memory._replace(rows=jnp.zeros_like(memory.rows)), num_steps)
 
 
 class SmoothedDraw(Randomized):
@@ -151,15 +121,6 @@ class LosesInputs(Full):
         return e._replace(grads=jax.tree.map(jnp.zeros_like, e.grads) if problem.has_own_inputs else e.grads)
 
 
-class ForgetsTheRest(Truncated):
-    """Leaves out the steps at the end of the window that fill no segment."""
-
-    def gradient(self, problem, params, start, batch, edge_weights):
-        whole = len(batch.weights) // self.steps * self.steps
-        weights = batch.weights.at[whole:].set(0)
-        return super().gradient(problem, params, start, batch._replace(weights=weights), edge_weights)
-
-
 def forgetful(name, **fields):
     """A strategy that starts every window with new memory."""
 
@@ -170,23 +131,6 @@ def forgetful(name, **fields):
             return e._replace(memory=e.memory._replace(rows=new.rows))
 
     return Forgetful(**fields)
-
-
-class WrongProduct(UORO):
-    """Passes twice the rank-one matrix to the next window."""
-
-    def one(self, problem, params, start, memory, xs, weights, noise):
-        *found, after = super().one(problem, params, start, memory, xs, weights, noise)
-        s_tilde, theta_tilde = after.rows
-        return *found, Memory(rows=(2 * s_tilde, theta_tilde))
-
-
-class OneSign(UORO):
-    """Draws one sign for all units."""
-
-    def draw(self, key, problem, params, memory, num_steps):
-        signs = super().draw(key, problem, params, memory, num_steps)
-        return jnp.broadcast_to(signs[:, :1], signs.shape)
 
 
 class Changed(Full):
@@ -213,13 +157,6 @@ def scaled(factor_of):
 def has_float(dtype):
     """Whether a state has leaves of this dtype, or of a kind of dtypes such as `jnp.inexact`."""
     return lambda problem, state: any(jnp.issubdtype(a.dtype, dtype) and a.size for a in jax.tree.leaves(state))
-
-
-class FixedDraw(Randomized):
-    """Draws the same in every call."""
-
-    def __call__(self, problem, params, state, memory, batch, key=None):
-        return super().__call__(problem, params, state, memory, batch, jax.random.key(0))
 
 
 class TwiceInTraining(Full):
@@ -315,20 +252,6 @@ class KeyAsNoise(Full):
 
     def edge_weights(self, noise, memory, num_steps):
         return None, Memory(rows=noise)
-
-
-class FaultyUnroll(Problem):
-    """A problem whose unroll changes its edge weights by a function; it is equal only to itself."""
-
-    __eq__, __hash__ = object.__eq__, object.__hash__
-
-    def __init__(self, inner, change):
-        super().__init__(inner.step, inner.init_state)
-        self.inner, self.change = inner, change
-
-    def unroll(self, params, state, xs, edge_weights=None, scored=None):
-        edge_weights = None if edge_weights is None else self.change(edge_weights)
-        return self.inner.unroll(params, state, xs, edge_weights, scored)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from support.shell import run
+from support.wrong import name_of
 
 import seqjax
 from seqjax import Error
@@ -18,9 +19,11 @@ from seqjax.testing.line import run_check
 
 BROKEN = Path(__file__).parent / "broken"
 WRONG = [
-    pytest.param(file, kind, name, id=f"{kind}-{name}")
+    pytest.param(file, kind, name_of(cls), id=f"{kind}-{name_of(cls)}")
     for file in sorted(BROKEN.glob("*.py"))
-    for kind, name in re.findall(r'@seqjax\.register\("(\w+)", "([\w-]+)"\)', file.read_text("utf-8"))
+    for kind, cls in re.findall(
+        r'^ *@(?:wrong|seqjax\.register)\("(\w+)",[^@]*?^ *class (\w+)', file.read_text("utf-8"), re.M
+    )
 ]
 BUILT_IN = [
     pytest.param(entry, id=f"{entry.kind}-{entry.name}")
@@ -96,6 +99,7 @@ def test_a_random_model_passes_its_checks():
 def test_a_wrong_plugin_is_rejected_by_the_right_check(file, kind, name, tmp_path, monkeypatch, forget_local_plugins):
     """The other checks are not made, which takes minutes: that they reject nothing else, the built-in plugins show."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(BROKEN.parents[1]))  # for other processes, in which checks load the file again
     registry.load_file(file)
     plugin = seqjax.create(kind, f"local/{name}")
     lines = [run_check(plugin, check) for check in checks_of(plugin) if check.name in type(plugin).rejected_by]

@@ -1,11 +1,11 @@
-"""Datasets that are wrong. `rejected_by` names the check that must find it."""
+"""Datasets that are wrong. `wrong` is told which checks must find it."""
 
 import socket
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Interval
+from support.wrong import wrong
 
 import seqjax
 from seqjax import Pairs, Series, Spec, Text, Tokens
@@ -14,57 +14,44 @@ WORDS = ["the", "rain", "fell", "in", "torrents", "and", "the", "wind", "swept",
 LONG = np.arange(2000.0)
 
 
-@seqjax.register("dataset", "returns-a-string")
-@dataclass(frozen=True)
+@wrong("dataset", "load")
 class ReturnsAString(seqjax.Dataset):
     """It returns a string, and no Text."""
-
-    rejected_by: ClassVar = {"load"}
 
     def load(self):
         return "the rain fell in torrents " * 100
 
 
-@seqjax.register("dataset", "one-entry")
-@dataclass(frozen=True)
+@wrong("dataset", "load")
 class OneEntry(seqjax.Dataset):
     """There is nothing to train on."""
-
-    rejected_by: ClassVar = {"load"}
 
     def load(self):
         return Text("x")
 
 
-@seqjax.register("dataset", "other-noise-each-time")
-@dataclass(frozen=True)
+@wrong("dataset", "two loads are equal", "two processes are equal")
 class OtherNoiseEachTime(seqjax.Dataset):
     """Its generator has no seed."""
 
-    rejected_by: ClassVar = {"two loads are equal", "two processes are equal"}
     of_values = True
 
     def load(self):
         return Series(np.random.default_rng().normal(size=2000))
 
 
-@seqjax.register("dataset", "order-of-a-set")
-@dataclass(frozen=True)
+@wrong("dataset", "two processes are equal")
 class OrderOfASet(seqjax.Dataset):
     """Its words come in the order of a set."""
-
-    rejected_by: ClassVar = {"two processes are equal"}
 
     def load(self):
         return Text(" ".join(set(WORDS)) * 50)
 
 
-@seqjax.register("dataset", "asks-each-time")
-@dataclass(frozen=True)
+@wrong("dataset", "no network for a copy")
 class AsksEachTime(seqjax.Dataset):
     """It looks up a host at every load."""
 
-    rejected_by: ClassVar = {"no network for a copy"}
     of_values = True
 
     def load(self):
@@ -75,24 +62,20 @@ class AsksEachTime(seqjax.Dataset):
         return Series(LONG)
 
 
-@seqjax.register("dataset", "nothing-scored")
-@dataclass(frozen=True)
+@wrong("dataset", "spec and mask")
 class NothingScored(seqjax.Dataset):
     """Its mask is the wrong way round."""
 
-    rejected_by: ClassVar = {"spec and mask"}
     of_values = True
 
     def load(self):
         return Pairs(LONG, LONG, mask=np.zeros(2000, bool))
 
 
-@seqjax.register("dataset", "as-many-ids-as-occur")
-@dataclass(frozen=True)
+@wrong("dataset", "spec and mask")
 class AsManyIdsAsOccur(seqjax.Dataset):
     """The number of ids is that of those that occur, so that it depends on the seed."""
 
-    rejected_by: ClassVar = {"spec and mask"}
     seed: Annotated[int, Interval(ge=0)] = 0
     """The seed."""
 
@@ -101,36 +84,29 @@ class AsManyIdsAsOccur(seqjax.Dataset):
         return Pairs(x, x)
 
 
-@seqjax.register("dataset", "too-short-for-the-defaults")
-@dataclass(frozen=True)
+@wrong("dataset", "the defaults train")
 class TooShortForTheDefaults(seqjax.Dataset):
     """It has 100 steps, and the default sampler needs 1,120."""
 
-    rejected_by: ClassVar = {"the defaults train"}
     of_values = True
 
     def load(self):
         return Series(LONG[:100])
 
 
-@seqjax.register("dataset", "wrong-field-of-the-sampler")
-@dataclass(frozen=True)
+@wrong("dataset", "the defaults train")
 class WrongFieldOfTheSampler(seqjax.Dataset):
     """Its `sampler_fields` name a field that the sampler lacks."""
 
-    rejected_by: ClassVar = {"the defaults train"}
     sampler_fields: ClassVar = {"batch": 8}
 
     def load(self):
         return Pairs(np.arange(2000) % 5, np.arange(2000) % 5, spec=Spec(Tokens(5)))
 
 
-@seqjax.register("dataset", "values-without-a-word")
-@dataclass(frozen=True)
+@wrong("dataset", "the defaults train")
 class ValuesWithoutAWord(seqjax.Dataset):
     """Its targets are values, and the default optimizer is the one for tokens."""
-
-    rejected_by: ClassVar = {"the defaults train"}
 
     def load(self):
         return Series(LONG)

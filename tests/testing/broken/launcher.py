@@ -1,13 +1,14 @@
-"""Launchers that are wrong. `rejected_by` names the check that must find it."""
+"""Launchers that are wrong. `wrong` is told which checks must find it."""
 
 import shlex
 import subprocess
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+from support.wrong import wrong
 
 import seqjax
 
@@ -27,6 +28,9 @@ def write_code(job, code):
 class OneAfterAnother(seqjax.Launcher):
     """A correct launcher, from which others are derived."""
 
+    stop = staticmethod(subprocess.Popen.terminate)
+    write = staticmethod(write_code)
+
     def start(self, job):
         return start(job)
 
@@ -38,8 +42,8 @@ class OneAfterAnother(seqjax.Launcher):
                     show_progress()
                     time.sleep(0.05)
             finally:
-                process.terminate()
-                write_code(job, process.wait())
+                self.stop(process)
+                self.write(job, process.wait())
         return {}
 
 
@@ -60,23 +64,17 @@ class Background(seqjax.Launcher):
         return {id_: "running" for id_ in ids if id_.endswith(".code") and not Path(id_).exists()}
 
 
-@seqjax.register("launcher", "returns-none")
-@dataclass(frozen=True)
+@wrong("launcher", "launch")
 class ReturnsNone(OneAfterAnother):
     """It returns nothing."""
-
-    rejected_by: ClassVar = {"launch"}
 
     def launch(self, jobs, show_progress):
         super().launch(jobs, show_progress)
 
 
-@seqjax.register("launcher", "writes-no-code")
-@dataclass(frozen=True)
+@wrong("launcher", "launch")
 class WritesNoCode(seqjax.Launcher):
     """It leaves the exit codes out."""
-
-    rejected_by: ClassVar = {"launch"}
 
     def launch(self, jobs, show_progress):
         processes = [start(job) for job in jobs]
@@ -86,12 +84,9 @@ class WritesNoCode(seqjax.Launcher):
         return {}
 
 
-@seqjax.register("launcher", "shows-no-progress")
-@dataclass(frozen=True)
+@wrong("launcher", "launch")
 class ShowsNoProgress(seqjax.Launcher):
     """It waits, and does not call show_progress."""
-
-    rejected_by: ClassVar = {"launch"}
 
     def launch(self, jobs, show_progress):
         for job in jobs:
@@ -99,99 +94,65 @@ class ShowsNoProgress(seqjax.Launcher):
         return {}
 
 
-@seqjax.register("launcher", "as-many-as-there-are-cores")
-@dataclass(frozen=True)
+@wrong("launcher", "once, in the current folder", "exit codes", "arguments")
 class AsManyAsThereAreCores(OneAfterAnother):
     """It starts two jobs, and leaves the others out."""
-
-    rejected_by: ClassVar = {"once, in the current folder", "exit codes", "arguments"}
 
     def launch(self, jobs, show_progress):
         return super().launch(jobs[:2], show_progress)
 
 
-@seqjax.register("launcher", "starts-again")
-@dataclass(frozen=True)
+@wrong("launcher", "once, in the current folder", "log")
 class StartsAgain(OneAfterAnother):
     """It starts a job a second time after it has ended."""
-
-    rejected_by: ClassVar = {"once, in the current folder", "log"}
 
     def launch(self, jobs, show_progress):
         return super().launch([job for job in jobs for _ in (1, 2)], show_progress)
 
 
-@seqjax.register("launcher", "in-another-folder")
-@dataclass(frozen=True)
+@wrong("launcher", "once, in the current folder")
 class InAnotherFolder(OneAfterAnother):
     """It starts jobs in a folder of its own."""
-
-    rejected_by: ClassVar = {"once, in the current folder"}
 
     def start(self, job):
         return start(job, cwd=tempfile.gettempdir())
 
 
-@seqjax.register("launcher", "replaces-the-log")
-@dataclass(frozen=True)
+@wrong("launcher", "log")
 class ReplacesTheLog(OneAfterAnother):
     """What an earlier start has printed is lost."""
-
-    rejected_by: ClassVar = {"log"}
 
     def start(self, job):
         job.log.write_text("")
         return start(job)
 
 
-@seqjax.register("launcher", "drops-stderr")
-@dataclass(frozen=True)
+@wrong("launcher", "log")
 class DropsStderr(OneAfterAnother):
     """Error messages of jobs are lost."""
-
-    rejected_by: ClassVar = {"log"}
 
     def start(self, job):
         return start(job, stderr=subprocess.DEVNULL)
 
 
-@seqjax.register("launcher", "minus-the-signal")
-@dataclass(frozen=True)
+@wrong("launcher", "exit codes")
 class MinusTheSignal(OneAfterAnother):
     """It writes the exit code as subprocess reports it."""
 
-    rejected_by: ClassVar = {"exit codes"}
-
-    def launch(self, jobs, show_progress):
-        for job in jobs:
-            process = start(job)
-            try:
-                while process.poll() is None:
-                    show_progress()
-                    time.sleep(0.05)
-            finally:
-                process.terminate()
-                job.code.write_text(f"{process.wait()}")
-        return {}
+    write = staticmethod(lambda job, code: job.code.write_text(f"{code}"))
 
 
-@seqjax.register("launcher", "splits-at-spaces")
-@dataclass(frozen=True)
+@wrong("launcher", "arguments")
 class SplitsAtSpaces(OneAfterAnother):
     """It makes one text of a command, and splits it again."""
-
-    rejected_by: ClassVar = {"arguments"}
 
     def start(self, job):
         return start(job, " ".join(job.command).split())
 
 
-@seqjax.register("launcher", "progress-between-jobs")
-@dataclass(frozen=True)
+@wrong("launcher", "progress", "interruption")
 class ProgressBetweenJobs(seqjax.Launcher):
     """It calls show_progress before each job and after the last one."""
-
-    rejected_by: ClassVar = {"progress", "interruption"}
 
     def launch(self, jobs, show_progress):
         for job in jobs:
@@ -201,32 +162,16 @@ class ProgressBetweenJobs(seqjax.Launcher):
         return {}
 
 
-@seqjax.register("launcher", "kills")
-@dataclass(frozen=True)
+@wrong("launcher", "interruption")
 class Kills(OneAfterAnother):
     """It ends jobs with SIGKILL, so that they cannot save their runs."""
 
-    rejected_by: ClassVar = {"interruption"}
-
-    def launch(self, jobs, show_progress):
-        for job in jobs:
-            process = start(job)
-            try:
-                while process.poll() is None:
-                    show_progress()
-                    time.sleep(0.05)
-            finally:
-                process.kill()
-                write_code(job, process.wait())
-        return {}
+    stop = staticmethod(subprocess.Popen.kill)
 
 
-@seqjax.register("launcher", "leaves-jobs-alone")
-@dataclass(frozen=True)
+@wrong("launcher", "interruption")
 class LeavesJobsAlone(seqjax.Launcher):
     """It ends jobs, and does not wait for them."""
-
-    rejected_by: ClassVar = {"interruption"}
 
     def launch(self, jobs, show_progress):
         for job in jobs:
@@ -243,12 +188,9 @@ class LeavesJobsAlone(seqjax.Launcher):
         return {}
 
 
-@seqjax.register("launcher", "swallows-the-interruption")
-@dataclass(frozen=True)
+@wrong("launcher", "interruption")
 class SwallowsTheInterruption(OneAfterAnother):
     """The sweep goes on after Ctrl-C."""
-
-    rejected_by: ClassVar = {"interruption"}
 
     def launch(self, jobs, show_progress):
         try:
@@ -257,23 +199,18 @@ class SwallowsTheInterruption(OneAfterAnother):
             return {}
 
 
-@seqjax.register("launcher", "knows-every-job")
-@dataclass(frozen=True)
+@wrong("launcher", "alive of unknown jobs")
 class KnowsEveryJob(OneAfterAnother):
     """Its `alive` calls every job queued."""
-
-    rejected_by: ClassVar = {"alive of unknown jobs"}
 
     def alive(self, ids):
         return dict.fromkeys(ids, "queued")
 
 
-@seqjax.register("launcher", "knows-its-own-jobs")
-@dataclass(frozen=True)
+@wrong("launcher", "alive of running jobs")
 class KnowsItsOwnJobs(Background):
     """Only the process that has started a job knows it."""
 
-    rejected_by: ClassVar = {"alive of running jobs"}
     started: ClassVar = set()
 
     def launch(self, jobs, show_progress):
@@ -285,11 +222,8 @@ class KnowsItsOwnJobs(Background):
         return super().alive(set(ids) & KnowsItsOwnJobs.started)
 
 
-@seqjax.register("launcher", "does-not-ask")
-@dataclass(frozen=True)
+@wrong("launcher", "alive of running jobs")
 class DoesNotAsk(Background):
     """It returns ids, and has no `alive`, so that its jobs seem to have ended."""
-
-    rejected_by: ClassVar = {"alive of running jobs"}
 
     alive = seqjax.Launcher.alive

@@ -1,11 +1,12 @@
-"""Models that are wrong. `rejected_by` names the check that must find it."""
+"""Models that are wrong. `wrong` is told which checks must find it."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from annotated_types import Interval
+from support.wrong import wrong
 
 import seqjax
 from seqjax.data import Tokens
@@ -40,110 +41,85 @@ class Base(seqjax.Model):
         return {"h": h}, h @ params["V"]
 
 
-@seqjax.register("model", "state-of-another-shape")
 @dataclass(frozen=True)
+class Small(seqjax.Cell):
+    """A cell with few units."""
+
+    hidden: Annotated[int, Interval(ge=1)] = 4
+    """The number of units."""
+
+
+@wrong("model", "shapes and dtypes")
 class StateOfAnotherShape(Base):
     """Its state grows."""
-
-    rejected_by: ClassVar = {"shapes and dtypes"}
 
     def step(self, params, state, x):
         new, output = super().step(params, {"h": state["h"][: self.hidden]}, x)
         return {"h": jnp.append(new["h"], 1)}, output
 
 
-@seqjax.register("model", "output-of-another-width")
-@dataclass(frozen=True)
+@wrong("model", "shapes and dtypes")
 class OutputOfAnotherWidth(Base):
     """Its output is the state."""
 
     hidden: Annotated[int, Interval(ge=1)] = 7
     """The number of units."""
-    rejected_by: ClassVar = {"shapes and dtypes"}
 
     def step(self, params, state, x):
         new, _ = super().step(params, state, x)
         return new, new["h"]
 
 
-@seqjax.register("model", "tokens-alone")
-@dataclass(frozen=True)
+@wrong("model", "shapes and dtypes")
 class TokensAlone(Base):
     """It takes ids alone, and does not say so."""
-
-    rejected_by: ClassVar = {"shapes and dtypes"}
 
     def read(self, params, x):
         return params["U"][x]
 
 
-@seqjax.register("model", "bare-tuple")
-@dataclass(frozen=True)
-class BareTuple(seqjax.Cell):
+@wrong("model", "shapes and dtypes")
+class BareTuple(Small):
     """Its cell returns a bare tuple."""
-
-    hidden: Annotated[int, Interval(ge=1)] = 3
-    """The number of units."""
-    rejected_by: ClassVar = {"shapes and dtypes"}
 
     def cell(self, u, v, state):
         return (jnp.tanh(u + v),)
 
 
-@seqjax.register("model", "blocks-forgotten")
-@dataclass(frozen=True)
-class BlocksForgotten(seqjax.Cell):
+@wrong("model", "shapes and dtypes")
+class BlocksForgotten(Small):
     """Its cell needs two blocks, and there is one."""
-
-    hidden: Annotated[int, Interval(ge=1)] = 4
-    """The number of units."""
-    rejected_by: ClassVar = {"shapes and dtypes"}
 
     def cell(self, u, v, state):
         f, g = jnp.split(u + v, 2, -1)
         return self.State(jax.nn.sigmoid(f) * jnp.tanh(g))
 
 
-@seqjax.register("model", "mean-over-units")
-@dataclass(frozen=True)
-class MeanOverUnits(seqjax.Cell):
+@wrong("model", "elementwise")
+class MeanOverUnits(Small):
     """Its cell normalises over units."""
-
-    hidden: Annotated[int, Interval(ge=1)] = 4
-    """The number of units."""
-    rejected_by: ClassVar = {"elementwise"}
 
     def cell(self, u, v, state):
         a = u + v
         return self.State(jnp.tanh(a - a.mean(-1, keepdims=True)))
 
 
-@seqjax.register("model", "neighbours-swapped")
-@dataclass(frozen=True)
-class NeighboursSwapped(seqjax.Cell):
+@wrong("model", "elementwise")
+class NeighboursSwapped(Small):
     """Units 0 and 1 are swapped, and 2 and 3: no half of the units reads the other half."""
-
-    hidden: Annotated[int, Interval(ge=1)] = 4
-    """The number of units."""
-    rejected_by: ClassVar = {"elementwise"}
 
     def cell(self, u, v, state):
         swapped = state.h.reshape(*state.h.shape[:-1], -1, 2)[..., ::-1].reshape(state.h.shape)
         return self.State(jnp.tanh(u + v + 0.5 * swapped))
 
 
-@seqjax.register("model", "outside-of-its-range")
-@dataclass(frozen=True)
-class OutsideOfItsRange(seqjax.Cell):
+@wrong(
+    "model", "step is pure", "causal", "rows are independent", "halves equal the whole", "two devices",
+    "reads its input", "unroll is the scan of step", "finite gradients", "vmap over parameters",
+    "float32 and bfloat16", "gradient strategies",
+)  # fmt: skip
+class OutsideOfItsRange(Small):
     """Its time constants start in a range, and training may leave it."""
-
-    hidden: Annotated[int, Interval(ge=1)] = 4
-    """The number of units."""
-    rejected_by: ClassVar = {
-        "step is pure", "causal", "rows are independent", "halves equal the whole", "two devices", "reads its input",
-        "unroll is the scan of step", "finite gradients", "vmap over parameters", "float32 and bfloat16",
-        "gradient strategies",
-    }  # fmt: skip
 
     def init_cell(self, key):
         return {"a": jax.random.uniform(key, (self.hidden,), minval=0.5, maxval=0.9)}
@@ -152,14 +128,9 @@ class OutsideOfItsRange(seqjax.Cell):
         return self.State(a * state.h + jnp.sqrt(1 - a * a) * jnp.tanh(u + v))
 
 
-@seqjax.register("model", "own-weights-of-another-unit")
-@dataclass(frozen=True)
-class OwnWeightsOfAnotherUnit(seqjax.Cell):
+@wrong("model", "elementwise")
+class OwnWeightsOfAnotherUnit(Small):
     """Each unit reads the weight of its neighbour."""
-
-    hidden: Annotated[int, Interval(ge=1)] = 4
-    """The number of units."""
-    rejected_by: ClassVar = {"elementwise"}
 
     def init_cell(self, key):
         return {"w": jnp.zeros(self.hidden)}
@@ -168,45 +139,33 @@ class OwnWeightsOfAnotherUnit(seqjax.Cell):
         return self.State(jnp.tanh(u + v + jnp.roll(w, 1) * state.h))
 
 
-@seqjax.register("model", "same-weights-for-every-key")
-@dataclass(frozen=True)
+@wrong("model", "init")
 class SameWeightsForEveryKey(Base):
     """Its initial weights do not depend on the key."""
-
-    rejected_by: ClassVar = {"init"}
 
     def init(self, key, spec):
         return super().init(jax.random.key(0), spec)
 
 
-@seqjax.register("model", "does-not-read")
-@dataclass(frozen=True)
+@wrong("model", "reads its input")
 class DoesNotRead(Base):
     """It does not read its input."""
-
-    rejected_by: ClassVar = {"reads its input"}
 
     def read(self, params, x):
         return params["U"][0]
 
 
-@seqjax.register("model", "fails-with-a-key")
-@dataclass(frozen=True)
+@wrong("model", "shapes and dtypes")
 class FailsWithAKey(Base):
     """Training gives it a key, which it does not take."""
-
-    rejected_by: ClassVar = {"shapes and dtypes"}
 
     def init_state(self, params, spec):
         return {"h": jnp.zeros(self.hidden, params["W"].dtype)}
 
 
-@seqjax.register("model", "state-is-a-number")
-@dataclass(frozen=True)
+@wrong("model", "shapes and dtypes")
 class StateIsANumber(Base):
     """A leaf of its state is a number of Python."""
-
-    rejected_by: ClassVar = {"shapes and dtypes"}
 
     def init_state(self, params, spec, key=None):
         return super().init_state(params, spec) | {"n": 0}
@@ -216,12 +175,9 @@ class StateIsANumber(Base):
         return new | {"n": state["n"] + 1}, output
 
 
-@seqjax.register("model", "counts-its-calls")
-@dataclass(frozen=True)
+@wrong("model", "step is pure")
 class CountsItsCalls(Base):
     """Its output depends on how often it was called."""
-
-    rejected_by: ClassVar = {"step is pure"}
 
     def step(self, params, state, x):
         CALLS.append(None)
@@ -236,82 +192,61 @@ class OwnUnroll(Base):
         return unroll(lambda state, x: self.step(params, state, x), state, xs, edge_weights)
 
 
-@seqjax.register("model", "sees-the-future")
-@dataclass(frozen=True)
+@wrong("model", "causal", "halves equal the whole", "unroll is the scan of step")
 class SeesTheFuture(OwnUnroll):
     """Each output is the mean with the next one."""
-
-    rejected_by: ClassVar = {"causal", "halves equal the whole", "unroll is the scan of step"}
 
     def unroll(self, params, state, xs, edge_weights=None):
         state, outputs = super().unroll(params, state, xs, edge_weights)
         return state, (outputs + jnp.concatenate([outputs[1:], outputs[-1:]])) / 2
 
 
-@seqjax.register("model", "normalises-over-rows")
-@dataclass(frozen=True)
+@wrong("model", "rows are independent", "two devices", "unroll is the scan of step")
 class NormalisesOverRows(OwnUnroll):
     """It subtracts the mean over the rows of a batch."""
-
-    rejected_by: ClassVar = {"rows are independent", "two devices", "unroll is the scan of step"}
 
     def unroll(self, params, state, xs, edge_weights=None):
         state, outputs = super().unroll(params, state, xs, edge_weights)
         return state, outputs - outputs.mean(1, keepdims=True)
 
 
-@seqjax.register("model", "counts-from-the-window")
-@dataclass(frozen=True)
+@wrong("model", "halves equal the whole", "unroll is the scan of step")
 class CountsFromTheWindow(OwnUnroll):
     """Its outputs depend on the number of the step in the window."""
-
-    rejected_by: ClassVar = {"halves equal the whole", "unroll is the scan of step"}
 
     def unroll(self, params, state, xs, edge_weights=None):
         state, outputs = super().unroll(params, state, xs, edge_weights)
         return state, outputs + jnp.arange(len(outputs), dtype=outputs.dtype)[:, None, None]
 
 
-@seqjax.register("model", "ignores-edge-weights")
-@dataclass(frozen=True)
+@wrong("model", "unroll is the scan of step")
 class IgnoresEdgeWeights(OwnUnroll):
     """Nothing is ever cut."""
-
-    rejected_by: ClassVar = {"unroll is the scan of step"}
 
     def unroll(self, params, state, xs, edge_weights=None):
         return super().unroll(params, state, xs)
 
 
-@seqjax.register("model", "weighs-one-step-late")
-@dataclass(frozen=True)
+@wrong("model", "unroll is the scan of step")
 class WeighsOneStepLate(OwnUnroll):
     """Its edge weights are shifted by one step."""
-
-    rejected_by: ClassVar = {"unroll is the scan of step"}
 
     def unroll(self, params, state, xs, edge_weights=None):
         return super().unroll(params, state, xs, None if edge_weights is None else jnp.roll(edge_weights, 1, 0))
 
 
-@seqjax.register("model", "norm-of-zero")
-@dataclass(frozen=True)
+@wrong("model", "finite gradients")
 class NormOfZero(Base):
     """Its gradient is NaN in the initial state."""
-
-    rejected_by: ClassVar = {"finite gradients"}
 
     def step(self, params, state, x):
         new, output = super().step(params, state, x)
         return new, output / (1 + jnp.linalg.norm(state["h"] @ params["W"]))
 
 
-@seqjax.register("model", "constants-in-float32")
-@dataclass(frozen=True)
+@wrong("model", "float32 and bfloat16")
 class ConstantsInFloat32(Base):
     """It mixes dtypes, which only some computations forbid."""
-
-    rejected_by: ClassVar = {"float32 and bfloat16"}
 
     def step(self, params, state, x):
         new, output = super().step(params, state, x)
@@ -320,12 +255,9 @@ class ConstantsInFloat32(Base):
         return new, jax.lax.add(output, jnp.ones_like(output, jnp.float32))
 
 
-@seqjax.register("model", "cannot-be-mapped")
-@dataclass(frozen=True)
+@wrong("model", "vmap over parameters")
 class CannotBeMapped(OwnUnroll):
     """It calls a function that works for one set of parameters at a time."""
-
-    rejected_by: ClassVar = {"vmap over parameters"}
 
     def unroll(self, params, state, xs, edge_weights=None):
         state, outputs = super().unroll(params, state, xs, edge_weights)
@@ -342,12 +274,9 @@ def _(axis_size, in_batched, W):
     raise ValueError("it works for one set of parameters at a time")
 
 
-@seqjax.register("model", "hides-its-step")
-@dataclass(frozen=True)
+@wrong("model", "gradient strategies")
 class HidesItsStep(Base):
     """Its step has a derivative in reverse mode alone."""
-
-    rejected_by: ClassVar = {"gradient strategies"}
 
     def step(self, params, state, x):
         h = _reverse_only(self.read(params, x) + state["h"] @ params["W"])
@@ -362,12 +291,9 @@ def _reverse_only(a):
 _reverse_only.defvjp(lambda a: (jnp.tanh(a), jnp.tanh(a)), lambda h, d: (d * (1 - h * h),))
 
 
-@seqjax.register("model", "counts-in-random-order")
-@dataclass(frozen=True)
+@wrong("model", "count")
 class CountsInRandomOrder(CountBasedModel):
     """Its counts differ from call to call."""
-
-    rejected_by: ClassVar = {"count"}
 
     def count(self, stream, spec):
         if not isinstance(spec.targets, Tokens):

@@ -1,12 +1,12 @@
-"""Optimizers that are wrong. `rejected_by` names the check that must find it."""
+"""Optimizers that are wrong. `wrong` is told which checks must find it."""
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import optax
 from annotated_types import Interval
+from support.wrong import wrong
 
 import seqjax
 from seqjax.training import ScheduledOptimizer
@@ -16,46 +16,34 @@ def sgd(learning_rate=0.1):
     return optax.inject_hyperparams(optax.sgd)(learning_rate=learning_rate)
 
 
-@seqjax.register("optimizer", "without-the-number-of-updates")
-@dataclass(frozen=True)
+@wrong("optimizer", "build")
 class WithoutTheNumberOfUpdates(seqjax.Optimizer):
     """Its `build` takes no argument."""
-
-    rejected_by: ClassVar = {"build"}
 
     def build(self):
         return sgd()
 
 
-@seqjax.register("optimizer", "returns-a-function")
-@dataclass(frozen=True)
+@wrong("optimizer", "build")
 class ReturnsAFunction(seqjax.Optimizer):
     """It returns a function in place of a transformation."""
-
-    rejected_by: ClassVar = {"build"}
 
     def build(self, num_updates):
         return lambda grads: grads
 
 
-@seqjax.register("optimizer", "updates-in-half")
-@dataclass(frozen=True)
+@wrong("optimizer", "build")
 class UpdatesInHalf(seqjax.Optimizer):
     """Its updates are bfloat16."""
-
-    rejected_by: ClassVar = {"build"}
 
     def build(self, num_updates):
         half = optax.stateless(lambda updates, params: jax.tree.map(lambda a: a.astype(jnp.bfloat16), updates))
         return optax.chain(sgd(), half)
 
 
-@seqjax.register("optimizer", "another-step-when-compiled")
-@dataclass(frozen=True)
+@wrong("optimizer", "compiled")
 class AnotherStepWhenCompiled(seqjax.Optimizer):
     """It counts its calls in Python, which a compiled program does once."""
-
-    rejected_by: ClassVar = {"compiled"}
 
     def build(self, num_updates):
         calls = []
@@ -67,12 +55,9 @@ class AnotherStepWhenCompiled(seqjax.Optimizer):
         return optax.chain(sgd(), optax.stateless(shrink))
 
 
-@seqjax.register("optimizer", "keeps-the-first-parameters")
-@dataclass(frozen=True)
+@wrong("optimizer", "state can be saved")
 class KeepsTheFirstParameters(seqjax.Optimizer):
     """It pulls towards the initial parameters, which it does not keep in its state."""
-
-    rejected_by: ClassVar = {"state can be saved"}
 
     def build(self, num_updates):
         tx, first = sgd(), []
@@ -88,12 +73,10 @@ class KeepsTheFirstParameters(seqjax.Optimizer):
         return optax.GradientTransformation(init, update)
 
 
-@seqjax.register("optimizer", "hides-its-learning-rate")
-@dataclass(frozen=True)
+@wrong("optimizer", "learning rate")
 class HidesItsLearningRate(seqjax.Optimizer):
     """Metrics cannot show its learning rate."""
 
-    rejected_by: ClassVar = {"learning rate"}
     learning_rate: Annotated[float, Interval(gt=0)] = 0.1
     """The learning rate."""
 
@@ -101,12 +84,10 @@ class HidesItsLearningRate(seqjax.Optimizer):
         return optax.sgd(self.learning_rate)
 
 
-@seqjax.register("optimizer", "another-learning-rate")
-@dataclass(frozen=True)
+@wrong("optimizer", "learning rate")
 class AnotherLearningRate(seqjax.Optimizer):
     """It does not use its field."""
 
-    rejected_by: ClassVar = {"learning rate"}
     learning_rate: Annotated[float, Interval(gt=0)] = 0.01
     """The learning rate."""
 
@@ -114,24 +95,20 @@ class AnotherLearningRate(seqjax.Optimizer):
         return sgd()
 
 
-@seqjax.register("optimizer", "does-not-clip")
-@dataclass(frozen=True)
+@wrong("optimizer", "clip_norm")
 class DoesNotClip(ScheduledOptimizer):
     """It has a field `clip_norm`, and does not clip."""
 
-    rejected_by: ClassVar = {"clip_norm"}
     learning_rate: Annotated[float, Interval(gt=0)] = 0.1
 
     def build(self, num_updates):
         return sgd(self.learning_rate)
 
 
-@seqjax.register("optimizer", "clips-its-updates")
-@dataclass(frozen=True)
+@wrong("optimizer", "clip_norm")
 class ClipsItsUpdates(ScheduledOptimizer):
     """It clips the update, after the learning rate, in place of the gradient."""
 
-    rejected_by: ClassVar = {"clip_norm"}
     learning_rate: Annotated[float, Interval(gt=0)] = 0.1
 
     def build(self, num_updates):
@@ -139,23 +116,17 @@ class ClipsItsUpdates(ScheduledOptimizer):
         return optax.chain(sgd(self.learning_rate), clip)
 
 
-@seqjax.register("optimizer", "goes-uphill")
-@dataclass(frozen=True)
+@wrong("optimizer", "downhill")
 class GoesUphill(seqjax.Optimizer):
     """It adds the gradient."""
-
-    rejected_by: ClassVar = {"downhill"}
 
     def build(self, num_updates):
         return optax.chain(sgd(), optax.scale(-1.0))
 
 
-@seqjax.register("optimizer", "divides-by-the-updates-left")
-@dataclass(frozen=True)
+@wrong("optimizer", "few updates")
 class DividesByTheUpdatesLeft(seqjax.Optimizer):
     """Its learning rate is infinite at the last update."""
-
-    rejected_by: ClassVar = {"few updates"}
 
     def build(self, num_updates):
         return optax.inject_hyperparams(optax.sgd)(learning_rate=lambda n: 0.1 / (num_updates - n))

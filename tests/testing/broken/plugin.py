@@ -1,10 +1,11 @@
-"""Plugins that break a rule of every plugin. `rejected_by` names the check that must find it."""
+"""Plugins that break a rule of every plugin. `wrong` is told which checks must find it."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import optax
 from annotated_types import Ge, Interval
+from support.wrong import wrong
 
 import seqjax
 
@@ -24,12 +25,9 @@ class ComparedByIdentity(Base):
     rejected_by: ClassVar = {"equal instances", "can be copied", "TOML and back"}
 
 
-@seqjax.register("optimizer", "another-hash")
-@dataclass(frozen=True)
+@wrong("optimizer", "equal instances")
 class AnotherHash(Base):
     """Equal instances have different hashes."""
-
-    rejected_by: ClassVar = {"equal instances"}
 
     def __hash__(self):
         return id(self)
@@ -47,12 +45,10 @@ def made_in_a_function():
 made_in_a_function()
 
 
-@seqjax.register("optimizer", "computes-its-field")
-@dataclass(frozen=True)
+@wrong("optimizer", "equal instances", "TOML and back")
 class ComputesItsField(Base):
     """Its field is changed when it is made."""
 
-    rejected_by: ClassVar = {"equal instances", "TOML and back"}
     rate: Annotated[float, Interval(gt=0)] = 0.1
     """The rate."""
 
@@ -61,32 +57,26 @@ class ComputesItsField(Base):
         object.__setattr__(self, "rate", self.rate / 2)
 
 
-@seqjax.register("optimizer", "read-as-a-number")
-@dataclass(frozen=True)
+@wrong("optimizer", "command line and back")
 class ReadAsANumber(Base):
     """The command line reads its text as a number."""
 
-    rejected_by: ClassVar = {"command line and back"}
     name: int | str = "7"
     """The name."""
 
 
-@seqjax.register("optimizer", "commas-in-texts")
-@dataclass(frozen=True)
+@wrong("optimizer", "command line and back")
 class CommasInTexts(Base):
     """The command line cannot tell its commas from those between its texts."""
 
-    rejected_by: ClassVar = {"command line and back"}
     marks: tuple[str, ...] = (",", ";")
     """The marks."""
 
 
-@seqjax.register("optimizer", "does-not-check")
-@dataclass(frozen=True)
+@wrong("optimizer", "fields are checked")
 class DoesNotCheck(Base):
     """It takes values out of its range."""
 
-    rejected_by: ClassVar = {"fields are checked"}
     rate: Annotated[float, Interval(gt=0)] = 0.1
     """The rate."""
 
@@ -94,12 +84,10 @@ class DoesNotCheck(Base):
         pass
 
 
-@seqjax.register("optimizer", "checks-types-alone")
-@dataclass(frozen=True)
+@wrong("optimizer", "fields are checked")
 class ChecksTypesAlone(Base):
     """It takes values below the bound of a field that may be None."""
 
-    rejected_by: ClassVar = {"fields are checked"}
     limit: Annotated[int, Ge(1)] | None = None
     """The limit."""
 
@@ -108,16 +96,13 @@ class ChecksTypesAlone(Base):
             raise seqjax.Error("limit is an int, or None")
 
 
-@seqjax.register("optimizer", "no-summary")
-@dataclass(frozen=True)
+@wrong("optimizer", "documented")
 class NoSummary(Base):
-    rejected_by: ClassVar = {"documented"}
+    pass
 
 
-@seqjax.register("optimizer", "field-without-a-docstring")
-@dataclass(frozen=True)
+@wrong("optimizer", "documented")
 class FieldWithoutADocstring(Base):
     """Nothing says what its field is."""
 
-    rejected_by: ClassVar = {"documented"}
     rate: Annotated[float, Interval(gt=0)] = 0.1

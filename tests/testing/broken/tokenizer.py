@@ -1,22 +1,19 @@
-"""Tokenizers that are wrong. `rejected_by` names the check that must find it."""
+"""Tokenizers that are wrong. `wrong` is told which checks must find it."""
 
 import re
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from support.wrong import wrong
 
 import seqjax
 from seqjax import Text
 from seqjax.data import Vocab
 
 
-@seqjax.register("tokenizer", "joins-without-blanks")
-@dataclass(frozen=True)
+@wrong("tokenizer", "fit")
 class JoinsWithoutBlanks(seqjax.Tokenizer):
     """Its words are joined without the blanks between them."""
-
-    rejected_by: ClassVar = {"fit"}
 
     def split(self, text):
         return text.split()
@@ -25,12 +22,9 @@ class JoinsWithoutBlanks(seqjax.Tokenizer):
         return "".join(tokens)
 
 
-@seqjax.register("tokenizer", "fit-returns-the-ids")
-@dataclass(frozen=True)
+@wrong("tokenizer", "fit")
 class FitReturnsTheIds(seqjax.Tokenizer):
     """It returns ids in place of a codec."""
-
-    rejected_by: ClassVar = {"fit"}
 
     def fit(self, data):
         return np.arange(len(data))
@@ -63,12 +57,10 @@ class Reversing(Codec):
         return super().decode(ids)[::-1]
 
 
-@seqjax.register("tokenizer", "decodes-backwards")
-@dataclass(frozen=True)
+@wrong("tokenizer", "decode inverts encode", "Unicode", "one long line")
 class DecodesBackwards(Characters):
     """The decoded text runs backwards."""
 
-    rejected_by: ClassVar = {"decode inverts encode", "Unicode", "one long line"}
     codec: ClassVar = Reversing
 
 
@@ -80,12 +72,10 @@ class FromOne(Codec):
         return super().decode(np.asarray(ids) - 1)
 
 
-@seqjax.register("tokenizer", "ids-from-one")
-@dataclass(frozen=True)
+@wrong("tokenizer", "ids", "Unicode")
 class IdsFromOne(Characters):
     """Its ids start at 1, and the last one is as large as the vocabulary."""
 
-    rejected_by: ClassVar = {"ids", "Unicode"}
     codec: ClassVar = FromOne
 
 
@@ -94,12 +84,10 @@ class Wide(Codec):
         return super().encode(text).astype(np.int64)
 
 
-@seqjax.register("tokenizer", "wide-ids")
-@dataclass(frozen=True)
+@wrong("tokenizer", "ids", "Unicode")
 class WideIds(Characters):
     """Its ids are int64."""
 
-    rejected_by: ClassVar = {"ids", "Unicode"}
     codec: ClassVar = Wide
 
 
@@ -111,21 +99,16 @@ class Dropping(Codec):
         return self[self.split(text)]
 
 
-@seqjax.register("tokenizer", "drops-unknown-tokens")
-@dataclass(frozen=True)
+@wrong("tokenizer", "unknown tokens are visible")
 class DropsUnknownTokens(Characters):
     """Tokens that it does not know vanish."""
 
-    rejected_by: ClassVar = {"unknown tokens are visible"}
     codec: ClassVar = Dropping
 
 
-@seqjax.register("tokenizer", "one-byte-a-character")
-@dataclass(frozen=True)
+@wrong("tokenizer", "ids", "unknown tokens are visible", "Unicode", "saved and loaded")
 class OneByteACharacter(seqjax.Tokenizer):
     """It reads characters as single bytes."""
-
-    rejected_by: ClassVar = {"ids", "unknown tokens are visible", "Unicode", "saved and loaded"}
 
     def split(self, text):
         return list(text.encode("latin-1").decode("latin-1"))
@@ -134,12 +117,9 @@ class OneByteACharacter(seqjax.Tokenizer):
         return "".join(tokens)
 
 
-@seqjax.register("tokenizer", "reads-line-by-line")
-@dataclass(frozen=True)
+@wrong("tokenizer", "Unicode")
 class ReadsLineByLine(seqjax.Tokenizer):
     """It takes a carriage return for the end of a line, which it writes in another way."""
-
-    rejected_by: ClassVar = {"Unicode"}
 
     def split(self, text):
         return [token for line in re.split("(\n)", text) for token in re.findall(r"\r|[^\r]", line)]
@@ -148,12 +128,9 @@ class ReadsLineByLine(seqjax.Tokenizer):
         return "".join(tokens).replace("\r\n", "\n")
 
 
-@seqjax.register("tokenizer", "split-at-blanks")
-@dataclass(frozen=True)
+@wrong("tokenizer", "empty text")
 class SplitAtBlanks(seqjax.Tokenizer):
     """The empty text has one token, the empty word."""
-
-    rejected_by: ClassVar = {"empty text"}
 
     def split(self, text):
         return text.split(" ")
@@ -162,12 +139,9 @@ class SplitAtBlanks(seqjax.Tokenizer):
         return " ".join(tokens)
 
 
-@seqjax.register("tokenizer", "recursive")
-@dataclass(frozen=True)
+@wrong("tokenizer", "one long line")
 class Recursive(seqjax.Tokenizer):
     """It calls itself for every word of a line."""
-
-    rejected_by: ClassVar = {"one long line"}
 
     def split(self, text):
         return [token for line in text.splitlines(keepends=True) for token in self._words(line)]
@@ -185,21 +159,16 @@ class Forgetting(Codec):
         return {"tokens": sorted(self.tokens), "freqs": []}
 
 
-@seqjax.register("tokenizer", "saves-another-order")
-@dataclass(frozen=True)
+@wrong("tokenizer", "saved and loaded")
 class SavesAnotherOrder(Characters):
     """It saves its tokens in another order."""
 
-    rejected_by: ClassVar = {"saved and loaded"}
     codec: ClassVar = Forgetting
 
 
-@seqjax.register("tokenizer", "order-of-a-set")
-@dataclass(frozen=True)
+@wrong("tokenizer", "two processes are equal")
 class OrderOfASet(Characters):
     """It numbers tokens in the order of a set."""
-
-    rejected_by: ClassVar = {"two processes are equal"}
 
     def fit(self, data):
         assert_text(data)

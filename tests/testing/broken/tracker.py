@@ -1,11 +1,12 @@
-"""Trackers that are wrong. `rejected_by` names the check that must find it."""
+"""Trackers that are wrong. `wrong` is told which checks must find it."""
 
 import json
 import socket
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+from support.wrong import wrong
 
 import seqjax
 from seqjax.runs import Session
@@ -13,6 +14,9 @@ from seqjax.runs import Session
 
 class Ignores(Session):
     """A correct session that keeps nothing, from which the others are derived."""
+
+    def __init__(self, run):
+        self.run = run
 
     def row(self, epoch, values):
         pass
@@ -27,227 +31,165 @@ class Ignores(Session):
         pass
 
 
-@seqjax.register("tracker", "opens-nothing")
-@dataclass(frozen=True)
+class Opens(seqjax.Tracker):
+    """A correct tracker, whose sessions are of the class `Open`."""
+
+    Open = Ignores
+
+    def open(self, run, config, epochs):
+        return self.Open(run)
+
+
+@wrong("tracker", "session")
 class OpensNothing(seqjax.Tracker):
     """Its `open` returns None."""
-
-    rejected_by: ClassVar = {"session"}
 
     def open(self, run, config, epochs):
         pass
 
 
-@seqjax.register("tracker", "takes-no-figure")
-@dataclass(frozen=True)
-class TakesNoFigure(seqjax.Tracker):
+@wrong("tracker", "session")
+class TakesNoFigure(Opens):
     """Its session has no method `figure`."""
 
-    rejected_by: ClassVar = {"session"}
-
-    def open(self, run, config, epochs):
-        class Incomplete(Ignores):
-            figure = Session.figure
-
-        return Incomplete()
+    class Open(Ignores):
+        figure = Session.figure
 
 
-@seqjax.register("tracker", "decodes-the-figure")
-@dataclass(frozen=True)
-class DecodesTheFigure(seqjax.Tracker):
+@wrong("tracker", "session")
+class DecodesTheFigure(Opens):
     """It reads a PNG file as text."""
 
-    rejected_by: ClassVar = {"session"}
-
-    def open(self, run, config, epochs):
-        class Decodes(Ignores):
-            def figure(self, name, file, epoch):
-                file.read_text("utf-8")
-
-        return Decodes()
+    class Open(Ignores):
+        def figure(self, name, file, epoch):
+            file.read_text("utf-8")
 
 
-@seqjax.register("tracker", "json-without-infinity")
-@dataclass(frozen=True)
-class JSONWithoutInfinity(seqjax.Tracker):
+@wrong("tracker", "unusual values", "arguments stay as they are")
+class JsonWithoutInfinity(Opens):
     """It cannot send an infinite perplexity."""
 
-    rejected_by: ClassVar = {"unusual values", "arguments stay as they are"}
-
-    def open(self, run, config, epochs):
-        class Strict(Ignores):
-            def row(self, epoch, values):
-                json.dumps(values, allow_nan=False)
-
-        return Strict()
+    class Open(Ignores):
+        def row(self, epoch, values):
+            json.dumps(values, allow_nan=False)
 
 
-@seqjax.register("tracker", "first-line-of-a-text")
-@dataclass(frozen=True)
-class FirstLineOfAText(seqjax.Tracker):
+@wrong("tracker", "unusual values")
+class FirstLineOfAText(Opens):
     """It takes no empty text."""
 
-    rejected_by: ClassVar = {"unusual values"}
-
-    def open(self, run, config, epochs):
-        class FirstLine(Ignores):
-            def text(self, name, text, epoch):
-                return text.splitlines()[0]
-
-        return FirstLine()
+    class Open(Ignores):
+        def text(self, name, text, epoch):
+            return text.splitlines()[0]
 
 
-@seqjax.register("tracker", "columns-of-the-first-row")
-@dataclass(frozen=True)
-class ColumnsOfTheFirstRow(seqjax.Tracker):
+@wrong("tracker", "no epochs")
+class ColumnsOfTheFirstRow(Opens):
     """It writes the columns of the first row when it is closed, of which there may be none."""
 
-    rejected_by: ClassVar = {"no epochs"}
+    class Open(Ignores):
+        def __init__(self, run):
+            self.rows = []
 
-    def open(self, run, config, epochs):
-        class Collects(Ignores):
-            def __init__(self):
-                self.rows = []
+        def row(self, epoch, values):
+            self.rows.append(dict(values))
 
-            def row(self, epoch, values):
-                self.rows.append(dict(values))
-
-            def close(self):
-                return list(self.rows[0])
-
-        return Collects()
+        def close(self):
+            return list(self.rows[0])
 
 
-@seqjax.register("tracker", "new-file-for-each-session")
-@dataclass(frozen=True)
-class NewFileForEachSession(seqjax.Tracker):
+@wrong("tracker", "epochs come again", "another process")
+class NewFileForEachSession(Opens):
     """It cannot open a second session of a run."""
-
-    rejected_by: ClassVar = {"epochs come again", "another process"}
 
     def open(self, run, config, epochs):
         (run / "rows.txt").touch(exist_ok=False)
-        return Ignores()
+        return super().open(run, config, epochs)
 
 
-@seqjax.register("tracker", "epochs-must-rise")
-@dataclass(frozen=True)
-class EpochsMustRise(seqjax.Tracker):
+@wrong("tracker", "epochs come again", "another process")
+class EpochsMustRise(Opens):
     """It refuses an epoch that was sent before."""
 
-    rejected_by: ClassVar = {"epochs come again", "another process"}
-
-    def open(self, run, config, epochs):
-        class Rises(Ignores):
-            def row(self, epoch, values):
-                last = run / "last.txt"
-                assert not last.exists() or int(last.read_text()) < epoch
-                last.write_text(str(epoch))
-
-        return Rises()
+    class Open(Ignores):
+        def row(self, epoch, values):
+            last = self.run / "last.txt"
+            assert not last.exists() or int(last.read_text()) < epoch
+            last.write_text(str(epoch))
 
 
-@seqjax.register("tracker", "one-session-at-a-time")
-@dataclass(frozen=True)
-class OneSessionAtATime(seqjax.Tracker):
+@wrong("tracker", "runs side by side")
+class OneSessionAtATime(Opens):
     """It keeps the session that is open in its module."""
 
-    rejected_by: ClassVar = {"runs side by side"}
     opened: ClassVar = []
 
+    class Open(Ignores):
+        def row(self, epoch, values):
+            assert OneSessionAtATime.opened[-1] is self
+
+        def close(self):
+            OneSessionAtATime.opened.remove(self)
+
     def open(self, run, config, epochs):
-        class Alone(Ignores):
-            def row(self, epoch, values):
-                assert OneSessionAtATime.opened[-1] is self
-
-            def close(self):
-                OneSessionAtATime.opened.remove(self)
-
-        OneSessionAtATime.opened.append(Alone())
+        OneSessionAtATime.opened.append(super().open(run, config, epochs))
         return OneSessionAtATime.opened[-1]
 
 
-@seqjax.register("tracker", "waits-to-be-closed")
-@dataclass(frozen=True)
-class WaitsToBeClosed(seqjax.Tracker):
+@wrong("tracker", "another process")
+class WaitsToBeClosed(Opens):
     """It marks a run as open in its folder, and refuses it until it is closed."""
 
-    rejected_by: ClassVar = {"another process"}
+    class Open(Ignores):
+        def close(self):
+            (self.run / "is-open").unlink()
 
     def open(self, run, config, epochs):
-        class Marks(Ignores):
-            def close(self):
-                (run / "is-open").unlink()
-
         (run / "is-open").touch(exist_ok=False)
-        return Marks()
+        return super().open(run, config, epochs)
 
 
-@seqjax.register("tracker", "takes-values-out")
-@dataclass(frozen=True)
-class TakesValuesOut(seqjax.Tracker):
+@wrong("tracker", "arguments stay as they are")
+class TakesValuesOut(Opens):
     """It takes what it has sent out of the row."""
 
-    rejected_by: ClassVar = {"arguments stay as they are"}
-
-    def open(self, run, config, epochs):
-        class Takes(Ignores):
-            def row(self, epoch, values):
-                values.popitem()
-
-        return Takes()
+    class Open(Ignores):
+        def row(self, epoch, values):
+            values.popitem()
 
 
-@seqjax.register("tracker", "adds-to-the-config")
-@dataclass(frozen=True)
-class AddsToTheConfig(seqjax.Tracker):
+@wrong("tracker", "arguments stay as they are")
+class AddsToTheConfig(Opens):
     """It adds the name of the machine to the config that it is given."""
-
-    rejected_by: ClassVar = {"arguments stay as they are"}
 
     def open(self, run, config, epochs):
         config["machine"] = socket.gethostname()
-        return Ignores()
+        return super().open(run, config, epochs)
 
 
-@seqjax.register("tracker", "appends-to-the-metrics")
-@dataclass(frozen=True)
-class AppendsToTheMetrics(seqjax.Tracker):
+@wrong("tracker", "files of the run")
+class AppendsToTheMetrics(Opens):
     """It writes into a file of the run."""
 
-    rejected_by: ClassVar = {"files of the run"}
-
-    def open(self, run, config, epochs):
-        class Appends(Ignores):
-            def row(self, epoch, values):
-                with (run / "metrics.jsonl").open("a") as file:
-                    file.write(f"{epoch}\n")
-
-        return Appends()
+    class Open(Ignores):
+        def row(self, epoch, values):
+            with (self.run / "metrics.jsonl").open("a") as file:
+                file.write(f"{epoch}\n")
 
 
-@seqjax.register("tracker", "a-name-of-seqjax")
-@dataclass(frozen=True)
-class ANameOfSeqjax(seqjax.Tracker):
+@wrong("tracker", "files of the run")
+class ANameOfSeqjax(Opens):
     """Its folder is that of the checkpoints."""
-
-    rejected_by: ClassVar = {"files of the run"}
 
     def open(self, run, config, epochs):
         (run / "checkpoints").mkdir(exist_ok=True)
-        return Ignores()
+        return super().open(run, config, epochs)
 
 
-@seqjax.register("tracker", "opens-when-it-is-made")
-@dataclass(frozen=True)
-class OpensWhenItIsMade(seqjax.Tracker):
+@wrong("tracker", "nothing before open")
+class OpensWhenItIsMade(Opens):
     """It makes a file before a run is opened."""
-
-    rejected_by: ClassVar = {"nothing before open"}
 
     def __post_init__(self):
         super().__post_init__()
         Path(tempfile.gettempdir(), "seqjax-opens-when-it-is-made").write_text("")
-
-    def open(self, run, config, epochs):
-        return Ignores()
