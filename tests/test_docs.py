@@ -208,16 +208,6 @@ def test_the_walk_names_functions_of_at_most_twelve_files():
         assert {function.strip("`") for function in functions.split(", ")} <= known, name
 
 
-@pytest.mark.parametrize("kind", registry.GROUPS)
-def test_the_readme_of_a_built_in_package_lists_its_plugins(kind):
-    text = (ROOT / "plugins" / f"seqjax_{kind}s" / "README.md").read_text("utf-8")
-    rows = [tuple(cell.strip() for cell in line.strip("|").split(" | ")) for line in text.splitlines()]
-    built_in = [entry for entry in registry.entries(kind) if entry.distribution == "seqjax"]
-    classes = {entry.name: entry.target.partition(":")[2] for entry in built_in}
-    wanted = {(f"`{entry.name}`", f"`{classes[entry.name]}`", registry.summary(entry)) for entry in built_in}
-    assert {row for row in rows if len(row) == 3 and row[0].startswith("`")} == wanted
-
-
 def test_the_readme_names_every_plugin_and_experiment():
     readme = (ROOT / "README.md").read_text("utf-8")
     for kind in registry.GROUPS:

@@ -6,7 +6,7 @@ from typing import Annotated
 from annotated_types import Interval
 
 from seqjax import Sampler, register
-from seqjax.data import in_order
+from seqjax.data import NUM_STEPS, in_order
 
 
 @register("sampler", "in-order")
@@ -19,7 +19,7 @@ class InOrder(Sampler):
 
     batch_size: Annotated[int, Interval(ge=1, le=1)] = 1
     """Always one row."""
-    num_steps: Annotated[int, Interval(ge=1)] = 35
+    num_steps: Annotated[int, Interval(ge=1)] = NUM_STEPS
     """Time steps of a window. With 1 there is an update after every step."""
 
     most_visits = 1

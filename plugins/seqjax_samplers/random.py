@@ -7,7 +7,7 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import Error, Plan, Sampler, register
-from seqjax.data import cut_windows
+from seqjax.data import BATCH_SIZE, NUM_STEPS, cut_windows
 
 
 @register("sampler", "random")
@@ -20,9 +20,9 @@ class Random(Sampler):
     number of its windows is the same in every epoch.
     """
 
-    batch_size: Annotated[int, Interval(ge=1)] = 32
+    batch_size: Annotated[int, Interval(ge=1)] = BATCH_SIZE
     """Number of windows in a batch."""
-    num_steps: Annotated[int, Interval(ge=1)] = 35
+    num_steps: Annotated[int, Interval(ge=1)] = NUM_STEPS
     """Time steps of a window."""
 
     most_visits = 1

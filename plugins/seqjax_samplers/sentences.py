@@ -8,7 +8,7 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import Error, Plan, Sampler, register
-from seqjax.data import cut_windows
+from seqjax.data import BATCH_SIZE, NUM_STEPS, cut_windows
 
 
 @register("sampler", "sentences")
@@ -21,9 +21,9 @@ class Sentences(Sampler):
     many windows; if a row has fewer, its last windows are not scored. The number of batches is the same in every epoch.
     """
 
-    batch_size: Annotated[int, Interval(ge=1)] = 32
+    batch_size: Annotated[int, Interval(ge=1)] = BATCH_SIZE
     """Number of documents in a batch."""
-    num_steps: Annotated[int, Interval(ge=1)] = 35
+    num_steps: Annotated[int, Interval(ge=1)] = NUM_STEPS
     """Time steps of a window. If documents are far shorter than this, most steps are padding."""
     shuffle: bool = True
     """Whether each epoch deals the documents in a random order; otherwise they are dealt in their own order."""

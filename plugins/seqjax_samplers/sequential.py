@@ -7,7 +7,7 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import Error, Plan, Sampler, register
-from seqjax.data import cut_windows
+from seqjax.data import BATCH_SIZE, NUM_STEPS, cut_windows
 
 
 @register("sampler", "sequential")
@@ -23,9 +23,9 @@ class Sequential(Sampler):
     are left out, a random number of them at the start of the stream and the others at its end.
     """
 
-    batch_size: Annotated[int, Interval(ge=1)] = 32
+    batch_size: Annotated[int, Interval(ge=1)] = BATCH_SIZE
     """Number of rows in a batch."""
-    num_steps: Annotated[int, Interval(ge=1)] = 35
+    num_steps: Annotated[int, Interval(ge=1)] = NUM_STEPS
     """Time steps of a window."""
 
     most_visits = 1

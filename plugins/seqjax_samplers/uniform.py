@@ -7,6 +7,7 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import Error, Plan, Sampler, register
+from seqjax.data import BATCH_SIZE, NUM_STEPS
 
 
 @register("sampler", "uniform")
@@ -24,9 +25,9 @@ class Uniform(Sampler):
     The cost is padding, at most W - Σ n steps in an epoch. For documents shorter than a window, `sentences` has less.
     """
 
-    batch_size: Annotated[int, Interval(ge=1)] = 32
+    batch_size: Annotated[int, Interval(ge=1)] = BATCH_SIZE
     """Number of windows in a batch."""
-    num_steps: Annotated[int, Interval(ge=1)] = 35
+    num_steps: Annotated[int, Interval(ge=1)] = NUM_STEPS
     """Time steps of a window."""
 
     most_visits = 1

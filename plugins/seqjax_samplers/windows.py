@@ -7,6 +7,7 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import Error, Plan, Sampler, register
+from seqjax.data import NUM_STEPS
 
 
 @register("sampler", "windows")
@@ -19,7 +20,7 @@ class Windows(Sampler):
 
     batch_size: Annotated[int, Interval(ge=1)] = 16
     """Number of windows in a batch."""
-    num_steps: Annotated[int, Interval(ge=1)] = 35
+    num_steps: Annotated[int, Interval(ge=1)] = NUM_STEPS
     """Time steps of a window."""
     stride: Annotated[int, Interval(ge=1)] = 1
     """Steps from the start of a window to the start of the next one; if it is `num_steps`, windows do not overlap."""

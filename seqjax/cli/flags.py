@@ -64,8 +64,13 @@ def experiment_parser(prog: str, description: str) -> Parser:
         metavar="N",
         help="devices over which rows are sharded; default: the most that divide the batch",
     )
-    text = "seconds from one checkpoint to the next; default 30"
-    parser.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S", help=text)
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=settings.CHECKPOINT_SECONDS,
+        metavar="S",
+        help="seconds from one checkpoint to the next; default %(default)g",
+    )
     text = "mirror the run for a viewer, such as tensorboard; also --tracker.FIELD"
     parser.add_plugin_argument("tracker", "--tracker", metavar="NAME", help=text)
     parser.add_argument("--print-config", action="store_true", help="print the whole config as TOML; train nothing")

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     plain, axes = _split_axes(argv)
     plain, options = split_fields(plain)  # the fields of launcher and tracker, which are no axes
     parser = experiment_parser("seqjax sweep", DESCRIPTION)
-    text = "make the runs in other processes: local, slurm; none: one after the other; also --launcher.FIELD"
+    text = "make the runs in other processes, such as local; none: one after the other; also --launcher.FIELD"
     parser.add_plugin_argument("launcher", "--launcher", metavar="NAME", help=text)
     text = "the same as --seed 0 1 2"
     parser.add_argument("--seeds", metavar="0,1,2", help=text)

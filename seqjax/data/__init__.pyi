@@ -12,6 +12,8 @@ from .mapped_text import make_piece as make_piece
 from .mapped_text import map_file as map_file
 from .preparing import Prepared as Prepared
 from .preparing import prepare as prepare
+from .sampler import BATCH_SIZE as BATCH_SIZE
+from .sampler import NUM_STEPS as NUM_STEPS
 from .sampler import Plan as Plan
 from .sampler import Sampler as Sampler
 from .sampler import cut_windows as cut_windows

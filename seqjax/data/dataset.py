@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from seqjax.data.sampler import BATCH_SIZE, NUM_STEPS
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.errors import Error, check_type, dtype_shape
 from seqjax.plugin.base import Plugin
@@ -54,11 +55,12 @@ def sampler_fields_for(steps: int) -> dict[str, int]:
         steps: the number of time steps.
 
     Returns:
-        `batch_size`, a power of two, and `num_steps`; empty if the defaults, 32 x 35, give ten batches.
+        `batch_size`, a power of two, and `num_steps`; empty if the defaults give ten batches.
     """
-    num_steps = max(1, min(35, steps // 20))
-    batch_size = 2 ** max(0, min(5, int(math.log2(max(1, steps / (10 * num_steps))))))
-    return {} if (batch_size, num_steps) == (32, 35) else {"batch_size": batch_size, "num_steps": num_steps}
+    num_steps = max(1, min(NUM_STEPS, steps // 20))
+    batch_size = min(BATCH_SIZE, 2 ** int(math.log2(max(1, steps / (10 * num_steps)))))
+    is_default = (batch_size, num_steps) == (BATCH_SIZE, NUM_STEPS)
+    return {} if is_default else {"batch_size": batch_size, "num_steps": num_steps}
 
 
 class Data(Dataset):

@@ -87,7 +87,8 @@ def prepare(
 ) -> Prepared:
     """Loads and splits a dataset, fits the tokenizer on the training part, and encodes all parts except the rest.
 
-    It warns if the held-out part is equal to the training part, or has tokens that the vocabulary lacks.
+    It warns if the held-out part is equal to the training part, or if a held-out dataset of its own has tokens that the
+    vocabulary lacks.
 
     Args:
         dataset: where the data comes from.

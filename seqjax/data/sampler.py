@@ -10,6 +10,11 @@ from seqjax.plugin.author import calling
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.registry import name_of
 
+BATCH_SIZE = 32
+"""The default number of rows."""
+NUM_STEPS = 35
+"""The default length of a window, in time steps."""
+
 
 class Plan(NamedTuple):
     """One epoch of windows: N batches of B rows, each a window of T steps.

@@ -23,6 +23,7 @@ from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.progress import Display
 from seqjax.runs.ready import Ready, get_ready
 from seqjax.runs.record import outcomes_of, record
+from seqjax.runs.settings import CHECKPOINT_SECONDS
 from seqjax.runs.state import RunState
 from seqjax.runs.stored import Training
 from seqjax.runs.tracking.mirror import SafeMirror
@@ -44,7 +45,7 @@ class Options(NamedTuple):
     """
 
     progress: bool = False
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
     callback: Callable[[Any], Any] | None = None
     tracker: Tracker | None = None
     layout: Layout | None = None

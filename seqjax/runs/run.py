@@ -22,6 +22,7 @@ from seqjax.runs.execute import Options, execute
 from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files import folder
 from seqjax.runs.ready import Ready, get_ready
+from seqjax.runs.settings import CHECKPOINT_SECONDS
 from seqjax.runs.state import RunState
 from seqjax.runs.tracking.tracker import Tracker
 
@@ -58,7 +59,7 @@ class Experiment(ExperimentFields):
         *,
         devices: int | None = None,
         progress: bool = False,
-        checkpoint_seconds: float = 30.0,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         params: Params | None = None,
         callback: Callable[["Run"], Any] | None = None,
         tracker: Tracker | None = None,

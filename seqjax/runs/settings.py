@@ -21,7 +21,7 @@ KINDS = ("dataset", "tokenizer", "sampler", "model", "gradient", "optimizer")
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "dataset": {"plugin": "seqjax/python-docs"},
-    "sampler": {"plugin": "seqjax/sequential", "batch_size": 32, "num_steps": 35},
+    "sampler": {"plugin": "seqjax/sequential"},
     "model": {"plugin": "seqjax/rnn", "hidden": 256},
     "gradient": {"plugin": "seqjax/full"},
     "optimizer": {"plugin": "seqjax/sgd", "learning_rate": 1.0, "clip_norm": 1.0},
@@ -35,6 +35,9 @@ FOR_VALUES: dict[str, dict[str, Any]] = {
 
 TRAINING = ("sampler", "gradient", "optimizer")
 """The kinds of plugin that only trained models need; a count-based model has none of them."""
+
+CHECKPOINT_SECONDS = 30.0
+"""The least time from one checkpoint of a run to the next, in seconds."""
 
 LAUNCHER = "seqjax/local"
 """The launcher of a sweep on a CPU whose runs are long."""

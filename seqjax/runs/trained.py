@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,7 +23,7 @@ from seqjax.gradients.problem import Params
 from seqjax.models.model import ModelProblem
 from seqjax.runs.experiment import ExperimentFields
 from seqjax.training import forecast
-from seqjax.training.evaluating import evaluate, predicted_characters
+from seqjax.training.evaluating import bits_per_character, evaluate
 from seqjax.training.generating import generate
 from seqjax.training.loop import init_train_state
 
@@ -95,10 +94,8 @@ class Trained:
         else:
             raise Error(f"evaluate takes one of {', '.join(PARTS)}, or a Text, Series or Pairs, not {data!r:.80}")
         row = self.evaluate_stream(stream)
-        if isinstance(part, Text) and row["tokens"]:
-            characters = predicted_characters(self.text_codec, part)
-            if characters:
-                row["bits_per_character"] = row["loss"] * row["tokens"] / math.log(2) / characters
+        if isinstance(part, Text) and (bits := bits_per_character(row, self.text_codec, part)) is not None:
+            row["bits_per_character"] = bits
         return row
 
     def evaluate_stream(self, stream: Stream) -> dict[str, Any]:

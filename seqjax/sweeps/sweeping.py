@@ -28,6 +28,7 @@ from seqjax.runs.files import folder
 from seqjax.runs.files.folder import INDEX
 from seqjax.runs.files.manifest import check_files
 from seqjax.runs.run import Experiment, Run, prepared
+from seqjax.runs.settings import CHECKPOINT_SECONDS
 from seqjax.runs.tracking.tracker import Tracker
 from seqjax.sweeps.index import IndexEntry, folder_name, read_index, write_index
 from seqjax.sweeps.launching.jobs import JobOptions, check_jobs, job_configs, launch
@@ -48,7 +49,7 @@ def sweep(
     *,
     devices: int | None = None,
     progress: bool = False,
-    checkpoint_seconds: float = 30.0,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     tracker: Tracker | None = None,
     launcher: Launcher | None = None,
     params: Params | None = None,

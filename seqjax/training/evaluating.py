@@ -1,7 +1,7 @@
 """Evaluates a stream exactly: reads it in order, and carries the state through each document."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -92,6 +92,21 @@ def evaluate(
 def has_perplexity(problem: Problem) -> bool:
     """Whether the loss is the cross-entropy of tokens, so that its exponential is a perplexity."""
     return isinstance(problem, ModelProblem) and isinstance(problem.spec.targets, Tokens) and problem.loss is None
+
+
+def bits_per_character(evaluated: Mapping[str, Any], codec: TextCodec, text: Text) -> float | None:
+    """The loss of a text in bits, divided by its predicted characters: a loss that does not depend on the tokenizer.
+
+    Args:
+        evaluated: what `evaluate` returned for the text.
+        codec: the codec that made its tokens.
+        text: the text.
+
+    Returns:
+        The bits per character; None if no token was scored, or the codec does not give the text back exactly.
+    """
+    characters = predicted_characters(codec, text) if evaluated["tokens"] else 0
+    return evaluated["loss"] * evaluated["tokens"] / math.log(2) / characters if characters else None
 
 
 def predicted_characters(codec: TextCodec, text: Text) -> int:

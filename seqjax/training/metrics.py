@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from seqjax.columns import BY_NAME, PARTS
 from seqjax.data.sampler import in_order
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.stream import Stream
@@ -51,8 +52,10 @@ NAMES = (*NAMED, *(LAST + name for name in NAMED))
 """The metrics that have a name."""
 
 
-TAKEN = ("loss", "perplexity", "tokens")
-"""Names of metrics that would replace a column."""
+TAKEN = {"tokens", "bits_per_character"} | {
+    name.removeprefix(f"{part}_") for name in BY_NAME for part in PARTS if name.startswith(f"{part}_")
+}
+"""Names of metrics that would replace a column, or a value that `evaluate` returns."""
 
 
 def check_names(metrics: Sequence[Any]) -> list[str]:
