@@ -463,7 +463,7 @@ def test_an_experiment_that_no_file_can_keep_is_an_error_before_training(tmp_pat
 
 def test_an_epoch_counts_no_characters(monkeypatch):
     """Counting takes as long as encoding the text, and a row of metrics does not need it."""
-    monkeypatch.setattr("seqjax.runs.trained.predicted_characters", lambda *args: 1 / 0)
+    monkeypatch.setattr("seqjax.training.evaluating.predicted_characters", lambda *args: 1 / 0)
     assert changed(epochs=1).run().finished
 
 
