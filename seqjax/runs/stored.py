@@ -106,7 +106,11 @@ def read_codec(path: Path, tokenizer: Tokenizer | None) -> tuple[Codec | PairsCo
 
     def parse(data):
         saved = from_json(data)
-        return load_codec(tokenizer, saved["codec"]) if tokenizer else None, Spec.from_dict(saved["spec"])
+        codec, spec = load_codec(tokenizer, saved["codec"]) if tokenizer else None, Spec.from_dict(saved["spec"])
+        # Otherwise ids of the codec would index parameters of other sizes. A newer version of a tokenizer may do so.
+        if isinstance(codec, Codec) and spec != Spec(codec.spec):
+            raise ValueError(f"its codec is of {codec.spec}, and its spec is {spec}")
+        return codec, spec
 
     return folder.read(path / folder.CODEC, parse)
 

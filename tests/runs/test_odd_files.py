@@ -69,6 +69,7 @@ CODECS = [
     *(("codec.tokens", value) for value in ([{}], ["a", "a"])),
     *(("codec.freqs", value) for value in ([["a", -1]], [["a", "often"]], 3)),
     ("codec", None),
+    ("spec.targets", {"Tokens": 7}),  # not that of the codec
 ]
 ENVIRONMENTS = [
     *(
