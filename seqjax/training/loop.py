@@ -157,11 +157,6 @@ class Progress(NamedTuple):
     tokens: int = 0
     seconds: float = 0.0
 
-    @property
-    def epochs_done(self) -> int:
-        """The number of complete epochs."""
-        return self.epoch + self.done if self.updates is not None else 0
-
     def next_epoch(self, epoch: int) -> "Progress":
         """The progress at the start of `epoch`."""
         tokens = 0 if self.updates is None else int(self.updates["tokens"].sum())

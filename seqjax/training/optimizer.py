@@ -170,18 +170,6 @@ def learning_rate(opt_state: Any) -> float:
     return float(rates[0]) if rates else math.nan
 
 
-def with_numbers_of[T](opt_state: T, like: T) -> T:
-    """A state with the numbers that `optax.inject_hyperparams` keeps in another state of the same structure."""
-
-    def is_injected(node):
-        return isinstance(node, optax.InjectStatefulHyperparamsState)
-
-    def replaced(node, like):
-        return node._replace(hyperparams=like.hyperparams) if is_injected(node) else node
-
-    return jax.tree.map(replaced, opt_state, like, is_leaf=is_injected)
-
-
 @dataclass(frozen=True)
 class ScheduledOptimizer(Optimizer):
     """An optimizer with clipping and a learning rate that may change from update to update.

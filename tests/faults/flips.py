@@ -97,7 +97,7 @@ def _rows_ahead(tree):
     """The number of rows after the newest checkpoint; of several states with as many, the one with more rows."""
     newest = max(name for name in tree if "checkpoints/" in name)
     rows = tree[f"run/{folder.METRICS}"].count(b"\n")
-    return rows - checkpoint.decode(tree[newest]).progress.epochs_done, rows
+    return rows - checkpoint.decode(tree[newest]).rows.number, rows
 
 
 SPECIAL = {

@@ -9,15 +9,7 @@ from support.tiny import FULL, changed, flip, refused
 
 from seqjax import Run
 from seqjax.runs.files import folder
-from seqjax.runs.files.manifest import (
-    Manifest,
-    check_files,
-    compare_files,
-    hashes,
-    read_manifest,
-    sha256,
-    write_manifest,
-)
+from seqjax.runs.files.manifest import Manifest, check_files, compare_files, read_manifest, sha256, write_manifest
 from seqjax.runs.verify import UNREADABLE, verify
 
 HASH = "0" * 64
@@ -133,11 +125,6 @@ def test_a_manifest_that_is_replaced_while_the_files_are_compared_is_read_again(
     late = lambda path: before.pop() if before else read_manifest(path)
     monkeypatch.setattr("seqjax.runs.files.manifest.read_manifest", late)
     assert compare_files(stopped) == (read_manifest(stopped), {})
-
-
-def test_the_hashes_of_files_that_are_there(finished):
-    found = hashes(finished, [folder.CODEC, "nothing"])
-    assert found == {folder.CODEC: read_manifest(finished).files[folder.CODEC]}
 
 
 def test_files_that_it_does_not_list_are_no_part_of_the_run(finished):

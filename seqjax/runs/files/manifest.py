@@ -164,11 +164,6 @@ def file_sha256(file: Path) -> str:
     return folder.read(file, sha256)
 
 
-def hashes(path: Path, names: Iterable[str]) -> dict[str, str]:
-    """The hashes of those files that are there."""
-    return {name: file_sha256(path / name) for name in names if (path / name).exists()}
-
-
 def sha256(data: bytes) -> str:
     """The sha256 of bytes, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
