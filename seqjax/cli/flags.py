@@ -18,9 +18,6 @@ from seqjax.runs import settings
 from seqjax.terminal.shell import join, quote
 from seqjax.terminal.stream import line
 
-MANIFEST = "manifest.json"
-"""The file beside the config of a run. Its module imports JAX, which reading flags must not."""
-
 TABLES = ("parquet", "jsonl")
 """The suffixes of the files that the dataset csv reads too."""
 
@@ -244,6 +241,8 @@ def _split_name(kind: str, value: str | None, strings: dict[str, str]) -> tuple[
 
 def _read_file(file: str) -> dict[str, Any]:
     """The config in a file. Data that were given in memory are read from the folder of the file."""
+    from seqjax.runs.files.folder import DATA, MANIFEST
+
     if (Path(file).parent / MANIFEST).exists():
         from seqjax.runs.files.folder import DATA
         from seqjax.runs.files.manifest import check_files

@@ -15,8 +15,6 @@ its docstring. With --page, --markdown or --table, also write their reports to o
 code or these flags have changed; the rest of its docstring may change. If something else has changed, such as seqjax,
 remove the folder of the report first. A page shows all scripts that were run, and names the others."""
 
-CONFIG, INDEX = "config.toml", "sweep.json"
-"""The files that tell the folder of a run, or of a sweep, from that of scripts. Their modules import JAX."""
 OF_SCRIPTS = ("only", "jobs", "title", "markdown", "page", "table")
 """The flags for a folder of scripts alone."""
 
@@ -36,6 +34,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--page", metavar="FILE", help="all reports as one HTML page that needs no other file")
     parser.add_argument("--table", metavar="FILE", help="a table of all results, as Markdown")
     args = parser.read(argv)
+    from seqjax.runs.files.folder import CONFIG, INDEX
+
     if any((Path(args.folder) / name).is_file() for name in (CONFIG, INDEX)):
         given = [f"--{name}" for name in OF_SCRIPTS if getattr(args, name) != parser.get_default(name)]
         if given:
