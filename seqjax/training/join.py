@@ -20,7 +20,7 @@ JOIN_SECONDS = 120
 """Time in which all processes must have started."""
 SILENT_SECONDS = 20
 """Time after which a process that gives no sign of life counts as ended."""
-ENDED = 7
+OTHER_ENDED = 7
 """The exit code of a process that ends because another one has ended."""
 BY_HAND = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """The environment variables of processes that are started by hand; Slurm sets variables of its own."""
@@ -158,7 +158,7 @@ def check_alone(what: str, count: int) -> None:
 
 @contextlib.contextmanager
 def ending_together(path: Path | None) -> Iterator[None]:
-    """A context in which the end of another process raises an `Error` with exit code `ENDED`.
+    """A context in which the end of another process raises an `Error` with exit code `OTHER_ENDED`.
 
     Args:
         path: the folder of the run, for the message.
@@ -173,10 +173,10 @@ def ending_together(path: Path | None) -> Iterator[None]:
         if isinstance(fault, Error) or not is_lost:  # this process alone has failed
             _leaving.append(getattr(fault, "exit_code", 1))
             raise
-        _leaving.append(ENDED)
+        _leaving.append(OTHER_ENDED)
         then = "It was in memory, and is lost" if path is None else _resumed(path)
         message = f"another process of this run has ended, so this one ends too\n{then}"
-        raise Error(message, exit_code=ENDED) from fault
+        raise Error(message, exit_code=OTHER_ENDED) from fault
 
 
 def _resumed(where):
@@ -193,7 +193,7 @@ def _leave_at_once():
 
 
 def _say_at_abort(message):
-    """Makes an abort print this message and end the process with `ENDED`.
+    """Makes an abort print this message and end the process with `OTHER_ENDED`.
 
     JAX aborts a process from C++ when it loses the others. A handler of the module `signal` is called only after the C
     function has returned, and `abort` does not return.
@@ -203,7 +203,7 @@ def _say_at_abort(message):
     def say(_):
         if not _leaving:
             os.write(2, f"seqjax: {message}\n".encode())
-        os._exit(ENDED)
+        os._exit(OTHER_ENDED)
 
     _at_abort[:] = [say]
     ctypes.CDLL(None).signal(signal.SIGABRT, say)

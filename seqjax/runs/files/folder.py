@@ -26,7 +26,7 @@ FIRST = (LOCK, ENVIRONMENT, CODEC, METRICS, PLUGINS, *DATA.values(), MANIFEST, C
 """The files that are written before training; the config is the last one, and marks the folder as a run."""
 RESULTS = (METRICS, PARAMS, BEST, SAMPLES, HISTORY)
 """The files of a run that has ended. The manifest lists them from the end of training on."""
-DAMAGED = (
+READ_ERRORS = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError),
     safetensors.SafetensorError,
 )
@@ -156,7 +156,7 @@ def reading(path: Path) -> Iterator[None]:
         raise Error(
             f"{path} is missing; no file was touched. Restore it, or choose another folder", exit_code=4
         ) from fault
-    except DAMAGED as fault:
+    except READ_ERRORS as fault:
         if isinstance(fault, Error) and fault.exit_code in (4, 6):
             raise
         reason = str(fault) if type(fault) is ValueError else f"{type(fault).__name__}: {fault}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqjax.errors import escape
-from seqjax.sweeps.launching.state import RunState, states
+from seqjax.sweeps.launching.state import JobState, states
 from seqjax.terminal.live import open_output
 
 NOT_RUNNING = ("finished", "diverged", "failed", "interrupted", "damaged")
@@ -63,7 +63,7 @@ class Board:
             self.console.print(text)
 
 
-def _describe(state: RunState) -> str:
+def _describe(state: JobState) -> str:
     words = [state.state, f"{state.epoch} of {state.epochs or '?'} epochs"]
     if state.seconds_left is not None:
         words.append(f"{state.seconds_left // 60:.0f}:{state.seconds_left % 60:02.0f} left")

@@ -22,7 +22,7 @@ from seqjax.signals import leave, noticed
 from seqjax.sweeps.index import read_index
 from seqjax.sweeps.launching.board import Board
 from seqjax.sweeps.launching.launcher import Job, Launcher, start
-from seqjax.sweeps.launching.state import ENDED, JOBS, LAUNCHED, START, RunState, read_launched, states
+from seqjax.sweeps.launching.state import ENDED, JOBS, LAUNCHED, START, JobState, read_launched, states
 from seqjax.terminal.shell import argument
 
 ON_ITS_WAY = ("queued", "running")
@@ -173,7 +173,7 @@ def check_jobs(out: Path, names: Collection[str]) -> None:
         )
 
 
-def check_damage(out: Path, runs: Sequence[RunState]) -> None:
+def check_damage(out: Path, runs: Sequence[JobState]) -> None:
     """Raises an `Error` with exit code 4 if some of these runs of a sweep are damaged."""
     damaged = [state for state in runs if state.state == "damaged"]
     if damaged:

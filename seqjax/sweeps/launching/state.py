@@ -35,8 +35,8 @@ LONGEST = 10_000
 """The number of bytes at the end of a log in which its last words are looked for."""
 
 
-class RunState(NamedTuple):
-    """How far a run is.
+class JobState(NamedTuple):
+    """How far a run of a sweep is.
 
     Args:
         name: its name in the sweep.
@@ -58,7 +58,7 @@ class RunState(NamedTuple):
     note: str = ""
 
 
-def states(out: Path, is_launching: bool | None = None) -> list[RunState]:
+def states(out: Path, is_launching: bool | None = None) -> list[JobState]:
     """The states of all runs of a sweep.
 
     Args:
@@ -77,7 +77,7 @@ def states(out: Path, is_launching: bool | None = None) -> list[RunState]:
         try:
             return state_of(name, out / index[name].folder, out / JOBS / index[name].folder, waiting)
         except Error as fault:  # the other runs are intact
-            return RunState(name, "damaged", note=fault.message.partition("\n")[0])
+            return JobState(name, "damaged", note=fault.message.partition("\n")[0])
 
     known = {name: state(name) for name in index}
     # A launcher is asked only for jobs whose end is not in the folder.
@@ -96,7 +96,7 @@ def states(out: Path, is_launching: bool | None = None) -> list[RunState]:
     return list(known.values())
 
 
-def state_of(name: str, run: Path, job: Path, waiting: str | None = None) -> RunState:
+def state_of(name: str, run: Path, job: Path, waiting: str | None = None) -> JobState:
     """The state of one run.
 
     Args:
@@ -110,7 +110,7 @@ def state_of(name: str, run: Path, job: Path, waiting: str | None = None) -> Run
         check_files(run, [folder.METRICS])
     row, kept, asked = last_row(run), _epochs(run / folder.CONFIG), _epochs(job.with_name(f"{job.name}.toml"))
     epochs = max(filter(None, (kept, asked)), default=None)
-    state = RunState(name, "", int(row.get("epoch", 0)), epochs)
+    state = JobState(name, "", int(row.get("epoch", 0)), epochs)
     if manifest and manifest.ended == "diverged":
         return state._replace(state="diverged", note=manifest.note.partition("\n")[0])
     if manifest and manifest.ended and kept == epochs:  # otherwise a job has to train more epochs, which were asked for
@@ -130,7 +130,7 @@ def state_of(name: str, run: Path, job: Path, waiting: str | None = None) -> Run
     return state._replace(state="failed", note="; ".join(filter(None, [ended, last])))
 
 
-def table(runs: Sequence[RunState]) -> Table:
+def table(runs: Sequence[JobState]) -> Table:
     """States as a table."""
     rows = []
     for each in runs:
