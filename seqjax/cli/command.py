@@ -91,7 +91,7 @@ def guarded(work: Callable[[list[str]], int], argv: Sequence[str], prints_result
             is, the exit code is then 6, unless its reader has gone, such as `head`.
     """
     stdout = _prepare_streams()
-    stdout.note = _no_note if prints_result else say_that_printing_ends
+    stdout.note = (lambda reason: None) if prints_result else say_that_printing_ends
     warnings.showwarning = _show_warning
     debug = "--debug" in argv
     try:
@@ -156,10 +156,6 @@ def _show_warning(message: Any, category: type, *where: Any, **more: Any) -> Non
         line("note", message, sys.stderr)
     else:
         print(warnings.formatwarning(message, category, *where[:2]), end="", file=sys.stderr)
-
-
-def _no_note(reason: str) -> None:
-    """Says nothing."""
 
 
 def _dispatch(argv: list[str]) -> int:

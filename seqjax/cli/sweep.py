@@ -67,7 +67,10 @@ def main(argv: Sequence[str]) -> int:
     from seqjax.sweeps.launching.state import states, table
     from seqjax.sweeps.sweeping import Planned, run_all
 
-    planned = {", ".join(label): Planned(_without_seed(label), Experiment(**fields[label])) for label in fields}
+    planned = {}
+    for label, each in fields.items():
+        variant = ", ".join(part for part in label if not part.startswith("seed="))
+        planned[", ".join(label)] = Planned(variant, Experiment(**each))
     if args.print_config or args.dry_run:
         for name, plan in planned.items():
             print(f"# {escape(name or 'all')}\n{dry_run_or_config(args, plan.experiment)}\n")
@@ -207,10 +210,6 @@ def _combine(axes: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
                 label.append(value if is_kind else f"{flag[2:].replace('-', '_')}={value}")
         flags_of[tuple(label)] = flags
     return flags_of
-
-
-def _without_seed(label: tuple[str, ...]) -> str:
-    return ", ".join(part for part in label if not part.startswith("seed="))
 
 
 def _config(parser: Any, flags: list[str]) -> dict[str, Any]:

@@ -117,10 +117,15 @@ def from_toml(text: str) -> Config:
         raise Error(f"not valid TOML: {fault}") from fault
 
 
+def decode_toml(data: bytes) -> Config:
+    """The nested dict of the bytes of a TOML file."""
+    return from_toml(data.decode("utf-8"))
+
+
 def read_toml(path: str) -> Config:
     """The nested dict of a TOML file that the user named."""
     try:
-        return from_toml(read_named(path).decode("utf-8"))
+        return decode_toml(read_named(path))
     except (OSError, ValueError) as fault:
         code = 6 if isinstance(fault, PermissionError) else 2
         reason = getattr(fault, "strerror", None) or fault

@@ -140,7 +140,7 @@ def start_line(run: RunState) -> str:
     """The run whose parameters training starts from, whether its tokenizer is used, and what share is unknown to it."""
     e = run.experiment
     assert e.init_from is not None
-    codec = folder.read(Path(e.init_from) / folder.CODEC, lambda data: data.decode("utf-8"))
+    codec = folder.read_text(Path(e.init_from) / folder.CODEC)
     words = [f"{e.init_from}, {e.init_which} epoch"]
     if run.codec and codec == run.codec_text:
         words.append("with its vocabulary" if isinstance(run.codec, TextCodec) else "with its scale")

@@ -189,7 +189,7 @@ def _samples(run: Run) -> str:
     """The generated texts in the folder of a run; empty if it has none."""
     assert run.path is not None
     file = run.path / folder.SAMPLES
-    return folder.read(file, lambda data: data.decode("utf-8")) if file.is_file() else ""
+    return folder.read_text(file) if file.is_file() else ""
 
 
 def difference(old: np.ndarray, new: np.ndarray) -> tuple[bool, float, float]:

@@ -90,7 +90,7 @@ def read_experiment[E: ExperimentFields](path: Path, cls: type[E]) -> E:
             f"{path} needs local plugins that are not loaded; it keeps copies of their files\n"
             f"Loading a file runs it, so read them first, and then add: {loads}"
         )
-    kept = folder.read(path / folder.CONFIG, lambda data: config.from_toml(data.decode("utf-8")))
+    kept = folder.read(path / folder.CONFIG, config.decode_toml)
     kept = with_data(kept, path)
     try:
         return cls(**resolve(kept))
@@ -123,7 +123,7 @@ def decode_training(path: Path, files: Mapping[str, bytes]) -> Training:
             return decode(files[name])
 
     manifest = parse(folder.MANIFEST, decode_manifest)
-    epochs = parse(folder.CONFIG, lambda data: int(config.from_toml(data.decode("utf-8"))["epochs"]))
+    epochs = parse(folder.CONFIG, lambda data: int(config.decode_toml(data)["epochs"]))
     last = next((parse(name, decode_checkpoint) for name in files if name in manifest.checkpoints), None)
     if manifest.ended:
         rows = parse(folder.METRICS, decode_rows)

@@ -154,7 +154,7 @@ def _plugin(kept: dict[str, Any], entry: registry.Entry | None) -> Line:
 
 def _data(path: Path, record: Record, hashes: dict[str, str]) -> list[Line]:
     """The data, which are loaded again."""
-    kept = folder.read(path / folder.CONFIG, lambda data: config.from_toml(data.decode("utf-8")))
+    kept = folder.read(path / folder.CONFIG, config.decode_toml)
     return [_dataset(path, field, kept[field], sha256, hashes) for field, sha256 in record["data_sha256"].items()]
 
 

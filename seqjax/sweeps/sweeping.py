@@ -150,9 +150,8 @@ def run_all(
     if launcher is not None and out is not None:
         experiments = {name: plan.experiment for name, plan in planned.items()}
         configs = job_configs(experiments)
-        with folder.lock(
-            folder.inner_folder(Path(out), JOBS)
-        ):  # first: a sweep that is refused adds no runs to the index
+        # The lock comes first, so that a sweep that is refused adds no runs to the index.
+        with folder.lock(folder.inner_folder(Path(out), JOBS)):
             paths = _claim(Path(out), planned)
             options = JobOptions(devices, checkpoint_seconds, tracker)
             launch(Path(out), experiments, configs, launcher, options, progress)

@@ -134,11 +134,12 @@ def remove_if_empty(path: Path) -> None:
         path.rmdir()
 
 
-def remove_parts(path: Path) -> None:
-    """Removes incomplete files that a kill has left. The caller must hold the lock."""
-    with disk_errors(path):
-        for part in path.glob(f"*{PART}"):
-            part.unlink()
+def remove_parts(*paths: Path) -> None:
+    """Removes incomplete files that a kill has left in some folders. The caller must hold the lock."""
+    for path in paths:
+        with disk_errors(path):
+            for part in path.glob(f"*{PART}"):
+                part.unlink()
 
 
 @contextlib.contextmanager
@@ -174,7 +175,7 @@ def read[T](path: Path, parse: Callable[[bytes], T]) -> T:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file of a saved run, as `read` reads it."""
+    """The text of a UTF-8 file of a saved run, as `read` reads it."""
     return read(path, lambda data: data.decode("utf-8"))
 
 

@@ -67,7 +67,7 @@ def check_unchanged(path: Path, manifest: Manifest | None) -> None:
 
 def begin(path: Path, files: Mapping[str, bytes]) -> None:
     """Makes a run of its first files, by name. The config comes last, since it marks the folder as a run."""
-    _remove_parts(path)
+    folder.remove_parts(path, folder.inner_folder(path, PLUGINS))
     for name, data in files.items():
         if name != CONFIG:
             _write(path, name, data)
@@ -79,8 +79,8 @@ def begin(path: Path, files: Mapping[str, bytes]) -> None:
 def go_on(path: Path, manifest: Manifest, config: bytes, rows: list[Row]) -> None:
     """Prepares a run to continue: it has this config, the rows before its checkpoint, and no results."""
     folder.inner_folder(path, CHECKPOINTS)  # for its error, before the results are deleted
-    _remove_parts(path)
-    # A checkpoint that was deleted by hand is written again, with other bytes.
+    folder.remove_parts(path, folder.inner_folder(path, PLUGINS))
+    # A checkpoint that the user deleted is written again with other bytes, so its old hash is dropped.
     left_out = {*RESULTS, *(name for name in manifest.checkpoints if not (path / name).exists())}
     new = {name: hash_ for name, hash_ in manifest.files.items() if name not in left_out} | {CONFIG: sha256(config)}
     continued = manifest._replace(files=new, ended="", next_config="")
@@ -155,12 +155,6 @@ def _write(path: Path, name: str, data: bytes) -> None:
     except BaseException:
         folder.remove_if_empty(inner)
         raise
-
-
-def _remove_parts(path: Path) -> None:
-    """Removes incomplete files that a kill has left."""
-    for inner in (path, folder.inner_folder(path, PLUGINS)):
-        folder.remove_parts(inner)
 
 
 def _remove_other_checkpoints(path: Path, manifest: Manifest) -> None:

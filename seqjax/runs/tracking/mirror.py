@@ -99,8 +99,7 @@ class Mirror:
     def _opened(self) -> Session:
         """The session, which is opened at its first use."""
         if self.session is None:
-            text = folder.read(self.path / folder.CONFIG, lambda data: data.decode("utf-8"))
-            fields = config.flatten(config.from_toml(text))
+            fields = config.flatten(config.from_toml(folder.read_text(self.path / folder.CONFIG)))
             self.session = open_session(self.tracker, self.path, fields, self.account["epochs"])
         return self.session
 
