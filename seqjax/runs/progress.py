@@ -11,7 +11,7 @@ import numpy as np
 from seqjax.columns import printed
 from seqjax.data.dataset import Data, Dataset
 from seqjax.data.tokenizer import TextCodec, unknown_share
-from seqjax.errors import escape
+from seqjax.errors import counted, escape
 from seqjax.models.check import is_recurrent
 from seqjax.plugin.config import describe
 from seqjax.runs.files import folder
@@ -127,7 +127,7 @@ class Display:
 def device_line(fit: Fit) -> str:
     """The device, the processes if there are several, how a batch is spread, the version of jax, and the precision."""
     devices = jax.devices()
-    cores = f"{num_cores()} cores" if jax.default_backend() == "cpu" else devices[0].device_kind
+    cores = counted(num_cores(), "core") if jax.default_backend() == "cpu" else devices[0].device_kind
     share = fit.device_share(len(devices))
     count = jax.process_count()
     processes = [f"{count} processes"] if count > 1 else []

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from seqjax.errors import Error
+from seqjax.errors import Error, counted
 from seqjax.gradients.problem import Params
 from seqjax.runs.trained import Trained
 
@@ -51,7 +51,8 @@ class RunState(Trained):
             return f"the callback ended training after epoch {last}"
         best = None if patience is None else self.best_epoch  # which looks at all rows
         if patience is not None and best is not None and last - best >= patience:
-            return f"the held-out loss was lowest after epoch {best}, and training ended {patience} epochs later"
+            later = counted(patience, "epoch")
+            return f"the held-out loss was lowest after epoch {best}, and training ended {later} later"
         return ""
 
     @property

@@ -10,6 +10,7 @@ from support.tiny import FULL, changed, refused
 
 import seqjax
 from seqjax import Experiment, Run
+from seqjax.errors import counted
 from seqjax.runs.settings import Scalars
 from seqjax_optimizers import Adam
 
@@ -47,7 +48,8 @@ def test_training_stops_after_epochs_without_a_lower_held_out_loss(losses, tmp_p
         assert run.finished
         assert run.metric("heldout_loss").tolist() == losses[:last]
         assert run.best_epoch == best
-        words = f"the held-out loss was lowest after epoch {best}, and training ended {patience} epochs later"
+        later = counted(patience, "epoch")
+        words = f"the held-out loss was lowest after epoch {best}, and training ended {later} later"
         assert run.ending == (words if last < 12 else "")
     assert Run.open(tmp_path / "run").ending == run.ending
 
