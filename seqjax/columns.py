@@ -59,7 +59,7 @@ class Column(NamedTuple):
         title: its heading in the lines that are printed after each epoch; "": it is not printed.
         form: how it is printed there.
         during: whether it is a mean during the epoch, in which the model changes.
-        is_time: whether it measures time, which is another one when the run is made again.
+        is_time: whether it measures time, so that it differs between equal runs.
     """
 
     name: str

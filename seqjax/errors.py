@@ -43,7 +43,10 @@ class Error(ValueError):
 
 
 def warn(message: str) -> None:
-    """Warns about what is allowed and seldom meant. The warning names the line outside of seqjax that led to it."""
+    """Warns about an argument that is allowed but probably a mistake. The warning names the line of the caller.
+
+    That is the innermost line outside of seqjax.
+    """
     own = os.path.dirname(__file__) + os.sep
     warnings.warn(escape(message, LINES), UserWarning, skip_file_prefixes=(own,))
 

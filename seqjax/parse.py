@@ -82,7 +82,8 @@ _QUOTED_OR_COMMENT = re.compile(
     ),
     re.DOTALL,
 )
-"""The texts, quoted keys and comments of TOML. One without an end reaches to where `tomllib` refuses it, or further."""
+"""The texts, quoted keys and comments of TOML. An unterminated one matches at least up to the place where
+`tomllib` fails."""
 _DEEP_KEY = re.compile(rf"(?:\.[^.=,\[\]{{}}\n]*+){{{DEEPEST}}}")
 """A key of more than `DEEPEST` parts, in a text without quoted parts: nothing else of TOML has as many dots."""
 _TOO_DEEP = f"more than {DEEPEST} tables or lists are nested in each other"

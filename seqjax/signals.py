@@ -44,7 +44,7 @@ class _Context(NamedTuple):
 
     Args:
         before: signal -> its handler outside of the context.
-        see: is called by the thread at the first signal of each number; whether those outside have to see it too.
+        see: called by the thread at the first signal of each number; returns whether the outer contexts see it too.
         seen: the numbers of the signals that it has seen. The second signal of one number ends the process.
     """
 
@@ -165,8 +165,8 @@ def noticed(can_lose: Callable[[], bool] = lambda: True) -> Iterator[Callable[[]
     stays ignored, such as Ctrl-C in a background job.
 
     Args:
-        can_lose: whether something is lost if the program ends now. If not, a signal but SIGUSR1 does what it does
-            outside of this context.
+        can_lose: whether something is lost if the program ends now. If not, SIGUSR1 is still noted, and the other
+            signals are handled as outside of this context.
 
     Yields:
         A function that returns the exit code for the first signal that has arrived, or None before one has.
@@ -209,7 +209,7 @@ def noticed(can_lose: Callable[[], bool] = lambda: True) -> Iterator[Callable[[]
 def _hearing(
     numbers: Iterable[int], answer: Callable[[int, Any], Any], see: Callable[[int], bool]
 ) -> Iterator[dict[int, Any]]:
-    """A context with a handler of signals, and with a thread that sees them; in another than the main thread, neither.
+    """A context with a handler of signals, and with a thread that sees them. It does nothing outside the main thread.
 
     Args:
         numbers: the signals. Those that are ignored stay so.
@@ -271,7 +271,10 @@ def _watching() -> Iterator[None]:
 
 
 def _see(number: int) -> bool:
-    """Lets the contexts see a signal, the innermost first. Returns whether what has watched before has to see it."""
+    """Lets the contexts see a signal, the innermost first.
+
+    Returns whether the earlier wake-up descriptor gets the signal too.
+    """
     for context in reversed(_contexts):
         if number in context.before:
             if number in context.seen:

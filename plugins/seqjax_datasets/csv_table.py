@@ -27,7 +27,7 @@ class CSV(FileDataset):
     """
 
     path: str
-    """Path of the file. What ends neither in .parquet nor in .jsonl is read as CSV, in UTF-8."""
+    """Path of the file. Any file that does not end in .parquet or .jsonl is read as CSV, in UTF-8."""
     inputs: tuple[str, ...] = ()
     """The columns that the model reads. Empty: the targets are a series."""
     targets: tuple[str, ...] = ()

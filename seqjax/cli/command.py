@@ -38,9 +38,9 @@ VERBS = {
 COMPILING = ("run", "generate", "evaluate", "sweep", "lags", "measure", "check", "reproduce")
 """The verbs that compile programs, and keep them for the next time."""
 TRAINING = ("run", "sweep", "reproduce")
-"""The verbs whose results are in a folder, and which go on if what they print cannot be written."""
+"""The verbs whose results are in a folder, and which keep running when stdout fails."""
 TEXTS = ("--help", "-h", "--print-config", "--dry-run")
-"""The flags with which they print a text instead."""
+"""The flags with which these verbs only print, and train nothing."""
 NO_CACHE = "--no-compile-cache"
 
 HELP = """usage: seqjax VERB [OPTIONS]

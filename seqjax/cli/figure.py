@@ -21,7 +21,7 @@ def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
     Raises:
         Error: a format that matplotlib does not know; exit code 6: the file cannot be written.
     """
-    if not file.suffix:  # matplotlib would add one, and the printed name would be that of no file
+    if not file.suffix:  # matplotlib would add .png, so that the printed name would be wrong
         file = file.with_name(f"{file.name}.png")
     from seqjax.runs.files.folder import HISTORY, MANIFEST
 

@@ -181,7 +181,7 @@ def _dataset_of(file: str) -> str:
 
 
 def _reader(file: str) -> str:
-    """The dataset that reads a file: that of tables, the one of the name of its suffix, or else that of text files."""
+    """The dataset that reads a file: `csv` for a table, else the one named like the suffix, else `text-file`."""
     suffix = Path(file).suffix[1:]
     if suffix in TABLES:
         return settings.TABLE_FILE.removeprefix("seqjax/")
@@ -244,7 +244,6 @@ def _read_file(file: str) -> dict[str, Any]:
     from seqjax.runs.files.folder import DATA, MANIFEST
 
     if (Path(file).parent / MANIFEST).exists():
-        from seqjax.runs.files.folder import DATA
         from seqjax.runs.files.manifest import check_files
 
         check_files(Path(file).parent, [Path(file).name, *DATA.values()])

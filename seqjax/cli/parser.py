@@ -28,7 +28,7 @@ def whole(text: str) -> int:
 
 
 NAMING = ("FILE", "DIR", "FOLDER", "RUN", "SWEEP", "KIND", "NAME", "VARIANT")
-"""What a flag or an argument names, and no empty text is."""
+"""The metavars of arguments that must not be empty."""
 
 
 class Parser(argparse.ArgumentParser):

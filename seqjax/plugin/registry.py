@@ -307,7 +307,7 @@ def clashes(kind: str) -> list[str]:
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in list(GROUPS):  # a list has no value that it cannot compare
+    if kind not in list(GROUPS):  # `in` of a list also works for unhashable values
         raise Error(f"unknown kind {kind!r}{nearest(kind, GROUPS)}\nkinds: {', '.join(GROUPS)}")
 
 

@@ -4,7 +4,7 @@
 |---|---|---|
 | nothing | begins | |
 | a run that has begun | continues from the last checkpoint | the same |
-| a run that has ended | opens it | continues, if the result is that of a run given that number from the start |
+| a run that has ended | opens it | continues; refused if the result would differ from that of a new run |
 | a run that has diverged | raises the same error | an error |
 | another experiment, or other files | an error | an error |
 """
@@ -49,11 +49,11 @@ def check_experiment(asked: ExperimentFields, path: Path | None) -> None:
 
 
 def check_goes_on(run: RunState, kept: Training) -> None:
-    """Checks that a run of fewer epochs would have the same bits if all epochs had been asked for at once.
+    """Checks that a run of fewer epochs can be continued to the same bits as those of a new run of all epochs.
 
     Raises:
         Error: it has diverged; its optimizer's state is not kept; its updates depend on the number of epochs; its last
-            epoch was evaluated out of turn.
+            epoch was evaluated only because it was the last.
     """
     e, why = run.experiment, None
     if kept.manifest.ended == "diverged":
@@ -62,12 +62,12 @@ def check_goes_on(run: RunState, kept: Training) -> None:
         why = f"the state of its optimizer is not kept in {folder.CHECKPOINTS}"
     elif isinstance(e.optimizer, Optimizer) and depends_on_num_updates(e.optimizer, e.fit().params_like(run.problem)):
         why = "the updates of its optimizer depend on the number of epochs, by a schedule or a warm-up"
-    elif len(kept.rows) == kept.epochs and kept.epochs % e.evaluate_every:  # which may be before the results are there
+    elif len(kept.rows) == kept.epochs and kept.epochs % e.evaluate_every:  # also before the results are written
         why = f"its last epoch was evaluated, and is no multiple of evaluate_every = {e.evaluate_every}"
     if why:
         raise Error(
-            f"{run.path} cannot continue from {kept.epochs} to {e.epochs} epochs as if they had been asked for at "
-            f"once: {why}\nTrain {e.epochs} epochs in another folder"
+            f"{run.path} cannot be continued from {kept.epochs} to {e.epochs} epochs with the result of a run of "
+            f"{e.epochs}: {why}\nTrain {e.epochs} epochs in another folder"
         )
 
 
@@ -78,7 +78,7 @@ def open_folder(path: Path, run: RunState, fit: Fit, kept: Training | None) -> N
         path: the folder.
         run: the run.
         fit: how it is fitted.
-        kept: what training has left, as it was read before the folder was locked; None: there is no run.
+        kept: the saved state of the run, read before the folder was locked; None: there is no run.
 
     Raises:
         Error: another process has changed the folder in between (exit code 5); the tokenizer has changed (4).

@@ -75,7 +75,7 @@ class _Plugin(TypedDict):
 
 
 class _Form(TypedDict):
-    """The record of a run; see `environment`. A count has to fit into the arrays of JAX."""
+    """The record of a run; see `environment`. Counts are below 2^31."""
 
     python: str
     versions: dict[str, str]

@@ -41,7 +41,7 @@ from seqjax.training.processes import in_all, is_first
 class Options(NamedTuple):
     """The options of `Experiment.run`, which has their documentation.
 
-    `layout` is where and how a run is computed that begins; None: where it is fastest.
+    `layout` has the devices and the precision of a new run; None: the fastest ones.
     """
 
     progress: bool = False
@@ -94,7 +94,7 @@ def execute[R: RunState](
 
 
 def _take_up(path: Path | None, run: RunState, files: Mapping[str, bytes]) -> Training | None:
-    """What training has left, which the run is given; None: it begins."""
+    """The saved state of the run, or None for a new run; the run is restored from it."""
     if not files:
         return None
     kept = stored.decode_training(path or Path(), files)
@@ -181,7 +181,7 @@ def execute_side_by_side[R: RunState](
     """
     made = [get_ready(experiment, run_class, devices=1) for experiment in experiments]
     runs, fit = [run for run, _ in made], made[0].fit
-    training_chunks(runs[0], fit)  # for its errors: the other runs differ from it only in numbers
+    training_chunks(runs[0], fit)  # raises its errors early; the other runs differ only in numbers
     with contextlib.ExitStack() as locks:
         for run, path in zip(runs, paths, strict=True):
             run.path = path

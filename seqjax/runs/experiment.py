@@ -195,7 +195,7 @@ def config_bytes(experiment: ExperimentFields) -> bytes:
 
 
 def goes_on(kept: ExperimentFields, asked: ExperimentFields) -> bool:
-    """Whether a run is asked to go on for more epochs. A count-based model has one."""
+    """Whether a run is asked to go on for more epochs. False for a count-based model, which always has one epoch."""
     return asked.epochs > kept.epochs and not isinstance(kept.model, CountBasedModel)
 
 

@@ -220,5 +220,5 @@ def prepared(experiment: ExperimentFields, devices: int | None = None, params: P
 
 def check_metric(name: str, known: Iterable[str]) -> None:
     """Raises an `Error` if there is no column of this name."""
-    if name not in list(known):  # a list has no value that it cannot compare
+    if name not in list(known):  # `in` of a list also works for unhashable values
         raise Error(f"unknown metric {name!r}{nearest(name, known)}; there are {', '.join(known)}")

@@ -31,7 +31,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 FOR_VALUES: dict[str, dict[str, Any]] = {
     "optimizer": {"plugin": "seqjax/adam", "learning_rate": 0.001, "clip_norm": 1.0}
 }
-"""The plugins in place of those of `DEFAULTS` on a dataset of values: the errors have any scale, and Adam has none."""
+"""The plugins in place of those of `DEFAULTS` on a dataset of values: the errors of values can have any scale, and the
+steps of Adam do not depend on it."""
 
 TRAINING = ("sampler", "gradient", "optimizer")
 """The kinds of plugin that only trained models need; a count-based model has none of them."""
@@ -107,8 +108,8 @@ class Scalars(Plugin):
     init_which: Literal["last", "best"] = "last"
     """The parameters of that run: those of its last epoch, or of the one with the lowest held-out loss."""
     init_anew: tuple[str, ...] = ()
-    """The parameters that are drawn anew nevertheless, such as W_hq,b_q, since they do not fit or shall not be used.
-    With tokenizer, vocabulary or scale are those of the own data."""
+    """The parameters that are initialized instead of taken from that run, such as W_hq,b_q. With tokenizer, the
+    vocabulary or scale is fitted to the own data."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Reads a run from its folder: the experiment, the codec, and what training has left."""
+"""Reads a run from its folder: the experiment, the codec, and the saved state of training."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,7 +30,7 @@ from seqjax.runs.state import RunState
 
 
 class Training(NamedTuple):
-    """What training has left in the folder of a run.
+    """The saved state of training in the folder of a run.
 
     Args:
         manifest: the manifest of the run.
@@ -116,7 +116,7 @@ def read_codec(path: Path, tokenizer: Tokenizer | None) -> tuple[Codec | PairsCo
 
 
 def decode_training(path: Path, files: Mapping[str, bytes]) -> Training:
-    """What training has left, from the bytes of its files."""
+    """The saved state of training, from the bytes of its files."""
 
     def parse[T](name: str, decode: Callable[[bytes], T]) -> T:
         with folder.reading(path / name):
@@ -137,7 +137,7 @@ def decode_training(path: Path, files: Mapping[str, bytes]) -> Training:
 
 
 def restore(run: RunState, kept: Training) -> None:
-    """Gives a run what training has left."""
+    """Restores a run from the saved state of its training."""
     like = run.experiment.fit().params_like(run.problem)
     run.metrics, run.stopped_at = kept.rows, kept.manifest.stopped_at
     run.diverged = kept.manifest.ended == "diverged"

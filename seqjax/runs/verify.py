@@ -19,11 +19,11 @@ from seqjax.runs.files.store import read_run
 from seqjax.runs.stored import decode_training
 
 OK, CHANGED, MISSING, DIFFERS, UNKNOWN = "ok", "changed", "missing", "differs", "not checked"
-"""The states of what is checked. What differs is told, and is no damage, such as another version of a package."""
+"""The states of what is checked. `differs` is reported, but is no fault, for example another version of a package."""
 UNREADABLE = "unreadable"
 """The state of a file that this user may not read."""
 DAMAGED = (CHANGED, MISSING)
-"""The states of what is no longer as the run was made with or has left it."""
+"""The states that count as damage."""
 
 
 class Line(NamedTuple):
@@ -98,7 +98,7 @@ def _files(path: Path, manifest: Manifest, faults: Mapping[str, Fault]) -> list[
 
 
 def _training(path: Path) -> list[Line]:
-    """What training has left."""
+    """The lines of the saved state of training."""
     kept = decode_training(path, read_run(path))
     lines = [Line("metrics", OK, counted(len(kept.rows), "epoch"))]
     if not kept.params:

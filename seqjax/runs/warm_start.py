@@ -12,7 +12,7 @@ from seqjax.training.loop import init_train_state
 from seqjax.training.setup import TrainingSetup
 
 TOKENIZER = "tokenizer"
-"""The name in `init_anew` of the vocabulary or the scale, which is not taken from the other run then."""
+"""In `init_anew`, stands for the vocabulary or the scale, which is then fitted to the data of the new run."""
 
 
 def params_from(
@@ -23,9 +23,9 @@ def params_from(
     Args:
         source: the parameters of the other run.
         problem: the model of the new run.
-        setup: how it is trained; the parameters that are drawn anew are those that it would start from.
-        anew: the names of the parameters that are drawn anew, such as `layer_0/W_xh`; `TOKENIZER` is not
-            one of them, and is ignored.
+        setup: how it is trained, which determines the initial values of the parameters in `anew`.
+        anew: the names of the parameters that are initialized instead of taken from the other run, such as
+            `layer_0/W_xh`; `TOKENIZER` is ignored.
         where: the folder of the other run, for messages.
 
     Raises:

@@ -107,7 +107,7 @@ def folders_to_verify(path: Path) -> tuple[list[Path], Error | None]:
     """
     try:
         if not (path / folder.INDEX).is_file():
-            # A run without its config is one whose config was lost.
+            # Results without a config: the config was lost, and `verify` reports it.
             return ([path] if _is_begun(path) else run_folders(path)), None
         return [path / entry.folder for entry in read_index(path).values() if _is_begun(path / entry.folder)], None
     except Error as fault:

@@ -95,7 +95,7 @@ def test_it_does_not_continue_if_more_epochs_at_once_would_give_other_bits(whole
     run = prepared(changed(LONGER, **fields)).run
     run.path = whole.path
     for manifest in (kept.manifest, kept.manifest._replace(ended="")):  # a kill may come before the results
-        with refused(f"cannot continue from 2 to 3 epochs .*{words}", 2):
+        with refused(f"cannot be continued from 2 to 3 epochs .*{words}", 2):
             begin.check_goes_on(run, kept._replace(manifest=manifest))
     if why == "evaluation":
         begin.check_goes_on(run, kept._replace(rows=kept.rows[:1]))
@@ -126,7 +126,7 @@ def test_a_run_that_has_diverged_raises_its_error_again(diverged):
     with refused(r"^diverged at update 1 \(epoch 1\)", 3) as caught:
         DIVERGES.run(diverged)
     assert caught.value.run.diverged
-    with refused("as if they had been asked for at once: it has diverged", 2):
+    with refused("with the result of a run of 3: it has diverged", 2):
         changed(DIVERGES, epochs=3).run(diverged)
     assert contents(diverged) == before
 

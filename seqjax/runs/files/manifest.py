@@ -1,12 +1,13 @@
 """The manifest of a run: the sha256 of each of its files, and how far the run is. It alone says what a run consists of.
 
-It is the last file that each change of a run writes, so that a kill before it leaves the run as it was: the files that
-the manifest does not list are not part of the run. It is written before the config, which marks the folder as a run;
-after each checkpoint; and after the results. The rows of the metrics are appended in between: a checkpoint has the
-number and the hash of the rows before it, and rows after the last checkpoint are trained again.
+Every change of a run writes the manifest last. A kill before that leaves the run as it was, since files that the
+manifest does not list are not part of the run. The manifest is written after each checkpoint and after the results. In
+a new run, only the config follows it, which marks the folder as a run. The rows of the metrics are appended between two
+manifests: a checkpoint has the number and the hash of the rows before it, and rows after the last checkpoint are
+trained again.
 
-A manifest reveals damage and edits that were forgotten, and not somebody who can write to the folder and computes the
-hashes again.
+A manifest finds damage and accidental edits. It does not protect against somebody who can write to the folder and
+computes the hashes again.
 """
 
 import hashlib
@@ -34,7 +35,8 @@ class Manifest(NamedTuple):
         ended: how training has ended: "finished" or "diverged"; "" while it has not.
         note: the error message of a run that diverged.
         stopped_at: the epoch after which a callback ended training, if it did.
-        next_config: the sha256 of the config that is about to replace the present one, so that both are right; "".
+        next_config: while the config is being replaced, the sha256 of the new one: the old and the new one are both
+            accepted. Otherwise "".
     """
 
     files: dict[str, str]

@@ -97,7 +97,7 @@ def decode_rows(data: bytes, counted: Counted | None = None) -> list[Row]:
 def _checked(rows):
     for row in rows:
         if not (row.keys() >= NEEDED and {*map(type, row.values())} <= _NUMBERS):
-            raise ValueError(f"a row has another form than {', '.join(sorted(NEEDED))} and other names, with numbers")
+            raise ValueError(f"a row must have the columns {', '.join(sorted(NEEDED))}, and only numbers")
         if not (type(row["epoch"]) is int and row["epoch"] >= 1):
             raise ValueError(f"epoch = {row['epoch']!r} is no whole number from 1 on")
         row |= {key: math.nan for key, value in row.items() if value is None}

@@ -31,7 +31,7 @@ def is_begun(path: Path) -> bool:
 
 
 def read_run(path: Path | None) -> dict[str, bytes]:
-    """The files in a folder that have what training has left, by name, when all files of the run are intact.
+    """The bytes of the files that hold the saved state of training, by name, after all files of the run were checked.
 
     Args:
         path: the folder; None, or one without a run: the result is empty.
@@ -85,13 +85,13 @@ def go_on(path: Path, manifest: Manifest, config: bytes, rows: list[Row]) -> Non
     new = {name: hash_ for name, hash_ in manifest.files.items() if name not in left_out} | {CONFIG: sha256(config)}
     continued = manifest._replace(files=new, ended="", next_config="")
     if manifest.files[CONFIG] != new[CONFIG]:
-        # While the config is replaced, the old one and the new one are both right.
+        # While the config is being replaced, the old and the new one are both accepted.
         both = continued._replace(files=new | {CONFIG: manifest.files[CONFIG]}, next_config=new[CONFIG])
         write_manifest(path, both)
         write(path / CONFIG, config)
     write_manifest(path, continued)
     with disk_errors(path):
-        for name in RESULTS[1:]:  # those of fewer epochs, which the manifest no longer lists
+        for name in RESULTS[1:]:  # the results of the shorter run, which the manifest no longer lists
             (path / name).unlink(missing_ok=True)
     write(path / METRICS, encode_rows(rows))
     _remove_other_checkpoints(path, continued)
@@ -107,7 +107,7 @@ def save_checkpoint(path: Path, update: int, data: bytes, stopped_at: int | None
         stopped_at: the epoch after which a callback ended training, if it did: it is not called again for this epoch.
     """
     name, manifest = checkpoint_name(update), read_manifest(path)
-    if name in manifest.files:  # no update was made since
+    if name in manifest.files:  # this update is already saved
         return
     with disk_errors(path):
         sync(path / METRICS)  # it relies on the rows before it

@@ -12,7 +12,7 @@ from seqjax.plugin.registry import name_of
 class Session:
     """What a tracker opens for one run. The author writes all four methods.
 
-    Everything that is sent is in the folder of the run too, which stays the truth.
+    Everything that is sent is also in the folder of the run, which is authoritative.
     """
 
     def row(self, epoch: int, values: Mapping[str, float]) -> None:

@@ -142,7 +142,7 @@ def test_more_epochs_go_on_through_a_launcher(tmp_path, experiment):
     assert logs(tmp_path / "more") == {"seed-0": 2}
     e = replace(experiment, evaluate_every=3)
     sweep(e, {"seed": [0]}, tmp_path / "out", launcher=Inline())
-    with pytest.raises(Error, match=r"1 of 1 runs failed.*\n(.*\n)+.*cannot continue from 2 to 4 epochs"):
+    with pytest.raises(Error, match=r"1 of 1 runs failed.*\n(.*\n)+.*cannot be continued from 2 to 4 epochs"):
         sweep(replace(e, epochs=4), {"seed": [0]}, tmp_path / "out", launcher=Inline())
     assert [state.state for state in states(tmp_path / "out")] == ["failed"]
 
