@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 LINES = "\n\t"
-"""What is kept in a text of several lines."""
+"""The control characters that are kept in a text of several lines."""
 
 
 class Error(ValueError):

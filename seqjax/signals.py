@@ -40,7 +40,7 @@ class Ended(KeyboardInterrupt):
 
 
 class _Context(NamedTuple):
-    """What the signals of a context do.
+    """How the signals of a context are handled.
 
     Args:
         before: signal -> its handler outside of the context.

@@ -37,7 +37,7 @@ def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
             than one after the other on both.
 
     Raises:
-        Error: `jobs` is below 1; some scripts failed: all others were run nevertheless.
+        Error: `jobs` is below 1; some scripts failed; all others were run.
     """
     if jobs < 1:
         raise Error(f"jobs = {jobs} must be at least 1")

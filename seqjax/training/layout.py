@@ -56,7 +56,7 @@ class Choice(NamedTuple):
     speedup: float = 1.0
 
     def __str__(self) -> str:
-        """What another layout than the default one gains; empty for the default one."""
+        """How much faster the layout is than the default one; empty for the default one."""
         if self.layout == self.default:
             return ""
         here, there = (_words(layout) for layout in (self.layout, self.default))

@@ -28,7 +28,7 @@ _NAME = re.compile(rf"(({PLUGINS}|{CHECKPOINTS})/)?{PLAIN_NAME}")
 
 
 class Manifest(NamedTuple):
-    """What a run consists of, and how far it is.
+    """The files of a run, and how far the run is.
 
     Args:
         files: name of a file -> its sha256.
