@@ -161,7 +161,7 @@ class Text(Data):
             raise Error(f"Text takes a string, not {type(self.text).__name__}; read a file with the dataset text-file")
         self._set(bounds=_check_bounds(self, len(self.text)))
 
-    def _part(self, first, last, bounds):
+    def _part(self, first: int, last: int, bounds: np.ndarray) -> "Text":
         return Text(self.text[first:last], self.source, bounds)
 
     @property
@@ -220,7 +220,7 @@ class Series(Data):
         """Those of a short series."""
         return sampler_fields_for(len(self))
 
-    def _part(self, first, last, bounds):
+    def _part(self, first: int, last: int, bounds: np.ndarray) -> "Series":
         return Series(self.values[first:last], self.names, self.source, bounds)
 
     @property
@@ -330,7 +330,7 @@ class Pairs(Data):
         assert self.spec is not None
         return isinstance(self.spec.targets, Values)
 
-    def _part(self, first, last, bounds):
+    def _part(self, first: int, last: int, bounds: np.ndarray) -> "Pairs":
         mask = None if self.mask is None else self.mask[first:last]
         return Pairs(self.inputs[first:last], self.targets[first:last], mask, self.spec, bounds, self.source)
 

@@ -5,7 +5,7 @@ import inspect
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,12 +57,12 @@ def id_stream(text: MappedText, codec: TextCodec) -> Stream:
     return Stream(ids[:-1], ids[1:], ends) if has_one else Stream(ids, _mapped(targets, dtype), ends)
 
 
-def _ends(bounds):
+def _ends(bounds: np.ndarray) -> np.ndarray:
     """The bounds of the documents among the targets, from their bounds among the ids."""
     return np.cumsum(np.concatenate([[0], np.maximum(np.diff(bounds) - 1, 0)]), dtype=np.int64)
 
 
-def _are_whole(sides, dtype, bounds, num_bounds):
+def _are_whole(sides: Sequence[Path], dtype: np.dtype, bounds: Path, num_bounds: int) -> bool:
     """Whether the files are there in their full lengths: anybody may delete or cut files of a cache."""
     try:
         kept = np.load(bounds)
@@ -113,7 +113,7 @@ def _mapped(file: Path, dtype: Any) -> np.ndarray:
     return np.memmap(file, dtype, mode="r") if file.stat().st_size else np.zeros(0, dtype)
 
 
-def _write(text, codec, dtype, sides, bounds):
+def _write(text: MappedText, codec: TextCodec, dtype: np.dtype, sides: Sequence[Path], bounds: Path) -> None:
     """Writes the ids of one document, or the inputs and the targets of several; then where documents begin and end.
 
     Inputs are all ids but the last of each document, and targets all but the first. The files are renamed at the end,
@@ -129,11 +129,11 @@ def _write(text, codec, dtype, sides, bounds):
                     file.write(np.delete(ids, left_out).astype(dtype) if len(left_out) else ids.astype(dtype))
                 lengths.append(counts)
             np.save(last, np.cumsum(np.concatenate(lengths)))
-            for file in (*opened, last):  # or a power failure could leave a renamed file without its contents
-                file.flush()
-                os.fsync(file.fileno())
-        for part, file in zip(parts, (*sides, bounds), strict=True):
-            part.replace(file)
+            for each in (*opened, last):  # or a power failure could leave a renamed file without its contents
+                each.flush()
+                os.fsync(each.fileno())
+        for part, path in zip(parts, (*sides, bounds), strict=True):
+            part.replace(path)
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
@@ -164,7 +164,7 @@ def _encoded(text: MappedText, codec: TextCodec) -> Iterator[tuple[Any, Any, Any
         yield ids, bounds[:-1][counts > 0], bounds[1:][counts > 0] - 1, counts
 
 
-def _groups(bounds):
+def _groups(bounds: np.ndarray) -> list[range]:
     """The numbers of consecutive documents that have about `GROUP` characters together, or of single longer ones."""
     cuts = np.flatnonzero(np.diff(bounds[:-1] // GROUP, prepend=-1))
     return [range(first, last) for first, last in zip(cuts, [*cuts[1:], len(bounds) - 1], strict=True)]

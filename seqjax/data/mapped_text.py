@@ -70,7 +70,7 @@ class MappedText(Text):
         """The texts of the documents, each of which is decoded when it is asked for."""
         return Documents(self)
 
-    def _part(self, first, last, bounds):
+    def _part(self, first: int, last: int, bounds: np.ndarray) -> "MappedText":
         parts = []
         for piece, begin in zip(self.pieces, self._sizes, strict=False):
             size = piece.bounds[-1]
@@ -175,7 +175,7 @@ def make_piece(data: np.ndarray, at: Any = None, name: str = "") -> Piece:
     return Piece(data, at, np.concatenate([*bounds, ends]).astype(np.int64))
 
 
-def _cut(piece, first, last, begin, end):
+def _cut(piece: Piece, first: int, last: int, begin: int, end: int) -> Piece:
     """The part of a piece from character `first` to `last`, the bytes from `begin` to `end`."""
     inside = (piece.bounds > first) & (piece.bounds < last)
     at = np.concatenate([[begin], piece.at[inside], [end]]) - begin
@@ -208,11 +208,11 @@ def map_file(path: str | Path, name: str) -> MappedText:
     return MappedText([Piece(data, *whole)], str(path), kept["sha256"], kept["sha256"])
 
 
-def _bytes_of(piece, characters):
+def _bytes_of(piece: Piece, characters: Sequence[int]) -> list[int]:
     return [_byte_of(piece, character) for character in characters]
 
 
-def _byte_of(piece, character):
+def _byte_of(piece: Piece, character: int) -> int:
     """The offset of a character among the bytes."""
     if piece.bounds[-1] == len(piece.data):  # ASCII
         return int(character)
@@ -267,11 +267,11 @@ def code_points(block: np.ndarray) -> np.ndarray:
     return np.frombuffer(str(block, "utf-8").encode("utf-32-le"), np.uint32)
 
 
-def _is_ascii(block):
+def _is_ascii(block: np.ndarray) -> bool:
     return not len(block) or int(block.max()) < 128
 
 
-def _count_block(block):
+def _count_block(block: np.ndarray) -> collections.Counter[str]:
     """The counter of the characters of a block, in order of first occurrence."""
     points = code_points(block)
     counts = np.bincount(points)

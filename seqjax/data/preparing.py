@@ -283,11 +283,11 @@ def check_known(data: Data, codec: Codec | PairsCodec | None) -> None:
         warn(f"{share:.2%} of {name} is unknown to the vocabulary of the run")
 
 
-def _encoded(values, codec):
+def _encoded(values: np.ndarray, codec: Any) -> np.ndarray:
     return values if codec is None else codec.encode(values)
 
 
-def _fits(data, codec, spec):
+def _fits(data: Any, codec: Codec | PairsCodec | None, spec: Spec) -> bool:
     """Whether a model of this spec can read the data; it may have more tokens than the data."""
     if isinstance(data, Text):
         return isinstance(codec, TextCodec)

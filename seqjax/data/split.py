@@ -1,7 +1,10 @@
 """The consecutive parts of a dataset. Imports no jax, so that the command line can name them."""
 
 import bisect
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from seqjax.errors import Error
 
@@ -55,7 +58,7 @@ def split(source: Any, train: int | float, heldout: int | float) -> dict[str, An
     return {part: source[first:last] for part, first, last in zip(PARTS, cuts, cuts[1:], strict=False)}
 
 
-def _sizes(asked, bounds):
+def _sizes(asked: Sequence[int], bounds: np.ndarray) -> str:
     """Flags with the nearest sizes that end at a bound: round shares if there are such, else counts."""
     total = int(bounds[-1])
     edge = min((bound for bound in bounds.tolist() if 0 < bound < total), key=lambda bound: abs(bound - asked[0]))
@@ -69,14 +72,14 @@ def _sizes(asked, bounds):
     return f"--train {train}" + (f" --heldout {heldout}" if asked[1] else "")
 
 
-def _move_to_bounds(cuts, bounds):
+def _move_to_bounds(cuts: list[int], bounds: np.ndarray) -> list[int]:
     """The cuts, each of which is moved to the nearest bound; unchanged if only one document is not empty."""
-    bounds = sorted(set(bounds.tolist()))
-    if len(bounds) <= 2:
+    ends = sorted(set(bounds.tolist()))
+    if len(ends) <= 2:
         return cuts
     nearest = []
     for cut in cuts:
-        above = bisect.bisect_left(bounds, cut)
+        above = bisect.bisect_left(ends, cut)
         # `min` returns the first of two equal distances, which is the earlier bound.
-        nearest.append(min(bounds[max(above - 1, 0) : above + 1], key=lambda bound: abs(bound - cut)))
+        nearest.append(min(ends[max(above - 1, 0) : above + 1], key=lambda bound: abs(bound - cut)))
     return nearest

@@ -80,7 +80,7 @@ def past_warmup(plan: Plan, warmup: int, num_steps: int) -> Plan:
 
 # Compiled as one program, where it can be kept: a program for each operation would take a part of a second.
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _scored_past_warmup(scored, reset, warmup, num_steps):
+def _scored_past_warmup(scored: jax.Array, reset: jax.Array, warmup: int, num_steps: int) -> jax.Array:
     n_N1 = jnp.arange(len(reset), dtype=jnp.int32)[:, None]
     # Rows that are never reset are past the warm-up: for them the last reset lies more than `warmup` batches back.
     last_reset_NB = jax.lax.cummax(jnp.where(reset, n_N1, -warmup - 1), axis=0)
@@ -127,6 +127,6 @@ def spread_rows(stream: Stream, num_rows: int, num_steps: int, warmup: int = 0) 
     return batch
 
 
-def _positions(starts, num_steps):
+def _positions(starts: jax.Array, num_steps: int) -> jax.Array:
     """The index in the stream of each step of each row, int32[T, B]."""
     return starts.astype(jnp.int32) + jnp.arange(num_steps, dtype=jnp.int32)[:, None]

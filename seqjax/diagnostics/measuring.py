@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -181,7 +181,7 @@ class Measures:
         if what == "cost":
             points = zip(self.names, self.seconds, self.temp_bytes, strict=True)
             front = {name: (1e3 * seconds, size / 1e6) for name, seconds, size in points}
-            scales = {"x_scale": _scale(self.seconds), "y_scale": _scale(self.temp_bytes)}
+            scales: dict[str, Any] = {"x_scale": _scale(self.seconds), "y_scale": _scale(self.temp_bytes)}
             return plot.points(front, x_label="time of an update (ms)", y_label="temporary bytes (MB)", **scales)
         return _by_field(self, what)
 
@@ -282,7 +282,7 @@ def measure(
     )
 
 
-def _check(draws, windows, at, seed, together):
+def _check(draws: Any, windows: Any, at: object, seed: Any, together: Any) -> None:
     """Raises an `Error` that names all wrong arguments."""
     check_all(
         "measure:",
@@ -300,7 +300,7 @@ def _check(draws, windows, at, seed, together):
     )
 
 
-def _named(strategies):
+def _named(strategies: Any) -> dict[str, Gradient]:
     """The strategies by name."""
     if isinstance(strategies, Gradient):
         strategies = [strategies]
@@ -344,13 +344,15 @@ def _true_gradient(problem: Problem, of: str, params: Params, windows: WindowSeq
     return _flat(jax.grad(loss)(params))
 
 
-def _flat(grads):
+def _flat(grads: Any) -> jax.Array:
     """A gradient as one vector float[P], in float32 at least."""
     vector = ravel_float(grads)[0]
     return vector.astype(np.promote_types(vector.dtype, np.float32))
 
 
-def _update(problem, strategy, params, carry, batch, key):
+def _update(
+    problem: Problem, strategy: Gradient, params: Params, carry: tuple[Any, Any], batch: Batch, key: jax.Array
+) -> tuple[tuple[Any, Any], Any]:
     """One window: the (state, memory) after it, and the gradient."""
     state, memory = carry
     start, memory = reset_rows(strategy, problem, params, state, memory, batch.reset)
@@ -376,7 +378,15 @@ class Moments(NamedTuple):
     cosines: Any
 
 
-def _moments(problem, strategy, params, windows, true_P, norm, keys_KCb):
+def _moments(
+    problem: Problem,
+    strategy: Gradient,
+    params: Params,
+    windows: WindowSequence,
+    true_P: jax.Array,
+    norm: jax.Array,
+    keys_KCb: jax.Array,
+) -> Any:
     """Mean gradient [K, P], summed squared distance from it [K] and mean cosine with the truth [K] of each group.
 
     The draws of a group come in C blocks of b draws, which are computed side by side. A block is added to the moments
@@ -427,7 +437,7 @@ def add_draws(moments: Moments, new_bP: Float[Array, "b P"], true_P: Float[Array
     return Moments(count, mean_P + away_P * (b / count), squares, cosines)
 
 
-def _keys(key, draws, together):
+def _keys(key: jax.Array, draws: int, together: int) -> jax.Array:
     """Keys [K, C, b]: K groups of C blocks of b draws side by side, at least as many as `draws`."""
     together = min(together, draws)
     groups = min(GROUPS, -(-draws // together))
@@ -441,7 +451,9 @@ def _cosines(means: list) -> np.ndarray:
     return np.array([[one @ other for other in units] for one in units])
 
 
-def _compiled_update(problem, strategy, params, windows):
+def _compiled_update(
+    problem: Problem, strategy: Gradient, params: Params, windows: WindowSequence
+) -> tuple[Any, tuple[Any, ...]]:
     """One compiled update of the first window, and its arguments."""
     memory = init_memory(strategy, problem, params, windows.state, windows.batches.rows.shape[1])
     batch = jax.tree.map(lambda a: a[0], windows.batches)
@@ -504,7 +516,7 @@ def summarize(
 
 
 @jax.jit
-def _products(means_KP, g_P):
+def _products(means_KP: jax.Array, g_P: jax.Array) -> dict[str, jax.Array]:
     """Squared norms and products of means and true gradient, in the highest precision that the device has."""
     dot = functools.partial(jnp.dot, precision="highest")
     m_P = means_KP.mean(0)
@@ -519,7 +531,7 @@ def _products(means_KP, g_P):
     }
 
 
-def _bias(products, noise):
+def _bias(products: Mapping[str, Any], noise: float) -> tuple[float, float]:
     """The relative bias and its standard error; `noise` is the variance of the mean."""
     squared = max(products["off"] - noise, 0.0)
     error = _error(products["along_K"], products["apart_KK"])
@@ -527,7 +539,7 @@ def _bias(products, noise):
     return middle / math.sqrt(products["true"]), max(high - middle, middle - low) / 2 / math.sqrt(products["true"])
 
 
-def _error(along_K, apart_KK):
+def _error(along_K: np.ndarray, apart_KK: np.ndarray) -> float:
     """The standard error e of a squared bias, as in `Measures`; 0 for a single draw."""
     K = len(along_K)
     if K == 1:
@@ -537,7 +549,7 @@ def _error(along_K, apart_KK):
     return math.sqrt(max(4 * (along_K**2).sum() / v / K - 2 * shape, 2 * shape))
 
 
-def _by_field(measures, what):
+def _by_field(measures: "Measures", what: str) -> Any:
     """A figure of one column: a line per class whose strategies differ in one numeric field, else level lines.
 
     If there is no such class, there is a point per strategy. Grey bars show one standard error to either side. A value
@@ -560,7 +572,7 @@ def _by_field(measures, what):
             name = f"{registry.name_of(strategies[0])}, by {field}"
             lines[name if is_shown[indices].any() else f"{name}: no positive number"] = (x_S[indices], values[indices])
             fields_seen.append(field)
-    labels = {"y_label": LABELS.get(what, what.replace("_", " ")), "y_scale": _scale(values)}
+    labels: dict[str, Any] = {"y_label": LABELS.get(what, what.replace("_", " ")), "y_scale": _scale(values)}
     if lines:
         low, high = np.nanmin(x_S), np.nanmax(x_S)
         rest = {name: (np.array([low, high]), np.repeat(values[n], 2)) for n, name in enumerate(names)}
@@ -575,13 +587,13 @@ def _by_field(measures, what):
     return figure
 
 
-def _scale(values):
+def _scale(values: np.ndarray) -> Literal["linear", "log"]:
     """The scale of an axis: logarithmic if its values differ by more than a factor of 3."""
     known = values[values > 0]
     return "log" if known.size and known.max() > 3 * known.min() else "linear"
 
 
-def _by_class(strategies):
+def _by_class(strategies: Mapping[str, Gradient]) -> Iterable[list[int]]:
     """The indices of the strategies of each class."""
     classes: dict[type, list[int]] = {}
     for index, strategy in enumerate(strategies.values()):
@@ -589,7 +601,7 @@ def _by_class(strategies):
     return classes.values()
 
 
-def _varied(strategies):
+def _varied(strategies: Sequence[Gradient]) -> tuple[str | None, list[Any]]:
     """The field and its values if strategies of a class differ in exactly one numeric field, otherwise None and []."""
     known = fields_of(type(strategies[0]))  # type: ignore[arg-type]
     tables = {name: [getattr(strategy, name) for strategy in strategies] for name in known}

@@ -96,7 +96,7 @@ def _seals(folder: Path) -> dict[str, str]:
     return seals if isinstance(seals, dict) else {}
 
 
-def _delete_unsealed(folder):
+def _delete_unsealed(folder: Path) -> None:
     """Deletes programs whose hash is not the recorded one, or was not recorded before their process was killed."""
     seals = _seals(folder)
     for file in _programs(folder):
@@ -104,7 +104,7 @@ def _delete_unsealed(folder):
             file.unlink()
 
 
-def _seal(folder):
+def _seal(folder: Path) -> None:
     """Records the hashes of complete programs that have none.
 
     JAX writes the time of use of a program after the program. If this file is missing, a process was killed before it

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqjax.columns import perplexity
 from seqjax.data.dataset import Text
-from seqjax.data.sampler import in_order
+from seqjax.data.sampler import Plan, in_order
 from seqjax.data.spec import Tokens
 from seqjax.data.stream import Stream, check_stream
 from seqjax.data.tokenizer import TextCodec
@@ -125,7 +125,7 @@ def predicted_characters(codec: TextCodec, text: Text) -> int:
     return count
 
 
-def _sums(problem, params, stream, plan):
+def _sums(problem: Any, params: Params, stream: Stream, plan: Plan) -> tuple[jax.Array, jax.Array]:
     """The sum of the losses and the number of targets of each window."""
 
     def one(state, plan):

@@ -101,7 +101,7 @@ class GradientDescent(Fit):
         """The precision in which it is computed."""
         return self.setup.precision if self.setup.gradient.rounds else "float32"
 
-    def in_layout(self, problem, stream, begun):
+    def in_layout(self, problem: ModelProblem, stream: Stream, begun: Layout | None) -> "GradientDescent":
         self._check(problem)  # before the parameters are counted
         setup = self.setup
         if begun is None:
@@ -113,38 +113,40 @@ class GradientDescent(Fit):
         changed = dataclasses.replace(setup, **choice.layout._asdict())
         return dataclasses.replace(self, setup=changed, choice=choice)
 
-    def layout_line(self):
+    def layout_line(self) -> str:
         return str(self.choice or "")
 
-    def _check(self, problem):
+    def _check(self, problem: ModelProblem) -> None:
         if self.params is None:
             check_model(problem.model, problem.spec)
         else:
             with fitting(problem, self.params):
                 check_steps(problem.model, problem.spec, self.params)
 
-    def train(self, problem, stream, state=None, progress=None):
+    def train(
+        self, problem: ModelProblem, stream: Stream, state: TrainState | None = None, progress: Progress | None = None
+    ) -> Iterator[tuple[TrainState, Progress]]:
         if self.choice is None:  # otherwise `in_layout` has checked it
             self._check(problem)
         return train_in_chunks(problem, stream, self.setup, params=self.params, state=state, progress=progress)
 
-    def end_of_epoch(self, state, progress):
+    def end_of_epoch(self, state: TrainState, progress: Progress) -> Epoch:
         return end_of_epoch(state, progress)
 
-    def own_metrics(self, state):
+    def own_metrics(self, state: TrainState) -> dict[str, float]:
         return gradient_metrics(self.setup.gradient, state)
 
-    def params_like(self, problem):
+    def params_like(self, problem: ModelProblem) -> Params | None:
         if self.params is not None:
             return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.params)
         return jax.eval_shape(jit_of(_init, problem), jax.random.key(0))
 
-    def model_line(self, problem):
+    def model_line(self, problem: ModelProblem) -> str:
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.params_like(problem)))
         gradient, optimizer = describe(self.setup.gradient), describe(self.setup.optimizer)
         return f"{describe(problem.model)} · {size:,} parameters · gradient {gradient} · {optimizer}"
 
-    def device_share(self, available):
+    def device_share(self, available: int) -> str:
         batch = self.setup.sampler.batch_size
         return f"batch of {batch} over {self.num_devices} of {available} devices" if available > 1 else ""
 
@@ -156,31 +158,36 @@ class Counting(Fit):
     has_curve = False
     num_devices = 1
 
-    def train(self, problem, stream, state=None, progress=None):
+    def train(
+        self, problem: ModelProblem, stream: Stream, state: TrainState | None = None, progress: Progress | None = None
+    ) -> Iterator[tuple[TrainState, Progress]]:
         if not isinstance(problem.model, CountBasedModel):
             raise Error(f"model {type(problem.model).__name__} has no `count`; train it")
         began = time.perf_counter()
         params = jax.tree.map(jnp.asarray, problem.model.count(stream, problem.spec))
         return self._evaluated(problem, stream, params, time.perf_counter() - began)
 
-    def _evaluated(self, problem, stream, params, seconds):
+    def _evaluated(
+        self, problem: ModelProblem, stream: Stream, params: Params, seconds: float
+    ) -> Iterator[tuple[TrainState, Progress]]:
         """Yields the only chunk, in which the model is evaluated."""
         loss = evaluate(problem, params, stream)["loss"]
         updates = {"loss": np.array([loss]), "tokens": np.array([len(stream.targets)])}
         state = TrainState(params, (), (), (), (), jnp.zeros((), jnp.int32))
         yield state, Progress(done=True, updates=updates, epoch_seconds=seconds)
 
-    def end_of_epoch(self, state, progress):
+    def end_of_epoch(self, state: TrainState, progress: Progress) -> Epoch:
+        assert progress.updates is not None
         (loss,), (tokens,) = progress.updates["loss"].tolist(), progress.updates["tokens"].tolist()
         seconds = progress.epoch_seconds
         return Epoch(1, 0, tokens, seconds, 0.0, tokens, seconds, loss, grad_norm=math.nan, learning_rate=math.nan)
 
-    def params_like(self, problem):
+    def params_like(self, problem: ModelProblem) -> Params | None:
         return None
 
-    def model_line(self, problem):
+    def model_line(self, problem: ModelProblem) -> str:
         return f"{describe(problem.model)} · counted"
 
 
-def _init(problem, key):
+def _init(problem: ModelProblem, key: jax.Array) -> Params:
     return problem.init(key)

@@ -94,7 +94,7 @@ def generate(
     return codec.decode(np.concatenate([ids, added]))
 
 
-def _check(prompt, length, temperature, top_k, top_p, seed, unknown):
+def _check(prompt: object, length: Any, temperature: Any, top_k: Any, top_p: Any, seed: Any, unknown: object) -> None:
     """Raises an `Error` with all faults of the arguments."""
     check_all(
         "generate:",
@@ -114,7 +114,7 @@ def _check(prompt, length, temperature, top_k, top_p, seed, unknown):
     )
 
 
-def _is_number(value):
+def _is_number(value: object) -> bool:
     return is_whole(value) or isinstance(value, float | np.floating)
 
 

@@ -96,7 +96,7 @@ def join() -> int:
     return count
 
 
-def _initialize(count, index):
+def _initialize(count: int, index: int) -> None:
     """Calls `jax.distributed.initialize`, which detects Slurm."""
     address = os.environ["JAX_COORDINATOR_ADDRESS"] if is_by_hand() else None
     if address is None:
@@ -124,7 +124,7 @@ def _initialize(count, index):
         ) from fault
 
 
-def _own_gpus():
+def _own_gpus() -> list[int] | None:
     """The GPUs of this process, if Slurm gives it GPUs of its own; None: the one with its index on the host.
 
     By hand, None means all GPUs.
@@ -179,11 +179,11 @@ def ending_together(path: Path | None) -> Iterator[None]:
         raise Error(message, exit_code=OTHER_ENDED) from fault
 
 
-def _resumed(where):
+def _resumed(where: object) -> str:
     return f"The run is saved up to its last checkpoint in {where}; the same command in all processes resumes it"
 
 
-def _leave_at_once():
+def _leave_at_once() -> None:
     """At exit, skips JAX's shutdown barrier if the other processes go on: JAX would wait for them, and then abort."""
     if _leaving:
         for stream in (sys.stdout, sys.stderr):
@@ -192,7 +192,7 @@ def _leave_at_once():
         os._exit(_leaving[0])
 
 
-def _say_at_abort(message):
+def _say_at_abort(message: str) -> None:
     """Makes an abort print this message and end the process with `OTHER_ENDED`.
 
     JAX aborts a process from C++ when it loses the others. A handler of the module `signal` is called only after the C

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -65,7 +66,7 @@ class Choice(NamedTuple):
         return f"{chosen}: measured {self.speedup:.2f} times as fast here as {asked}"
 
 
-def _words(layout):
+def _words(layout: Layout) -> tuple[str, str]:
     """The devices and the precision of a layout."""
     devices = "one device with threads" if layout.devices == 1 else f"{layout.devices} devices"
     return devices, layout.precision
@@ -104,7 +105,7 @@ def choose_layout(problem: ModelProblem, stream: Stream, setup: TrainingSetup, p
     return Choice(candidates[best], default, seconds[0] / seconds[best])
 
 
-def _others(default, setup, is_long):
+def _others(default: Layout, setup: TrainingSetup, is_long: bool) -> list[Layout]:
     """The layouts that are compared with the default one."""
     devices = {default.devices, *([1] if is_long and setup.devices is None else [])}
     precisions = {default.precision, "float32"}
@@ -126,7 +127,9 @@ def operations(problem: ModelProblem, stream: Stream, setup: TrainingSetup, para
     return 6.0 * size * len(stream.targets) * setup.epochs
 
 
-def _measure(candidates, problem, stream, setup, params):
+def _measure(
+    candidates: Sequence[Layout], problem: ModelProblem, stream: Stream, setup: TrainingSetup, params: Any
+) -> list[float]:
     """The seconds of some batches in each layout."""
     calls = [_call(layout, problem, stream, setup, params) for layout in candidates]
     best = [math.inf] * len(calls)

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from seqjax.columns import Epoch, row_of
-from seqjax.data.sampler import Sampler, draw_plan, shard_edges
+from seqjax.data.sampler import Plan, Sampler, draw_plan, shard_edges
 from seqjax.data.stream import Stream, check_stream
 from seqjax.data.windows import gather_windows, past_warmup
 from seqjax.errors import Error, check_type
@@ -131,7 +131,7 @@ def train(
 
 
 @jax.jit
-def _copy(state):
+def _copy(state: TrainState) -> TrainState:
     """A copy of the state, in one compiled call, which takes less time than a call for each leaf."""
     return jax.tree.map(jnp.copy, state)
 
@@ -215,7 +215,9 @@ def train_in_chunks(
     return _train(arguments, setup, stream, progress or Progress())
 
 
-def _train(arguments, setup, stream, progress):
+def _train(
+    arguments: Arguments, setup: TrainingSetup, stream: Stream, progress: Progress
+) -> Iterator[tuple[TrainState, Progress]]:
     """The generator of `train_in_chunks`."""
     program, state = arguments.program, arguments.state
     planned = chunks(setup, stream.bounds, program.problem.warmup, done=int(state.update))
@@ -329,11 +331,11 @@ def first_call(
     return arguments
 
 
-def _in_precision(problem, setup):
+def _in_precision(problem: Problem, setup: TrainingSetup) -> Problem:
     return problem.in_bfloat16() if setup.precision == "bfloat16" and setup.gradient.rounds else problem
 
 
-def _plan_program(problem, stream, setup):
+def _plan_program(problem: Problem, stream: Stream, setup: TrainingSetup) -> tuple[Plan, Program]:
     """The plan of the first epoch, and the program of all epochs; an error if no step is scored."""
     sampler = setup.sampler
     if stream.mask is not None and not np.any(stream.mask):
@@ -363,7 +365,7 @@ def _plan_program(problem, stream, setup):
     return plan, program
 
 
-def _scored_windows(problem, stream, plan, num_steps):
+def _scored_windows(problem: Problem, stream: Stream, plan: Plan, num_steps: int) -> np.ndarray:
     """The windows of a plan that have a scored step, bool[N, B]."""
     if problem.warmup:
         plan = past_warmup(plan, problem.warmup, num_steps)
@@ -374,7 +376,14 @@ def _scored_windows(problem, stream, plan, num_steps):
     return before[plan.starts + last] > before[plan.starts + np.minimum(first, last)]
 
 
-def _placed(stream, plan, program, setup, params=None, state=None):
+def _placed(
+    stream: Stream,
+    plan: Plan,
+    program: Program,
+    setup: TrainingSetup,
+    params: Params | None = None,
+    state: TrainState | None = None,
+) -> Arguments:
     if state is None:
         state = init_train_state(program.problem, setup, program.num_updates, params)
     state = _copy(state)  # the copy is donated, so the caller's arrays stay valid
@@ -387,7 +396,7 @@ def _placed(stream, plan, program, setup, params=None, state=None):
     return Arguments(place(state), place(stream), place(plan), place(program.numbers()), program)
 
 
-def _with_numbers(program, params):
+def _with_numbers(program: Program, params: Params) -> Program:
     """The program that takes the optimizer's numbers as arguments, as far as the optimizer allows it."""
     if not isinstance(program.optimizer, Optimizer):
         return program
@@ -425,7 +434,7 @@ def init_train_state(
     return TrainState(params, tx.init(params), carry, memory, key, jnp.zeros((), jnp.int32))
 
 
-def _check_memory(state, problem, setup):
+def _check_memory(state: Sequence[Any], problem: Problem, setup: TrainingSetup) -> None:
     """Raises an `Error` if a CPU has less memory than the state before update 0 takes."""
     if jax.default_backend() != "cpu":
         return
@@ -440,7 +449,9 @@ def _check_memory(state, problem, setup):
     )
 
 
-def _init(problem, gradient, num_rows, key, params):
+def _init(
+    problem: Any, gradient: Gradient, num_rows: int, key: jax.Array, params: Params | None
+) -> tuple[Params, Any, Any, jax.Array]:
     """The parameters, if they are not given; the recurrent state, the memory, and the key of all updates."""
     init_key, carry_key, key = jax.random.split(key, 3)
     params = problem.init(init_key) if params is None else params
@@ -463,7 +474,7 @@ def _diverged(state: TrainState, progress: Progress, stop: int) -> Diverged:
     )
 
 
-def _stack(trees):
+def _stack[T](trees: Sequence[T]) -> T:
     """Stacks trees of equal structure: the leaves have a new leading axis."""
     return jax.tree.map(
         lambda *leaves: np.stack(leaves) if isinstance(leaves[0], np.ndarray) else jnp.stack(leaves), *trees

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from seqjax.columns import BY_NAME, PARTS
-from seqjax.data.sampler import in_order
+from seqjax.data.sampler import Plan, in_order
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.stream import Stream
 from seqjax.data.windows import past_warmup, scored_steps, window
@@ -174,7 +174,14 @@ def means(
     }
 
 
-def _steps(problem, window_steps, functions, params, stream, plan):
+def _steps(
+    problem: ModelProblem,
+    window_steps: int,
+    functions: Sequence[Callable[..., Any]],
+    params: Params,
+    stream: Stream,
+    plan: Plan,
+) -> tuple[list[jax.Array], jax.Array]:
     """The metrics of each step, float[N, T] each, or the outputs, [float[N, T, dim]]; and which steps are scored."""
 
     def one(state, plan):

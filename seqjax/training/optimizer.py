@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -144,7 +144,7 @@ def numbers_of(optimizer: Optimizer, num_updates: int, params: Any) -> dict[str,
     return next((numbers for numbers in choices if _may_be_traced(optimizer, numbers, num_updates, params)), {})
 
 
-def _may_be_traced(optimizer, numbers, num_updates, params):
+def _may_be_traced(optimizer: Optimizer, numbers: Mapping[str, float | int], num_updates: int, params: Any) -> bool:
     """Whether the transformation can be built of these numbers as tracers, with a state like that of known numbers."""
 
     def init_and_update(params, numbers):

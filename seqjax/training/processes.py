@@ -96,15 +96,15 @@ def place(array: Any, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
-def _is_spread(leaf):
+def _is_spread(leaf: object) -> bool:
     """Whether an array is on devices of several processes."""
     return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
 
 
-def _replicate(arrays):
+def _replicate(arrays: list[Any]) -> list[Any]:
     (mesh,) = {array.sharding.mesh for array in arrays}
     return jax.jit(_same, out_shardings=NamedSharding(mesh, PartitionSpec()))(arrays)
 
 
-def _same(arrays):
+def _same(arrays: list[Any]) -> list[Any]:
     return arrays
