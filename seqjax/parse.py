@@ -89,7 +89,7 @@ _DEEP_KEY = re.compile(rf"(?:\.[^.=,\[\]{{}}\n]*+){{{DEEPEST}}}")
 _TOO_DEEP = f"more than {DEEPEST} tables or lists are nested in each other"
 
 
-def _loads(text):
+def _loads(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse)
     except RecursionError as fault:

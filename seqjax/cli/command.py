@@ -13,7 +13,7 @@ from typing import Any
 from seqjax.cli.complete import COMPLETING, SHELLS, shell_code, verb_to_complete
 from seqjax.cli.unexpected import explained
 from seqjax.errors import Error, nearest
-from seqjax.signals import ending_at_signals
+from seqjax.signals import Ended, ending_at_signals
 from seqjax.terminal.lasting import LastingStream, open_standard_files, say_that_printing_ends
 from seqjax.terminal.stream import escape_streams, line, unescaped
 
@@ -107,7 +107,9 @@ def guarded(work: Callable[[list[str]], int], argv: Sequence[str], prints_result
     return code
 
 
-def _exit_code(work, argv, debug, interrupted):
+def _exit_code(
+    work: Callable[[list[str]], int], argv: list[str], debug: bool, interrupted: Callable[[], Ended | None]
+) -> int:
     """Calls `work(argv)`. Returns its exit code, or that of the exception that it raises."""
     try:
         return work(argv)
@@ -126,7 +128,7 @@ def _exit_code(work, argv, debug, interrupted):
         return 6
 
 
-def _what_is_full(fault):
+def _what_is_full(fault: Exception) -> str | None:
     """The message of an exception that says that the disk or the memory is full or fails; None for any other."""
     if isinstance(fault, OSError) and fault.errno in FULL:
         return f"cannot write: {fault.strerror}; free some space"
@@ -137,7 +139,7 @@ def _what_is_full(fault):
     return None
 
 
-def _prepare_streams():
+def _prepare_streams() -> LastingStream:
     """Makes stdout and stderr of this process escape, and drop what cannot be written. Returns the latter of stdout."""
     open_standard_files()
     for name in ("stdout", "stderr"):

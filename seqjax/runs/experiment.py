@@ -64,7 +64,7 @@ class ExperimentFields(Scalars):
     """(output, target) -> float[], the loss of one step; None: the cross-entropy of tokens, the mean squared error of
     values."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if problems := check_names(self.metrics):
             raise Error("Experiment cannot be made:", problems=problems)
@@ -75,7 +75,7 @@ class ExperimentFields(Scalars):
             if getattr(self, kind) is None:
                 object.__setattr__(self, kind, create_default(kind, self.dataset))
 
-    def _leave_out_training(self):
+    def _leave_out_training(self) -> None:
         """Sets to None what a count-based model does not use; an error if it was given."""
         given = [kind for kind in TRAINING if getattr(self, kind) not in (None, create_default(kind, self.dataset))]
         if self.epochs not in (1, type(self).epochs):
@@ -223,7 +223,7 @@ def differences(kept: ExperimentFields, asked: ExperimentFields, varied: Iterabl
     ]
 
 
-def _leave_out(table, name, *inner):
+def _leave_out(table: dict[str, Any], name: str, *inner: str) -> None:
     if not inner:
         table.pop(name, None)
     elif isinstance(table.get(name), dict):

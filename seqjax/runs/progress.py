@@ -104,22 +104,22 @@ class Display:
         else:
             self._print("part", text)
 
-    def _print(self, name, text):
+    def _print(self, name: str, text: str) -> None:
         self.console.print(f"{name:8} {escape(text)}")
 
-    def _format(self, row):
+    def _format(self, row: dict[str, Any]) -> str:
         here = row["epoch"] - self.epochs_before
         left = (time.monotonic() - self.began) / here * (self.run.experiment.epochs - row["epoch"])
         return "  ".join([*printed(row, self._metrics()).values(), f"{left // 60:3.0f}:{left % 60:02.0f}"])
 
-    def _skipped(self, epoch):
+    def _skipped(self, epoch: int) -> str:
         """The line in place of the rows between the last one and that of an epoch."""
         first, last = self.last_epoch + 1, epoch - 1
         where = "run.metrics" if self.run.path is None else self.run.path / folder.METRICS
         are = f"epoch {first} is" if first == last else f"epochs {first} to {last} are"
         return f"    …  {are} in {escape(str(where))}"
 
-    def _metrics(self):
+    def _metrics(self) -> tuple[str, ...]:
         """The names of the experiment's metrics, which are shown for the held-out part."""
         return tuple(map(name_of, self.run.experiment.metrics))
 

@@ -113,7 +113,7 @@ def record(
         raise recorders[0].fault
 
 
-def _finish(recorders):
+def _finish(recorders: Iterable["Recorder"]) -> None:
     for recorder in recorders:
         recorder.finish()
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -261,7 +261,7 @@ class Trained:
         # A series that is read as it is has the same spec as pairs of equal dims.
         return isinstance(self.data, Pairs)
 
-    def _outputs(self, x, ahead):
+    def _outputs(self, x: Any, ahead: int) -> Any:
         if ahead != 1:
             what = "text" if isinstance(self.codec, TextCodec) else "pairs"
             raise Error(f"this run was trained on {what}, which is not predicted ahead: leave ahead = {ahead} out")
@@ -280,7 +280,7 @@ class Trained:
         codec = self.codec.targets if isinstance(self.codec, PairsCodec) else None
         return codec.decode(outputs) if codec else outputs
 
-    def _continue_series(self, how, x, count, name):
+    def _continue_series(self, how: Callable[..., jax.Array], x: Any, count: int, name: str) -> Any:
         if isinstance(self.codec, TextCodec):
             raise Error("this run was trained on text: use generate(prompt, length) instead of forecast")
         assert not isinstance(self.codec, PairsCodec)  # it is that of a run on pairs
@@ -291,7 +291,7 @@ class Trained:
         return self.codec.decode(values_after) if self.codec else values_after
 
     @property
-    def _dtype(self):
+    def _dtype(self) -> Any:
         return jax.tree.leaves(self.params)[0].dtype
 
     @functools.cached_property
@@ -317,5 +317,5 @@ class Trained:
         return "" if unknown_share(codec, codec.encode(text)) else text
 
 
-def _shapes(tree):
+def _shapes(tree: Any) -> Any:
     return jax.tree.map(jnp.shape, tree)

@@ -57,7 +57,7 @@ def write_index(path: Path, index: Mapping[str, IndexEntry]) -> None:
     write(path / folder.INDEX, _encode(index))
 
 
-def _encode(index):
+def _encode(index: Mapping[str, IndexEntry]) -> bytes:
     """The only bytes that an index can have: an entry is the hash of the others."""
     runs = {name: entry._asdict() for name, entry in index.items()}
     sha256 = hashlib.sha256(json.dumps(runs).encode()).hexdigest()

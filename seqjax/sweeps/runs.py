@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class Runs(Mapping[str, Run]):
         return cls(runs, {name: _variant_name(run.experiment, configs[name], varied) for name, run in runs.items()})
 
     @classmethod
-    def _open_sweep(cls, path):
+    def _open_sweep(cls, path: Path) -> "Runs":
         index = read_index(path)
         missing = [name for name, entry in index.items() if not (path / entry.folder / folder.CONFIG).is_file()]
         if missing:
@@ -218,16 +218,17 @@ def check_alike(variant: str, experiments: Sequence[ExperimentFields]) -> None:
             )
 
 
-def _check_environments(variant, runs):
-    """Raises an `Error` if runs of one variant differ in their dataset, code or options."""
+def _check_environments(variant: str, runs: Sequence[Run]) -> None:
+    """Raises an `Error` if runs of one variant, which all have folders, differ in their dataset, code or options."""
     if len({tuple(run.data_hashes.items()) for run in runs}) > 1:
         raise Error(
             f"{variant}: these runs were trained on different datasets: {', '.join(str(run.path) for run in runs)}"
         )
-    records = [read_environment(run.path) for run in runs]
-    for run, record in zip(runs[1:], records[1:], strict=True):
+    paths = [run.path for run in runs if run.path is not None]
+    records = [read_environment(path) for path in paths]
+    for path, record in zip(paths[1:], records[1:], strict=True):
         if problems := changes(records[0], record, MACHINE):
-            text = f"{variant}: {runs[0].path} and {run.path} have different environments; compare them separately:"
+            text = f"{variant}: {paths[0]} and {path} have different environments; compare them separately:"
             raise Error(text, problems=problems)
 
 
@@ -285,7 +286,7 @@ def mean_interval(values: Sequence[float]) -> list[float | None]:
     return [float(known.mean()), *ends]
 
 
-def _variant_name(experiment, flat, varied):
+def _variant_name(experiment: ExperimentFields, flat: Mapping[str, Any], varied: Iterable[str]) -> str:
     """The varied fields of a config, as a name. If the plugins of a kind differ, their default fields are left out."""
     words = []
     for key in varied:
@@ -296,7 +297,7 @@ def _variant_name(experiment, flat, varied):
     return ", ".join(words)
 
 
-def _at_default(plugin, field):
+def _at_default(plugin: object, field: str) -> bool:
     if isinstance(plugin, Data) or not isinstance(plugin, Plugin):  # data in memory; a share that is held out
         return False
     known = fields_of(type(plugin))  # type: ignore[arg-type]

@@ -152,12 +152,12 @@ def run_all(
         configs = job_configs(experiments)
         # The lock comes first, so that a sweep that is refused adds no runs to the index.
         with folder.lock(folder.inner_folder(Path(out), JOBS)):
-            paths = _claim(Path(out), planned)
+            folders = _claim(Path(out), planned)
             options = JobOptions(devices, checkpoint_seconds, tracker)
             launch(Path(out), experiments, configs, launcher, options, progress)
-        ended = _open_ended(Path(out), paths)
+        ended = _open_ended(Path(out), folders)
         return Runs(ended, {name: planned[name].variant for name in ended})
-    paths = dict.fromkeys(planned) if out is None else _claim(Path(out), planned)
+    paths: Mapping[str, Path | None] = dict.fromkeys(planned) if out is None else _claim(Path(out), planned)
     runs: dict[str, Run] = {}
     on_one_device = jax.default_backend() != "cpu" and len(jax.devices()) == 1  # several share the rows of one run
     if on_one_device and params is None:
@@ -172,18 +172,20 @@ def run_all(
     return Runs({name: runs[name] for name in planned}, {name: plan.variant for name, plan in planned.items()})
 
 
-def _open_ended(out, paths):
+def _open_ended(out: Path, paths: Mapping[str, Path]) -> dict[str, Run]:
     """The runs that have ended, by name, where a launcher makes them."""
     ended = {state.name for state in states(out) if state.state in ENDED}
     return {name: Run.open(path) for name, path in paths.items() if name in ended}
 
 
-def _side_by_side(planned, paths, checkpoint_seconds, tracker):
+def _side_by_side(
+    planned: Mapping[str, Planned], paths: Mapping[str, Path | None], checkpoint_seconds: float, tracker: Tracker | None
+) -> dict[str, Run]:
     """Trains side by side the new runs that differ only in the seed and in settings of the optimizer."""
     new = {
         name: plan.experiment
         for name, plan in planned.items()
-        if isinstance(plan.experiment.fit(), GradientDescent) and (paths[name] is None or not paths[name].exists())
+        if isinstance(plan.experiment.fit(), GradientDescent) and ((path := paths[name]) is None or not path.exists())
     }
     runs: dict[str, Run] = {}
     while new:
@@ -224,7 +226,7 @@ def varied_floats(experiments: Sequence[Experiment]) -> dict[str, list[float]] |
     return floats if len(set(map(jax.tree.structure, states))) == 1 else None
 
 
-def _have_equal_epochs(experiments):
+def _have_equal_epochs(experiments: Sequence[Experiment]) -> bool:
     """Whether every epoch has the same number of batches in all experiments, which share their data."""
     setup = experiments[0].setup()
     bounds = experiments[0].prepare().streams["train"].bounds
@@ -272,7 +274,7 @@ def replace_field(plugin: Any, field: str, value: Any) -> Any:
     return dataclasses.replace(plugin, **{outer: value})
 
 
-def _labelled(field, values):
+def _labelled(field: str, values: Any) -> dict[str, Any]:
     """Label -> value of one axis."""
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise Error(f"sweep: {field} takes a list of values, or a dict of named ones, not {values!r}")
@@ -285,14 +287,14 @@ def _labelled(field, values):
     return labelled
 
 
-def _label(value):
+def _label(value: Any) -> Any:
     """A value as a name shows it."""
     if isinstance(value, Data):
         return f"{type(value).__name__} {value.sha256[:8]}"
     return describe(value) if isinstance(value, Plugin) else value
 
 
-def _claim(out, planned):
+def _claim(out: Path, planned: Mapping[str, Planned]) -> dict[str, Path]:
     """Adds the runs to the index of the sweep, and returns the folder of each."""
     with folder.lock(out):
         folder.remove_parts(out)
@@ -301,7 +303,7 @@ def _claim(out, planned):
     return {name: out / index[name].folder for name in planned}
 
 
-def _index(out, planned):
+def _index(out: Path, planned: Mapping[str, Planned]) -> dict[str, IndexEntry]:
     """The index of the folder with these runs in it."""
     index = read_index(out) if (out / INDEX).is_file() else {}
     index |= {name: IndexEntry(plan.variant, folder_name(name)) for name, plan in planned.items() if name not in index}
@@ -311,7 +313,7 @@ def _index(out, planned):
     return index
 
 
-def _check(out, planned, varied, devices):
+def _check(out: Path, planned: Mapping[str, Planned], varied: Iterable[str], devices: int | None) -> None:
     """Raises an `Error`, and writes nothing, if a variant cannot be trained or does not belong to the sweep there."""
     files = {file.name for file in out.iterdir()} if out.is_dir() else set()
     strange = sorted(name for name in files if name not in (folder.LOCK, JOBS) and not name.endswith(PART))
@@ -347,7 +349,14 @@ def _check(out, planned, varied, devices):
                 check_environment(kept[variant], environment_of(run, fit), (*MACHINE, "precision"))
 
 
-def _run(experiment, path, devices, checkpoint_seconds, tracker, params):
+def _run(
+    experiment: Experiment,
+    path: Path | None,
+    devices: int | None,
+    checkpoint_seconds: float,
+    tracker: Tracker | None,
+    params: Params | None,
+) -> Run:
     try:
         return experiment.run(
             path, devices=devices, checkpoint_seconds=checkpoint_seconds, tracker=tracker, params=params

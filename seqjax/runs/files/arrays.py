@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -74,13 +75,13 @@ def as_tree(arrays: dict[str, np.ndarray], like: Params | None) -> Params:
     return jax.tree_util.tree_map_with_path(lambda keys, _: jax.numpy.asarray(arrays[leaf_name(keys)]), like)
 
 
-def _forms(arrays):
+def _forms(arrays: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], bool]]:
     """Shape of each array, and whether it has floats, of which another size is converted: float64 may be off or on."""
     is_float = lambda array: bool(jax.numpy.issubdtype(array.dtype, jax.numpy.floating))
     return {name: (tuple(array.shape), is_float(array)) for name, array in arrays.items()}
 
 
-def _nested(arrays):
+def _nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Arrays by names such as `outer/inner` as a nested dict."""
     nested: dict[str, Any] = {}
     for name, array in arrays.items():

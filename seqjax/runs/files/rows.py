@@ -94,7 +94,7 @@ def decode_rows(data: bytes, counted: Counted | None = None) -> list[Row]:
     return rows
 
 
-def _checked(rows):
+def _checked(rows: list[Row]) -> list[Row]:
     for row in rows:
         if not (row.keys() >= NEEDED and {*map(type, row.values())} <= _NUMBERS):
             raise ValueError(f"a row must have the columns {', '.join(sorted(NEEDED))}, and only numbers")

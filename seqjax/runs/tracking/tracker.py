@@ -115,18 +115,18 @@ class _Calling(Session):
     def __init__(self, tracker: Tracker, session: Any):
         self.tracker, self.session = tracker, session
 
-    def row(self, epoch, values):
+    def row(self, epoch: int, values: Mapping[str, float]) -> None:
         with calling(self.tracker, "row"):
             self.session.row(epoch, values)
 
-    def text(self, name, text, epoch):
+    def text(self, name: str, text: str, epoch: int) -> None:
         with calling(self.tracker, "text"):
             self.session.text(name, text, epoch)
 
-    def figure(self, name, file, epoch):
+    def figure(self, name: str, file: Path, epoch: int) -> None:
         with calling(self.tracker, "figure"):
             self.session.figure(name, file, epoch)
 
-    def close(self):
+    def close(self) -> None:
         with calling(self.tracker, "close"):
             self.session.close()

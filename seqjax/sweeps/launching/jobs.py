@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +96,7 @@ def launch(
         raise
 
 
-def _write_files(job, toml, text):
+def _write_files(job: Job, toml: Path, text: bytes) -> Callable[[], None]:
     """Writes the files of a new job. Returns a function that restores those before, unless the job has begun."""
     before = {file: file.read_bytes() if file.is_file() else None for file in (toml, job.code)}
     write(toml, text)
@@ -120,7 +120,7 @@ def _write_files(job, toml, text):
     return restore
 
 
-def _launch(out, jobs, launcher, progress):
+def _launch(out: Path, jobs: Sequence[Job], launcher: Launcher, progress: bool) -> None:
     """Starts jobs, and keeps their ids."""
     table = config.to_table(launcher)
     launched = {name: job for name, job in read_launched(out).items() if job["id"]}  # the others were waited for
@@ -185,13 +185,13 @@ def check_damage(out: Path, runs: Sequence[JobState]) -> None:
         )
 
 
-def _is_missing(state, experiment):
+def _is_missing(state: JobState, experiment: ExperimentFields) -> bool:
     """Whether a job has to make or resume a run."""
     is_done = state.state in ENDED and state.epochs == experiment.epochs
     return not is_done and state.state not in (*ON_ITS_WAY, "damaged")
 
 
-def _command(experiment, toml, run, options):
+def _command(experiment: ExperimentFields, toml: Path, run: Path, options: JobOptions) -> tuple[str, ...]:
     """The command line that makes or resumes a run."""
     command = [sys.executable, "-m", "seqjax", "run", "--config", str(toml), "--out", str(run)]
     command += ["--checkpoint-seconds", str(options.checkpoint_seconds)]
