@@ -171,11 +171,11 @@ def replace(path: Path, data: bytes, mark: bytes) -> None:
 def check_replaceable(path: Path, mark: bytes) -> None:
     """Raises an `Error` if `replace` would: it is called before work that takes long."""
     with disk_errors(path):
-        head = b""
-        if path.is_file():
-            with path.open("rb") as file:
-                head = file.read(1000)
-    if head and mark not in head:
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            head = file.read(1000)
+    if mark not in head:  # an empty file may be one that another program is about to fill
         raise Error(f"{path} exists, and is another kind of file; name a new file, or remove this one first")
 
 

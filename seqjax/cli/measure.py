@@ -55,11 +55,12 @@ def main(argv: Sequence[str]) -> int:
 def _write(measures: Any, out: Path) -> None:
     """Writes table, numbers and figures into a folder."""
     from seqjax.report import Table
+    from seqjax.report.figure import image_bytes
 
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        for name in FIGURES:
-            for kind in ("png", "svg"):
-                measures.plot(name).savefig(out / f"{name}.{kind}", dpi=150)
+    for name in FIGURES:
+        for kind in ("png", "svg"):
+            write(out / f"{name}.{kind}", image_bytes(measures.plot(name), kind, dpi=150))
     write(out / "measures.csv", Table(measures.columns, measures.rows).to_csv())
     write(out / "measures.json", measures.to_json())

@@ -274,9 +274,10 @@ def check_known(data: Data, codec: Codec | PairsCodec | None) -> None:
         return
     share, name = unknown_share(codec, codec.encode(data[:SEEN].text)), data.source or "the text"
     if share == 1:
+        among = f" among its first {SEEN:,} characters" if len(data) > SEEN else ""
         known = [token for token in codec.tokens if token != UNKNOWN]
         raise Error(
-            f"{name} has no token of the vocabulary of the run, so that a model would read nothing but {UNKNOWN}\n"
+            f"{name} has no token of the vocabulary of the run{among}, so that a model would read {UNKNOWN} alone\n"
             f"Choose a text of the same kind as that of the training, whose tokens are {quoted(map(str, known))}"
         )
     if share:

@@ -22,7 +22,7 @@ from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.progress import Display
 from seqjax.runs.ready import Ready, get_ready
-from seqjax.runs.record import outcomes_of, record
+from seqjax.runs.record import diverged, outcomes_of, record
 from seqjax.runs.settings import CHECKPOINT_SECONDS
 from seqjax.runs.state import RunState
 from seqjax.runs.stored import Training
@@ -33,7 +33,7 @@ from seqjax.training.epoch import TrainState
 from seqjax.training.fit import Fit
 from seqjax.training.join import ending_together
 from seqjax.training.layout import Layout
-from seqjax.training.loop import Diverged, Progress, init_train_state, train_side_by_side
+from seqjax.training.loop import Progress, init_train_state, train_side_by_side
 from seqjax.training.metrics import resolve
 from seqjax.training.processes import in_all, is_first
 
@@ -66,15 +66,17 @@ def execute[R: RunState](
         prepare: prepares the run; see `get_ready`.
     """
     _check_options(path, options)
-    if not is_first():
-        path, options = None, options._replace(progress=False, tracker=None)
     with ending_together(path), contextlib.ExitStack() as stack:
+        if not is_first():
+            path, options = None, options._replace(progress=False, tracker=None)
         files = share_files(in_all(lambda: store.read_run(path)))
         in_all(lambda: check_experiment(experiment, path))
         run, fit = in_all(prepare)
         run.path = path
         kept = in_all(lambda: _take_up(path, run, files))
-        if kept is not None and kept.manifest.ended and (run.finished or run.diverged):
+        # A run that stopped early has nothing to train for more epochs, but its config and results are written again.
+        has_ended = kept is not None and kept.manifest.ended and run.experiment.epochs == kept.epochs
+        if kept is not None and has_ended and (run.finished or run.diverged):
             return _opened(run, kept, options)
         fit, chunks = in_all(lambda: _chunks(run, fit, kept, begun_layout(path) or options.layout))
         check_equal(run, fit)
@@ -117,7 +119,7 @@ def _open(path: Path | None, run: RunState, fit: Fit, kept: Training | None, sta
 def _opened[R: RunState](run: R, kept: Training, options: Options) -> R:
     """A run that has ended, which is not trained again."""
     if run.diverged:
-        raise Diverged(kept.manifest.note, None, run)
+        raise diverged(run, kept.manifest.note)
     if options.progress:
         line("opened", f"{run.path}: it is finished, and was not trained again")
     with contextlib.closing(SafeMirror(options.tracker, run.path, len(run.metrics))) as mirror:

@@ -188,8 +188,19 @@ class Recorder:
             ended = Manifest({}, "diverged" if run.diverged else "finished", str(self.fault or ""), run.stopped_at)
             store.end(run.path, result_files(run), ended)
         if self.fault is not None:
-            where = "" if run.path is None else f"\nThe parameters before it are in {run.path / folder.PARAMS}"
-            self.fault = Diverged(f"{self.fault}{where}", self.fault.state, run)
+            self.fault = diverged(run, str(self.fault), self.fault.state)
+
+
+def diverged(run: RunState, note: str, state: TrainState | None = None) -> Diverged:
+    """The error of a run that has diverged.
+
+    Args:
+        run: the run.
+        note: what happened.
+        state: the state before it; None: the run was opened, and only its parameters are known.
+    """
+    where = "" if run.path is None else f"\nThe parameters before it are in {run.path / folder.PARAMS}"
+    return Diverged(f"{note}{where}", state, run)
 
 
 def result_files(run: RunState) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ from seqjax.runs.environment import changes, read_environment
 from seqjax.runs.execute import Options
 from seqjax.runs.files import folder
 from seqjax.runs.files.arrays import by_name
+from seqjax.runs.files.manifest import read_manifest
 from seqjax.runs.run import Run, run_in
 from seqjax.training.loop import Diverged
 
@@ -100,7 +101,7 @@ def check_reproducible(run: Run, out: Path) -> None:
             f"{run.path} was started from parameters that were given in Python, and a run does not keep them\n"
             f"Train it again in Python: seqjax.Run.open({str(run.path)!r}).experiment.run(folder, params=params)"
         )
-    if out.resolve() == run.path.resolve() or (out / folder.PARAMS).exists():
+    if out.resolve() == run.path.resolve() or ((out / folder.MANIFEST).exists() and read_manifest(out).ended):
         raise Error(f"{out} holds a run that has ended; choose another folder for the one that is trained again")
     stored.check_data(run.path, load_all(run.experiment.dataset, run.experiment.heldout))
 

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,24 +47,34 @@ def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
         path: the folder.
         hashes: the sha256 of datasets that were loaded for other runs, by their tables in the config; it is updated.
     """
-    try:
-        manifest, faults = compare_files(path)
-    except Error as fault:
-        return [_line_of(folder.MANIFEST, fault), Line("all other files", UNKNOWN, "the manifest has their hashes")]
-    lines = _files(path, manifest, faults)
     checks: dict[str, Callable[[Record], list[Line]]] = {
         "plugins": lambda record: _plugins(path, record),
         "dataset": lambda record: _data(path, record, {} if hashes is None else hashes),
         "versions": _versions,
     }
-    if folder.ENVIRONMENT in faults:
-        return [*lines, *(Line(what, UNKNOWN, f"{folder.ENVIRONMENT} is damaged") for what in checks)]
+    try:
+        manifest, faults = compare_files(path)
+    except Error as fault:
+        line = _line_of(folder.MANIFEST, fault) if (path / folder.MANIFEST).exists() else Line(folder.MANIFEST, MISSING)
+        return [line, *_unchecked(["all other files", *checks], folder.MANIFEST)]
+    lines = _files(path, manifest, faults)
     if not faults:
         lines += _guarded("training", lambda: _training(path))
-    record = read_environment(path)
+    try:
+        record = read_environment(path)
+    except Error as fault:
+        known = [] if folder.ENVIRONMENT in faults else [_line_of(folder.ENVIRONMENT, fault)]
+        return [*lines, *known, *_unchecked(checks, folder.ENVIRONMENT)]
+    if folder.ENVIRONMENT in faults:
+        return [*lines, *_unchecked(checks, folder.ENVIRONMENT)]
     for what, check in checks.items():
         lines += _guarded(what, functools.partial(check, record))
     return lines
+
+
+def _unchecked(checks: Iterable[str], name: str) -> list[Line]:
+    """The lines of checks that cannot be made because a file is damaged or missing."""
+    return [Line(what, UNKNOWN, f"{name} is damaged or missing") for what in checks]
 
 
 def _guarded(what: str, check: Callable[[], list[Line]]) -> list[Line]:

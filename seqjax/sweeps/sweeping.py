@@ -26,7 +26,7 @@ from seqjax.runs.execute import check_seconds, execute_side_by_side, training_ch
 from seqjax.runs.experiment import config_bytes, differences, goes_on
 from seqjax.runs.files import folder
 from seqjax.runs.files.folder import INDEX
-from seqjax.runs.files.manifest import check_files
+from seqjax.runs.files.manifest import check_files, read_manifest
 from seqjax.runs.run import Experiment, Run, prepared
 from seqjax.runs.settings import CHECKPOINT_SECONDS
 from seqjax.runs.tracking.tracker import Tracker
@@ -146,7 +146,7 @@ def run_all(
     if launcher is not None and out is None:
         raise Error("sweep: a launcher makes runs in other processes, which need folders; give it out")
     if out is not None:
-        _check(Path(out), planned, varied, devices)
+        _check(Path(out), planned, varied, devices, params)
     if launcher is not None and out is not None:
         experiments = {name: plan.experiment for name, plan in planned.items()}
         configs = job_configs(experiments)
@@ -181,11 +181,16 @@ def _open_ended(out: Path, paths: Mapping[str, Path]) -> dict[str, Run]:
 def _side_by_side(
     planned: Mapping[str, Planned], paths: Mapping[str, Path | None], checkpoint_seconds: float, tracker: Tracker | None
 ) -> dict[str, Run]:
-    """Trains side by side the new runs that differ only in the seed and in settings of the optimizer."""
+    """Trains side by side the new runs that differ only in the seed and in settings of the optimizer.
+
+    A run that starts from the parameters of another run is left out, since runs side by side draw their own.
+    """
     new = {
         name: plan.experiment
         for name, plan in planned.items()
-        if isinstance(plan.experiment.fit(), GradientDescent) and ((path := paths[name]) is None or not path.exists())
+        if isinstance(plan.experiment.fit(), GradientDescent)
+        and plan.experiment.init_from is None
+        and ((path := paths[name]) is None or not path.exists())
     }
     runs: dict[str, Run] = {}
     while new:
@@ -313,7 +318,9 @@ def _index(out: Path, planned: Mapping[str, Planned]) -> dict[str, IndexEntry]:
     return index
 
 
-def _check(out: Path, planned: Mapping[str, Planned], varied: Iterable[str], devices: int | None) -> None:
+def _check(
+    out: Path, planned: Mapping[str, Planned], varied: Iterable[str], devices: int | None, params: Params | None
+) -> None:
     """Raises an `Error`, and writes nothing, if a variant cannot be trained or does not belong to the sweep there."""
     files = {file.name for file in out.iterdir()} if out.is_dir() else set()
     strange = sorted(name for name in files if name not in (folder.LOCK, JOBS) and not name.endswith(PART))
@@ -324,6 +331,13 @@ def _check(out: Path, planned: Mapping[str, Planned], varied: Iterable[str], dev
     kept = {index[name].variant: path for name, path in reversed(begun.items())}  # one run of each variant
     for path in kept.values():
         check_files(path)
+    for name in [name for name in planned if name in begun and read_manifest(begun[name]).ended == "diverged"]:
+        epochs = stored.read_experiment(begun[name], Experiment).epochs, planned[name].experiment.epochs
+        if epochs[0] < epochs[1]:  # otherwise the sweep would end half way, with runs of both numbers of epochs
+            raise Error(
+                f"{begun[name]} has diverged, so that this sweep cannot continue from {epochs[0]} to {epochs[1]} "
+                "epochs; nothing was trained\nSweep in another folder, or leave this run out"
+            )
     known = {variant: stored.read_experiment(path, Experiment) for variant, path in kept.items()}
     asked = {plan.variant: plan.experiment for plan in planned.values()}
     # A variant whose runs are all asked for again, with more epochs, will have them.
@@ -342,7 +356,7 @@ def _check(out: Path, planned: Mapping[str, Planned], varied: Iterable[str], dev
             raise Error(f"{what}; choose another folder:", problems=problems)
         if any(plan.variant == variant and name not in begun for name, plan in planned.items()):
             config_bytes(experiment)
-            run, fit = prepared(experiment, devices)
+            run, fit = prepared(experiment, devices, params)
             training_chunks(run, fit)  # for its errors: nothing is trained before the first chunk is taken
             if variant in kept:
                 # The precision in which a run is computed is measured when it begins.

@@ -41,3 +41,20 @@ def test_reproduce_says_so_before_it_runs_the_scripts(tmp_path, option):
     assert done.returncode == 2
     assert "another kind of file" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_empty_may_be_about_to_be_written(run_, tmp_path):
+    rows = tmp_path / "metrics.jsonl"
+    rows.touch()
+    assert call("compare", str(run_), "--page", str(rows)).returncode == 2
+    assert rows.read_bytes() == b""
+
+
+def test_figures_of_measure_replace_a_link_and_not_its_file(run_, tmp_path):
+    mine = tmp_path / "mine.png"
+    mine.write_text("my figure")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "bias.png").symlink_to(mine)
+    assert call("measure", str(run_), "--draws", "3", "--windows", "1", "--out", str(tmp_path / "out")).returncode == 0
+    assert mine.read_text() == "my figure"
+    assert (tmp_path / "out" / "bias.png").read_bytes().startswith(b"\x89PNG")

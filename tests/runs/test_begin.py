@@ -116,9 +116,11 @@ def test_a_run_that_stopped_early_is_that_of_every_number_of_epochs_after_its_en
     assert count < 4
     before = contents(tmp_path / "run")
     assert len(changed(experiment, epochs=20).run(tmp_path / "run").metrics) == count
+    assert Run.open(tmp_path / "run").experiment.epochs == 20
     with refused("A run can continue for more epochs, and not for fewer", 2):
-        changed(experiment, epochs=8).run(tmp_path / "run")
-    assert contents(tmp_path / "run") == before
+        experiment.run(tmp_path / "run")
+    after = contents(tmp_path / "run")
+    assert {name for name in after if after[name] != before[name]} == {folder.CONFIG, folder.MANIFEST}
 
 
 def test_a_run_that_has_diverged_raises_its_error_again(diverged):
@@ -126,6 +128,7 @@ def test_a_run_that_has_diverged_raises_its_error_again(diverged):
     with refused(r"^diverged at update 1 \(epoch 1\)", 3) as caught:
         DIVERGES.run(diverged)
     assert caught.value.run.diverged
+    assert str(caught.value).endswith(f"The parameters before it are in {diverged / folder.PARAMS}")
     with refused("with the result of a run of 3: it has diverged", 2):
         changed(DIVERGES, epochs=3).run(diverged)
     assert contents(diverged) == before
@@ -189,3 +192,11 @@ def test_a_folder_that_another_process_has_changed_meanwhile_is_left_to_it(stopp
         FULL.run(path)
     assert {**contents(path), folder.LOCK: b""} == {**states[0], folder.LOCK: b""}
     assert FULL.run(path).finished
+
+
+def test_the_checkpoints_of_a_run_that_has_ended_are_for_more_epochs_alone(whole, tmp_path):
+    path = copy(whole.path, tmp_path / "run")
+    shutil.rmtree(path / folder.CHECKPOINTS)
+    assert FULL.run(path).metrics == whole.metrics
+    with refused("the state of its optimizer is not kept", 2):
+        LONGER.run(path)

@@ -191,6 +191,9 @@ def test_what_cannot_be_trained_again_is_refused(whole, half, tmp_path):
     for out in (whole.path, link, copy(whole.path, tmp_path / "copy")):
         with refused("holds a run that has ended", 2):
             check_reproducible(whole, out)
+    killed = copy(half, tmp_path / "killed")
+    (killed / folder.PARAMS).touch()  # the results are written before the manifest that lists them
+    check_reproducible(whole, killed)
     given = TINY.run(tmp_path / "given", params=whole.params)
     with refused("parameters that were given in Python", 2):
         check_reproducible(given, tmp_path / "again")

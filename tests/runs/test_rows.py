@@ -36,6 +36,9 @@ def test_rows_come_back(tmp_path):
     (tmp_path / METRICS).write_bytes(b"".join(LINES) + LINES[0][:9])  # a line that is being written
     assert same(read_rows(tmp_path), ROWS)
     assert same(last_row(tmp_path), ROWS[-1])
+    (tmp_path / METRICS).write_bytes(LINES[0] + b"\n")
+    with refused("damaged", 4):
+        last_row(tmp_path)
 
 
 def test_numbers_that_are_not_finite_are_null():

@@ -4,7 +4,7 @@ import json
 import shutil
 
 from support.crash import contents, crash_after
-from support.tiny import FULL, TEXT, changed, flip, refused, replace_file
+from support.tiny import FULL, TEXT, changed, copy, flip, refused, replace_file
 
 from seqjax import Run, create
 from seqjax.plugin import registry
@@ -91,7 +91,7 @@ def test_without_an_environment_or_a_manifest_the_other_checks_cannot_be_made(fi
         (folder.ENVIRONMENT, CHANGED), ("plugins", UNKNOWN), ("dataset", UNKNOWN), ("versions", UNKNOWN),
     ]  # fmt: skip
     flip(finished / folder.MANIFEST)
-    assert [line[:2] for line in verify(finished)] == [(folder.MANIFEST, CHANGED), ("all other files", UNKNOWN)]
+    assert verify(finished)[0][:2] == (folder.MANIFEST, CHANGED)
 
 
 def test_files_that_fit_their_hashes_and_not_the_run(finished, stopped):
@@ -164,3 +164,14 @@ def test_the_dataset_is_loaded_again(tmp_path, monkeypatch):
     assert len(loads) == 1, "runs of one dataset load it once"
     file.unlink()
     assert faults(paths[0]) == {"dataset": MISSING}
+
+
+def test_without_a_manifest_or_a_record_the_other_checks_are_named(finished, tmp_path):
+    path = copy(finished, tmp_path / "run")
+    change_record(path, plugins=3)
+    states = {line.what: line.state for line in verify(path)}
+    unchecked = dict.fromkeys(("plugins", "dataset", "versions"), UNKNOWN)
+    assert states == {"files": OK, "metrics": OK, "parameters": OK, folder.ENVIRONMENT: CHANGED} | unchecked
+    (path / folder.MANIFEST).unlink()
+    states = {line.what: line.state for line in verify(path)}
+    assert states == {folder.MANIFEST: MISSING, "all other files": UNKNOWN} | unchecked

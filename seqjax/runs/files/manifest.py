@@ -145,9 +145,9 @@ def _faults(path: Path, manifest: Manifest) -> dict[str, Fault]:
     faults = {name: _fault(path / name, sha256) for name, sha256 in manifest.files.items()}
     if faults[CONFIG] and manifest.next_config:
         faults[CONFIG] = _fault(path / CONFIG, manifest.next_config)
-    # A checkpoint may be missing if another one is there: a damaged one is deleted by hand.
+    # Checkpoints may be deleted by hand: a damaged one if another one is there, and all of them after training.
     there = [name for name in manifest.checkpoints if (path / name).exists()]
-    may_lack = {*manifest.checkpoints} - {*there} if there else set()
+    may_lack = {*manifest.checkpoints} - {*there} if there or manifest.ended else set()
     return {name: fault for name, fault in faults.items() if fault and name not in may_lack}
 
 

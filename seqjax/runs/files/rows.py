@@ -59,8 +59,8 @@ def last_row(path: Path) -> Row:
         return {}
 
     def parse(data):
-        lines = data.rpartition(b"\n")[0].rpartition(b"\n")[2]
-        return _checked(objects_from_json([lines]))[0] if lines else {}
+        complete, newline, _ = data.rpartition(b"\n")
+        return _checked(objects_from_json([complete.rpartition(b"\n")[2]]))[0] if newline else {}
 
     return read(path / METRICS, parse)
 

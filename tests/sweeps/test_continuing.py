@@ -1,0 +1,55 @@
+"""The same sweep with more epochs, seeds or given parameters."""
+
+import dataclasses
+
+import jax
+import pytest
+from support.crash import contents
+from support.quick import BASE
+from support.tiny import FULL, changed, refused
+
+from seqjax import Run, Runs
+from seqjax.runs.files.manifest import read_manifest, write_manifest
+from seqjax.sweeps import sweeping
+from seqjax.sweeps.sweeping import sweep
+
+
+def test_runs_that_stopped_early_have_the_number_of_epochs_that_is_asked_for(tmp_path):
+    """All runs are of one experiment then, so that they can be compared."""
+    noise = changed(FULL, epochs=3, stop_after=1)  # its first epoch is the best one
+    assert [len(run.metrics) for run in sweep(noise, {"seed": [0]}, tmp_path).values()] == [2]
+    for seeds in ([0], [0, 1]):
+        made = sweep(changed(noise, epochs=5), {"seed": seeds}, tmp_path)
+        opened = Runs.open(tmp_path)
+        assert [run.experiment.epochs for run in opened.values()] == [5] * len(seeds)
+        assert [run.metrics for run in opened.values()] == [run.metrics for run in made.values()]
+
+
+def test_no_run_continues_if_one_of_the_sweep_has_diverged(tmp_path):
+    few = changed(FULL, epochs=1)
+    sweep(few, {"seed": [0, 1]}, tmp_path)
+    (_, diverged) = [run.path for run in Runs.open(tmp_path).values()]
+    write_manifest(diverged, read_manifest(diverged)._replace(ended="diverged", note="diverged at update 27"))
+    before = contents(tmp_path)
+    with refused(rf"^{diverged} has diverged, so that this sweep cannot continue from 1 to 2 epochs", 2):
+        sweep(changed(few, epochs=2), {"seed": [0, 1]}, tmp_path)
+    assert contents(tmp_path) == before
+    assert [run.diverged for run in sweep(few, {"seed": [0, 1]}, tmp_path).values()] == [False, True]
+
+
+def test_a_sweep_of_given_parameters_gets_another_seed(tmp_path):
+    few = changed(FULL, epochs=1)
+    params = few.run().params
+    for seeds in ([0], [0, 1]):
+        assert len(sweep(few, {"seed": seeds}, tmp_path, params=params)) == len(seeds)
+
+
+def test_runs_that_start_from_another_run_are_not_trained_side_by_side(tmp_path, monkeypatch):
+    """Where they are, each draws its own initial parameters."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
+    monkeypatch.setattr(sweeping, "execute_side_by_side", lambda *args: pytest.fail("trained side by side"))
+    BASE.run(tmp_path / "first")
+    later = dataclasses.replace(BASE, init_from=str(tmp_path / "first"))
+    (run,) = sweep(later, {"seed": [0]}).values()
+    assert run.metrics[0]["train_loss"] < Run.open(tmp_path / "first").metrics[0]["train_loss"]
