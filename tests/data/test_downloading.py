@@ -6,7 +6,6 @@ import http.server
 import socket
 import sys
 import threading
-from functools import partial
 
 import pytest
 
@@ -103,60 +102,54 @@ def hosts(monkeypatch):
 
 @pytest.fixture
 def get(server, hosts, tmp_path):
-    """Downloads a path of the server into an empty cache."""
+    """Downloads a path of the server into an empty cache, the folder of the test."""
     server.asked.clear()
-    get = partial(_get, server, tmp_path)
-    get.folder, get.asked = tmp_path, server.asked
-    return get
+    return lambda path, hash_=HASH: download(f"http://127.0.0.1:{server.server_port}/{path}", hash_, tmp_path)
 
 
-def _get(server, folder, path):
-    return download(f"http://127.0.0.1:{server.server_port}/{path}", HASH, folder)
-
-
-def test_a_good_file_is_fetched_once(get):
+def test_a_good_file_is_fetched_once(get, tmp_path, server):
     file = get("good/book.txt")
-    assert file == get.folder / "book.txt"
+    assert file == tmp_path / "book.txt"
     assert file.read_bytes() == BODY
     assert get("good/book.txt") == file
-    assert get.asked == ["/good/book.txt"], "the second time it comes from the cache"
-    assert list(get.folder.iterdir()) == [file]
+    assert server.asked == ["/good/book.txt"], "the second time it comes from the cache"
+    assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_damaged_copy_in_the_cache_is_fetched_again(get):
-    (get.folder / "book.txt").write_bytes(b"damaged")
+def test_a_damaged_copy_in_the_cache_is_fetched_again(get, tmp_path):
+    (tmp_path / "book.txt").write_bytes(b"damaged")
     assert get("good/book.txt").read_bytes() == BODY
 
 
 @pytest.mark.parametrize("kind", ["other", "broken", "unsized", "huge"])
-def test_a_wrong_file_is_refused_and_nothing_is_left(get, kind):
+def test_a_wrong_file_is_refused_and_nothing_is_left(get, kind, tmp_path):
     with pytest.raises(Error) as caught:
         get(f"{kind}/book.txt")
     assert caught.value.exit_code == 4
     assert f"/{kind}/book.txt" in str(caught.value)
     say = {"other": HASH.partition(":")[2], "broken": "broke off", "unsized": "size", "huge": f"{LIMIT:,}"}
     assert say[kind] in str(caught.value)
-    assert list(get.folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["bomb", "chunks"])
-def test_no_more_bytes_are_kept_than_the_limit_whatever_the_server_says(get, server, kind, monkeypatch):
+def test_no_more_bytes_are_kept_than_the_limit_whatever_the_server_says(get, kind, monkeypatch, tmp_path):
     monkeypatch.setattr(sys.modules[download.__module__], "LIMIT", MANY // 2)
-    url, hash_ = f"http://127.0.0.1:{server.server_port}/{kind}/book.txt", hashlib.sha1(bytes(MANY)).hexdigest()
+    hash_ = f"sha1:{hashlib.sha1(bytes(MANY)).hexdigest()}"
     with pytest.raises(Error, match=f"more than {MANY // 2:,} bytes") as caught:
-        download(url, f"sha1:{hash_}", get.folder)
+        get(f"{kind}/book.txt", hash_)
     assert caught.value.exit_code == 4
-    assert list(get.folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(sys.modules[download.__module__], "LIMIT", MANY)
-    assert download(url, f"sha1:{hash_}", get.folder).read_bytes() == bytes(MANY)
+    assert get(f"{kind}/book.txt", hash_).read_bytes() == bytes(MANY)
 
 
-def test_a_good_copy_in_the_cache_is_never_replaced(get):
-    kept = get.folder / "book.txt"
+def test_a_good_copy_in_the_cache_is_never_replaced(get, tmp_path, server):
+    kept = tmp_path / "book.txt"
     kept.write_bytes(BODY)
     for kind in ("other", "broken", "huge", "gone"):
         assert get(f"{kind}/book.txt").read_bytes() == BODY
-    assert get.asked == []
+    assert server.asked == []
 
 
 def test_a_redirect_on_this_machine_is_followed(get, server):
@@ -164,18 +157,18 @@ def test_a_redirect_on_this_machine_is_followed(get, server):
 
 
 @pytest.mark.parametrize("target", ["http://example.invalid/book.txt", "//example.invalid/book.txt"])
-def test_a_redirect_without_https_is_refused_and_not_followed(get, hosts, target):
+def test_a_redirect_without_https_is_refused_and_not_followed(get, hosts, target, tmp_path):
     with pytest.raises(Error, match="refused") as caught:
         get(f"hop/{target}")
     assert caught.value.exit_code == 4
     assert "http://example.invalid/book.txt" in str(caught.value)
     assert set(hosts) == {"127.0.0.1"}
-    assert list(get.folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_an_address_without_https_is_refused_and_not_requested(get, hosts):
+def test_an_address_without_https_is_refused_and_not_requested(get, hosts, tmp_path):
     with pytest.raises(Error, match="refused") as caught:
-        download("http://example.invalid/book.txt", HASH, get.folder)
+        download("http://example.invalid/book.txt", HASH, tmp_path)
     assert caught.value.exit_code == 4
     assert hosts == []
 
@@ -191,11 +184,11 @@ def test_without_a_connection_the_error_says_what_to_do(hosts, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_file_is_an_error_with_the_status(get):
+def test_a_missing_file_is_an_error_with_the_status(get, tmp_path):
     with pytest.raises(Error, match="404") as caught:
         get("gone/book.txt")
     assert caught.value.exit_code == 2
-    assert list(get.folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_check_file_compares_hashes(tmp_path):

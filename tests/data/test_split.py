@@ -30,7 +30,7 @@ def test_split_takes_counts_and_shares(train, heldout, sizes):
 
 def test_shares_that_sum_to_one_take_the_whole_dataset():
     """If each share were rounded by itself, they would take 16 of 15 characters."""
-    for total in range(2, 300):
+    for total in range(2, 80):
         for train, heldout in [(0.9, 0.1), (0.5, 0.5), (0.7, 0.3)]:
             if round(train * total) < 2:
                 continue
@@ -98,13 +98,6 @@ def test_each_edge_is_the_bound_of_a_document_nearest_to_the_given_size(lengths)
             assert [document for document in found if document] == whole, "every document is whole, in one part"
             count += 1
     assert count > 1
-
-
-def test_shares_cut_no_document():
-    """85 % of ten documents of 30 steps end in the middle of the ninth."""
-    data = Pairs(np.arange(300) % 7, np.arange(300) % 7, bounds=np.arange(0, 301, 30))
-    parts = split(data, 0.85, 0.15)
-    assert [part.bounds.tolist() for part in parts.values()] == [list(range(0, 241, 30)), [0, 30, 60], [0, 0]]
 
 
 @pytest.mark.parametrize("bounds", [None, [0, 0, 300], [0, 300, 300, 300]])

@@ -1,9 +1,9 @@
 """Launchers that are wrong. `wrong` is told which checks must find it."""
 
+import contextlib
 import shlex
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -65,41 +65,10 @@ class Background(seqjax.Launcher):
 
 
 @wrong("launcher", "launch")
-class ReturnsNone(OneAfterAnother):
-    """It returns nothing."""
-
-    def launch(self, jobs, show_progress):
-        super().launch(jobs, show_progress)
-
-
-@wrong("launcher", "launch")
-class WritesNoCode(seqjax.Launcher):
+class WritesNoCode(OneAfterAnother):
     """It leaves the exit codes out."""
 
-    def launch(self, jobs, show_progress):
-        processes = [start(job) for job in jobs]
-        while any(process.poll() is None for process in processes):
-            show_progress()
-            time.sleep(0.05)
-        return {}
-
-
-@wrong("launcher", "launch")
-class ShowsNoProgress(seqjax.Launcher):
-    """It waits, and does not call show_progress."""
-
-    def launch(self, jobs, show_progress):
-        for job in jobs:
-            write_code(job, start(job).wait())
-        return {}
-
-
-@wrong("launcher", "once, in the current folder", "exit codes", "arguments")
-class AsManyAsThereAreCores(OneAfterAnother):
-    """It starts two jobs, and leaves the others out."""
-
-    def launch(self, jobs, show_progress):
-        return super().launch(jobs[:2], show_progress)
+    write = staticmethod(lambda job, code: None)
 
 
 @wrong("launcher", "once, in the current folder", "log")
@@ -170,33 +139,13 @@ class Kills(OneAfterAnother):
 
 
 @wrong("launcher", "interruption")
-class LeavesJobsAlone(seqjax.Launcher):
-    """It ends jobs, and does not wait for them."""
-
-    def launch(self, jobs, show_progress):
-        for job in jobs:
-            process = start(job)
-            try:
-                while process.poll() is None:
-                    show_progress()
-                    time.sleep(0.05)
-            except KeyboardInterrupt:
-                process.terminate()
-                threading.Thread(target=process.wait).start()
-                raise
-            write_code(job, process.wait())
-        return {}
-
-
-@wrong("launcher", "interruption")
 class SwallowsTheInterruption(OneAfterAnother):
     """The sweep goes on after Ctrl-C."""
 
     def launch(self, jobs, show_progress):
-        try:
-            return super().launch(jobs, show_progress)
-        except KeyboardInterrupt:
-            return {}
+        with contextlib.suppress(KeyboardInterrupt):
+            super().launch(jobs, show_progress)
+        return {}
 
 
 @wrong("launcher", "alive of unknown jobs")
@@ -220,10 +169,3 @@ class KnowsItsOwnJobs(Background):
 
     def alive(self, ids):
         return super().alive(set(ids) & KnowsItsOwnJobs.started)
-
-
-@wrong("launcher", "alive of running jobs")
-class DoesNotAsk(Background):
-    """It returns ids, and has no `alive`, so that its jobs seem to have ended."""
-
-    alive = seqjax.Launcher.alive
