@@ -20,19 +20,16 @@ def start(job, command=None, **options):
         return subprocess.Popen(command or job.command, **options)
 
 
-def write_code(job, code):
-    """Writes the exit code as it has to be."""
-    job.code.write_text(f"{code if code >= 0 else 128 - code}\n")
-
-
 class OneAfterAnother(seqjax.Launcher):
     """A correct launcher, from which others are derived."""
 
     stop = staticmethod(subprocess.Popen.terminate)
-    write = staticmethod(write_code)
 
     def start(self, job):
         return start(job)
+
+    def write(self, job, code):
+        job.code.write_text(f"{code if code >= 0 else 128 - code}\n")
 
     def launch(self, jobs, show_progress):
         for job in jobs:
@@ -96,14 +93,6 @@ class ReplacesTheLog(OneAfterAnother):
         return start(job)
 
 
-@wrong("launcher", "log")
-class DropsStderr(OneAfterAnother):
-    """Error messages of jobs are lost."""
-
-    def start(self, job):
-        return start(job, stderr=subprocess.DEVNULL)
-
-
 @wrong("launcher", "exit codes")
 class MinusTheSignal(OneAfterAnother):
     """It writes the exit code as subprocess reports it."""
@@ -120,13 +109,13 @@ class SplitsAtSpaces(OneAfterAnother):
 
 
 @wrong("launcher", "progress", "interruption")
-class ProgressBetweenJobs(seqjax.Launcher):
+class ProgressBetweenJobs(OneAfterAnother):
     """It calls show_progress before each job and after the last one."""
 
     def launch(self, jobs, show_progress):
         for job in jobs:
             show_progress()
-            write_code(job, start(job).wait())
+            self.write(job, self.start(job).wait())
         show_progress()
         return {}
 
