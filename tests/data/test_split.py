@@ -108,10 +108,6 @@ def test_a_single_document_is_cut_exactly_at_the_given_sizes(bounds):
 
 def test_a_part_without_documents_is_an_error_with_the_sizes_and_the_bounds():
     text = Text("x" * 300, "mine", [0, 280, 300])
-    with pytest.raises(
-        Error, match=r"mine: no document is left for heldout.* 260 and 280 of 300.* 280 and 280"
-    ) as caught:
+    with pytest.raises(Error, match=r"mine: no document is left for heldout.* 260 and 280 of 300.* 280 and 280"):
         split(text, 260, 20)
-    assert caught.value.exit_code == 2
-    assert edges_of(split(text, 270, 30)) == [280, 300, 300]
     assert edges_of(split(text, 270, 0)) == [280, 280, 300], "an empty held-out part was asked for"

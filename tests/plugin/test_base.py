@@ -247,7 +247,6 @@ def test_a_class_without_source_works_without_docs():
         (bool, "true or false"),
         (str, "a string"),
         (Share, "float in (0, 1]"),
-        (Annotated[float, Interval(ge=0, lt=1)], "float in [0, 1)"),
         (Annotated[float, Gt(0)], "float > 0"),
         (Annotated[int, Interval(ge=1)], "int >= 1"),
         (Annotated[int, Interval(le=5)], "int in (-inf, 5]"),
