@@ -56,6 +56,7 @@ def test_the_command_prints_the_table_before_the_error(strategy, capsys):
     assert re.search(r"^shapes and dtypes +no ", out, re.MULTILINE)
     assert re.search(r"gradient 'one-weight-too-few' fails 1 of \d+ checks:", err)
     assert "returned float64[5] for a window of 6 steps, and must return" in err
+    assert "training carries state and memory in a scan" in err
 
 
 def test_a_wrong_field_is_answered(capsys):
