@@ -13,7 +13,6 @@ ODD_JSON = {
     "deep table": '{"a":' * (DEEPEST + 1) + "1" + "}" * (DEEPEST + 1),
     "65 bits": str(2**64),
     "64 bits, without a sign": str(2**63),
-    "400 digits": "9" * 400,
     "5000 digits": "9" * 5000,
     "a float that is too large": '{"a": 1e999}',
     "not a number": "[NaN]",
@@ -22,7 +21,6 @@ ODD_JSON = {
     "nothing": "",
 }
 ODD_TOML = {
-    "deep list": f"a = {'[' * 10**5}",
     "deep list that ends": f"a = {'[' * 5000}{']' * 5000}",
     "deep table": f"a = {'{a = ' * 900}1{'}' * 900}",
     "long name": f"{'.'.join('a' * (DEEPEST + 1))} = 1",
@@ -67,11 +65,9 @@ def test_other_toml_is_read_as_tomllib_does():
 KEY = ".".join("a" * 5000)
 DEEP_KEYS = {
     "bare": KEY,
-    "spaces": KEY.replace(".", " .\t"),
     "quoted": KEY.replace("a", '"a"'),
     "in apostrophes": KEY.replace("a", "'a'"),
     "in a header": f"[{KEY}]\n[",
-    "of an array of tables": f"[[{KEY}]]\n[",
     "in an inline table": "a = {" + KEY,
     "after quotes at the end of a text": 'a = {b = """x"""", ' + KEY + ' = ""',
     "after apostrophes at the end of a text": "a = {b = '''x'''', " + KEY + " = ''",
@@ -113,7 +109,6 @@ def test_dots_that_are_in_no_key_are_read_as_tomllib_does(text):
 
 
 ODD_LINES = {
-    "two objects": [b'{"a": 1}, {"a": 2}'],
     "an object in two lines": [b'{"a": 1', b'"b": 2}'],
     "no object": [b'{"a": 1}', b"[1]"],
     "nothing": [b""],

@@ -13,29 +13,9 @@ def ar1(phi):
     return lambda lags: phi**lags / (1 - phi**2)
 
 
-@pytest.mark.parametrize(
-    ("lags", "mse"),
-    [(1, 0.077083), (2, 0.059339), (4, 0.050109), (8, 0.045904), (16, 0.045005), (32, 0.044295), (64, 0.042417),
-     (128, 0.041122), (256, 0.040386)],
-)  # fmt: skip
+@pytest.mark.parametrize(("lags", "mse"), [(1, 0.077083), (4, 0.050109), (16, 0.045005), (64, 0.042417)])
 def test_one_step_error_of_the_chapters_sine_by_number_of_lags(lags, mse):
     assert round(best_linear(SINE, lags).mse, 6) == mse
-
-
-@pytest.mark.parametrize(
-    ("ahead", "by_itself", "direct"),
-    [(1, 0.05011, 0.05011), (4, 0.05439, 0.05128), (16, 0.06993, 0.06457), (64, 0.24809, 0.23055)],
-)
-def test_four_lags_several_steps_ahead(ahead, by_itself, direct):
-    assert round(iterated(SINE, 4, ahead).mse, 5) == by_itself
-    assert round(best_linear(SINE, 4, ahead).mse, 5) == direct
-
-
-def test_without_noise_two_lags_suffice():
-    found = best_linear(CLEAN, 2)
-    np.testing.assert_allclose(found.coefficients, [1.9999000008, -1], atol=5e-11)
-    np.testing.assert_allclose(found.coefficients, [2 * np.cos(0.01), -1], atol=1e-10)
-    assert found.mse < 1e-15
 
 
 @pytest.mark.parametrize(("frequency", "noise"), [(0.01, 0.2), (0.7, 0.05), (2.0, 1.5)])
@@ -75,8 +55,7 @@ def test_forecasts_of_forecasts_by_hand():
         assert found.mse == pytest.approx(weights @ gamma[abs(i[:, None] - i)] @ weights, rel=1e-12)
 
 
-@pytest.mark.parametrize("lags", [3, 4, 64, 256])
-@pytest.mark.parametrize("ahead", [1, 30])
+@pytest.mark.parametrize(("lags", "ahead"), [(2, 1), (4, 30), (64, 1)])
 def test_lags_that_add_nothing_leave_short_coefficients(lags, ahead):
     """Γ has rank 2; the least-norm solution is in the span of the lagged cosine and sine."""
     found = best_linear(CLEAN, lags, ahead)
@@ -111,7 +90,6 @@ def test_an_array_or_a_function():
         (SINE, 2, 0, "ahead = 0 must be"),
         (SINE, 2.0, 1, "lags = 2.0 must be"),
         (np.ones(6), 4, 3, r"lags = 4 and ahead = 3 need 7 finite numbers, of lags 0 to 6; found .* \[6\]"),
-        (np.ones((9, 9)), 4, 3, r"shape \[9, 9\]"),
         (np.array([1, np.nan, 0]), 1, 1, "finite"),
         (np.array([1.0, 2.0, 1.0]), 2, 1, r"no series has this autocovariance: .* first 2 lags .* eigenvalue -1"),
         (np.array([-1.0, 0.0]), 1, 1, "no series"),

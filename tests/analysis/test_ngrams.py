@@ -42,22 +42,21 @@ def test_count_ngrams_in_several_blocks():
     assert counts.sum() == 150_000 - 4
 
 
-def test_count_ngrams_says_what_is_wrong():
-    with pytest.raises(Error, match="order = 0"):
-        count_ngrams([1, 2], 0, 3)
-    with pytest.raises(Error, match="size - 1 = 2; these are from 1 to 3"):
-        count_ngrams([1, 3], 2, 3)
-    with pytest.raises(Error, match="these are from -1 to 2"):
-        count_ngrams([-1, 2], 2, 3)
-    with pytest.raises(Error, match="integers"):
-        count_ngrams([0.5], 1, 3)
-    with pytest.raises(Error, match=r"order = 1\.5 must be a whole number"):
-        count_ngrams([0, 1], 1.5, 2)
-    with pytest.raises(Error, match=r"size = 4294967296 must be a whole number, from 1 to 2\^31"):
-        count_ngrams([0, 1], 1, 2**32)
-    with pytest.raises(Error, match="bounds must rise from 0 to 2"):
-        count_ngrams([0, 1], 1, 2, [])
-    with pytest.raises(Error, match="bounds must rise from 0 to 2"):
-        count_ngrams([0, 1], 1, 2, [0.0, 2.0])
-    with pytest.raises(Error, match="bounds must rise from 0 to 2"):
-        count_ngrams([1, 2], 1, 3, [0, 3])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1, 2], 0, 3), "order = 0"),
+        (([0, 1], 1.5, 2), r"order = 1\.5 must be a whole number"),
+        (([1, 3], 2, 3), "size - 1 = 2; these are from 1 to 3"),
+        (([-1, 2], 2, 3), "these are from -1 to 2"),
+        (([0.5], 1, 3), "integers"),
+        (([0, 1], 1, 2**32), r"size = 4294967296 must be a whole number, from 1 to 2\^31"),
+        *(
+            (([0, 1], 1, 2, bounds), "bounds must rise from 0 to 2")
+            for bounds in ([], [0.0, 2.0], [0, 3], [0, 2, 1, 2])
+        ),
+    ],
+)
+def test_count_ngrams_says_what_is_wrong(arguments, message):
+    with pytest.raises(Error, match=message):
+        count_ngrams(*arguments)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from seqjax import Error, Plan, Report, Sampler
+from seqjax import Error, Plan, Sampler
 from seqjax.analysis import Coverage, coverage
 from seqjax.report import Table
 from seqjax_samplers import InOrder, Random, Sentences, Sequential, Uniform, Windows
@@ -39,32 +39,23 @@ def by_hand(sampler, bounds, epochs, seed, warmup=0):
 )
 def test_counts_are_those_of_a_loop_over_the_windows(sampler, bounds, warmup):
     """Steps soon after a reset do not count in a warm-up."""
-    for epochs, seed in ((1, 0), (4, 3)):
-        found = coverage(sampler, bounds, epochs, seed, warmup=warmup)
-        np.testing.assert_array_equal(found.counts, by_hand(sampler, bounds, epochs, seed, warmup))
-        assert found.counts.dtype == np.int64
-        assert found.epochs == epochs
-        plans = (sampler.plan(np.array(bounds), np.random.default_rng((seed, epoch))) for epoch in range(epochs))
-        assert found.batches == sum(len(plan.starts) for plan in plans)
+    found = coverage(sampler, bounds, 3, 5, warmup=warmup)
+    np.testing.assert_array_equal(found.counts, by_hand(sampler, bounds, 3, 5, warmup))
+    assert found.counts.dtype == np.int64
+    assert found.epochs == 3
 
 
 def test_the_chapters_10_000_tokens():
-    """Sequential never trains 235 of 9,999 targets, whatever the offset; the others train all in the long run."""
-    found = {cls: coverage(cls(batch_size=32, num_steps=35), CHAPTER, epochs=300)
-             for cls in (Sequential, Random, Uniform)}  # fmt: skip
-    assert {cls: (c.batches, c.never) for cls, c in found.items()} == {
-        Sequential: (2400, 235), Random: (2400, 0), Uniform: (2400, 0)
-    }  # fmt: skip
-    assert found[Sequential].per_epoch == found[Random].per_epoch == 8_960
-    once = coverage(Sequential(32, 35), CHAPTER)
+    """Sequential never trains 235 of 9,999 targets, whatever the offset; Random trains all in the long run."""
+    once, often = (coverage(Sequential(32, 35), CHAPTER, epochs=epochs) for epochs in (1, 300))
     assert (once.never, once.per_epoch, once.least, once.most) == (1_039, 8_960, 0, 1)
     assert once.mean == 8_960 / 9_999
-    assert once.times[0].tolist() == [0, 1]
-    assert once.times[1].tolist() == [1_039, 8_960]
-    text = str(found[Sequential])
-    assert "9,999 targets, 300 epochs, 8 batches and 8,960 targets an epoch" in text
-    assert "an epoch trains a target 0.8961 times, 0 at least, 1 at most" in text
-    assert "never trained: 235 targets (2.35%)" in text
+    assert [counts.tolist() for counts in once.times] == [[0, 1], [1_039, 8_960]]
+    assert coverage(Random(32, 35), CHAPTER, epochs=300).never == 0
+    assert (often.batches, often.never) == (2400, 235)
+    assert "9,999 targets, 300 epochs, 8 batches and 8,960 targets an epoch" in str(often)
+    assert "an epoch trains a target 0.8961 times, 0 at least, 1 at most" in str(often)
+    assert "never trained: 235 targets (2.35%)" in str(often)
 
 
 def counted(*counts):
@@ -95,7 +86,7 @@ def test_many_counts_are_grouped_into_ranges_except_zero():
     assert len(without) == 10
 
 
-def test_the_figure_is_targets_by_times_trained(tmp_path):
+def test_the_figure_is_targets_by_times_trained():
     found = coverage(Uniform(batch_size=3, num_steps=5), DOCUMENTS, epochs=20)
     figure = found.plot()
     assert isinstance(figure, Figure)
@@ -105,16 +96,6 @@ def test_the_figure_is_targets_by_times_trained(tmp_path):
     assert sum(line.get_ydata()) == 71
     assert figure.axes[0].get_xlabel() == "times trained"
     assert line.get_label() == f"in 20 epochs; {found.never} targets never"
-    report = Report(__file__)
-    report.table("coverage", found)
-    report.figure("times", figure)
-    assert (report.save(tmp_path) / "coverage.csv").read_text().startswith("times trained,targets,share")
-
-
-def test_windows_that_are_not_scored_do_not_count():
-    """603 targets: 600 windows of 4, of which the last batch of 16 holds 8."""
-    found = coverage(Windows(batch_size=16, num_steps=4), [0, 603])
-    assert found.counts.tolist() == [1, 2, 3, *[4] * 597, 3, 2, 1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +125,6 @@ def test_a_range_that_ends_before_it_begins_is_empty():
         ({"warmup": 1.5}, "warmup = 1.5 must be"),
         ({"bounds": 9_999}, r"bounds = 9999 must be whole numbers that rise from 0 to the number of targets"),
         ({"bounds": [1, 9]}, "bounds = "),
-        ({"bounds": [0, 9, 5]}, "bounds = "),
         ({"bounds": []}, "bounds = "),
         ({"bounds": [0.0, 9.0]}, "bounds = "),
         ({"sampler": Given(start=7)}, "its plan scores steps past the end of the stream, 9"),

@@ -6,11 +6,10 @@ import http.server
 import socket
 import sys
 import threading
-from functools import partial
 
 import pytest
+from support.tiny import refused
 
-from seqjax import Error
 from seqjax.data.downloading import LIMIT, check_file, download
 
 BODY = b"It was the best of times, it was the worst of times.\n" * 100
@@ -103,80 +102,61 @@ def hosts(monkeypatch):
 
 @pytest.fixture
 def get(server, hosts, tmp_path):
-    """Downloads a path of the server into an empty cache."""
+    """Downloads a path of the server into an empty cache, the folder of the test."""
     server.asked.clear()
-    get = partial(_get, server, tmp_path)
-    get.folder, get.asked = tmp_path, server.asked
-    return get
+    return lambda path, hash_=HASH: download(f"http://127.0.0.1:{server.server_port}/{path}", hash_, tmp_path)
 
 
-def _get(server, folder, path):
-    return download(f"http://127.0.0.1:{server.server_port}/{path}", HASH, folder)
-
-
-def test_a_good_file_is_fetched_once(get):
+def test_a_good_file_is_fetched_once(get, tmp_path, server):
     file = get("good/book.txt")
-    assert file == get.folder / "book.txt"
+    assert file == tmp_path / "book.txt"
     assert file.read_bytes() == BODY
-    assert get("good/book.txt") == file
-    assert get.asked == ["/good/book.txt"], "the second time it comes from the cache"
-    assert list(get.folder.iterdir()) == [file]
-
-
-def test_a_damaged_copy_in_the_cache_is_fetched_again(get):
-    (get.folder / "book.txt").write_bytes(b"damaged")
+    assert get("other/book.txt") == file
+    assert server.asked == ["/good/book.txt"], "the second time it comes from the cache"
+    file.write_bytes(b"damaged")
     assert get("good/book.txt").read_bytes() == BODY
+    assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize("kind", ["other", "broken", "unsized", "huge"])
-def test_a_wrong_file_is_refused_and_nothing_is_left(get, kind):
-    with pytest.raises(Error) as caught:
-        get(f"{kind}/book.txt")
-    assert caught.value.exit_code == 4
-    assert f"/{kind}/book.txt" in str(caught.value)
-    say = {"other": HASH.partition(":")[2], "broken": "broke off", "unsized": "size", "huge": f"{LIMIT:,}"}
-    assert say[kind] in str(caught.value)
-    assert list(get.folder.iterdir()) == []
+REFUSED = {
+    "other/book.txt": (HASH.partition(":")[2], 4),
+    "broken/book.txt": ("broke off", 4),
+    "unsized/book.txt": ("size", 4),
+    "huge/book.txt": (f"{LIMIT:,}", 4),
+    "gone/book.txt": ("404", 2),
+    "hop/http://example.invalid/book.txt": ("refused", 4),
+    "hop///example.invalid/book.txt": ("refused", 4),
+}
+"""Path -> what the error says, and its exit code. A redirect without https is not followed."""
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_a_wrong_answer_is_refused_and_nothing_is_left(get, hosts, path, tmp_path):
+    with refused(*REFUSED[path]) as caught:
+        get(path)
+    assert path.removeprefix("hop/") in str(caught.value)
+    assert set(hosts) == {"127.0.0.1"}
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["bomb", "chunks"])
-def test_no_more_bytes_are_kept_than_the_limit_whatever_the_server_says(get, server, kind, monkeypatch):
+def test_no_more_bytes_are_kept_than_the_limit_whatever_the_server_says(get, kind, monkeypatch, tmp_path):
     monkeypatch.setattr(sys.modules[download.__module__], "LIMIT", MANY // 2)
-    url, hash_ = f"http://127.0.0.1:{server.server_port}/{kind}/book.txt", hashlib.sha1(bytes(MANY)).hexdigest()
-    with pytest.raises(Error, match=f"more than {MANY // 2:,} bytes") as caught:
-        download(url, f"sha1:{hash_}", get.folder)
-    assert caught.value.exit_code == 4
-    assert list(get.folder.iterdir()) == []
+    hash_ = f"sha1:{hashlib.sha1(bytes(MANY)).hexdigest()}"
+    with refused(f"more than {MANY // 2:,} bytes"):
+        get(f"{kind}/book.txt", hash_)
+    assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(sys.modules[download.__module__], "LIMIT", MANY)
-    assert download(url, f"sha1:{hash_}", get.folder).read_bytes() == bytes(MANY)
-
-
-def test_a_good_copy_in_the_cache_is_never_replaced(get):
-    kept = get.folder / "book.txt"
-    kept.write_bytes(BODY)
-    for kind in ("other", "broken", "huge", "gone"):
-        assert get(f"{kind}/book.txt").read_bytes() == BODY
-    assert get.asked == []
+    assert get(f"{kind}/book.txt", hash_).read_bytes() == bytes(MANY)
 
 
 def test_a_redirect_on_this_machine_is_followed(get, server):
     assert get(f"hop/http://127.0.0.1:{server.server_port}/good/book.txt").read_bytes() == BODY
 
 
-@pytest.mark.parametrize("target", ["http://example.invalid/book.txt", "//example.invalid/book.txt"])
-def test_a_redirect_without_https_is_refused_and_not_followed(get, hosts, target):
-    with pytest.raises(Error, match="refused") as caught:
-        get(f"hop/{target}")
-    assert caught.value.exit_code == 4
-    assert "http://example.invalid/book.txt" in str(caught.value)
-    assert set(hosts) == {"127.0.0.1"}
-    assert list(get.folder.iterdir()) == []
-
-
-def test_an_address_without_https_is_refused_and_not_requested(get, hosts):
-    with pytest.raises(Error, match="refused") as caught:
-        download("http://example.invalid/book.txt", HASH, get.folder)
-    assert caught.value.exit_code == 4
+def test_an_address_without_https_is_refused_and_not_requested(get, hosts, tmp_path):
+    with refused("refused"):
+        download("http://example.invalid/book.txt", HASH, tmp_path)
     assert hosts == []
 
 
@@ -184,29 +164,19 @@ def test_without_a_connection_the_error_says_what_to_do(hosts, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     for url in (f"http://127.0.0.1:{port}/book.txt", "https://example.invalid/book.txt"):
-        with pytest.raises(Error) as caught:
+        with refused("--dataset.path", exit_code=2) as caught:
             download(url, HASH, tmp_path)
-        assert caught.value.exit_code == 2
-        assert all(part in str(caught.value) for part in (url, "--dataset.path", "SEQJAX_DATA"))
+        assert all(part in str(caught.value) for part in (url, "SEQJAX_DATA"))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_missing_file_is_an_error_with_the_status(get):
-    with pytest.raises(Error, match="404") as caught:
-        get("gone/book.txt")
-    assert caught.value.exit_code == 2
-    assert list(get.folder.iterdir()) == []
 
 
 def test_check_file_compares_hashes(tmp_path):
     file = tmp_path / "book.txt"
-    with pytest.raises(Error, match="no such file") as caught:
+    with refused("no such file", exit_code=2):
         check_file(file, HASH)
-    assert caught.value.exit_code == 2
     file.write_bytes(BODY)
     assert check_file(file, HASH) == file
     assert check_file(file, f"sha256:{hashlib.sha256(BODY).hexdigest()}") == file
     file.write_bytes(BODY + b"\n")
-    with pytest.raises(Error, match="it is another file, or it is damaged") as caught:
+    with refused("it is another file, or it is damaged"):
         check_file(file, HASH)
-    assert caught.value.exit_code == 4

@@ -107,12 +107,8 @@ def test_a_dataset_of_another_kind_is_not_held_out(heldout):
 
 @pytest.mark.parametrize(
     ("data", "tokenizer", "say"),
-    [
-        (Pairs([0, 1] * 9, [0, 1] * 9), Char(), "splits text"),
-        (Series(VALUES), Char(), "splits text"),
-        (Text("abcdefghijkl"), Standardize(), "scales values"),
-    ],
-    ids=["pairs", "series", "text"],
+    [(Series(VALUES), Char(), "splits text"), (Text("abcdefghijkl"), Standardize(), "scales values")],
+    ids=["series", "text"],
 )
 def test_a_tokenizer_for_other_data_is_an_error(data, tokenizer, say):
     with pytest.raises(Error, match=say) as caught:

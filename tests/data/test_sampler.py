@@ -48,7 +48,6 @@ def test_in_order_reads_every_target_once_and_resets_where_documents_start(lengt
         lambda plan: plan._replace(reset=plan.reset.astype(int)),
         lambda plan: Plan(plan.starts[:, :1], plan.scored[:, :1], plan.reset[:, :1]),
         lambda plan: Plan(plan.starts[:0], plan.scored[:0], plan.reset[:0]),
-        lambda plan: None,
         lambda plan: tuple(plan),
         lambda plan: Plan(0, 0, False),
     ],

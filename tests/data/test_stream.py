@@ -31,7 +31,6 @@ def test_each_token_predicts_the_next_of_its_document(lengths):
     "fields",
     [
         {"bounds": [0, 11]},
-        {"bounds": [0, 9]},
         {"bounds": [1, 10]},
         {"bounds": [0, 7, 3, 10]},
         {"bounds": []},

@@ -3,27 +3,24 @@
 import numpy as np
 import pytest
 
-from seqjax import Experiment
-from seqjax_datasets import CSV, NPY, NPZ
+from seqjax import Experiment, create
+from seqjax_datasets import NPY
 
 
-@pytest.mark.parametrize("cls", [CSV, NPY, NPZ])
-def test_the_default_samplers_of_many_experiments_load_a_file_once(cls, tmp_path, monkeypatch):
-    path = tmp_path / "data"
-    values = np.random.default_rng(0).normal(size=(1, 200, 2))
-    with path.open("wb") as file:
-        if cls is CSV:
-            np.savetxt(file, values[0], delimiter=",", header="a,b", comments="")
-        elif cls is NPY:
-            np.save(file, values)
-        else:
-            np.savez(file, inputs=values, targets=values)
-    loads = []
-    load = cls.load
-    monkeypatch.setattr(cls, "load", lambda self: (loads.append(self), load(self))[1])
-    samplers = {Experiment(dataset=cls(path=str(path)), seed=seed).sampler for seed in range(5)}
+def test_the_default_samplers_of_many_experiments_load_a_file_once(tmp_path, monkeypatch):
+    loads, load, file = [], NPY.load, tmp_path / "data.npy"
+    monkeypatch.setattr(NPY, "load", lambda self: (loads.append(self), load(self))[1])
+    np.save(file, np.zeros(600))
+    samplers = {Experiment(dataset=NPY(path=str(file)), seed=seed).sampler for seed in range(5)}
     assert len(loads) == 1
-    assert len(samplers) == 1
-    path.write_bytes(path.read_bytes() + b"\n")  # the file has changed
-    Experiment(dataset=cls(path=str(path)))
+    assert [sampler.batch_size for sampler in samplers] == [2]
+    np.save(file, np.zeros(50_000))
+    assert Experiment(dataset=NPY(path=str(file))).sampler.batch_size == 32
     assert len(loads) == 2
+
+
+@pytest.mark.parametrize("name", ["csv", "npy", "npz"])
+def test_a_file_that_cannot_be_read_has_the_default_sampler(name):
+    """Its error comes when it is loaded."""
+    experiment = Experiment(dataset=create("dataset", name, path="gone"))
+    assert experiment.sampler == create("sampler", "sequential", batch_size=32, num_steps=35)

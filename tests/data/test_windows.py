@@ -17,22 +17,16 @@ def test_a_window_past_the_end_repeats_the_last_entry():
 
 
 def test_a_step_is_scored_in_the_scored_range_and_the_mask():
-    rng = np.random.default_rng(0)
-    mask = rng.random(30) < 0.5
+    mask, t = np.random.default_rng(0).random(33) < 0.5, np.arange(5)[:, None]
     starts, scored = np.array([0, 7, 13, 20, 28]), np.array([[0, 5], [1, 4], [3, 3], [0, 2], [0, 2]])
-    for masked in (None, mask):
-        expected = [
-            [
-                first <= t < last and (masked is None or masked[s + t])
-                for s, (first, last) in zip(starts, scored, strict=True)
-            ]
-            for t in range(5)
-        ]
-        batch = Plan(jnp.asarray(starts), jnp.asarray(scored), jnp.zeros(5, bool))
-        assert scored_steps(Stream(None, None, None, masked), batch, 5).tolist() == expected
+    in_range = (scored[:, 0] <= t) & (t < scored[:, 1])
+    batch = Plan(jnp.asarray(starts), jnp.asarray(scored), jnp.zeros(5, bool))
+    assert scored_steps(Stream(None, None, None), batch, 5).tolist() == in_range.tolist()
+    expected = in_range & mask[starts + t]
+    assert scored_steps(Stream(None, None, None, mask[:30]), batch, 5).tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("warmup", [0, 1, 3, 7, 20])
+@pytest.mark.parametrize("warmup", [1, 7])
 def test_the_warmup_after_a_reset_is_not_scored(warmup):
     """A row that is not reset in the first batch continues an earlier one, and is past its warm-up."""
     T, reset = 3, np.array([[1, 0], [0, 0], [0, 1], [1, 0], [0, 0]], bool)

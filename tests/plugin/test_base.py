@@ -87,13 +87,13 @@ def test_value_is_kept_as_the_fields_type(name):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [
+    [  # In a field that takes an int or a share, such as `size`, 1 is an int out of range, and not the share 1.0.
         *(("ratio", value) for value in ("0.5", True, np.bool_(True), None, 1j, np.ones(1), [1.0])),
         *(("count", value) for value in (3.0, np.float64(3), jnp.array(3.0), True, "3", 0, None)),
         *(("flag", value) for value in (1, 0, "true", None)),
         *(("word", value) for value in (1, b"a", None)),
         *(("choice", value) for value in ("c", "A", None, 1)),
-        *(("size", value) for value in (0, -1, 0.0, 1.5, True, "2", None, float("nan"))),
+        *(("size", value) for value in (0, 1, 0.0, 1.5, True, "2", None, float("nan"))),
         *(("limit", value) for value in (0, 1.5, float("nan"), float("inf"), "none", False)),
         *(("shares", value) for value in ((0.5, 2), ("0.5",), (True,), {0.5}, "ab", [[0.5]], None)),
         *(("pair", value) for value in ((1,), (1, "x", 2), ("x", 1), 1)),
@@ -115,23 +115,14 @@ def test_another_type_or_range_is_refused(name, value):
     [
         ("model", nnx.GRUCell(3, 3, rngs=nnx.Rngs(0)), r"from_flax\(module\) and from_equinox"),
         ("model", "gru", r"create\('model', 'gru'\)"),
-        ("model", Small, r"create\('model', 'gru'\)"),
         ("dataset", "some text", r"Text\(text\)"),
         ("dataset", np.ones((3, 2)), r"Series\(values\), Pairs\(inputs, targets\)"),
-        ("heldout", np.ones((3, 2)), r"Series\(values\), Pairs\(inputs, targets\)"),
         ("optimizer", optax.adam, r"optax\.adam\(0\.001\)"),
-        ("gradient", "full", r"create\('gradient', name\)"),
     ],
 )
 def test_what_is_no_plugin_is_refused_with_what_makes_one(field, value, advice):
     with pytest.raises(Error, match=f"{field} = (.|\n)*: must be .*, such as .*{advice}"):
         Experiment(**{field: value})
-
-
-def test_one_step_is_not_read_as_the_whole():
-    """In a field that takes an int or a share, 1 is an int out of range. It must not become the share 1.0."""
-    with pytest.raises(Error, match="size = 1"):
-        Whole(size=1)
 
 
 def test_errors_of_all_fields_are_reported_at_once():
@@ -144,17 +135,11 @@ def test_errors_of_all_fields_are_reported_at_once():
 
 def test_traced_values_pass():
     def use(x):
-        plugin = Whole(ratio=x, limit=2 * x, size=x)  # a traced 2 x cannot be compared with (0, 1]
-        return plugin.ratio + plugin.limit + plugin.size
+        plugin = Whole(ratio=x, limit=2 * x, size=x, shares=(x, 0.5))  # a traced 2 x cannot be compared with (0, 1]
+        return plugin.ratio + plugin.limit + plugin.size + plugin.shares[0]
 
-    np.testing.assert_array_equal(jax.vmap(use)(jnp.arange(3.0)), 4 * np.arange(3))
-    assert jax.jit(use)(1.0) == 4
-    assert jax.grad(use)(1.0) == 4
-
-
-def test_traced_values_in_a_tuple_pass():
-    total = jax.jit(lambda x: sum(Whole(shares=(x, 0.5)).shares))(jnp.array(1.0))
-    assert total == 1.5
+    np.testing.assert_array_equal(jax.vmap(use)(jnp.arange(3.0)), 5 * np.arange(3))
+    assert jax.grad(use)(1.0) == 5
 
 
 @dataclass(frozen=True)
@@ -175,43 +160,12 @@ def test_a_subclass_in_a_plugin_field_is_kept_as_it_is(cls):
         cls(part=Whole())
 
 
-def test_replace_checks_again():
-    plugin = dataclasses.replace(Whole(), ratio=2)
-    assert plugin == Whole(ratio=2.0)
-    assert type(plugin.ratio) is float
-    with pytest.raises(Error, match="count = 0"):
-        dataclasses.replace(plugin, count=0)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        plugin.count = 3
-
-
 def test_pickle_gives_an_equal_plugin():
     plugin = Whole(ratio=1, shares=[1, 0.5], part=Big(more=3), spare=Small())
     again = pickle.loads(pickle.dumps(plugin))
     assert again == plugin
     assert hash(again) == hash(plugin)
     assert type(again.part) is Big
-
-
-def test_equality_is_by_class_and_value():
-    assert len({Whole(ratio=1), Whole(ratio=1.0), Whole(ratio=np.float64(1))}) == 1
-    assert len({Whole(), Whole(count=2), Whole(part=Big()), Whole(part=Small(2))}) == 4
-    assert Small(1) != Big(1)
-
-
-def test_an_equal_plugin_causes_no_retrace():
-    traces = []
-
-    def scale(plugin, x):
-        traces.append(plugin)
-        return x * plugin.ratio
-
-    compiled = jax.jit(scale, static_argnums=0)
-    for equal in (Whole(ratio=2), Whole(ratio=2.0), Whole(ratio=np.float32(2), shares=1)):
-        assert compiled(equal, 1.0) == 2
-    assert len(traces) == 1
-    compiled(Whole(ratio=3), 1.0)
-    assert len(traces) == 2
 
 
 def test_local_classes_with_slots_and_factories():
@@ -291,16 +245,12 @@ def test_a_class_without_source_works_without_docs():
     ("hint", "words"),
     [
         (bool, "true or false"),
-        (int, "int"),
         (str, "a string"),
         (Share, "float in (0, 1]"),
-        (Annotated[float, Interval(ge=0, lt=1)], "float in [0, 1)"),
-        (Annotated[float, Interval(gt=0)], "float > 0"),
         (Annotated[float, Gt(0)], "float > 0"),
         (Annotated[int, Interval(ge=1)], "int >= 1"),
         (Annotated[int, Interval(le=5)], "int in (-inf, 5]"),
         (Annotated[float, Interval(lt=0.5)], "float in (-inf, 0.5)"),
-        (Share | None, "float in (0, 1] or none"),
         (Literal["a", "b"], "'a' or 'b'"),
         (tuple[int, ...], "a tuple of int"),
         (tuple[int, str], "a tuple (int, a string)"),
@@ -308,7 +258,6 @@ def test_a_class_without_source_works_without_docs():
         (Small, "a model"),
         (Optimizer, "an optimizer"),
         (Part | None, "a model or none"),
-        (Annotated[int, Interval(ge=0, lt=2**32)], "int in [0, 4294967296)"),
     ],
 )
 def test_a_hint_in_words(hint, words):

@@ -11,7 +11,7 @@ import pytest
 from annotated_types import Interval
 from support.shell import call
 
-from seqjax import Error, Experiment, Model, Run, create
+from seqjax import Error, Experiment, Model, create
 from seqjax.plugin import registry
 from seqjax.plugin.config import from_toml, overlay, parse, to_toml
 from seqjax.plugin.registry import register
@@ -60,8 +60,7 @@ EXPERIMENTS = [
         gradient=Randomized(keep_prob=(1.0, 0.5, 0.1 + 0.2)),
         optimizer=SGD(),  # a table without clip_norm must not take that of the default experiment
     ),
-    Experiment(dataset=TextFile(path="", errors="strict"), train=1 / 3, heldout=1, gradient=Randomized(keep_prob=1.0)),
-    Experiment(dataset=TimeMachine(path="x"), sampler=Sequential(), gradient=RTRL(), optimizer=Adam()),
+    Experiment(dataset=TextFile(path="", errors="strict"), train=1 / 3, heldout=1, gradient=RTRL(), optimizer=Adam()),
 ]
 
 
@@ -78,49 +77,26 @@ def test_toml_round_trip(experiment):
 
 
 def test_the_default_experiment_is_the_demo():
-    assert DEFAULT.dataset == PythonDocs()
-    assert (DEFAULT.train, DEFAULT.heldout, DEFAULT.epochs, DEFAULT.seed, DEFAULT.evaluate_every) == (
-        0.9,
-        0.1,
-        20,
-        0,
-        1,
-    )
-    assert DEFAULT.sampler == Sequential(batch_size=32, num_steps=35)
-    assert (DEFAULT.model, DEFAULT.gradient, DEFAULT.tokenizer) == (RNN(hidden=256), Full(), None)
-    assert DEFAULT.optimizer == SGD(learning_rate=1.0, clip_norm=1.0)
-    assert Experiment.from_toml("") == resolved() == DEFAULT
+    written = Experiment(
+        dataset=PythonDocs(), train=0.9, heldout=0.1, tokenizer=None, sampler=Sequential(batch_size=32, num_steps=35),
+        model=RNN(hidden=256), gradient=Full(), optimizer=SGD(learning_rate=1.0, clip_norm=1.0), epochs=20, seed=0,
+        evaluate_every=1,
+    )  # fmt: skip
+    assert written == Experiment.from_toml("") == resolved() == DEFAULT
 
 
-@pytest.mark.parametrize(
-    ("cls", "fields"),
-    [
-        (SGD, {"learning_rate": 1, "clip_norm": 3}),
-        (Randomized, {"keep_prob": [1, 0.5]}),
-        (Sequential, {"batch_size": np.int64(3)}),
-        (Experiment, {"epochs": np.int32(3), "seed": jnp.array(3)}),
-    ],
-)
-def test_python_and_toml_take_the_same_values(cls, fields):
-    """The type checker of the tests must accept all values that plugins convert."""
-    kind = cls.kind
-    made = cls(**fields)
-    if kind != "experiment":
-        assert made == create(kind, registry.entry_of(cls).name, **fields)
-    assert all(type(value) in (int, float, tuple) for value in (getattr(made, name) for name in fields))
-    with pytest.raises(Error, match=f"{cls.__name__} cannot be made"):
-        cls(**dict.fromkeys(fields, "x"))
+def test_numbers_of_numpy_and_jax_become_those_of_python():
+    made = Experiment(epochs=np.int32(3), seed=jnp.array(3))
+    assert (type(made.epochs), type(made.seed)) == (int, int)
+    assert made == Experiment(epochs=3, seed=3)
 
 
 @pytest.mark.parametrize(
     ("toml", "changed"),
     [
         ("[model]\nhidden = 3", {"model": RNN(3)}),
-        ("[optimizer]\nlearning_rate = 2", {"optimizer": SGD(2.0, clip_norm=1.0)}),
         ('[optimizer]\nplugin = "sgd"', {"optimizer": SGD()}),
         ('[optimizer]\nplugin = "seqjax/sgd"\nclip_norm = 5', {"optimizer": SGD(clip_norm=5.0)}),
-        ('[optimizer]\nplugin = "adam"', {"optimizer": Adam()}),
-        ('[sampler]\nplugin = "random"\nnum_steps = 4', {"sampler": Random(num_steps=4)}),
         ('[tokenizer]\nplugin = "char"', {"tokenizer": Char()}),
         ("train = 20\nheldout = 5\nepochs = 1", {"train": 20, "heldout": 5, "epochs": 1}),
         ('[gradient]\nplugin = "randomized"\nkeep_prob = [1, 0.5]', {"gradient": Randomized((1.0, 0.5))}),
@@ -161,20 +137,15 @@ FAULTS = {
 }
 
 
-def test_faults_of_all_tables_and_scalars_are_reported_together(tmp_path):
-    text = "\n".join(FAULTS)
+def test_faults_of_all_tables_and_scalars_are_reported_together():
     with pytest.raises(Error) as caught:
-        Experiment.from_toml(text)
+        Experiment.from_toml("\n".join(FAULTS))
     # The table of the sampler has two faults, and the path of the text file is missing.
     assert len(caught.value.problems) == len(FAULTS) + 2, caught.value
     assert "[dataset] path: missing; must be a string" in caught.value.problems
-    (tmp_path / "c.toml").write_text(text)
-    done = call("run", "--config", tmp_path / "c.toml")
-    assert (done.returncode, done.stdout) == (2, "")
-    for message in (str(caught.value), done.stderr):
-        for words in FAULTS.values():
-            for word in words:
-                assert word in message
+    for words in FAULTS.values():
+        for word in words:
+            assert word in str(caught.value)
 
 
 def test_faults_of_all_flags_are_reported_together():
@@ -187,12 +158,9 @@ def test_faults_of_all_flags_are_reported_together():
         assert words in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize(
-    "argv", [["--dataset", "text-file"], ["--dataset", "text-file", "--dataset.errors", "replace"]]
-)
-def test_a_missing_field_is_reported_like_any_other_fault(argv):
+def test_a_missing_field_is_reported_like_any_other_fault():
     """Also if only the name is given, beside a fault in another table, and with the name of its table."""
-    done = call("run", *argv, "--model.hidden", 0)
+    done = call("run", "--dataset", "text-file", "--model.hidden", 0)
     assert done.returncode == 2
     assert "[dataset] path: missing; must be a string" in done.stderr
     assert "[model] hidden = 0" in done.stderr
@@ -202,14 +170,11 @@ def test_a_missing_field_is_reported_like_any_other_fault(argv):
     ("toml", "words"),
     [
         ('model = "rnn"', ("[model]", "table", "plugin = ")),
-        ("model = 3", ("[model]", "table", "plugin = ")),
         ("[model]\nplugin = 3", ("[model]", "plugin", "rnn")),
         ("[[model]]\nhidden = 3", ("[model]", "table")),
         ("[tokenizer]\nmin_freq = 3", ("[tokenizer]", "plugin", "char")),
-        ('[model]\nplugin = "rnn"\nplugin_ = 3', ("plugin_", "no such field")),
         ("[seed]\nx = 1", ("seed = {'x': 1}", "int")),
         ("epochs = 2024-01-01", ("epochs = ", "int")),
-        ('[dataset]\nplugin = "../text-file"', ("unknown dataset '../text-file'",)),
         ('[dataset]\nplugin = "os:system"', ("unknown dataset 'os:system'",)),
     ],
 )
@@ -257,10 +222,8 @@ def test_nested_plugins_round_trip(stacked):
     [
         ('[model.inner]\nplugin = "rnn"\nhiden = 3', ("hiden: RNN has no such field", "'hidden'")),
         ("[model.inner]\nhidden = 3", ("plugin",)),  # not the default experiment's model
-        ('[model.inner]\nplugin = "rnm"', ("unknown model 'rnm'", "'rnn'")),
         ('inner = "rnn"', ("inner = 'rnn'", "a model")),
         ('[model.outer]\nplugin = "stacked"\n[model.outer.inner]\nplugin = "rnn"\nhidden = 0', ("hidden = 0",)),
-        ("[model.name]\nx = 1", ("name",)),
         ("[model.outre]\nx = 1", ("outre", "'outer'")),
     ],
 )
@@ -289,16 +252,13 @@ READ = [
     (int | float, {"1": 1, "1.0": 1.0, "1e2": 100.0, "1E2": 100.0}),
     (float | int, {"1": 1}),
     (Annotated[int, Interval(ge=2)] | Share, {"1": 1, "1.": 1.0}),
-    (Share | None, {"none": None, "None": None, "0.5": 0.5}),
     (str | None, {"none": None, "nonesuch": "nonesuch"}),
     (Literal["a", "b"], {"b": "b", "c": "c"}),
     (Literal[1, 2], {"2": 2}),
     (tuple[float, ...], {"1,0.5": (1.0, 0.5), "1": (1.0,), "1, 2": (1.0, 2.0), "": ()}),
     (tuple[int, ...], {"1,x": (1, "x")}),
     (tuple[int, str], {"1,2": (1, "2"), "1,a,2": (1, "a", "2")}),
-    (tuple[str, ...], {"a,b": ("a", "b")}),
     (Share | tuple[Share, ...], {"0.5": 0.5, "0.9,0.8": (0.9, 0.8), "0.9,": (0.9,)}),
-    (Share | tuple[Share, ...] | None, {"none": None}),
     (tuple[int | float, ...], {"1,1.0": (1, 1.0)}),
     (tuple[bool, ...], {"true,false": (True, False)}),
 ]
@@ -319,20 +279,13 @@ def test_a_string_is_read_by_the_fields_type(hint, values):
     ("argv", "changed"),
     [
         ("--model.hidden 7 --seed 5", {"model": RNN(7), "seed": 5}),
-        ("--seed=5 --model.hidden=7", {"model": RNN(7), "seed": 5}),
-        ("--evaluate-every 3 --sampler.batch-size 4", {"evaluate_every": 3, "sampler": Sequential(batch_size=4)}),
-        ("--sampler.batch_size 4 --evaluate_every 3", {"evaluate_every": 3, "sampler": Sequential(batch_size=4)}),
+        ("--sampler.batch_size=4 --evaluate-every 3", {"evaluate_every": 3, "sampler": Sequential(batch_size=4)}),
         ("--gradient.steps 3 --gradient truncated", {"gradient": Truncated(3)}),
         ("--gradient seqjax/randomized --gradient.keep-prob 0.9,0.8", {"gradient": Randomized((0.9, 0.8))}),
-        ("--gradient randomized --gradient.keep-prob 1", {"gradient": Randomized(1.0)}),
         ("--optimizer.clip-norm none", {"optimizer": SGD(1.0)}),
-        ("--optimizer sgd", {"optimizer": SGD()}),
         ("--train 100 --heldout 0.5", {"train": 100, "heldout": 0.5}),
-        ("--train 1.0 --heldout 0", {"train": 1.0, "heldout": 0}),
-        ("--dataset text-file --dataset.path a=b", {"dataset": TextFile("a=b")}),
         ("--dataset text-file --dataset.path=a=b", {"dataset": TextFile("a=b")}),
         ("--dataset text-file --dataset.path --model_x", {"dataset": TextFile("--model_x")}),
-        ("--tokenizer char", {"tokenizer": Char()}),
         ("--model.hidden 7 --model.hidden 8", {"model": RNN(8)}),
     ],
 )
@@ -358,14 +311,10 @@ learning_rate = 0.5
     ("argv", "changed"),
     [
         ("", {}),
-        ("--epochs 9", {"epochs": 9}),
-        ("--model.hidden 9", {"model": RNN(9)}),
-        ("--model rnn", {"model": RNN()}),
+        ("--model.hidden 9 --epochs 9", {"model": RNN(9), "epochs": 9}),
         ("--model rnn --model.hidden 9", {"model": RNN(9)}),
         ("--gradient truncated", {"gradient": Truncated()}),
         ("--gradient.steps 5", {"gradient": Truncated(5)}),
-        ("--gradient full", {"gradient": Full()}),
-        ("--optimizer.clip-norm 2", {"optimizer": SGD(0.5, clip_norm=2.0)}),
         ("--optimizer.clip-norm none", {"optimizer": SGD(0.5)}),
         ("--optimizer adam --optimizer.learning-rate 2", {"optimizer": Adam(2.0)}),
     ],
@@ -378,22 +327,11 @@ def test_flags_lie_over_the_file(tmp_path, argv, changed):
         assert resolved(*args) == replace(base, **changed)
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        [],
-        [
-            *("--dataset", "text-file", "--dataset.path", 'ein "Weg"\\mit\nü', "--train", "7"),
-            *("--optimizer.clip-norm", "none"),
-        ],
-        ["--gradient", "randomized", "--gradient.keep-prob", "1,0.5", "--optimizer", "adam", "--sampler", "random"],
-    ],
-)
-def test_print_config_can_be_fed_back(tmp_path, argv):
+def test_print_config_can_be_fed_back(tmp_path):
+    argv = ["--dataset", "text-file", "--dataset.path", 'ein "Weg"\\mit\nü', "--optimizer.clip-norm", "none"]
     printed = call("run", *argv, "--print-config").stdout
     (tmp_path / "c.toml").write_text(printed, encoding="utf-8")
     assert call("run", "--config", tmp_path / "c.toml", "--print-config").stdout == printed
-    assert Experiment.from_toml(printed) == resolved(*argv)
 
 
 @pytest.mark.parametrize("flag", ["--model", "--config", "--load", "--tokenizer"])
@@ -401,34 +339,6 @@ def test_an_empty_value_is_an_error(flag):
     """With an unset variable, `--model "$MODEL"` must not train the default model."""
     done = call("run", flag, "", "--print-config")
     assert (done.returncode, done.stdout) == (2, "")
-
-
-CLOCK = {"seconds", "compile_seconds", "tokens_per_second"}
-
-
-@pytest.mark.slow
-def test_the_config_of_a_run_gives_the_same_run_again(tmp_path):
-    (tmp_path / "text.txt").write_text("a little text, to learn " * 30)
-    argv = [
-        *("run", "--dataset", "text-file", "--dataset.path", tmp_path / "text.txt", "--train", 500, "--heldout", 100),
-        *("--model.hidden", 6, "--sampler", "random", "--sampler.batch-size", 4, "--sampler.num-steps", 5),
-        *("--gradient", "randomized", "--gradient.keep-prob", 0.7, "--epochs", 3, "--seed", 3, "--evaluate-every", 2),
-    ]
-    first = call(*argv, "--out", tmp_path / "first")
-    assert first.returncode == 0, first.stderr
-    again = call("run", "--config", tmp_path / "first" / "config.toml", "--out", tmp_path / "again")
-    assert again.returncode == 0, again.stderr
-    one, two = (Run.open(tmp_path / name) for name in ("first", "again"))
-    assert one.experiment == two.experiment
-    assert (tmp_path / "first" / "config.toml").read_text() == (tmp_path / "again" / "config.toml").read_text()
-    rows = [[{k: v for k, v in row.items() if k not in CLOCK} for row in run.metrics] for run in (one, two)]
-    assert repr(rows[0]) == repr(rows[1])  # as text, since NaN is not equal to itself
-    assert len(rows[0]) == 3
-    for name in ("params.safetensors", "samples.txt", "codec.json"):
-        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
-    other = call("run", "--config", tmp_path / "first" / "config.toml", "--seed", 4, "--out", tmp_path / "other")
-    assert other.returncode == 0, other.stderr
-    assert Run.open(tmp_path / "other").metrics[-1]["train_loss"] != one.metrics[-1]["train_loss"]
 
 
 def test_toml_has_no_control_characters_and_reads_back():

@@ -29,21 +29,7 @@ POINTS = {
 }
 """What pyproject.toml declares: kind, name, module:Class."""
 
-BUILT_IN = sorted((kind, name) for kind, name, _ in POINTS)
-
-
-def forget_local_plugins(known):
-    """Removes the plugins that are not in `known`. No other test code looks into the registry."""
-    for kind, full_id in set(registry._registered) - known:
-        if full_id.startswith("local/"):
-            del registry._registered[kind, full_id]
-
-
-@pytest.fixture(autouse=True)
-def _clean_registry():
-    known = set(registry._registered)
-    yield
-    forget_local_plugins(known)
+pytestmark = pytest.mark.usefixtures("forget_local_plugins")
 
 
 @pytest.mark.parametrize(("kind", "name", "target"), sorted(POINTS))
@@ -59,24 +45,11 @@ def test_entry_point_is_what_its_class_registers(kind, name, target):
     assert registry.summary(entry) == cls.__doc__.partition("\n")[0] != ""
 
 
-def test_every_registered_class_has_an_entry_point():
-    """The converse, read from the source: `@register(kind, name)` above each class of plugins/."""
-    registered = set()
-    for file in (ROOT / "plugins").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            for decorator in getattr(node, "decorator_list", ()):
-                if isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "register":
-                    kind, name = (arg.value for arg in decorator.args)
-                    module = ".".join(file.relative_to(ROOT / "plugins").with_suffix("").parts)
-                    registered.add((kind, name, f"{module}:{node.name}"))
-    assert registered == POINTS
-
-
 def test_names_are_sorted_and_complete():
     for kind in registry.GROUPS:
-        assert names(kind) == sorted(names(kind))
-        assert set(names(kind)) >= {name for k, name in BUILT_IN if k == kind}
-        assert [entry.name for entry in entries(kind)] == sorted(entry.name for entry in entries(kind))
+        found = names(kind)
+        assert found == sorted(found) == [entry.name for entry in entries(kind)]
+        assert {*found} >= {name for k, name, _ in POINTS if k == kind}
 
 
 @pytest.mark.parametrize("stub", sorted((ROOT / "plugins").glob("*/__init__.pyi")), ids=lambda p: p.parent.name)
@@ -95,15 +68,14 @@ def test_unknown_kind(call_):
         call_("modle")
 
 
-@pytest.mark.parametrize("look_up", [registry.find, get, create])
-def test_an_unknown_name_is_an_error_with_the_nearest_and_the_list(look_up):
+def test_an_unknown_name_is_an_error_with_the_nearest_and_the_list():
     with pytest.raises(Error) as caught:
-        look_up("gradient", "randmized")
+        create("gradient", "randmized")
     assert str(caught.value).startswith("unknown gradient 'randmized'; did you mean 'randomized'")
     for name in names("gradient"):
         assert name in str(caught.value).rpartition("known:")[2]
     with pytest.raises(Error, match="unknown gradient 'zzz'\n"):
-        look_up("gradient", "zzz")
+        get("gradient", "zzz")
 
 
 @pytest.mark.parametrize("name", ["", "../x", "Full", "seqjax", "seqjax/", "/full", "other/full", "seqjax/full/x", "*"])
@@ -113,24 +85,20 @@ def test_only_a_name_or_a_full_id_is_found(name):
 
 
 def test_create_checks_all_fields_at_once():
-    with pytest.raises(Error, match="gradient 'randomized' cannot be made") as caught:
-        create("gradient", "randomized", keep_prop=1, keep_prob=2)
-    assert [problem.partition(" ")[0] for problem in caught.value.problems] == ["keep_prop:", "keep_prob"]
-    assert "did you mean 'keep_prob'?" in str(caught.value)
-    with pytest.raises(Error, match="path: missing; must be a string"):
-        create("dataset", "text-file")
+    with pytest.raises(Error, match="dataset 'text-file' cannot be made") as caught:
+        create("dataset", "text-file", eror="strict", errors=2)
+    assert [problem.partition(" ")[0] for problem in caught.value.problems] == ["eror:", "errors", "path:"]
+    assert "path: missing; must be a string" in str(caught.value)
 
 
-@pytest.mark.parametrize("field", ["name", "kind_", "cls"])
-def test_create_leaves_field_names_to_the_plugin(field):
+def test_create_leaves_field_names_to_the_plugin():
     @register("gradient", "named")
     @dataclass(frozen=True)
     class Named(WeightedEdges):
         name: str = ""
-        kind_: str = ""
         cls: str = ""
 
-    assert getattr(create("gradient", "named", **{field: "x"}), field) == "x"
+    assert create("gradient", "named", name="x", cls="y") == Named("x", "y")
 
 
 def make(name="Mine", **options):
@@ -143,10 +111,9 @@ def make(name="Mine", **options):
     ("kind", "name", "message"),
     [
         ("gradeint", "mine", "unknown kind 'gradeint'; did you mean 'gradient'"),
-        ("gradients", "mine", "unknown kind 'gradients'; did you mean 'gradient'"),
         *(
             ("gradient", name, "use lower-case letters, digits and single dashes")
-            for name in ("", "Mine", "my_own", "my own", "-mine", "a--b", "a/b", "../mine", "mine\n", "ü")
+            for name in ("", "Mine", "my_own", "-mine", "a--b", "../mine", "mine\n", "ü")
         ),
     ],
 )
@@ -185,19 +152,14 @@ def test_register_returns_the_class_and_names_it_local():
         registry.entry_of(make("Plain"))
 
 
-def test_the_same_class_again_replaces_itself():
+def test_the_same_class_again_replaces_itself_and_another_one_may_not_take_its_name():
     """A notebook cell that is run again, a module that is reloaded."""
     register("gradient", "mine")(make())
     second = register("gradient", "mine")(make())
-    assert get("gradient", "mine") is second
-    assert names("gradient").count("mine") == 1
-
-
-def test_another_class_may_not_take_a_local_name():
-    first = register("gradient", "mine")(make())
     with pytest.raises(Error, match=r"'local/mine' is already registered by .*:Mine; .*:Other needs another name"):
         register("gradient", "mine")(make("Other"))
-    assert get("gradient", "mine") is first
+    assert get("gradient", "mine") is second
+    assert names("gradient").count("mine") == 1
 
 
 def test_reloading_an_installed_plugin_replaces_itself():
@@ -304,6 +266,7 @@ def test_two_packages_with_one_short_name(site, add_site):
 
 
 BROKEN = {
+    "malformed": ("no module at all",),
     "broken": ("seqjax_broken.raises:Broken", "No module named 'a_dependency_that_is_not_there'"),
     "gone": ("seqjax_broken.gone:Gone", "No module named 'seqjax_broken.gone'"),
     "leaves": ("seqjax_broken.leaves:Leaves", "this module leaves"),
@@ -329,23 +292,9 @@ def test_a_package_that_fails_is_an_error_only_if_chosen(site, add_site):
 def test_a_verbose_list_reports_failed_imports(site, add_site):
     add_site(site)
     done = call("list", "gradient", "--verbose")
-    assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^ +seqjax_gradients\.full:Full, .*full\.py$", done.stdout, re.M)
     assert "gradient 'seqjax-broken/broken' (distribution seqjax-broken 9.9" in done.stdout
     assert "No module named 'a_dependency_that_is_not_there'" in done.stdout
-
-
-def test_an_entry_point_in_a_group_that_is_not_read_is_reported(tmp_path, add_site):
-    info = tmp_path / "seqjax_misplaced-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: seqjax-misplaced\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[seqjax.gradient]\nmisplaced = somewhere:Something\n")
-    add_site(tmp_path)
-    said = "seqjax-misplaced offers 'misplaced' in the group 'seqjax.gradient', which seqjax does not read"
-    done = call("show", "gradient", "misplaced")
-    assert done.returncode == 2
-    assert f"{said}; did you mean 'seqjax.gradients'" in done.stderr
-    assert said in call("list", "optimizer", "--verbose").stdout
 
 
 def info(site, name, metadata, entry_points):
@@ -355,6 +304,17 @@ def info(site, name, metadata, entry_points):
     (folder / "entry_points.txt").write_bytes(entry_points)
     if metadata is not None:
         (folder / "METADATA").write_bytes(metadata)
+
+
+def test_an_entry_point_in_a_group_that_is_not_read_is_reported(tmp_path, add_site):
+    points = b"[seqjax.gradient]\nmisplaced = somewhere:Something\n"
+    info(tmp_path, "odd", b"Name: seqjax-misplaced\nVersion: 1\n", points)
+    add_site(tmp_path)
+    said = "seqjax-misplaced offers 'misplaced' in the group 'seqjax.gradient', which seqjax does not read"
+    done = call("show", "gradient", "misplaced")
+    assert done.returncode == 2
+    assert f"{said}; did you mean 'seqjax.gradients'" in done.stderr
+    assert said in call("list", "optimizer", "--verbose").stdout
 
 
 def test_a_package_whose_metadata_are_damaged_has_the_name_of_its_module(tmp_path, add_site):
@@ -379,18 +339,6 @@ def test_a_package_whose_entry_points_are_damaged_is_named(tmp_path, add_site, e
     assert "pip install --force-reinstall odd-package" in done.stderr
 
 
-def test_a_malformed_entry_point_does_not_affect_other_plugins(tmp_path, add_site):
-    install("malformed", tmp_path)
-    add_site(tmp_path)
-    done = call("list")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert call("show", "model", "rnn").returncode == 0
-    done = call("run", "--model", "malformed")
-    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert "seqjax-malformed" in done.stderr
-    assert "no module at all" in done.stderr
-
-
 MINE = '''
 from dataclasses import dataclass
 import jax.numpy as jnp
@@ -405,18 +353,6 @@ class Mine(seqjax.WeightedEdges):
     def edge_weights(self, noise, memory, num_steps):
         return jnp.full(num_steps, self.part), memory
 '''
-OPTIMIZER = '''
-from dataclasses import dataclass
-import optax
-import seqjax
-
-@seqjax.register("optimizer", "mine")
-@dataclass(frozen=True)
-class Steps(seqjax.Optimizer):
-    """Plain steps."""
-    def build(self, num_updates):
-        return optax.sgd(1.0)
-'''
 TINY = [*EXPERIMENT, "--epochs", 1, "--gradient", "mine"]
 
 
@@ -429,8 +365,8 @@ def folder(tmp_path_factory):
     for name, text in {
         "text.txt": TEXT,
         "a/mine.py": MINE,
-        "b/mine.py": OPTIMIZER,
-        "both.py": MINE + OPTIMIZER,
+        "b/mine.py": TOKENIZER,
+        "both.py": MINE + TOKENIZER,
     }.items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder
@@ -449,9 +385,8 @@ def train(folder, out, files, *argv):
 @pytest.fixture(scope="module")
 def trained(folder):
     """folder/run: a run with a local tokenizer, which this process then forgets."""
-    (folder / "tokenizer.py").write_text(TOKENIZER)
-    train(folder, "run", ["tokenizer.py"], *NGRAM, "--tokenizer", "mine")
-    forget_local_plugins(set())
+    train(folder, "run", ["b/mine.py"], *NGRAM, "--tokenizer", "mine")
+    del registry._registered["tokenizer", "local/mine"]
 
 
 def test_a_run_with_a_local_plugin_keeps_its_file(trained, folder):
@@ -461,17 +396,6 @@ def test_a_run_with_a_local_plugin_keeps_its_file(trained, folder):
     assert record["sha256"] == hashlib.sha256(TOKENIZER.encode()).hexdigest()
     (copy,) = (file for file in (run_ / "plugins").rglob("*") if file.is_file())
     assert copy.read_text() == TOKENIZER
-
-
-@pytest.mark.slow
-def test_such_a_run_opens_only_with_its_file(trained, folder):
-    asked = seqjax("generate", folder / "run")
-    assert (asked.returncode, asked.stdout) == (2, "")
-    assert "local plugins" in asked.stderr
-    given = shlex.split(asked.stderr[asked.stderr.index("--load ") :])
-    with_copy = seqjax("evaluate", folder / "run", *given)
-    assert with_copy.returncode == 0, with_copy.stderr
-    assert with_copy.stdout == seqjax("evaluate", folder / "run", "--load", folder / "tokenizer.py").stdout
 
 
 def test_the_config_of_such_a_run_asks_for_its_file(trained, folder):
@@ -510,7 +434,7 @@ def test_a_damaged_record_suggests_no_file_outside_the_run(trained, folder):
 )
 def test_two_local_plugins(folder, out, files, count):
     """Two files of one name, and a file with two plugins: the kept copies open the run, and each is named once."""
-    train(folder, out, files, *TINY, "--optimizer", "mine")
+    train(folder, out, files, *TINY, "--tokenizer", "mine")
     asked = seqjax("evaluate", folder / out).stderr
     given = shlex.split(asked[asked.index("--load ") :])
     opened = seqjax("evaluate", folder / out, *given)
@@ -547,25 +471,15 @@ def test_a_file_loaded_again_replaces_itself(mine):
     assert create("gradient", "mine").part == 0.25
 
 
-def test_another_file_may_not_take_the_name(mine):
-    registry.load_file("mine.py")
-    Path("other.py").write_text(MINE)
-    with pytest.raises(Error, match=r"(?s)other\.py: .*'local/mine' is already registered by .*needs another name"):
-        registry.load_file("other.py")
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (None, "no such file"),
         ("x = 1", r"registers no plugin.*@seqjax\.register"),
-        ("1 / 0", "ZeroDivisionError: division by zero"),
         ("def f(:", "SyntaxError"),
-        ("import not_there_either", "No module named 'not_there_either'"),
         ("raise SystemExit(3)", "SystemExit"),
-        ("import seqjax\nseqjax.register('gradient', 'Bad Name')", "use lower-case letters"),
         (MINE.replace("@dataclass(frozen=True)\n", ""), r"write @dataclass\(frozen=True\)"),
-        (MINE + "1 / 0", "ZeroDivisionError"),
+        (MINE + "1 / 0", "ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_file_that_cannot_be_loaded(tmp_path, text, message):
@@ -580,14 +494,12 @@ def test_a_file_that_cannot_be_loaded(tmp_path, text, message):
     assert names("gradient") == before, "a file that fails leaves no plugin behind"
 
 
-@pytest.mark.parametrize("name", ["folder", "plugin.txt", "noextension"])
-def test_only_a_python_file_is_loaded(tmp_path, name):
-    (tmp_path / "folder").mkdir()
-    for file in ("plugin.txt", "noextension"):
-        (tmp_path / file).write_text(MINE)
-    done = call("show", "gradient", "full", "--load", tmp_path / name)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "file" in done.stderr
+def test_only_a_python_file_is_loaded(tmp_path):
+    (tmp_path / "plugin.txt").write_text(MINE)
+    for path in (tmp_path, tmp_path / "plugin.txt"):
+        done = call("show", "gradient", "full", "--load", path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "file" in done.stderr
 
 
 def test_a_loaded_file_may_start_jax(mine, monkeypatch):

@@ -22,21 +22,12 @@ SINE = np.sin(np.arange(90) / 3)
 
 EXPERIMENTS = {
     "lstm, dropout, randomized, adam": {
-        "dataset": Text(TEXT * 5),
         "model": LSTM(hidden=4, dropout=0.3),
-        "sampler": Sequential(4, 5),
         "gradient": Randomized(keep_prob=0.8),
         "optimizer": Adam(0.01, schedule="cosine", warmup=0.2, clip_norm=1.0),
     },
-    "rnn, rtrl, adamw": {
-        "dataset": Text(TEXT * 5),
-        "model": RNN(hidden=3),
-        "sampler": Sequential(4, 5),
-        "gradient": RTRL(),
-        "optimizer": AdamW(0.01),
-    },
+    "rnn, rtrl, adamw": {"model": RNN(hidden=3), "gradient": RTRL(), "optimizer": AdamW(0.01)},
     "gru, random": {
-        "dataset": Text(TEXT * 5),
         "model": GRU(hidden=4),
         "sampler": Random(4, 5),
         "gradient": Truncated(steps=2),
@@ -53,8 +44,11 @@ EXPERIMENTS = {
 }
 
 
+OTHERS = {"dataset": Text(TEXT * 5), "sampler": Sequential(4, 5), "train": 0.8, "heldout": 0.2}
+
+
 def experiment(name, **fields):
-    return Experiment(**{"train": 0.8, "heldout": 0.2, "epochs": 2, "evaluate_every": 2, **EXPERIMENTS[name], **fields})
+    return Experiment(**{**OTHERS, "epochs": 2, "evaluate_every": 2, **EXPERIMENTS[name], **fields})
 
 
 def results(path):

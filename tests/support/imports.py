@@ -22,18 +22,6 @@ for n, statement in enumerate(json.load(open("statements.json"))):
     os._exit(0)  # without the end of Python, which takes longer than most statements
 """
 """A statement that fails prints its traceback, and leaves no file."""
-ENDS = """
-import sys
-from seqjax.cli import main
-
-def ends(line, code):
-    try:
-        found = main(line.split())
-    except SystemExit as leaving:
-        found = leaving.code or 0
-    assert found == code, (line, found)
-"""
-"""A function that runs a command, and checks its exit code."""
 
 
 def imported(statements: list[str], tmp_path, base: str = "") -> list[tuple[set[str], list[str]]]:

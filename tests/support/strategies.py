@@ -48,9 +48,8 @@ class Adapting(RandomCuts):
 
     def edge_weights(self, noise, memory, num_steps):
         edge_weights, after = super().edge_weights(noise, memory, num_steps)
-        return edge_weights, after._replace(
-            shared=0.8 * memory.shared + 0.2 * jnp.mean(noise, dtype=memory.shared.dtype)
-        )
+        share = jnp.mean(noise, dtype=memory.shared.dtype)
+        return edge_weights, after._replace(shared=0.8 * memory.shared + 0.2 * share)
 
 
 class Unweighted(Randomized):
@@ -133,19 +132,15 @@ def forgetful(name, **fields):
     return Forgetful(**fields)
 
 
-class Changed(Full):
-    """`Full`, whose estimate is changed by `change`, given the problem and the state in which the window starts."""
-
-    change = staticmethod(lambda e, problem, state: e)
-
-    def estimate(self, problem, params, start, memory, batch, noise):
-        e = super().estimate(problem, params, start, memory, batch, noise)
-        return self.change(e, problem, start(params))
-
-
 def changed(f):
-    """`Full`, whose estimate is replaced by f(estimate, problem, state)."""
-    return type("Changed", (Changed,), {"change": staticmethod(f)})()
+    """`Full`, whose estimate is replaced by f(estimate, problem, state), given the state in which the window starts."""
+
+    class Changed(Full):
+        def estimate(self, problem, params, start, memory, batch, noise):
+            e = super().estimate(problem, params, start, memory, batch, noise)
+            return f(e, problem, start(params))
+
+    return Changed()
 
 
 def scaled(factor_of):
@@ -195,16 +190,12 @@ class Normalised(Full):
         return super().estimate(problem, params, start, memory, local, noise)
 
 
-class _LocalRows:
+class LocalRows(Randomized):
     """Draws by the index of a row in the batch, not by its global number."""
 
     def __call__(self, problem, params, state, memory, batch, key=None):
         local = batch._replace(rows=jnp.arange(batch.rows.size, dtype=batch.rows.dtype))
         return super().__call__(problem, params, state, memory, local, key)
-
-
-class LocalRows(_LocalRows, Randomized):
-    pass
 
 
 class _StartsOutside:

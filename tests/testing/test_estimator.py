@@ -72,67 +72,48 @@ def test_a_state_that_is_detached_at_every_step_is_found():
         check_estimator(wrong, claim="biased", like=Truncated(steps=SEGMENT), scan=SCAN)
 
 
-def cut_at_random(reweight, draw):
-    """Randomised truncation, π = .7, with some way to draw the cuts, and with or without the weight 1/π."""
+def cut_at_random(draw):
+    """Randomised truncation, π = .7, with some way to draw the cuts."""
 
     def estimate(step, params, state, xs, key):
         def loss(params):
             def body(state, inputs):
-                x, keep = inputs
+                x, weight = inputs
                 cut = jax.lax.stop_gradient(state)
-                weight = keep / 0.7 if reweight else keep
                 mixed = jax.tree.map(lambda a, b: b + weight * (a - b), state, cut)
                 return step(params, mixed, x)
 
-            num_steps = len(jax.tree.leaves(xs)[0])
-            keep = draw(key, num_steps).astype(float)
-            return jax.lax.scan(body, state, (xs, keep))[1].sum()
+            weights = draw(key, len(xs)).astype(float) / 0.7
+            return jax.lax.scan(body, state, (xs, weights))[1].sum()
 
         return jax.value_and_grad(loss)(params)
 
     return estimate
 
 
-def each_step(key, num_steps):
-    return jax.random.bernoulli(key, 0.7, (num_steps,))
-
-
 def test_randomised_truncation_is_unbiased():
-    table = check_estimator(cut_at_random(True, each_step), claim="unbiased", scan=SCAN)
-    assert max(table["worst error"]) < 1
+    each_step = cut_at_random(lambda key, n: jax.random.bernoulli(key, 0.7, (n,)))
+    assert max(check_estimator(each_step, claim="unbiased", scan=SCAN)["worst error"]) < 1
 
 
-@pytest.mark.parametrize(
-    ("reweight", "draw"),
-    [
-        pytest.param(False, each_step, id="without 1/π"),
-        pytest.param(True, lambda key, n: jnp.full(n, jax.random.bernoulli(key, 0.7)), id="one cut for all steps"),
-    ],
-)
-def test_a_biased_cut_is_found(reweight, draw):
+def test_one_cut_for_all_steps_is_found():
+    """Each weight has the mean 1, and their product has not."""
+    all_steps = cut_at_random(lambda key, n: jnp.full(n, jax.random.bernoulli(key, 0.7)))
     with pytest.raises(Error, match="z-score"):
-        check_estimator(cut_at_random(reweight, draw), claim="unbiased", scan=SCAN)
+        check_estimator(all_steps, claim="unbiased", scan=SCAN)
 
 
 def online(step, params, state, xs, key, memory, *, carry=True):
-    """Forward mode through the history: the derivative of the state by the parameters is carried."""
-    if memory is None or not carry:
-        memory = jax.tree.map(lambda s: jax.tree.map(lambda p: jnp.zeros((*s.shape, *p.shape)), params), state)
+    """The gradient of the history: the derivative of the state by the parameters is carried."""
+    memory = memory if carry and memory is not None else jnp.zeros((2, 2))
 
-    def body(carry, x):
-        state, influence, grads, total = carry
-        new, loss = step(params, state, x)
-        by_params, by_state = jax.jacobian(step, 0)(params, state, x), jax.jacobian(step, 1)(params, state, x)
+    def window(params, state):
+        end, losses = jax.lax.scan(lambda state, x: step(params, state, x), state, xs)
+        return losses.sum(), end["h"]
 
-        def through(direct, row):
-            return jax.tree.map(lambda d, i: d + jnp.tensordot(row["h"], i, 1), direct, influence["h"])
-
-        grads = jax.tree.map(jnp.add, grads, through(by_params[1], by_state[1]))
-        return (new, {"h": through(by_params[0]["h"], by_state[0]["h"])}, grads, total + loss), None
-
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    (_, memory, grads, total), _ = jax.lax.scan(body, (state, memory, zeros, jnp.zeros(())), xs)
-    return total, grads, memory
+    of_loss, of_end = jax.jacobian(window, (0, 1))(params, state)
+    gradient, memory = (by_params["w"] + by_state["h"] @ memory for by_params, by_state in (of_loss, of_end))
+    return window(params, state)[0], {"w": gradient}, memory
 
 
 def test_forward_mode_with_a_carried_derivative_is_exact_of_the_history():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import optax
 import pytest
 
-from seqjax import Error, Optimizer
+from seqjax import Error, Optimizer, Text
 from seqjax.testing import parametrize_checks
 from seqjax.testing.checking import checks_of
 from seqjax_optimizers import SGD
@@ -56,6 +56,7 @@ def test_an_expected_failure_is_strict_and_must_name_a_check():
         cases([Hides()], expected_failures={"learning-rate": ""})
 
 
-def test_only_plugins_are_taken():
+@pytest.mark.parametrize("value", [SGD, Text("ab")])
+def test_only_plugins_are_taken(value):
     with pytest.raises(Error, match="check takes an instance of a plugin"):
-        parametrize_checks([SGD])
+        parametrize_checks([value])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from support.wrong import wrong
 
 import seqjax
-from seqjax.gradients import Memory, bit_patterns, segment_edges, window_gradient
+from seqjax.gradients import bit_patterns, segment_edges, window_gradient
 
 
 @dataclass(frozen=True)
@@ -20,26 +20,6 @@ class Base(seqjax.Gradient):
 
     def estimate(self, problem, params, start, memory, batch, noise):
         return window_gradient(problem, params, start, batch)._replace(memory=memory)
-
-
-@wrong("gradient", "shapes and dtypes")
-class LossAlone(Base):
-    """It returns a loss in place of an estimate."""
-
-    def estimate(self, *args):
-        return super().estimate(*args).loss
-
-
-@wrong("gradient", "shapes and dtypes")
-class MemoryInHalf(Base):
-    """Its memory changes its dtype."""
-
-    def init(self, problem, params, state):
-        return Memory(rows=jnp.zeros(()))
-
-    def estimate(self, *args):
-        e = super().estimate(*args)
-        return e._replace(memory=Memory(rows=e.memory.rows.astype(jnp.bfloat16)))
 
 
 @wrong("gradient", "loss and state", "exact: window's gradient", "state without floats")
@@ -64,7 +44,7 @@ class Halves(seqjax.WeightedEdges):
     """Cuts half of the edges, from which the others are derived."""
 
     claim = "unbiased"
-    weight: ClassVar = 2.0
+    weight = 2.0
 
     def draw(self, key, problem, params, memory, num_steps):
         return jax.random.bernoulli(key, 0.5, (num_steps,))
@@ -78,17 +58,10 @@ class Halves(seqjax.WeightedEdges):
 
 @wrong("gradient", "unbiased: window's gradient", "gradients of params, state, xs")
 class WithoutTheWeight(Halves):
-    """The weight 1/π is left out."""
+    """The weight 1/π is left out, unless a field says otherwise."""
 
-    weight: ClassVar = 1.0
-
-
-@wrong("gradient", "draw follows outcomes")
-class DrawsTooSeldom(Halves):
-    """It draws with another probability than `outcomes` says."""
-
-    def draw(self, key, problem, params, memory, num_steps):
-        return jax.random.bernoulli(key, 0.8, (num_steps,))
+    weight: float = 1.0
+    """The weight of an edge that is kept."""
 
 
 @wrong("gradient", "draw follows outcomes")

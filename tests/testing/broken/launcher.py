@@ -1,9 +1,9 @@
 """Launchers that are wrong. `wrong` is told which checks must find it."""
 
+import contextlib
 import shlex
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -20,19 +20,16 @@ def start(job, command=None, **options):
         return subprocess.Popen(command or job.command, **options)
 
 
-def write_code(job, code):
-    """Writes the exit code as it has to be."""
-    job.code.write_text(f"{code if code >= 0 else 128 - code}\n")
-
-
 class OneAfterAnother(seqjax.Launcher):
     """A correct launcher, from which others are derived."""
 
     stop = staticmethod(subprocess.Popen.terminate)
-    write = staticmethod(write_code)
 
     def start(self, job):
         return start(job)
+
+    def write(self, job, code):
+        job.code.write_text(f"{code if code >= 0 else 128 - code}\n")
 
     def launch(self, jobs, show_progress):
         for job in jobs:
@@ -65,41 +62,10 @@ class Background(seqjax.Launcher):
 
 
 @wrong("launcher", "launch")
-class ReturnsNone(OneAfterAnother):
-    """It returns nothing."""
-
-    def launch(self, jobs, show_progress):
-        super().launch(jobs, show_progress)
-
-
-@wrong("launcher", "launch")
-class WritesNoCode(seqjax.Launcher):
+class WritesNoCode(OneAfterAnother):
     """It leaves the exit codes out."""
 
-    def launch(self, jobs, show_progress):
-        processes = [start(job) for job in jobs]
-        while any(process.poll() is None for process in processes):
-            show_progress()
-            time.sleep(0.05)
-        return {}
-
-
-@wrong("launcher", "launch")
-class ShowsNoProgress(seqjax.Launcher):
-    """It waits, and does not call show_progress."""
-
-    def launch(self, jobs, show_progress):
-        for job in jobs:
-            write_code(job, start(job).wait())
-        return {}
-
-
-@wrong("launcher", "once, in the current folder", "exit codes", "arguments")
-class AsManyAsThereAreCores(OneAfterAnother):
-    """It starts two jobs, and leaves the others out."""
-
-    def launch(self, jobs, show_progress):
-        return super().launch(jobs[:2], show_progress)
+    write = staticmethod(lambda job, code: None)
 
 
 @wrong("launcher", "once, in the current folder", "log")
@@ -127,14 +93,6 @@ class ReplacesTheLog(OneAfterAnother):
         return start(job)
 
 
-@wrong("launcher", "log")
-class DropsStderr(OneAfterAnother):
-    """Error messages of jobs are lost."""
-
-    def start(self, job):
-        return start(job, stderr=subprocess.DEVNULL)
-
-
 @wrong("launcher", "exit codes")
 class MinusTheSignal(OneAfterAnother):
     """It writes the exit code as subprocess reports it."""
@@ -151,13 +109,13 @@ class SplitsAtSpaces(OneAfterAnother):
 
 
 @wrong("launcher", "progress", "interruption")
-class ProgressBetweenJobs(seqjax.Launcher):
+class ProgressBetweenJobs(OneAfterAnother):
     """It calls show_progress before each job and after the last one."""
 
     def launch(self, jobs, show_progress):
         for job in jobs:
             show_progress()
-            write_code(job, start(job).wait())
+            self.write(job, self.start(job).wait())
         show_progress()
         return {}
 
@@ -170,33 +128,13 @@ class Kills(OneAfterAnother):
 
 
 @wrong("launcher", "interruption")
-class LeavesJobsAlone(seqjax.Launcher):
-    """It ends jobs, and does not wait for them."""
-
-    def launch(self, jobs, show_progress):
-        for job in jobs:
-            process = start(job)
-            try:
-                while process.poll() is None:
-                    show_progress()
-                    time.sleep(0.05)
-            except KeyboardInterrupt:
-                process.terminate()
-                threading.Thread(target=process.wait).start()
-                raise
-            write_code(job, process.wait())
-        return {}
-
-
-@wrong("launcher", "interruption")
 class SwallowsTheInterruption(OneAfterAnother):
     """The sweep goes on after Ctrl-C."""
 
     def launch(self, jobs, show_progress):
-        try:
-            return super().launch(jobs, show_progress)
-        except KeyboardInterrupt:
-            return {}
+        with contextlib.suppress(KeyboardInterrupt):
+            super().launch(jobs, show_progress)
+        return {}
 
 
 @wrong("launcher", "alive of unknown jobs")
@@ -220,10 +158,3 @@ class KnowsItsOwnJobs(Background):
 
     def alive(self, ids):
         return super().alive(set(ids) & KnowsItsOwnJobs.started)
-
-
-@wrong("launcher", "alive of running jobs")
-class DoesNotAsk(Background):
-    """It returns ids, and has no `alive`, so that its jobs seem to have ended."""
-
-    alive = seqjax.Launcher.alive

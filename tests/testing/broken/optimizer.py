@@ -17,22 +17,6 @@ def sgd(learning_rate=0.1):
 
 
 @wrong("optimizer", "build")
-class WithoutTheNumberOfUpdates(seqjax.Optimizer):
-    """Its `build` takes no argument."""
-
-    def build(self):
-        return sgd()
-
-
-@wrong("optimizer", "build")
-class ReturnsAFunction(seqjax.Optimizer):
-    """It returns a function in place of a transformation."""
-
-    def build(self, num_updates):
-        return lambda grads: grads
-
-
-@wrong("optimizer", "build")
 class UpdatesInHalf(seqjax.Optimizer):
     """Its updates are bfloat16."""
 
@@ -74,17 +58,6 @@ class KeepsTheFirstParameters(seqjax.Optimizer):
 
 
 @wrong("optimizer", "learning rate")
-class HidesItsLearningRate(seqjax.Optimizer):
-    """Metrics cannot show its learning rate."""
-
-    learning_rate: Annotated[float, Interval(gt=0)] = 0.1
-    """The learning rate."""
-
-    def build(self, num_updates):
-        return optax.sgd(self.learning_rate)
-
-
-@wrong("optimizer", "learning rate")
 class AnotherLearningRate(seqjax.Optimizer):
     """It does not use its field."""
 
@@ -93,16 +66,6 @@ class AnotherLearningRate(seqjax.Optimizer):
 
     def build(self, num_updates):
         return sgd()
-
-
-@wrong("optimizer", "clip_norm")
-class DoesNotClip(ScheduledOptimizer):
-    """It has a field `clip_norm`, and does not clip."""
-
-    learning_rate: Annotated[float, Interval(gt=0)] = 0.1
-
-    def build(self, num_updates):
-        return sgd(self.learning_rate)
 
 
 @wrong("optimizer", "clip_norm")

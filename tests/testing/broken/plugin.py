@@ -58,30 +58,11 @@ class ComputesItsField(Base):
 
 
 @wrong("optimizer", "command line and back")
-class ReadAsANumber(Base):
-    """The command line reads its text as a number."""
-
-    name: int | str = "7"
-    """The name."""
-
-
-@wrong("optimizer", "command line and back")
 class CommasInTexts(Base):
     """The command line cannot tell its commas from those between its texts."""
 
     marks: tuple[str, ...] = (",", ";")
     """The marks."""
-
-
-@wrong("optimizer", "fields are checked")
-class DoesNotCheck(Base):
-    """It takes values out of its range."""
-
-    rate: Annotated[float, Interval(gt=0)] = 0.1
-    """The rate."""
-
-    def __post_init__(self):
-        pass
 
 
 @wrong("optimizer", "fields are checked")

@@ -72,22 +72,6 @@ class KnowsNoDocuments(Base):
         return np.arange(0, bounds[-1] - self.num_steps + 1, self.num_steps - 1)
 
 
-@wrong("sampler", "plan")
-class PastTheEnd(Base):
-    """Its last window goes on after the end of the stream."""
-
-    def starts(self, bounds):
-        return np.append(super().starts(bounds)[1:], [bounds[-1] - 1])
-
-
-@wrong("sampler", "plan")
-class ReturnsTheStarts(Base):
-    """It returns an array in place of a plan."""
-
-    def plan(self, bounds, rng):
-        return super().plan(bounds, rng).starts
-
-
 @wrong("sampler", "same seed, same plan")
 class GlobalRandomness(Base):
     """It draws from the generator of numpy's module."""
@@ -101,9 +85,7 @@ class AlwaysTwoRows(Base):
     """It does not read `batch_size`."""
 
     def batches(self, starts):
-        starts = starts[: len(starts) // 2 * 2].reshape(-1, 2)
-        scored = np.broadcast_to(np.array([0, self.num_steps], np.int32), (*starts.shape, 2))
-        return Plan(starts, scored, np.ones(starts.shape, bool))
+        return Base(2, self.num_steps).batches(starts[: len(starts) // 2 * 2])
 
 
 @wrong("sampler", "rows continue")
@@ -145,15 +127,6 @@ class MoreOftenThanItSays(Base):
 
     def starts(self, bounds):
         return np.repeat(super().starts(bounds), 2)
-
-
-@wrong("sampler", "visits of a target")
-class NothingScored(Base):
-    """No step of its windows is scored."""
-
-    def batches(self, starts):
-        plan = super().batches(starts)
-        return plan._replace(scored=np.zeros_like(plan.scored))
 
 
 @wrong("sampler", "documents that are too short")

@@ -7,7 +7,6 @@ import numpy as np
 from support.wrong import wrong
 
 import seqjax
-from seqjax import Text
 from seqjax.data import Vocab
 
 
@@ -22,37 +21,20 @@ class JoinsWithoutBlanks(seqjax.Tokenizer):
         return "".join(tokens)
 
 
-@wrong("tokenizer", "fit")
-class FitReturnsTheIds(seqjax.Tokenizer):
-    """It returns ids in place of a codec."""
-
-    def fit(self, data):
-        return np.arange(len(data))
-
-
-class Codec(Vocab):
-    """A vocabulary of characters, from which wrong codecs are derived."""
-
-
 class Characters(seqjax.Tokenizer):
     """A correct tokenizer, from which the others are derived."""
 
-    codec: ClassVar = Codec
-
-    def fit(self, data):
-        assert_text(data)
-        return self.codec.from_tokens(data.text)
+    is_of_characters: ClassVar = True
+    codec: ClassVar = Vocab
 
     def load(self, saved):
         return self.codec.from_dict(saved)
 
-
-def assert_text(data):
-    if not isinstance(data, Text):
-        raise seqjax.Error("it takes texts alone")
+    def fit(self, data):
+        return self.load(super().fit(data).to_dict())
 
 
-class Reversing(Codec):
+class Reversing(Vocab):
     def decode(self, ids):
         return super().decode(ids)[::-1]
 
@@ -64,7 +46,7 @@ class DecodesBackwards(Characters):
     codec: ClassVar = Reversing
 
 
-class FromOne(Codec):
+class FromOne(Vocab):
     def encode(self, text):
         return super().encode(text) + np.int32(1)
 
@@ -79,7 +61,7 @@ class IdsFromOne(Characters):
     codec: ClassVar = FromOne
 
 
-class Wide(Codec):
+class Wide(Vocab):
     def encode(self, text):
         return super().encode(text).astype(np.int64)
 
@@ -91,7 +73,7 @@ class WideIds(Characters):
     codec: ClassVar = Wide
 
 
-class Dropping(Codec):
+class Dropping(Vocab):
     def split(self, text):
         return [token for token in text if token in self]
 
@@ -104,17 +86,6 @@ class DropsUnknownTokens(Characters):
     """Tokens that it does not know vanish."""
 
     codec: ClassVar = Dropping
-
-
-@wrong("tokenizer", "ids", "unknown tokens are visible", "Unicode", "saved and loaded")
-class OneByteACharacter(seqjax.Tokenizer):
-    """It reads characters as single bytes."""
-
-    def split(self, text):
-        return list(text.encode("latin-1").decode("latin-1"))
-
-    def join(self, tokens):
-        return "".join(tokens)
 
 
 @wrong("tokenizer", "Unicode")
@@ -141,20 +112,17 @@ class SplitAtBlanks(seqjax.Tokenizer):
 
 @wrong("tokenizer", "one long line")
 class Recursive(seqjax.Tokenizer):
-    """It calls itself for every word of a line."""
+    """It calls itself for every word of a text."""
 
     def split(self, text):
-        return [token for line in text.splitlines(keepends=True) for token in self._words(line)]
-
-    def _words(self, line):
-        head, blank, tail = line.partition(" ")
-        return [part for part in (head, blank) if part] + (self._words(tail) if tail else [])
+        head, blank, tail = text.partition(" ")
+        return [part for part in (head, blank) if part] + (self.split(tail) if tail else [])
 
     def join(self, tokens):
         return "".join(tokens)
 
 
-class Forgetting(Codec):
+class Forgetting(Vocab):
     def to_dict(self):
         return {"tokens": sorted(self.tokens), "freqs": []}
 
@@ -171,5 +139,4 @@ class OrderOfASet(Characters):
     """It numbers tokens in the order of a set."""
 
     def fit(self, data):
-        assert_text(data)
-        return Vocab.from_tokens(set(data.text))
+        return Vocab.from_tokens(set(super().fit(data).tokens))

@@ -4,12 +4,13 @@ import json
 import socket
 import tempfile
 from pathlib import Path
-from typing import ClassVar
 
 from support.wrong import wrong
 
 import seqjax
 from seqjax.runs import Session
+
+OPENED = []
 
 
 class Ignores(Session):
@@ -18,17 +19,10 @@ class Ignores(Session):
     def __init__(self, run):
         self.run = run
 
-    def row(self, epoch, values):
+    def nothing(self, *arguments):
         pass
 
-    def text(self, name, text, epoch):
-        pass
-
-    def figure(self, name, file, epoch):
-        pass
-
-    def close(self):
-        pass
+    row = text = figure = close = nothing
 
 
 class Opens(seqjax.Tracker):
@@ -38,22 +32,6 @@ class Opens(seqjax.Tracker):
 
     def open(self, run, config, epochs):
         return self.Open(run)
-
-
-@wrong("tracker", "session")
-class OpensNothing(seqjax.Tracker):
-    """Its `open` returns None."""
-
-    def open(self, run, config, epochs):
-        pass
-
-
-@wrong("tracker", "session")
-class TakesNoFigure(Opens):
-    """Its session has no method `figure`."""
-
-    class Open(Ignores):
-        figure = Session.figure
 
 
 @wrong("tracker", "session")
@@ -88,52 +66,34 @@ class ColumnsOfTheFirstRow(Opens):
     """It writes the columns of the first row when it is closed, of which there may be none."""
 
     class Open(Ignores):
-        def __init__(self, run):
-            self.rows = []
+        columns = None
 
         def row(self, epoch, values):
-            self.rows.append(dict(values))
+            self.columns = list(values)
 
         def close(self):
-            return list(self.rows[0])
+            assert self.columns
 
 
 @wrong("tracker", "epochs come again", "another process")
-class NewFileForEachSession(Opens):
-    """It cannot open a second session of a run."""
-
-    def open(self, run, config, epochs):
-        (run / "rows.txt").touch(exist_ok=False)
-        return super().open(run, config, epochs)
-
-
-@wrong("tracker", "epochs come again", "another process")
-class EpochsMustRise(Opens):
+class EpochsMayNotComeAgain(Opens):
     """It refuses an epoch that was sent before."""
 
     class Open(Ignores):
         def row(self, epoch, values):
-            last = self.run / "last.txt"
-            assert not last.exists() or int(last.read_text()) < epoch
-            last.write_text(str(epoch))
+            (self.run / f"epoch {epoch}").touch(exist_ok=False)
 
 
 @wrong("tracker", "runs side by side")
 class OneSessionAtATime(Opens):
-    """It keeps the session that is open in its module."""
-
-    opened: ClassVar = []
+    """It keeps the session that was opened last in its module."""
 
     class Open(Ignores):
+        def __init__(self, run):
+            OPENED.append(self)
+
         def row(self, epoch, values):
-            assert OneSessionAtATime.opened[-1] is self
-
-        def close(self):
-            OneSessionAtATime.opened.remove(self)
-
-    def open(self, run, config, epochs):
-        OneSessionAtATime.opened.append(super().open(run, config, epochs))
-        return OneSessionAtATime.opened[-1]
+            assert OPENED[-1] is self
 
 
 @wrong("tracker", "another process")
@@ -168,13 +128,12 @@ class AddsToTheConfig(Opens):
 
 
 @wrong("tracker", "files of the run")
-class AppendsToTheMetrics(Opens):
+class ReplacesTheMetrics(Opens):
     """It writes into a file of the run."""
 
     class Open(Ignores):
         def row(self, epoch, values):
-            with (self.run / "metrics.jsonl").open("a") as file:
-                file.write(f"{epoch}\n")
+            (self.run / "metrics.jsonl").write_text(f"{epoch}\n")
 
 
 @wrong("tracker", "files of the run")
