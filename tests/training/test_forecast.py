@@ -110,21 +110,6 @@ def test_a_column_may_be_given_as_a_plain_list():
 
 
 @models
-@pytest.mark.parametrize("ahead", [1, 3])
-def test_a_prediction_does_not_depend_on_later_values(model, ahead):
-    """Values after x[t - ahead] do not change it, but x[t - ahead] does."""
-    run = untrained(model, 2, scale=5)
-    before, t = run.predict(X, ahead), 15
-    changed = X.copy()
-    changed[t - ahead + 1 :] += 100.0
-    np.testing.assert_array_equal(run.predict(changed, ahead)[: t + 1], before[: t + 1])
-    changed[t - ahead] += 1.0
-    after = run.predict(changed, ahead)
-    np.testing.assert_array_equal(after[:t], before[:t])
-    assert np.abs(after[t] - before[t]).min() > 1e-4
-
-
-@models
 def test_results_are_in_the_units_of_the_series(model):
     """The same series in other units, a x + b, has the same predictions in those units."""
     a, b = np.array([250.0, 0.03]), np.array([-1e3, 7.0])
