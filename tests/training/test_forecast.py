@@ -75,9 +75,6 @@ def untrained(model, dim=1, codec=None, scale=1.0):
 
 X = series(20, 2)
 """The series of most tests, so that they share programs."""
-models = pytest.mark.parametrize(
-    "model", [GRU(hidden=4, layers=2, initializer="glorot"), MLP(lags=3, hidden=6)], ids=["gru", "mlp"]
-)
 
 
 @pytest.mark.parametrize(("warmup", "ahead", "n"), [(0, 1, 3), (0, 5, 12), (2, 2, 12), (2, 2, 3)])
@@ -109,7 +106,9 @@ def test_a_column_may_be_given_as_a_plain_list():
     assert run.forecast(x, 3).shape == (3, 1)
 
 
-@models
+@pytest.mark.parametrize(
+    "model", [GRU(hidden=4, layers=2, initializer="glorot"), MLP(lags=3, hidden=6)], ids=["gru", "mlp"]
+)
 def test_results_are_in_the_units_of_the_series(model):
     """The same series in other units, a x + b, has the same predictions in those units."""
     a, b = np.array([250.0, 0.03]), np.array([-1e3, 7.0])
