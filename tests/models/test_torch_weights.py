@@ -125,6 +125,7 @@ def without(name):
         (state_dict("GRU", 2) | {"rnn.weight_ih_l1": np.ones((12, 5))}, r"shape \[12, 5\], expected \[12, 4\]"),
         (state_dict("RNN") | {"linear.weight": np.ones((7, 9))}, r"read-out \(\.weight \[any, 4\].*\n  linear\.weight"),
         (state_dict("RNN") | {"head.weight": np.ones((2, 4)), "head.bias": np.ones(2)}, r"head\.weight \[2, 4\]"),
+        ({k: a for k, a in state_dict("RNN").items() if k != "linear.bias"}, r"linear\.weight \[7, 4\]"),
         (state_dict("RNN") | {"a.weight": np.ones((2, 5)), "b.weight": np.ones((2, 5))}, r"a\.weight \[2, 5\]"),
         (state_dict("RNN") | {"rnn.weight_hh_l0_orig": np.ones((4, 4))}, r"weight_hh_l0_orig \[4, 4\]"),
         (state_dict("RNN") | {"steps": np.ones(2, int)}, r"steps is int64, and not a floating-point array"),
