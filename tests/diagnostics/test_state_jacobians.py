@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.parts import derivatives
 
-from seqjax import Error, Problem, Spec, Tokens, create, jacobians
+from seqjax import Error, jacobians
 from seqjax.diagnostics import Jacobians
 from seqjax.testing.proofs.cases import T, case
 
@@ -37,26 +37,6 @@ def test_a_diagonal_system_decays_by_its_entries():
     assert j.spectral_radius == pytest.approx(0.9, rel=1e-12)
     assert j.growth == pytest.approx(0.9, rel=1e-12)
     np.testing.assert_array_equal(j.by_state["state"], j.max_norm)
-
-
-def test_a_norm_is_not_a_spectral_radius():
-    """A shear: both eigenvalues are 1/2, but the norms of its powers grow at first."""
-    A = np.array([[0.5, 4.0], [0.0, 0.5]])
-    j = jacobians(linear, jnp.asarray(A), jnp.ones((1, 2)), steps(40), 6)
-    powers = [np.linalg.norm(np.linalg.matrix_power(A, k), 2) for k in range(1, 7)]
-    np.testing.assert_allclose(j.mean_norm, powers, rtol=1e-12)
-    assert j.mean_norm[0] > 4
-    assert j.spectral_radius == pytest.approx(0.5, rel=1e-6)
-
-
-def test_the_henon_map():
-    def henon(params, state, x):
-        a, b = params
-        return jnp.stack([1 - a * state[0] ** 2 + state[1], b * state[0]]), jnp.zeros(())
-
-    j = jacobians(henon, (1.4, 0.3), jnp.array([[0.1, 0.1]]), steps(20_000), 1, every=1000)
-    np.testing.assert_allclose(j.lyapunov, [0.4192, -1.6229], atol=0.01)
-    assert j.lyapunov.sum() == pytest.approx(np.log(0.3), rel=1e-10)  # the determinant is -b everywhere
 
 
 @pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
@@ -98,19 +78,6 @@ def test_counters_and_keys_are_carried_along():
     j = jacobians(step, 0.0, state, steps(6, 2), 2)
     np.testing.assert_allclose(j.mean_norm, [1.25, 1.0], rtol=1e-12)
     np.testing.assert_allclose(j.max_norm, [2.0, 1.0], rtol=1e-12)
-
-
-@pytest.mark.slow
-def test_a_model_of_ours_in_float32():
-    with jax.enable_x64(False):
-        model, spec = create("model", "lstm", hidden=3), Spec(Tokens(5))
-        problem = Problem.of(model, spec)
-        params = model.init(jax.random.key(0), spec)
-        state = jax.vmap(lambda _: problem.init_state(params))(jnp.arange(2))
-        ids = jnp.zeros((7, 2), jnp.int32)
-        j = jacobians(problem, params, state, (ids, ids), 3)
-    assert j.lyapunov.shape == (6,)  # h and c
-    assert 0 < j.growth < 1
 
 
 def test_norms_do_not_underflow():

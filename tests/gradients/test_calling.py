@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.strategies import Full, KeyAsNoise, Noisy, Open, Randomized
+from support.strategies import Full, KeyAsNoise, Noisy, Randomized
 
 import seqjax
 from seqjax import Problem, Spec, Values, value_and_grad
 from seqjax.gradients import Memory, ravel_float
-from seqjax.testing.compare import assert_close, assert_far
+from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.calls import KEY, call, initial_memory
 from seqjax.testing.proofs.cases import B, T, case, small_init, small_step
 from seqjax.testing.quick_jit import quick_jit
@@ -60,19 +60,6 @@ def test_a_strategy_that_draws_has_to_list_its_outcomes():
         Drawing().outcomes(*args)
     noise, probability = Full().outcomes(*args)
     assert (noise, probability.tolist()) == ((), [1.0])
-
-
-@pytest.mark.slow
-def test_vmap_over_a_hyper_parameter(x64):
-    c, batch, key = case("small"), case("small").windows[0], jax.random.key(KEY)
-
-    def grads(keep_prob):
-        return Open(keep_prob=keep_prob)(c.problem, c.params, c.state, Memory(), batch, key).grads
-
-    got = quick_jit(jax.vmap(grads))(np.array([0.3, 1.0]))
-    want = call(Randomized(keep_prob=0.3), c.problem, c.params, c.state, Memory(), batch, key)
-    assert_close(jax.tree.map(lambda a: a[0], got), want.grads, "keep_prob 0.3")
-    assert_far(jax.tree.map(lambda a: a[1], got), want.grads, "keep_prob 1.0")
 
 
 def noisy(with_key):

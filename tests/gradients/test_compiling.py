@@ -52,7 +52,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("measure", "jacobians"))) for n in CALLS]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in ("measure", "jacobians", "lags"))) for n in CALLS]
 )
 def test_a_global_that_has_changed_is_seen(name, monkeypatch):
     """As by eager code, though the function is the same."""

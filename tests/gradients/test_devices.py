@@ -84,9 +84,8 @@ def test_every_update_and_every_seed_draws_anew():
     assert len(set(drawn)) == 10
 
 
-@pytest.mark.parametrize(
-    "fault", [planted.LocalRows(keep_prob=0.5), pytest.param(planted.Normalised(), marks=pytest.mark.slow)], ids=repr
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [planted.LocalRows(keep_prob=0.5), planted.Normalised()], ids=repr)
 def test_planted_fault_is_seen(fault):
     with pytest.raises(seqjax.Error, match="worst relative error"):
         check_devices(fault, ["small"])

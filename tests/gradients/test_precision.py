@@ -103,10 +103,3 @@ def test_complex_numbers_are_not_rounded():
     np.testing.assert_allclose(low.loss, exact.loss, rtol=0.02)
     for name in params:
         np.testing.assert_allclose(low.grads[name], exact.grads[name], rtol=0.05)
-
-
-def test_a_state_of_another_structure_is_named():
-    with pytest.raises(Error, match="state"):
-        value_and_grad(lambda p, s, x: ((s, s), p * x.sum()), Full(), precision="bfloat16")(
-            np.ones((), np.float32), STATE["h"], XS
-        )

@@ -72,14 +72,7 @@ class Reads(Problem):
 
 @pytest.mark.parametrize(
     ("size", "lead"),
-    [
-        pytest.param(1, 0, marks=pytest.mark.slow),
-        pytest.param(12, 0, marks=pytest.mark.slow),
-        pytest.param(5, 0, marks=pytest.mark.slow),
-        (3, 2),
-        (2, 5),
-        (7, 9),
-    ],
+    [pytest.param(1, 0, marks=pytest.mark.slow), pytest.param(12, 0, marks=pytest.mark.slow), (3, 2), (2, 5), (7, 9)],
 )
 def test_every_segment_reaches_back_to_its_lead(size, lead):
     params, state, xs, weights = arguments()

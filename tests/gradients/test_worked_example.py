@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from support.strategies import RTRL, Full, Randomized, Truncated
 
-from seqjax import Problem, value_and_grad
-from seqjax.gradients import Batch, Memory
+from seqjax import value_and_grad
 from seqjax.gradients.unrolling import unroll
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
@@ -54,20 +53,6 @@ def test_the_sum_over_paths(strategy, a):
     run = quick_jit(value_and_grad(recurrence, strategy))
     estimate = run(jnp.asarray(0.3), jnp.ones(1), xs, weights=weights, key=key)
     assert_close(estimate.grads, np.asarray(a), "a_4", 1e-15)
-
-
-def test_the_randomised_sum():
-    # ξ = (2, 2, 0, 2): z_3 = b_3, z_4 = b_4 + 2 c_4 z_3 = 4 + 2·3·3
-    xs = {"b": jnp.asarray(B_T)[:, None], "c": jnp.asarray(C_T)[:, None]}
-    batch = Batch(xs, jnp.asarray(LAST), jnp.zeros(1, bool), jnp.zeros(1, jnp.int32))
-    kept = jnp.array([[True, True, False, True]])
-    strategy, start = Randomized(keep_prob=0.5), lambda w: jnp.ones(1)
-
-    @quick_jit
-    def grads(w):
-        return strategy.estimate(Problem(recurrence), w, start, Memory(), batch, kept).grads
-
-    assert_close(grads(jnp.asarray(0.3)), np.asarray(22.0), "z_4", 1e-15)
 
 
 def test_edge_weights_are_the_factors_of_the_sum():

@@ -10,7 +10,6 @@ from support.cells import MGU, PeepholeLSTM
 
 from seqjax import Error, Model, Problem, Spec, Tokens, Values
 from seqjax.models.cell import CellState, product, scan_cell
-from seqjax.models.check import check_model
 from seqjax.testing.quick_jit import quick_jit
 from seqjax_models import GRU, LSTM, RNN
 
@@ -61,11 +60,7 @@ SETUPS = pytest.mark.parametrize(
     [
         pytest.param({"recurrent_dropout": 0.3}, TOKENS, marks=pytest.mark.slow, id="one-layer"),
         pytest.param({"layers": 2}, VALUES, marks=pytest.mark.slow, id="two-layers-values"),
-        pytest.param(
-            {"layers": 2, "embedding": 3, "dropout": 0.4, "recurrent_dropout": 0.5},
-            TOKENS,
-            id="two-layers-embedding-dropout",
-        ),
+        pytest.param({"layers": 2, "embedding": 3, "dropout": 0.4, "recurrent_dropout": 0.5}, TOKENS, id="dropout"),
     ],
 )
 
@@ -188,24 +183,6 @@ def test_values_are_those_of_a_loop_over_the_equations_and_gradients_those_of_th
         assert new.step.tolist() == [3 + T, 7 + T]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("cls", [RNN, LSTM])
-def test_products_in_bfloat16_are_near_those_in_float32(cls):
-    """Not equal, since operands are rounded. State, outputs and gradients keep float32."""
-    model = cls(hidden=16, layers=2)
-    params, *others = make(model, VALUES)
-    # The random weights of `make` expand differences of the state by 2.8 a step; these contract them, so that the
-    # distance measures the rounding of the products and not its growth over the steps.
-    inputs = jax.tree.map(lambda a: 0.3 * a, params), *others
-    low, exact = (
-        jax.jit(functools.partial(differentiate, f))(*inputs, edge_weights_of(T))
-        for f in (model.unroll_in_bfloat16, model.unroll)
-    )
-    assert_close(low, exact, 0.03)
-    grads = [found[1][0]["layer_0"]["W_hh"] for found in (low, exact)]
-    assert abs(grads[0] - grads[1]).max() > 1e-4
-
-
 def test_a_product_in_bfloat16_rounds_its_operands_and_nothing_else():
     """Forwards and backwards it is the product in float64 of the rounded operands. Rounding the results, or the sums,
     would change them by up to 1 in 256."""
@@ -251,12 +228,6 @@ def test_the_state_starts_at_zero_in_the_dtype_of_the_parameters(cls):
     assert [a.shape for a in jax.tree.leaves(state)] == [(3,)] * 2 * len(cls.State._fields)
     assert {a.dtype for a in jax.tree.leaves(state)} == {jnp.dtype(jnp.bfloat16)}
     assert not any(a.any() for a in jax.tree.leaves(state))
-
-
-@CELLS
-@SETUPS
-def test_a_cell_passes_the_check_before_training(cls, fields, spec):
-    check_model(cls(hidden=3, **fields), spec)
 
 
 @CELLS

@@ -1,6 +1,4 @@
-import collections
 import hashlib
-import itertools
 import json
 import os
 import pickle
@@ -10,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from seqjax import Error, Series, Text, Tokens
+from seqjax import Error, Series, Text
 from seqjax.data.preparing import load_codec
 from seqjax.data.tokenizer import TextCodec
 from seqjax_datasets import PythonDocs
@@ -30,18 +28,7 @@ def codec():
     return BPE(vocab_size=400).fit(PythonDocs().load()[:50_000])
 
 
-ODD = [
-    "",
-    "a",
-    " leading",
-    "trailing \n",
-    "😀e\u0301é\u200d👩‍👩‍👧",
-    "a\0b",
-    "a\r\n\tb\rc\n\n\n d",
-    "\ufeff<unk>",
-    "中文 字",
-    "x" * 9999,
-]
+ODD = ["", " x \n", "😀e\u0301é\u200d👩‍👩‍👧", "a\0b\r\n\tc\rd\n\n\n e\ufeff<unk>", "中文 字", "x" * 9999]
 
 
 @pytest.mark.parametrize("text", ODD)
@@ -59,17 +46,6 @@ def test_a_text_is_decoded_exactly_without_any_merge():
     assert len(codec) == 256
     assert codec.decode(codec.encode("zürich 😀")) == "zürich 😀"
     assert len(codec.encode("zürich 😀")) == len("zürich 😀".encode()), "bytes"
-
-
-def test_the_first_merge_is_of_the_commonest_pair():
-    """By hand, from pairs of bytes inside words; a space belongs to the word after it."""
-    words = ["low", " lower", " lowest", " low"]
-    pairs = collections.Counter(pair for word in words for pair in itertools.pairwise(word))
-    best = max(pairs.values())
-    codec = BPE(vocab_size=257).fit(Text("low lower lowest low", bounds=[0, 20]))
-    assert codec.tokens[256].replace("Ġ", " ") in {"".join(pair) for pair, count in pairs.items() if count == best}
-    assert len(codec) == 257
-    assert codec.spec == Tokens(257)
 
 
 def test_no_merge_crosses_a_document_or_sees_another_split():

@@ -10,12 +10,11 @@ import pytest
 import seqjax
 from seqjax import Error, Problem, Spec, Tokens, Values
 from seqjax.data import Stream
-from seqjax.data.preparing import make_stream
 from seqjax.data.stream import next_stream
 from seqjax.training.evaluating import evaluate
 from seqjax_datasets import TimeMachine
 from seqjax_models import NGram
-from seqjax_tokenizers import Char, Word
+from seqjax_tokenizers import Char
 
 V = 4
 DOCUMENTS = [[1, 2, 1, 2, 0, 0, 1, 2, 2, 1], [0, 2], [2, 0, 1, 1, 2, 0, 0, 0, 1, 2, 0, 2, 1], [1, 1, 1, 0]]
@@ -89,12 +88,12 @@ def test_probabilities_are_the_equations_and_sum_to_one(order, smoothing):
     for model in models(order, smoothing):
         params, by_hand = counted(model), ByHand(model, DOCUMENTS, V)
         renamed = counted(model, [other[document] for document in DOCUMENTS])
-        for c in contexts(4):
+        for c in contexts(order):
             p = model.probabilities(params, c)
             np.testing.assert_allclose(p, by_hand(c), rtol=1e-12, atol=1e-15)
             assert abs(p.sum() - 1) < 1e-12
             assert p.dtype == np.float64
-            if len(c) < 3:
+            if len(c) < 2:
                 np.testing.assert_allclose(model.probabilities(renamed, other[list(c)])[other], p, rtol=1e-12)
 
 
@@ -121,41 +120,6 @@ def test_steps_give_the_logarithms_of_the_probabilities(x64, order, smoothing):
         np.testing.assert_array_equal(new.last, xs[13 - order :].T)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("smoothing", ["witten-bell", "kneser-ney"])
-def test_steps_in_float32_agree_with_float64(smoothing):
-    model, spec = NGram(order=3, smoothing=smoothing), Spec(Tokens(V))
-    params = counted(model)
-    state, step = model.init_state(params, spec), jax.jit(model.step)
-    for t, x in enumerate(DOCUMENTS[2]):
-        state, logits = step(params, state, jnp.int32(x))
-        assert logits.dtype == jnp.float32
-        np.testing.assert_allclose(np.exp(logits), model.probabilities(params, DOCUMENTS[2][: t + 1]), atol=1e-5)
-
-
-def test_the_distinct_tokens_of_kneser_ney_are_those_of_its_own_counts():
-    """The 0 that follows a 1 at the start of a document has no token before it, so it has no count, and T(1) is 1.
-
-    Counted from the text itself T(1) would be 2, and the probabilities would sum to 1.375.
-    """
-    model = NGram(order=3, smoothing="kneser-ney", discount=0.75)
-    params = model.count(stream_of([[0, 1, 2], [3, 1, 2], [1, 0]]), Spec(Tokens(V)))
-    counts, single = np.array([0, 0, 2, 0]), model.probabilities(params, [])
-    right, literal = ((np.maximum(counts - 0.75, 0) + 0.75 * distinct * single) / 2 for distinct in (1, 2))
-    np.testing.assert_allclose(model.probabilities(params, [1]), right, rtol=1e-12)
-    assert (right.sum(), literal.sum()) == (pytest.approx(1), pytest.approx(1.375))
-
-
-def test_no_ngram_crosses_documents():
-    model = NGram(order=2, smoothing="none")
-    params = model.count(stream_of([[1, 2], [3, 1], [1, 2]]), Spec(Tokens(V)))
-    single = np.array([0, 3, 2, 1]) / 6
-    np.testing.assert_allclose(model.probabilities(params, []), single)
-    np.testing.assert_allclose(model.probabilities(params, [1]), [0, 0, 1, 0])
-    np.testing.assert_allclose(model.probabilities(params, [2]), single), "nothing follows 2"
-    np.testing.assert_allclose(model.probabilities(params, [3]), [0, 1, 0, 0])
-
-
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 def test_documents_shorter_than_the_model(smoothing):
     """No context of three tokens occurs."""
@@ -164,27 +128,6 @@ def test_documents_shorter_than_the_model(smoothing):
     for t in range(4):
         context = [1, 2, 2, 3][: t + 1]
         np.testing.assert_allclose(model.probabilities(params, context), by_hand(context), rtol=1e-12, atol=1e-15)
-
-
-@pytest.mark.slow
-def test_laplace_smoothing_of_the_chapter(time_machine_file):
-    """(8.3.5) on the words of The Time Machine, each ε = 1."""
-    text = TimeMachine(str(time_machine_file), form="lines").load()
-    vocab, model = Word().fit(text), NGram(order=3, smoothing="laplace", epsilon=1.0)
-    spec = Spec(vocab.spec)
-    params = model.count(make_stream(text, vocab, spec), spec)
-    assert params["single"].sum() == 32_775
-    found = [
-        model.probabilities(params, vocab[context.split()])[vocab[word]]
-        for context, word in [
-            ("", "the"), ("time", "machine"), ("the", "time"), ("the time", "traveller"), ("the time", "never")
-        ]
-    ]  # fmt: skip
-    assert found == pytest.approx([0.0689834092, 0.1940427531, 0.0450955358, 0.5728336032, 5.92436e-6], abs=1e-9, rel=0)
-    ids, man = vocab.encode(text.text), vocab["man"]
-    after, single = np.bincount(ids[1:][ids[:-1] == man], minlength=len(vocab)), model.probabilities(params, [])
-    assert (ids[-1], (ids == man).sum(), after.sum()) == (man, 70, 69), "as printed, the sum given `man` is 70/71"
-    np.testing.assert_allclose(model.probabilities(params, [man]), (after + single) / (69 + 1), rtol=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -209,20 +152,13 @@ def test_memorised_characters(characters, k):
     assert found["perplexity"] == pytest.approx(MEMORISED[k], abs=5.5e-4)
 
 
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [
-        pytest.param(NGram(order=4, smoothing="witten-bell"), (5.86, 7.97), marks=pytest.mark.slow),
-        (NGram(order=6, smoothing="kneser-ney", discount=0.9), (5.12, 6.64)),
-    ],
-    ids=["witten-bell", "kneser-ney"],
-)
-def test_held_out_characters(characters, model, expected):
+def test_held_out_characters(characters):
     """The 5,000 characters after the counted ones, and the next 5,000, each predicted from those before it."""
     codec, ids = characters
+    model = NGram(order=6, smoothing="kneser-ney", discount=0.9)
     problem, before = Problem.of(model, Spec(codec.spec)), 6
     params = model.count(stream_of([ids[:10_000]]), problem.spec)
-    for first, value in zip((10_000, 15_000), expected, strict=True):
+    for first, value in zip((10_000, 15_000), (5.12, 6.64), strict=True):
         stream = stream_of([ids[first - before : first + 5_000]])
         found = evaluate(problem, params, stream._replace(mask=np.arange(len(stream.inputs)) >= before - 1))
         assert found["tokens"] == 5_000

@@ -6,11 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from seqjax import Error, Problem, train
-from seqjax.data import Stream
-from seqjax_gradients import Full
+from seqjax import Error
 from seqjax_optimizers import SGD, Adam, AdamW
-from seqjax_samplers import Windows
 
 PARAMS = {"a": np.array([1.0, -2.0, 3.0]), "b": {"c": np.array([[0.5]])}}
 GRADS = [{"a": g * np.array([3.0, 4.0, 0.0]), "b": {"c": g * np.array([[12.0]])}} for g in (1.0, -0.01, 0.3, 0.0)]
@@ -76,13 +73,6 @@ def test_adam_is_the_step_by_the_corrected_moments_and_adamw_decays_every_weight
     assert optax.tree.get(state, "learning_rate") == 0.01
 
 
-def test_the_decay_of_adamw_follows_the_schedule(x64):
-    fields = {"b1": 0.8, "b2": 0.95, "eps": 1e-3, "weight_decay": 0.3}
-    params, _ = apply(AdamW(learning_rate=0.1, schedule="cosine", warmup=0.5, **fields))
-    rate = lambda n: rate_by_hand(n, len(GRADS), 0.1, "cosine", 0.5)
-    assert_close(params, adam_by_hand(rate, None, **fields))
-
-
 def rate_by_hand(n, total, peak, schedule, warmup):
     rising = warmup * total
     if n < rising:
@@ -112,24 +102,6 @@ def test_the_steps_are_those_of_the_schedule(x64, schedule, warmup):
         assert rates[3] == max(rates) == 0.5, "the whole rate right after the rise"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_the_metrics_show_the_learning_rate_of_the_last_update(schedule):
-    def step(params, state, x):
-        return state, jnp.square(params["w"] - x[1])
-
-    problem = Problem(step, lambda params, key=None: jnp.zeros(()))
-    stream = Stream(np.zeros(9, np.float32), np.ones(9, np.float32), [0, 9])
-    rows = train(
-        problem, stream, sampler=Windows(batch_size=2, num_steps=3, stride=3), gradient=Full(), epochs=6,
-        optimizer=SGD(learning_rate=0.05, schedule=schedule, warmup=0.25), params={"w": jnp.zeros(())}, devices=1,
-    )  # fmt: skip
-    found = [(row["update"], row["learning_rate"]) for _, row in rows]
-    assert [update for update, _ in found] == [2, 4, 6, 8, 10, 12]
-    expected = [rate_by_hand(update - 1, 12, 0.05, schedule, 0.25) for update, _ in found]
-    np.testing.assert_allclose([rate for _, rate in found], expected, rtol=1e-5)
-
-
 NUMBERS = {"learning_rate": [0.1, 0.3], "warmup": [0.1, 0.5], "clip_norm": [1.0, 5.0], "weight_decay": [0.3, 0.0],
            "b1": [0.8, 0.9]}  # fmt: skip
 
@@ -143,20 +115,6 @@ def test_every_number_may_be_traced(x64):
         schedule = lambda n, rate=rate, warmup=warmup: rate_by_hand(n, len(GRADS), rate, "cosine", warmup)
         want = adam_by_hand(schedule, clip_norm, b1, 0.95, 1e-3, weight_decay)
         assert_close(jax.tree.map(lambda a, i=i: a[i], together), want)
-
-
-@pytest.mark.parametrize("cls", [SGD, *(pytest.param(cls, marks=pytest.mark.slow) for cls in (Adam, AdamW))])
-def test_a_learning_rate_that_is_set_in_the_state_is_used(cls):
-    params, grads = jax.tree.map(jnp.asarray, (PARAMS, GRADS[0]))
-
-    def first_update(rate):
-        tx = cls(learning_rate=1.0, clip_norm=1.0).build(1)
-        with jax.numpy_dtype_promotion("standard"):
-            return tx.update(grads, optax.tree.set(tx.init(params), learning_rate=rate), params)[0]
-
-    unit, *others = zip(*jax.tree.leaves(jax.jit(jax.vmap(first_update))(np.array([1.0, 0.1, 0.7]))), strict=True)
-    for rate, other in zip((0.1, 0.7), others, strict=True):
-        assert_close(other, tuple(rate * np.asarray(a) for a in unit), 1e-5)
 
 
 @pytest.mark.parametrize(

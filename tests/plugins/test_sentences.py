@@ -1,18 +1,10 @@
 import itertools
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from seqjax import Error, Problem
-from seqjax.data import Stream
+from seqjax import Error
 from seqjax.data.sampler import draw_plan
-from seqjax.testing.quick_jit import quick_jit
-from seqjax.training import TrainingSetup, run_epoch
-from seqjax.training.loop import init_train_state
-from seqjax_gradients import Full
 from seqjax_samplers import Sentences
 
 LENGTHS = [
@@ -77,30 +69,3 @@ def test_fewer_documents_than_rows_are_an_error_with_both_numbers(lengths):
     with pytest.raises(Error, match=f"batch_size = 3 .* found {np.count_nonzero(lengths)}") as caught:
         plan(Sentences(batch_size=3, num_steps=5), lengths)
     assert "--dataset.documents lines" in str(caught.value)
-
-
-@pytest.mark.parametrize("num_steps", [4, pytest.param(40, marks=pytest.mark.slow)])
-def test_padded_sentences_have_the_losses_of_the_sentences_one_by_one(x64, num_steps):
-    """The sums over all batches, with a learning rate of 0, so that the parameters do not change."""
-    lengths, rng = [3, 9, 1, 30, 4, 7, 2], np.random.default_rng(0)
-    w, tx, sampler = 0.7, optax.sgd(0.0), Sentences(3, num_steps)
-
-    def step(w, h, x):
-        h = jnp.tanh(w * h + x[0])
-        return h, (h - x[1]) ** 2
-
-    problem = Problem(step, lambda w, key=None: jnp.zeros_like(w))
-    found, bounds = plan(sampler, lengths)
-    data = rng.normal(size=(2, bounds[-1]))
-    setup = TrainingSetup(sampler=sampler, gradient=Full(), optimizer=tx, epochs=1)
-    state = init_train_state(problem, setup, 1, jnp.asarray(w))
-    run = quick_jit(lambda state: run_epoch(problem, Full(), tx, state, Stream(*data, None), found, num_steps)[1])
-    metrics = jax.tree.map(np.asarray, run(state))
-    expected = 0.0
-    for first, last in itertools.pairwise(bounds):
-        h = 0.0
-        for x, y in data[:, first:last].T:
-            h = np.tanh(w * h + x)
-            expected += (h - y) ** 2
-    assert metrics["tokens"].sum() == sum(lengths)
-    np.testing.assert_allclose(metrics["loss"] @ metrics["tokens"], expected, rtol=1e-12)

@@ -25,7 +25,7 @@ TEXT = "\ufeffone\r\ntwo \n\n\r\n \t\n three\u2028 3\rfour\n\n\nfive"
             ["\ufeffone\r\n", "two \n", " three\u2028 3\r", "four\n", "five"],
             ["\ufeffone\r\ntwo \n", " three\u2028 3\rfour\n", "five"],
         ),
-        ("a", ["a"], ["a"]),
+        ("nul \0 and \x1b[31m😀", ["nul \0 and \x1b[31m😀"], ["nul \0 and \x1b[31m😀"]),
         ("a\n", ["a\n"], ["a\n"]),
         ("\n\na\r\rb\r", ["a\r", "b\r"], ["a\r", "b\r"]),
         ("a\r\n\r\nb\r\n", ["a\r\n", "b\r\n"], ["a\r\n", "b\r\n"]),
@@ -84,15 +84,6 @@ def test_files_are_cut_apart(folder):
 def test_a_file_whose_name_looks_like_a_pattern_is_read(folder):
     (folder / "[x].txt").write_text("x")
     assert TextFile(path=str(folder / "[x].txt")).load().documents == ["x"]
-
-
-@pytest.mark.parametrize(
-    ("path", "message"), [("none", "cannot be read"), ("*.rst", "no file has a path"), ("e", "no fi")]
-)
-def test_no_file_is_an_error(folder, path, message):
-    (folder / "e").mkdir()
-    with pytest.raises(Error, match=message):
-        TextFile(path=str(folder / path)).load()
 
 
 def test_a_file_that_is_not_utf_8_is_named(folder):

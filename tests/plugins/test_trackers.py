@@ -151,9 +151,3 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch, tracker, module, pack
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(Error, match=rf"pip install 'seqjax\[{package}\]'"):
         tracker.open(tmp_path, {}, 0)
-
-
-def test_a_run_of_training_says_how_to_install_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "trackio", None)
-    assert experiment("rnn, rtrl, adamw", **SHORT, epochs=1).run(tmp_path, tracker=Trackio()).finished
-    assert "pip install 'seqjax[trackio]'" in capsys.readouterr().out

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Plan
-from seqjax.data.preparing import prepare
 from seqjax.data.sampler import draw_plan
-from seqjax_datasets import NoisySine
 from seqjax_samplers import Windows
 
 BOUNDS = [[0, 34], [0, 0, 13, 13, 14, 40, 71, 71], [0, 5, 10, 14], [0, *range(1, 20), 30]]
@@ -46,23 +44,8 @@ def test_each_epoch_has_its_own_order():
         plan(Windows(4, 3, shuffle=False), [0, 30], 1).starts.tolist()  # fmt: skip
 
 
-def test_the_chapters_600_pairs_of_4_lags_are_38_batches():
-    """604 values: 603 pairs, 600 windows of 4, of which the last batch of 16 holds 8."""
-    stream = prepare(NoisySine(), 604, 396, None).streams["train"]
-    found = plan(Windows(batch_size=16, num_steps=4), stream.bounds.tolist())
-    assert found.starts.shape == (38, 16)
-    assert sorted(windows(found, 4)) == list(range(600))
-    assert (found.scored[-1, :, 1] == [4] * 8 + [0] * 8).all()
-
-
 @pytest.mark.parametrize("bounds", [[0], [0, 0], [0, 4], [0, 4, 8]])
 def test_documents_shorter_than_a_window_are_an_error_with_both_numbers(bounds):
     with pytest.raises(Error, match=f"num_steps = 5 .* the longest has {max(np.diff(bounds), default=0)}") as caught:
         Windows(num_steps=5).plan(np.array(bounds), np.random.default_rng((0, 0)))
     assert "--sampler.num-steps" in str(caught.value)
-
-
-def test_sizes_are_positive():
-    with pytest.raises(Error) as caught:
-        Windows(batch_size=0, num_steps=-1, stride=0)
-    assert len(caught.value.problems) == 3

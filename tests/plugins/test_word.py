@@ -37,12 +37,6 @@ def test_min_freq_of_the_chapter(text, min_freq, size):
     assert len(vocab.freqs) == 4_579, "the rare ones are counted too"
 
 
-def test_the_raw_file_has_the_words_of_the_chapter_too(time_machine_file, text):
-    """A file need not be normalised before it is split."""
-    raw = time_machine_file.read_text(encoding="utf-8")
-    assert Word().split(raw) == text.text.split()
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -246,11 +246,6 @@ class KeyAsNoise(Full):
 
 
 @dataclass(frozen=True)
-class Open(Randomized):
-    """A class of the tests: the suite checks the types of the package's classes, and would refuse a traced field."""
-
-
-@dataclass(frozen=True)
 class Noisy(Learned):
     """Keeps a key in its state if it is given one, and else is deterministic."""
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import Error, Experiment, Model, Run, Spec, Text, Tokens
+from seqjax import Error, Experiment, Model, Run, Spec, Text
 from seqjax.training.generating import STEPS, _likeliest, generate
 from seqjax_models import GRU, RNN
 from seqjax_tokenizers import BPE, Char, Word
@@ -38,7 +38,7 @@ class Fixed(Model):
         return state, params["logits"]
 
 
-@pytest.mark.parametrize("prompt", ["", "a", "abc", "abcd", "abcda", "abcd dcba"])
+@pytest.mark.parametrize("prompt", ["", "abc", "abcd", "abcda"])
 def test_greedy_is_the_likeliest_token_step_by_step(prompt):
     """An empty prompt is read as token 0, which is `<unk>`; `<unk>` itself is never chosen.
 
@@ -58,20 +58,13 @@ def test_greedy_is_the_likeliest_token_step_by_step(prompt):
     assert len(set(expected[len(prompt) :])) > 1
 
 
-def test_the_continuation_depends_on_the_prompt():
-    model, params = model_and_weights()
-    assert generate(model, params, CODEC, "a", 20)[1:] != generate(model, params, CODEC, "ad", 20)[2:]
-
-
 P = np.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01])
 UNKNOWN_FIRST = {"logits": jnp.log(jnp.asarray(P, jnp.float32))}
 """The parameters of `Fixed` with which `<unk>` is the likeliest token."""
 
 
 @pytest.mark.parametrize(
-    ("temperature", "limit"),
-    [(0.5, {}), (3.0, {}), (1.0, {"top_k": 3}), (1.0, {"top_p": 0.8}), (2.0, {"top_k": 4, "top_p": 0.7})],
-    ids=str,
+    ("temperature", "limit"), [(0.5, {}), (1.0, {"top_p": 0.8}), (2.0, {"top_k": 4, "top_p": 0.7})], ids=str
 )
 def test_tokens_are_drawn_from_the_probabilities_to_the_power_of_the_inverse_temperature(temperature, limit):
     """From the likeliest of them, if there is a limit; `<unk>` is never chosen."""
@@ -88,14 +81,7 @@ def test_tokens_are_drawn_from_the_probabilities_to_the_power_of_the_inverse_tem
     assert np.mean([a == b for a, b in itertools.pairwise(text)]) == pytest.approx((q**2).sum(), abs=0.02)
 
 
-def test_a_low_temperature_is_greedy():
-    model, params = model_and_weights()
-    greedy = generate(model, params, CODEC, "ab", 40)
-    for temperature in (1e-3, 1e-30, 1e-44):
-        assert generate(model, params, CODEC, "ab", 40, temperature) == greedy
-
-
-@pytest.mark.parametrize("limit", [{"top_k": 1}, {"top_p": 1e-6}, {"top_k": 1, "top_p": 0.5}], ids=str)
+@pytest.mark.parametrize("limit", [{"top_k": 1}, {"top_p": 1e-6}], ids=str)
 def test_a_choice_among_one_is_greedy(limit):
     model, params = model_and_weights()
     greedy = generate(model, params, CODEC, "ab", 40)
@@ -163,17 +149,6 @@ def test_unk_is_chosen_only_on_request(options):
     asked = generate(Fixed(), UNKNOWN_FIRST, CODEC, "a", 300, unknown=True, **options)
     assert "<unk>" in asked
     assert len(asked.replace("<unk>", "?")) == 301
-
-
-def test_a_prompt_may_have_unknown_characters_on_request():
-    """They are read as token 0, and shown as `<unk>`."""
-    model, params = model_and_weights()
-    state, step = model.init_state(params, SPEC), jax.jit(model.step)
-    for token in [1, 0, 2, 0]:
-        state, logits = step(params, state, jnp.asarray(token, jnp.int32))
-    text = generate(model, params, CODEC, "aXb€", 1, unknown=True)
-    assert CODEC.encode("aXb€").tolist() == [1, 0, 2, 0]
-    assert text == "a<unk>b<unk>" + CODEC.tokens[int(jnp.argmax(logits))]
 
 
 def test_words_are_joined_by_spaces():
@@ -252,9 +227,9 @@ def test_unknown_characters_of_a_prompt_are_listed_once_each():
 WRONG = {
     "prompt": [None, 3],
     "length": [-1, True, 2.0],
-    "temperature": [-0.1, float("nan"), float("inf"), "hot", None, True],
-    "seed": [-1, 2**32, 1.5, "0"],
-    "top_k": [0, -3, 2.5, True],
+    "temperature": [-0.1, float("nan"), float("inf"), None, True],
+    "seed": [-1, 2**32, 1.5],
+    "top_k": [0, 2.5, True],
     "top_p": [0.0, 1.01, float("nan"), "all"],
 }
 
@@ -276,25 +251,10 @@ def test_a_run_refuses_a_prompt_that_is_not_a_text():
             run.generate(prompt)
 
 
-def test_all_arguments_out_of_range_are_reported_at_once():
-    with pytest.raises(Error) as caught:
-        generate(*model_and_weights(), CODEC, "a", -1, -1.0, seed=-1, top_k=0, top_p=2.0)
-    assert len(caught.value.problems) == 5
-
-
-def test_a_vocabulary_of_one_character():
-    codec = Char().fit(Text("xx"))
-    params = {"logits": jnp.zeros(2)}
-    for temperature in (0.0, 1.0):
-        assert generate(Fixed(), params, codec, "", 5, temperature) == "xxxxx"
-    assert codec.spec == Tokens(2)
-
-
 @pytest.mark.parametrize(
     ("options", "only"),
     [
         ({"temperature": 10**400}, None),
-        ({"temperature": 1e300}, None),
         ({"temperature": 1.0, "top_k": 2**40}, None),
         ({"temperature": 1.0, "top_p": 1e-46}, "b"),
         ({"temperature": 1e-300}, "b"),

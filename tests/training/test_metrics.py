@@ -148,10 +148,7 @@ ADAM = optax.chain(optax.clip(1.0), optax.adam(0.01))
 @pytest.mark.parametrize(
     ("fields", "advised"),
     [
-        ({"loss": peak}, []),
         ({"metrics": (peak,)}, []),
-        ({"optimizer": ADAM}, ["optimizer"]),
-        ({"model": MODULE}, ["model"]),
         ({"model": MODULE, "optimizer": ADAM}, ["optimizer", "model"]),
         ({"loss": peak, "optimizer": ADAM}, []),
     ],

@@ -22,7 +22,7 @@ if together := "JAX_PROCESS_ID" in os.environ:
 from seqjax import Series, Text
 from seqjax.runs.files.arrays import by_name
 from seqjax.training import feed, loop
-from seqjax_gradients import Certified, Full, Randomized, Truncated
+from seqjax_gradients import Certified, Randomized, Truncated
 from seqjax_models import GRU, LSTM, RNN
 from seqjax_optimizers import SGD, Adam
 from seqjax_samplers import Random, Sequential
@@ -31,7 +31,6 @@ from seqjax import Experiment
 feed.CHUNK_STEPS = 80
 text = Text("the cat sat on the mat and the dog sat on the log. " * 5)
 cases = {
-    "full": (RNN(hidden=4), Full(), Sequential(4, 5)),
     "truncated, carried": (GRU(hidden=4), Truncated(steps=2), Sequential(4, 5)),
     "randomized": (LSTM(hidden=4, dropout=0.3), Randomized(keep_prob=0.8), Random(4, 5)),
     "certified": (RNN(hidden=4), Certified(Truncated(steps=2), every=2), Sequential(4, 5)),
@@ -92,7 +91,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["full", "truncated, carried", "randomized", "certified"])
+@pytest.mark.parametrize("name", ["truncated, carried", "randomized", "certified"])
 def test_metrics_and_parameters_are_those_of_one_process(trained, name):
     alone, *both = (found[name] for found in trained)
     for found in both:
