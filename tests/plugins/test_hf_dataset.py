@@ -1,9 +1,11 @@
-"""Local files and folders, and what the library is asked for."""
+"""Local files and folders; one test has its own hub on this machine."""
 
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # is read when the library is imported
 
@@ -162,19 +164,57 @@ assert datasets.is_progress_bar_enabled() and datasets.logging.get_verbosity() =
     assert (done.stdout, done.stderr) == ("['one\\n', 'two\\n']\n", "")
 
 
-def test_a_name_on_the_hub_is_asked_for_with_all_fields(monkeypatch):
-    """The library in place of the hub: there is no network in tests."""
-    import datasets
+class Hub(http.server.BaseHTTPRequestHandler):
+    """A hub with one data set, `user/name`, of one CSV file at one commit."""
 
-    asked = []
+    commit, content = "0123456789abcdef" * 2 + "01234567", b"text\nfrom the hub\nsecond\n"
 
-    def load_dataset(*args, **options):
-        asked.append((args, options))
-        return dataset()
+    def do_GET(self):
+        path, body = self.path.partition("?")[0], None
+        if path == f"/datasets/user/name/resolve/{self.commit}/train.csv":
+            body = self.content
+        elif path.startswith("/api/datasets/user/name/tree/") and path.endswith(self.commit):
+            body = [{"type": "file", "path": "train.csv", "size": len(self.content), "oid": "abc"}]
+        elif path == "/api/datasets/user/name" or path.startswith("/api/datasets/user/name/revision/"):
+            body = {"id": "user/name", "sha": self.commit, "siblings": [{"rfilename": "train.csv"}], "tags": []}
+        code = "EntryNotFound" if "/user/name/" in path else "RepoNotFound"
+        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(404 if body is None else 200)
+        headers = {"X-Repo-Commit": self.commit, "ETag": '"abc"', "Content-Length": str(len(sent))}
+        for name, value in headers.items() if body is not None else [("X-Error-Code", code), ("Content-Length", "0")]:
+            self.send_header(name, value)
+        self.end_headers()
+        if body is not None and self.command != "HEAD":
+            self.wfile.write(sent)
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert HFDataset(path="user/name", config="en", split="test", revision="v1").load().documents == RECORDS
-    assert asked == [(("user/name", "en"), {"split": "test", "revision": "v1"})]
+    do_HEAD = do_GET
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.slow
+def test_a_data_set_comes_from_the_hub_and_then_from_the_cache(folder):
+    """From a hub on this machine, and then without it."""
+    code = "import sys, seqjax_datasets as c; print(c.HFDataset(path=sys.argv[1]).load().documents)"
+    env = {**os.environ, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    env["HF_ENDPOINT"] = f"http://127.0.0.1:{server.server_address[1]}"
+
+    def run(path, **more):
+        command = [sys.executable, "-W", "error", "-c", code, path]
+        return subprocess.run(command, capture_output=True, text=True, env=env | more, check=False)
+
+    threading.Thread(target=server.serve_forever).start()
+    try:
+        done = run("user/name")
+        missing = run("user/other")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (done.stdout, done.stderr) == ("['from the hub', 'second']\n", "")
+    assert "'user/other' cannot be read: Dataset 'user/other' doesn't exist on the Hub" in missing.stderr
+    assert run("user/name", HF_HUB_OFFLINE="1").stdout == done.stdout
 
 
 @pytest.mark.parametrize("state", ["{}", '{"_data_files": [3]}'])

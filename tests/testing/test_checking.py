@@ -70,7 +70,7 @@ def test_every_built_in_plugin_passes_its_checks(entry, tmp_path, request, monke
 
 
 NOT_HERE = {
-    "hf-dataset": "it needs a network; tests/plugins/test_hf_dataset.py reads local files",
+    "hf-dataset": "tests/plugins/test_hf_dataset.py checks it against a local server",
     "slurm": "it needs a cluster",
 }
 MAY_BE_LEFT_OUT = {
