@@ -72,9 +72,3 @@ def test_each_shell_has_its_code(shell):
     assert "seqjax" in done.stdout
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=True)
-
-
-@pytest.mark.parametrize("argv", [["--completion"], ["--completion", "csh"]])
-def test_an_unknown_shell_is_an_error(argv):
-    done = call(*argv)
-    assert (done.returncode, done.stderr) == (2, "seqjax: --completion: name a shell, one of bash, zsh, fish\n")

@@ -1,6 +1,5 @@
 """`seqjax generate`."""
 
-import pytest
 from support.shell import call
 
 from seqjax import Run
@@ -39,23 +38,3 @@ def test_generate_takes_unknown_characters_with_the_flag(run_):
     printed = call("generate", run_, "--prompt", "the €uro", "--length", 5, "--unknown").stdout
     assert printed == Run.open(run_).generate("the €uro", 5, unknown=True) + "\n"
     assert printed.startswith("the <unk>uro")
-
-
-@pytest.mark.parametrize(
-    ("argv", "words"),
-    [
-        (["--prompt", "the €uro ¥"], ["prompt", "'€'", "'¥'"]),
-        (["--length", "long"], ["--length", "int"]),
-        (["--top-k", 2.5], ["--top-k", "int"]),
-        (["--top-p", 1.5, "--top-k", -1], ["top_p = 1.5", "top_k = -1"]),
-        (["--prompt", "the", "a €"], ["'€'"]),
-        (["--seed", 10**30], ["seed"]),
-        (["--lenght", 3], ["'--length'", "seqjax generate --help"]),
-        (["--prompt"], ["--prompt", "expected at least one argument"]),
-    ],
-)
-def test_generate_refuses(run_, argv, words):
-    done = call("generate", run_, "--temperature", 1, *argv)
-    assert (done.returncode, done.stdout) == (2, "")
-    for word in words:
-        assert word in done.stderr

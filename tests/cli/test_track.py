@@ -1,6 +1,5 @@
 """`seqjax track`."""
 
-import pytest
 from support.crash import NoFigure, experiment
 from support.shell import call
 
@@ -31,17 +30,3 @@ def test_each_run_is_mirrored_once_and_a_fault_of_one_does_not_stop_the_others(t
     metrics = tmp_path / "sweep" / "seed-1" / "metrics.jsonl"
     metrics.write_bytes(metrics.read_bytes().replace(b'"epoch": 1', b'"epoch": 7'))
     assert call("track", "sweep", "run", "--to", "tensorboard").returncode == 4, "as elsewhere"
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["run", "--to", "tensorbord"], "unknown tracker 'tensorbord'; did you mean 'tensorboard'"),
-        (["run"], "required: --to"),
-        (["run", "--to", "trackio:projekt=x"], "no such field; did you mean 'project'"),
-    ],
-)
-def test_wrong_arguments(argv, message):
-    done = call("track", *argv)
-    assert done.returncode == 2
-    assert message in done.stderr
