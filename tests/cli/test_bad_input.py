@@ -87,6 +87,7 @@ FILES = {
         ("lags run --max-lag 2000", ["part has 8000 steps", "give --max-lag 199 --steps 399"]),
         ("lags run --max-lag 3 --rows 9999", ["--rows 9999: the training part has 33 windows of 12 steps"]),
         (f"lags run --max-lag {10**20}", ["--max-lag"]),
+        ("reproduce run --jobs 2 --page x.html", ["run holds a run, and --jobs, --page are for folders of scripts"]),
         ("track run --to tensorbord", ["unknown tracker 'tensorbord'; did you mean 'tensorboard'"]),
         ("track run", ["required: --to"]),
         ("track run --to trackio:projekt=x", ["no such field; did you mean 'project'"]),
