@@ -43,6 +43,14 @@ CELL = """
     cell = lambda self, u, v, state: self.State(jnp.tanh(u + v))
 """
 MISTAKES = {
+    "an exit in the check of the fields": (
+        "model", "Cell", "    __post_init__ = lambda self: quit()",
+        r"model mine: <lambda> raises SystemExit: None\n.*mine\.py, line \d+: __post_init__ = ",
+    ),
+    "an exception in the check of the fields": (
+        "model", "Cell", "    __post_init__ = lambda self: [][1]",
+        r"model mine: <lambda> raises IndexError: list index out of range\n.*mine\.py, line \d+: __post_init__ = ",
+    ),
     "a list as a default": (
         "optimizer", "Optimizer", "    sizes: list[int] = []" + SGD,
         r"Mine\.sizes = \[\]: the default of a field cannot be a list; a field holds .* tuple",

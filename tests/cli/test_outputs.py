@@ -146,16 +146,6 @@ def test_a_signal_is_the_exit_code_also_if_a_library_turns_it_into_an_error(numb
     assert signal.getsignal(number) == before
 
 
-def test_plugins_and_libraries_do_not_catch_a_signal():
-    def caught(argv):
-        with contextlib.suppress(Exception, SystemExit):
-            signal.raise_signal(signal.SIGTERM)
-        return 0
-
-    with streams(io.StringIO()):
-        assert guarded(caught, []) == 143
-
-
 def test_streams_are_wrapped_once():
     stdout = io.StringIO()
     with streams(stdout):

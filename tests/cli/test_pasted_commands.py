@@ -16,33 +16,16 @@ TEXT = small_run.TEXT.translate(str.maketrans("th eon", "- noeh"))
 """The text of the small run with other characters, of which the first ones are a dash, a space and "on"."""
 NGRAM = small_run.NGRAM
 
-PLUGIN = '''
-from dataclasses import dataclass
-import seqjax
+PLUGIN = f"""{small_run.TOKENIZER}
 
 @seqjax.register("tracker", "mine")
 @dataclass(frozen=True)
-class Mine(seqjax.Tracker):
-    """Fails."""
+class Fails(seqjax.Tracker):
     name: str = ""
 
     def open(self, run, config, epochs):
-        raise RuntimeError("no")
-
-@seqjax.register("tokenizer", "mine")
-@dataclass(frozen=True)
-class Stops(seqjax.Tokenizer):
-    """Ends as by Ctrl-C, or splits into characters."""
-    stops: bool = False
-
-    def split(self, text):
-        if self.stops:
-            raise KeyboardInterrupt
-        return list(text)
-
-    def join(self, tokens):
-        return "".join(tokens)
-'''
+        raise KeyboardInterrupt if self.name == "stops" else RuntimeError("no")
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +55,7 @@ def test_the_commands_after_a_sweep():
 
 def test_the_command_that_resumes():
     Path(NAME).mkdir()
-    flags = ["--tokenizer", "mine:stops=true", f"--load=./{NAME}.py", f"--out={NAME}"]
+    flags = ["--tracker", "mine:name=stops", f"--load=./{NAME}.py", f"--out={NAME}"]
     done = call("run", *NGRAM, *flags)
     assert done.returncode == 130
     assert commands(done.stderr) == [["run", *map(str, NGRAM), *flags]]

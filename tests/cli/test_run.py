@@ -4,22 +4,12 @@ import re
 import shlex
 from pathlib import Path
 
-import jax
 import pytest
 from support.crash import forget_results
 from support.shell import call
 from support.small_run import EXPERIMENT, NGRAM, TEXT, damage
 
 from seqjax import Run, Runs
-
-
-def test_run_again_in_one_process(monkeypatch):
-    """As in a notebook, where jax has started already: settings that must come before its start are left alone."""
-    before = jax.device_count()
-    monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
-    for seed in (1, 2):
-        assert call("run", "--seed", seed, "--print-config").returncode == 0
-    assert jax.device_count() == before
 
 
 def test_a_run_without_parameters_is_trained_to_its_end(run_):

@@ -9,17 +9,6 @@ from seqjax import Error
 from seqjax.cli import show
 from seqjax.cli.unexpected import explained
 
-PLUGIN = """
-from dataclasses import dataclass
-import seqjax
-
-@seqjax.register("model", "mine")
-@dataclass(frozen=True)
-class Mine(seqjax.Cell):
-    def __post_init__(self):
-        {line}
-"""
-
 
 def raised(fault):
     """The `Error` that an exception becomes."""
@@ -67,17 +56,6 @@ def test_what_the_caller_handles_passes_unchanged():
         with pytest.raises(type(fault)) as caught, explained():
             raise fault
         assert caught.value is fault
-
-
-@pytest.mark.parametrize(
-    ("line", "shown"), [("quit()", "SystemExit: None"), ("[][1]", "IndexError: list index out of range")]
-)
-def test_what_a_plugin_raises_is_shown_as_its_mistake_with_its_line(tmp_path, line, shown, forget_local_plugins):
-    (tmp_path / "mine.py").write_text(PLUGIN.format(line=line))
-    done = call("run", "--load", tmp_path / "mine.py", "--model", "mine", "--dry-run")
-    assert done.returncode == 2
-    assert f"model mine: __post_init__ raises {shown}\n" in done.stderr
-    assert f"mine.py, line 9: {line}" in done.stderr
 
 
 def test_what_a_loaded_file_raises_is_shown_with_its_line(tmp_path):
