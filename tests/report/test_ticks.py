@@ -36,8 +36,8 @@ def test_ticks_that_people_read(low, high, expected):
     assert texts(low, high) == expected
 
 
-@pytest.mark.parametrize("low", [1e-4, 0.013, 0.3, 1.0, 4.4, 77.0, 2e4])
-@pytest.mark.parametrize("factor", [1.02, 1.3, 2.0, 4.0, 5.9, 6.1, 9.0, 25.0, 900.0])
+@pytest.mark.parametrize("low", [1e-4, 0.3, 4.4, 2e4])
+@pytest.mark.parametrize("factor", [1.02, 2.0, 5.9, 6.1, 25.0, 900.0])
 def test_every_range_has_some_ticks_and_not_too_many(low, factor):
     found = texts(low, low * factor)
     assert 2 <= len(found) <= 10
