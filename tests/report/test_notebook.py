@@ -128,13 +128,12 @@ def test_lags_of_one_scan_are_shown_of_several_or_without_a_gradient_not():
     lags = lambda state: seqjax.lags(
         lambda p, s, x: (p * s + x, (p * s) ** 2), jnp.asarray(0.5), state, jnp.ones(9), 4, batched=False
     )
-    one = lags(jnp.asarray(1.0))
+    together = jax.vmap(lags)(jnp.array([1.0, math.nan]))
+    assert repr(together) == "Lags(norms: float32[2, 5])"
+    assert together._repr_html_() is None
+    one, undefined = (jax.tree.map(lambda a, n=n: a[n], together) for n in (0, 1))
     assert [tag for tag, _ in page(one).elements].count("img") == 1
     assert columns_of(one._repr_html_())[: len(one.table.rows) + 1] == columns_of(one.table._repr_html_())
-    together = jax.vmap(lags)(jnp.ones(3))
-    assert repr(together) == "Lags(norms: float32[3, 5])"
-    assert together._repr_html_() is None
-    undefined = lags(jnp.asarray(math.nan))
     assert "the gradient is zero or not finite" in texts(HTMLPage(undefined._repr_html_()))
 
 
