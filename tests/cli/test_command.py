@@ -1,6 +1,5 @@
 """The command line as a whole: help, locales, and the installed script."""
 
-import io
 import json
 import re
 import sys
@@ -10,7 +9,6 @@ from support.shell import call, run, seqjax
 from support.small_run import NGRAM
 
 from seqjax import __version__
-from seqjax.cli import main
 
 
 def test_an_installed_script_ends_like_main(folder):
@@ -65,11 +63,3 @@ def test_signs_and_texts_are_printed_and_written_in_a_locale_without_them(folder
     assert {"É", "ü", "🎉"} <= set(tokens)
     for name in ("config.toml", "samples.txt", "environment.json", "metrics.jsonl"):
         (folder / "ascii" / name).read_text(encoding="utf-8")
-
-
-def test_latin_1_has_no_sign_of_sums(monkeypatch):
-    stdout = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
-    monkeypatch.setattr(sys, "stdout", stdout)
-    assert main(["show", "gradient", "randomized"]) == 0
-    stdout.flush()
-    assert b"\\u" in stdout.buffer.getvalue()

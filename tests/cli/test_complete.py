@@ -16,12 +16,10 @@ echo "${{COMPREPLY[@]}}"
 """
 OFFERED = {
     "seqjax ": list(VERBS),
-    "seqjax r": ["run", "reproduce"],
     "seqjax run --mo": ["--model"],
     "seqjax run --model ": registry.names("model"),
     "seqjax run --model l": ["lstm"],
     "seqjax measure a --gradient full rt": ["rtrl"],
-    "seqjax run --tracker t": ["tensorboard", "trackio"],
     "seqjax show gradient r": ["randomized", "rflo", "rtrl"],
     "seqjax compare a --which ": ["last", "best", "both"],
     "seqjax no-such-verb r": [],

@@ -39,6 +39,7 @@ STEP = """
 SGD = """
     build = lambda self, num_updates: optax.sgd(0.1)
 """
+SIZES = "    batch_size: int = 4\n    num_steps: int = 8\n"
 CELL = """
     cell = lambda self, u, v, state: self.State(jnp.tanh(u + v))
 """
@@ -112,6 +113,10 @@ MISTAKES = {
     ),
     "a method that is missing": (
         "model", "Cell", "    pass", r"model mine: cell raises NotImplementedError: the method cell is missing",
+    ),
+    "an exception in plan": (
+        "sampler", "Sampler", SIZES + "    plan = lambda self, bounds, rng: bounds[len(bounds)]",
+        r"sampler mine: plan raises IndexError: .*\n.*mine\.py, line \d+: plan = ",
     ),
     "a sampler without sizes": (
         "sampler", "Sampler", "    plan = lambda self, bounds, rng: None",
