@@ -38,7 +38,6 @@ FILES = {
         ("new optimizer lazy-loader --package", ["'lazy-loader' is the name of an installed package or module"]),
         ("run --model rn", ["[model]", "unknown model 'rn'", "'rnn'", "known: "]),
         ("run --modle rnn", ["--modle", "'--model'", "seqjax run --help"]),
-        ("run rnn", ["rnn", "seqjax run --help"]),
         ("run --model.hidden", ["--model.hidden", "value"]),
         ("run --model.hiden 3", ["[model]", "hiden", "'hidden'"]),
         ("run --dataset text-file", ["[dataset] path: missing"]),
