@@ -155,6 +155,10 @@ MISTAKES = {
         "optimizer", "Optimizer", "    build = lambda self, num_updates: 0.1",
         r"optimizer mine: build returned float, and must return an optax transformation, such as optax\.adam",
     ),
+    "an exception in load": (
+        "dataset", "Dataset", "    load = lambda self: open('no-such-file')",
+        r"dataset mine: load raises FileNotFoundError: .*\n.*mine\.py, line \d+: load = ",
+    ),
     "a dataset that returns a string": (
         "dataset", "Dataset", "    load = lambda self: 'so it goes ' * 1000",
         r"dataset mine: load returned str, and must return data, such as seqjax\.Text\(text\)",
