@@ -52,12 +52,6 @@ def test_evaluate_of_a_series_has_its_squared_error(tmp_path):
     assert lines[1].split() == ["train", f"{run.evaluate('train')['loss']:.4f}", "80"]
     assert lines[2].split() == ["heldout", f"{run.evaluate('heldout')['loss']:.4f}", "8"]
     assert lines[3] == "rest      has no targets"
-    done = call("evaluate", run.path, "--text", __file__)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "it cannot read this Text" in done.stderr
-    done = call("generate", run.path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "not trained on text" in done.stderr
 
 
 def test_evaluate_reports_an_empty_part(folder, monkeypatch):

@@ -48,10 +48,6 @@ MISTAKES = {
         "model", "Cell", "    __post_init__ = lambda self: quit()",
         r"model mine: <lambda> raises SystemExit: None\n.*mine\.py, line \d+: __post_init__ = ",
     ),
-    "an exception in the check of the fields": (
-        "model", "Cell", "    __post_init__ = lambda self: [][1]",
-        r"model mine: <lambda> raises IndexError: list index out of range\n.*mine\.py, line \d+: __post_init__ = ",
-    ),
     "a list as a default": (
         "optimizer", "Optimizer", "    sizes: list[int] = []" + SGD,
         r"Mine\.sizes = \[\]: the default of a field cannot be a list; a field holds .* tuple",
@@ -228,6 +224,7 @@ def test_a_mistake_of_a_tracker_is_a_warning_and_training_goes_on(
     assert re.search(rf"a: tracker mine: {message}", capsys.readouterr().err)
 
 
+LAUNCH = "    launch = lambda self, jobs, show_progress: {job.name: job.name for job in jobs}\n"
 LAUNCHER_MISTAKES = {
     "ids that are numbers": (
         "    launch = lambda self, jobs, show_progress: {job.name: 7 for job in jobs}",
@@ -237,9 +234,16 @@ LAUNCHER_MISTAKES = {
         "    launch = lambda self, jobs, show_progress: jobs.no_such_attribute",
         r"launcher mine: launch raises AttributeError: .*\n.*mine\.py, line \d+: launch = ",
     ),
+    "a launch that returns nothing": (
+        "    launch = lambda self, jobs, show_progress: None",
+        r"launcher mine: launch returned None, and must return a dict: name of a job -> id, which is a str; \{\} if",
+    ),
+    "an alive that returns a list": (
+        LAUNCH + "    alive = lambda self, ids: list(ids)",
+        r"launcher mine: alive returned \['seed=0', 'seed=1'\], and must return a dict: id -> 'queued' or 'running'",
+    ),
     "another word for a state": (
-        "    launch = lambda self, jobs, show_progress: {job.name: job.name for job in jobs}\n"
-        '    alive = lambda self, ids: dict.fromkeys(ids, "RUNNING")',
+        LAUNCH + '    alive = lambda self, ids: dict.fromkeys(ids, "RUNNING")',
         r"launcher mine: alive returned \{'seed=0': 'RUNNING', .*\}, and must return a dict: id -> 'queued' or",
     ),
 }  # fmt: skip
