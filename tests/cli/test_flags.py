@@ -25,7 +25,6 @@ def tables(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("heldout", "expected"),
     [
-        ("csv:path=valid.csv", ([5.0], [7.0])),
         ("seqjax/csv:path=valid.csv", ([5.0], [7.0])),
         ("csv:path=valid.csv:inputs=other", ([9.0], [7.0])),
         ("csv:path=semicolons.csv:delimiter=;", ([5.0], [7.0])),

@@ -183,6 +183,10 @@ def test_a_mistake_is_named_before_training(mistake, tmp_path, monkeypatch, caps
 
 
 TRACKER_MISTAKES = {
+    "an open that returns nothing": (
+        "    open = lambda self, run, config, epochs: None",
+        r"open returned NoneType without row, text, figure, close; it must return a session with the methods",
+    ),
     "a session without a method": (
         "    open = lambda self, run, config, epochs: Partial()",
         r"open returned Partial without figure; it must return",
