@@ -7,8 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,8 +73,7 @@ MESSAGES = {
 
 def calls():
     """Name -> a wrong call."""
-    folder = Path(tempfile.mkdtemp())
-    run, series = TEXT.run(folder / "run"), SERIES.run()
+    run, series = TEXT.run(), SERIES.run()
     runs = sj.Runs({"run": run}, {"run": ""})
     problem, stream, scan = run.problem, run.prepared.streams["train"], run.scan_arguments(2, 8)
     state, xs = scan["state"], scan["xs"]

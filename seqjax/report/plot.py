@@ -108,7 +108,7 @@ def runs(
 
     >>> import seqjax as sj
     >>> from seqjax_models import NGram
-    >>> text = sj.Text("abc" * 40)
+    >>> text = sj.Text("abc" * 100)
     >>> runs = {f"order {n}": sj.Experiment(dataset=text, model=NGram(order=n)).run() for n in (1, 2)}
     >>> figure = sj.plot.runs(runs, x="epoch", y="heldout_perplexity")
     >>> figure.axes[0].get_ylabel(), [line.get_label() for line in figure.axes[0].lines]

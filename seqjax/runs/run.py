@@ -100,7 +100,7 @@ class Run(RunState):
     >>> import tempfile
     >>> import seqjax as sj
     >>> from seqjax_models import NGram
-    >>> experiment = sj.Experiment(dataset=sj.Text("abc" * 100), model=NGram(order=3))
+    >>> experiment = sj.Experiment(dataset=sj.Text("abc" * 100), model=NGram(order=2))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     finished = experiment.run(folder).finished
     ...     run = sj.Run.open(folder)

@@ -62,10 +62,10 @@ def sweep(
     >>> import seqjax as sj
     >>> from seqjax_models import NGram
     >>> base = sj.Experiment(dataset=sj.Text("abc" * 100))
-    >>> runs = sj.sweep(base, {"model": {"pairs": NGram(order=2), "triples": NGram(order=3)}, "seed": [0, 1]})
+    >>> runs = sj.sweep(base, {"model": {"single": NGram(order=1), "pairs": NGram(order=2)}, "seed": [0, 1]})
     >>> list(runs)
-    ['pairs, seed=0', 'pairs, seed=1', 'triples, seed=0', 'triples, seed=1']
-    >>> runs["triples, seed=1"].generate("ab", 4)
+    ['single, seed=0', 'single, seed=1', 'pairs, seed=0', 'pairs, seed=1']
+    >>> runs["pairs, seed=1"].generate("ab", 4)
     'abcabc'
 
     Args:

@@ -29,12 +29,3 @@ def test_the_page_has_the_metrics_samples_and_figures_of_the_folder(run_, tmp_pa
     ]
     assert "text-file" in found.texts["h1"][0]
     assert "Made with seqjax" in found.texts["p"][0]
-
-
-def test_a_page_that_cannot_be_written_is_an_error(run_):
-    done = call("compare", run_, "--page", "nowhere/page.html")
-    assert done.returncode == 6
-    assert "nowhere/page.html cannot be written: No such file or directory" in done.stderr
-    done = call("compare", run_, "--page", ".")
-    assert done.returncode == 2
-    assert ". is a folder; name a file in it" in done.stderr

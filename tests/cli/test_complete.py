@@ -2,7 +2,6 @@
 
 import subprocess
 
-import pytest
 from support.imports import imported, plugin_modules
 from support.shell import SEQJAX, call, run
 
@@ -17,12 +16,10 @@ echo "${{COMPREPLY[@]}}"
 """
 OFFERED = {
     "seqjax ": list(VERBS),
-    "seqjax r": ["run", "reproduce"],
     "seqjax run --mo": ["--model"],
     "seqjax run --model ": registry.names("model"),
     "seqjax run --model l": ["lstm"],
     "seqjax measure a --gradient full rt": ["rtrl"],
-    "seqjax run --tracker t": ["tensorboard", "trackio"],
     "seqjax show gradient r": ["randomized", "rflo", "rtrl"],
     "seqjax compare a --which ": ["last", "best", "both"],
     "seqjax no-such-verb r": [],
@@ -65,16 +62,9 @@ def test_completing_imports_neither_jax_nor_a_plugin(tmp_path):
     assert not plugin_modules(modules)
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_each_shell_has_its_code(shell):
-    done = call("--completion", shell)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "seqjax" in done.stdout
-    if shell == "bash":
-        subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=True)
-
-
-@pytest.mark.parametrize("argv", [["--completion"], ["--completion", "csh"]])
-def test_an_unknown_shell_is_an_error(argv):
-    done = call(*argv)
-    assert (done.returncode, done.stderr) == (2, "seqjax: --completion: name a shell, one of bash, zsh, fish\n")
+def test_each_shell_has_its_code():
+    for shell in SHELLS:
+        done = call("--completion", shell)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "seqjax" in done.stdout
+    subprocess.run(["bash", "-n"], input=call("--completion", "bash").stdout, text=True, check=True)

@@ -25,7 +25,6 @@ def tables(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("heldout", "expected"),
     [
-        ("csv:path=valid.csv", ([5.0], [7.0])),
         ("seqjax/csv:path=valid.csv", ([5.0], [7.0])),
         ("csv:path=valid.csv:inputs=other", ([9.0], [7.0])),
         ("csv:path=semicolons.csv:delimiter=;", ([5.0], [7.0])),
@@ -47,9 +46,6 @@ def test_a_heldout_dataset_of_another_plugin_has_its_own_fields(tables):
     [
         (["run", *TABLE, "--heldout", "valid.csv"],
          "--heldout valid.csv: a file needs the name of the dataset that reads it: --heldout csv:path=valid.csv"),
-        (["run", "--dataset", "notes.md"],
-         "--dataset notes.md: a file needs the name of the dataset that reads it: "
-         "--dataset text-file:path=notes.md"),
         (["run", "--dataset", "no such file.npy"],
          "--dataset no such file.npy: there is no such file, and a file needs the name of the dataset that reads it: "
          "--dataset 'npy:path=no such file.npy'"),
@@ -60,7 +56,6 @@ def test_a_heldout_dataset_of_another_plugin_has_its_own_fields(tables):
         (["sweep", "a.toml"], "no such argument: a.toml; to read this file: --config a.toml"),
         (["run", "--gradient", "truncated", "--steps=8"],
          "no such argument: --steps=8; did you mean '--gradient.steps'?"),
-        (["run", "--gradient", "seqjax/k1k2", "--k2", "8"], "no such argument: --k2; did you mean '--gradient.k2'?"),
         (["run", "--gradient", "truncated:steps=3:steps=4", "--epoch"],
          "no such argument: --epoch; did you mean '--epochs' or '--keep' or '--out'?"),
         (["run", "--metrics", "a", "b"],
@@ -82,22 +77,20 @@ def test_what_to_type_instead(tables, argv, message):
 
 
 MEANT = {
-    "--optimizer.learning-rate": ["--lr"],
-    "--sampler.batch-size": ["--batch-size", "--batch_size", "--batch"],
-    "--model.hidden": ["--hidden", "--hidden-size"],
-    "--sampler.num-steps": ["--seq-len", "--bptt", "--num-steps"],
-    "--epochs": ["--num-epochs", "--epoch"],
-    "--optimizer": ["--optimiser"],
+    "--lr": "--optimizer.learning-rate",
+    "--batch_size": "--sampler.batch-size",
+    "--hidden": "--model.hidden",
+    "--bptt": "--sampler.num-steps",
+    "--num-epochs": "--epochs",
 }
 
 
-@pytest.mark.parametrize("meant", MEANT)
-def test_the_flag_that_was_meant(meant):
-    for flag in MEANT[meant]:
-        for argv in (["run", flag, "8"], ["sweep", f"{flag}=8"]):
-            done = call(*argv)
-            assert done.returncode == 2
-            assert f"no such argument: {argv[1].replace('_', '-')}; did you mean '{meant}'" in done.stderr
+@pytest.mark.parametrize("flag", MEANT)
+def test_the_flag_that_was_meant(flag):
+    for argv in (["run", flag, "8"], ["sweep", f"{flag}=8"]):
+        done = call(*argv)
+        assert done.returncode == 2
+        assert f"no such argument: {argv[1].replace('_', '-')}; did you mean '{MEANT[flag]}'" in done.stderr
 
 
 @pytest.mark.parametrize(("name", "dataset"), [("my book.txt", "text-file"), ("t.csv", "csv"), ("x.npy", "npy")])

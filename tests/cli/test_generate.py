@@ -1,6 +1,5 @@
 """`seqjax generate`."""
 
-import pytest
 from support.shell import call
 
 from seqjax import Run
@@ -28,8 +27,7 @@ def test_generate_continues_several_prompts_one_text_each(run_):
 def test_generate_chooses_among_the_likeliest(run_):
     greedy = call("generate", run_, "--prompt", "the", "--length", 30).stdout
     hot = ["generate", run_, "--prompt", "the", "--length", 30, "--temperature", 3]
-    for limit in (["--top-k", 1], ["--top-p", 1e-6], ["--top_k=1", "--top-p", 0.5]):
-        assert call(*hot, *limit).stdout == greedy
+    assert call(*hot, "--top-k", 1).stdout == call(*hot, "--top_p=1e-6").stdout == greedy
     limited = call(*hot, "--top-k", 4, "--top-p", 0.9, "--seed", 2).stdout
     assert limited == Run.open(run_).generate("the", 30, 3.0, top_k=4, top_p=0.9, seed=2) + "\n"
     assert limited != greedy
@@ -39,23 +37,3 @@ def test_generate_takes_unknown_characters_with_the_flag(run_):
     printed = call("generate", run_, "--prompt", "the €uro", "--length", 5, "--unknown").stdout
     assert printed == Run.open(run_).generate("the €uro", 5, unknown=True) + "\n"
     assert printed.startswith("the <unk>uro")
-
-
-@pytest.mark.parametrize(
-    ("argv", "words"),
-    [
-        (["--prompt", "the €uro ¥"], ["prompt", "'€'", "'¥'"]),
-        (["--length", "long"], ["--length", "int"]),
-        (["--top-k", 2.5], ["--top-k", "int"]),
-        (["--top-p", 1.5, "--top-k", -1], ["top_p = 1.5", "top_k = -1"]),
-        (["--prompt", "the", "a €"], ["'€'"]),
-        (["--seed", 10**30], ["seed"]),
-        (["--lenght", 3], ["'--length'", "seqjax generate --help"]),
-        (["--prompt"], ["--prompt", "expected at least one argument"]),
-    ],
-)
-def test_generate_refuses(run_, argv, words):
-    done = call("generate", run_, "--temperature", 1, *argv)
-    assert (done.returncode, done.stdout) == (2, "")
-    for word in words:
-        assert word in done.stderr

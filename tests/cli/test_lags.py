@@ -5,21 +5,6 @@ from support.shell import call
 from support.small_run import EXPERIMENT, TEXT
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--max-lag", 0, "--rows", 0], ["--max-lag 0: must be at least 1", "--rows 0: must be at least 1"]),
-        (["--max-lag", 10, "--steps", 10], ["--steps 10: must be more than --max-lag 10"]),
-        (["--max-lag", 2000], ["no document of the training part has 8000 steps", "give --max-lag 199 --steps 399"]),
-        (["--max-lag", 3, "--rows", 9999], ["--rows 9999: the training part has 33 windows of 12 steps"]),
-    ],
-)
-def test_lags_names_the_wrong_flags(run_, arguments, words):
-    done = call("lags", run_, *arguments)
-    assert done.returncode == 2
-    assert all(word in done.stderr for word in words), done.stderr
-
-
 def test_lags_takes_fewer_rows_of_a_short_training_part(run_, tmp_path):
     flags = ["--max-lag", 3, "--steps", 150, "--figure"]
     done = call("lags", run_, *flags, tmp_path / "lags.png")

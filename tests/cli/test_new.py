@@ -68,34 +68,6 @@ def test_nothing_is_overwritten(here, capsys):
     assert [path.name for path in Path("mine").iterdir()] == ["README.md"]
 
 
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["model", "My_Cell"], "use lower-case letters, digits and single dashes"),
-        (["modle", "mine"], "invalid choice: 'modle'"),
-        (["model", "gru"], "model 'gru' is the name of seqjax/gru; choose another name"),
-    ],
-)
-def test_wrong_names_are_answered(argv, message, here, capsys):
-    assert main(["new", *argv]) == 2
-    assert message in capsys.readouterr().err
-    assert not list(here.iterdir())
-
-
-@pytest.mark.parametrize("name", ["statistics", "lazy-loader"])
-def test_the_name_of_a_module_or_package_is_refused(name, here, capsys):
-    for form in ([], ["--package"]):
-        assert main(["new", "optimizer", name, *form]) == 2
-        assert f"{name!r} is the name of an installed package or module" in capsys.readouterr().err
-    assert not list(here.iterdir())
-
-
-def test_a_folder_that_cannot_be_written_is_named(here, capsys):
-    Path("file").write_text("precious")
-    assert main(["new", "optimizer", "mine", "--out", "file"]) == 6
-    assert "cannot be written" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("name", ["2-layers", "class", "none"])
 def test_a_name_that_python_uses_gets_a_prefix(name, here):
     assert main(["new", "optimizer", name]) == 0

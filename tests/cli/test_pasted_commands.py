@@ -8,39 +8,24 @@ import pytest
 from support import small_run
 from support.shell import call
 
+from seqjax.plugin import registry
+
 NAME = "-a 'b' \"c\" \\\n$(touch pwned) `touch pwned` ; touch pwned #\x1b[8m é"
 """Begins like a flag, and has all that a shell would interpret."""
 TEXT = small_run.TEXT.translate(str.maketrans("th eon", "- noeh"))
 """The text of the small run with other characters, of which the first ones are a dash, a space and "on"."""
 NGRAM = small_run.NGRAM
 
-PLUGIN = '''
-from dataclasses import dataclass
-import seqjax
+PLUGIN = f"""{small_run.TOKENIZER}
 
 @seqjax.register("tracker", "mine")
 @dataclass(frozen=True)
-class Mine(seqjax.Tracker):
-    """Fails."""
+class Fails(seqjax.Tracker):
     name: str = ""
 
     def open(self, run, config, epochs):
-        raise RuntimeError("no")
-
-@seqjax.register("tokenizer", "mine")
-@dataclass(frozen=True)
-class Stops(seqjax.Tokenizer):
-    """Ends as by Ctrl-C, or splits into characters."""
-    stops: bool = False
-
-    def split(self, text):
-        if self.stops:
-            raise KeyboardInterrupt
-        return list(text)
-
-    def join(self, tokens):
-        return "".join(tokens)
-'''
+        raise KeyboardInterrupt if self.name == "stops" else RuntimeError("no")
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -61,16 +46,6 @@ def commands(printed: str) -> list[list[str]]:
     return [line.removesuffix("\0").split("\0") for line in done.stdout.decode().split("\0\n")[:-1]]
 
 
-def test_the_commands_after_a_run():
-    done = call("run", *NGRAM, f"--out={NAME}")
-    assert done.returncode == 0
-    assert "saved    -a 'b'" in done.stdout
-    generate, *others = commands(done.stdout)
-    assert generate == ["generate", f"./{NAME}", "--prompt=- on", "--temperature", "0.8"]
-    assert [words[0] for words in others] == ["run"]
-    assert call(*generate, "--length", 0).stdout == "- on\n"
-
-
 def test_the_commands_after_a_sweep():
     done = call("sweep", *NGRAM, "--seeds", "0,1", "--launcher", "none", f"--out={NAME}")
     assert done.returncode == 0
@@ -80,27 +55,29 @@ def test_the_commands_after_a_sweep():
 
 def test_the_command_that_resumes():
     Path(NAME).mkdir()
-    flags = ["--tokenizer", "mine:stops=true", f"--load=./{NAME}.py", f"--out={NAME}"]
+    flags = ["--tracker", "mine:name=stops", f"--load=./{NAME}.py", f"--out={NAME}"]
     done = call("run", *NGRAM, *flags)
     assert done.returncode == 130
     assert commands(done.stderr) == [["run", *map(str, NGRAM), *flags]]
 
 
-def test_the_command_that_sends_to_a_tracker_again():
+def test_the_commands_after_a_run_whose_tracker_has_failed():
     done = call("run", *NGRAM, f"--tracker=mine:name={NAME}", f"--load=./{NAME}.py", f"--out={NAME}")
     assert done.returncode == 0
-    again, generate, _ = commands(done.stdout)
+    assert "saved    -a 'b'" in done.stdout
+    again, generate, another = commands(done.stdout)
     assert again[:4] == ["track", f"./{NAME}", "--to", f"mine:name={NAME}"]
     assert again[4] == "--load"
     assert Path(again[5]).samefile(f"{NAME}.py")
-    assert generate[:4] == ["generate", f"./{NAME}", "--load", f"./{NAME}.py"]
+    options = ["--load", f"./{NAME}.py", "--prompt=- on", "--temperature", "0.8"]
+    assert generate == ["generate", f"./{NAME}", *options]
+    assert another[0] == "run"
+    assert call(*generate, "--length", 0).stdout == "- on\n"
 
 
 def test_the_file_of_a_plugin_that_a_run_needs(forget_local_plugins):
     assert call("run", *NGRAM, "--tokenizer", "mine", f"--load=./{NAME}.py", f"--out={NAME}").returncode == 0
-    from seqjax.plugin import registry
-
-    for key in [key for key, (entry, _) in registry._registered.items() if entry.distribution == registry.LOCAL]:
+    for key in [key for key in registry._registered if key[1].startswith("local/")]:
         del registry._registered[key]
     refused = call("evaluate", f"./{NAME}")
     (load,) = re.findall(r"and then add: (.*)$", refused.stderr, re.MULTILINE)
@@ -109,14 +86,12 @@ def test_the_file_of_a_plugin_that_a_run_needs(forget_local_plugins):
     assert call("evaluate", f"./{NAME}", flag, file).returncode == 0
 
 
-@pytest.mark.parametrize("package", [[], ["--package"]])
-def test_the_commands_after_a_new_plugin(package):
-    done = call("new", "model", "my-cell", *package, f"--out={NAME}")
-    assert done.returncode == 0
-    expected = [["install", "-e", f"./{NAME}/my-cell"], ["check", "model", "my-cell"]]
-    assert commands(done.stdout) == (
-        expected if package else [["check", "model", "my-cell", "--load", f"./{NAME}/my_cell.py"]]
-    )
+def test_the_commands_after_a_new_plugin():
+    check = ["check", "model", "my-cell"]
+    file = call("new", *check[1:], f"--out={NAME}")
+    assert commands(file.stdout) == [[*check, "--load", f"./{NAME}/my_cell.py"]]
+    package = call("new", *check[1:], "--package", f"--out={NAME}")
+    assert commands(package.stdout) == [["install", "-e", f"./{NAME}/my-cell"], check]
 
 
 def test_the_flags_for_a_file_in_place_of_a_dataset():

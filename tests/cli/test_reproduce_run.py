@@ -7,11 +7,9 @@ import tempfile
 
 import pytest
 from support.shell import call
-from support.small_run import NGRAM, TOKENIZER
 from support.tiny import replace_file
 
 from seqjax import Run
-from seqjax.plugin import registry
 from seqjax.runs import record
 from seqjax.runs.files import folder
 
@@ -22,14 +20,6 @@ def temporary(tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     return tmp_path / "temporary"
-
-
-def changed(run_, tmp_path):
-    """A copy of a run whose config has another learning rate, with a hash that is right."""
-    copy = shutil.copytree(run_, tmp_path / "changed")
-    text = (copy / folder.CONFIG).read_text()
-    replace_file(copy, folder.CONFIG, text.replace("learning_rate = 1.0", "learning_rate = 0.5").encode())
-    return copy
 
 
 def test_a_run_is_trained_again_in_a_folder_that_is_removed(run_, temporary):
@@ -46,7 +36,9 @@ def test_a_run_is_trained_again_in_a_folder_that_is_removed(run_, temporary):
 
 
 def test_a_run_that_differs_is_exit_4_and_the_other_run_can_be_kept(run_, tmp_path):
-    copy = changed(run_, tmp_path)
+    copy = shutil.copytree(run_, tmp_path / "changed")
+    text = (copy / folder.CONFIG).read_text()
+    replace_file(copy, folder.CONFIG, text.replace("learning_rate = 1.0", "learning_rate = 0.5").encode())
     done = call("reproduce", copy, "--out", tmp_path / "other")
     assert done.returncode == 4
     assert "result   different\n" in done.stdout
@@ -58,37 +50,14 @@ def test_a_run_that_differs_is_exit_4_and_the_other_run_can_be_kept(run_, tmp_pa
     assert (done.returncode, "holds a run that has ended" in done.stderr) == (2, True)
 
 
-def test_within_tolerance_it_says_which_and_why(run_, tmp_path):
-    copy = shutil.copytree(run_, tmp_path / "copy")
-    replace_file(copy, folder.SAMPLES, b"another text")
-    done = call("reproduce", copy)
+def test_within_tolerance_it_says_why_and_that_a_callback_has_ended_the_training(run_, tmp_path):
+    Run.open(run_).experiment.run(tmp_path / "run", callback=lambda run: len(run.metrics) == 2)
+    replace_file(tmp_path / "run", folder.SAMPLES, b"another text")
+    done = call("reproduce", tmp_path / "run")
     assert (done.returncode, done.stderr) == (0, "")
+    assert "note     its callback ended training after epoch 2" in done.stdout
     assert "result   equal within tolerance\n" in done.stdout
     assert "more than 0.01 of its largest\nentry" in done.stdout
-
-
-def test_a_run_with_a_local_plugin_needs_its_file(folder, tmp_path, monkeypatch, forget_local_plugins):
-    monkeypatch.chdir(folder)
-    plugin = tmp_path / "mine.py"
-    plugin.write_text(TOKENIZER)
-    path = tmp_path / "run"
-    assert call("run", *NGRAM, "--load", plugin, "--tokenizer", "mine", "--out", path).returncode == 0
-    del registry._registered["tokenizer", "local/mine"]
-    done = call("reproduce", path)
-    assert done.returncode == 2
-    (kept,) = (path / "plugins").iterdir()
-    assert f"--load {kept}" in done.stderr
-    done = call("reproduce", path, "--load", kept)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "result   bitwise equal")
-
-
-def test_a_run_that_its_callback_has_ended_is_told(run_, tmp_path):
-    experiment = Run.open(run_).experiment
-    experiment.run(tmp_path / "run", callback=lambda run: len(run.metrics) == 2)
-    done = call("reproduce", tmp_path / "run")
-    assert done.returncode == 0
-    assert "note     its callback ended training after epoch 2" in done.stdout
-    assert done.stdout.endswith("result   bitwise equal\n")
 
 
 @pytest.mark.parametrize("out", [[], ["--out", "again"]])
@@ -115,14 +84,7 @@ def test_ctrl_c_says_whether_the_training_can_go_on(run_, temporary, tmp_path, m
         assert "saved in" not in done.stderr
 
 
-def test_folders_that_hold_no_single_run(run_, tmp_path):
-    done = call("reproduce", run_, "--jobs", 2, "--page", "page.html")
-    assert done.returncode == 2
-    assert f"{run_} holds a run, and --jobs, --page are for folders of scripts" in done.stderr
-    (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / "sweep.json").write_text("{}")
-    done = call("reproduce", tmp_path / "sweep")
+def test_a_folder_that_holds_a_sweep(tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    done = call("reproduce", tmp_path)
     assert (done.returncode, "holds a sweep" in done.stderr) == (2, True)
-    (tmp_path / "sweep" / "sweep.json").unlink()
-    done = call("reproduce", tmp_path / "sweep")
-    assert (done.returncode, "has no script at all" in done.stderr) == (2, True)

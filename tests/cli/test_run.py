@@ -2,10 +2,8 @@
 
 import re
 import shlex
-import shutil
 from pathlib import Path
 
-import jax
 import pytest
 from support.crash import forget_results
 from support.shell import call
@@ -14,39 +12,11 @@ from support.small_run import EXPERIMENT, NGRAM, TEXT, damage
 from seqjax import Run, Runs
 
 
-def test_run_again_in_one_process(monkeypatch):
-    """As in a notebook, where jax has started already: settings that must come before its start are left alone."""
-    before = jax.device_count()
-    monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
-    for seed in (1, 2):
-        assert call("run", "--seed", seed, "--print-config").returncode == 0
-    assert jax.device_count() == before
-
-
-@pytest.mark.parametrize("out", ["other", "notes"])
-def test_a_folder_in_use_is_left_as_it_is(run_, out):
-    """If it holds another experiment or other files, the message says so, and names a way out."""
-    words = {"other": ["another experiment", "model: there", "8", "9"], "notes": ["notes", "diary.txt"]}[out]
-    Path(out).mkdir()
-    if out == "notes":
-        (Path(out) / "diary.txt").write_text("dear diary")
-    else:
-        shutil.copytree(run_, out, dirs_exist_ok=True)
-    before = {file: file.read_bytes() for file in Path(out).rglob("*") if file.is_file()}
-    done = call("run", *EXPERIMENT, *(["--model.hidden", 9] if out == "other" else []), "--out", out)
-    assert (done.returncode, done.stdout) == (2, "")
-    for word in (*words, "another folder"):
-        assert word in done.stderr
-    assert {file: file.read_bytes() for file in Path(out).rglob("*") if file.is_file()} == before
-
-
 def test_a_run_without_parameters_is_trained_to_its_end(run_):
     """Until then the other verbs report that it is unfinished."""
     out = damage(run_, "params.safetensors", None)
     forget_results(out, checkpoints=True)
-    done = call("generate", out)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"{out} is unfinished" in done.stderr
+    assert f"{out} is unfinished" in call("generate", out).stderr
     done = call("run", *EXPERIMENT, "--out", out)
     assert done.returncode == 0, done.stderr
     assert (out / "params.safetensors").exists()
@@ -66,13 +36,11 @@ def test_run_help_shows_the_parameters_of_the_chosen_plugins():
     assert "--optimizer.learning-rate" in default
 
 
-def test_run_help_shows_the_values_that_would_be_used(tmp_path):
+def test_run_help_shows_the_values_that_would_be_used():
     """The default experiment has the learning rate 1.0, which is not the default of the optimizer's class."""
-    lines = call("run", "--model.hidden", 77, "--help").stdout.splitlines()
-    used = {"--optimizer.learning-rate": "1.0", "--optimizer.clip-norm": "1.0", "--model.hidden": "77"}
-    for flag, value in used.items():
-        (line,) = (line for line in lines if line.startswith(f"  {flag} "))
-        assert re.search(rf"\b{value}\b", line), line
+    text = call("run", "--model.hidden", 77, "--help").stdout
+    for flag, value in {"--optimizer.learning-rate": "1.0", "--model.hidden": "77"}.items():
+        assert re.search(rf"^  {flag} .*default {value}$", text, re.MULTILINE)
 
 
 def test_a_run_prints_plain_lines_and_the_next_commands(trained, folder, monkeypatch):
@@ -106,14 +74,6 @@ def test_without_out_a_new_folder_is_made(tmp_path, monkeypatch):
     assert "saved    runs/text-file-ngram-2\n" in done.stdout
     assert Run.open("runs/text-file-ngram-2").finished
     assert list(Path("runs", "text-file-ngram-1").iterdir()) == []
-
-
-def test_a_finished_run_of_the_same_experiment_is_opened(run_):
-    before = {file: file.stat().st_mtime_ns for file in run_.iterdir()}
-    done = call("run", *EXPERIMENT, "--out", "run")
-    assert done.returncode == 0, done.stderr
-    assert {file: file.stat().st_mtime_ns for file in run_.iterdir()} == before
-    assert "saved    run" in done.stdout
 
 
 def test_run_with_several_seeds_is_a_sweep(folder, monkeypatch):

@@ -5,6 +5,7 @@ import os
 import pytest
 from support.crash import NoFigure, crash_after, experiment, forget_results
 from support.shell import call
+from support.tiny import copy
 
 from seqjax import Run, sweep
 from seqjax.runs.files import folder
@@ -17,21 +18,41 @@ from seqjax_launchers import local
 NAME = "mlp, windows"
 
 
-@pytest.fixture(autouse=True)
-def no_figure(monkeypatch):
-    monkeypatch.setattr(Run, "plot", NoFigure)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a run, "run", and of a sweep of two runs of one epoch, "out", which the tests copy."""
+    place = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "plot", NoFigure)
+        experiment(NAME).run(place / "run")
+        sweep(experiment(NAME, epochs=1), {"seed": [0, 1]}, place / "out")
+    return place
 
 
 @pytest.fixture
-def run(tmp_path):
-    experiment(NAME).run(tmp_path / "run")
-    return tmp_path / "run"
+def run(made, tmp_path):
+    return copy(made / "run", tmp_path / "run")
+
+
+@pytest.fixture
+def out(made, tmp_path):
+    """A sweep whose first run did not end, and its jobs."""
+    out = copy(made / "out", tmp_path / "out")
+    unfinish(out / "seed-0")
+    (out / "_jobs").mkdir()
+    return out
 
 
 @pytest.fixture
 def job(tmp_path):
     (tmp_path / "_jobs").mkdir()
     return tmp_path / "_jobs" / "run"
+
+
+def unfinish(run):
+    """As a kill during training leaves it."""
+    forget_results(run)
+    (run / "params.safetensors").unlink()
 
 
 def state(run, job, waiting=None):
@@ -75,8 +96,7 @@ def test_more_epochs_that_were_not_trained_are_not_finished(run, job):
 
 
 def test_a_run_in_training(run, job):
-    forget_results(run)
-    (run / "params.safetensors").unlink()
+    unfinish(run)
     write(job, "epoch\n")
     rows = read_rows(run)
     (run / folder.METRICS).write_bytes(encode_rows([rows[0] | {"seconds": 3.5}]))
@@ -92,28 +112,18 @@ def test_a_run_in_training(run, job):
     ("log", "code", "expected", "note"),
     [
         ("epoch\ninterrupted at update 7\n\n", "143", "interrupted", "interrupted at update 7"),
-        (
-            "interrupted at update 7\nepoch\nseqjax: interrupted at update 1,234, and saved in s/run\nThe same\n"
-            "next     seqjax run --config s/_jobs/run.toml\n",
-            "130",
-            "interrupted",
-            "interrupted at update 1,234",
-        ),
-        ("interrupted at update 7, and saved in run\nThe same\n", None, "interrupted", "interrupted at update 7"),
+        ("interrupted at update 7\nseqjax: interrupted at update 1,234, and saved in s/run\nThe same\n", "130",
+         "interrupted", "interrupted at update 1,234"),
         ("interrupted at update 7, and saved in run\nepoch\n", "137", "failed", "ended by signal 9"),
-        ("interrupted\n", "130", "interrupted", "interrupted"),
         ("epoch\n", "134", "failed", "ended by signal 6; epoch"),
-        ("", "137", "failed", "ended by signal 9"),
-        ("epoch\n", None, "interrupted", "epoch"),
         ("a\nTraceback\n  line\nKeyError: 3\n", "1", "failed", "KeyError: 3"),
         ("seqjax: one\nseqjax: two:\n  three\n", "2", "failed", "seqjax: two:; three"),
         ("\ufffd\x00\x1b[2J\n", "1", "failed", "\ufffd\x00\x1b[2J"),
         (None, None, "interrupted", ""),
     ],
-)
+)  # fmt: skip
 def test_a_run_that_did_not_end(run, job, log, code, expected, note):
-    forget_results(run)
-    (run / "params.safetensors").unlink()
+    unfinish(run)
     write(job, log, code)
     assert state(run, job) == (expected, 2, 2, None, note)
 
@@ -135,8 +145,7 @@ def test_a_run_that_diverged(run, job):
     write_manifest(run, read_manifest(run)._replace(ended="diverged", note="the loss is NaN\nTry a smaller one\n"))
     write(job, "x\n", "3")
     assert state(run, job) == ("diverged", 2, 2, None, "the loss is NaN")
-    forget_results(run)
-    (run / "params.safetensors").unlink()  # a kill came before they were written, and the same command diverges again
+    unfinish(run)  # a kill came before they were written, and the same command diverges again
     assert state(run, job) == ("failed", 2, 2, None, "x")
     write(job, "x\n", "")  # the exit code is being written
     assert state(run, job) == ("interrupted", 2, 2, None, "x")
@@ -151,6 +160,7 @@ def test_a_run_that_is_not_there(tmp_path, job):
 
 
 def test_the_table_of_a_sweep_without_a_launcher(tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, "plot", NoFigure)
     with crash_after(monkeypatch, 3):
         sweep(experiment(NAME, epochs=2), {"seed": [0, 1, 2]}, tmp_path / "out")
     done = call("status", tmp_path / "out")
@@ -159,45 +169,35 @@ def test_the_table_of_a_sweep_without_a_launcher(tmp_path, monkeypatch):
         ["seed=0", "finished"], ["seed=1", "interrupted"], ["seed=2", "not"],
     ]  # fmt: skip
     assert done.stdout.endswith("\nnext     the command that began it trains what is missing\n")
-    sweep(experiment(NAME, epochs=2), {"seed": [0, 1, 2]}, tmp_path / "out")
-    assert call("status", tmp_path / "out").stdout.endswith(f"\nnext     seqjax compare {tmp_path / 'out'}\n")
 
 
-def test_a_run_of_a_sweep_has_the_state_that_it_has_there(tmp_path, monkeypatch):
-    sweep(experiment(NAME, epochs=1), {"seed": [0]}, tmp_path / "out")
-    forget_results(tmp_path / "out" / "seed-0")
-    (tmp_path / "out" / "seed-0" / "params.safetensors").unlink()
-    (tmp_path / "out" / "_jobs").mkdir()
-    write(tmp_path / "out" / "_jobs" / "seed-0", "gone\n", "1", epochs=1)
-    monkeypatch.chdir(tmp_path / "out" / "seed-0")
-    for path in (".", tmp_path / "out" / "seed-0"):
+def test_a_run_of_a_sweep_has_the_state_that_it_has_there(out, monkeypatch):
+    write(out / "_jobs" / "seed-0", "gone\n", "1", epochs=1)
+    monkeypatch.chdir(out / "seed-0")
+    for path in (".", out / "seed-0"):
         assert "failed" in call("status", path).stdout
 
 
-def test_a_single_run_and_other_folders(run, tmp_path):
-    assert "finished" in call("status", run).stdout
+def test_the_next_command_and_other_folders(made, tmp_path):
+    for path in (made / "run", made / "out"):
+        assert call("status", path).stdout.endswith(f"\nnext     seqjax compare {path}\n")
     done = call("status", tmp_path)
     assert done.returncode == 2
     assert "holds no run and no sweep" in done.stderr
 
 
-def test_control_characters_of_a_log_do_not_reach_the_terminal(tmp_path):
-    sweep(experiment(NAME, epochs=1), {"seed": [0]}, tmp_path / "out")
-    forget_results(tmp_path / "out" / "seed-0")
-    (tmp_path / "out" / "seed-0" / "params.safetensors").unlink()
-    (tmp_path / "out" / "_jobs").mkdir()
-    write(tmp_path / "out" / "_jobs" / "seed-0", "\x1b[2Jgone\n", "1")
-    out = call("status", tmp_path / "out").stdout
-    assert "\\x1b[2Jgone" in out
-    assert f"logs     {tmp_path / 'out' / '_jobs'}" in out
+def test_control_characters_of_a_log_do_not_reach_the_terminal(out):
+    write(out / "_jobs" / "seed-0", "\x1b[2Jgone\n", "1")
+    shown = call("status", out).stdout
+    assert "\\x1b[2Jgone" in shown
+    assert f"logs     {out / '_jobs'}" in shown
 
 
-def test_a_damaged_run_of_a_sweep_does_not_hide_the_others(tmp_path):
-    sweep(experiment(NAME), {"seed": [0, 1]}, tmp_path / "out")
-    metrics = tmp_path / "out" / "seed-0" / folder.METRICS
-    metrics.write_text(metrics.read_text().replace('"epoch": 2', '"epoch": 3'))
-    done = call("status", tmp_path / "out")
+def test_a_damaged_run_of_a_sweep_does_not_hide_the_others(out):
+    metrics = out / "seed-1" / folder.METRICS
+    metrics.write_text(metrics.read_text().replace('"epoch": 1', '"epoch": 3'))
+    done = call("status", out)
     assert done.returncode == 4
     first, second = (line.split() for line in done.stdout.splitlines() if line.startswith("seed="))
-    assert (first[1], second[1]) == ("damaged", "finished")
-    assert f"seqjax verify {tmp_path / 'out'}" in done.stderr
+    assert (first[1], second[1]) == ("interrupted", "damaged")
+    assert f"seqjax verify {out}" in done.stderr

@@ -1,26 +1,13 @@
 """What a command says about exceptions that no code expected."""
 
 import errno
-import os
-import sys
 
 import pytest
-from support.shell import call, run, seqjax
+from support.shell import call, seqjax
 
 from seqjax import Error
 from seqjax.cli import show
 from seqjax.cli.unexpected import explained
-
-PLUGIN = """
-from dataclasses import dataclass
-import seqjax
-
-@seqjax.register("model", "mine")
-@dataclass(frozen=True)
-class Mine(seqjax.Cell):
-    def __post_init__(self):
-        {line}
-"""
 
 
 def raised(fault):
@@ -52,7 +39,6 @@ def test_a_fault_of_seqjax_is_exit_1_with_its_place_and_debug_shows_the_tracebac
     [
         (PermissionError(errno.EACCES, "Permission denied", "f"), 6, "f: Permission denied"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2, "aaa': File name too long"),
-        (OSError(errno.ELOOP, "Too many levels of symbolic links", "f"), 2, "'f': Too many levels"),
         (OverflowError("Python int too large to convert to int32"), 2, "a number is too large"),
         (RuntimeError("Unable to initialize backend 'x'"), 2, "JAX does not start: Unable to initialize backend 'x'"),
     ],
@@ -63,69 +49,24 @@ def test_what_the_user_can_change_is_no_fault_of_seqjax(fault, code, words):
     assert words in str(error)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Error("x"),
-        KeyboardInterrupt(),
-        SystemExit(143),
-        BrokenPipeError(),
-        MemoryError(),
-        OSError(errno.ENOSPC, "x"),
-        RuntimeError("RESOURCE_EXHAUSTED: x"),
-    ],
-    ids=repr,
-)
-def test_what_the_caller_handles_passes_unchanged(fault):
-    with pytest.raises(type(fault)) as caught, explained():
-        raise fault
-    assert caught.value is fault
+def test_what_the_caller_handles_passes_unchanged():
+    full = OSError(errno.ENOSPC, "x"), RuntimeError("RESOURCE_EXHAUSTED: x"), MemoryError()
+    for fault in (Error("x"), KeyboardInterrupt(), SystemExit(143), BrokenPipeError(), *full):
+        with pytest.raises(type(fault)) as caught, explained():
+            raise fault
+        assert caught.value is fault
 
 
-@pytest.mark.parametrize(
-    ("line", "shown"),
-    [
-        ("raise SystemExit(0)", "SystemExit: 0"),
-        ("quit()", "SystemExit: None"),
-        ("[][1]", "IndexError: list index out of range"),
-    ],
-)
-def test_what_a_plugin_raises_is_shown_as_its_mistake_with_its_line(
-    tmp_path, monkeypatch, line, shown, forget_local_plugins
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(PLUGIN.format(line=line))
-    done = call("run", "--load", "mine.py", "--model", "mine", "--dry-run")
+def test_what_a_loaded_file_raises_is_shown_with_its_line(tmp_path):
+    (tmp_path / "mine.py").write_text("x = 1\nquit()\n")
+    done = call("list", "--load", tmp_path / "mine.py")
     assert done.returncode == 2
-    assert f"model mine: __post_init__ raises {shown}\n" in done.stderr
-    assert f"mine.py, line 9: {line}" in done.stderr
+    assert "mine.py, line 2: quit()" in done.stderr
 
 
-@pytest.mark.parametrize("line", ["raise SystemExit(0)", "quit()", "1 / 0"])
-def test_what_a_loaded_file_raises_is_shown_with_its_line(tmp_path, monkeypatch, line):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(f"x = 1\n{line}\n")
-    done = call("list", "--load", "mine.py")
-    assert done.returncode == 2
-    assert f"mine.py, line 2: {line}" in done.stderr
-
-
-@pytest.mark.parametrize(("name", "value"), [("JAX_ENABLE_X64", "perhaps"), ("JAX_PLATFORMS", "abacus")])
-def test_a_setting_that_jax_cannot_read_is_named(tmp_path, name, value):
-    done = seqjax("run", "--dry-run", "--train", "2000", cwd=tmp_path, **{name: value})
+def test_a_setting_that_jax_cannot_read_is_named(tmp_path):
+    done = seqjax("run", "--dry-run", "--train", "2000", cwd=tmp_path, JAX_ENABLE_X64="perhaps")
     assert done.returncode == 2, done.stderr
     assert "JAX does not start" in done.stderr
-    assert name in done.stderr
+    assert "JAX_ENABLE_X64" in done.stderr
     assert "uninstall" not in done.stderr
-
-
-def test_a_missing_permission_is_exit_6(tmp_path):
-    if os.geteuid() == 0 and not os.path.exists("/usr/bin/setpriv"):
-        pytest.skip("root may read everything, and there is no setpriv")
-    (tmp_path / "closed").mkdir(mode=0o700)
-    os.chmod(tmp_path, 0o755)
-    drop = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
-    program = "import sys; from seqjax.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = run([*drop, sys.executable, "-c", program, "evaluate", tmp_path / "closed" / "run"], cwd="/")
-    assert done.returncode == 6, done.stderr
-    assert "Permission denied" in done.stderr

@@ -1,26 +1,11 @@
-"""Bootstrap intervals against scipy, and against all possible draws."""
+"""Bootstrap intervals against all possible draws. tests/report/test_plot.py has those of nine seeds."""
 
 import itertools
 
 import numpy as np
 import pytest
-import scipy.stats
 
 from seqjax.report.bootstrap import interval
-
-
-@pytest.mark.parametrize("average", ["mean", "median"])
-@pytest.mark.parametrize("seeds", [4, 7, 12])
-def test_the_interval_is_that_of_scipy(average, seeds):
-    values = np.random.default_rng(seeds).lognormal(size=(seeds, 3))
-    low, high = interval(values, average)
-    found = scipy.stats.bootstrap(
-        (values,), getattr(np, average), axis=0, method="percentile", n_resamples=20_000, batch=2_000, rng=1
-    ).confidence_interval
-    # Ends of averages of few seeds are close to each other, but the quantile of two resamplings may differ by a step.
-    tolerance = 0.05 * np.ptp(values, axis=0)
-    assert (np.abs(low - found.low) <= tolerance).all()
-    assert (np.abs(high - found.high) <= tolerance).all()
 
 
 @pytest.mark.parametrize("average", ["mean", "median"])
@@ -32,7 +17,7 @@ def test_the_interval_is_that_of_all_draws(average):
 
 
 def test_three_seeds_have_their_range_and_the_order_of_the_seeds_does_not_matter():
-    values = np.random.default_rng(0).normal(size=(3, 300))
+    values = np.random.default_rng(0).normal(size=(3, 30))
     low, high = interval(values)
     np.testing.assert_allclose(low, values.min(0))
     np.testing.assert_allclose(high, values.max(0))
@@ -42,10 +27,10 @@ def test_three_seeds_have_their_range_and_the_order_of_the_seeds_does_not_matter
 
 
 def test_more_columns_than_are_resampled_at_once():
-    values = np.random.default_rng(2).normal(size=(6, 700))
+    values = np.random.default_rng(2).normal(size=(6, 260))
     for average in ("mean", "median"):
         whole = np.stack(interval(values, average))
-        np.testing.assert_allclose(whole[:, 650:], np.stack(interval(values[:, 650:], average)), rtol=1e-12)
+        np.testing.assert_allclose(whole[:, 250:], np.stack(interval(values[:, 250:], average)), rtol=1e-12)
 
 
 def test_a_column_that_is_not_finite_has_no_interval():

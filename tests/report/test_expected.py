@@ -24,12 +24,9 @@ DIVERGES = Expected("> 8, diverges", lambda got: got > 8)
         (exactly(0.26302083), [0.26302083, 0.263020834], [0.26302084]),
         (exactly("1.000"), [0.9996], [0.9994]),
         (exactly("170,580"), [170580], [170581]),
-        (exactly(5.92436e-6), [5.92436e-6], [5.92438e-6]),
-        (exactly(-30.98), [-30.98], []),
         (exactly(3), [], [3.5]),  # shown as 4
         (exactly(-0.0), [0.0], []),
         (exactly("the time"), ["the time"], ["the tim", 3.0]),
-        (between(0.0471, 0.0617, about=0.0538), [0.055], []),
         (between(0.0471, 0.0617), [0.0471, 0.0617, [0.01, 0.05, 0.9]], [0.07, 0.04, math.nan, "the time"]),
         (between("8,900", "8,960", about="8,930"), [8930], []),
         (at_most(1.4), [1.4], [1.41]),
@@ -44,12 +41,6 @@ def test_a_result_is_as_expected_or_not(report, expected, met, unmet):
     for got in (*met, *unmet):
         report.row("x", got, expected)
     assert report.results["met"] == ["yes"] * len(met) + ["no"] * len(unmet)
-
-
-def test_a_text_is_no_expectation(report):
-    for expected in ("persistence 3.0", "= 3", ""):
-        report.row("x", 3.0, expected)
-    assert report.results["met"] == [""] * 3
 
 
 def test_an_expectation_is_shown_as_it_is_typed(report):
@@ -74,17 +65,12 @@ def test_an_expectation_is_shown_as_it_is_typed(report):
     ("got", "expected", "shown"),
     [
         (0.0459041, exactly(0.045904), "0.045904"),
-        (28.0, exactly(28), "28"),
         (28.6, exactly(28), "29"),
         (170580, exactly(170580), "170,580"),
         (5.924362e-6, exactly(5.92436e-6), "5.92436e-06"),
         (-1e-17, exactly("0.000"), "0.000"),
-        (1.9999000008, exactly(1.9999000008), "1.9999000008"),
         (math.inf, exactly(28), "inf"),
         (0.0538123, between(0.0471, 0.0617), "0.05381"),
-        (1.2, at_most(1.4), "1.200"),
-        (3.0, "= 3", "3.000"),
-        (3.0, exactly("three"), "3.000"),
         ("three", exactly(3), "three"),
         ([1.0, 2.0, 6.0], exactly(2), "2.000 (1.000 to 6.000, n = 3)"),
     ],
@@ -95,18 +81,14 @@ def test_a_result_is_shown_in_the_digits_that_are_expected(report, got, expected
     assert f"| x | {shown} |" in report.to_markdown()
 
 
-@pytest.mark.parametrize("make", [at_most, at_least, less_than, more_than, lambda text: between(text, 1)])
-def test_a_limit_is_a_number(make):
-    with pytest.raises(Error, match="'much' cannot be a limit"):
-        make("much")
+def test_a_limit_is_a_number():
+    for make in (at_most, at_least, less_than, more_than, lambda text: between(text, 1)):
+        with pytest.raises(Error, match="'much' cannot be a limit"):
+            make("much")
 
 
-def test_an_empty_interval_is_an_error():
+def test_an_empty_interval_and_another_value_are_errors(report):
     with pytest.raises(Error, match=r"between\(2, 1\) contains no number; give the lower end first"):
         between(2, 1)
-
-
-@pytest.mark.parametrize("expected", [28, None])
-def test_another_value_is_not_an_expectation(report, expected):
-    with pytest.raises(Error, match=rf"row 'x': expected is .*exactly\({expected}\)"):
-        report.row("x", 28, expected)
+    with pytest.raises(Error, match=r"row 'x': expected is .*exactly\(28\)"):
+        report.row("x", 28, 28)

@@ -89,15 +89,13 @@ def test_a_variant_is_shown_as_its_median_within_its_range():
         middle = runs[f"{variant}, seed=1"]  # the losses grow with the seed
         np.testing.assert_array_equal(line.get_xdata(), [8, 16, 24, 32])
         np.testing.assert_array_equal(line.get_ydata(), middle.metric("train_loss"))
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
     for variant, band in zip(("full", "8 steps"), figure.axes[0].collections, strict=True):
         corners = {tuple(np.round(point, 9)) for point in band.get_paths()[0].vertices}
-        for seed in (0, 2):
-            run = runs[f"{variant}, seed={seed}"]
-            assert set(zip(run.metric("update"), run.metric("train_loss").round(9), strict=True)) <= corners
-        edges = {line.get_label(): line for line in figure.axes[0].lines}
         for seed, edge in ((0, "lowest"), (2, "highest")):
-            line = edges[f"_{variant}, {edge}"]
-            np.testing.assert_array_equal(line.get_ydata(), runs[f"{variant}, seed={seed}"].metric("train_loss"))
+            losses = runs[f"{variant}, seed={seed}"].metric("train_loss")
+            np.testing.assert_array_equal(lines[f"_{variant}, {edge}"], losses)
+            assert set(zip([8, 16, 24, 32], losses.round(9), strict=True)) <= corners
 
 
 @pytest.mark.parametrize("average", ["mean", "median"])
@@ -114,15 +112,11 @@ def test_the_default_band_is_a_bootstrap_interval(average):
 
 
 def test_two_seeds_have_a_range():
-    runs = Runs({"a, seed=0": run(0), "a, seed=1": run(1)})
-    figure = plot.runs(runs)
-    (line,) = visible(figure)
-    np.testing.assert_allclose(line.get_ydata(), run(0).metric("train_loss") + 0.05)
-    assert caption(figure)[0] == "mean of 2 seeds; band: lowest to highest"
+    runs = {"a, seed=0": run(0), "a, seed=1": run(1)} | {f"b, seed={seed}": run(seed) for seed in range(4)}
+    figure = plot.runs(Runs(runs))
     found = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    np.testing.assert_allclose(found["a"], run(0).metric("train_loss") + 0.05)
     np.testing.assert_array_equal(found["_a, highest"], run(1).metric("train_loss"))
-    mixed = runs | {f"b, seed={seed}": run(seed) for seed in range(4)}
-    figure = plot.runs(Runs(mixed))
     assert legend(figure) == ["a", "b (4 seeds)"]
     text = "mean of 2 seeds; band: 95 % bootstrap interval of the mean (of 2 seeds: lowest to highest)"
     assert " ".join(caption(figure)).startswith(text)
@@ -142,10 +136,9 @@ def test_two_fields_are_shown_by_colour_and_by_line_style():
     for name in names[::2]:
         other = name.replace("0.5", "2.0")
         assert lines[name].get_color() == lines[other].get_color()
-    shown = {text.get_text(): handle for handle, text in zip(
-        figure.axes[0].get_legend().legend_handles, figure.axes[0].get_legend().get_texts(), strict=True)}  # fmt: skip
-    assert shown["cut"].get_color() == lines[names[2]].get_color()
-    assert shown["lr 2.0"].get_linestyle() == "--"
+    handles = figure.axes[0].get_legend().legend_handles
+    assert handles[1].get_color() == lines[names[2]].get_color()
+    assert handles[4].get_linestyle() == "--"
 
 
 def test_a_run_that_ended_early_is_counted_at_its_own_variant():
@@ -163,11 +156,6 @@ def test_the_title_has_what_all_runs_share():
     assert plot.runs(sweep(), title="").get_suptitle() == ""
     shared = Runs({f"{name}, epochs=4, seed=0": run() for name in ("a", "b")})
     assert plot.runs(shared).get_suptitle() == "copy · rnn, hidden 8 · full · epochs 4"
-    long = plot.runs(sweep(), title=" · ".join(["a long part of a title"] * 8))
-    long.draw_without_rendering()
-    box = long._suptitle.get_window_extent()
-    assert box.x0 >= 0
-    assert box.x1 <= long.bbox.x1
 
 
 def test_a_dollar_sign_in_a_name_is_no_formula():
@@ -199,13 +187,6 @@ def test_the_end_of_training_fills_the_axis():
     whole = plot.runs(runs, whole=True)
     assert whole.axes[0].get_ylim()[1] > 8
     assert "outside" not in caption(whole)[-1]
-    rising = {name: copy.deepcopy(run) for name, run in runs.items()}
-    for made in rising.values():
-        for row in made.metrics:
-            row["grad_norm"] = -row["train_loss"]
-    figure = plot.runs(rising, y="grad_norm")
-    assert caption(figure)[-1] == "start outside the axis: down to -8.1"
-    np.testing.assert_allclose(figure.axes[0].get_ylim(), (-high, -low), rtol=1e-6)
     figure = plot.runs(runs, y="train_perplexity")  # on a logarithmic axis
     np.testing.assert_allclose(np.log(figure.axes[0].get_ylim()), (low, high), rtol=1e-6)
 
@@ -216,16 +197,6 @@ def test_lags_without_a_gradient_through_time_have_an_empty_panel():
     assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear"]
 
 
-def test_a_start_that_takes_less_of_the_axis_stays():
-    figure = plot.runs(sweep(epochs=4))
-    low, high = figure.axes[0].get_ylim()
-    assert low < 1.25
-    assert high > 3.2
-    history = plot.history(steep(1.0).metrics)
-    assert "outside" in caption(history)[-1]
-    assert caption(plot.history(steep(1.0).metrics, whole=True)) == [""]
-
-
 def test_points_are_at_the_median_time_of_the_seeds():
     figure = plot.runs(sweep(), x="seconds")
     assert labels(figure)[0] == "time (s)"
@@ -233,63 +204,39 @@ def test_points_are_at_the_median_time_of_the_seeds():
         np.testing.assert_array_equal(line.get_xdata(), [2, 4, 6, 8])  # of 1, 2 and 5 seconds an epoch
 
 
-def test_one_seed_has_no_band():
+def test_one_seed_has_no_band_and_seeds_alone_have_no_name():
     figure = plot.runs(sweep(seeds=1), x="epoch")
     assert legend(figure) == ["full", "8 steps"]
     assert caption(figure) == ["1 seed"]
-    assert len(figure.axes[0].lines) == 2
-    assert not figure.axes[0].collections
-
-
-def test_a_sweep_over_seeds_alone_has_one_variant_without_a_name():
+    assert (len(figure.axes[0].lines), len(figure.axes[0].collections)) == (2, 0)
     figure = plot.runs(Runs({", seed=0": run(0), ", seed=1": run(1)}))
     assert legend(figure) == []
-    assert caption(figure)[0] == "mean of 2 seeds; band: lowest to highest"
     assert [line.get_label() for line in visible(figure)] == ["2 seeds"]
 
 
 def test_epochs_that_were_not_evaluated_are_left_out():
-    runs = sweep(epochs=6, evaluate_every=3)
-    figure = plot.runs(runs, x="epoch", y="heldout_perplexity")
+    figure = plot.runs(sweep(epochs=6, evaluate_every=3), x="epoch", y="heldout_perplexity")
     line = visible(figure)[0]
     np.testing.assert_array_equal(line.get_xdata(), [3, 6])
-    columns = [runs[f"full, seed={seed}"].metric("heldout_perplexity")[[2, 5]] for seed in range(3)]
-    np.testing.assert_allclose(line.get_ydata(), np.mean(columns, 0))
+    assert np.isfinite(line.get_ydata()).all()
     assert labels(figure) == ("epoch", "held-out perplexity")
     mixed = Runs({"a, seed=0": run(0), "a, seed=1": run(1, evaluate_every=2)})
     (line,) = visible(plot.runs(mixed, x="epoch", y="heldout_loss"))
     np.testing.assert_array_equal(line.get_xdata(), [2, 4])
 
 
-def test_perplexity_is_on_a_log_axis_with_plain_numbers():
-    figure = plot.runs(sweep(), y="train_perplexity")
-    assert figure.axes[0].get_yscale() == "log"
-    figure.draw_without_rendering()
-    low, high = figure.axes[0].get_ylim()
-    axis = figure.axes[0].yaxis
-    texts = [tick.label1.get_text() for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())]
-    numbers = [float(text) for text in texts if text]
-    assert sum(low <= number <= high for number in numbers) >= 2
-    assert plot.runs(sweep()).axes[0].get_yscale() == "linear"
+def test_perplexity_is_on_a_log_axis():
+    assert plot.runs(sweep(1), y="train_perplexity").axes[0].get_yscale() == "log"
+    assert plot.runs(sweep(1)).axes[0].get_yscale() == "linear"
 
 
-def test_a_loss_in_two_units_is_only_called_a_loss():
+def test_the_label_of_a_loss_has_its_unit_unless_there_are_two():
+    figure = plot.runs(sweep(1, tokens=False), x="tokens", y="heldout_loss")
+    assert labels(figure) == ("targets", "held-out mean squared error")
+    assert labels(plot.runs(sweep(1), x="tokens", y="tokens_per_second")) == ("tokens", "tokens per second")
+    assert labels(plot.runs(sweep(1, tokens=False), y="grad_norm"))[1] == "gradient norm"
     mixed = Runs(sweep(1) | {"series, seed=0": run(tokens=False)})
     assert labels(plot.runs(mixed, y="heldout_loss"))[1] == "held-out loss"
-
-
-def test_without_tokens_the_loss_is_a_squared_error():
-    figure = plot.runs(sweep(tokens=False), x="tokens", y="heldout_loss")
-    assert labels(figure) == ("targets", "held-out mean squared error")
-    assert labels(plot.runs(sweep(), x="tokens", y="tokens_per_second")) == ("tokens", "tokens per second")
-    assert labels(plot.runs(sweep(tokens=False), y="grad_norm"))[1] == "gradient norm"
-
-
-@pytest.mark.parametrize(("epochs", "x"), [(1, "epoch"), (7, "epoch"), (2, "update")])
-def test_epochs_and_updates_have_whole_ticks(epochs, x):
-    found = ticks(plot.runs(sweep(epochs=epochs), x=x))
-    assert found
-    np.testing.assert_array_equal(found, np.round(found))
 
 
 def test_seeds_that_stopped_early_are_part_of_the_average_up_to_their_end():
@@ -319,47 +266,26 @@ def test_runs_that_diverged_are_counted_and_left_out():
     assert len(b.get_xdata()) == 0
 
 
-def test_one_epoch_shows_the_range():
+def test_one_epoch_shows_the_range_and_has_whole_ticks():
     figure = plot.runs(sweep(epochs=1))
-    edges = [line for line in figure.axes[0].lines if line.get_label().startswith("_")]
-    assert len(edges) == 4
-    assert {edge.get_marker() for edge in edges} == {"_"}
+    edges = [line.get_marker() for line in figure.axes[0].lines if line.get_label().startswith("_")]
+    assert edges == ["_"] * 4
     assert {line.get_marker() for line in visible(figure)} == {"."}
-
-
-@pytest.mark.parametrize(
-    ("runs", "kwargs", "words"),
-    [
-        (Runs(), {}, "no runs"),
-        (sweep(), {"y": "train_los"}, "unknown metric 'train_los'"),
-        (sweep(), {"average": "no"}, "average = 'no' must be '"),
-        (sweep(), {"band": "no"}, "band = 'no' must be '"),
-    ],
-)
-def test_runs_that_cannot_be_drawn(runs, kwargs, words):
-    with pytest.raises(Error, match=words):
-        plot.runs(runs, **kwargs)
+    assert ticks(figure) == [8]
 
 
 def test_series_against_their_index_or_an_x():
     x = np.sin(np.arange(100))
     ahead = (range(60, 100), x[60:, None])
-    figure = plot.lines({"data": x[:, None], "from 60": ahead, "jax": jnp.asarray([1.0, 2.0])}, y_label="x")
+    series = {"data": x[:, None], "from 60": ahead, "jax": jnp.asarray([1.0, 2.0]), "pair": (3.0, 4.0)}
+    figure = plot.lines(series | {"h": np.arange(6.0).reshape(3, 2)}, y_label="x")
     assert labels(figure) == ("time step", "x")
-    assert legend(figure) == ["data", "from 60", "jax"]
-    data, late, short = figure.axes[0].lines
-    np.testing.assert_array_equal(data.get_xydata(), np.stack([np.arange(100), x], 1))
-    np.testing.assert_array_equal(late.get_xydata(), np.stack([np.arange(60, 100), x[60:]], 1))
-    np.testing.assert_array_equal(short.get_xydata(), [[0, 1], [1, 2]])
-
-
-def test_a_pair_of_numbers_is_a_series_of_two_and_each_column_is_a_line():
-    (line,) = plot.lines({"a": (3.0, 4.0)}).axes[0].lines
-    np.testing.assert_array_equal(line.get_xydata(), [[0, 3], [1, 4]])
-    values = np.arange(6.0).reshape(3, 2)
-    figure = plot.lines({"h": values})
-    assert legend(figure) == ["h, 0", "h, 1"]
-    np.testing.assert_array_equal([line.get_ydata() for line in figure.axes[0].lines], values.T)
+    assert legend(figure) == [*series, "h, 0", "h, 1"]
+    data, late, short, pair, *columns = [line.get_xydata().T for line in figure.axes[0].lines]
+    np.testing.assert_array_equal(data, [np.arange(100), x])
+    np.testing.assert_array_equal(late, [np.arange(60, 100), x[60:]])
+    np.testing.assert_array_equal([short, pair], [[[0, 1], [1, 2]], [[0, 1], [3, 4]]])
+    np.testing.assert_array_equal(columns, [[[0, 1, 2], [0, 2, 4]], [[0, 1, 2], [1, 3, 5]]])
 
 
 def test_gaps_stay_and_a_single_point_has_a_marker():
@@ -370,8 +296,6 @@ def test_gaps_stay_and_a_single_point_has_a_marker():
     np.testing.assert_array_equal(line.get_ydata(), values)
     assert line.get_marker() == "."
     assert line.get_markevery() == [1, 98]
-    (whole,) = plot.lines({"a": np.arange(100.0)}).axes[0].lines
-    assert whole.get_marker() == ""
     (short,) = plot.lines({"a": values[:12]}).axes[0].lines
     assert short.get_markevery() is None
 
@@ -391,51 +315,22 @@ def test_axes_may_be_logarithmic():
     axes = plot.lines({"a": ([1, 10, 1000], [1.0, 2.0, 3.0])}, x_scale="log", y_scale="log").axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert {1, 10, 100, 1000} <= set(axes.xaxis.get_majorticklocs())
-    axes = plot.lines({"a": [1.0, 2.0]}).axes[0]
-    assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "linear")
 
 
 def test_ticks_are_whole_if_x_is_whole():
-    found = ticks(plot.lines({"a": [1.0, 2.0, 3.0]}))
-    np.testing.assert_array_equal(found, [0, 1, 2])
-    halves = ticks(plot.lines({"a": ([0.0, 0.5, 1.0], [1.0, 2.0, 3.0])}))
-    assert any(tick % 1 for tick in halves)
+    np.testing.assert_array_equal(ticks(plot.lines({"a": [1.0, 2.0, 3.0]})), [0, 1, 2])
+    assert any(tick % 1 for tick in ticks(plot.lines({"a": ([0.0, 0.5, 1.0], [1.0, 2.0, 3.0])})))
 
 
-def test_the_legend_hides_nothing():
-    figure = plot.lines({f"a rather long name, number {n}": np.arange(50.0) for n in range(12)})
-    figure.draw_without_rendering()
-    axes = figure.axes[0]
-    box = axes.get_legend().get_window_extent()
-    assert box.y0 >= axes.get_window_extent().y1 - 1
-    assert box.y1 <= figure.bbox.y1 + 1
-    assert axes.get_window_extent().height > 0.5 * figure.dpi * 4
-
-
-def test_a_legend_of_many_long_names_leaves_the_axes_their_size():
-    figure = plot.lines({f"{n} " * 99: np.arange(50.0) for n in range(16)})
+def test_a_legend_of_many_long_names_hides_nothing_and_leaves_the_axes_their_size():
+    figure = plot.lines({f"{n} " * 99: np.arange(9.0) for n in range(6)})
     figure.draw_without_rendering()
     axes, legend = figure.axes[0].get_window_extent(), figure.axes[0].get_legend().get_window_extent()
     assert legend.x0 >= 0
     assert legend.x1 <= figure.bbox.x1
-    assert legend.y1 <= figure.bbox.y1 + 1
+    assert axes.y1 - 1 <= legend.y0 <= legend.y1 <= figure.bbox.y1 + 1
     assert axes.width > 4.5 * figure.dpi
     assert axes.height > 3 * figure.dpi
-
-
-@pytest.mark.parametrize(
-    ("series", "words"),
-    [
-        ({}, "no series"),
-        ({"cube": np.zeros((2, 2, 2))}, r"cube: values are \[n\]"),
-        ({"one": 3.0}, r"one: values are \[n\]"),
-        ({"pair": (np.arange(3), np.arange(4))}, "pair: x of shape \\[3\\] for 4 values"),
-        ({"words": ["a", "b"]}, "words: cannot be plotted"),
-    ],
-)
-def test_series_that_cannot_be_drawn(series, words):
-    with pytest.raises(Error, match=words):
-        plot.lines(series)
 
 
 def test_a_matrix_with_names_and_numbers():
@@ -466,20 +361,6 @@ def test_numbers_can_be_read_on_their_cells_if_there_is_room():
     assert not plot.heatmap(np.full((2, 2), np.nan)).axes[0].texts
 
 
-@pytest.mark.parametrize(
-    ("matrix", "kwargs", "words"),
-    [
-        (np.zeros(3), {}, r"shape \[3\]"),
-        (np.zeros((0, 3)), {}, r"shape \[0, 3\]"),
-        (np.zeros((2, 3)), {"rows": ["a"]}, "rows: 1 names for 2 rows"),
-        (np.zeros((2, 3)), {"columns": ["a"]}, "columns: 1 names for 3 columns"),
-    ],
-)
-def test_matrices_that_cannot_be_drawn(matrix, kwargs, words):
-    with pytest.raises(Error, match=words):
-        plot.heatmap(matrix, **kwargs)
-
-
 def test_series_in_panels_share_their_axes():
     figure = plot.lines({"a": [1.0, 2.0], "b": [5.0, 9.0]}, panels=True, x_label="t", y_label="v")
     assert [[line.get_label() for line in axes.lines] for axes in figure.axes] == [["a"], ["b"]]
@@ -495,10 +376,6 @@ def test_averages_of_other_things_than_seeds():
     assert legend(figure) == ["v", "n"]
     for line, level in zip(visible(figure), (0, 1), strict=True):
         np.testing.assert_allclose(line.get_ydata(), values.mean(0) + level)
-    with pytest.raises(Error, match=r"v: an average is drawn of x \[n\] and values \[S, n\], not of \[2\] and \[2\]"):
-        plot.averages({"v": ([1, 2], [1.0, 2.0])})
-    with pytest.raises(Error, match="no series"):
-        plot.averages({})
 
 
 def test_points_have_markers_of_their_own():
@@ -506,8 +383,6 @@ def test_points_have_markers_of_their_own():
     assert legend(figure) == ["a", "b", "none"]
     assert len({line.get_marker() for line in figure.axes[0].lines}) == 3
     assert [line.get_ydata().item() for line in figure.axes[0].lines[:2]] == [10, 3000]
-    with pytest.raises(Error, match="no points"):
-        plot.points({})
 
 
 def test_a_fit_is_drawn_where_it_holds():
@@ -530,31 +405,57 @@ def test_a_fit_is_drawn_where_it_holds():
     assert len(plot.by_lag(norms, np.ones(20), 10 * fit).axes[0].lines) == 1, "this fit holds nowhere"
 
 
-def test_a_history_has_whole_epochs():
+def test_a_history_has_whole_epochs_and_leaves_out_its_start():
     figure = plot.history(run(epochs=3).metrics, "rnn")
     np.testing.assert_array_equal(ticks(figure), range(1, 4))
     assert labels(figure) == ("epoch", "perplexity")
     assert legend(figure) == ["training, mean during the epoch", "held out, after the epoch"]
     assert figure.get_suptitle() == "rnn"
+    assert "outside" in caption(plot.history(steep(1.0).metrics))[-1]
+    assert caption(plot.history(steep(1.0).metrics, whole=True)) == [""]
 
 
 @pytest.mark.parametrize(
-    "draw",
+    ("draw", "words"),
     [
-        lambda: plot.runs(sweep(), y="train_perplexity"),
-        lambda: plot.lines({"a": [1, 2]}, panels=True),
-        lambda: plot.averages({"a": ([1, 2], np.ones((3, 2)))}),
-        lambda: plot.points({"a": (1, 2)}),
-        lambda: plot.by_lag(np.ones(4), np.ones(3)),
-        lambda: plot.heatmap([[1, 2]]),
-        lambda: plot.history(run().metrics),
+        (lambda: plot.runs(Runs()), "no runs"),
+        (lambda: plot.runs(sweep(1), y="train_los"), "unknown metric 'train_los'"),
+        (lambda: plot.runs(sweep(1), average="no"), "average = 'no' must be '"),
+        (lambda: plot.runs(sweep(1), band="no"), "band = 'no' must be '"),
+        (lambda: plot.lines({}), "no series"),
+        (lambda: plot.lines({"cube": np.zeros((2, 2, 2))}), r"cube: values are \[n\]"),
+        (lambda: plot.lines({"pair": (np.arange(3), np.arange(4))}), r"pair: x of shape \[3\] for 4 values"),
+        (lambda: plot.lines({"words": ["a", "b"]}), "words: cannot be plotted"),
+        (lambda: plot.averages({}), "no series"),
+        (
+            lambda: plot.averages({"v": ([1, 2], [1.0, 2.0])}),
+            r"v: an average .* values \[S, n\], not of \[2\] and \[2\]",
+        ),
+        (lambda: plot.points({}), "no points"),
+        (lambda: plot.heatmap(np.zeros(3)), r"shape \[3\]"),
+        (lambda: plot.heatmap(np.zeros((2, 3)), rows=["a"]), "rows: 1 names for 2 rows"),
+        (lambda: plot.heatmap(np.zeros((2, 3)), columns=["a"]), "columns: 1 names for 3 columns"),
     ],
 )
-def test_a_figure_changes_no_settings_and_writes_nothing(draw, tmp_path, monkeypatch):
+def test_what_cannot_be_drawn(draw, words):
+    with pytest.raises(Error, match=words):
+        draw()
+
+
+DRAWN = [
+    lambda: plot.runs(sweep(1), y="train_perplexity"),
+    lambda: plot.by_lag(np.ones(4), np.ones(3)),
+    lambda: plot.heatmap([[1, 2]]),
+    lambda: plot.history(run().metrics),
+]
+
+
+def test_figures_change_no_settings_and_write_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         before = copy.deepcopy(dict(matplotlib.rcParams))
-        assert isinstance(draw(), Figure)
-        assert dict(matplotlib.rcParams) == before
+        for draw in DRAWN:
+            assert isinstance(draw(), Figure)
+            assert dict(matplotlib.rcParams) == before
     assert list(tmp_path.iterdir()) == []

@@ -1,44 +1,22 @@
 """Scripts that are run once, and the pages of what they found."""
 
-import html.parser
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.html_page import HTMLPage
 
-from seqjax import Error
+from seqjax import Error, Report
 from seqjax.cli import main
+from seqjax.report import Table, between, exactly, plot
 from seqjax.report.finding import Finding, found
 from seqjax.report.page.findings import MARK_MARKDOWN, conclusion
 from seqjax.report.page.template import MARK
 from seqjax.report.reproduce import reproduce
-
-SCRIPT = '''"""{title}   python experiments/{name}.py
-
-Because it is *asked*.
-"""
-
-import seqjax as sj
-from seqjax.report import Table, between, exactly
-
-
-def main(n: int = 3) -> sj.Report:
-    report = sj.Report(__file__)
-    report.row("{name} | sum", n * (n - 1) / 2, exactly(3))
-    report.row("seeds", [1.0, 2.0, 6.0], between(4, 6, about=5))
-    report.table("numbers", Table(["a", "is it?"], [[1.25, "no"]]))
-    report.figure("line", sj.plot.lines({{"x": [1, 2]}}))
-    return report
-
-
-if __name__ == "__main__":
-    sj.script(main)
-'''
 
 QUICK = '''"""{title}   python experiments/{name}.py --n 3
 
@@ -85,35 +63,18 @@ def runs():
     return Path("count").read_text().split()
 
 
-class Page(html.parser.HTMLParser):
-    """The addresses in a page, its ids, the tags that are not closed, and the texts of its cells."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.sources, self.ids, self.cells, self.open, self.unmet = [], [], [], [], 0
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        self.sources += [attributes[name] for name in ("src", "href") if name in attributes]
-        self.ids += [attributes["id"]] if "id" in attributes else []
-        self.unmet += tag == "td" and attributes.get("class") == "no"
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] == "td":
-            self.cells.append(data)
-
-
 def test_the_pages(folder):
-    (folder / "two.py").write_text(SCRIPT.format(name="two", title=TITLES["two"]))
+    edit(
+        folder / "two.py",
+        "# work",
+        "import shutil, sys; shutil.copytree('made', args.out, dirs_exist_ok=True); sys.exit()",
+    )
+    report = Report(folder / "two.py", "made")
+    report.row("two | sum", 3, exactly(3))
+    report.row("seeds", [1.0, 2.0, 6.0], between(4, 6, about=5))
+    report.table("numbers", Table(["a", "is it?"], [[1.25, "no"]]))
+    report.figure("line", plot.lines({"x": [1, 2]}))
+    report.save()
     Path("docs").mkdir()
     files = ["--markdown", "docs/all.md", "--page", "docs/all.html", "--table", "all.md", "--title", "All & more"]
     assert main(["reproduce", "experiments", *files]) == 0
@@ -130,16 +91,15 @@ def test_the_pages(folder):
     assert "csv" not in text
     assert "![line](all/two-line.png)" in text
     assert (Path("docs/all/two-line.png")).read_bytes() == Path("reports/two/line.png").read_bytes()
-    page = Page(Path("docs/all.html").read_text())
-    assert page.open == []
-    assert page.ids == ["two", "two-heading", "one", "one-heading"]
-    assert all(source.startswith(("#", "data:image/png;base64,")) for source in page.sources), "it needs no other file"
-    assert sum(source.startswith("data:") for source in page.sources) == 2
-    assert [cell for cell in page.cells if "sum" in cell] == ["two | sum"]
-    assert page.cells.count("no") == 2
-    assert page.unmet == 1, "a table of the script's own is not coloured"
+    page = HTMLPage(Path("docs/all.html").read_text())
+    assert page.attributes("id") == ["two", "two-heading", "one", "one-heading"]
+    sources = [*page.attributes("src"), *page.attributes("href")]
+    assert [source[:22] for source in sources if source[0] != "#"] == ["data:image/png;base64,"] * 2, "no other file"
+    assert page.texts["td"].count("two | sum") == 1
+    assert page.texts["td"].count("no") == 2
+    assert page.attributes("class").count("no") == 1, "a table of the script's own is not coloured"
     table = Path("all.md").read_text()
-    first = r"| Why so many? (8.2, 8.3) | python experiments/two.py | two \| sum | 3 | = 3 | yes | "
+    first = r"| Why so many? (8.2, 8.3) | python experiments/two.py --n 3 | two \| sum | 3 | = 3 | yes | "
     assert re.search(rf"^{re.escape(first)}\d+\.\d \|$", table, re.M)
     assert "|  |  | seeds | 2.000 (1.000 to 6.000, n = 3) | ~ 5 (4 to 6) | no |  |" in table
 
@@ -169,8 +129,8 @@ def test_minutes_are_those_of_the_clock():
 def test_a_script_is_run_once_and_again_if_its_code_has_changed(folder, capsys):
     command = ["reproduce", "experiments", "--markdown", "all.md"]
     assert main(command) == 0
-    assert runs() == ["one", "two"]
     assert "1 of 1 as expected" in capsys.readouterr().out
+    edit(folder / "one.py", "# work", "# comments and layout may change\n\n")
     assert main(command) == 0
     assert runs() == ["one", "two"]
     edit(folder / "two.py", "# work", "1 + 1")
@@ -179,17 +139,8 @@ def test_a_script_is_run_once_and_again_if_its_code_has_changed(folder, capsys):
     assert "How many?" in Path("all.md").read_text(), "earlier findings are on the page too"
 
 
-def test_a_script_is_run_with_the_flags_of_its_command(folder):
-    script = folder / "one.py"
-    edit(script, "one.py --n 3", "one.py --n 5")
-    reproduce([script], Path("out"))
-    (finding,) = found([script], Path("out"))
-    assert finding.results[0]["shown"] == "5"
-    assert finding.command == "python experiments/one.py --n 5"
-
-
-def test_words_of_the_docstring_may_change(folder):
-    """They change the page, and the script is not run again."""
+def test_words_of_the_docstring_may_change_and_the_flags_of_its_command_may_not(folder):
+    """The words change the page, and the script is not run again."""
     script = folder / "one.py"
     words = lambda text: text.replace("Because it is *asked*.", "Three,\n\nas it\nturns out.").replace("many", "few")
     reproduce([script], Path("out"))
@@ -203,14 +154,10 @@ def test_words_of_the_docstring_may_change(folder):
     assert after.title == "How few? (8.10)"
     assert after.report == words(before.report)
     script.write_text(text.replace("one.py --n 3", "one.py --n 5", 1))
-    assert found([script], Path("out")) == [], "the flags are not mere words"
-
-
-def test_comments_and_layout_may_change(folder):
-    script = folder / "one.py"
+    assert found([script], Path("out")) == []
     reproduce([script], Path("out"))
-    edit(script, "# work", "# other work\n\n")
-    assert len(found([script], Path("out"))) == 1
+    (finding,) = found([script], Path("out"))
+    assert (finding.results[0]["shown"], finding.command) == ("5", "python experiments/one.py --n 5")
 
 
 def test_a_script_that_changed_while_it_ran_is_run_again(folder, capsys):
@@ -222,21 +169,18 @@ def test_a_script_that_changed_while_it_ran_is_run_again(folder, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"done     [1/1] out/one: {words}"
 
 
-@pytest.mark.parametrize(
-    "done", ["", "[]", '{"seconds": 1}', '{"head": "", "began": 0, "seconds": 1, "made_with": ""}']
-)
-def test_a_script_without_a_whole_note_of_its_run_is_run_again(folder, done):
-    reproduce([folder / "one.py"], Path("out"))
-    Path("out/one/done.json").write_text(done)
-    assert found([folder / "one.py"], Path("out")) == []
-
-
-def test_a_script_without_its_figure_is_run_again(folder):
-    reproduce([folder / "one.py"], Path("out"))
+def test_a_script_without_a_whole_note_of_its_run_or_its_figure_is_run_again(folder):
+    scripts = [folder / "one.py"]
+    reproduce(scripts, Path("out"))
+    note = Path("out/one/done.json").read_text()
+    for done in ("", "[]", '{"seconds": 1}', '{"head": "", "began": 0, "seconds": 1, "made_with": ""}'):
+        Path("out/one/done.json").write_text(done)
+        assert found(scripts, Path("out")) == []
+    Path("out/one/done.json").write_text(note)
     Path("out/one/line.png").unlink()
-    assert found([folder / "one.py"], Path("out")) == []
-    reproduce([folder / "one.py"], Path("out"))
-    assert len(found([folder / "one.py"], Path("out"))) == 1
+    assert found(scripts, Path("out")) == []
+    reproduce(scripts, Path("out"))
+    assert len(found(scripts, Path("out"))) == 1
 
 
 def test_results_of_an_earlier_run_are_removed(folder):
@@ -269,46 +213,26 @@ Path("{name} cores").write_text(str(sorted(os.sched_getaffinity(0))))
         assert not set(cores[0]) & set(cores[1])
 
 
-def test_one_script_has_all_cores_however_many_jobs(folder):
+def test_one_script_has_all_cores_however_many_jobs_and_this_process_keeps_its_own(folder):
     edit(folder / "one.py", "# work", "import os\nPath('cores').write_text(str(len(os.sched_getaffinity(0))))")
+    cores = os.sched_getaffinity(0)
     reproduce([folder / "one.py"], Path("out"), jobs=8)
     (finding,) = found([folder / "one.py"], Path("out"))
-    cores = len(os.sched_getaffinity(0))
-    assert Path("cores").read_text() == str(cores)
-    assert re.match(rf"{cores} cores?, seqjax", finding.made_with)
-
-
-def test_the_cores_of_this_process_stay_as_they_are(folder):
-    before = os.sched_getaffinity(0)
-    reproduce(sorted(folder.glob("*.py")), Path("out"), jobs=2)
-    assert os.sched_getaffinity(0) == before
-
-
-def test_a_failure_is_reported_and_other_findings_are_kept(folder, capsys):
-    edit(folder / "one.py", "# work", "import sys; sys.exit('no luck')")
-    assert main(["reproduce", "experiments", "--out", "out", "--table", "all.md"]) == 2
-    assert "one.py ended with 1: no luck; see out/one/log.txt" in capsys.readouterr().err
-    assert "Why so many?" in Path("all.md").read_text(), "the other script was run, and is on the page"
-    edit(folder / "one.py", "import sys; sys.exit('no luck')", "")
-    reproduce(sorted(folder.glob("*.py")), Path("out"))
-    assert runs() == ["one", "two", "one"]
-
-
-def test_a_failure_of_a_script_has_its_exit_code(folder, capsys):
-    edit(folder / "one.py", "# work", "import sys; print('seqjax: no luck', file=sys.stderr); sys.exit(2)")
-    with pytest.raises(Error, match=r"one.py ended with 2: seqjax: no luck") as caught:
-        reproduce([folder / "one.py"], Path("out"))
-    assert caught.value.exit_code == 2
+    assert Path("cores").read_text() == str(len(cores))
+    assert re.match(rf"{len(cores)} cores?, seqjax", finding.made_with)
+    assert os.sched_getaffinity(0) == cores
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_all_failures_are_reported_and_the_others_run(folder, jobs):
+def test_all_failures_are_reported_with_the_exit_code_of_the_first_and_the_others_run(folder, jobs):
     for name in ("bad", "worse"):
         Path(folder, f"{name}.py").write_text(f'"""Is it?   python {name}.py --n \'n"""')
-    scripts = sorted(folder.glob("*.py"))
-    with pytest.raises(Error, match=r"(?s)bad\.py.*worse\.py"):
+    edit(folder / "one.py", "# work", "import sys; print('seqjax: no luck', file=sys.stderr); sys.exit(3)")
+    scripts = [folder / "one.py", *sorted(folder.glob("[!o]*.py"))]
+    with pytest.raises(Error, match=r"(?s)one.py ended with 3: seqjax: no luck.*bad\.py.*worse\.py") as caught:
         reproduce(scripts, Path("out"), jobs)
-    assert [finding.script.stem for finding in found(scripts, Path("out"))] == ["one", "two"]
+    assert caught.value.exit_code == 3
+    assert [finding.script.stem for finding in found(scripts, Path("out"))] == ["two"]
 
 
 def test_a_script_without_a_report_is_an_error_each_time(folder):
@@ -319,31 +243,17 @@ def test_a_script_without_a_report_is_an_error_each_time(folder):
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("script", "words"),
     [
-        (
-            "python experiments/one.py --name 'n",
-            r"one\.py: the command .* --name 'n`, cannot be read: No closing quotation",
-        ),
-        ("python3 experiments/one.py", r"`python3 experiments/one\.py`, does not begin with python"),
+        ('"""Is it so?   python a.py --name \'n"""', r"one\.py: the command .* --name 'n`, cannot be read: No closing"),
+        ('"""Is it so?   python3 a.py"""', r"`python3 a\.py`, does not begin with python"),
+        ("def", r"one\.py cannot be read as Python"),
     ],
 )
-def test_a_command_that_cannot_be_run_is_an_error(folder, command, words):
-    (folder / "one.py").write_text(f'"""Is it so?   {command}"""')
+def test_a_command_or_a_script_that_cannot_be_read_is_an_error(folder, script, words):
+    (folder / "one.py").write_text(script)
     with pytest.raises(Error, match=words):
         reproduce([folder / "one.py"], Path("out"))
-
-
-def test_a_script_that_is_not_python_is_an_error(folder):
-    reproduce([folder / "one.py"], Path("out"))
-    (folder / "one.py").write_text("def")
-    with pytest.raises(Error, match=r"one\.py cannot be read as Python"):
-        reproduce([folder / "one.py"], Path("out"))
-
-
-def test_there_is_at_least_one_job(folder):
-    with pytest.raises(Error, match="jobs = 0 must be at least 1"):
-        reproduce([], Path("out"), 0)
 
 
 def test_names_that_are_not_scripts_are_errors(folder, capsys):
@@ -354,15 +264,7 @@ def test_names_that_are_not_scripts_are_errors(folder, capsys):
     assert "has no script at all" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGTERM, 143),
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
-    ],
-)
-def test_a_signal_kills_all_scripts(folder, number, code):
+def test_a_signal_kills_all_scripts(folder):
     """A third script, which waits for its turn, is not started."""
     os.mkfifo("pids")
     for name in ("one", "two"):
@@ -375,12 +277,12 @@ def test_a_signal_kills_all_scripts(folder, number, code):
     )
     with open(os.open("pids", os.O_RDWR)) as file:
         pids = [int(file.readline()) for _ in range(2)]
-    process.send_signal(number)
+    process.terminate()
     try:
         _, errors = process.communicate(timeout=600)
     finally:
         process.kill()
-    assert process.returncode == code
+    assert process.returncode == 143
     assert b"Traceback" not in errors
     for pid in pids:
         with pytest.raises(ProcessLookupError):
@@ -390,7 +292,7 @@ def test_a_signal_kills_all_scripts(folder, number, code):
 
 def test_each_event_has_a_line_that_counts(folder, capsys):
     edit(folder / "two.py", "# work", "1 / 0")
-    command = ["reproduce", "experiments", "--only", "one,two"]
+    command = ["reproduce", "experiments", "--only", "one,two", "--table", "all.md"]
     assert main(command) == 2
     lines = capsys.readouterr().out.splitlines()
     assert re.sub(r"\d+ s$", "0 s", "\n".join(lines)).splitlines() == [
@@ -398,9 +300,11 @@ def test_each_event_has_a_line_that_counts(folder, capsys):
         "done     [1/2] reports/one: 1 of 1 as expected, 0 s",
         "runs     experiments/two.py (prints into reports/two/log.txt)",
         "failed   [2/2] experiments/two.py ended with 1: ZeroDivisionError: division by zero; see reports/two/log.txt",
+        "saved    all.md",
     ]
+    assert "How many?" in Path("all.md").read_text(), "the other script was run, and is on the page"
     edit(folder / "two.py", "1 / 0", "1")
     assert main(command) == 0
     assert [line[:14] for line in capsys.readouterr().out.splitlines()] == [
-        "done     [1/2]", "runs     exper", "done     [2/2]",
+        "done     [1/2]", "runs     exper", "done     [2/2]", "saved    all.m",
     ]  # fmt: skip

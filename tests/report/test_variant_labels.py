@@ -2,8 +2,6 @@
 
 from types import SimpleNamespace
 
-import pytest
-
 import seqjax as sj
 from seqjax.report.variant_labels import readable, shared_plugins, variant_labels
 from seqjax_gradients import Full, Truncated
@@ -36,22 +34,14 @@ def test_names_of_the_user_stay_as_they_are():
     assert variant_labels(["a (1, 2)", "a (1, 3)"]).short == ("a (1, 2)", "a (1, 3)")
 
 
-@pytest.mark.parametrize(
-    ("names", "styles"),
-    [
-        # The factor with more values than there are line styles is shown by colours.
-        ([f"{a}, {b}" for a in "xy" for b in "abcdefg"], {"x", "y"}),
-        ([f"{a}, {b}, {c}" for a in "pqrst" for b in "xy" for c in "vw"], {"x, v", "x, w", "y, v", "y, w"}),
-    ],
-)
-def test_line_styles_are_for_the_factor_of_few_values(names, styles):
-    assert set(variant_labels(names).factors[1]) == styles
-
-
-def test_too_many_values_are_no_factors():
+def test_line_styles_are_for_the_factor_of_few_values():
+    """The factor with more values than there are line styles is shown by colours."""
+    styles = lambda names: set(variant_labels(names).factors[1])
+    assert styles([f"{a}, {b}" for a in "xy" for b in "abcdefg"]) == {"x", "y"}
+    names = [f"{a}, {b}, {c}" for a in "pqrst" for b in "xy" for c in "vw"]
+    assert styles(names) == {"x, v", "x, w", "y, v", "y, w"}
     found = variant_labels([f"{a}, {b}" for a in "pqrst" for b in "abcdefg"])
-    assert found.factors is None
-    assert found.short[1] == "p, b"
+    assert (found.factors, found.short[1]) == (None, "p, b"), "too many values are no factors"
 
 
 def test_the_text_of_a_plugin():

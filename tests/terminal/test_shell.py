@@ -10,17 +10,8 @@ from seqjax.terminal.shell import argument, join, quote
 
 SHELLS = [shell for shell in ("bash", "zsh", "ksh") if shutil.which(shell)]
 WORDS = [
-    "plain",
-    "",
-    "two words",
-    "it's",
-    'a "b" $HOME `id` $(id) \\ !',
-    "a\nrm -rf b",
-    "tab\t'quoted'\\",
-    "\x1b[8m\x9b\u202e\u2028\x7f1a",
-    "é 🎉 語",
-    os.fsdecode(b"\x9b\xff0"),
-    *";&|<>*?[]{}~#=%\r\x07",
+    *("plain", "", "two words", "it's", 'a "b" $HOME `id` $(id) \\ !', "a\nrm -rf b", "tab\t'quoted'\\"),
+    *("\x1b[8m\x9b\u202e\u2028\x7f1a", "é 🎉 語", os.fsdecode(b"\x9b\xff0"), *";&|<>*?[]{}~#=%\r\x07"),
 ]
 
 

@@ -19,15 +19,7 @@ def harmless(character):
 
 @pytest.mark.parametrize("step", [101, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_character_of_unicode_is_either_harmless_or_escaped(step):
-    # Planes 3 to 13 and the private planes have hardly any assigned characters: every thousandth is tried.
-    numbers = [
-        *range(0x3100),
-        *range(0x3100, 0x30000, step),
-        *range(0x30000, 0xE0000, 1000),
-        *range(0xE0000, 0xE0200),
-        *range(0xE0200, sys.maxunicode, 1000),
-    ]
-    characters = list(map(chr, numbers))
+    characters = [chr(number) for number in (*range(0x3100), *range(0x3100, sys.maxunicode, step))]
     pieces = escape(" ; ".join(characters)).split(" ; ")
     for character, piece in zip(characters, pieces, strict=True):
         if harmless(character):
@@ -37,7 +29,7 @@ def test_every_character_of_unicode_is_either_harmless_or_escaped(step):
             assert piece.encode("ascii").decode("unicode_escape") == character
 
 
-@pytest.mark.parametrize("character", "\x00\x07\x08\r\x1b\x7f\x9b\u202a\u202e\u2066\u2069\u2028")
+@pytest.mark.parametrize("character", "\x00\r\x1b\x9b\u202e")
 @pytest.mark.parametrize("write", [EscapedStream.write, lambda stream, text: stream.writelines([text])])
 def test_a_stream_keeps_lines_and_tabs_alone(character, write):
     text = io.StringIO()

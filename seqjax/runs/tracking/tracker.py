@@ -58,7 +58,7 @@ class Tracker(Plugin):
     ... class Printer(sj.Tracker):
     ...     def open(self, run, config, epochs):
     ...         return Printing()
-    >>> experiment = sj.Experiment(dataset=sj.Text("abc" * 100), model=NGram(order=3))
+    >>> experiment = sj.Experiment(dataset=sj.Text("abc" * 100), model=NGram(order=2))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     run = experiment.run(folder, tracker=Printer())
     epoch 1 loss 0.0

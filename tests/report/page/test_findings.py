@@ -16,12 +16,10 @@ from seqjax.report.table import markdown
 
 PNG = b"\x89PNG of this report"
 NAMES = [
-    "<script>alert(1)<script>",
-    '"><img src=x onerror=alert(1)>',
+    '"><script>alert(1)<script>',
     "`a` | b *c* _d_ [e](javascript:alert(1)) &lt; ~~f~~",
     "![x](y.png)",
-    "a)b\\(c",
-    "\x1b[8m\u202e",
+    "a)b\\(\x1b\u202e",
 ]
 
 
@@ -101,16 +99,7 @@ def test_the_link_of_a_figure_leads_to_its_file(tmp_path):
     assert (tmp_path / unquote(link)).read_bytes() == PNG
 
 
-OUTSIDE = [
-    "../secret.png",
-    "/etc/passwd",
-    "a/../../secret.png",
-    "deep/x.png",
-    "~/x.png",
-    "https://x.org/y.png",
-    "..",
-    "",
-]
+OUTSIDE = ["../secret.png", "/etc/passwd", "deep/x.png", "~/x.png", "https://x.org/y.png", ".."]
 
 
 @pytest.mark.parametrize("target", OUTSIDE)
@@ -134,22 +123,14 @@ def test_an_image_outside_of_the_folder_of_its_report_is_not_copied(target, tmp_
 
 
 @pytest.mark.parametrize("name", ["line.png", "report.md", "rows.csv", "done.json"])
-def test_a_report_with_a_link_is_no_finding(name, tmp_path):
+def test_a_link_is_no_part_of_a_finding_and_not_followed_if_it_comes_later(name, tmp_path):
     finding = kept(tmp_path / "one.py")
     (finding.folder / "rows.csv").write_text(Report(title="x").results.to_csv())
     assert found([finding.script], tmp_path) == [finding]
     secret = (finding.folder / name).rename(tmp_path / "secret")
     (finding.folder / name).symlink_to(secret)
     assert found([finding.script], tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "write"), [("line.png", write_html), ("line.png", write_markdown), ("report.md", write_html)]
-)
-def test_a_link_is_not_followed_if_it_comes_later(name, write, tmp_path):
-    finding = kept(tmp_path / "one.py")
-    secret = (finding.folder / name).rename(tmp_path / "secret")
-    (finding.folder / name).symlink_to(secret)
-    with pytest.raises(Error, match="not a plain file"):
-        write([finding], tmp_path / "all", "All")
-    assert not (tmp_path / "all").is_file()
+    for write in (write_html, write_markdown) if name != "done.json" else ():
+        with pytest.raises(Error, match="not a plain file"):
+            write([finding], tmp_path / "all", "All")
+        assert not (tmp_path / "all").is_file()

@@ -7,6 +7,7 @@ import math
 import re
 
 import pytest
+from matplotlib.colors import to_rgb
 from support.html_page import HTMLPage
 
 from seqjax.report import Table
@@ -73,8 +74,7 @@ def contrast(a: str, b: str) -> float:
     """The contrast ratio of two colours (WCAG 2.2, relative luminance)."""
 
     def luminance(colour):
-        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
         return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
     low, high = sorted([luminance(a), luminance(b)])
@@ -87,10 +87,6 @@ def test_texts_and_curves_can_be_seen_on_their_background():
     assert len(blocks) == 3, "light, dark and print"
     for block in blocks:
         colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{3,6});", block))
-        colours = {
-            name: value if len(value) == 7 else "#" + "".join(2 * c for c in value[1:])
-            for name, value in colours.items()
-        }
         assert sum(name[1:].isdigit() for name in colours) == 8
         for name, colour in colours.items():
             if name in ("text", "soft", "link"):
