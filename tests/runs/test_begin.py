@@ -2,11 +2,10 @@
 
 import contextlib
 import re
-import shutil
 
 import pytest
 from support.crash import contents, count_chunks, crash_after
-from support.tiny import FULL, TINY, changed, copy, left, refused
+from support.tiny import FULL, TINY, changed, left, refused
 
 from seqjax import Run
 from seqjax.runs import begin, execute, stored
@@ -36,23 +35,6 @@ def diverged(tmp_path_factory):
     with pytest.raises(Diverged):
         DIVERGES.run(path)
     return path
-
-
-@pytest.mark.parametrize("held", ["no folder", "an empty folder", "files before the config"])
-def test_in_nothing_a_run_begins(whole, tmp_path, held):
-    path = tmp_path / "run"
-    if held == "an empty folder":
-        path.mkdir()
-    elif held == "files before the config":
-        copy(whole.path, path)
-        for name in (folder.CONFIG, folder.PARAMS, folder.BEST, folder.SAMPLES, folder.HISTORY):
-            (path / name).unlink()
-        shutil.rmtree(path / folder.CHECKPOINTS)
-        (path / folder.ENVIRONMENT).write_text("{ torn")
-        (path / "config.toml.part").write_text("ep")
-    FULL.run(path)
-    assert left(path) == left(whole.path)
-    assert contents(path).keys() == contents(whole.path).keys()
 
 
 @pytest.mark.parametrize(("killed", "done", "asked"), [(3, 2, "more epochs"), (1, 0, "the same")])

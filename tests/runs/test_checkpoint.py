@@ -144,15 +144,10 @@ def test_each_cut_of_a_file_is_damage(tmp_path):
 
 def test_arrays_are_kept_whatever_their_layout():
     """The library writes the buffer of an array without regard to its strides."""
-    arrays = {
-        "F": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        "step": np.arange(10)[::3],
-        "back": np.arange(4)[::-1],
-    }
-    found, _ = load_arrays(save_arrays(arrays, {}))
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array)
-        assert found[name].dtype == array.dtype
+    for array in (np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.arange(10)[::3], np.arange(4)[::-1]):
+        found = load_arrays(save_arrays({"a": array}, {}))[0]["a"]
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == array.dtype
 
 
 def test_parameters_come_back_as_the_tree_that_they_were():

@@ -12,13 +12,12 @@ import pytest
 from support.shell import call
 from support.tiny import TEXT, TINY, changed, copy, refused, replace_file
 
-from seqjax import Experiment, Problem, Run, Series, Spec, Text, Tokens, measure, register, sweep
+from seqjax import Experiment, Problem, Run, Spec, Text, Tokens, measure, register, sweep
 from seqjax.models import CountBasedModel
 from seqjax.plugin import registry
 from seqjax.runs.files import folder
 from seqjax.runs.files.arrays import load_arrays, save_arrays
 from seqjax_gradients import Full, Truncated
-from seqjax_models import NGram
 
 
 @dataclass(frozen=True)
@@ -96,13 +95,6 @@ def test_counts_of_other_names_or_types_are_exit_4(counted, tmp_path):
         replace_file(path, folder.PARAMS, save_arrays(other, json.loads(header)))
         with refused(f"{path} has no parameters of this model: "):
             Run.open(path)
-
-
-def test_data_that_cannot_be_counted_leave_no_folder_behind(tmp_path):
-    series = Experiment(dataset=Series(np.arange(50.0)), model=NGram())
-    with refused("the model ngram predicts the next of the tokens", 2):
-        series.run(tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_its_integer_parameters_do_not_set_the_precision_of_the_output():

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from support.crash import contents
@@ -19,11 +18,6 @@ from seqjax.sweeps.launching.state import JOBS
 
 FEW = 100
 """Fewer tokens than the training part has, which is checked before training."""
-OPTIONS = [
-    *("--sampler.batch-size", 2, "--sampler.num-steps", 8, "--model.hidden", 8, "--epochs", 1),
-    *("--optimizer", "adam", "--optimizer.learning-rate", 0.05, "--optimizer.clip-norm", 1),
-]
-"""Those of the tiny experiment."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +33,14 @@ class Fails(Tokenizer):
         return "".join(tokens)
 
 
-@pytest.fixture
-def registered(forget_local_plugins):
+def test_samples_that_cannot_be_made_are_reported_and_the_run_is_kept(tmp_path, forget_local_plugins, capsys):
     register("tokenizer", "fails")(Fails)
-
-
-def test_samples_that_cannot_be_made_are_reported_and_the_run_is_kept(tmp_path, registered, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("text.txt").write_text(TEXT)
-    command = ["run", "--dataset", "text-file", "--dataset.path", "text.txt", "--tokenizer", "fails", *OPTIONS]
-    for words in ("no samples could be made: LookupError: no such character; the parameters are saved", "opened   run"):
-        done = call(*command, "--out", "run")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert words in done.stdout
-        assert "next     seqjax evaluate run" in done.stdout
-    assert (
-        "--- no samples could be made ---\nLookupError: no such character\n" in Path("run", folder.SAMPLES).read_text()
-    )
-    assert Run.open("run").finished
+    path = tmp_path / "run"
+    changed(tokenizer=Fails(), epochs=1).run(path)
+    words = "no samples could be made: LookupError: no such character; the parameters are saved"
+    assert words in capsys.readouterr().out
+    assert (path / folder.SAMPLES).read_text() == "--- no samples could be made ---\nLookupError: no such character\n"
+    assert Run.open(path).finished
 
 
 @pytest.fixture

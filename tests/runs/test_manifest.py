@@ -42,24 +42,26 @@ def test_it_lists_the_files_of_an_unfinished_run_that_training_does_not_change(h
     assert (len(manifest.checkpoints), manifest.ended) == (2, "")
 
 
-@pytest.mark.parametrize("change", ["flipped", "missing", "empty"])
-def test_a_change_of_any_file_is_exit_4_and_named(finished, change):
+CHANGES = {
+    "has changed": lambda file, at: flip(file, at),
+    "is missing": lambda file, at: file.unlink(),
+    "is not a plain file": lambda file, at: (file.unlink(), os.mkfifo(file)),
+}
+
+
+@pytest.mark.parametrize("words", CHANGES)
+def test_a_change_of_any_file_is_exit_4_and_named(finished, words):
     """Of each file, one byte is flipped; tests/faults flips each of them."""
     good, draw = contents(finished), random.Random(0)
     for name in read_manifest(finished).files:
-        if change == "missing":
-            (finished / name).unlink()
-        elif change == "flipped":
-            flip(finished / name, draw.randrange(len(good[name])))
-        else:
-            (finished / name).write_bytes(b"")
-        before, is_run = contents(finished), (finished / folder.CONFIG).exists()
+        CHANGES[words](finished / name, draw.randrange(len(good[name])))
+        before, is_run = contents(finished), (finished / folder.CONFIG).is_file()
         for use in (Run.open, FULL.run, check_files) if is_run else (check_files,):
             with refused("some files are missing, or have changed since they were written. None was touched") as caught:
                 use(finished)
-            word = "is missing" if change == "missing" else "has changed"
-            assert caught.value.problems == (f"{finished / name} {word}",)
+            assert caught.value.problems == (f"{finished / name} {words}",)
         assert contents(finished) == before
+        (finished / name).unlink(missing_ok=True)
         (finished / name).write_bytes(good[name])
     assert Run.open(finished).finished
 

@@ -1,7 +1,6 @@
 """Files of a run that nobody expects, with hashes that are right: exit code 4, no traceback, and nothing is written."""
 
 import json
-import os
 import struct
 import tomllib
 
@@ -126,25 +125,6 @@ def test_parameters_of_other_names_or_types(finished):
         replace_file(finished, folder.PARAMS, save_arrays(other, json.loads(header)))
         with refused(f"{finished} has no parameters of this model: it has the arrays .*, but the model has"):
             Run.open(finished)
-
-
-NAMES = [folder.CONFIG, folder.ENVIRONMENT, folder.CODEC, folder.METRICS, folder.PARAMS, folder.MANIFEST]
-KINDS = {"pipe": os.mkfifo, "device": lambda file: file.symlink_to("/dev/zero")}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_plain_file_is_refused_at_once(finished, kind):
-    for name in NAMES:
-        file = finished / name
-        file.rename(finished.parent / "kept")
-        KINDS[kind](file)
-        code = 2 if name == folder.CONFIG else 4
-        words = "holds no run: it has no config.toml" if name == folder.CONFIG else f"{file} is"
-        with refused(words, code):
-            Run.open(finished)
-        file.unlink()
-        (finished.parent / "kept").rename(file)
-    assert Run.open(finished).finished
 
 
 def test_a_config_that_would_be_too_long_to_be_read_is_refused_before_training(tmp_path):

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import linecache
-import logging
 import math
 import os
 from importlib.metadata import version
@@ -25,7 +24,7 @@ from seqjax.runs.files import folder
 from seqjax.runs.run import prepared
 from seqjax_datasets import TextFile
 from seqjax_gradients import Randomized
-from seqjax_models import MLP, RNN
+from seqjax_models import MLP
 from seqjax_optimizers import Adam
 from seqjax_samplers import Sequential
 from seqjax_tokenizers import Char
@@ -85,23 +84,6 @@ def test_metrics_are_a_row_an_epoch(kept):
         kept.metric("trainloss")
 
 
-@pytest.mark.slow
-def test_a_run_compiles_once_however_many_its_epochs_and_an_equal_one_not_at_all(experiment, caplog):
-    """Training and evaluation compile once each. The equal experiment, read from TOML, has other plugin objects."""
-    other = changed(experiment, model=RNN(hidden=5), evaluate_every=1)
-    found = []
-    for each in (other, Experiment.from_toml(other.to_toml())):
-        caplog.clear()
-        with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            assert len(each.run().metrics) == 10
-        compiled = [message for message in caplog.messages if message.startswith("Compiling")]
-        found.append((sum("_epoch" in m for m in compiled), sum("_sums" in m for m in compiled), len(compiled)))
-    (epochs, evaluations, total), again = found
-    assert epochs == evaluations == 1
-    assert total < 60, "the rest are the small operations that set a run up"
-    assert again == (0, 0, 0)
-
-
 def test_the_folder_has_what_is_documented(kept):
     files = "config.toml manifest.json environment.json metrics.jsonl codec.json params.safetensors samples.txt"
     assert {file.name for file in kept.path.iterdir()} == {*files.split(), "history.png", ".lock", "checkpoints"}
@@ -119,17 +101,11 @@ def test_the_folder_has_what_is_documented(kept):
     assert (kept.path / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_config_is_resolved_and_gives_the_same_run_again(experiment, kept):
+def test_the_config_is_resolved(experiment, kept):
     text = (kept.path / "config.toml").read_text()
     for name in ("text-file", "char", "sequential", "rnn", "full", "adam"):
         assert f'plugin = "seqjax/{name}"' in text
-    again = Experiment.from_toml(text)
-    assert again == changed(experiment, tokenizer=Char()) == kept.experiment
-    run = again.run()
-    assert_same(run.params, kept.params)
-    for name in ("train_loss", "heldout_loss", "grad_norm"):
-        np.testing.assert_array_equal(run.metric(name), kept.metric(name))
-    assert run.path is None
+    assert Experiment.from_toml(text) == changed(experiment, tokenizer=Char()) == kept.experiment
 
 
 def test_the_environment_says_what_a_run_depends_on(kept):
@@ -206,8 +182,6 @@ def test_a_run_evaluates_any_text(kept):
     row = kept.evaluate(Text(LONG[:48]))
     assert row["bits_per_character"] == pytest.approx(row["loss"] / math.log(2))
     assert "bits_per_character" not in kept.evaluate(Text("t"))
-    with refused("no part 'the cat'", 2):
-        kept.evaluate("the cat")
     with refused("evaluate takes one of", 2):
         kept.evaluate(3)
 
@@ -387,18 +361,13 @@ def test_a_tokenizer_whose_code_changed_is_exit_4(stopped, monkeypatch):
 
 CELL = """
 from dataclasses import dataclass
-import jax.numpy as jnp, seqjax
-from seqjax.models import CountBasedModel
+import seqjax, seqjax_models
 SCALE = 2
 @seqjax.register("model", "mine")
 @dataclass(frozen=True)
-class Mine(CountBasedModel):
-    def count(self, stream, spec):
-        return {"counts": jnp.full(spec.targets.size, SCALE)}
-    def init_state(self, params, spec, key=None):
-        return ()
-    def step(self, params, state, x):
-        return state, jnp.log(params["counts"])
+class Mine(seqjax_models.NGram):
+    def scale(self):
+        return SCALE
 """
 
 

@@ -57,21 +57,15 @@ def test_each_file_is_synced_before_it_is_in_its_place_and_its_folder_and_rows_i
             assert ("fsync", folder.METRICS) in calls[before:n]
 
 
-def test_each_new_folder_is_synced_in_the_one_that_holds_it(tmp_path, monkeypatch):
+def test_each_new_folder_is_synced_in_the_one_that_holds_it(log, tmp_path, monkeypatch):
     """Otherwise a power cut could lose the folder of a run with all that was synced inside."""
-    synced, run = [], tmp_path / "c" / "run"
+    synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
-    make_folder(tmp_path / "a" / "b")
-    make_folder(tmp_path / "a" / "b")
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
     assert synced == [str(tmp_path), str(tmp_path / "a")]
-    synced.clear()
-    TINY.run(run, checkpoint_seconds=0)
-    assert synced[:2] == [str(tmp_path), str(tmp_path / "c")]
-    first = next(n for n, name in enumerate(synced) if name.startswith(f"{run / folder.CHECKPOINTS}/"))
-    assert str(run) in synced[first - 2 : first]
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FileExistsError):
-        make_folder(tmp_path / "file")
+    calls = [entry[:2] for entry in log]
+    assert calls[calls.index(("mkdir", folder.CHECKPOINTS)) + 1] == ("fsync", "run")
 
 
 def test_a_checkpoint_without_a_new_update_is_not_written(stopped):
@@ -134,32 +128,23 @@ def test_a_path_that_cannot_be_a_folder_is_exit_6(tmp_path, path):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-@pytest.mark.parametrize("when", ["after the check", "while it is read"])
-def test_a_reader_that_another_process_overtakes_reads_the_run_again(whole, tmp_path, monkeypatch, when):
-    """The process that trains the run writes and deletes files meanwhile."""
-    path, check, read = tmp_path / "run", store.check_files, folder.read
+@pytest.mark.parametrize(("owner", "name"), [(store, "check_files"), (folder, "read")])
+def test_a_reader_that_another_process_overtakes_reads_the_run_again(whole, tmp_path, monkeypatch, owner, name):
+    """Another process trains the run, and deletes files, after they were checked or before a checkpoint is read."""
+    path, real = tmp_path / "run", getattr(owner, name)
     with monkeypatch.context() as patch, crash_after(patch, 3):
         FULL.run(path, checkpoint_seconds=0)
 
-    def train():
-        monkeypatch.setattr(store, "check_files", check)
-        monkeypatch.setattr(folder, "read", read)
+    def overtaken(file, *parse):
+        if name == "check_files":
+            manifest = real(file)
+        elif parse != (bytes,) or file.parent.name != folder.CHECKPOINTS:
+            return real(file, *parse)
+        monkeypatch.setattr(owner, name, real)
         FULL.run(path)
+        return manifest if name == "check_files" else real(file, *parse)
 
-    def check_late(path):
-        manifest = check(path)
-        train()
-        return manifest
-
-    def read_late(file, parse):
-        if parse is bytes and file.parent.name == folder.CHECKPOINTS:
-            train()
-        return read(file, parse)
-
-    if when == "after the check":
-        monkeypatch.setattr(store, "check_files", check_late)
-    else:
-        monkeypatch.setattr(folder, "read", read_late)
+    monkeypatch.setattr(owner, name, overtaken)
     run = Run.open(path)
     assert run.finished
     assert run.metric("heldout_loss").tolist() == whole.metric("heldout_loss").tolist()

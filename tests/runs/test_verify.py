@@ -13,20 +13,13 @@ from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import read_manifest
 from seqjax.runs.verify import CHANGED, DAMAGED, DIFFERS, MISSING, OK, UNKNOWN, verify
 
-PLUGIN = '''
-from dataclasses import dataclass
-
-import seqjax
-
-
+PLUGIN = """
+import dataclasses, seqjax, seqjax_datasets
 @seqjax.register("dataset", "cats")
-@dataclass(frozen=True)
-class Cats(seqjax.Dataset):
-    """Cats."""
-
-    def load(self):
-        return seqjax.Text("the cat sat on the mat. " * 20)
-'''
+@dataclasses.dataclass(frozen=True)
+class Cats(seqjax_datasets.TextFile):
+    pass
+"""
 
 
 def faults(path):
@@ -125,8 +118,10 @@ def test_installed_plugins_are_compared_with_those_of_the_run(finished):
 def test_the_copy_of_a_local_plugin_is_checked_whether_it_is_loaded_or_not(tmp_path, forget_local_plugins):
     file = tmp_path / "cats.py"
     file.write_text(PLUGIN)
+    (tmp_path / "text.txt").write_text(TEXT)
     registry.load_file(file)
-    path = changed(dataset=create("dataset", "cats"), epochs=1).run(tmp_path / "cats").path
+    dataset = create("dataset", "cats", path=str(tmp_path / "text.txt"))
+    path = changed(dataset=dataset, epochs=1).run(tmp_path / "cats").path
     assert faults(path) == {}
     del registry._registered["dataset", "local/cats"]
     with refused(f"{path} needs local plugins .*\n.*--load {path}/plugins/", 2):

@@ -5,7 +5,6 @@ Most tests look at a run that is prepared, which has the parameters and the code
 
 import re
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 from support.crash import crash_after
 from support.tiny import FULL, TEXT, changed, refused
 
-import seqjax
 from seqjax import Experiment, Pairs, Run, Series, Text
 from seqjax.runs.progress import Display, start_line
 from seqjax.runs.ready import get_ready
@@ -191,13 +189,3 @@ def test_given_parameters_belong_to_the_run_although_its_config_does_not_hold_th
         with refused("the parameters do not fit the model rnn hidden=8", 2) as caught:
             base.run(params=other)
         assert "layer_0/W_hh" in "\n".join(caught.value.problems)
-
-
-def test_a_module_of_equinox_needs_its_own_parameters_and_has_no_config():
-    model, params = seqjax.from_equinox(eqx.nn.GRUCell(3, 3, key=jax.random.key(0)))
-    x = np.random.default_rng(0).normal(size=(300, 3))
-    experiment = Experiment(dataset=Pairs(x, np.roll(x, 1, 0)), model=model, sampler=Sequential(2, 8), epochs=3)
-    with refused(r"cannot make initial parameters\n.*run\(params=params\)", 2):
-        experiment.run()
-    with refused("a config cannot hold what was given in Python as: model", 2):
-        experiment.run("nowhere", params=params)

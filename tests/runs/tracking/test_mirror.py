@@ -113,28 +113,24 @@ def test_more_epochs_add_their_rows_and_what_has_changed(tmp_path):
     assert rows_sent(tmp_path) == rows_kept(tmp_path)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1e9])
-def test_epochs_that_are_trained_again_after_a_kill_are_sent_again(tmp_path, monkeypatch, seconds):
-    """Whether the account was written after each row, or not at all."""
+@pytest.mark.parametrize(
+    ("chunks", "checkpoint_seconds", "seconds"),
+    [(4, 0, 0.0), (4, 0, 1e9), (2, 30, 0.0)],
+    ids=["account after each row", "no account", "no checkpoint"],
+)
+def test_what_comes_again_after_a_kill_is_sent_again(tmp_path, monkeypatch, chunks, checkpoint_seconds, seconds):
+    """A viewer may drop all that it has of epochs that come again, so that texts come again too."""
     monkeypatch.setattr(mirror, "SECONDS", seconds)
     e = changed(epochs=3)
-    with monkeypatch.context() as patch, crash_after(patch, 4):
+    with monkeypatch.context() as patch, crash_after(patch, chunks):
         patch.setattr(Mirror, "close", Mirror.abandon)  # a kill lets no session end
-        e.run(tmp_path, tracker=Lines(), checkpoint_seconds=0)
+        e.run(tmp_path, tracker=Lines(), checkpoint_seconds=checkpoint_seconds)
     before = rows_sent(tmp_path)
-    assert list(before) == [1, 2]  # of which the last checkpoint has one
+    last = chunks // 2
+    assert list(before) == list(range(1, last + 1))  # of which the last checkpoint has one fewer
     e.run(tmp_path, tracker=Lines())
     assert rows_sent(tmp_path) == rows_kept(tmp_path)
-    assert rows_sent(tmp_path)[2]["seconds"] != before[2]["seconds"]
-
-
-def test_texts_come_again_after_a_kill_before_the_first_checkpoint(tmp_path, monkeypatch):
-    """A viewer may drop all that it has of epochs that come again."""
-    monkeypatch.setattr(mirror, "SECONDS", 0.0)
-    with monkeypatch.context() as patch, crash_after(patch, 2):
-        patch.setattr(Mirror, "close", Mirror.abandon)
-        TINY.run(tmp_path, tracker=Lines())
-    TINY.run(tmp_path, tracker=Lines())
+    assert rows_sent(tmp_path)[last]["seconds"] != before[last]["seconds"]
     assert [line[1] for line in lines(tmp_path) if line[0] == "text"] == ["config", "config", "samples"]
 
 
