@@ -1,6 +1,5 @@
 """The table of states in `seqjax.runs.begin`: what a command does with what a folder holds."""
 
-import contextlib
 import re
 
 import pytest
@@ -149,18 +148,15 @@ def test_other_files_are_refused(tmp_path, beside):
 @pytest.mark.parametrize("held", ["nothing", "a run"])
 def test_a_folder_that_another_process_has_changed_meanwhile_is_left_to_it(stopped, tmp_path, monkeypatch, held):
     """It is read before it is locked."""
-    path = stopped if held == "a run" else tmp_path / "new"
+    path, states = stopped if held == "a run" else tmp_path / "new", []
     lock = execute.folder.lock
 
-    @contextlib.contextmanager
     def lock_late(path):
         monkeypatch.setattr(execute.folder, "lock", lock)
         FULL.run(path)
         states.append(contents(path))
-        with lock(path):
-            yield
+        return lock(path)
 
-    states = []
     monkeypatch.setattr(execute.folder, "lock", lock_late)
     with refused(f"{path} was changed by another process just now; type the same command again", 5):
         FULL.run(path)

@@ -144,26 +144,22 @@ def test_the_best_epoch_of_each_run_is_that_with_its_lowest_held_out_loss():
     assert found.compare("heldout_loss")["last"][:2] == [4.5, 3.25]
 
 
-def test_differences_are_paired_by_seed_in_whatever_order_the_runs_come():
+def test_differences_are_paired_by_the_seeds_that_both_have_in_whatever_order_the_runs_come():
     """Pairs differ by exactly 1, but seeds differ by hundreds, so that an unpaired interval would be wide."""
-    values = {"full": [100.0, 900.0, 400.0, 200.0], "short": [101.0, 901.0, 401.0, 201.0]}
-    runs = runs_of(values)
+    losses = {"full": {0: 100.0, 1: 900.0, 2: 400.0, 3: 200.0}, "short": {1: 901.0, 2: 401.0, 3: 201.0, 4: 7.0}}
+    runs = {f"{v}, seed={n}": made(n, [loss]) for v, of_seed in losses.items() for n, loss in of_seed.items()}
     names = list(runs)
-    for order in (names, names[:4] + names[:3:-1], [names[i] for i in (6, 0, 3, 5, 1, 7, 2, 4)]):
+    for order, expected in (
+        *(
+            (order, (1.0, 1.0, 1.0))
+            for order in (names, names[:4] + names[:3:-1], [names[i] for i in (6, 0, 3, 5, 1, 7, 2, 4)])
+        ),
+        (["full, seed=0", "short, seed=4"], (math.nan, None, None)),
+    ):
         mixed = Runs({name: runs[name] for name in order}, {name: name.partition(",")[0] for name in order})
-        table = mixed.compare("heldout_loss", "full", "last")
-        rows = {row[0]: row[5:] for row in table.rows}
-        assert rows == {"full": (None, None, None), "short": (1.0, 1.0, 1.0)}
-
-
-def test_only_seeds_that_both_have_are_paired():
-    runs = {f"full, seed={n}": made(n, [float(n)]) for n in (0, 1, 2)}
-    runs |= {f"short, seed={n}": made(n, [n + 10.0]) for n in (1, 2, 3)}
-    table = Runs(runs, {name: name.partition(",")[0] for name in runs}).compare("heldout_loss", "full", "last")
-    assert table.rows[1][5:] == (10.0, 10.0, 10.0)
-    alone = {name: run for name, run in runs.items() if name in ("full, seed=0", "short, seed=3")}
-    table = Runs(alone, {name: name.partition(",")[0] for name in alone}).compare("heldout_loss", "full", "last")
-    assert str(table.rows[1][5:]) == str((math.nan, None, None))
+        rows = {row[0]: row[5:] for row in mixed.compare("heldout_loss", "full", "last").rows}
+        assert str(rows["short"]) == str(expected)
+        assert rows["full"] == (None, None, None)
 
 
 def assert_interval_of_all_resamples(d, low, high):

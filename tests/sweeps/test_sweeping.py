@@ -156,7 +156,7 @@ def test_another_dataset_behind_the_same_experiment_is_an_error(tmp_path):
     for _ in range(2):
         assert sweep(base, wild, tmp_path / "out")["wild, seed=0"].diverged
     file.write_text(TEXT[::-1])
-    for axes in (wild, {RATES: {"wild": 1e38}, "seed": [0]}, {**wild, "seed": [0, 1]}):
+    for axes in (wild, {**wild, "seed": [0, 1]}):
         with refused("dataset has changed", exit_code=4):
             sweep(base, axes, tmp_path / "out")
     sweep(base, {"seed": [1]}, tmp_path / "new")
