@@ -110,14 +110,8 @@ TRIALS = {
 }
 FAULTS = {
     "a rename before the fsync": ("cuts", planted("rnn", *late_fsync()), "exit code 4"),
-    "a manifest before the results": (
-        "kills",
-        planted("rnn", (store, "_write", manifest_first)),
-        "params.safetensors is",
-    ),
-    "a config without next_config": (
-        *("kills", planted("more epochs", (store, "write_manifest", config_at_once)), "config.toml has changed"),
-    ),
+    "a manifest before the results": ("kills", planted("rnn", (store, "_write", manifest_first)), "params.safetensors"),
+    "a config at once": ("kills", planted("more epochs", (store, "write_manifest", config_at_once)), "config.toml has"),
     "a checkpoint that is not listed": ("kills", planted("rnn", unlisted("checkpoints/")), "other bits in"),
     "rows that are not synced": ("cuts", planted("rnn", (store, "sync", but_metrics)), "metrics.jsonl"),
     "a cursor off by one": ("kills", planted("rnn", (checkpoint, "restore", off_by_one)), "params.safetensors"),
@@ -140,6 +134,10 @@ def not_noticed(*_):
     return contextlib.nullcontext(lambda: None)
 
 
+def try_once(self, work):
+    work(self.stream)
+
+
 def raw_line(label, text):
     unescaped(sys.stdout).write(f"{label:8} {text}\n")
 
@@ -149,12 +147,7 @@ SIGNALS = {
     "SIGHUP, later step": (record.Recorder, "save", lambda self: None, "chunks were lost"),
     "SIGTERM, prepare": (command, "ending_at_signals", not_noticed, "exit code -15 in place of 143"),
     "SIGUSR1, after it": (run, "too_early_to_save", contextlib.nullcontext, "exit code -10 in place of 0"),
-    "run, a reader of stdout that goes away": (
-        LastingStream,
-        "_try",
-        lambda self, work: work(self.stream),
-        "exit code",
-    ),
+    "run, a reader of stdout that goes away": (LastingStream, "_try", try_once, "exit code"),
 }
 """Case -> the fault that is planted for it, and the words of the problem."""
 ESCAPES = {
