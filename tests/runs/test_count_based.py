@@ -12,7 +12,7 @@ import pytest
 from support.shell import call
 from support.tiny import TEXT, TINY, changed, copy, refused, replace_file
 
-from seqjax import Experiment, Problem, Run, Spec, Text, Tokens, measure, register, sweep
+from seqjax import Experiment, Problem, Run, Spec, Text, Tokens, measure, register
 from seqjax.models import CountBasedModel
 from seqjax.plugin import registry
 from seqjax.runs.files import folder
@@ -102,11 +102,6 @@ def test_its_integer_parameters_do_not_set_the_precision_of_the_output():
     problem = Problem.of(Frequencies(), spec, precision="bfloat16")
     _, loss = problem.step(params, (), (jnp.int32(0), jnp.int32(2)))
     assert loss == pytest.approx(-math.log(7 / 12), rel=0.01)
-
-
-def test_counted_models_are_compared(tmp_path):
-    runs = sweep(experiment(), {"seed": [0, 1]}, tmp_path)
-    assert runs.compare("heldout_loss").rows[0][:2] == ("all", 2)
 
 
 def test_it_has_no_gradient_to_measure(counted):

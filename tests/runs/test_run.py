@@ -403,12 +403,6 @@ def test_an_experiment_that_no_file_can_keep_is_an_error_before_training(tmp_pat
     assert changed(dataset=TextFile(path=file)).run().finished
 
 
-def test_an_epoch_counts_no_characters(monkeypatch):
-    """Counting takes as long as encoding the text, and a row of metrics does not need it."""
-    monkeypatch.setattr("seqjax.runs.trained.predicted_characters", lambda *args: 1 / 0)
-    assert changed(epochs=1).run().finished
-
-
 def test_rows_have_the_targets_that_count_in_training():
     """Masked targets and those within the warm-up have the weight 0."""
     t = np.arange(400)

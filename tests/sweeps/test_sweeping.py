@@ -274,14 +274,9 @@ def test_sweep_trains_every_combination_and_compares_them(place):
     folders = [out / folder_name(name) for name in runs]
     done = call("compare", *folders, "--metric", "train_loss", "--against", variants[0])
     assert str(runs.compare("train_loss", against=variants[0])) in done.stdout, done.stderr
-    for argv, words in (
-        ([out, "--against", f"{RATES}=0.2"], [f"no variant '{RATES}=0.2'", f"'{RATES}=0.1'"]),
-        ([out, "nowhere"], [f"{out} holds a sweep; name the folder of one of its runs"]),
-        ([], ["RUN", "seqjax compare --help"]),
-    ):
-        done = call("compare", *argv)
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        assert all(word in done.stderr for word in words), done.stderr
+    done = call("compare", out, "nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{out} holds a sweep; name the folder of one of its runs" in done.stderr
     done = call("sweep", *flags, "--seeds", 2, "--out", out)
     assert f"{Runs.open(out).compare('heldout_perplexity')}\n" in done.stdout, "of three seeds"
     last = folders[-1]
