@@ -36,15 +36,16 @@ OTHERS = (
 """Others that change a file or a folder. On the folder of a run they keep their names, and fail the test."""
 
 DRIVER = """
-import json, sys
+import json, os, sys
 from pathlib import Path
+from unittest import mock
 from faults.calls import ignore, watched
 from faults.crash import Place
 from faults.kinds import BY_NAME, tiny
-seen = []
+seen, fsync = [], os.fsync
 for name in ("local plugin", "sweep of two", "keep best, stop after", "data in memory", "diverges"):
     root = Path(sys.argv[1]) / name.replace(" ", "-")
-    with tiny():
+    with tiny(), mock.patch.object(os, "fsync", fsync):
         place = Place(BY_NAME[name], root)
         with watched(place.root, ignore, seen.append):
             ended = place.run()

@@ -14,7 +14,7 @@ import pytest
 from faults import children, crash, errors, escapes, flips, fuzz, signals
 from faults.children import Outcome, in_new_process
 from faults.kinds import BY_NAME
-from seqjax.cli import command, new, run
+from seqjax.cli import command, new
 from seqjax.runs import record
 from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.files.manifest import read_manifest, write_manifest
@@ -112,7 +112,6 @@ FAULTS = {
     "a rename before the fsync": ("cuts", planted("rnn", *late_fsync()), "exit code 4"),
     "a manifest before the results": ("kills", planted("rnn", (store, "_write", manifest_first)), "params.safetensors"),
     "a config at once": ("kills", planted("more epochs", (store, "write_manifest", config_at_once)), "config.toml has"),
-    "a checkpoint that is not listed": ("kills", planted("rnn", unlisted("checkpoints/")), "other bits in"),
     "rows that are not synced": ("cuts", planted("rnn", (store, "sync", but_metrics)), "metrics.jsonl"),
     "a cursor off by one": ("kills", planted("rnn", (checkpoint, "restore", off_by_one)), "params.safetensors"),
     "a file that is not listed": ("flips", planted("rnn", unlisted(folder.ENVIRONMENT)), "silent"),
@@ -146,7 +145,6 @@ SIGNALS = {
     "SIGTERM, later step": (record, "noticed", not_noticed, "chunks were lost"),
     "SIGHUP, later step": (record.Recorder, "save", lambda self: None, "chunks were lost"),
     "SIGTERM, prepare": (command, "ending_at_signals", not_noticed, "exit code -15 in place of 143"),
-    "SIGUSR1, after it": (run, "too_early_to_save", contextlib.nullcontext, "exit code -10 in place of 0"),
     "run, a reader of stdout that goes away": (LastingStream, "_try", try_once, "exit code"),
 }
 """Case -> the fault that is planted for it, and the words of the problem."""

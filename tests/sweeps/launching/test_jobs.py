@@ -247,7 +247,7 @@ def test_one_process_launches_at_a_time(tmp_path, experiment):
     assert list(read_index(out)) == ["seed=0"]
 
 
-def test_a_job_loads_the_files_of_local_plugins(tmp_path, experiment):
+def test_a_job_has_all_options_and_loads_the_files_of_local_plugins(tmp_path, experiment):
     file, jobs = tmp_path / "mine.py", tmp_path / "out" / "_jobs"
     file.write_text(
         "import dataclasses, seqjax, seqjax_models\n"
@@ -256,9 +256,10 @@ def test_a_job_loads_the_files_of_local_plugins(tmp_path, experiment):
     )
     seqjax.plugin.registry.load_file(file)
     model = config.create("model", "mine-in-jobs", hidden=3)
-    sweep(replace(experiment, model=model), {"seed": [0]}, tmp_path / "out", devices=1, launcher=Watched())
+    options = {"devices": 1, "tracker": config.create("tracker", "tensorboard"), "launcher": Watched()}
+    sweep(replace(experiment, model=model), {"seed": [0]}, tmp_path / "out", **options)
     flags = ["--config", f"{jobs / 'seed-0.toml'}", "--out", f"{tmp_path / 'out' / 'seed-0'}"]
-    flags += ["--checkpoint-seconds", "30.0", "--devices", "1", "--load", str(file)]
+    flags += ["--checkpoint-seconds", "30.0", "--devices", "1", "--tracker", "tensorboard", "--load", str(file)]
     assert [(sys.executable, "-m", "seqjax", "run", *flags)] == COMMANDS
 
 
