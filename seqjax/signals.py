@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -44,13 +45,16 @@ class _Context(NamedTuple):
 
     Args:
         before: signal -> its handler outside of the context.
-        see: called by the thread at the first signal of each number; returns whether the outer contexts see it too.
-        seen: the numbers of the signals that it has seen. The second signal of one number ends the process.
+        see: called by the thread when it sees a signal; returns whether the outer contexts see it too.
+        seen: how often it has seen each signal. The second signal of one number ends the process.
+        sent_again: how many of these `_send_again` has sent. They are counted, since the thread may see a signal later
+            than the copy that was sent again.
     """
 
     before: dict[int, Any]
     see: Callable[[int], bool]
-    seen: set[int]
+    seen: Counter[int]
+    sent_again: Counter[int]
 
 
 _contexts: list[_Context] = []
@@ -146,7 +150,7 @@ def _send_again(report: Callable[[Any], Any], unraisable: Any) -> None:
     def send(number):
         _raised.clear()
         for context in _contexts:  # otherwise this would be the second signal, which ends the process at once
-            context.seen.discard(number)
+            context.sent_again[number] += 1
         # Unlike `raise_signal`, it ends a call of the system in which the main thread waits.
         os.kill(os.getpid(), number)
 
@@ -224,7 +228,7 @@ def _hearing(
         yield before
         return
     with contextlib.ExitStack() as stack:
-        _contexts.append(_Context(before, see, set()))
+        _contexts.append(_Context(before, see, Counter(), Counter()))
         stack.callback(_contexts.pop)
         if len(_contexts) == 1:
             stack.enter_context(_watching())
@@ -277,9 +281,9 @@ def _see(number: int) -> bool:
     """
     for context in reversed(_contexts):
         if number in context.before:
-            if number in context.seen:
+            if context.seen[number] > context.sent_again[number]:
                 os._exit(128 + number)
-            context.seen.add(number)
+            context.seen[number] += 1
             if not context.see(number):
                 return False
     return True

@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from support.crash import results
 from support.quick import BASE, CHUNKS, FLAGS, TEXT, quick, refused
 from support.shell import call
 
-from seqjax import Experiment, Run, Text, sweep
+from seqjax import Experiment, Run, Text, signals, sweep
 from seqjax.runs import execute, record
 from seqjax.runs.files import folder
 from seqjax.signals import Ended, ending_at_signals, noticed
@@ -116,18 +115,17 @@ def test_a_compile_is_left_at_once_and_the_same_call_begins_anew(tmp_path, monke
 
 
 FORKING = """
-import contextlib, ctypes, json, os, signal, sys, tempfile, threading
+import contextlib, ctypes, functools, json, os, pathlib, signal, sys, threading
+from faults.children import outcomes
 from seqjax import cli, signals
 from seqjax.signals import ending_at_signals, noticed
 signals.GRACE = 0.1
-
 def hang(*numbers):
     for n, number in enumerate(numbers):
         threading.Timer(0.1 + 0.4 * n, os.kill, (os.getpid(), number)).start()
     mutex = ctypes.create_string_buffer(64)  # a mutex of pthread, which is initialized to zeros
     for _ in range(2):
         ctypes.CDLL(None).pthread_mutex_lock(mutex)
-
 def importing(number):
     class Finder:
         def find_spec(name, *_):
@@ -135,7 +133,6 @@ def importing(number):
                 os.kill(os.getpid(), number)
     sys.meta_path.insert(0, Finder)
     return cli.main(["run", "--out", "run"])
-
 def hanging(*contexts):
     def work(number):
         with contextlib.ExitStack() as stack:
@@ -143,7 +140,6 @@ def hanging(*contexts):
                 stack.enter_context(context())
             hang(*[number] * (2 if contexts[-1] is noticed else 1))
     return work
-
 nothing_to_lose = lambda: noticed(lambda: False)
 works = {
     "importing": importing,
@@ -153,19 +149,12 @@ works = {
     "step in a command": hanging(ending_at_signals, noticed),
     "step in Python": hanging(noticed),
 }
-children = []
+tasks = []
 for name, work in works.items():
     for number in signals.ENDING[name == "Python, nothing to lose":]:  # Ctrl-C waits there until Python raises it
-        said = tempfile.TemporaryFile()
-        if (pid := os.fork()) == 0:
-            signal.alarm(30)  # ends it if no signal does
-            os.dup2(said.fileno(), 2)
-            os._exit(work(number))
-        children.append((name, number, pid, said))
-for name, number, pid, said in children:
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    said.seek(0)
-    print(json.dumps([name, number, code, said.read().decode()]))
+        tasks.append(((name, number), pathlib.Path(), functools.partial(work, number)))
+for (name, number), outcome in outcomes(tasks, seconds=30):
+    print(json.dumps([name, number, outcome.code, outcome.err]))
 """
 """Calls functions with signals, each call in a process of its own, and prints its exit code and what it has said.
 
@@ -174,7 +163,9 @@ for name, number, pid, said in children:
 
 def test_a_process_that_hangs_or_imports_ends_at_a_signal(tmp_path):
     """At the first one if nothing can be lost, else at the second, of which the message tells."""
-    done = subprocess.run([sys.executable, "-c", FORKING], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", FORKING]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=100)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(found) == 6 * 3 - 1
     for name, number, code, said in found:
@@ -250,7 +241,10 @@ def collect(number):
 
 
 @pytest.mark.parametrize("inner", [contextlib.nullcontext, lambda: noticed(lambda: False)])
-def test_a_signal_whose_exception_python_ignores_is_raised_again(inner):
+@pytest.mark.parametrize("delay", [0, 0.1], ids=["seen at once", "seen after it was sent again"])
+def test_a_signal_whose_exception_python_ignores_is_raised_again(monkeypatch, inner, delay):
+    see = signals._see
+    monkeypatch.setattr(signals, "_see", lambda number: (time.sleep(delay), see(number))[1])
     with pytest.raises(Ended) as caught, ending_at_signals(), inner():
         collect(signal.SIGTERM)
     assert caught.value.exit_code == 143
@@ -338,36 +332,18 @@ def test_in_memory_ctrl_c_is_heard_while_a_step_computes(monkeypatch):
     waited_for[0].block_until_ready()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_command_without_a_folder_prints_how_to_resume(tmp_path, monkeypatch, chunks, whole, number, code):
+def test_a_command_without_a_folder_prints_how_to_resume(tmp_path, monkeypatch, chunks, whole):
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text(TEXT)
-    after(monkeypatch, chunks, 2, lambda: signal.raise_signal(number))
+    after(monkeypatch, chunks, 2)
     done = call("run", *FLAGS)
-    assert done.returncode == code
+    assert done.returncode == 130
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("next"))
     words = shlex.split(line)
     assert words[1:] == ["seqjax", "run", *FLAGS, "--out", "runs/text-file-rnn-1"]
     assert "saved in runs/text-file-rnn-1" in done.stderr
     assert call(*words[2:]).returncode == 0
     assert results(Path("runs/text-file-rnn-1")) == whole
-    assert len(list(tmp_path.glob("runs/*"))) == 1
-
-
-def test_a_folder_in_use_is_exit_5_with_the_process_and_the_machine(tmp_path, monkeypatch, whole):
-    """The folder is free again after that; a finished run can be opened meanwhile."""
-    monkeypatch.chdir(tmp_path)
-    Path("text.txt").write_text(TEXT)
-    with folder.lock(Path("run")):
-        done = call("run", *FLAGS, "--out", "run")
-    assert done.returncode == 5, done.stderr
-    for words in ("run is in use", f"process {os.getpid()} on {socket.gethostname()}", "another folder"):
-        assert words in done.stderr
-    assert [file.name for file in Path("run").iterdir()] == [".lock"]
-    assert call("run", *FLAGS, "--out", "run").returncode == 0
-    with folder.lock(Path("run")):
-        assert call("run", *FLAGS, "--out", "run").returncode == 0
-    assert results(Path("run")) == whole
 
 
 def test_a_file_system_without_locks_is_exit_6(tmp_path, monkeypatch):

@@ -55,7 +55,8 @@ def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
     try:
         manifest, faults = compare_files(path)
     except Error as fault:
-        line = _line_of(folder.MANIFEST, fault) if (path / folder.MANIFEST).exists() else Line(folder.MANIFEST, MISSING)
+        line = _line_of(folder.MANIFEST, fault)
+        line = line if (path / folder.MANIFEST).exists() else line._replace(state=MISSING)
         return [line, *_unchecked(["all other files", *checks], folder.MANIFEST)]
     lines = _files(path, manifest, faults)
     if not faults:

@@ -9,7 +9,7 @@ pipes), escapes (control characters), fuzz (input). The exit code is 1 if someth
 """
 
 import argparse
-import importlib.util
+import importlib
 import os
 import sys
 import tempfile
@@ -23,9 +23,8 @@ WIDTH = 64
 
 def main() -> int:
     """Runs the modules, and prints the table."""
-    there = [name for name in MODULES if importlib.util.find_spec(f"faults.{name}")]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=there, default=there, metavar="MODULE")
+    parser.add_argument("--only", nargs="+", choices=MODULES, default=MODULES, metavar="MODULE")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     problems, begin = [], time.monotonic()
@@ -37,8 +36,6 @@ def main() -> int:
             print(f"{part.what:{WIDTH}} {part.tried:7,} {part.held:7,} {ended - began:8.0f}", flush=True)
             began = ended
             problems += [f"{part.what}: {problem}" for problem in part.problems]
-            if part.held != part.tried and not part.problems:
-                problems.append(f"{part.what}: {part.tried - part.held} did not hold")
     print(f"\n{len(problems)} problems in {time.monotonic() - begin:.0f} seconds")
     for problem in problems:
         print(f"- {problem}")

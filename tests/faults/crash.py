@@ -5,7 +5,6 @@ import itertools
 import os
 import random
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from faults.calls import Call, watched
 from faults.children import in_child
 from faults.disk import Disk, Tree, key, read_tree, write_tree
 from faults.kinds import KINDS, Ended, Kind, carry_out, difference, make_data, results, tiny
-from faults.part import Part, part, parts_of_tasks
+from faults.part import Part, all_or_few, part
 
 MOST_CUTS = 30
 """The number of states after a power cut that are tried for a kind of run, drawn from those that no kill leaves."""
@@ -175,11 +174,7 @@ def _run_killed(place, n):
 
 def parts(quick: bool) -> Iterator[Part]:
     """All kinds of run; quick: some states of the first one, in this process."""
-    if not quick:
-        yield from parts_of_tasks(_tasks)
-        return
-    with tempfile.TemporaryDirectory() as root:
-        yield from states_of(KINDS[0], Path(root, "quick"), 4, 4)
+    return all_or_few(quick, _tasks, lambda root: states_of(KINDS[0], root, 4, 4))
 
 
 def _tasks(root):

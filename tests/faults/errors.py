@@ -4,7 +4,6 @@ import errno
 import functools
 import itertools
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from faults.calls import Call, watched
 from faults.crash import Place
 from faults.disk import read_tree, write_tree
 from faults.kinds import BY_NAME, Kind, results, tiny
-from faults.part import Part, part, parts_of_tasks, together
+from faults.part import Part, all_or_few, part, together
 
 EXIT_CODE = 6
 
@@ -104,11 +103,7 @@ def errors_of(kind: Kind, root: Path, failures: list[Failure], every: int = 1) -
 
 def parts(quick: bool) -> Iterator[Part]:
     """All failures; quick: two of them at a few calls, in this process."""
-    if not quick:
-        yield from parts_of_tasks(_tasks)
-        return
-    with tempfile.TemporaryDirectory() as root:
-        yield from errors_of(BY_NAME[WHOLE], Path(root, "quick"), FAILURES[:2], every=20)
+    return all_or_few(quick, _tasks, lambda root: errors_of(BY_NAME[WHOLE], root, FAILURES[:2], every=20))
 
 
 def _tasks(root):

@@ -44,14 +44,11 @@ PLUGINS = f'''
 import logging, sys, warnings
 from dataclasses import dataclass
 import seqjax
-
 EVIL = {EVIL!r}
 print("printed", EVIL)
 print("to stderr", EVIL, file=sys.stderr)
 warnings.warn("warned " + EVIL)
 logging.warning("logged " + EVIL)
-
-
 @seqjax.register("tokenizer", "evil")
 @dataclass(frozen=True)
 class Evil(seqjax.Tokenizer):
@@ -60,20 +57,16 @@ class Evil(seqjax.Tokenizer):
     name: str = EVIL
     """{EVIL}"""
     fault: str = "error"
-
     def split(self, text):
         raise {{"error": RuntimeError, "ctrl-c": KeyboardInterrupt}}[self.fault](EVIL)
-
 ''' + "".join(
     f'''
-
 @seqjax.register("{kind}", "{name}")
 @dataclass(frozen=True)
 class {name.capitalize()}{kind.capitalize()}(seqjax.{kind.capitalize()}):
     """Fails."""
     name: str = ""
     split = lambda self, text: list(text)
-
     def {method}(self, *args):
         raise RuntimeError(EVIL)
 '''
@@ -346,7 +339,6 @@ from seqjax.cli.command import guarded
 from seqjax.report.board import Board
 from seqjax.terminal.live import open_output
 EVIL = {EVIL!r}
-
 def work(argv):
     console, live = open_output("live " + EVIL, show=True)
     live.start(refresh=True)
@@ -359,7 +351,6 @@ def work(argv):
         board.start(Path("board " + EVIL), Path("log"))
         board.live.refresh()
     return 0
-
 guarded(work, [])
 """
 
@@ -370,12 +361,12 @@ def parts(quick: bool) -> Iterator[Part]:
     yield part("control characters in data: none printed", in_new_process(problems, names))
 
 
-def problems(names: list[str], plant: Callable[[], Any] = lambda: None) -> list[str | None]:
+def problems(names: list[str], plant: Callable[[str], Any] = lambda name: None) -> list[str | None]:
     """What is wrong with places; None if nothing is.
 
     Args:
         names: their names.
-        plant: is called in the process of each place: it plants a fault.
+        plant: is called with the name of each place, in its process: it plants a fault.
     """
     with tempfile.TemporaryDirectory() as root:
         makes = {
@@ -398,7 +389,7 @@ def _folder(root):
 
 
 def _carry_out(name, plant):
-    plant()
+    plant(name)
     try:
         PLACES[name].work()
     except BaseException:

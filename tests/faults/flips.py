@@ -2,7 +2,6 @@
 
 import functools
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 from faults import crash
 from faults.disk import Tree, write_tree
 from faults.kinds import BY_NAME, Kind, tiny
-from faults.part import Part, part, parts_of_tasks, together
+from faults.part import Part, all_or_few, part, together
 from seqjax.runs.files import checkpoint, folder
 
 EXIT_CODE = 4
@@ -131,11 +130,7 @@ def flips_of(kind: Kind, root: Path, every: int = 1, only: str = "", share: tupl
 
 def parts(quick: bool) -> Iterator[Part]:
     """All changes; quick: some of them, in this process."""
-    if not quick:
-        yield from parts_of_tasks(_tasks)
-        return
-    with tempfile.TemporaryDirectory() as root:
-        yield from flips_of(BY_NAME["rnn"], Path(root, "quick"), every=200)
+    return all_or_few(quick, _tasks, lambda root: flips_of(BY_NAME["rnn"], root, every=1000))
 
 
 def _tasks(root):

@@ -88,15 +88,8 @@ def make_runs(made: Path, quick: bool) -> dict[str, list[str]]:
     make_data(BY_NAME["rnn"], made)
     words = {name: BY_NAME[name].words for name in RUNS if not quick or name == "rnn"}
     if not quick:
-        words["byte pairs"] = (
-            *RNN,
-            "--tokenizer",
-            "bpe:vocab-size=260",
-            "--optimizer",
-            "adam",
-            "--metrics",
-            "accuracy",
-        )
+        flags = ("--tokenizer", "bpe:vocab-size=260", "--optimizer", "adam", "--metrics", "accuracy")
+        words["byte pairs"] = (*RNN, *flags)
         words["pairs"] = ("run", "--dataset", "add", *OF_TEXT[5:], "--model.hidden", "3")
         words["tracked"] = (*RNN, "--tracker", "tensorboard")
     commands = {name: [word.replace("DATA/", "") for word in found] for name, found in words.items()}
@@ -119,14 +112,9 @@ def draw_cases(sort: str, count: int, made: Path, commands: dict[str, list[str]]
     found: list[Case] = []
     make = {"config": _config, "line": _line}.get(sort, _changed)
 
-    @settings(
-        max_examples=count,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=[*HealthCheck],
-    )
+    same = {"derandomize": True, "database": None, "phases": [Phase.generate]}
+
+    @settings(max_examples=count, deadline=None, suppress_health_check=[*HealthCheck], **same)
     @given(st.data())
     def draw(data):
         found.append(make(data.draw, sort, made, commands))

@@ -1,6 +1,7 @@
 """Command lines and configs, as hypothesis draws them from a grammar: every verb, every flag, odd values."""
 
 import functools
+import itertools
 import os
 import re
 from pathlib import Path
@@ -87,11 +88,8 @@ def plugins(draw: Any, odd: Any) -> list[str]:
     kind = draw(st.sampled_from(KINDS))
     name = draw(st.sampled_from(registry.names(kind)))
     fields = draw(st.lists(st.sampled_from([*fields_of(registry.get(kind, name)), "x"]), max_size=2))
-    return [
-        f"--{kind}",
-        name,
-        *(word for field in fields for word in (f"--{kind}.{field.replace('_', '-')}", draw(odd))),
-    ]
+    flags = [[f"--{kind}.{field.replace('_', '-')}", draw(odd)] for field in fields]
+    return [f"--{kind}", name, *itertools.chain.from_iterable(flags)]
 
 
 @st.composite

@@ -39,14 +39,21 @@ def together(parts: Iterable[Part]) -> list[Part]:
     return list(found.values())
 
 
-def parts_of_tasks(tasks: Callable[[Path], Iterable[Callable[[], list[Part]]]]) -> Iterator[Part]:
-    """The parts of functions, each of which is called in a process of its own.
+def all_or_few(
+    quick: bool, tasks: Callable[[Path], Iterable[Callable[[], list[Part]]]], few: Callable[[Path], list[Part]]
+) -> Iterator[Part]:
+    """The parts of a module.
 
     Args:
-        tasks: makes the functions for the folder in which they work.
+        quick: whether to try a few cases, or all.
+        tasks: makes functions for the folder in which they work. Each is called in a process of its own.
+        few: tries a few cases in this process, in a folder that does not exist.
     """
     with tempfile.TemporaryDirectory() as name:
-        yield from together(Part(*one) for parts in each(tasks(Path(name))) for one in parts)
+        root = Path(name)
+        yield from (
+            few(root / "quick") if quick else together(Part(*one) for found in each(tasks(root)) for one in found)
+        )
 
 
 def control_character(printed: str) -> str:

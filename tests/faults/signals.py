@@ -15,7 +15,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,21 +75,25 @@ class Case(NamedTuple):
     flags: tuple[str, ...] = ()
 
 
+def nothing(*_: Any) -> None:
+    """Disturbs nothing, and plants nothing."""
+
+
 def parts(quick: bool) -> Iterator[Part]:
     """The rows of the table."""
-    groups = {
-        "signals at a moment, then resumed": at_moments(),
-        "signals while C code hangs, then resumed": hanging(),
-        "stdout or stderr that cannot be written": unread(),
-    }
-    for what, cases in groups.items():
-        chosen = [case for case in cases if not quick or case.name in QUICK]
-        yield part(what, list(tried(chosen)))
+    for what, make in GROUPS.items():
+        yield part(what, list(tried(case for case in make() if not quick or case.name in QUICK)))
 
 
-def problems(names: Sequence[str], plant: Callable[[], Any] = lambda: None) -> list[str | None]:
+def quick_parts() -> list[Part]:
+    """The rows of a few cases."""
+    return list(parts(True))
+
+
+def problems(names: Sequence[str], plant: Callable[[str], Any] = nothing) -> list[str | None]:
     """What does not hold in the cases of these names, in each of which a fault is planted."""
-    return list(tried([case for case in (*at_moments(), *hanging(), *unread()) if case.name in names], plant))
+    cases = itertools.chain.from_iterable(make() for make in GROUPS.values())
+    return list(tried([case for case in cases if case.name in names], plant))
 
 
 def at_moments() -> Iterator[Case]:
@@ -131,29 +134,29 @@ def unread() -> Iterator[Case]:
         yield Case(f"sweep, {what}", 0, disturb, verb="sweep", flags=SWEEP)
 
 
-def nothing() -> None:
-    """Disturbs nothing."""
+GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
+    "signals at a moment, then resumed": at_moments,
+    "signals while C code hangs, then resumed": hanging,
+    "stdout or stderr that cannot be written": unread,
+}
 
 
-def tried(cases: Iterable[Case], plant: Callable[[], Any] = nothing) -> Iterator[str | None]:
+def tried(cases: Iterable[Case], plant: Callable[[str], Any] = nothing) -> Iterator[str | None]:
     """What does not hold in each case; None if all does.
 
     Args:
         cases: the cases.
-        plant: is called in each process before the command: it plants a fault.
+        plant: is called with the name of each case, in its process before the command: it plants a fault.
     """
     cases = list(cases)
     wholes = {case.verb: Case("", 0, nothing, verb=case.verb, flags=case.flags) for case in cases}
     with tempfile.TemporaryDirectory() as name:
         places = {case: make_place(Path(name, f"{n}")) for n, case in enumerate([*cases, *wholes.values()])}
 
-        def carried_out(chosen, change=lambda case: case):
-            works = ((case, places[case], functools.partial(carry_out, change(case), plant)) for case in chosen)
-            return dict(outcomes(works, SECONDS))
-
-        first = carried_out(cases)
-        plant = nothing
-        again = carried_out([*cases, *wholes.values()], lambda case: case._replace(disturb=nothing))
+        works = ((case, places[case], functools.partial(carry_out, case, plant)) for case in cases)
+        first = dict(outcomes(works, SECONDS))
+        works = ((case, places[case], functools.partial(carry_out, case._replace(disturb=nothing))) for case in places)
+        again = dict(outcomes(works, SECONDS))
         for case in cases:
             whole = places[wholes[case.verb]]
             yield judge(case, places[case], first[case], again[case], all_results(whole), chunks(whole))
@@ -195,7 +198,7 @@ def chunks(place: Path) -> int:
     return (place / "chunks").stat().st_size
 
 
-def carry_out(case: Case, plant: Callable[[], Any] = nothing) -> int:
+def carry_out(case: Case, plant: Callable[[str], Any] = nothing) -> int:
     """The exit code of a command in this process, which is disturbed."""
     handle_by_default()
     feed.CHUNK_STEPS = 40
@@ -209,16 +212,10 @@ def carry_out(case: Case, plant: Callable[[], Any] = nothing) -> int:
         return result
 
     loop._timed_call = counted
-    plant()
+    plant(case.name)
     case.disturb()
     sys.stdout, sys.stderr = (open_stream(number) for number in (1, 2))
-    try:
-        return cli.main([case.verb, *FLAGS, *case.flags])
-    except SystemExit as leaving:
-        return leaving.code
-    except BaseException:
-        traceback.print_exc()
-        return 1
+    return cli.main([case.verb, *FLAGS, *case.flags])
 
 
 def open_stream(number: int) -> Any:

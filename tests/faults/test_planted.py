@@ -9,13 +9,12 @@ import time
 from pathlib import Path
 from unittest import mock
 
-import jax
 import pytest
 
 from faults import children, crash, errors, escapes, flips, fuzz, signals
 from faults.children import Outcome, in_new_process
 from faults.kinds import BY_NAME
-from seqjax.cli import command, new, run
+from seqjax.cli import command, new
 from seqjax.runs import record
 from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.files.manifest import read_manifest, write_manifest
@@ -23,12 +22,6 @@ from seqjax.terminal.lasting import LastingStream
 from seqjax.terminal.stream import unescaped
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-
-@pytest.fixture
-def place(tmp_path):
-    """A folder that does not exist."""
-    return tmp_path / "place"
 
 
 def planted(name, *faults):
@@ -93,125 +86,121 @@ def unlisted(name):
     return store, "write_manifest", leave_out
 
 
-def restored(change):
-    return checkpoint, "restore", lambda real: lambda *args: change(real(*args))
-
-
 def but_metrics(real):
     return lambda path: None if path.name == folder.METRICS else real(path)
 
 
-KILLS, CUTS = {"most_cuts": 0}, {"most_kills": 0, "most_cuts": 200}
+def off_by_one(real):
+    def restore(*args):
+        state = real(*args)
+        return state._replace(update=state.update + 1)
+
+    return restore
+
+
+def keep_parts(real):
+    return lambda path, **kwargs: None if os.fspath(path).endswith(".part") else real(path, **kwargs)
+
+
+TRIALS = {
+    "kills": lambda kind, root: crash.states_of(kind, root, most_cuts=0),
+    "cuts": lambda kind, root: crash.states_of(kind, root, most_kills=0, most_cuts=200),
+    "flips": lambda kind, root: flips.flips_of(kind, root, every=50, only=folder.ENVIRONMENT),
+    "errors": lambda kind, root: errors.errors_of(kind, root, errors.FAILURES[:1], every=4),
+}
+FAULTS = {
+    "a rename before the fsync": ("cuts", planted("rnn", *late_fsync()), "exit code 4"),
+    "a manifest before the results": ("kills", planted("rnn", (store, "_write", manifest_first)), "params.safetensors"),
+    "a config at once": ("kills", planted("more epochs", (store, "write_manifest", config_at_once)), "config.toml has"),
+    "rows that are not synced": ("cuts", planted("rnn", (store, "sync", but_metrics)), "metrics.jsonl"),
+    "a cursor off by one": ("kills", planted("rnn", (checkpoint, "restore", off_by_one)), "params.safetensors"),
+    "a file that is not listed": ("flips", planted("rnn", unlisted(folder.ENVIRONMENT)), "silent"),
+    "a temporary file that stays": ("errors", planted("rnn", (os, "unlink", keep_parts)), ".part"),
+}
+"""What is wrong -> how it is looked for, a kind of run with the fault, and words of the problem."""
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("optimized")
-@pytest.mark.parametrize(
-    ("name", "faults", "tried", "words"),
-    [
-        ("rnn", late_fsync(), CUTS, "exit code 4"),
-        ("rnn", [(store, "_write", manifest_first)], KILLS, "0000000004.safetensors is missing"),
-        ("rnn", [(store, "_write", manifest_first)], KILLS, "params.safetensors is missing"),
-        ("more epochs", [(store, "write_manifest", config_at_once)], KILLS, "config.toml has changed"),
-        ("rnn", [unlisted("checkpoints/")], KILLS, "other bits in"),
-        ("rnn", [(store, "sync", but_metrics)], CUTS, "metrics.jsonl"),
-        (
-            "lstm, dropout, truncated, adam",
-            [restored(lambda state: state._replace(key=jax.random.split(state.key)[0]))],
-            *(KILLS, "params.safetensors"),
-        ),
-        ("rnn", [restored(lambda state: state._replace(update=state.update + 1))], KILLS, "params.safetensors"),
-    ],
-    ids=[
-        *("a rename before the fsync", "a manifest before the checkpoint", "a manifest before the results"),
-        *("a config without next_config", "a checkpoint that is not listed", "rows that are not synced"),
-        *("a key drawn twice", "a cursor off by one"),
-    ],
-)
-def test_a_fault_is_caught_by_kills_or_power_cuts(place, name, faults, tried, words):
-    found = crash.states_of(planted(name, *faults), place, **tried)
-    assert any(words in problem for part in found for problem in part.problems), found
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_caught_by_kills_power_cuts_changes_and_errors(tmp_path, name):
+    trial, kind, words = FAULTS[name]
+    problems = [problem for part in TRIALS[trial](kind, tmp_path / "place") for problem in part.problems]
+    assert any(words in problem for problem in problems), problems[:5]
+
+
+def not_noticed(*_):
+    return contextlib.nullcontext(lambda: None)
+
+
+def try_once(self, work):
+    work(self.stream)
+
+
+def raw_line(label, text):
+    unescaped(sys.stdout).write(f"{label:8} {text}\n")
+
+
+SIGNALS = {
+    "SIGTERM, later step": (record, "noticed", not_noticed, "chunks were lost"),
+    "SIGHUP, later step": (record.Recorder, "save", lambda self: None, "chunks were lost"),
+    "SIGTERM, prepare": (command, "ending_at_signals", not_noticed, "exit code -15 in place of 143"),
+    "run, a reader of stdout that goes away": (LastingStream, "_try", try_once, "exit code"),
+}
+"""Case -> the fault that is planted for it, and the words of the problem."""
+ESCAPES = {
+    "folder of a new plugin": (new, "line", raw_line, "printed "),
+    "docstring of a plugin": (command, "escape_streams", lambda: None, "printed "),
+    "unknown verb": (escapes, "main", lambda argv: 0, "it is not shown"),
+}
+
+
+def plant(name):
+    if name in SIGNALS | ESCAPES:
+        setattr(*(SIGNALS | ESCAPES)[name][:3])
 
 
 @pytest.mark.slow
-def test_a_file_that_is_left_out_of_the_manifest_is_caught_by_flips(place):
-    found = flips.flips_of(planted("rnn", unlisted(folder.ENVIRONMENT)), place, every=50, only=folder.ENVIRONMENT)
-    problems = [problem for part in found for problem in part.problems]
-    # Some changes make another error, such as that of JSON.
-    assert any("silent" in problem for problem in problems), problems[:5]
-    assert all("environment.json" in problem for problem in problems), problems[:5]
+def test_faults_are_caught_by_signals():
+    found = {problem.partition(":")[0]: problem for problem in in_new_process(signals.problems, [*SIGNALS], plant)}
+    assert found.keys() == SIGNALS.keys(), found
+    assert all(words in found[name] for name, (*_, words) in SIGNALS.items()), found
 
 
-@pytest.mark.slow
-def test_a_temporary_file_that_stays_is_caught_by_errors(place):
-    def keep_parts(real):
-        return lambda path, **kwargs: None if os.fspath(path).endswith(".part") else real(path, **kwargs)
-
-    found = errors.errors_of(planted("rnn", (os, "unlink", keep_parts)), place, errors.FAILURES[:1], every=4)
-    problems = [problem for part in found for problem in part.problems]
-    assert any("left over" in problem and ".part" in problem for problem in problems)
-
-
-def no_handler():
-    record.noticed = lambda _: contextlib.nullcontext(lambda: None)
+ENDINGS = {
+    "ends": (lambda: print("out") or 3, (3, False, False, "out\n")),
+    "raises": (lambda: 1 / 0, (1, False, True, "")),
+    "aborts": (os.abort, (-6, False, False, "")),
+    "hangs": (lambda: time.sleep(60), (-9, True, False, "")),
+    "unpickles": (lambda: pickle.loads(pickle.dumps(Path("x"))) and 0, (children.UNPICKLED, False, False, "")),
+}
+"""What a process does -> how it ended: its exit code, whether it hung, whether it raised an exception, its stdout."""
 
 
-def no_handler_before_training():
-    command.ending_at_signals = lambda: contextlib.nullcontext(lambda: None)
+def endings():
+    found = children.outcomes(((name, Path(), work) for name, (work, _) in ENDINGS.items()), seconds=1)
+    return {name: (outcome.code, outcome.hung, "Traceback" in outcome.err, outcome.out) for name, outcome in found}
 
 
-def no_handler_after_training():
-    run.too_early_to_save = contextlib.nullcontext
+def few_escapes():
+    """What is wrong with each sixth of the quick places, and those where a fault is planted; how processes end."""
+    names = [name for name, place in escapes.PLACES.items() if not place.is_slow and name not in ESCAPES]
+    return escapes.problems([*names[::6], *ESCAPES], plant), endings()
 
 
-def no_checkpoint():
-    record.Recorder.save = lambda self: None
+@pytest.fixture(scope="module")
+def in_a_new_process():
+    return in_new_process(few_escapes)
 
 
-def a_write_that_fails():
-    LastingStream._try = lambda self, work: work(self.stream)
+def test_control_characters_are_printed_only_where_a_fault_is_planted(in_a_new_process):
+    found = {problem.partition(":")[0]: problem for problem in in_a_new_process[0] if problem}
+    assert found.keys() == ESCAPES.keys(), found
+    assert all(words in found[name] for name, (*_, words) in ESCAPES.items()), found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "plant", "words"),
-    [
-        ("SIGTERM, later step", no_handler, "chunks were lost"),
-        ("SIGHUP, later step", no_checkpoint, "chunks were lost"),
-        ("SIGTERM, prepare", no_handler_before_training, "exit code -15 in place of 143"),
-        ("SIGUSR1, after it", no_handler_after_training, "exit code -10 in place of 0"),
-        ("run, a reader of stdout that goes away", a_write_that_fails, "exit code "),
-    ],
-)
-def test_a_fault_is_caught_by_signals(name, plant, words):
-    (problem,) = in_new_process(signals.problems, [name], plant)
-    assert problem.startswith(name)
-    assert words in problem
-
-
-def raw_lines():
-    new.line = lambda label, text: unescaped(sys.stdout).write(f"{label:8} {text}\n")
-
-
-def raw_streams():
-    command.escape_streams = lambda: None
-
-
-def silence():
-    escapes.main = lambda argv: 0
-
-
-@pytest.mark.parametrize(
-    ("name", "plant", "words"),
-    [
-        ("folder of a new plugin", raw_lines, "printed "),
-        ("docstring of a plugin", raw_streams, "printed "),
-        ("unknown verb", silence, "it is not shown"),
-    ],
-)
-def test_a_fault_is_caught_by_escapes(name, plant, words):
-    (problem,) = in_new_process(escapes.problems, [name], plant)
-    assert problem.startswith(f"{name}: {words}")
+def test_how_a_process_ended_is_seen(in_a_new_process):
+    assert in_a_new_process[1] == {name: expected for name, (_, expected) in ENDINGS.items()}
 
 
 CASE = fuzz.Case("changed", ["evaluate", "rnn"], ["rnn"], "rnn/codec.json", type("Any", (), {"keeps_file": True}))
@@ -235,27 +224,3 @@ def test_what_does_not_hold_is_caught_by_the_fuzzer():
     for after in ({**there, "text.txt": "b"}, {"rnn/codec.json": "a"}):
         assert "it changed text.txt" in fuzz.problem_of(CASE, SAID, there, after)
     assert fuzz.problem_of(CASE, SAID, there, {**there, "rnn/.lock": "b"}) is None
-
-
-def endings():
-    """How processes end."""
-    children.SECONDS = 1.0
-    works = {
-        "ends": lambda: print("out") or 3,
-        "raises": lambda: 1 / 0,
-        "aborts": os.abort,
-        "hangs": lambda: time.sleep(60),
-        "unpickles": lambda: pickle.loads(pickle.dumps(Path("x"))) and 0,
-    }
-    found = children.outcomes((name, Path(), work) for name, work in works.items())
-    return {name: (outcome.code, outcome.hung, "Traceback" in outcome.err, outcome.out) for name, outcome in found}
-
-
-def test_how_a_process_ended_is_seen():
-    assert in_new_process(endings) == {
-        "ends": (3, False, False, "out\n"),
-        "raises": (1, False, True, ""),
-        "aborts": (-6, False, False, ""),
-        "hangs": (-9, True, False, ""),
-        "unpickles": (children.UNPICKLED, False, False, ""),
-    }

@@ -6,24 +6,19 @@ import pytest
 
 from faults import crash, errors, escapes, flips, fuzz, signals
 from faults.children import in_new_process
-from faults.part import Part, part
+from faults.part import Part
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def few_escapes(quick: bool) -> list[Part]:
-    names = [name for name, place in escapes.PLACES.items() if not place.is_slow]
-    return [part("escapes", in_new_process(escapes.problems, names[::6]))]
-
-
 def few_signals(quick: bool) -> list[Part]:
-    return [part("signals", in_new_process(signals.problems, signals.QUICK))]
+    return in_new_process(signals.quick_parts)
 
 
 @pytest.mark.parametrize(
     "parts",
     [
-        *(crash.parts, errors.parts, flips.parts, few_escapes),
+        *(crash.parts, errors.parts, flips.parts),
         *(pytest.param(parts, marks=pytest.mark.slow) for parts in (escapes.parts, few_signals, fuzz.parts)),
     ],
 )

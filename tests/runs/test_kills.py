@@ -7,7 +7,7 @@ import pytest
 from support.crash import contents, count_chunks
 from support.tiny import FULL, changed, flip, left, refused
 
-from seqjax.runs.files import checkpoint, folder
+from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import read_manifest
 from seqjax.training.loop import Diverged
 from seqjax_optimizers import Adam
@@ -76,23 +76,20 @@ def test_a_kill_before_any_change_of_the_folder_leads_to_the_same_bits(tmp_path,
         assert not list(path.rglob("*.part"))
 
 
-def test_a_stopped_run_has_what_the_next_tests_need(half):
-    assert len(read_manifest(half).checkpoints) == 2
-    assert len((half / folder.METRICS).read_bytes().splitlines()) == 2
-    newest = checkpoint.decode((half / read_manifest(half).checkpoints[0]).read_bytes())
-    assert newest.rows.number == 1
-
-
 def test_a_damaged_newest_checkpoint_is_deleted_and_training_continues_from_the_previous_one(
     whole, stopped, monkeypatch
 ):
-    newest, _ = read_manifest(stopped).checkpoints
+    newest, other = read_manifest(stopped).checkpoints
     flip(stopped / newest)
     before = contents(stopped)
     with refused("Delete it and type the same command again: training continues from the other checkpoint") as caught:
         FULL.run(stopped)
     assert caught.value.problems == (f"{stopped / newest} has changed",)
     assert contents(stopped) == before
+    flip(stopped / other)
+    with refused("Restore them, or train in another folder"):
+        FULL.run(stopped)
+    flip(stopped / other)
     (stopped / newest).unlink()
     assert len(count_chunks(monkeypatch, FULL, stopped)) == 2
     assert left(stopped) == left(whole.path)
@@ -108,43 +105,22 @@ def test_the_last_checkpoint_is_deleted_before_the_results_are_written(whole, st
     assert left(stopped) == left(whole.path)
 
 
-def test_both_checkpoints_are_damaged(stopped):
-    for name in read_manifest(stopped).checkpoints:
-        flip(stopped / name)
-    with refused("Restore them, or train in another folder") as caught:
-        FULL.run(stopped)
-    assert len(caught.value.problems) == 2
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [b"", b'{"epoch": 2, "upd', b"\x00\xff\n\n[]\n", b'{"epoch": 7}\n' * 3],
-    ids=["gone", "torn", "no rows", "others"],
-)
+@pytest.mark.parametrize("damage", [b"", b'\x00\xff\n\n[]\n{"epoch": 2, "upd'], ids=["gone", "no rows"])
 def test_damaged_rows_after_the_last_checkpoint_do_no_harm(whole, stopped, damage):
     file = stopped / folder.METRICS
-    first = file.read_bytes().splitlines(keepends=True)[0]
-    file.write_bytes(first + damage)
+    rows = file.read_bytes().splitlines(keepends=True)
+    assert len(rows) == 2, "of which the last checkpoint has one"
+    file.write_bytes(rows[0] + damage)
     FULL.run(stopped)
     assert left(stopped) == left(whole.path)
 
 
-DAMAGED_ROWS = {
-    "cut": lambda lines: [lines[0][:-20] + b"\n", lines[1]],
-    "number": lambda lines: [lines[0].replace(b'"epoch": 1', b'"epoch": 3'), lines[1]],
-    "first gone": lambda lines: lines[1:],
-    "swapped": lambda lines: lines[::-1],
-    "empty line": lambda lines: [b"\n", *lines],
-    "empty": lambda lines: [],
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGED_ROWS)
-def test_damaged_rows_before_the_last_checkpoint_are_exit_4(stopped, damage):
+def test_damaged_rows_before_the_last_checkpoint_are_exit_4(stopped):
     file = stopped / folder.METRICS
-    file.write_bytes(b"".join(DAMAGED_ROWS[damage](file.read_bytes().splitlines(keepends=True))))
-    before = contents(stopped)
-    with refused("its first 1 lines are not those that were written") as caught:
-        FULL.run(stopped)
-    assert str(file) in str(caught.value)
-    assert contents(stopped) == before
+    first, second = file.read_bytes().splitlines(keepends=True)
+    for damaged in (first.replace(b'"epoch": 1', b'"epoch": 3') + second, second, second + first, b""):
+        file.write_bytes(damaged)
+        before = contents(stopped)
+        with refused(f"(?s){file}.*its first 1 lines are not those that were written"):
+            FULL.run(stopped)
+        assert contents(stopped) == before

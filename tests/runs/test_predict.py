@@ -50,8 +50,6 @@ def test_other_data_are_refused_by_a_run_on_text(on_text, x):
         on_text.predict(x)
     with refused("text, which is not predicted ahead: leave ahead = 2 out", 2):
         on_text.predict("the", ahead=2)
-    with refused(r"use generate\(prompt, length\) instead of forecast", 2):
-        on_text.forecast("the", 2)
 
 
 def test_a_list_is_read_one_by_one_in_the_units_of_the_data():
@@ -66,19 +64,3 @@ def test_a_list_is_read_one_by_one_in_the_units_of_the_data():
     assert np.isnan(whole[[0, 1, 7, 8]]).all()
     assert not np.isnan(whole[[2, 9]]).any()
     assert abs(np.nanmean(whole) - 1000) < 100
-    with refused("trained on pairs, which is not predicted ahead", 2):
-        run.predict(X, ahead=2)
-    with refused(r"trained on pairs, so it cannot forecast a series: use predict\(x\)", 2):
-        run.forecast(X, 2)
-    with refused(r"not trained on text, so it cannot generate text: use predict\(x\)", 2):
-        run.generate("a")
-
-
-def test_a_list_of_numbers_is_one_series():
-    run = untrained(dataset=Series(X[:, 0]))
-    values = X[:20, 0].tolist()
-    np.testing.assert_array_equal(run.predict(values), run.predict(np.array(values)))
-    assert run.predict(values).shape == (20, 1)
-    assert run.forecast(values, 3).shape == (3, 1)
-    with refused(r"use forecast\(history, steps\) or predict\(x\)", 2):
-        run.generate("a")

@@ -27,7 +27,11 @@ SIGKILL, SIGTERM = signal.SIGKILL, signal.SIGTERM
 @pytest.fixture
 def places(tmp_path):
     """The working folders of two processes, which share no file."""
-    found = [tmp_path / "first", tmp_path / "second"]
+    return make_places(tmp_path)
+
+
+def make_places(root):
+    found = [root / "first", root / "second"]
     for place in found:
         place.mkdir()
         (place / "book.txt").write_text(TEXT * 5)
@@ -54,26 +58,25 @@ def files(place):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def uninterrupted(tmp_path_factory):
+    """The places and the endings of two processes that nothing interrupts. The first one decides on checkpoints."""
+    places = make_places(tmp_path_factory.mktemp("whole"))
+    return places, train(places, shares={1: (["--checkpoint-seconds", "1e9"], {})})
+
+
+@pytest.fixture(scope="module")
+def whole(uninterrupted):
     """The results of an uninterrupted run."""
-    place = tmp_path_factory.mktemp("whole")
-    (place / "book.txt").write_text(TEXT * 5)
-    ended = train([place, place])
-    assert codes(ended) == [0, 0], ended
-    return results(place / "run")
+    return results(uninterrupted[0][0] / "run")
 
 
 @pytest.mark.slow
-def test_the_first_process_alone_writes_and_prints(places, whole):
-    """It alone decides when to write a checkpoint, too."""
-    first, second = places
-    ended = train(places, shares={1: (["--checkpoint-seconds", "1e9"], {})})
+def test_the_first_process_alone_writes_and_prints(uninterrupted):
+    (first, second), ended = uninterrupted
     assert codes(ended) == [0, 0], ended
     assert "2 processes" in ended[0][1]
     assert [text for _, _, text in ended] == ["", ""]
-    assert ended[1][1] == ""
-    assert files(second) == ["book.txt"]
-    assert results(first / "run") == whole
+    assert (ended[1][1], files(second)) == ("", ["book.txt"])
     assert json.loads((first / "run" / "environment.json").read_text())["processes"] == 2
 
 
@@ -170,18 +173,14 @@ def test_a_finished_run_is_opened_or_goes_on(places, whole):
 def test_the_best_epoch_is_kept_and_training_stops_early(places):
     """After a kill, both processes know the rows before it, on which the ending depends."""
     flags = ["--evaluate-every", "1", "--keep", "best", "--stop-after", "2", "--optimizer.learning-rate", "0.3"]
-    same = {n: (flags, {}) for n in (0, 1)}
     assert codes(train(places, *flags, epochs=50)) == [0, 0]
-    (places[0] / "run").rename(places[0] / "whole")
-    run = Run.open(places[0] / "whole", which="best")
-    assert "lowest" in run.ending
-    for n in (0, 1):  # after the first chunk of the last epoch
-        same[n][1].update(sends(SIGKILL, 3 * len(run.metrics) - 2)[1])
-    assert -SIGKILL in codes(train(places, shares=same, epochs=50))
+    whole = (places[0] / "run").rename(places[0] / "whole")
+    assert "lowest" in Run.open(whole, which="best").ending
+    last = 3 * len(Run.open(whole).metrics) - 2  # the first chunk of the last epoch
+    assert -SIGKILL in codes(train(places, *flags, epochs=50, shares={n: sends(SIGKILL, last) for n in (0, 1)}))
     assert codes(train(places, *flags, epochs=50)) == [0, 0]
-    assert results(places[0] / "run") == results(places[0] / "whole")
-    best = [(places[0] / name / "best.safetensors").read_bytes() for name in ("run", "whole")]
-    assert best[0] == best[1]
+    assert results(places[0] / "run") == results(whole)
+    assert (places[0] / "run" / "best.safetensors").read_bytes() == (whole / "best.safetensors").read_bytes()
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ from support.crash import EXPERIMENTS, count_chunks, crash_after, experiment, re
 from seqjax.runs.files.manifest import read_manifest
 from seqjax.training import feed
 from seqjax_models import MLP
-from seqjax_optimizers import SGD
 from seqjax_samplers import Sequential
 
 pytestmark = [pytest.mark.usefixtures("optimized"), pytest.mark.slow]
@@ -44,17 +43,6 @@ def test_interrupted_twice_after_every_chunk(name, tmp_path, monkeypatch):
         assert len(read_manifest(path).checkpoints) == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "fields"),
-    [("rnn, rtrl, adamw", {}), ("lstm, dropout, randomized, adam", {"optimizer": SGD(0.5)}), ("mlp, windows", {})],
-)
-def test_a_finished_run_continues_for_more_epochs(tmp_path, name, fields):
-    for epochs in (2, 4, 6):
-        experiment(name, epochs=epochs, **fields).run(tmp_path / "run")
-    experiment(name, epochs=6, **fields).run(tmp_path / "once")
-    assert results(tmp_path / "run") == results(tmp_path / "once")
-
-
 def test_the_size_of_a_chunk_changes_nothing(monkeypatch):
     """A warm-up of five steps extends over three windows, but a chunk of one batch has only one of them."""
     e = experiment("mlp, windows", model=MLP(lags=6, hidden=4), sampler=Sequential(4, 2), evaluate_every=1)
@@ -79,12 +67,3 @@ def test_a_run_continues_without_compiling_again(tmp_path, monkeypatch, caplog):
         e.run(tmp_path / "run")
     compiled = [message for message in caplog.messages if message.startswith("Compiling")]
     assert not [message for message in compiled if "epoch" in message]
-
-
-def test_training_continues_in_float64(tmp_path, monkeypatch, x64):
-    e = experiment("rnn, rtrl, adamw")
-    e.run(tmp_path / "whole")
-    with crash_after(monkeypatch, 2):
-        e.run(tmp_path / "run", checkpoint_seconds=0)
-    e.run(tmp_path / "run")
-    assert results(tmp_path / "run") == results(tmp_path / "whole")

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import linecache
-import logging
 import math
 import os
 from importlib.metadata import version
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from support.crash import contents, crash_after
-from support.tiny import FULL, NOISE, SENTENCE, TEXT, TINY, changed, copy, refused, replace_file
+from support.tiny import FULL, NOISE, SENTENCE, TEXT, TINY, changed, refused, replace_file
 
 from seqjax import Error, Experiment, Pairs, Run, Text
 from seqjax.plugin import registry
@@ -25,10 +24,10 @@ from seqjax.runs.files import folder
 from seqjax.runs.run import prepared
 from seqjax_datasets import TextFile
 from seqjax_gradients import Randomized
-from seqjax_models import MLP, RNN
+from seqjax_models import MLP
 from seqjax_optimizers import Adam
 from seqjax_samplers import Sequential
-from seqjax_tokenizers import Char, Standardize
+from seqjax_tokenizers import Char
 
 HISTORY = plot.history
 LONG = SENTENCE * 22
@@ -85,26 +84,6 @@ def test_metrics_are_a_row_an_epoch(kept):
         kept.metric("trainloss")
 
 
-@pytest.mark.slow
-def test_a_run_compiles_once_however_many_its_epochs_and_an_equal_one_not_at_all(experiment, caplog):
-    """Evaluation compiles once, and training once for each of the two lengths of a chunk.
-
-    The equal experiment, read from TOML, has other plugin objects.
-    """
-    other = changed(experiment, model=RNN(hidden=5), evaluate_every=1)
-    found = []
-    for each in (other, Experiment.from_toml(other.to_toml())):
-        caplog.clear()
-        with jax.log_compiles(), caplog.at_level(logging.WARNING):
-            assert len(each.run().metrics) == 10
-        compiled = [message for message in caplog.messages if message.startswith("Compiling")]
-        found.append((sum("_epoch" in m for m in compiled), sum("_sums" in m for m in compiled), len(compiled)))
-    (epochs, evaluations, total), again = found
-    assert (epochs, evaluations) == (2, 1)
-    assert total < 60, "the rest are the small operations that set a run up"
-    assert again == (0, 0, 0)
-
-
 def test_the_folder_has_what_is_documented(kept):
     files = "config.toml manifest.json environment.json metrics.jsonl codec.json params.safetensors samples.txt"
     assert {file.name for file in kept.path.iterdir()} == {*files.split(), "history.png", ".lock", "checkpoints"}
@@ -122,17 +101,11 @@ def test_the_folder_has_what_is_documented(kept):
     assert (kept.path / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_config_is_resolved_and_gives_the_same_run_again(experiment, kept):
+def test_the_config_is_resolved(experiment, kept):
     text = (kept.path / "config.toml").read_text()
     for name in ("text-file", "char", "sequential", "rnn", "full", "adam"):
         assert f'plugin = "seqjax/{name}"' in text
-    again = Experiment.from_toml(text)
-    assert again == changed(experiment, tokenizer=Char()) == kept.experiment
-    run = again.run()
-    assert_same(run.params, kept.params)
-    for name in ("train_loss", "heldout_loss", "grad_norm"):
-        np.testing.assert_array_equal(run.metric(name), kept.metric(name))
-    assert run.path is None
+    assert Experiment.from_toml(text) == changed(experiment, tokenizer=Char()) == kept.experiment
 
 
 def test_the_environment_says_what_a_run_depends_on(kept):
@@ -147,25 +120,20 @@ def test_the_environment_says_what_a_run_depends_on(kept):
     assert {"python", "platform", "git_commit"} <= set(record)
     by_kind = {plugin["kind"]: plugin for plugin in record["plugins"]}
     assert set(by_kind) == {"dataset", "tokenizer", "sampler", "model", "gradient", "optimizer"}
-    model = by_kind["model"]
-    assert (model["id"], model["version"], model["target"]) == (
-        "seqjax/rnn",
-        version("seqjax"),
-        "seqjax_models.rnn:RNN",
-    )
-    source = Path(__file__).parents[2] / "plugins" / "seqjax_models" / model["file"]
-    assert model["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    source = Path(__file__).parents[2] / "plugins" / "seqjax_models" / "rnn.py"
+    assert by_kind["model"] == {
+        **{"kind": "model", "id": "seqjax/rnn", "version": version("seqjax"), "target": "seqjax_models.rnn:RNN"},
+        **{"file": "rnn.py", "sha256": hashlib.sha256(source.read_bytes()).hexdigest()},
+    }
 
 
 def test_an_opened_run_is_the_run(kept):
     run = Run.open(kept.path)
     assert_same(run.params, kept.params)
-    assert run.experiment == kept.experiment
-    assert (repr(run), run.ending, run.best_epoch) == (repr(kept), kept.ending, kept.best_epoch)
+    assert (run.experiment, repr(run), run.best_epoch) == (kept.experiment, repr(kept), kept.best_epoch)
     for name in COLUMNS.split():
         np.testing.assert_array_equal(run.metric(name), kept.metric(name))
-    for temperature in (0.0, 1.0):
-        assert run.generate("a mat", 50, temperature, seed=3) == kept.generate("a mat", 50, temperature, seed=3)
+    assert run.generate("a mat", 50, 1.0, seed=3) == kept.generate("a mat", 50, 1.0, seed=3)
     for part, targets in (("train", 431), ("heldout", 47), ("rest", 47)):
         row = run.evaluate(part)
         assert row == kept.evaluate(part)
@@ -175,20 +143,16 @@ def test_an_opened_run_is_the_run(kept):
     assert run.data.text == LONG
 
 
-@pytest.mark.parametrize("which", ["last", "best"])
-def test_what_run_returns_is_what_open_returns(whole, which):
-    opened = Run.open(whole.path, which=which)
-    assert_same(opened.params, whole.params if which == "last" else whole.best_params)
+def test_a_run_is_opened_with_the_parameters_of_its_best_epoch(whole):
+    opened = Run.open(whole.path, which="best")
+    assert_same(opened.params, whole.best_params)
     assert_same(opened.best_params, whole.best_params)
     assert type(opened) is type(whole) is Run
     for name in ("metrics", "ending", "best_epoch", "experiment", "spec", "path", "stopped_at", "diverged", "finished"):
         assert getattr(opened, name) == getattr(whole, name)
     assert opened.codec_text == whole.codec_text
-    assert (f"which='best' of epoch {whole.best_epoch}" in repr(opened)) == (which == "best")
-    assert (opened.evaluate()["loss"] == min(whole.metric("heldout_loss"))) == (which == "best")
-
-
-def test_an_unknown_epoch_is_refused(whole):
+    assert f"which='best' of epoch {whole.best_epoch}" in repr(opened)
+    assert opened.evaluate()["loss"] == min(whole.metric("heldout_loss"))
     with refused("which = 'first': choose 'last' or 'best'", 2):
         Run.open(whole.path, which="first")
 
@@ -218,21 +182,11 @@ def test_a_run_evaluates_any_text(kept):
     row = kept.evaluate(Text(LONG[:48]))
     assert row["bits_per_character"] == pytest.approx(row["loss"] / math.log(2))
     assert "bits_per_character" not in kept.evaluate(Text("t"))
-    with refused("no part 'the cat'", 2):
-        kept.evaluate("the cat")
     with refused("evaluate takes one of", 2):
         kept.evaluate(3)
 
 
-def test_a_run_plots_its_history(kept, monkeypatch):
-    monkeypatch.setattr(plot, "history", HISTORY)
-    figure = kept.plot()
-    train, heldout = figure.axes[0].lines
-    np.testing.assert_array_equal(train.get_ydata(), kept.metric("train_perplexity"))
-    np.testing.assert_array_equal(heldout.get_xdata(), [3, 6, 9, 10])
-
-
-def test_a_run_shows_itself_in_a_notebook(whole):
+def test_a_run_shows_itself_in_a_notebook(kept, whole, monkeypatch):
     shown = whole._repr_html_()
     for text in (f"2 of 2 epochs · {whole.path}", "held-out loss", "last epoch, 2", "best epoch, 1", "model", "RNN"):
         assert text.lower() in shown.lower()
@@ -242,22 +196,26 @@ def test_a_run_shows_itself_in_a_notebook(whole):
     assert "array" not in repr(whole.prepared)
     assert "\n" not in repr(whole.prepared)
     assert repr(Run(TINY, None, whole.spec)) == "Run(0 of 2 epochs)"
+    monkeypatch.setattr(plot, "history", HISTORY)
+    train, heldout = kept.plot().axes[0].lines
+    np.testing.assert_array_equal(train.get_ydata(), kept.metric("train_perplexity"))
+    np.testing.assert_array_equal(heldout.get_xdata(), [3, 6, 9, 10])
 
 
 def test_a_dataset_that_has_changed_is_exit_4(tmp_path):
-    file = tmp_path / "cat.txt"
+    file, path = tmp_path / "cat.txt", tmp_path / "run"
     file.write_text(NOISE)
     base = changed(dataset=TextFile(path=str(file)), epochs=1)
-    base.run(tmp_path / "run")
+    base.run(path)
     file.write_text(NOISE.replace("a", "e", 1))
-    run = Run.open(tmp_path / "run")
+    run = Run.open(path)
     assert run.generate("the", 5), "generating does not need the dataset"
-    for use in (lambda: run.evaluate("heldout"), lambda: run.evaluate("heldout"), lambda: base.run(tmp_path / "run")):
-        with refused(f"{tmp_path / 'run'}: its dataset has changed; its sha256 was {Text(NOISE).sha256}"):
+    for use in (lambda: run.evaluate("heldout"), lambda: run.evaluate("heldout"), lambda: base.run(path)):
+        with refused(f"{path}: its dataset has changed; its sha256 was {Text(NOISE).sha256}"):
             use()
     file.unlink()
     with refused("The data are named in .*config.toml. If a file was moved, put it back", 2):
-        Run.open(tmp_path / "run").evaluate("heldout")
+        Run.open(path).evaluate("heldout")
 
 
 def test_a_run_that_diverges_keeps_the_last_good_parameters(tmp_path):
@@ -299,11 +257,12 @@ def test_metrics_of_the_experiment_are_columns_of_both_parts(tmp_path):
     np.testing.assert_equal(Run.open(tmp_path / "run").metrics, run.metrics)
 
 
-def test_a_run_in_memory_writes_nothing(tmp_path, monkeypatch):
+def test_a_run_in_memory_writes_and_prints_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run = changed(epochs=1).run()
     assert (run.path, run.finished, list(tmp_path.iterdir())) == (None, True, [])
     assert run.data_hashes == {"dataset": TINY.dataset.sha256}
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_sample_is_prompted_from_the_training_part_alone():
@@ -316,14 +275,8 @@ def test_the_sample_is_prompted_from_the_training_part_alone():
 
 @pytest.mark.parametrize(
     ("fields", "devices"),
-    [
-        ({"train": 10_000}, None),
-        ({"train": 15}, None),
-        ({"gradient": Randomized(keep_prob=(0.5, 0.5))}, None),
-        ({"tokenizer": Standardize()}, None),
-        ({}, 3),
-    ],
-    ids=["split", "sampler", "gradient", "tokenizer", "devices"],
+    [({"train": 10_000}, None), ({"gradient": Randomized(keep_prob=(0.5, 0.5))}, None), ({}, 3)],
+    ids=["split", "gradient", "devices"],
 )
 def test_what_cannot_be_trained_leaves_no_folder(tmp_path, fields, devices):
     """Otherwise the corrected command would find a run of another experiment there."""
@@ -332,17 +285,14 @@ def test_what_cannot_be_trained_leaves_no_folder(tmp_path, fields, devices):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
+def test_options_of_the_wrong_type_are_refused_before_training(tmp_path):
+    for options, words in (
         ({"callback": 3}, "callback = 3 is no function; pass one that takes the run"),
         ({"tracker": 3}, "tracker = 3 is no tracker"),
         *(({"checkpoint_seconds": value}, "must be a number, at least 0") for value in (-1, math.nan, True, "1")),
-    ],
-)
-def test_options_of_the_wrong_type_are_refused_before_training(tmp_path, options, words):
-    with refused(words, 2):
-        TINY.run(tmp_path / "run", **options)
+    ):
+        with refused(words, 2):
+            TINY.run(tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
     check_seconds(0)
     check_seconds(np.float32(math.inf))
@@ -364,45 +314,39 @@ def test_one_character_is_not_all_of_them():
         changed(train=1, heldout=0).run()
 
 
-def test_the_number_of_devices_of_a_run_is_that_with_which_it_was_begun(stopped, tmp_path):
+def test_the_number_of_devices_of_a_run_is_that_with_which_it_was_begun(stopped):
     record = json.loads((stopped / folder.ENVIRONMENT).read_text())
     assert record["devices"] == 2
     with refused("devices: then 2, now 1"):
         FULL.run(stopped, devices=1)
-    one = copy(stopped, tmp_path / "one")
-    replace_file(one, folder.ENVIRONMENT, (json.dumps(record | {"devices": 1}) + "\n").encode())
-    assert FULL.run(one).finished, "without a choice it is taken from the run"
+    replace_file(stopped, folder.ENVIRONMENT, (json.dumps(record | {"devices": 1}) + "\n").encode())
+    assert FULL.run(stopped).finished, "without a choice it is taken from the run"
 
 
-@pytest.mark.parametrize("change", ["x64", "precision", "flags", "card", "version", "plugin", "optimizer file"])
-def test_another_environment_is_exit_4_and_named(stopped, monkeypatch, change):
-    kept = json.loads((stopped / folder.ENVIRONMENT).read_text())
-    now, of_plugin = kept["versions"]["jaxlib"], {plugin["kind"]: plugin for plugin in kept["plugins"]}
-    if change == "flags":
-        monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
-    elif change == "card":
-        kept["device"] = "NVIDIA H100"
-    elif change == "version":
-        kept["versions"]["jaxlib"] = "0.0.1"
-    elif change == "plugin":
-        of_plugin["model"]["sha256"] = "0" * 64
-    elif change == "optimizer file":
-        kept["plugins"].remove(of_plugin["optimizer"])
-    replace_file(stopped, folder.ENVIRONMENT, json.dumps(kept).encode())
+def test_another_environment_is_exit_4_and_named(stopped, monkeypatch):
+    record = json.loads((stopped / folder.ENVIRONMENT).read_text())
+    plugins = {plugin["kind"]: plugin for plugin in record["plugins"]}
+    now, record["device"], record["versions"]["jaxlib"] = record["versions"]["jaxlib"], "NVIDIA H100", "0.0.1"
+    plugins["model"]["sha256"] = "0" * 64
+    record["plugins"].remove(plugins["optimizer"])
+    replace_file(stopped, folder.ENVIRONMENT, json.dumps(record).encode())
     before = contents(stopped)
-    words = {
-        "x64": "enable_x64: then False, now True",
-        "precision": "default_matmul_precision: then None, now highest",
-        "flags": "xla_flags: then , now --xla_cpu_enable_fast_math=true",
-        "card": "device: then NVIDIA H100, now cpu",
-        "version": f"jaxlib: then 0.0.1, now {now}",
-        "plugin": "model seqjax/rnn: then 0.",
-        "optimizer file": "optimizer seqjax/adam: then None, now ",
-    }[change]
-    precision = jax.default_matmul_precision("highest" if change == "precision" else None)
-    with jax.enable_x64(change == "x64"), precision, refused(f"{stopped} was begun in another environment") as caught:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    precision, words = jax.default_matmul_precision("highest"), f"{stopped} was begun in another environment"
+    with jax.enable_x64(True), precision, refused(words) as caught:
         FULL.run(stopped)
-    assert [problem.startswith(words) for problem in caught.value.problems] == [True]
+    beginnings = [
+        "enable_x64: then False, now True",
+        "default_matmul_precision: then None, now highest",
+        "xla_flags: then , now --xla_cpu_enable_fast_math=true",
+        "device: then NVIDIA H100, now cpu",
+        f"jaxlib: then 0.0.1, now {now}",
+        "model seqjax/rnn: then 0.",
+        "optimizer seqjax/adam: then None, now ",
+    ]
+    problems = caught.value.problems
+    assert len(problems) == len(beginnings)
+    assert all(any(problem.startswith(words) for problem in problems) for words in beginnings), problems
     assert contents(stopped) == before
 
 
@@ -417,18 +361,13 @@ def test_a_tokenizer_whose_code_changed_is_exit_4(stopped, monkeypatch):
 
 CELL = """
 from dataclasses import dataclass
-import jax.numpy as jnp, seqjax
-from seqjax.models import CountBasedModel
+import seqjax, seqjax_models
 SCALE = 2
 @seqjax.register("model", "mine")
 @dataclass(frozen=True)
-class Mine(CountBasedModel):
-    def count(self, stream, spec):
-        return {"counts": jnp.full(spec.targets.size, SCALE)}
-    def init_state(self, params, spec, key=None):
-        return ()
-    def step(self, params, state, x):
-        return state, jnp.log(params["counts"])
+class Mine(seqjax_models.NGram):
+    def scale(self):
+        return SCALE
 """
 
 
@@ -462,12 +401,6 @@ def test_an_experiment_that_no_file_can_keep_is_an_error_before_training(tmp_pat
         changed(dataset=TextFile(path=file)).run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
     assert changed(dataset=TextFile(path=file)).run().finished
-
-
-def test_an_epoch_counts_no_characters(monkeypatch):
-    """Counting takes as long as encoding the text, and a row of metrics does not need it."""
-    monkeypatch.setattr("seqjax.training.evaluating.predicted_characters", lambda *args: 1 / 0)
-    assert changed(epochs=1).run().finished
 
 
 def test_rows_have_the_targets_that_count_in_training():

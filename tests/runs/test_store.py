@@ -20,58 +20,52 @@ def checkpoints(path):
     return sorted(file.name for file in (path / folder.CHECKPOINTS).iterdir())
 
 
-def test_a_checkpoint_is_deleted_only_when_two_newer_ones_and_the_manifest_are_on_the_disk(tmp_path):
-    path, log = tmp_path / "run", []
+@pytest.fixture(scope="module")
+def log(small, tmp_path_factory):
+    """The calls that change the folder of a run: name of the call, name of the file, the checkpoints before it."""
+    path, found = tmp_path_factory.mktemp("log") / "run", []
 
     def note(call):
-        log.append((call.name, call.path.name, checkpoints(path) if (path / folder.CHECKPOINTS).is_dir() else []))
+        there = checkpoints(path) if (path / folder.CHECKPOINTS).is_dir() else []
+        found.append((call.name, call.path.name, there))
 
     with watched(path, note):
         changed(epochs=3).run(path, checkpoint_seconds=0)
-    deletions = [n for n, (name, file, _) in enumerate(log) if name == "unlink" and file.endswith(".safetensors")]
-    for n in deletions[:-1]:
-        _, file, there = log[n]
+    return found
+
+
+def test_a_checkpoint_is_deleted_only_when_two_newer_ones_and_the_manifest_are_on_the_disk(log):
+    deletions = [entry for entry in log if entry[0] == "unlink" and entry[1].endswith(".safetensors")]
+    for _, file, there in deletions[:-1]:
         assert (file, len(there)) == (there[0], 3), "the oldest of three"
     assert len(deletions) == 5, "of six, the last one stays"
     replaced = [file for name, file, _ in log if name == "replace"]
     assert replaced[-3:] == [folder.SAMPLES, folder.HISTORY, folder.MANIFEST]
-    # Each file is synced before it is in its place, and its folder after that.
-    for n, (name, file, _) in enumerate(log):
-        if name == "replace":
-            assert [log[n - 1][0], log[n + 1][:2]] == ["fsync", ("fsync", (path / file).parent.name)] or (
-                log[n + 1][:2] == ("fsync", folder.CHECKPOINTS)
-            )
-            assert log[n - 1][1].startswith(f"{file}.")
 
 
-def test_rows_are_on_the_disk_before_the_checkpoint_and_the_result_that_rely_on_them(tmp_path, monkeypatch):
-    """Otherwise a power cut could leave these without their rows."""
-    order, real = [], os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (order.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name), real(fd)))
-    TINY.run(tmp_path / "run", checkpoint_seconds=0)
-    written = [n for n, name in enumerate(order) if name.endswith(".part") and name[0].isdigit()]
-    assert len(written) == 4
-    assert all(folder.METRICS in order[n - 2 : n] for n in written)
-    assert [order[n + 1] for n in written] == [folder.CHECKPOINTS] * 4
-    results = next(n for n, name in enumerate(order) if name.startswith(folder.PARAMS))
-    assert order[results - 1] == folder.METRICS
+def test_each_file_is_synced_before_it_is_in_its_place_and_its_folder_and_rows_it_relies_on_too(log):
+    """Otherwise a power cut could leave a checkpoint or a result without its rows."""
+    calls = [entry[:2] for entry in log]
+    places = [n for n, (name, _) in enumerate(calls) if name == "replace"]
+    for before, n in zip([0, *places], places, strict=False):
+        file = calls[n][1]
+        in_checkpoints = file.endswith(".safetensors") and file[0].isdigit()
+        assert calls[n - 1][0] == "fsync"
+        assert calls[n - 1][1].startswith(f"{file}.")
+        assert calls[n + 1] == ("fsync", folder.CHECKPOINTS if in_checkpoints else "run")
+        if in_checkpoints or file == folder.PARAMS:
+            assert ("fsync", folder.METRICS) in calls[before:n]
 
 
-def test_each_new_folder_is_synced_in_the_one_that_holds_it(tmp_path, monkeypatch):
+def test_each_new_folder_is_synced_in_the_one_that_holds_it(log, tmp_path, monkeypatch):
     """Otherwise a power cut could lose the folder of a run with all that was synced inside."""
-    synced, run = [], tmp_path / "c" / "run"
+    synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
-    make_folder(tmp_path / "a" / "b")
-    make_folder(tmp_path / "a" / "b")
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
     assert synced == [str(tmp_path), str(tmp_path / "a")]
-    synced.clear()
-    TINY.run(run, checkpoint_seconds=0)
-    assert synced[:2] == [str(tmp_path), str(tmp_path / "c")]
-    first = next(n for n, name in enumerate(synced) if name.startswith(f"{run / folder.CHECKPOINTS}/"))
-    assert str(run) in synced[first - 2 : first]
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FileExistsError):
-        make_folder(tmp_path / "file")
+    calls = [entry[:2] for entry in log]
+    assert calls[calls.index(("mkdir", folder.CHECKPOINTS)) + 1] == ("fsync", "run")
 
 
 def test_a_checkpoint_without_a_new_update_is_not_written(stopped):
@@ -90,22 +84,6 @@ def test_names_that_are_no_checkpoints_are_left_and_incomplete_ones_are_deleted(
     (last,) = read_manifest(stopped).checkpoints
     assert checkpoints(stopped) == sorted([*mine, Path(last).name])
     assert not list(stopped.glob("*.part"))
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_full_disk_is_exit_6_and_the_run_is_kept_as_it_was(stopped, monkeypatch, call):
-    before, real = contents(stopped), getattr(os, call)
-
-    def full(*args):
-        if call == "replace" or os.readlink(f"/proc/self/fd/{args[0]}").endswith(".part"):
-            raise OSError(28, "No space left on device", str(stopped))
-        return real(*args)
-
-    monkeypatch.setattr(os, call, full)
-    with refused("No space left on device", 6) as caught:
-        store.save_checkpoint(stopped, 99, b"a checkpoint")
-    assert str(stopped) in str(caught.value)
-    assert contents(stopped) == before
 
 
 @pytest.fixture
@@ -142,7 +120,7 @@ def test_a_disk_that_is_really_full(small_disk, monkeypatch):
         TINY.run(small_disk / "new")
 
 
-@pytest.mark.parametrize("path", ["file", "file/run", "file/deep/run"])
+@pytest.mark.parametrize("path", ["file", "file/deep/run"])
 def test_a_path_that_cannot_be_a_folder_is_exit_6(tmp_path, path):
     (tmp_path / "file").write_text("in the way")
     with refused(str(tmp_path / "file"), 6):
@@ -150,32 +128,23 @@ def test_a_path_that_cannot_be_a_folder_is_exit_6(tmp_path, path):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-@pytest.mark.parametrize("when", ["after the check", "while it is read"])
-def test_a_reader_that_another_process_overtakes_reads_the_run_again(whole, tmp_path, monkeypatch, when):
-    """The process that trains the run writes and deletes files meanwhile."""
-    path, check, read = tmp_path / "run", store.check_files, folder.read
+@pytest.mark.parametrize(("owner", "name"), [(store, "check_files"), (folder, "read")])
+def test_a_reader_that_another_process_overtakes_reads_the_run_again(whole, tmp_path, monkeypatch, owner, name):
+    """Another process trains the run, and deletes files, after they were checked or before a checkpoint is read."""
+    path, real = tmp_path / "run", getattr(owner, name)
     with monkeypatch.context() as patch, crash_after(patch, 3):
         FULL.run(path, checkpoint_seconds=0)
 
-    def train():
-        monkeypatch.setattr(store, "check_files", check)
-        monkeypatch.setattr(folder, "read", read)
+    def overtaken(file, *parse):
+        if name == "check_files":
+            manifest = real(file)
+        elif parse != (bytes,) or file.parent.name != folder.CHECKPOINTS:
+            return real(file, *parse)
+        monkeypatch.setattr(owner, name, real)
         FULL.run(path)
+        return manifest if name == "check_files" else real(file, *parse)
 
-    def check_late(path):
-        manifest = check(path)
-        train()
-        return manifest
-
-    def read_late(file, parse):
-        if parse is bytes and file.parent.name == folder.CHECKPOINTS:
-            train()
-        return read(file, parse)
-
-    if when == "after the check":
-        monkeypatch.setattr(store, "check_files", check_late)
-    else:
-        monkeypatch.setattr(folder, "read", read_late)
+    monkeypatch.setattr(owner, name, overtaken)
     run = Run.open(path)
     assert run.finished
     assert run.metric("heldout_loss").tolist() == whole.metric("heldout_loss").tolist()

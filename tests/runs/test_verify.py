@@ -13,20 +13,13 @@ from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import read_manifest
 from seqjax.runs.verify import CHANGED, DAMAGED, DIFFERS, MISSING, OK, UNKNOWN, verify
 
-PLUGIN = '''
-from dataclasses import dataclass
-
-import seqjax
-
-
+PLUGIN = """
+import dataclasses, seqjax, seqjax_datasets
 @seqjax.register("dataset", "cats")
-@dataclass(frozen=True)
-class Cats(seqjax.Dataset):
-    """Cats."""
-
-    def load(self):
-        return seqjax.Text("the cat sat on the mat. " * 20)
-'''
+@dataclasses.dataclass(frozen=True)
+class Cats(seqjax_datasets.TextFile):
+    pass
+"""
 
 
 def faults(path):
@@ -54,15 +47,12 @@ def test_a_run_that_was_not_touched_has_no_fault(finished, half):
     assert (notes["metrics"], notes["parameters"]) == ((OK, "1 epoch"), (OK, "5 leaves, 276 numbers"))
 
 
-def test_of_a_run_without_a_checkpoint_and_results_of_no_run(stopped):
+def test_of_a_run_without_a_checkpoint_and_results_of_no_run(stopped, tmp_path, monkeypatch):
     shutil.rmtree(stopped / folder.CHECKPOINTS)
     assert set(faults(stopped)) == {*read_manifest(stopped).checkpoints}
     shutil.copy(stopped / folder.METRICS, stopped / folder.PARAMS)
     note = "not listed in manifest.json, so no part of the run"
     assert (folder.PARAMS, UNKNOWN, note) in verify(stopped)
-
-
-def test_a_run_that_has_only_begun(tmp_path, monkeypatch):
     with crash_after(monkeypatch, 1):
         FULL.run(tmp_path / "run")
     assert ("checkpoints", UNKNOWN, "there is none, so that training would begin anew") in verify(tmp_path / "run")
@@ -128,8 +118,10 @@ def test_installed_plugins_are_compared_with_those_of_the_run(finished):
 def test_the_copy_of_a_local_plugin_is_checked_whether_it_is_loaded_or_not(tmp_path, forget_local_plugins):
     file = tmp_path / "cats.py"
     file.write_text(PLUGIN)
+    (tmp_path / "text.txt").write_text(TEXT)
     registry.load_file(file)
-    path = changed(dataset=create("dataset", "cats"), epochs=1).run(tmp_path / "cats").path
+    dataset = create("dataset", "cats", path=str(tmp_path / "text.txt"))
+    path = changed(dataset=dataset, epochs=1).run(tmp_path / "cats").path
     assert faults(path) == {}
     del registry._registered["dataset", "local/cats"]
     with refused(f"{path} needs local plugins .*\n.*--load {path}/plugins/", 2):
@@ -152,18 +144,15 @@ def test_the_copy_of_a_local_plugin_is_checked_whether_it_is_loaded_or_not(tmp_p
 def test_the_dataset_is_loaded_again(tmp_path, monkeypatch):
     file = tmp_path / "text.txt"
     file.write_text(TEXT)
-    base = changed(dataset=create("dataset", "text-file", path=str(file)), epochs=1)
-    paths = [changed(base, seed=seed).run(tmp_path / f"{seed}").path for seed in (0, 1)]
-    loads, load = [], module.load
+    path = changed(dataset=create("dataset", "text-file", path=str(file)), epochs=1).run(tmp_path / "run").path
+    loads, load, hashes = [], module.load, {}
     monkeypatch.setattr(module, "load", lambda dataset: (loads.append(dataset), load(dataset))[1])
-    assert [faults(path) for path in paths] == [{}, {}]
+    assert faults(path) == {}
     file.write_text(TEXT[:-5] + "rat. ")
-    loads.clear()
-    hashes = {}
-    assert all(("dataset", CHANGED) in [line[:2] for line in verify(path, hashes)] for path in paths)
-    assert len(loads) == 1, "runs of one dataset load it once"
+    assert all(("dataset", CHANGED) in [line[:2] for line in verify(path, hashes)] for _ in range(2))
+    assert len(loads) == 2, "runs of one dataset load it once"
     file.unlink()
-    assert faults(paths[0]) == {"dataset": MISSING}
+    assert faults(path) == {"dataset": MISSING}
 
 
 def test_without_a_manifest_or_a_record_the_other_checks_are_named(finished, tmp_path):

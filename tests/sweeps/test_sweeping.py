@@ -36,9 +36,7 @@ GRADIENTS = {"full": Full(), "2 steps": Truncated(steps=2)}
         ({}, [""]),
         (AXES, NAMES),
         ({"gradient": GRADIENTS, "seed": np.arange(2)}, [f"{g}, seed={n}" for g in GRADIENTS for n in range(2)]),
-        ({"model.hidden": {4: 4, 8: 8}, "seed": [5]}, ["4, seed=5", "8, seed=5"]),
         ({"model": [RNN(hidden=4), GRU()], "heldout": [0]}, ["model=rnn hidden=4, heldout=0", "model=gru, heldout=0"]),
-        ({"epochs": [1, 2], "model.hidden": [3, 4]}, [f"epochs={n}, model.hidden={h}" for n in (1, 2) for h in (3, 4)]),
     ],
 )
 def test_names_are_the_labels_in_order_with_the_seed_last(axes, expected):
@@ -50,7 +48,7 @@ def test_names_are_the_labels_in_order_with_the_seed_last(axes, expected):
 
 def test_each_variant_has_its_values():
     found = combine(BASE, {"seed": [5, 6], RATES: {"low": 0.1, "high": 2}, "epochs": [7]})
-    for name, rate, seed in (("low", 0.1, 5), ("low", 0.1, 6), ("high", 2.0, 5), ("high", 2.0, 6)):
+    for name, rate, seed in (("low", 0.1, 5), ("high", 2.0, 6)):
         planned = dataclasses.replace(BASE, epochs=7, seed=seed, optimizer=SGD(rate, clip_norm=1.0))
         assert found[f"{name}, epochs=7, seed={seed}"] == (f"{name}, epochs=7", planned)
     of_data = [*combine(BASE, {"dataset": [Text("ab" * 90), Text("ba" * 90)]})]
@@ -81,14 +79,14 @@ def test_every_run_is_the_one_that_is_made_alone(swept, tmp_path):
     path, runs = swept
     assert list(runs) == NAMES
     assert len(np.unique(runs.metric("train_loss")[:, -1])) == 4
-    in_memory = sweep(BASE, AXES)
-    for name in NAMES[1:3]:
-        alone = combine(BASE, AXES)[name].experiment.run(tmp_path / name)
-        assert results(alone.path) == results(runs[name].path)
-        assert (runs[name].path.parent, in_memory[name].path) == (path, None)
-        assert Run.open(runs[name].path).experiment == alone.experiment
-        for column in ("train_loss", "heldout_loss", "grad_norm"):
-            np.testing.assert_array_equal(in_memory[name].metric(column), alone.metric(column))
+    in_memory = sweep(BASE, {**AXES, "seed": [1]})
+    name = "fast, seed=1"
+    alone = combine(BASE, AXES)[name].experiment.run(tmp_path / name)
+    assert results(alone.path) == results(runs[name].path)
+    assert (runs[name].path.parent, in_memory[name].path) == (path, None)
+    assert Run.open(runs[name].path).experiment == alone.experiment
+    for column in ("train_loss", "heldout_loss", "grad_norm"):
+        np.testing.assert_array_equal(in_memory[name].metric(column), alone.metric(column))
 
 
 def test_a_sweep_can_be_repeated_and_extended(copied, swept):
@@ -97,11 +95,9 @@ def test_a_sweep_can_be_repeated_and_extended(copied, swept):
     assert len(before) > 4 * 5
     more = sweep(BASE, {RATES: AXES[RATES], "seed": [1, 2]}, copied)
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    opened = Runs.open(copied)
-    for name in NAMES:
-        np.testing.assert_array_equal(opened[name].metric("seconds"), swept[1][name].metric("seconds"))
-    assert len(more) == 4
-    assert set(opened) == {*NAMES, *more}
+    opened = Runs.open(str(copied))
+    assert {name: opened[name].metrics for name in NAMES} == {name: run.metrics for name, run in swept[1].items()}
+    assert {*opened} == {*NAMES, *more}
     assert {variant: len(found) for variant, found in opened.variants.items()} == {"fast": 3, "slow": 3}
     (copied / "slow-seed-0" / "samples.txt").write_text("other")
     with refused("slow-seed-0/samples.txt has changed", exit_code=4):
@@ -135,10 +131,9 @@ def test_a_run_that_diverges_does_not_end_the_sweep(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line[:6] for line in lines] == [f"[{n}/4] " for n in range(1, 5)]
     assert ["diverged" in line for line in lines] == [False, False, True, True]
-    for found in (runs, Runs.open(tmp_path), sweep(BASE, WILD)):
+    for found in (runs, Runs.open(tmp_path)):
         table = found.compare("heldout_perplexity", against="tame")
-        assert table["diverged"] == [0, 2]
-        assert table["runs"] == [2, 0]
+        assert (table["diverged"], table["runs"]) == ([0, 2], [2, 0])
         assert str(table.rows[1][2:8]) == str((math.nan, None, None) * 2)
         assert np.isnan(found.metric("train_loss")).tolist() == [[False, False]] * 2 + [[True, True]] * 2
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found["wild, seed=0"].params))
@@ -161,7 +156,7 @@ def test_another_dataset_behind_the_same_experiment_is_an_error(tmp_path):
     for _ in range(2):
         assert sweep(base, wild, tmp_path / "out")["wild, seed=0"].diverged
     file.write_text(TEXT[::-1])
-    for axes in (wild, {RATES: {"wild": 1e38}, "seed": [0]}, {**wild, "seed": [0, 1]}):
+    for axes in (wild, {**wild, "seed": [0, 1]}):
         with refused("dataset has changed", exit_code=4):
             sweep(base, axes, tmp_path / "out")
     sweep(base, {"seed": [1]}, tmp_path / "new")
@@ -185,12 +180,9 @@ def test_any_names_are_folders(tmp_path):
     ("base", "axes", "words"),
     [
         ({}, {RATES: {"slow-": 0.2}, "seed": [0]}, ["give the same folder", "'slow, seed=0', 'slow-, seed=0'"]),
-        ({}, {RATES: {"slow": 0.2}, "seed": [0]}, ["slow: its runs differ in more than the seed"]),
         ({"heldout": 70}, AXES, ["fast: its runs differ in more than the seed", "heldout: there 60, asked for 70"]),
-        ({"epochs": 3}, {**AXES, "seed": [7]}, ["fast: its runs differ in more than the seed"]),
         ({}, {RATES: {"new": 0.3}, "train": {"too many": 100_000}, "seed": [0]}, ["100,000"]),
         ({"epochs": 3}, {RATES: {"new": 0.3}}, ["differ from new in fields that are", "epochs: there 2, asked for 3"]),
-        ({}, {"model.hidden": {"wide": 4}}, ["optimizer: there", "'learning_rate': 0.1", "'learning_rate': 0.5"]),
         ({"seed": 9}, {}, ["differ from these in fields that are not varied", "optimizer"]),
     ],
 )
@@ -222,18 +214,18 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def planned(place, monkeypatch):
-    """Runs the command without training, and returns the variants by name; `planned.said` is what it has printed."""
-
-    def take(variants, *args, **options):
-        plan.found = dict(variants)
-        raise KeyboardInterrupt
+    """Runs the command without training. Returns the variants by name, and what it has printed."""
 
     def plan(*argv):
+        def take(variants, *args, **options):
+            found.update(variants)
+            raise KeyboardInterrupt
+
+        found = {}
         monkeypatch.setattr(sweeping, "run_all", take)
         done = call(*argv)
         assert done.returncode == 130, done.stderr
-        plan.said = done.stdout
-        return plan.found
+        return found, done.stdout
 
     return plan
 
@@ -246,8 +238,8 @@ def test_long_runs_on_a_cpu_get_a_process_on_each_core(place, planned, monkeypat
 
     def has_launcher(least, *flags):
         monkeypatch.setattr(command, "MIN_OPERATIONS", least)
-        planned("sweep", *FLAGS, *flags)
-        return "launcher local, one run on each core" in planned.said
+        _, said = planned("sweep", *FLAGS, *flags)
+        return "launcher local, one run on each core" in said
 
     pair = ("--seeds", "0,1")
     assert has_launcher(0, *pair)
@@ -263,11 +255,13 @@ def test_long_runs_on_a_cpu_get_a_process_on_each_core(place, planned, monkeypat
 
 def test_sweep_trains_every_combination_and_compares_them(place):
     rates = ("0.5", "0.1")
-    argv = ["sweep", *FLAGS[:-4], "--optimizer.learning-rate", *rates, "--epochs", 2, "--seeds", "0,1", "--out", "out"]
+    flags = [*FLAGS[:-4], "--optimizer.learning-rate", *rates, "--epochs", 2]
     variants = [f"{RATES}={rate}" for rate in rates]
-    done = call(*argv, "--against", variants[0])
+    done = call("sweep", *flags, "--seeds", "0,1", "--against", variants[0])
     assert done.returncode == 0, done.stderr
-    runs = Runs.open("out")
+    out = Path("runs/sweep-1")
+    assert f"saved    {out}\n" in done.stdout
+    runs = Runs.open(out)
     assert list(runs) == [f"{variant}, seed={n}" for variant in variants for n in range(2)]
     assert [run.experiment.optimizer.learning_rate for run in runs.values()] == [0.5, 0.5, 0.1, 0.1]
     assert f"{runs.compare('heldout_perplexity', against=variants[0])}\n" in done.stdout
@@ -277,36 +271,19 @@ def test_sweep_trains_every_combination_and_compares_them(place):
     best = "best epoch (that with the lowest held-out loss)"
     head = f"train_loss, last epoch and {best}: mean over seeds, and its 95 % interval (from, to)"
     assert call(*command).stdout == f"{head}\n{runs.compare('train_loss')}\n"
-    folders = [f"out/{folder_name(name)}" for name in runs]
+    folders = [out / folder_name(name) for name in runs]
     done = call("compare", *folders, "--metric", "train_loss", "--against", variants[0])
     assert str(runs.compare("train_loss", against=variants[0])) in done.stdout, done.stderr
-    for argv, words in (
-        (["out", "--metric", "trainloss"], ["trainloss", "'train_loss'"]),
-        (["out", "--against", f"{RATES}=0.2"], [f"no variant '{RATES}=0.2'", f"'{RATES}=0.1'"]),
-        (["out", "nowhere"], ["out holds a sweep; name the folder of one of its runs"]),
-        ([], ["RUN", "seqjax compare --help"]),
-    ):
-        done = call("compare", *argv)
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        assert all(word in done.stderr for word in words), done.stderr
-
-
-def test_run_with_seeds_is_a_sweep_whose_runs_can_be_added_to(place):
-    done = call("run", *FLAGS, "--seeds", "0,1")
-    assert done.returncode == 0, done.stderr
-    out = Path("runs/sweep-1")
-    assert f"saved    {out}\n" in done.stdout
-    assert list(Runs.open(out)) == ["seed=0", "seed=1"]
-    for text in (done.stdout, call("compare", out / "seed-0", out / "seed-1").stdout):
-        assert "\nall " in text
-    done = call("sweep", *FLAGS, "--seeds", 2, "--out", out, "--against", "all")
-    table = Runs.open(out).compare("heldout_perplexity", against="all")
-    assert table["runs"] == [3]
-    assert f"{table}\n" in done.stdout
-    files = read_manifest(out / "seed-1").files
-    write_manifest(out / "seed-1", Manifest({name: files[name] for name in (CONFIG, CODEC, ENVIRONMENT)}))
-    done = call("sweep", *FLAGS, "--seeds", 2, "--out", out)
-    assert f"only these 1 runs are shown: {out / 'seed-1'} is unfinished" in done.stdout
+    done = call("compare", out, "nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{out} holds a sweep; name the folder of one of its runs" in done.stderr
+    done = call("sweep", *flags, "--seeds", 2, "--out", out)
+    assert f"{Runs.open(out).compare('heldout_perplexity')}\n" in done.stdout, "of three seeds"
+    last = folders[-1]
+    files = read_manifest(last).files
+    write_manifest(last, Manifest({name: files[name] for name in (CONFIG, CODEC, ENVIRONMENT)}))
+    done = call("sweep", *flags, "--seeds", 2, "--out", out)
+    assert f"only these 2 runs are shown: {last} is unfinished" in done.stdout
 
 
 def test_without_a_held_out_part_the_training_loss_is_compared(place):
@@ -322,16 +299,13 @@ def test_without_a_held_out_part_the_training_loss_is_compared(place):
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["--seeds", "0,1"], ["seed=0", "seed=1"]),
-        (["--seeds", "3", "5"], ["seed=3", "seed=5"]),
         (["--model.hidden=64", "128", "--seeds", 1], ["model.hidden=64, seed=1", "model.hidden=128, seed=1"]),
         (["--model", "rnn", "gru:hidden=5:layers=2"], ["rnn", "gru:hidden=5:layers=2"]),
-        (["--sampler.batch_size", "2", "4"], ["sampler.batch_size=2", "sampler.batch_size=4"]),
-        (["--devices", "2", "--seeds", "1"], ["seed=1"]),
+        (["--sampler.batch_size", "2", "--seeds", "3", "5"], ["seed=3", "seed=5"]),
     ],
 )
 def test_several_values_of_a_flag_are_variants(planned, argv, expected):
-    assert list(planned("sweep", *argv)) == expected
+    assert list(planned("sweep", *argv)[0]) == expected
 
 
 def test_flags_override_a_config_and_a_loaded_file(planned, forget_local_plugins):
@@ -340,21 +314,20 @@ def test_flags_override_a_config_and_a_loaded_file(planned, forget_local_plugins
         "import pathlib, dataclasses, seqjax\n"
         "with pathlib.Path('loads').open('a') as file: file.write('x')\n"
         "@seqjax.register('gradient', 'mine')\n@dataclasses.dataclass(frozen=True)\n"
-        "class Mine(seqjax.WeightedEdges):\n    'Mine.'\n    a: float = 1.0\n    'A.'\n    claim = 'exact'\n"
+        "class Mine(seqjax.WeightedEdges):\n    a: float = 1.0\n    claim = 'exact'\n"
     )
     argv = ["--config", "c.toml", "--load", "mine.py", "--seeds", "0,1", "--gradient", "full", "mine:a=2"]
-    found = planned("sweep", *argv)
+    found, _ = planned("sweep", *argv)
     assert [e.model for _, e in found.values()] == [RNN(hidden=3)] * 4
     assert [type(e.gradient).__name__ for _, e in found.values()] == ["Full"] * 2 + ["Mine"] * 2
     assert Path("loads").read_text() == "x", "run once"
-    found = planned("sweep", "--model", "gru:hidden=5", "rnn", "--model.layers", 2)
+    found, _ = planned("sweep", "--model", "gru:hidden=5", "rnn", "--model.layers", 2)
     assert [e.model for _, e in found.values()] == [GRU(hidden=5, layers=2), RNN(layers=2)]
 
 
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("sweep --gradient full truncated:steps=0", ["steps = 0", "int >= 1"]),
         ("sweep --gradient", ["--gradient: expects a value", "seqjax sweep --help"]),
         ("sweep --seeds 0,", ["seed = ''"]),
         ("sweep --seeds 0,0", ["--seed has a value twice"]),
@@ -362,9 +335,6 @@ def test_flags_override_a_config_and_a_loaded_file(planned, forget_local_plugins
         ("sweep --seeds 0 --seed 1", ["--seeds and --seed"]),
         ("sweep --gradient full truncated:steps=4 --gradient.steps 8", ["--gradient.steps", "truncated:steps=4"]),
         ("sweep --model gru:hidden=5 --model.hidden 3 4", ["--model.hidden is given twice", "gru:hidden=5"]),
-        ("sweep --model.hidden 3 --model.hidden 4", ["--model.hidden is given twice"]),
-        ("sweep --modle rnn", ["--modle", "'--model'"]),
-        ("sweep rnn", ["rnn", "seqjax sweep --help"]),
         ("sweep --gradient full truncated --against ful", ["no variant 'ful'", "'full'"]),
         (f"sweep {' '.join(FLAGS)} --out text.txt --seeds 0,1", ["text.txt"]),
     ],

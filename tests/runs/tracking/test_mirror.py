@@ -113,28 +113,24 @@ def test_more_epochs_add_their_rows_and_what_has_changed(tmp_path):
     assert rows_sent(tmp_path) == rows_kept(tmp_path)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1e9])
-def test_epochs_that_are_trained_again_after_a_kill_are_sent_again(tmp_path, monkeypatch, seconds):
-    """Whether the account was written after each row, or not at all."""
+@pytest.mark.parametrize(
+    ("chunks", "checkpoint_seconds", "seconds"),
+    [(4, 0, 0.0), (4, 0, 1e9), (2, 30, 0.0)],
+    ids=["account after each row", "no account", "no checkpoint"],
+)
+def test_what_comes_again_after_a_kill_is_sent_again(tmp_path, monkeypatch, chunks, checkpoint_seconds, seconds):
+    """A viewer may drop all that it has of epochs that come again, so that texts come again too."""
     monkeypatch.setattr(mirror, "SECONDS", seconds)
     e = changed(epochs=3)
-    with monkeypatch.context() as patch, crash_after(patch, 4):
+    with monkeypatch.context() as patch, crash_after(patch, chunks):
         patch.setattr(Mirror, "close", Mirror.abandon)  # a kill lets no session end
-        e.run(tmp_path, tracker=Lines(), checkpoint_seconds=0)
+        e.run(tmp_path, tracker=Lines(), checkpoint_seconds=checkpoint_seconds)
     before = rows_sent(tmp_path)
-    assert list(before) == [1, 2]  # of which the last checkpoint has one
+    last = chunks // 2
+    assert list(before) == list(range(1, last + 1))  # of which the last checkpoint has one fewer
     e.run(tmp_path, tracker=Lines())
     assert rows_sent(tmp_path) == rows_kept(tmp_path)
-    assert rows_sent(tmp_path)[2]["seconds"] != before[2]["seconds"]
-
-
-def test_texts_come_again_after_a_kill_before_the_first_checkpoint(tmp_path, monkeypatch):
-    """A viewer may drop all that it has of epochs that come again."""
-    monkeypatch.setattr(mirror, "SECONDS", 0.0)
-    with monkeypatch.context() as patch, crash_after(patch, 2):
-        patch.setattr(Mirror, "close", Mirror.abandon)
-        TINY.run(tmp_path, tracker=Lines())
-    TINY.run(tmp_path, tracker=Lines())
+    assert rows_sent(tmp_path)[last]["seconds"] != before[last]["seconds"]
     assert [line[1] for line in lines(tmp_path) if line[0] == "text"] == ["config", "config", "samples"]
 
 
@@ -144,8 +140,7 @@ def plain(tmp_path_factory):
     return TINY.run(tmp_path_factory.mktemp("plain") / "run").path
 
 
-@pytest.mark.parametrize("leaves", [False, True])
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("call", "leaves"), [*((call, False) for call in CALLS), ("row", True)])
 def test_a_broken_tracker_warns_and_changes_no_result(plain, tmp_path, capsys, call, leaves):
     path = tmp_path / "tracked"
     run = TINY.run(path, tracker=Lines(call, leaves))
@@ -174,15 +169,13 @@ def test_the_command_for_later_loads_the_file_of_the_tracker(tmp_path, capsys):
     assert f"seqjax track {tmp_path / 'run'} --to bad --load '{file}'\n" in capsys.readouterr().out
 
 
-def test_a_run_is_mirrored_by_one_process_at_a_time(tmp_path, capsys):
-    changed(epochs=1).run(tmp_path)
-    other = Mirror(Lines(), tmp_path, 1)
+def test_a_run_is_mirrored_by_one_process_at_a_time(plain, tmp_path):
+    path = copy(plain, tmp_path / "run")
+    other = Mirror(Lines(), path, 1)
     with refused(f"in use by process {os.getpid()}.*; seqjax track sends the rest when it has ended$", 5):
-        mirror_run(Lines(), tmp_path, [])
-    TINY.run(tmp_path, tracker=Lines())
-    assert "warning  tracker test-lines: " in capsys.readouterr().out
+        mirror_run(Lines(), path, [])
     other.abandon()
-    assert mirror_run(Lines(), tmp_path, read_rows(tmp_path)) == (2, 3)
+    assert mirror_run(Lines(), path, read_rows(path)) == (2, 3)
 
 
 def test_each_run_of_a_sweep_is_mirrored(tmp_path):
@@ -198,11 +191,12 @@ def test_a_run_in_memory_has_no_folder_to_mirror():
         TINY.run(tracker=Lines())
 
 
-@pytest.mark.parametrize(
-    "account", ['{"test-lines": {"epochs": "three"}}', '{"test-lines": {"epochs": -1}}', "[]", "{"]
-)
-def test_a_damaged_account_ends_no_training(tmp_path, capsys, account):
-    (tmp_path / "tracking").mkdir(parents=True)
-    (tmp_path / "tracking" / "tracked.json").write_text(account)
-    with refused(r"tracked\.json is damaged"):
-        Mirror(Lines(), tmp_path, 1)
+def test_a_damaged_account_ends_no_training(plain, tmp_path, capsys):
+    path = copy(plain, tmp_path / "run")
+    (path / "tracking").mkdir()
+    for account in ('{"test-lines": {"epochs": "three"}}', '{"test-lines": {"epochs": -1}}', "[]", "{"):
+        (path / "tracking" / "tracked.json").write_text(account)
+        with refused(r"tracked\.json is damaged"):
+            Mirror(Lines(), path, 1)
+    TINY.run(path, tracker=Lines())
+    assert "warning  tracker test-lines: " in capsys.readouterr().out
