@@ -4,8 +4,6 @@ import bisect
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from seqjax.errors import Error
 
 PARTS = ("train", "heldout", "rest")
@@ -58,7 +56,7 @@ def split(source: Any, train: int | float, heldout: int | float) -> dict[str, An
     return {part: source[first:last] for part, first, last in zip(PARTS, cuts, cuts[1:], strict=False)}
 
 
-def _sizes(asked: Sequence[int], bounds: np.ndarray) -> str:
+def _sizes(asked: Sequence[int], bounds: Any) -> str:
     """Flags with the nearest sizes that end at a bound: round shares if there are such, else counts."""
     total = int(bounds[-1])
     edge = min((bound for bound in bounds.tolist() if 0 < bound < total), key=lambda bound: abs(bound - asked[0]))
@@ -72,7 +70,7 @@ def _sizes(asked: Sequence[int], bounds: np.ndarray) -> str:
     return f"--train {train}" + (f" --heldout {heldout}" if asked[1] else "")
 
 
-def _move_to_bounds(cuts: list[int], bounds: np.ndarray) -> list[int]:
+def _move_to_bounds(cuts: list[int], bounds: Any) -> list[int]:
     """The cuts, each of which is moved to the nearest bound; unchanged if only one document is not empty."""
     ends = sorted(set(bounds.tolist()))
     if len(ends) <= 2:

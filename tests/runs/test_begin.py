@@ -4,7 +4,7 @@ import re
 
 import pytest
 from support.crash import contents, count_chunks, crash_after
-from support.tiny import FULL, TINY, changed, left, refused
+from support.tiny import FULL, TINY, changed, copy, left, refused
 
 from seqjax import Run
 from seqjax.runs import begin, execute, stored
