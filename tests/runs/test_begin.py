@@ -1,6 +1,7 @@
 """The table of states in `seqjax.runs.begin`: what a command does with what a folder holds."""
 
 import re
+import shutil
 
 import pytest
 from support.crash import contents, count_chunks, crash_after
