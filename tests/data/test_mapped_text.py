@@ -72,7 +72,7 @@ def test_every_slice_is_that_of_the_text():
     assert got[20:90][10:30].text == want[30:50].text
 
 
-@pytest.mark.parametrize("documents", [DOCUMENTS, [WORDS * 5], ["a"]], ids=["many", "one", "a"])
+@pytest.mark.parametrize("documents", [DOCUMENTS, [WORDS * 5], ["a"], ["ab", "c"]], ids=["many", "one", "a", "short"])
 @pytest.mark.parametrize("tokenizer", [Char(), Word(), BPE(vocab_size=270)], ids=["char", "word", "bpe"])
 def test_its_stream_is_that_of_the_text(tokenizer, documents):
     got, want = mapped(documents, 3), in_memory(documents)
