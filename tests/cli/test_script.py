@@ -94,8 +94,6 @@ def test_a_report_is_saved_in_the_folder_of_out(quick):
         (["--rate", "-0.5"], 1, -0.5),
         (["--keep", "false"], 3, False),
         (["--lags", "2,3,5"], 4, [2, 3, 5]),
-        (["--share", "3.0"], 5, 3.0),
-        (["--how", "mean"], 6, "mean"),
         (["--learning_rate", "0.2"], 9, 0.2),
     ],
 )
@@ -125,7 +123,6 @@ def test_options_may_be_required_and_annotations_strings(quick):
         (["3"], ["no such argument: 3"]),
         (["--steps"], ["--steps", "expected one argument"]),
         (["--steps", "0", "--rate", "fast", "--lags", "1,x"], ["steps = 0: must be int >= 1", "rate = 'fast'", "lags"]),
-        (["--load", "nowhere.py"], ["nowhere.py", "no such file"]),
     ],
 )
 def test_bad_flags_and_values_are_errors(quick, argv, words):
