@@ -123,6 +123,7 @@ def test_options_may_be_required_and_annotations_strings(quick):
         (["3"], ["no such argument: 3"]),
         (["--steps"], ["--steps", "expected one argument"]),
         (["--steps", "0", "--rate", "fast", "--lags", "1,x"], ["steps = 0: must be int >= 1", "rate = 'fast'", "lags"]),
+        (["--load", "nowhere.py"], ["nowhere.py", "no such file"]),
     ],
 )
 def test_bad_flags_and_values_are_errors(quick, argv, words):

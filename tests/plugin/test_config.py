@@ -238,6 +238,7 @@ def test_a_string_is_read_by_the_fields_type(hint, values):
     ("argv", "changed"),
     [
         ("--model.hidden 7 --seed 5", {"model": RNN(7), "seed": 5}),
+        ("--sampler.batch_size=4 --evaluate-every 3", {"evaluate_every": 3, "sampler": Sequential(batch_size=4)}),
         ("--gradient.steps 3 --gradient truncated", {"gradient": Truncated(3)}),
         ("--gradient seqjax/randomized --gradient.keep-prob 0.9,0.8", {"gradient": Randomized((0.9, 0.8))}),
         ("--optimizer.clip-norm none", {"optimizer": SGD(1.0)}),

@@ -70,8 +70,15 @@ def test_unknown_kind(call_):
 
 @pytest.mark.parametrize("name", ["", "../x", "Full", "seqjax", "seqjax/", "/full", "other/full", "seqjax/full/x", "*"])
 def test_only_a_name_or_a_full_id_is_found(name):
-    with pytest.raises(Error, match="unknown gradient"):
+    with pytest.raises(Error, match="unknown gradient") as caught:
         get("gradient", name)
+    assert f"\nknown: {', '.join(names('gradient'))}" in str(caught.value)
+
+
+def test_create_checks_all_fields_at_once():
+    with pytest.raises(Error, match="dataset 'text-file' cannot be made") as caught:
+        create("dataset", "text-file", eror="strict", errors=2)
+    assert [problem.partition(" ")[0] for problem in caught.value.problems] == ["eror:", "errors", "path:"]
 
 
 def test_create_leaves_field_names_to_the_plugin():
@@ -134,6 +141,13 @@ def test_the_same_class_again_replaces_itself_and_another_one_may_not_take_its_n
         register("gradient", "mine")(make("Other"))
     assert get("gradient", "mine") is second
     assert names("gradient").count("mine") == 1
+
+
+def test_an_installed_plugin_that_is_reloaded_replaces_itself(monkeypatch):
+    full, key = get("gradient", "full"), ("gradient", "seqjax/full")
+    monkeypatch.setitem(registry._registered, key, registry._registered[key])
+    again = type("Full", (full,), {"__module__": full.__module__, "__qualname__": "Full"})
+    assert register("gradient", "full")(dataclass(frozen=True)(again)) is get("gradient", "full") is not full
 
 
 def test_a_local_name_beside_an_installed_one():

@@ -122,6 +122,8 @@ def test_two_fields_are_shown_by_colour_and_by_line_style():
     for name in names[::2]:
         other = name.replace("0.5", "2.0")
         assert lines[name].get_color() == lines[other].get_color()
+    handles = figure.axes[0].get_legend().legend_handles
+    assert (handles[1].get_color(), handles[4].get_linestyle()) == (lines[names[2]].get_color(), "--")
 
 
 def test_a_run_that_ended_early_is_counted_at_its_own_variant():
@@ -237,6 +239,7 @@ def test_runs_that_diverged_are_counted_and_left_out():
     assert legend(figure) == ["a", "b (0 seeds, 1 left out)"]
     assert caption(figure) == ["mean of 2 seeds, 2 left out; band: lowest to highest"]
     a, b = visible(figure)
+    assert "_a, highest" in [line.get_label() for line in figure.axes[0].lines]
     np.testing.assert_allclose(a.get_ydata(), run(1, epochs=3).metric("train_loss"))  # midway between seeds 0 and 2
     assert len(b.get_xdata()) == 0
 
@@ -405,6 +408,7 @@ def test_a_history_has_whole_epochs_and_leaves_out_its_start():
         (lambda: plot.points({}), "no points"),
         (lambda: plot.heatmap(np.zeros(3)), r"shape \[3\]"),
         (lambda: plot.heatmap(np.zeros((2, 3)), rows=["a"]), "rows: 1 names for 2 rows"),
+        (lambda: plot.heatmap(np.zeros((2, 3)), columns=["a"]), "columns: 1 names for 3 columns"),
     ],
 )
 def test_what_cannot_be_drawn(draw, words):

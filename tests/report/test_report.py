@@ -80,6 +80,7 @@ def test_a_script_without_a_docstring_has_its_name_for_a_title(tmp_path):
     (tmp_path / "copy.py").write_text("x = 1\n")
     report = Report(tmp_path / "copy.py")
     assert (report.title, report.command, report.text) == ("copy", "", "")
+    assert (report.to_markdown(), str(report)) == ("# copy\n", "copy")
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"def", "Python"), (b"\xff", "Python")])

@@ -132,6 +132,7 @@ def test_a_script_is_run_once_and_again_if_its_code_has_changed(folder, capsys):
     assert "1 of 1 as expected" in capsys.readouterr().out
     edit(folder / "one.py", "# work", "# comments and layout may change\n\n")
     assert main(command) == 0
+    assert "done     [2/2]" in capsys.readouterr().out
     assert runs() == ["one", "two"]
     edit(folder / "two.py", "# work", "1 + 1")
     assert main([*command, "--only", "two"]) == 0
