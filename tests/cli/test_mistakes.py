@@ -43,6 +43,7 @@ SIZES = "    batch_size: int = 4\n    num_steps: int = 8\n"
 CELL = """
     cell = lambda self, u, v, state: self.State(jnp.tanh(u + v))
 """
+LAUNCH = "    launch = lambda self, jobs, show_progress: {job.name: job.name for job in jobs}\n"
 MISTAKES = {
     "an exit in the check of the fields": (
         "model", "Cell", "    __post_init__ = lambda self: quit()",
@@ -159,6 +160,26 @@ MISTAKES = {
         "dataset", "Dataset", "    load = lambda self: 'so it goes ' * 1000",
         r"dataset mine: load returned str, and must return data, such as seqjax\.Text\(text\)",
     ),
+    "ids that are numbers": (
+        "launcher", "Launcher", "    launch = lambda self, jobs, show_progress: {job.name: 7 for job in jobs}",
+        r"launcher mine: launch returned \{'seed=0': 7, 'seed=1': 7\}, and must return a dict: .* which is a str",
+    ),
+    "an exception in launch": (
+        "launcher", "Launcher", "    launch = lambda self, jobs, show_progress: jobs.no_such_attribute",
+        r"launcher mine: launch raises AttributeError: .*\n.*mine\.py, line \d+: launch = ",
+    ),
+    "a launch that returns nothing": (
+        "launcher", "Launcher", "    launch = lambda self, jobs, show_progress: None",
+        r"launcher mine: launch returned None, and must return a dict: name of a job -> id, which is a str; \{\} if",
+    ),
+    "an alive that returns a list": (
+        "launcher", "Launcher", LAUNCH + "    alive = lambda self, ids: list(ids)",
+        r"launcher mine: alive returned \['seed=0', 'seed=1'\], and must return a dict: id -> 'queued' or 'running'",
+    ),
+    "another word for a state": (
+        "launcher", "Launcher", LAUNCH + '    alive = lambda self, ids: dict.fromkeys(ids, "RUNNING")',
+        r"launcher mine: alive returned \{'seed=0': 'RUNNING', .*\}, and must return a dict: id -> 'queued' or",
+    ),
 }  # fmt: skip
 """Mistake -> kind, base class, body of the class, the message."""
 
@@ -170,6 +191,8 @@ def test_a_mistake_is_named_before_training(mistake, tmp_path, monkeypatch, caps
     Path("mine.py").write_text(HEAD.format(kind=kind, base=base) + body)
     Path("book.txt").write_text("so it goes and on it goes\n" * 200)
     argv = ["run", "--load", "mine.py", f"--{kind}", "mine", "--epochs", "1", "--train", "3000", "--heldout", "300"]
+    if kind == "launcher":
+        argv += ["--seeds", "0,1"]
     if kind != "dataset":
         argv += ["--dataset", "text-file", "--dataset.path", "book.txt", "--dataset.documents", "lines"]
     if kind != "gradient":
@@ -179,14 +202,10 @@ def test_a_mistake_is_named_before_training(mistake, tmp_path, monkeypatch, caps
     assert re.search(message, err), err
     assert "Traceback" not in err
     assert len(err.splitlines()) <= 4
-    assert not Path("runs").exists()
+    assert Path("runs").exists() == (kind == "launcher"), "which plans them before it is called"
 
 
 TRACKER_MISTAKES = {
-    "an open that returns nothing": (
-        "    open = lambda self, run, config, epochs: None",
-        r"open returned NoneType without row, text, figure, close; it must return a session with the methods",
-    ),
     "a session without a method": (
         "    open = lambda self, run, config, epochs: Partial()",
         r"open returned Partial without figure; it must return",
@@ -226,41 +245,3 @@ def test_a_mistake_of_a_tracker_is_a_warning_and_training_goes_on(
     assert Path("a/params.safetensors").exists()
     assert main(["track", "a", "--to", "mine", "--load", "mine.py"]) == 2
     assert re.search(rf"a: tracker mine: {message}", capsys.readouterr().err)
-
-
-LAUNCH = "    launch = lambda self, jobs, show_progress: {job.name: job.name for job in jobs}\n"
-LAUNCHER_MISTAKES = {
-    "ids that are numbers": (
-        "    launch = lambda self, jobs, show_progress: {job.name: 7 for job in jobs}",
-        r"launcher mine: launch returned \{'seed=0': 7, 'seed=1': 7\}, and must return a dict: .* which is a str",
-    ),
-    "an exception in launch": (
-        "    launch = lambda self, jobs, show_progress: jobs.no_such_attribute",
-        r"launcher mine: launch raises AttributeError: .*\n.*mine\.py, line \d+: launch = ",
-    ),
-    "a launch that returns nothing": (
-        "    launch = lambda self, jobs, show_progress: None",
-        r"launcher mine: launch returned None, and must return a dict: name of a job -> id, which is a str; \{\} if",
-    ),
-    "an alive that returns a list": (
-        LAUNCH + "    alive = lambda self, ids: list(ids)",
-        r"launcher mine: alive returned \['seed=0', 'seed=1'\], and must return a dict: id -> 'queued' or 'running'",
-    ),
-    "another word for a state": (
-        LAUNCH + '    alive = lambda self, ids: dict.fromkeys(ids, "RUNNING")',
-        r"launcher mine: alive returned \{'seed=0': 'RUNNING', .*\}, and must return a dict: id -> 'queued' or",
-    ),
-}  # fmt: skip
-"""Mistake -> body of the class, the message."""
-
-
-@pytest.mark.parametrize("mistake", LAUNCHER_MISTAKES)
-def test_a_mistake_of_a_launcher_is_named(mistake, tmp_path, monkeypatch, capsys, forget_local_plugins):
-    monkeypatch.chdir(tmp_path)
-    body, message = LAUNCHER_MISTAKES[mistake]
-    Path("mine.py").write_text(HEAD.format(kind="launcher", base="Launcher") + body)
-    assert main(["sweep", "--load", "mine.py", "--launcher", "mine", "--seeds", "0,1", "--out", "sweep"]) == 2
-    err = capsys.readouterr().err
-    assert re.search(message, err), err
-    assert "Traceback" not in err
-    assert len(err.splitlines()) <= 4

@@ -94,8 +94,6 @@ def test_a_report_is_saved_in_the_folder_of_out(quick):
         (["--rate", "-0.5"], 1, -0.5),
         (["--keep", "false"], 3, False),
         (["--lags", "2,3,5"], 4, [2, 3, 5]),
-        (["--share", "3.0"], 5, 3.0),
-        (["--how", "mean"], 6, "mean"),
         (["--learning_rate", "0.2"], 9, 0.2),
     ],
 )

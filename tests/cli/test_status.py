@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from support.crash import NoFigure, crash_after, experiment, forget_results
+from support.crash import NoFigure, experiment, forget_results
 from support.shell import call
 from support.tiny import copy
 
@@ -159,23 +159,24 @@ def test_a_run_that_is_not_there(tmp_path, job):
     assert state(tmp_path / "none", job) == ("not started", 0, 2, None, "Importing")
 
 
-def test_the_table_of_a_sweep_without_a_launcher(tmp_path, monkeypatch):
-    monkeypatch.setattr(Run, "plot", NoFigure)
-    with crash_after(monkeypatch, 3):
-        sweep(experiment(NAME, epochs=2), {"seed": [0, 1, 2]}, tmp_path / "out")
-    done = call("status", tmp_path / "out")
-    assert done.returncode == 0
-    assert [line.split()[:2] for line in done.stdout.splitlines()[1:4]] == [
-        ["seed=0", "finished"], ["seed=1", "interrupted"], ["seed=2", "not"],
-    ]  # fmt: skip
-    assert done.stdout.endswith("\nnext     the command that began it trains what is missing\n")
-
-
 def test_a_run_of_a_sweep_has_the_state_that_it_has_there(out, monkeypatch):
-    write(out / "_jobs" / "seed-0", "gone\n", "1", epochs=1)
+    write(out / "_jobs" / "seed-0", "\x1b[2Jgone\n", "1", epochs=1)
     monkeypatch.chdir(out / "seed-0")
     for path in (".", out / "seed-0"):
         assert "failed" in call("status", path).stdout
+    shown = call("status", out).stdout
+    assert "\\x1b[2Jgone" in shown, "no control characters reach the terminal"
+    assert f"logs     {out / '_jobs'}" in shown
+
+
+def test_a_sweep_without_a_launcher(out):
+    (out / "_jobs").rmdir()
+    done = call("status", out)
+    assert done.returncode == 0
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == [
+        ["seed=0", "interrupted"], ["seed=1", "finished"],
+    ]  # fmt: skip
+    assert done.stdout.endswith("\nnext     the command that began it trains what is missing\n")
 
 
 def test_the_next_command_and_other_folders(made, tmp_path):
@@ -184,13 +185,6 @@ def test_the_next_command_and_other_folders(made, tmp_path):
     done = call("status", tmp_path)
     assert done.returncode == 2
     assert "holds no run and no sweep" in done.stderr
-
-
-def test_control_characters_of_a_log_do_not_reach_the_terminal(out):
-    write(out / "_jobs" / "seed-0", "\x1b[2Jgone\n", "1")
-    shown = call("status", out).stdout
-    assert "\\x1b[2Jgone" in shown
-    assert f"logs     {out / '_jobs'}" in shown
 
 
 def test_a_damaged_run_of_a_sweep_does_not_hide_the_others(out):

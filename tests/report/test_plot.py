@@ -1,14 +1,11 @@
 """Figures: the data in them, their labels and legends."""
 
-import copy
 import math
 from types import SimpleNamespace
 
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from seqjax import Error
 from seqjax.report import plot
@@ -111,17 +108,6 @@ def test_the_default_band_is_a_bootstrap_interval(average):
     np.testing.assert_allclose(ends, expected, atol=0.101 if average == "median" else 0.02)
 
 
-def test_two_seeds_have_a_range():
-    runs = {"a, seed=0": run(0), "a, seed=1": run(1)} | {f"b, seed={seed}": run(seed) for seed in range(4)}
-    figure = plot.runs(Runs(runs))
-    found = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
-    np.testing.assert_allclose(found["a"], run(0).metric("train_loss") + 0.05)
-    np.testing.assert_array_equal(found["_a, highest"], run(1).metric("train_loss"))
-    assert legend(figure) == ["a", "b (4 seeds)"]
-    text = "mean of 2 seeds; band: 95 % bootstrap interval of the mean (of 2 seeds: lowest to highest)"
-    assert " ".join(caption(figure)).startswith(text)
-
-
 def test_two_fields_are_shown_by_colour_and_by_line_style():
     names = [f"{gradient}, optimizer.learning_rate={lr}" for gradient in ("full", "cut", "rtrl") for lr in (0.5, 2.0)]
     figure = plot.runs(Runs({f"{name}, seed={s}": run(s, level=n) for n, name in enumerate(names) for s in (0, 1, 2)}))
@@ -137,8 +123,7 @@ def test_two_fields_are_shown_by_colour_and_by_line_style():
         other = name.replace("0.5", "2.0")
         assert lines[name].get_color() == lines[other].get_color()
     handles = figure.axes[0].get_legend().legend_handles
-    assert handles[1].get_color() == lines[names[2]].get_color()
-    assert handles[4].get_linestyle() == "--"
+    assert (handles[1].get_color(), handles[4].get_linestyle()) == (lines[names[2]].get_color(), "--")
 
 
 def test_a_run_that_ended_early_is_counted_at_its_own_variant():
@@ -178,10 +163,7 @@ def test_the_end_of_training_fills_the_axis():
     runs = {"a": steep(1.0), "b": steep(1.1)}
     figure = plot.runs(runs)
     low, high = figure.axes[0].get_ylim()
-    last = np.concatenate([run.metric("train_loss")[10:] for run in runs.values()])
-    assert low < last.min()
-    assert last.max() < high < last.max() + 0.6 * np.ptp(last)
-    assert np.ptp(last) > 0.5 * (high - low)
+    assert 0.9 < low < 1.0 < 1.1 < high < 1.2
     assert caption(figure)[-1] == "start outside the axis: up to 8.1"
     np.testing.assert_array_equal(visible(figure)[0].get_ydata(), runs["a"].metric("train_loss"))
     whole = plot.runs(runs, whole=True)
@@ -225,11 +207,6 @@ def test_epochs_that_were_not_evaluated_are_left_out():
     np.testing.assert_array_equal(line.get_xdata(), [2, 4])
 
 
-def test_perplexity_is_on_a_log_axis():
-    assert plot.runs(sweep(1), y="train_perplexity").axes[0].get_yscale() == "log"
-    assert plot.runs(sweep(1)).axes[0].get_yscale() == "linear"
-
-
 def test_the_label_of_a_loss_has_its_unit_unless_there_are_two():
     figure = plot.runs(sweep(1, tokens=False), x="tokens", y="heldout_loss")
     assert labels(figure) == ("targets", "held-out mean squared error")
@@ -262,6 +239,7 @@ def test_runs_that_diverged_are_counted_and_left_out():
     assert legend(figure) == ["a", "b (0 seeds, 1 left out)"]
     assert caption(figure) == ["mean of 2 seeds, 2 left out; band: lowest to highest"]
     a, b = visible(figure)
+    assert "_a, highest" in [line.get_label() for line in figure.axes[0].lines]
     np.testing.assert_allclose(a.get_ydata(), run(1, epochs=3).metric("train_loss"))  # midway between seeds 0 and 2
     assert len(b.get_xdata()) == 0
 
@@ -342,8 +320,7 @@ def test_a_matrix_with_names_and_numbers():
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2", "3"]
     assert bar.get_ylabel() == "cosine"
-    assert labels(figure) == ("steps", "variant")
-    assert figure.get_suptitle() == "T"
+    assert (*labels(figure), figure.get_suptitle()) == ("steps", "variant", "T")
     cells = {text.get_position(): text.get_text() for text in axes.texts}
     assert cells == {(0, 0): "1", (1, 0): "-0.25", (0, 1): "0.5", (1, 1): "0.125", (2, 1): "-2"}
     assert axes.images[0].get_clim() == (-2, 2), "0 is in the middle of the colours"
@@ -374,8 +351,6 @@ def test_averages_of_other_things_than_seeds():
     figure = plot.averages({"v": (np.arange(30), values), "n": (np.arange(30), values + 1)}, of="neuron")
     assert caption(figure) == ["mean of 5 neurons; band: 95 % bootstrap interval of the mean"]
     assert legend(figure) == ["v", "n"]
-    for line, level in zip(visible(figure), (0, 1), strict=True):
-        np.testing.assert_allclose(line.get_ydata(), values.mean(0) + level)
 
 
 def test_points_have_markers_of_their_own():
@@ -426,7 +401,6 @@ def test_a_history_has_whole_epochs_and_leaves_out_its_start():
         (lambda: plot.lines({"cube": np.zeros((2, 2, 2))}), r"cube: values are \[n\]"),
         (lambda: plot.lines({"pair": (np.arange(3), np.arange(4))}), r"pair: x of shape \[3\] for 4 values"),
         (lambda: plot.lines({"words": ["a", "b"]}), "words: cannot be plotted"),
-        (lambda: plot.averages({}), "no series"),
         (
             lambda: plot.averages({"v": ([1, 2], [1.0, 2.0])}),
             r"v: an average .* values \[S, n\], not of \[2\] and \[2\]",
@@ -440,22 +414,3 @@ def test_a_history_has_whole_epochs_and_leaves_out_its_start():
 def test_what_cannot_be_drawn(draw, words):
     with pytest.raises(Error, match=words):
         draw()
-
-
-DRAWN = [
-    lambda: plot.runs(sweep(1), y="train_perplexity"),
-    lambda: plot.by_lag(np.ones(4), np.ones(3)),
-    lambda: plot.heatmap([[1, 2]]),
-    lambda: plot.history(run().metrics),
-]
-
-
-def test_figures_change_no_settings_and_write_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        before = copy.deepcopy(dict(matplotlib.rcParams))
-        for draw in DRAWN:
-            assert isinstance(draw(), Figure)
-            assert dict(matplotlib.rcParams) == before
-    assert list(tmp_path.iterdir()) == []

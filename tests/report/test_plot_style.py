@@ -51,8 +51,8 @@ def test_the_style_ends():
     before = dict(matplotlib.rcParams)
     with pytest.raises(ZeroDivisionError), sj.plot.style("paper"):
         raise ZeroDivisionError
-    assert dict(matplotlib.rcParams) == before
     assert sj.plot.lines({"a": [1, 2]}).get_size_inches().tolist()[0] == 6
+    assert dict(matplotlib.rcParams) == before, "a figure changes no settings either"
 
 
 def test_a_setting_inside_the_style_holds():

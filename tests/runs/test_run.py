@@ -23,7 +23,6 @@ from seqjax.runs.execute import check_seconds
 from seqjax.runs.files import folder
 from seqjax.runs.run import prepared
 from seqjax_datasets import TextFile
-from seqjax_gradients import Randomized
 from seqjax_models import MLP
 from seqjax_optimizers import Adam
 from seqjax_samplers import Sequential
@@ -101,13 +100,6 @@ def test_the_folder_has_what_is_documented(kept):
     assert (kept.path / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_config_is_resolved(experiment, kept):
-    text = (kept.path / "config.toml").read_text()
-    for name in ("text-file", "char", "sequential", "rnn", "full", "adam"):
-        assert f'plugin = "seqjax/{name}"' in text
-    assert Experiment.from_toml(text) == changed(experiment, tokenizer=Char()) == kept.experiment
-
-
 def test_the_environment_says_what_a_run_depends_on(kept):
     record = json.loads((kept.path / "environment.json").read_text())
     assert record["data_sha256"] == kept.data_hashes == {"dataset": hashlib.sha256(LONG.encode()).hexdigest()}
@@ -127,10 +119,11 @@ def test_the_environment_says_what_a_run_depends_on(kept):
     }
 
 
-def test_an_opened_run_is_the_run(kept):
+def test_an_opened_run_is_the_run(experiment, kept):
     run = Run.open(kept.path)
     assert_same(run.params, kept.params)
-    assert (run.experiment, repr(run), run.best_epoch) == (kept.experiment, repr(kept), kept.best_epoch)
+    assert run.experiment == kept.experiment == changed(experiment, tokenizer=Char())
+    assert (repr(run), run.best_epoch) == (repr(kept), kept.best_epoch)
     for name in COLUMNS.split():
         np.testing.assert_array_equal(run.metric(name), kept.metric(name))
     assert run.generate("a mat", 50, 1.0, seed=3) == kept.generate("a mat", 50, 1.0, seed=3)
@@ -187,9 +180,7 @@ def test_a_run_evaluates_any_text(kept):
 
 
 def test_a_run_shows_itself_in_a_notebook(kept, whole, monkeypatch):
-    shown = whole._repr_html_()
-    for text in (f"2 of 2 epochs · {whole.path}", "held-out loss", "last epoch, 2", "best epoch, 1", "model", "RNN"):
-        assert text.lower() in shown.lower()
+    assert f"2 of 2 epochs · {whole.path}" in whole._repr_html_()
     loss = f"heldout_loss={whole.metrics[-1]['heldout_loss']:.4g}"
     assert repr(whole) == f"Run(2 of 2 epochs, {loss}, path={str(whole.path)!r})"
     assert len(repr(whole.prepared)) < 300
@@ -210,7 +201,7 @@ def test_a_dataset_that_has_changed_is_exit_4(tmp_path):
     file.write_text(NOISE.replace("a", "e", 1))
     run = Run.open(path)
     assert run.generate("the", 5), "generating does not need the dataset"
-    for use in (lambda: run.evaluate("heldout"), lambda: run.evaluate("heldout"), lambda: base.run(path)):
+    for use in (lambda: run.evaluate("heldout"), lambda: base.run(path)):
         with refused(f"{path}: its dataset has changed; its sha256 was {Text(NOISE).sha256}"):
             use()
     file.unlink()
@@ -273,18 +264,6 @@ def test_the_sample_is_prompted_from_the_training_part_alone():
     assert [text[:5] for text in run.samples.values()] == ["ababa"] * 2
 
 
-@pytest.mark.parametrize(
-    ("fields", "devices"),
-    [({"train": 10_000}, None), ({"gradient": Randomized(keep_prob=(0.5, 0.5))}, None), ({}, 3)],
-    ids=["split", "gradient", "devices"],
-)
-def test_what_cannot_be_trained_leaves_no_folder(tmp_path, fields, devices):
-    """Otherwise the corrected command would find a run of another experiment there."""
-    with refused(".", 2):
-        changed(**fields).run(tmp_path / "run", devices=devices)
-    assert not (tmp_path / "run").exists()
-
-
 def test_options_of_the_wrong_type_are_refused_before_training(tmp_path):
     for options, words in (
         ({"callback": 3}, "callback = 3 is no function; pass one that takes the run"),
@@ -296,15 +275,6 @@ def test_options_of_the_wrong_type_are_refused_before_training(tmp_path):
     assert not (tmp_path / "run").exists()
     check_seconds(0)
     check_seconds(np.float32(math.inf))
-
-
-def test_every_field_of_an_experiment_out_of_range_is_reported_at_once():
-    with pytest.raises(Error) as caught:
-        Experiment(train=0, heldout=-0.1, epochs=0, seed=-1, evaluate_every=0)
-    assert len(caught.value.problems) == 5
-    with refused("Experiment cannot be made", 2) as caught:
-        Experiment(metrics=("speed",))
-    assert "speed" in caught.value.problems[0]
 
 
 def test_one_character_is_not_all_of_them():

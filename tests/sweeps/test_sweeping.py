@@ -164,16 +164,12 @@ def test_another_dataset_behind_the_same_experiment_is_an_error(tmp_path):
         Runs.open(tmp_path / "out" / "tame-seed-0", tmp_path / "new" / "seed-1")
 
 
-def test_any_names_are_folders(tmp_path):
+def test_any_names_are_folders():
     """Names that differ in more than separators have different ones."""
     labels = ["", "+", "-", "é", "\ud800", "x=1", "x=-1", "x" * 100, "x" * 101, "..", "a/b", "a b", "-rf", ".lock"]
     folders = [*map(folder_name, labels)]
     assert all(re.fullmatch(PLAIN_NAME, each) for each in folders)
     assert len({*folders}) == len(labels)
-    rates = {"é": 0.1, "x" * 100: 0.2}
-    runs = sweep(BASE, {RATES: rates}, tmp_path / "out")
-    assert list(Runs.open(tmp_path / "out")) == list(runs) == [*rates]
-    assert [run.path.name for run in runs.values()] == [*map(folder_name, rates)]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +178,6 @@ def test_any_names_are_folders(tmp_path):
         ({}, {RATES: {"slow-": 0.2}, "seed": [0]}, ["give the same folder", "'slow, seed=0', 'slow-, seed=0'"]),
         ({"heldout": 70}, AXES, ["fast: its runs differ in more than the seed", "heldout: there 60, asked for 70"]),
         ({}, {RATES: {"new": 0.3}, "train": {"too many": 100_000}, "seed": [0]}, ["100,000"]),
-        ({"epochs": 3}, {RATES: {"new": 0.3}}, ["differ from new in fields that are", "epochs: there 2, asked for 3"]),
         ({"seed": 9}, {}, ["differ from these in fields that are not varied", "optimizer"]),
     ],
 )
@@ -254,10 +249,9 @@ def test_long_runs_on_a_cpu_get_a_process_on_each_core(place, planned, monkeypat
 
 
 def test_sweep_trains_every_combination_and_compares_them(place):
-    rates = ("0.5", "0.1")
-    flags = [*FLAGS[:-4], "--optimizer.learning-rate", *rates, "--epochs", 2]
-    variants = [f"{RATES}={rate}" for rate in rates]
-    done = call("sweep", *flags, "--seeds", "0,1", "--against", variants[0])
+    flags = [*FLAGS[:-4], "--optimizer.learning-rate=0.5", "0.1", "--epochs", 2]
+    variants = [f"{RATES}=0.5", f"{RATES}=0.1"]
+    done = call("sweep", *flags, "--seeds", 0, 1, "--against", variants[0])
     assert done.returncode == 0, done.stderr
     out = Path("runs/sweep-1")
     assert f"saved    {out}\n" in done.stdout
@@ -274,9 +268,6 @@ def test_sweep_trains_every_combination_and_compares_them(place):
     folders = [out / folder_name(name) for name in runs]
     done = call("compare", *folders, "--metric", "train_loss", "--against", variants[0])
     assert str(runs.compare("train_loss", against=variants[0])) in done.stdout, done.stderr
-    done = call("compare", out, "nowhere")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"{out} holds a sweep; name the folder of one of its runs" in done.stderr
     done = call("sweep", *flags, "--seeds", 2, "--out", out)
     assert f"{Runs.open(out).compare('heldout_perplexity')}\n" in done.stdout, "of three seeds"
     last = folders[-1]
@@ -294,18 +285,6 @@ def test_without_a_held_out_part_the_training_loss_is_compared(place):
     assert "\ntrain_perplexity, last epoch: mean over seeds, " in done.stdout
     assert "nan" not in done.stdout
     assert Path("out/curves.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("argv", "expected"),
-    [
-        (["--model.hidden=64", "128", "--seeds", 1], ["model.hidden=64, seed=1", "model.hidden=128, seed=1"]),
-        (["--model", "rnn", "gru:hidden=5:layers=2"], ["rnn", "gru:hidden=5:layers=2"]),
-        (["--sampler.batch_size", "2", "--seeds", "3", "5"], ["seed=3", "seed=5"]),
-    ],
-)
-def test_several_values_of_a_flag_are_variants(planned, argv, expected):
-    assert list(planned("sweep", *argv)[0]) == expected
 
 
 def test_flags_override_a_config_and_a_loaded_file(planned, forget_local_plugins):
