@@ -227,6 +227,13 @@ def test_a_run_is_measured_at_its_parameters_where_its_training_starts_or_at_oth
     assert doubled.norms["window"] != pytest.approx(end.norms["window"], rel=1e-3)
 
 
+def test_a_run_has_windows_of_its_own(run):
+    with pytest.raises(sj.Error, match="a run has its own windows"):
+        sj.measure(run, [Full()], xs=jnp.zeros((4, 1)))
+    with pytest.raises(sj.Error, match="params are not those of the run's model"):
+        sj.measure(run, [Full()], params={"W": jnp.ones(2)})
+
+
 def untrained(experiment):
     """A run of this experiment before its first update."""
     data = prepare(experiment.dataset, experiment.train, experiment.heldout, experiment.tokenizer)
