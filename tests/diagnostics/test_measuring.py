@@ -227,13 +227,6 @@ def test_a_run_is_measured_at_its_parameters_where_its_training_starts_or_at_oth
     assert doubled.norms["window"] != pytest.approx(end.norms["window"], rel=1e-3)
 
 
-def test_a_run_has_windows_of_its_own(run):
-    with pytest.raises(sj.Error, match="a run has its own windows"):
-        sj.measure(run, [Full()], xs=jnp.zeros((4, 1)))
-    with pytest.raises(sj.Error, match="params are not those of the run's model"):
-        sj.measure(run, [Full()], params={"W": jnp.ones(2)})
-
-
 def untrained(experiment):
     """A run of this experiment before its first update."""
     data = prepare(experiment.dataset, experiment.train, experiment.heldout, experiment.tokenizer)
@@ -342,7 +335,6 @@ def test_arguments_that_cannot_be_measured_are_refused(strategies, options, word
         sj.measure(step, strategies, **({"params": params, "state": state, "xs": xs} | options))
 
 
-@pytest.mark.slow
 def test_arguments_that_do_not_fit_a_run_are_refused(run):
     for arguments, words in (
         ({"xs": jnp.zeros((4, 1))}, "a run has its own windows"),
