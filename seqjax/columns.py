@@ -1,8 +1,8 @@
 """The columns of the metrics of a run: one table, which training, the printed lines, comparisons and figures read.
 
-A new column is one entry of `COLUMNS`. It is then in `metrics.jsonl`, in the pages and trackers, and a metric that
-`compare` and the plots take; with a `title` it is printed after each epoch too. The metrics of an experiment and of a
-gradient strategy are columns after these.
+A new column is one entry of `COLUMNS`, which computes it from an `Epoch`. It is then in `metrics.jsonl`, in the pages
+and trackers, and a metric that `compare` and the plots take; with a `title` it is printed after each epoch too. The
+metrics of an experiment and of a gradient strategy are columns after these.
 """
 
 import math
@@ -42,10 +42,9 @@ class Epoch(NamedTuple):
     heldout: Mapping[str, float] | None = None
     has_perplexity: bool = False
 
-    @property
-    def heldout_loss(self) -> float | None:
-        """The mean loss of the held-out part; NaN: it was not evaluated; None: it never is."""
-        return None if self.heldout is None else self.heldout.get("loss", math.nan)
+    def of_heldout(self, name: str) -> float | None:
+        """A value of the held-out part; NaN: it was not evaluated after this epoch; None: it never is."""
+        return None if self.heldout is None else self.heldout.get(name, math.nan)
 
 
 class Column(NamedTuple):
@@ -97,7 +96,7 @@ COLUMNS = (
     Column("tokens", lambda e: e.tokens, _targets),
     Column("seconds", lambda e: e.seconds, lambda _: "time (s)", is_time=True),
     Column("train_loss", lambda e: e.train_loss, lambda t: f"training {_loss(t)}", "loss", "#8.4g", during=True),
-    Column("heldout_loss", lambda e: e.heldout_loss, lambda t: f"held-out {_loss(t)}", "held-out loss", "#.4g"),
+    Column("heldout_loss", lambda e: e.of_heldout("loss"), lambda t: f"held-out {_loss(t)}", "held-out loss", "#.4g"),
     Column(
         "train_perplexity",
         lambda e: _perplexity(e, e.train_loss if e.heldout is not None else None),
@@ -108,7 +107,7 @@ COLUMNS = (
     ),
     Column(
         "heldout_perplexity",
-        lambda e: _perplexity(e, e.heldout_loss),
+        lambda e: _perplexity(e, e.of_heldout("loss")),
         lambda _: "held-out perplexity",
         "held-out ppl",
         "13.2f",

@@ -9,6 +9,7 @@
 | another experiment, or other files | an error | an error |
 """
 
+import contextlib
 import json
 from collections.abc import Container
 from pathlib import Path
@@ -20,8 +21,12 @@ from seqjax.runs.experiment import ExperimentFields, config_bytes, differences, 
 from seqjax.runs.files import folder, store
 from seqjax.runs.files.arrays import by_name, sha256_of
 from seqjax.runs.files.data import encode_data
+from seqjax.runs.record import diverged
 from seqjax.runs.state import RunState
 from seqjax.runs.stored import Training
+from seqjax.runs.tracking.mirror import SafeMirror
+from seqjax.runs.tracking.tracker import Tracker
+from seqjax.terminal.stream import line
 from seqjax.training.fit import Fit
 from seqjax.training.layout import Layout
 from seqjax.training.optimizer import Optimizer, depends_on_num_updates
@@ -69,6 +74,30 @@ def check_goes_on(run: RunState, kept: Training) -> None:
             f"{run.path} cannot be continued from {kept.epochs} to {e.epochs} epochs with the result of a run of "
             f"{e.epochs}: {why}\nTrain {e.epochs} epochs in another folder"
         )
+
+
+def has_ended(run: RunState, kept: Training) -> bool:
+    """Whether nothing is left to do for the number of epochs that is asked for.
+
+    A run that stopped early and is asked for more epochs has nothing to train, but its config and its results are
+    written again.
+    """
+    is_at_end = run.finished or run.diverged
+    return bool(kept.manifest.ended) and is_at_end and run.experiment.epochs == kept.epochs
+
+
+def open_ended(run: RunState, kept: Training, progress: bool, tracker: Tracker | None) -> None:
+    """Opens a run that has ended, which is not trained again: its tracker gets the rows that it lacks.
+
+    Raises:
+        Diverged: the run has diverged, with the same message as then.
+    """
+    if run.diverged:
+        raise diverged(run, kept.manifest.note)
+    if progress:
+        line("opened", f"{run.path}: it is finished, and was not trained again")
+    with contextlib.closing(SafeMirror(tracker, run.path, len(run.metrics))) as mirror:
+        mirror.update(run.metrics)
 
 
 def open_folder(path: Path, run: RunState, fit: Fit, kept: Training | None) -> None:

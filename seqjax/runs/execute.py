@@ -16,19 +16,19 @@ from seqjax.runs.begin import (
     check_experiment,
     check_goes_on,
     environment_of,
+    has_ended,
+    open_ended,
     open_folder,
 )
 from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.progress import Display
 from seqjax.runs.ready import Ready, get_ready
-from seqjax.runs.record import diverged, outcomes_of, record
+from seqjax.runs.record import outcomes_of, record
 from seqjax.runs.settings import CHECKPOINT_SECONDS
 from seqjax.runs.state import RunState
 from seqjax.runs.stored import Training
-from seqjax.runs.tracking.mirror import SafeMirror
 from seqjax.runs.tracking.tracker import Tracker
-from seqjax.terminal.stream import line
 from seqjax.training.epoch import TrainState
 from seqjax.training.fit import Fit
 from seqjax.training.join import ending_together
@@ -74,10 +74,9 @@ def execute[R: RunState](
         run, fit = in_all(prepare)
         run.path = path
         kept = in_all(lambda: _take_up(path, run, files))
-        # A run that stopped early has nothing to train for more epochs, but its config and results are written again.
-        has_ended = kept is not None and kept.manifest.ended and run.experiment.epochs == kept.epochs
-        if kept is not None and has_ended and (run.finished or run.diverged):
-            return _opened(run, kept, options)
+        if kept is not None and has_ended(run, kept):
+            open_ended(run, kept, options.progress, options.tracker)
+            return run
         fit, chunks = in_all(lambda: _chunks(run, fit, kept, begun_layout(path) or options.layout))
         check_equal(run, fit)
         in_all(lambda: _open(path, run, fit, kept, stack))
@@ -114,17 +113,6 @@ def _open(path: Path | None, run: RunState, fit: Fit, kept: Training | None, sta
     if path is not None:
         stack.enter_context(folder.lock(path))
         open_folder(path, run, fit, kept)
-
-
-def _opened[R: RunState](run: R, kept: Training, options: Options) -> R:
-    """A run that has ended, which is not trained again."""
-    if run.diverged:
-        raise diverged(run, kept.manifest.note)
-    if options.progress:
-        line("opened", f"{run.path}: it is finished, and was not trained again")
-    with contextlib.closing(SafeMirror(options.tracker, run.path, len(run.metrics))) as mirror:
-        mirror.update(run.metrics)
-    return run
 
 
 def _chunks(

@@ -19,7 +19,11 @@ class MyLauncher(seqjax.Launcher):
     """By how much the priority is lowered, as the program nice does."""
 
     def launch(self, jobs, show_progress):
-        """Starts the next job when the last one has ended, and waits for all of them."""
+        """Starts the next job when the last one has ended, and waits for all of them.
+
+        A launcher for a cluster returns at once, with the ids of its jobs, and has a method `alive`, as
+        `seqjax_launchers.Slurm` does.
+        """
         for job in jobs:
             with job.log.open("ab") as log:
                 # A session of its own: Ctrl-C of the terminal reaches this process alone, which then ends the job.
