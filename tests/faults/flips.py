@@ -87,7 +87,7 @@ def _files(tree):
 
 
 def _is_unfinished(tree):
-    states = [name for name in tree if "checkpoints/" in name]
+    states = [name for name in tree if name.startswith(f"run/{folder.CHECKPOINTS}/")]  # not those of a sweep
     parts = [name for name in tree if name.endswith(".part")]
     return f"run/{folder.PARAMS}" not in tree and len(states) == 2 and not parts
 
