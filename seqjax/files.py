@@ -175,8 +175,10 @@ def check_replaceable(path: Path, mark: bytes) -> None:
             return
         with path.open("rb") as file:
             head = file.read(1000)
-    if mark not in head:  # an empty file may be one that another program is about to fill
-        raise Error(f"{path} exists, and is another kind of file; name a new file, or remove this one first")
+    if mark not in head:
+        # An empty file may be one that another program is about to fill.
+        what = "another kind of file" if head else "an empty file"
+        raise Error(f"{path} exists, and is {what}; name a new file, or remove this one first")
 
 
 def _mode(path: Path) -> int:

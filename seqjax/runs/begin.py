@@ -4,7 +4,7 @@
 |---|---|---|
 | nothing | begins | |
 | a run that has begun | continues from the last checkpoint | the same |
-| a run that has ended | opens it | continues; refused if the result would differ from that of a new run |
+| a run that has ended | opens it | continues; refused if the result could differ from that of a new run |
 | a run that has diverged | raises the same error | an error |
 | another experiment, or other files | an error | an error |
 """
@@ -53,27 +53,42 @@ def check_experiment(asked: ExperimentFields, path: Path | None) -> None:
             raise Error(f"{path} holds a run of another experiment; choose another folder{advice}", problems=problems)
 
 
+def check_continues(path: Path, experiment: ExperimentFields, kept: Training) -> None:
+    """Checks that what a run of fewer epochs has kept is enough to continue it.
+
+    Raises:
+        Error: it has diverged; its optimizer's state is not kept; its last epoch was evaluated only because it was the
+            last.
+    """
+    if kept.manifest.ended == "diverged":
+        raise _refusal(path, experiment, kept, "it has diverged")
+    if kept.manifest.ended and kept.checkpoint is None:
+        raise _refusal(path, experiment, kept, f"the state of its optimizer is not kept in {folder.CHECKPOINTS}")
+    every = experiment.evaluate_every
+    if len(kept.rows) == kept.epochs and kept.epochs % every:  # also before the results are written
+        why = f"its last epoch was evaluated, and is no multiple of evaluate_every = {every}"
+        raise _refusal(path, experiment, kept, why)
+
+
 def check_goes_on(run: RunState, kept: Training) -> None:
     """Checks that a run of fewer epochs can be continued to the same bits as those of a new run of all epochs.
 
     Raises:
-        Error: it has diverged; its optimizer's state is not kept; its updates depend on the number of epochs; its last
-            epoch was evaluated only because it was the last.
+        Error: see `check_continues`; the updates of its optimizer depend on the number of epochs.
     """
-    e, why = run.experiment, None
-    if kept.manifest.ended == "diverged":
-        why = "it has diverged"
-    elif kept.manifest.ended and kept.checkpoint is None:
-        why = f"the state of its optimizer is not kept in {folder.CHECKPOINTS}"
-    elif isinstance(e.optimizer, Optimizer) and depends_on_num_updates(e.optimizer, e.fit().params_like(run.problem)):
+    e, path = run.experiment, run.path or Path()
+    check_continues(path, e, kept)
+    if isinstance(e.optimizer, Optimizer) and depends_on_num_updates(e.optimizer, e.fit().params_like(run.problem)):
         why = "the updates of its optimizer depend on the number of epochs, by a schedule or a warm-up"
-    elif len(kept.rows) == kept.epochs and kept.epochs % e.evaluate_every:  # also before the results are written
-        why = f"its last epoch was evaluated, and is no multiple of evaluate_every = {e.evaluate_every}"
-    if why:
-        raise Error(
-            f"{run.path} cannot be continued from {kept.epochs} to {e.epochs} epochs with the result of a run of "
-            f"{e.epochs}: {why}\nTrain {e.epochs} epochs in another folder"
-        )
+        raise _refusal(path, e, kept, why)
+
+
+def _refusal(path: Path, experiment: ExperimentFields, kept: Training, why: str) -> Error:
+    """The error of a run that cannot be continued to more epochs."""
+    return Error(
+        f"{path} cannot be continued from {kept.epochs} to {experiment.epochs} epochs with the result of a run of "
+        f"{experiment.epochs}: {why}\nTrain {experiment.epochs} epochs in another folder"
+    )
 
 
 def has_ended(run: RunState, kept: Training) -> bool:

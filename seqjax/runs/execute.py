@@ -35,7 +35,7 @@ from seqjax.training.join import ending_together
 from seqjax.training.layout import Layout
 from seqjax.training.loop import Progress, init_train_state, train_side_by_side
 from seqjax.training.metrics import resolve
-from seqjax.training.processes import in_all, is_first
+from seqjax.training.processes import from_first, in_all, is_first
 
 
 class Options(NamedTuple):
@@ -74,7 +74,9 @@ def execute[R: RunState](
         run, fit = in_all(prepare)
         run.path = path
         kept = in_all(lambda: _take_up(path, run, files))
-        if kept is not None and has_ended(run, kept):
+        # Decided by one process: the number of epochs may differ, which `check_equal` finds if the run continues.
+        opens = from_first(kept is not None and has_ended(run, kept))
+        if kept is not None and opens:
             open_ended(run, kept, options.progress, options.tracker)
             return run
         fit, chunks = in_all(lambda: _chunks(run, fit, kept, begun_layout(path) or options.layout))

@@ -184,6 +184,7 @@ class Recorder:
     def finish(self) -> None:
         """Writes the results of a run that has ended."""
         run = self.run
+        self.mirror.update(run.metrics)  # of a run that was resumed after its last epoch, no chunk has come
         if run.path is not None:
             ended = Manifest({}, "diverged" if run.diverged else "finished", str(self.fault or ""), run.stopped_at)
             store.end(run.path, result_files(run), ended)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +57,8 @@ def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
         manifest, faults = compare_files(path)
     except Error as fault:
         line = _line_of(folder.MANIFEST, fault)
-        line = line if (path / folder.MANIFEST).exists() else line._replace(state=MISSING)
+        is_missing = line.state != UNREADABLE and not os.path.lexists(path / folder.MANIFEST)
+        line = line._replace(state=MISSING) if is_missing else line
         return [line, *_unchecked(["all other files", *checks], folder.MANIFEST)]
     lines = _files(path, manifest, faults)
     if not faults:
@@ -74,8 +76,8 @@ def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
 
 
 def _unchecked(checks: Iterable[str], name: str) -> list[Line]:
-    """The lines of checks that cannot be made because a file is damaged or missing."""
-    return [Line(what, UNKNOWN, f"{name} is damaged or missing") for what in checks]
+    """The lines of checks that cannot be made because a file cannot be read."""
+    return [Line(what, UNKNOWN, f"{name} cannot be read") for what in checks]
 
 
 def _guarded(what: str, check: Callable[[], list[Line]]) -> list[Line]:
@@ -98,7 +100,8 @@ def _first_line(fault: Error) -> str:
 
 def _files(path: Path, manifest: Manifest, faults: Mapping[str, Fault]) -> list[Line]:
     """The lines of the files that the manifest lists, and of results that it does not list."""
-    lines = [Line("files", OK, f"{counted(len(manifest.files) - len(faults), 'file')} as in {folder.MANIFEST}")]
+    good = [name for name in manifest.files if name not in faults and (path / name).exists()]
+    lines = [Line("files", OK, f"{counted(len(good), 'file')} as in {folder.MANIFEST}")]
     for name, fault in faults.items():
         damage = CHANGED if (path / name).exists() else MISSING
         lines.append(Line(name, UNREADABLE if fault.exit_code == 6 else damage, fault.words))

@@ -17,16 +17,17 @@ from seqjax.errors import Error, check_type, escape, quoted
 from seqjax.files import PART, path_of
 from seqjax.gradients.problem import Params
 from seqjax.plugin.base import Plugin, fields_of, values_of
-from seqjax.plugin.config import describe
+from seqjax.plugin.config import decode_toml, describe
 from seqjax.plugin.other_names import nearest_field
 from seqjax.runs import stored
-from seqjax.runs.begin import check_environment, environment_of
+from seqjax.runs.begin import check_continues, check_environment, environment_of
 from seqjax.runs.environment import MACHINE
 from seqjax.runs.execute import check_seconds, execute_side_by_side, training_chunks
 from seqjax.runs.experiment import config_bytes, differences, goes_on
 from seqjax.runs.files import folder
 from seqjax.runs.files.folder import INDEX
-from seqjax.runs.files.manifest import check_files, read_manifest
+from seqjax.runs.files.manifest import check_files
+from seqjax.runs.files.store import read_run
 from seqjax.runs.run import Experiment, Run, prepared
 from seqjax.runs.settings import CHECKPOINT_SECONDS
 from seqjax.runs.tracking.tracker import Tracker
@@ -331,13 +332,6 @@ def _check(
     kept = {index[name].variant: path for name, path in reversed(begun.items())}  # one run of each variant
     for path in kept.values():
         check_files(path)
-    for name in [name for name in planned if name in begun and read_manifest(begun[name]).ended == "diverged"]:
-        epochs = stored.read_experiment(begun[name], Experiment).epochs, planned[name].experiment.epochs
-        if epochs[0] < epochs[1]:  # otherwise the sweep would end half way, with runs of both numbers of epochs
-            raise Error(
-                f"{begun[name]} has diverged, so that this sweep cannot continue from {epochs[0]} to {epochs[1]} "
-                "epochs; nothing was trained\nSweep in another folder, or leave this run out"
-            )
     known = {variant: stored.read_experiment(path, Experiment) for variant, path in kept.items()}
     asked = {plan.variant: plan.experiment for plan in planned.values()}
     # A variant whose runs are all asked for again, with more epochs, will have them.
@@ -361,6 +355,11 @@ def _check(
             if variant in kept:
                 # The precision in which a run is computed is measured when it begins.
                 check_environment(kept[variant], environment_of(run, fit), (*MACHINE, "precision"))
+    # Otherwise the sweep could end half way, with runs of both numbers of epochs.
+    for name in begun.keys() & planned.keys():
+        path, experiment = begun[name], planned[name].experiment
+        if folder.read(path / folder.CONFIG, decode_toml)["epochs"] < experiment.epochs:
+            check_continues(path, experiment, stored.decode_training(path, read_run(path)))
 
 
 def _run(

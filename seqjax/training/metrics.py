@@ -73,7 +73,7 @@ def check_names(metrics: Sequence[Any]) -> list[str]:
     if problems:
         return problems
     names = [name_of(metric) for metric in metrics]
-    problems += [f"metrics: {name!r} is the name of a column that every run has" for name in names if name in TAKEN]
+    problems += [f"metrics: {name!r} is a name that seqjax uses itself" for name in names if name in TAKEN]
     return problems + [f"metrics: {name!r} is given twice" for name in dict.fromkeys(names) if names.count(name) > 1]
 
 

@@ -1,6 +1,7 @@
 """The same sweep with more epochs, seeds or given parameters."""
 
 import dataclasses
+import shutil
 
 import jax
 import pytest
@@ -9,6 +10,7 @@ from support.quick import BASE
 from support.tiny import FULL, changed, refused
 
 from seqjax import Run, Runs
+from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import read_manifest, write_manifest
 from seqjax.sweeps import sweeping
 from seqjax.sweeps.sweeping import sweep
@@ -25,16 +27,20 @@ def test_runs_that_stopped_early_have_the_number_of_epochs_that_is_asked_for(tmp
         assert [run.metrics for run in opened.values()] == [run.metrics for run in made.values()]
 
 
-def test_no_run_continues_if_one_of_the_sweep_has_diverged(tmp_path):
+@pytest.mark.parametrize("why", ["it has diverged", "the state of its optimizer is not kept"])
+def test_no_run_continues_if_one_of_the_sweep_cannot(tmp_path, why):
     few = changed(FULL, epochs=1)
     sweep(few, {"seed": [0, 1]}, tmp_path)
-    (_, diverged) = [run.path for run in Runs.open(tmp_path).values()]
-    write_manifest(diverged, read_manifest(diverged)._replace(ended="diverged", note="diverged at update 27"))
+    (_, last) = [run.path for run in Runs.open(tmp_path).values()]
+    if why == "it has diverged":
+        write_manifest(last, read_manifest(last)._replace(ended="diverged", note="diverged at update 27"))
+    else:
+        shutil.rmtree(last / folder.CHECKPOINTS)
     before = contents(tmp_path)
-    with refused(rf"^{diverged} has diverged, so that this sweep cannot continue from 1 to 2 epochs", 2):
+    with refused(rf"^{last} cannot be continued from 1 to 2 epochs.*{why}", 2):
         sweep(changed(few, epochs=2), {"seed": [0, 1]}, tmp_path)
     assert contents(tmp_path) == before
-    assert [run.diverged for run in sweep(few, {"seed": [0, 1]}, tmp_path).values()] == [False, True]
+    assert [run.diverged for run in sweep(few, {"seed": [0, 1]}, tmp_path).values()] == [False, "diverged" in why]
 
 
 def test_a_sweep_of_given_parameters_gets_another_seed(tmp_path):

@@ -112,7 +112,7 @@ def test_the_names_are_those_of_the_command_line():
         (("accurate",), r"unknown metric 'accurate'; did you mean 'accuracy'"),
         (("mae", "mae"), r"'mae' is given twice"),
         ((peak, Metric("peak", peak)), r"'peak' is given twice"),
-        ((Metric("loss", peak),), "'loss' is the name of a column"),
+        ((Metric("loss", peak),), "'loss' is a name that seqjax uses itself"),
         ((functools.partial(peak),), "has no name; write a function with def"),
     ],
 )

@@ -112,13 +112,15 @@ def check_files(path: Path, names: Iterable[str] | None = None) -> Manifest:
     manifest, faults = compare_files(path)
     faults = faults if names is None else {name: faults[name] for name in names if name in faults}
     if faults:
-        another_is_intact = {*faults} < {*manifest.checkpoints}
-        advice = (
-            "Delete it and type the same command again: training continues from the other checkpoint, and gives the "
-            "same result"
-            if another_is_intact
-            else "Restore them, or train in another folder"
-        )
+        if manifest.ended and {*faults} <= {*manifest.checkpoints}:
+            advice = "Delete it and type the same command again: only more epochs would need it"
+        elif {*faults} < {*manifest.checkpoints}:
+            advice = (
+                "Delete it and type the same command again: training continues from the other checkpoint, and gives "
+                "the same result"
+            )
+        else:
+            advice = "Restore them, or train in another folder"
         raise Error(
             f"{path}: some files are missing, or have changed since they were written. None was touched\n{advice}",
             problems=[f"{path / name} {fault.words}" for name, fault in faults.items()],

@@ -134,7 +134,7 @@ def test_more_epochs_go_on_through_a_launcher(tmp_path, experiment):
     runs = sweep(replace(experiment, epochs=3), {"seed": [0]}, tmp_path / "more", launcher=Inline())
     assert results(runs["seed=0"].path) == results(once.path)
     assert logs(tmp_path / "more") == {"seed-0": 2}
-    e = replace(experiment, evaluate_every=3)
+    e = replace(experiment, optimizer=replace(experiment.optimizer, schedule="cosine"))
     sweep(e, {"seed": [0]}, tmp_path / "out", launcher=Inline())
     with pytest.raises(Error, match=r"1 of 1 runs failed.*\n(.*\n)+.*cannot be continued from 2 to 4 epochs"):
         sweep(replace(e, epochs=4), {"seed": [0]}, tmp_path / "out", launcher=Inline())
