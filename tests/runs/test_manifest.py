@@ -53,7 +53,8 @@ def test_a_change_of_any_file_is_exit_4_and_named(finished, words):
     """Of each file, one byte is flipped; tests/faults flips each of them."""
     good, draw = contents(finished), random.Random(0)
     for name in read_manifest(finished).files:
-        if words == "is missing" and name.startswith(folder.CHECKPOINTS):  # which only more epochs need
+        is_for_more = name.startswith(folder.CHECKPOINTS)
+        if words == "is missing" and is_for_more:
             continue
         CHANGES[words](finished / name, draw.randrange(len(good[name])))
         before, is_run = contents(finished), (finished / folder.CONFIG).is_file()
@@ -61,6 +62,7 @@ def test_a_change_of_any_file_is_exit_4_and_named(finished, words):
             with refused("some files are missing, or have changed since they were written. None was touched") as caught:
                 use(finished)
             assert caught.value.problems == (f"{finished / name} {words}",)
+            assert ("only more epochs would need it" in str(caught.value)) == is_for_more
         assert contents(finished) == before
         (finished / name).unlink(missing_ok=True)
         (finished / name).write_bytes(good[name])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 from support.crash import crash_after, results
-from support.tiny import TINY, changed, copy, refused
+from support.tiny import FULL, TINY, changed, copy, refused
 
 import seqjax
 from seqjax import Tracker, sweep
@@ -200,3 +200,11 @@ def test_a_damaged_account_ends_no_training(plain, tmp_path, capsys):
             Mirror(Lines(), path, 1)
     TINY.run(path, tracker=Lines())
     assert "warning  tracker test-lines: " in capsys.readouterr().out
+
+
+def test_a_run_that_stopped_early_is_mirrored_when_it_gets_more_epochs(tmp_path):
+    stops = changed(FULL, epochs=5, stop_after=1)
+    stops.run(tmp_path)
+    run = changed(stops, epochs=9).run(tmp_path, tracker=Lines())
+    calls = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert [call[1] for call in calls if call[0] == "row"] == [row["epoch"] for row in run.metrics]
