@@ -43,7 +43,10 @@ class Epoch(NamedTuple):
     has_perplexity: bool = False
 
     def of_heldout(self, name: str) -> float | None:
-        """A value of the held-out part; NaN: it was not evaluated after this epoch; None: it never is."""
+        """A value of the held-out part; NaN: it was not evaluated after this epoch; None: it never is.
+
+        A column that some runs lack needs a flag too, as `has_perplexity` is for the perplexity.
+        """
         return None if self.heldout is None else self.heldout.get(name, math.nan)
 
 

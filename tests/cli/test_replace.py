@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from support.shell import call
 
+from seqjax.cli import measure
+
 
 @pytest.mark.parametrize(("option", "names"), [("--page", "*"), ("--figure", "history.png")])
 def test_no_file_of_a_run_is_replaced(run_, tmp_path, option, names):
@@ -45,7 +47,8 @@ def test_a_file_that_is_empty_may_be_about_to_be_written(run_, tmp_path):
     assert rows.read_bytes() == b""
 
 
-def test_figures_of_measure_replace_a_link_and_not_its_file(run_, tmp_path):
+def test_figures_of_measure_replace_a_link_and_not_its_file(run_, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "FIGURES", ["bias"])
     mine = tmp_path / "mine.png"
     mine.write_text("my figure")
     (tmp_path / "out").mkdir()
