@@ -63,13 +63,12 @@ def verify(path: Path, hashes: dict[str, str] | None = None) -> list[Line]:
     lines = _files(path, manifest, faults)
     if not faults:
         lines += _guarded("training", lambda: _training(path))
+    if folder.ENVIRONMENT in faults:
+        return [*lines, *_unchecked(checks, folder.ENVIRONMENT)]
     try:
         record = read_environment(path)
     except Error as fault:
-        known = [] if folder.ENVIRONMENT in faults else [_line_of(folder.ENVIRONMENT, fault)]
-        return [*lines, *known, *_unchecked(checks, folder.ENVIRONMENT)]
-    if folder.ENVIRONMENT in faults:
-        return [*lines, *_unchecked(checks, folder.ENVIRONMENT)]
+        return [*lines, _line_of(folder.ENVIRONMENT, fault), *_unchecked(checks, folder.ENVIRONMENT)]
     for what, check in checks.items():
         lines += _guarded(what, functools.partial(check, record))
     return lines
