@@ -241,10 +241,11 @@ def collect(number):
 
 
 @pytest.mark.parametrize("inner", [contextlib.nullcontext, lambda: noticed(lambda: False)])
-@pytest.mark.parametrize("delay", [0, 0.1], ids=["seen at once", "seen after it was sent again"])
-def test_a_signal_whose_exception_python_ignores_is_raised_again(monkeypatch, inner, delay):
-    see = signals._see
-    monkeypatch.setattr(signals, "_see", lambda number: (time.sleep(delay), see(number))[1])
+@pytest.mark.parametrize("is_late", [False, True], ids=["seen at once", "seen after it was sent again"])
+def test_a_signal_whose_exception_python_ignores_is_raised_again(monkeypatch, inner, is_late):
+    sent_again, see, kill = threading.Event(), signals._see, os.kill
+    monkeypatch.setattr(signals.os, "kill", lambda *args: (kill(*args), sent_again.set()))
+    monkeypatch.setattr(signals, "_see", lambda number: (not is_late or sent_again.wait(10)) and see(number))
     with pytest.raises(Ended) as caught, ending_at_signals(), inner():
         collect(signal.SIGTERM)
     assert caught.value.exit_code == 143
