@@ -24,6 +24,7 @@ import seqjax as sj
 from seqjax.runs import execute, record, verify
 from seqjax.runs.files import checkpoint, folder, rows, store
 from seqjax.runs.files.manifest import file_sha256, read_manifest, write_manifest
+from seqjax.runs.settings import CHECKPOINT_SECONDS
 from seqjax.sweeps.index import IndexEntry, write_index
 from seqjax_models import RNN
 from seqjax_samplers import Sequential
@@ -43,7 +44,7 @@ def main() -> None:
     """Prints both tables; with --json also writes them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=20, help="epochs of the default job")
-    parser.add_argument("--checkpoint-seconds", type=float, default=30.0)
+    parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")

@@ -53,7 +53,7 @@ def check_experiment(asked: ExperimentFields, path: Path | None) -> None:
             raise Error(f"{path} holds a run of another experiment; choose another folder{advice}", problems=problems)
 
 
-def check_continues(path: Path, experiment: ExperimentFields, kept: Training) -> None:
+def check_kept(path: Path, experiment: ExperimentFields, kept: Training) -> None:
     """Checks that what a run of fewer epochs has kept is enough to continue it.
 
     Raises:
@@ -70,17 +70,18 @@ def check_continues(path: Path, experiment: ExperimentFields, kept: Training) ->
         raise _refusal(path, experiment, kept, why)
 
 
-def check_goes_on(run: RunState, kept: Training) -> None:
+def check_continues(run: RunState, kept: Training) -> None:
     """Checks that a run of fewer epochs can be continued to the same bits as those of a new run of all epochs.
 
     Raises:
-        Error: see `check_continues`; the updates of its optimizer depend on the number of epochs.
+        Error: see `check_kept`; the updates of its optimizer depend on the number of epochs.
     """
-    e, path = run.experiment, run.path or Path()
-    check_continues(path, e, kept)
+    assert run.path is not None
+    e = run.experiment
+    check_kept(run.path, e, kept)
     if isinstance(e.optimizer, Optimizer) and depends_on_num_updates(e.optimizer, e.fit().params_like(run.problem)):
         why = "the updates of its optimizer depend on the number of epochs, by a schedule or a warm-up"
-        raise _refusal(path, e, kept, why)
+        raise _refusal(run.path, e, kept, why)
 
 
 def _refusal(path: Path, experiment: ExperimentFields, kept: Training, why: str) -> Error:

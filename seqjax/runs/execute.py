@@ -12,9 +12,9 @@ from seqjax.runs import stored
 from seqjax.runs.agreement import check_equal, share_files
 from seqjax.runs.begin import (
     begun_layout,
+    check_continues,
     check_environment,
     check_experiment,
-    check_goes_on,
     environment_of,
     has_ended,
     open_ended,
@@ -106,7 +106,7 @@ def _take_up(path: Path | None, run: RunState, files: Mapping[str, bytes]) -> Tr
     if path is not None:
         stored.check_data(path, run.prepared.sources)
         if run.experiment.epochs > kept.epochs:
-            check_goes_on(run, kept)
+            check_continues(run, kept)
     return kept
 
 

@@ -184,7 +184,8 @@ class Recorder:
     def finish(self) -> None:
         """Writes the results of a run that has ended."""
         run = self.run
-        self.mirror.update(run.metrics)  # of a run that was resumed after its last epoch, no chunk has come
+        # A run that was resumed after its last epoch has no chunks left, so that its rows are sent here.
+        self.mirror.update(run.metrics)
         if run.path is not None:
             ended = Manifest({}, "diverged" if run.diverged else "finished", str(self.fault or ""), run.stopped_at)
             store.end(run.path, result_files(run), ended)

@@ -20,7 +20,7 @@ from seqjax.plugin.base import Plugin, fields_of, values_of
 from seqjax.plugin.config import decode_toml, describe
 from seqjax.plugin.other_names import nearest_field
 from seqjax.runs import stored
-from seqjax.runs.begin import check_continues, check_environment, environment_of
+from seqjax.runs.begin import check_environment, check_kept, environment_of
 from seqjax.runs.environment import MACHINE
 from seqjax.runs.execute import check_seconds, execute_side_by_side, training_chunks
 from seqjax.runs.experiment import config_bytes, differences, goes_on
@@ -356,10 +356,12 @@ def _check(
                 # The precision in which a run is computed is measured when it begins.
                 check_environment(kept[variant], environment_of(run, fit), (*MACHINE, "precision"))
     # Otherwise the sweep could end half way, with runs of both numbers of epochs.
-    for name in begun.keys() & planned.keys():
-        path, experiment = begun[name], planned[name].experiment
-        if folder.read(path / folder.CONFIG, decode_toml)["epochs"] < experiment.epochs:
-            check_continues(path, experiment, stored.decode_training(path, read_run(path)))
+    for name, plan in planned.items():
+        if name not in begun:
+            continue
+        run_folder = begun[name]
+        if folder.read(run_folder / folder.CONFIG, decode_toml)["epochs"] < plan.experiment.epochs:
+            check_kept(run_folder, plan.experiment, stored.decode_training(run_folder, read_run(run_folder)))
 
 
 def _run(

@@ -78,9 +78,9 @@ def test_it_does_not_continue_if_more_epochs_at_once_would_give_other_bits(whole
     run.path = whole.path
     for manifest in (kept.manifest, kept.manifest._replace(ended="")):  # a kill may come before the results
         with refused(f"cannot be continued from 2 to 3 epochs .*{words}", 2):
-            begin.check_goes_on(run, kept._replace(manifest=manifest))
+            begin.check_continues(run, kept._replace(manifest=manifest))
     if why == "evaluation":
-        begin.check_goes_on(run, kept._replace(rows=kept.rows[:1]))
+        begin.check_continues(run, kept._replace(rows=kept.rows[:1]))
 
 
 def test_an_error_before_training_leaves_a_run_that_has_ended_as_it_was(tmp_path):

@@ -99,7 +99,7 @@ class Mirror:
     def _opened(self) -> Session:
         """The session, which is opened at its first use."""
         if self.session is None:
-            fields = config.flatten(config.from_toml(folder.read_text(self.path / folder.CONFIG)))
+            fields = config.flatten(folder.read(self.path / folder.CONFIG, config.decode_toml))
             self.session = open_session(self.tracker, self.path, fields, self.account["epochs"])
         return self.session
 
