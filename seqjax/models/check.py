@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.data.spec import Spec, Tokens
+from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.stream import Stream
 from seqjax.data.windows import window
 from seqjax.errors import Error, dtype_shape, is_whole
@@ -102,7 +102,7 @@ def check_steps(model: Model, spec: Spec, params: Params) -> None:
         Error: see `check_model`.
     """
     name = f"model {name_of(model)}"
-    x = _input(spec)
+    x = input_like(spec)
     what = f"It is called as step(params, state, x), for one sequence, with x = {dtype_shape(x)}"
     for key in (jax.random.key(0), None):  # a random model has another state if there is no key
         with calling(
@@ -261,7 +261,7 @@ def is_recurrent(model: Model, spec: Spec) -> bool:
     The state of an MLP, which only holds inputs, does not.
     """
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
-    x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), _input(spec))
+    x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), input_like(spec))
 
     def states(params):
         state = model.init_state(params, spec)
@@ -270,10 +270,20 @@ def is_recurrent(model: Model, spec: Spec) -> bool:
     return any(depends_on(states, params))
 
 
-def _input(spec: Spec) -> jax.ShapeDtypeStruct:
+def input_like(spec: Spec) -> jax.ShapeDtypeStruct:
     """The shape and dtype of one step's input."""
-    is_ids = isinstance(spec.inputs, Tokens)
-    return jax.ShapeDtypeStruct(() if is_ids else (spec.inputs.width,), jnp.int32 if is_ids else jnp.result_type(float))
+    return _entry_like(spec.inputs)
+
+
+def output_and_target_like(spec: Spec) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """The shapes and dtypes of one step's output and target, which losses and metrics read."""
+    return jax.ShapeDtypeStruct((spec.targets.width,), jnp.result_type(float)), _entry_like(spec.targets)
+
+
+def _entry_like(entry: Tokens | Values) -> jax.ShapeDtypeStruct:
+    if isinstance(entry, Tokens):
+        return jax.ShapeDtypeStruct((), jnp.int32)
+    return jax.ShapeDtypeStruct((entry.width,), jnp.result_type(float))
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:

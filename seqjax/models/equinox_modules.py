@@ -12,7 +12,7 @@ from seqjax.data.spec import Values
 from seqjax.errors import Error
 from seqjax.gradients.floats import combine
 from seqjax.gradients.problem import Params
-from seqjax.models.model import ForeignModel
+from seqjax.models.model import ForeignModel, Shapes
 
 
 def from_equinox(module: Any) -> tuple["EquinoxModule", Params]:
@@ -62,14 +62,16 @@ def from_equinox(module: Any) -> tuple["EquinoxModule", Params]:
     leaves, treedef = jax.tree.flatten(rest)
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves if eqx.is_array(leaf)):
         raise Error(f"from_equinox: {name} holds a random key: keep it in the state, from init_state(key=None)")
-    model = EquinoxModule(treedef, tuple(Constant(leaf) if eqx.is_array(leaf) else leaf for leaf in leaves))
+    constants = tuple(Constant(leaf) if eqx.is_array(leaf) else leaf for leaf in leaves)
+    params = jax.tree.map(jnp.asarray, params)
+    model = EquinoxModule(name, Shapes.of(params), treedef, constants)
     try:
         hash(model)
     except TypeError as cause:
         raise Error(
             f"from_equinox: {name} holds an object that is not hashable ({cause}): declare it as eqx.field(static=True)"
         ) from cause
-    return model, jax.tree.map(jnp.asarray, params)
+    return model, params
 
 
 class Constant:
@@ -94,12 +96,20 @@ class Constant:
 class EquinoxModule(ForeignModel):
     """An Equinox module as a model; made by `from_equinox`. It has the parameters of the module."""
 
+    name: Any
+    """The name of the module's class."""
+    shapes: Any = field(repr=False)
+    """The `Shapes` of the module's parameters."""
     treedef: Any = field(repr=False)
     """The tree structure of the module without its parameters."""
     leaves: Any = field(repr=False)
     """The leaves of that tree, with each array as a `Constant`."""
 
     reader = "from_equinox"
+
+    def params_like(self):
+        """The structure, shapes and dtypes of the module's parameters."""
+        return self.shapes.tree()
 
     def init_state(self, params, spec, key=None):
         """What the module's `init_state` returns; for a cell without one, zeros.

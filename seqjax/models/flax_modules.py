@@ -10,7 +10,7 @@ from flax import nnx
 from seqjax.data.spec import Tokens
 from seqjax.errors import Error
 from seqjax.gradients.problem import Params
-from seqjax.models.model import ForeignModel
+from seqjax.models.model import ForeignModel, Shapes
 
 
 class State(NamedTuple):
@@ -76,19 +76,28 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
     except TypeError as cause:
         raise Error(f"from_flax: an attribute of {name} is not hashable ({cause}); make lists tuples") from cause
     streams = tuple(jax.tree.structure(nnx.to_pure_dict(part)) for part in (keys, counts))
-    return FlaxModule(graphdef, streams), nnx.to_pure_dict(params)
+    params = nnx.to_pure_dict(params)
+    return FlaxModule(name, Shapes.of(params), graphdef, streams), params
 
 
 @dataclass(frozen=True)
 class FlaxModule(ForeignModel):
     """A Flax NNX module as a model; made by `from_flax`. It has the parameters of the module."""
 
+    name: Any
+    """The name of the module's class."""
+    shapes: Any = field(repr=False)
+    """The `Shapes` of the module's parameters."""
     graphdef: Any = field(repr=False)
     """The module without its variables."""
     streams: Any = field(repr=False)
     """The tree structures of its random keys and of their counters."""
 
     reader = "from_flax"
+
+    def params_like(self):
+        """The structure, shapes and dtypes of the module's parameters."""
+        return self.shapes.tree()
 
     def init_state(self, params, spec, key=None):
         """The module's initial carry."""

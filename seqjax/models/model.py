@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -119,8 +119,16 @@ class Model(Plugin):
 class ForeignModel(Model):
     """A model that is read from a module of another library, which comes with its parameters."""
 
+    is_foreign: ClassVar[bool] = True
+    """True: a config cannot hold it."""
     reader: ClassVar[str]
     """The function that makes it, such as `from_flax`."""
+    name: Any
+    """The name of the class of the module, by which the model is shown."""
+
+    def params_like(self) -> Params | None:
+        """The structure, shapes and dtypes of the parameters; None: they are not known."""
+        raise NotImplementedError
 
     def init(self, key, spec):
         """Not possible: the reader returns the parameters.
@@ -133,6 +141,28 @@ class ForeignModel(Model):
             "with the model. Pass them on when you train it: Experiment(model=model, ...).run(params=params), "
             "seqjax.sweep(..., params=params) or seqjax.train(problem, ..., params=params)"
         )
+
+
+class Shapes(NamedTuple):
+    """The structure, shapes and dtypes of a tree of arrays, as a value that can be hashed.
+
+    Args:
+        treedef: the structure.
+        leaves: shape and dtype of each leaf.
+    """
+
+    treedef: Any
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+
+    @classmethod
+    def of(cls, tree: PyTree) -> "Shapes":
+        """Those of a tree."""
+        leaves, treedef = jax.tree.flatten(tree)
+        return cls(treedef, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
+
+    def tree(self) -> PyTree:
+        """The tree with a `jax.ShapeDtypeStruct` for each leaf."""
+        return self.treedef.unflatten(self.leaves)
 
 
 class CountBasedModel(Model):

@@ -19,6 +19,9 @@ from seqjax.plugin.base import Plugin, faults, fields_of, make, members
 
 IN_MEMORY = "in-memory"
 """The name in a config of data that were given in memory; a run keeps them beside its config."""
+PYTHON_OBJECT = "python-object"
+"""The name in a config of an object of Python that is no plugin, such as an optax transformation. A config cannot hold
+it, and only says that there is one."""
 
 Config = dict[str, Any]
 
@@ -57,15 +60,33 @@ def overlay(base: Config, over: Config) -> Config:
 
 
 def to_config(plugin: Any) -> Config:
-    """The nested dict of an experiment or plugin: full ids, and all fields that are not None."""
-    config = {}
-    for f in dataclasses.fields(plugin):
-        value = getattr(plugin, f.name)
-        if isinstance(value, Plugin):
-            value = to_table(value)
-        if value is not None:
-            config[f.name] = value
-    return config
+    """The nested dict of an experiment or plugin: full ids, and all fields that are not None.
+
+    An object of Python has a table with its name, and in a tuple a text with its name.
+    """
+    values = {f.name: getattr(plugin, f.name) for f in dataclasses.fields(plugin)}
+    return {name: _entry(value) for name, value in values.items() if value is not None}
+
+
+def _entry(value: Any) -> Any:
+    """The value of a field as a config holds it."""
+    if is_object(value):
+        return {"plugin": PYTHON_OBJECT, "name": describe(value)}
+    if isinstance(value, Plugin):
+        return to_table(value)
+    if isinstance(value, tuple):
+        return tuple(f"{PYTHON_OBJECT}:{describe(one)}" if is_object(one) else one for one in value)
+    return value
+
+
+def is_object(value: Any) -> bool:
+    """Whether the value of a field is an object of Python that a config cannot hold.
+
+    It is a function, a named tuple such as an optax transformation, or a model that was read from another library.
+    """
+    if isinstance(value, Plugin):
+        return getattr(value, "is_foreign", False)
+    return callable(value) or hasattr(value, "_fields")
 
 
 def to_table(plugin: Plugin) -> Config:
@@ -181,6 +202,8 @@ def name_fault(kind: str, table: Any) -> str | None:
         return f"must be a table that names its plugin: plugin = one of {', '.join(registry.names(kind))}"
     if (kind, name) == ("dataset", IN_MEMORY):
         return "was given in memory, and this text has only its hash: open the run, or pass its config.toml to --config"
+    if name == PYTHON_OBJECT:
+        return "was given in Python, and a config only names it: use the script that gives it"
     try:
         registry.find(kind, name)
     except Error as fault:
@@ -226,10 +249,11 @@ def located(where: str, fault: Error) -> list[str]:
 def describe(plugin: Any, separator: str = " ") -> str:
     """A short text about a plugin: its name and the fields that are not at their defaults.
 
-    With ":" between them, it is the text that the command line takes.
+    With ":" between them, it is the text that the command line takes. An object of Python has the name of its function
+    or class.
     """
-    if not isinstance(plugin, Plugin):  # an object of another library, such as an optax transformation
-        return type(plugin).__name__
+    if is_object(plugin) or not isinstance(plugin, Plugin):
+        return getattr(plugin, "name", None) or getattr(plugin, "__name__", type(plugin).__name__)
     fields = [(field, getattr(plugin, name)) for name, field in fields_of(type(plugin)).items()]  # type: ignore[arg-type]
     as_flags = separator == ":"
     changed = [

@@ -21,6 +21,7 @@ from seqjax.runs.experiment import ExperimentFields, config_bytes, differences, 
 from seqjax.runs.files import folder, store
 from seqjax.runs.files.arrays import by_name, sha256_of
 from seqjax.runs.files.data import encode_data
+from seqjax.runs.fingerprint import fingerprints
 from seqjax.runs.record import diverged
 from seqjax.runs.state import RunState
 from seqjax.runs.stored import Training
@@ -153,7 +154,8 @@ def environment_of(run: RunState, fit: Fit) -> Record:
     """The record of what a run depends on here."""
     data = {name: data.sha256 for name, data in run.prepared.sources.items()}
     given = None if fit.params is None else sha256_of(by_name(fit.params))
-    return environment(run.experiment, data, Layout(fit.num_devices, fit.precision), given)
+    objects = fingerprints(run.experiment.objects, run.problem, fit.params_like(run.problem))
+    return environment(run.experiment, data, Layout(fit.num_devices, fit.precision), given, objects)
 
 
 def begun_layout(path: Path | None) -> Layout | None:

@@ -22,7 +22,9 @@ from seqjax.errors import Error
 from seqjax.files import PLAIN_NAME
 from seqjax.plugin import registry
 from seqjax.plugin.base import Plugin
+from seqjax.plugin.config import is_object
 from seqjax.runs.files.folder import ENVIRONMENT, PLUGINS, inner_folder, read_json, reading
+from seqjax.runs.fingerprint import Fingerprint
 from seqjax.terminal.shell import argument
 from seqjax.training.layout import Layout
 
@@ -36,8 +38,22 @@ Record = dict[str, Any]
 """What a run depends on besides its config; `_Form` has its entries."""
 
 
-def environment(experiment: Plugin, data_sha256: dict[str, str], layout: Layout, params_sha256: str | None) -> Record:
-    """The record of a run: versions, plugin files, devices, precision, commit, hashes of data and given parameters."""
+def environment(
+    experiment: Plugin,
+    data_sha256: dict[str, str],
+    layout: Layout,
+    params_sha256: str | None,
+    objects: dict[str, Fingerprint],
+) -> Record:
+    """The record of a run: versions, plugin files, objects, devices, precision, commit, hashes of data and parameters.
+
+    Args:
+        experiment: the experiment.
+        data_sha256: the hashes of its data by field.
+        layout: the devices and the precision in which it is computed.
+        params_sha256: the hash of initial parameters that were given; None: there are none.
+        objects: the fingerprints of the objects of Python in the experiment, by field.
+    """
     return {
         **installation(),
         **layout._asdict(),
@@ -45,6 +61,7 @@ def environment(experiment: Plugin, data_sha256: dict[str, str], layout: Layout,
         "git_commit": _git_commit(),
         "data_sha256": data_sha256,
         "initial_params_sha256": params_sha256,
+        "objects": objects,
         "plugins": [plugin_record(entry) for entry in _entries(experiment)],
     }
 
@@ -93,6 +110,7 @@ class _Form(TypedDict):
     git_commit: str | None
     data_sha256: dict[str, str]
     initial_params_sha256: str | None
+    objects: dict[str, Fingerprint]
     plugins: list[_Plugin]
 
 
@@ -124,6 +142,7 @@ def changes(kept: Record, now: Record, but: Container[str] = ()) -> list[str]:
             f"{plugin['kind']} {plugin['id']}": f"{plugin['version']} {plugin['sha256']}"
             for plugin in record["plugins"]
         }
+        | {field: one["program"] for field, one in record["objects"].items()}
         for record in (kept, now)
     ]
     names = {**flat[0], **flat[1]}
@@ -197,7 +216,11 @@ def copy_name(record: dict[str, Any]) -> str:
 
 def _entries(plugin: Plugin) -> list[registry.Entry]:
     """The entries of the plugins in a plugin's fields, and in the fields of those plugins."""
-    inner = [value for value in vars(plugin).values() if isinstance(value, Plugin) and not isinstance(value, Data)]
+    inner = [
+        value
+        for value in vars(plugin).values()
+        if isinstance(value, Plugin) and not isinstance(value, Data) and not is_object(value)
+    ]
     return [entry for value in inner for entry in (registry.entry_of(value), *_entries(value))]
 
 

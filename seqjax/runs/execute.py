@@ -73,7 +73,7 @@ def execute[R: RunState](
         in_all(lambda: check_experiment(experiment, path))
         run, fit = in_all(prepare)
         run.path = path
-        kept = in_all(lambda: _take_up(path, run, files))
+        kept = in_all(lambda: _take_up(path, run, fit, files))
         # Decided by one process: the number of epochs may differ, which `check_equal` finds if the run continues.
         opens = from_first(kept is not None and has_ended(run, kept))
         if kept is not None and opens:
@@ -96,10 +96,12 @@ def execute[R: RunState](
     return run
 
 
-def _take_up(path: Path | None, run: RunState, files: Mapping[str, bytes]) -> Training | None:
+def _take_up(path: Path | None, run: RunState, fit: Fit, files: Mapping[str, bytes]) -> Training | None:
     """The saved state of the run, or None for a new run; the run is restored from it."""
     if not files:
         return None
+    if path is not None:
+        stored.check_objects(path, run, fit.params_like(run.problem))
     kept = stored.decode_training(path or Path(), files)
     if kept.params:
         stored.restore(run, kept)

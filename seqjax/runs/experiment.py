@@ -15,14 +15,13 @@ from seqjax.data.tokenizer import Tokenizer
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient
 from seqjax.gradients.problem import Params
-from seqjax.models.model import CountBasedModel, ForeignModel, Model
+from seqjax.models.model import CountBasedModel, Model
 from seqjax.plugin import config
-from seqjax.plugin.base import Plugin
 from seqjax.report import notebook
 from seqjax.report.table import Table
 from seqjax.runs.settings import KINDS, TRAINING, Scalars, create_default, resolve
 from seqjax.training.fit import Counting, Fit, GradientDescent
-from seqjax.training.metrics import check_names
+from seqjax.training.metrics import check_names, name_of
 from seqjax.training.optimizer import Optimizer
 from seqjax.training.setup import TrainingSetup
 
@@ -144,29 +143,22 @@ class ExperimentFields(Scalars):
     def _repr_html_(self) -> str:
         return notebook.show(lambda: self.overview.to_html())
 
+    @property
+    def objects(self) -> dict[str, Any]:
+        """The objects of Python that a config only names, by field; a metric is `metrics.NAME`."""
+        fields = {name: getattr(self, name) for name in ("model", "optimizer", "loss")}
+        metrics = {f"metrics.{name_of(one)}": one for one in self.metrics}
+        return {name: value for name, value in {**fields, **metrics}.items() if config.is_object(value)}
+
     def to_toml(self) -> str:
         """The config: the scalars, then a table for each plugin, with full ids and all fields.
 
-        Data in memory are written as their hash; `Run.open` reads them from the folder of the run.
+        Data in memory are written as their hash; `Run.open` reads them from the folder of the run. Of objects of
+        Python, such as an optax transformation, only the names are written; `Run.open` takes the objects.
 
         Raises:
-            Error: a plugin that is not registered; a field that holds an object of Python.
+            Error: a plugin that is not registered.
         """
-        objects = {
-            "loss": self.loss is not None,
-            "metrics": not all(isinstance(metric, str) for metric in self.metrics),
-            "optimizer": isinstance(self.optimizer, optax.GradientTransformation),
-            "model": isinstance(self.model, ForeignModel),
-        }
-        if names := [name for name, is_object in objects.items() if is_object]:
-            # A loss or a metric is no plugin.
-            kinds = names if {*names} <= {"model", "optimizer"} else []
-            plugins = ", ".join(f"seqjax new {kind} my-{kind}" for kind in kinds)
-            raise Error(
-                f"a config cannot hold what was given in Python as: {', '.join(names)}\n"
-                "Run this experiment in memory, without a folder"
-                + (f"; or write a plugin: {plugins}" if plugins else "")
-            )
         return config.to_toml(config.to_config(self))
 
     @classmethod
@@ -177,11 +169,11 @@ class ExperimentFields(Scalars):
 
 def _in_short(value: Any) -> str:
     """The value of a field as a short text."""
-    if isinstance(value, Plugin):
-        return repr(value) if isinstance(value, Data) else config.describe(value)
-    if isinstance(value, tuple):
+    if isinstance(value, Data):
+        return repr(value)
+    if isinstance(value, tuple) and not config.is_object(value):
         return ", ".join(map(_in_short, value))
-    return str(value) if isinstance(value, int | float | str) else getattr(value, "__name__", type(value).__name__)
+    return str(value) if isinstance(value, int | float | str) else config.describe(value)
 
 
 def config_bytes(experiment: ExperimentFields) -> bytes:

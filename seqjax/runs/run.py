@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import optax
 
 from seqjax.columns import PARTS
 from seqjax.data.preparing import Prepared
 from seqjax.errors import Error, nearest
 from seqjax.files import path_of
 from seqjax.gradients.problem import Params
+from seqjax.models.model import Model
 from seqjax.plugin.config import describe
 from seqjax.report import notebook
 from seqjax.report.table import Table
@@ -31,8 +33,8 @@ from seqjax.runs.tracking.tracker import Tracker
 class Experiment(ExperimentFields):
     """The dataset, the model and the training of a run. Options that do not change the result are arguments of `run`.
 
-    A config holds plugins, numbers and texts. With anything else, such as a loss or an optax transformation, the
-    experiment runs in memory alone.
+    The folder of a run holds plugins, numbers and texts. Of a loss, a metric, an optax transformation or a model of
+    another library it holds the name and a fingerprint: the same script resumes the run, and a changed object is found.
 
     >>> import seqjax as sj
     >>> from seqjax_models import RNN
@@ -111,19 +113,38 @@ class Run(RunState):
     """
 
     @classmethod
-    def open(cls, path: str | Path, which: Literal["last", "best"] = "last") -> Self:
+    def open(
+        cls,
+        path: str | Path,
+        which: Literal["last", "best"] = "last",
+        *,
+        model: Model | None = None,
+        optimizer: optax.GradientTransformation | None = None,
+        loss: Callable[..., Any] | None = None,
+        metrics: Iterable[Any] | None = None,
+    ) -> Self:
         """The run kept in a folder.
+
+        The folder does not hold objects of Python, such as the model that `from_flax` returns. What needs them raises
+        an `Error` unless they are given here: `generate`, `evaluate` and `predict` need the model, the loss and the
+        metrics, and training needs the optimizer too.
 
         Args:
             path: the folder.
             which: the parameters: those of the last epoch, or with `"best"` those of the epoch with the lowest held-out
                 loss, if the experiment has keep = "best".
+            model: the model, if the run was made with one of another library.
+            optimizer: the optax transformation, if the run was made with one.
+            loss: the loss, if the run was made with one.
+            metrics: all metrics, as the experiment had them, if some of them are functions.
 
         Raises:
-            Error: the folder holds no run, or one without parameters; a local plugin must be loaded first; a file is
-                damaged (exit code 4).
+            Error: the folder holds no run, or one without parameters; a local plugin must be loaded first; an object is
+                not the one with which the run was made; a file is damaged (exit code 4).
         """
-        return stored.open_run(path_of("path", path), which, cls, Experiment)
+        given = {"model": model, "optimizer": optimizer, "loss": loss, "metrics": metrics}
+        objects = {name: value for name, value in given.items() if value is not None}
+        return stored.open_run(path_of("path", path), which, cls, Experiment, objects)
 
     def _prepare(self) -> Prepared:
         try:

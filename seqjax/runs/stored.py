@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,9 @@ from seqjax.data.preparing import load_codec
 from seqjax.data.spec import Spec
 from seqjax.data.tokenizer import Codec, PairsCodec, Tokenizer
 from seqjax.errors import Error
+from seqjax.gradients.problem import Params
 from seqjax.models.check import check_steps
+from seqjax.models.model import CountBasedModel
 from seqjax.parse import from_json
 from seqjax.plugin import config
 from seqjax.plugin.config import name_fault
@@ -25,8 +27,11 @@ from seqjax.runs.files.data import with_data
 from seqjax.runs.files.manifest import Manifest, decode_manifest
 from seqjax.runs.files.rows import Row, decode_rows
 from seqjax.runs.files.store import read_run
+from seqjax.runs.fingerprint import changes, fingerprints
+from seqjax.runs.objects import is_missing, with_objects
 from seqjax.runs.settings import KINDS, resolve
 from seqjax.runs.state import RunState
+from seqjax.terminal.stream import line
 
 
 class Training(NamedTuple):
@@ -49,18 +54,30 @@ class Training(NamedTuple):
     best: dict[str, np.ndarray]
 
 
-def open_run[R: RunState](path: Path, which: str, run_class: type[R], experiment_class: type[ExperimentFields]) -> R:
-    """The run in a folder, as `Run.open` opens it, as a value of the classes that are given."""
+def open_run[R: RunState](
+    path: Path, which: str, run_class: type[R], experiment_class: type[ExperimentFields], given: Mapping[str, Any]
+) -> R:
+    """The run in a folder, as `Run.open` opens it, as a value of the classes that are given.
+
+    Args:
+        path: the folder.
+        which: as in `Run.open`.
+        run_class: the class of the run.
+        experiment_class: the class of its experiment.
+        given: the objects of Python in its experiment, by field.
+    """
     if which not in ("last", "best"):
         raise Error(f"which = {which!r}: choose 'last' or 'best'")
     check_is_run(path)
     training = decode_training(path, read_run(path))
-    experiment = read_experiment(path, experiment_class)
+    experiment = read_experiment(path, experiment_class, given)
     run = run_class(experiment, *read_codec(path, experiment.tokenizer), path=path)
     if training.manifest.ended or training.checkpoint:
         restore(run, training)
     else:
         raise Error(f"{path} is unfinished: it has no parameters yet; the command that began it resumes it")
+    if given:
+        check_objects(path, run, training.params)
     if which == "best":
         if not training.manifest.ended:
             raise Error(f"{path} is unfinished: its best epoch is not known yet; the command that began it resumes it")
@@ -77,8 +94,13 @@ def check_is_run(path: Path) -> None:
     raise Error(f"{path} holds no run: it has no {folder.CONFIG}; choose another folder")
 
 
-def read_experiment[E: ExperimentFields](path: Path, cls: type[E]) -> E:
+def read_experiment[E: ExperimentFields](path: Path, cls: type[E], given: Mapping[str, Any] | None = None) -> E:
     """The experiment of the run in a folder, as a value of this class.
+
+    Args:
+        path: the folder.
+        cls: the class.
+        given: objects of Python in the experiment, by field; see `with_objects`.
 
     Raises:
         Error: local plugins are not loaded; exit code 4: its config is damaged.
@@ -91,9 +113,9 @@ def read_experiment[E: ExperimentFields](path: Path, cls: type[E]) -> E:
             f"Loading a file runs it, so read them first, and then add: {loads}"
         )
     kept = folder.read(path / folder.CONFIG, config.decode_toml)
-    kept = with_data(kept, path)
+    kept, objects = with_objects(with_data(kept, path), path, given or {})
     try:
-        return cls(**resolve(kept))
+        return cls(**resolve(kept) | objects)
     except Error as fault:
         # A plugin that is not installed is no damage.
         unknown = any(name_fault(kind, kept[kind]) for kind in KINDS if kind in kept)
@@ -144,10 +166,40 @@ def restore(run: RunState, kept: Training) -> None:
     try:
         run.params = as_tree(kept.params, like)
         run.kept_best = as_tree(kept.best, like) if kept.best else None
-        if like is None:  # the parameters of a count-based model have no fixed form
+        if isinstance(
+            run.experiment.model, CountBasedModel
+        ):  # the parameters of a count-based model have no fixed form
             check_steps(run.experiment.model, run.spec, run.params)
     except (Error, ValueError) as fault:
         raise Error(f"{run.path or 'the run'} has no parameters of this model: {fault}", exit_code=4) from fault
+
+
+def check_objects(path: Path, run: RunState, params: Params) -> None:
+    """Checks that the objects of Python in an experiment are those with which the run in a folder was made.
+
+    Objects of which only stand-ins are there are not compared. If other versions of libraries are installed, only the
+    structures of what the objects return are compared, and a warning is printed.
+
+    Args:
+        path: the folder.
+        run: the run, whose experiment has the objects.
+        params: its parameters, or their shapes and dtypes.
+
+    Raises:
+        Error: an object has changed. The message names it.
+    """
+    objects = {name: value for name, value in run.experiment.objects.items() if not is_missing(value)}
+    kept = {name: value for name, value in read_environment(path)["objects"].items() if name in objects}
+    now = fingerprints(objects, run.problem, params)
+    if found := changes(kept, now):
+        raise Error(
+            f"{path} was made with other objects of Python; no file was touched\n"
+            "Give the objects as they were then, or choose another folder:",
+            problems=[f"{change.field} {change.words}" for change in found],
+        )
+    versions = {str(one["versions"]) for one in (*kept.values(), *now.values())}
+    if len(versions) > 1:
+        line("warning", f"{path}: of {', '.join(kept)} only the structure was compared: versions of libraries differ")
 
 
 def check_data(path: Path, sources: Mapping[str, Data]) -> None:

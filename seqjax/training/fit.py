@@ -17,7 +17,7 @@ from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.precision import Precision
 from seqjax.gradients.problem import Params
 from seqjax.models.check import check_model, check_steps, fitting
-from seqjax.models.model import CountBasedModel, ModelProblem
+from seqjax.models.model import CountBasedModel, ForeignModel, ModelProblem
 from seqjax.plugin.config import describe
 from seqjax.training.devices import make_mesh, usable_devices
 from seqjax.training.epoch import TrainState
@@ -139,6 +139,8 @@ class GradientDescent(Fit):
     def params_like(self, problem: ModelProblem) -> Params | None:
         if self.params is not None:
             return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self.params)
+        if isinstance(problem.model, ForeignModel):
+            return problem.model.params_like()
         return jax.eval_shape(jit_of(_init, problem), jax.random.key(0))
 
     def model_line(self, problem: ModelProblem) -> str:

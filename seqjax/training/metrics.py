@@ -16,6 +16,7 @@ from seqjax.data.windows import past_warmup, scored_steps, window
 from seqjax.errors import Error, check_type, dtype_shape, nearest
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.problem import Params
+from seqjax.models.check import output_and_target_like
 from seqjax.models.model import ModelProblem
 
 LAST = "last_"
@@ -100,13 +101,12 @@ def resolve(metrics: Sequence[Any], spec: Spec) -> list[Metric]:
 
 def _check_function(metric: Metric, spec: Spec) -> None:
     """Traces the function of a metric for one step."""
-    is_token = isinstance(spec.targets, Tokens)
-    dtype = jnp.result_type(float)
-    output = jax.ShapeDtypeStruct((spec.targets.width,), dtype)
-    target = jax.ShapeDtypeStruct(() if is_token else output.shape, jnp.int32 if is_token else dtype)
+    output, target = output_and_target_like(spec)
     call = f"it is called as {metric.name}(output, target), with {dtype_shape(output)} and {dtype_shape(target)}"
     try:
         result = jax.eval_shape(metric.function, output, target)
+    except Error:  # the function is missing: the run was opened without it
+        raise
     except Exception as fault:
         raise Error(f"the metric {metric.name!r} raises {type(fault).__name__}: {fault}\n{call}") from fault
     if getattr(result, "shape", None) != ():

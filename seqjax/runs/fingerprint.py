@@ -1,0 +1,228 @@
+"""Fingerprints of the objects of Python in an experiment, by which a changed one is found.
+
+A config cannot hold an optax transformation, a model of another library, a loss or a metric. A fingerprint has the hash
+of what the object computes: of its jaxpr, with all numbers and constant arrays in it. It does not depend on the names of
+variables, on the process or on the number of devices. Python code that JAX calls back is not seen.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypedDict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from seqjax.errors import dtype_shape
+from seqjax.gradients.floats import split_float
+from seqjax.gradients.problem import Params
+from seqjax.models.check import input_like, output_and_target_like
+from seqjax.models.model import ModelProblem
+
+LIBRARIES = ("jax", "optax", "flax", "equinox")
+"""The libraries whose versions may change the jaxpr of an unchanged object."""
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_WHERE = re.compile("sharding|layout|mesh|name|debug_info|compiler_options")
+"""The parameters of a primitive that say where something is computed, or how it is called, and not what it is."""
+
+
+class Fingerprint(TypedDict):
+    """The fingerprint of one object.
+
+    Args:
+        structure: the hash of the structures, shapes and dtypes of what it returns, such as an optimizer's state.
+        program: the hash of what it computes.
+        versions: library -> version with which it was traced.
+    """
+
+    structure: str
+    program: str
+    versions: dict[str, str]
+
+
+class Change(NamedTuple):
+    """How an object differs from the one with which a run was begun.
+
+    Args:
+        field: the field of the experiment, such as `optimizer` or `metrics.NAME`.
+        words: the difference, in words.
+    """
+
+    field: str
+    words: str
+
+
+def fingerprints(objects: Mapping[str, Any], problem: ModelProblem, params: Params) -> dict[str, Fingerprint]:
+    """The fingerprints of the objects of an experiment, by field; see `ExperimentFields.objects`.
+
+    Args:
+        objects: the objects by field.
+        problem: the model with its loss.
+        params: the parameters, or their shapes and dtypes.
+    """
+    params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), params)
+    versions = {name: version for name in LIBRARIES if (version := _version(name))}
+    found = {}
+    for field, value in objects.items():
+        calls = _calls(field, value, problem, params)
+        found[field] = Fingerprint(**_hashes(calls), versions=versions)
+    return found
+
+
+def changes(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> list[Change]:
+    """The objects that have changed. Where versions of libraries differ, only structures are compared."""
+    found = []
+    for field in {**kept, **now}:
+        if field not in now or field not in kept:
+            found.append(Change(field, "is given" if field in now else "is not given"))
+        elif kept[field]["structure"] != now[field]["structure"]:
+            found.append(Change(field, "has other parameters, or another state: their structure or shapes differ"))
+        elif kept[field]["versions"] == now[field]["versions"] and kept[field]["program"] != now[field]["program"]:
+            found.append(Change(field, "computes something else: an operation, a number or a constant differs"))
+    return found
+
+
+class _Call(NamedTuple):
+    """A function and the shapes and dtypes of its arguments."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
+def _calls(field: str, value: Any, problem: ModelProblem, params: Params) -> list[_Call]:
+    """All that training and evaluation compute with an object."""
+    output, target = output_and_target_like(problem.spec)
+    if field == "optimizer":
+        return [_Call(value.init, (params,)), _Call(value.update, (params, jax.eval_shape(value.init, params), params))]
+    if field == "loss":
+        return [_Call(_with_gradient(value), (output, target))]
+    if field == "model":
+        x = input_like(problem.spec)
+        calls = []
+        for key in (jax.random.key(0), None):  # a random model has another state if there is no key
+            init = lambda params, key=key: problem.model.init_state(params, problem.spec, key)
+            state = jax.eval_shape(init, params)
+            calls += [_Call(init, (params,)), _Call(_with_gradient(problem.model.step), (params, state, x))]
+        return calls
+    return [_Call(getattr(value, "function", value), (output, target))]
+
+
+def _with_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The values of a function, and its gradient. It shows the rules of `jax.custom_vjp`, which its own jaxpr hides."""
+
+    def both(*args):
+        floats, others, join = split_float(args)
+        values, back, rest = jax.vjp(lambda floats: _split(function(*join(floats, others))), floats, has_aux=True)
+        return values, rest, back(jax.tree.map(jnp.ones_like, values))
+
+    def call(*args):
+        try:
+            return both(*args)
+        except (TypeError, ValueError, NotImplementedError):  # it has no reverse pass, such as a `while_loop`
+            return function(*args)
+
+    return call
+
+
+def _split(tree: Any) -> tuple[list[Any], list[Any]]:
+    floats, others, _ = split_float(tree)
+    return floats, others
+
+
+def _hashes(calls: list[_Call]) -> dict[str, str]:
+    """The two hashes of a fingerprint."""
+    structure, program = hashlib.sha256(), hashlib.sha256()
+    for call in calls:
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+            jaxpr, results = jax.make_jaxpr(call.function, return_shape=True)(*call.args)
+        structure.update(f"{dtype_shape(results)} {jax.tree.structure(results)}".encode())
+        for part in _of_jaxpr(jaxpr.jaxpr, jaxpr.consts):
+            program.update(part.encode() if isinstance(part, str) else part)
+            program.update(b"\0")
+    return {"structure": structure.hexdigest(), "program": program.hexdigest()}
+
+
+def _of_jaxpr(jaxpr: Any, consts: Any = ()) -> Iterator[str | bytes]:
+    """The parts of a jaxpr, in which variables are numbered in the order in which they occur."""
+    numbers: dict[Any, int] = {}
+
+    def number(var: Any) -> str:
+        return f"{numbers.setdefault(var, len(numbers))}:{_aval(var.aval)}"
+
+    def read(atom: Any) -> Iterator[str | bytes]:
+        if isinstance(atom, core.Literal):
+            yield _aval(atom.aval)
+            yield from _of_value(atom.val)
+        else:
+            yield number(atom)
+
+    for const in consts:
+        yield from _of_value(const)
+    yield from map(number, [*jaxpr.constvars, *jaxpr.invars])
+    for eqn in jaxpr.eqns:
+        yield eqn.primitive.name
+        for atom in eqn.invars:
+            yield from read(atom)
+        for name, value in sorted(eqn.params.items()):
+            if not _WHERE.search(name):
+                yield name
+                yield from _of_value(value)
+        yield from map(number, eqn.outvars)
+    for atom in jaxpr.outvars:
+        yield from read(atom)
+
+
+def _aval(aval: Any) -> str:
+    """Dtype, shape and weak type, without where the array is."""
+    if not hasattr(aval, "shape") or not hasattr(aval, "dtype"):
+        return _plain(aval)
+    return f"{aval.dtype}{tuple(aval.shape)}{getattr(aval, 'weak_type', False)}"
+
+
+def _of_value(value: Any) -> Iterator[str | bytes]:
+    """The parts of a constant, or of a parameter of a primitive."""
+    if isinstance(value, core.ClosedJaxpr):
+        yield from _of_jaxpr(value.jaxpr, value.consts)
+    elif isinstance(value, core.Jaxpr):
+        yield from _of_jaxpr(value)
+    elif isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        yield str(value.dtype)
+        yield from _of_value(jax.random.key_data(value))
+    elif isinstance(value, np.ndarray | np.generic | jax.Array):
+        array = np.asarray(value)
+        yield f"{array.dtype}{array.shape}"
+        yield array.tobytes()
+    elif isinstance(value, Mapping):
+        for name, inner in sorted(value.items(), key=lambda item: str(item[0])):
+            yield str(name)
+            yield from _of_value(inner)
+    elif isinstance(value, tuple | list):
+        yield f"{type(value).__name__}{len(value)}"
+        for inner in value:
+            yield from _of_value(inner)
+    elif isinstance(value, set | frozenset):
+        yield from sorted(map(_plain, value))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield type(value).__name__
+        yield from _of_value({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    elif callable(value) and not isinstance(value, type):
+        # Rules of derivatives, which `_with_gradient` shows, are functions that are made anew in each process.
+        yield "function"
+    else:
+        yield _plain(value)
+
+
+def _plain(value: Any) -> str:
+    return f"{type(value).__name__} {_ADDRESS.sub('', repr(value))}"
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,124 @@
+"""What stands for the objects of Python in a run that was opened without them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import optax
+
+from seqjax.errors import Error
+from seqjax.models.model import ForeignModel
+from seqjax.plugin.config import PYTHON_OBJECT, Config
+from seqjax.runs.files.folder import CONFIG
+from seqjax.training.metrics import Metric
+
+FIELDS = ("model", "optimizer", "loss", "metrics")
+"""The fields of an experiment that may hold objects of Python."""
+
+
+def with_objects(kept: Config, path: Path, given: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
+    """The config of a run without the objects that it names, and these objects by field.
+
+    Args:
+        kept: the config in the folder of the run.
+        path: the folder.
+        given: the objects by field, as `Run.open` takes them. Those that are missing are replaced by objects that raise
+            an `Error` when they are used.
+
+    Raises:
+        Error: an object is given for a field that has none in the run.
+    """
+    objects = {}
+    for name in FIELDS:
+        value = kept.get(name)
+        is_named = isinstance(value, dict) and value.get("plugin") == PYTHON_OBJECT
+        is_tuple = isinstance(value, list) and any(str(one).startswith(PYTHON_OBJECT) for one in value)
+        if is_named or is_tuple:
+            objects[name] = given[name] if name in given else _missing(name, value, path)
+        elif name in given:
+            raise Error(
+                f"{path} has no {name} that was given in Python: its {name} is in {path / CONFIG}; leave {name} out"
+            )
+    return {name: value for name, value in kept.items() if name not in objects}, objects
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for an object of Python that was not given."""
+    function = value.function if isinstance(value, Metric) else value
+    return isinstance(value, MissingModel | MissingOptimizer) or isinstance(function, Missing)
+
+
+class Missing:
+    """A function that raises an `Error` when it is called.
+
+    Args:
+        name: the name of the function for which it stands.
+        field: the field of the experiment.
+        path: the folder of the run.
+    """
+
+    def __init__(self, name: str, field: str, path: Path):
+        self.__name__, self.field, self.path = name, field, path
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise Error(
+            f"the {self.field} of {self.path} was given in Python, and its folder does not hold it\n"
+            f"Open the run in Python with the same {self.field} as then: "
+            f"seqjax.Run.open({str(self.path)!r}, {self.field}={self.field})"
+        )
+
+
+def _missing(field: str, value: Any, path: Path) -> Any:
+    """What stands for an object of Python that is not given, or for a tuple of metrics.
+
+    Args:
+        field: the field of the experiment.
+        value: what the config has in its place.
+        path: the folder of the run.
+    """
+    if field == "metrics":
+        own = [str(one).partition(f"{PYTHON_OBJECT}:")[2] for one in value]
+        return tuple(
+            Metric(name, Missing(name, field, path)) if name else one for name, one in zip(own, value, strict=True)
+        )
+    missing = Missing(str(value.get("name")), field, path)
+    if field == "model":
+        return MissingModel(missing.__name__, missing)
+    if field == "optimizer":
+        optimizer = MissingOptimizer(missing, missing)
+        optimizer.name = missing.__name__
+        return optimizer
+    return missing
+
+
+@dataclass(frozen=True)
+class MissingModel(ForeignModel):
+    """Stands for a model of another library."""
+
+    name: Any
+    """The name of the class of the module."""
+    missing: Any = field(repr=False, compare=False)
+    """The `Missing` that is called in its place."""
+
+    def params_like(self) -> None:
+        """Not known."""
+
+    def init(self, key, spec):
+        """Raises an `Error`."""
+        self.missing()
+
+    def init_state(self, params, spec, key=None):
+        """Raises an `Error`."""
+        self.missing()
+
+    def step(self, params, state, x):
+        """Raises an `Error`."""
+        self.missing()
+
+
+class MissingOptimizer(optax.GradientTransformation):
+    """Stands for an optax transformation."""
+
+    name: str
+    """The name of its type, by which it is shown."""
