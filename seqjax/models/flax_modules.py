@@ -76,8 +76,8 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
     except TypeError as cause:
         raise Error(f"from_flax: an attribute of {name} is not hashable ({cause}); make lists tuples") from cause
     streams = tuple(jax.tree.structure(nnx.to_pure_dict(part)) for part in (keys, counts))
-    params = nnx.to_pure_dict(params)
-    return FlaxModule(name, Shapes.of(params), graphdef, streams), params
+    tree = nnx.to_pure_dict(params)
+    return FlaxModule(name, Shapes.of(tree), graphdef, streams), tree
 
 
 @dataclass(frozen=True)

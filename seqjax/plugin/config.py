@@ -89,6 +89,13 @@ def is_object(value: Any) -> bool:
     return callable(value) or hasattr(value, "_fields")
 
 
+def names_object(value: Any) -> bool:
+    """Whether the entry of a config only names an object of Python, or a tuple with one."""
+    if isinstance(value, Mapping):
+        return value.get("plugin") == PYTHON_OBJECT
+    return isinstance(value, list) and any(str(one).startswith(f"{PYTHON_OBJECT}:") for one in value)
+
+
 def to_table(plugin: Plugin) -> Config:
     """The table of a plugin: its full id and its fields; for data in memory, their hash."""
     if getattr(plugin, "in_memory", False):
@@ -249,11 +256,15 @@ def located(where: str, fault: Error) -> list[str]:
 def describe(plugin: Any, separator: str = " ") -> str:
     """A short text about a plugin: its name and the fields that are not at their defaults.
 
-    With ":" between them, it is the text that the command line takes. An object of Python has the name of its function
-    or class.
+    With ":" between them, it is the text that the command line takes. An object of Python has its own name, as a
+    function has, or the name of its library.
     """
     if is_object(plugin) or not isinstance(plugin, Plugin):
-        return getattr(plugin, "name", None) or getattr(plugin, "__name__", type(plugin).__name__)
+        return str(
+            getattr(plugin, "name", None)
+            or getattr(plugin, "__name__", None)
+            or type(plugin).__module__.partition(".")[0]
+        )
     fields = [(field, getattr(plugin, name)) for name, field in fields_of(type(plugin)).items()]  # type: ignore[arg-type]
     as_flags = separator == ":"
     changed = [

@@ -54,6 +54,24 @@ def check_experiment(asked: ExperimentFields, path: Path | None) -> None:
             raise Error(f"{path} holds a run of another experiment; choose another folder{advice}", problems=problems)
 
 
+def check_objects(path: Path, run: RunState, fit: Fit) -> None:
+    """Checks that the objects of Python in an experiment are those with which the run in a folder was begun.
+
+    The parameters that a model of another library comes with are compared too.
+
+    Raises:
+        Error: an object has changed; it is named.
+    """
+    stored.check_objects(path, run, fit.params_like(run.problem))
+    is_foreign = "model" in run.experiment.objects and run.experiment.init_from is None
+    kept = read_environment(path)["initial_params_sha256"]
+    if is_foreign and fit.params is not None and kept != sha256_of(by_name(fit.params)):
+        raise Error(
+            f"{path} was begun with other initial params of the model; no file was touched\n"
+            "Give the params as they were then, such as with the same seed of the module, or choose another folder"
+        )
+
+
 def check_kept(path: Path, experiment: ExperimentFields, kept: Training) -> None:
     """Checks that what a run of fewer epochs has kept is enough to continue it.
 

@@ -142,7 +142,7 @@ def changes(kept: Record, now: Record, but: Container[str] = ()) -> list[str]:
             f"{plugin['kind']} {plugin['id']}": f"{plugin['version']} {plugin['sha256']}"
             for plugin in record["plugins"]
         }
-        | {field: one["program"] for field, one in record["objects"].items()}
+        | {field: one["program"][:12] for field, one in record["objects"].items()}
         for record in (kept, now)
     ]
     names = {**flat[0], **flat[1]}

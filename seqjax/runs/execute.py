@@ -15,6 +15,7 @@ from seqjax.runs.begin import (
     check_continues,
     check_environment,
     check_experiment,
+    check_objects,
     environment_of,
     has_ended,
     open_ended,
@@ -22,6 +23,7 @@ from seqjax.runs.begin import (
 )
 from seqjax.runs.experiment import ExperimentFields
 from seqjax.runs.files import checkpoint, folder, store
+from seqjax.runs.objects import check_given
 from seqjax.runs.progress import Display
 from seqjax.runs.ready import Ready, get_ready
 from seqjax.runs.record import outcomes_of, record
@@ -66,6 +68,7 @@ def execute[R: RunState](
         prepare: prepares the run; see `get_ready`.
     """
     _check_options(path, options)
+    check_given(experiment.objects)
     with ending_together(path), contextlib.ExitStack() as stack:
         if not is_first():
             path, options = None, options._replace(progress=False, tracker=None)
@@ -101,7 +104,7 @@ def _take_up(path: Path | None, run: RunState, fit: Fit, files: Mapping[str, byt
     if not files:
         return None
     if path is not None:
-        stored.check_objects(path, run, fit.params_like(run.problem))
+        check_objects(path, run, fit)
     kept = stored.decode_training(path or Path(), files)
     if kept.params:
         stored.restore(run, kept)

@@ -1,8 +1,8 @@
 """Fingerprints of the objects of Python in an experiment, by which a changed one is found.
 
-A config cannot hold an optax transformation, a model of another library, a loss or a metric. A fingerprint has the hash
-of what the object computes: of its jaxpr, with all numbers and constant arrays in it. It does not depend on the names of
-variables, on the process or on the number of devices. Python code that JAX calls back is not seen.
+A config cannot hold an optax transformation, a model of another library, a loss or a metric. A fingerprint has the
+hash of what the object computes: of its jaxpr, with all numbers and constant arrays in it. It does not depend on the
+names of variables, on the process or on the number of devices. Python code that JAX calls back is not seen.
 """
 
 import dataclasses
@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from seqjax.errors import dtype_shape
 from seqjax.gradients.floats import split_float
 from seqjax.gradients.problem import Params
 from seqjax.models.check import input_like, output_and_target_like
@@ -35,14 +34,14 @@ class Fingerprint(TypedDict):
     """The fingerprint of one object.
 
     Args:
-        structure: the hash of the structures, shapes and dtypes of what it returns, such as an optimizer's state.
+        structure: the hash of the structures and shapes of what it returns, such as an optimizer's state.
         program: the hash of what it computes.
-        versions: library -> version with which it was traced.
+        traced_with: what else the program depends on: the versions of libraries, and whether JAX computes in float64.
     """
 
     structure: str
     program: str
-    versions: dict[str, str]
+    traced_with: dict[str, str]
 
 
 class Change(NamedTuple):
@@ -66,23 +65,28 @@ def fingerprints(objects: Mapping[str, Any], problem: ModelProblem, params: Para
         params: the parameters, or their shapes and dtypes.
     """
     params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), params)
-    versions = {name: version for name in LIBRARIES if (version := _version(name))}
+    traced_with = {name: version for name in LIBRARIES if (version := _version(name))}
+    traced_with["jax_enable_x64"] = str(jax.config.jax_enable_x64)
     found = {}
     for field, value in objects.items():
         calls = _calls(field, value, problem, params)
-        found[field] = Fingerprint(**_hashes(calls), versions=versions)
+        structure, program = _hashes(calls)
+        found[field] = Fingerprint(structure=structure, program=program, traced_with=traced_with)
     return found
 
 
 def changes(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> list[Change]:
-    """The objects that have changed. Where versions of libraries differ, only structures are compared."""
+    """The objects that have changed. If they were traced with other versions, only structures are compared."""
     found = []
     for field in {**kept, **now}:
         if field not in now or field not in kept:
             found.append(Change(field, "is given" if field in now else "is not given"))
-        elif kept[field]["structure"] != now[field]["structure"]:
+            continue
+        then, here = kept[field], now[field]
+        is_comparable = then["traced_with"] == here["traced_with"]
+        if then["structure"] != here["structure"]:
             found.append(Change(field, "has other parameters, or another state: their structure or shapes differ"))
-        elif kept[field]["versions"] == now[field]["versions"] and kept[field]["program"] != now[field]["program"]:
+        elif is_comparable and then["program"] != here["program"]:
             found.append(Change(field, "computes something else: an operation, a number or a constant differs"))
     return found
 
@@ -134,17 +138,18 @@ def _split(tree: Any) -> tuple[list[Any], list[Any]]:
     return floats, others
 
 
-def _hashes(calls: list[_Call]) -> dict[str, str]:
+def _hashes(calls: list[_Call]) -> tuple[str, str]:
     """The two hashes of a fingerprint."""
     structure, program = hashlib.sha256(), hashlib.sha256()
     for call in calls:
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             jaxpr, results = jax.make_jaxpr(call.function, return_shape=True)(*call.args)
-        structure.update(f"{dtype_shape(results)} {jax.tree.structure(results)}".encode())
+        shapes = [(leaf.shape, str(leaf.dtype).rstrip("0123456789")) for leaf in jax.tree.leaves(results)]
+        structure.update(f"{shapes} {jax.tree.structure(results)}".encode())
         for part in _of_jaxpr(jaxpr.jaxpr, jaxpr.consts):
             program.update(part.encode() if isinstance(part, str) else part)
             program.update(b"\0")
-    return {"structure": structure.hexdigest(), "program": program.hexdigest()}
+    return structure.hexdigest(), program.hexdigest()
 
 
 def _of_jaxpr(jaxpr: Any, consts: Any = ()) -> Iterator[str | bytes]:

@@ -9,12 +9,12 @@ import optax
 
 from seqjax.errors import Error
 from seqjax.models.model import ForeignModel
-from seqjax.plugin.config import PYTHON_OBJECT, Config
+from seqjax.plugin.config import PYTHON_OBJECT, Config, names_object
 from seqjax.runs.files.folder import CONFIG
 from seqjax.training.metrics import Metric
 
-FIELDS = ("model", "optimizer", "loss", "metrics")
-"""The fields of an experiment that may hold objects of Python."""
+WORDS = {"model": "a model", "optimizer": "an optimizer", "loss": "a loss", "metrics": "a metric"}
+"""The fields of an experiment that may hold objects of Python, with the words for one of them."""
 
 
 def with_objects(kept: Config, path: Path, given: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
@@ -30,11 +30,9 @@ def with_objects(kept: Config, path: Path, given: Mapping[str, Any]) -> tuple[Co
         Error: an object is given for a field that has none in the run.
     """
     objects = {}
-    for name in FIELDS:
+    for name in WORDS:
         value = kept.get(name)
-        is_named = isinstance(value, dict) and value.get("plugin") == PYTHON_OBJECT
-        is_tuple = isinstance(value, list) and any(str(one).startswith(PYTHON_OBJECT) for one in value)
-        if is_named or is_tuple:
+        if names_object(value):
             objects[name] = given[name] if name in given else _missing(name, value, path)
         elif name in given:
             raise Error(
@@ -45,8 +43,14 @@ def with_objects(kept: Config, path: Path, given: Mapping[str, Any]) -> tuple[Co
 
 def is_missing(value: Any) -> bool:
     """Whether a value stands for an object of Python that was not given."""
-    function = value.function if isinstance(value, Metric) else value
-    return isinstance(value, MissingModel | MissingOptimizer) or isinstance(function, Missing)
+    return _missing_in(value) is not None
+
+
+def _missing_in(value: Any) -> "Missing | None":
+    """The function that a stand-in calls; None for a value that is no stand-in."""
+    parts = {MissingModel: "missing", MissingOptimizer: "init", Metric: "function"}
+    function = getattr(value, parts[type(value)]) if type(value) in parts else value
+    return function if isinstance(function, Missing) else None
 
 
 class Missing:
@@ -62,11 +66,23 @@ class Missing:
         self.__name__, self.field, self.path = name, field, path
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise Error(
-            f"the {self.field} of {self.path} was given in Python, and its folder does not hold it\n"
-            f"Open the run in Python with the same {self.field} as then: "
-            f"seqjax.Run.open({str(self.path)!r}, {self.field}={self.field})"
-        )
+        raise _error([self.field], self.path)
+
+
+def check_given(objects: Mapping[str, Any]) -> None:
+    """Raises an `Error` that names all objects of an experiment that are missing; see `ExperimentFields.objects`."""
+    missing = [function for value in objects.values() if (function := _missing_in(value))]
+    if missing:
+        raise _error(list(dict.fromkeys(function.field for function in missing)), missing[0].path)
+
+
+def _error(fields: list[str], path: Path) -> Error:
+    arguments = ", ".join(f"{field}={field}" for field in fields)
+    return Error(
+        f"{path} was made with {' and '.join(WORDS[field] for field in fields)} that was given in Python, and that its "
+        "folder does not hold\n"
+        f"Open the run in Python, and give the same again: seqjax.Run.open({str(path)!r}, {arguments})"
+    )
 
 
 def _missing(field: str, value: Any, path: Path) -> Any:

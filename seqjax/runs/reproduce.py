@@ -99,7 +99,7 @@ def check_reproducible(run: Run, out: Path) -> None:
     if given is not None and run.experiment.init_from is None:
         raise Error(
             f"{run.path} was started from parameters that were given in Python, and a run does not keep them\n"
-            f"Train it again in Python: seqjax.Run.open({str(run.path)!r}).experiment.run(folder, params=params)"
+            "Train it again in Python, with the same script in another folder"
         )
     if out.resolve() == run.path.resolve() or ((out / folder.MANIFEST).exists() and read_manifest(out).ended):
         raise Error(f"{out} holds a run that has ended; choose another folder for the one that is trained again")

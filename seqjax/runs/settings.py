@@ -13,7 +13,7 @@ from annotated_types import Interval
 
 from seqjax.errors import Error
 from seqjax.plugin.base import Plugin, faults, fields_of
-from seqjax.plugin.config import Config, create, from_table, located, name_fault, overlay
+from seqjax.plugin.config import Config, create, from_table, located, name_fault, names_object, overlay
 from seqjax.plugin.other_names import nearest_field
 
 KINDS = ("dataset", "tokenizer", "sampler", "model", "gradient", "optimizer")
@@ -135,6 +135,11 @@ def resolve(config: Config) -> Config:
     Raises:
         Error: all faults of the config at once.
     """
+    if objects := [key for key, value in config.items() if names_object(value)]:
+        raise Error(
+            f"this config only names what was given in Python as: {', '.join(objects)}\n"
+            "Run the script that gives it, or open the run with seqjax.Run.open"
+        )
     merged, problems = overlay(DEFAULTS, config), []
     known = fields_of(Scalars)
     for key in config:

@@ -72,12 +72,14 @@ def open_run[R: RunState](
     training = decode_training(path, read_run(path))
     experiment = read_experiment(path, experiment_class, given)
     run = run_class(experiment, *read_codec(path, experiment.tokenizer), path=path)
+    if given:
+        if "optimizer" in given and is_missing(experiment.model):
+            raise Error(f"{path}: give its model too: the optimizer is compared with that of the run on its parameters")
+        check_objects(path, run, experiment.fit().params_like(run.problem))
     if training.manifest.ended or training.checkpoint:
         restore(run, training)
     else:
         raise Error(f"{path} is unfinished: it has no parameters yet; the command that began it resumes it")
-    if given:
-        check_objects(path, run, training.params)
     if which == "best":
         if not training.manifest.ended:
             raise Error(f"{path} is unfinished: its best epoch is not known yet; the command that began it resumes it")
@@ -197,8 +199,7 @@ def check_objects(path: Path, run: RunState, params: Params) -> None:
             "Give the objects as they were then, or choose another folder:",
             problems=[f"{change.field} {change.words}" for change in found],
         )
-    versions = {str(one["versions"]) for one in (*kept.values(), *now.values())}
-    if len(versions) > 1:
+    if len({str(one["traced_with"]) for one in (*kept.values(), *now.values())}) > 1:
         line("warning", f"{path}: of {', '.join(kept)} only the structure was compared: versions of libraries differ")
 
 

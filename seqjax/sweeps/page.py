@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optax
 
 from seqjax.data.dataset import Data
 from seqjax.files import replace
-from seqjax.plugin import registry
+from seqjax.plugin import config, registry
 from seqjax.plugin.base import Plugin
 from seqjax.report.metric_labels import are_on_tokens, axis_label
 from seqjax.report.page.template import MARK, Section, image_source, page, scrolling, table, text
@@ -206,7 +205,7 @@ def _fields(plugin: Any, prefix: str = "") -> dict[str, str]:
     for field in dataclasses.fields(plugin):
         value, name = getattr(plugin, field.name), prefix + field.name
         texts[name] = _value(value)
-        if isinstance(value, Plugin) and not isinstance(value, Data):
+        if isinstance(value, Plugin) and not isinstance(value, Data) and not config.is_object(value):
             texts |= _fields(value, f"{name}.")
     return texts
 
@@ -215,13 +214,11 @@ def _value(value: Any) -> str:
     """A value as a text; an object of Python is named by its function or class."""
     if isinstance(value, Data):
         return f"{type(value).__name__} {value.sha256[:8]}"
+    if config.is_object(value):
+        return config.describe(value)
     if isinstance(value, Plugin):
         return registry.name_of(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return str(value)
-    if isinstance(value, tuple) and not isinstance(value, optax.GradientTransformation):
-        return ", ".join(map(_value, value))
-    return getattr(value, "__name__", type(value).__name__)
+    return ", ".join(map(_value, value)) if isinstance(value, tuple) else str(value)
 
 
 def _each_run(runs: Mapping[str, Run], metric: str, labels: Mapping[str, str]) -> Table:

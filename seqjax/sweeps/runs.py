@@ -4,15 +4,12 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from seqjax.data.dataset import Data
 from seqjax.errors import Error, check_type, nearest, quoted
 from seqjax.files import path_of
-from seqjax.plugin import config
-from seqjax.plugin.base import Plugin, fields_of
 from seqjax.report import notebook
 from seqjax.report.bootstrap import interval
 from seqjax.report.table import Table
@@ -22,6 +19,7 @@ from seqjax.runs.files import folder
 from seqjax.runs.files.folder import INDEX
 from seqjax.runs.run import Run
 from seqjax.sweeps.index import read_index
+from seqjax.sweeps.variant_names import variant_names
 from seqjax.terminal.shell import join
 
 
@@ -67,7 +65,10 @@ class Runs(Mapping[str, Run]):
 
     @classmethod
     def open(cls, *paths: str | Path) -> "Runs":
-        """The runs in the folder of a sweep, or in folders of single runs, whose variants name the fields that differ.
+        """The runs in the folder of a sweep, or in folders of single runs.
+
+        The variants of single runs name the fields that differ. Runs that do not differ, or only in the seed, are one
+        variant; if two of them have the same seed, each folder is a variant.
 
         Raises:
             Error: a folder holds neither.
@@ -78,10 +79,7 @@ class Runs(Mapping[str, Run]):
         runs = {str(path): Run.open(path) for path in folders}
         if len({path.resolve() for path in folders}) < len(folders):
             raise Error(f"a run is given twice: {', '.join(map(str, folders))}")
-        configs = {name: config.flatten(config.to_config(run.experiment)) for name, run in runs.items()}
-        keys = dict.fromkeys(key for flat in configs.values() for key in flat)
-        varied = [key for key in keys if len({str(flat.get(key)) for flat in configs.values()}) > 1]
-        return cls(runs, {name: _variant_name(run.experiment, configs[name], varied) for name, run in runs.items()})
+        return cls(runs, variant_names(runs))
 
     @classmethod
     def _open_sweep(cls, path: Path) -> "Runs":
@@ -284,21 +282,3 @@ def mean_interval(values: Sequence[float]) -> list[float | None]:
         return [math.nan, None, None]
     ends = [end.item() for end in interval(known[:, None])] if known.size > 1 else [None, None]
     return [float(known.mean()), *ends]
-
-
-def _variant_name(experiment: ExperimentFields, flat: Mapping[str, Any], varied: Iterable[str]) -> str:
-    """The varied fields of a config, as a name. If the plugins of a kind differ, their default fields are left out."""
-    words = []
-    for key in varied:
-        kind, _, field = key.partition(".")
-        is_inner = field != "plugin" and f"{kind}.plugin" in varied
-        if key != "seed" and not (is_inner and (key not in flat or _at_default(getattr(experiment, kind), field))):
-            words.append(f"{key.removesuffix('.plugin')}={str(flat.get(key, 'none')).removeprefix('seqjax/')}")
-    return ", ".join(words)
-
-
-def _at_default(plugin: object, field: str) -> bool:
-    if isinstance(plugin, Data) or not isinstance(plugin, Plugin):  # data in memory; a share that is held out
-        return False
-    known = fields_of(type(plugin))  # type: ignore[arg-type]
-    return field in known and getattr(plugin, field) == known[field].make_default()

@@ -17,10 +17,10 @@ from seqjax.errors import Error, check_type, escape, quoted
 from seqjax.files import PART, path_of
 from seqjax.gradients.problem import Params
 from seqjax.plugin.base import Plugin, fields_of, values_of
-from seqjax.plugin.config import decode_toml, describe
+from seqjax.plugin.config import decode_toml, describe, is_object
 from seqjax.plugin.other_names import nearest_field
 from seqjax.runs import stored
-from seqjax.runs.begin import check_environment, check_kept, environment_of
+from seqjax.runs.begin import check_environment, check_kept, check_objects, environment_of
 from seqjax.runs.environment import MACHINE
 from seqjax.runs.execute import check_seconds, execute_side_by_side, training_chunks
 from seqjax.runs.experiment import config_bytes, differences, goes_on
@@ -287,6 +287,10 @@ def _labelled(field: str, values: Any) -> dict[str, Any]:
     if isinstance(values, Mapping):
         return {str(label): value for label, value in values.items()}
     values = list(values)
+    if any(is_object(value) and not hasattr(value, "__name__") for value in values):
+        raise Error(
+            f'sweep: {field}: objects of Python need names: pass a dict, such as {{"{field}": {{"mine": ...}}}}'
+        )
     labelled = {f"{field}={_label(value)}": value for value in values}
     if len(labelled) < len(values):
         raise Error(f"sweep: {field} has a value twice: {quoted(labelled)}")
@@ -297,7 +301,7 @@ def _label(value: Any) -> Any:
     """A value as a name shows it."""
     if isinstance(value, Data):
         return f"{type(value).__name__} {value.sha256[:8]}"
-    return describe(value) if isinstance(value, Plugin) else value
+    return describe(value) if isinstance(value, Plugin) or is_object(value) else value
 
 
 def _claim(out: Path, planned: Mapping[str, Planned]) -> dict[str, Path]:
@@ -353,6 +357,7 @@ def _check(
             run, fit = prepared(experiment, devices, params)
             training_chunks(run, fit)  # for its errors: nothing is trained before the first chunk is taken
             if variant in kept:
+                check_objects(kept[variant], run, fit)
                 # The precision in which a run is computed is measured when it begins.
                 check_environment(kept[variant], environment_of(run, fit), (*MACHINE, "precision"))
     # Otherwise the sweep could end half way, with runs of both numbers of epochs.

@@ -95,6 +95,8 @@ def choose_layout(problem: ModelProblem, stream: Stream, setup: TrainingSetup, p
         return Choice(default, default)
     key = hash_of(
         machine_key(), jax.__version__, describe(problem.model), str(problem.spec), describe(setup.gradient),
+        # A model of another library is described by the name of its class alone.
+        [np.shape(leaf) for leaf in jax.tree.leaves(params)],
         [setup.sampler.batch_size, setup.sampler.num_steps], candidates,
     )  # fmt: skip
     measure = functools.partial(_measure, candidates, problem, stream, setup, params)

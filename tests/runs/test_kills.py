@@ -3,6 +3,8 @@
 import os
 import shutil
 
+import jax
+import optax
 import pytest
 from support.crash import contents, count_chunks
 from support.tiny import FULL, changed, flip, left, refused
@@ -50,14 +52,25 @@ def write_state(path, state):
         (path / name).write_bytes(data)
 
 
+def top(output, target):
+    return (output[target] >= output.max()).astype(float)
+
+
 KINDS = {
     "keeps the best, ended by a callback": (None, changed(FULL, epochs=4), {"callback": stops}),
     "more epochs": (changed(FULL, epochs=1), FULL, {}),
+    "with objects of Python": (
+        None,
+        changed(FULL, optimizer=optax.adamw(0.05), loss=lambda o, t: -jax.nn.log_softmax(o)[t], metrics=[top]),
+        {},
+    ),
     "diverges": (None, changed(optimizer=Adam(1e38, clip_norm=1.0)), {}),
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if "objects" in kind else ()) for kind in KINDS]
+)
 def test_a_kill_before_any_change_of_the_folder_leads_to_the_same_bits(tmp_path, kind):
     before, experiment, options = KINDS[kind]
     path = tmp_path / "run"

@@ -50,6 +50,11 @@ def job_configs(experiments: Mapping[str, ExperimentFields]) -> dict[str, bytes]
                     f"{name or 'all'}: its {field} is in memory, and the process of a job reads it from a file\n"
                     "Write it to a file, and use one of the datasets text-file, csv, npy and npz"
                 )
+        if experiment.objects:
+            raise Error(
+                f"{name or 'all'}: the process of a job cannot get what was given in Python as: "
+                f"{', '.join(experiment.objects)}\nLeave out the launcher, or write a plugin: see seqjax new --help"
+            )
     return {name: config_bytes(experiment) for name, experiment in experiments.items()}
 
 

@@ -229,7 +229,7 @@ def test_what_a_process_cannot_see_is_an_error_before_anything_starts(tmp_path, 
     for changes, *words in (
         ({"dataset": Text(TEXT)}, "its dataset is in memory", "text-file, csv"),
         ({"heldout": Text(TEXT)}, "its heldout is in memory"),
-        ({"loss": lambda output, target: output.sum()}, "a config cannot hold what was given in Python as: loss"),
+        ({"loss": lambda output, target: output.sum()}, "cannot get what was given in Python as: loss"),
     ):
         with refused(*words):
             sweep(replace(experiment, **changes), {"seed": [0]}, tmp_path / "out", launcher=Inline())

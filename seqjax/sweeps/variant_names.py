@@ -1,0 +1,77 @@
+"""Names the variants of runs in single folders, by the fields in which they differ."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from seqjax.data.dataset import Data
+from seqjax.plugin import config
+from seqjax.plugin.base import Plugin, fields_of
+from seqjax.runs.environment import read_environment
+from seqjax.runs.experiment import ExperimentFields
+from seqjax.runs.run import Run
+
+
+def variant_names(runs: Mapping[str, Run]) -> dict[str, str]:
+    """Name of a run -> its variant, which names the fields in which the runs differ, without the seed.
+
+    Args:
+        runs: the runs by the name of their folder. If two runs of a variant have the same seed, their names are added
+            to that of the variant.
+    """
+    configs = {name: config.flatten(config.to_config(run.experiment)) for name, run in runs.items()}
+    _label_objects(configs, runs)
+    keys = dict.fromkeys(key for flat in configs.values() for key in flat)
+    varied = [key for key in keys if len({str(flat.get(key)) for flat in configs.values()}) > 1]
+    variants = {name: _name(run.experiment, configs[name], varied) for name, run in runs.items()}
+    counts = Counter((variants[name], run.experiment.seed) for name, run in runs.items())
+    repeated = {variant for (variant, _), count in counts.items() if count > 1}
+    return {
+        name: ", ".join(filter(None, (variant, name))) if variant in repeated else variant
+        for name, variant in variants.items()
+    }
+
+
+def _label_objects(configs: Mapping[str, config.Config], runs: Mapping[str, Run]) -> None:
+    """Puts a label for each object of Python into the flat configs, equal for equal objects.
+
+    It is the name of the function or class, unless different objects have the same name.
+    """
+    programs: dict[str, dict[str, str]] = {}
+    for name, run in runs.items():
+        for field, one in read_environment(run.path)["objects"].items() if run.path else ():
+            programs.setdefault(field, {})[name] = one["program"]
+    for field, program_of in programs.items():
+        own = {name: configs[name].pop(f"{field}.name", None) for name in program_of}
+        if field.startswith("metrics.") and len(set(program_of.values())) == 1:
+            continue  # the tuple of metrics has its name
+        first = {program: name for name, program in reversed(program_of.items())}
+        has_names = None not in own.values() and len(set(own.values())) == len(first)
+        for name, program in program_of.items():
+            key = field if field.startswith("metrics.") else f"{field}.plugin"
+            configs[name][key] = own[name] if has_names else f"that of {first[program]}"
+
+
+def _name(experiment: ExperimentFields, flat: Mapping[str, Any], varied: Iterable[str]) -> str:
+    """The varied fields of a config, as a name. If the plugins of a kind differ, their default fields are left out."""
+    words = []
+    for key in varied:
+        kind, _, field = key.partition(".")
+        is_inner = field != "plugin" and f"{kind}.plugin" in varied
+        if key != "seed" and not (is_inner and (key not in flat or _at_default(getattr(experiment, kind), field))):
+            words.append(f"{key.removesuffix('.plugin')}={_in_short(flat.get(key, 'none'))}")
+    return ", ".join(words)
+
+
+def _in_short(value: Any) -> str:
+    """A value of a flat config: plugins of seqjax without their prefix, and metrics of one's own by their name."""
+    if isinstance(value, tuple):
+        return "+".join(map(_in_short, value)) or "none"
+    return str(value).removeprefix("seqjax/").removeprefix(f"{config.PYTHON_OBJECT}:")
+
+
+def _at_default(plugin: object, field: str) -> bool:
+    if isinstance(plugin, Data) or not isinstance(plugin, Plugin):  # data in memory; a share that is held out
+        return False
+    known = fields_of(type(plugin))  # type: ignore[arg-type]
+    return field in known and getattr(plugin, field) == known[field].make_default()

@@ -1,0 +1,214 @@
+"""Runs with objects of Python that a config cannot hold: their folders, and the fingerprints that bind them."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from support.tiny import FULL, changed, copy, left, refused
+
+from seqjax import Experiment, Run, Runs, from_equinox, from_flax, sweep
+from seqjax.runs.fingerprint import changes, fingerprints
+from seqjax_models import RNN
+
+TOKENS = FULL.prepare().spec.inputs.size
+SEED, ONES = jax.random.key(0), np.ones(TOKENS)
+
+
+class Net(nnx.Module):
+    def __init__(self, hidden=4, rate=0.0, activation=nnx.tanh):
+        rngs = nnx.Rngs(0)
+        self.embed = nnx.Embed(TOKENS, hidden, rngs=rngs)
+        self.cell = nnx.SimpleCell(hidden, hidden, activation_fn=activation, rngs=rngs)
+        self.drop, self.out = nnx.Dropout(rate, rngs=rngs), nnx.Linear(hidden, TOKENS, rngs=rngs)
+
+    def initialize_carry(self, shape, rngs):
+        return self.cell.initialize_carry((self.cell.hidden_features,), rngs)
+
+    def __call__(self, carry, x):
+        carry, h = self.cell(carry, self.embed(x))
+        return carry, self.out(self.drop(h))
+
+
+class Module(eqx.Module):
+    weight: jax.Array
+    scale: float = eqx.field(static=True)
+    table: jax.Array = eqx.field(converter=lambda ids: jnp.asarray(ids, int))
+
+    def init_state(self):
+        return jnp.zeros(TOKENS)
+
+    def __call__(self, state, x):
+        state = jnp.tanh(self.scale * state + self.weight[self.table[x]])
+        return state, state
+
+
+def chain(rate=0.05, norm=1.0, steps=50):
+    return optax.chain(optax.clip_by_global_norm(norm), optax.adamw(optax.cosine_decay_schedule(rate, steps)))
+
+
+def module(scale=0.5, step=1):
+    return Module(jax.random.normal(SEED, (TOKENS, TOKENS)), scale, (np.arange(TOKENS) * step) % TOKENS)
+
+
+def smooth(share=0.1, weights=ONES):
+    def loss(output, target):
+        logs = jax.nn.log_softmax(output)
+        return -(1 - share) * logs[target] - share * (weights * logs).mean()
+
+    return loss
+
+
+def smooth_in_other_words(alpha=0.1):
+    def unlike(o, t):
+        logits, ones = jax.nn.log_softmax(o), np.ones(TOKENS)
+        return -(1 - alpha) * logits[t] - alpha * (ones * logits).mean()
+
+    return unlike
+
+
+def straight_with(slope):
+    @jax.custom_vjp
+    def through(x):
+        return jnp.round(x)
+
+    through.defvjp(lambda x: (through(x), None), lambda _, g: (slope * g,))
+    return lambda output, target: smooth()(through(output), target)
+
+
+def within(count=2):
+    def top(output, target):
+        return (jnp.sort(output)[-count] <= output[target]).astype(float)
+
+    return top
+
+
+def fields(**objects):
+    """The fields of an experiment; a module becomes its model."""
+    if isinstance(value := objects.get("model"), nnx.Module | eqx.Module):
+        objects["model"] = (from_flax if isinstance(value, nnx.Module) else from_equinox)(value)[0]
+    return objects
+
+
+CHANGED = [
+    ({"optimizer": chain()}, {"optimizer": chain(rate=0.051)}),
+    ({"optimizer": chain()}, {"optimizer": chain(norm=1.01)}),
+    ({"optimizer": chain()}, {"optimizer": chain(steps=51)}),
+    ({"optimizer": optax.sgd(0.1)}, {"optimizer": optax.sgd(0.1, momentum=0.9)}),
+    ({"optimizer": optax.inject_hyperparams(optax.sgd)(0.1)}, {"optimizer": optax.inject_hyperparams(optax.sgd)(0.2)}),
+    ({"model": Net()}, {"model": Net(hidden=5)}),
+    ({"model": Net()}, {"model": Net(activation=nnx.relu)}),
+    ({"model": Net(rate=0.1)}, {"model": Net(rate=0.2)}),
+    ({"model": module()}, {"model": module(scale=0.6)}),
+    ({"model": module()}, {"model": module(step=2)}),
+    ({"loss": smooth()}, {"loss": smooth(share=0.11)}),
+    ({"loss": smooth()}, {"loss": smooth(weights=np.eye(TOKENS)[0] + 1)}),
+    ({"loss": straight_with(1.0)}, {"loss": straight_with(2.0)}),
+    ({"metrics": [within()]}, {"metrics": [within(3)]}),
+]
+SAME = [
+    ({"optimizer": chain()}, {"optimizer": chain()}),
+    ({"model": Net(rate=0.1)}, {"model": Net(rate=0.1)}),
+    ({"model": module()}, {"model": module()}),
+    ({"loss": smooth()}, {"loss": smooth_in_other_words()}),
+    ({"loss": smooth()}, {"loss": smooth(weights=jnp.ones(TOKENS))}),
+    ({"metrics": ["accuracy", within()]}, {"metrics": [within()]}),
+    ({"loss": straight_with(1.0)}, {"loss": straight_with(1)}),
+]
+
+
+def prints(objects):
+    e = changed(FULL, **fields(**objects))
+    problem = e.model.problem(FULL.prepare().spec, e.loss)
+    return fingerprints(e.objects, problem, e.fit().params_like(problem))
+
+
+@pytest.mark.parametrize("pair", CHANGED)
+def test_a_changed_object_is_found_and_named(pair):
+    (found,) = changes(*map(prints, pair))
+    assert found.field.partition(".")[0] in pair[0]
+
+
+@pytest.mark.parametrize("pair", SAME)
+def test_an_equal_object_has_the_same_fingerprint(pair):
+    assert changes(*map(prints, pair)) == []
+
+
+OWN = changed(FULL, optimizer=chain(), loss=smooth(), metrics=["accuracy", within()], epochs=3)
+
+
+def test_the_same_objects_continue_a_run_and_others_are_refused_by_name(tmp_path):
+    whole = OWN.run(tmp_path / "whole")
+    path = tmp_path / "parts"
+    changed(OWN, epochs=2).run(path)
+    before = left(path)
+    for name, other in {
+        "optimizer": chain(0.06), "loss": smooth(0.2), "metrics.top": ["accuracy", within(3)],
+    }.items():  # fmt: skip
+        with refused(f"no file was touched\n.*\n  {name} computes something else", exit_code=2):
+            changed(OWN, **{name.partition(".")[0]: other}).run(path)
+    assert left(path) == before
+    assert left(OWN.run(path).path) == left(whole.path)
+
+
+def test_a_run_that_is_opened_without_its_objects_says_what_needs_them(tmp_path):
+    path = OWN.run(tmp_path / "run").path
+    run = Run.open(path)
+    assert len(run.generate("the", 3)) == 6
+    assert run.metrics == Run.open(path, loss=OWN.loss).metrics
+    with refused(rf"made with a loss .*\n.*Run.open\('{path}', loss=loss\)", exit_code=2):
+        run.evaluate()
+    with refused("made with a metric", exit_code=2):
+        Run.open(path, loss=OWN.loss).evaluate()
+    with refused("made with an optimizer and a loss and a metric", exit_code=2):
+        run.experiment.run()
+    given = Run.open(path, loss=smooth_in_other_words(), metrics=OWN.metrics, optimizer=chain())
+    assert given.evaluate()["loss"] == pytest.approx(run.metrics[-1]["heldout_loss"])
+    assert given.experiment.run().metrics[-1]["train_loss"] == run.metrics[-1]["train_loss"]
+    for wrong, words in {"loss": (smooth(0.2), "loss computes"), "model": (RNN(), "no model that was given")}.items():
+        with refused(words[1], exit_code=2):
+            Run.open(path, **{wrong: words[0]})
+    with refused("only names what was given in Python as: .*optimizer", exit_code=2):
+        Experiment.from_toml(OWN.to_toml())
+
+
+@pytest.mark.parametrize("read", [lambda: from_flax(Net()), lambda: from_equinox(module())])
+def test_a_model_of_another_library_has_a_folder(tmp_path, read):
+    model, params = read()
+    e = changed(FULL, model=model, optimizer=chain())
+    run = e.run(tmp_path / "run", params=params)
+    with refused("made with a model", exit_code=2):
+        Run.open(run.path).generate("the", 3)
+    opened = Run.open(run.path, model=read()[0], optimizer=chain())
+    assert opened.generate("the", 9) == run.generate("the", 9)
+    assert jax.tree.structure(opened.params) == jax.tree.structure(params)
+    with refused("other initial params", exit_code=2):
+        e.run(run.path, params=jax.tree.map(lambda a: a + 1, params))
+    with refused("give its model too", exit_code=2):
+        Run.open(run.path, optimizer=chain())
+
+
+def test_under_other_versions_the_structure_alone_is_compared(tmp_path, monkeypatch, capsys):
+    path = OWN.run(tmp_path / "run").path
+    monkeypatch.setattr("seqjax.runs.fingerprint.LIBRARIES", ("numpy",))
+    assert changed(OWN, loss=smooth(0.2)).run(path).finished
+    assert "of optimizer, loss, metrics.top only the structure was compared" in capsys.readouterr().out
+    with refused("optimizer has other parameters", exit_code=2):
+        changed(OWN, optimizer=optax.sgd(0.1)).run(path)
+
+
+def test_variants_of_objects_have_the_names_that_a_sweep_gives_or_those_of_folders(tmp_path):
+    e, axes = changed(FULL, epochs=1), {"optimizer": {"slow": optax.sgd(0.1), "fast": optax.sgd(0.2)}, "seed": [0, 1]}
+    sweep(e, axes, tmp_path)
+    assert list(sweep(e, axes, tmp_path).variants) == ["slow", "fast"]
+    for seeds in ([0, 1], [0, 1, 2]):
+        with refused("optimizer computes", exit_code=2):
+            sweep(e, {"optimizer": {"slow": optax.sgd(0.3)}, "seed": seeds}, tmp_path)
+    with refused("need names: pass a dict", exit_code=2):
+        sweep(e, {"optimizer": [optax.sgd(0.1), optax.sgd(0.2)]})
+    fast, other, slow = sorted(tmp_path.glob("*seed*"))[:3]
+    assert list(Runs.open(fast, other, slow).variants) == [f"optimizer=that of {one}" for one in (fast, slow)]
+    copied = copy(fast, tmp_path / "copied")
+    assert list(Runs.open(fast, copied).variants) == [str(fast), str(copied)]
