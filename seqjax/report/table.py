@@ -5,7 +5,6 @@ import dataclasses
 import io
 import math
 import re
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from typing import Any, Literal
 from seqjax.errors import Error, check_whole, counted, escape, few, nearest
 from seqjax.report import latex, notebook
 from seqjax.report.table_cell import DIGITS, TEXT, Form, format_cell, is_number, numbers, text
-from seqjax.report.table_lines import lines_of
+from seqjax.report.table_lines import broken, lines_of
 from seqjax.terminal.width import terminal_width
 
 MORE = "pipe the output into less -S, or in Python print(table.to_text())"
@@ -117,10 +116,10 @@ class Table:
         spans = self._spans()
         if isinstance(columns, str) or not isinstance(columns, Iterable | None):
             raise Error(f"columns = {columns!r:.80}: pass a list of names, such as {[*spans][:2]}")
-        chosen = spans if columns is None else columns
-        names = dict(chosen) if isinstance(columns, Mapping) else {name: name for name in chosen}
-        for name in names:
+        chosen = list(spans if columns is None else columns)
+        for name in chosen:
             self._check_name(name, spans)
+        names = dict(columns) if isinstance(columns, Mapping) else dict(zip(chosen, chosen, strict=True))
         # The ends of an interval are named after their mean.
         renamed = [
             names[name] + column.removeprefix(name) if column.startswith(name) else column
@@ -152,7 +151,7 @@ class Table:
         lines, left_out = lines_of(cells[0], cells[1:], self._are_numbers(), width)
         if left_out and width is not None:
             note = f"{counted(len(left_out), 'column')} without room here: {', '.join(left_out)}. To see more: {more}"
-            lines += textwrap.wrap(note, max(width, 1), break_on_hyphens=False)
+            lines += broken(note, max(width, 2))
         return "\n".join(lines)
 
     def to_markdown(self) -> str:

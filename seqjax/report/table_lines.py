@@ -50,21 +50,21 @@ def _total(widths: Sequence[int], kept: Sequence[int]) -> int:
 
 def _lines_of_row(cells: Sequence[str], kept: Sequence[int], widths: Sequence[int], right: Sequence[bool]) -> list[str]:
     """A row, in as many lines as its longest cell has."""
-    broken = [_broken(cells[n], widths[n]) for n in kept]
+    parts_of = [broken(cells[n], widths[n]) for n in kept]
     return [
         GAP.join(
             _padded(parts[line] if line < len(parts) else "", widths[n], right[n])
-            for n, parts in zip(kept, broken, strict=True)
+            for n, parts in zip(kept, parts_of, strict=True)
         ).rstrip()
-        for line in range(max(map(len, broken), default=1))
+        for line in range(max(map(len, parts_of), default=1))
     ]
 
 
-def _broken(text: str, width: int) -> list[str]:
-    """The lines of a text, which is broken at spaces where possible."""
+def broken(text: str, width: int) -> list[str]:
+    """The lines of a text, which is broken at spaces where possible, and anywhere if its letters are wide."""
     if cell_len(text) <= width:
         return [text]
-    if cell_len(text) > len(text):  # letters that are two characters wide
+    if cell_len(text) > len(text):
         return chop_cells(text, width)
     return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
 

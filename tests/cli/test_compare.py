@@ -6,6 +6,7 @@ import json
 from support.html_page import HTMLPage
 from support.shell import call
 
+from seqjax import Runs
 from seqjax.runs.files.folder import HISTORY, SAMPLES
 
 
@@ -29,3 +30,17 @@ def test_the_page_has_the_metrics_samples_and_figures_of_the_folder(run_, tmp_pa
     ]
     assert "text-file" in found.texts["h1"][0]
     assert "Made with seqjax" in found.texts["p"][0]
+
+
+def test_the_table_is_printed_as_it_is_chosen(run_):
+    choices = ("--metric", "train_loss", "--columns", "last,variant", "--digits", 2)
+    table = Runs.open(run_).compare("train_loss").choose(["last", "variant"], 2)
+    done = call("compare", run_, *choices)
+    assert (
+        done.stdout == f"train_loss, last epoch: mean over seeds, without an interval, as there is one seed\n{table}\n"
+    )
+    assert call("compare", run_, *choices, "--format", "latex").stdout == table.to_latex()
+    assert call("compare", run_, *choices, "--format", "markdown").stdout == table.to_markdown()
+    for flags, words in ((("--columns", "lst"), "did you mean 'last'"), (("--format=latex", "--page=x"), "--page")):
+        done = call("compare", run_, *flags)
+        assert (done.returncode, words in done.stderr) == (2, True), done.stderr
