@@ -90,7 +90,9 @@ def print_comparison(
     words = {"last": "last epoch", "best": "best epoch (that with the lowest held-out loss)"}
     epochs = " and ".join(words[epoch] for epoch in words if {epoch, f"{epoch} difference"} & {*table.columns})
     interval = {"brackets": ", and its 95 % interval in brackets", "pm": " ± half the width of its 95 % interval"}
-    spread = interval[table.interval] if max(whole_table["runs"]) > 1 else ", without an interval, as there is one seed"
+    spread = (
+        interval[table.interval] if max(whole_table["runs"]) > 1 else ", without an interval, which takes two seeds"
+    )
     print(f"{metric}{epochs and f', {epochs}'}: mean over seeds{spread}")
     print(table.to_text(terminal_width(), MORE))
     file = figure or default_figure

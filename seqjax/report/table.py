@@ -39,7 +39,7 @@ class Table:
 
     Raises:
         Error: two columns of one name; a row of another length; a cell that holds several values; a column of
-            `intervals` or `best` that is not there; no such `interval`; `digits` below 1.
+            `intervals` or `best` that is not there; another value of `best` or `interval`; `digits` below 1.
     """
 
     columns: Sequence[str]
@@ -67,6 +67,8 @@ class Table:
         check_whole(digits=(self.digits, 1))
         if self.interval not in TEXT:
             raise Error(f"interval = {self.interval!r}: choose 'brackets' or 'pm'")
+        if not {*self.best.values()} <= {"lowest", "highest"}:
+            raise Error(f"best = {self.best!r:.80}: choose 'lowest' or 'highest' for each column")
         values = {"columns": columns, "rows": rows, "intervals": tuple(self.intervals), "best": dict(self.best)}
         for name, value in values.items():
             object.__setattr__(self, name, value)

@@ -41,7 +41,7 @@ def numbers(cell: Sequence[Any], digits: int, interval: Form) -> list[str]:
         One text if the cell has no interval; otherwise two or three.
     """
     value, *ends = cell
-    if not ends or not all(isinstance(number, float) and math.isfinite(number) for number in cell):
+    if not ends or not all(is_number(number) and math.isfinite(number) for number in cell):
         return [format_cell(value, digits)]
     low, high = ends
     shown = [value, low, high] if interval == "brackets" else [value, (high - low) / 2]

@@ -37,7 +37,7 @@ def test_the_table_is_printed_as_it_is_chosen(run_):
     table = Runs.open(run_).compare("train_loss").choose(["last", "variant"], 2)
     done = call("compare", run_, *choices)
     assert (
-        done.stdout == f"train_loss, last epoch: mean over seeds, without an interval, as there is one seed\n{table}\n"
+        done.stdout == f"train_loss, last epoch: mean over seeds, without an interval, which takes two seeds\n{table}\n"
     )
     assert call("compare", run_, *choices, "--format", "latex").stdout == table.to_latex()
     assert call("compare", run_, *choices, "--format", "markdown").stdout == table.to_markdown()

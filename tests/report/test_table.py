@@ -44,16 +44,19 @@ def test_a_column_by_name():
 
 
 @pytest.mark.parametrize(
-    ("columns", "rows", "words"),
+    "case",
     [
         (["a", "b", "a"], [], "several columns are called a"),
         (["a", "b"], [[1, 2], [1]], "row 1 has 1 values for 2 columns"),
         (["a"], [[np.zeros(2)]], "one value"),
+        (["a", "b"], [], "no two columns after it", ["a"]),
+        (["a"], [], "'lowest' or 'highest'", [], {"a": "low"}),
     ],
 )
-def test_rows_and_columns_that_are_not_a_table(columns, rows, words):
+def test_rows_and_columns_that_are_not_a_table(case):
+    columns, rows, words, *more = case
     with pytest.raises(Error, match=words):
-        Table(columns, rows)
+        Table(columns, rows, *more)
 
 
 def test_text_is_aligned_numbers_to_the_right():
@@ -207,7 +210,8 @@ def test_a_table_of_a_paper():
         ((9.96, 9.9, 10.02), 3, "10.0 [9.9, 10.0]", "9.96 ± 0.06"),
         ((12345.6, 9000.4, 13000.0), 4, "12,346 [9000, 13,000]", "12,346 ± 2000"),
         ((2e-5, 1e-5, 4e-5), 2, "2.0e-05 [1.0e-05, 4.0e-05]", "2.0e-05 ± 1.5e-05"),
-        ((2.5, None, None), 2, "2.5", "2.5"), ((math.inf, math.nan, math.nan), 2, "inf", "inf"),
+        ((2.5, None, None), 2, "2.5", "2.5"), ((2, 1.5, 3), 2, "2.0 [1.5, 3.0]", "2.0 ± 0.8"),
+        ((math.inf, math.nan, math.nan), 2, "inf", "inf"),
     ],
 )  # fmt: skip
 def test_the_largest_number_of_an_interval_has_the_digits(cell, digits, brackets, pm):
