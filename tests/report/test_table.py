@@ -186,8 +186,7 @@ MEANS = Table(
     ["a_b", "loss", "loss from", "loss to", "語 of many words", "n"],
     [["full", 0.4219, 0.4152, 0.4311, "one two", 5], ["8 & 9", 0.437, 0.42, 0.4612, None, 5],
      [WIDE, 0.45, None, None, "x" * 40, 1], ["d", math.nan, None, None, "", 0]],
-    ["loss"],
-    {"loss": "lowest"},
+    ["loss"], {"loss": "lowest"},
 )  # fmt: skip
 
 
@@ -222,11 +221,9 @@ def test_the_largest_number_of_an_interval_has_the_digits(cell, digits, brackets
 @pytest.mark.parametrize(
     ("best", "cells", "bold"),
     [
-        ("lowest", [(1.0, 0.0, 2.0), (2.0, 1.0, 3.0), (3.0, 1.5, 4.0)], "yyn"),
-        ("highest", [(1.0, 0.0, 2.0), (2.0, 1.0, 3.0), (3.0, 1.5, 4.0)], "nyy"),
-        ("lowest", [(1.0, None, None), (1.0, None, None), (2.0, None, None)], "yyn"),
-        ("lowest", [(1.0, 0.0, 2.0)], "n"), ("highest", [(math.nan, None, None), (1.0, None, None)], "ny"),
-        ("lowest", [(1.0, 1.5, 2.0), (3.0, 3.0, 3.0)], "yn"),
+        ("lowest", [(1, 0, 2), (2, 1, 3), (3, 1.5, 4)], "yyn"), ("highest", [(1, 0, 2), (2, 1, 3), (3, 1.5, 4)], "nyy"),
+        ("lowest", [(1, None, None), (1, None, None), (2, None, None)], "yyn"), ("lowest", [(1, 0, 2)], "n"),
+        ("highest", [(math.nan, None, None), (1, None, None)], "ny"), ("lowest", [(1, 1.5, 2), (3, 3, 3)], "yn"),
     ],
 )  # fmt: skip
 def test_bold_is_what_no_other_beats_beyond_its_interval(best, cells, bold):
@@ -259,10 +256,9 @@ def test_no_line_is_wider_than_the_terminal(width, monkeypatch):
     assert max(map(cell_len, lines)) <= width
     assert (lines == whole) == (width >= max(map(cell_len, whole)))
     table, _, note = "".join("".join(lines).split()).partition("withoutroomhere:")
-    named = note.partition(".Toseemore")[0].split(",")
-    for name, *values in zip(MEANS.shown_columns, *MEANS.shown_rows(), strict=True):
-        letters = Counter("".join("".join([name, *values]).split()))
-        assert ("".join(name.split()) in named) or letters <= Counter(table), name
+    for column in zip(MEANS.shown_columns, *MEANS.shown_rows(), strict=True):
+        name, *values = ("".join(cell.split()) for cell in column)
+        assert name in note.partition(".To")[0].split(",") or Counter("".join([name, *values])) <= Counter(table)
     assert lines_of("abcd", [["1", "2" * 9, "3", "4"]], [False, True, True, True], 10)[1] == ["b"], "as few as possible"
 
 
