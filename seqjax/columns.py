@@ -7,7 +7,7 @@ metrics of an experiment and of a gradient strategy are columns after these.
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 class Epoch(NamedTuple):
@@ -62,6 +62,7 @@ class Column(NamedTuple):
         form: how it is printed there.
         during: whether it is a mean during the epoch, in which the model changes.
         is_time: whether it measures time, so that it differs between equal runs.
+        best: whether the lowest or the highest value is the best; None: neither is.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Column(NamedTuple):
     form: str = ""
     during: bool = False
     is_time: bool = False
+    best: Literal["lowest", "highest"] | None = None
 
 
 def perplexity(loss: float) -> float:
@@ -97,9 +99,24 @@ COLUMNS = (
     Column("epoch", lambda e: e.epoch, lambda _: "epoch", "epoch", "5"),
     Column("update", lambda e: e.update, lambda _: "updates"),
     Column("tokens", lambda e: e.tokens, _targets),
-    Column("seconds", lambda e: e.seconds, lambda _: "time (s)", is_time=True),
-    Column("train_loss", lambda e: e.train_loss, lambda t: f"training {_loss(t)}", "loss", "#8.4g", during=True),
-    Column("heldout_loss", lambda e: e.of_heldout("loss"), lambda t: f"held-out {_loss(t)}", "held-out loss", "#.4g"),
+    Column("seconds", lambda e: e.seconds, lambda _: "time (s)", is_time=True, best="lowest"),
+    Column(
+        "train_loss",
+        lambda e: e.train_loss,
+        lambda t: f"training {_loss(t)}",
+        "loss",
+        "#8.4g",
+        during=True,
+        best="lowest",
+    ),
+    Column(
+        "heldout_loss",
+        lambda e: e.of_heldout("loss"),
+        lambda t: f"held-out {_loss(t)}",
+        "held-out loss",
+        "#.4g",
+        best="lowest",
+    ),
     Column(
         "train_perplexity",
         lambda e: _perplexity(e, e.train_loss if e.heldout is not None else None),
@@ -107,6 +124,7 @@ COLUMNS = (
         "train ppl",
         "10.2f",
         during=True,
+        best="lowest",
     ),
     Column(
         "heldout_perplexity",
@@ -114,8 +132,9 @@ COLUMNS = (
         lambda _: "held-out perplexity",
         "held-out ppl",
         "13.2f",
+        best="lowest",
     ),
-    Column("compile_seconds", lambda e: e.compile_seconds, lambda _: "compile seconds", is_time=True),
+    Column("compile_seconds", lambda e: e.compile_seconds, lambda _: "compile seconds", is_time=True, best="lowest"),
     Column("grad_norm", lambda e: e.grad_norm, lambda _: "gradient norm", "|g|", "5.2f"),
     Column("learning_rate", lambda e: e.learning_rate, lambda _: "learning rate"),
     Column(
@@ -125,6 +144,7 @@ COLUMNS = (
         "tokens/s",
         "10,.0f",
         is_time=True,
+        best="highest",
     ),
 )
 """The columns, in their order in the rows."""

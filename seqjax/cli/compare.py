@@ -1,12 +1,16 @@
 """`seqjax compare`: prints a table of several runs, one line per variant."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seqjax.cli.figure import draw
-from seqjax.cli.parser import Parser
+from seqjax.cli.parser import Parser, whole
 from seqjax.terminal.stream import line
+from seqjax.terminal.width import terminal_width
+
+MORE = "choose columns with seqjax compare --columns, or pipe the output into less -S"
+"""How to see the columns that have no room on a terminal."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,12 +24,22 @@ def main(argv: Sequence[str]) -> int:
     add_comparison_flags(parser)
     text = "write one HTML page, which needs no network: table, curves, experiments side by side, samples and figures"
     parser.add_argument("--page", metavar="FILE", help=text)
+    text = "show these columns, in this order, such as variant,last; default: all"
+    parser.add_argument("--columns", metavar="A,B", type=lambda names: names.split(","), help=text)
+    parser.add_argument("--digits", metavar="N", type=whole, help="the significant digits of a number; default: 4")
+    text = "show an interval as 0.422 [0.415, 0.431] (default), or as 0.422 ± 0.008 with half its width"
+    parser.add_argument("--interval", choices=("brackets", "pm"), help=text)
+    text = "print the table alone, as LaTeX (which needs booktabs; the best values are bold) or Markdown; default: text"
+    parser.add_argument("--format", choices=("text", "latex", "markdown"), default="text", help=text)
     args = parser.read(argv)
+    if args.format != "text" and (args.page or args.figure):
+        parser.error(f"--format {args.format} prints a table alone: give --page and --figure to a command of their own")
 
     from seqjax.sweeps.runs import Runs
 
     runs = Runs.open(*args.runs)
-    print_comparison(runs, args.metric, args.against, args.which, args.figure)
+    choices = {"columns": args.columns, "digits": args.digits, "interval": args.interval}
+    print_comparison(runs, args.metric, args.against, args.which, args.figure, choices=choices, form=args.format)
     if args.page:
         runs.page(args.page, args.metric, args.against)
         line("page", args.page)
@@ -50,6 +64,8 @@ def print_comparison(
     which: str,
     figure: str | None,
     default_figure: Path | None = None,
+    choices: Mapping[str, Any] | None = None,
+    form: str = "text",
 ) -> None:
     """Prints the table of a comparison, and draws its figure.
 
@@ -60,14 +76,25 @@ def print_comparison(
         which: `"last"`, `"best"` or `"both"`: the epochs of each run whose value is taken.
         figure: the file that the user named; None: `default_figure`.
         default_figure: the file if the user named none; None: no figure.
+        choices: the arguments of `Table.choose`; None: none.
+        form: `"text"`, `"latex"` or `"markdown"`; the latter two are printed alone.
     """
     from seqjax.sweeps.runs import main_metric
 
     metric = main_metric(runs.values()) if metric is None else metric
-    table = runs.compare(metric, against, which)
+    whole_table = runs.compare(metric, against, which)
+    table = whole_table.choose(**choices or {})
+    if form != "text":
+        print(table.to_latex() if form == "latex" else table.to_markdown(), end="")
+        return
     words = {"last": "last epoch", "best": "best epoch (that with the lowest held-out loss)"}
-    epochs = " and ".join(words[epoch] for epoch in words if epoch in table.columns)
-    print(f"{metric}, {epochs}: mean over seeds, and its 95 % interval (from, to)\n{table}")
+    epochs = " and ".join(words[epoch] for epoch in words if {epoch, f"{epoch} difference"} & {*table.columns})
+    interval = {"brackets": ", and its 95 % interval in brackets", "pm": " ± half the width of its 95 % interval"}
+    spread = (
+        interval[table.interval] if max(whole_table["runs"]) > 1 else ", without an interval, which takes two seeds"
+    )
+    print(f"{metric}{epochs and f', {epochs}'}: mean over seeds{spread}")
+    print(table.to_text(terminal_width(), MORE))
     file = figure or default_figure
     if file is not None:
         from seqjax.report import plot

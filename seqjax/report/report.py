@@ -18,7 +18,8 @@ from seqjax.errors import LINES, Error, escape
 from seqjax.files import PLAIN_NAME, disk_errors, write
 from seqjax.report import notebook
 from seqjax.report.figure import image_bytes
-from seqjax.report.table import Table, format_cell, markdown
+from seqjax.report.table import Table, markdown
+from seqjax.report.table_cell import format_cell
 
 REPORT, ROWS = "report.md", "rows.csv"
 """The files with the whole report and with the results alone."""

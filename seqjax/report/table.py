@@ -1,38 +1,59 @@
 """`Table`: named columns and rows, as text for a terminal, Markdown, LaTeX, CSV or a data frame."""
 
 import csv
+import dataclasses
 import io
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from rich.cells import cell_len
+from seqjax.errors import Error, check_whole, counted, escape, few, nearest
+from seqjax.report import latex, notebook
+from seqjax.report.table_cell import DIGITS, TEXT, Form, format_cell, is_number, numbers, text
+from seqjax.report.table_lines import broken, lines_of
+from seqjax.terminal.width import terminal_width
 
-from seqjax.errors import Error, escape, few, nearest
-from seqjax.report import notebook
+MORE = "pipe the output into less -S, or in Python print(table.to_text())"
+"""How to see the columns that have no room on a terminal."""
 
 
 @dataclass(frozen=True)
 class Table:
     """Named columns, and rows of numbers, texts and None (an empty cell).
 
-    `str(table)` is for a terminal. It shows integers whole, and other numbers with four significant digits, or without
-    decimals from 10,000 on. `to_csv` keeps all digits.
+    `print(table)` shows it. On a terminal that is too narrow, texts are broken into several lines, columns that have no
+    room are left out, and a note names them. A mean and its interval, which are three columns, are shown in one cell.
+    `to_csv` and `to_pandas` have all columns with all digits.
 
     Args:
         columns: the names of the columns, which differ.
         rows: each has one value for each column; scalars of numpy and JAX become Python's own.
+        intervals: the columns of means that are followed by two columns with the ends of their intervals.
+        best: column -> whether its lowest or its highest value is the best; `to_latex` shows these values in bold.
+        digits: the significant digits that are shown; a number that is too large for them has no decimals, and integers
+            are shown whole.
+        interval: how an interval is shown: `"brackets"`, `0.422 [0.415, 0.431]`; `"pm"`, `0.422 ± 0.008`, with half its
+            width.
 
     Raises:
-        Error: two columns of one name; a row of another length; a cell that holds several values.
+        Error: two columns of one name; a row of another length; a cell that holds several values; a column of
+            `intervals` or `best` that is not there; another value of `best` or `interval`; `digits` below 1.
     """
 
     columns: Sequence[str]
     """The names, a tuple."""
     rows: Sequence[Sequence[Any]]
     """The rows, a tuple of tuples."""
+    intervals: Sequence[str] = ()
+    """The columns that are followed by the ends of their intervals, a tuple."""
+    best: Mapping[str, Literal["lowest", "highest"]] = field(default_factory=dict, hash=False)
+    """Column -> which of its values is the best."""
+    digits: int = DIGITS
+    """The significant digits that are shown."""
+    interval: Form = "brackets"
+    """How intervals are shown."""
 
     def __post_init__(self) -> None:
         columns = tuple(map(str, self.columns))
@@ -43,35 +64,112 @@ class Table:
         for n, row in enumerate(rows):
             if len(row) != len(columns):
                 raise Error(f"row {n} has {len(row)} values for {len(columns)} columns ({', '.join(columns)})")
-        object.__setattr__(self, "columns", columns)
-        object.__setattr__(self, "rows", rows)
+        check_whole(digits=(self.digits, 1))
+        if self.interval not in TEXT:
+            raise Error(f"interval = {self.interval!r}: choose 'brackets' or 'pm'")
+        if not {*self.best.values()} <= {"lowest", "highest"}:
+            raise Error(f"best = {self.best!r:.80}: choose 'lowest' or 'highest' for each column")
+        values = {"columns": columns, "rows": rows, "intervals": tuple(self.intervals), "best": dict(self.best)}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        for name in [*self.intervals, *self.best]:
+            if name not in columns or (name in self.intervals and columns.index(name) + 2 >= len(columns)):
+                raise Error(f"no column {name!r}, or no two columns after it with the ends of its interval")
 
     def __getitem__(self, column: str) -> list[Any]:
         """The values of one column, from top to bottom."""
-        if column not in self.columns:
-            hint = nearest(str(column), self.columns)
-            raise Error(f"no column {column!r}{hint} (columns: {few(self.columns)})")
+        self._check_name(column, self.columns)
         index = self.columns.index(column)
         return [row[index] for row in self.rows]
 
-    def __str__(self) -> str:
-        cells = [self.columns, *(map(format_cell, row) for row in self.rows)]
-        lines = [[escape(cell) for cell in line] for line in cells]
-        widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-        right = self._are_numbers()
-        return "\n".join(
-            "  ".join(_pad(*cell) for cell in zip(line, widths, right, strict=True)).rstrip() for line in lines
+    @property
+    def shown_columns(self) -> tuple[str, ...]:
+        """The columns that are shown: those of `columns` without the ends of intervals, which are in one cell."""
+        return tuple(self._spans())
+
+    def shown_rows(self) -> list[list[str]]:
+        """The texts of the cells, one for each of `shown_columns`."""
+        spans = self._spans().values()
+        return [[text(row[span], self.digits, self.interval) for span in spans] for row in self.rows]
+
+    def choose(
+        self,
+        columns: Iterable[str] | Mapping[str, str] | None = None,
+        digits: int | None = None,
+        interval: Form | None = None,
+    ) -> "Table":
+        """The table with other columns, digits or intervals, for the terminal and for all files.
+
+        >>> from seqjax.report import Table
+        >>> table = Table(["model", "runs", "loss", "from", "to"], [["gru", 5, 0.4219, 0.4152, 0.4311]], ["loss"])
+        >>> print(table.choose(["loss", "model"], digits=3))
+                          loss  model
+        0.422 [0.415, 0.431]  gru
+
+        Args:
+            columns: the names of some of `shown_columns`, in their new order; a mean comes with its interval. A dict
+                gives them new names: `{"variant": "model", "last": "held-out loss"}`. None: all.
+            digits: the significant digits; None: as before.
+            interval: `"brackets"` or `"pm"`; None: as before.
+
+        Raises:
+            Error: no such column; `digits` or `interval` as for a `Table`.
+        """
+        spans = self._spans()
+        if isinstance(columns, str) or not isinstance(columns, Iterable | None):
+            raise Error(f"columns = {columns!r:.80}: pass a list of names, such as {[*spans][:2]}")
+        chosen = list(spans if columns is None else columns)
+        for name in chosen:
+            self._check_name(name, spans)
+        names = dict(columns) if isinstance(columns, Mapping) else dict(zip(chosen, chosen, strict=True))
+        # The ends of an interval are named after their mean.
+        renamed = [
+            names[name] + column.removeprefix(name) if column.startswith(name) else column
+            for name in names
+            for column in self.columns[spans[name]]
+        ]
+        return dataclasses.replace(
+            self,
+            columns=renamed,
+            rows=[[value for name in names for value in row[spans[name]]] for row in self.rows],
+            intervals=[names[name] for name in names if name in self.intervals],
+            best={names[name]: which for name, which in self.best.items() if name in names},
+            digits=self.digits if digits is None else digits,
+            interval=self.interval if interval is None else interval,
         )
+
+    def __str__(self) -> str:
+        return self.to_text(terminal_width())
+
+    def to_text(self, width: int | None = None, more: str = MORE) -> str:
+        """The table as aligned lines of text.
+
+        Args:
+            width: the characters that a line may have. Columns that have no room are left out, and a note below the
+                table names them. None: any number.
+            more: what the note says about how to see these columns.
+        """
+        cells = [[escape(cell) for cell in line] for line in (self.shown_columns, *self.shown_rows())]
+        lines, left_out = lines_of(cells[0], cells[1:], self._are_numbers(), width)
+        if left_out and width is not None:
+            note = f"{counted(len(left_out), 'column')} without room here: {', '.join(left_out)}. To see more: {more}"
+            lines += broken(note, max(width, 2))
+        return "\n".join(lines)
 
     def to_markdown(self) -> str:
         """The table as GitHub's Markdown, with the digits of `str`."""
-        rule = ["---:" if right else "---" for right in self._are_numbers()]
-        lines = [map(markdown, self.columns), rule, *(map(markdown, map(format_cell, row)) for row in self.rows)]
+        right = self._are_numbers()
+        rule = ["---:" if is_right else "---" for is_right in right]
+        rows = [
+            [cell if is_right else markdown(cell) for cell, is_right in zip(row, right, strict=True)]
+            for row in self.shown_rows()
+        ]
+        lines = [map(markdown, self.shown_columns), rule, *rows]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def to_html(self) -> str:
         """The table as HTML, with the digits of `str`; of a long one the first and the last rows."""
-        return notebook.table(self.columns, [tuple(map(format_cell, row)) for row in self.rows], self._are_numbers())
+        return notebook.table(self.shown_columns, self.shown_rows(), self._are_numbers())
 
     def _repr_html_(self) -> str:
         return notebook.show(self.to_html)
@@ -91,19 +189,35 @@ class Table:
         csv.writer(text).writerows([map(_csv_cell, row) for row in (self.columns, *self.rows)])
         return text.getvalue()
 
-    def to_latex(self) -> str:
-        r"""The table as a `tabular` of LaTeX, with the digits of `str`; it needs `\usepackage{booktabs}`.
+    def to_latex(
+        self,
+        columns: Iterable[str] | Mapping[str, str] | None = None,
+        digits: int | None = None,
+        caption: str | None = None,
+        label: str | None = None,
+        interval: Form | None = None,
+    ) -> str:
+        r"""The table as LaTeX, which needs `\usepackage{booktabs}`.
 
-        Columns of numbers are aligned to the right. Characters that LaTeX would interpret are escaped; letters outside
-        of ASCII stay as they are.
+        A value is bold if no other value of its column is better than the better end of its interval; a value without
+        an interval is bold if no other is better. That is so in the columns of `best`. Characters that LaTeX would
+        interpret are escaped; letters outside of ASCII stay as they are.
+
+        Args:
+            columns: as in `choose`.
+            digits: as in `choose`.
+            caption: the text above the table, which becomes a `table`; with neither caption nor label it is a
+                `tabular`, for a `table` of your own.
+            label: what `\ref` refers to, such as `"tab:losses"`.
+            interval: as in `choose`.
+
+        Raises:
+            Error: as in `choose`; a label with characters that LaTeX cannot read.
         """
-        columns = "".join("r" if right else "l" for right in self._are_numbers())
-        head, *lines = [map(_latex, self.columns), *(map(_latex_cell, row) for row in self.rows)]
-        body = "".join(f"{' & '.join(line)} \\\\\n" for line in lines)
-        return (
-            f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
-            f"{body}\\bottomrule\n\\end{{tabular}}\n"
-        )
+        table = self.choose(columns, digits, interval)
+        shown = [table._latex_column(name, span) for name, span in table._spans().items()]
+        rows = [list(row) for row in zip(*shown, strict=True)]
+        return latex.table(table.shown_columns, rows, table._are_numbers(), caption, label)
 
     def to_pandas(self) -> Any:
         """The table as a `pandas.DataFrame` with all digits; None in a column of numbers becomes NaN.
@@ -117,27 +231,48 @@ class Table:
             raise Error("to_pandas needs pandas, which is not installed: pip install pandas") from cause
         return pandas.DataFrame(list(self.rows), columns=list(self.columns))
 
+    def _spans(self) -> dict[str, slice]:
+        """Shown column -> which values of a row are in its cell: one, or a mean and the ends of its interval."""
+        spans, at = {}, 0
+        while at < len(self.columns):
+            name = self.columns[at]
+            spans[name] = slice(at, at + (3 if name in self.intervals else 1))
+            at = spans[name].stop
+        return spans
+
     def _are_numbers(self) -> list[bool]:
-        """For each column, whether it holds numbers (and empty cells) only."""
+        """For each shown column, whether it holds numbers (and empty cells) only."""
         return [
-            all(_is_number(value) or value is None for value in values) and any(map(_is_number, values))
-            for values in map(self.__getitem__, self.columns)
+            all(is_number(value) or value is None for value in values) and any(map(is_number, values))
+            for values in map(self.__getitem__, self.shown_columns)
         ]
 
+    def _latex_column(self, name: str, span: slice) -> list[str]:
+        """The cells of a shown column in LaTeX."""
+        cells = [row[span] for row in self.rows]
+        is_bold = _unbeaten(cells, self.best[name]) if name in self.best else [False] * len(cells)
+        return [
+            latex.number(numbers(cell, self.digits, self.interval), self.interval, bold)
+            if is_number(cell[0]) and math.isfinite(cell[0])
+            else latex.plain(format_cell(cell[0]))
+            for cell, bold in zip(cells, is_bold, strict=True)
+        ]
 
-def format_cell(value: Any) -> str:
-    """The text of a cell: four significant digits, commas between thousands, None empty."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    if not isinstance(value, float) or not math.isfinite(value):
-        return "" if value is None else str(value)
-    # Numbers that four digits would round to 10,000 or more have no decimals: 12,345 is easier to read than 1.235e+04.
-    if 9999.5 <= abs(value) < 1e9:
-        return f"{value:,.0f}"
-    if 0 < abs(value) < 1e-4 or abs(value) >= 1e9:
-        return f"{value:.3e}"
-    # "#" keeps zeros at the end, and a point behind four digits before it.
-    return f"{value:#.4g}".removesuffix(".")
+    def _check_name(self, column: object, known: Iterable[str]) -> None:
+        known = list(known)
+        if column not in known:
+            raise Error(f"no column {column!r}{nearest(str(column), known)} (columns: {few(known)})")
+
+
+def _unbeaten(cells: Sequence[Sequence[Any]], best: str) -> list[bool]:
+    """Which values no other beats: none is better than the better end of their interval, or than they are themselves.
+
+    A single row has nothing to be compared with.
+    """
+    sign = 1 if best == "lowest" else -1
+    known = [[sign * number for number in cell if is_number(number) and math.isfinite(number)] for cell in cells]
+    leader = min((numbers[0] for numbers in known if numbers), default=math.nan)
+    return [len(cells) > 1 and min(numbers, default=math.inf) <= leader for numbers in known]
 
 
 def _plain(value: Any) -> Any:
@@ -146,16 +281,6 @@ def _plain(value: Any) -> Any:
     if shape or isinstance(value, list | tuple | dict):
         raise Error(f"a cell of a table holds one value, not {value!r:.80}")
     return value if shape is None else value.item()
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _pad(text: str, width: int, right: bool) -> str:
-    """A text that is aligned in a terminal, where some characters are two cells wide."""
-    space = " " * (width - cell_len(text))
-    return space + text if right else text + space
 
 
 def csv_text(cell: str) -> str:
@@ -194,35 +319,3 @@ def _is_text_of_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-LATEX = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    # After the end of a row, LaTeX reads a star or a bracket as an argument of this end.
-    "*": "{*}",
-    "[": "{[}",
-    "\n": " ",
-}
-"""Character -> what stands for it in LaTeX."""
-
-
-def _latex(text: str) -> str:
-    """A text of which no character has a meaning in LaTeX."""
-    text = "".join(LATEX.get(sign, sign) for sign in escape(text, keep="\n"))
-    # LaTeX would join two dashes, quotes or commas to one character.
-    return re.sub(r"[-'`,!?](?=[-'`,])", r"\g<0>{}", text)
-
-
-def _latex_cell(value: Any) -> str:
-    """A cell in LaTeX; a number is set as mathematics, so that its sign is a minus and not a hyphen."""
-    text = format_cell(value)
-    if not _is_number(value) or not math.isfinite(value):
-        return _latex(text)
-    digits, _, exponent = text.replace(",", "{,}").partition("e")
-    return f"${digits}$" if not exponent else rf"${digits} \times 10^{{{int(exponent)}}}$"

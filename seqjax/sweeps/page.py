@@ -44,7 +44,8 @@ def write_page(runs: Any, file: Path, metric: str, against: str | None) -> None:
     """
     variants, labels = runs.variants, _labels(runs)
     when = "after the last epoch and after the best one, which has the lowest held-out loss"
-    result = table(runs.compare(metric, against), f"The {labels.get(metric, metric)} of each variant, {when}")
+    what = f"The {labels.get(metric, metric)} of each variant, {when}, with 95 % intervals over seeds"
+    result = table(runs.compare(metric, against), what)
     data = curves(variants, metric, labels)
     names = {id(run): name for name, run in runs.items()}
     # Runs of one variant differ in the seed alone: one of them is shown.

@@ -21,6 +21,7 @@ from seqjax.runs.run import Run
 from seqjax.sweeps.index import read_index
 from seqjax.sweeps.variant_names import variant_names
 from seqjax.terminal.shell import join
+from seqjax.training.metrics import best_of
 
 
 class UnknownRun(Error, KeyError):  # noqa: N818
@@ -133,11 +134,14 @@ class Runs(Mapping[str, Run]):
     ) -> Table:
         """A table with a row per variant: the mean over its seeds, and the 95 % bootstrap interval of the mean.
 
-        The column `last` has the value after the last epoch, `best` that after the epoch with the lowest held-out loss;
-        each is followed by the two ends of its interval. With `against` there is also the mean difference to that
-        variant, paired by seed, and its interval (Efron & Tibshirani 1993, 10,000 resamples of the seeds; with few
-        seeds an interval is too narrow, and with one there is none). A run that diverged or is unfinished has no value;
-        the table counts such runs where there are any.
+        The column `last` has the value after the last epoch, `best` that after the epoch with the lowest held-out loss.
+        Each is followed by the two ends of its interval, which are shown in one cell with it. With `against` there is
+        also the mean difference to that variant, paired by seed, and its interval (Efron & Tibshirani 1993, 10,000
+        resamples of the seeds; with few seeds an interval is too narrow, and with one there is none). A run that
+        diverged or is unfinished has no value; the table counts such runs where there are any.
+
+        `to_latex` shows the best values in bold. For a metric of your own, say which are the best:
+        `dataclasses.replace(table, best={"last": "highest"})`.
 
         Args:
             metric: a column of the metrics, such as `"heldout_perplexity"`.
@@ -157,8 +161,8 @@ class Runs(Mapping[str, Run]):
             for epoch in epochs
         }
         ends = ("", " from", " to")
-        columns = ["variant", "runs", *(epoch + end for epoch in epochs for end in ends)]
-        columns += [] if against is None else [f"{epoch} difference{end}" for epoch in epochs for end in ends]
+        intervals = epochs + ([] if against is None else [f"{epoch} difference" for epoch in epochs])
+        columns = ["variant", "runs", *(mean + end for mean in intervals for end in ends)]
         kinds = {"diverged": lambda run: run.diverged, "unfinished": lambda run: not (run.finished or run.diverged)}
         without = {name: is_so for name, is_so in kinds.items() if any(map(is_so, self._runs.values()))}
         rows = []
@@ -171,7 +175,9 @@ class Runs(Mapping[str, Run]):
                     base = values[epoch][against]
                     row += [None] * 3 if variant == against else paired_difference(of_seed, base)
             rows.append(row + [sum(map(is_so, runs)) for is_so in without.values()])
-        return Table([*columns, *without], rows)
+        direction = best_of(metric)
+        best = {} if direction is None else dict.fromkeys(epochs, direction)
+        return Table([*columns, *without], rows, intervals, best)
 
     def page(self, file: str | Path, metric: str | None = None, against: str | None = None) -> None:
         """Writes one HTML file with the results, curves, experiments, samples and figures of these runs.

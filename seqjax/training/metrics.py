@@ -1,7 +1,7 @@
 """`Metric`: a number beside the loss, computed from the outputs of a model and its targets."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,8 @@ NAMED = {"accuracy": (accuracy, Tokens), "mae": (mae, Values)}
 """Name -> the function, and the kind of targets that it needs."""
 NAMES = (*NAMED, *(LAST + name for name in NAMED))
 """The metrics that have a name."""
-
+BEST: dict[str, Literal["lowest", "highest"]] = {"accuracy": "highest", "mae": "lowest"}
+"""Name -> which value is the best."""
 
 TAKEN = {"tokens", "bits_per_character"} | {
     name.removeprefix(f"{part}_") for name in BY_NAME for part in PARTS if name.startswith(f"{part}_")
@@ -81,6 +82,14 @@ def check_names(metrics: Sequence[Any]) -> list[str]:
 def name_of(metric: Any) -> str:
     """The name of a metric, which is given as its name, as a function or as a `Metric`."""
     return metric if isinstance(metric, str) else getattr(metric, "name", None) or metric.__name__
+
+
+def best_of(column: str) -> Literal["lowest", "highest"] | None:
+    """Which value of a column of the metrics is the best; None: neither is, or it is a metric of the user's own."""
+    if column in BY_NAME:
+        return BY_NAME[column].best
+    part, _, name = column.partition("_")
+    return BEST.get(name.removeprefix(LAST)) if part in PARTS else None
 
 
 def resolve(metrics: Sequence[Any], spec: Spec) -> list[Metric]:

@@ -6,6 +6,7 @@ import json
 from support.html_page import HTMLPage
 from support.shell import call
 
+from seqjax import Runs
 from seqjax.runs.files.folder import HISTORY, SAMPLES
 
 
@@ -29,3 +30,17 @@ def test_the_page_has_the_metrics_samples_and_figures_of_the_folder(run_, tmp_pa
     ]
     assert "text-file" in found.texts["h1"][0]
     assert "Made with seqjax" in found.texts["p"][0]
+
+
+def test_the_table_is_printed_as_it_is_chosen(run_):
+    flags = ("--metric", "train_loss", "--columns", "last,variant", "--digits", 2)
+    table = Runs.open(run_).compare("train_loss").choose(["last", "variant"], 2)
+    head = "train_loss, last epoch: mean over seeds, without an interval, which takes two seeds"
+    for form, text in {
+        "text": f"{head}\n{table}\n",
+        "latex": table.to_latex(),
+        "markdown": table.to_markdown(),
+    }.items():
+        assert call("compare", run_, *flags, "--format", form).stdout == text
+    assert "did you mean 'last'" in call("compare", run_, "--columns", "lst").stderr
+    assert "--page" in call("compare", run_, "--format", "latex", "--page", "x").stderr

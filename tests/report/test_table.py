@@ -5,15 +5,19 @@ import html
 import io
 import math
 import sys
+from collections import Counter
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from markdown_it import MarkdownIt
+from rich.cells import cell_len
 
 from seqjax import Error
 from seqjax.report import Table
 from seqjax.report.table import csv_text, markdown, plain
+from seqjax.report.table_lines import lines_of
 
 TABLE = Table(
     ["variant", "updates", "loss", "note"],
@@ -40,16 +44,19 @@ def test_a_column_by_name():
 
 
 @pytest.mark.parametrize(
-    ("columns", "rows", "words"),
+    "case",
     [
         (["a", "b", "a"], [], "several columns are called a"),
         (["a", "b"], [[1, 2], [1]], "row 1 has 1 values for 2 columns"),
         (["a"], [[np.zeros(2)]], "one value"),
+        (["a", "b"], [], "no two columns after it", ["a"]),
+        (["a"], [], "'lowest' or 'highest'", [], {"a": "low"}),
     ],
 )
-def test_rows_and_columns_that_are_not_a_table(columns, rows, words):
+def test_rows_and_columns_that_are_not_a_table(case):
+    columns, rows, words, *more = case
     with pytest.raises(Error, match=words):
-        Table(columns, rows)
+        Table(columns, rows, *more)
 
 
 def test_text_is_aligned_numbers_to_the_right():
@@ -172,6 +179,87 @@ def test_special_characters_of_latex_are_escaped():
         r"\textless{}unk\textgreater{}\textbar{}\textbackslash{}x1b \\",
         r"-{}-lr '{}'a'{}' ?{}`b -{}-{}- \\",
     ]
+
+
+WIDE = "語" * 14
+MEANS = Table(
+    ["a_b", "loss", "loss from", "loss to", "語 of many words", "n"],
+    [["full", 0.4219, 0.4152, 0.4311, "one two", 5], ["8 & 9", 0.437, 0.42, 0.4612, None, 5],
+     [WIDE, 0.45, None, None, "x" * 40, 1], ["d", math.nan, None, None, "", 0]],
+    ["loss"], {"loss": "lowest"},
+)  # fmt: skip
+
+
+def test_a_table_of_a_paper():
+    """The first mean is the lowest, and the interval of the second one contains it."""
+    assert MEANS.to_latex({"loss": "nats", "a_b": "model"}, 3, "Losses & more", "tab:my_losses").splitlines() == [
+        r"\begin{table}", r"\centering", r"\caption{Losses \& more}", r"\label{tab:my_losses}",
+        r"\begin{tabular}{rl}", r"\toprule", r"nats & model \\", r"\midrule",
+        r"$\mathbf{0.422}\,[0.415, 0.431]$ & full \\", r"$\mathbf{0.437}\,[0.420, 0.461]$ & 8 \& 9 \\",
+        rf"$0.450$ & {WIDE} \\", r"nan & d \\", r"\bottomrule", r"\end{tabular}", r"\end{table}",
+    ]  # fmt: skip
+    assert r"$\mathbf{0.422} \pm 0.008$" in MEANS.to_latex(digits=3, interval="pm")
+
+
+@pytest.mark.parametrize(
+    ("cell", "digits", "brackets", "pm"),
+    [
+        ((-0.004388, -0.1272, 0.1125), 3, "-0.004 [-0.127, 0.113]", "-0.004 ± 0.120"),
+        ((-0.0000388, -0.1272, 0.1125), 3, "0.000 [-0.127, 0.113]", "0.000 ± 0.120"),
+        ((9.96, 9.9, 10.02), 3, "10.0 [9.9, 10.0]", "9.96 ± 0.06"),
+        ((12345.6, 9000.4, 13000.0), 4, "12,346 [9000, 13,000]", "12,346 ± 2000"),
+        ((2e-5, 1e-5, 4e-5), 2, "2.0e-05 [1.0e-05, 4.0e-05]", "2.0e-05 ± 1.5e-05"),
+        ((2.5, None, None), 2, "2.5", "2.5"), ((2, 1.5, 3), 2, "2.0 [1.5, 3.0]", "2.0 ± 0.8"),
+        ((math.inf, math.nan, math.nan), 2, "inf", "inf"),
+    ],
+)  # fmt: skip
+def test_the_largest_number_of_an_interval_has_the_digits(cell, digits, brackets, pm):
+    table = Table("abc", [cell], "a", digits=digits)
+    assert [table.choose(interval=form).shown_rows() for form in ("brackets", "pm")] == [[[brackets]], [[pm]]]
+
+
+@pytest.mark.parametrize(
+    ("best", "cells", "bold"),
+    [
+        ("lowest", [(1, 0, 2), (2, 1, 3), (3, 1.5, 4)], "yyn"), ("highest", [(1, 0, 2), (2, 1, 3), (3, 1.5, 4)], "nyy"),
+        ("lowest", [(1, None, None), (1, None, None), (2, None, None)], "yyn"), ("lowest", [(1, 0, 2)], "n"),
+        ("highest", [(math.nan, None, None), (1, None, None)], "ny"), ("lowest", [(1, 1.5, 2), (3, 3, 3)], "yn"),
+    ],
+)  # fmt: skip
+def test_bold_is_what_no_other_beats_beyond_its_interval(best, cells, bold):
+    lines = Table("abc", cells, "a", {"a": best}).to_latex().splitlines()
+    assert ["ny"["bf" in line] for line in lines[4:-2]] == [*bold]
+    assert "bf" not in Table("abc", cells, "a").to_latex()
+
+
+def test_columns_are_chosen_and_renamed_and_keep_all_digits():
+    chosen = MEANS.choose({"n": "runs", "loss": "nats"}, digits=2)
+    assert chosen.to_csv().splitlines()[:2] == ["runs,nats,nats from,nats to", "5,0.4219,0.4152,0.4311"]
+    assert chosen.to_markdown().splitlines()[::2] == ["| runs | nats |", "| 5 | 0.42 [0.42, 0.43] |", "| 1 | 0.45 |"]
+    assert "0.42 [0.42, 0.43]</td>" in chosen.to_html()
+    for choice, words in (
+        ({"columns": ["los"]}, r"no column 'los'; did you mean 'loss'\? \(columns: a_b, loss, "),
+        ({"columns": "loss"}, "list of names"), ({"digits": 0}, "at least 1"), ({"interval": "x"}, "or 'pm'"),
+        ({"label": "a}"}, "label = 'a}'"),
+    ):  # fmt: skip
+        with pytest.raises(Error, match=words):
+            MEANS.to_latex(**choice)
+
+
+@pytest.mark.parametrize("width", range(8, 120, 3))
+def test_no_line_is_wider_than_the_terminal(width, monkeypatch):
+    """Each column is there with all its letters, or is named in the note."""
+    whole = str(MEANS).splitlines()
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = str(MEANS).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert (lines == whole) == (width >= max(map(cell_len, whole)))
+    table, _, note = "".join("".join(lines).split()).partition("withoutroomhere:")
+    for column in zip(MEANS.shown_columns, *MEANS.shown_rows(), strict=True):
+        name, *values = ("".join(cell.split()) for cell in column)
+        assert name in note.partition(".To")[0].split(",") or Counter("".join([name, *values])) <= Counter(table)
+    assert lines_of("abcd", [["1", "2" * 9, "3", "4"]], [False, True, True, True], 10)[1] == ["b"], "as few as possible"
 
 
 def test_a_data_frame_keeps_all_digits():

@@ -67,12 +67,13 @@ def test_the_table_of_results_is_that_of_compare(content, tmp_path):
     runs = made_runs()
     expected = runs.compare("heldout_perplexity")
     assert content.texts["table"][0].startswith("The held-out perplexity of each variant")
-    body = [list(row[1:]) for row in expected.rows]
-    values = [float(value) for value in content.attributes("data-value")][: sum(map(len, body))]
-    assert values == [value for row in body for value in row]
+    shown = [cell for row in expected.shown_rows() for cell in row[1:]]
+    assert content.texts["td"][: len(shown)] == shown, "a mean and its interval are one cell"
+    values = [float(value) for value in content.attributes("data-value")][: len(shown)]
+    assert values == [number for _, runs, last, _, _, best, *_ in expected.rows for number in (runs, last, best)]
     against = opened(runs, tmp_path, metric="train_loss", against="full")
     assert json.loads(against.texts["script"][0])["metric"] == "train_loss"
-    assert set(runs.compare("train_loss", "full").columns) <= set(against.texts["th"])
+    assert set(runs.compare("train_loss", "full").shown_columns) <= set(against.texts["th"])
 
 
 def test_fields_that_differ_are_marked(content, tmp_path):

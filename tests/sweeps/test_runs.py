@@ -105,6 +105,7 @@ def test_one_epoch_alone_has_the_numbers_of_both(which):
     both, one = (runs.compare("heldout_loss", "full", choice) for choice in ("both", which))
     assert [name for name in both.columns if name in ("variant", "runs") or name.startswith(which)] == [*one.columns]
     assert all(one[name] == both[name] for name in one.columns)
+    assert (one.intervals, one.best) == ((which, f"{which} difference"), {which: "lowest"})
 
 
 def test_the_last_value_is_the_last_that_was_measured():

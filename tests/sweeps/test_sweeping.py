@@ -263,7 +263,7 @@ def test_sweep_trains_every_combination_and_compares_them(place):
         assert f"[{n + 1}/4] {name}: held-out perplexity {run.metrics[-1]['heldout_perplexity']:.4g} (" in done.stdout
     command = next(line for line in done.stdout.splitlines() if line.startswith("next")).split()[2:]
     best = "best epoch (that with the lowest held-out loss)"
-    head = f"train_loss, last epoch and {best}: mean over seeds, and its 95 % interval (from, to)"
+    head = f"train_loss, last epoch and {best}: mean over seeds, and its 95 % interval in brackets"
     assert call(*command).stdout == f"{head}\n{runs.compare('train_loss')}\n"
     folders = [out / folder_name(name) for name in runs]
     done = call("compare", *folders, "--metric", "train_loss", "--against", variants[0])

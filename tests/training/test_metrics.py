@@ -164,3 +164,9 @@ def test_what_no_config_can_hold_runs_in_memory_or_as_a_plugin_of_its_kind(tmp_p
     assert all(name in text for name in fields)
     assert re.findall("seqjax new (\\w+) ", text) == advised
     assert not (tmp_path / "run").exists()
+
+
+def test_which_value_of_a_column_is_the_best():
+    assert metrics.BEST.keys() == metrics.NAMED.keys()
+    best = {"heldout_loss": "lowest", "tokens_per_second": "highest", "train_last_accuracy": "highest", "own": None}
+    assert list(map(metrics.best_of, best)) == list(best.values())

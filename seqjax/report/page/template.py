@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from seqjax.errors import escape
-from seqjax.report.table import Table, format_cell
+from seqjax.report.table import Table
+from seqjax.report.table_cell import is_number
 
 FILES = importlib.resources.files("seqjax.report") / "page"
 """The folder of the style sheet and of the scripts."""
@@ -86,22 +87,23 @@ def to_json(data: Any) -> str:
 def table(content: Table, caption: str, marked: Collection[tuple[int, str]] = ()) -> str:
     """A table, in a box that scrolls sideways where it is wider than the screen.
 
-    The first cell of each row is its heading. A number has all its digits in `data-value`, by which
-    `tables.js` sorts.
+    The first cell of each row is its heading. A number, or the mean of an interval, has all its digits in
+    `data-value`, by which `tables.js` sorts.
 
     Args:
         content: the table.
         caption: what it shows, a plain text.
         marked: (index of the row, name of the column) of the cells that are marked.
     """
-    head = "".join(
-        f'<th scope="col"{NUMBER * any(map(_is_number, content[name]))}>{text(name)}</th>' for name in content.columns
-    )
+    names = content.shown_columns
+    values = {name: content[name] for name in names}
+    head = "".join(f'<th scope="col"{NUMBER * any(map(is_number, values[name]))}>{text(name)}</th>' for name in names)
     rows = []
-    for n, row in enumerate(content.rows):
-        first, *others = zip(content.columns, row, strict=True)
-        cells = [f'<th scope="row">{text(format_cell(first[1]))}</th>']
-        cells += [_cell(value, (n, name) in marked) for name, value in others]
+    for n, (first, *others) in enumerate(content.shown_rows()):
+        cells = [f'<th scope="row">{text(first)}</th>']
+        cells += [
+            _cell(values[name][n], shown, (n, name) in marked) for name, shown in zip(names[1:], others, strict=True)
+        ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     body = f"<caption>{text(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return scrolling(f"<table>{body}</table>", caption)
@@ -122,14 +124,10 @@ def image_source(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _cell(value: Any, is_marked: bool) -> str:
-    shown = text(format_cell(value))
-    shown = f"<mark>{shown}</mark>" if is_marked else shown
-    return f'<td{NUMBER} data-value="{value!r}">{shown}</td>' if _is_number(value) else f"<td>{shown}</td>"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _cell(value: Any, shown: str, is_marked: bool) -> str:
+    inner = text(shown)
+    inner = f"<mark>{inner}</mark>" if is_marked else inner
+    return f'<td{NUMBER} data-value="{value!r}">{inner}</td>' if is_number(value) else f"<td>{inner}</td>"
 
 
 def _finite(data: Any) -> Any:
