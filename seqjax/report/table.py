@@ -98,7 +98,7 @@ class Table:
         of ASCII stay as they are.
         """
         columns = "".join("r" if right else "l" for right in self._are_numbers())
-        head, *lines = [map(_latex, self.columns), *(map(_latex_cell, row) for row in self.rows)]
+        head, *lines = [map(latex, self.columns), *(map(_latex_cell, row) for row in self.rows)]
         body = "".join(f"{' & '.join(line)} \\\\\n" for line in lines)
         return (
             f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
@@ -208,11 +208,12 @@ LATEX = {
     "*": "{*}",
     "[": "{[}",
     "\n": " ",
+    "\u202f": r"\,",
 }
 """Character -> what stands for it in LaTeX."""
 
 
-def _latex(text: str) -> str:
+def latex(text: str) -> str:
     """A text of which no character has a meaning in LaTeX."""
     text = "".join(LATEX.get(sign, sign) for sign in escape(text, keep="\n"))
     # LaTeX would join two dashes, quotes or commas to one character.
@@ -223,6 +224,6 @@ def _latex_cell(value: Any) -> str:
     """A cell in LaTeX; a number is set as mathematics, so that its sign is a minus and not a hyphen."""
     text = format_cell(value)
     if not _is_number(value) or not math.isfinite(value):
-        return _latex(text)
+        return latex(text)
     digits, _, exponent = text.replace(",", "{,}").partition("e")
     return f"${digits}$" if not exponent else rf"${digits} \times 10^{{{int(exponent)}}}$"
