@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 import matplotlib.figure
 
-from seqjax.report.table import latex
+from seqjax.report import latex
 
 FILE_DPI, SCREEN_DPI = 150, 120
 """The dots per inch of a PNG: in a file, and in a notebook, which keeps the images of all its cells in its file."""
@@ -27,7 +27,7 @@ class Figure(matplotlib.figure.Figure):
     @property
     def caption(self) -> str:
         r"""The notes as sentences for `\caption` of LaTeX, with its special characters escaped."""
-        return " ".join(latex(f"{note}.") for note in self.notes)
+        return latex.plain(" ".join(f"{note}." for note in self.notes)).replace("\u202f", r"\,")
 
     def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
         return image_bytes(self, "png", SCREEN_DPI), {"width": screen_width(self)}

@@ -77,16 +77,15 @@ def history(rows: Sequence[dict[str, Any]], title: str = "", whole: bool = False
     measure = "perplexity" if "train_perplexity" in rows[0] else "loss"
     with current():
         figure, (axes,) = new_figure("epoch", measure, title)
-        labels = {"train": f"training, {DURING}", "heldout": "held out, after the epoch"}
         if is_for_paper():
-            add_note(figure, "; ".join(labels.values()))
-            labels = {"train": "training", "heldout": "held out"}
+            add_note(figure, f"training: {DURING}; held out: after the epoch")
         values: list[np.ndarray] = []
-        for part, label in labels.items():
+        for part, name, when in (("train", "training", DURING), ("heldout", "held out", "after the epoch")):
             points = [
                 (row["epoch"], row[f"{part}_{measure}"]) for row in rows if not math.isnan(row[f"{part}_{measure}"])
             ]
             x, y = np.array(points, np.float64).reshape(-1, 2).T
+            label = name if is_for_paper() else f"{name}, {when}"
             axes.plot(x, y, label=label, marker=_marker(len(points)), linestyle=DASHES[len(values)])
             values.append(y[None])
         whole_ticks(axes.xaxis)
@@ -110,7 +109,8 @@ def runs(
     """One line for each variant: the mean over its seeds, in a band that is the 95 % bootstrap interval of this mean.
 
     The legend says what is drawn. Where variants differ in two ways, such as `"gradient"` and
-    `"optimizer.learning_rate"`, the first is shown by the colour and the second by the line style.
+    `"optimizer.learning_rate"`, the first is shown by the colour and the second by the line style. Lines are drawn from
+    wide to narrow, so that those which coincide can be seen; those of a style for papers have the same width.
 
     A point is an epoch. If `x` differs between seeds, as seconds do, the point is at their median. Epochs that were not
     evaluated are left out, and so are runs that diverged or are unfinished, if others of their variant trained longer;
@@ -516,8 +516,8 @@ def _longest(is_true: np.ndarray) -> slice:
 
 
 def _looks(count: int, factors: tuple[Sequence[str], Sequence[str]] | None = None) -> list[dict[str, Any]]:
-    """The colour and the line style of each line, by two factors if they are given."""
-    colours = colours_of_style()
+    """The colour, line style and width of each line, by two factors if they are given."""
+    colours, width = colours_of_style(), matplotlib.rcParams["lines.linewidth"]
     first: Sequence[int]
     if factors is None:
         # After as many lines as there are colours and styles, the same colour gets another style.
@@ -525,8 +525,15 @@ def _looks(count: int, factors: tuple[Sequence[str], Sequence[str]] | None = Non
         first, second = range(count), [n + n // period for n in range(count)]
     else:
         first, second = ([list(dict.fromkeys(column)).index(value) for value in column] for column in factors)
+    # Variants of one line style may coincide: the ones that are drawn first are wider, and so remain visible. A reader
+    # of a paper would look for a meaning in the widths.
+    wide = max(first) if factors and not is_for_paper() else 0
     return [
-        {"color": colours[a % len(colours)], "linestyle": DASHES[b % len(DASHES)]}
+        {
+            "color": colours[a % len(colours)],
+            "linestyle": DASHES[b % len(DASHES)],
+            "linewidth": width * (1 + (wide - a) / wide) if wide else width,
+        }
         for a, b in zip(first, second, strict=True)
     ]
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
@@ -53,11 +54,24 @@ def add_legend(figure: Figure, axes: Axes, groups: Sequence[Sequence[tuple[Line2
         add_note(figure, line)
     if is_for_paper():
         fit_labels(figure)
-        width = figure.get_figwidth() - axes.get_window_extent().x0 / figure.dpi
         size, caption = matplotlib.rcParams["legend.fontsize"], ""
+        # Beside a legend there is a margin of half the size of its font.
+        width = figure.get_figwidth() - axes.get_window_extent().x0 / figure.dpi - size / 72
     else:
         width, size = figure.get_figwidth() - 8 * matplotlib.rcParams["font.size"] / 72, 10.0
     fitting = _fitting(width, size)
+    legend = _legend(axes, groups, caption, width, fitting)
+    # Letters may be wider than most.
+    while (found := legend.get_window_extent().width / figure.dpi) > width and fitting > 10:
+        fitting = max(10, int(fitting * width / found))
+        legend = _legend(axes, groups, caption, width, fitting)
+    figure.set_figheight(figure.get_figheight() + legend.get_window_extent().height / figure.dpi)
+
+
+def _legend(
+    axes: Axes, groups: Sequence[Sequence[tuple[Line2D, str]]], caption: str, width: float, fitting: int
+) -> Legend:
+    """A legend whose lines have `fitting` characters at most, in as few rows as fit into a width in inches."""
     caption = "\n".join(textwrap.fill(line, fitting) for line in caption.split("\n"))
     groups = [[(handle, textwrap.fill(text, fitting - 6)) for handle, text in group] for group in groups if group]
     blank = Line2D([], [], linestyle="none"), ""
@@ -77,9 +91,9 @@ def add_legend(figure: Figure, axes: Axes, groups: Sequence[Sequence[tuple[Line2
             alignment="left",
             borderpad=0.2,
         )
-        if legend.get_window_extent().width <= width * figure.dpi:
+        if legend.get_window_extent().width <= width * axes.figure.dpi:
             break
-    figure.set_figheight(figure.get_figheight() + legend.get_window_extent().height / figure.dpi)
+    return legend
 
 
 def add_note(figure: Figure, text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from seqjax.errors import Error, escape, few, nearest
-from seqjax.report import notebook
+from seqjax.report import latex, notebook
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Table:
         of ASCII stay as they are.
         """
         columns = "".join("r" if right else "l" for right in self._are_numbers())
-        head, *lines = [map(latex, self.columns), *(map(_latex_cell, row) for row in self.rows)]
+        head, *lines = [map(latex.plain, self.columns), *(map(_latex_cell, row) for row in self.rows)]
         body = "".join(f"{' & '.join(line)} \\\\\n" for line in lines)
         return (
             f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(head)} \\\\\n\\midrule\n"
@@ -196,34 +196,10 @@ def _is_text_of_number(text: str) -> bool:
     return True
 
 
-LATEX = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    # After the end of a row, LaTeX reads a star or a bracket as an argument of this end.
-    "*": "{*}",
-    "[": "{[}",
-    "\n": " ",
-    "\u202f": r"\,",
-}
-"""Character -> what stands for it in LaTeX."""
-
-
-def latex(text: str) -> str:
-    """A text of which no character has a meaning in LaTeX."""
-    text = "".join(LATEX.get(sign, sign) for sign in escape(text, keep="\n"))
-    # LaTeX would join two dashes, quotes or commas to one character.
-    return re.sub(r"[-'`,!?](?=[-'`,])", r"\g<0>{}", text)
-
-
 def _latex_cell(value: Any) -> str:
     """A cell in LaTeX; a number is set as mathematics, so that its sign is a minus and not a hyphen."""
     text = format_cell(value)
     if not _is_number(value) or not math.isfinite(value):
-        return latex(text)
+        return latex.plain(text)
     digits, _, exponent = text.replace(",", "{,}").partition("e")
     return f"${digits}$" if not exponent else rf"${digits} \times 10^{{{int(exponent)}}}$"

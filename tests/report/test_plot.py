@@ -119,11 +119,11 @@ def test_two_fields_are_shown_by_colour_and_by_line_style():
         alike = [lines[name] for name in names if name.endswith(lr)]
         assert {line.get_linestyle() for line in alike} == {line_style}
         assert len({line.get_color() for line in alike}) == 3
+        assert alike[0].get_linewidth() > alike[1].get_linewidth() > alike[2].get_linewidth()
     for name in names[::2]:
         other = name.replace("0.5", "2.0")
         assert lines[name].get_color() == lines[other].get_color()
     handles = figure.axes[0].get_legend().legend_handles
-    assert len({line.get_linewidth() for line in [*lines.values(), *handles]}) == 1
     assert (handles[1].get_color(), handles[-1].get_linestyle()) == (lines[names[2]].get_color(), "--")
 
 
@@ -156,7 +156,7 @@ def test_a_dollar_sign_in_a_name_is_no_formula():
 )
 def test_a_figure_of_a_paper_has_names_alone_and_nothing_is_clipped(style):
     """The names and labels are long, the numbers are large, and each function of the module is called."""
-    long = [f"k={n}, a variant of which the user_gave a name that is rather long, learning_rate=0.0001" for n in (4, 8)]
+    long = [f"k={n}, a variant of which the user_gave a name that is rather long, {'W' * 70}" for n in (4, 8)]
     labels = {"x_label": "tokens that were trained since the beginning of this experiment and of the ones before it"}
     labels |= {"y_label": "a quantity with a name that is longer than the axis is high (nats per token)", "title": "T"}
     series = {name: (np.arange(20) * 100_000, np.arange(20.0) * 10**8) for name in long}
@@ -183,15 +183,20 @@ def test_a_figure_of_a_paper_has_names_alone_and_nothing_is_clipped(style):
             legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
             words = [axis.get_offset_text() for axis in axes] + [legend.get_title() for legend in legends]
             assert {figure.get_suptitle(), *(text.get_text() for text in words)} == {""}
-            shown = {text.get_text().replace("\n", " ") for each in legends for text in each.get_texts()}
-            assert shown <= {*long, "training", "held out", "part of the gradient from lag k", "fit"}
+            shown = {"".join(text.get_text().split()) for each in legends for text in each.get_texts()}
+            names = {"".join(name.split()) for name in (*long, "part of the gradient from lag k")}
+            assert shown <= names | {"training", "heldout", "fit"}
             assert "T." in figure.caption or name in ("runs", "heatmap of other columns")
     assert {name.partition(" ")[0] for name in figures} == {*plot.__all__} - {"style"}
 
 
 def test_the_caption_of_a_figure_has_what_the_figure_of_a_paper_leaves_out():
     runs = sweep() | {"b_1, seed=0": run()}
+    factors = Runs({f"model={a}, {b}, seed=0": run() for a in ("rnn", "gru") for b in ("k=4", "k=8")})
     with plot.style("paper"):
+        handles = plot.runs(factors).axes[0].get_legend().legend_handles
+        assert len({line.get_linewidth() for line in [*visible(plot.runs(factors)), *handles]}) == 1
+        assert legend(plot.runs(factors)) == ["rnn", "gru", "k=4", "k=8"]
         figures = plot.runs(Runs(runs)), plot.history(steep(1.0).metrics, r"5 % · \$_")
         norms = 0.5 ** np.arange(9.0)
         lags = plot.by_lag(norms, norms[1:], norms)
@@ -199,7 +204,7 @@ def test_the_caption_of_a_figure_has_what_the_figure_of_a_paper_leaves_out():
     assert [figure.caption for figure in (*figures, lags)] == [
         "copy; rnn, hidden 8; full. Training loss (nats): mean during the epoch. Mean of 3 seeds; band: 95\\,\\% "
         "bootstrap interval of the mean. Variant b\\_1: 1 seed.",
-        "5 \\%; \\$\\_. Training, mean during the epoch; held out, after the epoch. "
+        "5 \\%; \\$\\_. Training: mean during the epoch; held out: after the epoch. "
         "Start outside the axis: up to 2,980.",
         "Fit to lags 0 to 8: ×0.5 a step, within 25\\,\\% from lag 0 to 7.",
     ]

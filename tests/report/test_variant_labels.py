@@ -30,7 +30,7 @@ def test_what_all_share_is_left_out():
 
 
 def test_names_of_the_user_stay_as_they_are():
-    names = ("k=4", "my_k=a.b=c", "v1.2", "optimizer", "gru=x steps=3")
+    names = ("k=4", "my_k=a.b=c", "no.bias", "optimizer", "gru=x steps=3")
     assert variant_labels(names).short == names
     assert variant_labels(["full", "truncated, 10 steps"]).short == ("full", "truncated, 10 steps")
     assert variant_labels(["a (1, 2)", "a (1, 3)"]).short == ("a (1, 2)", "a (1, 3)")
