@@ -584,6 +584,8 @@ def _by_field(measures: "Measures", what: str) -> Any:
         figure = plot.points(points, x_label="strategy", **labels)
         figure.axes[0].set(xticks=[], xlim=(-0.5, len(values) - 0.5))
     figure.axes[0].vlines(x_S, np.maximum(values - errors, values / 100), values + errors, colors="gray", zorder=0)
+    if errors.any():
+        figure.notes.append("Grey bars: one standard error to either side")
     return figure
 
 

@@ -1,10 +1,12 @@
-"""`Figure`, a figure of matplotlib that a notebook shows, and the bytes of a figure as a file."""
+"""`Figure`, a figure of matplotlib that a notebook shows and that has a caption, and its bytes as a file."""
 
 import io
 from typing import Any
 
 import matplotlib
 import matplotlib.figure
+
+from seqjax.report import latex
 
 FILE_DPI, SCREEN_DPI = 150, 120
 """The dots per inch of a PNG: in a file, and in a notebook, which keeps the images of all its cells in its file."""
@@ -16,6 +18,16 @@ class Figure(matplotlib.figure.Figure):
     IPython shows figures of `matplotlib.figure.Figure` itself only after `%matplotlib inline`. After it, IPython uses
     the printer of this magic in place of the method below, so that the figure is shown once.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.notes: list[str] = []
+        """What a reader has to know beside the figure: the title, and what lines and bands are. Each is one line."""
+
+    @property
+    def caption(self) -> str:
+        r"""The notes as sentences for `\caption` of LaTeX, with its special characters escaped."""
+        return latex.plain(" ".join(f"{note}." for note in self.notes)).replace("\u202f", r"\,")
 
     def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
         return image_bytes(self, "png", SCREEN_DPI), {"width": screen_width(self)}

@@ -22,12 +22,21 @@ from matplotlib.ticker import EngFormatter
 from seqjax.errors import Error, check_type, counted
 from seqjax.report.figure import Figure
 from seqjax.report.metric_labels import DURING, are_on_tokens, axis_label
-from seqjax.report.plot_layout import add_legend, colours_of_style, factor_entries, line_entries, new_figure, plain
+from seqjax.report.plot_fit import fit_labels, fit_names
+from seqjax.report.plot_layout import (
+    add_legend,
+    add_note,
+    colours_of_style,
+    factor_entries,
+    line_entries,
+    new_figure,
+    plain,
+)
 from seqjax.report.plot_range import show_end
-from seqjax.report.plot_style import DASHES, column_width, current, style
+from seqjax.report.plot_style import DASHES, current, is_for_paper, style
 from seqjax.report.seeds import average_and_band, caption_of, counts_of, seeds_of
 from seqjax.report.ticks import log_ticks, whole_ticks
-from seqjax.report.variant_labels import shared_plugins, variant_labels
+from seqjax.report.variant_labels import Labels, shared_plugins, variant_labels
 
 __all__ = ("averages", "by_lag", "heatmap", "history", "lines", "points", "runs", "style")
 
@@ -67,12 +76,15 @@ def history(rows: Sequence[dict[str, Any]], title: str = "", whole: bool = False
     measure = "perplexity" if "train_perplexity" in rows[0] else "loss"
     with current():
         figure, (axes,) = new_figure("epoch", measure, title)
+        if is_for_paper():
+            add_note(figure, f"training: {DURING}; held out: after the epoch")
         values: list[np.ndarray] = []
-        for part, label in (("train", f"training, {DURING}"), ("heldout", "held out, after the epoch")):
+        for part, name, when in (("train", "training", DURING), ("heldout", "held out", "after the epoch")):
             points = [
                 (row["epoch"], row[f"{part}_{measure}"]) for row in rows if not math.isnan(row[f"{part}_{measure}"])
             ]
             x, y = np.array(points, np.float64).reshape(-1, 2).T
+            label = name if is_for_paper() else f"{name}, {when}"
             axes.plot(x, y, label=label, marker=_marker(len(points)), linestyle=DASHES[len(values)])
             values.append(y[None])
         whole_ticks(axes.xaxis)
@@ -95,9 +107,10 @@ def runs(
 ) -> Figure:
     """One line for each variant: the mean over its seeds, in a band that is the 95 % bootstrap interval of this mean.
 
-    The legend says what is drawn. Where variants differ in two ways, such as `"gradient"` and
-    `"optimizer.learning_rate"`, the first is shown by the colour and the second by the line style. Lines are drawn from
-    wide to narrow, so that those which coincide can be seen.
+    The legend says what is drawn, or the caption of the figure in a style for papers. Where variants differ in two
+    ways, such as `"gradient"` and `"optimizer.learning_rate"`, the first is shown by the colour and the second by the
+    line style. Lines are drawn from wide to narrow, so that those which coincide can be seen; in a style for papers all
+    have the same width.
 
     A point is an epoch. If `x` differs between seeds, as seconds do, the point is at their median. Epochs that were not
     evaluated are left out, and so are runs that diverged or are unfinished, if others of their variant trained longer;
@@ -140,7 +153,8 @@ def runs(
         for name in (x, y) if run.metrics else ():
             run.metric(name)  # for its error
     tokens = are_on_tokens(every)
-    labels = variant_labels(list(variants))
+    # Names that were given with the runs are shown as they are.
+    labels = variant_labels(list(variants)) if hasattr(runs, "variants") else Labels((), tuple(variants), None)
     title = title_of([run.experiment for run in every], labels.shared) if title is None else title
     groups = {name: seeds_of(group) for name, group in variants.items()}
     counts = {name: seeds.in_words for name, seeds in groups.items()}
@@ -166,10 +180,12 @@ def runs(
             entries = factor_entries(*labels.factors)
         else:
             lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-            texts = [
-                short if count == usual else f"{short} ({count})"
-                for short, count in zip(labels.short, counts.values(), strict=True)
-            ]
+            texts = list(labels.short)
+            for n, count in enumerate(counts.values()):
+                if count != usual and is_for_paper():
+                    caption += f"\nvariant {texts[n]}: {count}"
+                elif count != usual:
+                    texts[n] += f" ({count})"
             entries = [[(line, plain(text)) for line, text in zip(lines, texts, strict=True) if text]]
         add_legend(figure, axes, entries, caption="\n".join(filter(None, (caption, hidden))))
     return figure
@@ -403,15 +419,19 @@ def heatmap(
         limit = finite.max() if finite.size and np.nanmin(values) < 0 else None
         colours = {"cmap": "viridis"} if limit is None else {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
         image = axes.imshow(values, aspect="auto", interpolation="nearest", **colours)
-        for axis, names in ((axes.yaxis, rows), (axes.xaxis, columns)):
+        both = "Rows and columns" if rows == columns else ""
+        for axis, names, what in ((axes.yaxis, rows, both or "Rows"), (axes.xaxis, columns, both or "Columns")):
             if names is None:
                 whole_ticks(axis)
             else:
-                axis.set_ticks(range(len(names)), [str(name) for name in names])
-        if columns is not None and sum(len(str(name)) + 2 for name in columns) > 9 * len(columns):
-            for tick in axes.get_xticklabels():
+                axis.set_ticks(range(len(names)), fit_names(figure, names, what))
+        ticks = axes.get_xticklabels()
+        if columns is not None and sum(len(tick.get_text()) + 2 for tick in ticks) > 9 * len(columns):
+            for tick in ticks:
                 tick.set(rotation=45, ha="right", rotation_mode="anchor")
         figure.colorbar(image, ax=axes, label=label)
+        if is_for_paper():
+            fit_labels(figure)
         # A number of three digits takes about four times the size of its font.
         if room >= 4 * matplotlib.rcParams["font.size"] * CELL_FONT / 72:
             _write_cells(axes, image, values)
@@ -454,6 +474,9 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
             label = f"fit to lags {fitted[0]} to {fitted[-1]}: ×{factor:.3g} a step, within {percent}"
             if (fitted[0], fitted[-1]) != (held.start, held.stop - 1):
                 label += f" from lag {held.start} to {held.stop - 1}"
+            if is_for_paper():
+                add_note(figure, label)
+                label = "fit"
             upper.plot(k[held], fit[held] / norms[0], "--", color="black", label=label)
         lower.plot(k[1:], _positive(bias), label="_relative bias", marker=marker)
         for axes, values in ((upper, norms), (lower, bias)):
@@ -467,10 +490,10 @@ def by_lag(norms: Any, bias: Any, fit: Any = None, title: str = "") -> Figure:
 
 def _size_by_cells(figure: Figure, shape: tuple[int, ...]) -> float:
     """Makes a figure as large as the cells of a matrix need, if the style allows it; returns the width of a cell."""
-    limit, size = column_width(), matplotlib.rcParams["font.size"] / 10
+    limit, size = figure.get_figwidth(), matplotlib.rcParams["font.size"] / 10
     width = 2.5 + 0.65 * shape[1]
-    cell = 0.65 if limit is None else min(0.65 * size, (limit - 2.5 * size) / shape[1])
-    figure.set_size_inches(width if limit is None else limit, (1.5 + 0.45 * shape[0]) * size)
+    cell = min(0.65 * size, (limit - 2.5 * size) / shape[1]) if is_for_paper() else 0.65
+    figure.set_size_inches(limit if is_for_paper() else width, (1.5 + 0.45 * shape[0]) * size)
     return cell
 
 
@@ -502,13 +525,14 @@ def _looks(count: int, factors: tuple[Sequence[str], Sequence[str]] | None = Non
         first, second = range(count), [n + n // period for n in range(count)]
     else:
         first, second = ([list(dict.fromkeys(column)).index(value) for value in column] for column in factors)
-    # Variants of one line style may coincide: the ones that are drawn first are wider, and so remain visible.
-    wide = max(first) if factors else 0
+    # Variants of one line style may coincide: the ones that are drawn first are wider, and so remain visible. A reader
+    # of a paper would look for a meaning in the widths.
+    wide = max(first) if factors and not is_for_paper() else 0
     return [
         {
             "color": colours[a % len(colours)],
             "linestyle": DASHES[b % len(DASHES)],
-            "linewidth": width * (1 + 1.0 * (wide - a) / max(1, wide)) if factors else width,
+            "linewidth": width * (1 + (wide - a) / wide) if wide else width,
         }
         for a, b in zip(first, second, strict=True)
     ]

@@ -44,7 +44,7 @@ class PlainNumbers(Formatter):
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         """The label of one tick."""
-        if 1e-3 * (1 - 1e-9) <= abs(x) < 1e5:
+        if x == 0 or 1e-3 * (1 - 1e-9) <= abs(x) < 1e5:
             return f"{x:,.10f}".rstrip("0").rstrip(".")
         mantissa, exponent = f"{x:.9e}".split("e")
         factor = mantissa.rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""`variant_labels`: short labels of the variants of a sweep, without what they share."""
+"""`variant_labels`: the labels of the variants of a sweep, without what they share."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ class Labels(NamedTuple):
     """The labels of several variants.
 
     Args:
-        shared: what all variants have in common.
+        shared: what all variants have in common, in words.
         short: the label of each variant, without what all have in common.
         factors: where variants differ in two ways, the label of each variant in the first, which is shown by a colour,
             and in the second, which is shown by a line style; None: they differ in one way, or in too many.
@@ -30,14 +30,17 @@ class Labels(NamedTuple):
 
 
 def variant_labels(names: Sequence[str]) -> Labels:
-    """The labels of variants such as `"full, optimizer.learning_rate=0.5"`: shared parts, and "full, lr 0.5"."""
+    """The labels of variants such as `"full, optimizer.learning_rate=0.5"`: here `"full, learning_rate=0.5"`.
+
+    Names and values stay as they were given; only the path of a field is left out, and the kind of a plugin.
+    """
     # A comma in parentheses belongs to a value, such as (1, 2).
     split = [re.split(r", (?![^()]*\))", name) for name in names]
     if len(set(map(len, split))) > 1:
-        return Labels((), tuple(", ".join(map(_part, parts)) for parts in split), None)
-    columns = [tuple(map(_part, parts)) for parts in zip(*split, strict=True)]
+        return Labels((), tuple(", ".join(map(_without_path, parts)) for parts in split), None)
+    columns = [tuple(map(_without_path, parts)) for parts in zip(*split, strict=True)]
     varied = [column for column in columns if len(set(column)) > 1]
-    shared = tuple(column[0] for column in columns if len(set(column)) == 1 and column[0])
+    shared = tuple(readable(column[0]) for column in columns if len(set(column)) == 1 and column[0])
     return Labels(shared, _joined(varied, len(names)), _factors(varied, len(names)))
 
 
@@ -66,13 +69,10 @@ def _describe(plugin: object) -> str:
     return readable(describe(plugin))
 
 
-def _part(part: str) -> str:
-    """One part of a variant's name: `"optimizer.learning_rate=0.5"` as "lr 0.5", `"gradient=full"` as "full"."""
-    match = re.fullmatch(r"([a-z_]+(?:\.[a-z_]+)*)=(.*)", part)
-    if match is None:
-        return readable(part)
-    field, value = match.groups()
-    return readable(value) if field in KINDS else f"{_word(field.rpartition('.')[2])} {value}"
+def _without_path(part: str) -> str:
+    """One part of a variant's name: `"model.hidden=8"` as "hidden=8", `"gradient=full"` as "full", `"k=4"` as it is."""
+    field, sign, value = part.partition("=")
+    return value if field in KINDS and sign else re.sub(r"^(?:[a-z_]+\.)+(?=[a-z_]+=)", "", part)
 
 
 def _word(field: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from seqjax import Error
 from seqjax.report import plot
+from seqjax.report.plot_style import PAPERS
 from seqjax_datasets import Copy
 from seqjax_gradients import Full
 from seqjax_models import RNN
@@ -111,7 +112,7 @@ def test_the_default_band_is_a_bootstrap_interval(average):
 def test_two_fields_are_shown_by_colour_and_by_line_style():
     names = [f"{gradient}, optimizer.learning_rate={lr}" for gradient in ("full", "cut", "rtrl") for lr in (0.5, 2.0)]
     figure = plot.runs(Runs({f"{name}, seed={s}": run(s, level=n) for n, name in enumerate(names) for s in (0, 1, 2)}))
-    assert legend(figure) == ["full", "cut", "rtrl", "lr 0.5", "lr 2.0"]
+    assert legend(figure) == ["full", "cut", "rtrl", "learning_rate=0.5", "learning_rate=2.0"]
     lines = {line.get_label(): line for line in visible(figure)}
     assert list(lines) == names, "the data of the lines keep the whole names"
     for line_style, lr in (("-", "0.5"), ("--", "2.0")):
@@ -123,7 +124,7 @@ def test_two_fields_are_shown_by_colour_and_by_line_style():
         other = name.replace("0.5", "2.0")
         assert lines[name].get_color() == lines[other].get_color()
     handles = figure.axes[0].get_legend().legend_handles
-    assert (handles[1].get_color(), handles[4].get_linestyle()) == (lines[names[2]].get_color(), "--")
+    assert (handles[1].get_color(), handles[-1].get_linestyle()) == (lines[names[2]].get_color(), "--")
 
 
 def test_a_run_that_ended_early_is_counted_at_its_own_variant():
@@ -131,8 +132,8 @@ def test_a_run_that_ended_early_is_counted_at_its_own_variant():
     runs = {f"{name}, seed={s}": run(s) for name in names for s in (0, 1)}
     runs["cut, model.hidden=16, seed=1"] = run(1, epochs=2)
     found = legend(plot.runs(Runs(runs)))
-    assert found[0] == "full, hidden 8"
-    assert found[3] == "cut, hidden 16 (1 seed, 1 left out)"
+    assert found[0] == "full, hidden=8"
+    assert found[3] == "cut, hidden=16 (1 seed, 1 left out)"
 
 
 def test_the_title_has_what_all_runs_share():
@@ -148,6 +149,66 @@ def test_a_dollar_sign_in_a_name_is_no_formula():
     figure.draw_without_rendering()
     assert legend(figure)[1] == r"\$\oops{"
     assert visible(figure)[1].get_label() == r"$\oops{"
+
+
+@pytest.mark.parametrize(
+    "style", ["paper", *(pytest.param(name, marks=pytest.mark.slow) for name in PAPERS if name != "paper")]
+)
+def test_a_figure_of_a_paper_has_names_alone_and_nothing_is_clipped(style):
+    """The names and labels are long, the numbers are large, and each function of the module is called."""
+    long = [f"k={n}, a variant of which the user_gave a name that is rather long, {'W' * 70}" for n in (4, 8)]
+    labels = {"x_label": "tokens that were trained since the beginning of this experiment and of the ones before it"}
+    labels |= {"y_label": "a quantity with a name that is longer than the axis is high (nats per token)", "title": "T"}
+    series = {name: (np.arange(20) * 100_000, np.arange(20.0) * 10**8) for name in long}
+    k = np.arange(21.0)
+    with plot.style(style):
+        figures = {
+            "history": plot.history(steep(1.0).metrics, "T"),
+            "runs": plot.runs({name: steep(level) for level, name in enumerate(long)}, x="tokens"),
+            "lines": plot.lines(series, **labels),
+            "averages": plot.averages({name: (x, [y, y + 1e8, y]) for name, (x, y) in series.items()}, **labels),
+            "points": plot.points({name: (0.0, 1e-9 * n) for n, name in enumerate(long)}, **labels),
+            "heatmap": plot.heatmap(np.diag([1e6, -1]), long, long, label=labels["y_label"], **labels),
+            "by_lag": plot.by_lag(0.5**k, 0.9 ** k[1:], np.where((k > 1) & (k < 20), 0.5**k, np.nan), "T"),
+        }
+        figures["lines in panels"] = plot.lines(series, panels=True, **labels)
+        figures["heatmap of other columns"] = plot.heatmap([[1.0, 2.0]], ["truncated steps=8"], ["a b c " * 4, "d"])
+        for name, figure in figures.items():
+            figure.draw_without_rendering()
+            (left, bottom), (right, top) = figure.get_tightbbox().get_points()
+            width, height = figure.get_size_inches()
+            assert width == PAPERS[style][0]
+            assert min(left, bottom, width - right, height - top) > -0.01, name
+            axes = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+            legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+            words = [axis.get_offset_text() for axis in axes] + [legend.get_title() for legend in legends]
+            assert {figure.get_suptitle(), *(text.get_text() for text in words)} == {""}
+            shown = {"".join(text.get_text().split()) for each in legends for text in each.get_texts()}
+            names = {"".join(name.split()) for name in (*long, "part of the gradient from lag k")}
+            assert shown <= names | {"training", "heldout", "fit"}
+            assert "T." in figure.caption or name in ("runs", "heatmap of other columns")
+    assert {name.partition(" ")[0] for name in figures} == {*plot.__all__} - {"style"}
+
+
+def test_the_caption_of_a_figure_has_what_the_figure_of_a_paper_leaves_out():
+    runs = sweep() | {"b_1, seed=0": run()}
+    factors = Runs({f"model={a}, {b}, seed=0": run() for a in ("rnn", "gru") for b in ("k=4", "k=8")})
+    with plot.style("paper"):
+        handles = plot.runs(factors).axes[0].get_legend().legend_handles
+        assert len({line.get_linewidth() for line in [*visible(plot.runs(factors)), *handles]}) == 1
+        assert legend(plot.runs(factors)) == ["rnn", "gru", "k=4", "k=8"]
+        figures = plot.runs(Runs(runs)), plot.history(steep(1.0).metrics, r"5 % · \$_")
+        norms = 0.5 ** np.arange(9.0)
+        lags = plot.by_lag(norms, norms[1:], norms)
+    assert labels(figures[0])[1] == "training loss (nats)"
+    assert [figure.caption for figure in (*figures, lags)] == [
+        "copy; rnn, hidden 8; full. Training loss (nats): mean during the epoch. Mean of 3 seeds; band: 95\\,\\% "
+        "bootstrap interval of the mean. Variant b\\_1: 1 seed.",
+        "5 \\%; \\$\\_. Training: mean during the epoch; held out: after the epoch. "
+        "Start outside the axis: up to 2,980.",
+        "Fit to lags 0 to 8: ×0.5 a step, within 25\\,\\% from lag 0 to 7.",
+    ]
+    assert plot.runs(Runs(runs)).caption.startswith("copy; rnn, hidden 8; full. Mean of 3"), "in any style"
 
 
 def steep(level):

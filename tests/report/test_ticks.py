@@ -45,7 +45,7 @@ def test_every_range_has_some_ticks_and_not_too_many(low, factor):
 
 
 def test_numbers_as_texts():
-    texts = {0.6: "0.6", 0.001: "0.001", 1.0: "1", 10 * 0.3: "3", 1000.0: "1,000", 1e5: "$10^{5}$"}
+    texts = {0.0: "0", 0.6: "0.6", 0.001: "0.001", 1.0: "1", 10 * 0.3: "3", 1000.0: "1,000", 1e5: "$10^{5}$"}
     texts |= {1e-6: "$10^{-6}$", np.float64(1e-4) * 2.5: r"$2.5\times10^{-4}$"}
     for number, text in texts.items():
         assert PlainNumbers()(number) == text

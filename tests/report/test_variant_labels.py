@@ -15,21 +15,23 @@ def test_two_fields_are_two_factors():
     ]
     found = variant_labels(names)
     assert found.shared == ()
-    assert found.short == ("full, lr 0.5", "full, lr 1", "truncated, steps 5, lr 0.5", "truncated, steps 5, lr 1")
+    assert found.short == tuple(f"{a}, learning_rate={b}" for a in ("full", "truncated:steps=5") for b in (0.5, 1))
     assert found.factors == (
-        ("full", "full", "truncated, steps 5", "truncated, steps 5"),
-        ("lr 0.5", "lr 1", "lr 0.5", "lr 1"),
+        ("full", "full", "truncated:steps=5", "truncated:steps=5"),
+        ("learning_rate=0.5", "learning_rate=1") * 2,
     )
 
 
 def test_what_all_share_is_left_out():
     found = variant_labels(["gradient=full, model=rnn hidden=8", "gradient=truncated steps=3, model=rnn hidden=8"])
-    assert found == (("rnn, hidden 8",), ("full", "truncated, steps 3"), None)
+    assert found == (("rnn, hidden 8",), ("full", "truncated steps=3"), None)
     assert variant_labels(["full"]) == (("full",), ("",), None)
     assert variant_labels([""]) == ((), ("",), None)
 
 
 def test_names_of_the_user_stay_as_they_are():
+    names = ("k=4", "my_k=a.b=c", "no.bias", "optimizer", "gru=x steps=3")
+    assert variant_labels(names).short == names
     assert variant_labels(["full", "truncated, 10 steps"]).short == ("full", "truncated, 10 steps")
     assert variant_labels(["a (1, 2)", "a (1, 3)"]).short == ("a (1, 2)", "a (1, 3)")
 
