@@ -1,11 +1,17 @@
 """The output of a notebook's cell during training. A real kernel shows it in tests/test_notebooks.py."""
 
+import contextlib
+import io
 import math
+import os
+import pty
+import sys
 
 import pytest
 
 from seqjax.terminal import live
-from seqjax.terminal.live import CellOutput, open_output
+from seqjax.terminal.live import CellOutput, open_output, shows_progress
+from seqjax.terminal.stream import EscapedStream
 
 
 @pytest.fixture
@@ -67,3 +73,22 @@ def test_outside_of_a_notebook_rich_prints(capsys):
     console.print("device")
     assert not live_line.is_started
     assert capsys.readouterr().out == "device\n"
+
+
+def test_progress_is_shown_on_a_terminal_without_a_live_line_or_as_asked(monkeypatch, tmp_path):
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm"}.items():  # such as those of GitHub's machines
+        monkeypatch.setenv(name, value)
+    with contextlib.ExitStack() as stack:
+        opened = lambda ends, modes: [stack.enter_context(os.fdopen(*each)) for each in zip(ends, modes, strict=True)]
+        (_, pipe), (_, terminal) = opened(os.pipe(), "rw"), opened(pty.openpty(), ("rb", "w"))
+        file = stack.enter_context((tmp_path / "log").open("w"))
+        streams = {terminal: True, EscapedStream(terminal): True, pipe: False, file: False, io.StringIO(): False}
+        for stream, by_default in [*streams.items(), (None, False)]:
+            monkeypatch.setattr(sys, "stdout", stream)
+            assert [shows_progress(asked) for asked in (None, True, False)] == [by_default, True, False]
+        monkeypatch.setattr(sys, "stdout", terminal)
+        live_line = open_output("a run", show=True)[1]
+        live_line.start()
+        assert [shows_progress(asked) for asked in (None, True, False)] == [False, True, False]
+        live_line.stop()
+        assert shows_progress(None)
