@@ -38,7 +38,7 @@ def test_the_time_left_is_that_of_items_that_were_worked_on(monkeypatch):
     def work(alike):
         with CountedDisplay(6, True, "preparing", alike) as display:
             for seconds in (0, 100, 60, 20):
-                display.begin("a\x07")
+                display.begin("a\n")
                 now[0] += seconds
                 if seconds:
                     display.update("half")
@@ -47,11 +47,11 @@ def test_the_time_left_is_that_of_items_that_were_worked_on(monkeypatch):
 
     for alike, left in ((True, " · about 3:40 left"), (False, "")):
         texts = shown(lambda alike=alike: work(alike))[1]
-        assert texts[:2] == ["preparing", r"[1/6] a\x07: compiling"], "nothing is known"
-        assert texts[-1] == rf"[4/6] a\x07: half{left}"
+        assert texts[:2] == ["preparing", r"[1/6] a\n: compiling"], "nothing is known"
+        assert texts[-1] == rf"[4/6] a\n: half{left}"
 
 
-def test_sweep_and_measure_show_a_live_line_and_each_result_once(capsys):
+def test_run_sweep_and_measure_show_a_live_line_and_each_result_once(capsys):
     _, texts = shown(lambda: sj.sweep(BASE, {"seed": [0, 1]}))
     assert [text for text in texts if not text.startswith("[")] == ["preparing"], "the runs print no lines of their own"
     for n in range(2):
@@ -67,6 +67,8 @@ def test_sweep_and_measure_show_a_live_line_and_each_result_once(capsys):
     assert list(dict.fromkeys(texts)) == [*begin, "[2/2] random: compiling", *draws, *end]
     assert [texts.count(text) for text in (begin[-1], end[0])] == [1, 1]
     _, texts = shown(lambda: measure(progress=False))
+    assert "compiling" in shown(BASE.run)[1]
+    BASE.run()
     sj.sweep(BASE, {"seed": [0]})
     measure()
     assert (texts, capsys.readouterr()) == ([], ("", "")), "it was asked for, or this is no terminal"
