@@ -108,13 +108,16 @@ clean:  ## remove all files that make has made
 	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache build dist docs/reference
 
 # pyenv hides all Pythons but its current one, so its folders are added to the end of PATH. Bytecode is compiled here:
-# without it (PYTHONDONTWRITEBYTECODE), importing jax takes three times as long.
+# without it (PYTHONDONTWRITEBYTECODE), importing jax takes three times as long. A second `sync` compiles it, since uv
+# shows nothing meanwhile, and the line has to come first.
+BYTECODE = Compiling the bytecode of these packages, which may take a minute
 $(READY): pyproject.toml requirements.lock | $(UV)
 	@export PATH="$$PATH:$$(echo "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin | tr ' ' :)" $(with_index); \
 	python=$$($(UV) python find --system '>=3.12' 2>/dev/null) || { echo "$$NO_PYTHON" >&2; exit 2; }; \
 	set -e; echo "Setting up .venv with $$python (once): the packages of requirements.lock"; \
 	rm -rf .venv; $(UV) venv --quiet --python "$$python" .venv; \
-	$(UV) pip sync --python $(PYTHON) --compile-bytecode --require-hashes requirements.lock; \
+	$(UV) pip sync --python $(PYTHON) --require-hashes requirements.lock; \
+	echo "$(BYTECODE)"; $(UV) pip sync --quiet --python $(PYTHON) --compile-bytecode --require-hashes requirements.lock; \
 	$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .; \
 	$(UV) pip check --quiet --python $(PYTHON) || { echo 'requirements.lock is older than pyproject.toml. Type: make lock' >&2; exit 2; }; \
 	touch $@
@@ -123,7 +126,8 @@ $(READY): pyproject.toml requirements.lock | $(UV)
 build/env/%/.ready: pyproject.toml requirements-%.lock | $(READY) $(UV)
 	@export $(with_index); set -e; echo "Setting up $(@D) (once): the packages of requirements-$*.lock"; \
 	rm -rf $(@D); $(UV) venv --quiet --python $(PYTHON) $(@D); \
-	$(UV) pip sync --python $(@D)/bin/python --compile-bytecode --require-hashes requirements-$*.lock; \
+	$(UV) pip sync --python $(@D)/bin/python --require-hashes requirements-$*.lock; \
+	echo "$(BYTECODE)"; $(UV) pip sync --quiet --python $(@D)/bin/python --compile-bytecode --require-hashes requirements-$*.lock; \
 	$(UV) pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation --editable .; \
 	$(UV) pip check --quiet --python $(@D)/bin/python || { echo 'requirements-$*.lock is older than pyproject.toml. Type: make lock' >&2; exit 2; }; \
 	touch $@
