@@ -1,9 +1,7 @@
 """The output of a notebook's cell during training. A real kernel shows it in tests/test_notebooks.py."""
 
-import contextlib
 import io
 import math
-import os
 import pty
 import sys
 
@@ -76,19 +74,20 @@ def test_outside_of_a_notebook_rich_prints(capsys):
 
 
 def test_progress_is_shown_on_a_terminal_without_a_live_line_or_as_asked(monkeypatch, tmp_path):
-    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm"}.items():  # such as those of GitHub's machines
-        monkeypatch.setenv(name, value)
-    with contextlib.ExitStack() as stack:
-        opened = lambda ends, modes: [stack.enter_context(os.fdopen(*each)) for each in zip(ends, modes, strict=True)]
-        (_, pipe), (_, terminal) = opened(os.pipe(), "rw"), opened(pty.openpty(), ("rb", "w"))
-        file = stack.enter_context((tmp_path / "log").open("w"))
-        streams = {terminal: True, EscapedStream(terminal): True, pipe: False, file: False, io.StringIO(): False}
-        for stream, by_default in [*streams.items(), (None, False)]:
-            monkeypatch.setattr(sys, "stdout", stream)
-            assert [shows_progress(asked) for asked in (None, True, False)] == [by_default, True, False]
-        monkeypatch.setattr(sys, "stdout", terminal)
+    def check(stream, by_default):
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert [shows_progress(asked) for asked in (None, True, False)] == [by_default, True, False]
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on machines of GitHub
+    monkeypatch.setenv("TERM", "xterm")
+    master, slave = pty.openpty()
+    with open(master, "rb"), open(slave, "w") as terminal, (tmp_path / "log").open("w") as file:
+        for stream in (file, io.StringIO(), None):
+            check(stream, False)
+        check(EscapedStream(terminal), True)
+        check(terminal, True)
         live_line = open_output("a run", show=True)[1]
         live_line.start()
-        assert [shows_progress(asked) for asked in (None, True, False)] == [False, True, False]
+        check(sys.stdout, False)
         live_line.stop()
-        assert shows_progress(None)
+        check(sys.stdout, True)
