@@ -36,7 +36,7 @@ class CountedDisplay:
         self.head = f"[{self.count}/{self.total}] {escape(name)}"
         self.began = time.monotonic()
         self.has_worked = False
-        self._show("compiling")
+        self._show("started")
 
     def update(self, text: str) -> None:
         """Shows how far the item is."""

@@ -49,22 +49,22 @@ def test_the_time_left_is_that_of_items_that_were_worked_on(monkeypatch, alike, 
                     display.end("well")
 
     texts = shown(work)
-    assert texts[:2] == ["preparing", r"[1/6] a\n: compiling"], "nothing is known"
+    assert texts[:2] == ["preparing", r"[1/6] a\n: started"], "nothing is known"
     assert texts[-1] == rf"[4/6] a\n: half{left}"
 
 
 def test_run_sweep_and_measure_show_a_live_line_and_each_result_once(capsys):
     texts = shown(lambda: sj.sweep(BASE, {"seed": [0, 1]}))
-    heads = [f"[{n + 1}/2] seed={n}: {text}" for n in (0, 1) for text in ("comp", "epoch 1 of 2", "epoch 2 of 2")]
+    heads = [f"[{n + 1}/2] seed={n}: {text}" for n in (0, 1) for text in ("started", "epoch 1 of 2", "epoch 2 of 2")]
     assert [head for head in heads if not any(text.startswith(head) for text in texts)] == []
     assert [text for text in texts if text[0] != "["] == ["preparing"], "the runs print no lines of their own"
     assert [text[:12] for text in texts if "perplexity" in text] == ["[1/2] seed=0", "[2/2] seed=1"]
     scan = {"params": jnp.array(1.0), "state": jnp.zeros(1), "xs": jnp.ones((4, 1)), "draws": 30, "together": 2}
     measure = functools.partial(sj.measure, step, {"full": Full(), "random": Randomized()}, **scan)
     texts = shown(measure)
-    full = [f"[1/2] full: {text}" for text in ("compiling", "1 of 1 draw", "1 draw (n s)")]
+    full = [f"[1/2] full: {text}" for text in ("started", "1 of 1 draw", "1 draw (n s)")]
     draws = [f"{count} of 30 draws" for count in range(2, 31, 2)]
-    random = [f"[2/2] random: {text}" for text in ("compiling", *draws, "30 draws (n s)")]
+    random = [f"[2/2] random: {text}" for text in ("started", *draws, "30 draws (n s)")]
     assert list(dict.fromkeys(texts)) == ["the true gradients", *full, *random, "timing the updates"]
     assert [texts.count(each[-1]) for each in (full, random)] == [1, 1]
     assert "compiling" in shown(BASE.run)
