@@ -5,6 +5,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .tools/bin/u
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 SIMULATORS := build/env/simulators
+SEARCH := build/env/search
 SPHINX := build/env/docs
 
 # The machine and the lock file decide what is installed, not the user's settings. uv does not read the settings of
@@ -28,7 +29,7 @@ or, if your distribution has no such package:
 endef
 export NO_PYTHON
 
-.PHONY: help demo test test-all documents simulators docs slurm browser faults reproduce notebooks bench lint types wheel authors lock tree nightly clean
+.PHONY: help demo test test-all documents simulators search docs slurm browser faults reproduce notebooks bench lint types wheel authors lock tree nightly clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -45,10 +46,13 @@ test-all: $(READY)  ## run all tests: also the exhaustive ones, and those of all
 documents: $(READY)  ## run every command and code block of README.md and docs, the notebooks and the experiments at a small size
 	@$(PYTHON) -m pytest -n 2 --dist worksteal -o faulthandler_timeout=1200 tests/test_docs.py tests/test_notebooks.py tests/test_experiments.py $(ARGS)
 
-nightly: test-all authors slurm browser faults simulators  ## run everything that takes longer than `.ci/run` may
+nightly: test-all authors slurm browser faults simulators search  ## run everything that takes longer than `.ci/run` may
 
 simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax, diffrax and braintrace, installed once in their own environment
 	@$(SIMULATORS)/bin/python -m pytest tests/simulators $(ARGS)
+
+search: $(SEARCH)/.ready  ## run the example of a search for hyper-parameters with optuna, installed once in its own environment
+	@$(SEARCH)/bin/python -m pytest tests/examples $(ARGS)
 
 docs: $(SPHINX)/.ready  ## build the site of the documents in build/docs, and check it; warnings are errors
 	@rm -rf build/docs build/doctrees  # a second build would not repeat the warnings of the first
@@ -95,6 +99,7 @@ lock: | $(UV)  ## write all lock files from pyproject.toml; ARGS=--upgrade takes
 	@$(with_index) $(COMPILE) --group dev -o requirements.lock
 	@$(with_index) $(COMPILE) --group docs -c requirements.lock -o requirements-docs.lock
 	@$(with_index) $(COMPILE) --group simulators -c requirements.lock -o requirements-simulators.lock
+	@$(with_index) $(COMPILE) --group search -c requirements.lock -o requirements-search.lock
 
 authors: $(READY)  ## write a package of each kind of plugin, install it in a new environment, and run its tests
 	@$(with_index) .ci/authors $(UV)
@@ -103,22 +108,26 @@ clean:  ## remove all files that make has made
 	rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache build dist docs/reference
 
 # pyenv hides all Pythons but its current one, so its folders are added to the end of PATH. Bytecode is compiled here:
-# without it (PYTHONDONTWRITEBYTECODE), importing jax takes three times as long.
+# without it (PYTHONDONTWRITEBYTECODE), importing jax takes three times as long. A second `sync` compiles it, since uv
+# shows nothing meanwhile, and the line has to come first.
+BYTECODE = Compiling the bytecode of these packages, which may take a minute
 $(READY): pyproject.toml requirements.lock | $(UV)
 	@export PATH="$$PATH:$$(echo "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin | tr ' ' :)" $(with_index); \
 	python=$$($(UV) python find --system '>=3.12' 2>/dev/null) || { echo "$$NO_PYTHON" >&2; exit 2; }; \
-	set -e; echo "Setting up .venv with $$python (once)"; \
+	set -e; echo "Setting up .venv with $$python (once): the packages of requirements.lock"; \
 	rm -rf .venv; $(UV) venv --quiet --python "$$python" .venv; \
-	$(UV) pip sync --quiet --python $(PYTHON) --compile-bytecode --require-hashes requirements.lock; \
+	$(UV) pip sync --python $(PYTHON) --require-hashes requirements.lock; \
+	echo "$(BYTECODE)"; $(UV) pip sync --quiet --python $(PYTHON) --compile-bytecode --require-hashes requirements.lock; \
 	$(UV) pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .; \
 	$(UV) pip check --quiet --python $(PYTHON) || { echo 'requirements.lock is older than pyproject.toml. Type: make lock' >&2; exit 2; }; \
 	touch $@
 
 # An environment beside .venv with the same versions: requirements-%.lock is made with requirements.lock as its constraint.
 build/env/%/.ready: pyproject.toml requirements-%.lock | $(READY) $(UV)
-	@export $(with_index); set -e; echo "Setting up $(@D) (once)"; \
+	@export $(with_index); set -e; echo "Setting up $(@D) (once): the packages of requirements-$*.lock"; \
 	rm -rf $(@D); $(UV) venv --quiet --python $(PYTHON) $(@D); \
-	$(UV) pip sync --quiet --python $(@D)/bin/python --compile-bytecode --require-hashes requirements-$*.lock; \
+	$(UV) pip sync --python $(@D)/bin/python --require-hashes requirements-$*.lock; \
+	echo "$(BYTECODE)"; $(UV) pip sync --quiet --python $(@D)/bin/python --compile-bytecode --require-hashes requirements-$*.lock; \
 	$(UV) pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation --editable .; \
 	$(UV) pip check --quiet --python $(@D)/bin/python || { echo 'requirements-$*.lock is older than pyproject.toml. Type: make lock' >&2; exit 2; }; \
 	touch $@

@@ -14,7 +14,7 @@ import seqjax as sj
 from seqjax_models import RNN
 
 experiment = sj.Experiment(dataset=sj.Text("the cat sat on the mat. " * 100), model=RNN(hidden=3), epochs=40)
-run = experiment.run(progress=True)
+run = experiment.run()
 """
 
 

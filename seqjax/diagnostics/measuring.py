@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from seqjax.errors import Error, check_all, is_whole, nearest
+from seqjax.errors import Error, check_all, counted, is_whole, nearest
 from seqjax.gradients.base import Batch, Gradient, init_memory, reset_rows, weighted_sum
 from seqjax.gradients.check_scan import Scan, read_scan
 from seqjax.gradients.compiling import jit_of
@@ -24,6 +24,8 @@ from seqjax.plugin.base import fields_of
 from seqjax.plugin.config import describe
 from seqjax.report import notebook
 from seqjax.report.table import Table
+from seqjax.terminal.counted import CountedDisplay
+from seqjax.terminal.live import shows_progress
 
 if TYPE_CHECKING:  # matplotlib takes long to import
     import seqjax.report.figure
@@ -201,6 +203,7 @@ def measure(
     batched: bool = True,
     seed: int = 0,
     together: int = 1,
+    progress: bool | None = None,
 ) -> Measures:
     """Bias, variance, direction, seconds and bytes of gradient strategies, at fixed parameters.
 
@@ -209,8 +212,8 @@ def measure(
     the incoming state is a constant, and that of the history, through all of them. `Measures` has the equations.
 
     A run gives its problem, its parameters and the first windows of its first epoch. A model with dropout is measured
-    without dropout. The draws from a random strategy are one compiled call, which holds the gradients of `together`
-    draws and 20 means; a deterministic strategy is evaluated once.
+    without dropout. The draws from a random strategy are at most 20 calls of one compiled function, which holds the
+    gradients of `together` draws; a deterministic strategy is evaluated once.
 
     >>> import jax.numpy as jnp
     >>> import seqjax as sj
@@ -239,6 +242,8 @@ def measure(
         batched: False: one sequence, whose state and xs have no axis B; not for a run.
         seed: seed of the draws, from 0 to 2³² - 1.
         together: how many draws are computed side by side. More are faster on a GPU, and need as many times the bytes.
+        progress: whether to print a line for each strategy, and on a terminal and in a notebook a live line with the
+            number of draws; None: on a terminal and in a notebook.
 
     Raises:
         Error: there is no strategy; there are too few draws; the data do not have so many windows; a true gradient is
@@ -259,27 +264,35 @@ def measure(
             )
         scan = read_scan(run_or_problem, params, state, xs, weights, has_aux=has_aux, batched=batched)
         problem, params, windows_N = scan.problem, scan.params, _cut_scan(scan, 1 if windows is None else windows)
-    true = {of: jit_of(_true_gradient, problem, of)(params, windows_N) for of in OF}
-    norms = {of: float(np.linalg.norm(np.asarray(g_P, np.float64))) for of, g_P in true.items()}
-    if not all(0 < norm < np.inf for norm in norms.values()):
-        raise Error(f"the true gradient is zero or not finite, so that relative errors are undefined: {norms}")
-    rows, means, updates = [], [], []
-    for index, strategy in enumerate(named.values()):
-        keys = _keys(jax.random.fold_in(jax.random.key(seed), index), draws if strategy.draws else 1, together)
-        # All gradients are divided by the norm of the true one, so that no square over- or underflows in float32.
-        norm = norms[strategy.of]
-        scaled = {of: g_P / norm for of, g_P in true.items()}
-        moments = jit_of(_moments, problem, strategy)(params, windows_N, scaled[strategy.of], norm, keys)
-        means_KP, squares_K, cosines_K = moments
-        rows.append(summarize(means_KP, squares_K, cosines_K, keys.size, scaled, strategy.of))
-        means.append(np.asarray(means_KP.mean(0), np.float64))
-        updates.append(_compiled_update(problem, strategy, params, windows_N))
+    show = shows_progress(progress) and jax.process_index() == 0
+    with CountedDisplay(len(named), show, "the true gradients", alike=False) as display:
+        true = {of: jit_of(_true_gradient, problem, of)(params, windows_N) for of in OF}
+        norms = {of: float(np.linalg.norm(np.asarray(g_P, np.float64))) for of, g_P in true.items()}
+        if not all(0 < norm < np.inf for norm in norms.values()):
+            raise Error(f"the true gradient is zero or not finite, so that relative errors are undefined: {norms}")
+        rows, means, updates = [], [], []
+        for index, (name, strategy) in enumerate(named.items()):
+            display.begin(name)
+            keys = _keys(jax.random.fold_in(jax.random.key(seed), index), draws if strategy.draws else 1, together)
+            # All gradients are divided by the norm of the true one, so that no square over- or underflows in float32.
+            norm = norms[strategy.of]
+            scaled = {of: g_P / norm for of, g_P in true.items()}
+            groups, moments_of = [], jit_of(_moments, problem, strategy)
+            for n in range(len(keys)):
+                moments = moments_of(params, windows_N, scaled[strategy.of], norm, keys, n)
+                groups.append(jax.block_until_ready(moments))
+                display.update(f"{(n + 1) * keys[0].size} of {counted(keys.size, 'draw')}")
+            means_KP, squares_K, cosines_K = map(jnp.stack, zip(*groups, strict=True))
+            rows.append(summarize(means_KP, squares_K, cosines_K, keys.size, scaled, strategy.of))
+            means.append(np.asarray(means_KP.mean(0), np.float64))
+            updates.append(_compiled_update(problem, strategy, params, windows_N))
+            display.end(counted(keys.size, "draw"))
+        display.show_text("timing the updates")
+        seconds = _seconds(updates)
     shape = windows_N.batches.weights.shape
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     temp_bytes = np.array([compiled.memory_analysis().temp_size_in_bytes for compiled, _ in updates])
-    return Measures(
-        named, shape, norms, **columns, alignment=_cosines(means), seconds=_seconds(updates), temp_bytes=temp_bytes
-    )
+    return Measures(named, shape, norms, **columns, alignment=_cosines(means), seconds=seconds, temp_bytes=temp_bytes)
 
 
 def _check(draws: Any, windows: Any, at: object, seed: Any, together: Any) -> None:
@@ -386,8 +399,9 @@ def _moments(
     true_P: jax.Array,
     norm: jax.Array,
     keys_KCb: jax.Array,
+    group: jax.Array,
 ) -> Any:
-    """Mean gradient [K, P], summed squared distance from it [K] and mean cosine with the truth [K] of each group.
+    """Mean gradient float[P], summed squared distance from it and mean cosine with the truth of one group of draws.
 
     The draws of a group come in C blocks of b draws, which are computed side by side. A block is added to the moments
     of the group at once, so that no more than b gradients are held. `true_P` is in units of `norm`, and so are the
@@ -408,17 +422,12 @@ def _moments(
         start = ((windows.state, memory), jnp.zeros_like(true_P))
         return jax.lax.scan(window, start, (numbers, windows.batches))[0][1] / norm
 
-    def group(keys_Cb):
-        """The moments of all blocks of a group."""
+    def block(moments, keys_b):
+        return add_draws(moments, jax.vmap(draw)(keys_b), true_P), None
 
-        def block(moments, keys_b):
-            return add_draws(moments, jax.vmap(draw)(keys_b), true_P), None
-
-        zero = jnp.zeros((), true_P.dtype)
-        moments, _ = jax.lax.scan(block, Moments(zero, jnp.zeros_like(true_P), zero, zero), keys_Cb)
-        return moments.mean, moments.squares, moments.cosines / moments.count
-
-    return jax.lax.map(group, keys_KCb)
+    zero = jnp.zeros((), true_P.dtype)
+    moments, _ = jax.lax.scan(block, Moments(zero, jnp.zeros_like(true_P), zero, zero), keys_KCb[group])
+    return moments.mean, moments.squares, moments.cosines / moments.count
 
 
 def add_draws(moments: Moments, new_bP: Float[Array, "b P"], true_P: Float[Array, " P"]) -> Moments:

@@ -165,6 +165,7 @@ def execute_side_by_side[R: RunState](
     checkpoint_seconds: float,
     tracker: Tracker | None,
     run_class: type[R],
+    callback: Callable[[Any], Any] | None = None,
 ) -> list[R]:
     """The runs of new experiments, trained side by side on one device.
 
@@ -175,6 +176,7 @@ def execute_side_by_side[R: RunState](
         checkpoint_seconds: time from one checkpoint to the next, at least.
         tracker: mirrors the runs; None: they are not mirrored.
         run_class: the class of the runs.
+        callback: called with each run after each of its epochs, as in `Experiment.run`.
     """
     made = [get_ready(experiment, run_class, devices=1) for experiment in experiments]
     runs, fit = [run for run, _ in made], made[0].fit
@@ -185,7 +187,7 @@ def execute_side_by_side[R: RunState](
             _open(path, run, fit, None, locks)
         setups = [experiment.setup(1) for experiment in experiments]
         outcomes = train_side_by_side(runs[0].problem, runs[0].prepared.streams["train"], setups, fields)
-        record(runs, outcomes, fit, checkpoint_seconds, tracker=tracker)
+        record(runs, outcomes, fit, checkpoint_seconds, callback=callback, tracker=tracker)
     return runs
 
 

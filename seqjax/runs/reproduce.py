@@ -19,6 +19,7 @@ from seqjax.runs.files import folder
 from seqjax.runs.files.arrays import by_name
 from seqjax.runs.files.manifest import read_manifest
 from seqjax.runs.run import Run, run_in
+from seqjax.terminal.live import shows_progress
 from seqjax.training.loop import Diverged
 
 TIMES = [column.name for column in COLUMNS if column.is_time]
@@ -106,7 +107,7 @@ def check_reproducible(run: Run, out: Path) -> None:
     stored.check_data(run.path, load_all(run.experiment.dataset, run.experiment.heldout))
 
 
-def reproduce(run: Run, out: Path, progress: bool = False) -> Reproduction:
+def reproduce(run: Run, out: Path, progress: bool | None = None) -> Reproduction:
     """Trains a run again from its config, with the devices and the precision of the run, and compares the results.
 
     Where its callback ended training, training ends after the same epoch.
@@ -114,7 +115,7 @@ def reproduce(run: Run, out: Path, progress: bool = False) -> Reproduction:
     Args:
         run: a run with a folder, which `check_reproducible` has checked.
         out: the folder in which it is trained again. An interrupted training goes on.
-        progress: whether to print the progress.
+        progress: whether to show the progress; None: on a terminal and in a notebook.
 
     Raises:
         Error: the run cannot be trained here.
@@ -122,7 +123,7 @@ def reproduce(run: Run, out: Path, progress: bool = False) -> Reproduction:
     assert run.path is not None
     stop = run.stopped_at
     callback = None if stop is None else lambda made: made.metrics[-1]["epoch"] == stop
-    options = Options(progress=progress, callback=callback, layout=begun_layout(run.path))
+    options = Options(progress=shows_progress(progress), callback=callback, layout=begun_layout(run.path))
     with contextlib.suppress(Diverged):  # the folder has the results before it
         run_in(run.experiment, out, options)
     made = Run.open(out)  # numbers that are not finite are equal in the file alone

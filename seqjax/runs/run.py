@@ -27,6 +27,7 @@ from seqjax.runs.ready import Ready, get_ready
 from seqjax.runs.settings import CHECKPOINT_SECONDS
 from seqjax.runs.state import RunState
 from seqjax.runs.tracking.tracker import Tracker
+from seqjax.terminal.live import shows_progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class Experiment(ExperimentFields):
         path: str | Path | None = None,
         *,
         devices: int | None = None,
-        progress: bool = False,
+        progress: bool | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         params: Params | None = None,
         callback: Callable[["Run"], Any] | None = None,
@@ -80,7 +81,7 @@ class Experiment(ExperimentFields):
         Args:
             path: the folder of the run; None: the run stays in memory, and nothing is written.
             devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
-            progress: whether to print the progress.
+            progress: whether to show the progress; None: on a terminal and in a notebook.
             checkpoint_seconds: least time from one checkpoint to the next, in seconds.
             params: the initial parameters, such as those that `from_flax` returns with a model. They are copied.
             callback: called with the run after each epoch, when its row is in `run.metrics`. Training ends if it
@@ -92,7 +93,7 @@ class Experiment(ExperimentFields):
             Error: the folder holds another experiment, or is in use (exit code 5); training diverges (3); a file is
                 damaged, or the run was begun in another environment (4); another process has ended (7).
         """
-        options = Options(progress, checkpoint_seconds, callback, tracker)
+        options = Options(shows_progress(progress), checkpoint_seconds, callback, tracker)
         return run_in(self, None if path is None else path_of("path", path), options, devices, params)
 
 

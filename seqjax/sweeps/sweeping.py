@@ -2,9 +2,8 @@
 
 import dataclasses
 import itertools
-import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 
 from seqjax.data.dataset import Data
 from seqjax.data.sampler import draw_plan
-from seqjax.errors import Error, check_type, escape, quoted
+from seqjax.errors import Error, check_type, quoted
 from seqjax.files import PART, path_of
 from seqjax.gradients.problem import Params
 from seqjax.plugin.base import Plugin, fields_of, values_of
@@ -36,7 +35,8 @@ from seqjax.sweeps.launching.jobs import JobOptions, check_jobs, job_configs, la
 from seqjax.sweeps.launching.launcher import Launcher
 from seqjax.sweeps.launching.state import ENDED, JOBS, states
 from seqjax.sweeps.runs import Runs, check_alike, main_metric
-from seqjax.terminal.stream import say
+from seqjax.terminal.counted import CountedDisplay
+from seqjax.terminal.live import shows_progress
 from seqjax.training.fit import GradientDescent
 from seqjax.training.join import check_alone
 from seqjax.training.loop import Diverged
@@ -49,7 +49,7 @@ def sweep(
     out: str | Path | None = None,
     *,
     devices: int | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     tracker: Tracker | None = None,
     launcher: Launcher | None = None,
@@ -75,7 +75,8 @@ def sweep(
             others are named `field=value`. The name of a run has the seed last: `"full, seed=0"`.
         out: the folder of the sweep, in which each run has a folder; None: in memory.
         devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
-        progress: whether to print one line for each run.
+        progress: whether to print a line for each run, and on a terminal and in a notebook a live line for the one that
+            is trained; None: on a terminal and in a notebook.
         checkpoint_seconds: time from one checkpoint of a run to the next, at least.
         tracker: mirrors each run, as in `Experiment.run`.
         launcher: makes the runs in other processes, or as jobs of a cluster; None: in this process, one after the
@@ -92,7 +93,7 @@ def sweep(
     out = None if out is None else path_of("sweep: out", out)
     if launcher is not None and params is not None:
         raise Error("sweep: params cannot be sent to the processes of a launcher; leave out the launcher")
-    runs = run_all(planned, axes, out, devices, progress, checkpoint_seconds, tracker, launcher, params)
+    runs = run_all(planned, axes, out, devices, shows_progress(progress), checkpoint_seconds, tracker, launcher, params)
     if launcher is not None and out is not None:
         check_jobs(Path(out), planned)
     return runs
@@ -128,7 +129,7 @@ def run_all(
         varied: the fields in which they differ.
         out: folder of the sweep; None: in memory.
         devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
-        progress: whether to print one line for each run.
+        progress: whether to show the progress, as in `sweep`.
         checkpoint_seconds: time from one checkpoint of a run to the next, at least.
         tracker: mirrors each run; None: they are not mirrored.
         launcher: makes the runs elsewhere; None: in this process.
@@ -161,15 +162,15 @@ def run_all(
     paths: Mapping[str, Path | None] = dict.fromkeys(planned) if out is None else _claim(Path(out), planned)
     runs: dict[str, Run] = {}
     on_one_device = jax.default_backend() != "cpu" and len(jax.devices()) == 1  # several share the rows of one run
-    if on_one_device and params is None:
-        runs |= _side_by_side(planned, paths, checkpoint_seconds, tracker)
-    for n, (name, plan) in enumerate(planned.items()):
-        began = time.monotonic()
-        if name not in runs:
-            runs[name] = _run(plan.experiment, paths[name], devices, checkpoint_seconds, tracker, params)
-        if progress:
-            done, seconds = f"[{n + 1}/{len(planned)}]", time.monotonic() - began
-            say(f"{done} {escape(name or 'all')}: {_result(runs[name])} ({seconds:.0f} s)")
+    with CountedDisplay(len(planned), progress, "preparing", alike=True) as display:
+        if on_one_device and params is None:
+            runs |= _side_by_side(planned, paths, checkpoint_seconds, tracker, display.show_text)
+        for name, plan in planned.items():
+            display.begin(name or "all")
+            if name not in runs:
+                callback = lambda run: display.update(_epoch(run))
+                runs[name] = _run(plan.experiment, paths[name], devices, checkpoint_seconds, tracker, params, callback)
+            display.end(_result(runs[name]))
     return Runs({name: runs[name] for name in planned}, {name: plan.variant for name, plan in planned.items()})
 
 
@@ -180,7 +181,11 @@ def _open_ended(out: Path, paths: Mapping[str, Path]) -> dict[str, Run]:
 
 
 def _side_by_side(
-    planned: Mapping[str, Planned], paths: Mapping[str, Path | None], checkpoint_seconds: float, tracker: Tracker | None
+    planned: Mapping[str, Planned],
+    paths: Mapping[str, Path | None],
+    checkpoint_seconds: float,
+    tracker: Tracker | None,
+    show: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Run]:
     """Trains side by side the new runs that differ only in the seed and in settings of the optimizer.
 
@@ -201,7 +206,11 @@ def _side_by_side(
         fields = varied_floats(list(group.values()))
         if fields is not None and _have_equal_epochs(list(group.values())):
             folders = [paths[name] for name in group]
-            made = execute_side_by_side(list(group.values()), folders, fields, checkpoint_seconds, tracker, Run)
+            head = f"{len(group)} runs side by side"
+            callback = lambda run, head=head: show(f"{head}: {_epoch(run)}")
+            made = execute_side_by_side(
+                list(group.values()), folders, fields, checkpoint_seconds, tracker, Run, callback
+            )
             runs |= dict(zip(group, made, strict=True))
     return runs
 
@@ -376,13 +385,24 @@ def _run(
     checkpoint_seconds: float,
     tracker: Tracker | None,
     params: Params | None,
+    callback: Callable[[Run], None],
 ) -> Run:
     try:
         return experiment.run(
-            path, devices=devices, checkpoint_seconds=checkpoint_seconds, tracker=tracker, params=params
+            path,
+            devices=devices,
+            progress=False,
+            checkpoint_seconds=checkpoint_seconds,
+            tracker=tracker,
+            params=params,
+            callback=callback,
         )
     except Diverged as fault:
         return fault.run
+
+
+def _epoch(run: Run) -> str:
+    return f"epoch {len(run.metrics)} of {run.experiment.epochs}"
 
 
 def _result(run: Run) -> str:

@@ -40,6 +40,7 @@ class Live(RichLive):
     def start(self, refresh: bool = False) -> None:
         """Shows the live line. From here on, rich prints above it what other code prints."""
         super().start(refresh)
+        self.console.show_cursor()  # which rich has hidden, and a process that is killed could not show again
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             # Otherwise rich would interpret control characters as styles. At the end, rich restores the previous

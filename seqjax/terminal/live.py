@@ -1,13 +1,34 @@
 """Lines of text with a live line below them: on a terminal, or below a cell of a notebook."""
 
+import sys
 import time
 from typing import Any
 
+from rich.file_proxy import FileProxy
+
 from seqjax.errors import LINES, escape
 from seqjax.terminal.console import Console, Live
+from seqjax.terminal.lasting import LastingStream
+from seqjax.terminal.stream import unescaped
 
 EVERY = 0.1
 """Seconds from one change of a cell's output to the next, at least: each one is a message to the browser."""
+
+
+def shows_progress(asked: bool | None) -> bool:
+    """Whether to show progress: as asked; by default on a terminal and in a notebook, and not in a pipe or a file.
+
+    By default nothing is shown below the live line of a caller, such as that of a run whose callback calls `measure`.
+
+    Args:
+        asked: the argument `progress` of a public function; None: by default.
+    """
+    if asked is not None:
+        return asked
+    stream = unescaped(sys.stdout)
+    if isinstance(stream, FileProxy):  # that of rich, while a live line is shown
+        return False
+    return Console().is_jupyter or LastingStream(stream).isatty()
 
 
 def open_output(live_text: str, show: bool) -> tuple[Any, Any]:

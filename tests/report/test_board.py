@@ -32,6 +32,8 @@ def test_on_a_terminal_the_live_line_is_shown_and_goes_away(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stdout", Terminal())
     with Board(2) as board:
+        hidden, shown = (sys.stdout.getvalue().rfind(f"\x1b[?25{end}") for end in "lh")
+        assert shown > hidden, "the cursor of a process that is killed would stay hidden"
         board.start(Path("a.py"), Path("a\x1b.txt"))
         board.live.refresh()
         board.end(Path("a.py"), "well")

@@ -1,11 +1,15 @@
 """The output of a notebook's cell during training. A real kernel shows it in tests/test_notebooks.py."""
 
+import io
 import math
+import pty
+import sys
 
 import pytest
 
 from seqjax.terminal import live
-from seqjax.terminal.live import CellOutput, open_output
+from seqjax.terminal.live import CellOutput, open_output, shows_progress
+from seqjax.terminal.stream import EscapedStream
 
 
 @pytest.fixture
@@ -67,3 +71,23 @@ def test_outside_of_a_notebook_rich_prints(capsys):
     console.print("device")
     assert not live_line.is_started
     assert capsys.readouterr().out == "device\n"
+
+
+def test_progress_is_shown_on_a_terminal_without_a_live_line_or_as_asked(monkeypatch, tmp_path):
+    def check(stream, by_default):
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert [shows_progress(asked) for asked in (None, True, False)] == [by_default, True, False]
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on machines of GitHub
+    monkeypatch.setenv("TERM", "xterm")
+    master, slave = pty.openpty()
+    with open(master, "rb"), open(slave, "w") as terminal, (tmp_path / "log").open("w") as file:
+        for stream in (file, io.StringIO(), None):
+            check(stream, False)
+        check(EscapedStream(terminal), True)
+        check(terminal, True)
+        live_line = open_output("a run", show=True)[1]
+        live_line.start()
+        check(sys.stdout, False)
+        live_line.stop()
+        check(sys.stdout, True)
