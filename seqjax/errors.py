@@ -51,10 +51,16 @@ def warn(message: str) -> None:
     warnings.warn(escape(message, LINES), UserWarning, skip_file_prefixes=(own,))
 
 
+def closest(word: object, choices: Iterable[str]) -> str | None:
+    """The choice closest to `word`; None if none is close."""
+    close = difflib.get_close_matches(str(word), sorted(choices), n=1, cutoff=0.66)  # 2/3: rnm is close to rnn
+    return close[0] if close else None
+
+
 def nearest(word: object, choices: Iterable[str]) -> str:
-    """`'; did you mean "x"?'` for the choices closest to `word`, or an empty string."""
-    close = difflib.get_close_matches(str(word), sorted(choices), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    """`'; did you mean "x"?'` for the choice closest to `word`, or an empty string if none is close."""
+    close = closest(word, choices)
+    return f"; did you mean {close!r}?" if close else ""
 
 
 def quoted(names: Iterable[str], most: int = 12) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from seqjax.cli.complete import COMPLETING
-from seqjax.errors import Error, nearest
+from seqjax.errors import Error, closest
 from seqjax.plugin import registry
-from seqjax.plugin.other_names import field_meant
+from seqjax.plugin.other_names import field_meant, option_meant, why_no_field
 
 
 def whole(text: str) -> int:
@@ -45,10 +45,15 @@ class Parser(argparse.ArgumentParser):
         action: Any = self.add_argument(*flags, **kwargs)
         action.completer = lambda **_: registry.names(kind)
 
+    def add_kind(self, **kwargs: Any) -> None:
+        """Adds the kind of a plugin, which may be given in the plural."""
+        text = f"one of {', '.join(registry.GROUPS)}"
+        kind: Any = self.add_argument("kind", type=_singular, help=text, metavar="KIND", **kwargs)
+        kind.completer = lambda **_: registry.GROUPS
+
     def add_kind_and_name(self, text: str) -> None:
         """Adds the kind and the name of a plugin; `text` describes the name."""
-        kind: Any = self.add_argument("kind", help=f"one of {', '.join(registry.GROUPS)}", metavar="KIND")
-        kind.completer = lambda **_: registry.GROUPS
+        self.add_kind()
         name: Any = self.add_argument("name", help=text, metavar="NAME")
         name.completer = lambda parsed_args, **_: registry.names(parsed_args.kind)
 
@@ -79,16 +84,34 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def flag_meant(self, unknown: str, known: argparse.Namespace) -> str:
-        """A hint at the flag that was meant, such as --optimizer.learning-rate by --lr; else at the nearest ones.
+        """A hint at the flag that was meant, such as --optimizer.learning-rate by --lr; else at the nearest one.
 
         Args:
             unknown: the argument that is not known.
             known: the values of the known arguments.
         """
         flags = {flag.removeprefix("--").replace("-", "_") for flag in self._option_string_actions}
-        name = unknown.partition("=")[0]
-        field = field_meant(name.removeprefix("--"), flags) if name.startswith("--") else None
-        return f"; did you mean '--{field.replace('_', '-')}'?" if field else nearest(name, self._option_string_actions)
+        name = unknown.partition("=")[0].lstrip("-").replace("-", "_")
+        option = option_meant(name)
+        option = "out" if option == "path" else option
+        if field := field_meant(name, flags) or (option if option in flags else None):
+            return self.flag_of(field, known)
+        if said := why_no_field(name):
+            return said
+        near = closest(name, flags)
+        return self.flag_of(near, known) if near else ""
+
+    def flag_of(self, field: str, known: argparse.Namespace) -> str:
+        """A hint at the flag of a field, with its values if these are few."""
+        flag = f"--{field.replace('_', '-')}"
+        action = self._option_string_actions.get(flag)
+        values = f" {action.metavar}" if action and str(action.metavar).startswith("{") else ""
+        return f"; did you mean '{flag}{values}'?"
+
+
+def _singular(kind: str) -> str:
+    """A kind of plugin that may be given in the plural, as in `list models`; anything else is returned unchanged."""
+    return kind.removesuffix("s") if kind.removesuffix("s") in registry.GROUPS else kind
 
 
 def _second_value(argv: Sequence[str], unknown: str) -> str:

@@ -7,17 +7,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqjax.cli.parser import Parser
+from seqjax.errors import Error, nearest
 from seqjax.plugin import config, registry
 from seqjax.plugin.base import Plugin, fields_of
 from seqjax.plugin.citing import bibtex_of
 from seqjax.runs import settings
 
+DESCRIPTION = """Show what a plugin does and which parameters it has. The kind may be left out if plugins of only one
+kind have the name: seqjax show rtrl"""
+
 
 def main(argv: Sequence[str]) -> int:
     """Prints docs, parameters, origin, BibTeX entries and a TOML snippet."""
-    parser = Parser(prog="seqjax show", description="Show what a plugin does and which parameters it has.")
+    parser = Parser(prog="seqjax show", description=DESCRIPTION)
     parser.add_kind_and_name("short name or full id")
-    args = parser.read(argv)
+    is_name = len(argv) == 1 and not argv[0].startswith("-")
+    args = parser.read([_kind_of(argv[0]), *argv] if is_name else argv)
     entry = registry.find(args.kind, args.name)
     cls: Any = registry.load(entry)
     print(f"{entry.kind} {entry.id}\n\n{inspect.getdoc(cls)}\n\nparameters:")
@@ -31,6 +36,26 @@ def main(argv: Sequence[str]) -> int:
     else:
         print(f"\nno config names it; on the command line: --{entry.kind} {entry.name}")
     return 0
+
+
+def _kind_of(name: str) -> str:
+    """The kind whose plugins have a name.
+
+    Raises:
+        Error: plugins of several kinds have it, or none has; the message says what to type.
+    """
+    kinds = list(dict.fromkeys(entry.kind for entry in registry.named(name)))
+    if len(kinds) == 1:
+        return kinds[0]
+    if kinds:
+        commands = "\n".join(f"  seqjax show {kind} {name}" for kind in kinds)
+        raise Error(f"plugins of several kinds are called {name!r}; name the kind:\n{commands}")
+    if name.removesuffix("s") in registry.GROUPS:
+        raise Error(f"{name!r} is a kind; its plugins are listed by: seqjax list {name.removesuffix('s')}")
+    others = [entry for kind in registry.GROUPS if (entry := registry.meant(kind, name))]
+    every = [known for kind in registry.GROUPS for known in registry.names(kind)]
+    hint = f"; did you mean {others[0].kind} {others[0].name}?" if others else nearest(name, every)
+    raise Error(f"no plugin is called {name!r}{hint}\nall plugins are listed by: seqjax list")
 
 
 def field_lines(cls: type, prefix: str = "", values: Mapping[str, Any] = {}) -> list[str]:

@@ -47,6 +47,7 @@ def main(argv: Sequence[str]) -> int:
     text = "the same as --seed 0 1 2"
     parser.add_argument("--seeds", metavar="0,1,2", help=text)
     add_comparison_flags(parser)
+    parser.chosen = {kind: values for kind in settings.KINDS if (values := axes.get(f"--{kind}"))}
     args = parser.read(plain)
     base = [] if args.config is None else ["--config", args.config]
     configs = {label: _config(parser, [*base, *flags]) for label, flags in _combine(axes).items()}

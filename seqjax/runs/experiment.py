@@ -18,6 +18,7 @@ from seqjax.gradients.problem import Params
 from seqjax.models.model import CountBasedModel, ForeignModel, Model
 from seqjax.plugin import config
 from seqjax.plugin.base import Plugin
+from seqjax.plugin.registry import BUILT_IN
 from seqjax.report import notebook
 from seqjax.report.table import Table
 from seqjax.runs.settings import KINDS, TRAINING, Scalars, create_default, resolve
@@ -200,7 +201,9 @@ def goes_on(kept: ExperimentFields, asked: ExperimentFields) -> bool:
 
 
 def differences(kept: ExperimentFields, asked: ExperimentFields, varied: Iterable[str] = ()) -> list[str]:
-    """The differences between two experiments, one line each.
+    """The differences between two experiments, one line each, such as `model.hidden: 8 → 16`.
+
+    Of two plugins with different names, only the fields are compared that both have.
 
     Args:
         kept: one experiment.
@@ -216,11 +219,31 @@ def differences(kept: ExperimentFields, asked: ExperimentFields, varied: Iterabl
     for table in tables:
         for name in varied:
             _leave_out(table, *name.split("."))
-    return [
-        f"{key}: there {tables[0].get(key)}, asked for {tables[1].get(key)}"
-        for key in {**tables[0], **tables[1]}
-        if tables[0].get(key) != tables[1].get(key)
-    ]
+    return _changes(*tables)
+
+
+def _changes(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
+    """The differences between two tables, one line each."""
+    lines = []
+    for key in {**there, **here}:
+        one, other = there.get(key), here.get(key)
+        if one == other:
+            continue
+        is_plugin = isinstance(one, dict) and isinstance(other, dict)
+        if not is_plugin or one["plugin"] != other["plugin"]:
+            lines.append(f"{prefix}{key}: {_value(one)} → {_value(other)}")
+        if is_plugin:
+            left_out = {"plugin"} if one["plugin"] == other["plugin"] else {"plugin", *(one.keys() ^ other.keys())}
+            tables = ({name: table[name] for name in table if name not in left_out} for table in (one, other))
+            lines += _changes(*tables, f"{prefix}{key}.")
+    return lines
+
+
+def _value(value: Any) -> str:
+    """A value of a table as a short text; of the table of a plugin, its name."""
+    if isinstance(value, dict):
+        return value["plugin"].removeprefix(f"{BUILT_IN}/")
+    return "none" if value is None else _in_short(value)
 
 
 def _leave_out(table: dict[str, Any], name: str, *inner: str) -> None:
