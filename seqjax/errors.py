@@ -52,8 +52,10 @@ def warn(message: str) -> None:
 
 
 def closest(word: object, choices: Iterable[str]) -> str | None:
-    """The choice closest to `word`; None if none is close."""
-    close = difflib.get_close_matches(str(word), sorted(choices), n=1, cutoff=0.66)  # 2/3: rnm is close to rnn
+    """The choice closest to `word`, or the only one that begins with it; None if none is close."""
+    word, choices = str(word), sorted(set(choices))
+    begun = [choice for choice in choices if len(word) > 2 and choice.startswith(word)]
+    close = begun if len(begun) == 1 else difflib.get_close_matches(word, choices, n=1, cutoff=0.66)
     return close[0] if close else None
 
 

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from seqjax.cli.parser import Parser, several_values, whole
+from seqjax.cli.parser import SEVERAL, Parser, several_values, whole
 from seqjax.errors import Error, closest
 from seqjax.plugin import config, registry
-from seqjax.plugin.base import fields_of, parts
+from seqjax.plugin.base import fields_of, members, parts
 from seqjax.plugin.other_names import field_meant, why_no_field
 from seqjax.runs import settings
 from seqjax.terminal.shell import join, quote
@@ -33,11 +33,7 @@ class ExperimentParser(Parser):
     """Kind -> the texts of its flag that are not among the parsed arguments, since a sweep has several."""
 
     def flag_meant(self, unknown: str, known: argparse.Namespace) -> str:
-        """A hint at a file, at the field or the name of a plugin, or at a flag.
-
-        A file is named by its dataset, a field such as --steps by --gradient.steps, a name such as --rnn by --model
-        rnn.
-        """
+        """A hint at a flag: that of a file, of a field of a chosen plugin (--gradient.steps by --steps), or another."""
         if not unknown.startswith("-") and (Path(unknown).is_file() or re.search(r"[^.]\.[A-Za-z]\w*$", unknown)):
             is_config = Path(unknown).suffix == ".toml"
             flag = f"--config {quote(unknown)}" if is_config else f"--dataset {_dataset_of(unknown)}"
@@ -47,9 +43,6 @@ class ExperimentParser(Parser):
         for kind in settings.KINDS:
             if any(name in _fields(kind, text) for text in self._given(kind, known)):
                 return self.flag_of(f"{kind}.{name}", known)
-        plugins = [entry for entry in registry.named(name.replace("_", "-")) if f"--{entry.kind}" in self.flags()]
-        if len(plugins) == 1:
-            return f"; did you mean '--{plugins[0].kind} {plugins[0].name}'?"
         return super().flag_meant(unknown, known)
 
     def flag_of(self, field: str, known: argparse.Namespace) -> str:
@@ -65,10 +58,6 @@ class ExperimentParser(Parser):
         if having:  # the others would refuse the flag
             return f"; did you mean '--{kind} {having[0]}:{inner}=...'?"
         return owners(kind, inner)
-
-    def flags(self) -> Collection[str]:
-        """All flags."""
-        return self._option_string_actions
 
     def _given(self, kind: str, known: argparse.Namespace) -> list[str]:
         """What the flag of a kind was given."""
@@ -86,7 +75,7 @@ def _fields(kind: str, text: str) -> Collection[str]:
 def owners(kind: str, field: str) -> str:
     """Which plugins of a kind have a field, as the end of an error; an empty string if none has."""
     having = [name for name in registry.names(kind) if field in _fields(kind, name)]
-    return f"; {field.replace('_', '-')} is a field of --{kind} {' and of '.join(having)}" if having else ""
+    return f"; {field.replace('_', '-')} is a field of --{kind} {' or '.join(having)}" if having else ""
 
 
 def experiment_parser(prog: str, description: str) -> ExperimentParser:
@@ -99,7 +88,7 @@ def experiment_parser(prog: str, description: str) -> ExperimentParser:
     for name, field in fields_of(settings.Scalars).items():
         default = "" if field.default in (None, ()) else f" Default {field.default}."
         text = f"{field.doc[:1].lower()}{field.doc[1:]}{default}"
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar=_values(field.hint) or "X", help=text)
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar=_metavar(field.hint), help=text)
     parser.add_argument("--config", metavar="FILE", help="a TOML file to start from, such as a run's config.toml")
     parser.add_argument("--out", metavar="DIR", help="folder of the run; default: a new one under runs/")
     parser.add_argument(
@@ -123,10 +112,11 @@ def experiment_parser(prog: str, description: str) -> ExperimentParser:
     return parser
 
 
-def _values(hint: Any) -> str:
-    """The values of a choice, or the entries of a tuple of them, as a help text shows them; empty for another type."""
+def _metavar(hint: Any) -> str:
+    """What a help text shows for a field of this type: the values of a choice, and whether there may be several."""
     values = [str(value) for part in parts(hint) if get_origin(part) is Literal for value in get_args(part)]
-    return f"{{{','.join(values)}}}" if values else ""
+    several = any(get_origin(option) is tuple for option in members(hint))
+    return (f"{{{','.join(values)}}}" if values else "X") + (SEVERAL if several else "")
 
 
 def dry_run_or_config(args: argparse.Namespace, experiment: Any) -> str | None:
@@ -193,11 +183,10 @@ def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
             defaults = settings.defaults_of(chosen) if is_for_values else settings.DEFAULTS
             under_flags = config.overlay(config.overlay(defaults, chosen), {kind: table}).get(kind)
             table |= _parse_table(kind, under_flags, strings)
-            _check_fields(kind, under_flags, fields.get(kind, {}))
         if table:
             chosen = config.overlay(chosen, {kind: table})
     if args.seed and "," in args.seed:
-        raise Error(f"--seed {args.seed}: several seeds are given by another flag: --seeds {args.seed}")
+        raise Error(f"--seed {args.seed}: one seed is expected; did you mean '--seeds {args.seed}'?")
     scalars = {name: text for name in fields_of(settings.Scalars) if (text := getattr(args, name)) is not None}
     chosen |= config.parse_fields(settings.Scalars, scalars)
     if isinstance(chosen.get("heldout"), str):  # not a number, but a dataset such as text-file:path=valid.txt
@@ -208,19 +197,25 @@ def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
     return chosen
 
 
-def _check_fields(kind: str, table: Any, flags: Collection[str]) -> None:
-    """Raises an `Error` if flags such as `--optimizer.lr` are no fields of the plugin of a table."""
-    known = _fields(kind, str(table.get("plugin") if isinstance(table, dict) else table))
-    if not known:
-        return  # the builder reports a wrong name together with all other faults
+def check_fields(chosen: dict[str, Any], flags: Mapping[str, Collection[str]]) -> None:
+    """Raises an `Error` with the flags that were meant, if flags such as `--optimizer.lr` are no fields.
+
+    Args:
+        chosen: the config.
+        flags: kind -> the fields for which there were flags.
+    """
+    tables = config.overlay(settings.defaults_of(chosen), chosen) if flags else {}
     problems = []
-    for name in flags:
-        if name not in known:
+    for kind, table in tables.items():
+        plugin = str(table.get("plugin") if isinstance(table, dict) else table)
+        known = _fields(kind, plugin)
+        # A wrong name of a plugin, of which no field is known, is reported with all other faults of a config.
+        for name in [name for name in flags.get(kind, ()) if known and name not in known]:
             meant = field_meant(name, known) or closest(name, known)
-            typed = f"; did you mean '--{kind}.{meant.replace('_', '-')}'?" if meant else ""
-            fields = ", ".join(known).replace("_", "-")
+            typed = f"; did you mean '--{kind}.{meant}'?".replace("_", "-") if meant else ""
             hint = typed or owners(kind, name) or why_no_field(name)
-            problems.append(f"no such argument: --{kind}.{name.replace('_', '-')}{hint} (fields: {fields})")
+            of = f"fields of {registry.find(kind, plugin).name}: {', '.join(known)}".replace("_", "-")
+            problems.append(f"no such argument: --{kind}.{name.replace('_', '-')}{hint} ({of})")
     if problems:
         raise Error("\n".join(problems))
 

@@ -27,6 +27,8 @@ def whole(text: str) -> int:
     return number
 
 
+SEVERAL = ",..."
+"""The end of the metavar of a flag that takes several values."""
 NAMING = ("FILE", "DIR", "FOLDER", "RUN", "SWEEP", "KIND", "NAME", "VARIANT")
 """The metavars of arguments that must not be empty."""
 
@@ -72,7 +74,7 @@ class Parser(argparse.ArgumentParser):
             autocomplete(self)
         args, unknown = self.parse_known_args([_dashes(arg) for arg in argv])
         if unknown:
-            hint = _second_value(argv, unknown[0]) or self.flag_meant(unknown[0], args)
+            hint = self._second_value(argv, unknown[0]) or self.flag_meant(unknown[0], args)
             self.error(f"no such argument: {unknown[0]}{hint}")
         for action in self._actions:
             given = getattr(args, action.dest, None)
@@ -98,6 +100,9 @@ class Parser(argparse.ArgumentParser):
             return self.flag_of(field, known)
         if said := why_no_field(name):
             return said
+        for kind in registry.GROUPS:
+            if kind in flags and (entry := registry.meant(kind, name)):
+                return f"; did you mean '--{kind} {entry.name}'?"
         near = closest(name, flags)
         return self.flag_of(near, known) if near else ""
 
@@ -108,19 +113,19 @@ class Parser(argparse.ArgumentParser):
         values = f" {action.metavar}" if action and str(action.metavar).startswith("{") else ""
         return f"; did you mean '{flag}{values}'?"
 
+    def _second_value(self, argv: Sequence[str], unknown: str) -> str:
+        """How several values of a flag are written, if an argument follows the value of one; else nothing."""
+        for flag, value, arg in zip(argv, argv[1:], argv[2:], strict=False):
+            action = self._option_string_actions.get(_dashes(flag))
+            is_value = not value.startswith("-") and not arg.startswith("-")
+            if arg == unknown and is_value and action and str(action.metavar).endswith(SEVERAL):
+                return f"; {several_values(flag, value, arg)}"
+        return ""
+
 
 def _singular(kind: str) -> str:
     """A kind of plugin that may be given in the plural, as in `list models`; anything else is returned unchanged."""
     return kind.removesuffix("s") if kind.removesuffix("s") in registry.GROUPS else kind
-
-
-def _second_value(argv: Sequence[str], unknown: str) -> str:
-    """How several values of a flag are written, if an argument follows the value of one; else nothing."""
-    for flag, value, arg in zip(argv, argv[1:], argv[2:], strict=False):
-        are_values = not value.startswith("-") and not arg.startswith("-")
-        if arg == unknown and are_values and flag.startswith("--") and "=" not in flag:
-            return f"; {several_values(flag, value, arg)}"
-    return ""
 
 
 def several_values(flag: str, first: str, second: str) -> str:

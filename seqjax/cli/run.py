@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjax.cli.flags import (
+    check_fields,
     dry_run_or_config,
     experiment_parser,
     plugin_help,
@@ -63,6 +64,7 @@ def _train(argv: Sequence[str]) -> tuple[Any, argparse.Namespace]:
         parser.epilog = plugin_help(config)
         parser.print_help()
         return None, args
+    check_fields(config, flags)
     if args.launcher or "launcher" in flags:
         raise Error("--launcher makes several runs: give --seeds 0,1,2, or see seqjax sweep --help")
     tracker = read_option(args, flags, "tracker")

@@ -250,9 +250,9 @@ def _made_by(options: tuple[Any, ...], value: Any) -> str:
     if not kinds:
         return ""
     if isinstance(value, str) and re.fullmatch(r"[\w/-]+", value):
-        return f"; write create({kinds[0]!r}, {value!r})"
+        return f", such as create({kinds[0]!r}, {value!r})"
     if isinstance(value, type):
-        return f"; write {value.__name__}()"
+        return f", such as {value.__name__}()"
     return f", such as {MADE_BY.get(kinds[0], f'create({kinds[0]!r}, name)')}"
 
 

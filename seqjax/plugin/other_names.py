@@ -51,7 +51,6 @@ OTHER_NAMES = {
         *("clip", "clip_norm", "clipnorm", "grad_clip", "max_norm", "max_grad_norm", "global_clipnorm"),
         *("gradient_clip", "gradient_clip_val", "gradient_clipping", "clip_grad_norm"),
     ),
-    "sampler": ("shuffle",),
     "sampler.batch_size": ("batch", "batch_size", "batchsize", "bs", "train_batch_size", "per_device_train_batch_size"),
     "sampler.num_steps": (
         *("num_steps", "seq_len", "seq_length", "sequence_length", "max_seq_len", "max_seq_length", "context_length"),
@@ -60,8 +59,9 @@ OTHER_NAMES = {
     ),
     "sampler.stride": ("stride",),
     "tokenizer.vocab_size": ("vocab_size",),
+    "length": ("max_new_tokens", "max_tokens", "num_tokens", "gen_length"),
 }
-"""Field of an experiment, or of a plugin in it -> what else it is called."""
+"""Field of an experiment, or of a plugin in it, or argument of `generate` -> what else it is called."""
 
 OF_RUN = {
     "path": ("out", "out_dir", "output_dir", "save_dir", "log_dir", "logdir", "logging_dir", "work_dir", "run_dir"),
@@ -84,15 +84,15 @@ OF_RUN = {
 """Argument of `Experiment.run` -> what it, or its flag, is called."""
 
 NO_FIELD = {
-    "JAX uses a GPU or TPU if it finds one, and finds one after pip install 'seqjax[cuda]' or 'seqjax[tpu]'; the "
-    "environment variable JAX_PLATFORMS=cpu chooses the CPU": (
+    "JAX chooses the device: a GPU or TPU if it finds one (pip install 'seqjax[cuda]' or 'seqjax[tpu]'), else the CPU; "
+    "the environment variable JAX_PLATFORMS=cpu forces the CPU": (
         *("gpu", "cuda", "tpu", "device", "accelerator", "use_gpu", "use_cuda", "no_cuda", "cpu", "use_cpu", "mps"),
     ),
     "a run is resumed by the same command with the same --out, in Python by the same call of run(path)": (
         *("resume", "resume_from", "resume_from_checkpoint", "restore", "load_checkpoint"),
         *("checkpoint", "ckpt", "ckpt_path", "continue"),
     ),
-    "a run always prints its progress on the command line, in Python with run(progress=True)": (
+    "the command line prints the progress by itself; in Python, run(progress=True) does": (
         *("verbose", "quiet", "log_interval", "log_every", "logging_steps", "log_every_n_steps", "progress_bar"),
         *("enable_progress_bar", "print_every"),
     ),
@@ -102,6 +102,11 @@ NO_FIELD = {
     "training is counted in epochs; --dry-run prints the updates of one": (
         *("max_steps", "max_iters", "iterations", "num_iterations", "n_iter", "total_steps", "steps_per_epoch"),
     ),
+    "no built-in optimizer has it; in Python, any optax transformation is one, such as optax.sgd(0.1, momentum=0.9)": (
+        *("momentum", "nesterov", "amsgrad"),
+    ),
+    "these are two fields, b1 and b2": ("betas",),
+    "a model reads a sequence forwards only: leave it out": ("bidirectional",),
     "no weights are tied: leave it out": ("tied", "tie_weights", "tie_embeddings", "tie_word_embeddings"),
     "the sizes of inputs and outputs are those of the data: leave it out": (
         *("input_size", "input_dim", "in_features", "input_shape", "output_size", "output_dim", "out_features"),

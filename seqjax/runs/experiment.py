@@ -229,13 +229,14 @@ def _changes(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> l
         one, other = there.get(key), here.get(key)
         if one == other:
             continue
-        is_plugin = isinstance(one, dict) and isinstance(other, dict)
-        if not is_plugin or one["plugin"] != other["plugin"]:
+        if not (isinstance(one, dict) and isinstance(other, dict)):
             lines.append(f"{prefix}{key}: {_value(one)} → {_value(other)}")
-        if is_plugin:
-            left_out = {"plugin"} if one["plugin"] == other["plugin"] else {"plugin", *(one.keys() ^ other.keys())}
-            tables = ({name: table[name] for name in table if name not in left_out} for table in (one, other))
-            lines += _changes(*tables, f"{prefix}{key}.")
+            continue
+        if one["plugin"] != other["plugin"]:
+            lines.append(f"{prefix}{key}: {_value(one)} → {_value(other)}")
+            shared = (one.keys() & other.keys()) - {"plugin"}
+            one, other = ({name: table[name] for name in table if name in shared} for table in (one, other))
+        lines += _changes(one, other, f"{prefix}{key}.")
     return lines
 
 
