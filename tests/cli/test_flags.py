@@ -57,8 +57,6 @@ def test_a_heldout_dataset_of_another_plugin_has_its_own_fields(tables):
          "--dataset csv:path=t.parquet"),
         (["run", "notes.md"], "no such argument: notes.md; to read this file: --dataset text-file:path=notes.md"),
         (["sweep", "a.toml"], "no such argument: a.toml; to read this file: --config a.toml"),
-        (["run", "--gradient", "truncated", "--steps=8"],
-         "no such argument: --steps=8; did you mean '--gradient.steps'?"),
         (["run", "--gradient", "truncated:steps=3:steps=4", "--epoch"],
          "no such argument: --epoch; did you mean '--epochs'?"),
         (["run", "--metrics", "a", "b"],
