@@ -204,17 +204,19 @@ def check_fields(chosen: dict[str, Any], flags: Mapping[str, Collection[str]]) -
         chosen: the config.
         flags: kind -> the fields for which there were flags.
     """
-    tables = config.overlay(settings.defaults_of(chosen), chosen) if flags else {}
     problems = []
-    for kind, table in tables.items():
-        plugin = str(table.get("plugin") if isinstance(table, dict) else table)
-        known = _fields(kind, plugin)
+    for kind, names in flags.items():
+        table = chosen.get(kind, {})
+        plugin = table.get("plugin") if isinstance(table, dict) else table
+        if plugin is None:
+            plugin = settings.defaults_of(chosen).get(kind, {}).get("plugin")
+        known = _fields(kind, str(plugin))
         # A wrong name of a plugin, of which no field is known, is reported with all other faults of a config.
-        for name in [name for name in flags.get(kind, ()) if known and name not in known]:
+        for name in [name for name in names if known and name not in known]:
             meant = field_meant(name, known) or closest(name, known)
             typed = f"; did you mean '--{kind}.{meant}'?".replace("_", "-") if meant else ""
             hint = typed or owners(kind, name) or why_no_field(name)
-            of = f"fields of {registry.find(kind, plugin).name}: {', '.join(known)}".replace("_", "-")
+            of = f"fields of {registry.find(kind, str(plugin)).name}: {', '.join(known)}".replace("_", "-")
             problems.append(f"no such argument: --{kind}.{name.replace('_', '-')}{hint} ({of})")
     if problems:
         raise Error("\n".join(problems))

@@ -53,10 +53,10 @@ class Parser(argparse.ArgumentParser):
         kind: Any = self.add_argument("kind", type=_singular, help=text, metavar="KIND", **kwargs)
         kind.completer = lambda **_: registry.GROUPS
 
-    def add_kind_and_name(self, text: str) -> None:
+    def add_kind_and_name(self, text: str, **kwargs: Any) -> None:
         """Adds the kind and the name of a plugin; `text` describes the name."""
         self.add_kind()
-        name: Any = self.add_argument("name", help=text, metavar="NAME")
+        name: Any = self.add_argument("name", help=text, metavar="NAME", **kwargs)
         name.completer = lambda parsed_args, **_: registry.names(parsed_args.kind)
 
     def error(self, message: str) -> NoReturn:

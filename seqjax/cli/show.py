@@ -20,10 +20,10 @@ kind have the name: seqjax show rtrl"""
 def main(argv: Sequence[str]) -> int:
     """Prints docs, parameters, origin, BibTeX entries and a TOML snippet."""
     parser = Parser(prog="seqjax show", description=DESCRIPTION)
-    parser.add_kind_and_name("short name or full id")
-    is_name = len(argv) == 1 and not argv[0].startswith("-")
-    args = parser.read([_kind_of(argv[0]), *argv] if is_name else argv)
-    entry = registry.find(args.kind, args.name)
+    parser.add_kind_and_name("short name or full id", nargs="?")
+    args = parser.read(argv)
+    kind, name = (args.kind, args.name) if args.name else (_kind_of(args.kind), args.kind)
+    entry = registry.find(kind, name)
     cls: Any = registry.load(entry)
     print(f"{entry.kind} {entry.id}\n\n{inspect.getdoc(cls)}\n\nparameters:")
     print("\n".join(field_lines(cls)) or "  none")
@@ -50,8 +50,8 @@ def _kind_of(name: str) -> str:
     if kinds:
         commands = "\n".join(f"  seqjax show {kind} {name}" for kind in kinds)
         raise Error(f"plugins of several kinds are called {name!r}; name the kind:\n{commands}")
-    if name.removesuffix("s") in registry.GROUPS:
-        raise Error(f"{name!r} is a kind; its plugins are listed by: seqjax list {name.removesuffix('s')}")
+    if name in registry.GROUPS:
+        raise Error(f"{name!r} is a kind; its plugins are listed by: seqjax list {name}")
     others = [entry for kind in registry.GROUPS if (entry := registry.meant(kind, name))]
     every = [known for kind in registry.GROUPS for known in registry.names(kind)]
     hint = f"; did you mean {others[0].kind} {others[0].name}?" if others else nearest(name, every)

@@ -251,7 +251,7 @@ def _made_by(options: tuple[Any, ...], value: Any) -> str:
         return ""
     if isinstance(value, str) and re.fullmatch(r"[\w/-]+", value):
         return f", such as create({kinds[0]!r}, {value!r})"
-    if isinstance(value, type):
+    if _is_plugin_class(value) and value.kind == kinds[0]:
         return f", such as {value.__name__}()"
     return f", such as {MADE_BY.get(kinds[0], f'create({kinds[0]!r}, name)')}"
 
