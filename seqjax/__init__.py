@@ -4,8 +4,18 @@ The public names are lazy: `import seqjax` imports neither jax nor any plugin.
 """
 
 import importlib.metadata
+from typing import Any
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_attribute, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __version__ = importlib.metadata.version("seqjax")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__ and name[:1].isupper():  # a class, maybe that of a plugin
+        from seqjax.plugin.registry import import_line
+
+        if line := import_line(name):
+            raise AttributeError(f"seqjax has no attribute {name!r}; it is a plugin: {line}")
+    return _attribute(name)

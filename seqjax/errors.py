@@ -51,10 +51,18 @@ def warn(message: str) -> None:
     warnings.warn(escape(message, LINES), UserWarning, skip_file_prefixes=(own,))
 
 
+def closest(word: object, choices: Iterable[str]) -> str | None:
+    """The choice closest to `word`, or the only one that begins with it; None if none is close."""
+    word, choices = str(word), sorted(set(choices))
+    begun = [choice for choice in choices if len(word) > 2 and choice.startswith(word)]
+    close = begun if len(begun) == 1 else difflib.get_close_matches(word, choices, n=1, cutoff=0.66)
+    return close[0] if close else None
+
+
 def nearest(word: object, choices: Iterable[str]) -> str:
-    """`'; did you mean "x"?'` for the choices closest to `word`, or an empty string."""
-    close = difflib.get_close_matches(str(word), sorted(choices), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    """`'; did you mean "x"?'` for the choice closest to `word`, or an empty string if none is close."""
+    close = closest(word, choices)
+    return f"; did you mean {close!r}?" if close else ""
 
 
 def quoted(names: Iterable[str], most: int = 12) -> str:

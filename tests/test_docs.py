@@ -1,6 +1,7 @@
 """The documents run, and name what there is."""
 
 import ast
+import builtins
 import contextlib
 import importlib.util
 import os
@@ -86,6 +87,11 @@ def test_python_blocks_can_be_read_and_name_what_there_is(document, block):
     """The next test runs them, which takes long."""
     for module, _, name in (full.rpartition(".") for full in names_of(block)):
         assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+    if document == ROOT / "README.md":  # each block of it is copied alone
+        names = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Name)]
+        used = {node.id for node in names if isinstance(node.ctx, ast.Load)} - {*dir(builtins)}
+        stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        assert used - stored <= {*re.findall(r"\w+", " ".join(re.findall(r"(?:import|def|class|as) (.*)", block)))}
 
 
 @pytest.mark.slow

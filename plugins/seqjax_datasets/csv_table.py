@@ -26,6 +26,8 @@ class CSV(FileDataset):
     the next one. All cells that are used must be finite numbers.
     """
 
+    also_called = ("table", "pandas", "dataframe", "parquet", "jsonl")
+
     path: str
     """Path of the file. Any file that does not end in .parquet or .jsonl is read as CSV, in UTF-8."""
     inputs: tuple[str, ...] = ()

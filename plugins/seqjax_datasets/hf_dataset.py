@@ -23,6 +23,18 @@ class HFDataset(Dataset):
     dataset is run.
     """
 
+    also_called = (
+        "hf",
+        "huggingface",
+        "wikitext",
+        "wikitext-2",
+        "wikitext-103",
+        "ptb",
+        "imdb",
+        "tiny-shakespeare",
+        "c4",
+    )
+
     path: str
     """A name on the hub such as `user/name`; a file (.txt, .csv, .json, .jsonl, .parquet), where each line of a .txt
     file is a record, with its line end; or a folder made by `save_to_disk`."""

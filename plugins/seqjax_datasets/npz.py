@@ -50,6 +50,14 @@ class NPZ(FileDataset):
         inputs, targets = arrays[self.inputs], arrays[self.targets]
         if not self.sequences:
             return Pairs(inputs, targets, source=self.path)
+        if inputs.ndim and targets.ndim and len(inputs) != len(targets):
+            raise Error(
+                f"{self.inputs} has {len(inputs):,} sequences and {self.targets} has {len(targets):,}\n"
+                f"Both need the same first axis N. Pad sequences of different lengths to {self.inputs}[N, T, ...], and "
+                "name an array int[N] of their numbers of steps: lengths = its name. If they lie one after the other, "
+                "cut them in Python: "
+                "seqjax.Pairs.from_sequences(numpy.split(inputs, numpy.cumsum(lengths)[:-1]), targets)"
+            )
         if self.lengths:
             lengths = arrays[self.lengths]
             if lengths.shape != inputs.shape[:1] or lengths.dtype.kind not in "iu":

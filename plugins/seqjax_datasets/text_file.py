@@ -22,6 +22,8 @@ class TextFile(Dataset):
     order of the files is that of their paths.
     """
 
+    also_called = ("text", "txt", "file")
+
     path: str
     """Path of a file; of a folder, whose files `*.txt` are read, those in inner folders too; or a pattern such as
     `books/*.md`."""

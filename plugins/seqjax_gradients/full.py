@@ -28,6 +28,7 @@ class Full(WeightedEdges):
     """
 
     cites = ("werbos1990backpropagation",)
+    also_called = ("bptt", "full-bptt", "backprop")
 
     checkpoint: bool = False
     """Keep every √T-th state only, and compute the steps between them again in the backward pass: `levels` = 1."""

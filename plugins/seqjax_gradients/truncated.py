@@ -24,6 +24,7 @@ class Truncated(WeightedEdges):
     """
 
     cites = ("williams1990efficient",)
+    also_called = ("tbptt", "truncated-bptt", "truncate", "detach")
 
     steps: Annotated[int, Interval(ge=1)] = 10
     """The length of a segment in time steps."""

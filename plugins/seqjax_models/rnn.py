@@ -16,6 +16,7 @@ class RNN(Cell):
     """
 
     cites = ("elman1990finding",)
+    also_called = ("simple-rnn", "vanilla-rnn", "elman")
 
     def cell(self, u, v, state):
         return self.State(jnp.tanh(u + v))

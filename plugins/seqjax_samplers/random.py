@@ -20,6 +20,8 @@ class Random(Sampler):
     number of its windows is the same in every epoch.
     """
 
+    also_called = ("shuffle", "shuffled")
+
     batch_size: Annotated[int, Interval(ge=1)] = BATCH_SIZE
     """Number of windows in a batch."""
     num_steps: Annotated[int, Interval(ge=1)] = NUM_STEPS

@@ -18,6 +18,8 @@ class Windows(Sampler):
     Windows may overlap. Every window is reset. The last batch is filled up with rows that are not scored.
     """
 
+    also_called = ("sliding-window",)
+
     batch_size: Annotated[int, Interval(ge=1)] = 16
     """Number of windows in a batch."""
     num_steps: Annotated[int, Interval(ge=1)] = NUM_STEPS

@@ -26,6 +26,7 @@ class BPE(Tokenizer):
     """
 
     cites = ("sennrich2016neural", "radford2019language")
+    also_called = ("byte-pair", "byte-level-bpe", "gpt2", "subword")
 
     vocab_size: Annotated[int, Interval(ge=256)] = 1024
     """Largest number of tokens. A short text has fewer pairs to merge."""

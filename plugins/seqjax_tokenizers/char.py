@@ -10,6 +10,8 @@ from seqjax import Tokenizer, register
 class Char(Tokenizer):
     """Every character is a token. No character is changed."""
 
+    also_called = ("character", "characters", "char-level")
+
     @property
     def is_of_characters(self):  # type: ignore[override]
         """Whether each character is a token; a subclass may split in another way."""

@@ -18,6 +18,8 @@ class Standardize(Tokenizer):
     constant in the training part is divided by 1.
     """
 
+    also_called = ("standard-scaler", "normalize", "z-score")
+
     def fit(self, data):
         """The codec of a series, or of pairs with values."""
         if isinstance(data, Series):

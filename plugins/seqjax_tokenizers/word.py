@@ -19,6 +19,8 @@ class Word(Tokenizer):
     Line ends separate words like spaces, and are lost.
     """
 
+    also_called = ("words", "word-level", "whitespace", "basic-english")
+
     normalize: bool = True
     """True: words are runs of letters with their combining marks, in lower case, and all other characters are left out.
     False: words are the runs of characters between white space, unchanged."""

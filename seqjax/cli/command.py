@@ -35,6 +35,17 @@ VERBS = {
     "show": "show what a plugin does and which parameters it has",
 }
 
+OTHER_VERBS = {
+    "run": ("train", "fit", "start", "resume"),
+    "generate": ("sample", "predict"),
+    "evaluate": ("eval", "test", "validate"),
+    "sweep": ("grid", "search", "tune"),
+    "list": ("ls", "plugins"),
+    "show": ("info", "describe"),
+    "new": ("init", "create"),
+}
+"""Verb -> what other programs call it."""
+
 COMPILING = ("run", "generate", "evaluate", "sweep", "lags", "measure", "check", "reproduce")
 """The verbs that compile programs, and keep them for the next time."""
 TRAINING = ("run", "sweep", "reproduce")
@@ -178,7 +189,9 @@ def _dispatch(argv: list[str]) -> int:
         print(shell_code(argv[1]))
         return 0
     if verb not in VERBS:
-        raise Error(f"no verb {verb!r}{nearest(verb, VERBS)}\nverbs: {', '.join(VERBS)}; see seqjax --help")
+        other = next((known for known, others in OTHER_VERBS.items() if verb in others), None)
+        hint = f"; did you mean {other!r}?" if other else nearest(verb, VERBS)
+        raise Error(f"no verb {verb!r}{hint}\nverbs: {', '.join(VERBS)}; see seqjax --help")
     if verb in COMPILING:
         from seqjax.cli.flags import check_num_devices
 

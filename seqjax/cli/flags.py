@@ -6,14 +6,15 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from seqjax.cli.parser import Parser, several_values, whole
-from seqjax.errors import Error
+from seqjax.cli.parser import SEVERAL, Parser, several_values, whole
+from seqjax.errors import Error, closest
 from seqjax.plugin import config, registry
-from seqjax.plugin.base import fields_of
+from seqjax.plugin.base import fields_of, members, parts
+from seqjax.plugin.other_names import field_meant, why_no_field
 from seqjax.runs import settings
 from seqjax.terminal.shell import join, quote
 from seqjax.terminal.stream import line
@@ -28,31 +29,66 @@ MOST_DEVICES = 1024
 class ExperimentParser(Parser):
     """A parser of the flags of an experiment, whose hints know the plugins that its flags choose, and files."""
 
+    chosen: Mapping[str, Sequence[str]] = {}
+    """Kind -> the texts of its flag that are not among the parsed arguments, since a sweep has several."""
+
     def flag_meant(self, unknown: str, known: argparse.Namespace) -> str:
-        """A hint at the field of a chosen plugin, such as --gradient.steps by --steps, or at the flag of a file."""
-        if Path(unknown).is_file():
+        """A hint at a flag: that of a file, of a field of a chosen plugin (--gradient.steps by --steps), or another."""
+        if not unknown.startswith("-") and (Path(unknown).is_file() or re.search(r"[^.]\.[A-Za-z]\w*$", unknown)):
             is_config = Path(unknown).suffix == ".toml"
             flag = f"--config {quote(unknown)}" if is_config else f"--dataset {_dataset_of(unknown)}"
-            return f"; to read this file: {flag}"
-        name = unknown.partition("=")[0].removeprefix("--").replace("-", "_")
+            missing = "" if Path(unknown).is_file() else "; there is no such file"
+            return f"{missing}; to read {'a file' if missing else 'this file'}: {flag}"
+        name = unknown.partition("=")[0].lstrip("-").replace("-", "_")
         for kind in settings.KINDS:
-            with contextlib.suppress(Error):  # a wrong name or field of a plugin is not what is reported here
-                plugin, _ = _split_name(kind, getattr(known, kind), {})
-                if plugin is not None and name in fields_of(registry.get(kind, plugin)):
-                    return f"; did you mean '--{kind}.{name.replace('_', '-')}'?"
+            if any(name in _fields(kind, text) for text in self._given(kind, known)):
+                return self.flag_of(f"{kind}.{name}", known)
         return super().flag_meant(unknown, known)
 
+    def flag_of(self, field: str, known: argparse.Namespace) -> str:
+        """A hint at the flag of a field, or at the plugins that have it if the chosen one has not."""
+        kind, _, inner = field.rpartition(".")
+        if not kind or field == "dataset.path":  # the error about a path without a dataset names the dataset
+            return super().flag_of(field, known)
+        default = settings.DEFAULTS.get(kind, {}).get("plugin")
+        texts = self._given(kind, known) or ([default] if default else [])
+        having = [text for text in texts if inner in _fields(kind, text)]
+        if len(having) == len(texts) == 1:
+            return super().flag_of(field, known)
+        if having:  # the others would refuse the flag
+            return f"; did you mean '--{kind} {having[0]}:{inner}=...'?"
+        return owners(kind, inner)
 
-def experiment_parser(prog: str, description: str) -> Parser:
+    def _given(self, kind: str, known: argparse.Namespace) -> list[str]:
+        """What the flag of a kind was given."""
+        return [text for text in self.chosen.get(kind, [getattr(known, kind, None)]) if text is not None]
+
+
+def _fields(kind: str, text: str) -> Collection[str]:
+    """The names of the fields of a plugin that a flag names; empty for a wrong name, which is reported elsewhere."""
+    try:
+        return fields_of(registry.get(kind, str(_split_name(kind, text, {})[0])))
+    except Error:
+        return ()
+
+
+def owners(kind: str, field: str) -> str:
+    """Which plugins of a kind have a field, as the end of an error; an empty string if none has."""
+    having = [name for name in registry.names(kind) if field in _fields(kind, name)]
+    return f"; {field.replace('_', '-')} is a field of --{kind} {' or '.join(having)}" if having else ""
+
+
+def experiment_parser(prog: str, description: str) -> ExperimentParser:
     """A parser with the flags of an experiment. `split_fields` reads the flags of plugins' fields."""
     parser = ExperimentParser(prog=prog, description=description, add_help=False)
     for kind in settings.KINDS:
-        text = f"the {kind}, by short name or full id; name:field=value sets a field"
+        known = ", ".join(registry.names(kind))
+        text = f"the {kind}, by short name or full id; name:field=value sets a field. Known: {known}"
         parser.add_plugin_argument(kind, f"--{kind}", metavar="NAME", help=text)
     for name, field in fields_of(settings.Scalars).items():
-        default = "" if field.default is None else f" Default {field.default}."
+        default = "" if field.default in (None, ()) else f" Default {field.default}."
         text = f"{field.doc[:1].lower()}{field.doc[1:]}{default}"
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar="X", help=text)
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar=_metavar(field.hint), help=text)
     parser.add_argument("--config", metavar="FILE", help="a TOML file to start from, such as a run's config.toml")
     parser.add_argument("--out", metavar="DIR", help="folder of the run; default: a new one under runs/")
     parser.add_argument(
@@ -74,6 +110,13 @@ def experiment_parser(prog: str, description: str) -> Parser:
     parser.add_argument("--dry-run", action="store_true", help="print shapes, updates and bytes; train nothing")
     parser.add_argument("-h", "--help", action="store_true", help="show this text and the chosen plugins' parameters")
     return parser
+
+
+def _metavar(hint: Any) -> str:
+    """What a help text shows for a field of this type: the values of a choice, and whether there may be several."""
+    values = [str(value) for part in parts(hint) if get_origin(part) is Literal for value in get_args(part)]
+    several = any(get_origin(option) is tuple for option in members(hint))
+    return (f"{{{','.join(values)}}}" if values else "X") + (SEVERAL if several else "")
 
 
 def dry_run_or_config(args: argparse.Namespace, experiment: Any) -> str | None:
@@ -142,6 +185,8 @@ def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
             table |= _parse_table(kind, under_flags, strings)
         if table:
             chosen = config.overlay(chosen, {kind: table})
+    if args.seed and "," in args.seed:
+        raise Error(f"--seed {args.seed}: one seed is expected; did you mean '--seeds {args.seed}'?")
     scalars = {name: text for name in fields_of(settings.Scalars) if (text := getattr(args, name)) is not None}
     chosen |= config.parse_fields(settings.Scalars, scalars)
     if isinstance(chosen.get("heldout"), str):  # not a number, but a dataset such as text-file:path=valid.txt
@@ -150,6 +195,31 @@ def read_config(args: argparse.Namespace, fields: dict[str, dict[str, str]]) -> 
         table = {"plugin": name, **_parse_table("dataset", {"plugin": name}, strings)}
         chosen["heldout"] = {**_fields_of_same_plugin(chosen, name), **table}
     return chosen
+
+
+def check_fields(chosen: dict[str, Any], flags: Mapping[str, Collection[str]]) -> None:
+    """Raises an `Error` with the flags that were meant, if flags such as `--optimizer.lr` are no fields.
+
+    Args:
+        chosen: the config.
+        flags: kind -> the fields for which there were flags.
+    """
+    problems = []
+    for kind, names in flags.items():
+        table = chosen.get(kind, {})
+        plugin = table.get("plugin") if isinstance(table, dict) else table
+        if plugin is None:
+            plugin = settings.defaults_of(chosen).get(kind, {}).get("plugin")
+        known = _fields(kind, str(plugin))
+        # A wrong name of a plugin, of which no field is known, is reported with all other faults of a config.
+        for name in [name for name in names if known and name not in known]:
+            meant = field_meant(name, known) or closest(name, known)
+            typed = f"; did you mean '--{kind}.{meant}'?".replace("_", "-") if meant else ""
+            hint = typed or owners(kind, name) or why_no_field(name)
+            of = f"fields of {registry.find(kind, str(plugin)).name}: {', '.join(known)}".replace("_", "-")
+            problems.append(f"no such argument: --{kind}.{name.replace('_', '-')}{hint} ({of})")
+    if problems:
+        raise Error("\n".join(problems))
 
 
 def _fields_of_same_plugin(chosen: dict[str, Any], name: str | None) -> dict[str, Any]:

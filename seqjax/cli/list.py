@@ -14,7 +14,7 @@ that seqjax does not read, are reported at the end."""
 def main(argv: Sequence[str]) -> int:
     """Prints name, origin and first line of the docstring of each plugin."""
     parser = Parser(prog="seqjax list", description=DESCRIPTION)
-    parser.add_argument("kind", nargs="?", help=f"one of {', '.join(registry.GROUPS)}")
+    parser.add_kind(nargs="?")
     parser.add_argument("-v", "--verbose", action="store_true", help="import the plugins, and report what is wrong")
     args = parser.read(argv)
     kinds = [args.kind] if args.kind else list(registry.GROUPS)

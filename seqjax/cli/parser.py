@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from seqjax.cli.complete import COMPLETING
-from seqjax.errors import Error, nearest
+from seqjax.errors import Error, closest
 from seqjax.plugin import registry
-from seqjax.plugin.other_names import field_meant
+from seqjax.plugin.other_names import field_meant, option_meant, why_no_field
 
 
 def whole(text: str) -> int:
@@ -27,6 +27,8 @@ def whole(text: str) -> int:
     return number
 
 
+SEVERAL = ",..."
+"""The end of the metavar of a flag that takes several values."""
 NAMING = ("FILE", "DIR", "FOLDER", "RUN", "SWEEP", "KIND", "NAME", "VARIANT")
 """The metavars of arguments that must not be empty."""
 
@@ -45,11 +47,16 @@ class Parser(argparse.ArgumentParser):
         action: Any = self.add_argument(*flags, **kwargs)
         action.completer = lambda **_: registry.names(kind)
 
-    def add_kind_and_name(self, text: str) -> None:
-        """Adds the kind and the name of a plugin; `text` describes the name."""
-        kind: Any = self.add_argument("kind", help=f"one of {', '.join(registry.GROUPS)}", metavar="KIND")
+    def add_kind(self, **kwargs: Any) -> None:
+        """Adds the kind of a plugin, which may be given in the plural."""
+        text = f"one of {', '.join(registry.GROUPS)}"
+        kind: Any = self.add_argument("kind", type=_singular, help=text, metavar="KIND", **kwargs)
         kind.completer = lambda **_: registry.GROUPS
-        name: Any = self.add_argument("name", help=text, metavar="NAME")
+
+    def add_kind_and_name(self, text: str, **kwargs: Any) -> None:
+        """Adds the kind and the name of a plugin; `text` describes the name."""
+        self.add_kind()
+        name: Any = self.add_argument("name", help=text, metavar="NAME", **kwargs)
         name.completer = lambda parsed_args, **_: registry.names(parsed_args.kind)
 
     def error(self, message: str) -> NoReturn:
@@ -67,7 +74,7 @@ class Parser(argparse.ArgumentParser):
             autocomplete(self)
         args, unknown = self.parse_known_args([_dashes(arg) for arg in argv])
         if unknown:
-            hint = _second_value(argv, unknown[0]) or self.flag_meant(unknown[0], args)
+            hint = self._second_value(argv, unknown[0]) or self.flag_meant(unknown[0], args)
             self.error(f"no such argument: {unknown[0]}{hint}")
         for action in self._actions:
             given = getattr(args, action.dest, None)
@@ -79,25 +86,46 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def flag_meant(self, unknown: str, known: argparse.Namespace) -> str:
-        """A hint at the flag that was meant, such as --optimizer.learning-rate by --lr; else at the nearest ones.
+        """A hint at the flag that was meant, such as --optimizer.learning-rate by --lr; else at the nearest one.
 
         Args:
             unknown: the argument that is not known.
             known: the values of the known arguments.
         """
         flags = {flag.removeprefix("--").replace("-", "_") for flag in self._option_string_actions}
-        name = unknown.partition("=")[0]
-        field = field_meant(name.removeprefix("--"), flags) if name.startswith("--") else None
-        return f"; did you mean '--{field.replace('_', '-')}'?" if field else nearest(name, self._option_string_actions)
+        name = unknown.partition("=")[0].lstrip("-").replace("-", "_")
+        option = option_meant(name)
+        option = "out" if option == "path" else option
+        if field := field_meant(name, flags) or (option if option in flags else None):
+            return self.flag_of(field, known)
+        if said := why_no_field(name):
+            return said
+        for kind in registry.GROUPS:
+            if kind in flags and (entry := registry.meant(kind, name)):
+                return f"; did you mean '--{kind} {entry.name}'?"
+        near = closest(name, flags)
+        return self.flag_of(near, known) if near else ""
+
+    def flag_of(self, field: str, known: argparse.Namespace) -> str:
+        """A hint at the flag of a field, with its values if these are few."""
+        flag = f"--{field.replace('_', '-')}"
+        action = self._option_string_actions.get(flag)
+        values = f" {action.metavar}" if action and str(action.metavar).startswith("{") else ""
+        return f"; did you mean '{flag}{values}'?"
+
+    def _second_value(self, argv: Sequence[str], unknown: str) -> str:
+        """How several values of a flag are written, if an argument follows the value of one; else nothing."""
+        for flag, value, arg in zip(argv, argv[1:], argv[2:], strict=False):
+            action = self._option_string_actions.get(_dashes(flag))
+            is_value = not value.startswith("-") and not arg.startswith("-")
+            if arg == unknown and is_value and action and str(action.metavar).endswith(SEVERAL):
+                return f"; {several_values(flag, value, arg)}"
+        return ""
 
 
-def _second_value(argv: Sequence[str], unknown: str) -> str:
-    """How several values of a flag are written, if an argument follows the value of one; else nothing."""
-    for flag, value, arg in zip(argv, argv[1:], argv[2:], strict=False):
-        are_values = not value.startswith("-") and not arg.startswith("-")
-        if arg == unknown and are_values and flag.startswith("--") and "=" not in flag:
-            return f"; {several_values(flag, value, arg)}"
-    return ""
+def _singular(kind: str) -> str:
+    """A kind of plugin that may be given in the plural, as in `list models`; anything else is returned unchanged."""
+    return kind.removesuffix("s") if kind.removesuffix("s") in registry.GROUPS else kind
 
 
 def several_values(flag: str, first: str, second: str) -> str:

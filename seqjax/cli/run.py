@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjax.cli.flags import (
+    check_fields,
     dry_run_or_config,
     experiment_parser,
     plugin_help,
@@ -28,7 +29,11 @@ DESCRIPTION = """Train a model, and keep the run in a folder.
 
 Every part of a run is a plugin: --model rnn chooses one, --model.hidden 512 sets one of its parameters.
 The command seqjax list prints the available plugins. Flags may come in any order, and override --config. The same
-command resumes an interrupted run. Several seeds, --seeds 0,1,2, make a sweep: see seqjax sweep --help."""
+command resumes an interrupted run. Several seeds, --seeds 0,1,2, make a sweep: see seqjax sweep --help.
+
+"batch of 32 over 2 of 2 devices" means that the rows of a batch are spread over two devices, CPU cores or accelerators,
+of two that there are. In the line of an epoch, |g| is the mean norm of the gradient before clipping, and left is the
+time that is left, in minutes and seconds."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,6 +64,7 @@ def _train(argv: Sequence[str]) -> tuple[Any, argparse.Namespace]:
         parser.epilog = plugin_help(config)
         parser.print_help()
         return None, args
+    check_fields(config, flags)
     if args.launcher or "launcher" in flags:
         raise Error("--launcher makes several runs: give --seeds 0,1,2, or see seqjax sweep --help")
     tracker = read_option(args, flags, "tracker")

@@ -7,18 +7,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqjax.cli.parser import Parser
+from seqjax.errors import Error, nearest
 from seqjax.plugin import config, registry
 from seqjax.plugin.base import Plugin, fields_of
 from seqjax.plugin.citing import bibtex_of
 from seqjax.runs import settings
 
+DESCRIPTION = """Show what a plugin does and which parameters it has. The kind may be left out if plugins of only one
+kind have the name: seqjax show rtrl"""
+
 
 def main(argv: Sequence[str]) -> int:
     """Prints docs, parameters, origin, BibTeX entries and a TOML snippet."""
-    parser = Parser(prog="seqjax show", description="Show what a plugin does and which parameters it has.")
-    parser.add_kind_and_name("short name or full id")
+    parser = Parser(prog="seqjax show", description=DESCRIPTION)
+    parser.add_kind_and_name("short name or full id", nargs="?")
     args = parser.read(argv)
-    entry = registry.find(args.kind, args.name)
+    kind, name = (args.kind, args.name) if args.name else (_kind_of(args.kind), args.kind)
+    entry = registry.find(kind, name)
     cls: Any = registry.load(entry)
     print(f"{entry.kind} {entry.id}\n\n{inspect.getdoc(cls)}\n\nparameters:")
     print("\n".join(field_lines(cls)) or "  none")
@@ -31,6 +36,26 @@ def main(argv: Sequence[str]) -> int:
     else:
         print(f"\nno config names it; on the command line: --{entry.kind} {entry.name}")
     return 0
+
+
+def _kind_of(name: str) -> str:
+    """The kind whose plugins have a name.
+
+    Raises:
+        Error: plugins of several kinds have it, or none has; the message says what to type.
+    """
+    kinds = list(dict.fromkeys(entry.kind for entry in registry.named(name)))
+    if len(kinds) == 1:
+        return kinds[0]
+    if kinds:
+        commands = "\n".join(f"  seqjax show {kind} {name}" for kind in kinds)
+        raise Error(f"plugins of several kinds are called {name!r}; name the kind:\n{commands}")
+    if name in registry.GROUPS:
+        raise Error(f"{name!r} is a kind; its plugins are listed by: seqjax list {name}")
+    others = [entry for kind in registry.GROUPS if (entry := registry.meant(kind, name))]
+    every = [known for kind in registry.GROUPS for known in registry.names(kind)]
+    hint = f"; did you mean {others[0].kind} {others[0].name}?" if others else nearest(name, every)
+    raise Error(f"no plugin is called {name!r}{hint}\nall plugins are listed by: seqjax list")
 
 
 def field_lines(cls: type, prefix: str = "", values: Mapping[str, Any] = {}) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from seqjax.cli.compare import add_comparison_flags, print_comparison
 from seqjax.cli.flags import (
+    check_fields,
     dry_run_or_config,
     experiment_parser,
     plugin_help,
@@ -47,6 +48,7 @@ def main(argv: Sequence[str]) -> int:
     text = "the same as --seed 0 1 2"
     parser.add_argument("--seeds", metavar="0,1,2", help=text)
     add_comparison_flags(parser)
+    parser.chosen = {kind: values for kind in settings.KINDS if (values := axes.get(f"--{kind}"))}
     args = parser.read(plain)
     base = [] if args.config is None else ["--config", args.config]
     configs = {label: _config(parser, [*base, *flags]) for label, flags in _combine(axes).items()}
@@ -54,6 +56,8 @@ def main(argv: Sequence[str]) -> int:
         parser.epilog = plugin_help(next(iter(configs.values())))
         parser.print_help()
         return 0
+    for label, flags in _combine(axes).items():
+        check_fields(configs[label], split_fields(flags)[1])
     in_turn = args.launcher == "none"
     args.launcher = None if in_turn else args.launcher
     tracker, launcher = (read_option(args, options, kind) for kind in ("tracker", "launcher"))

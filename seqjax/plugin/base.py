@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import re
 import sys
 import textwrap
 import types
@@ -31,6 +32,8 @@ class Plugin:
     kind: ClassVar[str] = "plugin"
     cites: ClassVar[tuple[str, ...]] = ()
     """The works that the docstring cites, as keys of `references.bib` beside this file; `seqjax show` prints them."""
+    also_called: ClassVar[tuple[str, ...]] = ()
+    """Other names of the plugin, of which errors about an unknown name know. The source has them as literal texts."""
     bibtex: ClassVar[str] = ""
     """The BibTeX entries of cited works that are not in `references.bib`."""
 
@@ -149,7 +152,7 @@ def check_hints(cls: type) -> None:
     except NameError as fault:
         raise Error(f"{cls.__name__}: the type of a field cannot be read: {fault}") from fault
     for field in dataclasses.fields(cls):
-        wrong = [part for part in _parts(hints[field.name]) if not _is_allowed(part)]
+        wrong = [part for part in parts(hints[field.name]) if not _is_allowed(part)]
         if wrong:
             shown = getattr(wrong[0], "__name__", None) if isinstance(wrong[0], type) else str(wrong[0])
             raise Error(f"{cls.__name__}.{field.name}: no field can be of the type {shown}; {ALLOWED}")
@@ -237,21 +240,27 @@ def _check(field: Field, value: Any) -> tuple[Any, list[str]]:
     # The whole number 1 means one entry. It must not become the share 1.0, which means all of them.
     became_share = type(value) is int and isinstance(checked, float) and int in options
     if became_share or (checked is None and not (value is None and type(None) in options)):
-        return value, [f"{field.name} = {value!r:.80}: must be {field.type}{_made_by(options)}"]
+        return value, [f"{field.name} = {value!r:.80}: must be {field.type}{_made_by(options, value)}"]
     return checked, []
 
 
-def _made_by(options: tuple[Any, ...]) -> str:
-    """What to write for a field that takes a plugin; empty for another one."""
+def _made_by(options: tuple[Any, ...], value: Any) -> str:
+    """What to write for a field that takes a plugin, in place of this value; empty for another field."""
     kinds = [option.kind for option in options if _is_plugin_class(option)]
-    return f", such as {MADE_BY.get(kinds[0], f'create({kinds[0]!r}, name)')}" if kinds else ""
+    if not kinds:
+        return ""
+    if isinstance(value, str) and re.fullmatch(r"[\w/-]+", value):
+        return f", such as create({kinds[0]!r}, {value!r})"
+    if _is_plugin_class(value) and value.kind == kinds[0]:
+        return f", such as {value.__name__}()"
+    return f", such as {MADE_BY.get(kinds[0], f'create({kinds[0]!r}, name)')}"
 
 
-def _parts(hint: Any) -> Iterator[Any]:
+def parts(hint: Any) -> Iterator[Any]:
     """The types of which a field's type is made."""
     for member in members(hint):
         args = get_args(member) if get_origin(member) is tuple else ()
-        yield from (part for arg in args if arg is not Ellipsis for part in _parts(arg))
+        yield from (part for arg in args if arg is not Ellipsis for part in parts(arg))
         if not args:
             yield member
 

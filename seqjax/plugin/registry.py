@@ -163,9 +163,55 @@ def find(kind: str, name: str) -> Entry:
         raise Error(f"{kind} {name!r} is the name of several plugins; write the full id, one of: {ids}")
     if name.startswith(f"{LOCAL}/"):
         raise Error(f"unknown {kind} {name!r}; load the file that registers it: --load FILE")
-    hint = nearest(name, [*names(kind), *(entry.id for entry in known)])
+    other = meant(kind, name)
+    hint = f"; did you mean {kind} {other.name}?" if other else nearest(name, [*names(kind), *(e.id for e in known)])
     misplaced = "".join(f"\n{fault}" for fault in misplaced_groups())
     raise Error(f"unknown {kind} {name!r}{hint}\nknown: {', '.join(names(kind)) or 'none'}{misplaced}")
+
+
+def named(name: str) -> list[Entry]:
+    """The entries of all kinds with this short name or full id. Imports no plugin."""
+    return [entry for kind in GROUPS for entry in entries(kind) if name in (entry.name, entry.id)]
+
+
+def meant(kind: str, name: str) -> Entry | None:
+    """The plugin that a name of another library means, such as the model `lstm` by `nn.LSTMCell`. Imports no plugin.
+
+    It is the one that is called so but for case, dashes and the suffix of a class, or whose `also_called` has the name.
+    """
+    word = _as_word(name)
+    for entry in entries(kind):
+        if word in map(_as_word, (entry.name, *_also_called(entry))):
+            return entry
+    return None
+
+
+def import_line(name: str) -> str | None:
+    """The statement that imports the class of this name of an installed plugin; None if there is none."""
+    for kind in GROUPS:
+        for entry in _installed()[kind]:
+            module, _, cls = entry.target.partition(":")
+            if cls == name:
+                return f"from {module.partition('.')[0] if entry.distribution == BUILT_IN else module} import {cls}"
+    return None
+
+
+def _as_word(name: str) -> str:
+    """The letters and digits of a name, without the module and the suffix of a class: `nn.LSTMCell` is `lstm`."""
+    last = re.sub("[^a-z0-9]", "", name.rpartition(".")[2].lower())
+    return re.sub("(?<=.)(cell|sampler|tokenizer)$", "", last)
+
+
+def _also_called(entry: Entry) -> list[str]:
+    """The attribute `also_called` of a plugin, read from its source without importing it; empty if there is none."""
+    try:
+        body = _class_node(entry).body
+    except Error:
+        return []
+    values = [
+        node.value for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "also_called"
+    ]
+    return [word.value for value in values for word in ast.walk(value) if isinstance(word, ast.Constant)]  # type: ignore[misc]
 
 
 def misplaced_groups() -> list[str]:
@@ -282,17 +328,29 @@ def _line_of(fault: BaseException, file: str | None) -> str:
 
 def summary(entry: Entry) -> str:
     """First line of the plugin's docstring, read from its source without importing it."""
+    try:
+        return (ast.get_docstring(_class_node(entry)) or "").partition("\n")[0]
+    except Error as fault:
+        return f"({fault.message})"
+
+
+def _class_node(entry: Entry) -> ast.ClassDef:
+    """The syntax tree of a plugin's class.
+
+    Raises:
+        Error: its source is unknown, cannot be read, or has no such class.
+    """
     if entry.source is None:
-        return "(source not found)"
+        raise Error("source not found")
     name = entry.target.rpartition(":")[2].rpartition(".")[2]
     try:
         tree = ast.parse(Path(entry.source).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as fault:
-        return f"(cannot be read: {type(fault).__name__}: {fault})"
+        raise Error(f"cannot be read: {type(fault).__name__}: {fault}") from fault
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and node.name == name:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
-    return f"(no class {name} in {entry.source})"
+            return node
+    raise Error(f"no class {name} in {entry.source}")
 
 
 def clashes(kind: str) -> list[str]:

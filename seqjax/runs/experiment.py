@@ -17,6 +17,7 @@ from seqjax.gradients.base import Gradient
 from seqjax.gradients.problem import Params
 from seqjax.models.model import CountBasedModel, Model
 from seqjax.plugin import config
+from seqjax.plugin.registry import BUILT_IN
 from seqjax.report import notebook
 from seqjax.report.table import Table
 from seqjax.runs.settings import KINDS, TRAINING, Scalars, create_default, resolve
@@ -192,7 +193,9 @@ def goes_on(kept: ExperimentFields, asked: ExperimentFields) -> bool:
 
 
 def differences(kept: ExperimentFields, asked: ExperimentFields, varied: Iterable[str] = ()) -> list[str]:
-    """The differences between two experiments, one line each.
+    """The differences between two experiments, one line each, such as `model.hidden: 8 → 16`.
+
+    Of two plugins with different names, only the fields are compared that both have.
 
     Args:
         kept: one experiment.
@@ -208,11 +211,37 @@ def differences(kept: ExperimentFields, asked: ExperimentFields, varied: Iterabl
     for table in tables:
         for name in varied:
             _leave_out(table, *name.split("."))
-    return [
-        f"{key}: there {tables[0].get(key)}, asked for {tables[1].get(key)}"
-        for key in {**tables[0], **tables[1]}
-        if tables[0].get(key) != tables[1].get(key)
-    ]
+    return _changes(*tables)
+
+
+def _changes(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
+    """The differences between two tables, one line each."""
+    lines = []
+    for key in {**there, **here}:
+        one, other = there.get(key), here.get(key)
+        # Objects of Python are compared by their fingerprints, and their names may change.
+        if one == other or (config.names_object(one) and config.names_object(other) and isinstance(one, dict)):
+            continue
+        if not (isinstance(one, dict) and isinstance(other, dict)):
+            lines.append(f"{prefix}{key}: {_value(one)} → {_value(other)}")
+            continue
+        if one["plugin"] != other["plugin"]:
+            lines.append(f"{prefix}{key}: {_value(one)} → {_value(other)}")
+            shared = (one.keys() & other.keys()) - {"plugin"}
+            one, other = ({name: table[name] for name in table if name in shared} for table in (one, other))
+        lines += _changes(one, other, f"{prefix}{key}.")
+    return lines
+
+
+def _value(value: Any) -> str:
+    """A value of a table as a short text; of the table of a plugin, its name."""
+    if isinstance(value, dict):
+        return (
+            f"{value['name']}, given in Python"
+            if config.names_object(value)
+            else value["plugin"].removeprefix(f"{BUILT_IN}/")
+        )
+    return "none" if value is None else _in_short(value)
 
 
 def _leave_out(table: dict[str, Any], name: str, *inner: str) -> None:

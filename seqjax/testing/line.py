@@ -79,12 +79,16 @@ def as_table(lines: Sequence[Line]) -> Table:
 
 
 def failure(plugin: Plugin, lines: Sequence[Line]) -> Error:
-    """The error that names every failed check."""
+    """The error that names every failed check, and says once what several of them found."""
     failed = [line for line in lines if line.fault]
-    # A fault of several lines says itself what to do.
-    problems = [
-        f"{line.check.name}: {line.fault}" + ("" if "\n" in str(line.fault) else f"\n{line.check.meaning}")
-        for line in failed
-    ]
+    lines_of: dict[str, list[Line]] = {}
+    for line in failed:
+        lines_of.setdefault(str(line.fault), []).append(line)
+    problems = []
+    for fault, same in lines_of.items():
+        # What a check means says nothing about what other checks found as well. A fault of several lines says itself
+        # what to do.
+        meaning = "" if "\n" in fault or len(same) > 1 else f"\n{same[0].check.meaning}"
+        problems.append(f"{', '.join(line.check.name for line in same)}: {fault}{meaning}")
     head = f"{plugin.kind} {name_of(plugin)!r} fails {len(failed)} of {len(lines)} checks:"
     return Error(head, problems=problems)

@@ -38,7 +38,6 @@ FILES = {
         ("run --model rn", ["[model]", "unknown model 'rn'", "'rnn'", "known: "]),
         ("run --modle rnn", ["--modle", "'--model'", "seqjax run --help"]),
         ("run --model.hidden", ["--model.hidden", "value"]),
-        ("run --model.hiden 3", ["[model]", "hiden", "'hidden'"]),
         ("run --dataset text-file", ["[dataset] path: missing"]),
         ("run --devices 3 --dry-run", ["devices = 3", "batch_size = 32"]),
         (f"{RUN} --devices {10**20}", ["out of range"]),

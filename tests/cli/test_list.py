@@ -22,6 +22,7 @@ def test_list_has_a_line_for_each_plugin(kind):
         assert registry.summary(registry.find(kind, name)) in line
         assert f" {__version__} " in line
     assert "seqjax show KIND NAME" in done.stdout
+    assert call("list", f"{kind}s").stdout == done.stdout
 
 
 def test_a_verbose_list_says_that_nothing_is_wrong():

@@ -53,3 +53,10 @@ def test_show_says_that_no_config_names_a_tracker_or_a_launcher(kind, name):
     shown = call("show", kind, name).stdout
     assert shown.endswith(f"\nno config names it; on the command line: --{kind} {name}\n")
     assert "in a config file" not in shown
+
+
+def test_the_kind_may_be_left_out_if_only_one_has_the_name(monkeypatch):
+    assert call("show", "gru").stdout == call("show", "models", "gru").stdout != ""
+    entries = [registry.find("model", "gru"), registry.find("gradient", "full")]
+    monkeypatch.setattr(registry, "named", lambda name: entries)
+    assert call("show", "x").stderr.endswith("name the kind:\n  seqjax show model x\n  seqjax show gradient x\n")

@@ -100,6 +100,7 @@ def test_one_sequence(tmp_path):
             {},
             r"sequence 0 has inputs of shape \(4, 2\) and targets of shape \(3, 2\)",
         ),
+        ({"inputs": X[0], "targets": [1.0, 2.0, 3.0]}, {}, r"4 sequences and targets has 3\n.*int\[N\] .*: lengths = "),
         ({"inputs": X, "targets": X, "n": LENGTHS / 1}, {"lengths": "n"}, r"n must be int\[3\]"),
         ({"inputs": X, "targets": X, "n": LENGTHS - 1}, {"lengths": "n"}, "are from 0 to 3, and the"),
         ({"inputs": X, "targets": X, "n": LENGTHS + 9}, {"lengths": "n"}, "the sequences have 1 to 4 steps"),

@@ -1,6 +1,5 @@
 """The table of states in `seqjax.runs.begin`: what a command does with what a folder holds."""
 
-import re
 import shutil
 
 import pytest
@@ -9,11 +8,12 @@ from support.tiny import FULL, TINY, changed, copy, left, refused
 
 from seqjax import Run
 from seqjax.runs import begin, execute, stored
+from seqjax.runs.experiment import differences
 from seqjax.runs.files import folder
 from seqjax.runs.files.store import read_run
 from seqjax.runs.run import prepared
 from seqjax.training.loop import Diverged
-from seqjax_models import RNN
+from seqjax_models import LSTM, RNN
 from seqjax_optimizers import SGD, Adam
 
 LONGER = changed(FULL, epochs=3)
@@ -126,8 +126,18 @@ def test_a_run_of_another_experiment_is_refused(whole, half, diverged, state, as
     with refused(f"{path} holds a run of another experiment", 2) as caught:
         other.run(path)
     (problem,) = caught.value.problems
-    assert re.match("model: there .*'hidden': 8.*, asked for .*'hidden': 9", problem)
+    assert problem == "model.hidden: 8 → 9"
     assert contents(path) == before
+
+
+def test_differences_are_named_field_by_field():
+    """Of two models, the fields that both have."""
+    one = changed(FULL, model=RNN(hidden=8), optimizer=SGD(0.5), keep="last")
+    other = changed(FULL, model=LSTM(hidden=9), optimizer=SGD(0.5, clip_norm=2.0), heldout=0.25)
+    assert differences(one, other) == [
+        *("heldout: in-memory → 0.25", "keep: last → best", "model: rnn → lstm", "model.hidden: 8 → 9"),
+        "optimizer.clip_norm: none → 2.0",
+    ]
 
 
 @pytest.mark.parametrize("beside", ["thesis.tex", f"{folder.CHECKPOINTS}/0000000027.safetensors"])

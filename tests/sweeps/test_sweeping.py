@@ -176,7 +176,7 @@ def test_any_names_are_folders():
     ("base", "axes", "words"),
     [
         ({}, {RATES: {"slow-": 0.2}, "seed": [0]}, ["give the same folder", "'slow, seed=0', 'slow-, seed=0'"]),
-        ({"heldout": 70}, AXES, ["fast: its runs differ in more than the seed", "heldout: there 60, asked for 70"]),
+        ({"heldout": 70}, AXES, ["fast: its runs differ in more than the seed", "heldout: 60 → 70"]),
         ({}, {RATES: {"new": 0.3}, "train": {"too many": 100_000}, "seed": [0]}, ["100,000"]),
         ({"seed": 9}, {}, ["differ from these in fields that are not varied", "optimizer"]),
     ],

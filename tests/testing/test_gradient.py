@@ -14,6 +14,8 @@ from seqjax.cli import main
 from seqjax.gradients import Memory
 from seqjax.testing import check
 from seqjax.testing.checking import run_checks
+from seqjax.testing.line import Check, Found, Line, failure
+from seqjax_gradients import Full
 
 BROKEN = Path(__file__).parent / "broken" / "gradient.py"
 
@@ -46,6 +48,12 @@ def test_a_failed_check_is_named_with_its_error_and_its_meaning(strategy, capsys
     assert re.search(r"gradient 'without-the-weight' fails 2 of \d+ checks:", err)
     assert re.search(r"learned, row 0, window 0, \.grads\['\w+'\]: worst relative error \d\.\de[+-]\d\d > 1e-12", err)
     assert "the mean is not the window's gradient: reweight what survives by 1/probability" in err
+
+
+def test_what_several_checks_found_is_said_once():
+    checks = [Check(name, Found, f"the meaning of {name}") for name in "abc"]
+    lines = [Line(check, None, "", fault, "no") for check, fault in zip(checks, ["f", "g", "f"], strict=True)]
+    assert failure(Full(), lines).problems == ("a, c: f", "b: g\nthe meaning of b")
 
 
 def test_the_command_prints_the_table_before_the_error(strategy, capsys):
