@@ -424,7 +424,9 @@ def init_train_state(
         raise Error("a problem without a model has no initial parameters: pass params=")
     arguments = setup.gradient, setup.sampler.batch_size
     # One compiled program, which the cache can keep: a program for each operation would take a second of a short run.
-    init = jit_of(_init, problem, *arguments) if problem.is_value else functools.partial(_init, problem, *arguments)
+    init = functools.partial(_init, problem, *arguments)
+    if problem.is_value:
+        init = jit_of(_init, problem, *arguments, brief=True)
     _check_memory(jax.eval_shape(init, jax.random.key(setup.seed), params), problem, setup)
     params, carry, memory, key = init(jax.random.key(setup.seed), params)
     check_params(params)
