@@ -1,4 +1,4 @@
-"""One epoch: a pure scan over its batches, compiled for rows on several devices or for several runs side by side."""
+"""One epoch: a pure loop over its batches, compiled for rows on several devices or for several runs side by side."""
 
 import dataclasses
 import functools
@@ -50,7 +50,7 @@ def run_epoch(
     plan: Plan,
     num_steps: int | None = None,
     axis: str | None = None,
-    count: Any = None,
+    num_batches: Any = None,
 ) -> tuple[TrainState, dict[str, Any]]:
     """One epoch: a loop over the plan's batches. Pure and not jitted, so that it can be vmapped over seeds.
 
@@ -66,7 +66,7 @@ def run_epoch(
         plan: the windows of the epoch, N batches of B rows, where B counts the rows of this device.
         num_steps: T; None: the longest scored window of the plan, which must then be concrete.
         axis: name of the mapped axis over which rows are sharded, if any.
-        count: int32[], the number of batches that are computed, the first ones of the plan; None: all of them.
+        num_batches: int32[], the number of batches that are computed, the first ones of the plan; None: all of them.
 
     Returns:
         The state after the epoch, and `loss`, `tokens` and `grad_norm` (before clipping), f[N] each; those of batches
@@ -114,7 +114,8 @@ def run_epoch(
         return state, good, jax.tree.map(lambda a, value: a.at[n].set(value), updates, new)
 
     # Not a scan, whose length would be a constant of the program: the last chunk of an epoch is shorter than others.
-    state, _, updates = jax.lax.fori_loop(0, len(counts_N) if count is None else count, body, (*start, updates))
+    stop = len(counts_N) if num_batches is None else num_batches
+    state, _, updates = jax.lax.fori_loop(0, stop, body, (*start, updates))
     return state, updates
 
 
@@ -172,7 +173,7 @@ class Arguments(NamedTuple):
         state: the state before the batches; it is donated.
         stream: the data, without bounds.
         plan: the batches.
-        count: int32[], the number of batches that are computed; the others make all chunks equally long.
+        num_batches: int32[], the number of batches that are computed; the others make all chunks equally long.
         numbers: `Program.numbers`.
         program: what is compiled.
     """
@@ -180,20 +181,22 @@ class Arguments(NamedTuple):
     state: Any
     stream: Any
     plan: Any
-    count: Any
+    num_batches: Any
     numbers: Any
     program: Program
 
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
 def compiled_epoch(
-    state: TrainState, stream: Stream, plan: Plan, count: jax.Array, numbers: dict[str, Any], program: Program
+    state: TrainState, stream: Stream, plan: Plan, num_batches: Any, numbers: dict[str, Any], program: Program
 ) -> tuple[TrainState, dict[str, Any]]:
     """`run_epoch` with the rows sharded over the program's mesh; `state` is donated."""
 
-    def local(state, stream, plan, count, numbers):
+    def local(state, stream, plan, num_batches, numbers):
         tx = program.transformation(numbers)
-        return run_epoch(program.problem, program.gradient, tx, state, stream, plan, program.num_steps, ROWS, count)
+        return run_epoch(
+            program.problem, program.gradient, tx, state, stream, plan, program.num_steps, ROWS, num_batches
+        )
 
     everywhere, by_row = PartitionSpec(), PartitionSpec(None, ROWS)
     sharded = jax.shard_map(
@@ -203,12 +206,12 @@ def compiled_epoch(
         out_specs=(_SPECS, everywhere),
         check_vma=False,
     )
-    return sharded(state, stream, plan, count, numbers)
+    return sharded(state, stream, plan, num_batches, numbers)
 
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
 def compiled_epochs(
-    state: TrainState, stream: Stream, plan: Plan, count: jax.Array, numbers: dict[str, Any], program: Program
+    state: TrainState, stream: Stream, plan: Plan, num_batches: Any, numbers: dict[str, Any], program: Program
 ) -> tuple[TrainState, dict[str, Any]]:
     """`run_epoch` of R runs side by side on one device; `state` is donated.
 
@@ -216,16 +219,18 @@ def compiled_epochs(
         state: the states of the runs, leaves [R, ...].
         stream: the data, which all runs share.
         plan: the plans of the runs, leaves [R, ...]; all have the same number of batches.
-        count: int32[], the number of batches of each run that are computed.
+        num_batches: int32[], the number of batches of each run that are computed.
         numbers: the numbers of each run, leaves [R].
         program: the program, which all runs share.
     """
 
     def one(state, plan, numbers):
         tx = program.transformation(numbers)
-        return run_epoch(program.problem, program.gradient, tx, state, stream, plan, program.num_steps, count=count)
+        return run_epoch(
+            program.problem, program.gradient, tx, state, stream, plan, program.num_steps, num_batches=num_batches
+        )
 
-    return jax.vmap(one)(state, plan, numbers)  # `count` is not mapped: the loops of all runs end together
+    return jax.vmap(one)(state, plan, numbers)  # `num_batches` is not mapped: the loops of all runs end together
 
 
 _SPECS = TrainState(

@@ -26,14 +26,14 @@ class Chunk(NamedTuple):
     Args:
         epoch: its number.
         plan: the batches. The plans of all chunks are equally long, so that one program serves them.
-        count: the number of its batches that are trained, the first ones; the others repeat the last one of them.
+        num_batches: the number of its batches that are trained, the first ones; the others repeat the last one of them.
         stop: the number of updates after them.
         is_last: whether they complete the epoch.
     """
 
     epoch: int
     plan: Plan
-    count: int
+    num_batches: int
     stop: int
     is_last: bool
 

@@ -147,7 +147,7 @@ def _call(layout: Layout, problem: ModelProblem, stream: Stream, setup: Training
     """The arguments of the first batches in a layout, after one call, which compiles."""
     changed = dataclasses.replace(setup, devices=layout.devices, precision=layout.precision)
     arguments = first_call(problem, stream, changed, params)
-    few = to_devices(np.int32(min(BATCHES, int(arguments.count))), arguments.program.mesh)
-    arguments = arguments._replace(count=few)  # the program is that of the training
+    few = to_devices(np.int32(min(BATCHES, int(arguments.num_batches))), arguments.program.mesh)
+    arguments = arguments._replace(num_batches=few)  # the program is that of the training
     state, _ = compiled_epoch(*arguments)
     return arguments._replace(state=state)

@@ -224,8 +224,8 @@ def _train(
     for chunk, part, plan in feed(planned, stream, program.num_steps, program.mesh):
         if progress.done:
             progress = progress.next_epoch(chunk.epoch)
-        count = to_devices(np.int32(chunk.count), program.mesh)
-        call = arguments._replace(state=state, stream=part, plan=plan, count=count)
+        num_batches = to_devices(np.int32(chunk.num_batches), program.mesh)
+        call = arguments._replace(state=state, stream=part, plan=plan, num_batches=num_batches)
         state, updates, seconds = _timed_call(compiled_epoch, call)
         progress = progress.add(updates, seconds, chunk.is_last)
         if int(state.update) != chunk.stop:
@@ -263,7 +263,7 @@ def train_side_by_side(
     all_chunks = (chunks(setup, stream.bounds, problem.warmup, len(setups)) for setup in setups)
     for together in zip(*all_chunks, strict=True):
         plans = _stack([chunk.plan for chunk in together])
-        call = Arguments(states, whole, plans, np.int32(together[0].count), numbers, program)
+        call = Arguments(states, whole, plans, np.int32(together[0].num_batches), numbers, program)
         states, updates, seconds = _timed_call(compiled_epochs, call)
         outcomes: list[Outcome] = []
         for i, chunk in enumerate(together):
@@ -289,7 +289,7 @@ def _timed_call(compiled: Any, args: Arguments) -> tuple[TrainState, dict[str, n
     state, updates = compiled(*args)
     updates = jax.device_get(updates)  # Ctrl-C interrupts this wait; it does not interrupt np.asarray
     clock.append(time.perf_counter())
-    updates = {name: np.asarray(values, np.float64)[..., : int(args.count)] for name, values in updates.items()}
+    updates = {name: np.asarray(values, np.float64)[..., : int(args.num_batches)] for name, values in updates.items()}
     return state, updates, (clock[1] - clock[0], clock[2] - clock[1])
 
 
@@ -391,12 +391,12 @@ def _placed(
     state = copy_of(state)  # the copy is donated, so the caller's arrays stay valid
     program = _with_numbers(program, state.params)
     chunk = next(chunks(setup, stream.bounds, program.problem.warmup))
-    plan, count = chunk.plan, np.int32(chunk.count)
+    plan, num_batches = chunk.plan, np.int32(chunk.num_batches)
     if is_large(stream):
         stream, plan = gather_windows(stream, plan, program.num_steps)
     stream = stream._replace(bounds=None)
     place = functools.partial(to_devices, mesh=program.mesh)
-    return Arguments(place(state), place(stream), place(plan), place(count), place(program.numbers()), program)
+    return Arguments(place(state), place(stream), place(plan), place(num_batches), place(program.numbers()), program)
 
 
 def _with_numbers(program: Program, params: Params) -> Program:
@@ -424,9 +424,9 @@ def init_train_state(
         raise Error("a problem without a model has no initial parameters: pass params=")
     arguments = setup.gradient, setup.sampler.batch_size
     # One compiled program, which the cache can keep: a program for each operation would take a second of a short run.
-    init = functools.partial(_init, problem, *arguments)
-    if problem.is_value:
-        init = jit_of(_init, problem, *arguments, brief=True)
+    # Another problem would be compiled anew at each call.
+    is_kept = problem.is_value
+    init = jit_of(_init, problem, *arguments, brief=True) if is_kept else functools.partial(_init, problem, *arguments)
     _check_memory(jax.eval_shape(init, jax.random.key(setup.seed), params), problem, setup)
     params, carry, memory, key = init(jax.random.key(setup.seed), params)
     check_params(params)
