@@ -3,8 +3,8 @@
 from typing import Any
 
 import jax
-import numpy as np
 
+from seqjax.data.sampler import draw_plan
 from seqjax.models.check import check_model
 from seqjax.plugin.author import tracing
 from seqjax.runs import progress
@@ -31,9 +31,9 @@ def dry_run_text(experiment: Experiment, devices: int | None) -> str:
     with tracing(setup.gradient, setup.optimizer, run.problem.model):
         arguments = first_call(run.problem, stream, setup)
         usage: Any = compiled_epoch.lower(*arguments).compile().memory_analysis()
-    scored = np.asarray(arguments.plan.scored)
+    scored = draw_plan(setup.sampler, stream.bounds, setup.seed, 0).scored
     updates = arguments.program.num_updates // setup.epochs
-    # The plan of a large stream is that of the first chunk, whose targets stand for those of all.
+    # Of a large stream only the first shard is planned, whose targets stand for those of all.
     targets = int((scored[..., 1] - scored[..., 0]).sum() / len(scored) * updates)
     shapes = [
         f"         {jax.tree_util.keystr(keys, simple=True, separator='/'):8} {leaf.dtype}{list(leaf.shape)}"

@@ -12,7 +12,7 @@ MOST_KEPT = 64
 """How many compiled functions are kept."""
 
 
-def jit_of(function: Callable, problem: Problem, *static: Any) -> jax.stages.Wrapped:
+def jit_of(function: Callable, problem: Problem, *static: Any, brief: bool = False) -> jax.stages.Wrapped:
     """`function(problem, *static, ...)` compiled, as a function of its other arguments.
 
     `jax.jit` keeps what it has compiled by the identity of a function. A step is often a function in a notebook, which
@@ -23,13 +23,17 @@ def jit_of(function: Callable, problem: Problem, *static: Any) -> jax.stages.Wra
         function: takes the problem, the static arguments, then arrays.
         problem: the problem.
         static: hashable arguments, such as a strategy.
+        brief: whether calls take little time, so that on a CPU the program is optimised less. Compiling then takes half
+            the time.
     """
     compiled = _kept if problem.is_value else _new
-    return compiled(function, problem, *static)
+    return compiled(brief, function, problem, *static)
 
 
-def _new(function, *static):
-    return jax.jit(functools.partial(function, *static))
+def _new(brief, function, *static):
+    less = brief and jax.default_backend() == "cpu"
+    options: Any = {"xla_backend_optimization_level": 1} if less else None
+    return jax.jit(functools.partial(function, *static), compiler_options=options)
 
 
 _kept = functools.lru_cache(MOST_KEPT)(_new)

@@ -1,6 +1,7 @@
 """Prints the progress of a run: a live line on a terminal or in a notebook, else a plain line every few seconds."""
 
 import math
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from seqjax.runs.state import RunState
 from seqjax.terminal.live import open_output
 from seqjax.training.devices import num_cores
 from seqjax.training.fit import Fit
-from seqjax.training.loop import Progress
+from seqjax.training.loop import Progress, stepping
 from seqjax.training.metrics import name_of
 
 EVERY = 5.0
 """Seconds from one plain line to the next."""
 PART_EVERY = 30.0
 """Seconds from one plain line to the next within an epoch."""
+SLOW = 1.0
+"""Seconds of compiling after which a plain line says what is compiled; a live line says it at once."""
 
 
 class Display:
@@ -33,7 +36,10 @@ class Display:
 
     def __init__(self, run: RunState, show: bool, fit: Fit):
         self.run, self.show, self.fit = run, show, fit
-        self.console, self.live = open_output("compiling", show)
+        self.compiled = f"the training of {describe(run.experiment.model)}, once for these shapes"
+        self.console, self.live = open_output(f"compiling {self.compiled}", show)
+        self.slow = threading.Timer(SLOW, self._say_compiling)
+        self.slow.daemon = True
         self.began = time.monotonic()
         self.printed = self.shown = -math.inf
         self.last_epoch = 0
@@ -56,10 +62,18 @@ class Display:
                 )
             if self.console.is_terminal:
                 self.live.start(refresh=True)
+            elif self.fit.has_curve:
+                stepping.clear()
+                self.slow.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.slow.cancel()
         self.live.stop()
+
+    def _say_compiling(self) -> None:
+        if not stepping.is_set():
+            self._print("compile", self.compiled)
 
     def row(self, row: dict[str, Any]) -> None:
         """Shows the row of an epoch. On a terminal only the first and the last row stay."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from seqjax.columns import row_of
@@ -26,7 +25,7 @@ from seqjax.terminal.stream import line
 from seqjax.training.epoch import TrainState
 from seqjax.training.evaluating import has_perplexity
 from seqjax.training.fit import Fit
-from seqjax.training.loop import Diverged, Outcome, Progress, stepping
+from seqjax.training.loop import Diverged, Outcome, Progress, copy_of, stepping
 from seqjax.training.metrics import name_of
 from seqjax.training.processes import exchange, from_first, in_all, whole
 
@@ -145,7 +144,7 @@ class Recorder:
         self.last = state, progress = outcome
         if progress.done:
             # A copy: the next chunk reuses the buffers of the state.
-            run.params = jax.tree.map(jnp.copy, jax.device_put(whole(state.params), jax.local_devices()[0]))
+            run.params = copy_of(jax.device_put(whole(state.params), jax.local_devices()[0]))
             run.metrics.append(from_first(_row(run, self.fit, state, progress)))
             if run.path is not None:
                 self.lines.update(append_row(run.path, run.metrics[-1]))

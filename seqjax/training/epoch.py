@@ -1,4 +1,4 @@
-"""One epoch: a pure scan over its batches, compiled for rows on several devices or for several runs side by side."""
+"""One epoch: a pure loop over its batches, compiled for rows on several devices or for several runs side by side."""
 
 import dataclasses
 import functools
@@ -50,8 +50,9 @@ def run_epoch(
     plan: Plan,
     num_steps: int | None = None,
     axis: str | None = None,
+    num_batches: Any = None,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """One epoch: a scan over the plan's batches. Pure and not jitted, so that it can be vmapped over seeds.
+    """One epoch: a loop over the plan's batches. Pure and not jitted, so that it can be vmapped over seeds.
 
     If the loss, gradient or parameters of an update are not finite, this update and all later ones leave the state
     unchanged.
@@ -65,9 +66,11 @@ def run_epoch(
         plan: the windows of the epoch, N batches of B rows, where B counts the rows of this device.
         num_steps: T; None: the longest scored window of the plan, which must then be concrete.
         axis: name of the mapped axis over which rows are sharded, if any.
+        num_batches: int32[], the number of batches that are computed, the first ones of the plan; None: all of them.
 
     Returns:
-        The state after the epoch, and `loss`, `tokens` and `grad_norm` (before clipping), f[N] each.
+        The state after the epoch, and `loss`, `tokens` and `grad_norm` (before clipping), f[N] each; those of batches
+        that are not computed are 0.
     """
     num_steps = int(np.max(plan.scored)) if num_steps is None else num_steps
     num_rows = plan.starts.shape[1]
@@ -78,9 +81,7 @@ def run_epoch(
     def over_devices(collective, tree):
         return tree if axis is None else collective(tree, axis)
 
-    def update(carry, inputs):
-        state, good = carry
-        plan, tokens = inputs
+    def update(state, good, plan, tokens):
         batch, _ = make_batch(stream, plan, num_steps, rows, tokens)
         key = jax.random.fold_in(state.key, state.update)
         estimate = gradient(problem, state.params, state.carry, state.memory, batch, key)
@@ -95,15 +96,32 @@ def run_epoch(
         grad_norm = optax.tree.norm(grads)
         good &= jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(params))
         state = jax.lax.cond(good, lambda: new, lambda: state)
-        return (state, good), {"loss": loss, "tokens": tokens, "grad_norm": grad_norm}
+        return state, good, {"loss": loss, "tokens": tokens, "grad_norm": grad_norm}
 
     plan = past_warmup(jax.tree.map(jnp.asarray, plan), problem.warmup, num_steps)
     # Counted for all batches at once: a sum over devices in each update would be one more synchronisation. One batch
     # after the other, since the masks of all batches together can be larger than the data.
     counts_N = jax.lax.map(lambda plan: scored_steps(stream, plan, num_steps).sum(), plan)
     counts_N = over_devices(jax.lax.psum, counts_N)
-    (state, _), updates = jax.lax.scan(update, (state, jnp.array(True)), (plan, counts_N))
+    update = jax.jit(update, inline=True)  # so that it is traced once, for its shapes here and for the loop
+    start = state, jnp.array(True)
+    *_, like = jax.eval_shape(update, *start, *_batch(0, plan, counts_N))
+    updates = jax.tree.map(lambda a: jnp.zeros((len(counts_N), *a.shape), a.dtype), like)
+
+    def body(n, carry):
+        state, good, updates = carry
+        state, good, new = update(state, good, *_batch(n, plan, counts_N))
+        return state, good, jax.tree.map(lambda a, value: a.at[n].set(value), updates, new)
+
+    # Not a scan, whose length would be a constant of the program: the last chunk of an epoch is shorter than others.
+    stop = len(counts_N) if num_batches is None else num_batches
+    state, _, updates = jax.lax.fori_loop(0, stop, body, (*start, updates))
     return state, updates
+
+
+def _batch(n: Any, plan: Plan, counts_N: jax.Array) -> Any:
+    """Batch n of a plan, and its number of scored steps."""
+    return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, n, keepdims=False), (plan, counts_N))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,6 +173,7 @@ class Arguments(NamedTuple):
         state: the state before the batches; it is donated.
         stream: the data, without bounds.
         plan: the batches.
+        num_batches: int32[], the number of batches that are computed; the others make all chunks equally long.
         numbers: `Program.numbers`.
         program: what is compiled.
     """
@@ -162,34 +181,37 @@ class Arguments(NamedTuple):
     state: Any
     stream: Any
     plan: Any
+    num_batches: Any
     numbers: Any
     program: Program
 
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
 def compiled_epoch(
-    state: TrainState, stream: Stream, plan: Plan, numbers: dict[str, Any], program: Program
+    state: TrainState, stream: Stream, plan: Plan, num_batches: Any, numbers: dict[str, Any], program: Program
 ) -> tuple[TrainState, dict[str, Any]]:
     """`run_epoch` with the rows sharded over the program's mesh; `state` is donated."""
 
-    def local(state, stream, plan, numbers):
+    def local(state, stream, plan, num_batches, numbers):
         tx = program.transformation(numbers)
-        return run_epoch(program.problem, program.gradient, tx, state, stream, plan, program.num_steps, ROWS)
+        return run_epoch(
+            program.problem, program.gradient, tx, state, stream, plan, program.num_steps, ROWS, num_batches
+        )
 
     everywhere, by_row = PartitionSpec(), PartitionSpec(None, ROWS)
     sharded = jax.shard_map(
         local,
         mesh=program.mesh,
-        in_specs=(_SPECS, everywhere, by_row, everywhere),
+        in_specs=(_SPECS, everywhere, by_row, everywhere, everywhere),
         out_specs=(_SPECS, everywhere),
         check_vma=False,
     )
-    return sharded(state, stream, plan, numbers)
+    return sharded(state, stream, plan, num_batches, numbers)
 
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
 def compiled_epochs(
-    state: TrainState, stream: Stream, plan: Plan, numbers: dict[str, Any], program: Program
+    state: TrainState, stream: Stream, plan: Plan, num_batches: Any, numbers: dict[str, Any], program: Program
 ) -> tuple[TrainState, dict[str, Any]]:
     """`run_epoch` of R runs side by side on one device; `state` is donated.
 
@@ -197,15 +219,18 @@ def compiled_epochs(
         state: the states of the runs, leaves [R, ...].
         stream: the data, which all runs share.
         plan: the plans of the runs, leaves [R, ...]; all have the same number of batches.
+        num_batches: int32[], the number of batches of each run that are computed.
         numbers: the numbers of each run, leaves [R].
         program: the program, which all runs share.
     """
 
     def one(state, plan, numbers):
         tx = program.transformation(numbers)
-        return run_epoch(program.problem, program.gradient, tx, state, stream, plan, program.num_steps)
+        return run_epoch(
+            program.problem, program.gradient, tx, state, stream, plan, program.num_steps, num_batches=num_batches
+        )
 
-    return jax.vmap(one)(state, plan, numbers)
+    return jax.vmap(one)(state, plan, numbers)  # `num_batches` is not mapped: the loops of all runs end together
 
 
 _SPECS = TrainState(

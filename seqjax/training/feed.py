@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from seqjax.data.sampler import Plan, draw_plan, shard_edges
@@ -24,13 +25,15 @@ class Chunk(NamedTuple):
 
     Args:
         epoch: its number.
-        plan: the batches.
+        plan: the batches. The plans of all chunks are equally long, so that one program serves them.
+        num_batches: the number of its batches that are trained, the first ones; the others repeat the last one of them.
         stop: the number of updates after them.
         is_last: whether they complete the epoch.
     """
 
     epoch: int
     plan: Plan
+    num_batches: int
     stop: int
     is_last: bool
 
@@ -54,13 +57,14 @@ def chunks(setup: TrainingSetup, bounds: Any, warmup: int, num_runs: int = 1, do
             # Before chunking: a chunk cannot see earlier resets, from which the warm-up counts.
             plan = past_warmup(plan, warmup, sampler.num_steps) if warmup else plan
             last = first + len(plan.starts)
+            length = min(size, len(plan.starts))
             while done < last:
                 # Chunks end at multiples of `size` from the start of the plan, so that a resumed run is cut into the
                 # same chunks as an uninterrupted one.
                 stop = min(last, first + (done - first) // size * size + size)
-                batches = slice(done - first, stop - first)
-                part = jax.tree.map(lambda a, rows=batches: a[rows], plan)
-                yield Chunk(epoch, part, stop, stop == last and shard == num_shards - 1)
+                batches = np.minimum(np.arange(done, done + length), stop - 1) - first
+                part = jax.tree.map(lambda a, batches=batches: a[batches], plan)
+                yield Chunk(epoch, part, stop - done, stop, stop == last and shard == num_shards - 1)
                 done = stop
             first = last
 

@@ -118,7 +118,8 @@ def _is_number(value: object) -> bool:
     return is_whole(value) or isinstance(value, float | np.floating)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+# With `keep_unused`, the result is on the devices of the parameters, like that of `_go_on`: one program takes both.
+@functools.partial(jax.jit, static_argnums=(0, 1), keep_unused=True)
 def _begin(model: Model, spec: Spec, params: Params) -> tuple[Any, Float[Array, " V"]]:
     """The state of the model before its first token, and logits that are never used."""
     state = model.init_state(params, spec)

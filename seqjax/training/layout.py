@@ -15,7 +15,7 @@ from seqjax.gradients.precision import Precision
 from seqjax.models.model import ModelProblem
 from seqjax.plugin.config import describe
 from seqjax.training.devices import make_mesh
-from seqjax.training.epoch import Arguments, compiled_epoch
+from seqjax.training.epoch import Arguments, compiled_epoch, to_devices
 from seqjax.training.loop import first_call
 from seqjax.training.setup import TrainingSetup
 from seqjax.user_cache import hash_of, machine_key, remembered
@@ -149,6 +149,7 @@ def _call(layout: Layout, problem: ModelProblem, stream: Stream, setup: Training
     """The arguments of the first batches in a layout, after one call, which compiles."""
     changed = dataclasses.replace(setup, devices=layout.devices, precision=layout.precision)
     arguments = first_call(problem, stream, changed, params)
-    arguments = arguments._replace(plan=jax.tree.map(lambda a: a[:BATCHES], arguments.plan))
+    few = to_devices(np.int32(min(BATCHES, int(arguments.num_batches))), arguments.program.mesh)
+    arguments = arguments._replace(num_batches=few)  # the program is that of the training
     state, _ = compiled_epoch(*arguments)
     return arguments._replace(state=state)

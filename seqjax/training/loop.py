@@ -124,16 +124,16 @@ def train(
     chunks = train_in_chunks(problem, stream, setup, params=params, state=state)
     # The next chunk reuses the buffers of the state, so the caller gets a copy.
     return (
-        (_copy(new), row_of(end_of_epoch(new, progress)) | gradient_metrics(gradient, new))
+        (copy_of(new), row_of(end_of_epoch(new, progress)) | gradient_metrics(gradient, new))
         for new, progress in chunks
         if progress.done
     )
 
 
 @jax.jit
-def _copy(state: TrainState) -> TrainState:
-    """A copy of the state, in one compiled call, which takes less time than a call for each leaf."""
-    return jax.tree.map(jnp.copy, state)
+def copy_of[T](tree: T) -> T:
+    """A copy of arrays, in one compiled call, which takes less time than a call for each leaf."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 class Progress(NamedTuple):
@@ -224,7 +224,9 @@ def _train(
     for chunk, part, plan in feed(planned, stream, program.num_steps, program.mesh):
         if progress.done:
             progress = progress.next_epoch(chunk.epoch)
-        state, updates, seconds = _timed_call(compiled_epoch, arguments._replace(state=state, stream=part, plan=plan))
+        num_batches = to_devices(np.int32(chunk.num_batches), program.mesh)
+        call = arguments._replace(state=state, stream=part, plan=plan, num_batches=num_batches)
+        state, updates, seconds = _timed_call(compiled_epoch, call)
         progress = progress.add(updates, seconds, chunk.is_last)
         if int(state.update) != chunk.stop:
             raise _diverged(state, progress, chunk.stop)
@@ -261,7 +263,8 @@ def train_side_by_side(
     all_chunks = (chunks(setup, stream.bounds, problem.warmup, len(setups)) for setup in setups)
     for together in zip(*all_chunks, strict=True):
         plans = _stack([chunk.plan for chunk in together])
-        states, updates, seconds = _timed_call(compiled_epochs, Arguments(states, whole, plans, numbers, program))
+        call = Arguments(states, whole, plans, np.int32(together[0].num_batches), numbers, program)
+        states, updates, seconds = _timed_call(compiled_epochs, call)
         outcomes: list[Outcome] = []
         for i, chunk in enumerate(together):
             if not good[i]:
@@ -277,7 +280,7 @@ def train_side_by_side(
         yield outcomes
 
 
-def _timed_call(compiled: Any, args: tuple) -> tuple[TrainState, dict[str, np.ndarray], tuple[float, float]]:
+def _timed_call(compiled: Any, args: Arguments) -> tuple[TrainState, dict[str, np.ndarray], tuple[float, float]]:
     """Calls a jitted function. Returns state, updates (float64), and the seconds of compiling and of the rest."""
     clock = [time.perf_counter()]
     compiled.lower(*args).compile()  # compiled here to be timed; the call below uses the same program
@@ -286,7 +289,7 @@ def _timed_call(compiled: Any, args: tuple) -> tuple[TrainState, dict[str, np.nd
     state, updates = compiled(*args)
     updates = jax.device_get(updates)  # Ctrl-C interrupts this wait; it does not interrupt np.asarray
     clock.append(time.perf_counter())
-    updates = {name: np.asarray(values, np.float64) for name, values in updates.items()}
+    updates = {name: np.asarray(values, np.float64)[..., : int(args.num_batches)] for name, values in updates.items()}
     return state, updates, (clock[1] - clock[0], clock[2] - clock[1])
 
 
@@ -321,12 +324,12 @@ def first_call(
     params: Params | None = None,
     state: TrainState | None = None,
 ) -> Arguments:
-    """The arguments of `compiled_epoch` for the whole first epoch, or for the first chunk of a large stream."""
+    """The arguments of `compiled_epoch` for the first chunk."""
     check_problem("train", problem)
     problem = _in_precision(problem, setup)
     plan, program = _plan_program(problem, stream, setup)
     with fitting(problem, params) if params is not None else contextlib.nullcontext():
-        arguments = _placed(stream, plan, program, setup, params, state)
+        arguments = _placed(stream, program, setup, params, state)
         check_bare_problem(problem, arguments[0].params, arguments[0].carry, stream, plan.starts[0])
     return arguments
 
@@ -378,7 +381,6 @@ def _scored_windows(problem: Problem, stream: Stream, plan: Plan, num_steps: int
 
 def _placed(
     stream: Stream,
-    plan: Plan,
     program: Program,
     setup: TrainingSetup,
     params: Params | None = None,
@@ -386,14 +388,15 @@ def _placed(
 ) -> Arguments:
     if state is None:
         state = init_train_state(program.problem, setup, program.num_updates, params)
-    state = _copy(state)  # the copy is donated, so the caller's arrays stay valid
+    state = copy_of(state)  # the copy is donated, so the caller's arrays stay valid
     program = _with_numbers(program, state.params)
+    chunk = next(chunks(setup, stream.bounds, program.problem.warmup))
+    plan, num_batches = chunk.plan, np.int32(chunk.num_batches)
     if is_large(stream):
-        plan = next(chunks(setup, stream.bounds, program.problem.warmup)).plan
         stream, plan = gather_windows(stream, plan, program.num_steps)
     stream = stream._replace(bounds=None)
     place = functools.partial(to_devices, mesh=program.mesh)
-    return Arguments(place(state), place(stream), place(plan), place(program.numbers()), program)
+    return Arguments(place(state), place(stream), place(plan), place(num_batches), place(program.numbers()), program)
 
 
 def _with_numbers(program: Program, params: Params) -> Program:
@@ -421,7 +424,9 @@ def init_train_state(
         raise Error("a problem without a model has no initial parameters: pass params=")
     arguments = setup.gradient, setup.sampler.batch_size
     # One compiled program, which the cache can keep: a program for each operation would take a second of a short run.
-    init = jit_of(_init, problem, *arguments) if problem.is_value else functools.partial(_init, problem, *arguments)
+    # Another problem would be compiled anew at each call.
+    is_kept = problem.is_value
+    init = jit_of(_init, problem, *arguments, brief=True) if is_kept else functools.partial(_init, problem, *arguments)
     _check_memory(jax.eval_shape(init, jax.random.key(setup.seed), params), problem, setup)
     params, carry, memory, key = init(jax.random.key(setup.seed), params)
     check_params(params)

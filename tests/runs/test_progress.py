@@ -24,6 +24,7 @@ NUMBERS = r"\s*(\d+)\s+([\d.]+)\s+([\d.]+)\s+([\d.]+|nan)\s+([\d.]+)\s+([\d,]+)\
 def no_terminal(monkeypatch):
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(progress, "SLOW", 3600.0)
 
 
 def test_without_a_terminal_plain_lines_say_what_happens(capsys):
@@ -75,6 +76,14 @@ def test_the_parts_of_a_long_epoch_are_shown(capsys, monkeypatch):
         assert capsys.readouterr().out == "", "it is too early, done, or has made no update"
         display.part(part)
     assert capsys.readouterr().out == "part     epoch 3: 35% · 150 updates · loss 2.000 · 50 tokens/s\n"
+
+
+def test_slow_compiling_is_named(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SLOW", 0.0)
+    run, fit = prepared(changed())
+    with Display(run, True, fit) as display:
+        display.slow.join()
+    assert capsys.readouterr().out.endswith("\ncompile  the training of rnn hidden=8, once for these shapes\n")
 
 
 def test_the_line_of_the_dataset():

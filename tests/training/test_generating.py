@@ -193,11 +193,14 @@ def test_the_draws_depend_on_the_seed():
 
 
 def test_one_program_serves_all_lengths_and_temperatures(caplog):
-    """The second call compiles nothing. Lengths are on both sides of the tokens of one call."""
-    generate(*model_and_weights(), CODEC, "ab", 1, 0.5)
+    """The second call compiles nothing. Lengths are on both sides of the tokens of one call. Trained parameters are
+    committed to a device."""
+    model, params = model_and_weights()
+    params = jax.device_put(params, jax.devices()[-1])
+    generate(model, params, CODEC, "ab", 1, 0.5)
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         texts = [
-            generate(*model_and_weights(), CODEC, "ab" * n, length, temperature)
+            generate(model, params, CODEC, "ab" * n, length, temperature)
             for n, length, temperature in [(1, 5, 0.0), (50, 200, 0.5), (STEPS // 2, STEPS, 1.0)]
         ]
     assert [len(text) for text in texts] == [7, 300, 2 * STEPS]
