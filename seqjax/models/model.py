@@ -184,6 +184,8 @@ class CountBasedModel(Model):
 class ModelProblem(Problem):
     """The problem of a model with a loss; made by `Model.problem`. It uses the model's own `unroll`."""
 
+    _is_fixed = False
+
     def __init__(self, model: Model, spec: Spec, loss: Callable | None = None, precision: Precision = "float32"):
         # `step` and `init_state` are methods here, so `Problem.__init__`, which stores functions, is not called.
         check_precision(precision)
@@ -200,7 +202,7 @@ class ModelProblem(Problem):
     @property
     def is_value(self) -> bool:  # type: ignore[override]
         """Whether equal problems compute the same. A user's loss is a function, which may read a changing value."""
-        return self.loss is None
+        return self.loss is None or self._is_fixed
 
     @property
     def has_own_unroll(self) -> bool:
@@ -219,6 +221,15 @@ class ModelProblem(Problem):
     def init_state(self, params: Params, key: jax.Array | None = None) -> State:
         """The state in which one sequence starts."""
         return self.model.init_state(params, self.spec, key)
+
+    def fixed(self) -> "ModelProblem":
+        """The problem of one training, in which the loss does not change: its programs are kept, and serve no other."""
+        if self.loss is None:
+            return self
+        # Two partial functions of one function differ, and so do their problems.
+        problem = self.model.problem(self.spec, functools.partial(self.loss), self.precision)
+        problem._is_fixed = True
+        return problem
 
     def in_bfloat16(self) -> "ModelProblem":
         """The same problem, with the model computed in bfloat16."""

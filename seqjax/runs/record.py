@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from seqjax.columns import row_of
+from seqjax.models.model import ModelProblem
 from seqjax.runs.files import checkpoint, folder, store
 from seqjax.runs.files.arrays import by_name, save_arrays
 from seqjax.runs.files.manifest import Manifest
@@ -122,6 +123,7 @@ class Recorder:
 
     def __init__(self, run: RunState, fit: Fit, callback: Callable[[Any], Any] | None, tracker: Tracker | None):
         self.run, self.fit, self.callback = run, fit, callback
+        self.problem = run.problem.fixed()
         self.mirror = SafeMirror(tracker, run.path, len(run.metrics))
         self.fault: Diverged | None = None
         self.last: tuple[TrainState, Progress] | None = None
@@ -145,7 +147,7 @@ class Recorder:
         if progress.done:
             # A copy: the next chunk reuses the buffers of the state.
             run.params = copy_of(jax.device_put(whole(state.params), jax.local_devices()[0]))
-            run.metrics.append(from_first(_row(run, self.fit, state, progress)))
+            run.metrics.append(from_first(_row(run, self.problem, self.fit, state, progress)))
             if run.path is not None:
                 self.lines.update(append_row(run.path, run.metrics[-1]))
             self.mirror.update(run.metrics)
@@ -229,14 +231,14 @@ def result_files(run: RunState) -> dict[str, bytes]:
     return files
 
 
-def _row(run: RunState, fit: Fit, state: TrainState, progress: Progress) -> Row:
+def _row(run: RunState, problem: ModelProblem, fit: Fit, state: TrainState, progress: Progress) -> Row:
     """The row of an epoch: the columns of all runs, then those of the gradient strategy and of the experiment."""
     epoch = fit.end_of_epoch(state, progress)
     is_due = epoch.epoch % run.experiment.evaluate_every == 0 or epoch.epoch == run.experiment.epochs
     names = list(map(name_of, run.experiment.metrics))
     # The loss of the training part is the mean during the epoch. Its metrics need another pass through the data.
     parts = ("train", "heldout") if names else ("heldout",)
-    values = {part: run.evaluate_stream(run.prepared.streams[part]) if is_due else {} for part in parts}
-    epoch = epoch._replace(heldout=values["heldout"], has_perplexity=has_perplexity(run.problem))
+    values = {part: run.evaluate_stream(run.prepared.streams[part], problem) if is_due else {} for part in parts}
+    epoch = epoch._replace(heldout=values["heldout"], has_perplexity=has_perplexity(problem))
     own = {f"{part}_{name}": values[part].get(name, math.nan) for name in names for part in parts}
     return row_of(epoch) | fit.own_metrics(state) | own

@@ -98,11 +98,16 @@ class Trained:
             row["bits_per_character"] = bits
         return row
 
-    def evaluate_stream(self, stream: Stream) -> dict[str, Any]:
-        """Loss, number of targets, perplexity and the metrics of the experiment, for a stream of this run's spec."""
+    def evaluate_stream(self, stream: Stream, problem: ModelProblem | None = None) -> dict[str, Any]:
+        """Loss, number of targets, perplexity and the metrics of the experiment, for a stream of this run's spec.
+
+        Args:
+            stream: the stream.
+            problem: `problem`, as the caller has it; None: a new one.
+        """
         codec = self.codec.targets if isinstance(self.codec, PairsCodec) else self.codec
         decode = codec.decode if codec and isinstance(self.spec.targets, Values) else None
-        return evaluate(self.problem, self.params, stream, self.experiment.metrics, decode)
+        return evaluate(problem or self.problem, self.params, stream, self.experiment.metrics, decode)
 
     def windows(self, count: int | None, at: str, params: Params) -> tuple[Params, WindowSequence]:
         """The parameters and the first windows of the first epoch, as `measure` takes them.

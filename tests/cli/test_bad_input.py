@@ -29,7 +29,7 @@ FILES = {
         ("--completion", ["--completion: name a shell, one of bash, zsh, fish"]),
         ("--completion csh", ["--completion: name a shell, one of bash, zsh, fish"]),
         ("list modle", ["unknown kind 'modle'", "'model'", *KINDS]),
-        ("show", ["KIND, NAME", "seqjax show --help"]),
+        ("show", ["KIND", "seqjax show --help"]),
         ("show model rnm", ["unknown model 'rnm'", "'rnn'", "known: "]),
         ("new model My_Cell", ["use lower-case letters, digits and single dashes"]),
         ("new model gru", ["model 'gru' is the name of seqjax/gru; choose another name"]),

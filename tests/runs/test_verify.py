@@ -77,9 +77,8 @@ def test_all_faults_of_a_run_are_found_at_once(finished):
 
 def test_without_an_environment_or_a_manifest_the_other_checks_cannot_be_made(finished):
     flip(finished / folder.ENVIRONMENT)
-    assert [line[:2] for line in verify(finished)][1:] == [
-        (folder.ENVIRONMENT, CHANGED), ("plugins", UNKNOWN), ("dataset", UNKNOWN), ("versions", UNKNOWN),
-    ]  # fmt: skip
+    unchecked = [(what, UNKNOWN) for what in ("plugins", "objects of Python", "dataset", "versions")]
+    assert [line[:2] for line in verify(finished)][1:] == [(folder.ENVIRONMENT, CHANGED), *unchecked]
     flip(finished / folder.MANIFEST)
     assert verify(finished)[0][:2] == (folder.MANIFEST, CHANGED)
 
@@ -159,7 +158,7 @@ def test_without_a_manifest_or_a_record_the_other_checks_are_named(finished, tmp
     path = copy(finished, tmp_path / "run")
     change_record(path, plugins=3)
     states = {line.what: line.state for line in verify(path)}
-    unchecked = dict.fromkeys(("plugins", "dataset", "versions"), UNKNOWN)
+    unchecked = dict.fromkeys(("plugins", "objects of Python", "dataset", "versions"), UNKNOWN)
     assert states == {"files": OK, "metrics": OK, "parameters": OK, folder.ENVIRONMENT: CHANGED} | unchecked
     (path / folder.MANIFEST).unlink()
     states = {line.what: line.state for line in verify(path)}

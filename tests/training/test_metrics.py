@@ -2,14 +2,11 @@
 
 import functools
 import itertools
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from flax import nnx
 from support.documents import is_scored, scan_documents
 
 import seqjax
@@ -139,31 +136,6 @@ def test_a_problem_without_a_model_has_no_outputs():
     stream = seqjax.data.Stream(np.ones(3), np.ones(3), np.array([0, 3]))
     with pytest.raises(Error, match="metrics are computed from the outputs of a model"):
         seqjax.evaluate(problem, jnp.ones(()), stream, metrics=("mae",))
-
-
-MODULE = seqjax.from_flax(nnx.GRUCell(2, 2, rngs=nnx.Rngs(0)))[0]
-ADAM = optax.chain(optax.clip(1.0), optax.adam(0.01))
-
-
-@pytest.mark.parametrize(
-    ("fields", "advised"),
-    [
-        ({"metrics": (peak,)}, []),
-        ({"model": MODULE, "optimizer": ADAM}, ["optimizer", "model"]),
-        ({"loss": peak, "optimizer": ADAM}, []),
-    ],
-    ids=lambda value: " ".join(value),
-)
-def test_what_no_config_can_hold_runs_in_memory_or_as_a_plugin_of_its_kind(tmp_path, fields, advised):
-    experiment = Experiment(dataset=Pairs(X, X[:, 0]), **fields)
-    with pytest.raises(
-        Error, match=r"a config cannot hold .*\nRun this experiment in memory, without a folder"
-    ) as caught:
-        experiment.run(tmp_path / "run", params={} if "model" in fields else None)
-    text = str(caught.value)
-    assert all(name in text for name in fields)
-    assert re.findall("seqjax new (\\w+) ", text) == advised
-    assert not (tmp_path / "run").exists()
 
 
 def test_which_value_of_a_column_is_the_best():
