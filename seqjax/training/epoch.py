@@ -245,8 +245,24 @@ _SPECS = TrainState(
 
 def to_devices[T](value: T, mesh: Mesh) -> T:
     """A train state, a plan or a stream on the devices of a mesh, as `compiled_epoch` takes them."""
-    specs = {TrainState: _SPECS, Plan: PartitionSpec(None, ROWS)}.get(type(value), PartitionSpec())
-    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+    shardings = _shardings(value, mesh)
     if mesh.is_multi_process:
         return jax.tree.map(lambda sharding, part: jax.tree.map(lambda a: place(a, sharding), part), shardings, value)
     return jax.device_put(value, shardings)
+
+
+def shapes_on_devices[T](value: T, mesh: Mesh) -> T:
+    """The shapes, dtypes and shardings of what `to_devices` returns, from arrays or from their shapes and dtypes."""
+
+    def like(a, sharding):
+        weak_type = getattr(a, "weak_type", False)
+        return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding, weak_type=weak_type)
+
+    parts = _shardings(value, mesh)
+    return jax.tree.map(lambda sharding, part: jax.tree.map(lambda a: like(a, sharding), part), parts, value)
+
+
+def _shardings(value: Any, mesh: Mesh) -> Any:
+    """The sharding of each part of a value."""
+    specs = {TrainState: _SPECS, Plan: PartitionSpec(None, ROWS)}.get(type(value), PartitionSpec())
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)

@@ -6,7 +6,8 @@ import functools
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -31,12 +32,22 @@ from seqjax.models.model import ModelProblem
 from seqjax.plugin.author import tracing
 from seqjax.plugin.config import describe
 from seqjax.training.devices import make_mesh
-from seqjax.training.epoch import Arguments, Program, TrainState, compiled_epoch, compiled_epochs, to_devices
+from seqjax.training.epoch import (
+    Arguments,
+    Program,
+    TrainState,
+    compiled_epoch,
+    compiled_epochs,
+    shapes_on_devices,
+    to_devices,
+)
 from seqjax.training.feed import chunks, feed, is_large, on_devices
 from seqjax.training.optimizer import Optimizer, build, check_update, learning_rate, numbers_of
 from seqjax.training.processes import whole
 from seqjax.training.setup import TrainingSetup
 
+_COMPILER = ThreadPoolExecutor(1, "compiler")
+"""The thread in which initial parameters are compiled."""
 stepping = threading.Event()
 """Set after compiling, before updates are computed. A caller that waits for it clears it first."""
 
@@ -210,8 +221,10 @@ def train_in_chunks(
     """
     stream = check_stream(stream)
     with tracing(setup.gradient, setup.optimizer, getattr(problem, "model", None)):
-        arguments = first_call(problem, stream, setup, params, state)
-        compiled_epoch.eval_shape(*arguments)  # finds faults of plugins in this call, before the first chunk
+        shapes, make_arguments = prepare_first_call(problem, stream, setup, params, state)
+        # It finds faults of plugins in this call, before the first chunk. The initial parameters compile meanwhile.
+        compiled_epoch.lower(*shapes)
+        arguments = make_arguments()
     return _train(arguments, setup, stream, progress or Progress())
 
 
@@ -325,13 +338,46 @@ def first_call(
     state: TrainState | None = None,
 ) -> Arguments:
     """The arguments of `compiled_epoch` for the first chunk."""
+    return prepare_first_call(problem, stream, setup, params, state)[1]()
+
+
+def prepare_first_call(
+    problem: Problem,
+    stream: Stream,
+    setup: TrainingSetup,
+    params: Params | None = None,
+    state: TrainState | None = None,
+) -> tuple[Arguments, Callable[[], Arguments]]:
+    """The arguments of `compiled_epoch` for the first chunk, with shapes and dtypes in place of the state.
+
+    Returns:
+        These arguments, of which the program can be lowered, and a function that returns those with the state.
+    """
     check_problem("train", problem)
     problem = _in_precision(problem, setup)
     plan, program = _plan_program(problem, stream, setup)
     with fitting(problem, params) if params is not None else contextlib.nullcontext():
-        arguments = _placed(stream, program, setup, params, state)
-        check_bare_problem(problem, arguments[0].params, arguments[0].carry, stream, plan.starts[0])
-    return arguments
+        if state is None:
+            shapes, make = prepare_train_state(problem, setup, program.num_updates, params)
+        else:
+            shapes, make = state, lambda: state
+        check_bare_problem(problem, shapes.params, shapes.carry, stream, plan.starts[0])
+    program = _with_numbers(program, shapes.params)
+    chunk = next(chunks(setup, stream.bounds, program.problem.warmup))
+    plan, num_batches = chunk.plan, np.int32(chunk.num_batches)
+    if is_large(stream):
+        stream, plan = gather_windows(stream, plan, program.num_steps)
+    place = functools.partial(to_devices, mesh=program.mesh)
+    arguments = Arguments(
+        shapes_on_devices(shapes, program.mesh),
+        place(stream._replace(bounds=None)),
+        place(plan),
+        place(num_batches),
+        place(program.numbers()),
+        program,
+    )
+    # The copy is donated, so that the caller's arrays stay valid.
+    return arguments, lambda: arguments._replace(state=place(copy_of(make())))
 
 
 def _in_precision(problem: Problem, setup: TrainingSetup) -> Problem:
@@ -379,26 +425,6 @@ def _scored_windows(problem: Problem, stream: Stream, plan: Plan, num_steps: int
     return before[plan.starts + last] > before[plan.starts + np.minimum(first, last)]
 
 
-def _placed(
-    stream: Stream,
-    program: Program,
-    setup: TrainingSetup,
-    params: Params | None = None,
-    state: TrainState | None = None,
-) -> Arguments:
-    if state is None:
-        state = init_train_state(program.problem, setup, program.num_updates, params)
-    state = copy_of(state)  # the copy is donated, so the caller's arrays stay valid
-    program = _with_numbers(program, state.params)
-    chunk = next(chunks(setup, stream.bounds, program.problem.warmup))
-    plan, num_batches = chunk.plan, np.int32(chunk.num_batches)
-    if is_large(stream):
-        stream, plan = gather_windows(stream, plan, program.num_steps)
-    stream = stream._replace(bounds=None)
-    place = functools.partial(to_devices, mesh=program.mesh)
-    return Arguments(place(state), place(stream), place(plan), place(num_batches), place(program.numbers()), program)
-
-
 def _with_numbers(program: Program, params: Params) -> Program:
     """The program that takes the optimizer's numbers as arguments, as far as the optimizer allows it."""
     if not isinstance(program.optimizer, Optimizer):
@@ -418,25 +444,48 @@ def init_train_state(
         num_updates: the number of updates of the whole training, on which schedules depend.
         params: the parameters; None: the initial ones of the model.
     """
+    return prepare_train_state(problem, setup, num_updates, params)[1]()
+
+
+def prepare_train_state(
+    problem: Problem, setup: TrainingSetup, num_updates: int, params: Params | None = None
+) -> tuple[TrainState, Callable[[], TrainState]]:
+    """The shapes and dtypes of the state before update 0, and a function that computes it.
+
+    Its program is compiled in a thread meanwhile. Arguments as in `init_train_state`.
+    """
     if params is not None:
         check_params(params)
     elif not isinstance(problem, ModelProblem):
         raise Error("a problem without a model has no initial parameters: pass params=")
-    arguments = setup.gradient, setup.sampler.batch_size
-    # One compiled program, which the cache can keep: a program for each operation would take a second of a short run.
-    # Another problem would be compiled anew at each call.
-    is_kept = problem.is_value
-    init = jit_of(_init, problem, *arguments, brief=True) if is_kept else functools.partial(_init, problem, *arguments)
-    _check_memory(jax.eval_shape(init, jax.random.key(setup.seed), params), problem, setup)
-    params, carry, memory, key = init(jax.random.key(setup.seed), params)
-    check_params(params)
-    if isinstance(setup.gradient, RandomCuts):  # its values cannot be checked when it is traced
-        check_hazard(setup.gradient, memory.shared, setup.sampler.num_steps)
+    key, arguments = jax.random.key(setup.seed), (setup.gradient, setup.sampler.batch_size)
+    init: Any = functools.partial(_init, problem, *arguments)
+    if problem.is_value:
+        # One compiled program, which the cache can keep: a program for each operation would take a second of a short
+        # run. Another problem would be compiled anew at each call.
+        init = jit_of(_init, problem, *arguments, brief=True)
+    shapes = jax.eval_shape(init, key, params)
+    _check_memory(shapes, problem, setup)
+    compiling = _COMPILER.submit(init.lower(key, params).compile) if problem.is_value else None
     tx = setup.optimizer
     if isinstance(tx, Optimizer):
         tx = build(setup.optimizer, num_updates)
-        check_update(setup.optimizer, tx, params)
-    return TrainState(params, tx.init(params), carry, memory, key, jnp.zeros((), jnp.int32))
+        check_update(setup.optimizer, tx, shapes[0])
+
+    def with_optimizer(made: Sequence[Any], init: Callable[[Params], Any]) -> TrainState:
+        own, carry, memory, key = made
+        return TrainState(own, init(own), carry, memory, key, jnp.zeros((), jnp.int32))
+
+    def make() -> TrainState:
+        if compiling is not None:
+            compiling.result()  # so that it is not compiled twice
+        made = init(key, params)
+        check_params(made[0])
+        if isinstance(setup.gradient, RandomCuts):  # its values cannot be checked when it is traced
+            check_hazard(setup.gradient, made[2].shared, setup.sampler.num_steps)
+        return with_optimizer(made, tx.init)
+
+    return with_optimizer(shapes, functools.partial(jax.eval_shape, tx.init)), make
 
 
 def _check_memory(state: Sequence[Any], problem: Problem, setup: TrainingSetup) -> None:
