@@ -4,6 +4,7 @@ The public names are lazy: `import seqjax` imports neither jax nor any plugin.
 """
 
 import importlib.metadata
+import importlib.util
 from typing import Any
 
 import lazy_loader
@@ -13,6 +14,9 @@ __version__ = importlib.metadata.version("seqjax")
 
 
 def __getattr__(name: str) -> Any:
+    # `import seqjax as sj; sj.training.Metric` works like other names, without an import of the layer.
+    if name not in __all__ and importlib.util.find_spec(f"{__name__}.{name}"):
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in __all__ and name[:1].isupper():  # a class, maybe that of a plugin
         from seqjax.plugin.registry import import_line
 

@@ -161,7 +161,10 @@ def row_of(epoch: Epoch) -> dict[str, Any]:
 
 def label_of(name: str, tokens: bool | None = True) -> str:
     """The label of a column in figures and pages; `tokens`: whether the targets are tokens, None: in some runs only."""
-    return BY_NAME[name].label(tokens) if name in BY_NAME else name.replace("_", " ")
+    if name in BY_NAME:
+        return BY_NAME[name].label(tokens)
+    part, _, own = name.partition("_")
+    return f"{PARTS[part]} {own}".replace("_", " ") if own and part in PARTS else name.replace("_", " ")
 
 
 def printed(row: Mapping[str, Any], metrics: Iterable[str] = ()) -> dict[str, str]:

@@ -54,7 +54,7 @@ def test_labels_have_units_and_say_what_a_loss_is():
         *("training loss (nats)", "training mean squared error", "training loss")
     ]
     assert (label_of("tokens"), label_of("tokens", False)) == ("tokens", "targets")
-    assert label_of("heldout_last_mae") == "heldout last mae"
+    assert label_of("heldout_last_mae") == "held-out last mae"
     assert {column.name for column in COLUMNS if column.during} == {"train_loss", "train_perplexity"}
     assert {column.name for column in COLUMNS if column.is_time} == {*reproduce.TIMES}
     assert {*reproduce.TIMES} == {"seconds", "compile_seconds", "tokens_per_second"}

@@ -246,9 +246,13 @@ def test_a_signal_whose_exception_python_ignores_is_raised_again(monkeypatch, in
     sent_again, see, kill = threading.Event(), signals._see, os.kill
     monkeypatch.setattr(signals.os, "kill", lambda *args: (kill(*args), sent_again.set()))
     monkeypatch.setattr(signals, "_see", lambda number: (not is_late or sent_again.wait(10)) and see(number))
-    with pytest.raises(Ended) as caught, ending_at_signals(), inner():
+
+    def collect_and_wait():
         collect(signal.SIGTERM)
         sent_again.wait(10)  # after the context, the signal would end the process
+
+    with pytest.raises(Ended) as caught, ending_at_signals(), inner():
+        collect_and_wait()
     assert caught.value.exit_code == 143
 
 

@@ -95,6 +95,8 @@ def print_comparison(
     )
     print(f"{metric}{epochs and f', {epochs}'}: mean over seeds{spread}")
     print(table.to_text(terminal_width(), MORE))
+    if runs.losses_differ and metric.endswith("_loss"):
+        line("note", "these runs have different losses, whose values cannot be compared; choose another --metric")
     file = figure or default_figure
     if file is not None:
         from seqjax.report import plot

@@ -179,13 +179,15 @@ class Measures:
         if what not in known:
             raise Error(f"no figure {what!r}{nearest(what, known)}; choose one of {', '.join(known)}")
         if what == "alignment":
-            return plot.heatmap(self.alignment, self.names, self.names, label="cosine of mean gradients")
+            figure = plot.heatmap(self.alignment, self.names, self.names, label="cosine of mean gradients")
+            return _with_note(figure, "Cosines between the mean gradients of strategies")
         if what == "cost":
             points = zip(self.names, self.seconds, self.temp_bytes, strict=True)
             front = {name: (1e3 * seconds, size / 1e6) for name, seconds, size in points}
             scales: dict[str, Any] = {"x_scale": _scale(self.seconds), "y_scale": _scale(self.temp_bytes)}
-            return plot.points(front, x_label="time of an update (ms)", y_label="temporary bytes (MB)", **scales)
-        return _by_field(self, what)
+            figure = plot.points(front, x_label="time of an update (ms)", y_label="temporary bytes (MB)", **scales)
+            return _with_note(figure, "Temporary bytes and time of an update of gradient strategies")
+        return _with_note(_by_field(self, what), f"{LABELS.get(what, what.replace('_', ' '))} of gradient strategies")
 
 
 def measure(
@@ -558,6 +560,12 @@ def _error(along_K: np.ndarray, apart_KK: np.ndarray) -> float:
     return math.sqrt(max(4 * (along_K**2).sum() / v / K - 2 * shape, 2 * shape))
 
 
+def _with_note(figure: Any, note: str) -> Any:
+    """A figure whose caption begins with this sentence."""
+    figure.notes.insert(0, note[:1].upper() + note[1:])
+    return figure
+
+
 def _by_field(measures: "Measures", what: str) -> Any:
     """A figure of one column: a line per class whose strategies differ in one numeric field, else level lines.
 
@@ -593,7 +601,7 @@ def _by_field(measures: "Measures", what: str) -> Any:
         figure = plot.points(points, x_label="strategy", **labels)
         figure.axes[0].set(xticks=[], xlim=(-0.5, len(values) - 0.5))
     figure.axes[0].vlines(x_S, np.maximum(values - errors, values / 100), values + errors, colors="gray", zorder=0)
-    if errors.any():
+    if errors[is_shown].any():
         figure.notes.append("Grey bars: one standard error to either side")
     return figure
 

@@ -113,7 +113,7 @@ def check_steps(model: Model, spec: Spec, params: Params) -> None:
             stepped = jax.eval_shape(model.step, params, state, x)
         new, output = _pair(stepped, f"{name}: step")
         _check_state(state, new, f"{name}: step")
-        _check_output(output, (spec.targets.width,), f"{name}: step")
+        _check_output(output, (spec.targets.width,), f"{name}: step", f", since the targets are {spec.targets}")
     if type(model).unroll is Model.unroll:
         return
     rows, xs = (_stacked(tree, leading) for tree, leading in ((state, (2,)), (x, (3, 2))))
@@ -228,9 +228,9 @@ def _check_state(state: Any, new: Any, what: str) -> None:
             )
 
 
-def _check_output(output: Any, shape: tuple[int, ...], what: str) -> None:
+def _check_output(output: Any, shape: tuple[int, ...], what: str, why: str = "") -> None:
     if getattr(output, "shape", None) != shape:
-        raise Error(f"{what}: the output is {dtype_shape(output)}, and not of shape {shape}")
+        raise Error(f"{what}: the output is {dtype_shape(output)}, and not of shape {shape}{why}")
 
 
 def _stacked(tree: Any, leading: tuple[int, ...]) -> Any:
@@ -255,12 +255,16 @@ def check_bare_problem(problem: Problem, params: Params, state: Any, stream: Str
         check_step(problem, params, state, xs)
 
 
-def is_recurrent(model: Model, spec: Spec) -> bool:
+def is_recurrent(model: Model, spec: Spec, params: Params) -> bool:
     """Whether the state depends on the parameters, so that a gradient flows through time.
 
     The state of an MLP, which only holds inputs, does not.
+
+    Args:
+        model: the model.
+        spec: its inputs and outputs.
+        params: its parameters, or their shapes and dtypes.
     """
-    params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
     x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), input_like(spec))
 
     def states(params):

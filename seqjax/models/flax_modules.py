@@ -38,7 +38,7 @@ def from_flax(module: nnx.Module) -> tuple["FlaxModule", Params]:
     >>> sj.evaluate(problem, params, Stream(zeros, zeros, bounds=[0, 5]))["tokens"]
     5
 
-    The model cannot make initial parameters, so an `Experiment` cannot train it: pass its parameters on, as in
+    The model cannot make initial parameters. Pass on those that are returned, as in `experiment.run(params=params)` or
     `train(problem, ..., params=params)`. `evaluate` and `generate` take the trained parameters, and
     `nnx.update(module, state.params)` stores them in the module.
 

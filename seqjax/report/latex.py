@@ -1,9 +1,20 @@
 """LaTeX: texts whose characters have no meaning there, numbers, and tables of booktabs."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from seqjax.errors import Error, escape
+
+GREEK = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ"
+"""The Greek letters that LaTeX has as mathematics."""
+
+
+def _command(letter: str) -> str:
+    """The name of the command of a Greek letter, such as `alpha` and `Delta`."""
+    name = unicodedata.name(letter).split()[-1].replace("LAMDA", "LAMBDA").lower()
+    return name.capitalize() if letter.isupper() else name
+
 
 SIGNS = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -17,8 +28,13 @@ SIGNS = {
     "*": "{*}",
     "[": "{[}",
     "\n": " ",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "→": r"$\to$",
+    "∞": r"$\infty$",
+    **{letter: rf"$\{_command(letter)}$" for letter in GREEK},
 }
-"""Character -> what stands for it in LaTeX."""
+"""Character -> what stands for it in LaTeX. pdflatex has no Greek letters in texts."""
 MATH = {"brackets": r"{}\,[{}, {}]", "pm": r"{} \pm {}"}
 """How the numbers of a mean with an interval are put together in mathematics."""
 

@@ -424,7 +424,7 @@ def heatmap(
             if names is None:
                 whole_ticks(axis)
             else:
-                axis.set_ticks(range(len(names)), fit_names(figure, names, what))
+                axis.set_ticks(range(len(names)), fit_names(figure, names, what, room))
         ticks = axes.get_xticklabels()
         if columns is not None and sum(len(tick.get_text()) + 2 for tick in ticks) > 9 * len(columns):
             for tick in ticks:
@@ -493,7 +493,8 @@ def _size_by_cells(figure: Figure, shape: tuple[int, ...]) -> float:
     limit, size = figure.get_figwidth(), matplotlib.rcParams["font.size"] / 10
     width = 2.5 + 0.65 * shape[1]
     cell = min(0.65 * size, (limit - 2.5 * size) / shape[1]) if is_for_paper() else 0.65
-    figure.set_size_inches(limit if is_for_paper() else width, (1.5 + 0.45 * shape[0]) * size)
+    height = max(cell, 1.4 * matplotlib.rcParams["ytick.labelsize"] / 72) if is_for_paper() else 0.45 * size
+    figure.set_size_inches(limit if is_for_paper() else width, 1.5 * size + height * shape[0])
     return cell
 
 

@@ -36,23 +36,31 @@ def fit_labels(figure: Figure) -> None:
                     figure.set_figheight(figure.get_figheight() + added / figure.dpi)
 
 
-def fit_names(figure: Figure, names: Sequence[Any], what: str) -> list[str]:
+def fit_names(figure: Figure, names: Sequence[Any], what: str, cell: float) -> list[str]:
     """The names of rows or columns as texts beside the cells of a matrix.
 
     In a style for papers, names have one or two lines that take at most a third of the width of the figure. If a name
-    is longer, the rows or columns are numbered, and a note has the names.
+    is longer, or a cell is narrower than the slanted lines of a name, the rows or columns are numbered, and a note has
+    the names.
+
+    Args:
+        figure: the figure.
+        names: the names.
+        what: what they name, for the note.
+        cell: the width of a cell in inches.
     """
     texts = [str(name) for name in names]
     if not is_for_paper():
         return texts
-    fitting = characters_in(figure.get_figwidth() / 3, matplotlib.rcParams["ytick.labelsize"])
-    lines = [textwrap.wrap(text, fitting) for text in texts]
-    if max(map(len, lines)) <= 2:
+    size = matplotlib.rcParams["ytick.labelsize"]
+    lines = [textwrap.wrap(text, characters_in(figure.get_figwidth() / 3, size)) for text in texts]
+    most = max(map(len, lines))
+    if most <= 2 and 1.7 * most * size / 72 <= cell:
         return ["\n".join(each) for each in lines]
     note = f"{what}: " + "; ".join(f"({n}) {text}" for n, text in enumerate(texts, 1))
     if note not in figure.notes:
         figure.notes.append(note)
-    return [f"({n + 1})" for n in range(len(texts))]
+    return [str(n + 1) for n in range(len(texts))]
 
 
 def wrap_title(title: str, width: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from seqjax.errors import Error, check_whole, counted, escape, few, nearest
 from seqjax.report import latex, notebook
-from seqjax.report.table_cell import DIGITS, TEXT, Form, format_cell, is_number, numbers, text
+from seqjax.report.table_cell import DIGITS, TEXT, Form, common_decimals, format_cell, is_number, numbers, text
 from seqjax.report.table_lines import broken, lines_of
 from seqjax.terminal.width import terminal_width
 
@@ -90,7 +90,13 @@ class Table:
     def shown_rows(self) -> list[list[str]]:
         """The texts of the cells, one for each of `shown_columns`."""
         spans = self._spans().values()
-        return [[text(row[span], self.digits, self.interval) for span in spans] for row in self.rows]
+        columns = [[row[span] for row in self.rows] for span in spans]
+        return [list(row) for row in zip(*map(self._texts, columns), strict=True)] if columns else []
+
+    def _texts(self, cells: Sequence[Sequence[Any]]) -> list[str]:
+        """The texts of the cells of a column."""
+        decimals = common_decimals(cells, self.digits, self.interval)
+        return [text(cell, self.digits, self.interval, decimals) for cell in cells]
 
     def choose(
         self,
@@ -201,7 +207,7 @@ class Table:
 
         A value is bold if no other value of its column is better than the better end of its interval; a value without
         an interval is bold if no other is better. That is so in the columns of `best`. Characters that LaTeX would
-        interpret are escaped; letters outside of ASCII stay as they are.
+        interpret are escaped. Greek letters become mathematics, and other letters outside of ASCII stay as they are.
 
         Args:
             columns: as in `choose`.
@@ -250,9 +256,10 @@ class Table:
     def _latex_column(self, name: str, span: slice) -> list[str]:
         """The cells of a shown column in LaTeX."""
         cells = [row[span] for row in self.rows]
+        decimals = common_decimals(cells, self.digits, self.interval)
         is_bold = _unbeaten(cells, self.best[name]) if name in self.best else [False] * len(cells)
         return [
-            latex.number(numbers(cell, self.digits, self.interval), self.interval, bold)
+            latex.number(numbers(cell, self.digits, self.interval, decimals), self.interval, bold)
             if is_number(cell[0]) and math.isfinite(cell[0])
             else latex.plain(format_cell(cell[0]))
             for cell, bold in zip(cells, is_bold, strict=True)

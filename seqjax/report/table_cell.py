@@ -29,29 +29,49 @@ def format_cell(value: Any, digits: int = DIGITS) -> str:
     return _number(value, digits, _decimals(value, digits))
 
 
-def numbers(cell: Sequence[Any], digits: int, interval: Form) -> list[str]:
+def numbers(cell: Sequence[Any], digits: int, interval: Form, decimals: int | None = None) -> list[str]:
     """The texts of the numbers of a cell, for a template such as those of `TEXT`.
 
     Args:
         cell: a value, or a mean and the two ends of its interval.
         digits: the significant digits of the largest number; the others have as many decimals as this one.
         interval: how the interval is shown.
+        decimals: the decimals of the column, as `common_decimals` returns them; None: those of this cell.
 
     Returns:
         One text if the cell has no interval; otherwise two or three.
     """
-    value, *ends = cell
-    if not ends or not all(is_number(number) and math.isfinite(number) for number in cell):
-        return [format_cell(value, digits)]
-    low, high = ends
-    shown = [value, low, high] if interval == "brackets" else [value, (high - low) / 2]
-    decimals = _decimals(max(map(abs, shown)), digits)
+    shown = _shown(cell, interval)
+    if len(shown) == 1:
+        return [format_cell(cell[0], digits)]
+    decimals = _decimals(max(map(abs, shown)), digits) if decimals is None else decimals
     return [_number(number, digits, decimals) for number in shown]
 
 
-def text(cell: Sequence[Any], digits: int, interval: Form) -> str:
+def common_decimals(cells: Sequence[Sequence[Any]], digits: int, interval: Form) -> int | None:
+    """The decimals with which each mean with an interval in a column has at least its significant digits.
+
+    None: there are no such means, or their sizes differ by more than a factor of about 100, so that each cell has
+    decimals of its own.
+    """
+    columns = [_shown(cell, interval) for cell in cells]
+    each = [_decimals(max(map(abs, shown)), digits) for shown in columns if len(shown) > 1]
+    known = [decimals for decimals in each if decimals is not None]
+    return max(known) if known and len(known) == len(each) and max(known) - min(known) <= 2 else None
+
+
+def _shown(cell: Sequence[Any], interval: Form) -> list[Any]:
+    """The numbers that are shown of a cell: a value, or a mean with the ends or with half the width of its interval."""
+    value, *ends = cell
+    if not ends or not all(is_number(number) and math.isfinite(number) for number in cell):
+        return [value]
+    low, high = ends
+    return [value, low, high] if interval == "brackets" else [value, (high - low) / 2]
+
+
+def text(cell: Sequence[Any], digits: int, interval: Form, decimals: int | None = None) -> str:
     """The text of a cell with the arguments of `numbers`."""
-    first, *others = numbers(cell, digits, interval)
+    first, *others = numbers(cell, digits, interval, decimals)
     return TEXT[interval].format(first, *others) if others else first
 
 

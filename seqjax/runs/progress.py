@@ -54,18 +54,21 @@ class Display:
             e = self.run.experiment
             if e.init_from:
                 self._print("start", start_line(self.run))
-            if e.gradient and e.gradient.claim != "exact" and not is_recurrent(e.model, self.run.spec):
-                self._print(
-                    "note",
-                    f"the state of {describe(e.model)} holds inputs only: no gradient goes through time, and cutting "
-                    "it changes nothing",
-                )
+            if e.gradient and e.gradient.claim != "exact":
+                self._print_use_of_cuts()
             if self.console.is_terminal:
                 self.live.start(refresh=True)
             elif self.fit.has_curve:
                 stepping.clear()
                 self.slow.start()
         return self
+
+    def _print_use_of_cuts(self) -> None:
+        """Says if a strategy that cuts the gradient changes nothing, since none goes through time."""
+        model, spec = self.run.experiment.model, self.run.spec
+        if not is_recurrent(model, spec, self.fit.params_like(self.run.problem)):
+            text = "holds inputs only: no gradient goes through time, and cutting it changes nothing"
+            self._print("note", f"the state of {describe(model)} {text}")
 
     def __exit__(self, *_: object) -> None:
         self.slow.cancel()

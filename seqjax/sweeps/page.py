@@ -20,6 +20,7 @@ from seqjax.report.table import Table
 from seqjax.runs.environment import read_environment
 from seqjax.runs.files import folder
 from seqjax.runs.run import Run
+from seqjax.sweeps.variant_names import object_labels
 
 ALONG = ("epoch", "update", "tokens", "seconds")
 """The columns of the metrics that the x axis may show."""
@@ -132,8 +133,8 @@ def _labels(runs: Mapping[str, Run]) -> dict[str, str]:
 
 def _subject(runs: Mapping[str, Run]) -> str:
     """The datasets and the models of the runs."""
-    pairs = [(run.experiment.model, run.experiment.dataset) for run in runs.values()]
-    models, datasets = (", ".join(dict.fromkeys(map(registry.name_of, column))) for column in zip(*pairs, strict=True))
+    pairs = [(_value(run.experiment.model), registry.name_of(run.experiment.dataset)) for run in runs.values()]
+    models, datasets = (", ".join(dict.fromkeys(column)) for column in zip(*pairs, strict=True))
     return f"{models} on {datasets}"
 
 
@@ -177,7 +178,11 @@ zoom in. Press a variant to hide it.</p>
 
 def _experiments(variants: Variants, against: str | None) -> str:
     """The fields in which the variants differ, one column for each variant, and then the fields that they share."""
-    fields = {variant: _fields(group[0].experiment) for variant, group in variants.items()}
+    first = {variant: group[0] for variant, group in variants.items()}
+    fields = {variant: _fields(run.experiment) for variant, run in first.items()}
+    for field, label_of in object_labels(first).items():
+        for variant, label in label_of.items():
+            fields[variant][field] = label
     names = dict.fromkeys(name for own in fields.values() for name in own if name != "seed")
     varied = [name for name in names if len({own.get(name) for own in fields.values()}) > 1]
     shared = [(name, own) for name, own in next(iter(fields.values())).items() if name in names and name not in varied]

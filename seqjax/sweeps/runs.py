@@ -19,7 +19,7 @@ from seqjax.runs.files import folder
 from seqjax.runs.files.folder import INDEX
 from seqjax.runs.run import Run
 from seqjax.sweeps.index import read_index
-from seqjax.sweeps.variant_names import variant_names
+from seqjax.sweeps.variant_names import object_labels, variant_names
 from seqjax.terminal.shell import join
 from seqjax.training.metrics import best_of
 
@@ -46,16 +46,18 @@ class Runs(Mapping[str, Run]):
 
     Args:
         runs: the runs by name.
-        variant_of: name -> variant. Runs of one variant differ only in the seed. "" stands for "all".
+        variant_of: name -> variant. Runs of one variant differ only in the seed. "" stands for "all". None: each run is
+            a variant of its own name.
 
     Raises:
         Error: a run without a variant; runs of one variant that differ in more than the seed, such as in their dataset
             or in JAX's precision.
     """
 
-    def __init__(self, runs: Mapping[str, Run], variant_of: Mapping[str, str]):
-        for name, value in {"runs": runs, "variant_of": variant_of}.items():
+    def __init__(self, runs: Mapping[str, Run], variant_of: Mapping[str, str] | None = None):
+        for name, value in {"runs": runs, "variant_of": {} if variant_of is None else variant_of}.items():
             check_type(f"Runs: {name}", value, Mapping, "a dict whose keys are the names of the runs")
+        variant_of = {name: str(name) for name in runs} if variant_of is None else variant_of
         if missing := [name for name in runs if name not in variant_of]:
             raise Error(f"Runs: these have no variant: {quoted(missing)}; give each its name without the seed")
         self._runs = dict(runs)
@@ -121,6 +123,13 @@ class Runs(Mapping[str, Run]):
             groups.setdefault(self._variant_of[name], []).append(run)
         return groups
 
+    @property
+    def losses_differ(self) -> bool:
+        """Whether the runs were trained with different losses, so that the losses of two runs cannot be compared."""
+        labels = object_labels(self._runs).get("loss", {})
+        own = {name: run.experiment.loss for name, run in self._runs.items()}
+        return len({labels.get(name, loss) for name, loss in own.items()}) > 1
+
     def metric(self, name: str) -> np.ndarray:
         """One column of the metrics of every run, float64[runs, n]; NaN after the end of a shorter run."""
         if not any(run.metrics for run in self._runs.values()):
@@ -175,7 +184,8 @@ class Runs(Mapping[str, Run]):
                     base = values[epoch][against]
                     row += [None] * 3 if variant == against else paired_difference(of_seed, base)
             rows.append(row + [sum(map(is_so, runs)) for is_so in without.values()])
-        direction = best_of(metric)
+        # Losses of different functions have no order.
+        direction = None if self.losses_differ and metric.endswith("_loss") else best_of(metric)
         best = {} if direction is None else dict.fromkeys(epochs, direction)
         return Table([*columns, *without], rows, intervals, best)
 

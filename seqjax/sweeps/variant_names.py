@@ -20,7 +20,10 @@ def variant_names(runs: Mapping[str, Run]) -> dict[str, str]:
             to that of the variant.
     """
     configs = {name: config.flatten(config.to_config(run.experiment)) for name, run in runs.items()}
-    _label_objects(configs, runs)
+    for field, label_of in object_labels(runs).items():
+        for name, label in label_of.items():
+            configs[name].pop(f"{field}.name", None)
+            configs[name][field if "." in field else f"{field}.plugin"] = label
     keys = dict.fromkeys(key for flat in configs.values() for key in flat)
     varied = [key for key in keys if len({str(flat.get(key)) for flat in configs.values()}) > 1]
     variants = {name: _name(run.experiment, configs[name], varied) for name, run in runs.items()}
@@ -32,24 +35,27 @@ def variant_names(runs: Mapping[str, Run]) -> dict[str, str]:
     }
 
 
-def _label_objects(configs: Mapping[str, config.Config], runs: Mapping[str, Run]) -> None:
-    """Puts a label for each object of Python into the flat configs, equal for equal objects.
+def object_labels(runs: Mapping[str, Run]) -> dict[str, dict[str, str]]:
+    """Field of an object of Python -> name of a run -> a label, equal for equal objects.
 
-    It is the name of the function or class, unless different objects have the same name.
+    It is the name of the function or class; if different objects have one name, also that of a run with the object.
+
+    Args:
+        runs: the runs by name, such as their folders. Runs in memory have no fingerprints, and are left out.
     """
     programs: dict[str, dict[str, str]] = {}
     for name, run in runs.items():
         for field, one in read_environment(run.path)["objects"].items() if run.path else ():
             programs.setdefault(field, {})[name] = one["program"]
+    labels = {}
     for field, program_of in programs.items():
-        own = {name: configs[name].pop(f"{field}.name", None) for name in program_of}
-        if field.startswith("metrics.") and len(set(program_of.values())) == 1:
-            continue  # the tuple of metrics has its name
+        own = {name: config.describe(runs[name].experiment.objects[field]) for name in program_of}
         first = {program: name for name, program in reversed(program_of.items())}
-        has_names = None not in own.values() and len(set(own.values())) == len(first)
-        for name, program in program_of.items():
-            key = field if field.startswith("metrics.") else f"{field}.plugin"
-            configs[name][key] = own[name] if has_names else f"that of {first[program]}"
+        has_names = len(set(own.values())) == len(first)
+        labels[field] = {
+            name: own[name] if has_names else f"{own[name]} of {first[program]}" for name, program in program_of.items()
+        }
+    return labels
 
 
 def _name(experiment: ExperimentFields, flat: Mapping[str, Any], varied: Iterable[str]) -> str:
@@ -58,7 +64,11 @@ def _name(experiment: ExperimentFields, flat: Mapping[str, Any], varied: Iterabl
     for key in varied:
         kind, _, field = key.partition(".")
         is_inner = field != "plugin" and f"{kind}.plugin" in varied
-        if key != "seed" and not (is_inner and (key not in flat or _at_default(getattr(experiment, kind), field))):
+        if (
+            key != "seed"
+            and not (key.startswith("metrics.") and key not in flat)
+            and not (is_inner and (key not in flat or _at_default(getattr(experiment, kind), field)))
+        ):
             words.append(f"{key.removesuffix('.plugin')}={_in_short(flat.get(key, 'none'))}")
     return ", ".join(words)
 

@@ -206,7 +206,7 @@ def test_the_caption_of_a_figure_has_what_the_figure_of_a_paper_leaves_out():
         "bootstrap interval of the mean. Variant b\\_1: 1 seed.",
         "5 \\%; \\$\\_. Training: mean during the epoch; held out: after the epoch. "
         "Start outside the axis: up to 2,980.",
-        "Fit to lags 0 to 8: ×0.5 a step, within 25\\,\\% from lag 0 to 7.",
+        "Fit to lags 0 to 8: $\\times$0.5 a step, within 25\\,\\% from lag 0 to 7.",
     ]
     assert plot.runs(Runs(runs)).caption.startswith("copy; rnn, hidden 8; full. Mean of 3"), "in any style"
 

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import math
+import re
 import sys
 from collections import Counter
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from markdown_it import MarkdownIt
 from rich.cells import cell_len
 
 from seqjax import Error
-from seqjax.report import Table
+from seqjax.report import Table, latex
 from seqjax.report.table import csv_text, markdown, plain
 from seqjax.report.table_lines import lines_of
 
@@ -277,3 +278,17 @@ def test_a_data_frame_without_pandas_is_an_error_that_says_what_to_install(monke
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(Error, match=r"to_pandas needs pandas, which is not installed: pip install pandas"):
         TABLE.to_pandas()
+
+
+def test_the_means_of_a_column_have_the_same_decimals_unless_their_sizes_differ_much():
+    rows = lambda *means: [[str(mean), mean, mean - 0.1 * mean, mean + 0.1 * mean] for mean in means]
+    shown = lambda *means: [
+        row[1] for row in Table(["name", "x", "a", "b"], rows(*means), ["x"], digits=2).shown_rows()
+    ]
+    assert shown(0.023, 0.11) == ["0.023 [0.021, 0.025]", "0.110 [0.099, 0.121]"]
+    assert shown(0.023, 1100.0) == ["0.023 [0.021, 0.025]", "1100 [990, 1210]"]
+
+
+def test_greek_letters_and_signs_are_mathematics():
+    assert latex.plain("Δ ξ_1 λ → ×") == r"$\Delta$ $\xi$\_1 $\lambda$ $\to$ $\times$"
+    assert [sign for sign in latex.GREEK if not re.fullmatch(r"\$\\[A-Za-z]+\$", latex.SIGNS[sign])] == []

@@ -11,6 +11,7 @@ from support.tiny import FULL, changed, copy, left, refused
 
 from seqjax import Experiment, Run, Runs, from_equinox, from_flax, sweep
 from seqjax.runs.fingerprint import changes, fingerprints
+from seqjax_gradients import Truncated
 from seqjax_models import RNN
 
 TOKENS = FULL.prepare().spec.inputs.size
@@ -177,8 +178,8 @@ def test_a_run_that_is_opened_without_its_objects_says_what_needs_them(tmp_path)
 @pytest.mark.parametrize("read", [lambda: from_flax(Net()), lambda: from_equinox(module())])
 def test_a_model_of_another_library_has_a_folder(tmp_path, read):
     model, params = read()
-    e = changed(FULL, model=model, optimizer=chain())
-    run = e.run(tmp_path / "run", params=params)
+    e = changed(FULL, model=model, optimizer=chain(), gradient=Truncated(2))
+    run = e.run(tmp_path / "run", params=params, progress=True)
     with refused("made with a model", exit_code=2):
         Run.open(run.path).generate("the", 3)
     opened = Run.open(run.path, model=read()[0], optimizer=chain())
@@ -209,6 +210,8 @@ def test_variants_of_objects_have_the_names_that_a_sweep_gives_or_those_of_folde
     with refused("need names: pass a dict", exit_code=2):
         sweep(e, {"optimizer": [optax.sgd(0.1), optax.sgd(0.2)]})
     fast, other, slow = sorted(tmp_path.glob("*seed*"))[:3]
-    assert list(Runs.open(fast, other, slow).variants) == [f"optimizer=that of {one}" for one in (fast, slow)]
+    assert list(Runs.open(fast, other, slow).variants) == [f"optimizer=optax of {one}" for one in (fast, slow)]
+    Runs.open(fast, slow).page(tmp_path / "page.html")
+    assert f"optax of {slow}" in (tmp_path / "page.html").read_text()
     copied = copy(fast, tmp_path / "copied")
     assert list(Runs.open(fast, copied).variants) == [str(fast), str(copied)]
