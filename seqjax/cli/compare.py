@@ -79,6 +79,7 @@ def print_comparison(
         choices: the arguments of `Table.choose`; None: none.
         form: `"text"`, `"latex"` or `"markdown"`; the latter two are printed alone.
     """
+    from seqjax.report.table_lines import broken
     from seqjax.sweeps.runs import main_metric
 
     metric = main_metric(runs.values()) if metric is None else metric
@@ -90,10 +91,11 @@ def print_comparison(
     words = {"last": "last epoch", "best": "best epoch (that with the lowest held-out loss)"}
     epochs = " and ".join(words[epoch] for epoch in words if {epoch, f"{epoch} difference"} & {*table.columns})
     interval = {"brackets": ", and its 95 % interval in brackets", "pm": " ± half the width of its 95 % interval"}
-    spread = (
-        interval[table.interval] if max(whole_table["runs"]) > 1 else ", without an interval, which takes two seeds"
-    )
-    print(f"{metric}{epochs and f', {epochs}'}: mean over seeds{spread}")
+    spread = interval[table.interval] if table.intervals else ""
+    if max(whole_table["runs"]) < 2:
+        spread = ", without an interval, which takes two seeds"
+    heading = f"{metric}{epochs and f', {epochs}'}: mean over seeds{spread}"
+    print("\n".join(broken(heading, terminal_width() or len(heading))))
     print(table.to_text(terminal_width(), MORE))
     if runs.losses_differ and metric.endswith("_loss"):
         line("note", "these runs have different losses, whose values cannot be compared; choose another --metric")

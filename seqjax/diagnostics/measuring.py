@@ -329,7 +329,9 @@ def _named(strategies: Any) -> dict[str, Gradient]:
         strategies = dict(zip(names, strategies, strict=True))
     wrong = [f"{name!s:.80}" for name, strategy in strategies.items() if not isinstance(strategy, Gradient)]
     if wrong or not strategies:
-        raise Error(f"measure takes strategies such as Full(), by name or in a list, not {', '.join(wrong) or 'none'}")
+        raise Error(
+            f"measure takes strategies such as Full(), in a list or by name in a dict, not {', '.join(wrong) or 'none'}"
+        )
     return dict(strategies)
 
 

@@ -125,9 +125,15 @@ class Table:
         if isinstance(columns, str) or not isinstance(columns, Iterable | None):
             raise Error(f"columns = {columns!r:.80}: pass a list of names, such as {[*spans][:2]}")
         chosen = list(spans if columns is None else columns)
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise Error(f"columns = {columns!r:.80}: choose at least one column, and none twice")
         for name in chosen:
             self._check_name(name, spans)
-        names = dict(columns) if isinstance(columns, Mapping) else dict(zip(chosen, chosen, strict=True))
+        names = (
+            {name: str(new) for name, new in columns.items()}
+            if isinstance(columns, Mapping)
+            else dict(zip(chosen, chosen, strict=True))
+        )
         # The ends of an interval are named after their mean.
         renamed = [
             names[name] + column.removeprefix(name) if column.startswith(name) else column

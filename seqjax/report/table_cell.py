@@ -44,7 +44,7 @@ def numbers(cell: Sequence[Any], digits: int, interval: Form, decimals: int | No
     shown = _shown(cell, interval)
     if len(shown) == 1:
         return [format_cell(cell[0], digits)]
-    decimals = _decimals(max(map(abs, shown)), digits) if decimals is None else decimals
+    decimals = _decimals_of(shown, digits, interval) if decimals is None else decimals
     return [_number(number, digits, decimals) for number in shown]
 
 
@@ -55,9 +55,19 @@ def common_decimals(cells: Sequence[Sequence[Any]], digits: int, interval: Form)
     decimals of its own.
     """
     columns = [_shown(cell, interval) for cell in cells]
-    each = [_decimals(max(map(abs, shown)), digits) for shown in columns if len(shown) > 1]
+    each = [_decimals_of(shown, digits, interval) for shown in columns if len(shown) > 1]
     known = [decimals for decimals in each if decimals is not None]
     return max(known) if known and len(known) == len(each) and max(known) - min(known) <= 2 else None
+
+
+def _decimals_of(shown: Sequence[float], digits: int, interval: Form) -> int | None:
+    """The decimals with which the largest number of a cell has its significant digits.
+
+    Half the width of an interval has one of its own at least, unless that takes more than three decimals more.
+    """
+    decimals = _decimals(max(map(abs, shown)), digits)
+    half = _decimals(shown[-1], 1) if interval == "pm" and shown[-1] else None
+    return decimals if decimals is None or half is None else max(decimals, min(half, decimals + 3))
 
 
 def _shown(cell: Sequence[Any], interval: Form) -> list[Any]:

@@ -11,7 +11,7 @@
 
 import contextlib
 import json
-from collections.abc import Container
+from collections.abc import Iterable
 from pathlib import Path
 
 from seqjax.errors import Error
@@ -184,11 +184,12 @@ def begun_layout(path: Path | None) -> Layout | None:
     return Layout(record["devices"], record["precision"])
 
 
-def check_environment(path: Path, now: Record, but: Container[str] = ()) -> None:
+def check_environment(path: Path, now: Record, but: Iterable[str] = ()) -> None:
     """Raises an `Error` unless dataset and environment are those with which the run in a folder was begun."""
     kept = read_environment(path)
     stored.check_hashes(path, kept["data_sha256"], now["data_sha256"])
-    problems = changes(kept, now, but)
+    # Objects of Python are compared by `check_objects`, which names them.
+    problems = changes(kept, now, [*but, *kept["objects"], *now["objects"]])
     if problems:
         raise Error(
             f"{path} was begun in another environment, so that its result could change here\n"

@@ -241,7 +241,7 @@ def _value(value: Any) -> str:
             if config.names_object(value)
             else value["plugin"].removeprefix(f"{BUILT_IN}/")
         )
-    return "none" if value is None else _in_short(value)
+    return "none" if value is None else _in_short(value).replace(f"{config.PYTHON_OBJECT}:", "")
 
 
 def _leave_out(table: dict[str, Any], name: str, *inner: str) -> None:

@@ -22,8 +22,13 @@ from seqjax.gradients.problem import Params
 from seqjax.models.check import input_like, output_and_target_like
 from seqjax.models.model import ModelProblem
 
-LIBRARIES = ("jax", "optax", "flax", "equinox")
-"""The libraries whose versions may change the jaxpr of an unchanged object."""
+LIBRARIES = {
+    "model": ("jax", "flax", "equinox"),
+    "optimizer": ("jax", "optax"),
+    "loss": ("jax", "optax"),
+    "metrics": ("jax", "optax"),
+}
+"""Field of an experiment -> the libraries whose versions may change the jaxpr of an unchanged object."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _WHERE = re.compile("sharding|layout|mesh|name|debug_info|compiler_options")
@@ -44,18 +49,6 @@ class Fingerprint(TypedDict):
     traced_with: dict[str, str]
 
 
-class Change(NamedTuple):
-    """How an object differs from the one with which a run was begun.
-
-    Args:
-        field: the field of the experiment, such as `optimizer` or `metrics.NAME`.
-        words: the difference, in words.
-    """
-
-    field: str
-    words: str
-
-
 def fingerprints(objects: Mapping[str, Any], problem: ModelProblem, params: Params) -> dict[str, Fingerprint]:
     """The fingerprints of the objects of an experiment, by field; see `ExperimentFields.objects`.
 
@@ -65,30 +58,40 @@ def fingerprints(objects: Mapping[str, Any], problem: ModelProblem, params: Para
         params: the parameters, or their shapes and dtypes.
     """
     params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), params)
-    traced_with = {name: version for name in LIBRARIES if (version := _version(name))}
-    traced_with["jax_enable_x64"] = str(jax.config.jax_enable_x64)
     found = {}
     for field, value in objects.items():
         calls = _calls(field, value, problem, params)
         structure, program = _hashes(calls)
+        versions = {name: version for name in LIBRARIES[field.partition(".")[0]] if (version := _version(name))}
+        traced_with = versions | {"jax_enable_x64": str(jax.config.jax_enable_x64)}
         found[field] = Fingerprint(structure=structure, program=program, traced_with=traced_with)
     return found
 
 
-def changes(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> list[Change]:
-    """The objects that have changed. If they were traced with other versions, only structures are compared."""
+def changes(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> list[str]:
+    """The objects that have changed, one line each. Programs that were traced with other versions are not compared."""
     found = []
     for field in {**kept, **now}:
         if field not in now or field not in kept:
-            found.append(Change(field, "is given" if field in now else "is not given"))
+            found.append(f"{field} {'is' if field in now else 'is not'} an object of Python, unlike then")
             continue
         then, here = kept[field], now[field]
-        is_comparable = then["traced_with"] == here["traced_with"]
         if then["structure"] != here["structure"]:
-            found.append(Change(field, "has other parameters, or another state: their structure or shapes differ"))
-        elif is_comparable and then["program"] != here["program"]:
-            found.append(Change(field, "computes something else: an operation, a number or a constant differs"))
+            found.append(f"{field} has other parameters, or another state: their structure or shapes differ")
+        elif then["program"] != here["program"] and then["traced_with"] == here["traced_with"]:
+            found.append(f"{field} computes something else: an operation, a number or a constant differs")
     return found
+
+
+def doubts(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> list[str]:
+    """The objects whose programs differ, perhaps because of other versions, one line each with these versions."""
+    found = []
+    for field in kept.keys() & now.keys():
+        then, here = kept[field]["traced_with"], now[field]["traced_with"]
+        if kept[field]["program"] != now[field]["program"] and then != here:
+            differ = [f"{name} {then.get(name)} → {here.get(name)}" for name in then if then[name] != here.get(name)]
+            found.append(f"{field} ({', '.join(differ)})")
+    return sorted(found)
 
 
 class _Call(NamedTuple):
@@ -113,7 +116,8 @@ def _calls(field: str, value: Any, problem: ModelProblem, params: Params) -> lis
             state = jax.eval_shape(init, params)
             calls += [_Call(init, (params,)), _Call(_with_gradient(problem.model.step), (params, state, x))]
         return calls
-    return [_Call(getattr(value, "function", value), (output, target))]
+    function, last = getattr(value, "function", value), getattr(value, "last", False)
+    return [_Call(lambda output, target: (function(output, target), jnp.asarray(last)), (output, target))]
 
 
 def _with_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,13 +147,20 @@ def _hashes(calls: list[_Call]) -> tuple[str, str]:
     structure, program = hashlib.sha256(), hashlib.sha256()
     for call in calls:
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-            jaxpr, results = jax.make_jaxpr(call.function, return_shape=True)(*call.args)
-        shapes = [(leaf.shape, str(leaf.dtype).rstrip("0123456789")) for leaf in jax.tree.leaves(results)]
-        structure.update(f"{shapes} {jax.tree.structure(results)}".encode())
+            jaxpr, results = jax.make_jaxpr(_anew(call.function), return_shape=True)(*call.args)
+        # Of a tree, its paths: the text of its structure would have addresses of functions that a module holds.
+        for path, leaf in jax.tree_util.tree_leaves_with_path(results):
+            kind = str(leaf.dtype).rstrip("0123456789")
+            structure.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {kind}\n".encode())
         for part in _of_jaxpr(jaxpr.jaxpr, jaxpr.consts):
             program.update(part.encode() if isinstance(part, str) else part)
             program.update(b"\0")
     return structure.hexdigest(), program.hexdigest()
+
+
+def _anew(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as another object: of a known one, JAX would return the jaxpr before a global variable changed."""
+    return lambda *args: function(*args)
 
 
 def _of_jaxpr(jaxpr: Any, consts: Any = ()) -> Iterator[str | bytes]:

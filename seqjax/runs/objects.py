@@ -1,20 +1,27 @@
 """What stands for the objects of Python in a run that was opened without them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import optax
 
-from seqjax.errors import Error
-from seqjax.models.model import ForeignModel
+from seqjax.errors import Error, check_type
+from seqjax.models.model import ForeignModel, Model
 from seqjax.plugin.config import PYTHON_OBJECT, Config, names_object
 from seqjax.runs.files.folder import CONFIG
-from seqjax.training.metrics import Metric
+from seqjax.training.metrics import Metric, name_of
 
 WORDS = {"model": "a model", "optimizer": "an optimizer", "loss": "a loss", "metrics": "a metric"}
 """The fields of an experiment that may hold objects of Python, with the words for one of them."""
+TYPES: dict[str, tuple[Any, str]] = {
+    "model": (Model, "the model that from_flax or from_equinox returns"),
+    "optimizer": (optax.GradientTransformation, "an optax transformation"),
+    "loss": (Callable, "a function (output, target) -> float[]"),
+    "metrics": (list | tuple, "the list of metrics that the experiment had"),
+}
+"""Field -> the type of its object, and what to pass."""
 
 
 def with_objects(kept: Config, path: Path, given: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
@@ -27,18 +34,29 @@ def with_objects(kept: Config, path: Path, given: Mapping[str, Any]) -> tuple[Co
             an `Error` when they are used.
 
     Raises:
-        Error: an object is given for a field that has none in the run.
+        Error: an object is given for a field that has none in the run, or is of another type; other metrics are given.
     """
+    for name, value in given.items():
+        check_type(f"Run.open: {name}", value, *TYPES[name])
     objects = {}
     for name in WORDS:
         value = kept.get(name)
         if names_object(value):
             objects[name] = given[name] if name in given else _missing(name, value, path)
+            if name == "metrics":
+                _check_metrics(list(value or ()), objects[name])
         elif name in given:
             raise Error(
                 f"{path} has no {name} that was given in Python: its {name} is in {path / CONFIG}; leave {name} out"
             )
     return {name: value for name, value in kept.items() if name not in objects}, objects
+
+
+def _check_metrics(kept: list[str], given: Iterable[Any]) -> None:
+    """Raises an `Error` unless metrics have the names that the config of a run has."""
+    names = [name.removeprefix(f"{PYTHON_OBJECT}:") for name in kept]
+    if (others := [name_of(one) for one in given]) != names:
+        raise Error(f"Run.open: metrics: the run has {', '.join(names)}, and given are {', '.join(others)}; give all")
 
 
 def is_missing(value: Any) -> bool:
@@ -65,6 +83,9 @@ class Missing:
     def __init__(self, name: str, field: str, path: Path):
         self.__name__, self.field, self.path = name, field, path
 
+    def __repr__(self) -> str:
+        return f"<{self.__name__}, not given>"
+
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise _error([self.field], self.path)
 
@@ -78,9 +99,9 @@ def check_given(objects: Mapping[str, Any]) -> None:
 
 def _error(fields: list[str], path: Path) -> Error:
     arguments = ", ".join(f"{field}={field}" for field in fields)
+    words = " and ".join(WORDS[field] for field in fields)
     return Error(
-        f"{path} was made with {' and '.join(WORDS[field] for field in fields)} that was given in Python, and that its "
-        "folder does not hold\n"
+        f"{path} was made with objects of Python that its folder does not hold: {words}\n"
         f"Open the run in Python, and give the same again: seqjax.Run.open({str(path)!r}, {arguments})"
     )
 

@@ -138,7 +138,7 @@ def resolve(config: Config) -> Config:
     if objects := [key for key, value in config.items() if names_object(value)]:
         raise Error(
             f"this config only names what was given in Python as: {', '.join(objects)}\n"
-            "Run the script that gives it, or open the run with seqjax.Run.open"
+            "Run the script that gives it; seqjax.Run.open opens the folder of a run"
         )
     merged, problems = overlay(DEFAULTS, config), []
     known = fields_of(Scalars)

@@ -1,6 +1,6 @@
 """Reads a run from its folder: the experiment, the codec, and the saved state of training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +27,8 @@ from seqjax.runs.files.data import with_data
 from seqjax.runs.files.manifest import Manifest, decode_manifest
 from seqjax.runs.files.rows import Row, decode_rows
 from seqjax.runs.files.store import read_run
-from seqjax.runs.fingerprint import changes, fingerprints
-from seqjax.runs.objects import is_missing, with_objects
+from seqjax.runs.fingerprint import changes, doubts, fingerprints
+from seqjax.runs.objects import WORDS, is_missing, with_objects
 from seqjax.runs.settings import KINDS, resolve
 from seqjax.runs.state import RunState
 from seqjax.terminal.stream import line
@@ -75,7 +75,7 @@ def open_run[R: RunState](
     if given:
         if "optimizer" in given and is_missing(experiment.model):
             raise Error(f"{path}: give its model too: the optimizer is compared with that of the run on its parameters")
-        check_objects(path, run, experiment.fit().params_like(run.problem))
+        check_objects(path, run, experiment.fit().params_like(run.problem), given)
     if training.manifest.ended or training.checkpoint:
         restore(run, training)
     else:
@@ -168,39 +168,41 @@ def restore(run: RunState, kept: Training) -> None:
     try:
         run.params = as_tree(kept.params, like)
         run.kept_best = as_tree(kept.best, like) if kept.best else None
-        if isinstance(
-            run.experiment.model, CountBasedModel
-        ):  # the parameters of a count-based model have no fixed form
+        # The parameters of a count-based model have no fixed form.
+        if isinstance(run.experiment.model, CountBasedModel):
             check_steps(run.experiment.model, run.spec, run.params)
     except (Error, ValueError) as fault:
         raise Error(f"{run.path or 'the run'} has no parameters of this model: {fault}", exit_code=4) from fault
 
 
-def check_objects(path: Path, run: RunState, params: Params) -> None:
+def check_objects(path: Path, run: RunState, params: Params, fields: Collection[str] = tuple(WORDS)) -> None:
     """Checks that the objects of Python in an experiment are those with which the run in a folder was made.
 
-    Objects of which only stand-ins are there are not compared. If other versions of libraries are installed, only the
-    structures of what the objects return are compared, and a warning is printed.
+    Of an object that was traced with other versions of libraries, only the structure of what it returns is compared. A
+    warning says so if its program differs.
 
     Args:
         path: the folder.
         run: the run, whose experiment has the objects.
         params: its parameters, or their shapes and dtypes.
+        fields: the fields of the experiment that are compared.
 
     Raises:
         Error: an object has changed. The message names it.
     """
-    objects = {name: value for name, value in run.experiment.objects.items() if not is_missing(value)}
-    kept = {name: value for name, value in read_environment(path)["objects"].items() if name in objects}
+    kept, objects = (
+        {name: value for name, value in each.items() if name.partition(".")[0] in fields}
+        for each in (read_environment(path)["objects"], run.experiment.objects)
+    )
     now = fingerprints(objects, run.problem, params)
-    if found := changes(kept, now):
+    if problems := changes(kept, now):
         raise Error(
             f"{path} was made with other objects of Python; no file was touched\n"
             "Give the objects as they were then, or choose another folder:",
-            problems=[f"{change.field} {change.words}" for change in found],
+            problems=problems,
         )
-    if len({str(one["traced_with"]) for one in (*kept.values(), *now.values())}) > 1:
-        line("warning", f"{path}: of {', '.join(kept)} only the structure was compared: versions of libraries differ")
+    if unclear := doubts(kept, now):
+        line("warning", f"{path}: only the structure could be compared of {', '.join(unclear)}")
 
 
 def check_data(path: Path, sources: Mapping[str, Data]) -> None:

@@ -22,6 +22,7 @@ from seqjax.errors import Error
 from seqjax.gradients.problem import Params
 from seqjax.models.model import ModelProblem
 from seqjax.runs.experiment import ExperimentFields
+from seqjax.runs.objects import check_given
 from seqjax.training import forecast
 from seqjax.training.evaluating import bits_per_character, evaluate
 from seqjax.training.generating import generate
@@ -84,6 +85,8 @@ class Trained:
             Error: there is no such part; the data are of another kind than those of the run, or a text of which the
                 vocabulary has no token. If it lacks some of them, a warning says which share.
         """
+        objects = self.experiment.objects
+        check_given({name: value for name, value in objects.items() if name != "optimizer"})
         if isinstance(data, str):
             if data not in PARTS:
                 raise Error(f"no part {data!r}; choose one of {', '.join(PARTS)}, or pass a Text(...) or Series(...)")

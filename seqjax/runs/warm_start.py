@@ -6,7 +6,7 @@ from seqjax.data.tokenizer import TextCodec
 from seqjax.errors import Error, nearest
 from seqjax.gradients.problem import Params
 from seqjax.models.check import misfits
-from seqjax.models.model import ModelProblem
+from seqjax.models.model import ForeignModel, ModelProblem
 from seqjax.runs.files.arrays import as_tree, by_name
 from seqjax.training.loop import init_train_state
 from seqjax.training.setup import TrainingSetup
@@ -31,7 +31,12 @@ def params_from(
     Raises:
         Error: a name that the model does not have; parameters that do not fit, all at once.
     """
-    own = init_train_state(problem, setup, 1).params
+    if isinstance(problem.model, ForeignModel):
+        if {*anew} - {TOKENIZER}:
+            raise Error("init_anew: a model of another library cannot draw parameters; leave their names out")
+        own = problem.model.params_like()
+    else:
+        own = init_train_state(problem, setup, 1).params
     drawn, given = by_name(own), by_name(source)
     problems = [
         f"{name}: the model has no such parameter{nearest(name, drawn)}"

@@ -296,7 +296,9 @@ def _labelled(field: str, values: Any) -> dict[str, Any]:
     if isinstance(values, Mapping):
         return {str(label): value for label, value in values.items()}
     values = list(values)
-    if any(is_object(value) and not hasattr(value, "__name__") for value in values):
+    objects = [value for value in values if is_object(value)]
+    names = {value.__name__ for value in objects if hasattr(value, "__name__")}
+    if len(names) < len(objects):
         raise Error(
             f'sweep: {field}: objects of Python need names: pass a dict, such as {{"{field}": {{"mine": ...}}}}'
         )

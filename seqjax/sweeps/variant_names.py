@@ -51,7 +51,8 @@ def object_labels(runs: Mapping[str, Run]) -> dict[str, dict[str, str]]:
     for field, program_of in programs.items():
         own = {name: config.describe(runs[name].experiment.objects[field]) for name in program_of}
         first = {program: name for name, program in reversed(program_of.items())}
-        has_names = len(set(own.values())) == len(first)
+        pairs = {(own[name], program) for name, program in program_of.items()}
+        has_names = len(pairs) == len(set(own.values())) == len(first)
         labels[field] = {
             name: own[name] if has_names else f"{own[name]} of {first[program]}" for name, program in program_of.items()
         }
