@@ -101,6 +101,8 @@ class Display:
             self.console.print(self._format(row))
             self.last_epoch = row["epoch"]
             self.printed = time.monotonic()
+            if not last:  # in place of what is compiled
+                self.live.update(f"epoch {row['epoch'] + 1}", refresh=self.live.is_started)
         else:
             self.live.update(self._format(row), refresh=self.live.is_started)
 
