@@ -14,9 +14,9 @@ __version__ = importlib.metadata.version("seqjax")
 
 
 def __getattr__(name: str) -> Any:
-    # `import seqjax as sj; sj.training.Metric` works like other names, without an import of the layer.
-    if name not in __all__ and importlib.util.find_spec(f"{__name__}.{name}"):
-        return importlib.import_module(f"{__name__}.{name}")
+    is_public = name.isidentifier() and not name.startswith("_")
+    if name not in __all__ and is_public and importlib.util.find_spec(f"{__name__}.{name}"):
+        raise AttributeError(f"seqjax has no attribute {name!r} before it is imported: import seqjax.{name}")
     if name not in __all__ and name[:1].isupper():  # a class, maybe that of a plugin
         from seqjax.plugin.registry import import_line
 

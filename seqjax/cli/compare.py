@@ -95,10 +95,11 @@ def print_comparison(
     if max(whole_table["runs"]) < 2:
         spread = ", without an interval, which takes two seeds"
     heading = f"{metric}{epochs and f', {epochs}'}: mean over seeds{spread}"
-    print("\n".join(broken(heading, terminal_width() or len(heading))))
+    width = terminal_width()
+    print("\n".join([heading] if width is None else broken(heading, width)))
     print(table.to_text(terminal_width(), MORE))
-    if runs.losses_differ and metric.endswith("_loss"):
-        line("note", "these runs have different losses, whose values cannot be compared; choose another --metric")
+    if not runs.is_comparable(metric):
+        line("note", "these runs have different losses: choose another --metric")
     file = figure or default_figure
     if file is not None:
         from seqjax.report import plot

@@ -43,9 +43,7 @@ class ExperimentParser(Parser):
         for kind in settings.KINDS:
             if any(name in _fields(kind, text) for text in self._given(kind, known)):
                 return self.flag_of(f"{kind}.{name}", known)
-        if hint := super().flag_meant(unknown, known):
-            return hint
-        return next(filter(None, (owners(kind, name) for kind in settings.KINDS)), "")
+        return super().flag_meant(unknown, known)
 
     def flag_of(self, field: str, known: argparse.Namespace) -> str:
         """A hint at the flag of a field, or at the plugins that have it if the chosen one has not."""

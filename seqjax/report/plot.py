@@ -424,7 +424,8 @@ def heatmap(
             if names is None:
                 whole_ticks(axis)
             else:
-                axis.set_ticks(range(len(names)), fit_names(figure, names, what, room))
+                width = room if room and (axis is axes.xaxis or both) else None
+                axis.set_ticks(range(len(names)), fit_names(figure, names, what, width))
         ticks = axes.get_xticklabels()
         if columns is not None and sum(len(tick.get_text()) + 2 for tick in ticks) > 9 * len(columns):
             for tick in ticks:

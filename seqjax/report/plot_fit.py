@@ -36,7 +36,7 @@ def fit_labels(figure: Figure) -> None:
                     figure.set_figheight(figure.get_figheight() + added / figure.dpi)
 
 
-def fit_names(figure: Figure, names: Sequence[Any], what: str, cell: float) -> list[str]:
+def fit_names(figure: Figure, names: Sequence[Any], what: str, width: float | None) -> list[str]:
     """The names of rows or columns as texts beside the cells of a matrix.
 
     In a style for papers, names have one or two lines that take at most a third of the width of the figure. If a name
@@ -47,7 +47,7 @@ def fit_names(figure: Figure, names: Sequence[Any], what: str, cell: float) -> l
         figure: the figure.
         names: the names.
         what: what they name, for the note.
-        cell: the width of a cell in inches.
+        width: the width of a cell in inches, if the names have to fit into it; None: they do not.
     """
     texts = [str(name) for name in names]
     if not is_for_paper():
@@ -55,9 +55,9 @@ def fit_names(figure: Figure, names: Sequence[Any], what: str, cell: float) -> l
     size = matplotlib.rcParams["ytick.labelsize"]
     lines = [textwrap.wrap(text, characters_in(figure.get_figwidth() / 3, size)) for text in texts]
     most = max(map(len, lines))
-    if most <= 2 and 1.7 * most * size / 72 <= cell:
+    if most <= 2 and (width is None or 1.7 * most * size / 72 <= width):
         return ["\n".join(each) for each in lines]
-    note = f"{what}: " + "; ".join(f"({n}) {text}" for n, text in enumerate(texts, 1))
+    note = f"{what}: " + "; ".join(f"{n}: {text}" for n, text in enumerate(texts, 1))
     if note not in figure.notes:
         figure.notes.append(note)
     return [str(n + 1) for n in range(len(texts))]

@@ -125,7 +125,7 @@ class Table:
         if isinstance(columns, str) or not isinstance(columns, Iterable | None):
             raise Error(f"columns = {columns!r:.80}: pass a list of names, such as {[*spans][:2]}")
         chosen = list(spans if columns is None else columns)
-        if not chosen or len(set(chosen)) < len(chosen):
+        if columns is not None and (not chosen or len({*map(str, chosen)}) < len(chosen)):
             raise Error(f"columns = {columns!r:.80}: choose at least one column, and none twice")
         for name in chosen:
             self._check_name(name, spans)

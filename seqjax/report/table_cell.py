@@ -66,8 +66,10 @@ def _decimals_of(shown: Sequence[float], digits: int, interval: Form) -> int | N
     Half the width of an interval has one of its own at least, unless that takes more than three decimals more.
     """
     decimals = _decimals(max(map(abs, shown)), digits)
-    half = _decimals(shown[-1], 1) if interval == "pm" and shown[-1] else None
-    return decimals if decimals is None or half is None else max(decimals, min(half, decimals + 3))
+    if decimals is None or interval == "brackets" or shown[-1] <= 0:
+        return decimals
+    of_half = math.ceil(-math.log10(shown[-1]))
+    return of_half if decimals < of_half <= decimals + 3 else decimals
 
 
 def _shown(cell: Sequence[Any], interval: Form) -> list[Any]:

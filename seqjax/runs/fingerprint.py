@@ -17,18 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from seqjax.errors import Error
 from seqjax.gradients.floats import split_float
 from seqjax.gradients.problem import Params
 from seqjax.models.check import input_like, output_and_target_like
 from seqjax.models.model import ModelProblem
 
 LIBRARIES = {
-    "model": ("jax", "flax", "equinox"),
+    "from_flax": ("jax", "flax"),
+    "from_equinox": ("jax", "equinox"),
     "optimizer": ("jax", "optax"),
     "loss": ("jax", "optax"),
     "metrics": ("jax", "optax"),
 }
-"""Field of an experiment -> the libraries whose versions may change the jaxpr of an unchanged object."""
+"""Reader of a model, or field of another object -> the libraries whose versions may change the jaxpr of an object."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _WHERE = re.compile("sharding|layout|mesh|name|debug_info|compiler_options")
@@ -61,8 +63,14 @@ def fingerprints(objects: Mapping[str, Any], problem: ModelProblem, params: Para
     found = {}
     for field, value in objects.items():
         calls = _calls(field, value, problem, params)
-        structure, program = _hashes(calls)
-        versions = {name: version for name in LIBRARIES[field.partition(".")[0]] if (version := _version(name))}
+        try:
+            structure, program = _hashes(calls)
+        except Error:
+            raise
+        except Exception as fault:  # whatever the object raises, such as for a wrong number of arguments
+            raise Error(f"{field} cannot be traced: {type(fault).__name__}: {fault}") from fault
+        libraries = LIBRARIES[getattr(value, "reader", field.partition(".")[0])]
+        versions = {name: importlib.metadata.version(name) for name in libraries}
         traced_with = versions | {"jax_enable_x64": str(jax.config.jax_enable_x64)}
         found[field] = Fingerprint(structure=structure, program=program, traced_with=traced_with)
     return found
@@ -89,7 +97,8 @@ def doubts(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> l
     for field in kept.keys() & now.keys():
         then, here = kept[field]["traced_with"], now[field]["traced_with"]
         if kept[field]["program"] != now[field]["program"] and then != here:
-            differ = [f"{name} {then.get(name)} → {here.get(name)}" for name in then if then[name] != here.get(name)]
+            names = [name for name in {**then, **here} if then.get(name) != here.get(name)]
+            differ = [f"{name} {then.get(name)} → {here.get(name)}" for name in names]
             found.append(f"{field} ({', '.join(differ)})")
     return sorted(found)
 
@@ -235,10 +244,3 @@ def _of_value(value: Any) -> Iterator[str | bytes]:
 
 def _plain(value: Any) -> str:
     return f"{type(value).__name__} {_ADDRESS.sub('', repr(value))}"
-
-
-def _version(library: str) -> str | None:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None

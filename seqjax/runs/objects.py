@@ -1,6 +1,6 @@
 """What stands for the objects of Python in a run that was opened without them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,8 +10,7 @@ import optax
 from seqjax.errors import Error, check_type
 from seqjax.models.model import ForeignModel, Model
 from seqjax.plugin.config import PYTHON_OBJECT, Config, names_object
-from seqjax.runs.files.folder import CONFIG
-from seqjax.training.metrics import Metric, name_of
+from seqjax.training.metrics import Metric, check_names, name_of
 
 WORDS = {"model": "a model", "optimizer": "an optimizer", "loss": "a loss", "metrics": "a metric"}
 """The fields of an experiment that may hold objects of Python, with the words for one of them."""
@@ -38,25 +37,26 @@ def with_objects(kept: Config, path: Path, given: Mapping[str, Any]) -> tuple[Co
     """
     for name, value in given.items():
         check_type(f"Run.open: {name}", value, *TYPES[name])
+    if "metrics" in given:
+        _check_metrics(list(kept.get("metrics", ())), given["metrics"])
     objects = {}
     for name in WORDS:
         value = kept.get(name)
         if names_object(value):
             objects[name] = given[name] if name in given else _missing(name, value, path)
-            if name == "metrics":
-                _check_metrics(list(value or ()), objects[name])
         elif name in given:
-            raise Error(
-                f"{path} has no {name} that was given in Python: its {name} is in {path / CONFIG}; leave {name} out"
-            )
+            raise Error(f"{path} was not made with {WORDS[name]} that was given in Python; leave {name} out")
     return {name: value for name, value in kept.items() if name not in objects}, objects
 
 
-def _check_metrics(kept: list[str], given: Iterable[Any]) -> None:
-    """Raises an `Error` unless metrics have the names that the config of a run has."""
+def _check_metrics(kept: list[str], given: Sequence[Any]) -> None:
+    """Raises an `Error` unless metrics are those that the config of a run names."""
     names = [name.removeprefix(f"{PYTHON_OBJECT}:") for name in kept]
-    if (others := [name_of(one) for one in given]) != names:
-        raise Error(f"Run.open: metrics: the run has {', '.join(names)}, and given are {', '.join(others)}; give all")
+    problems = check_names(given)
+    if not problems and [name_of(one) for one in given] != names:
+        problems = [f"the metrics of the run are {', '.join(names)}; give all of them, in this order"]
+    if problems:
+        raise Error("Run.open: metrics:", problems=problems)
 
 
 def is_missing(value: Any) -> bool:

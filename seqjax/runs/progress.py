@@ -55,7 +55,7 @@ class Display:
             if e.init_from:
                 self._print("start", start_line(self.run))
             if e.gradient and e.gradient.claim != "exact":
-                self._print_use_of_cuts()
+                self._print_note_on_cuts()
             if self.console.is_terminal:
                 self.live.start(refresh=True)
             elif self.fit.has_curve:
@@ -63,8 +63,8 @@ class Display:
                 self.slow.start()
         return self
 
-    def _print_use_of_cuts(self) -> None:
-        """Says if a strategy that cuts the gradient changes nothing, since none goes through time."""
+    def _print_note_on_cuts(self) -> None:
+        """Says that cutting the gradient changes nothing, if the state does not depend on the parameters."""
         model, spec = self.run.experiment.model, self.run.spec
         if not is_recurrent(model, spec, self.fit.params_like(self.run.problem)):
             text = "holds inputs only: no gradient goes through time, and cutting it changes nothing"
@@ -101,7 +101,7 @@ class Display:
             self.console.print(self._format(row))
             self.last_epoch = row["epoch"]
             self.printed = time.monotonic()
-            if not last:  # in place of what is compiled
+            if not last:  # it replaces the line about compiling
                 self.live.update(f"epoch {row['epoch'] + 1}", refresh=self.live.is_started)
         else:
             self.live.update(self._format(row), refresh=self.live.is_started)

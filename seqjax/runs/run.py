@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -122,13 +122,13 @@ class Run(RunState):
         model: Model | None = None,
         optimizer: optax.GradientTransformation | None = None,
         loss: Callable[..., Any] | None = None,
-        metrics: Iterable[Any] | None = None,
+        metrics: Sequence[Any] | None = None,
     ) -> Self:
         """The run kept in a folder.
 
         The folder does not hold objects of Python, such as the model that `from_flax` returns. What needs them raises
-        an `Error` unless they are given here: `generate`, `evaluate` and `predict` need the model, the loss and the
-        metrics, and training needs the optimizer too.
+        an `Error` unless they are given here: `generate` and `predict` need the model, `evaluate` the loss and the
+        metrics too, and training all of them.
 
         Args:
             path: the folder.

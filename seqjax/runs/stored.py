@@ -198,7 +198,7 @@ def check_objects(path: Path, run: RunState, params: Params, fields: Collection[
     if problems := changes(kept, now):
         raise Error(
             f"{path} was made with other objects of Python; no file was touched\n"
-            "Give the objects as they were then, or choose another folder:",
+            "Give the objects as they were then; other ones need another folder:",
             problems=problems,
         )
     if unclear := doubts(kept, now):

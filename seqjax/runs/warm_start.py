@@ -47,9 +47,11 @@ def params_from(
         raise Error(f"init_anew: the parameters are {', '.join(drawn)}", problems=problems)
     wrong = {name: why for name, why in misfits(source, own).items() if name not in anew}
     if wrong:
+        advice = f"To draw these anew: --init-anew {','.join([*anew, *wrong])}"
+        if isinstance(problem.model, ForeignModel):
+            advice = "Give a module of the same shapes, or start without init_from: run(params=params)"
         raise Error(
-            f"the parameters of {where} do not fit this model\nTo draw these anew: --init-anew "
-            f"{','.join([*anew, *wrong])}",
+            f"the parameters of {where} do not fit this model\n{advice}",
             problems=[f"{name}: {why}" for name, why in wrong.items()],
         )
     return as_tree({name: drawn[name] if name in anew else given[name] for name in drawn}, own)

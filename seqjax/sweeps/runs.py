@@ -123,12 +123,12 @@ class Runs(Mapping[str, Run]):
             groups.setdefault(self._variant_of[name], []).append(run)
         return groups
 
-    @property
-    def losses_differ(self) -> bool:
-        """Whether the runs were trained with different losses, so that the losses of two runs cannot be compared."""
+    def is_comparable(self, metric: str) -> bool:
+        """Whether a metric means the same in all runs. Losses do not, if the runs were trained with different ones."""
+        if metric not in ("train_loss", "heldout_loss"):
+            return True
         labels = object_labels(self._runs).get("loss", {})
-        own = {name: run.experiment.loss for name, run in self._runs.items()}
-        return len({labels.get(name, loss) for name, loss in own.items()}) > 1
+        return len({labels.get(name, run.experiment.loss) for name, run in self._runs.items()}) == 1
 
     def metric(self, name: str) -> np.ndarray:
         """One column of the metrics of every run, float64[runs, n]; NaN after the end of a shorter run."""
@@ -184,8 +184,7 @@ class Runs(Mapping[str, Run]):
                     base = values[epoch][against]
                     row += [None] * 3 if variant == against else paired_difference(of_seed, base)
             rows.append(row + [sum(map(is_so, runs)) for is_so in without.values()])
-        # Losses of different functions have no order.
-        direction = None if self.losses_differ and metric.endswith("_loss") else best_of(metric)
+        direction = best_of(metric) if self.is_comparable(metric) else None
         best = {} if direction is None else dict.fromkeys(epochs, direction)
         return Table([*columns, *without], rows, intervals, best)
 
@@ -240,8 +239,10 @@ def _check_environments(variant: str, runs: Sequence[Run]) -> None:
         )
     paths = [run.path for run in runs if run.path is not None]
     records = [read_environment(path) for path in paths]
+    # A model of another library comes with its initial parameters, which differ between seeds.
+    but = (*MACHINE, "initial_params_sha256") if any("model" in each["objects"] for each in records) else MACHINE
     for path, record in zip(paths[1:], records[1:], strict=True):
-        if problems := changes(records[0], record, MACHINE):
+        if problems := changes(records[0], record, but):
             text = f"{variant}: {paths[0]} and {path} have different environments; compare them separately:"
             raise Error(text, problems=problems)
 

@@ -299,9 +299,8 @@ def _labelled(field: str, values: Any) -> dict[str, Any]:
     objects = [value for value in values if is_object(value)]
     names = {value.__name__ for value in objects if hasattr(value, "__name__")}
     if len(names) < len(objects):
-        raise Error(
-            f'sweep: {field}: objects of Python need names: pass a dict, such as {{"{field}": {{"mine": ...}}}}'
-        )
+        example = f'{{"{field}": {{"mine": ...}}}}'
+        raise Error(f"sweep: {field}: objects of Python need names that differ: pass a dict, such as {example}")
     labelled = {f"{field}={_label(value)}": value for value in values}
     if len(labelled) < len(values):
         raise Error(f"sweep: {field} has a value twice: {quoted(labelled)}")

@@ -21,6 +21,8 @@ def variant_names(runs: Mapping[str, Run]) -> dict[str, str]:
     """
     configs = {name: config.flatten(config.to_config(run.experiment)) for name, run in runs.items()}
     for field, label_of in object_labels(runs).items():
+        if field.startswith("metrics.") and len(set(label_of.values())) == 1:
+            continue  # the tuple of metrics names it
         for name, label in label_of.items():
             configs[name].pop(f"{field}.name", None)
             configs[name][field if "." in field else f"{field}.plugin"] = label
@@ -38,7 +40,8 @@ def variant_names(runs: Mapping[str, Run]) -> dict[str, str]:
 def object_labels(runs: Mapping[str, Run]) -> dict[str, dict[str, str]]:
     """Field of an object of Python -> name of a run -> a label, equal for equal objects.
 
-    It is the name of the function or class; if different objects have one name, also that of a run with the object.
+    It is the name of the function or class in the first run with the object; if different objects have one name, also
+    the name of this run.
 
     Args:
         runs: the runs by name, such as their folders. Runs in memory have no fingerprints, and are left out.
@@ -49,12 +52,12 @@ def object_labels(runs: Mapping[str, Run]) -> dict[str, dict[str, str]]:
             programs.setdefault(field, {})[name] = one["program"]
     labels = {}
     for field, program_of in programs.items():
-        own = {name: config.describe(runs[name].experiment.objects[field]) for name in program_of}
         first = {program: name for name, program in reversed(program_of.items())}
-        pairs = {(own[name], program) for name, program in program_of.items()}
-        has_names = len(pairs) == len(set(own.values())) == len(first)
+        own = {program: config.describe(runs[name].experiment.objects[field]) for program, name in first.items()}
+        is_unique = len(set(own.values())) == len(own)
         labels[field] = {
-            name: own[name] if has_names else f"{own[name]} of {first[program]}" for name, program in program_of.items()
+            name: own[program] if is_unique else f"{own[program]} of {first[program]}"
+            for name, program in program_of.items()
         }
     return labels
 

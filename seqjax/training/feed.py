@@ -25,7 +25,7 @@ class Chunk(NamedTuple):
 
     Args:
         epoch: its number.
-        plan: the batches. The plans of all chunks are equally long, so that one program serves them.
+        plan: the batches. The plans of all chunks of an epoch are equally long, so that one program serves them.
         num_batches: the number of its batches that are trained, the first ones; the others repeat the last one of them.
         stop: the number of updates after them.
         is_last: whether they complete the epoch.

@@ -191,8 +191,9 @@ def test_a_run_that_is_opened_without_its_objects_says_what_needs_them(tmp_path)
     for wrong, value, words in (
         ("loss", smooth(0.2), "loss computes"),
         ("loss", "smooth", "pass a function"),
-        ("metrics", ["accuracy"], "the run has accuracy, top, and given are accuracy"),
-        ("model", RNN(), "no model that was given"),
+        ("metrics", ["accuracy"], "the metrics of the run are accuracy, top"),
+        ("loss", lambda o: o, "loss cannot be traced"),
+        ("model", RNN(), "not made with a model that was given"),
     ):
         with refused(words, exit_code=2):
             Run.open(path, **{wrong: value})
@@ -220,7 +221,7 @@ def test_a_model_of_another_library_has_a_folder(tmp_path, read):
 
 def test_under_other_versions_the_structure_alone_is_compared(tmp_path, monkeypatch, capsys):
     path = OWN.run(tmp_path / "run").path
-    monkeypatch.setattr("seqjax.runs.fingerprint._version", lambda library: "0.0")
+    monkeypatch.setattr("importlib.metadata.version", lambda library: "0.0")
     assert changed(OWN, loss=smooth(0.2)).run(path).finished
     assert re.search(r"only the structure could be compared of loss \(.* → .*\)", capsys.readouterr().out)
     with refused("optimizer has other parameters", exit_code=2):
@@ -234,7 +235,7 @@ def test_variants_of_objects_have_the_names_that_a_sweep_gives_or_those_of_folde
     for seeds in ([0, 1], [0, 1, 2]):
         with refused("optimizer computes", exit_code=2):
             sweep(e, {"optimizer": {"slow": optax.sgd(0.3)}, "seed": seeds}, tmp_path)
-    with refused("need names: pass a dict", exit_code=2):
+    with refused("need names that differ: pass a dict", exit_code=2):
         sweep(e, {"optimizer": [optax.sgd(0.1), optax.sgd(0.2)]})
     fast, other, slow = sorted(tmp_path.glob("*seed*"))[:3]
     assert list(Runs.open(fast, other, slow).variants) == [f"optimizer=optax of {one}" for one in (fast, slow)]
@@ -242,3 +243,29 @@ def test_variants_of_objects_have_the_names_that_a_sweep_gives_or_those_of_folde
     assert f"optax of {slow}" in (tmp_path / "page.html").read_text()
     copied = copy(fast, tmp_path / "copied")
     assert list(Runs.open(fast, copied).variants) == [str(fast), str(copied)]
+
+
+def test_variants_of_single_runs_know_equal_objects_by_what_they_compute(tmp_path):
+    lossier = smooth_in_other_words()
+    kinds = {
+        "a": {"loss": smooth()}, "b": {"loss": lossier, "seed": 1}, "c": {"loss": smooth(0.2)},
+        "d": {"loss": smooth(), "metrics": [within()]},
+    }  # fmt: skip
+    for name, fields in kinds.items():
+        changed(FULL, epochs=1, **fields).run(tmp_path / name)
+    a, b, c, d = (tmp_path / name for name in kinds)
+    assert list(Runs.open(a, b).variants) == ["all"]
+    assert list(Runs.open(a, c).variants) == [f"loss=loss of {one}" for one in (a, c)]
+    assert list(Runs.open(a, d).variants) == ["metrics=none", "metrics=top"]
+    comparable = [Runs.open(a, other).is_comparable("heldout_loss") for other in (b, c)]
+    assert comparable == [True, False]
+    assert Runs.open(a, c).compare("heldout_loss").best == {}
+
+
+def test_seeds_of_a_module_are_one_variant(tmp_path):
+    for seed in (0, 1):
+        model, params = from_equinox(module())
+        changed(FULL, epochs=1, model=model, seed=seed).run(
+            tmp_path / f"{seed}", params=jax.tree.map(lambda a, seed=seed: a + seed, params)
+        )
+    assert list(Runs.open(tmp_path / "0", tmp_path / "1").variants) == ["all"]
