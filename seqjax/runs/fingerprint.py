@@ -62,9 +62,8 @@ def fingerprints(objects: Mapping[str, Any], problem: ModelProblem, params: Para
     params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), params)
     found = {}
     for field, value in objects.items():
-        calls = _calls(field, value, problem, params)
         try:
-            structure, program = _hashes(calls)
+            structure, program = _hashes(_calls(field, value, problem, params))
         except Error:
             raise
         except Exception as fault:  # whatever the object raises, such as for a wrong number of arguments
@@ -80,8 +79,11 @@ def changes(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> 
     """The objects that have changed, one line each. Programs that were traced with other versions are not compared."""
     found = []
     for field in {**kept, **now}:
-        if field not in now or field not in kept:
-            found.append(f"{field} {'is' if field in now else 'is not'} an object of Python, unlike then")
+        if field not in kept:
+            found.append(f"{field} was not given in Python then")
+            continue
+        if field not in now:
+            found.append(f"{field} was given in Python then, and is not now")
             continue
         then, here = kept[field], now[field]
         if then["structure"] != here["structure"]:
