@@ -54,13 +54,11 @@ def check_experiment(asked: ExperimentFields, path: Path | None) -> None:
             raise Error(f"{path} holds a run of another experiment; choose another folder{advice}", problems=problems)
 
 
-def check_objects(path: Path, run: RunState, fit: Fit) -> None:
-    """Checks that the objects of Python in an experiment are those with which the run in a folder was begun.
-
-    The parameters that a model of another library comes with are compared too.
+def check_objects_and_params(path: Path, run: RunState, fit: Fit) -> None:
+    """Checks that objects of Python, and the parameters that a module comes with, are those of the run in a folder.
 
     Raises:
-        Error: an object has changed; it is named.
+        Error: an object has changed, and is named; other parameters are given.
     """
     stored.check_objects(path, run, fit.params_like(run.problem))
     is_foreign = "model" in run.experiment.objects and run.experiment.init_from is None
@@ -188,7 +186,7 @@ def check_environment(path: Path, now: Record, but: Iterable[str] = ()) -> None:
     """Raises an `Error` unless dataset and environment are those with which the run in a folder was begun."""
     kept = read_environment(path)
     stored.check_hashes(path, kept["data_sha256"], now["data_sha256"])
-    # Objects of Python are compared by `check_objects`, which names them.
+    # Objects of Python are compared by `check_objects_and_params`, which names them.
     problems = changes(kept, now, [*but, *kept["objects"], *now["objects"]])
     if problems:
         raise Error(

@@ -15,7 +15,7 @@ from seqjax.runs.begin import (
     check_continues,
     check_environment,
     check_experiment,
-    check_objects,
+    check_objects_and_params,
     environment_of,
     has_ended,
     open_ended,
@@ -104,7 +104,7 @@ def _take_up(path: Path | None, run: RunState, fit: Fit, files: Mapping[str, byt
     if not files:
         return None
     if path is not None:
-        check_objects(path, run, fit)
+        check_objects_and_params(path, run, fit)
     kept = stored.decode_training(path or Path(), files)
     if kept.params:
         stored.restore(run, kept)

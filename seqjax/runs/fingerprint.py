@@ -75,7 +75,7 @@ def fingerprints(objects: Mapping[str, Any], problem: ModelProblem, params: Para
     return found
 
 
-def changes(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> list[str]:
+def changed_objects(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> list[str]:
     """The objects that have changed, one line each. Programs that were traced with other versions are not compared."""
     found = []
     for field in {**kept, **now}:
@@ -93,7 +93,7 @@ def changes(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> 
     return found
 
 
-def doubts(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> list[str]:
+def uncertain_objects(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerprint]) -> list[str]:
     """The objects whose programs differ, perhaps because of other versions, one line each with these versions."""
     found = []
     for field in kept.keys() & now.keys():
@@ -127,6 +127,7 @@ def _calls(field: str, value: Any, problem: ModelProblem, params: Params) -> lis
             state = jax.eval_shape(init, params)
             calls += [_Call(init, (params,)), _Call(_with_gradient(problem.model.step), (params, state, x))]
         return calls
+    # Whether a metric counts last targets alone becomes a constant of the jaxpr.
     function, last = getattr(value, "function", value), getattr(value, "last", False)
     return [_Call(lambda output, target: (function(output, target), jnp.asarray(last)), (output, target))]
 

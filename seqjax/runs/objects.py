@@ -1,4 +1,4 @@
-"""What stands for the objects of Python in a run that was opened without them."""
+"""The objects of Python in a run that is opened: those that are given, and stand-ins for the others."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ def with_objects(kept: Config, path: Path, given: Mapping[str, Any]) -> tuple[Co
     for name in WORDS:
         value = kept.get(name)
         if names_object(value):
-            objects[name] = given[name] if name in given else _missing(name, value, path)
+            objects[name] = given[name] if name in given else _stand_in(name, value, path)
         elif name in given:
             raise Error(f"{path} was not made with {WORDS[name]} that was given in Python; leave {name} out")
     return {name: value for name, value in kept.items() if name not in objects}, objects
@@ -60,19 +60,18 @@ def _check_metrics(kept: list[str], given: Sequence[Any]) -> None:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for an object of Python that was not given."""
-    return _missing_in(value) is not None
+    """Whether a value is a stand-in for an object of Python that was not given."""
+    return _missing_of(value) is not None
 
 
-def _missing_in(value: Any) -> "Missing | None":
+def _missing_of(value: Any) -> "Missing | None":
     """The function that a stand-in calls; None for a value that is no stand-in."""
-    parts = {MissingModel: "missing", MissingOptimizer: "init", Metric: "function"}
-    function = getattr(value, parts[type(value)]) if type(value) in parts else value
-    return function if isinstance(function, Missing) else None
+    found = getattr(getattr(value, "function", value), "missing", None)  # that of a `Metric` is its function
+    return found if isinstance(found, Missing) else None
 
 
 class Missing:
-    """A function that raises an `Error` when it is called.
+    """A function that raises an `Error` when it is called. Every stand-in has it as its attribute `missing`.
 
     Args:
         name: the name of the function for which it stands.
@@ -83,6 +82,11 @@ class Missing:
     def __init__(self, name: str, field: str, path: Path):
         self.__name__, self.field, self.path = name, field, path
 
+    @property
+    def missing(self) -> "Missing":
+        """Itself: it is the stand-in for a loss, and the function of that for a metric."""
+        return self
+
     def __repr__(self) -> str:
         return f"<{self.__name__}, not given>"
 
@@ -92,7 +96,7 @@ class Missing:
 
 def check_given(objects: Mapping[str, Any]) -> None:
     """Raises an `Error` that names all objects of an experiment that are missing; see `ExperimentFields.objects`."""
-    missing = [function for value in objects.values() if (function := _missing_in(value))]
+    missing = [function for value in objects.values() if (function := _missing_of(value))]
     if missing:
         raise _error(list(dict.fromkeys(function.field for function in missing)), missing[0].path)
 
@@ -106,8 +110,8 @@ def _error(fields: list[str], path: Path) -> Error:
     )
 
 
-def _missing(field: str, value: Any, path: Path) -> Any:
-    """What stands for an object of Python that is not given, or for a tuple of metrics.
+def _stand_in(field: str, value: Any, path: Path) -> Any:
+    """The stand-in for an object of Python that is not given, or for a tuple of metrics.
 
     Args:
         field: the field of the experiment.
@@ -124,14 +128,14 @@ def _missing(field: str, value: Any, path: Path) -> Any:
         return MissingModel(missing.__name__, missing)
     if field == "optimizer":
         optimizer = MissingOptimizer(missing, missing)
-        optimizer.name = missing.__name__
+        optimizer.name, optimizer.missing = missing.__name__, missing
         return optimizer
     return missing
 
 
 @dataclass(frozen=True)
 class MissingModel(ForeignModel):
-    """Stands for a model of another library."""
+    """The stand-in for a model of another library."""
 
     name: Any
     """The name of the class of the module."""
@@ -155,7 +159,9 @@ class MissingModel(ForeignModel):
 
 
 class MissingOptimizer(optax.GradientTransformation):
-    """Stands for an optax transformation."""
+    """The stand-in for an optax transformation."""
 
     name: str
-    """The name of its type, by which it is shown."""
+    """The name of its library, by which it is shown."""
+    missing: Missing
+    """The `Missing` that is called in its place."""

@@ -27,7 +27,7 @@ from seqjax.runs.files.data import with_data
 from seqjax.runs.files.manifest import Manifest, decode_manifest
 from seqjax.runs.files.rows import Row, decode_rows
 from seqjax.runs.files.store import read_run
-from seqjax.runs.fingerprint import changes, doubts, fingerprints
+from seqjax.runs.fingerprint import changed_objects, fingerprints, uncertain_objects
 from seqjax.runs.objects import WORDS, is_missing, with_objects
 from seqjax.runs.settings import KINDS, resolve
 from seqjax.runs.state import RunState
@@ -195,14 +195,14 @@ def check_objects(path: Path, run: RunState, params: Params, fields: Collection[
         for each in (read_environment(path)["objects"], run.experiment.objects)
     )
     now = fingerprints(objects, run.problem, params)
-    if problems := changes(kept, now):
+    if problems := changed_objects(kept, now):
         raise Error(
             f"{path} was made with other objects of Python; no file was touched\n"
             "Give the objects as they were then; other ones need another folder:",
             problems=problems,
         )
-    if unclear := doubts(kept, now):
-        line("warning", f"{path}: only the structure could be compared of {', '.join(unclear)}")
+    if uncertain := uncertain_objects(kept, now):
+        line("warning", f"{path}: only the structure could be compared of {', '.join(uncertain)}")
 
 
 def check_data(path: Path, sources: Mapping[str, Data]) -> None:

@@ -168,7 +168,7 @@ def _plugin(kept: dict[str, Any], entry: registry.Entry | None) -> Line:
 
 def _objects(record: Record) -> list[Line]:
     """The line of what was given in Python, of which there is only a fingerprint."""
-    words = "given in Python; the script that gives them again compares them"
+    words = "given in Python; compared when the script is run again"
     return [Line(", ".join(record["objects"]), UNKNOWN, words)] if record["objects"] else []
 
 

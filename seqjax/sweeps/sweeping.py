@@ -19,7 +19,7 @@ from seqjax.plugin.base import Plugin, fields_of, values_of
 from seqjax.plugin.config import decode_toml, describe, is_object
 from seqjax.plugin.other_names import nearest_field
 from seqjax.runs import stored
-from seqjax.runs.begin import check_environment, check_kept, check_objects, environment_of
+from seqjax.runs.begin import check_environment, check_kept, check_objects_and_params, environment_of
 from seqjax.runs.environment import MACHINE
 from seqjax.runs.execute import check_seconds, execute_side_by_side, training_chunks
 from seqjax.runs.experiment import config_bytes, differences, goes_on
@@ -367,7 +367,7 @@ def _check(
             run, fit = prepared(experiment, devices, params)
             training_chunks(run, fit)  # for its errors: nothing is trained before the first chunk is taken
             if variant in kept:
-                check_objects(kept[variant], run, fit)
+                check_objects_and_params(kept[variant], run, fit)
                 # The precision in which a run is computed is measured when it begins.
                 check_environment(kept[variant], environment_of(run, fit), (*MACHINE, "precision"))
     # Otherwise the sweep could end half way, with runs of both numbers of epochs.

@@ -12,7 +12,7 @@ from flax import nnx
 from support.tiny import FULL, changed, copy, left, refused
 
 from seqjax import Experiment, Run, Runs, from_equinox, from_flax, sweep
-from seqjax.runs.fingerprint import changes, fingerprints
+from seqjax.runs.fingerprint import changed_objects, fingerprints
 from seqjax.training.metrics import Metric
 from seqjax_gradients import Truncated
 from seqjax_models import RNN
@@ -140,13 +140,13 @@ def prints(objects):
 
 @pytest.mark.parametrize("pair", CHANGED)
 def test_a_changed_object_is_found_and_named(pair):
-    (found,) = changes(*map(prints, pair))
+    (found,) = changed_objects(*map(prints, pair))
     assert found.startswith((*pair[0],))
 
 
 @pytest.mark.parametrize("pair", SAME)
 def test_an_equal_object_has_the_same_fingerprint(pair):
-    assert changes(*map(prints, pair)) == []
+    assert changed_objects(*map(prints, pair)) == []
 
 
 def test_an_object_is_traced_again_when_a_variable_that_it_reads_has_changed():
@@ -154,7 +154,7 @@ def test_an_object_is_traced_again_when_a_variable_that_it_reads_has_changed():
     scaled = optax.stateless(lambda grads, params: jax.tree.map(lambda g: -rate[0] * g, grads))
     before = prints({"optimizer": scaled})
     rate[0] = 0.2
-    assert len(changes(before, prints({"optimizer": scaled}))) == 1
+    assert len(changed_objects(before, prints({"optimizer": scaled}))) == 1
 
 
 OWN = changed(FULL, optimizer=chain(), loss=smooth(), metrics=["accuracy", within()], epochs=3)
