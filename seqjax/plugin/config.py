@@ -96,6 +96,13 @@ def names_object(value: Any) -> bool:
     return isinstance(value, list) and any(str(one).startswith(f"{PYTHON_OBJECT}:") for one in value)
 
 
+def short(entry: object) -> str:
+    """The text of an entry of a config, without the prefix of a built-in plugin or of an object of Python."""
+    if isinstance(entry, tuple):
+        return "+".join(map(short, entry)) or "none"  # a comma separates the fields in the name of a variant
+    return str(entry).removeprefix(f"{registry.BUILT_IN}/").removeprefix(f"{PYTHON_OBJECT}:")
+
+
 def to_table(plugin: Plugin) -> Config:
     """The table of a plugin: its full id and its fields; for data in memory, their hash."""
     if getattr(plugin, "in_memory", False):
@@ -209,8 +216,6 @@ def name_fault(kind: str, table: Any) -> str | None:
         return f"must be a table that names its plugin: plugin = one of {', '.join(registry.names(kind))}"
     if (kind, name) == ("dataset", IN_MEMORY):
         return "was given in memory, and this text has only its hash: open the run, or pass its config.toml to --config"
-    if name == PYTHON_OBJECT:
-        return "was given in Python, and a config only names it: use the script that gives it"
     try:
         registry.find(kind, name)
     except Error as fault:

@@ -17,7 +17,6 @@ from seqjax.gradients.base import Gradient
 from seqjax.gradients.problem import Params
 from seqjax.models.model import CountBasedModel, Model
 from seqjax.plugin import config
-from seqjax.plugin.registry import BUILT_IN
 from seqjax.report import notebook
 from seqjax.report.table import Table
 from seqjax.runs.settings import KINDS, TRAINING, Scalars, create_default, resolve
@@ -235,13 +234,9 @@ def _changes(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> l
 
 def _value(value: Any) -> str:
     """A value of a table as a short text; of the table of a plugin, its name."""
-    if isinstance(value, dict):
-        return (
-            f"{value['name']}, given in Python"
-            if config.names_object(value)
-            else value["plugin"].removeprefix(f"{BUILT_IN}/")
-        )
-    return "none" if value is None else _in_short(value).replace(f"{config.PYTHON_OBJECT}:", "")
+    if not isinstance(value, dict):
+        return "none" if value is None else config.short(value)
+    return f"{value['name']}, given in Python" if config.names_object(value) else config.short(value["plugin"])
 
 
 def _leave_out(table: dict[str, Any], name: str, *inner: str) -> None:

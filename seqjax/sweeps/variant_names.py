@@ -48,7 +48,7 @@ def object_labels(runs: Mapping[str, Run]) -> dict[str, dict[str, str]]:
     """
     programs: dict[str, dict[str, str]] = {}
     for name, run in runs.items():
-        for field, one in read_environment(run.path)["objects"].items() if run.path else ():
+        for field, one in read_environment(run.path)["objects"].items() if run.path and run.experiment.objects else ():
             programs.setdefault(field, {})[name] = one["program"]
     labels = {}
     for field, program_of in programs.items():
@@ -73,15 +73,8 @@ def _name(experiment: ExperimentFields, flat: Mapping[str, Any], varied: Iterabl
             and not (key.startswith("metrics.") and key not in flat)
             and not (is_inner and (key not in flat or _at_default(getattr(experiment, kind), field)))
         ):
-            words.append(f"{key.removesuffix('.plugin')}={_in_short(flat.get(key, 'none'))}")
+            words.append(f"{key.removesuffix('.plugin')}={config.short(flat.get(key, 'none'))}")
     return ", ".join(words)
-
-
-def _in_short(value: Any) -> str:
-    """A value of a flat config: plugins of seqjax without their prefix, and metrics of one's own by their name."""
-    if isinstance(value, tuple):
-        return "+".join(map(_in_short, value)) or "none"
-    return str(value).removeprefix("seqjax/").removeprefix(f"{config.PYTHON_OBJECT}:")
 
 
 def _at_default(plugin: object, field: str) -> bool:
