@@ -127,8 +127,11 @@ class Runs(Mapping[str, Run]):
         """Whether a metric means the same in all runs. Losses do not, if the runs were trained with different ones."""
         if metric not in ("train_loss", "heldout_loss"):
             return True
-        labels = object_labels(self._runs).get("loss", {})
-        return len({labels.get(name, run.experiment.loss) for name, run in self._runs.items()}) == 1
+        losses = {name: run.experiment.loss for name, run in self._runs.items()}
+        if len(set(losses.values())) == 1:
+            return True
+        labels = object_labels(self._runs).get("loss", {})  # equal losses of several folders are different objects
+        return len({labels.get(name, loss) for name, loss in losses.items()}) == 1
 
     def metric(self, name: str) -> np.ndarray:
         """One column of the metrics of every run, float64[runs, n]; NaN after the end of a shorter run."""
