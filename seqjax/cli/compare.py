@@ -88,13 +88,7 @@ def print_comparison(
     if form != "text":
         print(table.to_latex() if form == "latex" else table.to_markdown(), end="")
         return
-    words = {"last": "last epoch", "best": "best epoch (that with the lowest held-out loss)"}
-    epochs = " and ".join(words[epoch] for epoch in words if {epoch, f"{epoch} difference"} & {*table.columns})
-    interval = {"brackets": ", and its 95 % interval in brackets", "pm": " ± half the width of its 95 % interval"}
-    spread = interval[table.interval] if table.intervals else ""
-    if max(whole_table["runs"]) < 2:
-        spread = ", without an interval, which takes two seeds"
-    heading = f"{metric}{epochs and f', {epochs}'}: mean over seeds{spread}"
+    heading = _heading(metric, table, max(whole_table["runs"]))
     width = terminal_width()
     print("\n".join([heading] if width is None else broken(heading, width)))
     print(table.to_text(terminal_width(), MORE))
@@ -105,3 +99,14 @@ def print_comparison(
         from seqjax.report import plot
 
         draw(lambda: plot.runs(runs, x="epoch", y=metric), Path(file), "--figure " if figure else "")
+
+
+def _heading(metric: str, table: Any, most_seeds: int) -> str:
+    """The line above the table: which values of the metric it has, and their intervals."""
+    words = {"last": "last epoch", "best": "best epoch (that with the lowest held-out loss)"}
+    epochs = " and ".join(words[epoch] for epoch in words if {epoch, f"{epoch} difference"} & {*table.columns})
+    interval = {"brackets": ", and its 95 % interval in brackets", "pm": " ± half the width of its 95 % interval"}
+    spread = interval[table.interval] if table.intervals else ""
+    if most_seeds < 2:
+        spread = ", without an interval, which takes two seeds"
+    return f"{metric}{epochs and f', {epochs}'}: mean over seeds{spread}"

@@ -308,8 +308,7 @@ class Lags(NamedTuple):
             label = "norm of ∂l / ∂variable" if by == "state" else "norm of the part of the gradient"
             return plot.lines(lines, x_label="lag (steps)", y_label=label, y_scale="log", title=title)
         figure = plot.by_lag(np.asarray(self.norms), np.asarray(self.bias), self._fit, title)
-        figure.notes.insert(0, "Norm of the gradient by lag, and relative bias of a truncation")
-        return figure
+        return figure.begin_caption("norm of the gradient by lag, and relative bias of a truncation")
 
 
 def listed_lags(num_lags: int) -> list[int]:

@@ -180,14 +180,15 @@ class Measures:
             raise Error(f"no figure {what!r}{nearest(what, known)}; choose one of {', '.join(known)}")
         if what == "alignment":
             figure = plot.heatmap(self.alignment, self.names, self.names, label="cosine of mean gradients")
-            return _with_note(figure, "Cosines between the mean gradients of strategies")
+            return figure.begin_caption("cosines between the mean gradients of strategies")
         if what == "cost":
             points = zip(self.names, self.seconds, self.temp_bytes, strict=True)
             front = {name: (1e3 * seconds, size / 1e6) for name, seconds, size in points}
             scales: dict[str, Any] = {"x_scale": _scale(self.seconds), "y_scale": _scale(self.temp_bytes)}
             figure = plot.points(front, x_label="time of an update (ms)", y_label="temporary bytes (MB)", **scales)
-            return _with_note(figure, "Temporary bytes and time of an update of gradient strategies")
-        return _with_note(_by_field(self, what), f"{LABELS.get(what, what.replace('_', ' '))} of gradient strategies")
+            return figure.begin_caption("temporary bytes and time of an update of gradient strategies")
+        label = LABELS.get(what, what.replace("_", " "))
+        return _by_field(self, what).begin_caption(f"{label} of gradient strategies")
 
 
 def measure(
@@ -560,12 +561,6 @@ def _error(along_K: np.ndarray, apart_KK: np.ndarray) -> float:
     v, S_KK = K - 1, apart_KK / (K - 1)
     shape = v * v / ((v - 1) * (v + 2)) * ((S_KK**2).sum() - np.trace(S_KK) ** 2 / v) / K**2
     return math.sqrt(max(4 * (along_K**2).sum() / v / K - 2 * shape, 2 * shape))
-
-
-def _with_note(figure: Any, note: str) -> Any:
-    """A figure whose caption begins with this sentence."""
-    figure.notes.insert(0, note[:1].upper() + note[1:])
-    return figure
 
 
 def _by_field(measures: "Measures", what: str) -> Any:

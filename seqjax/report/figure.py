@@ -1,7 +1,7 @@
 """`Figure`, a figure of matplotlib that a notebook shows and that has a caption, and its bytes as a file."""
 
 import io
-from typing import Any
+from typing import Any, Self
 
 import matplotlib
 import matplotlib.figure
@@ -23,6 +23,11 @@ class Figure(matplotlib.figure.Figure):
         super().__init__(*args, **kwargs)
         self.notes: list[str] = []
         """What a reader has to know beside the figure: the title, and what lines and bands are. Each is one line."""
+
+    def begin_caption(self, note: str) -> Self:
+        """Puts a note that says what is drawn at the beginning of the caption, and returns the figure."""
+        self.notes.insert(0, note[:1].upper() + note[1:])
+        return self
 
     @property
     def caption(self) -> str:

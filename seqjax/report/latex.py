@@ -32,6 +32,11 @@ SIGNS = {
     "×": r"$\times$",
     "→": r"$\to$",
     "∞": r"$\infty$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "−": "$-$",
+    "∂": r"$\partial$",
+    "µ": r"$\mu$",
     **{letter: rf"$\{_command(letter)}$" for letter in GREEK},
 }
 """Character -> what stands for it in LaTeX. pdflatex has no Greek letters in texts."""

@@ -213,7 +213,8 @@ class Table:
 
         A value is bold if no other value of its column is better than the better end of its interval; a value without
         an interval is bold if no other is better. That is so in the columns of `best`. Characters that LaTeX would
-        interpret are escaped. Greek letters become mathematics, and other letters outside of ASCII stay as they are.
+        interpret are escaped. Greek letters and signs such as ± become mathematics; other letters outside of
+        ASCII stay as they are.
 
         Args:
             columns: as in `choose`.
