@@ -24,7 +24,7 @@ def jit_of(function: Callable, problem: Problem, *static: Any, brief: bool = Fal
         problem: the problem.
         static: hashable arguments, such as a strategy.
         brief: whether calls take little time, so that on a CPU the program is optimised less. Compiling then takes half
-            the time.
+            the time, and the bits of a result may differ.
     """
     compiled = _kept if problem.is_value else _new
     return compiled(brief, function, problem, *static)

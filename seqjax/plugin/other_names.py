@@ -79,7 +79,7 @@ NO_FIELD = {
         *("resume", "resume_from", "resume_from_checkpoint", "restore", "load_checkpoint"),
         *("checkpoint", "ckpt", "ckpt_path", "continue"),
     ),
-    "the command line prints the progress by itself; in Python, run(progress=True) does": (
+    "the progress is shown on a terminal and in a notebook; in Python, run(progress=True) prints it elsewhere too": (
         *("verbose", "quiet", "log_interval", "log_every", "logging_steps", "log_every_n_steps", "progress_bar"),
         *("enable_progress_bar", "print_every"),
     ),

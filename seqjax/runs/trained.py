@@ -82,8 +82,8 @@ class Trained:
             which is not predicted.
 
         Raises:
-            Error: there is no such part; the data are of another kind than those of the run, or a text of which the
-                vocabulary has no token. If it lacks some of them, a warning says which share.
+            Error: an object of Python is missing; there is no such part; the data are of another kind than those of the
+                run, or a text of which the vocabulary has no token. If it lacks some, a warning says which share.
         """
         objects = self.experiment.objects
         check_given({name: value for name, value in objects.items() if name != "optimizer"})
@@ -106,7 +106,8 @@ class Trained:
 
         Args:
             stream: the stream.
-            problem: `problem`, as the caller has it; None: a new one.
+            problem: the model with its loss; None: that of the run. A caller that evaluates often keeps one
+                (`ModelProblem.fixed`), so that it is compiled once.
         """
         codec = self.codec.targets if isinstance(self.codec, PairsCodec) else self.codec
         decode = codec.decode if codec and isinstance(self.spec.targets, Values) else None

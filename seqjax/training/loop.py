@@ -222,7 +222,8 @@ def train_in_chunks(
     stream = check_stream(stream)
     with tracing(setup.gradient, setup.optimizer, getattr(problem, "model", None)):
         shapes, make_arguments = prepare_first_call(problem, stream, setup, params, state)
-        # It finds faults of plugins in this call, before the first chunk. The initial parameters compile meanwhile.
+        # It finds faults of plugins in this call, before the first chunk. Tracing leaves cores idle, on which the
+        # initial parameters compile. While the epoch compiles, no core is idle, since XLA uses all of them.
         compiled_epoch.lower(*shapes)
         arguments = make_arguments()
     return _train(arguments, setup, stream, progress or Progress())
