@@ -4,6 +4,8 @@
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .tools/bin/uv)
 PYTHON := .venv/bin/python
 READY := .venv/.ready
+# In the slow suites, a test counts as one that hangs after so many seconds.
+SLOW := -o faulthandler_timeout=1200
 SIMULATORS := build/env/simulators
 SEARCH := build/env/search
 SPHINX := build/env/docs
@@ -41,18 +43,18 @@ test: $(READY)  ## run the quick tests, which cover every module; ARGS="-k name"
 	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "not slow" --durations=10 $(ARGS)
 
 test-all: $(READY)  ## run all tests: also the exhaustive ones, and those of all documents, experiments, claims and crashes
-	@$(PYTHON) -m pytest -n 2 --dist worksteal -o faulthandler_timeout=1200 $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal $(SLOW) $(ARGS)
 
 documents: $(READY)  ## run every command and code block of README.md and docs, the notebooks and the experiments at a small size
-	@$(PYTHON) -m pytest -n 2 --dist worksteal -o faulthandler_timeout=1200 tests/test_docs.py tests/test_notebooks.py tests/test_experiments.py $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal $(SLOW) tests/test_docs.py tests/test_notebooks.py tests/test_experiments.py $(ARGS)
 
 nightly: test-all authors slurm browser faults simulators search  ## run everything that takes longer than `.ci/run` may
 
 simulators: $(SIMULATORS)/.ready  ## run the tests with jaxley, brax, diffrax and braintrace, installed once in their own environment
-	@$(SIMULATORS)/bin/python -m pytest tests/simulators $(ARGS)
+	@$(SIMULATORS)/bin/python -m pytest $(SLOW) tests/simulators $(ARGS)
 
 search: $(SEARCH)/.ready  ## run the example of a search for hyper-parameters with optuna, installed once in its own environment
-	@$(SEARCH)/bin/python -m pytest tests/examples $(ARGS)
+	@$(SEARCH)/bin/python -m pytest $(SLOW) tests/examples $(ARGS)
 
 docs: $(SPHINX)/.ready  ## build the site of the documents in build/docs, and check it; warnings are errors
 	@rm -rf build/docs build/doctrees  # a second build would not repeat the warnings of the first
@@ -62,11 +64,11 @@ docs: $(SPHINX)/.ready  ## build the site of the documents in build/docs, and ch
 slurm: $(READY)  ## run the tests that need a Slurm, which root installs and starts here; elsewhere they are skipped
 	@trap 'tests/slurm/stop build/slurm' EXIT; trap 'exit 130' INT TERM; \
 	line=$$(tests/slurm/start build/slurm) || [ $$? = 77 ] || exit 1; \
-	env $${line:+"$$line"} $(PYTHON) -m pytest tests/slurm $(ARGS)
+	env $${line:+"$$line"} $(PYTHON) -m pytest $(SLOW) tests/slurm $(ARGS)
 
 browser: $(READY)  ## run the tests that need a browser, which root installs here; elsewhere they are skipped
 	@tests/browser/install || [ $$? = 77 ]; \
-	$(PYTHON) -m pytest tests/browser $(ARGS)
+	$(PYTHON) -m pytest $(SLOW) tests/browser $(ARGS)
 
 faults: $(READY)  ## make faults on purpose (kills, power cuts, failing disks, changed files), and print how many did harm; ARGS="--only crash"
 	@$(PYTHON) tests/faults $(ARGS)

@@ -40,7 +40,8 @@ STEP = "jax:device_get"
 MOMENTS = {
     "prepare": ("seqjax.runs.experiment:ExperimentFields.prepare", 1),
     "begin": ("seqjax.runs.execute:open_folder", 1),
-    "compile": ("jax.stages:Lowered.compile", 1),
+    "compile the parameters": ("jax.stages:Lowered.compile", 1),
+    "compile the epoch": ("jax.stages:Lowered.compile", 2),
     "first step": (STEP, 1),
     "later step": (STEP, 7),
     "evaluate": ("seqjax.runs.run:Run.evaluate_stream", 1),
@@ -101,7 +102,7 @@ def at_moments() -> Iterator[Case]:
     for moment, number in itertools.product(MOMENTS, (*NUMBERS, signal.SIGUSR1)):
         code = 128 + number
         if number == signal.SIGUSR1:  # before training it is an error, and after it nothing is lost
-            code = {"prepare": 2, "begin": 2, "after it": 0}.get(moment, code)
+            code = {"prepare": 2, "begin": 2, "compile the parameters": 2, "after it": 0}.get(moment, code)
         yield Case(f"{number.name}, {moment}", code, at(*MOMENTS[moment], send(number)))
     for number in NUMBERS:
         twice = at(STEP, 7, lambda number=number: (send(number)(), time.sleep(1), send(number)(), hang()))
@@ -113,7 +114,7 @@ def at_moments() -> Iterator[Case]:
 def hanging() -> Iterator[Case]:
     """A signal while the main thread never returns from C."""
     for number in NUMBERS:
-        first = at("jax.stages:Lowered.compile", 1, lambda number=number: (later(number, 0.2), hang()))
+        first = at("jax.stages:Lowered.compile", 2, lambda number=number: (later(number, 0.2), hang()))
         yield Case(f"{number.name}, a compile that hangs", 128 + number, first)
         both = lambda number=number: (later(number, 0.2), later(number, 0.7), hang())
         yield Case(f"{number.name} twice, a step that hangs", 128 + number, at(STEP, 7, both), may_lose=True)
