@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from seqjax import SequenceGradient
-from seqjax.gradients import Memory, ravel_float, replace_unscored, weighted_sum
+from seqjax.gradients import Memory, over_time, ravel_float, replace_unscored, sees_vmap, weighted_sum
 
 from . import _units
 
@@ -30,6 +30,7 @@ class Window(NamedTuple):
             ...].
         join: (float vector, other leaves) -> state.
         xs: what the steps read, leaves [T, ...].
+        one_by_one: whether the step sees `vmap`, so that steps and cotangents are taken one after the other.
     """
 
     problem: Any
@@ -37,6 +38,7 @@ class Window(NamedTuple):
     entering: Any
     join: Any
     xs: Any
+    one_by_one: bool
 
 
 class Influence(SequenceGradient):
@@ -89,17 +91,21 @@ class Influence(SequenceGradient):
             return step(params, s, others, x)[0], carry
 
         end, entering = jax.lax.scan(record, (s, others), xs)
+        num_steps, one_by_one = (
+            len(weights),
+            sees_vmap(problem.step, params, join(s, others), jax.tree.map(lambda a: a[0], xs)),
+        )
 
         # The states are constants here, so a loss that does not count can be taken at another step's state and input.
         (read_TS, read_others), read_xs = replace_unscored((entering, xs), weights != 0)
 
         def all_losses(params, s_TS):
-            return jax.vmap(step, (None, 0, 0, 0))(params, s_TS, read_others, read_xs)[1]
+            return over_time(step, (None, 0, 0, 0), len(weights), one_by_one)(params, s_TS, read_others, read_xs)[1]
 
         losses, pull = jax.vjp(all_losses, params, read_TS)
         direct, q_TS = pull(weights.astype(losses.dtype))
 
-        window = Window(problem, params, entering, join, xs)
+        window = Window(problem, params, entering, join, xs, one_by_one)
         if self.by_units(problem, params):
             carried, grads = self.through_units(memory.rows, q_TS, window)
         else:
@@ -121,7 +127,8 @@ class Influence(SequenceGradient):
             q, (s, others), x = inputs
             M = self.influence(carried)
             grads = grads + q.astype(M.dtype) @ M
-            I, J = jax.jacrev(after, (0, 1))(theta, s, others, x)
+            new, pull = jax.vjp(lambda theta, s: after(theta, s, others, x), theta, s)
+            I, J = over_time(pull, (0,), new.size, window.one_by_one)(jnp.eye(new.size, dtype=new.dtype))
             return (self.advance(carried, J.astype(theta.dtype), I), grads), None
 
         start = (carried, jnp.zeros(theta.size, theta.dtype))

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 import jax
 
 from seqjax import Gradient, register
-from seqjax.gradients import Estimate, record_steps, scored_steps, split_float, weighted_sum
+from seqjax.gradients import (
+    Estimate,
+    record_steps,
+    scored_steps,
+    segment_edges,
+    split_float,
+    weighted_sum,
+    window_gradient,
+)
 
 
 @register("gradient", "immediate")
@@ -17,8 +25,8 @@ class Immediate(Gradient):
 
     This is the part of lag 0, the gradient of `truncated` with segments of one step, and SnAp-0 in the numbering of
     Menick et al. (2021, arXiv:2006.07232). The states are computed by one pass forwards. Then all steps are
-    differentiated side by side, as further rows, without a scan. The state in which a window starts gets its gradient
-    from the first step.
+    differentiated side by side, as further rows, without a scan; a step that sees `vmap` is scanned with all edges cut.
+    The state in which a window starts gets its gradient from the first step.
     """
 
     cites = ("menick2021practical",)
@@ -30,6 +38,9 @@ class Immediate(Gradient):
     def estimate(self, problem, params, start, memory, batch, noise):
         num_steps, num_rows = batch.weights.shape
         state = start(params)
+        if problem.sees_vmap(params, state, batch.xs):
+            edges = segment_edges(num_steps, 1)
+            return window_gradient(problem, params, start, batch, edges)._replace(memory=memory)
         end, _, steps = record_steps(problem, params, state, batch.xs, batch.weights)
         join = split_float(state)[2]
 

@@ -40,7 +40,7 @@ class Sliding(Gradient):
         state = start(params)
         after, losses, steps = record_steps(problem, params, state, batch.xs, batch.weights)
         loss = weighted_sum(batch.weights, losses)
-        derivatives = StepDerivatives.of(problem, params, state)
+        derivatives = StepDerivatives.of(problem, params, state, batch.xs)
 
         # λ^(1), ..., λ^(K-1) of the state that step t returns, leaves [K - 1, B, ...]. One step further back each of
         # them moves up by one place, and the oldest is dropped. All of them meet the same ∂s_t/∂w, so they are summed.

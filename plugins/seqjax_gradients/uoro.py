@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import SequenceGradient, register
-from seqjax.gradients import Memory, ravel_float, replace_unscored, sign_patterns, split_step, weighted_sum
+from seqjax.gradients import (
+    Memory,
+    over_time,
+    ravel_float,
+    replace_unscored,
+    sees_vmap,
+    sign_patterns,
+    split_step,
+    weighted_sum,
+)
 
 SMALL = 1e-7
 """What is added to a norm, so that no ρ is zero or infinite."""
@@ -94,13 +103,16 @@ class UORO(SequenceGradient):
         (end, s_tilde, _), (entering, s_tilde_TS, rhos_T) = jax.lax.scan(body, carry, (xs, nu_TS[1:]))
 
         s_TS, others_T = entering
-        advance, loss = split_step(step, params, (s, others), jax.tree.map(lambda a: a[0], xs))
+        first = (s, others), jax.tree.map(lambda a: a[0], xs)
+        advance, loss = split_step(step, params, *first)
+        one_by_one = sees_vmap(step, params, *first)
 
         def steps(params, s_TS):
             """The float vectors of the states after all steps, and the losses."""
-            (after_TS, _), between = jax.vmap(advance, (None, 0, 0))(params, (s_TS, others_T), xs)
+            advance_all = over_time(advance, (None, 0, 0), len(weights), one_by_one)
+            (after_TS, _), between = advance_all(params, (s_TS, others_T), xs)
             between = replace_unscored(between, weights != 0)
-            return after_TS, jax.vmap(lambda between: loss(params, between), axis_size=len(weights))(between)
+            return after_TS, over_time(loss, (None, 0), len(weights), one_by_one)(params, between)
 
         (_, losses), (_, c_T) = jax.jvp(lambda s_TS: steps(params, s_TS), (s_TS,), (s_tilde_TS.astype(s_TS.dtype),))
         _, pull = jax.vjp(lambda params: steps(params, s_TS), params)

@@ -14,6 +14,7 @@ from seqjax.gradients.check_scan import Weights, read_scan
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import leaf_names, norm, partition_float
 from seqjax.gradients.lag_cotangents import StepDerivatives, record_steps, scan_blocks
+from seqjax.gradients.mapping import over_time
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.report import notebook
 from seqjax.report.table import Table
@@ -371,7 +372,7 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
     are at most `numbers` numbers.
     """
     _, _, steps = record_steps(problem, params, state, xs, weights)
-    derivatives = StepDerivatives.of(problem, params, state)
+    derivatives = StepDerivatives.of(problem, params, state, xs)
     num_steps = len(weights)
     width = sum(a.size for a in steps.floats) // num_steps
     size = min(num_steps, max(1, numbers // max(1, max_lag * width)))
@@ -393,7 +394,14 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
             return (before, largest), cotangents
 
         carry, passed = jax.lax.scan(back, (cotangents, largest), (t, steps, q), reverse=True)
-        part = jax.vmap(derivatives.to_params(steps), in_axes=1, out_axes=axes, axis_size=max_lag)(passed)
+        to_params = derivatives.to_params(steps)
+        if derivatives.one_by_one:
+            lag_first = [jnp.moveaxis(a, 1, 0) for a in passed]
+            part = jax.tree.map(
+                lambda a, axis: jnp.moveaxis(a, 0, axis), over_time(to_params, (0,), max_lag, True)(lag_first), axes
+            )
+        else:
+            part = jax.vmap(to_params, in_axes=1, out_axes=axes, axis_size=max_lag)(passed)
         return carry, *jax.tree.map(jnp.add, (first, later), (direct, part))
 
     cotangents = jax.tree.map(lambda a: jnp.zeros((max_lag, *a.shape[1:]), a.dtype), steps.floats)

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, PyTree
 
 from seqjax.gradients.base import weighted_sum
 from seqjax.gradients.floats import split_float
+from seqjax.gradients.mapping import over_time
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scored import replace_unscored
 
@@ -71,16 +72,18 @@ class StepDerivatives(NamedTuple):
         problem: its `step` is differentiated.
         params: the parameters at which it is differentiated.
         join: (float leaves, other leaves) -> state, as returned by `split_float`.
+        one_by_one: whether the step sees `vmap`, so that steps and cotangents are taken one after the other.
     """
 
     problem: Problem
     params: Any
     join: Any
+    one_by_one: bool
 
     @classmethod
-    def of(cls, problem: Problem, params: Params, state: State) -> "StepDerivatives":
-        """The derivatives at these parameters, for states of the same structure as `state`."""
-        return cls(problem, params, split_float(state)[2])
+    def of(cls, problem: Problem, params: Params, state: State, xs: PyTree) -> "StepDerivatives":
+        """The derivatives at these parameters, for states and inputs like `state`, [B, ...], and `xs`, [T, B, ...]."""
+        return cls(problem, params, split_float(state)[2], problem.sees_vmap(params, state, xs))
 
     def of_losses(self, steps: RecordedSteps) -> tuple[Params, list]:
         """G_0, like the parameters, and the q_t of all steps, leaves [T, B, ...]."""
@@ -91,8 +94,8 @@ class StepDerivatives(NamedTuple):
             return weighted_sum(weights, self._rows(params, floats, others, x)[1])
 
         def total(params, floats):
-            over_time = jax.vmap(weighted, (None, 0, 0, 0, 0))
-            return over_time(params, floats, others, xs, steps.weights).sum()
+            all_steps = over_time(weighted, (None, 0, 0, 0, 0), len(steps.weights), self.one_by_one)
+            return all_steps(params, floats, others, xs, steps.weights).sum()
 
         return jax.grad(total, (0, 1))(self.params, floats)
 
@@ -106,15 +109,16 @@ class StepDerivatives(NamedTuple):
         if not cotangents:
             return []
         _, pull = jax.vjp(lambda floats: self._next(self.params, floats, step.others, step.xs), step.floats)
-        return jax.vmap(lambda each: pull(each)[0])(cotangents)
+        return over_time(lambda each: pull(each)[0], (0,), len(cotangents[0]), self.one_by_one)(cotangents)
 
     def to_params(self, steps: RecordedSteps) -> Callable[[list], Params]:
         """The function from cotangents with leaves [T, B, ...] to Σ_t λ_t I_t: one product over all steps."""
 
-        def over_time(params):
-            return jax.vmap(self._next, (None, 0, 0, 0))(params, steps.floats, steps.others, steps.xs)
+        def all_steps(params):
+            advance = over_time(self._next, (None, 0, 0, 0), len(steps.weights), self.one_by_one)
+            return advance(params, steps.floats, steps.others, steps.xs)
 
-        pull = jax.vjp(over_time, self.params)[1]
+        pull = jax.vjp(all_steps, self.params)[1]
         return lambda cotangents: pull(cotangents)[0]
 
     def _rows(self, params, floats, others, x):

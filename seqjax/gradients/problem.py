@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from seqjax.errors import Error
+from seqjax.gradients.mapping import over_time, sees_vmap
 from seqjax.gradients.precision import Precision, step_in_bfloat16
 from seqjax.gradients.scored import replace_unscored, split_step
 from seqjax.gradients.unrolling import EdgeWeights, unroll
@@ -138,6 +139,19 @@ class Problem:
         """Whether `unroll` is something else than the scan of the step, such as a faster function."""
         return self.has_own_unroll
 
+    def sees_vmap(self, params: Params, state: State, xs: PyTree) -> bool:
+        """Whether the step may compute something else for an entry of a batch than for this entry alone.
+
+        A strategy that maps the step over time then takes the steps one after the other, see
+        `seqjax.gradients.over_time`.
+
+        Args:
+            params: the parameters.
+            state: leaves [B, ...].
+            xs: leaves [T, B, ...].
+        """
+        return sees_vmap(self.step, params, *jax.eval_shape(_first_row, state, xs))
+
     def start(self, params: Params, state: State, reset: Any, keys: jax.Array | None = None) -> State:
         """The state in which a window starts: the initial state in rows that are reset, and `state` in the others.
 
@@ -229,12 +243,9 @@ def scan_rows(
     Returns:
         The state after the last step, the losses float[T, B], and the outputs, leaves [T, B, ...].
     """
-
-    def first_row(state, xs):
-        return jax.tree.map(lambda a: a[0], state), jax.tree.map(lambda a: a[0, 0], xs)
-
+    first = jax.eval_shape(_first_row, state, xs)
     # Without `scored`, "between" is the loss itself.
-    advance, loss = (step, None) if scored is None else split_step(step, params, *jax.eval_shape(first_row, state, xs))
+    advance, loss = (step, None) if scored is None else split_step(step, params, *first)
 
     def one(state, x):
         (new, outputs), between = advance(params, state, x)
@@ -244,16 +255,22 @@ def scan_rows(
     if loss is None or scored is None:
         return state, between, outputs
     num_steps, num_rows = scored.shape
+    one_by_one = sees_vmap(step, params, *first)
 
     def evaluate(params, between):
         rows = jax.vmap(functools.partial(loss, params), axis_size=num_rows)
-        return jax.vmap(rows, axis_size=num_steps)(replace_unscored(between, scored))
+        return over_time(rows, (0,), num_steps, one_by_one)(replace_unscored(between, scored))
 
     def nothing(params, between):
         return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(evaluate, params, between))
 
     # If no loss counts, there are no values at which the losses are sure to be finite.
     return state, jax.lax.cond(scored.any(), evaluate, nothing, params, between), outputs
+
+
+def _first_row(state: State, xs: PyTree) -> tuple[State, Any]:
+    """The state and the input of the first row at the first step."""
+    return jax.tree.map(lambda a: a[0], state), jax.tree.map(lambda a: a[0, 0], xs)
 
 
 def check_problem(caller: str, problem: Any) -> None:

@@ -1,0 +1,94 @@
+"""Maps a function over time: all steps side by side, or one after the other where the function sees `vmap`.
+
+A function sees `vmap` if it computes something else for an entry of a batch than for this entry alone. Equinox's
+`unvmap_any` is one for the whole batch if it is one for a single entry, and a rule of `jax.custom_batching.custom_vmap`
+may do anything. Mapped over time, such a step would take the branch of one step at all steps.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Primitive, primitives
+from jaxtyping import PyTree
+
+from seqjax.gradients.floats import combine, partition_float
+
+_PUBLIC = [v for module in (primitives, jax.lax, jax.lax.linalg) for v in vars(module).values()]
+_MAPPED_BY_JAX = {v for v in _PUBLIC if isinstance(v, Primitive)} - {primitives.rng_bit_generator_p}
+"""JAX's own primitives, which compute the same for each entry of a batch as for this entry alone."""
+_MAPPED_BY_NAME = {"random_wrap", "random_unwrap", "random_clone", "pvary", "shard_map", "pallas_call"}
+"""Further ones, which JAX does not export."""
+_KEYS_OF_ENTRIES = "key<fry>"
+"""The type of keys whose numbers in a batch are those of each key alone; `rbg` draws for a batch from its first key."""
+
+
+def sees_vmap(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> bool:
+    """Whether a step, or its derivative, has a primitive that may see `vmap`. Traces it, and computes nothing.
+
+    A primitive that is not on a list of JAX's own counts as one that may.
+
+    Args:
+        step: (params, state, x) -> any arrays, one sequence, one step.
+        params: the parameters, floats.
+        state: the state of one sequence. Like the other arguments, it may be given as shapes and dtypes.
+        x: what one step reads.
+    """
+    floats, others = partition_float(state)
+
+    def reverse(params, floats, others, x):
+        # Rules of `custom_jvp` and `custom_vjp` are seen only where they are used.
+        results, pull = jax.vjp(lambda *args: _only_floats(step, args[0], combine(args[1], others), x), params, floats)
+        return pull(jax.tree.map(jnp.ones_like, results))
+
+    # New functions for each call: JAX caches traces by the function object, and a step may close over a value that has
+    # changed since.
+    forwards = jax.make_jaxpr(lambda *args: step(*args))(params, state, x)
+    backwards = jax.make_jaxpr(reverse)(params, floats, others, x)
+    return any(_may_see(each) for traced in (forwards, backwards) for each in _equations(traced.jaxpr))
+
+
+def over_time(f: Callable, in_axes: Sequence[int | None], num_steps: int, one_by_one: bool) -> Callable:
+    """`f`, written for one step, mapped over `num_steps` steps.
+
+    Args:
+        f: the function.
+        in_axes: for each argument 0, if its leaves have a first axis [T], or None.
+        num_steps: T; the arguments may have no leaves.
+        one_by_one: whether the steps are computed one after the other, not side by side.
+    """
+    if not one_by_one:
+        return jax.vmap(f, tuple(in_axes), axis_size=num_steps)
+
+    def mapped(*args):
+        def one(_, mapped_args):
+            each = iter(mapped_args)
+            return None, f(*(a if axis is None else next(each) for a, axis in zip(args, in_axes, strict=True)))
+
+        steps = [a for a, axis in zip(args, in_axes, strict=True) if axis is not None]
+        return jax.lax.scan(one, None, steps, length=num_steps)[1]
+
+    return mapped
+
+
+def _only_floats(step: Callable, *args: Any) -> list:
+    return [leaf for leaf in jax.tree.leaves(step(*args)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+
+
+def _may_see(equation: JaxprEqn) -> bool:
+    primitive = equation.primitive
+    if primitive not in _MAPPED_BY_JAX and primitive.name not in _MAPPED_BY_NAME:
+        return True
+    dtypes = [getattr(v.aval, "dtype", None) for v in equation.invars]
+    return any(jnp.issubdtype(d, jax.dtypes.prng_key) and str(d) != _KEYS_OF_ENTRIES for d in dtypes if d is not None)
+
+
+def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """The equations of a jaxpr and of all jaxprs inside."""
+    for equation in jaxpr.eqns:
+        yield equation
+        is_jaxpr = lambda value: isinstance(value, Jaxpr | ClosedJaxpr)
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr):
+            if is_jaxpr(value):
+                yield from _equations(value.jaxpr if isinstance(value, ClosedJaxpr) else value)
