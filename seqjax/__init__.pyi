@@ -21,7 +21,8 @@ from .gradients.base import SequenceGradient as SequenceGradient
 from .gradients.edges import RandomCuts as RandomCuts
 from .gradients.edges import WeightedEdges as WeightedEdges
 from .gradients.problem import Problem as Problem
-from .gradients.scan import value_and_grad as value_and_grad
+from .gradients.scan_gradient import value_and_grad as value_and_grad
+from .gradients.scanning import scan as scan
 from .models.cell import Cell as Cell
 from .models.equinox_modules import from_equinox as from_equinox
 from .models.flax_modules import from_flax as from_flax

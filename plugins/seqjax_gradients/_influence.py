@@ -91,10 +91,7 @@ class Influence(SequenceGradient):
             return step(params, s, others, x)[0], carry
 
         end, entering = jax.lax.scan(record, (s, others), xs)
-        num_steps, one_by_one = (
-            len(weights),
-            sees_vmap(problem.step, params, join(s, others), jax.tree.map(lambda a: a[0], xs)),
-        )
+        one_by_one = sees_vmap(problem.step, params, join(s, others), jax.tree.map(lambda a: a[0], xs))
 
         # The states are constants here, so a loss that does not count can be taken at another step's state and input.
         (read_TS, read_others), read_xs = replace_unscored((entering, xs), weights != 0)

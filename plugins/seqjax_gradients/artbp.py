@@ -61,6 +61,12 @@ class ARTBP(RandomCuts):
         # Segments of 3 cap steps are computed 4/3 times, and 4 cap steps are kept.
         return segment_gradient(problem, params, start, batch, 3 * self.cap, self.cap, edge_weights)
 
+    def scan(self, call, noise, memory):
+        """With a cap, segment after segment, as in `gradient`."""
+        if self.cap is None or call.chosen is not None:
+            return super().scan(call, noise, memory)
+        return call.in_segments(3 * self.cap, self.cap, self.scan_weights(call, noise, memory))
+
     def kept(self, max_lag: int) -> np.ndarray:
         """The share of the gradient at lags 0 to `max_lag` that the mean keeps, float64[max_lag + 1]: 1 without a cap.
 

@@ -6,8 +6,18 @@ from typing import Annotated
 
 from annotated_types import Interval
 
-from seqjax import Error, WeightedEdges, register
-from seqjax.gradients import Checkpointed, levels_within
+from seqjax import Error, Problem, WeightedEdges, register
+from seqjax.gradients import (
+    Batch,
+    Checkpointed,
+    Params,
+    State,
+    Window,
+    levels_within,
+    num_bytes,
+    partition_float,
+    scored_steps,
+)
 
 UNITS = {"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -54,10 +64,30 @@ class Full(WeightedEdges):
     def estimate(self, problem, params, start, memory, batch, noise):
         levels = self.levels or int(self.checkpoint)
         if self.budget is not None:
-            xs = problem.inputs(params, batch.xs)
-            levels = levels_within(_bytes(self.budget), problem, params, start(params), xs, None, batch.weights)
+            levels = levels_within(_bytes(self.budget), _window(problem, params, start(params), batch))
         problem = Checkpointed(problem, levels) if levels else problem
         return super().estimate(problem, params, start, memory, batch, noise)
+
+    def scan(self, call, noise, memory):
+        """One scan, or with levels of checkpoints."""
+        levels = self.levels or int(self.checkpoint)
+        if self.budget is not None:
+            levels = levels_within(_bytes(self.budget), call.window())
+        return call.checkpointed(levels)
+
+
+def _window(problem: Problem, params: Params, state: State, batch: Batch) -> Window:
+    """The window of a batch."""
+    xs, scored = problem.inputs(params, batch.xs), scored_steps(batch.weights)
+
+    def run(params, state, steps, _):
+        xs, scored = steps
+        return problem.unroll(params, state, xs, None, scored)[1]
+
+    # The gradient of what the steps read is a result, and no temporary array.
+    inputs = num_bytes(partition_float(xs)[0]) if problem.has_own_inputs else 0
+    sums, losses = num_bytes(params) - inputs, num_bytes(batch.weights)
+    return Window(run, params, state, (xs, scored), len(batch.weights), sums, losses)
 
 
 def _bytes(budget: str) -> int:

@@ -50,3 +50,7 @@ class K1K2(Gradient):
 
     def estimate(self, problem, params, start, memory, batch, noise):
         return segment_gradient(problem, params, start, batch, self.k1, self.k2 - self.k1)._replace(memory=memory)
+
+    def scan(self, call, noise, memory):
+        """Segment after segment, with a lead of k2 - k1 steps."""
+        return call.in_segments(self.k1, self.k2 - self.k1)

@@ -37,6 +37,15 @@ class Only(Wrapping, WeightedEdges):
         chosen = _chosen(self.leaves, start(params))
         return self.strategy.estimate(_OnlyProblem(problem, chosen), params, start, memory, batch, noise)
 
+    @property
+    def scans(self):
+        """Whether `seqjax.scan` takes the strategy."""
+        return self.strategy.scans
+
+    def scan(self, call, noise, memory):
+        """That of the strategy, on the chosen variables."""
+        return self.strategy.scan(call._replace(chosen=_chosen(self.leaves, call.init)), noise, memory)
+
 
 class _OnlyProblem(UnrolledProblem):
     """A problem whose edge weights multiply the tangents of some leaves of the state, `chosen` by their order."""

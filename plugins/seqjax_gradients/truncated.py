@@ -57,3 +57,7 @@ class Truncated(WeightedEdges):
         if one_pass or not problem.weighs_whole_state:
             return super().gradient(problem, params, start, batch, edge_weights)
         return segment_gradient(problem, params, start, batch, self.steps)
+
+    def scan(self, call, noise, memory):
+        """Segment after segment."""
+        return call.in_segments(self.steps)

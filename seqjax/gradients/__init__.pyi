@@ -8,8 +8,10 @@ from .base import init_memory as init_memory
 from .base import over_rows as over_rows
 from .base import reset_rows as reset_rows
 from .base import weighted_sum as weighted_sum
+from .budget import Window as Window
+from .budget import levels_within as levels_within
+from .budget import num_bytes as num_bytes
 from .checkpointed import Checkpointed as Checkpointed
-from .checkpointed import levels_within as levels_within
 from .dependence import depends_on as depends_on
 from .edges import RandomCuts as RandomCuts
 from .edges import WeightedEdges as WeightedEdges
@@ -35,7 +37,9 @@ from .problem import Problem as Problem
 from .problem import State as State
 from .problem import UnrolledProblem as UnrolledProblem
 from .problem import scan_rows as scan_rows
-from .scan import value_and_grad as value_and_grad
+from .scan_call import ScanCall as ScanCall
+from .scan_gradient import value_and_grad as value_and_grad
+from .scanning import scan as scan
 from .scored import replace_unscored as replace_unscored
 from .scored import scored_steps as scored_steps
 from .scored import split_step as split_step

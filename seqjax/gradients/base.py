@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.problem import Params, Problem, State, where_rows
+from seqjax.gradients.scan_call import ScanCall
 from seqjax.plugin.base import Plugin
 from seqjax.plugin.registry import name_of
 
@@ -140,6 +141,27 @@ class Gradient(Plugin):
             noise: what `draw` returned for each row, leaves [B, ...].
         """
         raise NotImplementedError
+
+    @property
+    def scans(self) -> bool:
+        """Whether `seqjax.scan` takes the strategy."""
+        return type(self).scan is not Gradient.scan
+
+    def scan(self, call: ScanCall, noise: Noise, memory: Memory) -> tuple[Any, PyTree]:
+        """Runs a call of `seqjax.scan`, so that its results are differentiated by this strategy.
+
+        Args:
+            call: the call, with the ways to run it.
+            noise: what `draw` returned.
+            memory: what `init` returned.
+
+        Returns:
+            The carry after the last step, and the outputs of the steps, leaves [T, ...].
+
+        Raises:
+            NotImplementedError: the strategy needs the losses of the steps, which such a call does not give.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define scan")
 
     def metrics(self, memory: Memory) -> dict[str, Float[Array, ""]]:
         """Metrics that are computed from the memory at the end of an epoch, by the names in `metric_names`."""

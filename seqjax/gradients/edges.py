@@ -23,6 +23,7 @@ from seqjax.gradients.base import (
 )
 from seqjax.gradients.dependence import depends_on
 from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.scan_call import ScanCall
 from seqjax.gradients.scored import scored_steps
 from seqjax.gradients.unrolling import EdgeWeights
 from seqjax.plugin.registry import name_of
@@ -76,6 +77,19 @@ class WeightedEdges(Gradient):
             check_edge_weights(problem, params, start(params), batch.xs)
 
         return self.gradient(problem, params, start, batch, weights)._replace(memory=average_shared(memory))
+
+    @property
+    def scans(self) -> bool:
+        """Whether the strategy does no more than weighing edges, or defines `scan`."""
+        return type(self).scan is not WeightedEdges.scan or type(self).estimate is WeightedEdges.estimate
+
+    def scan(self, call, noise, memory):
+        """One scan with the edge weights. A strategy overrides it like `gradient`."""
+        return call.run(self.scan_weights(call, noise, memory))
+
+    def scan_weights(self, call: ScanCall, noise: Noise, memory: Memory) -> Float[Array, " T"] | None:
+        """The edge weights of a call of `seqjax.scan`."""
+        return _check_weights(self, self.edge_weights(noise, memory, call.num_steps), call.num_steps)[0]
 
     def gradient(
         self, problem: Problem, params: Params, start: Start, batch: Batch, edge_weights: EdgeWeights
@@ -219,7 +233,9 @@ class RandomCuts(WeightedEdges):
             cut = is_cut(source, hazard)
             return jnp.where(cut, 0, age + 1), (cut, hazard)
 
-        age, (cuts_T, hazard_T) = jax.lax.scan(edge, memory.rows, source_T)
+        # In `shard_map` the age varies over devices as the source does, and a scan has to know this from its start.
+        start = memory.rows + jnp.zeros_like(source_T[0], memory.rows.dtype)
+        age, (cuts_T, hazard_T) = jax.lax.scan(edge, start, source_T)
         return cuts_T, hazard_T, age
 
 

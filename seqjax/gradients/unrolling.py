@@ -21,7 +21,7 @@ def _identity(x, weight):
 @_identity.defjvp
 def _weighted_tangent(primals, tangents):
     (x, weight), (dx, _) = primals, tangents
-    return x, dx * weight
+    return _identity(x, weight), dx * weight  # the weight counts in higher derivatives, too
 
 
 def weigh_edge[T](state: T, weight: Float[Array, "..."]) -> T:

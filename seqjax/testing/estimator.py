@@ -10,7 +10,7 @@ import numpy as np
 
 from seqjax.errors import Error, check_all, is_whole
 from seqjax.gradients.base import Gradient
-from seqjax.gradients.scan import value_and_grad
+from seqjax.gradients.scan_gradient import value_and_grad
 from seqjax.report.table import Table
 from seqjax.testing.compare import BOUND, assert_close
 from seqjax.testing.proofs.calls import row_of

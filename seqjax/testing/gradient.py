@@ -8,7 +8,7 @@ import jax
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, check_strategy
 from seqjax.gradients.edges import WeightedEdges
-from seqjax.gradients.scan import ARGUMENTS
+from seqjax.gradients.scan_gradient import ARGUMENTS
 from seqjax.plugin.author import cause
 from seqjax.testing.compare import BOUND, Failed, Skipped
 from seqjax.testing.line import Check, Found

@@ -10,7 +10,7 @@ import pytest
 import seqjax
 from seqjax import Problem, value_and_grad
 from seqjax.gradients import Checkpointed
-from seqjax.gradients.checkpointed import segment_size
+from seqjax.gradients.segmented import segment_size
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients import Discounted, Full

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqjax.gradients.base import Gradient
 from seqjax.gradients.floats import combine, partition_float
-from seqjax.gradients.scan import value_and_grad
+from seqjax.gradients.scan_gradient import value_and_grad
 from seqjax.gradients.scan_problem import Arguments, ScanProblem
 from seqjax.testing.compare import Skipped, assert_close
 from seqjax.testing.proofs.calls import KEY, batch_of_row, outcome_means, row_of

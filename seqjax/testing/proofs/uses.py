@@ -11,7 +11,7 @@ from seqjax.data.spec import Spec, Values
 from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, init_memory
 from seqjax.gradients.problem import Problem
-from seqjax.gradients.scan import value_and_grad
+from seqjax.gradients.scan_gradient import value_and_grad
 from seqjax.testing.compare import Failed, Skipped, assert_close, relative_error
 from seqjax.testing.proofs.calls import KEY, call, initial_memory
 from seqjax.testing.proofs.cases import NO_FLOATS, B, Learned, T, case

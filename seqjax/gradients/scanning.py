@@ -1,0 +1,125 @@
+"""`scan`: `jax.lax.scan` with a gradient strategy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PyTree
+
+from seqjax.errors import Error, dtype_shape
+from seqjax.gradients.base import Gradient, Memory, check_strategy
+from seqjax.gradients.problem import Problem
+from seqjax.gradients.scan_call import ScanCall
+
+
+def scan(
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: PyTree = None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    *,
+    gradient: Gradient,
+    key: jax.Array | None = None,
+    reset: Bool[Array, " T"] | None = None,
+    initial: Any = None,
+) -> tuple[Any, PyTree]:
+    """`jax.lax.scan` whose results are differentiated by a strategy.
+
+    The values are those of `jax.lax.scan`. The loss is whatever is made of the results, and everything that
+    `jax.lax.scan` differentiates is differentiated: `init`, `xs`, and what `f` closes over. It composes with `jax.jit`,
+    `jax.vmap`, `jax.shard_map`, `jax.checkpoint`, other scans and higher derivatives.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> from seqjax_gradients import Truncated
+    >>> def loss(w):
+    ...     def f(s, x):
+    ...         s = s + w * x
+    ...         return s, s
+    ...     s, ys = sj.scan(f, jnp.zeros(()), jnp.ones(4), gradient=Truncated(steps=2))
+    ...     return jnp.max(ys)
+    >>> loss(1.0).item(), jax.grad(loss)(1.0).item()  # the last two of four steps are differentiated
+    (4.0, 2.0)
+
+    Strategies that weigh the edges between steps, or compute steps again, can be used: `full`, `truncated`, `k1k2`,
+    `discounted`, `only`, `randomized`, `artbp`. Cuts are counted in the order of execution. `truncated` keeps the
+    carries at the starts of its segments and computes one segment again at a time: T / K · S + K · R numbers for a
+    carry of S and residuals of R numbers a step.
+
+    A random strategy draws once for the scan. Its mean is the gradient of any loss that depends on one scan; where a
+    path leads through two scans, give them two keys, `jax.random.split(key)`.
+
+    Args:
+        f: (carry, x) -> (carry, y), as in `jax.lax.scan`.
+        init: the carry that enters the first step, any pytree.
+        xs: what the steps read, leaves [T, ...]; None: nothing.
+        length: T, if `xs` has no arrays.
+        reverse: whether the steps are executed from the last one to the first.
+        unroll: how many steps a compiled iteration has.
+        gradient: a strategy, such as `Truncated(steps=100)`.
+        key: a JAX key; a strategy that draws needs it.
+        reset: bool[T], the steps that start from `initial` in place of the carry. No gradient crosses a reset, and cuts
+            are still counted from the start of the scan.
+        initial: the carry at a reset; None: `init`. It is differentiated, too.
+
+    Returns:
+        The carry after the last step, and all y, leaves [T, ...].
+
+    Raises:
+        Error: `gradient` is not an instance of a strategy, or one that `value_and_grad` serves; it draws, and there is
+            no key; `reset` or `initial` do not fit. What `jax.lax.scan` raises is raised too.
+    """
+    _check_scans(gradient)
+    lengths = {len(a) if jnp.ndim(a) else None for a in jax.tree.leaves(xs)} | ({length} - {None})
+    if len(lengths) != 1 or None in lengths or lengths == {0}:
+        # No step, or an error.
+        return jax.lax.scan(f, init, xs, length, reverse, unroll)
+    (num_steps,) = lengths
+    call = ScanCall(f, init, xs, num_steps, reverse, unroll, *_resets(reset, initial, init, num_steps))
+    return gradient.scan(call, *_drawn(gradient, call, key))
+
+
+def _check_scans(strategy: Any) -> None:
+    check_strategy("scan", strategy)
+    if not strategy.scans:
+        name = type(strategy).__name__
+        raise Error(
+            f"{name} needs the losses of the steps, which scan does not know. Use seqjax.value_and_grad(step, {name}"
+            "(...)), where step(params, state, x) returns (state, loss), or a strategy that weighs the edges between "
+            "steps or computes steps again: Full, Truncated, K1K2, Discounted, Only, Randomized, ARTBP"
+        )
+
+
+def _resets(reset: Any, initial: Any, init: Any, num_steps: int) -> tuple[Any, Any]:
+    """`reset` and `initial` as arrays, checked."""
+    if reset is None:
+        if initial is not None:
+            raise Error("initial is the carry at a reset: pass reset, bool[T], too")
+        return None, None
+    reset = jnp.asarray(reset)
+    if reset.shape != (num_steps,) or reset.dtype != jnp.bool:
+        raise Error(f"reset must be bool[{num_steps}], one for each step, not {dtype_shape(reset)}")
+    initial = init if initial is None else initial
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (initial, init)]
+    if jax.tree.structure(initial) != jax.tree.structure(init) or shapes[0] != shapes[1]:
+        raise Error(f"initial must be like init, with leaves of the shapes {shapes[1]}, not {shapes[0]}")
+    return reset, jax.tree.map(jnp.asarray, initial)
+
+
+def _drawn(strategy: Gradient, call: ScanCall, key: jax.Array | None) -> tuple[Any, Memory]:
+    """The random numbers of the strategy for this scan, and its initial memory."""
+
+    def step(params, carry, x):
+        return call.f(carry, x)[0], jnp.zeros(())
+
+    problem = Problem(step)
+    memory = strategy.init(problem, (), call.init)
+    if not strategy.draws:
+        return (), memory
+    if key is None:
+        raise Error(f"{type(strategy).__name__} draws at random: pass a key, such as key=jax.random.key(0)")
+    return strategy.draw(key, problem, (), memory, call.num_steps), memory
