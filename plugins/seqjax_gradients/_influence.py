@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from seqjax import SequenceGradient
-from seqjax.gradients import Memory, over_time, ravel_float, replace_unscored, sees_vmap, weighted_sum
+from seqjax.gradients import Memory, over_time, ravel_float, replace_unscored, sees_vmap, weighted_sum, where_rows
 
 from . import _units
 
@@ -24,13 +24,14 @@ class Window(NamedTuple):
     """The steps of one sequence in a window, with the states at which their derivatives are taken.
 
     Args:
-        problem: its `step` is differentiated.
+        problem: its `advance`, the step without resets, is differentiated.
         params: the parameters.
         entering: the states that enter the steps: their float vectors s_{t-1}, [T, S], and their other leaves, [T,
             ...].
         join: (float vector, other leaves) -> state.
         xs: what the steps read, leaves [T, ...].
         one_by_one: whether the step sees `vmap`, so that steps and cotangents are taken one after the other.
+        reset: bool[T], the steps at which the sequence begins anew; None: there are none.
     """
 
     problem: Any
@@ -39,6 +40,7 @@ class Window(NamedTuple):
     join: Any
     xs: Any
     one_by_one: bool
+    reset: Any
 
 
 class Influence(SequenceGradient):
@@ -82,15 +84,16 @@ class Influence(SequenceGradient):
         s, others, join = ravel_float(start(params))
 
         def step(params, s, others, x):
-            state, loss = problem.step(params, join(s, others), x)
-            s, others, _ = ravel_float(state)
-            return (s, others), loss
+            state, loss = problem.advance(params, join(s, others), x)
+            return ravel_float(state)[:2], loss
 
         def record(carry, x):
-            s, others = carry
-            return step(params, s, others, x)[0], carry
+            found = problem.reset_of(params, x)
+            reset, initial = (None, None) if found is None else (found[0], ravel_float(found[1])[:2])
+            entering = carry if reset is None else where_rows(reset, initial, carry)
+            return step(params, *entering, x)[0], (entering, reset)
 
-        end, entering = jax.lax.scan(record, (s, others), xs)
+        end, (entering, reset) = jax.lax.scan(record, (s, others), xs)
         one_by_one = sees_vmap(problem.step, params, join(s, others), jax.tree.map(lambda a: a[0], xs))
 
         # The states are constants here, so a loss that does not count can be taken at another step's state and input.
@@ -102,11 +105,11 @@ class Influence(SequenceGradient):
         losses, pull = jax.vjp(all_losses, params, read_TS)
         direct, q_TS = pull(weights.astype(losses.dtype))
 
-        window = Window(problem, params, entering, join, xs, one_by_one)
+        window = Window(problem, params, entering, join, xs, one_by_one, reset)
         if self.by_units(problem, params):
             carried, grads = self.through_units(memory.rows, q_TS, window)
         else:
-            carried = self.begin(memory.rows, _at_start(params, start))
+            carried = self.begin(memory.rows, _of_state(start, params))
             carried, grads = self._through(carried, q_TS, window)
         grads = jax.tree.map(jnp.add, direct, grads)
         return weighted_sum(weights, losses), grads, join(*end), Memory(rows=carried)
@@ -116,12 +119,19 @@ class Influence(SequenceGradient):
         theta, unravel = ravel_pytree(window.params)
 
         def after(theta, s, others, x):
-            state, _ = window.problem.step(unravel(theta), window.join(s, others), x)
+            state, _ = window.problem.advance(unravel(theta), window.join(s, others), x)
             return ravel_float(state)[0].astype(theta.dtype)
+
+        anew = None
+        if window.reset is not None:
+            first = jax.tree.map(lambda a: a[0], window.xs)
+            I = _of_state(lambda params: window.problem.reset_of(params, first)[1], window.params)
+            anew = self.begin(jax.tree.map(jnp.zeros_like, carried), I)
 
         def body(carry, inputs):
             carried, grads = carry
-            q, (s, others), x = inputs
+            q, (s, others), x, reset = inputs
+            carried = carried if anew is None else where_rows(reset, anew, carried)
             M = self.influence(carried)
             grads = grads + q.astype(M.dtype) @ M
             new, pull = jax.vjp(lambda theta, s: after(theta, s, others, x), theta, s)
@@ -129,12 +139,12 @@ class Influence(SequenceGradient):
             return (self.advance(carried, J.astype(theta.dtype), I), grads), None
 
         start = (carried, jnp.zeros(theta.size, theta.dtype))
-        (carried, grads), _ = jax.lax.scan(body, start, (q_TS, window.entering, window.xs))
+        (carried, grads), _ = jax.lax.scan(body, start, (q_TS, window.entering, window.xs, window.reset))
         return carried, unravel(grads)
 
 
-def _at_start(params, start):
-    """The influence of the parameters on the state that enters a window, float[S, P].
+def _of_state(start, params):
+    """The influence of the parameters on the state that enters a window or follows a reset, float[S, P].
 
     It is zero unless a sequence starts here: a state that comes from the previous window is a constant to `start`, and
     its influence is in M already.

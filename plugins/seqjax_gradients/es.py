@@ -54,11 +54,11 @@ class ES(SequenceGradient):
 
         def run(eps):
             params = unravel(theta + eps)
-            return run_window(problem, params, start(params), xs, weights)
+            return weighted_sum(weights, run_steps(problem, params, start(params), xs)[1])
 
-        _, losses = jax.vmap(run)(jnp.concatenate([eps, -eps]))
-        state, loss = run_window(problem, params, start(params), xs, weights)
-        return loss, unravel(slope(losses, eps, self.sigma)), state, memory
+        losses = jax.vmap(run)(jnp.concatenate([eps, -eps]))
+        state, losses_T = run_steps(problem, params, start(params), xs)
+        return weighted_sum(weights, losses_T), unravel(slope(losses, eps, self.sigma)), state, memory
 
 
 def perturbations(noise, sigma, dtype):
@@ -66,10 +66,9 @@ def perturbations(noise, sigma, dtype):
     return jnp.where(noise, sigma, -sigma).astype(dtype)
 
 
-def run_window(problem, params, state, xs, weights):
-    """The state after the window, and the loss of the window."""
-    state, losses = jax.lax.scan(functools.partial(problem.step, params), state, xs)
-    return state, weighted_sum(weights, losses)
+def run_steps(problem, params, state, xs):
+    """The state after a window, and the losses [T]."""
+    return jax.lax.scan(functools.partial(problem.step, params), state, xs)
 
 
 def slope(losses, eps, sigma):

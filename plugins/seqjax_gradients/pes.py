@@ -9,9 +9,9 @@ from annotated_types import Interval, MultipleOf
 from jax.flatten_util import ravel_pytree
 
 from seqjax import SequenceGradient, register
-from seqjax.gradients import Memory, sign_patterns
+from seqjax.gradients import Memory, sign_patterns, weighted_sum
 
-from .es import perturbations, run_window, slope
+from .es import perturbations, run_steps, slope
 
 
 @register("gradient", "pes")
@@ -65,13 +65,25 @@ class PES(SequenceGradient):
         begun, A, states = memory.rows
         eps = perturbations(noise, self.sigma, theta.dtype)
 
+        # The losses before the first reset inside of the window, and those after it, which older ε do not change.
+        anew_T = _begun_anew(problem, params, xs)
+        parts = [weights] if anew_T is None else [jnp.where(anew_T, 0, weights), jnp.where(anew_T, weights, 0)]
+
         def run(eps, state):
             params = unravel(theta + eps)
             first = start(params)  # the initial state of a reset row depends on the perturbed parameters
             state = jax.tree.map(lambda a, b: jnp.where(begun, a, b), state, first)
-            return run_window(problem, params, state, xs, weights)
+            state, losses_T = run_steps(problem, params, state, xs)
+            return state, [weighted_sum(part, losses_T) for part in parts]
 
-        states, losses = jax.vmap(run)(jnp.concatenate([eps, -eps]), states)
-        state, loss = run_window(problem, params, start(params), xs, weights)
-        A = A + eps
-        return loss, unravel(slope(losses, A, self.sigma)), state, Memory(rows=(jnp.ones((), bool), A, states))
+        states, sums = jax.vmap(run)(jnp.concatenate([eps, -eps]), states)
+        state, losses_T = run_steps(problem, params, start(params), xs)
+        grads = sum(slope(losses, A, self.sigma) for losses, A in zip(sums, [A + eps, eps], strict=False))
+        A = A + eps if anew_T is None else jnp.where(anew_T[-1], eps, A + eps)
+        return weighted_sum(weights, losses_T), unravel(grads), state, Memory(rows=(jnp.ones((), bool), A, states))
+
+
+def _begun_anew(problem, params, xs):
+    """Whether a reset lies at a step or before it, bool[T]; None: no step is reset."""
+    reset_T = jax.vmap(lambda x: (problem.reset_of(params, x) or (None,))[0])(xs)
+    return None if reset_T is None else jnp.cumsum(jnp.where(reset_T, 1, 0)) > 0

@@ -16,6 +16,7 @@ from seqjax.gradients import (
     sign_patterns,
     split_step,
     weighted_sum,
+    where_rows,
 )
 
 SMALL = 1e-7
@@ -85,6 +86,9 @@ class UORO(SequenceGradient):
         def body(carry, inputs):
             (s, others), s_tilde, theta_norm = carry
             x, nu = inputs
+            reset = problem.reset_of(params, x)
+            if reset is not None:  # θ̃ begins anew too, see below
+                s_tilde, theta_norm = where_rows(reset[0], jax.tree.map(jnp.zeros_like, carry[1:]), carry[1:])
             # u = J s̃ by forward mode, w = νᵀ I by reverse mode; neither J nor I is formed, and of w only the norm.
             new, u, others_after = jax.jvp(
                 lambda s: step(params, (s, others), x)[0], (s,), (s_tilde.astype(s.dtype),), has_aux=True
@@ -93,6 +97,8 @@ class UORO(SequenceGradient):
             s_tilde, theta_norm, rhos = mix(
                 u.astype(nu.dtype), theta_norm, nu, _norm(pull(nu.astype(s.dtype)), nu.dtype)
             )
+            if reset is not None:  # an infinite ρ0 takes the old θ̃ out of the new one
+                rhos = jnp.where(reset[0], jnp.inf, rhos[0]), rhos[1]
             return ((new, others_after), s_tilde, theta_norm), ((s, others), carry[1], rhos)
 
         s_tilde, theta_tilde = memory.rows

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from seqjax.errors import Error, check_whole, counted, dtype_shape
 from seqjax.gradients.check_scan import Weights, read_scan
@@ -328,6 +328,8 @@ def lags(
     weights: Weights = None,
     has_aux: bool = False,
     batched: bool = True,
+    reset: Bool[Array, "T ..."] | None = None,
+    initial: State | None = None,
 ) -> Lags:
     """The parts of a gradient by the number of steps that they travel back, from one backward pass.
 
@@ -355,12 +357,16 @@ def lags(
             weight 0 may be NaN.
         has_aux: whether the step returns (new state, (loss, outputs)).
         batched: False: one sequence, whose state and xs have no axis B.
+        reset: bool[T] or bool[T, B], the steps that start from `initial`, as in `value_and_grad`: no part of the
+            gradient travels across a reset.
+        initial: the state at a reset, leaves [B, ...]; None: the `init_state` of a problem that has one, else `state`.
 
     Raises:
         Error: `max_lag` is not a whole number from 1 on; the arguments, or what the step returns, do not fit together.
     """
     check_whole(below_2_to=31, max_lag=(max_lag, 1))
-    problem, *arrays = read_scan(step_or_problem, params, state, xs, weights, has_aux=has_aux, batched=batched)
+    options = {"has_aux": has_aux, "batched": batched, "reset": reset, "initial": initial}
+    problem, *arrays = read_scan(step_or_problem, params, state, xs, weights, **options)
     return jit_of(_by_lag, problem, max_lag, BLOCK)(*arrays)
 
 

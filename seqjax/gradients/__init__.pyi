@@ -37,6 +37,7 @@ from .problem import Problem as Problem
 from .problem import State as State
 from .problem import UnrolledProblem as UnrolledProblem
 from .problem import scan_rows as scan_rows
+from .problem import where_rows as where_rows
 from .scan_call import ScanCall as ScanCall
 from .scan_gradient import value_and_grad as value_and_grad
 from .scanning import scan as scan

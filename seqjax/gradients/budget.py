@@ -54,7 +54,8 @@ def levels_within(budget: int, window: Window) -> int:
     Raises:
         Error: no number of levels fits into the budget; the message says how many bytes are needed.
     """
-    one, two = (_residual_bytes(window, n) for n in (1, 2))
+    one = _residual_bytes(window, 1)
+    two = _residual_bytes(window, 2) if window.num_steps > 1 else 2 * one
     of_step, of_input = max(two - one, 1), num_bytes(window.steps) // window.num_steps
     constant = max(one - of_step, 0)
 

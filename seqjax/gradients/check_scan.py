@@ -6,11 +6,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.floats import combine, partition_float
 from seqjax.gradients.problem import Params, Problem, State, as_problem
+from seqjax.gradients.resetting import read_resets, with_resets
 
 Weights = Float[Array, "T B"] | Float[Array, " T"] | Literal["last"] | None
 
@@ -42,8 +43,12 @@ def read_scan(
     *,
     has_aux: bool = False,
     batched: bool = True,
+    reset: Bool[Array, "T ..."] | None = None,
+    initial: State | None = None,
 ) -> Scan:
     """Checks the arguments of a scan, as `value_and_grad` takes them, for a function that differentiates params.
+
+    With resets, the problem and `xs` that are returned have them.
 
     Raises:
         Error: the arguments, or what the step returns for them, do not fit together.
@@ -55,15 +60,26 @@ def read_scan(
     if not jax.tree.leaves(params):
         raise Error("there are no parameters, so that there is nothing to differentiate")
     check_any_float(params)
+    resets = read_resets(reset, initial, state, len(weights), batched)
     floats, others = partition_float(params)
-    if not has_aux and not jax.tree.leaves(others):
-        return Scan(problem, params, state, xs, weights)
+    if has_aux or jax.tree.leaves(others):
+        problem = _of_floats(problem, others, has_aux)
+    problem, xs = with_resets(problem, lambda _: state, xs, resets)
+    return Scan(problem, floats, state, xs, weights)
+
+
+def _of_floats(problem: Problem, others: PyTree, has_aux: bool) -> Problem:
+    """The problem as one of its float parameters, whose steps return no outputs."""
 
     def step(floats, state, x):
         new, loss = problem.step(combine(floats, others), state, x)
         return new, loss[0] if has_aux else loss
 
-    return Scan(Problem(step), floats, state, xs, weights)
+    def init_state(floats, key=None):
+        assert problem.init_state is not None
+        return problem.init_state(combine(floats, others), key)
+
+    return Problem(step, None if problem.init_state is None else init_state)
 
 
 def check_scan(

@@ -171,6 +171,18 @@ class Problem:
         assert self.init_state is not None
         return jax.vmap(self.init_state, (None, None), axis_size=num_rows)(params, None)
 
+    def initial_rows(self, params: Params, num_rows: int) -> State | None:
+        """The state at a reset inside of a window: that of `init_rows`, or None if there is no `init_state`."""
+        return None if self.init_state is None else self.init_rows(params, num_rows)
+
+    def advance(self, params: Params, state: State, x: Any) -> tuple[State, Float[Array, ""]]:
+        """`step` without a reset: a strategy that follows resets itself calls it with the state of `reset_of`."""
+        return self.step(params, state, x)
+
+    def reset_of(self, params: Params, x: Any) -> tuple[Bool[Array, ""], State] | None:
+        """Whether the step that reads x is reset, and the state from which it then starts; None: no step is reset."""
+        return None
+
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(other) == vars(self)
 
@@ -298,7 +310,7 @@ def where_rows[T](reset: Any, new: T, old: T) -> T:
     """Row by row: `new` where `reset` is True, else `old`; in the dtypes of `old`.
 
     Args:
-        reset: bool[B].
+        reset: bool[B], or bool[] for a single sequence.
         new: leaves [B, ...], which may be integers or keys.
         old: the same.
     """

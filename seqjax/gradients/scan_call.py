@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from seqjax.gradients.budget import Window, num_bytes
 from seqjax.gradients.floats import combine, partition_float
+from seqjax.gradients.problem import where_rows
 from seqjax.gradients.segmented import Steps, run_checkpointed, run_overlapping, run_segments
 from seqjax.gradients.unrolling import weigh_edge
 
@@ -114,7 +115,7 @@ class ScanCall(NamedTuple):
         x, weight, reset = inputs
         carry = carry if weight is None else self._weigh(carry, weight)
         if reset is not None:
-            carry = jax.tree.map(lambda a, b: jnp.where(reset, a.astype(b.dtype), b), self.initial, carry)
+            carry = where_rows(reset, self.initial, carry)
         return self.f(carry, x)
 
     def _weigh(self, carry, weight):

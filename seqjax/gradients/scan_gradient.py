@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from seqjax.errors import Error, is_whole
 from seqjax.gradients.base import (
@@ -23,6 +23,7 @@ from seqjax.gradients.check_scan import Weights, add_row_axis, check_any_float, 
 from seqjax.gradients.floats import partition_float
 from seqjax.gradients.precision import Precision, check_precision
 from seqjax.gradients.problem import Params, Problem, State, as_problem
+from seqjax.gradients.resetting import Resets, read_resets, with_resets
 from seqjax.gradients.scan_problem import ScanProblem
 from seqjax.plugin import registry
 
@@ -54,7 +55,8 @@ def value_and_grad(
     >>> w.item(), s.tolist()  # the edge into the last two steps is cut
     (2.0, [0.0])
 
-    The returned function takes `(params, state, xs, *, memory=None, weights=None, key=None)` and returns an `Estimate`.
+    The returned function takes `(params, state, xs, *, memory=None, weights=None, key=None, reset=None, initial=None)`
+    and returns an `Estimate`.
 
     - `params`: the parameters, any pytree. Its float leaves are differentiated. Its other leaves, such as integers,
       keys and functions, are constants, and their gradient is None.
@@ -64,6 +66,11 @@ def value_and_grad(
     - `weights`: float[T, B], or [T] with batched=False, the weights of the losses; None: 1 / (T B); "last": 1 / B for
       the loss of the last step and 0 for all others. A loss of weight 0 may be NaN.
     - `key`: a JAX key; a strategy that draws needs it.
+    - `reset`: bool[T] or bool[T, B], the steps that start from `initial` in place of the state that the step before
+      left. No gradient crosses a reset. Cuts are still counted from the start of the scan; what a strategy of the
+      history carries begins anew.
+    - `initial`: the state at a reset, leaves [B, ...], a constant; None: the `init_state` of a problem that has one,
+      else `state`. Both are differentiated.
 
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
@@ -98,15 +105,18 @@ def value_and_grad(
         memory: Memory | None = None,
         weights: Weights = None,
         key: jax.Array | None = None,
+        reset: Bool[Array, "T ..."] | None = None,
+        initial: State | None = None,
     ) -> Estimate:
         if not batched:
             state, xs, weights = add_row_axis(state, xs, weights)
         params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux)
+        resets = read_resets(reset, initial, state, len(weights), batched)
         if 0 in numbers:
             check_any_float(params)
         if numbers == (0,) and not has_aux and not jax.tree.leaves(partition_float(params)[1]):
             # Some strategies use the structure of the problem itself, such as that of a `Cell`.
-            result = _estimate(strategy, problem, params, lambda _: state, xs, weights, memory, key)
+            result = _estimate(strategy, problem, params, lambda _: state, xs, weights, memory, key, resets)
             grads = (result.grads,)
         else:
             if memory is not None and strategy.of == "history" and numbers != (0,):
@@ -116,7 +126,7 @@ def value_and_grad(
                     "differentiate the parameters only, argnums=0"
                 )
             scan = ScanProblem(problem, params, state, xs, numbers, has_aux)
-            result = _estimate_arguments(strategy, scan, weights, memory, key)
+            result = _estimate_arguments(strategy, scan, weights, memory, key, resets)
             grads = tuple(scan.by_argument(result.grads)[i] for i in numbers)
         if not batched:
             result, grads = _drop_row_axis(result, grads, numbers)
@@ -165,10 +175,12 @@ def _estimate(
     weights: Float[Array, "T B"],
     memory: Memory | None,
     key: jax.Array | None,
+    resets: Resets | None = None,
     first_row: Int[Array, ""] | int = 0,
 ) -> Estimate:
-    """The estimate of one window without resets, whose rows are numbered from `first_row` on."""
+    """The estimate of one window, of which no row is reset at its start, with rows numbered from `first_row` on."""
     num_rows = weights.shape[1]
+    problem, xs = with_resets(problem, start, xs, resets)
     if memory is None:
         memory = init_memory(strategy, problem, params, start(params), num_rows)
     rows = first_row + jnp.arange(num_rows, dtype=jnp.int32)
@@ -177,32 +189,40 @@ def _estimate(
 
 
 def _estimate_arguments(
-    strategy: Gradient, scan: ScanProblem, weights: Float[Array, "T B"], memory: Memory | None, key: jax.Array | None
+    strategy: Gradient,
+    scan: ScanProblem,
+    weights: Float[Array, "T B"],
+    memory: Memory | None,
+    key: jax.Array | None,
+    resets: Resets | None,
 ) -> Estimate:
     """The estimate of one window, with its gradient as `Arguments`."""
     if 1 in scan.argnums and isinstance(strategy, SequenceGradient):
-        estimate = _row_by_row(strategy, scan, weights, memory, key)
+        estimate = _row_by_row(strategy, scan, weights, memory, key, resets)
     else:
-        estimate = _estimate(strategy, scan, scan.args, scan.start_of, scan.xs, weights, memory, key)
+        estimate = _estimate(strategy, scan, scan.args, scan.start_of, scan.xs, weights, memory, key, resets)
     if scan.has_aux and estimate.outputs is None:
         # The strategy returns no outputs, so that one more forward pass computes them.
-        estimate = estimate._replace(outputs=scan.outputs())
+        problem, xs = with_resets(scan, scan.start_of, scan.xs, resets)
+        estimate = estimate._replace(outputs=problem.unroll_with_outputs(scan.args, scan.state, xs)[2])
     return estimate
 
 
-def _row_by_row(strategy, scan, weights, memory, key):
+def _row_by_row(strategy, scan, weights, memory, key, resets):
     """`_estimate_arguments` for a strategy that is written for one sequence.
 
     Such a strategy stores numbers for each parameter and each row. The initial state of a row acts on this row alone,
     so each row is a problem of its own, with its initial state among the parameters.
     """
 
-    def one(row, state, xs, weights, memory):
+    def one(row, state, xs, weights, memory, resets):
         state, xs, weights = add_row_axis(state, xs, weights)
+        if resets is not None:
+            resets = Resets(resets.steps[:, None], jax.tree.map(lambda a: a[None], resets.initial))
         own = ScanProblem(scan.problem, scan.params, state, xs, scan.argnums, scan.has_aux)
         if memory is not None:
             memory = memory._replace(rows=jax.tree.map(lambda a: a[None], memory.rows))
-        estimate = _estimate(strategy, own, own.args, own.start_of, xs, weights, memory, key, row)
+        estimate = _estimate(strategy, own, own.args, own.start_of, xs, weights, memory, key, resets, row)
         return estimate._replace(
             grads=estimate.grads._replace(state=jax.tree.map(lambda a: a[0], estimate.grads.state)),
             state=jax.tree.map(lambda a: a[0], estimate.state),
@@ -210,8 +230,9 @@ def _row_by_row(strategy, scan, weights, memory, key):
         )
 
     num_rows = weights.shape[1]
-    in_axes = (0, 0, 1, 1, None if memory is None else Memory(None, 0))
-    estimates = jax.vmap(one, in_axes)(jnp.arange(num_rows, dtype=jnp.int32), scan.state, scan.xs, weights, memory)
+    in_axes = (0, 0, 1, 1, None if memory is None else Memory(None, 0), None if resets is None else Resets(1, 0))
+    rows = jnp.arange(num_rows, dtype=jnp.int32)
+    estimates = jax.vmap(one, in_axes)(rows, scan.state, scan.xs, weights, memory, resets)
     loss, params = jax.tree.map(lambda a: a.sum(0), (estimates.loss, estimates.grads.params))
     return estimates._replace(
         loss=loss, grads=estimates.grads._replace(params=params), memory=average_shared(estimates.memory)

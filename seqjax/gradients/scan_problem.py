@@ -78,6 +78,10 @@ class ScanProblem(UnrolledProblem):
         """The state in which the window starts."""
         return self._join(args, 1)
 
+    def initial_rows(self, args, num_rows):
+        """The state at a reset inside of the window, that of the problem."""
+        return self.problem.initial_rows(self._join(args, 0), num_rows)
+
     def inputs(self, args: Arguments, xs: PyTree) -> PyTree:
         """What the steps read."""
         return self._join(args, 2) if self.has_own_inputs else xs
@@ -87,10 +91,6 @@ class ScanProblem(UnrolledProblem):
         if type(self.problem).unroll is not Problem.unroll:
             return self.problem.unroll_with_outputs(self._join(args, 0), state, xs, edge_weights, scored)
         return scan_rows(self.step_with_outputs, args, state, xs, edge_weights, scored)
-
-    def outputs(self) -> PyTree:
-        """What the steps return beside their losses, leaves [T, B, ...], from one pass forwards."""
-        return scan_rows(self.step_with_outputs, self.args, self.state, self.xs)[2]
 
     def by_argument(self, args: Any) -> Arguments:
         """Parameters of this problem, or their gradients, as `Arguments`."""

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, PyTree
 from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.base import Gradient, Memory, check_strategy
 from seqjax.gradients.problem import Problem
+from seqjax.gradients.resetting import check_initial
 from seqjax.gradients.scan_call import ScanCall
 
 
@@ -104,9 +105,7 @@ def _resets(reset: Any, initial: Any, init: Any, num_steps: int) -> tuple[Any, A
     if reset.shape != (num_steps,) or reset.dtype != jnp.bool:
         raise Error(f"reset must be bool[{num_steps}], one for each step, not {dtype_shape(reset)}")
     initial = init if initial is None else initial
-    shapes = [jax.tree.map(jnp.shape, tree) for tree in (initial, init)]
-    if jax.tree.structure(initial) != jax.tree.structure(init) or shapes[0] != shapes[1]:
-        raise Error(f"initial must be like init, with leaves of the shapes {shapes[1]}, not {shapes[0]}")
+    check_initial(initial, init, "init")
     return reset, jax.tree.map(jnp.asarray, initial)
 
 

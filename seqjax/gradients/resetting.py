@@ -1,0 +1,143 @@
+"""Resets inside of a window: steps that start from an initial state in place of the one that the step before left."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PyTree
+
+from seqjax.errors import Error, dtype_shape
+from seqjax.gradients.problem import Params, Problem, State, UnrolledProblem, scan_rows, where_rows
+
+
+class Resets(NamedTuple):
+    """The resets of a window.
+
+    Args:
+        steps: bool[T, B], the steps that are reset.
+        initial: the state at a reset, leaves [B, ...]; None: that in which a sequence of the problem starts or, if the
+            problem does not know it, the one in which the window starts.
+    """
+
+    steps: Any
+    initial: Any = None
+
+
+class ResettingProblem(UnrolledProblem):
+    """Another problem, of which some steps start from an initial state. Its steps are scanned.
+
+    A step reads (what it reads in the other problem, bool[], int32[]): whether it is reset, and the number of its row.
+
+    Args:
+        problem: the other problem.
+        initial: params -> the states at a reset, leaves [B, ...]. They are differentiated.
+    """
+
+    has_own_unroll = False
+    has_fused_unroll = False
+
+    def __init__(self, problem: Problem, initial: Callable[[Params], State]):
+        # `step` is a method here, so `UnrolledProblem.__init__`, which stores that of the other problem, is not called.
+        self.problem, self.warmup, self.initial = problem, problem.warmup, initial
+
+    init_state = None
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    def step(self, params, state, x):
+        """One step, from the initial state if it is reset."""
+        return self.advance(params, self._enter(params, state, x), x)
+
+    def step_with_outputs(self, params, state, x):
+        """One step with its outputs, from the initial state if it is reset."""
+        return self.problem.step_with_outputs(params, self._enter(params, state, x), x[0])
+
+    def advance(self, params, state, x):
+        """One step of the other problem."""
+        return self.problem.step(params, state, x[0])
+
+    def reset_of(self, params, x):
+        """Whether a step is reset, and the initial state of its row."""
+        _, reset, row = x
+        return reset, jax.tree.map(lambda a: a[row], self.initial(params))
+
+    def inputs(self, params, xs):
+        """What the steps read."""
+        return self.problem.inputs(params, xs[0]), *xs[1:]
+
+    def unroll_with_outputs(self, params, state, xs, edge_weights=None, scored=None):
+        """The state after T steps, the losses float[T, B], and the outputs, leaves [T, B, ...]; None: no outputs."""
+        return scan_rows(self.step_with_outputs, params, state, xs, edge_weights, scored)
+
+    def _enter(self, params, state, x):
+        reset, initial = self.reset_of(params, x)
+        return where_rows(reset, initial, state)
+
+
+def with_resets(
+    problem: Problem, start: Callable[[Params], State], xs: PyTree, resets: Resets | None
+) -> tuple[Problem, PyTree]:
+    """The problem with resets inside of a window, and what its steps read.
+
+    Args:
+        problem: the problem.
+        start: params -> the state in which the window starts, leaves [B, ...].
+        xs: what the steps of the problem read, leaves [T, B, ...].
+        resets: the resets; None: the problem and xs stay as they are.
+    """
+    if resets is None:
+        return problem, xs
+    num_steps, num_rows = resets.steps.shape
+
+    def initial(params):
+        if resets.initial is not None:
+            return resets.initial
+        own = problem.initial_rows(params, num_rows)
+        return start(params) if own is None else own
+
+    rows = jnp.broadcast_to(jnp.arange(num_rows, dtype=jnp.int32), (num_steps, num_rows))
+    return ResettingProblem(problem, initial), (xs, resets.steps, rows)
+
+
+def read_resets(
+    reset: Bool[Array, "T ..."] | None, initial: State | None, state: State, num_steps: int, batched: bool
+) -> Resets | None:
+    """Checks the resets of a window.
+
+    Args:
+        reset: bool[T] or bool[T, B]; None: no step is reset.
+        initial: the state at a reset, leaves [B, ...], or [...] if `batched` is False.
+        state: the state in which the window starts, leaves [B, ...].
+        num_steps: T.
+        batched: whether the caller's arguments have an axis of rows.
+
+    Raises:
+        Error: they do not fit to the window.
+    """
+    if reset is None:
+        if initial is not None:
+            raise Error("initial is the state at a reset: pass reset, bool[T], too")
+        return None
+    num_rows = len(jax.tree.leaves(state)[0]) if jax.tree.leaves(state) else 1
+    reset = jnp.asarray(reset)
+    shapes = [(num_steps,), (num_steps, num_rows)][: 1 + batched]
+    if reset.shape not in shapes or reset.dtype != jnp.bool:
+        wanted = " or ".join(f"bool{list(shape)}" for shape in shapes)
+        raise Error(f"reset must be {wanted}, not {dtype_shape(reset)}")
+    if initial is not None:
+        initial = jax.tree.map(jnp.asarray if batched else lambda a: jnp.asarray(a)[None], initial)
+        check_initial(initial, state)
+    steps = jnp.broadcast_to(reset.reshape(num_steps, -1), (num_steps, num_rows))
+    return Resets(steps, initial)
+
+
+def check_initial(initial: Any, state: Any, name: str = "state") -> None:
+    """Checks that the initial state at a reset has the structure and the shapes of the state.
+
+    Raises:
+        Error: it does not.
+    """
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (initial, state)]
+    if str(jax.tree.structure(initial)) != str(jax.tree.structure(state)) or shapes[0] != shapes[1]:
+        raise Error(f"initial must be like {name}, with leaves of the shapes {shapes[1]}, not {shapes[0]}")
