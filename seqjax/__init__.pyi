@@ -14,6 +14,7 @@ from .data.spec import Values as Values
 from .data.tokenizer import Tokenizer as Tokenizer
 from .diagnostics.gradient_by_lag import lags as lags
 from .diagnostics.measuring import measure as measure
+from .diagnostics.nonfinite import first_nonfinite as first_nonfinite
 from .diagnostics.state_jacobians import jacobians as jacobians
 from .errors import Error as Error
 from .gradients.base import Gradient as Gradient

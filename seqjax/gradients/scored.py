@@ -5,16 +5,16 @@ derivatives that are NaN. So a loss that does not count is evaluated at the valu
 value and its derivatives are then finite if those of that step are, and 0 times them is 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
-from jax.extend.core.primitives import jit_p
 from jaxtyping import Array, Bool, Float, PyTree
 
 from seqjax.gradients.dependence import needed_by
+from seqjax.gradients.jaxprs import inline_calls
 
 
 def scored_steps(weights: Float[Array, "*T"]) -> Bool[Array, "*T"] | None:
@@ -83,7 +83,7 @@ def split_step(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> tupl
     # A new function for each call: JAX caches traces by the function object, and a step may close over a value that has
     # changed since.
     closed, shapes = jax.make_jaxpr(lambda *args: step(*args), return_shape=True)(params, state, x)
-    closed = jax.make_jaxpr(lambda *values: _evaluate(closed, values))(*closed.in_avals)
+    closed = inline_calls(closed)
     jaxpr, num_params = closed.jaxpr, len(jax.tree.leaves(params))
     *after, loss = jaxpr.outvars
 
@@ -116,21 +116,3 @@ def split_step(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> tupl
         return jax.tree.unflatten(jax.tree.structure(shapes[0]), values[: len(after)]), values[len(after) :]
 
     return advance, lambda params, between: to_loss(*jax.tree.leaves(params), *between)[0]
-
-
-def _evaluate(closed: ClosedJaxpr, values: Sequence) -> list:
-    """Evaluates a jaxpr. A call of a jitted function becomes the equations of that function."""
-    known = dict(zip((*closed.jaxpr.constvars, *closed.jaxpr.invars), (*closed.consts, *values), strict=True))
-    for equation in closed.jaxpr.eqns:
-        inputs = _read(equation.invars, known)
-        if equation.primitive is jit_p:
-            outputs = _evaluate(equation.params["jaxpr"], inputs)
-        else:
-            outputs = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(equation.params))
-            outputs = outputs if equation.primitive.multiple_results else [outputs]
-        known.update(zip(equation.outvars, outputs, strict=True))
-    return _read(closed.jaxpr.outvars, known)
-
-
-def _read(variables, known):
-    return [v.val if isinstance(v, Literal) else known[v] for v in variables]

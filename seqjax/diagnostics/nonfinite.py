@@ -1,0 +1,408 @@
+"""`first_nonfinite`: the step and the variable at which a scan, or its gradient, stops being finite."""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal as JaxLiteral
+from jaxtyping import Array, Bool, PyTree
+
+from seqjax.errors import Error, counted
+from seqjax.gradients.base import weighted_sum
+from seqjax.gradients.check_scan import Weights, read_scan
+from seqjax.gradients.compiling import jit_of
+from seqjax.gradients.floats import leaf_names, norm, partition_float, split_float
+from seqjax.gradients.jaxprs import evaluate, inline_calls
+from seqjax.gradients.problem import Params, Problem, State
+from seqjax.gradients.scored import replace_unscored
+from seqjax.gradients.segmented import Steps
+from seqjax.report import notebook
+from seqjax.report.table import Table
+
+if TYPE_CHECKING:  # matplotlib takes long to import
+    import seqjax.report.figure
+
+
+class Place(NamedTuple):
+    """Where something stops being finite.
+
+    Args:
+        step: the step, from 0 on.
+        row: the row of the batch.
+        of: whether the variable is a part of the state, of the parameters or of xs, or the loss.
+        name: the name of the variable in this tree.
+        operation: the JAX operation that first gives a number that is not finite from finite ones; empty: unknown.
+    """
+
+    step: int
+    row: int
+    of: Literal["state", "params", "xs", "loss"]
+    name: str
+    operation: str = ""
+
+    @property
+    def variable(self) -> str:
+        """The variable in words, such as "state h"."""
+        return _variable(self.of, self.name)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Nonfinite:
+    """Where a scan and its gradient stop being finite, with the largest norms on the way there.
+
+    Norms are the largest of all rows, NaN or infinite where they are not finite.
+    """
+
+    value: Place | None
+    """The first step at which a value is not finite; None: all are."""
+    gradient: Place | None
+    """Where the gradient first stops being finite on its way back from the last step, or from the last step before
+    `value`: the step that makes it so, and the variable that enters this step; None: it is finite."""
+    norms: dict[str, np.ndarray]
+    """The norms of each state variable after each step, and of the loss, float64[T], by variable: "state h"."""
+    gradient_norms: dict[str, np.ndarray]
+    """The norms of the gradient of the loss by each state variable before each step, and of the share of each step in
+    the gradient by each parameter, float64[T], by variable: "state h", "params W"."""
+
+    def __str__(self) -> str:
+        return "\n".join([*self._lines(), str(self.table)])
+
+    __repr__ = __str__
+
+    def _lines(self) -> list[str]:
+        num_steps = len(next(iter(self.norms.values())))
+        if self.value is None and self.gradient is None:
+            return [f"all values and gradients of {counted(num_steps, 'step')} are finite"]
+        lines = [_line("value", self.value), _line("gradient", self.gradient)]
+        if self.value is not None and self.gradient is None:
+            lines[1] += f" up to step {self.value.step - 1}" if self.value.step else " (there is no step before)"
+        return lines
+
+    @property
+    def table(self) -> Table:
+        """The largest finite norm of each variable and of its gradient, with their steps."""
+        names = list(dict.fromkeys([*self.norms, *self.gradient_norms]))
+        rows = [(name, *_largest(self.norms, name), *_largest(self.gradient_norms, name)) for name in names]
+        return Table(("variable", "largest norm", "at step", "largest gradient norm", "at step "), rows)
+
+    def plot(self, of: Literal["value", "gradient"] = "value") -> "seqjax.report.figure.Figure":
+        """A matplotlib figure of the norms by step, on a logarithmic scale.
+
+        Args:
+            of: whether the norms of the values or those of the gradient are drawn.
+
+        Raises:
+            Error: `of` is something else.
+        """
+        from seqjax.report import plot
+
+        if of not in ("value", "gradient"):
+            raise Error(f'of = {of!r} must be "value" or "gradient"')
+        norms = self.norms if of == "value" else self.gradient_norms
+        positive = {name: np.where(np.isfinite(a) & (a > 0), a, np.nan) for name, a in norms.items()}
+        label = "norm" if of == "value" else "norm of the gradient"
+        return plot.lines(positive, x_label="step", y_label=label, y_scale="log")
+
+    def _repr_html_(self) -> str:
+        return notebook.show(
+            lambda: "".join(map(notebook.text, self._lines())),
+            lambda: notebook.image(self.plot(), "Norms by step"),
+            lambda: self.table.to_html(),
+        )
+
+
+def first_nonfinite(
+    step_or_problem: Callable | Problem,
+    params: Params,
+    state: State,
+    xs: PyTree,
+    *,
+    weights: Weights = None,
+    has_aux: bool = False,
+    batched: bool = True,
+    reset: Bool[Array, "T ..."] | None = None,
+    initial: State | None = None,
+) -> Nonfinite:
+    """The first step and variable at which a scan is not finite, then those at which its gradient stops being finite.
+
+    The gradient is that of the losses before the first value that is not finite. It is followed from the last of these
+    steps to the first one. Of the states √T are kept, and the others are computed again, so that a long scan fits into
+    memory; it takes the time of a few passes forwards.
+
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> def step(w, s, x):
+    ...     v = jnp.sqrt(s["u"])  # its derivative at 0 is infinite
+    ...     return {"u": s["u"] - w * x, "v": v}, v
+    >>> state = {"u": jnp.ones(1), "v": jnp.zeros(1)}
+    >>> found = sj.first_nonfinite(step, jnp.array(0.25), state, jnp.ones((8, 1)))
+    >>> found.value.step, found.value.name, found.value.operation
+    (5, 'v', 'sqrt')
+    >>> found.gradient.step, found.gradient.of, found.gradient.name
+    (4, 'state', 'u')
+
+    Args:
+        step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.
+        params: the parameters.
+        state: the state in which the window starts, leaves [B, ...].
+        xs: what the steps read, leaves [T, B, ...].
+        weights: float[T, B], the weights of the losses; None: 1 / (T B); "last": only the last loss counts.
+        has_aux: whether the step returns (new state, (loss, outputs)).
+        batched: False: one sequence, whose state and xs have no axis B.
+        reset: as in `value_and_grad`.
+        initial: as in `value_and_grad`.
+
+    Raises:
+        Error: the arguments, or what the step returns, do not fit together.
+    """
+    options = {"has_aux": has_aux, "batched": batched, "reset": reset, "initial": initial}
+    scan = read_scan(step_or_problem, params, state, xs, weights, **options)
+    size = max(1, math.isqrt(len(scan.weights)))
+    walked = jax.device_get(jit_of(_walk, scan.problem, size)(*scan[1:]))
+    names = _Names.of(scan.params, scan.state, scan.xs if reset is None else scan.xs[0])
+    value = _place_of_value(scan, walked.forwards.first, names)
+    gradient = _place_of_gradient(scan, walked, names)
+    state, params = ([_variable(of, name) for name in getattr(names, of)] for of in ("state", "params"))
+    norms = dict(zip([*state, "loss"], np.asarray(walked.forwards.norms, np.float64).T, strict=True))
+    back = dict(zip([*state, *params], np.asarray(walked.backwards.norms, np.float64).T, strict=True))
+    return Nonfinite(value, gradient, norms, back)
+
+
+def _variable(of: str, name: str) -> str:
+    # A tree that is a single leaf has no other name.
+    return of if name == of else f"{of} {name}"
+
+
+class _First(NamedTuple):
+    """The first step, in the order of a walk, at which something is not finite, and what is needed to compute it again.
+
+    Args:
+        found: bool[], whether there is such a step.
+        step: int32[].
+        bad_LB: bool[L, B], which leaves are not finite, in which rows.
+        state: the state that enters the step, leaves [B, ...].
+        cotangents: the cotangents of the float leaves of the state after the step; on the way forwards ().
+    """
+
+    found: Any
+    step: Any
+    bad_LB: Any
+    state: Any
+    cotangents: Any = ()
+
+    def update(self, step: Any, bad_LB: Any, state: State, cotangents: Any = ()) -> "_First":
+        """The same, or the given step if it is the first one at which a leaf is not finite."""
+        here = _First(jnp.ones((), bool), step, bad_LB, state, cotangents)
+        return jax.tree.map(functools.partial(jnp.where, bad_LB.any() & ~self.found), here, self)
+
+
+class _Walk(NamedTuple):
+    """The results of a walk along the steps: the first bad step, and the norms of the leaves, [T, L]."""
+
+    first: Any
+    norms: Any
+
+
+class _Walks(NamedTuple):
+    forwards: Any
+    backwards: Any
+
+
+def _walk(problem, size, params, state, xs, weights):
+    """Walks through the steps forwards and then backwards, in segments of `size` steps."""
+    num_steps, num_rows = weights.shape
+    steps = Steps.of((jnp.arange(num_steps, dtype=jnp.int32), xs, weights), num_steps)
+    rows = jax.vmap(problem.step, (None, 0, 0))
+    num_state, num_params = len(split_float(state)[0]), len(jax.tree.leaves(params))
+
+    def forward(carry, inputs):
+        state, first = carry
+        t, x, weights_B = inputs
+        after, losses = rows(params, state, x)
+        leaves = [*split_float(after)[0], jnp.where(weights_B != 0, losses, 0)]
+        return (after, first.update(t, _bad(leaves), state)), _norms(leaves)
+
+    def forward_segment(carry, steps):
+        entering = carry[0]
+        carry, norms = jax.lax.scan(forward, carry, steps.read())
+        return carry, (entering, norms)
+
+    whole = num_steps - num_steps % size
+    entries, part = steps.parts(np.arange(0, whole, size), size)
+    nowhere = _First(jnp.zeros((), bool), jnp.int32(num_steps), jnp.zeros((num_state + 1, num_rows), bool), state)
+    carry, (starts, norms) = jax.lax.scan(lambda carry, e: forward_segment(carry, part(e)), (state, nowhere), entries)
+    carry, (last_start, last_norms) = forward_segment(carry, steps.part(whole, num_steps))
+    forwards = _Walk(carry[1], jnp.concatenate([norms.reshape(whole, num_state + 1), last_norms]))
+
+    def backward(carry, inputs):
+        cotangents, first = carry
+        (t, x, weights_B), state = inputs
+        used_B = jnp.where(t < forwards.first.step, weights_B, 0)
+        d_params, before = _pull(rows, params, state, x, used_B, cotangents)
+        # After the first value that is not finite nothing is differentiated.
+        d_params, before = jax.tree.map(lambda a: jnp.where(t < forwards.first.step, a, 0), (d_params, before))
+        bad = jnp.concatenate([_bad(before), _bad([a[None] for a in jax.tree.leaves(d_params)], num_rows)])
+        norms = jnp.concatenate([_norms(before), _norms([a[None] for a in jax.tree.leaves(d_params)])])
+        return (before, first.update(t, bad, state, cotangents)), norms
+
+    def backward_segment(carry, start, steps):
+        inputs = steps.read()
+        _, entering = jax.lax.scan(lambda state, inputs: (rows(params, state, inputs[1])[0], state), start, inputs)
+        return jax.lax.scan(backward, carry, (inputs, entering), reverse=True)
+
+    cotangents = [jnp.zeros_like(a) for a in split_float(state)[0]]
+    nowhere = _First(
+        jnp.zeros((), bool), jnp.int32(-1), jnp.zeros((num_state + num_params, num_rows), bool), state, cotangents
+    )
+    carry, last_norms = backward_segment((cotangents, nowhere), last_start, steps.part(whole, num_steps))
+    (_, first), norms = jax.lax.scan(
+        lambda carry, inputs: backward_segment(carry, inputs[0], part(inputs[1])),
+        carry,
+        (starts, entries),
+        reverse=True,
+    )
+    norms = jnp.concatenate([norms.reshape(whole, num_state + num_params), last_norms])
+    return _Walks(forwards, _Walk(first, norms))
+
+
+def _pull(rows, params, state, x, weights_B, cotangents):
+    """The gradient by the parameters, and by the float leaves of the state before a step, through this step."""
+    floats, others, join = split_float(state)
+    _, pull = jax.vjp(lambda params, floats: split_float(rows(params, join(floats, others), x)[0])[0], params, floats)
+    # A loss that does not count may have a derivative that is not finite.
+    used_floats, used_others, used_x = replace_unscored((floats, others, x), weights_B != 0)
+
+    def loss(params, floats):
+        return weighted_sum(weights_B, rows(params, join(floats, used_others), used_x)[1])
+
+    scored = jnp.any(weights_B != 0)
+    direct = jax.tree.map(lambda a: jnp.where(scored, a, 0), jax.grad(loss, (0, 1))(params, used_floats))
+    return jax.tree.map(jnp.add, pull(cotangents), direct)
+
+
+def _bad(leaves, num_rows=None):
+    """Which leaves [B, ...] are not finite, and in which rows, bool[L, B]. A leaf [1, ...] counts for all rows."""
+    if not leaves:
+        return jnp.zeros((0, num_rows or 0), bool)
+    bad_LB = jnp.stack([~jnp.isfinite(a).reshape(len(a), -1).all(1) for a in leaves])
+    return bad_LB if num_rows is None else jnp.broadcast_to(bad_LB, (len(leaves), num_rows))
+
+
+def _norms(leaves):
+    """The largest norm of a row of each leaf [B, ...], float[L]."""
+    return jnp.stack([jnp.max(jax.vmap(norm)(a)) for a in leaves]) if leaves else jnp.zeros(0)
+
+
+def _place_of_value(scan: Any, first: _First, names: Any) -> Place | None:
+    """The first step at which a value is not finite."""
+    if not first.found:
+        return None
+    row = int(np.argmax(first.bad_LB.any(0)))
+    step = int(first.step)
+    state, x = jax.tree.map(lambda a: a[row], first.state), jax.tree.map(lambda a: a[step, row], scan.xs)
+    for of, tree, found in (("params", scan.params, names.params), ("state", state, names.state), ("xs", x, names.xs)):
+        for name, leaf in zip(found, jax.tree.leaves(partition_float(tree)[0]), strict=True):
+            if not np.isfinite(np.asarray(leaf, np.float64)).all():
+                return Place(step, row, of, name)  # it is given
+
+    def step_of_row(params, state, x):
+        after, loss = scan.problem.step(params, state, x)
+        return [*split_float(after)[0], loss]
+
+    number, operation = _origin(step_of_row, scan.params, state, x)
+    of, name = ("state", names.state[number]) if number < len(names.state) else ("loss", "loss")
+    return Place(step, row, of, name, operation)
+
+
+def _place_of_gradient(scan: Any, walks: _Walks, names: Any) -> Place | None:
+    """The step through which the gradient stops being finite, on its way back."""
+    first = walks.backwards.first
+    if not first.found:
+        return None
+    step, bad_LB = int(first.step), np.asarray(first.bad_LB)
+    row = int(np.argmax(bad_LB.any(0)))
+    rows = jax.vmap(scan.problem.step, (None, 0, 0))
+    x, weights_B = jax.tree.map(lambda a: a[step], (scan.xs, scan.weights))
+    used_B = jnp.where(step < walks.forwards.first.step, weights_B, 0)
+
+    def pull(params, state, x, cotangents):
+        d_params, before = _pull(rows, params, state, x, used_B, cotangents)
+        return [*before, *jax.tree.leaves(d_params)]
+
+    number, operation = _origin(pull, scan.params, first.state, x, first.cotangents)
+    num_state = len(names.state)
+    of, name = ("state", names.state[number]) if number < num_state else ("params", names.params[number - num_state])
+    return Place(step, row, of, name, operation)
+
+
+def _origin(f: Callable, *args: Any) -> tuple[int, str]:
+    """Which output of a function is the first that is not finite, and the operation that makes it so.
+
+    From this output the equations of the function are followed back along values that are not finite, up to one whose
+    inputs are all finite.
+
+    Args:
+        f: a function that returns a list of arrays, one of which is not finite.
+        args: its arguments, which are finite.
+    """
+    closed = inline_calls(jax.make_jaxpr(lambda *args: f(*args))(*args))
+    made, values = {}, {}
+
+    def seen(equation, inputs, outputs):
+        for v, value in zip(equation.outvars, outputs, strict=True):
+            made[v], values[v] = (len(made), equation), value
+
+    outputs = evaluate(closed, jax.tree.leaves(args), seen)
+    bad = [number for number, value in enumerate(outputs) if not _is_finite(value)]
+    variables = closed.jaxpr.outvars
+    number = min(bad, key=lambda number: made.get(variables[number], (0, None))[0])
+    at, operation = variables[number], ""
+    while at in made:
+        equation = made[at][1]
+        operation = str(equation.params.get("name") or equation.primitive.name)
+        before = [
+            v for v in equation.invars if not isinstance(v, JaxLiteral) and v in values and not _is_finite(values[v])
+        ]
+        if not before:
+            break
+        at = before[0]
+    return number, operation
+
+
+def _is_finite(value: Any) -> bool:
+    return not jnp.issubdtype(value.dtype, jnp.inexact) or bool(jnp.isfinite(value).all())
+
+
+class _Names(NamedTuple):
+    """The names of the float leaves."""
+
+    params: list[str]
+    state: list[str]
+    xs: list[str]
+
+    @classmethod
+    def of(cls, params: Params, state: State, xs: PyTree) -> "_Names":
+        trees = {"params": params, "state": state, "xs": xs}
+        return cls(*([n for n, _ in leaf_names(partition_float(tree)[0], name)] for name, tree in trees.items()))
+
+
+def _line(what: str, place: Place | None) -> str:
+    if place is None:
+        return f"{what}: finite"
+    of = f"by {place.variable}" if what == "gradient" else place.variable
+    operation = f", made by {place.operation}" if place.operation else ", as it was given"
+    return f"{what}: {of} not finite at step {place.step}, row {place.row}{operation}"
+
+
+def _largest(norms: dict[str, np.ndarray], name: str) -> tuple[float | None, int | None]:
+    """The largest finite norm of a variable, and its step."""
+    values = norms.get(name)
+    if values is None or not np.isfinite(values).any():
+        return None, None
+    step = int(np.nanargmax(np.where(np.isfinite(values), values, np.nan)))
+    return float(values[step]), step
