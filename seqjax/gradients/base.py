@@ -199,7 +199,17 @@ class Gradient(Plugin):
 
             keys = _row_keys(jax.random.fold_in(key, 1), batch.rows)
             noise = over_rows(draw, (0, Memory(None, 0)), num_rows)(keys, memory)
-        estimate = self.estimate(problem, params, start, memory, batch, noise)
+        try:
+            estimate = self.estimate(problem, params, start, memory, batch, noise)
+        except TypeError as fault:
+            # JAX has no exception of its own for this.
+            if "(jvp) to a custom_vjp" not in str(fault):
+                raise
+            raise Error(
+                f"{name_of(self)} differentiates steps in forward mode, and a function with jax.custom_vjp in this "
+                "step has a derivative in reverse mode only: define it with jax.custom_jvp, or use a strategy that "
+                "needs no forward mode, such as full, truncated, sliding, randomized, rtrl, snap, es or pes"
+            ) from fault
         if not isinstance(estimate, Estimate) or not isinstance(estimate.memory, Memory):
             returned = dtype_shape(estimate.memory if isinstance(estimate, Estimate) else estimate)
             raise Error(

@@ -1,6 +1,5 @@
 """`check_estimator`: proves what a gradient of another library, or a loop of one's own, claims."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -16,11 +15,12 @@ from seqjax.testing.compare import BOUND, assert_close
 from seqjax.testing.proofs.calls import row_of
 from seqjax.testing.proofs.cases import case
 from seqjax.testing.proofs.claims import largest_deviation
-from seqjax.testing.proofs.oracle import Truth, truth_of_scan
+from seqjax.testing.proofs.oracle import Truth, arguments_of_scan, truth_of_scan
 from seqjax.testing.quick_jit import quick_jit
 
-CASES = ("small", "linear")
-"""The scans: two tanh units, and a state that is linear in the parameters; 6 steps in each of three windows."""
+CASES = ("resting", "small", "linear")
+"""The scans: one that starts at zero, rests and is reset to zero, two tanh units, and a state that is linear in the
+parameters; 6 steps in each of three windows."""
 FEWEST = 100
 """The least number of calls over which an unbiased claim is averaged."""
 ROW = 2
@@ -50,6 +50,7 @@ def check_estimator(
     *,
     scan: Sequence[Any] | None = None,
     like: Gradient | None = None,
+    argnums: int | Sequence[int] = 0,
     calls: int = 2048,
     traceable: bool = True,
 ) -> Table:
@@ -59,7 +60,12 @@ def check_estimator(
     gradient. `step` is (params, state, x) -> (new state, loss); the loss of a window is the sum of the losses of its
     steps; `state` is that of one sequence, and `xs` has leaves [T, ...]. With of="history" it is called as
     `estimator(step, params, state, xs, key, memory)` for one window after the other, first with None as its memory, and
-    returns loss, gradient and memory; the gradients of the windows have to add up to that of the whole sequence.
+    returns loss, gradient and memory; the gradients of the windows have to add up to that of the whole sequence. With
+    `argnums` the gradient is that of other arguments, as in `value_and_grad`.
+
+    The scans of seqjax start in a state that is not zero and in one that is, rest at zero for some steps, and are reset
+    to zero in the middle of a window by their step. In one of them a parameter acts on a loss across several edges
+    alone, so that weights which are drawn together show.
 
     >>> import jax
     >>> import seqjax as sj
@@ -68,8 +74,8 @@ def check_estimator(
     ...         return jax.lax.scan(lambda s, x: step(params, s, x), state, xs)[1].sum()
     ...     return jax.value_and_grad(loss)(params)
     >>> table = sj.testing.check_estimator(mine, claim="exact", of="window")
-    >>> table["check"], set(table["passed"])
-    (['loss', "exact: window's gradient", 'loss', "exact: window's gradient"], {'yes'})
+    >>> table["check"][:2], table["on"][::2], set(table["passed"])
+    (['loss', "exact: window's gradient"], ['resting', 'small', 'linear'], {'yes'})
 
     Args:
         estimator: the function.
@@ -77,8 +83,10 @@ def check_estimator(
         of: which gradient is estimated: that of a window whose incoming state is a constant, or that of the history.
         scan: (step, params, state, windows) for an estimator that works for one model only, whose step is written in
             plain JAX here. Windows is a list of what the steps read, leaves [T, ...] each. Arrays become float64. None:
-            two scans of seqjax.
+            three scans of seqjax.
         like: a strategy that is not random, with whose gradient the first call has to agree.
+        argnums: the arguments whose gradient is returned: 0, params; 1, state; 2, xs. With a sequence of them it is a
+            tuple in their order. That of state and xs is the gradient of a window.
         calls: the number of calls over which an unbiased claim is averaged.
         traceable: whether the function can be traced by JAX; otherwise it is called as it is, once for each key.
 
@@ -88,25 +96,27 @@ def check_estimator(
     Raises:
         Error: the claim does not hold; the message says on which scan, and by how much.
     """
-    _check_arguments(claim, of, scan, like, calls)
+    _check_arguments(claim, of, scan, like, argnums, calls)
     with jax.enable_x64(True):
         scans = {name: _scan_of(name) for name in CASES} if scan is None else {"scan": _in_double(Scan(*scan))}
         rows: list[tuple] = []
         for name, each in scans.items():
             truths = _truths(each)
             keys = jax.random.split(jax.random.key(0), calls if claim == "unbiased" else 1)
+            truths = [_of_arguments(truth, each, w, truths, argnums) for w, truth in enumerate(truths)]
             losses, grads = _all_calls(estimator, each, truths, of, traceable, keys)
             wanted = np.stack([truth.loss for truth in truths])
             error = assert_close(losses[0], wanted, f"{name}, the losses of the windows")
             rows.append(("loss", "yes", error, BOUND, name))
             if like is not None:
-                rows.append((f"like {like!r}", "yes", _like(like, grads, each, name), BOUND, name))
+                rows.append((f"like {like!r}", "yes", _like(like, argnums, grads, each, name), BOUND, name))
             if claim != "biased":
                 rows.append(_claimed(claim, of, each, grads, truths, name, len(scans)))
     return Table(("check", "passed", "worst error", "bound", "on"), rows)
 
 
-def _check_arguments(claim: str, of: str, scan: Any, like: Any, calls: Any) -> None:
+def _check_arguments(claim: str, of: str, scan: Any, like: Any, argnums: Any, calls: Any) -> None:
+    numbers = argnums if isinstance(argnums, Sequence) else [argnums]
     check_all(
         "check_estimator:",
         {
@@ -119,6 +129,12 @@ def _check_arguments(claim: str, of: str, scan: Any, like: Any, calls: Any) -> N
             f"like = {like!r} must be a strategy, such as Truncated(steps=3)": like is None
             or isinstance(like, Gradient),
             "like= is compared window by window: leave it out for of='history'": like is None or of == "window",
+            f"argnums = {argnums!r} must be 0, 1 or 2, or several of them": (
+                len(numbers) > 0 and all(is_whole(n) and 0 <= n < 3 for n in numbers)
+            ),
+            "the history has a gradient by params only: leave argnums out for of='history'": (
+                argnums == 0 or of == "window"
+            ),
             "like= draws at random, so that no call can agree with it": not getattr(like, "draws", False),
             f"calls = {calls!r} must be a whole number, at least {FEWEST}": is_whole(calls) and calls >= FEWEST,
             "scan must be (step, params, state, windows), with at least one window": (
@@ -144,6 +160,8 @@ def _claimed(
 
 def _scan_of(name: str) -> Scan:
     """A scan of seqjax. Its steps read their weights too, so that no two losses can be exchanged."""
+    if name == "resting":
+        return _resting()
     c = case(name)
 
     def step(params, state, x):
@@ -153,6 +171,34 @@ def _scan_of(name: str) -> Scan:
 
     windows = [jax.tree.map(lambda a: a[:, ROW], (batch.xs, batch.weights)) for batch in c.windows]
     return Scan(step, c.params, row_of(c.state, ROW), windows)
+
+
+def _resting() -> Scan:
+    """A scan that starts at zero, rests there for two steps, and is reset to zero in its second window.
+
+    `c` acts on the state at one step of a window, and this state on the loss at its last step: in the third window
+    across five edges.
+    """
+
+    def step(params, state, x):
+        state = jax.tree.map(lambda a: jnp.where(x["reset"] > 0, 0, a), state)
+        h = jnp.tanh(params["w"] * state["h"][::-1] + params["b"] * x["u"])
+        m = 0.9 * state["m"] + params["c"] * x["starts"]
+        return {"h": h, "m": m}, (jnp.sum(h) - x["y"]) ** 2 + x["ends"] * m
+
+    rng = np.random.default_rng(0)
+    params = {"w": jnp.array([0.8, -1.1]), "b": jnp.array([0.6, 0.9]), "c": jnp.array(1.0)}
+    state = {"h": jnp.zeros(2), "m": jnp.zeros(())}
+    windows = []
+    for starts, reset in ((2, None), (0, 3), (0, None)):
+        xs = {"u": rng.normal(size=6), "y": rng.normal(size=6)} | {k: np.zeros(6) for k in ("starts", "ends", "reset")}
+        xs["starts"][starts] = xs["ends"][-1] = 1
+        if reset is not None:
+            xs["reset"][reset] = 1
+        if not windows:
+            xs["u"][:2] = 0
+        windows.append(jax.tree.map(jnp.asarray, xs))
+    return Scan(step, params, state, windows)
 
 
 def _in_double(scan: Scan) -> Scan:
@@ -173,6 +219,15 @@ def _truths(scan: Scan) -> list[Truth]:
     return truths
 
 
+def _of_arguments(truth: Truth, scan: Scan, w: int, truths: Sequence[Truth], argnums: Any) -> Truth:
+    """The truth of window w with the gradients of other arguments."""
+    if argnums == 0:
+        return truth
+    state = truths[w - 1].state if w else scan.state
+    grads = arguments_of_scan(scan.step, scan.params, state, scan.windows[w])
+    return truth._replace(grads=tuple(grads[n] for n in argnums) if isinstance(argnums, Sequence) else grads[argnums])
+
+
 def _all_calls(
     estimator: Callable, scan: Scan, truths: Sequence[Truth], of: str, traceable: bool, keys: Any
 ) -> tuple[np.ndarray, list[Any]]:
@@ -186,7 +241,7 @@ def _all_calls(
             params, state, xs = jax.tree.map(jnp.array, (scan.params, state, xs))
             arguments = scan.step, params, state, xs, jax.random.fold_in(key, w)
             result = estimator(*arguments) if of == "window" else estimator(*arguments, memory)
-            loss, gradient, memory = _parts(result, scan.params, of)
+            loss, gradient, memory = _parts(result, truths[w].grads, of)
             losses.append(loss)
             grads.append(gradient)
         return losses, grads
@@ -201,16 +256,16 @@ def _all_calls(
     return np.stack(losses, -1), jax.device_get(grads)
 
 
-def _parts(result: Any, params: Any, of: str) -> tuple[Any, Any, Any]:
+def _parts(result: Any, wanted_grads: Any, of: str) -> tuple[Any, Any, Any]:
     """Loss, gradient and memory of a call."""
     wanted = "(loss, gradient)" if of == "window" else "(loss, gradient, memory)"
     if not isinstance(result, tuple) or len(result) != 2 + (of == "history"):
         returned = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
         raise Error(f"check_estimator: the function returned {returned}, and must return {wanted}")
     loss, grads, *memory = result
-    returned, like = (jax.tree.map(jnp.shape, tree) for tree in (grads, params))
-    if returned != like:
-        raise Error(f"check_estimator: the gradient has the shapes {returned}, and the parameters {like}")
+    returned, wanted_shapes = (jax.tree.map(jnp.shape, tree) for tree in (grads, wanted_grads))
+    if returned != wanted_shapes:
+        raise Error(f"check_estimator: the gradient has the shapes {returned}, and must have {wanted_shapes}")
     return loss, grads, memory[0] if memory else None
 
 
@@ -225,10 +280,10 @@ def _unbiased(grads: Sequence[Any], truths: Sequence[Truth], name: str, num_scan
     return max(largest_deviation(g, t.grads, f"{name}, window {w}, gradient, ", tests) for w, (g, t) in pairs)
 
 
-def _like(strategy: Gradient, grads: Sequence[Any], scan: Scan, name: str) -> float:
+def _like(strategy: Gradient, argnums: Any, grads: Sequence[Any], scan: Scan, name: str) -> float:
     """The largest difference from the gradients of a strategy."""
     worst, state = 0.0, scan.state
-    run = quick_jit(functools.partial(value_and_grad(scan.step, strategy, batched=False)))
+    run = quick_jit(value_and_grad(scan.step, strategy, argnums, batched=False))
     for w, xs in enumerate(scan.windows):
         # `value_and_grad` divides by the number of steps unless it is given weights.
         estimate = run(scan.params, state, xs, weights=jnp.ones(len(jax.tree.leaves(xs)[0])))

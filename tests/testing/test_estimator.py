@@ -53,7 +53,7 @@ def hand_written(step, params, state, xs, key, *, detach="before the segment"):
 
 def test_reverse_mode_is_exact():
     table = check_estimator(autodiff, claim="exact")
-    assert table["check"] == ["loss", "exact: window's gradient"] * 2
+    assert table["check"] == ["loss", "exact: window's gradient"] * 3
     assert max(table["worst error"]) < 1e-13
 
 

@@ -63,11 +63,21 @@ def truth_of_scan(step: Callable, params: Any, state: Any, windows: Sequence[Any
         state: the state that enters the first window, a constant.
         windows: what the steps of each window read, leaves [T, ...].
     """
+    return _scan(step, params, state, windows)[0]
+
+
+def arguments_of_scan(step: Callable, params: Any, state: Any, xs: Any) -> Arguments:
+    """The gradients of all arguments of one window of any scan of one sequence, None at leaves that are no floats."""
+    return _scan(step, params, state, [xs])[1]
+
+
+def _scan(step, params, state, windows):
+    """The true values of consecutive windows, and the gradients of their arguments."""
     c = Case(Problem(step), params, state, [], step, None)
     windows = [jax.device_get(xs) for xs in windows]
     num_steps = len(jax.tree.leaves(windows[0])[0])
     ones = np.ones(num_steps)
-    return _row(c, state, [(xs, ones) for xs in windows], [False] * len(windows), ones)[0]
+    return _row(c, state, [(xs, ones) for xs in windows], [False] * len(windows), ones)
 
 
 def arguments_of_rows(name: str, edge_weights: Any = None, num_steps: int = T) -> list[Arguments]:
