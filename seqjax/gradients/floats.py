@@ -21,6 +21,8 @@ def split_float(tree: PyTree) -> tuple[list[Float[Array, "..."]], list[Any], Cal
         The float leaves, the other leaves, and a function `join(floats, others)` that puts them together again.
     """
     leaves, treedef = jax.tree.flatten(tree)
+    # A step may return Python numbers in its state.
+    leaves = [leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf) for leaf in leaves]
     is_float = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
     parts = [[leaf for leaf, f in zip(leaves, is_float, strict=True) if f == kind] for kind in (True, False)]
 

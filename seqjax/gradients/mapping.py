@@ -73,7 +73,7 @@ def over_time(f: Callable, in_axes: Sequence[int | None], num_steps: int, one_by
 
 
 def _only_floats(step: Callable, *args: Any) -> list:
-    return [leaf for leaf in jax.tree.leaves(step(*args)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return [leaf for leaf in jax.tree.leaves(step(*args)) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
 
 
 def _may_see(equation: JaxprEqn) -> bool:

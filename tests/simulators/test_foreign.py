@@ -135,7 +135,7 @@ def test_diffrax(x64, simulator_rules):
 
     def own(params):
         solve = functools.partial(diffrax.diffeqsolve, names["terms"], names["solver"], max_steps=len(times))
-        found = solve(times[0], times[-1] + dt, dt, names["state"], params, saveat=diffrax.SaveAt(steps=True))
+        found = solve(times[0], times[-1] + dt, dt, names["y"], params, saveat=diffrax.SaveAt(steps=True))
         return jnp.mean(jnp.sin(times) * found.ys[0])
 
     assert error(jax.jit(jax.grad(own))(names["params"]), grads) < 1e-10
