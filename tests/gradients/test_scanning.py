@@ -225,8 +225,8 @@ CASES = [
     *[(name, kind, way) for name in STRATEGIES for kind in KINDS for way in (jitted, in_all_of_them)],
     *[(name, "plain", way) for name in STRATEGIES for way in (plain, in_remat, in_vmap, in_a_scan, on_two_devices)],
 ]
-QUICK = [(name, "reset, reverse", jitted) for name in STRATEGIES] + [
-    (name, "plain", in_all_of_them) for name in ("truncated", "k1 < k2 - k1", "only randomized")
+QUICK = [(name, "reset, reverse", jitted) for name in ("levels", "k1 > k2 - k1", "only randomized", "artbp, cap")] + [
+    ("truncated", "plain", in_all_of_them)
 ]
 
 

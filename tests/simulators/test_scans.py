@@ -62,9 +62,9 @@ def test_one_line_changes_the_gradient_of_a_loop(library, x64):
 
         (value, full), (_, cut) = with_scan(own_scan), with_scan(cut_scan)
         found = {scan: with_scan(scan) for scan in (full_scan, seqjax.scan)}
-    # brax computes in float32, since the environment returns `done` as one.
-    bound = 1e-4 if library == "brax" else 1e-10
+    # The parameters of Flax are float32, and brax computes in it, since the environment returns `done` as one.
+    bound = 1e-4 if library in ("flax", "brax") else 1e-10
     assert abs(found[seqjax.scan][0] - value) <= bound * abs(value)
     assert np.linalg.norm(found[full_scan][1] - full) <= bound * np.linalg.norm(full)
     assert np.linalg.norm(found[seqjax.scan][1] - cut) <= bound * np.linalg.norm(cut)
-    assert np.linalg.norm(cut - full) > 100 * bound * np.linalg.norm(full), "truncating makes a difference"
+    assert np.linalg.norm(cut - full) > 30 * bound * np.linalg.norm(full), "truncating makes a difference"

@@ -180,7 +180,19 @@ RIGHT = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+QUICK = {
+    "1.5 times the gradient where the incoming state is zero",
+    "1.1 times the gradient by the state",
+    "one draw for all edges",
+    "memory of the history",
+    "a draw for each edge",
+}
+"""The others are in the slow suite."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in WRONG]
+)
 def test_a_wrong_estimator_is_found(name):
     estimator, claim = WRONG[name]
     with pytest.raises(Error) as found:
@@ -202,7 +214,8 @@ CALLS = [(name, n) for name, (_, claim) in RIGHT.items() for n in range(20 if cl
 
 
 @pytest.mark.parametrize(
-    ("name", "n"), [pytest.param(*call, marks=pytest.mark.slow if call[1] else ()) for call in CALLS]
+    ("name", "n"),
+    [pytest.param(*call, marks=pytest.mark.slow if call[1] or call[0] not in QUICK else ()) for call in CALLS],
 )
 def test_a_right_estimator_passes(name, n):
     estimator, claim = RIGHT[name]

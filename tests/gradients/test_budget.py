@@ -1,0 +1,80 @@
+"""A budget is never exceeded, and is near to what is needed."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import seqjax as sj
+from seqjax_gradients import Full
+
+HIDDEN, STEPS = 192, 7_001
+
+
+def dense(params, h, x):
+    h = jnp.tanh(h @ params["W"] + x)
+    return h, jnp.mean(h**2)
+
+
+def elementwise(params, h, x):
+    h = jnp.tanh(params["w"] * h[::-1] + x)
+    return h, jnp.mean(h**2)
+
+
+def gated(params, h, x):
+    z = jax.nn.sigmoid(h @ params["W"] + x)
+    h = (1 - z) * h + z * jnp.tanh(z * (h @ params["U"]) + x)
+    return h, jnp.sum(jax.nn.softmax(h) * x)
+
+
+STEPS_OF = {"dense": dense, "elementwise": elementwise, "gated": gated}
+
+
+def arguments(kind, num_steps, rows, hidden):
+    square = jnp.zeros((hidden, hidden))
+    params = {"dense": {"W": square}, "gated": {"W": square, "U": square}, "elementwise": {"w": jnp.zeros(hidden)}}
+    return params[kind], jnp.zeros((rows, hidden)), jnp.zeros((num_steps, rows, hidden))
+
+
+@functools.cache
+def temporary(kind, strategy, num_steps, rows, hidden=HIDDEN, weights=None):
+    run = jax.jit(lambda *args: sj.value_and_grad(STEPS_OF[kind], strategy)(*args, weights=weights)[:2])
+    return run.lower(*arguments(kind, num_steps, rows, hidden)).compile().memory_analysis().temp_size_in_bytes
+
+
+@functools.cache
+def by_scan(kind, strategy, num_steps, rows, hidden=HIDDEN):
+    def loss(params, h, xs):
+        f = jax.vmap(STEPS_OF[kind], (None, 0, 0))
+        return jnp.sum(sj.scan(lambda h, x: (f(params, h, x)[0], None), h, xs, gradient=strategy)[0] ** 2)
+
+    compiled = jax.jit(jax.grad(loss)).lower(*arguments(kind, num_steps, rows, hidden)).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("budget", [1, 2, 17, 120])
+@pytest.mark.parametrize(
+    "kind", ["dense", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("elementwise", "gated"))]
+)
+@pytest.mark.parametrize("measured", [temporary, pytest.param(by_scan, marks=pytest.mark.slow)])
+def test_a_budget_is_kept_with_the_fewest_levels_that_it_allows(measured, kind, budget, rows):
+    allowed = 1e6 * budget
+    needed = [measured(kind, Full(levels=n) if n else Full(), STEPS, rows) for n in range(3)]
+    try:
+        found = measured(kind, Full(budget=f"{budget}MB"), STEPS, rows)
+    except sj.Error:
+        assert min(needed) > 0.7 * allowed
+    else:
+        assert found <= allowed
+        # Fewer levels would need more than the budget, or nearly so.
+        assert found == next(size for size in needed if size <= allowed) or found == next(
+            size for size in needed if size <= 0.7 * allowed
+        )
+
+
+@pytest.mark.parametrize("weights", [None, "last"])
+def test_short_windows_and_losses_that_do_not_count(weights):
+    assert temporary("dense", Full(budget="500kB"), 500, 2, 64, weights) <= 5e5
+    assert temporary("elementwise", Full(budget="100kB"), 1000, 2, 16, weights) <= 1e5
