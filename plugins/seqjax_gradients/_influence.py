@@ -90,8 +90,8 @@ class Influence(SequenceGradient):
         def record(carry, x):
             found = problem.reset_of(params, x)
             reset, initial = (None, None) if found is None else (found[0], ravel_float(found[1])[:2])
-            entering = carry if reset is None else where_rows(reset, initial, carry)
-            return step(params, *entering, x)[0], (entering, reset)
+            s, others = carry if reset is None else where_rows(reset, initial, carry)
+            return step(params, s, others, x)[0], ((s, others), reset)
 
         end, (entering, reset) = jax.lax.scan(record, (s, others), xs)
         one_by_one = sees_vmap(problem.step, params, join(s, others), jax.tree.map(lambda a: a[0], xs))

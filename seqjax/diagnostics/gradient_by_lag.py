@@ -365,7 +365,7 @@ def lags(
         Error: `max_lag` is not a whole number from 1 on; the arguments, or what the step returns, do not fit together.
     """
     check_whole(below_2_to=31, max_lag=(max_lag, 1))
-    options = {"has_aux": has_aux, "batched": batched, "reset": reset, "initial": initial}
+    options: dict[str, Any] = {"has_aux": has_aux, "batched": batched, "reset": reset, "initial": initial}
     problem, *arrays = read_scan(step_or_problem, params, state, xs, weights, **options)
     return jit_of(_by_lag, problem, max_lag, BLOCK)(*arrays)
 

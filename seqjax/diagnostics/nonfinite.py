@@ -34,14 +34,14 @@ class Place(NamedTuple):
     Args:
         step: the step, from 0 on.
         row: the row of the batch.
-        of: whether the variable is a part of the state, of the parameters or of xs, or the loss.
+        of: "state", "params", "xs" or "loss": which of these the variable is, or is a part of.
         name: the name of the variable in this tree.
         operation: the JAX operation that first gives a number that is not finite from finite ones; empty: unknown.
     """
 
     step: int
     row: int
-    of: Literal["state", "params", "xs", "loss"]
+    of: str
     name: str
     operation: str = ""
 
@@ -160,7 +160,7 @@ def first_nonfinite(
     Raises:
         Error: the arguments, or what the step returns, do not fit together.
     """
-    options = {"has_aux": has_aux, "batched": batched, "reset": reset, "initial": initial}
+    options: dict[str, Any] = {"has_aux": has_aux, "batched": batched, "reset": reset, "initial": initial}
     scan = read_scan(step_or_problem, params, state, xs, weights, **options)
     size = max(1, math.isqrt(len(scan.weights)))
     walked = jax.device_get(jit_of(_walk, scan.problem, size)(*scan[1:]))
@@ -351,7 +351,8 @@ def _origin(f: Callable, *args: Any) -> tuple[int, str]:
         args: its arguments, which are finite.
     """
     closed = inline_calls(jax.make_jaxpr(lambda *args: f(*args))(*args))
-    made, values = {}, {}
+    made: dict[Any, tuple[int, Any]] = {}
+    values: dict[Any, Any] = {}
 
     def seen(equation, inputs, outputs):
         for v, value in zip(equation.outvars, outputs, strict=True):

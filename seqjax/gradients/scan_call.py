@@ -108,8 +108,8 @@ class ScanCall(NamedTuple):
         """Runs consecutive steps."""
         xs, *others = steps.read()
         if others == [None, None]:
-            return jax.lax.scan(self.f, carry, xs, steps.count, self.reverse, self.unroll)
-        return jax.lax.scan(self._step, carry, (xs, *others), steps.count, self.reverse, self.unroll)
+            return jax.lax.scan(self.f, carry, xs, steps.length, self.reverse, self.unroll)
+        return jax.lax.scan(self._step, carry, (xs, *others), steps.length, self.reverse, self.unroll)
 
     def _step(self, carry, inputs):
         x, weight, reset = inputs

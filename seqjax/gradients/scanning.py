@@ -75,7 +75,7 @@ def scan(
             no key; `reset` or `initial` do not fit. What `jax.lax.scan` raises is raised too.
     """
     _check_scans(gradient)
-    lengths = {len(a) if jnp.ndim(a) else None for a in jax.tree.leaves(xs)} | ({length} - {None})
+    lengths: set[Any] = {len(a) if jnp.ndim(a) else None for a in jax.tree.leaves(xs)} | ({length} - {None})
     if len(lengths) != 1 or None in lengths or lengths == {0}:
         # No step, or an error.
         return jax.lax.scan(f, init, xs, length, reverse, unroll)

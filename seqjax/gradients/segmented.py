@@ -29,14 +29,14 @@ class Steps(NamedTuple):
         arrays: leaves [T, ...], constants.
         zeros: for each float leaf zeros [n, ...], with the tangents of these n steps; None for other leaves.
         first: int32[], the first of the n steps.
-        count: n.
+        length: n.
         num_steps: T.
     """
 
     arrays: Any
     zeros: Any
     first: Any
-    count: int
+    length: int
     num_steps: int
 
     @classmethod
@@ -50,8 +50,8 @@ class Steps(NamedTuple):
 
         def part(a):
             # All steps are the array itself, and no copy.
-            whole = self.count == self.num_steps
-            return a if whole else jax.lax.dynamic_slice_in_dim(a, self.first, self.count)
+            whole = self.length == self.num_steps
+            return a if whole else jax.lax.dynamic_slice_in_dim(a, self.first, self.length)
 
         floats, others = partition_float(self.arrays)
         floats = jax.tree.map(lambda a, zeros: _with_tangent(part(a), zeros), floats, self.zeros)
@@ -60,7 +60,7 @@ class Steps(NamedTuple):
     def part(self, first: int, last: int) -> "Steps":
         """The steps from `first` to `last`, without `last`, counted within these steps."""
         zeros = jax.tree.map(lambda a: a[first:last], self.zeros)
-        return self._replace(zeros=zeros, first=self.first + first, count=last - first)
+        return self._replace(zeros=zeros, first=self.first + first, length=last - first)
 
     def parts(self, firsts: np.ndarray, size: int) -> tuple[PyTree, Callable[[PyTree], "Steps"]]:
         """N parts of `size` steps each.
@@ -80,7 +80,7 @@ class Steps(NamedTuple):
 
         def part(entry):
             first, zeros = entry
-            return self._replace(zeros=zeros, first=first, count=size)
+            return self._replace(zeros=zeros, first=first, length=size)
 
         return (self.first + firsts.astype(np.int32), zeros), part
 
@@ -107,7 +107,7 @@ def run_segments(
     Returns:
         The carry after all steps, and the results of the steps, leaves [T, ...].
     """
-    num_steps = steps.count
+    num_steps = steps.length
     if size >= num_steps:
         return run(carry, steps)
     count, rest = divmod(num_steps, size)
@@ -153,7 +153,7 @@ def run_checkpointed(run: Run, carry: Any, steps: Steps, levels: int, reverse: b
     def run_inside(carry, steps):
         return run_checkpointed(run, carry, steps, levels - 1, reverse)
 
-    return run_segments(run_inside, carry, steps, segment_size(steps.count, levels), reverse=reverse)
+    return run_segments(run_inside, carry, steps, segment_size(steps.length, levels), reverse=reverse)
 
 
 def segment_size(num_steps: int, levels: int) -> int:
@@ -181,7 +181,7 @@ def run_overlapping(
         cut: (carry) -> the same carry without tangents.
         reverse: as in `run_segments`.
     """
-    num_steps = steps.count
+    num_steps = steps.length
     order = _Order(reverse, num_steps)
     head = min((size + lead) // size * size, num_steps)
     count, rest = divmod(num_steps - head, size)
@@ -189,8 +189,8 @@ def run_overlapping(
 
     def run_part(carry, steps, lead, mid):
         """Runs steps, and returns the carry that enters step `mid`, the last carry, and the results from `lead` on."""
-        within, entering, results = _Order(reverse, steps.count), carry, []
-        for first, last in itertools.pairwise(sorted({0, lead, min(mid, steps.count), steps.count})):
+        within, entering, results = _Order(reverse, steps.length), carry, []
+        for first, last in itertools.pairwise(sorted({0, lead, min(mid, steps.length), steps.length})):
             carry, some = run(carry, within.part(steps, first, last))
             results += [some] if first >= lead else []
             entering = carry if last == mid else entering
@@ -214,7 +214,7 @@ def run_overlapping(
         parts.append(_flat(several, count * size))
     if rest:
         last = order.part(steps, num_steps - rest - lead, num_steps)
-        _, end, results = run_part(cut(entering), last, lead, last.count)
+        _, end, results = run_part(cut(entering), last, lead, last.length)
         parts.append(results)
     return end, order.join(parts)
 

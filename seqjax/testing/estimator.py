@@ -189,7 +189,7 @@ def _resting() -> Scan:
     rng = np.random.default_rng(0)
     params = {"w": jnp.array([0.8, -1.1]), "b": jnp.array([0.6, 0.9]), "c": jnp.array(1.0)}
     state = {"h": jnp.zeros(2), "m": jnp.zeros(())}
-    windows = []
+    windows: list[Any] = []
     for starts, reset in ((2, None), (0, 3), (0, None)):
         xs = {"u": rng.normal(size=6), "y": rng.normal(size=6)} | {k: np.zeros(6) for k in ("starts", "ends", "reset")}
         xs["starts"][starts] = xs["ends"][-1] = 1
