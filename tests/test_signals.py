@@ -222,6 +222,14 @@ def test_signals_of_others_reach_who_watched_them_before(heard, number):
         assert signal.set_wakeup_fd(before) == writer
 
 
+@pytest.fixture(autouse=True)
+def small_heap():
+    """No collection of all that other tests hold, which may take longer than `GRACE`."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def collect(number):
     """Sends a signal in a callback of the garbage collector, of which JAX has one: Python ignores its exceptions."""
     ignored = []
@@ -233,7 +241,7 @@ def collect(number):
 
     gc.callbacks.append(in_the_callback)
     try:
-        gc.collect(0)  # a full collection of all that the tests hold may take longer than `GRACE`
+        gc.collect()
     finally:
         gc.callbacks.remove(in_the_callback)
     assert ignored

@@ -21,12 +21,12 @@ class Steps(NamedTuple):
     """What consecutive steps read: a part of arrays [T, ...] that is sliced where it is read.
 
     If an array that a scan closes over is differentiated, JAX adds a whole array of zeros to its cotangent at each
-    iteration, and T² numbers are added in total. So the arrays are constants here. Their tangents are those of arrays
-    of zeros, which are cut into parts before a scan. Nothing reads the values of the zeros, so that a compiled program
+    iteration, and T² numbers are added in total. So parts are read as constants. Their tangents are those of arrays of
+    zeros, which are cut into parts before a scan. Nothing reads the values of the zeros, so that a compiled program
     does not have them. Parts of parts are never copied, since only the first entry of a part is passed on.
 
     Args:
-        arrays: leaves [T, ...], constants.
+        arrays: leaves [T, ...]. Their parts are read as constants.
         zeros: for each float leaf zeros [n, ...], with the tangents of these n steps; None for other leaves.
         first: int32[], the first of the n steps.
         length: n.
@@ -43,19 +43,18 @@ class Steps(NamedTuple):
     def of(cls, tree: PyTree, num_steps: int) -> "Steps":
         """All steps, of a tree with leaves [T, ...]."""
         zeros = jax.tree.map(_zeros_with_tangent, partition_float(tree)[0])
-        return cls(jax.tree.map(jax.lax.stop_gradient, tree), zeros, 0, num_steps, num_steps)
+        return cls(tree, zeros, 0, num_steps, num_steps)
 
     def read(self) -> PyTree:
         """The arrays of these steps, leaves [n, ...]."""
+        if self.length == self.num_steps:
+            return self.arrays
 
         def part(a):
-            # All steps are the array itself, and no copy.
-            whole = self.length == self.num_steps
-            return a if whole else jax.lax.dynamic_slice_in_dim(a, self.first, self.length)
+            return jax.lax.dynamic_slice_in_dim(jax.lax.stop_gradient(a), self.first, self.length)
 
-        floats, others = partition_float(self.arrays)
-        floats = jax.tree.map(lambda a, zeros: _with_tangent(part(a), zeros), floats, self.zeros)
-        return combine(floats, jax.tree.map(part, others))
+        floats, others = jax.tree.map(part, partition_float(self.arrays))
+        return combine(jax.tree.map(_with_tangent, floats, self.zeros), others)
 
     def part(self, first: int, last: int) -> "Steps":
         """The steps from `first` to `last`, without `last`, counted within these steps."""
