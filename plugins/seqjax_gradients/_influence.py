@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from seqjax import SequenceGradient
-from seqjax.gradients import Memory, over_time, ravel_float, replace_unscored, sees_vmap, weighted_sum, where_rows
+from seqjax.gradients import Memory, mapped, ravel_float, replace_unscored, sees_vmap, weighted_sum, where_rows
 
 from . import _units
 
@@ -100,7 +100,7 @@ class Influence(SequenceGradient):
         (read_TS, read_others), read_xs = replace_unscored((entering, xs), weights != 0)
 
         def all_losses(params, s_TS):
-            return over_time(step, (None, 0, 0, 0), len(weights), one_by_one)(params, s_TS, read_others, read_xs)[1]
+            return mapped(step, (None, 0, 0, 0), len(weights), one_by_one)(params, s_TS, read_others, read_xs)[1]
 
         losses, pull = jax.vjp(all_losses, params, read_TS)
         direct, q_TS = pull(weights.astype(losses.dtype))
@@ -135,7 +135,7 @@ class Influence(SequenceGradient):
             M = self.influence(carried)
             grads = grads + q.astype(M.dtype) @ M
             new, pull = jax.vjp(lambda theta, s: after(theta, s, others, x), theta, s)
-            I, J = over_time(pull, (0,), new.size, window.one_by_one)(jnp.eye(new.size, dtype=new.dtype))
+            I, J = mapped(pull, (0,), new.size, window.one_by_one)(jnp.eye(new.size, dtype=new.dtype))
             return (self.advance(carried, J.astype(theta.dtype), I), grads), None
 
         start = (carried, jnp.zeros(theta.size, theta.dtype))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import Cell, Model
-from seqjax.gradients import over_time, ravel_float
+from seqjax.gradients import mapped, ravel_float
 from seqjax.models import recur
 
 
@@ -55,7 +55,7 @@ def local_jacobians(window):
         return jax.vmap(column, out_axes=1)(_ones(s.size // hidden, hidden, s.dtype))
 
     s_TS, others_T = window.entering
-    return over_time(local_jacobian, (0, 0, 0), len(s_TS), window.one_by_one)(s_TS, others_T, window.xs)
+    return mapped(local_jacobian, (0, 0, 0), len(s_TS), window.one_by_one)(s_TS, others_T, window.xs)
 
 
 def through(M, J_T, q_TS, window):
@@ -78,7 +78,7 @@ def through(M, J_T, q_TS, window):
             return _after(window.problem, params, window.join, s, others, x)
 
         before_TS, others_T = window.entering
-        return over_time(after, (0, 0, 0), len(before_TS), window.one_by_one)(before_TS, others_T, window.xs)
+        return mapped(after, (0, 0, 0), len(before_TS), window.one_by_one)(before_TS, others_T, window.xs)
 
     # A parameter changes the state of its own unit alone, so Σ_t λ_t I_t is the pull-back of λ, for all units at once.
     s_TS, pull = jax.vjp(all_after, window.params)

@@ -9,7 +9,7 @@ import numpy as np
 from seqjax import SequenceGradient, register
 from seqjax.gradients import (
     Memory,
-    over_time,
+    mapped,
     ravel_float,
     replace_unscored,
     sees_vmap,
@@ -115,10 +115,10 @@ class UORO(SequenceGradient):
 
         def steps(params, s_TS):
             """The float vectors of the states after all steps, and the losses."""
-            advance_all = over_time(advance, (None, 0, 0), len(weights), one_by_one)
+            advance_all = mapped(advance, (None, 0, 0), len(weights), one_by_one)
             (after_TS, _), between = advance_all(params, (s_TS, others_T), xs)
             between = replace_unscored(between, weights != 0)
-            return after_TS, over_time(loss, (None, 0), len(weights), one_by_one)(params, between)
+            return after_TS, mapped(loss, (None, 0), len(weights), one_by_one)(params, between)
 
         (_, losses), (_, c_T) = jax.jvp(lambda s_TS: steps(params, s_TS), (s_TS,), (s_tilde_TS.astype(s_TS.dtype),))
         _, pull = jax.vjp(lambda params: steps(params, s_TS), params)

@@ -14,7 +14,7 @@ from seqjax.gradients.check_scan import Weights, read_scan
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import leaf_names, norm, partition_float
 from seqjax.gradients.lag_cotangents import StepDerivatives, record_steps, scan_blocks
-from seqjax.gradients.mapping import over_time
+from seqjax.gradients.mapping import mapped
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.report import notebook
 from seqjax.report.table import Table
@@ -404,7 +404,7 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
         if derivatives.one_by_one:
             lag_first = [jnp.moveaxis(a, 1, 0) for a in passed]
             part = jax.tree.map(
-                lambda a, axis: jnp.moveaxis(a, 0, axis), over_time(to_params, (0,), max_lag, True)(lag_first), axes
+                lambda a, axis: jnp.moveaxis(a, 0, axis), mapped(to_params, (0,), max_lag, True)(lag_first), axes
             )
         else:
             part = jax.vmap(to_params, in_axes=1, out_axes=axes, axis_size=max_lag)(passed)

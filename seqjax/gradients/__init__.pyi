@@ -30,7 +30,7 @@ from .lag_cotangents import RecordedSteps as RecordedSteps
 from .lag_cotangents import StepDerivatives as StepDerivatives
 from .lag_cotangents import record_steps as record_steps
 from .lag_cotangents import scan_blocks as scan_blocks
-from .mapping import over_time as over_time
+from .mapping import mapped as mapped
 from .mapping import sees_vmap as sees_vmap
 from .problem import Params as Params
 from .problem import Problem as Problem

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PyTree
 
 from seqjax.gradients.base import weighted_sum
 from seqjax.gradients.floats import split_float
-from seqjax.gradients.mapping import over_time
+from seqjax.gradients.mapping import mapped
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scored import replace_unscored
 
@@ -94,7 +94,7 @@ class StepDerivatives(NamedTuple):
             return weighted_sum(weights, self._rows(params, floats, others, x)[1])
 
         def total(params, floats):
-            all_steps = over_time(weighted, (None, 0, 0, 0, 0), len(steps.weights), self.one_by_one)
+            all_steps = mapped(weighted, (None, 0, 0, 0, 0), len(steps.weights), self.one_by_one)
             return all_steps(params, floats, others, xs, steps.weights).sum()
 
         return jax.grad(total, (0, 1))(self.params, floats)
@@ -109,13 +109,13 @@ class StepDerivatives(NamedTuple):
         if not cotangents:
             return []
         _, pull = jax.vjp(lambda floats: self._next(self.params, floats, step.others, step.xs), step.floats)
-        return over_time(lambda each: pull(each)[0], (0,), len(cotangents[0]), self.one_by_one)(cotangents)
+        return mapped(lambda each: pull(each)[0], (0,), len(cotangents[0]), self.one_by_one)(cotangents)
 
     def to_params(self, steps: RecordedSteps) -> Callable[[list], Params]:
         """The function from cotangents with leaves [T, B, ...] to Σ_t λ_t I_t: one product over all steps."""
 
         def all_steps(params):
-            advance = over_time(self._next, (None, 0, 0, 0), len(steps.weights), self.one_by_one)
+            advance = mapped(self._next, (None, 0, 0, 0), len(steps.weights), self.one_by_one)
             return advance(params, steps.floats, steps.others, steps.xs)
 
         pull = jax.vjp(all_steps, self.params)[1]

@@ -1,4 +1,4 @@
-"""Maps a function over time: all steps side by side, or one after the other where the function sees `vmap`.
+"""Maps a function over an axis: all entries side by side, or one after the other where the function sees `vmap`.
 
 A function sees `vmap` if it computes something else for an entry of a batch than for this entry alone. Equinox's
 `unvmap_any` is one for the whole batch if it is one for a single entry, and a rule of `jax.custom_batching.custom_vmap`
@@ -27,7 +27,8 @@ _KEYS_OF_ENTRIES = "key<fry>"
 def sees_vmap(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> bool:
     """Whether a step, or its derivative, has a primitive that may see `vmap`. Traces it, and computes nothing.
 
-    A primitive that is not on a list of JAX's own counts as one that may.
+    A primitive that is not on a list of JAX's own counts as one that may. The derivative is traced only if the step has
+    rules of its own, of `jax.custom_jvp` or `jax.custom_vjp`, which its own trace does not show.
 
     Args:
         step: (params, state, x) -> any arrays, one sequence, one step.
@@ -37,39 +38,49 @@ def sees_vmap(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> bool:
     """
     floats, others = partition_float(state)
 
-    def reverse(params, floats, others, x):
-        # Rules of `custom_jvp` and `custom_vjp` are seen only where they are used.
-        results, pull = jax.vjp(lambda *args: _only_floats(step, args[0], combine(args[1], others), x), params, floats)
-        return pull(jax.tree.map(jnp.ones_like, results))
+    def derivative(params, floats, others, x):
+        def results(params, floats):
+            return _only_floats(step, params, combine(floats, others), x)
+
+        if "custom_vjp_call" not in names:  # forward mode exists for more steps, such as those with a while loop
+            return jax.jvp(results, (params, floats), jax.tree.map(jnp.ones_like, (params, floats)))
+        values, pull = jax.vjp(results, params, floats)
+        return pull(jax.tree.map(jnp.ones_like, values))
 
     # New functions for each call: JAX caches traces by the function object, and a step may close over a value that has
     # changed since.
-    forwards = jax.make_jaxpr(lambda *args: step(*args))(params, state, x)
-    backwards = jax.make_jaxpr(reverse)(params, floats, others, x)
-    return any(_may_see(each) for traced in (forwards, backwards) for each in _equations(traced.jaxpr))
+    equations = list(_equations(jax.make_jaxpr(lambda *args: step(*args))(params, state, x).jaxpr))
+    names = {equation.primitive.name for equation in equations}
+    if any(map(_may_see, equations)):
+        return True
+    if not names & {"custom_jvp_call", "custom_vjp_call"}:
+        return False
+    if {"custom_vjp_call", "while"} <= names:
+        return True  # such a step has neither mode, so that its rules cannot be looked at
+    return any(map(_may_see, _equations(jax.make_jaxpr(derivative)(params, floats, others, x).jaxpr)))
 
 
-def over_time(f: Callable, in_axes: Sequence[int | None], num_steps: int, one_by_one: bool) -> Callable:
-    """`f`, written for one step, mapped over `num_steps` steps.
+def mapped(f: Callable, in_axes: Sequence[int | None], size: int, one_by_one: bool) -> Callable:
+    """`f`, written for one entry, mapped over `size` entries, such as time steps.
 
     Args:
         f: the function.
-        in_axes: for each argument 0, if its leaves have a first axis [T], or None.
-        num_steps: T; the arguments may have no leaves.
-        one_by_one: whether the steps are computed one after the other, not side by side.
+        in_axes: for each argument 0, if its leaves have a first axis [size], or None.
+        size: the number of entries; the arguments may have no leaves.
+        one_by_one: whether the entries are computed one after the other, not side by side.
     """
     if not one_by_one:
-        return jax.vmap(f, tuple(in_axes), axis_size=num_steps)
+        return jax.vmap(f, tuple(in_axes), axis_size=size)
 
-    def mapped(*args):
+    def over_entries(*args):
         def one(_, mapped_args):
             each = iter(mapped_args)
             return None, f(*(a if axis is None else next(each) for a, axis in zip(args, in_axes, strict=True)))
 
-        steps = [a for a, axis in zip(args, in_axes, strict=True) if axis is not None]
-        return jax.lax.scan(one, None, steps, length=num_steps)[1]
+        entries = [a for a, axis in zip(args, in_axes, strict=True) if axis is not None]
+        return jax.lax.scan(one, None, entries, length=size)[1]
 
-    return mapped
+    return over_entries
 
 
 def _only_floats(step: Callable, *args: Any) -> list:

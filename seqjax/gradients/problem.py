@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from seqjax.errors import Error
-from seqjax.gradients.mapping import over_time, sees_vmap
+from seqjax.gradients.mapping import mapped, sees_vmap
 from seqjax.gradients.precision import Precision, step_in_bfloat16
 from seqjax.gradients.scored import replace_unscored, split_step
 from seqjax.gradients.unrolling import EdgeWeights, unroll
@@ -143,7 +143,7 @@ class Problem:
         """Whether the step may compute something else for an entry of a batch than for this entry alone.
 
         A strategy that maps the step over time then takes the steps one after the other, see
-        `seqjax.gradients.over_time`.
+        `seqjax.gradients.mapped`.
 
         Args:
             params: the parameters.
@@ -271,7 +271,7 @@ def scan_rows(
 
     def evaluate(params, between):
         rows = jax.vmap(functools.partial(loss, params), axis_size=num_rows)
-        return over_time(rows, (0,), num_steps, one_by_one)(replace_unscored(between, scored))
+        return mapped(rows, (0,), num_steps, one_by_one)(replace_unscored(between, scored))
 
     def nothing(params, between):
         return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(evaluate, params, between))

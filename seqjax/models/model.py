@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from seqjax.data.spec import Spec, Tokens
 from seqjax.data.stream import Stream
 from seqjax.errors import Error
-from seqjax.gradients.mapping import over_time, sees_vmap
+from seqjax.gradients.mapping import mapped, sees_vmap
 from seqjax.gradients.precision import Precision, cast_float, cast_like, check_precision, step_in_bfloat16
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scored import replace_unscored
@@ -257,7 +257,7 @@ class ModelProblem(Problem):
         of_one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[2:], a.dtype), (outputs, targets))
         one_by_one = sees_vmap(lambda _, output, target: self._loss(output, target), (), *of_one)
         num_steps = len(jax.tree.leaves(outputs)[0])
-        return new, over_time(jax.vmap(self._loss), (0, 0), num_steps, one_by_one)(outputs, targets)
+        return new, mapped(jax.vmap(self._loss), (0, 0), num_steps, one_by_one)(outputs, targets)
 
     def __hash__(self) -> int:
         return hash((self.model, self.spec, self.loss, self.precision))

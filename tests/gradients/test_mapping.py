@@ -194,3 +194,24 @@ def test_an_unknown_primitive_counts_as_one_that_sees_vmap():
     unknown = jax.extend.core.Primitive("unknown")
     unknown.def_abstract_eval(lambda a: a)
     assert sees_vmap(lambda p, s, x: (s * p, (s, unknown.bind(x))), 1.0, 1.0, 1)
+
+
+def test_what_has_no_reverse_mode_can_be_evaluated():
+    """A loss with a while loop, next to a rule of its own, is evaluated for all steps at once."""
+
+    @jax.custom_vjp
+    def own(x):
+        return x
+
+    own.defvjp(lambda x: (x, None), lambda _, dy: (dy,))
+
+    def halved(x):
+        return jax.lax.while_loop(lambda y: y > 1, lambda y: y / 2, jax.nn.relu(x))
+
+    x = jnp.linspace(-1, 9, T)[:, None, None]
+    for loss in (lambda y, t: halved(y[0]) + t[0], lambda y, t: own(halved(y[0])) + t[0]):
+        problem = sj.Problem.of(sj.create("model", "rnn", hidden=2), sj.Spec(sj.Values(1)), loss)
+        params = problem.init(jax.random.key(0))
+        _, losses, _ = problem.unroll_with_outputs(params, problem.init_rows(params, 1), (x, x))
+        outputs = problem.outputs(params, problem.init_rows(params, 1), x)[1]
+        assert_close(losses[:, 0], jnp.stack([loss(y[0], t[0]) for y, t in zip(outputs, x, strict=True)]), "losses")
