@@ -33,14 +33,15 @@ class Place(NamedTuple):
 
     Args:
         step: the step, from 0 on.
-        row: the row of the batch.
+        row: the row of the batch; None: all of them share the variable, a parameter.
         of: "state", "params", "xs" or "loss": which of these the variable is, or is a part of.
         name: the name of the variable in this tree.
-        operation: the JAX operation that first gives a number that is not finite from finite ones; empty: unknown.
+        operation: the JAX operation that first gives a number that is not finite from finite ones; empty: the variable
+            was given so, or the operation is unknown.
     """
 
     step: int
-    row: int
+    row: int | None
     of: str
     name: str
     operation: str = ""
@@ -214,60 +215,69 @@ class _Walks(NamedTuple):
 
 
 def _walk(problem, size, params, state, xs, weights):
-    """Walks through the steps forwards and then backwards, in segments of `size` steps."""
-    num_steps, num_rows = weights.shape
+    """Walks through the steps forwards and then backwards, in segments of `size` steps and a last shorter one."""
+    num_steps = len(weights)
     steps = Steps.of((jnp.arange(num_steps, dtype=jnp.int32), xs, weights), num_steps)
     rows = jax.vmap(problem.step, (None, 0, 0))
-    num_state, num_params = len(split_float(state)[0]), len(jax.tree.leaves(params))
+    forwards, starts = _forwards(rows, size, params, state, steps, weights.shape[1])
+    return _Walks(forwards, _backwards(rows, size, params, starts, steps, forwards.first.step, weights.shape[1]))
+
+
+def _forwards(rows, size, params, state, steps, num_rows):
+    """The walk forwards, and the states that enter the segments: of whole ones, and of the last one."""
+    num_leaves = len(split_float(state)[0]) + 1  # and the loss
 
     def forward(carry, inputs):
         state, first = carry
         t, x, weights_B = inputs
         after, losses = rows(params, state, x)
         leaves = [*split_float(after)[0], jnp.where(weights_B != 0, losses, 0)]
-        return (after, first.update(t, _bad(leaves), state)), _norms(leaves)
+        return (after, first.update(t, _bad(leaves, num_rows), state)), _norms(leaves)
 
-    def forward_segment(carry, steps):
+    def segment(carry, steps):
         entering = carry[0]
         carry, norms = jax.lax.scan(forward, carry, steps.read())
         return carry, (entering, norms)
 
-    whole = num_steps - num_steps % size
+    whole = steps.length - steps.length % size
     entries, part = steps.parts(np.arange(0, whole, size), size)
-    nowhere = _First(jnp.zeros((), bool), jnp.int32(num_steps), jnp.zeros((num_state + 1, num_rows), bool), state)
-    carry, (starts, norms) = jax.lax.scan(lambda carry, e: forward_segment(carry, part(e)), (state, nowhere), entries)
-    carry, (last_start, last_norms) = forward_segment(carry, steps.part(whole, num_steps))
-    forwards = _Walk(carry[1], jnp.concatenate([norms.reshape(whole, num_state + 1), last_norms]))
+    nowhere = _First(jnp.zeros((), bool), jnp.int32(steps.length), jnp.zeros((num_leaves, num_rows), bool), state)
+    carry, (starts, norms) = jax.lax.scan(lambda carry, entry: segment(carry, part(entry)), (state, nowhere), entries)
+    carry, (last_start, last_norms) = segment(carry, steps.part(whole, steps.length))
+    return _Walk(carry[1], jnp.concatenate([norms.reshape(whole, num_leaves), last_norms])), (starts, last_start)
+
+
+def _backwards(rows, size, params, starts, steps, stop, num_rows):
+    """The walk backwards, which differentiates the losses of the steps before step `stop`."""
+    starts, last_start = starts
+    floats = split_float(last_start)[0]
+    num_leaves = len(floats) + len(jax.tree.leaves(params))
 
     def backward(carry, inputs):
         cotangents, first = carry
         (t, x, weights_B), state = inputs
-        used_B = jnp.where(t < forwards.first.step, weights_B, 0)
-        d_params, before = _pull(rows, params, state, x, used_B, cotangents)
-        # After the first value that is not finite nothing is differentiated.
-        d_params, before = jax.tree.map(lambda a: jnp.where(t < forwards.first.step, a, 0), (d_params, before))
-        bad = jnp.concatenate([_bad(before), _bad([a[None] for a in jax.tree.leaves(d_params)], num_rows)])
-        norms = jnp.concatenate([_norms(before), _norms([a[None] for a in jax.tree.leaves(d_params)])])
+        d_params, before = _pull(rows, params, state, x, jnp.where(t < stop, weights_B, 0), cotangents)
+        # From step `stop` on nothing is differentiated, and derivatives may not be finite.
+        d_params, before = jax.tree.map(lambda a: jnp.where(t < stop, a, 0), (d_params, before))
+        of_params = [a[None] for a in jax.tree.leaves(d_params)]
+        bad = jnp.concatenate([_bad(before, num_rows), _bad(of_params, num_rows)])
+        norms = jnp.concatenate([_norms(before), _norms(of_params)])
         return (before, first.update(t, bad, state, cotangents)), norms
 
-    def backward_segment(carry, start, steps):
+    def segment(carry, start, steps):
         inputs = steps.read()
         _, entering = jax.lax.scan(lambda state, inputs: (rows(params, state, inputs[1])[0], state), start, inputs)
         return jax.lax.scan(backward, carry, (inputs, entering), reverse=True)
 
-    cotangents = [jnp.zeros_like(a) for a in split_float(state)[0]]
-    nowhere = _First(
-        jnp.zeros((), bool), jnp.int32(-1), jnp.zeros((num_state + num_params, num_rows), bool), state, cotangents
-    )
-    carry, last_norms = backward_segment((cotangents, nowhere), last_start, steps.part(whole, num_steps))
+    whole = steps.length - steps.length % size
+    entries, part = steps.parts(np.arange(0, whole, size), size)
+    zeros, bad = [jnp.zeros_like(a) for a in floats], jnp.zeros((num_leaves, num_rows), bool)
+    nowhere = _First(jnp.zeros((), bool), jnp.int32(-1), bad, last_start, zeros)
+    carry, last_norms = segment((zeros, nowhere), last_start, steps.part(whole, steps.length))
     (_, first), norms = jax.lax.scan(
-        lambda carry, inputs: backward_segment(carry, inputs[0], part(inputs[1])),
-        carry,
-        (starts, entries),
-        reverse=True,
+        lambda carry, each: segment(carry, each[0], part(each[1])), carry, (starts, entries), reverse=True
     )
-    norms = jnp.concatenate([norms.reshape(whole, num_state + num_params), last_norms])
-    return _Walks(forwards, _Walk(first, norms))
+    return _Walk(first, jnp.concatenate([norms.reshape(whole, num_leaves), last_norms]))
 
 
 def _pull(rows, params, state, x, weights_B, cotangents):
@@ -285,12 +295,10 @@ def _pull(rows, params, state, x, weights_B, cotangents):
     return jax.tree.map(jnp.add, pull(cotangents), direct)
 
 
-def _bad(leaves, num_rows=None):
+def _bad(leaves, num_rows):
     """Which leaves [B, ...] are not finite, and in which rows, bool[L, B]. A leaf [1, ...] counts for all rows."""
-    if not leaves:
-        return jnp.zeros((0, num_rows or 0), bool)
-    bad_LB = jnp.stack([~jnp.isfinite(a).reshape(len(a), -1).all(1) for a in leaves])
-    return bad_LB if num_rows is None else jnp.broadcast_to(bad_LB, (len(leaves), num_rows))
+    bad = [jnp.broadcast_to(~jnp.isfinite(a).reshape(len(a), -1).all(1), (num_rows,)) for a in leaves]
+    return jnp.stack(bad) if bad else jnp.zeros((0, num_rows), bool)
 
 
 def _norms(leaves):
@@ -308,13 +316,13 @@ def _place_of_value(scan: Any, first: _First, names: Any) -> Place | None:
     for of, tree, found in (("params", scan.params, names.params), ("state", state, names.state), ("xs", x, names.xs)):
         for name, leaf in zip(found, jax.tree.leaves(partition_float(tree)[0]), strict=True):
             if not np.isfinite(np.asarray(leaf, np.float64)).all():
-                return Place(step, row, of, name)  # it is given
+                return Place(step, None if of == "params" else row, of, name)  # it is given
 
     def step_of_row(params, state, x):
         after, loss = scan.problem.step(params, state, x)
         return [*split_float(after)[0], loss]
 
-    number, operation = _origin(step_of_row, scan.params, state, x)
+    number, operation = _origin(step_of_row, np.flatnonzero(first.bad_LB[:, row]), scan.params, state, x)
     of, name = ("state", names.state[number]) if number < len(names.state) else ("loss", "loss")
     return Place(step, row, of, name, operation)
 
@@ -334,20 +342,23 @@ def _place_of_gradient(scan: Any, walks: _Walks, names: Any) -> Place | None:
         d_params, before = _pull(rows, params, state, x, used_B, cotangents)
         return [*before, *jax.tree.leaves(d_params)]
 
-    number, operation = _origin(pull, scan.params, first.state, x, first.cotangents)
-    num_state = len(names.state)
-    of, name = ("state", names.state[number]) if number < num_state else ("params", names.params[number - num_state])
-    return Place(step, row, of, name, operation)
+    bad = np.flatnonzero(bad_LB[:, row])
+    number, operation = _origin(pull, bad, scan.params, first.state, x, first.cotangents)
+    if number < len(names.state):
+        return Place(step, row, "state", names.state[number], operation)
+    return Place(step, None, "params", names.params[number - len(names.state)], operation)
 
 
-def _origin(f: Callable, *args: Any) -> tuple[int, str]:
+def _origin(f: Callable, bad: np.ndarray, *args: Any) -> tuple[int, str]:
     """Which output of a function is the first that is not finite, and the operation that makes it so.
 
     From this output the equations of the function are followed back along values that are not finite, up to one whose
     inputs are all finite.
 
     Args:
-        f: a function that returns a list of arrays, one of which is not finite.
+        f: a function that returns a list of arrays.
+        bad: the numbers of those that were not finite in the compiled walk. Computed again operation by operation, a
+            number near the largest float may be finite; then the operation is unknown.
         args: its arguments, which are finite.
     """
     closed = inline_calls(jax.make_jaxpr(lambda *args: f(*args))(*args))
@@ -359,9 +370,11 @@ def _origin(f: Callable, *args: Any) -> tuple[int, str]:
             made[v], values[v] = (len(made), equation), value
 
     outputs = evaluate(closed, jax.tree.leaves(args), seen)
-    bad = [number for number, value in enumerate(outputs) if not _is_finite(value)]
+    again = [number for number in bad if not _is_finite(outputs[number])]
+    if not again:
+        return int(bad[0]), ""
     variables = closed.jaxpr.outvars
-    number = min(bad, key=lambda number: made.get(variables[number], (0, None))[0])
+    number = int(min(again, key=lambda number: made.get(variables[number], (0, None))[0]))
     at, operation = variables[number], ""
     while at in made:
         equation = made[at][1]
@@ -396,8 +409,9 @@ def _line(what: str, place: Place | None) -> str:
     if place is None:
         return f"{what}: finite"
     of = f"by {place.variable}" if what == "gradient" else place.variable
-    operation = f", made by {place.operation}" if place.operation else ", as it was given"
-    return f"{what}: {of} not finite at step {place.step}, row {place.row}{operation}"
+    row = "" if place.row is None else f", row {place.row}"
+    operation = f", made by {place.operation}" if place.operation else ""
+    return f"{what}: {of} not finite at step {place.step}{row}{operation}"
 
 
 def _largest(norms: dict[str, np.ndarray], name: str) -> tuple[float | None, int | None]:

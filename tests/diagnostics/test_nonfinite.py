@@ -108,7 +108,8 @@ def test_what_is_given_is_named_and_rows_are_told_apart():
 def test_a_gradient_by_a_parameter_alone():
     found = sj.first_nonfinite(lambda w, s, x: (s, x * jnp.sqrt(w["r"])), {"r": 0.0}, jnp.zeros(2), jnp.ones((6, 2)))
     assert found.value is None
-    assert found.gradient[:4] == (5, 0, "params", "r")
+    assert found.gradient[:4] == (5, None, "params", "r")
+    assert "gradient: by params r not finite at step 5, made by" in str(found)
 
 
 def test_a_loss_that_does_not_count_may_be_infinite():
