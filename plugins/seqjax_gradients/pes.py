@@ -78,7 +78,8 @@ class PES(SequenceGradient):
 
         states, sums = jax.vmap(run)(jnp.concatenate([eps, -eps]), states)
         state, losses_T = run_steps(problem, params, start(params), xs)
-        grads = sum(slope(losses, A, self.sigma) for losses, A in zip(sums, [A + eps, eps], strict=False))
+        # The first part depends on all perturbations so far. The second one, if there is one, on those of this window.
+        grads = sum(slope(losses, B, self.sigma) for losses, B in zip(sums, (A + eps, eps), strict=False))
         A = A + eps if anew_T is None else jnp.where(anew_T[-1], eps, A + eps)
         return weighted_sum(weights, losses_T), unravel(grads), state, Memory(rows=(jnp.ones((), bool), A, states))
 

@@ -60,7 +60,7 @@ def read_scan(
     if not jax.tree.leaves(params):
         raise Error("there are no parameters, so that there is nothing to differentiate")
     check_any_float(params)
-    resets = read_resets(reset, initial, state, len(weights), batched)
+    resets = read_resets(reset, initial, state, len(weights), weights.shape[1] if batched else None)
     floats, others = partition_float(params)
     if has_aux or jax.tree.leaves(others):
         problem = _of_floats(problem, others, has_aux)

@@ -1,6 +1,6 @@
 """Resets inside of a window: steps that start from an initial state in place of the one that the step before left."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -101,42 +101,58 @@ def with_resets(
 
 
 def read_resets(
-    reset: Bool[Array, "T ..."] | None, initial: State | None, state: State, num_steps: int, batched: bool
+    reset: Bool[Array, "T ..."] | None, initial: State | None, state: State, num_steps: int, num_rows: int | None
 ) -> Resets | None:
     """Checks the resets of a window.
 
     Args:
         reset: bool[T] or bool[T, B]; None: no step is reset.
-        initial: the state at a reset, leaves [B, ...], or [...] if `batched` is False.
+        initial: the state at a reset, like `state`, or without its axis B.
         state: the state in which the window starts, leaves [B, ...].
         num_steps: T.
-        batched: whether the caller's arguments have an axis of rows.
+        num_rows: B; None: the caller's arguments have no axis of rows, and `state` has one of length 1.
 
     Raises:
         Error: they do not fit to the window.
     """
+    batched = num_rows is not None
+    reset = check_reset(reset, initial, [(num_steps,), (num_steps, num_rows)][: 1 + batched], "state")
+    if reset is None:
+        return None
+    if initial is not None:
+        initial = jax.tree.map(jnp.asarray if batched else lambda a: jnp.asarray(a)[None], initial)
+        check_initial(initial, state, "state")
+    return Resets(jnp.broadcast_to(reset.reshape(num_steps, -1), (num_steps, num_rows or 1)), initial)
+
+
+def check_reset(reset: Any, initial: Any, shapes: Sequence[tuple], name: str) -> Any:
+    """Checks which steps are reset, and returns it as an array; None: no step is reset.
+
+    Args:
+        reset: which steps are reset.
+        initial: what is given for the start after a reset.
+        shapes: the shapes that `reset` may have.
+        name: what a reset replaces, such as "state".
+
+    Raises:
+        Error: it is no bool array of one of these shapes; there is an initial state without resets.
+    """
     if reset is None:
         if initial is not None:
-            raise Error("initial is the state at a reset: pass reset, bool[T], too")
+            raise Error(f"initial is the {name} at a reset: pass reset, bool[T], too")
         return None
-    num_rows = len(jax.tree.leaves(state)[0]) if jax.tree.leaves(state) else 1
     reset = jnp.asarray(reset)
-    shapes = [(num_steps,), (num_steps, num_rows)][: 1 + batched]
     if reset.shape not in shapes or reset.dtype != jnp.bool:
         wanted = " or ".join(f"bool{list(shape)}" for shape in shapes)
         raise Error(f"reset must be {wanted}, not {dtype_shape(reset)}")
-    if initial is not None:
-        initial = jax.tree.map(jnp.asarray if batched else lambda a: jnp.asarray(a)[None], initial)
-        check_initial(initial, state)
-    steps = jnp.broadcast_to(reset.reshape(num_steps, -1), (num_steps, num_rows))
-    return Resets(steps, initial)
+    return reset
 
 
-def check_initial(initial: Any, state: Any, name: str = "state") -> None:
-    """Checks that the initial state at a reset has the structure and the shapes of the state.
+def check_initial(initial: Any, state: Any, name: str) -> None:
+    """Checks that what is given for the start after a reset has the structure and the shapes of the state.
 
     Raises:
-        Error: it does not.
+        Error: it does not; `name` says what the state is called.
     """
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (initial, state)]
     if str(jax.tree.structure(initial)) != str(jax.tree.structure(state)) or shapes[0] != shapes[1]:

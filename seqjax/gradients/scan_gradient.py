@@ -111,7 +111,7 @@ def value_and_grad(
         if not batched:
             state, xs, weights = add_row_axis(state, xs, weights)
         params, state, xs, weights = check_scan(problem, params, state, xs, weights, has_aux)
-        resets = read_resets(reset, initial, state, len(weights), batched)
+        resets = read_resets(reset, initial, state, len(weights), weights.shape[1] if batched else None)
         if 0 in numbers:
             check_any_float(params)
         if numbers == (0,) and not has_aux and not jax.tree.leaves(partition_float(params)[1]):

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
-from seqjax.errors import Error, dtype_shape
+from seqjax.errors import Error
 from seqjax.gradients.base import Gradient, Memory, check_strategy
 from seqjax.gradients.problem import Problem
-from seqjax.gradients.resetting import check_initial
+from seqjax.gradients.resetting import check_initial, check_reset
 from seqjax.gradients.scan_call import ScanCall
 
 
@@ -97,13 +97,9 @@ def _check_scans(strategy: Any) -> None:
 
 def _resets(reset: Any, initial: Any, init: Any, num_steps: int) -> tuple[Any, Any]:
     """`reset` and `initial` as arrays, checked."""
+    reset = check_reset(reset, initial, [(num_steps,)], "carry")
     if reset is None:
-        if initial is not None:
-            raise Error("initial is the carry at a reset: pass reset, bool[T], too")
         return None, None
-    reset = jnp.asarray(reset)
-    if reset.shape != (num_steps,) or reset.dtype != jnp.bool:
-        raise Error(f"reset must be bool[{num_steps}], one for each step, not {dtype_shape(reset)}")
     initial = init if initial is None else initial
     check_initial(initial, init, "init")
     return reset, jax.tree.map(jnp.asarray, initial)

@@ -268,6 +268,16 @@ def test_every_argument_is_differentiated_through_resets(strategy, argnums):
     assert_close(jax.tree.leaves(found.grads), jax.tree.leaves(want), f"{strategy}, {argnums}")
 
 
+def test_a_step_without_a_state_may_have_rows_that_are_reset():
+    def stateless(w, s, x):
+        return s, (w * x) ** 2
+
+    xs = jnp.ones((T, B))
+    for strategy in (Full(), RTRL(), Immediate()):
+        found = sj.value_and_grad(stateless, strategy)(jnp.asarray(2.0), (), xs, reset=RESETS[0])
+        assert_close(found.grads, jnp.asarray(4.0), repr(strategy))
+
+
 def test_outputs_and_a_single_sequence():
     params, state, (xs, _) = arguments()
 

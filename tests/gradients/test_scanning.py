@@ -348,7 +348,7 @@ def test_what_jax_lax_scan_takes_is_taken(strategy):
         (lambda: simple(sj.scan, *arguments(), gradient=Randomized(keep_prob=(0.5, 0.5)), key=KEY), "2 entries for"),
         (
             lambda: simple(sj.scan, *arguments(), gradient=Full(), reset=jnp.zeros(3, bool)),
-            r"reset must be bool\[8\], one for each step, not bool\[3\]",
+            r"reset must be bool\[8\], not bool\[3\]",
         ),
         (lambda: simple(sj.scan, *arguments(), gradient=Full(), reset=jnp.zeros(8)), r"not float64\[8\]"),
         (lambda: simple(sj.scan, *arguments(), gradient=Full(), initial=jnp.zeros(2)), "pass reset"),
