@@ -15,12 +15,12 @@ from seqjax.gradients.segmented import segment_size
 MOST_LEVELS = 12
 """The largest number of levels that `levels_within` considers."""
 KEPT = (1.03, 1.2, 1.2)
-"""The factors between the bytes that a compiled reverse pass takes for what it keeps and the bytes of this, without
-levels, with one, and with several: the most that were seen on a CPU, see tests/gradients/test_budget.py."""
+"""A compiled reverse pass takes at most so many times the bytes of what it keeps: without levels, with one level, and
+with several. These are the largest factors that were measured on a CPU; see tests/gradients/test_budget.py."""
 SUMS = (1.0, 2.2, 3.7)
-"""How many sums of the gradient are there at a time: without levels, with one, and for each one of several levels."""
+"""How many copies of the gradient exist at the same time: without levels, with one level, and for each of several."""
 LOSSES = (1, 2, 4)
-"""How many copies of the losses of all steps are there at a time."""
+"""How many copies of the losses of all steps exist at the same time."""
 
 
 class Window(NamedTuple):
