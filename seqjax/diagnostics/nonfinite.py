@@ -20,7 +20,6 @@ from seqjax.gradients.floats import leaf_names, norm, partition_float, split_flo
 from seqjax.gradients.jaxprs import evaluate, inline_calls
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scored import replace_unscored
-from seqjax.gradients.segmented import Steps
 from seqjax.report import notebook
 from seqjax.report.table import Table
 
@@ -164,10 +163,11 @@ def first_nonfinite(
     options: dict[str, Any] = {"has_aux": has_aux, "batched": batched, "reset": reset, "initial": initial}
     scan = read_scan(step_or_problem, params, state, xs, weights, **options)
     size = max(1, math.isqrt(len(scan.weights)))
-    walked = jax.device_get(jit_of(_walk, scan.problem, size)(*scan[1:]))
+    all_scored = bool(jnp.all(scan.weights != 0))
+    walked = jax.device_get(jit_of(_walk, scan.problem, size, all_scored)(*scan[1:]))
     names = _Names.of(scan.params, scan.state, scan.xs if reset is None else scan.xs[0])
     value = _place_of_value(scan, walked.forwards.first, names)
-    gradient = _place_of_gradient(scan, walked, names)
+    gradient = _place_of_gradient(scan, all_scored, walked, names)
     state, params = ([_variable(of, name) for name in getattr(names, of)] for of in ("state", "params"))
     norms = dict(zip([*state, "loss"], np.asarray(walked.forwards.norms, np.float64).T, strict=True))
     back = dict(zip([*state, *params], np.asarray(walked.backwards.norms, np.float64).T, strict=True))
@@ -214,77 +214,109 @@ class _Walks(NamedTuple):
     backwards: Any
 
 
-def _walk(problem, size, params, state, xs, weights):
-    """Walks through the steps forwards and then backwards, in segments of `size` steps and a last shorter one."""
-    num_steps = len(weights)
-    steps = Steps.of((jnp.arange(num_steps, dtype=jnp.int32), xs, weights), num_steps)
+def _walk(problem, size, all_scored, params, state, xs, weights):
+    """Walks through the steps forwards and then backwards, in segments of `size` steps.
+
+    The last segment may reach beyond the last step: `jax.lax.cond` skips these steps, so that the step is compiled once
+    for each walk. That of a simulator may take a minute to compile.
+    """
+    num_steps, num_rows = weights.shape
+    # int32[N, size], where N size >= T.
+    segments = jnp.arange(-(-num_steps // size) * size, dtype=jnp.int32).reshape(-1, size)
     rows = jax.vmap(problem.step, (None, 0, 0))
-    forwards, starts = _forwards(rows, size, params, state, steps, weights.shape[1])
-    return _Walks(forwards, _backwards(rows, size, params, starts, steps, forwards.first.step, weights.shape[1]))
+    read = lambda t: jax.tree.map(lambda a: a[t], (xs, weights))
+    forwards, starts = _forwards(rows, params, state, read, segments, num_steps, num_rows)
+    pull = functools.partial(_pull, rows, all_scored)
+    backwards = _backwards(rows, pull, params, starts, read, segments, forwards.first.step, num_rows)
+    by_step = lambda norms: norms.reshape(-1, norms.shape[-1])[:num_steps]
+    return _Walks(*(walk._replace(norms=by_step(walk.norms)) for walk in (forwards, backwards)))
 
 
-def _forwards(rows, size, params, state, steps, num_rows):
-    """The walk forwards, and the states that enter the segments: of whole ones, and of the last one."""
+def _forwards(rows, params, state, read, segments, num_steps, num_rows):
+    """The walk forwards, and the states that enter the segments, leaves [N, ...]."""
     num_leaves = len(split_float(state)[0]) + 1  # and the loss
 
-    def forward(carry, inputs):
+    def forward(carry, t):
         state, first = carry
-        t, x, weights_B = inputs
+        x, weights_B = read(t)
         after, losses = rows(params, state, x)
         leaves = [*split_float(after)[0], jnp.where(weights_B != 0, losses, 0)]
         return (after, first.update(t, _bad(leaves, num_rows), state)), _norms(leaves)
 
+    walk = _up_to(num_steps, forward)
+    nowhere = _First(jnp.zeros((), bool), jnp.int32(num_steps), jnp.zeros((num_leaves, num_rows), bool), state)
+
     def segment(carry, steps):
         entering = carry[0]
-        carry, norms = jax.lax.scan(forward, carry, steps.read())
+        carry, norms = jax.lax.scan(walk, carry, steps)
         return carry, (entering, norms)
 
-    whole = steps.length - steps.length % size
-    entries, part = steps.parts(np.arange(0, whole, size), size)
-    nowhere = _First(jnp.zeros((), bool), jnp.int32(steps.length), jnp.zeros((num_leaves, num_rows), bool), state)
-    carry, (starts, norms) = jax.lax.scan(lambda carry, entry: segment(carry, part(entry)), (state, nowhere), entries)
-    carry, (last_start, last_norms) = segment(carry, steps.part(whole, steps.length))
-    return _Walk(carry[1], jnp.concatenate([norms.reshape(whole, num_leaves), last_norms])), (starts, last_start)
+    (_, first), (starts, norms) = jax.lax.scan(segment, (state, nowhere), segments)
+    return _Walk(first, norms), starts
 
 
-def _backwards(rows, size, params, starts, steps, stop, num_rows):
-    """The walk backwards, which differentiates the losses of the steps before step `stop`."""
-    starts, last_start = starts
-    floats = split_float(last_start)[0]
-    num_leaves = len(floats) + len(jax.tree.leaves(params))
+def _backwards(rows, pull, params, starts, read, segments, stop, num_rows):
+    """The walk backwards, which differentiates the losses of the steps before step `stop`.
+
+    The steps from `stop` on are skipped, since their derivatives may not be finite.
+    """
+    start = jax.tree.map(lambda a: a[0], starts)
+    zeros = [jnp.zeros_like(a) for a in split_float(start)[0]]
+    num_leaves = len(zeros) + len(jax.tree.leaves(params))
 
     def backward(carry, inputs):
         cotangents, first = carry
-        (t, x, weights_B), state = inputs
-        d_params, before = _pull(rows, params, state, x, jnp.where(t < stop, weights_B, 0), cotangents)
-        # From step `stop` on nothing is differentiated, and derivatives may not be finite.
-        d_params, before = jax.tree.map(lambda a: jnp.where(t < stop, a, 0), (d_params, before))
+        t, state = inputs
+        x, weights_B = read(t)
+        d_params, before = pull(params, state, x, weights_B, cotangents)
         of_params = [a[None] for a in jax.tree.leaves(d_params)]
         bad = jnp.concatenate([_bad(before, num_rows), _bad(of_params, num_rows)])
         norms = jnp.concatenate([_norms(before), _norms(of_params)])
         return (before, first.update(t, bad, state, cotangents)), norms
 
-    def segment(carry, start, steps):
-        inputs = steps.read()
-        _, entering = jax.lax.scan(lambda state, inputs: (rows(params, state, inputs[1])[0], state), start, inputs)
-        return jax.lax.scan(backward, carry, (inputs, entering), reverse=True)
+    def advance(state, t):
+        step = lambda state: rows(params, state, read(t)[0])[0]
+        return jax.lax.cond(t < stop, step, lambda state: state, state), state
 
-    whole = steps.length - steps.length % size
-    entries, part = steps.parts(np.arange(0, whole, size), size)
-    zeros, bad = [jnp.zeros_like(a) for a in floats], jnp.zeros((num_leaves, num_rows), bool)
-    nowhere = _First(jnp.zeros((), bool), jnp.int32(-1), bad, last_start, zeros)
-    carry, last_norms = segment((zeros, nowhere), last_start, steps.part(whole, steps.length))
-    (_, first), norms = jax.lax.scan(
-        lambda carry, each: segment(carry, each[0], part(each[1])), carry, (starts, entries), reverse=True
-    )
-    return _Walk(first, jnp.concatenate([norms.reshape(whole, num_leaves), last_norms]))
+    def segment(carry, inputs):
+        start, steps = inputs
+        _, entering = jax.lax.scan(advance, start, steps)
+        return jax.lax.scan(walk, carry, (steps, entering), reverse=True)
+
+    walk = _up_to(stop, backward)
+    nowhere = _First(jnp.zeros((), bool), jnp.int32(-1), jnp.zeros((num_leaves, num_rows), bool), start, zeros)
+    (_, first), norms = jax.lax.scan(segment, (zeros, nowhere), (starts, segments), reverse=True)
+    return _Walk(first, norms)
 
 
-def _pull(rows, params, state, x, weights_B, cotangents):
+def _up_to(stop, body):
+    """The body of a scan over steps, or over a tuple that begins with them, without the steps from `stop` on.
+
+    What it returns for these is zeros.
+    """
+
+    def stopped(carry, inputs):
+        t = jax.tree.leaves(inputs)[0]
+        results = jax.eval_shape(body, carry, inputs)[1]
+        skip = lambda carry, _: (carry, jax.tree.map(jnp.zeros_like, results))
+        return jax.lax.cond(t < stop, body, skip, carry, inputs)
+
+    return stopped
+
+
+def _pull(rows, all_scored, params, state, x, weights_B, cotangents):
     """The gradient by the parameters, and by the float leaves of the state before a step, through this step."""
     floats, others, join = split_float(state)
-    _, pull = jax.vjp(lambda params, floats: split_float(rows(params, join(floats, others), x)[0])[0], params, floats)
-    # A loss that does not count may have a derivative that is not finite.
+
+    def advance(params, floats):
+        after, losses = rows(params, join(floats, others), x)
+        return split_float(after)[0], losses
+
+    if all_scored:
+        (_, losses), pull = jax.vjp(advance, params, floats)
+        return pull((cotangents, weights_B.astype(losses.dtype)))
+    # A loss that does not count may have a derivative that is not finite, so it is differentiated apart from the state.
+    _, pull = jax.vjp(lambda *args: advance(*args)[0], params, floats)
     used_floats, used_others, used_x = replace_unscored((floats, others, x), weights_B != 0)
 
     def loss(params, floats):
@@ -327,7 +359,7 @@ def _place_of_value(scan: Any, first: _First, names: Any) -> Place | None:
     return Place(step, row, of, name, operation)
 
 
-def _place_of_gradient(scan: Any, walks: _Walks, names: Any) -> Place | None:
+def _place_of_gradient(scan: Any, all_scored: bool, walks: _Walks, names: Any) -> Place | None:
     """The step through which the gradient stops being finite, on its way back."""
     first = walks.backwards.first
     if not first.found:
@@ -336,10 +368,9 @@ def _place_of_gradient(scan: Any, walks: _Walks, names: Any) -> Place | None:
     row = int(np.argmax(bad_LB.any(0)))
     rows = jax.vmap(scan.problem.step, (None, 0, 0))
     x, weights_B = jax.tree.map(lambda a: a[step], (scan.xs, scan.weights))
-    used_B = jnp.where(step < walks.forwards.first.step, weights_B, 0)
 
     def pull(params, state, x, cotangents):
-        d_params, before = _pull(rows, params, state, x, used_B, cotangents)
+        d_params, before = _pull(rows, all_scored, params, state, x, weights_B, cotangents)
         return [*before, *jax.tree.leaves(d_params)]
 
     bad = np.flatnonzero(bad_LB[:, row])

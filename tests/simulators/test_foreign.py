@@ -4,9 +4,6 @@
 """
 
 import functools
-import re
-import warnings
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,25 +11,7 @@ import numpy as np
 import pytest
 
 import seqjax
-from seqjax_gradients import Full
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "foreign.md"
-
-
-@pytest.fixture
-def simulator_rules():
-    """Simulators promote dtypes and warn, which the other tests forbid."""
-    with jax.numpy_dtype_promotion("standard"), warnings.catch_warnings(action="ignore"):
-        yield
-
-
-def run_example(library):
-    """The names that the example of a library defines."""
-    pytest.importorskip(library, reason=f"{library} is not installed; `make simulators` installs it and runs this test")
-    (code,) = re.findall(rf"^```python {library}\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.M | re.S)
-    names = {"__name__": "document"}
-    exec(compile(code, f"{DOCUMENT.name}, {library}", "exec"), names)
-    return names
+from seqjax_gradients import RTRL, Full, Immediate, Sliding, SnAp, Truncated
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -125,7 +104,7 @@ def named(tree):
     return [(jax.tree_util.keystr(path, simple=True, separator="."), a) for path, a in jax.tree.leaves_with_path(tree)]
 
 
-def test_diffrax(x64, simulator_rules):
+def test_diffrax(x64, run_example):
     names = run_example("diffrax")
     import diffrax
 
@@ -141,7 +120,27 @@ def test_diffrax(x64, simulator_rules):
     assert error(jax.jit(jax.grad(own))(names["params"]), grads) < 1e-10
 
 
-def test_jaxley(x64, simulator_rules):
+def test_strategies_on_a_solver_of_diffrax_whose_state_is_carried(x64, run_example):
+    """The step sees `vmap`: it takes the branch of the first step for all if strategies map it over time."""
+    names = run_example("diffrax")
+    step, params, state, times = names["step"], names["params"], names["state"], names["times"][:60]
+    strategies = {
+        "full": Full(),
+        "rtrl": RTRL(),
+        "snap": SnAp(),
+        "sliding": Sliding(steps=60),
+        "truncated(1)": Truncated(steps=1),
+        "immediate": Immediate(),
+    }
+    found = seqjax.measure(step, strategies, params=params, state=state, xs=times, batched=False, windows=1)
+    _, grads = plain(step, params, state, times, 60)
+    _, cut = plain(step, params, state, times, 1)
+    want = [*[0] * 4, *[error(cut, grads)] * 2]
+    np.testing.assert_allclose(found.bias, want, atol=1e-7)
+    assert abs(found.norms["window"] / np.linalg.norm(np.stack(jax.tree.leaves(grads))) - 1) < 1e-10
+
+
+def test_jaxley(x64, run_example):
     names = run_example("jaxley")
     import jaxley
 
@@ -163,7 +162,7 @@ def test_jaxley(x64, simulator_rules):
     assert error(jax.jit(jax.grad(own))(names["params"]), grads) < 1e-10
 
 
-def test_brax(simulator_rules):
+def test_brax(run_example):
     """In float32, since the environment returns `done` as one."""
     names = run_example("brax")
     assert list(names["report"].by_param) == ["W", "b"]
@@ -171,7 +170,7 @@ def test_brax(simulator_rules):
     assert_gradients(names, names["noise"], 5, 1e-5)
 
 
-def test_the_claim_of_braintrace_is_proved_where_it_holds_and_refused_where_it_does_not(simulator_rules):
+def test_the_claim_of_braintrace_is_proved_where_it_holds_and_refused_where_it_does_not(run_example):
     names = run_example("braintrace")
     table = names["check"](connected=False)
     assert table["check"] == ["loss", "exact: window's gradient"]

@@ -1,8 +1,5 @@
 """Loops of other libraries with one line changed: the examples of docs/foreign.md, against their own `jax.lax.scan`."""
 
-import re
-import warnings
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -12,8 +9,6 @@ import pytest
 
 import seqjax
 from seqjax_gradients import Full
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "foreign.md"
 
 
 def own_scan(f, init, xs, *, gradient, length=None):
@@ -39,29 +34,24 @@ def full_scan(f, init, xs, *, gradient, length=None):
 
 
 @pytest.mark.parametrize("library", ["flax", "equinox", "diffrax", "jaxley", "brax"])
-def test_one_line_changes_the_gradient_of_a_loop(library, x64):
-    pytest.importorskip(library, reason=f"{library} is not installed; `make simulators` installs it and runs this test")
-    (code,) = re.findall(rf"^```python {library} scan\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.M | re.S)
-    names = {"__name__": "document"}
-    # Simulators promote dtypes and warn, which the other tests forbid.
-    with jax.numpy_dtype_promotion("standard"), warnings.catch_warnings(action="ignore"):
-        exec(compile(code, f"{DOCUMENT.name}, {library} scan", "exec"), names)
-        floats, treedef = jax.tree.flatten(names["params"])
-        is_float = [jnp.issubdtype(jnp.result_type(a), jnp.inexact) if hasattr(a, "dtype") else False for a in floats]
+def test_one_line_changes_the_gradient_of_a_loop(library, x64, run_example):
+    names = run_example(f"{library} scan")
+    floats, treedef = jax.tree.flatten(names["params"])
+    is_float = [jnp.issubdtype(jnp.result_type(a), jnp.inexact) if hasattr(a, "dtype") else False for a in floats]
 
-        def with_scan(scan):
-            def loss(leaves):
-                left = iter(leaves)
-                merged = [next(left) if f else a for a, f in zip(floats, is_float, strict=True)]
-                return names["loss"](jax.tree.unflatten(treedef, merged))
+    def with_scan(scan):
+        def loss(leaves):
+            left = iter(leaves)
+            merged = [next(left) if f else a for a, f in zip(floats, is_float, strict=True)]
+            return names["loss"](jax.tree.unflatten(treedef, merged))
 
-            names["sj"] = SimpleNamespace(scan=scan)
-            leaves = [a for a, f in zip(floats, is_float, strict=True) if f]
-            value, grads = jax.jit(jax.value_and_grad(loss))(leaves)
-            return float(value), np.concatenate([np.ravel(a) for a in grads])
+        names["sj"] = SimpleNamespace(scan=scan)
+        leaves = [a for a, f in zip(floats, is_float, strict=True) if f]
+        value, grads = jax.jit(jax.value_and_grad(loss))(leaves)
+        return float(value), np.concatenate([np.ravel(a) for a in grads])
 
-        (value, full), (_, cut) = with_scan(own_scan), with_scan(cut_scan)
-        found = {scan: with_scan(scan) for scan in (full_scan, seqjax.scan)}
+    (value, full), (_, cut) = with_scan(own_scan), with_scan(cut_scan)
+    found = {scan: with_scan(scan) for scan in (full_scan, seqjax.scan)}
     # The parameters of Flax are float32, and brax computes in it, since the environment returns `done` as one.
     bound = 1e-4 if library in ("flax", "brax") else 1e-10
     assert abs(found[seqjax.scan][0] - value) <= bound * abs(value)
