@@ -88,9 +88,8 @@ class Influence(SequenceGradient):
             return ravel_float(state)[:2], loss
 
         def record(carry, x):
-            found = problem.reset_of(params, x)
-            reset, initial = (None, None) if found is None else (found[0], ravel_float(found[1])[:2])
-            s, others = carry if reset is None else where_rows(reset, initial, carry)
+            reset, initial = problem.reset_of(params, x)
+            s, others = carry if reset is None else where_rows(reset, ravel_float(initial)[:2], carry)
             return step(params, s, others, x)[0], ((s, others), reset)
 
         end, (entering, reset) = jax.lax.scan(record, (s, others), xs)

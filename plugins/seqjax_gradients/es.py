@@ -10,7 +10,7 @@ from annotated_types import Interval, MultipleOf
 from jax.flatten_util import ravel_pytree
 
 from seqjax import SequenceGradient, register
-from seqjax.gradients import sign_patterns, weighted_sum
+from seqjax.gradients import mapped, sees_vmap, sign_patterns, weighted_sum
 
 
 @register("gradient", "es")
@@ -56,7 +56,8 @@ class ES(SequenceGradient):
             params = unravel(theta + eps)
             return weighted_sum(weights, run_steps(problem, params, start(params), xs)[1])
 
-        losses = jax.vmap(run)(jnp.concatenate([eps, -eps]))
+        one_by_one = sees_vmap(problem.step, params, start(params), jax.tree.map(lambda a: a[0], xs))
+        losses = mapped(run, (0,), self.particles, one_by_one)(jnp.concatenate([eps, -eps]))
         state, losses_T = run_steps(problem, params, start(params), xs)
         return weighted_sum(weights, losses_T), unravel(slope(losses, eps, self.sigma)), state, memory
 

@@ -9,7 +9,7 @@ from annotated_types import Interval, MultipleOf
 from jax.flatten_util import ravel_pytree
 
 from seqjax import SequenceGradient, register
-from seqjax.gradients import Memory, sign_patterns, weighted_sum
+from seqjax.gradients import Memory, mapped, sees_vmap, sign_patterns, weighted_sum
 
 from .es import perturbations, run_steps, slope
 
@@ -76,7 +76,8 @@ class PES(SequenceGradient):
             state, losses_T = run_steps(problem, params, state, xs)
             return state, [weighted_sum(part, losses_T) for part in parts]
 
-        states, sums = jax.vmap(run)(jnp.concatenate([eps, -eps]), states)
+        one_by_one = sees_vmap(problem.step, params, start(params), jax.tree.map(lambda a: a[0], xs))
+        states, sums = mapped(run, (0, 0), self.particles, one_by_one)(jnp.concatenate([eps, -eps]), states)
         state, losses_T = run_steps(problem, params, start(params), xs)
         # The first part depends on all perturbations so far. The second one, if there is one, on those of this window.
         grads = sum(slope(losses, B, self.sigma) for losses, B in zip(sums, (A + eps, eps), strict=False))
@@ -86,5 +87,5 @@ class PES(SequenceGradient):
 
 def _begun_anew(problem, params, xs):
     """Whether a reset lies at a step or before it, bool[T]; None: no step is reset."""
-    reset_T = jax.vmap(lambda x: (problem.reset_of(params, x) or (None,))[0])(xs)
+    reset_T = jax.vmap(lambda x: problem.reset_of(params, x)[0])(xs)
     return None if reset_T is None else jnp.cumsum(jnp.where(reset_T, 1, 0)) > 0

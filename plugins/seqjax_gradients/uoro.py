@@ -86,9 +86,9 @@ class UORO(SequenceGradient):
         def body(carry, inputs):
             (s, others), s_tilde, theta_norm = carry
             x, nu = inputs
-            reset = problem.reset_of(params, x)
-            if reset is not None:  # θ̃ begins anew too, see below
-                s_tilde, theta_norm = where_rows(reset[0], jax.tree.map(jnp.zeros_like, carry[1:]), carry[1:])
+            reset, _ = problem.reset_of(params, x)
+            if reset is not None:  # θ̃ begins anew, too
+                s_tilde, theta_norm = where_rows(reset, jax.tree.map(jnp.zeros_like, carry[1:]), carry[1:])
             # u = J s̃ by forward mode, w = νᵀ I by reverse mode; neither J nor I is formed, and of w only the norm.
             new, u, others_after = jax.jvp(
                 lambda s: step(params, (s, others), x)[0], (s,), (s_tilde.astype(s.dtype),), has_aux=True
@@ -97,8 +97,8 @@ class UORO(SequenceGradient):
             s_tilde, theta_norm, rhos = mix(
                 u.astype(nu.dtype), theta_norm, nu, _norm(pull(nu.astype(s.dtype)), nu.dtype)
             )
-            if reset is not None:  # an infinite ρ0 takes the old θ̃ out of the new one
-                rhos = jnp.where(reset[0], jnp.inf, rhos[0]), rhos[1]
+            if reset is not None:  # the new θ̃ has no share of the old one, see `shares`
+                rhos = jnp.where(reset, jnp.inf, rhos[0]), rhos[1]
             return ((new, others_after), s_tilde, theta_norm), ((s, others), carry[1], rhos)
 
         s_tilde, theta_tilde = memory.rows
@@ -158,7 +158,8 @@ def shares(last, c_T, rho_0_T, rho_1_T):
     """How much Σ_t c_t θ̃_{t-1} + last θ̃_T holds of the first θ̃, float[], and of each step's w, float[T].
 
     θ̃_t = θ̃_{t-1} / ρ0_t + w_t / ρ1_t. Let a_t be the share of θ̃_t in the terms that follow step t, a_T = last. Then
-    a_{t-1} = c_t + a_t / ρ0_t, and the share of w_t is a_t / ρ1_t.
+    a_{t-1} = c_t + a_t / ρ0_t, and the share of w_t is a_t / ρ1_t. At a reset ρ0_t is infinite, so that finite a_t count
+    nothing before it.
     """
 
     def back(a, inputs):

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal as JaxLiteral
 from jaxtyping import Array, Bool, PyTree
 
-from seqjax.errors import Error, counted
+from seqjax.diagnostics.origin import Origin, find_origin
+from seqjax.errors import Error, counted, few
 from seqjax.gradients.base import weighted_sum
 from seqjax.gradients.check_scan import Weights, read_scan
 from seqjax.gradients.compiling import jit_of
 from seqjax.gradients.floats import leaf_names, norm, partition_float, split_float
-from seqjax.gradients.jaxprs import evaluate, inline_calls
 from seqjax.gradients.problem import Params, Problem, State
 from seqjax.gradients.scored import replace_unscored
 from seqjax.report import notebook
@@ -27,28 +26,39 @@ if TYPE_CHECKING:  # matplotlib takes long to import
     import seqjax.report.figure
 
 
+MOST_SHOWN = 5
+"""How many other variables a line names."""
+
+
 class Place(NamedTuple):
     """Where something stops being finite.
 
     Args:
         step: the step, from 0 on.
-        row: the row of the batch; None: all of them share the variable, a parameter.
+        row: the row of the batch; None: there is one sequence, or a parameter was given so, or its gradient is finite
+            for each row alone.
         of: "state", "params", "xs" or "loss": which of these the variable is, or is a part of.
         name: the name of the variable in this tree.
+        index: its first entry that is not finite, without the axes of steps and rows; () for a single number.
         operation: the JAX operation that first gives a number that is not finite from finite ones; empty: the variable
-            was given so, or the operation is unknown.
+            was given so, or the operation is unknown. That of a gradient is an operation of the derivative.
+        line: the line of the step that calls the operation, such as "model.py:12"; empty: it is unknown.
+        others: the other variables that are not finite at this step.
     """
 
     step: int
     row: int | None
     of: str
     name: str
+    index: tuple[int, ...] = ()
     operation: str = ""
+    line: str = ""
+    others: tuple[str, ...] = ()
 
     @property
     def variable(self) -> str:
-        """The variable in words, such as "state h"."""
-        return _variable(self.of, self.name)
+        """The variable in words, with the index of its entry, such as "state h[3]"."""
+        return _variable(self.of, self.name) + (str(list(self.index)) if self.index else "")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,7 +74,8 @@ class Nonfinite:
     """Where the gradient first stops being finite on its way back from the last step, or from the last step before
     `value`: the step that makes it so, and the variable that enters this step; None: it is finite."""
     norms: dict[str, np.ndarray]
-    """The norms of each state variable after each step, and of the loss, float64[T], by variable: "state h"."""
+    """The norms of each state variable after each step, and of the loss, float64[T], by variable: "state h". A loss of
+    weight 0 counts as 0."""
     gradient_norms: dict[str, np.ndarray]
     """The norms of the gradient of the loss by each state variable before each step, and of the share of each step in
     the gradient by each parameter, float64[T], by variable: "state h", "params W"."""
@@ -77,7 +88,7 @@ class Nonfinite:
     def _lines(self) -> list[str]:
         num_steps = len(next(iter(self.norms.values())))
         if self.value is None and self.gradient is None:
-            return [f"all values and gradients of {counted(num_steps, 'step')} are finite"]
+            return [f"the values and the gradients of each of {counted(num_steps, 'step')} are finite"]
         lines = [_line("value", self.value), _line("gradient", self.gradient)]
         if self.value is not None and self.gradient is None:
             lines[1] += f" up to step {self.value.step - 1}" if self.value.step else " (there is no step before)"
@@ -106,7 +117,14 @@ class Nonfinite:
         norms = self.norms if of == "value" else self.gradient_norms
         positive = {name: np.where(np.isfinite(a) & (a > 0), a, np.nan) for name, a in norms.items()}
         label = "norm" if of == "value" else "norm of the gradient"
-        return plot.lines(positive, x_label="step", y_label=label, y_scale="log")
+        figure = plot.lines(positive, x_label="step", y_label=label, y_scale="log")
+        place = getattr(self, of)
+        if place is not None:
+            axes = figure.axes[0]
+            axes.axvline(place.step, color="black", linestyle="--")
+            at = {"xy": (place.step, 0.98), "xycoords": ("data", "axes fraction"), "rotation": 90}
+            axes.annotate(f"not finite at step {place.step}", **at, ha="right", va="top")
+        return figure
 
     def _repr_html_(self) -> str:
         return notebook.show(
@@ -131,8 +149,12 @@ def first_nonfinite(
     """The first step and variable at which a scan is not finite, then those at which its gradient stops being finite.
 
     The gradient is that of the losses before the first value that is not finite. It is followed from the last of these
-    steps to the first one. Of the states √T are kept, and the others are computed again, so that a long scan fits into
-    memory; it takes the time of a few passes forwards.
+    steps to the first one, one step at a time: the sum over all steps may still overflow. A loss of weight 0 is left
+    out, value and gradient. In a loop of your own, 0 times its infinite derivative would be NaN.
+
+    Of the states √T are kept, and the others are computed again, so that a long scan fits into memory. It takes the
+    time of about ten passes forwards, and before that, at each call, the time to compile the step and its derivative;
+    for the problem of a model the compiled program is kept.
 
     >>> import jax.numpy as jnp
     >>> import seqjax as sj
@@ -162,12 +184,16 @@ def first_nonfinite(
     """
     options: dict[str, Any] = {"has_aux": has_aux, "batched": batched, "reset": reset, "initial": initial}
     scan = read_scan(step_or_problem, params, state, xs, weights, **options)
+    if any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves(scan[1:])):
+        raise Error("first_nonfinite looks at the values of its arguments: call it outside of jax.jit, grad and vmap")
     size = max(1, math.isqrt(len(scan.weights)))
     all_scored = bool(jnp.all(scan.weights != 0))
     walked = jax.device_get(jit_of(_walk, scan.problem, size, all_scored)(*scan[1:]))
     names = _Names.of(scan.params, scan.state, scan.xs if reset is None else scan.xs[0])
     value = _place_of_value(scan, walked.forwards.first, names)
     gradient = _place_of_gradient(scan, all_scored, walked, names)
+    if not batched:
+        value, gradient = (place and place._replace(row=None) for place in (value, gradient))
     state, params = ([_variable(of, name) for name in getattr(names, of)] for of in ("state", "params"))
     norms = dict(zip([*state, "loss"], np.asarray(walked.forwards.norms, np.float64).T, strict=True))
     back = dict(zip([*state, *params], np.asarray(walked.backwards.norms, np.float64).T, strict=True))
@@ -345,18 +371,19 @@ def _place_of_value(scan: Any, first: _First, names: Any) -> Place | None:
     row = int(np.argmax(first.bad_LB.any(0)))
     step = int(first.step)
     state, x = jax.tree.map(lambda a: a[row], first.state), jax.tree.map(lambda a: a[step, row], scan.xs)
-    for of, tree, found in (("params", scan.params, names.params), ("state", state, names.state), ("xs", x, names.xs)):
-        for name, leaf in zip(found, jax.tree.leaves(partition_float(tree)[0]), strict=True):
-            if not np.isfinite(np.asarray(leaf, np.float64)).all():
-                return Place(step, None if of == "params" else row, of, name)  # it is given
 
     def step_of_row(params, state, x):
         after, loss = scan.problem.step(params, state, x)
         return [*split_float(after)[0], loss]
 
-    number, operation = _origin(step_of_row, np.flatnonzero(first.bad_LB[:, row]), scan.params, state, x)
-    of, name = ("state", names.state[number]) if number < len(names.state) else ("loss", "loss")
-    return Place(step, row, of, name, operation)
+    bad = np.flatnonzero(first.bad_LB[:, row])
+    origin = find_origin(step_of_row, bad, scan.params, state, x) or Origin(int(bad[0]), None)
+    results = [*(("state", name) for name in names.state), ("loss", "loss")]
+    others = tuple(_variable(*results[n]) for n in bad if n != origin.result)
+    if origin.argument is not None:
+        of, name = names.arguments[origin.argument]
+        return Place(step, None if of == "params" else row, of, name, origin.index)
+    return Place(step, row, *results[origin.result], origin.index, origin.operation, origin.line, others)
 
 
 def _place_of_gradient(scan: Any, all_scored: bool, walks: _Walks, names: Any) -> Place | None:
@@ -365,84 +392,63 @@ def _place_of_gradient(scan: Any, all_scored: bool, walks: _Walks, names: Any) -
     if not first.found:
         return None
     step, bad_LB = int(first.step), np.asarray(first.bad_LB)
-    row = int(np.argmax(bad_LB.any(0)))
     rows = jax.vmap(scan.problem.step, (None, 0, 0))
     x, weights_B = jax.tree.map(lambda a: a[step], (scan.xs, scan.weights))
 
-    def pull(params, state, x, cotangents):
+    def pull(params, state, x, weights_B, cotangents):
         d_params, before = _pull(rows, all_scored, params, state, x, weights_B, cotangents)
         return [*before, *jax.tree.leaves(d_params)]
 
-    bad = np.flatnonzero(bad_LB[:, row])
-    number, operation = _origin(pull, bad, scan.params, first.state, x, first.cotangents)
-    if number < len(names.state):
-        return Place(step, row, "state", names.state[number], operation)
-    return Place(step, None, "params", names.params[number - len(names.state)], operation)
+    def origin_in(start, stop):
+        """The origin in these rows alone, of the gradient by the state if that is not finite, else by parameters."""
+        bad = np.flatnonzero(bad_LB[:, start:stop].any(1))
+        bad = bad[bad < num_state] if bad[0] < num_state else bad
+        some = jax.tree.map(lambda a: a[start:stop], (first.state, x, weights_B, first.cotangents))
+        return find_origin(pull, bad, scan.params, *some)
 
-
-def _origin(f: Callable, bad: np.ndarray, *args: Any) -> tuple[int, str]:
-    """Which output of a function is the first that is not finite, and the operation that makes it so.
-
-    From this output the equations of the function are followed back along values that are not finite, up to one whose
-    inputs are all finite.
-
-    Args:
-        f: a function that returns a list of arrays.
-        bad: the numbers of those that were not finite in the compiled walk. Computed again operation by operation, a
-            number near the largest float may be finite; then the operation is unknown.
-        args: its arguments, which are finite.
-    """
-    closed = inline_calls(jax.make_jaxpr(lambda *args: f(*args))(*args))
-    made: dict[Any, tuple[int, Any]] = {}
-    values: dict[Any, Any] = {}
-
-    def seen(equation, inputs, outputs):
-        for v, value in zip(equation.outvars, outputs, strict=True):
-            made[v], values[v] = (len(made), equation), value
-
-    outputs = evaluate(closed, jax.tree.leaves(args), seen)
-    again = [number for number in bad if not _is_finite(outputs[number])]
-    if not again:
-        return int(bad[0]), ""
-    variables = closed.jaxpr.outvars
-    number = int(min(again, key=lambda number: made.get(variables[number], (0, None))[0]))
-    at, operation = variables[number], ""
-    while at in made:
-        equation = made[at][1]
-        operation = str(equation.params.get("name") or equation.primitive.name)
-        before = [
-            v for v in equation.invars if not isinstance(v, JaxLiteral) and v in values and not _is_finite(values[v])
-        ]
-        if not before:
-            break
-        at = before[0]
-    return number, operation
-
-
-def _is_finite(value: Any) -> bool:
-    return not jnp.issubdtype(value.dtype, jnp.inexact) or bool(jnp.isfinite(value).all())
+    # Rows are told apart by their states. A gradient by the parameters is a sum over rows, which are tried one by one.
+    num_state, num_rows = len(names.state), bad_LB.shape[1]
+    bad_rows = np.flatnonzero(bad_LB[:num_state].any(0))
+    candidates = map(int, bad_rows if len(bad_rows) else range(num_rows))
+    row, origin = next(((row, o) for row in candidates if (o := origin_in(row, row + 1))), (None, None))
+    bad = np.flatnonzero(bad_LB.any(1) if row is None else bad_LB[:, row])
+    origin = origin or origin_in(0, num_rows) or Origin(int(bad[0]), None)
+    results = [*(("state", name) for name in names.state), *(("params", name) for name in names.params)]
+    of, name = results[origin.result]
+    others = tuple(_variable(*results[n]) for n in bad if n != origin.result)
+    # The state has an axis of rows.
+    index = origin.index[1:] if of == "state" else origin.index
+    return Place(step, row, of, name, index, origin.operation, origin.line, others)
 
 
 class _Names(NamedTuple):
-    """The names of the float leaves."""
+    """The names of the float leaves of the parameters and the state, and of all leaves of the arguments of a step."""
 
     params: list[str]
     state: list[str]
-    xs: list[str]
+    arguments: list[tuple[str, str]]
 
     @classmethod
     def of(cls, params: Params, state: State, xs: PyTree) -> "_Names":
         trees = {"params": params, "state": state, "xs": xs}
-        return cls(*([n for n, _ in leaf_names(partition_float(tree)[0], name)] for name, tree in trees.items()))
+        floats = {of: [name for name, _ in leaf_names(partition_float(tree)[0], of)] for of, tree in trees.items()}
+        arguments = [(of, name) for of, tree in trees.items() for name, _ in leaf_names(tree, of)]
+        return cls(floats["params"], floats["state"], arguments)
 
 
 def _line(what: str, place: Place | None) -> str:
     if place is None:
         return f"{what}: finite"
-    of = f"by {place.variable}" if what == "gradient" else place.variable
-    row = "" if place.row is None else f", row {place.row}"
-    operation = f", made by {place.operation}" if place.operation else ""
-    return f"{what}: {of} not finite at step {place.step}{row}{operation}"
+    is_gradient = what == "gradient"
+    line = f"{what}: {'by ' if is_gradient else ''}{place.variable} not finite at step {place.step}"
+    if place.row is not None:
+        line += f", row {place.row}"
+    if place.operation:
+        line += f", made by {place.operation}" + (" in the derivative" if is_gradient else "")
+        line += f" at {place.line}" if place.line else ""
+    if place.others:
+        line += f"; also {few(place.others, MOST_SHOWN)}"
+    return line
 
 
 def _largest(norms: dict[str, np.ndarray], name: str) -> tuple[float | None, int | None]:

@@ -18,8 +18,22 @@ from seqjax.gradients.floats import combine, partition_float
 _PUBLIC = [v for module in (primitives, jax.lax, jax.lax.linalg) for v in vars(module).values()]
 _MAPPED_BY_JAX = {v for v in _PUBLIC if isinstance(v, Primitive)} - {primitives.rng_bit_generator_p}
 """JAX's own primitives, which compute the same for each entry of a batch as for this entry alone."""
-_MAPPED_BY_NAME = {"random_wrap", "random_unwrap", "random_clone", "pvary", "shard_map", "pallas_call"}
+_MAPPED_BY_NAME = {
+    "composite",
+    "debug_callback",
+    "debug_print",
+    "pallas_call",
+    "platform_index",
+    "pvary",
+    "ragged_dot_general",
+    "random_clone",
+    "random_unwrap",
+    "random_wrap",
+    "shard_map",
+}
 """Further ones, which JAX does not export."""
+_MAPPED_HIGH_LEVEL = {"Nonzero", "SearchSorted"}
+"""The operations of JAX, among those of its primitive `call_hi_primitive`, that compute the same, too."""
 _KEYS_OF_ENTRIES = "key<fry>"
 """The type of keys whose numbers in a batch are those of each key alone; `rbg` draws for a batch from its first key."""
 
@@ -36,15 +50,16 @@ def sees_vmap(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> bool:
         state: the state of one sequence. Like the other arguments, it may be given as shapes and dtypes.
         x: what one step reads.
     """
-    floats, others = partition_float(state)
 
-    def derivative(params, floats, others, x):
-        def results(params, floats):
-            return _only_floats(step, params, combine(floats, others), x)
+    def derivative(*args):
+        floats, others = partition_float(args)
+
+        def results(floats):
+            return _only_floats(step, *combine(floats, others))
 
         if "custom_vjp_call" not in names:  # forward mode exists for more steps, such as those with a while loop
-            return jax.jvp(results, (params, floats), jax.tree.map(jnp.ones_like, (params, floats)))
-        values, pull = jax.vjp(results, params, floats)
+            return jax.jvp(results, (floats,), (jax.tree.map(jnp.ones_like, floats),))
+        values, pull = jax.vjp(results, floats)
         return pull(jax.tree.map(jnp.ones_like, values))
 
     # New functions for each call: JAX caches traces by the function object, and a step may close over a value that has
@@ -57,7 +72,7 @@ def sees_vmap(step: Callable, params: PyTree, state: PyTree, x: PyTree) -> bool:
         return False
     if {"custom_vjp_call", "while"} <= names:
         return True  # such a step has neither mode, so that its rules cannot be looked at
-    return any(map(_may_see, _equations(jax.make_jaxpr(derivative)(params, floats, others, x).jaxpr)))
+    return any(map(_may_see, _equations(jax.make_jaxpr(derivative)(params, state, x).jaxpr)))
 
 
 def mapped(f: Callable, in_axes: Sequence[int | None], size: int, one_by_one: bool) -> Callable:
@@ -89,6 +104,9 @@ def _only_floats(step: Callable, *args: Any) -> list:
 
 def _may_see(equation: JaxprEqn) -> bool:
     primitive = equation.primitive
+    if primitive.name == "call_hi_primitive":
+        operation = type(equation.params["_prim"])
+        return operation.__name__ not in _MAPPED_HIGH_LEVEL or not operation.__module__.startswith("jax.")
     if primitive not in _MAPPED_BY_JAX and primitive.name not in _MAPPED_BY_NAME:
         return True
     dtypes = [getattr(v.aval, "dtype", None) for v in equation.invars]

@@ -179,9 +179,9 @@ class Problem:
         """`step` without a reset: a strategy that follows resets itself calls it with the state of `reset_of`."""
         return self.step(params, state, x)
 
-    def reset_of(self, params: Params, x: Any) -> tuple[Bool[Array, ""], State] | None:
-        """Whether the step that reads x is reset, and the state from which it then starts; None: no step is reset."""
-        return None
+    def reset_of(self, params: Params, x: Any) -> tuple[Bool[Array, ""] | None, State | None]:
+        """Whether the step that reads x is reset, and the state from which it then starts; None twice: no step is."""
+        return None, None
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(other) == vars(self)

@@ -21,7 +21,8 @@ def _identity(x, weight):
 @_identity.defjvp
 def _weighted_tangent(primals, tangents):
     (x, weight), (dx, _) = primals, tangents
-    return _identity(x, weight), dx * weight  # the weight counts in higher derivatives, too
+    # The weight counts in higher derivatives, too. A cut also stops a derivative that is not finite.
+    return _identity(x, weight), jnp.where(weight == 0, 0, dx * weight)
 
 
 def weigh_edge[T](state: T, weight: Float[Array, "..."]) -> T:

@@ -462,10 +462,16 @@ def _backward(model, dtype, residuals, cotangents):
 
 
 def _scale(state, edge_weight):
-    """The cotangent of a state, leaves [B, ...], times edge_weight, float[] or float[B]."""
-    return jax.tree.map(
-        lambda a: a * edge_weight.astype(a.dtype).reshape(edge_weight.shape + (1,) * (a.ndim - edge_weight.ndim)), state
-    )
+    """The cotangent of a state, leaves [B, ...], times edge_weight, float[] or float[B].
+
+    A weight of 0 also stops a cotangent that is not finite.
+    """
+
+    def leaf(a):
+        weight = edge_weight.astype(a.dtype).reshape(edge_weight.shape + (1,) * (a.ndim - edge_weight.ndim))
+        return jnp.where(weight == 0, 0, a * weight)
+
+    return jax.tree.map(leaf, state)
 
 
 scan_cell.defvjp(_forward, _backward)
