@@ -158,8 +158,8 @@ def shares(last, c_T, rho_0_T, rho_1_T):
     """How much Σ_t c_t θ̃_{t-1} + last θ̃_T holds of the first θ̃, float[], and of each step's w, float[T].
 
     θ̃_t = θ̃_{t-1} / ρ0_t + w_t / ρ1_t. Let a_t be the share of θ̃_t in the terms that follow step t, a_T = last. Then
-    a_{t-1} = c_t + a_t / ρ0_t, and the share of w_t is a_t / ρ1_t. At a reset ρ0_t is infinite, so that finite a_t count
-    nothing before it.
+    a_{t-1} = c_t + a_t / ρ0_t, and the share of w_t is a_t / ρ1_t. At a reset ρ0_t is infinite, so that a finite a_t
+    counts nothing before it.
     """
 
     def back(a, inputs):

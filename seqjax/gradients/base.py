@@ -191,8 +191,7 @@ class Gradient(Plugin):
         num_steps, num_rows = batch.weights.shape
         noise: Noise = ()
         if self.draws:
-            if key is None:
-                raise Error(f"{type(self).__name__} draws at random: pass a key, such as key=jax.random.key(0)")
+            check_key(self, key)
 
             def draw(key, memory):
                 return self.draw(key, problem, params, memory, num_steps)
@@ -202,7 +201,7 @@ class Gradient(Plugin):
         try:
             estimate = self.estimate(problem, params, start, memory, batch, noise)
         except TypeError as fault:
-            # JAX has no exception of its own for this.
+            # JAX has no exception of its own for this; the text is that of JAX 0.11 and 0.12.
             if "(jvp) to a custom_vjp" not in str(fault):
                 raise
             raise Error(
@@ -353,6 +352,20 @@ def check_strategy(caller: str, strategy: Any) -> None:
             says = "does not declare it" if value is None else f"says {value!r}"
             name = f"gradient {name_of(strategy)}: {attribute}"
             raise Error(f"{name}: the class {says}; write {attribute} = one of {choices}")
+
+
+def check_key(strategy: Gradient, key: Any) -> None:
+    """Checks the key of a strategy that draws.
+
+    Raises:
+        Error: `key` is None, no key, or a batch of keys.
+    """
+    if key is None:
+        raise Error(f"{type(strategy).__name__} draws at random: pass a key, such as key=jax.random.key(0)")
+    typed = jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key)
+    if jnp.shape(key) != () if typed else getattr(key, "dtype", None) != jnp.uint32 or jnp.ndim(key) != 1:
+        many = "; to draw with several keys, map a function of one key by jax.vmap" if typed else ""
+        raise Error(f"key must be one key, such as jax.random.key(0), not {dtype_shape(key)}{many}")
 
 
 def weighted_sum(weights: Float[Array, "*T"], losses: Float[Array, "*L"]) -> Float[Array, ""]:

@@ -157,3 +157,14 @@ def check_initial(initial: Any, state: Any, name: str) -> None:
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (initial, state)]
     if str(jax.tree.structure(initial)) != str(jax.tree.structure(state)) or shapes[0] != shapes[1]:
         raise Error(f"initial must be like {name}, with leaves of the shapes {shapes[1]}, not {shapes[0]}")
+    for (path, leaf), old in zip(jax.tree.leaves_with_path(initial), jax.tree.leaves(state), strict=True):
+        # Floats may be of another precision, and numbers of Python have no dtype of their own.
+        with jax.numpy_dtype_promotion("standard"):
+            fits = jnp.result_type(leaf, old) == jnp.result_type(old)
+        if not fits and not _are_floats(leaf, old):
+            where = jax.tree_util.keystr(path)
+            raise Error(f"initial{where} is {dtype_shape(leaf)}, and {name}{where} is {dtype_shape(old)}")
+
+
+def _are_floats(*leaves: Any) -> bool:
+    return all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves)

@@ -1,5 +1,6 @@
 """`scan`: `jax.lax.scan` with a gradient strategy."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
 from seqjax.errors import Error
-from seqjax.gradients.base import Gradient, Memory, check_strategy
+from seqjax.gradients.base import Gradient, Memory, check_key, check_strategy
 from seqjax.gradients.problem import Problem
 from seqjax.gradients.resetting import check_initial, check_reset
 from seqjax.gradients.scan_call import ScanCall
@@ -75,12 +76,17 @@ def scan(
             no key; `reset` or `initial` do not fit. What `jax.lax.scan` raises is raised too.
     """
     _check_scans(gradient)
-    lengths: set[Any] = {len(a) if jnp.ndim(a) else None for a in jax.tree.leaves(xs)} | ({length} - {None})
-    if len(lengths) != 1 or None in lengths or lengths == {0}:
-        # No step, or an error.
-        return jax.lax.scan(f, init, xs, length, reverse, unroll)
+    if gradient.draws:
+        check_key(gradient, key)
+    lengths: set[Any] = {len(a) if jnp.ndim(a) else None for a in jax.tree.leaves(xs)}
+    lengths |= set() if length is None else {operator.index(length)}
+    if len(lengths) != 1 or None in lengths:
+        return jax.lax.scan(f, init, xs, length, reverse, unroll)  # it says what does not fit
     (num_steps,) = lengths
-    call = ScanCall(f, init, xs, num_steps, reverse, unroll, *_resets(reset, initial, init, num_steps))
+    resets = _resets(reset, initial, init, num_steps)
+    if num_steps == 0:
+        return jax.lax.scan(f, init, xs, length, reverse, unroll)
+    call = ScanCall(f, init, xs, num_steps, reverse, unroll, *resets)
     return gradient.scan(call, *_drawn(gradient, call, key))
 
 
@@ -115,6 +121,5 @@ def _drawn(strategy: Gradient, call: ScanCall, key: jax.Array | None) -> tuple[A
     memory = strategy.init(problem, (), call.init)
     if not strategy.draws:
         return (), memory
-    if key is None:
-        raise Error(f"{type(strategy).__name__} draws at random: pass a key, such as key=jax.random.key(0)")
+    assert key is not None
     return strategy.draw(key, problem, (), memory, call.num_steps), memory

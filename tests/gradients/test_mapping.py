@@ -63,6 +63,34 @@ def in_a_rule(flag, gain):
     return step
 
 
+def by_the_input(flag, gain):
+    """A rule whose derivative by what the step reads depends on the batch."""
+
+    @jax.custom_jvp
+    def f(u):
+        return jnp.sin(u)
+
+    @f.defjvp
+    def _(primals, tangents):
+        return f(*primals), jnp.where(flag(primals[0] > 0.5), gain, 1.0) * tangents[0]
+
+    def step(p, s, x):
+        u = f(x["u"])
+        return {"y": jnp.tanh(p["w"] * s["y"]) + p["b"] * u, "k": s["k"]}, (s["y"] + u) ** 2
+
+    return step
+
+
+def by_the_parameters(flag, gain):
+    """A flag that differs between particles, as their parameters do. Rows are always mapped, so it takes one row."""
+
+    def step(p, s, x):
+        y = jnp.where(flag(p["w"] > 0.9), -gain * s["y"], p["w"] * s["y"])
+        return {"y": s["y"] + 0.3 * y + p["b"] * x["u"], "k": s["k"]}, (y - 0.2) ** 2
+
+    return step
+
+
 STEPS = {
     "custom_vmap": (stateful, any_of, 1.0),
     "doubled": (stateful, any_of, 2.0),
@@ -70,21 +98,23 @@ STEPS = {
     "jitted": (stateful, jax.jit(any_of), 2.0),
     "in the loss": (in_the_loss, any_of, 0.9),
     "in a rule": (in_a_rule, any_of, 1.5),
+    "by the parameters": (by_the_parameters, any_of, 0.9),
 }
-QUICK = {"doubled", "in the loss"}
+QUICK = {"by the parameters", "doubled", "in the loss"}
 FORWARD = {"forward", "directional", "dodge", "uoro"}
 """These take tangents, which a rule of `custom_vjp` does not have."""
 
 
-def arguments():
+def arguments(num_rows=B):
     u = jax.random.normal(jax.random.key(0), (T, B))
     xs = {"t": jnp.broadcast_to(jnp.arange(T)[:, None], (T, B)), "u": u}
     params = {"w": jnp.asarray(0.9), "b": jnp.asarray(0.4)}
-    return params, {"y": jnp.array([1.0, -0.5]), "k": jnp.array([0.1, 0.2])}, xs
+    state = {"y": jnp.array([1.0, -0.5]), "k": jnp.array([0.1, 0.2])}
+    return params, jax.tree.map(lambda a: a[:num_rows], state), jax.tree.map(lambda a: a[:, :num_rows], xs)
 
 
-MAPPED = {"full", "immediate", "rtrl", "sliding", "snap", "uoro"}
-"""These map the step, or its loss, over time."""
+MAPPED = {"es", "full", "immediate", "pes", "rtrl", "sliding", "snap", "uoro"}
+"""These map the step, or its loss, over time or over particles."""
 PAIRS = [
     pytest.param(name, kind, marks=() if name in MAPPED and kind in QUICK else pytest.mark.slow)
     for name in sj.names("gradient")
@@ -98,10 +128,13 @@ def test_a_strategy_differentiates_a_step_that_sees_vmap_like_one_that_does_not(
     make, flag, gain = STEPS[kind]
     strategy = sj.create("gradient", name)
     key = jax.random.key(1) if strategy.draws else None
-    weights = jnp.linspace(0.1, 1, T * B).reshape(T, B).at[1:3].set(0)  # a loss that does not count is not evaluated
+    num_rows = 1 if make is by_the_parameters else B
+    # A loss that does not count is not evaluated.
+    weights = jnp.linspace(0.1, 1, T * num_rows).reshape(T, num_rows).at[1:3].set(0)
 
     def run(flag):
-        return quick_jit(sj.value_and_grad(make(flag, gain), strategy))(*arguments(), weights=weights, key=key)[:2]
+        gradient = quick_jit(sj.value_and_grad(make(flag, gain), strategy))
+        return gradient(*arguments(num_rows), weights=weights, key=key)[:2]
 
     assert_close(run(flag), run(lambda flag: flag), f"{name}, {kind}, ")
 
@@ -117,6 +150,16 @@ def test_diagnostics_of_a_step_that_sees_vmap_are_those_of_one_that_does_not(kin
         return lags.gradients, lags.norms, found.mean_norm, found.lyapunov
 
     assert_close(run(flag), run(lambda flag: flag), f"{kind}, ")
+
+
+@pytest.mark.parametrize("name", ["immediate", "full"])
+def test_a_rule_of_what_a_step_reads_is_that_of_the_step_alone(name):
+    def run(flag):
+        gradient = sj.value_and_grad(by_the_input(flag, 2.0), sj.create("gradient", name), argnums=2)
+        params, state, xs = arguments(1)
+        return quick_jit(gradient)(params, state, {"u": xs["u"]}).grads
+
+    assert_close(run(any_of), run(lambda flag: flag), name)
 
 
 def keyed(p, s, x):
@@ -172,10 +215,16 @@ def plain_steps():
         noise = jax.random.bernoulli(jax.random.key(0), 0.5, s.shape)
         return jnp.where(noise, p @ s, s), jnp.sum(jnp.linalg.cholesky(p @ p.T)) + jnp.sort(s)[0]
 
-    return {"control": control, "drawn": drawn}
+    def looked_up(p, s, x):
+        knots = jnp.arange(4.0)
+        jax.debug.print("{}", x)
+        y = jnp.interp(s, knots, knots**2) + jnp.searchsorted(knots, x).astype(float)
+        return y * jnp.linalg.det(p), jnp.sum(jax.random.choice(jax.random.key(0), knots, p=jnp.ones(4) / 4) * y)
+
+    return {"control": control, "drawn": drawn, "looked up": looked_up}
 
 
-@pytest.mark.parametrize("name", ["control", "drawn"])
+@pytest.mark.parametrize("name", ["control", "drawn", "looked up"])
 def test_plain_steps_stay_side_by_side(name):
     p, s, x = jnp.eye(3) + 0.1, jnp.ones(3), jnp.asarray(0.5)
     assert not sees_vmap(plain_steps()[name], p, s, x)

@@ -356,12 +356,41 @@ def test_what_jax_lax_scan_takes_is_taken(strategy):
             lambda: simple(sj.scan, *arguments(), gradient=Full(), reset=jnp.zeros(8, bool), initial=jnp.zeros(3)),
             r"initial must be like init, with leaves of the shapes \(2,\), not \(3,\)",
         ),
+        (
+            lambda: simple(
+                sj.scan, *arguments(), gradient=Full(), reset=jnp.zeros(8, bool), initial=jnp.ones(2, complex)
+            ),
+            r"initial is complex128\[2\], and init is float64\[2\]",
+        ),
         (lambda: simple(sj.scan, *arguments(), gradient=Only(leaves=("v",))), "the state has no variable 'v'"),
+        (lambda: simple(sj.scan, *arguments(), gradient=Randomized(), key=0), "key must be one key.*not int"),
+        (
+            lambda: simple(sj.scan, *arguments(), gradient=Randomized(), key=jax.random.split(KEY)),
+            r"not key<fry>\[2\]; to draw with several keys, map",
+        ),
+        # Without steps the arguments are checked, too.
+        (lambda: sj.scan(lambda c, x: (c, x), 0.0, jnp.ones(0), gradient=Randomized()), "pass a key"),
+        (lambda: sj.scan(lambda c, x: (c, x), 0.0, jnp.ones(0), gradient=Full(), reset=jnp.ones(7)), r"bool\[0\]"),
     ],
 )
 def test_wrong_arguments(call, message):
     with pytest.raises(sj.Error, match=message):
         call()
+
+
+@pytest.mark.parametrize("strategy", [Truncated(steps=4), K1K2(k1=4, k2=4), K1K2(k1=2, k2=4)], ids=repr)
+def test_a_cut_stops_a_gradient_that_is_not_finite(strategy):
+    """Beyond the cut the gradient overflows, and 0 times infinity would be NaN."""
+    xs = jnp.where(jnp.arange(8) < 4, 1.0, 1e200)
+
+    def last(xs):
+        return sj.scan(lambda c, x: (jnp.sin(c * x), None), jnp.asarray(0.1), xs, gradient=strategy)[0]
+
+    grads = jax.grad(last)(xs)
+    assert not jnp.isfinite(
+        jax.grad(lambda xs: jax.lax.scan(lambda c, x: (jnp.sin(c * x), None), 0.1, xs)[0])(xs)
+    ).all()
+    assert_close(grads[:4], jnp.zeros(4), "before the cut")
 
 
 @pytest.mark.parametrize("name", sj.names("gradient"))
