@@ -46,7 +46,8 @@ class Full(WeightedEdges):
     """The number of levels of checkpoints."""
     budget: str | None = None
     """The bytes that the backward pass may take, such as "200MB": the fewest levels are chosen that are estimated to
-    need no more. The outputs of the steps are not counted. Under `jax.vmap` this is the budget of one entry."""
+    need no more. Arguments, results and the outputs of the steps are not counted. Under `jax.vmap` this is the budget
+    of one entry."""
 
     claim = "exact"
 
@@ -84,10 +85,9 @@ def _window(problem: Problem, params: Params, state: State, batch: Batch) -> Win
         xs, scored = steps
         return problem.unroll(params, state, xs, None, scored)[1]
 
-    # The gradient of what the steps read is a result, and no temporary array.
     inputs = num_bytes(partition_float(xs)[0]) if problem.has_own_inputs else 0
     sums, losses = num_bytes(params) - inputs, num_bytes(batch.weights)
-    return Window(run, params, state, (xs, scored), len(batch.weights), sums, losses)
+    return Window(run, params, state, (xs, scored), len(batch.weights), sums, losses, inputs)
 
 
 def _bytes(budget: str) -> int:

@@ -34,6 +34,7 @@ class Window(NamedTuple):
         num_steps: T.
         sum_bytes: the bytes of the gradient of `floats` that is summed over the steps.
         loss_bytes: the bytes of the losses of all steps.
+        input_bytes: the bytes of the gradient of what the steps read, which is a result; 0 if it is not differentiated.
     """
 
     run: Callable[[Any, Any, PyTree, int], Any]
@@ -43,6 +44,7 @@ class Window(NamedTuple):
     num_steps: int
     sum_bytes: int
     loss_bytes: int
+    input_bytes: int = 0
 
 
 def levels_within(budget: int, window: Window) -> int:
@@ -54,23 +56,26 @@ def levels_within(budget: int, window: Window) -> int:
     Raises:
         Error: no number of levels fits into the budget; the message says how many bytes are needed.
     """
+    num_steps = window.num_steps
     one = _residual_bytes(window, 1)
-    two = _residual_bytes(window, 2) if window.num_steps > 1 else 2 * one
-    of_step, of_input = max(two - one, 1), num_bytes(window.steps) // window.num_steps
+    two = _residual_bytes(window, 2) if num_steps > 1 else 2 * one
+    of_step, of_input = max(two - one, 1), num_bytes(window.steps) // num_steps
     constant = max(one - of_step, 0)
 
     def bytes_with(levels):
         # What the steps read is an argument; with levels it is copied for one innermost segment.
-        kept = _kept(window.num_steps, levels, of_step + (of_input if levels else 0), num_bytes(window.state))
+        kept = _kept(num_steps, levels, of_step + (of_input if levels else 0), num_bytes(window.state))
         kind = min(levels, 2)
         sums = SUMS[kind] * max(levels, 1) * window.sum_bytes
-        return KEPT[kind] * kept + sums + LOSSES[kind] * window.loss_bytes + constant
+        # Segments and a shorter rest are joined in a copy.
+        joined = window.input_bytes if levels and num_steps % segment_size(num_steps, levels) else 0
+        return KEPT[kind] * kept + sums + joined + LOSSES[kind] * window.loss_bytes + constant
 
     needed = [bytes_with(levels) for levels in range(MOST_LEVELS + 1)]
     enough = [levels for levels, size in enumerate(needed) if size <= budget]
     if not enough:
         raise Error(
-            f"a budget of {budget / 1e6:.3g} MB is too small for {window.num_steps} steps: with "
+            f"a budget of {budget / 1e6:.3g} MB is too small for {num_steps} steps: with "
             f"{needed.index(min(needed))} levels, about {min(needed) / 1e6:.3g} MB are needed; allow more, or take "
             "fewer steps or rows at a time"
         )

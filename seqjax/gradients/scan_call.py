@@ -77,7 +77,11 @@ class ScanCall(NamedTuple):
         return run_checkpointed(self._run, self.init, self._steps(), levels, self.reverse)
 
     def window(self) -> Window:
-        """All steps, with the float arrays that `f` closes over as what is differentiated."""
+        """All steps, with the float arrays that `f` closes over and the state at a reset as what is differentiated.
+
+        Whether `xs` is differentiated is unknown here, so the copy of its gradient that joins the segments to a shorter
+        rest is not counted.
+        """
         init = jax.tree.map(jnp.asarray, self.init)
         closed = jax.make_jaxpr(self.f)(init, jax.tree.map(lambda a: a[0], self.xs))
         # An array that is no tracer cannot be differentiated.
@@ -88,16 +92,22 @@ class ScanCall(NamedTuple):
         floats, others = partition_float(traced)
         num_leaves = len(jax.tree.leaves(init))
 
-        def run(floats, carry, xs, num_steps):
+        def run(floats, carry, steps, num_steps):
+            floats, initial = floats
             f = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, combine(combine(floats, others), constant)))
 
-            def body(carry, x):
+            def body(carry, inputs):
+                x, reset = inputs
+                if reset is not None:
+                    carry = where_rows(reset, jax.tree.leaves(combine(initial, initial_others)), carry)
                 results = f(*jax.tree.leaves((carry, x)))
                 return results[:num_leaves], results[num_leaves:]
 
-            return jax.lax.scan(body, jax.tree.leaves(carry), xs, num_steps)
+            return jax.lax.scan(body, jax.tree.leaves(carry), steps, num_steps)
 
-        return Window(run, floats, init, self.xs, self.num_steps, num_bytes(floats), 0)
+        initial, initial_others = partition_float(self.initial)
+        floats = floats, initial
+        return Window(run, floats, init, (self.xs, self.reset), self.num_steps, num_bytes(floats), 0)
 
     def _steps(self, edge_weights=None):
         if edge_weights is not None and self.reverse:

@@ -78,3 +78,37 @@ def test_a_budget_is_kept_with_the_fewest_levels_that_it_allows(measured, kind, 
 def test_short_windows_and_losses_that_do_not_count(weights):
     assert temporary("dense", Full(budget="500kB"), 500, 2, 64, weights) <= 5e5
     assert temporary("elementwise", Full(budget="100kB"), 1000, 2, 16, weights) <= 1e5
+
+
+def kept(run, args, budget):
+    """Whether a budget is accepted, and then kept."""
+    try:
+        compiled = jax.jit(run(f"{budget}kB")).lower(*args).compile()
+    except sj.Error:
+        return False
+    assert compiled.memory_analysis().temp_size_in_bytes <= 1e3 * budget
+    return True
+
+
+def test_a_gradient_by_what_the_steps_read():
+    """It is a result, but it is copied where a shorter segment is joined to the others."""
+    run = lambda budget: sj.value_and_grad(dense, Full(budget=budget), argnums=(0, 2))
+    args = arguments("dense", 4_000, 4, 64)
+    assert [kept(run, args, budget) for budget in (4_500, 5_000)] == [False, True]
+    assert kept(run, arguments("dense", 4_096, 4, 64), 600)
+
+
+def test_a_state_at_a_reset_that_is_differentiated():
+    def run(budget):
+        def loss(initial, xs):
+            def f(h, x):
+                h = jnp.tanh(0.9 * h + x)
+                return h, jnp.sum(h[:3])
+
+            resets = {"reset": jnp.arange(len(xs)) % 7 == 3, "initial": initial}
+            return jnp.sum(sj.scan(f, jnp.zeros_like(initial), xs, gradient=Full(budget=budget), **resets)[1])
+
+        return jax.grad(loss)
+
+    args = jnp.ones(20_000), jnp.ones(400)
+    assert [kept(run, args, budget) for budget in (2_000, 3_000)] == [False, True]
