@@ -60,7 +60,7 @@ def value_and_grad(
 
     - `params`: the parameters, any pytree. Its float leaves are differentiated. Its other leaves, such as integers,
       keys and functions, are constants, and their gradient is None.
-    - `state`: the state in which the window starts, leaves [B, ...]. No row is reset.
+    - `state`: the state in which the window starts, leaves [B, ...].
     - `xs`: what the steps read, leaves [T, B, ...].
     - `memory`: what the strategy carries from window to window; None: its initial memory.
     - `weights`: float[T, B], or [T] with batched=False, the weights of the losses; None: 1 / (T B); "last": 1 / B for
@@ -69,8 +69,10 @@ def value_and_grad(
     - `reset`: bool[T] or bool[T, B], the steps that start from `initial` in place of the state that the step before
       left. No gradient crosses a reset. Cuts are still counted from the start of the scan; what a strategy of the
       history carries begins anew.
-    - `initial`: the state at a reset, leaves [B, ...], a constant; None: the `init_state` of a problem that has one,
-      else `state`. Both are differentiated.
+    - `initial`: the state at a reset, leaves [B, ...], a constant. None: the `init_state` of a problem that has one,
+      else `state`; these two are differentiated.
+
+    The gradient of the strategy is in `grads`. `jax.grad` of the returned loss is the full gradient.
 
     Args:
         step_or_problem: a scan body for one sequence, step(params, state, x) -> (new state, loss), or a Problem.

@@ -32,7 +32,9 @@ def scan(
 
     The values are those of `jax.lax.scan`. The loss is whatever is made of the results, and everything that
     `jax.lax.scan` differentiates is differentiated: `init`, `xs`, and what `f` closes over. It composes with `jax.jit`,
-    `jax.vmap`, `jax.shard_map`, `jax.checkpoint`, other scans and higher derivatives.
+    `jax.vmap`, `jax.shard_map`, `jax.checkpoint`, other scans and higher derivatives. Call it inside of `jax.jit`:
+    outside, it is compiled anew at each call. Where a strategy runs steps again, side effects such as `jax.debug.print`
+    happen again, too, and `io_callback` cannot be used.
 
     >>> import jax
     >>> import jax.numpy as jnp

@@ -21,9 +21,9 @@ class Steps(NamedTuple):
     """What consecutive steps read: a part of arrays [T, ...] that is sliced where it is read.
 
     If an array that a scan closes over is differentiated, JAX adds a whole array of zeros to its cotangent at each
-    iteration, and T² numbers are added in total. So parts are read as constants. Their tangents are those of arrays of
-    zeros, which are cut into parts before a scan. Nothing reads the values of the zeros, so that a compiled program
-    does not have them. Parts of parts are never copied, since only the first entry of a part is passed on.
+    iteration, and T² numbers are added in total. So the values of a part are sliced from `arrays` as constants, and its
+    tangents are those of `zeros`, which a scan cuts into parts. Nothing reads the values of the zeros, so that a
+    compiled program does not have them. Parts of parts are never copied, since only their first step is passed on.
 
     Args:
         arrays: leaves [T, ...]. Their parts are read as constants.

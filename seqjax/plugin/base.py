@@ -207,7 +207,8 @@ def type_in_words(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(repr(arg) for arg in args)
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
-        return "a tuple" if args[0] is Any else f"a tuple of {type_in_words(args[0])}"
+        words = "strings" if args[0] is str else type_in_words(args[0])
+        return "a tuple" if args[0] is Any else f"a tuple of {words}"
     if origin is tuple:
         return f"a tuple ({', '.join(map(type_in_words, args))})"
     if hint in (None, type(None)):
@@ -246,9 +247,13 @@ def _check(field: Field, value: Any) -> tuple[Any, list[str]]:
 
 def _made_by(options: tuple[Any, ...], value: Any) -> str:
     """What to write for a field that takes a plugin, in place of this value; empty for another field."""
-    kinds = [option.kind for option in options if _is_plugin_class(option)]
+    classes = [option for option in options if _is_plugin_class(option)]
+    kinds = [cls.kind for cls in classes]
     if not kinds:
-        return ""
+        is_text = isinstance(value, str) and any(get_args(option) == (str, Ellipsis) for option in options)
+        return f", such as ({value!r},)" if is_text else ""
+    if _is_plugin_class(type(value)) and value.kind == kinds[0]:
+        return f" of the class {classes[0].__name__}, and {type(value).__name__} is none"
     if isinstance(value, str) and re.fullmatch(r"[\w/-]+", value):
         return f", such as create({kinds[0]!r}, {value!r})"
     if _is_plugin_class(value) and value.kind == kinds[0]:

@@ -1,4 +1,4 @@
-"""Twelve wrong estimators are found at the default cost, and six right ones pass with any key."""
+"""Thirteen wrong estimators are found at the default cost, and six right ones pass with any key."""
 
 import functools
 import re
@@ -44,6 +44,11 @@ def with_weights(make):
 
 def coins(key, n, pi=0.7, *, weight=None):
     return jnp.where(jax.random.bernoulli(key, pi, (n,)), 1 / pi if weight is None else weight, 0)
+
+
+def shared_by_two(key, n):
+    weights = coins(key, n)
+    return weights.at[n - 1].set(weights[1])
 
 
 def aging(key, n, *, off_by=0):
@@ -163,6 +168,7 @@ WRONG = {
         with_weights(lambda key, n: jnp.broadcast_to(coins(key, 1), (n,))),
         {"claim": "unbiased"},
     ),
+    "one draw for two edges": (with_weights(shared_by_two), {"claim": "unbiased"}),
     "1/π left out": (with_weights(functools.partial(coins, weight=1.0)), {"claim": "unbiased"}),
     "the weight of the next age": (with_weights(functools.partial(aging, off_by=1)), {"claim": "unbiased"}),
     "one sign for each array": (functools.partial(forward, shared_sign=True), {"claim": "unbiased"}),
