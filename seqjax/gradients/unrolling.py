@@ -36,7 +36,9 @@ def weigh_edge[T](state: T, weight: Float[Array, "..."]) -> T:
     def leaf(x):
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             return x
-        return _identity(x, weight.astype(x.dtype).reshape(weight.shape + (1,) * (x.ndim - weight.ndim)))
+        # A weight of all rows stays a scalar: the derivative then keeps no mask as large as the state.
+        axes = (1,) * (x.ndim - weight.ndim) if weight.ndim else ()
+        return _identity(x, weight.astype(x.dtype).reshape(weight.shape + axes))
 
     return jax.tree.map(leaf, state)
 
