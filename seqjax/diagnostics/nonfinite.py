@@ -39,7 +39,7 @@ class Place(NamedTuple):
             for each row alone.
         of: "state", "params", "xs" or "loss": which of these the variable is, or is a part of.
         name: the name of the variable in this tree.
-        index: its first entry that is not finite, without the axes of steps and rows; () for a single number.
+        entry: the index of its first entry that is not finite, without the axes of steps and rows; () for a number.
         operation: the JAX operation that first gives a number that is not finite from finite ones; empty: the variable
             was given so, or the operation is unknown. That of a gradient is an operation of the derivative.
         line: the line of the step that calls the operation, such as "model.py:12"; empty: it is unknown.
@@ -50,7 +50,7 @@ class Place(NamedTuple):
     row: int | None
     of: str
     name: str
-    index: tuple[int, ...] = ()
+    entry: tuple[int, ...] = ()
     operation: str = ""
     line: str = ""
     others: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Place(NamedTuple):
     @property
     def variable(self) -> str:
         """The variable in words, with the index of its entry, such as "state h[3]"."""
-        return _variable(self.of, self.name) + (str(list(self.index)) if self.index else "")
+        return _variable(self.of, self.name) + (str(list(self.entry)) if self.entry else "")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,8 +122,16 @@ class Nonfinite:
         if place is not None:
             axes = figure.axes[0]
             axes.axvline(place.step, color="black", linestyle="--")
-            at = {"xy": (place.step, 0.98), "xycoords": ("data", "axes fraction"), "rotation": 90}
-            axes.annotate(f"not finite at step {place.step}", **at, ha="right", va="top")
+            is_left = 2 * place.step < len(next(iter(norms.values())))
+            axes.annotate(
+                f"not finite at step {place.step}",
+                xy=(place.step, 0.97),
+                xycoords=("data", "axes fraction"),
+                xytext=(5 if is_left else -5, 0),
+                textcoords="offset points",
+                ha="left" if is_left else "right",
+                va="top",
+            )
         return figure
 
     def _repr_html_(self) -> str:
@@ -382,8 +390,8 @@ def _place_of_value(scan: Any, first: _First, names: Any) -> Place | None:
     others = tuple(_variable(*results[n]) for n in bad if n != origin.result)
     if origin.argument is not None:
         of, name = names.arguments[origin.argument]
-        return Place(step, None if of == "params" else row, of, name, origin.index)
-    return Place(step, row, *results[origin.result], origin.index, origin.operation, origin.line, others)
+        return Place(step, None if of == "params" else row, of, name, origin.entry)
+    return Place(step, row, *results[origin.result], origin.entry, origin.operation, origin.line, others)
 
 
 def _place_of_gradient(scan: Any, all_scored: bool, walks: _Walks, names: Any) -> Place | None:
@@ -417,8 +425,8 @@ def _place_of_gradient(scan: Any, all_scored: bool, walks: _Walks, names: Any) -
     of, name = results[origin.result]
     others = tuple(_variable(*results[n]) for n in bad if n != origin.result)
     # The state has an axis of rows.
-    index = origin.index[1:] if of == "state" else origin.index
-    return Place(step, row, of, name, index, origin.operation, origin.line, others)
+    entry = origin.entry[1:] if of == "state" else origin.entry
+    return Place(step, row, of, name, entry, origin.operation, origin.line, others)
 
 
 class _Names(NamedTuple):

@@ -24,14 +24,14 @@ class Origin(NamedTuple):
     Args:
         result: the number of the result.
         argument: the number of the leaf of the arguments that is not finite itself; None: the arguments are finite.
-        index: the first entry of the result, or of the leaf, that is not finite.
+        entry: the index of the first entry of the result, or of the leaf, that is not finite.
         operation: the JAX operation that gives a number that is not finite from finite ones; empty: an argument.
         line: the line of the program that calls it, such as "model.py:12"; empty: it is unknown.
     """
 
     result: int
     argument: int | None
-    index: tuple[int, ...] = ()
+    entry: tuple[int, ...] = ()
     operation: str = ""
     line: str = ""
 
@@ -45,7 +45,7 @@ class _Made(NamedTuple):
     outputs: list
 
 
-def find_origin(f: Callable, bad: Sequence[int], *args: Any) -> Origin | None:
+def find_origin(f: Callable, bad: Sequence[int] | np.ndarray, *args: Any) -> Origin | None:
     """Follows the first result that is not finite back along values that are not finite.
 
     The function is computed operation by operation. An infinite constant of it, such as a bound or a mask, may come to
@@ -76,7 +76,7 @@ def find_origin(f: Callable, bad: Sequence[int], *args: Any) -> Origin | None:
         return None
     number = min(again, key=lambda number: made[id(results[number])].order if id(results[number]) in made else -1)
 
-    result, index = results[number], _first_entry(results[number])
+    result, entry = results[number], _first_entry(results[number])
     at, last, first_nan = result, None, None
     while id(at) in made:
         last = made[id(at)]
@@ -89,14 +89,14 @@ def find_origin(f: Callable, bad: Sequence[int], *args: Any) -> Origin | None:
         if _has_nan(at) and not nans:
             first_nan = last
         if not before:
-            return Origin(number, None, index, *_operation(last.equation))
+            return Origin(number, None, entry, *_operation(last.equation))
         at = (nans or before)[0]
     for argument, leaf in enumerate(leaves):
         if leaf is at:
             return Origin(number, argument, _first_entry(leaf))
     if first_nan is not None and not _has_nan(at):
-        return Origin(number, None, index, *_operation(first_nan.equation))
-    return Origin(number, None, index, "a constant of the step", "" if last is None else _line(last.equation))
+        return Origin(number, None, entry, *_operation(first_nan.equation))
+    return Origin(number, None, entry, "a constant of the step", "" if last is None else _line(last.equation))
 
 
 def _first_entry(value: Any) -> tuple[int, ...]:
@@ -121,9 +121,8 @@ def _line(equation: JaxprEqn) -> str:
     """The innermost line of a step that calls an operation, outside of installed packages if there is one."""
     traceback = equation.source_info.traceback
     # From the innermost to the outermost; the step is called in this package.
-    frames = itertools.takewhile(
-        lambda frame: not frame.file_name.startswith(_OURS), traceback.frames if traceback else ()
-    )
-    frames = [frame for frame in frames if not frame.file_name.startswith(_JAX)]
+    all_frames: Any = traceback.frames if traceback else ()
+    inner = itertools.takewhile(lambda frame: not frame.file_name.startswith(_OURS), all_frames)
+    frames = [frame for frame in inner if not frame.file_name.startswith(_JAX)]
     own = [frame for frame in frames if not frame.file_name.startswith(_INSTALLED)] or frames
     return f"{Path(own[0].file_name).name}:{own[0].line_num}" if own else ""

@@ -192,6 +192,7 @@ class Gradient(Plugin):
         noise: Noise = ()
         if self.draws:
             check_key(self, key)
+            assert key is not None
 
             def draw(key, memory):
                 return self.draw(key, problem, params, memory, num_steps)
@@ -362,8 +363,9 @@ def check_key(strategy: Gradient, key: Any) -> None:
     """
     if key is None:
         raise Error(f"{type(strategy).__name__} draws at random: pass a key, such as key=jax.random.key(0)")
-    typed = jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key)
-    if jnp.shape(key) != () if typed else getattr(key, "dtype", None) != jnp.uint32 or jnp.ndim(key) != 1:
+    dtype: Any = getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if jnp.shape(key) != () if typed else dtype != jnp.uint32 or jnp.ndim(key) != 1:
         many = "; to draw with several keys, map a function of one key by jax.vmap" if typed else ""
         raise Error(f"key must be one key, such as jax.random.key(0), not {dtype_shape(key)}{many}")
 

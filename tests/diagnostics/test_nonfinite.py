@@ -175,7 +175,7 @@ def test_what_comes_to_nothing_is_not_named_and_what_is_given_is(name, expected)
     if place.of == "xs":
         assert place.name == "1.z"
         place = place._replace(name="z")
-    assert (place.step, place.of, place.name, place.index, place.operation) == expected
+    assert (place.step, place.of, place.name, place.entry, place.operation) == expected
 
 
 def test_a_gradient_by_parameters_names_its_row_and_the_others():
