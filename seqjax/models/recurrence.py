@@ -1,0 +1,191 @@
+"""Linear recurrences: `linear_scan` for vectors, and `affine_scan` for units of several numbers."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Inexact
+
+from seqjax.errors import Error, dtype_shape
+from seqjax.gradients.unrolling import EdgeWeights
+
+
+def linear_scan(
+    a: Inexact[Array, "*T_shape"],
+    b: Inexact[Array, "T *shape"],
+    h0: Inexact[Array, "*shape"] | None = None,
+    reset: Bool[Array, "T ..."] | None = None,
+    reverse: bool = False,
+    parallel: bool | None = None,
+) -> tuple[Inexact[Array, "T *shape"], Inexact[Array, "*shape"]]:
+    """The linear recurrence h_t = a_t h_{t-1} + b_t over the first axis, elementwise.
+
+    It can be differentiated any number of times, in reverse and in forward mode. The derivative is a linear recurrence
+    as well,
+
+        dh_t = a_t dh_{t-1} + da_t h_{t-1} + db_t
+
+    so that only a and h are kept. In bfloat16 and float16 the recurrence is computed in float32.
+
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> hs, last = sj.linear_scan(jnp.full(3, 0.5), jnp.ones(3))
+    >>> hs.tolist(), last.item()
+    ([1.0, 1.5, 1.75], 1.75)
+
+    Args:
+        a: [T, ...], or without the axis T for factors that are the same at all steps. Real or complex.
+        b: [T, ...].
+        h0: the value before the first step; None: zeros.
+        reset: bool[T] or bool[T, B], where h_{t-1} counts as zero. The further axes of b follow these.
+        reverse: whether the recurrence runs from the last entry to the first.
+        parallel: whether it is computed in about log T passes over all steps (`jax.lax.associative_scan`), or step by
+            step. None: step by step on a CPU, where passes take 3 to 11 times as long, and in parallel elsewhere.
+
+    Returns:
+        All h_t, [T, ...], in the dtype of b, and the last of them, in float32 at least.
+
+    Raises:
+        Error: the shapes do not fit.
+    """
+    a, b = jnp.asarray(a), jnp.asarray(b)
+    if not b.ndim or a.shape not in (b.shape, b.shape[1:]):
+        raise Error(f"linear_scan: a must have the shape of b, {list(b.shape)}, or that without T, not {list(a.shape)}")
+    h0 = jnp.zeros(b.shape[1:], b.dtype) if h0 is None else jnp.asarray(h0)
+    if h0.shape != b.shape[1:]:
+        raise Error(f"linear_scan: h0 must have the shape {list(b.shape[1:])}, not {list(h0.shape)}")
+    if reset is not None:
+        reset = jnp.asarray(reset)
+        if reset.dtype != jnp.bool or reset.shape not in (b.shape[:1], b.shape[:2]):
+            wanted = " or ".join(f"bool{list(b.shape[:n])}" for n in (1, 2)[: b.ndim])
+            raise Error(f"linear_scan: reset must be {wanted}, not {dtype_shape(reset)}")
+    (hs,), (last,) = affine_scan([[a]], [b], [h0], reset=reset, reverse=reverse, parallel=parallel)
+    return hs, last
+
+
+def affine_scan(
+    A: Sequence[Sequence[Array]],
+    b: Sequence[Array],
+    start: Sequence[Array],
+    edge_weights: EdgeWeights = None,
+    reset: Any = None,
+    reverse: bool = False,
+    parallel: bool | None = None,
+) -> tuple[list[Array], list[Array]]:
+    """The recurrence s_t = A_t s_{t-1} + b_t of units that do not act on each other, each of L numbers.
+
+    The numbers of all units are in L arrays, one for each number of a unit: the loops of a CPU are much slower over an
+    array with small axes.
+
+    Args:
+        A: L rows of L arrays [T, ...], or [...] for entries that are the same at all steps.
+        b: L arrays [T, ...].
+        start: L arrays [...], the state before the first step.
+        edge_weights: float[T] or float[T, B]; see `seqjax.gradients.unroll`.
+        reset: as in `linear_scan`.
+        reverse: as in `linear_scan`.
+        parallel: as in `linear_scan`.
+
+    Returns:
+        The states after all steps, L arrays [T, ...], and after the last one, L arrays [...].
+    """
+    dtype = jnp.result_type(*jax.tree.leaves((A, b, start)))
+    wide = jnp.promote_types(dtype, jnp.float32)
+    A, start = jax.tree.map(lambda x: x.astype(wide if x.ndim < b[0].ndim else dtype), (list(map(list, A)), list(start)))
+    b = [x.astype(dtype) for x in b]
+    if reset is not None:
+        reset = _with_axes(reset, b[0].ndim)
+    if edge_weights is not None:
+        edge_weights = _with_axes(edge_weights, b[0].ndim)
+    run = functools.partial(_affine_scan, reverse)
+    if parallel is None:
+        return jax.lax.platform_dependent(
+            A, b, start, edge_weights, reset, cpu=functools.partial(run, False), default=functools.partial(run, True)
+        )
+    return run(parallel, A, b, start, edge_weights, reset)
+
+
+def _with_axes(x, ndim):
+    return x.reshape(x.shape + (1,) * (ndim - x.ndim))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _affine_scan(reverse, parallel, A, b, start, edge_weights, reset):
+    return (_in_parallel if parallel else _step_by_step)(reverse, A, b, start, reset)
+
+
+@_affine_scan.defjvp
+def _affine_scan_tangent(reverse, parallel, primals, tangents):
+    """The tangents follow the same recurrence; b is replaced by dA s_{t-1} + db."""
+    A, b, start, edge_weights, reset = primals
+    dA, db, d_start, _, _ = tangents
+    states, last = _affine_scan(reverse, parallel, A, b, start, edge_weights, reset)
+
+    def before(first, states):
+        first = first[None].astype(states.dtype)
+        shifted = jnp.concatenate([states[1:], first] if reverse else [first, states[:-1]])
+        return shifted if reset is None else jnp.where(reset, 0, shifted)
+
+    entering = list(map(before, start, states))
+    db = [d + sum(x * s for x, s in zip(row, entering, strict=True)) for d, row in zip(db, dA, strict=True)]
+    if edge_weights is not None:
+        A = [[x * edge_weights.astype(x.dtype) for x in row] for row in A]
+    return (states, last), _affine_scan(reverse, parallel, A, db, d_start, None, reset)
+
+
+def _step_by_step(reverse, A, b, start, reset):
+    wide = jnp.promote_types(b[0].dtype, jnp.float32)
+    entries, treedef = jax.tree.flatten(A)
+    varies = [x.ndim == b[0].ndim for x in entries]
+
+    def step(state, inputs):
+        at_step, b, reset = inputs
+        at_step = iter(at_step)
+        A = treedef.unflatten([next(at_step) if v else x for x, v in zip(entries, varies, strict=True)])
+        if reset is not None:
+            state = [jnp.where(reset, 0, s) for s in state]
+        new = [
+            sum((x.astype(wide) * s for x, s in zip(row, state, strict=True)), d.astype(wide))
+            for row, d in zip(A, b, strict=True)
+        ]
+        return new, [s.astype(d.dtype) for s, d in zip(new, b, strict=True)]
+
+    varying = [x for x, v in zip(entries, varies, strict=True) if v]
+    last, states = jax.lax.scan(step, [s.astype(wide) for s in start], (varying, b, reset), reverse=reverse)
+    return states, last
+
+
+class _Part(NamedTuple):
+    """What several consecutive steps do together: s -> A s + b, or b alone if one of them is reset."""
+
+    A: Any
+    b: Any
+    reset: Any
+
+
+def _in_parallel(reverse, A, b, start, reset):
+    wide = jnp.promote_types(b[0].dtype, jnp.float32)
+    A, steps = jax.tree.map(lambda x: jnp.broadcast_to(x.astype(wide), b[0].shape), (A, b))
+    first = -1 if reverse else 0
+    # The start goes into the first step.
+    entered = [s.astype(wide) if reset is None else jnp.where(reset[first], 0, s.astype(wide)) for s in start]
+    steps = [
+        d.at[first].add(sum(x[first] * s for x, s in zip(row, entered, strict=True)))
+        for row, d in zip(A, steps, strict=True)
+    ]
+    flags = None if reset is None else jnp.broadcast_to(reset, b[0].shape)
+
+    def join(one, two):
+        A = [[sum(x * one.A[k][j] for k, x in enumerate(row)) for j in range(len(row))] for row in two.A]
+        moved = [sum(x * d for x, d in zip(row, one.b, strict=True)) for row in two.A]
+        if two.reset is None:
+            return _Part(A, [m + d for m, d in zip(moved, two.b, strict=True)], None)
+        # Not by zeros in A, which would make a NaN of an infinite number before the reset.
+        A = jax.tree.map(lambda x, y: jnp.where(two.reset, x, y), two.A, A)
+        joined = [jnp.where(two.reset, d, m + d) for m, d in zip(moved, two.b, strict=True)]
+        return _Part(A, joined, one.reset | two.reset)
+
+    states = jax.lax.associative_scan(join, _Part(A, steps, flags), reverse=reverse).b
+    return [s.astype(d.dtype) for s, d in zip(states, b, strict=True)], [s[0 if reverse else -1] for s in states]
