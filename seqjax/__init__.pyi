@@ -25,9 +25,11 @@ from .gradients.problem import Problem as Problem
 from .gradients.scan_gradient import value_and_grad as value_and_grad
 from .gradients.scanning import scan as scan
 from .models.cell import Cell as Cell
+from .models.elementwise import Elementwise as Elementwise
 from .models.equinox_modules import from_equinox as from_equinox
 from .models.flax_modules import from_flax as from_flax
 from .models.model import Model as Model
+from .models.recurrence import linear_scan as linear_scan
 from .models.torch_weights import from_torch as from_torch
 from .models.torch_weights import to_torch as to_torch
 from .plugin.config import create as create

@@ -1,6 +1,12 @@
 from .flax_cell import FlaxCell as FlaxCell
 from .gru import GRU as GRU
+from .ind_rnn import IndRNN as IndRNN
+from .lru import LRU as LRU
 from .lstm import LSTM as LSTM
+from .min_gru import MinGRU as MinGRU
+from .min_lstm import MinLSTM as MinLSTM
 from .mlp import MLP as MLP
 from .ngram import NGram as NGram
 from .rnn import RNN as RNN
+from .rtu import RTU as RTU
+from .ssm import SSM as SSM

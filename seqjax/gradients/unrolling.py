@@ -43,6 +43,19 @@ def weigh_edge[T](state: T, weight: Float[Array, "..."]) -> T:
     return jax.tree.map(leaf, state)
 
 
+def weigh_cotangent[T](state: T, edge_weight: Float[Array, "..."]) -> T:
+    """The cotangent of a state, leaves [B, ...], times edge_weight, float[] or float[B].
+
+    A weight of 0 also stops a cotangent that is not finite.
+    """
+
+    def leaf(a):
+        weight = edge_weight.astype(a.dtype).reshape(edge_weight.shape + (1,) * (a.ndim - edge_weight.ndim))
+        return jnp.where(weight == 0, 0, a * weight)
+
+    return jax.tree.map(leaf, state)
+
+
 def unroll[T](step: Callable, state: T, xs: PyTree, edge_weights: EdgeWeights = None) -> tuple[T, Any]:
     """Scans a step that is written for one sequence over time, for B rows side by side.
 

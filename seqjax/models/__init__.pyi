@@ -1,10 +1,11 @@
 from .cell import Cell as Cell
-from .cell import HiddenState as HiddenState
 from .cell import recur as recur
-from .cell import sigmoid as sigmoid
+from .elementwise import Elementwise as Elementwise
 from .equinox_modules import from_equinox as from_equinox
 from .flax_modules import from_flax as from_flax
 from .initializers import init_weight as init_weight
+from .layered import HiddenState as HiddenState
+from .layered import sigmoid as sigmoid
 from .model import CountBasedModel as CountBasedModel
 from .model import Model as Model
 from .model import ModelProblem as ModelProblem

@@ -1,50 +1,27 @@
 """`Cell`: a recurrent model made from one elementwise function, with a fast scan that all such models share."""
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from annotated_types import Interval
 from jaxtyping import Array, Float
 
-from seqjax.data.spec import Tokens
-from seqjax.errors import Error
 from seqjax.gradients.problem import Params
-from seqjax.gradients.unrolling import EdgeWeights
+from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent
 from seqjax.models.initializers import Scheme, init_weight
-from seqjax.models.model import Model
+from seqjax.models.layered import CellState, HiddenState, Layered, select
+from seqjax.models.products import matmul, times, transposed
 
 EVERY_STEP = 2**32 - 1
 """Step index folded into the key for a mask that all steps of a sequence share; no step has this number."""
 
 
-class HiddenState(NamedTuple):
-    """h: float[hidden], the output of a layer."""
-
-    h: Any
-
-
-class CellState(NamedTuple):
-    """The state of a `Cell`.
-
-    Args:
-        layers: the state of each layer, from the lowest to the highest.
-        key: the randomness of the dropout; () without dropout.
-        step: int32[], the number of steps since the sequence started; () without dropout.
-    """
-
-    layers: tuple
-    key: Any = ()
-    step: Any = ()
-
-
 @dataclass(frozen=True)
-class Cell(Model):
+class Cell(Layered):
     """A recurrent network of one or several layers. The author writes one function: `cell`.
 
         u_t = x_t W_xh + b_h,   v_t = h_{t-1} W_hh
@@ -78,14 +55,6 @@ class Cell(Model):
     {'W_hq': (4, 3), 'b_q': (3,), 'layer_0': {'W_hh': (4, 4), 'W_xh': (3, 4), 'b_h': (4,)}}
     """
 
-    hidden: Annotated[int, Interval(ge=1)] = 256
-    """Number of hidden units in a layer."""
-    layers: Annotated[int, Interval(ge=1, le=1000)] = 1
-    """Number of layers. The compile time grows with it."""
-    embedding: Annotated[int, Interval(ge=1)] | None = None
-    """Size of the embedding vectors of ids, which start as N(0, 1). None: ids select rows of W_xh."""
-    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Probability that a unit of a layer's output is zero; the others are multiplied by 1 / (1 - dropout)."""
     recurrent_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Probability that a unit of h is zero before W_hh, at all steps of a sequence; the others are scaled likewise."""
     initializer: Scheme = "normal"
@@ -127,14 +96,12 @@ class Cell(Model):
         return {}
 
     def init(self, key, spec):
-        width, outputs = spec.inputs.width, spec.targets.width
         draw = functools.partial(init_weight, self.initializer, hidden=self.hidden)
+        outputs = spec.targets.width
         keys = iter(jax.random.split(key, 3 * self.layers + 2))
         params: Params = {"W_hq": draw(next(keys), (self.hidden, outputs)), "b_q": jnp.zeros(outputs)}
-        if self.embedding is not None:
-            if not isinstance(spec.inputs, Tokens):
-                raise Error(f"embedding = {self.embedding}: the inputs are {spec.inputs}, and not ids; leave it out")
-            params["E"], width = jax.random.normal(next(keys), (width, self.embedding)), self.embedding
+        embedding, width = self.init_embedding(next(keys) if self.embedding is not None else key, spec)
+        params |= embedding
         for layer in range(self.layers):
             params[f"layer_{layer}"] = {
                 "W_xh": draw(next(keys), (width, self.hidden), blocks=self.blocks),
@@ -169,16 +136,13 @@ class Cell(Model):
             x: as in `step`.
         """
 
-        def advance(layer, u, old, scale):
-            v = recur(_scaled(old.h, scale), layer["W_hh"], layer.get("b_hh"))
+        def run(index, layer, x, old):
+            u = select(x, layer["W_xh"]) + layer["b_h"]
+            v = recur(_scaled(old.h, self._scale(state, index, u.dtype)), layer["W_hh"], layer.get("b_hh"))
             new = self.cell(u, v, old, **layer.get("cell", {}))
             return new, new.h
 
-        def keep(layer):
-            return self._keep(state.key, state.step, layer)
-
-        scale = functools.partial(self._recurrent_scale, state.key)
-        return self._through_layers(params, state, x, 1, advance, keep, scale)
+        return self.through_layers(params, state, x, run, None)
 
     @property
     def has_own_unroll(self):
@@ -199,111 +163,27 @@ class Cell(Model):
         return self._unroll(params, state, xs, edge_weights, jnp.bfloat16)
 
     def _unroll(self, params, state, xs, edge_weights, dtype):
-        num_steps = len(xs)
-
-        def advance(layer, u_TB, start, scale_B):
-            own = layer.get("cell", {})
+        def run(index, layer, x_TB, start):
+            u_TB = select(x_TB, layer["W_xh"], dtype) + layer["b_h"]
+            own, scale_B = layer.get("cell", {}), self._scale(state, index, u_TB.dtype)
             return scan_cell(self, dtype, layer["W_hh"], layer.get("b_hh"), own, u_TB, start, edge_weights, scale_B)
 
-        def keep(layer):
-            steps_TB = state.step + jnp.arange(num_steps, dtype=jnp.int32)[:, None]
-            rows = jax.vmap(self._keep, in_axes=(0, 0, None))
-            return jax.vmap(rows, in_axes=(None, 0, None))(state.key, steps_TB, layer)
+        return self.through_layers(params, state, xs, run, len(xs), dtype)
 
-        def scale(layer):
-            return jax.vmap(self._recurrent_scale, in_axes=(0, None))(state.key, layer)
+    def _scale(self, state, layer, dtype):
+        """The factors of a layer's h before W_hh, at all steps, 0 or 1 / (1 - probability); None: no dropout.
 
-        return self._through_layers(params, state, xs, num_steps, advance, keep, scale, dtype)
-
-    def _through_layers(self, params, state, x, num_steps, advance, keep, scale, dtype=None):
-        """The new state and the output after one step of one sequence, or after T steps of B rows.
-
-        Args:
-            params: the parameters.
-            state: the state before the first step.
-            x: the input of the step, or of all steps.
-            num_steps: 1 or T.
-            advance: (layer's parameters, u, layer's state, scale) -> (new state, h), through one step or all.
-            keep: layer index -> bool, the units that dropout keeps, in the shape of h.
-            scale: layer index -> float, the factors of the recurrent dropout.
-            dtype: as in `product`.
+        They are float[hidden], or float[B, hidden] for a state with rows.
         """
-        is_noisy = not isinstance(state.key, tuple)
-        if self.embedding is not None:
-            x = params["E"][x]
-        ends = []
-        for index, start in enumerate(state.layers):
-            layer = params[f"layer_{index}"]
-            u = layer["W_xh"][x] if jnp.issubdtype(x.dtype, jnp.integer) else product(x, layer["W_xh"], dtype)
-            held = scale(index).astype(u.dtype) if is_noisy and self.recurrent_dropout else None
-            end, x = advance(layer, u + layer["b_h"], start, held)
-            ends.append(end)
-            if is_noisy and self.dropout:
-                x = jnp.where(keep(index), x / (1 - self.dropout), jnp.zeros_like(x))
-        counter = state.step + num_steps if is_noisy else state.step
-        return CellState(tuple(ends), state.key, counter), product(x, params["W_hq"], dtype) + params["b_q"]
+        if isinstance(state.key, tuple) or not self.recurrent_dropout:
+            return None
 
-    def _keep(self, key, step, layer):
-        """bool[hidden]: the units of a layer's output that dropout keeps at a step."""
-        key = jax.random.fold_in(jax.random.fold_in(key, step), layer)
-        return jax.random.bernoulli(key, 1 - self.dropout, (self.hidden,))
+        def of_row(key):
+            key = jax.random.fold_in(jax.random.fold_in(key, EVERY_STEP), layer)
+            kept = jax.random.bernoulli(key, 1 - self.recurrent_dropout, (self.hidden,))
+            return jnp.where(kept, 1 / (1 - self.recurrent_dropout), 0).astype(dtype)
 
-    def _recurrent_scale(self, key, layer):
-        """float[hidden]: the factors of a layer's h before W_hh, at all steps: 0 or 1 / (1 - probability)."""
-        key = jax.random.fold_in(jax.random.fold_in(key, EVERY_STEP), layer)
-        kept = jax.random.bernoulli(key, 1 - self.recurrent_dropout, (self.hidden,))
-        return jnp.where(kept, 1 / (1 - self.recurrent_dropout), 0)
-
-
-def sigmoid(x: Array) -> Array:
-    """The logistic function σ(x) = (tanh(x/2) + 1) / 2. In a scan on a CPU it is faster than `jax.nn.sigmoid`.
-
-    Args:
-        x: float[...].
-    """
-    return 0.5 * jnp.tanh(0.5 * x) + 0.5
-
-
-def product(x: Array, W: Array, dtype: Any = None) -> Array:
-    """x W, in the dtype of W.
-
-    Args:
-        x: float[..., n].
-        W: float[n, m].
-        dtype: the dtype to which the operands are rounded, here and in the reverse pass; None: that of W.
-    """
-    return x @ W if dtype is None else _rounded_product(dtype, x, W)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _rounded_product(dtype, x, W):
-    """x W with operands that are rounded to `dtype`. JAX's own derivative would not round dy."""
-    return _matmul(x.astype(dtype), W.astype(dtype), W.dtype)
-
-
-def _rounded_product_forward(dtype, x, W):
-    return _rounded_product(dtype, x, W), (x, W)
-
-
-def _rounded_product_backward(dtype, residuals, dy):
-    x, W = residuals
-    dx = _matmul(dy.astype(dtype), W.astype(dtype), x.dtype, axis=1)
-    rows, dy_rows = (a.reshape(-1, a.shape[-1]).astype(dtype) for a in (x, dy))
-    return dx, _matmul(_transposed(rows), dy_rows, W.dtype)
-
-
-_rounded_product.defvjp(_rounded_product_forward, _rounded_product_backward)
-
-
-def _matmul(x, W, dtype, axis=0):
-    """x W, or x Wᵀ if axis is 1, in `dtype`, with sums in float32 at least.
-
-    On a CPU, XLA computes bfloat16 as such only if the result of the product is float32, and if neither operand is a
-    view that `W.T` or `x.T` makes; otherwise it converts the operands to float32.
-    """
-    contracted = ((x.ndim - 1,), (axis,)), ((), ())
-    sums = np.result_type(x.dtype, np.float32)
-    return jax.lax.dot_general(x, W, contracted, preferred_element_type=sums).astype(dtype)
+        return (jax.vmap(of_row) if state.key.ndim else of_row)(state.key)
 
 
 def _scaled(h, scale):
@@ -379,14 +259,14 @@ def scan_cell(
 def _forward(model, dtype, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B):
     # Rounded and transposed once, outside of the scan.
     W_hh = W_hh if dtype is None else W_hh.astype(dtype)
-    W_hh_transposed = _transposed(W_hh)
+    W_hh_transposed = transposed(W_hh)
 
     def cell(u, v, old, own):
         return model.cell(u, v, old, **own)
 
     def body(old, u):
         # The vjp is a pytree whose leaves are the residuals of this step; the scan stacks them over time.
-        v = _times(_scaled(old.h, scale_B), W_hh, W_hh_transposed, axis=0)
+        v = times(_scaled(old.h, scale_B), W_hh, W_hh_transposed, axis=0)
         new, cell_vjp = jax.vjp(cell, u, v if b_hh is None else v + b_hh, old, own)
         return new, (new.h, cell_vjp)
 
@@ -394,57 +274,18 @@ def _forward(model, dtype, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B):
     return (end, h_TB), _Residuals(W_hh, b_hh, start.h, h_TB, cell_vjps, edge_weights, scale_B)
 
 
-def _transposed(W):
-    """A copy of Wᵀ. Without the barrier XLA would merge it into the products, which then take longer on a CPU.
-
-    XLA's loop would read columns of W, whose numbers lie far apart and often share few lines of the cache. Each panel
-    of 16 rows is therefore transposed first, which takes a third to a fifth of the time. The barriers are around
-    vectors: around a matrix, XLA would take the copy for a view of W, and compute a product of bfloat16 in float32.
-    """
-    n, m = W.shape
-    k = math.gcd(n, 16)
-    copied = jax.lax.optimization_barrier
-    panels = copied(W.reshape(n // k, k, m).swapaxes(1, 2).reshape(-1)).reshape(n // k, m, k)
-    return copied(panels.swapaxes(0, 1).reshape(-1)).reshape(m, n)
-
-
-def _times(x, W, W_transposed, axis):
-    """x W, or x Wᵀ if axis is 1, in the dtype of x, with operands in that of W, x [B, n].
-
-    On a CPU a product in float32 with few rows is faster as (Wᵀ xᵀ)ᵀ, although xᵀ and the result are copied: XLA's
-    product reads a wide second operand slowly. With 16 rows on one core of an AMD EPYC, [16, 512] [512, 2048] runs at
-    56 GFLOP/s and [2048, 512] [512, 16] at 84; the gradient of 35 steps takes .71 of the time for an LSTM of 512 units,
-    .77 for a GRU, .88 for an RNN, and .88 for an LSTM of 256. With fewer than 8 or more than 32 rows, or smaller
-    matrices, it takes 1 to 1.2 times as long.
-    """
-
-    def turned(x, right, left):
-        barrier = jax.lax.optimization_barrier
-        return barrier(left @ barrier(x.T)).T
-
-    def plain(x, right, left):
-        return x @ right
-
-    if x.dtype != W.dtype:
-        return _matmul(x.astype(W.dtype), W, x.dtype, axis)
-    right, left = (W, W_transposed) if axis == 0 else (W_transposed, W)
-    if 8 <= len(x) <= 32 and W.size >= 2**17:
-        return jax.lax.platform_dependent(x, right, left, cpu=turned, default=plain)
-    return plain(x, right, left)
-
-
 def _backward(model, dtype, residuals, cotangents):
     scale_B = residuals.scale_B
     dend, dh_TB = cotangents
-    W_hh_transposed = _transposed(residuals.W_hh)
+    W_hh_transposed = transposed(residuals.W_hh)
 
     def body(dnew, inputs):
         cell_vjp, dh, edge_weight = inputs
         # h_t reaches the loss through the next step (dnew.h) and through this step's output (dh).
         du, dv, dold, d_own = cell_vjp(dnew._replace(h=dnew.h + dh))
         # h_{t-1} enters the step in v as well as in the old state.
-        dold = dold._replace(h=dold.h + _scaled(_times(dv, residuals.W_hh, W_hh_transposed, axis=1), scale_B))
-        return (dold if edge_weight is None else _scale(dold, edge_weight)), (du, dv, d_own)
+        dold = dold._replace(h=dold.h + _scaled(times(dv, residuals.W_hh, W_hh_transposed, axis=1), scale_B))
+        return (dold if edge_weight is None else weigh_cotangent(dold, edge_weight)), (du, dv, d_own)
 
     dstart, (du_TB, dv_TB, d_own_T) = jax.lax.scan(
         body, dend, (residuals.cell_vjps, dh_TB, residuals.edge_weights), reverse=True
@@ -454,24 +295,11 @@ def _backward(model, dtype, residuals, cotangents):
     before, dv = (a.reshape(-1, a.shape[-1]) for a in (before_TB, dv_TB))
     low = residuals.W_hh.dtype
     # Without the copy, [560, 512]ᵀ [560, 2048] takes 28 ms on one core of an AMD EPYC, and with it 15 ms.
-    dW_hh = _matmul(_transposed(before.astype(low)), dv.astype(low), dv.dtype)
+    dW_hh = matmul(transposed(before.astype(low)), dv.astype(low), dv.dtype)
     db_hh = None if residuals.b_hh is None else dv.sum(0)
     d_own = jax.tree.map(lambda a: a.sum(0), d_own_T)
     # One cotangent for each differentiable argument of `scan_cell`. Edge weights and dropout have none.
     return dW_hh, db_hh, d_own, du_TB, dstart, None, None
-
-
-def _scale(state, edge_weight):
-    """The cotangent of a state, leaves [B, ...], times edge_weight, float[] or float[B].
-
-    A weight of 0 also stops a cotangent that is not finite.
-    """
-
-    def leaf(a):
-        weight = edge_weight.astype(a.dtype).reshape(edge_weight.shape + (1,) * (a.ndim - edge_weight.ndim))
-        return jnp.where(weight == 0, 0, a * weight)
-
-    return jax.tree.map(leaf, state)
 
 
 scan_cell.defvjp(_forward, _backward)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Inexact
 
 from seqjax.errors import Error, dtype_shape
@@ -91,9 +92,11 @@ def affine_scan(
     Returns:
         The states after all steps, L arrays [T, ...], and after the last one, L arrays [...].
     """
-    dtype = jnp.result_type(*jax.tree.leaves((A, b, start)))
-    wide = jnp.promote_types(dtype, jnp.float32)
-    A, start = jax.tree.map(lambda x: x.astype(wide if x.ndim < b[0].ndim else dtype), (list(map(list, A)), list(start)))
+    dtype = np.result_type(*[x.dtype for x in jax.tree.leaves((A, b, start))])
+    wide = np.result_type(dtype, np.float32)
+    A, start = jax.tree.map(
+        lambda x: x.astype(wide if x.ndim < b[0].ndim else dtype), (list(map(list, A)), list(start))
+    )
     b = [x.astype(dtype) for x in b]
     if reset is not None:
         reset = _with_axes(reset, b[0].ndim)
@@ -136,7 +139,7 @@ def _affine_scan_tangent(reverse, parallel, primals, tangents):
 
 
 def _step_by_step(reverse, A, b, start, reset):
-    wide = jnp.promote_types(b[0].dtype, jnp.float32)
+    wide = np.result_type(b[0].dtype, np.float32)
     entries, treedef = jax.tree.flatten(A)
     varies = [x.ndim == b[0].ndim for x in entries]
 
@@ -166,7 +169,7 @@ class _Part(NamedTuple):
 
 
 def _in_parallel(reverse, A, b, start, reset):
-    wide = jnp.promote_types(b[0].dtype, jnp.float32)
+    wide = np.result_type(b[0].dtype, np.float32)
     A, steps = jax.tree.map(lambda x: jnp.broadcast_to(x.astype(wide), b[0].shape), (A, b))
     first = -1 if reverse else 0
     # The start goes into the first step.

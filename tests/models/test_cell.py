@@ -9,7 +9,9 @@ import pytest
 from support.cells import MGU, PeepholeLSTM
 
 from seqjax import Error, Model, Problem, Spec, Tokens, Values
-from seqjax.models.cell import CellState, product, scan_cell
+from seqjax.models.cell import scan_cell
+from seqjax.models.layered import CellState
+from seqjax.models.products import product
 from seqjax.testing.quick_jit import quick_jit
 from seqjax_models import GRU, LSTM, RNN
 

@@ -1,0 +1,78 @@
+"""The linear recurrent unit."""
+
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Interval
+
+from seqjax import Elementwise, Error, register
+
+
+class Complex(NamedTuple):
+    """A complex number as a unit of two, float[hidden] each."""
+
+    re: jax.Array
+    im: jax.Array
+
+
+@register("model", "lru")
+@dataclass(frozen=True)
+class LRU(Elementwise):
+    """The linear recurrent unit (Orvieto et al. 2023, arXiv:2303.06349), a diagonal recurrence of complex numbers.
+
+        λ = exp(-exp(ν) + i exp(θ)),   |λ| < 1 for all ν
+        s_t = λ s_{t-1} + exp(γ) B x_t
+        output = [Re s_t, Im s_t]
+
+    W_xh is [Re Bᵀ, Im Bᵀ], and the real matrix that reads the output is [Re Cᵀ; -Im Cᵀ], for Re(C s_t) of the paper. Its
+    term D x_t is a part of a residual layer.
+
+    |λ|² starts as U(r_min², r_max²), the phase as U(0, max_phase), and exp(γ) = √(1 - |λ|²), so that the size of the
+    state does not depend on λ.
+    """
+
+    cites = ("orvieto2023resurrecting",)
+
+    r_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """The smallest |λ| at the start."""
+    r_max: Annotated[float, Interval(gt=0, le=1)] = 1.0
+    """The largest |λ| at the start. For long sequences both are near 1, such as .9 and .999."""
+    max_phase: Annotated[float, Interval(gt=0)] = 6.28
+    """The largest phase of λ at the start."""
+
+    blocks = 2
+    output_blocks = 2
+    affine = True
+    stable = True
+    State = Complex
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.r_min >= self.r_max:
+            raise Error(
+                f"{type(self).__name__} cannot be made: r_min = {self.r_min} must be below r_max = {self.r_max}"
+            )
+
+    def init_cell(self, key):
+        return ring(key, self.hidden, self.r_min, self.r_max, self.max_phase)
+
+    def cell(self, u, state, nu, theta, gamma):
+        u_re, u_im = jnp.split(u, 2, -1)
+        size, scale = jnp.exp(-jnp.exp(nu)), jnp.exp(gamma)
+        re, im = size * jnp.cos(jnp.exp(theta)), size * jnp.sin(jnp.exp(theta))
+        return Complex(re * state.re - im * state.im + scale * u_re, im * state.re + re * state.im + scale * u_im)
+
+    def output(self, u, state, **own):
+        return jnp.concatenate(state, -1)
+
+
+def ring(key, hidden, r_min, r_max, max_phase):
+    """ν, θ and γ of eigenvalues in a ring, float[hidden] each."""
+    key_size, key_phase = jax.random.split(key)
+    # Neither 0, whose ν is infinite, nor 1, whose γ is.
+    squared = jax.random.uniform(key_size, (hidden,), minval=r_min**2, maxval=r_max**2)
+    squared = jnp.clip(squared, 1e-6, 1 - 1e-6)
+    phase = jax.random.uniform(key_phase, (hidden,), minval=1e-6 * max_phase, maxval=max_phase)
+    return {"nu": jnp.log(-0.5 * jnp.log(squared)), "theta": jnp.log(phase), "gamma": 0.5 * jnp.log(1 - squared)}

@@ -1,0 +1,43 @@
+"""The recurrent trace unit."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import register
+
+from .lru import LRU, Complex
+
+
+@register("model", "rtu")
+@dataclass(frozen=True)
+class RTU(LRU):
+    """The linear recurrent trace unit (Elelimy et al. 2024, arXiv:2409.01449), whose output is not linear.
+
+        r = exp(-exp(ν)),   g, φ = r cos exp(θ), r sin exp(θ),   n = √(1 - r²)
+        c1_t = g c1_{t-1} - φ c2_{t-1} + n u1_t
+        c2_t = g c2_{t-1} + φ c1_{t-1} + n u2_t
+        output = [f(c1_t), f(c2_t)]
+
+    The recurrence is that of `lru`, with a factor n that follows r in place of one that is learned. The blocks of u are
+    u1, u2.
+    """
+
+    cites = ("elelimy2024real",)
+
+    activation: Literal["relu", "tanh"] = "relu"
+    """The function f."""
+
+    def init_cell(self, key):
+        own = super().init_cell(key)
+        return {"nu": own["nu"], "theta": own["theta"]}
+
+    def cell(self, u, state, nu, theta):
+        # 1 - r² = 1 - exp(-2 exp(ν)), whose difference would lose digits near r = 1.
+        return super().cell(u, state, nu, theta, 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(nu))))
+
+    def output(self, u, state, **own):
+        f = jax.nn.relu if self.activation == "relu" else jnp.tanh
+        return f(jnp.concatenate(Complex(*state), -1))

@@ -1,0 +1,309 @@
+"""`Elementwise`: a recurrent model whose units read themselves alone, such as linear recurrences."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from seqjax.gradients.dependence import needed_by
+from seqjax.gradients.problem import Params
+from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent
+from seqjax.models.initializers import Scheme, init_weight
+from seqjax.models.layered import CellState, HiddenState, Layered, select
+from seqjax.models.products import product
+from seqjax.models.recurrence import affine_scan
+
+
+@dataclass(frozen=True)
+class Elementwise(Layered):
+    """A recurrent network without W_hh: a unit reads its input and its own state. The author writes `cell`.
+
+        u_t = x_t W_xh + b_h
+        state_t = cell(u_t, state_{t-1}, **parameters of the cell)
+        o_t = output(u_t, state_t, **parameters of the cell) W_hq + b_q
+
+    In the lowest layer x_t is the input, and in the others it is the output of the layer below. An id x selects row x
+    of W_xh. A unit is the smallest group of numbers that reads itself alone: it has one number in each field of the state.
+    A complex number is a unit of two fields, its real and its imaginary part.
+
+    If the new state is an affine function of the old one, the author declares `affine = True`. Then
+
+        state_t = A_t state_{t-1} + b_t,   A_t [L, L] and b_t [L] for each unit of L numbers
+
+    is computed for all steps at once, A and b from derivatives of `cell`, and only this recurrence runs over time: step
+    by step, or in parallel.
+
+    With `residual`, each layer is a block with a skip connection (Orvieto et al. 2023, arXiv:2303.06349):
+
+        z_t = norm(x_t),  u_t = z_t W_xh + b_h,  y_t = gelu(output W_y + D z_t),  p_t, g_t = y_t W_o + b_o
+        x_t + p_t σ(g_t)  is the input of the next layer,  x_t of the lowest one is the input times W_in
+
+    Parameters for D inputs and Q outputs: `layer_0`, `layer_1`, ... each have `W_xh` [D or hidden, blocks hidden] and
+    `b_h` [blocks hidden], and `cell`, which `init_cell` returns, if there is any. The read-out has `W_hq` and `b_q`. A
+    residual layer also has `scale` and `shift` [hidden] of its norm, `W_y`, `D` [hidden], `W_o` [hidden, 2 hidden] and
+    `b_o`, and the model has `W_in` [D, hidden].
+
+    >>> from dataclasses import dataclass
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import seqjax as sj
+    >>> @dataclass(frozen=True)
+    ... class Leaky(sj.Elementwise):
+    ...     affine = True
+    ...     def init_cell(self, key):
+    ...         return {"keep": jax.random.uniform(key, (self.hidden,))}
+    ...     def cell(self, u, state, keep):
+    ...         return self.State(keep * state.h + (1 - keep) * u)
+    >>> params = Leaky(hidden=4).init(jax.random.key(0), sj.Spec(sj.Tokens(3)))
+    >>> jax.tree.map(jnp.shape, params)
+    {'W_hq': (4, 3), 'b_q': (3,), 'layer_0': {'W_xh': (3, 4), 'b_h': (4,), 'cell': {'keep': (4,)}}}
+    """
+
+    residual: bool = False
+    """Whether layers are blocks with a norm, a gated output and a skip connection."""
+    parallel: bool | None = None
+    """How an affine recurrence runs over time: in about log T passes over all steps, or step by step. None: step by
+    step on a CPU, and in parallel elsewhere."""
+    initializer: Scheme = "glorot"
+    """The distribution of the weights: N(0, 0.01²); U(±1/√hidden); Glorot's; N(0, 1/fan_in) for `orthogonal`."""
+
+    blocks: ClassVar[int] = 1
+    """The number of blocks of `hidden` numbers in u. A class attribute, not a hyper-parameter."""
+    affine: ClassVar[bool] = False
+    """Whether the new state is an affine function of the old one; `seqjax check` verifies it."""
+    stable: ClassVar[bool] = False
+    """Whether no eigenvalue of an affine recurrence is larger than 1 in size, whatever the parameters are; `seqjax
+    check` tries to find some."""
+    output_blocks: ClassVar[int] = 1
+    """The number of blocks of `hidden` numbers in what `output` returns."""
+    State: ClassVar[Any] = HiddenState
+    """The NamedTuple of a layer's state, with fields float[units]."""
+
+    # With `*_: Any, **own: Any` type checkers accept a `cell` that has no further arguments, or some by name.
+    def cell(self, u: Array, state: Any, *_: Any, **own: Any) -> Any:
+        """One step of one layer. The author writes it, for any leading axes.
+
+        Entry i of the fields of the new state is a function of u and of the entries i of the fields of the old state
+        alone.
+
+        Args:
+            u: float[..., width], x_t W_xh + b_h.
+            state: the `State` of the previous step, with fields float[..., units].
+            own: the layer's parameters from `init_cell`, by name.
+
+        Returns:
+            The `State` of this step.
+        """
+        raise NotImplementedError
+
+    def output(self, u: Array, state: Any, *_: Any, **own: Any) -> Any:
+        """The output of a layer after a step, float[..., output_blocks hidden]; by default the field h of the state.
+
+        Args:
+            u: as in `cell`.
+            state: the new state.
+            own: as in `cell`.
+        """
+        return state.h
+
+    def init_cell(self, key: Array) -> Params:
+        """The initial parameters that `cell` and `output` of one layer read by name. By default none.
+
+        Args:
+            key: a typed PRNG key, which differs from layer to layer.
+        """
+        return {}
+
+    @property
+    def width(self) -> int:
+        """The number of entries of u."""
+        return self.blocks * self.hidden
+
+    @property
+    def units(self) -> int:
+        """The number of units of a layer, the size of each field of its state."""
+        return self.hidden
+
+    def init(self, key, spec):
+        draw = functools.partial(init_weight, self.initializer, hidden=self.hidden)
+        outputs, read = spec.targets.width, self.output_blocks * self.hidden
+        keys = iter(jax.random.split(key, 5 * self.layers + 3))
+        shape = (self.hidden if self.residual else read, outputs)
+        params: Params = {"W_hq": draw(next(keys), shape), "b_q": jnp.zeros(outputs)}
+        embedding, width = self.init_embedding(next(keys), spec)
+        params |= embedding
+        if self.residual:
+            params["W_in"], width = draw(next(keys), (width, self.hidden)), self.hidden
+        for index in range(self.layers):
+            layer = {"W_xh": draw(next(keys), (width, self.width)), "b_h": jnp.zeros(self.width)}
+            if self.residual:
+                layer |= {"scale": jnp.ones(self.hidden), "shift": jnp.zeros(self.hidden), "D": jnp.ones(self.hidden)}
+                layer["W_y"] = draw(next(keys), (read, self.hidden))
+                layer["W_o"] = draw(next(keys), (self.hidden, self.hidden), blocks=2)
+                layer["b_o"] = jnp.zeros(2 * self.hidden)
+            own = self.init_cell(next(keys))
+            params[f"layer_{index}"] = layer | ({"cell": own} if own else {})
+            width = self.hidden if self.residual else read
+        return params
+
+    def init_state(self, params, spec, key=None):
+        """Zeros; with dropout, also the key and the number of steps."""
+        zero = jnp.zeros(self.units, params["W_hq"].dtype)
+        layer = self.State(*[zero] * len(self.State._fields))
+        noise = (key, jnp.zeros((), jnp.int32)) if key is not None and self.dropout > 0 else ()
+        return CellState((layer,) * self.layers, *noise)
+
+    def step(self, params, state, x):
+        def run(index, layer, x, old):
+            own = layer.get("cell", {})
+            z, u = self._read(layer, x)
+            new = self.cell(u, old, **own)
+            return new, self._write(layer, z, self.output(u, new, **own))
+
+        return self.through_layers(params, state, x, run, None)
+
+    @property
+    def has_own_unroll(self):
+        """Whether a subclass overrides `Elementwise.unroll`, which reads the edge weights."""
+        return type(self).unroll is not Elementwise.unroll
+
+    def unroll(self, params, state, xs, edge_weights=None):
+        return self._unroll(params, state, xs, edge_weights, None)
+
+    def unroll_in_bfloat16(self, params, state, xs, edge_weights=None):
+        """`unroll` with the operands of its products in bfloat16; all else, such as the state, keeps its dtype."""
+        if self.has_own_unroll:
+            return super().unroll_in_bfloat16(params, state, xs, edge_weights)
+        return self._unroll(params, state, xs, edge_weights, jnp.bfloat16)
+
+    def _unroll(self, params, state, xs, edge_weights, dtype):
+        def run(index, layer, x_TB, start):
+            own = layer.get("cell", {})
+            z_TB, u_TB = self._read(layer, x_TB, dtype)
+            if self.affine:
+                A, b = coefficients(self, u_TB, own)
+                states, end = affine_scan(A, b, start, edge_weights, parallel=self.parallel)
+                states_TB, end = self.State(*states), self.State(*end)
+            else:
+                end, states_TB = scan_units(self, own, u_TB, start, edge_weights)
+            return end, self._write(layer, z_TB, self.output(u_TB, states_TB, **own), dtype)
+
+        return self.through_layers(params, state, xs, run, len(xs), dtype)
+
+    def enter(self, params, x, dtype):
+        """The input, or in a residual model its product with W_in."""
+        return select(x, params["W_in"], dtype) if self.residual else x
+
+    def join(self, x, h):
+        """The output of a layer, or in a residual model its sum with the input."""
+        return x + h if self.residual else h
+
+    def _read(self, layer, x, dtype=None):
+        """The input of a layer after its norm, and u."""
+        if self.residual:
+            x = _norm(x) * layer["scale"] + layer["shift"]
+        return x, select(x, layer["W_xh"], dtype) + layer["b_h"]
+
+    def _write(self, layer, z, output, dtype=None):
+        """What a layer returns."""
+        if not self.residual:
+            return output
+        y = jax.nn.gelu(product(output, layer["W_y"], dtype) + layer["D"] * z)
+        p, gate = jnp.split(product(y, layer["W_o"], dtype) + layer["b_o"], 2, -1)
+        return p * jax.nn.sigmoid(gate)
+
+
+def _norm(x):
+    """x with mean 0 and variance 1 over its last axis (layer normalisation, Ba, Kiros & Hinton 2016)."""
+    x = x - x.mean(-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
+
+
+def coefficients(model: Elementwise, u: Array, own: Params) -> tuple[list[list[Array]], list[Array]]:
+    """A and b of an affine cell for all steps, as `affine_scan` takes them.
+
+    b is the new state of a state of zeros, and column j of A the derivative by number j of a unit: since units do not
+    act on each other, a tangent of ones in field j gives it for all units at once. Entries of A that do not depend on u
+    are the same at all steps, and have no axes T and B.
+
+    Args:
+        model: the model; the state of its units has L fields.
+        u: float[T, B, width].
+        own: the parameters of the cell.
+    """
+    L = len(model.State._fields)
+
+    def at(u):
+        """b, and the columns of A."""
+        zeros = model.State(*[jnp.zeros((*u.shape[:-1], model.units), u.dtype)] * L)
+
+        def column(j):
+            ones = zeros._replace(**{model.State._fields[j]: jnp.ones_like(zeros[j])})
+            return jax.jvp(lambda state: model.cell(u, state, **own), (zeros,), (ones,))
+
+        results = [column(j) for j in range(L)]
+        return list(results[0][0]), [list(tangents) for _, tangents in results]
+
+    one = jnp.zeros(u.shape[-1], u.dtype)
+    jaxpr = jax.make_jaxpr(lambda u: at(u)[1])(one).jaxpr
+    depends = [jaxpr.invars[0] in needed_by([out], jaxpr) for out in jaxpr.outvars]
+    (b, columns), (_, fixed) = at(u), at(one)
+    entry = lambda i, j: (columns if depends[j * L + i] else fixed)[j][i]
+    return [[entry(i, j) for j in range(L)] for i in range(L)], b
+
+
+class _Residuals(NamedTuple):
+    cell_vjps: Any
+    edge_weights: Any
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def scan_units(
+    model: Elementwise, own: Params, u_TB: Float[Array, "T B width"], start: Any, edge_weights: EdgeWeights
+) -> tuple[Any, Any]:
+    """A layer over time whose cell need not be affine. It is differentiated in reverse only.
+
+    The gradients of the cell's own parameters are summed over the rows at each step, and after the scan over the steps.
+
+    Args:
+        model: the model whose function `cell` is scanned.
+        own: the parameters of the cell, by name.
+        u_TB: x_t W_xh + b_h of all steps.
+        start: the layer's state before the first step, leaves [B, units].
+        edge_weights: float[T] or float[T, B]; see `seqjax.gradients.unroll`.
+
+    Returns:
+        The state after the last step, and those after all steps.
+    """
+    return _forward(model, own, u_TB, start, edge_weights)[0]
+
+
+def _forward(model, own, u_TB, start, edge_weights):
+    def body(old, u):
+        # The vjp is a pytree whose leaves are the residuals of this step; the scan stacks them over time.
+        new, cell_vjp = jax.vjp(lambda u, old, own: model.cell(u, old, **own), u, old, own)
+        return new, (new, cell_vjp)
+
+    end, (states_TB, cell_vjps) = jax.lax.scan(body, start, u_TB)
+    return (end, states_TB), _Residuals(cell_vjps, edge_weights)
+
+
+def _backward(model, residuals, cotangents):
+    dend, dstates_TB = cotangents
+
+    def body(dnew, inputs):
+        cell_vjp, dstate, edge_weight = inputs
+        # A state reaches the loss through the next step, and through the output of its own step.
+        du, dold, d_own = cell_vjp(jax.tree.map(jnp.add, dnew, dstate))
+        return (dold if edge_weight is None else weigh_cotangent(dold, edge_weight)), (du, d_own)
+
+    dstart, (du_TB, d_own_T) = jax.lax.scan(
+        body, dend, (residuals.cell_vjps, dstates_TB, residuals.edge_weights), reverse=True
+    )
+    return jax.tree.map(lambda a: a.sum(0), d_own_T), du_TB, dstart, None
+
+
+scan_units.defvjp(_forward, _backward)

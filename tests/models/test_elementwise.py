@@ -1,0 +1,215 @@
+"""Every elementwise model against its equations in numpy and complex numbers, step by step and in parallel."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqjax as sj
+from seqjax.models.layered import CellState
+from seqjax.testing.compare import assert_close
+from seqjax.testing.quick_jit import quick_jit
+from seqjax_models import LRU, RTU, SSM, IndRNN, MinGRU, MinLSTM
+
+B, V, H = 2, 5, 4
+SPEC = sj.Spec(sj.Tokens(V))
+VALUES = sj.Spec(sj.Values(3), sj.Values(2))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def g(x):
+    return np.where(x >= 0, x + 0.5, sigmoid(x))
+
+
+def min_gru(u, s, positive=False):
+    z, n = np.split(u, 2)
+    (h,) = s
+    h = (1 - sigmoid(z)) * h + sigmoid(z) * (g(n) if positive else n)
+    return (h,), h
+
+
+def min_lstm(u, s, positive=False):
+    f, i, n = np.split(u, 3)
+    f, i = sigmoid(f), sigmoid(i)
+    h = f / (f + i) * s[0] + i / (f + i) * (g(n) if positive else n)
+    return (h,), h
+
+
+def ind_rnn(u, s, w):
+    h = np.maximum(u + w * s[0], 0)
+    return (h,), h
+
+
+def lru(u, s, nu, theta, gamma):
+    eigenvalue = np.exp(-np.exp(nu) + 1j * np.exp(theta))
+    z = eigenvalue * (s[0] + 1j * s[1]) + np.exp(gamma) * (u[:H] + 1j * u[H:])
+    return (z.real, z.imag), np.concatenate([z.real, z.imag])
+
+
+def rtu(u, s, nu, theta):
+    r = np.exp(-np.exp(nu))
+    (c1, c2), _ = lru(u, s, nu, theta, np.log(np.sqrt(1 - r**2)))
+    return (c1, c2), np.maximum(np.concatenate([c1, c2]), 0)
+
+
+def ssm(u, s, a, d, D, B=None, C=None, N=3):
+    s, y = np.reshape(s[0], (N, H)).copy(), np.zeros(H)
+    for channel in range(H):
+        x, step = u[channel], d[channel]
+        b, c = (B[:, channel], C[:, channel]) if B is not None else (u[2 * H : 2 * H + N], u[2 * H + N :])
+        step = np.log1p(np.exp(step if B is not None else step + u[H + channel]))
+        for n in range(N):
+            s[n, channel] = np.exp(-step * np.exp(a[n, channel])) * s[n, channel] + step * b[n] * x
+            y[channel] += c[n] * s[n, channel]
+        y[channel] += D[channel] * x
+    return (s.ravel(),), y
+
+
+MODELS = {
+    "min-gru": (MinGRU(hidden=H), min_gru),
+    "min-gru, positive": (MinGRU(hidden=H, positive=True), functools.partial(min_gru, positive=True)),
+    "min-lstm": (MinLSTM(hidden=H), min_lstm),
+    "min-lstm, positive": (MinLSTM(hidden=H, positive=True), functools.partial(min_lstm, positive=True)),
+    "ind-rnn": (IndRNN(hidden=H), ind_rnn),
+    "lru": (LRU(hidden=H), lru),
+    "rtu": (RTU(hidden=H), rtu),
+    "ssm": (SSM(hidden=H, states=3), ssm),
+    "ssm, selective": (SSM(hidden=H, states=3, selective=True), ssm),
+}
+EACH = pytest.mark.parametrize("name", MODELS)
+
+
+def varied(params, seed=5):
+    """Parameters in float64, none of which is zero or one."""
+    leaves, treedef = jax.tree.flatten(params)
+    rng = np.random.default_rng(seed)
+    return treedef.unflatten([jnp.asarray(a, float) + 0.1 * rng.normal(size=a.shape) for a in leaves])
+
+
+def by_equations(model, equations, params, ids):
+    """The outputs of one sequence, in numpy, of a model of one layer without residual blocks."""
+    params = jax.tree.map(np.asarray, params)
+    layer = params["layer_0"]
+    state = tuple(np.zeros(model.units) for _ in model.State._fields)
+    outputs = []
+    for x in ids:
+        state, out = equations(layer["W_xh"][x] + layer["b_h"], state, **layer.get("cell", {}))
+        outputs.append(out @ params["W_hq"] + params["b_q"])
+    return np.stack(outputs)
+
+
+@EACH
+def test_outputs_are_those_of_the_equations(name, x64):
+    model, equations = MODELS[name]
+    params = varied(model.init(jax.random.key(0), SPEC))
+    ids = np.random.default_rng(1).integers(0, V, (9, B))
+    start = jax.vmap(lambda _: model.init_state(params, SPEC))(jnp.arange(B))
+    want = np.stack([by_equations(model, equations, params, ids[:, row]) for row in range(B)], 1)
+    for parallel in (False, True):
+        way = type(model)(**{**vars(model), "parallel": parallel})
+        _, outputs = quick_jit(way.unroll)(params, start, jnp.asarray(ids))
+        assert_close(outputs, want, f"parallel={parallel}")
+
+
+def losses(model, params, start, xs, edge_weights, unroll):
+    end, outputs = unroll(model, params, start, xs, edge_weights)
+    return jnp.sum(jnp.sin(outputs)) + sum(jnp.sum(a**2) for a in jax.tree.leaves(end.layers))
+
+
+def own_unroll(model, params, start, xs, edge_weights):
+    return model.unroll(params, start, xs, edge_weights)
+
+
+def of_steps(model, params, start, xs, edge_weights):
+    return sj.Model.unroll(model, params, start, xs, edge_weights)
+
+
+@EACH
+@pytest.mark.parametrize("num_steps", [1, 2, 13, pytest.param(4_096, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rows", ["all", "each"])
+def test_gradients_with_edge_weights_are_those_of_the_scan_of_the_step(name, num_steps, rows, x64):
+    model, _ = MODELS[name]
+    params = varied(model.init(jax.random.key(0), SPEC))
+    rng = np.random.default_rng(2)
+    ids = jnp.asarray(rng.integers(0, V, (num_steps, B)))
+    edge_weights = jnp.asarray(rng.random(num_steps if rows == "all" else (num_steps, B)) * 1.2)
+    start = CellState((model.State(*jnp.asarray(rng.normal(size=(len(model.State._fields), B, model.units)))),))
+
+    def run(model, unroll):
+        of = lambda params, start: losses(model, params, start, ids, edge_weights, unroll)
+        return quick_jit(jax.value_and_grad(of, (0, 1)))(params, start)
+
+    want = run(model, of_steps)
+    for parallel in (False, True):
+        assert_close(
+            run(type(model)(**{**vars(model), "parallel": parallel}), own_unroll), want, f"parallel={parallel}"
+        )
+
+
+@pytest.mark.parametrize("cls", [MinGRU, LRU, SSM, IndRNN])
+@pytest.mark.parametrize("residual", [False, True])
+def test_layers_dropout_and_embedding(cls, residual, x64):
+    model = cls(hidden=H, layers=3, residual=residual, dropout=0.3, embedding=3)
+    params = varied(model.init(jax.random.key(0), SPEC))
+    start = jax.vmap(lambda key: model.init_state(params, SPEC, key))(jax.random.split(jax.random.key(1), B))
+    ids = jnp.asarray(np.random.default_rng(1).integers(0, V, (6, B)))
+
+    def run(unroll):
+        return quick_jit(jax.value_and_grad(lambda p: losses(model, p, start, ids, None, unroll)))(params)
+
+    assert_close(run(own_unroll), run(of_steps), "three layers")
+
+
+def test_a_residual_layer_is_that_of_its_equation(x64):
+    model = LRU(hidden=H, residual=True)
+    params = varied(model.init(jax.random.key(0), VALUES))
+    xs = np.random.default_rng(1).normal(size=(5, 1, 3))
+    outputs = model.unroll(
+        params, jax.vmap(lambda _: model.init_state(params, VALUES))(jnp.arange(1)), jnp.asarray(xs)
+    )[1]
+    p = jax.tree.map(np.asarray, params)
+    layer, state, want = p["layer_0"], (np.zeros(H), np.zeros(H)), []
+    for x in xs[:, 0]:
+        x = x @ p["W_in"]
+        z = (x - x.mean()) / np.sqrt(x.var() + 1e-6) * layer["scale"] + layer["shift"]
+        state, out = lru(z @ layer["W_xh"] + layer["b_h"], state, **layer["cell"])
+        y = np.asarray(jax.nn.gelu(out @ layer["W_y"] + layer["D"] * z))
+        o, gate = np.split(y @ layer["W_o"] + layer["b_o"], 2)
+        want.append((x + o * sigmoid(gate)) @ p["W_hq"] + p["b_q"])
+    assert_close(outputs[:, 0], np.stack(want), "outputs")
+
+
+@pytest.mark.parametrize("cls", [LRU, RTU])
+def test_the_recurrence_is_stable_and_starts_in_its_ring(cls):
+    model = cls(hidden=4_000, r_min=0.9, r_max=0.999, max_phase=0.3)
+    own = model.init_cell(jax.random.key(0))
+    size, phase = np.exp(-np.exp(own["nu"])), np.exp(own["theta"])
+    assert 0.9 <= size.min() < 0.902
+    assert 0.997 < size.max() <= 0.9991
+    assert abs(np.mean(size**2) - (0.9**2 + 0.999**2) / 2) < 0.002  # uniform in the ring
+    assert 0 < phase.min() < 0.001
+    assert 0.29 < phase.max() <= 0.3
+    # Without an input that repeats itself, the state keeps the size of its input.
+    u = jax.random.normal(jax.random.key(1), (3_000, 1, 8_000))
+    (re, im) = model.cell(u[0, 0], model.State(*jnp.zeros((2, 4_000))), **own)
+    start = model.State(*jnp.zeros((2, 1, 4_000)))
+    state, _ = jax.lax.scan(lambda s, u: (model.cell(u, s, **own), None), start, u)
+    assert abs(np.mean(np.square(state)) - 1) < 0.1
+    for wild in ({"nu": own["nu"] + 5}, {"nu": own["nu"] - 50}, {"theta": own["theta"] + 9}):
+        changed = own | wild
+        after = model.cell(0 * u[0, 0], model.State(*jnp.ones((2, 4_000))), **changed)
+        assert np.max(np.hypot(*after)) <= np.sqrt(2) * 1.000001
+
+
+def test_factors_that_are_the_same_at_all_steps_have_no_axis_of_steps():
+    from seqjax.models.elementwise import coefficients
+
+    for model, has_axis in ((LRU(hidden=H), False), (MinGRU(hidden=H), True), (SSM(hidden=H, states=3), False)):
+        A, b = coefficients(model, jnp.ones((7, B, model.width)), model.init_cell(jax.random.key(0)))
+        assert {a.ndim == 3 for row in A for a in row} == {has_axis}
+        assert b[0].shape == (7, B, model.units)
