@@ -1,20 +1,14 @@
 """The linear recurrent unit."""
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import Elementwise, Error, register
-
-
-class Complex(NamedTuple):
-    """A complex number as a unit of two, float[hidden] each."""
-
-    re: jax.Array
-    im: jax.Array
+from seqjax.models import ComplexState
 
 
 @register("model", "lru")
@@ -46,7 +40,7 @@ class LRU(Elementwise):
     output_blocks = 2
     affine = True
     stable = True
-    State = Complex
+    State = ComplexState
 
     def __post_init__(self):
         super().__post_init__()
@@ -62,7 +56,7 @@ class LRU(Elementwise):
         u_re, u_im = jnp.split(u, 2, -1)
         size, scale = jnp.exp(-jnp.exp(nu)), jnp.exp(gamma)
         re, im = size * jnp.cos(jnp.exp(theta)), size * jnp.sin(jnp.exp(theta))
-        return Complex(re * state.re - im * state.im + scale * u_re, im * state.re + re * state.im + scale * u_im)
+        return ComplexState(re * state.re - im * state.im + scale * u_re, im * state.re + re * state.im + scale * u_im)
 
     def output(self, u, state, **own):
         return jnp.concatenate(state, -1)

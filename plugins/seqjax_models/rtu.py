@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from seqjax import register
 
-from .lru import LRU, Complex
+from .lru import LRU
 
 
 @register("model", "rtu")
@@ -40,4 +40,4 @@ class RTU(LRU):
 
     def output(self, u, state, **own):
         f = jax.nn.relu if self.activation == "relu" else jnp.tanh
-        return f(jnp.concatenate(Complex(*state), -1))
+        return f(jnp.concatenate(state, -1))

@@ -1,5 +1,6 @@
 from .cell import Cell as Cell
 from .cell import recur as recur
+from .elementwise import ComplexState as ComplexState
 from .elementwise import Elementwise as Elementwise
 from .equinox_modules import from_equinox as from_equinox
 from .flax_modules import from_flax as from_flax

@@ -1,7 +1,6 @@
 """Static checks of a model, or of a problem without one, before training, by tracing: nothing is computed."""
 
 import contextlib
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,11 +11,12 @@ import numpy as np
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.stream import Stream
 from seqjax.data.windows import window
-from seqjax.errors import Error, dtype_shape, is_whole
+from seqjax.errors import Error, dtype_shape
 from seqjax.gradients.check_scan import check_step
 from seqjax.gradients.dependence import depends_on
 from seqjax.gradients.problem import Params, Problem
-from seqjax.models.cell import Cell
+from seqjax.models.check_cell import check_layer
+from seqjax.models.layered import Layered
 from seqjax.models.model import Model, ModelProblem
 from seqjax.plugin.author import calling
 from seqjax.plugin.config import describe
@@ -31,8 +31,8 @@ def check_model(model: Model, spec: Spec) -> None:
             the structure, a shape or a dtype of the state; the output does not have the shape that `spec` needs.
     """
     name = f"model {name_of(model)}"
-    if isinstance(model, Cell):
-        check_cell(model)  # first, since `Cell.init` calls its methods
+    if isinstance(model, Layered):
+        check_layer(model)  # first, since `init` calls its methods
     with calling(model, "init", f"It is called as init(key, spec), with spec = {spec}"):
         params = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
     for keys, _ in jax.tree_util.tree_leaves_with_path(params):
@@ -122,81 +122,6 @@ def check_steps(model: Model, spec: Spec, params: Params) -> None:
     new, outputs = _pair(unrolled, f"{name}: unroll")
     _check_state(rows, new, f"{name}: unroll")
     _check_output(outputs, (3, 2, spec.targets.width), f"{name}: unroll")
-
-
-def check_cell(model: Cell) -> None:
-    """Checks `State`, `blocks` and the results of `init_cell` and of one `cell`, without and with leading axes.
-
-    Raises:
-        Error: `State` is no NamedTuple with a field h; `blocks` is no positive whole number; a method raises another
-            exception, or returns something else.
-    """
-    name, dtype = f"model {name_of(model)}", jnp.result_type(float)
-    fields = getattr(model.State, "_fields", ())
-    if "h" not in fields:
-        raise Error(
-            f"{name}: State must be a NamedTuple with a field h, the output of the layer; it is {model.State!r}"
-        )
-    if not is_whole(model.blocks) or model.blocks < 1:
-        raise Error(f"{name}: blocks = {model.blocks!r}; it must be a whole number, at least 1")
-    own = _own_params(model, name)
-    call = f"cell({', '.join(['u', 'v', 'state', *own])})"
-    _check_arguments(model, name, own, call)
-    width = model.blocks * model.hidden
-    for leading in ((), (2,), (3, 2)):
-        u = jax.ShapeDtypeStruct((*leading, width), dtype)
-        entry = jax.ShapeDtypeStruct((*leading, model.hidden), dtype)
-        state = model.State(*[entry] * len(fields))
-        what = f"u and v are {dtype_shape(u)}, blocks x hidden = {model.blocks} x {model.hidden} numbers"
-        advice = (
-            f"{call} is called with arrays of any leading axes; here {what}, and the fields of the state "
-            f"{dtype_shape(entry)}. Set the class attribute blocks where it splits u + v"
-        )
-        with calling(model, "cell", advice):
-            new = jax.eval_shape(lambda u, state, own: model.cell(u, u, state, **own), u, state, own)
-        state_name = model.State.__name__
-        if not isinstance(new, model.State):
-            raise Error(
-                f"{name}: cell returned {dtype_shape(new)}, and must return its State, {state_name}, such as "
-                f"self.State({', '.join(f'{field}={field}' for field in fields)})"
-            )
-        for field, leaf in zip(fields, new, strict=True):
-            if (getattr(leaf, "shape", None), getattr(leaf, "dtype", None)) != (entry.shape, entry.dtype):
-                raise Error(
-                    f"{name}: cell returned {state_name} with {field} = {dtype_shape(leaf)}, and must return "
-                    f"{dtype_shape(entry)}, since {what}"
-                )
-
-
-def _own_params(model: Cell, name: str) -> Params:
-    """The shapes and dtypes of the parameters that `cell` reads."""
-    with calling(model, "init_cell", "It is called as init_cell(key)"):
-        own = jax.eval_shape(model.init_cell, jax.random.key(0))
-    sizes = f"float[{model.hidden}] or float[n, {model.hidden}]"
-    if not isinstance(own, dict):
-        raise Error(
-            f"{name}: init_cell returned {dtype_shape(own)}, and must return a dict of {sizes}, such as "
-            "{'w': jnp.zeros(self.hidden)}"
-        )
-    for key, leaf in own.items():
-        if not (isinstance(key, str) and key.isidentifier()) or key in ("self", "u", "v", "state"):
-            raise Error(
-                f"{name}: init_cell returned a parameter named {key!r}; cell takes it by its name, which must be a "
-                "Python identifier other than self, u, v and state"
-            )
-        shape: tuple[int, ...] = getattr(leaf, "shape", ())
-        if len(shape) not in (1, 2) or shape[-1] != model.hidden or not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise Error(f"{name}: init_cell returned {key} = {dtype_shape(leaf)}, and must return {sizes}")
-    return own
-
-
-def _check_arguments(model: Cell, name: str, own: Params, call: str) -> None:
-    """Checks that `cell` takes the parameters that `init_cell` returns, and no others."""
-    try:
-        inspect.signature(model.cell).bind(*[None] * 3, **own)
-    except TypeError as fault:
-        returned = f"init_cell returns {', '.join(own)}" if own else "init_cell returns no parameters"
-        raise Error(f"{name}: cell: {fault}\nIt is called as {call}, since {returned}") from fault
 
 
 def _arrays(state: Any, name: str) -> Any:

@@ -17,6 +17,13 @@ from seqjax.models.products import product
 from seqjax.models.recurrence import affine_scan
 
 
+class ComplexState(NamedTuple):
+    """A complex number as a unit of two numbers, float[units] each."""
+
+    re: Any
+    im: Any
+
+
 @dataclass(frozen=True)
 class Elementwise(Layered):
     """A recurrent network without W_hh: a unit reads its input and its own state. The author writes `cell`.
@@ -27,7 +34,7 @@ class Elementwise(Layered):
 
     In the lowest layer x_t is the input, and in the others it is the output of the layer below. An id x selects row x
     of W_xh. A unit is the smallest group of numbers that reads itself alone: it has one number in each field of the state.
-    A complex number is a unit of two fields, its real and its imaginary part.
+    A complex number is a unit of two fields, `State = ComplexState`.
 
     If the new state is an affine function of the old one, the author declares `affine = True`. Then
 

@@ -20,11 +20,15 @@ from seqjax.gradients.edges import check_edge_weights
 from seqjax.gradients.precision import cast_float
 from seqjax.gradients.problem import Params, Problem
 from seqjax.models.cell import Cell
-from seqjax.models.check import check_cell, check_model, check_steps
+from seqjax.models.check import check_model, check_steps
+from seqjax.models.check_cell import check_layer
+from seqjax.models.elementwise import Elementwise
+from seqjax.models.layered import Layered
 from seqjax.models.model import CountBasedModel, Model
 from seqjax.plugin.author import Mistake, calling, cause
 from seqjax.plugin.registry import BUILT_IN, entries, load
 from seqjax.testing.compare import BOUND, Failed, Skipped, assert_close, relative_error
+from seqjax.testing.elementwise import check_affine, check_complex, check_stable, check_units
 from seqjax.testing.line import Check, Found
 from seqjax.testing.quick_jit import quick_jit
 from seqjax.training.devices import ROWS, make_mesh
@@ -61,7 +65,8 @@ class Sample(NamedTuple):
 
 def checks(model: Model) -> Sequence[Check]:
     """The checks of a model; the first one is that its methods fit together. A count-based model has no gradient."""
-    chosen = COUNTED if isinstance(model, CountBasedModel) else CELL if isinstance(model, Cell) else TRAINED
+    kinds = ((CountBasedModel, COUNTED), (Cell, CELL), (Elementwise, UNITS))
+    chosen = next((checks for kind, checks in kinds if isinstance(model, kind)), TRAINED)
     return [each._replace(function=functools.partial(_in_double, each.function)) for each in chosen]
 
 
@@ -368,6 +373,24 @@ CELL = (
     ELEMENTWISE, *TRAINED[1:],
 )  # fmt: skip
 """The checks of a `Cell`."""
+UNITS = (
+    SHAPES._replace(meaning="cell(u, state) is written for any leading axes, and returns self.State(...)"),
+    Check(
+        "units read themselves alone", check_units,
+        "entry i of the new state may depend on u and on the entries i of the old state only", BOUND,
+    ),
+    Check(
+        "affine recurrence", check_affine,
+        "affine = True means A s + b, where A and b depend on u and the parameters only", BOUND,
+    ),
+    Check(
+        "complex state", check_complex,
+        "re, im = a re - b im, b re + a im is the product with a + b i; another order is another function", BOUND,
+    ),
+    Check("stable recurrence", check_stable, "keep eigenvalues below 1, such as by exp(-exp(nu))"),
+    *TRAINED[1:],
+)  # fmt: skip
+"""The checks of an `Elementwise`."""
 
 
 def _in_double(function: Callable, model: Model) -> Found:
@@ -380,8 +403,8 @@ def _usable(model: Model) -> tuple[dict[str, Spec], dict[str, str]]:
     """The specs that the model takes, and why it refuses the others."""
     usable: dict[str, Spec] = {}
     refused: dict[str, str] = {}
-    if isinstance(model, Cell):
-        check_cell(model)
+    if isinstance(model, Layered):
+        check_layer(model)
     for number, (name, spec) in enumerate(SPECS.items()):
         if number >= MAIN_SPECS and usable:
             break
