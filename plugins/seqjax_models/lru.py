@@ -20,8 +20,8 @@ class LRU(Elementwise):
         s_t = λ s_{t-1} + exp(γ) B x_t
         output = [Re s_t, Im s_t]
 
-    W_xh is [Re Bᵀ, Im Bᵀ], and the real matrix that reads the output is [Re Cᵀ; -Im Cᵀ], for Re(C s_t) of the paper. Its
-    term D x_t is a part of a residual layer.
+    W_xh is [Re Bᵀ, Im Bᵀ], and the real matrix that reads the output is [Re Cᵀ; -Im Cᵀ], for Re(C s_t) of the paper.
+    Its term D x_t is a part of a residual layer.
 
     |λ|² starts as U(r_min², r_max²), the phase as U(0, max_phase), and exp(γ) = √(1 - |λ|²), so that the size of the
     state does not depend on λ.

@@ -20,10 +20,13 @@ install, with an entry point, tests, a README and a workflow for CI. The plugin 
 changed; docs/plugins.md explains what to change.
 
   seqjax new model my-cell                 writes my_cell.py
+  seqjax new model my-lru --base elementwise
   seqjax new model my-cell --package       writes my-cell/"""
 
 TEMPLATES = importlib.resources.files("seqjax") / "templates"
 """A working plugin of each kind, called `my-model` and so on, and the files of a package."""
+BASES = ("cell", "elementwise")
+"""The base classes of a model, each of which has a template; that of `cell` is the template of the kind."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,9 +34,13 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(prog="seqjax new", description=DESCRIPTION)
     parser.add_argument("kind", choices=registry.GROUPS, help=f"one of {', '.join(registry.GROUPS)}", metavar="KIND")
     parser.add_argument("name", metavar="NAME", help="the plugin's name, such as my-cell")
+    bases = "the base class of a model: cell (the default), with recurrent weights, or elementwise"
+    parser.add_argument("--base", choices=BASES, help=bases)
     parser.add_argument("--package", action="store_true", help="write a package that pip can install")
     parser.add_argument("--out", metavar="DIR", default=".", help="the folder to write to; default: the current one")
     args = parser.read(argv)
+    if args.base and args.kind != "model":
+        raise Error(f"--base is the base class of a model; a {args.kind} has one alone, so leave it out")
     registry.check_name(args.kind, args.name)
     taken = [entry for entry in registry.entries(args.kind) if entry.name == args.name]
     if taken:
@@ -42,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
         raise Error(
             f"{args.name!r} is the name of an installed package or module, which would be replaced; choose another"
         )
-    files = (package if args.package else one_file)(args.kind, args.name)
+    template = args.base if args.base not in (None, "cell") else args.kind
+    files = (package if args.package else one_file)(args.kind, args.name, template)
     write(Path(args.out), files)
     for name in files:
         line("wrote", Path(args.out) / name)
@@ -76,17 +84,17 @@ def class_name(name: str) -> str:
     return joined if joined.isidentifier() and not keyword.iskeyword(joined) else f"Plugin{joined}"
 
 
-def one_file(kind: str, name: str) -> dict[str, str]:
+def one_file(kind: str, name: str, template: str) -> dict[str, str]:
     """The file of a plugin, by its path."""
-    text = (TEMPLATES / f"{kind}.py").read_text("utf-8")
+    text = (TEMPLATES / f"{template}.py").read_text("utf-8")
     return {f"{module_name(name)}.py": _named(text, f"my-{kind}", name)}
 
 
-def package(kind: str, name: str) -> dict[str, str]:
+def package(kind: str, name: str, template: str) -> dict[str, str]:
     """The files of a package, by their paths."""
     module = module_name(name)
     files = {
-        **one_file(kind, name),
+        **one_file(kind, name, template),
         "pyproject.toml": _part("pyproject.toml", kind, name),
         "README.md": _part("README.md", kind, name),
         f"tests/test_{module}.py": _part("test.py.txt", kind, name),

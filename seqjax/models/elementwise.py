@@ -33,8 +33,8 @@ class Elementwise(Layered):
         o_t = output(u_t, state_t, **parameters of the cell) W_hq + b_q
 
     In the lowest layer x_t is the input, and in the others it is the output of the layer below. An id x selects row x
-    of W_xh. A unit is the smallest group of numbers that reads itself alone: it has one number in each field of the state.
-    A complex number is a unit of two fields, `State = ComplexState`.
+    of W_xh. A unit is the smallest group of numbers that reads itself alone: it has one number in each field of the
+    state. A complex number is a unit of two fields, `State = ComplexState`.
 
     If the new state is an affine function of the old one, the author declares `affine = True`. Then
 

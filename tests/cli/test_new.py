@@ -38,6 +38,18 @@ def test_a_new_plugin_passes_its_checks_before_a_line_is_changed(kind, here):
     assert [line.fault for line in run_checks(seqjax.create(kind, "a-first-one")) if line.fault] == []
 
 
+def test_a_model_may_have_another_base(here, capsys):
+    assert main(["new", "model", "a-first-one", "--base", "elementwise"]) == 0
+    registry.load_file("a_first_one.py")
+    model = seqjax.create("model", "a-first-one")
+    assert isinstance(model, seqjax.Elementwise)
+    assert [line.fault for line in run_checks(type(model)(hidden=3)) if line.fault] == []
+    assert main(["new", "sampler", "mine", "--base", "elementwise"]) == 2
+    assert "--base is the base class of a model; a sampler has one alone" in capsys.readouterr().err
+    assert main(["new", "model", "another", "--base", "cell"]) == 0
+    assert "seqjax.Cell" in Path("another.py").read_text()
+
+
 @pytest.mark.parametrize("kind", ["model", "tracker"])
 def test_a_package_has_an_entry_point_tests_and_a_workflow(kind, here, capsys):
     assert main(["new", kind, "a-first-one", "--package", "--out", "packages"]) == 0

@@ -196,7 +196,6 @@ def test_the_recurrence_is_stable_and_starts_in_its_ring(cls):
     assert 0.29 < phase.max() <= 0.3
     # Without an input that repeats itself, the state keeps the size of its input.
     u = jax.random.normal(jax.random.key(1), (3_000, 1, 8_000))
-    (re, im) = model.cell(u[0, 0], model.State(*jnp.zeros((2, 4_000))), **own)
     start = model.State(*jnp.zeros((2, 1, 4_000)))
     state, _ = jax.lax.scan(lambda s, u: (model.cell(u, s, **own), None), start, u)
     assert abs(np.mean(np.square(state)) - 1) < 0.1
