@@ -26,6 +26,7 @@ class SSM(Elementwise):
     """
 
     cites = ("gu2022parameterization", "gu2023mamba")
+    also_called = ("s4d", "mamba")
 
     states: Annotated[int, Interval(ge=1)] = 16
     """N, the number of states of a channel."""

@@ -130,8 +130,8 @@ def of_steps(model, params, start, xs, edge_weights):
 
 
 @EACH
-@pytest.mark.parametrize("num_steps", [1, 2, 13, pytest.param(4_096, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("rows", ["all", "each"])
+@pytest.mark.parametrize("num_steps", [13, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4_096))])
+@pytest.mark.parametrize("rows", ["each", pytest.param("all", marks=pytest.mark.slow)])
 def test_gradients_with_edge_weights_are_those_of_the_scan_of_the_step(name, num_steps, rows, x64):
     model, _ = MODELS[name]
     params = varied(model.init(jax.random.key(0), SPEC))
@@ -151,8 +151,14 @@ def test_gradients_with_edge_weights_are_those_of_the_scan_of_the_step(name, num
         )
 
 
-@pytest.mark.parametrize("cls", [MinGRU, LRU, SSM, IndRNN])
-@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(
+    ("cls", "residual"),
+    [
+        (LRU, True),
+        (MinGRU, False),
+        *(pytest.param(cls, each, marks=pytest.mark.slow) for cls in (SSM, IndRNN) for each in (False, True)),
+    ],
+)
 def test_layers_dropout_and_embedding(cls, residual, x64):
     model = cls(hidden=H, layers=3, residual=residual, dropout=0.3, embedding=3)
     params = varied(model.init(jax.random.key(0), SPEC))

@@ -36,7 +36,7 @@ def loop(a, b, h0, reset=None, reverse=False, weights=None):
 
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("num_steps", [1, 2, 7, 64, pytest.param(4_096, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_steps", [7, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 64, 4_096))])
 @pytest.mark.parametrize("resets", [False, True])
 def test_values_and_gradients_are_those_of_a_loop(parallel, reverse, num_steps, resets, x64):
     a, b, h0 = np.tanh(draw(0, num_steps, 2, 3)), draw(1, num_steps, 2, 3), draw(2, 2, 3)
