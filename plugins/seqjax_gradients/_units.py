@@ -1,7 +1,8 @@
-"""The influence matrix of a `Cell` by units, where each parameter feeds one unit and so changes its state alone.
+"""The influence matrix by units, where each parameter feeds one unit and so changes its state alone.
 
-In a layer with state_t = cell(u_t, v_t, state_{t-1}), u_t = x_t W_xh + b_h, v_t = h_{t-1} W_hh, entry i of the last
-axis of W_xh, W_hh, b_h feeds unit i mod hidden. A unit's state has L numbers, one in each leaf of the state: one in an
+In a layer of a `Cell` with state_t = cell(u_t, v_t, state_{t-1}), u_t = x_t W_xh + b_h, v_t = h_{t-1} W_hh, entry i of
+the last axis of W_xh, W_hh, b_h feeds unit i mod hidden. In an `Elementwise` there is no v, and units do not act on
+each other at all. A unit's state has L numbers, one in each leaf of the state: one in an
 RNN, two in an LSTM. M keeps how each parameter changes these L numbers of its own unit, leaves [L, n, hidden] for a
 parameter array of n · hidden numbers. The dense matrix has these entries and, where units act on each other, further
 ones, which SnAp-1 and RFLO leave out. Of J_t only the entries within units matter then: J[i, j] is how number j of a
@@ -13,24 +14,27 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from seqjax import Cell, Model
+from seqjax import Cell, Elementwise, Model
 from seqjax.gradients import mapped, ravel_float
 from seqjax.models import recur
 
 
 def fits(problem, params):
-    """Whether each parameter of a problem feeds one unit: it is a `Cell` of one layer without embedding.
+    """Whether each parameter of a problem feeds one unit.
 
-    A subclass with a `step` or an `init_state` of its own may use the parameters in other ways, and does not fit.
+    It does in a `Cell` or an `Elementwise` of one layer without embedding; in the latter if the layer is no residual
+    block, and has one unit for each of the `hidden` entries of a block. A subclass with a `step` or an `init_state` of
+    its own may use the parameters in other ways, and does not fit.
     """
     model = getattr(problem, "model", None)
-    return (
-        isinstance(model, Cell)
-        and type(model).step is Cell.step
-        and type(model).init_state is Cell.init_state
-        and model.layers == 1
-        and model.embedding is None
-    )
+    base = next((base for base in (Cell, Elementwise) if isinstance(model, base)), None)
+    if base is None or model.layers != 1 or model.embedding is not None:
+        return False
+    if base is Elementwise and (
+        model.residual or (model.units, model.width) != (model.hidden, model.blocks * model.hidden)
+    ):
+        return False
+    return type(model).step is base.step and type(model).init_state is base.init_state
 
 
 def zeros(problem, params, state):
@@ -43,7 +47,9 @@ def zeros(problem, params, state):
 def local_jacobians(window):
     """J_t within units for all steps, float[T, L, L, hidden]."""
     problem, hidden = window.problem, window.problem.model.hidden
-    apart = _Apart(problem.model).problem(problem.spec, problem.loss, problem.precision)
+    apart = problem
+    if isinstance(problem.model, Cell):
+        apart = _Apart(problem.model).problem(problem.spec, problem.loss, problem.precision)
 
     def local_jacobian(s, others, x):
         # In the derivative of `apart` no unit acts on another one. So one tangent of ones in leaf j gives column j of

@@ -75,7 +75,7 @@ def of_model(model, spec):
     rng, problem = np.random.default_rng(0), Problem.of(model, spec)
     random = lambda a: jnp.asarray(rng.normal(size=a.shape, scale=0.8))
     params = jax.tree.map(random, jax.eval_shape(problem.init, jax.random.key(0)))
-    if model.layers == 1:
+    if isinstance(model, Cell) and model.layers == 1:
         params["layer_0"]["b_hh"] = random(params["layer_0"]["b_h"])
     state = jax.eval_shape(jax.vmap(lambda _: model.init_state(params, spec)), jnp.arange(B))
     state = jax.tree.map(random, state)
@@ -170,11 +170,14 @@ def by_hand(c, derivatives, influence):
     return found
 
 
-MODELS = {"rnn": TOKENS, "gru": VALUES, "lstm": TOKENS} | dict.fromkeys(OWN, TOKENS)
+MODELS = {"rnn": TOKENS, "gru": VALUES, "lstm": TOKENS, "lru": TOKENS, "min-gru": VALUES} | dict.fromkeys(OWN, TOKENS)
+QUICK = {"late", "lru"}
 
 
 @pytest.mark.parametrize(("strategy", "influence"), [(SnAp(), snap(1)), (RFLO(leak=0.3), Rflo)], ids=["snap", "rflo"])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "late")) for name in MODELS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in MODELS]
+)
 def test_stored_by_units_it_is_the_dense_definition(name, strategy, influence):
     c, steps = of_model(make(name), MODELS[name])
     assert_close(run(strategy, c), by_hand(c, steps, influence), name)
@@ -188,6 +191,20 @@ def test_networks_whose_parameters_feed_many_units_do_not_fit(fields):
     problem = Problem.of(make("rnn", **fields), TOKENS)
     assert not _units.fits(problem, None)
     assert not _units.fits(Problem.of(Whole(make("rnn")), TOKENS), None)
+    assert not _units.fits(Problem.of(make("lru", **fields), TOKENS), None)
+
+
+def test_elementwise_networks_whose_parameters_feed_many_units_do_not_fit():
+    assert _units.fits(Problem.of(make("lru"), TOKENS), None)
+    for model in (make("lru", residual=True), make("ssm"), make("ssm", selective=True)):
+        assert not _units.fits(Problem.of(model, TOKENS), None)
+
+
+@pytest.mark.parametrize(("name", "n"), [("min-lstm", 1), pytest.param("lru", 2, marks=pytest.mark.slow)])
+def test_where_units_do_not_act_on_each_other_snap_is_rtrl(name, n):
+    """Within two steps a parameter reaches both numbers of a complex unit."""
+    c, steps = of_model(make(name), TOKENS)
+    assert_close(run(SnAp(n=n), c), by_hand(c, steps, Rtrl), name)
 
 
 @pytest.mark.parametrize(
