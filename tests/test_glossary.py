@@ -5,10 +5,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 REPLACED = re.compile(r"(?<![a-z])(corpus|corpora|fresh|recipes?|arms?|gates|symbols?)(?![a-z])", re.IGNORECASE)
-# What the chapter calls the gates of an LSTM or a GRU.
+# What the chapter calls the gates of an LSTM or a GRU, here the beginnings of paths.
 GATES = [
     "plugins/seqjax_models/lstm.py",
     "plugins/seqjax_models/gru.py",
+    "plugins/seqjax_models/min_",
     "plugins/seqjax_models/README.md",
     "tests/models",
 ]

@@ -102,46 +102,56 @@ def affine_scan(
         reset = _with_axes(reset, b[0].ndim)
     if edge_weights is not None:
         edge_weights = _with_axes(edge_weights, b[0].ndim)
+    recurrence = _Recurrence(A, b, start, edge_weights, reset)
     run = functools.partial(_affine_scan, reverse)
     if parallel is None:
-        return jax.lax.platform_dependent(
-            A, b, start, edge_weights, reset, cpu=functools.partial(run, False), default=functools.partial(run, True)
-        )
-    return run(parallel, A, b, start, edge_weights, reset)
+        one_by_one, together = functools.partial(run, False), functools.partial(run, True)
+        return jax.lax.platform_dependent(recurrence, cpu=one_by_one, default=together)
+    return run(parallel, recurrence)
 
 
 def _with_axes(x, ndim):
     return x.reshape(x.shape + (1,) * (ndim - x.ndim))
 
 
+class _Recurrence(NamedTuple):
+    """The arguments of `affine_scan`; edge weights and resets have as many axes as b."""
+
+    A: list[list[Any]]
+    b: list[Any]
+    start: list[Any]
+    edge_weights: Any
+    reset: Any
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _affine_scan(reverse, parallel, A, b, start, edge_weights, reset):
-    return (_in_parallel if parallel else _step_by_step)(reverse, A, b, start, reset)
+def _affine_scan(reverse, parallel, recurrence):
+    return (_in_parallel if parallel else _step_by_step)(reverse, recurrence)
 
 
 @_affine_scan.defjvp
 def _affine_scan_tangent(reverse, parallel, primals, tangents):
     """The tangents follow the same recurrence; b is replaced by dA s_{t-1} + db."""
-    A, b, start, edge_weights, reset = primals
-    dA, db, d_start, _, _ = tangents
-    states, last = _affine_scan(reverse, parallel, A, b, start, edge_weights, reset)
+    ((r,), (d,)) = primals, tangents
+    states, last = _affine_scan(reverse, parallel, r)
 
     def before(first, states):
         first = first[None].astype(states.dtype)
         shifted = jnp.concatenate([states[1:], first] if reverse else [first, states[:-1]])
-        return shifted if reset is None else jnp.where(reset, 0, shifted)
+        return shifted if r.reset is None else jnp.where(r.reset, 0, shifted)
 
-    entering = list(map(before, start, states))
-    db = [d + sum(x * s for x, s in zip(row, entering, strict=True)) for d, row in zip(db, dA, strict=True)]
-    if edge_weights is not None:
-        A = [[x * edge_weights.astype(x.dtype) for x in row] for row in A]
-    return (states, last), _affine_scan(reverse, parallel, A, db, d_start, None, reset)
+    entering = list(map(before, r.start, states))
+    db = [x + sum(a * s for a, s in zip(row, entering, strict=True)) for x, row in zip(d.b, d.A, strict=True)]
+    A = r.A
+    if r.edge_weights is not None:
+        A = [[a * r.edge_weights.astype(a.dtype) for a in row] for row in A]
+    return (states, last), _affine_scan(reverse, parallel, _Recurrence(A, db, d.start, None, r.reset))
 
 
-def _step_by_step(reverse, A, b, start, reset):
-    wide = np.result_type(b[0].dtype, np.float32)
-    entries, treedef = jax.tree.flatten(A)
-    varies = [x.ndim == b[0].ndim for x in entries]
+def _step_by_step(reverse, r):
+    wide = np.result_type(r.b[0].dtype, np.float32)
+    entries, treedef = jax.tree.flatten(r.A)
+    varies = [x.ndim == r.b[0].ndim for x in entries]
 
     def step(state, inputs):
         at_step, b, reset = inputs
@@ -156,7 +166,8 @@ def _step_by_step(reverse, A, b, start, reset):
         return new, [s.astype(d.dtype) for s, d in zip(new, b, strict=True)]
 
     varying = [x for x, v in zip(entries, varies, strict=True) if v]
-    last, states = jax.lax.scan(step, [s.astype(wide) for s in start], (varying, b, reset), reverse=reverse)
+    start = [s.astype(wide) for s in r.start]
+    last, states = jax.lax.scan(step, start, (varying, r.b, r.reset), reverse=reverse)
     return states, last
 
 
@@ -168,17 +179,19 @@ class _Part(NamedTuple):
     reset: Any
 
 
-def _in_parallel(reverse, A, b, start, reset):
-    wide = np.result_type(b[0].dtype, np.float32)
-    A, steps = jax.tree.map(lambda x: jnp.broadcast_to(x.astype(wide), b[0].shape), (A, b))
+def _in_parallel(reverse, r):
+    wide = np.result_type(r.b[0].dtype, np.float32)
+    A, steps = jax.tree.map(lambda x: jnp.broadcast_to(x.astype(wide), r.b[0].shape), (r.A, r.b))
     first = -1 if reverse else 0
     # The start goes into the first step.
-    entered = [s.astype(wide) if reset is None else jnp.where(reset[first], 0, s.astype(wide)) for s in start]
+    start = [s.astype(wide) for s in r.start]
+    if r.reset is not None:
+        start = [jnp.where(r.reset[first], 0, s) for s in start]
     steps = [
-        d.at[first].add(sum(x[first] * s for x, s in zip(row, entered, strict=True)))
+        d.at[first].add(sum(x[first] * s for x, s in zip(row, start, strict=True)))
         for row, d in zip(A, steps, strict=True)
     ]
-    flags = None if reset is None else jnp.broadcast_to(reset, b[0].shape)
+    flags = None if r.reset is None else jnp.broadcast_to(r.reset, r.b[0].shape)
 
     def join(one, two):
         A = [[sum(x * one.A[k][j] for k, x in enumerate(row)) for j in range(len(row))] for row in two.A]
@@ -191,4 +204,4 @@ def _in_parallel(reverse, A, b, start, reset):
         return _Part(A, joined, one.reset | two.reset)
 
     states = jax.lax.associative_scan(join, _Part(A, steps, flags), reverse=reverse).b
-    return [s.astype(d.dtype) for s, d in zip(states, b, strict=True)], [s[0 if reverse else -1] for s in states]
+    return [s.astype(d.dtype) for s, d in zip(states, r.b, strict=True)], [s[0 if reverse else -1] for s in states]
