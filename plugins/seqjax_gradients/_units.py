@@ -10,6 +10,7 @@ unit before the step changes its number i after the step, float[L, L, hidden].
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +27,8 @@ def fits(problem, params):
     block, and has one unit for each of the `hidden` entries of a block. A subclass with a `step` or an `init_state` of
     its own may use the parameters in other ways, and does not fit.
     """
-    model = getattr(problem, "model", None)
-    base = next((base for base in (Cell, Elementwise) if isinstance(model, base)), None)
+    model: Any = getattr(problem, "model", None)
+    base: Any = next((base for base in (Cell, Elementwise) if isinstance(model, base)), None)
     if base is None or model.layers != 1 or model.embedding is not None:
         return False
     if base is Elementwise and (

@@ -11,23 +11,12 @@ from seqjax import Elementwise, Error, register
 from seqjax.models import ComplexState
 
 
-@register("model", "lru")
 @dataclass(frozen=True)
-class LRU(Elementwise):
-    """The linear recurrent unit (Orvieto et al. 2023, arXiv:2303.06349), a diagonal recurrence of complex numbers.
+class Ring(Elementwise):
+    """A diagonal recurrence of complex numbers whose factors λ = exp(-exp(ν) + i exp(θ)) start in a ring.
 
-        λ = exp(-exp(ν) + i exp(θ)),   |λ| < 1 for all ν
-        s_t = λ s_{t-1} + exp(γ) B x_t
-        output = [Re s_t, Im s_t]
-
-    W_xh is [Re Bᵀ, Im Bᵀ], and the real matrix that reads the output is [Re Cᵀ; -Im Cᵀ], for Re(C s_t) of the paper.
-    Its term D x_t is a part of a residual layer.
-
-    |λ|² starts as U(r_min², r_max²), the phase as U(0, max_phase), and exp(γ) = √(1 - |λ|²), so that the size of the
-    state does not depend on λ.
+    |λ| < 1 for all ν. |λ|² starts as U(r_min², r_max²), and the phase as U(0, max_phase).
     """
-
-    cites = ("orvieto2023resurrecting",)
 
     r_min: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """The smallest |λ| at the start."""
@@ -50,23 +39,51 @@ class LRU(Elementwise):
             )
 
     def init_cell(self, key):
-        return ring(key, self.hidden, self.r_min, self.r_max, self.max_phase)
+        key_size, key_phase = jax.random.split(key)
+        shape = (self.hidden,)
+        squared = jax.random.uniform(key_size, shape, minval=self.r_min**2, maxval=self.r_max**2)
+        # Neither 0, whose ν is infinite, nor 1, whose logarithm of 1 - |λ|² is.
+        squared = jnp.clip(squared, 1e-6, 1 - 1e-6)
+        phase = jax.random.uniform(key_phase, shape, minval=1e-6 * self.max_phase, maxval=self.max_phase)
+        return {"nu": jnp.log(-0.5 * jnp.log(squared)), "theta": jnp.log(phase)}
+
+
+def turn(state, nu, theta, u, scale):
+    """λ s + scale u, for u with a block of real and one of imaginary parts."""
+    u_re, u_im = jnp.split(u, 2, -1)
+    size, phase = jnp.exp(-jnp.exp(nu)), jnp.exp(theta)
+    re, im = size * jnp.cos(phase), size * jnp.sin(phase)
+    return ComplexState(re * state.re - im * state.im + scale * u_re, im * state.re + re * state.im + scale * u_im)
+
+
+def log_scale(nu):
+    """log √(1 - |λ|²): inputs that are multiplied by √(1 - |λ|²) give a state whose size does not depend on λ."""
+    # 1 - |λ|² = 1 - exp(-2 exp(ν)), whose difference would lose digits near |λ| = 1.
+    return 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(nu)))
+
+
+@register("model", "lru")
+@dataclass(frozen=True)
+class LRU(Ring):
+    """The linear recurrent unit (Orvieto et al. 2023, arXiv:2303.06349), a diagonal recurrence of complex numbers.
+
+        λ = exp(-exp(ν) + i exp(θ)),   |λ| < 1 for all ν
+        s_t = λ s_{t-1} + exp(γ) B x_t
+        output = [Re s_t, Im s_t]
+
+    W_xh is [Re Bᵀ, Im Bᵀ], and the real matrix that reads the output is [Re Cᵀ; -Im Cᵀ], for Re(C s_t) of the paper.
+    Its term D x_t is a part of a residual layer. λ starts in a ring, and exp(γ) = √(1 - |λ|²), so that the size of the
+    state does not depend on λ.
+    """
+
+    cites = ("orvieto2023resurrecting",)
+
+    def init_cell(self, key):
+        own = super().init_cell(key)
+        return own | {"gamma": log_scale(own["nu"])}
 
     def cell(self, u, state, nu, theta, gamma):
-        u_re, u_im = jnp.split(u, 2, -1)
-        size, scale = jnp.exp(-jnp.exp(nu)), jnp.exp(gamma)
-        re, im = size * jnp.cos(jnp.exp(theta)), size * jnp.sin(jnp.exp(theta))
-        return ComplexState(re * state.re - im * state.im + scale * u_re, im * state.re + re * state.im + scale * u_im)
+        return turn(state, nu, theta, u, jnp.exp(gamma))
 
     def output(self, u, state, **own):
         return jnp.concatenate(state, -1)
-
-
-def ring(key, hidden, r_min, r_max, max_phase):
-    """ν, θ and γ of eigenvalues in a ring, float[hidden] each."""
-    key_size, key_phase = jax.random.split(key)
-    # Neither 0, whose ν is infinite, nor 1, whose γ is.
-    squared = jax.random.uniform(key_size, (hidden,), minval=r_min**2, maxval=r_max**2)
-    squared = jnp.clip(squared, 1e-6, 1 - 1e-6)
-    phase = jax.random.uniform(key_phase, (hidden,), minval=1e-6 * max_phase, maxval=max_phase)
-    return {"nu": jnp.log(-0.5 * jnp.log(squared)), "theta": jnp.log(phase), "gamma": 0.5 * jnp.log(1 - squared)}

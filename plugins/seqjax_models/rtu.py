@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from seqjax import register
 
-from .lru import LRU
+from .lru import Ring, log_scale, turn
 
 
 @register("model", "rtu")
 @dataclass(frozen=True)
-class RTU(LRU):
+class RTU(Ring):
     """The linear recurrent trace unit (Elelimy et al. 2024, arXiv:2409.01449), whose output is not linear.
 
         r = exp(-exp(ν)),   g, φ = r cos exp(θ), r sin exp(θ),   n = √(1 - r²)
@@ -30,13 +30,8 @@ class RTU(LRU):
     activation: Literal["relu", "tanh"] = "relu"
     """The function f."""
 
-    def init_cell(self, key):
-        own = super().init_cell(key)
-        return {"nu": own["nu"], "theta": own["theta"]}
-
     def cell(self, u, state, nu, theta):
-        # 1 - r² = 1 - exp(-2 exp(ν)), whose difference would lose digits near r = 1.
-        return super().cell(u, state, nu, theta, 0.5 * jnp.log(-jnp.expm1(-2 * jnp.exp(nu))))
+        return turn(state, nu, theta, u, jnp.exp(log_scale(nu)))
 
     def output(self, u, state, **own):
         f = jax.nn.relu if self.activation == "relu" else jnp.tanh

@@ -94,15 +94,13 @@ def affine_scan(
     """
     dtype = np.result_type(*[x.dtype for x in jax.tree.leaves((A, b, start))])
     wide = np.result_type(dtype, np.float32)
-    A, start = jax.tree.map(
-        lambda x: x.astype(wide if x.ndim < b[0].ndim else dtype), (list(map(list, A)), list(start))
-    )
-    b = [x.astype(dtype) for x in b]
+    as_dtype = lambda x: x.astype(wide if x.ndim < b[0].ndim else dtype)
     if reset is not None:
         reset = _with_axes(reset, b[0].ndim)
     if edge_weights is not None:
         edge_weights = _with_axes(edge_weights, b[0].ndim)
-    recurrence = _Recurrence(A, b, start, edge_weights, reset)
+    rows, first = [list(map(as_dtype, row)) for row in A], list(map(as_dtype, start))
+    recurrence = _Recurrence(rows, [x.astype(dtype) for x in b], first, edge_weights, reset)
     run = functools.partial(_affine_scan, reverse)
     if parallel is None:
         one_by_one, together = functools.partial(run, False), functools.partial(run, True)
@@ -156,7 +154,7 @@ def _step_by_step(reverse, r):
     def step(state, inputs):
         at_step, b, reset = inputs
         at_step = iter(at_step)
-        A = treedef.unflatten([next(at_step) if v else x for x, v in zip(entries, varies, strict=True)])
+        A = jax.tree.unflatten(treedef, [next(at_step) if v else x for x, v in zip(entries, varies, strict=True)])
         if reset is not None:
             state = [jnp.where(reset, 0, s) for s in state]
         new = [
