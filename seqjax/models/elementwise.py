@@ -145,7 +145,9 @@ class Elementwise(Layered):
         if self.residual:
             params["W_in"], width = draw(next(keys), (width, self.hidden)), self.hidden
         for index in range(self.layers):
-            layer = {"W_xh": draw(next(keys), (width, self.width)), "b_h": jnp.zeros(self.width)}
+            whole = self.width == self.blocks * self.hidden
+            shape, blocks = ((width, self.hidden), self.blocks) if whole else ((width, self.width), 1)
+            layer = {"W_xh": draw(next(keys), shape, blocks=blocks), "b_h": jnp.zeros(self.width)}
             if self.residual:
                 layer |= {"scale": jnp.ones(self.hidden), "shift": jnp.zeros(self.hidden), "D": jnp.ones(self.hidden)}
                 layer["W_y"] = draw(next(keys), (read, self.hidden))
