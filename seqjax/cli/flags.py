@@ -75,7 +75,12 @@ def _fields(kind: str, text: str) -> Collection[str]:
 def owners(kind: str, field: str) -> str:
     """Which plugins of a kind have a field, as the end of an error; an empty string if none has."""
     having = [name for name in registry.names(kind) if field in _fields(kind, name)]
-    return f"; {field.replace('_', '-')} is a field of --{kind} {' or '.join(having)}" if having else ""
+    return f"; {field.replace('_', '-')} is a field of --{kind} {_or(having)}" if having else ""
+
+
+def _or(names: Sequence[str]) -> str:
+    """Names as alternatives, of which at most four are shown."""
+    return " or ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} others"
 
 
 def experiment_parser(prog: str, description: str) -> ExperimentParser:

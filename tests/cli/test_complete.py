@@ -18,7 +18,7 @@ OFFERED = {
     "seqjax ": list(VERBS),
     "seqjax run --mo": ["--model"],
     "seqjax run --model ": registry.names("model"),
-    "seqjax run --model l": ["lstm"],
+    "seqjax run --model l": ["lru", "lstm"],
     "seqjax measure a --gradient full rt": ["rtrl"],
     "seqjax show gradient r": ["randomized", "rflo", "rtrl"],
     "seqjax compare a --which ": ["last", "best", "both"],
