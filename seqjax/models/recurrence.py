@@ -140,10 +140,13 @@ def _affine_scan_tangent(reverse, parallel, primals, tangents):
 
     entering = list(map(before, r.start, states))
     db = [x + sum(a * s for a, s in zip(row, entering, strict=True)) for x, row in zip(d.b, d.A, strict=True)]
-    A = r.A
+    A, reset = r.A, r.reset
     if r.edge_weights is not None:
         A = [[a * r.edge_weights.astype(a.dtype) for a in row] for row in A]
-    return (states, last), _affine_scan(reverse, parallel, _Recurrence(A, db, d.start, None, r.reset))
+        # A cut also stops a derivative that is not finite, as a product with 0 would not.
+        cut = r.edge_weights == 0
+        reset = cut if reset is None else reset | cut
+    return (states, last), _affine_scan(reverse, parallel, _Recurrence(A, db, d.start, None, reset))
 
 
 def _step_by_step(reverse, r):
@@ -192,14 +195,22 @@ def _in_parallel(reverse, r):
     flags = None if r.reset is None else jnp.broadcast_to(r.reset, r.b[0].shape)
 
     def join(one, two):
-        A = [[sum(x * one.A[k][j] for k, x in enumerate(row)) for j in range(len(row))] for row in two.A]
-        moved = [sum(x * d for x, d in zip(row, one.b, strict=True)) for row in two.A]
         if two.reset is None:
-            return _Part(A, [m + d for m, d in zip(moved, two.b, strict=True)], None)
-        # Not by zeros in A, which would make a NaN of an infinite number before the reset.
+            A, b = _composed(one, two)
+            return _Part(A, b, None)
+        # Not by zeros in A alone, which would make a NaN of an infinite number before the reset. Both operands are
+        # replaced, so that the same holds for the derivative.
+        cleared = lambda tree: jax.tree.map(lambda x: jnp.where(two.reset, 0, x), tree)
+        A, b = _composed(cleared(one._replace(reset=None)), two._replace(A=cleared(two.A)))
         A = jax.tree.map(lambda x, y: jnp.where(two.reset, x, y), two.A, A)
-        joined = [jnp.where(two.reset, d, m + d) for m, d in zip(moved, two.b, strict=True)]
-        return _Part(A, joined, one.reset | two.reset)
+        return _Part(A, b, one.reset | two.reset)
 
     states = jax.lax.associative_scan(join, _Part(A, steps, flags), reverse=reverse).b
     return [s.astype(d.dtype) for s, d in zip(states, r.b, strict=True)], [s[0 if reverse else -1] for s in states]
+
+
+def _composed(one, two):
+    """A and b of `one`, followed by `two`."""
+    A = [[sum(x * one.A[k][j] for k, x in enumerate(row)) for j in range(len(row))] for row in two.A]
+    b = [d + sum(x * e for x, e in zip(row, one.b, strict=True)) for row, d in zip(two.A, two.b, strict=True)]
+    return A, b

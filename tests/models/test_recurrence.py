@@ -63,6 +63,19 @@ def test_edge_weights_multiply_the_derivative_of_the_state_alone(parallel, x64):
 
 
 @pytest.mark.parametrize("parallel", [False, True])
+def test_a_cut_stops_a_gradient_that_is_not_finite(parallel, x64):
+    a = jnp.where(jnp.arange(8) < 4, 0.5, 1e200)[:, None]
+    weights = jnp.where(jnp.arange(8) == 4, 0.0, 1.0)
+
+    def last(b):
+        return affine_scan([[a]], [b], [jnp.zeros(1)], weights, parallel=parallel)[1][0][0]
+
+    grads = jax.grad(last)(jnp.zeros((8, 1)))[:, 0]
+    assert not jnp.isfinite(grads[4])
+    assert grads[:4].tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("fixed", [False, True])
 def test_units_of_two_numbers_are_complex_numbers(parallel, fixed, x64):
     a, b, h0 = 0.5 * draw(0, 6, 2, 3, dtype=complex), draw(1, 6, 2, 3, dtype=complex), draw(2, 2, 3, dtype=complex)
