@@ -16,6 +16,7 @@ from seqjax.gradients.jaxprs import evaluate
 _INSTALLED = sysconfig.get_path("purelib")
 _JAX = str(Path(jax.__file__).parent)
 _OURS = tuple(str(Path(__file__).parents[1] / name) for name in ("diagnostics", "gradients"))
+"""Folders of installed packages, of JAX, and of the code here that calls the steps."""
 
 
 class Origin(NamedTuple):

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from seqjax.gradients.problem import Params
 from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent
 from seqjax.models.initializers import Scheme, init_weight
-from seqjax.models.layered import CellState, HiddenState, Layered, select
+from seqjax.models.layered import HiddenState, Layered, select
 from seqjax.models.products import matmul, times, transposed
 
 EVERY_STEP = 2**32 - 1
@@ -100,6 +100,7 @@ class Cell(Layered):
         outputs = spec.targets.width
         keys = iter(jax.random.split(key, 3 * self.layers + 2))
         params: Params = {"W_hq": draw(next(keys), (self.hidden, outputs)), "b_q": jnp.zeros(outputs)}
+        # Without an embedding no key is taken for it: the weights that a key gives must not change.
         embedding, width = self.init_embedding(next(keys) if self.embedding is not None else key, spec)
         params |= embedding
         for layer in range(self.layers):
@@ -115,13 +116,10 @@ class Cell(Layered):
                 params[f"layer_{layer}"]["cell"] = own
         return params
 
-    def init_state(self, params, spec, key=None):
-        """Zeros; with dropout, also the key and the number of steps."""
-        zero = jnp.zeros(self.hidden, params["W_hq"].dtype)
-        layer = self.State(*[zero] * len(self.State._fields))
-        is_noisy = key is not None and (self.dropout > 0 or self.recurrent_dropout > 0)
-        noise = (key, jnp.zeros((), jnp.int32)) if is_noisy else ()
-        return CellState((layer,) * self.layers, *noise)
+    @property
+    def is_random(self):
+        """Whether there is dropout of either kind."""
+        return self.dropout > 0 or self.recurrent_dropout > 0
 
     def step(self, params, state, x):
         return self.step_with(recur, params, state, x)
@@ -144,25 +142,7 @@ class Cell(Layered):
 
         return self.through_layers(params, state, x, run, None)
 
-    @property
-    def has_own_unroll(self):
-        """Whether a subclass overrides `Cell.unroll`, which reads the edge weights."""
-        return type(self).unroll is not Cell.unroll
-
-    def unroll(self, params, state, xs, edge_weights=None):
-        return self._unroll(params, state, xs, edge_weights, None)
-
-    def unroll_in_bfloat16(self, params, state, xs, edge_weights=None):
-        """`unroll` with the operands of its products in bfloat16, forwards and backwards; all else keeps its dtype.
-
-        The state in particular is not rounded: c of an LSTM is a sum over many steps, in which bfloat16 would lose
-            small terms.
-        """
-        if self.has_own_unroll:
-            return super().unroll_in_bfloat16(params, state, xs, edge_weights)
-        return self._unroll(params, state, xs, edge_weights, jnp.bfloat16)
-
-    def _unroll(self, params, state, xs, edge_weights, dtype):
+    def unroll_in(self, dtype, params, state, xs, edge_weights):
         def run(index, layer, x_TB, start):
             u_TB = select(x_TB, layer["W_xh"], dtype) + layer["b_h"]
             own, scale_B = layer.get("cell", {}), self._scale(state, index, u_TB.dtype)

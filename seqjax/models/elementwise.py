@@ -12,7 +12,7 @@ from seqjax.gradients.dependence import needed_by
 from seqjax.gradients.problem import Params
 from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent
 from seqjax.models.initializers import Scheme, init_weight
-from seqjax.models.layered import CellState, HiddenState, Layered, select
+from seqjax.models.layered import HiddenState, Layered, select
 from seqjax.models.products import product
 from seqjax.models.recurrence import affine_scan
 
@@ -129,11 +129,6 @@ class Elementwise(Layered):
         """The number of entries of u."""
         return self.blocks * self.hidden
 
-    @property
-    def units(self) -> int:
-        """The number of units of a layer, the size of each field of its state."""
-        return self.hidden
-
     def init(self, key, spec):
         draw = functools.partial(init_weight, self.initializer, hidden=self.hidden)
         outputs, read = spec.targets.width, self.output_blocks * self.hidden
@@ -158,13 +153,6 @@ class Elementwise(Layered):
             width = self.hidden if self.residual else read
         return params
 
-    def init_state(self, params, spec, key=None):
-        """Zeros; with dropout, also the key and the number of steps."""
-        zero = jnp.zeros(self.units, params["W_hq"].dtype)
-        layer = self.State(*[zero] * len(self.State._fields))
-        noise = (key, jnp.zeros((), jnp.int32)) if key is not None and self.dropout > 0 else ()
-        return CellState((layer,) * self.layers, *noise)
-
     def step(self, params, state, x):
         def run(index, layer, x, old):
             own = layer.get("cell", {})
@@ -174,21 +162,7 @@ class Elementwise(Layered):
 
         return self.through_layers(params, state, x, run, None)
 
-    @property
-    def has_own_unroll(self):
-        """Whether a subclass overrides `Elementwise.unroll`, which reads the edge weights."""
-        return type(self).unroll is not Elementwise.unroll
-
-    def unroll(self, params, state, xs, edge_weights=None):
-        return self._unroll(params, state, xs, edge_weights, None)
-
-    def unroll_in_bfloat16(self, params, state, xs, edge_weights=None):
-        """`unroll` with the operands of its products in bfloat16; all else, such as the state, keeps its dtype."""
-        if self.has_own_unroll:
-            return super().unroll_in_bfloat16(params, state, xs, edge_weights)
-        return self._unroll(params, state, xs, edge_weights, jnp.bfloat16)
-
-    def _unroll(self, params, state, xs, edge_weights, dtype):
+    def unroll_in(self, dtype, params, state, xs, edge_weights):
         def run(index, layer, x_TB, start):
             own = layer.get("cell", {})
             z_TB, u_TB = self._read(layer, x_TB, dtype)
@@ -264,11 +238,6 @@ def coefficients(model: Elementwise, u: Array, own: Params) -> tuple[list[list[A
     return [[entry(i, j) for j in range(L)] for i in range(L)], b
 
 
-class _Residuals(NamedTuple):
-    cell_vjps: Any
-    edge_weights: Any
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def scan_units(
     model: Elementwise, own: Params, u_TB: Float[Array, "T B width"], start: Any, edge_weights: EdgeWeights
@@ -297,7 +266,7 @@ def _forward(model, own, u_TB, start, edge_weights):
         return new, (new, cell_vjp)
 
     end, (states_TB, cell_vjps) = jax.lax.scan(body, start, u_TB)
-    return (end, states_TB), _Residuals(cell_vjps, edge_weights)
+    return (end, states_TB), (cell_vjps, edge_weights)
 
 
 def _backward(model, residuals, cotangents):
@@ -309,9 +278,8 @@ def _backward(model, residuals, cotangents):
         du, dold, d_own = cell_vjp(jax.tree.map(jnp.add, dnew, dstate))
         return (dold if edge_weight is None else weigh_cotangent(dold, edge_weight)), (du, d_own)
 
-    dstart, (du_TB, d_own_T) = jax.lax.scan(
-        body, dend, (residuals.cell_vjps, dstates_TB, residuals.edge_weights), reverse=True
-    )
+    cell_vjps, edge_weights = residuals
+    dstart, (du_TB, d_own_T) = jax.lax.scan(body, dend, (cell_vjps, dstates_TB, edge_weights), reverse=True)
     return jax.tree.map(lambda a: a.sum(0), d_own_T), du_TB, dstart, None
 
 

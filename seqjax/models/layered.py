@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxtyping import Array
 from seqjax.data.spec import Spec, Tokens
 from seqjax.errors import Error
 from seqjax.gradients.problem import Params
+from seqjax.gradients.unrolling import EdgeWeights
 from seqjax.models.model import Model
 from seqjax.models.products import product
 
@@ -51,6 +52,48 @@ class Layered(Model):
     """Size of the embedding vectors of ids, which start as N(0, 1). None: ids select rows of W_xh."""
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Probability that a unit of a layer's output is zero; the others are multiplied by 1 / (1 - dropout)."""
+
+    State: ClassVar[Any] = HiddenState
+    """The NamedTuple of a layer's state, with fields float[units]."""
+
+    @property
+    def units(self) -> int:
+        """The number of units of a layer, the size of each field of its state."""
+        return self.hidden
+
+    @property
+    def is_random(self) -> bool:
+        """Whether there is dropout."""
+        return self.dropout > 0
+
+    def init_state(self, params, spec, key=None):
+        """Zeros; with dropout, also the key and the number of steps."""
+        zero = jnp.zeros(self.units, params["W_hq"].dtype)
+        layer = self.State(*[zero] * len(self.State._fields))
+        noise = (key, jnp.zeros((), jnp.int32)) if key is not None and self.is_random else ()
+        return CellState((layer,) * self.layers, *noise)
+
+    @property
+    def has_own_unroll(self):
+        """Whether a subclass overrides `unroll`, which here reads the edge weights."""
+        return type(self).unroll is not Layered.unroll
+
+    def unroll(self, params, state, xs, edge_weights=None):
+        return self.unroll_in(None, params, state, xs, edge_weights)
+
+    def unroll_in_bfloat16(self, params, state, xs, edge_weights=None):
+        """`unroll` with the operands of its products in bfloat16, forwards and backwards; all else keeps its dtype.
+
+        The state in particular is not rounded: it may be a sum over many steps, in which bfloat16 would lose small
+        terms.
+        """
+        if self.has_own_unroll:
+            return super().unroll_in_bfloat16(params, state, xs, edge_weights)
+        return self.unroll_in(jnp.bfloat16, params, state, xs, edge_weights)
+
+    def unroll_in(self, dtype: Any, params: Params, state: Any, xs: Any, edge_weights: EdgeWeights) -> tuple[Any, Any]:
+        """`unroll` with the operands of its products in a dtype; None: in their own."""
+        raise NotImplementedError
 
     def init_embedding(self, key: Array, spec: Spec) -> tuple[Params, int]:
         """The embedding, if there is one, and the number of inputs of the lowest layer.
