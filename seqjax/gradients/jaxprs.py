@@ -29,12 +29,53 @@ def evaluate(
         if equation.primitive is jit_p:
             outputs = evaluate(equation.params["jaxpr"], inputs, seen)
         else:
-            outputs = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(equation.params))
-            outputs = outputs if equation.primitive.multiple_results else [outputs]
+            outputs = _outputs(equation, inputs)
             if seen is not None:
                 seen(equation, inputs, outputs)
         known.update(zip(equation.outvars, outputs, strict=True))
     return _read(closed.jaxpr.outvars, known)
+
+
+def evaluate_fixed(closed: ClosedJaxpr) -> tuple[list[Any], Callable[..., list[Any]]]:
+    """Computes what does not depend on the inputs of a jaxpr.
+
+    Args:
+        closed: the jaxpr. An equation that holds a jaxpr of its own counts as one step.
+
+    Returns:
+        For each output its value, or None if it depends on an input. And a function of the inputs that returns the
+        others; what it takes from the fixed part is behind a barrier, so that XLA does not compute it again for each
+        number of a larger result.
+    """
+    jaxpr = closed.jaxpr
+    fixed, varying, others = dict(zip(jaxpr.constvars, closed.consts, strict=True)), set(jaxpr.invars), []
+    for equation in jaxpr.eqns:
+        if varying.intersection(_variables(equation.invars)):
+            varying.update(equation.outvars)
+            others.append(equation)
+        else:
+            fixed.update(zip(equation.outvars, _outputs(equation, _read(equation.invars, fixed)), strict=True))
+    depends = [bool(varying & _variables([v])) for v in jaxpr.outvars]
+    taken = [v for v in fixed if any(v in _variables(equation.invars) for equation in others)]
+    behind = jax.lax.optimization_barrier([fixed[v] for v in taken])
+
+    def rest(*values):
+        known = dict(zip((*taken, *jaxpr.invars), (*behind, *values), strict=True))
+        for equation in others:
+            known.update(zip(equation.outvars, _outputs(equation, _read(equation.invars, known)), strict=True))
+        return _read([v for v, varies in zip(jaxpr.outvars, depends, strict=True) if varies], known)
+
+    outputs = [None if varies else _read([v], fixed)[0] for v, varies in zip(jaxpr.outvars, depends, strict=True)]
+    return outputs, rest
+
+
+def _outputs(equation, inputs):
+    outputs = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(equation.params))
+    return outputs if equation.primitive.multiple_results else [outputs]
+
+
+def _variables(atoms):
+    return {v for v in atoms if not isinstance(v, Literal)}
 
 
 def _read(variables, known):

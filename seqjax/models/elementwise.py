@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from seqjax.gradients.dependence import needed_by
+from seqjax.gradients.jaxprs import evaluate_fixed, inline_calls
 from seqjax.gradients.problem import Params
 from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent
 from seqjax.models.initializers import Scheme, init_weight
@@ -214,28 +214,32 @@ def coefficients(model: Elementwise, u: Array, own: Params) -> tuple[list[list[A
 
     Args:
         model: the model; the state of its units has L fields.
-        u: float[T, B, width].
+        u: float[T, B, width], or with other leading axes.
         own: the parameters of the cell.
     """
     L = len(model.State._fields)
+    zeros = model.State(*[jnp.zeros(model.units, u.dtype)] * L)
 
-    def at(u):
-        """b, and the columns of A."""
-        zeros = model.State(*[jnp.zeros((*u.shape[:-1], model.units), u.dtype)] * L)
+    def at_step(u):
+        """b, and the columns of A, of one row at one step."""
 
         def column(j):
             ones = zeros._replace(**{model.State._fields[j]: jnp.ones_like(zeros[j])})
             return jax.jvp(lambda state: model.cell(u, state, **own), (zeros,), (ones,))
 
         results = [column(j) for j in range(L)]
-        return list(results[0][0]), [list(tangents) for _, tangents in results]
+        return [results[0][0], *(tangents for _, tangents in results)]
 
-    one = jnp.zeros(u.shape[-1], u.dtype)
-    jaxpr = jax.make_jaxpr(lambda u: at(u)[1])(one).jaxpr
-    depends = [jaxpr.invars[0] in needed_by([out], jaxpr) for out in jaxpr.outvars]
-    (b, columns), (_, fixed) = at(u), at(one)
-    entry = lambda i, j: (columns if depends[j * L + i] else fixed)[j][i]
-    return [[entry(i, j) for j in range(L)] for i in range(L)], b
+    # XLA does not leave out products with a state of zeros; those that do not depend on u are computed once.
+    jaxpr = inline_calls(jax.make_jaxpr(at_step)(jnp.zeros(model.width, u.dtype)))
+    fixed, varying = evaluate_fixed(jaxpr)
+    for _ in u.shape[:-1]:
+        varying = jax.vmap(varying)
+    others = iter(varying(u))
+    entries = [next(others) if x is None else x for x in fixed]
+    b = [jnp.broadcast_to(x, (*u.shape[:-1], model.units)) for x in entries[:L]]
+    # Field i of the new state by field j of the old one is entry i of column j.
+    return [[entries[L + j * L + i] for j in range(L)] for i in range(L)], b
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
