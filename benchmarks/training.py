@@ -59,7 +59,7 @@ def main() -> None:
             rates = {name: statistics.median(turn[name][0] for turn in turns) for name in able}
             cells = [f"{rates[name]:,.0f} ({turns[0][name][1]:.1f} s)" if name in able else "–" for name in contenders]
             first = rates.get(args.contenders[0])
-            share = first and first * operations(cell, hidden) / peak
+            share = first and (needed := operations(cell, hidden)) and first * needed / peak
             cells.append(f"{share:.0%}" if share else "–")
             print(f"| {cell}, {hidden} units | {' | '.join(cells)} |", flush=True)
             rows.append({"cell": cell, "hidden": hidden, "tokens_per_second": rates, "share_of_bound": share})
@@ -90,7 +90,7 @@ def serve(name):
                     made[cell, hidden]()
                     compiled = time.perf_counter() - begin
                 answer = speed(made[cell, hidden], seconds), compiled
-            # PyTorch has no LSTM in bfloat16 on some processors.
+            # A library may not have the cell; PyTorch has no LSTM in bfloat16 on some processors.
             except RuntimeError as fault:
                 print(f"{name} cannot train {cell} {hidden}: {fault}", file=sys.stderr)
                 made.clear()
@@ -108,9 +108,12 @@ def speed(epoch, seconds):
 
 
 def operations(cell, hidden):
-    """The floating-point operations of a token, forwards and backwards: 6 for each weight that is multiplied."""
-    blocks = {"rnn": 1, "gru": 3, "lstm": 4}[cell]
-    return 6 * hidden * (blocks * hidden + VOCABULARY)
+    """The floating-point operations of a token, forwards and backwards: 6 for each weight that is multiplied.
+
+    None for models without recurrent weights, in which products take little of the time.
+    """
+    blocks = {"rnn": 1, "gru": 3, "lstm": 4}.get(cell)
+    return blocks and 6 * hidden * (blocks * hidden + VOCABULARY)
 
 
 def gemm_peak():
@@ -131,8 +134,8 @@ print(2 * 1120 * 512 * 2048 / best)
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
-def seqjax_contender(cell, hidden, precision="float32"):
-    """One call is one epoch of `seqjax.train`, on one device for each core."""
+def seqjax_contender(cell, hidden, precision="float32", **fields):
+    """One call is one epoch of `seqjax.train`, on one device for each core; the fields are those of the model."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", cores())
@@ -140,12 +143,21 @@ def seqjax_contender(cell, hidden, precision="float32"):
 
     if cell is None:
         return f"seqjax {seqjax.__version__} on jax {jax.__version__}, {len(jax.devices())} devices, {precision}"
-    epochs = seqjax_epochs(cell, hidden, precision=precision)
+    # Authors compute minGRU in logarithms, which needs positive numbers.
+    fields |= {"positive": True} if cell in ("min-gru", "min-lstm") else {}
+    epochs = seqjax_epochs(cell, hidden, fields, precision=precision)
     return lambda: next(epochs)
 
 
-def seqjax_epochs(cell, hidden, **how):
-    """The epochs of `seqjax.train`, with further arguments of it."""
+def parallel_contender(cell, hidden):
+    """`seqjax_contender` of a model whose recurrence runs in parallel over time."""
+    if cell in ("rnn", "gru", "lstm", "ind-rnn"):
+        raise RuntimeError("its recurrence is not linear")
+    return seqjax_contender(cell, hidden) if cell is None else seqjax_contender(cell, hidden, parallel=True)
+
+
+def seqjax_epochs(cell, hidden, fields=None, **how):
+    """The epochs of `seqjax.train`, with fields of the model, and further arguments of it."""
     import numpy as np
 
     import seqjax
@@ -153,7 +165,9 @@ def seqjax_epochs(cell, hidden, **how):
 
     ids = random_ids(np)
     return seqjax.train(
-        seqjax.Problem.of(seqjax.create("model", cell, hidden=hidden), seqjax.Spec(seqjax.Tokens(VOCABULARY))),
+        seqjax.Problem.of(
+            seqjax.create("model", cell, hidden=hidden, **(fields or {})), seqjax.Spec(seqjax.Tokens(VOCABULARY))
+        ),
         Stream(ids[:-1], ids[1:], np.array([0, TOKENS - 1])),
         sampler=seqjax.create("sampler", "sequential", batch_size=ROWS, num_steps=STEPS),
         gradient=seqjax.create("gradient", "full"),
@@ -163,22 +177,33 @@ def seqjax_epochs(cell, hidden, **how):
     )
 
 
-def torch_contender(cell, hidden, precision="float32"):
+def torch_contender(cell, hidden, precision="float32", compiled=False):
     """One call is one epoch of a PyTorch loop; inputs are one-hot vectors. With bfloat16 it is under `autocast`."""
     import numpy as np
     import torch
+    import torch_models
 
     torch.set_num_threads(cores())
     if cell is None:
         return f"torch {torch.__version__}, {torch.get_num_threads()} threads, {precision}"
     torch.manual_seed(0)
     in_precision = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
-    rnn = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell](VOCABULARY, hidden)
-    readout = torch.nn.Linear(hidden, VOCABULARY)
+    classes = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
+    classes |= {"min-gru": torch_models.MinGRU, "lru": torch_models.LRU}
+    if cell not in classes:
+        raise RuntimeError("torch_models.py does not have it")
+    rnn = classes[cell](VOCABULARY, hidden)
+    readout = torch.nn.Linear(getattr(rnn, "output", hidden), VOCABULARY)
     params = [*rnn.parameters(), *readout.parameters()]
     optimizer = torch.optim.SGD(params, lr=1.0)
     inputs, targets = (torch.from_numpy(a).long() for a in windows(np))
     one_hot = torch.nn.functional.one_hot(inputs, VOCABULARY).float()
+
+    def loss_of(x, y, state):
+        hs, state = rnn(x, state)
+        return torch.nn.functional.cross_entropy(readout(hs).flatten(0, 1), y.flatten()), state
+
+    loss_of = torch.compile(loss_of) if compiled else loss_of
 
     def epoch():
         state = None
@@ -186,8 +211,7 @@ def torch_contender(cell, hidden, precision="float32"):
             if state is not None:
                 state = tuple(s.detach() for s in state) if cell == "lstm" else state.detach()
             with in_precision:
-                hs, state = rnn(x, state)
-                loss = torch.nn.functional.cross_entropy(readout(hs).flatten(0, 1), y.flatten())
+                loss, state = loss_of(x, y, state)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(params, 1.0)
@@ -209,6 +233,8 @@ def flax_contender(cell, hidden):
     if cell is None:
         return f"flax {flax.__version__} on jax {jax.__version__}, {cores()} threads"
     classes = {"rnn": nnx.SimpleCell, "gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMCell}
+    if cell not in classes:
+        raise RuntimeError("Flax does not have it")
     rngs = nnx.Rngs(0)
     network = nnx.RNN(classes[cell](VOCABULARY, hidden, rngs=rngs), time_major=True, return_carry=True)
     readout = nnx.Linear(hidden, VOCABULARY, rngs=rngs)
@@ -246,8 +272,10 @@ CONTENDERS = {
     "flax": flax_contender,
     "seqjax-bfloat16": functools.partial(seqjax_contender, precision="bfloat16"),
     "torch-bfloat16": functools.partial(torch_contender, precision="bfloat16"),
+    "seqjax-parallel": parallel_contender,
+    "torch-compiled": functools.partial(torch_contender, compiled=True),
 }
-"""All but the last two take part if none are named."""
+"""The first three take part if none are named."""
 
 
 def random_ids(np):

@@ -1,0 +1,140 @@
+"""Weights of minGRU, minLSTM and LRU, against outputs and gradients that their public PyTorch versions computed."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import seqjax as sj
+from seqjax.testing.quick_jit import quick_jit
+from seqjax_models import LRU, RTU, SSM, IndRNN, MinGRU, MinLSTM
+
+B, D, Q = 3, 5, 7
+MODELS = {
+    "minGRU": MinGRU(hidden=8, positive=True),
+    "minGRU_stacked": MinGRU(hidden=5, layers=2, positive=True),
+    "minLSTM": MinLSTM(hidden=8, positive=True),
+    "minLSTM_stacked": MinLSTM(hidden=5, layers=2, positive=True),
+    "LRU": LRU(hidden=7),  # 4, and 3 for D x, as x has 5 numbers
+}
+EACH = pytest.mark.parametrize("name", MODELS)
+
+
+def recorded(name):
+    """The weights, and the inputs and results, from a file of record_torch.py."""
+    found = safetensors.numpy.load_file(Path(__file__).parent / "recorded" / f"{name}.safetensors")
+    net = {key.removeprefix("net."): array for key, array in found.items() if key.startswith("net.")}
+    return net, found
+
+
+def results(model, params, xs, targets):
+    """The outputs, the loss, and its gradient by the parameters."""
+    spec = sj.Spec(sj.Values(D), sj.Values(targets.shape[-1]))
+    state = jax.tree.map(lambda a: jnp.stack([a] * B), model.init_state(params, spec))
+
+    def loss(params):
+        outputs = model.unroll(params, state, jnp.asarray(xs))[1]
+        return jnp.mean((outputs - targets) ** 2), outputs
+
+    (value, outputs), grads = quick_jit(jax.value_and_grad(loss, has_aux=True))(jax.tree.map(jnp.asarray, params))
+    return outputs, value, grads
+
+
+@EACH
+def test_outputs_and_gradients_are_pytorchs(name):
+    net, found = recorded(name)
+    outputs, loss, grads = results(MODELS[name], sj.from_torch(net), found["xs"], found["targets"])
+    grads = jax.tree.map(np.asarray, grads)
+    np.testing.assert_allclose(outputs, found["outputs"], atol=2e-6)
+    np.testing.assert_allclose(loss, found["loss"], atol=1e-6)
+    if name == "LRU":
+        # The further units are not changed by their ν, and have no counterpart.
+        np.testing.assert_array_equal(grads["layer_0"]["cell"]["nu"][4:], 0)
+        W, C = grads["layer_0"]["W_xh"], grads["W_hq"]
+        grads = {
+            "B": W[:, :4].T + 1j * W[:, 7:11].T,
+            "C": C[:4].T - 1j * C[7:11].T,
+            **{f"{key}_log": array[:4] for key, array in grads["layer_0"]["cell"].items()},
+        }
+    else:
+        has_readout = "to_out.weight" in net
+        grads = {key: g for key, g in sj.to_torch(grads).items() if not key.endswith("bias")}
+        grads = {key.removeprefix("rnn."): g for key, g in grads.items()}
+        if has_readout:
+            grads["to_out.weight"] = grads.pop("linear.weight")
+        else:
+            del grads["linear.weight"]
+    theirs = {key.removeprefix("grad."): g for key, g in found.items() if key.startswith("grad.")}
+    theirs.pop("D", None)
+    assert grads.keys() == theirs.keys()
+    for key, grad in grads.items():
+        np.testing.assert_allclose(grad, theirs[key], atol=2e-6, err_msg=key)
+    assert max(abs(grad).max() for grad in theirs.values()) > 0.01, "gradients of zero would agree with anything"
+
+
+@EACH
+def test_weights_come_back(name):
+    net, _ = recorded(name)
+    if name == "LRU":
+        net["D"][:] = 0
+    params = sj.from_torch(net)
+    again = sj.to_torch(params, module="", readout="to_out.")
+    for key, array in net.items():
+        np.testing.assert_array_equal(again.pop(key), array)
+    assert not any(array.any() for key, array in again.items() if key.endswith("bias"))
+    # A stack without a read-out has the identity.
+    assert set(again) <= {"to_out.weight", "to_out.bias"}
+
+
+@pytest.mark.parametrize(
+    "model", [MinGRU(hidden=3), MinGRU(hidden=3, layers=2, embedding=4), MinLSTM(hidden=3), LRU(hidden=3)], ids=str
+)
+def test_parameters_with_biases_come_back_to_the_bit(model):
+    params = model.init(jax.random.key(0), sj.Spec(sj.Tokens(5)))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda a: rng.normal(size=a.shape).astype(np.float32), params)
+    again = sj.from_torch(sj.to_torch(params))
+    assert jax.tree.structure(again) == jax.tree.structure(params)
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+
+
+def test_biases_that_are_zero_are_left_out():
+    params = MinGRU(hidden=3).init(jax.random.key(0), sj.Spec(sj.Tokens(5)))
+    assert set(sj.to_torch(params)) == {"rnn.to_hidden_and_gate.weight", "linear.weight", "linear.bias"}
+    params = LRU(hidden=3).init(jax.random.key(0), sj.Spec(sj.Tokens(5)))
+    assert set(sj.to_torch(params)) == {f"rnn.{name}" for name in ("nu_log", "theta_log", "gamma_log", "B", "C", "D")}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [RTU(hidden=3), IndRNN(hidden=3), SSM(hidden=3), LRU(hidden=3, residual=True), LRU(hidden=3, layers=2)],
+    ids=str,
+)
+def test_models_that_pytorch_does_not_have_are_refused(model):
+    params = model.init(jax.random.key(0), sj.Spec(sj.Tokens(5)))
+    with pytest.raises(sj.Error, match=r"to_torch takes the parameters of RNN, GRU, LSTM, MinGRU, MinLSTM or LRU"):
+        sj.to_torch(params)
+
+
+GRU = {"a.to_hidden_and_gate.weight": np.ones((6, 5))}
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (GRU | {"b.to_hidden_and_f_i_gate.weight": np.ones((9, 3))}, r"or several minGRU or minLSTM, not a\. \(to_"),
+        ({"a.nu_log": np.ones(2), "b.nu_log": np.ones(2)}, r"reads one LRU.*a\. \(lru\), b\. \(lru\)"),
+        ({"nu_log": np.ones(2)}, "theta_log is missing"),
+        ({"to_hidden_and_gate.weight": np.ones((5, 5))}, "5 rows, which are not 2 blocks"),
+        (GRU | {"b.to_hidden_and_gate.weight": np.ones((6, 5))}, r"shape \[6, 5\], expected \[any, 3\]"),
+        (GRU | {"a.to_out.weight": np.ones((4, 2))}, r"shape \[4, 2\], expected \[any, 3\]"),
+        (GRU | {"norm.weight": np.ones(5)}, r"remove the other entries of:\n  norm\.weight \[5\]"),
+        (GRU | {"a.to_hidden_and_gate.bias": np.ones(6, complex)}, "is complex128, and not a floating-point array"),
+    ],
+)
+def test_other_networks_are_errors(weights, message):
+    with pytest.raises(sj.Error, match=f"(?s)from_torch.*{message}"):
+        sj.from_torch(weights)
