@@ -1,6 +1,7 @@
 from .add import Add as Add
 from .copy import Copy as Copy
 from .csv_table import CSV as CSV
+from .digits import Digits as Digits
 from .hf_dataset import HFDataset as HFDataset
 from .markov_chain import MarkovChain as MarkovChain
 from .noisy_sine import NoisySine as NoisySine

@@ -46,12 +46,12 @@ class Elementwise(Layered):
     With `residual`, each layer is a block with a skip connection (Orvieto et al. 2023, arXiv:2303.06349):
 
         z_t = norm(x_t),  u_t = z_t W_xh + b_h,  y_t = gelu(output W_y + D z_t),  p_t, g_t = y_t W_o + b_o
-        x_t + p_t σ(g_t)  is the input of the next layer,  x_t of the lowest one is the input times W_in
+        x_t + p_t σ(g_t)  is the input of the next layer,  x_t of the lowest one is the input times W_in + b_in
 
     Parameters for D inputs and Q outputs: `layer_0`, `layer_1`, ... each have `W_xh` [D or hidden, blocks hidden] and
     `b_h` [blocks hidden], and `cell`, which `init_cell` returns, if there is any. The read-out has `W_hq` and `b_q`. A
     residual layer also has `scale` and `shift` [hidden] of its norm, `W_y`, `D` [hidden], `W_o` [hidden, 2 hidden] and
-    `b_o`, and the model has `W_in` [D, hidden].
+    `b_o`, and the model has `W_in` [D, hidden] and `b_in`.
 
     >>> from dataclasses import dataclass
     >>> import jax
@@ -138,7 +138,11 @@ class Elementwise(Layered):
         embedding, width = self.init_embedding(next(keys), spec)
         params |= embedding
         if self.residual:
-            params["W_in"], width = draw(next(keys), (width, self.hidden)), self.hidden
+            # b_in is drawn like the weights of an input that is 1. If it were zero, the norm of the first layer would
+            # remove the size of an input that is a single number.
+            rows = draw(next(keys), (width + 1, self.hidden))
+            params |= {"W_in": rows[:-1], "b_in": rows[-1]}
+            width = self.hidden
         for index in range(self.layers):
             whole = self.width == self.blocks * self.hidden
             shape, blocks = ((width, self.hidden), self.blocks) if whole else ((width, self.width), 1)
@@ -177,8 +181,8 @@ class Elementwise(Layered):
         return self.through_layers(params, state, xs, run, len(xs), dtype)
 
     def enter(self, params, x, dtype):
-        """The input, or in a residual model its product with W_in."""
-        return select(x, params["W_in"], dtype) if self.residual else x
+        """The input, or in a residual model its product with W_in, and b_in."""
+        return select(x, params["W_in"], dtype) + params["b_in"] if self.residual else x
 
     def join(self, x, h):
         """The output of a layer, or in a residual model its sum with the input."""

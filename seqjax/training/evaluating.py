@@ -23,7 +23,7 @@ from seqjax.models.model import ModelProblem
 from seqjax.training.metrics import means, resolve
 
 WINDOW = 256
-"""Time steps of a window. The result does not depend on it."""
+"""The most time steps of a window. The result does not depend on it."""
 
 
 def evaluate(
@@ -72,12 +72,16 @@ def evaluate(
     if metrics and not isinstance(problem, ModelProblem):
         raise Error("metrics are computed from the outputs of a model: give a problem with one, or leave metrics out")
     losses, tokens = 0.0, 0
-    plan = in_order(check_stream(stream).bounds, WINDOW)
+    bounds = check_stream(stream).bounds
+    # A window ends with its document. A power of two, so that streams of similar documents share a compiled program.
+    longest = int(np.diff(bounds).max(initial=1))
+    num_steps = min(WINDOW, 1 << (longest - 1).bit_length())
+    plan = in_order(bounds, num_steps)
     if len(plan.starts):
         with fitting(problem, params):
             state = jax.eval_shape(lambda: problem.init_rows(params, 1))
             check_bare_problem(problem, params, state, stream, plan.starts[0])
-            losses, tokens = jit_of(_sums, problem)(params, stream._replace(bounds=None), plan)
+            losses, tokens = jit_of(_sums, problem, num_steps)(params, stream._replace(bounds=None), plan)
         losses, tokens = np.asarray(losses, np.float64).sum().item(), int(np.asarray(tokens).sum())
     loss = losses / tokens if tokens else math.nan
     row = {"loss": loss, "tokens": tokens}
@@ -86,7 +90,7 @@ def evaluate(
     if not metrics:
         return row
     assert isinstance(problem, ModelProblem)
-    return row | means(problem, params, stream, resolve(metrics, problem.spec), WINDOW, decode)
+    return row | means(problem, params, stream, resolve(metrics, problem.spec), num_steps, decode)
 
 
 def has_perplexity(problem: Problem) -> bool:
@@ -125,14 +129,14 @@ def predicted_characters(codec: TextCodec, text: Text) -> int:
     return count
 
 
-def _sums(problem: Any, params: Params, stream: Stream, plan: Plan) -> tuple[jax.Array, jax.Array]:
+def _sums(problem: Any, num_steps: int, params: Params, stream: Stream, plan: Plan) -> tuple[jax.Array, jax.Array]:
     """The sum of the losses and the number of targets of each window."""
 
     def one(state, plan):
         state = problem.start(params, state, plan.reset)
-        counts_TB = scored_steps(stream, plan, WINDOW)
-        state, losses_TB = problem.unroll(params, state, window(stream, plan.starts, WINDOW))
+        counts_TB = scored_steps(stream, plan, num_steps)
+        state, losses_TB = problem.unroll(params, state, window(stream, plan.starts, num_steps))
         return state, (jnp.where(counts_TB, losses_TB, 0).sum(), counts_TB.sum())
 
     state = jax.tree.map(lambda a: a[None], problem.init_state(params))
-    return jax.lax.scan(one, state, past_warmup(plan, problem.warmup, WINDOW))[1]
+    return jax.lax.scan(one, state, past_warmup(plan, problem.warmup, num_steps))[1]

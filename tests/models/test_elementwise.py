@@ -181,7 +181,7 @@ def test_a_residual_layer_is_that_of_its_equation(x64):
     p = jax.tree.map(np.asarray, params)
     layer, state, want = p["layer_0"], (np.zeros(H), np.zeros(H)), []
     for x in xs[:, 0]:
-        x = x @ p["W_in"]
+        x = x @ p["W_in"] + p["b_in"]
         z = (x - x.mean()) / np.sqrt(x.var() + 1e-6) * layer["scale"] + layer["shift"]
         state, out = lru(z @ layer["W_xh"] + layer["b_h"], state, **layer["cell"])
         y = np.asarray(jax.nn.gelu(out @ layer["W_y"] + layer["D"] * z))
