@@ -57,17 +57,22 @@ def rtu(u, s, nu, theta):
     return (c1, c2), np.maximum(np.concatenate([c1, c2]), 0)
 
 
-def ssm(u, s, a, d, D, B=None, C=None, N=3):
-    s, y = np.reshape(s[0], (N, H)).copy(), np.zeros(H)
+def ssm(u, s, a, omega, d, D, B=None, C_re=None, C_im=None, N=3):
+    s, y = np.reshape(s[0] + 1j * s[1], (N, H)).copy(), np.zeros(H)
     for channel in range(H):
         x, step = u[channel], d[channel]
-        b, c = (B[:, channel], C[:, channel]) if B is not None else (u[2 * H : 2 * H + N], u[2 * H + N :])
-        step = np.log1p(np.exp(step if B is not None else step + u[H + channel]))
+        if B is None:
+            b, c = u[2 * H : 2 * H + N], u[2 * H + N : 2 * H + 2 * N] + 1j * u[2 * H + 2 * N :]
+            step = step + u[H + channel]
+        else:
+            b, c = B[:, channel], C_re[:, channel] + 1j * C_im[:, channel]
+        step = np.log1p(np.exp(step))
         for n in range(N):
-            s[n, channel] = np.exp(-step * np.exp(a[n, channel])) * s[n, channel] + step * b[n] * x
-            y[channel] += c[n] * s[n, channel]
+            A = -np.exp(a[n, channel]) + 1j * omega[n, channel]
+            s[n, channel] = np.exp(step * A) * s[n, channel] + step * b[n] * x
+            y[channel] += (c[n] * s[n, channel]).real
         y[channel] += D[channel] * x
-    return (s.ravel(),), y
+    return (s.real.ravel(), s.imag.ravel()), y
 
 
 MODELS = {
@@ -79,7 +84,7 @@ MODELS = {
     "lru": (LRU(hidden=H), lru),
     "rtu": (RTU(hidden=H), rtu),
     "ssm": (SSM(hidden=H, states=3), ssm),
-    "ssm, selective": (SSM(hidden=H, states=3, selective=True), ssm),
+    "ssm, selective": (SSM(hidden=H, states=3, selective=True, start="real"), ssm),
 }
 EACH = pytest.mark.parametrize("name", MODELS)
 

@@ -54,7 +54,9 @@ def tokens(size, lengths, masked=False):
     return Stream(ids[:-1], ids[1:], np.cumsum([0, *lengths]), rng.random(n) < 0.7 if masked else None)
 
 
-@pytest.mark.parametrize("lengths", [(300, 1, 0, WINDOW, 3, 40, WINDOW + 1, 2 * WINDOW + 88), (3, 1, 0, 40, 5)], ids=str)
+@pytest.mark.parametrize(
+    "lengths", [(300, 1, 0, WINDOW, 3, 40, WINDOW + 1, 2 * WINDOW + 88), (3, 1, 0, 40, 5)], ids=str
+)
 @pytest.mark.parametrize(("model", "masked"), [(RNN(hidden=3), True), (Sum(), False)], ids=["masked", "warmup"])
 def test_evaluation_equals_a_scan_of_the_documents(x64, model, masked, lengths):
     """Of documents that are empty, fill a window, or are longer than two; and of short ones."""
