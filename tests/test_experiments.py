@@ -30,6 +30,7 @@ TINY = {
     "online_estimators": {"seeds": 1, "updates": 20},
     "other_texts": {"dataset": TEXT, "epochs": 1, "hidden": 8, "seeds": 1, "prompt": "so "},
     "sampler_coverage": {"epochs": 3},
+    "selective_copying": {"blanks": 4, "symbols": 2, "hidden": 4, "layers": 1, "updates": 4, "seeds": 1},
     "simulator": {"neurons": 2, "lag_neurons": 1, "num_steps": 30},
     "simulator_fit": {"neurons": 2, "num_steps": 30, "updates": 2},
     "stocks": {"epochs": 1, "seeds": 1, "hidden": 4},

@@ -209,3 +209,31 @@ def in_order(bounds: Int[np.ndarray, " bounds"], num_steps: int) -> Plan:
     scored = np.stack([np.zeros_like(lengths), lengths], -1).astype(np.int32)
     reset = np.diff(document, prepend=-1) > 0
     return Plan(starts[:, None], scored[:, None], reset[:, None])
+
+
+def in_order_by_rows(bounds: Int[np.ndarray, " bounds"], num_steps: int, num_rows: int) -> Plan:
+    """A plan that reads every target once, whose rows read documents side by side.
+
+    Each row has consecutive documents, in order, and is reset where one starts.
+
+    Args:
+        bounds: int64[D + 1], where the documents of the stream begin and end.
+        num_steps: T.
+        num_rows: the largest number of rows. There are no more than documents.
+
+    Returns:
+        The plan, leaves [N, B, ...]. Nothing is scored in the last windows of a row that has fewer than the others.
+    """
+    one = in_order(bounds, num_steps)
+    if not len(one.starts):
+        return one
+    reset = one.reset[:, 0]
+    (firsts,) = np.nonzero(reset)
+    # Window w would be in row (w B) // W; a document is in the row of its first window.
+    row_of_document = firsts * min(num_rows, len(firsts)) // len(reset)
+    rows, row = np.unique(row_of_document[np.cumsum(reset) - 1], return_inverse=True)
+    at = np.arange(len(row)) - np.searchsorted(row, np.arange(len(rows)))[row]
+    shape = (int(at.max()) + 1, len(rows))
+    starts, scored, is_reset = np.zeros(shape, np.int64), np.zeros((*shape, 2), np.int32), np.ones(shape, bool)
+    starts[at, row], scored[at, row], is_reset[at, row] = one.starts[:, 0], one.scored[:, 0], reset
+    return Plan(starts, scored, is_reset)

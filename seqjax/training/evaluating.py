@@ -1,4 +1,4 @@
-"""Evaluates a stream exactly: reads it in order, and carries the state through each document."""
+"""Evaluates a stream exactly: carries the state through each document."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from seqjax.columns import perplexity
 from seqjax.data.dataset import Text
-from seqjax.data.sampler import Plan, in_order
+from seqjax.data.sampler import Plan, in_order_by_rows
 from seqjax.data.spec import Tokens
 from seqjax.data.stream import Stream, check_stream
 from seqjax.data.tokenizer import TextCodec
@@ -23,7 +23,9 @@ from seqjax.models.model import ModelProblem
 from seqjax.training.metrics import means, resolve
 
 WINDOW = 256
-"""The most time steps of a window. The result does not depend on it."""
+"""The most time steps of a window."""
+ROWS = 32
+"""The most documents that are read side by side. The result does not depend on it, nor on `WINDOW`."""
 
 
 def evaluate(
@@ -35,7 +37,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """The mean loss over all targets of a stream, each of which is read once.
 
-    The state is carried from step to step, and is reset where a document starts.
+    The state is carried from step to step, and is reset where a document starts. Some documents are read side by side.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -73,14 +75,14 @@ def evaluate(
         raise Error("metrics are computed from the outputs of a model: give a problem with one, or leave metrics out")
     losses, tokens = 0.0, 0
     bounds = check_stream(stream).bounds
-    # A window ends with its document. A power of two, so that streams of similar documents share a compiled program.
+    # A window ends with its document. A multiple of 8, so that streams of similar documents share a compiled program.
     longest = int(np.diff(bounds).max(initial=1))
-    num_steps = min(WINDOW, 1 << (longest - 1).bit_length())
-    plan = in_order(bounds, num_steps)
+    num_steps = min(WINDOW, -(-longest // 8) * 8)
+    plan = in_order_by_rows(bounds, num_steps, ROWS)
     if len(plan.starts):
         with fitting(problem, params):
             state = jax.eval_shape(lambda: problem.init_rows(params, 1))
-            check_bare_problem(problem, params, state, stream, plan.starts[0])
+            check_bare_problem(problem, params, state, stream, plan.starts[0, :1])
             losses, tokens = jit_of(_sums, problem, num_steps)(params, stream._replace(bounds=None), plan)
         losses, tokens = np.asarray(losses, np.float64).sum().item(), int(np.asarray(tokens).sum())
     loss = losses / tokens if tokens else math.nan
@@ -90,7 +92,7 @@ def evaluate(
     if not metrics:
         return row
     assert isinstance(problem, ModelProblem)
-    return row | means(problem, params, stream, resolve(metrics, problem.spec), num_steps, decode)
+    return row | means(problem, params, stream, resolve(metrics, problem.spec), plan, num_steps, decode)
 
 
 def has_perplexity(problem: Problem) -> bool:
@@ -138,5 +140,5 @@ def _sums(problem: Any, num_steps: int, params: Params, stream: Stream, plan: Pl
         state, losses_TB = problem.unroll(params, state, window(stream, plan.starts, num_steps))
         return state, (jnp.where(counts_TB, losses_TB, 0).sum(), counts_TB.sum())
 
-    state = jax.tree.map(lambda a: a[None], problem.init_state(params))
+    state = problem.init_rows(params, plan.starts.shape[1])
     return jax.lax.scan(one, state, past_warmup(plan, problem.warmup, num_steps))[1]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from seqjax.columns import BY_NAME, PARTS
-from seqjax.data.sampler import Plan, in_order
+from seqjax.data.sampler import Plan
 from seqjax.data.spec import Spec, Tokens, Values
 from seqjax.data.stream import Stream
 from seqjax.data.windows import past_warmup, scored_steps, window
@@ -138,17 +138,19 @@ def means(
     params: Params,
     stream: Stream,
     metrics: Sequence[Metric],
+    plan: Plan,
     window_steps: int,
     decode: Callable[[Any], Any] | None = None,
 ) -> dict[str, float]:
-    """The mean of each metric over the scored targets of a stream, which is read once in order.
+    """The mean of each metric over the scored targets of a stream.
 
     Args:
         problem: the model.
         params: its parameters.
         stream: the data.
         metrics: the metrics.
-        window_steps: the number of time steps that are computed at a time.
+        plan: how the stream is read, each target once; leaves [N, B, ...].
+        window_steps: the number of time steps of a window.
         decode: turns values float[n, dim] that the model reads into those of the data; None: they are the same.
 
     Returns:
@@ -157,19 +159,17 @@ def means(
     Raises:
         Error: the function of a metric raises an exception, or does not return one number.
     """
-    plan = in_order(stream.bounds, window_steps)
     if not len(plan.starts):
         return {metric.name: np.nan for metric in metrics}
     # Logits are as wide as the vocabulary, so that their metrics are computed window by window. Values are kept, and
     # decoded at once: a codec decodes arrays of numpy, which cannot be traced.
     is_kept = isinstance(problem.spec.targets, Values)
     functions = () if is_kept else tuple(metric.function for metric in metrics)
-    arrays, scored_NT = jit_of(_steps, problem, window_steps, functions)(params, stream._replace(bounds=None), plan)
-    scored_NT = np.asarray(scored_NT)
-    at = (np.asarray(plan.starts) + np.arange(window_steps))[
-        scored_NT
-    ]  # in the order of the stream, as the windows are
-    picked = [np.asarray(a)[scored_NT] for a in arrays]
+    arrays, scored_NTB = jit_of(_steps, problem, window_steps, functions)(params, stream._replace(bounds=None), plan)
+    scored_NTB = np.asarray(scored_NTB)
+    at = (np.asarray(plan.starts)[:, None] + np.arange(window_steps)[:, None])[scored_NTB]
+    order = np.argsort(at)  # that of the stream
+    at, picked = at[order], [np.asarray(a)[scored_NTB][order] for a in arrays]
     if is_kept:
         outputs, targets = (decode(a) if decode else a for a in (picked[0], np.asarray(stream.targets)[at]))
         picked = [
@@ -191,14 +191,14 @@ def _steps(
     stream: Stream,
     plan: Plan,
 ) -> tuple[list[jax.Array], jax.Array]:
-    """The metrics of each step, float[N, T] each, or the outputs, [float[N, T, dim]]; and which steps are scored."""
+    """The metrics of each step, float[N, T, B] each, or the outputs, [float[N, T, B, dim]]; and which are scored."""
 
     def one(state, plan):
         state = problem.start(params, state, plan.reset)
         inputs, targets = window(stream, plan.starts, window_steps)
         state, outputs = problem.outputs(params, state, inputs)
-        values = [jax.vmap(jax.vmap(function))(outputs, targets)[:, 0] for function in functions] or [outputs[:, 0]]
-        return state, (values, scored_steps(stream, plan, window_steps)[:, 0])
+        values = [jax.vmap(jax.vmap(function))(outputs, targets) for function in functions] or [outputs]
+        return state, (values, scored_steps(stream, plan, window_steps))
 
-    state = jax.tree.map(lambda a: a[None], problem.init_state(params))
+    state = problem.init_rows(params, plan.starts.shape[1])
     return jax.lax.scan(one, state, past_warmup(plan, problem.warmup, window_steps))[1]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seqjax import Error, Plan, Sampler
-from seqjax.data.sampler import check_plan, cut_windows, draw_plan, in_order
+from seqjax.data.sampler import check_plan, cut_windows, draw_plan, in_order, in_order_by_rows
 from seqjax_samplers import Random
 
 
@@ -21,6 +21,28 @@ def test_cut_windows(segments, num_steps):
     ]
     first, last = np.array(segments, np.int64).reshape(-1, 2).T
     assert list(zip(*(a.tolist() for a in cut_windows(first, last, num_steps)), strict=True)) == expected
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 50])
+@pytest.mark.parametrize("lengths", [(5,), (0, 9, 4, 0, 1, 3, 30, 2), (1,) * 7, (40, 1, 1, 1), (0, 0)], ids=str)
+def test_rows_read_whole_documents_side_by_side(lengths, num_rows):
+    """Each target is read once; the windows of a document are in one row, one after the other, and start anew."""
+    bounds = np.cumsum([0, *lengths])
+    plan = in_order_by_rows(bounds, 4, num_rows)
+    documents = [range(first, last) for first, last in itertools.pairwise(bounds) if last > first]
+    found = []
+    for row in range(plan.starts.shape[1]):
+        for start, (first, last), reset in zip(*(a[:, row].tolist() for a in plan), strict=True):
+            steps = range(start + first, start + last)
+            if steps and reset:
+                found.append(steps)
+            elif steps:
+                assert found[-1].stop == steps.start
+                found[-1] = range(found[-1].start, steps.stop)
+    assert found == documents
+    assert plan.starts.shape[1] <= num_rows
+    if len(documents) >= num_rows > 1 and len(set(lengths)) == 1:
+        assert plan.starts.shape == (-(-len(documents) // num_rows), num_rows)
 
 
 @pytest.mark.parametrize("lengths", [(10,), (3, 4), (0, 5, 1, 0, 6, 0), (0,), ()])

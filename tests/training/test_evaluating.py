@@ -55,11 +55,13 @@ def tokens(size, lengths, masked=False):
 
 
 @pytest.mark.parametrize(
-    "lengths", [(300, 1, 0, WINDOW, 3, 40, WINDOW + 1, 2 * WINDOW + 88), (3, 1, 0, 40, 5)], ids=str
+    "lengths",
+    [(300, 1, 0, WINDOW, 3, 40, WINDOW + 1, 2 * WINDOW + 88), (3, 1, 0, 40, 5), (2, 7, 0, 1, 5) * 20],
+    ids=str,
 )
 @pytest.mark.parametrize(("model", "masked"), [(RNN(hidden=3), True), (Sum(), False)], ids=["masked", "warmup"])
 def test_evaluation_equals_a_scan_of_the_documents(x64, model, masked, lengths):
-    """Of documents that are empty, fill a window, or are longer than two; and of short ones."""
+    """Of documents that are empty, fill a window or are longer than two, short ones, and more than there are rows."""
     problem = Problem.of(model, Spec(Tokens(5)))
     params = jax.tree.map(lambda a: 50 * a, model.init(jax.random.key(0), problem.spec))
     stream = tokens(5, lengths, masked)
