@@ -1,9 +1,9 @@
 """Does a gate that reads the input alone choose what to remember?   python experiments/selective_copying.py --seeds 3
 
 Four symbols stand at random places of 68 steps, and all other steps are blank. Four markers follow, and at each of them
-the model names the next symbol (Gu & Dao 2023). The gates of `min-gru` (Feng et al. 2024) read the input, so that a unit
-can skip the blanks, and three residual layers of it learn the task completely. The factors of `lru` are the same at all
-steps. With the same number of layers and updates, it names about 87 % of the symbols.
+the model names the next symbol (Gu & Dao 2023). The gates of `min-gru` (Feng et al. 2024) read the input, so that a
+unit can skip the blanks, and three residual layers of it learn the task completely. The factors of `lru` are the same
+at all steps. With the same number of layers and updates, it names about 87 % of the symbols.
 """
 
 import numpy as np
