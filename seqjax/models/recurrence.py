@@ -43,7 +43,7 @@ def linear_scan(
         reset: bool[T] or bool[T, B], where h_{t-1} counts as zero. The further axes of b follow these.
         reverse: whether the recurrence runs from the last entry to the first.
         parallel: whether it is computed in about log T passes over all steps (`jax.lax.associative_scan`), or step by
-            step. None: step by step on a CPU, where passes take 3 to 11 times as long, and in parallel elsewhere.
+            step. None: step by step on a CPU, where passes take about twice as long, and in parallel elsewhere.
 
     Returns:
         All h_t, [T, ...], in the dtype of b, and the last of them, in float32 at least.
