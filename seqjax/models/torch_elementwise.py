@@ -20,11 +20,16 @@ Arrays = dict[str, np.ndarray]
 
 
 def modules_of(arrays: Mapping[str, Any]) -> dict[str, str]:
-    """The modules of such a network: name, with its dot -> "lru", or the name of the linear layer."""
+    """The modules of such a network: name, with its dot -> "lru", or the name of the linear layer.
+
+    They are in the order of their names, 2 before 10: a file of arrays need not keep the order of the network.
+    """
     found = {name.removesuffix("nu_log"): "lru" for name in arrays if name.endswith("nu_log")}
     for linear in ORDERS:
-        found |= {name[: -len(linear) - 7]: linear for name in arrays if name.endswith(f"{linear}.weight")}
-    return found
+        end = f"{linear}.weight"
+        found |= {name.removesuffix(end): linear for name in arrays if name.endswith(end)}
+    numbered = lambda name: [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split(".")]
+    return {name: found[name] for name in sorted(found, key=numbered)}
 
 
 def read_layers(arrays: Arrays, modules: dict[str, str]) -> tuple[Params, int]:

@@ -101,6 +101,13 @@ def test_parameters_with_biases_come_back_to_the_bit(model):
     jax.tree.map(np.testing.assert_array_equal, again, params)
 
 
+def test_modules_are_in_the_order_of_their_numbers():
+    """A file of safetensors may have them in another one."""
+    weights = {f"{i}.to_hidden_and_gate.weight": np.full((6, 3), i, np.float32) for i in (0, 10, 11, *range(1, 10))}
+    params = sj.from_torch(weights)
+    assert [float(params[f"layer_{i}"]["W_xh"][0, 0]) for i in range(12)] == list(range(12))
+
+
 def test_biases_that_are_zero_are_left_out():
     params = MinGRU(hidden=3).init(jax.random.key(0), sj.Spec(sj.Tokens(5)))
     assert set(sj.to_torch(params)) == {"rnn.to_hidden_and_gate.weight", "linear.weight", "linear.bias"}
