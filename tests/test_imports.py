@@ -9,7 +9,7 @@ from support.imports import PACKAGES, imported, plugin_modules
 import seqjax
 from seqjax.plugin import entries, registry
 
-SELDOM = {"flax", "datasets", "tokenizers", "matplotlib", "tensorboardX", "trackio"}
+SELDOM = {"flax", "datasets", "tokenizers", "matplotlib", "tensorboardX", "trackio", "sklearn"}
 """What few runs need, and takes seconds to import."""
 HEAVY = {"jax", "jaxlib", "optax", "numpy", "pydantic", "rich", "safetensors", *SELDOM}
 
