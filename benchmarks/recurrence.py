@@ -2,8 +2,8 @@
 
     python benchmarks/recurrence.py
 
-The gradient of a loss on all states by a, b and h0, for 8 rows of 64 units: milliseconds of a compiled call, the median
-over turns in which the contenders take turns, and in brackets the seconds of compiling.
+The gradient of a loss on all states by a, b and h0, for 8 rows of 64 units. The contenders are timed in turn. The table
+shows the median milliseconds of a compiled call, and in brackets the seconds of compiling.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Recurrent modules that PyTorch does not have, as their authors write them; used by training.py."""
+"""Recurrent modules that PyTorch does not have; used by training.py."""
 
 import torch
 from torch import nn
@@ -6,7 +6,7 @@ from torch.nn.functional import softplus
 
 
 class MinGRU(nn.Module):
-    """minGRU in log space, by cumulative sums over all steps (Feng et al. 2024, appendix B.2)."""
+    """minGRU as its authors write it: in log space, by cumulative sums over all steps (Feng et al. 2024)."""
 
     def __init__(self, inputs, hidden):
         super().__init__()
@@ -27,7 +27,7 @@ class MinGRU(nn.Module):
 
 
 class LRU(nn.Module):
-    """The linear recurrent unit (Orvieto et al. 2023), a loop over complex numbers."""
+    """The linear recurrent unit (Orvieto et al. 2023), as PyTorch packages have it: a loop over complex numbers."""
 
     def __init__(self, inputs, hidden):
         super().__init__()

@@ -110,7 +110,7 @@ def speed(epoch, seconds):
 def operations(cell, hidden):
     """The floating-point operations of a token, forwards and backwards: 6 for each weight that is multiplied.
 
-    None for models without recurrent weights, in which products take little of the time.
+    None for models without a recurrent matrix, in which products take little of the time.
     """
     blocks = {"rnn": 1, "gru": 3, "lstm": 4}.get(cell)
     return blocks and 6 * hidden * (blocks * hidden + VOCABULARY)

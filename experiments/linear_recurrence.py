@@ -1,12 +1,13 @@
 """What does truncation cost a linear recurrence? (8.7)   python experiments/linear_recurrence.py --seeds 3
 
-A linear recurrent unit (Orvieto et al. 2023) and a GRU of the same width are trained with the full gradient, with
-segments of four steps, and without any gradient through time (`immediate`). In the first task, a model reads the 64
-pixels of a digit in an order that is random and always the same, and names the digit after the last pixel. There,
-segments cost the GRU 13 points of accuracy, and the immediate gradient costs it 27. They cost the LRU nothing. The
-second task is text. There, segments increase the perplexity of both by less than 1 %, and the immediate gradient by
-7 %. The figures show the gradient by lag at the end of training. On text, the part of lag 63 is smaller than that of
-lag 0 by 11 orders of magnitude in the GRU, and by 4 in the LRU.
+A linear recurrent unit (LRU, Orvieto et al. 2023) in a residual block and a GRU, of 64 units each, are trained with the
+full gradient, with segments of four steps, and without any gradient through time (`immediate`). The LRU has about twice
+the parameters of the GRU. In the first task, a model reads the 64 pixels of a digit in an order that is random and
+always the same, and names the digit after the last pixel. There, segments cost the GRU 13 points of accuracy, and the
+immediate gradient costs it 27. Neither of them costs the LRU any accuracy. The second task is text. There, segments
+increase the perplexity of both models by less than 1 %, and the immediate gradient increases it by 7 %. The figures
+show the gradient by lag at the end of training. On text, the part of lag 63 is smaller than that of lag 0 by 11 orders
+of magnitude in the GRU, and by 4 in the LRU.
 """
 
 import numpy as np

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import seqjax
@@ -77,6 +78,16 @@ def test_the_figures_of_the_stocks_have_their_units(tmp_path):
         text = (tmp_path / f"{form}.svg").read_text()
         assert f"<!-- {unit} -->" in text
         assert "<!-- month -->" in text
+
+
+def test_the_targets_of_selective_copying_are_the_symbols_in_their_order():
+    pairs = load("selective_copying").draw(50, blanks=6, symbols=3, seed=0)
+    inputs, targets, mask = (a.reshape(50, 12) for a in (pairs.inputs, pairs.targets, pairs.mask))
+    for row, target, scored in zip(inputs, targets, mask, strict=True):
+        assert row[9:].tolist() == [5] * 3
+        assert [x for x in row[:9] if x] == target[9:].tolist()
+        assert np.flatnonzero(scored).tolist() == [9, 10, 11]
+    assert len({tuple(np.flatnonzero(row[:9])) for row in inputs}) > 20
 
 
 EXACT = {

@@ -36,5 +36,5 @@ class MinGRU(Elementwise):
 
 
 def positive(x):
-    """x + 1/2 for x >= 0, else σ(x): positive, monotonous and continuous."""
+    """x + 1/2 for x >= 0, else σ(x): positive, increasing and continuous."""
     return jnp.where(x >= 0, x + 0.5, sigmoid(x))

@@ -20,10 +20,11 @@ class SSM(Elementwise):
         s_t[n] = exp(Δ A[n]) s_{t-1}[n] + Δ B[n] x_t
         y_t = Σ_n Re(C[n] s_t[n]) + D x_t
 
-    for each channel x of u, of which there are `hidden`. Δ starts between .001 and .1, log-uniformly, B as 1, and C as
-    complex normal numbers (S4D, Gu et al. 2022, arXiv:2206.11893). With `selective`, B, C and Δ depend on the input, as
-    in Mamba (Gu & Dao 2023, arXiv:2312.00752): u has blocks for x and for what is added to d, then N numbers each of B,
-    Re C and Im C, which all channels share.
+    for each channel x of u, of which there are `hidden`. Δ starts between .001 and .1, log-uniformly, B as 1, and the
+    parts of C as N(0, 1) (S4D, Gu et al. 2022, arXiv:2206.11893). As in the code of Mamba, the factor of the input is
+    ΔB; S4D has (exp(ΔA) - 1) B / A, and twice the real part. With `selective`, B, C and Δ depend on the input (Mamba,
+    Gu & Dao 2023, arXiv:2312.00752): u has blocks for x and for what is added to d, then N numbers each of B, Re C and
+    Im C, which all channels share. Mamba starts as `real`.
     """
 
     cites = ("gu2022parameterization", "gu2023mamba")
@@ -82,7 +83,7 @@ class SSM(Elementwise):
         return numbers.reshape(*numbers.shape[:-1], self.states, self.hidden)
 
     def _parts(self, u, d, B, C_re=None, C_im=None):
-        """x and Δ, [..., 1, hidden], and B and C, which fit to [..., states, hidden]."""
+        """x and Δ, [..., 1, hidden], and B and C, which broadcast to [..., states, hidden]."""
         if not self.selective:
             return u[..., None, :], jax.nn.softplus(d), B, (C_re, C_im)
         N, h = self.states, self.hidden

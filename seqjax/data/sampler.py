@@ -1,5 +1,6 @@
 """`Sampler` and `Plan`: which windows of a stream make an epoch."""
 
+import heapq
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -212,28 +213,45 @@ def in_order(bounds: Int[np.ndarray, " bounds"], num_steps: int) -> Plan:
 
 
 def in_order_by_rows(bounds: Int[np.ndarray, " bounds"], num_steps: int, num_rows: int) -> Plan:
-    """A plan that reads every target once, whose rows read documents side by side.
+    """A plan that reads every target once, in rows that read different documents at the same time.
 
-    Each row has consecutive documents, in order, and is reset where one starts.
+    The windows of a document follow each other in one row, which is reset where the document starts.
 
     Args:
         bounds: int64[D + 1], where the documents of the stream begin and end.
         num_steps: T.
-        num_rows: the largest number of rows. There are no more than documents.
+        num_rows: the largest number of rows. There are fewer if some would have little to read.
 
     Returns:
         The plan, leaves [N, B, ...]. Nothing is scored in the last windows of a row that has fewer than the others.
     """
     one = in_order(bounds, num_steps)
-    if not len(one.starts):
+    count = len(one.starts)
+    if not count:
         return one
     reset = one.reset[:, 0]
-    (firsts,) = np.nonzero(reset)
-    # Window w would be in row (w B) // W; a document is in the row of its first window.
-    row_of_document = firsts * min(num_rows, len(firsts)) // len(reset)
-    rows, row = np.unique(row_of_document[np.cumsum(reset) - 1], return_inverse=True)
-    at = np.arange(len(row)) - np.searchsorted(row, np.arange(len(rows)))[row]
-    shape = (int(at.max()) + 1, len(rows))
+    firsts = np.flatnonzero(reset)
+    counts = np.diff(firsts, append=count)
+    row, begin, height = _stack(counts, max(1, min(num_rows, count // counts.max())))
+    # Fewer rows may have the same height.
+    row, begin, height = _stack(counts, -(-count // height))
+    row, at = np.repeat(row, counts), np.repeat(begin - firsts, counts) + np.arange(count)
+    shape = (height, row.max() + 1)
     starts, scored, is_reset = np.zeros(shape, np.int64), np.zeros((*shape, 2), np.int32), np.ones(shape, bool)
     starts[at, row], scored[at, row], is_reset[at, row] = one.starts[:, 0], one.scored[:, 0], reset
     return Plan(starts, scored, is_reset)
+
+
+def _stack(heights: np.ndarray, num_stacks: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Puts the highest item that is left onto the lowest stack, until none is left.
+
+    Returns:
+        For each item its stack, and the height at which it lies; and the height of the highest stack.
+    """
+    stacks = [(0, n) for n in range(num_stacks)]
+    stack, begin = np.empty_like(heights), np.empty_like(heights)
+    for item in np.argsort(-heights, kind="stable").tolist():
+        height, n = stacks[0]
+        stack[item], begin[item] = n, height
+        heapq.heapreplace(stacks, (height + int(heights[item]), n))
+    return stack, begin, max(stacks)[0]

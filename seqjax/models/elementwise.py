@@ -46,7 +46,9 @@ class Elementwise(Layered):
     With `residual`, each layer is a block with a skip connection (Orvieto et al. 2023, arXiv:2303.06349):
 
         z_t = norm(x_t),  u_t = z_t W_xh + b_h,  y_t = gelu(output W_y + D z_t),  p_t, g_t = y_t W_o + b_o
-        x_t + p_t σ(g_t)  is the input of the next layer,  x_t of the lowest one is the input times W_in + b_in
+        x_t + p_t σ(g_t)  is the input of the next layer
+
+    where x_t of the lowest layer is the input of the model, times W_in, plus b_in.
 
     Parameters for D inputs and Q outputs: `layer_0`, `layer_1`, ... each have `W_xh` [D or hidden, blocks hidden] and
     `b_h` [blocks hidden], and `cell`, which `init_cell` returns, if there is any. The read-out has `W_hq` and `b_q`. A
@@ -234,7 +236,8 @@ def coefficients(model: Elementwise, u: Array, own: Params) -> tuple[list[list[A
         results = [column(j) for j in range(L)]
         return [results[0][0], *(tangents for _, tangents in results)]
 
-    # XLA does not leave out products with a state of zeros; those that do not depend on u are computed once.
+    # XLA also computes products with the state of zeros. What does not depend on u is therefore computed once, and not
+    # for each step and row.
     jaxpr = inline_calls(jax.make_jaxpr(at_step)(jnp.zeros(model.width, u.dtype)))
     fixed, varying = evaluate_fixed(jaxpr)
     for _ in u.shape[:-1]:

@@ -1,6 +1,6 @@
 """The weights of public PyTorch versions of minGRU and minLSTM (minGRU-pytorch), and of LRU (LRU-pytorch).
 
-Their h_0 is zero, as ours is. minGRU and minLSTM are those with `positive=True`.
+In these packages and in seqjax the initial state is zero. minGRU and minLSTM correspond to `positive=True`.
 """
 
 from collections.abc import Mapping
@@ -45,6 +45,9 @@ def read_layers(arrays: Arrays, modules: dict[str, str]) -> tuple[Params, int]:
         raise Error(f"from_torch reads one LRU, or several minGRU or minLSTM, not {kinds}; choose with prefix=")
     if "lru" in modules.values():
         return _read_lru(arrays, *modules)
+    *lower, _ = modules
+    if any(f"{module}to_out.weight" in arrays for module in lower):
+        raise Error("from_torch: only the last module of a stack may have to_out (expansion_factor = 1 in the others)")
     params: Params = {}
     width: int | None = None
     for number, (module, linear) in enumerate(modules.items()):
@@ -67,9 +70,10 @@ def _reordered(a, order):
 
 
 def _read_lru(arrays, module):
-    """y_t = Re(C s_t + bias) + D x_t, whose D is read by further units with λ = 0: s_t is then two of the inputs.
+    """The parameters for y_t = Re(C s_t) + D x_t + bias.
 
-    They stay such units in training, since the derivative of |λ| by ν is 0.
+    D x_t is computed by additional units with λ = 0, whose state is a pair of inputs, x_a + i x_b. Their λ stays 0 in
+    training, since its derivative by ν is 0.
     """
     nu = take(arrays, f"{module}nu_log", None)
     theta, gamma = (take(arrays, f"{module}{name}", len(nu)) for name in ("theta_log", "gamma_log"))

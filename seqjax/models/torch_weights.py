@@ -42,7 +42,8 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "") -> Params:
 
     - one or several `minGRU` or `minLSTM` of lucidrains/minGRU-pytorch, one after the other in the order of the names,
       for `MinGRU(positive=True)` or `MinLSTM(positive=True)`. The `to_out` of the last one is the read-out;
-    - one `LRU` of Gothos/LRU-pytorch, for `LRU`, with its read-out. Its D x_t is read from ⌈inputs / 2⌉ further units,
+    - one `LRU` of Gothos/LRU-pytorch, for `LRU`, with its read-out. Its D x_t is computed by ⌈inputs / 2⌉ additional
+      units with λ = 0,
       unless D is zero.
 
     Args:
@@ -143,7 +144,8 @@ def _readout_and_embedding(arrays, params, hidden):
     linear = [name for name in weights if bias_of[name] in arrays and arrays[name].shape[1] == hidden]
     tables = [name for name in weights if bias_of[name] not in arrays and arrays[name].shape[1] == inputs]
     others = set(arrays) - {*linear, *tables, *(bias_of[name] for name in linear)}
-    if others or len(linear) > ("W_hq" not in params) or len(tables) > 1:
+    most = 0 if "W_hq" in params else 1
+    if others or len(linear) > most or len(tables) > 1:
         raise Error(
             f"from_torch: besides its recurrent layers a network may have one linear read-out (.weight [any, {hidden}] "
             f"and .bias) and one embedding (.weight [any, {inputs}] alone); remove the other entries of:",
@@ -187,9 +189,10 @@ def to_torch(
 
         net.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
 
-    The parameters of `MinGRU` and `MinLSTM` become those of `minGRU` and `minLSTM` of lucidrains/minGRU-pytorch (of
-    several layers, in an `nn.Sequential`), and those of `LRU` become those of `LRU` of Gothos/LRU-pytorch, which
-    includes the read-out. These modules have no biases: the `bias` of their linear layer, and the `bias_B` and `bias`
+    The parameters of `MinGRU(positive=True)` and `MinLSTM(positive=True)` become those of `minGRU` and `minLSTM` of
+    lucidrains/minGRU-pytorch (of several layers, in an `nn.Sequential`), which always compute g(n): parameters do not
+    show whether `positive` was set. Those of `LRU` become those of `LRU` of Gothos/LRU-pytorch, which includes the
+    read-out. These modules have no biases: the `bias` of their linear layer, and the `bias_B` and `bias`
     in y_t = Re(C s_t) + D x_t + bias, s_t = λ s_{t-1} + exp(γ) (B x_t + bias_B), are returned unless they are zero.
 
     Args:

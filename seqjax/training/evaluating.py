@@ -25,7 +25,7 @@ from seqjax.training.metrics import means, resolve
 WINDOW = 256
 """The most time steps of a window."""
 ROWS = 32
-"""The most documents that are read side by side. The result does not depend on it, nor on `WINDOW`."""
+"""The most documents that are read at the same time. The result depends neither on it nor on `WINDOW`."""
 
 
 def evaluate(
@@ -37,7 +37,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """The mean loss over all targets of a stream, each of which is read once.
 
-    The state is carried from step to step, and is reset where a document starts. Some documents are read side by side.
+    The state is carried from step to step, and is reset where a document starts. Up to
+    32 documents are read at the same time, each in a row of a batch.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -75,9 +76,8 @@ def evaluate(
         raise Error("metrics are computed from the outputs of a model: give a problem with one, or leave metrics out")
     losses, tokens = 0.0, 0
     bounds = check_stream(stream).bounds
-    # A window ends with its document. A multiple of 8, so that streams of similar documents share a compiled program.
-    longest = int(np.diff(bounds).max(initial=1))
-    num_steps = min(WINDOW, -(-longest // 8) * 8)
+    # No window crosses the end of a document, so that none needs to be longer than the longest document.
+    num_steps = min(WINDOW, max(1, int(np.diff(bounds).max(initial=1))))
     plan = in_order_by_rows(bounds, num_steps, ROWS)
     if len(plan.starts):
         with fitting(problem, params):

@@ -168,7 +168,7 @@ def means(
     arrays, scored_NTB = jit_of(_steps, problem, window_steps, functions)(params, stream._replace(bounds=None), plan)
     scored_NTB = np.asarray(scored_NTB)
     at = (np.asarray(plan.starts)[:, None] + np.arange(window_steps)[:, None])[scored_NTB]
-    order = np.argsort(at)  # that of the stream
+    order = np.argsort(at)  # the order of the stream
     at, picked = at[order], [np.asarray(a)[scored_NTB][order] for a in arrays]
     if is_kept:
         outputs, targets = (decode(a) if decode else a for a in (picked[0], np.asarray(stream.targets)[at]))

@@ -294,6 +294,18 @@ def test_the_recurrence_is_stable_and_starts_in_its_ring(cls):
         assert np.max(np.hypot(*after)) <= np.sqrt(2) * 1.000001
 
 
+@pytest.mark.parametrize("start", ["lin", "real"])
+def test_a_state_space_model_starts_as_its_docstring_says(start):
+    own = SSM(hidden=2_000, states=3, start=start).init_cell(jax.random.key(0))
+    A = -np.exp(own["a"]) + 1j * own["omega"]
+    want = [-0.5, -0.5 + 1j * np.pi, -0.5 + 2j * np.pi] if start == "lin" else [-1, -2, -3]
+    np.testing.assert_allclose(A, np.tile(np.array(want)[:, None], 2_000), rtol=1e-6)
+    steps = np.log(np.log1p(np.exp(np.float64(own["d"]))))
+    assert np.log(0.001) - 1e-4 <= steps.min() < np.log(0.00102)
+    assert np.log(0.098) < steps.max() <= np.log(0.1) + 1e-4
+    assert abs(steps.mean() - np.log(0.01)) < 0.1
+
+
 def test_factors_that_are_the_same_at_all_steps_have_no_axis_of_steps():
     from seqjax.models.elementwise import coefficients
 

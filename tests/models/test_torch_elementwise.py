@@ -138,6 +138,10 @@ GRU = {"a.to_hidden_and_gate.weight": np.ones((6, 5))}
         ({"to_hidden_and_gate.weight": np.ones((5, 5))}, "5 rows, which are not 2 blocks"),
         (GRU | {"b.to_hidden_and_gate.weight": np.ones((6, 5))}, r"shape \[6, 5\], expected \[any, 3\]"),
         (GRU | {"a.to_out.weight": np.ones((4, 2))}, r"shape \[4, 2\], expected \[any, 3\]"),
+        (
+            GRU | {"a.to_out.weight": np.ones((5, 3)), "b.to_hidden_and_gate.weight": np.ones((6, 5))},
+            "only the last module of a stack may have to_out",
+        ),
         (GRU | {"norm.weight": np.ones(5)}, r"remove the other entries of:\n  norm\.weight \[5\]"),
         (GRU | {"a.to_hidden_and_gate.bias": np.ones(6, complex)}, "is complex128, and not a floating-point array"),
     ],

@@ -54,6 +54,17 @@ def test_a_metric_is_a_mean_over_scored_steps(x64, model, targets, name, score):
     assert row[f"last_{name}"] == pytest.approx(np.mean([found[-1] for found in documents if len(found)]), rel=1e-12)
 
 
+def test_the_last_step_of_each_document_counts_where_documents_are_read_at_the_same_time():
+    ids = np.arange(24).reshape(6, 4) % 5
+    targets = np.zeros_like(ids)
+    targets[:, -1] = 1  # only a target of 1 is counted
+    stream = seqjax.data.Stream(ids.ravel(), targets.ravel(), np.arange(0, 25, 4), None)
+    problem = RNN(hidden=3).problem(Spec(Tokens(5)))
+    is_one = Metric("is_one", lambda output, target: (target == 1).astype(float), last=True)
+    row = seqjax.evaluate(problem, problem.init(jax.random.key(0)), stream, metrics=(is_one,))
+    assert row["is_one"] == 1
+
+
 def untrained(data, *metrics):
     """A run with initial parameters, whose data are not split."""
     model, codec = RNN(hidden=4), Standardize().fit(data)
