@@ -296,7 +296,7 @@ def test_the_recurrence_is_stable_and_starts_in_its_ring(cls):
 
 @pytest.mark.parametrize("start", ["lin", "real"])
 def test_a_state_space_model_starts_as_its_docstring_says(start):
-    own = SSM(hidden=2_000, states=3, start=start).init_cell(jax.random.key(0))
+    own = jax.tree.map(np.asarray, SSM(hidden=2_000, states=3, start=start).init_cell(jax.random.key(0)))
     A = -np.exp(own["a"]) + 1j * own["omega"]
     want = [-0.5, -0.5 + 1j * np.pi, -0.5 + 2j * np.pi] if start == "lin" else [-1, -2, -3]
     np.testing.assert_allclose(A, np.tile(np.array(want)[:, None], 2_000), rtol=1e-6)
