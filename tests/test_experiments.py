@@ -31,7 +31,7 @@ TINY = {
     "online_estimators": {"seeds": 1, "updates": 20},
     "other_texts": {"dataset": TEXT, "epochs": 1, "hidden": 8, "seeds": 1, "prompt": "so "},
     "sampler_coverage": {"epochs": 3},
-    "selective_copying": {"blanks": 4, "symbols": 2, "hidden": 4, "layers": 1, "updates": 4, "seeds": 1},
+    "selective_copying": {"blanks": 4, "tokens": 2, "hidden": 4, "layers": 1, "updates": 4, "seeds": 1},
     "simulator": {"neurons": 2, "lag_neurons": 1, "num_steps": 30},
     "simulator_fit": {"neurons": 2, "num_steps": 30, "updates": 2},
     "stocks": {"epochs": 1, "seeds": 1, "hidden": 4},
@@ -80,8 +80,8 @@ def test_the_figures_of_the_stocks_have_their_units(tmp_path):
         assert "<!-- month -->" in text
 
 
-def test_the_targets_of_selective_copying_are_the_symbols_in_their_order():
-    pairs = load("selective_copying").draw(50, blanks=6, symbols=3, seed=0)
+def test_the_targets_of_selective_copying_are_the_tokens_in_their_order():
+    pairs = load("selective_copying").draw(50, blanks=6, tokens=3, seed=0)
     inputs, targets, mask = (a.reshape(50, 12) for a in (pairs.inputs, pairs.targets, pairs.mask))
     for row, target, scored in zip(inputs, targets, mask, strict=True):
         assert row[9:].tolist() == [5] * 3

@@ -19,7 +19,7 @@ class Digits(Dataset):
     parts of them: `pip install 'seqjax[digits]'`. A model that knows nothing has an accuracy of 10 %.
     """
 
-    cites = ("alpaydin1998optical",)
+    cites = ("alpaydin1998cascading",)
 
     permuted: bool = False
     """Whether the pixels are in a random order, which is the same in all images, and not in rows from top left."""

@@ -21,10 +21,10 @@ class SSM(Elementwise):
         y_t = Σ_n Re(C[n] s_t[n]) + D x_t
 
     for each channel x of u, of which there are `hidden`. Δ starts between .001 and .1, log-uniformly, B as 1, and the
-    parts of C as N(0, 1) (S4D, Gu et al. 2022, arXiv:2206.11893). As in the code of Mamba, the factor of the input is
-    ΔB; S4D has (exp(ΔA) - 1) B / A, and twice the real part. With `selective`, B, C and Δ depend on the input (Mamba,
-    Gu & Dao 2023, arXiv:2312.00752): u has blocks for x and for what is added to d, then N numbers each of B, Re C and
-    Im C, which all channels share. Mamba starts as `real`.
+    parts of C as N(0, 1), as in S4D (Gu et al. 2022, arXiv:2206.11893). With `selective`, B, C and Δ depend on the
+    input, as in Mamba (Gu & Dao 2023, arXiv:2312.00752): u has blocks for x and for what is added to d, then N numbers
+    each of B, Re C and Im C, which all channels share. Mamba starts as `real`. The factor of the input is ΔB, as in the
+    code of Mamba. S4D has (exp(ΔA) - 1) B / A, and y is twice the real part.
     """
 
     cites = ("gu2022parameterization", "gu2023mamba")
@@ -86,8 +86,9 @@ class SSM(Elementwise):
         """x and Δ, [..., 1, hidden], and B and C, which broadcast to [..., states, hidden]."""
         if not self.selective:
             return u[..., None, :], jax.nn.softplus(d), B, (C_re, C_im)
-        N, h = self.states, self.hidden
-        x, step, B, C_re, C_im = jnp.split(u, [h, 2 * h, 2 * h + N, 2 * h + 2 * N], -1)
+        h = self.hidden
+        x, step, shared = jnp.split(u, [h, 2 * h], -1)
+        B, C_re, C_im = jnp.split(shared, 3, -1)
         over_states, over_channels = (lambda a: a[..., None, :]), (lambda a: a[..., None])
         C = over_channels(C_re), over_channels(C_im)
         return over_states(x), over_states(jax.nn.softplus(d + step)), over_channels(B), C

@@ -13,6 +13,8 @@ from seqjax.gradients.problem import Params
 
 ORDERS = {"to_hidden_and_gate": (1, 0), "to_hidden_and_f_i_gate": (1, 2, 0)}
 """Where our blocks (z, n of min-gru; f, i, n of min-lstm) are in the matrices of PyTorch (n, z; n, f, i)."""
+OF_LRU = "nu_log"
+"""A parameter of an LRU."""
 NU_OF_ZERO = 7.0
 """|λ| = exp(-exp(7)) is 0 in all dtypes."""
 
@@ -20,11 +22,11 @@ Arrays = dict[str, np.ndarray]
 
 
 def modules_of(arrays: Mapping[str, Any]) -> dict[str, str]:
-    """The modules of such a network: name, with its dot -> "lru", or the name of the linear layer.
+    """The modules of such a network: name, with its dot -> what it is recognised by, one of `ORDERS` or `OF_LRU`.
 
     They are in the order of their names, 2 before 10: a file of arrays need not keep the order of the network.
     """
-    found = {name.removesuffix("nu_log"): "lru" for name in arrays if name.endswith("nu_log")}
+    found = {name.removesuffix(OF_LRU): OF_LRU for name in arrays if name.endswith(OF_LRU)}
     for linear in ORDERS:
         end = f"{linear}.weight"
         found |= {name.removesuffix(end): linear for name in arrays if name.endswith(end)}
@@ -40,10 +42,10 @@ def read_layers(arrays: Arrays, modules: dict[str, str]) -> tuple[Params, int]:
     Raises:
         Error: they are of different kinds, or an entry is missing or has another shape.
     """
-    if len(set(modules.values())) > 1 or (len(modules) > 1 and "lru" in modules.values()):
+    if len(set(modules.values())) > 1 or (len(modules) > 1 and OF_LRU in modules.values()):
         kinds = ", ".join(f"{module or 'the network'} ({kind})" for module, kind in modules.items())
         raise Error(f"from_torch reads one LRU, or several minGRU or minLSTM, not {kinds}; choose with prefix=")
-    if "lru" in modules.values():
+    if OF_LRU in modules.values():
         return _read_lru(arrays, *modules)
     *lower, _ = modules
     if any(f"{module}to_out.weight" in arrays for module in lower):

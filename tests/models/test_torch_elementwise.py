@@ -133,7 +133,7 @@ GRU = {"a.to_hidden_and_gate.weight": np.ones((6, 5))}
     ("weights", "message"),
     [
         (GRU | {"b.to_hidden_and_f_i_gate.weight": np.ones((9, 3))}, r"or several minGRU or minLSTM, not a\. \(to_"),
-        ({"a.nu_log": np.ones(2), "b.nu_log": np.ones(2)}, r"reads one LRU.*a\. \(lru\), b\. \(lru\)"),
+        ({"a.nu_log": np.ones(2), "b.nu_log": np.ones(2)}, r"reads one LRU.*a\. \(nu_log\), b\. \(nu_log\)"),
         ({"nu_log": np.ones(2)}, "theta_log is missing"),
         ({"to_hidden_and_gate.weight": np.ones((5, 5))}, "5 rows, which are not 2 blocks"),
         (GRU | {"b.to_hidden_and_gate.weight": np.ones((6, 5))}, r"shape \[6, 5\], expected \[any, 3\]"),
