@@ -1,7 +1,7 @@
 """Handwritten digits, read pixel by pixel."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Interval
@@ -20,6 +20,7 @@ class Digits(Dataset):
     """
 
     cites = ("alpaydin1998cascading",)
+    sampler_fields: ClassVar = {"num_steps": 64}
 
     permuted: bool = False
     """Whether the pixels are in a random order, which is the same in all images, and not in rows from top left."""

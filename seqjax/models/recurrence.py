@@ -37,10 +37,12 @@ def linear_scan(
     ([1.0, 1.5, 1.75], 1.75)
 
     Args:
-        a: [T, ...], or without the axis T for factors that are the same at all steps. Real or complex.
+        a: [T, ...], or without the axis T for factors that are the same at all steps. Real or complex. Its further axes
+            are those of b; nothing is broadcast.
         b: [T, ...].
         h0: the value before the first step; None: zeros.
-        reset: bool[T] or bool[T, B], where h_{t-1} counts as zero. The further axes of b follow these.
+        reset: bool[T] or bool[T, B], the steps whose h_{t-1} (h_{t+1} if `reverse`) counts as zero. The further axes of
+            b follow these.
         reverse: whether the recurrence runs from the last entry to the first.
         parallel: whether it is computed in about log T passes over all steps (`jax.lax.associative_scan`), or step by
             step. None: step by step on a CPU, where passes take about twice as long, and in parallel elsewhere.
@@ -49,7 +51,7 @@ def linear_scan(
         All h_t, [T, ...], in the dtype of b, and the last of them, in float32 at least.
 
     Raises:
-        Error: the shapes do not fit.
+        Error: the shapes do not fit, or the numbers are integers.
     """
     a, b = jnp.asarray(a), jnp.asarray(b)
     if not b.ndim or a.shape not in (b.shape, b.shape[1:]):
@@ -57,6 +59,10 @@ def linear_scan(
     h0 = jnp.zeros(b.shape[1:], b.dtype) if h0 is None else jnp.asarray(h0)
     if h0.shape != b.shape[1:]:
         raise Error(f"linear_scan: h0 must have the shape {list(b.shape[1:])}, not {list(h0.shape)}")
+    for name, x in {"a": a, "b": b, "h0": h0}.items():
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            wanted = "real or complex floating-point numbers"
+            raise Error(f"linear_scan: {name} must be {wanted}, not {dtype_shape(x)}")
     if reset is not None:
         reset = jnp.asarray(reset)
         if reset.dtype != jnp.bool or reset.shape not in (b.shape[:1], b.shape[:2]):
@@ -102,6 +108,8 @@ def affine_scan(
     rows, first = [list(map(as_dtype, row)) for row in A], list(map(as_dtype, start))
     recurrence = _Recurrence(rows, [x.astype(dtype) for x in b], first, edge_weights, reset)
     run = functools.partial(_affine_scan, reverse)
+    if not len(b[0]):
+        parallel = False
     if parallel is None:
         one_by_one, together = functools.partial(run, False), functools.partial(run, True)
         return jax.lax.platform_dependent(recurrence, cpu=one_by_one, default=together)
@@ -139,7 +147,13 @@ def _affine_scan_tangent(reverse, parallel, primals, tangents):
         return shifted if r.reset is None else jnp.where(r.reset, 0, shifted)
 
     entering = list(map(before, r.start, states))
-    db = [x + sum(a * s for a, s in zip(row, entering, strict=True)) for x, row in zip(d.b, d.A, strict=True)]
+    wide = np.result_type(r.b[0].dtype, np.float32)
+    db = [
+        sum((a.astype(wide) * s.astype(wide) for a, s in zip(row, entering, strict=True)), x.astype(wide)).astype(
+            x.dtype
+        )
+        for x, row in zip(d.b, d.A, strict=True)
+    ]
     A, reset = r.A, r.reset
     if r.edge_weights is not None:
         A = [[a * r.edge_weights.astype(a.dtype) for a in row] for row in A]
@@ -158,10 +172,11 @@ def _step_by_step(reverse, r):
         at_step, b, reset = inputs
         at_step = iter(at_step)
         A = jax.tree.unflatten(treedef, [next(at_step) if v else x for x, v in zip(entries, varies, strict=True)])
-        if reset is not None:
-            state = [jnp.where(reset, 0, s) for s in state]
+        # Where there is a reset, not only the state counts as zero, but also its product with an infinite factor.
+        keep = (lambda x: x) if reset is None else (lambda x: jnp.where(reset, 0, x))
+        state = list(map(keep, state))
         new = [
-            sum((x.astype(wide) * s for x, s in zip(row, state, strict=True)), d.astype(wide))
+            keep(sum(x.astype(wide) * s for x, s in zip(row, state, strict=True))) + d.astype(wide)
             for row, d in zip(A, b, strict=True)
         ]
         return new, [s.astype(d.dtype) for s, d in zip(new, b, strict=True)]
@@ -186,10 +201,10 @@ def _in_parallel(reverse, r):
     first = -1 if reverse else 0
     # The start goes into the first step.
     start = [s.astype(wide) for s in r.start]
-    if r.reset is not None:
-        start = [jnp.where(r.reset[first], 0, s) for s in start]
+    keep = (lambda x: x) if r.reset is None else (lambda x: jnp.where(r.reset[first], 0, x))
+    start = list(map(keep, start))
     steps = [
-        d.at[first].add(sum(x[first] * s for x, s in zip(row, start, strict=True)))
+        d.at[first].add(keep(sum(x[first] * s for x, s in zip(row, start, strict=True))))
         for row, d in zip(A, steps, strict=True)
     ]
     flags = None if r.reset is None else jnp.broadcast_to(r.reset, r.b[0].shape)

@@ -42,9 +42,8 @@ def from_torch(state_dict: Mapping[str, Any], prefix: str = "") -> Params:
 
     - one or several `minGRU` or `minLSTM` of lucidrains/minGRU-pytorch, one after the other in the order of the names,
       for `MinGRU(positive=True)` or `MinLSTM(positive=True)`. The `to_out` of the last one is the read-out;
-    - one `LRU` of Gothos/LRU-pytorch, for `LRU`, with its read-out. Its D x_t is computed by ⌈inputs / 2⌉ additional
-      units with λ = 0,
-      unless D is zero.
+    - one `LRU` of Gothos/LRU-pytorch (0.1.3), for `LRU`, with its read-out. Its D x_t is computed by ⌈inputs / 2⌉
+      additional units with λ = 0, unless D is zero.
 
     Args:
         state_dict: name -> array: tensors on the CPU, numpy or jax arrays. If the read-out has no bias, add a bias of

@@ -116,6 +116,29 @@ def test_an_infinite_number_before_a_reset_is_forgotten(parallel):
 
 
 @pytest.mark.parametrize("parallel", [False, True])
+def test_a_reset_also_forgets_a_factor_that_is_infinite(parallel):
+    for a, reset in ((jnp.array([1.0, jnp.inf]), [0, 1]), (jnp.array([jnp.inf, 0.5]), [1, 0])):
+        hs, _ = sj.linear_scan(a, jnp.ones(2), reset=jnp.array(reset, bool), parallel=parallel)
+        assert jnp.isfinite(hs).all()
+        assert hs[reset.index(1)] == 1
+
+
+@pytest.mark.parametrize("parallel", [False, True, None])
+def test_without_steps_the_last_value_is_the_first(parallel):
+    hs, last = sj.linear_scan(jnp.ones((0, 2)), jnp.ones((0, 2)), jnp.arange(2.0), parallel=parallel)
+    assert (hs.shape, last.tolist()) == ((0, 2), [0, 1])
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_factors_in_bfloat16_that_are_the_same_at_all_steps_have_a_gradient(parallel):
+    a, b = jnp.full(3, 0.5, jnp.bfloat16), jnp.ones((6, 3), jnp.bfloat16)
+    grad = jax.grad(lambda a: sj.linear_scan(a, b, parallel=parallel)[1].sum())(a)
+    want = sum(n * 0.5 ** (n - 1) for n in range(6))
+    assert grad.dtype == jnp.bfloat16
+    np.testing.assert_allclose(grad.astype(float), want, rtol=0.02)
+
+
+@pytest.mark.parametrize("parallel", [False, True])
 def test_sums_in_bfloat16_are_computed_in_float32(parallel):
     a, b = jnp.ones(4_000, jnp.bfloat16), jnp.full(4_000, 0.01, jnp.bfloat16)
     hs, last = sj.linear_scan(a, b, parallel=parallel)
@@ -133,6 +156,7 @@ def test_sums_in_bfloat16_are_computed_in_float32(parallel):
             r"reset must be bool\[4\] or bool\[4, 3\], not float32",
         ),
         ((1.0, 1.0), "a must have the shape of b"),
+        ((jnp.ones(3), jnp.ones(3, int)), r"b must be real or complex floating-point numbers, not int32\[3\]"),
     ],
 )
 def test_wrong_arguments(arguments, message):
