@@ -1,4 +1,4 @@
-"""Accuracy on permuted digits, and minutes of training, beside a GRU of PyTorch of the same size.
+"""Accuracy on permuted digits, and seconds of training, beside a GRU of PyTorch of the same size.
 
     python benchmarks/digits.py
 
@@ -108,9 +108,9 @@ def seqjax_run(model, seed, epochs):
     """Held-out accuracy, the number of parameters, and seconds with compiling."""
     import jax
 
-    to_make = experiment(model, seed, epochs)
+    to_run = experiment(model, seed, epochs)
     begin = time.perf_counter()
-    run = to_make.run()
+    run = to_run.run()
     size = sum(leaf.size for leaf in jax.tree.leaves(run.params))
     return float(run.metric("heldout_last_accuracy")[-1]), size, time.perf_counter() - begin
 

@@ -10,7 +10,7 @@ class MinGRU(nn.Module):
 
     def __init__(self, inputs, hidden):
         super().__init__()
-        self.hidden, self.output = hidden, hidden
+        self.output = hidden
         self.linear = nn.Linear(inputs, 2 * hidden)
 
     def forward(self, x_TBD, h=None):
@@ -31,7 +31,7 @@ class LRU(nn.Module):
 
     def __init__(self, inputs, hidden):
         super().__init__()
-        self.hidden, self.output = hidden, 2 * hidden
+        self.output = 2 * hidden
         self.linear = nn.Linear(inputs, 2 * hidden)
         squared = torch.rand(hidden).clamp(1e-6, 1 - 1e-6)
         self.nu = nn.Parameter((-0.5 * squared.log()).log())

@@ -153,7 +153,7 @@ def parallel_contender(cell, hidden):
     """`seqjax_contender` of a model whose recurrence runs in parallel over time."""
     if cell in ("rnn", "gru", "lstm", "ind-rnn"):
         raise RuntimeError("its recurrence is not linear")
-    return seqjax_contender(cell, hidden) if cell is None else seqjax_contender(cell, hidden, parallel=True)
+    return seqjax_contender(cell, hidden, parallel=True)
 
 
 def seqjax_epochs(cell, hidden, fields=None, **how):

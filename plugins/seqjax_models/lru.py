@@ -52,8 +52,8 @@ def turn(state, nu, theta, u, scale):
     """λ s + scale u, for u with a block of real and one of imaginary parts."""
     u_re, u_im = jnp.split(u, 2, -1)
     size, phase = jnp.exp(-jnp.exp(nu)), jnp.exp(theta)
-    re, im = size * jnp.cos(phase), size * jnp.sin(phase)
-    return ComplexState(re * state.re - im * state.im + scale * u_re, im * state.re + re * state.im + scale * u_im)
+    turned = state.times(size * jnp.cos(phase), size * jnp.sin(phase))
+    return ComplexState(turned.re + scale * u_re, turned.im + scale * u_im)
 
 
 def log_scale(nu):

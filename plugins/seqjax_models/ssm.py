@@ -69,9 +69,9 @@ class SSM(Elementwise):
     def cell(self, u, state, a, omega, d, D, B=None, **C):
         x, step, B, _ = self._parts(u, d, B, **C)
         decay, phase = jnp.exp(-step * jnp.exp(a)), step * omega
-        re, im = decay * jnp.cos(phase), decay * jnp.sin(phase)
-        old_re, old_im = map(self._by_channel, state)
-        new = ComplexState(re * old_re - im * old_im + step * B * x, im * old_re + re * old_im)
+        old = ComplexState(*map(self._by_channel, state))
+        turned = old.times(decay * jnp.cos(phase), decay * jnp.sin(phase))
+        new = ComplexState(turned.re + step * B * x, turned.im)
         return jax.tree.map(lambda a, like: a.reshape(like.shape), new, state)
 
     def output(self, u, state, a, omega, d, D, B=None, **C):

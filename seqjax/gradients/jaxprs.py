@@ -43,9 +43,9 @@ def evaluate_fixed(closed: ClosedJaxpr) -> tuple[list[Any], Callable[..., list[A
         closed: the jaxpr. An equation that holds a jaxpr of its own counts as one step.
 
     Returns:
-        For each output its value, or None if it depends on an input. And a function of the inputs that returns the
-        others; what it takes from the fixed part is behind a barrier, so that XLA does not compute it again for each
-        number of a larger result.
+        For each output its value, or None if it depends on an input. And a function that computes the outputs that are
+        None, in order, from the inputs. The fixed values that it needs pass an optimization barrier. Without the
+        barrier, XLA may compute them again for each number of a larger result.
     """
     jaxpr = closed.jaxpr
     fixed, varying, others = dict(zip(jaxpr.constvars, closed.consts, strict=True)), set(jaxpr.invars), []

@@ -23,6 +23,10 @@ class ComplexState(NamedTuple):
     re: Any
     im: Any
 
+    def times(self, re: Array, im: Array) -> "ComplexState":
+        """The product with the complex number re + i im."""
+        return ComplexState(re * self.re - im * self.im, im * self.re + re * self.im)
+
 
 @dataclass(frozen=True)
 class Elementwise(Layered):

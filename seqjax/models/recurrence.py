@@ -108,7 +108,7 @@ def affine_scan(
     rows, first = [list(map(as_dtype, row)) for row in A], list(map(as_dtype, start))
     recurrence = _Recurrence(rows, [x.astype(dtype) for x in b], first, edge_weights, reset)
     run = functools.partial(_affine_scan, reverse)
-    if not len(b[0]):
+    if not len(b[0]):  # `associative_scan` needs a step
         parallel = False
     if parallel is None:
         one_by_one, together = functools.partial(run, False), functools.partial(run, True)

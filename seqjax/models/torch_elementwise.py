@@ -107,7 +107,7 @@ def take(arrays: Arrays, name: str, *shape: int | None, default: np.ndarray | No
     if name not in arrays:
         if default is not None:
             return default
-        raise Error(f"from_torch: {name} is missing; the other entries are {', '.join(arrays) or 'none'}")
+        raise Error(f"from_torch: {name} is missing; not read so far: {', '.join(arrays) or 'nothing'}")
     array = arrays.pop(name)
     if len(shape) != array.ndim or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
         expected = ", ".join("any" if n is None else str(n) for n in shape)

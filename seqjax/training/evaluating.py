@@ -37,8 +37,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """The mean loss over all targets of a stream, each of which is read once.
 
-    The state is carried from step to step, and is reset where a document starts. Up to
-    32 documents are read at the same time, each in a row of a batch.
+    The state is carried from step to step, and is reset where a document starts. Up to 32 documents are read at the
+    same time, each in a row of a batch.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -77,7 +77,7 @@ def evaluate(
     losses, tokens = 0.0, 0
     bounds = check_stream(stream).bounds
     # No window crosses the end of a document, so that none needs to be longer than the longest document.
-    num_steps = min(WINDOW, max(1, int(np.diff(bounds).max(initial=1))))
+    num_steps = min(WINDOW, int(np.diff(bounds).max(initial=1)))
     plan = in_order_by_rows(bounds, num_steps, ROWS)
     if len(plan.starts):
         with fitting(problem, params):

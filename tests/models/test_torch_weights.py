@@ -114,7 +114,7 @@ def without(name):
     [
         ({"rnn.weight_ih": np.ones((4, 5))}, r"needs weight_ih_l0.*: found rnn.weight_ih"),
         ({}, "found nothing"),
-        (without("rnn.weight_hh_l0"), r"rnn\.weight_hh_l0 is missing; the other entries are rnn\.weight_ih_l0, "),
+        (without("rnn.weight_hh_l0"), r"rnn\.weight_hh_l0 is missing; not read so far: rnn\.weight_ih_l0, "),
         (without("rnn.bias_ih_l1"), r"rnn\.bias_ih_l1 is missing"),
         ({k: a for k, a in state_dict("RNN", layers=3).items() if "l1" not in k}, r"rnn\.weight_hh_l1 is missing"),
         (state_dict("LSTM") | {"rnn.weight_ih_l0_reverse": np.ones((16, 5))}, "_reverse: the module is bidirectional"),
