@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Inexact
 
-from seqjax.errors import Error, dtype_shape
+from seqjax.errors import Error, check_type, dtype_shape
 from seqjax.gradients.unrolling import EdgeWeights
 
 
@@ -48,11 +48,12 @@ def linear_scan(
             step. None: step by step on a CPU, where passes take about twice as long, and in parallel elsewhere.
 
     Returns:
-        All h_t, [T, ...], in the dtype of b, and the last of them, in float32 at least.
+        All h_t, [T, ...], in the widest dtype of a, b and h0, and the last of them, in float32 at least.
 
     Raises:
-        Error: the shapes do not fit, or the numbers are integers.
+        Error: the shapes do not fit, the numbers are integers, or `parallel` is neither a bool nor None.
     """
+    check_type("parallel", parallel, bool | None, "True, False or None")
     a, b = jnp.asarray(a), jnp.asarray(b)
     if not b.ndim or a.shape not in (b.shape, b.shape[1:]):
         raise Error(f"linear_scan: a must have the shape of b, {list(b.shape)}, or that without T, not {list(a.shape)}")

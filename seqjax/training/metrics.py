@@ -62,6 +62,8 @@ TAKEN = {"tokens", "bits_per_character"} | {
 
 def check_names(metrics: Sequence[Any]) -> list[str]:
     """The problems of a list of metrics, one line each."""
+    if isinstance(metrics, str):
+        return [f"metrics: expected a list, such as [{metrics!r}]"]
     problems = [
         f"metrics: unknown metric {name!r}{nearest(name, NAMES)} (metrics: {', '.join(NAMES)})"
         for name in metrics

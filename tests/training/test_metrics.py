@@ -149,6 +149,11 @@ def test_a_problem_without_a_model_has_no_outputs():
         seqjax.evaluate(problem, jnp.ones(()), stream, metrics=("mae",))
 
 
+def test_one_name_is_no_list():
+    with pytest.raises(Error, match=r"expected a list, such as \['accuracy'\]$"):
+        metrics.resolve("accuracy", seqjax.Spec(seqjax.Tokens(3)))
+
+
 def test_which_value_of_a_column_is_the_best():
     assert metrics.BEST.keys() == metrics.NAMED.keys()
     best = {"heldout_loss": "lowest", "tokens_per_second": "highest", "train_last_accuracy": "highest", "own": None}
