@@ -37,6 +37,7 @@ from .plugin.registry import names as names
 from .plugin.registry import register as register
 from .report import plot as plot
 from .report.report import Report as Report
+from .runs.learner import Learner as Learner
 from .runs.run import Experiment as Experiment
 from .runs.run import Run as Run
 from .runs.tracking.tracker import Tracker as Tracker

@@ -10,6 +10,7 @@ from .forward import Forward as Forward
 from .full import Full as Full
 from .immediate import Immediate as Immediate
 from .k1k2 import K1K2 as K1K2
+from .layerwise import Layerwise as Layerwise
 from .learned_hazard import LearnedHazard as LearnedHazard
 from .only import Only as Only
 from .pes import PES as PES

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqjax import Cell, Elementwise, Model
+from seqjax import Cell, Elementwise, Model, Problem
 from seqjax.gradients import mapped, ravel_float
 from seqjax.models import recur
 
@@ -31,9 +31,9 @@ def fits(problem, params):
     base: Any = next((base for base in (Cell, Elementwise) if isinstance(model, base)), None)
     if base is None or model.layers != 1 or model.embedding is not None:
         return False
-    if base is Elementwise and (
-        model.residual or (model.units, model.width) != (model.hidden, model.blocks * model.hidden)
-    ):
+    if type(problem).reset_of is not Problem.reset_of:  # its steps read more than those of the model
+        return False
+    if base is Elementwise and (model.residual or model.shares or model.units != model.hidden):
         return False
     return type(model).step is base.step and type(model).init_state is base.init_state
 

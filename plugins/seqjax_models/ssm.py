@@ -42,6 +42,11 @@ class SSM(Elementwise):
     State = ComplexState
 
     @property
+    def shares(self) -> bool:  # type: ignore[override]
+        """Whether channels share what they read: B and C of all channels, where they depend on the input."""
+        return self.selective
+
+    @property
     def width(self):
         """The number of entries of u."""
         return 2 * self.hidden + 3 * self.states if self.selective else self.hidden

@@ -229,6 +229,7 @@ def _row_by_row(strategy, scan, weights, memory, key, resets):
             grads=estimate.grads._replace(state=jax.tree.map(lambda a: a[0], estimate.grads.state)),
             state=jax.tree.map(lambda a: a[0], estimate.state),
             memory=estimate.memory._replace(rows=jax.tree.map(lambda a: a[0], estimate.memory.rows)),
+            outputs=jax.tree.map(lambda a: a[:, 0], estimate.outputs),
         )
 
     num_rows = weights.shape[1]
@@ -237,7 +238,10 @@ def _row_by_row(strategy, scan, weights, memory, key, resets):
     estimates = jax.vmap(one, in_axes)(rows, scan.state, scan.xs, weights, memory, resets)
     loss, params = jax.tree.map(lambda a: a.sum(0), (estimates.loss, estimates.grads.params))
     return estimates._replace(
-        loss=loss, grads=estimates.grads._replace(params=params), memory=average_shared(estimates.memory)
+        loss=loss,
+        grads=estimates.grads._replace(params=params),
+        memory=average_shared(estimates.memory),
+        outputs=jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), estimates.outputs),
     )
 
 

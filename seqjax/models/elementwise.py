@@ -90,6 +90,10 @@ class Elementwise(Layered):
     stable: ClassVar[bool] = False
     """Whether no eigenvalue of an affine recurrence is larger than 1 in size, whatever the parameters are; `seqjax
     check` tries to find some."""
+    shares: ClassVar[bool] = False
+    """Whether units share what they read, so that an entry of u or of a parameter of the cell feeds several of them. If
+    not, entry i of the last axis of a parameter, and entry i of u, feed the units whose number is i mod `hidden`, which
+    `seqjax check` verifies. Some gradient strategies need far less memory then."""
     output_blocks: ClassVar[int] = 1
     """The number of blocks of `hidden` numbers in what `output` returns."""
     State: ClassVar[Any] = HiddenState

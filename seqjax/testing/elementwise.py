@@ -41,6 +41,39 @@ def check_units(model: Elementwise) -> Found:
     return Found()
 
 
+def check_feeds(model: Elementwise) -> Found:
+    """Checks that entry i of u, and of the last axis of a parameter, feeds the units i mod hidden alone.
+
+    In round k the entries change whose i has bit k.
+    """
+    if model.shares:
+        raise Skipped("it declares shares = True")
+    if model.hidden == 1:
+        raise Skipped("all units may read each entry, since hidden = 1")
+    if model.units % model.hidden or model.width % model.hidden:
+        raise Failed(
+            f"{model.units} units and {model.width} entries of u are no multiples of hidden = {model.hidden}: declare "
+            "shares = True"
+        )
+    rng = np.random.default_rng(11)
+    state = _state(model, rng)
+    one, other = [(_draw(rng, model.width), varied(model, seed)) for seed in (3, 4)]
+
+    @quick_jit
+    def cell(u, own):
+        return model.cell(u, state, **own)
+
+    want = cell(*one), cell(*other)
+    for bit in range((model.hidden - 1).bit_length()):
+
+        def choose(a, b, bit=bit):
+            return jnp.where((jnp.arange(a.shape[-1]) % model.hidden >> bit & 1).astype(bool), b, a)
+
+        got, expected = cell(*jax.tree.map(choose, one, other)), jax.tree.map(choose, *want)
+        assert_close(got, expected, "the new state of some units, when what other units read changes, ")
+    return Found()
+
+
 def check_affine(model: Elementwise) -> Found:
     """Checks that A s + b, with A and b from derivatives at zero, is what the cell computes for other states."""
     if not model.affine:

@@ -28,7 +28,7 @@ from seqjax.models.model import CountBasedModel, Model
 from seqjax.plugin.author import Mistake, calling, cause
 from seqjax.plugin.registry import BUILT_IN, entries, load
 from seqjax.testing.compare import BOUND, Failed, Skipped, assert_close, relative_error
-from seqjax.testing.elementwise import check_affine, check_complex, check_stable, check_units
+from seqjax.testing.elementwise import check_affine, check_complex, check_feeds, check_stable, check_units
 from seqjax.testing.line import Check, Found
 from seqjax.testing.quick_jit import quick_jit
 from seqjax.training.devices import ROWS, make_mesh
@@ -378,6 +378,10 @@ UNITS = (
     Check(
         "units read themselves alone", check_units,
         "entry i of the new state may depend on u and on the entries i of the old state only", BOUND,
+    ),
+    Check(
+        "units do not share what they read", check_feeds,
+        "entry i of u and of a parameter may feed the units i mod hidden only; else declare shares = True", BOUND,
     ),
     Check(
         "affine recurrence", check_affine,

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from seqjax.data.sampler import Plan
 from seqjax.data.stream import Stream
 from seqjax.data.windows import make_batch, past_warmup, scored_steps
-from seqjax.gradients.base import Gradient, Memory
+from seqjax.gradients.base import Batch, Gradient, Memory
 from seqjax.gradients.problem import Problem
 from seqjax.plugin.base import values_of
 from seqjax.training.devices import ROWS
@@ -39,6 +39,44 @@ class TrainState(NamedTuple):
     memory: Any
     key: Any
     update: Any
+
+
+def update_state(
+    problem: Problem,
+    gradient: Gradient,
+    tx: optax.GradientTransformation,
+    state: TrainState,
+    batch: Batch,
+    axis: str | None = None,
+) -> tuple[TrainState, dict[str, Any]]:
+    """One update of the parameters. Pure and not jitted.
+
+    Args:
+        problem: the problem to train.
+        gradient: the gradient strategy.
+        tx: the optax transformation.
+        state: the state before the update.
+        batch: the window.
+        axis: name of the mapped axis over which rows are sharded, if any.
+
+    Returns:
+        The state after the update, and `loss` and `grad_norm` (before clipping), float[].
+    """
+    key = jax.random.fold_in(state.key, state.update)
+    estimate = gradient(problem, state.params, state.carry, state.memory, batch, key)
+    loss, grads = _over_devices(jax.lax.psum, (estimate.loss, estimate.grads), axis)
+    shared = _over_devices(jax.lax.pmean, estimate.memory.shared, axis)
+    shared = jax.tree.map(lambda mean, a: mean.astype(a.dtype), shared, estimate.memory.shared)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+    memory = estimate.memory._replace(shared=shared)
+    new = TrainState(params, opt_state, estimate.state, memory, state.key, state.update + 1)
+    return new, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+
+
+def _over_devices(collective, tree, axis):
+    return tree if axis is None else collective(tree, axis)
 
 
 def run_epoch(
@@ -78,31 +116,19 @@ def run_epoch(
     if axis is not None:
         rows += num_rows * jax.lax.axis_index(axis)
 
-    def over_devices(collective, tree):
-        return tree if axis is None else collective(tree, axis)
-
     def update(state, good, plan, tokens):
         batch, _ = make_batch(stream, plan, num_steps, rows, tokens)
-        key = jax.random.fold_in(state.key, state.update)
-        estimate = gradient(problem, state.params, state.carry, state.memory, batch, key)
-        loss, grads = over_devices(jax.lax.psum, (estimate.loss, estimate.grads))
-        shared = over_devices(jax.lax.pmean, estimate.memory.shared)
-        shared = jax.tree.map(lambda mean, a: mean.astype(a.dtype), shared, estimate.memory.shared)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-            updates, opt_state = tx.update(grads, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
-        memory = estimate.memory._replace(shared=shared)
-        new = TrainState(params, opt_state, estimate.state, memory, state.key, state.update + 1)
-        grad_norm = optax.tree.norm(grads)
-        good &= jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(optax.tree.norm(params))
+        new, results = update_state(problem, gradient, tx, state, batch, axis)
+        good &= jnp.isfinite(results["loss"]) & jnp.isfinite(results["grad_norm"])
+        good &= jnp.isfinite(optax.tree.norm(new.params))
         state = jax.lax.cond(good, lambda: new, lambda: state)
-        return state, good, {"loss": loss, "tokens": tokens, "grad_norm": grad_norm}
+        return state, good, results | {"tokens": tokens}
 
     plan = past_warmup(jax.tree.map(jnp.asarray, plan), problem.warmup, num_steps)
     # Counted for all batches at once: a sum over devices in each update would be one more synchronisation. One batch
     # after the other, since the masks of all batches together can be larger than the data.
     counts_N = jax.lax.map(lambda plan: scored_steps(stream, plan, num_steps).sum(), plan)
-    counts_N = over_devices(jax.lax.psum, counts_N)
+    counts_N = _over_devices(jax.lax.psum, counts_N, axis)
     update = jax.jit(update, inline=True)  # so that it is traced once, for its shapes here and for the loop
     start = state, jnp.array(True)
     *_, like = jax.eval_shape(update, *start, *_batch(0, plan, counts_N))

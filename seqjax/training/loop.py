@@ -460,11 +460,11 @@ def prepare_train_state(
     elif not isinstance(problem, ModelProblem):
         raise Error("a problem without a model has no initial parameters: pass params=")
     key, arguments = jax.random.key(setup.seed), (setup.gradient, setup.sampler.batch_size)
-    init: Any = functools.partial(_init, problem, *arguments)
+    init: Any = functools.partial(init_parts, problem, *arguments)
     if problem.is_value:
         # One compiled program, which the cache can keep: a program for each operation would take a second of a short
         # run. Another problem would be compiled anew at each call.
-        init = jit_of(_init, problem, *arguments, brief=True)
+        init = jit_of(init_parts, problem, *arguments, brief=True)
     shapes = jax.eval_shape(init, key, params)
     _check_memory(shapes, problem, setup)
     compiling = _COMPILER.submit(init.lower(key, params).compile) if problem.is_value else None
@@ -504,10 +504,18 @@ def _check_memory(state: Sequence[Any], problem: Problem, setup: TrainingSetup) 
     )
 
 
-def _init(
+def init_parts(
     problem: Any, gradient: Gradient, num_rows: int, key: jax.Array, params: Params | None
 ) -> tuple[Params, Any, Any, jax.Array]:
-    """The parameters, if they are not given; the recurrent state, the memory, and the key of all updates."""
+    """The parameters, if they are not given; the recurrent state, the memory, and the key of all updates.
+
+    Args:
+        problem: the problem to train.
+        gradient: the gradient strategy.
+        num_rows: B.
+        key: the root of all randomness.
+        params: the parameters; None: the initial ones of the model.
+    """
     init_key, carry_key, key = jax.random.split(key, 3)
     params = problem.init(init_key) if params is None else params
     row_keys = jax.vmap(functools.partial(jax.random.fold_in, carry_key))(jnp.arange(num_rows))

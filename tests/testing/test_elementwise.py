@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -10,7 +11,7 @@ from seqjax.models import ComplexState
 from seqjax.models.elementwise import Elementwise
 from seqjax.testing.checking import run_checks
 from seqjax.testing.compare import Failed, Skipped
-from seqjax.testing.elementwise import check_affine, check_complex, check_stable, check_units
+from seqjax.testing.elementwise import check_affine, check_complex, check_feeds, check_stable, check_units
 from seqjax_models import LRU, IndRNN, MinGRU
 
 
@@ -64,7 +65,35 @@ class IgnoresWeights(MinGRU):
         return super().unroll(params, state, xs)
 
 
+@dataclass(frozen=True)
+class SharesInputs(MinGRU):
+    def cell(self, u, state):
+        return super().cell(u - 0.1 * u.mean(-1, keepdims=True), state)
+
+
+@dataclass(frozen=True)
+class SharesParameters(Elementwise):
+    def init_cell(self, key):
+        return {"keep": jax.random.uniform(key, (self.hidden,))}
+
+    def cell(self, u, state, keep):
+        return self.State(keep.mean() * state.h + u)
+
+
+@dataclass(frozen=True)
+class OddWidth(MinGRU):
+    @property
+    def width(self):
+        return 2 * self.hidden + 1
+
+    def cell(self, u, state):
+        return super().cell(u[..., :-1], state)
+
+
 WRONG = {
+    "units share inputs": (SharesInputs, check_feeds, "when what other units read changes"),
+    "units share parameters": (SharesParameters, check_feeds, "when what other units read changes"),
+    "more inputs than units": (OddWidth, check_feeds, "7 entries of u are no multiples of hidden = 3"),
     "a unit reads its neighbour": (ReadsNeighbour, check_units, "the states of other units change"),
     "not affine": (NotAffine, check_affine, "the new state, when the size of the old one is"),
     "a complex pair swapped": (Swapped, check_complex, "a product of complex numbers"),
@@ -87,6 +116,7 @@ def test_a_wrong_cell_is_found(name, x64):
 
 NAMES = {
     check_units: "units read themselves alone",
+    check_feeds: "units do not share what they read",
     check_affine: "affine recurrence",
     check_complex: "complex state",
     check_stable: "stable recurrence",

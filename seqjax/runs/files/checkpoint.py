@@ -64,8 +64,7 @@ def checkpoint_name(update: int) -> str:
 
 def encode(state: TrainState, progress: Progress, rows: Counted, best: Params = None) -> bytes:
     """The bytes of a checkpoint; `best`: the parameters of the best epoch, if they are kept."""
-    arrays = {leaf_name(keys): _plain(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
-    arrays |= {_PROGRESS + name: values for name, values in (progress.updates or {}).items()}
+    arrays = plain_arrays(state) | {_PROGRESS + name: values for name, values in (progress.updates or {}).items()}
     arrays |= {_BEST + name: array for name, array in ({} if best is None else by_name(best)).items()}
     scalars = {name: value for name, value in progress._asdict().items() if name != "updates"}
     return save_arrays(arrays, _Header(rows, **scalars)._asdict())
@@ -87,20 +86,39 @@ def restore(checkpoint: Checkpoint, like: TrainState) -> TrainState:
     Raises:
         Error: exit code 4: it has other leaves, or leaves of other shapes or dtypes.
     """
+    text = "the checkpoint does not fit this experiment; train in another folder:"
+    return restore_arrays(checkpoint.arrays, like, text)
+
+
+def plain_arrays(state: TrainState) -> dict[str, np.ndarray]:
+    """The leaves of a train state by name; keys as their data."""
+    return {leaf_name(keys): _plain(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def restore_arrays(arrays: dict[str, np.ndarray], like: TrainState, text: str) -> TrainState:
+    """The train state whose leaves `plain_arrays` returned.
+
+    Args:
+        arrays: the leaves by name.
+        like: a train state of the same structure.
+        text: the first line of the error.
+
+    Raises:
+        Error: exit code 4: there are other leaves, or leaves of other shapes or dtypes.
+    """
     leaves = {leaf_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
     expected = {name: dtype_shape(_plain(leaf)) for name, leaf in leaves.items()}
-    there = {name: dtype_shape(array) for name, array in checkpoint.arrays.items()}
+    there = {name: dtype_shape(array) for name, array in arrays.items()}
     problems = [
         f"{name}: it has {there.get(name, 'nothing')}, and needs {expected.get(name, 'nothing')}"
         for name in {**expected, **there}
         if there.get(name) != expected.get(name)
     ]
     if problems:
-        text = "the checkpoint does not fit this experiment; train in another folder:"
         raise Error(text, problems=problems, exit_code=4)
 
     def leaf(keys, like):
-        value = jax.numpy.asarray(checkpoint.arrays[leaf_name(keys)])
+        value = jax.numpy.asarray(arrays[leaf_name(keys)])
         return jax.random.wrap_key_data(value, impl=jax.random.key_impl(like)) if _is_key(like) else value
 
     return jax.tree_util.tree_map_with_path(leaf, like)

@@ -1,0 +1,125 @@
+"""The price of exact real-time recurrent learning, and of an update after every step.
+
+    python benchmarks/online.py
+    python benchmarks/online.py --tables price --hidden 64
+
+Tokens with a vocabulary of 28, float32. The first table has one call of `full` and of `rtrl` on a window of 256 steps
+of 8 rows, with what `rtrl` carries: milliseconds, medians over turns in which the two take turns; the megabytes that
+the call needs besides its arguments and results, according to the compiler; and the megabytes that are carried. "step"
+is the same model as a step, without a fused unroll. The second table has updates per second with one row and Adam: in
+one compiled scan over a stream, and in a loop of Python with one sample for each call.
+"""
+
+import argparse
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import optax
+from machine import cores, cpu
+
+import seqjax
+from seqjax.gradients import Batch, init_memory
+from seqjax_gradients import RFLO, RTRL, Full, SnAp, Truncated
+
+VOCABULARY, NUM_STEPS, NUM_ROWS = 28, 256, 8
+SPEC = seqjax.Spec(seqjax.Tokens(VOCABULARY))
+PRICE = {
+    64: ("min-gru", "ind-rnn", "lru", "min-lstm", "rtu", "ssm", "rnn", "rnn, step", "gru", "lstm"),
+    128: ("rnn", "rnn, step", "gru"),
+    256: ("min-gru", "ind-rnn", "lru", "min-lstm", "rtu"),
+}
+"""Number of units -> the models of the first table."""
+ONLINE = {"truncated(1)": Truncated(steps=1), "rflo": RFLO(), "snap": SnAp(), "rtrl": RTRL()}
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tables", nargs="+", choices=["price", "updates"], default=["price", "updates"])
+    parser.add_argument("--hidden", nargs="+", type=int, default=[64, 128, 256], help="units in the first table")
+    parser.add_argument("--turns", type=int, default=7)
+    args = parser.parse_args()
+    print(f"{cpu()} · {cores()} cores · jax {jax.__version__} · float32")
+    if "price" in args.tables:
+        print(
+            "\n| model | units | full, ms | rtrl, ms | ratio | full, MB | rtrl, MB | carried, MB |\n" + "|---" * 8 + "|"
+        )
+        for hidden in args.hidden:
+            for name in PRICE[hidden]:
+                print(price(name, hidden, args.turns), flush=True)
+    if "updates" in args.tables:
+        print("\n| model | units | strategy | updates/s in one scan | updates/s one a call |\n" + "|---" * 5 + "|")
+        for name in ("ind-rnn", "rnn"):
+            for hidden in (32, 128):
+                for label, strategy in ONLINE.items():
+                    print(f"| {name} | {hidden} | {label} | {updates(name, hidden, strategy)} |", flush=True)
+
+
+def price(name, hidden, turns):
+    """A row of the first table."""
+    name, _, kind = name.partition(", ")
+    problem = seqjax.create("model", name, hidden=hidden).problem(SPEC)
+    params = problem.init(jax.random.key(0))
+    state = problem.init_rows(params, NUM_ROWS)
+    if kind == "step":
+        problem = seqjax.Problem(problem.step, problem.init_state)
+    ids = jax.random.randint(jax.random.key(1), (NUM_STEPS + 1, NUM_ROWS), 0, VOCABULARY, jnp.int32)
+    weights = jnp.full((NUM_STEPS, NUM_ROWS), 1 / (NUM_STEPS * NUM_ROWS))
+    batch = Batch((ids[:-1], ids[1:]), weights, None, jnp.arange(NUM_ROWS, dtype=jnp.int32))
+    calls, sizes, carried = {}, {}, 0.0
+    for strategy in (Full(), RTRL()):
+        memory = init_memory(strategy, problem, params, state, NUM_ROWS)
+        call = jax.jit(lambda *args, strategy=strategy: strategy(problem, *args)[:4])
+        compiled = call.lower(params, state, memory, batch).compile()
+        calls[strategy] = lambda compiled=compiled, memory=memory: compiled(params, state, memory, batch)
+        sizes[strategy] = compiled.memory_analysis().temp_size_in_bytes / 1e6
+        carried = sum(a.nbytes for a in jax.tree.leaves(memory)) / 1e6
+    times = {strategy: [] for strategy in calls}
+    for _ in range(turns):
+        for strategy, call in calls.items():
+            times[strategy].append(seconds(call))
+    full, rtrl = (1e3 * statistics.median(each) for each in times.values())
+    full_mb, rtrl_mb = sizes.values()
+    label = f"{name}, step" if kind else name
+    return (
+        f"| {label} | {hidden} | {full:.2f} | {rtrl:.1f} | {rtrl / full:.1f} | {full_mb:.1f} | {rtrl_mb:.1f} | "
+        f"{carried:.1f} |"
+    )
+
+
+def updates(name, hidden, strategy):
+    """Updates per second in one scan, and with one sample a call."""
+    learner = seqjax.Learner(seqjax.create("model", name, hidden=hidden).problem(SPEC), strategy, optax.adam(1e-3))
+    ids = jax.random.randint(jax.random.key(1), (2_001,), 0, VOCABULARY, jnp.int32)
+    pairs = [(ids[t], ids[t + 1]) for t in range(500)]
+
+    @jax.jit
+    def scan(state):
+        return jax.lax.scan(lambda state, x: learner.update(state, *x), state, (ids[:-1], ids[1:]))[0]
+
+    state = learner.init(jax.random.key(0))
+    in_scan = len(ids[:-1]) / seconds(lambda: scan(state))
+
+    def loop():
+        new = learner.init(jax.random.key(0))
+        for pair in pairs:
+            new, _ = learner.update(new, *pair)
+        return new
+
+    return f"{in_scan:,.0f} | {len(pairs) / seconds(loop):,.0f}"
+
+
+def seconds(call):
+    """The seconds of one call: the mean over as many calls as fit into .2 seconds, after a first one."""
+    jax.block_until_ready(call())
+    begin, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() - begin < 0.2:
+        jax.block_until_ready(call())
+        count += 1
+    return (time.perf_counter() - begin) / count
+
+
+if __name__ == "__main__":
+    main()

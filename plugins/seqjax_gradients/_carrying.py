@@ -1,0 +1,55 @@
+"""What `rtrl` and `layerwise` share: parts of the influence matrix are carried from window to window."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import SequenceGradient
+from seqjax.gradients import Estimate, Memory, combine, partition_float, ravel_float, scored_steps, weighted_sum
+
+from ._parts import Part, after_window, gradient, plus_start
+
+
+class Carrying(SequenceGradient):
+    """The author writes `parts`: which parts of M = ds/dθ are carried.
+
+        Σ_t dl_t/dθ = ∂L/∂θ + ∂L/∂s_0 M_0,   L = Σ_t l_t
+        M_T = ∂s_T/∂s_0 M_0 + ∂s_T/∂θ
+
+    for a window that starts in s_0 and ends in s_T.
+    """
+
+    of = "history"
+
+    def parts(self, problem: Any, params: Any, state: Any) -> list[Part]:
+        """The parts of M for the state of one sequence."""
+        raise NotImplementedError
+
+    def init(self, problem, params, state):
+        """M = 0. The influence of the parameters on the initial state is added where a window starts."""
+        return Memory(rows=[part.zeros(params) for part in self.parts(problem, params, state)])
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        state = start(params)
+        floats, others = partition_float(state)
+
+        def loss(params, floats):
+            xs, scored = problem.inputs(params, batch.xs), scored_steps(batch.weights)
+            end, losses, outputs = problem.unroll_with_outputs(params, combine(floats, others), xs, None, scored)
+            return weighted_sum(batch.weights, losses), (end, outputs)
+
+        (value, (end, outputs)), (grads, q) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, floats)
+        first = jax.tree.map(lambda a: a[0], state)
+        parts = self.parts(problem, params, first)
+
+        def carry(row, M, state, q, xs):
+            """Of one row: what its history before the window adds to the gradient, and M after the window."""
+            M = plus_start(parts, M, lambda params: jax.tree.map(lambda a: a[row], start(params)), params)
+            before = gradient(parts, ravel_float(q)[0], M, params)
+            return before, after_window(parts, problem, params, M, state, xs)
+
+        rows = jnp.arange(batch.weights.shape[1])
+        before, M = jax.vmap(carry, (0, 0, 0, 0, 1))(rows, memory.rows, state, q, batch.xs)
+        grads = jax.tree.map(lambda a, b: a + b.sum(0), grads, before)
+        return Estimate(value, grads, end, memory._replace(rows=M), outputs)

@@ -1,0 +1,75 @@
+"""The parts of the influence matrix of a problem: those of each layer, or one of everything."""
+
+from typing import Any
+
+from seqjax import Cell, Elementwise
+from seqjax.gradients import leaf_names, ravel_float
+
+from ._parts import Part
+
+
+def exact_parts(problem: Any, params: Any, state: Any) -> list[Part]:
+    """Parts that together are the whole matrix.
+
+    Args:
+        problem: the problem.
+        params: its parameters.
+        state: the state of one sequence.
+    """
+    model = _layered(problem)
+    if model is not None and model.layers == 1:
+        return layer_parts(problem, params, state)
+    # The read-out of a model does not change its state.
+    names = None if model is None else frozenset(_names(params)) - {"W_hq", "b_q"}
+    return [Part(names, 0, ravel_float(state)[0].size)]
+
+
+def layer_parts(problem: Any, params: Any, state: Any) -> list[Part]:
+    """The influence of the parameters of each layer on the state of this layer.
+
+    What a layer does to the states of the layers above is left out. A problem that is not a `Cell` or an `Elementwise`
+    has one part of everything.
+
+    Args:
+        problem: the problem.
+        params: its parameters.
+        state: the state of one sequence.
+    """
+    model = _layered(problem)
+    if model is None:
+        return [Part(None, 0, ravel_float(state)[0].size)]
+    return [part for layer in range(model.layers) for part in _parts_of_layer(model, params, layer)]
+
+
+def _layered(problem):
+    """The model of a problem, if its layers have the parameters and states of `Cell` or `Elementwise`, else None."""
+    model: Any = getattr(problem, "model", None)
+    base: Any = next((base for base in (Cell, Elementwise) if isinstance(model, base)), None)
+    # A `step` or an `init_state` of its own may use the parameters in other ways.
+    standard = base is not None and type(model).step is base.step and type(model).init_state is base.init_state
+    return model if standard else None
+
+
+def _parts_of_layer(model, params, layer):
+    """The parameters that feed one unit each, and all others that feed the state of the layer."""
+    before = {"E", "W_in", "b_in"} if layer == 0 else set()
+    after = {f"layer_{layer}.{name}" for name in ("W_y", "D", "W_o", "b_o")}
+    feeding = {
+        name for name in _names(params) if name in before or (name.startswith(f"layer_{layer}.") and name not in after)
+    }
+    by_units = {name for name in feeding if _feeds_one_unit(model, layer, name)}
+    size = len(model.State._fields) * model.units
+    span = (layer * size, size)
+    parts = [Part(frozenset(by_units), *span, model.hidden), Part(frozenset(feeding - by_units), *span)]
+    return [part for part in parts if part.names]
+
+
+def _feeds_one_unit(model, layer, name):
+    """Whether entry i of the last axis of a parameter feeds unit i mod hidden alone."""
+    if not isinstance(model, Elementwise) or model.shares or model.units % model.hidden:
+        return False
+    return name in (f"layer_{layer}.W_xh", f"layer_{layer}.b_h") or name.startswith(f"layer_{layer}.cell.")
+
+
+def _names(params):
+    return [name for name, _ in leaf_names(params, "params")]

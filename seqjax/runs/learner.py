@@ -1,0 +1,151 @@
+"""`Learner`: an update after every step of a stream, in a loop of the user's own."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+from seqjax.errors import Error, check_type, check_whole
+from seqjax.files import path_of, replace
+from seqjax.gradients.base import Batch, Gradient, check_strategy
+from seqjax.gradients.check_scan import check_params
+from seqjax.gradients.problem import Params, Problem, check_problem
+from seqjax.runs.files.arrays import load_arrays, save_arrays
+from seqjax.runs.files.checkpoint import plain_arrays, restore_arrays
+from seqjax.runs.files.folder import read
+from seqjax.training.epoch import TrainState, update_state
+from seqjax.training.loop import init_parts
+
+_MARK = b'{"__metadata__":{"seqjax"'
+"""What a file of a state begins with, after its first 8 bytes."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Learner:
+    """Learns from a stream, with an update of the parameters after every step.
+
+    It is used like an optax transformation: `init` returns the state, and `update` the next one. The state holds the
+    parameters, the optimizer's state, the recurrent state and what the gradient strategy carries. Its buffers are
+    donated: after `update`, the old state cannot be read any more.
+
+    The updates are those of `seqjax.train` with the sampler `InOrder(num_steps=1)`, one call each.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> import seqjax as sj
+    >>> from seqjax_gradients import RTRL
+    >>> from seqjax_models import LRU
+    >>> problem = LRU(hidden=8).problem(sj.Spec(sj.Values(1)))
+    >>> learner = sj.Learner(problem, RTRL(), optax.adam(0.01))
+    >>> state = learner.init(jax.random.key(0))
+    >>> for t in range(300):
+    ...     x, y = jnp.sin(0.3 * jnp.array([t])), jnp.sin(0.3 * jnp.array([t + 1]))
+    ...     state, metrics = learner.update(state, x, y)
+    >>> float(metrics["loss"]) < 0.01
+    True
+
+    Args:
+        problem: what is learned: the problem of a model, or `Problem(step, init_state)`.
+        gradient: the gradient strategy. A strategy of the history, such as `RTRL`, carries the influence of the
+            parameters from step to step. One of the window, such as `Full`, sees one step.
+        optimizer: an optax transformation.
+        rows: B, the number of streams that are read side by side, whose losses are averaged. None: one stream, whose
+            arrays have no axis B.
+
+    Raises:
+        Error: one of them is of another kind.
+    """
+
+    problem: Problem
+    gradient: Gradient
+    optimizer: optax.GradientTransformation
+    rows: int | None = None
+
+    def __post_init__(self):
+        check_problem("Learner", self.problem)
+        check_strategy("Learner", self.gradient)
+        wanted = "an optax transformation, such as optax.adam(1e-3); that of a plugin is optimizer.build(num_updates)"
+        check_type("Learner: optimizer", self.optimizer, optax.GradientTransformation, wanted)
+        if self.rows is not None:
+            check_whole(rows=(self.rows, 1))
+        if self.problem.warmup:
+            raise Error(
+                f"Learner: the first {self.problem.warmup} outputs of the model are a warm-up, and an update follows "
+                "every step: train it by seqjax.train, or use a model without a warm-up"
+            )
+
+    def init(self, key: jax.Array, params: Params | None = None) -> TrainState:
+        """The state before the first step.
+
+        Args:
+            key: a JAX key, the root of all randomness.
+            params: the parameters; None: the initial ones of the model. Required if the problem has no model.
+
+        Raises:
+            Error: there are no parameters.
+        """
+        if params is not None:
+            check_params(params)
+        elif not hasattr(self.problem, "init"):
+            raise Error("a problem without a model has no initial parameters: pass params=")
+        return self._init(key, params)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def _init(self, key, params):
+        own, carry, memory, key = init_parts(self.problem, self.gradient, self.rows or 1, key, params)
+        state = TrainState(own, self.optimizer.init(own), carry, memory, key, jnp.zeros((), jnp.int32))
+        # Weak types would become strong ones in the first update, and the second one would be compiled again.
+        return jax.tree.map(lambda a: jax.lax.convert_element_type(a, a.dtype), state)
+
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def update(self, state: TrainState, *x: PyTree, reset: Any = None) -> tuple[TrainState, dict[str, jax.Array]]:
+        """The state after one step and one update of the parameters.
+
+        It is compiled at the first call. The shapes and dtypes of later calls should be the same.
+
+        Args:
+            state: the state before the step; it is donated.
+            x: what the step reads: the input and the target of a model, as two arguments; with `rows`, leaves [B, ...].
+            reset: whether a sequence starts with this step, bool[], or bool[B] with `rows`. The recurrent state and
+                what the strategy carries then begin anew. None: no sequence starts.
+
+        Returns:
+            The next state, and `loss`, the mean over the rows before the update, and `grad_norm`, float[].
+        """
+        num_rows = self.rows or 1
+        axes = 0 if self.rows else (0, 1)
+        xs = jax.tree.map(lambda a: jnp.expand_dims(jnp.asarray(a), axes), x if len(x) > 1 else x[0])
+        if reset is not None:
+            reset = jnp.broadcast_to(jnp.asarray(reset), (num_rows,))
+        weights = jnp.full((1, num_rows), 1 / num_rows)
+        batch = Batch(xs, weights, reset, jnp.arange(num_rows, dtype=jnp.int32))
+        return update_state(self.problem, self.gradient, self.optimizer, state, batch)
+
+    def save(self, path: str | Path, state: TrainState) -> None:
+        """Writes a state to a file, whole or not at all. It replaces an earlier file of this kind, and nothing else.
+
+        Raises:
+            Error: the path is that of another file, or the disk refuses.
+        """
+        data = save_arrays(plain_arrays(state), {"kind": "state of a Learner"})
+        replace(path_of("path", path), data, _MARK)
+
+    def load(self, path: str | Path, params: Params | None = None) -> TrainState:
+        """The state that `save` wrote, with the same bits.
+
+        Args:
+            path: the file.
+            params: parameters of the same structure, needed if the problem has no model; their values are not used.
+
+        Raises:
+            Error: there is no such file, or its state is that of another learner.
+        """
+        like = self.init(jax.random.key(0), params)
+        arrays, _ = read(path_of("path", path), load_arrays)
+        return restore_arrays(arrays, like, f"{path} has the state of another learner:")

@@ -1,0 +1,202 @@
+"""`Learner` against `train` with an update at every step, and what a stream that is interrupted needs."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import seqjax as sj
+from seqjax.data import Stream
+from seqjax.testing.compare import assert_close
+from seqjax_gradients import RTRL, UORO, Full, Layerwise
+from seqjax_models import LRU, MLP, RNN
+from seqjax_optimizers import Adam
+from seqjax_samplers import InOrder
+
+VALUES = sj.Spec(sj.Values(1))
+SERIES = np.sin(0.3 * np.arange(400, dtype=np.float32))[:, None]
+
+
+def make(gradient=None, model=None, rows=None):
+    problem = (model or RNN(hidden=3)).problem(VALUES)
+    return sj.Learner(problem, gradient or RTRL(), optax.adam(0.01), rows)
+
+
+def follow(learner, state, first, last):
+    for t in range(first, last):
+        state, _ = learner.update(state, SERIES[t], SERIES[t + 1])
+    return state
+
+
+def as_numpy(state):
+    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.tree.map(lambda leaf: np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf), state)
+
+
+@pytest.mark.parametrize("gradient", [RTRL(), UORO()], ids=repr)
+def test_the_updates_are_those_of_train(gradient):
+    learner = make(gradient)
+    losses, state = [], learner.init(jax.random.key(0))
+    for t in range(40):
+        state, metrics = learner.update(state, SERIES[t], SERIES[t + 1], reset=t == 0)
+        losses.append(float(metrics["loss"]))
+    stream = Stream(SERIES[:40], SERIES[1:41], bounds=[0, 40])
+    parts = {"sampler": InOrder(num_steps=1), "gradient": gradient, "optimizer": optax.adam(0.01)}
+    [(trained, row)] = sj.train(learner.problem, stream, **parts, epochs=1)
+    assert int(state.update) == row["update"] == 40
+    assert_close(state.params, trained.params, "the parameters", bound=1e-4)
+    assert np.mean(losses) == pytest.approx(row["train_loss"], rel=1e-4)
+
+
+def test_it_learns_to_predict_a_sine_wave():
+    learner = make(Layerwise(), LRU(hidden=8))
+    state, losses = learner.init(jax.random.key(1)), []
+    for t in range(399):
+        state, metrics = learner.update(state, SERIES[t], SERIES[t + 1])
+        losses.append(float(metrics["loss"]))
+    assert np.mean(losses[-50:]) < 0.02 * np.mean(losses[:50])
+
+
+def test_it_is_compiled_once_and_its_state_is_donated():
+    learner = make()
+    before = sj.Learner.update._cache_size()
+    state = learner.init(jax.random.key(0))
+    new, _ = learner.update(state, SERIES[0], SERIES[1])
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.carry, state.memory)))
+    follow(learner, new, 1, 4)
+    assert sj.Learner.update._cache_size() == before + 1
+
+
+def test_parameters_that_are_given_are_not_donated():
+    learner = make()
+    params = learner.problem.init(jax.random.key(3))
+    state = learner.init(jax.random.key(0), params)
+    follow(learner, state, 0, 2)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(params))
+
+
+def test_rows_are_averaged_and_reset_one_by_one():
+    learner, single = make(rows=2), make()
+    state = learner.init(jax.random.key(0))
+    params = jax.tree.map(jnp.copy, state.params)
+    for t in range(3):
+        reset = jnp.array([False, t == 2])
+        last, metrics = learner.update(state, SERIES[[t, t + 7]], SERIES[[t + 1, t + 8]], reset=reset)
+        state = last._replace(params=jax.tree.map(jnp.copy, params))
+    # Row 0 has read three steps; row 1 begins with the third one.
+    losses = []
+    for steps in ([0, 1, 2], [9]):
+        one = single.init(jax.random.key(0), params)
+        for t in steps:
+            new, found = single.update(one, SERIES[t], SERIES[t + 1])
+            one = new._replace(params=jax.tree.map(jnp.copy, params))
+        losses.append(float(found["loss"]))
+    assert float(metrics["loss"]) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_a_problem_without_a_model():
+    def step(w, s, x):
+        s = 0.5 * s + w * x
+        return s, (s - 1.0) ** 2
+
+    learner = sj.Learner(sj.Problem(step, lambda w, key=None: 0.0), RTRL(), optax.sgd(0.1))
+    before = sj.Learner.update._cache_size()
+    state = learner.init(jax.random.key(0), jnp.array(0.0))
+    for _ in range(200):
+        state, metrics = learner.update(state, 1.0)
+    assert float(metrics["loss"]) < 1e-4
+    assert float(state.params) == pytest.approx(0.5, abs=0.01)
+    assert sj.Learner.update._cache_size() == before + 1
+    with pytest.raises(sj.Error, match="has no initial parameters: pass params="):
+        learner.init(jax.random.key(0))
+
+
+@pytest.mark.parametrize("gradient", [RTRL(), UORO()], ids=repr)
+def test_a_saved_stream_continues_with_the_same_bits(gradient, tmp_path):
+    learner, file = make(gradient), tmp_path / "state.safetensors"
+    whole = as_numpy(follow(learner, learner.init(jax.random.key(5)), 0, 60))
+    half = follow(learner, learner.init(jax.random.key(5)), 0, 25)
+    learner.save(file, half)
+    learner.save(file, half)  # it replaces its own file
+    resumed = as_numpy(follow(make(gradient), make(gradient).load(file), 25, 60))
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+
+
+def test_files_that_are_not_its_own_are_refused(tmp_path):
+    learner, file = make(), tmp_path / "state.safetensors"
+    state = learner.init(jax.random.key(0))
+    other = tmp_path / "notes.txt"
+    other.write_text("mine")
+    with pytest.raises(sj.Error, match="exists, and is another kind of file"):
+        learner.save(other, state)
+    with pytest.raises(sj.Error, match="is damaged, or another version"):
+        learner.load(other)
+    with pytest.raises(sj.Error, match="is missing"):
+        learner.load(file)
+    learner.save(file, state)
+    with pytest.raises(sj.Error, match=r"has the state of another learner:(.|\n)*W_hh"):
+        make(model=RNN(hidden=4)).load(file)
+
+
+def test_wrong_arguments_are_refused():
+    problem = RNN(hidden=3).problem(VALUES)
+    for arguments, message in [
+        ((RNN(hidden=3), Full(), optax.sgd(0.1)), "Learner takes a problem"),
+        ((problem, Full, optax.sgd(0.1)), "Learner takes an instance of a strategy"),
+        ((problem, Full(), Adam()), r"pass an optax transformation.*optimizer.build\(num_updates\)"),
+        ((problem, Full(), optax.sgd(0.1), 0), "rows"),
+        ((MLP(lags=3).problem(VALUES), Full(), optax.sgd(0.1)), "the first 2 outputs of the model are a warm-up"),
+    ]:
+        with pytest.raises(sj.Error, match=message):
+            sj.Learner(*arguments)
+
+
+STREAM = """
+import sys
+from pathlib import Path
+import jax, numpy as np, optax
+import seqjax as sj
+from seqjax_gradients import UORO
+from seqjax_models import RNN
+
+series = np.sin(0.3 * np.arange(4001, dtype=np.float32))[:, None]
+learner = sj.Learner(RNN(hidden=3).problem(sj.Spec(sj.Values(1))), UORO(), optax.adam(0.01))
+file = Path(sys.argv[1])
+state = learner.load(file) if file.exists() else learner.init(jax.random.key(0))
+print("ready", flush=True)
+for t in range(int(state.update), 4000):
+    state, _ = learner.update(state, series[t], series[t + 1])
+    if (t + 1) % 10 == 0:
+        learner.save(file, state)
+"""
+
+
+@pytest.mark.slow
+def test_a_stream_that_is_killed_ten_times_ends_with_the_same_bits(tmp_path):
+    def start(name):
+        command = [sys.executable, "-c", STREAM, str(tmp_path / name)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+
+    with start("whole") as process:
+        assert process.communicate()[0] == "ready\n"
+    rng, updates = np.random.default_rng(0), []
+    for _ in range(10):
+        with start("killed") as process:
+            assert process.stdout.readline() == "ready\n"
+            try:
+                process.wait(timeout=rng.uniform(0.3, 0.6))
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+        if (tmp_path / "killed").exists():
+            state = sj.Learner(RNN(hidden=3).problem(VALUES), UORO(), optax.adam(0.01)).load(tmp_path / "killed")
+            updates.append(int(state.update))
+    assert 0 < updates[0] < 4000, "the first kill came too late"
+    with start("killed") as process:
+        process.communicate()
+    assert (tmp_path / "killed").read_bytes() == (tmp_path / "whole").read_bytes()
