@@ -9,6 +9,7 @@ from seqjax import SequenceGradient
 from seqjax.gradients import Estimate, Memory, combine, partition_float, ravel_float, scored_steps, weighted_sum
 
 from ._parts import Part, after_window, gradient, plus_start
+from ._real import check_real
 
 
 class Carrying(SequenceGradient):
@@ -28,6 +29,7 @@ class Carrying(SequenceGradient):
 
     def init(self, problem, params, state):
         """M = 0. The influence of the parameters on the initial state is added where a window starts."""
+        check_real(self, params, state)
         return Memory(rows=[part.zeros(params) for part in self.parts(problem, params, state)])
 
     def estimate(self, problem, params, start, memory, batch, noise):

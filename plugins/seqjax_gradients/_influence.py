@@ -18,6 +18,7 @@ from seqjax import SequenceGradient
 from seqjax.gradients import Memory, mapped, ravel_float, replace_unscored, sees_vmap, weighted_sum, where_rows
 
 from . import _units
+from ._real import check_real
 
 
 class Window(NamedTuple):
@@ -58,6 +59,7 @@ class Influence(SequenceGradient):
 
     def init(self, problem, params, state):
         """M = 0. The influence of the parameters on the initial state is added where a window starts."""
+        check_real(self, params, state)
         if self.by_units(problem, params):
             return Memory(rows=_units.zeros(problem, params, state))
         theta, _ = ravel_pytree(params)

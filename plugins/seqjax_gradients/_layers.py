@@ -16,7 +16,7 @@ def exact_parts(problem: Any, params: Any, state: Any) -> list[Part]:
         params: its parameters.
         state: the state of one sequence.
     """
-    model = _layered(problem)
+    model = layered(problem)
     if model is not None and model.layers == 1:
         return layer_parts(problem, params, state)
     # The read-out of a model does not change its state.
@@ -35,19 +35,21 @@ def layer_parts(problem: Any, params: Any, state: Any) -> list[Part]:
         params: its parameters.
         state: the state of one sequence.
     """
-    model = _layered(problem)
+    model = layered(problem)
     if model is None:
         return [Part(None, 0, ravel_float(state)[0].size)]
     return [part for layer in range(model.layers) for part in _parts_of_layer(model, params, layer)]
 
 
-def _layered(problem):
-    """The model of a problem, if its layers have the parameters and states of `Cell` or `Elementwise`, else None."""
+def layered(problem: Any) -> Any:
+    """The model of a problem, if its layers use the parameters as `Cell` or `Elementwise` do, else None.
+
+    A method of its own may use them in other ways; an author writes `cell`, `output` and `init_cell` alone.
+    """
     model: Any = getattr(problem, "model", None)
     base: Any = next((base for base in (Cell, Elementwise) if isinstance(model, base)), None)
-    # A `step` or an `init_state` of its own may use the parameters in other ways.
-    standard = base is not None and type(model).step is base.step and type(model).init_state is base.init_state
-    return model if standard else None
+    names = ("step", "step_with", "init_state", "through_layers", "enter", "join", "_read", "_write")
+    return model if base and all(getattr(type(model), n, None) is getattr(base, n, None) for n in names) else None
 
 
 def _parts_of_layer(model, params, layer):
@@ -55,18 +57,22 @@ def _parts_of_layer(model, params, layer):
     before = {"E", "W_in", "b_in"} if layer == 0 else set()
     after = {f"layer_{layer}.{name}" for name in ("W_y", "D", "W_o", "b_o")}
     feeding = {
-        name for name in _names(params) if name in before or (name.startswith(f"layer_{layer}.") and name not in after)
+        name: leaf
+        for name, leaf in leaf_names(params, "params")
+        if name in before or (name.startswith(f"layer_{layer}.") and name not in after)
     }
-    by_units = {name for name in feeding if _feeds_one_unit(model, layer, name)}
+    by_units = {name for name, leaf in feeding.items() if _feeds_one_unit(model, layer, name, leaf)}
     size = len(model.State._fields) * model.units
     span = (layer * size, size)
-    parts = [Part(frozenset(by_units), *span, model.hidden), Part(frozenset(feeding - by_units), *span)]
+    parts = [Part(frozenset(by_units), *span, model.hidden), Part(frozenset(feeding.keys() - by_units), *span)]
     return [part for part in parts if part.names]
 
 
-def _feeds_one_unit(model, layer, name):
+def _feeds_one_unit(model, layer, name, leaf):
     """Whether entry i of the last axis of a parameter feeds unit i mod hidden alone."""
     if not isinstance(model, Elementwise) or model.shares or model.units % model.hidden:
+        return False
+    if not leaf.ndim or leaf.shape[-1] % model.hidden:
         return False
     return name in (f"layer_{layer}.W_xh", f"layer_{layer}.b_h") or name.startswith(f"layer_{layer}.cell.")
 

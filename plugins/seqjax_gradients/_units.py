@@ -10,32 +10,29 @@ unit before the step changes its number i after the step, float[L, L, hidden].
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from seqjax import Cell, Elementwise, Model, Problem
+from seqjax import Cell, Model, Problem
 from seqjax.gradients import mapped, ravel_float
 from seqjax.models import recur
+
+from ._layers import layered
 
 
 def fits(problem, params):
     """Whether each parameter of a problem feeds one unit.
 
     It does in a `Cell` or an `Elementwise` of one layer without embedding; in the latter if the layer is no residual
-    block, and has one unit for each of the `hidden` entries of a block. A subclass with a `step` or an `init_state` of
-    its own may use the parameters in other ways, and does not fit.
+    block, and has one unit for each of the `hidden` entries of a block.
     """
-    model: Any = getattr(problem, "model", None)
-    base: Any = next((base for base in (Cell, Elementwise) if isinstance(model, base)), None)
-    if base is None or model.layers != 1 or model.embedding is not None:
+    model = layered(problem)
+    if model is None or model.layers != 1 or model.embedding is not None:
         return False
     if type(problem).reset_of is not Problem.reset_of:  # its steps read more than those of the model
         return False
-    if base is Elementwise and (model.residual or model.shares or model.units != model.hidden):
-        return False
-    return type(model).step is base.step and type(model).init_state is base.init_state
+    return isinstance(model, Cell) or not (model.residual or model.shares or model.units != model.hidden)
 
 
 def zeros(problem, params, state):

@@ -19,6 +19,8 @@ from seqjax.gradients import (
     where_rows,
 )
 
+from ._real import check_real
+
 SMALL = 1e-7
 """What is added to a norm, so that no ρ is zero or infinite."""
 
@@ -53,6 +55,7 @@ class UORO(SequenceGradient):
 
     def init(self, problem, params, state):
         """s̃ = 0, float[S], and θ̃ = 0, like the parameters."""
+        check_real(self, params, state)
         s, _, _ = ravel_float(state)
         dtype = np.result_type(*[a.dtype for a in jax.tree.leaves(params)])
         return Memory(rows=(jnp.zeros(s.size, dtype), jax.tree.map(jnp.zeros_like, params)))

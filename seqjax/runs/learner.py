@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,23 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
-from seqjax.errors import Error, check_type, check_whole
+from seqjax.data.spec import Tokens, Values
+from seqjax.errors import Error, check_type, check_whole, dtype_shape
 from seqjax.files import path_of, replace
 from seqjax.gradients.base import Batch, Gradient, check_strategy
 from seqjax.gradients.check_scan import check_params
 from seqjax.gradients.problem import Params, Problem, check_problem
+from seqjax.models.model import ForeignModel, ModelProblem
 from seqjax.runs.files.arrays import load_arrays, save_arrays
 from seqjax.runs.files.checkpoint import plain_arrays, restore_arrays
 from seqjax.runs.files.folder import read
 from seqjax.training.epoch import TrainState, update_state
 from seqjax.training.loop import init_parts
 
-_MARK = b'{"__metadata__":{"seqjax"'
+_KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
+"""The kinds of keys that JAX has."""
+_KIND = "state of a Learner"
+_MARK = b'{"__metadata__":{"seqjax":"{\\"kind\\": \\"state of a Learner\\"'
 """What a file of a state begins with, after its first 8 bytes."""
 
 
@@ -44,8 +50,8 @@ class Learner:
     >>> problem = LRU(hidden=8).problem(sj.Spec(sj.Values(1)))
     >>> learner = sj.Learner(problem, RTRL(), optax.adam(0.01))
     >>> state = learner.init(jax.random.key(0))
-    >>> for t in range(300):
-    ...     x, y = jnp.sin(0.3 * jnp.array([t])), jnp.sin(0.3 * jnp.array([t + 1]))
+    >>> wave = jnp.sin(0.3 * jnp.arange(301.0))[:, None]
+    >>> for x, y in zip(wave[:-1], wave[1:]):
     ...     state, metrics = learner.update(state, x, y)
     >>> float(metrics["loss"]) < 0.01
     True
@@ -88,12 +94,17 @@ class Learner:
             params: the parameters; None: the initial ones of the model. Required if the problem has no model.
 
         Raises:
-            Error: there are no parameters.
+            Error: there are no parameters; the key is no single key.
         """
+        check_type("Learner.init: key", key, jax.Array, "a key, such as jax.random.key(0)")
+        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.shape:
+            raise Error(f"Learner.init: key must be one typed key, such as jax.random.key(0), not {dtype_shape(key)}")
         if params is not None:
             check_params(params)
         elif not hasattr(self.problem, "init"):
             raise Error("a problem without a model has no initial parameters: pass params=")
+        elif isinstance(model := getattr(self.problem, "model", None), ForeignModel):
+            raise Error(f"{model.reader} returned the parameters with the model: pass them, learner.init(key, params)")
         return self._init(key, params)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -118,11 +129,17 @@ class Learner:
         Returns:
             The next state, and `loss`, the mean over the rows before the update, and `grad_norm`, float[].
         """
+        check_type("Learner.update: state", state, TrainState, "the state that init or update returned")
+        _check_sample(self.problem, x, () if self.rows is None else (self.rows,))
         num_rows = self.rows or 1
         axes = 0 if self.rows else (0, 1)
         xs = jax.tree.map(lambda a: jnp.expand_dims(jnp.asarray(a), axes), x if len(x) > 1 else x[0])
         if reset is not None:
-            reset = jnp.broadcast_to(jnp.asarray(reset), (num_rows,))
+            reset = jnp.asarray(reset)
+            if reset.dtype != jnp.bool or reset.shape not in ((), (self.rows,)):
+                wanted = "bool[]" if self.rows is None else f"bool[] or bool[{self.rows}]"
+                raise Error(f"Learner.update: reset must be {wanted}, not {dtype_shape(reset)}")
+            reset = jnp.broadcast_to(reset, (num_rows,))
         weights = jnp.full((1, num_rows), 1 / num_rows)
         batch = Batch(xs, weights, reset, jnp.arange(num_rows, dtype=jnp.int32))
         return update_state(self.problem, self.gradient, self.optimizer, state, batch)
@@ -133,7 +150,9 @@ class Learner:
         Raises:
             Error: the path is that of another file, or the disk refuses.
         """
-        data = save_arrays(plain_arrays(state), {"kind": "state of a Learner"})
+        check_type("Learner.save: state", state, TrainState, "the state that init or update returned")
+        header = {"kind": _KIND, "prng": str(jax.random.key_impl(state.key))}
+        data = save_arrays(plain_arrays(state), header)
         replace(path_of("path", path), data, _MARK)
 
     def load(self, path: str | Path, params: Params | None = None) -> TrainState:
@@ -141,11 +160,62 @@ class Learner:
 
         Args:
             path: the file.
-            params: parameters of the same structure, needed if the problem has no model; their values are not used.
+            params: parameters of the same structure, needed if the problem has no model, or one that `from_flax` or
+                `from_equinox` made; their values are not used.
 
         Raises:
             Error: there is no such file, or its state is that of another learner.
         """
-        like = self.init(jax.random.key(0), params)
-        arrays, _ = read(path_of("path", path), load_arrays)
+        arrays, prng = read(path_of("path", path), _decode)
+        like = self.init(jax.random.key(0, impl=prng), params)
         return restore_arrays(arrays, like, f"{path} has the state of another learner:")
+
+
+def _decode(data: bytes) -> tuple[dict[str, Any], str]:
+    """The arrays of a file, and the kind of its key.
+
+    Raises:
+        ValueError: it is another kind of file.
+    """
+    arrays, text = load_arrays(data)
+    header = json.loads(text)
+    if header.get("kind") != _KIND:
+        raise ValueError("it is another kind of file, and not the state of a Learner")
+    if header["prng"] not in _KEYS:
+        raise ValueError(f"its key is of the kind {header['prng']!r}")
+    return arrays, header["prng"]
+
+
+def _check_sample(problem: Problem, x: tuple, leading: tuple[int, ...]) -> None:
+    """Checks what one step reads.
+
+    Args:
+        problem: the problem.
+        x: the arguments.
+        leading: (B,), or () without rows.
+    """
+    if not isinstance(problem, ModelProblem):
+        if not x:
+            raise Error("Learner.update: pass what the step reads after the state")
+        return
+    if len(x) != 2:
+        raise Error(f"Learner.update: a model reads an input and a target, update(state, x, y), not {len(x)} arguments")
+    spec = problem.spec
+    _check_array("x", x[0], spec.inputs, leading)
+    if problem.loss is None:  # a loss of the user's own may read any target
+        _check_array("y", x[1], spec.targets, leading)
+
+
+def _check_array(name: str, value: Any, kind: Tokens | Values, leading: tuple[int, ...]) -> None:
+    """Checks the input or the target of one step.
+
+    Raises:
+        Error: it is no array, or of another dtype or shape than `kind` says.
+    """
+    is_token = isinstance(kind, Tokens)
+    shape = leading if isinstance(kind, Tokens) else (*leading, kind.dim)
+    dtype = getattr(value, "dtype", None)
+    fits = dtype is not None and jnp.issubdtype(dtype, jnp.integer if is_token else jnp.floating)
+    if not fits or value.shape != shape:
+        wanted = f"{'int' if is_token else 'float'}{list(shape)}"
+        raise Error(f"Learner.update: {name} must be {wanted} for {kind}, not {dtype_shape(value)}")

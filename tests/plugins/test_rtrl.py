@@ -13,7 +13,8 @@ import seqjax as sj
 from seqjax.gradients import Batch, init_memory, reset_rows
 from seqjax.testing.compare import Failed, assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import RTRL, Layerwise, _carrying, _parts
+from seqjax_gradients import RFLO, RTRL, UORO, Layerwise, SnAp, _carrying, _parts
+from seqjax_models import GRU
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -38,6 +39,28 @@ class Shared(sj.Elementwise):
 
     def cell(self, u, state, keep):
         return self.State(jnp.tanh(keep.sum()) * state.h + jnp.sin(u - u.mean(-1, keepdims=True)))
+
+
+@dataclass(frozen=True)
+class Scalar(sj.Elementwise):
+    """A parameter that all units read, and whose shape says so."""
+
+    def init_cell(self, key):
+        return {"keep": jnp.array(0.2)}
+
+    def cell(self, u, state, keep):
+        return self.State(jnp.tanh(keep) * state.h + jnp.sin(u))
+
+
+@dataclass(frozen=True)
+class Gain(GRU):
+    """A parameter that feeds the state from outside of the layers."""
+
+    def init(self, key, spec):
+        return super().init(key, spec) | {"gain": jnp.array(1.5)}
+
+    def enter(self, params, x, dtype):
+        return params["gain"] * jax.nn.one_hot(x, V)
 
 
 def of_model(model):
@@ -106,6 +129,8 @@ QUICK = [
     model_case("lru"),
     model_case("min-gru", embedding=2, residual=True),
     pytest.param(lambda: of_model(Shared(hidden=3)), id="shared"),
+    pytest.param(lambda: of_model(Scalar(hidden=3)), id="scalar"),
+    pytest.param(lambda: of_model(Gain(hidden=3)), id="gain"),
     pytest.param(pendulum, id="pendulum"),
     pytest.param(switching, id="switching"),
 ]
@@ -332,3 +357,12 @@ def carried_second(problem, params, state, xs):
     estimate = quick_jit(sj.value_and_grad(problem, RTRL()))
     first = estimate(params, state, window_of(xs, 0))
     return estimate(params, first.state, window_of(xs, 1), memory=first.memory).grads
+
+
+@pytest.mark.parametrize("strategy", [RTRL(), Layerwise(), SnAp(), RFLO(), UORO()], ids=repr)
+def test_complex_numbers_are_refused(strategy):
+    """What is carried has one number for the two parts of a derivative by a complex number."""
+    step = lambda w, s, x: (w.astype(complex) * s + x.astype(complex), jnp.abs(s) ** 2)
+    estimate = sj.value_and_grad(step, strategy)
+    with pytest.raises(sj.Error, match=r"the state .*is complex: keep it as two floats"):
+        estimate(jnp.array(0.5), jnp.zeros(B, complex), jnp.ones((T, B)), key=jax.random.key(0))

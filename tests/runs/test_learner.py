@@ -200,3 +200,45 @@ def test_a_stream_that_is_killed_ten_times_ends_with_the_same_bits(tmp_path):
     with start("killed") as process:
         process.communicate()
     assert (tmp_path / "killed").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda l, s: l.update(s), "a model reads an input and a target"),
+        (lambda l, s: l.update(s, SERIES[0]), r"update\(state, x, y\), not 1 arguments"),
+        (
+            lambda l, s: l.update(s, SERIES[0], SERIES[0, 0]),
+            r"y must be float\[1\] for Values\(dim=1\), not float32\[\]",
+        ),
+        (lambda l, s: l.update(s, 1.0, SERIES[0]), r"x must be float\[1\]"),
+        (lambda l, s: l.update(s, np.array([1]), SERIES[0]), r"x must be float\[1\] .* not int"),
+        (lambda l, s: l.update(s, SERIES[0], SERIES[1], reset=1), r"reset must be bool\[\], not int32"),
+        (lambda l, s: l.update((1,), SERIES[0], SERIES[1]), "pass the state that init or update returned"),
+        (lambda l, s: l.save(s, "file"), "Learner.save: state"),
+        (lambda l, s: l.init(0), "pass a key, such as"),
+        (lambda l, s: l.init(jax.random.PRNGKey(0)), "must be one typed key"),
+    ],
+)
+def test_a_wrong_call_says_what_to_pass(call, message):
+    learner = make()
+    with pytest.raises(sj.Error, match=message):
+        call(learner, learner.init(jax.random.key(0)))
+
+
+def test_a_file_of_a_run_is_neither_replaced_nor_read(tmp_path):
+    run = sj.Experiment(dataset=sj.Series(SERIES[:60]), model=RNN(hidden=3), epochs=1).run(tmp_path / "run")
+    learner, file = make(), run.path / "params.safetensors"
+    before = file.read_bytes()
+    with pytest.raises(sj.Error, match="another kind of file"):
+        learner.save(file, learner.init(jax.random.key(0)))
+    assert file.read_bytes() == before
+    with pytest.raises(sj.Error, match="not the state of a Learner"):
+        learner.load(file)
+
+
+def test_a_key_of_another_kind_is_kept(tmp_path):
+    learner, file = make(UORO()), tmp_path / "state"
+    state = learner.init(jax.random.key(0, impl="rbg"))
+    learner.save(file, state)
+    assert jax.random.key_impl(learner.load(file).key) == "rbg"
