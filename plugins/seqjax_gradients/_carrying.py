@@ -41,6 +41,7 @@ class Carrying(SequenceGradient):
             end, losses, outputs = problem.unroll_with_outputs(params, combine(floats, others), xs, None, scored)
             return weighted_sum(batch.weights, losses), (end, outputs)
 
+        # The losses take one reverse pass, of all rows together. M is that of each row, and follows apart from them.
         (value, (end, outputs)), (grads, q) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, floats)
         first = jax.tree.map(lambda a: a[0], state)
         parts = self.parts(problem, params, first)

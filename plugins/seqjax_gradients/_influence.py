@@ -1,4 +1,4 @@
-"""What RTRL, SnAp and RFLO share: the influence matrix M_t = ds_t/dθ, or an approximation of it, carried forwards.
+"""What SnAp and RFLO share: the influence matrix M_t = ds_t/dθ, or an approximation of it, carried forwards.
 
 For a step (s_t, l_t) = f(θ, s_{t-1}, x_t) let J_t = ∂s_t/∂s_{t-1}, I_t = ∂s_t/∂θ, q_t = ∂l_t/∂s_{t-1}. Then
 

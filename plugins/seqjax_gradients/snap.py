@@ -30,8 +30,8 @@ class SnAp(Influence):
 
     n = 1, for a `Cell` of one layer without embedding: one number is kept for each parameter and leaf of the state. If
     the state has one leaf, a step takes about as long as with its gradient; if it has two, as in an LSTM, four to eight
-    times as long. In all other cases M is kept whole, S·P numbers per row, and a step takes as long as with RTRL or
-    longer. That shows the effect of n on the gradient; it is not an efficient implementation.
+    times as long. In all other cases M is kept whole, S·P numbers per row, and is multiplied at each step, which takes
+    longer than `rtrl`. That shows the effect of n on the gradient; it is not an efficient implementation.
     """
 
     cites = ("menick2021practical",)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from seqjax.gradients.base import Batch, Gradient, check_strategy
 from seqjax.gradients.check_scan import check_params
 from seqjax.gradients.problem import Params, Problem, check_problem
 from seqjax.models.model import ForeignModel, ModelProblem
+from seqjax.parse import from_json
 from seqjax.runs.files.arrays import load_arrays, save_arrays
 from seqjax.runs.files.checkpoint import plain_arrays, restore_arrays
 from seqjax.runs.files.folder import read
@@ -27,7 +27,8 @@ from seqjax.training.loop import init_parts
 _KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
 """The kinds of keys that JAX has."""
 _KIND = "state of a Learner"
-_MARK = b'{"__metadata__":{"seqjax":"{\\"kind\\": \\"state of a Learner\\"'
+"""What the header of a file says."""
+_MARK = rf'{{"__metadata__":{{"seqjax":"{{\"kind\": \"{_KIND}\"'.encode()
 """What a file of a state begins with, after its first 8 bytes."""
 
 
@@ -178,7 +179,7 @@ def _decode(data: bytes) -> tuple[dict[str, Any], str]:
         ValueError: it is another kind of file.
     """
     arrays, text = load_arrays(data)
-    header = json.loads(text)
+    header = from_json(text)
     if header.get("kind") != _KIND:
         raise ValueError("it is another kind of file, and not the state of a Learner")
     if header["prng"] not in _KEYS:
