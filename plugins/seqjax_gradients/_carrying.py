@@ -52,7 +52,21 @@ class Carrying(SequenceGradient):
             before = gradient(parts, ravel_float(q)[0], M, params)
             return before, after_window(parts, problem, params, M, state, xs)
 
-        rows = jnp.arange(batch.weights.shape[1])
-        before, M = jax.vmap(carry, (0, 0, 0, 0, 1))(rows, memory.rows, state, q, batch.xs)
+        xs = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), batch.xs)
+        before, M = _for_each_row(carry, jnp.arange(batch.weights.shape[1]), memory.rows, state, q, xs)
         grads = jax.tree.map(lambda a, b: a + b.sum(0), grads, before)
         return Estimate(value, grads, end, memory._replace(rows=M), outputs)
+
+
+def _for_each_row(function, *args):
+    """The results of a function of one row, for arguments [B, ...].
+
+    A CPU takes one row after the other, whose numbers stay in its cache: of all rows together, `rtrl` took up to 2.4
+    times as long and twice the memory (LRU of 256 units, 8 rows). Other devices take all rows together.
+    """
+    together = jax.vmap(function)
+    if len(args[0]) == 1:
+        return together(*args)
+    return jax.lax.platform_dependent(
+        *args, cpu=lambda *args: jax.lax.map(lambda row: function(*row), args), default=together
+    )
