@@ -23,6 +23,7 @@ TINY = {
     "immediate": {"dataset": TEXT, "epochs": 1, "seeds": 1, "hidden": 4},
     "influence_balancing": {"updates": 20},
     "linear_forecast": {"epochs": 1, "seeds": 1, "num_steps": 400},
+    "learning_online": {"train": 0.02, "seeds": 1, "hidden": 4, "epochs": 1, "num_steps": 4, "windows": (1,)},
     "linear_recurrence": {"dataset": TEXT, "train": 0.05, "seeds": 1, "hidden": 4, "epochs": 1, "text_epochs": 1},
     "markov_chain": {"num_steps": 20_000, "epochs": 1, "seeds": 1},
     "ngram_baselines": {"dataset": TEXT, "epochs": 1, "hidden": 8, "seeds": 1, "max_order": 1},

@@ -49,7 +49,8 @@ class Carrying(SequenceGradient):
         def carry(row, M, state, q, xs):
             """Of one row: what its history before the window adds to the gradient, and M after the window."""
             M = plus_start(parts, M, lambda params: jax.tree.map(lambda a: a[row], start(params)), params)
-            before = gradient(parts, ravel_float(q)[0], M, params)
+            # The gradient reads M before the new M replaces it. XLA would copy a donated M otherwise.
+            M, before = jax.lax.optimization_barrier((M, gradient(parts, ravel_float(q)[0], M, params)))
             return before, after_window(parts, problem, params, M, state, xs)
 
         xs = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), batch.xs)

@@ -1,0 +1,154 @@
+"""Learning at every step on two chaotic series, beside the figures that the authors of sketched-rtrl published.
+
+    python benchmarks/targets.py
+    python benchmarks/targets.py --series henon --strategies snap immediate --seeds 3
+
+The protocol is theirs (its Table 6): the next value of x is predicted from x, which has mean 0 and variance 1 over the
+series, by a tanh RNN of 64 units with weights from U(±1/8); 8 rows, each a series of its own; Adam with a rate of .001
+and an update at every step, 15,000 steps from index 64 of 20,065. The state, and what a strategy carries, begin anew
+every 200 steps. The figure of a run is the mean squared error over 200 steps before each of the last five multiples of
+500. A table has the mean and the standard deviation over the seeds, the range, and the seconds of a run without
+compiling.
+
+The cosine of a strategy is that of the angle between its gradient and the exact one, over the parameters of the
+recurrent layer, at the parameters that exact RTRL reaches: the mean over all steps of the first seed.
+"""
+
+import argparse
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from machine import cores, cpu
+
+import seqjax as sj
+from seqjax.gradients import Batch, init_memory
+from seqjax_gradients import RFLO, RTRL, UORO, SnAp, Truncated
+from seqjax_models import RNN
+
+LENGTH, FIRST, NUM_UPDATES, NUM_ROWS, RESET_EVERY = 20_065, 64, 15_000, 8, 200
+STRATEGIES = {"rtrl": RTRL(), "snap": SnAp(), "immediate": Truncated(steps=1), "rflo": RFLO(), "uoro": UORO()}
+PUBLISHED = {
+    "henon": {"rtrl": ".0052 ± .0010", "snap": ".0052 ± .0012", "rflo": ".0704 ± .0163", "uoro": ".6583 ± .2966"},
+    "lorenz": {"rtrl": ".0051 ± .0040", "snap": ".0024 ± .0008", "rflo": ".0442 ± .0124", "uoro": ".0425 ± .0431"},
+}
+
+
+def main() -> None:
+    """Prints a table for each series."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--series", nargs="+", choices=list(PUBLISHED), default=list(PUBLISHED))
+    parser.add_argument("--strategies", nargs="+", choices=list(STRATEGIES), default=list(STRATEGIES))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--no-cosines", dest="cosines", action="store_false")
+    args = parser.parse_args()
+    print(f"{cpu()} · {cores()} cores · jax {jax.__version__} · float32")
+    for series in args.series:
+        print(f"\n{series}\n\n| strategy | error | range | published | seconds a seed |\n" + "|---" * 5 + "|")
+        for name in args.strategies:
+            print(row(series, name, args.seeds), flush=True)
+        if args.cosines:
+            others = {name: STRATEGIES[name] for name in args.strategies if name != "rtrl"}
+            run = compile_run(RTRL(), tuple(others.values()))
+            _, cosines = run(jax.random.key(0), *samples(series, 0))
+            for name, cosine in zip(others, np.asarray(cosines).mean(0), strict=True):
+                print(f"cosine of {name} with exact: {cosine:.3f}", flush=True)
+
+
+def row(series, name, seeds):
+    """A row of the table of a series."""
+    run = compile_run(STRATEGIES[name])
+    errors, seconds = [], []
+    for seed in range(seeds):
+        xs, ys = samples(series, seed)
+        begin = time.perf_counter()
+        losses = np.asarray(run(jax.random.key(seed), xs, ys)[0])
+        seconds.append(time.perf_counter() - begin)
+        records = [losses[end - 200 : end].mean() for end in range(500, NUM_UPDATES + 1, 500)]
+        errors.append(float(np.mean(records[-5:])))
+    spread = f"{min(errors):.4f} to {max(errors):.4f}"
+    published = PUBLISHED[series].get(name, "–")
+    return (
+        f"| {name} | {np.mean(errors):.4f} ± {np.std(errors):.4f} | {spread} | {published} | "
+        f"{statistics.median(seconds):.1f} |"
+    )
+
+
+def compile_run(gradient, others=()):
+    """(key, xs, ys) -> the loss of each step, and the cosine of the gradient of each other strategy, [steps, others].
+
+    The other strategies see the same parameters and states, and carry their own memory.
+    """
+    problem = RNN(hidden=64, initializer="uniform").problem(sj.Spec(sj.Values(1), sj.Values(1)))
+    strategies, adam = (gradient, *others), optax.adam(1e-3)
+    rows = jnp.arange(NUM_ROWS, dtype=jnp.int32)
+
+    @jax.jit
+    def run(key, xs, ys):
+        params = problem.init(key)
+        state = problem.init_rows(params, NUM_ROWS)
+        memories = [init_memory(strategy, problem, params, state, NUM_ROWS) for strategy in strategies]
+
+        def step(carry, inputs):
+            params, opt_state, state, memories = carry
+            t, x, y = inputs
+            reset = jnp.broadcast_to(t % RESET_EVERY == 0, NUM_ROWS)
+            batch = Batch((x[None], y[None]), jnp.full((1, NUM_ROWS), 1 / NUM_ROWS), reset, rows)
+            keys = jax.random.split(jax.random.fold_in(key, t), len(strategies))
+            estimates = [
+                strategy(problem, params, state, memory, batch, key)
+                for strategy, memory, key in zip(strategies, memories, keys, strict=True)
+            ]
+            first = estimates[0]
+            updates, opt_state = adam.update(first.grads, opt_state, params)
+            after = (optax.apply_updates(params, updates), opt_state, first.state, [e.memory for e in estimates])
+            cosines = [cosine(first.grads["layer_0"], other.grads["layer_0"]) for other in estimates[1:]]
+            return after, (first.loss, cosines)
+
+        start = (params, adam.init(params), state, memories)
+        _, (losses, cosines) = jax.lax.scan(step, start, (jnp.arange(NUM_UPDATES), xs, ys))
+        return losses, jnp.stack(cosines, 1) if others else None
+
+    xs, ys = samples("henon", 0)
+    return run.lower(jax.random.key(0), xs, ys).compile()
+
+
+def cosine(one, two):
+    """The cosine of the angle between two trees."""
+    dot = optax.tree.vdot(one, two)
+    return dot / jnp.maximum(optax.tree.norm(one) * optax.tree.norm(two), 1e-30)
+
+
+def samples(series, seed):
+    """The inputs and targets of all updates, float32[updates, rows, 1]."""
+    values = {"henon": henon, "lorenz": lorenz}[series](np.random.default_rng(seed))
+    values = (values - values.mean(0)) / values.std(0)
+    used = values[FIRST : FIRST + NUM_UPDATES + 1, :, None].astype(np.float32)
+    return used[:-1], used[1:]
+
+
+def henon(rng):
+    """x of the Hénon map with a = 1.4 and b = .3 from x = .1 + .01 row, y = 0, float[LENGTH, rows]."""
+    x, y, xs = 0.1 + 0.01 * np.arange(NUM_ROWS), np.zeros(NUM_ROWS), []
+    for _ in range(LENGTH):
+        xs.append(x)
+        x, y = 1 - 1.4 * x**2 + y, 0.3 * x
+    return np.stack(xs)
+
+
+def lorenz(rng):
+    """x of every second Euler step of .01 of the Lorenz system (10, 28, 8/3), without the first 100."""
+    state, xs = np.ones((NUM_ROWS, 3)) + 0.1 * rng.normal(size=(NUM_ROWS, 3)), []
+    for index in range(2 * (LENGTH + 100)):
+        if index % 2 == 0:
+            xs.append(state[:, 0])
+        x, y, z = state.T
+        state = state + 0.01 * np.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], 1)
+    return np.stack(xs)[100:]
+
+
+if __name__ == "__main__":
+    main()

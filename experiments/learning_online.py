@@ -1,0 +1,124 @@
+"""What does a stack of layers lose when it learns at every step?   python experiments/learning_online.py --seeds 3
+
+The exact influence of all parameters on the state of one layer of `lru` is cheap to carry from step to step (`rtrl`).
+With several layers, `layerwise` carries the influence of each layer on its own state, and loses that on the states
+above it which begins before the window. The first two figures show the error of a gradient relative to the gradient of
+the whole history, by the length of the windows, where the target is the input of ten steps ago. In windows of one step,
+the error of `layerwise` is smaller than that of one step alone, but most of the gradient of four layers is lost. `snap`
+carries an approximation for all layers; it does not depend on the windows, and takes much longer. The second task are
+digits, whose 64 pixels are read in a random order with an update after each of them. There, `layerwise` names more
+digits than the gradient of one step.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import seqjax as sj
+from seqjax.gradients import Batch, init_memory
+from seqjax.report import at_least, between
+from seqjax_datasets import Digits
+from seqjax_gradients import RTRL, Full, Immediate, Layerwise, SnAp, Truncated
+from seqjax_models import LRU
+from seqjax_optimizers import Adam
+from seqjax_samplers import InOrder
+
+LAG, NUM_ROWS = 10, 2
+
+
+def errors(layers: int, hidden: int, num_steps: int, windows: Sequence[int], seed: int) -> dict[str, list[float]]:
+    """The relative errors of the strategies by window, at the initial parameters."""
+    # Factors of at least .9 remember for tens of steps.
+    problem = LRU(hidden=hidden, layers=layers, r_min=0.9, r_max=0.99).problem(sj.Spec(sj.Values(1)))
+    params = problem.init(jax.random.key(seed))
+    numbers = np.random.default_rng(seed).normal(size=(num_steps + LAG, NUM_ROWS, 1)).astype(np.float32)
+    xs = (numbers[LAG:], numbers[:-LAG])
+
+    exact = gradient_of(Full(), problem, params, xs, num_steps)
+
+    def error(strategy, window):
+        gradient = gradient_of(strategy, problem, params, xs, window)
+        return float(optax.tree.norm(optax.tree.sub(gradient, exact)) / optax.tree.norm(exact))
+
+    by_window = {
+        name: [error(strategy, window) for window in windows]
+        for name, strategy in {"layerwise": Layerwise(), "the window alone": Full()}.items()
+    }
+    # The errors of these two do not depend on the windows.
+    one = {name: error(strategy, 1) for name, strategy in {"snap": SnAp(), "immediate": Immediate()}.items()}
+    return by_window | {name: [value] * len(windows) for name, value in one.items()}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 4))
+def gradient_of(strategy: sj.Gradient, problem: sj.Problem, params: Any, xs: Any, window: int) -> Any:
+    """The sum of the gradients of consecutive windows, between which the state and the memory are carried."""
+    state = problem.init_rows(params, NUM_ROWS)
+    memory = init_memory(strategy, problem, params, state, NUM_ROWS)
+    by_window = jax.tree.map(lambda a: a.reshape(-1, window, *a.shape[1:]), xs)
+    weights = jnp.full((window, NUM_ROWS), 1 / xs[0].shape[0] / NUM_ROWS)
+    rows = jnp.arange(NUM_ROWS, dtype=jnp.int32)
+
+    def next_window(carry, xs):
+        estimate = strategy(problem, params, *carry, Batch(xs, weights, None, rows))
+        return (estimate.state, estimate.memory), estimate.grads
+
+    _, grads = jax.lax.scan(next_window, (state, memory), by_window)
+    return jax.tree.map(lambda a: a.sum(0), grads)
+
+
+def main(
+    train: int | float = 0.8,
+    seeds: int = 3,
+    hidden: int = 16,
+    epochs: int = 8,
+    num_steps: int = 400,
+    windows: tuple[int, ...] = (1, 10, 100),
+) -> sj.Report:
+    report = sj.Report(__file__)
+    for layers in (2, 4):
+        by_seed = [errors(layers, hidden, num_steps, windows, seed) for seed in range(seeds)]
+        by_strategy = {name: np.array([values[name] for values in by_seed]) for name in by_seed[0]}
+        for name, values in by_strategy.items():
+            for window, error in zip(windows, values.T, strict=True):
+                report.row(f"error, {layers} layers, windows of {window}, {name}", error)
+        report.figure(
+            f"{layers}_layers",
+            sj.plot.averages(
+                {name: (windows, values) for name, values in by_strategy.items()},
+                x_label="steps of a window",
+                y_label="relative error of the gradient",
+                x_scale="log",
+                title=f"lru, {layers} layers of {hidden} units",
+            ),
+        )
+
+    base = sj.Experiment(
+        dataset=Digits(permuted=True),
+        train=train,
+        heldout=0.2,
+        sampler=InOrder(num_steps=1),
+        optimizer=Adam(learning_rate=0.001, clip_norm=1.0, schedule="cosine"),
+        metrics=("last_accuracy",),
+        epochs=epochs,
+        evaluate_every=epochs,
+    )
+    exact = {1: ("rtrl", RTRL(), at_least(0.88)), 2: ("layerwise", Layerwise(), at_least(0.88))}
+    for layers, (name, strategy, expected) in exact.items():
+        experiment = replace(base, model=LRU(hidden=hidden, layers=layers, residual=True))
+        gradients = {name: strategy, "one step": Truncated(steps=1)}
+        runs = sj.sweep(experiment, {"gradient": gradients, "seed": range(seeds)})
+        for gradient, group in runs.variants.items():
+            accuracies = [run.metric("heldout_last_accuracy")[-1] for run in group]
+            what = f"accuracy on held-out digits, {layers} layer{'s'[: layers - 1]}, {gradient}"
+            report.row(what, accuracies, expected if name in gradient else between(0.75, 0.88))
+    return report
+
+
+if __name__ == "__main__":
+    sj.script(main)
