@@ -2,12 +2,11 @@
 
 The exact influence of all parameters on the state of one layer of `lru` is cheap to carry from step to step (`rtrl`).
 With several layers, `layerwise` carries the influence of each layer on its own state, and loses that on the states
-above it which begins before the window. The first two figures show the error of a gradient relative to the gradient of
-the whole history, by the length of the windows, where the target is the input of ten steps ago. In windows of one step,
-the error of `layerwise` is smaller than that of one step alone, but most of the gradient of four layers is lost. `snap`
-carries an approximation for all layers; it does not depend on the windows, and takes much longer. The second task are
-digits, whose 64 pixels are read in a random order with an update after each of them. There, `layerwise` names more
-digits than the gradient of one step.
+above it which begins before the window. The figures show the error of a gradient relative to that of the whole history,
+by the length of the windows, where the target is the input of ten steps ago. Longer windows help `layerwise` and the
+gradient of the window alone. `snap` carries an approximation for all layers, and does not depend on the windows. The
+second task are digits, whose 64 pixels are read in a random order, with an update after each of them. There, the
+strategies differ by no more than their seeds: an `lru` with random factors remembers most of what this task needs.
 """
 
 import functools
@@ -22,7 +21,7 @@ import optax
 
 import seqjax as sj
 from seqjax.gradients import Batch, init_memory
-from seqjax.report import at_least, between
+from seqjax.report import between
 from seqjax_datasets import Digits
 from seqjax_gradients import RTRL, Full, Immediate, Layerwise, SnAp, Truncated
 from seqjax_models import LRU
@@ -30,6 +29,9 @@ from seqjax_optimizers import Adam
 from seqjax_samplers import InOrder
 
 LAG, NUM_ROWS = 10, 2
+BY_WINDOW = {"layerwise": Layerwise(), "the window alone": Full()}
+THE_SAME = {"snap": SnAp(), "immediate": Immediate()}
+"""The strategies whose errors do not depend on the windows."""
 
 
 def errors(layers: int, hidden: int, num_steps: int, windows: Sequence[int], seed: int) -> dict[str, list[float]]:
@@ -46,12 +48,8 @@ def errors(layers: int, hidden: int, num_steps: int, windows: Sequence[int], see
         gradient = gradient_of(strategy, problem, params, xs, window)
         return float(optax.tree.norm(optax.tree.sub(gradient, exact)) / optax.tree.norm(exact))
 
-    by_window = {
-        name: [error(strategy, window) for window in windows]
-        for name, strategy in {"layerwise": Layerwise(), "the window alone": Full()}.items()
-    }
-    # The errors of these two do not depend on the windows.
-    one = {name: error(strategy, 1) for name, strategy in {"snap": SnAp(), "immediate": Immediate()}.items()}
+    by_window = {name: [error(strategy, window) for window in windows] for name, strategy in BY_WINDOW.items()}
+    one = {name: error(strategy, 1) for name, strategy in THE_SAME.items()}
     return by_window | {name: [value] * len(windows) for name, value in one.items()}
 
 
@@ -75,6 +73,7 @@ def gradient_of(strategy: sj.Gradient, problem: sj.Problem, params: Any, xs: Any
 def main(
     train: int | float = 0.8,
     seeds: int = 3,
+    draws: int = 10,
     hidden: int = 16,
     epochs: int = 8,
     num_steps: int = 400,
@@ -82,9 +81,12 @@ def main(
 ) -> sj.Report:
     report = sj.Report(__file__)
     for layers in (2, 4):
-        by_seed = [errors(layers, hidden, num_steps, windows, seed) for seed in range(seeds)]
-        by_strategy = {name: np.array([values[name] for values in by_seed]) for name in by_seed[0]}
+        drawn = [errors(layers, hidden, num_steps, windows, seed) for seed in range(draws)]
+        by_strategy = {name: np.array([values[name] for values in drawn]) for name in drawn[0]}
         for name, values in by_strategy.items():
+            if name in THE_SAME:
+                report.row(f"error, {layers} layers, {name}", values[:, 0])
+                continue
             for window, error in zip(windows, values.T, strict=True):
                 report.row(f"error, {layers} layers, windows of {window}, {name}", error)
         report.figure(
@@ -95,6 +97,7 @@ def main(
                 y_label="relative error of the gradient",
                 x_scale="log",
                 title=f"lru, {layers} layers of {hidden} units",
+                of="draw",
             ),
         )
 
@@ -108,15 +111,14 @@ def main(
         epochs=epochs,
         evaluate_every=epochs,
     )
-    exact = {1: ("rtrl", RTRL(), at_least(0.88)), 2: ("layerwise", Layerwise(), at_least(0.88))}
-    for layers, (name, strategy, expected) in exact.items():
+    for layers, name, strategy in ((1, "rtrl", RTRL()), (2, "layerwise", Layerwise())):
         experiment = replace(base, model=LRU(hidden=hidden, layers=layers, residual=True))
         gradients = {name: strategy, "one step": Truncated(steps=1)}
         runs = sj.sweep(experiment, {"gradient": gradients, "seed": range(seeds)})
         for gradient, group in runs.variants.items():
             accuracies = [run.metric("heldout_last_accuracy")[-1] for run in group]
             what = f"accuracy on held-out digits, {layers} layer{'s'[: layers - 1]}, {gradient}"
-            report.row(what, accuracies, expected if name in gradient else between(0.75, 0.88))
+            report.row(what, accuracies, between(0.8, 0.9))
     return report
 
 
