@@ -6,7 +6,7 @@ above it which begins before the window. The figures show the error of a gradien
 by the length of the windows, where the target is the input of ten steps ago. Longer windows help `layerwise` and the
 gradient of the window alone. `snap` carries an approximation for all layers, and does not depend on the windows. The
 second task are digits, whose 64 pixels are read in a random order, with an update after each of them. There, the
-strategies differ by no more than their seeds: an `lru` with random factors remembers most of what this task needs.
+strategies differ by no more than their seeds; in linear_recurrence.py, an `lru` needs no gradient through time either.
 """
 
 import functools
