@@ -7,11 +7,13 @@ The protocol is theirs (its Table 6): the next value of x is predicted from x, w
 series, by a tanh RNN of 64 units with weights from U(±1/8); 8 rows, each a series of its own; Adam with a rate of .001
 and an update at every step, 15,000 steps from index 64 of 20,065. The state, and what a strategy carries, begin anew
 every 200 steps. The figure of a run is the mean squared error over 200 steps before each of the last five multiples of
-500. A table has the mean and the standard deviation over the seeds, the range, and the seconds of a run without
-compiling.
+500. A table has the mean and the population standard deviation over the seeds, the range, and the seconds of a run
+without compiling. A seed changes the initial weights, and the start of the Lorenz series; the Hénon series is always
+the same.
 
 The cosine of a strategy is that of the angle between its gradient and the exact one, over the parameters of the
-recurrent layer, at the parameters that exact RTRL reaches: the mean over all steps of the first seed.
+recurrent layer, at each step of a run of exact RTRL: the mean over all steps of the first seed. On Hénon the gradient of
+one step reaches the error of the exact one, so that this series does not tell them apart.
 """
 
 import argparse
@@ -50,8 +52,8 @@ def main() -> None:
         print(f"\n{series}\n\n| strategy | error | range | published | seconds a seed |\n" + "|---" * 5 + "|")
         for name in args.strategies:
             print(row(series, name, args.seeds), flush=True)
-        if args.cosines:
-            others = {name: STRATEGIES[name] for name in args.strategies if name != "rtrl"}
+        others = {name: STRATEGIES[name] for name in args.strategies if name != "rtrl"}
+        if args.cosines and others:
             run = compile_run(RTRL(), tuple(others.values()))
             _, cosines = run(jax.random.key(0), *samples(series, 0))
             for name, cosine in zip(others, np.asarray(cosines).mean(0), strict=True):

@@ -94,13 +94,13 @@ def live(gradient, seed):
 
 
 def main() -> None:
-    """Prints how often the agent turned to the right side in the first and in the last 200 episodes."""
+    """Prints how often the agent turned to the correct side, in its first and in its last 200 turns."""
     for name, gradient in {"rtrl": RTRL(), "truncated(1)": Truncated(steps=1)}.items():
         for seed in range(3):
             rewards, _ = live(gradient, seed)
             first, last = (np.mean(part > 0) for part in (rewards[:200], rewards[-200:]))
             shares = f"{first:.0%} of the first 200, {last:.0%} of the last"
-            print(f"{name:13} seed {seed}  {len(rewards):5} turns  right: {shares}")
+            print(f"{name:13} seed {seed}  {len(rewards):5} turns  correct: {shares}")
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ class Carrying(SequenceGradient):
         floats, others = partition_float(state)
 
         def loss(params, floats):
-            xs, scored = problem.inputs(params, batch.xs), scored_steps(batch.weights)
-            end, losses, outputs = problem.unroll_with_outputs(params, combine(floats, others), xs, None, scored)
+            s, scored = combine(floats, others), scored_steps(batch.weights)
+            end, losses, outputs = problem.unroll_with_outputs(params, s, batch.xs, None, scored)
             return weighted_sum(batch.weights, losses), (end, outputs)
 
         # The losses take one reverse pass, of all rows together. M is that of each row, and follows apart from them.

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from seqjax import Cell, Elementwise
+from seqjax import Cell, Elementwise, Problem
 from seqjax.gradients import leaf_names, ravel_float
+from seqjax.models import ModelProblem
 
 from ._parts import Part
 
@@ -44,9 +45,14 @@ def layer_parts(problem: Any, params: Any, state: Any) -> list[Part]:
 def layered(problem: Any) -> Any:
     """The model of a problem, if its layers use the parameters as `Cell` or `Elementwise` do, else None.
 
-    A method of its own may use them in other ways; an author writes `cell`, `output` and `init_cell` alone.
+    A problem of another class, or a method of the model's own, may use them in other ways. Authors of models write
+    `cell`, `output` and `init_cell` alone. Resets inside of a window change nothing of this.
     """
-    model: Any = getattr(problem, "model", None)
+    if type(problem).reset_of is not Problem.reset_of:
+        problem = problem.problem
+    if type(problem) is not ModelProblem:
+        return None
+    model: Any = problem.model
     base: Any = next((base for base in (Cell, Elementwise) if isinstance(model, base)), None)
     names = ("step", "step_with", "init_state", "through_layers", "enter", "join", "_read", "_write")
     return model if base and all(getattr(type(model), n, None) is getattr(base, n, None) for n in names) else None

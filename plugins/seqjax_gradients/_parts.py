@@ -146,9 +146,10 @@ def after_window(
     def block(carry, xs):
         state, M = carry
         s, others, join = ravel_float(state)
-        end, pull_back = run(problem, params, s, others, join, xs, one_by_one)
-        M = [part.after(m, *pull_back(part.cotangents(s))) for part, m in zip(parts, M, strict=True)]
-        return (join(*end), M), None
+        (end, others), pull_back = run(problem, params, s, others, join, xs, one_by_one)
+        M = [part.after(m, *pull_back(part.cotangents(end))) for part, m in zip(parts, M, strict=True)]
+        # An unroll may return a state that is more precise than the one that it was given.
+        return (join(end.astype(s.dtype), others), M), None
 
     in_blocks = num_steps - num_steps % length
     xs_blocks = jax.tree.map(lambda a: a[:in_blocks].reshape(-1, length, *a.shape[1:]), xs)

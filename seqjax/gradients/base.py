@@ -188,6 +188,11 @@ class Gradient(Plugin):
         self, problem: Problem, params: Params, start: Start, memory: Memory, batch: Batch, key: jax.Array | None = None
     ) -> Estimate:
         """`__call__` without the reset of rows."""
+        if problem.has_own_inputs and 2 not in self.argnums:
+            raise Error(
+                f"{name_of(self)} does not differentiate what the steps read, and that of this problem depends on the "
+                "parameters (`inputs`): compute it inside of the step, or use a strategy such as full"
+            )
         num_steps, num_rows = batch.weights.shape
         noise: Noise = ()
         if self.draws:

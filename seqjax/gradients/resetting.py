@@ -45,11 +45,6 @@ class ResettingProblem(UnrolledProblem):
     __hash__ = object.__hash__
     __eq__ = object.__eq__
 
-    @property
-    def model(self) -> Any:
-        """The model of the other problem, or None."""
-        return getattr(self.problem, "model", None)
-
     def step(self, params, state, x):
         """One step, from the initial state if it is reset."""
         return self.advance(params, self._enter(params, state, x), x)

@@ -38,7 +38,8 @@ class Learner:
 
     It is used like an optax transformation: `init` returns the state, and `update` the next one. The state holds the
     parameters, the optimizer's state, the recurrent state and what the gradient strategy carries. Its buffers are
-    donated: after `update`, the old state cannot be read any more.
+    donated: after `update`, the old state cannot be read any more. JAX keeps a learner and its compiled functions in
+    memory until `jax.clear_caches()`.
 
     The updates are those of `seqjax.train` with the sampler `InOrder(num_steps=1)`, one call each.
 
@@ -125,7 +126,8 @@ class Learner:
             state: the state before the step; it is donated.
             x: what the step reads: the input and the target of a model, as two arguments; with `rows`, leaves [B, ...].
             reset: whether a sequence starts with this step, bool[], or bool[B] with `rows`. The recurrent state and
-                what the strategy carries then begin anew. None: no sequence starts.
+                what the strategy carries then begin anew. The first step always starts one. None: no sequence starts.
+                Pass it at all steps or at none, since the function is compiled for each of the two.
 
         Returns:
             The next state, and `loss`, the mean over the rows before the update, and `grad_norm`, float[].
@@ -140,9 +142,10 @@ class Learner:
             if reset.dtype != jnp.bool or reset.shape not in ((), (self.rows,)):
                 wanted = "bool[]" if self.rows is None else f"bool[] or bool[{self.rows}]"
                 raise Error(f"Learner.update: reset must be {wanted}, not {dtype_shape(reset)}")
-            reset = jnp.broadcast_to(reset, (num_rows,))
+        # As in `train`, a sequence starts with the first step: the initial state may depend on the parameters.
+        starts = jnp.broadcast_to(state.update == 0 if reset is None else (state.update == 0) | reset, (num_rows,))
         weights = jnp.full((1, num_rows), 1 / num_rows)
-        batch = Batch(xs, weights, reset, jnp.arange(num_rows, dtype=jnp.int32))
+        batch = Batch(xs, weights, starts, jnp.arange(num_rows, dtype=jnp.int32))
         return update_state(self.problem, self.gradient, self.optimizer, state, batch)
 
     def save(self, path: str | Path, state: TrainState) -> None:
@@ -158,6 +161,9 @@ class Learner:
 
     def load(self, path: str | Path, params: Params | None = None) -> TrainState:
         """The state that `save` wrote, with the same bits.
+
+        The file does not name the problem, the strategy and the optimizer: only the names, shapes and dtypes of the
+        arrays are compared.
 
         Args:
             path: the file.

@@ -15,7 +15,7 @@ def test_what_is_carried_decides_whether_the_agent_remembers():
     done = run([sys.executable, EXAMPLE])
     assert done.returncode == 0, done.stderr
     found = re.findall(
-        r"^(\S+) +seed \d  +\d+ turns  right: (\d+)% of the first 200, (\d+)% of the last$", done.stdout, re.M
+        r"^(\S+) +seed \d  +\d+ turns  correct: (\d+)% of the first 200, (\d+)% of the last$", done.stdout, re.M
     )
     assert [name for name, *_ in found] == ["rtrl"] * 3 + ["truncated(1)"] * 3
     assert all(int(first) < 65 for _, first, _ in found), "at first the agent guesses"

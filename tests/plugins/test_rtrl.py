@@ -1,5 +1,6 @@
 """`rtrl` and `layerwise` over windows with carried memory, against the gradient of the whole history."""
 
+import itertools
 from dataclasses import dataclass
 
 import equinox.internal as eqxi
@@ -13,7 +14,7 @@ import seqjax as sj
 from seqjax.gradients import Batch, init_memory, reset_rows
 from seqjax.testing.compare import Failed, assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import RFLO, RTRL, UORO, Layerwise, SnAp, _carrying, _parts
+from seqjax_gradients import RFLO, RTRL, UORO, Layerwise, SnAp, _carrying, _layers, _parts
 from seqjax_models import GRU
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -24,7 +25,7 @@ TOKENS = sj.Spec(sj.Tokens(V))
 
 @pytest.fixture(autouse=True)
 def _several_blocks(monkeypatch):
-    """Windows of two whole blocks and a shorter one, for states of at most two numbers; others have one block."""
+    """Windows of five steps have blocks of two and one, or of three and two if the state has three numbers."""
     monkeypatch.setattr(_parts, "SHORTEST_BLOCK", 2)
 
 
@@ -195,9 +196,15 @@ def without_jacobian(monkeypatch):
 
 
 def without_last_block(monkeypatch):
-    run = _parts.after_window
-    shorter = lambda *args: run(*args[:-1], jax.tree.map(lambda a: a[:-1], args[-1]))
-    monkeypatch.setattr(_carrying, "after_window", shorter)
+    """The blocks have two, two and one of the five steps, and the last one leaves its I out."""
+    after = _parts.Part.after
+    counter = itertools.count()
+
+    def planted(self, M, J, I):
+        # The scan over whole blocks is traced once, and then the rest.
+        return after(self, M, J, jax.tree.map(jnp.zeros_like, I) if next(counter) % 2 else I)
+
+    monkeypatch.setattr(_parts.Part, "after", planted)
 
 
 def shared_by_units(monkeypatch):
@@ -360,9 +367,98 @@ def carried_second(problem, params, state, xs):
 
 
 @pytest.mark.parametrize("strategy", [RTRL(), Layerwise(), SnAp(), RFLO(), UORO()], ids=repr)
-def test_complex_numbers_are_refused(strategy):
+@pytest.mark.parametrize("what", ["parameter", "state"])
+def test_complex_numbers_are_refused(strategy, what):
     """What is carried has one number for the two parts of a derivative by a complex number."""
-    step = lambda w, s, x: (w.astype(complex) * s + x.astype(complex), jnp.abs(s) ** 2)
+    w, s = jnp.array(0.5), jnp.zeros(B)
+    w, s = (w.astype(complex), s) if what == "parameter" else (w, s.astype(complex))
+    step = lambda w, s, x: (jnp.abs(w).astype(s.dtype) * s + x.astype(s.dtype), jnp.abs(s) ** 2)
     estimate = sj.value_and_grad(step, strategy)
-    with pytest.raises(sj.Error, match=r"the state .*is complex: keep it as two floats"):
-        estimate(jnp.array(0.5), jnp.zeros(B, complex), jnp.ones((T, B)), key=jax.random.key(0))
+    with pytest.raises(sj.Error, match=rf"the {what} .*is complex: keep it as two floats"):
+        estimate(w, s, jnp.ones((T, B)), key=jax.random.key(0))
+
+
+class OfModel(sj.Problem):
+    """A problem of an author's own with a model inside, and a parameter beside those of the model."""
+
+    def __init__(self, model):
+        self.model = model
+        super().__init__(self.run)
+
+    def run(self, params, state, x):
+        state, output = self.model.step(params["net"], state, params["gain"] * jax.nn.one_hot(x[0], V))
+        return state, output[x[1]] ** 2
+
+
+def test_the_parameters_of_an_own_problem_with_a_model_are_all_carried():
+    of_gru, params, state, xs = of_model(GRU(hidden=3))
+    case = OfModel(of_gru.model), {"net": params, "gain": jnp.array(1.5)}, state, xs
+    for strategy in (RTRL(), SnAp(n=3)):
+        assert_close(carried(case, strategy), whole(case), "the gradient", bound=1e-12)
+
+
+METHODS = ("step", "step_with", "init_state", "through_layers", "enter", "join", "_read", "_write")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_overridden_method_of_a_layer_makes_everything_dense(name):
+    """Such a method may use the parameters in other ways."""
+    model = sj.create("model", "min-gru", hidden=3)
+    base = type(model)
+    if not hasattr(base, name):
+        base, model = GRU, GRU(hidden=3)
+    own = type("Own", (base,), {name: lambda self, *args, **fields: getattr(base, name)(self, *args, **fields)})
+    assert _layers.layered(model.problem(TOKENS)) is model
+    assert _layers.layered(own(hidden=3).problem(TOKENS)) is None
+
+
+@pytest.mark.parametrize("name", ["lru", "min-gru"])
+def test_parameters_in_bfloat16(name):
+    """The gradient is that of float32 to a few digits, though the unroll of these models returns a state in float32."""
+    problem = sj.create("model", name, hidden=3).problem(TOKENS)
+    narrow = jax.tree.map(lambda a: a.astype(jnp.bfloat16), problem.init(jax.random.key(0)))
+    wide = jax.tree.map(lambda a: a.astype(jnp.float32), narrow)
+    xs = tuple(jnp.asarray(np.random.default_rng(0).integers(0, V, (2, WINDOWS * T, B))))
+
+    def second(params):
+        """The gradient of the second window."""
+        state = problem.init_rows(params, B)
+        memory = init_memory(RTRL(), problem, params, state, B)
+        for number in range(2):
+            rows = jnp.arange(B, dtype=jnp.int32)
+            batch = Batch(window_of(xs, number), jnp.ones((T, B), jnp.float32), None, rows)
+            found = RTRL()(problem, params, state, memory, batch)
+            state, memory = found.state, found.memory
+        return found.grads
+
+    with jax.numpy_dtype_promotion("standard"):
+        found, want = second(narrow), second(wide)
+    assert {a.dtype for a in jax.tree.leaves(found)} == {jnp.dtype(jnp.bfloat16)}
+    assert_close(jax.tree.map(lambda a: a.astype(jnp.float32), found), want, "the gradient", bound=0.05)
+
+
+@pytest.mark.parametrize("strategy", [SnAp(), RFLO()], ids=repr)
+def test_resets_inside_of_a_window_are_followed_densely(strategy):
+    """The gradient is that of the two pieces. By units, a strategy does not know the problem whose steps are reset."""
+    problem, params, state, xs = of_model(sj.create("model", "rnn", hidden=3))
+    estimate = quick_jit(sj.value_and_grad(problem, strategy))
+    xs, weights, reset = window_of(xs, 0), jnp.ones((T, B)), jnp.arange(T) == 2
+    found = estimate(params, state, xs, weights=weights, reset=reset).grads
+
+    before, later = (jax.tree.map(lambda a, cut=cut: a[cut], xs) for cut in (slice(2), slice(2, None)))
+    first = estimate(params, state, before, weights=weights[:2]).grads
+    second = estimate(params, problem.init_rows(params, B), later, weights=weights[2:]).grads
+    assert_close(found, jax.tree.map(jnp.add, first, second), "the gradient", bound=1e-12)
+
+
+def test_inputs_that_depend_on_the_parameters_are_refused():
+    class Weighted(sj.Problem):
+        def inputs(self, params, xs):
+            return params * xs
+
+    problem = Weighted(lambda w, s, x: (0.5 * s + x, s**2))
+    batch = Batch(jnp.ones((T, B)), jnp.ones((T, B)), None, jnp.arange(B, dtype=jnp.int32))
+    state, params = jnp.zeros(B), jnp.array(2.0)
+    memory = init_memory(RTRL(), problem, params, state, B)
+    with pytest.raises(sj.Error, match="does not differentiate what the steps read"):
+        RTRL()(problem, params, state, memory, batch)
