@@ -12,8 +12,8 @@ without compiling. A seed changes the initial weights, and the start of the Lore
 the same.
 
 The cosine of a strategy is that of the angle between its gradient and the exact one, over the parameters of the
-recurrent layer, at each step of a run of exact RTRL: the mean over all steps of the first seed. On Hénon the gradient of
-one step reaches the error of the exact one, so that this series does not tell them apart.
+recurrent layer, at each step of a run of exact RTRL: the mean over all steps of the first seed. On Hénon the gradient
+of one step reaches the error of the exact one, so that this series does not tell them apart.
 """
 
 import argparse
