@@ -31,7 +31,7 @@ or, if your distribution has no such package:
 endef
 export NO_PYTHON
 
-.PHONY: help demo test test-all documents simulators search docs slurm browser faults reproduce notebooks bench lint types wheel authors lock tree nightly clean
+.PHONY: help demo test test-all documents simulators search docs slurm browser faults reproduce notebooks gallery bench lint types wheel authors lock tree nightly clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -79,6 +79,9 @@ reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter
 
 notebooks: $(READY)  ## execute the notebooks of docs/notebooks, and write their outputs into their files
 	@$(PYTHON) tests/support/notebooks.py
+
+gallery: $(READY)  ## run the scripts of docs/gallery, and write their figures and docs/gallery.md; two of them need Chromium
+	@$(PYTHON) tests/support/gallery.py
 
 bench: $(READY) | $(UV)  ## measure training speed beside PyTorch (installed once, in its own environment) and Flax, also into build/bench.json; ARGS="--cells gru"
 	@$(with_index) $(PYTHON) benchmarks/training.py --json build/bench.json $(ARGS)

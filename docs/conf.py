@@ -17,7 +17,7 @@ exclude_patterns = [".*", "build", "dist", "reports", "runs", "seqjax", "tests"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 extensions += ["mathml", "autodoc_hooks"]
 
-myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath", "html_image"]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # the glossary, a section of CONTRIBUTING.md, begins at its third level
 nb_execution_mode = "off"  # the outputs are committed

@@ -1,0 +1,21 @@
+"""A figure and a table for a paper.
+
+The style `"icml"` is as wide as a column, with colours that differ in greyscale, no title and no explanations; the
+caption is text of its own. `to_latex` prints the table.
+"""
+
+import seqjax as sj
+from seqjax_gradients import Full, Truncated
+from seqjax_models import GRU, LRU
+from seqjax_optimizers import Adam
+
+text = sj.Text("the quick brown fox jumps over the lazy dog. " * 100)
+base = sj.Experiment(dataset=text, optimizer=Adam(learning_rate=0.02), epochs=15)
+models = {"GRU": GRU(hidden=16), "LRU": LRU(hidden=16)}
+gradients = {"full": Full(), "K = 2": Truncated(steps=2)}
+runs = sj.sweep(base, {"model": models, "gradient": gradients, "seed": range(3)})
+print(runs.compare("heldout_perplexity").to_latex(columns=("variant", "last"), digits=3))
+with sj.plot.style("icml"):
+    figure = sj.plot.runs(runs, x="epoch", y="heldout_perplexity")
+    figure.savefig("paper.png")
+print(figure.caption)

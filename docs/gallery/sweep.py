@@ -1,0 +1,26 @@
+"""A sweep with bands.
+
+`sweep` trains one run for each combination, here of three strategies and three seeds. The target depends on the inputs
+4 and 6 steps earlier, so that a gradient of 2 steps does not reach them. The lines are means over the seeds, and the
+bands their 95 % intervals. `compare` prints the differences from one variant, seed by seed.
+"""
+
+import seqjax as sj
+from seqjax_datasets import Add
+from seqjax_gradients import Full, Truncated
+from seqjax_models import RNN
+from seqjax_optimizers import Adam
+from seqjax_samplers import Sequential
+
+base = sj.Experiment(
+    dataset=Add(num_steps=40_000),
+    model=RNN(hidden=32),
+    sampler=Sequential(batch_size=32, num_steps=40),
+    optimizer=Adam(learning_rate=0.003),
+    epochs=30,
+)
+gradients = {"full": Full(), "6 steps": Truncated(steps=6), "2 steps": Truncated(steps=2)}
+runs = sj.sweep(base, {"gradient": gradients, "seed": range(3)})
+print(runs.compare("heldout_loss", against="full"))
+with sj.plot.style("paper"):
+    sj.plot.runs(runs, x="epoch", y="heldout_loss").savefig("sweep.png")
