@@ -41,7 +41,7 @@ def faults(text):
 
 
 def test_there_are_notebooks():
-    assert [file.stem for file in NOTEBOOKS] == ["first_run", "online", "simulator", "truncation"]
+    assert [file.stem for file in NOTEBOOKS] == ["first_run", "online", "simulator", "solutions", "truncation"]
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
