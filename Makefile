@@ -66,7 +66,7 @@ slurm: $(READY)  ## run the tests that need a Slurm, which root installs and sta
 	line=$$(tests/slurm/start build/slurm) || [ $$? = 77 ] || exit 1; \
 	env $${line:+"$$line"} $(PYTHON) -m pytest $(SLOW) tests/slurm $(ARGS)
 
-browser: $(READY)  ## run the tests that need a browser, which root installs here; elsewhere they are skipped
+browser: docs  ## run the tests that need a browser, also of the site; root installs one here, elsewhere they are skipped
 	@tests/browser/install || [ $$? = 77 ]; \
 	$(PYTHON) -m pytest $(SLOW) tests/browser $(ARGS)
 

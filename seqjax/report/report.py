@@ -177,14 +177,20 @@ class Report:
         self._rows.append((what, *numbers, _shown(numbers, digits), str(expected), met))
 
     def table(self, name: str, table: Any) -> None:
-        """Adds a `Table`, or anything with columns and rows; it is saved as `<name>.csv`."""
+        """Adds a `Table`, or anything with columns and rows; it is saved as `<name>.csv`.
+
+        Its heading is the name, with spaces in place of underscores.
+        """
         self._check_name(name)
         if not (hasattr(table, "columns") and hasattr(table, "rows")):
             raise Error(f"table {name!r}: a {type(table).__name__} has no columns and rows; make it a Table")
         self.tables[name] = table if isinstance(table, Table) else Table(table.columns, table.rows)
 
     def figure(self, name: str, figure: Figure) -> None:
-        """Adds a matplotlib figure; it is saved as `<name>.png` and `<name>.svg`, and its data as `<name>.csv`."""
+        """Adds a matplotlib figure; it is saved as `<name>.png` and `<name>.svg`, and its data as `<name>.csv`.
+
+        Its heading is the name, with spaces in place of underscores.
+        """
         self._check_name(name)
         self.figures[name] = figure
 
@@ -216,11 +222,11 @@ class Report:
         if self._rows:
             parts.append(f"{self._summary().to_markdown()}\nIn full: [{ROWS}]({ROWS})")
         for name, table in self.tables.items():
-            parts.append(f"## {name}\n\n{table.to_markdown()}\nIn full: [{name}.csv]({name}.csv)")
+            parts.append(f"## {_words(name)}\n\n{table.to_markdown()}\nIn full: [{name}.csv]({name}.csv)")
         for name, figure in self.figures.items():
             kinds = ["svg", "csv"] if _has_data(figure) else ["svg"]
             links = ", ".join(f"[{name}.{kind}]({name}.{kind})" for kind in kinds)
-            parts.append(f"## {name}\n\n![{name}]({name}.png)\n\nAlso: {links}")
+            parts.append(f"## {_words(name)}\n\n![{_words(name)}]({name}.png)\n\nAlso: {links}")
         return "\n\n".join(parts) + "\n"
 
     def save(self, folder: str | Path | None = None) -> Path:
@@ -339,6 +345,11 @@ def _results(what: str, got: Any) -> np.ndarray:
 def _named(name: str, inner: Callable[[], str]) -> str:
     """A table or a figure as HTML, under its name."""
     return notebook.text(name, "h4") + inner()
+
+
+def _words(name: str) -> str:
+    """The name of a table or figure as a heading."""
+    return name.replace("_", " ")
 
 
 def _has_data(figure: Figure) -> bool:
