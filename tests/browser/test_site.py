@@ -50,8 +50,8 @@ for (const each of main.querySelectorAll('ol > li')) {
   const entry = each.getBoundingClientRect(), style = getComputedStyle(each)
   const number = `${[...each.parentElement.children].indexOf(each) + 1}. `
   pen.font = `${style.fontSize} ${style.fontFamily}`
-  const right = entry.left, left = right - pen.measureText(number).width, bottom = entry.top + parseFloat(style.lineHeight)
-  const box = {left, right, top: entry.top, bottom, height: bottom - entry.top}
+  const left = entry.left - pen.measureText(number).width, height = parseFloat(style.lineHeight)
+  const box = {left, right: entry.left, top: entry.top, bottom: entry.top + height, height}
   lines.push({box, text: number, scroller: null})
 }
 const over = []

@@ -2,7 +2,9 @@
 
 import functools
 import os
+import re
 import zlib
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
 import reference
+from fontTools.ttLib import TTFont
 
 from seqjax.plugin import registry
 
@@ -110,6 +113,16 @@ def test_every_public_name_is_in_the_inventory():
 def test_an_equation_of_a_docstring_keeps_its_lines_and_characters():
     text = (SITE / "docs" / "reference" / "plugins-gradient.html").read_text("utf-8")
     assert "M_t = J_t M_{t-1} + I_t,   J_t = ∂s_t/∂s_{t-1},   I_t = ∂s_t/∂θ\ndl_t/dθ" in text
+
+
+def test_the_font_of_equations_has_their_characters():
+    """A character of another font would have another size, and other distances to its indices."""
+    equations = "".join(
+        part for file in pages() for part in re.findall(r"<math.*?</math>", file.read_text("utf-8"), re.S)
+    )
+    used = set(unescape(re.sub(r"<[^>]*>", "", equations))) - {"\n", "\N{FUNCTION APPLICATION}"}
+    assert len(used) > 80
+    assert used - {chr(code) for code in TTFont(SITE / "_static" / "equations.woff").getBestCmap()} == set()
 
 
 def test_an_equation_of_a_document_is_typeset():
