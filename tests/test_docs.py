@@ -55,19 +55,21 @@ def folder(tmp_path, monkeypatch, forget_local_plugins):
         Path(name).write_text(text)
     rows = "\n".join(f"{n % 7},{n % 5},{n % 3}" for n in range(10_000))
     Path("measurements.csv").write_text(f"temperature,wind,power\n{rows}\n")
-    readme = (ROOT / "README.md").read_text("utf-8")
-    as_import(re.search(r"^```python\n(# mine.py\n.*?)^```", readme, re.M | re.S)[1])
+    for document in (ROOT / "docs" / "plugins.md", ROOT / "README.md"):  # README has the shorter mine.py
+        for block in re.findall(r"^```python\n(.*?)^```", document.read_text("utf-8"), re.M | re.S):
+            as_import(block)
     Path("experiments").symlink_to(ROOT / "experiments")
     Path("my_question.py").write_text('"""Does it rain?   python my_question.py"""')
     return tmp_path
 
 
 def as_import(block: str) -> str:
-    """A block that begins with the name of a file is written to this file, and imported."""
-    name = re.match(r"# (\w+)\.py\n", block)
+    """A block that begins with the name of a file is written to this file, or added to it, and imported."""
+    name = re.match(r"# (\w+)\.py(, continued)?\n", block)
     if not name:
         return block
-    Path(f"{name[1]}.py").write_text(block)
+    file = Path(f"{name[1]}.py")
+    file.write_text(f"{file.read_text()}\n\n{block}" if name[2] else block)
     return f"from {name[1]} import *\n"
 
 
