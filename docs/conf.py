@@ -15,6 +15,7 @@ include_patterns = ["docs/**", "*.md", "experiments/*.md", "benchmarks/*.md", "e
 exclude_patterns = [".*", "build", "dist", "reports", "runs", "seqjax", "tests"]
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
+extensions += ["sphinx.ext.githubpages"]  # writes the file with which GitHub shows folders such as _static
 extensions += ["mathml", "autodoc_hooks"]
 
 myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath", "html_image"]
