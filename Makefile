@@ -80,7 +80,7 @@ reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter
 notebooks: $(READY)  ## execute the notebooks of docs/notebooks, and write their outputs into their files
 	@$(PYTHON) tests/support/notebooks.py
 
-gallery: $(READY)  ## run the scripts of docs/gallery, and write their figures and docs/gallery.md; two of them need Chromium
+gallery: $(READY)  ## run the scripts of docs/gallery, and write their figures and docs/gallery.md; needs Chromium
 	@$(PYTHON) tests/support/gallery.py
 
 bench: $(READY) | $(UV)  ## measure training speed beside PyTorch (installed once, in its own environment) and Flax, also into build/bench.json; ARGS="--cells gru"

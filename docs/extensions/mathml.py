@@ -12,6 +12,11 @@ from sphinx.util.math import get_node_equation_number
 REWRITTEN = {r"\\dots\b": r"\\ldots", r"(\\[dt]?frac)\s*(\d)\s*(\d)": r"\1{\2}{\3}"}
 """What docutils does not read as TeX does -> what it reads. It takes the 12 of `frac12` for one number."""
 
+ACCENT = re.compile(
+    r'<munderover>\s*(<mi>\w</mi>)(.*?)(<mo stretchy="false">[^<]</mo>)\s*</munderover>', flags=re.DOTALL
+)
+"""A letter with an index and an accent, as docutils writes it: with the index below the letter."""
+
 
 def setup(app):
     """Registers the renderer."""
@@ -39,7 +44,7 @@ def mathml(node, as_block):
     for pattern, replacement in REWRITTEN.items():
         tex = re.sub(pattern, replacement, tex)
     try:
-        return tex2mathml(tex, as_block=as_block)
+        return ACCENT.sub(r"<msub><mover>\1\3</mover>\2</msub>", tex2mathml(tex, as_block=as_block))
     except MathError as fault:
         logging.getLogger(__name__).warning("equation %s: %s", tex, fault, location=node)
         return f"<code>{html.escape(tex)}</code>"

@@ -1,8 +1,8 @@
 """Which targets a sampler trains.
 
 The samplers read a text of 1,000 tokens in windows of 35 steps, 8 at a time. The lines show how often an epoch trains
-each target, as a mean over 500 epochs. `sequential` shifts its windows by a random offset, and so never trains the last
-targets. `coverage` counts all of this without a model.
+each target, as a mean over 500 epochs. `sequential` shifts its windows by a random offset, and never trains some
+targets between its rows and at the end. `coverage` counts all of this without a model.
 """
 
 import seqjax as sj

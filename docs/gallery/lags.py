@@ -2,7 +2,8 @@
 
 The model of a river has two stores of water. Rain fills the soil, which drains into the river and into the groundwater,
 and the groundwater drains slowly. `lags` splits the gradient of the error by the number of days that it travels back,
-in one backward pass: above, the norm of each part; below, the relative error if only the last days are kept.
+in one backward pass: above, the norm of each part, with a fit of its decay; below, the relative error if only the last
+days are kept.
 """
 
 import jax

@@ -1,11 +1,8 @@
 """A page of runs.
 
 `runs.page` writes one file for a browser, which needs neither a server nor a network: the table of all runs, their
-curves, what differs between their experiments, samples and figures. The last line takes a picture of it.
+curves, what differs between their experiments, samples and figures. The picture shows its beginning.
 """
-
-import subprocess
-from pathlib import Path
 
 import seqjax as sj
 from seqjax_gradients import Full, Randomized, Truncated
@@ -17,6 +14,3 @@ base = sj.Experiment(dataset=text, model=RNN(hidden=16), optimizer=Adam(learning
 gradients = {"full": Full(), "cut after 2": Truncated(steps=2), "cut at random": Randomized(0.8)}
 runs = sj.sweep(base, {"gradient": gradients, "seed": range(3)}, out="runs")
 runs.page("page.html")
-browser = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=680,900"]
-browser += ["--force-device-scale-factor=1.4", "--screenshot=page.png", Path("page.html").resolve().as_uri()]
-subprocess.run(browser, check=True, capture_output=True)

@@ -1,8 +1,8 @@
 """A sweep with bands.
 
 `sweep` trains one run for each combination, here of three strategies and three seeds. The target depends on the inputs
-4 and 6 steps earlier, so that a gradient of 2 steps does not reach them. The lines are means over the seeds, and the
-bands their 95 % intervals. `compare` prints the differences from one variant, seed by seed.
+4 and 6 steps earlier: segments of 6 steps reach the first of them, and segments of 2 steps neither. The lines are means
+over the seeds, and the bands their 95 % intervals. `compare` prints the differences from one variant, seed by seed.
 """
 
 import seqjax as sj

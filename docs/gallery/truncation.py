@@ -1,8 +1,8 @@
 """Truncation against memory.
 
 An exact gradient can also be made to fit in memory: checkpoints keep the states at a few steps, and compute the others
-again. Each point is a way to differentiate the same scan of 2,000 steps: the bytes that the compiled gradient needs,
-and the relative error of the gradient.
+again, which takes time. Each point is a way to differentiate the same scan of 2,000 steps: the temporary memory of the
+compiled gradient, and its relative error.
 """
 
 import jax

@@ -125,6 +125,14 @@ def test_the_font_of_equations_has_their_characters():
     assert used - {chr(code) for code in TTFont(SITE / "_static" / "equations.woff").getBestCmap()} == set()
 
 
+def test_the_index_of_a_letter_with_an_accent_stands_beside_it():
+    text = (SITE / "docs" / "course" / "8-1-sequences.html").read_text("utf-8")
+    letter = (
+        '<msub><mover><mi>x</mi><mostretchy="false">ˆ</mo></mover><mrow><mi>t</mi><mo>+</mo><mn>1</mn></mrow></msub>'
+    )
+    assert letter in "".join(text.split())
+
+
 def test_an_equation_of_a_document_is_typeset():
     text = (SITE / "docs" / "gradients.html").read_text("utf-8")
     fraction = (

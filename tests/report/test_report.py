@@ -228,3 +228,12 @@ def test_a_folder_that_cannot_be_written(file, tmp_path):
             full(file).save(folder)
         assert caught.value.exit_code == 6
     assert not (tmp_path / "out" / "report.md").exists(), "the report comes last"
+
+
+def test_a_name_of_several_words_is_a_heading_in_words():
+    report = Report(title="Does it rain?")
+    report.table("wet_days", Table(("day",), [(1,)]))
+    report.figure("by_month", plot.lines({"rain": [1.0, 2.0]}))
+    text = report.to_markdown()
+    assert "## wet days\n" in text and "(wet_days.csv)" in text
+    assert "## by month\n\n![by month](by_month.png)" in text

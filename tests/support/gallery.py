@@ -29,9 +29,9 @@ ORDER = [
 HEAD = """# Gallery
 
 At the end of this page you have seen what seqjax can show, and you can copy the lines behind each figure. Each script
-runs alone, in some seconds: `python docs/gallery/lags.py`. The times are those of two cores. Those marked \\* need
-Chromium for the picture of a page.
-"""
+runs alone: `python docs/gallery/lags.py`. The times are those of two cores, with compiling and importing."""
+# Without a sandbox, since root has none; the pages are those of the scripts.
+BROWSER = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--force-device-scale-factor=1.4"]
 
 
 def text_of(name: str) -> tuple[str, str]:
@@ -46,43 +46,51 @@ def code_of(name: str) -> str:
     return (FOLDER / f"{name}.py").read_text("utf-8").split('"""', 2)[2].strip()
 
 
-def needs_browser(name: str) -> bool:
-    return '"chromium"' in code_of(name)
+def count_of(name: str) -> int:
+    """The number of lines of a script that are not blank, without its docstring."""
+    return sum(bool(line.strip()) for line in code_of(name).splitlines())
 
 
-def run(name: str, folder: Path) -> tuple[str, float]:
-    """What a script prints in a folder, in which it leaves its figure, and its seconds."""
+def run(name: str, folder: Path) -> tuple[Path, str, float]:
+    """Runs a script in a folder: the figure or the page that it left there, what it printed, and its seconds."""
     start = time.perf_counter()
-    # Progress is drawn on stderr, which is shown only if the script fails.
-    done = subprocess.run([sys.executable, FOLDER / f"{name}.py"], cwd=folder, capture_output=True, text=True)
+    env = os.environ | {"COLUMNS": "110"}
+    done = subprocess.run([sys.executable, FOLDER / f"{name}.py"], cwd=folder, env=env, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{name}.py: {done.stderr}")
-    return done.stdout, time.perf_counter() - start
+    (made,) = [file for file in (folder / f"{name}.png", folder / f"{name}.html") if file.exists()]
+    return made, done.stdout.strip(), time.perf_counter() - start
+
+
+def picture_of(page: Path) -> Path:
+    """A picture of the beginning of a page, by Chromium."""
+    picture = page.with_suffix(".png")
+    command = [*BROWSER, "--window-size=700,900", f"--screenshot={picture}", page.resolve().as_uri()]
+    subprocess.run(command, check=True, capture_output=True)
+    return picture
 
 
 def section(name: str, printed: str, seconds: float) -> str:
     """The part of the page about one script."""
     title, caption = text_of(name)
-    code = code_of(name)
-    count = sum(bool(line.strip()) for line in code.splitlines())
     parts = [f"## {title}", caption, f"![{title}](gallery/{name}.png)"]
-    parts += [f"[{name}.py](gallery/{name}.py): {count} lines, {seconds:.0f} s{' \\*' if needs_browser(name) else ''}"]
-    parts += [f"```python\n{code}\n```"]
-    parts += [f"It prints:\n\n```text\n{printed.strip()}\n```"] if printed.strip() else []
+    parts += [f"[{name}.py](gallery/{name}.py): {count_of(name)} lines, {seconds:.0f} s"]
+    parts += [f"```python\n{code_of(name)}\n```"]
+    parts += [f"It prints:\n\n```text\n{printed}\n```"] if printed else []
     return "\n\n".join(parts)
 
 
 def main() -> None:
-    parts = [HEAD.strip()]
+    parts = [HEAD]
     for name in ORDER:
         with tempfile.TemporaryDirectory() as folder:
-            printed, seconds = run(name, Path(folder))
-            shutil.copyfile(Path(folder) / f"{name}.png", FOLDER / f"{name}.png")
+            made, printed, seconds = run(name, Path(folder))
+            picture = picture_of(made) if made.suffix == ".html" else made
+            shutil.copyfile(picture, FOLDER / f"{name}.png")
         print(f"{name:12}{seconds:6.1f} s", flush=True)
         parts.append(section(name, printed, seconds))
     PAGE.write_text("\n\n".join(parts) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("COLUMNS", "110")
     main()
