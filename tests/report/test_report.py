@@ -235,5 +235,6 @@ def test_a_name_of_several_words_is_a_heading_in_words():
     report.table("wet_days", Table(("day",), [(1,)]))
     report.figure("by_month", plot.lines({"rain": [1.0, 2.0]}))
     text = report.to_markdown()
-    assert "## wet days\n" in text and "(wet_days.csv)" in text
+    assert "## wet days\n" in text
+    assert "(wet_days.csv)" in text
     assert "## by month\n\n![by month](by_month.png)" in text
