@@ -21,8 +21,9 @@ strategies = {
     "rflo": RFLO(),
     "immediate": Immediate(),
     "cut after 5": Truncated(steps=5),
+    "randomized": Randomized(0.9),
+    "uoro": UORO(),
 }
-strategies |= {"randomized": Randomized(0.9), "uoro": UORO()}
 measures = sj.measure(run, strategies, draws=40, windows=8)
 print(measures)
 noise = np.sqrt(measures.variance)

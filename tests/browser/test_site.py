@@ -22,7 +22,8 @@ PAGES = [
 MEASURE = """
 const main = document.querySelector('[role=main]') || document.querySelector('main')
 const scrolls = each => ['auto', 'scroll'].includes(getComputedStyle(each).overflowX)
-const cut = ({left, right, top, bottom}) => ({left, right, top, bottom})
+// A DOMRect cannot be changed, and its copy by {...box} would be empty.
+const copy = ({left, right, top, bottom}) => ({left, right, top, bottom})
 const boxes = [], outside = []
 
 // Adds what is seen of a box, and notes what lies outside of its block where nothing scrolls.
@@ -31,7 +32,7 @@ function add(box, text, element, number = false) {
   while (getComputedStyle(block).display.startsWith('inline')) block = block.parentElement
   let scroller = block
   while (scroller !== main && !scrolls(scroller)) scroller = scroller.parentElement
-  const edge = block.getBoundingClientRect(), seen = cut(box)
+  const edge = block.getBoundingClientRect(), seen = copy(box)
   if (scroller !== main) {
     const window = scroller.getBoundingClientRect()
     seen.left = Math.max(box.left, window.left)

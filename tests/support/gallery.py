@@ -1,7 +1,6 @@
 """The scripts of docs/gallery. As a program (`make gallery`), it runs them, and writes their figures and the page."""
 
 import ast
-import os
 import shutil
 import subprocess
 import sys
@@ -54,8 +53,7 @@ def count_of(name: str) -> int:
 def run(name: str, folder: Path) -> tuple[Path, str, float]:
     """Runs a script in a folder: the figure or the page that it left there, what it printed, and its seconds."""
     start = time.perf_counter()
-    env = os.environ | {"COLUMNS": "110"}
-    done = subprocess.run([sys.executable, FOLDER / f"{name}.py"], cwd=folder, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, FOLDER / f"{name}.py"], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{name}.py: {done.stderr}")
     (made,) = [file for file in (folder / f"{name}.png", folder / f"{name}.html") if file.exists()]
