@@ -1,4 +1,4 @@
-"""What SnAp and RFLO share: the influence matrix M_t = ds_t/dθ, or an approximation of it, carried forwards.
+"""What strategies share that carry the influence matrix M_t = ds_t/dθ forwards, or an approximation of it.
 
 For a step (s_t, l_t) = f(θ, s_{t-1}, x_t) let J_t = ∂s_t/∂s_{t-1}, I_t = ∂s_t/∂θ, q_t = ∂l_t/∂s_{t-1}. Then
 
@@ -27,28 +27,49 @@ class Window(NamedTuple):
     Args:
         problem: its `advance`, the step without resets, is differentiated.
         params: the parameters.
+        start: params -> the state in which the window starts.
         entering: the states that enter the steps: their float vectors s_{t-1}, [T, S], and their other leaves, [T,
             ...].
         join: (float vector, other leaves) -> state.
         xs: what the steps read, leaves [T, ...].
         one_by_one: whether the step sees `vmap`, so that steps and cotangents are taken one after the other.
         reset: bool[T], the steps at which the sequence begins anew; None: there are none.
+        weights: float[T], the weights of the losses.
+        read: `entering` and `xs`, in which the values of steps that are not scored are replaced.
+        noise: what the strategy has drawn.
     """
 
     problem: Any
     params: Any
+    start: Any
     entering: Any
     join: Any
     xs: Any
     one_by_one: bool
     reset: Any
+    weights: Any
+    read: Any
+    noise: Any
+
+
+class Derivatives(NamedTuple):
+    """What follows from the losses of a window if all states are held fixed.
+
+    Args:
+        direct: Σ_t ∂l_t/∂θ, like the parameters.
+        q_TS: q_t, float[T, S].
+    """
+
+    direct: Any
+    q_TS: Any
 
 
 class Influence(SequenceGradient):
     """The author writes `advance`: how M_t follows from M_{t-1}. M has the precision of the parameters.
 
     A strategy may carry more than M from step to step. What it carries is passed to `influence`, `begin` and `advance`,
-    and is kept in `Memory.rows` between windows.
+    and is kept in `Memory.rows` between windows. A strategy that stores M in a way of its own writes `init` and
+    `follow` instead.
     """
 
     of = "history"
@@ -104,16 +125,20 @@ class Influence(SequenceGradient):
             return mapped(step, (None, 0, 0, 0), len(weights), one_by_one)(params, s_TS, read_others, read_xs)[1]
 
         losses, pull = jax.vjp(all_losses, params, read_TS)
-        direct, q_TS = pull(weights.astype(losses.dtype))
-
-        window = Window(problem, params, entering, join, xs, one_by_one, reset)
-        if self.by_units(problem, params):
-            carried, grads = self.through_units(memory.rows, q_TS, window)
-        else:
-            carried = self.begin(memory.rows, _of_state(start, params))
-            carried, grads = self._through(carried, q_TS, window)
-        grads = jax.tree.map(jnp.add, direct, grads)
+        derivatives = Derivatives(*pull(weights.astype(losses.dtype)))
+        read = (read_TS, read_others), read_xs
+        window = Window(problem, params, start, entering, join, xs, one_by_one, reset, weights, read, noise)
+        carried, grads = self.follow(memory.rows, derivatives, window)
         return weighted_sum(weights, losses), grads, join(*end), Memory(rows=carried)
+
+    def follow(self, carried, derivatives, window):
+        """What is carried after the window, and the gradient of the window, like the parameters."""
+        if self.by_units(window.problem, window.params):
+            carried, grads = self.through_units(carried, derivatives.q_TS, window)
+        else:
+            carried = self.begin(carried, of_state(window.start, window.params))
+            carried, grads = self._through(carried, derivatives.q_TS, window)
+        return carried, jax.tree.map(jnp.add, derivatives.direct, grads)
 
     def _through(self, carried, q_TS, window):
         """Dense: what is carried after the window, and Σ_t q_t M_{t-1}, which is like the parameters."""
@@ -126,7 +151,7 @@ class Influence(SequenceGradient):
         anew = None
         if window.reset is not None:
             first = jax.tree.map(lambda a: a[0], window.xs)
-            I = _of_state(lambda params: window.problem.reset_of(params, first)[1], window.params)
+            I = of_state(lambda params: window.problem.reset_of(params, first)[1], window.params)
             anew = self.begin(jax.tree.map(jnp.zeros_like, carried), I)
 
         def body(carry, inputs):
@@ -144,7 +169,7 @@ class Influence(SequenceGradient):
         return carried, unravel(grads)
 
 
-def _of_state(start, params):
+def of_state(start, params):
     """The influence of the parameters on the state that enters a window or follows a reset, float[S, P].
 
     It is zero unless a sequence starts here: a state that comes from the previous window is a constant to `start`, and

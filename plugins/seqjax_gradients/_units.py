@@ -9,6 +9,7 @@ ones, which SnAp-1 and RFLO leave out. Of J_t only the entries within units matt
 unit before the step changes its number i after the step, float[L, L, hidden].
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -42,12 +43,18 @@ def zeros(problem, params, state):
     return jax.tree.map(lambda a: jnp.zeros((L, a.size // hidden, hidden), a.dtype), _unit_params(params))
 
 
-def local_jacobians(window):
-    """J_t within units for all steps, float[T, L, L, hidden]."""
+def local_jacobians(window, through_W_hh=True):
+    """J_t within units for all steps, float[T, L, L, hidden].
+
+    Args:
+        window: the steps.
+        through_W_hh: whether a unit of a `Cell` acts on itself through the diagonals of W_hh, too.
+    """
     problem, hidden = window.problem, window.problem.model.hidden
     apart = problem
     if isinstance(problem.model, Cell):
-        apart = _Apart(problem.model).problem(problem.spec, problem.loss, problem.precision)
+        product = _recur_apart if through_W_hh else _recur_cut
+        apart = _Apart(problem.model, product).problem(problem.spec, problem.loss, problem.precision)
 
     def local_jacobian(s, others, x):
         # In the derivative of `apart` no unit acts on another one. So one tangent of ones in leaf j gives column j of
@@ -62,20 +69,30 @@ def local_jacobians(window):
     return mapped(local_jacobian, (0, 0, 0), len(s_TS), window.one_by_one)(s_TS, others_T, window.xs)
 
 
-def through(M, J_T, q_TS, window):
-    """M after the window, and Σ_t q_t M_{t-1} like the parameters, where M_t = J_t M_{t-1} + I_t.
+def through(M, J_T, q_TS, window, last=None):
+    """M after the window, and Σ_t q_t M_{t-1} + last M_T like the parameters, where M_t = J_t M_{t-1} + I_t.
 
     M is not carried from step to step, which would read and write all of it T times. Let λ and P run backwards,
 
-        λ_{t-1} = q_t + λ_t J_t,   λ_T = 0        P_{t-1} = P_t J_t,   P_T = 1
+        λ_{t-1} = q_t + λ_t J_t,   λ_T = last     P_{t-1} = P_t J_t,   P_T = 1
 
-    Then Σ_t q_t M_{t-1} = λ_0 M_0 + Σ_t λ_t I_t, and M_T = P_0 M_0 + Σ_t P_t I_t. λ and P are small, [L] and [L, L] for
-    each unit, and both sums over t are one product with the derivatives of all steps.
+    Then Σ_t q_t M_{t-1} + last M_T = λ_0 M_0 + Σ_t λ_t I_t, and M_T = P_0 M_0 + Σ_t P_t I_t. λ and P are small, [L] and
+    [L, L] for each unit, and both sums over t are one product with the derivatives of all steps.
+
+    Args:
+        M: leaves [L, n, hidden]. L may be a multiple of the numbers of a unit's state: then M holds several matrices,
+            I_t is added to each of them, and J_t says how they act on each other.
+        J_T: float[T, L, L, hidden].
+        q_TS: float[T, L hidden].
+        window: the steps.
+        last: float[L hidden]; None: zero.
     """
     hidden = window.problem.model.hidden
     L = J_T.shape[1]
+    last = jnp.zeros_like(q_TS[0]) if last is None else last
+    q_TLH, last = (a.reshape(*a.shape[:-1], L, hidden).astype(J_T.dtype) for a in (q_TS, last))
     # 1 + L rows of L numbers for each unit: λ, then the rows of P.
-    first, rows_T = _backwards(J_T, q_TS.reshape(len(q_TS), L, hidden).astype(J_T.dtype))
+    first, rows_T = _backwards(J_T, q_TLH, last)
 
     def all_after(params):
         def after(s, others, x):
@@ -86,7 +103,7 @@ def through(M, J_T, q_TS, window):
 
     # A parameter changes the state of its own unit alone, so Σ_t λ_t I_t is the pull-back of λ, for all units at once.
     s_TS, pull = jax.vjp(all_after, window.params)
-    cotangents = rows_T.reshape(1 + L, *s_TS.shape).astype(s_TS.dtype)
+    cotangents = rows_T.reshape(1 + L, len(s_TS), -1, s_TS.shape[1]).sum(2).astype(s_TS.dtype)
     sums = _by_unit(jax.vmap(pull)(cotangents)[0], hidden)
 
     def leaf(M, sums):
@@ -100,7 +117,7 @@ def through(M, J_T, q_TS, window):
     leaves, structure = jax.tree.flatten(M)
     pairs = [leaf(*each) for each in zip(leaves, jax.tree.leaves(sums), strict=True)]
     M, grads = (jax.tree.unflatten(structure, part) for part in zip(*pairs, strict=True))
-    return M, _like_params(window.params, grads)
+    return M, like_params(window.params, grads)
 
 
 def through_masked(M, seen, J_T, q_TS, window):
@@ -121,16 +138,10 @@ def through_masked(M, seen, J_T, q_TS, window):
     hidden = window.problem.model.hidden
     L = J_T.shape[1]
 
-    def direct(s, others, x):
-        """I_t, leaves [L, n, hidden]."""
-        # A parameter feeds one unit alone, so the pull-back of ones in leaf i gives row i of I for all units at once.
-        new, pull = jax.vjp(lambda params: _after(window.problem, params, window.join, s, others, x), window.params)
-        return _by_unit(jax.vmap(pull)(_ones(L, hidden, new.dtype))[0], hidden)
-
     def body(carry, inputs):
         M, seen, grads = carry
         J, q, (s, others), x = inputs
-        I = direct(s, others, x)
+        I = direct(window, s, others, x)
 
         def leaf(M, seen, I, grads):
             grads = grads + jnp.einsum("lh,lnh->nh", q.astype(M.dtype), M)
@@ -144,15 +155,24 @@ def through_masked(M, seen, J_T, q_TS, window):
     nothing = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), M)
     q_TLH = q_TS.reshape(len(q_TS), L, hidden)
     (M, seen, grads), _ = jax.lax.scan(body, (M, seen, nothing), (J_T, q_TLH, window.entering, window.xs))
-    return M, seen, _like_params(window.params, grads)
+    return M, seen, like_params(window.params, grads)
 
 
-def _backwards(J_T, q_T):
+def direct(window, s, others, x):
+    """I_t of a step, leaves [L, n, hidden]."""
+    hidden = window.problem.model.hidden
+    # A parameter feeds one unit alone, so the pull-back of ones in leaf i gives row i of I for all units at once.
+    new, pull = jax.vjp(lambda params: _after(window.problem, params, window.join, s, others, x), window.params)
+    return _by_unit(jax.vmap(pull)(_ones(new.size // hidden, hidden, new.dtype))[0], hidden)
+
+
+def _backwards(J_T, q_T, last):
     """λ and the rows of P: before the first step, and after each step.
 
     Args:
         J_T: float[T, L, L, hidden].
         q_T: float[T, L, hidden].
+        last: float[L, hidden], λ after the last step.
 
     Returns:
         Those before the first step, 1 + L lists of L arrays float[hidden], and those after each step, [1 + L, T, L,
@@ -169,8 +189,8 @@ def _backwards(J_T, q_T):
         before[0] = [a + q[j] for j, a in enumerate(before[0])]
         return before, rows
 
-    last = [[zeros] * L, *([ones if i == j else zeros for j in range(L)] for i in range(L))]
-    first, passed = jax.lax.scan(back, last, (J_T, q_T), reverse=True)
+    end = [list(last), *([ones if i == j else zeros for j in range(L)] for i in range(L))]
+    first, passed = jax.lax.scan(back, end, (J_T, q_T), reverse=True)
     return first, jnp.stack([jnp.stack(row, 1) for row in passed])
 
 
@@ -184,7 +204,7 @@ def _by_unit(stacked, hidden):
     return jax.tree.map(lambda a: a.reshape(len(a), -1, hidden), _unit_params(stacked))
 
 
-def _like_params(params, grads):
+def like_params(params, grads):
     """Sums for the parameters that feed units, leaves [n, hidden], as a tree like all parameters, zero elsewhere."""
     units, back = jax.vjp(_unit_params, params)
     return back(jax.tree.map(lambda g, a: g.reshape(a.shape), grads, units))[0]
@@ -202,12 +222,18 @@ def _ones(leaves, hidden, dtype):
 
 @dataclass(frozen=True)
 class _Apart(Model):
-    """The same cell with another derivative, in which no unit of the layer acts on another one."""
+    """The same cell with another derivative, in which no unit of the layer acts on another one.
+
+    Args:
+        cell: the cell.
+        product: the recurrent product with this derivative.
+    """
 
     cell: Cell
+    product: Callable
 
     def step(self, params, state, x):
-        return self.cell.step_with(_recur_apart, params, state, x)
+        return self.cell.step_with(self.product, params, state, x)
 
 
 @jax.custom_jvp
@@ -223,3 +249,8 @@ def _recur_apart_tangent(primals, tangents):
     own = jnp.diagonal(blocks, axis1=0, axis2=2).ravel()
     through_W = h @ dW_hh if db_hh is None else h @ dW_hh + db_hh
     return _recur_apart(h, W_hh, b_hh), own * jnp.tile(dh, blocks.shape[1]) + through_W
+
+
+def _recur_cut(h, W_hh, b_hh):
+    """h W_hh + b_hh, in whose derivative h is a constant."""
+    return recur(jax.lax.stop_gradient(h), W_hh, b_hh)

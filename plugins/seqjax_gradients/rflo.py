@@ -1,14 +1,14 @@
-"""Random-feedback local online learning, without the random feedback."""
+"""Random-feedback local online learning."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import register
 
-from . import _units
+from . import _feedback, _units
 from ._influence import Influence
 
 
@@ -22,31 +22,55 @@ class RFLO(Influence):
 
     (Murray 2019, "Local online learning in recurrent networks with random feedback", eLife 8:e43299). The rule was made
     for networks h_t = (1 - leak) h_{t-1} + leak φ(...); `leak` should be that of the network, and only this part of J
-    is kept. There are two differences to the paper. The weights that bring the error back are the true ones, where the
-    paper uses random ones. And the loss of a step is a function of the state before it, so the last J on the way to a
-    loss is whole: ∂l_t/∂s_{t-1} = ∂l_t/∂s_t J_t. In the paper ∂l_t/∂s_t meets M_t instead, where this J is reduced to
-    the leak, too. In a trial the gradients of the recurrent and of the input weights differed by 11 to 15 % for this
-    reason.
+    is kept.
+
+    With random feedback it is the rule of the paper, dl_t/dθ ≈ L_t M_t: the error of the read-out reaches the units by
+    fixed random weights, L_t = ∂l_t/∂o_t Bᵀ. This needs a `Cell` of one layer without embedding and dropout, whose
+    read-out is o_t = h_t W_hq + b_q.
+
+    With the true weights, which is the default, the loss of a step is a function of the state before it, so the last J
+    on the way to a loss is whole: ∂l_t/∂s_{t-1} = ∂l_t/∂s_t J_t. In the paper ∂l_t/∂s_t meets M_t instead, where this J
+    is reduced to the leak, too. In a trial the gradients of the recurrent and of the input weights differed by 11 to
+    15 % for this reason.
 
     M is carried from window to window. For a `Cell` of one layer without embedding one number is kept for each
     parameter and leaf of the state; otherwise M is float[S, P], for S state units and P parameters.
     """
 
-    cites = ("murray2019local",)
+    cites = ("murray2019local", "lillicrap2016random")
 
     leak: Annotated[float, Interval(ge=0, le=1)] = 0.1
     """The share of a unit's state that is lost in a step; its inverse is the time constant, in steps."""
+    feedback: Literal["true", "random"] = "true"
+    """By which weights the error of the read-out comes back to the units."""
+    seed: int = 0
+    """The seed of random feedback weights."""
 
     claim = "biased"
+
+    def init(self, problem, params, state):
+        if self.feedback == "random":
+            _feedback.check_reads_linearly(self, problem, params)
+        return super().init(problem, params, state)
 
     def by_units(self, problem, params):
         return _units.fits(problem, params)
 
+    def follow(self, carried, derivatives, window):
+        if self.feedback == "true":
+            return super().follow(carried, derivatives, window)
+        L_TS = _feedback.signals(window, self.feedback, self.seed)
+        return _feedback.by_units(carried, self._leaks(L_TS, window), L_TS, derivatives, window)
+
     def through_units(self, carried, q_TS, window):
-        hidden = window.problem.model.hidden
-        L = q_TS.shape[1] // hidden
-        J_LL1 = (1 - self.leak) * jnp.eye(L, dtype=q_TS.dtype)[..., None]
-        return _units.through(carried, jnp.broadcast_to(J_LL1, (len(q_TS), L, L, hidden)), q_TS, window)
+        return _units.through(carried, self._leaks(q_TS, window), q_TS, window)
 
     def advance(self, M, J, I):
         return (1 - self.leak) * M + I
+
+    def _leaks(self, q_TS, window):
+        """J_t, float[T, L, L, hidden]."""
+        hidden = window.problem.model.hidden
+        L = q_TS.shape[1] // hidden
+        J_LL1 = (1 - self.leak) * jnp.eye(L, dtype=q_TS.dtype)[..., None]
+        return jnp.broadcast_to(J_LL1, (len(q_TS), L, L, hidden))

@@ -100,7 +100,10 @@ def problems_of(strategy: Gradient) -> tuple[list[str], dict[str, str]]:
 def check_estimate(strategy: Gradient) -> Found:
     """Checks the shapes and dtypes of what it returns, on each problem."""
     usable, refused = problems_of(strategy)
-    return Found(note=", ".join(usable) + "".join(f"; not {name}: {why}" for name, why in refused.items()))
+    names_of: dict[str, list[str]] = {}
+    for name, why in refused.items():
+        names_of.setdefault(why, []).append(name)
+    return Found(note=", ".join(usable) + "".join(f"; not {', '.join(each)}: {why}" for why, each in names_of.items()))
 
 
 CONTRACT = Check(

@@ -83,7 +83,7 @@ def _check_mean(strategy: Gradient, name: str) -> float:
         memories = jax.tree.map(lambda a: a[None], memory)
         batch = batch_of_row(c.windows[0], b)
         means, _, _ = outcome_means(strategy, scan, scan.args, row_of(c.state, b), memories, batch, room=1)
-        grads = jax.tree.map(lambda a: a[0], means.grads)
+        grads = scan.by_argument(jax.tree.map(lambda a: a[0], means.grads))
         row = arguments_of_rows(name, num_steps=num_steps)[b]
         want = Arguments(
             row.params, jax.tree.map(lambda a: a[None], row.state), jax.tree.map(lambda a: a[:, None], row.xs)

@@ -1,0 +1,95 @@
+"""Learning signals: what the error of the read-out tells the units, by the weights of the read-out or by others.
+
+In a `Cell` with the read-out o_t = h_t W_hq + b_q let δ_t = ∂l_t/∂o_t. Then
+
+    L_t = δ_t Bᵀ
+
+is the signal for h_t, and B = W_hq gives ∂l_t/∂h_t. With a fixed random B the rule stays local: no unit has to know the
+weights by which it is read (Lillicrap et al. 2016, "Random synaptic feedback weights support error backpropagation for
+deep learning"). With B = 0 the units learn nothing, and the read-out alone is trained, as a control.
+"""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import Cell, Error
+from seqjax.gradients import mapped, ravel_float
+
+from . import _units
+
+Feedback = Literal["true", "random", "none"]
+"""By which weights the error of the read-out comes back: those of the read-out, random ones, or none at all."""
+READOUT = ("W_hq", "b_q")
+"""The parameters of the read-out, which do not change the state."""
+
+
+def check_reads_linearly(strategy: Any, problem: Any, params: Any) -> None:
+    """Checks that a problem has a linear read-out of h, and parameters that feed one unit each.
+
+    Raises:
+        Error: it is no `Cell` of one layer without embedding and dropout.
+    """
+    if _units.fits(problem, params) and isinstance(problem.model, Cell) and not problem.model.is_random:
+        return
+    raise Error(
+        f"{strategy!r} takes a `Cell` of one layer, without embedding and dropout, such as "
+        "seqjax_models.RNN: it needs the read-out's error, and parameters that feed one unit each"
+    )
+
+
+def signals(window: Any, feedback: Feedback, seed: int) -> Any:
+    """L_t for the state after each step, float[T, S].
+
+    Args:
+        window: the steps.
+        feedback: which B is taken.
+        seed: of the random B, whose entries are drawn from N(0, 1 / hidden) and do not change.
+    """
+    problem, params = window.problem, window.params
+    (read_TS, read_others), read_xs = window.read
+
+    def losses(b_T):
+        def loss(b, s, others, x):
+            return problem.advance(params | {"b_q": b}, window.join(s, others), x)[1]
+
+        return mapped(loss, (0, 0, 0, 0), len(b_T), window.one_by_one)(b_T, read_TS, read_others, read_xs)
+
+    # o_t = h_t W_hq + b_q, so the derivative by a bias of step t alone is δ_t.
+    values, pull = jax.vjp(losses, jnp.broadcast_to(params["b_q"], (len(read_TS), *params["b_q"].shape)))
+    (errors_TQ,) = pull(window.weights.astype(values.dtype))
+
+    W_hq = params["W_hq"]
+    if feedback == "random":
+        B = jax.random.normal(jax.random.key(seed), W_hq.shape, W_hq.dtype) / len(W_hq) ** 0.5
+    else:
+        B = W_hq if feedback == "true" else jnp.zeros_like(W_hq)
+    model = problem.model
+    zeros = model.State(*[jnp.zeros(model.hidden, W_hq.dtype)] * len(model.State._fields))
+
+    def of_state(signal):
+        return ravel_float(zeros._replace(h=signal))[0]
+
+    return jax.vmap(of_state)(errors_TQ @ B.T)
+
+
+def of_readout(direct: Any) -> Any:
+    """The derivatives by the parameters of the read-out, in a tree like all parameters, zero elsewhere."""
+    return {name: a if name in READOUT else jax.tree.map(jnp.zeros_like, a) for name, a in direct.items()}
+
+
+def by_units(M: Any, J_T: Any, L_TS: Any, derivatives: Any, window: Any) -> tuple[Any, Any]:
+    """M after the window, and the gradient Σ_t L_t M_t, with M_t = J_t M_{t-1} + I_t; exact for the read-out.
+
+    Args:
+        M: the matrix before the window, by units, see `_units.through`.
+        J_T: float[T, L, L, hidden].
+        L_TS: the signals for the states after the steps, float[T, L hidden].
+        derivatives: those of the losses.
+        window: the steps.
+    """
+    # `through` sums over the matrices before the steps: M_t is that before step t + 1.
+    before_TS = jnp.concatenate([jnp.zeros_like(L_TS[:1]), L_TS[:-1]])
+    M, grads = _units.through(M, J_T, before_TS, window, last=L_TS[-1])
+    return M, jax.tree.map(jnp.add, of_readout(derivatives.direct), grads)

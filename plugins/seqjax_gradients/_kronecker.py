@@ -1,0 +1,171 @@
+"""What `kf-rtrl` and `ok` share: the influence of a weight matrix as a sum of Kronecker products with the right mean."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.gradients import Memory, ravel_float, sign_patterns, where_rows
+
+from ._influence import Influence
+from ._products import Product, entries, factors
+from ._real import check_real
+
+
+class Sum(NamedTuple):
+    """Σ_i u_i ⊗ A_i, the influence of a matrix [n, m] whose first axis is summed over in its product.
+
+    Args:
+        u: float[length, n].
+        A: float[length, S, m].
+    """
+
+    u: Any
+    A: Any
+
+
+class Kronecker(Influence):
+    """The author writes `shorten`: a sum of Kronecker products as a shorter one that has the same mean.
+
+    A matrix that enters the step through one product with a vector a_t [n] has I_t = a_t ⊗ D_t, see `_products`. If its
+    part of M_{t-1} is a sum of products u_i ⊗ A_i, with u_i [n] and A_i [S, m], then
+
+        M_t = Σ_i u_i ⊗ J_t A_i + a_t ⊗ D_t
+
+    is a sum with one product more. `shorten` replaces it by one of the length before. Each weight matrix has a sum of
+    its own. The parts of vectors and scalars have S numbers for each entry, like A, and are exact.
+    """
+
+    claim = "unbiased"
+    argnums = (0,)  # the state that is given has an axis of rows, and enters no product
+
+    length: int
+    """The number of products of a sum."""
+    num_signs: int
+    """The number of random signs of a step."""
+
+    def shorten(self, products: Sum, signs: Any) -> Sum:
+        """A sum of Kronecker products with the same mean and one product less.
+
+        Args:
+            products: `length` + 1 of them; the last one is a_t ⊗ D_t.
+            signs: float[num_signs], 1 or -1 with equal probability.
+        """
+        raise NotImplementedError
+
+    def init(self, problem, params, state):
+        """For each matrix u = 0 and A = 0, and for each vector M = 0.
+
+        It shows only with an input which axis of a matrix is summed over, so u and A have room for either axis.
+        """
+        check_real(self, params, state)
+        size = ravel_float(state)[0].size
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+
+        def zeros(leaf):
+            if leaf.ndim < 2:
+                return jnp.zeros((size, leaf.size), dtype)
+            room = max(leaf.shape)
+            return Sum(jnp.zeros((self.length, room), dtype), jnp.zeros((self.length, size, room), dtype))
+
+        return Memory(rows=[zeros(leaf) for leaf in jax.tree.leaves(params)])
+
+    def draw(self, key, problem, params, memory, num_steps):
+        """Where a sign is 1, bool[T, num_signs]."""
+        return jax.random.bernoulli(key, shape=(num_steps, self.num_signs))
+
+    def outcomes(self, problem, params, memory, num_steps):
+        """All patterns of signs."""
+        return sign_patterns(num_steps, self.num_signs)
+
+    def follow(self, carried, derivatives, window):
+        params = window.params
+        leaves, treedef = jax.tree.flatten(params)
+        s_others, x = jax.tree.map(lambda a: a[0], (window.entering, window.xs))
+        initial = window.start if window.reset is None else lambda params: window.problem.reset_of(params, x)[1]
+        found = entries(self, window.problem, params, initial, window.join(*s_others), x)
+        M = [_narrow(entry, leaf, m) for entry, leaf, m in zip(found, leaves, carried, strict=True)]
+        M = _plus_start(found, M, window.start, params)
+        anew = None
+        if window.reset is not None:
+            anew = _plus_start(found, jax.tree.map(jnp.zeros_like, M), initial, params)
+
+        dtype = jnp.result_type(*leaves)
+        vectors = [jnp.zeros(m.shape[1], dtype) if entry == "whole" else () for entry, m in zip(found, M, strict=True)]
+
+        def body(carry, inputs):
+            M, vectors = carry
+            q, signs, (s, others), x, reset = inputs
+            M = M if anew is None else where_rows(reset, anew, M)
+
+            def after(leaves, s):
+                new, _ = window.problem.advance(treedef.unflatten(leaves), window.join(s, others), x)
+                return ravel_float(new)[0]
+
+            J, by_leaf = factors(found, after, leaves, s, window.one_by_one)
+            # q M of a vector is summed here. Of a matrix its factors are kept, and their products are summed later.
+            q, J = q.astype(dtype), J.astype(dtype)
+            products = [(m.u, jnp.tensordot(m.A, q, ([1], [0]))) if isinstance(m, Sum) else () for m in M]
+            vectors = [v + q @ m if entry == "whole" else () for entry, v, m in zip(found, vectors, M, strict=True)]
+            M = [self._next(entry, m, J, each, signs) for entry, m, each in zip(found, M, by_leaf, strict=True)]
+            return (M, vectors), products
+
+        signs_T = jnp.where(window.noise, 1, -1).astype(dtype)
+        inputs = derivatives.q_TS, signs_T, window.entering, window.xs, window.reset
+        (M, vectors), products = jax.lax.scan(body, (M, vectors), inputs)
+
+        def gradient(entry, leaf, vector, product):
+            if entry == "unused":
+                return jnp.zeros_like(leaf)
+            if entry == "whole":
+                return vector.reshape(leaf.shape).astype(leaf.dtype)
+            summed = jnp.einsum("tln,tlm->nm", *product)
+            return jnp.moveaxis(summed, 0, entry.axis).astype(leaf.dtype)
+
+        grads = [gradient(*each) for each in zip(found, leaves, vectors, products, strict=True)]
+        carried = [_widen(m, wide) for m, wide in zip(M, carried, strict=True)]
+        return carried, jax.tree.map(jnp.add, derivatives.direct, treedef.unflatten(grads))
+
+    def _next(self, entry, M, J, derivative, signs):
+        """M after a step, for one parameter."""
+        if entry == "unused":
+            return ()
+        if entry == "whole":
+            return J @ M + derivative.astype(M.dtype)
+        a, D = (each.astype(M.u.dtype) for each in derivative)
+        A = jnp.einsum("st,ltm->lsm", J, M.A)
+        return self.shorten(Sum(jnp.concatenate([M.u, a[None]]), jnp.concatenate([A, D[None]])), signs)
+
+
+def _narrow(entry, leaf, wide):
+    """The part of what is carried for a parameter that is used, see `Kronecker.init`."""
+    if entry == "unused":
+        return ()
+    if entry == "whole":
+        return wide
+    n, m = leaf.shape if entry.axis == 0 else leaf.shape[::-1]
+    return Sum(wide.u[:, :n], wide.A[:, :, :m])
+
+
+def _widen(narrow, wide):
+    """What is carried, from the part that is used."""
+    if isinstance(narrow, Sum):
+        n, m = narrow.u.shape[1], narrow.A.shape[2]
+        return Sum(wide.u.at[:, :n].set(narrow.u), wide.A.at[:, :, :m].set(narrow.A))
+    return wide if isinstance(narrow, tuple) else narrow
+
+
+def _plus_start(found, M, start, params):
+    """M, and what the vectors among the parameters do to the state in which a sequence starts."""
+    leaves, treedef = jax.tree.flatten(params)
+    chosen = [index for index, entry in enumerate(found) if entry == "whole"]
+    if not chosen:
+        return M
+
+    def state(vectors):
+        changed = dict(zip(chosen, vectors, strict=True))
+        return ravel_float(start(treedef.unflatten([changed.get(i, leaf) for i, leaf in enumerate(leaves)])))[0]
+
+    I = jax.jacrev(state)([leaves[i] for i in chosen])
+    added = dict(zip(chosen, I, strict=True))
+    return [m + added[i].reshape(m.shape).astype(m.dtype) if i in added else m for i, m in enumerate(M)]

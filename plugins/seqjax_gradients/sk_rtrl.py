@@ -1,0 +1,172 @@
+"""Sketched real-time recurrent learning."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Interval
+
+from seqjax import Error, register
+from seqjax.gradients import Memory, mapped, ravel_float
+
+from . import _units
+from ._influence import Influence
+from ._real import check_real
+
+
+class Sketch(NamedTuple):
+    """What is carried of M: M ≈ own + L R.
+
+    Args:
+        own: the influence of parameters on their own unit, by units, leaves [numbers, n, hidden].
+        L: float[S, r], with orthonormal columns.
+        R: a tree like `own`, leaves [r, n, hidden].
+        error: an upper bound of |M - own - L R|, float[].
+    """
+
+    own: Any
+    L: Any
+    R: Any
+    error: Any
+
+
+@register("gradient", "sk-rtrl")
+@dataclass(frozen=True)
+class SKRTRL(Influence):
+    """SnAp-1, plus a sketch of rank r of what it leaves out, with a bound of the error of both.
+
+    The influence of parameters on their own unit follows `snap`, with D_t the part of J_t within units. The rest, the
+    influence on other units, is a matrix of rank r:
+
+        M_t ≈ N_t + L_t R_t,   N_t = D_t N_{t-1} + I_t,   J_t = ∂s_t/∂s_{t-1},   I_t = ∂s_t/∂θ
+        L_t R_t = the best approximation of rank r of   J_t L_{t-1} R_{t-1} + (J_t - D_t) N_{t-1}
+        e_t = |J_t|₂ e_{t-1} + η_t,   |M_t - N_t - L_t R_t| ≤ e_t
+
+    with η_t the Frobenius norm of what this approximation leaves out ("Certified low-rank real-time recurrent learning
+    for dense recurrent neural networks", 2026, github.com/sonaradarcn/sketched-rtrl). For r = 0 it is SnAp-1, and for r
+    ≥ S it is `rtrl`, with e = 0. The error of the gradient of a step is at most |q_t| e_{t-1}.
+
+    There are three differences to the authors' code. There, the new part (J_t - D_t) N_{t-1} is reduced to max(4, r/4)
+    directions before it is added; here the sum is approximated, which leaves out less. There, the bound of |J_t|₂ is
+    the smaller one of |J_t| and √(|J_t|₁ |J_t|_∞), here it is the root of the largest eigenvalue of J_t J_tᵀ, which is
+    smaller. And the loss of a step is a function of the state before it, so the last J on the way to a loss is whole.
+
+    A part of η_t is the rounding error of the eigenvalues, of about √(S ε) times the largest singular value, so that e_t
+    is a bound in float32 as well. It grows without limit where |J_t|₂ ≥ 1 at most steps.
+
+    It takes what feeds one unit each: a `Cell` of one layer without embedding, or an `Elementwise`, where nothing is
+    left out. S + r (S + P) numbers are carried, for S state numbers and P parameters. A step takes S reverse passes,
+    the eigenvectors of an S × S matrix, and r² P multiplications. The metric `gradient_certificate` is the mean of e
+    over the rows, and `gradient_certificate_relative` that of e / |N + L R|.
+    """
+
+    cites = ("sketched2026certified", "menick2021practical")
+
+    rank: Annotated[int, Interval(ge=0)] = 4
+    """r, the rank of the sketch."""
+
+    claim = "biased"
+    argnums = (0,)
+    metric_names = ("gradient_certificate", "gradient_certificate_relative")
+
+    def init(self, problem, params, state):
+        """N = 0, L = 0, R = 0 and e = 0."""
+        check_real(self, params, state)
+        if not _units.fits(problem, params):
+            raise Error(
+                f"{self!r} takes a `Cell` or `Elementwise` of one layer, without embedding, such as seqjax_models.RNN: "
+                "each parameter has to feed one unit; use rtrl or snap, which take any step"
+            )
+        own = _units.zeros(problem, params, state)
+        size = ravel_float(state)[0].size
+        rank, dtype = min(self.rank, size), jnp.result_type(*jax.tree.leaves(own))
+        R = jax.tree.map(lambda a: jnp.zeros((rank, *a.shape[1:]), a.dtype), own)
+        return Memory(rows=Sketch(own, jnp.zeros((size, rank), dtype), R, jnp.zeros((), dtype)))
+
+    def follow(self, carried, derivatives, window):
+        hidden = window.problem.model.hidden
+
+        def after(params, s, others, x):
+            return ravel_float(window.problem.advance(params, window.join(s, others), x)[0])[0]
+
+        def body(carry, inputs):
+            sketch, grads = carry
+            q, (s, others), x = inputs
+            grads = jax.tree.map(jnp.add, grads, _gradient(q, sketch, hidden))
+            new, pull = jax.vjp(lambda s: after(window.params, s, others, x), s)
+            J = mapped(lambda row: pull(row)[0], (0,), new.size, window.one_by_one)(jnp.eye(new.size, dtype=new.dtype))
+            I = _units.direct(window, s, others, x)
+            return (self._next(sketch, J.astype(sketch.L.dtype), I, hidden), grads), None
+
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), carried.own)
+        (carried, grads), _ = jax.lax.scan(body, (carried, zeros), (derivatives.q_TS, window.entering, window.xs))
+        grads = _units.like_params(window.params, grads)
+        return carried, jax.tree.map(jnp.add, derivatives.direct, grads)
+
+    def metrics(self, memory):
+        sketch = memory.rows
+
+        def relative(sketch):
+            size = jnp.sqrt(jnp.maximum(jnp.trace(_gram(sketch)), 0))
+            return sketch.error / jnp.where(size > 0, size, 1)
+
+        return {
+            "gradient_certificate": sketch.error.mean(),
+            "gradient_certificate_relative": jax.vmap(relative)(sketch).mean(),
+        }
+
+    def _next(self, sketch, J, I, hidden):
+        """What is carried after a step."""
+        own, L, R, error = sketch
+        S, rank = L.shape
+        numbers = S // hidden
+        within = jnp.kron(jnp.ones((numbers, numbers), J.dtype), jnp.eye(hidden, dtype=J.dtype))
+        D = jnp.diagonal(J.reshape(numbers, hidden, numbers, hidden), axis1=1, axis2=3)  # [numbers, numbers, hidden]
+        # What is left out of N is X Y, with Y the rows of R and of N below each other.
+        X = jnp.concatenate([J @ L, J * (1 - within)], axis=1)
+        gram = _gram(sketch)
+        if rank == S:
+            U, eta = jnp.eye(S, dtype=L.dtype), jnp.zeros((), L.dtype)
+        else:
+            values, vectors = jnp.linalg.eigh(X @ gram @ X.T)
+            U = vectors[:, S - rank :]
+            lost = jnp.sum(jnp.maximum(values[: S - rank], 0))
+            eta = jnp.sqrt(lost + S * jnp.finfo(L.dtype).eps * jnp.maximum(values[-1], 0))
+        mixed = X.T @ U  # [rank + S, rank]
+        by_unit = mixed[rank:].reshape(numbers, hidden, rank)
+
+        def rows(R, own):
+            """U^T X Y for the parameters of one array."""
+            return jnp.einsum("anh,ab->bnh", R, mixed[:rank]) + jnp.einsum("lnh,lhb->bnh", own, by_unit)
+
+        R = jax.tree.map(rows, R, own)
+        own = jax.tree.map(lambda m, i: jnp.einsum("ijh,jnh->inh", D, m) + i, own, I)
+        grown = jnp.where(error > 0, jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(J @ J.T)[-1], 0)) * error, 0)
+        return Sketch(own, U, R, grown + eta)
+
+
+def _gram(sketch):
+    """The products of the rows of R and of N with each other, float[r + S, r + S]."""
+    rank = sketch.L.shape[1]
+
+    def of_array(R, own):
+        numbers, _, hidden = own.shape
+        inner = jnp.einsum("inh,jnh->ijh", own, own)  # rows of different units have no parameter in common
+        inner = jnp.einsum("ijh,hk->ihjk", inner, jnp.eye(hidden, dtype=own.dtype)).reshape(numbers * hidden, -1)
+        across = jnp.einsum("anh,jnh->ajh", R, own).reshape(rank, numbers * hidden)
+        return jnp.block([[jnp.einsum("anh,bnh->ab", R, R), across], [across.T, inner]])
+
+    grams = [of_array(*each) for each in zip(jax.tree.leaves(sketch.R), jax.tree.leaves(sketch.own), strict=True)]
+    return sum(grams[1:], grams[0])
+
+
+def _gradient(q, sketch, hidden):
+    """q (N + L R), a tree with leaves [n, hidden]."""
+    q = q.astype(sketch.L.dtype)
+    by_unit, by_row = q.reshape(-1, hidden), q @ sketch.L
+
+    def leaf(own, R):
+        return jnp.einsum("lh,lnh->nh", by_unit, own) + jnp.einsum("a,anh->nh", by_row, R)
+
+    return jax.tree.map(leaf, sketch.own, sketch.R)
