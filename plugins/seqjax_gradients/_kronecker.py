@@ -1,4 +1,4 @@
-"""What `kf-rtrl` and `ok` share: the influence of a weight matrix as a sum of Kronecker products with the right mean."""
+"""What `kf-rtrl` and `ok` share: the influence of a weight matrix as a random sum of Kronecker products."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from seqjax.gradients import Memory, ravel_float, sign_patterns, where_rows
 
 from ._influence import Influence
-from ._products import Product, entries, factors
+from ._products import entries, factors
 from ._real import check_real
 
 

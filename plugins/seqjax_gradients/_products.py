@@ -153,6 +153,7 @@ def factors(found: list[Entry], after: Any, leaves: list, s: Any, one_by_one: bo
     J = slopes((lambda s: after(leaves, s), s), jnp.eye(s.size, dtype=s.dtype), s.size)
     made = []
     for index, (entry, leaf) in enumerate(zip(found, leaves, strict=True)):
+
         def of_leaf(leaf, index=index):
             return after([*leaves[:index], leaf, *leaves[index + 1 :]], s)
 

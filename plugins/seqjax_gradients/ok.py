@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import jax
 import jax.numpy as jnp
 from annotated_types import Interval
 

@@ -52,8 +52,8 @@ class SKRTRL(Influence):
     the smaller one of |J_t| and √(|J_t|₁ |J_t|_∞), here it is the root of the largest eigenvalue of J_t J_tᵀ, which is
     smaller. And the loss of a step is a function of the state before it, so the last J on the way to a loss is whole.
 
-    A part of η_t is the rounding error of the eigenvalues, of about √(S ε) times the largest singular value, so that e_t
-    is a bound in float32 as well. It grows without limit where |J_t|₂ ≥ 1 at most steps.
+    A part of η_t is the rounding error of the eigenvalues, of about √(S ε) times the largest singular value, so that
+    e_t is a bound in float32 as well. It grows without limit where |J_t|₂ ≥ 1 at most steps.
 
     It takes what feeds one unit each: a `Cell` of one layer without embedding, or an `Elementwise`, where nothing is
     left out. S + r (S + P) numbers are carried, for S state numbers and P parameters. A step takes S reverse passes,
@@ -108,7 +108,9 @@ class SKRTRL(Influence):
         sketch = memory.rows
 
         def relative(sketch):
-            size = jnp.sqrt(jnp.maximum(jnp.trace(_gram(sketch)), 0))
+            gram, rank = _gram(sketch), sketch.L.shape[1]
+            # |N + L R|² = |N|² + |R|² + 2 ⟨N, L R⟩, since the columns of L are orthonormal.
+            size = jnp.sqrt(jnp.maximum(jnp.trace(gram) + 2 * jnp.sum(sketch.L.T * gram[:rank, rank:]), 0))
             return sketch.error / jnp.where(size > 0, size, 1)
 
         return {

@@ -48,3 +48,35 @@ class PeepholeLSTM(Cell):
         i, f = sigmoid(i + w[0] * state.c), sigmoid(f + w[1] * state.c)
         c = f * state.c + i * jnp.tanh(g)
         return self.State(sigmoid(o + w_o * c) * jnp.tanh(c), c)
+
+
+class SpikingState(NamedTuple):
+    """h, 1 where the neuron spikes; the potential v; the adaptation a of its threshold; float[hidden] each."""
+
+    h: Any
+    v: Any
+    a: Any
+
+
+@jax.custom_jvp
+def spike(x):
+    """1 where x > 0, with the derivative .3 max(0, 1 - |x|)."""
+    return jnp.where(x > 0, 1, 0).astype(x.dtype)
+
+
+@spike.defjvp
+def _spike_tangent(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return spike(x), 0.3 * jnp.maximum(0, 1 - jnp.abs(x)) * dx
+
+
+@dataclass(frozen=True)
+class AdaptiveSpiking(Cell):
+    """Leaky integrate-and-fire neurons with adaptive thresholds (Bellec et al. 2018); a reset is not differentiated."""
+
+    State = SpikingState
+
+    def cell(self, u, v, state):
+        potential = 0.8 * state.v + u + v - jax.lax.stop_gradient(0.5 * state.h)
+        adaptation = 0.95 * state.a + state.h
+        return SpikingState(spike(potential - 0.5 - 0.2 * adaptation), potential, adaptation)

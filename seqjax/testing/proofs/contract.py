@@ -29,7 +29,8 @@ def check_contract(strategy: Gradient, cases: Sequence[str] = CASES) -> None:
         memory = jax.eval_shape(init, c.params, row_of(c.state, 0))
         if not isinstance(memory, Memory):
             raise Failed(f"{name}: init returns no Memory; return seqjax.gradients.Memory(shared=..., rows=...)")
-        of_rows = jax.eval_shape(lambda p, s: init_memory(strategy, c.problem, p, s, B), c.params, c.state)
+        init_rows = functools.partial(init_memory, strategy, c.problem, num_rows=B)
+        of_rows = jax.eval_shape(init_rows, c.params, c.state)
         shown = tuple(jax.eval_shape(strategy.metrics, of_rows))
         if sorted(shown) != sorted(strategy.metric_names):
             raise Failed(f"{name}: metrics returns {shown}, and metric_names is {strategy.metric_names}")

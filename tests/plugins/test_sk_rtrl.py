@@ -1,0 +1,207 @@
+"""sk-rtrl from its definition by singular value decompositions, its limits, and the bound that it carries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.influence import B, H, V, by_hand, of_model, run
+
+import seqjax as sj
+from seqjax.gradients import Batch, init_memory, leaf_names, ravel_float
+from seqjax.testing.compare import Failed, assert_close
+from seqjax.testing.proofs.calls import call
+from seqjax_gradients import RTRL, SKRTRL, SnAp
+from seqjax_models import GRU, LRU, LSTM, RNN
+
+TOKENS, VALUES = sj.Spec(sj.Tokens(V)), sj.Spec(sj.Values(2))
+MODELS = {"rnn": (RNN(hidden=H), TOKENS), "gru": (GRU(hidden=H), VALUES), "lstm": (LSTM(hidden=H), TOKENS)}
+
+
+def units_of(c):
+    """For each number of the state and each parameter its unit; -1 for a parameter of the read-out."""
+    units = [
+        np.arange(a.size) % H if name.startswith("layer_0") else np.full(a.size, -1)
+        for name, a in leaf_names(c.params, "params")
+    ]
+    return np.tile(np.arange(H), len(c.problem.model.State._fields)), np.concatenate(units)
+
+
+def sketched(c, rank, largest=lambda U, d, V, rank: (U[:, :rank] * d[:rank]) @ V[:rank]):
+    """The rule of the docstring with dense matrices, and the true matrix beside it."""
+    of_state, of_params = units_of(c)
+    within = of_state[:, None] == of_state
+
+    class Sketched:
+        def __init__(self, size, num_params):
+            self.N, self.rest, self.true = np.zeros((3, size, num_params))
+            self.e = 0.0
+
+        M = property(lambda self: self.N + self.rest)
+
+        def begin(self, I):
+            assert not I.any()
+
+        def advance(self, J, I):
+            U, d, V = np.linalg.svd(J @ self.rest + np.where(within, 0, J) @ self.N, full_matrices=False)
+            self.rest, self.N = largest(U, d, V, rank), np.where(within, J, 0) @ self.N + I
+            self.true, self.e = J @ self.true + I, np.linalg.norm(J, 2) * self.e + np.linalg.norm(d[rank:])
+            assert not I[of_state[:, None] != of_params].any()
+            assert np.linalg.norm(self.true - self.M) <= self.e * (1 + 1e-9) + 1e-12
+
+    return Sketched
+
+
+@pytest.mark.parametrize(
+    ("name", "rank"),
+    [("gru", 1), ("lstm", 2), *(pytest.param(n, r, marks=pytest.mark.slow) for n in MODELS for r in (0, 1, 2))],
+)
+def test_it_is_that_of_the_definition(x64, name, rank):
+    c, steps = of_model(*MODELS[name])
+    assert_close(run(SKRTRL(rank=rank), c), by_hand(c, steps, sketched(c, rank)), name, 1e-9)
+
+
+@pytest.mark.parametrize("name", ["lstm", pytest.param("rnn", marks=pytest.mark.slow)])
+def test_at_full_rank_it_is_rtrl(x64, name):
+    c, _ = of_model(*MODELS[name])
+    assert_close(run(SKRTRL(rank=100), c), run(RTRL(), c), name, 1e-12)
+
+
+def test_at_rank_0_it_is_snap(x64):
+    c, _ = of_model(*MODELS["rnn"])
+    assert_close(run(SKRTRL(rank=0), c), run(SnAp(), c), "rnn", 1e-12)
+
+
+@pytest.mark.slow
+def test_elementwise_units_leave_nothing_out(x64):
+    c, _ = of_model(LRU(hidden=H), TOKENS)
+    strategy = SKRTRL(rank=1)
+    assert_close(run(strategy, c), run(RTRL(), c), "lru", 1e-12)
+    assert float(strategy.metrics(last_memory(strategy, c))["gradient_certificate"]) == 0
+
+
+def last_memory(strategy, c):
+    state, memory = c.state, init_memory(strategy, c.problem, c.params, c.state, B)
+    for batch in c.windows:
+        e = call(strategy, c.problem, c.params, state, memory, batch, None)
+        state, memory = e.state, e.memory
+    return memory
+
+
+def test_the_metrics_are_the_bounds_of_the_definition(x64):
+    """The mean over rows of e, and of e by the norm of the matrix."""
+    c, steps = of_model(*MODELS["gru"])
+    rows = []
+    sketch = sketched(c, 1)
+
+    def kept(*shape):
+        rows.append(sketch(*shape))
+        return rows[-1]
+
+    by_hand(c, steps, kept)
+    strategy = SKRTRL(rank=1)
+    found = strategy.metrics(last_memory(strategy, c))
+    last = [rows[0], rows[2]]  # row 1 has begun anew in the second window
+    assert len(rows) == 3
+    e, relative = [row.e for row in last], [row.e / np.linalg.norm(row.M) for row in last]
+    np.testing.assert_allclose(found["gradient_certificate"], np.mean(e), rtol=1e-6)
+    np.testing.assert_allclose(found["gradient_certificate_relative"], np.mean(relative), rtol=1e-6)
+
+
+def follow(strategy, key, num_steps, hidden=16, reset_every=200):
+    """Online learning of a Hénon series; at each step e, the true error of the matrix, and the norm of the true one."""
+    problem = RNN(hidden=hidden, initializer="uniform").problem(sj.Spec(sj.Values(1), sj.Values(1)))
+    xs, x, y = [], 0.1, 0.0
+    for _ in range(num_steps + 1):
+        xs.append(x)
+        x, y = 1 - 1.4 * x**2 + y, 0.3 * x
+    series = jnp.asarray(xs, jnp.result_type(float))[:, None, None]
+    params = problem.init(key)
+    state = problem.init_rows(params, 1)
+    layer_size = sum(a.size for a in jax.tree.leaves(params["layer_0"]))
+
+    def dense(sketch):
+        """N + L R, float[S, P], for the parameters of the layer."""
+
+        def leaf(own, R):
+            by_unit = jnp.einsum("nh,hk->knh", own[0], jnp.eye(hidden, dtype=own.dtype))
+            return (by_unit + jnp.einsum("sa,anh->snh", sketch.L, R)).reshape(hidden, -1)
+
+        return jnp.concatenate(
+            [leaf(*each) for each in zip(*map(jax.tree.leaves, (sketch.own, sketch.R)), strict=True)], 1
+        )
+
+    def step(carry, inputs):
+        params, state, memory, true = carry
+        t, x, y = inputs
+        reset = jnp.broadcast_to(t % reset_every == 0, 1)
+        batch = Batch((x[None], y[None]), jnp.ones((1, 1)), reset, jnp.zeros(1, jnp.int32))
+        estimate = strategy(problem, params, state, memory, batch)
+
+        def after(layer, s):
+            new, _ = problem.step(params | {"layer_0": layer}, join(s, others), (x[0], y[0]))
+            return ravel_float(new)[0]
+
+        first = problem.start(params, state, reset)
+        s, others, join = ravel_float(jax.tree.map(lambda a: a[0], first))
+        by_layer, J = jax.jacrev(after, (0, 1))(params["layer_0"], s)
+        I = jnp.concatenate([a.reshape(hidden, -1) for a in jax.tree.leaves(by_layer)], 1)
+        true = J @ jnp.where(reset, 0, true) + I
+        sketch = jax.tree.map(lambda a: a[0], estimate.memory.rows)
+        params = jax.tree.map(lambda a, g: a - 0.02 * g, params, estimate.grads)
+        return (params, estimate.state, estimate.memory, true), (
+            sketch.error,
+            jnp.linalg.norm(true - dense(sketch)),
+            jnp.linalg.norm(true),
+        )
+
+    memory = init_memory(strategy, problem, params, state, 1)
+    start = params, state, memory, jnp.zeros((hidden, layer_size))
+    return jax.lax.scan(step, start, (jnp.arange(num_steps), series[:-1], series[1:]))[1]
+
+
+@pytest.mark.parametrize("steps", [300, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_the_bound_holds_at_every_step_while_parameters_change(steps, precision):
+    """In float32 the true matrix is computed with rounding errors, too."""
+    with jax.enable_x64(precision == "float64"):
+        run_all = jax.jit(jax.vmap(lambda key: follow(SKRTRL(rank=4), key, steps)))
+        bound, error, size = map(np.asarray, run_all(jax.random.split(jax.random.key(0), 5)))
+    slack = 1e-12 if precision == "float64" else 2e-6
+    assert bound.shape == (5, steps)
+    assert (error <= bound + slack * size).all()
+    some = error > 1e-3 * size
+    print(
+        f"{precision}: bound / error, median {np.median(bound[some] / error[some]):.2f}, of |M| {np.median(error / size):.1e}"
+    )
+    assert np.median(bound / size) < 10, "the bound says something"
+
+
+@pytest.mark.parametrize("fault", ["smallest", "not carried", "twice", "no new part"])
+def test_planted_faults_are_found(x64, fault, monkeypatch):
+    c, steps = of_model(*MODELS["rnn"])
+    next_of = SKRTRL._next
+
+    def faulty(self, sketch, J, I, hidden):
+        new = next_of(self, sketch, J, I, hidden)
+        if fault == "not carried":
+            return next_of(self, sketch._replace(L=0 * sketch.L), J, I, hidden)
+        if fault == "twice":
+            return new._replace(own=jax.tree.map(lambda m, i: m + 1e-3 * i, new.own, I))
+        if fault == "no new part":
+            return next_of(self, sketch, J * jnp.eye(len(J)), I, hidden)
+        U = jnp.roll(jnp.linalg.eigh(J @ J.T)[1], 1, axis=1)[:, : new.L.shape[1]]
+        return new._replace(L=U)
+
+    monkeypatch.setattr(SKRTRL, "_next", faulty)
+    jax.clear_caches()
+    with pytest.raises(Failed):
+        assert_close(run(SKRTRL(rank=1), c), by_hand(c, steps, sketched(c, 1)), fault, 1e-6)
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("fields", [{"layers": 2}, {"embedding": 2}], ids=repr)
+def test_other_networks_are_refused(fields):
+    problem = sj.Problem.of(RNN(hidden=H, **fields), TOKENS)
+    params = problem.init(jax.random.key(0))
+    with pytest.raises(sj.Error, match="takes a `Cell` or `Elementwise` of one layer"):
+        init_memory(SKRTRL(), problem, params, problem.init_rows(params, B), B)
