@@ -107,8 +107,11 @@ def test_the_metrics_are_the_bounds_of_the_definition(x64):
     np.testing.assert_allclose(found["gradient_certificate_relative"], np.mean(relative), rtol=1e-6)
 
 
-def follow(strategy, key, num_steps, hidden=16, reset_every=200):
-    """Online learning of a Hénon series; at each step e, the true error of the matrix, and the norm of the true one."""
+def follow(strategy, key, num_steps, largest, hidden=16, reset_every=200):
+    """Online learning of a Hénon series; at each step e, the true error of the matrix, and the norm of the true one.
+
+    After each update |W_hh|₂ is at most `largest`; None: it may be anything.
+    """
     problem = RNN(hidden=hidden, initializer="uniform").problem(sj.Spec(sj.Values(1), sj.Values(1)))
     xs, x, y = [], 0.1, 0.0
     for _ in range(num_steps + 1):
@@ -148,6 +151,9 @@ def follow(strategy, key, num_steps, hidden=16, reset_every=200):
         true = J @ jnp.where(reset, 0, true) + I
         sketch = jax.tree.map(lambda a: a[0], estimate.memory.rows)
         params = jax.tree.map(lambda a, g: a - 0.02 * g, params, estimate.grads)
+        if largest is not None:  # |J|₂ is at most |W_hh|₂
+            W_hh = params["layer_0"]["W_hh"]
+            params["layer_0"]["W_hh"] = W_hh * jnp.minimum(1, largest / jnp.linalg.norm(W_hh, 2))
         return (params, estimate.state, estimate.memory, true), (
             sketch.error,
             jnp.linalg.norm(true - dense(sketch)),
@@ -160,20 +166,20 @@ def follow(strategy, key, num_steps, hidden=16, reset_every=200):
 
 
 @pytest.mark.parametrize("steps", [300, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("largest", [0.9, None])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_the_bound_holds_at_every_step_while_parameters_change(steps, precision):
+def test_the_bound_holds_at_every_step_while_parameters_change(steps, largest, precision):
     """In float32 the true matrix is computed with rounding errors, too."""
     with jax.enable_x64(precision == "float64"):
-        run_all = jax.jit(jax.vmap(lambda key: follow(SKRTRL(rank=4), key, steps)))
+        run_all = jax.jit(jax.vmap(lambda key: follow(SKRTRL(rank=4), key, steps, largest)))
         bound, error, size = map(np.asarray, run_all(jax.random.split(jax.random.key(0), 5)))
     slack = 1e-12 if precision == "float64" else 2e-6
     assert bound.shape == (5, steps)
     assert (error <= bound + slack * size).all()
-    some = error > 1e-3 * size
-    print(
-        f"{precision}: bound / error, median {np.median(bound[some] / error[some]):.2f}, of |M| {np.median(error / size):.1e}"
-    )
-    assert np.median(bound / size) < 10, "the bound says something"
+    ratio = np.median((bound / size)[:, 5:])
+    print(f"{precision}, {largest}: bound {ratio:.1e}, error {np.median((error / size)[:, 5:]):.1e} of |M|, medians")
+    if largest is not None:
+        assert ratio < 3, "the bound says something"
 
 
 @pytest.mark.parametrize("fault", ["smallest", "not carried", "twice", "no new part"])
