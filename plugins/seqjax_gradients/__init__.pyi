@@ -4,12 +4,14 @@ from .certified import Certified as Certified
 from .clipped import Clipped as Clipped
 from .directional import Directional as Directional
 from .discounted import Discounted as Discounted
+from .dni import DNI as DNI
 from .dodge import Dodge as Dodge
 from .es import ES as ES
 from .forward import Forward as Forward
 from .full import Full as Full
 from .immediate import Immediate as Immediate
 from .k1k2 import K1K2 as K1K2
+from .kernl import KeRNL as KeRNL
 from .layerwise import Layerwise as Layerwise
 from .learned_hazard import LearnedHazard as LearnedHazard
 from .only import Only as Only

@@ -84,10 +84,7 @@ class Influence(SequenceGradient):
     def one(self, problem, params, start, memory, xs, weights, noise):
         """Runs the window, takes the derivatives of all losses at once, then follows M along the window."""
         s, others, join = ravel_float(start(params))
-
-        def step(params, s, others, x):
-            state, loss = problem.advance(params, join(s, others), x)
-            return ravel_float(state)[:2], loss
+        step = split_advance(problem, join)
 
         def record(carry, x):
             reset, initial = problem.reset_of(params, x)
@@ -96,17 +93,8 @@ class Influence(SequenceGradient):
 
         end, (entering, reset) = jax.lax.scan(record, (s, others), xs)
         one_by_one = sees_vmap(problem.step, params, join(s, others), jax.tree.map(lambda a: a[0], xs))
-
-        # The states are constants here, so a loss that does not count can be taken at another step's state and input.
-        (read_TS, read_others), read_xs = replace_unscored((entering, xs), weights != 0)
-
-        def all_losses(params, s_TS):
-            return mapped(step, (None, 0, 0, 0), len(weights), one_by_one)(params, s_TS, read_others, read_xs)[1]
-
-        losses, pull = jax.vjp(all_losses, params, read_TS)
-        direct, q_TS = pull(weights.astype(losses.dtype))
-
         window = Window(problem, params, entering, join, xs, one_by_one, reset)
+        losses, direct, q_TS = differentiate_losses(window, weights)
         if self.by_units(problem, params):
             carried, grads = self.through_units(memory.rows, q_TS, window)
         else:
@@ -142,6 +130,38 @@ class Influence(SequenceGradient):
         start = (carried, jnp.zeros(theta.size, theta.dtype))
         (carried, grads), _ = jax.lax.scan(body, start, (q_TS, window.entering, window.xs, window.reset))
         return carried, unravel(grads)
+
+
+def split_advance(problem: Any, join: Any) -> Any:
+    """The step without resets, of a state that is split into its float vector and its other leaves.
+
+    Args:
+        problem: the problem.
+        join: (float vector, other leaves) -> state.
+
+    Returns:
+        A function (params, float vector, other leaves, x) -> ((float vector, other leaves), loss).
+    """
+
+    def step(params, s, others, x):
+        state, loss = problem.advance(params, join(s, others), x)
+        return ravel_float(state)[:2], loss
+
+    return step
+
+
+def differentiate_losses(window: Window, weights: Any) -> tuple[Any, Any, Any]:
+    """The losses [T]; the weighted sum of ∂l_t/∂θ, like the parameters; and the weighted q_t, [T, S]."""
+    step, (s_TS, others_T) = split_advance(window.problem, window.join), window.entering
+    # The states are constants here, so a loss that does not count can be taken at another step's state and input.
+    (read_TS, read_others), read_xs = replace_unscored(((s_TS, others_T), window.xs), weights != 0)
+
+    def all_losses(params, s_TS):
+        one = mapped(step, (None, 0, 0, 0), len(weights), window.one_by_one)
+        return one(params, s_TS, read_others, read_xs)[1]
+
+    losses, pull = jax.vjp(all_losses, window.params, read_TS)
+    return losses, *pull(weights.astype(losses.dtype))
 
 
 def _of_state(start, params):

@@ -72,8 +72,7 @@ def through(M, J_T, q_TS, window):
     Then Σ_t q_t M_{t-1} = λ_0 M_0 + Σ_t λ_t I_t, and M_T = P_0 M_0 + Σ_t P_t I_t. λ and P are small, [L] and [L, L] for
     each unit, and both sums over t are one product with the derivatives of all steps.
     """
-    hidden = window.problem.model.hidden
-    L = J_T.shape[1]
+    L, hidden = J_T.shape[2:]
     # 1 + L rows of L numbers for each unit: λ, then the rows of P.
     first, rows_T = _backwards(J_T, q_TS.reshape(len(q_TS), L, hidden).astype(J_T.dtype))
 
