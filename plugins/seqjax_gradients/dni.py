@@ -55,19 +55,19 @@ class DNI(Gradient):
     includes the first loss that reads s_T. W is zero at first, and the gradient is then that of `full`.
 
     u is the mean weight of a row's scored losses. All weights are divided by the number of losses in the batch, so that
-    cotangents are small. The target is divided by u, and the step is divided by the squared norm of what W reads
-    (normalised LMS). So neither the number of losses nor the size of the state changes the fixed point of W, and the
-    stable rates are those below 2, as far as the target does not depend on W.
+    cotangents are small. The target is divided by u, and the step by the squared norm of what W reads (normalised LMS).
+    So the fixed point of W does not depend on the number of losses, and for a fixed target all rates below 2 are
+    stable, for states of any size.
 
-    - A row that is reset at the start of the window does not train W. Its s_0 is an initial state, and c is only used
-      at states in which a window ends. c does not know that a sequence will end there, either.
-    - A row whose window is reset at a later step trains W with the losses before the reset, on which s_0 has no
-      influence any more after it. A reset at the first step gives the target zero.
-    - A row without a scored loss counts as padding. It adds nothing to the gradient, and does not train W. So losses
-      are needed in every window; windows of one step of which few are scored teach nothing.
+    - A row that is reset at the start of the window does not train W. Its s_0 is an initial state, and c is used at
+      states in which a window ends. Where a sequence ends with a window, c predicts losses that do not follow.
+    - A reset inside of a window ends what s_0 acts on, so that W is trained with the losses before it. If the first
+      step is reset, the target is zero.
+    - A row without a scored loss counts as padding: it adds nothing to the gradient, and does not train W. So each
+      window needs a loss. If only the last of many windows has one, W does not learn.
 
-    There are three differences to Marschall et al. Their c also reads the target of the step. They update W before the
-    gradient uses it. And they bootstrap from a copy of W that is renewed at every fifth step.
+    There are three differences to the code of Marschall et al. Their c also reads the target of the step. They update W
+    before the gradient uses it. And they bootstrap from a copy of W that is renewed at every fifth step.
 
     The gradients of the windows add up to that of the whole sequence if c is right; the claim is biased, since c is
     linear and learned. The cost is that of `full`, and S (S + 1) numbers in all, for S state numbers.

@@ -64,18 +64,19 @@ class KeRNL(SequenceGradient):
     the initial state, and the others are zero. At first A is the identity, and the gradient is that of `rflo` with a
     leak of γ. γ is kept within [0, 1] where it is used.
 
-    There are five differences to the paper. It learns A and γ at every step, by gradient descent without the divisors.
-    These make the stable rates the same for networks of all sizes (normalised LMS). Its kernel is exp(-γ k), and its
-    perturbations are normal; signs can be enumerated. And the loss of a step is a function of the state before it, so
-    the last J on the way to a loss is whole, as in `rflo`. The code of Marschall, Cho & Savin 2020 ("A unified
-    framework of online learning algorithms for training recurrent neural networks", JMLR 21:135) also uses 1 - γ. It
-    adds a perturbation to Ω one step before the copy is perturbed by it, so that the A that it learns lacks the direct
-    effect of a perturbation on its own unit; here both happen at the same step, like the ∂s_t/∂θ in B.
+    There are five differences to the paper. It learns A and γ at every step, and by gradient descent without the
+    divisors, which make the stable rates the same for networks of all sizes (normalised LMS). Its kernel is exp(-γ k),
+    and its perturbations are normal; signs can be enumerated. The loss of a step is a function of the state before it,
+    so that the last J on the way to a loss is whole, as in `rflo`. The code of Marschall, Cho & Savin 2020 ("A unified
+    framework of online learning algorithms for training recurrent neural networks", JMLR 21:135) has the kernel of 1 -
+    γ, too. It adds a perturbation to Ω one step before it perturbs the copy, so that A is fitted to effects that lack
+    the first one, that of a perturbation on its own unit. Here both happen at the same step, like the ∂s_t/∂θ in B.
 
     The problem must have parameters that feed one unit each: a `Cell` or an `Elementwise` of one layer without
     embedding. A unit may have several numbers, such as h and c of an LSTM. Each of them has its own γ and its own
-    column of A, and a trace of each parameter of the unit. Nothing brings the copy back to the state of the network but
-    the network itself, so that its state must not be chaotic.
+    column of A, and a trace of each parameter of the unit. Between resets only the dynamics of the network bring the
+    copy back to it, so that its states must not be chaotic. A unit whose state changes its sign at each step has a
+    kernel that no γ in [0, 1] gives.
 
     A window costs one further forward pass, S² multiplications per step, and the gradient of `rflo`. A row keeps 3 S
     numbers besides the traces. The claim is biased.
