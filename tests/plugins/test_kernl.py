@@ -281,3 +281,15 @@ def test_any_other_step_is_refused():
     gradient = sj.value_and_grad(lambda w, s, x: (w * s + x, s**2), KeRNL())
     with pytest.raises(sj.Error, match="rflo and snap take any problem"):
         gradient(jnp.array(0.5), jnp.zeros(B), jnp.ones((T, B)), key=jax.random.key(0))
+
+
+def test_an_unscored_loss_may_be_nan():
+    """Neither the gradient nor the kernel reads it."""
+    c, strategy = of_model(RNN(hidden=H)), KeRNL()
+    memory, noise = random_memory(c, strategy), jnp.ones((B, T, H), bool)
+    inputs, targets = c.windows[0].xs
+    nan = c.windows[0]._replace(xs=(inputs, targets.at[1, 0].set(jnp.nan)))
+    found, want = (
+        estimate(strategy, c.problem, c.params, c.state, memory, batch, noise) for batch in (nan, c.windows[0])
+    )
+    assert_close(found, want, "the estimate")
