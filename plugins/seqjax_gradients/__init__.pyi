@@ -4,6 +4,7 @@ from .certified import Certified as Certified
 from .clipped import Clipped as Clipped
 from .directional import Directional as Directional
 from .discounted import Discounted as Discounted
+from .dni import DNI as DNI
 from .dodge import Dodge as Dodge
 from .e_prop import EProp as EProp
 from .es import ES as ES
@@ -11,6 +12,7 @@ from .forward import Forward as Forward
 from .full import Full as Full
 from .immediate import Immediate as Immediate
 from .k1k2 import K1K2 as K1K2
+from .kernl import KeRNL as KeRNL
 from .kf_rtrl import KFRTRL as KFRTRL
 from .layerwise import Layerwise as Layerwise
 from .learned_hazard import LearnedHazard as LearnedHazard

@@ -18,6 +18,7 @@ from seqjax import Cell, Error
 from seqjax.gradients import mapped, ravel_float
 
 from . import _units
+from ._influence import read_by_losses
 
 Feedback = Literal["true", "random", "none"]
 """By which weights the error of the read-out comes back: those of the read-out, random ones, or none at all."""
@@ -48,16 +49,16 @@ def signals(window: Any, feedback: Feedback, seed: int) -> Any:
         seed: of the random B, whose entries are drawn from N(0, 1 / hidden) and do not change.
     """
     problem, params = window.problem, window.params
-    (read_TS, read_others), read_xs = window.read
+    (s_TS, others_T), xs = read_by_losses(window)
 
     def losses(b_T):
         def loss(b, s, others, x):
             return problem.advance(params | {"b_q": b}, window.join(s, others), x)[1]
 
-        return mapped(loss, (0, 0, 0, 0), len(b_T), window.one_by_one)(b_T, read_TS, read_others, read_xs)
+        return mapped(loss, (0, 0, 0, 0), len(b_T), window.one_by_one)(b_T, s_TS, others_T, xs)
 
     # o_t = h_t W_hq + b_q, so the derivative by a bias of step t alone is δ_t.
-    values, pull = jax.vjp(losses, jnp.broadcast_to(params["b_q"], (len(read_TS), *params["b_q"].shape)))
+    values, pull = jax.vjp(losses, jnp.broadcast_to(params["b_q"], (len(s_TS), *params["b_q"].shape)))
     (errors_TQ,) = pull(window.weights.astype(values.dtype))
 
     W_hq = params["W_hq"]

@@ -27,7 +27,6 @@ class Window(NamedTuple):
     Args:
         problem: its `advance`, the step without resets, is differentiated.
         params: the parameters.
-        start: params -> the state in which the window starts.
         entering: the states that enter the steps: their float vectors s_{t-1}, [T, S], and their other leaves, [T,
             ...].
         join: (float vector, other leaves) -> state.
@@ -35,21 +34,20 @@ class Window(NamedTuple):
         one_by_one: whether the step sees `vmap`, so that steps and cotangents are taken one after the other.
         reset: bool[T], the steps at which the sequence begins anew; None: there are none.
         weights: float[T], the weights of the losses.
-        read: `entering` and `xs`, in which the values of steps that are not scored are replaced.
+        start: params -> the state in which the window starts.
         noise: what the strategy has drawn.
     """
 
     problem: Any
     params: Any
-    start: Any
     entering: Any
     join: Any
     xs: Any
     one_by_one: bool
     reset: Any
     weights: Any
-    read: Any
-    noise: Any
+    start: Any = None
+    noise: Any = ()
 
 
 class Derivatives(NamedTuple):
@@ -105,10 +103,7 @@ class Influence(SequenceGradient):
     def one(self, problem, params, start, memory, xs, weights, noise):
         """Runs the window, takes the derivatives of all losses at once, then follows M along the window."""
         s, others, join = ravel_float(start(params))
-
-        def step(params, s, others, x):
-            state, loss = problem.advance(params, join(s, others), x)
-            return ravel_float(state)[:2], loss
+        step = split_advance(problem, join)
 
         def record(carry, x):
             reset, initial = problem.reset_of(params, x)
@@ -117,17 +112,8 @@ class Influence(SequenceGradient):
 
         end, (entering, reset) = jax.lax.scan(record, (s, others), xs)
         one_by_one = sees_vmap(problem.step, params, join(s, others), jax.tree.map(lambda a: a[0], xs))
-
-        # The states are constants here, so a loss that does not count can be taken at another step's state and input.
-        (read_TS, read_others), read_xs = replace_unscored((entering, xs), weights != 0)
-
-        def all_losses(params, s_TS):
-            return mapped(step, (None, 0, 0, 0), len(weights), one_by_one)(params, s_TS, read_others, read_xs)[1]
-
-        losses, pull = jax.vjp(all_losses, params, read_TS)
-        derivatives = Derivatives(*pull(weights.astype(losses.dtype)))
-        read = (read_TS, read_others), read_xs
-        window = Window(problem, params, start, entering, join, xs, one_by_one, reset, weights, read, noise)
+        window = Window(problem, params, entering, join, xs, one_by_one, reset, weights, start, noise)
+        losses, derivatives = differentiate_losses(window)
         carried, grads = self.follow(memory.rows, derivatives, window)
         return weighted_sum(weights, losses), grads, join(*end), Memory(rows=carried)
 
@@ -167,6 +153,45 @@ class Influence(SequenceGradient):
         start = (carried, jnp.zeros(theta.size, theta.dtype))
         (carried, grads), _ = jax.lax.scan(body, start, (q_TS, window.entering, window.xs, window.reset))
         return carried, unravel(grads)
+
+
+def split_advance(problem: Any, join: Any) -> Any:
+    """The step without resets, of a state that is split into its float vector and its other leaves.
+
+    Args:
+        problem: the problem.
+        join: (float vector, other leaves) -> state.
+
+    Returns:
+        A function (params, float vector, other leaves, x) -> ((float vector, other leaves), loss).
+    """
+
+    def step(params, s, others, x):
+        state, loss = problem.advance(params, join(s, others), x)
+        return ravel_float(state)[:2], loss
+
+    return step
+
+
+def read_by_losses(window: Window) -> tuple[Any, Any]:
+    """`entering` and `xs` for the losses: those of steps that are not scored are replaced by those of a step that is.
+
+    The states are constants here, so a loss that does not count can be taken at another step's state and input.
+    """
+    return replace_unscored((window.entering, window.xs), window.weights != 0)
+
+
+def differentiate_losses(window: Window) -> tuple[Any, Derivatives]:
+    """The losses [T], and their derivatives with all states held fixed, each loss times its weight."""
+    step = split_advance(window.problem, window.join)
+    (s_TS, others_T), xs = read_by_losses(window)
+
+    def all_losses(params, s_TS):
+        one = mapped(step, (None, 0, 0, 0), len(window.weights), window.one_by_one)
+        return one(params, s_TS, others_T, xs)[1]
+
+    losses, pull = jax.vjp(all_losses, window.params, s_TS)
+    return losses, Derivatives(*pull(window.weights.astype(losses.dtype)))
 
 
 def of_state(start, params):

@@ -39,10 +39,15 @@ class Kronecker(Influence):
     claim = "unbiased"
     argnums = (0,)  # the state that is given has an axis of rows, and enters no product
 
-    length: int
-    """The number of products of a sum."""
-    num_signs: int
-    """The number of random signs of a step."""
+    @property
+    def length(self) -> int:
+        """The number of products of a sum."""
+        raise NotImplementedError
+
+    @property
+    def num_signs(self) -> int:
+        """The number of random signs of a step."""
+        raise NotImplementedError
 
     def shorten(self, products: Sum, signs: Any) -> Sum:
         """A sum of Kronecker products with the same mean and one product less.
@@ -99,7 +104,7 @@ class Kronecker(Influence):
             M = M if anew is None else where_rows(reset, anew, M)
 
             def after(leaves, s):
-                new, _ = window.problem.advance(treedef.unflatten(leaves), window.join(s, others), x)
+                new, _ = window.problem.advance(jax.tree.unflatten(treedef, leaves), window.join(s, others), x)
                 return ravel_float(new)[0]
 
             J, by_leaf = factors(found, after, leaves, s, window.one_by_one)
@@ -124,7 +129,7 @@ class Kronecker(Influence):
 
         grads = [gradient(*each) for each in zip(found, leaves, vectors, products, strict=True)]
         carried = [_widen(m, wide) for m, wide in zip(M, carried, strict=True)]
-        return carried, jax.tree.map(jnp.add, derivatives.direct, treedef.unflatten(grads))
+        return carried, jax.tree.map(jnp.add, derivatives.direct, jax.tree.unflatten(treedef, grads))
 
     def _next(self, entry, M, J, derivative, signs):
         """M after a step, for one parameter."""
@@ -164,7 +169,7 @@ def _plus_start(found, M, start, params):
 
     def state(vectors):
         changed = dict(zip(chosen, vectors, strict=True))
-        return ravel_float(start(treedef.unflatten([changed.get(i, leaf) for i, leaf in enumerate(leaves)])))[0]
+        return ravel_float(start(jax.tree.unflatten(treedef, [changed.get(i, leaf) for i, leaf in enumerate(leaves)])))[0]
 
     I = jax.jacrev(state)([leaves[i] for i in chosen])
     added = dict(zip(chosen, I, strict=True))

@@ -87,8 +87,7 @@ def through(M, J_T, q_TS, window, last=None):
         window: the steps.
         last: float[L hidden]; None: zero.
     """
-    hidden = window.problem.model.hidden
-    L = J_T.shape[1]
+    L, hidden = J_T.shape[2:]
     last = jnp.zeros_like(q_TS[0]) if last is None else last
     q_TLH, last = (a.reshape(*a.shape[:-1], L, hidden).astype(J_T.dtype) for a in (q_TS, last))
     # 1 + L rows of L numbers for each unit: λ, then the rows of P.

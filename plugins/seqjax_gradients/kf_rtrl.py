@@ -40,8 +40,13 @@ class KFRTRL(Kronecker):
 
     cites = ("mujika2018approximating",)
 
-    length = 1
-    num_signs = 1
+    @property
+    def length(self):
+        return 1
+
+    @property
+    def num_signs(self):
+        return 1
 
     def shorten(self, products, signs):
         (u, a), (A, D) = products

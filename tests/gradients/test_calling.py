@@ -37,7 +37,7 @@ def test_without_init_state_reset_rows_keep_what_they_are_given(x64):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if seqjax.create("gradient", name).draws])
 def test_a_strategy_that_draws_asks_for_a_key(name):
-    c, strategy = case("small"), seqjax.create("gradient", name)
+    c, strategy = case("cell"), seqjax.create("gradient", name)
     with pytest.raises(seqjax.Error, match=r"pass a key, such as key=jax\.random\.key"):
         jax.eval_shape(value_and_grad(c.problem, strategy), c.params, c.state, c.windows[0].xs)
 

@@ -119,6 +119,7 @@ PAIRS = [
     pytest.param(name, kind, marks=() if name in MAPPED and kind in QUICK else pytest.mark.slow)
     for name in sj.names("gradient")
     for kind in STEPS
+    if name != "kernl"  # it takes models alone
     if kind != "in a rule" or name not in FORWARD
 ]
 

@@ -1,8 +1,4 @@
-"""kf-rtrl and ok: how parameters enter steps, one draw from the equations, all draws, and the order of the variances."""
-
-import functools
-import itertools
-from dataclasses import dataclass
+"""kf-rtrl and ok: one draw from the equations, all draws, the smallest variance, and the order of the variances."""
 
 import jax
 import jax.numpy as jnp
@@ -12,107 +8,30 @@ from support.influence import B, H, T, V, of_model, states_of
 from support.parts import ravel
 
 import seqjax as sj
-from seqjax.gradients import init_memory, leaf_names, ravel_float
-from seqjax.testing.compare import Failed, assert_close
+from seqjax.gradients import init_memory, leaf_names, sign_patterns
+from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.claims import check_unbiased_history
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import OK, RTRL, UORO, KFRTRL, _products, ok
+from seqjax_gradients import KFRTRL, OK, RTRL, UORO, _kronecker
 from seqjax_models import GRU, LSTM, RNN
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 TOKENS, VALUES = sj.Spec(sj.Tokens(V)), sj.Spec(sj.Values(2))
-
-STEPS = {
-    "x @ W": lambda p, s, x: jnp.tanh(x @ p["W"][:3] if False else x @ p["W"] + s),
-    "W @ x": lambda p, s, x: jnp.tanh(p["W"] @ s + x),
-    "x @ W.T": lambda p, s, x: jnp.tanh(s @ p["W"].T + x),
-    "W.T @ x": lambda p, s, x: jnp.sin(p["W"].T @ (s * x)),
-    "a function of the vector": lambda p, s, x: s * jnp.cos(jnp.exp(-s) @ p["W"]) + x,
-    "jit": lambda p, s, x: jax.jit(lambda W: jnp.tanh(W @ s))(p["W"]) + x,
-    "checkpoint": lambda p, s, x: jax.checkpoint(lambda W: jnp.tanh(s @ W))(p["W"]) + x,
-    "a row": lambda p, s, x: jnp.tanh(p["W"][jnp.argmax(x)] + s * x),
-    "a column": lambda p, s, x: jnp.tanh(p["W"][:, 1] + s * x),
-    "a row of take": lambda p, s, x: jnp.tanh(jnp.take(p["W"], jnp.argmax(x), axis=0) + s * x),
-    "and a bias": lambda p, s, x: jnp.tanh(s @ p["W"] + p["b"] * x),
-    "in two places": lambda p, s, x: jnp.tanh(s @ p["W"]) * (1 + jnp.tanh(x)) + 0.5 * s,
-}
-OTHERS = {
-    "twice": lambda p, s, x: jnp.tanh(p["W"] @ (p["W"] @ s)) + x,
-    "entry by entry": lambda p, s, x: jnp.tanh(p["W"] * s).sum(0) + x,
-    "squared": lambda p, s, x: jnp.tanh(p["W"] ** 2 @ s) + x,
-    "with a matrix": lambda p, s, x: jnp.tanh(p["W"] @ jnp.outer(s, x)).sum(1),
-}
+MODELS = {"rnn": (RNN(hidden=H), TOKENS), "gru": (GRU(hidden=H), VALUES), "lstm": (LSTM(hidden=H), TOKENS)}
 
 
-def as_problem(f, init_state=None):
-    """Each step's loss is the sum of the squares of the state that enters it."""
-    return sj.Problem(lambda p, s, x: (f(p, s, x), jnp.sum(s * s)), init_state)
+def shorten_to_one(products, signs):
+    """The rule of kf-rtrl for two products."""
+    (u, A), (a, D) = products
+    ratio = lambda x, y: np.sqrt((np.linalg.norm(x) + 1e-7) / (np.linalg.norm(y) + 1e-7))
+    p0, p1 = ratio(A, u), ratio(D, a)
+    return [(p0 * u + signs[0] * p1 * a, A / p0 + signs[0] * D / p1)]
 
 
-def random_params(rng):
-    return {"W": jnp.asarray(rng.normal(size=(3, 3))), "b": jnp.asarray(rng.normal(size=3))}
-
-
-@pytest.mark.parametrize("name", STEPS)
-def test_the_factors_are_those_of_the_derivative(name):
-    rng, f = np.random.default_rng(0), STEPS[name]
-    params, s, x = random_params(rng), jnp.asarray(rng.normal(size=3)), jnp.asarray(rng.normal(size=3))
-    found = _products.entries(KFRTRL(), as_problem(f), params, lambda params: s, s, x)
-    leaves, treedef = jax.tree.flatten(params)
-
-    @quick_jit
-    def both(leaves, s):
-        after = lambda leaves, s: f(treedef.unflatten(leaves), s, x)
-        return _products.factors(found, after, leaves, s, False), jax.jacrev(after, (0, 1))(leaves, s)
-
-    got, (of_leaves, J) = both(leaves, s)
-    (a, D), b = got.leaves
-    W = np.moveaxis(np.einsum("n,sm->snm", a, D), 1, 1 + found[0].axis)
-    assert_close((got.J, W), (J, of_leaves[0]), name, 1e-12)
-    assert found[1] == ("whole" if name == "and a bias" else "unused")
-    if name == "and a bias":
-        assert_close(b, of_leaves[1], name)
-
-
-def test_an_input_of_zeros_has_no_influence():
-    f, zeros = STEPS["x @ W"], jnp.zeros(3)
-    params = random_params(np.random.default_rng(0))
-    found = _products.entries(KFRTRL(), as_problem(f), params, lambda params: zeros, zeros, zeros)
-    leaves, treedef = jax.tree.flatten(params)
-    after = lambda leaves, s: f(treedef.unflatten(leaves), s, zeros)
-    a, D = _products.factors(found, after, leaves, zeros, False).leaves[0]
-    assert not np.any(a)
-    assert np.isfinite(D).all()
-
-
-@pytest.mark.parametrize("name", [*OTHERS, "the initial state", "three axes"])
-def test_other_ways_are_refused(name):
-    params = random_params(np.random.default_rng(0))
-    f, initial = OTHERS.get(name, STEPS["W @ x"]), lambda params, key=None: jnp.zeros(3)
-    if name == "the initial state":
-        initial = lambda params, key=None: params["W"][0]
-    if name == "three axes":
-        params["W"], f = jnp.ones((3, 3, 3)), lambda p, s, x: jnp.tanh(jnp.tensordot(p["W"], s, 1).sum(1)) + x
-    problem, reset = as_problem(f, initial), jnp.array([True])
-    state = problem.init_rows(params, 1)
-    batch = sj.gradients.Batch(jnp.ones((2, 1, 3)), jnp.ones((2, 1)), reset, jnp.zeros(1, jnp.int32))
-    with pytest.raises(sj.Error, match=r"the parameter W of shape .* must change the state through one"):
-        strategy = KFRTRL()
-        memory = init_memory(strategy, problem, params, state, 1)
-        strategy(problem, params, state, memory, batch, jax.random.key(0))
-
-
-def kf(c):
-    """The rule of kf-rtrl for a `Cell` with biases b_h and b_hh, whose influences are the D of W_xh and W_hh."""
-
-    def shorten(products, signs):
-        (u, a), (A, D) = (np.stack(each) for each in zip(*products, strict=True))
-        ratio = lambda x, y: np.sqrt((np.linalg.norm(x) + 1e-7) / (np.linalg.norm(y) + 1e-7))
-        p0, p1 = ratio(A, u), ratio(D, a)
-        return [(p0 * u + signs[0] * p1 * a, A / p0 + signs[0] * D / p1)]
-
-    return shorten
+def keep_all(products, signs):
+    """No product is lost, so that the sum is exact."""
+    return products
 
 
 def by_equations(c, derivatives, noise, shorten):
@@ -146,9 +65,175 @@ def by_equations(c, derivatives, noise, shorten):
                 signs = np.where(bits[b, t], 1.0, -1.0)
                 for name, bias in (("W_xh", b_h), ("W_hh", b_hh)):
                     D = I[:, bias]
-                    np.testing.assert_allclose(np.einsum("n,sm->snm", a[name], D).reshape(len(D), -1), I[:, columns[f"layer_0.{name}"]], atol=1e-12)
-                    products = [(u, J @ A) for u, A in M[name]] or [(0 * a[name], 0 * D)] * max(1, shorten.length)
-                    M[name] = shorten([*products, (a[name], D)], signs)
+                    before = M[name] or [(0 * a[name], 0 * D)]
+                    M[name] = shorten([*((u, J @ A) for u, A in before), (a[name], D)], signs)
                 M["exact"] = J @ M["exact"] + np.where(b_h | b_hh, I, 0)
         found.append(total)
     return found
+
+
+def run(strategy, c, noise):
+    """The gradients of three windows for given signs, with memory carried."""
+
+    @quick_jit
+    def one(state, memory, batch, bits):
+        start, memory = sj.gradients.reset_rows(strategy, c.problem, c.params, state, memory, batch.reset)
+        e = strategy.estimate(c.problem, c.params, start, memory, batch, bits)
+        return e.grads, e.state, e.memory
+
+    state, memory, found = c.state, init_memory(strategy, c.problem, c.params, c.state, B), []
+    for batch, bits in zip(c.windows, noise, strict=True):
+        grads, state, memory = one(state, memory, batch, bits)
+        found.append(ravel(grads))
+    return found
+
+
+def signs_for(strategy):
+    return np.random.default_rng(5).random((3, B, T, strategy.num_signs)) < 0.5
+
+
+@pytest.mark.parametrize(
+    "name", ["gru", pytest.param("rnn", marks=pytest.mark.slow), pytest.param("lstm", marks=pytest.mark.slow)]
+)
+def test_one_draw_of_kf_rtrl_follows_the_equations(name):
+    c, steps = of_model(*MODELS[name])
+    noise = signs_for(KFRTRL())
+    assert_close(run(KFRTRL(), c, noise), by_equations(c, steps, noise, shorten_to_one), name, 1e-11)
+
+
+@pytest.mark.parametrize("name", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
+def test_a_sum_that_is_long_enough_is_exact(name):
+    """Three units, and so matrices of three or five rows: no more products are needed."""
+    c, steps = of_model(*MODELS[name])
+    noise = signs_for(OK(rank=5))
+    assert_close(run(OK(rank=5), c, noise), by_equations(c, steps, noise, keep_all), name, 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "names"),
+    [
+        (OK(rank=1), ["foreign"]),
+        pytest.param(OK(rank=2), ["learned", "foreign"], marks=pytest.mark.slow),
+        pytest.param(OK(rank=3), ["learned", "foreign"], marks=pytest.mark.slow),
+        pytest.param(KFRTRL(), ["learned", "foreign", "small"], marks=pytest.mark.slow),
+    ],
+    ids=repr,
+)
+def test_all_signs_average_to_the_gradient_of_the_history(strategy, names):
+    check_unbiased_history(strategy, names)
+
+
+def random_sum(rng, length, n=6, size=4, m=5, decay=0.3):
+    """A sum of Kronecker products whose terms become smaller."""
+    scale = decay ** np.arange(length)
+    return _kronecker.Sum(
+        jnp.asarray(rng.normal(size=(length, n)) * scale[:, None]), jnp.asarray(rng.normal(size=(length, size, m)))
+    )
+
+
+def moments(strategy, products):
+    """The mean of the shortened sum over all signs, as a matrix, and its variance, summed over the entries."""
+    patterns, p = sign_patterns(strategy.num_signs)
+    short = quick_jit(jax.vmap(lambda bits: strategy.shorten(products, jnp.where(bits, 1.0, -1.0))))(patterns)
+    dense = np.einsum("kln,klsm->knsm", *short)
+    mean = np.tensordot(p, dense, 1)
+    return mean, float(np.asarray(p) @ np.sum((dense - mean) ** 2, (1, 2, 3)))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 5])
+@pytest.mark.parametrize("decay", [1.0, 0.3, 0.01])
+def test_the_mean_is_kept_with_the_least_variance(rank, decay):
+    """That of theorem 1 of Benzing et al.: s² / (r - m) - Σ_{i > m} d_i², for the least m with (r - m) d_{m+1} ≤ s."""
+    products = random_sum(np.random.default_rng(rank), rank + 1, decay=decay)
+    mean, variance = moments(OK(rank=rank), products)
+    whole = np.einsum("ln,lsm->nsm", *products)
+    assert_close(mean, whole, "mean", 1e-12)
+    d = np.linalg.svd(whole.reshape(len(whole), -1), compute_uv=False)[: rank + 1]
+    d = np.append(d, np.zeros(rank + 1 - len(d)))
+    m = next(m for m in range(rank) if (rank - m) * d[m] <= d[m:].sum() * (1 + 1e-12))
+    assert variance == pytest.approx(d[m:].sum() ** 2 / (rank - m) - np.sum(d[m:] ** 2), rel=1e-9, abs=1e-12)
+
+
+def test_no_other_sum_of_one_product_has_less_variance():
+    """kf-rtrl chooses another one, with the same mean."""
+    for seed in range(20):
+        products = random_sum(np.random.default_rng(seed), 2, decay=1.0)
+        (one, least), (other, more) = (moments(strategy, products) for strategy in (OK(rank=1), KFRTRL()))
+        assert_close(one, other, "mean", 1e-6)  # that of kf-rtrl has a small number added to its norms
+        assert least <= more * (1 + 1e-9)
+
+
+def variance_of(strategy, size, num_steps):
+    """The exact variance of the influence matrix after some steps of an RNN from M = 0, relative to the squared norm.
+
+    All signs are enumerated. The gradient of the next loss with cotangent q has the variance of q M; the mean over unit
+    vectors q is that of M by `size`.
+    """
+    rng = np.random.default_rng(size)
+    W = {
+        "W": 0.9 * rng.normal(size=(size, size)) / size**0.5,
+        "U": rng.normal(size=(2, size)),
+        "b": rng.normal(size=size),
+    }
+    params = jax.tree.map(jnp.asarray, W)
+
+    def step(p, s, x):
+        return jnp.tanh(s @ p["W"] + x["u"] @ p["U"] + p["b"]), jnp.dot(x["q"], s)
+
+    num = num_steps + 1  # the last step reads the state, and its matrix
+    xs = {"u": jnp.asarray(rng.normal(size=(num, 2))), "q": jnp.zeros((num, size)).at[-1].set(1.0)}
+    s, weights = jnp.asarray(rng.normal(size=size)), jnp.zeros(num).at[-1].set(1.0)
+    problem = sj.Problem(step)
+    memory = strategy.init(problem, params, s)
+
+    def gradient(noise, q):
+        changed = xs | {"q": xs["q"].at[-1].set(q)}
+        return strategy.one(problem, params, lambda _: s, memory, changed, weights, noise)[1]
+
+    bits = num_steps * (size if isinstance(strategy, UORO) else strategy.num_signs)
+    patterns = np.arange(2**bits)[:, None] >> np.arange(bits) & 1
+    patterns = patterns.astype(bool).reshape(len(patterns), num_steps, -1)
+    # The last step only reads; what is drawn for it, and by uoro for the start, changes nothing that is read.
+    patterns = np.pad(patterns, ((0, 0), (int(isinstance(strategy, UORO)), 1), (0, 0)))
+
+    @jax.jit
+    def sums(q):
+        def body(carry, noise):
+            g = jnp.concatenate(
+                [a.ravel() for a in jax.tree.leaves(jax.vmap(gradient, (0, None))(noise, q))[0:0]]
+                or [a.reshape(len(noise), -1) for a in jax.tree.leaves(jax.vmap(gradient, (0, None))(noise, q))],
+                1,
+            )
+            return (carry[0] + g.sum(0), carry[1] + jnp.sum(g * g)), None
+
+        chunks = patterns.reshape(-1, min(len(patterns), 1024), *patterns.shape[1:])
+        total = sum(a.size for a in jax.tree.leaves(params))
+        (first, second), _ = jax.lax.scan(body, (jnp.zeros(total), jnp.zeros(())), jnp.asarray(chunks))
+        mean = first / len(patterns)
+        return mean, second / len(patterns) - mean @ mean
+
+    q = jnp.asarray(rng.normal(size=size))
+    mean, variance = sums(q / jnp.linalg.norm(q))
+    exact = jnp.concatenate(
+        [
+            a.ravel()
+            for a in jax.tree.leaves(
+                RTRL()
+                .estimate(
+                    problem,
+                    params,
+                    lambda _: s[None],
+                    init_memory(RTRL(), problem, params, s[None], 1),
+                    sj.gradients.Batch(
+                        jax.tree.map(lambda a: a[:, None], xs | {"q": xs["q"].at[-1].set(q / jnp.linalg.norm(q))}),
+                        weights[:, None],
+                        None,
+                        jnp.zeros(1, jnp.int32),
+                    ),
+                    (),
+                )
+                .grads
+            )
+        ]
+    )
+    return float(jnp.linalg.norm(mean - exact) / jnp.linalg.norm(exact)), float(variance / (exact @ exact))

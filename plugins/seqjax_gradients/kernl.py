@@ -1,0 +1,183 @@
+"""Kernel RNN learning."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Interval
+
+from seqjax import Error, Problem, SequenceGradient, register
+from seqjax.gradients import Memory, mapped, ravel_float, sees_vmap, sign_patterns, weighted_sum, where_rows
+
+from . import _units
+from ._influence import Window, differentiate_losses, split_advance
+from ._real import check_real
+
+
+class Kernel(NamedTuple):
+    """What all rows share: means over rows and devices.
+
+    Args:
+        A: float[S, S], the effect of a perturbation of state number i on number k.
+        gamma: float[S], the share of an effect that is lost in a step.
+    """
+
+    A: Any
+    gamma: Any
+
+
+class Traces(NamedTuple):
+    """What each row carries.
+
+    Args:
+        B: the eligibility traces, leaves [L, n, hidden] as in `_units`.
+        perturbed: float[S], the state of the perturbed copy.
+        omega: float[S], the trace of the perturbations, in units of sigma.
+        slope: float[S], the derivative of omega by gamma.
+    """
+
+    B: Any
+    perturbed: Any
+    omega: Any
+    slope: Any
+
+
+@register("gradient", "kernl")
+@dataclass(frozen=True)
+class KeRNL(SequenceGradient):
+    """RTRL with a learned kernel A (1 - γ)^k in the place of the product of k Jacobians.
+
+        B_t[p] = (1 - γ_i) B_{t-1}[p] + ∂s_t[i]/∂θ_p        i = i(p), the state number that parameter p feeds
+        dl_t/dθ_p ≈ Σ_k ∂l_t/∂s_{t-1}[k] A[k, i] B_{t-1}[p] + ∂l_t/∂θ_p
+
+    (Roth, Kanitscheider & Fiete 2019, "Kernel RNN Learning (KeRNL)", ICLR). A and γ are learned from a copy s̃ of the
+    network, which reads the same inputs and whose state is perturbed at each step by signs ζ_t ∈ {±1}^S times σ:
+
+        s̃_t = f(θ, s̃_{t-1}, x_t) + σ ζ_t        Ω_t = (1 - γ) Ω_{t-1} + ζ_t        Γ_t = (1 - γ) Γ_{t-1} - Ω_{t-1}
+        e_t = A Ω_t - (s̃_t - s_t) / σ
+        A ← A - rate · mean of e_t Ω_tᵀ / (1 + |Ω_t|²)
+        γ ← γ - rate · mean of Aᵀ e_t ∘ Γ_t / (1 + Σ_i |A_i|² Γ_t[i]²)
+
+    Γ is dΩ/dγ, and A_i is column i of A. The means are over the steps of a window and over all rows, so that A and γ
+    change once per window, and all rows share them. s̃, Ω, Γ and B belong to a row. Where a sequence begins anew, s̃ is
+    the initial state, and the others are zero. At first A is the identity, and the gradient is that of `rflo` with a
+    leak of γ. γ is kept within [0, 1] where it is used.
+
+    There are five differences to the paper. It learns A and γ at every step, and by gradient descent without the
+    divisors, which make the stable rates the same for networks of all sizes (normalised LMS). Its kernel is exp(-γ k),
+    and its perturbations are normal; signs can be enumerated. The loss of a step is a function of the state before it,
+    so that the last J on the way to a loss is whole, as in `rflo`. The code of Marschall, Cho & Savin 2020 ("A unified
+    framework of online learning algorithms for training recurrent neural networks", JMLR 21:135) has the kernel of 1 -
+    γ, too. It adds a perturbation to Ω one step before it perturbs the copy, so that A is fitted to effects that lack
+    the first one, that of a perturbation on its own unit. Here both happen at the same step, like the ∂s_t/∂θ in B.
+
+    The problem must have parameters that feed one unit each: a `Cell` or an `Elementwise` of one layer without
+    embedding. A unit may have several numbers, such as h and c of an LSTM. Each of them has its own γ and its own
+    column of A, and a trace of each parameter of the unit. Between resets only the dynamics of the network bring the
+    copy back to it, so that its states must not be chaotic. A unit whose state changes its sign at each step has a
+    kernel that no γ in [0, 1] gives.
+
+    A window costs one further forward pass, S² multiplications per step, and the gradient of `rflo`. A row keeps 3 S
+    numbers besides the traces. The claim is biased.
+    """
+
+    cites = ("roth2019kernel", "marschall2020unified")
+
+    gamma: Annotated[float, Interval(ge=0, le=1)] = 0.2
+    """The first value of every γ."""
+    rate: Annotated[float, Interval(ge=0, lt=1)] = 0.5
+    """The learning rate of A and γ: the share of the error of a step that one update removes, if it is the only one."""
+    sigma: Annotated[float, Interval(gt=0)] = 0.001
+    """σ, the size of the perturbations."""
+
+    claim = "biased"
+    of = "history"
+    argnums = (0,)
+
+    def init(self, problem, params, state):
+        """A = 1, and the first γ; B, Ω and Γ are zero, and the copy is in the state of the network."""
+        check_real(self, params, state)
+        own = _without_resets(problem)
+        if not _units.fits(own, params):
+            raise Error(
+                "KeRNL takes a Cell or an Elementwise model of one layer without embedding or residual block, in which "
+                "each parameter feeds one unit; rflo and snap take any problem"
+            )
+        s, _, _ = ravel_float(state)
+        zeros, gamma = jnp.zeros(s.size, float), jnp.full(s.size, self.gamma, float)
+        return Memory(Kernel(jnp.eye(s.size), gamma), Traces(_units.zeros(own, params, state), s, zeros, zeros))
+
+    def draw(self, key, problem, params, memory, num_steps):
+        """Where ζ is 1, bool[T, S]."""
+        return jax.random.bernoulli(key, shape=(num_steps, memory.rows.omega.size))
+
+    def outcomes(self, problem, params, memory, num_steps):
+        """All 2^(T S) patterns of signs."""
+        return sign_patterns(num_steps, memory.rows.omega.size)
+
+    def one(self, problem, params, start, memory, xs, weights, noise):
+        """Runs the network and its copy, follows B along the window, then learns A and γ from all steps at once."""
+        A, gamma = memory.shared
+        # The kernel is an average over devices; what is clipped is not averaged, so that two devices give it as one.
+        gamma = jnp.clip(gamma, 0, 1)
+        window, (omega_TS, slope_TS, effect_TS), end, after = self._run(
+            problem, params, start, memory.rows, 1 - gamma, xs, weights, jnp.where(noise, 1, -1).astype(A.dtype)
+        )
+        losses, derivatives = differentiate_losses(window)
+
+        hidden = _without_resets(problem).model.hidden
+        decay_LLH = jnp.eye(len(gamma) // hidden, dtype=A.dtype)[..., None] * (1 - gamma).reshape(-1, 1, hidden)
+        decay_T = jnp.broadcast_to(decay_LLH, (len(weights), *decay_LLH.shape))
+        signal_TS = derivatives.q_TS.astype(A.dtype) @ A
+        if window.reset is not None:  # the trace that enters such a step is zero
+            decay_T = jnp.where(window.reset[:, None, None, None], 0, decay_T)
+            signal_TS = jnp.where(window.reset[:, None], 0, signal_TS)
+        B, grads = _units.through(memory.rows.B, decay_T, signal_TS, window)
+        grads = jax.tree.map(jnp.add, derivatives.direct, grads)
+
+        e_TS, T = omega_TS @ A.T - effect_TS, len(weights)
+        power_T1 = 1 + jnp.sum(omega_TS**2, 1, keepdims=True)
+        power_of_slopes_T1 = 1 + slope_TS**2 @ jnp.sum(A**2, 0)[:, None]
+        kernel = Kernel(
+            A - self.rate / T * (e_TS / power_T1).T @ omega_TS,
+            gamma - self.rate / T * jnp.sum(e_TS @ A * slope_TS / power_of_slopes_T1, 0),
+        )
+        return weighted_sum(weights, losses), grads, end, Memory(kernel, after._replace(B=B))
+
+    def _run(self, problem, params, start, traces, decay, xs, weights, signs_TS):
+        """Runs the network and its copy side by side.
+
+        Returns:
+            The window; Ω_t, Γ_t and (s̃_t - s_t) / σ after each step, [T, S]; the state after the window; the traces
+            after it, but for B.
+        """
+        s, others, join = ravel_float(start(params))
+        one_by_one = sees_vmap(problem.step, params, join(s, others), jax.tree.map(lambda a: a[0], xs))
+        both = mapped(split_advance(problem, join), (None, 0, None, None), 2, one_by_one)
+
+        def body(carry, inputs):
+            x, signs = inputs
+            reset, initial = problem.reset_of(params, x)
+            if reset is not None:
+                s, others, _ = ravel_float(initial)
+                carry = where_rows(reset, (jnp.stack([s, s]), others, *jax.tree.map(jnp.zeros_like, carry[2:])), carry)
+            pair, others, omega, slope = carry
+            (after, others_after), _ = both(params, pair, others, x)
+            after = after.at[1].add((self.sigma * signs).astype(after.dtype))
+            omega, slope = decay * omega + signs, decay * slope - omega
+            effect = (after[1] - after[0]).astype(omega.dtype) / self.sigma
+            carry = after, jax.tree.map(lambda a: a[0], others_after), omega, slope
+            return carry, (pair[0], others, reset, (omega, slope, effect))
+
+        carry = jnp.stack([s, traces.perturbed]), others, traces.omega, traces.slope
+        (pair, others, omega, slope), (s_TS, others_T, reset_T, learned_from) = jax.lax.scan(
+            body, carry, (xs, signs_TS)
+        )
+        window = Window(problem, params, (s_TS, others_T), join, xs, one_by_one, reset_T, weights)
+        return window, learned_from, join(pair[0], others), Traces(None, pair[1], omega, slope)
+
+
+def _without_resets(problem):
+    """The problem itself, or the one whose steps are reset inside of a window."""
+    return problem if type(problem).reset_of is Problem.reset_of else problem.problem

@@ -1,0 +1,92 @@
+"""How parameters enter a step, and the factors of their influence, against derivatives of whole matrices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqjax as sj
+from seqjax.gradients import Batch, init_memory
+from seqjax.testing.compare import assert_close
+from seqjax.testing.quick_jit import quick_jit
+from seqjax_gradients import KFRTRL, _products
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+STEPS = {
+    "x @ W": lambda p, s, x: jnp.tanh(x @ p["W"] + s),
+    "W @ x": lambda p, s, x: jnp.tanh(p["W"] @ s + x),
+    "x @ W.T": lambda p, s, x: jnp.tanh(s @ p["W"].T + x),
+    "W.T @ x": lambda p, s, x: jnp.sin(p["W"].T @ (s * x)),
+    "a function of the vector": lambda p, s, x: s * jnp.cos(jnp.exp(-s) @ p["W"]) + x,
+    "jit": lambda p, s, x: jax.jit(lambda W: jnp.tanh(W @ s))(p["W"]) + x,
+    "checkpoint": lambda p, s, x: jax.checkpoint(lambda W: jnp.tanh(s @ W))(p["W"]) + x,
+    "a row": lambda p, s, x: jnp.tanh(p["W"][jnp.argmax(x)] + s * x),
+    "a column": lambda p, s, x: jnp.tanh(p["W"][:, 1] + s * x),
+    "a row of take": lambda p, s, x: jnp.tanh(jnp.take(p["W"], jnp.argmax(x), axis=0) + s * x),
+    "and a bias": lambda p, s, x: jnp.tanh(s @ p["W"] + p["b"] * x),
+    "in two places": lambda p, s, x: jnp.tanh(s @ p["W"]) * (1 + jnp.tanh(x)) + 0.5 * s,
+}
+OTHERS = {
+    "twice": lambda p, s, x: jnp.tanh(p["W"] @ (p["W"] @ s)) + x,
+    "entry by entry": lambda p, s, x: jnp.tanh(p["W"] * s).sum(0) + x,
+    "squared": lambda p, s, x: jnp.tanh(p["W"] ** 2 @ s) + x,
+    "with a matrix": lambda p, s, x: jnp.tanh(p["W"] @ jnp.outer(s, x)).sum(1),
+}
+
+
+def as_problem(f, init_state=None):
+    """Each step's loss is the sum of the squares of the state that enters it."""
+    return sj.Problem(lambda p, s, x: (f(p, s, x), jnp.sum(s * s)), init_state)
+
+
+def random_params(rng):
+    return {"W": jnp.asarray(rng.normal(size=(3, 3))), "b": jnp.asarray(rng.normal(size=3))}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_factors_are_those_of_the_derivative(name):
+    rng, f = np.random.default_rng(0), STEPS[name]
+    params, s, x = random_params(rng), jnp.asarray(rng.normal(size=3)), jnp.asarray(rng.normal(size=3))
+    found = _products.entries(KFRTRL(), as_problem(f), params, lambda params: s, s, x)
+    leaves, treedef = jax.tree.flatten(params)
+
+    @quick_jit
+    def both(leaves, s):
+        after = lambda leaves, s: f(jax.tree.unflatten(treedef, leaves), s, x)
+        return _products.factors(found, after, leaves, s, False), jax.jacrev(after, (0, 1))(leaves, s)
+
+    got, (of_leaves, J) = both(leaves, s)
+    (a, D), b = got.leaves
+    W = np.moveaxis(np.einsum("n,sm->snm", a, D), 1, 1 + found[0].axis)
+    assert_close((got.J, W), (J, of_leaves[0]), name, 1e-12)
+    assert found[1] == ("whole" if name == "and a bias" else "unused")
+    if name == "and a bias":
+        assert_close(b, of_leaves[1], name)
+
+
+def test_an_input_of_zeros_has_no_influence():
+    f, zeros = STEPS["x @ W"], jnp.zeros(3)
+    params = random_params(np.random.default_rng(0))
+    found = _products.entries(KFRTRL(), as_problem(f), params, lambda params: zeros, zeros, zeros)
+    leaves, treedef = jax.tree.flatten(params)
+    after = lambda leaves, s: f(jax.tree.unflatten(treedef, leaves), s, zeros)
+    a, D = _products.factors(found, after, leaves, zeros, False).leaves[0]
+    assert not np.any(a)
+    assert np.isfinite(D).all()
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "the initial state", "three axes"])
+def test_other_ways_are_refused(name):
+    params = random_params(np.random.default_rng(0))
+    f, initial = OTHERS.get(name, STEPS["W @ x"]), lambda params, key=None: jnp.zeros(3)
+    if name == "the initial state":
+        initial = lambda params, key=None: params["W"][0]
+    if name == "three axes":
+        params["W"], f = jnp.ones((3, 3, 3)), lambda p, s, x: jnp.tanh(jnp.tensordot(p["W"], s, 1).sum(1)) + x
+    problem, reset = as_problem(f, initial), jnp.array([True])
+    state = problem.init_rows(params, 1)
+    batch = Batch(jnp.ones((2, 1, 3)), jnp.ones((2, 1)), reset, jnp.zeros(1, jnp.int32))
+    memory = init_memory(KFRTRL(), problem, params, state, 1)
+    with pytest.raises(sj.Error, match=r"the parameter W of shape .* must change the state through one"):
+        KFRTRL()(problem, params, state, memory, batch, jax.random.key(0))
