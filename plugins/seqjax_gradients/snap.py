@@ -10,8 +10,9 @@ from annotated_types import Interval
 from seqjax import register
 from seqjax.gradients import Memory
 
-from . import _units
+from . import _reached, _units
 from ._influence import Influence
+from ._real import check_real
 
 
 @register("gradient", "snap")
@@ -42,10 +43,13 @@ class SnAp(Influence):
     claim = "biased"
 
     def by_units(self, problem, params):
-        return self.n == 1 and _units.fits(problem, params)
+        return (_units if self.n == 1 else _reached).fits(problem, params)
 
     def init(self, problem, params, state):
         """M = 0, and where I and J were ever not zero: nowhere yet."""
+        if self.n > 1 and self.by_units(problem, params):
+            check_real(self, params, state)
+            return Memory(rows=_reached.zeros(_reached.pattern(problem.model, self.n), params))
         M = super().init(problem, params, state).rows
         if not self.by_units(problem, params):
             return Memory(rows=(M, jnp.zeros(M.shape, bool), jnp.zeros((len(M), len(M)), bool)))
@@ -66,6 +70,8 @@ class SnAp(Influence):
         return jnp.where(self._reached(seen, joined), J @ M + I, 0), seen, joined
 
     def through_units(self, carried, q_TS, window):
+        if self.n > 1:
+            return _reached.through(carried, _reached.pattern(window.problem.model, self.n), q_TS, window)
         J_T = _units.local_jacobians(window).astype(q_TS.dtype)
         if J_T.shape[1] == 1:
             return _units.through(carried, J_T, q_TS, window)
