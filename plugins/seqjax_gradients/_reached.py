@@ -9,8 +9,8 @@ has a row for each of these units, and a column for each parameter of unit j tha
 the biases, the cell's own parameters, and those entries of W_hh that the mask does not leave out. I_j has one row that
 is not zero, that of j. The dense matrix with the mask of SnAp-n has these entries and no others.
 
-The lists of units have different lengths, and are filled up with unit 0 to arrays. J has zeros in the place of these
-entries, so that the rows of M_j stay zero.
+The lists of units have different lengths, and are filled up with unit 0 to arrays. In J the rows of such entries have
+no entries besides the diagonal, so that the rows of M_j stay zero.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import Cell, Model
-from seqjax.gradients import ravel_float
 from seqjax.models import recur
 
 from . import _units
@@ -103,14 +102,14 @@ def through(M: Any, which: Pattern, q_TS: Any, window: Any) -> tuple[Any, Any]:
     """
     problem, params = window.problem, window.params
     W_BHKK = _recurrent_blocks(which, params)
-    diagonal = np.eye(which.reached.shape[1], dtype=bool) & which.is_reached[:, :, None]
+    diagonal = np.eye(which.reached.shape[1], dtype=bool)
     opened = _Opened(problem.model).problem(problem.spec, problem.loss, problem.precision)
     added = jnp.zeros_like(params["layer_0"]["b_h"])
 
     def derivatives(s, others, x):
-        """I_t of the units, [hidden, n], and of their new states by the blocks of v, [B, hidden], and by the old ones.
+        """I_t of the units, [hidden, n], and their new states by their blocks of v, [B, hidden], and by their old ones.
 
-        Each of these changes the state of one unit, so the pull-back of ones gives them all.
+        Each of these numbers changes the state of one unit, so the pull-back of ones gives the derivatives of all.
         """
 
         def after(params, added, s):
@@ -150,8 +149,8 @@ def _recurrent_blocks(which, params):
     hidden = len(which.mask)
     W_BHH = jnp.moveaxis(params["layer_0"]["W_hh"].reshape(hidden, -1, hidden), 1, 0)
     of, by = which.reached[:, None, :], which.reached[:, :, None]
-    counts = which.mask[of, by] & which.is_reached[:, None, :] & which.is_reached[:, :, None]
-    return jnp.where(counts, W_BHH[:, of, by], 0)
+    # M_j starts with zeros in the rows that fill it up, and with zeros in their rows here they stay zero.
+    return jnp.where(which.mask[of, by] & which.is_reached[:, :, None], W_BHH[:, of, by], 0)
 
 
 @dataclass(frozen=True)

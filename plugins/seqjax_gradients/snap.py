@@ -31,8 +31,20 @@ class SnAp(Influence):
 
     n = 1, for a `Cell` of one layer without embedding: one number is kept for each parameter and leaf of the state. If
     the state has one leaf, a step takes about as long as with its gradient; if it has two, as in an LSTM, four to eight
-    times as long. In all other cases M is kept whole, S·P numbers per row, and is multiplied at each step, which takes
-    longer than `rtrl`. That shows the effect of n on the gradient; it is not an efficient implementation.
+    times as long.
+
+    n ≥ 2 pays for sparse networks. In a dense one a parameter reaches every unit within two steps: SnAp-2 is RTRL, and
+    `rtrl` is cheaper. In a sparse `Cell` (`density` < 1, or a `recurrent_mask` of its own) of one layer, without
+    embedding and recurrent dropout, whose state has one field (`rnn`, `gru`), it is known beforehand which entries of
+    M are zero. Let K be the largest number of units that a unit reaches within n - 1 steps, itself included, and p the
+    number of parameters of a unit: its entries of W_xh, of the biases and of the cell's own parameters, and those of
+    W_hh that are in use. Then M has hidden·K·p numbers per row, and a step takes hidden·K²·p multiplications. An entry
+    counts as zero here only if the mask leaves no other value possible. `rtrl` needs more than hidden³·p
+    multiplications in a loop that learns at every step. In a long window it multiplies M once for many steps, and needs
+    about 2·hidden³ for each: there it is faster unless K is small.
+
+    In all other cases M is kept whole, S·P numbers per row, and is multiplied at each step, which takes longer than
+    `rtrl`. That shows the effect of n on the gradient; it is not an efficient implementation.
     """
 
     cites = ("menick2021practical",)

@@ -228,7 +228,7 @@ class Linked(Cell):
     """Units of two blocks with a parameter of their own, which read the units that are listed."""
 
     blocks = 2
-    reads = ((1,), (2, 4), (), (0, 3, 4, 5), (2,), (3, 5))
+    reads = ((1,), (2, 4), (), (0, 3, 4, 5), (0,), (3, 5))
     """For each unit the units that it reads. Units 0, 1, 2 and 4 do not read themselves, and unit 2 reads nothing."""
 
     def recurrent_mask(self, layer):
@@ -302,7 +302,7 @@ def test_a_unit_keeps_those_that_it_reaches_soon(name, n):
     ids=repr,
 )
 def test_what_follows_other_units_or_none_is_right_for_a_sparse_cell(strategy, influence):
-    """`Linked` has units that read nothing, others that are not read, and a cycle."""
+    """`Linked` has a unit that reads nothing, and two cycles."""
     c, steps = of_model(SPARSE["own"], TOKENS)
     assert_close(run(strategy, c), by_hand(c, steps, influence), repr(strategy), bound=1e-12)
 
