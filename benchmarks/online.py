@@ -1,16 +1,24 @@
-"""The price of exact real-time recurrent learning, and of an update after every step.
+"""The price of exact real-time recurrent learning, of an update after every step, and of SnAp-n for sparse cells.
 
     python benchmarks/online.py
     python benchmarks/online.py --tables price --hidden 64
+    python benchmarks/online.py --tables sparse --turns 3
 
 Tokens with a vocabulary of 28, float32. The first table has one call of `full` and of `rtrl` on a window of 256 steps
 of 8 rows, with what `rtrl` carries: milliseconds, medians over turns in which the two take turns; the megabytes that
 the call needs besides its arguments and results, according to the compiler; and the megabytes that are carried. "step"
 is the same model as a step, without a fused unroll. The second table has updates per second with one row and Adam: in
 one compiled scan over a stream, and in a loop of Python with one sample for each call.
+
+The third table has microseconds per step, for cells whose W_hh has a tenth of its entries: per step of 8 rows in
+windows of 256 steps, and of a call with one step of one row, as in a loop that learns at every step; and the megabytes
+that are carried for one row. All strategies take turns. "dense" is `snap(n=2)` of the same model as a step, which
+keeps the whole matrix and finds its zeros at each step. Its windows have 4 steps, and those of `snap(n=3)` 32: each of
+their steps takes equally long.
 """
 
 import argparse
+import functools
 import statistics
 import time
 
@@ -31,13 +39,23 @@ PRICE = {
     256: ("min-gru", "ind-rnn", "lru", "min-lstm", "rtu"),
 }
 """Number of units -> the models of the first table."""
+SPARSE = {
+    "full": (Full(), 256),
+    "snap(n=1)": (SnAp(), 256),
+    "snap(n=2)": (SnAp(n=2), 256),
+    "snap(n=2), dense": (SnAp(n=2), 4),
+    "snap(n=3)": (SnAp(n=3), 32),
+    "rtrl": (RTRL(), 256),
+}
+"""The strategies of the third table, and the steps of their windows."""
+TABLES = ["price", "updates", "sparse"]
 ONLINE = {"truncated(1)": Truncated(steps=1), "rflo": RFLO(), "snap": SnAp(), "rtrl": RTRL()}
 
 
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", nargs="+", choices=["price", "updates"], default=["price", "updates"])
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--hidden", nargs="+", type=int, default=[64, 128, 256], help="units in the first table")
     parser.add_argument("--turns", type=int, default=7)
     args = parser.parse_args()
@@ -55,6 +73,11 @@ def main() -> None:
             for hidden in (32, 128):
                 for label, strategy in ONLINE.items():
                     print(f"| {name} | {hidden} | {label} | {updates(name, hidden, strategy)} |", flush=True)
+    if "sparse" in args.tables:
+        print("\n| model | units | strategy | window, µs a step | one step, µs | carried, MB |\n" + "|---" * 6 + "|")
+        for name, hidden in (("rnn", 64), ("rnn", 128), ("gru", 64)):
+            for row in sparse(name, hidden, args.turns):
+                print(row, flush=True)
 
 
 def price(name, hidden, turns):
@@ -65,9 +88,7 @@ def price(name, hidden, turns):
     state = problem.init_rows(params, NUM_ROWS)
     if kind == "step":
         problem = seqjax.Problem(problem.step, problem.init_state)
-    ids = jax.random.randint(jax.random.key(1), (NUM_STEPS + 1, NUM_ROWS), 0, VOCABULARY, jnp.int32)
-    weights = jnp.full((NUM_STEPS, NUM_ROWS), 1 / (NUM_STEPS * NUM_ROWS))
-    batch = Batch((ids[:-1], ids[1:]), weights, None, jnp.arange(NUM_ROWS, dtype=jnp.int32))
+    batch = batch_of(NUM_STEPS, NUM_ROWS)
     calls, sizes, carried = {}, {}, 0.0
     for strategy in (Full(), RTRL()):
         memory = init_memory(strategy, problem, params, state, NUM_ROWS)
@@ -76,17 +97,50 @@ def price(name, hidden, turns):
         calls[strategy] = lambda compiled=compiled, memory=memory: compiled(params, state, memory, batch)
         sizes[strategy] = compiled.memory_analysis().temp_size_in_bytes / 1e6
         carried = sum(a.nbytes for a in jax.tree.leaves(memory)) / 1e6
-    times = {strategy: [] for strategy in calls}
-    for _ in range(turns):
-        for strategy, call in calls.items():
-            times[strategy].append(seconds(call))
-    full, rtrl = (1e3 * statistics.median(each) for each in times.values())
+    full, rtrl = (1e3 * each for each in in_turns(calls, turns).values())
     full_mb, rtrl_mb = sizes.values()
     label = f"{name}, step" if kind else name
     return (
         f"| {label} | {hidden} | {full:.2f} | {rtrl:.1f} | {rtrl / full:.1f} | {full_mb:.1f} | {rtrl_mb:.1f} | "
         f"{carried:.1f} |"
     )
+
+
+def sparse(name, hidden, turns):
+    """Rows of the third table."""
+    whole = seqjax.create("model", name, hidden=hidden, density=0.1).problem(SPEC)
+    as_step = seqjax.Problem(whole.step, whole.init_state)
+    params = whole.init(jax.random.key(0))
+    calls, carried = {}, {}
+    for label, (strategy, num_steps) in SPARSE.items():
+        problem = as_step if "dense" in label else whole
+        for steps, rows in ((num_steps, NUM_ROWS), (1, 1)):
+            state = problem.init_rows(params, rows)
+            memory = init_memory(strategy, problem, params, state, rows)
+            args = params, state, memory, batch_of(steps, rows)
+            call = jax.jit(lambda *args, strategy=strategy, problem=problem: strategy(problem, *args)[:4])
+            calls[label, steps] = functools.partial(call.lower(*args).compile(), *args)
+        carried[label] = sum(a.nbytes for a in jax.tree.leaves(memory)) / 1e6
+    times = in_turns(calls, turns)
+    for label, (_, steps) in SPARSE.items():
+        window, one = (1e6 * each for each in (times[label, steps] / steps, times[label, 1]))
+        yield f"| {name} | {hidden} | {label} | {window:,.0f} | {one:,.0f} | {carried[label]:.2f} |"
+
+
+def batch_of(num_steps, num_rows):
+    """A window of random tokens."""
+    ids = jax.random.randint(jax.random.key(1), (num_steps + 1, num_rows), 0, VOCABULARY, jnp.int32)
+    weights = jnp.full((num_steps, num_rows), 1 / (num_steps * num_rows))
+    return Batch((ids[:-1], ids[1:]), weights, None, jnp.arange(num_rows, dtype=jnp.int32))
+
+
+def in_turns(calls, turns):
+    """The median seconds of each call, which take turns."""
+    times = {name: [] for name in calls}
+    for _ in range(turns):
+        for name, call in calls.items():
+            times[name].append(seconds(call))
+    return {name: statistics.median(each) for name, each in times.items()}
 
 
 def updates(name, hidden, strategy):

@@ -5,7 +5,7 @@ For a step (s_t, l_t) = f(θ, s_{t-1}, x_t) let J_t = ∂s_t/∂s_{t-1}, I_t = �
     dl_t/dθ = q_t M_{t-1} + ∂l_t/∂θ
 
 M is stored in one of two ways. Dense it is float[S, P], for S state numbers and P parameters. For a `Cell` in which
-each parameter feeds one unit it is stored by units, see `_units`.
+each parameter feeds one unit it is stored by units, see `_units` and `_reached`.
 """
 
 from typing import Any, NamedTuple

@@ -168,8 +168,8 @@ def _plus_start(found, M, start, params):
         return M
 
     def state(vectors):
-        changed = dict(zip(chosen, vectors, strict=True))
-        return ravel_float(start(jax.tree.unflatten(treedef, [changed.get(i, leaf) for i, leaf in enumerate(leaves)])))[0]
+        changed = dict(enumerate(leaves)) | dict(zip(chosen, vectors, strict=True))
+        return ravel_float(start(jax.tree.unflatten(treedef, changed.values())))[0]
 
     I = jax.jacrev(state)([leaves[i] for i in chosen])
     added = dict(zip(chosen, I, strict=True))

@@ -107,9 +107,9 @@ def _summed_axis(shape, uses):
         ndims = [v.aval.ndim for v in equation.invars]
         if sorted(ndims) == [1, 2] and not any(batched) and all(len(axes) == 1 for axes in contracted):
             axis = contracted[ndims.index(2)][0]
-    elif name == "dynamic_slice":  # a row or a column that an id selects
-        sizes, whole = equation.params["slice_sizes"], shape[::-1] if swapped else shape
-        axis = {(1, whole[1]): 0, (whole[0], 1): 1}.get(tuple(sizes))
+    elif name in ("dynamic_slice", "slice"):  # one row or column
+        sizes, whole = equation.outvars[0].aval.shape, shape[::-1] if swapped else shape
+        axis = {(1, whole[1]): 0, (whole[0], 1): 1}.get(sizes)
     elif name == "gather":
         picked = equation.params["dimension_numbers"].collapsed_slice_dims
         axis = picked[0] if len(picked) == 1 and equation.outvars[0].aval.ndim == 1 else None
@@ -121,7 +121,8 @@ class Factors(NamedTuple):
 
     Args:
         J: by the state before it, float[S, S].
-        leaves: by each parameter: (a [n], D [S, m]) of a product, I [S, size] of a vector, () of an unused one.
+        leaves: by each parameter: (a [n], D [S, m]) of a product, with 1 as the largest entry of a by its absolute
+            value; I [S, size] of a vector; () of an unused one.
     """
 
     J: Any
@@ -151,7 +152,7 @@ def factors(found: list[Entry], after: Any, leaves: list, s: Any, one_by_one: bo
         return mapped(slope, (0,), count, one_by_one)(unit_tangents).T
 
     J = slopes((lambda s: after(leaves, s), s), jnp.eye(s.size, dtype=s.dtype), s.size)
-    made = []
+    made: list[Any] = []
     for index, (entry, leaf) in enumerate(zip(found, leaves, strict=True)):
 
         def of_leaf(leaf, index=index):
@@ -165,8 +166,9 @@ def factors(found: list[Entry], after: Any, leaves: list, s: Any, one_by_one: bo
         else:
             G = jnp.moveaxis(rows[index], entry.axis, 0)  # [n, m]
             a = G[:, jnp.argmax(jnp.sum(G * G, 0))]
-            largest = jnp.max(jnp.abs(a))
-            a = a / jnp.where(largest > 0, largest, 1)
+            # a ⊗ D is what it is for any scale of a; this one also fixes the sign.
+            largest = a[jnp.argmax(jnp.abs(a))]
+            a = a / jnp.where(largest != 0, largest, 1)
             # Along a ⊗ e_j the state changes by |a|² times column j of D.
             size = jnp.sum(a * a)
             along = a / jnp.where(size > 0, size, 1)

@@ -60,7 +60,7 @@ def local_jacobians(window, through_W_hh=True):
         # In the derivative of `apart` no unit acts on another one. So one tangent of ones in leaf j gives column j of
         # all units at once, and L products with J replace L hidden of them.
         def column(ones):
-            after = jax.jvp(lambda s: _after(apart, window.params, window.join, s, others, x), (s,), (ones,))[1]
+            after = jax.jvp(lambda s: state_after(apart, window.params, window.join, s, others, x), (s,), (ones,))[1]
             return after.reshape(-1, hidden)
 
         return jax.vmap(column, out_axes=1)(_ones(s.size // hidden, hidden, s.dtype))
@@ -95,7 +95,7 @@ def through(M, J_T, q_TS, window, last=None):
 
     def all_after(params):
         def after(s, others, x):
-            return _after(window.problem, params, window.join, s, others, x)
+            return state_after(window.problem, params, window.join, s, others, x)
 
         before_TS, others_T = window.entering
         return mapped(after, (0, 0, 0), len(before_TS), window.one_by_one)(before_TS, others_T, window.xs)
@@ -161,7 +161,7 @@ def direct(window, s, others, x):
     """I_t of a step, leaves [L, n, hidden]."""
     hidden = window.problem.model.hidden
     # A parameter feeds one unit alone, so the pull-back of ones in leaf i gives row i of I for all units at once.
-    new, pull = jax.vjp(lambda params: _after(window.problem, params, window.join, s, others, x), window.params)
+    new, pull = jax.vjp(lambda params: state_after(window.problem, params, window.join, s, others, x), window.params)
     return _by_unit(jax.vmap(pull)(_ones(new.size // hidden, hidden, new.dtype))[0], hidden)
 
 
@@ -209,7 +209,7 @@ def like_params(params, grads):
     return back(jax.tree.map(lambda g, a: g.reshape(a.shape), grads, units))[0]
 
 
-def _after(problem, params, join, s, others, x):
+def state_after(problem, params, join, s, others, x):
     """The float leaves of the state after a step, [S]."""
     return ravel_float(problem.step(params, join(s, others), x)[0])[0]
 

@@ -72,8 +72,8 @@ def _mix(d, rank, signs):
     d = jnp.pad(d, (0, rank + 1 - count))
     index = jnp.arange(rank + 1)
     rest = jnp.flip(jnp.cumsum(jnp.flip(d)))  # d_i and all smaller ones
-    kept = jnp.argmax((rank - index) * d <= rest)  # the least m
-    mixed, s, k = index >= kept, rest[kept], rank - kept
+    kept = jnp.argmax((rank - index).astype(d.dtype) * d <= rest)  # the least m
+    mixed, s, k = index >= kept, rest[kept], (rank - kept).astype(d.dtype)
     share = jnp.where(s > 0, d * k / jnp.where(s > 0, s, 1), (index < rank).astype(d.dtype))
     z = jnp.sqrt(jnp.where(mixed, jnp.maximum(1 - share, 0), 0))
     z = z / jnp.linalg.norm(z)

@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from annotated_types import Interval
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from seqjax.gradients.problem import Params
 from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent
@@ -42,6 +43,10 @@ class Cell(Layered):
     multiplied by W_hh, with one mask for all steps of a sequence. A mask depends on the key and the layer, and the
     first kind also on the number of the step.
 
+    With `density` < 1 the layers are sparse: `recurrent_mask` says which entries of W_hh are used. The others have no
+    effect, their gradients are zero, and `init` sets them to zero. W_hh keeps its shape, and a step takes as long as
+    with all entries.
+
     >>> from dataclasses import dataclass
     >>> import jax
     >>> import jax.numpy as jnp
@@ -59,6 +64,8 @@ class Cell(Layered):
     """Probability that a unit of h is zero before W_hh, at all steps of a sequence; the others are scaled likewise."""
     initializer: Scheme = "normal"
     """The distribution of the weights: N(0, 0.01²); U(±1/√hidden); Glorot's; W_hh orthogonal, others N(0, 1/fan_in)."""
+    density: Annotated[float, Interval(gt=0, le=1)] = 1.0
+    """The share of the entries of W_hh that may be other than zero; see `recurrent_mask`."""
 
     blocks: ClassVar[int] = 1
     """The number of blocks of `hidden` numbers in u and in v. A class attribute, not a hyper-parameter."""
@@ -95,6 +102,30 @@ class Cell(Layered):
         """
         return {}
 
+    def recurrent_mask(self, layer: int) -> Bool[np.ndarray, "hidden hidden"] | None:
+        """Which unit is read by which unit of a layer, the same for all blocks; None: each unit is read by all units.
+
+        Entry [i, j] says whether unit j reads h_{t-1} of unit i, in W_hh[i, j], W_hh[i, hidden + j], ... It is a
+        constant of the model. An author may override the method with a connectivity of their own, which may depend on
+        `layer` and on the fields of the model; `density` is then what the author makes of it.
+
+        Here a unit reads itself and others that are drawn at random, and all units read the same number of units, or
+        one more or less. In all these are `density` of the entries, but at least the diagonal: without its own h a unit
+        could not remember anything by itself. The draws depend on `layer` and `hidden` alone, not on the seed of a run,
+        and the entries of a smaller density are among those of a larger one.
+
+        Args:
+            layer: the number of the layer.
+        """
+        if self.density == 1:
+            return None
+        # The raw numbers of PCG64 are the same in all versions of numpy, and so are the networks that they define.
+        drawn = np.random.PCG64([layer, self.hidden]).random_raw((self.hidden, self.hidden))
+        np.fill_diagonal(drawn, 0)
+        ranks = np.argsort(np.argsort(drawn, axis=0, kind="stable"), axis=0, kind="stable")
+        every, further = divmod(round(self.density * self.hidden**2), self.hidden)
+        return ranks < np.maximum(every + (np.arange(self.hidden) < further), 1)
+
     def init(self, key, spec):
         draw = functools.partial(init_weight, self.initializer, hidden=self.hidden)
         outputs = spec.targets.width
@@ -106,7 +137,10 @@ class Cell(Layered):
         for layer in range(self.layers):
             params[f"layer_{layer}"] = {
                 "W_xh": draw(next(keys), (width, self.hidden), blocks=self.blocks),
-                "W_hh": draw(next(keys), (self.hidden, self.hidden), blocks=self.blocks, recurrent=True),
+                # Not scaled for the entries that a mask leaves out.
+                "W_hh": self._masked(
+                    layer, draw(next(keys), (self.hidden, self.hidden), blocks=self.blocks, recurrent=True)
+                ),
                 "b_h": jnp.zeros(self.blocks * self.hidden),
             }
             width = self.hidden
@@ -128,7 +162,7 @@ class Cell(Layered):
         """`step` with another function for the recurrent product, such as one whose derivative is replaced.
 
         Args:
-            recur: (h, W_hh, b_hh) -> v, in place of h W_hh + b_hh.
+            recur: (h, W_hh, b_hh) -> v, in place of h W_hh + b_hh. W_hh is zero where the mask of the layer is False.
             params: as in `step`.
             state: as in `step`.
             x: as in `step`.
@@ -136,7 +170,8 @@ class Cell(Layered):
 
         def run(index, layer, x, old):
             u = select(x, layer["W_xh"]) + layer["b_h"]
-            v = recur(_scaled(old.h, self._scale(state, index, u.dtype)), layer["W_hh"], layer.get("b_hh"))
+            W_hh = self._masked(index, layer["W_hh"])
+            v = recur(_scaled(old.h, self._scale(state, index, u.dtype)), W_hh, layer.get("b_hh"))
             new = self.cell(u, v, old, **layer.get("cell", {}))
             return new, new.h
 
@@ -146,9 +181,15 @@ class Cell(Layered):
         def run(index, layer, x_TB, start):
             u_TB = select(x_TB, layer["W_xh"], dtype) + layer["b_h"]
             own, scale_B = layer.get("cell", {}), self._scale(state, index, u_TB.dtype)
-            return scan_cell(self, dtype, layer["W_hh"], layer.get("b_hh"), own, u_TB, start, edge_weights, scale_B)
+            W_hh = self._masked(index, layer["W_hh"])  # once, outside of the scan
+            return scan_cell(self, dtype, W_hh, layer.get("b_hh"), own, u_TB, start, edge_weights, scale_B)
 
         return self.through_layers(params, state, xs, run, len(xs), dtype)
+
+    def _masked(self, layer, W_hh):
+        """W_hh of a layer with zeros where its mask is False."""
+        mask = self.recurrent_mask(layer)
+        return W_hh if mask is None else jnp.where(np.tile(mask, self.blocks), W_hh, 0)
 
     def _scale(self, state, layer, dtype):
         """The factors of a layer's h before W_hh, at all steps, 0 or 1 / (1 - probability); None: no dropout.

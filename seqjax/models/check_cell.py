@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqjax.errors import Error, dtype_shape, is_whole
 from seqjax.gradients.problem import Params
@@ -33,6 +34,7 @@ def check_layer(model: Layered) -> None:
 def _check_cell(model: Cell) -> None:
     name, dtype = f"model {name_of(model)}", jnp.result_type(float)
     _check_attributes(model, name, needs_h=True)
+    _check_masks(model, name)
     own = _own_params(model, name, ("u", "v", "state"))
     call = _check_call(model, name, "cell", ("u", "v", "state"), own)
     width = model.blocks * model.hidden
@@ -82,6 +84,19 @@ def _check_attributes(model: Any, name: str, needs_h: bool) -> None:
         raise Error(f"{name}: State must be a NamedTuple; it is {model.State!r}")
     if not is_whole(model.blocks) or model.blocks < 1:
         raise Error(f"{name}: blocks = {model.blocks!r}; it must be a whole number, at least 1")
+
+
+def _check_masks(model: Cell, name: str) -> None:
+    """Checks that the connectivity of each layer is None or a constant bool[hidden, hidden]."""
+    wanted = f"None or a numpy array bool[{model.hidden}, {model.hidden}]"
+    for layer in range(model.layers):
+        with calling(model, "recurrent_mask", f"It is called as recurrent_mask(layer), and returns {wanted}"):
+            mask: Any = model.recurrent_mask(layer)
+        if mask is None:
+            continue
+        if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (model.hidden, model.hidden):
+            returned = dtype_shape(mask) if isinstance(mask, np.ndarray) else f"a {type(mask).__name__}"
+            raise Error(f"{name}: recurrent_mask({layer}) returned {returned}, and must return {wanted}")
 
 
 def _advice(call: str, what: str, entry: Any, split: str) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 
 from seqjax.errors import Error, check_type
 from seqjax.gradients.problem import Params
+from seqjax.models.cell import Cell
+from seqjax.models.model import Model
 from seqjax.models.torch_elementwise import Arrays, modules_of, read_layers, take, write_layers
 
 _LEAF = re.compile(r"(?P<module>.*?)(?P<leaf>(weight|bias)_(ih|hh|hr)_l(?P<layer>\d+)(_reverse)?)")
@@ -171,7 +173,12 @@ def _listed(arrays):
 
 
 def to_torch(
-    params: Params, *, module: str = "rnn.", readout: str = "linear.", embedding: str = "embedding."
+    params: Params,
+    *,
+    module: str = "rnn.",
+    readout: str = "linear.",
+    embedding: str = "embedding.",
+    model: Model | None = None,
 ) -> dict[str, np.ndarray]:
     """The parameters of a model under the names and in the shapes of PyTorch.
 
@@ -199,6 +206,9 @@ def to_torch(
         module: the name of the recurrent module, with its dot; "" for the module itself.
         readout: the name of the linear read-out.
         embedding: the name of the embedding.
+        model: the model of the parameters, for a `Cell` with a `recurrent_mask`, which a network of PyTorch does not
+            have. Entries of W_hh that the mask leaves out are then written as zeros. Without the model they are written
+            as they are: zeros from `init`, unless an optimizer changes entries whose gradient is zero.
 
     Returns:
         Name -> array, in the dtypes of the parameters. `bias_hh` is zero, except for the part of a GRU that the reset
@@ -209,12 +219,14 @@ def to_torch(
     """
     if not isinstance(params, dict):
         raise Error(f"to_torch takes the parameters of a model, such as run.params, not {type(params).__name__}")
+    if model is not None:
+        check_type("to_torch: model", model, Model, "the model of the parameters, such as RNN(density=0.1)")
     names = sorted((name for name in params if _is_layer(name)), key=lambda name: int(name.removeprefix("layer_")))
     layers = [params[name] for name in names]
     strange = [name for name in params if name not in {*names, "W_hq", "b_q", "E"}]
     if not layers or strange or not {"W_hq", "b_q"} <= set(params):
         raise _cannot_write(strange)
-    arrays, has_readout = write_layers(layers, params, module) or (_write_recurrent(layers, module), False)
+    arrays, has_readout = write_layers(layers, params, module) or (_write_recurrent(layers, module, model), False)
     if not has_readout:
         arrays |= {f"{readout}weight": np.asarray(params["W_hq"]).T, f"{readout}bias": np.asarray(params["b_q"])}
     if "E" in params:
@@ -226,13 +238,16 @@ def _is_layer(name):
     return re.fullmatch(r"layer_\d+", str(name)) is not None
 
 
-def _write_recurrent(layers, module):
+def _write_recurrent(layers, module, model):
     arrays: Arrays = {}
     known = {"W_xh", "W_hh", "b_h", "b_hh"}
     for number, layer in enumerate(layers):
         if set(layer) - known or known - {"b_hh"} - set(layer):
             raise _cannot_write([f"layer_{number}/{name}" for name in layer if name not in known])
         weights = {name: np.asarray(array) for name, array in layer.items()}
+        mask = model.recurrent_mask(number) if isinstance(model, Cell) else None
+        if mask is not None:
+            weights["W_hh"] = np.where(np.tile(mask, model.blocks), weights["W_hh"], np.zeros_like(weights["W_hh"]))
         arrays[f"{module}weight_ih_l{number}"] = weights["W_xh"].T
         arrays[f"{module}weight_hh_l{number}"] = weights["W_hh"].T
         arrays[f"{module}bias_ih_l{number}"] = weights["b_h"]

@@ -1,6 +1,7 @@
 """Every cell against loops written from its equations, and its fused unroll against the default scan of its step."""
 
 import functools
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from support.cells import MGU, PeepholeLSTM
 
 from seqjax import Error, Model, Problem, Spec, Tokens, Values
 from seqjax.models.cell import scan_cell
+from seqjax.models.check_cell import check_layer
 from seqjax.models.layered import CellState
 from seqjax.models.products import product
 from seqjax.testing.quick_jit import quick_jit
@@ -302,3 +304,107 @@ def test_a_problem_trains_a_cell_with_dropout_in_bfloat16():
     new, losses = jax.eval_shape(problem.unroll, params, state, (xs, xs))
     assert losses.dtype == jnp.float32
     assert new.key.dtype == state.key.dtype
+
+
+@dataclass(frozen=True)
+class Ring(GRU):
+    """Unit j reads itself and the unit before it; in the layers above the unit after it."""
+
+    def recurrent_mask(self, layer):
+        own = np.eye(self.hidden, dtype=bool)
+        return own | np.roll(own, -1 if layer else 1, axis=1)
+
+
+def without(W_hh, mask):
+    """W_hh with zeros where unit j does not read unit i, written out block by block."""
+    W_hh = np.array(W_hh)
+    for i, j in zip(*np.nonzero(~mask), strict=True):
+        W_hh[i, j :: len(mask)] = 0
+    return W_hh
+
+
+def only_read(model, tree):
+    """A tree like the parameters of a sparse model, with zeros in W_hh where its masks are False."""
+    masks = {f"layer_{layer}": model.recurrent_mask(layer) for layer in range(model.layers)}
+    return tree | {
+        name: tree[name] | {"W_hh": jnp.asarray(without(tree[name]["W_hh"], mask))} for name, mask in masks.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("sparse", "dense", "spec"),
+    [
+        (Ring(hidden=4, layers=2, dropout=0.4, recurrent_dropout=0.3), GRU, VALUES),
+        pytest.param(GRU(hidden=5, layers=2, density=0.4), GRU, TOKENS, marks=pytest.mark.slow),
+        pytest.param(LSTM(hidden=5, density=0.3), LSTM, TOKENS, marks=pytest.mark.slow),
+        pytest.param(RNN(hidden=6, density=0.3, embedding=2), RNN, TOKENS, marks=pytest.mark.slow),
+    ],
+    ids=repr,
+)
+def test_a_sparse_cell_is_the_dense_one_with_zeros_whose_gradients_are_zero(x64, sparse, dense, spec):
+    """The parameters have other numbers at the masked entries, which have no effect."""
+    names = ("hidden", "layers", "embedding", "dropout", "recurrent_dropout")
+    whole = dense(**{name: getattr(sparse, name) for name in names})
+    params, state, xs = make(sparse, spec)
+    fused, scanned = fused_and_scanned(sparse, edge_weights_of(T, B), params, state, xs)
+    zeroed = only_read(sparse, params)
+    assert np.abs(params["layer_0"]["W_hh"] - zeroed["layer_0"]["W_hh"]).max() > 0.1
+    values, (by_params, *others) = fused_and_scanned(whole, edge_weights_of(T, B), zeroed, state, xs)[0]
+    wanted = values, (only_read(sparse, by_params), *others)
+    assert_close(fused, wanted, 1e-12)
+    assert_close(scanned, wanted, 1e-12)
+    for _, (grads, *_) in (fused, scanned):
+        jax.tree.map(np.testing.assert_array_equal, only_read(sparse, grads), grads)
+
+
+def test_units_read_themselves_and_the_same_number_of_other_units():
+    for hidden, density in ((1, 0.5), (7, 0.3), (20, 0.4), (64, 0.1)):
+        model = RNN(hidden=hidden, layers=2, density=density)
+        mask = model.recurrent_mask(0)
+        assert (mask.dtype, mask.shape) == (bool, (hidden, hidden))
+        assert mask.sum() == max(round(density * hidden**2), hidden)
+        assert np.ptp(mask.sum(0)) <= 1
+        assert mask.diagonal().all()
+        np.testing.assert_array_equal(mask, GRU(hidden=hidden, density=density).recurrent_mask(0))
+        assert not (mask & ~RNN(hidden=hidden, density=min(1.2 * density, 0.99)).recurrent_mask(0)).any()
+    assert (mask != model.recurrent_mask(1)).any()
+    of_units = mask.sum(1) - 1  # how many other units read a unit: binomial, with variance 5.7 * (1 - 5.4 / 63)
+    assert 2 < of_units.var() < 9
+
+
+def test_which_units_are_read_stays_the_same_in_later_versions():
+    """Else a kept run would be another network."""
+    read = [np.flatnonzero(column).tolist() for column in RNN(hidden=6, density=0.4).recurrent_mask(1).T]
+    assert read == [[0, 1, 2], [1, 2, 5], [2, 5], [3, 4], [2, 4], [0, 5]]
+
+
+def test_a_dense_cell_has_no_mask_in_its_programs():
+    for model in (GRU(hidden=3), GRU(hidden=3, density=0.99)):
+        params, state, xs = make(model, VALUES)
+        row = jax.tree.map(lambda a: a[0], state)
+        programs = jax.make_jaxpr(model.unroll)(params, state, xs), jax.make_jaxpr(model.step)(params, row, xs[0, 0])
+        assert [str(program).count("select_n") for program in programs] == [int(model.density < 1)] * 2
+
+
+def test_the_initial_weights_of_a_sparse_cell_are_those_of_the_dense_one_and_zeros():
+    fields = {"hidden": 6, "layers": 2, "initializer": "orthogonal"}
+    sparse, dense = GRU(density=0.4, **fields), GRU(**fields)
+    wanted = only_read(sparse, initial(dense))
+    jax.tree.map(np.testing.assert_array_equal, initial(sparse), wanted)
+    assert (wanted["layer_1"]["W_hh"] != initial(dense)["layer_1"]["W_hh"]).any()
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        (np.ones((3, 9), bool), r"recurrent_mask\(0\) returned bool\[3, 9\], and must return None or .* bool\[3, 3\]"),
+        (np.ones((3, 3)), r"returned float64\[3, 3\]"),
+        ([[True]], "returned a list"),
+        (True, "returned a bool"),
+    ],
+    ids=str,
+)
+def test_a_mask_of_another_kind_is_refused(returned, told):
+    own = type("Own", (GRU,), {"recurrent_mask": lambda self, layer: returned})
+    with pytest.raises(Error, match=told):
+        check_layer(own(hidden=3))

@@ -66,3 +66,19 @@ def test_a_run_in_place_of_its_parameters_is_refused():
     for given in (run, None, [1.0]):
         with pytest.raises(Error, match=rf"such as run\.params, not {type(given).__name__}"):
             to_torch(given)
+
+
+def test_entries_that_a_sparse_cell_does_not_read_become_zeros():
+    """The parameters are random everywhere, as those of a dense network that was made sparse."""
+    spec, model = Spec(Tokens(5)), GRU(hidden=4, layers=2, density=0.4)
+    params = initial(model, spec)
+    found, plain = to_torch(params, model=model), to_torch(params)
+    for layer in range(2):
+        name, mask = f"rnn.weight_hh_l{layer}", model.recurrent_mask(layer)
+        for block in range(3):
+            rows = slice(4 * block, 4 * block + 4)
+            np.testing.assert_array_equal(found[name][rows], plain[name][rows] * mask.T)
+        assert found.pop(name).dtype == plain.pop(name).dtype
+    jax.tree.map(np.testing.assert_array_equal, found, plain)
+    with pytest.raises(Error, match=r"to_torch: model = .*: pass the model of the parameters"):
+        to_torch(params, model=GRU)

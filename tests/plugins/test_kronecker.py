@@ -65,6 +65,8 @@ def by_equations(c, derivatives, noise, shorten):
                 signs = np.where(bits[b, t], 1.0, -1.0)
                 for name, bias in (("W_xh", b_h), ("W_hh", b_hh)):
                     D = I[:, bias]
+                    largest = a[name][np.argmax(np.abs(a[name]))] or 1.0
+                    a[name], D = a[name] / largest, D * largest
                     before = M[name] or [(0 * a[name], 0 * D)]
                     M[name] = shorten([*((u, J @ A) for u, A in before), (a[name], D)], signs)
                 M["exact"] = J @ M["exact"] + np.where(b_h | b_hh, I, 0)
@@ -164,76 +166,65 @@ def test_no_other_sum_of_one_product_has_less_variance():
 
 
 def variance_of(strategy, size, num_steps):
-    """The exact variance of the influence matrix after some steps of an RNN from M = 0, relative to the squared norm.
+    """The exact variance of the gradient of a loss that reads the state after some steps, by its squared norm.
 
-    All signs are enumerated. The gradient of the next loss with cotangent q has the variance of q M; the mean over unit
-    vectors q is that of M by `size`.
+    A tanh network of `size` units starts with M = 0. All signs of the steps are enumerated. The loss is q s for a
+    random unit vector q.
     """
     rng = np.random.default_rng(size)
-    W = {
-        "W": 0.9 * rng.normal(size=(size, size)) / size**0.5,
-        "U": rng.normal(size=(2, size)),
-        "b": rng.normal(size=size),
-    }
-    params = jax.tree.map(jnp.asarray, W)
+    shapes = {"W": (size, size), "U": (2, size), "b": (size,)}
+    params = {name: jnp.asarray(rng.normal(size=shape) / shape[0] ** 0.5) for name, shape in shapes.items()}
+    q, s = rng.normal(size=(2, size))
+    q = jnp.asarray(q / np.linalg.norm(q))
 
-    def step(p, s, x):
-        return jnp.tanh(s @ p["W"] + x["u"] @ p["U"] + p["b"]), jnp.dot(x["q"], s)
+    def step(params, s, u):
+        return jnp.tanh(s @ params["W"] + u @ params["U"] + params["b"]), q @ s
 
-    num = num_steps + 1  # the last step reads the state, and its matrix
-    xs = {"u": jnp.asarray(rng.normal(size=(num, 2))), "q": jnp.zeros((num, size)).at[-1].set(1.0)}
-    s, weights = jnp.asarray(rng.normal(size=size)), jnp.zeros(num).at[-1].set(1.0)
-    problem = sj.Problem(step)
-    memory = strategy.init(problem, params, s)
+    # The loss of a step reads the state before it. So the last step is there for its loss alone.
+    xs = jnp.asarray(rng.normal(size=(num_steps + 1, 2)))
+    weights = jnp.zeros(num_steps + 1).at[-1].set(1.0)
+    problem, s = sj.Problem(step), jnp.asarray(s)
 
-    def gradient(noise, q):
-        changed = xs | {"q": xs["q"].at[-1].set(q)}
-        return strategy.one(problem, params, lambda _: s, memory, changed, weights, noise)[1]
+    def gradient(strategy, noise):
+        memory = strategy.init(problem, params, s)
+        batch = sj.gradients.Batch(xs[:, None], weights[:, None], None, jnp.zeros(1, jnp.int32))
+        rows = jax.tree.map(lambda a: a[None], (memory, noise))
+        grads = strategy.estimate(problem, params, lambda _: s[None], rows[0], batch, rows[1]).grads
+        return jnp.concatenate([a.ravel() for a in jax.tree.leaves(grads)])
 
-    bits = num_steps * (size if isinstance(strategy, UORO) else strategy.num_signs)
-    patterns = np.arange(2**bits)[:, None] >> np.arange(bits) & 1
-    patterns = patterns.astype(bool).reshape(len(patterns), num_steps, -1)
-    # The last step only reads; what is drawn for it, and by uoro for the start, changes nothing that is read.
-    patterns = np.pad(patterns, ((0, 0), (int(isinstance(strategy, UORO)), 1), (0, 0)))
+    # `uoro` also draws signs for the start, which has no influence here.
+    first, each = (1, size) if isinstance(strategy, UORO) else (0, strategy.num_signs)
+    count = 2 ** (num_steps * each)
+
+    def squares(total, number):
+        bits = (number >> jnp.arange(num_steps * each)) & 1
+        g = gradient(strategy, jnp.pad(bits.reshape(num_steps, each) > 0, ((first, 1), (0, 0))))
+        return (total[0] + g, total[1] + g @ g)
 
     @jax.jit
-    def sums(q):
-        def body(carry, noise):
-            g = jnp.concatenate(
-                [a.ravel() for a in jax.tree.leaves(jax.vmap(gradient, (0, None))(noise, q))[0:0]]
-                or [a.reshape(len(noise), -1) for a in jax.tree.leaves(jax.vmap(gradient, (0, None))(noise, q))],
-                1,
-            )
-            return (carry[0] + g.sum(0), carry[1] + jnp.sum(g * g)), None
+    def run():
+        exact = gradient(RTRL(), ())
+        numbers = jnp.arange(count).reshape(-1, min(count, 256))
 
-        chunks = patterns.reshape(-1, min(len(patterns), 1024), *patterns.shape[1:])
-        total = sum(a.size for a in jax.tree.leaves(params))
-        (first, second), _ = jax.lax.scan(body, (jnp.zeros(total), jnp.zeros(())), jnp.asarray(chunks))
-        mean = first / len(patterns)
-        return mean, second / len(patterns) - mean @ mean
+        def body(total, numbers):
+            each = jax.vmap(lambda number: squares((jnp.zeros_like(exact), 0.0), number))(numbers)
+            return jax.tree.map(lambda a, b: a + b.sum(0), total, each), None
 
-    q = jnp.asarray(rng.normal(size=size))
-    mean, variance = sums(q / jnp.linalg.norm(q))
-    exact = jnp.concatenate(
-        [
-            a.ravel()
-            for a in jax.tree.leaves(
-                RTRL()
-                .estimate(
-                    problem,
-                    params,
-                    lambda _: s[None],
-                    init_memory(RTRL(), problem, params, s[None], 1),
-                    sj.gradients.Batch(
-                        jax.tree.map(lambda a: a[:, None], xs | {"q": xs["q"].at[-1].set(q / jnp.linalg.norm(q))}),
-                        weights[:, None],
-                        None,
-                        jnp.zeros(1, jnp.int32),
-                    ),
-                    (),
-                )
-                .grads
-            )
-        ]
-    )
-    return float(jnp.linalg.norm(mean - exact) / jnp.linalg.norm(exact)), float(variance / (exact @ exact))
+        (total, square), _ = jax.lax.scan(body, (jnp.zeros_like(exact), jnp.zeros(())), numbers)
+        return exact, total / count, square / count
+
+    exact, mean, square = map(np.asarray, run())
+    assert_close(mean, exact, repr(strategy), 1e-5)  # the signs of the start add about 1e-7 to the mean of uoro
+    return float((square - mean @ mean) / (exact @ exact))
+
+
+@pytest.mark.parametrize(
+    ("size", "steps"), [(3, 3), pytest.param(3, 5, marks=pytest.mark.slow), pytest.param(8, 2, marks=pytest.mark.slow)]
+)
+def test_the_variances_are_in_the_order_of_the_theorems(size, steps):
+    """OK(rank) falls with the rank, and lies below kf-rtrl, which lies below uoro by about the number of units."""
+    strategies = [OK(rank=2), OK(rank=1), KFRTRL(), UORO()]
+    found = [variance_of(strategy, size, steps) for strategy in strategies]
+    print(f"S = {size}, {steps} steps: " + ", ".join(f"{s!r} {v:.3g}" for s, v in zip(strategies, found, strict=True)))
+    assert found[0] <= found[1] <= found[2] * (1 + 1e-9)
+    assert found[2] < found[3] / (size / 2)

@@ -17,7 +17,8 @@ from seqjax.gradients import Batch, init_memory
 from seqjax.testing.compare import assert_close
 from seqjax.testing.proofs.calls import call
 from seqjax.testing.proofs.cases import Case
-from seqjax_gradients import RFLO, RTRL, SnAp, _units
+from seqjax_gradients import RFLO, RTRL, SnAp, _reached, _units
+from seqjax_models import GRU, LSTM, RNN
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -220,3 +221,112 @@ def test_where_units_do_not_act_on_each_other_snap_is_rtrl(name, n):
 def test_the_dense_matrix_is_that_of_the_definition(strategy, influence):
     """On a chain of four units SnAp-4 is RTRL."""
     assert_close(run(strategy, chain()[0]), by_hand(*chain(), influence), repr(strategy))
+
+
+@dataclass(frozen=True)
+class Linked(Cell):
+    """Units of two blocks with a parameter of their own, which read the units that are listed."""
+
+    blocks = 2
+    reads = ((1,), (2, 4), (), (0, 3, 4, 5), (0,), (3, 5))
+    """For each unit the units that it reads. Units 0, 1, 2 and 4 do not read themselves, and unit 2 reads nothing."""
+
+    def recurrent_mask(self, layer):
+        mask = np.zeros((self.hidden, self.hidden), bool)
+        for unit, read in enumerate(self.reads):
+            mask[list(read), unit] = True
+        return mask
+
+    def init_cell(self, key):
+        return {"w": jax.random.normal(key, (2, self.hidden))}
+
+    def cell(self, u, v, state, w):
+        (u_f, u_n), (v_f, v_n) = jnp.split(u, 2, -1), jnp.split(v, 2, -1)
+        f = jax.nn.sigmoid(u_f + v_f + w[0] * state.h)
+        return self.State(f * state.h + (1 - f) * jnp.tanh(u_n + f * v_n + w[1]))
+
+
+SPARSE = {"rnn": RNN(hidden=6, density=0.3), "gru": GRU(hidden=6, density=0.3, dropout=0.2), "own": Linked(hidden=6)}
+SPARSE_SPECS = {"rnn": TOKENS, "gru": VALUES, "own": TOKENS}
+
+
+def within(model, n):
+    """For each unit the units that it reaches within n - 1 steps, one step after the other."""
+    mask, found = model.recurrent_mask(0), []
+    for unit in range(model.hidden):
+        reached = {unit}
+        for _ in range(n - 1):
+            reached |= {j for i in reached for j in range(model.hidden) if mask[i, j]}
+        found.append(reached)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [("rnn", 2), ("own", 2), ("own", 3), *(pytest.param(*each, marks=pytest.mark.slow) for each in (
+        ("rnn", 3), ("gru", 2), ("gru", 3), ("own", 4),
+    ))],
+)  # fmt: skip
+def test_of_a_sparse_cell_the_blocks_are_the_dense_definition(name, n):
+    model, spec = SPARSE[name], SPARSE_SPECS[name]
+    c, steps = of_model(model, spec)
+    assert_close(run(SnAp(n=n), c), by_hand(c, steps, snap(n)), name, bound=1e-12)
+    rows, hidden = init_memory(SnAp(n=n), c.problem, c.params, c.state, B).rows, model.hidden
+    layer = {key: a for key, a in c.params["layer_0"].items() if key != "W_hh"}
+    of_unit = (
+        sum(a.size for a in jax.tree.leaves(layer)) // hidden + model.blocks * model.recurrent_mask(0).sum(0).max()
+    )
+    assert rows.shape == (B, hidden, max(map(len, within(model, n))), of_unit)
+
+
+@pytest.mark.parametrize("name", SPARSE)
+@pytest.mark.parametrize("n", [1, 2, 3, 10**9])
+def test_a_unit_keeps_those_that_it_reaches_soon(name, n):
+    model = SPARSE[name]
+    which, mask = _reached.pattern(model, n), model.recurrent_mask(0)
+    for unit, reached in enumerate(within(model, min(n, 7))):
+        assert which.reached[unit, 0] == unit
+        kept = which.reached[unit][which.is_reached[unit]].tolist()
+        assert sorted(kept) == sorted(reached)
+        assert which.read[unit][which.is_read[unit]].tolist() == np.flatnonzero(mask[:, unit]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "influence"),
+    [
+        (SnAp(), snap(1)),
+        (SnAp(n=10**9), Rtrl),
+        (RTRL(), Rtrl),
+        pytest.param(RFLO(leak=0.3), Rflo, marks=pytest.mark.slow),
+    ],
+    ids=repr,
+)
+def test_what_follows_other_units_or_none_is_right_for_a_sparse_cell(strategy, influence):
+    """`Linked` has a unit that reads nothing, and two cycles."""
+    c, steps = of_model(SPARSE["own"], TOKENS)
+    assert_close(run(strategy, c), by_hand(c, steps, influence), repr(strategy), bound=1e-12)
+
+
+@pytest.mark.slow
+def test_two_sparse_layers_have_the_dense_matrix():
+    c, steps = of_model(RNN(hidden=4, layers=2, density=0.4), TOKENS)
+    assert_close(run(SnAp(n=2), c), by_hand(c, steps, snap(2)), "two layers")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        RNN(hidden=4),
+        LSTM(hidden=4, density=0.4),
+        *(GRU(hidden=4, density=0.4, **f) for f in ({"layers": 2}, {"embedding": 2}, {"recurrent_dropout": 0.5})),
+        Whole(RNN(hidden=4, density=0.4)),
+        seqjax.create("model", "lru", hidden=4),
+    ],
+    ids=repr,
+)
+def test_where_the_reach_is_not_known_beforehand_the_matrix_is_dense(model):
+    assert not _reached.fits(Problem.of(model, TOKENS), None)
+
+
+def test_where_the_reach_is_known_it_is_used():
+    assert all(_reached.fits(Problem.of(model, SPARSE_SPECS[name]), None) for name, model in SPARSE.items())
