@@ -9,7 +9,7 @@ from support.parts import ravel
 
 import seqjax as sj
 from seqjax.gradients import init_memory, leaf_names, sign_patterns
-from seqjax.testing.compare import assert_close
+from seqjax.testing.compare import Failed, assert_close
 from seqjax.testing.proofs.claims import check_unbiased_history
 from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients import KFRTRL, OK, RTRL, UORO, _kronecker
@@ -165,57 +165,64 @@ def test_no_other_sum_of_one_product_has_less_variance():
         assert least <= more * (1 + 1e-9)
 
 
-def variance_of(strategy, size, num_steps):
-    """The exact variance of the gradient of a loss that reads the state after some steps, by its squared norm.
+def matrix_of(rows, params):
+    """The influence matrix float[S, P] of a memory of one sequence, of uoro, rtrl, kf-rtrl or ok."""
+    if isinstance(rows, tuple):
+        return jnp.outer(rows[0], jnp.concatenate([a.ravel() for a in jax.tree.leaves(rows[1])]))
+    if len(rows) == 1:
+        return jnp.concatenate([a.reshape(len(a), -1) for a in rows[0]], 1)
+    parts = []
+    for m, leaf in zip(rows, jax.tree.leaves(params), strict=True):
+        if leaf.ndim == 2:
+            m = jnp.einsum("ln,lsm->snm", m.u[:, : leaf.shape[0]], m.A[:, :, : leaf.shape[1]])
+        parts.append(m.reshape(len(m), -1))
+    return jnp.concatenate(parts, 1)
 
-    A tanh network of `size` units starts with M = 0. All signs of the steps are enumerated. The loss is q s for a
-    random unit vector q.
+
+def variance_of(strategy, size, num_steps):
+    """The exact variance of the influence matrix of a tanh network after some steps from M = 0, by its squared norm.
+
+    It is the sum over all entries. All signs of the steps are enumerated.
     """
     rng = np.random.default_rng(size)
     shapes = {"W": (size, size), "U": (2, size), "b": (size,)}
     params = {name: jnp.asarray(rng.normal(size=shape) / shape[0] ** 0.5) for name, shape in shapes.items()}
-    q, s = rng.normal(size=(2, size))
-    q = jnp.asarray(q / np.linalg.norm(q))
+    s, xs = jnp.asarray(rng.normal(size=size)), jnp.asarray(rng.normal(size=(num_steps, 2)))
 
     def step(params, s, u):
-        return jnp.tanh(s @ params["W"] + u @ params["U"] + params["b"]), q @ s
+        return jnp.tanh(s @ params["W"] + u @ params["U"] + params["b"]), s.sum()
 
-    # The loss of a step reads the state before it. So the last step is there for its loss alone.
-    xs = jnp.asarray(rng.normal(size=(num_steps + 1, 2)))
-    weights = jnp.zeros(num_steps + 1).at[-1].set(1.0)
-    problem, s = sj.Problem(step), jnp.asarray(s)
-
-    def gradient(strategy, noise):
+    def matrix(strategy, noise):
         memory = strategy.init(problem, params, s)
-        batch = sj.gradients.Batch(xs[:, None], weights[:, None], None, jnp.zeros(1, jnp.int32))
-        rows = jax.tree.map(lambda a: a[None], (memory, noise))
-        grads = strategy.estimate(problem, params, lambda _: s[None], rows[0], batch, rows[1]).grads
-        return jnp.concatenate([a.ravel() for a in jax.tree.leaves(grads)])
+        batch = sj.gradients.Batch(xs[:, None], jnp.ones((num_steps, 1)), None, jnp.zeros(1, jnp.int32))
+        memory, noise = jax.tree.map(lambda a: a[None], (memory, noise))
+        after = strategy.estimate(problem, params, lambda _: s[None], memory, batch, noise).memory.rows
+        return matrix_of(jax.tree.map(lambda a: a[0], after), params)
 
+    problem = sj.Problem(step)
     # `uoro` also draws signs for the start, which has no influence here.
     first, each = (1, size) if isinstance(strategy, UORO) else (0, strategy.num_signs)
     count = 2 ** (num_steps * each)
 
-    def squares(total, number):
+    def moments_of(number):
         bits = (number >> jnp.arange(num_steps * each)) & 1
-        g = gradient(strategy, jnp.pad(bits.reshape(num_steps, each) > 0, ((first, 1), (0, 0))))
-        return (total[0] + g, total[1] + g @ g)
+        M = matrix(strategy, jnp.pad(bits.reshape(num_steps, each) > 0, ((first, 0), (0, 0))))
+        return M, jnp.sum(M * M)
 
     @jax.jit
     def run():
-        exact = gradient(RTRL(), ())
-        numbers = jnp.arange(count).reshape(-1, min(count, 256))
+        exact = matrix(RTRL(), ())
 
         def body(total, numbers):
-            each = jax.vmap(lambda number: squares((jnp.zeros_like(exact), 0.0), number))(numbers)
-            return jax.tree.map(lambda a, b: a + b.sum(0), total, each), None
+            return jax.tree.map(lambda a, b: a + b.sum(0), total, jax.vmap(moments_of)(numbers)), None
 
+        numbers = jnp.arange(count).reshape(-1, min(count, 256))
         (total, square), _ = jax.lax.scan(body, (jnp.zeros_like(exact), jnp.zeros(())), numbers)
         return exact, total / count, square / count
 
     exact, mean, square = map(np.asarray, run())
     assert_close(mean, exact, repr(strategy), 1e-5)  # the signs of the start add about 1e-7 to the mean of uoro
-    return float((square - mean @ mean) / (exact @ exact))
+    return float((square - np.sum(mean**2)) / np.sum(exact**2))
 
 
 @pytest.mark.parametrize(
@@ -228,3 +235,70 @@ def test_the_variances_are_in_the_order_of_the_theorems(size, steps):
     print(f"S = {size}, {steps} steps: " + ", ".join(f"{s!r} {v:.3g}" for s, v in zip(strategies, found, strict=True)))
     assert found[0] <= found[1] <= found[2] * (1 + 1e-9)
     assert found[2] < found[3] / (size / 2)
+
+
+def without_signs(shorten, self, products, signs):
+    return shorten(self, products, jnp.ones_like(signs))
+
+
+def with_sign_of_u_alone(shorten, self, products, signs):
+    u, A = products
+    return shorten(self, _kronecker.Sum(u, A * jnp.sign(signs[0])), signs)
+
+
+def without_the_last_product(shorten, self, products, signs):
+    return _kronecker.Sum(products.u[:-1], products.A[:-1])
+
+
+FAULTS = {
+    "no signs": ("shorten", without_signs),
+    "the sign of u alone": ("shorten", with_sign_of_u_alone),
+    "the new product is lost": ("shorten", without_the_last_product),
+    "M is not multiplied by J": (
+        "_next",
+        lambda method, self, entry, M, J, derivative, signs: method(self, entry, M, 0 * J, derivative, signs),
+    ),
+    "one sign for all steps": (
+        "follow",
+        lambda method, self, carried, derivatives, window: method(
+            self, carried, derivatives, window._replace(noise=jnp.broadcast_to(window.noise[:1], window.noise.shape))
+        ),
+    ),
+    "M begins anew with each window": (
+        "follow",
+        lambda method, self, carried, derivatives, window: method(
+            self, jax.tree.map(jnp.zeros_like, carried), derivatives, window
+        ),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", [KFRTRL(), OK(rank=1)], ids=repr)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_found(strategy, fault, monkeypatch):
+    name, faulty = FAULTS[fault]
+    method = getattr(type(strategy), name)
+    monkeypatch.setattr(type(strategy), name, lambda self, *args: faulty(method, self, *args))
+    jax.clear_caches()
+    with pytest.raises(Failed):
+        check_unbiased_history(strategy, ["foreign"])
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("fault", ["the length of a twice", "the influence on the initial state is lost"])
+def test_planted_faults_of_the_factors_are_found(fault, monkeypatch):
+    if fault == "the length of a twice":
+        factors = _products.factors
+
+        def faulty(*args):
+            J, leaves = factors(*args)
+            return J, [(2 * each[0], each[1]) if isinstance(each, tuple) and each else each for each in leaves]
+
+        monkeypatch.setattr(_kronecker, "factors", faulty)
+    else:
+        monkeypatch.setattr(_kronecker, "_plus_start", lambda found, M, start, params: M)
+    jax.clear_caches()
+    with pytest.raises(Failed):
+        check_unbiased_history(KFRTRL(), ["foreign"])
+    jax.clear_caches()
