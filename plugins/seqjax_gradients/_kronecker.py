@@ -100,7 +100,7 @@ class Kronecker(Influence):
 
         def body(carry, inputs):
             M, vectors = carry
-            q, signs, (s, others), x, reset = inputs
+            (q, signs), (s, others), x, reset = inputs
             M = M if anew is None else where_rows(reset, anew, M)
 
             def after(leaves, s):
@@ -116,7 +116,7 @@ class Kronecker(Influence):
             return (M, vectors), products
 
         signs_T = jnp.where(window.noise, 1, -1).astype(dtype)
-        inputs = derivatives.q_TS, signs_T, window.entering, window.xs, window.reset
+        inputs = (derivatives.q_TS, signs_T), window.entering, window.xs, window.reset
         (M, vectors), products = jax.lax.scan(body, (M, vectors), inputs)
 
         def gradient(entry, leaf, vector, product):

@@ -29,8 +29,8 @@ class EProp(Influence):
     unit does to itself and to others through W_hh is left out; `snap` keeps what it does to itself. The gradient of
     the read-out is exact.
 
-    B are the weights of the read-out ("symmetric e-prop"), random ones that stay fixed ("random e-prop"), or zero, so
-    that the read-out learns alone. A spiking cell with threshold adaptation needs no rule of its own: its state has one
+    B are the weights of the read-out ("symmetric e-prop"), random ones that stay fixed ("random e-prop", after Lillicrap
+    et al. 2016), or zero, so that the read-out learns alone. A spiking cell with threshold adaptation needs no rule of its own: its state has one
     field more, and D_t is the derivative that the cell defines, with its surrogate for the derivative of a spike. The
     paper does not differentiate the reset of a neuron after a spike; a cell does the same by `stop_gradient`. κ is that
     of a read-out which sums with a leak; here the read-out itself has none, so κ > 0 is for a cell whose read-out is

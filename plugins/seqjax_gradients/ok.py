@@ -28,7 +28,7 @@ class OK(Kronecker):
 
     so that the columns of Y mix the l_i, and likewise the R_i, to r - m products with the right mean. No other sum of r
     products with this mean has a smaller variance (Benzing et al. 2019, "Optimal Kronecker-sum approximation of
-    real-time recurrent learning", arXiv:1902.03993, theorem 1). In the paper one sum holds all weights of a layer; here
+    real time recurrent learning", arXiv:1902.03993, theorem 1). In the paper one sum holds all weights of a layer; here
     each matrix has its own, see `kf-rtrl`, which also says what a step has to be like.
 
     The gradient is unbiased at fixed parameters. A step costs what it does with `kf-rtrl`, r times, and two small

@@ -25,7 +25,7 @@ class RFLO(Influence):
     is kept.
 
     With random feedback it is the rule of the paper, dl_t/dθ ≈ L_t M_t: the error of the read-out reaches the units by
-    fixed random weights, L_t = ∂l_t/∂o_t Bᵀ. This needs a `Cell` of one layer without embedding and dropout, whose
+    fixed random weights, L_t = ∂l_t/∂o_t Bᵀ (Lillicrap et al. 2016). This needs a `Cell` of one layer without embedding and dropout, whose
     read-out is o_t = h_t W_hq + b_q.
 
     With the true weights, which is the default, the loss of a step is a function of the state before it, so the last J

@@ -43,9 +43,9 @@ class SKRTRL(Influence):
         L_t R_t = the best approximation of rank r of   J_t L_{t-1} R_{t-1} + (J_t - D_t) N_{t-1}
         e_t = |J_t|₂ e_{t-1} + η_t,   |M_t - N_t - L_t R_t| ≤ e_t
 
-    with η_t the Frobenius norm of what this approximation leaves out ("Certified low-rank real-time recurrent learning
-    for dense recurrent neural networks", 2026, github.com/sonaradarcn/sketched-rtrl). For r = 0 it is SnAp-1, and for r
-    ≥ S it is `rtrl`, with e = 0. The error of the gradient of a step is at most |q_t| e_{t-1}.
+    with η_t the Frobenius norm of what this approximation leaves out. This is the SK-RTRL of the repository
+    sonaradarcn/sketched-rtrl, whose paper is under review. For r = 0 it is SnAp-1 (Menick et al. 2021), and for r ≥ S
+    it is `rtrl`, with e = 0. The error of the gradient of a step is at most |q_t| e_{t-1}.
 
     There are three differences to the authors' code. There, the new part (J_t - D_t) N_{t-1} is reduced to max(4, r/4)
     directions before it is added; here the sum is approximated, which leaves out less. There, the bound of |J_t|₂ is
@@ -61,7 +61,7 @@ class SKRTRL(Influence):
     over the rows, and `gradient_certificate_relative` that of e / |N + L R|.
     """
 
-    cites = ("sketched2026certified", "menick2021practical")
+    cites = ("menick2021practical",)
 
     rank: Annotated[int, Interval(ge=0)] = 4
     """r, the rank of the sketch."""

@@ -289,7 +289,7 @@ def test_planted_faults_are_found(strategy, fault, monkeypatch):
 @pytest.mark.parametrize("fault", ["the length of a twice", "the influence on the initial state is lost"])
 def test_planted_faults_of_the_factors_are_found(fault, monkeypatch):
     if fault == "the length of a twice":
-        factors = _products.factors
+        factors = _kronecker.factors
 
         def faulty(*args):
             J, leaves = factors(*args)
