@@ -98,16 +98,15 @@ class Kronecker(Influence):
         dtype = jnp.result_type(*leaves)
         vectors = [jnp.zeros(m.shape[1], dtype) if entry == "whole" else () for entry, m in zip(found, M, strict=True)]
 
+        def after(params, s, others, x):
+            return ravel_float(window.problem.advance(params, window.join(s, others), x)[0])[0]
+
         def body(carry, inputs):
             M, vectors = carry
             (q, signs), (s, others), x, reset = inputs
             M = M if anew is None else where_rows(reset, anew, M)
 
-            def after(leaves, s):
-                new, _ = window.problem.advance(jax.tree.unflatten(treedef, leaves), window.join(s, others), x)
-                return ravel_float(new)[0]
-
-            J, by_leaf = factors(found, after, leaves, s, window.one_by_one)
+            J, by_leaf = factors(found, after, params, window, (s, others, x))
             # q M of a vector is summed here. Of a matrix its factors are kept, and their products are summed later.
             q, J = q.astype(dtype), J.astype(dtype)
             products = [(m.u, jnp.tensordot(m.A, q, ([1], [0]))) if isinstance(m, Sum) else () for m in M]

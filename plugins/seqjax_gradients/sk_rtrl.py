@@ -49,8 +49,9 @@ class SKRTRL(Influence):
 
     There are three differences to the authors' code. There, the new part (J_t - D_t) N_{t-1} is reduced to max(4, r/4)
     directions before it is added; here the sum is approximated, which leaves out less. There, the bound of |J_t|₂ is
-    the smaller one of |J_t| and √(|J_t|₁ |J_t|_∞), here it is the root of the largest eigenvalue of J_t J_tᵀ, which is
-    smaller. And the loss of a step is a function of the state before it, so the last J on the way to a loss is whole.
+    the smaller one of |J_t| and √(|J_t|₁ |J_t|_∞); here it is (tr (J_t J_tᵀ)^16)^(1/32), which is at most S^(1/32)
+    times |J_t|₂. And the loss of a step is a function of the state before it, so the last J on the way to a loss is
+    whole.
 
     A part of η_t is the rounding error of the eigenvalues, of about √(S ε) times the largest singular value, so that
     e_t is a bound in float32 as well. It grows without limit where |J_t|₂ ≥ 1 at most steps.
@@ -125,27 +126,39 @@ class SKRTRL(Influence):
         numbers = S // hidden
         within = jnp.kron(jnp.ones((numbers, numbers), J.dtype), jnp.eye(hidden, dtype=J.dtype))
         D = jnp.diagonal(J.reshape(numbers, hidden, numbers, hidden), axis1=1, axis2=3)  # [numbers, numbers, hidden]
-        # What is left out of N is X Y, with Y the rows of R and of N below each other.
+        # The new rest is X Y, with Y the rows of R and of N below each other.
         X = jnp.concatenate([J @ L, J * (1 - within)], axis=1)
-        gram = _gram(sketch)
         if rank == S:
             U, eta = jnp.eye(S, dtype=L.dtype), jnp.zeros((), L.dtype)
         else:
-            values, vectors = jnp.linalg.eigh(X @ gram @ X.T)
+            values, vectors = jnp.linalg.eigh(X @ _gram(sketch) @ X.T)
             U = vectors[:, S - rank :]
             lost = jnp.sum(jnp.maximum(values[: S - rank], 0))
             eta = jnp.sqrt(lost + S * jnp.finfo(L.dtype).eps * jnp.maximum(values[-1], 0))
         mixed = X.T @ U  # [rank + S, rank]
-        by_unit = mixed[rank:].reshape(numbers, hidden, rank)
+        of_R, of_own = mixed[:rank].T, mixed[rank:].reshape(numbers, hidden, rank).transpose(2, 0, 1)
 
         def rows(R, own):
-            """U^T X Y for the parameters of one array."""
-            return jnp.einsum("anh,ab->bnh", R, mixed[:rank]) + jnp.einsum("lnh,lhb->bnh", own, by_unit)
+            """Uᵀ X Y for the parameters of one array."""
+            from_R = (of_R @ R.reshape(rank, own[0].size)).reshape(R.shape)
+            return from_R + sum(of_own[:, i, None] * own[i] for i in range(numbers))
 
-        R = jax.tree.map(rows, R, own)
-        own = jax.tree.map(lambda m, i: jnp.einsum("ijh,jnh->inh", D, m) + i, own, I)
-        grown = jnp.where(error > 0, jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(J @ J.T)[-1], 0)) * error, 0)
-        return Sketch(own, U, R, grown + eta)
+        def within_units(own, I):
+            """D N + I for the parameters of one array."""
+            return jnp.stack([sum(D[i, j] * own[j] for j in range(numbers)) + I[i] for i in range(numbers)])
+
+        grown = jnp.where(error > 0, _largest_stretch(J) * error, 0)
+        return Sketch(jax.tree.map(within_units, own, I), U, jax.tree.map(rows, R, own), grown + eta)
+
+
+def _largest_stretch(J):
+    """An upper bound of |J|₂, at most S^(1/32) times as large: (tr (J Jᵀ)^16)^(1/32), by products alone."""
+    K = J @ J.T
+    scale = jnp.trace(K)
+    K = K / jnp.where(scale > 0, scale, 1)  # its eigenvalues sum to 1
+    for _ in range(3):
+        K = K @ K
+    return jnp.sqrt(scale) * jnp.sum(K * K) ** (1 / 32)
 
 
 def _gram(sketch):
@@ -153,11 +166,13 @@ def _gram(sketch):
     rank = sketch.L.shape[1]
 
     def of_array(R, own):
-        numbers, _, hidden = own.shape
-        inner = jnp.einsum("inh,jnh->ijh", own, own)  # rows of different units have no parameter in common
-        inner = jnp.einsum("ijh,hk->ihjk", inner, jnp.eye(hidden, dtype=own.dtype)).reshape(numbers * hidden, -1)
-        across = jnp.einsum("anh,jnh->ajh", R, own).reshape(rank, numbers * hidden)
-        return jnp.block([[jnp.einsum("anh,bnh->ab", R, R), across], [across.T, inner]])
+        # Products and sums over an axis: on a CPU, products of matrices with a batch axis of units take much longer.
+        numbers = len(own)
+        flat = R.reshape(rank, own[0].size)
+        across = jnp.concatenate([jnp.sum(R * own[j], 1) for j in range(numbers)], axis=1)
+        # Rows of different units have no parameter in common.
+        inner = [[jnp.diag(jnp.sum(own[i] * own[j], 0)) for j in range(numbers)] for i in range(numbers)]
+        return jnp.block([[flat @ flat.T, across], [across.T, jnp.block(inner)]])
 
     grams = [of_array(*each) for each in zip(jax.tree.leaves(sketch.R), jax.tree.leaves(sketch.own), strict=True)]
     return sum(grams[1:], grams[0])
@@ -169,6 +184,7 @@ def _gradient(q, sketch, hidden):
     by_unit, by_row = q.reshape(-1, hidden), q @ sketch.L
 
     def leaf(own, R):
-        return jnp.einsum("lh,lnh->nh", by_unit, own) + jnp.einsum("a,anh->nh", by_row, R)
+        from_R = (by_row @ R.reshape(len(R), own[0].size)).reshape(own.shape[1:])
+        return sum(by_unit[i] * own[i] for i in range(len(own))) + from_R
 
     return jax.tree.map(leaf, sketch.own, sketch.R)

@@ -65,8 +65,6 @@ def by_equations(c, derivatives, noise, shorten):
                 signs = np.where(bits[b, t], 1.0, -1.0)
                 for name, bias in (("W_xh", b_h), ("W_hh", b_hh)):
                     D = I[:, bias]
-                    largest = a[name][np.argmax(np.abs(a[name]))]
-                    a[name], D = a[name] / (largest or 1.0), D * largest
                     before = M[name] or [(0 * a[name], 0 * D)]
                     M[name] = shorten([*((u, J @ A) for u, A in before), (a[name], D)], signs)
                 M["exact"] = J @ M["exact"] + np.where(b_h | b_hh, I, 0)

@@ -1,5 +1,7 @@
 """How parameters enter a step, and the factors of their influence, against derivatives of whole matrices."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +22,6 @@ STEPS = {
     "W.T @ x": lambda p, s, x: jnp.sin(p["W"].T @ (s * x)),
     "a function of the vector": lambda p, s, x: s * jnp.cos(jnp.exp(-s) @ p["W"]) + x,
     "jit": lambda p, s, x: jax.jit(lambda W: jnp.tanh(W @ s))(p["W"]) + x,
-    "checkpoint": lambda p, s, x: jax.checkpoint(lambda W: jnp.tanh(s @ W))(p["W"]) + x,
     "a row": lambda p, s, x: jnp.tanh(p["W"][jnp.argmax(x)] + s * x),
     "a column": lambda p, s, x: jnp.tanh(p["W"][:, 1] + s * x),
     "a row of take": lambda p, s, x: jnp.tanh(jnp.take(p["W"], jnp.argmax(x), axis=0) + s * x),
@@ -31,8 +32,13 @@ OTHERS = {
     "twice": lambda p, s, x: jnp.tanh(p["W"] @ (p["W"] @ s)) + x,
     "entry by entry": lambda p, s, x: jnp.tanh(p["W"] * s).sum(0) + x,
     "squared": lambda p, s, x: jnp.tanh(p["W"] ** 2 @ s) + x,
+    "inside of checkpoint": lambda p, s, x: jax.checkpoint(lambda W: jnp.tanh(s @ W))(p["W"]) + x,
     "with a matrix": lambda p, s, x: jnp.tanh(p["W"] @ jnp.outer(s, x)).sum(1),
 }
+
+
+EACH = types.SimpleNamespace(one_by_one=False)
+"""A window whose step does not see `vmap`."""
 
 
 def as_problem(f, init_state=None):
@@ -49,29 +55,39 @@ def test_the_factors_are_those_of_the_derivative(name):
     rng, f = np.random.default_rng(0), STEPS[name]
     params, s, x = random_params(rng), jnp.asarray(rng.normal(size=3)), jnp.asarray(rng.normal(size=3))
     found = _products.entries(KFRTRL(), as_problem(f), params, lambda params: s, s, x)
-    leaves, treedef = jax.tree.flatten(params)
 
     @quick_jit
-    def both(leaves, s):
-        after = lambda leaves, s: f(jax.tree.unflatten(treedef, leaves), s, x)
-        return _products.factors(found, after, leaves, s, False), jax.jacrev(after, (0, 1))(leaves, s)
+    def both(params, s, x):
+        after = lambda params, s, others, x: f(params, s, x)
+        got = _products.factors(found, after, params, EACH, (s, [], x))
+        return got, jax.jacrev(f, (0, 1))(params, s, x)
 
-    got, (of_leaves, J) = both(leaves, s)
-    (a, D), b = got.leaves
+    (J, ((a, D), b)), (by_params, by_s) = both(params, s, x)
     W = np.moveaxis(np.einsum("n,sm->snm", a, D), 1, 1 + found[0].axis)
-    assert_close((got.J, W), (J, of_leaves[0]), name, 1e-12)
+    assert_close((J, W), (by_s, by_params["W"]), name, 1e-12)
     assert found[1] == ("whole" if name == "and a bias" else "unused")
     if name == "and a bias":
-        assert_close(b, of_leaves[1], name)
+        assert_close(b, by_params["b"], name)
+
+
+def test_each_of_two_products_gets_the_whole_derivative():
+    """The first matrix changes the state through the second product as well."""
+    rng = np.random.default_rng(0)
+    params, s = {name: jnp.asarray(rng.normal(size=(3, 3))) for name in "UW"}, jnp.asarray(rng.normal(size=3))
+    f = lambda p, s, x: jnp.tanh(jnp.sin(s @ p["U"]) @ p["W"] + x)
+    found = _products.entries(KFRTRL(), as_problem(f), params, lambda params: s, s, s)
+    after = lambda params, s, others, x: f(params, s, x)
+    _, by_leaf = _products.factors(found, after, params, EACH, (s, [], s))
+    got = [np.einsum("n,sm->snm", *each) for each in by_leaf]
+    assert_close(got, jax.tree.leaves(jax.jacrev(f)(params, s, s)), "two products", 1e-12)
 
 
 def test_an_input_of_zeros_has_no_influence():
     f, zeros = STEPS["x @ W"], jnp.zeros(3)
     params = random_params(np.random.default_rng(0))
     found = _products.entries(KFRTRL(), as_problem(f), params, lambda params: zeros, zeros, zeros)
-    leaves, treedef = jax.tree.flatten(params)
-    after = lambda leaves, s: f(jax.tree.unflatten(treedef, leaves), s, zeros)
-    a, D = _products.factors(found, after, leaves, zeros, False).leaves[0]
+    after = lambda params, s, others, x: f(params, s, x)
+    a, D = _products.factors(found, after, params, EACH, (zeros, [], zeros))[1][0]
     assert not np.any(a)
     assert np.isfinite(D).all()
 
