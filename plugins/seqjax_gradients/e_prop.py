@@ -29,12 +29,12 @@ class EProp(Influence):
     unit does to itself and to others through W_hh is left out; `snap` keeps what it does to itself. The gradient of
     the read-out is exact.
 
-    B are the weights of the read-out ("symmetric e-prop"), random ones that stay fixed ("random e-prop", after Lillicrap
-    et al. 2016), or zero, so that the read-out learns alone. A spiking cell with threshold adaptation needs no rule of its own: its state has one
-    field more, and D_t is the derivative that the cell defines, with its surrogate for the derivative of a spike. The
-    paper does not differentiate the reset of a neuron after a spike; a cell does the same by `stop_gradient`. κ is that
-    of a read-out which sums with a leak; here the read-out itself has none, so κ > 0 is for a cell whose read-out is
-    followed by such a sum in the loss.
+    B are the weights of the read-out (symmetric e-prop), random ones that stay fixed (random e-prop, after Lillicrap et
+    al. 2016), or zero, so that the read-out learns alone. A spiking cell with threshold adaptation needs no rule of its
+    own: its state has one field more, and D_t is the derivative that the cell defines, with its surrogate for the
+    derivative of a spike. The paper does not differentiate the reset of a neuron after a spike; a cell does the same by
+    `stop_gradient`. In the paper κ is that of a read-out which sums spikes with a leak. The read-out of a `Cell` has no
+    leak, so κ > 0 is for a loss that sums the outputs in this way.
 
     It takes a `Cell` of one layer without embedding and dropout. For each parameter and field of the state one number
     is kept, or two if κ > 0. A window takes about as long as with `snap` in an RNN.

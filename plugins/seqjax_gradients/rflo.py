@@ -25,8 +25,8 @@ class RFLO(Influence):
     is kept.
 
     With random feedback it is the rule of the paper, dl_t/dθ ≈ L_t M_t: the error of the read-out reaches the units by
-    fixed random weights, L_t = ∂l_t/∂o_t Bᵀ (Lillicrap et al. 2016). This needs a `Cell` of one layer without embedding and dropout, whose
-    read-out is o_t = h_t W_hq + b_q.
+    fixed random weights, L_t = ∂l_t/∂o_t Bᵀ (Lillicrap et al. 2016). This needs a `Cell` of one layer without embedding
+    and dropout, whose read-out is o_t = h_t W_hq + b_q.
 
     With the true weights, which is the default, the loss of a step is a function of the state before it, so the last J
     on the way to a loss is whole: ∂l_t/∂s_{t-1} = ∂l_t/∂s_t J_t. In the paper ∂l_t/∂s_t meets M_t instead, where this J

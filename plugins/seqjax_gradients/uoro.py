@@ -1,10 +1,12 @@
 """Unbiased online recurrent optimization."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import Interval
 
 from seqjax import SequenceGradient, register
 from seqjax.gradients import (
@@ -43,41 +45,60 @@ class UORO(SequenceGradient):
     and within a window |θ̃|² is replaced by its mean over ν and -ν, which follows |θ̃|² ← |θ̃|²/ρ0² + |w|²/ρ1²: then θ̃ is
     not formed at each step.
 
+    With a rank r > 1 the gradient is the mean of those of r such products with signs of their own. Its variance is the
+    r-th part. For the same r, `ok` has a smaller one where it can be used.
+
     The gradient is unbiased at fixed parameters, with a large variance; after an update the carried s̃ and θ̃ still
     belong to the parameters before it. It costs a few forward and backward steps, and S + P numbers per row besides the
-    states of the window, for S state units and P parameters.
+    states of the window, for S state units and P parameters; and r times as much for a rank of r.
     """
 
     cites = ("tallec2018unbiased",)
+
+    rank: Annotated[int, Interval(ge=1)] = 1
+    """r, the number of products whose mean is taken."""
 
     claim = "unbiased"
     of = "history"
 
     def init(self, problem, params, state):
-        """s̃ = 0, float[S], and θ̃ = 0, like the parameters."""
+        """s̃ = 0, float[r, S], and θ̃ = 0, like the parameters with a leading axis [r]."""
         check_real(self, params, state)
         s, _, _ = ravel_float(state)
         dtype = np.result_type(*[a.dtype for a in jax.tree.leaves(params)])
-        return Memory(rows=(jnp.zeros(s.size, dtype), jax.tree.map(jnp.zeros_like, params)))
+        theta_tilde = jax.tree.map(lambda a: jnp.zeros((self.rank, *a.shape), a.dtype), params)
+        return Memory(rows=(jnp.zeros((self.rank, s.size), dtype), theta_tilde))
 
     def draw(self, key, problem, params, memory, num_steps):
-        """Where ν is 1, bool[1 + T, S]: for the start and for each step."""
-        size = memory.rows[0].size
-        bits = jax.random.bits(key, (1 + num_steps, -(-size // 8)), jnp.uint8)
-        return jnp.unpackbits(bits, axis=1)[:, :size].astype(bool)
+        """Where ν is 1, bool[r, 1 + T, S]: for the start and for each step."""
+        rank, size = memory.rows[0].shape
+        bits = jax.random.bits(key, (rank, 1 + num_steps, -(-size // 8)), jnp.uint8)
+        return jnp.unpackbits(bits, axis=2)[:, :, :size].astype(bool)
 
     def outcomes(self, problem, params, memory, num_steps):
-        """All 2^((1 + T) S) patterns of signs."""
-        return sign_patterns(1 + num_steps, memory.rows[0].size)
+        """All 2^(r (1 + T) S) patterns of signs."""
+        rank, size = memory.rows[0].shape
+        return sign_patterns(rank, 1 + num_steps, size)
 
     def one(self, problem, params, start, memory, xs, weights, noise):
-        """Carries s̃ along the window, then finds the gradient and the new θ̃ from all steps at once.
+        def of_product(rows, noise):
+            return self._of_product(problem, params, start, rows, xs, weights, noise)
+
+        one_by_one = sees_vmap(problem.step, params, start(params), jax.tree.map(lambda a: a[0], xs))
+        loss, grads, state, rows = mapped(of_product, (0, 0), self.rank, one_by_one)(memory.rows, noise)
+        loss, state = jax.tree.map(lambda a: a[0], (loss, state))
+        return loss, jax.tree.map(lambda a: a.mean(0), grads), state, Memory(rows=rows)
+
+    def _of_product(self, problem, params, start, rows, xs, weights, noise):
+        """Loss, gradient, state and what is carried, for one product.
+
+        It carries s̃ along the window, then finds the gradient and the new θ̃ from all steps at once.
 
         θ̃ is as large as the parameters, so it is not formed at each step. It is linear in the first θ̃ and in the w of
         all steps, and so is the gradient: the scan records ρ0 and ρ1, and `shares` finds the coefficients. Since
         w_t = ν_tᵀ I_t, a sum of all w is the pull-back of their coefficients times ν.
         """
-        nu_TS = jnp.where(noise, 1, -1).astype(memory.rows[0].dtype)
+        nu_TS = jnp.where(noise, 1, -1).astype(rows[0].dtype)
         s, pull_start = jax.vjp(lambda params: ravel_float(start(params))[0], params)
         _, others, join = ravel_float(start(params))
 
@@ -104,7 +125,7 @@ class UORO(SequenceGradient):
                 rhos = jnp.where(reset, jnp.inf, rhos[0]), rhos[1]
             return ((new, others_after), s_tilde, theta_norm), ((s, others), carry[1], rhos)
 
-        s_tilde, theta_tilde = memory.rows
+        s_tilde, theta_tilde = rows
         (w,) = pull_start(nu_TS[0].astype(s.dtype))
         s_tilde, _, rhos = mix(s_tilde, _norm(theta_tilde, nu_TS.dtype), nu_TS[0], _norm(w, nu_TS.dtype))
         theta_tilde = jax.tree.map(lambda t, w: _over(t, rhos[0]) + _over(w, rhos[1]), theta_tilde, w)
@@ -137,7 +158,7 @@ class UORO(SequenceGradient):
         zero, one = jnp.zeros((), c_T.dtype), jnp.ones((), c_T.dtype)
         grads = combined(weights, *shares(zero, c_T, *rhos_T))
         theta_tilde = combined(jnp.zeros_like(weights), *shares(one, jnp.zeros_like(c_T), *rhos_T))
-        return weighted_sum(weights, losses), grads, join(*end), Memory(rows=(s_tilde, theta_tilde))
+        return weighted_sum(weights, losses), grads, join(*end), (s_tilde, theta_tilde)
 
 
 def mix(u, theta_norm, nu, w_norm):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.cells import AdaptiveSpiking
-from support.influence import B, H, T, V, by_hand, of_model, run, states_of
+from support.influence import B, H, Rtrl, T, V, by_hand, of_model, run, states_of
 from support.parts import derivatives, ravel
 
 import seqjax as sj
@@ -122,17 +122,6 @@ def test_without_recurrent_weights_e_prop_is_exact():
     c, _ = of_model(*MODELS["spiking"])
     params = jax.tree.map(jnp.asarray, c.params)
     params["layer_0"]["W_hh"] = jnp.zeros_like(params["layer_0"]["W_hh"])
-
-    class Rtrl:
-        def __init__(self, size, num_params):
-            self.M = np.zeros((size, num_params))
-
-        def begin(self, I):
-            self.M = self.M + I
-
-        def advance(self, J, I):
-            self.M = J @ self.M + I
-
     silent = c._replace(params=params)
     assert_close(run(EProp(), silent), by_hand(silent, derivatives(silent), Rtrl), "spiking", 1e-12)
 

@@ -168,7 +168,8 @@ def test_no_other_sum_of_one_product_has_less_variance():
 def matrix_of(rows, params):
     """The influence matrix float[S, P] of a memory of one sequence, of uoro, rtrl, kf-rtrl or ok."""
     if isinstance(rows, tuple):
-        return jnp.outer(rows[0], jnp.concatenate([a.ravel() for a in jax.tree.leaves(rows[1])]))
+        s_tilde, theta_tilde = jax.tree.map(lambda a: a[0], rows)
+        return jnp.outer(s_tilde, jnp.concatenate([a.ravel() for a in jax.tree.leaves(theta_tilde)]))
     if len(rows) == 1:
         return jnp.concatenate([a.reshape(len(a), -1) for a in rows[0]], 1)
     parts = []
@@ -206,7 +207,8 @@ def variance_of(strategy, size, num_steps):
 
     def moments_of(number):
         bits = (number >> jnp.arange(num_steps * each)) & 1
-        M = matrix(strategy, jnp.pad(bits.reshape(num_steps, each) > 0, ((first, 0), (0, 0))))
+        signs = jnp.pad(bits.reshape(num_steps, each) > 0, ((first, 0), (0, 0)))
+        M = matrix(strategy, signs[None] if isinstance(strategy, UORO) else signs)
         return M, jnp.sum(M * M)
 
     @jax.jit

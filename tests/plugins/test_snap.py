@@ -9,20 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.cells import MGU, PeepholeLSTM
-from support.parts import derivatives, ravel
+from support.influence import B, H, Rtrl, T, V, by_hand, of_model, run, windows
+from support.parts import derivatives
 
 import seqjax
 from seqjax import Cell, Model, Problem, Spec, Tokens, Values
-from seqjax.gradients import Batch, init_memory
+from seqjax.gradients import init_memory
 from seqjax.testing.compare import assert_close
-from seqjax.testing.proofs.calls import call
 from seqjax.testing.proofs.cases import Case
 from seqjax_gradients import RFLO, RTRL, SnAp, _reached, _units
 from seqjax_models import GRU, LSTM, RNN
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-T, B, H, V = 4, 2, 3, 5
 TOKENS, VALUES = Spec(Tokens(V)), Spec(Values(2))
 
 
@@ -63,32 +62,6 @@ def make(name, **fields):
     return OWN[name](hidden=H, **fields) if name in OWN else seqjax.create("model", name, hidden=H, **fields)
 
 
-def windows(rng, xs, reset):
-    return [
-        Batch(x, jnp.asarray(rng.uniform(size=(T, B))), jnp.array(flags), jnp.arange(B, dtype=jnp.int32))
-        for x, flags in zip(xs, reset, strict=True)
-    ]
-
-
-@functools.cache
-def of_model(model, spec):
-    """A case with parameters and states that are not zero, and three windows, with its derivatives."""
-    rng, problem = np.random.default_rng(0), Problem.of(model, spec)
-    random = lambda a: jnp.asarray(rng.normal(size=a.shape, scale=0.8))
-    params = jax.tree.map(random, jax.eval_shape(problem.init, jax.random.key(0)))
-    if isinstance(model, Cell) and model.layers == 1:
-        params["layer_0"]["b_hh"] = random(params["layer_0"]["b_h"])
-    state = jax.eval_shape(jax.vmap(lambda _: model.init_state(params, spec)), jnp.arange(B))
-    state = jax.tree.map(random, state)
-    if isinstance(spec.inputs, Values):
-        xs = [(jnp.asarray(v), jnp.asarray(v[::-1])) for v in rng.normal(size=(3, T, B, 2))]
-    else:
-        xs = [(jnp.asarray(i[..., 0]), jnp.asarray(i[..., 1])) for i in rng.integers(0, V, (3, T, B, 2))]
-    batches = windows(rng, xs, [[True, True], [False, True], [False, False]])
-    c = Case(problem, params, state, batches, problem.step, problem.init_state)
-    return c, derivatives(c)
-
-
 @functools.cache
 def chain():
     """Four units, each of which reads the previous one: with each step a parameter reaches one more unit."""
@@ -104,29 +77,6 @@ def chain():
     batches = windows(rng, jnp.asarray(rng.normal(size=(3, T, B))), np.zeros((3, B), bool))
     c = Case(Problem(step), params, state, batches, step, None)
     return c, derivatives(c)
-
-
-def run(strategy, c):
-    """Losses, gradients and states of consecutive windows, with memory carried."""
-    state, memory, found = c.state, init_memory(strategy, c.problem, c.params, c.state, B), []
-    for batch in c.windows:
-        e = call(strategy, c.problem, c.params, state, memory, batch, None)
-        state, memory = e.state, e.memory
-        found.append((e.loss, ravel(e.grads), e.state))
-    return found
-
-
-class Rtrl:
-    """M_t = J_t M_{t-1} + I_t."""
-
-    def __init__(self, size, num_params):
-        self.M = np.zeros((size, num_params))
-
-    def begin(self, I):
-        self.M = self.M + I
-
-    def advance(self, J, I):
-        self.M = J @ self.M + I
 
 
 class Rflo(Rtrl):
@@ -153,22 +103,6 @@ def snap(order):
             self.M = np.where(sum(hops) > 0, J @ self.M + I, 0)
 
     return Masked
-
-
-def by_hand(c, derivatives, influence):
-    """The same as `run`, by a loop over steps and rows."""
-    found, carried = [], [None] * B
-    for d, batch in zip(derivatives, c.windows, strict=True):
-        total, weights = 0.0, np.asarray(batch.weights)
-        for b in range(B):
-            if carried[b] is None or batch.reset[b]:
-                carried[b] = influence(*d.I.shape[2:])
-            carried[b].begin(d.start[b])
-            for t in range(T):
-                total = total + weights[t, b] * (d.q[b, t] @ carried[b].M + d.direct[b, t])
-                carried[b].advance(d.J[b, t], d.I[b, t])
-        found.append((np.sum(weights * d.losses.T), total, d.state))
-    return found
 
 
 MODELS = {"rnn": TOKENS, "gru": VALUES, "lstm": TOKENS, "lru": TOKENS, "min-gru": VALUES} | dict.fromkeys(OWN, TOKENS)

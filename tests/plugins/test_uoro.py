@@ -34,11 +34,12 @@ def test_one_draw_follows_the_equations():
     noise, weights = rng.random((B, 1 + T, S)) < 0.5, np.asarray(batch.weights)
     s_tilde, theta_tilde = rng.normal(size=(B, S)), rng.normal(size=(B, P))
     memory = Memory(rows=(jnp.asarray(s_tilde), jax.vmap(ravel_pytree(c.params)[1])(theta_tilde)))
+    memory, products = jax.tree.map(lambda a: a[:, None], memory), noise[:, None]
 
     @quick_jit
     def estimate(memory):
         start, memory = reset_rows(strategy, c.problem, c.params, c.state, memory, batch.reset)
-        return strategy.estimate(c.problem, c.params, start, memory, batch, noise)
+        return strategy.estimate(c.problem, c.params, start, memory, batch, products)
 
     e = estimate(memory)
     norm = np.linalg.norm
@@ -59,8 +60,33 @@ def test_one_draw_follows_the_equations():
             size = np.hypot(size / rho_0, norm(w) / rho_1) if i else norm(t)
         rows.append((u, t))
     assert_close(ravel(e.grads), want, "gradient", 1e-11)
-    found = jax.vmap(lambda tree: ravel_pytree(tree)[0])(e.memory.rows[1])
-    assert_close((e.memory.rows[0], found), tuple(map(np.stack, zip(*rows, strict=True))), "memory", 1e-11)
+    left = jax.tree.map(lambda a: a[:, 0], e.memory.rows)
+    found = jax.vmap(lambda tree: ravel_pytree(tree)[0])(left[1])
+    assert_close((left[0], found), tuple(map(np.stack, zip(*rows, strict=True))), "memory", 1e-11)
+
+
+def test_a_rank_is_the_mean_of_as_many_products():
+    """Each with signs and a memory of its own."""
+    c, rng = case("small"), np.random.default_rng(0)
+
+    def run(strategy, noise):
+        @quick_jit
+        def one(state, memory, batch, signs):
+            start, memory = reset_rows(strategy, c.problem, c.params, state, memory, batch.reset)
+            return strategy.estimate(c.problem, c.params, start, memory, batch, signs)
+
+        memory, state, found = initial_memory(strategy, c.problem, c.params, c.state), c.state, []
+        for batch, signs in zip(c.windows, noise, strict=True):
+            e = one(state, memory, batch, signs)
+            state, memory = e.state, e.memory
+            found.append((e.loss, ravel(e.grads), e.state))
+        return found
+
+    noise = rng.random((3, B, 2, 1 + T, S)) < 0.5
+    one, other = (run(UORO(), noise[:, :, i : i + 1]) for i in range(2))
+    want = [(a[0], (a[1] + b[1]) / 2, a[2]) for a, b in zip(one, other, strict=True)]
+    assert_close(run(UORO(rank=2), noise), want, "rank 2")
+    assert np.abs(one[2][1] - other[2][1]).max() > 1e-3
 
 
 def test_signs_are_balanced_and_independent():
@@ -77,7 +103,7 @@ def test_signs_are_balanced_and_independent():
 
 def test_too_many_signs_are_not_listed():
     with pytest.raises(NotImplementedError, match=r"2\^22 patterns"):
-        UORO().outcomes(None, None, Memory(rows=(jnp.zeros(S), ())), 10)
+        UORO().outcomes(None, None, Memory(rows=(jnp.zeros((1, S)), ())), 10)
 
 
 def test_parameters_of_two_precisions_keep_them():

@@ -243,11 +243,11 @@ def uoro_sums(network, is_after, is_given):
     params, h = parameters(s), jnp.asarray(s.h_0)
     memory = strategy.init(problem, params, h)
     if is_given:
-        memory = Memory(rows=(jnp.asarray(s.s_0), params_of(s.theta_0)))
+        memory = jax.tree.map(lambda a: a[None], Memory(rows=(jnp.asarray(s.s_0), params_of(s.theta_0))))
 
     @jax.jit
     def window(h, memory, x, y, nu):
-        noise = jnp.stack([jnp.ones(UNITS, bool), nu > 0])
+        noise = jnp.stack([jnp.ones(UNITS, bool), nu > 0])[None]
         return strategy.one(problem, params, lambda _: h, memory, (x[None], y[None]), jnp.ones(1), noise)[1:]
 
     total = np.zeros((UNITS, UNITS + INPUTS + 1))

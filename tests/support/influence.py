@@ -55,6 +55,19 @@ def run(strategy: Any, c: Case, key: jax.Array | None = None) -> list:
     return found
 
 
+class Rtrl:
+    """M_t = J_t M_{t-1} + I_t."""
+
+    def __init__(self, size, num_params):
+        self.M = np.zeros((size, num_params))
+
+    def begin(self, I):
+        self.M = self.M + I
+
+    def advance(self, J, I):
+        self.M = J @ self.M + I
+
+
 def by_hand(c: Case, derivatives: list, influence: Any) -> list:
     """The same as `run`, by a loop over steps and rows.
 
