@@ -19,7 +19,7 @@ BY_ENTRIES = [
     (44, "leak", "P", "rflo", "rflo"),
     (68, "own unit,\nfixed v", "P", "e-prop", "e-prop"),
     (93, "own\nunit", "P", "snap", "snap"),
-    (115, "n hops", "K P", "snap", "snap(n)"),
+    (115, "n hops", "H P", "snap", "snap(n)"),
     (141, "own unit,\nrank r", "r P", "sk-rtrl", "sk-rtrl"),
     (171, "own\nlayer", "$\\Sigma S_i P_i$", "layerwise", "layerwise"),
     (ALL, "all", "S P", "rtrl", "rtrl"),
