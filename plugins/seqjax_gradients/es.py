@@ -27,9 +27,14 @@ class ES(SequenceGradient):
     over the corners ±σ of the other entries. Normal noise would give the gradient of the loss smoothed by N(0, σ²).
     Both agree to order σ², and are exact for a loss linear in θ. Signs have the smaller variance, and their outcomes
     can be listed.
+
+    A pair is the central difference (L(θ + ε) - L(θ - ε)) / 2σ along its direction ε / σ, which is a vector of signs.
+    So one pair is the estimate of SPSA (Spall 1992, "Multivariate stochastic approximation using a simultaneous
+    perturbation gradient approximation"), and a mean over pairs that of CD-RGE (Chaubard & Kochenderfer 2025,
+    arXiv:2505.17852) with random signs as directions.
     """
 
-    cites = ("metz2019understanding",)
+    cites = ("metz2019understanding", "spall1992multivariate", "chaubard2025scaling")
 
     particles: Annotated[int, Interval(ge=2), MultipleOf(2)] = 32
     """N, the number of perturbed copies of a row. It is even, since they come in pairs."""

@@ -57,9 +57,9 @@ class SKRTRL(Influence):
     e_t is a bound in float32 as well. It grows without limit where |J_t|₂ ≥ 1 at most steps.
 
     It takes what feeds one unit each: a `Cell` of one layer without embedding, or an `Elementwise`, where nothing is
-    left out. S + r (S + P) numbers are carried, for S state numbers and P parameters. A step takes S reverse passes,
-    the eigenvectors of an S × S matrix, and r² P multiplications. The metric `gradient_certificate` is the mean of e
-    over the rows, and `gradient_certificate_relative` that of e / |N + L R|.
+    left out. L P + r (S + P) numbers are carried, for S state numbers, L of them for each unit, and P parameters. A
+    step takes S reverse passes, the eigenvectors of an S × S matrix, and r² P multiplications. The metric
+    `gradient_certificate` is the mean of e over the rows, and `gradient_certificate_relative` that of e / |N + L R|.
     """
 
     cites = ("menick2021practical",)

@@ -68,6 +68,30 @@ def test_the_gradient_is_its_equation_by_loops_over_particles(strategy):
         assert_close(e.state["h"], np.stack([row["h"] for row in true]), f"state after window {w}")
 
 
+def test_one_pair_is_the_formula_of_spsa():
+    """ĝ_j = (y(θ + c Δ) - y(θ - c Δ)) / (2 c Δ_j) (Spall 1992), with a loss y that has no noise."""
+    c, strategy, rng = case("small"), ES(particles=2, sigma=SIGMA), np.random.default_rng(1)
+    theta, unravel = ravel_pytree(c.params)
+    noise, batch = rng.random((B, 1, P)) < 0.5, c.windows[1]  # some rows go on, and some are reset
+    memory = init_memory(strategy, c.problem, c.params, c.state, B)
+    start, memory = reset_rows(strategy, c.problem, c.params, c.state, memory, batch.reset)
+    got = strategy.estimate(c.problem, c.params, start, memory, batch, noise)
+    want = np.zeros(P)
+    for b in range(B):
+        delta = np.where(noise[b, 0], 1.0, -1.0)
+
+        def y(theta, b=b):
+            """The loss of the row, whose first state depends on the parameters if it is reset."""
+            params = unravel(theta)
+            first = small_init(params) if batch.reset[b] else jax.tree.map(lambda a: a[b], c.state)
+            xs, weights = jax.tree.map(lambda a: a[:, b], (batch.xs, batch.weights))
+            return float(run(params, first, xs, weights)[1])
+
+        difference = y(theta + SIGMA * delta) - y(theta - SIGMA * delta)
+        want += [difference / (2 * SIGMA * delta[j]) for j in range(P)]
+    assert_close(ravel(got.grads), want, "SPSA", 1e-11)
+
+
 @pytest.mark.parametrize("particles", [0, 1, 7])
 def test_particles_come_in_pairs(particles):
     with pytest.raises(seqjax.Error, match="particles"):
