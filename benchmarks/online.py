@@ -1,4 +1,4 @@
-"""The price of exact real-time recurrent learning, of an update after every step, and of SnAp-n for sparse cells.
+"""The price of exact real-time recurrent learning, of its approximations, and of an update after every step.
 
     python benchmarks/online.py
     python benchmarks/online.py --tables price --hidden 64
@@ -15,6 +15,9 @@ windows of 256 steps, and of a call with one step of one row, as in a loop that 
 that are carried for one row. All strategies take turns. "dense" is `snap(n=2)` of the same model as a step, which
 keeps the whole matrix and finds its zeros at each step. Its windows have 4 steps, and those of `snap(n=3)` 32: each of
 their steps takes equally long.
+
+The fourth table has the same columns for approximations of `rtrl` in a dense RNN of 64 units, each with its ratio to
+`full`.
 """
 
 import argparse
@@ -29,7 +32,7 @@ from machine import cores, cpu
 
 import seqjax
 from seqjax.gradients import Batch, init_memory
-from seqjax_gradients import RFLO, RTRL, Full, SnAp, Truncated
+from seqjax_gradients import DNI, KFRTRL, OK, RFLO, RTRL, SKRTRL, UORO, EProp, Full, KeRNL, SnAp, Truncated
 
 VOCABULARY, NUM_STEPS, NUM_ROWS = 28, 256, 8
 SPEC = seqjax.Spec(seqjax.Tokens(VOCABULARY))
@@ -48,7 +51,21 @@ SPARSE = {
     "rtrl": (RTRL(), 256),
 }
 """The strategies of the third table, and the steps of their windows."""
-TABLES = ["price", "updates", "sparse"]
+ESTIMATORS = {
+    "full": Full(),
+    "dni": DNI(),
+    "e-prop": EProp(),
+    "snap": SnAp(),
+    "kernl": KeRNL(),
+    "uoro": UORO(),
+    "rtrl": RTRL(),
+    "kf-rtrl": KFRTRL(),
+    "ok(rank=1)": OK(rank=1),
+    "sk-rtrl(rank=4)": SKRTRL(rank=4),
+    "sk-rtrl(rank=16)": SKRTRL(rank=16),
+}
+"""The strategies of the fourth table."""
+TABLES = ["price", "updates", "sparse", "estimators"]
 ONLINE = {"truncated(1)": Truncated(steps=1), "rflo": RFLO(), "snap": SnAp(), "rtrl": RTRL()}
 
 
@@ -76,8 +93,17 @@ def main() -> None:
     if "sparse" in args.tables:
         print("\n| model | units | strategy | window, µs a step | one step, µs | carried, MB |\n" + "|---" * 6 + "|")
         for name, hidden in (("rnn", 64), ("rnn", 128), ("gru", 64)):
-            for row in sparse(name, hidden, args.turns):
-                print(row, flush=True)
+            for label, times, carried in step_times(name, hidden, SPARSE, args.turns, density=0.1):
+                window, one = (f"{1e6 * each:,.0f}" for each in times)
+                print(f"| {name} | {hidden} | {label} | {window} | {one} | {carried:.2f} |", flush=True)
+    if "estimators" in args.tables:
+        print("\n| strategy | window, µs a step | ratio | one step, µs | ratio | carried, MB |\n" + "|---" * 6 + "|")
+        found = step_times("rnn", 64, {label: (each, NUM_STEPS) for label, each in ESTIMATORS.items()}, args.turns)
+        for label, times, carried in found:
+            window, one = (
+                f"{1e6 * each:,.0f} | {each / full:.3g}" for each, full in zip(times, found[0][1], strict=True)
+            )
+            print(f"| {label} | {window} | {one} | {carried:.2f} |", flush=True)
 
 
 def price(name, hidden, turns):
@@ -106,25 +132,31 @@ def price(name, hidden, turns):
     )
 
 
-def sparse(name, hidden, turns):
-    """Rows of the third table."""
-    whole = seqjax.create("model", name, hidden=hidden, density=0.1).problem(SPEC)
+def step_times(name, hidden, strategies, turns, **options):
+    """For each strategy its label, the seconds of a step in a window and of one of one row, and the MB of a row.
+
+    Args:
+        name: of a model.
+        hidden: its units.
+        strategies: label -> (strategy, the steps of its windows).
+        turns: the number of turns.
+        options: of the model.
+    """
+    whole = seqjax.create("model", name, hidden=hidden, **options).problem(SPEC)
     as_step = seqjax.Problem(whole.step, whole.init_state)
     params = whole.init(jax.random.key(0))
     calls, carried = {}, {}
-    for label, (strategy, num_steps) in SPARSE.items():
+    for label, (strategy, num_steps) in strategies.items():
         problem = as_step if "dense" in label else whole
         for steps, rows in ((num_steps, NUM_ROWS), (1, 1)):
             state = problem.init_rows(params, rows)
             memory = init_memory(strategy, problem, params, state, rows)
-            args = params, state, memory, batch_of(steps, rows)
+            args = params, state, memory, batch_of(steps, rows), jax.random.key(1)
             call = jax.jit(lambda *args, strategy=strategy, problem=problem: strategy(problem, *args)[:4])
             calls[label, steps] = functools.partial(call.lower(*args).compile(), *args)
         carried[label] = sum(a.nbytes for a in jax.tree.leaves(memory)) / 1e6
     times = in_turns(calls, turns)
-    for label, (_, steps) in SPARSE.items():
-        window, one = (1e6 * each for each in (times[label, steps] / steps, times[label, 1]))
-        yield f"| {name} | {hidden} | {label} | {window:,.0f} | {one:,.0f} | {carried[label]:.2f} |"
+    return [(n, (times[n, steps] / steps, times[n, 1]), carried[n]) for n, (_, steps) in strategies.items()]
 
 
 def batch_of(num_steps, num_rows):

@@ -50,6 +50,11 @@ class Setting:
         self.synthetic_0 = 0.3 * random.normal(size=(UNITS, UNITS + OUTPUTS + 1))
         """The first weights of the synthetic gradient of `dni`, which reads (h, y, 1)."""
 
+    @property
+    def feedback(self) -> np.ndarray:
+        """Feedback weights in the place of those of the read-out, float[outputs, units], for `rflo`."""
+        return self.theta_0[:OUTPUTS, :UNITS]
+
     def digest(self) -> str:
         """A short digest of all arrays."""
         found = hashlib.sha256()

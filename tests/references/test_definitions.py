@@ -61,22 +61,23 @@ def rtrl():
         found = np.einsum("i,ikp->kp", s.of_h, M)
 
 
-def trace(decay, kappa=0.0):
+def trace(decay, kappa=0.0, feedback=None):
     """A trace of each unit's own parameters that decays: decay(J, alpha) is a number for each unit."""
     rows, filtered, found = np.zeros((UNITS, PER_UNIT)), 0.0, None
     while True:
         s = yield found
         rows = (decay(s.J, s.alpha) * np.ones(UNITS))[:, None] * rows + np.outer(s.D, s.f)
         filtered = kappa * filtered + rows
-        found = s.of_h[:, None] * filtered
+        signal = s.of_h if feedback is None else (S.R @ s.h + S.c - S.y[s.t]) @ feedback
+        found = signal[:, None] * filtered
 
 
 def snap_1():
     return trace(lambda J, alpha: np.diag(J))
 
 
-def leak(kappa=0.0):
-    return trace(lambda J, alpha: 1 - alpha, kappa)
+def leak(kappa=0.0, feedback=None):
+    return trace(lambda J, alpha: 1 - alpha, kappa, feedback)
 
 
 def sk_rtrl(rank, certificates=None):
@@ -170,6 +171,7 @@ RULES = {
     "vanilla_rtrl": {
         "rtrl": lambda _: rtrl(),
         "rflo": lambda _: leak(),
+        "rflo, feedback": lambda _: leak(feedback=S.feedback),
         "kf-rtrl": lambda _: kf_rtrl(S.A_0, S.B_0),
         "uoro": lambda _: uoro(S.s_0, S.theta_0),
         "kernl, fixed": lambda found: kernl(found["matrix"], found["rates"]),

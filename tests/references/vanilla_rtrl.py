@@ -9,10 +9,11 @@ steps, with an optimizer of learning rate zero.
 
 The random numbers are given: `numpy.random.choice` and `numpy.random.normal` are replaced while a rule runs, and return
 those of `setting.py`. What starts at random (s̃ and θ̃ of UORO, the two factors of KF-RTRL, the weights of DNI) is given,
-too. KF-RTRL has one Kronecker product for all of [h, x, 1]. `kernl, fixed` keeps its matrix and its rates, and `kernl`
-learns both with plain gradient descent. In this code the perturbation that KeRNL adds to its sum at a step enters the
-perturbed network one step later. DNI makes its synthetic gradient learn, too; what `dni` records is read after the
-weights have changed at that step, as its `Simulation` does.
+too. `rflo, feedback` has given feedback weights in the place of those of the read-out. KF-RTRL has one Kronecker
+product for all of [h, x, 1]. `kernl, fixed` keeps its matrix and its rates, and `kernl` learns both with plain gradient
+descent. In this code the perturbation that KeRNL adds to its sum at a step enters the perturbed network one step later.
+DNI makes its synthetic gradient learn, too; what `dni` records is read after the weights have changed at that step, as
+its `Simulation` does.
 """
 
 import argparse
@@ -43,6 +44,7 @@ def main() -> None:
     found = {
         "rtrl": run(rules.RTRL),
         "rflo": run(rules.RFLO, alpha=ALPHA),
+        "rflo, feedback": run(rules.RFLO, alpha=ALPHA, W_FB=s.feedback),
         "kf-rtrl": run(rules.KF_RTRL, choices=s.signs[:, :2], A=s.A_0, B=s.B_0),
         "uoro": run(rules.UORO, choices=s.signs, A=s.s_0, B=s.theta_0),
         "kernl, fixed": run(rules.KeRNL, normals=s.zeta, optimizer=Descent(lr=0.0), **kernl),
