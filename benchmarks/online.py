@@ -17,7 +17,7 @@ keeps the whole matrix and finds its zeros at each step. Its windows have 4 step
 their steps takes equally long.
 
 The fourth table has the same columns for approximations of `rtrl` in a dense RNN of 64 units, each with its ratio to
-`full`.
+`full`: the median of the ratios of a turn.
 """
 
 import argparse
@@ -94,16 +94,17 @@ def main() -> None:
         print("\n| model | units | strategy | window, µs a step | one step, µs | carried, MB |\n" + "|---" * 6 + "|")
         for name, hidden in (("rnn", 64), ("rnn", 128), ("gru", 64)):
             for label, times, carried in step_times(name, hidden, SPARSE, args.turns, density=0.1):
-                window, one = (f"{1e6 * each:,.0f}" for each in times)
+                window, one = (f"{1e6 * statistics.median(each):,.0f}" for each in times)
                 print(f"| {name} | {hidden} | {label} | {window} | {one} | {carried:.2f} |", flush=True)
     if "estimators" in args.tables:
         print("\n| strategy | window, µs a step | ratio | one step, µs | ratio | carried, MB |\n" + "|---" * 6 + "|")
         found = step_times("rnn", 64, {label: (each, NUM_STEPS) for label, each in ESTIMATORS.items()}, args.turns)
         for label, times, carried in found:
-            window, one = (
-                f"{1e6 * each:,.0f} | {each / full:.3g}" for each, full in zip(times, found[0][1], strict=True)
-            )
-            print(f"| {label} | {window} | {one} | {carried:.2f} |", flush=True)
+            cells = [
+                f"{1e6 * statistics.median(a):,.0f} | {ratio(a, b):.3g}"
+                for a, b in zip(times, found[0][1], strict=True)
+            ]
+            print(f"| {label} | {' | '.join(cells)} | {carried:.2f} |", flush=True)
 
 
 def price(name, hidden, turns):
@@ -123,7 +124,7 @@ def price(name, hidden, turns):
         calls[strategy] = lambda compiled=compiled, memory=memory: compiled(params, state, memory, batch)
         sizes[strategy] = compiled.memory_analysis().temp_size_in_bytes / 1e6
         carried = sum(a.nbytes for a in jax.tree.leaves(memory)) / 1e6
-    full, rtrl = (1e3 * each for each in in_turns(calls, turns).values())
+    full, rtrl = (1e3 * statistics.median(each) for each in in_turns(calls, turns).values())
     full_mb, rtrl_mb = sizes.values()
     label = f"{name}, step" if kind else name
     return (
@@ -133,7 +134,7 @@ def price(name, hidden, turns):
 
 
 def step_times(name, hidden, strategies, turns, **options):
-    """For each strategy its label, the seconds of a step in a window and of one of one row, and the MB of a row.
+    """For each strategy its label, the seconds of a step in a window and of one of one row by turn, the MB of a row.
 
     Args:
         name: of a model.
@@ -156,7 +157,10 @@ def step_times(name, hidden, strategies, turns, **options):
             calls[label, steps] = functools.partial(call.lower(*args).compile(), *args)
         carried[label] = sum(a.nbytes for a in jax.tree.leaves(memory)) / 1e6
     times = in_turns(calls, turns)
-    return [(n, (times[n, steps] / steps, times[n, 1]), carried[n]) for n, (_, steps) in strategies.items()]
+    return [
+        (label, ([each / steps for each in times[label, steps]], times[label, 1]), carried[label])
+        for label, (_, steps) in strategies.items()
+    ]
 
 
 def batch_of(num_steps, num_rows):
@@ -167,12 +171,17 @@ def batch_of(num_steps, num_rows):
 
 
 def in_turns(calls, turns):
-    """The median seconds of each call, which take turns."""
+    """The seconds of each call by turn; the calls take turns."""
     times = {name: [] for name in calls}
     for _ in range(turns):
         for name, call in calls.items():
             times[name].append(seconds(call))
-    return {name: statistics.median(each) for name, each in times.items()}
+    return times
+
+
+def ratio(times, others):
+    """The median of the ratios of two calls in the same turn, which other work of the machine changes least."""
+    return statistics.median(a / b for a, b in zip(times, others, strict=True))
 
 
 def updates(name, hidden, strategy):
