@@ -11,7 +11,7 @@ from seqjax.plugin import registry
 
 SHOWN = [
     ("gradient", "randomized", "float in (0, 1] or a tuple of float in (0, 1]; default 0.9"),
-    ("gradient", "uoro", "none"),
+    ("gradient", "kf-rtrl", "none"),
     ("optimizer", "seqjax/adam", "float > 0 or none; default none"),
     ("dataset", "text-file", "a string; required"),
     ("sampler", "sequential", "int >= 1; default 35"),
