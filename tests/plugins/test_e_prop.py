@@ -37,7 +37,7 @@ def feedback_of(strategy, W_hq):
 def signals(c, strategy, h_after, targets):
     """L_t for the state after a step of one row, [S], from the error of the read-out."""
     o = h_after @ np.asarray(c.params["W_hq"]) + np.asarray(c.params["b_q"])
-    if c.problem.spec is TOKENS:
+    if c.problem.spec == TOKENS:
         error = np.exp(o - o.max()) / np.exp(o - o.max()).sum() - np.eye(V)[targets]
     else:
         error = 2 * (o - targets) / len(o)
@@ -74,7 +74,7 @@ def for_fixed_input(c, states, xs):
     layer, model = c.params["layer_0"], c.problem.model
 
     def one(state, x):
-        u = (layer["W_xh"][x] if c.problem.spec is TOKENS else x @ layer["W_xh"]) + layer["b_h"]
+        u = (layer["W_xh"][x] if c.problem.spec == TOKENS else x @ layer["W_xh"]) + layer["b_h"]
         v = state.h @ layer["W_hh"] + layer["b_hh"]
         s, others, join = ravel_float(state)
         return jax.jacfwd(lambda s: ravel_float(model.cell(u, v, join(s, others)))[0])(s)

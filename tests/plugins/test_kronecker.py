@@ -61,7 +61,7 @@ def by_equations(c, derivatives, noise, shorten):
                 total = total + weights[t, b] * (d.q[b, t] @ estimate + d.direct[b, t])
                 J, I = d.J[b, t], d.I[b, t]
                 x = np.asarray(batch.xs[0])[t, b]
-                a = {"W_xh": np.eye(V)[x] if c.problem.spec is TOKENS else x, "W_hh": entering.layers[0].h[t, b]}
+                a = {"W_xh": np.eye(V)[x] if c.problem.spec == TOKENS else x, "W_hh": entering.layers[0].h[t, b]}
                 signs = np.where(bits[b, t], 1.0, -1.0)
                 for name, bias in (("W_xh", b_h), ("W_hh", b_hh)):
                     D = I[:, bias]
