@@ -88,14 +88,12 @@ class SKRTRL(Influence):
     def follow(self, carried, derivatives, window):
         hidden = window.problem.model.hidden
 
-        def after(params, s, others, x):
-            return ravel_float(window.problem.advance(params, window.join(s, others), x)[0])[0]
-
         def body(carry, inputs):
             sketch, grads = carry
             q, (s, others), x = inputs
             grads = jax.tree.map(jnp.add, grads, _gradient(q, sketch, hidden))
-            new, pull = jax.vjp(lambda s: after(window.params, s, others, x), s)
+            after = lambda s: _units.state_after(window.problem, window.params, window.join, s, others, x)
+            new, pull = jax.vjp(after, s)
             J = mapped(lambda row: pull(row)[0], (0,), new.size, window.one_by_one)(jnp.eye(new.size, dtype=new.dtype))
             I = _units.direct(window, s, others, x)
             return (self._next(sketch, J.astype(sketch.L.dtype), I, hidden), grads), None
@@ -154,8 +152,10 @@ class SKRTRL(Influence):
 def _largest_stretch(J):
     """An upper bound of |J|₂, at most S^(1/32) times as large: (tr (J Jᵀ)^16)^(1/32), by products alone."""
     K = J @ J.T
-    scale = jnp.trace(K)
-    K = K / jnp.where(scale > 0, scale, 1)  # its eigenvalues sum to 1
+    # The largest sum of a row is at most √S times the largest eigenvalue. The trace is S times as large where J is
+    # orthogonal; divided by it, the 16th powers of the eigenvalues would underflow in float32.
+    scale = jnp.max(jnp.sum(jnp.abs(K), 1))
+    K = K / jnp.where(scale > 0, scale, 1)
     for _ in range(3):
         K = K @ K
     return jnp.sqrt(scale) * jnp.sum(K * K) ** (1 / 32)

@@ -10,7 +10,7 @@ import seqjax as sj
 from seqjax.gradients import Batch, init_memory, leaf_names, ravel_float
 from seqjax.testing.compare import Failed, assert_close
 from seqjax.testing.proofs.calls import call
-from seqjax_gradients import RTRL, SKRTRL, SnAp
+from seqjax_gradients import RTRL, SKRTRL, SnAp, sk_rtrl
 from seqjax_models import GRU, LRU, LSTM, RNN
 
 TOKENS, VALUES = sj.Spec(sj.Tokens(V)), sj.Spec(sj.Values(2))
@@ -60,6 +60,21 @@ def sketched(c, rank):
 def test_it_is_that_of_the_definition(x64, name, rank):
     c, steps = of_model(*MODELS[name])
     assert_close(run(SKRTRL(rank=rank), c), by_hand(c, steps, sketched(c, rank)), name, 1e-9)
+
+
+@pytest.mark.parametrize("size", [3, 1024])
+@pytest.mark.parametrize("kind", ["orthogonal", "one direction", "zero"])
+def test_the_bound_of_the_jacobian_holds_in_float32(size, kind):
+    """Powers of the eigenvalues must not underflow, as they do in a large network if the trace is divided by."""
+    rng = np.random.default_rng(0)
+    J = {
+        "orthogonal": lambda: np.linalg.qr(rng.normal(size=(size, size)))[0],
+        "one direction": lambda: np.outer(rng.normal(size=size), rng.normal(size=size)),
+        "zero": lambda: np.zeros((size, size)),
+    }[kind]()
+    largest = np.linalg.norm(J, 2)
+    bound = float(sk_rtrl._largest_stretch(jnp.asarray(J, jnp.float32)))
+    assert largest * (1 - 1e-5) <= bound <= largest * size ** (1 / 32) * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("name", ["lstm", pytest.param("rnn", marks=pytest.mark.slow)])
