@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from seqjax.gradients import Memory, ravel_float, sign_patterns, where_rows
 
-from ._influence import Influence
+from ._influence import Influence, split_advance
 from ._products import entries, factors
 from ._real import check_real
 
@@ -87,8 +87,12 @@ class Kronecker(Influence):
         params = window.params
         leaves, treedef = jax.tree.flatten(params)
         s_others, x = jax.tree.map(lambda a: a[0], (window.entering, window.xs))
-        initial = window.start if window.reset is None else lambda params: window.problem.reset_of(params, x)[1]
-        found = entries(self, window.problem, params, initial, window.join(*s_others), x)
+
+        def initial(params):
+            return window.problem.reset_of(params, x)[1]
+
+        starts = lambda params: (window.start(params), initial(params))  # both may depend on the parameters
+        found = entries(self, window.problem, params, starts, window.join(*s_others), x)
         M = [_narrow(entry, leaf, m) for entry, leaf, m in zip(found, leaves, carried, strict=True)]
         M = _plus_start(found, M, window.start, params)
         anew = None
@@ -98,8 +102,10 @@ class Kronecker(Influence):
         dtype = jnp.result_type(*leaves)
         vectors = [jnp.zeros(m.shape[1], dtype) if entry == "whole" else () for entry, m in zip(found, M, strict=True)]
 
+        step = split_advance(window.problem, window.join)
+
         def after(params, s, others, x):
-            return ravel_float(window.problem.advance(params, window.join(s, others), x)[0])[0]
+            return step(params, s, others, x)[0][0]
 
         def body(carry, inputs):
             M, vectors = carry

@@ -45,7 +45,7 @@ def entries(strategy: Any, problem: Any, params: Any, start: Callable, state: An
         strategy: whose name an error has.
         problem: gives the step.
         params: the parameters.
-        start: params -> the state in which a sequence starts.
+        start: params -> the states in which a sequence may start, a tree.
         state: the state of one sequence.
         x: what a step reads.
 

@@ -26,7 +26,7 @@ STEPS = {
     "a column": lambda p, s, x: jnp.tanh(p["W"][:, 1] + s * x),
     "a row of take": lambda p, s, x: jnp.tanh(jnp.take(p["W"], jnp.argmax(x), axis=0) + s * x),
     "and a bias": lambda p, s, x: jnp.tanh(s @ p["W"] + p["b"] * x),
-    "in two places": lambda p, s, x: jnp.tanh(s @ p["W"]) * (1 + jnp.tanh(x)) + 0.5 * s,
+    "beside other terms": lambda p, s, x: jnp.tanh(s @ p["W"]) * (1 + jnp.tanh(x)) + 0.5 * s,
 }
 OTHERS = {
     "twice": lambda p, s, x: jnp.tanh(p["W"] @ (p["W"] @ s)) + x,
