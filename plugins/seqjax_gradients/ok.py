@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import jax.numpy as jnp
+import numpy as np
 from annotated_types import Interval
 
 from seqjax import register
@@ -31,8 +32,8 @@ class OK(Kronecker):
     real time recurrent learning", arXiv:1902.03993, theorem 1). In the paper one sum holds all weights of a layer; here
     each matrix has its own, see `kf-rtrl`, which also says what a step has to be like.
 
-    The gradient is unbiased at fixed parameters. A step costs what it does with `kf-rtrl`, r times, and two small
-    decompositions for each matrix; r (S m + n) numbers are carried.
+    The gradient is unbiased at fixed parameters. A step costs what it does with `kf-rtrl`, r times, and for each matrix
+    two QR decompositions, of [n, r + 1] and [S m, r + 1], and a small SVD. It carries r times the numbers of `kf-rtrl`.
     """
 
     cites = ("benzing2019optimal",)
@@ -50,14 +51,16 @@ class OK(Kronecker):
         return self.rank
 
     def shorten(self, products, signs):
-        u, A = products
-        shape = A.shape[1:]
+        given, shape = products.A.dtype, products.A.shape[1:]
+        # There is no decomposition in less than float32.
+        u, A, signs = (each.astype(np.promote_types(given, np.float32)) for each in (*products, signs))
         # u and A have few columns, so the singular values follow from those of a small matrix.
         Q_u, R_u = jnp.linalg.qr(u.T)
         Q_A, R_A = jnp.linalg.qr(A.reshape(len(A), -1).T)
         left, d, right = jnp.linalg.svd(R_u @ R_A.T, full_matrices=False)
         Y = _mix(d, self.rank, jnp.append(signs, 1))
-        return Sum((Q_u @ (left @ Y)).T, (Q_A @ (right.T @ Y)).T.reshape(self.rank, *shape))
+        short = (Q_u @ (left @ Y)).T, (Q_A @ (right.T @ Y)).T.reshape(self.rank, *shape)
+        return Sum(*(each.astype(given) for each in short))
 
 
 def _mix(d, rank, signs):

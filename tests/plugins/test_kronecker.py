@@ -109,6 +109,29 @@ def test_a_sum_that_is_long_enough_is_exact(name):
     assert_close(run(OK(rank=5), c, noise), by_equations(c, steps, noise, keep_all), name, 1e-11)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("strategy", [KFRTRL(), OK(rank=8)], ids=repr)
+def test_parameters_of_half_precision(strategy, dtype):
+    """Two steps, in which kf-rtrl has no variance, since there is nothing to mix in the first one."""
+    rng = np.random.default_rng(0)
+    shapes = {"W": (3, 3), "U": (2, 3), "b": (3,)}
+    params = {name: jnp.asarray(0.5 * rng.normal(size=shape), dtype) for name, shape in shapes.items()}
+    xs = jnp.asarray(rng.normal(size=(2, 2)), dtype)
+
+    def step(p, s, u):
+        s = jnp.tanh(s @ p["W"] + u @ p["U"] + p["b"])
+        return s, jnp.sum(s**2)
+
+    def grads(strategy, dtype):
+        given = jax.tree.map(lambda a: a.astype(dtype), (params, jnp.full(3, 0.5), xs))
+        return sj.value_and_grad(step, strategy, batched=False)(*given, key=jax.random.key(0)).grads
+
+    found, exact = grads(strategy, dtype), grads(RTRL(), "float64")
+    assert {str(a.dtype) for a in jax.tree.leaves(found)} == {dtype}
+    found = jax.tree.map(lambda a: a.astype("float64"), found)
+    assert_close(found, exact, dtype, {"bfloat16": 3e-2, "float16": 3e-3}[dtype])
+
+
 @pytest.mark.parametrize(
     ("strategy", "names"),
     [
