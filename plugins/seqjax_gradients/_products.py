@@ -145,9 +145,11 @@ def _vector(equation, inputs, axis):
     # The same row or column of a matrix whose entries are the numbers of the rows or columns.
     matrix = inputs[0]
     count = matrix.shape[axis]
-    numbers = jnp.broadcast_to(jnp.expand_dims(jnp.arange(count, dtype=matrix.dtype), 1 - axis), matrix.shape)
-    picked = equation.primitive.bind(numbers, *inputs[1:], **equation.params)
-    return jax.nn.one_hot(picked.ravel()[0].astype(int), count, dtype=matrix.dtype)
+    numbers = jnp.broadcast_to(jnp.expand_dims(jnp.arange(count), 1 - axis), matrix.shape)
+    # A row that is not there may be filled with a constant. It has no number, and no entry of `one_hot`.
+    fill = {"fill_value": -1} if "fill_value" in equation.params else {}
+    picked = equation.primitive.bind(numbers, *inputs[1:], **equation.params | fill)
+    return jax.nn.one_hot(picked.ravel()[0], count, dtype=matrix.dtype)
 
 
 def factors(found: list[Entry], after: Callable, params: Any, window: Any, at: tuple) -> tuple[Any, list]:

@@ -11,7 +11,7 @@ import seqjax as sj
 from seqjax.gradients import Batch, init_memory
 from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
-from seqjax_gradients import KFRTRL, _products
+from seqjax_gradients import KFRTRL, OK, RTRL, _products
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -90,6 +90,37 @@ def test_an_input_of_zeros_has_no_influence():
     a, D = _products.factors(found, after, params, EACH, (zeros, [], zeros))[1][0]
     assert not np.any(a)
     assert np.isfinite(D).all()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("strategy", [KFRTRL(), OK(rank=8)], ids=repr)
+def test_the_chosen_row_is_found_among_many(strategy, dtype):
+    """Numbers of rows above 256 have no place in bfloat16, and those above 2048 none in float16."""
+    ids = {"U": jnp.array([257, 2999, 0]), "V": jnp.array([2051, 258, 1])}
+    params = {"U": jnp.full((3000, 2), 0.5), "V": jnp.full((2, 3000), 0.5)}
+
+    def step(p, s, x):
+        row, column = p["U"].astype(dtype)[x["U"]], p["V"].astype(dtype)[:, x["V"]]
+        s = jnp.tanh(0.5 * s + row.astype(s.dtype) - 2 * column.astype(s.dtype))
+        return s, jnp.sum(s**2)
+
+    run = lambda strategy: sj.value_and_grad(step, strategy, batched=False)
+    grads = run(strategy)(params, jnp.zeros(2), ids, key=jax.random.key(0)).grads
+    exact = run(RTRL())(params, jnp.zeros(2), ids).grads
+    for name, axis in (("U", 1), ("V", 0)):
+        found, wanted = (np.flatnonzero(np.any(g[name], axis)) for g in (grads, exact))
+        assert found.tolist() == wanted.tolist() == sorted(ids[name].tolist())
+        if isinstance(strategy, OK):  # its rank suffices for all steps
+            assert_close(grads[name], exact[name], name, {"bfloat16": 1e-2, "float16": 1e-3, "float32": 1e-6}[dtype])
+
+
+def test_an_id_that_is_not_there_chooses_no_row():
+    """`jnp.take` reads the constant in its place, which has no derivative."""
+    step = lambda p, s, x: (jnp.tanh(s + jnp.take(p["W"], x, axis=0, mode="fill", fill_value=0.0)), jnp.sum(s**2))
+    params, ids = {"W": jnp.ones((4, 3))}, jnp.array([2, 9, 1])
+    grads = sj.value_and_grad(step, OK(), batched=False)(params, jnp.zeros(3), ids, key=jax.random.key(0)).grads
+    exact = sj.value_and_grad(step, RTRL(), batched=False)(params, jnp.zeros(3), ids).grads
+    assert_close(grads, exact, "grads", 1e-12)
 
 
 @pytest.mark.parametrize("name", [*OTHERS, "the initial state", "three axes"])
