@@ -33,7 +33,8 @@ class Kronecker(Influence):
         M_t = Σ_i u_i ⊗ J_t A_i + a_t ⊗ D_t
 
     is a sum with one product more. `shorten` replaces it by one of the length before. Each weight matrix has a sum of
-    its own. The parts of vectors and scalars have S numbers for each entry, like A, and are exact.
+    its own; of one that has a constant mask it is the sum of the masked matrix. The parts of vectors and scalars have S
+    numbers for each entry, like A, and are exact.
     """
 
     claim = "unbiased"
@@ -92,8 +93,8 @@ class Kronecker(Influence):
             return window.problem.reset_of(params, x)[1]
 
         starts = lambda params: (window.start(params), initial(params))  # both may depend on the parameters
-        found = entries(self, window.problem, params, starts, window.join(*s_others), x)
-        M = [_narrow(entry, leaf, m) for entry, leaf, m in zip(found, leaves, carried, strict=True)]
+        found = entries(self, window.problem.advance, params, starts, window.join(*s_others), x)
+        M = [_narrow(entry, m) for entry, m in zip(found, carried, strict=True)]
         M = _plus_start(found, M, window.start, params)
         anew = None
         if window.reset is not None:
@@ -129,8 +130,10 @@ class Kronecker(Influence):
                 return jnp.zeros_like(leaf)
             if entry == "whole":
                 return vector.reshape(leaf.shape).astype(leaf.dtype)
-            summed = jnp.einsum("tln,tlm->nm", *product)
-            return jnp.moveaxis(summed, 0, entry.axis).astype(leaf.dtype)
+            summed = jnp.moveaxis(jnp.einsum("tln,tlm->nm", *product), 0, entry.axis)
+            if entry.scale is not None:
+                summed = summed * entry.scale(params, *s_others, x).astype(dtype)
+            return summed.astype(leaf.dtype)
 
         grads = [gradient(*each) for each in zip(found, leaves, vectors, products, strict=True)]
         carried = [_widen(m, wide) for m, wide in zip(M, carried, strict=True)]
@@ -147,13 +150,13 @@ class Kronecker(Influence):
         return self.shorten(Sum(jnp.concatenate([M.u, a[None]]), jnp.concatenate([A, D[None]])), signs)
 
 
-def _narrow(entry, leaf, wide):
+def _narrow(entry, wide):
     """The part of what is carried for a parameter that is used, see `Kronecker.init`."""
     if entry == "unused":
         return ()
     if entry == "whole":
         return wide
-    n, m = leaf.shape if entry.axis == 0 else leaf.shape[::-1]
+    n, m = entry.shape
     return Sum(wide.u[:, :n], wide.A[:, :, :m])
 
 

@@ -5,8 +5,9 @@ A matrix that enters the step through one product alone, z = a W or z = W a, cha
     ∂s/∂W = a ⊗ D,   D = ∂s/∂z
 
 So the influence of n · m weights is known from n + S · m numbers. A row of W that is selected by an id is the product
-of W with a vector which is 1 there and else 0. The product is found in the jaxpr of the step. To differentiate by z,
-the jaxpr is cut there: its equation is left out, and z becomes an input.
+of W with a vector which is 1 there and else 0. If the product reads C ∘ W with constants C, such as the mask of a
+sparse layer, this is the influence of C ∘ W, and C multiplies the gradient at last. The product is found in the jaxpr
+of the step. To differentiate by z, the jaxpr is cut there: its equation is left out, and z becomes an input.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,25 +26,30 @@ class Product(NamedTuple):
 
     Args:
         axis: that of the matrix which is summed over: 0 in a W, 1 in W a.
+        shape: (n, m), the sizes of a and of z.
         factors: (parameters, s, others, x) -> (a, z).
         after: (parameters, s, others, x, z) -> the float vector of the state after the step, [S].
+        scale: (parameters, s, others, x) -> the constants by which the entries of the matrix are multiplied before the
+            product, such as a mask, like the matrix; None: there are none.
     """
 
     axis: int
+    shape: tuple[int, int]
     factors: Callable
     after: Callable
+    scale: Callable | None
 
 
 Entry = Product | Literal["whole", "unused"]
 """How a parameter enters a step: through a product; as a vector or a scalar; or without changing the state."""
 
 
-def entries(strategy: Any, problem: Any, params: Any, start: Callable, state: Any, x: Any) -> list[Entry]:
+def entries(strategy: Any, advance: Callable, params: Any, start: Callable, state: Any, x: Any) -> list[Entry]:
     """For each leaf of the parameters, how it enters the step.
 
     Args:
         strategy: whose name an error has.
-        problem: gives the step.
+        advance: (parameters, state, x) -> (state, a loss or an output), the step.
         params: the parameters.
         start: params -> the states in which a sequence may start, a tree.
         state: the state of one sequence.
@@ -52,7 +58,7 @@ def entries(strategy: Any, problem: Any, params: Any, start: Callable, state: An
     Raises:
         Error: an array of two or more axes enters the step in another way than through one product with a vector.
     """
-    advance, _ = split_step(problem.advance, params, state, x)
+    advance, _ = split_step(advance, params, state, x)
     s, others, join = ravel_float(state)
 
     def after(params, s, others, x):
@@ -68,33 +74,43 @@ def entries(strategy: Any, problem: Any, params: Any, start: Callable, state: An
         elif leaf.ndim < 2:
             found.append("whole")
         else:
-            product = None if of_start[index] else _product(closed, closed.jaxpr.invars[index], leaf.shape)
-            if product is None:
+            entry = "changes the initial state" if of_start[index] else _product(closed, index, leaf.ndim)
+            if isinstance(entry, str):
                 raise Error(
-                    f"{strategy!r}: the parameter {name} of shape {leaf.shape} must change the state through one "
-                    f"product of the step alone, x @ {name} or {name} @ x with a vector x; use uoro or rtrl, which "
-                    "take any step"
+                    f"{strategy!r}: the parameter {name} of shape {leaf.shape} {entry}; here a matrix may change the "
+                    f"state only through one product of a step with a vector v, v @ {name} or {name} @ v, or through "
+                    f"one row, {name}[i]. Use rtrl or uoro, which take any step"
                 )
-            found.append(product)
+            found.append(entry)
     return found
 
 
-def _product(closed: ClosedJaxpr, var: Var, shape: tuple) -> Product | None:
-    """The product through which a matrix enters; None: it enters in another way."""
-    uses = list(_uses(closed.jaxpr, var, False))
-    if len(shape) != 2 or len(uses) != 1:
-        return None
-    equation, swapped = uses[0]
-    axis = _summed_axis(equation, shape[::-1] if swapped else shape)
-    if axis is None:
-        return None
-    (z,) = equation.outvars
+def _product(closed: ClosedJaxpr, index: int, ndim: int) -> Product | str:
+    """The product through which a parameter enters, or what is found in its place.
+
+    Args:
+        closed: the step.
+        index: the number of the parameter.
+        ndim: of the parameter.
+    """
     jaxpr = closed.jaxpr
+    if ndim != 2:
+        return f"has {ndim} axes"
+    uses = list(_uses(jaxpr, jaxpr.invars[index], _constants(jaxpr)))
+    names = ", ".join(use.equation.primitive.name for use in uses)
+    if len(uses) != 1:
+        return f"is used {len(uses)} times ({names})"
+    equation, matrix, swapped, scaled = uses[0]
+    axis = _summed_axis(equation, matrix.aval.shape)
+    if axis is None:
+        return f"enters the step through {names}, which is no product of the whole matrix with one vector"
+    (z,) = equation.outvars
     # What the product multiplies the matrix with: a vector, or where it takes the row from.
     operands = [v for v in equation.invars if isinstance(v, Var)]
     first = jaxpr_as_fun(ClosedJaxpr(jaxpr.replace(outvars=[*operands, z]), closed.consts))
     others = [each for each in jaxpr.eqns if each is not equation]
     second = jaxpr_as_fun(ClosedJaxpr(jaxpr.replace(invars=[*jaxpr.invars, z], eqns=others), closed.consts))
+    before = jaxpr_as_fun(ClosedJaxpr(jaxpr.replace(outvars=[matrix]), closed.consts))
 
     def factors(*args):
         *values, z = first(*jax.tree.leaves(args))
@@ -105,21 +121,62 @@ def _product(closed: ClosedJaxpr, var: Var, shape: tuple) -> Product | None:
     def after(*args):
         return second(*jax.tree.leaves(args))[0]
 
-    return Product(1 - axis if swapped else axis, factors, after)
+    def scale(*args):
+        # The matrix of the product is linear in the parameter, up to a constant, entry by entry.
+        values = jax.tree.leaves(args)
+        of_leaf = lambda leaf: before(*values[:index], leaf, *values[index + 1 :])[0]
+        tangent = jax.jvp(of_leaf, (values[index],), (jnp.ones_like(values[index]),))[1]
+        return tangent.T if swapped else tangent
+
+    shape = matrix.aval.shape
+    sizes = shape[axis], shape[1 - axis]
+    return Product(1 - axis if swapped else axis, sizes, factors, after, scale if scaled else None)
 
 
-def _uses(jaxpr: Jaxpr, var: Var, swapped: bool) -> Iterator[tuple[JaxprEqn, bool]]:
-    """The equations that read a matrix, and whether its axes are swapped there."""
+class _Use(NamedTuple):
+    """An equation that reads a matrix.
+
+    Args:
+        equation: the equation.
+        matrix: what it reads.
+        swapped: whether the axes of the parameter are swapped there.
+        scaled: whether its entries are multiplied by constants there.
+    """
+
+    equation: JaxprEqn
+    matrix: Any
+    swapped: bool
+    scaled: bool
+
+
+def _uses(jaxpr: Jaxpr, var: Var, constants: set[Var], swapped: bool = False, scaled: bool = False) -> Iterator[_Use]:
+    """The equations that read a matrix, or what follows from it without a change of shape but for a transpose."""
+
+    def is_constant(v):
+        return not isinstance(v, Var) or v in constants
+
     for equation in jaxpr.eqns:
-        for read in equation.invars:
-            if read is not var:
-                continue
-            if equation.primitive.name in ("convert_element_type", "copy"):
-                yield from _uses(jaxpr, equation.outvars[0], swapped)
-            elif equation.primitive.name == "transpose":
-                yield from _uses(jaxpr, equation.outvars[0], not swapped)
+        name, ways = equation.primitive.name, (swapped, scaled)
+        others = [v for v in equation.invars if v is not var]
+        for _ in range(len(equation.invars) - len(others)):
+            if name in ("convert_element_type", "copy"):
+                yield from _uses(jaxpr, equation.outvars[0], constants, *ways)
+            elif name == "transpose":
+                yield from _uses(jaxpr, equation.outvars[0], constants, not swapped, scaled)
+            elif name in ("mul", "select_n") and others and all(map(is_constant, others)):
+                yield from _uses(jaxpr, equation.outvars[0], constants, swapped, True)
             else:
-                yield equation, swapped
+                yield _Use(equation, var, *ways)
+
+
+def _constants(jaxpr: Jaxpr) -> set[Var]:
+    """The variables that depend on no input."""
+    varying = set(jaxpr.invars)
+    constants = set(jaxpr.constvars)
+    for equation in jaxpr.eqns:
+        same = varying.isdisjoint(v for v in equation.invars if isinstance(v, Var))
+        (constants if same else varying).update(equation.outvars)
+    return constants
 
 
 def _summed_axis(equation, shape):
@@ -134,7 +191,8 @@ def _summed_axis(equation, shape):
         return {(1, shape[1]): 0, (shape[0], 1): 1}.get(equation.outvars[0].aval.shape)
     elif name == "gather":
         picked = equation.params["dimension_numbers"].collapsed_slice_dims
-        return picked[0] if len(picked) == 1 and equation.outvars[0].aval.ndim == 1 else None
+        if len(picked) == 1 and equation.outvars[0].aval.shape == (shape[1 - picked[0]],):
+            return picked[0]
     return None
 
 

@@ -31,7 +31,8 @@ class KFRTRL(Kronecker):
     numbers for each entry.
 
     Each weight matrix has to enter the step through one product with a vector (or the choice of a row by an id), and
-    may not change the initial state. It holds for the cells of seqjax and for most steps of one's own.
+    may not change the initial state. Before the product its entries may be multiplied by constants, such as the mask of
+    a sparse `Cell`. It holds for the cells of seqjax and for most steps of one's own.
 
     The gradient is unbiased at fixed parameters; after an update u and A still belong to the parameters before it. The
     variance is smaller than that of `uoro` by a factor of about S. A step takes S + m forward derivatives and a product

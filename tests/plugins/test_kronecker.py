@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 TOKENS, VALUES = sj.Spec(sj.Tokens(V)), sj.Spec(sj.Values(2))
 MODELS = {"rnn": (RNN(hidden=H), TOKENS), "gru": (GRU(hidden=H), VALUES), "lstm": (LSTM(hidden=H), TOKENS)}
+MODELS |= {"sparse rnn": (RNN(hidden=H, density=0.5), TOKENS), "sparse gru": (GRU(hidden=H, density=0.5), VALUES)}
 
 
 def shorten_to_one(products, signs):
@@ -46,6 +47,9 @@ def by_equations(c, derivatives, noise, shorten):
     names = [name for name, a in leaf_names(c.params, "params") for _ in range(a.size)]
     columns = {name: np.array([n == name for n in names]) for name in dict.fromkeys(names)}
     W_xh, W_hh, b_h, b_hh = (columns[f"layer_0.{name}"] for name in ("W_xh", "W_hh", "b_h", "b_hh"))
+    model, masks = c.problem.model, {"W_xh": True}
+    own = model.recurrent_mask(0)
+    masks["W_hh"] = True if own is None else np.tile(own, model.blocks).ravel()
     found, carried = [], {}
     for d, batch, entering, bits in zip(derivatives, c.windows, states_of(c), noise, strict=True):
         total, weights = 0.0, np.asarray(batch.weights)
@@ -57,7 +61,7 @@ def by_equations(c, derivatives, noise, shorten):
                 estimate = M["exact"].copy()
                 for name, where in (("W_xh", W_xh), ("W_hh", W_hh)):
                     for u, A in M[name]:
-                        estimate[:, where] += np.einsum("n,sm->snm", u, A).reshape(len(A), -1)
+                        estimate[:, where] += np.einsum("n,sm->snm", u, A).reshape(len(A), -1) * masks[name]
                 total = total + weights[t, b] * (d.q[b, t] @ estimate + d.direct[b, t])
                 J, I = d.J[b, t], d.I[b, t]
                 x = np.asarray(batch.xs[0])[t, b]
@@ -93,7 +97,7 @@ def signs_for(strategy):
 
 
 @pytest.mark.parametrize(
-    "name", ["gru", pytest.param("rnn", marks=pytest.mark.slow), pytest.param("lstm", marks=pytest.mark.slow)]
+    "name", ["gru", "sparse rnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "lstm"))]
 )
 def test_one_draw_of_kf_rtrl_follows_the_equations(name):
     c, steps = of_model(*MODELS[name])
@@ -101,12 +105,40 @@ def test_one_draw_of_kf_rtrl_follows_the_equations(name):
     assert_close(run(KFRTRL(), c, noise), by_equations(c, steps, noise, shorten_to_one), name, 1e-11)
 
 
-@pytest.mark.parametrize("name", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["lstm", "sparse gru", pytest.param("gru", marks=pytest.mark.slow)])
 def test_a_sum_that_is_long_enough_is_exact(name):
     """Three units, and so matrices of three or five rows: no more products are needed."""
     c, steps = of_model(*MODELS[name])
     noise = signs_for(OK(rank=5))
     assert_close(run(OK(rank=5), c, noise), by_equations(c, steps, noise, keep_all), name, 1e-11)
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru"])
+def test_a_sum_that_is_long_enough_is_that_of_rtrl_in_a_sparse_cell(name):
+    model, spec = {"rnn": (RNN(hidden=8, density=0.3), TOKENS), "gru": (GRU(hidden=8, density=0.3), VALUES)}[name]
+    c, _ = of_model(model, spec)
+    assert not c.problem.model.recurrent_mask(0).all()
+    # Matrices of five, two and eight rows have no more products.
+    assert_close(run(OK(rank=8), c, signs_for(OK(rank=8))), run(RTRL(), c, [()] * 3), name, 1e-10)
+
+
+@pytest.mark.parametrize("strategy", [KFRTRL(), OK(rank=1)], ids=repr)
+def test_all_signs_average_to_the_gradient_of_a_sparse_cell(strategy):
+    """One window from M = 0, with the same signs in both rows, since their gradients are added."""
+    c, _ = of_model(*MODELS["sparse rnn"])
+    batch, memory = c.windows[0], init_memory(strategy, c.problem, c.params, c.state, B)
+    start = lambda params: c.problem.start(params, c.state, batch.reset)
+
+    def one(bits):
+        noise = jnp.broadcast_to(bits, (B, *bits.shape))
+        return strategy.estimate(c.problem, c.params, start, memory, batch, noise).grads
+
+    patterns, p = sign_patterns(T * strategy.num_signs)
+    grads = quick_jit(jax.vmap(one))(patterns.reshape(-1, T, strategy.num_signs))
+    mean = jax.tree.map(lambda g: np.tensordot(p, g, 1), grads)
+    exact = RTRL().estimate(c.problem, c.params, start, init_memory(RTRL(), c.problem, c.params, c.state, B), batch, ())
+    assert_close(mean, exact.grads, "mean", 1e-10)
+    assert not np.allclose(grads["layer_0"]["W_hh"][0], mean["layer_0"]["W_hh"])  # one draw is not exact
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -1,5 +1,6 @@
 """How parameters enter a step, and the factors of their influence, against derivatives of whole matrices."""
 
+import re
 import types
 
 import jax
@@ -15,6 +16,9 @@ from seqjax_gradients import KFRTRL, OK, RTRL, _products
 
 pytestmark = pytest.mark.usefixtures("x64")
 
+MASK = np.random.default_rng(1).random((3, 3)) < 0.6
+FACTORS = np.random.default_rng(2).normal(size=(3, 3))
+
 STEPS = {
     "x @ W": lambda p, s, x: jnp.tanh(x @ p["W"] + s),
     "W @ x": lambda p, s, x: jnp.tanh(p["W"] @ s + x),
@@ -27,14 +31,56 @@ STEPS = {
     "a row of take": lambda p, s, x: jnp.tanh(jnp.take(p["W"], jnp.argmax(x), axis=0) + s * x),
     "and a bias": lambda p, s, x: jnp.tanh(s @ p["W"] + p["b"] * x),
     "beside other terms": lambda p, s, x: jnp.tanh(s @ p["W"]) * (1 + jnp.tanh(x)) + 0.5 * s,
+    "a mask": lambda p, s, x: jnp.tanh(s @ jnp.where(MASK, p["W"], 0) + x),
+    "the other side of a mask": lambda p, s, x: jnp.tanh(s @ jnp.where(MASK, 2.0, p["W"]) + x),
+    "a mask that the step makes": lambda p, s, x: jnp.tanh(jnp.tril(p["W"]) @ s + x),
+    "constant factors": lambda p, s, x: jnp.tanh((FACTORS * p["W"]) @ s + x),
+    "a mask and W.T": lambda p, s, x: jnp.tanh(s @ (0.5 * jnp.where(MASK, p["W"].T, 0)) + x),
+    "a row of factors": lambda p, s, x: jnp.tanh((p["W"] * FACTORS)[jnp.argmax(x)] + s * x),
 }
 OTHERS = {
-    "twice": lambda p, s, x: jnp.tanh(p["W"] @ (p["W"] @ s)) + x,
-    "entry by entry": lambda p, s, x: jnp.tanh(p["W"] * s).sum(0) + x,
-    "squared": lambda p, s, x: jnp.tanh(p["W"] ** 2 @ s) + x,
-    "inside of checkpoint": lambda p, s, x: jax.checkpoint(lambda W: jnp.tanh(s @ W))(p["W"]) + x,
-    "with a matrix": lambda p, s, x: jnp.tanh(p["W"] @ jnp.outer(s, x)).sum(1),
+    "twice": (lambda p, s, x: jnp.tanh(p["W"] @ (p["W"] @ s)) + x, r"is used 2 times \(dot_general, dot_general\)"),
+    "tied": (
+        lambda p, s, x: jnp.tanh(p["W"] @ s + p["W"][jnp.argmax(x)]),
+        r"is used 2 times \(dot_general, dynamic_slice\)",
+    ),
+    "entry by entry": (lambda p, s, x: jnp.tanh(p["W"] * s).sum(0) + x, "enters the step through mul,"),
+    "squared": (lambda p, s, x: jnp.tanh(p["W"] ** 2 @ s) + x, "enters the step through integer_pow,"),
+    "a mask of the input": (
+        lambda p, s, x: jnp.tanh(jnp.where(x > 0, p["W"], 0) @ s),
+        "enters the step through select_n,",
+    ),
+    "inside of checkpoint": (
+        lambda p, s, x: jax.checkpoint(lambda W: jnp.tanh(s @ W))(p["W"]) + x,
+        "enters the step through (checkpoint|remat2?),",
+    ),
+    "inside of cond": (
+        lambda p, s, x: jax.lax.cond(x[0] > 0, lambda W: jnp.tanh(s @ W), lambda W: s, p["W"]),
+        "enters the step through cond,",
+    ),
+    "inside of a scan": (
+        lambda p, s, x: jax.lax.scan(lambda s, _: (jnp.tanh(p["W"] @ s), None), s, length=2)[0] + x,
+        "enters the step through scan,",
+    ),
+    "with a matrix": (
+        lambda p, s, x: jnp.tanh(p["W"] @ jnp.outer(s, x)).sum(1),
+        "enters the step through dot_general,",
+    ),
+    "a part of a row": (
+        lambda p, s, x: s * x + jnp.pad(p["W"][jnp.argmax(x), 1:3], (0, 1)),
+        "enters the step through (gather|dynamic_slice|slice),",
+    ),
+    "a part of a gathered row": (
+        lambda p, s, x: s * x + jnp.pad(_part_of_row(p["W"], jnp.argmax(x)), (0, 1)),
+        "enters the step through gather,",
+    ),
 }
+
+
+def _part_of_row(W, i):
+    """Two entries of row i, through one gather."""
+    numbers = jax.lax.GatherDimensionNumbers(offset_dims=(0,), collapsed_slice_dims=(0,), start_index_map=(0,))
+    return jax.lax.gather(W, i[None], numbers, slice_sizes=(1, 2))
 
 
 EACH = types.SimpleNamespace(one_by_one=False)
@@ -54,7 +100,7 @@ def random_params(rng):
 def test_the_factors_are_those_of_the_derivative(name):
     rng, f = np.random.default_rng(0), STEPS[name]
     params, s, x = random_params(rng), jnp.asarray(rng.normal(size=3)), jnp.asarray(rng.normal(size=3))
-    found = _products.entries(KFRTRL(), as_problem(f), params, lambda params: s, s, x)
+    found = _products.entries(KFRTRL(), as_problem(f).advance, params, lambda params: s, s, x)
 
     @quick_jit
     def both(params, s, x):
@@ -64,6 +110,8 @@ def test_the_factors_are_those_of_the_derivative(name):
 
     (J, ((a, D), b)), (by_params, by_s) = both(params, s, x)
     W = np.moveaxis(np.einsum("n,sm->snm", a, D), 1, 1 + found[0].axis)
+    if found[0].scale is not None:
+        W = W * found[0].scale(params, s, [], x)
     assert_close((J, W), (by_s, by_params["W"]), name, 1e-12)
     assert found[1] == ("whole" if name == "and a bias" else "unused")
     if name == "and a bias":
@@ -75,7 +123,7 @@ def test_each_of_two_products_gets_the_whole_derivative():
     rng = np.random.default_rng(0)
     params, s = {name: jnp.asarray(rng.normal(size=(3, 3))) for name in "UW"}, jnp.asarray(rng.normal(size=3))
     f = lambda p, s, x: jnp.tanh(jnp.sin(s @ p["U"]) @ p["W"] + x)
-    found = _products.entries(KFRTRL(), as_problem(f), params, lambda params: s, s, s)
+    found = _products.entries(KFRTRL(), as_problem(f).advance, params, lambda params: s, s, s)
     after = lambda params, s, others, x: f(params, s, x)
     _, by_leaf = _products.factors(found, after, params, EACH, (s, [], s))
     got = [np.einsum("n,sm->snm", *each) for each in by_leaf]
@@ -85,7 +133,7 @@ def test_each_of_two_products_gets_the_whole_derivative():
 def test_an_input_of_zeros_has_no_influence():
     f, zeros = STEPS["x @ W"], jnp.zeros(3)
     params = random_params(np.random.default_rng(0))
-    found = _products.entries(KFRTRL(), as_problem(f), params, lambda params: zeros, zeros, zeros)
+    found = _products.entries(KFRTRL(), as_problem(f).advance, params, lambda params: zeros, zeros, zeros)
     after = lambda params, s, others, x: f(params, s, x)
     a, D = _products.factors(found, after, params, EACH, (zeros, [], zeros))[1][0]
     assert not np.any(a)
@@ -123,17 +171,32 @@ def test_an_id_that_is_not_there_chooses_no_row():
     assert_close(grads, exact, "grads", 1e-12)
 
 
-@pytest.mark.parametrize("name", [*OTHERS, "the initial state", "three axes"])
-def test_other_ways_are_refused(name):
-    params = random_params(np.random.default_rng(0))
-    f, initial = OTHERS.get(name, STEPS["W @ x"]), lambda params, key=None: jnp.zeros(3)
-    if name == "the initial state":
-        initial = lambda params, key=None: params["W"][0]
-    if name == "three axes":
-        params["W"], f = jnp.ones((3, 3, 3)), lambda p, s, x: jnp.tanh(jnp.tensordot(p["W"], s, 1).sum(1)) + x
+def refusal(f, params, initial=lambda params, key=None: jnp.zeros(3)):
+    """The error of kf-rtrl for a step."""
     problem, reset = as_problem(f, initial), jnp.array([True])
     state = problem.init_rows(params, 1)
     batch = Batch(jnp.ones((2, 1, 3)), jnp.ones((2, 1)), reset, jnp.zeros(1, jnp.int32))
     memory = init_memory(KFRTRL(), problem, params, state, 1)
-    with pytest.raises(sj.Error, match=r"the parameter W of shape .* must change the state through one"):
+    with pytest.raises(sj.Error) as raised:
         KFRTRL()(problem, params, state, memory, batch, jax.random.key(0))
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_ways_are_refused_by_their_names(name):
+    """The error says what was found, what is allowed, and what takes any step."""
+    f, found = OTHERS[name]
+    text = refusal(f, random_params(np.random.default_rng(0)))
+    assert re.search(rf"the parameter W of shape \(3, 3\) {found}", text), text
+    assert "v @ W or W @ v" in text
+    assert "Use rtrl or uoro" in text
+
+
+def test_a_matrix_in_the_initial_state_is_refused():
+    params = random_params(np.random.default_rng(0))
+    assert "changes the initial state" in refusal(STEPS["W @ x"], params, lambda params, key=None: params["W"][0])
+
+
+def test_three_axes_are_refused():
+    f = lambda p, s, x: jnp.tanh(jnp.tensordot(p["W"], s, 1).sum(1)) + x
+    assert "the parameter W of shape (3, 3, 3) has 3 axes" in refusal(f, {"W": jnp.ones((3, 3, 3))})
