@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqjax import Problem, Tokens
 from seqjax.gradients import Memory, ravel_float, sign_patterns, where_rows
+from seqjax.models import ModelProblem
 
 from ._influence import Influence, split_advance
 from ._products import entries, factors
@@ -60,21 +62,25 @@ class Kronecker(Influence):
         raise NotImplementedError
 
     def init(self, problem, params, state):
-        """For each matrix u = 0 and A = 0, and for each vector M = 0.
+        """For each matrix u = 0 and A = 0, and for each vector M = 0; () for what does not change the state.
 
-        It shows only with an input which axis of a matrix is summed over, so u and A have room for either axis.
+        It shows only with an input how a parameter enters a step. The problem of a model says what its inputs are. For
+        any other problem each parameter is taken to change the state, and u and A have room for either axis.
         """
         check_real(self, params, state)
-        size = ravel_float(state)[0].size
-        dtype = jnp.result_type(*jax.tree.leaves(params))
+        leaves = jax.tree.leaves(params)
+        size, dtype = ravel_float(state)[0].size, jnp.result_type(*leaves)
 
-        def zeros(leaf):
+        def zeros(leaf, entry):
+            if entry == "unused":
+                return ()
             if leaf.ndim < 2:
                 return jnp.zeros((size, leaf.size), dtype)
-            room = max(leaf.shape)
-            return Sum(jnp.zeros((self.length, room), dtype), jnp.zeros((self.length, size, room), dtype))
+            n, m = (max(leaf.shape),) * 2 if entry is None else entry.shape
+            return Sum(jnp.zeros((self.length, n), dtype), jnp.zeros((self.length, size, m), dtype))
 
-        return Memory(rows=[zeros(leaf) for leaf in jax.tree.leaves(params)])
+        found = _entries_of_model(self, problem, params, state) or [None] * len(leaves)
+        return Memory(rows=[zeros(*each) for each in zip(leaves, found, strict=True)])
 
     def draw(self, key, problem, params, memory, num_steps):
         """Where a sign is 1, bool[T, num_signs]."""
@@ -148,6 +154,22 @@ class Kronecker(Influence):
         a, D = (each.astype(M.u.dtype) for each in derivative)
         A = jnp.einsum("st,ltm->lsm", J, M.A)
         return self.shorten(Sum(jnp.concatenate([M.u, a[None]]), jnp.concatenate([A, D[None]])), signs)
+
+
+def _entries_of_model(strategy, problem, params, state):
+    """How the parameters enter the steps of a model; None: the problem is not that of a model."""
+    if type(problem).reset_of is not Problem.reset_of:
+        problem = getattr(problem, "problem", None)
+    if type(problem) is not ModelProblem:
+        return None
+    model, spec = problem.model, problem.spec
+    x = jnp.zeros((), jnp.int32) if isinstance(spec.inputs, Tokens) else jnp.zeros(spec.inputs.width)
+
+    def starts(params):
+        # A random initial state may be another function than the one that is not random.
+        return [model.init_state(params, spec, key) for key in (None, jax.random.key(0))]
+
+    return entries(strategy, model.step, params, starts, state, x)
 
 
 def _narrow(entry, wide):

@@ -36,7 +36,9 @@ class KFRTRL(Kronecker):
 
     The gradient is unbiased at fixed parameters; after an update u and A still belong to the parameters before it. The
     variance is smaller than that of `uoro` by a factor of about S. A step takes S + m forward derivatives and a product
-    of [S, S] and [S, m], for a matrix with m outputs, and S m + n numbers are carried.
+    of [S, S] and [S, m], for a matrix with n inputs and m outputs, and S m + n numbers are carried. For a problem that
+    is not that of a model it is (S + 1) max(m, n) for each matrix, also for a read-out: which of its axes is summed
+    over, and whether it changes the state, shows only when the first input comes.
     """
 
     cites = ("mujika2018approximating",)

@@ -164,6 +164,22 @@ def test_parameters_of_half_precision(strategy, dtype):
     assert_close(found, exact, dtype, {"bfloat16": 3e-2, "float16": 3e-3}[dtype])
 
 
+@pytest.mark.parametrize("strategy", [KFRTRL(), OK(rank=3)], ids=repr)
+def test_what_is_carried_is_as_large_as_they_say(strategy):
+    """r (S m + n) numbers for a matrix, S for each entry of a vector, and nothing for the read-out."""
+    size, count = 16, lambda rows: sum(a.size for a in jax.tree.leaves(rows))
+    problem = sj.Problem.of(RNN(hidden=size), sj.Spec(sj.Tokens(2000)))
+    params = problem.init(jax.random.key(0))
+    r, state = strategy.length, problem.init_state(params)
+    of_W_xh, of_W_hh, of_b_h = r * (size * size + 2000), r * (size * size + size), size * size
+    assert count(strategy.init(problem, params, state).rows) == of_W_xh + of_W_hh + of_b_h
+
+    # The inputs of a bare step are not known before the first window.
+    bare = sj.Problem(problem.step, problem.init_state)
+    wide = r * (size + 1) * (2000 + size + 2000) + size * (size + 2000)
+    assert count(strategy.init(bare, params, state).rows) == wide
+
+
 @pytest.mark.parametrize(
     ("strategy", "names"),
     [
