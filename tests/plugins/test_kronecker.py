@@ -249,11 +249,8 @@ def matrix_of(rows, params):
     return jnp.concatenate(parts, 1)
 
 
-def variance_of(strategy, size, num_steps):
-    """The exact variance of the influence matrix of a tanh network after some steps from M = 0, by its squared norm.
-
-    It is the sum over all entries. All signs of the steps are enumerated.
-    """
+def tanh_network(size, num_steps):
+    """A step, its parameters, a state and inputs."""
     rng = np.random.default_rng(size)
     shapes = {"W": (size, size), "U": (2, size), "b": (size,)}
     params = {name: jnp.asarray(rng.normal(size=shape) / shape[0] ** 0.5) for name, shape in shapes.items()}
@@ -261,6 +258,16 @@ def variance_of(strategy, size, num_steps):
 
     def step(params, s, u):
         return jnp.tanh(s @ params["W"] + u @ params["U"] + params["b"]), s.sum()
+
+    return step, params, s, xs
+
+
+def variance_of(strategy, size, num_steps):
+    """The exact variance of the influence matrix of a tanh network after some steps from M = 0, by its squared norm.
+
+    It is the sum over all entries. All signs of the steps are enumerated.
+    """
+    step, params, s, xs = tanh_network(size, num_steps)
 
     def matrix(strategy, noise):
         memory = strategy.init(problem, params, s)
@@ -300,12 +307,39 @@ def variance_of(strategy, size, num_steps):
     ("size", "steps"), [(3, 3), pytest.param(3, 5, marks=pytest.mark.slow), pytest.param(8, 2, marks=pytest.mark.slow)]
 )
 def test_the_variances_are_in_the_order_of_the_theorems(size, steps):
-    """OK(rank) falls with the rank, and lies below kf-rtrl, which lies below uoro by about the number of units."""
+    """OK(rank) falls with the rank, and lies below kf-rtrl, which lies below uoro by more than the number of units."""
     strategies = [OK(rank=2), OK(rank=1), KFRTRL(), UORO()]
     found = [variance_of(strategy, size, steps) for strategy in strategies]
     print(f"S = {size}, {steps} steps: " + ", ".join(f"{s!r} {v:.3g}" for s, v in zip(strategies, found, strict=True)))
     assert found[0] <= found[1] <= found[2] * (1 + 1e-9)
-    assert found[2] < found[3] / (size / 2)
+    assert found[2] < found[3] / size
+
+
+@pytest.mark.parametrize("size", [3, 8])
+def test_the_first_variances_are_those_of_the_equations(size):
+    """`uoro` has S - 1 after a step, E |ν νᵀ I|² - |I|², and `kf-rtrl` none, since there is nothing to mix.
+
+    In the second step two products are mixed for each matrix, u ⊗ A and a ⊗ D. With p0 and p1 of kf-rtrl the variance
+    of one of them is 2 |u| |A| |a| |D| + 2 (u · a) (A · D), and the least one is 2 d_1 d_2, from the singular values.
+    """
+    assert variance_of(UORO(), size, 1) == pytest.approx(size - 1, rel=1e-5)
+    assert variance_of(KFRTRL(), size, 1) == pytest.approx(0, abs=1e-6)
+
+    step, params, s0, xs = tanh_network(size, 2)
+    s1, _ = step(params, s0, xs[0])
+    s2, _ = step(params, s1, xs[1])
+    s0, s1, s2, xs = map(np.asarray, (s0, s1, s2, xs))
+    J, D1, D2 = np.diag(1 - s2**2) @ np.asarray(params["W"]).T, np.diag(1 - s1**2), np.diag(1 - s2**2)
+    whole = lambda u1, u2: np.einsum("n,sm->snm", u1, J @ D1) + np.einsum("n,sm->snm", u2, D2)
+    norm, by_kf, least = np.linalg.norm, 0.0, 0.0
+    for u1, u2 in ((s0, s1), xs):
+        by_kf += 2 * norm(u1) * norm(J @ D1) * norm(u2) * norm(D2) + 2 * (u1 @ u2) * np.sum((J @ D1) * D2)
+        d = np.linalg.svd(np.moveaxis(whole(u1, u2), 1, 0).reshape(len(u1), -1), compute_uv=False)
+        least += 2 * d[0] * d[1]
+    square = sum(np.sum(whole(*pair) ** 2) for pair in ((s0, s1), xs)) + np.sum((J @ D1 + D2) ** 2)
+    assert variance_of(KFRTRL(), size, 2) == pytest.approx(by_kf / square, rel=1e-5)
+    assert variance_of(OK(rank=1), size, 2) == pytest.approx(least / square, rel=1e-9)
+    assert variance_of(OK(rank=2), size, 2) == pytest.approx(0, abs=1e-12)
 
 
 def without_signs(shorten, self, products, signs):
