@@ -19,6 +19,7 @@ from seqjax.gradients import mapped, ravel_float
 
 from . import _units
 from ._influence import read_by_losses
+from ._layers import without_resets
 
 Feedback = Literal["true", "random", "none"]
 """By which weights the error of the read-out comes back: those of the read-out, random ones, or none at all."""
@@ -32,7 +33,8 @@ def check_reads_linearly(strategy: Any, problem: Any, params: Any) -> None:
     Raises:
         Error: it is no `Cell` of one layer without embedding and dropout.
     """
-    if _units.fits(problem, params) and isinstance(problem.model, Cell) and not problem.model.is_random:
+    own = without_resets(problem)
+    if _units.fits(own, params) and isinstance(own.model, Cell) and not own.model.is_random:
         return
     raise Error(
         f"{strategy!r} takes a `Cell` of one layer, without embedding and dropout, such as "
@@ -85,12 +87,14 @@ def by_units(M: Any, J_T: Any, L_TS: Any, derivatives: Any, window: Any) -> tupl
 
     Args:
         M: the matrix before the window, by units, see `_units.through`.
-        J_T: float[T, L, L, hidden].
+        J_T: float[T, L, L, hidden]; it is taken as zero at the steps that begin anew.
         L_TS: the signals for the states after the steps, float[T, L hidden].
         derivatives: those of the losses.
         window: the steps.
     """
-    # `through` sums over the matrices before the steps: M_t is that before step t + 1.
+    if window.reset is not None:
+        J_T = jnp.where(window.reset[:, None, None, None], 0, J_T)
+    # `through` sums over the matrices before the steps: M_t is that before step t + 1, and before its reset.
     before_TS = jnp.concatenate([jnp.zeros_like(L_TS[:1]), L_TS[:-1]])
     M, grads = _units.through(M, J_T, before_TS, window, last=L_TS[-1])
     return M, jax.tree.map(jnp.add, of_readout(derivatives.direct), grads)

@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from seqjax import SequenceGradient
 from seqjax.gradients import Memory, mapped, ravel_float, replace_unscored, sees_vmap, weighted_sum, where_rows
 
-from . import _units
+from . import _layers, _units
 from ._real import check_real
 
 
@@ -153,6 +153,12 @@ class Influence(SequenceGradient):
         start = (carried, jnp.zeros(theta.size, theta.dtype))
         (carried, grads), _ = jax.lax.scan(body, start, (q_TS, window.entering, window.xs, window.reset))
         return carried, unravel(grads)
+
+
+def without_resets(window: Window) -> Window:
+    """The same steps as those of the problem that is reset: the states that enter them are those after the resets."""
+    own = _layers.without_resets(window.problem)
+    return window if own is window.problem else window._replace(problem=own, xs=window.xs[0])
 
 
 def split_advance(problem: Any, join: Any) -> Any:

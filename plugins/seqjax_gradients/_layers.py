@@ -48,14 +48,18 @@ def layered(problem: Any) -> Any:
     A problem of another class, or a method of the model's own, may use them in other ways. Authors of models write
     `cell`, `output` and `init_cell` alone. Resets inside of a window change nothing of this.
     """
-    if type(problem).reset_of is not Problem.reset_of:
-        problem = problem.problem
+    problem = without_resets(problem)
     if type(problem) is not ModelProblem:
         return None
     model: Any = problem.model
     base: Any = next((base for base in (Cell, Elementwise) if isinstance(model, base)), None)
     names = ("step", "step_with", "init_state", "through_layers", "enter", "join", "_read", "_write")
     return model if base and all(getattr(type(model), n, None) is getattr(base, n, None) for n in names) else None
+
+
+def without_resets(problem: Any) -> Any:
+    """The problem itself, or the one whose steps are reset inside of a window."""
+    return problem if type(problem).reset_of is Problem.reset_of else problem.problem
 
 
 def _parts_of_layer(model, params, layer):

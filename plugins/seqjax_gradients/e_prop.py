@@ -10,9 +10,10 @@ from annotated_types import Interval
 from seqjax import register
 from seqjax.gradients import Memory
 
-from . import _feedback, _units
+from . import _feedback, _influence, _units
 from ._feedback import Feedback
 from ._influence import Influence
+from ._layers import without_resets
 
 
 @register("gradient", "e-prop")
@@ -55,12 +56,13 @@ class EProp(Influence):
     def init(self, problem, params, state):
         """e = 0, and with κ > 0 below it ē = 0, leaves [L, n, hidden] or [2 L, n, hidden]."""
         _feedback.check_reads_linearly(self, problem, params)
-        traces = _units.zeros(problem, params, state)
+        traces = _units.zeros(without_resets(problem), params, state)
         if not self.kappa:
             return Memory(rows=traces)
         return Memory(rows=jax.tree.map(lambda a: jnp.concatenate([a, a]), traces))
 
     def follow(self, carried, derivatives, window):
+        window = _influence.without_resets(window)
         D_T = _units.local_jacobians(window, through_W_hh=False)
         L_TS = _feedback.signals(window, self.feedback, self.seed).astype(D_T.dtype)
         if self.kappa:

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Interval
 
-from seqjax import Error, Problem, SequenceGradient, register
+from seqjax import Error, SequenceGradient, register
 from seqjax.gradients import Memory, mapped, ravel_float, sees_vmap, sign_patterns, weighted_sum, where_rows
 
 from . import _units
 from ._influence import Window, differentiate_losses, split_advance
+from ._layers import without_resets
 from ._real import check_real
 
 
@@ -98,7 +99,7 @@ class KeRNL(SequenceGradient):
     def init(self, problem, params, state):
         """A = 1, and the first γ; B, Ω and Γ are zero, and the copy is in the state of the network."""
         check_real(self, params, state)
-        own = _without_resets(problem)
+        own = without_resets(problem)
         if not _units.fits(own, params):
             raise Error(
                 "KeRNL takes a Cell or an Elementwise model of one layer without embedding or residual block, in which "
@@ -126,7 +127,7 @@ class KeRNL(SequenceGradient):
         )
         losses, derivatives = differentiate_losses(window)
 
-        hidden = _without_resets(problem).model.hidden
+        hidden = without_resets(problem).model.hidden
         decay_LLH = jnp.eye(len(gamma) // hidden, dtype=A.dtype)[..., None] * (1 - gamma).reshape(-1, 1, hidden)
         decay_T = jnp.broadcast_to(decay_LLH, (len(weights), *decay_LLH.shape))
         signal_TS = derivatives.q_TS.astype(A.dtype) @ A
@@ -176,8 +177,3 @@ class KeRNL(SequenceGradient):
         )
         window = Window(problem, params, (s_TS, others_T), join, xs, one_by_one, reset_T, weights)
         return window, learned_from, join(pair[0], others), Traces(None, pair[1], omega, slope)
-
-
-def _without_resets(problem):
-    """The problem itself, or the one whose steps are reset inside of a window."""
-    return problem if type(problem).reset_of is Problem.reset_of else problem.problem

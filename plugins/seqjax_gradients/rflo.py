@@ -8,8 +8,9 @@ from annotated_types import Interval
 
 from seqjax import register
 
-from . import _feedback, _units
+from . import _feedback, _influence, _units
 from ._influence import Influence
+from ._layers import without_resets
 
 
 @register("gradient", "rflo")
@@ -48,9 +49,15 @@ class RFLO(Influence):
 
     claim = "biased"
 
+    @property
+    def argnums(self):  # type: ignore[override]
+        """Random feedback reaches the parameters of the units alone."""
+        return (0, 1) if self.feedback == "true" else (0,)
+
     def init(self, problem, params, state):
         if self.feedback == "random":
             _feedback.check_reads_linearly(self, problem, params)
+            problem = without_resets(problem)
         return super().init(problem, params, state)
 
     def by_units(self, problem, params):
@@ -59,6 +66,7 @@ class RFLO(Influence):
     def follow(self, carried, derivatives, window):
         if self.feedback == "true":
             return super().follow(carried, derivatives, window)
+        window = _influence.without_resets(window)
         L_TS = _feedback.signals(window, self.feedback, self.seed)
         return _feedback.by_units(carried, self._leaks(L_TS, window), L_TS, derivatives, window)
 

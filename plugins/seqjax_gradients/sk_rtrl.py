@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from annotated_types import Interval
 
 from seqjax import Error, register
-from seqjax.gradients import Memory, mapped, ravel_float
+from seqjax.gradients import Memory, mapped, ravel_float, where_rows
 
-from . import _units
+from . import _influence, _units
 from ._influence import Influence
+from ._layers import without_resets
 from ._real import check_real
 
 
@@ -74,23 +75,27 @@ class SKRTRL(Influence):
     def init(self, problem, params, state):
         """N = 0, L = 0, R = 0 and e = 0."""
         check_real(self, params, state)
-        if not _units.fits(problem, params):
+        own_problem = without_resets(problem)
+        if not _units.fits(own_problem, params):
             raise Error(
                 f"{self!r} takes a `Cell` or `Elementwise` of one layer, without embedding, such as seqjax_models.RNN: "
                 "each parameter has to feed one unit; use rtrl or snap, which take any step"
             )
-        own = _units.zeros(problem, params, state)
+        own = _units.zeros(own_problem, params, state)
         size = ravel_float(state)[0].size
         rank, dtype = min(self.rank, size), jnp.result_type(*jax.tree.leaves(own))
         R = jax.tree.map(lambda a: jnp.zeros((rank, *a.shape[1:]), a.dtype), own)
         return Memory(rows=Sketch(own, jnp.zeros((size, rank), dtype), R, jnp.zeros((), dtype)))
 
     def follow(self, carried, derivatives, window):
+        window = _influence.without_resets(window)
         hidden = window.problem.model.hidden
 
         def body(carry, inputs):
             sketch, grads = carry
-            q, (s, others), x = inputs
+            q, (s, others), x, reset = inputs
+            if reset is not None:
+                sketch = where_rows(reset, jax.tree.map(jnp.zeros_like, sketch), sketch)
             grads = jax.tree.map(jnp.add, grads, _gradient(q, sketch, hidden))
             after = lambda s: _units.state_after(window.problem, window.params, window.join, s, others, x)
             new, pull = jax.vjp(after, s)
@@ -99,7 +104,8 @@ class SKRTRL(Influence):
             return (self._next(sketch, J.astype(sketch.L.dtype), I, hidden), grads), None
 
         zeros = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), carried.own)
-        (carried, grads), _ = jax.lax.scan(body, (carried, zeros), (derivatives.q_TS, window.entering, window.xs))
+        steps = derivatives.q_TS, window.entering, window.xs, window.reset
+        (carried, grads), _ = jax.lax.scan(body, (carried, zeros), steps)
         grads = _units.like_params(window.params, grads)
         return carried, jax.tree.map(jnp.add, derivatives.direct, grads)
 

@@ -159,11 +159,13 @@ def _names_of_strategies(argnum: int) -> list[str]:
     for name in registry.names("gradient"):
         try:
             cls: Any = registry.get("gradient", name)
-        except Error:
-            # A broken or ambiguous plugin is left out of the list; it raises its own error when it is used.
+            # They may be a property, which depends on the fields: then those of the default fields count.
+            argnums = cls.argnums if isinstance(cls.argnums, tuple) else cls().argnums
+        except (Error, TypeError):
+            # A broken or ambiguous plugin is left out of the list; it raises its own error when it is used. So is one
+            # whose fields have no defaults.
             continue
-        # The `argnums` of a strategy that wraps another one are a property, which depends on its fields.
-        if isinstance(cls.argnums, tuple) and argnum in cls.argnums:
+        if argnum in argnums:
             names.append(name)
     return names
 

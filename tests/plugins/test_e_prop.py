@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.cells import AdaptiveSpiking
-from support.influence import B, H, Rtrl, T, V, by_hand, of_model, run, states_of
+from support.influence import B, H, Rtrl, T, V, by_hand, of_model, run, states_of, with_a_reset
 from support.parts import derivatives, ravel
 
 import seqjax as sj
@@ -146,6 +146,30 @@ def test_unscored_losses_may_be_nan():
             changed = Batch(xs, weights, *batch[2:])
             found.append(call(strategy, c.problem, c.params, c.state, memory, changed, None).grads)
         assert_close(found[1], found[0], repr(strategy))
+
+
+@pytest.mark.parametrize("at", [0, 2])
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        ("lstm", EProp(kappa=0.5)),
+        ("rnn", RFLO(leak=0.3, feedback="random")),
+        pytest.param("spiking", EProp(), marks=pytest.mark.slow),
+        pytest.param("lstm", RFLO(leak=0.3, feedback="random"), marks=pytest.mark.slow),
+    ],
+    ids=repr,
+)
+def test_a_reset_inside_of_a_window_begins_anew(name, strategy, at):
+    c, _ = of_model(*MODELS[name])
+    found, want = with_a_reset(strategy, c, at)
+    assert_close(found, want, name)
+
+
+def test_random_feedback_reaches_the_parameters_alone():
+    c, _ = of_model(*MODELS["rnn"])
+    assert RFLO().argnums == (0, 1)
+    with pytest.raises(sj.Error, match=r"RFLO cannot differentiate state, argnums=1; these strategies can: .*rflo"):
+        sj.value_and_grad(c.problem, RFLO(feedback="random"), argnums=(0, 1))
 
 
 @pytest.mark.parametrize("fields", [{"layers": 2}, {"embedding": 2}, {"dropout": 0.5}], ids=repr)

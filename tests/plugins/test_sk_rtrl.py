@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.influence import B, H, V, by_hand, of_model, run
+from support.influence import B, H, V, by_hand, of_model, run, with_a_reset
 
 import seqjax as sj
 from seqjax.gradients import Batch, init_memory, leaf_names, ravel_float
@@ -122,6 +122,16 @@ def test_the_metrics_are_the_bounds_of_the_definition(x64):
     e, relative = [row.e for row in last], [row.e / np.linalg.norm(row.M) for row in last]
     np.testing.assert_allclose(found["gradient_certificate"], np.mean(e), rtol=1e-6)
     np.testing.assert_allclose(found["gradient_certificate_relative"], np.mean(relative), rtol=1e-6)
+
+
+@pytest.mark.parametrize("at", [0, 2])
+@pytest.mark.parametrize("name", ["rnn", pytest.param("lstm", marks=pytest.mark.slow)])
+def test_a_reset_inside_of_a_window_begins_anew(x64, name, at):
+    """The certificate, too: what rows carry contains it."""
+    c, _ = of_model(*MODELS[name])
+    found, want = with_a_reset(SKRTRL(rank=1), c, at)
+    assert_close(found, want, name, 1e-9)
+    assert found[3].error.min() > 0
 
 
 def follow(strategy, key, num_steps, largest, hidden=16, reset_every=200):

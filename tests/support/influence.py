@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax import Cell, Problem, Values
+from seqjax import Cell, Problem, Values, value_and_grad
 from seqjax.gradients import Batch, init_memory
 from seqjax.testing.proofs.calls import call
 from seqjax.testing.proofs.cases import Case
+from seqjax.testing.quick_jit import quick_jit
 from support.parts import derivatives, ravel
 
 T, B, H, V = 4, 2, 3, 5
@@ -53,6 +54,37 @@ def run(strategy: Any, c: Case, key: jax.Array | None = None) -> list:
         state, memory = e.state, e.memory
         found.append((e.loss, ravel(e.grads), e.state))
     return found
+
+
+def with_a_reset(strategy: Any, c: Case, at: int) -> tuple:
+    """The second window, in which row 0 begins anew at step `at`: as it is, and as two windows.
+
+    Returns:
+        Twice (loss, gradient, state, what rows carry).
+    """
+    first, second = c.windows[:2]
+    state, memory = c.state, init_memory(strategy, c.problem, c.params, c.state, B)
+    e = call(strategy, c.problem, c.params, state, memory, first, None)
+    resets = (jnp.arange(T) == at)[:, None] & (jnp.arange(B) == 0)
+    gradient = quick_jit(value_and_grad(c.problem, strategy))
+    whole = gradient(c.params, e.state, second.xs, memory=e.memory, weights=second.weights, reset=resets)
+    pieces, state, memory = [], e.state, e.memory
+    for piece in (slice(0, at), slice(at, T)) if at else (slice(T),):
+        xs, weights = jax.tree.map(lambda a, piece=piece: a[piece], (second.xs, second.weights))
+        reset = jnp.arange(B) == (0 if piece.stop == T else -1)
+        e = call(
+            strategy,
+            c.problem,
+            c.params,
+            state,
+            memory,
+            Batch(xs, weights, reset, jnp.arange(B, dtype=jnp.int32)),
+            None,
+        )
+        state, memory = e.state, e.memory
+        pieces.append(e)
+    loss, grads = jax.tree.map(lambda *a: sum(a), *((e.loss, e.grads) for e in pieces))
+    return (whole.loss, whole.grads, whole.state, whole.memory.rows), (loss, grads, state, memory.rows)
 
 
 class Rtrl:
