@@ -38,7 +38,8 @@ def check_reads_linearly(strategy: Any, problem: Any, params: Any) -> None:
         return
     raise Error(
         f"{strategy!r} takes a `Cell` of one layer, without embedding and dropout, such as "
-        "seqjax_models.RNN: it needs the read-out's error, and parameters that feed one unit each"
+        "seqjax_models.RNN: it needs the read-out's error, and parameters that feed one unit each; use rtrl or snap, "
+        "which take any step"
     )
 
 

@@ -102,8 +102,8 @@ class KeRNL(SequenceGradient):
         own = without_resets(problem)
         if not _units.fits(own, params):
             raise Error(
-                "KeRNL takes a Cell or an Elementwise model of one layer without embedding or residual block, in which "
-                "each parameter feeds one unit; rflo and snap take any problem"
+                f"{self!r} takes a `Cell` or `Elementwise` of one layer, without embedding and residual block, such as "
+                "seqjax_models.RNN: each parameter has to feed one unit; use rtrl or snap, which take any step"
             )
         s, _, _ = ravel_float(state)
         zeros, gamma = jnp.zeros(s.size, float), jnp.full(s.size, self.gamma, float)

@@ -177,7 +177,7 @@ def test_other_networks_are_refused(fields):
     problem = sj.Problem.of(RNN(hidden=H, **fields), TOKENS)
     params = problem.init(jax.random.key(0))
     for strategy in (EProp(), RFLO(feedback="random")):
-        with pytest.raises(sj.Error, match="takes a `Cell` of one layer"):
+        with pytest.raises(sj.Error, match=r"takes a `Cell` of one layer.*use rtrl or snap, which take any step"):
             init_memory(strategy, problem, params, problem.init_rows(params, B), B)
 
 

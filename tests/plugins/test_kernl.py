@@ -273,13 +273,13 @@ def test_a_network_whose_parameters_feed_many_units_is_refused(fields):
     spec = sj.Spec(sj.Tokens(5))
     problem = RNN(hidden=H, **fields).problem(spec)
     params = problem.init(jax.random.key(0))
-    with pytest.raises(sj.Error, match="takes a Cell or an Elementwise model of one layer"):
+    with pytest.raises(sj.Error, match=r"KeRNL\(.*\) takes a `Cell` or `Elementwise` of one layer"):
         init_memory(KeRNL(), problem, params, problem.init_rows(params, B), B)
 
 
 def test_any_other_step_is_refused():
     gradient = sj.value_and_grad(lambda w, s, x: (w * s + x, s**2), KeRNL())
-    with pytest.raises(sj.Error, match="rflo and snap take any problem"):
+    with pytest.raises(sj.Error, match="use rtrl or snap, which take any step"):
         gradient(jnp.array(0.5), jnp.zeros(B), jnp.ones((T, B)), key=jax.random.key(0))
 
 
