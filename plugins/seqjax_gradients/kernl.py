@@ -61,7 +61,8 @@ class KeRNL(SequenceGradient):
         γ ← γ - rate · mean of Aᵀ e_t ∘ Γ_t / (1 + Σ_i |A_i|² Γ_t[i]²)
 
     Γ is dΩ/dγ, and A_i is column i of A. The means are over the steps of a window and over all rows, so that A and γ
-    change once per window, and all rows share them. s̃, Ω, Γ and B belong to a row. Where a sequence begins anew, s̃ is
+    change once per window, and all rows share them. Steps after the last scored one of a row in the window count as
+    padding: they add zero to these means. s̃, Ω, Γ and B belong to a row. Where a sequence begins anew, s̃ is
     the initial state, and the others are zero. At first A is the identity, and the gradient is that of `rflo` with a
     leak of γ. γ is kept within [0, 1] where it is used.
 
@@ -137,7 +138,9 @@ class KeRNL(SequenceGradient):
         B, grads = _units.through(memory.rows.B, decay_T, signal_TS, window)
         grads = jax.tree.map(jnp.add, derivatives.direct, grads)
 
-        e_TS, T = omega_TS @ A.T - effect_TS, len(weights)
+        # Steps after the last scored one are padding, or a row that is padding as a whole.
+        counts_T = jax.lax.cummax((weights != 0).astype(jnp.int32), reverse=True) > 0
+        e_TS, T = jnp.where(counts_T[:, None], omega_TS @ A.T - effect_TS, 0), len(weights)
         power_T1 = 1 + jnp.sum(omega_TS**2, 1, keepdims=True)
         power_of_slopes_T1 = 1 + slope_TS**2 @ jnp.sum(A**2, 0)[:, None]
         kernel = Kernel(

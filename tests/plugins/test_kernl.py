@@ -46,6 +46,10 @@ def of_model(model, num_windows=3, scale=0.6, num_steps=T):
         xs = tuple(jnp.asarray(rng.normal(size=(num_steps, B, 2))) for _ in range(2))
         weights = rng.uniform(size=(num_steps, B))
         weights[1, 0] = 0
+        if w == 1:  # the row is padded
+            weights[2:, 1] = 0
+        if w == 2:
+            weights[:, 0] = 0
         reset = jnp.array([w == 0, w < 2])
         windows.append(Batch(xs, jnp.asarray(weights), reset, jnp.arange(B, dtype=jnp.int32)))
     return Case(problem, params, state, windows, problem.step, problem.init_state)
@@ -96,6 +100,8 @@ def by_hand(c, strategy, kernel, noises):
                 copy = copy + strategy.sigma * zeta
                 slope = (1 - gamma) * slope - omega
                 omega = (1 - gamma) * omega + zeta
+                if not weights[t:, b].any():
+                    continue
                 e = A @ omega - (copy - s) / strategy.sigma
                 dA += np.outer(e, omega) / (1 + omega @ omega) / (T * B)
                 dgamma += A.T @ e * slope / (1 + np.linalg.norm(A * slope) ** 2) / (T * B)
@@ -266,6 +272,26 @@ def test_the_kernel_depends_on_the_signs_and_the_gradient_on_the_kernel():
         for e in (once, other)
     ]
     assert_far(grads[1], grads[0], "the gradient after other signs", at_least=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scored", "trains"),
+    [([0, 0, 0, 0], False), ([0, 1, 0, 0], False), ([1, 1, 0, 1], True), ([0, 0, 0, 1], True)],
+    ids=["a row", "the end of a row", "between scored steps", "before a scored step"],
+)
+def test_padding_does_not_train_the_kernel(scored, trains):
+    """A step without a score trains it if a later step of the row in this window is scored."""
+    c, strategy = of_model(RNN(hidden=H)), KeRNL()
+    memory, noise = random_memory(c, strategy), jnp.ones((B, T, H), bool)
+    batch = c.windows[0]._replace(weights=c.windows[0].weights.at[:, 1].set(jnp.array(scored, float)))
+    xs = jax.tree.map(lambda a: a.at[2, 1].add(1.0), batch.xs)
+    one, two = (
+        estimate(strategy, c.problem, c.params, c.state, memory, each, noise) for each in (batch, batch._replace(xs=xs))
+    )
+    if trains:
+        assert_far(two.memory.shared, one.memory.shared, "the kernel", at_least=1e-6)
+    else:
+        assert_close(two.memory.shared, one.memory.shared, "the kernel", bound=0)
 
 
 @pytest.mark.parametrize("fields", [{"embedding": 2}, {"layers": 2}], ids=repr)

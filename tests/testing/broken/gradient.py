@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from support.wrong import wrong
 
 import seqjax
-from seqjax.gradients import bit_patterns, segment_edges, window_gradient
+from seqjax.gradients import Memory, bit_patterns, segment_edges, window_gradient
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,22 @@ class Normalises(Base):
     def estimate(self, problem, params, start, memory, batch, noise):
         e = super().estimate(problem, params, start, memory, batch, noise)
         return e._replace(grads=jax.tree.map(lambda a: a / batch.weights.sum(), e.grads))
+
+
+@wrong("gradient", "padding has no effect")
+class LearnsFromPadding(Base):
+    """What all rows share is a mean over the states in which a window ends, also of rows that end with padding."""
+
+    claim = "biased"
+
+    def init(self, problem, params, state):
+        return Memory(shared=jnp.zeros(()))
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        e = super().estimate(problem, params, start, memory, batch, noise)
+        ends = [a.mean() for a in jax.tree.leaves(e.state) if jnp.issubdtype(a.dtype, jnp.floating) and a.size]
+        grads = jax.tree.map(lambda a: (1 + memory.shared) * a, e.grads)
+        return e._replace(grads=grads, memory=Memory(shared=sum(ends, memory.shared)))
 
 
 @wrong("gradient", "unbiased: window's gradient")
