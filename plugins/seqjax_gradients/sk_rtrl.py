@@ -54,8 +54,10 @@ class SKRTRL(Influence):
     times |J_t|₂. And the loss of a step is a function of the state before it, so the last J on the way to a loss is
     whole.
 
-    A part of η_t is the rounding error of the eigenvalues, of about √(S ε) times the largest singular value, so that
-    e_t is a bound in float32 as well. It grows without limit where |J_t|₂ ≥ 1 at most steps.
+    e_t is a bound in exact arithmetic, of what the sketches have left out. A part of η_t is the rounding error of the
+    eigenvalues, of about √(S ε) times the largest singular value, so that in float32 no loss is taken as too small. The
+    rounding errors of N, L and R are not counted, and come on top: where nothing is left out, e is 0, and M has the
+    rounding errors of `rtrl`. e grows without limit where |J_t|₂ ≥ 1 at most steps.
 
     It takes what feeds one unit each: a `Cell` of one layer without embedding, or an `Elementwise`, where nothing is
     left out. L P + r (S + P) numbers are carried, for S state numbers, L of them for each unit, and P parameters. A
