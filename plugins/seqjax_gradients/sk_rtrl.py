@@ -87,7 +87,7 @@ class SKRTRL(Influence):
         size = ravel_float(state)[0].size
         rank, dtype = min(self.rank, size), jnp.result_type(*jax.tree.leaves(own))
         R = jax.tree.map(lambda a: jnp.zeros((rank, *a.shape[1:]), a.dtype), own)
-        return Memory(rows=Sketch(own, jnp.zeros((size, rank), dtype), R, jnp.zeros((), dtype)))
+        return Memory(rows=Sketch(own, jnp.zeros((size, rank), dtype), R, jnp.zeros((), _wide(dtype))))
 
     def follow(self, carried, derivatives, window):
         window = _influence.without_resets(window)
@@ -103,7 +103,7 @@ class SKRTRL(Influence):
             new, pull = jax.vjp(after, s)
             J = mapped(lambda row: pull(row)[0], (0,), new.size, window.one_by_one)(jnp.eye(new.size, dtype=new.dtype))
             I = _units.direct(window, s, others, x)
-            return (self._next(sketch, J.astype(sketch.L.dtype), I, hidden), grads), None
+            return (self._next(sketch, J, I, hidden), grads), None
 
         zeros = jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), carried.own)
         steps = derivatives.q_TS, window.entering, window.xs, window.reset
@@ -115,6 +115,7 @@ class SKRTRL(Influence):
         sketch = memory.rows
 
         def relative(sketch):
+            sketch = jax.tree.map(lambda a: a.astype(sketch.error.dtype), sketch)
             gram, rank = _gram(sketch), sketch.L.shape[1]
             # |N + L R|² = |N|² + |R|² + 2 ⟨N, L R⟩, since the columns of L are orthonormal.
             size = jnp.sqrt(jnp.maximum(jnp.trace(gram) + 2 * jnp.sum(sketch.L.T * gram[:rank, rank:]), 0))
@@ -127,6 +128,8 @@ class SKRTRL(Influence):
 
     def _next(self, sketch, J, I, hidden):
         """What is carried after a step."""
+        kept = sketch
+        sketch, J, I = jax.tree.map(lambda a: a.astype(kept.error.dtype), (sketch, J, I))
         own, L, R, error = sketch
         S, rank = L.shape
         numbers = S // hidden
@@ -154,7 +157,13 @@ class SKRTRL(Influence):
             return jnp.stack([sum(D[i, j] * own[j] for j in range(numbers)) + I[i] for i in range(numbers)])
 
         grown = jnp.where(error > 0, _largest_stretch(J) * error, 0)
-        return Sketch(jax.tree.map(within_units, own, I), U, jax.tree.map(rows, R, own), grown + eta)
+        new = Sketch(jax.tree.map(within_units, own, I), U, jax.tree.map(rows, R, own), grown + eta)
+        return jax.tree.map(lambda a, old: a.astype(old.dtype), new, kept)
+
+
+def _wide(dtype):
+    """The dtype in which a step is computed: there are no eigenvectors in half precision."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
 
 
 def _largest_stretch(J):

@@ -217,6 +217,24 @@ def test_rounding_comes_on_top_of_the_bound():
     assert 0 < error.max() < 2e-6 * size.max()
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_parameters_may_be_of_half_precision(dtype):
+    """Eigenvectors are those of float32. The gradient is that of the same numbers in float32, up to their rounding."""
+    problem = LSTM(hidden=16).problem(VALUES)
+    keys = jax.random.split(jax.random.key(0), 3)
+    xs = tuple(jax.random.normal(key, (12, B, 2)).astype(dtype) for key in keys[1:])
+    params = jax.tree.map(lambda a: a.astype(dtype), problem.init(keys[0]))
+    found = []
+    for precision in (dtype, "float32"):
+        p, x = jax.tree.map(lambda a, precision=precision: a.astype(precision), (params, xs))
+        e = jax.jit(sj.value_and_grad(problem, SKRTRL(rank=2)))(p, problem.init_rows(p, B), x)
+        assert all(a.dtype == precision for a in jax.tree.leaves((e.grads, e.memory.rows.own)))
+        found.append((e.grads, SKRTRL(rank=2).metrics(e.memory)))
+    (grads, half), (want, single) = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
+    assert_close(grads, want, dtype, bound=0.1)
+    assert_close(half, single, dtype, bound=0.1)
+
+
 @pytest.mark.parametrize("fault", ["smallest", "not carried", "twice", "no new part"])
 def test_planted_faults_are_found(x64, fault, monkeypatch):
     c, steps = of_model(*MODELS["rnn"])
