@@ -35,18 +35,20 @@ class Sketch(NamedTuple):
 @register("gradient", "sk-rtrl")
 @dataclass(frozen=True)
 class SKRTRL(Influence):
-    """SnAp-1, plus a sketch of rank r of what it leaves out, with a bound of the error of both.
+    """The influence of parameters on their own unit, a sketch of rank r of the rest, and a bound of the error.
 
-    The influence of parameters on their own unit follows `snap`, with D_t the part of J_t within units. The rest, the
-    influence on other units, is a matrix of rank r:
+    With D_t the part of J_t within units, N_t is the influence on the own unit alone. The rest, the influence on other
+    units and by way of these, is a matrix of rank r:
 
         M_t ≈ N_t + L_t R_t,   N_t = D_t N_{t-1} + I_t,   J_t = ∂s_t/∂s_{t-1},   I_t = ∂s_t/∂θ
         L_t R_t = the best approximation of rank r of   J_t L_{t-1} R_{t-1} + (J_t - D_t) N_{t-1}
         e_t = |J_t|₂ e_{t-1} + η_t,   |M_t - N_t - L_t R_t| ≤ e_t
 
     with η_t the Frobenius norm of what this approximation leaves out. This is the SK-RTRL of the repository
-    sonaradarcn/sketched-rtrl, whose paper is under review. For r = 0 it is SnAp-1 (Menick et al. 2021), and for r ≥ S
-    it is `rtrl`, with e = 0. The error of the gradient of a step is at most |q_t| e_{t-1}.
+    sonaradarcn/sketched-rtrl, whose paper is under review. For r ≥ S it is `rtrl`, with e = 0. For r = 0 and units of
+    one number, as in an RNN, it is SnAp-1 (Menick et al. 2021). If a unit has several numbers, as in an LSTM, SnAp-1
+    also leaves out those of the own unit that a parameter reaches only in a later step, such as c from the output gate;
+    N keeps them. The error of the gradient of a step is at most |q_t| e_{t-1}.
 
     There are three differences to the authors' code. There, the new part (J_t - D_t) N_{t-1} is reduced to max(4, r/4)
     directions before it is added; here the sum is approximated, which leaves out less. There, the bound of |J_t|₂ is
