@@ -117,11 +117,17 @@ class SKRTRL(Influence):
         sketch = memory.rows
 
         def relative(sketch):
-            sketch = jax.tree.map(lambda a: a.astype(sketch.error.dtype), sketch)
-            gram, rank = _gram(sketch), sketch.L.shape[1]
-            # |N + L R|² = |N|² + |R|² + 2 ⟨N, L R⟩, since the columns of L are orthonormal.
-            size = jnp.sqrt(jnp.maximum(jnp.trace(gram) + 2 * jnp.sum(sketch.L.T * gram[:rank, rank:]), 0))
-            return sketch.error / jnp.where(size > 0, size, 1)
+            own, L, R, error = jax.tree.map(lambda a: a.astype(sketch.error.dtype), sketch)
+            L_of_numbers = L.T.reshape(L.shape[1], len(jax.tree.leaves(own)[0]), 1, -1)
+
+            def square(N, R):
+                """|N + L R|² = |N|² + |R|² + 2 ⟨N, L R⟩, since the columns of L are orthonormal."""
+                crossed = sum(jnp.vdot(R, L_of_numbers[:, i] * row) for i, row in enumerate(N))
+                return jnp.sum(N**2) + jnp.sum(R**2) + 2 * crossed
+
+            squares = jax.tree.map(square, own, R)
+            size = jnp.sqrt(jnp.maximum(sum(jax.tree.leaves(squares)), 0))
+            return error / jnp.where(size > 0, size, 1)
 
         return {
             "gradient_certificate": sketch.error.mean(),

@@ -130,7 +130,8 @@ class Learner:
                 Pass it at all steps or at none, since the function is compiled for each of the two.
 
         Returns:
-            The next state, and `loss`, the mean over the rows before the update, and `grad_norm`, float[].
+            The next state, and `loss`, the mean over the rows before the update, `grad_norm`, and what the strategy
+            measures, such as `gradient_certificate`, by the names in its `metric_names`; float[] each.
         """
         check_type("Learner.update: state", state, TrainState, "the state that init or update returned")
         _check_sample(self.problem, x, () if self.rows is None else (self.rows,))
@@ -146,7 +147,8 @@ class Learner:
         starts = jnp.broadcast_to(state.update == 0 if reset is None else (state.update == 0) | reset, (num_rows,))
         weights = jnp.full((1, num_rows), 1 / num_rows)
         batch = Batch(xs, weights, starts, jnp.arange(num_rows, dtype=jnp.int32))
-        return update_state(self.problem, self.gradient, self.optimizer, state, batch)
+        new, metrics = update_state(self.problem, self.gradient, self.optimizer, state, batch)
+        return new, metrics | self.gradient.metrics(new.memory)
 
     def save(self, path: str | Path, state: TrainState) -> None:
         """Writes a state to a file, whole or not at all. It replaces an earlier file of this kind, and nothing else.

@@ -109,9 +109,10 @@ def last_memory(strategy, c):
     return memory
 
 
-def test_the_metrics_are_the_bounds_of_the_definition(x64):
+@pytest.mark.parametrize("name", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
+def test_the_metrics_are_the_bounds_of_the_definition(x64, name):
     """The mean over rows of e, and of e by the norm of the matrix."""
-    c, steps = of_model(*MODELS["gru"])
+    c, steps = of_model(*MODELS[name])
     rows = []
     sketch = sketched(c, 1)
 

@@ -15,7 +15,7 @@ import pytest
 import seqjax as sj
 from seqjax.data import Stream
 from seqjax.testing.compare import assert_close
-from seqjax_gradients import RTRL, UORO, Full, Layerwise
+from seqjax_gradients import DNI, RTRL, SKRTRL, UORO, Full, Layerwise
 from seqjax_models import LRU, MLP, RNN
 from seqjax_optimizers import Adam
 from seqjax_samplers import InOrder
@@ -65,6 +65,22 @@ def test_the_updates_are_those_of_train(gradient, model):
     assert int(state.update) == row["update"] == 40
     assert_close(state.params, trained.params, "the parameters", bound=1e-4)
     assert np.mean(losses) == pytest.approx(row["train_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("gradient", [SKRTRL(rank=1), DNI()], ids=repr)
+def test_the_metrics_of_a_strategy_are_returned_by_their_names(gradient):
+    """After the last update they are those of a run."""
+    learner = make(gradient, RNN(hidden=3))
+    state = learner.init(jax.random.key(0))
+    for t in range(10):
+        state, metrics = learner.update(state, SERIES[t], SERIES[t + 1])
+    stream = Stream(SERIES[:10], SERIES[1:11], bounds=[0, 10])
+    parts = {"sampler": InOrder(num_steps=1), "gradient": gradient, "optimizer": optax.adam(0.01)}
+    [(_, row)] = sj.train(learner.problem, stream, **parts, epochs=1)
+    assert metrics.keys() == {"loss", "grad_norm", *gradient.metric_names}
+    for name in gradient.metric_names:
+        assert float(metrics[name]) == pytest.approx(row[name], rel=1e-4)
+        assert float(metrics[name]) > 0
 
 
 def test_it_learns_to_predict_a_sine_wave():
