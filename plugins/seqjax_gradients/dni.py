@@ -65,6 +65,8 @@ class DNI(Gradient):
       step is reset, the target is zero.
     - A row without a scored loss counts as padding: it adds nothing to the gradient, and does not train W. So each
       window needs a loss. If only the last of many windows has one, W does not learn.
+    - Steps after the last scored one of a row are not told from others, and c(s_T) is taken after them. Their inputs
+      have an effect, unless W is zero.
 
     There are three differences to the code of Marschall et al. Their c also reads the target of the step. They update W
     before the gradient uses it. And they bootstrap from a copy of W that is renewed at every fifth step.
@@ -130,7 +132,10 @@ class DNI(Gradient):
         return Estimate(loss, grads, end, memory._replace(shared=shared), outputs)
 
     def metrics(self, memory):
-        """√(mean ‖c(s_0) - target‖² / mean ‖target‖²), which is 1 for c = 0; NaN until something has been measured."""
+        """√(mean ‖c(s_0) - target‖² / mean ‖target‖²), which is 1 for c = 0.
+
+        It is NaN until a target other than zero has been measured, such as before the first loss that depends on s_0.
+        """
         _, squared_error, squared_target = memory.shared
         return {"gradient_synthetic_error": jnp.sqrt(squared_error / squared_target)}
 

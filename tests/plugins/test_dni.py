@@ -62,6 +62,19 @@ def test_one_window_follows_the_equations(num_steps, w):
     assert_close(found, np.sqrt(errors / targets), "metric")
 
 
+def test_the_metric_is_nan_until_a_target_is_not_zero():
+    """The target is zero while no loss depends on the state that enters the window."""
+    problem, strategy = sj.Problem(lambda w, s, x: (w * s, x[0] * s[0] ** 2)), DNI()
+    state, memory, found = jnp.ones((2, 1)), None, []
+    for scale in (0.0, 0.0, 1.0):
+        xs = jnp.full((3, 2, 1), scale)
+        e = sj.value_and_grad(problem, strategy)(jnp.array(0.9), state, xs, memory=memory)
+        state, memory = e.state, e.memory
+        found.append(float(strategy.metrics(memory)["gradient_synthetic_error"]))
+    assert np.isnan(found[:2]).all()
+    assert found[2] == 1
+
+
 def affine(params, s, x):
     """A state and a derivative of the loss that are affine in the state before the step."""
     new = params["M"] @ s + params["b"]
