@@ -144,7 +144,7 @@ OTHERS = (
         "multiply each step's loss by its weight, and likewise what is remembered of it",
     ),
     on_cases(
-        "unscored losses may be NaN", rows.check_unscored, 2, ("learned", "foreign"), BOUND,
+        "unscored losses may be NaN", rows.check_unscored, 2, ("learned", "foreign", "cell"), BOUND,
         "0 times NaN is NaN: sum losses with seqjax.gradients.weighted_sum, give problem.unroll scored=weights != 0, "
         "and differentiate other losses at the values that seqjax.gradients.replace_unscored returns",
     ),
@@ -170,7 +170,7 @@ OTHERS = (
         "gradients are summed over devices and memory.shared is averaged: never divide by a sum over one device's rows",
     ),
     on_cases(
-        "bfloat16", uses.check_half, 1, ("learned",), uses.HALF_BOUND,
+        "bfloat16", uses.check_half, 1, ("learned", "cell"), uses.HALF_BOUND,
         "compute in the dtypes of problem.step, and return those of the parameters",
     ),
 )  # fmt: skip

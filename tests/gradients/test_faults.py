@@ -7,6 +7,7 @@ from support import strategies as planted
 from support.checks import CUTS
 
 import seqjax
+from seqjax.gradients import Memory
 from seqjax.testing.proofs.arguments import check_arguments
 from seqjax.testing.proofs.claims import (
     check_history,
@@ -22,7 +23,7 @@ from seqjax.testing.proofs.uses import check_half, check_no_floats, check_scan, 
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-SMALL, LEARNED = ["small"], ["learned"]
+SMALL, LEARNED, CELL = ["small"], ["learned"], ["cell"]
 
 
 @jax.custom_batching.custom_vmap
@@ -45,11 +46,37 @@ class MergesSeeds(planted.Full):
         return e._replace(grads=merged(e.grads))
 
 
+class OfModels(planted.TwiceInTraining):
+    """Takes the problems of models alone."""
+
+    def init(self, problem, params, state):
+        if getattr(problem, "model", None) is None:
+            raise seqjax.Error("needs a model")
+        return super().init(problem, params, state)
+
+
+class SharedNoise(planted.Full):
+    """Draws numbers that only its memory has. All rows draw the same."""
+
+    def init(self, problem, params, state):
+        return Memory(rows=jnp.zeros(()))
+
+    def draw(self, key, problem, params, memory, num_steps):
+        return jax.random.normal(key)
+
+    def __call__(self, problem, params, state, memory, batch, key=None):
+        return super().__call__(problem, params, state, memory, batch._replace(rows=0 * batch.rows), key)
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        return super().estimate(problem, params, start, memory, batch, ())._replace(memory=Memory(rows=noise))
+
+
 FAULTS = {
     "1/π left out": lambda: check_unbiased(planted.Unweighted(keep_prob=0.6), cases=SMALL),
     "drawn with the mean probability": lambda: check_draw(planted.SmoothedDraw(keep_prob=(0.3, 0.9) * 3)),
     "1/π left out of whole calls": lambda: check_mean(planted.Unweighted(keep_prob=0.5), SMALL),
     "all rows draw the same": lambda: check_rows_draw_apart(planted.SharedDraw(keep_prob=0.5), SMALL),
+    "all rows draw the same, seen in the memory": lambda: check_rows_draw_apart(SharedNoise(), SMALL),
     "edge weights one step late": lambda: check_window(planted.Shifted(steps=2), CUTS[2], SMALL),
     "learned state cut off": lambda: check_initial_state(planted.CutsTheEdge(steps=2), LEARNED),
     "outputs one step late": lambda: check_arguments(planted.LateOutputs(), SMALL),
@@ -62,13 +89,16 @@ FAULTS = {
     "weights ignored in the loss": lambda: check_values(planted.Unweighed(), SMALL),
     "padding counted": lambda: check_padding(planted.Unweighed(), SMALL),
     "0 times NaN": lambda: check_unscored(planted.Multiplies(), LEARNED),
+    "0 times NaN in a cell": lambda: check_unscored(planted.Multiplies(), CELL),
     "nothing where no state is float": lambda: check_no_floats(planted.scaled(planted.has_float(jnp.inexact))),
     "another gradient in training": lambda: check_scan(planted.TwiceInTraining(), SMALL),
+    "another gradient in training of models": lambda: check_scan(OfModels(), CELL),
     "twice in float32": lambda: check_half(planted.scaled(lambda *a: 1 + planted.has_float(jnp.float32)(*a))),
+    "twice in float32 in a cell": lambda: check_half(planted.scaled(lambda p, s: 1 + (p.precision == "float32")), CELL),
     "one gradient for all seeds": lambda: check_seeds(MergesSeeds(), SMALL),
 }
 """One fault for each check."""
-SEEN = "worst relative error|not finite|chi-square|z-score|gradient|ages after|not one of the outcomes|bfloat16"
+SEEN = "worst relative error|not finite|chi-square|z-score|gradient|memory|ages after|not one of the outcomes|bfloat16"
 
 
 @pytest.mark.parametrize("fault", FAULTS)

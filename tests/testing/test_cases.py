@@ -8,7 +8,7 @@ from seqjax.testing.proofs.cases import case
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", ["cell", "learned"])
+@pytest.mark.parametrize("name", ["cell", "values", "learned"])
 def test_the_step_of_the_oracle_is_that_of_the_problem(name):
     c = case(name)
     first = jax.tree.map(lambda a: a[0], c.windows[0].xs)

@@ -174,6 +174,6 @@ def test_refused_problems_are_listed_and_one_must_remain():
     assert {name for name, line in lines.items() if line.fault} == {"documented"}
     assert lines["state without floats"].note == "cannot be made on cell, learned"
     assert lines["rows are independent"].note == "learned, cell"
-    assert lines["value_and_grad of a scan"].note == "refused: needs a model; use another strategy"
+    assert lines["value_and_grad of a scan"].note == "cell"
     with pytest.raises(seqjax.Error, match="no problem is left to check: needs a model; use another strategy"):
         check(Choosy(models=False))

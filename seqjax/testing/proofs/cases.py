@@ -7,6 +7,8 @@ small     a bare scan body with two state numbers and four parameters
 linear    a state and a loss that are linear in the parameters, so that smoothing over parameters changes nothing
 ids       a state that holds only inputs, and an empty array of floats
 nothing   no state at all
+
+`values`, a `Cell` on values, stands for `cell` where the targets have to be floats. It is no case of its own.
 """
 
 import functools
@@ -32,8 +34,8 @@ NO_FLOATS = ("ids", "nothing")
 CASES = (*MAIN, "small", "linear", *NO_FLOATS)
 LEARNED_STATE = {"learned": "h0", "foreign": "v0"}
 """The parameter on which the initial state depends. Nothing else depends on it."""
-TARGETS = {"learned": lambda xs: xs[1], "foreign": lambda xs: xs["y"]}
-"""The part of what the steps read that only the loss depends on."""
+TARGETS = {"learned": lambda xs: xs[1], "foreign": lambda xs: xs["y"], "values": lambda xs: xs[1]}
+"""The part of what the steps read that only the loss depends on, where it is of floats."""
 
 
 class Case(NamedTuple):
@@ -60,8 +62,8 @@ class Case(NamedTuple):
 def _case(name: str, num_steps: int, x64: bool) -> Case:
     # `x64` is only a part of the cache key: it changes the dtypes of the arrays.
     make = {
-        "cell": _cell, "learned": _learned, "foreign": _foreign, "small": _small, "linear": _linear, "ids": _ids,
-        "nothing": _nothing,
+        "cell": _cell, "values": _values, "learned": _learned, "foreign": _foreign, "small": _small, "linear": _linear,
+        "ids": _ids, "nothing": _nothing,
     }[name]  # fmt: skip
     c = make(np.random.default_rng(11))
     cut = lambda batch: batch._replace(
@@ -174,6 +176,21 @@ def _cell(rng):
         return ids[:-1], ids[1:]
 
     return Case(problem, params, state, _windows(rng, xs), step, problem.init_state)
+
+
+def _values(rng):
+    cell = _cell(rng)
+    spec, params = Spec(Values(5), Values(5)), cell.params
+    problem = Problem.of(Elman(hidden=4), spec)
+
+    def step(params, state, x):
+        layer = params["layer_0"]
+        h = jnp.tanh(x[0] @ layer["W_xh"] + jax.tree.leaves(state)[0] @ layer["W_hh"] + layer["b_h"])
+        output = h @ params["W_hq"] + params["b_q"]
+        return jax.tree.unflatten(jax.tree.structure(state), [h]), jnp.mean((output - x[1]) ** 2)
+
+    xs = lambda: (_normal(rng, (T, B, 5)), _normal(rng, (T, B, 5)))
+    return Case(problem, params, cell.state, _windows(rng, xs), step, problem.init_state)
 
 
 def _learned(rng):
