@@ -170,7 +170,7 @@ class Choosy(Plain):
 def test_refused_problems_are_listed_and_one_must_remain():
     lines = {line.check.name: line for line in run_checks(Choosy())}
     note = lines["shapes and dtypes"].note
-    assert note.startswith("cell, learned; not foreign: needs a model; use another strategy; not small: ")
+    assert note == "cell, learned; not foreign, small, linear, ids, nothing: needs a model; use another strategy"
     assert {name for name, line in lines.items() if line.fault} == {"documented"}
     assert lines["state without floats"].note == "cannot be made on cell, learned"
     assert lines["rows are independent"].note == "learned, cell"

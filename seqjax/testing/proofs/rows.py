@@ -54,7 +54,7 @@ def check_padding(strategy: Gradient, cases: Sequence[str] = ("learned", "foreig
         one, two = (estimates(strategy, c, [each, c.windows[1]]) for each in (batch, other))
         assert_far(two[0].state, one[0].state, f"{name}: the state after other inputs")
         for w, (got, want) in enumerate(zip(two, one, strict=True)):
-            sums = (Sums(e.loss, e.grads) for e in (got, want))
+            sums = Sums(got.loss, got.grads), Sums(want.loss, want.grads)
             worst = max(worst, assert_close(*sums, f"{name}, window {w}, "))
     return worst
 
