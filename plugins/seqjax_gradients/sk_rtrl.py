@@ -118,7 +118,8 @@ class SKRTRL(Influence):
 
         def relative(sketch):
             own, L, R, error = jax.tree.map(lambda a: a.astype(sketch.error.dtype), sketch)
-            L_of_numbers = L.T.reshape(L.shape[1], len(jax.tree.leaves(own)[0]), 1, -1)
+            numbers, _, hidden = jax.tree.leaves(own)[0].shape
+            L_of_numbers = L.T.reshape(L.shape[1], numbers, 1, hidden)
 
             def square(N, R):
                 """|N + L R|² = |N|² + |R|² + 2 ⟨N, L R⟩, since the columns of L are orthonormal."""
