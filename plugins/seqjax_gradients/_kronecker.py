@@ -79,7 +79,7 @@ class Kronecker(Influence):
             n, m = (max(leaf.shape),) * 2 if entry is None else entry.shape
             return Sum(jnp.zeros((self.length, n), dtype), jnp.zeros((self.length, size, m), dtype))
 
-        found = _entries_of_model(self, problem, params, state) or [None] * len(leaves)
+        found = _entries_of_model(self, problem, params) or [None] * len(leaves)
         return Memory(rows=[zeros(*each) for each in zip(leaves, found, strict=True)])
 
     def draw(self, key, problem, params, memory, num_steps):
@@ -156,7 +156,7 @@ class Kronecker(Influence):
         return self.shorten(Sum(jnp.concatenate([M.u, a[None]]), jnp.concatenate([A, D[None]])), signs)
 
 
-def _entries_of_model(strategy, problem, params, state):
+def _entries_of_model(strategy, problem, params):
     """How the parameters enter the steps of a model; None: the problem is not that of a model."""
     if type(problem).reset_of is not Problem.reset_of:
         problem = getattr(problem, "problem", None)
@@ -169,7 +169,8 @@ def _entries_of_model(strategy, problem, params, state):
         # A random initial state may be another function than the one that is not random.
         return [model.init_state(params, spec, key) for key in (None, jax.random.key(0))]
 
-    return entries(strategy, model.step, params, starts, state, x)
+    # In bfloat16 the state of the problem is rounded, and the model itself does not take it.
+    return entries(strategy, model.step, params, starts, model.init_state(params, spec), x)
 
 
 def _narrow(entry, wide):

@@ -101,7 +101,7 @@ STEPS = {
     "by the parameters": (by_the_parameters, any_of, 0.9),
 }
 QUICK = {"by the parameters", "doubled", "in the loss"}
-FORWARD = {"forward", "directional", "dodge", "uoro"}
+FORWARD = {"forward", "directional", "dodge", "uoro", "kf-rtrl", "ok"}
 """These take tangents, which a rule of `custom_vjp` does not have."""
 
 
@@ -113,13 +113,15 @@ def arguments(num_rows=B):
     return params, jax.tree.map(lambda a: a[:num_rows], state), jax.tree.map(lambda a: a[:, :num_rows], xs)
 
 
+OF_MODELS = {"e-prop", "kernl", "sk-rtrl"}
+"""These take models alone."""
 MAPPED = {"es", "full", "immediate", "pes", "rtrl", "sliding", "snap", "uoro"}
 """These map the step, or its loss, over time or over particles."""
 PAIRS = [
     pytest.param(name, kind, marks=() if name in MAPPED and kind in QUICK else pytest.mark.slow)
     for name in sj.names("gradient")
     for kind in STEPS
-    if name != "kernl"  # it takes models alone
+    if name not in OF_MODELS
     if kind != "in a rule" or name not in FORWARD
 ]
 

@@ -76,6 +76,10 @@ NOT_HERE = {
 MAY_BE_LEFT_OUT = {
     # `es` and `pes` are biased and random, so that the gradients of arguments have no truth to be compared with.
     "gradient": {"draw follows outcomes", "value_and_grad of a scan", "gradients of params, state"},
+    # These take models in which each parameter feeds one unit.
+    "e-prop": {"state without floats", "learned initial state", "gradients of params"},
+    "sk-rtrl": {"state without floats", "learned initial state", "gradients of params"},
+    "kernl": {"state without floats", "gradients of params"},
     # `standardize` takes a series.
     "tokenizer": {"unknown tokens are visible", "Unicode", "empty text", "one long line", "two processes are equal"},
     # `local` waits for its jobs.
