@@ -8,6 +8,8 @@ from annotated_types import Interval
 
 from seqjax import Dataset, Pairs, Spec, Tokens, register
 
+from ._levels import log_loss
+
 Lag = Annotated[int, Interval(ge=0)]
 
 
@@ -39,3 +41,14 @@ class Add(Dataset):
         x_t1, x_t2 = (before[len(before) - self.num_steps - lag :][: self.num_steps] for lag in (self.t1, self.t2))
         y = rng.random(self.num_steps) < 0.5 + 0.5 * x_t1 - 0.25 * x_t2
         return Pairs(x, y.astype(np.int32), spec=Spec(Tokens(2)), source="add")
+
+    @property
+    def floor(self):
+        """The mean entropy of y_t over the inputs t1 and t2 steps before."""
+        pairs = [(0, 0), (1, 1)] if self.t1 == self.t2 else [(0, 0), (0, 1), (1, 0), (1, 1)]
+        return sum(log_loss(0.5 + 0.5 * x_t1 - 0.25 * x_t2) for x_t1, x_t2 in pairs) / len(pairs)
+
+    @property
+    def chance(self):
+        """The entropy of a bit that is 1 with probability .625, the mean."""
+        return log_loss(0.625)

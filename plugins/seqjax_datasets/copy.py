@@ -1,12 +1,14 @@
 """The copy task: repeat the input some steps later."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Interval
 
 from seqjax import Dataset, Error, Pairs, Spec, Tokens, register
+
+from ._levels import entropy
 
 BLANK, START, FIRST, SIZE = 0, 1, 2, 6
 """The tokens: 0 blank, 1 start, 2 to 5 data."""
@@ -20,10 +22,11 @@ class Copy(Dataset):
     A segment is a start token and m - 1 random data tokens. The input is a segment and then m blanks, and the target
     is m blanks and then the segment, so that a target that is not blank is the input exactly m steps before. This is
     repeated up to the end of the stream. The tokens are 0 blank, 1 start, 2 to 5 data. A model that has only learned
-    the layout has the perplexity 4^((m - 1) / 2m), which is 1.866 for m = 10.
+    the layout has the perplexity 4^((m - 1) / 2m), which is 1.866 for m = 10. The floor of the loss is 0.
     """
 
     cites = ("aicher2019adaptively",)
+    floor: ClassVar = 0.0
 
     num_steps: Annotated[int, Interval(ge=1)] = 10_000
     """Length of the stream. The last segment may be incomplete."""
@@ -48,3 +51,10 @@ class Copy(Dataset):
         inputs = np.concatenate([half for segment in segments for half in (segment, BLANK * segment)])
         targets = np.concatenate([half for segment in segments for half in (BLANK * segment, segment)])
         return Pairs(inputs[: self.num_steps], targets[: self.num_steps], spec=Spec(Tokens(SIZE)), source="copy")
+
+    @property
+    def chance(self):
+        """The entropy of the frequencies of the targets: half are blanks, and one in 2 m is a start token."""
+        start = 1 / (self.min_length + self.max_length)
+        data = (0.5 - start) / (SIZE - FIRST)
+        return entropy(0.5, start, *[data] * (SIZE - FIRST))

@@ -13,6 +13,8 @@ from annotated_types import Interval
 from seqjax import Dataset, Error, Text, register
 from seqjax.analysis import markov
 
+from ._levels import entropy
+
 
 @register("dataset", "markov-chain")
 @dataclass(frozen=True)
@@ -53,6 +55,16 @@ class MarkovChain(Dataset):
     def perplexity(self):
         """exp of the chain's entropy rate, the lowest perplexity that a model can reach on a long text."""
         return math.exp(markov.entropy_rate(self.transition_matrix))
+
+    @property
+    def floor(self):
+        """The entropy rate, in nats for each letter."""
+        return markov.entropy_rate(self.transition_matrix)
+
+    @property
+    def chance(self):
+        """The entropy of the stationary distribution."""
+        return entropy(*markov.stationary(self.transition_matrix).tolist())
 
     def perplexity_on(self, text: str) -> float:
         """The perplexity of the chain itself on a text, whose first letter is given.

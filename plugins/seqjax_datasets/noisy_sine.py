@@ -31,3 +31,13 @@ class NoisySine(Dataset):
         t = np.arange(1, self.num_steps + 1)
         noise = np.random.default_rng(self.seed).normal(size=self.num_steps)
         return Series(np.sin(self.frequency * t) + self.noise * noise, ("x",), "noisy-sine")
+
+    @property
+    def floor(self):
+        """σ², since a sine can be predicted exactly, and the noise cannot."""
+        return self.noise**2
+
+    @property
+    def chance(self):
+        """The variance of the sine over the series, and σ²."""
+        return float(np.var(np.sin(self.frequency * np.arange(1, self.num_steps + 1)))) + self.floor

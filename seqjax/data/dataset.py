@@ -43,6 +43,16 @@ class Dataset(Plugin):
     A class attribute, not a hyper-parameter.
     """
 
+    @property
+    def floor(self) -> float | None:
+        """The lowest mean loss that a model can reach on new data, in nats or as a squared error; None: unknown."""
+        return None
+
+    @property
+    def chance(self) -> float | None:
+        """The lowest mean loss of a prediction that is the same at all scored steps; None: unknown."""
+        return None
+
     def load(self) -> "Data":
         """All of the data: a `Text`, a `Series` or `Pairs`."""
         raise NotImplementedError

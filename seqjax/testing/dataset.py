@@ -21,6 +21,8 @@ from seqjax.testing.process import in_another_process
 
 SEEDS = (1, 2, 3)
 """Seeds with which the spec of a dataset is compared."""
+BLOCKS, TOLERANCE = 20, 6.0
+"""The data are cut into blocks, whose means give the standard error of a loss; how many of these are allowed."""
 
 
 def checks(dataset: Dataset) -> Sequence[Check]:
@@ -82,6 +84,32 @@ def check_spec(dataset: Dataset) -> Found:
     return Found(note=str(data.spec))
 
 
+def check_levels(dataset: Dataset) -> Found:
+    """Checks that the best constant prediction on the data has the loss `chance`, and that `floor` is not above it."""
+    if dataset.chance is None:
+        return Found(note="none is given")
+    if dataset.floor is not None and not 0 <= dataset.floor <= dataset.chance + 1e-12:
+        raise Failed(f"the floor {dataset.floor:.4g} must lie between 0 and the chance level {dataset.chance:.4g}")
+    losses = _constant_losses(dataset)
+    # The losses of neighbouring steps may depend on each other: the means of 20 blocks give the error of their mean.
+    blocks = [block.mean() for block in np.array_split(losses, BLOCKS)]
+    error, allowed = abs(losses.mean() - dataset.chance), TOLERANCE * float(np.std(blocks)) / BLOCKS**0.5
+    if error > allowed + 0.01 * dataset.chance:
+        raise Failed(f"a constant prediction has the loss {losses.mean():.4g}, and chance is {dataset.chance:.4g}")
+    return Found(note=f"floor {dataset.floor}, chance {dataset.chance:.4g}, on the data {losses.mean():.4g}")
+
+
+def _constant_losses(dataset: Dataset) -> np.ndarray:
+    """The loss of the best constant prediction at each scored step of the data."""
+    prepared = Experiment(dataset=dataset, train=1.0, heldout=0).prepare()
+    stream = prepared.streams["train"]
+    targets = np.asarray(stream.targets)
+    scored = targets if stream.mask is None else targets[np.asarray(stream.mask)]
+    if isinstance(prepared.spec.targets, Values):
+        return np.square(scored - scored.mean(0)).mean(1)
+    return -np.log(np.bincount(scored, minlength=prepared.spec.targets.size) / len(scored))[scored]
+
+
 def check_trained(dataset: Dataset) -> Found:
     """Checks that the data can be split, encoded, and cut into windows by the defaults, which are for its kind."""
     sampler = create_default("sampler", dataset)
@@ -112,6 +140,11 @@ CHECKS = (
         "spec and mask", check_spec,
         "the mask of Pairs is True where a target counts; give Pairs a spec, such as Spec(Tokens(6)), since otherwise "
         "the number of ids is the largest id plus one",
+    ),
+    Check(
+        "floor and chance", check_levels,
+        "chance is the loss of the best prediction that is the same at all scored steps, in nats for tokens, as a mean "
+        "squared error for values; leave it None if it is not known",
     ),
     Check(
         "the defaults train", check_trained,
