@@ -1,0 +1,1 @@
+"""The parts of `referee.py`: tasks, training, statistics, stages and the page."""

@@ -1,0 +1,55 @@
+"""Claims of papers, tested by name on the runs of the referee."""
+
+import numpy as np
+
+from seqjax.report import Table
+
+from .scores import IMMEDIATE, Scores
+from .statistics import Interval, mean_interval
+
+EXACT, SPARSE = "rtrl", "sparse-rtrl"
+"""The strategies with the exact gradient of the history, and with one that goes through few paths."""
+POINTS = 0.03
+"""Shalev Merin (2026, arXiv:2603.28750, version 3) calls recoveries equal within three points."""
+RECOVERED = 0.84
+"""The recovery that the same author (2026, arXiv:2603.15195) reports for 6 % of the paths."""
+
+
+def claims(scores: Scores) -> Table:
+    """For each task, what the runs say about each claim.
+
+    The recovery of a strategy is one less its score: 1 at the floor, 0 for a recurrence that is not trained.
+    """
+    rows = []
+    for name in scores.problems:
+        tuned = scores.tuned[name]
+        if EXACT in tuned and IMMEDIATE in tuned:
+            rows.append((
+                "2603.28750: without any propagation the recovery is that of exact RTRL, within .03",
+                name,
+                *_equal(mean_interval((tuned[IMMEDIATE] - tuned[EXACT])[None])),
+            ))
+        if EXACT in tuned and SPARSE in tuned:
+            rows.append((
+                "2603.15195: through 6 % of the paths .84 of the recovery of exact RTRL",
+                name,
+                *_recovered(tuned[SPARSE], tuned[EXACT]),
+            ))
+    return Table(("claim", "task", "what", "estimate (95 % interval)", "here"), rows)
+
+
+def _equal(difference: Interval) -> tuple[str, str, str]:
+    inside = -POINTS < difference.low and difference.high < POINTS
+    outside = difference.low > POINTS or difference.high < -POINTS
+    word = "holds" if inside else "does not hold" if outside else "undecided"
+    return "score of immediate less that of rtrl", str(difference), word
+
+
+def _recovered(sparse: np.ndarray, exact: np.ndarray) -> tuple[str, str, str]:
+    """The share of the recovery, with a bootstrap interval over the seeds, which are paired."""
+    drawn = np.random.default_rng(0).integers(len(sparse), size=(10_000, len(sparse)))
+    shares = (1 - sparse)[drawn].mean(1) / (1 - exact)[drawn].mean(1)
+    low, high = np.percentile(shares, [2.5, 97.5])
+    share = Interval(float((1 - sparse).mean() / (1 - exact).mean()), float(low), float(high))
+    word = "holds" if share.low >= RECOVERED else "does not hold" if share.high < RECOVERED else "undecided"
+    return "recovery by that of rtrl", str(share), word

@@ -1,0 +1,185 @@
+"""Statistics of scores, float64[tasks, seeds] for each strategy, which are paired by task and seed.
+
+Lower scores are better. Resamples and signs are drawn from a fixed seed, so that equal scores give equal results.
+"""
+
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 10_000
+"""The number of bootstrap resamples."""
+MOST_EXACT = 12
+"""Up to so many differences, all their signs are enumerated in `sign_test`."""
+SIGNS = 20_000
+"""The number of random signs of more differences."""
+LEVEL = 0.05
+"""One less the level of the intervals, and the level of the tests."""
+MARGIN = 0.05
+"""Scores whose difference is smaller than this count as equal."""
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+    def excludes(self, number: float) -> bool:
+        """Whether a number lies outside."""
+        return not self.low <= number <= self.high
+
+
+class Verdict(NamedTuple):
+    """What the scores say about a strategy and a reference.
+
+    Args:
+        difference: the mean of the scores of the strategy less that of the reference.
+        p: the p value of a difference of zero, corrected for all comparisons of the family.
+        word: "better", "worse", "tie" or "undecided".
+    """
+
+    difference: Interval
+    p: float
+    word: str
+
+
+def iqm(scores: np.ndarray) -> np.ndarray:
+    """The interquartile mean along the last axis: the mean of the middle half (Agarwal et al. 2021, arXiv:2108.13264).
+
+    Of n values, n / 4 are left out on each side. If this is not a whole number, the outermost values that are kept
+    have less weight.
+
+    Args:
+        scores: float64[..., n].
+    """
+    ordered, n = np.sort(scores, -1), scores.shape[-1]
+    edges = np.arange(n + 1) / n
+    weights = np.maximum(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0)
+    return ordered @ (weights / weights.sum())
+
+
+def iqm_interval(scores_KS: np.ndarray) -> Interval:
+    """The interquartile mean of all scores, with its stratified bootstrap interval."""
+    return _interval(iqm(scores_KS.ravel()), _resampled_iqm(scores_KS))
+
+
+def mean_interval(differences_KS: np.ndarray) -> Interval:
+    """The mean of all differences, with its stratified bootstrap interval."""
+    drawn = np.tensordot(_shares(*differences_KS.shape), differences_KS, 2) / len(differences_KS)
+    return _interval(differences_KS.mean(), drawn)
+
+
+def improvement(scores_KS: np.ndarray, others_KS: np.ndarray) -> Interval:
+    """The probability that a run has a lower score than one of the other strategy on the same task; ties count half.
+
+    It is averaged over the tasks (Agarwal et al. 2021). The interval is that of a stratified bootstrap of both.
+    """
+    wins_KSS = (scores_KS[:, :, None] < others_KS[:, None, :]) + 0.5 * (scores_KS[:, :, None] == others_KS[:, None, :])
+    mine_RKS, theirs_RKS = _shares(*scores_KS.shape), _shares(*others_KS.shape, seed=1)
+    drawn = np.einsum("rks,kst,rkt->r", mine_RKS, wins_KSS, theirs_RKS, optimize=True) / len(wins_KSS)
+    return _interval(wins_KSS.mean(), drawn)
+
+
+def rank_intervals(scores: Mapping[str, np.ndarray]) -> dict[str, Interval]:
+    """The rank of each strategy by interquartile mean, from 1, with the interval of its rank in resamples.
+
+    All strategies are resampled with the same seeds, since they are paired. Equal means share the mean of their ranks.
+    """
+    ranks_RA = _ranks(np.stack([_resampled_iqm(each) for each in scores.values()], 1))
+    own = _ranks(np.array([[iqm(each.ravel()) for each in scores.values()]]))[0]
+    return {name: _interval(own[n], ranks_RA[:, n]) for n, name in enumerate(scores)}
+
+
+def sign_test(differences: np.ndarray) -> float:
+    """The two-sided p value of the mean of paired differences, by all changes of their signs.
+
+    If two strategies are exchangeable, each difference is as likely as its negative. The p value is the share of the
+    signs that give a mean at least as far from zero. Of more than 12 differences, 20,000 random signs are taken.
+    """
+    flat = np.ravel(differences)
+    sums = np.abs(_signs(len(flat)) @ flat)
+    # Sums that are equal but for rounding count as equal.
+    return float(np.mean(sums >= sums[0] - 1e-12 * np.abs(flat).sum()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p values of a family of tests, corrected so that any false rejection is rare (Holm 1979)."""
+    order = np.argsort(p_values)
+    corrected = np.empty(len(order))
+    corrected[order] = np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(len(order), 0, -1))
+    return np.minimum(corrected, 1).tolist()
+
+
+def verdicts(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], margin: float = MARGIN) -> dict[str, Verdict]:
+    """The verdicts of a family of comparisons.
+
+    A tie is a difference whose whole 95 % interval lies within ± `margin`, whether or not it excludes zero. A strategy
+    is better or worse if it is not a tie, the corrected p value is at most .05, and the interval excludes zero. All
+    else is undecided.
+
+    Args:
+        pairs: name -> scores of a strategy and of its reference, float64[K, S] each.
+        margin: the largest difference of a tie.
+    """
+    differences = {name: mine - reference for name, (mine, reference) in pairs.items()}
+    corrected = holm([sign_test(each) for each in differences.values()])
+    found = {}
+    for (name, each), p in zip(differences.items(), corrected, strict=True):
+        interval = mean_interval(each)
+        if -margin < interval.low and interval.high < margin:
+            word = "tie"
+        elif p <= LEVEL and interval.excludes(0):
+            word = "better" if interval.value < 0 else "worse"
+        else:
+            word = "undecided"
+        found[name] = Verdict(interval, p, word)
+    return found
+
+
+@functools.cache
+def _drawn(num_tasks: int, num_seeds: int, seed: int = 0) -> np.ndarray:
+    """The seeds of a stratified bootstrap, which draws them with replacement within each task, int64[R, K, S]."""
+    return np.random.default_rng(seed).integers(num_seeds, size=(RESAMPLES, num_tasks, num_seeds))
+
+
+@functools.cache
+def _shares(num_tasks: int, num_seeds: int, seed: int = 0) -> np.ndarray:
+    """How often a resample has each seed of a task, as a share, float64[R, K, S]."""
+    drawn = _drawn(num_tasks, num_seeds, seed)
+    return np.stack([(drawn == each).mean(2) for each in range(num_seeds)], 2)
+
+
+@functools.cache
+def _signs(n: int) -> np.ndarray:
+    """All signs of n numbers, or random ones; the first ones are those that were observed, float64[M, n]."""
+    if n <= MOST_EXACT:
+        return np.array(list(itertools.product([1.0, -1.0], repeat=n)))
+    signs = np.random.default_rng(0).choice([1.0, -1.0], (SIGNS, n))
+    signs[0] = 1  # so that no p value is zero
+    return signs
+
+
+def _resampled_iqm(scores_KS: np.ndarray) -> np.ndarray:
+    """The interquartile means of all resamples, float64[R]."""
+    drawn = np.take_along_axis(scores_KS[None], _drawn(*scores_KS.shape), 2)
+    return iqm(drawn.reshape(len(drawn), -1))
+
+
+def _interval(value: float, drawn: np.ndarray) -> Interval:
+    low, high = np.percentile(drawn, [50 * LEVEL, 100 - 50 * LEVEL])
+    return Interval(float(value), float(low), float(high))
+
+
+def _ranks(means_RA: np.ndarray) -> np.ndarray:
+    """The rank of each entry of a row, from 1; equal entries share the mean of their ranks."""
+    below = (means_RA[:, None, :] < means_RA[:, :, None]).sum(2)
+    equal = (means_RA[:, None, :] == means_RA[:, :, None]).sum(2)
+    return below + (equal + 1) / 2

@@ -1,0 +1,161 @@
+"""The tasks of the referee: datasets with floors, cut into the windows of a run."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+import seqjax as sj
+from seqjax_datasets import IID, Add, AnBn, CuedCopy, Digits, Henon
+from seqjax_samplers import Sentences, Sequential
+
+
+class Feed(NamedTuple):
+    """The data of a run, which are the same for all strategies with the same seed.
+
+    Args:
+        xs: what the steps read, leaves [U, T, B, ...].
+        weights: float32[U, T, B], the weights of the losses, which sum to 1 in each update.
+        reset: bool[U, B], whether a sequence starts with a window.
+    """
+
+    xs: Any
+    weights: Any
+    reset: Any
+
+
+class Task(Protocol):
+    """What is learned.
+
+    Attributes:
+        is_control: whether a tie of all strategies is expected, so that the task needs no admission and does not count.
+        floor: the lowest loss of a model; None: it is not known.
+        chance: the lowest loss of a constant prediction; None: there is none.
+        has_model: whether it trains a model; otherwise it is a problem of its own.
+    """
+
+    is_control: bool
+    has_model: bool
+
+    @property
+    def floor(self) -> float | None: ...
+
+    @property
+    def chance(self) -> float | None: ...
+
+    def problem(self, model: Any) -> Any:
+        """The problem that is trained; its `init` makes the initial parameters."""
+
+    def feed(self, seed: int, updates: int) -> Feed:
+        """The data of a run."""
+
+
+@dataclass(frozen=True)
+class OnDataset:
+    """A dataset that is read in windows.
+
+    Attributes:
+        dataset: at its defaults; its length and its seed are set for each run.
+        window: T, the steps of a window. There is one update for each window.
+        rows: B, the windows of an update.
+    """
+
+    dataset: sj.Dataset
+    window: int = 32
+    rows: int = 16
+    is_control: bool = False
+
+    has_model: ClassVar[bool] = True
+    floor = property(lambda self: self.dataset.floor)
+    chance = property(lambda self: self.dataset.chance)
+
+    def problem(self, model: Any) -> Any:
+        """The model with the loss of the dataset."""
+        return model.problem(self._prepare(self.dataset)[1])
+
+    def feed(self, seed: int, updates: int) -> Feed:
+        """The windows of all updates. A dataset that is too short is read again.
+
+        Documents that fit into a window are read one in each row, and start with the initial state. Other data are read
+        in `rows` long rows, whose state is carried from window to window.
+        """
+        T, B = self.window, self.rows
+        stream, _ = self._prepare(self._sized(seed, updates))
+        fits = np.diff(stream.bounds).max() <= T
+        sampler: Any = (Sentences if fits else Sequential)(batch_size=B, num_steps=T)
+        rng, plans = np.random.default_rng(seed), []
+        while sum(len(plan.starts) for plan in plans) < updates:
+            plans.append(sampler.plan(np.asarray(stream.bounds), rng))
+        starts_UB, scored_UB2, reset_UB = (np.concatenate(parts)[:updates] for parts in zip(*plans, strict=True))
+
+        step_T1 = np.arange(T)[:, None]
+        at_UTB = np.minimum(starts_UB[:, None] + step_T1, len(stream.inputs) - 1)
+        scored_UTB = (scored_UB2[:, None, :, 0] <= step_T1) & (step_T1 < scored_UB2[:, None, :, 1])
+        if stream.mask is not None:
+            scored_UTB &= np.asarray(stream.mask)[at_UTB]
+        weights_UTB = scored_UTB / np.maximum(scored_UTB.sum((1, 2), keepdims=True), 1)
+        xs = tuple(_narrow(np.asarray(side)[at_UTB]) for side in (stream.inputs, stream.targets))
+        return Feed(xs, weights_UTB.astype(np.float32), reset_UB)
+
+    def _sized(self, seed: int, updates: int) -> sj.Dataset:
+        """The dataset with this seed, and long enough for all updates if its length can be chosen."""
+        known = {field.name for field in dataclasses.fields(self.dataset)}
+        steps = (updates + 1) * self.window
+        fields = {"seed": seed, "num_sequences": updates * self.rows, "num_steps": steps * self.rows}
+        if "num_series" in known:
+            fields |= {"num_series": self.rows, "num_steps": steps + 1}
+        return dataclasses.replace(self.dataset, **{name: value for name, value in fields.items() if name in known})
+
+    def _prepare(self, dataset: sj.Dataset) -> tuple[Any, sj.Spec]:
+        prepared = sj.Experiment(dataset=dataset, train=1.0, heldout=0).prepare()
+        return prepared.streams["train"], prepared.spec
+
+
+@dataclass(frozen=True)
+class InfluenceBalancing:
+    """A linear system with one parameter, whose gradient has the wrong sign unless it reaches back 41 steps.
+
+    The parameter starts from U(.25, .75); it has no data, and no model is used.
+    """
+
+    window: int = 150
+    is_control: bool = False
+    floor: float | None = 0.0
+    chance: float | None = None
+    has_model: ClassVar[bool] = False
+
+    def problem(self, model: Any) -> Any:
+        """That of `sj.testing`, with initial parameters."""
+        inner = sj.testing.influence_balancing()
+        return _WithInit(inner.step, inner.init_state)
+
+    def feed(self, seed: int, updates: int) -> Feed:
+        """One row of ones, which count as the factors of the losses."""
+        ones = np.ones((updates, self.window, 1), np.float32)
+        return Feed((ones, ones), ones / self.window, np.arange(updates)[:, None] == 0)
+
+
+class _WithInit(sj.Problem):
+    """A problem whose parameter is drawn."""
+
+    def init(self, key: jax.Array) -> jax.Array:
+        return jax.random.uniform(key, minval=0.25, maxval=0.75)
+
+
+TASKS: dict[str, Task] = {
+    "add": OnDataset(Add(), window=24),
+    "an-bn": OnDataset(AnBn(), window=40),
+    "cued-copy": OnDataset(CuedCopy(), window=16),
+    "influence-balancing": InfluenceBalancing(),
+    "permuted-digits": OnDataset(Digits(permuted=True), window=64),
+    "henon": OnDataset(Henon(), is_control=True),
+    "iid": OnDataset(IID(), window=24, is_control=True),
+}
+"""The tasks of all editions."""
+
+
+def _narrow(values: np.ndarray) -> np.ndarray:
+    """Real numbers in single precision; ids as they are."""
+    return values.astype(np.float32) if values.dtype.kind == "f" else values

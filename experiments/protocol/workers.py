@@ -1,0 +1,84 @@
+"""Computes stages in other processes, one for each core.
+
+A worker is this script again, with the option `--worker`. It reads the number of a stage from its input, computes it,
+and answers with a line. Its input ends when the process that started it ends, however that happens, and so it ends too.
+"""
+
+import contextlib
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+import seqjax as sj
+
+
+def cores() -> list[int]:
+    """The cores that this process may use; empty where the system cannot tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def pin(core: int) -> None:
+    """Lets this process use one core, where the system can do that. Call it before JAX computes something."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+
+
+def compute_all(numbers: Sequence[int], jobs: int, report: Callable[[int], None]) -> None:
+    """Computes stages in `jobs` processes.
+
+    Args:
+        numbers: the numbers of the stages; each process takes the next one.
+        jobs: the number of processes.
+        report: is called with the number of each stage that is done.
+
+    Raises:
+        Error: a worker ended with an error; the other ones finish the stage at which they are.
+    """
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in numbers:
+        waiting.put(number)
+    failed = threading.Event()
+    known = cores()
+
+    def serve(job: int) -> None:
+        core = known[job % len(known)] if known else 0
+        command = [sys.executable, *sys.argv, "--worker", str(core)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+            assert worker.stdin and worker.stdout
+            while not failed.is_set():
+                try:
+                    number = waiting.get_nowait()
+                except queue.Empty:
+                    break
+                with contextlib.suppress(BrokenPipeError):
+                    print(number, file=worker.stdin, flush=True)
+                if worker.stdout.readline() != f"{number}\n":
+                    failed.set()
+                    break
+                report(number)
+
+    threads = [threading.Thread(target=serve, args=(job,), daemon=True) for job in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed.is_set():
+        raise sj.Error(
+            "a worker ended with an error, which is printed above; what is computed stays: the same command goes on"
+        )
+
+
+def serve_stages(core: int, compute: Callable[[int], None]) -> None:
+    """The worker: computes the stages whose numbers it reads, until its input ends.
+
+    Args:
+        core: the core on which it runs.
+        compute: computes the stage of a number.
+    """
+    pin(core)
+    for line in sys.stdin:
+        compute(int(line))
+        print(int(line), flush=True)
