@@ -30,6 +30,7 @@ from machine import cores, cpu
 
 import seqjax as sj
 from seqjax.gradients import Batch, init_memory
+from seqjax_datasets import Henon, Lorenz
 from seqjax_gradients import KFRTRL, OK, RFLO, RTRL, SKRTRL, UORO, SnAp, Truncated
 from seqjax_models import RNN
 
@@ -173,31 +174,12 @@ def cosine(one, two):
 
 
 def samples(series, seed):
-    """The inputs and targets of all updates, float32[updates, rows, 1]."""
-    values = {"henon": henon, "lorenz": lorenz}[series](np.random.default_rng(seed))
-    values = (values - values.mean(0)) / values.std(0)
+    """The inputs and targets of all updates, float32[updates, rows, 1]; the Hénon series is the same for all seeds."""
+    size = {"num_steps": LENGTH, "num_series": NUM_ROWS}
+    dataset = {"henon": Henon(**size), "lorenz": Lorenz(**size, seed=seed)}[series]
+    values = dataset.load().values.reshape(NUM_ROWS, LENGTH).T
     used = values[FIRST : FIRST + NUM_UPDATES + 1, :, None].astype(np.float32)
     return used[:-1], used[1:]
-
-
-def henon(rng):
-    """x of the Hénon map with a = 1.4 and b = .3 from x = .1 + .01 row, y = 0, float[LENGTH, rows]."""
-    x, y, xs = 0.1 + 0.01 * np.arange(NUM_ROWS), np.zeros(NUM_ROWS), []
-    for _ in range(LENGTH):
-        xs.append(x)
-        x, y = 1 - 1.4 * x**2 + y, 0.3 * x
-    return np.stack(xs)
-
-
-def lorenz(rng):
-    """x of every second Euler step of .01 of the Lorenz system (10, 28, 8/3), without the first 100."""
-    state, xs = np.ones((NUM_ROWS, 3)) + 0.1 * rng.normal(size=(NUM_ROWS, 3)), []
-    for index in range(2 * (LENGTH + 100)):
-        if index % 2 == 0:
-            xs.append(state[:, 0])
-        x, y, z = state.T
-        state = state + 0.01 * np.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], 1)
-    return np.stack(xs)[100:]
 
 
 if __name__ == "__main__":

@@ -6,34 +6,20 @@ always outputs 1, the mean of this sum, has a mean squared error of 1/6. Both ma
 last step, so that a gradient that is truncated to `gap` steps reaches neither.
 """
 
-import numpy as np
-
 import seqjax as sj
 from seqjax.report import at_least, at_most
+from seqjax_datasets import Adding
 from seqjax_gradients import Full, Truncated
 from seqjax_models import GRU
 from seqjax_optimizers import Adam
 from seqjax_samplers import Sentences
 
 
-def draw(num_sequences: int, num_steps: int, gap: int, seed: int) -> sj.Pairs:
-    """Sequences of (number, mark), and for each of them the sum of its two marked numbers."""
-    rng = np.random.default_rng(seed)
-    numbers = rng.random((num_sequences, num_steps))
-    marked = np.stack([rng.permutation(num_steps - gap)[:2] for _ in range(num_sequences)])  # two steps of each
-
-    sequences = np.arange(num_sequences)[:, None]
-    marks = np.zeros((num_sequences, num_steps))
-    marks[sequences, marked] = 1
-    sums = numbers[sequences, marked].sum(1)
-    return sj.Pairs.from_sequences(np.stack([numbers, marks], -1), sums, source=f"adding, {num_steps} steps")
-
-
 def main(
     num_steps: int = 30, gap: int = 10, num_sequences: int = 4000, hidden: int = 32, epochs: int = 25, seeds: int = 3
 ) -> sj.Report:
     base = sj.Experiment(
-        dataset=draw(num_sequences, num_steps, gap, seed=0),
+        dataset=Adding(num_sequences=num_sequences, length=num_steps, gap=gap),
         sampler=Sentences(batch_size=50, num_steps=num_steps),
         model=GRU(hidden=hidden, initializer="uniform"),
         optimizer=Adam(learning_rate=0.01, clip_norm=1.0),

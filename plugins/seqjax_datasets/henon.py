@@ -42,5 +42,5 @@ class Henon(Dataset):
         y, xs = 0.0 * x, []
         for _ in range(self.num_steps):
             xs.append(x)
-            x, y = 1 - 1.4 * x * x + y, 0.3 * x
+            x, y = 1 - 1.4 * (x * x) + y, 0.3 * x
         return normalised(np.stack(xs), "henon")

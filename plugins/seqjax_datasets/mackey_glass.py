@@ -37,8 +37,8 @@ class MackeyGlass(Dataset):
     """Length of a series."""
     num_series: Annotated[int, Interval(ge=1)] = 1
     """Number of series."""
-    delay: Annotated[int, Interval(ge=1)] = 17
-    """The delay of the equation. The series is chaotic from about 17 on."""
+    delay: Annotated[int, Interval(ge=5)] = 17
+    """The delay of the equation. The series is chaotic from about 17 on. Below 5 it would go to a constant."""
     seed: Annotated[int, Interval(ge=0)] = 0
     """Seed of the starts."""
 

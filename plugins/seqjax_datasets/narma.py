@@ -33,7 +33,8 @@ class NARMA(Dataset):
     num_steps: Annotated[int, Interval(ge=10)] = 20_000
     """Length of the stream."""
     order: Annotated[int, Interval(ge=1)] = 10
-    """How many steps back the inputs and outputs reach."""
+    """How many steps back the inputs and outputs reach. With 10 the filter diverges for one seed in ten, and with more
+    for almost all seeds."""
     seed: Annotated[int, Interval(ge=0)] = 0
     """Seed of the inputs."""
 
@@ -50,7 +51,10 @@ class NARMA(Dataset):
             # fsum rounds once, so that all machines compute the same sum.
             y.append(0.3 * y[t] + 0.05 * y[t] * math.fsum(y[t - k + 1 : t + 1]) + 1.5 * u[t - k + 1] * u[t] + 0.1)
             if not abs(y[t + 1]) < LARGEST:
-                raise Error(f"narma: the filter of order {k} diverges with seed = {self.seed}; choose another seed")
+                raise Error(
+                    f"narma: the filter of order {k} diverges with seed = {self.seed}; choose another seed, or an "
+                    "order of at most 10"
+                )
         targets = np.array(y[k + 1 :])
         targets = (targets - targets.mean()) / targets.std()
         return Pairs(drawn[:, None], targets[:, None], spec=Spec(Values(1)), source="narma")

@@ -55,6 +55,31 @@ def test_show_says_that_no_config_names_a_tracker_or_a_launcher(kind, name):
     assert "in a config file" not in shown
 
 
+LEVELS = {
+    "an-bn": ["  floor   0.1540 nats, the lowest of a model", "  chance  0.8692 nats, of a constant prediction"],
+    "adding": [
+        "  floor   0.0000 squared error, the lowest of a model",
+        "  chance  0.1667 squared error, of a constant prediction",
+    ],
+    "digits": ["  chance  2.3026 nats, of a constant prediction"],
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_show_prints_the_floor_and_the_chance_level_of_a_dataset_that_knows_them(name):
+    shown = call("show", "dataset", name).stdout
+    _, _, after = shown.partition("\nlosses at these defaults:\n")
+    assert after.partition("\n\n")[0].splitlines() == LEVELS[name]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("dataset", "text-file"), ("dataset", "python-docs"), ("model", "rnn")])
+def test_show_prints_no_losses_of_a_plugin_that_knows_none(kind, name):
+    """A text file has a required field, so that there are no defaults."""
+    done = call("show", kind, name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "losses" not in done.stdout
+
+
 def test_the_kind_may_be_left_out_if_only_one_has_the_name(monkeypatch):
     assert call("show", "gru").stdout == call("show", "models", "gru").stdout != ""
     entries = [registry.find("model", "gru"), registry.find("gradient", "full")]

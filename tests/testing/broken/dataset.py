@@ -75,6 +75,26 @@ class AsManyIdsAsOccur(seqjax.Dataset):
         return Pairs(x, x)
 
 
+@wrong("dataset", "floor and chance")
+class ChanceInBits(seqjax.Dataset):
+    """Its chance level is in bits, and not in nats."""
+
+    chance = 3.0
+
+    def load(self):
+        return Pairs(LONG, np.random.default_rng(0).integers(8, size=2000))
+
+
+@wrong("dataset", "floor and chance")
+class FloorAboveChance(seqjax.Dataset):
+    """Its floor is the standard deviation of the noise, and not the variance."""
+
+    floor, chance, of_values = 0.5, 0.25, True
+
+    def load(self):
+        return Series(np.random.default_rng(0).normal(scale=0.5, size=2000))
+
+
 @wrong("dataset", "the defaults train")
 class TooShortForTheDefaults(seqjax.Dataset):
     """It has 100 steps, and the default sampler needs 1,120."""
