@@ -383,12 +383,16 @@ def test_wrong_levels_fail_the_check(name):
         check_levels(with_levels(floor, chance))
 
 
-@pytest.mark.parametrize("dataset", [NoisySine(), Adding(), FlipFlop(num_steps=20_000), MarkovChain(num_steps=20_000)])
+@pytest.mark.parametrize(
+    "dataset",
+    [NoisySine(frequency=0.3), Adding(), FlipFlop(num_steps=20_000), MarkovChain(num_steps=20_000)],
+    ids=lambda dataset: type(dataset).__name__,
+)  # fmt: skip
 def test_the_check_takes_values_masks_columns_and_texts(dataset):
     note = check_levels(dataset).note
     assert note.startswith(f"floor {dataset.floor}, chance {dataset.chance:.4g}, on the data ")
     on_the_data = float(note.rpartition(" ")[2])
     assert on_the_data == pytest.approx(dataset.chance, rel=0.05)
-    wrong = type("Wrong", (type(dataset),), {"chance": dataset.chance * 1.2})()
+    wrong = type("Wrong", (type(dataset),), {"chance": dataset.chance * 1.2})(**vars(dataset))
     with pytest.raises(Failed, match="a constant prediction has the loss"):
         check_levels(wrong)
