@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqjax.cli.parser import Parser
-from seqjax.data.dataset import Dataset
 from seqjax.errors import Error, nearest
 from seqjax.plugin import config, registry
 from seqjax.plugin.base import Plugin, fields_of
@@ -28,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     cls: Any = registry.load(entry)
     print(f"{entry.kind} {entry.id}\n\n{inspect.getdoc(cls)}\n\nparameters:")
     print("\n".join(field_lines(cls)) or "  none")
-    if issubclass(cls, Dataset) and (levels := level_lines(cls)):
+    if entry.kind == "dataset" and (levels := level_lines(cls)):
         print("\nlosses at these defaults:\n" + "\n".join(levels))
     print(f"\nsource        {entry.source}\ntarget        {entry.target}")
     print(f"distribution  {entry.distribution} {entry.version}".rstrip())
@@ -72,11 +71,11 @@ def field_lines(cls: type, prefix: str = "", values: Mapping[str, Any] = {}) -> 
     return lines
 
 
-def level_lines(cls: type[Dataset]) -> list[str]:
+def level_lines(cls: type[Plugin]) -> list[str]:
     """The lowest loss of a model, and of a constant prediction, for those that a dataset with its defaults knows."""
     if any(field.required for field in fields_of(cls).values()):  # type: ignore[arg-type]
         return []
-    dataset = cls()
+    dataset: Any = cls()
     unit = "squared error" if dataset.of_values else "nats"
     levels = {"floor": (dataset.floor, "the lowest of a model"), "chance": (dataset.chance, "of a constant prediction")}
     return [f"  {name:<8}{value:.4f} {unit}, {what}" for name, (value, what) in levels.items() if value is not None]

@@ -70,6 +70,7 @@ def test_show_prints_the_floor_and_the_chance_level_of_a_dataset_that_knows_them
     shown = call("show", "dataset", name).stdout
     _, _, after = shown.partition("\nlosses at these defaults:\n")
     assert after.partition("\n\n")[0].splitlines() == LEVELS[name]
+    assert call("show", "datasets", name).stdout == shown
 
 
 @pytest.mark.parametrize(("kind", "name"), [("dataset", "text-file"), ("dataset", "python-docs"), ("model", "rnn")])

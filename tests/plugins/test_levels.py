@@ -385,7 +385,7 @@ def test_wrong_levels_fail_the_check(name):
 
 @pytest.mark.parametrize(
     "dataset",
-    [NoisySine(frequency=0.3), Adding(), FlipFlop(num_steps=20_000), MarkovChain(num_steps=20_000)],
+    [NoisySine(frequency=0.3), Adding(), FlipFlop(num_steps=20_000), MarkovChain(num_steps=20_000), CuedCopy()],
     ids=lambda dataset: type(dataset).__name__,
 )  # fmt: skip
 def test_the_check_takes_values_masks_columns_and_texts(dataset):
