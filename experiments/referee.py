@@ -1,18 +1,19 @@
 """Which gradient through time is worth its price?   python experiments/referee.py --edition small
 
-..."""
+...
+"""
 
 import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Interval
-
-import seqjax as sj
 from protocol import page, workers
 from protocol.scores import score
 from protocol.stages import Settings, Stage, Stages
 from protocol.tasks import TASKS
+
+import seqjax as sj
 from seqjax.cli.flags import read_plugins
 
 TITLE = "Which gradient through time is worth its price?"
@@ -35,7 +36,7 @@ EDITIONS = {
         ),
         "models": ("rnn:hidden=32",),
         "updates": 1000,
-    },
+    }
 }
 
 
@@ -72,7 +73,10 @@ def main(
         return None
     _compute(stages, numbered, jobs or max(1, len(workers.cores())))
     scores = score(stages)
-    measured = {str(scores_name): stages.result(stage) for scores_name, stage in zip(scores.problems, stages.measures, strict=True)}
+    measured = {
+        str(scores_name): stages.result(stage)
+        for scores_name, stage in zip(scores.problems, stages.measures, strict=True)
+    }
     report = sj.Report(title=TITLE, text=page.sentences(scores), folder=folder)
     page.fill(report, stages, scores, measured)
     return report

@@ -24,22 +24,26 @@ def claims(scores: Scores) -> Table:
     for name in scores.problems:
         tuned = scores.tuned[name]
         if EXACT in tuned and IMMEDIATE in tuned:
-            rows.append((
-                "2603.28750: without any propagation the recovery is that of exact RTRL, within .03",
-                name,
-                *_equal(mean_interval((tuned[IMMEDIATE] - tuned[EXACT])[None])),
-            ))
+            rows.append(
+                (
+                    "2603.28750: without any propagation the recovery is that of exact RTRL, within .03",
+                    name,
+                    *_equal(mean_interval((tuned[IMMEDIATE] - tuned[EXACT])[None])),
+                )
+            )
         if EXACT in tuned and SPARSE in tuned:
-            rows.append((
-                "2603.15195: through 6 % of the paths .84 of the recovery of exact RTRL",
-                name,
-                *_recovered(tuned[SPARSE], tuned[EXACT]),
-            ))
+            rows.append(
+                (
+                    "2603.15195: through 6 % of the paths .84 of the recovery of exact RTRL",
+                    name,
+                    *_recovered(tuned[SPARSE], tuned[EXACT]),
+                )
+            )
     return Table(("claim", "task", "what", "estimate (95 % interval)", "here"), rows)
 
 
 def _equal(difference: Interval) -> tuple[str, str, str]:
-    inside = -POINTS < difference.low and difference.high < POINTS
+    inside = difference.low > -POINTS and difference.high < POINTS
     outside = difference.low > POINTS or difference.high < -POINTS
     word = "holds" if inside else "does not hold" if outside else "undecided"
     return "score of immediate less that of rtrl", str(difference), word

@@ -65,13 +65,11 @@ def sentences(scores: Scores) -> str:
     else:
         lines.append(f"These may be first, since their rank intervals begin at 1: {_listed(best)}.")
     found = verdicts({name: (each, complete[REFERENCE]) for name, each in complete.items() if name != REFERENCE})
-    for word, text in (
-        ("better", "better than"),
-        ("tie", f"tied with (within ± {MARGIN})"),
-        ("worse", "worse than"),
-    ):
+    for word, text in (("better", "better than"), ("tie", f"tied with (within ± {MARGIN})"), ("worse", "worse than")):
         if group := [f"`{name}` {each.difference}" for name, each in found.items() if each.word == word]:
-            lines.append(f"Over these tasks, {text} `{REFERENCE}`, by the difference of the scores: {', '.join(group)}.")
+            lines.append(
+                f"Over these tasks, {text} `{REFERENCE}`, by the difference of the scores: {', '.join(group)}."
+            )
     if group := [f"`{name}` {each.difference}" for name, each in found.items() if each.word == "undecided"]:
         lines.append(f"Undecided against `{REFERENCE}`: {', '.join(group)}.")
     for name, problem in scores.problems.items():
@@ -79,7 +77,9 @@ def sentences(scores: Scores) -> str:
             continue
         words = against_reference(scores, name)
         ties = [each for each, verdict in words.items() if verdict.word == "tie"]
-        others = [f"`{each}` {verdict.word} {verdict.difference}" for each, verdict in words.items() if verdict.word != "tie"]
+        others = [
+            f"`{each}` {verdict.word} {verdict.difference}" for each, verdict in words.items() if verdict.word != "tie"
+        ]
         rest = f"; not tied: {', '.join(others)}" if others else ""
         lines.append(f"On the control {name}, {len(ties)} of {len(words)} strategies tie with `{REFERENCE}`{rest}.")
     return "\n".join(f"- {line}" for line in lines)
@@ -92,7 +92,13 @@ def admission_table(scores: Scores) -> Table:
         levels = [str(problem.losses[each]) for each in (FROZEN, IMMEDIATE, REFERENCE)]
         rows.append((name, f"{problem.floor:.4f}", f"{problem.reference:.4f}", *levels, problem.status))
     loss = "loss of {} (95 % interval)"
-    columns = ("task", "score 0 at", "score 1 at", *(loss.format(each) for each in (FROZEN, IMMEDIATE, REFERENCE)), "counts")
+    columns = (
+        "task",
+        "score 0 at",
+        "score 1 at",
+        *(loss.format(each) for each in (FROZEN, IMMEDIATE, REFERENCE)),
+        "counts",
+    )
     return Table(columns, rows)
 
 
@@ -104,9 +110,22 @@ def ranking_table(complete: dict[str, np.ndarray], scores: Scores, measured: dic
         versus = ("", "", "", "")
         if name != REFERENCE:
             verdict = found[name]
-            versus = (str(improvement(each, complete[REFERENCE])), str(verdict.difference), f"{verdict.p:.2g}", verdict.word)
+            versus = (
+                str(improvement(each, complete[REFERENCE])),
+                str(verdict.difference),
+                f"{verdict.p:.2g}",
+                verdict.word,
+            )
         rank = ranks[name]
-        rows.append((name, str(iqm_interval(each)), f"{rank.value:g} ({rank.low:g} to {rank.high:g})", *versus, _price(name, scores.admitted, measured)))
+        rows.append(
+            (
+                name,
+                str(iqm_interval(each)),
+                f"{rank.value:g} ({rank.low:g} to {rank.high:g})",
+                *versus,
+                _price(name, scores.admitted, measured),
+            )
+        )
     columns = (
         "strategy",
         "score (95 % interval)",
@@ -153,11 +172,7 @@ def against_reference(scores: Scores, problem: str) -> dict[str, Any]:
     """The verdicts of all strategies against the reference on one task, one family of comparisons."""
     tuned = scores.tuned[problem]
     return verdicts(
-        {
-            name: (each[None], tuned[REFERENCE][None])
-            for name, each in tuned.items()
-            if name not in (REFERENCE, FROZEN)
-        }
+        {name: (each[None], tuned[REFERENCE][None]) for name, each in tuned.items() if name not in (REFERENCE, FROZEN)}
     )
 
 
@@ -166,8 +181,19 @@ def against_reference_table(scores: Scores) -> Table:
     rows = []
     for name, problem in scores.problems.items():
         for strategy, verdict in against_reference(scores, name).items():
-            rows.append((name, problem.status.split(":")[0], strategy, str(verdict.difference), f"{verdict.p:.2g}", verdict.word))
-    return Table(("task", "counts", "strategy", f"score less that of {REFERENCE}", "p, Holm", f"against {REFERENCE}"), rows)
+            rows.append(
+                (
+                    name,
+                    problem.status.split(":")[0],
+                    strategy,
+                    str(verdict.difference),
+                    f"{verdict.p:.2g}",
+                    verdict.word,
+                )
+            )
+    return Table(
+        ("task", "counts", "strategy", f"score less that of {REFERENCE}", "p, Holm", f"against {REFERENCE}"), rows
+    )
 
 
 def cost_table(stages: Stages, scores: Scores, measured: dict[str, dict[str, Any]]) -> Table:
@@ -219,7 +245,9 @@ def measures_table(scores: Scores, measured: dict[str, dict[str, Any]]) -> Table
                 continue
             score = float(iqm(scores.tuned[name][strategy]))
             numbers = (each[column] for column in ("history_bias", "history_bias_error", "variance", "cosine"))
-            rows.append((name, strategy, *("–" if number is None else f"{number:.3g}" for number in numbers), f"{score:.3f}"))
+            rows.append(
+                (name, strategy, *("–" if number is None else f"{number:.3g}" for number in numbers), f"{score:.3f}")
+            )
     return Table(("task", "strategy", "bias", "its standard error", "variance", "cosine", "score"), rows)
 
 
@@ -254,7 +282,14 @@ def price_figure(complete: dict[str, np.ndarray], scores: Scores, measured: dict
     axis = figure.subplots()
     for name, each in complete.items():
         interval, price = iqm_interval(each), float(_price(name, scores.admitted, measured))
-        axis.errorbar(price, interval.value, [[interval.value - interval.low], [interval.high - interval.value]], fmt="o", color="C0", label=f"_{name}")
+        axis.errorbar(
+            price,
+            interval.value,
+            [[interval.value - interval.low], [interval.high - interval.value]],
+            fmt="o",
+            color="C0",
+            label=f"_{name}",
+        )
         axis.annotate(name, (price, interval.value), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axis.set_xscale("log")
     axis.set_xlabel(f"price of an update, {REFERENCE} = 1 (geometric mean over tasks)")
@@ -292,7 +327,13 @@ def _panels(scores: Scores, line: Any, x_label: str) -> Figure:
     for axis, name in zip(axes, scores.problems, strict=False):
         for n, strategy in enumerate(strategies):
             if strategy in scores.tuned[name]:
-                axis.plot(*line(name, strategy), label=strategy, color=f"C{n % 10}", linestyle="-" if n < 10 else "--", linewidth=1)
+                axis.plot(
+                    *line(name, strategy),
+                    label=strategy,
+                    color=f"C{n % 10}",
+                    linestyle="-" if n < 10 else "--",
+                    linewidth=1,
+                )
         axis.set_title(name, fontsize=8)
         axis.set_xscale("log")
         axis.set_ylim(-0.05, 1.05)
@@ -318,5 +359,3 @@ def _price(strategy: str, problems: list[str], measured: dict[str, dict[str, Any
 
 def _listed(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-

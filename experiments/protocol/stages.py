@@ -118,9 +118,7 @@ class Stages:
     def problems(self) -> list[tuple[str, str]]:
         """Task and model; a task without a model has the name "" for it."""
         return [
-            (name, model)
-            for name, task in self.tasks.items()
-            for model in (self.models if task.has_model else ("",))
+            (name, model) for name, task in self.tasks.items() for model in (self.models if task.has_model else ("",))
         ]
 
     def result(self, stage: Stage) -> dict[str, Any] | None:
@@ -182,8 +180,7 @@ class Stages:
         )
         columns = ("seconds", "history_bias", "history_bias_error", "variance", "cosine")
         return {
-            name: {column: _finite(getattr(measured, column)[n]) for column in columns}
-            for n, name in enumerate(usable)
+            name: {column: _finite(getattr(measured, column)[n]) for column in columns} for n, name in enumerate(usable)
         }
 
     def _runs(self, stage: Stage) -> dict[str, Any]:

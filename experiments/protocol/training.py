@@ -1,7 +1,7 @@
 """One run of the referee as one compiled call: a strategy, a learning rate and a seed."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -47,7 +47,8 @@ def compute_all(numbers: Sequence[int], jobs: int, report: Callable[[int], None]
         core = known[job % len(known)] if known else 0
         command = [sys.executable, *sys.argv, "--worker", str(core)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
-            assert worker.stdin and worker.stdout
+            assert worker.stdin
+            assert worker.stdout
             while not failed.is_set():
                 try:
                     number = waiting.get_nowait()

@@ -25,5 +25,6 @@ from .rtrl import RTRL as RTRL
 from .sk_rtrl import SKRTRL as SKRTRL
 from .sliding import Sliding as Sliding
 from .snap import SnAp as SnAp
+from .sparse_rtrl import SparseRTRL as SparseRTRL
 from .truncated import Truncated as Truncated
 from .uoro import UORO as UORO
