@@ -25,16 +25,16 @@ EDITIONS = {
         "strategies": (
             "full",
             "rtrl",
+            "sparse-rtrl:paths=2",
             "kf-rtrl",
             "snap",
             "uoro",
             "rflo",
-            "e-prop",
             "truncated:steps=8",
             "randomized",
             "immediate",
         ),
-        "models": ("rnn:hidden=32",),
+        "models": ("rnn:hidden=32:initializer=uniform",),
         "updates": 1000,
     }
 }

@@ -117,7 +117,7 @@ class OnDataset:
 class InfluenceBalancing:
     """A linear system with one parameter, whose gradient has the wrong sign unless it reaches back 41 steps.
 
-    The parameter starts from U(.25, .75); it has no data, and no model is used.
+    The parameter starts from U(.45, .55); it has no data, and no model is used.
     """
 
     window: int = 150
@@ -141,7 +141,7 @@ class _WithInit(sj.Problem):
     """A problem whose parameter is drawn."""
 
     def init(self, key: jax.Array) -> jax.Array:
-        return jax.random.uniform(key, minval=0.25, maxval=0.75)
+        return jax.random.uniform(key, minval=0.45, maxval=0.55)
 
 
 TASKS: dict[str, Task] = {

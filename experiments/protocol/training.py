@@ -1,7 +1,7 @@
 """One run of the referee as one compiled call: a strategy, a learning rate and a seed."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,20 @@ BLOCKS, TAIL = 20, 4
 """The losses of a run are averaged in blocks of equally many updates; the last ones are its tail."""
 
 
-def compile_run(problem: Any, gradient: sj.Gradient, feed: Feed) -> Callable[[int, float, Feed], np.ndarray]:
-    """A function (seed, learning rate, feed) -> the mean loss of each block, float64[BLOCKS].
+class Trained(NamedTuple):
+    """The result of a run.
+
+    Args:
+        blocks: the mean loss of each block of updates, float64[BLOCKS].
+        params: the parameters after the last update.
+    """
+
+    blocks: np.ndarray
+    params: Any
+
+
+def compile_run(problem: Any, gradient: sj.Gradient, feed: Feed) -> Callable[[int, float, Feed], Trained]:
+    """A function (seed, learning rate, feed) -> what a run gives.
 
     The optimizer is Adam on gradients that are clipped to the norm 1. The loss of an update is that before the update.
 
@@ -49,16 +61,17 @@ def compile_run(problem: Any, gradient: sj.Gradient, feed: Feed) -> Callable[[in
 
         memory = init_memory(gradient, problem, params, state, num_rows)
         start = (params, adam.init(params), state, memory)
-        _, losses = jax.lax.scan(update, start, (jnp.arange(updates), feed))
-        return losses
+        (params, *_), losses = jax.lax.scan(update, start, (jnp.arange(updates), feed))
+        return losses, params
 
     compiled = run.lower(jax.random.key(0), 0.0, feed).compile()
 
-    def blocks(seed: int, rate: float, feed: Feed) -> np.ndarray:
-        losses = np.asarray(compiled(jax.random.key(seed), rate, feed), np.float64)
-        return np.array([block.mean() for block in np.array_split(losses, BLOCKS)])
+    def trained(seed: int, rate: float, feed: Feed) -> Trained:
+        losses, params = compiled(jax.random.key(seed), rate, feed)
+        blocks = np.array_split(np.asarray(losses, np.float64), BLOCKS)
+        return Trained(np.array([block.mean() for block in blocks]), params)
 
-    return blocks
+    return trained
 
 
 def tail(blocks: Any) -> Any:
