@@ -18,7 +18,7 @@ class Henon(Dataset):
 
         x_{t+1} = 1 - 1.4 x_t² + y_t,   y_{t+1} = .3 x_t
 
-    Series k starts from x_0 = .1 + .01 k + .0001 `seed` and y_0 = 0, and is a document. It is computed in float64 by
+    Series k starts from x_0 = .1 + .01 k + 1e-6 `seed` and y_0 = 0, and is a document. It is computed in float64 by
     additions and multiplications in the order that is written here, so that all machines compute the same trajectory.
     x_t follows from the two values before it, so that the floor is 0. The chance level is 1, the variance.
     """
@@ -33,12 +33,12 @@ class Henon(Dataset):
     """Length of a series."""
     num_series: Annotated[int, Interval(ge=1, le=100)] = 1
     """Number of series."""
-    seed: Annotated[int, Interval(ge=0, lt=100)] = 0
+    seed: Annotated[int, Interval(ge=0, lt=10_000)] = 0
     """Changes the starts."""
 
     def load(self):
         """The series, float64[num_series * num_steps, 1]."""
-        x = 0.1 + 0.01 * np.arange(self.num_series) + 0.0001 * self.seed
+        x = 0.1 + 0.01 * np.arange(self.num_series) + 1e-6 * self.seed
         y, xs = 0.0 * x, []
         for _ in range(self.num_steps):
             xs.append(x)
