@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -45,6 +46,16 @@ def fill(report: sj.Report, stages: Stages, scores: Scores, measured: dict[str, 
         report.figure("score_against_price", price_figure(complete, scores, measured))
     report.figure("score_along_core_seconds", cost_figure(stages, scores, measured))
     report.figure("score_by_learning_rate", tuning_figure(scores))
+
+
+def setting(stages: Stages) -> str:
+    """What was compared, as a sentence."""
+    settings = stages.settings
+    models = " and ".join(f"`{name}`" for name in stages.models)
+    return (
+        f"{len(stages.strategies) - 1} strategies trained {models} with {settings.updates:,} updates and the seeds "
+        f"{settings.seeds[0]} to {settings.seeds[-1]}, with seqjax {sj.__version__} and jax {jax.__version__}."
+    )
 
 
 def sentences(scores: Scores) -> str:

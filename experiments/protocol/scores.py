@@ -15,6 +15,8 @@ REFERENCE, IMMEDIATE = "full", "immediate"
 """The strategies that every edition has: the one with which others are compared, and the one of a single step."""
 WORST = 1.0
 """The highest score, and that of a run that diverged."""
+LARGEST = 1e30
+"""A loss from here on counts as diverged."""
 
 
 class Problem(NamedTuple):
@@ -22,7 +24,7 @@ class Problem(NamedTuple):
 
     Args:
         task: the name of the task.
-        model: the name of the model; "": the task has none.
+        model: the name of the model; "": the task has none, or there is one model alone.
         floor: the loss with the score 0.
         reference: the loss with the score 1.
         losses: strategy -> the tails of the runs that count, with its interval.
@@ -41,8 +43,9 @@ class Problem(NamedTuple):
 
     def score(self, losses: np.ndarray) -> np.ndarray:
         """(loss - floor) / (reference - floor), at most 1; a loss that is not finite has the score 1."""
-        scores = (np.nan_to_num(losses, nan=np.inf) - self.floor) / (self.reference - self.floor)
-        return np.minimum(scores, WORST)
+        known = np.isfinite(losses) & (losses < LARGEST)
+        scores = (np.where(known, losses, 0) - self.floor) / (self.reference - self.floor)
+        return np.where(known, np.minimum(scores, WORST), WORST)
 
 
 class Scores(NamedTuple):
@@ -93,7 +96,7 @@ def score(stages: Stages) -> Scores:
         results = {
             stage.strategy: stages.result(stage) for stage in stages.runs if (stage.task, stage.model) == (task, model)
         }
-        _add(scores, stages, task, model, results)
+        _add(scores, stages, task, model if len(stages.models) > 1 else "", results)
     return scores
 
 
@@ -121,8 +124,8 @@ def _add(scores: Scores, stages: Stages, task: str, model: str, results: Mapping
 
 def _problem(task: Any, name: str, model: str, tails: Mapping[str, np.ndarray]) -> Problem:
     """What the losses of a problem mean, and whether it is admitted."""
-    losses = {strategy: iqm_interval(np.minimum(each, 1e30)[None]) for strategy, each in tails.items()}
-    frozen, full = (float(iqm(np.minimum(tails[each], 1e30))) for each in (FROZEN, REFERENCE))
+    losses = {strategy: iqm_interval(np.minimum(each, LARGEST)[None]) for strategy, each in tails.items()}
+    frozen, full = (float(iqm(np.minimum(tails[each], LARGEST))) for each in (FROZEN, REFERENCE))
     floor = full if task.floor is None else task.floor
     # If nothing can be learned, there is no loss of a model that has learned nothing: the unit is the floor itself.
     reference = 2 * floor if task.floor is not None and task.floor == task.chance else frozen

@@ -25,7 +25,7 @@ from seqjax_gradients import Full
 from . import baselines, tasks, training
 from .baselines import Frozen
 from .tasks import Task
-from .training import compile_run, tail
+from .training import BLOCKS, compile_run, tail
 
 FROZEN = "frozen"
 """The name of the baseline."""
@@ -160,7 +160,7 @@ class Stages:
         """
         task, seed = self.tasks[stage.task], self.settings.tuning_seeds[0]
         problem = task.problem(self.models.get(stage.model))
-        before = task.feed(seed, max(1, self.settings.updates // MEASURED_AFTER))
+        before = task.feed(seed, max(BLOCKS, self.settings.updates // MEASURED_AFTER))
         params = compile_run(problem, Full(), before)(seed, self.settings.untuned, before).params
         feed = task.feed(seed + 1, MEASURED_WINDOWS)
         # A window that starts a sequence in every row has no history.

@@ -156,6 +156,14 @@ TASKS: dict[str, Task] = {
 """The tasks of all editions."""
 
 
+def task_of(name: str) -> Task:
+    """The task of this name, or a dataset at its defaults, such as `dyck` or `mackey-glass`."""
+    if name in TASKS:
+        return TASKS[name]
+    dataset = sj.create("dataset", name)
+    return OnDataset(dataset, window=dict(dataset.sampler_fields).get("num_steps", OnDataset.window))
+
+
 def _narrow(values: np.ndarray) -> np.ndarray:
     """Real numbers in single precision; ids as they are."""
     return values.astype(np.float32) if values.dtype.kind == "f" else values

@@ -55,7 +55,8 @@ def compile_run(problem: Any, gradient: sj.Gradient, feed: Feed) -> Callable[[in
             t, window = inputs
             batch = Batch(window.xs, window.weights, window.reset, rows)
             estimate = gradient(problem, params, state, memory, batch, jax.random.fold_in(draw_key, t))
-            steps, opt_state = adam.update(estimate.grads, opt_state, params)
+            with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+                steps, opt_state = adam.update(estimate.grads, opt_state, params)
             params = jax.tree.map(lambda p, step: p - rate * step, params, steps)
             return (params, opt_state, estimate.state, estimate.memory), estimate.loss
 

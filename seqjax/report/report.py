@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from seqjax.errors import LINES, Error, escape
-from seqjax.files import PLAIN_NAME, disk_errors, write
+from seqjax.files import PLAIN_NAME, disk_errors, replace, write
 from seqjax.report import notebook
 from seqjax.report.figure import image_bytes
 from seqjax.report.table import Table, markdown
@@ -259,6 +259,26 @@ class Report:
         # Last, so that a folder with a report has all files that the report refers to.
         write(folder / REPORT, markdown)
         return folder
+
+    def page(self, file: str | Path) -> None:
+        """Writes the report as one HTML file that contains its figures, and needs no network.
+
+        Args:
+            file: is written. It replaces an earlier page, and nothing else.
+
+        Raises:
+            Error: exit code 6: the file cannot be written.
+        """
+        from seqjax.report.page.markdown import html_of
+        from seqjax.report.page.template import MARK, Section, page, table
+
+        tables = ({"results": self._summary()} if self._rows else {}) | self.tables
+        bodies = {name: table(content, _words(name)) for name, content in tables.items()}
+        for name, figure in self.figures.items():
+            image = f"{name}.png"
+            bodies[name] = html_of(f"![{_words(name)}]({image})", {image: image_bytes(figure, "png")})
+        sections = [Section(name, _words(name), body) for name, body in bodies.items()]
+        replace(Path(file), page(self.title, html_of(self.text), sections, ["tables.js"]), MARK)
 
     def _repr_html_(self) -> str:
         from markdown_it import MarkdownIt

@@ -44,7 +44,9 @@ def by_definition(problem, params, state, xs, mask):
     return total
 
 
-@pytest.mark.parametrize("model", [RNN(hidden=5, initializer="uniform"), GRU(hidden=4), LSTM(hidden=3)], ids=["rnn", "gru", "lstm"])
+@pytest.mark.parametrize(
+    "model", [RNN(hidden=5, initializer="uniform"), GRU(hidden=4), LSTM(hidden=3)], ids=["rnn", "gru", "lstm"]
+)
 def test_two_windows_give_the_gradient_of_the_definition(model):
     problem, params, state, xs = drawn(model)
     strategy = SparseRTRL(paths=2, seed=3)

@@ -260,7 +260,7 @@ ORBITS = {
     "henon": (Henon(num_steps=200), [henon(0.1, 200)]),
     "henon, three series": (
         Henon(num_steps=50, num_series=3, seed=7),
-        [henon(0.1007 + 0.01 * k, 50) for k in range(3)],
+        [henon(0.1 + 0.01 * k + 1e-6 * 7, 50) for k in range(3)],
     ),
     "lorenz": (Lorenz(num_steps=300), [lorenz(*starts_of_lorenz(0, 1), 300)]),
     "lorenz, two series": (

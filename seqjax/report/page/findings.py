@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 from seqjax.files import disk_errors, replace, write
 from seqjax.report.finding import IMAGE, Finding, read_file
-from seqjax.report.page.template import MARK, Section, image_source, page, scrolling, text
+from seqjax.report.page.markdown import html_of
+from seqjax.report.page.template import MARK, Section, page, text
 from seqjax.report.table import Table, markdown
 
 
@@ -60,30 +61,14 @@ def write_markdown(findings: Sequence[Finding], file: Path, title: str, missing:
 
 def write_html(findings: Sequence[Finding], file: Path, title: str, missing: Sequence[str] = ()) -> None:
     """All reports as one HTML page that contains its figures and fits a phone; see `write_markdown`."""
-    from markdown_it import MarkdownIt
-
-    render = MarkdownIt("commonmark", {"html": False}).enable("table").render
     sections = []
     for finding in findings:
-        # The template writes the heading. HTML is switched off in the Markdown, except <br>, which ends a line in a
-        # cell of a table.
-        body = render(_section(finding, "").partition("\n")[2]).replace("&lt;br&gt;", "<br>")
-        for image in finding.figures:
-            body = body.replace(f'src="{image.name}"', f'src="{image_source(read_file(image))}"')
-        body = re.sub("<table>.*?</table>", _finish_table, body, flags=re.S)
+        # The template writes the heading.
+        body = html_of(
+            _section(finding, "").partition("\n")[2], {image.name: read_file(image) for image in finding.figures}
+        )
         sections.append(Section(finding.script.stem, finding.title, body))
     replace(file, page(title, f"<p>{text(conclusion(findings, missing))}</p>", sections), MARK)
-
-
-def _finish_table(table: re.Match[str]) -> str:
-    """A table of HTML in a box that scrolls, without styles, which the policy of the page forbids.
-
-    If it is one of results, whose last column is "met", each "no" in this column gets a colour.
-    """
-    body = table[0].replace(' style="text-align:right"', ' class="number"')
-    if "<th>met</th>\n</tr>" in body:
-        body = body.replace("<td>no</td>\n</tr>", '<td class="no">no</td>\n</tr>')
-    return scrolling(body, "table")
 
 
 def conclusion(findings: Sequence[Finding], missing: Sequence[str] = ()) -> str:

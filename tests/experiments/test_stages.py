@@ -1,0 +1,163 @@
+"""The stages of the referee: what is chosen, what is kept, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from protocol.scores import score
+from protocol.stages import Settings, Stage, Stages, beyond, choose
+from protocol.tasks import InfluenceBalancing, OnDataset
+from protocol.training import BLOCKS, compile_run, tail
+
+import seqjax
+from seqjax_datasets import IID, Add, CuedCopy, Henon
+from seqjax_gradients import Full, Immediate, SnAp, Truncated
+from seqjax_models import RNN
+
+SETTINGS = Settings(updates=20, rates=(0.001, 0.003, 0.01), untuned=0.003, tuning_seeds=(90, 91), seeds=(0, 1, 2))
+MODEL = RNN(hidden=4, initializer="uniform")
+
+
+def stages(folder, strategies=None, settings=SETTINGS, tasks=None):
+    tasks = tasks or {"balance": InfluenceBalancing(window=20)}
+    return Stages(folder, settings, tasks, {"rnn": MODEL}, strategies or {"full": Full(), "immediate": Immediate()})
+
+
+def curves(*tails):
+    """Losses of runs that end with these values."""
+    return [[1.0] * (BLOCKS - 4) + [value] * 4 for value in tails]
+
+
+def test_a_seed_cannot_tune_and_count():
+    with pytest.raises(seqjax.Error, match=r"the seeds \[2, 3\] choose a learning rate and count as well"):
+        Settings(updates=20, rates=(0.1,), untuned=0.1, tuning_seeds=(2, 3, 4), seeds=(1, 2, 3))
+
+
+def test_the_tail_is_the_median_of_the_last_blocks_and_a_run_that_diverged_has_none():
+    blocks = np.ones((3, BLOCKS))
+    blocks[0, -4:] = [9, 2, 4, 3]
+    blocks[1, 5] = np.nan
+    assert tail(blocks).tolist() == [3.5, np.inf, 1]
+
+
+def test_the_rate_with_the_lowest_mean_is_chosen_and_none_that_diverges():
+    tuning = {0.1: curves(0.5, 0.7), 0.3: curves(0.2, 0.8), 1.0: [[None] * BLOCKS, *curves(0.0)]}
+    assert choose(tuning) == 0.3
+    assert choose({0.1: curves(0.5), 0.3: curves(0.5)}) == 0.1, "of equal ones the smaller"
+
+
+@pytest.mark.parametrize(("best", "expected"), [(1.0, 1 / 3), (3.0, None), (9.0, 27.0)])
+def test_the_grid_is_extended_beyond_a_best_rate_at_its_edge(best, expected):
+    assert beyond(best, dict.fromkeys([1.0, 3.0, 9.0])) == (expected if expected is None else pytest.approx(expected))
+
+
+def test_a_stage_is_computed_once_and_read_afterwards(tmp_path):
+    first, again = stages(tmp_path), stages(tmp_path)
+    stage = Stage("runs", "balance", "", "full")
+    assert again.result(stage) is None
+    found = first.compute(stage)
+    assert again.result(stage) == json.loads(json.dumps(found))
+    (file,) = tmp_path.iterdir()
+    before = file.stat().st_mtime_ns
+    again.compute(stage)
+    assert file.stat().st_mtime_ns == before
+    assert found["seeds"] == (0, 1, 2)
+    assert len(found["tuned"]) == len(found["untuned"]) == 3
+    assert all(len(losses) == 2 for _, losses in found["tuning"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": Settings(updates=40, rates=(0.001, 0.003), untuned=0.003, tuning_seeds=(90,), seeds=(0, 1))},
+        {"strategies": {"full": Truncated(steps=3)}},
+        {"tasks": {"balance": InfluenceBalancing(window=21)}},
+    ],
+    ids=["settings", "strategy", "task"],
+)
+def test_a_result_belongs_to_its_settings(tmp_path, change):
+    stage = Stage("runs", "balance", "", "full")
+    stages(tmp_path).compute(stage)
+    assert stages(tmp_path, **change).result(stage) is None
+
+
+def test_a_strategy_that_refuses_a_problem_is_listed_with_its_reason(tmp_path):
+    class Refuses(Full):
+        def init(self, problem, params, state):
+            raise seqjax.Error("takes no problem at all")
+
+    strategies = {"full": Full(), "immediate": Immediate(), "refuses": Refuses()}
+    chosen = stages(tmp_path, strategies)
+    for stage in [*chosen.measures, *chosen.runs]:
+        chosen.compute(stage)
+    assert chosen.result(Stage("runs", "balance", "", "refuses")) == {"refused": "takes no problem at all"}
+    assert "refuses" not in chosen.result(chosen.measures[0])
+    scores = score(chosen)
+    assert scores.refused == {"balance": {"refuses": "takes no problem at all"}}
+    assert set(scores.tuned["balance"]) == {"frozen", "full", "immediate"}
+
+
+def test_a_result_that_was_tuned_with_seeds_that_count_is_refused(tmp_path):
+    chosen = stages(tmp_path)
+    for stage in chosen.runs:
+        chosen.compute(stage)
+    score(chosen)
+    file = next(tmp_path.glob("runs-balance-full-*.json"))
+    file.write_text(file.read_text().replace('"tuning_seeds": [90, 91]', '"tuning_seeds": [90, 1]'))
+    with pytest.raises(seqjax.Error, match="full on balance was tuned with seeds that count"):
+        score(chosen)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        OnDataset(Add(), window=5, rows=3),
+        OnDataset(CuedCopy(delay=2), window=8, rows=3),
+        OnDataset(Henon(), window=5, rows=3),
+    ],
+    ids=["stream", "documents", "series"],
+)
+def test_a_feed_reads_each_step_of_the_data_in_order(task):
+    """The windows of a row, joined, are consecutive steps of the stream; documents start with the initial state."""
+    updates = 6
+    feed = task.feed(seed=4, updates=updates)
+    x, y = feed.xs
+    assert x.shape[:3] == y.shape[:3] == feed.weights.shape == (updates, task.window, 3)
+    np.testing.assert_allclose(feed.weights.sum((1, 2)), 1, rtol=1e-6)
+    by_documents = isinstance(task.dataset, CuedCopy)
+    assert feed.reset.tolist() == [[True] * 3 if n == 0 or by_documents else [False] * 3 for n in range(updates)]
+    scored = feed.weights > 0
+    assert scored.sum((1, 2)).tolist() == [9 if by_documents else 15] * updates
+    stream, _ = task._prepare(task._sized(4, updates))
+    inputs, targets = (np.asarray(a).reshape(len(stream.inputs), -1) for a in (stream.inputs, stream.targets))
+    for row in range(3):
+        read, wanted = (np.asarray(a)[:, :, row].reshape(updates * task.window, -1) for a in (x, y))
+        length = task.window if by_documents else updates * task.window
+        for begin in range(0, len(read), length):
+            at = [
+                n
+                for n in range(len(inputs) - length + 1)
+                if np.allclose(inputs[n : n + length], read[begin : begin + length], atol=1e-6)
+                and np.allclose(targets[n : n + length], wanted[begin : begin + length], atol=1e-6)
+            ]
+            assert at, "these steps follow each other nowhere in the data"
+
+
+def test_strategies_share_data_and_initial_parameters():
+    """With the learning rate 0 all strategies have the same losses, and other seeds others."""
+    task = OnDataset(Add(), window=6, rows=2)
+    feed = task.feed(seed=3, updates=20)
+    one, other = (compile_run(task.problem(MODEL), strategy, feed) for strategy in (Full(), SnAp()))
+    np.testing.assert_allclose(one(3, 0.0, feed).blocks, other(3, 0.0, feed).blocks, rtol=1e-6)
+    assert (one(3, 0.0, feed).blocks != one(4, 0.0, feed).blocks).all()
+
+
+def test_the_unit_of_a_control_without_anything_to_learn_is_its_floor(tmp_path):
+    chosen = stages(tmp_path, tasks={"iid": OnDataset(IID(), window=4, rows=2, is_control=True)})
+    for stage in chosen.runs:
+        chosen.compute(stage)
+    (problem,) = score(chosen).problems.values()
+    assert problem.floor == pytest.approx(0.6616, abs=1e-4)
+    assert problem.score(np.array([problem.floor, 1.5 * problem.floor, 9.0, np.inf])).tolist() == pytest.approx(
+        [0, 0.5, 1, 1]
+    )
