@@ -34,7 +34,7 @@ def fill(report: sj.Report, stages: Stages, scores: Scores, measured: dict[str, 
         report.table("ranking", ranking_table(complete, scores, measured))
         report.table("pairs", pairs_table(complete))
     report.table("by_task", by_task_table(scores))
-    report.table("controls_and_tasks_against_full", against_reference_table(scores))
+    report.table("against_full", against_reference_table(scores))
     report.table("claims", claims(scores))
     report.table("cost", cost_table(stages, scores, measured))
     report.table("tuning", tuning_table(scores))

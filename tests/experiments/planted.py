@@ -1,4 +1,4 @@
-"""Strategies that are planted among those of the referee: one that knows the answer, and one that knows nothing."""
+"""What is planted: a strategy that knows the answer, one that knows nothing, and a task that cannot be learned."""
 
 import os
 from dataclasses import dataclass
@@ -6,9 +6,17 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 import seqjax
+from seqjax_datasets import IID
 from seqjax_gradients import Full
+
+
+@seqjax.register("dataset", "unlearnable")
+@dataclass(frozen=True)
+class Unlearnable(IID):
+    """Random targets, which are not declared as a control."""
 
 
 @seqjax.register("gradient", "oracle")
@@ -23,7 +31,9 @@ class Oracle(seqjax.Gradient):
         estimate = Full().estimate(problem, params, start, memory, batch, noise)
         leaves, tree = jax.tree.flatten(params)
         with np.load(os.environ["ORACLE"]) as found:
-            answer = [jnp.asarray(found[f"arr_{n}"]) for n in range(len(leaves))]
+            answer = [jnp.asarray(found[f"arr_{n}"]) for n in range(len(found))]
+        if [a.shape for a in answer] != [a.shape for a in leaves]:
+            return estimate  # it knows one task, and is the full gradient on all others
         return estimate._replace(grads=tree.unflatten([a - b for a, b in zip(leaves, answer, strict=True)]))
 
 
@@ -43,5 +53,5 @@ class Noise(seqjax.Gradient):
 
     def estimate(self, problem, params, start, memory, batch, noise):
         estimate = Full().estimate(problem, params, start, memory, batch, noise)
-        _, unravel = jax.flatten_util.ravel_pytree(params)
-        return estimate._replace(grads=unravel(noise.mean(0)))
+        _, unravel = ravel_pytree(params)
+        return estimate._replace(grads=unravel(noise.sum(0)))

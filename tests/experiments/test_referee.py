@@ -1,0 +1,147 @@
+"""The referee as it is typed: planted strategies, kills, and a strategy of somebody else."""
+
+import csv
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from protocol.tasks import TASKS
+from protocol.training import compile_run
+
+from seqjax_gradients import Full
+from seqjax_models import RNN
+
+pytestmark = pytest.mark.slow
+SCRIPT = Path(__file__).parents[2] / "experiments" / "referee.py"
+PLANTED = Path(__file__).with_name("planted.py")
+MODEL = "rnn:hidden=16:initializer=uniform"
+
+
+def command(folder, *flags):
+    return [sys.executable, str(SCRIPT), "--folder", str(folder), "--out", str(folder / "report"), *map(str, flags)]
+
+
+def referee(folder, *flags, **environ):
+    """Runs the referee to its end; returns what it printed."""
+    done = subprocess.run(command(folder, *flags), capture_output=True, text=True, env=os.environ | environ)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rows(folder, table):
+    with (folder / "report" / f"{table}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A comparison on two tasks: `add`, whose answer the oracle knows, and one that cannot be learned."""
+    folder = tmp_path_factory.mktemp("planted")
+    task, model = TASKS["add"], RNN(hidden=16, initializer="uniform")
+    long = task.feed(seed=7, updates=4000)
+    answer = compile_run(task.problem(model), Full(), long)(7, 0.003, long).params
+    np.savez(folder / "answer.npz", *jax.tree.leaves(answer))
+    strategies = ("--strategies", "noise,oracle,snap,truncated:steps=8", "--load", PLANTED)
+    printed = referee(
+        folder, "--tasks", "add,unlearnable", "--models", MODEL, "--updates", 300, *strategies,
+        ORACLE=str(folder / "answer.npz"),
+    )  # fmt: skip
+    return folder, printed
+
+
+def test_the_oracle_is_first_and_the_random_direction_last(planted):
+    ranking = rows(planted[0], "ranking")
+    names = [row["strategy"] for row in ranking]
+    assert sorted(names) == sorted(["full", "immediate", "noise", "oracle", "snap", "truncated:steps=8"])
+    assert names[0] == "oracle"
+    assert names[-1] == "noise"
+    against = {row["strategy"]: row["against full"] for row in ranking}
+    assert against["oracle"] == "better"
+    assert against["noise"] == "worse"
+
+
+def test_a_task_that_nobody_learned_is_listed_and_does_not_count(planted):
+    folder, printed = planted
+    counts = {row["task"]: row["counts"] for row in rows(folder, "tasks")}
+    assert counts["add"] == "admitted"
+    assert counts["unlearnable"].startswith("not admitted: the interval of full is not below that of")
+    text = (folder / "report" / "report.md").read_text("utf-8")
+    assert "**unlearnable does not count**: the interval of full is not below that of" in text
+    assert "These count: add." in text
+    assert "unlearnable" in printed
+
+
+def test_each_conclusion_is_no_stronger_than_its_interval(planted):
+    """Read from the tables again: a tie lies within ± .05, and what is better or worse excludes zero, with Holm."""
+    folder, _ = planted
+    found = rows(folder, "against_full")
+    assert len(found) == 10
+    for row in found:
+        value, low, high = map(
+            float, row["score less that of full"].replace("(", "").replace(")", "").replace("to ", "").split()
+        )
+        word, p = row["against full"], float(row["p, Holm"])
+        assert low <= value <= high
+        if word == "tie":
+            assert -0.05 < low <= high < 0.05
+        elif word in ("better", "worse"):
+            assert p <= 0.05
+            assert (high < 0) if word == "better" else (low > 0)
+        else:
+            assert word == "undecided"
+            assert low <= 0 <= high or p > 0.05
+
+
+def test_after_ten_kills_the_page_is_the_same(tmp_path):
+    """Prices are measured, and differ from run to run: both folders start with the same ones."""
+    flags = ("--tasks", "add,influence-balancing", "--models", "rnn:hidden=4", "--updates", 40, "--seeds", 3)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    referee(whole, *flags, "--strategies", "snap,uoro")
+    (killed / "stages").mkdir(parents=True)
+    for file in (whole / "stages").glob("measures-*.json"):
+        shutil.copy(file, killed / "stages")
+    rng, kills = random.Random(0), 0
+    for _ in range(10):
+        process = subprocess.Popen(
+            command(killed, *flags, "--strategies", "snap,uoro"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(rng.uniform(1, 12))
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+    assert kills >= 5
+    printed = referee(killed, *flags, "--strategies", "snap,uoro")
+    assert "Which gradient through time is worth its price?" in printed
+    files = {path.name for path in (whole / "report").iterdir()}
+    assert files == {path.name for path in (killed / "report").iterdir()}
+    for name in files - {path for path in files if path.endswith((".svg", ".png"))}:
+        assert (whole / "report" / name).read_bytes() == (killed / "report" / name).read_bytes(), name
+    assert {path.name for path in (whole / "stages").iterdir()} == {path.name for path in (killed / "stages").iterdir()}
+
+
+def test_an_error_in_a_worker_is_an_error_of_the_command(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "import dataclasses, seqjax\n"
+        "@seqjax.register('gradient', 'broken')\n"
+        "@dataclasses.dataclass(frozen=True)\n"
+        "class Broken(seqjax.Gradient):\n"
+        "    claim, of = 'biased', 'window'\n"
+        "    def estimate(self, problem, params, start, memory, batch, noise):\n"
+        "        raise ZeroDivisionError('no estimate')\n"
+    )
+    done = subprocess.run(
+        command(tmp_path, "--tasks", "iid", "--strategies", "broken", "--load", mine, "--updates", 20, "--seeds", 2),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "no estimate" in done.stderr
+    assert "the same command goes on" in done.stderr
