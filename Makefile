@@ -31,7 +31,7 @@ or, if your distribution has no such package:
 endef
 export NO_PYTHON
 
-.PHONY: help demo test test-all documents simulators search docs slurm browser faults reproduce notebooks gallery bench lint types wheel authors lock tree nightly clean
+.PHONY: help demo test test-all documents simulators search docs slurm browser faults reproduce referee notebooks gallery bench lint types wheel authors lock tree nightly clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /make \1\t/p' Makefile | expand -t 16
@@ -73,9 +73,15 @@ browser: docs  ## run the tests that need a browser, also of the site; root inst
 faults: $(READY)  ## make faults on purpose (kills, power cuts, failing disks, changed files), and print how many did harm; ARGS="--only crash"
 	@$(PYTHON) tests/faults $(ARGS)
 
-reproduce: $(READY)  ## run all experiments at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 runs one at a time
-	@.venv/bin/seqjax reproduce experiments --out reports --title "The chapter, reproduced" --markdown docs/chapter.md \
+# The referee has a page of its own.
+CHAPTER := $(filter-out referee,$(basename $(notdir $(wildcard experiments/*.py))))
+
+reproduce: $(READY)  ## run the experiments of the chapter at full size, and write docs/chapter.md and docs/chapter.html; JOBS=1 runs one at a time
+	@.venv/bin/seqjax reproduce experiments --only $(CHAPTER) --out reports --title "The chapter, reproduced" --markdown docs/chapter.md \
 		--page docs/chapter.html --table experiments/README.md --jobs $(JOBS) $(ARGS)
+
+referee: $(READY)  ## compare gradient strategies on tasks with known floors, and write reports/referee/referee.html; ARGS="--edition full"
+	@$(PYTHON) experiments/referee.py $(ARGS)
 
 notebooks: $(READY)  ## execute the notebooks of docs/notebooks, and write their outputs into their files
 	@$(PYTHON) tests/support/notebooks.py

@@ -74,6 +74,7 @@ EDITIONS = {
 def main(
     edition: Literal["small", "full"] = "small",
     strategies: tuple[str, ...] = (),
+    also: tuple[str, ...] = (),
     tasks: tuple[str, ...] = (),
     models: tuple[str, ...] = (),
     seeds: Annotated[int, Interval(ge=2)] = 10,
@@ -88,6 +89,7 @@ def main(
     Args:
         edition: what is compared by default.
         strategies: the strategies, such as `full,immediate,snap:n=2`. `full` and `immediate` are always there.
+        also: strategies that are added to those of the edition, such as one of your own.
         tasks: the tasks, by their names in `protocol.tasks`, or datasets at their defaults.
         models: the models, such as `gru:hidden=16`.
         seeds: the number of seeds that count.
@@ -110,7 +112,7 @@ def main(
         settings,
         {name: task_of(name) for name in tasks or TASKS},
         read_plugins("model", models or chosen.models),
-        read_plugins("gradient", dict.fromkeys((REFERENCE, IMMEDIATE, *(strategies or chosen.strategies)))),
+        read_plugins("gradient", dict.fromkeys((REFERENCE, IMMEDIATE, *(strategies or chosen.strategies), *also))),
     )
     numbered = [*stages.measures, *stages.runs]
     if worker is not None:

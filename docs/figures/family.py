@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 
 import seqjax as sj
 
-WIDTH, HEIGHT = 234, 254
+WIDTH, HEIGHT = 234, 265
 """The size of the figure in points. The axes have the same coordinates, with y downwards."""
 LOOK = {"exact": ("o", "black"), "unbiased": ("D", "0.6"), "biased": ("o", "white")}
 """The marker and its colour by the claim."""
@@ -78,12 +78,16 @@ def draw(axes):
         text(x, 19, kept, ha="center")
         text(x, 33, numbers, ha="center", color="0.4")
     y = 39
-    band(y, y + 33, True)
+    band(y, y + 44, True)
     text(2, y + 6, "M by its entries", weight="bold")
     for x, _, _, name, label in BY_ENTRIES:
         put(x, y + 17, name)
         text(x, y + 26, label, ha="center")
-    y += 33
+    text(8, y + 37, "some at random places")
+    text(150, y + 37, "S P", color="0.4")
+    put(171, y + 37, "sparse-rtrl")
+    text(175, y + 37, "sparse-rtrl")
+    y += 44
     for number, (title, numbers, lines) in enumerate(BANDS):
         height = 11 * len(lines) + 2
         band(y, y + height, number % 2)
