@@ -6,7 +6,7 @@ import struct
 import pytest
 from support.gallery import FOLDER, ORDER, PAGE, code_of, count_of, run, text_of
 
-EXACT = ("lags", "first_nan", "coverage")
+EXACT = ("lags", "first_nan", "coverage", "tasks")
 """The scripts that print the same on every machine."""
 
 

@@ -10,7 +10,7 @@ from .statistics import Interval, mean_interval
 EXACT, SPARSE = "rtrl", "sparse-rtrl:paths=2"
 """The strategies with the exact gradient of the history, and with one through 2 of 32 paths, 6 %."""
 POINTS = 0.03
-"""Shalev Merin (2026, arXiv:2603.28750, version 3) calls recoveries equal within three points."""
+"""Merin (2026, arXiv:2603.28750, version 3) calls recoveries equal within three points."""
 RECOVERED = 0.84
 """The recovery that the same author (2026, arXiv:2603.15195) reports for 6 % of the paths."""
 

@@ -23,7 +23,7 @@ class SparseRTRL(Carrying):
         M_t = (mask ∘ J_t) M_{t-1} + I_t,   J_t = ∂s_t/∂s_{t-1},   I_t = ∂s_t/∂θ
         dl_t/dθ ≈ ∂l_t/∂s_{t-1} M_{t-1} + ∂l_t/∂θ
 
-    (Shalev Merin 2026, "Massive redundancy in gradient transport enables sparse online learning", arXiv:2603.15195).
+    (Merin 2026, "Massive redundancy in gradient transport enables sparse online learning", arXiv:2603.15195).
     Each row of the mask has `paths` ones at random places, which stay the same. With as many as there are state
     numbers it is `rtrl`. The loss of a step is a function of the state before it, so the last J on the way to a loss is
     whole.
@@ -32,7 +32,7 @@ class SparseRTRL(Carrying):
     is carried whole. A window takes about twice as long as with `rtrl`.
     """
 
-    cites = ("shalevmerin2026massive",)
+    cites = ("merin2026massive",)
 
     paths: Annotated[int, Interval(ge=1)] = 4
     """The number of state numbers whose influence a state number takes."""

@@ -19,6 +19,7 @@ ORDER = [
     "rtrl",
     "sweep",
     "coverage",
+    "tasks",
     "text",
     "paper",
     "page",
