@@ -124,9 +124,16 @@ class Stages:
         ]
 
     def result(self, stage: Stage) -> dict[str, Any] | None:
-        """The result of a stage; None: it has none yet."""
+        """The result of a stage; None: it has none yet.
+
+        Raises:
+            Error: its file is damaged.
+        """
         file = self._file(stage)
-        return json.loads(file.read_bytes()) if file.is_file() else None
+        try:
+            return json.loads(file.read_bytes()) if file.is_file() else None
+        except ValueError as fault:
+            raise sj.Error(f"{file} is damaged; delete it, and type the same command again") from fault
 
     def compute(self, stage: Stage) -> dict[str, Any]:
         """The result of a stage, which is written to its file if it has none yet."""

@@ -23,6 +23,15 @@ def stages(folder, strategies=None, settings=SETTINGS, tasks=None):
     return Stages(folder, settings, tasks, {"rnn": MODEL}, strategies or {"full": Full(), "immediate": Immediate()})
 
 
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path):
+    stage = Stage("runs", "balance", "", "full")
+    stages(tmp_path).compute(stage)
+    (file,) = tmp_path.iterdir()
+    file.write_text(file.read_text()[:-3])
+    with pytest.raises(seqjax.Error, match=f"{file.name} is damaged; delete it"):
+        stages(tmp_path).result(stage)
+
+
 def curves(*tails):
     """Losses of runs that end with these values."""
     return [[1.0] * (BLOCKS - 4) + [value] * 4 for value in tails]
