@@ -3,6 +3,7 @@
 import csv
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -84,9 +85,9 @@ def test_each_conclusion_is_no_stronger_than_its_interval(planted):
     found = rows(folder, "against_full")
     assert len(found) == 10
     for row in found:
-        value, low, high = map(
-            float, row["score less that of full"].replace("(", "").replace(")", "").replace("to ", "").split()
-        )
+        # A text that begins with a minus has a quote before it in a CSV file.
+        shown = row["score less that of full"].removeprefix("'")
+        value, low, high = map(float, re.findall(r"-?[\d.]+", shown))
         word, p = row["against full"], float(row["p, Holm"])
         assert low <= value <= high
         if word == "tie":
