@@ -5,9 +5,10 @@ is chosen for each strategy and task from the same seven rates, with two seeds t
 at an edge, further rates are added there. Ten other seeds count.
 
 The score of a run is (loss - floor) / (loss of `frozen` - floor). It is 0 at the lowest possible loss of the task, and
-1 at the loss of `frozen`, which trains the read-out of the network and leaves the recurrence as it was. The loss is
-that of new data before each update, the median of the last fifth of a run. A run that diverges has the score 1, and no
-score is higher.
+1 at the loss of `frozen`, which trains the read-out of the network and leaves the recurrence as it was. The loss of an
+update is computed before the parameters change. That of a run is the median of four means, over the last 20 % of its
+updates. Only `permuted-digits` reads the same data more than once. A run that diverges has the score 1, and no score is
+higher.
 
 A task counts only if `full` has a lower loss than `frozen` and `immediate`, with disjoint 95 % intervals. The controls,
 on which all strategies are expected to tie, do not count.

@@ -13,7 +13,7 @@ from seqjax.report import Table
 from .claims import claims
 from .scores import IMMEDIATE, REFERENCE, Scores, at_cost, updates_to
 from .stages import FROZEN, Stages
-from .statistics import MARGIN, Interval, improvement, iqm, iqm_interval, rank_intervals, verdicts
+from .statistics import MARGIN, Interval, Verdict, improvement, iqm, iqm_interval, rank_intervals, verdicts
 
 TARGET = 0.5
 """The score whose time is reported: half of what can be learned has been learned."""
@@ -72,10 +72,10 @@ def sentences(scores: Scores) -> str:
     ranks = rank_intervals(complete)
     best = [name for name, rank in ranks.items() if rank.low < 1.5]
     if len(best) == 1:
-        lines.append(f"`{best[0]}` is first in 95 % of the resamples.")
+        lines.append(f"Only `{best[0]}` has a rank interval that begins at 1.")
     else:
         lines.append(f"These may be first, since their rank intervals begin at 1: {_listed(best)}.")
-    found = verdicts({name: (each, complete[REFERENCE]) for name, each in complete.items() if name != REFERENCE})
+    found = over_all_tasks(complete)
     for word, text in (("better", "better than"), ("tie", f"tied with (within ± {MARGIN})"), ("worse", "worse than")):
         if group := [f"`{name}` {each.difference}" for name, each in found.items() if each.word == word]:
             lines.append(
@@ -94,6 +94,11 @@ def sentences(scores: Scores) -> str:
         rest = f"; not tied: {', '.join(others)}" if others else ""
         lines.append(f"On the control {name}, {len(ties)} of {len(words)} strategies tie with `{REFERENCE}`{rest}.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def over_all_tasks(complete: dict[str, np.ndarray]) -> dict[str, Verdict]:
+    """The verdicts of all strategies against the reference over the tasks that count, one family of comparisons."""
+    return verdicts({name: (each, complete[REFERENCE]) for name, each in complete.items() if name != REFERENCE})
 
 
 def admission_table(scores: Scores) -> Table:
@@ -115,8 +120,7 @@ def admission_table(scores: Scores) -> Table:
 
 def ranking_table(complete: dict[str, np.ndarray], scores: Scores, measured: dict[str, dict[str, Any]]) -> Table:
     """All strategies over the admitted tasks, by interquartile mean."""
-    ranks, rows = rank_intervals(complete), []
-    found = verdicts({name: (each, complete[REFERENCE]) for name, each in complete.items() if name != REFERENCE})
+    ranks, rows, found = rank_intervals(complete), [], over_all_tasks(complete)
     for name, each in sorted(complete.items(), key=lambda item: float(iqm(item[1].ravel()))):
         versus = ("", "", "", "")
         if name != REFERENCE:
@@ -179,7 +183,7 @@ def by_task_table(scores: Scores) -> Table:
     return Table(("strategy", *scores.problems), rows)
 
 
-def against_reference(scores: Scores, problem: str) -> dict[str, Any]:
+def against_reference(scores: Scores, problem: str) -> dict[str, Verdict]:
     """The verdicts of all strategies against the reference on one task, one family of comparisons."""
     tuned = scores.tuned[problem]
     return verdicts(
