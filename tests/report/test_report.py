@@ -238,3 +238,20 @@ def test_a_name_of_several_words_is_a_heading_in_words():
     assert "## wet days\n" in text
     assert "(wet_days.csv)" in text
     assert "## by month\n\n![by month](by_month.png)" in text
+
+
+def test_a_page_has_all_parts_in_one_file_and_replaces_no_other_file(tmp_path):
+    report = Report(title="Does it rain?", text="- **often** <script>x</script>")
+    report.row("wet days", [3, 5, 4])
+    report.table("days", Table(("day", "rain"), [("Monday", 1.5)]))
+    report.figure("loss_by_day", plot.lines({"a": ([1, 2], [3, 4])}, x_label="day", y_label="loss"))
+    report.page(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    for part in ("<h1>Does it rain?</h1>", "<strong>often</strong>", "wet days", "Monday", ">loss by day</h2>"):
+        assert part in page
+    assert "data:image/png;base64," in page
+    assert "<script>x" not in page
+    (tmp_path / "mine.html").write_text("<p>mine</p>")
+    with pytest.raises(Error):
+        report.page(tmp_path / "mine.html")
+    assert (tmp_path / "mine.html").read_text() == "<p>mine</p>"
