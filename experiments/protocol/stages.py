@@ -7,11 +7,12 @@ the settings of its stage, which are part of the name of its file, and to the co
 
 import dataclasses
 import hashlib
-import inspect
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -265,8 +266,20 @@ def _refusal(strategy: sj.Gradient, problem: Any, params: Any, state: Any) -> st
 
 def _code_of(parts: list[Any]) -> dict[str, str]:
     """The version of seqjax, and the hash of each file that the results depend on and that is no part of it."""
-    modules = {inspect.getmodule(each) for each in (tasks, training, baselines)}
-    modules |= {inspect.getmodule(type(part)) for part in parts}
-    files = {module.__name__: Path(module.__file__) for module in modules if getattr(module, "__file__", None)}
-    found = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in sorted(files.items())}
-    return {"seqjax": sj.__version__, "jax": jax.__version__} | found
+    found: dict[str, Path] = {}
+    for each in (tasks, training, baselines, *(sys.modules[type(part).__module__] for part in parts)):
+        _add_files(found, each)
+    hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in sorted(found.items())}
+    return {"seqjax": sj.__version__, "jax": jax.__version__} | hashes
+
+
+def _add_files(found: dict[str, Path], module: ModuleType) -> None:
+    """Adds the file of a module, and those beside it in its folder from which it has a name, and so on."""
+    file = getattr(module, "__file__", None)
+    if file is None or module.__name__ in found:
+        return
+    found[module.__name__] = Path(file)
+    for value in vars(module).values():
+        other = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
+        if other is not None and Path(getattr(other, "__file__", None) or "").parent == Path(file).parent:
+            _add_files(found, other)

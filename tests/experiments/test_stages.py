@@ -1,5 +1,6 @@
 """The stages of the referee: what is chosen, what is kept, and what is refused."""
 
+import importlib
 import json
 
 import numpy as np
@@ -88,6 +89,27 @@ def test_a_result_belongs_to_its_settings(tmp_path, change):
     stage = Stage("runs", "balance", "", "full")
     stages(tmp_path).compute(stage)
     assert stages(tmp_path, **change).result(stage) is None
+
+
+def test_a_result_belongs_to_the_file_of_a_strategy_and_to_its_helpers(tmp_path, monkeypatch):
+    """A strategy that takes a function from a file beside it, which takes a number from a third one."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "far_helper.py").write_text("factor = 1\n")
+    (tmp_path / "near_helper.py").write_text("from far_helper import factor\n\ndef scale(x):\n    return factor * x\n")
+    (tmp_path / "other.py").write_text("")
+    (tmp_path / "own.py").write_text(
+        "from near_helper import scale\nfrom seqjax_gradients import Full\n\nclass Own(Full):\n    pass\n"
+    )
+    own = importlib.import_module("own").Own()
+    chosen, stage = stages(tmp_path / "results", {"own": own}), Stage("runs", "balance", "", "own")
+    chosen.compute(stage)
+    (tmp_path / "other.py").write_text("# changed")
+    assert chosen.result(stage) is not None
+    for name in ("own.py", "near_helper.py", "far_helper.py"):
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(f"{text}# changed")
+        assert chosen.result(stage) is None, name
+        (tmp_path / name).write_text(text)
 
 
 def test_a_strategy_that_refuses_a_problem_is_listed_with_its_reason(tmp_path):
