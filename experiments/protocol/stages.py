@@ -5,8 +5,10 @@ variance. "runs" tunes one strategy on one task and model, and trains it with th
 the settings of its stage, which are part of the name of its file, and to the code that computed it.
 """
 
+import ast
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import sys
 from collections.abc import Mapping
@@ -274,12 +276,18 @@ def _code_of(parts: list[Any]) -> dict[str, str]:
 
 
 def _add_files(found: dict[str, Path], module: ModuleType) -> None:
-    """Adds the file of a module, and those beside it in its folder from which it has a name, and so on."""
-    file = getattr(module, "__file__", None)
-    if file is None or module.__name__ in found:
+    """Adds the file of a module, those in its folder that it imports, and so on."""
+    file = Path(getattr(module, "__file__", None) or "")
+    if module.__name__ in found or not file.is_file():
         return
-    found[module.__name__] = Path(file)
-    for value in vars(module).values():
-        other = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
-        if other is not None and Path(getattr(other, "__file__", None) or "").parent == Path(file).parent:
-            _add_files(found, other)
+    found[module.__name__] = file
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), module.__package__)
+            names = [origin, *(f"{origin}.{each.name}" for each in node.names)]
+        for other in filter(None, map(sys.modules.get, names)):
+            if Path(getattr(other, "__file__", None) or "").parent == file.parent:
+                _add_files(found, other)
