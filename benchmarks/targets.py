@@ -6,10 +6,10 @@
 The protocol is theirs (its Table 6): the next value of x is predicted from x, which has mean 0 and variance 1 over the
 series, by a tanh RNN of 64 units with weights from U(±1/8); 8 rows, each a series of its own; Adam with a rate of .001
 and an update at every step, 15,000 steps from index 64 of 20,065. The state, and what a strategy carries, begin anew
-every 200 steps. The figure of a run is the mean squared error over 200 steps before each of the last five multiples of
-500. A table has the mean and the population standard deviation over the seeds, the range, and the seconds of a run
-without compiling. A seed changes the initial weights, and the start of the Lorenz series; the Hénon series is always
-the same.
+every 200 steps. `tbptt-25` is the gradient of windows of 25 steps, with one update at the end of each. The figure of a
+run is the mean squared error over 200 steps before each of the last five multiples of 500. A table has the mean and the
+population standard deviation over the seeds, the range, and the seconds of a run without compiling. A seed changes the
+initial weights, and the start of the Lorenz series; the Hénon series is always the same.
 
 The cosine of a strategy is that of the angle between its gradient and the exact one, over the parameters of the
 recurrent layer, at each step of a run of exact RTRL: the mean over all steps of the first seed. The published cosines
@@ -31,10 +31,10 @@ from machine import cores, cpu
 import seqjax as sj
 from seqjax.gradients import Batch, init_memory
 from seqjax_datasets import Henon, Lorenz
-from seqjax_gradients import KFRTRL, OK, RFLO, RTRL, SKRTRL, UORO, SnAp, Truncated
+from seqjax_gradients import KFRTRL, OK, RFLO, RTRL, SKRTRL, UORO, Full, SnAp, Truncated
 from seqjax_models import RNN
 
-LENGTH, FIRST, NUM_UPDATES, NUM_ROWS, RESET_EVERY = 20_065, 64, 15_000, 8, 200
+LENGTH, FIRST, NUM_STEPS, NUM_ROWS, RESET_EVERY = 20_065, 64, 15_000, 8, 200
 STRATEGIES = {
     "rtrl": RTRL(),
     "sk-rtrl-16": SKRTRL(rank=16),
@@ -45,7 +45,10 @@ STRATEGIES = {
     "kf-rtrl": KFRTRL(),
     "ok": OK(rank=1),
     "uoro": UORO(),
+    "tbptt-25": Full(),
 }
+WINDOWS = {"tbptt-25": 25}
+"""The steps of an update, where it is not one."""
 PUBLISHED = {
     "henon": {
         "rtrl": ".0052 ± .0010",
@@ -55,6 +58,7 @@ PUBLISHED = {
         "rflo": ".0704 ± .0163",
         "kf-rtrl": ".0384 ± .0709",
         "uoro": ".6583 ± .2966",
+        "tbptt-25": ".0311 ± .0030",
     },
     "lorenz": {
         "rtrl": ".0051 ± .0040",
@@ -64,6 +68,7 @@ PUBLISHED = {
         "rflo": ".0442 ± .0124",
         "kf-rtrl": ".0126 ± .0079",
         "uoro": ".0425 ± .0431",
+        "tbptt-25": ".0054 ± .0007",
     },
 }
 PUBLISHED_COSINES = {
@@ -100,7 +105,7 @@ def main() -> None:
         print(f"\n{series}\n\n| strategy | error | range | published | seconds a seed |\n" + "|---" * 5 + "|")
         for name in args.strategies:
             print(row(series, name, args.seeds), flush=True)
-        others = {name: STRATEGIES[name] for name in args.strategies if name != "rtrl"}
+        others = {name: STRATEGIES[name] for name in args.strategies if name not in ("rtrl", *WINDOWS)}
         if args.cosines and others:
             run = compile_run(RTRL(), tuple(others.values()))
             _, cosines = run(jax.random.key(0), *samples(series, 0))
@@ -111,14 +116,15 @@ def main() -> None:
 
 def row(series, name, seeds):
     """A row of the table of a series."""
-    run = compile_run(STRATEGIES[name])
+    run = compile_run(STRATEGIES[name], window=WINDOWS.get(name, 1))
     errors, seconds = [], []
     for seed in range(seeds):
         xs, ys = samples(series, seed)
         begin = time.perf_counter()
         losses = np.asarray(run(jax.random.key(seed), xs, ys)[0])
         seconds.append(time.perf_counter() - begin)
-        records = [losses[end - 200 : end].mean() for end in range(500, NUM_UPDATES + 1, 500)]
+        losses = losses.repeat(NUM_STEPS // len(losses))
+        records = [losses[end - 200 : end].mean() for end in range(500, NUM_STEPS + 1, 500)]
         errors.append(float(np.mean(records[-5:])))
     spread = f"{min(errors):.4f} to {max(errors):.4f}"
     published = PUBLISHED[series].get(name, "–")
@@ -128,10 +134,11 @@ def row(series, name, seeds):
     )
 
 
-def compile_run(gradient, others=()):
-    """(key, xs, ys) -> the loss of each step, and the cosine of the gradient of each other strategy, [steps, others].
+def compile_run(gradient, others=(), window=1):
+    """(key, xs, ys) -> the loss of each update, and the cosines of other strategies, [updates, others].
 
-    The other strategies see the same parameters and states, and carry their own memory.
+    There is one update for each window of so many steps. The other strategies see the same parameters and states, and
+    carry their own memory.
     """
     problem = RNN(hidden=64, initializer="uniform").problem(sj.Spec(sj.Values(1), sj.Values(1)))
     strategies, adam = (gradient, *others), optax.adam(1e-3)
@@ -146,8 +153,9 @@ def compile_run(gradient, others=()):
         def step(carry, inputs):
             params, opt_state, state, memories = carry
             t, x, y = inputs
-            reset = jnp.broadcast_to(t % RESET_EVERY == 0, NUM_ROWS)
-            batch = Batch((x[None], y[None]), jnp.full((1, NUM_ROWS), 1 / NUM_ROWS), reset, rows)
+            reset = jnp.broadcast_to(t * window % RESET_EVERY == 0, NUM_ROWS)
+            weights = jnp.full((window, NUM_ROWS), 1 / (window * NUM_ROWS))
+            batch = Batch((x, y), weights, reset, rows)
             keys = jax.random.split(jax.random.fold_in(key, t), len(strategies))
             estimates = [
                 strategy(problem, params, state, memory, batch, key)
@@ -160,7 +168,8 @@ def compile_run(gradient, others=()):
             return after, (first.loss, cosines)
 
         start = (params, adam.init(params), state, memories)
-        _, (losses, cosines) = jax.lax.scan(step, start, (jnp.arange(NUM_UPDATES), xs, ys))
+        windows = (jnp.arange(NUM_STEPS // window), *(a.reshape(-1, window, NUM_ROWS, 1) for a in (xs, ys)))
+        _, (losses, cosines) = jax.lax.scan(step, start, windows)
         return losses, jnp.stack(cosines, 1) if others else None
 
     xs, ys = samples("henon", 0)
@@ -174,11 +183,11 @@ def cosine(one, two):
 
 
 def samples(series, seed):
-    """The inputs and targets of all updates, float32[updates, rows, 1]; the Hénon series is the same for all seeds."""
+    """The inputs and targets of all steps, float32[steps, rows, 1]; the Hénon series is the same for all seeds."""
     size = {"num_steps": LENGTH, "num_series": NUM_ROWS}
     dataset = {"henon": Henon(**size), "lorenz": Lorenz(**size, seed=seed)}[series]
     values = dataset.load().values.reshape(NUM_ROWS, LENGTH).T
-    used = values[FIRST : FIRST + NUM_UPDATES + 1, :, None].astype(np.float32)
+    used = values[FIRST : FIRST + NUM_STEPS + 1, :, None].astype(np.float32)
     return used[:-1], used[1:]
 
 
