@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Interval
-from protocol import page, workers
-from protocol.scores import IMMEDIATE, REFERENCE, score
+from protocol import workers
+from protocol.page import page
+from protocol.scores import IMMEDIATE, REFERENCE
 from protocol.stages import Settings, Stage, Stages
 from protocol.tasks import TASKS, task_of
 
@@ -67,7 +68,7 @@ SMALL = (
 EDITIONS = {
     "small": Edition(SMALL, ("rnn:hidden=32:initializer=uniform",), 1000),
     "full": Edition(
-        (*SMALL, "e-prop", "kernl"), ("rnn:hidden=32:initializer=uniform", "gru:hidden=32:initializer=uniform"), 1000
+        (*SMALL, "e-prop", "kernl"), ("rnn:hidden=32:initializer=uniform", "gru:hidden=16:initializer=uniform"), 1000
     ),
 }
 
@@ -120,19 +121,8 @@ def main(
         workers.serve_stages(worker, lambda number: stages.compute(numbered[number]))
         return None
     _compute(stages, numbered, jobs or max(1, len(workers.cores())))
-    scores = score(stages)
-    measured = {
-        str(problem): stages.result(stage)
-        for problem, stage in zip(scores.problems.values(), stages.measures, strict=True)
-    }
-    title, _, text = (__doc__ or "").partition("\n")
-    protocol = f"## The protocol\n\n{text.strip()}"
-    report = sj.Report(
-        title=title.partition("   ")[0],
-        text=f"{page.setting(stages)}\n\n{page.sentences(scores)}\n\n{protocol}",
-        folder=Path(folder),
-    )
-    page.fill(report, stages, scores, measured)
+    title, _, protocol = (__doc__ or "").partition("\n")
+    report = page(stages, title.partition("   ")[0], protocol.strip(), Path(folder))
     report.page(Path(folder) / "referee.html")
     return report
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from seqjax.report import Table
 
-from .scores import IMMEDIATE, Scores
+from .scores import IMMEDIATE, Problem
 from .statistics import Interval, mean_interval
 
 EXACT, SPARSE = "rtrl", "sparse-rtrl:paths=2"
@@ -15,30 +15,20 @@ RECOVERED = 0.84
 """The recovery that the same author (2026, arXiv:2603.15195) reports for 6 % of the paths."""
 
 
-def claims(scores: Scores) -> Table:
+def claims(problems: list[Problem]) -> Table:
     """For each task, what the runs say about each claim.
 
     The recovery of a strategy is one less its score: 1 at the floor, 0 for a recurrence that is not trained.
     """
     rows = []
-    for name in scores.problems:
-        tuned = scores.tuned[name]
+    for problem in problems:
+        tuned = {name: runs.tuned for name, runs in problem.runs.items()}
         if EXACT in tuned and IMMEDIATE in tuned:
-            rows.append(
-                (
-                    "2603.28750: without any propagation the recovery is that of exact RTRL, within .03",
-                    name,
-                    *_equal(mean_interval((tuned[IMMEDIATE] - tuned[EXACT])[None])),
-                )
-            )
+            claim = "2603.28750: without any propagation the recovery is that of exact RTRL, within .03"
+            rows.append((claim, problem.name, *_equal(mean_interval((tuned[IMMEDIATE] - tuned[EXACT])[None]))))
         if EXACT in tuned and SPARSE in tuned:
-            rows.append(
-                (
-                    "2603.15195: through 6 % of the paths .84 of the recovery of exact RTRL",
-                    name,
-                    *_recovered(tuned[SPARSE], tuned[EXACT]),
-                )
-            )
+            claim = "2603.15195: through 6 % of the paths .84 of the recovery of exact RTRL"
+            rows.append((claim, problem.name, *_recovered(tuned[SPARSE], tuned[EXACT])))
     return Table(("claim", "task", "what", "estimate (95 % interval)", "here"), rows)
 
 

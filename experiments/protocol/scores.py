@@ -1,6 +1,6 @@
 """From the losses of all runs to scores, and to the tasks that are admitted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 import seqjax as sj
 
 from .stages import FROZEN, Stages, as_array
-from .statistics import Interval, iqm, iqm_interval
+from .statistics import Interval, iqm_interval
 from .training import TAIL, tail
 
 REFERENCE, IMMEDIATE = "full", "immediate"
@@ -19,123 +19,131 @@ LARGEST = 1e30
 """A loss from here on counts as diverged."""
 
 
-class Problem(NamedTuple):
-    """A task with a model, and what its losses mean.
+class Runs(NamedTuple):
+    """The runs of a strategy on a problem, as scores.
 
     Args:
-        task: the name of the task.
-        model: the name of the model; "": the task has none, or there is one model alone.
-        floor: the loss with the score 0.
-        reference: the loss with the score 1.
-        losses: strategy -> the tails of the runs that count, with its interval.
-        status: "admitted", "control", or why it is not admitted.
+        tuned: with the learning rate that was chosen, float64[S].
+        untuned: with that of those who do not tune, float64[S].
+        blocks: along the updates of the tuned runs, float64[S, BLOCKS].
+        rate: the learning rate that was chosen.
+        rates: all that were tried, float64[R].
+        tuning: the mean score with each of them, over the seeds of tuning, float64[R].
     """
 
-    task: str
-    model: str
+    tuned: np.ndarray
+    untuned: np.ndarray
+    blocks: np.ndarray
+    rate: float
+    rates: np.ndarray
+    tuning: np.ndarray
+
+
+class Problem(NamedTuple):
+    """A task with a model, and the results of all strategies on it.
+
+    Args:
+        name: the name of the task, followed by that of the model if there are several models.
+        floor: the loss with the score 0.
+        unit: the loss with the score 1.
+        losses: strategy -> the tails of the runs that count, with their interval.
+        status: "admitted", "control", or "not admitted: ", followed by the reason.
+        runs: strategy -> its runs.
+        refused: strategy -> why it does not take this problem.
+        measures: strategy -> seconds of an update, bias, variance and cosine of its gradient.
+    """
+
+    name: str
     floor: float
-    reference: float
+    unit: float
     losses: dict[str, Interval]
     status: str
-
-    def __str__(self) -> str:
-        return f"{self.task}, {self.model}" if self.model else self.task
-
-    def score(self, losses: np.ndarray) -> np.ndarray:
-        """(loss - floor) / (reference - floor), at most 1; a loss that is not finite has the score 1."""
-        known = np.isfinite(losses) & (losses < LARGEST)
-        scores = (np.where(known, losses, 0) - self.floor) / (self.reference - self.floor)
-        return np.where(known, np.minimum(scores, WORST), WORST)
+    runs: dict[str, Runs]
+    refused: dict[str, str]
+    measures: dict[str, dict[str, Any]]
 
 
-class Scores(NamedTuple):
-    """The scores of all strategies.
-
-    Args:
-        problems: the problems by name.
-        tuned: problem -> strategy -> float64[S], with the learning rate that was chosen.
-        untuned: the same with the learning rate of those who do not tune.
-        blocks: problem -> strategy -> float64[S, BLOCKS], along the updates of a run.
-        tuning: problem -> strategy -> (rates [R], scores float64[R]), means over the seeds of tuning.
-        rates: problem -> strategy -> the rate that was chosen.
-        refused: problem -> strategy -> why it does not take the problem.
-    """
-
-    problems: dict[str, Problem]
-    tuned: dict[str, dict[str, np.ndarray]]
-    untuned: dict[str, dict[str, np.ndarray]]
-    blocks: dict[str, dict[str, np.ndarray]]
-    tuning: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
-    rates: dict[str, dict[str, float]]
-    refused: dict[str, dict[str, str]]
-
-    @property
-    def admitted(self) -> list[str]:
-        """The names of the problems that count."""
-        return [name for name, problem in self.problems.items() if problem.status == "admitted"]
-
-    def complete(self) -> dict[str, np.ndarray]:
-        """Strategy -> its scores on all admitted problems, float64[K, S]; only strategies that take all of them."""
-        names = self.admitted
-        strategies = dict.fromkeys(strategy for name in names for strategy in self.tuned[name])
-        return {
-            strategy: np.stack([self.tuned[name][strategy] for name in names])
-            for strategy in strategies
-            if all(strategy in self.tuned[name] for name in names)
-        }
-
-
-def score(stages: Stages) -> Scores:
+def score(stages: Stages) -> list[Problem]:
     """The scores of an edition whose stages have all been computed.
 
     Raises:
         Error: a result was tuned with a seed that counts.
     """
-    scores = Scores({}, {}, {}, {}, {}, {}, {})
-    for task, model in stages.problems:
+    short, found = _short_names(stages.models), []
+    for stage in stages.measures:
         results = {
-            stage.strategy: stages.result(stage) for stage in stages.runs if (stage.task, stage.model) == (task, model)
+            each.strategy: stages.result(each)
+            for each in stages.runs
+            if (each.task, each.model) == (stage.task, stage.model)
         }
-        _add(scores, stages, task, model if len(stages.models) > 1 else "", results)
-    return scores
+        name = f"{stage.task}, {short[stage.model]}" if stage.model and len(stages.models) > 1 else stage.task
+        found.append(_problem(name, stages.tasks[stage.task], results, stages.result(stage)))
+    return found
 
 
-def _add(scores: Scores, stages: Stages, task: str, model: str, results: Mapping[str, Any]) -> None:
-    ran = {}
-    for strategy, result in results.items():
-        if result["refused"] is None:
-            if set(result["tuning_seeds"]) & set(result["seeds"]):
-                raise sj.Error(f"{strategy} on {task} was tuned with seeds that count; its scores are refused")
-            ran[strategy] = result
-    tails = {strategy: tail(as_array(result["tuned"])) for strategy, result in ran.items()}
-    problem = _problem(stages.tasks[task], task, model, tails)
-    name = str(problem)
-    scores.problems[name] = problem
-    scores.refused[name] = {strategy: result["refused"] for strategy, result in results.items() if result["refused"]}
+def admitted(problems: list[Problem]) -> list[Problem]:
+    """The problems that count."""
+    return [problem for problem in problems if problem.status == "admitted"]
+
+
+def complete(problems: list[Problem]) -> dict[str, np.ndarray]:
+    """Strategy -> its scores on all problems that count, float64[K, S]; only strategies that take all of them."""
+    counted = admitted(problems)
+    names = dict.fromkeys(name for problem in counted for name in problem.runs if name != FROZEN)
+    return {
+        name: np.stack([problem.runs[name].tuned for problem in counted])
+        for name in names
+        if all(name in problem.runs for problem in counted)
+    }
+
+
+def _short_names(models: Iterable[str]) -> dict[str, str]:
+    """The models by their plugins alone, such as "gru", unless two of them have the same plugin."""
+    plugins = {model: model.partition(":")[0] for model in models}
+    return plugins if len(set(plugins.values())) == len(plugins) else {model: model for model in plugins}
+
+
+def _problem(name: str, task: Any, results: dict[str, Any], measures: dict[str, Any]) -> Problem:
+    """What the losses on a problem mean, and whether it is admitted."""
+    ran = {strategy: result for strategy, result in results.items() if result["refused"] is None}
     for strategy, result in ran.items():
-        scores.tuned.setdefault(name, {})[strategy] = problem.score(tails[strategy])
-        scores.untuned.setdefault(name, {})[strategy] = problem.score(tail(as_array(result["untuned"])))
-        scores.blocks.setdefault(name, {})[strategy] = problem.score(as_array(result["tuned"]))
-        rates, losses = zip(*result["tuning"], strict=True)
-        means = problem.score(tail(as_array(losses))).mean(1)
-        scores.tuning.setdefault(name, {})[strategy] = np.array(rates), means
-        scores.rates.setdefault(name, {})[strategy] = result["rate"]
-
-
-def _problem(task: Any, name: str, model: str, tails: Mapping[str, np.ndarray]) -> Problem:
-    """What the losses of a problem mean, and whether it is admitted."""
+        if set(result["tuning_seeds"]) & set(result["seeds"]):
+            raise sj.Error(f"{strategy} on {name} was tuned with seeds that count; its scores are refused")
+    tails = {strategy: tail(as_array(result["tuned"])) for strategy, result in ran.items()}
     losses = {strategy: iqm_interval(np.minimum(each, LARGEST)[None]) for strategy, each in tails.items()}
-    frozen, full = (float(iqm(np.minimum(tails[each], LARGEST))) for each in (FROZEN, REFERENCE))
+    frozen, full = losses[FROZEN].value, losses[REFERENCE].value
     floor = full if task.floor is None else task.floor
     # If nothing can be learned, there is no loss of a model that has learned nothing: the unit is the floor itself.
-    reference = 2 * floor if task.floor is not None and task.floor == task.chance else frozen
+    unit = 2 * floor if task.floor is not None and task.floor == task.chance else frozen
     if task.is_control:
         status = "control"
     elif lost := [each for each in (FROZEN, IMMEDIATE) if losses[REFERENCE].high >= losses[each].low]:
         status = f"not admitted: the interval of {REFERENCE} is not below that of {' and '.join(lost)}"
     else:
         status = "admitted"
-    return Problem(name, model, floor, reference, losses, status)
+    refused = {strategy: result["refused"] for strategy, result in results.items() if result["refused"] is not None}
+    runs = {strategy: _runs(result, floor, unit) for strategy, result in ran.items()}
+    return Problem(name, floor, unit, losses, status, runs, refused, measures)
+
+
+def _runs(result: dict[str, Any], floor: float, unit: float) -> Runs:
+    tuned, untuned = as_array(result["tuned"]), as_array(result["untuned"])
+    rates, losses = zip(*result["tuning"], strict=True)
+    return Runs(
+        tuned=as_scores(tail(tuned), floor, unit),
+        untuned=as_scores(tail(untuned), floor, unit),
+        blocks=as_scores(tuned, floor, unit),
+        rate=result["rate"],
+        rates=np.array(rates),
+        tuning=as_scores(tail(as_array(losses)), floor, unit).mean(1),
+    )
+
+
+def as_scores(losses: np.ndarray, floor: float, unit: float) -> np.ndarray:
+    """(loss - floor) / (unit - floor), at most 1; a loss that is not finite has the score 1."""
+    known = np.isfinite(losses) & (losses < LARGEST)
+    scores = (np.where(known, losses, 0) - floor) / (unit - floor)
+    return np.where(known, np.minimum(scores, WORST), WORST)
 
 
 def updates_to(blocks_SN: np.ndarray, target: float, updates: int) -> float:

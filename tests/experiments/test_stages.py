@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from protocol.scores import score
+from protocol.scores import as_scores, score
 from protocol.stages import Settings, Stage, Stages, beyond, choose
 from protocol.tasks import InfluenceBalancing, OnDataset
 from protocol.training import BLOCKS, compile_run, tail
@@ -123,14 +123,14 @@ def test_a_strategy_that_refuses_a_problem_is_listed_with_its_reason(tmp_path):
         chosen.compute(stage)
     assert chosen.result(Stage("runs", "balance", "", "refuses")) == {"refused": "takes no problem at all"}
     assert "refuses" not in chosen.result(chosen.measures[0])
-    scores = score(chosen)
-    assert scores.refused == {"balance": {"refuses": "takes no problem at all"}}
-    assert set(scores.tuned["balance"]) == {"frozen", "full", "immediate"}
+    (problem,) = score(chosen)
+    assert problem.refused == {"refuses": "takes no problem at all"}
+    assert set(problem.runs) == {"frozen", "full", "immediate"}
 
 
 def test_a_result_that_was_tuned_with_seeds_that_count_is_refused(tmp_path):
     chosen = stages(tmp_path)
-    for stage in chosen.runs:
+    for stage in [*chosen.measures, *chosen.runs]:
         chosen.compute(stage)
     score(chosen)
     file = next(tmp_path.glob("runs-balance-full-*.json"))
@@ -185,10 +185,13 @@ def test_strategies_share_data_and_initial_parameters():
 
 def test_the_unit_of_a_control_without_anything_to_learn_is_its_floor(tmp_path):
     chosen = stages(tmp_path, tasks={"iid": OnDataset(IID(), window=4, rows=2, is_control=True)})
-    for stage in chosen.runs:
+    for stage in [*chosen.measures, *chosen.runs]:
         chosen.compute(stage)
-    (problem,) = score(chosen).problems.values()
+    (problem,) = score(chosen)
     assert problem.floor == pytest.approx(0.6616, abs=1e-4)
-    assert problem.score(np.array([problem.floor, 1.5 * problem.floor, 9.0, np.inf])).tolist() == pytest.approx(
-        [0, 0.5, 1, 1]
-    )
+    assert problem.unit == 2 * problem.floor
+
+
+def test_a_score_is_at_most_that_of_a_run_that_diverged():
+    losses = np.array([0.2, 0.7, 9.0, np.inf, np.nan])
+    assert as_scores(losses, floor=0.2, unit=1.2).tolist() == pytest.approx([0, 0.5, 1, 1, 1])

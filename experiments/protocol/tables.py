@@ -1,0 +1,155 @@
+"""The tables of the page of the referee."""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from seqjax.report import Table
+
+from .conclusions import on_problem, over_all_problems
+from .scores import FROZEN, IMMEDIATE, REFERENCE, Problem, admitted, at_cost, complete, updates_to
+from .statistics import improvement, iqm, iqm_interval, rank_intervals, verdicts
+
+TARGET = 0.5
+"""The score whose time is reported: half of what can be learned has been learned."""
+NONE = "–"
+
+
+def tasks(problems: list[Problem]) -> Table:
+    """What the tasks are, and which of them count."""
+    compared = (FROZEN, IMMEDIATE, REFERENCE)
+    rows = [
+        (
+            problem.name,
+            f"{problem.floor:.4f}",
+            f"{problem.unit:.4f}",
+            *(str(problem.losses[name]) for name in compared),
+            problem.status,
+        )
+        for problem in problems
+    ]
+    losses = (f"loss of {name} (95 % interval)" for name in compared)
+    return Table(("task", "score 0 at", "score 1 at", *losses, "counts"), rows)
+
+
+def ranking(problems: list[Problem]) -> Table:
+    """All strategies over the problems that count, by interquartile mean."""
+    scores = complete(problems)
+    ranks, found, rows = rank_intervals(scores), over_all_problems(scores), []
+    for name, each in sorted(scores.items(), key=lambda item: float(iqm(item[1].ravel()))):
+        versus = ("", "", "", "")
+        if name != REFERENCE:
+            wins, verdict = improvement(each, scores[REFERENCE]), found[name]
+            versus = (str(wins), str(verdict.difference), f"{verdict.p:.2g}", verdict.word)
+        rank = ranks[name]
+        rank_text = f"{rank.value:g} ({rank.low:g} to {rank.high:g})"
+        rows.append((name, str(iqm_interval(each)), rank_text, *versus, f"{mean_price(problems, name):.2g}"))
+    columns = (
+        "strategy",
+        "score (95 % interval)",
+        "rank (95 % interval)",
+        f"probability of a lower score than {REFERENCE}",
+        f"score less that of {REFERENCE}",
+        "p, Holm",
+        f"against {REFERENCE}",
+        f"price of an update, {REFERENCE} = 1",
+    )
+    return Table(columns, rows)
+
+
+def pairs(problems: list[Problem]) -> Table:
+    """Each strategy (row) against each other one (column), one family of comparisons."""
+    scores = complete(problems)
+    found = verdicts({(a, b): (scores[a], scores[b]) for a, b in itertools.combinations(scores, 2)})
+    opposite = {"better": "worse", "worse": "better", "tie": "tie", "undecided": "undecided"}
+
+    def cell(a: str, b: str) -> str:
+        if a == b:
+            return ""
+        return found[a, b].word if (a, b) in found else opposite[found[b, a].word]
+
+    return Table(("", *scores), [(a, *(cell(a, b) for b in scores)) for a in scores])
+
+
+def scores_by_task(problems: list[Problem]) -> Table:
+    """The interquartile mean of each strategy on each problem."""
+    return _by_task(problems, lambda problem, name: str(iqm_interval(problem.runs[name].tuned[None])))
+
+
+def verdicts_by_task(problems: list[Problem]) -> Table:
+    """The verdict of each strategy against `full` on each problem."""
+    found = {problem.name: on_problem(problem) for problem in problems}
+    return _by_task(problems, lambda problem, name: found[problem.name][name].word, without=(FROZEN, REFERENCE))
+
+
+def one_task(problem: Problem, updates: int) -> Table:
+    """All that was measured on one problem.
+
+    Args:
+        problem: the problem.
+        updates: the updates of a run.
+    """
+    found, rows = on_problem(problem), []
+    budget = updates * problem.measures[REFERENCE]["seconds"]
+    for name, runs in problem.runs.items():
+        verdict, measures = found.get(name), problem.measures[name]
+        versus = (str(verdict.difference), f"{verdict.p:.2g}", verdict.word) if verdict else ("", "", "")
+        price, needed = measures["seconds"], updates_to(runs.blocks, TARGET, updates)
+        rows.append(
+            (
+                name,
+                str(iqm_interval(runs.tuned[None])),
+                *versus,
+                f"{runs.rate:.2g}",
+                f"{iqm(runs.untuned):.3f}",
+                f"{1e3 * price:.3g}",
+                f"{iqm(at_cost(runs.blocks, price, budget, updates)):.3f}",
+                f"{needed:g}" if np.isfinite(needed) else NONE,
+                f"{needed * price:.2g}" if np.isfinite(needed) else NONE,
+                _number(measures["history_bias"], measures["history_bias_error"]),
+                _number(measures["variance"]),
+                _number(measures["cosine"]),
+            )
+        )
+    columns = (
+        "strategy",
+        "score (95 % interval)",
+        f"score less that of {REFERENCE}",
+        "p, Holm",
+        f"against {REFERENCE}",
+        "learning rate",
+        "score without tuning",
+        "price of an update (ms)",
+        f"score after the core-seconds of {REFERENCE}",
+        f"updates to a score of {TARGET}",
+        f"core-seconds to a score of {TARGET}",
+        "bias",
+        "variance",
+        "cosine",
+    )
+    return Table(columns, rows)
+
+
+def refused(problems: list[Problem]) -> Table | None:
+    """The strategies that do not take a problem; None: there are none."""
+    rows = [(problem.name, name, why) for problem in problems for name, why in problem.refused.items()]
+    return Table(("task", "strategy", "why"), rows) if rows else None
+
+
+def mean_price(problems: list[Problem], strategy: str) -> float:
+    """The price of an update in those of `full`, the geometric mean over the problems that count."""
+    seconds = [[each.measures[name]["seconds"] for name in (strategy, REFERENCE)] for each in admitted(problems)]
+    return float(np.exp(np.diff(-np.log(seconds)).mean()))
+
+
+def _by_task(problems: list[Problem], cell: Callable[[Problem, str], str], without: tuple[str, ...] = ()) -> Table:
+    names = dict.fromkeys(name for problem in problems for name in problem.runs if name not in without)
+    rows = [(name, *(cell(each, name) if name in each.runs else NONE for each in problems)) for name in names]
+    return Table(("strategy", *(problem.name for problem in problems)), rows)
+
+
+def _number(value: float | None, error: float | None = None) -> str:
+    if value is None:
+        return NONE
+    return f"{value:.2g}" if error is None else f"{value:.2g} ± {error:.1g}"
