@@ -123,15 +123,20 @@ def row(series, name, seeds):
         begin = time.perf_counter()
         losses = np.asarray(run(jax.random.key(seed), xs, ys)[0])
         seconds.append(time.perf_counter() - begin)
-        losses = losses.repeat(NUM_STEPS // len(losses))
-        records = [losses[end - 200 : end].mean() for end in range(500, NUM_STEPS + 1, 500)]
-        errors.append(float(np.mean(records[-5:])))
+        errors.append(error_of(losses))
     spread = f"{min(errors):.4f} to {max(errors):.4f}"
     published = PUBLISHED[series].get(name, "–")
     return (
         f"| {name} | {np.mean(errors):.4f} ± {np.std(errors):.4f} | {spread} | {published} | "
         f"{statistics.median(seconds):.1f} |"
     )
+
+
+def error_of(losses):
+    """The figure of a run, from the losses of its updates."""
+    losses = np.asarray(losses).repeat(NUM_STEPS // len(losses))
+    records = [losses[end - 200 : end].mean() for end in range(500, NUM_STEPS + 1, 500)]
+    return float(np.mean(records[-5:]))
 
 
 def compile_run(gradient, others=(), window=1):
