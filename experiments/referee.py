@@ -20,7 +20,11 @@ interval of their difference lies within ± .05. One is better if they do not ti
 and the interval excludes zero. All else is undecided.
 
 The price of an update is the median time of its gradient on one core of a machine that does nothing else, without
-compiling. It is measured apart from the runs, with bias and variance, after a quarter of a run with `full`.
+compiling. It is measured apart from the runs, with bias and variance, after a quarter of a run with `full`. With
+equally many core-seconds, a strategy has made as many updates as the core-seconds of a whole run of `full` pay, with
+the learning rate that is best for a whole run. If they pay less than a fifth of a run, the score is 1.
+
+All strategies make one update for each window. What some of them gain from an update after every step is not compared.
 """
 
 import time

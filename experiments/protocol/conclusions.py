@@ -1,9 +1,11 @@
 """What the scores say about the strategies: verdicts, and sentences each of which follows from an interval."""
 
+import itertools
+
 import numpy as np
 
-from .scores import FROZEN, REFERENCE, Problem, admitted, complete
-from .statistics import MARGIN, Verdict, rank_intervals, verdicts
+from .scores import FROZEN, REFERENCE, Problem, admitted, at_equal_cost, at_equal_updates
+from .statistics import Verdict, iqm, iqm_interval, verdicts
 
 
 def sentences(problems: list[Problem]) -> str:
@@ -13,16 +15,17 @@ def sentences(problems: list[Problem]) -> str:
         for problem in problems
         if problem.status.startswith("not")
     ]
-    if scores := complete(problems):
-        lines.append(f"These count: {'; '.join(problem.name for problem in admitted(problems))}.")
-        lines += _over_all(scores)
+    if counted := admitted(problems):
+        lines.append(f"These count: {'; '.join(problem.name for problem in counted)}.")
+        lines += _over_all(at_equal_updates(problems), "With equally many updates")
+        lines += _over_all(at_equal_cost(problems), "With equally many core-seconds")
     else:
         lines.append("No task is admitted, so that nothing follows.")
     lines += [_on_control(problem) for problem in problems if problem.status == "control"]
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(line if line.startswith(" ") else f"- {line}" for line in lines)
 
 
-def over_all_problems(scores: dict[str, np.ndarray]) -> dict[str, Verdict]:
+def against_full(scores: dict[str, np.ndarray]) -> dict[str, Verdict]:
     """The verdicts of all strategies against `full` over the problems that count, one family of comparisons."""
     return verdicts({name: (each, scores[REFERENCE]) for name, each in scores.items() if name != REFERENCE})
 
@@ -33,24 +36,33 @@ def on_problem(problem: Problem) -> dict[str, Verdict]:
     return verdicts({name: (each, tuned[REFERENCE]) for name, each in tuned.items() if name not in (REFERENCE, FROZEN)})
 
 
-def _over_all(scores: dict[str, np.ndarray]) -> list[str]:
-    lines = []
-    best = [f"`{name}`" for name, rank in rank_intervals(scores).items() if rank.low < 1.5]
-    if len(best) == 1:
-        lines.append(f"Only {best[0]} has a rank interval that begins at 1.")
-    else:
-        lines.append(f"These may be first, since their rank intervals begin at 1: {', '.join(best)}.")
-    found = over_all_problems(scores)
-    texts = {
-        "better": f"Better than `{REFERENCE}` over these tasks, by the difference of the scores",
-        "tie": f"Tied with `{REFERENCE}` (within ± {MARGIN})",
-        "worse": f"Worse than `{REFERENCE}`",
-        "undecided": f"Undecided against `{REFERENCE}`",
+def all_pairs(scores: dict[str, np.ndarray]) -> dict[tuple[str, str], Verdict]:
+    """The verdict of each strategy against each other one over the problems that count, one family of comparisons."""
+    found = verdicts({(a, b): (scores[a], scores[b]) for a, b in itertools.combinations(scores, 2)})
+    return found | {(b, a): verdict.mirrored() for (a, b), verdict in found.items()}
+
+
+def _over_all(scores: dict[str, np.ndarray], budget: str) -> list[str]:
+    """The best strategy, and the others by their verdicts; the lines after the first one are below it in the list."""
+    best = min(scores, key=lambda name: float(iqm(scores[name].ravel())))
+    of_best = {name: each for (name, other), each in all_pairs(scores).items() if other == best}
+    of_full = against_full(scores)
+    groups = {
+        f"Tied with `{best}`": _listed(of_best, "tie"),
+        f"Undecided against `{best}`": _listed(of_best, "undecided"),
     }
-    for word, text in texts.items():
-        if group := [f"`{name}` {each.difference}" for name, each in found.items() if each.word == word]:
-            lines.append(f"{text}: {', '.join(group)}.")
-    return lines
+    for word, text in {"better": "Better than", "tie": "Tied with", "undecided": "Undecided against"}.items():
+        groups[f"{text} `{REFERENCE}`"] = _listed(of_full, word)
+    groups[f"Worse than `{REFERENCE}`"] = _listed(of_full, "worse")
+    first = f"{budget}, the lowest score is that of `{best}`: {iqm_interval(scores[best])}."
+    return [
+        first,
+        *(f"  - {text}, by the difference of the scores: {group}." for text, group in groups.items() if group),
+    ]
+
+
+def _listed(found: dict[str, Verdict], word: str) -> str:
+    return ", ".join(f"`{name}` {each.difference}" for name, each in found.items() if each.word == word)
 
 
 def _on_control(problem: Problem) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from .scores import FROZEN, REFERENCE, Problem, Runs, complete
+from .scores import FROZEN, REFERENCE, Problem, Runs, at_equal_updates
 from .statistics import iqm, iqm_interval
 from .tables import mean_price
 
@@ -28,7 +28,7 @@ def score_by_task(problems: list[Problem]) -> Figure:
         axis.set_title(f"{problem.name.replace(', ', ',\n')}\n{problem.status.split(':')[0]}", fontsize=8)
         for edge in (0, 1):
             axis.axvline(edge, color="0.8", zorder=0, label=f"_score {edge}")
-        axis.set_xlim(-0.1, 1.1)
+        axis.set_xlim(-0.25, 1.1)
         axis.set_xticks([0, 1])
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
@@ -40,24 +40,24 @@ def score_against_price(problems: list[Problem]) -> Figure:
     """The score over all problems that count against the price of an update."""
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axis = figure.subplots()
-    for name, scores in complete(problems).items():
+    for name, scores in at_equal_updates(problems).items():
         interval, price = iqm_interval(scores), mean_price(problems, name)
         ends = [[interval.value - interval.low], [interval.high - interval.value]]
         axis.errorbar(price, interval.value, ends, fmt="o", color="C0", label=f"_{name}")
         axis.annotate(name, (price, interval.value), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axis.set_xscale("log")
-    axis.margins(x=0.15)
+    axis.margins(x=0.25)
     axis.set_xlabel(f"price of an update, {REFERENCE} = 1 (geometric mean over tasks)")
     axis.set_ylabel("score")
     return figure
 
 
-def score_along_core_seconds(problems: list[Problem], updates: int) -> Figure:
-    """The score along the core-seconds of a run of so many updates."""
+def score_along_core_seconds(problems: list[Problem]) -> Figure:
+    """The score along the core-seconds of a run."""
 
     def line(problem: Problem, name: str, runs: Runs) -> Any:
         ends = np.arange(1, runs.blocks.shape[1] + 1) / runs.blocks.shape[1]
-        return updates * problem.measures[name]["seconds"] * ends, iqm(runs.blocks.T)
+        return problem.updates * problem.measures[name]["seconds"] * ends, iqm(runs.blocks.T)
 
     return _panels(problems, line, "core-seconds, without compiling")
 

@@ -10,7 +10,7 @@ import seqjax as sj
 from . import figures, tables
 from .claims import claims
 from .conclusions import sentences
-from .scores import complete, score
+from .scores import admitted, score
 from .stages import Stages
 
 
@@ -23,12 +23,12 @@ def page(stages: Stages, title: str, protocol: str, folder: Path) -> sj.Report:
         protocol: how the strategies were compared, as Markdown.
         folder: the folder of the report.
     """
-    problems, updates = score(stages), stages.settings.updates
+    problems = score(stages)
     text = f"{_setting(stages)}\n\n{sentences(problems)}\n\n## The protocol\n\n{protocol}"
     report = sj.Report(title=title, text=text, folder=folder)
     report.table("tasks", tables.tasks(problems))
     report.figure("score_by_task", figures.score_by_task(problems))
-    if complete(problems):
+    if admitted(problems):
         report.table("ranking", tables.ranking(problems))
         report.figure("score_against_price", figures.score_against_price(problems))
         report.table("pairs", tables.pairs(problems))
@@ -36,10 +36,10 @@ def page(stages: Stages, title: str, protocol: str, folder: Path) -> sj.Report:
     report.table("against_full", tables.verdicts_by_task(problems))
     report.table("claims", claims(problems))
     for problem in problems:
-        report.table(f"on_{re.sub(r'\W+', '_', problem.name)}", tables.one_task(problem, updates))
+        report.table(f"on_{re.sub(r'\W+', '_', problem.name)}", tables.one_task(problem))
     if (refused := tables.refused(problems)) is not None:
         report.table("not_applicable", refused)
-    report.figure("score_along_core_seconds", figures.score_along_core_seconds(problems, updates))
+    report.figure("score_along_core_seconds", figures.score_along_core_seconds(problems))
     report.figure("score_by_learning_rate", figures.score_by_learning_rate(problems))
     return report
 

@@ -1,6 +1,6 @@
 """From the losses of all runs to scores, and to the tasks that are admitted."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +51,7 @@ class Problem(NamedTuple):
         runs: strategy -> its runs.
         refused: strategy -> why it does not take this problem.
         measures: strategy -> seconds of an update, bias, variance and cosine of its gradient.
+        updates: the updates of a run.
     """
 
     name: str
@@ -61,6 +62,12 @@ class Problem(NamedTuple):
     runs: dict[str, Runs]
     refused: dict[str, str]
     measures: dict[str, dict[str, Any]]
+    updates: int
+
+    def at_equal_cost(self, strategy: str) -> np.ndarray:
+        """The scores of a strategy after as many core-seconds as the whole run of `full` takes, float64[S]."""
+        prices = [self.measures[name]["seconds"] for name in (strategy, REFERENCE)]
+        return at_cost(self.runs[strategy].blocks, prices[0], self.updates * prices[1], self.updates)
 
 
 def score(stages: Stages) -> list[Problem]:
@@ -77,7 +84,7 @@ def score(stages: Stages) -> list[Problem]:
             if (each.task, each.model) == (stage.task, stage.model)
         }
         name = f"{stage.task}, {short[stage.model]}" if stage.model and len(stages.models) > 1 else stage.task
-        found.append(_problem(name, stages.tasks[stage.task], results, stages.result(stage)))
+        found.append(_problem(name, stages.tasks[stage.task], results, stages.result(stage), stages.settings.updates))
     return found
 
 
@@ -86,12 +93,21 @@ def admitted(problems: list[Problem]) -> list[Problem]:
     return [problem for problem in problems if problem.status == "admitted"]
 
 
-def complete(problems: list[Problem]) -> dict[str, np.ndarray]:
+def at_equal_updates(problems: list[Problem]) -> dict[str, np.ndarray]:
     """Strategy -> its scores on all problems that count, float64[K, S]; only strategies that take all of them."""
+    return _on_all(problems, lambda problem, name: problem.runs[name].tuned)
+
+
+def at_equal_cost(problems: list[Problem]) -> dict[str, np.ndarray]:
+    """The same after as many core-seconds as the whole run of `full` takes."""
+    return _on_all(problems, Problem.at_equal_cost)
+
+
+def _on_all(problems: list[Problem], scores: Callable[[Problem, str], np.ndarray]) -> dict[str, np.ndarray]:
     counted = admitted(problems)
     names = dict.fromkeys(name for problem in counted for name in problem.runs if name != FROZEN)
     return {
-        name: np.stack([problem.runs[name].tuned for problem in counted])
+        name: np.stack([scores(problem, name) for problem in counted])
         for name in names
         if all(name in problem.runs for problem in counted)
     }
@@ -103,7 +119,7 @@ def _short_names(models: Iterable[str]) -> dict[str, str]:
     return plugins if len(set(plugins.values())) == len(plugins) else {model: model for model in plugins}
 
 
-def _problem(name: str, task: Any, results: dict[str, Any], measures: dict[str, Any]) -> Problem:
+def _problem(name: str, task: Any, results: dict[str, Any], measures: dict[str, Any], updates: int) -> Problem:
     """What the losses on a problem mean, and whether it is admitted."""
     ran = {strategy: result for strategy, result in results.items() if result["refused"] is None}
     for strategy, result in ran.items():
@@ -123,7 +139,7 @@ def _problem(name: str, task: Any, results: dict[str, Any], measures: dict[str, 
         status = "admitted"
     refused = {strategy: result["refused"] for strategy, result in results.items() if result["refused"] is not None}
     runs = {strategy: _runs(result, floor, unit) for strategy, result in ran.items()}
-    return Problem(name, floor, unit, losses, status, runs, refused, measures)
+    return Problem(name, floor, unit, losses, status, runs, refused, measures, updates)
 
 
 def _runs(result: dict[str, Any], floor: float, unit: float) -> Runs:

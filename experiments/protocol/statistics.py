@@ -30,7 +30,8 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        # "z": a number that is rounded to zero has no sign.
+        return f"{self.value:z.3f} ({self.low:z.3f} to {self.high:z.3f})"
 
     def excludes(self, number: float) -> bool:
         """Whether a number lies outside."""
@@ -49,6 +50,12 @@ class Verdict(NamedTuple):
     difference: Interval
     p: float
     word: str
+
+    def mirrored(self) -> "Verdict":
+        """That of the reference against the strategy."""
+        value, low, high = self.difference
+        opposite = {"better": "worse", "worse": "better"}
+        return Verdict(Interval(-value, -high, -low), self.p, opposite.get(self.word, self.word))
 
 
 def iqm(scores: np.ndarray) -> np.ndarray:
@@ -118,7 +125,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return np.minimum(corrected, 1).tolist()
 
 
-def verdicts(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], margin: float = MARGIN) -> dict[str, Verdict]:
+def verdicts[Name](pairs: Mapping[Name, tuple[np.ndarray, np.ndarray]], margin: float = MARGIN) -> dict[Name, Verdict]:
     """The verdicts of a family of comparisons.
 
     A tie is a difference whose whole 95 % interval lies within ± `margin`, whether or not it excludes zero. A strategy

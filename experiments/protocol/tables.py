@@ -1,15 +1,14 @@
 """The tables of the page of the referee."""
 
-import itertools
 from collections.abc import Callable
 
 import numpy as np
 
 from seqjax.report import Table
 
-from .conclusions import on_problem, over_all_problems
-from .scores import FROZEN, IMMEDIATE, REFERENCE, Problem, admitted, at_cost, complete, updates_to
-from .statistics import improvement, iqm, iqm_interval, rank_intervals, verdicts
+from .conclusions import against_full, all_pairs, on_problem
+from .scores import FROZEN, IMMEDIATE, REFERENCE, Problem, admitted, at_equal_cost, at_equal_updates, updates_to
+from .statistics import improvement, iqm, iqm_interval, rank_intervals
 
 TARGET = 0.5
 """The score whose time is reported: half of what can be learned has been learned."""
@@ -35,8 +34,8 @@ def tasks(problems: list[Problem]) -> Table:
 
 def ranking(problems: list[Problem]) -> Table:
     """All strategies over the problems that count, by interquartile mean."""
-    scores = complete(problems)
-    ranks, found, rows = rank_intervals(scores), over_all_problems(scores), []
+    scores = at_equal_updates(problems)
+    ranks, found, paid, rows = rank_intervals(scores), against_full(scores), at_equal_cost(problems), []
     for name, each in sorted(scores.items(), key=lambda item: float(iqm(item[1].ravel()))):
         versus = ("", "", "", "")
         if name != REFERENCE:
@@ -44,7 +43,8 @@ def ranking(problems: list[Problem]) -> Table:
             versus = (str(wins), str(verdict.difference), f"{verdict.p:.2g}", verdict.word)
         rank = ranks[name]
         rank_text = f"{rank.value:g} ({rank.low:g} to {rank.high:g})"
-        rows.append((name, str(iqm_interval(each)), rank_text, *versus, f"{mean_price(problems, name):.2g}"))
+        price = f"{mean_price(problems, name):.2g}"
+        rows.append((name, str(iqm_interval(each)), rank_text, *versus, price, str(iqm_interval(paid[name]))))
     columns = (
         "strategy",
         "score (95 % interval)",
@@ -54,22 +54,16 @@ def ranking(problems: list[Problem]) -> Table:
         "p, Holm",
         f"against {REFERENCE}",
         f"price of an update, {REFERENCE} = 1",
+        f"score after the core-seconds of {REFERENCE}",
     )
     return Table(columns, rows)
 
 
 def pairs(problems: list[Problem]) -> Table:
     """Each strategy (row) against each other one (column), one family of comparisons."""
-    scores = complete(problems)
-    found = verdicts({(a, b): (scores[a], scores[b]) for a, b in itertools.combinations(scores, 2)})
-    opposite = {"better": "worse", "worse": "better", "tie": "tie", "undecided": "undecided"}
-
-    def cell(a: str, b: str) -> str:
-        if a == b:
-            return ""
-        return found[a, b].word if (a, b) in found else opposite[found[b, a].word]
-
-    return Table(("", *scores), [(a, *(cell(a, b) for b in scores)) for a in scores])
+    scores = at_equal_updates(problems)
+    found = all_pairs(scores)
+    return Table(("", *scores), [(a, *("" if a == b else found[a, b].word for b in scores)) for a in scores])
 
 
 def scores_by_task(problems: list[Problem]) -> Table:
@@ -83,30 +77,23 @@ def verdicts_by_task(problems: list[Problem]) -> Table:
     return _by_task(problems, lambda problem, name: found[problem.name][name].word, without=(FROZEN, REFERENCE))
 
 
-def one_task(problem: Problem, updates: int) -> Table:
-    """All that was measured on one problem.
-
-    Args:
-        problem: the problem.
-        updates: the updates of a run.
-    """
+def one_task(problem: Problem) -> Table:
+    """All that was measured on one problem."""
     found, rows = on_problem(problem), []
-    budget = updates * problem.measures[REFERENCE]["seconds"]
     for name, runs in problem.runs.items():
         verdict, measures = found.get(name), problem.measures[name]
         versus = (str(verdict.difference), f"{verdict.p:.2g}", verdict.word) if verdict else ("", "", "")
-        price, needed = measures["seconds"], updates_to(runs.blocks, TARGET, updates)
+        price, needed = measures["seconds"], updates_to(runs.blocks, TARGET, problem.updates)
         rows.append(
             (
                 name,
                 str(iqm_interval(runs.tuned[None])),
                 *versus,
                 f"{runs.rate:.2g}",
-                f"{iqm(runs.untuned):.3f}",
+                f"{iqm(runs.untuned):z.3f}",
                 f"{1e3 * price:.3g}",
-                f"{iqm(at_cost(runs.blocks, price, budget, updates)):.3f}",
-                f"{needed:g}" if np.isfinite(needed) else NONE,
-                f"{needed * price:.2g}" if np.isfinite(needed) else NONE,
+                f"{iqm(problem.at_equal_cost(name)):z.3f}",
+                f"{needed:g} ({needed * price:.2g})" if np.isfinite(needed) else NONE,
                 _number(measures["history_bias"], measures["history_bias_error"]),
                 _number(measures["variance"]),
                 _number(measures["cosine"]),
@@ -122,8 +109,7 @@ def one_task(problem: Problem, updates: int) -> Table:
         "score without tuning",
         "price of an update (ms)",
         f"score after the core-seconds of {REFERENCE}",
-        f"updates to a score of {TARGET}",
-        f"core-seconds to a score of {TARGET}",
+        f"updates (core-seconds) to a score of {TARGET}",
         "bias",
         "variance",
         "cosine",
@@ -152,4 +138,4 @@ def _by_task(problems: list[Problem], cell: Callable[[Problem, str], str], witho
 def _number(value: float | None, error: float | None = None) -> str:
     if value is None:
         return NONE
-    return f"{value:.2g}" if error is None else f"{value:.2g} ± {error:.1g}"
+    return f"{value:.2g} ± {error:.1g}" if error else f"{value:.2g}"

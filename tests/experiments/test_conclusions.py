@@ -1,0 +1,121 @@
+"""What the referee says of scores that are made up: each sentence follows from its verdict."""
+
+import numpy as np
+import pytest
+from protocol.claims import claims
+from protocol.conclusions import all_pairs, sentences
+from protocol.scores import Problem, Runs, admitted, at_equal_cost, at_equal_updates
+from protocol.statistics import Interval
+from protocol.tables import mean_price, one_task, pairs, ranking, verdicts_by_task
+from protocol.training import BLOCKS
+
+SEEDS = np.arange(10)
+
+
+def runs(score, first_block=0):
+    """Runs that have this score from one of their blocks on, and 1 before it, with a small spread over the seeds."""
+    tuned = score + 0.0001 * SEEDS
+    blocks = np.where(np.arange(BLOCKS) < first_block, 1.0, tuned[:, None])
+    return Runs(tuned, tuned, blocks, 0.003, np.array([0.001, 0.003]), np.array([1.0, score]))
+
+
+def problem(name, scores, status="admitted", prices=None):
+    measures = {
+        each: {
+            "seconds": (prices or {}).get(each, 1.0),
+            "history_bias": 0.5,
+            "history_bias_error": 0.0,
+            "variance": None,
+        }
+        | {"cosine": 1.0}
+        for each in scores
+    }
+    return Problem(name, 0.0, 1.0, dict.fromkeys(scores, Interval(0, 0, 0)), status, scores, {}, measures, updates=100)
+
+
+def made_up(**strategies):
+    return {name: runs(score) for name, score in {"frozen": 1, "full": 0.2, "immediate": 0.8, **strategies}.items()}
+
+
+def test_the_strategies_are_listed_by_their_verdicts():
+    text = sentences([problem("one", made_up(near=0.21, good=0.1)), problem("two", made_up(near=0.19, good=0.1))])
+    lines = text.split("\n")
+    assert lines[0] == "- These count: one; two."
+    assert lines[1] == "- With equally many updates, the lowest score is that of `good`: 0.100 (0.100 to 0.101)."
+    assert lines[2] == "  - Better than `full`, by the difference of the scores: `good` -0.100 (-0.100 to -0.100)."
+    assert lines[3] == "  - Tied with `full`, by the difference of the scores: `near` 0.000 (0.000 to 0.000)."
+    assert lines[4] == "  - Worse than `full`, by the difference of the scores: `immediate` 0.600 (0.600 to 0.600)."
+    assert lines[5].startswith("- With equally many core-seconds, the lowest score is that of `good`")
+
+
+def test_a_tie_with_the_best_and_an_undecided_difference_are_said():
+    noisy = runs(0.2)._replace(tuned=0.2 + 0.3 * (SEEDS % 2 * 2 - 1))
+    text = sentences([problem("one", made_up(twin=0.199) | {"noisy": noisy})])
+    # The interquartile mean of ± .3 is that of .2, too; the lowest one is that of `twin`.
+    assert "the lowest score is that of `twin`" in text
+    assert "Tied with `twin`, by the difference of the scores: `full` 0.001 (0.001 to 0.001)." in text
+    assert "Undecided against `full`, by the difference of the scores: `noisy` 0.000 (" in text
+
+
+def test_nothing_follows_from_tasks_that_do_not_count_and_controls_are_apart():
+    lost = problem("lost", made_up(), status="not admitted: the interval of full is not below that of frozen")
+    control = problem(
+        "free", {"frozen": runs(1), "full": runs(0.1), "immediate": runs(0.1), "bad": runs(0.9)}, "control"
+    )
+    assert sentences([lost, control]).split("\n") == [
+        "- **lost does not count**: the interval of full is not below that of frozen.",
+        "- No task is admitted, so that nothing follows.",
+        "- On the control free, 1 of 2 strategies tie with `full`; not tied: `bad` worse 0.800 (0.800 to 0.800).",
+    ]
+    assert admitted([lost, control]) == []
+
+
+def test_a_strategy_that_does_not_take_all_tasks_has_no_rank():
+    problems = [problem("one", made_up(mine=0.1)), problem("two", made_up())]
+    assert list(at_equal_updates(problems)) == ["full", "immediate"]
+    assert "mine" in {row[0] for row in verdicts_by_task(problems).rows}
+    assert "mine" not in {row[0] for row in ranking(problems).rows}
+
+
+@pytest.mark.parametrize(("price", "expected"), [(0.5, 0.3), (1.0, 0.3), (2.0, 1.0), (4.0, 1.0), (8.0, 1.0)])
+def test_a_dear_strategy_has_made_fewer_updates_at_equal_cost(price, expected):
+    """Its score falls to .3 in block 10 of 20: at twice the price of `full` only the first ten are paid."""
+    scores = made_up() | {"dear": runs(0.3, first_block=10)}
+    problems = [problem("one", scores, prices={"dear": price})]
+    assert at_equal_cost(problems)["dear"].mean() == pytest.approx(expected, abs=1e-3)
+    assert at_equal_updates(problems)["dear"].mean() == pytest.approx(0.3, abs=1e-3)
+    assert mean_price(problems, "dear") == pytest.approx(price)
+    table = one_task(problems[0])
+    row = dict(zip(table.columns, table.rows[-1], strict=True))
+    assert row["updates (core-seconds) to a score of 0.5"] == f"55 ({55 * price:.2g})"
+
+
+def test_the_price_over_tasks_is_a_geometric_mean():
+    problems = [problem("one", made_up(), prices={"immediate": 2.0}), problem("two", made_up(), prices={"full": 2.0})]
+    assert mean_price(problems, "immediate") == pytest.approx(1.0)
+
+
+def test_a_pair_has_opposite_verdicts_in_its_two_orders():
+    scores = at_equal_updates([problem("one", made_up(good=0.1, twin=0.1))])
+    found = all_pairs(scores)
+    assert len(found) == 12
+    for (a, b), verdict in found.items():
+        assert found[b, a].difference.value == -verdict.difference.value
+        assert (found[b, a].difference.low, found[b, a].difference.high) == (
+            -verdict.difference.high,
+            -verdict.difference.low,
+        )
+    assert found["good", "full"].word == "better"
+    assert found["full", "good"].word == "worse"
+    assert found["good", "twin"].word == found["twin", "good"].word == "tie"
+    assert pairs([problem("one", made_up(good=0.1, twin=0.1))]).rows[2][1:] == ("better", "better", "", "tie")
+
+
+@pytest.mark.parametrize(
+    ("immediate", "sparse", "expected"),
+    [(0.21, 0.3, ["holds", "holds"]), (0.4, 0.5, ["does not hold", "does not hold"])],
+)
+def test_a_claim_holds_if_its_interval_says_so(immediate, sparse, expected):
+    """Recoveries of .8, then of .79 and .7 (.875 of it), or .6 and .5 (.625 of it)."""
+    scores = made_up(immediate=immediate, rtrl=0.2, **{"sparse-rtrl:paths=2": sparse})
+    assert [row[-1] for row in claims([problem("one", scores)]).rows] == expected
