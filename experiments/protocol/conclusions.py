@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from .scores import FROZEN, REFERENCE, Problem, admitted, at_equal_cost, at_equal_updates
-from .statistics import Verdict, iqm, iqm_interval, verdicts
+from .statistics import Verdict, score_interval, score_over_tasks, verdicts
 
 
 def sentences(problems: list[Problem]) -> str:
@@ -19,6 +19,7 @@ def sentences(problems: list[Problem]) -> str:
         lines.append(f"These count: {'; '.join(problem.name for problem in counted)}.")
         lines += _over_all(at_equal_updates(problems), "With equally many updates")
         lines += _over_all(at_equal_cost(problems), "With equally many core-seconds")
+        lines += _not_paid(counted)
     else:
         lines.append("No task is admitted, so that nothing follows.")
     lines += [_on_control(problem) for problem in problems if problem.status == "control"]
@@ -44,21 +45,33 @@ def all_pairs(scores: dict[str, np.ndarray]) -> dict[tuple[str, str], Verdict]:
 
 def _over_all(scores: dict[str, np.ndarray], budget: str) -> list[str]:
     """The best strategy, and the others by their verdicts; the lines after the first one are below it in the list."""
-    best = min(scores, key=lambda name: float(iqm(scores[name].ravel())))
+    best = min(scores, key=lambda name: score_over_tasks(scores[name]))
     of_best = {name: each for (name, other), each in all_pairs(scores).items() if other == best}
     of_full = against_full(scores)
     groups = {
         f"Tied with `{best}`": _listed(of_best, "tie"),
         f"Undecided against `{best}`": _listed(of_best, "undecided"),
     }
+    # What is said of the best strategy and `full` in these two lines is not said again.
+    others = {name: each for name, each in of_full.items() if name != best or each.word == "better"}
     for word, text in {"better": "Better than", "tie": "Tied with", "undecided": "Undecided against"}.items():
-        groups[f"{text} `{REFERENCE}`"] = _listed(of_full, word)
+        groups[f"{text} `{REFERENCE}`"] = _listed(others if best != REFERENCE else {}, word)
     groups[f"Worse than `{REFERENCE}`"] = _listed(of_full, "worse")
-    first = f"{budget}, the lowest score is that of `{best}`: {iqm_interval(scores[best])}."
+    first = f"{budget}, the lowest score is that of `{best}`: {score_interval(scores[best])}."
     return [
         first,
-        *(f"  - {text}, by the difference of the scores: {group}." for text, group in groups.items() if group),
+        *(f"  - {text}, by the mean difference of the scores: {group}." for text, group in groups.items() if group),
     ]
+
+
+def _not_paid(counted: list[Problem]) -> list[str]:
+    """Where the score at equal cost is not measured, since the core-seconds pay no block."""
+    missing = [name for problem in counted for name in problem.runs if not problem.blocks_at_equal_cost(name)]
+    if not missing:
+        return []
+    texts = (f"`{name}` on {missing.count(name)}" for name in dict.fromkeys(missing))
+    text = "Not measured but set to 1, since the core-seconds pay less than a twentieth of a run"
+    return [f"  - {text}: {', '.join(texts)} of {len(counted)} tasks."]
 
 
 def _listed(found: dict[str, Verdict], word: str) -> str:

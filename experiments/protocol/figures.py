@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from .scores import FROZEN, REFERENCE, Problem, Runs, at_equal_updates
-from .statistics import iqm, iqm_interval
+from .scores import FROZEN, REFERENCE, Problem, Runs, at_equal_updates, bounded
+from .statistics import iqm, score_interval
 from .tables import mean_price
 
 MOST_COLUMNS = 4
@@ -22,7 +22,7 @@ def score_by_task(problems: list[Problem]) -> Figure:
     for axis, problem in zip(axes, problems, strict=True):
         for y, name in enumerate(names):
             if name in problem.runs:
-                interval = iqm_interval(problem.runs[name].tuned[None])
+                interval = score_interval(problem.runs[name].tuned[None])
                 axis.plot([interval.low, interval.high], [y, y], color="C0", label=f"_{name}, interval")
                 axis.plot([interval.value], [y], "o", color="C0", markersize=4, label=f"_{name}")
         axis.set_title(f"{problem.name.replace(', ', ',\n')}\n{problem.status.split(':')[0]}", fontsize=8)
@@ -41,7 +41,7 @@ def score_against_price(problems: list[Problem]) -> Figure:
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axis = figure.subplots()
     for name, scores in at_equal_updates(problems).items():
-        interval, price = iqm_interval(scores), mean_price(problems, name)
+        interval, price = score_interval(scores), mean_price(problems, name)
         ends = [[interval.value - interval.low], [interval.high - interval.value]]
         axis.errorbar(price, interval.value, ends, fmt="o", color="C0", label=f"_{name}")
         axis.annotate(name, (price, interval.value), xytext=(4, 4), textcoords="offset points", fontsize=8)
@@ -57,7 +57,7 @@ def score_along_core_seconds(problems: list[Problem]) -> Figure:
 
     def line(problem: Problem, name: str, runs: Runs) -> Any:
         ends = np.arange(1, runs.blocks.shape[1] + 1) / runs.blocks.shape[1]
-        return problem.updates * problem.measures[name]["seconds"] * ends, iqm(runs.blocks.T)
+        return problem.updates * problem.measures[name]["seconds"] * ends, iqm(bounded(runs.blocks).T)
 
     return _panels(problems, line, "core-seconds, without compiling")
 

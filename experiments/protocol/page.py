@@ -13,6 +13,35 @@ from .conclusions import sentences
 from .scores import admitted, score
 from .stages import Stages
 
+READING = """
+The score over all tasks is the mean over the tasks of the interquartile mean over the seeds, which leaves out the
+lowest and the highest quarter. A difference of two strategies is the plain mean over tasks and seeds, and a tie over
+all tasks is a tie of these means: on single tasks two strategies can differ in both directions. A tie can also be a
+small difference that is certainly not zero. The ranks resample the seeds and not the tasks, as all intervals do, so
+that they hold for these tasks. A p value over all tasks also grows if the tasks disagree. Hence a pair can have
+different ranks and be undecided.
+
+The intervals belong to the learning rates that were chosen. They do not contain the error of choosing a rate with two
+seeds. "Score without tuning" is that with the rate .003 for all. On one task, p values are corrected for its
+comparisons with `full`, and not across the tasks.
+
+Bias is the distance of the mean estimate from the gradient of the whole history, relative to its norm, with its
+standard error for a random strategy. The history is that of three windows, if the state is carried from window to
+window. `full` stops at the start of its window, and has a bias of its own there. Variance is that of one estimate,
+relative to the squared norm. Cosine is the mean cosine of an estimate and the gradient that the strategy claims to
+estimate, of the window or of the history. The time to a score of .5 is that of the first block of a run, one twentieth
+of its updates, with this score; the median over the seeds.
+
+A price is that of these implementations on one core of a CPU, for networks of this size. It contains neither the
+optimizer nor memory, it has no interval, and it is no statement about an algorithm at another size or on a GPU. No run
+is longer than the others, so that a strategy that is cheaper than `full` does not spend all core-seconds.
+
+A claim is reproduced if the whole interval lies within the stated range, and not reproduced if it lies outside; p
+values are not used. The papers trained other networks on other tasks, with an update after every step. What is not
+reproduced here does not carry over to these tasks, and is not refuted on those of the papers. A task counts only if
+`immediate` is worse than `full`, so that on these tasks only the size of its difference is a result, and not its sign.
+"""
+
 
 def page(stages: Stages, title: str, protocol: str, folder: Path) -> sj.Report:
     """The report of an edition whose stages have all been computed.
@@ -24,7 +53,9 @@ def page(stages: Stages, title: str, protocol: str, folder: Path) -> sj.Report:
         folder: the folder of the report.
     """
     problems = score(stages)
-    text = f"{_setting(stages)}\n\n{sentences(problems)}\n\n## The protocol\n\n{protocol}"
+    text = (
+        f"{_setting(stages)}\n\n{sentences(problems)}\n\n## The protocol\n\n{protocol}\n\n## How to read it\n{READING}"
+    )
     report = sj.Report(title=title, text=text, folder=folder)
     report.table("tasks", tables.tasks(problems))
     report.figure("score_by_task", figures.score_by_task(problems))
@@ -35,6 +66,7 @@ def page(stages: Stages, title: str, protocol: str, folder: Path) -> sj.Report:
     report.table("scores", tables.scores_by_task(problems))
     report.table("against_full", tables.verdicts_by_task(problems))
     report.table("claims", claims(problems))
+    report.table("strategies", tables.strategies(stages))
     for problem in problems:
         report.table(f"on_{re.sub(r'\W+', '_', problem.name)}", tables.one_task(problem))
     if (refused := tables.refused(problems)) is not None:

@@ -8,8 +8,8 @@ import numpy as np
 import seqjax as sj
 
 from .stages import FROZEN, Stages, as_array
-from .statistics import Interval, iqm_interval
-from .training import TAIL, tail
+from .statistics import Interval, score_interval
+from .training import BLOCKS, TAIL, tail
 
 REFERENCE, IMMEDIATE = "full", "immediate"
 """The strategies that every edition has: the one with which others are compared, and the one of a single step."""
@@ -25,7 +25,7 @@ class Runs(NamedTuple):
     Args:
         tuned: with the learning rate that was chosen, float64[S].
         untuned: with that of those who do not tune, float64[S].
-        blocks: along the updates of the tuned runs, float64[S, BLOCKS].
+        blocks: those of the blocks of the tuned runs, which may be above 1, float64[S, BLOCKS].
         rate: the learning rate that was chosen.
         rates: all that were tried, float64[R].
         tuning: the mean score with each of them, over the seeds of tuning, float64[R].
@@ -66,8 +66,13 @@ class Problem(NamedTuple):
 
     def at_equal_cost(self, strategy: str) -> np.ndarray:
         """The scores of a strategy after as many core-seconds as the whole run of `full` takes, float64[S]."""
-        prices = [self.measures[name]["seconds"] for name in (strategy, REFERENCE)]
-        return at_cost(self.runs[strategy].blocks, prices[0], self.updates * prices[1], self.updates)
+        return score_after(self.runs[strategy].blocks, self.blocks_at_equal_cost(strategy))
+
+    def blocks_at_equal_cost(self, strategy: str) -> int:
+        """How many blocks of a run of a strategy the core-seconds of the whole run of `full` pay."""
+        price, of_full = (self.measures[name]["seconds"] for name in (strategy, REFERENCE))
+        # Without the small number, rounding would take a block from a strategy that can pay the whole run.
+        return int(min(of_full / price, 1) * BLOCKS + 1e-9)
 
 
 def score(stages: Stages) -> list[Problem]:
@@ -126,7 +131,7 @@ def _problem(name: str, task: Any, results: dict[str, Any], measures: dict[str, 
         if set(result["tuning_seeds"]) & set(result["seeds"]):
             raise sj.Error(f"{strategy} on {name} was tuned with seeds that count; its scores are refused")
     tails = {strategy: tail(as_array(result["tuned"])) for strategy, result in ran.items()}
-    losses = {strategy: iqm_interval(np.minimum(each, LARGEST)[None]) for strategy, each in tails.items()}
+    losses = {strategy: score_interval(np.minimum(each, LARGEST)[None]) for strategy, each in tails.items()}
     frozen, full = losses[FROZEN].value, losses[REFERENCE].value
     floor = full if task.floor is None else task.floor
     # If nothing can be learned, there is no loss of a model that has learned nothing: the unit is the floor itself.
@@ -146,20 +151,24 @@ def _runs(result: dict[str, Any], floor: float, unit: float) -> Runs:
     tuned, untuned = as_array(result["tuned"]), as_array(result["untuned"])
     rates, losses = zip(*result["tuning"], strict=True)
     return Runs(
-        tuned=as_scores(tail(tuned), floor, unit),
-        untuned=as_scores(tail(untuned), floor, unit),
-        blocks=as_scores(tuned, floor, unit),
+        tuned=bounded(relative(tail(tuned), floor, unit)),
+        untuned=bounded(relative(tail(untuned), floor, unit)),
+        blocks=relative(tuned, floor, unit),
         rate=result["rate"],
         rates=np.array(rates),
-        tuning=as_scores(tail(as_array(losses)), floor, unit).mean(1),
+        tuning=bounded(relative(tail(as_array(losses)), floor, unit)).mean(1),
     )
 
 
-def as_scores(losses: np.ndarray, floor: float, unit: float) -> np.ndarray:
-    """(loss - floor) / (unit - floor), at most 1; a loss that is not finite has the score 1."""
+def relative(losses: np.ndarray, floor: float, unit: float) -> np.ndarray:
+    """(loss - floor) / (unit - floor); inf for a loss that is not finite."""
     known = np.isfinite(losses) & (losses < LARGEST)
-    scores = (np.where(known, losses, 0) - floor) / (unit - floor)
-    return np.where(known, np.minimum(scores, WORST), WORST)
+    return np.where(known, (np.where(known, losses, 0) - floor) / (unit - floor), np.inf)
+
+
+def bounded(scores: np.ndarray) -> np.ndarray:
+    """Scores that are at most 1."""
+    return np.minimum(scores, WORST)
 
 
 def updates_to(blocks_SN: np.ndarray, target: float, updates: int) -> float:
@@ -169,14 +178,9 @@ def updates_to(blocks_SN: np.ndarray, target: float, updates: int) -> float:
     return float(np.median(first))
 
 
-def at_cost(blocks_SN: np.ndarray, price: float, cost: float, updates: int) -> np.ndarray:
-    """The scores after core-seconds `cost`, the median of the blocks before that; 1 if there is none, float64[S].
-
-    Args:
-        blocks_SN: float64[S, BLOCKS].
-        price: seconds of an update.
-        cost: the core-seconds that are spent.
-        updates: the updates of a whole run.
-    """
-    done = int(min(cost / price, updates) / updates * blocks_SN.shape[1])
-    return np.full(len(blocks_SN), WORST) if done < TAIL else np.median(blocks_SN[:, done - TAIL : done], 1)
+def score_after(blocks_SN: np.ndarray, num_blocks: int) -> np.ndarray:
+    """The scores after so many blocks, medians of the last fifth of them; 1 after none, float64[S]."""
+    last = max(1, num_blocks * TAIL // BLOCKS)
+    if not num_blocks:
+        return np.full(len(blocks_SN), WORST)
+    return bounded(np.median(blocks_SN[:, num_blocks - last : num_blocks], 1))

@@ -73,9 +73,18 @@ def iqm(scores: np.ndarray) -> np.ndarray:
     return ordered @ (weights / weights.sum())
 
 
-def iqm_interval(scores_KS: np.ndarray) -> Interval:
-    """The interquartile mean of all scores, with its stratified bootstrap interval."""
-    return _interval(iqm(scores_KS.ravel()), _resampled_iqm(scores_KS))
+def score_over_tasks(scores_KS: np.ndarray) -> float:
+    """The mean over the tasks of the interquartile mean over the seeds.
+
+    The interquartile mean of all runs together, as in Agarwal et al., would leave out the best and the worst task of a
+    strategy if its tasks differ more than its seeds.
+    """
+    return float(iqm(scores_KS).mean())
+
+
+def score_interval(scores_KS: np.ndarray) -> Interval:
+    """The score over tasks, with its stratified bootstrap interval."""
+    return _interval(score_over_tasks(scores_KS), _resampled_scores(scores_KS))
 
 
 def mean_interval(differences_KS: np.ndarray) -> Interval:
@@ -87,8 +96,10 @@ def mean_interval(differences_KS: np.ndarray) -> Interval:
 def improvement(scores_KS: np.ndarray, others_KS: np.ndarray) -> Interval:
     """The probability that a run has a lower score than one of the other strategy on the same task; ties count half.
 
-    It is averaged over the tasks (Agarwal et al. 2021). The interval is that of a stratified bootstrap of both.
+    It is averaged over the tasks (Agarwal et al. 2021). The interval is that of a stratified bootstrap of both. Scores
+    that are equal but for rounding are ties.
     """
+    scores_KS, others_KS = scores_KS.round(6), others_KS.round(6)
     wins_KSS = (scores_KS[:, :, None] < others_KS[:, None, :]) + 0.5 * (scores_KS[:, :, None] == others_KS[:, None, :])
     mine_RKS, theirs_RKS = _shares(*scores_KS.shape), _shares(*others_KS.shape, seed=1)
     drawn = np.einsum("rks,kst,rkt->r", mine_RKS, wins_KSS, theirs_RKS, optimize=True) / len(wins_KSS)
@@ -96,12 +107,12 @@ def improvement(scores_KS: np.ndarray, others_KS: np.ndarray) -> Interval:
 
 
 def rank_intervals(scores: Mapping[str, np.ndarray]) -> dict[str, Interval]:
-    """The rank of each strategy by interquartile mean, from 1, with the interval of its rank in resamples.
+    """The rank of each strategy by its score over tasks, from 1, with the interval of its rank in resamples.
 
-    All strategies are resampled with the same seeds, since they are paired. Equal means share the mean of their ranks.
+    All strategies are resampled with the same seeds, since they are paired. Equal scores share the mean of their ranks.
     """
-    ranks_RA = _ranks(np.stack([_resampled_iqm(each) for each in scores.values()], 1))
-    own = _ranks(np.array([[iqm(each.ravel()) for each in scores.values()]]))[0]
+    ranks_RA = _ranks(np.stack([_resampled_scores(each) for each in scores.values()], 1))
+    own = _ranks(np.array([[score_over_tasks(each) for each in scores.values()]]))[0]
     return {name: _interval(own[n], ranks_RA[:, n]) for n, name in enumerate(scores)}
 
 
@@ -174,10 +185,10 @@ def _signs(n: int) -> np.ndarray:
     return signs
 
 
-def _resampled_iqm(scores_KS: np.ndarray) -> np.ndarray:
-    """The interquartile means of all resamples, float64[R]."""
-    drawn = np.take_along_axis(scores_KS[None], _drawn(*scores_KS.shape), 2)
-    return iqm(drawn.reshape(len(drawn), -1))
+def _resampled_scores(scores_KS: np.ndarray) -> np.ndarray:
+    """The scores over tasks of all resamples, float64[R]."""
+    drawn_RKS = np.take_along_axis(scores_KS[None], _drawn(*scores_KS.shape), 2)
+    return iqm(drawn_RKS).mean(1)
 
 
 def _interval(value: float, drawn: np.ndarray) -> Interval:

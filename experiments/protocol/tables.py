@@ -1,5 +1,6 @@
 """The tables of the page of the referee."""
 
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -8,11 +9,20 @@ from seqjax.report import Table
 
 from .conclusions import against_full, all_pairs, on_problem
 from .scores import FROZEN, IMMEDIATE, REFERENCE, Problem, admitted, at_equal_cost, at_equal_updates, updates_to
-from .statistics import improvement, iqm, iqm_interval, rank_intervals
+from .stages import Stages
+from .statistics import improvement, iqm, rank_intervals, score_interval, score_over_tasks
 
 TARGET = 0.5
 """The score whose time is reported: half of what can be learned has been learned."""
 NONE = "–"
+
+
+def strategies(stages: Stages) -> Table:
+    """What the strategies are: the first paragraphs of their docstrings."""
+    texts = {name: inspect.getdoc(type(each)) or "" for name, each in stages.strategies.items()}
+    return Table(
+        ("strategy", "what it is"), [(name, text.split("\n\n")[0].replace("\n", " ")) for name, text in texts.items()]
+    )
 
 
 def tasks(problems: list[Problem]) -> Table:
@@ -36,7 +46,7 @@ def ranking(problems: list[Problem]) -> Table:
     """All strategies over the problems that count, by interquartile mean."""
     scores = at_equal_updates(problems)
     ranks, found, paid, rows = rank_intervals(scores), against_full(scores), at_equal_cost(problems), []
-    for name, each in sorted(scores.items(), key=lambda item: float(iqm(item[1].ravel()))):
+    for name, each in sorted(scores.items(), key=lambda item: score_over_tasks(item[1])):
         versus = ("", "", "", "")
         if name != REFERENCE:
             wins, verdict = improvement(each, scores[REFERENCE]), found[name]
@@ -44,7 +54,7 @@ def ranking(problems: list[Problem]) -> Table:
         rank = ranks[name]
         rank_text = f"{rank.value:g} ({rank.low:g} to {rank.high:g})"
         price = f"{mean_price(problems, name):.2g}"
-        rows.append((name, str(iqm_interval(each)), rank_text, *versus, price, str(iqm_interval(paid[name]))))
+        rows.append((name, str(score_interval(each)), rank_text, *versus, price, str(score_interval(paid[name]))))
     columns = (
         "strategy",
         "score (95 % interval)",
@@ -68,7 +78,7 @@ def pairs(problems: list[Problem]) -> Table:
 
 def scores_by_task(problems: list[Problem]) -> Table:
     """The interquartile mean of each strategy on each problem."""
-    return _by_task(problems, lambda problem, name: str(iqm_interval(problem.runs[name].tuned[None])))
+    return _by_task(problems, lambda problem, name: str(score_interval(problem.runs[name].tuned[None])))
 
 
 def verdicts_by_task(problems: list[Problem]) -> Table:
@@ -87,12 +97,12 @@ def one_task(problem: Problem) -> Table:
         rows.append(
             (
                 name,
-                str(iqm_interval(runs.tuned[None])),
+                str(score_interval(runs.tuned[None])),
                 *versus,
                 f"{runs.rate:.2g}",
                 f"{iqm(runs.untuned):z.3f}",
                 f"{1e3 * price:.3g}",
-                f"{iqm(problem.at_equal_cost(name)):z.3f}",
+                f"{iqm(problem.at_equal_cost(name)):z.3f}" if problem.blocks_at_equal_cost(name) else "1 (set)",
                 f"{needed:g} ({needed * price:.2g})" if np.isfinite(needed) else NONE,
                 _number(measures["history_bias"], measures["history_bias_error"]),
                 _number(measures["variance"]),

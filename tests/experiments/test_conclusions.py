@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from protocol.claims import claims
 from protocol.conclusions import all_pairs, sentences
-from protocol.scores import Problem, Runs, admitted, at_equal_cost, at_equal_updates
+from protocol.scores import Problem, Runs, admitted, at_equal_cost, at_equal_updates, score_after
 from protocol.statistics import Interval
 from protocol.tables import mean_price, one_task, pairs, ranking, verdicts_by_task
 from protocol.training import BLOCKS
@@ -42,9 +42,11 @@ def test_the_strategies_are_listed_by_their_verdicts():
     lines = text.split("\n")
     assert lines[0] == "- These count: one; two."
     assert lines[1] == "- With equally many updates, the lowest score is that of `good`: 0.100 (0.100 to 0.101)."
-    assert lines[2] == "  - Better than `full`, by the difference of the scores: `good` -0.100 (-0.100 to -0.100)."
-    assert lines[3] == "  - Tied with `full`, by the difference of the scores: `near` 0.000 (0.000 to 0.000)."
-    assert lines[4] == "  - Worse than `full`, by the difference of the scores: `immediate` 0.600 (0.600 to 0.600)."
+    assert lines[2] == "  - Better than `full`, by the mean difference of the scores: `good` -0.100 (-0.100 to -0.100)."
+    assert lines[3] == "  - Tied with `full`, by the mean difference of the scores: `near` 0.000 (0.000 to 0.000)."
+    assert (
+        lines[4] == "  - Worse than `full`, by the mean difference of the scores: `immediate` 0.600 (0.600 to 0.600)."
+    )
     assert lines[5].startswith("- With equally many core-seconds, the lowest score is that of `good`")
 
 
@@ -53,8 +55,8 @@ def test_a_tie_with_the_best_and_an_undecided_difference_are_said():
     text = sentences([problem("one", made_up(twin=0.199) | {"noisy": noisy})])
     # The interquartile mean of ± .3 is that of .2, too; the lowest one is that of `twin`.
     assert "the lowest score is that of `twin`" in text
-    assert "Tied with `twin`, by the difference of the scores: `full` 0.001 (0.001 to 0.001)." in text
-    assert "Undecided against `full`, by the difference of the scores: `noisy` 0.000 (" in text
+    assert "Tied with `twin`, by the mean difference of the scores: `full` 0.001 (0.001 to 0.001)." in text
+    assert "Undecided against `full`, by the mean difference of the scores: `noisy` 0.000 (" in text
 
 
 def test_nothing_follows_from_tasks_that_do_not_count_and_controls_are_apart():
@@ -77,17 +79,37 @@ def test_a_strategy_that_does_not_take_all_tasks_has_no_rank():
     assert "mine" not in {row[0] for row in ranking(problems).rows}
 
 
-@pytest.mark.parametrize(("price", "expected"), [(0.5, 0.3), (1.0, 0.3), (2.0, 1.0), (4.0, 1.0), (8.0, 1.0)])
-def test_a_dear_strategy_has_made_fewer_updates_at_equal_cost(price, expected):
+@pytest.mark.parametrize(
+    ("price", "expected", "blocks"), [(0.5, 0.3, 20), (1.0, 0.3, 20), (1.5, 0.3, 13), (2.0, 1.0, 10), (19.0, 1.0, 1)]
+)
+def test_a_dear_strategy_has_made_fewer_updates_at_equal_cost(price, expected, blocks):
     """Its score falls to .3 in block 10 of 20: at twice the price of `full` only the first ten are paid."""
     scores = made_up() | {"dear": runs(0.3, first_block=10)}
     problems = [problem("one", scores, prices={"dear": price})]
+    assert problems[0].blocks_at_equal_cost("dear") == blocks
     assert at_equal_cost(problems)["dear"].mean() == pytest.approx(expected, abs=1e-3)
     assert at_equal_updates(problems)["dear"].mean() == pytest.approx(0.3, abs=1e-3)
     assert mean_price(problems, "dear") == pytest.approx(price)
     table = one_task(problems[0])
     row = dict(zip(table.columns, table.rows[-1], strict=True))
     assert row["updates (core-seconds) to a score of 0.5"] == f"55 ({55 * price:.2g})"
+
+
+def test_a_score_at_equal_cost_that_no_block_measured_is_said_to_be_set():
+    scores = made_up() | {"dear": runs(0.3)}
+    problems = [problem("one", scores, prices={"dear": 21}), problem("two", scores, prices={"dear": 2})]
+    assert at_equal_cost(problems)["dear"][0].tolist() == [1.0] * 10
+    assert sentences(problems).endswith("pay less than a twentieth of a run: `dear` on 1 of 2 tasks.")
+    assert one_task(problems[0]).rows[-1][8] == "1 (set)"
+
+
+def test_the_score_after_some_blocks_is_the_median_of_their_last_fifth():
+    blocks = np.array([[8.0, 4, 5, 3, 2, 0.9, 0.7, 0.8, 0.1, 0.3, *[0.2] * 10]])
+    assert score_after(blocks, 0) == score_after(blocks, 1) == 1
+    assert score_after(blocks, 6) == 0.9
+    assert score_after(blocks, 10) == pytest.approx(0.2), "of .1 and .3"
+    assert score_after(blocks, 20) == 0.2
+    assert score_after(np.array([[0.5, np.inf] * 10]), 20) == 1
 
 
 def test_the_price_over_tasks_is_a_geometric_mean():
@@ -113,9 +135,9 @@ def test_a_pair_has_opposite_verdicts_in_its_two_orders():
 
 @pytest.mark.parametrize(
     ("immediate", "sparse", "expected"),
-    [(0.21, 0.3, ["holds", "holds"]), (0.4, 0.5, ["does not hold", "does not hold"])],
+    [(0.21, 0.3, ["reproduced", "reproduced"]), (0.4, 0.5, ["not reproduced", "not reproduced"])],
 )
-def test_a_claim_holds_if_its_interval_says_so(immediate, sparse, expected):
+def test_a_claim_is_reproduced_if_its_interval_says_so(immediate, sparse, expected):
     """Recoveries of .8, then of .79 and .7 (.875 of it), or .6 and .5 (.625 of it)."""
     scores = made_up(immediate=immediate, rtrl=0.2, **{"sparse-rtrl:paths=2": sparse})
     assert [row[-1] for row in claims([problem("one", scores)]).rows] == expected

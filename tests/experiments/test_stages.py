@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from protocol.scores import as_scores, score
+from protocol.scores import bounded, relative, score
 from protocol.stages import Settings, Stage, Stages, beyond, choose
 from protocol.tasks import InfluenceBalancing, OnDataset
 from protocol.training import BLOCKS, compile_run, tail
@@ -194,4 +194,4 @@ def test_the_unit_of_a_control_without_anything_to_learn_is_its_floor(tmp_path):
 
 def test_a_score_is_at_most_that_of_a_run_that_diverged():
     losses = np.array([0.2, 0.7, 9.0, np.inf, np.nan])
-    assert as_scores(losses, floor=0.2, unit=1.2).tolist() == pytest.approx([0, 0.5, 1, 1, 1])
+    assert bounded(relative(losses, floor=0.2, unit=1.2)).tolist() == pytest.approx([0, 0.5, 1, 1, 1])

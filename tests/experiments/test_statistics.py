@@ -10,9 +10,9 @@ from protocol.statistics import (
     holm,
     improvement,
     iqm,
-    iqm_interval,
     mean_interval,
     rank_intervals,
+    score_interval,
     sign_test,
     verdicts,
 )
@@ -68,9 +68,11 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_approximation_for_many_see
     np.testing.assert_allclose([found.low, found.high], found.value + np.array([-1.96, 1.96]) * error, atol=0.1 * error)
 
 
-def test_the_interval_of_an_interquartile_mean_resamples_within_tasks():
-    scores = np.repeat([[0.0], [1.0], [2.0], [3.0]], 10, axis=1)  # without any spread over the seeds
-    assert iqm_interval(scores) == Interval(1.5, 1.5, 1.5)
+def test_the_score_over_tasks_keeps_each_task_and_resamples_within_it():
+    scores = np.repeat([[0.0], [1.0], [2.0], [9.0]], 10, axis=1)  # without any spread over the seeds
+    assert score_interval(scores) == Interval(3, 3, 3)
+    outlier = np.array([[0.0] * 9 + [100.0], [1.0] * 10])
+    assert score_interval(outlier).value == 0.5, "the highest quarter of the seeds is left out"
 
 
 def test_the_probability_of_improvement_is_that_of_mann_and_whitney():
@@ -82,6 +84,7 @@ def test_the_probability_of_improvement_is_that_of_mann_and_whitney():
     assert found.low < found.value < found.high
     two = improvement(np.stack([mine, theirs]), np.stack([theirs, mine]))
     assert two.value == pytest.approx(0.5), "a win on one task and the opposite on the other"
+    assert improvement(mine[None], mine[None] * (1 + 1e-9)).value == 0.5, "a difference by rounding is no win"
 
 
 def test_ranks_are_those_of_the_interquartile_means():
