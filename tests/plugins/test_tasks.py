@@ -210,8 +210,22 @@ def test_the_targets_of_narma_follow_from_its_inputs(order, seed):
     assert_frequencies((u * 20).astype(int), uniform(10))
 
 
-def test_a_filter_that_diverges_is_an_error():
-    with pytest.raises(Error, match="order 30 diverges with seed = 0; choose another seed, or an order of at most 10"):
+def test_inputs_after_which_the_filter_diverges_are_drawn_again():
+    """Seed 4 diverges in its first 20,000 steps: its inputs are those of the seed up to 200 steps before."""
+    pairs = NARMA(seed=4).load()
+    u, drawn = pairs.inputs[:, 0], np.random.default_rng(4).uniform(0, 0.5, 20_000)
+    y = narma(u.tolist(), 10)
+    np.testing.assert_allclose(pairs.targets[:, 0], normalised(y), rtol=0, atol=1e-9)
+    assert max(y) < 2
+    changed = np.flatnonzero(u != drawn)
+    begin, end = changed[0], changed[-1]
+    assert 0 < end - begin <= 200
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert not max(narma(drawn[: end + 1].tolist(), 10)) < 1e3
+
+
+def test_a_filter_that_always_diverges_is_an_error():
+    with pytest.raises(Error, match="order 30 diverges too often; choose an order of at most 10"):
         NARMA(order=30).load()
 
 
