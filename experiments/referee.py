@@ -39,10 +39,11 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 from protocol import workers
+from protocol.compute import Settings
 from protocol.page import page
 from protocol.scores import IMMEDIATE, REFERENCE
-from protocol.stages import Settings, Stage, Stages
-from protocol.tasks import TASKS, task_of
+from protocol.stages import Stage, Stages
+from protocol.tasks import TASKS, read_tasks
 
 import seqjax as sj
 from seqjax.cli.flags import read_plugins
@@ -50,7 +51,8 @@ from seqjax.cli.flags import read_plugins
 RATES = tuple(float(f"{0.003 * 3.0**k:.2g}") for k in range(-3, 4))
 UNTUNED = 0.003
 """The learning rate of those who do not tune."""
-TUNING_SEEDS = (9_000, 9_001)
+TUNING = 9_000
+"""The two seeds that choose a learning rate are this one and the next, counted from the first seed that counts."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ def main(
     also: tuple[str, ...] = (),
     tasks: tuple[str, ...] = (),
     models: tuple[str, ...] = (),
-    seeds: Annotated[int, Interval(ge=2)] = 10,
-    first_seed: Annotated[int, Interval(ge=0, lt=8_000)] = 0,
+    seeds: Annotated[int, Interval(ge=5, le=TUNING)] = 10,
+    first_seed: Annotated[int, Interval(ge=0)] = 0,
     updates: Annotated[int, Interval(ge=20)] | None = None,
     jobs: Annotated[int, Interval(ge=1)] | None = None,
     folder: str = "reports/referee",
@@ -101,10 +103,11 @@ def main(
         edition: what is compared by default.
         strategies: the strategies, such as `full,immediate,snap:n=2`. `full` and `immediate` are always there.
         also: strategies that are added to those of the edition, such as one of your own.
-        tasks: the tasks, by their names in `protocol.tasks`, or datasets at their defaults.
+        tasks: the tasks, by their names in `protocol.tasks`, or datasets such as `dyck:kinds=3`.
         models: the models, such as `gru:hidden=16`.
-        seeds: the number of seeds that count.
-        first_seed: the first of them; another one makes the comparison again with other data and parameters.
+        seeds: the number of seeds that count, at least 5.
+        first_seed: the first of them. Another one makes the comparison again with other data, initial parameters,
+            random numbers and seeds of tuning.
         updates: the updates of a run.
         jobs: the number of processes; None: one for each core.
         folder: has the results of all stages. The same command goes on with what is there.
@@ -115,15 +118,16 @@ def main(
         updates=updates or chosen.updates,
         rates=RATES,
         untuned=UNTUNED,
-        tuning_seeds=TUNING_SEEDS,
+        tuning_seeds=(TUNING + first_seed, TUNING + first_seed + 1),
         seeds=tuple(range(first_seed, first_seed + seeds)),
     )
+    named = list(dict.fromkeys((REFERENCE, IMMEDIATE, *(strategies or chosen.strategies), *also)))
     stages = Stages(
         Path(folder) / "stages",
         settings,
-        {name: task_of(name) for name in tasks or TASKS},
-        read_plugins("model", models or chosen.models),
-        read_plugins("gradient", dict.fromkeys((REFERENCE, IMMEDIATE, *(strategies or chosen.strategies), *also))),
+        read_tasks(tasks or tuple(TASKS)),
+        read_plugins("model", models or chosen.models, flag="models"),
+        read_plugins("gradient", named, flag="strategies"),
     )
     numbered = [*stages.measures, *stages.runs]
     if worker is not None:

@@ -7,6 +7,9 @@ import numpy as np
 from .scores import FROZEN, REFERENCE, Problem, admitted, at_equal_cost, at_equal_updates
 from .statistics import Verdict, score_interval, score_over_tasks, verdicts
 
+TEXTS = {"better": "Better than", "tie": "Tied with", "worse": "Worse than", "undecided": "Undecided against"}
+"""The verdicts as the beginning of a sentence."""
+
 
 def sentences(problems: list[Problem]) -> str:
     """What the intervals say, as Markdown: a list of sentences."""
@@ -32,7 +35,12 @@ def against_full(scores: dict[str, np.ndarray]) -> dict[str, Verdict]:
 
 
 def on_problem(problem: Problem) -> dict[str, Verdict]:
-    """The verdicts of all strategies against `full` on one problem, one family of comparisons."""
+    """The verdicts of all strategies against `full` on one problem, one family of comparisons.
+
+    There are none on a task that is not admitted, which tells nothing.
+    """
+    if problem.status not in ("admitted", "control"):
+        return {}
     tuned = {name: runs.tuned[None] for name, runs in problem.runs.items()}
     return verdicts({name: (each, tuned[REFERENCE]) for name, each in tuned.items() if name not in (REFERENCE, FROZEN)})
 
@@ -44,24 +52,13 @@ def all_pairs(scores: dict[str, np.ndarray]) -> dict[tuple[str, str], Verdict]:
 
 
 def _over_all(scores: dict[str, np.ndarray], budget: str) -> list[str]:
-    """The best strategy, and the others by their verdicts; the lines after the first one are below it in the list."""
-    best = min(scores, key=lambda name: score_over_tasks(scores[name]))
-    of_best = {name: each for (name, other), each in all_pairs(scores).items() if other == best}
-    of_full = against_full(scores)
-    groups = {
-        f"Tied with `{best}`": _listed(of_best, "tie"),
-        f"Undecided against `{best}`": _listed(of_best, "undecided"),
-    }
-    # What is said of the best strategy and `full` in these two lines is not said again.
-    others = {name: each for name, each in of_full.items() if name != best or each.word == "better"}
-    for word, text in {"better": "Better than", "tie": "Tied with", "undecided": "Undecided against"}.items():
-        groups[f"{text} `{REFERENCE}`"] = _listed(others if best != REFERENCE else {}, word)
-    groups[f"Worse than `{REFERENCE}`"] = _listed(of_full, "worse")
-    first = f"{budget}, the lowest score is that of `{best}`: {score_interval(scores[best])}."
-    return [
-        first,
-        *(f"  - {text}, by the mean difference of the scores: {group}." for text, group in groups.items() if group),
-    ]
+    """The best strategy, and all by their verdicts against `full`; the lines after the first one are below it."""
+    best, found = min(scores, key=lambda name: score_over_tasks(scores[name])), against_full(scores)
+    lines = [f"{budget}, the lowest score is that of `{best}`: {score_interval(scores[best])}."]
+    for word, text in TEXTS.items():
+        if group := [f"`{name}` {each.difference}" for name, each in found.items() if each.word == word]:
+            lines.append(f"  - {text} `{REFERENCE}`, by the mean difference of the scores: {', '.join(group)}.")
+    return lines
 
 
 def _not_paid(counted: list[Problem]) -> list[str]:
@@ -72,10 +69,6 @@ def _not_paid(counted: list[Problem]) -> list[str]:
     texts = (f"`{name}` on {missing.count(name)}" for name in dict.fromkeys(missing))
     text = "Not measured but set to 1, since the core-seconds pay less than a twentieth of a run"
     return [f"  - {text}: {', '.join(texts)} of {len(counted)} tasks."]
-
-
-def _listed(found: dict[str, Verdict], word: str) -> str:
-    return ", ".join(f"`{name}` {each.difference}" for name, each in found.items() if each.word == word)
 
 
 def _on_control(problem: Problem) -> str:

@@ -61,6 +61,10 @@ def page(stages: Stages, title: str, protocol: str, folder: Path) -> sj.Report:
     report.figure("score_by_task", figures.score_by_task(problems))
     if admitted(problems):
         report.table("ranking", tables.ranking(problems))
+        # Strategies that do not take all tasks that count are ranked on those that all take.
+        taken = [problem for problem in admitted(problems) if not problem.refused]
+        if 0 < len(taken) < len(admitted(problems)):
+            report.table("ranking_where_all_run", tables.ranking(taken))
         report.figure("score_against_price", figures.score_against_price(problems))
         report.table("pairs", tables.pairs(problems))
     report.table("scores", tables.scores_by_task(problems))

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 import seqjax as sj
 
-from .stages import FROZEN, Stages, as_array
+from .compute import as_array
+from .stages import FROZEN, Stages
 from .statistics import Interval, score_interval
+from .tasks import Task
 from .training import BLOCKS, TAIL, tail
 
 REFERENCE, IMMEDIATE = "full", "immediate"
@@ -44,6 +47,7 @@ class Problem(NamedTuple):
 
     Args:
         name: the name of the task, followed by that of the model if there are several models.
+        task: the task.
         floor: the loss with the score 0.
         unit: the loss with the score 1.
         losses: strategy -> the tails of the runs that count, with their interval.
@@ -52,9 +56,11 @@ class Problem(NamedTuple):
         refused: strategy -> why it does not take this problem.
         measures: strategy -> seconds of an update, bias, variance and cosine of its gradient.
         updates: the updates of a run.
+        state_size: the numbers of a state.
     """
 
     name: str
+    task: Task
     floor: float
     unit: float
     losses: dict[str, Interval]
@@ -63,6 +69,7 @@ class Problem(NamedTuple):
     refused: dict[str, str]
     measures: dict[str, dict[str, Any]]
     updates: int
+    state_size: int
 
     def at_equal_cost(self, strategy: str) -> np.ndarray:
         """The scores of a strategy after as many core-seconds as the whole run of `full` takes, float64[S]."""
@@ -89,7 +96,12 @@ def score(stages: Stages) -> list[Problem]:
             if (each.task, each.model) == (stage.task, stage.model)
         }
         name = f"{stage.task}, {short[stage.model]}" if stage.model and len(stages.models) > 1 else stage.task
-        found.append(_problem(name, stages.tasks[stage.task], results, stages.result(stage), stages.settings.updates))
+        task, model = stages.tasks[stage.task], stages.models.get(stage.model)
+        found.append(
+            _problem(name, task, results)._replace(
+                measures=stages.result(stage), updates=stages.settings.updates, state_size=_state_size(task, model)
+            )
+        )
     return found
 
 
@@ -124,7 +136,13 @@ def _short_names(models: Iterable[str]) -> dict[str, str]:
     return plugins if len(set(plugins.values())) == len(plugins) else {model: model for model in plugins}
 
 
-def _problem(name: str, task: Any, results: dict[str, Any], measures: dict[str, Any], updates: int) -> Problem:
+def _state_size(task: Task, model: sj.Model | None) -> int:
+    problem = task.problem(model)
+    state = jax.eval_shape(lambda key: problem.init_rows(problem.init(key), 1), jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(state))
+
+
+def _problem(name: str, task: Task, results: dict[str, Any]) -> Problem:
     """What the losses on a problem mean, and whether it is admitted."""
     ran = {strategy: result for strategy, result in results.items() if result["refused"] is None}
     for strategy, result in ran.items():
@@ -144,7 +162,7 @@ def _problem(name: str, task: Any, results: dict[str, Any], measures: dict[str, 
         status = "admitted"
     refused = {strategy: result["refused"] for strategy, result in results.items() if result["refused"] is not None}
     runs = {strategy: _runs(result, floor, unit) for strategy, result in ran.items()}
-    return Problem(name, floor, unit, losses, status, runs, refused, measures, updates)
+    return Problem(name, task, floor, unit, losses, status, runs, refused, measures={}, updates=0, state_size=0)
 
 
 def _runs(result: dict[str, Any], floor: float, unit: float) -> Runs:
@@ -161,7 +179,12 @@ def _runs(result: dict[str, Any], floor: float, unit: float) -> Runs:
 
 
 def relative(losses: np.ndarray, floor: float, unit: float) -> np.ndarray:
-    """(loss - floor) / (unit - floor); inf for a loss that is not finite."""
+    """(loss - floor) / (unit - floor); inf for a loss that is not finite.
+
+    If no floor is known, it is the loss of `full`. If that of `frozen` is lower, nothing was learned: all scores are 1.
+    """
+    if unit <= floor:
+        return np.full(losses.shape, WORST)
     known = np.isfinite(losses) & (losses < LARGEST)
     return np.where(known, (np.where(known, losses, 0) - floor) / (unit - floor), np.inf)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy.stats
 
 RESAMPLES = 10_000
 """The number of bootstrap resamples."""
@@ -84,13 +85,20 @@ def score_over_tasks(scores_KS: np.ndarray) -> float:
 
 def score_interval(scores_KS: np.ndarray) -> Interval:
     """The score over tasks, with its stratified bootstrap interval."""
-    return _interval(score_over_tasks(scores_KS), _resampled_scores(scores_KS))
+    return _interval(score_over_tasks(scores_KS), _resampled_scores(scores_KS), *scores_KS.shape)
 
 
 def mean_interval(differences_KS: np.ndarray) -> Interval:
     """The mean of all differences, with its stratified bootstrap interval."""
     drawn = np.tensordot(_shares(*differences_KS.shape), differences_KS, 2) / len(differences_KS)
-    return _interval(differences_KS.mean(), drawn)
+    return _interval(differences_KS.mean(), drawn, *differences_KS.shape)
+
+
+def ratio_interval(parts_S: np.ndarray, wholes_S: np.ndarray) -> Interval:
+    """The ratio of two means over the same seeds of one task, with its bootstrap interval."""
+    shares_RS = _shares(1, len(parts_S))[:, 0]
+    drawn = (shares_RS @ parts_S) / (shares_RS @ wholes_S)
+    return _interval(parts_S.mean() / wholes_S.mean(), drawn, 1, len(parts_S))
 
 
 def improvement(scores_KS: np.ndarray, others_KS: np.ndarray) -> Interval:
@@ -103,7 +111,7 @@ def improvement(scores_KS: np.ndarray, others_KS: np.ndarray) -> Interval:
     wins_KSS = (scores_KS[:, :, None] < others_KS[:, None, :]) + 0.5 * (scores_KS[:, :, None] == others_KS[:, None, :])
     mine_RKS, theirs_RKS = _shares(*scores_KS.shape), _shares(*others_KS.shape, seed=1)
     drawn = np.einsum("rks,kst,rkt->r", mine_RKS, wins_KSS, theirs_RKS, optimize=True) / len(wins_KSS)
-    return _interval(wins_KSS.mean(), drawn)
+    return _interval(wins_KSS.mean(), drawn, *scores_KS.shape)
 
 
 def rank_intervals(scores: Mapping[str, np.ndarray]) -> dict[str, Interval]:
@@ -113,7 +121,7 @@ def rank_intervals(scores: Mapping[str, np.ndarray]) -> dict[str, Interval]:
     """
     ranks_RA = _ranks(np.stack([_resampled_scores(each) for each in scores.values()], 1))
     own = _ranks(np.array([[score_over_tasks(each) for each in scores.values()]]))[0]
-    return {name: _interval(own[n], ranks_RA[:, n]) for n, name in enumerate(scores)}
+    return {name: _interval(own[n], ranks_RA[:, n], *scores[name].shape) for n, name in enumerate(scores)}
 
 
 def sign_test(differences: np.ndarray) -> float:
@@ -191,8 +199,16 @@ def _resampled_scores(scores_KS: np.ndarray) -> np.ndarray:
     return iqm(drawn_RKS).mean(1)
 
 
-def _interval(value: float, drawn: np.ndarray) -> Interval:
-    low, high = np.percentile(drawn, [50 * LEVEL, 100 - 50 * LEVEL])
+def _interval(value: float, drawn: np.ndarray, num_tasks: int, num_seeds: int) -> Interval:
+    """The expanded percentile interval of resamples (Hesterberg 2015, "What teachers should know about the bootstrap").
+
+    A resample of n values has a variance that is too small by (n - 1) / n, and too short tails: of ten seeds, the plain
+    percentiles contain a mean in 90 % of the cases. The percentiles are taken further out, so that a mean of normal
+    values would have its t interval, with the degrees of freedom of all tasks.
+    """
+    t = scipy.stats.t.ppf(1 - LEVEL / 2, num_tasks * (num_seeds - 1))
+    outside = scipy.stats.norm.cdf(-t * np.sqrt(num_seeds / (num_seeds - 1)))
+    low, high = np.percentile(drawn, [100 * outside, 100 - 100 * outside])
     return Interval(float(value), float(low), float(high))
 
 

@@ -31,6 +31,8 @@ def tasks(problems: list[Problem]) -> Table:
     rows = [
         (
             problem.name,
+            problem.task.window,
+            problem.task.rows,
             f"{problem.floor:.4f}",
             f"{problem.unit:.4f}",
             *(str(problem.losses[name]) for name in compared),
@@ -39,7 +41,7 @@ def tasks(problems: list[Problem]) -> Table:
         for problem in problems
     ]
     losses = (f"loss of {name} (95 % interval)" for name in compared)
-    return Table(("task", "score 0 at", "score 1 at", *losses, "counts"), rows)
+    return Table(("task", "window (steps)", "rows", "score 0 at", "score 1 at", *losses, "counts"), rows)
 
 
 def ranking(problems: list[Problem]) -> Table:
@@ -84,7 +86,11 @@ def scores_by_task(problems: list[Problem]) -> Table:
 def verdicts_by_task(problems: list[Problem]) -> Table:
     """The verdict of each strategy against `full` on each problem."""
     found = {problem.name: on_problem(problem) for problem in problems}
-    return _by_task(problems, lambda problem, name: found[problem.name][name].word, without=(FROZEN, REFERENCE))
+
+    def word(problem: Problem, name: str) -> str:
+        return found[problem.name][name].word if found[problem.name] else NONE
+
+    return _by_task(problems, word, without=(FROZEN, REFERENCE))
 
 
 def one_task(problem: Problem) -> Table:

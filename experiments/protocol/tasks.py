@@ -1,6 +1,7 @@
 """The tasks of the referee: datasets with floors, cut into the windows of a run."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 
 import seqjax as sj
+from seqjax.cli.flags import read_plugins
 from seqjax_datasets import IID, Add, AnBn, CuedCopy, Digits, Henon
 from seqjax_samplers import Sentences, Sequential
 
@@ -34,8 +36,12 @@ class Task(Protocol):
         floor: the lowest loss of a model; None: it is not known.
         chance: the lowest loss of a constant prediction; None: there is none.
         has_model: whether it trains a model; otherwise it is a problem of its own.
+        window: T, the steps of a window. There is one update for each window.
+        rows: B, the windows of an update.
     """
 
+    window: int
+    rows: int
     is_control: bool
     has_model: bool
 
@@ -68,8 +74,19 @@ class OnDataset:
     is_control: bool = False
 
     has_model: ClassVar[bool] = True
-    floor = property(lambda self: self.dataset.floor)
-    chance = property(lambda self: self.dataset.chance)
+
+    @property
+    def floor(self) -> float | None:
+        """That of the dataset; None: it is not known, or each seed has another one, so that its runs share none."""
+        has_seed = any(field.name == "seed" for field in dataclasses.fields(self.dataset))
+        seeds = [dataclasses.replace(self.dataset, seed=seed) for seed in (1, 2)] if has_seed else []
+        floors = {dataset.floor for dataset in (self.dataset, *seeds)}
+        return floors.pop() if len(floors) == 1 else None
+
+    @property
+    def chance(self) -> float | None:
+        """That of the dataset."""
+        return self.dataset.chance
 
     def problem(self, model: Any) -> Any:
         """The model with the loss of the dataset."""
@@ -125,6 +142,7 @@ class InfluenceBalancing:
     floor: float | None = 0.0
     chance: float | None = None
     has_model: ClassVar[bool] = False
+    rows: ClassVar[int] = 1
 
     def problem(self, model: Any) -> Any:
         """That of `sj.testing`, with initial parameters."""
@@ -156,12 +174,25 @@ TASKS: dict[str, Task] = {
 """The tasks of all editions."""
 
 
-def task_of(name: str) -> Task:
-    """The task of this name, or a dataset at its defaults, such as `dyck` or `mackey-glass`."""
-    if name in TASKS:
-        return TASKS[name]
-    dataset = sj.create("dataset", name)
-    return OnDataset(dataset, window=dict(dataset.sampler_fields).get("num_steps", OnDataset.window))
+def read_tasks(names: Sequence[str]) -> dict[str, Task]:
+    """The tasks of these names: those of all editions, or datasets such as `dyck` or `dyck:kinds=3`.
+
+    Raises:
+        Error: a name is neither; a dataset lacks a field.
+    """
+    others = [name for name in names if name not in TASKS]
+    try:
+        datasets = read_plugins("dataset", others, flag="tasks")
+    except sj.Error as fault:
+        raise sj.Error(f"{fault}\na task is a dataset, or one of: {', '.join(TASKS)}") from fault
+    found = {}
+    for name in names:
+        if name in TASKS:
+            found[name] = TASKS[name]
+        else:
+            window = dict(datasets[name].sampler_fields).get("num_steps", OnDataset.window)
+            found[name] = OnDataset(datasets[name], window=window)
+    return found
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:

@@ -73,13 +73,25 @@ def compute_all(numbers: Sequence[int], jobs: int, report: Callable[[int], None]
 
 
 def serve_stages(core: int, compute: Callable[[int], None]) -> None:
-    """The worker: computes the stages whose numbers it reads, until its input ends.
+    """The worker: computes the stages whose numbers it reads, and ends at once when its input ends.
+
+    Its input ends when all stages are computed, or when the process that started it was killed. In the second case a
+    worker that went on would share its core with one of the next command.
 
     Args:
         core: the core on which it runs.
         compute: computes the stage of a number.
     """
     pin(core)
-    for line in sys.stdin:
-        compute(int(line))
-        print(int(line), flush=True)
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            waiting.put(int(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        number = waiting.get()
+        compute(number)
+        print(number, flush=True)

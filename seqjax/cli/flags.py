@@ -286,8 +286,8 @@ def read_option(args: argparse.Namespace, fields: dict[str, dict[str, str]], kin
     return None
 
 
-def read_plugins(kind: str, texts: Sequence[str]) -> dict[str, Any]:
-    """The plugins of several texts, by text."""
+def read_plugins(kind: str, texts: Sequence[str], flag: str = "") -> dict[str, Any]:
+    """The plugins of several texts, by text. Errors name the flag; "": it has the name of the kind."""
     plugins, problems = {}, []
     for text in texts:
         try:
@@ -297,7 +297,7 @@ def read_plugins(kind: str, texts: Sequence[str]) -> dict[str, Any]:
     if len(set(texts)) < len(texts):
         problems.append("a value is given twice")
     if problems:
-        raise Error(f"--{kind} {' '.join(texts)}:", problems=problems)
+        raise Error(f"--{flag or kind} {' '.join(texts)}:", problems=problems)
     return plugins
 
 

@@ -1,12 +1,15 @@
 """What the referee says of scores that are made up: each sentence follows from its verdict."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from protocol.claims import claims
 from protocol.conclusions import all_pairs, sentences
-from protocol.scores import Problem, Runs, admitted, at_equal_cost, at_equal_updates, score_after
+from protocol.scores import Problem, Runs, _problem, admitted, at_equal_cost, at_equal_updates, score_after
 from protocol.statistics import Interval
 from protocol.tables import mean_price, one_task, pairs, ranking, verdicts_by_task
+from protocol.tasks import TASKS, InfluenceBalancing
 from protocol.training import BLOCKS
 
 SEEDS = np.arange(10)
@@ -30,7 +33,8 @@ def problem(name, scores, status="admitted", prices=None):
         | {"cosine": 1.0}
         for each in scores
     }
-    return Problem(name, 0.0, 1.0, dict.fromkeys(scores, Interval(0, 0, 0)), status, scores, {}, measures, updates=100)
+    losses = dict.fromkeys(scores, Interval(0, 0, 0))
+    return Problem(name, TASKS["add"], 0.0, 1.0, losses, status, scores, {}, measures, updates=100, state_size=32)
 
 
 def made_up(**strategies):
@@ -50,13 +54,12 @@ def test_the_strategies_are_listed_by_their_verdicts():
     assert lines[5].startswith("- With equally many core-seconds, the lowest score is that of `good`")
 
 
-def test_a_tie_with_the_best_and_an_undecided_difference_are_said():
-    noisy = runs(0.2)._replace(tuned=0.2 + 0.3 * (SEEDS % 2 * 2 - 1))
-    text = sentences([problem("one", made_up(twin=0.199) | {"noisy": noisy})])
-    # The interquartile mean of ± .3 is that of .2, too; the lowest one is that of `twin`.
-    assert "the lowest score is that of `twin`" in text
-    assert "Tied with `twin`, by the mean difference of the scores: `full` 0.001 (0.001 to 0.001)." in text
-    assert "Undecided against `full`, by the mean difference of the scores: `noisy` 0.000 (" in text
+def test_ties_and_undecided_differences_are_said_if_full_is_the_best():
+    noisy = runs(0.3)._replace(tuned=0.3 + 0.3 * (SEEDS % 2 * 2 - 1))
+    text = sentences([problem("one", made_up(near=0.21) | {"noisy": noisy})])
+    assert "With equally many updates, the lowest score is that of `full`" in text
+    assert "Tied with `full`, by the mean difference of the scores: `near` 0.010 (0.010 to 0.010)." in text
+    assert "Undecided against `full`, by the mean difference of the scores: `noisy` 0.100 (" in text
 
 
 def test_nothing_follows_from_tasks_that_do_not_count_and_controls_are_apart():
@@ -131,6 +134,64 @@ def test_a_pair_has_opposite_verdicts_in_its_two_orders():
     assert found["full", "good"].word == "worse"
     assert found["good", "twin"].word == found["twin", "good"].word == "tie"
     assert pairs([problem("one", made_up(good=0.1, twin=0.1))]).rows[2][1:] == ("better", "better", "", "tie")
+
+
+def test_a_task_that_was_not_learned_tests_no_claim():
+    lost = problem("lost", made_up(rtrl=0.9, immediate=0.9, **{"sparse-rtrl:paths=2": 0.9}))
+    free = problem("free", {name: runs(0.0) for name in ("frozen", "full", "immediate", "rtrl", "sparse-rtrl:paths=2")})
+    words = [row[-1] for row in claims([lost, free]).rows]
+    assert words == ["no test: nothing learned, or nothing to learn"] * 4
+
+
+def test_two_paths_of_a_small_state_test_no_claim_about_6_percent():
+    small = problem("small", made_up(rtrl=0.2, **{"sparse-rtrl:paths=2": 0.3}))._replace(state_size=16)
+    assert claims([small]).rows[-1][-1] == "no test: 2 of 16 paths are more than 6 %"
+
+
+@pytest.mark.parametrize(
+    ("tails", "floor", "worse"),
+    [
+        ({"full": 0.5, "immediate": 0.8, "frozen": 1.0}, 0.0, ""),
+        ({"full": 0.5, "immediate": 0.5, "frozen": 1.0}, 0.0, "immediate"),
+        ({"full": 1.1, "immediate": 1.2, "frozen": 1.0}, 0.0, "frozen"),
+        ({"full": 1.0, "immediate": 1.0, "frozen": 1.0}, 0.0, "frozen and immediate"),
+        ({"full": 1.1, "immediate": 1.2, "frozen": 1.0}, None, "frozen"),
+    ],
+)
+def test_a_task_counts_only_if_full_is_better_than_frozen_and_immediate(tails, floor, worse):
+    results = {name: result_of(value + 0.001 * SEEDS) for name, value in tails.items()}
+    found = _problem("task", replace(InfluenceBalancing(), floor=floor), results)
+    reason = f"not admitted: the interval of full is not below that of {worse}"
+    assert found.status == (reason if worse else "admitted")
+    if floor is None:
+        assert all((each.tuned == 1).all() for each in found.runs.values()), "nobody learned anything"
+
+
+def test_overlapping_intervals_are_not_enough_for_a_task():
+    results = {"full": 0.5 + 0.1 * SEEDS, "immediate": 0.9 + 0.1 * SEEDS, "frozen": 2 + 0.01 * SEEDS}
+    found = _problem("task", InfluenceBalancing(), {name: result_of(losses) for name, losses in results.items()})
+    assert found.losses["full"].value < found.losses["immediate"].value
+    assert found.status == "not admitted: the interval of full is not below that of immediate"
+
+
+def test_without_a_floor_the_loss_of_full_is_the_score_0():
+    results = {
+        name: result_of(np.full(10, loss)) for name, loss in {"full": 0.5, "immediate": 1.0, "frozen": 1.5}.items()
+    }
+    found = _problem("task", replace(InfluenceBalancing(), floor=None), results)
+    assert [found.runs[name].tuned[0] for name in ("full", "immediate", "frozen")] == pytest.approx([0, 0.5, 1])
+
+
+def result_of(tails):
+    """What a stage with these losses has found."""
+    losses = np.repeat(tails[:, None], BLOCKS, 1).tolist()
+    return {
+        "refused": None,
+        "rate": 0.1,
+        "tuning_seeds": [90],
+        "seeds": [0],
+        "tuning": [[0.1, losses]],
+    } | dict.fromkeys(("tuned", "untuned"), losses)
 
 
 @pytest.mark.parametrize(

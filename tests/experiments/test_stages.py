@@ -1,19 +1,26 @@
 """The stages of the referee: what is chosen, what is kept, and what is refused."""
 
 import importlib
+import itertools
 import json
+from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
+from protocol import compute
+from protocol.baselines import Frozen
+from protocol.compute import Settings, beyond, choose
 from protocol.scores import bounded, relative, score
-from protocol.stages import Settings, Stage, Stages, beyond, choose
-from protocol.tasks import InfluenceBalancing, OnDataset
-from protocol.training import BLOCKS, compile_run, tail
+from protocol.stages import Stage, Stages
+from protocol.tasks import TASKS, InfluenceBalancing, OnDataset, read_tasks
+from protocol.training import BLOCKS, Trained, compile_run, tail
 
 import seqjax
-from seqjax_datasets import IID, Add, CuedCopy, Henon
+from seqjax.gradients import Batch, init_memory
+from seqjax_datasets import IID, Add, CuedCopy, Digits, Dyck, Henon, MarkovChain
 from seqjax_gradients import Full, Immediate, SnAp, Truncated
-from seqjax_models import RNN
+from seqjax_models import GRU, RNN
 
 SETTINGS = Settings(updates=20, rates=(0.001, 0.003, 0.01), untuned=0.003, tuning_seeds=(90, 91), seeds=(0, 1, 2))
 MODEL = RNN(hidden=4, initializer="uniform")
@@ -110,6 +117,99 @@ def test_a_result_belongs_to_the_file_of_a_strategy_and_to_its_helpers(tmp_path,
         (tmp_path / name).write_text(f"{text}# changed")
         assert chosen.result(stage) is None, name
         (tmp_path / name).write_text(text)
+
+
+@pytest.mark.parametrize("change", [{"updates": 40}, {"tuning_seeds": (92, 93)}, {"untuned": 0.01}])
+def test_what_is_measured_belongs_to_the_run_after_which_it_is_measured(tmp_path, change):
+    file = stages(tmp_path)._file(Stage("measures", "balance", ""))
+    assert stages(tmp_path, settings=replace(SETTINGS, **change))._file(Stage("measures", "balance", "")) != file
+    other = stages(tmp_path, settings=replace(SETTINGS, seeds=(5, 6)))
+    assert other._file(Stage("measures", "balance", "")) == file, "the seeds that count have no part in it"
+
+
+def test_what_is_measured_does_not_depend_on_the_order_of_the_strategies(tmp_path):
+    files = [
+        stages(tmp_path, dict(strategies))._file(Stage("measures", "balance", ""))
+        for strategies in itertools.permutations({"full": Full(), "immediate": Immediate(), "snap": SnAp()}.items())
+    ]
+    assert len(set(files)) == 1
+
+
+def test_a_result_belongs_to_the_file_of_a_dataset(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "own_task.py"
+    file.write_text("from seqjax_datasets import Add\n\nclass OwnTask(Add):\n    pass\n")
+    task = OnDataset(importlib.import_module("own_task").OwnTask())
+    before = stages(tmp_path, tasks={"own": task})._file(Stage("runs", "own", "rnn", "full"))
+    file.write_text(file.read_text() + "# changed")
+    assert stages(tmp_path, tasks={"own": task})._file(Stage("runs", "own", "rnn", "full")) != before
+
+
+def losses_of(rates, best):
+    """Losses for which the rate nearest to `best` is the best one, with a run for each seed; what was run is kept."""
+    ran = []
+
+    def compiled(problem, gradient, feed):
+        def run(seed, rate, feed):
+            ran.append((seed, rate))
+            return Trained(np.full(BLOCKS, abs(np.log(rate / best)) + 0.001 * seed), None)
+
+        return run
+
+    return compiled, ran
+
+
+@pytest.mark.parametrize(
+    ("best", "tried", "chosen"),
+    [
+        (0.003, [0.001, 0.003, 0.01], 0.003),
+        (0.03, [0.001, 0.003, 0.01, 0.0333, 0.111], 0.0333),
+        (1e-9, [0.000037, 0.000111, 0.000333, 0.001, 0.003, 0.01], 0.000037),
+    ],
+)
+def test_rates_are_added_beyond_the_edge_at_most_three_times(tmp_path, monkeypatch, best, tried, chosen):
+    compiled, ran = losses_of(SETTINGS.rates, best)
+    monkeypatch.setattr(compute, "compile_run", compiled)
+    found = stages(tmp_path).compute(Stage("runs", "balance", "", "full"))
+    assert [rate for rate, _ in found["tuning"]] == pytest.approx(tried, rel=0.01)
+    assert found["rate"] == pytest.approx(chosen, rel=0.01)
+    assert {seed for seed, rate in ran if rate not in (found["rate"], SETTINGS.untuned)} == {90, 91}
+    assert [seed for seed, rate in ran if rate == found["rate"]] == [90, 91, 0, 1, 2]
+
+
+@pytest.mark.parametrize("model", [MODEL, GRU(hidden=4)])
+def test_frozen_is_the_gradient_of_the_read_out_and_zero_elsewhere(model):
+    task = OnDataset(Add(), window=6, rows=2)
+    problem, feed = task.problem(model), task.feed(seed=3, updates=1)
+    params = problem.init(jax.random.key(1))
+    state = problem.init_rows(params, 2)
+    window = jax.tree.map(lambda a: a[0], feed)
+    batch = Batch(window.xs, window.weights, window.reset, np.arange(2, dtype=np.int32))
+
+    def grads(strategy):
+        return strategy(
+            problem, params, state, init_memory(strategy, problem, params, state, 2), batch, jax.random.key(0)
+        ).grads
+
+    frozen, full = grads(Frozen()), grads(Full())
+    for name in ("W_hq", "b_q"):
+        np.testing.assert_allclose(frozen[name], full[name], rtol=1e-5, atol=1e-7)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(frozen["layer_0"]))
+    assert any((leaf != 0).any() for leaf in jax.tree.leaves(full["layer_0"]))
+
+
+def test_a_dataset_whose_seeds_have_different_floors_has_none():
+    assert OnDataset(MarkovChain()).floor is None
+    assert OnDataset(Add()).floor == Add().floor
+    assert OnDataset(Digits()).floor is None
+
+
+def test_a_task_has_fields_and_a_wrong_name_is_answered_with_the_flag_and_the_names():
+    found = read_tasks(["dyck:kinds=3", "add"])
+    assert found["dyck:kinds=3"].dataset == Dyck(kinds=3)
+    assert found["add"] is TASKS["add"]
+    with pytest.raises(seqjax.Error, match=r"(?s)--tasks nosuch:.*unknown dataset 'nosuch'.*influence-balancing"):
+        read_tasks(["nosuch"])
 
 
 def test_a_strategy_that_refuses_a_problem_is_listed_with_its_reason(tmp_path):

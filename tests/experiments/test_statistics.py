@@ -12,6 +12,7 @@ from protocol.statistics import (
     iqm,
     mean_interval,
     rank_intervals,
+    ratio_interval,
     score_interval,
     sign_test,
     verdicts,
@@ -66,6 +67,22 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_approximation_for_many_see
     error = np.sqrt((values.var(1) / 400).sum()) / 2
     assert found.value == values.mean()
     np.testing.assert_allclose([found.low, found.high], found.value + np.array([-1.96, 1.96]) * error, atol=0.1 * error)
+
+
+@pytest.mark.parametrize(("tasks", "seeds", "least"), [(1, 5, 0.9), (1, 10, 0.93), (5, 10, 0.93)])
+def test_the_interval_of_a_mean_contains_it_in_95_percent_of_the_cases(tasks, seeds, least):
+    """With plain percentiles it would be .83 of the cases for five seeds of one task, and .90 for ten."""
+    rng = np.random.default_rng(0)
+    found = [mean_interval(rng.normal(size=(tasks, seeds))) for _ in range(400)]
+    assert least <= np.mean([not each.excludes(0) for each in found]) <= 0.98
+
+
+def test_the_ratio_of_two_means_is_paired():
+    wholes = np.array([1.0, 2, 3, 4, 5])
+    assert ratio_interval(wholes / 2, wholes) == pytest.approx((0.5, 0.5, 0.5))
+    found = ratio_interval(np.array([1.0, 0, 3, 2, 5]), wholes)
+    assert found.value == pytest.approx(11 / 15)
+    assert 0 <= found.low < found.value < found.high <= 1
 
 
 def test_the_score_over_tasks_keeps_each_task_and_resamples_within_it():
