@@ -1,11 +1,14 @@
 """Which gradient through time is worth its price?   python experiments/referee.py
 
-Each strategy trains the same network on the same data, from the same initial parameters, with Adam. The learning rate
-is chosen for each strategy and task from the same seven rates, by the mean loss of two seeds that do not count. If the
-best rate lies at an edge, up to three further rates are added there. The seeds that count are others.
+Each strategy trains the same network on the same data, from the same initial parameters, with Adam on gradients that
+are clipped to the norm 1. There is one update for each window of the data; what some strategies gain from an update
+after every step is not compared. The learning rate is chosen for each strategy and task from the same seven rates, by
+the mean loss of two seeds that do not count. If the best rate lies at an edge, up to three further rates are added
+there. The seeds that count are others.
 
 The loss of an update is computed before the parameters change. The loss of a run is the median of the means of its last
-four blocks, each of which is one twentieth of the updates. Only `permuted-digits` reads the same data more than once.
+four blocks, each of which is one twentieth of the updates. The data of a run are new in each update, but for
+`permuted-digits` and other datasets of a fixed length.
 
 The score of a run is (loss - floor) / (loss of `frozen` - floor). `frozen` trains the read-out of the network, and
 leaves the recurrence as it was. The floor is the lowest possible loss of the task. Where it is not known, as on
@@ -17,19 +20,17 @@ A task counts only if `full` has a lower loss than `frozen` and `immediate`, wit
 on which all strategies are expected to tie, do not count.
 
 All strategies have the same seeds, so that their scores are paired. Intervals are those of a bootstrap that resamples
-the seeds within each task. A p value is the share of all changes of the signs of the differences that give a mean as
-far from zero: of all 1,024 changes for ten differences, and else of 20,000 random ones. It is corrected by the method
-of Holm for the comparisons with `full`, or for all pairs where pairs are compared. Two strategies tie if the whole
-interval of their difference lies within ± .05. One is better if they do not tie, the corrected p value is at most .05,
-and the interval excludes zero. All else is undecided.
+the seeds within each task, widened for few seeds. A p value is the share of all changes of the signs of the differences
+that give a mean as far from zero: of all 1,024 changes for ten differences, and of 20,000 random ones for more than
+twelve. It is corrected by the method of Holm for the comparisons with `full`, or for all pairs where pairs are
+compared. Two strategies tie if the whole interval of their difference lies within ± .05. One is better if they do not
+tie, the corrected p value is at most .05, and the interval excludes zero. All else is undecided.
 
 The price of an update is the median time of its gradient on one core of a machine that does nothing else. The time of
 compiling is not part of it. It is measured apart from the runs, with bias and variance, after a quarter of a run with
 `full`. With equally many core-seconds, a strategy has made as many updates as the core-seconds of a whole run of `full`
 pay, with the learning rate that is best for a whole run. Its loss is the median of the last fifth of the blocks that
 are paid. If no block is paid, the score is set to 1.
-
-All strategies make one update for each window. What some of them gain from an update after every step is not compared.
 """
 
 import time

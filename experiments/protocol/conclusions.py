@@ -19,7 +19,7 @@ def sentences(problems: list[Problem]) -> str:
         if problem.status.startswith("not")
     ]
     if counted := admitted(problems):
-        lines.append(f"These count: {'; '.join(problem.name for problem in counted)}.")
+        lines.append(f"These tasks count: {'; '.join(problem.name for problem in counted)}.")
         lines += _over_all(at_equal_updates(problems), "With equally many updates")
         lines += _over_all(at_equal_cost(problems), "With equally many core-seconds")
         lines += _not_paid(counted)

@@ -44,7 +44,7 @@ def made_up(**strategies):
 def test_the_strategies_are_listed_by_their_verdicts():
     text = sentences([problem("one", made_up(near=0.21, good=0.1)), problem("two", made_up(near=0.19, good=0.1))])
     lines = text.split("\n")
-    assert lines[0] == "- These count: one; two."
+    assert lines[0] == "- These tasks count: one; two."
     assert lines[1] == "- With equally many updates, the lowest score is that of `good`: 0.100 (0.100 to 0.101)."
     assert lines[2] == "  - Better than `full`, by the mean difference of the scores: `good` -0.100 (-0.100 to -0.100)."
     assert lines[3] == "  - Tied with `full`, by the mean difference of the scores: `near` 0.000 (0.000 to 0.000)."
