@@ -20,6 +20,7 @@ ORDER = [
     "sweep",
     "coverage",
     "tasks",
+    "referee",
     "text",
     "paper",
     "page",
