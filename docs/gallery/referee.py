@@ -1,4 +1,4 @@
-"""Which gradient is worth its price?
+"""Scores of a referee.
 
 The table of a referee: the score of each strategy on each task, 0 at the lowest possible loss and 1 at that of a
 recurrence that is not trained. It is read from the results of `make referee ARGS="--edition full"`, which trained two
