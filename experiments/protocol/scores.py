@@ -97,11 +97,8 @@ def score(stages: Stages) -> list[Problem]:
         }
         name = f"{stage.task}, {short[stage.model]}" if stage.model and len(stages.models) > 1 else stage.task
         task, model = stages.tasks[stage.task], stages.models.get(stage.model)
-        found.append(
-            _problem(name, task, results)._replace(
-                measures=stages.result(stage), updates=stages.settings.updates, state_size=_state_size(task, model)
-            )
-        )
+        measures, state_size = stages.result(stage), _state_size(task, model)
+        found.append(problem_of(name, task, results, measures or {}, stages.settings.updates, state_size))
     return found
 
 
@@ -142,8 +139,22 @@ def _state_size(task: Task, model: sj.Model | None) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(state))
 
 
-def _problem(name: str, task: Task, results: dict[str, Any]) -> Problem:
-    """What the losses on a problem mean, and whether it is admitted."""
+def problem_of(
+    name: str, task: Task, results: dict[str, Any], measures: dict[str, Any], updates: int, state_size: int
+) -> Problem:
+    """What the losses on a problem mean, and whether it is admitted.
+
+    Args:
+        name: see `Problem`.
+        task: see `Problem`.
+        results: strategy -> what `compute.train` has found.
+        measures: see `Problem`.
+        updates: see `Problem`.
+        state_size: see `Problem`.
+
+    Raises:
+        Error: a result was tuned with a seed that counts.
+    """
     ran = {strategy: result for strategy, result in results.items() if result["refused"] is None}
     for strategy, result in ran.items():
         if set(result["tuning_seeds"]) & set(result["seeds"]):
@@ -162,7 +173,7 @@ def _problem(name: str, task: Task, results: dict[str, Any]) -> Problem:
         status = "admitted"
     refused = {strategy: result["refused"] for strategy, result in results.items() if result["refused"] is not None}
     runs = {strategy: _runs(result, floor, unit) for strategy, result in ran.items()}
-    return Problem(name, task, floor, unit, losses, status, runs, refused, measures={}, updates=0, state_size=0)
+    return Problem(name, task, floor, unit, losses, status, runs, refused, measures, updates, state_size)
 
 
 def _runs(result: dict[str, Any], floor: float, unit: float) -> Runs:

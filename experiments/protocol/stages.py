@@ -7,6 +7,7 @@ the settings of its stage, which are part of the name of its file, and to the co
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import json
@@ -134,11 +135,18 @@ class Stages:
 
 def _code_of(parts: list[Any]) -> dict[str, str]:
     """The version of seqjax, and the hash of each file that the results depend on and that is no part of it."""
-    found: dict[str, Path] = {}
-    for each in (compute, baselines, *(sys.modules[type(part).__module__] for part in parts)):
-        _add_files(found, each)
-    hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in sorted(found.items())}
+    modules = (compute, baselines, *(sys.modules[type(part).__module__] for part in parts))
+    found = dict(sorted(file for module in modules for file in _files_of(module).items()))
+    hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in found.items()}
     return {"seqjax": sj.__version__, "jax": jax.__version__} | hashes
+
+
+@functools.cache
+def _files_of(module: ModuleType) -> dict[str, Path]:
+    """The files on which a module depends, by module. What is imported in this process does not change."""
+    found: dict[str, Path] = {}
+    _add_files(found, module)
+    return found
 
 
 def _add_files(found: dict[str, Path], module: ModuleType) -> None:

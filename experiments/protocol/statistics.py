@@ -144,23 +144,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return np.minimum(corrected, 1).tolist()
 
 
-def verdicts[Name](pairs: Mapping[Name, tuple[np.ndarray, np.ndarray]], margin: float = MARGIN) -> dict[Name, Verdict]:
+def verdicts[Name](pairs: Mapping[Name, tuple[np.ndarray, np.ndarray]]) -> dict[Name, Verdict]:
     """The verdicts of a family of comparisons.
 
-    A tie is a difference whose whole 95 % interval lies within ± `margin`, whether or not it excludes zero. A strategy
+    A tie is a difference whose whole 95 % interval lies within ± .05, whether or not it excludes zero. A strategy
     is better or worse if it is not a tie, the corrected p value is at most .05, and the interval excludes zero. All
     else is undecided.
 
     Args:
         pairs: name -> scores of a strategy and of its reference, float64[K, S] each.
-        margin: the largest difference of a tie.
     """
     differences = {name: mine - reference for name, (mine, reference) in pairs.items()}
     corrected = holm([sign_test(each) for each in differences.values()])
     found = {}
     for (name, each), p in zip(differences.items(), corrected, strict=True):
         interval = mean_interval(each)
-        if -margin < interval.low and interval.high < margin:
+        if interval.low > -MARGIN and interval.high < MARGIN:
             word = "tie"
         elif p <= LEVEL and interval.excludes(0):
             word = "better" if interval.value < 0 else "worse"

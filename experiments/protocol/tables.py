@@ -45,7 +45,7 @@ def tasks(problems: list[Problem]) -> Table:
 
 
 def ranking(problems: list[Problem]) -> Table:
-    """All strategies over the problems that count, by interquartile mean."""
+    """All strategies over the problems that count, by their scores."""
     scores = at_equal_updates(problems)
     ranks, found, paid, rows = rank_intervals(scores), against_full(scores), at_equal_cost(problems), []
     for name, each in sorted(scores.items(), key=lambda item: score_over_tasks(item[1])):

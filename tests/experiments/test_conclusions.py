@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from protocol.claims import claims
 from protocol.conclusions import all_pairs, sentences
-from protocol.scores import Problem, Runs, _problem, admitted, at_equal_cost, at_equal_updates, score_after
+from protocol.scores import Problem, Runs, admitted, at_equal_cost, at_equal_updates, problem_of, score_after
 from protocol.statistics import Interval
 from protocol.tables import mean_price, one_task, pairs, ranking, verdicts_by_task
 from protocol.tasks import TASKS, InfluenceBalancing
@@ -160,7 +160,7 @@ def test_two_paths_of_a_small_state_test_no_claim_about_6_percent():
 )
 def test_a_task_counts_only_if_full_is_better_than_frozen_and_immediate(tails, floor, worse):
     results = {name: result_of(value + 0.001 * SEEDS) for name, value in tails.items()}
-    found = _problem("task", replace(InfluenceBalancing(), floor=floor), results)
+    found = judged(replace(InfluenceBalancing(), floor=floor), results)
     reason = f"not admitted: the interval of full is not below that of {worse}"
     assert found.status == (reason if worse else "admitted")
     if floor is None:
@@ -169,7 +169,7 @@ def test_a_task_counts_only_if_full_is_better_than_frozen_and_immediate(tails, f
 
 def test_overlapping_intervals_are_not_enough_for_a_task():
     results = {"full": 0.5 + 0.1 * SEEDS, "immediate": 0.9 + 0.1 * SEEDS, "frozen": 2 + 0.01 * SEEDS}
-    found = _problem("task", InfluenceBalancing(), {name: result_of(losses) for name, losses in results.items()})
+    found = judged(InfluenceBalancing(), {name: result_of(losses) for name, losses in results.items()})
     assert found.losses["full"].value < found.losses["immediate"].value
     assert found.status == "not admitted: the interval of full is not below that of immediate"
 
@@ -178,8 +178,12 @@ def test_without_a_floor_the_loss_of_full_is_the_score_0():
     results = {
         name: result_of(np.full(10, loss)) for name, loss in {"full": 0.5, "immediate": 1.0, "frozen": 1.5}.items()
     }
-    found = _problem("task", replace(InfluenceBalancing(), floor=None), results)
+    found = judged(replace(InfluenceBalancing(), floor=None), results)
     assert [found.runs[name].tuned[0] for name in ("full", "immediate", "frozen")] == pytest.approx([0, 0.5, 1])
+
+
+def judged(task, results):
+    return problem_of("task", task, results, measures={}, updates=100, state_size=1)
 
 
 def result_of(tails):
