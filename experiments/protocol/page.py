@@ -21,9 +21,9 @@ small difference that is certainly not zero. The ranks resample the seeds and no
 that they hold for these tasks. A p value over all tasks also grows if the tasks disagree. Hence a pair can have
 different ranks and be undecided.
 
-The intervals belong to the learning rates that were chosen. They do not contain the error of choosing a rate with two
-seeds. "Score without tuning" is that with the rate .003 for all. On one task, p values are corrected for its
-comparisons with `full`, and not across the tasks.
+The intervals belong to the learning rates that were chosen, and do not contain the error of this choice. "Score without
+tuning" is that with one rate for all. On one task, p values are corrected for its comparisons with `full`, and not
+across the tasks.
 
 Bias is the distance of the mean estimate from the gradient of the whole history, relative to its norm, with its
 standard error for a random strategy. The history is that of three windows, if the state is carried from window to
@@ -81,10 +81,12 @@ def page(stages: Stages, title: str, protocol: str, folder: Path) -> sj.Report:
 
 
 def _setting(stages: Stages) -> str:
-    """What was compared, as a sentence."""
+    """What was compared, as sentences."""
     settings = stages.settings
     models = " and ".join(f"`{name}`" for name in stages.models)
     return (
         f"{len(stages.strategies) - 1} strategies trained {models} with {settings.updates:,} updates and the seeds "
-        f"{settings.seeds[0]} to {settings.seeds[-1]}, with seqjax {sj.__version__} and jax {jax.__version__}."
+        f"{settings.seeds[0]} to {settings.seeds[-1]}, with seqjax {sj.__version__} and jax {jax.__version__}. "
+        f"The seeds {' and '.join(map(str, settings.tuning_seeds))} chose the learning rates. "
+        f"Without tuning, the rate is {settings.untuned:g}."
     )
