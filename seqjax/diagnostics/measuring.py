@@ -35,6 +35,8 @@ GROUPS = 20
 """The number of groups in which draws are averaged. The spread of their means gives the error of the overall mean."""
 ROUNDS = 10
 """How many times each update is timed."""
+SETTLING = 0.02
+"""Seconds of untimed calls before an update is timed."""
 OF = ("window", "history")
 
 
@@ -476,12 +478,19 @@ def _compiled_update(
 
 
 def _seconds(updates: list) -> Float[np.ndarray, " S"]:
-    """Median seconds of each update. The updates take turns, so that a slower machine slows down all of them."""
+    """Median seconds of each update. The updates take turns, so that a slower machine slows down all of them.
+
+    An update of 100 ms and much memory leaves work behind, which made the next one, of .2 ms, take 11. Untimed calls
+    take this work before each measurement. They also bring back what the other updates have displaced in the caches.
+    """
     for compiled, args in updates:
         jax.block_until_ready(compiled(*args))
     seconds = np.zeros((ROUNDS, len(updates)))
     for n in range(ROUNDS):
         for s, (compiled, args) in enumerate(updates):
+            began = time.perf_counter()
+            while time.perf_counter() - began < SETTLING:
+                jax.block_until_ready(compiled(*args))
             began = time.perf_counter()
             jax.block_until_ready(compiled(*args))
             seconds[n, s] = time.perf_counter() - began

@@ -15,7 +15,7 @@ from support.parts import derivatives, parts_by_step
 import seqjax as sj
 from seqjax.cli import main
 from seqjax.data.preparing import prepare
-from seqjax.diagnostics import Measures
+from seqjax.diagnostics import Measures, measuring
 from seqjax.diagnostics.measuring import Moments, add_draws, summarize
 from seqjax.gradients import Batch
 from seqjax.testing.proofs.cases import Case
@@ -375,3 +375,19 @@ def test_wrong_arguments_are_named(capsys, arguments, words):
     assert main(["measure", "none", *arguments]) == 2
     told = capsys.readouterr().err
     assert all(word in told for word in words), told
+
+
+def test_an_update_does_not_pay_for_what_the_one_before_it_left_behind(monkeypatch):
+    clock = {"now": 0.0, "left": 0.0}
+
+    def update(own, left_behind):
+        def call():
+            clock["now"] += own + clock["left"]
+            clock["left"] = left_behind
+
+        return call, ()
+
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: clock["now"])
+    np.testing.assert_allclose(
+        measuring._seconds([update(2e-4, 0), update(0.1, 0.01), update(1e-3, 0)]), [2e-4, 0.11, 1e-3]
+    )
