@@ -3,6 +3,7 @@
 import importlib.machinery
 import importlib.metadata
 import importlib.resources
+import importlib.util
 import keyword
 import sys
 from collections.abc import Sequence
@@ -55,7 +56,9 @@ def main(argv: Sequence[str]) -> int:
     for name in files:
         line("wrote", Path(args.out) / name)
     if args.package:
-        line("next", f"pip install -e {argument(Path(args.out) / args.name)}")
+        # An environment that uv has made has no pip, and another one's would install the package elsewhere.
+        pip = "pip" if importlib.util.find_spec("pip") else "uv pip"
+        line("next", f"{pip} install -e {argument(Path(args.out) / args.name)}")
         line("", f"seqjax check {args.kind} {args.name}")
     else:
         file = argument(Path(args.out) / next(iter(files)))

@@ -166,7 +166,10 @@ def find(kind: str, name: str) -> Entry:
     other = meant(kind, name)
     hint = f"; did you mean {kind} {other.name}?" if other else nearest(name, [*names(kind), *(e.id for e in known)])
     misplaced = "".join(f"\n{fault}" for fault in misplaced_groups())
-    raise Error(f"unknown {kind} {name!r}{hint}\nknown: {', '.join(names(kind)) or 'none'}{misplaced}")
+    raise Error(
+        f"unknown {kind} {name!r}{hint}\nknown: {', '.join(names(kind)) or 'none'}; one in a file needs --load FILE, "
+        f"and one in a package needs the package to be installed{misplaced}"
+    )
 
 
 def named(name: str) -> list[Entry]:

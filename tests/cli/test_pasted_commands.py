@@ -39,8 +39,8 @@ def folder(tmp_path, monkeypatch, forget_local_plugins):
 
 def commands(printed: str) -> list[list[str]]:
     """The words of the commands in a text, as bash reads them."""
-    found = re.findall(r"(?:^next     |^         |: |; )((?:seqjax|pip) .*)$", printed, re.MULTILINE)
-    shell = 'seqjax() { printf "%s\\0" "$@"; echo; }; pip() { seqjax "$@"; }\n'
+    found = re.findall(r"(?:^next     |^         |: |; )((?:seqjax|pip|uv pip) .*)$", printed, re.MULTILINE)
+    shell = 'seqjax() { printf "%s\\0" "$@"; echo; }; pip() { seqjax "$@"; }; uv() { shift; pip "$@"; }\n'
     done = subprocess.run(["bash", "-c", shell + "\n".join(found)], capture_output=True, check=True)
     assert done.stderr == b""
     return [line.removesuffix("\0").split("\0") for line in done.stdout.decode().split("\0\n")[:-1]]
