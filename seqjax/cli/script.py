@@ -14,7 +14,7 @@ from seqjax.errors import Error
 from seqjax.files import disk_errors
 from seqjax.plugin import config
 from seqjax.plugin.base import Plugin, fields_of, make, members
-from seqjax.report.report import Report
+from seqjax.report.report import PAGE, Report
 from seqjax.terminal.stream import line
 
 OWN = ("out", "help", "load", "debug")
@@ -75,7 +75,10 @@ def _run(main: Callable[..., Any], argv: Sequence[str]) -> int:
         print(result)
     if isinstance(result, Report):
         print()
-        line("saved", result.save(args.out))
+        folder = result.save(args.out)
+        line("saved", folder)
+        if result.html:
+            line("page", folder / PAGE)
     return 0
 
 

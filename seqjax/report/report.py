@@ -21,7 +21,7 @@ from seqjax.report.figure import image_bytes
 from seqjax.report.table import Table, markdown
 from seqjax.report.table_cell import format_cell
 
-REPORT, ROWS = "report.md", "rows.csv"
+REPORT, ROWS, PAGE = "report.md", "rows.csv", "report.html"
 """The files with the whole report and with the results alone."""
 MOST_LETTERS = 60
 """The length of a folder's name that is made of a title."""
@@ -121,13 +121,20 @@ class Report:
         folder: where `save` writes by default; None: `reports/<name of the script>`, or `reports/<words of the title>`.
         title: the title of a report without a script.
         text: the text of a report without a script, as Markdown.
+        html: whether `save` writes `report.html`, too, which is that of `page`.
 
     Raises:
         Error: a file that cannot be read as Python; both a script and a title or text; neither a script nor a title.
     """
 
     def __init__(
-        self, file: str | Path | None = None, folder: str | Path | None = None, *, title: str = "", text: str = ""
+        self,
+        file: str | Path | None = None,
+        folder: str | Path | None = None,
+        *,
+        title: str = "",
+        text: str = "",
+        html: bool = False,
     ):
         command: list[str] = []
         if file is None and title:
@@ -142,7 +149,7 @@ class Report:
                 "a report is about a script, whose docstring has its title and its text: Report(__file__); "
                 'or it is given both: Report(title="...", text="...")'
             )
-        self.title, self.command, self.text = title, "".join(command), text.strip()
+        self.title, self.command, self.text, self.html = title, "".join(command), text.strip(), html
         self.folder = Path("reports", name) if folder is None else Path(folder)
         self.tables: dict[str, Table] = {}
         self.figures: dict[str, Figure] = {}
@@ -232,7 +239,8 @@ class Report:
     def save(self, folder: str | Path | None = None) -> Path:
         """Writes `report.md`, `rows.csv`, a CSV for each table, and a PNG, an SVG and a CSV for each figure.
 
-        The same report gives the same bytes. Files with these names are replaced, other files are left alone.
+        With `html`, `report.html` is written, too. The same report gives the same bytes. Files with these names are
+        replaced, other files are left alone.
 
         Args:
             folder: is made if it is missing; None: the report's own.
@@ -256,6 +264,8 @@ class Report:
                 write(folder / f"{name}.csv", _data(figure).to_csv())
             write(folder / f"{name}.png", image_bytes(figure, "png"))
             write(folder / f"{name}.svg", image_bytes(figure, "svg"))
+        if self.html:
+            self.page(folder / PAGE)
         # Last, so that a folder with a report has all files that the report refers to.
         write(folder / REPORT, markdown)
         return folder

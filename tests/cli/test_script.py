@@ -87,6 +87,15 @@ def test_a_report_is_saved_in_the_folder_of_out(quick):
     assert not Path("reports").exists()
 
 
+def test_the_page_of_a_report_is_named_where_it_is_saved(quick):
+    text = SCRIPT.replace("sj.Report(__file__)", "sj.Report(__file__, html=True)")
+    code, out, _ = quick("--out", "here", text=text)
+    assert code == 0
+    assert out.splitlines()[-2:] == ["saved    here", "page     here/report.html"]
+    assert "<h1>Does it count? 100 % of it</h1>" in Path("here/report.html").read_text("utf-8")
+    assert not Path(quick("--out", "there")[1].splitlines()[-1].split()[1], "report.html").exists()
+
+
 @pytest.mark.parametrize(
     ("argv", "index", "value"),
     [
