@@ -80,7 +80,7 @@ reproduce: $(READY)  ## run the experiments of the chapter at full size, and wri
 	@.venv/bin/seqjax reproduce experiments --only $(CHAPTER) --out reports --title "The chapter, reproduced" --markdown docs/chapter.md \
 		--page docs/chapter.html --table experiments/README.md --jobs $(JOBS) $(ARGS)
 
-referee: $(READY)  ## compare gradient strategies on tasks with known floors, and write reports/referee/referee.html; ARGS="--edition full"
+referee: $(READY)  ## compare gradient strategies on tasks with known floors, and write reports/referee/report.html; ARGS="--edition full"
 	@$(PYTHON) experiments/referee.py $(ARGS)
 
 notebooks: $(READY)  ## execute the notebooks of docs/notebooks, and write their outputs into their files

@@ -6,9 +6,9 @@ after every step is not compared. The learning rate is chosen for each strategy 
 the mean loss of two seeds that do not count. If the best rate lies at an edge, up to three further rates are added
 there. The seeds that count are others.
 
-The loss of an update is computed before the parameters change. The loss of a run is the median of the means of its last
-four blocks, each of which is one twentieth of the updates. The data of a run are new in each update, but for
-`permuted-digits` and other datasets of a fixed length.
+The loss of an update is that of the task before the parameters change, whatever loss a strategy reports. The loss of a
+run is the median of the means of its last four blocks, each of which is one twentieth of the updates. The data of a run
+are new in each update, but for `permuted-digits` and other datasets of a fixed length.
 
 The score of a run is (loss - floor) / (loss of `frozen` - floor). `frozen` trains the read-out of the network, and
 leaves the recurrence as it was. The floor is the lowest possible loss of the task. Where it is not known, as on
@@ -26,11 +26,11 @@ twelve. It is corrected by the method of Holm for the comparisons with `full`, o
 compared. Two strategies tie if the whole interval of their difference lies within ± .05. One is better if they do not
 tie, the corrected p value is at most .05, and the interval excludes zero. All else is undecided.
 
-The price of an update is the median time of its gradient on one core of a machine that does nothing else. The time of
-compiling is not part of it. It is measured apart from the runs, with bias and variance, after a quarter of a run with
-`full`. With equally many core-seconds, a strategy has made as many updates as the core-seconds of a whole run of `full`
-pay, with the learning rate that is best for a whole run. Its loss is the median of the last fifth of the blocks that
-are paid. If no block is paid, the score is set to 1.
+The price of an update is the median time of its gradient on one core of a machine that does nothing else: if other
+programs used the core, the page says so. The time of compiling is not part of it. It is measured apart from the runs,
+with bias and variance, after a quarter of a run with `full`. With equally many core-seconds, a strategy has made as
+many updates as the core-seconds of a whole run of `full` pay, with the learning rate that is best for a whole run. Its
+loss is the median of the last fifth of the blocks that are paid. If no block is paid, the score is set to 1.
 """
 
 import time
@@ -41,8 +41,9 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 from protocol import workers
 from protocol.compute import Settings
+from protocol.conclusions import sentences
 from protocol.page import page
-from protocol.scores import IMMEDIATE, REFERENCE
+from protocol.scores import IMMEDIATE, REFERENCE, score
 from protocol.stages import Stage, Stages
 from protocol.tasks import TASKS, read_tasks
 
@@ -111,7 +112,7 @@ def main(
             random numbers and seeds of tuning.
         updates: the updates of a run.
         jobs: the number of processes; None: one for each core.
-        folder: has the results of all stages. The same command goes on with what is there.
+        folder: has the results of all stages in its folder `stages`. The same command goes on with what is there.
         worker: is set by the script itself: computes stages on this core.
     """
     chosen = EDITIONS[edition]
@@ -122,13 +123,13 @@ def main(
         tuning_seeds=(TUNING + first_seed, TUNING + first_seed + 1),
         seeds=tuple(range(first_seed, first_seed + seeds)),
     )
-    named = list(dict.fromkeys((REFERENCE, IMMEDIATE, *(strategies or chosen.strategies), *also)))
+    named = list(dict.fromkeys((REFERENCE, IMMEDIATE, *(strategies or chosen.strategies))))
     stages = Stages(
         Path(folder) / "stages",
         settings,
         read_tasks(tasks or tuple(TASKS)),
         read_plugins("model", models or chosen.models, flag="models"),
-        read_plugins("gradient", named, flag="strategies"),
+        read_plugins("gradient", named, flag="strategies") | read_plugins("gradient", also, flag="also"),
     )
     numbered = [*stages.measures, *stages.runs]
     if worker is not None:
@@ -136,23 +137,45 @@ def main(
         return None
     _compute(stages, numbered, jobs or max(1, len(workers.cores())))
     title, _, protocol = (__doc__ or "").partition("\n")
-    report = page(stages, title.partition("   ")[0], protocol.strip(), Path(folder))
-    report.page(Path(folder) / "referee.html")
-    return report
+    problems = score(stages)
+    conclusions = sentences(problems, also)
+    print(f"\n{conclusions}\n")
+    return page(stages, problems, conclusions, title.partition("   ")[0], protocol.strip(), Path(folder))
 
 
 def _compute(stages: Stages, numbered: list[Stage], jobs: int) -> None:
     """Computes the stages that have no result yet: first those that measure, alone, and then the runs side by side."""
-    missing = [number for number, stage in enumerate(numbered) if stages.result(stage) is None]
+    missing = {number: stage for number, stage in enumerate(numbered) if stages.result(stage) is None}
     begin, done = time.monotonic(), len(numbered) - len(missing)
+    print(f"{done} of {len(numbered)} results are in {stages.folder}", flush=True)
 
     def report(number: int) -> None:
         nonlocal done
         done += 1
-        print(f"{done} of {len(numbered)}  {time.monotonic() - begin:6.0f} s  {numbered[number]}", flush=True)
+        stage = numbered[number]
+        reason = stage.kind == "runs" and (stages.result(stage) or {}).get("refused")
+        refused = f": {stage.strategy} does not take this task: {reason}" if reason else ""
+        print(f"{done} of {len(numbered)}  {time.monotonic() - begin:6.0f} s  {stage}{refused}", flush=True)
 
     for kind, processes in (("measures", 1), ("runs", jobs)):
-        workers.compute_all([number for number in missing if numbered[number].kind == kind], processes, report)
+        of_kind = {number: stage for number, stage in missing.items() if stage.kind == kind}
+        if kind == "runs":
+            _announce(stages, list(of_kind.values()), jobs)
+        workers.compute_all({number: str(stage) for number, stage in of_kind.items()}, processes, report)
+
+
+def _announce(stages: Stages, missing: list[Stage], jobs: int) -> None:
+    """Prints about how long the training takes, and which strategy takes most of it."""
+    minutes = dict.fromkeys((stage.strategy for stage in missing), 0.0)
+    for stage in missing:
+        minutes[stage.strategy] += stages.expected_seconds(stage) / 60
+    if minutes:
+        longest = max(minutes, key=minutes.__getitem__)
+        print(
+            f"training: at least {sum(minutes.values()) / jobs:.0f} minutes on {jobs} cores without compiling; most of "
+            f"it is {longest}, {minutes[longest] / jobs:.0f} minutes",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

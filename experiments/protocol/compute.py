@@ -1,5 +1,6 @@
 """What the stages of the referee compute: bias, variance and seconds of strategies, and the losses of their runs."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +9,10 @@ import jax
 import numpy as np
 
 import seqjax as sj
-from seqjax.gradients import init_memory
+from seqjax.gradients import Batch, init_memory
 from seqjax_gradients import Full
 
-from .tasks import Task
+from .tasks import Feed, Task
 from .training import BLOCKS, compile_run, tail
 
 MOST_EXTENSIONS = 3
@@ -53,6 +54,7 @@ def measure(
 ) -> dict[str, dict[str, float | None]]:
     """Seconds of an update, bias and variance of each strategy that takes a task.
 
+    `core_share` is the share of the time that this process had its core. It is nearly 1 if no other program used it.
     The parameters are those after a part of a run with the full gradient: at the initial ones nearly the whole gradient
     is that of the read-out, which all strategies share.
     """
@@ -67,9 +69,8 @@ def measure(
     def join(a: Any) -> Any:
         return a[:windows].reshape(-1, *a.shape[2:])
 
-    usable = {
-        name: strategy for name, strategy in strategies.items() if refusal(strategy, problem, params, state) is None
-    }
+    usable = {name: strategy for name, strategy in strategies.items() if refusal(strategy, problem, feed) is None}
+    began, began_on_core = time.perf_counter(), time.process_time()
     measured = sj.measure(
         problem,
         usable,
@@ -81,9 +82,11 @@ def measure(
         draws=DRAWS,
         progress=False,
     )
+    core_share = (time.process_time() - began_on_core) / (time.perf_counter() - began)
     columns = ("seconds", "history_bias", "history_bias_error", "variance", "cosine")
     return {
-        name: {column: _finite(getattr(measured, column)[n]) for column in columns} for n, name in enumerate(usable)
+        name: {column: _finite(getattr(measured, column)[n]) for column in columns} | {"core_share": core_share}
+        for n, name in enumerate(usable)
     }
 
 
@@ -91,9 +94,7 @@ def train(settings: Settings, task: Task, model: sj.Model | None, strategy: sj.G
     """The losses of all runs of a strategy on a task, and the learning rate that was chosen."""
     problem = task.problem(model)
     first = task.feed(settings.tuning_seeds[0], settings.updates)
-    params = problem.init(jax.random.key(0))
-    state = problem.init_rows(params, first.reset.shape[1])
-    if (reason := refusal(strategy, problem, params, state)) is not None:
+    if (reason := refusal(strategy, problem, first)) is not None:
         return {"refused": reason}
     run = compile_run(problem, strategy, first)
 
@@ -142,10 +143,34 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def refusal(strategy: sj.Gradient, problem: Any, params: Any, state: Any) -> str | None:
-    """Why a strategy does not take a problem; None: it does."""
+def refusal(strategy: sj.Gradient, problem: Any, feed: Feed) -> str | None:
+    """Why a strategy does not take a problem; None: it does.
+
+    Raises:
+        Error: its gradient does not have the shapes of the parameters.
+    """
+
+    def update() -> Any:
+        key, num_rows = jax.random.key(0), feed.reset.shape[1]
+        params = problem.init(key)
+        state = problem.init_rows(params, num_rows)
+        memory = init_memory(strategy, problem, params, state, num_rows)
+        xs, weights, reset = jax.tree.map(lambda a: a[0], feed)
+        batch = Batch(xs, weights, reset, np.arange(num_rows, dtype=np.int32))
+        return params, strategy(problem, params, state, memory, batch, key).grads
+
     try:
-        init_memory(strategy, problem, params, state, jax.tree.leaves(state)[0].shape[0])
+        params, grads = jax.eval_shape(update)
     except sj.Error as fault:
         return str(fault)
+    if _shapes(params) != _shapes(grads):
+        raise sj.Error(
+            f"{type(strategy).__name__}: the gradient does not have the shapes of the parameters; "
+            "`seqjax check gradient` with the name of the strategy says which"
+        )
     return None
+
+
+def _shapes(tree: Any) -> Any:
+    """The shapes of a tree."""
+    return jax.tree.structure(tree), [leaf.shape for leaf in jax.tree.leaves(tree)]

@@ -17,7 +17,8 @@ def score_by_task(problems: list[Problem]) -> Figure:
     """The score of each strategy on each problem, with its interval."""
     names = _strategies(problems)
     names.remove(FROZEN)
-    figure = Figure(figsize=(1.25 * len(problems) + 1.5, 0.3 * len(names) + 1.6), layout="constrained")
+    # The label below a single problem is wider than the problem.
+    figure = Figure(figsize=(max(1.25 * len(problems) + 1.5, 4.5), 0.3 * len(names) + 1.6), layout="constrained")
     axes = figure.subplots(1, len(problems), sharey=True, squeeze=False)[0]
     for axis, problem in zip(axes, problems, strict=True):
         for y, name in enumerate(names):

@@ -9,8 +9,7 @@ import seqjax as sj
 
 from . import figures, tables
 from .claims import claims
-from .conclusions import sentences
-from .scores import admitted, score
+from .scores import Problem, admitted
 from .stages import Stages
 
 READING = """
@@ -43,20 +42,21 @@ reproduced here does not carry over to these tasks, and is not refuted on those 
 """
 
 
-def page(stages: Stages, title: str, protocol: str, folder: Path) -> sj.Report:
+def page(
+    stages: Stages, problems: list[Problem], conclusions: str, title: str, protocol: str, folder: Path
+) -> sj.Report:
     """The report of an edition whose stages have all been computed.
 
     Args:
         stages: the stages.
+        problems: the results of the stages.
+        conclusions: what follows from them, as Markdown.
         title: the title.
         protocol: how the strategies were compared, as Markdown.
         folder: the folder of the report.
     """
-    problems = score(stages)
-    text = (
-        f"{_setting(stages)}\n\n{sentences(problems)}\n\n## The protocol\n\n{protocol}\n\n## How to read it\n{READING}"
-    )
-    report = sj.Report(title=title, text=text, folder=folder)
+    text = f"{_setting(stages)}\n\n{conclusions}\n\n## The protocol\n\n{protocol}\n\n## How to read it\n{READING}"
+    report = sj.Report(title=title, text=text, folder=folder, html=True)
     report.table("tasks", tables.tasks(problems))
     report.figure("score_by_task", figures.score_by_task(problems))
     if admitted(problems):
@@ -67,6 +67,7 @@ def page(stages: Stages, title: str, protocol: str, folder: Path) -> sj.Report:
             report.table("ranking_where_all_run", tables.ranking(taken))
         report.figure("score_against_price", figures.score_against_price(problems))
         report.table("pairs", tables.pairs(problems))
+        report.table("differences", tables.differences(problems))
     report.table("scores", tables.scores_by_task(problems))
     report.table("against_full", tables.verdicts_by_task(problems))
     report.table("claims", claims(problems))

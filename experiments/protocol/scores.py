@@ -54,7 +54,8 @@ class Problem(NamedTuple):
         status: "admitted", "control", or "not admitted: ", followed by the reason.
         runs: strategy -> its runs.
         refused: strategy -> why it does not take this problem.
-        measures: strategy -> seconds of an update, bias, variance and cosine of its gradient.
+        measures: strategy -> seconds of an update, bias, variance and cosine of its gradient, and the share of the time
+            that the process had its core meanwhile.
         updates: the updates of a run.
         state_size: the numbers of a state.
     """
@@ -70,6 +71,10 @@ class Problem(NamedTuple):
     measures: dict[str, dict[str, Any]]
     updates: int
     state_size: int
+
+    def diverged(self, strategy: str) -> int:
+        """How many of the runs of a strategy that count diverged."""
+        return int(np.isinf(self.runs[strategy].blocks).any(1).sum())
 
     def at_equal_cost(self, strategy: str) -> np.ndarray:
         """The scores of a strategy after as many core-seconds as the whole run of `full` takes, float64[S]."""

@@ -92,6 +92,13 @@ class Stages:
             (name, model) for name, task in self.tasks.items() for model in (self.models if task.has_model else ("",))
         ]
 
+    def expected_seconds(self, stage: Stage) -> float:
+        """About how long a stage that trains takes by the price of its updates, without compiling and optimizer."""
+        prices = self.result(Stage("measures", stage.task, stage.model)) or {}
+        settings, seconds = self.settings, prices.get(stage.strategy, {}).get("seconds", 0.0)
+        num_runs = len(settings.rates) * len(settings.tuning_seeds) + 2 * len(settings.seeds)
+        return num_runs * settings.updates * seconds
+
     def result(self, stage: Stage) -> dict[str, Any] | None:
         """The result of a stage; None: it has none yet.
 

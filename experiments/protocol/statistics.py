@@ -136,6 +136,11 @@ def sign_test(differences: np.ndarray) -> float:
     return float(np.mean(sums >= sums[0] - 1e-12 * np.abs(flat).sum()))
 
 
+def least_p(num_differences: int, num_comparisons: int) -> float:
+    """The lowest corrected p value of so many comparisons: all differences of one of them have the same sign."""
+    return min(1.0, num_comparisons * 2 / 2**num_differences)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """The p values of a family of tests, corrected so that any false rejection is rare (Holm 1979)."""
     order = np.argsort(p_values)

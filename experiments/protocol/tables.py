@@ -55,14 +55,14 @@ def ranking(problems: list[Problem]) -> Table:
             versus = (str(wins), str(verdict.difference), f"{verdict.p:.2g}", verdict.word)
         rank = ranks[name]
         rank_text = f"{rank.value:g} ({rank.low:g} to {rank.high:g})"
-        price = f"{mean_price(problems, name):.2g}"
+        price = _rounded(mean_price(problems, name), 2)
         rows.append((name, str(score_interval(each)), rank_text, *versus, price, str(score_interval(paid[name]))))
     columns = (
         "strategy",
         "score (95 % interval)",
         "rank (95 % interval)",
         f"probability of a lower score than {REFERENCE}",
-        f"score less that of {REFERENCE}",
+        f"score minus that of {REFERENCE}",
         "p, Holm",
         f"against {REFERENCE}",
         f"price of an update, {REFERENCE} = 1",
@@ -76,6 +76,13 @@ def pairs(problems: list[Problem]) -> Table:
     scores = at_equal_updates(problems)
     found = all_pairs(scores)
     return Table(("", *scores), [(a, *("" if a == b else found[a, b].word for b in scores)) for a in scores])
+
+
+def differences(problems: list[Problem]) -> Table:
+    """The numbers behind `pairs`, in both directions."""
+    found = all_pairs(at_equal_updates(problems))
+    rows = [(a, b, str(each.difference), f"{each.p:.2g}", each.word) for (a, b), each in found.items()]
+    return Table(("strategy", "other", "score minus that of the other", "p, Holm", "verdict"), sorted(rows))
 
 
 def scores_by_task(problems: list[Problem]) -> Table:
@@ -105,9 +112,10 @@ def one_task(problem: Problem) -> Table:
                 name,
                 str(score_interval(runs.tuned[None])),
                 *versus,
+                problem.diverged(name),
                 f"{runs.rate:.2g}",
                 f"{iqm(runs.untuned):z.3f}",
-                f"{1e3 * price:.3g}",
+                _rounded(1e3 * price, 3),
                 f"{iqm(problem.at_equal_cost(name)):z.3f}" if problem.blocks_at_equal_cost(name) else "1 (set)",
                 f"{needed:g} ({needed * price:.2g})" if np.isfinite(needed) else NONE,
                 _number(measures["history_bias"], measures["history_bias_error"]),
@@ -118,9 +126,10 @@ def one_task(problem: Problem) -> Table:
     columns = (
         "strategy",
         "score (95 % interval)",
-        f"score less that of {REFERENCE}",
+        f"score minus that of {REFERENCE}",
         "p, Holm",
         f"against {REFERENCE}",
+        "runs that diverged",
         "learning rate",
         "score without tuning",
         "price of an update (ms)",
@@ -149,6 +158,11 @@ def _by_task(problems: list[Problem], cell: Callable[[Problem, str], str], witho
     names = dict.fromkeys(name for problem in problems for name in problem.runs if name not in without)
     rows = [(name, *(cell(each, name) if name in each.runs else NONE for each in problems)) for name in names]
     return Table(("strategy", *(problem.name for problem in problems)), rows)
+
+
+def _rounded(value: float, digits: int) -> str:
+    """A number with so many digits that count, and without an exponent of ten unless it is very large or small."""
+    return f"{float(f'{value:.{digits}g}'):g}"
 
 
 def _number(value: float | None, error: float | None = None) -> str:

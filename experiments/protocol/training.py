@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 import seqjax as sj
-from seqjax.gradients import Batch, init_memory
+from seqjax.gradients import Batch, init_memory, weighted_sum
 
 from .tasks import Feed
 
@@ -33,6 +33,8 @@ def compile_run(problem: Any, gradient: sj.Gradient, feed: Feed) -> Callable[[in
     """A function (seed, learning rate, feed) -> what a run gives.
 
     The optimizer is Adam on gradients that are clipped to the norm 1. The loss of an update is that before the update.
+    It is computed from the problem, as the state is that goes into the next window: what a strategy says of its loss
+    and its state is not used.
 
     Args:
         problem: what is trained.
@@ -55,10 +57,13 @@ def compile_run(problem: Any, gradient: sj.Gradient, feed: Feed) -> Callable[[in
             t, window = inputs
             batch = Batch(window.xs, window.weights, window.reset, rows)
             estimate = gradient(problem, params, state, memory, batch, jax.random.fold_in(draw_key, t))
+            start = problem.start(params, state, window.reset)
+            state, losses_TB = problem.unroll(params, start, window.xs, scored=window.weights != 0)
+            loss = weighted_sum(window.weights, losses_TB)
             with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
                 steps, opt_state = adam.update(estimate.grads, opt_state, params)
             params = jax.tree.map(lambda p, step: p - rate * step, params, steps)
-            return (params, opt_state, estimate.state, estimate.memory), estimate.loss
+            return (params, opt_state, state, estimate.memory), loss
 
         memory = init_memory(gradient, problem, params, state, num_rows)
         start = (params, adam.init(params), state, memory)

@@ -10,7 +10,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import seqjax as sj
 
@@ -26,11 +26,11 @@ def pin(core: int) -> None:
         os.sched_setaffinity(0, {core})
 
 
-def compute_all(numbers: Sequence[int], jobs: int, report: Callable[[int], None]) -> None:
+def compute_all(stages: Mapping[int, str], jobs: int, report: Callable[[int], None]) -> None:
     """Computes stages in `jobs` processes.
 
     Args:
-        numbers: the numbers of the stages; each process takes the next one.
+        stages: number -> name; each process takes the next one.
         jobs: the number of processes.
         report: is called with the number of each stage that is done.
 
@@ -38,9 +38,9 @@ def compute_all(numbers: Sequence[int], jobs: int, report: Callable[[int], None]
         Error: a worker ended with an error; the other ones finish the stage at which they are.
     """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in numbers:
+    for number in stages:
         waiting.put(number)
-    failed = threading.Event()
+    failed: list[str] = []
     known = cores()
 
     def serve(job: int) -> None:
@@ -49,7 +49,7 @@ def compute_all(numbers: Sequence[int], jobs: int, report: Callable[[int], None]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
             assert worker.stdin
             assert worker.stdout
-            while not failed.is_set():
+            while not failed:
                 try:
                     number = waiting.get_nowait()
                 except queue.Empty:
@@ -57,7 +57,7 @@ def compute_all(numbers: Sequence[int], jobs: int, report: Callable[[int], None]
                 with contextlib.suppress(BrokenPipeError):
                     print(number, file=worker.stdin, flush=True)
                 if worker.stdout.readline() != f"{number}\n":
-                    failed.set()
+                    failed.append(stages[number])
                     break
                 report(number)
 
@@ -66,9 +66,11 @@ def compute_all(numbers: Sequence[int], jobs: int, report: Callable[[int], None]
         thread.start()
     for thread in threads:
         thread.join()
-    if failed.is_set():
+    if failed:
         raise sj.Error(
-            "a worker ended with an error, which is printed above; what is computed stays: the same command goes on"
+            f"this stage failed with the error that is printed above: {', '.join(failed)}. Of a strategy, "
+            "`seqjax check gradient NAME` shows what is wrong. All results so far are kept. When it is mended, type "
+            "the same command again"
         )
 
 

@@ -30,7 +30,7 @@ def problem(name, scores, status="admitted", prices=None):
             "history_bias_error": 0.0,
             "variance": None,
         }
-        | {"cosine": 1.0}
+        | {"cosine": 1.0, "core_share": 1.0}
         for each in scores
     }
     losses = dict.fromkeys(scores, Interval(0, 0, 0))
@@ -47,7 +47,10 @@ def test_the_strategies_are_listed_by_their_verdicts():
     assert lines[0] == "- These tasks count: one; two."
     assert lines[1] == "- With equally many updates, the lowest score is that of `good`: 0.100 (0.100 to 0.101)."
     assert lines[2] == "  - Better than `full`, by the mean difference of the scores: `good` -0.100 (-0.100 to -0.100)."
-    assert lines[3] == "  - Tied with `full`, by the mean difference of the scores: `near` 0.000 (0.000 to 0.000)."
+    assert lines[3] == (
+        "  - Tied with `full`, by the mean difference of the scores (all intervals lie within ± 0.05): "
+        "`near` 0.000 (0.000 to 0.000)."
+    )
     assert (
         lines[4] == "  - Worse than `full`, by the mean difference of the scores: `immediate` 0.600 (0.600 to 0.600)."
     )
@@ -58,8 +61,62 @@ def test_ties_and_undecided_differences_are_said_if_full_is_the_best():
     noisy = runs(0.3)._replace(tuned=0.3 + 0.3 * (SEEDS % 2 * 2 - 1))
     text = sentences([problem("one", made_up(near=0.21) | {"noisy": noisy})])
     assert "With equally many updates, the lowest score is that of `full`" in text
-    assert "Tied with `full`, by the mean difference of the scores: `near` 0.010 (0.010 to 0.010)." in text
+    assert "(all intervals lie within ± 0.05): `near` 0.010 (0.010 to 0.010)." in text
     assert "Undecided against `full`, by the mean difference of the scores: `noisy` 0.100 (" in text
+
+
+def test_a_strategy_of_ones_own_comes_first_with_its_verdicts_against_all_others():
+    scores = made_up(near=0.21, mine=0.22)
+    lines = sentences([problem("one", scores)], about=["mine"]).split("\n")
+    assert lines[0].startswith(
+        "- `mine` has the score 0.220 (0.220 to 0.221) with equally many updates, and the rank 3 (3"
+    )
+    assert lines[1:3] == [
+        "  - Better than `immediate` -0.580 (-0.580 to -0.580).",
+        "  - Tied with `full` 0.020 (0.020 to 0.020), `near` 0.010 (0.010 to 0.010).",
+    ]
+    problems = [problem("one", scores), problem("two", made_up(near=0.21))]
+    assert sentences(problems, about=["mine"]).startswith("- `mine` does not take all tasks that count")
+
+
+def test_too_few_seeds_are_said_to_be_too_few():
+    """Of 5 seeds the lowest p value is 2 / 32, and of 10 it is 2 / 1,024, times the number of comparisons."""
+
+    def with_seeds(count, tasks, **others):
+        scores = {
+            name: each._replace(tuned=each.tuned[:count], untuned=each.untuned[:count], blocks=each.blocks[:count])
+            for name, each in made_up(**others).items()
+        }
+        return sentences([problem(f"task {n}", scores) for n in range(tasks)])
+
+    few = with_seeds(5, 1, mine=0.3)
+    assert (
+        "**No difference from `full` on a single task can be significant**: with 5 seeds, the lowest p value of 2"
+        in few
+    )
+    assert "comparisons is 0.12. More seeds are needed." in few
+    assert (
+        "between two strategies in the table of pairs can be significant**: with 5 seeds, the lowest p value of 3"
+        in few
+    )
+    assert "can be significant" not in with_seeds(10, 1, mine=0.3)
+    two = with_seeds(5, 2, mine=0.3)
+    assert "on a single task can be significant" in two
+    assert "over the tasks can be significant" not in two
+    many = with_seeds(10, 1, **{f"mine {n}": 0.3 + n / 100 for n in range(9)})
+    assert "the lowest p value of 55 comparisons is 0.11" in many
+    assert many.count("can be significant") == 1
+
+
+def test_runs_that_diverged_and_prices_that_were_disturbed_are_said():
+    scores = made_up()
+    scores["immediate"].blocks[2:5, 7] = np.inf
+    disturbed = problem("one", scores)
+    disturbed.measures["full"]["core_share"] = 0.6
+    text = sentences([disturbed, problem("two", made_up())])
+    assert "- Runs that diverged on one: 3 of `immediate`." in text
+    assert "**The prices on one are not reliable**: other programs used the core 40 % of the time" in text
+    assert "on two" not in text
 
 
 def test_nothing_follows_from_tasks_that_do_not_count_and_controls_are_apart():
@@ -103,7 +160,7 @@ def test_a_score_at_equal_cost_that_no_block_measured_is_said_to_be_set():
     problems = [problem("one", scores, prices={"dear": 21}), problem("two", scores, prices={"dear": 2})]
     assert at_equal_cost(problems)["dear"][0].tolist() == [1.0] * 10
     assert sentences(problems).endswith("pay less than a twentieth of a run: `dear` on 1 of 2 tasks.")
-    assert one_task(problems[0]).rows[-1][8] == "1 (set)"
+    assert one_task(problems[0]).rows[-1][9] == "1 (set)"
 
 
 def test_the_score_after_some_blocks_is_the_median_of_their_last_fifth():

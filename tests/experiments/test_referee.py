@@ -86,7 +86,7 @@ def test_each_conclusion_is_no_stronger_than_its_interval(planted):
     assert len(found) == 5
     for row in found:
         # A text that begins with a minus has a quote before it in a CSV file.
-        shown = row["score less that of full"].removeprefix("'")
+        shown = row["score minus that of full"].removeprefix("'")
         value, low, high = map(float, re.findall(r"-?[\d.]+", shown))
         word, p = row["against full"], float(row["p, Holm"])
         assert low <= value <= high
@@ -121,7 +121,7 @@ def test_after_ten_kills_the_page_is_the_same(tmp_path):
     assert "Which gradient through time is worth its price?" in printed
     files = {path.relative_to(whole) for path in whole.rglob("*") if path.is_file()}
     assert files == {path.relative_to(killed) for path in killed.rglob("*") if path.is_file()}
-    assert {Path("referee.html"), Path("report/report.md"), Path("report/score_by_task.png")} < files
+    assert {Path("report/report.html"), Path("report/report.md"), Path("report/score_by_task.png")} < files
     for name in files:
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
 
@@ -156,4 +156,4 @@ def test_an_error_in_a_worker_is_an_error_of_the_command(tmp_path):
     )
     assert done.returncode != 0
     assert "no estimate" in done.stderr
-    assert "the same command goes on" in done.stderr
+    assert "this stage failed with the error that is printed above: measures iid rnn" in done.stderr

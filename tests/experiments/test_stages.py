@@ -228,6 +228,58 @@ def test_a_strategy_that_refuses_a_problem_is_listed_with_its_reason(tmp_path):
     assert set(problem.runs) == {"frozen", "full", "immediate"}
 
 
+def test_an_error_in_the_first_update_is_a_reason_too_and_a_gradient_of_another_shape_is_an_error(tmp_path):
+    class Refuses(Full):
+        def estimate(self, problem, params, start, memory, batch, noise):
+            raise seqjax.Error("takes a GRU alone")
+
+    class Short(Full):
+        def estimate(self, problem, params, start, memory, batch, noise):
+            estimate = super().estimate(problem, params, start, memory, batch, noise)
+            return estimate._replace(grads=jax.tree.map(lambda a: a[..., None], estimate.grads))
+
+    chosen = stages(tmp_path, {"full": Full(), "immediate": Immediate(), "refuses": Refuses(), "short": Short()})
+    assert chosen.compute(Stage("runs", "balance", "", "refuses")) == {"refused": "takes a GRU alone"}
+    for stage in (Stage("runs", "balance", "", "short"), Stage("measures", "balance", "")):
+        with pytest.raises(seqjax.Error, match="Short: the gradient does not have the shapes of the parameters"):
+            chosen.compute(stage)
+
+
+def test_what_a_strategy_says_of_its_loss_and_its_state_is_not_used(tmp_path):
+    class Boasts(Full):
+        def estimate(self, problem, params, start, memory, batch, noise):
+            estimate = super().estimate(problem, params, start, memory, batch, noise)
+            return estimate._replace(loss=0.9 * estimate.loss, state=jax.tree.map(lambda a: 2 * a, estimate.state))
+
+    tasks = {"add": OnDataset(Add(), window=6, rows=2)}
+    chosen = stages(tmp_path, {"full": Full(), "immediate": Immediate(), "boasts": Boasts()}, tasks=tasks)
+    honest, boasting = (chosen.compute(Stage("runs", "add", "rnn", name)) for name in ("full", "boasts"))
+    assert boasting == honest
+
+
+def test_the_losses_of_a_run_are_those_of_full():
+    task = OnDataset(Add(), window=6, rows=2)
+    feed, problem = task.feed(seed=3, updates=20), task.problem(MODEL)
+    params = problem.init(jax.random.split(jax.random.key(3))[0])
+    state, losses = problem.init_rows(params, 2), []
+    for n in range(20):
+        xs, weights, reset = jax.tree.map(lambda a, n=n: a[n], feed)
+        batch = Batch(xs, weights, reset, np.arange(2, dtype=np.int32))
+        estimate = Full()(problem, params, state, init_memory(Full(), problem, params, state, 2), batch, None)
+        state = estimate.state
+        losses.append(float(estimate.loss))
+    np.testing.assert_allclose(compile_run(problem, Full(), feed)(3, 0.0, feed).blocks, losses, rtol=1e-5)
+
+
+def test_the_expected_time_of_a_stage_is_its_updates_times_their_price(tmp_path):
+    chosen = stages(tmp_path)
+    assert chosen.expected_seconds(Stage("runs", "balance", "", "full")) == 0, "nothing is measured yet"
+    prices = chosen.compute(chosen.measures[0])
+    expected = (3 * 2 + 2 * 3) * 20 * prices["full"]["seconds"]
+    assert chosen.expected_seconds(Stage("runs", "balance", "", "full")) == pytest.approx(expected)
+    assert prices["full"]["core_share"] > 0
+
+
 def test_a_result_that_was_tuned_with_seeds_that_count_is_refused(tmp_path):
     chosen = stages(tmp_path)
     for stage in [*chosen.measures, *chosen.runs]:
