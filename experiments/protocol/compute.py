@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import seqjax as sj
@@ -150,17 +151,16 @@ def refusal(strategy: sj.Gradient, problem: Any, feed: Feed) -> str | None:
         Error: its gradient does not have the shapes of the parameters.
     """
 
-    def update() -> Any:
-        key, num_rows = jax.random.key(0), feed.reset.shape[1]
+    def update(window: Feed) -> Any:
+        key, num_rows = jax.random.key(0), len(window.reset)
         params = problem.init(key)
         state = problem.init_rows(params, num_rows)
         memory = init_memory(strategy, problem, params, state, num_rows)
-        xs, weights, reset = jax.tree.map(lambda a: a[0], feed)
-        batch = Batch(xs, weights, reset, np.arange(num_rows, dtype=np.int32))
+        batch = Batch(*window, rows=jnp.arange(num_rows, dtype=jnp.int32))
         return params, strategy(problem, params, state, memory, batch, key).grads
 
     try:
-        params, grads = jax.eval_shape(update)
+        params, grads = jax.eval_shape(update, jax.tree.map(lambda a: a[0], feed))
     except sj.Error as fault:
         return str(fault)
     if _shapes(params) != _shapes(grads):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from protocol import compute
 from protocol.baselines import Frozen
-from protocol.compute import Settings, beyond, choose
+from protocol.compute import Settings, beyond, choose, refusal
 from protocol.scores import bounded, relative, score
 from protocol.stages import Stage, Stages
 from protocol.tasks import TASKS, InfluenceBalancing, OnDataset, read_tasks
@@ -243,6 +243,12 @@ def test_an_error_in_the_first_update_is_a_reason_too_and_a_gradient_of_another_
     for stage in (Stage("runs", "balance", "", "short"), Stage("measures", "balance", "")):
         with pytest.raises(seqjax.Error, match="Short: the gradient does not have the shapes of the parameters"):
             chosen.compute(stage)
+
+
+@pytest.mark.parametrize("task", [*TASKS.values()], ids=[*TASKS])
+def test_full_and_frozen_take_all_tasks(task):
+    feed, problem = task.feed(seed=0, updates=20), task.problem(MODEL)
+    assert [refusal(strategy, problem, feed) for strategy in (Full(), Frozen())] == [None, None]
 
 
 def test_what_a_strategy_says_of_its_loss_and_its_state_is_not_used(tmp_path):
