@@ -172,7 +172,7 @@ def _announce(stages: Stages, missing: list[Stage], jobs: int) -> None:
     if minutes:
         longest = max(minutes, key=minutes.__getitem__)
         print(
-            f"training: at least {sum(minutes.values()) / jobs:.0f} minutes on {jobs} cores without compiling; most of "
+            f"training: about {sum(minutes.values()) / jobs:.0f} minutes on {jobs} cores without compiling; most of "
             f"it is {longest}, {minutes[longest] / jobs:.0f} minutes",
             flush=True,
         )
