@@ -21,7 +21,7 @@ def sentences(problems: list[Problem], about: Sequence[str] = ()) -> str:
         problems: the problems.
         about: the strategies that come first, with their verdicts against all others.
     """
-    lines = _about(problems, about) if admitted(problems) else []
+    lines = _about(problems, about) if about and admitted(problems) else []
     lines += [
         f"**{problem.name} does not count**: {problem.status.removeprefix('not admitted: ')}."
         for problem in problems

@@ -68,9 +68,9 @@ def compute_all(stages: Mapping[int, str], jobs: int, report: Callable[[int], No
         thread.join()
     if failed:
         raise sj.Error(
-            f"this stage failed with the error that is printed above: {', '.join(failed)}. Of a strategy, "
-            "`seqjax check gradient NAME` shows what is wrong. All results so far are kept. When it is mended, type "
-            "the same command again"
+            f"this stage failed with the error that is printed above: {', '.join(failed)}. "
+            "`seqjax check gradient NAME` shows what is wrong with a strategy. All results so far are kept. When it is "
+            "mended, type the same command again"
         )
 
 
