@@ -483,8 +483,6 @@ def _seconds(updates: list) -> Float[np.ndarray, " S"]:
     An update of 100 ms and much memory leaves work behind, which made the next one, of .2 ms, take 11. Untimed calls
     take this work before each measurement. They also bring back what the other updates have displaced in the caches.
     """
-    for compiled, args in updates:
-        jax.block_until_ready(compiled(*args))
     seconds = np.zeros((ROUNDS, len(updates)))
     for n in range(ROUNDS):
         for s, (compiled, args) in enumerate(updates):
