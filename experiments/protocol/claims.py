@@ -50,7 +50,7 @@ def _equal(problem: Problem) -> tuple[str, str, str]:
     inside = difference.low > -POINTS and difference.high < POINTS
     outside = difference.low > POINTS or difference.high < -POINTS
     word = "reproduced" if inside else "not reproduced" if outside else "undecided"
-    return "score of immediate less that of rtrl", str(difference), word
+    return "score of immediate minus that of rtrl", str(difference), word
 
 
 def _recovered(problem: Problem) -> tuple[str, str, str]:

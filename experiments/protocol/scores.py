@@ -54,8 +54,8 @@ class Problem(NamedTuple):
         status: "admitted", "control", or "not admitted: ", followed by the reason.
         runs: strategy -> its runs.
         refused: strategy -> why it does not take this problem.
-        measures: strategy -> seconds of an update, bias, variance and cosine of its gradient, and the share of the time
-            that the process had its core meanwhile.
+        measures: strategy -> seconds of an update, bias, variance and cosine of its gradient, and `core_share`, the
+            share of the time that the process had its core meanwhile, which is the same for all strategies.
         updates: the updates of a run.
         state_size: the numbers of a state.
     """

@@ -43,7 +43,7 @@ class Verdict(NamedTuple):
     """What the scores say about a strategy and a reference.
 
     Args:
-        difference: the mean of the scores of the strategy less that of the reference.
+        difference: the mean of the scores of the strategy minus that of the reference.
         p: the p value of a difference of zero, corrected for all comparisons of the family.
         word: "better", "worse", "tie" or "undecided".
     """
