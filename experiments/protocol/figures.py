@@ -39,15 +39,19 @@ def score_by_task(problems: list[Problem]) -> Figure:
 
 def score_against_price(problems: list[Problem]) -> Figure:
     """The score over all problems that count against the price of an update."""
-    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    # The names stand in a legend: beside the points they ran into each other and out of the frame.
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axis = figure.subplots()
+    styles = _styles(problems)
     for name, scores in at_equal_updates(problems).items():
         interval, price = score_interval(scores), mean_price(problems, name)
-        ends = [[interval.value - interval.low], [interval.high - interval.value]]
-        axis.errorbar(price, interval.value, ends, fmt="o", color="C0", label=f"_{name}")
-        axis.annotate(name, (price, interval.value), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        color, style = styles[name]
+        ends = [interval.low, interval.high]
+        axis.plot([price, price], ends, color=color, label=f"_{name}, interval")
+        fill = "full" if style == "-" else "none"
+        axis.plot([price], [interval.value], "o", color=color, fillstyle=fill, label=name)
+    figure.legend(loc="outside right upper", fontsize=8)
     axis.set_xscale("log")
-    axis.margins(x=0.25)
     axis.set_xlabel(f"price of an update, {REFERENCE} = 1 (geometric mean over tasks)")
     axis.set_ylabel("score")
     return figure
@@ -74,7 +78,7 @@ def _panels(problems: list[Problem], line: Callable[[Problem, str, Runs], Any], 
     rows = -(-len(problems) // columns)
     figure = Figure(figsize=(2.4 * columns + 1.8, 2.3 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    styles = {name: (f"C{n % 10}", "-" if n < 10 else "--") for n, name in enumerate(_strategies(problems))}
+    styles = _styles(problems)
     legend: dict[str, Any] = {}
     for axis, problem in zip(axes, problems, strict=False):
         for name, runs in problem.runs.items():
@@ -90,6 +94,11 @@ def _panels(problems: list[Problem], line: Callable[[Problem, str, Runs], Any], 
     figure.supxlabel(x_label)
     figure.supylabel("score")
     return figure
+
+
+def _styles(problems: list[Problem]) -> dict[str, tuple[str, str]]:
+    """The color and the style of the line of each strategy, the same in all figures."""
+    return {name: (f"C{n % 10}", "-" if n < 10 else "--") for n, name in enumerate(_strategies(problems))}
 
 
 def _strategies(problems: list[Problem]) -> list[str]:

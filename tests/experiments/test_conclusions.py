@@ -6,39 +6,11 @@ import numpy as np
 import pytest
 from protocol.claims import claims
 from protocol.conclusions import all_pairs, sentences
-from protocol.scores import Problem, Runs, admitted, at_equal_cost, at_equal_updates, problem_of, score_after
-from protocol.statistics import Interval
+from protocol.scores import admitted, at_equal_cost, at_equal_updates, problem_of, score_after
 from protocol.tables import mean_price, one_task, pairs, ranking, verdicts_by_task
-from protocol.tasks import TASKS, InfluenceBalancing
+from protocol.tasks import InfluenceBalancing
 from protocol.training import BLOCKS
-
-SEEDS = np.arange(10)
-
-
-def runs(score, first_block=0):
-    """Runs that have this score from one of their blocks on, and 1 before it, with a small spread over the seeds."""
-    tuned = score + 0.0001 * SEEDS
-    blocks = np.where(np.arange(BLOCKS) < first_block, 1.0, tuned[:, None])
-    return Runs(tuned, tuned, blocks, 0.003, np.array([0.001, 0.003]), np.array([1.0, score]))
-
-
-def problem(name, scores, status="admitted", prices=None):
-    measures = {
-        each: {
-            "seconds": (prices or {}).get(each, 1.0),
-            "history_bias": 0.5,
-            "history_bias_error": 0.0,
-            "variance": None,
-        }
-        | {"cosine": 1.0, "core_share": 1.0}
-        for each in scores
-    }
-    losses = dict.fromkeys(scores, Interval(0, 0, 0))
-    return Problem(name, TASKS["add"], 0.0, 1.0, losses, status, scores, {}, measures, updates=100, state_size=32)
-
-
-def made_up(**strategies):
-    return {name: runs(score) for name, score in {"frozen": 1, "full": 0.2, "immediate": 0.8, **strategies}.items()}
+from support.scores import SEEDS, made_up, problem, runs
 
 
 def test_the_strategies_are_listed_by_their_verdicts():
