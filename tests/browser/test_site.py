@@ -6,6 +6,7 @@
 from pathlib import Path
 
 import pytest
+from support.gallery import ORDER
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build" / "docs"
@@ -13,9 +14,10 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not SITE.is_dir(), reason="there is no site; `make browser` builds it"),
 ]
-GUIDES = ("index", "gallery", "gradients", "plugins", "online", "course/8-7-truncation", "course/8-8-elementwise")
+GUIDES = ("index", "gallery", "gradients", "plugins", "online", "referee", "referee/report")
+COURSE = ("course/8-7-truncation", "course/8-8-elementwise", "course/8-9-online")
 PAGES = [
-    *(SITE / "docs" / f"{name}.html" for name in (*GUIDES, "course/8-9-online")),
+    *(SITE / "docs" / f"{name}.html" for name in (*GUIDES, *COURSE)),
     SITE / "README.html",
     ROOT / "docs" / "chapter.html",
 ]
@@ -123,7 +125,7 @@ def test_each_figure_of_the_first_page_is_wholly_loaded_and_leads_to_its_lines(v
     figures = browser.execute_script(
         "return [...document.querySelectorAll('p > a img')].map(each => [each.naturalWidth, each.closest('a').href])"
     )
-    assert len(figures) == 12
+    assert len(figures) == len(ORDER)
     for width, address in figures:
         assert width >= 900
         browser.get(address)
