@@ -39,7 +39,7 @@ def score_by_task(problems: list[Problem]) -> Figure:
 
 def score_against_price(problems: list[Problem]) -> Figure:
     """The score over all problems that count against the price of an update."""
-    # The names stand in a legend: beside the points they ran into each other and out of the frame.
+    # A legend has the names, since labels beside the points overlapped and left the figure.
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axis = figure.subplots()
     styles = _styles(problems)
@@ -48,6 +48,7 @@ def score_against_price(problems: list[Problem]) -> Figure:
         color, style = styles[name]
         ends = [interval.low, interval.high]
         axis.plot([price, price], ends, color=color, label=f"_{name}, interval")
+        # A point has no line style: it is hollow where the line of the other figures is dashed.
         fill = "full" if style == "-" else "none"
         axis.plot([price], [interval.value], "o", color=color, fillstyle=fill, label=name)
     figure.legend(loc="outside right upper", fontsize=8)
@@ -97,7 +98,7 @@ def _panels(problems: list[Problem], line: Callable[[Problem, str, Runs], Any], 
 
 
 def _styles(problems: list[Problem]) -> dict[str, tuple[str, str]]:
-    """The color and the style of the line of each strategy, the same in all figures."""
+    """The color and the line style of each strategy, the same in all figures with a legend."""
     return {name: (f"C{n % 10}", "-" if n < 10 else "--") for n, name in enumerate(_strategies(problems))}
 
 

@@ -69,8 +69,8 @@ def compute_all(stages: Mapping[int, str], jobs: int, report: Callable[[int], No
     if failed:
         raise sj.Error(
             f"this stage failed with the error that is printed above: {', '.join(failed)}. "
-            "`seqjax check gradient NAME` shows what is wrong with a strategy. All results so far are kept. When it is "
-            "mended, type the same command again"
+            "If a strategy is the cause, `seqjax check gradient NAME` shows what is wrong with it. All results so far "
+            "are kept. Correct the cause, and type the same command again"
         )
 
 

@@ -480,8 +480,8 @@ def _compiled_update(
 def _seconds(updates: list) -> Float[np.ndarray, " S"]:
     """Median seconds of each update. The updates take turns, so that a slower machine slows down all of them.
 
-    An update of 100 ms and much memory leaves work behind, which made the next one, of .2 ms, take 11. Untimed calls
-    take this work before each measurement. They also bring back what the other updates have displaced in the caches.
+    An update that takes 100 ms and much memory leaves work behind: the next update took 11 ms in place of .2 ms.
+    Untimed calls absorb this work before each measurement. They also fill the caches again after the other updates.
     """
     seconds = np.zeros((ROUNDS, len(updates)))
     for n in range(ROUNDS):
