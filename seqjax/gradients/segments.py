@@ -26,9 +26,10 @@ def segment_gradient(
     """The gradient of a window whose losses reach back a limited number of steps.
 
     The window is cut into segments of `size` steps. The losses of a segment are differentiated back to the state that
-    lies `lead` steps before it, which is a constant. The segments that reach back to the start of the window are
-    differentiated together, through `start`. The others follow one by one inside of a scan, so that the residuals of
-    size + lead steps are kept, and not those of T steps. Each step is computed 1 + lead / size times.
+    lies `lead` steps before it, which is a constant, in higher derivatives too. The segments that reach back to the
+    start of the window are differentiated together, through `start`. The others follow one by one inside of a scan, so
+    that the residuals of size + lead steps are kept, and not those of T steps. Each step is computed 1 + lead / size
+    times.
 
     Args:
         problem: its steps are differentiated.
@@ -64,9 +65,10 @@ def segment_gradient(
     def segment(sums, count):
         """Adds the next segment, of `count` steps after its lead."""
         floats, others = _steps(window, sums.first, count + lead)
-        (loss, (state, end, outputs)), (grads, d_floats) = differentiate(
-            params, floats, sums.state, others, lead, count
-        )
+        # A first derivative does not pass the state anyway. A second one must not pass it either, as it does not pass
+        # an edge of weight 0.
+        state = jax.lax.stop_gradient(sums.state)
+        (loss, (state, end, outputs)), (grads, d_floats) = differentiate(params, floats, state, others, lead, count)
         done, pending = _add_pending(sums.pending, d_floats, count)
         grads, loss = _add((sums.grads, sums.loss), (grads, loss))
         return _Sums(grads, loss, sums.first + count, state, end, pending), (done, outputs)

@@ -8,7 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 EdgeWeights = Float[Array, "T ..."] | None
-"""float[T] or float[T, B]: entry t multiplies the tangent of the state that enters step t. None: all ones."""
+"""float[T] or float[T, B]: entry t multiplies the tangents, of every order, of the state that enters step t.
+
+None: all ones.
+"""
 
 
 # An identity with a derivative of its own. The formula `stop_gradient(x) + weight * (x - stop_gradient(x))` has the

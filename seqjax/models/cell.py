@@ -12,7 +12,7 @@ from annotated_types import Interval
 from jaxtyping import Array, Bool, Float
 
 from seqjax.gradients.problem import Params
-from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent
+from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent, weigh_edge
 from seqjax.models.initializers import Scheme, init_weight
 from seqjax.models.layered import HiddenState, Layered, select
 from seqjax.models.products import matmul, times, transposed
@@ -285,13 +285,18 @@ def _forward(model, dtype, W_hh, b_hh, own, u_TB, start, edge_weights, scale_B):
     def cell(u, v, old, own):
         return model.cell(u, v, old, **own)
 
-    def body(old, u):
+    def body(old, inputs):
+        u, edge_weight = inputs
+        # The weights change neither a value nor a residual. A second derivative differentiates the residuals, and their
+        # tangents come through the same weighted edges.
+        if edge_weight is not None:
+            old = weigh_edge(old, edge_weight)
         # The vjp is a pytree whose leaves are the residuals of this step; the scan stacks them over time.
         v = times(_scaled(old.h, scale_B), W_hh, W_hh_transposed, axis=0)
         new, cell_vjp = jax.vjp(cell, u, v if b_hh is None else v + b_hh, old, own)
         return new, (new.h, cell_vjp)
 
-    end, (h_TB, cell_vjps) = jax.lax.scan(body, start, u_TB)
+    end, (h_TB, cell_vjps) = jax.lax.scan(body, start, (u_TB, edge_weights))
     return (end, h_TB), _Residuals(W_hh, b_hh, start.h, h_TB, cell_vjps, edge_weights, scale_B)
 
 
@@ -312,7 +317,10 @@ def _backward(model, dtype, residuals, cotangents):
         body, dend, (residuals.cell_vjps, dh_TB, residuals.edge_weights), reverse=True
     )
     # The input of W_hh at step t is h_{t-1}; sum over t and the rows in one product of [T B, hidden] matrices.
-    before_TB = _scaled(jnp.concatenate([residuals.start_h[None], residuals.h_TB])[:-1], scale_B)
+    before_TB = jnp.concatenate([residuals.start_h[None], residuals.h_TB])[:-1]
+    if residuals.edge_weights is not None:
+        before_TB = weigh_edge(before_TB, residuals.edge_weights)
+    before_TB = _scaled(before_TB, scale_B)
     before, dv = (a.reshape(-1, a.shape[-1]) for a in (before_TB, dv_TB))
     low = residuals.W_hh.dtype
     # Without the copy, [560, 512]ᵀ [560, 2048] takes 28 ms on one core of an AMD EPYC, and with it 15 ms.

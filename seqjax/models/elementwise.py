@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from seqjax.gradients.jaxprs import evaluate_fixed, inline_calls
 from seqjax.gradients.problem import Params
-from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent
+from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent, weigh_edge
 from seqjax.models.initializers import Scheme, init_weight
 from seqjax.models.layered import HiddenState, Layered, select
 from seqjax.models.products import product
@@ -279,12 +279,17 @@ def scan_units(
 
 
 def _forward(model, own, u_TB, start, edge_weights):
-    def body(old, u):
+    def body(old, inputs):
+        u, edge_weight = inputs
+        # The weights change neither a value nor a residual. A second derivative differentiates the residuals, and their
+        # tangents come through the same weighted edges.
+        if edge_weight is not None:
+            old = weigh_edge(old, edge_weight)
         # The vjp is a pytree whose leaves are the residuals of this step; the scan stacks them over time.
         new, cell_vjp = jax.vjp(lambda u, old, own: model.cell(u, old, **own), u, old, own)
         return new, (new, cell_vjp)
 
-    end, (states_TB, cell_vjps) = jax.lax.scan(body, start, u_TB)
+    end, (states_TB, cell_vjps) = jax.lax.scan(body, start, (u_TB, edge_weights))
     return (end, states_TB), (cell_vjps, edge_weights)
 
 

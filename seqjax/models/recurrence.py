@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Inexact
 
 from seqjax.errors import Error, check_type, dtype_shape
-from seqjax.gradients.unrolling import EdgeWeights
+from seqjax.gradients.unrolling import EdgeWeights, weigh_edge
 
 
 def linear_scan(
@@ -138,7 +138,10 @@ def _affine_scan(reverse, parallel, recurrence):
 
 @_affine_scan.defjvp
 def _affine_scan_tangent(reverse, parallel, primals, tangents):
-    """The tangents follow the same recurrence; b is replaced by dA s_{t-1} + db."""
+    """The tangents follow the same recurrence: A is multiplied by the edge weight, and b replaced by dA s_{t-1} + db.
+
+    The state s_{t-1} that dA multiplies has entered step t, so its own tangent, in a second derivative, has the weight.
+    """
     ((r,), (d,)) = primals, tangents
     states, last = _affine_scan(reverse, parallel, r)
 
@@ -148,6 +151,8 @@ def _affine_scan_tangent(reverse, parallel, primals, tangents):
         return shifted if r.reset is None else jnp.where(r.reset, 0, shifted)
 
     entering = list(map(before, r.start, states))
+    if r.edge_weights is not None:
+        entering = weigh_edge(entering, r.edge_weights)
     wide = np.result_type(r.b[0].dtype, np.float32)
     db = [
         sum((a.astype(wide) * s.astype(wide) for a, s in zip(row, entering, strict=True)), x.astype(wide)).astype(

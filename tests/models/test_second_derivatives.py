@@ -1,0 +1,96 @@
+"""Second derivatives of the fused unrolls with edge weights, against those of a scan of the step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqjax as sj
+from seqjax.gradients import Batch, init_memory
+from seqjax.testing.compare import assert_close
+from seqjax.testing.quick_jit import quick_jit
+
+T, B = 7, 2
+SPEC = sj.Spec(sj.Values(2), sj.Values(1))
+MODELS = {
+    name: sj.create("model", name, hidden=3)
+    for name in ("rnn", "gru", "lstm", "lru", "rtu", "min-gru", "min-lstm", "ind-rnn")
+} | {"ssm": sj.create("model", "ssm", hidden=3, states=2)}
+WEIGHTS = np.array([[0.5, 1, 0, 1.5, 1, 0.25, 2], [1, 1, 0.5, 0, 1.25, 1, 1]]).T
+"""Edge weights of each row: cuts, ones, and others."""
+
+
+def case(model):
+    """A problem with its parameters, start, window, and a direction, all of them in float64 and none of them zero."""
+    rng = np.random.default_rng(1)
+
+    def drawn(a):
+        return jnp.asarray(a + 0.3 * rng.normal(size=a.shape))
+
+    problem = model.problem(SPEC)
+    params = jax.tree.map(drawn, problem.init(jax.random.key(0)))
+    start = jax.tree.map(drawn, problem.init_rows(params, B))
+    xs = jnp.asarray(rng.normal(size=(T, B, 2))), jnp.asarray(rng.normal(size=(T, B, 1)))
+    direction = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), params)
+    return problem, params, start, xs, direction
+
+
+def dot(one, other):
+    return sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+
+
+def test_weights_count_in_second_derivatives(x64):
+    """One model of each fused unroll: that of `Cell`, of units, and of an affine recurrence in both ways."""
+    parallel = sj.create("model", "lru", hidden=3, parallel=True)
+    cases = [case(model) for model in (MODELS["lstm"], MODELS["ind-rnn"], MODELS["lru"], parallel)]
+
+    def products(unroll, args):
+        problem, params, start, xs, direction = args
+
+        def along(params, start):
+            loss = lambda p, s: jnp.sum(jnp.sin(unroll(problem, p, s, xs, jnp.asarray(WEIGHTS))[1]))
+            by_params, by_start = jax.grad(loss, (0, 1))(params, start)
+            return dot(by_params, direction) + dot(by_start, by_start)
+
+        return jax.grad(along, (0, 1))(params, start)
+
+    def both():
+        return [[products(unroll, each) for each in cases] for unroll in (type(cases[0][0]).unroll, sj.Problem.unroll)]
+
+    got, want = quick_jit(both)()
+    assert_close(got, want, "second derivatives")
+
+
+STRATEGIES = {
+    "full": sj.create("gradient", "full"),
+    "truncated": sj.create("gradient", "truncated", steps=2),
+    "discounted": sj.create("gradient", "discounted", discount=0.5),
+    "k1k2": sj.create("gradient", "k1k2", k1=2, k2=3),
+    "randomized": sj.create("gradient", "randomized", keep_prob=0.6),
+    "only": None,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("name", MODELS)
+def test_strategies_have_the_second_derivatives_of_a_scan_of_the_step(name, strategy, x64):
+    problem, params, start, xs, direction = case(MODELS[name])
+    leaf = MODELS[name].State._fields[0]
+    strategy = STRATEGIES[strategy] or sj.create("gradient", "only", strategy=STRATEGIES["discounted"], leaves=(leaf,))
+    batch = Batch(xs, jnp.full((T, B), 1 / (T * B)), jnp.zeros(B, bool), jnp.arange(B))
+
+    def products(problem):
+        def grads(params):
+            memory = init_memory(strategy, problem, params, start, B)
+            return strategy(problem, params, start, memory, batch, jax.random.key(3)).grads
+
+        def along(params):
+            found = grads(params)
+            return dot(found, direction) + dot(found, found)
+
+        return jax.grad(along)(params)
+
+    plain = sj.Problem(problem.step, problem.init_state)
+    got, want = quick_jit(lambda: (products(problem), products(plain)))()
+    assert_close(got, want, f"{name} by {strategy}", bound=1e-10)
