@@ -63,10 +63,11 @@ def check_estimator(
     returns loss, gradient and memory; the gradients of the windows have to add up to that of the whole sequence. With
     `argnums` the gradient is that of other arguments, as in `value_and_grad`.
 
-    The scans of seqjax start in a state that is not zero and in one that is, rest at zero for some steps, and are reset
-    to zero in the middle of a window by their step. In one of them a parameter acts on a loss across five edges alone,
-    so that weights which are drawn together show. Windows have 6 steps, so what happens later than that is not seen: a
-    gradient that is cut after 6 steps passes as exact.
+    The scans of seqjax start in a state that is not zero and in one that is, rest at zero for some steps, with zero
+    inputs and a bias of value zero, and are reset to zero in the middle of a window by their step. In one of them a
+    parameter acts on a loss across five edges alone, so that weights which are drawn together show. There are three
+    windows of 6 steps, so what happens later is not seen: a gradient that is cut after 6 steps passes as exact, and so
+    does one that is wrong from the fourth window on.
 
     >>> import jax
     >>> import seqjax as sj
@@ -89,7 +90,7 @@ def check_estimator(
         argnums: the arguments whose gradient is returned: 0, params; 1, state; 2, xs. With a sequence of them it is a
             tuple in their order. That of state and xs is the gradient of a window.
         calls: the number of calls over which an unbiased claim is averaged. A bias is found if it is about 7 standard
-            errors of this mean.
+            errors of this mean: with 8,192 calls, 8 % of the standard deviation of one call.
         traceable: whether the function can be traced by JAX; otherwise it is called as it is, once for each key.
 
     Returns:
@@ -178,18 +179,19 @@ def _scan_of(name: str) -> Scan:
 def _resting() -> Scan:
     """A scan that starts at zero, rests there for two steps, and is reset to zero in its second window.
 
+    While it rests its inputs are zero. The bias `d` is zero too, so that the gradient by `d` passes the steps at rest.
     `c` acts on the state at one step of a window, and this state on the loss at its last step: in the third window
-    across five edges.
+    across five edges. Its norm is above 10.
     """
 
     def step(params, state, x):
         state = jax.tree.map(lambda a: jnp.where(x["reset"] > 0, 0, a), state)
-        h = jnp.tanh(params["w"] * state["h"][::-1] + params["b"] * x["u"])
+        h = jnp.tanh(params["w"] * state["h"][::-1] + params["b"] * x["u"] + params["d"])
         m = 0.9 * state["m"] + params["c"] * x["starts"]
         return {"h": h, "m": m}, (jnp.sum(h) - x["y"]) ** 2 + x["ends"] * m
 
     rng = np.random.default_rng(0)
-    params = {"w": jnp.array([0.8, -1.1]), "b": jnp.array([0.6, 0.9]), "c": jnp.array(1.0)}
+    params = {"w": jnp.array([0.8, -1.1]), "b": jnp.array([0.6, 0.9]), "c": jnp.array(12.0), "d": jnp.zeros(2)}
     state = {"h": jnp.zeros(2), "m": jnp.zeros(())}
     windows: list[Any] = []
     for starts, reset in ((2, None), (0, 3), (0, None)):

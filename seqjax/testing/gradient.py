@@ -12,7 +12,7 @@ from seqjax.gradients.scan_gradient import ARGUMENTS
 from seqjax.plugin.author import cause
 from seqjax.testing.compare import BOUND, Failed, Skipped
 from seqjax.testing.line import Check, Found
-from seqjax.testing.proofs import arguments, claims, contract, draws, rows, uses
+from seqjax.testing.proofs import arguments, claims, contract, draws, rows, second, uses
 from seqjax.testing.proofs.cases import CASES, MAIN, NO_FLOATS
 
 WITH_FLOATS = (*MAIN, "small", "linear")
@@ -40,6 +40,8 @@ def checks(strategy: Gradient) -> list[Check]:
     # The gradient of any other random strategy is right in the mean only, so that a single call shows nothing.
     if not strategy.draws or isinstance(strategy, WeightedEdges):
         chosen.append(INITIAL)
+    if isinstance(strategy, WeightedEdges):
+        chosen.append(SECOND)
     # The name of the check lists the arguments, since they differ from strategy to strategy.
     names = ", ".join(ARGUMENTS[i] for i in strategy.argnums)
     return chosen + [check._replace(name=check.name.format(names)) for check in OTHERS]
@@ -133,6 +135,10 @@ DRAWS = (
 INITIAL = on_cases(
     "learned initial state", rows.check_initial_state, 2, ("learned", "foreign"), None,
     "differentiate start(params) as well, and cut no edge before a window's first step",
+)  # fmt: skip
+SECOND = on_cases(
+    "second derivatives", second.check_second_derivatives, 1, ("cell", "small", "linear"), BOUND,
+    "what edge_weights returns counts in higher derivatives, too: a state that is cut is a constant at every order",
 )  # fmt: skip
 OTHERS = (
     on_cases(

@@ -19,6 +19,7 @@ from seqjax.testing.proofs.claims import (
 )
 from seqjax.testing.proofs.draws import check_draw, check_rows_draw_apart
 from seqjax.testing.proofs.rows import check_initial_state, check_padding, check_reset, check_rows, check_unscored
+from seqjax.testing.proofs.second import check_second_derivatives
 from seqjax.testing.proofs.uses import check_half, check_no_floats, check_scan, check_seeds
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -78,6 +79,8 @@ FAULTS = {
     "all rows draw the same": lambda: check_rows_draw_apart(planted.SharedDraw(keep_prob=0.5), SMALL),
     "all rows draw the same, seen in the memory": lambda: check_rows_draw_apart(SharedNoise(), SMALL),
     "edge weights one step late": lambda: check_window(planted.Shifted(steps=2), CUTS[2], SMALL),
+    "a state of zeros cut off": lambda: check_window(planted.CutsAtRest(), cases=CELL),
+    "states cut in the first derivative alone": lambda: check_second_derivatives(planted.CutsOnce(steps=2), CELL),
     "learned state cut off": lambda: check_initial_state(planted.CutsTheEdge(steps=2), LEARNED),
     "outputs one step late": lambda: check_arguments(planted.LateOutputs(), SMALL),
     "gradient of the state lost": lambda: check_arguments(planted.LosesTheStart(), SMALL),
@@ -116,6 +119,7 @@ MORE = {
     "drawn once for all steps": lambda: check_draw(planted.RepeatedDraw(keep_prob=0.5)),
     "PES: accumulator dropped": lambda: check_unbiased_history(planted.forgetful("pes", particles=2), ["linear"]),
     "memory of reset rows kept": lambda: check_history(planted.NeverResets(), LEARNED),
+    "a state of zeros cut off from a learned initial state": lambda: check_window(planted.CutsAtRest(), cases=LEARNED),
     "reset rows started outside": lambda: check_window(planted.StartsOutside(), cases=LEARNED),
     "drawn by local row": lambda: check_rows(planted.LocalRows(keep_prob=0.5), LEARNED),
 }

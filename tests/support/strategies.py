@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from seqjax import RandomCuts
-from seqjax.gradients import Estimate, Memory, init_memory, window_gradient
+from seqjax.gradients import Estimate, Memory, Problem, init_memory, weigh_edge, window_gradient
 from seqjax.plugin import get
 from seqjax.testing.proofs.cases import Learned
 
@@ -50,6 +50,35 @@ class Adapting(RandomCuts):
         edge_weights, after = super().edge_weights(noise, memory, num_steps)
         share = jnp.mean(noise, dtype=memory.shared.dtype)
         return edge_weights, after._replace(shared=0.8 * memory.shared + 0.2 * share)
+
+
+class CutsAtRest(Full):
+    """Takes the state of a row for a constant where all of it is zero."""
+
+    def estimate(self, problem, params, start, memory, batch, noise):
+        def step(params, state, x):
+            zero = jnp.stack([jnp.all(a == 0) for a in jax.tree.leaves(state)]).all()
+            return problem.step(params, weigh_edge(state, jnp.where(zero, 0.0, 1.0)), x)
+
+        return super().estimate(Problem(step), params, start, memory, batch, noise)
+
+
+class CutsOnce(Truncated):
+    """Takes the states between segments for constants in the first derivative alone."""
+
+    def gradient(self, problem, params, start, batch, edge_weights):
+        firsts = range(0, len(batch.weights), self.steps)
+        parts = [jax.tree.map(lambda a, t=t: a[t : t + self.steps], (batch.xs, batch.weights)) for t in firsts]
+        states = [start(params)]
+        for xs, _ in parts:
+            states.append(problem.unroll(params, states[-1], xs)[0])
+
+        def loss(params, states):
+            losses = [problem.unroll(params, state, xs)[1] for state, (xs, _) in zip(states, parts, strict=True)]
+            return sum(jnp.sum(weights * each) for each, (_, weights) in zip(losses, parts, strict=True))
+
+        value, grads = jax.value_and_grad(loss)(params, states[:-1])
+        return Estimate(value, grads, states[-1], Memory())
 
 
 class Unweighted(Randomized):

@@ -1,9 +1,10 @@
-"""Thirteen wrong estimators are found at the default cost, and six right ones pass with any key."""
+"""Fifteen wrong estimators are found at the default cost, and six right ones pass with any key."""
 
 import functools
 import re
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import pytest
 
@@ -78,22 +79,43 @@ def changed(change, argnums=0):
 
 def at_zero(grads, state, xs):
     """1.5 times the gradient where the incoming state is zero."""
-    zero = jnp.stack([jnp.all(a == 0) for a in jax.tree.leaves(state)]).all()
-    return jax.tree.map(lambda a: a * jnp.where(zero, 1.5, 1), grads)
+    return jax.tree.map(lambda a: a * jnp.where(is_zero(state), 1.5, 1), grads)
 
 
-def without_rest(step, params, state, xs, key):
-    """The gradient by the incoming state does not pass a step whose state is zero."""
+def is_zero(state):
+    return jnp.stack([jnp.all(a == 0) for a in jax.tree.leaves(state)]).all()
+
+
+def without_rest(step, params, state, xs, key, *, argnums=1):
+    """No gradient passes a state that is zero."""
 
     def zero_cut(params, state):
         def body(state, x):
-            zero = jnp.stack([jnp.all(a == 0) for a in jax.tree.leaves(state)]).all()
-            cut = jax.lax.stop_gradient(state)
+            zero, cut = is_zero(state), jax.lax.stop_gradient(state)
             return step(params, jax.tree.map(lambda a, b: jnp.where(zero, b, a), state, cut), x)
 
         return jax.lax.scan(body, state, xs)[1].sum()
 
-    return jax.value_and_grad(zero_cut, 1)(params, state)
+    return jax.value_and_grad(zero_cut, argnums)(params, state)
+
+
+def forwards_without_rest(step, params, state, xs, key):
+    """The derivative of the state by the parameters is carried, and taken for zero where the state is zero."""
+
+    def one(tangent):
+        def body(carry, x):
+            state, d_state = carry
+            d_state = jax.tree.map(lambda a: jnp.where(is_zero(state), 0, a), d_state)
+            (new, loss), (d_new, d_loss) = jax.jvp(lambda p, s: step(p, s, x), (params, state), (tangent, d_state))
+            return (new, d_new), (loss, d_loss)
+
+        zeros = jax.tree.map(jnp.zeros_like, state)
+        losses, d_losses = jax.lax.scan(body, (state, zeros), xs)[1]
+        return losses.sum(), d_losses.sum()
+
+    flat, join = jax.flatten_util.ravel_pytree(params)
+    losses, grads = jax.vmap(lambda row: one(join(row)))(jnp.eye(flat.size, dtype=flat.dtype))
+    return losses[0], join(grads)
 
 
 def without_last_step(step, params, state, xs, key):
@@ -155,6 +177,11 @@ def flipped(grads, state, xs):
 WRONG = {
     "1.5 times the gradient where the incoming state is zero": (changed(at_zero), {"claim": "exact"}),
     "the gradient by the state stops where the state is zero": (without_rest, {"claim": "exact", "argnums": 1}),
+    "the gradient by the parameters stops where the state is zero": (
+        functools.partial(without_rest, argnums=0),
+        {"claim": "exact"},
+    ),
+    "J = 0 where the state is zero": (forwards_without_rest, {"claim": "exact"}),
     "1.1 times the gradient by the state": (
         changed(lambda grads, *_: (grads[0], jax.tree.map(lambda a: 1.1 * a, grads[1])), (0, 1)),
         {"claim": "exact", "argnums": (0, 1)},
@@ -187,6 +214,7 @@ RIGHT = {
 
 
 QUICK = {
+    "J = 0 where the state is zero",
     "1.5 times the gradient where the incoming state is zero",
     "1.1 times the gradient by the state",
     "one draw for all edges",

@@ -1,5 +1,8 @@
 """The problems on which strategies are checked, each with three windows and a state that is not zero.
 
+At the start of a window, one row of `cell` and one of `learned` rest: the state and the inputs are zero for some steps,
+and the gradient by parameters that are zero, a bias and an initial state, passes these steps.
+
 cell      a `Cell` on tokens, unrolled by the fused scan of all cells
 learned   a `Model` with a learned initial state and a counter in its state
 foreign   a bare scan body with two float leaves, a counter and a key in its state, and noise in its steps
@@ -29,6 +32,8 @@ from seqjax.models.model import Model
 T, B = 6, 4
 RESET = ((True, False, False, False), (False, True, False, False), (True, False, False, False))
 """The rows that are reset at each of three windows. Rows 2 and 3 are carried through all of them."""
+REST = 2
+"""The number of steps at the start of a window at which row 0 rests, where it is reset and its case has such a row."""
 MAIN = ("cell", "learned", "foreign")
 NO_FLOATS = ("ids", "nothing")
 CASES = (*MAIN, "small", "linear", *NO_FLOATS)
@@ -160,7 +165,10 @@ def _cell(rng):
     size, hidden = 5, 4
     shapes = {"W_xh": (size, hidden), "W_hh": (hidden, hidden), "b_h": (hidden,)}
     params = {"layer_0": {name: _normal(rng, shape, 0.7) for name, shape in shapes.items()}}
-    params |= {"W_hq": _normal(rng, (hidden, size), 0.7), "b_q": _normal(rng, (size,), 0.7)}
+    # Adding 10 to all logits changes no loss, but the norm of b_q.
+    params |= {"W_hq": _normal(rng, (hidden, size), 0.7), "b_q": 10 + _normal(rng, (size,), 0.7)}
+    params["layer_0"]["b_h"] = jnp.zeros(hidden)
+    params["layer_0"]["W_xh"] = params["layer_0"]["W_xh"].at[0].set(0)
     problem = Problem.of(Elman(hidden=hidden), Spec(Tokens(size)))
     state = problem.init_rows(params, B)
     state = jax.tree.map(lambda a: a + _normal(rng, a.shape, 0.5), state)
@@ -173,7 +181,7 @@ def _cell(rng):
 
     def xs():
         ids = jnp.asarray(rng.integers(0, size, (T + 1, B)), jnp.int32)
-        return ids[:-1], ids[1:]
+        return ids[:-1].at[:REST, 0].set(0), ids[1:]
 
     return Case(problem, params, state, _windows(rng, xs), step, problem.init_state)
 
@@ -189,13 +197,13 @@ def _values(rng):
         output = h @ params["W_hq"] + params["b_q"]
         return jax.tree.unflatten(jax.tree.structure(state), [h]), jnp.mean((output - x[1]) ** 2)
 
-    xs = lambda: (_normal(rng, (T, B, 5)), _normal(rng, (T, B, 5)))
+    xs = lambda: (_normal(rng, (T, B, 5)).at[:REST, 0].set(0), _normal(rng, (T, B, 5)))
     return Case(problem, params, cell.state, _windows(rng, xs), step, problem.init_state)
 
 
 def _learned(rng):
     spec, model = Spec(Values(2), Values(1)), Learned()
-    params = model.init(jax.random.key(2), spec)
+    params = model.init(jax.random.key(2), spec) | {"h0": jnp.zeros(model.hidden)}
     state = {"h": _normal(rng, (B, model.hidden), 0.5), "n": jnp.array([4, 0, 9, 1], jnp.int32)}
 
     def step(params, state, x):
@@ -205,7 +213,7 @@ def _learned(rng):
     def initial(params):
         return model.init_state(params, spec)
 
-    xs = lambda: (_normal(rng, (T, B, 2)), _normal(rng, (T, B, 1)))
+    xs = lambda: (_normal(rng, (T, B, 2)).at[:REST, 0].set(0), _normal(rng, (T, B, 1)))
     return Case(Problem.of(model, spec), params, state, _windows(rng, xs), step, initial)
 
 
