@@ -53,7 +53,7 @@ def layered(problem: Any) -> Any:
         return None
     model: Any = problem.model
     base: Any = next((base for base in (Cell, Elementwise) if isinstance(model, base)), None)
-    names = ("step", "step_with", "init_state", "through_layers", "enter", "join", "_read", "_write")
+    names = ("step", "step_in", "step_with", "init_state", "through_layers", "enter", "join", "_read", "_write")
     return model if base and all(getattr(type(model), n, None) is getattr(base, n, None) for n in names) else None
 
 

@@ -160,7 +160,13 @@ class _Opened(Model):
     cell: Cell
 
     def step(self, params, state, x):
+        return self._step(params, state, x, None)
+
+    def step_in_bfloat16(self, params, state, x):
+        return self._step(params, state, x, jnp.bfloat16)
+
+    def _step(self, params, state, x, dtype):
         def recur_constant(h, W_hh, b_hh):
             return recur(jax.lax.stop_gradient(h), W_hh, b_hh) + params["added"]
 
-        return self.cell.step_with(recur_constant, params["cell"], state, x)
+        return self.cell.step_with(recur_constant, params["cell"], state, x, dtype)

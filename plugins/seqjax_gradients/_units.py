@@ -234,6 +234,9 @@ class _Apart(Model):
     def step(self, params, state, x):
         return self.cell.step_with(self.product, params, state, x)
 
+    def step_in_bfloat16(self, params, state, x):
+        return self.cell.step_with(self.product, params, state, x, jnp.bfloat16)
+
 
 @jax.custom_jvp
 def _recur_apart(h, W_hh, b_hh):

@@ -11,8 +11,8 @@ from seqjax.errors import Error
 
 Precision = Literal["float32", "bfloat16"]
 """How steps are computed. `float32`: in the dtype of the parameters, which is float64 if JAX's x64 is on. `bfloat16`:
-in a `Cell` the operands of products are rounded to bfloat16, in any other step all float arguments. Parameters, their
-gradients and losses keep the dtype of the parameters."""
+in a `Cell` or an `Elementwise` the operands of products are rounded to bfloat16, and the state is not; in any other
+step all float arguments are rounded. Parameters, their gradients and losses keep the dtype of the parameters."""
 
 
 def check_precision(precision: Any) -> None:

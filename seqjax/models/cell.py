@@ -15,7 +15,7 @@ from seqjax.gradients.problem import Params
 from seqjax.gradients.unrolling import EdgeWeights, weigh_cotangent, weigh_edge
 from seqjax.models.initializers import Scheme, init_weight
 from seqjax.models.layered import HiddenState, Layered, select
-from seqjax.models.products import matmul, times, transposed
+from seqjax.models.products import matmul, rounded, times, transposed
 
 EVERY_STEP = 2**32 - 1
 """Step index folded into the key for a mask that all steps of a sequence share; no step has this number."""
@@ -155,10 +155,10 @@ class Cell(Layered):
         """Whether there is dropout of either kind."""
         return self.dropout > 0 or self.recurrent_dropout > 0
 
-    def step(self, params, state, x):
-        return self.step_with(recur, params, state, x)
+    def step_in(self, dtype, params, state, x):
+        return self.step_with(recur, params, state, x, dtype)
 
-    def step_with(self, recur: Callable, params: Params, state: Any, x: Any) -> tuple[Any, Any]:
+    def step_with(self, recur: Callable, params: Params, state: Any, x: Any, dtype: Any = None) -> tuple[Any, Any]:
         """`step` with another function for the recurrent product, such as one whose derivative is replaced.
 
         Args:
@@ -166,16 +166,19 @@ class Cell(Layered):
             params: as in `step`.
             state: as in `step`.
             x: as in `step`.
+            dtype: the dtype to which the operands of all products are rounded, h and W_hh before `recur` gets them;
+                None: they are not rounded.
         """
 
         def run(index, layer, x, old):
-            u = select(x, layer["W_xh"]) + layer["b_h"]
+            u = select(x, layer["W_xh"], dtype) + layer["b_h"]
+            h = _scaled(old.h, self._scale(state, index, u.dtype))
             W_hh = self._masked(index, layer["W_hh"])
-            v = recur(_scaled(old.h, self._scale(state, index, u.dtype)), W_hh, layer.get("b_hh"))
+            v = recur(rounded(h, dtype), rounded(W_hh, dtype), layer.get("b_hh"))
             new = self.cell(u, v, old, **layer.get("cell", {}))
             return new, new.h
 
-        return self.through_layers(params, state, x, run, None)
+        return self.through_layers(params, state, x, run, None, dtype)
 
     def unroll_in(self, dtype, params, state, xs, edge_weights):
         def run(index, layer, x_TB, start):

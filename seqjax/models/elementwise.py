@@ -167,14 +167,14 @@ class Elementwise(Layered):
             width = self.hidden if self.residual else read
         return params
 
-    def step(self, params, state, x):
+    def step_in(self, dtype, params, state, x):
         def run(index, layer, x, old):
             own = layer.get("cell", {})
-            z, u = self._read(layer, x)
+            z, u = self._read(layer, x, dtype)
             new = self.cell(u, old, **own)
-            return new, self._write(layer, z, self.output(u, new, **own))
+            return new, self._write(layer, z, self.output(u, new, **own), dtype)
 
-        return self.through_layers(params, state, x, run, None)
+        return self.through_layers(params, state, x, run, None, dtype)
 
     def unroll_in(self, dtype, params, state, xs, edge_weights):
         def run(index, layer, x_TB, start):

@@ -78,6 +78,19 @@ class Layered(Model):
         """Whether a subclass overrides `unroll`, which here reads the edge weights."""
         return type(self).unroll is not Layered.unroll
 
+    def step(self, params, state, x):
+        return self.step_in(None, params, state, x)
+
+    def step_in_bfloat16(self, params, state, x):
+        """`step` with the operands of its products in bfloat16, as in `unroll_in_bfloat16`."""
+        if self.has_own_unroll:
+            return super().step_in_bfloat16(params, state, x)
+        return self.step_in(jnp.bfloat16, params, state, x)
+
+    def step_in(self, dtype: Any, params: Params, state: Any, x: Any) -> tuple[Any, Any]:
+        """`step` with the operands of its products in a dtype; None: in their own."""
+        raise NotImplementedError
+
     def unroll(self, params, state, xs, edge_weights=None):
         return self.unroll_in(None, params, state, xs, edge_weights)
 

@@ -83,6 +83,13 @@ class Model(Plugin):
         """
         return unroll(functools.partial(self.step, params), state, xs, edge_weights)
 
+    def step_in_bfloat16(self, params: Params, state: State, x: Any) -> tuple[State, Any]:
+        """`step`, computed in bfloat16: the state has the dtypes that it had, and the output that of the parameters.
+
+        By default parameters, state and inputs are rounded. It has to round what `unroll_in_bfloat16` rounds.
+        """
+        return step_in_bfloat16(self.step)(params, state, x)
+
     def unroll_in_bfloat16(
         self, params: Params, state: State, xs: PyTree, edge_weights: EdgeWeights = None
     ) -> tuple[State, Any]:
@@ -91,11 +98,10 @@ class Model(Plugin):
         By default parameters, state and inputs are rounded. Override it if the model can round only the operands of
         products.
         """
-        step = step_in_bfloat16(self.step)
         if not self.has_own_unroll:
-            return unroll(functools.partial(step, params), state, xs, edge_weights)
+            return unroll(functools.partial(self.step_in_bfloat16, params), state, xs, edge_weights)
         first = jax.tree.map(lambda a: a[0, 0], xs)
-        output = jax.eval_shape(step, params, jax.tree.map(lambda a: a[0], state), first)[1]
+        output = jax.eval_shape(self.step_in_bfloat16, params, jax.tree.map(lambda a: a[0], state), first)[1]
         params, low, xs = cast_float((params, state, xs), jnp.bfloat16)
         new, outputs = self.unroll(params, low, xs, edge_weights)
         return cast_like(new, state), cast_like(outputs, output)
@@ -239,7 +245,7 @@ class ModelProblem(Problem):
     def step(self, params: Params, state: State, x: Any) -> tuple[State, Float[Array, ""]]:
         """One sequence, one time step."""
         inputs, target = self._inputs(x)
-        step = self.model.step if self.precision == "float32" else step_in_bfloat16(self.model.step)
+        step = self.model.step if self.precision == "float32" else self.model.step_in_bfloat16
         new, output = step(params, state, inputs)
         return new, self._loss(output, target)
 

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -13,11 +14,25 @@ def product(x: Array, W: Array, dtype: Any = None) -> Array:
     """x W, in the dtype of W.
 
     Args:
-        x: float[..., n].
+        x: float[..., n]; float[n] in one step of one sequence, whose product is differentiated in both modes.
         W: float[n, m].
         dtype: the dtype to which the operands are rounded, here and in the reverse pass; None: that of W.
     """
-    return x @ W if dtype is None else _rounded_product(dtype, x, W)
+    if dtype is None:
+        return x @ W
+    return rounded(x, dtype) @ rounded(W, dtype) if x.ndim == 1 else _rounded_product(dtype, x, W)
+
+
+def rounded(x: Array, dtype: Any) -> Array:
+    """x with its numbers, and later their derivatives, rounded to a dtype, but kept in its own; None: unchanged.
+
+    A product of numbers that are rounded to bfloat16 is exact in float32, so that this gives the same as operands in
+    bfloat16 with sums in float32. XLA would remove a cast to bfloat16 and back.
+    """
+    if dtype is None:
+        return x
+    bits = jnp.finfo(dtype)
+    return jax.lax.reduce_precision(x, exponent_bits=bits.nexp, mantissa_bits=bits.nmant)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -397,7 +397,7 @@ def test_the_parameters_of_an_own_problem_with_a_model_are_all_carried():
         assert_close(carried(case, strategy), whole(case), "the gradient", bound=1e-12)
 
 
-METHODS = ("step", "step_with", "init_state", "through_layers", "enter", "join", "_read", "_write")
+METHODS = ("step", "step_in", "step_with", "init_state", "through_layers", "enter", "join", "_read", "_write")
 
 
 @pytest.mark.parametrize("name", METHODS)
