@@ -210,7 +210,10 @@ def check_chunks(model: Model) -> Found:
 
 
 def check_scan(model: Model) -> Found:
-    """Checks that `unroll` is the scan of `step`: states, losses and gradients, under edge weights as well."""
+    """Checks that `unroll` is the scan of `step`: states, losses and gradients, under edge weights as well.
+
+    With weights [T, B], second derivatives are compared, too.
+    """
     if type(model).unroll is Model.unroll:
         return Found(0.0, "unroll is the scan of step")
     rng, worst = np.random.default_rng(7), 0.0
@@ -498,14 +501,22 @@ def _own(problem, *args):
 
 @functools.partial(quick_jit, static_argnums=(0, 1))
 def _differentiated(unroll: Callable, problem: Problem, sample: Sample, edge_weights: Any) -> Any:
-    """Losses, states and gradient. Each loss has a weight of its own, so that no two of them can be exchanged."""
+    """Losses, states and gradient. Each loss has a weight of its own, so that no two of them can be exchanged.
+
+    With weights [T, B] on the edges, also the derivative of the squared norm of the gradient.
+    """
 
     def loss(params):
         after, losses = unroll(problem, params, sample.state, tuple(sample[2:]), edge_weights)
         return jnp.sum(losses * jnp.cos(jnp.arange(T * B, dtype=losses.dtype)).reshape(T, B)), (losses, after)
 
-    (_, results), grads = jax.value_and_grad(loss, has_aux=True)(sample.params)
-    return results, grads
+    def squared_norm(params):
+        (_, results), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, grads, grads))), (results, grads)
+
+    if edge_weights is None or edge_weights.ndim < 2:
+        return squared_norm(sample.params)[1]
+    return jax.grad(squared_norm, has_aux=True)(sample.params)
 
 
 def _is_random(state: Any) -> bool:

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import seqjax as sj
 from seqjax.testing.quick_jit import quick_jit

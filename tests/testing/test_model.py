@@ -62,6 +62,36 @@ def test_an_unroll_that_treats_edge_weights_wrongly_is_named(fault, message):
         CHECK(changed(fault))
 
 
+@jax.custom_jvp
+def weighed_once(x, weight):
+    """x, whose first tangent is multiplied by the weight, and whose tangent in a second derivative is not."""
+    return x
+
+
+@weighed_once.defjvp
+def _weighed_once_tangent(primals, tangents):
+    (x, weight), (dx, _) = primals, tangents
+    return x, dx * weight
+
+
+class WeighsOnce(Changed):
+    """Its unroll leaves the weight out of second derivatives."""
+
+    def unroll(self, params, state, xs, edge_weights=None):
+        def body(h, inputs):
+            x, weight = inputs
+            if weight is not None:
+                h = weighed_once(h, weight.reshape(-1, 1))
+            return jax.vmap(self.step, (None, 0, 0))(params, h, x)
+
+        return jax.lax.scan(body, state, (xs, edge_weights))
+
+
+def test_a_weight_that_is_left_out_of_a_second_derivative_is_named():
+    with pytest.raises(Error, match=r"edge weights \[6, 4\].*worst relative error"):
+        CHECK(WeighsOnce())
+
+
 def test_a_strategy_refuses_an_unroll_that_ignores_edge_weights():
     problem = changed(lambda edge_weights: None).problem(VALUES)
     params, state = problem.init(None), jnp.zeros((1, 2))
