@@ -27,6 +27,11 @@ class Wrapping(Gradient):
         return self.strategy.rounds
 
     @property
+    def for_one_step(self):
+        """Whether the strategy is meant for windows of one step."""
+        return self.strategy.for_one_step
+
+    @property
     def metric_names(self):  # type: ignore[override]
         """Those of the strategy."""
         return self.strategy.metric_names

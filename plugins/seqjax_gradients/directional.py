@@ -33,6 +33,7 @@ class Directional(SequenceGradient):
 
     claim = "exact"
     of = "window"
+    for_one_step = True
 
     def init(self, problem, params, state):
         """The unit vectors.

@@ -43,6 +43,7 @@ class ES(SequenceGradient):
 
     claim = "biased"
     of = "window"
+    for_one_step = True
 
     def draw(self, key, problem, params, memory, num_steps):
         """Where the ε of each pair are +σ, bool[N/2, P]."""

@@ -28,6 +28,7 @@ class Forward(SequenceGradient):
 
     claim = "unbiased"
     of = "window"
+    for_one_step = True
 
     def draw(self, key, problem, params, memory, num_steps):
         """Where v is 1, bool[P]."""

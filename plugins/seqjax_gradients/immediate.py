@@ -34,6 +34,7 @@ class Immediate(Gradient):
     claim = "biased"
     of = "window"
     argnums = (0, 1, 2)
+    for_one_step = True
 
     def estimate(self, problem, params, start, memory, batch, noise):
         num_steps, num_rows = batch.weights.shape

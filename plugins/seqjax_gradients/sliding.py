@@ -36,6 +36,11 @@ class Sliding(Gradient):
     claim = "biased"
     of = "window"
 
+    @property
+    def for_one_step(self):
+        """With `steps` = 1."""
+        return self.steps == 1
+
     def estimate(self, problem, params, start, memory, batch, noise):
         state = start(params)
         after, losses, steps = record_steps(problem, params, state, batch.xs, batch.weights)

@@ -31,6 +31,11 @@ class Truncated(WeightedEdges):
 
     claim = "biased"
 
+    @property
+    def for_one_step(self):
+        """With `steps` = 1."""
+        return self.steps == 1
+
     def edge_weights(self, noise, memory, num_steps):
         """0 at positive multiples of `steps`, else 1."""
         return segment_edges(num_steps, self.steps), memory

@@ -107,6 +107,16 @@ class Gradient(Plugin):
     metric_names: ClassVar[tuple[str, ...]] = ()
     """The names of what `metrics` returns, such as `gradient_bias`; they start with `gradient_`."""
 
+    @property
+    def for_one_step(self) -> bool:
+        """Whether it is meant for windows of one step, which a `Learner` reads.
+
+        A strategy of the history is. In such a window most strategies of the window are all the same gradient, that of
+        the one step, since what they keep of several steps is not there. So one of the window that does estimate this
+        gradient says so: `for_one_step = True`.
+        """
+        return self.of == "history"
+
     def init(self, problem: Problem, params: Params, state: State) -> Memory:
         """The memory of ONE sequence that starts in `state`."""
         return Memory()

@@ -18,6 +18,7 @@ from seqjax.gradients.check_scan import check_params
 from seqjax.gradients.problem import Params, Problem, check_problem
 from seqjax.models.model import ForeignModel, ModelProblem
 from seqjax.parse import from_json
+from seqjax.plugin.config import describe
 from seqjax.runs.files.arrays import load_arrays, save_arrays
 from seqjax.runs.files.checkpoint import plain_arrays, restore_arrays
 from seqjax.runs.files.folder import read
@@ -61,13 +62,14 @@ class Learner:
     Args:
         problem: what is learned: the problem of a model, or `Problem(step, init_state)`.
         gradient: the gradient strategy. A strategy of the history, such as `RTRL`, carries the influence of the
-            parameters from step to step. One of the window, such as `Full`, sees one step.
+            parameters from step to step. Of the window, which is one step, those are taken that estimate the gradient
+            of the one step (`Gradient.for_one_step`), such as `Truncated(steps=1)`.
         optimizer: an optax transformation.
         rows: B, the number of streams that are read side by side, whose losses are averaged. None: one stream, whose
             arrays have no axis B.
 
     Raises:
-        Error: one of them is of another kind.
+        Error: one of them is of another kind, or the strategy is meant for windows of several steps.
     """
 
     problem: Problem
@@ -78,6 +80,14 @@ class Learner:
     def __post_init__(self):
         check_problem("Learner", self.problem)
         check_strategy("Learner", self.gradient)
+        if not self.gradient.for_one_step:
+            raise Error(
+                f"Learner: the window of a learner is one step, and {describe(self.gradient)} is not meant for one: it "
+                "would be the gradient of this step alone, like other strategies that keep something of several steps\n"
+                "Take Truncated(steps=1) for this gradient; a strategy of the history, such as RTRL(); or windows of L "
+                "steps, by seqjax.train with the sampler InOrder(num_steps=L). A strategy of your own that estimates "
+                "the gradient of one step says so: for_one_step = True"
+            )
         wanted = "an optax transformation, such as optax.adam(1e-3); that of a plugin is optimizer.build(num_updates)"
         check_type("Learner: optimizer", self.optimizer, optax.GradientTransformation, wanted)
         if self.rows is not None:

@@ -14,8 +14,25 @@ import pytest
 
 import seqjax as sj
 from seqjax.data import Stream
+from seqjax.plugin import entries
+from seqjax.plugin.registry import load, name_of
 from seqjax.testing.compare import assert_close
-from seqjax_gradients import DNI, RTRL, SKRTRL, UORO, Full, Layerwise
+from seqjax_gradients import (
+    DNI,
+    RTRL,
+    SKRTRL,
+    UORO,
+    Certified,
+    Directional,
+    Dodge,
+    Forward,
+    Full,
+    Immediate,
+    Layerwise,
+    Only,
+    Sliding,
+    Truncated,
+)
 from seqjax_models import LRU, MLP, RNN
 from seqjax_optimizers import Adam
 from seqjax_samplers import InOrder
@@ -177,13 +194,75 @@ def test_wrong_arguments_are_refused():
     problem = RNN(hidden=3).problem(VALUES)
     for arguments, message in [
         ((RNN(hidden=3), Full(), optax.sgd(0.1)), "Learner takes a problem"),
-        ((problem, Full, optax.sgd(0.1)), "Learner takes an instance of a strategy"),
-        ((problem, Full(), Adam()), r"pass an optax transformation.*optimizer.build\(num_updates\)"),
-        ((problem, Full(), optax.sgd(0.1), 0), "rows"),
-        ((MLP(lags=3).problem(VALUES), Full(), optax.sgd(0.1)), "the first 2 outputs of the model are a warm-up"),
+        ((problem, RTRL, optax.sgd(0.1)), "Learner takes an instance of a strategy"),
+        ((problem, RTRL(), Adam()), r"pass an optax transformation.*optimizer.build\(num_updates\)"),
+        ((problem, RTRL(), optax.sgd(0.1), 0), "rows"),
+        ((MLP(lags=3).problem(VALUES), RTRL(), optax.sgd(0.1)), "the first 2 outputs of the model are a warm-up"),
     ]:
         with pytest.raises(sj.Error, match=message):
             sj.Learner(*arguments)
+
+
+ONE_STEP = ("immediate", "forward", "directional", "es")
+"""The built-in strategies of the window that a learner takes with all values of their fields."""
+VARIANTS = {
+    Truncated(steps=1): True,
+    Truncated(steps=2): False,
+    Sliding(steps=1): True,
+    Sliding(steps=2): False,
+    Certified(Truncated(steps=1)): True,
+    Certified(Forward()): True,
+    Certified(Full()): False,
+    Only(Truncated(steps=1), leaves=("h",)): True,
+    Certified(Only(Truncated(steps=2))): False,
+    Dodge(Truncated(steps=1)): False,
+}
+"""Strategies whose fields decide whether a learner takes them."""
+
+
+def is_taken(gradient):
+    try:
+        make(gradient)
+    except sj.Error:
+        return False
+    return True
+
+
+def test_of_the_strategies_of_the_window_those_of_one_step_are_taken():
+    """All built-in ones are decided: with their default fields, and with the fields that matter."""
+    built_in = [load(entry)() for entry in entries("gradient") if entry.distribution == "seqjax"]
+    assert {name_of(each) for each in built_in if is_taken(each)} == {
+        *ONE_STEP,
+        *(name_of(each) for each in built_in if each.of == "history"),
+    }
+    assert {each: is_taken(each) for each in VARIANTS} == VARIANTS
+    with pytest.raises(sj.Error, match=r"truncated steps=8 is(.|\n)*Truncated\(steps=1\).*InOrder\(num_steps=L\)"):
+        make(Truncated(steps=8))
+
+
+def test_the_exact_strategies_of_one_step_agree():
+    strategies = Truncated(steps=1), Sliding(steps=1), Immediate(), Directional()
+    first, *others = (
+        as_numpy(follow(each, each.init(jax.random.key(0)), 0, 5)).params for each in map(make, strategies)
+    )
+    for other in others:
+        assert_close(other, first, "the parameters", bound=1e-5)
+
+
+def test_a_strategy_of_another_author_is_taken_if_it_is_of_the_history_or_says_so():
+    @dataclass(frozen=True)
+    class Half(sj.WeightedEdges):
+        claim = "biased"
+
+    @dataclass(frozen=True)
+    class OfOneStep(Half):
+        for_one_step = True
+
+    @dataclass(frozen=True)
+    class OfTheHistory(sj.SequenceGradient):
+        claim, of = "biased", "history"
+
+    assert [is_taken(each()) for each in (Half, OfOneStep, OfTheHistory)] == [False, True, True]
 
 
 STREAM = """
