@@ -7,11 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import PyTree
 
 from seqjax.data.spec import Tokens, Values
-from seqjax.errors import Error, check_type, check_whole, dtype_shape
+from seqjax.errors import Error, check_type, check_whole, counted, dtype_shape
 from seqjax.files import path_of, replace
 from seqjax.gradients.base import Batch, Gradient, check_strategy
 from seqjax.gradients.check_scan import check_params
@@ -19,7 +20,7 @@ from seqjax.gradients.problem import Params, Problem, check_problem
 from seqjax.models.model import ForeignModel, ModelProblem
 from seqjax.parse import from_json
 from seqjax.plugin.config import describe
-from seqjax.runs.files.arrays import load_arrays, save_arrays
+from seqjax.runs.files.arrays import leaf_name, load_arrays, save_arrays
 from seqjax.runs.files.checkpoint import plain_arrays, restore_arrays
 from seqjax.runs.files.folder import read
 from seqjax.training.epoch import TrainState, update_state
@@ -106,13 +107,19 @@ class Learner:
             params: the parameters; None: the initial ones of the model. Required if the problem has no model.
 
         Raises:
-            Error: there are no parameters; the key is no single key.
+            Error: there are no parameters, or they are not those of the model; the key is no single key.
         """
         check_type("Learner.init: key", key, jax.Array, "a key, such as jax.random.key(0)")
         if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.shape:
             raise Error(f"Learner.init: key must be one typed key, such as jax.random.key(0), not {dtype_shape(key)}")
         if params is not None:
             check_params(params)
+            _check_not_donated("Learner.init: these parameters are of a state that", params)
+            if wrong := self._misfit_of_params(params):
+                raise Error(
+                    f"Learner.init: the parameters are not those of the model: {wrong}; pass what problem.init(key) "
+                    "returns, or the parameters of a run of this model"
+                )
         elif not hasattr(self.problem, "init"):
             raise Error("a problem without a model has no initial parameters: pass params=")
         elif isinstance(model := getattr(self.problem, "model", None), ForeignModel):
@@ -126,7 +133,6 @@ class Learner:
         # Weak types would become strong ones in the first update, and the second one would be compiled again.
         return jax.tree.map(lambda a: jax.lax.convert_element_type(a, a.dtype), state)
 
-    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def update(self, state: TrainState, *x: PyTree, reset: Any = None) -> tuple[TrainState, dict[str, jax.Array]]:
         """The state after one step and one update of the parameters.
 
@@ -142,8 +148,23 @@ class Learner:
         Returns:
             The next state, and `loss`, the mean over the rows before the update, `grad_norm`, and what the strategy
             measures, such as `gradient_certificate`, by the names in its `metric_names`; float[] each.
+
+        Raises:
+            Error: the state was donated before, or is that of another learner; the problem cannot read the arguments.
         """
         check_type("Learner.update: state", state, TrainState, "the state that init or update returned")
+        try:
+            return self._update(state, *x, reset=reset)
+        except RuntimeError as fault:
+            # JAX has no exception of its own for this. The text is compared after the fact, which costs nothing before.
+            if "has been deleted" in str(fault):
+                _check_not_donated("Learner.update: this state", state)
+            raise
+
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def _update(self, state, *x, reset):
+        """`update`. What is checked here is known from shapes, and is checked once for each compiled function."""
+        self._check_state("Learner.update", state)
         _check_sample(self.problem, x, () if self.rows is None else (self.rows,))
         num_rows = self.rows or 1
         axes = 0 if self.rows else (0, 1)
@@ -164,9 +185,12 @@ class Learner:
         """Writes a state to a file, whole or not at all. It replaces an earlier file of this kind, and nothing else.
 
         Raises:
-            Error: the path is that of another file, or the disk refuses.
+            Error: the state was donated before, or is that of another learner; the path is that of another file; the
+                disk refuses.
         """
         check_type("Learner.save: state", state, TrainState, "the state that init or update returned")
+        _check_not_donated("Learner.save: this state", state)
+        self._check_state("Learner.save", state)
         header = {"kind": _KIND, "prng": str(jax.random.key_impl(state.key))}
         data = save_arrays(plain_arrays(state), header)
         replace(path_of("path", path), data, _MARK)
@@ -188,6 +212,79 @@ class Learner:
         arrays, prng = read(path_of("path", path), _decode)
         like = self.init(jax.random.key(0, impl=prng), params)
         return restore_arrays(arrays, like, f"{path} has the state of another learner:")
+
+    def _check_state(self, caller: str, state: TrainState) -> None:
+        """Checks that a state has the structure and the shapes of this learner's states. Nothing is computed.
+
+        Raises:
+            Error: it has not.
+        """
+        if found := self._misfit(state):
+            raise Error(
+                f"{caller}: the state is that of another learner, with {found}; pass a state that init, update or load "
+                "of this learner returned"
+            )
+
+    def _misfit(self, state: TrainState) -> str | None:
+        """What a state of another learner has that the states of this one have not, in words; None: nothing.
+
+        Dtypes are not compared: parameters that are given may have other ones than those of the model.
+        """
+        if wrong := self._misfit_of_params(state.params):
+            return f"another problem: params/{wrong}"
+        like = jax.eval_shape(self._init, state.key, state.params)
+        rows, own = (
+            {size for leaf in jax.tree.leaves(each.carry) for size in leaf.shape[:1]} for each in (state, like)
+        )
+        if rows != own and len(rows) == 1:
+            return f"{counted(rows.pop(), 'row')}, and this one has {self.rows or 1}"
+        for field, part in {"carry": "problem", "opt_state": "optimizer", "memory": "strategy"}.items():
+            there, here = ({field: getattr(each, field)} for each in (state, like))
+            if wrong := _difference(_shapes(there), _shapes(here)):
+                return f"another {part}: {wrong}"
+            if jax.tree.structure(there) != jax.tree.structure(here):  # type: ignore[operator]
+                return f"another {part}, whose {field} has another structure"
+        return None
+
+    def _misfit_of_params(self, params: Params) -> str | None:
+        """Which parameter of the model is missing or of another shape, in words; None: all fit, or none are known.
+
+        There may be others: those that `from_torch` returns have a bias that those of the model lack.
+        """
+        if isinstance(model := getattr(self.problem, "model", None), ForeignModel):
+            own = model.params_like()
+        else:
+            own = jax.eval_shape(self.problem.init, jax.random.key(0)) if hasattr(self.problem, "init") else None
+        given, needed = _shapes(params), _shapes(own)
+        return _difference({name: given[name] for name in needed if name in given}, needed)
+
+
+def _check_not_donated(what: str, tree: PyTree) -> None:
+    """Raises an `Error` that begins with `what` if an array of a tree was donated."""
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted():
+            raise Error(
+                f"{what} was passed to `update` before, which donates it, so that its arrays are no longer there; use "
+                "the state that `update` returned: state, metrics = learner.update(state, x, y)"
+            )
+
+
+def _shapes(tree: PyTree) -> dict[str, str]:
+    """The shapes of the leaves of a tree by name, in words."""
+    return {leaf_name(keys): f"of shape {list(np.shape(leaf))}" for keys, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def _difference(there: dict[str, str], here: dict[str, str]) -> str | None:
+    """The first array that differs, in words; None: there is none.
+
+    Args:
+        there: what the arrays of another learner are, by name.
+        here: the same of this one.
+    """
+    for name in {**here, **there}:
+        if there.get(name) != here.get(name):
+            return f"{name} is {there.get(name, 'missing')}, and in this learner it is {here.get(name, 'missing')}"
+    return None
 
 
 def _decode(data: bytes) -> tuple[dict[str, Any], str]:

@@ -41,9 +41,9 @@ VALUES = sj.Spec(sj.Values(1))
 SERIES = np.sin(0.3 * np.arange(400, dtype=np.float32))[:, None]
 
 
-def make(gradient=None, model=None, rows=None):
+def make(gradient=None, model=None, rows=None, optimizer=None):
     problem = (model or RNN(hidden=3)).problem(VALUES)
-    return sj.Learner(problem, gradient or RTRL(), optax.adam(0.01), rows)
+    return sj.Learner(problem, gradient or RTRL(), optimizer or optax.adam(0.01), rows)
 
 
 def follow(learner, state, first, last):
@@ -111,12 +111,12 @@ def test_it_learns_to_predict_a_sine_wave():
 
 def test_it_is_compiled_once_and_its_state_is_donated():
     learner = make()
-    before = sj.Learner.update._cache_size()
+    before = sj.Learner._update._cache_size()
     state = learner.init(jax.random.key(0))
     new, _ = learner.update(state, SERIES[0], SERIES[1])
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.carry, state.memory)))
     follow(learner, new, 1, 4)
-    assert sj.Learner.update._cache_size() == before + 1
+    assert sj.Learner._update._cache_size() == before + 1
 
 
 def test_parameters_that_are_given_are_not_donated():
@@ -152,13 +152,13 @@ def test_a_problem_without_a_model():
         return s, (s - 1.0) ** 2
 
     learner = sj.Learner(sj.Problem(step, lambda w, key=None: 0.0), RTRL(), optax.sgd(0.1))
-    before = sj.Learner.update._cache_size()
+    before = sj.Learner._update._cache_size()
     state = learner.init(jax.random.key(0), jnp.array(0.0))
     for _ in range(200):
         state, metrics = learner.update(state, 1.0)
     assert float(metrics["loss"]) < 1e-4
     assert float(state.params) == pytest.approx(0.5, abs=0.01)
-    assert sj.Learner.update._cache_size() == before + 1
+    assert sj.Learner._update._cache_size() == before + 1
     with pytest.raises(sj.Error, match="has no initial parameters: pass params="):
         learner.init(jax.random.key(0))
 
@@ -328,6 +328,72 @@ def test_a_wrong_call_says_what_to_pass(call, message):
     learner = make()
     with pytest.raises(sj.Error, match=message):
         call(learner, learner.init(jax.random.key(0)))
+
+
+OTHERS = {
+    "another optimizer: opt_state/0/count is missing, and in this learner it is": {"optimizer": optax.sgd(0.1)},
+    "another optimizer, whose opt_state has another structure": {
+        "optimizer": optax.sgd(0.1),
+        "own": {"optimizer": optax.chain(optax.sgd(0.1), optax.clip(1.0))},
+    },
+    "another strategy: memory/rows/0/0 is missing, and in this learner it is": {"gradient": Truncated(steps=1)},
+    "2 rows, and this one has 1": {"rows": 2},
+    "2 rows, and this one has 3": {"rows": 2, "own": {"rows": 3}},
+    r"another problem: params/W_hq is of shape \[4, 1\], and in this learner it is of shape \[3, 1\]": {
+        "model": RNN(hidden=4)
+    },
+}
+"""What the errors say -> the learner whose state is passed, and this one: what it differs in from `make()`."""
+
+
+@pytest.mark.parametrize("message", OTHERS)
+def test_the_state_of_another_learner_is_refused(message, tmp_path):
+    options = dict(OTHERS[message])
+    learner, other = make(**options.pop("own", {})), make(**options)
+    state = other.init(jax.random.key(0))
+    sample = SERIES[0] if learner.rows is None else SERIES[: learner.rows]
+    with pytest.raises(sj.Error, match=f"Learner.update: the state is that of another learner, with {message}"):
+        learner.update(state, sample, sample)
+    with pytest.raises(sj.Error, match=f"Learner.save: the state is that of another learner, with {message}"):
+        learner.save(tmp_path / "state", state)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_state_that_was_donated_is_named_as_such(tmp_path):
+    learner = make()
+    state = learner.init(jax.random.key(0))
+    learner.update(state, SERIES[0], SERIES[1])
+    for call in (
+        lambda: learner.update(state, SERIES[1], SERIES[2]),
+        lambda: learner.update(state, SERIES[1], SERIES[2], reset=True),
+        lambda: learner.save(tmp_path / "state", state),
+        lambda: learner.init(jax.random.key(0), state.params),
+    ):
+        with pytest.raises(sj.Error, match=r"was passed to `update` before.* use the state that `update` returned"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"w": 1.0}, r"W_hq is missing, and in this learner it is of shape \[3, 1\]"),
+        (RNN(hidden=4).problem(VALUES).init(jax.random.key(0)), r"W_hq is of shape \[4, 1\]"),
+    ],
+    ids=["other names", "another width"],
+)
+def test_parameters_of_another_model_are_refused(params, message):
+    with pytest.raises(sj.Error, match=f"Learner.init: the parameters are not those of the model: {message}"):
+        make().init(jax.random.key(0), params)
+
+
+def test_parameters_with_a_bias_more_are_taken():
+    learner = make(Truncated(steps=1))
+    params = learner.problem.init(jax.random.key(0))
+    params["layer_0"] |= {"b_hh": jnp.zeros(3)}
+    state = learner.init(jax.random.key(0), params)
+    state, metrics = learner.update(state, SERIES[0], SERIES[1])
+    assert float(metrics["grad_norm"]) > 0
+    assert state.params["layer_0"]["b_hh"].any()
 
 
 def test_a_file_of_a_run_is_neither_replaced_nor_read(tmp_path):
