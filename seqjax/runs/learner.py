@@ -13,25 +13,18 @@ from jaxtyping import PyTree
 
 from seqjax.data.spec import Tokens, Values
 from seqjax.errors import Error, check_type, check_whole, counted, dtype_shape
-from seqjax.files import path_of, replace
+from seqjax.files import path_of, write
 from seqjax.gradients.base import Batch, Gradient, check_strategy
 from seqjax.gradients.check_scan import check_params
 from seqjax.gradients.problem import Params, Problem, check_problem
 from seqjax.models.model import ForeignModel, ModelProblem
-from seqjax.parse import from_json
 from seqjax.plugin.config import describe
-from seqjax.runs.files.arrays import leaf_name, load_arrays, save_arrays
-from seqjax.runs.files.checkpoint import plain_arrays, restore_arrays
+from seqjax.runs.files.arrays import leaf_name
+from seqjax.runs.files.checkpoint import plain_arrays, plain_forms, restore_arrays
 from seqjax.runs.files.folder import read
+from seqjax.runs.files.learned import PARTS, MadeFor, decode, difference, encode, first_difference, there_for
 from seqjax.training.epoch import TrainState, update_state
 from seqjax.training.loop import init_parts
-
-_KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
-"""The kinds of keys that JAX has."""
-_KIND = "state of a Learner"
-"""What the header of a file says."""
-_MARK = rf'{{"__metadata__":{{"seqjax":"{{\"kind\": \"{_KIND}\"'.encode()
-"""What a file of a state begins with, after its first 8 bytes."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,21 +102,7 @@ class Learner:
         Raises:
             Error: there are no parameters, or they are not those of the model; the key is no single key.
         """
-        check_type("Learner.init: key", key, jax.Array, "a key, such as jax.random.key(0)")
-        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.shape:
-            raise Error(f"Learner.init: key must be one typed key, such as jax.random.key(0), not {dtype_shape(key)}")
-        if params is not None:
-            check_params(params)
-            _check_not_donated("Learner.init: these parameters are of a state that", params)
-            if wrong := self._misfit_of_params(params):
-                raise Error(
-                    f"Learner.init: the parameters are not those of the model: {wrong}; pass what problem.init(key) "
-                    "returns, or the parameters of a run of this model"
-                )
-        elif not hasattr(self.problem, "init"):
-            raise Error("a problem without a model has no initial parameters: pass params=")
-        elif isinstance(model := getattr(self.problem, "model", None), ForeignModel):
-            raise Error(f"{model.reader} returned the parameters with the model: pass them, learner.init(key, params)")
+        self._check_arguments(key, params)
         return self._init(key, params)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -182,7 +161,7 @@ class Learner:
         return new, metrics | self.gradient.metrics(new.memory)
 
     def save(self, path: str | Path, state: TrainState) -> None:
-        """Writes a state to a file, whole or not at all. It replaces an earlier file of this kind, and nothing else.
+        """Writes a state to a file, whole or not at all. It replaces what such a learner has saved, and nothing else.
 
         Raises:
             Error: the state was donated before, or is that of another learner; the path is that of another file; the
@@ -191,15 +170,19 @@ class Learner:
         check_type("Learner.save: state", state, TrainState, "the state that init or update returned")
         _check_not_donated("Learner.save: this state", state)
         self._check_state("Learner.save", state)
-        header = {"kind": _KIND, "prng": str(jax.random.key_impl(state.key))}
-        data = save_arrays(plain_arrays(state), header)
-        replace(path_of("path", path), data, _MARK)
+        path, arrays = path_of("path", path), plain_arrays(state)
+        made_for = self._made_for({name: dtype_shape(array) for name, array in arrays.items()})
+        there = there_for(path)
+        if there is not None and (found := there.unlike(made_for)):
+            raise Error(f"{path} has the state of another learner, with {found}; delete it, or save elsewhere")
+        write(path, encode(arrays, made_for, str(jax.random.key_impl(state.key))))
 
     def load(self, path: str | Path, params: Params | None = None) -> TrainState:
         """The state that `save` wrote, with the same bits.
 
-        The file does not name the problem, the strategy and the optimizer: only the names, shapes and dtypes of the
-        arrays are compared.
+        A file has a hash of its bytes, and names the strategy, the number of rows, and the names, shapes and dtypes of
+        the arrays, which have to be those of this learner. It does not hold the problem and the optimizer: a learner of
+        another learning rate loads it.
 
         Args:
             path: the file.
@@ -207,11 +190,38 @@ class Learner:
                 `from_equinox` made; their values are not used.
 
         Raises:
-            Error: there is no such file, or its state is that of another learner.
+            Error: there is no such file, a bit of it has changed, or its state is that of another learner.
         """
-        arrays, prng = read(path_of("path", path), _decode)
-        like = self.init(jax.random.key(0, impl=prng), params)
-        return restore_arrays(arrays, like, f"{path} has the state of another learner:")
+        arrays, made_for, prng = read(path_of("path", path), decode)
+        key = jax.random.key(0, impl=prng)
+        self._check_arguments(key, params)
+        own = self._made_for(plain_forms(jax.eval_shape(self._init, key, params)))
+        text = f"{path} has the state of another learner"
+        if found := made_for.unlike(own):
+            raise Error(f"{text}, with {found}; load it with a learner like the one that saved it", exit_code=4)
+        return restore_arrays(arrays, self._init(key, params), f"{text}:")
+
+    def _made_for(self, forms: dict[str, str]) -> MadeFor:
+        """What a file says of this learner; `forms`: those of the arrays of its state."""
+        return MadeFor(describe(self.gradient), self.rows or 1, forms)
+
+    def _check_arguments(self, key: jax.Array, params: Params | None) -> None:
+        """Checks what `init` takes."""
+        check_type("Learner.init: key", key, jax.Array, "a key, such as jax.random.key(0)")
+        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.shape:
+            raise Error(f"Learner.init: key must be one typed key, such as jax.random.key(0), not {dtype_shape(key)}")
+        if params is not None:
+            check_params(params)
+            _check_not_donated("Learner.init: these parameters are of a state that", params)
+            if wrong := self._misfit_of_params(params):
+                raise Error(
+                    f"Learner.init: the parameters are not those of the model: {wrong}; pass what problem.init(key) "
+                    "returns, or the parameters of a run of this model"
+                )
+        elif not hasattr(self.problem, "init"):
+            raise Error("a problem without a model has no initial parameters: pass params=")
+        elif isinstance(model := getattr(self.problem, "model", None), ForeignModel):
+            raise Error(f"{model.reader} returned the parameters with the model: pass them, learner.init(key, params)")
 
     def _check_state(self, caller: str, state: TrainState) -> None:
         """Checks that a state has the structure and the shapes of this learner's states. Nothing is computed.
@@ -233,16 +243,14 @@ class Learner:
         if wrong := self._misfit_of_params(state.params):
             return f"another problem: params/{wrong}"
         like = jax.eval_shape(self._init, state.key, state.params)
-        rows, own = (
-            {size for leaf in jax.tree.leaves(each.carry) for size in leaf.shape[:1]} for each in (state, like)
-        )
-        if rows != own and len(rows) == 1:
+        rows = {size for leaf in jax.tree.leaves(state.carry) for size in np.shape(leaf)[:1]}
+        if len(rows) == 1 and rows != {self.rows or 1}:
             return f"{counted(rows.pop(), 'row')}, and this one has {self.rows or 1}"
-        for field, part in {"carry": "problem", "opt_state": "optimizer", "memory": "strategy"}.items():
-            there, here = ({field: getattr(each, field)} for each in (state, like))
-            if wrong := _difference(_shapes(there), _shapes(here)):
-                return f"another {part}: {wrong}"
-            if jax.tree.structure(there) != jax.tree.structure(here):  # type: ignore[operator]
+        if wrong := difference(_shapes(state), _shapes(like)):
+            return wrong
+        for field, part in PARTS.items():
+            there, here = (jax.tree.structure(getattr(each, field)) for each in (state, like))
+            if there != here:  # type: ignore[operator]
                 return f"another {part}, whose {field} has another structure"
         return None
 
@@ -256,7 +264,7 @@ class Learner:
         else:
             own = jax.eval_shape(self.problem.init, jax.random.key(0)) if hasattr(self.problem, "init") else None
         given, needed = _shapes(params), _shapes(own)
-        return _difference({name: given[name] for name in needed if name in given}, needed)
+        return first_difference({name: given[name] for name in needed if name in given}, needed)
 
 
 def _check_not_donated(what: str, tree: PyTree) -> None:
@@ -272,34 +280,6 @@ def _check_not_donated(what: str, tree: PyTree) -> None:
 def _shapes(tree: PyTree) -> dict[str, str]:
     """The shapes of the leaves of a tree by name, in words."""
     return {leaf_name(keys): f"of shape {list(np.shape(leaf))}" for keys, leaf in jax.tree.leaves_with_path(tree)}
-
-
-def _difference(there: dict[str, str], here: dict[str, str]) -> str | None:
-    """The first array that differs, in words; None: there is none.
-
-    Args:
-        there: what the arrays of another learner are, by name.
-        here: the same of this one.
-    """
-    for name in {**here, **there}:
-        if there.get(name) != here.get(name):
-            return f"{name} is {there.get(name, 'missing')}, and in this learner it is {here.get(name, 'missing')}"
-    return None
-
-
-def _decode(data: bytes) -> tuple[dict[str, Any], str]:
-    """The arrays of a file, and the kind of its key.
-
-    Raises:
-        ValueError: it is another kind of file.
-    """
-    arrays, text = load_arrays(data)
-    header = from_json(text)
-    if header.get("kind") != _KIND:
-        raise ValueError("it is another kind of file, and not the state of a Learner")
-    if header["prng"] not in _KEYS:
-        raise ValueError(f"its key is of the kind {header['prng']!r}")
-    return arrays, header["prng"]
 
 
 def _check_sample(problem: Problem, x: tuple, leading: tuple[int, ...]) -> None:

@@ -186,7 +186,7 @@ def test_files_that_are_not_its_own_are_refused(tmp_path):
     with pytest.raises(sj.Error, match="is missing"):
         learner.load(file)
     learner.save(file, state)
-    with pytest.raises(sj.Error, match=r"has the state of another learner:(.|\n)*W_hh"):
+    with pytest.raises(sj.Error, match="has the state of another learner, with another problem: params/"):
         make(model=RNN(hidden=4)).load(file)
 
 
@@ -330,17 +330,19 @@ def test_a_wrong_call_says_what_to_pass(call, message):
         call(learner, learner.init(jax.random.key(0)))
 
 
+STRUCTURE = "another optimizer, whose opt_state has another structure"
 OTHERS = {
     "another optimizer: opt_state/0/count is missing, and in this learner it is": {"optimizer": optax.sgd(0.1)},
-    "another optimizer, whose opt_state has another structure": {
-        "optimizer": optax.sgd(0.1),
-        "own": {"optimizer": optax.chain(optax.sgd(0.1), optax.clip(1.0))},
+    STRUCTURE: {"optimizer": optax.sgd(0.1), "own": {"optimizer": optax.chain(optax.sgd(0.1), optax.clip(1.0))}},
+    "another strategy: memory/rows/0/0 is missing, and in this learner it is": {
+        "gradient": Truncated(steps=1),
+        "in_file": "the strategy truncated steps=1, and this one has rtrl",
     },
-    "another strategy: memory/rows/0/0 is missing, and in this learner it is": {"gradient": Truncated(steps=1)},
     "2 rows, and this one has 1": {"rows": 2},
     "2 rows, and this one has 3": {"rows": 2, "own": {"rows": 3}},
     r"another problem: params/W_hq is of shape \[4, 1\], and in this learner it is of shape \[3, 1\]": {
-        "model": RNN(hidden=4)
+        "model": RNN(hidden=4),
+        "in_file": r"another problem: params/W_hq is float32\[4, 1\], and in this learner it is float32\[3, 1\]",
     },
 }
 """What the errors say -> the learner whose state is passed, and this one: what it differs in from `make()`."""
@@ -348,15 +350,63 @@ OTHERS = {
 
 @pytest.mark.parametrize("message", OTHERS)
 def test_the_state_of_another_learner_is_refused(message, tmp_path):
-    options = dict(OTHERS[message])
+    options, file = dict(OTHERS[message]), tmp_path / "state"
+    in_file = options.pop("in_file", message)
     learner, other = make(**options.pop("own", {})), make(**options)
     state = other.init(jax.random.key(0))
     sample = SERIES[0] if learner.rows is None else SERIES[: learner.rows]
     with pytest.raises(sj.Error, match=f"Learner.update: the state is that of another learner, with {message}"):
         learner.update(state, sample, sample)
     with pytest.raises(sj.Error, match=f"Learner.save: the state is that of another learner, with {message}"):
-        learner.save(tmp_path / "state", state)
-    assert not list(tmp_path.iterdir())
+        learner.save(file, state)
+    assert not file.exists()
+    other.save(file, state)
+    before = file.read_bytes()
+    if message == STRUCTURE:  # a structure without arrays leaves no trace in a file
+        learner.save(file, learner.load(file))
+        return
+    with pytest.raises(sj.Error, match=f"has the state of another learner, with {in_file}.*; load it with"):
+        learner.load(file)
+    with pytest.raises(sj.Error, match=f"has the state of another learner, with {in_file}.*; delete it, or save else"):
+        learner.save(file, learner.init(jax.random.key(0)))
+    assert file.read_bytes() == before
+
+
+def test_a_file_in_which_one_bit_has_changed_is_refused(tmp_path):
+    learner, file = make(), tmp_path / "state"
+    learner.save(file, learner.init(jax.random.key(0)))
+    data, rng, programs = file.read_bytes(), np.random.default_rng(0), sj.Learner._init._cache_size()
+    bits = [*range(64), *rng.integers(8 * len(data), size=136)]
+    for bit in bits:
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        with pytest.raises(sj.Error, match="is damaged, or another version") as caught:
+            learner.load(file)
+        assert caught.value.exit_code == 4
+    assert sj.Learner._init._cache_size() == programs
+    file.write_bytes(data)
+    learner.load(file)
+
+
+def test_what_is_no_file_of_a_learner_is_not_replaced(tmp_path):
+    learner, good = make(), tmp_path / "good"
+    state = learner.init(jax.random.key(0))
+    learner.save(good, state)
+    data = good.read_bytes()
+    files = {"text": b"The file begins with " + data[:600], "half": data[:100], "empty": b""}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(sj.Error, match=r"exists, and is (another kind of|an empty) file"):
+            learner.save(tmp_path / name, state)
+        assert (tmp_path / name).read_bytes() == content
+    for target in ("nowhere", "good"):
+        link = tmp_path / f"link to {target}"
+        link.symlink_to(target)
+        with pytest.raises(sj.Error, match="is not a plain file"):
+            learner.save(link, state)
+        assert link.is_symlink()
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_state_that_was_donated_is_named_as_such(tmp_path):

@@ -41,6 +41,13 @@ def load_arrays(data: bytes) -> tuple[dict[str, np.ndarray], str]:
     return arrays, metadata["seqjax"]
 
 
+def forms_in(header: dict[str, Any]) -> dict[str, str]:
+    """The dtype and shape of each array by name, such as `float32[3, 4]`, from the header of a safetensors file."""
+    return {
+        name: f"{_DTYPES[entry['dtype']]}{entry['shape']}" for name, entry in header.items() if name != "__metadata__"
+    }
+
+
 def sha256_of(arrays: dict[str, np.ndarray]) -> str:
     """A hash of names, dtypes, shapes and values."""
     digest = hashlib.sha256()

@@ -95,6 +95,13 @@ def plain_arrays(state: TrainState) -> dict[str, np.ndarray]:
     return {leaf_name(keys): _plain(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 
+def plain_forms(state: TrainState) -> dict[str, str]:
+    """The dtype and shape of each array that `plain_arrays` returns, from arrays or from their shapes and dtypes."""
+    leaves = {leaf_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
+    plain = {name: jax.eval_shape(jax.random.key_data, a) if _is_key(a) else a for name, a in leaves.items()}
+    return {name: dtype_shape(a) for name, a in plain.items()}
+
+
 def restore_arrays(arrays: dict[str, np.ndarray], like: TrainState, text: str) -> TrainState:
     """The train state whose leaves `plain_arrays` returned.
 
@@ -106,8 +113,7 @@ def restore_arrays(arrays: dict[str, np.ndarray], like: TrainState, text: str) -
     Raises:
         Error: exit code 4: there are other leaves, or leaves of other shapes or dtypes.
     """
-    leaves = {leaf_name(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(like)}
-    expected = {name: dtype_shape(_plain(leaf)) for name, leaf in leaves.items()}
+    expected = plain_forms(like)
     there = {name: dtype_shape(array) for name, array in arrays.items()}
     problems = [
         f"{name}: it has {there.get(name, 'nothing')}, and needs {expected.get(name, 'nothing')}"
