@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -132,25 +134,57 @@ def _read(path: str | Path, file: IO[bytes]) -> bytes:
 def write(path: Path, data: str | bytes) -> None:
     """Writes a file whole or not at all, and syncs it to disk.
 
-    The temporary name cannot be guessed, and a link at `path` is replaced, not followed.
+    The temporary name cannot be guessed, and a link at `path` is replaced, not followed. The incomplete files that
+    earlier writes of this file left, when they were killed, are removed.
     """
     if not path.name:
         raise Error(f"{path} is a folder; name a file in it")
-    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
     with disk_errors(path):
         # Otherwise a device, such as /dev/null, or a pipe would be replaced by a file. A folder cannot be replaced.
         if stat.S_IFMT(_mode(path)) not in (0, stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):
             raise not_plain(path)
+        _remove_left_over(path)
+        file, part = _open_part(path)
         try:
-            with open_plain(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
+            with file:
                 file.write(data.encode("utf-8") if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, path)
+                os.replace(part, path)  # while it is locked, so that nobody takes it for one that is left over
         except BaseException:
             part.unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def _open_part(path: Path) -> tuple[IO[bytes], Path]:
+    """A new file with a temporary name beside `path`, locked until it is closed, and its name."""
+    while True:
+        part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
+        file = open_plain(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            # Where the file system has no locks, no process can lock it to remove it.
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:
+                return file, part
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        file.close()  # another process has removed it, between the calls that made and locked it
+
+
+def _remove_left_over(path: Path) -> None:
+    """Removes the files that writes of `path` left when they were killed: the lock of a process ends with it."""
+    temporary = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{16}}{re.escape(PART)}")
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # a folder that is missing, or that may not be listed
+        names = os.listdir(path.parent)
+    for part in [path.parent / name for name in names if temporary.fullmatch(name)]:
+        # Each of them may be gone by now, be locked, or be no plain file, and then stays as it is.
+        with contextlib.suppress(OSError, Error), open_plain(part, os.O_RDWR) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
 
 def replace(path: Path, data: bytes, mark: bytes) -> None:

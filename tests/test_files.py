@@ -1,6 +1,9 @@
 """Files that the user names are read without waiting for what gives nothing, or gives without an end."""
 
+import fcntl
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -59,6 +62,41 @@ def test_a_name_that_no_file_can_have_is_bad_input(tmp_path):
     with pytest.raises(Error, match="name too long") as caught, disk_errors(tmp_path):
         (tmp_path / ("a" * 300)).mkdir()
     assert caught.value.exit_code == 2
+
+
+def test_a_write_removes_what_earlier_ones_of_the_file_left_and_nothing_else(tmp_path):
+    """A file is left over if no process has its lock, which the kernel releases when a process ends."""
+    own, of_another = (f"{name}.{'0' * 16}.part" for name in ("file", "other"))
+    kept = {of_another, "file.part", f"file.{'x' * 16}.part", f"file.{'1' * 16}.part", f"file.{'2' * 16}.part"}
+    for name in {own, *kept}:
+        (tmp_path / name).write_text("half")
+    (tmp_path / f"file.{'2' * 16}.part").unlink()
+    (tmp_path / f"file.{'2' * 16}.part").symlink_to(of_another)
+    with (tmp_path / f"file.{'1' * 16}.part").open("rb") as file:  # that of another process, which is not killed
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write(tmp_path / "file", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", *kept}
+    write(tmp_path / "file", "again")
+    assert not (tmp_path / f"file.{'1' * 16}.part").exists()
+    assert (tmp_path / "file").read_text() == "again"
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from seqjax.files import write
+for n in range(int(sys.argv[2])):
+    write(Path(sys.argv[1]), sys.argv[3] * 1000)
+"""
+
+
+def test_processes_that_write_one_file_at_once_do_not_disturb_each_other(tmp_path):
+    file = tmp_path / "file"
+    commands = [[sys.executable, "-c", WRITER, str(file), "300", letter] for letter in "abc"]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 3
+    assert file.read_text() in {letter * 1000 for letter in "abc"}
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_device_or_a_pipe_is_not_replaced(tmp_path):

@@ -304,6 +304,7 @@ def test_a_stream_that_is_killed_ten_times_ends_with_the_same_bits(tmp_path):
     with start("killed") as process:
         process.communicate()
     assert (tmp_path / "killed").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"killed", "whole"}, "a save removes what killed ones left"
 
 
 @pytest.mark.parametrize(
