@@ -120,6 +120,8 @@ class Learner:
         Args:
             state: the state before the step; it is donated.
             x: what the step reads: the input and the target of a model, as two arguments; with `rows`, leaves [B, ...].
+                Ids are checked if they are numbers of Python or arrays of numpy. Those in an array of JAX are not read,
+                since this would wait for the device: one that is out of range makes the loss and the gradient NaN.
             reset: whether a sequence starts with this step, bool[], or bool[B] with `rows`. The recurrent state and
                 what the strategy carries then begin anew. The first step always starts one. None: no sequence starts.
                 Pass it at all steps or at none, since the function is compiled for each of the two.
@@ -129,9 +131,13 @@ class Learner:
             measures, such as `gradient_certificate`, by the names in its `metric_names`; float[] each.
 
         Raises:
-            Error: the state was donated before, or is that of another learner; the problem cannot read the arguments.
+            Error: the state was donated before, or is that of another learner; the problem cannot read the arguments,
+                or an id is out of range.
         """
         check_type("Learner.update: state", state, TrainState, "the state that init or update returned")
+        for name, ids, tokens in zip("xy", x, self._tokens, strict=False):
+            if tokens is not None:
+                _check_ids(name, ids, tokens.size)
         try:
             return self._update(state, *x, reset=reset)
         except RuntimeError as fault:
@@ -156,9 +162,21 @@ class Learner:
         # As in `train`, a sequence starts with the first step: the initial state may depend on the parameters.
         starts = jnp.broadcast_to(state.update == 0 if reset is None else (state.update == 0) | reset, (num_rows,))
         weights = jnp.full((1, num_rows), 1 / num_rows)
+        for ids, tokens in zip(x, self._tokens, strict=False):
+            if tokens is not None:  # JAX takes the nearest id in place of one that is out of range
+                ids = ids.astype(jnp.int32)
+                weights = jnp.where((ids >= 0) & (ids < tokens.size), weights, jnp.nan)
         batch = Batch(xs, weights, starts, jnp.arange(num_rows, dtype=jnp.int32))
         new, metrics = update_state(self.problem, self.gradient, self.optimizer, state, batch)
         return new, metrics | self.gradient.metrics(new.memory)
+
+    @functools.cached_property
+    def _tokens(self) -> tuple[Tokens | None, ...]:
+        """For each argument of a model, which ids it may have; None: it is no id, or the user's loss reads it."""
+        if not isinstance(self.problem, ModelProblem):
+            return ()
+        sides = self.problem.spec.inputs, self.problem.spec.targets if self.problem.loss is None else None
+        return tuple(side if isinstance(side, Tokens) else None for side in sides)
 
     def save(self, path: str | Path, state: TrainState) -> None:
         """Writes a state to a file, whole or not at all. It replaces what such a learner has saved, and nothing else.
@@ -300,6 +318,20 @@ def _check_sample(problem: Problem, x: tuple, leading: tuple[int, ...]) -> None:
     _check_array("x", x[0], spec.inputs, leading)
     if problem.loss is None:  # a loss of the user's own may read any target
         _check_array("y", x[1], spec.targets, leading)
+
+
+def _check_ids(name: str, ids: Any, size: int) -> None:
+    """Checks ids that are on the host: they are from 0 to `size` - 1. The shape and the dtype are checked elsewhere."""
+    if isinstance(ids, int | np.integer):
+        least = most = ids
+    elif isinstance(ids, np.ndarray) and ids.dtype.kind in "iu" and ids.size:
+        least, most = ids.min(), ids.max()
+    else:
+        return
+    if least < 0 or most >= size:
+        raise Error(
+            f"Learner.update: {name} has the id {least if least < 0 else most}, and the ids are from 0 to {size - 1}"
+        )
 
 
 def _check_array(name: str, value: Any, kind: Tokens | Values, leading: tuple[int, ...]) -> None:

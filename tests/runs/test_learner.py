@@ -447,6 +447,48 @@ def test_parameters_with_a_bias_more_are_taken():
     assert state.params["layer_0"]["b_hh"].any()
 
 
+@pytest.fixture(scope="module")
+def reader():
+    """A learner that reads and predicts tokens, in two rows."""
+    problem = RNN(hidden=3).problem(sj.Spec(sj.Tokens(5)))
+    return sj.Learner(problem, RTRL(), optax.adam(0.01), rows=2)
+
+
+def test_ids_on_the_host_that_are_out_of_range_are_refused(reader):
+    state = reader.init(jax.random.key(0))
+    for wrong in (5, 7, -1, -9, 2**40):
+        for name in "xy":
+            ids = {"x": np.array([1, 4]), "y": np.array([0, 2])}
+            ids[name][1] = wrong
+            with pytest.raises(sj.Error, match=f"{name} has the id {wrong}, and the ids are from 0 to 4"):
+                reader.update(state, *ids.values())
+            for number in (wrong, np.int64(wrong)):
+                with pytest.raises(sj.Error, match=f"{name} has the id {wrong}"):
+                    reader.update(state, *({"x": 0, "y": 0} | {name: number}).values())
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_ids_on_the_device_that_are_out_of_range_make_the_loss_and_the_parameters_nan(name, reader):
+    for wrong in (5, -1):
+        ids = {"x": jnp.array([1, 4]), "y": jnp.array([0, 2])}
+        _, metrics = reader.update(reader.init(jax.random.key(0)), *ids.values())
+        assert np.isfinite(float(metrics["loss"]))
+        ids[name] = ids[name].at[1].set(wrong)
+        state, metrics = reader.update(reader.init(jax.random.key(0)), *ids.values())
+        assert np.isnan(float(metrics["loss"]))
+        assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(state.params["b_q"]))
+
+
+def test_ids_for_a_loss_of_the_users_own_are_not_checked():
+    problem = RNN(hidden=3).problem(
+        sj.Spec(sj.Values(1), sj.Tokens(5)), lambda output, y: jnp.where(y == 7, output[0], 0)
+    )
+    learner = sj.Learner(problem, RTRL(), optax.adam(0.01))
+    for y in (np.int32(7), jnp.int32(7)):
+        _, metrics = learner.update(learner.init(jax.random.key(0)), SERIES[1], y)
+        assert np.isfinite(float(metrics["loss"]))
+
+
 def test_a_file_of_a_run_is_neither_replaced_nor_read(tmp_path):
     run = sj.Experiment(dataset=sj.Series(SERIES[:60]), model=RNN(hidden=3), epochs=1).run(tmp_path / "run")
     learner, file = make(), run.path / "params.safetensors"
