@@ -233,8 +233,8 @@ class Learner:
             _check_not_donated("Learner.init: these parameters are of a state that", params)
             if wrong := self._misfit_of_params(params):
                 raise Error(
-                    f"Learner.init: the parameters are not those of the model: {wrong}; pass what problem.init(key) "
-                    "returns, or the parameters of a run of this model"
+                    f"Learner.init: the parameters are not those of the model: {wrong}; pass parameters "
+                    "of this model, such as run.params of its run"
                 )
         elif not hasattr(self.problem, "init"):
             raise Error("a problem without a model has no initial parameters: pass params=")
@@ -322,16 +322,12 @@ def _check_sample(problem: Problem, x: tuple, leading: tuple[int, ...]) -> None:
 
 def _check_ids(name: str, ids: Any, size: int) -> None:
     """Checks ids that are on the host: they are from 0 to `size` - 1. The shape and the dtype are checked elsewhere."""
-    if isinstance(ids, int | np.integer):
-        least = most = ids
-    elif isinstance(ids, np.ndarray) and ids.dtype.kind in "iu" and ids.size:
-        least, most = ids.min(), ids.max()
-    else:
-        return
-    if least < 0 or most >= size:
-        raise Error(
-            f"Learner.update: {name} has the id {least if least < 0 else most}, and the ids are from 0 to {size - 1}"
-        )
+    if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu" and ids.size:
+        # As unsigned numbers, negative ones are the largest, so that one pass over the array finds all.
+        at = ids.view(f"u{ids.itemsize}").argmax()
+        ids = ids.item(at)
+    if isinstance(ids, (int, np.integer)) and not 0 <= ids < size:
+        raise Error(f"Learner.update: {name} has the id {ids}, and the ids are from 0 to {size - 1}")
 
 
 def _check_array(name: str, value: Any, kind: Tokens | Values, leading: tuple[int, ...]) -> None:
