@@ -1,5 +1,6 @@
 """`lags`: how much of a gradient travels how many steps back, from one backward pass over a scan."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -75,7 +76,8 @@ class Lags(NamedTuple):
         norms: float[K + 1], the norms of these parts.
         bias: float[K]; bias[k - 1] is the relative error of the gradient that keeps the last k steps of each loss, lags
             0 to k - 1, as a sliding truncation does.
-        by_state: the `StateLags` of each state variable, by its name in the state.
+        by_state: the `StateLags` of each state variable by its name, in the order of the leaves of the state, as
+            `jax.tree.leaves` has them.
     """
 
     gradients: Any
@@ -427,7 +429,8 @@ def _by_lag(problem, max_lag, numbers, params, state, xs, weights):
 
     _, (norms, tails) = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), gradients, reverse=True)
     names = [name for name, _ in leaf_names(partition_float(state)[0], "state")]
-    return Lags(gradients, norms, tails[1:] / tails[0], dict(zip(names, largest, strict=True)))
+    # `jit` would return the names of a plain dict in alphabetical order, and not in that of the state.
+    return Lags(gradients, norms, tails[1:] / tails[0], OrderedDict(zip(names, largest, strict=True)))
 
 
 def _largest(old: StateLags, norms: Float[Array, " K"], t: Int[Array, ""]) -> StateLags:

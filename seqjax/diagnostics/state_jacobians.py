@@ -38,7 +38,8 @@ class Jacobians:
         lyapunov[i]                         1/T Σ_t ln |R_t|_ii,   Q_t R_t = J_t Q_{t-1},   Q_0 = I
 
     where means and the maximum are over steps and rows. The Lyapunov exponents (Benettin et al. 1980) are natural
-    logarithms per step, the largest first; over a short sequence they still contain the transient.
+    logarithms per step. Those of each row are sorted, the largest first, and then the mean over the rows is taken of
+    the largest, of the second largest, and so on. Over a short sequence they still contain the transient.
     """
 
     mean_norm: np.ndarray
@@ -48,13 +49,14 @@ class Jacobians:
     spectral_radius: float
     """The mean spectral radius of a single step."""
     lyapunov: np.ndarray
-    """The Lyapunov exponents float64[S], the largest first."""
+    """The Lyapunov exponents float64[S], the largest first: means over the rows, of which each was sorted before."""
     num_steps: int
     """T."""
     num_rows: int
     """B."""
     by_state: dict[str, np.ndarray] = field(default_factory=dict)
-    """The largest norm by lag of ∂s_t/∂v_{t-k}, from 1 on, float64[max_lag], of each state variable v by its name."""
+    """The largest norm by lag of ∂s_t/∂v_{t-k}, from 1 on, float64[max_lag], of each state variable v by its name, in
+    the order of the leaves of the state, as `jax.tree.leaves` has them."""
 
     @property
     def growth(self) -> float:

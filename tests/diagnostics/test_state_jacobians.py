@@ -1,6 +1,7 @@
 """Jacobians of systems for which the results are known."""
 
 import warnings
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from support.parts import derivatives
 
-from seqjax import Error, jacobians
+from seqjax import Error, jacobians, lags
 from seqjax.diagnostics import Jacobians
 from seqjax.testing.proofs.cases import T, case
 
@@ -140,17 +141,23 @@ def test_a_state_must_have_floats():
         jacobians(lambda p, s, x: (s + 1, x), jnp.zeros(()), jnp.zeros(1, jnp.int32), steps(4), 2)
 
 
+class Pair(NamedTuple):
+    slow: Any
+    fast: Any
+    n: Any
+
+
 def test_the_norms_by_state_variable():
-    """A pair of variables that do not act on each other: each has the powers of its own factor."""
+    """A pair of variables that do not act on each other: each has the powers of its own factor, in their order."""
 
     def pair(params, state, x):
-        return {"fast": params[0] * state["fast"], "slow": params[1] * state["slow"], "n": state["n"] + 1}, jnp.zeros(
-            ()
-        )
+        return Pair(params[1] * state.slow, params[0] * state.fast, state.n + 1), jnp.zeros(())
 
-    state = {"fast": jnp.ones((2, 3)), "slow": jnp.ones(2), "n": jnp.zeros(2, jnp.int32)}
+    state = Pair(jnp.ones(2), jnp.ones((2, 3)), jnp.zeros(2, jnp.int32))
     j = jacobians(pair, (0.5, 0.9), state, steps(12, 2), 5)
     np.testing.assert_allclose(j.by_state["fast"], 0.5 ** np.arange(1, 6), rtol=1e-12)
     np.testing.assert_allclose(j.by_state["slow"], 0.9 ** np.arange(1, 6), rtol=1e-12)
     np.testing.assert_allclose(j.max_norm, j.by_state["slow"], rtol=1e-12)
     assert "state variable" in str(j)
+    parts = jax.eval_shape(lambda params: lags(pair, params, state, steps(12, 2), 5), jnp.ones(2))
+    assert list(parts.by_state) == list(j.by_state) == ["slow", "fast"]
