@@ -40,8 +40,9 @@ class Place(NamedTuple):
         of: "state", "params", "xs" or "loss": which of these the variable is, or is a part of.
         name: the name of the variable in this tree.
         entry: the index of its first entry that is not finite, without the axes of steps and rows; () for a number.
-        operation: the JAX operation that first gives a number that is not finite from finite ones; empty: the variable
-            was given so, or the operation is unknown. That of a gradient is an operation of the derivative.
+        operation: the JAX operation that first gives a number that is not finite from finite ones, also inside of a
+            branch, a loop or a function with a derivative of its own; empty: the variable was given so, or the
+            operation is unknown. That of a gradient is an operation of the derivative.
         line: the line of the step that calls the operation, such as "model.py:12"; empty: it is unknown.
         others: the other variables that are not finite at this step.
     """

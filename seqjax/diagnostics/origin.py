@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import JaxprEqn, Literal
+from jax.extend.core import JaxprEqn
 
-from seqjax.gradients.jaxprs import evaluate
+from seqjax.diagnostics.trail import follow, has_nan, is_finite, recorded
 
 _INSTALLED = sysconfig.get_path("purelib")
 _JAX = str(Path(jax.__file__).parent)
@@ -37,17 +37,8 @@ class Origin(NamedTuple):
     line: str = ""
 
 
-class _Made(NamedTuple):
-    """How an array was made. `outputs` keeps the arrays alive, so that no other one takes their `id`."""
-
-    order: int
-    equation: JaxprEqn
-    inputs: list
-    outputs: list
-
-
 def find_origin(f: Callable, bad: Sequence[int] | np.ndarray, *args: Any) -> Origin | None:
-    """Follows the first result that is not finite back along values that are not finite.
+    """Follows the first result that is not finite back along values that are not finite, also into control flow.
 
     The function is computed operation by operation. An infinite constant of it, such as a bound or a mask, may come to
     nothing: if a NaN was made from it, the operation that made the NaN is named.
@@ -64,54 +55,26 @@ def find_origin(f: Callable, bad: Sequence[int] | np.ndarray, *args: Any) -> Ori
     # A new function for each call, because JAX keeps traces by the function object.
     closed = jax.make_jaxpr(lambda *args: f(*args))(*args)
     leaves = [jnp.asarray(a) for a in jax.tree.leaves(args)]
-    made: dict[int, _Made] = {}
-
-    def seen(equation, inputs, outputs):
-        for value in outputs:
-            if not any(value is a for a in inputs):
-                made.setdefault(id(value), _Made(len(made), equation, inputs, outputs))
-
-    results = evaluate(closed, leaves, seen)
-    again = [number for number in bad if not _is_finite(results[number])]
+    results, made = recorded(closed, leaves)
+    again = [number for number in bad if not is_finite(results[number])]
     if not again:
         return None
     number = min(again, key=lambda number: made[id(results[number])].order if id(results[number]) in made else -1)
-
-    result, entry = results[number], _first_entry(results[number])
-    at, last, first_nan = result, None, None
-    while id(at) in made:
-        last = made[id(at)]
-        before = [
-            a
-            for v, a in zip(last.equation.invars, last.inputs, strict=True)
-            if not isinstance(v, Literal) and not _is_finite(a)
-        ]
-        nans = [a for a in before if _has_nan(a)]
-        if _has_nan(at) and not nans:
-            first_nan = last
-        if not before:
-            return Origin(number, None, entry, *_operation(last.equation))
-        at = (nans or before)[0]
-    for argument, leaf in enumerate(leaves):
-        if leaf is at:
-            return Origin(number, argument, _first_entry(leaf))
-    if first_nan is not None and not _has_nan(at):
-        return Origin(number, None, entry, *_operation(first_nan.equation))
-    return Origin(number, None, entry, "a constant of the step", "" if last is None else _line(last.equation))
+    entry, trail = _first_entry(results[number]), follow(results[number], made, leaves)
+    if trail.argument is not None:
+        return Origin(number, trail.argument, _first_entry(leaves[trail.argument]))
+    if trail.maker is not None:
+        return Origin(number, None, entry, *_operation(trail.maker))
+    if trail.first_nan is not None and not has_nan(trail.at):
+        return Origin(number, None, entry, *_operation(trail.first_nan))
+    line = "" if trail.equation is None else _line(trail.equation)
+    return Origin(number, None, entry, "a constant of the step", line)
 
 
 def _first_entry(value: Any) -> tuple[int, ...]:
     """The index of the first NaN, or else of the first infinite number."""
-    bad = jnp.isnan(value) if _has_nan(value) else ~jnp.isfinite(value)
+    bad = jnp.isnan(value) if has_nan(value) else ~jnp.isfinite(value)
     return tuple(map(int, np.argwhere(np.asarray(bad))[0]))
-
-
-def _is_finite(value: Any) -> bool:
-    return not jnp.issubdtype(jnp.result_type(value), jnp.inexact) or bool(jnp.isfinite(value).all())
-
-
-def _has_nan(value: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(value), jnp.inexact) and bool(jnp.isnan(value).any())
 
 
 def _operation(equation: JaxprEqn) -> tuple[str, str]:

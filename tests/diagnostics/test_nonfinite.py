@@ -101,7 +101,10 @@ def test_what_is_given_is_named_and_rows_are_told_apart():
     assert found.value[:4] == (0, 2, "state", "state")
     assert "value: state not finite at step 0, row 2\n" in str(found)
     found = sj.first_nonfinite(
-        lambda w, s, x: (s, jnp.log(s * w + x)), 1.0, jnp.zeros(3), jnp.ones((5, 3)).at[4].set(-1)
+        lambda w, s, x: (s, jax.lax.cond(x < 0, jnp.log, jnp.exp, s * w + x)),
+        1.0,
+        jnp.zeros(3),
+        jnp.ones((5, 3)).at[4].set(-1),
     )
     assert found.value[:6] == (4, 0, "loss", "loss", (), "log")
 
