@@ -2,10 +2,12 @@
 
 A config cannot hold an optax transformation, a model of another library, a loss or a metric. A fingerprint has the
 hash of what the object computes: of its jaxpr, with all numbers and constant arrays in it. It does not depend on the
-names of variables, on the process or on the number of devices. Python code that JAX calls back is not seen.
+names of variables, on the process or on the number of devices. Of Python code that JAX calls back for a value, its hash
+has what `python_code.py` sees.
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import re
@@ -16,12 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jax.extend.core.primitives import custom_jvp_call_p, custom_vjp_call_p
 
 from seqjax.errors import Error
 from seqjax.gradients.floats import split_float
 from seqjax.gradients.problem import Params
 from seqjax.models.check import input_like, output_and_target_like
 from seqjax.models.model import ModelProblem
+from seqjax.runs.python_code import UnreadableError, parts_of_array, parts_of_code, plain
 
 LIBRARIES = {
     "from_flax": ("jax", "flax"),
@@ -32,9 +36,14 @@ LIBRARIES = {
 }
 """Reader of a model, or field of another object -> the libraries whose versions may change the jaxpr of an object."""
 
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-_WHERE = re.compile("sharding|layout|mesh|name|debug_info|compiler_options")
+_WHERE = re.compile("sharding|layout|mesh|(?<!target_)name|debug_info|compiler_options")
 """The parameters of a primitive that say where something is computed, or how it is called, and not what it is."""
+_RULES = {custom_jvp_call_p: {"call_jaxpr"}, custom_vjp_call_p: {"call_jaxpr"}}
+"""Primitives with rules of derivatives, which `_with_gradient` shows -> their other parameters."""
+_NO_DERIVATIVE = (TypeError, ValueError, NotImplementedError)
+"""What JAX raises if a function has no derivative of a kind."""
+_CALLED_BACK = {"callback", "rule"}
+"""The parameters of a primitive that are Python code whose results count: of a callback, or of `custom_vmap`."""
 
 
 class Fingerprint(TypedDict):
@@ -66,6 +75,11 @@ def fingerprints(objects: Mapping[str, Any], problem: ModelProblem, params: Para
             structure, program = _hashes(_calls(field, value, problem, params))
         except Error:
             raise
+        except UnreadableError as fault:
+            raise Error(
+                f"{field} calls back Python code that holds {fault}, so that a run that continues would not find a "
+                "change; make this object inside of the function, or run without a folder"
+            ) from fault
         except Exception as fault:  # whatever the object raises, such as for a wrong number of arguments
             raise Error(f"{field} cannot be traced: {type(fault).__name__}: {fault}") from fault
         libraries = LIBRARIES[getattr(value, "reader", field.partition(".")[0])]
@@ -89,7 +103,9 @@ def changed_objects(kept: Mapping[str, Fingerprint], now: Mapping[str, Fingerpri
         if then["structure"] != here["structure"]:
             found.append(f"{field} has other parameters, or another state: their structure or shapes differ")
         elif then["program"] != here["program"] and then["traced_with"] == here["traced_with"]:
-            found.append(f"{field} computes something else: an operation, a number or a constant differs")
+            found.append(
+                f"{field} computes something else: an operation, number, constant or code that it calls back differs"
+            )
     return found
 
 
@@ -118,35 +134,43 @@ def _calls(field: str, value: Any, problem: ModelProblem, params: Params) -> lis
     if field == "optimizer":
         return [_Call(value.init, (params,)), _Call(value.update, (params, jax.eval_shape(value.init, params), params))]
     if field == "loss":
-        return [_Call(_with_gradient(value), (output, target))]
+        return _with_gradient(value, (output, target))
     if field == "model":
         x = input_like(problem.spec)
         calls = []
         for key in (jax.random.key(0), None):  # a random model has another state if there is no key
             init = lambda params, key=key: problem.model.init_state(params, problem.spec, key)
             state = jax.eval_shape(init, params)
-            calls += [_Call(init, (params,)), _Call(_with_gradient(problem.model.step), (params, state, x))]
+            calls += [_Call(init, (params,)), *_with_gradient(problem.model.step, (params, state, x))]
         return calls
     # Whether a metric counts last targets alone becomes a constant of the jaxpr.
     function, last = getattr(value, "function", value), getattr(value, "last", False)
     return [_Call(lambda output, target: (function(output, target), jnp.asarray(last)), (output, target))]
 
 
-def _with_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The values of a function, and its gradient. It shows the rules of `jax.custom_vjp`, which its own jaxpr hides."""
+def _with_gradient(function: Callable[..., Any], args: tuple[Any, ...]) -> list[_Call]:
+    """A function, and its values with its gradient, which show the rules of derivatives that its own jaxpr hides.
 
-    def both(*args):
+    They are two calls, since a constant that a function makes anew would be two constants of one jaxpr.
+    """
+
+    def gradient(*args):
         floats, others, join = split_float(args)
-        values, back, rest = jax.vjp(lambda floats: _split(function(*join(floats, others))), floats, has_aux=True)
-        return values, rest, back(jax.tree.map(jnp.ones_like, values))
+        of_floats = lambda floats: _split(function(*join(floats, others)))
+        ones = functools.partial(jax.tree.map, jnp.ones_like)
+        try:
+            values, back, rest = jax.vjp(of_floats, floats, has_aux=True)
+            return values, rest, back(ones(values))
+        except _NO_DERIVATIVE:  # it has no reverse pass, such as a `while_loop`
+            return jax.jvp(of_floats, (floats,), (ones(floats),), has_aux=True)
 
     def call(*args):
         try:
-            return both(*args)
-        except (TypeError, ValueError, NotImplementedError):  # it has no reverse pass, such as a `while_loop`
+            return gradient(*args)
+        except _NO_DERIVATIVE:  # such as a callback
             return function(*args)
 
-    return call
+    return [_Call(function, args), _Call(call, args)]
 
 
 def _split(tree: Any) -> tuple[list[Any], list[Any]]:
@@ -196,10 +220,12 @@ def _of_jaxpr(jaxpr: Any, consts: Any = ()) -> Iterator[str | bytes]:
         yield eqn.primitive.name
         for atom in eqn.invars:
             yield from read(atom)
-        for name, value in sorted(eqn.params.items()):
-            if not _WHERE.search(name):
-                yield name
-                yield from _of_value(value)
+        kept = _RULES.get(eqn.primitive, eqn.params)
+        for name, value in sorted((name, eqn.params[name]) for name in kept if not _WHERE.search(name)):
+            yield name
+            # What `jax.debug.callback` calls returns nothing.
+            is_code = name in _CALLED_BACK and eqn.primitive.name != "debug_callback"
+            yield from (parts_of_code(value) if is_code else _of_value(value))
         yield from map(number, eqn.outvars)
     for atom in jaxpr.outvars:
         yield from read(atom)
@@ -208,7 +234,7 @@ def _of_jaxpr(jaxpr: Any, consts: Any = ()) -> Iterator[str | bytes]:
 def _aval(aval: Any) -> str:
     """Dtype, shape and weak type, without where the array is."""
     if not hasattr(aval, "shape") or not hasattr(aval, "dtype"):
-        return _plain(aval)
+        return plain(aval)
     return f"{aval.dtype}{tuple(aval.shape)}{getattr(aval, 'weak_type', False)}"
 
 
@@ -218,13 +244,8 @@ def _of_value(value: Any) -> Iterator[str | bytes]:
         yield from _of_jaxpr(value.jaxpr, value.consts)
     elif isinstance(value, core.Jaxpr):
         yield from _of_jaxpr(value)
-    elif isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        yield str(value.dtype)
-        yield from _of_value(jax.random.key_data(value))
     elif isinstance(value, np.ndarray | np.generic | jax.Array):
-        array = np.asarray(value)
-        yield f"{array.dtype}{array.shape}"
-        yield array.tobytes()
+        yield from parts_of_array(value)
     elif isinstance(value, Mapping):
         for name, inner in sorted(value.items(), key=lambda item: str(item[0])):
             yield str(name)
@@ -234,16 +255,12 @@ def _of_value(value: Any) -> Iterator[str | bytes]:
         for inner in value:
             yield from _of_value(inner)
     elif isinstance(value, set | frozenset):
-        yield from sorted(map(_plain, value))
+        yield from sorted(map(plain, value))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield type(value).__name__
         yield from _of_value({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
     elif callable(value) and not isinstance(value, type):
-        # Rules of derivatives, which `_with_gradient` shows, are functions that are made anew in each process.
+        # Such as what a `jax.checkpoint` may keep, which changes no result.
         yield "function"
     else:
-        yield _plain(value)
-
-
-def _plain(value: Any) -> str:
-    return f"{type(value).__name__} {_ADDRESS.sub('', repr(value))}"
+        yield plain(value)

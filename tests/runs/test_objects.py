@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.experimental import io_callback
 from support.tiny import FULL, changed, copy, left, refused
 
 from seqjax import Experiment, Run, Runs, from_equinox, from_flax, sweep
@@ -83,6 +84,43 @@ def straight_with(slope):
     return lambda output, target: smooth()(through(output), target)
 
 
+def straight_from(rounded):
+    """Its rules of derivatives are always the same."""
+
+    @jax.custom_vjp
+    def through(x):
+        return rounded(x)
+
+    through.defvjp(lambda x: (x, None), lambda _, g: (g,))
+    return lambda output, target: smooth()(through(output), target)
+
+
+def called_back(scale, call=jax.pure_callback):
+    """A callback, and one in the derivative of a function."""
+
+    def scaled(x):
+        return call(lambda x: np.asarray(scale * x), x, x)
+
+    through = jax.custom_jvp(lambda x: x)
+    through.defjvp(lambda x, dx: (x[0], scaled(dx[0])))
+    return lambda output, target: smooth()(through(output), target)
+
+
+def called_back_schedule(rates):
+    shape = jax.ShapeDtypeStruct((), jnp.float32)
+    return optax.sgd(lambda count: jax.pure_callback(lambda n: np.float32(rates[int(n) % 2]), shape, count))
+
+
+def with_rule(factor):
+    one = jax.custom_batching.custom_vmap(lambda x: 2 * x)
+    one.def_vmap(lambda size, batched, x: (factor * x, batched[0]))
+    return lambda output, target: one(output[target])
+
+
+def of_library(name):
+    return lambda output, target: jax.ffi.ffi_call(name, jax.ShapeDtypeStruct((), jnp.float32))(output)
+
+
 def within(count=2):
     def top(output, target):
         return (jnp.sort(output)[-count] <= output[target]).astype(float)
@@ -111,6 +149,12 @@ CHANGED = [
     ({"loss": smooth()}, {"loss": smooth(share=0.11)}),
     ({"loss": smooth()}, {"loss": smooth(weights=np.eye(TOKENS)[0] + 1)}),
     ({"loss": straight_with(1.0)}, {"loss": straight_with(2.0)}),
+    ({"loss": straight_from(jnp.round)}, {"loss": straight_from(jnp.ceil)}),
+    ({"loss": called_back(0.5)}, {"loss": called_back(0.6)}),
+    ({"loss": called_back(0.5, io_callback)}, {"loss": called_back(0.6, io_callback)}),
+    ({"optimizer": called_back_schedule([0.1, 0.2])}, {"optimizer": called_back_schedule([0.1, 0.3])}),
+    ({"metrics": [with_rule(2)]}, {"metrics": [with_rule(3)]}),
+    ({"metrics": [of_library("a")]}, {"metrics": [of_library("b")]}),
     ({"metrics": [within()]}, {"metrics": [within(3)]}),
     ({"metrics": [Metric("top", within())]}, {"metrics": [Metric("top", within(), last=True)]}),
 ]
@@ -122,6 +166,9 @@ SAME = [
     ({"loss": smooth()}, {"loss": smooth(weights=jnp.ones(TOKENS))}),
     ({"metrics": ["accuracy", within()]}, {"metrics": [within()]}),
     ({"loss": straight_with(1.0)}, {"loss": straight_with(1)}),
+    ({"loss": called_back(0.5)}, {"loss": called_back(0.5)}),
+    ({"optimizer": called_back_schedule([0.1, 0.2])}, {"optimizer": called_back_schedule([0.1, 0.2])}),
+    ({"metrics": [with_rule(2)]}, {"metrics": [with_rule(2)]}),
     # The parameters of the module, and the optimizer's state with them, hold functions with other addresses.
     *[
         (
@@ -155,6 +202,11 @@ def test_an_object_is_traced_again_when_a_variable_that_it_reads_has_changed():
     before = prints({"optimizer": scaled})
     rate[0] = 0.2
     assert len(changed_objects(before, prints({"optimizer": scaled}))) == 1
+
+
+def test_code_that_is_called_back_with_what_cannot_be_compared_is_refused(tmp_path):
+    with (tmp_path / "log").open("w") as file, refused("loss calls back Python code that holds an object of _io", 2):
+        prints({"loss": called_back(file)})
 
 
 OWN = changed(FULL, optimizer=chain(), loss=smooth(), metrics=["accuracy", within()], epochs=3)
