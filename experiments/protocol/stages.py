@@ -21,7 +21,8 @@ from typing import Any
 import jax
 
 import seqjax as sj
-from seqjax.files import write
+from seqjax.files import read_plain, write
+from seqjax.parse import from_json
 
 from . import baselines, compute
 from .baselines import Frozen
@@ -103,13 +104,28 @@ class Stages:
         """The result of a stage; None: it has none yet.
 
         Raises:
-            Error: its file is damaged.
+            Error: exit code 4: its file is damaged, or was edited or renamed; 6: it may not be read.
         """
         file = self._file(stage)
         try:
-            return json.loads(file.read_bytes()) if file.is_file() else None
-        except ValueError as fault:
-            raise sj.Error(f"{file} is damaged; delete it, and type the same command again") from fault
+            data = read_plain(file)
+        except FileNotFoundError:
+            return None
+        except OSError as fault:
+            raise sj.Error(f"{file} cannot be read: {fault.strerror}; no file was touched", exit_code=6) from fault
+        try:
+            content = from_json(data)
+            result = content["result"]
+        except (ValueError, TypeError, LookupError):
+            result = None
+        # The one text that a result can have in this file.
+        if data != encode(file.name, result):
+            raise sj.Error(
+                f"{file} is damaged, or was edited or renamed: the hash in it is not that of its name and content. "
+                "Delete it, and type the same command again: this stage is computed again",
+                exit_code=4,
+            )
+        return result
 
     def compute(self, stage: Stage) -> dict[str, Any]:
         """The result of a stage, which is written to its file if it has none yet."""
@@ -121,7 +137,8 @@ class Stages:
                 found = compute.train(self.settings, task, model, self.strategies[stage.strategy])
             self.folder.mkdir(parents=True, exist_ok=True)
             # A file is written whole or not at all, so that a result that is there is complete.
-            write(self._file(stage), json.dumps(found))
+            file = self._file(stage)
+            write(file, encode(file.name, found))
         return found
 
     def _file(self, stage: Stage) -> Path:
@@ -138,6 +155,12 @@ class Stages:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
         name = str(stage).translate(str.maketrans(" :=,/", "-----"))
         return self.folder / f"{name}-{digest}.json"
+
+
+def encode(name: str, result: Any) -> bytes:
+    """The bytes of the file of a result, which has the hash of its own name and of the result."""
+    sha256 = hashlib.sha256(json.dumps([name, result]).encode()).hexdigest()
+    return json.dumps({"result": result, "sha256": sha256}).encode()
 
 
 def _code_of(parts: list[Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from protocol import compute
 from protocol.baselines import Frozen
 from protocol.compute import Settings, beyond, choose, refusal
 from protocol.scores import bounded, relative, score
-from protocol.stages import Stage, Stages
+from protocol.stages import Stage, Stages, encode
 from protocol.tasks import TASKS, InfluenceBalancing, OnDataset, read_tasks
 from protocol.training import BLOCKS, Trained, compile_run, tail
 
@@ -31,13 +31,36 @@ def stages(folder, strategies=None, settings=SETTINGS, tasks=None):
     return Stages(folder, settings, tasks, {"rnn": MODEL}, strategies or {"full": Full(), "immediate": Immediate()})
 
 
-def test_a_damaged_file_is_an_error_that_names_it(tmp_path):
-    stage = Stage("runs", "balance", "", "full")
-    stages(tmp_path).compute(stage)
-    (file,) = tmp_path.iterdir()
-    file.write_text(file.read_text()[:-3])
-    with pytest.raises(seqjax.Error, match=f"{file.name} is damaged; delete it"):
-        stages(tmp_path).result(stage)
+RESULT = {"refused": None, "rate": 0.003, "seeds": [0, 1, 2], "tuned": [[0.5, 0.25], [1e-05, None]]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data[:-3],
+        lambda data: data.replace(b"0.25", b"0.26"),
+        lambda data: data.replace(b"[0, 1, 2]", b"[0, 1, 3]"),
+        lambda data: data.replace(b", ", b",", 1),
+        lambda data: encode("runs-other.json", RESULT),
+        lambda data: json.dumps(RESULT).encode(),
+        lambda data: b'{"refused": null}',
+        lambda data: b'{"result": {"refused": null}, "sha256": null}',
+        lambda data: b"[]",
+        lambda data: b"[" * 100_000,
+        lambda data: b"\xff",
+        lambda data: b"",
+    ],
+)
+def test_a_file_that_is_damaged_edited_or_renamed_is_an_error_that_says_what_to_do(tmp_path, change):
+    chosen, stage = stages(tmp_path), Stage("runs", "balance", "", "full")
+    file = chosen._file(stage)
+    file.write_bytes(encode(file.name, RESULT))
+    assert chosen.result(stage) == RESULT
+    file.write_bytes(change(file.read_bytes()))
+    words = f"{file.name} is damaged, or was edited or renamed.*Delete it, and type the same command again"
+    with pytest.raises(seqjax.Error, match=words) as caught:
+        chosen.compute(stage)
+    assert caught.value.exit_code == 4
 
 
 def curves(*tails):
@@ -292,7 +315,8 @@ def test_a_result_that_was_tuned_with_seeds_that_count_is_refused(tmp_path):
         chosen.compute(stage)
     score(chosen)
     file = next(tmp_path.glob("runs-balance-full-*.json"))
-    file.write_text(file.read_text().replace('"tuning_seeds": [90, 91]', '"tuning_seeds": [90, 1]'))
+    result = json.loads(file.read_text())["result"] | {"tuning_seeds": [90, 1]}
+    file.write_bytes(encode(file.name, result))
     with pytest.raises(seqjax.Error, match="full on balance was tuned with seeds that count"):
         score(chosen)
 
