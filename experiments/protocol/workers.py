@@ -1,18 +1,24 @@
 """Computes stages in other processes, one for each core.
 
-A worker is this script again, with the option `--worker`. It reads the number of a stage from its input, computes it,
-and answers with a line. Its input ends when the process that started it ends, however that happens, and so it ends too.
+A worker is this script again, with the option `--worker`. Its input is a socket. It reads the number of a stage from
+the socket, computes it, and answers there with a line. The socket is closed when the process that started it ends,
+however that happens, and so the worker ends too. What a strategy prints goes to stderr, and what it reads is
+empty.
 """
 
 import contextlib
 import os
 import queue
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
 
 import seqjax as sj
+
+STDIN, STDERR = 0, 2
+"""The descriptors of a process."""
 
 
 def cores() -> list[int]:
@@ -46,17 +52,18 @@ def compute_all(stages: Mapping[int, str], jobs: int, report: Callable[[int], No
     def serve(job: int) -> None:
         core = known[job % len(known)] if known else 0
         command = [sys.executable, *sys.argv, "--worker", str(core)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
-            assert worker.stdin
-            assert worker.stdout
+        ours, theirs = socket.socketpair()
+        # The worker ends when the socket is closed, and then the outer context ends.
+        with subprocess.Popen(command, stdin=theirs, stdout=STDERR), ours, ours.makefile() as answers:
+            theirs.close()
             while not failed:
                 try:
                     number = waiting.get_nowait()
                 except queue.Empty:
                     break
-                with contextlib.suppress(BrokenPipeError):
-                    print(number, file=worker.stdin, flush=True)
-                if worker.stdout.readline() != f"{number}\n":
+                with contextlib.suppress(OSError):  # it has ended
+                    ours.sendall(f"{number}\n".encode())
+                if answers.readline() != f"{number}\n":
                     failed.append(stages[number])
                     break
                 report(number)
@@ -85,10 +92,14 @@ def serve_stages(core: int, compute: Callable[[int], None]) -> None:
         compute: computes the stage of a number.
     """
     pin(core)
+    channel = socket.socket(fileno=os.dup(STDIN))
+    # What the code of a strategy reads is empty, so that no number is lost to it.
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), STDIN)
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def read() -> None:
-        for line in sys.stdin:
+        for line in channel.makefile():
             waiting.put(int(line))
         os._exit(0)
 
@@ -96,4 +107,4 @@ def serve_stages(core: int, compute: Callable[[int], None]) -> None:
     while True:
         number = waiting.get()
         compute(number)
-        print(number, flush=True)
+        channel.sendall(f"{number}\n".encode())
