@@ -42,7 +42,7 @@ from annotated_types import Interval
 from protocol import workers
 from protocol.compute import Settings
 from protocol.conclusions import sentences
-from protocol.page import page
+from protocol.page import check_folder, page
 from protocol.scores import IMMEDIATE, REFERENCE, score
 from protocol.stages import Stage, Stages
 from protocol.tasks import TASKS, read_tasks
@@ -98,6 +98,7 @@ def main(
     jobs: Annotated[int, Interval(ge=1)] | None = None,
     folder: str = "reports/referee",
     worker: int | None = None,
+    out: str | None = None,
 ) -> sj.Report | None:
     """Runs the referee.
 
@@ -114,6 +115,7 @@ def main(
         jobs: the number of processes; None: one for each core.
         folder: has the results of all stages in its folder `stages`. The same command goes on with what is there.
         worker: is set by the script itself: computes stages on this core.
+        out: the folder of the report; None: `folder`.
     """
     chosen = EDITIONS[edition]
     settings = Settings(
@@ -135,6 +137,7 @@ def main(
     if worker is not None:
         workers.serve_stages(worker, lambda number: stages.compute(numbered[number]))
         return None
+    check_folder(Path(out or folder))
     _compute(stages, numbered, jobs or max(1, len(workers.cores())))
     title, _, protocol = (__doc__ or "").partition("\n")
     problems = score(stages)

@@ -6,12 +6,18 @@ from pathlib import Path
 import jax
 
 import seqjax as sj
+from seqjax.errors import few
+from seqjax.files import check_replaceable
+from seqjax.report.page.template import MARK
+from seqjax.report.report import PAGE
 
 from . import figures, tables
 from .claims import claims
 from .scores import Problem, admitted
 from .stages import Stages
 
+KINDS = {".csv", ".png", ".svg", ".md", ".html"}
+"""The endings of the files of a report."""
 READING = """
 The score over all tasks is the mean over the tasks of the interquartile mean over the seeds, which leaves out the
 lowest and the highest quarter. A difference of two strategies is the plain mean over tasks and seeds, and a tie over
@@ -40,6 +46,23 @@ values are not used. The papers trained other networks on other tasks, with an u
 reproduced here does not carry over to these tasks, and is not refuted on those of the papers. A task counts only if
 `immediate` is worse than `full`, so that on these tasks only the size of its difference is a result, and not its sign.
 """
+
+
+def check_folder(folder: Path) -> None:
+    """Checks that the report can be written to a folder: it is called before the work.
+
+    Raises:
+        Error: the folder has a file that the report could replace, and that no earlier report has written.
+    """
+    check_replaceable(folder / PAGE, MARK)
+    if (folder / PAGE).is_file():
+        return
+    # `Report.save` writes the page first: without one, no file in the folder is that of a report.
+    if found := sorted(file.name for file in folder.glob("*") if file.suffix in KINDS):
+        raise sj.Error(
+            f"{folder} has files that the report could replace, and no page of an earlier one: {few(found)}. Nothing "
+            "was computed; move them, or name another folder with --out"
+        )
 
 
 def page(

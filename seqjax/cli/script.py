@@ -17,7 +17,8 @@ from seqjax.plugin.base import Plugin, fields_of, make, members
 from seqjax.report.report import PAGE, Report
 from seqjax.terminal.stream import line
 
-OWN = ("out", "help", "load", "debug")
+OUT = "out"
+OWN = (OUT, "help", "load", "debug")
 """Flags that every script has."""
 
 
@@ -26,7 +27,8 @@ def script(main: Callable[..., Any]) -> None:
 
     `epochs: int = 5` makes the flag `--epochs`. The options are checked as the fields of a plugin are, so that
     `Annotated[int, Interval(ge=1)]` is a range. An option becomes a flag if its type is bool, int, float, str, a
-    Literal, or a tuple or union of these. An option of another type keeps its default.
+    Literal, or a tuple or union of these. An option of another type keeps its default. An option `out: str | None =
+    None` gets the folder of `--out`, for a script that looks at this folder before it works.
 
     >>> import sys
     >>> import seqjax as sj
@@ -70,6 +72,8 @@ def _run(main: Callable[..., Any], argv: Sequence[str]) -> int:
     if args.out is not None:
         with disk_errors(Path(args.out)):
             Path(args.out).mkdir(parents=True, exist_ok=True)
+    if OUT in inspect.signature(main).parameters:
+        values = values | {OUT: args.out}
     result = main(**values)
     if result is not None:
         print(result)
@@ -86,6 +90,8 @@ def _options(main: Callable[..., Any]) -> type:
     """A plugin class whose fields are the options of `main` that can be flags, so that they are checked like fields."""
     hints, fields = typing.get_type_hints(main, include_extras=True), []
     for name, option in inspect.signature(main).parameters.items():
+        if name == OUT and hints.get(name) == (str | None):
+            continue
         required = option.default is option.empty
         hint = hints.get(name, type(option.default))
         if not _can_be_flag(hint):

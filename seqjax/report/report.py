@@ -249,12 +249,16 @@ class Report:
             The folder.
 
         Raises:
-            Error: exit code 6: the folder cannot be written.
+            Error: the folder has a `report.html` that is no page of seqjax, and no file was touched; exit code 6: the
+                folder cannot be written.
         """
         folder = self.folder if folder is None else Path(folder)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         markdown = self.to_markdown()
+        # First, since it replaces no page but that of a report: if it cannot be written, no other file is touched.
+        if self.html:
+            self.page(folder / PAGE)
         if self._rows:
             write(folder / ROWS, self.results.to_csv())
         for name, table in self.tables.items():
@@ -264,8 +268,6 @@ class Report:
                 write(folder / f"{name}.csv", _data(figure).to_csv())
             write(folder / f"{name}.png", image_bytes(figure, "png"))
             write(folder / f"{name}.svg", image_bytes(figure, "svg"))
-        if self.html:
-            self.page(folder / PAGE)
         # Last, so that a folder with a report has all files that the report refers to.
         write(folder / REPORT, markdown)
         return folder

@@ -96,6 +96,12 @@ def test_the_page_of_a_report_is_named_where_it_is_saved(quick):
     assert not Path(quick("--out", "there")[1].splitlines()[-1].split()[1], "report.html").exists()
 
 
+def test_a_main_with_an_option_out_gets_the_folder_of_the_report(quick):
+    text = "def main(out: str | None = 'unset'):\n    return repr(out)\n"
+    assert quick("--out", "here", text=text)[1] == "'here'\n"
+    assert quick(text=text)[1] == "None\n"
+
+
 @pytest.mark.parametrize(
     ("argv", "index", "value"),
     [

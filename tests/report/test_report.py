@@ -221,6 +221,16 @@ def test_a_figure_without_lines_has_no_data(file, tmp_path):
     assert "bars.csv" not in report.to_markdown()
 
 
+def test_a_page_of_somebody_else_is_an_error_before_any_file_is_replaced(file, tmp_path):
+    report, own = full(file), {"report.html": "<p>mine</p>", "rows.csv": "mine"}
+    report.html = True
+    for name, text in own.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(Error, match=r"report\.html exists, and is another kind of file"):
+        report.save(tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir() if path != file} == own
+
+
 def test_a_folder_that_cannot_be_written(file, tmp_path):
     (tmp_path / "out" / "steps.png").mkdir(parents=True)
     for folder, words in ((file, r"forecast.py.*cannot be written"), (tmp_path / "out", "another folder")):
