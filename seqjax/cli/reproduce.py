@@ -34,9 +34,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--page", metavar="FILE", help="all reports as one HTML page that needs no other file")
     parser.add_argument("--table", metavar="FILE", help="a table of all results, as Markdown")
     args = parser.read(argv)
-    from seqjax.runs.files.folder import CONFIG, INDEX
+    from seqjax.runs.files.folder import INDEX, is_run
 
-    if any((Path(args.folder) / name).is_file() for name in (CONFIG, INDEX)):
+    if (Path(args.folder) / INDEX).is_file() or is_run(Path(args.folder)):
         given = [f"--{name}" for name in OF_SCRIPTS if getattr(args, name) != parser.get_default(name)]
         if given:
             raise Error(f"{args.folder} holds a run, and {', '.join(given)} are for folders of scripts: leave them out")

@@ -176,7 +176,7 @@ def environment_of(run: RunState, fit: Fit) -> Record:
 
 def begun_layout(path: Path | None) -> Layout | None:
     """The layout in which the run in a folder was begun; None: there is no run."""
-    if path is None or not (path / folder.CONFIG).is_file():
+    if path is None or not folder.is_run(path):
         return None
     record = read_environment(path)
     return Layout(record["devices"], record["precision"])

@@ -88,8 +88,8 @@ def open_run[R: RunState](
 
 
 def check_is_run(path: Path) -> None:
-    """Raises an `Error` if a folder holds a sweep, or no run."""
-    if (path / folder.CONFIG).is_file():
+    """Raises an `Error` if a folder holds a sweep, or no run, or a run whose config is missing (exit code 4)."""
+    if folder.is_run(path):
         return
     if (path / folder.INDEX).is_file():
         raise Error(f"{path} holds a sweep; name the folder of one of its runs")

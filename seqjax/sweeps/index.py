@@ -70,12 +70,13 @@ def run_folders(path: Path) -> list[Path]:
     """The folders of the runs in the folder of a sweep; for any other folder, this one.
 
     Raises:
-        Error: the folder holds neither a run nor a sweep; the index of the sweep is damaged (exit code 4).
+        Error: the folder holds neither a run nor a sweep; the index of the sweep is damaged, or the config of a run is
+            missing (exit code 4).
     """
     if (path / folder.INDEX).is_file():
         runs = [path / entry.folder for entry in read_index(path).values()]
-        return [run for run in runs if (run / folder.CONFIG).is_file()]
-    if not (path / folder.CONFIG).is_file():
+        return [run for run in runs if folder.is_run(run)]
+    if not folder.is_run(path):
         raise Error(f"{path} holds no run and no sweep: it has neither {folder.CONFIG} nor {folder.INDEX}")
     return [path]
 

@@ -87,7 +87,7 @@ class Runs(Mapping[str, Run]):
     @classmethod
     def _open_sweep(cls, path: Path) -> "Runs":
         index = read_index(path)
-        missing = [name for name, entry in index.items() if not (path / entry.folder / folder.CONFIG).is_file()]
+        missing = [name for name, entry in index.items() if not folder.is_run(path / entry.folder)]
         if missing:
             there = [str(path / entry.folder) for name, entry in index.items() if name not in missing]
             these = f"\nTo open only those that are there, name their folders: {join(there)}" if there else ""

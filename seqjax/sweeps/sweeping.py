@@ -342,7 +342,7 @@ def _check(
     if strange and INDEX not in strange:
         raise Error(f"{out} holds no sweep, but {', '.join(strange[:3])}; choose another folder")
     index = _index(out, planned)
-    begun = {name: out / index[name].folder for name in index if (out / index[name].folder / folder.CONFIG).is_file()}
+    begun = {name: out / index[name].folder for name in index if folder.is_run(out / index[name].folder)}
     kept = {index[name].variant: path for name, path in reversed(begun.items())}  # one run of each variant
     for path in kept.values():
         check_files(path)

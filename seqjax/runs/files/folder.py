@@ -128,6 +128,20 @@ def _flock(file: IO[bytes]) -> bool:
     return False
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run, which its config marks.
+
+    Raises:
+        Error: exit code 4: it has a manifest and parameters or checkpoints, and its config is missing.
+    """
+    if (path / CONFIG).is_file():
+        return True
+    # A kill may leave a new run with a manifest and without its config, but then it is not trained.
+    if (path / MANIFEST).is_file() and ((path / PARAMS).is_file() or (path / CHECKPOINTS).is_dir()):
+        raise _missing(path / CONFIG)
+    return False
+
+
 def remove_if_empty(path: Path) -> None:
     """Removes a folder in which nothing could be written."""
     with contextlib.suppress(OSError):
@@ -154,9 +168,7 @@ def reading(path: Path) -> Iterator[None]:
     except PermissionError as fault:
         raise Error(f"{path} may not be read: {fault.strerror}; no file was touched", exit_code=6) from fault
     except FileNotFoundError as fault:
-        raise Error(
-            f"{path} is missing; no file was touched. Restore it, or choose another folder", exit_code=4
-        ) from fault
+        raise _missing(path) from fault
     except READ_ERRORS as fault:
         if isinstance(fault, Error) and fault.exit_code in (4, 6):
             raise
@@ -166,6 +178,10 @@ def reading(path: Path) -> Iterator[None]:
             "No file was touched. Restore the old file, or choose another folder",
             exit_code=4,
         ) from fault
+
+
+def _missing(file: Path) -> Error:
+    return Error(f"{file} is missing; no file was touched. Restore it, or choose another folder", exit_code=4)
 
 
 def read[T](path: Path, parse: Callable[[bytes], T]) -> T:

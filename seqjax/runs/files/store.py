@@ -19,9 +19,9 @@ def is_begun(path: Path) -> bool:
     """Whether a folder holds a run.
 
     Raises:
-        Error: it holds files that are not those of a run.
+        Error: it holds files that are not those of a run; exit code 4: the config of a run is missing.
     """
-    if not path.is_dir() or (path / CONFIG).is_file():
+    if not path.is_dir() or folder.is_run(path):
         return path.is_dir()
     names = sorted(file.name for file in path.iterdir())
     strange = [name for name in names if name not in folder.FIRST and not name.endswith(PART)]

@@ -105,7 +105,7 @@ def state_of(name: str, run: Path, job: Path, waiting: str | None = None) -> Job
         job: its config, log and exit code, without their endings .toml, .log and .code.
         waiting: what its launcher says of its job, "queued" or "running"; None: the job has ended, or there is none.
     """
-    manifest = read_manifest(run) if (run / folder.CONFIG).is_file() else None
+    manifest = read_manifest(run) if folder.is_run(run) else None
     if manifest and manifest.ended:
         check_files(run, [folder.METRICS])
     row, kept, asked = last_row(run), _epochs(run / folder.CONFIG), _epochs(job.with_name(f"{job.name}.toml"))

@@ -1,4 +1,4 @@
-"""Runs whose manifest was lost: every verb says so, and leaves the run as it is."""
+"""Runs whose manifest or config was lost: every verb says so, and leaves the run as it is."""
 
 import shutil
 
@@ -7,14 +7,6 @@ from support.shell import call
 from support.small_run import EXPERIMENT
 
 from seqjax.runs.files import folder
-
-
-@pytest.fixture
-def lost(run_, tmp_path):
-    copy = shutil.copytree(run_, tmp_path / "lost")
-    (copy / folder.MANIFEST).unlink()
-    return copy
-
 
 VERBS = {
     "evaluate": ["evaluate", "RUN"],
@@ -28,10 +20,13 @@ VERBS = {
 }
 
 
+@pytest.mark.parametrize("name", [folder.MANIFEST, folder.CONFIG])
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_says_that_it_is_missing(lost, verb):
+def test_a_verb_says_that_it_is_missing(run_, tmp_path, name, verb):
+    lost = shutil.copytree(run_, tmp_path / "lost")
+    (lost / name).unlink()
     before = {file: file.read_bytes() for file in lost.rglob("*") if file.is_file()}
     done = call(*(lost if word == "RUN" else word for word in VERBS[verb]))
     assert done.returncode == 4
-    assert f"{lost / folder.MANIFEST} is missing" in done.stdout + done.stderr
+    assert f"{lost / name} is missing" in done.stdout + done.stderr
     assert {file: file.read_bytes() for file in lost.rglob("*") if file.is_file()} == before
