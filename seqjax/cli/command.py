@@ -193,9 +193,10 @@ def _dispatch(argv: list[str]) -> int:
         hint = f"; did you mean {other!r}?" if other else nearest(verb, VERBS)
         raise Error(f"no verb {verb!r}{hint}\nverbs: {', '.join(VERBS)}; see seqjax --help")
     if verb in COMPILING:
-        from seqjax.cli.flags import check_num_devices
+        from seqjax.cli.flags import check_num_devices, check_xla_flags
 
         check_num_devices()
+        check_xla_flags()
     if verb in COMPILING and NO_CACHE not in argv:
         from seqjax.training.compile_cache import keep_programs
 

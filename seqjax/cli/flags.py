@@ -5,6 +5,7 @@ import collections
 import contextlib
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -358,6 +359,24 @@ def check_num_devices() -> None:
     if text is not None and not (text.strip().isdecimal() and 1 <= int(text.strip()[:10]) <= MOST_DEVICES):
         raise Error(
             f"the environment variable JAX_NUM_CPU_DEVICES is {text!r:.80}; it is a number from 1 to {MOST_DEVICES}"
+        )
+
+
+def check_xla_flags() -> None:
+    """Raises an `Error` if XLA_FLAGS is set and XLA does not take it.
+
+    XLA reads it when JAX starts its backend, and ends the process if it is wrong. So another process tries it first.
+    """
+    text = os.environ.get("XLA_FLAGS")
+    if not text:
+        return
+    command = [sys.executable, "-P", "-c", "import jax; jax.devices()"]
+    tried = subprocess.run(command, env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
+    reason = re.search(r"flags\w*\.cc:\d+\] (.*)", tried.stderr)
+    if tried.returncode and reason:
+        raise Error(
+            f"the environment variable XLA_FLAGS is {text!r:.80}, which XLA does not take: {reason[1]}\n"
+            "Correct it, or unset it"
         )
 
 

@@ -121,6 +121,23 @@ def refused(command, words, code):
     assert sorted(Path().rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ("--nonsense=1", "Unknown flag in XLA_FLAGS: --nonsense=1"),
+        ("--xla_force_host_platform_device_count=x", "Couldn't interpret value x for flag xla_force_host_platform_"),
+        ("--xla_force_host_platform_device_count=2", None),
+    ],
+)
+def test_flags_that_xla_does_not_take_are_bad_input(monkeypatch, flags, reason):
+    """XLA would end the process, with exit code 1."""
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    done = call("generate", "missing")
+    assert done.returncode == 2
+    message = f"the environment variable XLA_FLAGS is {flags!r:.80}, which XLA does not take: {reason}"
+    assert done.stderr.startswith(f"seqjax: {message if reason else 'missing holds no run'}")
+
+
 @pytest.mark.parametrize("count", ["0", "1000000000", "two"])
 def test_a_number_of_devices_that_cannot_be_is_bad_input(monkeypatch, count):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", count)
