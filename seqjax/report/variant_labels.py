@@ -1,10 +1,11 @@
 """`variant_labels`: the labels of the variants of a sweep, without what they share."""
 
+import ast
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from seqjax.errors import escape
+from seqjax.errors import counted, escape
 from seqjax.plugin.config import describe
 from seqjax.report.plot_style import DASHES
 
@@ -44,21 +45,27 @@ def variant_labels(names: Sequence[str]) -> Labels:
     return Labels(shared, _joined(varied, len(names)), _factors(varied, len(names)))
 
 
-def shared_plugins(experiments: Sequence[object]) -> list[str]:
-    """The dataset, model, gradient strategy and optimizer of experiments, those of them that are the same in all."""
+def shared_plugins(experiments: Sequence[Any]) -> list[str]:
+    """The dataset, model, gradient strategy, windows and optimizer of experiments, those that are the same in all."""
     shared: list[str] = []
     for kind in ("dataset", "model", "gradient", "optimizer"):
         plugins = [getattr(experiment, kind) for experiment in experiments]
         if len(set(map(repr, plugins))) == 1 and plugins[0] is not None:
             shared.append(_describe(plugins[0]))
+        # How far a gradient reaches back is limited by its window. A count-based model has neither.
+        if kind == "gradient" and None not in plugins:
+            lengths = {experiment.sampler.num_steps for experiment in experiments}
+            shared += [f"windows of {counted(length, 'step')}" for length in lengths if len(lengths) == 1]
     return shared
 
 
 def readable(text: str) -> str:
     """The text of a plugin for people: `"truncated:steps=5"` or `"truncated steps=5"` as "truncated, steps 5".
 
-    A text that begins with a field, such as `"k1=10 k2=19"`, is "k1 10, k2 19".
+    A text that begins with a field, such as `"k1=10 k2=19"`, is "k1 10, k2 19"; of a tuple, such as `"x=('a', 'b')"`,
+    the entries are shown, "x a and b".
     """
+    text = re.sub(r"(?<==)\([^()]*\)", lambda match: _entries(match[0]), text)
     return re.sub(r"(^|[ :])([A-Za-z][\w-]*)=", lambda match: f"{', ' if match[1] else ''}{_word(match[2])} ", text)
 
 
@@ -77,6 +84,15 @@ def _without_path(part: str) -> str:
 
 def _word(field: str) -> str:
     return SHORT.get(field, field.replace("_", " ").replace("-", " "))
+
+
+def _entries(text: str) -> str:
+    """The entries of a tuple that Python has printed; any other text as it is."""
+    try:
+        *first, last = map(str, ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError):
+        return text
+    return " and ".join(filter(None, (", ".join(first), last)))
 
 
 def _joined(columns: Iterable[tuple[str, ...]], count: int) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from seqjax.report.plot_style import PAPERS
 from seqjax_datasets import Copy
 from seqjax_gradients import Full
 from seqjax_models import RNN
+from seqjax_samplers import Sequential
 
 
 class Run(SimpleNamespace):
@@ -46,6 +47,7 @@ def run(seed=0, epochs=4, level=1.0, tokens=True, evaluate_every=1):
             row |= {"train_perplexity": math.exp(loss), "heldout_perplexity": math.exp(heldout)}
         rows.append(row)
     plugins = {"dataset": Copy(), "model": RNN(hidden=8), "gradient": Full(), "optimizer": None}
+    plugins["sampler"] = Sequential(num_steps=12)
     return Run(metrics=rows, ending="", experiment=SimpleNamespace(seed=seed, **plugins))
 
 
@@ -137,11 +139,11 @@ def test_a_run_that_ended_early_is_counted_at_its_own_variant():
 
 
 def test_the_title_has_what_all_runs_share():
-    assert plot.runs(sweep()).get_suptitle() == "copy · rnn, hidden 8 · full"
+    assert plot.runs(sweep()).get_suptitle() == "copy · rnn, hidden 8 · full · windows of 12 steps"
     assert plot.runs(sweep(), title="T").get_suptitle() == "T"
     assert plot.runs(sweep(), title="").get_suptitle() == ""
     shared = Runs({f"{name}, epochs=4, seed=0": run() for name in ("a", "b")})
-    assert plot.runs(shared).get_suptitle() == "copy · rnn, hidden 8 · full · epochs 4"
+    assert plot.runs(shared).get_suptitle() == "copy · rnn, hidden 8 · full · windows of 12 steps · epochs 4"
 
 
 def test_a_dollar_sign_in_a_name_is_no_formula():
@@ -201,14 +203,15 @@ def test_the_caption_of_a_figure_has_what_the_figure_of_a_paper_leaves_out():
         norms = 0.5 ** np.arange(9.0)
         lags = plot.by_lag(norms, norms[1:], norms)
     assert labels(figures[0])[1] == "training loss (nats)"
+    shared = "copy; rnn, hidden 8; full; windows of 12 steps"
     assert [figure.caption for figure in (*figures, lags)] == [
-        "copy; rnn, hidden 8; full. Training loss (nats): mean during the epoch. Mean of 3 seeds; band: 95\\,\\% "
+        f"{shared}. Training loss (nats): mean during the epoch. Mean of 3 seeds; band: 95\\,\\% "
         "bootstrap interval of the mean. Variant b\\_1: 1 seed.",
         "5 \\%; \\$\\_. Training: mean during the epoch; held out: after the epoch. "
         "Start outside the axis: up to 2,980.",
         "Fit to lags 0 to 8: $\\times$0.5 a step, within 25\\,\\% from lag 0 to 7.",
     ]
-    assert plot.runs(Runs(runs)).caption.startswith("copy; rnn, hidden 8; full. Mean of 3"), "in any style"
+    assert plot.runs(Runs(runs)).caption.startswith(f"{shared}. Mean of 3"), "in any style"
 
 
 def steep(level):

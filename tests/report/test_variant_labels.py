@@ -7,6 +7,7 @@ from seqjax.report.variant_labels import readable, shared_plugins, variant_label
 from seqjax_gradients import Full, Truncated
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
+from seqjax_samplers import Sequential
 
 
 def test_two_fields_are_two_factors():
@@ -50,15 +51,24 @@ def test_the_text_of_a_plugin():
     assert readable("artbp:length=8:alpha=3") == "artbp, length 8, alpha 3"
     assert readable("sgd learning_rate=0.5 clip_norm=1.0") == "sgd, lr 0.5, clip norm 1.0"
     assert readable("k1=10 k2=19") == "k1 10, k2 19"
+    assert readable("csv inputs=('rain', 'temp') lags=(1, 2, 3) target=('flow',)") == (
+        "csv, inputs rain and temp, lags 1, 2 and 3, target flow"
+    )
+    assert readable("f=(x) g=() h=(1, 2") == "f (x), g (), h (1, 2"
 
 
 def test_the_plugins_that_all_experiments_share():
     text = sj.Text("so it goes. " * 9, source="goes.txt")
     first, second = (
-        SimpleNamespace(dataset=text, model=RNN(hidden=8), gradient=gradient, optimizer=SGD())
+        SimpleNamespace(
+            dataset=text, model=RNN(hidden=8), gradient=gradient, optimizer=SGD(), sampler=Sequential(num_steps=9)
+        )
         for gradient in (Full(), Truncated(steps=3))
     )
+    windows = "windows of 9 steps"
+    assert shared_plugins([first, second]) == ["goes.txt", "rnn, hidden 8", windows, "sgd"]
+    assert shared_plugins([first]) == ["goes.txt", "rnn, hidden 8", "full", windows, "sgd"]
+    second.sampler = Sequential(num_steps=8)
     assert shared_plugins([first, second]) == ["goes.txt", "rnn, hidden 8", "sgd"]
-    assert shared_plugins([first]) == ["goes.txt", "rnn, hidden 8", "full", "sgd"]
-    first.optimizer = None
-    assert shared_plugins([first]) == ["goes.txt", "rnn, hidden 8", "full"]
+    first.optimizer = first.gradient = first.sampler = None
+    assert shared_plugins([first]) == ["goes.txt", "rnn, hidden 8"]
