@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import seqjax as sj
+from seqjax.diagnostics import Lags
+from seqjax.report import Table, at_most
 from seqjax_gradients import Full
 from seqjax_models import RNN
 from seqjax_optimizers import SGD
@@ -68,6 +70,28 @@ MESSAGES = {
     "params of a text": r"^the parameters do not fit the model rnn",
     "torch": r"^from_torch: a name = 1: pass arrays by texts",
     "to torch": r"PyTorch has no 1$",
+    "caption": r"^caption = 3: pass a text, or leave it out$",
+    "label": r"^label = 3: pass a text, or leave it out$",
+    "style": r"^no style \['icml'\]; did you mean 'icml'\? \(styles: default, paper, ",
+    "empty name": r"^columns: the new name of 'loss' is ''; pass a text that is not empty$",
+    "name of none": r"^columns: the new name of 'loss' is None; pass a text that is not empty$",
+    "interval": r"^interval = \[\]: choose 'brackets' or 'pm'$",
+    "best": r"^best = \['loss'\]: choose 'lowest' or 'highest' for each column, in a dict$",
+    "rows": r"^rows = 3: pass a list of rows",
+    "row": r"^row 0 = 3: pass one value for each column, in a list$",
+    "x scale": r"^x_scale = 'logg'",
+    "y scale": r"^y_scale = \[\]",
+    "scale of points": r"^x_scale = 'lin'",
+    "scale of averages": r"^y_scale = 'lin'",
+    "title of a figure": r"^title = 3: pass a text$",
+    "figure of a report": r"^figure 'f' = 3: pass a figure of matplotlib$",
+    "name of a table": r"^3 cannot name files",
+    "title of a report": r"^Report: title = 3: pass a text$",
+    "folder of a report": r"^folder = 3: pass the path",
+    "limit": r"^None cannot be compared with a result, since it is neither a number nor a text$",
+    "limit that is no number": r"^nan cannot be a limit of a result",
+    "noise": r"^noise = 'x' must be positive",
+    "hazard by lag": r"^a hazard is a probability below 1",
 }
 
 
@@ -77,6 +101,8 @@ def calls():
     runs = sj.Runs({"run": run}, {"run": ""})
     problem, stream, scan = run.problem, run.prepared.streams["train"], run.scan_arguments(2, 8)
     state, xs = scan["state"], scan["xs"]
+    table, report = Table(["model", "loss"], [["rnn", 1.0], ["gru", 2.0]]), sj.Report(title="x")
+    by_lag = Lags((), np.ones(4), np.ones(3))
 
     def train(**wrong):
         options = {"sampler": Sequential(2, 8), "gradient": Full(), "optimizer": SGD(learning_rate=0.1), "epochs": 1}
@@ -129,6 +155,28 @@ def calls():
         "params of a text": lambda: train(params="x"),
         "torch": lambda: sj.from_torch({1: 2}),
         "to torch": lambda: sj.to_torch({1: 2}),
+        "caption": lambda: table.to_latex(caption=3),
+        "label": lambda: table.to_latex(label=3),
+        "style": lambda: sj.plot.style(["icml"]).__enter__(),
+        "empty name": lambda: table.choose({"loss": ""}),
+        "name of none": lambda: table.to_latex({"loss": None}),
+        "interval": lambda: table.choose(interval=[]),
+        "best": lambda: Table(["loss"], [[1.0]], best=["loss"]),
+        "rows": lambda: Table(["loss"], 3),
+        "row": lambda: Table(["loss"], [3]),
+        "x scale": lambda: sj.plot.lines({"a": [1.0]}, x_scale="logg"),
+        "y scale": lambda: sj.plot.lines({"a": [1.0]}, y_scale=[]),
+        "scale of points": lambda: sj.plot.points({"a": (1.0, 2.0)}, x_scale="lin"),
+        "scale of averages": lambda: sj.plot.averages({"a": ([1.0], [[2.0]])}, y_scale="lin"),
+        "title of a figure": lambda: sj.plot.lines({"a": [1.0]}, title=3),
+        "figure of a report": lambda: report.figure("f", 3),
+        "name of a table": lambda: report.table(3, table),
+        "title of a report": lambda: sj.Report(title=3),
+        "folder of a report": lambda: report.save(3),
+        "limit": lambda: at_most(None),
+        "limit that is no number": lambda: at_most(float("nan")),
+        "noise": lambda: by_lag.hazard("x"),
+        "hazard by lag": lambda: by_lag.variance("x"),
     }
 
 

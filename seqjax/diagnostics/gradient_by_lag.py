@@ -1,5 +1,6 @@
 """`lags`: how much of a gradient travels how many steps back, from one backward pass over a scan."""
 
+import numbers
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
@@ -201,8 +202,11 @@ class Lags(NamedTuple):
         Raises:
             Error: `noise` is not positive; the gradient is zero or not finite.
         """
-        if noise <= 0:
-            raise Error("noise must be positive: at noise = 0 the full gradient has variance × cost = 0, the minimum")
+        if not isinstance(noise, numbers.Real) or not 0 < noise < np.inf:
+            raise Error(
+                f"noise = {noise!r:.80} must be positive: at noise = 0 the full gradient has variance × cost = 0, the "
+                "minimum"
+            )
         if not np.isfinite(self._drops).all():
             raise Error("the gradient is zero or not finite, so that no hazard is better than another")
         rest = np.concatenate([[1.0], self.bias])  # ‖R_k‖ / ‖g‖, of which the smallest are rounding errors
@@ -221,7 +225,10 @@ class Lags(NamedTuple):
 
     def _survival(self, hazard):
         """q_k for k = 0, ..., K."""
-        hazard = np.atleast_1d(np.asarray(hazard, np.float64))
+        try:
+            hazard = np.atleast_1d(np.asarray(hazard, np.float64))
+        except (TypeError, ValueError):
+            hazard = np.zeros(0)
         if hazard.ndim != 1 or not len(hazard) or not ((hazard >= 0) & (hazard < 1)).all():
             raise Error("a hazard is a probability below 1, or a sequence of them, one per lag")
         missing = max(0, len(self.bias) - len(hazard))

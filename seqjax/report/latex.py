@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from seqjax.errors import Error, escape
+from seqjax.errors import Error, check_type, escape
 
 GREEK = "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ"
 """The Greek letters that LaTeX has as mathematics."""
@@ -81,8 +81,10 @@ def table(
         label: for `\ref`; None: there is none.
 
     Raises:
-        Error: a label that LaTeX cannot read.
+        Error: a caption or a label that is no text; a label that LaTeX cannot read.
     """
+    for name, value in (("caption", caption), ("label", label)):
+        check_type(name, value, str | None, "a text, or leave it out")
     if label is not None and not re.fullmatch(r"[\w:./+ -]+", label, re.ASCII):
         raise Error(f"label = {label!r:.80}: use letters, digits and : . / + - _, as in 'tab:losses'")
     head, *lines = [f"{' & '.join(cells)} \\\\\n" for cells in (map(plain, headings), *rows)]

@@ -231,8 +231,9 @@ def lines(
             hides another.
 
     Raises:
-        Error: no series; values of another shape; x and values differ in length.
+        Error: no series; values of another shape; x and values differ in length; an unknown scale.
     """
+    _check_scales(x_scale, y_scale)
     if not isinstance(series, Mapping) or not series:
         raise Error("nothing to plot: there are no series")
     with current():
@@ -299,10 +300,11 @@ def averages(
         band: `"interval"` or `"range"`, as in `runs`.
 
     Raises:
-        Error: no series; values of another shape; x and values differ in length; an unknown `average` or `band`.
+        Error: no series; values of another shape; x and values differ in length; an unknown `average`, `band` or scale.
     """
     _check_choice("average", average, ("mean", "median"))
     _check_choice("band", band, ("interval", "range"))
+    _check_scales(x_scale, y_scale)
     check_type("plot.averages: series", series, Mapping, "a dict of names and (x, values)")
     if not series:
         raise Error("nothing to plot: there are no series")
@@ -350,8 +352,9 @@ def points(
         title: the title of the figure.
 
     Raises:
-        Error: no points.
+        Error: no points; an unknown scale.
     """
+    _check_scales(x_scale, y_scale)
     check_type("plot.points: points", points, Mapping, "a dict of names and (x, y)")
     if not points:
         raise Error("nothing to plot: there are no points")
@@ -497,6 +500,11 @@ def _size_by_cells(figure: Figure, shape: tuple[int, ...]) -> float:
     height = max(cell, 1.4 * matplotlib.rcParams["ytick.labelsize"] / 72) if is_for_paper() else 0.45 * size
     figure.set_size_inches(limit if is_for_paper() else width, 1.5 * size + height * shape[0])
     return cell
+
+
+def _check_scales(x_scale: str, y_scale: str) -> None:
+    for name, scale in (("x_scale", x_scale), ("y_scale", y_scale)):
+        _check_choice(name, scale, ("linear", "log"))
 
 
 def _check_choice(name: str, given: str, choices: Sequence[str]) -> None:

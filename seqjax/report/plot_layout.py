@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
+from seqjax.errors import check_type
 from seqjax.report.figure import Figure
 from seqjax.report.metric_labels import DURING
 from seqjax.report.plot_fit import characters_in, fit_labels, wrap_title
@@ -23,6 +24,7 @@ def new_figure(
 
     In a style for papers, the title is a note for the caption, and so are the words `DURING` behind a label.
     """
+    check_type("title", title, str, "a text")
     settings: Any = matplotlib.rcParams
     width, height = settings["figure.figsize"]
     figure = Figure(figsize=(width, height * (1 + 0.45 * (panels - 1))), layout="constrained")

@@ -98,8 +98,8 @@ def style(name: str) -> Iterator[None]:
     Raises:
         Error: there is no such style.
     """
-    if name not in STYLES:
-        raise Error(f"no style {name!r}{nearest(name, STYLES)}; choose one of {', '.join(STYLES)}")
+    if not isinstance(name, str) or name not in STYLES:
+        raise Error(f"no style {name!r}{nearest(name, STYLES)} (styles: {', '.join(STYLES)})")
     token = _current.set(name)
     try:
         with matplotlib.rc_context(STYLES[name]):

@@ -1,6 +1,9 @@
 """`Report`: the results of an experiment beside what they should be, with its tables and figures."""
 
 import ast
+import contextlib
+import math
+import numbers
 import operator
 import re
 from collections.abc import Callable
@@ -14,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from seqjax.errors import LINES, Error, escape
-from seqjax.files import PLAIN_NAME, disk_errors, replace, write
+from seqjax.errors import LINES, Error, check_type, escape
+from seqjax.files import PLAIN_NAME, disk_errors, path_of, replace, write
 from seqjax.report import notebook
 from seqjax.report.figure import image_bytes
 from seqjax.report.table import Table, markdown
@@ -137,11 +140,13 @@ class Report:
         html: bool = False,
     ):
         command: list[str] = []
+        for argument, value in (("title", title), ("text", text)):
+            check_type(f"Report: {argument}", value, str, "a text")
         if file is None and title:
             title = " ".join(title.split())
             name = re.sub(r"\W+", "-", title.lower()).strip("-")[:MOST_LETTERS] or "report"
         elif file is not None and not (title or text):
-            first, _, text = _docstring(Path(file)).partition("\n")
+            first, _, text = _docstring(path_of("file", file)).partition("\n")
             name = Path(file).stem
             title, *command = re.split(r"\s{2,}", first.strip() or name, maxsplit=1)
         else:
@@ -150,7 +155,7 @@ class Report:
                 'or it is given both: Report(title="...", text="...")'
             )
         self.title, self.command, self.text, self.html = title, "".join(command), text.strip(), html
-        self.folder = Path("reports", name) if folder is None else Path(folder)
+        self.folder = Path("reports", name) if folder is None else path_of("folder", folder)
         self.tables: dict[str, Table] = {}
         self.figures: dict[str, Figure] = {}
         self._rows: list[tuple[Any, ...]] = []
@@ -197,8 +202,12 @@ class Report:
         """Adds a matplotlib figure; it is saved as `<name>.png` and `<name>.svg`, and its data as `<name>.csv`.
 
         Its heading is the name, with spaces in place of underscores.
+
+        Raises:
+            Error: the name is taken, or cannot name a file; it is no figure.
         """
         self._check_name(name)
+        check_type(f"figure {name!r}", figure, Figure, "a figure of matplotlib")
         self.figures[name] = figure
 
     @property
@@ -252,7 +261,7 @@ class Report:
             Error: the folder has a `report.html` that is no page of seqjax, and no file was touched; exit code 6: the
                 folder cannot be written.
         """
-        folder = self.folder if folder is None else Path(folder)
+        folder = self.folder if folder is None else path_of("folder", folder)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         markdown = self.to_markdown()
@@ -290,7 +299,7 @@ class Report:
             image = f"{name}.png"
             bodies[name] = html_of(f"![{_words(name)}]({image})", {image: image_bytes(figure, "png")})
         sections = [Section(name, _words(name), body) for name, body in bodies.items()]
-        replace(Path(file), page(self.title, html_of(self.text), sections, ["tables.js"]), MARK)
+        replace(path_of("file", file), page(self.title, html_of(self.text), sections, ["tables.js"]), MARK)
 
     def _repr_html_(self) -> str:
         from markdown_it import MarkdownIt
@@ -309,7 +318,7 @@ class Report:
         return Table(columns, [(what, shown, expected, met) for what, *_, shown, expected, met in self._rows])
 
     def _check_name(self, name: str) -> None:
-        if not re.fullmatch(PLAIN_NAME, name):
+        if not isinstance(name, str) or not re.fullmatch(PLAIN_NAME, name):
             raise Error(f"{name!r} cannot name files; use letters, digits, '.', '_' and '-', at most 100 of them")
         taken = {Path(REPORT).stem, Path(ROWS).stem, *self.tables, *self.figures}
         if name.lower() in map(str.lower, taken):
@@ -325,6 +334,8 @@ def _typed(value: float | str) -> str:
     """A number as a person types it, such as ".05", "3e-9" or "28"; a text as it is."""
     if isinstance(value, str):
         return value
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise Error(f"{value!r:.80} cannot be compared with a result, since it is neither a number nor a text")
     text = str(value).replace("e-0", "e-").replace("e+", "e")
     return text.replace("0.", ".", 1) if 0 < abs(value) < 1 else text
 
@@ -334,10 +345,11 @@ def _to_float(text: str) -> float:
 
 
 def _limit(value: float | str) -> float:
-    try:
-        return _to_float(_typed(value))
-    except ValueError as fault:
-        raise Error(f"{value!r} cannot be a limit of a result, since it is not a number") from fault
+    text = _typed(value)
+    with contextlib.suppress(ValueError):
+        if not math.isnan(limit := _to_float(text)):
+            return limit
+    raise Error(f"{value!r} cannot be a limit of a result, since it is not a number")
 
 
 def _shown(numbers: tuple[Any, ...], digits: str) -> str:

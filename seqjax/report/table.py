@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from seqjax.errors import Error, check_whole, counted, escape, few, nearest
+from seqjax.errors import Error, check_type, check_whole, counted, escape, few, nearest
 from seqjax.report import latex, notebook
 from seqjax.report.table_cell import DIGITS, TEXT, Form, common_decimals, format_cell, is_number, numbers, text
 from seqjax.report.table_lines import broken, lines_of
@@ -56,8 +56,12 @@ class Table:
     """How intervals are shown."""
 
     def __post_init__(self) -> None:
-        columns = tuple(map(str, self.columns))
-        rows = tuple(tuple(map(_plain, row)) for row in self.rows)
+        check_type("columns", self.columns, Iterable, "a list of names")
+        check_type("rows", self.rows, Iterable, "a list of rows, each with one value for each column")
+        columns, rows = tuple(map(str, self.columns)), tuple(self.rows)
+        for n, row in enumerate(rows):
+            check_type(f"row {n}", row, Iterable, "one value for each column, in a list")
+        rows = tuple(tuple(map(_plain, row)) for row in rows)
         twice = sorted({name for name in columns if columns.count(name) > 1})
         if twice:
             raise Error(f"several columns are called {', '.join(twice)}; give each column a name of its own")
@@ -65,10 +69,11 @@ class Table:
             if len(row) != len(columns):
                 raise Error(f"row {n} has {len(row)} values for {len(columns)} columns ({', '.join(columns)})")
         check_whole(digits=(self.digits, 1))
-        if self.interval not in TEXT:
+        if not isinstance(self.interval, str) or self.interval not in TEXT:
             raise Error(f"interval = {self.interval!r}: choose 'brackets' or 'pm'")
-        if not {*self.best.values()} <= {"lowest", "highest"}:
-            raise Error(f"best = {self.best!r:.80}: choose 'lowest' or 'highest' for each column")
+        is_known = isinstance(self.best, Mapping) and all(each in ("lowest", "highest") for each in self.best.values())
+        if not is_known:
+            raise Error(f"best = {self.best!r:.80}: choose 'lowest' or 'highest' for each column, in a dict")
         values = {"columns": columns, "rows": rows, "intervals": tuple(self.intervals), "best": dict(self.best)}
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -119,7 +124,7 @@ class Table:
             interval: `"brackets"` or `"pm"`; None: as before.
 
         Raises:
-            Error: no such column; `digits` or `interval` as for a `Table`.
+            Error: no such column; a new name that is no text, or is empty; `digits` or `interval` as for a `Table`.
         """
         spans = self._spans()
         if isinstance(columns, str) or not isinstance(columns, Iterable | None):
@@ -129,11 +134,10 @@ class Table:
             raise Error(f"columns = {columns!r:.80}: choose at least one column, and none twice")
         for name in chosen:
             self._check_name(name, spans)
-        names = (
-            {name: str(new) for name, new in columns.items()}
-            if isinstance(columns, Mapping)
-            else dict(zip(chosen, chosen, strict=True))
-        )
+        names = dict(columns) if isinstance(columns, Mapping) else dict(zip(chosen, chosen, strict=True))
+        for name, new in names.items():
+            if not isinstance(new, str) or not new.strip():
+                raise Error(f"columns: the new name of {name!r} is {new!r:.80}; pass a text that is not empty")
         # The ends of an interval are named after their mean.
         renamed = [
             names[name] + column.removeprefix(name) if column.startswith(name) else column
@@ -225,7 +229,7 @@ class Table:
             interval: as in `choose`.
 
         Raises:
-            Error: as in `choose`; a label with characters that LaTeX cannot read.
+            Error: as in `choose`; a caption or a label that is no text; a label with characters that LaTeX cannot read.
         """
         table = self.choose(columns, digits, interval)
         shown = [table._latex_column(name, span) for name, span in table._spans().items()]
