@@ -158,7 +158,7 @@ def test_wrong_hazards_are_refused(report):
     for hazard in (1.0, [-0.1], [], [np.nan]):
         with pytest.raises(Error, match="a probability below 1, or a sequence of them"):
             found.variance(hazard)
-    with pytest.raises(Error, match="noise = 0.0 must be positive"):
+    with pytest.raises(Error, match=r"noise = 0\.0 must be positive"):
         found.hazard(0.0)
     with pytest.raises(Error, match="zero or not finite"):
         found._replace(bias=found.bias * np.nan).hazard()
