@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,7 @@ MOST_BYTES = 2_000_000_000
 """The size of this folder with which a session deletes it."""
 
 os.environ |= {
+    "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
     "XDG_CACHE_HOME": str(COMPILED.parent / "user"),
     "JAX_COMPILATION_CACHE_DIR": str(COMPILED),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 
 from seqjax.cli.flags import read_plugin, use_all_cores
 from seqjax.cli.parser import Parser
+from seqjax.terminal.shell import program
 
 DESCRIPTION = """Check that a plugin does what its kind asks. Prints a line for each check, with the largest error and
 its bound where it measures one. The exit code is 2 if a check fails.
 
-A plugin from a file of your own: seqjax check model mine --load ./mine.py
-Fields follow the name, each after a colon: seqjax check gradient artbp:length=8:alpha=3"""
+A plugin from a file of your own: {seqjax} check model mine --load ./mine.py
+Fields follow the name, each after a colon: {seqjax} check gradient artbp:length=8:alpha=3"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints the table of checks."""
-    parser = Parser(prog="seqjax check", description=DESCRIPTION)
+    parser = Parser(prog=f"{program()} check", description=DESCRIPTION.format(seqjax=program()))
     parser.add_kind_and_name("short name or full id; name:field=value sets a field, name:a=1:b=2 sets two")
     args = parser.read(argv)
     plugin = read_plugin(args.kind, args.name)

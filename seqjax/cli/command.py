@@ -15,6 +15,7 @@ from seqjax.cli.unexpected import explained
 from seqjax.errors import Error, nearest
 from seqjax.signals import Ended, ending_at_signals
 from seqjax.terminal.lasting import LastingStream, open_standard_files, say_that_printing_ends
+from seqjax.terminal.shell import program
 from seqjax.terminal.stream import escape_streams, line, unescaped
 
 VERBS = {
@@ -54,23 +55,23 @@ TEXTS = ("--help", "-h", "--print-config", "--dry-run")
 """The flags with which these verbs only print, and train nothing."""
 NO_CACHE = "--no-compile-cache"
 
-HELP = """usage: seqjax VERB [OPTIONS]
+HELP = """usage: {seqjax} VERB [OPTIONS]
 
 Train small sequence models, and choose how the gradient goes back through time.
 
 begin with:
-  seqjax run                                           train on text that comes with Python
-  seqjax run --dataset text-file --dataset.path FILE   train on your own text
-  seqjax list                                          list models, gradients and all other plugins
+  {seqjax} run                                           train on text that comes with Python
+  {seqjax} run --dataset text-file --dataset.path FILE   train on your own text
+  {seqjax} list                                          list models, gradients and all other plugins
 
 verbs:
 {verbs}
 
 options:
-  --help      show this text; seqjax VERB --help shows the help of a verb
+  --help      show this text; {seqjax} VERB --help shows the help of a verb
   --version   show the version
   --completion SHELL
-              print what completes commands in bash, zsh or fish; for ~/.bashrc: eval "$(seqjax --completion bash)"
+              print what completes commands in bash, zsh or fish; for ~/.bashrc: eval "$({seqjax} --completion bash)"
   --debug     with any verb: show the traceback of an error
   --no-compile-cache
               with any verb: use no programs that earlier commands compiled, and keep none"""
@@ -176,7 +177,7 @@ def _dispatch(argv: list[str]) -> int:
         return _verb_main(verb_to_complete(VERBS))([])
     verb = argv[0] if argv else "--help"
     if verb in ("--help", "-h", "help"):
-        print(HELP.format(verbs="\n".join(f"  {name:10} {text}" for name, text in VERBS.items())))
+        print(HELP.format(seqjax=program(), verbs="\n".join(f"  {name:10} {text}" for name, text in VERBS.items())))
         return 0
     if verb == "--version":
         from seqjax import __version__
@@ -191,7 +192,7 @@ def _dispatch(argv: list[str]) -> int:
     if verb not in VERBS:
         other = next((known for known, others in OTHER_VERBS.items() if verb in others), None)
         hint = f"; did you mean {other!r}?" if other else nearest(verb, VERBS)
-        raise Error(f"no verb {verb!r}{hint}\nverbs: {', '.join(VERBS)}; see seqjax --help")
+        raise Error(f"no verb {verb!r}{hint}\nverbs: {', '.join(VERBS)}; see {program()} --help")
     if verb in COMPILING:
         from seqjax.cli.flags import check_num_devices, check_xla_flags
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from seqjax.cli.figure import draw
 from seqjax.cli.parser import Parser, whole
+from seqjax.terminal.shell import program
 from seqjax.terminal.stream import line
 from seqjax.terminal.width import terminal_width
 
@@ -16,7 +17,7 @@ MORE = "choose columns with seqjax compare --columns, or pipe the output into le
 def main(argv: Sequence[str]) -> int:
     """Prints the table of the runs, and draws the figure of `--figure`."""
     parser = Parser(
-        prog="seqjax compare",
+        prog=f"{program()} compare",
         description="Compare runs: mean over the seeds of each variant with its 95 % bootstrap interval, after the "
         "last epoch and after the best one; with --against also the difference to one variant, paired by seed.",
     )

@@ -8,6 +8,7 @@ from seqjax.data.split import PARTS
 from seqjax.errors import Error
 from seqjax.plugin.config import create
 from seqjax.runs import settings
+from seqjax.terminal.shell import program
 
 COLUMNS = {"loss": ".4f", "perplexity": ".4f", "bits_per_character": ".4f", "tokens": ","}
 """The printed columns and their formats."""
@@ -19,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     Bits per character are left out if decoding the tokens does not give back the text exactly.
     """
     parser = Parser(
-        prog="seqjax evaluate",
+        prog=f"{program()} evaluate",
         description="Loss (nats, or squared error), perplexity and bits per character. Every target is evaluated once, "
         "in order, from the initial state.",
     )

@@ -17,7 +17,7 @@ from seqjax.plugin import config, registry
 from seqjax.plugin.base import fields_of, members, parts
 from seqjax.plugin.other_names import field_meant, why_no_field
 from seqjax.runs import settings
-from seqjax.terminal.shell import join, quote
+from seqjax.terminal.shell import join, program, quote
 from seqjax.terminal.stream import line
 
 TABLES = ("parquet", "jsonl")
@@ -145,7 +145,7 @@ def print_resume_command(verb: str, argv: Sequence[str], args: argparse.Namespac
         if Path(out).exists():
             named = [] if args.out else ["--out", str(out)]
             with contextlib.suppress(OSError):  # stderr may have gone with the terminal
-                line("next", f"seqjax {verb} {join([*argv, *named])}", sys.stderr)
+                line("next", f"{program()} {verb} {join([*argv, *named])}", sys.stderr)
         raise
 
 

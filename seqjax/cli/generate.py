@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from seqjax.cli.parser import Parser, whole
+from seqjax.terminal.shell import program
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints each prompt and its continuation."""
     parser = Parser(
-        prog="seqjax generate",
+        prog=f"{program()} generate",
         description="Continue a text with a trained model. Control characters are printed as escapes; in Python, "
         "Run.generate returns the text as it is.",
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from seqjax.cli.figure import draw
 from seqjax.cli.parser import Parser, whole
 from seqjax.errors import Error, check_all, counted
+from seqjax.terminal.shell import program
 
 ROWS = 8
 """The number of rows, if the training part has as many."""
@@ -14,7 +15,7 @@ ROWS = 8
 def main(argv: Sequence[str]) -> int:
     """Prints bias and norm by lag, and writes the figure into the run's folder."""
     parser = Parser(
-        prog="seqjax lags",
+        prog=f"{program()} lags",
         description="Split the gradient of a trained model by how many steps back it travels, and print the relative "
         "bias of keeping fewer steps. The rows are spread over the training part; each starts in the initial state. "
         "The gradient by lag takes (max-lag + 1) times the bytes of the parameters.",

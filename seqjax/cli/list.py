@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from seqjax.cli.parser import Parser
 from seqjax.errors import Error
 from seqjax.plugin import registry
+from seqjax.terminal.shell import program
 
 DESCRIPTION = """List the available plugins. With --verbose, also the distribution, its version and the file of each;
 then the plugins are imported, and those that fail to import, several plugins of one name, and entry points in groups
@@ -13,7 +14,7 @@ that seqjax does not read, are reported at the end."""
 
 def main(argv: Sequence[str]) -> int:
     """Prints name, origin and first line of the docstring of each plugin."""
-    parser = Parser(prog="seqjax list", description=DESCRIPTION)
+    parser = Parser(prog=f"{program()} list", description=DESCRIPTION)
     parser.add_kind(nargs="?")
     parser.add_argument("-v", "--verbose", action="store_true", help="import the plugins, and report what is wrong")
     args = parser.read(argv)
@@ -30,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     print("".join(f"\n{problem}" for problem in problems), end="\n" if problems else "")
     if args.verbose and not problems:
         print("\nall plugins can be imported, and all names are unique")
-    print("\nparameters and defaults: seqjax show KIND NAME")
+    print(f"\nparameters and defaults: {program()} show KIND NAME")
     return 0
 
 

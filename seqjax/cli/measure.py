@@ -7,6 +7,7 @@ from typing import Any
 from seqjax.cli.flags import read_plugins
 from seqjax.cli.parser import Parser, whole
 from seqjax.files import disk_errors, write
+from seqjax.terminal.shell import program
 from seqjax.terminal.stream import line
 
 DESCRIPTION = """Bias, variance, direction, seconds and bytes of gradient strategies on the first windows of a run.
@@ -21,7 +22,7 @@ FIGURES = ("bias", "snr", "alignment", "cost")
 
 def main(argv: Sequence[str]) -> int:
     """Prints a table; with `--out` writes it as CSV and JSON, and the figures."""
-    parser = Parser(prog="seqjax measure", description=DESCRIPTION)
+    parser = Parser(prog=f"{program()} measure", description=DESCRIPTION)
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
     text = "the strategies; default: the run's own"
     parser.add_plugin_argument("gradient", "--gradient", nargs="+", metavar="NAME", help=text)

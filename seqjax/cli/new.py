@@ -13,16 +13,16 @@ from seqjax.cli.parser import Parser
 from seqjax.errors import Error
 from seqjax.files import disk_errors
 from seqjax.plugin import registry
-from seqjax.terminal.shell import argument
+from seqjax.terminal.shell import argument, program
 from seqjax.terminal.stream import line
 
 DESCRIPTION = """Write a plugin to start from: a file with a plugin that works, or with --package a folder that pip can
 install, with an entry point, tests, a README and a workflow for CI. The plugin passes its checks before a line is
 changed; docs/plugins.md explains what to change.
 
-  seqjax new model my-cell                 writes my_cell.py
-  seqjax new model my-lru --base elementwise
-  seqjax new model my-cell --package       writes my-cell/"""
+  {seqjax} new model my-cell                 writes my_cell.py
+  {seqjax} new model my-lru --base elementwise
+  {seqjax} new model my-cell --package       writes my-cell/"""
 
 TEMPLATES = importlib.resources.files("seqjax") / "templates"
 """A working plugin of each kind, called `my-model` and so on, and the files of a package."""
@@ -32,7 +32,7 @@ BASES = ("cell", "elementwise")
 
 def main(argv: Sequence[str]) -> int:
     """Writes the files, and prints what to type next."""
-    parser = Parser(prog="seqjax new", description=DESCRIPTION)
+    parser = Parser(prog=f"{program()} new", description=DESCRIPTION.format(seqjax=program()))
     parser.add_argument("kind", choices=registry.GROUPS, help=f"one of {', '.join(registry.GROUPS)}", metavar="KIND")
     parser.add_argument("name", metavar="NAME", help="the plugin's name, such as my-cell")
     bases = "the base class of a model: cell (the default), with recurrent weights, or elementwise"
@@ -59,10 +59,10 @@ def main(argv: Sequence[str]) -> int:
         # An environment that uv has made has no pip, and another one's would install the package elsewhere.
         pip = "pip" if importlib.util.find_spec("pip") else "uv pip"
         line("next", f"{pip} install -e {argument(Path(args.out) / args.name)}")
-        line("", f"seqjax check {args.kind} {args.name}")
+        line("", f"{program()} check {args.kind} {args.name}")
     else:
         file = argument(Path(args.out) / next(iter(files)))
-        line("next", f"seqjax check {args.kind} {args.name} --load {file}")
+        line("next", f"{program()} check {args.kind} {args.name} --load {file}")
     return 0
 
 

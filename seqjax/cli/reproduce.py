@@ -5,6 +5,7 @@ from pathlib import Path
 
 from seqjax.cli.parser import Parser, whole
 from seqjax.errors import Error
+from seqjax.terminal.shell import program
 from seqjax.terminal.stream import line
 
 DESCRIPTION = """Given the folder of a run: train it again from its config in another folder, and say whether the
@@ -21,7 +22,7 @@ OF_SCRIPTS = ("only", "jobs", "title", "markdown", "page", "table")
 
 def main(argv: Sequence[str]) -> int:
     """Runs the scripts that are new or have changed, and writes the requested pages."""
-    parser = Parser(prog="seqjax reproduce", description=DESCRIPTION)
+    parser = Parser(prog=f"{program()} reproduce", description=DESCRIPTION)
     text = "the folder of a run, or that of scripts, which end with sj.script(main)"
     parser.add_argument("folder", metavar="FOLDER", help=text)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these scripts: a b, or a,b; default: all")

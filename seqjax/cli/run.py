@@ -22,7 +22,7 @@ from seqjax.errors import Error
 from seqjax.plugin import registry
 from seqjax.runs import settings
 from seqjax.signals import too_early_to_save
-from seqjax.terminal.shell import argument, quote
+from seqjax.terminal.shell import argument, program, quote
 from seqjax.terminal.stream import line
 
 DESCRIPTION = """Train a model, and keep the run in a folder.
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 def _train(argv: Sequence[str]) -> tuple[Any, argparse.Namespace]:
     """The run that the flags describe, and the flags. If they ask for a text, it is printed, and the run is None."""
     plain, flags = split_fields(argv)
-    parser = experiment_parser("seqjax run", DESCRIPTION)
+    parser = experiment_parser(f"{program()} run", DESCRIPTION)
     parser.add_argument("--seeds", metavar="0,1,2", help="several seeds: a sweep; see seqjax sweep --help")
     layouts = "rows: some rows on each device; threads: one device; a long training measures which one is faster"
     parser.add_argument("--layout", choices=("rows", "threads"), help=layouts)
@@ -66,7 +66,7 @@ def _train(argv: Sequence[str]) -> tuple[Any, argparse.Namespace]:
         return None, args
     check_fields(config, flags)
     if args.launcher or "launcher" in flags:
-        raise Error("--launcher makes several runs: give --seeds 0,1,2, or see seqjax sweep --help")
+        raise Error(f"--launcher makes several runs: give --seeds 0,1,2, or see {program()} sweep --help")
     tracker = read_option(args, flags, "tracker")
     with quick_imports():
         fields = settings.resolve(config)  # wrong names are found without importing jax
@@ -134,11 +134,11 @@ def _say_what_next(run: Any, loaded: Sequence[str]) -> None:
         prompt = run.first_tokens(4)
         # After a space, a prompt that begins with a dash would be read as a flag.
         flag = f"--prompt{'=' if prompt.startswith('-') else ' '}{quote(prompt if prompt.isprintable() else '')}"
-        line("next", f"seqjax generate {folder} {flag} --temperature 0.8")
+        line("next", f"{program()} generate {folder} {flag} --temperature 0.8")
         if run.experiment.gradient:
-            line("", f"seqjax measure {folder} --gradient full truncated:steps=10")
-        line("", "seqjax run --dataset text-file --dataset.path my-book.txt")
+            line("", f"{program()} measure {folder} --gradient full truncated:steps=10")
+        line("", f"{program()} run --dataset text-file --dataset.path my-book.txt")
     else:
-        line("next", f"seqjax evaluate {folder}")
+        line("next", f"{program()} evaluate {folder}")
         if run.experiment.gradient:
             line("", f"in Python: seqjax.Run.open({str(run.path)!r}).predict(x)")

@@ -12,14 +12,15 @@ from seqjax.plugin import config, registry
 from seqjax.plugin.base import Plugin, fields_of
 from seqjax.plugin.citing import bibtex_of
 from seqjax.runs import settings
+from seqjax.terminal.shell import program
 
 DESCRIPTION = """Show what a plugin does and which parameters it has. The kind may be left out if plugins of only one
-kind have the name: seqjax show rtrl"""
+kind have the name: {seqjax} show rtrl"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints docs, parameters, origin, BibTeX entries and a TOML snippet."""
-    parser = Parser(prog="seqjax show", description=DESCRIPTION)
+    parser = Parser(prog=f"{program()} show", description=DESCRIPTION.format(seqjax=program()))
     parser.add_kind_and_name("short name or full id", nargs="?")
     args = parser.read(argv)
     kind, name = (args.kind, args.name) if args.name else (_kind_of(args.kind), args.kind)
@@ -50,14 +51,14 @@ def _kind_of(name: str) -> str:
     if len(kinds) == 1:
         return kinds[0]
     if kinds:
-        commands = "\n".join(f"  seqjax show {kind} {name}" for kind in kinds)
+        commands = "\n".join(f"  {program()} show {kind} {name}" for kind in kinds)
         raise Error(f"plugins of several kinds are called {name!r}; name the kind:\n{commands}")
     if name in registry.GROUPS:
-        raise Error(f"{name!r} is a kind; its plugins are listed by: seqjax list {name}")
+        raise Error(f"{name!r} is a kind; its plugins are listed by: {program()} list {name}")
     others = [entry for kind in registry.GROUPS if (entry := registry.meant(kind, name))]
     every = [known for kind in registry.GROUPS for known in registry.names(kind)]
     hint = f"; did you mean {others[0].kind} {others[0].name}?" if others else nearest(name, every)
-    raise Error(f"no plugin is called {name!r}{hint}\nall plugins are listed by: seqjax list")
+    raise Error(f"no plugin is called {name!r}{hint}\nall plugins are listed by: {program()} list")
 
 
 def field_lines(cls: type, prefix: str = "", values: Mapping[str, Any] = {}) -> list[str]:

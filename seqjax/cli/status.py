@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqjax.cli.parser import Parser
-from seqjax.terminal.shell import argument
+from seqjax.terminal.shell import argument, program
 from seqjax.terminal.stream import line
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints a table with a row for each run, and where the logs are if runs have failed."""
     parser = Parser(
-        prog="seqjax status",
+        prog=f"{program()} status",
         description="Show how far the runs of a sweep are: queued, running, finished, interrupted, diverged or failed.",
     )
     parser.add_argument("sweep", metavar="SWEEP", help="the folder of a sweep, or of a run")
@@ -36,5 +36,5 @@ def main(argv: Sequence[str]) -> int:
     if any(state.state not in (*ENDED, *ON_ITS_WAY) for state in runs):
         line("next", "the command that began it trains what is missing")
     elif all(state.state in ENDED for state in runs):
-        line("next", f"seqjax compare {argument(path)}")
+        line("next", f"{program()} compare {argument(path)}")
     return 0

@@ -24,7 +24,7 @@ from seqjax.errors import Error, counted, escape
 from seqjax.plugin.base import fields_of
 from seqjax.plugin.config import create
 from seqjax.runs import settings
-from seqjax.terminal.shell import argument
+from seqjax.terminal.shell import argument, program
 from seqjax.terminal.stream import line
 
 MIN_OPERATIONS = 1e12
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     """Trains the missing runs, and prints their folder and a table."""
     plain, axes = _split_axes(argv)
     plain, options = split_fields(plain)  # the fields of launcher and tracker, which are no axes
-    parser = experiment_parser("seqjax sweep", DESCRIPTION)
+    parser = experiment_parser(f"{program()} sweep", DESCRIPTION)
     text = "make the runs in other processes, such as local; none: one after the other; also --launcher.FIELD"
     parser.add_plugin_argument("launcher", "--launcher", metavar="NAME", help=text)
     text = "the same as --seed 0 1 2"
@@ -91,12 +91,12 @@ def main(argv: Sequence[str]) -> int:
     loads = "".join(f" --load {argument(file)}" for file in args.load)
     if len(runs) < len(planned):
         print(table(states(out)))
-        line("next", f"seqjax status {argument(out)}")
+        line("next", f"{program()} status {argument(out)}")
         check_jobs(out, planned)
         return 0
     line("saved", out)
     print_comparison(_all_runs(out, runs), args.metric, args.against, args.which, args.figure, out / "curves.png")
-    line("next", f"seqjax compare {argument(out)} --metric train_loss{loads}")
+    line("next", f"{program()} compare {argument(out)} --metric train_loss{loads}")
     return 0
 
 
@@ -179,7 +179,7 @@ def _split_axes(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
         raise Error("--seeds and --seed mean the same; give one of them")
     for flag, values in axes.items():
         if not values:
-            raise Error(f"{flag}: expects a value\nsee seqjax sweep --help")
+            raise Error(f"{flag}: expects a value\nsee {program()} sweep --help")
         joined = [value for value in values if "," in value.partition(":")[0]]
         if joined and flag[2:] in settings.KINDS:  # no name of a plugin has a comma
             apart = " ".join(joined[0].split(","))

@@ -6,13 +6,14 @@ from pathlib import Path
 from seqjax.cli.flags import read_plugin
 from seqjax.cli.parser import Parser
 from seqjax.errors import Error, escape
+from seqjax.terminal.shell import program
 from seqjax.terminal.stream import line
 
 
 def main(argv: Sequence[str]) -> int:
     """Sends to a tracker what it does not have of each run, and prints how much it was."""
     parser = Parser(
-        prog="seqjax track",
+        prog=f"{program()} track",
         description="Mirror runs for a viewer, such as TensorBoard: metrics, config, samples and figures. Nothing is "
         "shown twice.",
     )

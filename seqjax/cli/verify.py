@@ -6,7 +6,7 @@ from pathlib import Path
 from seqjax.cli.flags import use_all_cores
 from seqjax.cli.parser import Parser
 from seqjax.errors import Error, escape
-from seqjax.terminal.shell import argument
+from seqjax.terminal.shell import argument, program
 
 DESCRIPTION = """Check whether runs are still what they were: all files that their manifest lists, the files of the
 plugins, the dataset, which is loaded again, and the versions of packages. Nothing is written. All faults of all runs
@@ -16,7 +16,7 @@ devices are printed, and are no fault."""
 
 def main(argv: Sequence[str]) -> int:
     """Prints a table for each run."""
-    parser = Parser(prog="seqjax verify", description=DESCRIPTION)
+    parser = Parser(prog=f"{program()} verify", description=DESCRIPTION)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="the folders of runs and of sweeps")
     args = parser.read(argv)
     use_all_cores(None)

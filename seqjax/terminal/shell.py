@@ -2,6 +2,8 @@
 
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Iterable
 
 
@@ -24,6 +26,17 @@ def argument(path: str | os.PathLike[str]) -> str:
     """A path as an argument of a command. One that begins with a dash would be read as a flag, and gets `./`."""
     path = os.fspath(path)
     return quote(f"./{path}" if path.startswith("-") else path)
+
+
+def program() -> str:
+    """What runs seqjax in the user's shell: `seqjax` if the PATH finds this one, else a path, or `python -m seqjax`."""
+    # In a script, in a notebook and under `python -m`, the first argument is another file.
+    is_own = sys.argv[0].endswith("/seqjax")
+    own = sys.argv[0] if is_own else os.path.join(os.path.dirname(sys.executable), "seqjax")
+    if not os.path.isfile(own):
+        return f"{quote(sys.executable)} -m seqjax"
+    found = shutil.which("seqjax")
+    return "seqjax" if found and os.path.samefile(found, own) else argument(own)
 
 
 def _in_dollar_quotes(character: str) -> str:

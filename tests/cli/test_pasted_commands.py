@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support import small_run
-from support.shell import call
+from support.shell import SEQJAX, call, run
 
 from seqjax.plugin import registry
 
@@ -102,3 +102,15 @@ def test_the_flags_for_a_file_in_place_of_a_dataset():
     refused = call("run", f"--dataset.path={NAME}")
     (flags,) = re.findall(r"reads this file too: (.*)$", refused.stderr, re.MULTILINE)
     assert commands(f"next     seqjax run {flags}") == [["run", "--dataset", "text-file", "--dataset.path", NAME]]
+
+
+@pytest.mark.parametrize("found", [False, True], ids=["not on the PATH", "on the PATH"])
+def test_a_command_runs_where_it_was_printed(found):
+    path = f"{SEQJAX.parent}:/usr/bin:/bin" if found else "/usr/bin:/bin"
+    bin_folder = SEQJAX.parent.relative_to(SEQJAX.parents[1])
+    done = run([bin_folder / "seqjax", "list", "optimizer"], cwd=SEQJAX.parents[1], PATH=path)
+    (command,) = re.findall(r"parameters and defaults: (.*) show KIND NAME$", done.stdout, re.MULTILINE)
+    assert command == ("seqjax" if found else "bin/seqjax")
+    shown = run(["bash", "-c", f"{command} show adam"], cwd=SEQJAX.parents[1], PATH=path)
+    assert shown.returncode == 0
+    assert "optimizer seqjax/adam" in shown.stdout

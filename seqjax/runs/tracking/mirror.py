@@ -19,7 +19,7 @@ from seqjax.plugin.registry import name_of
 from seqjax.runs.environment import local_files
 from seqjax.runs.files import folder
 from seqjax.runs.tracking.tracker import Session, Tracker, open_session
-from seqjax.terminal.shell import argument, quote
+from seqjax.terminal.shell import argument, program, quote
 from seqjax.terminal.stream import say
 
 ACCOUNT = "tracked.json"
@@ -165,7 +165,7 @@ class SafeMirror:
             say(
                 f"warning  tracker {escape(mirror.name)}: {_what(mirror.tracker, fault)}\n"
                 "         Training goes on without it. Send the rest later: "
-                f"seqjax track {argument(mirror.path)} --to {quote(mirror.name)}{''.join(loads)}"
+                f"{program()} track {argument(mirror.path)} --to {quote(mirror.name)}{''.join(loads)}"
             )
 
 

@@ -23,7 +23,7 @@ from seqjax.sweeps.index import read_index
 from seqjax.sweeps.launching.board import Board
 from seqjax.sweeps.launching.launcher import Job, Launcher, start
 from seqjax.sweeps.launching.state import ENDED, JOBS, LAUNCHED, START, JobState, read_launched, states
-from seqjax.terminal.shell import argument
+from seqjax.terminal.shell import argument, program
 
 ON_ITS_WAY = ("queued", "running")
 """The states of a run that has a job."""
@@ -53,7 +53,8 @@ def job_configs(experiments: Mapping[str, ExperimentFields]) -> dict[str, bytes]
         if experiment.objects:
             raise Error(
                 f"{name or 'all'}: the process of a job cannot get what was given in Python as: "
-                f"{', '.join(experiment.objects)}\nLeave out the launcher, or write a plugin: see seqjax new --help"
+                f"{', '.join(experiment.objects)}\n"
+                f"Leave out the launcher, or write a plugin: see {program()} new --help"
             )
     return {name: config_bytes(experiment) for name, experiment in experiments.items()}
 
@@ -156,7 +157,7 @@ def _launch(out: Path, jobs: Sequence[Job], launcher: Launcher, progress: bool) 
                 raise Error(f"{fault}\n{advice}", exit_code=fault.exit_code) from fault
         write_launched(ids)
         if exit_code := interrupted():
-            text = f"interrupted; the jobs are started, and seqjax status {argument(out)} shows how far they are"
+            text = f"interrupted; the jobs are started, and {program()} status {argument(out)} shows how far they are"
             leave(text, exit_code)
 
 
@@ -184,7 +185,7 @@ def check_damage(out: Path, runs: Sequence[JobState]) -> None:
     if damaged:
         raise Error(
             f"{len(damaged)} of {len(runs)} runs are damaged, and are left as they are\n"
-            f"To see all that has changed, type: seqjax verify {argument(out)}",
+            f"To see all that has changed, type: {program()} verify {argument(out)}",
             problems=[f"{state.name or 'all'}: {state.note}" for state in damaged],
             exit_code=4,
         )
