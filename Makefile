@@ -29,7 +29,16 @@ Install one, then type the same command again:
 or, if your distribution has no such package:
   $(UV) python install 3.13
 endef
-export NO_PYTHON
+define NO_UV
+seqjax is set up by the program uv. Neither uv nor a python3 with pip, which installs it, was found on this machine.
+Install one of them, then type the same command again:
+  apt-get install python3-pip
+or uv, as https://docs.astral.sh/uv/getting-started/installation says
+endef
+define NO_SEARCH
+The environment was not set up: uv has failed with the error above. Mend it, then type the same command again.
+endef
+export NO_PYTHON NO_UV NO_SEARCH
 
 .PHONY: help demo test test-all documents simulators search docs slurm browser faults reproduce referee notebooks gallery bench lint types wheel authors lock tree nightly clean
 
@@ -124,7 +133,9 @@ clean:  ## remove all files that make has made
 BYTECODE = Compiling the bytecode of these packages, which may take a minute
 $(READY): pyproject.toml requirements.lock | $(UV)
 	@export PATH="$$PATH:$$(echo "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin | tr ' ' :)" $(with_index); \
-	python=$$($(UV) python find --system '>=3.12' 2>/dev/null) || { echo "$$NO_PYTHON" >&2; exit 2; }; \
+	find="$(UV) python find --system >=3.12"; \
+	python=$$($$find 2>/dev/null) || { said=$$($$find 2>&1); \
+		case $$said in *"No interpreter found"*) echo "$$NO_PYTHON";; *) echo "$$said"; echo "$$NO_SEARCH";; esac >&2; exit 2; }; \
 	set -e; echo "Setting up .venv with $$python (once): the packages of requirements.lock"; \
 	rm -rf .venv; $(UV) venv --quiet --python "$$python" .venv; \
 	$(UV) pip sync --python $(PYTHON) --require-hashes requirements.lock; \
@@ -144,4 +155,5 @@ build/env/%/.ready: pyproject.toml requirements-%.lock | $(READY) $(UV)
 	touch $@
 
 .tools/bin/uv:
-	@PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --target .tools uv
+	@python3 -m pip --version >/dev/null 2>&1 || { echo "$$NO_UV" >&2; exit 2; }; \
+	PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --target .tools uv
