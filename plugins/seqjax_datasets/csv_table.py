@@ -1,13 +1,15 @@
 """A table of numbers in a file: CSV, Parquet or JSON lines."""
 
 import csv
+import functools
 import io
 import re
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -83,7 +85,7 @@ class CSV(FileDataset):
         else:
             table = _read_csv(self.path, self.delimiter)
         names = table.names
-        if repeated := [name for name in names if names.count(name) > 1]:
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
             raise Error(f"dataset csv: {self.path} has several columns of the name {repeated[0]!r}")
         for line, cells in zip(table.lines, table.rows, strict=True):
             if len(cells) != len(names):
@@ -92,7 +94,7 @@ class CSV(FileDataset):
                     f"{len(names)} names\nCheck the line, or the separator: --dataset.delimiter"
                 )
         asked = [*self.inputs, *self.targets, *([self.sequence] if self.sequence else [])]
-        if unknown := [name for name in asked if name not in names]:
+        if unknown := [name for name in asked if name not in table.places]:
             raise Error(
                 f"dataset csv: {self.path} has no column {unknown[0]!r}{nearest(unknown[0], names)} "
                 f"(columns: {few(names)}){_why_unknown(names)}"
@@ -115,7 +117,8 @@ GAPS = "Fill the gaps in the file, or leave such rows out"
 """What to do about a cell that cannot be read."""
 
 
-class _Table(NamedTuple):
+@dataclass(frozen=True)
+class _Table:
     """The cells of a file.
 
     Args:
@@ -132,9 +135,14 @@ class _Table(NamedTuple):
     rows: Sequence[list[str]]
     unit: str = "line"
 
+    @functools.cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each name: looked for in the list, it would take a time that is quadratic in their number."""
+        return {name: n for n, name in enumerate(self.names)}
+
     def column(self, name: str) -> list[str]:
         """The cells of a column."""
-        at = self.names.index(name)
+        at = self.places[name]
         return [row[at].strip() for row in self.rows]
 
     def fault(self, row: int, name: str, cell: str, needed: str, advice: str = GAPS) -> Error:

@@ -211,3 +211,11 @@ def test_a_damaged_or_empty_file_in_another_format_is_an_error_with_its_name(tmp
     write_rows(tmp_path / "t.parquet", {"x": pa.array([], "float64")})
     with pytest.raises(Error, match=r"t\.parquet has no rows"):
         CSV(path=str(tmp_path / "t.parquet")).load()
+
+
+def test_a_table_with_very_many_columns_is_read(file):
+    """In a time that is quadratic in their number, pytest would end this test: see `faulthandler_timeout`."""
+    names = [f"column {n}" for n in range(200_000)]
+    row = ",".join(map(str, range(len(names))))
+    data = CSV(path=file(f"{','.join(names)}\n{row}\n{row}\n")).load()
+    assert (list(data.names), data.values.tolist()) == (names, [list(range(len(names)))] * 2)
