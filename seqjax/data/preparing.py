@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
@@ -243,7 +244,7 @@ def make_stream(data: Data, codec: Codec | PairsCodec | None, spec: Spec) -> Str
         spec: the inputs and outputs of the model that reads the stream.
 
     Raises:
-        Error: the model cannot read such data.
+        Error: the model cannot read such data, or a number in them is too large for JAX's precision.
     """
     if not _fits(data, codec, spec):
         raise Error(
@@ -252,8 +253,8 @@ def make_stream(data: Data, codec: Codec | PairsCodec | None, spec: Spec) -> Str
             + f"; it cannot read this {type(data).__name__}"
         )
     if isinstance(data, Pairs):
-        sides = (_encoded(data.inputs, codec and codec.inputs), _encoded(data.targets, codec and codec.targets))  # type: ignore[union-attr]
-        return Stream(*sides, data.bounds, data.mask)
+        inputs, targets = (_encoded(data, side, codec and getattr(codec, side)) for side in ("inputs", "targets"))
+        return Stream(inputs, targets, data.bounds, data.mask)
     if isinstance(data, MappedText):
         assert isinstance(codec, TextCodec)  # `_fits` has checked it
         return id_stream(data, codec)
@@ -284,8 +285,20 @@ def check_known(data: Data, codec: Codec | PairsCodec | None) -> None:
         warn(f"{share:.2%} of {name} is unknown to the vocabulary of the run")
 
 
-def _encoded(values: np.ndarray, codec: Any) -> np.ndarray:
-    return values if codec is None else codec.encode(values)
+def _encoded(data: Data, side: str, codec: Any) -> np.ndarray:
+    """A side of some data, as the codec encodes it; an `Error` if a number becomes infinite in JAX's precision."""
+    values = getattr(data, side)
+    encoded = values if codec is None else codec.encode(values)
+    limits = jnp.finfo(jnp.result_type(float))
+    if encoded.dtype.kind == "f" and encoded.size and max(encoded.max(), -encoded.min()) > limits.max:
+        row, column = np.unravel_index(np.abs(encoded).argmax(), encoded.shape)
+        name = repr(data.names[column]) if isinstance(data, Series) and data.names else column
+        raise Error(
+            f"{data.source or type(data).__name__}: {values[row, column]:g} in column {name} of its {side} is too "
+            f"large: models compute in {limits.dtype}, whose largest number is {limits.max:.2g}\n"
+            "Scale the numbers down, as --tokenizer standardize does, or compute in float64: set JAX_ENABLE_X64=1"
+        )
+    return encoded
 
 
 def _fits(data: Any, codec: Codec | PairsCodec | None, spec: Spec) -> bool:
@@ -305,7 +318,7 @@ def _fits(data: Any, codec: Codec | PairsCodec | None, spec: Spec) -> bool:
 def encode(data: Data, codec: Codec | None) -> tuple[np.ndarray, Int[np.ndarray, " bounds"]]:
     """The ids of a text or the values of a series, and int64[D + 1], where documents begin and end among them."""
     if not isinstance(data, Text):
-        return _encoded(data.values, codec), data.bounds  # type: ignore[attr-defined]
+        return _encoded(data, "values", codec), data.bounds
     assert codec is not None
     ids = [codec.encode(document) for document in data.documents]
     return np.concatenate(ids), np.cumsum([0, *map(len, ids)], dtype=np.int64)

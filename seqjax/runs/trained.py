@@ -293,9 +293,9 @@ class Trained:
         if isinstance(self.codec, TextCodec):
             raise Error("this run was trained on text: use generate(prompt, length) instead of forecast")
         assert not isinstance(self.codec, PairsCodec)  # it is that of a run on pairs
-        x = (x if isinstance(x, Series) else Series(x)).values
-        forecast.check_series(self.experiment.model, self.spec, x.shape, count, name)
-        values = jnp.asarray(self.codec.encode(x) if self.codec else x, self._dtype)
+        series = x if isinstance(x, Series) else Series(x)
+        forecast.check_series(self.experiment.model, self.spec, series.values.shape, count, name)
+        values = jnp.asarray(encode(series, self.codec)[0], self._dtype)
         values_after = np.asarray(how(self.experiment.model, self.spec, self.params, values, count), np.float64)
         return self.codec.decode(values_after) if self.codec else values_after
 

@@ -1,8 +1,10 @@
 """From a dataset to streams."""
 
 import itertools
+import re
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 import pytest
 
@@ -126,3 +128,30 @@ def test_the_rest_is_encoded_when_it_is_asked_for(monkeypatch):
     assert len(data.streams["rest"].inputs) == len(data.streams["rest"].inputs) == 15
     assert encoded == ["abcdefgh", "hgfedcba", "abcdefgh" * 2]
     assert list(data.streams) == ["train", "heldout", "rest"]
+
+
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        (Series([0.0, 1.0, -1e39, 2.0] * 3, ["x"], "a.csv"), "a.csv: -1e+39 in column 'x' of its values"),
+        (Series([[0.0, 1.0]] * 10 + [[0.0, 1e300]] * 2), "Series: 1e+300 in column 1 of its values"),
+        (Pairs([0.0, 3.5e38] * 6, [0, 1] * 6), "pairs: 3.5e+38 in column 0 of its inputs"),
+        (Pairs([0, 1] * 6, [[0.0], [1e39]] * 6), "pairs: 1e+39 in column 0 of its targets"),
+    ],
+)
+def test_a_number_that_float32_cannot_hold_is_an_error_where_it_is_not_scaled(data, where):
+    with pytest.raises(
+        Error, match=rf"^{re.escape(where)} is too large: .* float32, .* 3\.4e\+38\n.* standardize"
+    ) as caught:
+        prepare(data, 6, 5, None)
+    assert "JAX_ENABLE_X64=1" in str(caught.value)
+    with jax.enable_x64(True):
+        prepare(data, 6, 5, None)
+    if isinstance(data, Series) and len(data.names):
+        assert np.abs(prepare(data, 6, 5, Standardize()).streams["train"].inputs).max() < 10
+
+
+def test_the_largest_number_of_float32_is_not_too_large():
+    largest = float(np.finfo(np.float32).max)
+    stream = prepare(Series([0.0, largest, -largest] * 4), 6, 5, None).streams["train"]
+    assert np.isfinite(stream.inputs.astype(np.float32)).all()
