@@ -81,7 +81,7 @@ class NPZ(FileDataset):
             raise Error(f"dataset npz: {self.path} has one array; read it with the dataset npy")
         names = [name for name in (self.inputs, self.targets, self.lengths) if name]
         for name in names:
-            if name not in file.files:
-                hint = f"{nearest(name, file.files)} (arrays: {few(file.files)})"
+            if name not in file.names:
+                hint = f"{nearest(name, file.names)} (arrays: {few(file.names)})"
                 raise Error(f"dataset npz: {self.path} has no array {name!r}{hint}")
         return {name: file[name] for name in names}

@@ -3,9 +3,11 @@
 import functools
 import io
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
+from support.tiny import refused
 
 from seqjax import Error, Pairs, Series, Spec, Tokens, Values
 from seqjax_datasets import NPY, NPZ
@@ -167,10 +169,38 @@ def test_a_file_of_which_any_byte_was_changed_is_read_or_is_an_error_with_its_na
     assert all(str(file) in message for message in messages)
 
 
-@pytest.mark.parametrize("shape", ["9" * 30, "-1", "4" * 12])
-def test_a_header_with_a_shape_that_cannot_be_is_an_error_with_the_file(tmp_path, shape):
+def declaring(shape):
+    """The file of an array of 8 numbers whose header says that it has this shape."""
     _, data = FILES["npy"]
     header = data[10:128].replace(b"(4, 2)", f"({shape},)".encode()).rstrip().ljust(117)[:117] + b"\n"
-    (tmp_path / "x").write_bytes(data[:10] + header + data[128:])
-    with pytest.raises(Error, match=rf"{tmp_path / 'x'} is damaged"):
-        NPY(path=str(tmp_path / "x")).load()
+    return data[:10] + header + data[128:]
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("9" * 30, f"has {8 * (10**30 - 1):,} bytes, and the file has 64"),
+        ("-1", ""),
+        ("1" + "0" * 12, "has 8,000,000,000,000 bytes, and the file has 64"),
+        ("9", "has 72 bytes, and the file has 64"),
+    ],
+)
+@pytest.mark.parametrize("kind", FILES)
+def test_a_header_with_a_shape_that_cannot_be_is_an_error_with_the_file(tmp_path, kind, shape, message):
+    dataset, array = FILES[kind][0], declaring(shape)
+    if kind == "npy":
+        (tmp_path / "x").write_bytes(array)
+    else:
+        with zipfile.ZipFile(tmp_path / "x", "w") as file:
+            file.writestr("x.npy", array)
+    with pytest.raises(Error, match=rf"{tmp_path / 'x'} is damaged.*{message}"):
+        dataset(path=str(tmp_path / "x")).load()
+
+
+def test_an_array_that_is_larger_than_the_memory_is_an_error(tmp_path):
+    """Here the list of the archive is wrong too. A compressed array may be as large as it says."""
+    with zipfile.ZipFile(tmp_path / "x", "w") as file:
+        file.writestr("x.npy", declaring("1" + "0" * 12))
+        file.getinfo("x.npy").file_size = 9 * 10**12
+    with refused("x has an array that is larger than the memory", exit_code=6):
+        FILES["npz"][0](path=str(tmp_path / "x")).load()
