@@ -19,7 +19,8 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
 
     Raises:
         Error: there is no connection (exit code 2); a redirect to http; a file that is too large, is incomplete,
-            or has another hash (exit code 4). Nothing is left behind, and a good copy in the cache is kept.
+            or has another hash (exit code 4); the cache has a folder of this name (4), or cannot be read or written
+            (6). Nothing is left behind, and a good copy in the cache is kept.
     """
     import pooch
     import requests
@@ -52,27 +53,32 @@ def download(url: str, known_hash: str, folder: str | Path | None = None) -> Pat
                     file.write(chunk)
 
     pooch.get_logger().setLevel("WARNING")
+    cached = Path(folder or pooch.os_cache("seqjax")) / url.rpartition("/")[2]
     try:
-        file = pooch.retrieve(
-            url,
-            known_hash=known_hash,
-            fname=url.rpartition("/")[2],
-            path=folder or pooch.os_cache("seqjax"),
-            downloader=save,
-        )
+        file = pooch.retrieve(url, known_hash=known_hash, fname=cached.name, path=cached.parent, downloader=save)
     except requests.exceptions.ChunkedEncodingError as fault:
         raise Error(f"download {url}: the connection broke off; nothing was kept. Try again", exit_code=4) from fault
     except requests.exceptions.RequestException as fault:
         reason = fault if fault.response is not None else type(fault).__name__
+        # A copy is downloaded again only if its hash is another one.
+        damaged = f"\nThe copy in the cache, {cached}, is damaged" if cached.exists() else ""
         raise Error(
-            f"download {url}: {reason}\nWithout a connection, copy the file to this machine and give its path with "
-            "--dataset.path, or put it into the folder that SEQJAX_DATA names"
+            f"download {url}: {reason}{damaged}\nWithout a connection, copy the file to this machine and give its path "
+            "with --dataset.path, or put it into the folder that SEQJAX_DATA names"
         ) from fault
     except Error:
         raise
     except ValueError as fault:
         raise Error(f"download {url}: {fault}", exit_code=4) from fault
+    except OSError as fault:
+        raise _unusable(fault, cached, "Mend this or remove it, and type the same command again") from fault
     return Path(file)
+
+
+def _unusable(fault: OSError, file: Path, advice: str) -> Error:
+    """The error about a file that cannot be read or written."""
+    code = 4 if isinstance(fault, IsADirectoryError) else 6
+    return Error(f"{fault.filename or file}: {fault.strerror or fault}\n{advice}", exit_code=code)
 
 
 def _require_https(url: str, address: str) -> None:
@@ -89,14 +95,17 @@ def check_file(file: Path, known_hash: str) -> Path:
         known_hash: the algorithm and the hash, such as `"sha1:090b..."`.
 
     Raises:
-        Error: there is no such file (exit code 2); it has another hash (exit code 4).
+        Error: there is no such file (exit code 2); it has another hash (4); it may not be read (6).
     """
     import pooch
 
     algorithm, _, expected = known_hash.partition(":")
     if not file.is_file():
         raise Error(f"{file}: no such file")
-    actual = pooch.file_hash(str(file), alg=algorithm)
+    try:
+        actual = pooch.file_hash(str(file), alg=algorithm)
+    except OSError as fault:
+        raise _unusable(fault, file, "Mend this, or name another file") from fault
     if actual != expected:
         raise Error(
             f"{file}: its {algorithm} is {actual}, not {expected}: it is another file, or it is damaged", exit_code=4

@@ -6,6 +6,7 @@ import http.server
 import socket
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from support.tiny import refused
@@ -168,6 +169,20 @@ def test_without_a_connection_the_error_says_what_to_do(hosts, tmp_path):
             download(url, HASH, tmp_path)
         assert all(part in str(caught.value) for part in (url, "SEQJAX_DATA"))
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "book.txt").write_bytes(b"damaged")
+    with refused(f"{tmp_path / 'book.txt'}, is damaged", exit_code=2) as caught:
+        download("https://example.invalid/book.txt", HASH, tmp_path)
+    assert "--dataset.path" in str(caught.value)
+    assert (tmp_path / "book.txt").read_bytes() == b"damaged"
+
+
+def test_a_cache_that_cannot_be_used_is_an_error_that_names_it(get, tmp_path):
+    (tmp_path / "book.txt").mkdir()
+    with refused(f"^{tmp_path / 'book.txt'}: Is a directory\n"):
+        get("good/book.txt")
+    (tmp_path / "file").write_bytes(b"")
+    with refused("cache: Not a directory\n", exit_code=6):
+        download("https://example.invalid/book.txt", HASH, tmp_path / "file" / "cache")
 
 
 def test_check_file_compares_hashes(tmp_path):
@@ -180,3 +195,11 @@ def test_check_file_compares_hashes(tmp_path):
     file.write_bytes(BODY + b"\n")
     with refused("it is another file, or it is damaged"):
         check_file(file, HASH)
+
+
+def test_a_file_that_may_not_be_read_is_an_error():
+    """Of root's own files, only those of the kernel may refuse to be read."""
+    if not Path("/proc/self/mem").is_file():
+        pytest.skip("no /proc")
+    with refused("/proc/self/mem: Input/output error\n", exit_code=6):
+        check_file(Path("/proc/self/mem"), HASH)
