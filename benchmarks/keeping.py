@@ -134,7 +134,7 @@ def copies(run, sweep, count):
         (path / folder.CONFIG).write_text(text.replace("\nseed = 0\n", f"\nseed = {seed}\n"), "utf-8")
         manifest = read_manifest(path)
         write_manifest(path, manifest._replace(files={name: file_sha256(path / name) for name in manifest.files}))
-        index[f"seed={seed}"] = IndexEntry("", path.name)
+        index[f"seed={seed}"] = IndexEntry("", seed, path.name)
     write_index(sweep, index)
 
 

@@ -35,7 +35,7 @@ DESCRIPTION = """Train one run for every combination of the values of some flags
 
 The flags are those of seqjax run, and each may have several values: --gradient full truncated:steps=8
 --model.hidden 64 128 --seeds 0,1,2. Fields of a plugin follow its name: name:field=value:field=value.
-The same command resumes an interrupted sweep."""
+The same command resumes an interrupted sweep, and with more values or seeds it makes the runs that are missing."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,9 +67,10 @@ def main(argv: Sequence[str]) -> int:
     check_alone("seqjax sweep", started()[0])
     use_all_cores(args.devices)
     from seqjax.runs.run import Experiment
+    from seqjax.sweeps.index import FIGURE
     from seqjax.sweeps.launching.jobs import check_jobs
     from seqjax.sweeps.launching.state import states, table
-    from seqjax.sweeps.sweeping import Planned, run_all
+    from seqjax.sweeps.sweeping import Planned, in_sweep, run_all
 
     planned = {}
     for label, each in fields.items():
@@ -80,6 +81,8 @@ def main(argv: Sequence[str]) -> int:
             print(f"# {escape(name or 'all')}\n{dry_run_or_config(args, plan.experiment)}\n")
         return 0
     out = Path(args.out or next(f"runs/sweep-{n}" for n in itertools.count(1) if not Path(f"runs/sweep-{n}").exists()))
+    names = in_sweep(out, planned)
+    planned = {names[name]: plan for name, plan in planned.items()}
     _check_comparison(args, out, list(planned.values()))
     if launcher is None and not in_turn and args.devices is None and _pays(list(planned.values()), out):
         launcher = create("launcher", settings.LAUNCHER)
@@ -95,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
         check_jobs(out, planned)
         return 0
     line("saved", out)
-    print_comparison(_all_runs(out, runs), args.metric, args.against, args.which, args.figure, out / "curves.png")
+    print_comparison(_all_runs(out, runs), args.metric, args.against, args.which, args.figure, out / FIGURE)
     line("next", f"{program()} compare {argument(out)} --metric train_loss{loads}")
     return 0
 

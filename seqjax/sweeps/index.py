@@ -10,14 +10,21 @@ from typing import NamedTuple
 from pydantic import TypeAdapter
 
 from seqjax.errors import Error
-from seqjax.files import PLAIN_NAME, write
+from seqjax.files import PART, PLAIN_NAME, write
+from seqjax.parse import from_json
 from seqjax.runs.files import folder
+
+FIGURE = "curves.png"
+"""The figure in the folder of a sweep."""
+FILES = (folder.INDEX, FIGURE)
+"""The names that no folder of a run has."""
 
 
 class IndexEntry(NamedTuple):
-    """The variant of a run in a sweep, which is its name without the seed, and its folder."""
+    """A run in a sweep: its variant, which is its name without the seed, its seed, and its folder."""
 
     variant: str
+    seed: int
     folder: str
 
 
@@ -39,7 +46,8 @@ def read_index(path: Path) -> dict[str, IndexEntry]:
     """
 
     def parse(data):
-        runs, _ = folder.from_json(_FORM, data)
+        # pydantic reads no escape of a lone surrogate.
+        runs, _ = folder.checked(_FORM, from_json(data))
         if data != _encode(runs):
             raise ValueError("its hash is not that of its content")
         return runs
@@ -66,6 +74,32 @@ def _encode(index: Mapping[str, IndexEntry]) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
+def names_in(path: Path, seeds: Mapping[str, tuple[str, int]]) -> dict[str, str]:
+    """Name of a planned run -> its name in the sweep in a folder, which need not exist.
+
+    A run that was begun as the only seed of its variant may lack the seed in its name; it is the same run if it is
+    planned with others.
+
+    Args:
+        path: the folder.
+        seeds: name of a planned run -> its variant and its seed.
+
+    Raises:
+        Error: a name is that of a run with another seed.
+    """
+    index = read_index(path) if (path / folder.INDEX).is_file() else {}
+    known = {(entry.variant, entry.seed): name for name, entry in index.items()}
+    names = {name: known.get(run, name) for name, run in seeds.items()}
+    for planned, name in names.items():
+        _, seed = seeds[planned]
+        if name in index and index[name].seed != seed:
+            raise Error(
+                f"{path} has a run {name or 'all'!r} with the seed {index[name].seed}, and this one has {seed}\n"
+                f'Name the seed, which becomes a part of the name: --seeds {seed}, or "seed": [{seed}] in Python'
+            )
+    return names
+
+
 def run_folders(path: Path) -> list[Path]:
     """The folders of the runs in the folder of a sweep; for any other folder, this one.
 
@@ -84,12 +118,14 @@ def run_folders(path: Path) -> list[Path]:
 def folder_name(name: str) -> str:
     """The name of the folder of a run: the letters, digits and dots of a run's name, with dashes between them.
 
-    If this loses more than separators, a hash is appended, so that different names have different folders.
+    If this loses more than separators, or is the name of another file, a hash is appended, so that different names have
+    different folders.
     """
     slug = re.sub("[^A-Za-z0-9.]+", "-", name).strip("-.")[:90]
     if not name:
         return "all"
-    if slug and _letters(slug) == _letters(name):
+    is_taken = slug in FILES or slug.endswith(PART)
+    if slug and _letters(slug) == _letters(name) and not is_taken:
         return slug
     return f"{slug}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}".strip("-")
 

@@ -30,7 +30,7 @@ from seqjax.runs.files.store import read_run
 from seqjax.runs.run import Experiment, Run, prepared
 from seqjax.runs.settings import CHECKPOINT_SECONDS
 from seqjax.runs.tracking.tracker import Tracker
-from seqjax.sweeps.index import IndexEntry, folder_name, read_index, write_index
+from seqjax.sweeps.index import IndexEntry, folder_name, names_in, read_index, write_index
 from seqjax.sweeps.launching.jobs import JobOptions, check_jobs, job_configs, launch
 from seqjax.sweeps.launching.launcher import Launcher
 from seqjax.sweeps.launching.state import ENDED, JOBS, states
@@ -58,7 +58,8 @@ def sweep(
     """Runs every combination of the values of some fields.
 
     Every run equals the one that is made alone; on an accelerator, runs that are trained side by side equal it up to
-    rounding. An interrupted sweep is resumed, and a finished one is opened. A run that diverges does not end the sweep.
+    rounding. An interrupted sweep is resumed, and a finished one is opened; with other values or seeds, only the runs
+    that are missing are made. A run that diverges does not end the sweep.
 
     >>> import seqjax as sj
     >>> from seqjax_models import NGram
@@ -93,10 +94,15 @@ def sweep(
     out = None if out is None else path_of("sweep: out", out)
     if launcher is not None and params is not None:
         raise Error("sweep: params cannot be sent to the processes of a launcher; leave out the launcher")
-    runs = run_all(planned, axes, out, devices, shows_progress(progress), checkpoint_seconds, tracker, launcher, params)
+    names = in_sweep(out, planned)
+    kept = {names[name]: plan for name, plan in planned.items()}
+    runs = run_all(kept, axes, out, devices, shows_progress(progress), checkpoint_seconds, tracker, launcher, params)
     if launcher is not None and out is not None:
-        check_jobs(Path(out), planned)
-    return runs
+        check_jobs(Path(out), kept)
+    if kept.keys() == planned.keys():
+        return runs
+    made = {name: runs[names[name]] for name in planned if names[name] in runs}
+    return Runs(made, {name: planned[name].variant for name in made})
 
 
 class Planned(NamedTuple):
@@ -109,6 +115,12 @@ class Planned(NamedTuple):
 
     variant: str
     experiment: Experiment
+
+
+def in_sweep(out: Path | None, planned: Mapping[str, Planned]) -> dict[str, str]:
+    """Name of a planned run -> its name in the folder of the sweep, as `names_in` returns it."""
+    seeds = {name: (plan.variant, plan.experiment.seed) for name, plan in planned.items()}
+    return {name: name for name in planned} if out is None else names_in(out, seeds)
 
 
 def run_all(
@@ -125,7 +137,7 @@ def run_all(
     """Makes runs that differ in some fields, each in a folder of its own.
 
     Args:
-        planned: the planned runs by name.
+        planned: the planned runs by their names in the sweep.
         varied: the fields in which they differ.
         out: folder of the sweep; None: in memory.
         devices: the number of devices over which rows are sharded; None: the largest number that divides the batch.
@@ -326,7 +338,11 @@ def _claim(out: Path, planned: Mapping[str, Planned]) -> dict[str, Path]:
 def _index(out: Path, planned: Mapping[str, Planned]) -> dict[str, IndexEntry]:
     """The index of the folder with these runs in it."""
     index = read_index(out) if (out / INDEX).is_file() else {}
-    index |= {name: IndexEntry(plan.variant, folder_name(name)) for name, plan in planned.items() if name not in index}
+    index |= {
+        name: IndexEntry(plan.variant, plan.experiment.seed, folder_name(name))
+        for name, plan in planned.items()
+        if name not in index
+    }
     counts = Counter(entry.folder for entry in index.values())
     if alike := [name for name, entry in index.items() if counts[entry.folder] > 1]:
         raise Error(f"these names give the same folder: {quoted(alike)}")

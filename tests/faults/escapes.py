@@ -245,7 +245,7 @@ def reason_of_a_divergence():
 @case("not the name of a folder", "it has no run")
 def index_of_a_sweep():
     Path("out").mkdir()
-    for index in ({"a": IndexEntry("a", EVIL)}, {EVIL: IndexEntry(EVIL, "a")}):
+    for index in ({"a": IndexEntry("a", 0, EVIL)}, {EVIL: IndexEntry(EVIL, 0, "a")}):
         write_index(Path("out"), index)
         seqjax("compare", "out")
 

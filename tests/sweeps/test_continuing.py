@@ -27,6 +27,28 @@ def test_runs_that_stopped_early_have_the_number_of_epochs_that_is_asked_for(tmp
         assert [run.metrics for run in opened.values()] == [run.metrics for run in made.values()]
 
 
+def test_seeds_are_added_to_a_sweep_that_was_begun_without(tmp_path):
+    """And the other way round. A run is never made twice, under the name with the seed and under that without it."""
+    rates = {"optimizer.learning_rate": {"fast": 0.5, "slow": 0.1}}
+    first = sweep(BASE, rates, tmp_path)
+    begun = contents(tmp_path / "fast") | contents(tmp_path / "slow")
+    more = sweep(BASE, {**rates, "seed": [0, 1]}, tmp_path)
+    assert list(more) == [f"{variant}, seed={seed}" for variant in ("fast", "slow") for seed in range(2)]
+    assert [more[f"{variant}, seed=0"].path for variant in ("fast", "slow")] == [run.path for run in first.values()]
+    assert contents(tmp_path / "fast") | contents(tmp_path / "slow") == begun
+    assert {*Runs.open(tmp_path).compare("train_loss")["runs"]} == {2}
+    assert [*sweep(BASE, rates, tmp_path)] == ["fast", "slow"]
+    before = contents(tmp_path)
+    with refused("has a run 'fast' with the seed 0, and this one has 5\n.*--seeds 5", 2):
+        sweep(dataclasses.replace(BASE, seed=5), rates, tmp_path)
+    assert contents(tmp_path) == before
+    sweep(BASE, {**rates, "seed": [7]}, tmp_path / "other")
+    assert [run.path.name for run in sweep(dataclasses.replace(BASE, seed=7), rates, tmp_path / "other").values()] == [
+        "fast-seed-7",
+        "slow-seed-7",
+    ]
+
+
 @pytest.mark.parametrize("why", ["it has diverged", "the state of its optimizer is not kept"])
 def test_no_run_continues_if_one_of_the_sweep_cannot(tmp_path, why):
     few = changed(FULL, epochs=1)

@@ -211,7 +211,7 @@ def test_a_folder_in_the_index_must_lie_inside_the_sweep(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (path / "link").symlink_to(tmp_path / "elsewhere")
     for name in ("../elsewhere", "/etc", "..", ".", "", "a/b", "x" * 101, "link", "-rf", "a\n"):
-        write_index(path, {"seed=0": IndexEntry("", name)})
+        write_index(path, {"seed=0": IndexEntry("", 0, name)})
         for attempt in (lambda: Runs.open(path), lambda: sweep(BASE, {"seed": [7]}, path)):
             with refused("not the name of a folder inside", str(path / "sweep.json")):
                 attempt()
@@ -220,7 +220,7 @@ def test_a_folder_in_the_index_must_lie_inside_the_sweep(tmp_path):
 
 def test_a_damaged_index_is_exit_4(tmp_path):
     """Each flipped bit is found, too, and so is an index without a hash."""
-    write_index(tmp_path, {"fast, seed=0": IndexEntry("fast", "fast-seed-0")})
+    write_index(tmp_path, {"fast, seed=0": IndexEntry("fast", 0, "fast-seed-0")})
     data = (tmp_path / "sweep.json").read_bytes()
     damaged = [b"", b"\xff", b"[]", b'{"a": {"variant": "", "folder": "a"}}']
     damaged += [data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :] for at in range(len(data))]

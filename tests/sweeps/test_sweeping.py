@@ -167,9 +167,19 @@ def test_another_dataset_behind_the_same_experiment_is_an_error(tmp_path):
 def test_any_names_are_folders():
     """Names that differ in more than separators have different ones."""
     labels = ["", "+", "-", "é", "\ud800", "x=1", "x=-1", "x" * 100, "x" * 101, "..", "a/b", "a b", "-rf", ".lock"]
+    labels += ["sweep.json", "curves.png", "x.part"]
     folders = [*map(folder_name, labels)]
     assert all(re.fullmatch(PLAIN_NAME, each) for each in folders)
     assert len({*folders}) == len(labels)
+    assert not {"sweep.json", "curves.png"} & {*folders}
+
+
+def test_a_variant_may_have_any_name(tmp_path):
+    """Also that of a file in the folder of the sweep, and one that is no UTF-8."""
+    names = ["sweep.json", "curves.png", "x.part", "\ud800"]
+    for gradient in ({name: Truncated(steps=n) for n, name in enumerate(names, 1)} for _ in range(2)):
+        assert list(sweep(dataclasses.replace(BASE, epochs=1), {"gradient": gradient}, tmp_path)) == names
+    assert list(Runs.open(tmp_path)) == names
 
 
 @pytest.mark.parametrize(
@@ -275,6 +285,16 @@ def test_sweep_trains_every_combination_and_compares_them(place):
     write_manifest(last, Manifest({name: files[name] for name in (CONFIG, CODEC, ENVIRONMENT)}))
     done = call("sweep", *flags, "--seeds", 2, "--out", out)
     assert f"only these 2 runs are shown: {last} is unfinished" in done.stdout
+
+
+def test_seeds_are_added_on_the_command_line(place):
+    command = ["sweep", *FLAGS[:-4], "--optimizer.learning-rate=0.5", "0.1", "--epochs", 1, "--out", "out"]
+    for seeds in ([], ["--seeds", "0,1"], []):
+        done = call(*command, *seeds)
+        assert done.returncode == 0, done.stderr
+    assert "[1/2]" in done.stdout
+    assert call("compare", "out").returncode == 0
+    assert [len(runs) for runs in Runs.open("out").variants.values()] == [2, 2]
 
 
 def test_without_a_held_out_part_the_training_loss_is_compared(place):

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import safetensors
 from pydantic import TypeAdapter, ValidationError
@@ -202,8 +202,20 @@ def read_json[T](path: Path, form: TypeAdapter[T]) -> T:
 
 def from_json[T](form: TypeAdapter[T], data: bytes | str) -> T:
     """The value of a JSON text; a `ValueError` of one line if it is of another form."""
-    try:
+    with _one_line():
         return form.validate_json(data, strict=True)
+
+
+def checked[T](form: TypeAdapter[T], value: Any) -> T:
+    """A value of JSON that was parsed, as `from_json` returns it."""
+    with _one_line():
+        return form.validate_python(value, strict=True)
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
     except ValidationError as fault:
         first = fault.errors()[0]
         raise ValueError(f"{'/'.join(map(str, first['loc']))}: {first['msg']}") from fault
