@@ -15,7 +15,7 @@ from seqjax.plugin import config, registry
 from seqjax.runs.environment import OPTIONS, Record, installation, kept_plugin, plugin_record, read_environment
 from seqjax.runs.files import folder
 from seqjax.runs.files.data import read_data
-from seqjax.runs.files.manifest import Fault, Manifest, compare_files, file_sha256
+from seqjax.runs.files.manifest import Fault, Manifest, compare_files, content_of_file
 from seqjax.runs.files.store import read_run
 from seqjax.runs.stored import decode_training
 
@@ -145,7 +145,7 @@ def _copy(path: Path, kept: dict[str, Any]) -> Line:
     what, file = f"{kept['kind']} {kept['id']}", kept_plugin(path, kept)
     if not file.exists():
         return Line(what, MISSING, f"{file} is not there")
-    if file_sha256(file) == kept["sha256"]:
+    if content_of_file(file).sha256 == kept["sha256"]:
         return Line(what, OK)
     return Line(what, CHANGED, f"{file} is not the file of the run")
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import tomli_w
 from hypothesis import strategies as st
 
-from seqjax.runs.files.manifest import file_sha256, read_manifest, write_manifest
+from seqjax.runs.files.manifest import content_of_file, read_manifest, write_manifest
 
 EVIL = "\x1b[8mZ\x1b]0;Z\x07\x9b8mZ\x7f\u202eZ\u2066Z\u2028Z"
 """Hides what follows, sets the title of the window, begins a C1 sequence, deletes, reorders, ends the line."""
@@ -153,4 +153,4 @@ def sign(run: Path) -> None:
     """Makes the manifest list the files of a run as they are now, as somebody could on purpose."""
     manifest = read_manifest(run)
     there = [name for name in manifest.files if (run / name).is_file()]
-    write_manifest(run, manifest._replace(files={name: file_sha256(run / name) for name in there}))
+    write_manifest(run, manifest._replace(files={name: content_of_file(run / name) for name in there}))

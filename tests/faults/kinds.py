@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -22,6 +21,7 @@ from seqjax.plugin import registry
 from seqjax.report import plot
 from seqjax.runs import environment
 from seqjax.runs.files import checkpoint, folder
+from seqjax.runs.files.manifest import content_of
 from seqjax.training import feed, fit, loop
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 5
@@ -248,10 +248,10 @@ def _plain(tree: Tree, name: str, data: bytes | None) -> Any:
         return [{key: row[key] for key in row if key not in TIMING} for row in rows]
     if last == folder.MANIFEST:
         manifest = json.loads(data)["manifest"]
-        # Metrics and checkpoints hold times, so that their hashes are others. They have to be those of the files.
+        # Metrics and checkpoints hold times, so that their contents are others. They have to be those of the files.
         of = {file: tree.get(os.path.join(where, file)) or b"" for file in manifest["files"]}
-        hashes = {file: hashlib.sha256(content).hexdigest() for file, content in of.items()}
-        return [sorted(hashes), hashes == manifest["files"], {**manifest, "files": None}]
+        contents = {file: content_of(data)._asdict() for file, data in of.items()}
+        return [sorted(contents), contents == manifest["files"], {**manifest, "files": None}]
     if os.path.basename(where) == folder.CHECKPOINTS:
         saved = checkpoint.decode(data)
         progress = saved.progress._replace(compile_seconds=0.0, epoch_seconds=0.0, seconds=0.0)._asdict()

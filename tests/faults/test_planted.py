@@ -1,7 +1,6 @@
 """Faults of seqjax itself, planted one by one: each is caught by the part of `make faults` that looks for it."""
 
 import contextlib
-import hashlib
 import os
 import pickle
 import sys
@@ -17,7 +16,7 @@ from faults.kinds import BY_NAME
 from seqjax.cli import command, new
 from seqjax.runs import record
 from seqjax.runs.files import checkpoint, folder, store
-from seqjax.runs.files.manifest import read_manifest, write_manifest
+from seqjax.runs.files.manifest import content_of, read_manifest, write_manifest
 from seqjax.terminal.lasting import LastingStream
 from seqjax.terminal.stream import unescaped
 
@@ -63,7 +62,7 @@ def manifest_first(real):
     def write(path, name, data):
         if name not in folder.FIRST:
             manifest = read_manifest(path)
-            write_manifest(path, manifest._replace(files=manifest.files | {name: hashlib.sha256(data).hexdigest()}))
+            write_manifest(path, manifest._replace(files=manifest.files | {name: content_of(data)}))
         real(path, name, data)
 
     return write

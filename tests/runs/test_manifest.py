@@ -10,27 +10,30 @@ from support.tiny import FULL, changed, flip, refused
 from seqjax import Run
 from seqjax.runs.files import folder
 from seqjax.runs.files.manifest import (
+    Content,
     Manifest,
     check_files,
     compare_files,
+    content_of,
     decode_manifest,
     read_manifest,
-    sha256,
     write_manifest,
 )
-from seqjax.runs.verify import UNREADABLE, verify
+from seqjax.runs.verify import CHANGED, UNREADABLE, verify
 
-HASH = "0" * 64
+CONTENT = Content(0, "0" * 64)
+LARGE = 2**38
+"""The bytes of a sparse file that no machine reads in the time of a test."""
 
 
 def test_it_lists_every_file_of_a_run_that_has_ended(whole):
     manifest = read_manifest(whole.path)
     assert {*manifest.files} == contents(whole.path).keys() - {folder.LOCK, folder.MANIFEST}
     assert {*folder.DATA.values(), *folder.RESULTS} <= {*manifest.files}
-    assert (manifest.ended, manifest.note, manifest.stopped_at, manifest.next_config) == ("finished", "", None, "")
+    assert (manifest.ended, manifest.note, manifest.stopped_at, manifest.next_config) == ("finished", "", None, None)
     assert len(manifest.checkpoints) == 1
     for name, expected in manifest.files.items():
-        assert sha256((whole.path / name).read_bytes()) == expected
+        assert content_of((whole.path / name).read_bytes()) == expected
 
 
 def test_it_lists_the_files_of_an_unfinished_run_that_training_does_not_change(half):
@@ -67,6 +70,27 @@ def test_a_change_of_any_file_is_exit_4_and_named(finished, words):
         (finished / name).unlink(missing_ok=True)
         (finished / name).write_bytes(good[name])
     assert Run.open(finished).finished
+
+
+def test_a_file_of_another_size_is_not_read(finished):
+    for name in read_manifest(finished).files:
+        data = (finished / name).read_bytes()
+        os.truncate(finished / name, LARGE)
+        for use in (Run.open, FULL.run, check_files):
+            with refused("some files are missing, or have changed") as caught:
+                use(finished)
+            assert caught.value.problems == (f"{finished / name} has changed",)
+        os.truncate(finished / name, len(data))
+    assert Run.open(finished).finished
+
+
+@pytest.mark.parametrize("name", [folder.MANIFEST, folder.CONFIG, folder.ENVIRONMENT])
+def test_a_table_is_not_read_if_it_is_larger_than_any(finished, name):
+    os.truncate(finished / name, LARGE)
+    with refused(f"{name} is damaged, .*it has {LARGE:,} bytes"):
+        folder.read(finished / name, len)
+    lines = verify(finished)
+    assert {line.what: line.state for line in lines}[name] == CHANGED
 
 
 def test_all_changed_files_are_named_at_once_or_only_those_that_were_asked_for(finished):
@@ -108,10 +132,10 @@ def test_a_change_of_the_manifest_is_exit_4(stopped):
 
 def test_names_that_are_not_those_of_a_run_are_refused(tmp_path):
     for name in ("../elsewhere", "/etc/hostname", "plugins/../../x", ".lock", "a/b", "plugins/"):
-        write_manifest(tmp_path, Manifest({folder.CONFIG: HASH, name: HASH}))
+        write_manifest(tmp_path, Manifest({folder.CONFIG: CONTENT, name: CONTENT}))
         with refused(f"its names of files are not those of a run: {name}"):
             check_files(tmp_path)
-    write_manifest(tmp_path, Manifest({folder.CODEC: HASH}))
+    write_manifest(tmp_path, Manifest({folder.CODEC: CONTENT}))
     with refused("its names of files are not those of a run"):
         check_files(tmp_path)
 
@@ -119,7 +143,7 @@ def test_names_that_are_not_those_of_a_run_are_refused(tmp_path):
 def test_while_the_config_is_replaced_both_are_right(finished):
     manifest, longer = read_manifest(finished), changed(FULL, epochs=3).run(finished.parent / "longer").path
     config = (longer / folder.CONFIG).read_bytes()
-    write_manifest(finished, manifest._replace(next_config=sha256(config)))
+    write_manifest(finished, manifest._replace(next_config=content_of(config)))
     check_files(finished)
     (finished / folder.CONFIG).write_bytes(config)
     check_files(finished)

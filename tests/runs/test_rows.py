@@ -41,6 +41,14 @@ def test_rows_come_back(tmp_path):
         last_row(tmp_path)
 
 
+def test_the_last_row_is_read_without_those_before_it(tmp_path):
+    """They are more than the memory here: zeros that take no room on the disk."""
+    with (tmp_path / METRICS).open("wb") as file:
+        file.seek(2**38)
+        file.write(b"\n" + LINES[1] + LINES[2])
+    assert same(last_row(tmp_path), ROWS[-1])
+
+
 def test_numbers_that_are_not_finite_are_null():
     row = ROWS[0] | {"train_loss": math.inf}
     assert json.loads(encode_rows([row]))["train_loss"] is None

@@ -68,7 +68,7 @@ def forget_results(path, checkpoints=False):
     """Makes the manifest of a finished run that of a run whose results are not complete; `checkpoints`: nor saved."""
     manifest = read_manifest(path)
     gone = {*RESULTS, *(manifest.checkpoints if checkpoints else ())}
-    files = {name: sha256 for name, sha256 in manifest.files.items() if name not in gone}
+    files = {name: content for name, content in manifest.files.items() if name not in gone}
     write_manifest(path, manifest._replace(files=files, ended=""))
 
 

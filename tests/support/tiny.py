@@ -15,7 +15,7 @@ import pytest
 from seqjax import Error, Experiment, Text
 from seqjax.report import plot
 from seqjax.runs.files import folder
-from seqjax.runs.files.manifest import check_files, read_manifest, sha256, write_manifest
+from seqjax.runs.files.manifest import check_files, content_of, read_manifest, write_manifest
 from seqjax.training import feed
 from seqjax_models import RNN
 from seqjax_optimizers import Adam
@@ -66,7 +66,7 @@ def replace_file(path: Path, name: str, data: bytes) -> None:
     """Changes a file of a run, and its hash in the manifest with it."""
     (path / name).write_bytes(data)
     manifest = read_manifest(path)
-    write_manifest(path, manifest._replace(files=manifest.files | {name: sha256(data)}))
+    write_manifest(path, manifest._replace(files=manifest.files | {name: content_of(data)}))
 
 
 def flip(file: Path, at: float = 0.5) -> None:

@@ -31,6 +31,8 @@ READ_ERRORS = (
     safetensors.SafetensorError,
 )
 """What reading a damaged file may raise."""
+LONGEST_TABLE = 2**26
+"""The largest number of bytes of a file of JSON or TOML, but for a codec, whose size the manifest knows."""
 _held: dict[Path, IO[bytes]] = {}
 """The folders that this process has locked -> the open files of their locks."""
 
@@ -67,7 +69,7 @@ def lock(path: Path, advice: str = "wait for it, or choose another folder") -> I
             if os.fstat(file.fileno()).st_nlink > 1:  # the file of the other name would be overwritten
                 raise Error(f"{path / LOCK} has a second name elsewhere, and is left as it is; remove it", exit_code=4)
             if not _flock(file):
-                owner = file.read().decode("utf-8", "replace").strip() or "another process"
+                owner = file.read(1000).decode("utf-8", "replace").strip() or "another process"
                 raise Error(f"{path} is in use by {owner}; {advice}", exit_code=5)
             file.truncate(0)
             # Without the buffer of the file: what it cannot write would be written again when the file is closed.
@@ -187,6 +189,9 @@ def _missing(file: Path) -> Error:
 def read[T](path: Path, parse: Callable[[bytes], T]) -> T:
     """Reads a file of a saved run, and returns the result of `parse`. Raises what `reading` does."""
     with reading(path):
+        is_table = path.suffix in (".json", ".toml", ".code") and path.name != CODEC
+        if is_table and (size := path.lstat().st_size) > LONGEST_TABLE:
+            raise ValueError(f"it has {size:,} bytes, more than {LONGEST_TABLE:,}")
         return parse(read_plain(path))
 
 

@@ -1,4 +1,4 @@
-"""The manifest of a run: the sha256 of each of its files, and how far the run is. It alone says what a run consists of.
+"""The manifest of a run: size and sha256 of its files, and how far the run is. It alone says what a run consists of.
 
 Every change of a run writes the manifest last. A kill before that leaves the run as it was, since files that the
 manifest does not list are not part of the run. The manifest is written after each checkpoint and after the results. In
@@ -12,38 +12,51 @@ computes the hashes again.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from pydantic import TypeAdapter
 
 from seqjax.errors import Error
-from seqjax.files import PLAIN_NAME, write
+from seqjax.files import PLAIN_NAME, open_plain, write
 from seqjax.runs.files import folder
 from seqjax.runs.files.folder import CHECKPOINTS, CONFIG, MANIFEST, PLUGINS
 
 _NAME = re.compile(rf"(({PLUGINS}|{CHECKPOINTS})/)?{PLAIN_NAME}")
 
 
+class Content(NamedTuple):
+    """What tells the content of a file from any other one.
+
+    Args:
+        size: in bytes. It is compared first, so that a file of another size is not read.
+        sha256: the hash, in hexadecimal digits.
+    """
+
+    size: int
+    sha256: str
+
+
 class Manifest(NamedTuple):
     """The files of a run, and how far the run is.
 
     Args:
-        files: name of a file -> its sha256.
+        files: name of a file -> its content.
         ended: how training has ended: "finished" or "diverged"; "" while it has not.
         note: the error message of a run that diverged.
         stopped_at: the epoch after which a callback ended training, if it did.
-        next_config: while the config is being replaced, the sha256 of the new one: the old and the new one are both
-            accepted. Otherwise "".
+        next_config: while the config is being replaced, the content of the new one: the old and the new one are both
+            accepted. Otherwise None.
     """
 
-    files: dict[str, str]
+    files: dict[str, Content]
     ended: str = ""
     note: str = ""
     stopped_at: int | None = None
-    next_config: str = ""
+    next_config: Content | None = None
 
     @property
     def checkpoints(self) -> list[str]:
@@ -144,7 +157,7 @@ def compare_files(path: Path) -> tuple[Manifest, dict[str, Fault]]:
 
 
 def _faults(path: Path, manifest: Manifest) -> dict[str, Fault]:
-    faults = {name: _fault(path / name, sha256) for name, sha256 in manifest.files.items()}
+    faults = {name: _fault(path / name, content) for name, content in manifest.files.items()}
     if faults[CONFIG] and manifest.next_config:
         faults[CONFIG] = _fault(path / CONFIG, manifest.next_config)
     # Checkpoints may be deleted by hand: a damaged one if another one is there, and all of them after training.
@@ -153,28 +166,36 @@ def _faults(path: Path, manifest: Manifest) -> dict[str, Fault]:
     return {name: fault for name, fault in faults.items() if fault and name not in may_lack}
 
 
-def _fault(file: Path, sha256: str) -> Fault | None:
-    """What is wrong with a file that has to have this hash; None: nothing is."""
+def _fault(file: Path, content: Content) -> Fault | None:
+    """What is wrong with a file that has to have this content; None: nothing is."""
     if not file.exists():
         return Fault("is missing")
     try:
-        return None if file_sha256(file) == sha256 else Fault("has changed")
+        with folder.reading(file), open_plain(file, os.O_RDONLY) as opened:
+            is_equal = os.fstat(opened.fileno()).st_size == content.size and _sha256(opened) == content.sha256
+        return None if is_equal else Fault("has changed")
     except Error as fault:
         return Fault("may not be read" if fault.exit_code == 6 else "is not a plain file", fault.exit_code)
 
 
-def file_sha256(file: Path) -> str:
-    """The sha256 of a file of a run."""
-    return folder.read(file, sha256)
+def content_of_file(file: Path) -> Content:
+    """The content of a file of a run, which may be larger than the memory."""
+    with folder.reading(file), open_plain(file, os.O_RDONLY) as opened:
+        return Content(os.fstat(opened.fileno()).st_size, _sha256(opened))
 
 
-def sha256(data: bytes) -> str:
-    """The sha256 of bytes, in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
+def _sha256(opened: IO[bytes]) -> str:
+    return hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def content_of(data: bytes) -> Content:
+    """The content of bytes."""
+    return Content(len(data), hashlib.sha256(data).hexdigest())
 
 
 def _encode(manifest: Manifest) -> bytes:
     """The only bytes that the file of a manifest can have."""
-    content = manifest._asdict()
-    own = sha256(json.dumps(content, sort_keys=True).encode())
+    content = manifest._asdict() | {"files": {name: each._asdict() for name, each in manifest.files.items()}}
+    content["next_config"] = manifest.next_config and manifest.next_config._asdict()
+    own = content_of(json.dumps(content, sort_keys=True).encode()).sha256
     return (json.dumps({"manifest": content, "sha256": own}, indent=1, sort_keys=True) + "\n").encode()

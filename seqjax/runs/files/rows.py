@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 from seqjax.files import disk_errors, open_plain
 from seqjax.parse import objects_from_json
-from seqjax.runs.files.folder import METRICS, check_lock, read
+from seqjax.runs.files.folder import METRICS, check_lock, read, reading
 
 NEEDED = frozenset({"epoch", "update", "tokens", "seconds", "train_loss", "heldout_loss"})
 """The entries that every row has."""
+LONGEST_ROW = 2**20
+"""The number of bytes at the end of a file of metrics in which its last row is looked for."""
 _NUMBERS = {int, float, type(None)}
 
 Row = dict[str, Any]
@@ -57,12 +59,10 @@ def last_row(path: Path) -> Row:
     """
     if not (path / METRICS).is_file():
         return {}
-
-    def parse(data):
-        complete, newline, _ = data.rpartition(b"\n")
+    with reading(path / METRICS), open_plain(path / METRICS, os.O_RDONLY) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_ROW))
+        complete, newline, _ = file.read(LONGEST_ROW).rpartition(b"\n")
         return _checked(objects_from_json([complete.rpartition(b"\n")[2]]))[0] if newline else {}
-
-    return read(path / METRICS, parse)
 
 
 def encode_rows(rows: list[Row]) -> bytes:

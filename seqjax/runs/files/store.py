@@ -8,7 +8,15 @@ from seqjax.files import PART, disk_errors, make_folder, sync, write
 from seqjax.runs.files import folder
 from seqjax.runs.files.checkpoint import NAME, checkpoint_name
 from seqjax.runs.files.folder import CHECKPOINTS, CONFIG, MANIFEST, METRICS, PLUGINS, RESULTS
-from seqjax.runs.files.manifest import Manifest, check_files, read_manifest, sha256, write_manifest
+from seqjax.runs.files.manifest import (
+    Content,
+    Manifest,
+    check_files,
+    content_of,
+    content_of_file,
+    read_manifest,
+    write_manifest,
+)
 from seqjax.runs.files.rows import Row, encode_rows
 
 KEPT = 2
@@ -72,7 +80,7 @@ def begin(path: Path, files: Mapping[str, bytes]) -> None:
         if name != CONFIG:
             _write(path, name, data)
     write(path / METRICS, b"")
-    write_manifest(path, Manifest({name: sha256(data) for name, data in files.items()}))
+    write_manifest(path, Manifest({name: content_of(data) for name, data in files.items()}))
     write(path / CONFIG, files[CONFIG])
 
 
@@ -80,10 +88,10 @@ def go_on(path: Path, manifest: Manifest, config: bytes, rows: list[Row]) -> Non
     """Prepares a run to continue: it has this config, the rows before its checkpoint, and no results."""
     folder.inner_folder(path, CHECKPOINTS)  # for its error, before the results are deleted
     folder.remove_parts(path, folder.inner_folder(path, PLUGINS))
-    # A checkpoint that the user deleted is written again with other bytes, so its old hash is dropped.
+    # A checkpoint that the user deleted is written again with other bytes, so its old content is dropped.
     left_out = {*RESULTS, *(name for name in manifest.checkpoints if not (path / name).exists())}
-    new = {name: hash_ for name, hash_ in manifest.files.items() if name not in left_out} | {CONFIG: sha256(config)}
-    continued = manifest._replace(files=new, ended="", next_config="")
+    new = {name: each for name, each in manifest.files.items() if name not in left_out} | {CONFIG: content_of(config)}
+    continued = manifest._replace(files=new, ended="", next_config=None)
     if manifest.files[CONFIG] != new[CONFIG]:
         # While the config is being replaced, the old and the new one are both accepted.
         both = continued._replace(files=new | {CONFIG: manifest.files[CONFIG]}, next_config=new[CONFIG])
@@ -113,7 +121,7 @@ def save_checkpoint(path: Path, update: int, data: bytes, stopped_at: int | None
         sync(path / METRICS)  # it relies on the rows before it
     _write(path, name, data)
     there = [file for file in manifest.checkpoints if (path / file).exists()]
-    _list(path, manifest._replace(stopped_at=stopped_at), {name: sha256(data)}, there[: KEPT - 1])
+    _list(path, manifest._replace(stopped_at=stopped_at), {name: content_of(data)}, there[: KEPT - 1])
 
 
 def end(path: Path, files: Mapping[str, bytes], ended: Manifest) -> None:
@@ -129,16 +137,16 @@ def end(path: Path, files: Mapping[str, bytes], ended: Manifest) -> None:
         sync(path / METRICS)
     for name, data in files.items():
         _write(path, name, data)
-    new = {name: sha256(data) for name, data in files.items()} | {METRICS: folder.read(path / METRICS, sha256)}
+    new = {name: content_of(data) for name, data in files.items()} | {METRICS: content_of_file(path / METRICS)}
     manifest = read_manifest(path)
     kept = manifest.checkpoints[: 1 if ended.ended == "finished" else KEPT]
     _list(path, ended._replace(files=manifest.files), new, kept)
 
 
-def _list(path: Path, manifest: Manifest, new: Mapping[str, str], checkpoints: list[str]) -> None:
+def _list(path: Path, manifest: Manifest, new: Mapping[str, Content], checkpoints: list[str]) -> None:
     """Writes the manifest with new files and, of the checkpoints that it lists, only these; deletes the others."""
     others = {*manifest.checkpoints} - {*checkpoints}
-    files = {name: hash_ for name, hash_ in manifest.files.items() if name not in others}
+    files = {name: content for name, content in manifest.files.items() if name not in others}
     manifest = manifest._replace(files=files | dict(new))
     write_manifest(path, manifest)
     _remove_other_checkpoints(path, manifest)
