@@ -63,7 +63,10 @@ def reproduce(scripts: Sequence[Path], out: Path, jobs: int = 1) -> None:
         if stopped.is_set():
             process.kill()
         try:
-            _finish(script, folder, process.wait(), done)
+            code = process.wait()
+            if stopped.is_set():
+                raise Error(f"{script}: interrupted; the same command runs it again")
+            _finish(script, folder, code, done)
         except Error as fault:
             board.end(script, str(fault), failed=True)
             raise
@@ -126,7 +129,8 @@ def _finish(script: Path, folder: Path, code: int, done: dict[str, Any]) -> None
     """Writes the record of a script that ended well; an error if it failed."""
     if code:
         last = (folder / LOG).read_text("utf-8", "replace").strip().rpartition("\n")[2]
-        raise Error(f"{script} ended with {code}: {last}; see {folder / LOG}", exit_code=code if code > 1 else 2)
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
+        raise Error(f"{script} {how}{last and f': {last}'}; see {folder / LOG}", exit_code=code if code > 1 else 2)
     if not (folder / REPORT).is_file():
         raise Error(f"{script} left no report: it should end with sj.script(main), and main return a Report")
     write(folder / DONE, json.dumps(done | {"seconds": time.time() - done["began"]}) + "\n")

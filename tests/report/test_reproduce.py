@@ -238,6 +238,12 @@ def test_all_failures_are_reported_with_the_exit_code_of_the_first_and_the_other
     assert [finding.script.stem for finding in found(scripts, Path("out"))] == ["two"]
 
 
+def test_a_script_that_a_signal_ends_says_which_one(folder):
+    edit(folder / "one.py", "# work", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(Error, match=r"one\.py was ended by signal 9; see out/one/log\.txt$"):
+        reproduce([folder / "one.py"], Path("out"))
+
+
 def test_a_script_without_a_report_is_an_error_each_time(folder):
     (folder / "one.py").write_text("print('nothing')")
     for _ in range(2):
@@ -275,17 +281,25 @@ def test_a_signal_kills_all_scripts(folder):
     (folder / "zero.py").write_text("import pathlib\npathlib.Path('zero ran').touch()")
     command = [sys.executable, "-m", "seqjax", "reproduce", "experiments", "--jobs", "2"]
     process = subprocess.Popen(
-        command, env=os.environ | {"PYTHONPATH": ""}, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        env=os.environ | {"PYTHONPATH": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     with open(os.open("pids", os.O_RDWR)) as file:
         pids = [int(file.readline()) for _ in range(2)]
     process.terminate()
     try:
-        _, errors = process.communicate(timeout=600)
+        printed, errors = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode == 143
     assert b"Traceback" not in errors
+    failed = [line for line in printed.decode().splitlines() if line.startswith("failed")]
+    assert sorted(line.partition("] ")[2] for line in failed) == [
+        f"experiments/{name}.py: interrupted; the same command runs it again" for name in ("one", "two")
+    ]
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
