@@ -1,6 +1,8 @@
 """The tracker Trackio."""
 
+import contextlib
 import hashlib
+import io
 import textwrap
 from dataclasses import dataclass
 
@@ -31,17 +33,23 @@ class Trackio(Tracker):
         name = _name(run)
         # trackio keeps data in this process and in a database. No data are sent, unless the user names a server in
         # the environment variables of trackio.
-        session = trackio.init(
-            project=self.project,
-            name=name,
-            config=dict(config),
-            resume="allow",
-            embed=False,
-            auto_log_gpu=False,
-            auto_log_cpu=False,
-        )
+        with _silent():
+            session = trackio.init(
+                project=self.project,
+                name=name,
+                config=dict(config),
+                resume="allow",
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
         steps = [row["step"] for row in SQLiteStorage.get_logs(self.project, name) if "update" in row]
         return _Log(session, max(steps, default=0))
+
+
+def _silent():
+    """A context in which trackio prints nothing: its colours are control characters, which would be shown as text."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def _name(run):
@@ -79,4 +87,5 @@ class _Log(Session):
 
     def close(self):
         """Waits until everything is in the database."""
-        self.run.finish()
+        with _silent():
+            self.run.finish()

@@ -132,6 +132,12 @@ def test_trackio_reads_what_the_folder_has(tmp_path, project, live):
     assert image.read_bytes() == PNG
 
 
+def test_trackio_prints_nothing(tmp_path, project, capsys):
+    """It has colours, which are control characters."""
+    Trackio(project).open(tmp_path, {}, 0).close()
+    assert capsys.readouterr().out == ""
+
+
 def test_trackio_logs_no_epoch_twice(tmp_path, project):
     """After a kill, the account of what was sent may be older than the last rows."""
     path = tmp_path / "run"
