@@ -104,6 +104,11 @@ def mistake_of_any(fault: BaseException) -> Mistake | None:
     return None
 
 
+def is_full_disk(fault: BaseException) -> bool:
+    """Whether an exception says that the disk is full, or takes nothing."""
+    return getattr(fault, "errno", None) in FULL_DISK
+
+
 def cause(plugin: Any, fault: BaseException) -> str:
     """The type and message of an exception that a plugin raised, and the author's line that raised it."""
     return _described(fault, type(plugin))
@@ -144,7 +149,7 @@ def _by_message(plugins: list[Any], fault: BaseException) -> tuple[Any, str] | N
 
 def _is_mistake(fault: BaseException) -> bool:
     """Whether an author can mend it; an `Error` is meant to be read as it is."""
-    no_resources = getattr(fault, "errno", None) in FULL_DISK or "RESOURCE_EXHAUSTED" in str(fault)
+    no_resources = is_full_disk(fault) or "RESOURCE_EXHAUSTED" in str(fault)
     return not isinstance(fault, Error | MemoryError) and not no_resources
 
 

@@ -13,7 +13,7 @@ from seqjax.errors import Error, escape, is_whole
 from seqjax.files import write
 from seqjax.parse import from_json
 from seqjax.plugin import config
-from seqjax.plugin.author import cause
+from seqjax.plugin.author import cause, is_full_disk
 from seqjax.plugin.config import describe
 from seqjax.plugin.registry import name_of
 from seqjax.runs.environment import local_files
@@ -176,7 +176,8 @@ def mirror_run(tracker: Tracker, path: Path, rows: Sequence[Mapping[str, Any]]) 
         The number of rows, and of texts and figures, that were sent.
 
     Raises:
-        Error: the tracker raises an exception; another process is mirroring the run (exit code 5).
+        Error: the tracker raises an exception (exit code 6 if the disk is full); another process is mirroring the run
+            (5).
     """
     mirror = Mirror(tracker, path, len(rows))
     try:
@@ -185,11 +186,15 @@ def mirror_run(tracker: Tracker, path: Path, rows: Sequence[Mapping[str, Any]]) 
         return mirror.rows_sent, mirror.files_sent
     except (Exception, SystemExit) as fault:
         mirror.abandon()
-        raise Error(f"{path}: tracker {mirror.name}: {_what(tracker, fault)}\nThe run itself is safe") from fault
+        code = fault.exit_code if isinstance(fault, Error) else 6 if is_full_disk(fault) else 2
+        text = f"{path}: tracker {mirror.name}: {_what(tracker, fault)}\nThe run itself is safe"
+        raise Error(text, exit_code=code) from fault
 
 
 def _what(tracker: Tracker, fault: BaseException) -> str:
     """An exception of a tracker as text, without its name. An `Error` is meant to be read as it is."""
+    if is_full_disk(fault):
+        return f"cannot write: {getattr(fault, 'strerror', None) or fault}; free some space"
     text = str(fault) if isinstance(fault, Error) else cause(tracker, fault)
     return text.removeprefix(f"tracker {name_of(tracker)}: ")
 

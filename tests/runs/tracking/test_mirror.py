@@ -25,9 +25,10 @@ class Lines(Tracker):
 
     broken: str = ""
     leaves: bool = False
+    file: str = "lines.jsonl"
 
     def open(self, run, config, epochs):
-        session = LinesSession(self, run / "lines.jsonl")
+        session = LinesSession(self, run / self.file)
         session.add("open", config, epochs)
         return session
 
@@ -155,6 +156,18 @@ def test_a_broken_tracker_warns_and_changes_no_result(plain, tmp_path, capsys, c
     with refused(rf"tracker test-lines:broken={call}.*: (.*\n)+The run itself is safe", 2) as caught:
         mirror_run(Lines(call, leaves), copy(plain, tmp_path / "plain"), run.metrics)
     assert "raise" in str(caught.value)  # the author's line
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, to which nothing can be written")
+def test_a_full_disk_is_exit_6(plain, tmp_path, capsys):
+    path, rows = copy(plain, tmp_path / "run"), read_rows(plain)
+    with refused("tracker test-lines.*: cannot write: No space left on device; free some space\nThe run itself", 6):
+        mirror_run(Lines(file="/dev/full"), path, rows)
+    TINY.run(tmp_path / "tracked", tracker=Lines(file="/dev/full"))
+    assert "cannot write: No space left on device" in capsys.readouterr().out
+    (path / "tracking" / "tracked.json").mkdir()  # no account can be written
+    with refused("tracked.json cannot be written", 6):
+        mirror_run(Lines(), path, rows)
 
 
 def test_the_command_for_later_loads_the_file_of_the_tracker(tmp_path, capsys):
