@@ -33,7 +33,7 @@ class Local(Launcher):
         count = self.jobs or len(cores)
         # The share does not depend on the number of jobs: a run that goes on has to have as many devices as before.
         size = max(1, len(cores) // count)
-        free = [[cores[i % len(cores)] for i in range(n * size, (n + 1) * size)] for n in range(count)]
+        free = [[cores[i % len(cores)] for i in range(n * size, (n + 1) * size)] for n in range(min(count, len(jobs)))]
         waiting, running = collections.deque(jobs), dict[Any, Any]()
         try:
             while waiting or running:

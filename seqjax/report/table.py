@@ -68,7 +68,7 @@ class Table:
         for n, row in enumerate(rows):
             if len(row) != len(columns):
                 raise Error(f"row {n} has {len(row)} values for {len(columns)} columns ({', '.join(columns)})")
-        check_whole(digits=(self.digits, 1))
+        check_whole(digits=(self.digits, 1), below_2_to=5)  # a float has 17
         if not isinstance(self.interval, str) or self.interval not in TEXT:
             raise Error(f"interval = {self.interval!r}: choose 'brackets' or 'pm'")
         is_known = isinstance(self.best, Mapping) and all(each in ("lowest", "highest") for each in self.best.values())

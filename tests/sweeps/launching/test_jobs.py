@@ -263,6 +263,11 @@ def test_a_job_has_all_options_and_loads_the_files_of_local_plugins(tmp_path, ex
     assert [(sys.executable, "-m", "seqjax", "run", *flags)] == COMMANDS
 
 
+def test_there_may_be_more_jobs_at_a_time_than_runs():
+    """The shares of 10^12 jobs would not fit into the memory."""
+    assert Local(jobs=10**12).launch([], lambda: None) == {}
+
+
 def test_the_share_of_the_cores_does_not_depend_on_what_is_missing(tmp_path, monkeypatch):
     """A run that goes on has to have as many devices as before."""
     monkeypatch.setattr(local, "own_cores", lambda: [3, 5, 6, 7])
