@@ -10,6 +10,27 @@ from seqjax.files import replace
 from seqjax.terminal.stream import line
 
 
+def check_figure(file: Path, flag: str, new: Path | None = None) -> None:
+    """Checks that a figure can be drawn into a file, before work that takes long.
+
+    Args:
+        file: the file.
+        flag: the flag that named it, followed by a space.
+        new: a folder that this work makes.
+
+    Raises:
+        Error: a format that matplotlib does not know; there is no such folder.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known, ending = FigureCanvasBase.get_supported_filetypes(), file.suffix.removeprefix(".")
+    if ending and ending.lower() not in known:
+        names = ", ".join(sorted(known))
+        raise Error(f"{flag}{file}: Format {ending!r} is not supported (supported formats: {names})")
+    if not file.parent.is_dir() and file.parent != new:
+        raise Error(f"{flag}{file}: there is no folder {file.parent}; make it, or name another file")
+
+
 def draw(make: Callable[[], Any], file: Path, flag: str = "") -> None:
     """Draws a figure into a file, and prints the name of the file.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqjax.cli.figure import draw
+from seqjax.cli.figure import check_figure, draw
 from seqjax.cli.parser import Parser, whole
 from seqjax.errors import Error, check_all, counted
 from seqjax.terminal.shell import program
@@ -39,6 +39,9 @@ def main(argv: Sequence[str]) -> int:
         f"--steps {steps}: must be more than --max-lag {args.max_lag}": steps > args.max_lag or args.max_lag < 1,
     }
     check_all("seqjax lags cannot run:", is_true)
+
+    if args.figure:
+        check_figure(Path(args.figure), "--figure ")
 
     from seqjax.data.windows import whole_windows
     from seqjax.diagnostics.gradient_by_lag import lags

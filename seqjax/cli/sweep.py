@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seqjax.cli.compare import add_comparison_flags, print_comparison
+from seqjax.cli.figure import check_figure
 from seqjax.cli.flags import (
     check_fields,
     dry_run_or_config,
@@ -84,6 +85,8 @@ def main(argv: Sequence[str]) -> int:
     names = in_sweep(out, planned)
     planned = {names[name]: plan for name, plan in planned.items()}
     _check_comparison(args, out, list(planned.values()))
+    if args.figure:
+        check_figure(Path(args.figure), "--figure ", out)
     if launcher is None and not in_turn and args.devices is None and _pays(list(planned.values()), out):
         launcher = create("launcher", settings.LAUNCHER)
         line("launcher", "local, one run on each core; --launcher none makes them one after the other")

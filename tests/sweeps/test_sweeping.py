@@ -329,6 +329,8 @@ def test_flags_override_a_config_and_a_loaded_file(planned, forget_local_plugins
     [
         ("sweep --gradient", ["--gradient: expects a value", "seqjax sweep --help"]),
         ("sweep --seeds 0,", ["seed = ''"]),
+        ("sweep --seeds 0,1 --figure x.foo", ["--figure x.foo: Format 'foo' is not supported", "png"]),
+        ("sweep --seeds 0,1 --figure no/x.png", ["--figure no/x.png: there is no folder no; make it"]),
         ("sweep --seeds 0,0", ["--seed has a value twice"]),
         ("run --seeds 0,1 --epochs 1 --epochs 2", ["--epochs is given twice"]),
         ("sweep --seeds 0 --seed 1", ["--seeds and --seed"]),
