@@ -1,5 +1,6 @@
 """The file of the state of a `Learner`: its arrays, what it was made for, and a hash of all its bytes."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,6 @@ from seqjax.files import disk_errors, open_plain
 from seqjax.parse import from_json
 from seqjax.runs.files.arrays import forms_in, load_arrays, save_arrays
 from seqjax.runs.files.folder import READ_ERRORS
-from seqjax.runs.files.manifest import sha256
 
 PARTS = {"params": "problem", "carry": "problem", "opt_state": "optimizer", "memory": "strategy"}
 """Part of a state -> what of a learner decides its structure."""
@@ -77,7 +77,7 @@ def encode(arrays: dict[str, np.ndarray], made_for: MadeFor, prng: str) -> bytes
     """
     header = {"kind": _KIND, "gradient": made_for.gradient, "rows": made_for.rows, "prng": prng, "sha256": _BLANK}
     data = save_arrays(arrays, header)
-    return data.replace(_BLANK.encode(), sha256(data).encode(), 1)
+    return data.replace(_BLANK.encode(), _sha256(data).encode(), 1)
 
 
 def decode(data: bytes) -> tuple[dict[str, np.ndarray], MadeFor, str]:
@@ -88,7 +88,7 @@ def decode(data: bytes) -> tuple[dict[str, np.ndarray], MadeFor, str]:
     """
     made_for, header = _read_header(data[8 : 8 + int.from_bytes(data[:8], "little")])
     hash_ = header["sha256"]
-    if len(hash_) != len(_BLANK) or sha256(data.replace(hash_.encode(), _BLANK.encode(), 1)) != hash_:
+    if len(hash_) != len(_BLANK) or _sha256(data.replace(hash_.encode(), _BLANK.encode(), 1)) != hash_:
         raise ValueError("its hash is not that of its bytes")
     if header["prng"] not in _KEYS:
         raise ValueError(f"its key is of the kind {header['prng']!r}")
@@ -116,6 +116,10 @@ def there_for(path: Path) -> MadeFor | None:
         # An empty file may be one that another program is about to fill.
         what = "another kind of file" if size else "an empty file"
         raise Error(f"{path} exists, and is {what}; name a new file, or remove this one first") from fault
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _read_header(text: bytes) -> tuple[MadeFor, dict[str, Any]]:
