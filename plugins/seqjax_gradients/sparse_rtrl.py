@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Interval
 
 from seqjax import register
-from seqjax.gradients import UnrolledProblem, mapped, ravel_float, scan_rows, sees_vmap
+from seqjax.gradients import UnrolledProblem, mapped, ravel_float, scan_rows, sees_vmap, where_rows
 
 from ._carrying import Carrying
 from ._parts import Part
@@ -70,10 +70,13 @@ class _FewPaths(UnrolledProblem):
         return new, loss
 
     def step_with_outputs(self, params, state, x):
-        s, others, join = ravel_float(state)
+        # The influence of the parameters on an initial state passes through the mask, as that on any other state does.
+        reset, initial = self.problem.reset_of(params, x)
+        entering = state if reset is None else where_rows(reset, initial, state)
+        s, others, join = ravel_float(entering)
 
         def after(params, s):
-            (new, _), _ = self.problem.step_with_outputs(params, join(s, others), x)
+            new, _ = self.problem.advance(params, join(s, others), x)
             return ravel_float(new)
 
         held, fixed = jax.lax.stop_gradient((s, params))

@@ -13,7 +13,10 @@ from seqjax.testing.compare import assert_close
 from seqjax.testing.quick_jit import quick_jit
 from seqjax_gradients import (
     ARTBP,
+    DNI,
     K1K2,
+    KFRTRL,
+    OK,
     PES,
     RFLO,
     RTRL,
@@ -23,10 +26,12 @@ from seqjax_gradients import (
     Discounted,
     Full,
     Immediate,
+    Layerwise,
     Only,
     Randomized,
     Sliding,
     SnAp,
+    SparseRTRL,
     Truncated,
 )
 
@@ -105,6 +110,7 @@ def in_pieces(strategy, init_state):
 
 PIECEWISE = [
     *(Full(), Full(levels=1), Immediate(), Directional(), RTRL(), SnAp(n=1), SnAp(n=2), RFLO(leak=0.3)),
+    SparseRTRL(paths=1),
     *(Sliding(steps=3), Clipped(limit=0.5)),
 ]
 QUICK = [RTRL(), SnAp(n=2), RFLO(leak=0.3)]
@@ -193,6 +199,28 @@ def test_the_mean_over_all_outcomes_is_the_gradient_with_resets(strategy):
     mean = probabilities @ quick_jit(jax.vmap(one))(outcomes)
     full = sj.value_and_grad(problem, Full(), batched=False)(w, s, xs, reset=reset).grads
     assert_close(mean, full, repr(strategy))
+
+
+CARRYING = [SparseRTRL(paths=1), KFRTRL(), DNI(), Layerwise(), OK(rank=2), PES(particles=2), RFLO(), RTRL(), SnAp(n=2)]
+"""All that carry something and take any step, except UORO: it draws a sign for the start of a batch, and none for a
+reset inside of a window."""
+
+
+@pytest.mark.parametrize(
+    "strategy", [pytest.param(each, marks=[pytest.mark.slow][: i > 2], id=f"{each}") for i, each in enumerate(CARRYING)]
+)
+def test_a_reset_of_the_first_step_is_a_reset_of_the_batch(strategy):
+    problem, (params, state, windows) = sj.Problem(step, learned), arguments()
+    memory, key = init_memory(strategy, problem, params, state, B), jax.random.key(0)
+    xs, weights, reset = windows[0][:2], jnp.full((2, B), 1 / (2 * B)), jnp.array([True, False])
+
+    def both(params, state, memory):
+        by_batch = strategy(problem, params, state, memory, Batch(xs, weights, reset, jnp.arange(B)), key)
+        gradient, resets = sj.value_and_grad(problem, strategy), jnp.stack([reset, jnp.zeros(B, bool)])
+        return by_batch, gradient(params, state, xs, memory=memory, key=key, reset=resets)
+
+    by_batch, by_step = quick_jit(both)(params, state, memory)
+    assert_close(by_step.grads, by_batch.grads, repr(strategy))
 
 
 @pytest.mark.parametrize("strategy", [RTRL(), SnAp(n=2), RFLO(), UORO(), PES(particles=4)], ids=repr)

@@ -61,6 +61,29 @@ def test_two_windows_give_the_gradient_of_the_definition(model):
     assert np.linalg.norm(exact - expected) > 1e-3 * np.linalg.norm(exact), "the mask changes the gradient"
 
 
+def test_the_influence_on_a_learned_initial_state_is_masked_from_its_first_step_on():
+    def step(params, s, x):
+        s = jnp.tanh(params["W"] @ s + x)
+        return s, jnp.sum(s**2)
+
+    keys = jax.random.split(jax.random.key(0), 4)
+    params = {"W": jax.random.normal(keys[0], (3, 3)), "h": jax.random.normal(keys[1], (3,))}
+    xs, reset, strategy = jax.random.normal(keys[2], (4, 3)), [True, False, True, False], SparseRTRL(paths=1)
+    theta, unravel = ravel_pytree(params)
+    expected, s, M = 0.0, None, None
+    for x, anew in zip(xs, reset, strict=True):
+        if anew:
+            s, M = params["h"], jax.jacobian(lambda theta: unravel(theta)["h"])(theta)
+        by_theta, q = jax.grad(lambda theta, s, x=x: step(unravel(theta), s, x)[1], (0, 1))(theta, s)
+        I, J = jax.jacobian(lambda theta, s, x=x: step(unravel(theta), s, x)[0], (0, 1))(theta, s)
+        expected += (q @ M + by_theta) / 4
+        M, s = jnp.where(strategy.mask(3), J, 0) @ M + I, step(params, s, x)[0]
+    problem = seqjax.Problem(step, lambda params, key=None: params["h"])
+    estimate = seqjax.value_and_grad(problem, strategy, batched=False)
+    found = estimate(params, jnp.ones(3), xs, reset=jnp.array(reset))
+    np.testing.assert_allclose(ravel_pytree(found.grads)[0], expected, atol=1e-14)
+
+
 def test_with_all_paths_it_is_rtrl():
     problem, params, state, xs = drawn(GRU(hidden=4))
     exact, found = (seqjax.value_and_grad(problem, each)(params, state, xs) for each in (RTRL(), SparseRTRL(paths=4)))
